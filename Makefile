@@ -1,0 +1,50 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Each builds .venv and installs what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+FOLDERS := kernels engine analysis benchmarks tests
+DEMO ?= out/demo
+
+.PHONY: demo test test-slow check bench gpu clean
+
+demo: $(VENV)/.run
+	$(BIN)/gatescope run --out $(DEMO)
+
+# One process a core, each with one thread of its own.
+test: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests -n auto --dist worksteal
+
+test-slow: $(VENV)/.test
+	$(BIN)/pytest tests -m slow
+
+check: $(VENV)/.test
+	mkdir -p .typing && ln -sfn .. .typing/gatescope
+	$(BIN)/ruff check $(FOLDERS) setup.py
+	$(BIN)/ruff format --check $(FOLDERS) setup.py
+	$(BIN)/mypy -p gatescope.kernels -p gatescope.engine -p gatescope.analysis
+
+bench: $(VENV)/.test
+	$(BIN)/pytest benchmarks --benchmark-only
+
+# On a machine that has torch, triton and cupy already: nothing is installed but gatescope itself.
+gpu:
+	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(PYTHON) -m pytest tests -m cuda
+	$(PYTHON) -m pytest benchmarks --benchmark-only -m cuda
+
+clean:
+	rm -rf $(VENV) .typing build dist *.egg-info
+
+$(VENV)/.python:
+	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'gatescope needs Python 3.11 or newer: make PYTHON=python3.x'"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
+	touch $@
+
+$(VENV)/.run: $(VENV)/.python setup.py pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@

@@ -1,0 +1,55 @@
+"""Packaging of gatescope: three top-level code folders, installed as one namespace package."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+FOLDERS = ("kernels", "engine", "analysis")
+
+setup(
+    name="gatescope",
+    version="0.1.0",
+    description="What the hidden states of a recurrent network know, and which units know it",
+    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=[f"gatescope.{folder}" for folder in FOLDERS],
+    package_dir={f"gatescope.{folder}": folder for folder in FOLDERS},
+    package_data={f"gatescope.{folder}": ["py.typed"] for folder in FOLDERS},
+    entry_points={"console_scripts": ["gatescope = gatescope.analysis.cli:main"]},
+    install_requires=[
+        "torch>=2.11",  # tensors, autograd and the operators that the kernels are compared with
+        "triton>=3.6; sys_platform == 'linux'",  # the language of the fused kernels
+        "numpy>=2.0",  # states, labels and the solver on the CPU
+        "scipy>=1.13",  # LAPACK factorisations and statistics
+        "scikit-learn>=1.6",  # estimator conventions, metrics and splits
+        "nltk>=3.9",  # part-of-speech tags for the English hypotheses
+        "zarr>=3.1",  # the open format of the state dump
+        "google-crc32c>=1.5",  # checksums of the dump's blocks at the speed of memory, as zarr computes them
+        "safetensors>=0.5",  # weights and checkpoints without pickle
+        "rich>=13",  # progress bars with a rate, and tables in the terminal
+        "tyro>=1.0",  # command-line flags out of the stages' dataclasses
+        "matplotlib>=3.9",  # figures as PNG and SVG
+    ],
+    extras_require={
+        "cuda": ["cupy-cuda13x>=14"],  # the solver on the GPU
+        "files": ["h5py>=3.11", "pandas>=2.2", "pyarrow>=16", "fsspec>=2024.6"],  # other tools' dumps and label tables
+        "test": [
+            "gatescope[files]",
+            "pytest>=8.2",
+            "pytest-benchmark>=5",
+            "pytest-xdist>=3.6",  # the suite on all cores at once
+            "hypothesis>=6.100",  # property tests
+            "ruff>=0.9",
+            "mypy>=1.14",
+            "pygments>=2.18",  # independent truth for comments and literals in C
+            "tree-sitter>=0.23",  # independent truth for conditions and depth in C
+            "tree-sitter-c>=0.23",
+            "xarray>=2024.10",  # reads a state dump unaided
+            "statsmodels>=0.14",  # independent standard errors
+            "selenium>=4.25",  # opens the report in a real browser
+        ],
+    },
+)
