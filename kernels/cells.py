@@ -1,0 +1,178 @@
+"""Single steps with torch.nn's interface: LSTMCell, GRUCell and RNNCell.
+
+Equations are those of `gatescope.kernels.lstm`, `.gru` and `.rnn`. A step goes to torch's own cell operators, whose
+pointwise part is one kernel on a GPU; the GRU of Cho et al. (2014), which torch lacks, to the layer of this package.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from gatescope.kernels.gru import gru
+
+
+class RecurrentCell(nn.Module):
+    """One step of a recurrent network; the base of LSTMCell, GRUCell and RNNCell.
+
+    Args:
+        input_size: I, features of the input.
+        hidden_size: H, units.
+        bias: whether the two bias vectors exist.
+        device, dtype: of the parameters.
+    """
+
+    n_gates: int
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__()
+        self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
+        rows = self.n_gates * hidden_size
+
+        def parameter(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+
+        self.weight_ih, self.weight_hh = parameter(rows, input_size), parameter(rows, hidden_size)
+        self.bias_ih = parameter(rows) if bias else None
+        self.bias_hh = parameter(rows) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw every parameter from U(-1/sqrt(H), 1/sqrt(H)), in the order and from the generator of torch.nn."""
+        bound = 1 / math.sqrt(self.hidden_size) if self.hidden_size > 0 else 0
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+
+    def _batched(self, input: Tensor, states: tuple[Tensor, ...] | None, n_states: int) -> tuple[Tensor, ...]:
+        """Input [B, I] and states [B, H], zero by default, of what may be one row."""
+        name = type(self).__name__
+        if input.dim() not in (1, 2):
+            raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
+        x = input.unsqueeze(0) if input.dim() == 1 else input
+        if x.shape[1] != self.input_size:
+            raise ValueError(f"{name}: input.size(-1): expected input_size {self.input_size}, got {x.shape[1]}")
+        if states is None:
+            return x, *(x.new_zeros(len(x), self.hidden_size) for _ in range(n_states))
+        expected = (*input.shape[:-1], self.hidden_size)
+        for state in states:
+            if tuple(state.shape) != expected:
+                raise ValueError(f"{name}: hidden: expected shape {list(expected)}, got {list(state.shape)}")
+        return x, *(state.unsqueeze(0) if input.dim() == 1 else state for state in states)
+
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
+
+
+class LSTMCell(RecurrentCell):
+    """One step of an LSTM, as torch.nn.LSTMCell: gate order i, f, g, o."""
+
+    n_gates = 4
+
+    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Take a step.
+
+        Args:
+            input: [B, I] or [I].
+            hx: h and c, [B, H] or [H] each; zero by default.
+
+        Returns:
+            h and c after the step, shaped like hx.
+
+        Raises:
+            ValueError: for a shape that does not fit.
+        """
+        x, h, c = self._batched(input, hx, 2)
+        h, c = torch.lstm_cell(x, (h, c), *self._weights())
+        return (h, c) if input.dim() == 2 else (h.squeeze(0), c.squeeze(0))
+
+
+class GRUCell(RecurrentCell):
+    """One step of a GRU, as torch.nn.GRUCell: gate order r, z, n.
+
+    Args:
+        reset_after: True multiplies by the reset gate after the recurrent product, as torch.nn; False before it.
+    """
+
+    n_gates = 3
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        reset_after: bool = True,
+    ):
+        super().__init__(input_size, hidden_size, bias, device, dtype)
+        self.reset_after = reset_after
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + ("" if self.reset_after else ", reset_after=False")
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """Take a step.
+
+        Args:
+            input: [B, I] or [I].
+            hx: h, [B, H] or [H]; zero by default.
+
+        Returns:
+            h after the step, shaped like hx.
+
+        Raises:
+            ValueError: for a shape that does not fit.
+        """
+        x, h = self._batched(input, None if hx is None else (hx,), 1)
+        if self.reset_after:
+            h = torch.gru_cell(x, h, *self._weights())
+        else:
+            h = gru(x.unsqueeze(0), h, *self._weights(), reset_after=False, gates=False)[0].squeeze(0)
+        return h if input.dim() == 2 else h.squeeze(0)
+
+
+class RNNCell(RecurrentCell):
+    """One step of an Elman network, as torch.nn.RNNCell.
+
+    Args:
+        nonlinearity: "tanh" or "relu".
+    """
+
+    n_gates = 1
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"RNNCell: nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
+        super().__init__(input_size, hidden_size, bias, device, dtype)
+        self.nonlinearity = nonlinearity
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + ("" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}")
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """Take a step; arguments, return and errors as those of GRUCell."""
+        x, h = self._batched(input, None if hx is None else (hx,), 1)
+        step = torch.rnn_tanh_cell if self.nonlinearity == "tanh" else torch.rnn_relu_cell
+        h = step(x, h, *self._weights())
+        return h if input.dim() == 2 else h.squeeze(0)

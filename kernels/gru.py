@@ -1,0 +1,221 @@
+"""Gated recurrent units: reference, operator, functional form and module.
+
+Gate order r, z, n, as torch.nn.GRU (Cho et al. 2014; in the form of cuDNN with reset_after):
+
+    r_t = sigmoid(W_ir x_t + b_ir + W_hr h_{t-1} + b_hr)
+    z_t = sigmoid(W_iz x_t + b_iz + W_hz h_{t-1} + b_hz)
+    n_t = tanh(W_in x_t + b_in + r_t * (W_hn h_{t-1} + b_hn))        reset_after=True
+    n_t = tanh(W_in x_t + b_in + W_hn (r_t * h_{t-1}) + b_hn)        reset_after=False
+    h_t = z_t * h_{t-1} + (1 - z_t) * n_t                            z = 1 keeps memory
+
+Backward saves y and, for every step, r, z, n and p (W_hn h_{t-1} + b_hn, or r_t * h_{t-1}): 5 H values a row.
+A step reads and writes about 10 H values a row and takes 6 H (I + H) FLOP forward, twice that backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gatescope.kernels.gru_loop import gru_backward, gru_forward
+from gatescope.kernels.sequence import (
+    check_layer,
+    check_reset,
+    choose_backend,
+    differentiable,
+    refuse_second_derivative,
+    register_autocast,
+    wide_dtype,
+)
+from gatescope.kernels.stack import RecurrentStack, States, Weights
+
+BACKENDS = ("reference", "loop")
+
+
+def gru_reference(
+    x: Tensor,
+    h0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None = None,
+    bias_hh: Tensor | None = None,
+    reset: Tensor | None = None,
+    reset_after: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """Run one GRU layer step by step in plain torch, in the dtype of x, differentiable any number of times.
+
+    Args:
+        x: [T, B, I].
+        h0: [B, H], the state before the first step.
+        weight_ih, weight_hh: [3H, I], [3H, H], rows r, z, n.
+        bias_ih, bias_hh: [3H] or None.
+        reset: [T, B] bool, where h is zero before the step.
+        reset_after: multiply by r after the recurrent product, as cuDNN, or before it, as Cho et al.
+
+    Returns:
+        h [T, B, H] and the gates r, z, n [T, B, 3, H] of every step.
+    """
+    hidden = h0.shape[1]
+    w_rz, w_n = weight_hh.split((2 * hidden, hidden))
+    b_rz, b_n = (None, None) if bias_hh is None else bias_hh.split((2 * hidden, hidden))
+    h, states, gates = h0, [], []
+    for t, product in enumerate(functional.linear(x, weight_ih, bias_ih)):
+        if reset is not None:
+            h = h.masked_fill(reset[t].unsqueeze(1), 0)
+        x_rz, x_n = product.split((2 * hidden, hidden), dim=1)
+        r, z = torch.sigmoid(x_rz + functional.linear(h, w_rz, b_rz)).chunk(2, dim=1)
+        if reset_after:
+            n = torch.tanh(x_n + r * functional.linear(h, w_n, b_n))
+        else:
+            n = torch.tanh(x_n + functional.linear(r * h, w_n, b_n))
+        h = z * h + (1 - z) * n
+        states.append(h)
+        gates.append(torch.stack((r, z, n), dim=1))
+    return torch.stack(states), torch.stack(gates)
+
+
+@torch.library.custom_op("gatescope::gru", mutates_args=())
+def _gru_op(
+    x: Tensor,
+    h0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    reset: Tensor | None,
+    reset_after: bool,
+    save: bool,
+) -> tuple[Tensor, Tensor]:
+    y, saved = gru_forward(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reset, reset_after, save)
+    return y.to(x.dtype), saved
+
+
+@_gru_op.register_fake
+def _(x: Tensor, h0: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
+    shape = (n_steps, n_rows, 4, hidden) if rest[-1] else (0,)
+    return x.new_empty(n_steps, n_rows, hidden), x.new_empty(shape, dtype=wide_dtype(x.dtype))
+
+
+@torch.library.custom_op("gatescope::gru_backward", mutates_args=())
+def _gru_backward_op(
+    dy: Tensor | None,
+    dsaved: Tensor | None,
+    x: Tensor,
+    h0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    y: Tensor,
+    saved: Tensor,
+    reset: Tensor | None,
+    reset_after: bool,
+    needs: Sequence[bool],
+) -> list[Tensor]:
+    gradients = gru_backward(dy, dsaved, x, h0, weight_ih, weight_hh, y, saved, reset, reset_after, tuple(needs))
+    return [x.new_empty(0) if g is None else g.to(x.dtype) for g in gradients]
+
+
+@_gru_backward_op.register_fake
+def _(
+    dy: Tensor | None, dsaved: Tensor | None, x: Tensor, h0: Tensor, weight_ih: Tensor, weight_hh: Tensor, *rest: Any
+) -> list[Tensor]:
+    rows = weight_hh.shape[:1]
+    shapes = (x.shape, h0.shape, weight_ih.shape, weight_hh.shape, rows, rows)
+    return [x.new_empty(shape if need else (0,)) for shape, need in zip(shapes, rest[-1], strict=True)]
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, h0, weight_ih, weight_hh, _, _, reset, reset_after, save = inputs
+    if not save:
+        raise RuntimeError("gatescope::gru: expected save=True where a gradient is wanted, got save=False")
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(x, h0, weight_ih, weight_hh, reset, *output)
+    ctx.reset_after = reset_after
+
+
+def _backward(ctx: Any, dy: Tensor | None, dsaved: Tensor | None) -> tuple[Tensor | None, ...]:
+    x, h0, weight_ih, weight_hh, reset, y, saved = ctx.saved_tensors
+    needs = [bool(need) for need in ctx.needs_input_grad[:6]]
+    gradients = _gru_backward_op(dy, dsaved, x, h0, weight_ih, weight_hh, y, saved, reset, ctx.reset_after, needs)
+    return *(g if need else None for g, need in zip(gradients, needs, strict=True)), None, None, None
+
+
+_gru_op.register_autograd(_backward, setup_context=_setup_context)
+_gru_backward_op.register_autograd(refuse_second_derivative("gru"))
+register_autocast("gru")
+
+
+def gru(
+    x: Tensor,
+    h0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None = None,
+    bias_hh: Tensor | None = None,
+    reset: Tensor | None = None,
+    reset_after: bool = True,
+    gates: bool = True,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Run one GRU layer over a sequence.
+
+    Args:
+        x: [T, B, I], any float dtype; 16-bit inputs are computed in float32.
+        h0: [B, H].
+        weight_ih, weight_hh: [3H, I], [3H, H], rows r, z, n.
+        bias_ih, bias_hh: [3H], both or none.
+        reset: [T, B] bool: h is zero before the step and its gradient stops.
+        reset_after: where r multiplies, see the module's equations.
+        gates: return the gates too.
+        backend: "reference" (plain torch) or "loop" (in-place operators); None chooses.
+
+    Returns:
+        h [T, B, H] and the gates r, z, n after their activation [T, B, 3, H], None if not asked for.
+
+    Raises:
+        ValueError: for a shape, dtype, device or name that does not fit.
+    """
+    weights = (weight_ih, weight_hh, bias_ih, bias_hh)
+    check_layer("gru", 3, {"h0": h0}, weights, x)
+    check_reset("gru", reset, x)
+    if choose_backend(backend, BACKENDS, "loop") == "reference":
+        y, all_gates = gru_reference(x, h0, *weights, reset, reset_after)
+        return y, all_gates if gates else None
+    save = gates or differentiable(x, h0, *weights)
+    y, saved = _gru_op(x, h0, *weights, reset, reset_after, save)
+    return y, saved[:, :, 1:].to(y.dtype) if gates else None
+
+
+class GRU(RecurrentStack):
+    """A gated recurrent network with the interface of torch.nn.GRU, that can return every gate of every step.
+
+    Equations and gate order are the module's; arguments those of `RecurrentStack` (but proj_size), and
+
+    Args:
+        reset_after: True multiplies by the reset gate after the recurrent product, as torch.nn and cuDNN do; False
+            before it, as Cho et al. (2014). Either runs with weights of the same names and shapes.
+    """
+
+    cell = "GRU"
+    n_gates = 3
+    state_names = ("h",)
+    gate_names = ("r", "z", "n")
+    backends = BACKENDS
+
+    def __init__(self, *args: Any, reset_after: bool = True, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.reset_after = reset_after
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + ("" if self.reset_after else ", reset_after=False")
+
+    def layer(
+        self, x: Tensor, states: States, weights: Weights, reset: Tensor | None, capture: tuple[str, ...]
+    ) -> dict[str, Tensor]:
+        wants_gates = "gates" in capture
+        h, gates = gru(x, states[0], *weights, reset, self.reset_after, wants_gates, self.backend)
+        return {"h": h} if gates is None else {"h": h, "gates": gates}

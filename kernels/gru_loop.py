@@ -1,0 +1,181 @@
+"""The GRU's time loop in torch operators that work in place, forward and backward.
+
+One buffer A [T, B, 4, H] holds p, r, z, n of every step: the gates after their activation, and p, which is
+W_hn h + b_hn with reset_after and r*h without. In that order the recurrent product W_hh h (rows n, r, z) fills the
+first three columns of blocks and the input product W_ih x (rows r, z, n) the last three, so that each is one matrix
+product that writes into its place, and a step is five operators.
+
+Backward fills such a buffer for a block of steps with coefficients; the walk multiplies them with the gradient of h and
+leaves in it the gradients before the activations. With reset_after, its first three columns of blocks are the gradient
+of the recurrent product and its last three that of the input product: again nothing is copied before a product, and a
+step of the walk is three operators.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gatescope.kernels.sequence import BLOCK, Gradients, blocks, by_columns, cleared_rows, entering, project, wide
+
+
+def gru_forward(
+    x: Tensor,
+    h0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None,
+    b_hh: Tensor | None,
+    reset: Tensor | None,
+    reset_after: bool,
+    save: bool,
+) -> tuple[Tensor, Tensor]:
+    """Run one layer: y [T, B, H], and A [T, B, 4, H] if it is to be saved, else an empty tensor."""
+    x, h0, w_ih, w_hh, b_ih, b_hh = wide(x, h0, w_ih, w_hh, b_ih, b_hh)
+    n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
+    y = x.new_empty(n_steps, n_rows, hidden)
+    a = x.new_empty(n_steps if save else min(n_steps, BLOCK), n_rows, 4 * hidden)
+    bias, p_bias = _biases(b_ih, b_hh, hidden, reset_after)
+    w_nrz, w_rz, w_n = w_hh.roll(hidden, 0).t(), w_hh[: 2 * hidden].t(), w_hh[2 * hidden :].t()
+    clears = cleared_rows(reset, n_steps)
+    h = h0
+    for start, stop in blocks(n_steps):
+        block = a[start:stop] if save else a[: stop - start]
+        project(x[start:stop], w_ih, bias, block[:, :, hidden:])
+        if reset_after:
+            block[:, :, :hidden] = p_bias
+        parts = (block[..., : 3 * hidden], block[..., hidden : 3 * hidden], *block.chunk(4, dim=2), y[start:stop])
+        steps = zip(*(part.unbind(0) for part in parts), clears[start:stop], strict=True)
+        for prz, rz, p, r, z, n, out, clear in steps:
+            if clear is not None:
+                h = h.masked_fill(clear, 0)
+            if reset_after:
+                prz.addmm_(h, w_nrz)
+                rz.sigmoid_()
+                n.addcmul_(r, p).tanh_()
+            else:
+                rz.addmm_(h, w_rz).sigmoid_()
+                n.addmm_(torch.mul(r, h, out=p), w_n).tanh_()
+            h = torch.lerp(n, h, z, out=out)
+    return y, a.view(n_steps, n_rows, 4, hidden) if save else x.new_empty(0)
+
+
+def gru_backward(
+    dy: Tensor | None,
+    da: Tensor | None,
+    x: Tensor,
+    h0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    y: Tensor,
+    a: Tensor,
+    reset: Tensor | None,
+    reset_after: bool,
+    needs: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from those of y and, if any, of A; None where not needed."""
+    dy, da, x, h0, w_ih, w_hh, y = wide(dy, da, x, h0, w_ih, w_hh, y)
+    n_steps, n_rows, hidden = y.shape
+    if dy is None:
+        dy = torch.zeros_like(y)
+    gradients = Gradients(x, w_ih, w_hh, (needs[0], needs[2], needs[3], needs[4] or needs[5]), 4 * hidden)
+    buffer = a.new_empty(min(n_steps, BLOCK), n_rows, 4, hidden)
+    dh, nothing = dy[-1].clone(), y.new_zeros(n_rows, hidden)
+    clears = cleared_rows(reset, n_steps)
+    parts = (w_hh.roll(hidden, 0),) if reset_after else w_hh.split((2 * hidden, hidden))
+    weights = [by_columns(part) for part in parts]
+    walk = _walk_after if reset_after else _walk_before
+    for start, stop in reversed(list(blocks(n_steps))):
+        steps, gradient = slice(start, stop), buffer[: stop - start]
+        before = entering(h0 if start == 0 else y[start - 1], y[steps], None if reset is None else reset[steps])
+        own = _coefficients(a[steps], before, gradient, None if da is None else da[steps], reset_after)
+        dys = (dy[start - 1] if start > 0 else nothing, *dy[start : stop - 1].unbind(0))
+        for t, g, saved, before_dy in reversed(list(zip(range(start, stop), gradient, a[steps], dys, strict=True))):
+            added, clear = None if own is None else own[t - start], clears[t]
+            if clear is None:
+                dh = walk(g, added, saved, dh, before_dy, *weights)
+            else:
+                dh = walk(g, added, saved, dh, nothing, *weights).masked_fill_(clear, 0).add_(before_dy)
+        _add(gradients, gradient.flatten(2), steps, before, a[steps, :, 0], reset_after)
+    dw_hh, sums = gradients.w_hh, gradients.sums
+    db_ih = db_hh = None
+    if dw_hh is not None and reset_after:
+        dw_hh = dw_hh.roll(-hidden, 0)
+    if sums is not None:
+        db_ih = sums[hidden:].clone()
+        db_hh = sums[: 3 * hidden].roll(-hidden) if reset_after else db_ih.clone()
+    return gradients.x, dh if needs[1] else None, gradients.w_ih, dw_hh, db_ih, db_hh
+
+
+def _walk_after(g: Tensor, own: Tensor | None, a: Tensor, dh: Tensor, dy: Tensor, w_nrz: Tensor) -> Tensor:
+    """One step back with reset_after: coefficients g [B, 4, H] become gradients; return that of h before the step."""
+    if own is None:
+        g.mul_(dh.unsqueeze(1))
+    else:
+        torch.addcmul(own, g, dh.unsqueeze(1), out=g)
+    return torch.addcmul(dy, dh, a[:, 2], out=dh).addmm_(g.flatten(1)[:, : len(w_nrz)], w_nrz)
+
+
+def _walk_before(g: Tensor, own: Tensor | None, a: Tensor, dh: Tensor, dy: Tensor, w_rz: Tensor, w_n: Tensor) -> Tensor:
+    """One step back without reset_after, where the gradient of p = r*h comes out of that of n."""
+    p, r, zn = g[:, 0], g[:, 1], g[:, 2:]
+    zn.mul_(dh.unsqueeze(1))
+    if own is not None:
+        zn.add_(own[:, 2:])
+        p.copy_(own[:, 0])
+    p.addmm_(g[:, 3], w_n)
+    r.mul_(p)
+    if own is not None:
+        r.add_(own[:, 1])
+    torch.addcmul(dy, dh, a[:, 2], out=dh).addcmul_(p, a[:, 1])
+    return dh.addmm_(g[:, 1:3].flatten(1), w_rz)
+
+
+def _biases(
+    b_ih: Tensor | None, b_hh: Tensor | None, hidden: int, reset_after: bool
+) -> tuple[Tensor | None, Tensor | float]:
+    """What is added to the input product (r, z, n), and to W_hn h with reset_after."""
+    if b_ih is None or b_hh is None:
+        return None, 0.0
+    if not reset_after:
+        return b_ih + b_hh, 0.0
+    return torch.cat((b_ih[: 2 * hidden] + b_hh[: 2 * hidden], b_ih[2 * hidden :])), b_hh[2 * hidden :]
+
+
+def _coefficients(a: Tensor, before: Tensor, out: Tensor, da: Tensor | None, reset_after: bool) -> Tensor | None:
+    """Write what the gradient of h is multiplied with, for a block of steps; return what the gates' own gradients add.
+
+    With reset_after `dn = dh (1-z)(1-n^2)`, `dp = dn r`, `dr = dn p r(1-r)`, `dz = dh (h-n) z(1-z)`, each before its
+    activation; without, dr is `h r(1-r)` times the gradient of p, which the walk finds.
+    """
+    p, r, z, n = a.unbind(2)
+    out_p, out_r, out_z, out_n = out.unbind(2)
+    n_slope = torch.addcmul(n.new_ones(()), n, n, value=-1)
+    not_z, not_r = 1 - z, 1 - r
+    torch.mul(n_slope, not_z, out=out_n)
+    torch.sub(before, n, out=out_z).mul_(z).mul_(not_z)
+    if reset_after:
+        torch.mul(out_n, r, out=out_p)
+        torch.mul(out_p, p, out=out_r).mul_(not_r)
+    else:
+        out_p.zero_()
+        torch.mul(before, r, out=out_r).mul_(not_r)
+    if da is None:
+        return None
+    dp, dr, dz, dn = da.unbind(2)
+    own_n, own_z = dn * n_slope, dz * z * not_z
+    if reset_after:
+        return torch.stack((dp + own_n * r, (dr + own_n * p) * r * not_r, own_z, own_n), dim=2)
+    return torch.stack((dp, dr * r * not_r, own_z, own_n), dim=2)
+
+
+def _add(gradients: Gradients, gradient: Tensor, steps: slice, before: Tensor, p: Tensor, reset_after: bool) -> None:
+    """Add a block of steps to the gradients of input, weights and biases."""
+    hidden = before.shape[2]
+    gradients.of_input(steps, gradient[..., hidden:])
+    gradients.of_biases(gradient)
+    if reset_after:
+        gradients.of_recurrence(gradient[..., : 3 * hidden], before)
+    else:
+        gradients.of_recurrence(gradient[..., hidden : 3 * hidden], before, slice(0, 2 * hidden))
+        gradients.of_recurrence(gradient[..., 3 * hidden :], p, slice(2 * hidden, None))

@@ -1,0 +1,232 @@
+"""Long short-term memory: reference, operator, functional form and module.
+
+Gate order i, f, g, o, as torch.nn.LSTM (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000):
+
+    i_t, f_t, o_t = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)     their rows of the weights
+    g_t           = tanh(the same, with its own rows)
+    c_t           = f_t * c_{t-1} + i_t * g_t
+    h_t           = o_t * tanh(c_t)
+
+Backward saves y, c and, for every step, i, f, g, o: 6 H values a row; tanh(c) is computed again. A step reads and
+writes about 12 H values a row and takes 8 H (I + H) FLOP forward, twice that backward.
+
+On the CPU, where nothing but the output is asked, the module hands all layers to torch's own fused operator (oneDNN),
+which no loop of separate operators beats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gatescope.kernels.lstm_loop import lstm_backward, lstm_forward
+from gatescope.kernels.sequence import (
+    check_layer,
+    check_reset,
+    choose_backend,
+    differentiable,
+    refuse_second_derivative,
+    register_autocast,
+    wide_dtype,
+)
+from gatescope.kernels.stack import Batch, RecurrentStack, States, Weights
+
+BACKENDS = ("reference", "loop")
+
+
+def lstm_reference(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None = None,
+    bias_hh: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run one LSTM layer step by step in plain torch, in the dtype of x, differentiable any number of times.
+
+    Args:
+        x: [T, B, I].
+        h0, c0: [B, H], the states before the first step.
+        weight_ih, weight_hh: [4H, I], [4H, H], rows i, f, g, o.
+        bias_ih, bias_hh: [4H] or None.
+        reset: [T, B] bool, where h and c are zero before the step.
+
+    Returns:
+        h and c [T, B, H], and the gates i, f, g, o [T, B, 4, H] of every step.
+    """
+    h, c, states, cells, gates = h0, c0, [], [], []
+    for t, product in enumerate(functional.linear(x, weight_ih, bias_ih)):
+        if reset is not None:
+            clear = reset[t].unsqueeze(1)
+            h, c = h.masked_fill(clear, 0), c.masked_fill(clear, 0)
+        i, f, g, o = (product + functional.linear(h, weight_hh, bias_hh)).chunk(4, dim=1)
+        i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
+        c = f * c + i * g
+        h = o * torch.tanh(c)
+        states.append(h)
+        cells.append(c)
+        gates.append(torch.stack((i, f, g, o), dim=1))
+    return torch.stack(states), torch.stack(cells), torch.stack(gates)
+
+
+@torch.library.custom_op("gatescope::lstm", mutates_args=())
+def _lstm_op(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    reset: Tensor | None,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    y, cells, saved = lstm_forward(x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, reset, save)
+    return y.to(x.dtype), cells, saved
+
+
+@_lstm_op.register_fake
+def _(x: Tensor, h0: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
+    shape = (n_steps, n_rows, 4, hidden) if rest[-1] else (0,)
+    dtype = wide_dtype(x.dtype)
+    y = x.new_empty(n_steps, n_rows, hidden)
+    return y, torch.empty_like(y, dtype=dtype), x.new_empty(shape, dtype=dtype)
+
+
+@torch.library.custom_op("gatescope::lstm_backward", mutates_args=())
+def _lstm_backward_op(
+    dy: Tensor | None,
+    dcells: Tensor | None,
+    dsaved: Tensor | None,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    y: Tensor,
+    cells: Tensor,
+    saved: Tensor,
+    reset: Tensor | None,
+    needs: Sequence[bool],
+) -> list[Tensor]:
+    gradients = lstm_backward(dy, dcells, dsaved, x, h0, c0, weight_ih, weight_hh, y, cells, saved, reset, tuple(needs))
+    return [x.new_empty(0) if g is None else g.to(x.dtype) for g in gradients]
+
+
+@_lstm_backward_op.register_fake
+def _(
+    dy: Tensor | None,
+    dcells: Tensor | None,
+    dsaved: Tensor | None,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    *rest: Any,
+) -> list[Tensor]:
+    rows = weight_hh.shape[:1]
+    shapes = (x.shape, h0.shape, c0.shape, weight_ih.shape, weight_hh.shape, rows, rows)
+    return [x.new_empty(shape if need else (0,)) for shape, need in zip(shapes, rest[-1], strict=True)]
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, h0, c0, weight_ih, weight_hh, _, _, reset, save = inputs
+    if not save:
+        raise RuntimeError("gatescope::lstm: expected save=True where a gradient is wanted, got save=False")
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(x, h0, c0, weight_ih, weight_hh, reset, *output)
+
+
+def _backward(ctx: Any, dy: Tensor | None, dcells: Tensor | None, dsaved: Tensor | None) -> tuple[Tensor | None, ...]:
+    x, h0, c0, weight_ih, weight_hh, reset, y, cells, saved = ctx.saved_tensors
+    needs = [bool(need) for need in ctx.needs_input_grad[:7]]
+    gradients = _lstm_backward_op(dy, dcells, dsaved, x, h0, c0, weight_ih, weight_hh, y, cells, saved, reset, needs)
+    return *(g if need else None for g, need in zip(gradients, needs, strict=True)), None, None
+
+
+_lstm_op.register_autograd(_backward, setup_context=_setup_context)
+_lstm_backward_op.register_autograd(refuse_second_derivative("lstm"))
+register_autocast("lstm")
+
+
+def lstm(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None = None,
+    bias_hh: Tensor | None = None,
+    reset: Tensor | None = None,
+    gates: bool = True,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Run one LSTM layer over a sequence.
+
+    Args:
+        x: [T, B, I], any float dtype; 16-bit inputs are computed in float32.
+        h0, c0: [B, H].
+        weight_ih, weight_hh: [4H, I], [4H, H], rows i, f, g, o.
+        bias_ih, bias_hh: [4H], both or none.
+        reset: [T, B] bool: h and c are zero before the step and their gradients stop.
+        gates: return the gates too.
+        backend: "reference" (plain torch) or "loop" (in-place operators); None chooses.
+
+    Returns:
+        h and c [T, B, H], and the gates i, f, g, o after their activation [T, B, 4, H], None if not asked for.
+
+    Raises:
+        ValueError: for a shape, dtype, device or name that does not fit.
+    """
+    weights = (weight_ih, weight_hh, bias_ih, bias_hh)
+    check_layer("lstm", 4, {"h0": h0, "c0": c0}, weights, x)
+    check_reset("lstm", reset, x)
+    if choose_backend(backend, BACKENDS, "loop") == "reference":
+        y, cells, all_gates = lstm_reference(x, h0, c0, *weights, reset)
+        return y, cells, all_gates if gates else None
+    save = gates or differentiable(x, h0, c0, *weights)
+    y, cells, saved = _lstm_op(x, h0, c0, *weights, reset, save)
+    return y, cells.to(y.dtype), saved.to(y.dtype) if gates else None
+
+
+class LSTM(RecurrentStack):
+    """A long short-term memory with the interface of torch.nn.LSTM, that can return every cell and gate of every step.
+
+    Equations and gate order are the module's, arguments those of `RecurrentStack`.
+    """
+
+    cell = "LSTM"
+    n_gates = 4
+    state_names = ("h", "c")
+    gate_names = ("i", "f", "g", "o")
+    backends = BACKENDS
+
+    def layer(
+        self, x: Tensor, states: States, weights: Weights, reset: Tensor | None, capture: tuple[str, ...]
+    ) -> dict[str, Tensor]:
+        h, c, gates = lstm(x, states[0], states[1], *weights, reset, "gates" in capture, self.backend)
+        return {"h": h, "c": c} if gates is None else {"h": h, "c": c, "gates": gates}
+
+    def handed_over(self, batch: Batch) -> tuple[Tensor, States] | None:
+        if batch.x.device.type != "cpu" or batch.states[0].shape[1] == 0 or torch.compiler.is_compiling():
+            return None
+        flat: list[Tensor] = [weight for weights in self.all_weights for weight in weights]
+        options = (self.bias, self.num_layers, self.dropout, self.training, self.bidirectional)
+        states, packed = batch.states, batch.packed
+        if packed is None:
+            y, h, c = torch.lstm(batch.x, states, flat, *options, False)
+            return y, (h, c)
+        if packed.sorted_indices is not None:
+            states = tuple(s.index_select(1, packed.sorted_indices) for s in states)
+        y, h, c = torch.lstm(packed.data, packed.batch_sizes, states, flat, *options)
+        if packed.unsorted_indices is not None:
+            h, c = (s.index_select(1, packed.unsorted_indices) for s in (h, c))
+        return y, (h, c)

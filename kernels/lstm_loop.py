@@ -1,0 +1,141 @@
+"""The LSTM's time loop in torch operators that work in place, forward and backward.
+
+One buffer A [T, B, 4, H] first takes the input product of a block of steps, then, step by step, the recurrent product,
+and then the activations i, f, g, o, which backward reads and a caller may capture.
+
+Backward fills such a buffer for a block of steps with coefficients; the walk multiplies them with the gradients of h
+(for o) and of c (for i, f, g) and leaves in it the gradients before the activations, from which three products give the
+block's part of dx, dW_ih and dW_hh.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gatescope.kernels.sequence import BLOCK, Gradients, blocks, by_columns, cleared_rows, entering, project, wide
+
+
+def lstm_forward(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None,
+    b_hh: Tensor | None,
+    reset: Tensor | None,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run one layer: y and c [T, B, H], and the gates [T, B, 4, H] if they are to be saved, else an empty tensor."""
+    x, h0, c0, w_ih, w_hh, b_ih, b_hh = wide(x, h0, c0, w_ih, w_hh, b_ih, b_hh)
+    n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
+    y, cells = x.new_empty(n_steps, n_rows, hidden), x.new_empty(n_steps, n_rows, hidden)
+    a = x.new_empty(n_steps if save else min(n_steps, BLOCK), n_rows, 4 * hidden)
+    bias = None if b_ih is None or b_hh is None else b_ih + b_hh
+    squashed = x.new_empty(n_rows, hidden)
+    w_t = w_hh.t()
+    clears = cleared_rows(reset, n_steps)
+    h, c = h0, c0
+    for start, stop in blocks(n_steps):
+        block = a[start:stop] if save else a[: stop - start]
+        project(x[start:stop], w_ih, bias, block)
+        parts = (block, block[..., : 2 * hidden], *block.chunk(4, dim=2), cells[start:stop], y[start:stop])
+        steps = zip(*(part.unbind(0) for part in parts), clears[start:stop], strict=True)
+        for all_, if_, i, f, g, o, c_out, h_out, clear in steps:
+            if clear is not None:
+                h, c = h.masked_fill(clear, 0), c.masked_fill(clear, 0)
+            all_.addmm_(h, w_t)
+            if_.sigmoid_()
+            g.tanh_()
+            o.sigmoid_()
+            c = torch.mul(f, c, out=c_out).addcmul_(i, g)
+            h = torch.mul(o, torch.tanh(c, out=squashed), out=h_out)
+    return y, cells, a.view(n_steps, n_rows, 4, hidden) if save else x.new_empty(0)
+
+
+def lstm_backward(
+    dy: Tensor | None,
+    dcells: Tensor | None,
+    da: Tensor | None,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    y: Tensor,
+    cells: Tensor,
+    a: Tensor,
+    reset: Tensor | None,
+    needs: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """Gradients of x, h0, c0, w_ih, w_hh, b_ih, b_hh from those of y, c and the gates; None where not needed."""
+    dy, dcells, da, x, h0, c0, w_ih, w_hh, y = wide(dy, dcells, da, x, h0, c0, w_ih, w_hh, y)
+    n_steps, n_rows, hidden = y.shape
+    if dy is None:
+        dy = torch.zeros_like(y)
+    gradients = Gradients(x, w_ih, w_hh, (needs[0], needs[3], needs[4], needs[5] or needs[6]), 4 * hidden)
+    buffer = a.new_empty(min(n_steps, BLOCK), n_rows, 4, hidden)
+    dh, dc, nothing = dy[-1].clone(), y.new_zeros(n_rows, hidden), y.new_zeros(n_rows, hidden)
+    clears, w_columns = cleared_rows(reset, n_steps), by_columns(w_hh)
+    for start, stop in reversed(list(blocks(n_steps))):
+        steps, gradient = slice(start, stop), buffer[: stop - start]
+        some = None if reset is None else reset[steps]
+        before = entering(c0 if start == 0 else cells[start - 1], cells[steps], some)
+        own = None if da is None else da[steps]
+        through, own = _coefficients(a[steps], before, cells[steps], gradient, own)
+        dys = (dy[start - 1] if start > 0 else nothing, *dy[start : stop - 1].unbind(0))
+        walked = (range(start, stop), gradient, through, a[steps, :, 1], dys)
+        for t, g, to_c, f, before_dy in reversed(list(zip(*walked, strict=True))):
+            if dcells is not None:
+                dc.add_(dcells[t])
+            dc.addcmul_(dh, to_c)
+            g[:, :3].mul_(dc.unsqueeze(1))
+            g[:, 3].mul_(dh)
+            if own is not None:
+                g.add_(own[t - start])
+            dc.mul_(f)
+            clear = clears[t]
+            if clear is None:
+                torch.addmm(before_dy, g.flatten(1), w_columns, out=dh)
+            else:
+                torch.mm(g.flatten(1), w_columns, out=dh).masked_fill_(clear, 0).add_(before_dy)
+                dc.masked_fill_(clear, 0)
+        flat = gradient.flatten(2)
+        gradients.of_input(steps, flat)
+        gradients.of_biases(flat)
+        gradients.of_recurrence(flat, entering(h0 if start == 0 else y[start - 1], y[steps], some))
+    db = gradients.sums
+    return (
+        gradients.x,
+        dh if needs[1] else None,
+        dc if needs[2] else None,
+        gradients.w_ih,
+        gradients.w_hh,
+        db,
+        None if db is None else db.clone(),
+    )
+
+
+def _coefficients(
+    a: Tensor, before: Tensor, cells: Tensor, out: Tensor, da: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Write what the gradients of c (i, f, g) and h (o) are multiplied with, for a block of steps.
+
+    Before the activations `di = dc g i(1-i)`, `df = dc c_{t-1} f(1-f)`, `dg = dc i (1-g^2)`, `do = dh tanh(c) o(1-o)`.
+
+    Returns:
+        What dh is multiplied with to reach c, `o (1 - tanh(c)^2)` [steps, B, H], and what the gates' own gradients add.
+    """
+    i, f, g, o = a.unbind(2)
+    out_i, out_f, out_g, out_o = out.unbind(2)
+    one = a.new_ones(())
+    squashed = torch.tanh(cells)
+    torch.mul(g, i, out=out_i).mul_(1 - i)
+    torch.mul(before, f, out=out_f).mul_(1 - f)
+    torch.mul(torch.addcmul(one, g, g, value=-1), i, out=out_g)
+    torch.mul(squashed, o, out=out_o).mul_(1 - o)
+    through = torch.addcmul(one, squashed, squashed, value=-1).mul_(o)
+    if da is None:
+        return through, None
+    return through, da * torch.stack((i * (1 - i), f * (1 - f), 1 - g * g, o * (1 - o)), dim=2)

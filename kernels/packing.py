@@ -1,0 +1,81 @@
+"""Sequences of different lengths in one time-first array: turning them round, their last steps, their padding.
+
+Cells read padding as if it were data. Steps only look back, so it never reaches a sequence's own steps; in the reverse
+direction each sequence is turned round within its own length, and padding comes after it again. States are cleared at
+every step of it: what grows there without bound would come back from the backward pass as 0 * inf.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+
+class Reversal:
+    """Turns sequences round in time, each within its own length.
+
+    Args:
+        n_steps: T.
+        reset: [T, B] bool, where a new sequence begins, or None.
+        lengths: [B] int64, or None where all have T steps.
+
+    Attributes:
+        reset: [T, B] bool or None: where the turned sequences begin anew. What begins at step t ends there for the
+            direction that comes from the other side, so that is the turn of step t - 1. Padding is cleared too.
+    """
+
+    def __init__(self, n_steps: int, reset: Tensor | None, lengths: Tensor | None):
+        self._index = None
+        if lengths is not None:
+            t = torch.arange(n_steps, device=lengths.device).unsqueeze(1)
+            self._index = torch.where(t < lengths, lengths - 1 - t, t)  # [T, B]
+        self.reset = None
+        if reset is not None:
+            ends = torch.cat((reset[1:], torch.zeros_like(reset[:1])))
+            if lengths is not None:
+                ends &= t < lengths - 1
+            self.reset = self.flip(ends)
+        if lengths is not None:
+            self.reset = cleared_padding(n_steps, self.reset, lengths)
+
+    def flip(self, steps: Tensor) -> Tensor:
+        """Turn [T, B, ...] round; twice gives it back."""
+        if self._index is None:
+            return steps.flip(0)
+        return steps[self._index, torch.arange(steps.shape[1], device=steps.device)]
+
+
+def cleared_padding(n_steps: int, reset: Tensor | None, lengths: Tensor) -> Tensor:
+    """Where states are cleared, [T, B] bool: at the resets and at every step of padding."""
+    padding = _padding(n_steps, lengths)
+    return padding if reset is None else reset | padding
+
+
+def last(steps: Tensor, lengths: Tensor | None) -> Tensor:
+    """The last step of each sequence, [B, ...] of [T, B, ...]."""
+    if lengths is None:
+        return steps[-1]
+    return steps[lengths - 1, torch.arange(steps.shape[1], device=steps.device)]
+
+
+def stacked(layers: list[Tensor], lengths: Tensor | None) -> Tensor:
+    """Layers and directions [T, B, ...] as one [L*D, T, B, ...], padding zero."""
+    # One layer needs no copy: the result is the storage that backward reads.
+    joined = torch.stack(layers) if len(layers) > 1 else layers[0].unsqueeze(0)
+    if lengths is None:
+        return joined
+    padding = _padding(joined.shape[1], lengths)
+    return joined.masked_fill(padding.view(1, *padding.shape, *[1] * (joined.dim() - 3)), 0)
+
+
+def pack(steps: Tensor, like: PackedSequence) -> Tensor:
+    """The steps [T, B, ...] that are no padding, in the order of the data of a PackedSequence."""
+    if like.sorted_indices is not None:
+        steps = steps.index_select(1, like.sorted_indices)
+    return torch.cat([rows[:n] for rows, n in zip(steps.unbind(0), like.batch_sizes.tolist(), strict=True)])
+
+
+def _padding(n_steps: int, lengths: Tensor) -> Tensor:
+    """Which steps lie beyond each sequence's end, [T, B] bool."""
+    return torch.arange(n_steps, device=lengths.device).unsqueeze(1) >= lengths

@@ -1,0 +1,200 @@
+"""Elman networks, the baseline without gates: reference, operator, functional form and module.
+
+As torch.nn.RNN (Elman 1990), with tanh or ReLU:
+
+    h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)
+
+Backward saves y alone, H values a row. A step reads and writes about 3 H values a row and takes 2 H (I + H) FLOP
+forward, twice that backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gatescope.kernels.rnn_loop import rnn_backward, rnn_forward
+from gatescope.kernels.sequence import (
+    check_layer,
+    check_reset,
+    choose_backend,
+    refuse_second_derivative,
+    register_autocast,
+)
+from gatescope.kernels.stack import RecurrentStack, States, Weights
+
+BACKENDS = ("reference", "loop")
+NONLINEARITIES = ("tanh", "relu")
+
+
+def rnn_reference(
+    x: Tensor,
+    h0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None = None,
+    bias_hh: Tensor | None = None,
+    reset: Tensor | None = None,
+    nonlinearity: str = "tanh",
+) -> Tensor:
+    """Run one Elman layer step by step in plain torch, in the dtype of x, differentiable any number of times.
+
+    Args:
+        x: [T, B, I].
+        h0: [B, H], the state before the first step.
+        weight_ih, weight_hh: [H, I], [H, H].
+        bias_ih, bias_hh: [H] or None.
+        reset: [T, B] bool, where h is zero before the step.
+        nonlinearity: "tanh" or "relu".
+
+    Returns:
+        h [T, B, H] of every step.
+    """
+    activate = torch.tanh if nonlinearity == "tanh" else torch.relu
+    h, states = h0, []
+    for t, product in enumerate(functional.linear(x, weight_ih, bias_ih)):
+        if reset is not None:
+            h = h.masked_fill(reset[t].unsqueeze(1), 0)
+        h = activate(product + functional.linear(h, weight_hh, bias_hh))
+        states.append(h)
+    return torch.stack(states)
+
+
+@torch.library.custom_op("gatescope::rnn", mutates_args=())
+def _rnn_op(
+    x: Tensor,
+    h0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    reset: Tensor | None,
+    nonlinearity: str,
+) -> Tensor:
+    return rnn_forward(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reset, nonlinearity).to(x.dtype)
+
+
+@_rnn_op.register_fake
+def _(x: Tensor, h0: Tensor, *rest: Any) -> Tensor:
+    return x.new_empty(*x.shape[:2], h0.shape[1])
+
+
+@torch.library.custom_op("gatescope::rnn_backward", mutates_args=())
+def _rnn_backward_op(
+    dy: Tensor,
+    x: Tensor,
+    h0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    y: Tensor,
+    reset: Tensor | None,
+    nonlinearity: str,
+    needs: Sequence[bool],
+) -> list[Tensor]:
+    gradients = rnn_backward(dy, x, h0, weight_ih, weight_hh, y, reset, nonlinearity, tuple(needs))
+    return [x.new_empty(0) if g is None else g.to(x.dtype) for g in gradients]
+
+
+@_rnn_backward_op.register_fake
+def _(dy: Tensor, x: Tensor, h0: Tensor, weight_ih: Tensor, weight_hh: Tensor, *rest: Any) -> list[Tensor]:
+    rows = weight_hh.shape[:1]
+    shapes = (x.shape, h0.shape, weight_ih.shape, weight_hh.shape, rows, rows)
+    return [x.new_empty(shape if need else (0,)) for shape, need in zip(shapes, rest[-1], strict=True)]
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, h0, weight_ih, weight_hh, _, _, reset, nonlinearity = inputs
+    ctx.save_for_backward(x, h0, weight_ih, weight_hh, reset, output)
+    ctx.nonlinearity = nonlinearity
+
+
+def _backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    x, h0, weight_ih, weight_hh, reset, y = ctx.saved_tensors
+    needs = [bool(need) for need in ctx.needs_input_grad[:6]]
+    gradients = _rnn_backward_op(dy, x, h0, weight_ih, weight_hh, y, reset, ctx.nonlinearity, needs)
+    return *(g if need else None for g, need in zip(gradients, needs, strict=True)), None, None
+
+
+_rnn_op.register_autograd(_backward, setup_context=_setup_context)
+_rnn_backward_op.register_autograd(refuse_second_derivative("rnn"))
+register_autocast("rnn")
+
+
+def rnn(
+    x: Tensor,
+    h0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None = None,
+    bias_hh: Tensor | None = None,
+    reset: Tensor | None = None,
+    nonlinearity: str = "tanh",
+    backend: str | None = None,
+) -> Tensor:
+    """Run one Elman layer over a sequence.
+
+    Args:
+        x: [T, B, I], any float dtype; 16-bit inputs are computed in float32.
+        h0: [B, H].
+        weight_ih, weight_hh: [H, I], [H, H].
+        bias_ih, bias_hh: [H], both or none.
+        reset: [T, B] bool: h is zero before the step and its gradient stops.
+        nonlinearity: "tanh" or "relu".
+        backend: "reference" (plain torch) or "loop" (in-place operators); None chooses.
+
+    Returns:
+        h [T, B, H].
+
+    Raises:
+        ValueError: for a shape, dtype, device or name that does not fit.
+    """
+    check_layer("rnn", 1, {"h0": h0}, (weight_ih, weight_hh, bias_ih, bias_hh), x)
+    check_reset("rnn", reset, x)
+    if nonlinearity not in NONLINEARITIES:
+        raise ValueError(f"rnn: nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
+    run = rnn_reference if choose_backend(backend, BACKENDS, "loop") == "reference" else _rnn_op
+    return run(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reset, nonlinearity)
+
+
+class RNN(RecurrentStack):
+    """An Elman network with the interface of torch.nn.RNN, that can return the state of every layer and step.
+
+    Equations are the module's. Arguments are those of `RecurrentStack` (but proj_size), with `nonlinearity`, "tanh" or
+    "relu", in the fourth place as in torch.nn.RNN.
+    """
+
+    cell = "RNN"
+    n_gates = 1
+    state_names = ("h",)
+    gate_names = ()
+    backends = BACKENDS
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        *args: Any,
+        **kwargs: Any,
+    ):
+        if nonlinearity not in NONLINEARITIES:
+            raise ValueError(f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'.")
+        super().__init__(input_size, hidden_size, num_layers, *args, **kwargs)
+        self.nonlinearity = nonlinearity
+
+    @property
+    def mode(self) -> str:
+        return f"RNN_{self.nonlinearity.upper()}"
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + ("" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}")
+
+    def layer(
+        self, x: Tensor, states: States, weights: Weights, reset: Tensor | None, capture: tuple[str, ...]
+    ) -> dict[str, Tensor]:
+        return {"h": rnn(x, states[0], *weights, reset, self.nonlinearity, self.backend)}

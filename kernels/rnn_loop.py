@@ -1,0 +1,76 @@
+"""The Elman network's time loop in torch operators that work in place, forward and backward.
+
+The output buffer first takes the input product of a block of steps, then, step by step, the recurrent product and the
+activation. Backward fills a buffer with the slopes of a block of steps and walks back through it, as the other cells.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gatescope.kernels.sequence import BLOCK, Gradients, blocks, by_columns, cleared_rows, entering, project, wide
+
+
+def rnn_forward(
+    x: Tensor,
+    h0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None,
+    b_hh: Tensor | None,
+    reset: Tensor | None,
+    nonlinearity: str,
+) -> Tensor:
+    """Run one layer: y [T, B, H]."""
+    x, h0, w_ih, w_hh, b_ih, b_hh = wide(x, h0, w_ih, w_hh, b_ih, b_hh)
+    y = x.new_empty(*x.shape[:2], h0.shape[1])
+    bias = None if b_ih is None or b_hh is None else b_ih + b_hh
+    activate = torch.tanh_ if nonlinearity == "tanh" else torch.relu_
+    clears = cleared_rows(reset, len(x))
+    w_t, h = w_hh.t(), h0
+    for start, stop in blocks(len(x)):
+        project(x[start:stop], w_ih, bias, y[start:stop])
+        for out, clear in zip(y[start:stop].unbind(0), clears[start:stop], strict=True):
+            if clear is not None:
+                h = h.masked_fill(clear, 0)
+            h = activate(out.addmm_(h, w_t))
+    return y
+
+
+def rnn_backward(
+    dy: Tensor,
+    x: Tensor,
+    h0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    y: Tensor,
+    reset: Tensor | None,
+    nonlinearity: str,
+    needs: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from that of y; None where not needed."""
+    dy, x, h0, w_ih, w_hh, y = wide(dy, x, h0, w_ih, w_hh, y)
+    gradients = Gradients(x, w_ih, w_hh, (needs[0], needs[2], needs[3], needs[4] or needs[5]), y.shape[2])
+    buffer = torch.empty_like(y[:BLOCK])
+    dh, nothing = dy[-1].clone(), torch.zeros_like(y[0])
+    clears, w_columns = cleared_rows(reset, len(y)), by_columns(w_hh)
+    for start, stop in reversed(list(blocks(len(y)))):
+        steps, gradient = slice(start, stop), buffer[: stop - start]
+        if nonlinearity == "tanh":
+            torch.addcmul(y.new_ones(()), y[steps], y[steps], value=-1, out=gradient)
+        else:
+            torch.gt(y[steps], 0, out=gradient)
+        dys = (dy[start - 1] if start > 0 else nothing, *dy[start : stop - 1].unbind(0))
+        for g, clear, before_dy in reversed(list(zip(gradient, clears[steps], dys, strict=True))):
+            g.mul_(dh)
+            if clear is None:
+                torch.addmm(before_dy, g, w_columns, out=dh)
+            else:
+                torch.mm(g, w_columns, out=dh).masked_fill_(clear, 0).add_(before_dy)
+        before = entering(h0 if start == 0 else y[start - 1], y[steps], None if reset is None else reset[steps])
+        gradients.of_input(steps, gradient)
+        gradients.of_biases(gradient)
+        gradients.of_recurrence(gradient, before)
+    db = gradients.sums
+    return gradients.x, dh if needs[1] else None, gradients.w_ih, gradients.w_hh, db, None if db is None else db.clone()

@@ -1,0 +1,200 @@
+"""Pieces that the time loops of all cells share.
+
+A loop multiplies the input by W_ih for BLOCK steps at once, then walks through them in place; backward walks back
+through a block of steps, then multiplies for their part of dx, dW_ih and dW_hh. What one product or walk wrote is then
+still in the cache when the next reads it, and backward needs no memory that grows with T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BLOCK = 16  # steps
+SPLIT = 8192  # entries of a weight whose gradient is summed step by step
+
+LIBRARY = torch.library.Library("gatescope", "FRAGMENT")
+
+
+def blocks(n_steps: int) -> Iterator[tuple[int, int]]:
+    """The first step of each block and the one after its last, in order."""
+    return ((start, min(start + BLOCK, n_steps)) for start in range(0, n_steps, BLOCK))
+
+
+def wide(*tensors: Any) -> list[Any]:
+    """Tensors of 16 bits as float32, everything else as it is: loops accumulate in at least float32."""
+    return [t.float() if isinstance(t, Tensor) and t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors]
+
+
+def wide_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which a loop over this dtype accumulates, and keeps what backward reads."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def cleared_rows(reset: Tensor | None, n_steps: int) -> list[Tensor | None]:
+    """For each step the mask [B, 1] of the rows whose state is cleared before it, None where there is none."""
+    if reset is None:
+        return [None] * n_steps
+    return [rows.unsqueeze(1) if some else None for rows, some in zip(reset, reset.any(1).tolist(), strict=True)]
+
+
+def entering(first: Tensor, steps: Tensor, reset: Tensor | None) -> Tensor:
+    """The state before every step, [T, B, H], from the initial one [B, H] and those after every step."""
+    before = torch.cat((first.unsqueeze(0), steps[:-1]))
+    return before if reset is None else before.masked_fill_(reset.unsqueeze(2), 0)
+
+
+def project(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
+    """Write x W^T + b: x [T, B, I], weight [R, I], bias [R] or None, out [T, B, R] with any row stride."""
+    flat, product = x.reshape(-1, x.shape[2]), out.flatten(0, 1)
+    if bias is None:
+        torch.mm(flat, weight.t(), out=product)
+    else:
+        torch.addmm(bias, flat, weight.t(), out=product)
+
+
+def by_columns(weight: Tensor) -> Tensor:
+    """The same matrix laid out column after column.
+
+    With up to three rows on its left, MKL sums a product that is added to something in one running total where the
+    matrix lies row after row, ten times less exactly than in this order.
+    """
+    return weight.t().contiguous().t()
+
+
+class Gradients:
+    """The gradients of a layer's input, weights and biases, which a walk back through time adds up block by block.
+
+    Args:
+        x: [T, B, I]; w_ih: [R, I]; w_hh: [R, H].
+        needs: which of x, w_ih, w_hh and the biases are wanted.
+        columns: how many columns the gradients have whose sums are those of the biases.
+    """
+
+    def __init__(self, x: Tensor, w_ih: Tensor, w_hh: Tensor, needs: Sequence[bool], columns: int):
+        self._x, self._w_ih = x, w_ih
+        self.x = x.new_empty(x.shape) if needs[0] else None
+        self.w_ih = w_ih.new_zeros(w_ih.shape) if needs[1] else None
+        self.w_hh = w_hh.new_zeros(w_hh.shape) if needs[2] else None
+        self.sums = w_ih.new_zeros(columns) if needs[3] else None
+
+    def of_input(self, steps: slice, gradient: Tensor) -> None:
+        """Add what the gradient [steps, B, R] of the input product brings."""
+        flat = gradient.flatten(0, 1)
+        if self.x is not None:
+            torch.mm(flat, self._w_ih, out=self.x[steps].flatten(0, 1))
+        if self.w_ih is not None:
+            _add_product(self.w_ih, gradient, self._x[steps])
+
+    def of_recurrence(self, gradient: Tensor, states: Tensor, rows: slice = slice(None)) -> None:
+        """Add what the gradient [steps, B, rows] of some rows of W_hh times the states [steps, B, H] brings."""
+        if self.w_hh is not None:
+            _add_product(self.w_hh[rows], gradient, states)
+
+    def of_biases(self, gradient: Tensor) -> None:
+        """Add the sums of the columns of a gradient [steps, B, columns]."""
+        if self.sums is not None:
+            self.sums.add_(gradient.flatten(0, 1).sum(0))
+
+
+def _add_product(weight: Tensor, gradient: Tensor, states: Tensor) -> None:
+    """Add to a weight's gradient [R, C] the products of gradients [steps, B, R] and states [steps, B, C]."""
+    if weight.numel() > SPLIT:
+        weight.addmm_(gradient.flatten(0, 1).t(), states.reshape(-1, states.shape[2]))
+    else:
+        # MKL sums small matrices' products in one running total; a sum for each step first is several times closer.
+        weight.add_(torch.bmm(gradient.transpose(1, 2), states).sum(0))
+
+
+def differentiable(*tensors: Tensor | None) -> bool:
+    """Whether anything that is made of these will be asked for its gradient."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def choose_backend(backend: str | None, known: Sequence[str], default: str) -> str:
+    """The implementation to run: the default, or the forced one if it exists."""
+    if backend is None:
+        return default
+    if backend not in known:
+        raise ValueError(f"backend: expected None or one of {', '.join(known)}, got {backend!r}")
+    return backend
+
+
+def check_layer(
+    cell: str, n_gates: int, states: dict[str, Tensor], weights: Sequence[Tensor | None], x: Tensor
+) -> None:
+    """Check one layer's tensors against each other.
+
+    Raises:
+        ValueError: naming the tensor, the expected and the given shape, dtype or device.
+    """
+    if x.dim() != 3 or x.shape[0] == 0:
+        raise ValueError(f"{cell}: x: expected [T, B, I] with at least one step, got {list(x.shape)}")
+    w_hh = weights[1]
+    assert w_hh is not None
+    rows, hidden = n_gates * w_hh.shape[-1], w_hh.shape[-1]
+    expected = {
+        **{name: (state, (x.shape[1], hidden)) for name, state in states.items()},
+        "weight_ih": (weights[0], (rows, x.shape[2])),
+        "weight_hh": (w_hh, (rows, hidden)),
+        "bias_ih": (weights[2], (rows,)),
+        "bias_hh": (weights[3], (rows,)),
+    }
+    autocast = torch.is_autocast_enabled(x.device.type)
+    for name, (tensor, shape) in expected.items():
+        if tensor is None:
+            continue
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{cell}: {name}: expected shape {list(shape)}, got {list(tensor.shape)}")
+        if tensor.device != x.device or (tensor.dtype != x.dtype and not autocast):
+            raise ValueError(
+                f"{cell}: {name}: expected {x.dtype} on {x.device}, as x, got {tensor.dtype} on {tensor.device}"
+            )
+    if (weights[2] is None) != (weights[3] is None):
+        raise ValueError(f"{cell}: expected both biases or none, got one")
+
+
+def check_reset(cell: str, reset: Tensor | None, x: Tensor) -> None:
+    """Check a mask of resets; a ValueError names what was expected and what came."""
+    if reset is not None and (reset.dtype != torch.bool or reset.shape != x.shape[:2] or reset.device != x.device):
+        raise ValueError(
+            f"{cell}: reset: expected bool {list(x.shape[:2])} on {x.device}, "
+            f"got {reset.dtype} {list(reset.shape)} on {reset.device}"
+        )
+
+
+def register_autocast(name: str) -> None:
+    """Let an operator run in the dtype of torch.autocast where that is on, its float inputs cast."""
+    op = getattr(torch.ops.gatescope, name)
+
+    def rule(device_type: str) -> Callable[..., Any]:
+        def run(_keyset: Any, *args: Any) -> Any:
+            dtype = torch.get_autocast_dtype(device_type)
+            with torch.autocast(device_type, enabled=False):
+                return op(*(_cast(argument, dtype) for argument in args))
+
+        return run
+
+    LIBRARY.impl(name, rule("cpu"), "AutocastCPU", with_keyset=True)
+    LIBRARY.impl(name, rule("cuda"), "AutocastCUDA", with_keyset=True)
+
+
+def _cast(argument: Any, dtype: torch.dtype) -> Any:
+    if isinstance(argument, Tensor) and argument.is_floating_point() and argument.dtype != torch.float64:
+        return argument.to(dtype)
+    return argument
+
+
+def refuse_second_derivative(cell: str) -> Callable[..., Any]:
+    """What autograd calls when someone differentiates a backward operator."""
+
+    def refuse(ctx: Any, *gradients: Tensor) -> Any:
+        raise RuntimeError(
+            f"gatescope::{cell} has no second derivative: expected one backward pass, got a backward through it; "
+            f"use {cell}_reference (backend='reference'), which torch differentiates any number of times"
+        )
+
+    return refuse

@@ -1,0 +1,334 @@
+"""What LSTM, GRU and RNN modules share: parameters, layers, directions, dropout, packing, captures and validation.
+
+Names, shapes, initialisation and errors are torch.nn's, so that a state_dict moves both ways. A cell supplies one
+function, `layer`, which runs one layer in one direction over a whole sequence.
+
+Captured states are time-first whatever `batch_first` says, [L*D, T, B, H] (gates [L*D, T, B, G, H]), D directions
+within a layer as torch.nn orders them; step t of the reverse direction is the state after it has read t. Sequences of a
+PackedSequence stand in the order in which they were packed, and padding is zero. For an unbatched input, B is left out.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from gatescope.kernels.packing import Reversal, cleared_padding, last, pack, stacked
+
+States = tuple[Tensor, ...]
+Weights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # w_ih, w_hh, b_ih, b_hh of a layer and direction
+
+
+class ShapeError(ValueError, RuntimeError):
+    """A tensor that does not fit the others: a ValueError, and the RuntimeError that torch.nn raises in its place."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A validated input on its way through the layers, time-first."""
+
+    x: Tensor  # [T, B, I], or the data [sum of lengths, I] of `packed`
+    states: States  # [L*D, B, H] each, rows in the order in which the sequences were packed
+    reset: Tensor | None  # [T, B] bool
+    packed: PackedSequence | None
+    unbatched: bool  # x had no batch dimension
+
+
+class RecurrentStack(nn.Module):
+    """L recurrent layers of H units in one or two directions; the base of LSTM, GRU and RNN.
+
+    Args:
+        input_size: I, features of the input.
+        hidden_size: H, units in a layer.
+        num_layers: L.
+        bias: whether the two bias vectors exist.
+        batch_first: inputs and outputs are [B, T, ...] instead of [T, B, ...]; states and captures stay as they are.
+        dropout: share of the outputs of each layer but the last that is set to zero in training.
+        bidirectional: run each layer in both directions and join their outputs.
+        proj_size: must be 0; projections are not implemented.
+        device, dtype: of the parameters.
+        backend: forces an implementation that the functional form of the cell names; None chooses by the data.
+
+    Raises:
+        ValueError, TypeError: for an argument out of its range or of the wrong type.
+    """
+
+    cell: str
+    n_gates: int
+    state_names: tuple[str, ...]
+    gate_names: tuple[str, ...]
+    backends: tuple[str, ...]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        backend: str | None = None,
+    ):
+        super().__init__()
+        _check_arguments(input_size, hidden_size, num_layers, bias, batch_first, dropout)
+        if proj_size != 0:
+            raise ValueError(f"proj_size: expected 0, got {proj_size}; torch.nn.LSTM has projections, this has none")
+        if backend not in (None, *self.backends):
+            raise ValueError(f"backend: expected None or one of {', '.join(self.backends)}, got {backend!r}")
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bias = bias
+        self.batch_first = batch_first
+        self.dropout = float(dropout)
+        self.bidirectional = bidirectional
+        self.proj_size = 0
+        self.backend = backend
+
+        directions = 2 if bidirectional else 1
+        rows = self.n_gates * hidden_size
+        self._names: list[list[str]] = []
+        for k in range(num_layers * directions):
+            layer, direction = divmod(k, directions)
+            width = input_size if layer == 0 else hidden_size * directions
+            shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, width), "weight_hh": (rows, hidden_size)}
+            if bias:
+                shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+            suffix = f"_l{layer}" + ("_reverse" if direction else "")
+            for name, shape in shapes.items():
+                setattr(self, name + suffix, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+            self._names.append([name + suffix for name in shapes])
+        self.reset_parameters()
+
+    @property
+    def mode(self) -> str:
+        """torch.nn's name of the cell."""
+        return self.cell.upper()
+
+    @property
+    def all_weights(self) -> list[list[nn.Parameter]]:
+        """The parameters of each layer and direction: weight_ih, weight_hh and, with bias, bias_ih, bias_hh."""
+        return [[getattr(self, name) for name in names] for names in self._names]
+
+    def reset_parameters(self) -> None:
+        """Draw every parameter from U(-1/sqrt(H), 1/sqrt(H)), in the order and from the generator of torch.nn."""
+        bound = 1 / math.sqrt(self.hidden_size)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def flatten_parameters(self) -> None:
+        """Do nothing: the kernels read the parameters where they are. For code written for torch.nn."""
+
+    def extra_repr(self) -> str:
+        shown = [str(self.input_size), str(self.hidden_size)]
+        defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
+        shown += [f"{name}={getattr(self, name)}" for name, value in defaults.items() if getattr(self, name) != value]
+        return ", ".join(shown)
+
+    def layer(
+        self, x: Tensor, states: States, weights: Weights, reset: Tensor | None, capture: tuple[str, ...]
+    ) -> dict[str, Tensor]:
+        """Run one layer in one direction.
+
+        Args:
+            x: [T, B, I].
+            states: the initial states [B, H], one for each of `state_names`.
+            weights: w_ih [G*H, I], w_hh [G*H, H] and two biases [G*H] or None.
+            reset: [T, B] bool or None.
+            capture: what the caller wants; "gates" matters.
+
+        Returns:
+            Every state of every step by its name, [T, B, H], and "gates" [T, B, G, H] if asked.
+        """
+        raise NotImplementedError
+
+    def handed_over(self, batch: Batch) -> tuple[Tensor, States] | None:
+        """Run all layers by another library's operator, where only the output is asked and that operator is faster.
+
+        Returns:
+            The output ([T, B, D*H], or the data of a PackedSequence) and the final states; None where there is none.
+        """
+        return None
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        state: Tensor | States | None = None,
+        capture: Sequence[str] = (),
+        reset: Tensor | None = None,
+    ) -> Any:
+        """Run the network over a sequence.
+
+        Args:
+            input: [T, B, I] ([B, T, I] with batch_first), [T, I] for one sequence, or a PackedSequence.
+            state: initial h [L*D, B, H] ([L*D, H] for one sequence), for an LSTM the pair (h, c); zero by default.
+            capture: which of "h", "c", "gates" to return for every layer and step, gates after their activation.
+            reset: [T, B] bool ([T] for one sequence), time-first: a new sequence begins at step t. The state is zero
+                before step t (in the reverse direction before step t - 1, which follows t there) and no gradient
+                crosses.
+
+        Returns:
+            (y, state) as torch.nn, and with capture (y, state, states): states is a dict from each name to
+            [L*D, T, B, H], gates [L*D, T, B, G, H]. All of them carry gradients.
+
+        Raises:
+            ValueError: wrong shapes, types or names, saying what was expected and what came.
+        """
+        capture = self._check_capture(capture)
+        batch = self._enter(input, state, reset)
+        result = None
+        if not capture and reset is None and self.backend is None:
+            result = self.handed_over(batch)
+        y, final, captured = (*result, {}) if result is not None else self._run(batch, capture)
+        output: Tensor | PackedSequence = y
+        if batch.packed is not None:
+            output = PackedSequence(y, *batch.packed[1:])
+        elif batch.unbatched:
+            output, final = y.squeeze(1), tuple(s.squeeze(1) for s in final)
+            captured = {name: steps.squeeze(2) for name, steps in captured.items()}
+        elif self.batch_first:
+            output = y.transpose(0, 1)
+        state = final if len(self.state_names) > 1 else final[0]
+        return (output, state, captured) if capture else (output, state)
+
+    def _run(self, batch: Batch, capture: tuple[str, ...]) -> tuple[Tensor, States, dict[str, Tensor]]:
+        """Run layer after layer, each in its directions; return output, final states and captures."""
+        y, lengths, reset = batch.x, None, batch.reset
+        if batch.packed is not None:
+            y, lengths = pad_packed_sequence(batch.packed)
+            lengths = lengths.to(y.device)
+            reset = cleared_padding(len(y), reset, lengths)
+        turns: tuple[Reversal | None, ...] = (None,)
+        if self.bidirectional:
+            turns = (None, Reversal(len(y), batch.reset, lengths))
+        captured: dict[str, list[Tensor]] = {name: [] for name in capture}
+        final: list[tuple[Tensor, ...]] = []
+        for layer in range(self.num_layers):
+            if layer > 0 and self.dropout > 0:
+                y = functional.dropout(y, self.dropout, self.training)
+            outputs = []
+            for turn in turns:
+                k = len(final)
+                states = tuple(s[k] for s in batch.states)
+                if turn is None:
+                    steps = self.layer(y, states, self._layer_weights(k), reset, capture)
+                else:
+                    steps = self.layer(turn.flip(y), states, self._layer_weights(k), turn.reset, capture)
+                final.append(tuple(last(steps[name], lengths) for name in self.state_names))
+                if turn is not None:
+                    steps = {name: turn.flip(steps[name]) for name in dict.fromkeys(("h", *capture))}
+                outputs.append(steps["h"])
+                for name in capture:
+                    captured[name].append(steps[name])
+            y = torch.cat(outputs, dim=2) if self.bidirectional else outputs[0]
+        if batch.packed is not None:
+            y = pack(y, batch.packed)
+        states = tuple(torch.stack(ends) for ends in zip(*final, strict=True))
+        return y, states, {name: stacked(steps, lengths) for name, steps in captured.items()}
+
+    def _layer_weights(self, k: int) -> Weights:
+        weights = [getattr(self, name) for name in self._names[k]]
+        return (weights[0], weights[1], weights[2], weights[3]) if self.bias else (weights[0], weights[1], None, None)
+
+    def _enter(self, input: Tensor | PackedSequence, state: Tensor | States | None, reset: Tensor | None) -> Batch:
+        """Validate what the caller gave and bring it to time-first, batched form."""
+        unbatched = False
+        if isinstance(input, PackedSequence):
+            x, packed = input.data, input
+            self._check_input(x, 2)
+            n_steps, n_rows = len(packed.batch_sizes), int(packed.batch_sizes[0])
+        else:
+            if input.dim() not in (2, 3):
+                raise ValueError(f"{self.cell}: Expected input to be 2D or 3D, got {input.dim()}D instead")
+            self._check_input(input, input.dim())
+            unbatched, packed = input.dim() == 2, None
+            x = input.unsqueeze(1) if unbatched else input.transpose(0, 1) if self.batch_first else input
+            n_steps, n_rows = x.shape[:2]
+        if n_steps == 0:
+            raise ShapeError("Expected sequence length to be larger than 0, got 0")
+        states = self._check_state(state, x, n_rows, unbatched)
+        if reset is not None:
+            expected = (n_steps,) if unbatched else (n_steps, n_rows)
+            if reset.dtype != torch.bool or tuple(reset.shape) != expected:
+                raise ShapeError(
+                    f"reset: expected bool {list(expected)}, time first, got {reset.dtype} {list(reset.shape)}"
+                )
+            reset = reset.to(x.device)
+            reset = reset.unsqueeze(1) if unbatched else reset
+        return Batch(x, states, reset, packed, unbatched)
+
+    def _check_input(self, x: Tensor, dim: int) -> None:
+        weight = getattr(self, self._names[0][0])
+        if x.dim() != dim:
+            raise ShapeError(f"input must have {dim} dimensions, got {x.dim()}")
+        if x.shape[-1] != self.input_size:
+            raise ShapeError(
+                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {x.shape[-1]}"
+            )
+        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise ValueError(
+                f"input dtype: expected {weight.dtype}, the weights' dtype, got {x.dtype}; use input.to({weight.dtype})"
+            )
+        if x.device != weight.device:
+            raise ShapeError(f"input device: expected {weight.device}, the weights' device, got {x.device}")
+
+    def _check_state(self, state: Tensor | States | None, x: Tensor, n_rows: int, unbatched: bool) -> States:
+        n_states = self.num_layers * (2 if self.bidirectional else 1)
+        shape = (n_states, n_rows, self.hidden_size)
+        if state is None:
+            return tuple(x.new_zeros(shape) for _ in self.state_names)
+        states = (state,) if isinstance(state, Tensor) else tuple(state)
+        if len(states) != len(self.state_names):
+            raise ShapeError(f"state: expected {' and '.join(self.state_names)}, got {len(states)} tensors")
+        expected = (n_states, self.hidden_size) if unbatched else shape
+        for name, s in zip(self.state_names, states, strict=True):
+            if tuple(s.shape) != expected:
+                raise ShapeError(f"state {name}: Expected hidden size {expected}, got {list(s.shape)}")
+            if s.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+                raise ShapeError(f"state {name}: expected dtype {x.dtype}, as the input, got {s.dtype}")
+            if s.device != x.device:
+                raise ShapeError(f"state {name}: expected device {x.device}, as the input, got {s.device}")
+        return tuple(s.unsqueeze(1) for s in states) if unbatched else states
+
+    def _check_capture(self, capture: Sequence[str]) -> tuple[str, ...]:
+        known = (*self.state_names, "gates") if self.gate_names else self.state_names
+        if isinstance(capture, str) or not set(capture) <= set(known):
+            raise ValueError(f"capture: expected names out of {known} of this {self.cell} in a tuple, got {capture!r}")
+        return tuple(dict.fromkeys(capture))
+
+
+def _check_arguments(
+    input_size: int, hidden_size: int, num_layers: int, bias: bool, batch_first: bool, dropout: float
+) -> None:
+    if not isinstance(dropout, numbers.Number) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
+        raise ValueError(
+            f"dropout should be a number in range [0, 1], the share of outputs set to zero; got {dropout!r}"
+        )
+    if dropout > 0 and num_layers == 1:
+        warnings.warn(
+            f"dropout acts on all layers but the last: dropout={dropout} does nothing with num_layers=1",
+            stacklevel=4,
+        )
+    for name, flag in (("bias", bias), ("batch_first", batch_first)):
+        if not isinstance(flag, bool):
+            raise TypeError(f"{name} should be of type bool, got: {type(flag).__name__}")
+    for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+        if not isinstance(size, int):
+            raise TypeError(f"{name} should be of type int, got: {type(size).__name__}")
+    for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
+        if size <= 0:
+            raise ValueError(f"{name} must be greater than zero, got {size}")

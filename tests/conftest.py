@@ -1,0 +1,46 @@
+"""What every test shares: how kernels run here, where real text lies, and memory that is never clean by luck."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+# Without a GPU the kernels run under Triton's interpreter; it must be chosen before they are first imported. With one,
+# the interpreter would copy CUDA tensors to the CPU silently, so it must never be on.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
+# A property test must not fail because the machine is busy; its examples are the same in every run.
+hypothesis.settings.register_profile("gatescope", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("gatescope")
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def pytest_collection_modifyitems(items):
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "cuda" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
+
+
+@pytest.fixture(autouse=True)
+def unclean_memory():
+    """Let torch.empty return NaN, so that reading what nobody wrote is seen."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    yield
+    torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.fixture(scope="session")
+def data():
+    """The folder with real text and NLTK data."""
+    folder = Path(os.environ.get("GATESCOPE_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real text at {folder}: set GATESCOPE_DATA")
+    return folder

@@ -1,0 +1,144 @@
+"""The cells that every kernel test runs over, and the rules by which their numbers are judged."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+
+from gatescope.kernels.gru import GRU, gru, gru_reference
+from gatescope.kernels.lstm import LSTM, lstm, lstm_reference
+from gatescope.kernels.rnn import RNN, rnn, rnn_reference
+
+
+@pytest.fixture
+def within_rule():
+    """Judge results by float64 oracles and yardsticks, a plain implementation of the same precision.
+
+    error(result) <= 2 error(yardstick) + 4 eps, where error = max|difference| / rms(oracle), as flash-attention's tests
+    have it (Dao et al. 2022): what rounds no more than twice as much as a plain program is right. Maximum and rms go
+    over a few draws of the inputs, since the largest of a handful of roundings is a matter of luck.
+    """
+
+    def error(values, oracles):
+        scale = torch.cat([oracle.flatten() for oracle in oracles]).square().mean().sqrt().item()
+        largest = max(
+            (value.double() - oracle).abs().max().item() for value, oracle in zip(values, oracles, strict=True)
+        )
+        return largest / scale if scale > 0 else largest
+
+    def check(draws):
+        for name in draws[0][2]:
+            mine, plain, oracles = ([results[name] for results in part] for part in zip(*draws, strict=True))
+            for result, yardstick, oracle in zip(mine, plain, oracles, strict=True):
+                assert result.dtype == yardstick.dtype, name
+                assert result.shape == oracle.shape, name
+            allowed = 2 * error(plain, oracles) + 4 * torch.finfo(mine[0].dtype).eps
+            assert error(mine, oracles) <= allowed, f"{name}: error {error(mine, oracles):.3g}, allowed {allowed:.3g}"
+
+    return check
+
+
+@pytest.fixture
+def equal_but_for_rounding():
+    """Judge two float64 results of the same sums: within n roundings of the largest value, n the terms of a sum.
+
+    The bound n eps is that of Higham (2002), Accuracy and Stability of Numerical Algorithms, section 3.1.
+    """
+
+    def check(name, result, expected, terms):
+        assert result.dtype == expected.dtype == torch.float64, name
+        assert result.shape == expected.shape, name
+        bound = terms * torch.finfo(torch.float64).eps * max(1.0, expected.abs().max().item())
+        error = (result - expected).abs().max().item()
+        assert error <= bound, f"{name}: difference {error:.3g}, allowed {bound:.3g}"
+
+    return check
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One kind of recurrent layer, its reference and its counterpart in torch.nn."""
+
+    name: str
+    module: type
+    function: Callable
+    reference: Callable
+    n_gates: int  # blocks of rows in the weights
+    states: tuple[str, ...]
+    peer: type | None  # of torch.nn
+    options: dict = field(default_factory=dict)
+
+    @property
+    def gated(self):
+        return self.n_gates > 1
+
+    @property
+    def outputs(self):
+        return (*self.states, "gates") if self.gated else self.states
+
+    @property
+    def operator(self):
+        return getattr(torch.ops.gatescope, self.name)
+
+    def layer(self, b, t, i, h, dtype=torch.float64, bias=True, seed=0):
+        """x, the initial states and the weights of one layer, each a leaf that wants its gradient."""
+        generator = torch.Generator().manual_seed(seed)
+        rows = self.n_gates * h
+        shapes = [(t, b, i), *[(b, h)] * len(self.states), (rows, i), (rows, h), *([(rows,)] * 2 if bias else [])]
+        scales = [1.0] * (1 + len(self.states)) + [h**-0.5] * 4
+        return [
+            (torch.randn(shape, generator=generator, dtype=torch.float64) * scale).to(dtype).requires_grad_()
+            for shape, scale in zip(shapes, scales, strict=False)
+        ]
+
+    def results(self, run, tensors, seed=1, **options):
+        """What a run returns, and the gradients of all its inputs under a random weighting of all its outputs."""
+        outputs = run(*tensors, **self.options, **options)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        generator = torch.Generator().manual_seed(seed)
+        weights = [torch.randn(o.shape, generator=generator, dtype=torch.float64).to(o.dtype) for o in outputs]
+        gradients = torch.autograd.grad(outputs, tensors, weights)
+        names = ["dx", *(f"d{s}0" for s in self.states), "dw_ih", "dw_hh", "db_ih", "db_hh"]
+        return dict(zip((*self.outputs, *names), (*outputs, *gradients), strict=False))
+
+
+CELLS = [
+    Cell("lstm", LSTM, lstm, lstm_reference, 4, ("h", "c"), torch.nn.LSTM),
+    Cell("gru", GRU, gru, gru_reference, 3, ("h",), torch.nn.GRU),
+    Cell("gru", GRU, gru, gru_reference, 3, ("h",), None, {"reset_after": False}),
+    Cell("rnn", RNN, rnn, rnn_reference, 1, ("h",), torch.nn.RNN),
+    Cell("rnn", RNN, rnn, rnn_reference, 1, ("h",), torch.nn.RNN, {"nonlinearity": "relu"}),
+]
+
+
+IDS = ["lstm", "gru", "gru-before", "rnn", "rnn-relu"]
+
+
+@pytest.fixture(params=CELLS, ids=IDS)
+def cell(request):
+    return request.param
+
+
+@pytest.fixture(params=[c for c in CELLS if c.peer], ids=[name for name, c in zip(IDS, CELLS, strict=True) if c.peer])
+def peered(request):
+    """A cell that torch.nn has too."""
+    return request.param
+
+
+@pytest.fixture(params=[c for c in CELLS if c.gated], ids=[name for name, c in zip(IDS, CELLS, strict=True) if c.gated])
+def gated(request):
+    """A cell with gates."""
+    return request.param
+
+
+@pytest.fixture
+def resets():
+    """A mask [T, B] of places where sequences begin anew, the first step of the first row among them."""
+
+    def draw(b, t, seed=2):
+        mask = torch.rand(t, b, generator=torch.Generator().manual_seed(seed)) < 0.2
+        mask[0, 0] = True
+        return mask
+
+    return draw

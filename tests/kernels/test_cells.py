@@ -1,0 +1,79 @@
+"""cells.py: single steps against torch.nn's cells and against the layers."""
+
+import pytest
+import torch
+
+from gatescope.kernels.cells import GRUCell, LSTMCell, RNNCell
+from gatescope.kernels.gru import gru_reference
+
+B, I, H = 3, 5, 6
+PAIRS = {
+    "lstm": (LSTMCell, torch.nn.LSTMCell, {}),
+    "gru": (GRUCell, torch.nn.GRUCell, {}),
+    "rnn": (RNNCell, torch.nn.RNNCell, {}),
+    "rnn-relu": (RNNCell, torch.nn.RNNCell, {"nonlinearity": "relu"}),
+}
+
+
+@pytest.fixture(params=PAIRS)
+def pair(request):
+    return PAIRS[request.param]
+
+
+def states(cell, batch=(B,)):
+    drawn = [torch.randn(*batch, H, requires_grad=True) for _ in range(2 if cell is LSTMCell else 1)]
+    return tuple(drawn) if len(drawn) > 1 else drawn[0]
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
+def test_same_as_torch_nn(pair, bias):
+    cell, peer, options = pair
+    torch.manual_seed(0)
+    mine = cell(I, H, bias, **options)
+    torch.manual_seed(0)
+    theirs = peer(I, H, bias, **options)
+    assert list(mine.state_dict()) == list(theirs.state_dict())
+    for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b)
+    x = torch.randn(B, I, requires_grad=True)
+    for arguments in ((x,), (x, states(cell)), (x[0],), (x[0], states(cell, ()))):
+        leaves = [x, *mine.parameters()]
+        results = [module(*arguments) for module in (mine, theirs)]
+        values = [r if isinstance(r, tuple) else (r,) for r in results]
+        for a, b in zip(*values, strict=True):
+            assert torch.equal(a, b)
+        gradients = torch.autograd.grad(values[0][-1].square().sum(), leaves)
+        expected = torch.autograd.grad(values[1][-1].square().sum(), [x, *theirs.parameters()])
+        for a, b in zip(gradients, expected, strict=True):
+            assert torch.equal(a, b)
+
+
+def test_gru_before(equal_but_for_rounding):
+    torch.manual_seed(0)
+    cell = GRUCell(I, H, reset_after=False, dtype=torch.float64)
+    x, h = torch.randn(B, I, dtype=torch.float64), torch.randn(B, H, dtype=torch.float64)
+    expected = gru_reference(x[None], h, *cell.parameters(), reset_after=False)[0][0]
+    equal_but_for_rounding("h", cell(x, h), expected, I + H)
+    equal_but_for_rounding("h of one row", cell(x[1], h[1]), expected[1], I + H)
+
+
+def test_bad_input_is_named(pair):
+    cell, _, options = pair
+    module = cell(I, H, **options)
+    with pytest.raises(ValueError, match="Expected input to be 1D or 2D, got 3D"):
+        module(torch.zeros(2, B, I))
+    with pytest.raises(ValueError, match="expected input_size 5, got 4"):
+        module(torch.zeros(B, I - 1))
+    for wrong in (states(cell, (B + 1,)), states(cell, ())):
+        with pytest.raises(ValueError, match=r"hidden: expected shape \[3, 6\], got"):
+            module(torch.zeros(B, I), wrong)
+
+
+def test_unknown_nonlinearity():
+    with pytest.raises(ValueError, match="expected 'tanh' or 'relu', got 'elu'"):
+        RNNCell(I, H, nonlinearity="elu")
+
+
+def test_repr():
+    assert repr(GRUCell(5, 6, bias=False, reset_after=False)) == "GRUCell(5, 6, bias=False, reset_after=False)"
+    assert repr(RNNCell(5, 6, nonlinearity="relu")) == "RNNCell(5, 6, nonlinearity=relu)"

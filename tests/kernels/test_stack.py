@@ -1,0 +1,400 @@
+"""stack.py: the modules of every cell against torch.nn's, and what they do beyond torch."""
+
+import copy
+import warnings
+from itertools import pairwise
+
+import pytest
+import torch
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, unpack_sequence
+
+from gatescope.kernels.rnn import RNN
+
+B, T, I, H = 3, 11, 5, 6
+TERMS = 2 * T * 3 * H  # of the longest sum: two layers, T steps, inputs of 2 H and states of H
+FORMS = {
+    "plain": {},
+    "3-layers": {"num_layers": 3},
+    "no-bias": {"num_layers": 2, "bias": False},
+    "batch-first": {"batch_first": True},
+    "bidirectional": {"num_layers": 2, "bidirectional": True},
+}
+
+
+@pytest.fixture(params=FORMS)
+def form(request):
+    return FORMS[request.param]
+
+
+def pair(cell, backend="loop", **form):
+    """A float64 module and torch.nn's with the same weights."""
+    torch.manual_seed(0)
+    theirs = cell.peer(I, H, **cell.options, **form).double()
+    mine = cell.module(I, H, **cell.options, **form, backend=backend).double()
+    mine.load_state_dict(theirs.state_dict())
+    return mine, theirs
+
+
+def inputs(cell, module, batch=B):
+    """x in the module's layout and the initial states, leaves that want their gradients."""
+    generator = torch.Generator().manual_seed(3)
+    size = (batch, T, I) if module.batch_first else (T, batch, I)
+    layers = module.num_layers * (2 if module.bidirectional else 1)
+    sizes = (size, *[(layers, batch, H)] * len(cell.states))
+    return [torch.randn(s, generator=generator, dtype=torch.float64).requires_grad_() for s in sizes]
+
+
+def as_state(states):
+    return tuple(states) if len(states) > 1 else states[0]
+
+
+def flat(result):
+    y, state = result[:2]
+    y = y.data if isinstance(y, torch.nn.utils.rnn.PackedSequence) else y
+    return [y, *(state if isinstance(state, tuple) else (state,))]
+
+
+def compare(check, results, leaves, terms=TERMS):
+    """Two results with the same leaves: values, and gradients under one weighting."""
+    outputs = [flat(result) for result in results]
+    seeds = [torch.randn(o.shape, generator=torch.Generator().manual_seed(4), dtype=o.dtype) for o in outputs[0]]
+    gradients = [torch.autograd.grad(o, own, seeds) for o, own in zip(outputs, leaves, strict=True)]
+    for k, (mine, other) in enumerate(zip(outputs[0], outputs[1], strict=True)):
+        check(f"output {k}", mine, other, terms)
+    for k, (mine, other) in enumerate(zip(*gradients, strict=True)):
+        check(f"gradient {k}", mine, other, terms * B)
+
+
+@pytest.mark.parametrize("backend", [None, "loop", "reference"])
+def test_same_as_torch_nn(peered, form, backend, equal_but_for_rounding):
+    mine, theirs = pair(peered, backend, **form)
+    x, *states = inputs(peered, mine)
+    results = [module(x, as_state(states)) for module in (mine, theirs)]
+    leaves = [[x, *states, *module.parameters()] for module in (mine, theirs)]
+    compare(equal_but_for_rounding, results, leaves)
+    assert type(results[0][1]) is type(results[1][1])
+
+
+def test_states_default_to_zero_and_one_sequence_needs_no_batch(peered, form, equal_but_for_rounding):
+    mine, theirs = pair(peered, **form)
+    x, *states = inputs(peered, mine)
+    one = x.select(0 if mine.batch_first else 1, 1)
+    for arguments in ((x,), (one,), (one, as_state([s[:, 1] for s in states]))):
+        for a, b in zip(flat(mine(*arguments)), flat(theirs(*arguments)), strict=True):
+            equal_but_for_rounding("output", a, b, TERMS)
+
+
+def test_empty_batch(peered, form):
+    mine, theirs = pair(peered, None, **form)
+    x, *states = inputs(peered, mine, batch=0)
+    result = mine(x, as_state(states))
+    assert [o.shape for o in flat(result)] == [o.shape for o in flat(theirs(x, as_state(states)))]
+    flat(result)[0].sum().backward()
+    assert x.grad.shape == x.shape
+
+
+def test_state_dict_moves_both_ways(peered, form):
+    mine, theirs = pair(peered, **form)
+    assert list(mine.state_dict()) == list(theirs.state_dict())
+    theirs.load_state_dict(mine.state_dict())
+    assert [p.shape for p in mine.parameters()] == [p.shape for p in theirs.parameters()]
+    assert [[p.shape for p in ps] for ps in mine.all_weights] == [[p.shape for p in ps] for ps in theirs.all_weights]
+
+
+def test_same_initial_weights_from_the_same_seed(peered, form):
+    torch.manual_seed(5)
+    mine = peered.module(I, H, **peered.options, **form)
+    torch.manual_seed(5)
+    theirs = peered.peer(I, H, **peered.options, **form)
+    for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("enforce_sorted", [True, False])
+@pytest.mark.parametrize("backend", [None, "loop"])
+def test_packed_sequence(peered, form, backend, enforce_sorted, equal_but_for_rounding):
+    mine, theirs = pair(peered, backend, **form)
+    x, *states = inputs(peered, mine)
+    lengths = torch.tensor([11, 7, 2] if enforce_sorted else [2, 11, 7])
+
+    def run(module):
+        packed = pack_padded_sequence(x, lengths, module.batch_first, enforce_sorted)
+        return module(packed, as_state(states))
+
+    results = [run(module) for module in (mine, theirs)]
+    compare(equal_but_for_rounding, results, [[x, *states, *module.parameters()] for module in (mine, theirs)])
+    for a, b in zip(results[0][0][1:], results[1][0][1:], strict=True):
+        assert (a is None and b is None) or torch.equal(a, b)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "two-way"])
+def test_padding_cannot_overflow_into_gradients(bidirectional):
+    """A growing ReLU network would pass the largest number within this padding, and 0 * inf reach the weights."""
+    module = RNN(1, 1, nonlinearity="relu", bias=False, bidirectional=bidirectional)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.fill_(10)
+    x = torch.tensor([0.0, 1.0]).repeat(60, 1).unsqueeze(2)
+    y, _ = module(pack_padded_sequence(x, [60, 2]))
+    unpack_sequence(y)[1].sum().backward()
+    assert all(p.grad.isfinite().all() and p.grad.any() for p in module.parameters())
+
+
+def test_dropout_draws_as_torch_nn_and_rests_in_eval(peered, equal_but_for_rounding):
+    for form in ({"num_layers": 3, "dropout": 0.4}, {"num_layers": 2, "dropout": 0.4, "bidirectional": True}):
+        mine, theirs = pair(peered, **form)
+        x, *_ = inputs(peered, mine)
+        for training in (True, False):
+            outputs = []
+            for module in (mine.train(training), theirs.train(training)):
+                torch.manual_seed(6)
+                outputs.append(module(x)[0])
+            equal_but_for_rounding(f"training={training}", *outputs, TERMS)
+
+
+def captured(cell, module, x, state=None, reset=None):
+    return module(x, state, capture=cell.outputs, reset=reset)
+
+
+def test_captures_are_the_layers_themselves(cell):
+    """Every layer's captures are those of a module of that layer alone, fed with the layer below."""
+    torch.manual_seed(0)
+    module = cell.module(I, H, 3, **cell.options).double()
+    x, *states = inputs(cell, module)
+    y, state, captures = captured(cell, module, x, as_state(states))
+    below = x
+    for layer in range(3):
+        alone = cell.module(I if layer == 0 else H, H, **cell.options).double()
+        with torch.no_grad():
+            for mine, weight in zip(alone.parameters(), module.all_weights[layer], strict=True):
+                mine.copy_(weight)
+        below, _, single = captured(cell, alone, below, as_state([s[layer : layer + 1] for s in states]))
+        for name in cell.outputs:
+            assert torch.equal(captures[name][layer], single[name][0]), name
+    assert torch.equal(below, y)
+    for name, final in zip(cell.states, state if isinstance(state, tuple) else (state,), strict=True):
+        assert captures[name].shape == (3, T, B, H)
+        assert torch.equal(captures[name][:, -1], final)
+    if cell.gated:
+        assert captures["gates"].shape == (3, T, B, cell.n_gates, H)
+
+
+def test_captures_are_those_of_the_reference(cell, form, resets, equal_but_for_rounding):
+    torch.manual_seed(0)
+    mine = cell.module(I, H, **cell.options, **form, backend="loop").double()
+    oracle = cell.module(I, H, **cell.options, **form, backend="reference").double()
+    oracle.load_state_dict(mine.state_dict())
+    x, *states = inputs(cell, mine)
+    results = [captured(cell, module, x, as_state(states), resets(T, B).t()) for module in (mine, oracle)]
+    leaves = [[x, *states, *module.parameters()] for module in (mine, oracle)]
+    values = [[*flat(result), *result[2].values()] for result in results]
+    seeds = [torch.randn(v.shape, generator=torch.Generator().manual_seed(7), dtype=v.dtype) for v in values[0]]
+    gradients = [torch.autograd.grad(v, own, seeds) for v, own in zip(values, leaves, strict=True)]
+    for k, (a, b) in enumerate(zip((*values[0], *gradients[0]), (*values[1], *gradients[1]), strict=True)):
+        equal_but_for_rounding(f"value {k}", a, b, TERMS * B)
+
+
+def test_captures_of_other_forms_of_input(cell, equal_but_for_rounding):
+    """One sequence without a batch, batch_first, and packed sequences give the same captures, padding zero."""
+    torch.manual_seed(0)
+    module = cell.module(I, H, 2, bidirectional=True, **cell.options).double()
+    turned = cell.module(I, H, 2, bidirectional=True, batch_first=True, **cell.options).double()
+    turned.load_state_dict(module.state_dict())
+    x, *_ = inputs(cell, module)
+    lengths = [4, 11, 7]
+    _, _, batch_first = captured(cell, turned, x.transpose(0, 1))
+    packed_y, _, packed = captured(cell, module, pack_padded_sequence(x, lengths, enforce_sorted=False))
+    whole = captured(cell, module, x)[2]
+    padded, _ = pad_packed_sequence(packed_y)
+    for name in cell.outputs:
+        equal_but_for_rounding(name, batch_first[name], whole[name], TERMS)
+        for b, n in enumerate(lengths):
+            _, _, single = captured(cell, module, x[:n, b])
+            equal_but_for_rounding(name, packed[name][:, :n, b], single[name], TERMS)
+            assert not packed[name][:, n:, b].any()
+    top = packed["h"][-2:].permute(1, 2, 0, 3).flatten(2)
+    assert torch.equal(padded, top)
+
+
+def test_run_in_two_parts(cell, equal_but_for_rounding):
+    torch.manual_seed(0)
+    module = cell.module(I, H, 2, **cell.options).double()
+    x, *states = inputs(cell, module)
+    whole = captured(cell, module, x, as_state(states))
+    for cut in (1, 4, T - 1):
+        first = captured(cell, module, x[:cut], as_state(states))
+        second = captured(cell, module, x[cut:], first[1])
+        equal_but_for_rounding("y", torch.cat((first[0], second[0])), whole[0], TERMS)
+        for name in cell.outputs:
+            equal_but_for_rounding(name, torch.cat((first[2][name], second[2][name]), dim=1), whole[2][name], TERMS)
+        for a, b in zip(flat(second)[1:], flat(whole)[1:], strict=True):
+            equal_but_for_rounding("state", a, b, TERMS)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "two-way"])
+def test_reset_cuts_a_sequence_in_two(cell, bidirectional, equal_but_for_rounding):
+    """With resets, one long sequence is several short ones: values, and no gradient across."""
+    torch.manual_seed(0)
+    module = cell.module(I, H, 2, bidirectional=bidirectional, **cell.options).double()
+    x, *_ = inputs(cell, module, batch=1)
+    cuts = [0, 4, 5, T]
+    reset = torch.zeros(T, 1, dtype=torch.bool)
+    reset[cuts[1:-1]] = True
+    long = captured(cell, module, x, reset=reset)
+    for start, stop in pairwise(cuts):
+        short = captured(cell, module, x[start:stop])
+        equal_but_for_rounding("y", long[0][start:stop], short[0], TERMS)
+        for name in cell.outputs:
+            equal_but_for_rounding(name, long[2][name][:, start:stop], short[2][name], TERMS)
+        (gradient,) = torch.autograd.grad(long[0][start:stop].sum(), x, retain_graph=True)
+        assert gradient[start:stop].any()
+        assert not gradient[:start].any()
+        assert not gradient[stop:].any()
+
+
+def test_reset_of_packed_and_single_sequences(cell, resets, equal_but_for_rounding):
+    torch.manual_seed(0)
+    module = cell.module(I, H, 2, bidirectional=True, **cell.options).double()
+    x, *_ = inputs(cell, module)
+    lengths, mask = [4, 11, 7], resets(B, T)
+    packed = captured(cell, module, pack_padded_sequence(x, lengths, enforce_sorted=False), reset=mask)[2]
+    for b, n in enumerate(lengths):
+        single = captured(cell, module, x[:n, b], reset=mask[:n, b])[2]
+        for name in cell.outputs:
+            equal_but_for_rounding(name, packed[name][:, :n, b], single[name], TERMS)
+
+
+def test_permuting_units_permutes_states(cell, equal_but_for_rounding):
+    torch.manual_seed(0)
+    module = cell.module(I, H, **cell.options).double()
+    order = torch.randperm(H)
+    permuted = copy.deepcopy(module)
+    rows = torch.cat([order + gate * H for gate in range(cell.n_gates)])
+    with torch.no_grad():
+        for name, parameter in permuted.named_parameters():
+            parameter.copy_(parameter[rows])
+            if name.startswith("weight_hh"):
+                parameter.copy_(parameter[:, order])
+    x, *_ = inputs(cell, module)
+    for name, states in captured(cell, permuted, x)[2].items():
+        equal_but_for_rounding(name, states, captured(cell, module, x)[2][name][..., order], TERMS)
+
+
+def test_autocast_and_16_bit_modules(cell):
+    module = cell.module(I, H, 2, **cell.options)
+    x = torch.randn(T, B, I)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y, state = module(x)
+    assert y.dtype == torch.bfloat16
+    y.float().sum().backward()
+    assert all(p.grad.dtype == torch.float32 for p in module.parameters())
+    low = cell.module(I, H, 2, dtype=torch.bfloat16, **cell.options)
+    y, state, captures = captured(cell, low, x.bfloat16())
+    tensors = [y, *(state if isinstance(state, tuple) else (state,)), *captures.values()]
+    assert {tensor.dtype for tensor in tensors} == {torch.bfloat16}
+
+
+def test_same_seed_gives_the_same_bits(cell):
+    module = cell.module(I, H, 2, dropout=0.5, **cell.options)
+    x = torch.randn(T, B, I)
+    results = []
+    for _ in range(2):
+        torch.manual_seed(8)
+        module.zero_grad()
+        module(x)[0].sum().backward()
+        results.append([p.grad.clone() for p in module.parameters()])
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_deepcopy_functional_call_and_habits_of_torch_nn(cell):
+    module = cell.module(I, H, 2, device="cpu", dtype=torch.float64, **cell.options)
+    module.flatten_parameters()
+    x = torch.randn(T, B, I, dtype=torch.float64)
+    assert torch.equal(copy.deepcopy(module)(x)[0], module(x)[0])
+    zeros = {name: torch.zeros_like(p) for name, p in module.named_parameters()}
+    assert not torch.func.functional_call(module, zeros, (x,))[0].any()
+    if cell.peer is not None:
+        assert module.mode == cell.peer(I, H, **cell.options).mode
+    assert repr(cell.module(I, H, 2, bias=False, batch_first=True)).endswith(
+        "(5, 6, num_layers=2, bias=False, batch_first=True)"
+    )
+
+
+CONSTRUCTOR = {
+    "dropout too large": {"dropout": 1.5},
+    "dropout a bool": {"dropout": True},
+    "bias no bool": {"bias": 1},
+    "batch_first no bool": {"batch_first": "yes"},
+    "hidden_size no int": {"hidden_size": 4.0},
+    "hidden_size zero": {"hidden_size": 0},
+    "input_size zero": {"input_size": 0},
+    "no layers": {"num_layers": 0},
+}
+
+
+@pytest.mark.parametrize("name", CONSTRUCTOR)
+def test_constructor_refuses_what_torch_nn_refuses(peered, name):
+    arguments = {"input_size": I, "hidden_size": H, "num_layers": 2} | CONSTRUCTOR[name]
+    with pytest.raises((ValueError, TypeError)) as theirs:
+        peered.peer(**arguments)
+    with pytest.raises(theirs.type):
+        peered.module(**arguments, **peered.options)
+
+
+def test_constructor_beyond_torch_nn(cell):
+    with pytest.raises(ValueError, match="proj_size: expected 0, got 2"):
+        cell.module(I, H, proj_size=2)
+    with pytest.raises(ValueError, match="backend: expected None or one of reference, loop, got 'cudnn'"):
+        cell.module(I, H, backend="cudnn")
+    with pytest.warns(UserWarning, match="num_layers=1"):
+        cell.module(I, H, dropout=0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cell.module(I, H, 2, dropout=0.5)
+
+
+BAD = {
+    "4 dimensions": lambda x, s: ((x[None],), {}),
+    "another input size": lambda x, s: ((x[..., 1:],), {}),
+    "another dtype": lambda x, s: ((x.float(),), {}),
+    "no steps": lambda x, s: ((x[:0],), {}),
+    "state of another batch": lambda x, s: ((x, as_state([a[:, 1:] for a in s])), {}),
+    "state of another width": lambda x, s: ((x, as_state([a[..., 1:] for a in s])), {}),
+    "state without a batch": lambda x, s: ((x, as_state([a[:, 0] for a in s])), {}),
+    "batched state of one sequence": lambda x, s: ((x[:, 0], as_state(s)), {}),
+}
+BAD_BEYOND = {
+    "another device": (lambda x, s: ((x.to("meta"),), {}), "expected cpu"),
+    "states too many": (lambda x, s: ((x, (*s, *s, *s)), {}), "state: expected h"),
+    "state of another dtype": (
+        lambda x, s: ((x, as_state([a.float() for a in s])), {}),
+        "expected dtype torch.float64",
+    ),
+    "unknown capture": (lambda x, s: ((x,), {"capture": ("h", "hidden")}), r"capture: expected names out of \('h'"),
+    "capture in a string": (lambda x, s: ((x,), {"capture": "gates"}), "in a tuple, got 'gates'"),
+    "reset batch first": (lambda x, s: ((x,), {"reset": torch.zeros(B, T, dtype=torch.bool)}), r"bool \[11, 3\]"),
+    "reset of numbers": (lambda x, s: ((x,), {"reset": torch.zeros(T, B)}), "got torch.float32"),
+}
+
+
+@pytest.mark.parametrize("name", [*BAD, *BAD_BEYOND])
+def test_bad_input_is_named(peered, name):
+    mine, theirs = pair(peered, None)
+    make, message = BAD_BEYOND.get(name, (BAD.get(name), "xpected"))
+    args, kwargs = make(*(lambda x, *s: (x, s))(*inputs(peered, mine)))
+    if name in BAD:
+        with pytest.raises((ValueError, RuntimeError)) as raised:
+            theirs(*args)
+        with pytest.raises(raised.type):
+            mine(*args)
+    with pytest.raises(ValueError, match=message):
+        mine(*args, **kwargs)
+
+
+def test_no_gates_to_capture(cell):
+    known = {*cell.states, "gates"} if cell.gated else set(cell.states)
+    module = cell.module(I, H, **cell.options)
+    for name in {"h", "c", "gates"} - known:
+        with pytest.raises(ValueError, match=f"{module.cell} in a tuple, got"):
+            module(torch.zeros(T, B, I), capture=(name,))
