@@ -1,0 +1,264 @@
+"""Rows of a large array in blocks: read once, in the precision of the computation, on all cores or on the GPU.
+
+Every pass of the solver over X [N, H] has one shape: for each block of rows do a little work and add up a few small
+results. `RowBlocks.totals` is that pass. The blocks are small enough to stay in a core's cache between the two products
+of a pass, and each core works on blocks of its own with single-threaded BLAS: skinny products gain nothing from
+threads inside them, and the elementwise work between them is shared out too. Sums are accumulated in float64 in
+an order that depends on the number of threads alone, so that a repeated fit gives the same bits.
+
+A CuPy array is worked on where it lies: the block function sees CuPy arrays and everything else is the same.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+import torch
+from threadpoolctl import ThreadpoolController
+
+from gatescope.engine.errors import InputError
+
+# A block of about a megabyte in float32 stays in a core's second-level cache.
+BLOCK_VALUES = 2**18
+# A GPU is kept busy by large blocks; this many values are 256 MB in float32.
+DEVICE_BLOCK_VALUES = 2**26
+# Below this many values torch converts on the calling thread (its grain size).
+CONVERSION_VALUES = 2**15 - 1
+
+BlockFunction = Callable[[Any, int, int], tuple[Any, ...]]
+
+
+def array_namespace(array: Any) -> Any:
+    """Return the module whose functions work on an array: cupy for a CuPy array, else numpy."""
+    return sys.modules["cupy"] if type(array).__module__.partition(".")[0] == "cupy" else np
+
+
+def to_host(array: Any) -> np.ndarray:
+    """Return an array in the computer's memory; one that is there already is not copied."""
+    return np.asarray(array) if array_namespace(array) is np else array.get()
+
+
+def as_rows(X: Any) -> Any:
+    """Return X as something with `shape`, `dtype` and slices of rows, without copying what has them already.
+
+    Args:
+        X: [N, H]: NumPy (also a memory map), CuPy, torch, a lazy array of a state dump, or nested lists.
+
+    Raises:
+        InputError: X is sparse, complex, not numeric or not two-dimensional, or has no rows or columns.
+    """
+    if scipy.sparse.issparse(X):
+        raise InputError("X is a sparse matrix: the solver needs a dense array, such as X.toarray()")
+    if isinstance(X, torch.Tensor):
+        X = _from_torch(X)
+    elif not all(hasattr(X, name) for name in ("shape", "dtype", "__getitem__")) or hasattr(X, "iloc"):
+        X = np.asarray(X)
+    if len(X.shape) != 2:
+        raise InputError(
+            f"X has the shape {tuple(X.shape)}: expected two dimensions [N, H]. Reshape your data: "
+            "X.reshape(-1, 1) if it is a single unit, X.reshape(1, -1) if it is a single row"
+        )
+    if not isinstance(X, torch.Tensor):
+        kind = np.dtype(X.dtype).kind
+        if kind == "c":
+            raise InputError("X has complex values. Complex data not supported: give real numbers")
+        if kind in "OUSV":
+            X = _numeric(X)
+        elif kind not in "biuf":
+            raise InputError(f"X has the dtype {X.dtype}: expected real numbers")
+    if X.shape[0] == 0:
+        raise InputError(f"X has the shape {tuple(X.shape)}: 0 sample(s) where a minimum of 1 is required")
+    if X.shape[1] == 0:
+        raise InputError(f"X has 0 feature(s) (shape={tuple(X.shape)}) while a minimum of 1 is required.")
+    return X
+
+
+def _from_torch(X: torch.Tensor) -> Any:
+    """Return a tensor as the array that shares its memory; bfloat16 stays a tensor, for NumPy has no such type."""
+    X = X.detach()
+    if X.is_cuda:
+        # CuPy is optional and is needed only where there is a GPU.
+        import cupy  # type: ignore[import-not-found, unused-ignore]
+
+        return cupy.from_dlpack(X)
+    return X if X.dtype == torch.bfloat16 else X.numpy()
+
+
+def _numeric(X: Any) -> np.ndarray:
+    try:
+        return np.asarray(X).astype(np.float64)
+    except ValueError as error:
+        raise InputError(f"X holds values that are not numbers ({error}): give an array of real numbers") from error
+
+
+def computing_dtype(X: Any) -> type:
+    """Return the precision to compute in: float32 for values of 32 bits or fewer in floating point, else float64."""
+    if isinstance(X, torch.Tensor):
+        return np.float32
+    return np.float32 if np.dtype(X.dtype) in (np.float16, np.float32) else np.float64
+
+
+@functools.cache
+def _blas_libraries() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
+
+
+def thread_count() -> int:
+    """Return how many cores a pass may use: the BLAS libraries' present limit, at most those of the process."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([available, *(library["num_threads"] for library in _blas_libraries().info())]))
+
+
+class RowBlocks:
+    """The rows of X, to be passed over many times inside a `with` statement.
+
+    >>> with RowBlocks(X, np.float32) as rows:
+    ...     (column_sums,) = rows.totals(lambda block, start, stop: (block.sum(axis=0),))
+
+    Args:
+        X: [N, H], as `as_rows` returns it.
+        dtype: float32 or float64, of the blocks that the functions see.
+    """
+
+    def __init__(self, X: Any, dtype: type):
+        self.source = X
+        self.shape: tuple[int, int] = tuple(X.shape)
+        self.dtype = np.dtype(dtype)
+        self.xp = array_namespace(X)
+        values = BLOCK_VALUES if self.xp is np else DEVICE_BLOCK_VALUES
+        self.block_rows = max(64, min(values // self.shape[1], self.shape[0]))
+        self.n_threads = thread_count() if self.xp is np else 1
+        self._pool: ThreadPoolExecutor | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> RowBlocks:
+        if self.xp is np:
+            self._open.enter_context(_blas_libraries().limit(limits=1))
+        if self.n_threads > 1:
+            self._pool = self._open.enter_context(ThreadPoolExecutor(self.n_threads))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool = None
+        self._open.close()
+
+    def totals(self, function: BlockFunction, shift: Any = None, start: int = 0, stop: int | None = None) -> list[Any]:
+        """Call a function on each block of rows and add up what it returns.
+
+        Args:
+            function: called as `function(block, start, stop)` with the rows start..stop of X [b, H] that it must
+                not change, from several threads at once for different rows; returns a tuple of arrays.
+            shift: [H], subtracted from each row; None subtracts nothing.
+            start, stop: the rows to pass over; all by default.
+
+        Returns:
+            The sums of the returned arrays over all blocks, float64.
+        """
+        starts = range(start, self.shape[0] if stop is None else stop, self.block_rows)
+        if self._pool is None:
+            return self._range_totals(function, shift, starts, starts.stop)
+        n_shares = min(self.n_threads, len(starts))
+        shares = [starts[len(starts) * i // n_shares : len(starts) * (i + 1) // n_shares] for i in range(n_shares)]
+        tasks = [self._pool.submit(self._range_totals, function, shift, share, starts.stop) for share in shares]
+        parts = [task.result() for task in tasks]
+        for part in parts[1:]:
+            for total, values in zip(parts[0], part, strict=True):
+                total += values
+        return parts[0]
+
+    def each(self, function: Callable[[Any], None], items: Iterable[Any]) -> None:
+        """Call a function on each item, on all cores where the arrays are in the computer's memory."""
+        for _ in map(function, items) if self._pool is None else self._pool.map(function, items):
+            pass
+
+    def _range_totals(self, function: BlockFunction, shift: Any, starts: range, end: int) -> list[Any]:
+        scratch = self.xp.empty((self.block_rows, self.shape[1]), self.dtype) if self._copies(shift) else None
+        sums: list[Any] = []
+        # Overflow and NaN are results here: they are looked for in the sums.
+        with np.errstate(all="ignore"):
+            for start in starts:
+                stop = min(start + self.block_rows, end)
+                values = function(self._read(start, stop, scratch, shift), start, stop)
+                if sums:
+                    for total, value in zip(sums, values, strict=True):
+                        total += value
+                else:
+                    sums = [self.xp.array(value, dtype=np.float64) for value in values]
+        return sums
+
+    def gather(self, index: Any, shift: Any = None) -> Any:
+        """Return a copy of some rows [n, H] in the precision of the blocks, `shift` [H] subtracted."""
+        piece = self.source[index]
+        if self.xp is np:
+            out = np.empty(tuple(piece.shape), self.dtype)
+            convert(piece, out)
+        else:
+            out = piece.astype(self.dtype)
+        if shift is not None:
+            out -= shift
+        return out
+
+    def _copies(self, shift: Any) -> bool:
+        source = self.source
+        plain = getattr(source, "flags", None) is not None and source.flags.c_contiguous
+        return shift is not None or source.dtype != self.dtype or not plain
+
+    def _read(self, start: int, stop: int, scratch: Any, shift: Any) -> Any:
+        piece = self.source[start:stop]
+        if scratch is None:
+            return piece
+        block = scratch[: stop - start]
+        if self.xp is np:
+            convert(piece, block)
+        else:
+            block[...] = piece
+        if shift is not None:
+            block -= shift
+        return block
+
+
+def convert(values: Any, out: np.ndarray) -> None:
+    """Copy rows [b, H] into an array of another precision, on the calling thread.
+
+    torch's conversion of 16-bit numbers is vectorised; NumPy's takes thirteen times as long (AMD Zen 4, NumPy 2.4).
+    """
+    is_tensor = isinstance(values, torch.Tensor)
+    if not is_tensor and (values.dtype != np.float16 or min(values.strides, default=0) <= 0):
+        out[...] = values
+        return
+    source = values if is_tensor else torch.from_numpy(_writable(values))
+    target = torch.from_numpy(out)
+    step = max(1, CONVERSION_VALUES // out.shape[1])
+    for part, values_part in zip(target.split(step), source.split(step), strict=True):
+        part.copy_(values_part)
+
+
+def _writable(values: np.ndarray) -> np.ndarray:
+    """Return a view that torch takes without a warning; a read-only map is never written to through it."""
+    if values.flags.writeable or not values.size:
+        return values
+    size = sum((length - 1) * stride for length, stride in zip(values.shape, values.strides, strict=True))
+    memory = (ctypes.c_char * (size + values.itemsize)).from_address(values.ctypes.data)
+    return np.ndarray(values.shape, values.dtype, memory, 0, values.strides)
+
+
+def check_finite(rows: RowBlocks) -> None:
+    """Raise the InputError that names the first value of X that is NaN or infinite; pass if there is none."""
+    for start in range(0, rows.shape[0], rows.block_rows):
+        piece = rows.source[start : start + rows.block_rows]
+        finite = torch.isfinite(piece).numpy() if isinstance(piece, torch.Tensor) else to_host(rows.xp.isfinite(piece))
+        if not finite.all():
+            row, column = (int(axis[0]) for axis in np.nonzero(~finite))
+            value = float(piece[row, column])
+            word = "NaN" if np.isnan(value) else "inf" if value > 0 else "-inf"
+            raise InputError(f"X contains {word} at row {start + row}, column {column}: remove or replace that value")

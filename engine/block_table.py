@@ -1,0 +1,123 @@
+"""Rows on their way into a dump: collected, rounded, checked, and cut into the files of whole blocks.
+
+The files hold what Zarr's codecs `bytes` and `crc32c` prescribe (Zarr v3 specification): little-endian values, row by
+row, and a checksum of four bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatescope.engine.errors import InputError
+from gatescope.engine.state_array import CHECKSUM_BYTES, first_not_finite
+
+
+class BlockTable:
+    """Arrays that share their rows; rows come in order and leave as the files of whole blocks."""
+
+    def __init__(
+        self,
+        path: Path,
+        arrays: dict[str, tuple[tuple[int, ...], np.dtype]],
+        n_rows: int,
+        block_rows: int,
+        received: int,
+    ) -> None:
+        self.arrays = arrays
+        self.n_rows = n_rows
+        self.block_rows = min(block_rows, n_rows)
+        self.received = received
+        self._path = path
+        self._block: dict[Path, np.ndarray] = {}
+        self._changed = False
+        if received % self.block_rows and received < n_rows:
+            self._block = self._load_block()
+
+    def fill(self, start: int, values: Mapping[str, Any]) -> Iterator[dict[Path, np.ndarray]]:
+        """Add rows and yield the files of each block that they fill."""
+        stop = start + len(next(iter(values.values()), ()))
+        if values.keys() != self.arrays.keys():
+            raise InputError(f"states are given for {', '.join(values)}: expected {', '.join(self.arrays)}")
+        for name, (tail, _) in self.arrays.items():
+            if tuple(values[name].shape) != (stop - start, *tail):
+                expected = (stop - start, *tail)
+                raise InputError(f"{name} has the shape {tuple(values[name].shape)}, expected {expected}")
+        if not (0 <= start <= self.received and stop <= self.n_rows):
+            raise ValueError(f"rows {start} to {stop} of {self.n_rows} do not follow on {self.received}")
+        while self.received < stop:
+            row = self.received % self.block_rows
+            n = min(stop - self.received, self.block_rows - row)
+            self._block = self._block or self._new_block()
+            for (name, (tail, dtype)), raw in zip(self.arrays.items(), self._block.values(), strict=True):
+                block = raw[:-CHECKSUM_BYTES].view(dtype).reshape(self.block_rows, *tail)
+                _copy(block[row : row + n], values[name][self.received - start :][:n], name, self.received)
+            self._changed = True
+            self.received += n
+            if row + n == self.block_rows:
+                files, self._block, self._changed = self._block, {}, False
+                yield files
+
+    def partial(self) -> dict[Path, np.ndarray]:
+        """Return the files of the block that is being filled, as it stands; none if it has not changed."""
+        if not self._changed:
+            return {}
+        self._changed = False
+        return {file: raw.copy() for file, raw in self._block.items()}
+
+    def _paths(self) -> list[Path]:
+        index = self.received // self.block_rows
+        return [
+            self._path / name / ".".join(["c", str(index), *"0" * len(tail)]) for name, (tail, _) in self.arrays.items()
+        ]
+
+    def _load_block(self) -> dict[Path, np.ndarray]:
+        """Read the block in which an interrupted writer stood."""
+        files = {file: np.fromfile(file, np.uint8) for file in self._paths() if file.is_file()}
+        for file, new in self._new_block().items():
+            there = files.get(file)
+            if there is None or len(there) != len(new) or not np.array_equal(there, sealed(there.copy())):
+                raise InputError(f"{file} is missing or damaged: write the dump again with --overwrite")
+        return files
+
+    def _new_block(self) -> dict[Path, np.ndarray]:
+        blocks = []
+        for tail, dtype in self.arrays.values():
+            raw = np.empty(self.block_rows * int(np.prod(tail)) * dtype.itemsize + CHECKSUM_BYTES, np.uint8)
+            # What is never filled reads as the array's fill value.
+            raw[:-CHECKSUM_BYTES].view(dtype)[:] = np.nan if dtype.kind == "f" else 0
+            blocks.append(raw)
+        return dict(zip(self._paths(), blocks, strict=True))
+
+
+def _copy(out: np.ndarray, values: np.ndarray | Tensor, name: str, first: int) -> None:
+    """Round rows into a block and refuse what is not finite there."""
+    if isinstance(values, np.ndarray) and values.dtype == out.dtype:
+        out[...] = values
+    else:
+        # torch rounds float32 to float16 twenty times faster than NumPy.
+        source = values if isinstance(values, Tensor) else torch.from_numpy(np.require(values, requirements=["C", "W"]))
+        torch.from_numpy(out).copy_(source)
+    place = first_not_finite(out)
+    if place is None:
+        return
+    row, unit = place
+    value = float(values[row, unit])
+    array, initial = name.removeprefix("initial/"), name.startswith("initial/")
+    where = f"{array}: {value:g} {'before sequence' if initial else 'at row'} {first + row}, unit {unit}"
+    if np.isfinite(value) or (np.isinf(value) and str(values.dtype).endswith("float16")):
+        raise InputError(f"{where} is beyond {out.dtype} (at most {np.finfo(out.dtype).max:g}): use --dtype float32")
+    raise InputError(f"{where}: expected finite states; the network's weights are not finite or its states overflow")
+
+
+def sealed(raw: np.ndarray) -> np.ndarray:
+    """Write the checksum behind a block's values, and return the block."""
+    checksum = google_crc32c.value(raw[:-CHECKSUM_BYTES])
+    raw[-CHECKSUM_BYTES:] = np.frombuffer(checksum.to_bytes(CHECKSUM_BYTES, "little"), np.uint8)
+    return raw

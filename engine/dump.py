@@ -1,0 +1,289 @@
+"""The state dump: every hidden state of a recurrent network over a text, on disk, open to any program that reads Zarr.
+
+A dump is a Zarr v3 group (zarr-specs, version 3.0):
+
+    tokens               [N]      the text, as indices into the vocabulary
+    layer0/h             [N, H]   the state of layer 0 after reading character n (alignment "post")
+    layer0/c, layer0/gates/i ...  the other states that were recorded
+    initial/layer0/h     [S, H]   the state before the first character of each sequence
+    sequence_starts      [S + 1]  the first row of each sequence, and N
+    document_starts      [D + 1]  the first row of each piece of text that is parsed on its own, and N
+
+N counts rows (characters), H hidden units, S sequences. Arrays are cut into blocks of rows, one file each; the group's
+attributes hold the vocabulary and whatever else the dump says of its origin, and under "gatescope" its bookkeeping.
+`gatescope.engine.dump_writer` writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+
+from gatescope.engine.errors import InputError
+from gatescope.engine.state_array import StateArray
+
+FORMAT = "state dump"
+VERSION = 1
+GROUP_FILE = "zarr.json"
+BOUNDS = ("sequence_starts", "document_starts")
+# What zarr-python raises on metadata that are not what they should be; it has no exception of its own for all of them.
+_UNREADABLE = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
+
+
+def read_group(path: Path) -> dict[str, Any]:
+    """Return the content of the group's metadata file, of which the attributes are a dump's.
+
+    Raises:
+        InputError: there is no dump of a version that is understood.
+    """
+    file = path / GROUP_FILE
+    try:
+        group = json.loads(file.read_bytes())
+        header = group["attributes"]["gatescope"]
+        known = header["format"] == FORMAT
+    except (FileNotFoundError, NotADirectoryError):
+        what = "is not a state dump" if path.exists() else "does not exist"
+        raise InputError(f"{path} {what}: expected a folder that `gatescope sample` or `extract` wrote") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{path} is damaged: {GROUP_FILE} is not JSON; write the dump again") from None
+    except (KeyError, TypeError):
+        known = False
+    if not known:
+        raise InputError(f"{path} is not a state dump: expected a folder that `gatescope sample` or `extract` wrote")
+    version, rows, committed = (header.get(key) for key in ("version", "rows", "rows_committed"))
+    if version != VERSION:
+        raise InputError(
+            f"{path} is a dump of version {version!r}, expected {VERSION}: use the gatescope that wrote it"
+        )
+    if not (isinstance(rows, int) and isinstance(committed, int) and 0 <= committed <= rows):
+        raise InputError(f"{path} is damaged: {committed!r} of {rows!r} rows are written; write the dump again")
+    return group
+
+
+class StateDump:
+    """A state dump, opened for reading; nothing of the states is read before it is asked for.
+
+    >>> dump = StateDump.open("states.zarr")
+    >>> hidden = dump["h"][0]  # lazy array [N, H] of layer 0
+    >>> hidden[100:200]  # mapped from the file, not copied, where the rows lie in one block
+    >>> dump["gates/f"][1][rows, units]  # [n, C], only these are copied
+    >>> dump.features(["layer0/h", "layer1/h"])  # [N, 2 H]
+    """
+
+    def __init__(self, path: Path, group: zarr.Group, attributes: dict[str, Any]) -> None:
+        header = attributes["gatescope"]
+        self.path = path
+        self.n_rows: int = header["rows"]
+        self.committed_rows: int = header["rows_committed"]
+        self.dtype = np.dtype(header["dtype"])
+        self.names: list[str] = list(header["arrays"])
+        self.attributes: dict[str, Any] = {key: value for key, value in attributes.items() if key != "gatescope"}
+        self.vocabulary: list[str] = self.attributes["vocabulary"]
+        initial = [f"initial/{name}" for name in header["initial"]]
+        self._arrays = {
+            name: StateArray(_array(group, name), name, path) for name in ("tokens", *BOUNDS, *self.names, *initial)
+        }
+        self.sequence_starts = np.asarray(self._arrays["sequence_starts"])
+        self.document_starts = np.asarray(self._arrays["document_starts"])
+        self._check(header)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, finished: bool = True) -> StateDump:
+        """Open a dump.
+
+        Args:
+            path: its folder.
+            finished: refuse a dump that is still being written; False opens it, for a look at the rows that are there.
+
+        Raises:
+            InputError: there is no dump, it is of another version, damaged or not finished. Whether every block is
+                whole is seen when it is read, or by `verify`.
+        """
+        path = Path(path)
+        attributes = read_group(path)["attributes"]
+        try:
+            dump = cls(path, zarr.open_group(path, mode="r"), attributes)
+        except InputError:
+            raise
+        except _UNREADABLE as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InputError(f"{path} is damaged: {reason[:200]}; write the dump again") from error
+        if finished and dump.committed_rows < dump.n_rows:
+            raise InputError(
+                f"{path} is not finished: {dump.committed_rows} of {dump.n_rows} rows are written; "
+                "repeat the command that writes it"
+            )
+        return dump
+
+    def __repr__(self) -> str:
+        n_sequences = len(self.sequence_starts) - 1
+        return f"StateDump({str(self.path)!r}, rows={self.n_rows}, sequences={n_sequences}, arrays={self.names})"
+
+    def __getitem__(self, state: str) -> tuple[StateArray, ...]:
+        """Return the arrays [N, H] of one state, such as "h" or "gates/f", one for each layer in order.
+
+        Raises:
+            InputError: the state was not recorded, or not in all layers; `array` gives those of single layers.
+        """
+        layers = [name for name in self.names if name.partition("/")[2] == state]
+        if layers != [f"layer{layer}/{state}" for layer in range(len(layers))]:
+            raise InputError(f"{self.path} has {state!r} only as {', '.join(layers)}: use array({layers[0]!r})")
+        if not layers:
+            raise self._unknown(state)
+        return tuple(self._arrays[name] for name in layers)
+
+    def array(self, name: str) -> StateArray:
+        """Return one array [N, H] by its full name, such as "layer0/h".
+
+        Raises:
+            InputError: the dump has no such array.
+        """
+        if name not in self.names:
+            raise self._unknown(name)
+        return self._arrays[name]
+
+    @cached_property
+    def tokens(self) -> np.ndarray:
+        """The text as indices into the vocabulary: [N], unsigned integers."""
+        return np.asarray(self._arrays["tokens"])
+
+    @cached_property
+    def sequence_ids(self) -> np.ndarray:
+        """The sequence of each row: int32 [N], from 0 to S - 1."""
+        lengths = np.diff(self.sequence_starts)
+        return np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+
+    def initial(self, name: str) -> np.ndarray:
+        """Return the states before the first row of each sequence: [S, H], of the dump's dtype.
+
+        Args:
+            name: an array such as "layer0/h".
+
+        Raises:
+            InputError: the array has no initial states (gates have none), or a block of them is missing.
+        """
+        if name not in self.names:
+            raise self._unknown(name)
+        if f"initial/{name}" not in self._arrays:
+            raise InputError(f"{name} has no state before a sequence's first character: use alignment 'post'")
+        return np.asarray(self._arrays[f"initial/{name}"])
+
+    def text(self, start: int = 0, stop: int | None = None) -> str:
+        """Return the characters of the rows from `start` up to `stop`."""
+        codes = np.array([ord(character) for character in self.vocabulary], dtype="<u4")
+        tokens = self._arrays["tokens"][start:stop]
+        if tokens.size and tokens.max() >= len(codes):
+            raise InputError(f"{self.path} is damaged: token {tokens.max()} in a vocabulary of {len(codes)} characters")
+        return codes[tokens].tobytes().decode("utf-32-le", "surrogatepass")
+
+    def documents(self) -> Iterator[tuple[int, int, str]]:
+        """Yield each document as its first row, the row behind its last, and its text."""
+        for start, stop in zip(self.document_starts[:-1].tolist(), self.document_starts[1:].tolist(), strict=True):
+            yield start, stop, self.text(start, stop)
+
+    def features(self, names: Iterable[str], alignment: Literal["post", "pre"] = "post") -> np.ndarray:
+        """Return arrays side by side in memory.
+
+        Args:
+            names: arrays such as "layer0/h", in the order of the columns.
+            alignment: "post": row n holds the states after reading character n, as stored. "pre": those before it:
+                the states of the row before in the same sequence, and the initial states at its first row.
+
+        Returns:
+            [N, sum of H], of the dump's dtype: N x sum of H x 2 bytes in float16.
+
+        Raises:
+            InputError: an array is not there, or has no initial states and the alignment is "pre".
+        """
+        if alignment not in ("post", "pre"):
+            raise InputError(f"alignment {alignment!r} is unknown: expected 'post' or 'pre'")
+        arrays = [self.array(name) for name in names]
+        edges = np.cumsum([0, *(array.shape[1] for array in arrays)])
+        values = np.empty((self.n_rows, int(edges[-1])), self.dtype)
+        for array, left, right in zip(arrays, edges[:-1], edges[1:], strict=True):
+            columns = values[:, left:right]
+            if alignment == "post":
+                array.read_into(columns, 0)
+            else:
+                initial = self.initial(array.name)
+                array.read_into(columns[1:], 0)
+                columns[self.sequence_starts[:-1]] = initial
+        return values
+
+    def verify(self) -> list[str]:
+        """Return what is wrong with the dump, one line for each fault; an empty list if it is whole.
+
+        Reads every block once and compares its length and its checksum; looks for values that are not finite, for
+        tokens outside the vocabulary, and for rows that were not written yet.
+        """
+        problems = []
+        if self.committed_rows < self.n_rows:
+            problems.append(f"not finished: {self.committed_rows} of {self.n_rows} rows are written")
+        metadata = read_group(self.path).get("consolidated_metadata", {}).get("metadata", {})
+        begun = int(np.searchsorted(self.sequence_starts[:-1], self.committed_rows))
+        for name, array in self._arrays.items():
+            if name in metadata and _read_json(self.path / name / GROUP_FILE) != metadata[name]:
+                problems.append(f"{name}: its {GROUP_FILE} is missing or differs from what the group's says of it")
+            n_rows = begun if name.startswith("initial/") else len(array) if name in BOUNDS else self.committed_rows
+            for index in range(-(-n_rows // array.block_rows)):
+                problem = array.check_block(index, n_rows - index * array.block_rows)
+                if problem is None and name == "tokens" and array.block(index).max() >= len(self.vocabulary):
+                    problem = f"tokens: block {index} goes beyond the vocabulary's {len(self.vocabulary)} characters"
+                if problem is not None:
+                    problems.append(problem)
+        return problems
+
+    def _check(self, header: dict[str, Any]) -> None:
+        """Compare the arrays with what the header says of them; raises ValueError, for `open` to pass on."""
+        n_sequences = len(self.sequence_starts) - 1
+        for name, width in header["arrays"].items():
+            for array, rows in ((name, self.n_rows), (f"initial/{name}", n_sequences)):
+                if array in self._arrays and self._arrays[array].shape != (rows, width):
+                    raise ValueError(f"{array} has the shape {self._arrays[array].shape}, expected {(rows, width)}")
+                if array in self._arrays and self._arrays[array].dtype != self.dtype:
+                    raise ValueError(f"{array} has the dtype {self._arrays[array].dtype}, expected {self.dtype}")
+        if self._arrays["tokens"].shape != (self.n_rows,) or self._arrays["tokens"].dtype.kind != "u":
+            raise ValueError(f"tokens are not {self.n_rows} unsigned integers")
+        for name in BOUNDS:
+            bounds = getattr(self, name)
+            if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != self.n_rows or (np.diff(bounds) <= 0).any():
+                raise ValueError(f"{name} does not rise from 0 to {self.n_rows}")
+        if not all(isinstance(character, str) and len(character) == 1 for character in self.vocabulary):
+            raise ValueError("the vocabulary is not a list of characters")
+        if self.attributes.get("alignment", "post") != "post":
+            raise ValueError(f"alignment {self.attributes['alignment']!r}, expected 'post'")
+
+    def _unknown(self, name: str) -> InputError:
+        return InputError(f"{self.path} has no {name!r}: it has {', '.join(self.names)}")
+
+
+def _read_json(file: Path) -> Any:
+    """Return what a JSON file holds, or None where it holds nothing."""
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        raise ValueError(f"{name} is a group, expected an array")
+    return array

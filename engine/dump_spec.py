@@ -1,0 +1,217 @@
+"""What a state dump holds, said before its first row is written, and the empty Zarr group that follows from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec
+
+from gatescope.engine.dump import BOUNDS, FORMAT, VERSION, StateDump, read_group
+from gatescope.engine.errors import InputError
+from gatescope.engine.files import sync_folder
+
+# Sequences in one block of initial states: a block that is not full is written anew with every commit.
+INITIAL_ROWS = 256
+
+ARRAY_NAME = re.compile(r"layer[0-9]+(/[A-Za-z][A-Za-z0-9_]*){1,2}")
+
+
+@dataclass(frozen=True, eq=False)
+class DumpSpec:
+    """What a state dump holds.
+
+    Args:
+        arrays: the states to record, with their width H: "layer0/h", "layer0/c", "layer0/gates/i" ... The arrays of one
+            layer have one width.
+        sequence_starts: int64 [S + 1], the first row of each sequence, then N.
+        document_starts: int64 [D + 1], the rows where the text begins anew and is parsed on its own, then N; each is
+            the start of a sequence.
+        initial: the states that carry over from step to step and so have a value before the first character: "h", "c".
+        token_dtype: uint8, uint16 or uint32.
+        dtype: of the states, float16 or float32.
+        attributes: where the states come from, as JSON values. "vocabulary" is needed: the character of each token.
+        block_rows: rows in one file.
+
+    Raises:
+        InputError: one of these is not as described.
+    """
+
+    arrays: dict[str, int]
+    sequence_starts: np.ndarray
+    document_starts: np.ndarray
+    initial: tuple[str, ...]
+    token_dtype: np.dtype
+    dtype: np.dtype
+    attributes: dict[str, Any]
+    block_rows: int = 8192
+
+    def __post_init__(self) -> None:
+        if not self.arrays:
+            raise InputError("a dump without arrays: name at least one, such as layer0/h")
+        widths: dict[str, int] = {}
+        for name, width in self.arrays.items():
+            if not ARRAY_NAME.fullmatch(name) or any(other.startswith(f"{name}/") for other in self.arrays):
+                raise InputError(
+                    f"array {name!r} cannot be named so: expected names such as layer0/h or layer0/gates/i"
+                )
+            layer = name.partition("/")[0]
+            if width < 1 or widths.setdefault(layer, width) != width:
+                raise InputError(f"array {name} has {width} units: expected one width of at least 1 for all of {layer}")
+        if self.dtype not in (np.dtype(np.float16), np.dtype(np.float32)):
+            raise InputError(f"states in {self.dtype}: expected float16 or float32")
+        if self.token_dtype not in (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.uint32)):
+            raise InputError(f"tokens in {self.token_dtype}: expected uint8, uint16 or uint32")
+        if self.block_rows < 1:
+            raise InputError(f"blocks of {self.block_rows} rows: expected at least 1")
+        for name in BOUNDS:
+            bounds = getattr(self, name)
+            rises = bounds.ndim == 1 and len(bounds) >= 2 and bounds[0] == 0 and (np.diff(bounds) > 0).all()
+            if bounds.dtype != np.int64 or not rises:
+                raise InputError(
+                    f"{name} must be int64 and rise from 0 to the number of rows, each sequence one or more"
+                )
+        if not np.isin(self.document_starts, self.sequence_starts).all() or self.document_starts[-1] != self.n_rows:
+            raise InputError("document_starts must be starts of sequences, and end with the number of rows")
+        self._check_attributes()
+
+    def _check_attributes(self) -> None:
+        vocabulary = self.attributes.get("vocabulary")
+        if not isinstance(vocabulary, list) or not all(isinstance(c, str) and len(c) == 1 for c in vocabulary):
+            raise InputError("attributes['vocabulary'] must be a list of single characters")
+        if not 0 < len(vocabulary) <= np.iinfo(self.token_dtype).max + 1:
+            raise InputError(f"a vocabulary of {len(vocabulary)} characters does not fit tokens of {self.token_dtype}")
+        if "gatescope" in self.attributes or self.attributes.get("alignment", "post") != "post":
+            raise InputError("attributes: 'gatescope' is reserved, and a dump's alignment is 'post'")
+        try:
+            json.dumps(self.attributes, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"attributes must be JSON values: {error}") from None
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.sequence_starts[-1])
+
+    @property
+    def n_sequences(self) -> int:
+        return len(self.sequence_starts) - 1
+
+    @property
+    def initial_arrays(self) -> list[str]:
+        """The recorded arrays that have a state before each sequence."""
+        return [name for name in self.arrays if name.partition("/")[2] in self.initial]
+
+    def group_attributes(self) -> dict[str, Any]:
+        """Return the attributes of the Zarr group of a dump without rows."""
+        header = {
+            "format": FORMAT,
+            "version": VERSION,
+            "rows": self.n_rows,
+            "rows_committed": 0,
+            "sequences": self.n_sequences,
+            "block_rows": self.block_rows,
+            "dtype": str(self.dtype),
+            "token_dtype": str(self.token_dtype),
+            "arrays": self.arrays,
+            "initial": self.initial_arrays,
+        }
+        # What a reader of the file would see: lists for tuples, strings for keys.
+        return json.loads(json.dumps({**self.attributes, "gatescope": header}))
+
+
+def create_skeleton(path: Path, spec: DumpSpec) -> None:
+    """Create a dump without rows, whole and on the disk; `path` must not exist."""
+    group = zarr.create_group(path, attributes=spec.group_attributes())
+    rows, units = (spec.n_rows,), (spec.block_rows,)
+    _create_array(group, "tokens", rows, units, spec.token_dtype, ("row",))
+    for name, width in spec.arrays.items():
+        _create_array(group, name, (*rows, width), (*units, width), spec.dtype, ("row", "unit"))
+    for name in spec.initial_arrays:
+        width = spec.arrays[name]
+        shape, block = (spec.n_sequences, width), (INITIAL_ROWS, width)
+        _create_array(group, f"initial/{name}", shape, block, spec.dtype, ("sequence", "unit"))
+    for name in BOUNDS:
+        bounds = getattr(spec, name)
+        _create_array(group, name, bounds.shape, bounds.shape, bounds.dtype, (name.replace("starts", "bound"),))[:] = (
+            bounds
+        )
+    # Consolidated, since xarray warns of groups that are not; zarr-python, that the specification has yet to name it.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        zarr.consolidate_metadata(path)
+    for folder in [path, *(inner for inner in path.rglob("*") if inner.is_dir())]:
+        for file in folder.iterdir():
+            if file.is_file():
+                with file.open("rb+") as opened:
+                    os.fsync(opened.fileno())
+        sync_folder(folder)
+
+
+def _create_array(
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    block: tuple[int, ...],
+    dtype: np.dtype,
+    dimensions: tuple[str, ...],
+) -> zarr.Array[Any]:
+    return group.create_array(
+        name,
+        shape=shape,
+        chunks=(min(block[0], shape[0]), *block[1:]),
+        dtype=dtype,
+        # A block that is not there reads as NaN in any program, never as zeros that look like states.
+        fill_value=np.nan if dtype.kind == "f" else 0,
+        compressors=Crc32cCodec(),
+        # One folder for an array instead of one for every block.
+        chunk_key_encoding={"name": "default", "separator": "."},
+        dimension_names=dimensions,
+    )
+
+
+def difference(dump: StateDump, spec: DumpSpec) -> str | None:
+    """Say in words where a dump differs from a spec; None if it could have been begun with it."""
+    stored = read_group(dump.path)["attributes"]
+    there, now = ({**attributes, **attributes["gatescope"]} for attributes in (stored, spec.group_attributes()))
+    for side in (there, now):
+        del side["gatescope"], side["rows_committed"]
+    found = _first_difference("", there, now)
+    if found:
+        return found
+    for name in BOUNDS:
+        starts, asked = getattr(dump, name), getattr(spec, name)
+        if len(starts) != len(asked):
+            return f"{name} has {len(starts)} entries there and {len(asked)} now"
+        if (starts != asked).any():
+            place = int(np.argmax(starts != asked))
+            return f"{name}[{place}] is {starts[place]} there and {asked[place]} now"
+    return None
+
+
+def _first_difference(place: str, there: Any, now: Any) -> str | None:
+    if isinstance(there, dict) and isinstance(now, dict):
+        for key in [*now, *(key for key in there if key not in now)]:
+            inner = f"{place}.{key}".lstrip(".")
+            if key not in there or key not in now:
+                side, value = ("not set there", now[key]) if key in now else ("not set now", there[key])
+                return f"{inner} is {side}, and {_short(value)} {'now' if key in now else 'there'}"
+            found = _first_difference(inner, there[key], now[key])
+            if found:
+                return found
+        return None
+    if isinstance(there, list) and isinstance(now, list) and len(there) == len(now):
+        places = (_first_difference(f"{place}[{i}]", *pair) for i, pair in enumerate(zip(there, now, strict=True)))
+        return next((found for found in places if found), None)
+    return None if there == now else f"{place} is {_short(there)} there and {_short(now)} now"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,108 @@
+"""Reading a given text with a model (teacher forcing) while every state is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatescope.engine.corpus import read_pieces
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.errors import InputError
+from gatescope.engine.model import TrainedModel
+from gatescope.engine.record import Capture, captured_arrays, dump_attributes, record, settings_of
+from gatescope.engine.sample import default_prime
+from gatescope.kernels.sample import TILE
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """How a text is read and which states to keep."""
+
+    length: int = 500  # characters in each sequence; the last may be shorter
+    context: int = 100  # characters of the text read before each sequence, not recorded
+    prime: str | None = None  # read before the context; default: a newline, if the model knows it
+    capture: tuple[Capture, ...] = ("h", "c")  # c only where the cell has it
+    dtype: Literal["float16", "float32"] = "float16"  # of the recorded states
+    errors: Literal["strict", "replace"] = "strict"  # replace: undecodable bytes and unknown characters as U+FFFD
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise InputError(f"--length {self.length} is too small: expected at least 1")
+        if self.context < 0:
+            raise InputError(f"--context {self.context} is negative: expected a number of characters")
+
+
+def extract_states(
+    trained: TrainedModel,
+    source: str,
+    path: Path,
+    config: ExtractConfig,
+    *,
+    overwrite: bool = False,
+    log_path: Path | None = None,
+) -> int:
+    """Cut a text into sequences, read them side by side and write a state dump, or go on with one that was interrupted.
+
+    Each sequence starts from the zero state and reads the prime and the `context` characters that stand before it, so
+    that its states do not depend on what else is read. Row t of the dump is the state after reading character t. The
+    text is one document: hypotheses are evaluated on the whole of it.
+
+    Args:
+        trained: the model.
+        source: the path of a UTF-8 text, or "stdlib".
+        path: the dump to write.
+        config: how the text is read, and which states.
+        overwrite: start anew if the dump is there.
+        log_path: the JSONL log, if any.
+
+    Returns:
+        The number of rows: characters in the text.
+
+    Raises:
+        InputError: an unreadable or empty text, a character that the vocabulary lacks, a dump of other settings, or a
+            state beyond the range of the dtype.
+    """
+    vocabulary = trained.vocabulary
+    pieces, n_read = [np.empty(0, dtype=vocabulary.dtype)], 0
+    for piece in read_pieces(source, config.errors):
+        pieces.append(vocabulary.encode(piece, config.errors, offset=n_read))
+        n_read += len(piece)
+    tokens = np.concatenate(pieces)
+    if not len(tokens):
+        raise InputError(f"text {source!r} is empty: give a text of at least one character")
+    prime = default_prime(trained, config.prime)
+    prime_ids = vocabulary.encode(prime).astype(np.int64)
+    starts = np.append(np.arange(0, len(tokens), config.length), len(tokens)).astype(np.int64)
+    spec = DumpSpec(
+        arrays=captured_arrays(trained, config.capture),
+        sequence_starts=starts,
+        document_starts=np.array([0, len(tokens)], dtype=np.int64),
+        initial=trained.model.architecture.states,
+        token_dtype=vocabulary.dtype,
+        dtype=np.dtype(config.dtype),
+        attributes=dump_attributes(trained, "extract", prime, settings_of(config, text=source)),
+    )
+    device = trained.model.output.weight.device
+
+    def warm_up(numbers: np.ndarray) -> np.ndarray:
+        ids = np.full((TILE, len(prime_ids) + config.context), -1, dtype=np.int64)
+        for row, start in enumerate(starts[numbers[numbers < len(starts) - 1]]):
+            before = np.concatenate([prime_ids, tokens[max(0, start - config.context) : start]])
+            ids[row, ids.shape[1] - len(before) :] = before
+        return ids
+
+    def characters(numbers: np.ndarray, steps: int) -> Callable[[int, Tensor], Tensor]:
+        given = np.zeros((steps, TILE), dtype=np.int64)
+        for row, number in enumerate(numbers[numbers < len(starts) - 1]):
+            sequence = tokens[starts[number] : starts[number + 1]]
+            given[: len(sequence), row] = sequence
+        ids = torch.from_numpy(given).to(device)
+        return lambda step, hidden: ids[step]
+
+    return record(trained, path, spec, warm_up, characters, overwrite=overwrite, log_path=log_path)

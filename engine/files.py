@@ -1,0 +1,96 @@
+"""Files that are either whole or not there.
+
+A result that a program was killed while writing must not look like a result. So every file is written under a temporary
+name in its own folder, brought to the disk, and only then given its name: a reader, or the next run, sees the old bytes
+or the new ones and never a mixture. What a killed program leaves behind is a file with the suffix ``.partial``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+PARTIAL = re.compile(r".*\.[0-9a-f]{32}\.partial", re.DOTALL)
+
+
+def partial_name(path: Path) -> Path:
+    """Return a new temporary name beside ``path``, which `remove_partial` recognises."""
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's list of names to the disk, so that a file just renamed into it survives a power cut."""
+    # Windows opens no folders; its file systems keep their own journal of names.
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: str | os.PathLike[str], data: bytes | bytearray | memoryview) -> None:
+    """Write a file so that it has either its old bytes or all of the new ones, whenever the program ends.
+
+    The bytes go to a temporary file in the same folder, which is brought to the disk and then takes the file's name.
+
+    Args:
+        path: the file; its folder must exist.
+        data: its whole content.
+
+    Raises:
+        OSError: the disk is full, the folder is missing or may not be written. The old file is intact then and the
+            temporary one removed.
+    """
+    path = Path(path)
+    partial = partial_name(path)
+    try:
+        with partial.open("xb", buffering=0) as file:
+            rest = memoryview(data).cast("B")
+            # An unbuffered write may take less than it was given: at 2 GiB on Linux, or at the disk's last free block.
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_json(path: str | os.PathLike[str], value: Any, *, sort_keys: bool = False) -> None:
+    """Write a value as JSON, atomically, indented and with a newline at its end.
+
+    The bytes follow from the value alone. Characters outside ASCII are escaped, so that any string can be written, file
+    names that are not UTF-8 included.
+
+    Args:
+        path: the file; its folder must exist.
+        value: dicts with string keys, lists, strings, finite numbers, booleans and None.
+        sort_keys: order keys by name; otherwise they keep the order of the dict.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON cannot say; use None.
+        OSError: see `write_atomic`.
+    """
+    text = json.dumps(value, indent=2, sort_keys=sort_keys, allow_nan=False)
+    write_atomic(path, (text + "\n").encode("ascii"))
+
+
+def remove_partial(folder: str | os.PathLike[str]) -> None:
+    """Remove what killed programs left in a folder and in those below: temporary files and folders, nothing else.
+
+    Call it only where no other program can be writing.
+    """
+    for parent, folders, files in os.walk(folder):
+        for name in [name for name in folders if PARTIAL.fullmatch(name)]:
+            shutil.rmtree(os.path.join(parent, name))
+            folders.remove(name)
+        for name in filter(PARTIAL.fullmatch, files):
+            os.unlink(os.path.join(parent, name))

@@ -1,0 +1,65 @@
+"""Weighted means, standard deviations and Gram matrices of the states, accumulated block by block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gatescope.engine.arrays import RowBlocks, check_finite, to_host
+
+# Rows whose mean serves as the origin of the sums; the exact mean is corrected for afterwards.
+ORIGIN_ROWS = 1024
+
+
+class Moments:
+    """Weighted mean and spread of the columns of X, and their covariance if it is asked for.
+
+    Args:
+        rows: X [N, H].
+        weight: of each row [N], or None for 1 each.
+        covariance: whether the covariance is wanted.
+
+    Attributes:
+        mean, sd: [H], float64; the standard deviation of a column without variation is 0 exactly.
+        covariance: [H, H], float64, divided by the sum of the weights.
+        total: the sum of the weights.
+
+    Raises:
+        InputError: X holds a value that is NaN or infinite.
+    """
+
+    def __init__(self, rows: RowBlocks, weight: Any = None, covariance: bool = False):
+        origin = column_origin(rows)
+        xp = rows.xp
+
+        def block_moments(block: Any, start: int, stop: int) -> tuple[Any, ...]:
+            share = xp.ones(stop - start, rows.dtype) if weight is None else weight[start:stop].astype(rows.dtype)
+            total = share.sum(dtype=np.float64)
+            if not covariance:
+                return share @ block, share @ (block * block), total
+            root = block if weight is None else block * xp.sqrt(share)[:, None]
+            return share @ block, root.T @ root, total
+
+        first, second, total = (to_host(value) for value in rows.totals(block_moments, shift=origin))
+        if not np.isfinite(first).all():
+            check_finite(rows)
+        self.total = float(total)
+        with np.errstate(all="ignore"):
+            offset = first / self.total
+            self.mean = to_host(origin).astype(np.float64) + offset
+            if covariance:
+                self.covariance = second / self.total - np.outer(offset, offset)
+            variance = self.covariance.diagonal() if covariance else second / self.total - offset**2
+            self.sd = np.sqrt(variance.clip(min=0))
+        # A constant column leaves rounding errors of its values behind.
+        self.sd[self.sd <= 8 * np.finfo(rows.dtype).eps * np.abs(self.mean)] = 0.0
+
+
+def column_origin(rows: RowBlocks) -> Any:
+    """Return a point near the mean [H], so that squares do not cancel in columns far from zero."""
+    sample = rows.source[: min(ORIGIN_ROWS, rows.shape[0])]
+    sample = sample.float().numpy() if hasattr(sample, "float") else sample
+    with np.errstate(all="ignore"):
+        origin = rows.xp.asarray(sample, dtype=np.float64).mean(axis=0)
+        return rows.xp.where(rows.xp.isfinite(origin), origin, 0.0).astype(rows.dtype)

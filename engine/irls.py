@@ -1,0 +1,296 @@
+"""Logistic probes: what can a linear classifier read from the states, for many hypotheses at once?"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from gatescope.engine.arrays import RowBlocks, array_namespace, as_rows, check_finite, computing_dtype, to_host
+from gatescope.engine.errors import InputError
+from gatescope.engine.gram import Moments
+from gatescope.engine.quasi_newton import MEMORY, Problems, QuasiNewton, Solution
+from gatescope.engine.targets import BinaryTargets, ClassWeight, Weights, as_binary, as_targets
+
+# Problems in one pass: beyond about this many a matrix product gains nothing. Each holds a factor [H, H], pairs of
+# steps and arrays of N rows: fewer where they would need more memory than this, or than a byte for each value of X.
+TILE = 128
+TILE_BYTES = 2**26
+# Gradients of float32 sums are good to about 1e-8 of the mean loss; a finer tolerance is reached in float64 from there.
+FINEST_FLOAT32_TOL = 1e-7
+# Columns whose mean is this many standard deviations from zero are shifted before they are multiplied.
+SHIFT_RATIO = 100.0
+
+
+class LogisticProbes(ClassifierMixin, BaseEstimator):
+    """Penalised logistic regressions of K hypotheses on the same states, fitted together.
+
+    For each hypothesis with labels y, weights s >= 0 and states x it minimises scikit-learn's objective
+
+        sum_n s_n log(1 + exp(-(2 y_n - 1)(w . x_n + b))) + |w|^2 / (2 C)
+
+    with an unpenalised intercept b, to the same minimum as `sklearn.linear_model.LogisticRegression` alone would. A
+    hypothesis that cannot be fitted is given a status and never changes the others.
+
+    >>> probes = LogisticProbes(class_weight="balanced").fit(X, Y, sample_weight=defined)
+    >>> probes.predict_proba(X)  # [N, K]
+
+    Args:
+        C: inverse strength of the penalty, a number or one for each hypothesis [K]; `inf` for none.
+        class_weight: None; "balanced": each class of a hypothesis has half of its weight, as scikit-learn counts it,
+            over the rows of positive weight; or a dictionary from label to factor.
+        fit_intercept: whether b is fitted; otherwise it is 0.
+        tol: largest absolute gradient of the mean loss, and largest half Newton decrement, at which a fit is done.
+        max_iter: steps at most.
+        standardize: whether the penalty is on the coefficients of (x - mean) / sd (of x / sd without an intercept),
+            mean and sd taken over the rows by their weights; `coef_` is on the scale of X either way.
+
+    Attributes:
+        coef_: [K, H], float64; NaN where the status is "one_class" or "not_finite".
+        intercept_: [K], float64; where only one class has weight, +inf or -inf: that class is predicted for certain;
+            NaN where no row has weight.
+        status_: [K], str: "converged"; "max_iter": stopped before the tolerance was met; "separable": without a
+            penalty the coefficients grow without end; "one_class": fewer than two classes have weight; "not_finite":
+            the arithmetic failed.
+        grad_norm_: [K], the largest absolute gradient of the mean loss at the end.
+        half_decrement_: [K], half the Newton decrement at the end: about the distance to the minimum of the mean loss.
+        objective_: [K], the objective at the end, nats.
+        n_iter_: [K], steps.
+        n_passes_: [K], passes over X in which the hypothesis took part.
+        classes_: the two labels of a one-dimensional y; [False, True] or [0, 1] for Y [N, K].
+    """
+
+    def __init__(
+        self,
+        C: Any = 1.0,
+        *,
+        class_weight: ClassWeight = None,
+        fit_intercept: bool = True,
+        tol: float = 1e-6,
+        max_iter: int = 500,
+        standardize: bool = False,
+    ):
+        self.C = C
+        self.class_weight = class_weight
+        self.fit_intercept = fit_intercept
+        self.tol = tol
+        self.max_iter = max_iter
+        self.standardize = standardize
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticProbes:
+        """Fit all hypotheses.
+
+        Args:
+            X: states [N, H], NumPy, torch or CuPy; float16, bfloat16, float32 or float64. Never copied as a whole.
+            y: labels [N, K], bool or 0 and 1; or [N] with any two labels.
+            sample_weight: [N], or [N, K] with one column for each hypothesis; zero leaves a position out.
+
+        Returns:
+            self.
+
+        Raises:
+            InputError: shapes that do not match, NaN or infinity in X (with row and column) or in the weights, labels
+                other than two classes, or a parameter out of range.
+        """
+        source, X = X, as_rows(X)
+        validate_data(self, source, skip_check_array=True)
+        Y = self._read_labels(y, X.shape[0])
+        n_targets = Y.shape[1]
+        C = self._read_parameters(n_targets)
+        weights = Weights(sample_weight, X.shape[0], n_targets, array_namespace(X))
+        targets = BinaryTargets(Y, weights, self._label_weights())
+        two_classes = (targets.class_totals > 0).all(axis=0)
+        native = computing_dtype(X)
+        solution = self._solve(X, native, targets, C, two_classes, None)
+        finer = self.tol < FINEST_FLOAT32_TOL
+        refined = np.isin(solution.status, ["stalled", "not_finite"]) | ((solution.status == "converged") & finer)
+        if native == np.float32 and (refined & two_classes).any():
+            solution = self._solve(X, np.float64, targets, C, refined & two_classes, solution)
+        self._store(solution, targets.class_totals, two_classes)
+        return self
+
+    def _solve(
+        self,
+        X: Any,
+        dtype: type,
+        targets: BinaryTargets,
+        C: np.ndarray,
+        selected: np.ndarray,
+        coarse: Solution | None,
+    ) -> Solution:
+        """Choose the coordinates and minimise; the solution is on the scale of X.
+
+        Args:
+            dtype: the precision to compute in.
+            selected: the hypotheses to fit, bool [K].
+            coarse: a solution to start from, which keeps the others' results.
+        """
+        totals = targets.class_totals.sum(axis=0)
+        with np.errstate(all="ignore"):
+            ridge, prevalence = 1 / (C * totals), targets.class_totals[1] / totals
+        with RowBlocks(X, dtype) as rows:
+            row_weight = targets.weights.row_mean()
+            moments = Moments(rows, None if row_weight is None else rows.xp.asarray(row_weight))
+            mean, sd = moments.mean, moments.sd
+            far = self.fit_intercept and bool((np.abs(mean) > SHIFT_RATIO * sd).any())
+            origin = mean.astype(dtype).astype(np.float64) if far else np.zeros_like(mean)
+            scale = np.where(sd > 0, sd, 1.0) if self.standardize else np.ones_like(sd)
+            start = None
+            if coarse is not None:
+                start = np.vstack(
+                    [coarse.coefficients * scale[:, None], coarse.intercepts + origin @ coarse.coefficients]
+                )
+            problems = Problems(
+                rows,
+                rows.xp.asarray(origin, dtype=dtype) if far else None,
+                scale,
+                lambda k: targets.signed(k, rows.dtype),
+                row_weight,
+                ridge,
+                totals,
+                prevalence,
+                start,
+                self.fit_intercept,
+            )
+            tol = max(self.tol, FINEST_FLOAT32_TOL) if dtype == np.float32 else self.tol
+            solution = QuasiNewton(problems, tol, self.max_iter, tile_width(rows)).solve(np.flatnonzero(selected))
+        solution.coefficients /= scale[:, None]
+        solution.intercepts -= origin @ solution.coefficients
+        return solution if coarse is None else coarse.updated(solution, selected)
+
+    def _store(self, solution: Solution, class_totals: np.ndarray, two_classes: np.ndarray) -> None:
+        solution.status[solution.status == "stalled"] = "max_iter"
+        self.coef_ = np.ascontiguousarray(solution.coefficients.T)
+        certain = np.where(class_totals.sum(axis=0) > 0, np.where(class_totals[1] > 0, np.inf, -np.inf), np.nan)
+        self.intercept_ = np.where(two_classes, solution.intercepts, certain)
+        self.status_ = np.where(two_classes, solution.status, "one_class")
+        self.grad_norm_, self.half_decrement_ = solution.gradient, solution.half_decrement
+        self.objective_ = solution.objective
+        self.n_iter_, self.n_passes_ = np.maximum(solution.n_iterations, 1), solution.n_passes
+        bad = np.flatnonzero(two_classes & (self.status_ != "converged"))
+        if len(bad):
+            counts = ", ".join(f"{(self.status_ == name).sum()} {name}" for name in np.unique(self.status_[bad]))
+            warnings.warn(
+                f"{len(bad)} of {len(self.status_)} probes did not converge ({counts}; the first is hypothesis "
+                f"{bad[0]}): raise max_iter (now {self.max_iter}), lower C, or set standardize=True; see status_",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _read_parameters(self, n_targets: int) -> np.ndarray:
+        C = np.asarray(self.C, dtype=np.float64)
+        if C.shape not in ((), (n_targets,)) or not (C > 0).all():
+            raise InputError(f"C is {self.C}: expected a number above 0, or one for each of {n_targets} hypotheses")
+        if not self.tol > 0:
+            raise InputError(f"tol is {self.tol}: expected a number above 0")
+        if not self.max_iter >= 1:
+            raise InputError(f"max_iter is {self.max_iter}: expected at least 1 step")
+        return np.broadcast_to(C, (n_targets,))
+
+    def _read_labels(self, Y: Any, n_rows: int) -> Any:
+        """Return labels [N, K] as booleans and note the classes."""
+        Y = as_targets(Y, n_rows)
+        self._flat = Y.ndim == 1
+        if not self._flat:
+            self.classes_ = np.array([False, True]) if Y.dtype.kind == "b" else np.array([0, 1])
+            return as_binary(Y)
+        y = to_host(Y)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) > 2:
+            raise InputError(
+                f"y has {len(self.classes_)} classes. Only binary classification is supported: give one column of "
+                "Y [N, K] for each class"
+            )
+        # A single class is the positive one, which is then predicted everywhere.
+        return codes.reshape(-1, 1) == len(self.classes_) - 1
+
+    def _label_weights(self) -> ClassWeight:
+        """Return the class weights with False and True as keys."""
+        if not isinstance(self.class_weight, Mapping):
+            return self.class_weight
+        known = self.classes_.tolist()
+        unknown = [label for label in self.class_weight if label not in known]
+        if unknown:
+            raise InputError(f"class_weight names the class {unknown[0]!r}: the labels are {known}")
+        shift = 2 - len(known)
+        return {bool(known.index(label) + shift): factor for label, factor in self.class_weight.items()}
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return the logits w . x + b: [N, K], or [N] after a one-dimensional y.
+
+        Args:
+            X: states [N, H].
+        """
+        logits = self._logits(X)
+        return logits[:, 0] if self._flat else logits
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of the positive class [N, K]; after a one-dimensional y those of both classes [N, 2].
+
+        Args:
+            X: states [N, H].
+        """
+        logits = self._logits(X)
+        with np.errstate(over="ignore"):
+            positive = 1 / (1 + np.exp(-logits))
+        return np.hstack([1 - positive, positive]) if self._flat else positive
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the likelier label: [N, K] of the type of Y, or [N] of the labels of y.
+
+        Args:
+            X: states [N, H].
+        """
+        positive = self._logits(X) > 0
+        if self._flat:
+            return self.classes_[np.where(positive[:, 0], len(self.classes_) - 1, 0)]
+        return positive if self.classes_.dtype == bool else positive.astype(np.int64)
+
+    def _logits(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        source, X = X, as_rows(X)
+        validate_data(self, source, reset=False, skip_check_array=True)
+        with RowBlocks(X, computing_dtype(X)) as rows:
+            return linear_predictions(rows, self.coef_, self.intercept_)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.target_tags.multi_output = True
+        return tags
+
+
+def tile_width(rows: RowBlocks) -> int:
+    """Return how many problems may be in one pass."""
+    n_rows, n_units = rows.shape
+    of_each = rows.dtype.itemsize * (n_units**2 + 2 * n_rows) + 16 * MEMORY * n_units
+    return min(TILE, max(8, max(TILE_BYTES, n_rows * n_units) // of_each))
+
+
+def linear_predictions(rows: RowBlocks, coefficients: np.ndarray, intercepts: np.ndarray) -> np.ndarray:
+    """Return x . w + b for each row and hypothesis [N, K], in the precision of the rows.
+
+    Args:
+        rows: X [N, H].
+        coefficients: [K, H]; a hypothesis with NaN has the same prediction, its intercept, at all rows.
+        intercepts: [K].
+    """
+    w = rows.xp.asarray(np.where(np.isnan(coefficients), 0.0, coefficients).T.astype(rows.dtype))
+    b = rows.xp.asarray(intercepts.astype(rows.dtype))
+    predictions = rows.xp.empty((rows.shape[0], len(intercepts)), rows.dtype)
+
+    def predict_block(block: Any, start: int, stop: int) -> tuple[Any, ...]:
+        predictions[start:stop] = block @ w + b
+        return (block.sum(axis=0),)
+
+    (sums,) = rows.totals(predict_block)
+    if not rows.xp.isfinite(sums).all():
+        check_finite(rows)
+    return to_host(predictions)

@@ -1,0 +1,230 @@
+"""The character language model: characters in, L recurrent layers, logits of the next character out.
+
+A model's folder holds `model.json` (architecture, vocabulary, the corpus it was made for) and `model.safetensors` (the
+weights, float32, with the step and the validation loss that they belong to).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from gatescope.engine.corpus import Vocabulary
+from gatescope.engine.errors import InputError
+from gatescope.engine.files import write_atomic, write_json
+from gatescope.kernels.gru import GRU
+from gatescope.kernels.lstm import LSTM
+from gatescope.kernels.rnn import RNN
+
+VERSION = 1
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+GATES = {"lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "n"), "rnn": ()}
+STATES = {"lstm": ("h", "c"), "gru": ("h",), "rnn": ("h",)}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a model is made of."""
+
+    cell: Annotated[Literal["lstm", "gru", "rnn"], tyro.conf.arg(prefix_name=False)] = "lstm"  # kind of layer
+    hidden: int = 128  # H, units in each layer
+    layers: int = 1  # L
+    embedding: int = 0  # width of the character embedding; 0 feeds the one-hot character
+    dropout: float = 0.0  # between layers and before the output, share of units
+    reset_after: bool = True  # gru only: apply the reset gate after the matrix product, as cuDNN; the paper: before
+    nonlinearity: Literal["tanh", "relu"] = "tanh"  # rnn only
+
+    def __post_init__(self) -> None:
+        for name, choices in (("cell", tuple(GATES)), ("nonlinearity", ("tanh", "relu"))):
+            if getattr(self, name) not in choices:
+                raise InputError(f"--{name} {getattr(self, name)!r} is unknown: expected {' or '.join(choices)}")
+        for name in ("hidden", "layers"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} {getattr(self, name)} is too small: expected at least 1")
+        if self.embedding < 0:
+            raise InputError(f"--embedding {self.embedding} is negative: expected a width, or 0 for one-hot")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"--dropout {self.dropout} is not a share: expected 0 <= dropout < 1")
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """The cell's gates in the order of its weights."""
+        return GATES[self.cell]
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The cell's recurrent states."""
+        return STATES[self.cell]
+
+
+class CharacterModel(nn.Module):
+    """A recurrent language model over characters.
+
+    `logits_t = W_out h_t + b_out`, h_t of the topmost layer after reading character t; every parameter starts from
+    U(-0.08, 0.08) (van der Ouderaa; Karpathy, Johnson & Fei-Fei 2016).
+
+    Args:
+        architecture: cell, sizes, dropout.
+        n_characters: V, the size of the vocabulary.
+    """
+
+    def __init__(self, architecture: Architecture, n_characters: int):
+        super().__init__()
+        self.architecture = architecture
+        self.n_characters = n_characters
+        self.embedding = nn.Embedding(n_characters, architecture.embedding) if architecture.embedding else None
+        width = architecture.embedding or n_characters
+        hidden, layers = architecture.hidden, architecture.layers
+        dropout = architecture.dropout if layers > 1 else 0.0
+        if architecture.cell == "lstm":
+            self.rnn: nn.Module = LSTM(width, hidden, layers, dropout=dropout)
+        elif architecture.cell == "gru":
+            self.rnn = GRU(width, hidden, layers, dropout=dropout, reset_after=architecture.reset_after)
+        else:
+            self.rnn = RNN(width, hidden, layers, dropout=dropout, nonlinearity=architecture.nonlinearity)
+        self.dropout = nn.Dropout(architecture.dropout)
+        self.output = nn.Linear(architecture.hidden, n_characters)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -0.08, 0.08)
+
+    def forward(self, tokens: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Read characters and predict each next one.
+
+        Args:
+            tokens: ids int64 [T, B].
+            state: the recurrent states before, each [L, B, H]: (h, c) for lstm, (h,) otherwise.
+
+        Returns:
+            logits [T, B, V] and the states after, in the form of `state`.
+        """
+        if self.embedding is None:
+            x = nn.functional.one_hot(tokens, self.n_characters).to(self.output.weight.dtype)
+        else:
+            x = self.embedding(tokens)
+        y, after = self.rnn(x, state if len(state) > 1 else state[0])
+        return self.output(self.dropout(y)), after if isinstance(after, tuple) else (after,)
+
+    def zero_state(self, batch: int) -> tuple[Tensor, ...]:
+        """Return the states before any character, each [L, B, H]."""
+        shape = (self.architecture.layers, batch, self.architecture.hidden)
+        return tuple(self.output.weight.new_zeros(shape) for _ in self.architecture.states)
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers training fits."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model from disk with what is known of it."""
+
+    model: CharacterModel
+    vocabulary: Vocabulary
+    weights_sha256: str
+    corpus: dict[str, Any]
+    training: dict[str, Any]  # step, validation_nats
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a state dump and a report say of the model, as JSON values."""
+        return {
+            **asdict(self.model.architecture),
+            "parameters": self.model.n_parameters,
+            "vocabulary_size": len(self.vocabulary),
+        }
+
+
+def write_description(folder: Path, architecture: Architecture, vocabulary: Vocabulary, corpus: dict[str, Any]) -> None:
+    """Write `model.json`."""
+    description = {
+        "format": "gatescope model",
+        "version": VERSION,
+        "architecture": asdict(architecture),
+        "vocabulary": list(vocabulary.characters),
+        "corpus": corpus,
+    }
+    write_json(folder / DESCRIPTION, description)
+
+
+def write_weights(folder: Path, model: CharacterModel, training: dict[str, Any]) -> None:
+    """Write `model.safetensors` in one step: the weights and, in its header, the step and loss they belong to."""
+    weights = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()}
+    write_atomic(folder / WEIGHTS, save(weights, {"gatescope": json.dumps(training)}))
+
+
+def load_model(folder: Path, device: str = "cpu") -> TrainedModel:
+    """Read a model's folder.
+
+    Args:
+        folder: as `gatescope train --out` wrote it.
+        device: where the weights go.
+
+    Raises:
+        InputError: no model, one of another version, or a damaged one.
+    """
+    description = read_description(folder)
+    architecture = Architecture(**description["architecture"])
+    vocabulary = Vocabulary(tuple(description["vocabulary"]))
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise InputError(f"{folder} has no {WEIGHTS}: its training has not come to a first validation, go on with it")
+    try:
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            training = json.loads((file.metadata() or {})["gatescope"])
+    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
+        raise InputError(f"{path} is not a whole weight file of gatescope ({error}): train the model again") from None
+    model = CharacterModel(architecture, len(vocabulary))
+    expected = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    found = {name: tuple(weight.shape) for name, weight in weights.items()}
+    if expected != found:
+        wrong = next(name for name in sorted(expected | found) if expected.get(name) != found.get(name))
+        raise InputError(
+            f"{path}: weight {wrong} has shape {found.get(wrong)}, but {DESCRIPTION} asks for {expected.get(wrong)}: "
+            "the two files do not belong together"
+        )
+    model.load_state_dict(weights)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return TrainedModel(model.to(device).eval(), vocabulary, digest, description["corpus"], training)
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Return the contents of `model.json`.
+
+    Raises:
+        InputError: there is none, it is damaged, or of a version that this gatescope does not read.
+    """
+    path = folder / DESCRIPTION
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{folder} is not a model: it has no {DESCRIPTION}; make one with `gatescope train`") from None
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        raise InputError(f"{path} is damaged: it is not JSON; train the model again") from None
+    if not isinstance(description, dict) or description.get("format") != "gatescope model":
+        raise InputError(f"{path} is not a model description of gatescope: expected format 'gatescope model'")
+    if description.get("version") != VERSION:
+        raise InputError(
+            f"{path} has model version {description.get('version')!r}, this gatescope reads {VERSION}: "
+            "use the gatescope that wrote it, or train again"
+        )
+    try:
+        Architecture(**description["architecture"])
+        corpus, characters = description["corpus"], description["vocabulary"]
+    except (KeyError, TypeError):
+        raise InputError(f"{path} is damaged: entries are missing; train the model again") from None
+    except InputError as error:
+        raise InputError(f"{path} is not of this gatescope: {error}") from None
+    whole = isinstance(corpus, dict) and isinstance(characters, list) and len(set(map(str, characters))) > 0
+    if not whole or not all(isinstance(character, str) and len(character) == 1 for character in characters):
+        raise InputError(f"{path} is damaged: its vocabulary is not a list of characters; train the model again")
+    return description

@@ -1,0 +1,183 @@
+"""Approximate inverses of the Hessians of logistic losses, from a sample of the rows.
+
+For hypothesis k the Hessian of the mean loss in the coefficients is `sum_n h_nk x_n x_n' / S_k + I / (C S_k)` with
+h_nk = s_nk p_nk (1 - p_nk). Forming it exactly costs N H^2 multiplications for every hypothesis and step. A few H rows,
+drawn with probability proportional to h_nk and weighted by its inverse, give a matrix with nearly the same spectrum
+(Xu et al. 2016, sub-sampled Newton with non-uniform sampling), and the less of the data is still undecided the nearer.
+The intercept is uncoupled by centring the sample at its weighted mean.
+
+Until a hypothesis has a matrix of its own it shares one, of equal weights, up to the mean of h_nk (Boehning & Lindsay
+1988 bound the Hessian by it).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+from gatescope.engine.arrays import RowBlocks, to_host
+
+# Factors of the shared matrix are kept for ridges a factor of 4 apart: each is within a factor of 2 of the right one.
+RIDGE_STEP = 4.0
+KEPT_FACTORS = 3
+# Rows of a sample that are in memory at once.
+SAMPLE_ROWS = 2048
+
+
+class Factor:
+    """Cholesky factor of one approximate Hessian.
+
+    Args:
+        matrix: [H, H], symmetric, positive definite up to rounding; overwritten.
+        mean: [H], around which the intercept is uncoupled, or None without an intercept.
+        curvature: the mean of h_n.
+    """
+
+    def __init__(self, matrix: np.ndarray, mean: np.ndarray | None, curvature: float):
+        self.mean, self.curvature = mean, curvature
+        if not np.isfinite(matrix).all():
+            matrix = np.eye(len(matrix), dtype=matrix.dtype)
+        diagonal = matrix.diagonal()
+        self.scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+        matrix *= self.scale
+        matrix *= self.scale[:, None]
+        self.triangle = cholesky(matrix)
+        (self._solve,) = scipy.linalg.blas.get_blas_funcs(("trsv",), (self.triangle,))
+
+    def solve(self, residual: np.ndarray) -> np.ndarray:
+        """Apply the inverse to a vector [H + 1], the intercept last."""
+        right = residual[:-1] if self.mean is None else residual[:-1] - residual[-1] * self.mean
+        right = (right * self.scale).astype(self.triangle.dtype)
+        half = self._solve(self.triangle, right, lower=1, overwrite_x=1)
+        solution = np.zeros_like(residual)
+        solution[:-1] = self._solve(self.triangle, half, lower=1, trans=1, overwrite_x=1) * self.scale
+        if self.mean is not None:
+            solution[-1] = residual[-1] / self.curvature - self.mean @ solution[:-1]
+        return solution
+
+
+def cholesky(matrix: np.ndarray) -> np.ndarray:
+    """Return the lower factor of a correlation matrix, with just enough added to the diagonal for it to exist."""
+    diagonal = np.diag_indices(len(matrix))
+    jitter = 4 * float(np.finfo(matrix.dtype).eps)
+    while True:
+        matrix[diagonal] = 1 + jitter
+        try:
+            # The transpose of a symmetric matrix is the same matrix in the order that LAPACK wants.
+            return scipy.linalg.cholesky(matrix.T, lower=True, check_finite=False)
+        except scipy.linalg.LinAlgError:
+            jitter *= 30
+
+
+class HessianSampler:
+    """Makes factors from rows drawn by their curvature.
+
+    Args:
+        rows: X [N, H].
+        shift: [H] subtracted from the rows, or None.
+        scale: [H], the coefficients are those of X / scale.
+        fit_intercept: whether there is an intercept.
+    """
+
+    def __init__(self, rows: RowBlocks, shift: Any, scale: np.ndarray, fit_intercept: bool):
+        self.rows, self.shift, self.scale, self.fit_intercept = rows, shift, scale, fit_intercept
+        # Each row has one random number, the fractional part of a multiple of the golden ratio: the same rows are drawn
+        # whatever the block size, and evenly over the text.
+        self.threshold = rows.xp.asarray((np.arange(rows.shape[0]) * ((math.sqrt(5) - 1) / 2) % 1).astype(np.float32))
+
+    def matrix(self, curvature: Any, total: float, n_sampled: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return `sum_n h_n x_n x_n' / S` of the sample [H, H], and the mean [H] that was taken out of the rows.
+
+        Args:
+            curvature: h_n, [N].
+            total: S, by which the loss is divided.
+            n_sampled: rows to draw, about.
+        """
+        xp, rows = self.rows.xp, self.rows
+        index, weight = self._draw(curvature, n_sampled)
+        scale = self.scale.astype(rows.dtype)
+        first, second = xp.zeros(rows.shape[1]), 0.0
+        # States beyond the range of the precision are noticed in the gradient.
+        with np.errstate(all="ignore"):
+            origin = xp.zeros(rows.shape[1], rows.dtype)
+            for start in range(0, len(index), SAMPLE_ROWS):
+                sample = rows.gather(index[start : start + SAMPLE_ROWS], self.shift)
+                share = weight[start : start + SAMPLE_ROWS] / total
+                if self.fit_intercept and start == 0:
+                    origin = share @ sample / share.sum()
+                sample -= origin
+                first += share @ sample
+                sample *= xp.sqrt(share)[:, None]
+                second = second + sample.T @ sample
+            mean = None
+            if self.fit_intercept:
+                # The mean of the first rows is corrected to that of all.
+                curved = float(weight.sum(dtype=np.float64)) / total
+                second = second - xp.outer(first, first).astype(rows.dtype) / curved
+                mean = to_host(origin + first / curved).astype(np.float64) / self.scale
+            return to_host(second) / scale / scale[:, None], mean
+
+    def factor(self, curvature: Any, total: float, ridge: float, n_sampled: int) -> Factor:
+        """Return the factor of one hypothesis, whose penalty in the mean loss is `ridge * |w|^2 / 2`."""
+        curved = float(curvature.sum(dtype=np.float64)) / total
+        n_units = self.rows.shape[1]
+        # Where every label is certain only the penalty is left.
+        matrix, mean = np.zeros((n_units, n_units), self.rows.dtype), None
+        if curved > 0:
+            matrix, mean = self.matrix(curvature, total, n_sampled)
+        matrix[np.diag_indices(n_units)] += ridge
+        return Factor(matrix, mean, curved)
+
+    def _draw(self, curvature: Any, n_sampled: int) -> tuple[Any, Any]:
+        """Return the rows drawn and their weights."""
+        xp = self.rows.xp
+        if n_sampled >= len(curvature):
+            return xp.arange(len(curvature)), curvature
+        share = curvature * (n_sampled / float(curvature.sum(dtype=np.float64)))
+        # Rows that are certain to be drawn leave more of the sample to the others.
+        for _ in range(2):
+            certain = xp.minimum(share, 1)
+            share = share * (n_sampled / float(certain.sum(dtype=np.float64)))
+        share = xp.minimum(share, 1)
+        # The row of the largest curvature is always drawn: a sample is never empty.
+        share[xp.argmax(curvature)] = 1
+        index = xp.flatnonzero(self.threshold < share)
+        return index, curvature[index] / share[index]
+
+
+class SharedFactor:
+    """One matrix of equal weights for all hypotheses, scaled by their mean curvatures.
+
+    Args:
+        sampler: draws the rows.
+        weight: of each row [N], or None for 1 each.
+        n_sampled: rows to draw, about.
+    """
+
+    def __init__(self, sampler: HessianSampler, weight: Any, n_sampled: int):
+        rows = sampler.rows
+        uniform = rows.xp.ones(rows.shape[0]) if weight is None else rows.xp.asarray(weight)
+        uniform = uniform.astype(rows.dtype)
+        self.matrix, self.mean = sampler.matrix(uniform, float(uniform.sum(dtype=np.float64)), n_sampled)
+        self._factors: dict[int, Factor] = {}
+
+    def solve(self, residual: np.ndarray, curvature: float, ridge: float) -> np.ndarray:
+        """Apply the inverse of `curvature * matrix + ridge * I` to a vector [H + 1], the intercept last."""
+        curvature = max(curvature, 1e-300)
+        step = round(math.log(min(max(ridge / curvature, 1e-30), 1e30), RIDGE_STEP))
+        return self._factor(step).solve(residual) / curvature
+
+    def _factor(self, step: int) -> Factor:
+        """Return the factor for a ridge, made when it is first asked for; the oldest makes room."""
+        factor = self._factors.pop(step, None)
+        if factor is None:
+            matrix = self.matrix.copy()
+            matrix[np.diag_indices(len(matrix))] += RIDGE_STEP**step
+            factor = Factor(matrix, self.mean, 1.0)
+        self._factors[step] = factor
+        while len(self._factors) > KEPT_FACTORS:
+            del self._factors[next(iter(self._factors))]
+        return factor

@@ -1,0 +1,378 @@
+"""Many penalised logistic problems that share their states, minimised together.
+
+For hypothesis k, weights s_n >= 0 and labels y_n in {0, 1} this minimises the mean loss
+
+    f(w, b) = sum_n s_n log(1 + exp(-(2 y_n - 1)(w . x_n + b))) / S + |w|^2 / (2 C S),    S = sum_n s_n,
+
+by the limited-memory BFGS method (Nocedal 1980; Nocedal & Wright 2006, algorithm 7.4), whose initial matrix is not a
+multiple of the identity but the inverse of a Hessian from a sample of the rows (`precondition`), sampled anew every few
+steps while the curvature moves. Every pass over X is a trial step of every problem, and a problem that has converged
+gives its column to the next.
+
+A step is applied to the coefficients in the very precision in which it was multiplied with X. A trial is judged by the
+slope at its end, which is exact where the loss no longer changes (Hager & Zhang 2005, approximate Wolfe). Where labels
+can be told apart almost everywhere the loss falls like an exponential and a Newton-like step is far too short: the
+slopes at multiples of the step, which cost no product with X, tell how far to go on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gatescope.engine.arrays import RowBlocks
+from gatescope.engine.precondition import Factor, HessianSampler, SharedFactor
+from gatescope.engine.sweep import MULTIPLES, Sums, SweepTile
+
+SUFFICIENT_DECREASE = 1e-4
+SMALLEST_STEP = 1e-8
+# A step that ends with this share of its slope left goes on, if that is for this much longer at least.
+STEEP = 0.3
+LONGER = 1.3
+# Steps after which a Hessian is sampled anew, unless half the decrement was less than this share of the loss when it
+# was sampled last: near the minimum the curvature stays, and only the memory of steps is worth keeping.
+RENEWAL_STEPS = 5
+SETTLED_DECREMENT = 0.01
+# Steps remembered.
+MEMORY = 20
+# A sample's matrix may cost about as much as this many passes with one problem, within limits of rows for each unit.
+RENEWAL_PASSES = 4
+FEWEST_ROWS, MOST_ROWS = 6, 16
+# Where the loss is at its rounding error, and for so many steps no gradient is below this share of the smallest one
+# before, only noise is left of it.
+PATIENCE, PROGRESS = 8, 0.7
+# Without a penalty, logits that still move this far in the last step, or for which the probability is 1 to the last bit
+# of float64, have no limit.
+RUNAWAY_STEP, RUNAWAY_LOGIT = 0.5, 36.0
+# The objective is at most about this share of tol above its minimum, relative to itself.
+DECREMENT_SHARE = 0.02
+VECTORS = ("w", "g", "x", "v")
+SCALARS = (
+    "problem",
+    "loss",
+    "slope",
+    "alpha",
+    "n_steps",
+    "n_pairs",
+    "fresh",
+    "stretch",
+    "settled",
+    "smallest",
+    "n_idle",
+)
+
+
+class Solution:
+    """The minima of K problems on H units: arrays over K, coefficients [H, K]; NaN where a problem was not solved.
+
+    Attributes:
+        status: "converged", "max_iter", "stalled" (no step lowers the loss beyond rounding), "separable", "not_finite".
+    """
+
+    def __init__(self, n_units: int, n_problems: int):
+        self.coefficients = np.full((n_units, n_problems), np.nan)
+        self.intercepts = np.full(n_problems, np.nan)
+        self.gradient = np.full(n_problems, np.nan)
+        self.half_decrement = np.full(n_problems, np.nan)
+        self.objective = np.full(n_problems, np.nan)
+        self.status = np.full(n_problems, "max_iter", "<U16")
+        self.n_iterations = np.zeros(n_problems, np.int64)
+        self.n_passes = np.zeros(n_problems, np.int64)
+
+    def updated(self, finer: Solution, selected: np.ndarray) -> Solution:
+        """Return this solution with the results of some problems replaced by those of a solution that began here."""
+        for name in ("coefficients", "intercepts", "gradient", "half_decrement", "objective", "status"):
+            getattr(self, name)[..., selected] = getattr(finer, name)[..., selected]
+        self.n_iterations += finer.n_iterations
+        self.n_passes += finer.n_passes
+        return self
+
+
+@dataclass(frozen=True)
+class Problems:
+    """What is to be minimised: K problems on the states X / scale.
+
+    Args:
+        rows: X [N, H].
+        shift: [H] subtracted from the rows, in their precision, or None.
+        scale: [H].
+        signed_weights: called with k, returns s_n (2 y_n - 1) [N] in the precision of the rows.
+        row_weight: the mean weight of each row [N], or None for 1 each.
+        ridge: 1 / (C S_k), float64 [K].
+        total: S_k, float64 [K].
+        prevalence: the weighted share of positives, float64 [K].
+        start: coefficients to begin with, the intercept last, float64 [H + 1, K]; without them, or where they are NaN,
+            a problem begins at its prevalence.
+        fit_intercept: whether b is fitted.
+    """
+
+    rows: RowBlocks
+    shift: Any
+    scale: np.ndarray
+    signed_weights: Callable[[int], Any]
+    row_weight: Any
+    ridge: np.ndarray
+    total: np.ndarray
+    prevalence: np.ndarray
+    start: np.ndarray | None
+    fit_intercept: bool
+
+
+class QuasiNewton:
+    """Solves a queue of problems, a tile of them at a time.
+
+    Args:
+        problems: K of them.
+        tol: largest absolute gradient of the mean loss, and half Newton decrement, at the end.
+        max_iter: steps at most.
+        tile: problems at most in one pass.
+    """
+
+    def __init__(self, problems: Problems, tol: float, max_iter: int, tile: int):
+        self.problems, self.tol, self.max_iter, self.tile = problems, tol, max_iter, tile
+        rows = self.rows = problems.rows
+        n_rows, n_units = rows.shape
+        self.solution = Solution(n_units, len(problems.ridge))
+        self.rounding = float(np.finfo(rows.dtype).eps)
+        wanted = 6 * RENEWAL_PASSES * n_rows // n_units
+        self.n_sampled = min(max(wanted, FEWEST_ROWS * n_units), MOST_ROWS * n_units)
+        self.sampler = HessianSampler(rows, problems.shift, problems.scale, problems.fit_intercept)
+
+    def solve(self, selected: np.ndarray) -> Solution:
+        """Minimise the selected problems, integers; the others' entries stay NaN."""
+        if not len(selected):
+            return self.solution
+        self.queue = deque(selected.tolist())
+        # Overflow and NaN are results here: they are looked for in the loss and the gradient.
+        with np.errstate(all="ignore"):
+            self.shared = SharedFactor(self.sampler, self.problems.row_weight, self.n_sampled)
+            self._allocate(min(self.tile, len(selected)))
+            self._admit()
+            while self.queue or self._compact():
+                sums = self._sweep()
+                self.solution.n_passes[self.problem] += 1
+                self._judge(sums)
+                self._admit()
+        return self.solution
+
+    def _allocate(self, width: int) -> None:
+        n_coordinates = self.rows.shape[1] + 1
+        self.arrays = SweepTile(self.rows, self.problems.shift, width)
+        self.problem = np.full(width, -1)
+        # Coefficients, gradient, step, what the next pass moves by; the intercept comes last.
+        self.w, self.g, self.x, self.v = (np.zeros((n_coordinates, width)) for _ in VECTORS)
+        # Pairs of a step and its change of the gradient, the reciprocals of their products, and the points in w.
+        self.steps, self.changes = np.zeros((2, MEMORY, n_coordinates, width))
+        self.reciprocals = np.zeros((MEMORY, width))
+        self.loss, self.slope, self.alpha, self.smallest = np.zeros((4, width))
+        self.n_steps, self.n_pairs, self.n_idle = np.zeros((3, width), np.int64)
+        self.fresh, self.stretch, self.settled = np.zeros((3, width), bool)
+        self.factor: list[Factor | None] = [None] * width
+
+    def _admit(self) -> None:
+        """Give idle columns to waiting problems; each begins with a step from zero to where it starts."""
+        for column in np.flatnonzero(self.problem < 0).tolist():
+            if not self.queue:
+                return
+            k = self.queue.popleft()
+            self.arrays.start(column, self.problems.signed_weights(k))
+            self.problem[column], self.factor[column] = k, None
+            for name in VECTORS:
+                getattr(self, name)[:, column] = 0.0
+            if self.problems.start is not None and np.isfinite(self.problems.start[:, k]).all():
+                self.v[:, column] = self.problems.start[:, k]
+            elif self.problems.fit_intercept:
+                prevalence = self.problems.prevalence[k]
+                self.v[-1, column] = math.log(prevalence / (1 - prevalence))
+            self.reciprocals[:, column] = 0.0
+            self.n_steps[column] = self.n_pairs[column] = self.n_idle[column] = 0
+            self.fresh[column], self.stretch[column], self.settled[column] = True, True, False
+            self.alpha[column], self.slope[column] = 1.0, 0.0
+            self.loss[column] = self.smallest[column] = np.inf
+
+    def _compact(self) -> bool:
+        """Drop idle columns; return whether any problem is left."""
+        active = np.flatnonzero(self.problem >= 0)
+        if len(active) == len(self.problem):
+            return True
+        self.arrays.keep(active)
+        for name in VECTORS:
+            setattr(self, name, getattr(self, name)[:, active])
+        self.steps, self.changes = self.steps[:, :, active], self.changes[:, :, active]
+        self.reciprocals = self.reciprocals[:, active]
+        for name in SCALARS:
+            setattr(self, name, getattr(self, name)[active])
+        self.factor = [self.factor[column] for column in active]
+        return len(active) > 0
+
+    def _sweep(self) -> Sums:
+        scale, dtype = self.problems.scale[:, None], self.rows.dtype
+        step, offset = (self.v[:-1] / scale).astype(dtype), self.v[-1].astype(dtype)
+        # The coefficients move by what the rows are multiplied with, to the bit.
+        self.w[:-1] += step.astype(np.float64) * scale
+        self.w[-1] += offset
+        stretching = np.flatnonzero(self.stretch & ~self.fresh & (self.alpha == 1))
+        sums = self.arrays(step, offset, stretching, bool((self.problems.ridge[self.problem] == 0).any()))
+        sums.products /= scale
+        return sums
+
+    def _judge(self, sums: Sums) -> None:
+        """Accept the steps that went down far enough, lengthen or shorten the others."""
+        k, w, x, slope, alpha = self.problem, self.w, self.x, self.slope, self.alpha
+        total, ridge = self.problems.total[k], self.problems.ridge[k]
+        g = np.empty_like(w)
+        loss = sums.losses / total + 0.5 * ridge * _dot(w[:-1], w[:-1])
+        g[:-1] = sums.products / total + ridge * w[:-1]
+        g[-1] = sums.residuals / total if self.problems.fit_intercept else 0.0
+        end_slope = _dot(g, x)
+        lower = loss <= self.loss + SUFFICIENT_DECREASE * alpha * slope
+        level = (end_slope <= -0.8 * slope) & (loss <= self.loss * (1 + 16 * self.rounding))
+        shorter = np.clip(-slope / (end_slope - slope), 0.1, 0.7) * alpha
+        finite = np.isfinite(loss) & np.isfinite(g).all(axis=0)
+        shorter = np.where(finite & (end_slope > 0), shorter, np.where(finite, 0.5, 0.1) * alpha)
+        accepted = finite & (self.fresh | lower | level)
+        failed = ~accepted & (self.fresh | (shorter < SMALLEST_STEP))
+        first = accepted & ~self.fresh & (alpha == 1)
+        steep = first & (end_slope < STEEP * slope)
+        longer = np.ones_like(alpha)
+        for i in np.flatnonzero(steep & self.stretch).tolist():
+            penalty = ridge[i] * np.array([(w[:-1, i] + (m - 1) * x[:-1, i]) @ x[:-1, i] for m in MULTIPLES])
+            longer[i] = _flat_at(end_slope[i], sums.slopes[:, i] / total[i] + penalty)
+        longer[longer < LONGER] = 1.0
+        self.stretch[first] = steep[first]
+        again = (~accepted & ~failed) | (longer > 1)
+        target = np.where(longer > 1, longer, shorter)
+        self.v[:, again] = x[:, again] * (target - alpha)[again]
+        self.alpha[again] = target[again]
+        settled = np.flatnonzero(accepted & (longer == 1))
+        runaway = ~self.fresh & (ridge == 0) & (sums.travel > RUNAWAY_STEP)
+        self._remember(settled[~self.fresh[settled]], g)
+        self.g[:, settled], self.loss[settled] = g[:, settled], loss[settled]
+        self.n_steps[settled] += ~self.fresh[settled]
+        self.fresh[settled] = False
+        self._finish(np.flatnonzero(failed & ~finite), "not_finite")
+        self._finish(np.flatnonzero(failed & finite), "stalled")
+        self._begin(settled, runaway[settled])
+
+    def _remember(self, columns: np.ndarray, g: np.ndarray) -> None:
+        """Keep the steps just taken and their changes of the gradient."""
+        step = self.x[:, columns] * self.alpha[columns]
+        change = g[:, columns] - self.g[:, columns]
+        curved = _dot(step, change)
+        for column in columns[self.n_pairs[columns] == MEMORY].tolist():
+            for kept in (self.steps, self.changes, self.reciprocals):
+                kept[:-1, ..., column] = kept[1:, ..., column].copy()
+            self.n_pairs[column] -= 1
+        place = self.n_pairs[columns]
+        self.steps[place, :, columns], self.changes[place, :, columns] = step.T, change.T
+        # A pair without curvature beyond rounding is left out.
+        usable = curved > np.finfo(np.float64).eps * _dot(change, change)
+        self.reciprocals[place, columns] = np.where(usable, 1 / np.where(usable, curved, 1.0), 0.0)
+        self.n_pairs[columns] += 1
+
+    def _begin(self, columns: np.ndarray, runaway: np.ndarray) -> None:
+        """Stop the columns that have converged; choose the direction of the others' next step."""
+        g, k = self.g[:, columns], self.problem[columns]
+        if self.problems.start is not None:
+            self._renew(np.array([column for column in columns.tolist() if self.factor[column] is None], int))
+        largest = np.abs(g).max(axis=0)
+        x = self._direction(columns)
+        slope = _dot(g, x)
+        self.solution.gradient[k], self.solution.half_decrement[k] = largest, -0.5 * slope
+        done = (largest <= self.tol) & (-0.5 * slope <= DECREMENT_SHARE * self.tol * np.minimum(self.loss[columns], 1))
+        # Without a penalty, data that a plane separates have no minimum.
+        split = done & runaway
+        for i in np.flatnonzero(self.problems.ridge[k] == 0).tolist():
+            split[i] |= self.arrays.separates(int(columns[i]))
+            split[i] |= bool(done[i]) and self.arrays.largest_logit(int(columns[i])) > RUNAWAY_LOGIT
+        out_of_steps = ~done & ~split & (self.n_steps[columns] >= self.max_iter)
+        better = (largest < PROGRESS * self.smallest[columns]) | (-0.5 * slope > self.rounding * self.loss[columns])
+        self.smallest[columns] = np.where(better, largest, self.smallest[columns])
+        self.n_idle[columns] = np.where(better, 0, self.n_idle[columns] + 1)
+        stalled = ~(done | split | out_of_steps) & (self.n_idle[columns] >= PATIENCE)
+        self._finish(columns[split], "separable")
+        self._finish(columns[done & ~split], "converged")
+        self._finish(columns[out_of_steps], "max_iter")
+        self._finish(columns[stalled], "stalled")
+        stale = (
+            ~(done | split | out_of_steps | stalled) & (self.n_pairs[columns] >= RENEWAL_STEPS) & ~self.settled[columns]
+        )
+        if stale.any():
+            self._renew(columns[stale])
+            x[:, stale] = self._direction(columns[stale])
+            slope[stale] = _dot(g[:, stale], x[:, stale])
+            self.settled[columns[stale]] = -0.5 * slope[stale] < SETTLED_DECREMENT * self.loss[columns[stale]]
+        self.x[:, columns] = self.v[:, columns] = x
+        self.alpha[columns], self.slope[columns] = 1.0, slope
+
+    def _renew(self, columns: np.ndarray) -> None:
+        """Sample a Hessian for each of these problems where it now stands, and forget the steps before."""
+
+        def sample(column: int) -> None:
+            k = self.problem[column]
+            self.factor[column] = self.sampler.factor(
+                self.arrays.curvature(column), self.problems.total[k], self.problems.ridge[k], self.n_sampled
+            )
+
+        self.rows.each(sample, columns.tolist())
+        self.n_pairs[columns] = 0
+        self.reciprocals[:, columns] = 0.0
+
+    def _direction(self, columns: np.ndarray) -> np.ndarray:
+        """Return the quasi-Newton step of each column, [H + 1, columns], by the two-loop recursion."""
+        q = -self.g[:, columns]
+        n_pairs = int(self.n_pairs[columns].max(initial=0))
+        weights = np.zeros((n_pairs, len(columns)))
+        pairs = [
+            (self.steps[i][:, columns], self.changes[i][:, columns], self.reciprocals[i, columns])
+            for i in range(n_pairs)
+        ]
+        for i in reversed(range(n_pairs)):
+            step, change, reciprocal = pairs[i]
+            weights[i] = reciprocal * _dot(step, q)
+            q -= weights[i] * change
+        x = np.empty_like(q)
+        for i, column in enumerate(columns.tolist()):
+            x[:, i] = self._precondition(column, q[:, i])
+        for i, (step, change, reciprocal) in enumerate(pairs):
+            x += step * (weights[i] - reciprocal * _dot(change, x))
+        return x
+
+    def _precondition(self, column: int, residual: np.ndarray) -> np.ndarray:
+        factor = self.factor[column]
+        if factor is not None:
+            return factor.solve(residual)
+        k = self.problem[column]
+        prevalence = self.problems.prevalence[k]
+        curvature = prevalence * (1 - prevalence) if self.problems.fit_intercept else 0.25
+        return self.shared.solve(residual, curvature, self.problems.ridge[k])
+
+    def _finish(self, columns: np.ndarray, status: str) -> None:
+        k = self.problem[columns]
+        solution = self.solution
+        solution.status[k] = status
+        solution.n_iterations[k] = self.n_steps[columns]
+        if status != "not_finite":
+            solution.coefficients[:, k], solution.intercepts[k] = self.w[:-1, columns], self.w[-1, columns]
+            solution.objective[k] = self.loss[columns] * self.problems.total[k]
+        self.problem[columns] = -1
+
+
+def _dot(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return the inner product of each column, [W]."""
+    return np.einsum("hk,hk->k", left, right)
+
+
+def _flat_at(slope: float, slopes: np.ndarray) -> float:
+    """Return the multiple of a step at which a convex loss is lowest, from its slopes at 1 and at MULTIPLES."""
+    left, low = 1.0, slope
+    for multiple, high in zip(MULTIPLES, slopes.tolist(), strict=True):
+        if not high < 0:
+            return left + (multiple - left) * low / (low - high) if math.isfinite(high) else left
+        left, low = multiple, high
+    return left

@@ -1,0 +1,197 @@
+"""Ridge probes: how well is a continuous quantity, such as a depth or a position, a linear function of the states?"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from gatescope.engine.arrays import RowBlocks, as_rows, computing_dtype, to_host
+from gatescope.engine.errors import InputError
+from gatescope.engine.gram import Moments
+from gatescope.engine.irls import linear_predictions
+from gatescope.engine.targets import Weights, as_continuous, as_targets
+
+
+class RidgeProbes(RegressorMixin, BaseEstimator):
+    """Penalised least squares of K continuous targets on the same states, fitted together.
+
+    For each target y, weights s >= 0 and states x it minimises
+
+        1/2 sum_n s_n (w . x_n + b - y_n)^2 + |w|^2 / (2 C)
+
+    with an unpenalised intercept b: the minimum of `sklearn.linear_model.Ridge(alpha=1 / C)` (Hoerl & Kennard 1970).
+    Targets with the same weights share one Gram matrix, formed and solved in float64.
+
+    Args:
+        C: inverse strength of the penalty, a number or one for each target [K]; `inf` for none, and then of all minima
+            the one of smallest norm.
+        fit_intercept: whether b is fitted; otherwise it is 0.
+
+    Attributes:
+        coef_: [K, H], float64; NaN unless the status is "converged". [H] after a one-dimensional y.
+        intercept_: [K], float64; a number after a one-dimensional y.
+        status_: [K], str: "converged"; "empty": no row has weight; "not_finite": the arithmetic failed.
+        grad_norm_: [K], the largest absolute gradient of the mean loss at the end.
+        objective_: [K].
+    """
+
+    def __init__(self, C: Any = 1.0, *, fit_intercept: bool = True):
+        self.C = C
+        self.fit_intercept = fit_intercept
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> RidgeProbes:
+        """Fit all targets.
+
+        Args:
+            X: states [N, H], NumPy, torch or CuPy, of any real type. Never copied as a whole.
+            y: targets [N, K] or [N], real numbers.
+            sample_weight: [N], or [N, K] with one column for each target; zero leaves a position out.
+
+        Returns:
+            self.
+
+        Raises:
+            InputError: shapes that do not match, NaN or infinity in X, Y or the weights, or C out of range.
+        """
+        source, X = X, as_rows(X)
+        validate_data(self, source, skip_check_array=True)
+        Y = as_targets(y, X.shape[0])
+        self._flat = Y.ndim == 1
+        Y = as_continuous(Y)
+        n_targets = Y.shape[1]
+        C = np.asarray(self.C, dtype=np.float64)
+        if C.shape not in ((), (n_targets,)) or not (C > 0).all():
+            raise InputError(f"C is {self.C}: expected a number above 0, or one for each of {n_targets} targets")
+        C = np.broadcast_to(C, (n_targets,))
+        coefficients, intercepts = np.full((n_targets, X.shape[1]), np.nan), np.full(n_targets, np.nan)
+        self.status_ = np.full(n_targets, "not_finite", dtype="<U16")
+        self.grad_norm_, self.objective_ = np.full((2, n_targets), np.nan)
+        with RowBlocks(X, np.float64) as rows:
+            weights = Weights(sample_weight, X.shape[0], n_targets, rows.xp)
+            for group in equal_weights(weights, n_targets):
+                system = _NormalEquations(rows, Y, weights.column(int(group[0])), group, self.fit_intercept)
+                if system.total == 0:
+                    self.status_[group] = "empty"
+                elif system.finite:
+                    w = system.solve(C[group])
+                    coefficients[group], intercepts[group] = w.T, system.intercepts(w)
+                    gradient, self.objective_[group] = system.gradient(w, C[group]), system.objective(w, C[group])
+                    self.grad_norm_[group] = np.abs(gradient).max(axis=0)
+                    self.status_[group] = "converged"
+        if (self.status_ != "converged").any():
+            bad = np.flatnonzero(self.status_ != "converged")
+            warnings.warn(
+                f"{len(bad)} of {n_targets} ridge probes have no result (the first is target {bad[0]}, "
+                f"{self.status_[bad[0]]}): give them rows of positive weight and values of moderate size",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        self.coef_: np.ndarray = coefficients[0] if self._flat else coefficients
+        self.intercept_: np.ndarray | float = float(intercepts[0]) if self._flat else intercepts
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the predicted targets: [N, K], or [N] after a one-dimensional y.
+
+        Args:
+            X: states [N, H].
+        """
+        check_is_fitted(self)
+        source, X = X, as_rows(X)
+        validate_data(self, source, reset=False, skip_check_array=True)
+        with RowBlocks(X, computing_dtype(X)) as rows:
+            coefficients = np.atleast_2d(self.coef_)
+            predictions = linear_predictions(rows, coefficients, np.atleast_1d(self.intercept_))
+        return predictions[:, 0] if self._flat else predictions
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+class _NormalEquations:
+    """The least-squares problems of the targets of one group, which share their weights.
+
+    Args:
+        rows: X [N, H].
+        Y: [N, K].
+        weight: [N] or None.
+        group: the targets, integers [G].
+        fit_intercept: whether means are taken out.
+    """
+
+    def __init__(self, rows: RowBlocks, Y: Any, weight: Any, group: np.ndarray, fit_intercept: bool):
+        xp = rows.xp
+        moments = Moments(rows, weight, covariance=True)
+        self.total = moments.total
+        if self.total == 0:
+            return
+        origin = moments.mean if fit_intercept else np.zeros_like(moments.mean)
+        columns = group if len(group) < Y.shape[1] else slice(None)
+        target_sum = np.zeros(len(group))
+
+        def block_targets(start: int, stop: int) -> tuple[Any, Any]:
+            targets = xp.asarray(Y[start:stop, columns], dtype=np.float64)
+            return targets, xp.ones(stop - start) if weight is None else weight[start:stop].astype(np.float64)
+
+        def sum_targets(_: Any, start: int, stop: int) -> tuple[Any, ...]:
+            targets, share = block_targets(start, stop)
+            return (share @ targets,)
+
+        if fit_intercept:
+            target_sum = to_host(rows.totals(sum_targets)[0])
+        self.target_mean = target_sum / self.total
+        center = xp.asarray(self.target_mean)
+
+        def cross(block: Any, start: int, stop: int) -> tuple[Any, ...]:
+            targets, share = block_targets(start, stop)
+            targets = targets - center
+            weighted = targets * share[:, None]
+            return block.T @ weighted, (targets * weighted).sum(axis=0)
+
+        products, squares = (to_host(value) for value in rows.totals(cross, shift=xp.asarray(origin)))
+        self.mean, self.cross, self.squares = origin, products / self.total, squares / self.total
+        self.gram = moments.covariance if fit_intercept else moments.covariance + np.outer(moments.mean, moments.mean)
+        self.finite = bool(np.isfinite(self.gram).all() and np.isfinite(self.cross).all())
+
+    def solve(self, C: np.ndarray) -> np.ndarray:
+        """Return the coefficients [H, G]."""
+        w = np.empty_like(self.cross)
+        values = np.unique(C)
+        if len(values) <= 2 and np.isfinite(values).all():
+            for value in values.tolist():
+                matrix = self.gram + np.eye(len(self.gram)) / (value * self.total)
+                w[:, value == C] = scipy.linalg.solve(matrix, self.cross[:, value == C], assume_a="sym")
+            return w
+        eigenvalues, vectors = np.linalg.eigh(self.gram)
+        spread = eigenvalues[:, None] + 1 / (C * self.total)
+        # Directions in which X does not vary have no coefficient unless the penalty sets it to zero.
+        usable = spread > eigenvalues[-1] * len(eigenvalues) * np.finfo(np.float64).eps
+        return vectors @ np.where(usable, vectors.T @ self.cross / np.where(usable, spread, 1.0), 0.0)
+
+    def intercepts(self, w: np.ndarray) -> np.ndarray:
+        return self.target_mean - self.mean @ w
+
+    def gradient(self, w: np.ndarray, C: np.ndarray) -> np.ndarray:
+        return self.gram @ w - self.cross + w / (C * self.total)
+
+    def objective(self, w: np.ndarray, C: np.ndarray) -> np.ndarray:
+        loss = self.squares - 2 * (w * self.cross).sum(axis=0) + (w * (self.gram @ w)).sum(axis=0)
+        return 0.5 * (self.total * loss + (w * w).sum(axis=0) / C)
+
+
+def equal_weights(weights: Weights, n_targets: int) -> list[np.ndarray]:
+    """Return the targets grouped by equal weights."""
+    if weights.shared:
+        return [np.arange(n_targets)]
+    groups: dict[bytes, list[int]] = {}
+    for k in range(n_targets):
+        groups.setdefault(np.ascontiguousarray(to_host(weights.column(k))).tobytes(), []).append(k)
+    return [np.array(group) for group in groups.values()]

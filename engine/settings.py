@@ -1,0 +1,115 @@
+"""The settings of a stage, kept beside what it wrote, so that repeating a command resumes and never mixes two."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gatescope.engine.errors import InputError
+from gatescope.engine.files import remove_partial, write_json
+
+CONFIG = "config.json"
+
+
+def claim(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[str], overwrite: bool) -> None:
+    """Make a folder this stage's own, or find that it is already, with the same settings.
+
+    Args:
+        folder: where the stage writes; made if it is absent.
+        stage: the command's name.
+        settings: everything that decides the result, JSON values and dataclasses.
+        outputs: the names in the folder that the stage writes.
+        overwrite: remove them first, whatever made them.
+
+    Raises:
+        InputError: the folder holds another stage's output, or this one's with other settings (the first is named).
+    """
+    settings = plain(settings)
+    path = folder / CONFIG
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {folder} is a file: give a folder")
+    remove_partial(folder)
+    if overwrite:
+        for name in (CONFIG, *outputs):
+            remove(folder / name)
+    if not path.exists():
+        present = [name for name in outputs if (folder / name).exists()]
+        if present:
+            raise InputError(
+                f"{folder} holds {present[0]} but no {CONFIG}, so it is not known what made it: "
+                "choose another --out, or start anew with --overwrite"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"stage": stage, "settings": settings})
+        return
+    earlier = read_config(folder)
+    if earlier["stage"] != stage:
+        raise InputError(
+            f"{folder} holds the output of `gatescope {earlier['stage']}`: choose another --out, "
+            "or start anew with --overwrite"
+        )
+    difference = first_difference(earlier["settings"], settings)
+    if difference:
+        name, before, now = difference
+        raise InputError(
+            f"{folder} was made with {name} = {before!r}, not {now!r}: repeat the command with the same settings to "
+            "go on, choose another --out, or start anew with --overwrite"
+        )
+
+
+def record_facts(folder: Path, facts: dict[str, Any]) -> None:
+    """Add to a stage's settings what the report says of its input: model, corpus, dump, versions."""
+    config = read_config(folder)
+    write_json(folder / CONFIG, {"stage": config["stage"], "settings": config["settings"], "facts": plain(facts)})
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return {"stage", "settings"[, "facts"]} of a stage's folder.
+
+    Raises:
+        InputError: there is none, or it is not gatescope's.
+    """
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{folder} has no {CONFIG}: it is not a folder that gatescope wrote") from None
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        raise InputError(f"{path} is damaged: start anew with --overwrite") from None
+    if not isinstance(config, dict) or not {"stage", "settings"} <= config.keys():
+        raise InputError(f"{path} was not written by gatescope: choose another folder")
+    return config
+
+
+def plain(value: Any) -> Any:
+    """Return dataclasses, tuples and paths as the JSON values that they come back as."""
+    if hasattr(value, "__dataclass_fields__"):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """Return the first setting, by name, on which two nested dictionaries differ, with both values."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*now, *(key for key in before if key not in now)]:
+            found = first_difference(before.get(key), now.get(key), f"{name}.{key}" if name else str(key))
+            if found:
+                return found
+        return None
+    return None if before == now else (name, before, now)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

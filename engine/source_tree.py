@@ -1,0 +1,97 @@
+"""One text out of a source tree, deterministic, with a manifest of the files in it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from gatescope.engine.errors import InputError
+from gatescope.engine.files import write_json
+
+
+@dataclass(frozen=True)
+class TreeConfig:
+    """What of a source tree goes into the text."""
+
+    glob: tuple[str, ...] = ("*.c", "*.h")  # names of the files to take
+    shuffle: bool = False  # order the files at random (--seed) instead of by path
+    limit: int = 0  # stop before the text is larger than this, bytes; 0: no limit
+
+
+def write_corpus(tree: Path, out: Path, config: TreeConfig, seed: int = 0) -> dict:
+    """Write the files of a tree one after the other, each ending with a newline, and the manifest `OUT.manifest.json`.
+
+    Files are taken in the order of their paths relative to the tree (compared as strings, with `/`), or shuffled from
+    that order. Symbolic links are not followed; files that are empty or not UTF-8 are left out, as the manifest says.
+
+    Args:
+        tree: the folder.
+        out: the text to write, UTF-8.
+        config: which files, in which order, how much.
+        seed: of the shuffle.
+
+    Returns:
+        The manifest: files, bytes, characters, sha256, and each file's path, bytes and sha256.
+
+    Raises:
+        InputError: no such folder, or no file in it fits.
+    """
+    if not tree.is_dir():
+        raise InputError(f"source tree {str(tree)!r} is not a folder: give the folder whose files make the text")
+    paths = sorted(_matching(tree, config.glob))
+    if config.shuffle:
+        random.Random(seed).shuffle(paths)
+    files, left_out = [], []
+    digest, n_bytes, n_characters = hashlib.sha256(), 0, 0
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(out.name + ".partial")
+    with open(temporary, "wb") as text:
+        for path in paths:
+            content = (tree / path).read_bytes()
+            if content and not content.endswith(b"\n"):
+                content += b"\n"
+            try:
+                characters = len(content.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                left_out.append({"path": path, "why": f"byte {error.start:,} is not UTF-8"})
+                continue
+            if not content:
+                left_out.append({"path": path, "why": "empty"})
+                continue
+            if config.limit and n_bytes + len(content) > config.limit:
+                break
+            text.write(content)
+            digest.update(content)
+            n_bytes += len(content)
+            n_characters += characters
+            files.append({"path": path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
+        text.flush()
+        os.fsync(text.fileno())
+    if not files:
+        temporary.unlink()
+        raise InputError(
+            f"no file under {str(tree)!r} fits --glob {' '.join(config.glob)}"
+            + (f" within --limit {config.limit:,} bytes" if config.limit else "")
+            + ": give other patterns, such as --glob '*.py'"
+        )
+    os.replace(temporary, out)
+    summary = {"bytes": n_bytes, "characters": n_characters, "sha256": digest.hexdigest(), "glob": list(config.glob)}
+    manifest = summary | {"files": files, "left_out": left_out}
+    write_json(out.with_name(out.name + ".manifest.json"), manifest)
+    return manifest
+
+
+def _matching(tree: Path, patterns: Sequence[str]) -> list[str]:
+    paths = []
+    for folder, folders, names in os.walk(tree):
+        folders[:] = [name for name in folders if not os.path.islink(os.path.join(folder, name))]
+        for name in names:
+            path = Path(folder, name)
+            if any(fnmatchcase(name, pattern) for pattern in patterns) and path.is_file() and not path.is_symlink():
+                paths.append(path.relative_to(tree).as_posix())
+    return paths

@@ -1,0 +1,114 @@
+"""One pass over the states for a tile of logistic problems.
+
+The tile keeps the logits and the signed weights s (2 y - 1) of W problems at N rows. A pass moves the logits of every
+problem by X v, its own trial step, and returns the loss and the gradient there: two skinny matrix products for each
+block of rows, X V and X' R, whatever the number of problems. Logits are never recomputed, so that their rounding errors
+shrink with the steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gatescope.engine.arrays import RowBlocks, to_host
+from gatescope.engine.log_loss import log_loss, log_loss_slope
+
+# Multiples of a step at which its slope can be looked at without another product with X.
+MULTIPLES = (2.0, 4.0, 8.0)
+
+
+@dataclass
+class Sums:
+    """What a pass adds up, float64.
+
+    Args:
+        products: X' r, where r is the derivative of the loss in the logits, [H, W].
+        residuals: the sum of r, [W].
+        losses: [W].
+        slopes: of the loss at MULTIPLES of the step, [M, W]; 0 where they were not asked for.
+        travel: the largest change of a logit, [W]; 0 where it was not asked for.
+    """
+
+    products: np.ndarray
+    residuals: np.ndarray
+    losses: np.ndarray
+    slopes: np.ndarray
+    travel: np.ndarray
+
+
+class SweepTile:
+    """The arrays [N, W] of a tile of W problems.
+
+    Args:
+        rows: X [N, H].
+        shift: [H] subtracted from the rows, in their precision, or None.
+        width: W.
+    """
+
+    def __init__(self, rows: RowBlocks, shift: Any, width: int):
+        self.rows, self.shift = rows, shift
+        self.logits, self.signed = (rows.xp.zeros((rows.shape[0], width), rows.dtype) for _ in range(2))
+
+    def start(self, column: int, signed: Any) -> None:
+        """Give a column to a new problem, whose logits are 0."""
+        self.signed[:, column] = signed
+        self.logits[:, column] = 0
+
+    def keep(self, columns: np.ndarray) -> None:
+        """Drop all other columns."""
+        index = self.rows.xp.asarray(columns)
+        self.logits, self.signed = (
+            self.rows.xp.ascontiguousarray(values[:, index]) for values in (self.logits, self.signed)
+        )
+
+    def curvature(self, column: int) -> Any:
+        """Return h = s p (1 - p) of one problem, [N]."""
+        return log_loss(self.rows.xp, self.logits[:, column], self.signed[:, column])[2]
+
+    def separates(self, column: int) -> bool:
+        """Whether every row of positive weight is on the right side."""
+        right = self.logits[:, column] * self.signed[:, column] > 0
+        return bool((right | (self.signed[:, column] == 0)).all())
+
+    def largest_logit(self, column: int) -> float:
+        """Return the largest absolute logit of one problem."""
+        return float(abs(self.logits[:, column]).max())
+
+    def __call__(self, step: np.ndarray, offset: np.ndarray, stretching: np.ndarray, watched: bool) -> Sums:
+        """Move the logits and pass over all rows once.
+
+        Args:
+            step: v [H, W], in the precision of the rows.
+            offset: what is added to X v, [W].
+            stretching: the columns whose slopes farther on are wanted, integers.
+            watched: whether the largest change of a logit is wanted.
+        """
+        xp, dtype = self.rows.xp, self.rows.dtype
+        step, offset, far = xp.asarray(step), xp.asarray(offset, dtype=dtype), xp.asarray(stretching)
+        n_blocks = -(-self.rows.shape[0] // self.rows.block_rows)
+        travel = xp.zeros((n_blocks, step.shape[1]), dtype)
+
+        def block_sums(block: Any, start: int, stop: int) -> tuple[Any, ...]:
+            change = block @ step
+            change += offset
+            z, signed = self.logits[start:stop], self.signed[start:stop]
+            z += change
+            slopes = xp.zeros((len(MULTIPLES), step.shape[1]))
+            if len(stretching):
+                on, z_on, signed_on = change[:, far], z[:, far], signed[:, far]
+                for i, multiple in enumerate(MULTIPLES):
+                    z_far = z_on + dtype.type(multiple - 1) * on
+                    slopes[i, far] = (log_loss_slope(xp, z_far, signed_on) * on).sum(axis=0)
+            if watched:
+                travel[start // self.rows.block_rows] = xp.abs(change).max(axis=0)
+            loss, residual, _ = log_loss(xp, z, signed)
+            # Thousands of single-precision terms added one by one would be off by more than the tolerance.
+            wide = np.float64
+            return residual.T @ block, residual.sum(axis=0, dtype=wide), loss.sum(axis=0, dtype=wide), slopes
+
+        sums = self.rows.totals(block_sums, shift=self.shift)
+        products, residuals, losses, slopes = (to_host(value) for value in sums)
+        return Sums(products.T, residuals, losses, slopes, to_host(travel).max(axis=0).astype(np.float64))

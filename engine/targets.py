@@ -1,0 +1,205 @@
+"""Labels and weights of K hypotheses, checked once, and handed to the solver one hypothesis at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gatescope.engine.arrays import array_namespace
+from gatescope.engine.errors import InputError
+
+# Rows converted to float64 at a time while weights are summed.
+CHUNK_ROWS = 8192
+
+ClassWeight = str | Mapping[Any, float] | None
+
+
+class Weights:
+    """Non-negative weights of N rows for K hypotheses; 1 everywhere where none are given.
+
+    Args:
+        sample_weight: [N], [N, K] or None; zero leaves a position out of a hypothesis.
+        n_rows, n_targets: N and K.
+        xp: numpy or cupy, where the columns are wanted.
+
+    Raises:
+        InputError: another shape, a negative weight, NaN or infinity, or zero everywhere.
+    """
+
+    def __init__(self, sample_weight: Any, n_rows: int, n_targets: int, xp: Any):
+        self.shape, self.xp = (n_rows, n_targets), xp
+        self.values = None if sample_weight is None else _as_array(sample_weight)
+        if self.values is None:
+            return
+        if self.values.ndim == 0:
+            self.values = array_namespace(self.values).full(n_rows, self.values, dtype=np.float64)
+        if self.values.shape not in ((n_rows,), (n_rows, n_targets)):
+            raise InputError(
+                f"sample_weight has the shape {self.values.shape}: expected [N] = ({n_rows},) or "
+                f"[N, K] = ({n_rows}, {n_targets})"
+            )
+        if self.values.dtype.kind not in "biuf":
+            raise InputError(f"sample_weight has the dtype {self.values.dtype}: expected real numbers")
+        own = array_namespace(self.values)
+        for start in range(0, n_rows, CHUNK_ROWS):
+            piece = self.values[start : start + CHUNK_ROWS]
+            good = own.isfinite(piece) & (piece >= 0)
+            if not good.all():
+                place = tuple(int(axis[0]) for axis in own.nonzero(~good))
+                where = f"row {start + place[0]}" + "".join(f", hypothesis {k}" for k in place[1:])
+                raise InputError(
+                    f"sample_weight is {float(piece[place])} at {where}: expected a finite number, at least 0"
+                )
+        if not (self.values > 0).any():
+            raise InputError("sample_weight is zero everywhere: give at least one row a positive weight")
+
+    @property
+    def shared(self) -> bool:
+        """Whether all hypotheses weigh the rows alike."""
+        return self.values is None or self.values.ndim == 1
+
+    def column(self, k: int) -> Any:
+        """Return the weights [N] of hypothesis k, or None where all are 1."""
+        if self.values is None:
+            return None
+        return self.xp.asarray(self.values if self.values.ndim == 1 else self.values[:, k])
+
+    def chunk(self, start: int, stop: int) -> np.ndarray:
+        """Return the weights of some rows, float64 [n, K] or [n, 1] where they are shared."""
+        if self.values is None:
+            return np.ones((stop - start, 1))
+        piece = self.values[start:stop]
+        piece = piece.get() if hasattr(piece, "get") else piece
+        return piece.astype(np.float64).reshape(stop - start, -1)
+
+    def row_mean(self) -> np.ndarray | None:
+        """Return each row's weight averaged over the hypotheses, of mean 1 in each; None where all are 1."""
+        if self.values is None:
+            return None
+        chunks = [(start, min(start + CHUNK_ROWS, self.shape[0])) for start in range(0, self.shape[0], CHUNK_ROWS)]
+        total = sum(self.chunk(*bounds).sum(axis=0) for bounds in chunks)
+        with np.errstate(divide="ignore"):
+            factor = np.where(total > 0, self.shape[0] / total, 0.0) / max(1, int((total > 0).sum()))
+        return np.concatenate([self.chunk(*bounds) @ factor for bounds in chunks])
+
+
+class BinaryTargets:
+    """Labels of K hypotheses with their weights, class weights included.
+
+    Args:
+        Y: [N, K], bool.
+        weights: of the rows.
+        class_weight: None, "balanced" (total weight / (2 x weight of the class), over the rows of positive weight, as
+            scikit-learn counts), or {False: ..., True: ...}.
+
+    Attributes:
+        class_totals: the sum of the weights of each class, class weights included, float64 [2, K].
+    """
+
+    def __init__(self, Y: Any, weights: Weights, class_weight: ClassWeight):
+        self.Y, self.weights = Y, weights
+        n_rows, n_targets = Y.shape
+        totals = np.zeros((2, n_targets))
+        for start in range(0, n_rows, CHUNK_ROWS):
+            stop = min(start + CHUNK_ROWS, n_rows)
+            labels = Y[start:stop]
+            labels = labels.get() if hasattr(labels, "get") else labels
+            weight = weights.chunk(start, stop)
+            positive = np.einsum("nk,nk->k", labels.astype(np.float64), np.broadcast_to(weight, labels.shape))
+            totals += weight.sum(axis=0) - positive, positive
+        # A class whose rows all have weight zero may be left with rounding errors of the difference.
+        totals[0, totals[0] <= 8 * np.finfo(np.float64).eps * totals[1]] = 0.0
+        self.factors = _class_factors(class_weight, totals)
+        self.class_totals = totals * self.factors
+
+    def signed(self, k: int, dtype: np.dtype) -> Any:
+        """Return s_n (2 y_n - 1) of hypothesis k: [N], the sign is the label and the size the weight."""
+        xp = self.weights.xp
+        negative, positive = self.factors[:, k]
+        values = xp.where(xp.asarray(self.Y[:, k]), positive, -negative).astype(dtype)
+        weight = self.weights.column(k)
+        if weight is not None:
+            values *= weight.astype(dtype)
+        return values
+
+
+def _class_factors(class_weight: ClassWeight, totals: np.ndarray) -> np.ndarray:
+    """Return what each class's weights are multiplied by, [2, K]."""
+    if class_weight is None:
+        return np.ones_like(totals)
+    if isinstance(class_weight, Mapping):
+        factors = np.ones_like(totals)
+        for label, factor in class_weight.items():
+            if not np.isfinite(factor) or factor < 0:
+                raise InputError(f"class_weight of class {label!r} is {factor}: expected a finite number, at least 0")
+            factors[int(label)] = factor
+        return factors
+    if class_weight != "balanced":
+        raise InputError(f"class_weight {class_weight!r} is unknown: expected None, 'balanced' or a dictionary")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(totals > 0, totals.sum(axis=0) / (2 * totals), 1.0)
+
+
+def _as_array(values: Any) -> Any:
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    return values if array_namespace(values) is not np else np.asarray(values)
+
+
+def as_targets(Y: Any, n_rows: int) -> Any:
+    """Return labels as an array with N rows.
+
+    Raises:
+        InputError: no labels, more than two dimensions, another number of rows, or NaN among them.
+    """
+    if Y is None:
+        raise InputError("requires y to be passed, but the target y is None: give labels [N] or [N, K]")
+    Y = _as_array(Y)
+    if Y.ndim not in (1, 2):
+        raise InputError(f"Y has the shape {Y.shape}: expected labels [N] or [N, K]")
+    if len(Y) != n_rows:
+        raise InputError(f"X has {n_rows} rows and Y {len(Y)}: inconsistent numbers of samples")
+    if Y.ndim == 2 and Y.shape[1] == 0:
+        raise InputError(f"Y has the shape {Y.shape}: expected at least one hypothesis")
+    if Y.dtype.kind == "c":
+        raise InputError("Y has complex values. Complex data not supported: give labels or real numbers")
+    if Y.dtype.kind == "f" and not array_namespace(Y).isfinite(Y).all():
+        place = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(Y)))
+        raise InputError(f"Y contains NaN or inf at {place}: give undefined positions the sample weight 0 instead")
+    return Y
+
+
+def as_continuous(Y: Any) -> Any:
+    """Return targets [N, K] that are real numbers.
+
+    Raises:
+        InputError: the values are not numbers.
+    """
+    Y = Y.reshape(len(Y), -1)
+    if Y.dtype.kind in "biuf":
+        return Y
+    try:
+        return Y.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"Unknown label type: Y has the dtype {Y.dtype}: expected real numbers ({error})") from error
+
+
+def as_binary(Y: Any) -> Any:
+    """Return labels [N, K] as booleans.
+
+    Raises:
+        InputError: a value is neither 0 nor 1.
+    """
+    if Y.dtype.kind == "b":
+        return Y
+    xp = array_namespace(Y)
+    if Y.dtype.kind not in "iuf":
+        raise InputError(f"Y has the dtype {Y.dtype}: expected booleans or 0 and 1 in [N, K]")
+    positive = Y == 1
+    other = ~(positive | (Y == 0))
+    if other.any():
+        row, k = (int(axis[0]) for axis in xp.nonzero(other))
+        raise InputError(f"Y is {Y[row, k]} at row {row}, hypothesis {k}: expected 0 or 1")
+    return positive

@@ -1,0 +1,297 @@
+"""Training of a character language model, stopped and resumed at any moment.
+
+The training text is cut into B contiguous lanes that are read side by side in windows of T characters. The hidden state
+is carried from window to window (its gradient is not) and starts from zero when the lanes start over.
+
+Adam (Kingma & Ba 2015) on the mean cross-entropy in nats; the norm of the whole gradient is clipped after backward and
+before the step; the learning rate falls along a half cosine to a fraction of itself. After every `evaluate_every` steps
+the validation loss is measured, the best weights are kept as `model.safetensors`, and everything that the next step
+depends on goes into `checkpoint.safetensors`. On the CPU a resumed training gives the weights, to the bit, of one that
+was never stopped: random numbers are seeded anew from (seed, step) for each step.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from gatescope.engine.corpus import Survey, encode_corpus, n_held_out
+from gatescope.engine.errors import InputError
+from gatescope.engine.files import write_atomic
+from gatescope.engine.log import log
+from gatescope.engine.model import (
+    DESCRIPTION,
+    WEIGHTS,
+    Architecture,
+    CharacterModel,
+    write_description,
+    write_weights,
+)
+from gatescope.engine.progress import progress_bar
+from gatescope.engine.settings import claim
+
+CHECKPOINT = "checkpoint.safetensors"
+TOKENS = "tokens.npy"
+OUTPUTS = (WEIGHTS, DESCRIPTION, CHECKPOINT, TOKENS)
+LOG_EVERY = 50
+VALIDATION_LANES = 64
+
+
+@dataclass(frozen=True)
+class TrainConfig(Architecture):
+    """A model and how it is trained."""
+
+    batch: int = 32  # B, lanes of text read side by side
+    length: int = 100  # T, characters in a window, through which the gradient flows back
+    steps: int = 3000  # windows to train on
+    learning_rate: float = 0.01  # of Adam, at the start
+    final_rate: float = 0.05  # learning rate at the end, share of the one at the start
+    clip: float = 1.0  # largest norm of the gradient, nats per unit of weight
+    validation_share: float = 0.05  # of the characters, at the end of the text
+    evaluate_every: int = 500  # steps between validations, each of which keeps a checkpoint
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("batch", "length", "steps", "evaluate_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)} is too small: expected at least 1")
+        for name in ("learning_rate", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected a positive number")
+        if not 0 <= self.final_rate <= 1:
+            raise InputError(f"--final-rate {self.final_rate}: expected a share of the learning rate, 0 to 1")
+        if not 0 < self.validation_share < 1:
+            raise InputError(f"--validation-share {self.validation_share}: expected a share between 0 and 1")
+
+    def require(self, n_characters: int) -> None:
+        """Check that a text is long enough for the lanes.
+
+        Raises:
+            InputError: a lane has less than one window of `length` characters and the one to predict.
+        """
+        training = n_characters - n_held_out(n_characters, self.validation_share)
+        needed = self.batch * (self.length + 1)
+        if training < needed:
+            raise InputError(
+                f"the text has {training:,} characters to train on, but {self.batch} lanes of {self.length} characters "
+                f"and one to predict need {needed:,}: lower --batch or --length, or give a longer text"
+            )
+
+    @property
+    def architecture(self) -> Architecture:
+        """The part that makes the model."""
+        return Architecture(**{field.name: getattr(self, field.name) for field in fields(Architecture)})
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step: half a cosine from the first to the last."""
+        height = 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return self.learning_rate * (self.final_rate + (1 - self.final_rate) * height)
+
+
+@dataclass
+class Progress:
+    """Where training stands: everything but the weights and Adam's moments."""
+
+    step: int  # steps done
+    state: tuple[Tensor, ...]  # carried hidden state, each [L, B, H]
+    best: float = math.inf  # lowest validation loss so far, nats
+
+
+def train_model(
+    text: Survey,
+    folder: Path,
+    config: TrainConfig,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    overwrite: bool = False,
+    log_path: Path | None = None,
+    facts: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train a model on a text, or go on where an earlier call with the same settings was stopped.
+
+    Args:
+        text: the survey of the text (`survey_corpus`).
+        folder: where the model goes.
+        config: the model and how to train it.
+        seed: of the initial weights and of dropout.
+        device: "cpu" or "cuda".
+        overwrite: start anew whatever the folder holds.
+        log_path: the JSONL log; `log.jsonl` in the folder by default.
+        facts: what else the model's files should say of the corpus, as JSON values.
+
+    Returns:
+        step and validation loss (nats) of the weights that were kept, and the corpus.
+
+    Raises:
+        InputError: unusable text or settings, a folder of other settings, or a loss that is not finite.
+    """
+    config.require(text.n_characters)
+    settings = {"corpus": text.source, "seed": seed, "errors": text.errors, "train": asdict(config)}
+    claim(folder, "train", settings, OUTPUTS, overwrite)
+    _refuse_other_text(folder, text)
+    log_path = log_path or folder / "log.jsonl"
+    corpus = encode_corpus(text, folder / TOKENS)
+    about = {"name": text.source, "characters": text.n_characters, "sha256": text.sha256, "rare": corpus.rare}
+    about |= facts or {}
+    training, validation = corpus.split(config.validation_share)
+    lanes = cut_lanes(training, config.batch)
+    torch.manual_seed(seed)
+    model = CharacterModel(config.architecture, len(corpus.vocabulary)).to(device)
+    write_description(folder, config.architecture, corpus.vocabulary, about)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+    progress = load_checkpoint(folder / CHECKPOINT, model, optimizer)
+    log(log_path, "train", step=progress.step, corpus=about, parameters=model.n_parameters, seed=seed, device=device)
+    per_step = config.batch * config.length
+    with progress_bar("train", config.steps * per_step, "characters", progress.step * per_step) as advance:
+        while progress.step < config.steps:
+            started = time.perf_counter()
+            first = progress.step
+            last = min(config.steps, (first // config.evaluate_every + 1) * config.evaluate_every)
+            train_steps(model, optimizer, lanes, progress, last, config, seed, advance, log_path)
+            seconds = time.perf_counter() - started
+            nats = evaluate(model, validation, config.length)
+            if nats < progress.best:
+                progress.best = nats
+                write_weights(folder, model, {"step": progress.step, "validation_nats": nats})
+            save_checkpoint(folder / CHECKPOINT, model, optimizer, progress)
+            rate = (progress.step - first) * per_step / seconds
+            measures = {"nats": nats, "bits_per_character": nats / math.log(2), "perplexity": math.exp(nats)}
+            log(log_path, "validate", step=progress.step, **measures, characters_per_second=round(rate))
+    return {"step": progress.step, "validation_nats": progress.best, "corpus": about}
+
+
+def train_steps(
+    model: CharacterModel,
+    optimizer: torch.optim.Adam,
+    lanes: np.ndarray,
+    progress: Progress,
+    last: int,
+    config: TrainConfig,
+    seed: int,
+    advance: Any,
+    log_path: Path,
+) -> None:
+    """Take the steps up to `last`, one window each; `progress` moves along."""
+    windows = (lanes.shape[1] - 1) // config.length
+    device = model.output.weight.device
+    model.train()
+    with torch.random.fork_rng(enabled=config.dropout > 0):
+        while progress.step < last:
+            step = progress.step
+            if config.dropout:
+                torch.manual_seed(seed * 1_000_003 + step)
+            start = step % windows * config.length
+            window = lanes[:, start : start + config.length + 1].T.astype(np.int64)
+            tokens = torch.from_numpy(np.ascontiguousarray(window)).to(device)  # [T + 1, B]
+            state = progress.state if start else model.zero_state(config.batch)
+            logits, after = model(tokens[:-1], state)
+            loss = cross_entropy(logits.flatten(0, 1), tokens[1:].flatten())
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            for group in optimizer.param_groups:
+                group["lr"] = config.rate(step)
+            optimizer.step()
+            progress.state = tuple(value.detach() for value in after)
+            progress.step += 1
+            if progress.step % LOG_EVERY == 0 or progress.step == last:
+                nats = loss.item()
+                if not math.isfinite(nats) or not math.isfinite(norm.item()):
+                    raise InputError(
+                        f"the loss is {nats} nats and the gradient's norm {norm.item()} at step {progress.step}: "
+                        "train anew (--overwrite) with a lower --learning-rate or --clip"
+                    )
+                log(log_path, "train", step=progress.step, nats=nats, gradient_norm=norm.item(), rate=config.rate(step))
+                advance(0, note=f"{nats:.3f} nats")
+            advance(tokens[1:].numel())
+
+
+@torch.no_grad()
+def evaluate(model: CharacterModel, tokens: np.ndarray, length: int) -> float:
+    """Return the mean loss over held-out characters, in nats per character.
+
+    The text is read in up to 64 contiguous lanes, each from the zero state, which is carried from window to window.
+
+    Args:
+        model: left in evaluation mode.
+        tokens: ids [N], at least two.
+        length: characters read at once in a lane.
+    """
+    model.eval()
+    n_lanes = max(1, min(VALIDATION_LANES, len(tokens) // (2 * length)))
+    lanes = cut_lanes(tokens, n_lanes)
+    state = model.zero_state(n_lanes)
+    device = model.output.weight.device
+    total = 0.0
+    for start in range(0, lanes.shape[1] - 1, length):
+        window = torch.from_numpy(lanes[:, start : start + length + 1].T.astype(np.int64)).to(device)
+        logits, state = model(window[:-1], state)
+        total += cross_entropy(logits.flatten(0, 1), window[1:].flatten(), reduction="sum").item()
+    return total / (n_lanes * (lanes.shape[1] - 1))
+
+
+def cut_lanes(tokens: np.ndarray, n_lanes: int) -> np.ndarray:
+    """Return the text as contiguous lanes [n_lanes, N // n_lanes]; a remainder at the end is left out."""
+    width = len(tokens) // n_lanes
+    return tokens[: n_lanes * width].reshape(n_lanes, width)
+
+
+def save_checkpoint(path: Path, model: CharacterModel, optimizer: torch.optim.Adam, progress: Progress) -> None:
+    """Write everything that the next step depends on, in one step."""
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        tensors[f"weight.{name}"] = parameter.detach()
+        for moment, value in optimizer.state[parameter].items():
+            tensors[f"adam.{moment}.{name}"] = value
+    for index, value in enumerate(progress.state):
+        tensors[f"state.{index}"] = value
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomic(path, save(tensors, {"gatescope": json.dumps({"step": progress.step, "best": progress.best})}))
+
+
+def load_checkpoint(path: Path, model: CharacterModel, optimizer: torch.optim.Adam) -> Progress:
+    """Put model and optimizer where the last checkpoint left them; at the beginning where there is none.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    if not path.exists():
+        return Progress(0, ())
+    device = model.output.weight.device
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            about = json.loads(file.metadata()["gatescope"])
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(tensors[f"weight.{name}"])
+                moments = ("step", "exp_avg", "exp_avg_sq")
+                optimizer.state[parameter] = {moment: tensors[f"adam.{moment}.{name}"] for moment in moments}
+        state = tuple(tensors[f"state.{index}"] for index in range(len(model.architecture.states)))
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path} is damaged ({error}): train anew with --overwrite") from None
+    return Progress(about["step"], state, about["best"])
+
+
+def _refuse_other_text(folder: Path, text: Survey) -> None:
+    path = folder / DESCRIPTION
+    if not path.exists():
+        return
+    earlier = json.loads(path.read_text(encoding="utf-8"))["corpus"]["sha256"]
+    if earlier != text.sha256:
+        raise InputError(
+            f"{text.source} is not the text that {folder} was trained on (sha256 {text.sha256[:12]}, "
+            f"then {earlier[:12]}): give that text, choose another --out, or start anew with --overwrite"
+        )

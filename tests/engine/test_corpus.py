@@ -1,0 +1,109 @@
+"""Texts, their vocabularies and their ids."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from gatescope.engine import corpus as corpus_module
+from gatescope.engine.corpus import UNKNOWN, Vocabulary, encode_corpus, read_pieces, stdlib_files, survey_corpus
+from gatescope.engine.errors import InputError
+
+
+def encoded(tmp_path, content, errors="strict"):
+    path = tmp_path / "text.txt"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return encode_corpus(survey_corpus(str(path), errors), tmp_path / "tokens.npy")
+
+
+def test_ids_and_vocabulary_round_trip(tmp_path):
+    text = 'naïve — "quoted"\n\ttab 😀\r\n'
+    corpus = encoded(tmp_path, text)
+    assert corpus.vocabulary.characters == tuple(sorted(set(text)))
+    assert corpus.vocabulary.decode(corpus.tokens) == text
+    assert corpus.vocabulary.encode(text).tolist() == corpus.tokens.tolist()
+    assert corpus.tokens.dtype == np.uint8
+    assert isinstance(corpus.tokens, np.memmap)
+    survey = survey_corpus(str(tmp_path / "text.txt"))
+    assert survey.sha256 == hashlib.sha256(text.encode()).hexdigest()
+    assert survey.n_characters == len(text) and survey.head == text
+    assert corpus.rare == 0
+
+
+def test_more_than_256_characters_take_two_bytes(tmp_path):
+    corpus = encoded(tmp_path, "".join(map(chr, range(0x4E00, 0x4E00 + 300))))
+    assert len(corpus.vocabulary) == 300
+    assert corpus.tokens.dtype == np.uint16
+
+
+def test_rare_characters_share_one_entry(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus_module, "RARE", 100)
+    # 300 characters: three occurrences are needed to be kept.
+    corpus = encoded(tmp_path, "a" * 290 + "bbb" + "cc" + "d" * 4 + "é")
+    assert corpus.vocabulary.characters == ("a", "b", "d", UNKNOWN)
+    assert corpus.rare == 2
+    assert corpus.vocabulary.decode(corpus.tokens[-8:]) == "b" + UNKNOWN * 2 + "dddd" + UNKNOWN
+    # None is below one in a hundred here, so there is no entry for the unknown.
+    assert UNKNOWN not in encoded(tmp_path, "ab" * 99).vocabulary.characters
+
+
+def test_pieces_cut_inside_a_character_give_the_whole(tmp_path, monkeypatch):
+    text = "aé😀—" * 50
+    path = tmp_path / "text.txt"
+    path.write_text(text, encoding="utf-8")
+    for size in (1, 2, 3, 7):
+        monkeypatch.setattr(corpus_module, "PIECE_BYTES", size)
+        assert "".join(read_pieces(str(path))) == text
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 1000])
+@pytest.mark.parametrize(
+    ("content", "offset"), [(b"ab\xffcd", 2), (b"\xc3", 0), (b"abcdef\xe2\x82", 6), (b"\xe2\x82a", 0)]
+)
+def test_bytes_that_are_not_utf8_are_named_by_offset(tmp_path, monkeypatch, content, offset, size):
+    monkeypatch.setattr(corpus_module, "PIECE_BYTES", size)
+    with pytest.raises(InputError, match=rf"offset {offset} cannot be decoded.*--errors replace"):
+        encoded(tmp_path, content)
+    replaced = encoded(tmp_path, content + b" more text", errors="replace")
+    assert replaced.vocabulary.decode(replaced.tokens) == (content + b" more text").decode(errors="replace")
+
+
+@pytest.mark.parametrize(("content", "count"), [("", 0), ("x", 1)])
+def test_empty_and_one_character_texts_are_refused(tmp_path, content, count):
+    with pytest.raises(InputError, match=f"has {count} characters: at least 2"):
+        encoded(tmp_path, content)
+
+
+def test_missing_file_and_folder_are_refused(tmp_path):
+    with pytest.raises(InputError, match="not found"):
+        survey_corpus(str(tmp_path / "absent.txt"))
+    with pytest.raises(InputError, match=r"is a folder.*gatescope corpus"):
+        survey_corpus(str(tmp_path))
+
+
+def test_split_is_contiguous(tmp_path):
+    corpus = encoded(tmp_path, "".join(chr(32 + i % 64) for i in range(1000)))
+    training, validation = corpus.split(0.05)
+    assert len(validation) == 50
+    assert np.concatenate([training, validation]).tolist() == corpus.tokens.tolist()
+
+
+def test_unknown_characters_are_refused_or_replaced():
+    with_unknown = Vocabulary(("a", "b", UNKNOWN))
+    with pytest.raises(InputError, match=r"'é' \(U\+00E9\) at offset 12 is not among the 3 characters"):
+        with_unknown.encode("abé", offset=10)
+    assert with_unknown.decode(with_unknown.encode("abé", errors="replace")) == "ab" + UNKNOWN
+    with pytest.raises(InputError, match="has no U"):
+        Vocabulary(("a", "b")).encode("abé", errors="replace")
+
+
+def test_standard_library_is_the_same_every_time_and_large(tmp_path):
+    names = [path.name for path in stdlib_files()]
+    assert "argparse.py" in names and "test_argparse.py" not in names
+    assert not any("site-packages" in str(path) or "/test/" in str(path) for path in stdlib_files())
+    survey, repeated = survey_corpus("stdlib"), survey_corpus("stdlib")
+    first, _ = encode_corpus(survey, tmp_path / "a.npy"), encode_corpus(repeated, tmp_path / "b.npy")
+    assert 5e6 < len(first.tokens) < 30e6
+    assert survey.sha256 == repeated.sha256
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+    assert first.vocabulary.decode(first.tokens[:1000]) == "".join(read_pieces("stdlib"))[:1000]

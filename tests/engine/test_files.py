@@ -1,0 +1,136 @@
+"""Tests of files that are either whole or not there."""
+
+import json
+import os
+import resource
+import signal
+import stat
+import sys
+
+import pytest
+
+from gatescope.engine.files import PARTIAL, partial_name, remove_partial, write_atomic, write_json
+
+
+@pytest.fixture
+def small_files():
+    """Let no file grow beyond 1000 bytes, as on a disk that fills up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"new", bytearray(b"new"), memoryview(b"new")], ids=["empty", "bytes", "array", "view"]
+)
+def test_write_atomic_replaces_the_whole_file(tmp_path, data):
+    file = tmp_path / "file"
+    file.write_bytes(b"an older and longer content")
+    write_atomic(str(file), data)
+    assert file.read_bytes() == bytes(data)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_write_atomic_gives_the_permissions_of_any_new_file(tmp_path):
+    write_atomic(tmp_path / "ours", b"")
+    (tmp_path / "plain").write_bytes(b"")
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ours", "plain")}
+    assert len(modes) == 1
+
+
+def test_write_atomic_leaves_the_old_file_when_the_disk_is_full(tmp_path, small_files):
+    file = tmp_path / "file"
+    write_atomic(file, b"old")
+    with pytest.raises(OSError, match="too large"):
+        write_atomic(file, bytes(3000))
+    assert file.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_write_atomic_makes_no_folder(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_atomic(tmp_path / "missing" / "file", b"new")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("event", ["open", "os.rename"])
+def test_killed_while_writing(tmp_path, event):
+    file = tmp_path / "file"
+    file.write_bytes(b"old")
+    child = os.fork()
+    if child == 0:
+        # Audit hooks run before what they report: at `open` nothing is there yet, at the renaming everything is.
+        sys.addaudithook(lambda name, _: os.kill(os.getpid(), signal.SIGKILL) if name == event else None)
+        write_atomic(file, b"new")
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert file.read_bytes() == b"old"
+    remove_partial(tmp_path)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for the name behind a descriptor")
+def test_the_bytes_are_on_the_disk_before_the_name(tmp_path, monkeypatch):
+    """No test can cut the power, so this one looks on while the real calls are made."""
+    calls = []
+
+    def note(name, call):
+        def noted(first, *rest):
+            where = os.readlink(f"/proc/self/fd/{first}") if isinstance(first, int) else str(first)
+            calls.append((name, os.path.basename(where)))
+            return call(first, *rest)
+
+        monkeypatch.setattr(os, name, noted)
+
+    note("fsync", os.fsync)
+    note("replace", os.replace)
+    write_atomic(tmp_path / "file", b"new")
+    (_, partial), *_ = calls
+    assert PARTIAL.fullmatch(partial)
+    assert calls == [("fsync", partial), ("replace", partial), ("fsync", tmp_path.name)]
+
+
+def test_remove_partial_touches_nothing_else(tmp_path):
+    kept = ["states.partial", "a.0123.partial", "b.txt", "inner/c.0123456789abcdef0123456789abcdef.partial.txt"]
+    for name in kept:
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"")
+    partial_name(tmp_path / "inner" / "line\nbreak").write_bytes(b"")
+    folder = partial_name(tmp_path / "states.zarr")
+    folder.mkdir()
+    (folder / "inside").write_bytes(b"")
+    remove_partial(tmp_path)
+    assert sorted(str(f.relative_to(tmp_path)) for f in tmp_path.rglob("*") if f.is_file()) == sorted(kept)
+    assert not folder.exists()
+
+
+def test_partial_names_differ(tmp_path):
+    first, second = partial_name(tmp_path / "file"), partial_name(tmp_path / "file")
+    assert first != second
+    assert first.parent == tmp_path
+    assert PARTIAL.fullmatch(first.name)
+
+
+def test_write_json(tmp_path):
+    file = tmp_path / "value.json"
+    value = {"b": [1, 2.5, None, True], "a": {"z": "ä\udcff\n", "y": 0.1}}
+    write_json(file, value)
+    text = file.read_text(encoding="ascii")
+    assert json.loads(text) == value
+    assert text.endswith("}\n") and text.index('"b"') < text.index('"a"')
+    assert "\n  " in text
+    write_json(file, value, sort_keys=True)
+    text = file.read_text(encoding="ascii")
+    assert json.loads(text) == value
+    assert text.index('"a"') < text.index('"b"') and text.index('"y"') < text.index('"z"')
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_write_json_refuses_what_json_cannot_say(tmp_path, number):
+    file = tmp_path / "value.json"
+    write_json(file, 1)
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(file, {"score": number})
+    assert file.read_text() == "1\n"

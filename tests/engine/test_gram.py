@@ -1,0 +1,49 @@
+"""Moments against NumPy in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gatescope.engine.arrays import RowBlocks
+from gatescope.engine.errors import InputError
+from gatescope.engine.gram import Moments
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_moments_of_columns_far_from_zero(weighted, dtype):
+    generator = np.random.default_rng(0)
+    X = (generator.standard_normal((3000, 5)) @ generator.standard_normal((5, 5)) + [0, 10, -300, 1, 0]).astype(dtype)
+    X[:, 3] = 7.3
+    weight = generator.uniform(0, 2, 3000) * (generator.random(3000) < 0.8) if weighted else None
+    computing = np.float64 if dtype is np.float64 else np.float32
+    with RowBlocks(X, computing) as rows:
+        full, narrow = Moments(rows, weight, covariance=True), Moments(rows, weight)
+    # Long doubles, so that the reference's own rounding is not seen.
+    share = (np.ones(3000) if weight is None else weight).astype(np.longdouble)
+    mean = (share @ X.astype(np.longdouble) / share.sum()).astype(np.float64)
+    centred = X.astype(np.longdouble) - share @ X.astype(np.longdouble) / share.sum()
+    covariance = ((centred * share[:, None]).T @ centred / share.sum()).astype(np.float64)
+    eps = float(np.finfo(computing).eps)
+    for moments in (full, narrow):
+        # Sums of thousands of terms, whose roundings add up like a random walk.
+        np.testing.assert_allclose(moments.mean, mean, rtol=60 * eps, atol=60 * eps)
+        np.testing.assert_allclose(
+            moments.sd[[0, 1, 2, 4]], np.sqrt(covariance.diagonal())[[0, 1, 2, 4]], rtol=60 * eps
+        )
+        assert moments.sd[3] == 0
+        np.testing.assert_allclose(moments.total, 3000 if weight is None else weight.sum(), rtol=60 * eps)
+    kept = np.ix_([0, 1, 2, 4], [0, 1, 2, 4])
+    size = np.sqrt(np.outer(covariance.diagonal(), covariance.diagonal()))[kept]
+    assert (np.abs(full.covariance - covariance)[kept] <= 60 * eps * size).all()
+
+
+def test_values_that_are_not_finite_are_named_and_large_ones_are_not():
+    X = np.ones((500, 3), np.float32)
+    X[77, 1] = np.nan
+    with RowBlocks(X, np.float32) as rows, pytest.raises(InputError, match="NaN at row 77, column 1"):
+        Moments(rows)
+    X[77, 1] = 3e38
+    with RowBlocks(X, np.float32) as rows:
+        Moments(rows)

@@ -1,0 +1,29 @@
+"""The log-loss and its derivatives against arithmetic of 400 digits."""
+
+from __future__ import annotations
+
+import mpmath
+import numpy as np
+import pytest
+
+from gatescope.engine.log_loss import log_loss, log_loss_slope
+
+LOGITS = [0.0, 1e-8, 0.3, 1.0, 5.0, 17.0, 30.0, 80.0, 700.0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("signed", [1.0, -1.0, 2.5, -0.125, 0.0])
+def test_loss_slope_and_curvature(dtype, signed):
+    mpmath.mp.dps = 400
+    logits = np.array([sign * z for z in LOGITS for sign in (1, -1)], dtype)
+    loss, residual, curvature = log_loss(np, logits, np.full_like(logits, signed))
+    assert loss.dtype == residual.dtype == curvature.dtype == dtype
+    weight, label = abs(signed), int(signed > 0)
+    for i, z in enumerate(mpmath.mpf(float(z)) for z in logits):
+        p = 1 / (1 + mpmath.exp(-z))
+        exact = (weight * mpmath.log(1 + mpmath.exp(-(2 * label - 1) * z)), weight * (p - label), weight * p * (1 - p))
+        for got, expected in zip((loss[i], residual[i], curvature[i]), exact, strict=True):
+            # Below the smallest normal number only the absolute error is bounded.
+            tiny = float(np.finfo(dtype).tiny)
+            assert abs(float(got) - expected) <= 4 * float(np.finfo(dtype).eps) * abs(expected) + tiny
+    np.testing.assert_array_equal(log_loss_slope(np, logits, np.full_like(logits, signed)), residual)

@@ -1,0 +1,118 @@
+"""The model's equations and its files."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from gatescope.engine.corpus import Vocabulary
+from gatescope.engine.errors import InputError
+from gatescope.engine.model import Architecture, CharacterModel, load_model, write_description, write_weights
+
+VOCABULARY = Vocabulary(("\n", "a", "b", "é"))
+CORPUS = {"name": "test", "characters": 10}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    architecture = Architecture(cell="gru", hidden=5, layers=2, embedding=3, reset_after=False)
+    write_description(tmp_path, architecture, VOCABULARY, CORPUS)
+    torch.manual_seed(0)
+    write_weights(tmp_path, CharacterModel(architecture, 4), {"step": 7, "validation_nats": 1.5})
+    return tmp_path
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("embedding", [0, 3])
+def test_logits_are_those_of_torch_layers(cell, embedding):
+    torch.manual_seed(0)
+    model = CharacterModel(Architecture(cell=cell, hidden=6, layers=2, embedding=embedding), 4).double()
+    kinds = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}
+    oracle = kinds[cell](embedding or 4, 6, 2).double()
+    oracle.load_state_dict(model.rnn.state_dict())
+    tokens = torch.randint(4, (9, 3))
+    x = model.embedding.weight[tokens] if embedding else torch.eye(4, dtype=torch.float64)[tokens]
+    y, after = oracle(x)
+    logits, state = model(tokens, model.zero_state(3))
+    torch.testing.assert_close(logits, y @ model.output.weight.T + model.output.bias)
+    for found, expected in zip(state, after if cell == "lstm" else (after,), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_parameters_start_uniform_between_minus_and_plus_008():
+    torch.manual_seed(0)
+    model = CharacterModel(Architecture(hidden=64), 50)
+    values = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    assert values.abs().max() <= 0.08 and values.abs().max() > 0.0799
+    assert values.std() == pytest.approx(0.16 / 12**0.5, rel=0.02)
+    assert model.n_parameters == values.numel() == 4 * 64 * (50 + 64 + 2) + 50 * 65
+
+
+def test_dropout_acts_in_training_only():
+    torch.manual_seed(0)
+    model = CharacterModel(Architecture(hidden=32, layers=2, dropout=0.5), 4)
+    tokens = torch.randint(4, (5, 2))
+    once, again = (model(tokens, model.zero_state(2))[0] for _ in range(2))
+    assert not torch.equal(once, again)
+    model.eval()
+    once, again = (model(tokens, model.zero_state(2))[0] for _ in range(2))
+    assert torch.equal(once, again)
+
+
+def test_files_give_the_model_back(folder):
+    trained = load_model(folder)
+    assert trained.vocabulary == VOCABULARY and trained.corpus == CORPUS
+    assert trained.training == {"step": 7, "validation_nats": 1.5}
+    torch.manual_seed(0)
+    expected = CharacterModel(trained.model.architecture, 4)
+    for name, parameter in expected.named_parameters():
+        assert torch.equal(parameter, trained.model.get_parameter(name))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    write_description(folder, trained.model.architecture, VOCABULARY, CORPUS)
+    write_weights(folder, trained.model, trained.training)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def change(path: Path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "model.json").unlink(), "has no model.json"),
+        (lambda f: (f / "model.json").write_text("{"), "is damaged: it is not JSON"),
+        (lambda f: (f / "model.json").write_text("[]"), "not a model description"),
+        (lambda f: change(f / "model.json", version=99), "model version 99, this gatescope reads 1"),
+        (lambda f: change(f / "model.json", format="other"), "not a model description"),
+        (lambda f: change(f / "model.json", architecture={"cell": "lstm", "speed": 3}), "is damaged: entries"),
+        (lambda f: change(f / "model.json", architecture={"cell": "transformer"}), "--cell 'transformer' is unknown"),
+        (lambda f: change(f / "model.json", vocabulary=["ab", 3]), "vocabulary is not a list of characters"),
+        (lambda f: change(f / "model.json", vocabulary=["a", "b"]), "weight .* has shape"),
+        (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\x00" * 99), "is not a whole weight file"),
+        (lambda f: (f / "model.safetensors").write_bytes(b""), "is not a whole weight file"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-9]),
+            "is not a whole weight file",
+        ),
+    ],
+)
+def test_a_damaged_folder_is_one_line_that_names_the_file(folder, damage, message):
+    damage(folder)
+    with pytest.raises(InputError, match=message) as error:
+        load_model(folder)
+    assert "\n" not in str(error.value) and str(folder) in str(error.value)
+
+
+def test_a_path_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="is not a model"):
+        load_model(tmp_path / "absent")
+
+
+def test_widths_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match="--hidden"):
+        Architecture(hidden=0)
+    with pytest.raises(InputError, match="--embedding"):
+        Architecture(embedding=-1)

@@ -1,0 +1,102 @@
+"""The minimiser's own promises: descent, restarts, few passes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gatescope.engine import quasi_newton
+from gatescope.engine.arrays import RowBlocks
+from gatescope.engine.quasi_newton import Problems, QuasiNewton, _flat_at
+
+
+def make(n_rows=3000, n_units=20, n_problems=4, sharpness=1.0):
+    generator = np.random.default_rng(0)
+    X = np.tanh(generator.standard_normal((n_rows, n_units)) @ generator.standard_normal((n_units, n_units)) * 0.3)
+    logits = X @ generator.standard_normal((n_units, n_problems)) * sharpness - np.arange(n_problems)
+    return X, np.where(logits + generator.logistic(size=logits.shape) > 0, 1.0, -1.0)
+
+
+def problems_of(rows, signed, C=1.0, start=None):
+    n_rows, n_problems = signed.shape
+    prevalence = (signed > 0).mean(axis=0)
+    ridge = np.full(n_problems, 1 / (C * n_rows))
+    total = np.full(n_problems, float(n_rows))
+    scale = np.ones(rows.shape[1])
+    return Problems(rows, None, scale, lambda k: signed[:, k], None, ridge, total, prevalence, start, True)
+
+
+@pytest.mark.parametrize("sharpness", [0.3, 1.0, 30.0])
+def test_a_minimum_is_found_in_tens_of_passes(sharpness):
+    X, signed = make(sharpness=sharpness)
+    with RowBlocks(X, np.float64) as rows:
+        solution = QuasiNewton(problems_of(rows, signed), 1e-6, 200, 4).solve(np.arange(4))
+    assert (solution.status == "converged").all()
+    # Plain L-BFGS and conjugate gradients need hundreds on correlated states.
+    assert solution.n_passes.max() < 60
+
+
+def test_every_step_goes_down(monkeypatch):
+    X, signed = make(sharpness=30.0)
+    seen = {k: [] for k in range(4)}
+    begin = QuasiNewton._begin
+
+    def watched(self, columns, runaway):
+        for column in columns:
+            seen[int(self.problem[column])].append(float(self.loss[column]))
+        begin(self, columns, runaway)
+
+    monkeypatch.setattr(QuasiNewton, "_begin", watched)
+    with RowBlocks(X, np.float64) as rows:
+        QuasiNewton(problems_of(rows, signed), 1e-9, 200, 2).solve(np.arange(4))
+    for losses in seen.values():
+        assert len(losses) > 5
+        assert (np.diff(losses) <= 16 * np.finfo(float).eps).all()
+
+
+def test_a_start_at_the_minimum_stays_there():
+    X, signed = make()
+    with RowBlocks(X, np.float64) as rows:
+        first = QuasiNewton(problems_of(rows, signed), 1e-9, 200, 4).solve(np.arange(4))
+        start = np.vstack([first.coefficients, first.intercepts])
+        start[:, 2] = np.nan
+        again = QuasiNewton(problems_of(rows, signed, start=start), 1e-8, 200, 4).solve(np.array([0, 2]))
+    assert again.n_passes[0] == 1 and again.n_iterations[0] == 0
+    assert again.n_passes[2] > 5 and again.status[2] == "converged"
+    assert np.isnan(again.coefficients[:, [1, 3]]).all() and again.n_passes[1] == 0
+    np.testing.assert_allclose(again.coefficients[:, 0], first.coefficients[:, 0], rtol=1e-12)
+
+
+def test_a_long_history_forgets_the_oldest_steps(monkeypatch):
+    monkeypatch.setattr(quasi_newton, "MEMORY", 3)
+    monkeypatch.setattr(quasi_newton, "SETTLED_DECREMENT", 1e9)
+    X, signed = make(sharpness=5.0)
+    with RowBlocks(X, np.float64) as rows:
+        solution = QuasiNewton(problems_of(rows, signed), 1e-9, 400, 4).solve(np.arange(4))
+    assert (solution.status == "converged").all()
+    assert solution.n_iterations.max() > 2 * 3
+
+
+def test_single_precision_stops_where_only_noise_is_left():
+    X, signed = make()
+    X, signed = X.astype(np.float32), signed.astype(np.float32)
+    with RowBlocks(X, np.float32) as rows:
+        solution = QuasiNewton(problems_of(rows, signed), 1e-14, 400, 4).solve(np.arange(4))
+    assert (solution.status == "stalled").all()
+    assert solution.n_passes.max() < 80
+    assert (solution.gradient < 1e-6).all()
+
+
+@pytest.mark.parametrize(
+    ("slope", "slopes", "expected"),
+    [
+        (-1.0, [1.0, 2.0, 3.0], 1.5),
+        (-1.0, [-0.5, 0.5, 3.0], 3.0),
+        (-1.0, [-0.5, -0.2, 0.2], 6.0),
+        (-1.0, [-0.5, -0.4, -0.3], 8.0),
+        (-1.0, [np.nan, 1.0, 1.0], 1.0),
+        (-1.0, [-0.5, np.inf, np.inf], 2.0),
+    ],
+)
+def test_where_a_step_is_flat(slope, slopes, expected):
+    assert _flat_at(slope, np.array(slopes)) == pytest.approx(expected)

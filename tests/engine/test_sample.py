@@ -1,0 +1,129 @@
+"""Sampling with every state recorded."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from killing import assert_survives_kills
+from scipy import stats
+
+from gatescope.engine.dump import StateDump
+from gatescope.engine.errors import InputError
+from gatescope.engine.model import load_model
+from gatescope.engine.sample import SampleConfig, sample_states
+
+ALL = ("h", "c", "gates")
+
+
+def sampled(trained, path, seed=0, **config):
+    sample_states(trained, path, SampleConfig(**{"sequences": 5, "length": 12, **config}), seed=seed)
+    return StateDump.open(path)
+
+
+def arrays(dump):
+    return {name: np.asarray(dump.array(name)) for name in dump.names}
+
+
+@pytest.mark.parametrize("architecture", [{}, {"cell": "gru"}, {"cell": "gru", "reset_after": False}, {"cell": "rnn"}])
+def test_states_are_those_of_the_model_reading_the_sampled_text(make_model, tmp_path, architecture):
+    trained = load_model(make_model(**architecture))
+    # In float64 only the rounding of the recorded float32 is left.
+    model = trained.model.double()
+    dump = sampled(trained, tmp_path / "s.zarr", capture=ALL, dtype="float32")
+    prime = trained.vocabulary.encode("\n").astype(np.int64)
+    tokens = np.asarray(dump.tokens).reshape(5, 12).astype(np.int64)
+    state = model.zero_state(5)
+    with torch.no_grad():
+        _, state = model(torch.from_numpy(np.repeat(prime[:, None], 5, axis=1)), state)
+        for layer in range(2):
+            np.testing.assert_allclose(dump.initial(f"layer{layer}/h"), state[0][layer].numpy(), rtol=1e-6)
+        for step in range(12):
+            _, state = model(torch.from_numpy(tokens[:, step])[None], state)
+            for name, value in zip(model.architecture.states, state, strict=True):
+                for layer in range(2):
+                    found = np.asarray(dump[name][layer]).reshape(5, 12, -1)[:, step]
+                    np.testing.assert_allclose(found, value[layer].numpy(), rtol=1e-6)
+
+
+def test_text_follows_the_model_at_the_temperature(make_model, tmp_path):
+    # One recurrent unit without memory of anything: the characters are independent draws from softmax(b / temperature).
+    folder = make_model(hidden=1, layers=1, characters="\nabc")
+    trained = load_model(folder)
+    with torch.no_grad():
+        for parameter in trained.model.parameters():
+            parameter.zero_()
+        trained.model.output.bias.copy_(torch.tensor([-1.0, 0.0, 0.5, 1.0]))
+    dump = sampled(trained, tmp_path / "s.zarr", sequences=200, length=100, temperature=0.5)
+    expected = torch.softmax(torch.tensor([-1.0, 0.0, 0.5, 1.0]).double() / 0.5, 0).numpy() * dump.n_rows
+    assert stats.chisquare(np.bincount(dump.tokens, minlength=4), expected).pvalue > 1e-3
+
+
+def test_a_sequence_is_the_same_whatever_runs_beside_it(lstm, tmp_path):
+    many = sampled(lstm, tmp_path / "many.zarr", sequences=70)
+    few = sampled(lstm, tmp_path / "few.zarr", sequences=3)
+    rows = slice(0, few.n_rows)
+    assert np.array_equal(few.tokens[rows], many.tokens[rows])
+    for name in few.names:
+        assert np.array_equal(few.array(name)[rows], many.array(name)[rows])
+    longer = sampled(lstm, tmp_path / "longer.zarr", sequences=3, length=20)
+    assert longer.text(0, 12) == few.text(0, 12)
+
+
+def test_seed_prime_and_defaults(lstm, tmp_path, make_model):
+    texts = {sampled(lstm, tmp_path / f"{seed}.zarr", seed=seed).text() for seed in (0, 1, 2**63)}
+    assert len(texts) == 3
+    primed = sampled(lstm, tmp_path / "primed.zarr", prime="abc")
+    assert primed.text() not in texts and primed.attributes["prime"] == "abc"
+    assert sampled(lstm, tmp_path / "again.zarr").attributes["prime"] == "\n"
+    without_newline = load_model(make_model("other", characters="abc"))
+    dump = sampled(without_newline, tmp_path / "bare.zarr")
+    assert dump.attributes["prime"] == "" and not np.asarray(dump.initial("layer0/h")).any()
+    with pytest.raises(InputError, match=r"'é'.*vocabulary"):
+        sampled(lstm, tmp_path / "bad.zarr", prime="aé")
+    assert not (tmp_path / "bad.zarr").exists()
+
+
+def test_only_what_is_asked_is_recorded(lstm, make_model, tmp_path):
+    dump = sampled(lstm, tmp_path / "gates.zarr", capture=("gates",))
+    assert dump.names == [f"layer{layer}/gates/{gate}" for layer in (0, 1) for gate in "ifgo"]
+    gru = load_model(make_model("gru", cell="gru"))
+    assert sampled(gru, tmp_path / "gru.zarr").names == ["layer0/h", "layer1/h"]
+    with pytest.raises(InputError, match="--capture c: a gru has h and gates"):
+        sampled(gru, tmp_path / "none.zarr", capture=("c",))
+    facts = dump.attributes
+    assert facts["alignment"] == "post" and facts["cell"] == "lstm" and facts["gates"]["order"] == list("ifgo")
+    assert facts["weights_sha256"] == lstm.weights_sha256 and facts["temperature"] == 0.8 and facts["seed"] == 0
+
+
+def test_a_cell_beyond_float16_names_the_remedy(make_model, tmp_path):
+    trained = load_model(make_model(cell="rnn", nonlinearity="relu"))
+    with torch.no_grad():
+        trained.model.rnn.bias_ih_l0.fill_(1e6)
+    with pytest.raises(InputError, match=r"layer0/h.*float32"):
+        sampled(trained, tmp_path / "s.zarr", length=3)
+
+
+def test_a_finished_dump_is_left_alone_and_other_settings_are_refused(lstm, tmp_path):
+    sampled(lstm, tmp_path / "s.zarr")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "s.zarr").rglob("*") if path.is_file()}
+    sampled(lstm, tmp_path / "s.zarr")
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "s.zarr").rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="seed"):
+        sampled(lstm, tmp_path / "s.zarr", seed=1)
+
+
+@pytest.mark.parametrize(("field", "value"), [("sequences", 0), ("length", -1), ("temperature", 0.0)])
+def test_settings_out_of_range(field, value):
+    with pytest.raises(InputError, match=f"--{field}"):
+        SampleConfig(**{field: value})
+
+
+def _sample(model, path):
+    config = SampleConfig(sequences=150, length=120, capture=ALL)
+    sample_states(load_model(Path(model)), Path(path), config)
+
+
+def test_stopping_and_going_on_changes_nothing(make_model, tmp_path):
+    model = make_model()
+    assert_survives_kills(_sample, lambda folder: (str(model), folder), tmp_path, n_kills=20)

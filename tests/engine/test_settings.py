@@ -1,0 +1,72 @@
+"""Settings kept beside a stage's output."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from gatescope.engine.errors import InputError
+from gatescope.engine.settings import claim, first_difference, plain, read_config, record_facts
+
+
+@dataclass(frozen=True)
+class Config:
+    hidden: int = 3
+    names: tuple[str, ...] = ("a",)
+
+
+def test_same_settings_go_on_and_others_are_refused_by_name(tmp_path):
+    folder = tmp_path / "out"
+    claim(folder, "train", {"seed": 0, "train": Config()}, ("weights",), False)
+    before = (folder / "config.json").read_bytes()
+    claim(folder, "train", {"seed": 0, "train": Config()}, ("weights",), False)
+    with pytest.raises(InputError, match=r"train\.hidden = 3, not 4.*--overwrite"):
+        claim(folder, "train", {"seed": 0, "train": Config(hidden=4)}, ("weights",), False)
+    with pytest.raises(InputError, match="output of `gatescope train`"):
+        claim(folder, "probe", {"seed": 0}, ("weights",), False)
+    assert (folder / "config.json").read_bytes() == before
+
+
+def test_overwrite_removes_only_what_the_stage_writes(tmp_path):
+    claim(tmp_path, "train", {"seed": 0}, ("weights", "figures"), False)
+    (tmp_path / "weights").write_text("old")
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "a.png").write_text("old")
+    (tmp_path / "thesis.txt").write_text("precious")
+    claim(tmp_path, "train", {"seed": 1}, ("weights", "figures"), True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "thesis.txt"]
+    assert read_config(tmp_path)["settings"] == {"seed": 1}
+
+
+def test_output_of_unknown_origin_is_left_alone(tmp_path):
+    (tmp_path / "weights").write_text("mine")
+    with pytest.raises(InputError, match=r"holds weights but no config\.json"):
+        claim(tmp_path, "train", {}, ("weights",), False)
+    assert (tmp_path / "weights").read_text() == "mine"
+
+
+def test_facts_stay_beside_the_settings(tmp_path):
+    claim(tmp_path, "probe", {"seed": 0}, (), False)
+    record_facts(tmp_path, {"rows": 3})
+    assert read_config(tmp_path) == {"stage": "probe", "settings": {"seed": 0}, "facts": {"rows": 3}}
+    claim(tmp_path, "probe", {"seed": 0}, (), False)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]", b'{"a": 1}'])
+def test_a_damaged_or_foreign_config_is_one_line(tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"config\.json"):
+        claim(tmp_path, "train", {}, (), False)
+
+
+def test_out_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="is a file: give a folder"):
+        claim(tmp_path / "file", "train", {}, (), False)
+
+
+def test_differences_and_plain_values():
+    assert plain({"c": Config(), "p": (1, (2,))}) == {"c": {"hidden": 3, "names": ["a"]}, "p": [1, [2]]}
+    assert first_difference({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}}) == ("b.c", 2, 3)
+    assert first_difference({"a": 1}, {"a": 1, "d": 4}) == ("d", None, 4)
+    assert first_difference({"a": 1, "d": 4}, {"a": 1}) == ("d", 4, None)
+    assert first_difference({"a": [1, 2]}, {"a": [1, 2]}) is None

@@ -1,0 +1,59 @@
+"""One text out of a source tree."""
+
+import hashlib
+import json
+
+import pytest
+
+from gatescope.engine.errors import InputError
+from gatescope.engine.source_tree import TreeConfig, write_corpus
+
+
+@pytest.fixture
+def tree(tmp_path):
+    root = tmp_path / "tree"
+    contents = {"b.c": b"int b;\n", "a/z.h": b"no newline", "a.c": b"int a;\n", "x.py": b"x = 1\n", "empty.c": b""}
+    contents["latin.c"] = b"caf\xe9\n"
+    for name, content in contents.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    (root / "link.c").symlink_to(root / "b.c")
+    (root / "loop").symlink_to(root)
+    return root
+
+
+def test_files_come_in_order_of_their_paths_with_a_manifest(tree, tmp_path):
+    out = tmp_path / "out" / "text.txt"
+    manifest = write_corpus(tree, out, TreeConfig())
+    assert out.read_text() == "int a;\nno newline\nint b;\n"
+    assert [file["path"] for file in manifest["files"]] == ["a.c", "a/z.h", "b.c"]
+    assert [file["path"] for file in manifest["left_out"]] == ["empty.c", "latin.c"]
+    assert "byte 3 is not UTF-8" in manifest["left_out"][1]["why"]
+    assert manifest["sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
+    assert json.loads((tmp_path / "out" / "text.txt.manifest.json").read_text()) == manifest
+    assert sorted(path.name for path in out.parent.iterdir()) == ["text.txt", "text.txt.manifest.json"]
+
+
+def test_glob_shuffle_and_limit(tree, tmp_path):
+    assert write_corpus(tree, tmp_path / "t", TreeConfig(glob=("*.py",)))["bytes"] == 6
+    orders = set()
+    for seed in range(8):
+        files = write_corpus(tree, tmp_path / "t", TreeConfig(shuffle=True), seed)["files"]
+        assert files == write_corpus(tree, tmp_path / "t", TreeConfig(shuffle=True), seed)["files"]
+        orders.add(tuple(file["path"] for file in files))
+    assert len(orders) > 1
+    assert write_corpus(tree, tmp_path / "t", TreeConfig(limit=18))["bytes"] == 18
+    assert write_corpus(tree, tmp_path / "t", TreeConfig(limit=17))["bytes"] == 7
+
+
+@pytest.mark.parametrize("config", [TreeConfig(glob=("*.rs",)), TreeConfig(limit=3)])
+def test_nothing_that_fits_is_said_and_nothing_is_written(tree, tmp_path, config):
+    out = tmp_path / "out" / "text.txt"
+    with pytest.raises(InputError, match="fits --glob"):
+        write_corpus(tree, out, config)
+    assert list(out.parent.iterdir()) == []
+
+
+def test_a_tree_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="is not a folder"):
+        write_corpus(tmp_path / "absent", tmp_path / "t", TreeConfig())

@@ -1,0 +1,223 @@
+"""Tests of one array of a dump; the arrays here are written by zarr-python alone, in every layout that it may have."""
+
+import mmap
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
+
+from gatescope.engine.errors import InputError
+from gatescope.engine.state_array import StateArray, first_not_finite
+
+N, H, BLOCK = 53, 7, 8
+VALUES = np.random.default_rng(1).normal(size=(N, H)).astype(np.float16)
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "plain": {"compressors": Crc32cCodec()},
+    "zstd": {"compressors": ZstdCodec()},
+    "none": {"compressors": None},
+    "big-endian": {"compressors": Crc32cCodec(), "serializer": BytesCodec(endian="big")},
+    "cut columns": {"compressors": Crc32cCodec(), "chunks": (BLOCK, 3)},
+}
+
+
+def make(folder, values=VALUES, **layout):
+    options: dict[str, Any] = {
+        "chunks": (BLOCK, *values.shape[1:]),
+        "chunk_key_encoding": {"name": "default", "separator": "."},
+    }
+    options["fill_value"] = np.nan if values.dtype.kind == "f" else 0
+    zarr.create_group(folder).create_array("layer0/h", data=values, **{**options, **layout})
+    return StateArray(zarr.open_array(folder / "layer0/h", mode="r"), "layer0/h", folder)
+
+
+@pytest.fixture(scope="module", params=LAYOUTS)
+def any_layout(request, tmp_path_factory):
+    return make(tmp_path_factory.mktemp("layout") / "dump", **LAYOUTS[request.param])
+
+
+@pytest.fixture(scope="module")
+def array(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("array") / "dump", **LAYOUTS["plain"])
+
+
+@pytest.fixture
+def own_array(tmp_path):
+    return make(tmp_path / "dump", **LAYOUTS["plain"])
+
+
+def base_of(values):
+    while isinstance(values, np.ndarray):
+        values = values.base
+    return values.obj if isinstance(values, memoryview) else values
+
+
+def test_whole(any_layout):
+    assert any_layout.shape == (N, H) and any_layout.ndim == 2 and len(any_layout) == N
+    assert any_layout.dtype == np.float16 and any_layout.n_blocks == 7
+    assert np.array_equal(np.asarray(any_layout), VALUES)
+    assert np.array_equal(np.asarray(any_layout, dtype=np.float32), VALUES.astype(np.float32))
+    assert np.array_equal(np.concatenate(list(any_layout.blocks())), VALUES)
+    assert not any_layout[8:16].flags.writeable
+    with pytest.raises(ValueError, match="without a copy"):
+        np.array(any_layout, copy=False)
+
+
+slices = st.builds(slice, st.none() | st.integers(-60, 60), st.none() | st.integers(-60, 60))
+row_numbers = st.lists(st.integers(-N, N - 1), max_size=30).map(lambda rows: np.array(rows, dtype=np.int64))
+row_choices = (
+    slices | st.integers(-N, N - 1) | row_numbers | st.lists(st.booleans(), min_size=N, max_size=N).map(np.array)
+)
+column_choices = (
+    st.none()
+    | st.builds(slice, st.integers(-8, 8), st.integers(-8, 8), st.sampled_from([1, 2, -1]))
+    | st.integers(-H, H - 1)
+    | st.lists(st.integers(-H, H - 1), max_size=9).map(lambda columns: np.array(columns, dtype=np.int64))
+    | st.lists(st.booleans(), min_size=H, max_size=H).map(np.array)
+)
+
+
+@settings(deadline=None, max_examples=400)
+@given(row_choices, column_choices)
+def test_any_choice_of_rows_and_columns(array, rows, columns):
+    if columns is None:
+        assert np.array_equal(array[rows], VALUES[rows], equal_nan=True)
+        return
+    chosen = array[rows, columns]
+    expected = VALUES[rows][..., columns]
+    assert chosen.shape == expected.shape
+    assert np.array_equal(chosen, expected)
+
+
+@pytest.mark.parametrize("rows", [slice(5, 40), np.array([50, 3, 3, -1])], ids=["slice", "integers"])
+@pytest.mark.parametrize("columns", [slice(1, 3), [4, 0], 2], ids=["slice", "integers", "one"])
+def test_choices_in_any_layout(any_layout, rows, columns):
+    assert np.array_equal(any_layout[rows, columns], VALUES[rows][:, columns])
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(1, 70), column_choices.filter(lambda columns: not isinstance(columns, int)))
+def test_blocks_of_any_size(array, size, columns):
+    pieces = list(array.blocks(size, columns))
+    assert [len(piece) for piece in pieces] == [min(size, N - start) for start in range(0, N, size)]
+    assert np.array_equal(np.concatenate(pieces), VALUES if columns is None else VALUES[:, columns])
+
+
+@pytest.mark.parametrize("values", [VALUES[:, 0].copy(), np.arange(N, dtype=np.uint16)], ids=["float", "tokens"])
+def test_one_value_a_row(tmp_path, values):
+    array = make(tmp_path / "dump", values, compressors=Crc32cCodec())
+    assert np.array_equal(np.asarray(array), values)
+    assert np.array_equal(array[6:20], values[6:20])
+    assert np.array_equal(array[[9, 2]], values[[9, 2]])
+    assert array[-1] == values[-1]
+    assert np.array_equal(np.concatenate(list(array.blocks(10))), values)
+    assert [array.check_block(index, BLOCK) for index in range(array.n_blocks)] == [None] * 7
+    with pytest.raises(IndexError, match="takes no columns"):
+        array[2, 1]
+
+
+def test_rows_of_one_block_are_not_copied(array):
+    first, second = array[8:16], array[10:12]
+    assert np.shares_memory(first, second)
+    assert isinstance(base_of(first), mmap.mmap)
+    assert not first.flags.writeable
+    assert isinstance(base_of(next(iter(array.blocks()))), mmap.mmap)
+    assert np.shares_memory(array[8:16, 2:4], array[8:16])
+    assert array[8:17].flags.owndata
+
+
+def test_values_stay_when_the_next_block_is_mapped(array):
+    held = [array[start : start + BLOCK] for start in range(0, N, BLOCK)]
+    assert np.array_equal(np.concatenate(held), VALUES)
+
+
+def test_read_into_columns_of_a_wider_array(any_layout):
+    wide = np.full((20, H + 4), 9, dtype=np.float16)
+    any_layout.read_into(wide[:, 2 : 2 + H], 6)
+    assert np.array_equal(wide[:, 2 : 2 + H], VALUES[6:26])
+    assert (wide[:, [0, 1, -2, -1]] == 9).all()
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (N, "rows 0 to 52"),
+        ([0, -N - 1], "rows 0 to 52"),
+        (np.zeros(3, bool), "mask of shape"),
+        ([[1, 2]], "slice, integers or a mask"),
+        ([0.5], "slice, integers or a mask"),
+        (slice(0, 9, 2), "not in steps of 2"),
+        ((slice(0, 9), H), "index 7"),
+        ((slice(0, 9), [H]), "index 7"),
+    ],
+)
+def test_rows_that_are_not_there(array, key, message):
+    with pytest.raises(IndexError, match=message):
+        array[key]
+
+
+def test_whole_blocks_have_no_fault(any_layout):
+    assert [any_layout.check_block(index, BLOCK) for index in range(7)] == [None] * 7
+
+
+def block_file(array, index):
+    return array._folder / "layer0" / "h" / f"c.{index}.0"
+
+
+def test_missing_block(own_array):
+    block_file(own_array, 2).unlink()
+    assert own_array.check_block(2, BLOCK) == "layer0/h: block 2 (rows 16 to 23) is missing: write the dump again"
+    assert own_array.check_block(1, BLOCK) is None
+    with pytest.raises(InputError, match=r"block 2 \(rows 16 to 23\) is missing"):
+        own_array[20]
+
+
+@pytest.mark.parametrize(("change", "fault"), [(-1, "truncated"), (-116, "truncated"), (1, "too long")])
+def test_block_of_another_length(own_array, change, fault):
+    file = block_file(own_array, 6)
+    data = file.read_bytes()
+    file.write_bytes((data + b"0")[: len(data) + change])
+    expected = rf"layer0/h: block 6 \(rows 48 to 52\) is {fault}: {116 + change} bytes, expected 116"
+    with pytest.raises(InputError, match=expected):
+        np.asarray(own_array)
+
+
+@pytest.mark.parametrize("place", [0, 57, 111, 112, 115], ids=lambda place: f"byte{place}")
+def test_flipped_bit(own_array, place):
+    file = block_file(own_array, 3)
+    data = bytearray(file.read_bytes())
+    data[place] ^= 4
+    file.write_bytes(data)
+    assert own_array.check_block(3, BLOCK) == "layer0/h: block 3 (rows 24 to 31) does not match its checksum"
+
+
+def test_damaged_block_of_another_layout(tmp_path):
+    array = make(tmp_path / "dump", compressors=[ZstdCodec(), Crc32cCodec()])
+    file = block_file(array, 3)
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert array.check_block(2, BLOCK) is None
+    assert array.check_block(3, BLOCK).startswith("layer0/h: block 3 (rows 24 to 31) cannot be read: ")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_value_that_is_not_finite(tmp_path, value):
+    values = VALUES.copy()
+    values[19, 5] = value
+    array = make(tmp_path / "dump", values, compressors=Crc32cCodec())
+    assert array.check_block(2, BLOCK) == f"layer0/h: {value} at row 19, unit 5"
+    assert array.check_block(2, 3) is None
+
+
+@given(st.lists(st.floats(width=16), min_size=1, max_size=40), st.sampled_from([np.float16, np.float32, np.float64]))
+def test_first_not_finite(numbers, dtype):
+    values = np.array(numbers, dtype=dtype).reshape(-1, 1)
+    expected = next(((row, 0) for row, finite in enumerate(np.isfinite(values)) if not finite), None)
+    assert first_not_finite(values) == expected
+
+
+def test_integers_are_finite():
+    assert first_not_finite(np.array([0xFFFF], dtype=np.uint16)) is None
+    assert first_not_finite(np.empty((0, 3), dtype=np.float16)) is None

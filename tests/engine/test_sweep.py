@@ -1,0 +1,70 @@
+"""A pass over the rows against the same sums in one piece."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from gatescope.engine.arrays import RowBlocks
+from gatescope.engine.sweep import MULTIPLES, SweepTile
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+def test_two_passes_add_up(shifted):
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((5000, 4))
+    signed = generator.standard_normal((5000, 3))
+    shift = np.array([0.5, -1, 0, 2]) if shifted else None
+    moved = X - shift if shifted else X
+    steps = generator.standard_normal((2, 4, 3))
+    offsets = generator.standard_normal((2, 3))
+    with RowBlocks(X, np.float64) as rows:
+        rows.block_rows = 321
+        tile = SweepTile(rows, shift, 3)
+        for column in range(3):
+            tile.start(column, signed[:, column])
+        tile(steps[0], offsets[0], np.zeros(0, int), False)
+        sums = tile(steps[1], offsets[1], np.array([0, 2]), True)
+    before = moved @ steps[0] + offsets[0]
+    change = moved @ steps[1] + offsets[1]
+    weight, label = np.abs(signed), signed > 0
+
+    def residual(z):
+        return weight * (expit(z) - label)
+
+    z = before + change
+    np.testing.assert_allclose(tile.logits, z, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(sums.products, moved.T @ residual(z), rtol=1e-10, atol=1e-9)
+    np.testing.assert_allclose(sums.residuals, residual(z).sum(axis=0), rtol=1e-10)
+    np.testing.assert_allclose(sums.losses, (weight * np.logaddexp(0, np.where(label, -z, z))).sum(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(sums.travel, np.abs(change).max(axis=0))
+    for i, multiple in enumerate(MULTIPLES):
+        slopes = (residual(before + multiple * change) * change).sum(axis=0)
+        np.testing.assert_allclose(sums.slopes[i, [0, 2]], slopes[[0, 2]], rtol=1e-10)
+    assert (sums.slopes[:, 1] == 0).all()
+    np.testing.assert_allclose(tile.curvature(1), weight[:, 1] * expit(z[:, 1]) * expit(-z[:, 1]), rtol=1e-10)
+    assert tile.largest_logit(2) == np.abs(z[:, 2]).max()
+
+
+def test_columns_are_kept_and_started_anew():
+    with RowBlocks(np.ones((10, 1)), np.float64) as rows:
+        tile = SweepTile(rows, None, 3)
+        for column in range(3):
+            tile.start(column, np.full(10, float(column)))
+        tile(np.array([[1.0, 2, 3]]), np.zeros(3), np.zeros(0, int), False)
+        tile.keep(np.array([2, 0]))
+        np.testing.assert_array_equal(tile.logits[0], [3, 1])
+        np.testing.assert_array_equal(tile.signed[0], [2, 0])
+        tile.start(0, np.full(10, -1.0))
+        np.testing.assert_array_equal(tile.logits[0], [0, 1])
+
+
+def test_separation_ignores_rows_without_weight():
+    X = np.array([[1.0], [2.0], [-1.0], [3.0]])
+    with RowBlocks(X, np.float64) as rows:
+        tile = SweepTile(rows, None, 2)
+        tile.start(0, np.array([1.0, 1, -1, 0]))
+        tile.start(1, np.array([1.0, 1, -1, -1]))
+        tile(np.ones((1, 2)), np.zeros(2), np.zeros(0, int), False)
+        assert tile.separates(0) and not tile.separates(1)

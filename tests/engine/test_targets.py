@@ -1,0 +1,69 @@
+"""Weights and labels against scikit-learn's counting."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.utils.class_weight import compute_class_weight
+
+from gatescope.engine.errors import InputError
+from gatescope.engine.targets import BinaryTargets, Weights, as_binary, as_continuous, as_targets
+
+
+def make(n_rows=20_000, n_targets=3):
+    generator = np.random.default_rng(0)
+    Y = generator.random((n_rows, n_targets)) < [0.5, 0.1, 0.01]
+    weight = generator.uniform(0, 3, Y.shape).astype(np.float32) * (generator.random(Y.shape) < 0.5)
+    return Y, weight
+
+
+@pytest.mark.parametrize("kind", [None, "shared", "each"])
+@pytest.mark.parametrize("class_weight", [None, "balanced", {False: 0.5, True: 4.0}])
+def test_signed_weights_and_totals(kind, class_weight):
+    Y, weight = make()
+    given = {None: None, "shared": weight[:, 0], "each": weight}[kind]
+    targets = BinaryTargets(Y, Weights(given, *Y.shape, np), class_weight)
+    for k in range(3):
+        s = np.ones(len(Y)) if given is None else weight[:, 0 if kind == "shared" else k].astype(np.float64)
+        factors = np.ones(2)
+        if isinstance(class_weight, dict):
+            factors = np.array([0.5, 4.0])
+        elif class_weight:
+            kept = s > 0
+            factors = compute_class_weight(
+                "balanced", classes=np.array([0, 1]), y=Y[kept, k] * 1, sample_weight=s[kept]
+            )
+        expected = s * np.where(Y[:, k], factors[1], -factors[0])
+        np.testing.assert_allclose(targets.signed(k, np.dtype(np.float64)), expected, rtol=1e-7)
+        np.testing.assert_allclose(targets.class_totals[:, k], [-expected[~Y[:, k]].sum(), expected[Y[:, k]].sum()])
+
+
+def test_mean_weight_of_a_row():
+    Y, weight = make()
+    weight[:, 1] = 0
+    mean = Weights(weight, *Y.shape, np).row_mean()
+    expected = (weight[:, 0] / weight[:, 0].mean(dtype=float) + weight[:, 2] / weight[:, 2].mean(dtype=float)) / 2
+    np.testing.assert_allclose(mean, expected, rtol=1e-6)
+    assert Weights(None, *Y.shape, np).row_mean() is None
+    np.testing.assert_allclose(Weights(2.5, 4, 2, np).row_mean(), np.ones(4))
+
+
+def test_a_class_without_weight_has_total_zero():
+    Y, _ = make(1000)
+    weight = Y * 0.1
+    targets = BinaryTargets(Y, Weights(weight, *Y.shape, np), "balanced")
+    assert (targets.class_totals[0] == 0).all() and (targets.class_totals[1] > 0).all()
+
+
+def test_labels():
+    assert as_targets([1, 0], 2).shape == (2,)
+    np.testing.assert_array_equal(as_binary(np.array([[1.0], [0.0]])), [[True], [False]])
+    with pytest.raises(InputError, match="Y is 2 at row 1, hypothesis 0"):
+        as_binary(np.array([[1], [2]]))
+    with pytest.raises(InputError, match="expected booleans"):
+        as_binary(np.array([["a"], ["b"]]))
+    assert as_continuous(np.array([1, 2], dtype=object)).dtype == np.float64
+    with pytest.raises(InputError, match="Unknown label type"):
+        as_continuous(np.array(["x", 2], dtype=object))
+    with pytest.raises(InputError, match="the target y is None"):
+        as_targets(None, 3)

@@ -1,0 +1,164 @@
+"""Training: what it minimises, how it goes on, and what it refuses."""
+
+import itertools
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from killing import assert_survives_kills
+from safetensors.numpy import load_file
+
+from gatescope.engine.corpus import survey_corpus
+from gatescope.engine.errors import InputError
+from gatescope.engine.model import CharacterModel, load_model
+from gatescope.engine.train import TrainConfig, cut_lanes, evaluate, train_model
+
+TEXT = "the quick brown fox jumps over the lazy dog; " * 400
+SMALL = TrainConfig(hidden=12, layers=2, dropout=0.2, batch=4, length=20, steps=30, evaluate_every=7)
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+    return str(path)
+
+
+def log_of(folder, stage):
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["stage"] == stage]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("embedding", [0, 8], ids=["one-hot", "embedding"])
+def test_every_cell_learns_a_repeated_sentence(text, tmp_path, cell, embedding):
+    config = TrainConfig(cell=cell, embedding=embedding, hidden=32, batch=8, length=30, steps=150, evaluate_every=75)
+    result = train_model(survey_corpus(text), tmp_path / "model", config)
+    # A model that ignores its input scores the entropy of the characters, about 3.1 nats.
+    assert result["validation_nats"] < 1.0
+    trained = load_model(tmp_path / "model")
+    assert trained.training == {"step": result["step"], "validation_nats": result["validation_nats"]}
+    (final,) = [line for line in log_of(tmp_path / "model", "validate") if line["step"] == 150]
+    assert final["perplexity"] == pytest.approx(math.exp(final["nats"]))
+    assert final["bits_per_character"] == pytest.approx(final["nats"] / math.log(2))
+
+
+def test_evaluate_is_the_mean_cross_entropy_of_carried_states():
+    torch.manual_seed(0)
+    model = CharacterModel(TrainConfig(hidden=6).architecture, 5).double()
+    tokens = np.random.default_rng(0).integers(5, size=61).astype(np.uint8)
+    # One lane of 61 characters; windows of 40 and 20 must give what one pass gives.
+    window = torch.from_numpy(tokens.astype(np.int64))[:, None]
+    with torch.no_grad():
+        logits, _ = model(window[:-1], model.zero_state(1))
+    expected = torch.nn.functional.cross_entropy(logits[:, 0], window[1:, 0]).item()
+    assert evaluate(model, tokens, 40) == pytest.approx(expected, rel=1e-12)
+    assert evaluate(model, tokens[:2], 40) > 0
+
+
+def test_state_is_carried_from_window_to_window(text, tmp_path):
+    # With a vanishing learning rate the weights stay what they were, so that the carried state can be computed anew.
+    config = TrainConfig(hidden=8, batch=2, length=10, steps=3, evaluate_every=3, learning_rate=1e-30)
+    train_model(survey_corpus(text), tmp_path / "model", config)
+    carried = load_file(tmp_path / "model" / "checkpoint.safetensors")
+    trained = load_model(tmp_path / "model")
+    tokens = trained.vocabulary.encode(TEXT).astype(np.int64)
+    lanes = tokens[: len(tokens) - round(len(tokens) * 0.05)]
+    lanes = lanes[: len(lanes) // 2 * 2].reshape(2, -1)
+    with torch.no_grad():
+        _, state = trained.model(torch.from_numpy(lanes[:, :30].T.copy()), trained.model.zero_state(2))
+    for index, value in enumerate(state):
+        np.testing.assert_allclose(carried[f"state.{index}"], value.numpy(), rtol=1e-5, atol=1e-7)
+
+
+def test_the_gradient_is_clipped_before_the_step(text, tmp_path):
+    # Adam divides by the gradient's own size, unless that is far below its epsilon of 1e-8: clipped to 1e-12 the
+    # gradient must leave the weights where they were drawn, whatever the learning rate.
+    config = replace(SMALL, clip=1e-12, learning_rate=0.5)
+    train_model(survey_corpus(text), tmp_path / "model", config)
+    norms = [line["gradient_norm"] for line in log_of(tmp_path / "model", "train") if "gradient_norm" in line]
+    assert min(norms) > 1e-3  # logged as it was before clipping
+    torch.manual_seed(0)
+    start = CharacterModel(config.architecture, len(set(TEXT))).output.weight.detach()
+    assert (load_model(tmp_path / "model").model.output.weight - start).abs().max() < 0.01
+
+
+def test_the_learning_rate_falls_along_half_a_cosine():
+    rates = [SMALL.rate(step) for step in range(SMALL.steps + 1)]
+    assert rates[0] == SMALL.learning_rate
+    assert rates[SMALL.steps // 2] == pytest.approx(SMALL.learning_rate * (1 + SMALL.final_rate) / 2)
+    assert rates[-1] == pytest.approx(SMALL.learning_rate * SMALL.final_rate)
+    assert all(a > b for a, b in itertools.pairwise(rates))
+
+
+def test_stopping_and_going_on_changes_nothing(text, tmp_path):
+    assert_survives_kills(_train, lambda folder: (text, folder), tmp_path, n_kills=20)
+
+
+def _train(text, folder):
+    train_model(survey_corpus(text), Path(folder), SMALL)
+
+
+def test_another_seed_gives_other_weights(text, tmp_path):
+    hashes = set()
+    for seed in (0, 1):
+        train_model(survey_corpus(text), tmp_path / str(seed), replace(SMALL, steps=2), seed=seed)
+        hashes.add(load_model(tmp_path / str(seed)).weights_sha256)
+    assert len(hashes) == 2
+
+
+def test_other_settings_or_another_text_are_refused(text, tmp_path):
+    train_model(survey_corpus(text), tmp_path / "model", replace(SMALL, steps=2))
+    with pytest.raises(InputError, match=r"train\.steps = 2, not 3"):
+        train_model(survey_corpus(text), tmp_path / "model", replace(SMALL, steps=3))
+    Path(text).write_text(TEXT + "more")
+    with pytest.raises(InputError, match="is not the text"):
+        train_model(survey_corpus(text), tmp_path / "model", replace(SMALL, steps=2))
+    train_model(survey_corpus(text), tmp_path / "model", replace(SMALL, steps=3), overwrite=True)
+
+
+def test_a_diverging_loss_stops_with_the_remedy(text, tmp_path):
+    config = TrainConfig(cell="rnn", nonlinearity="relu", hidden=16, batch=4, length=50, steps=60, learning_rate=1e30)
+    with pytest.raises(InputError, match=r"at step \d+.*--learning-rate"):
+        train_model(survey_corpus(text), tmp_path / "model", config)
+
+
+def test_a_text_too_short_for_its_lanes_says_what_it_needs(tmp_path):
+    path = tmp_path / "short.txt"
+    path.write_text("ab" * 50)
+    with pytest.raises(InputError, match=r"95 characters to train on.*need 3,232.*--batch"):
+        train_model(survey_corpus(str(path)), tmp_path / "model", TrainConfig())
+    # Nothing is claimed: the command can be repeated with other settings.
+    assert not (tmp_path / "model").exists()
+    small = TrainConfig(hidden=4, batch=1, length=4, steps=1)
+    assert train_model(survey_corpus(str(path)), tmp_path / "model", small)["step"] == 1
+
+
+def test_lanes_are_contiguous():
+    lanes = cut_lanes(np.arange(23), 3)
+    assert lanes.tolist() == [list(range(7)), list(range(7, 14)), list(range(14, 21))]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("hidden", 0), ("dropout", 1.0), ("batch", 0), ("learning_rate", 0.0), ("learning_rate", math.nan)),
+        *(("clip", -1.0), ("final_rate", 2.0), ("validation_share", 0.0), ("embedding", -1), ("evaluate_every", 0)),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(field, value):
+    with pytest.raises(InputError, match=f"--{field.replace('_', '-')}"):
+        TrainConfig(**{field: value})
+
+
+def test_damaged_checkpoint_is_named(text, tmp_path):
+    train_model(survey_corpus(text), tmp_path / "model", replace(SMALL, steps=7))
+    path = tmp_path / "model" / "checkpoint.safetensors"
+    for content in (path.read_bytes()[:100], b"", b"\xff" * 50):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"checkpoint\.safetensors is damaged.*--overwrite"):
+            train_model(survey_corpus(text), tmp_path / "model", replace(SMALL, steps=7))
