@@ -1,0 +1,191 @@
+"""What a score is worth: predictors that know no hidden state.
+
+A probe shows that states know something only where it beats what the label's frequency and the last few characters
+give away. Both baselines here are scored on the probe's own test rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+from gatescope.analysis.split import sequence_ids_of
+from gatescope.engine.errors import InputError
+
+# A context code holds the id of the context shorter by one in the high bits and one more character in the low ones.
+_CHARACTER_BITS = 32
+# The character that stands before every sequence; real characters are shifted up by one.
+_BEFORE_START = 0
+# Training rows counted at a time.
+_BLOCK_ROWS = 1 << 16
+
+
+def majority_f1(counts: np.ndarray) -> np.ndarray:
+    """F1 of the better of two predictors that ignore their input: the majority class, and always positive.
+
+    Always positive has precision p and recall 1, so `F1 = 2 p / (1 + p)`, where p is the share of positives among the
+    test rows at which the hypothesis is defined. The class that has the majority of the training rows is either
+    positive, and gives the same, or negative, and gives 0: so the larger of the two needs only the test rows.
+
+    Args:
+        counts: [..., 4] confusion counts (tp, fp, fn, tn) of any predictor on the test rows, summed over sequences.
+
+    Returns:
+        [...] float64; 0 where no test row is positive, NaN where the hypothesis is defined at none.
+    """
+    tp, fp, fn, tn = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
+    rows = tp + fp + fn + tn
+    prevalence = np.divide(tp + fn, rows, out=np.full(rows.shape, np.nan), where=rows > 0)
+    return 2 * prevalence / (1 + prevalence)
+
+
+def last_characters(
+    tokens: np.ndarray, sequence_starts: np.ndarray, rows: np.ndarray, k: int, alignment: str = "post"
+) -> np.ndarray:
+    """The last k characters that the state of each row has read, the newest first.
+
+    Args:
+        tokens: [N] character ids, non-negative integers below 2^32 - 1.
+        sequence_starts: [S + 1] first row of each sequence, then N.
+        rows: [n] row indices.
+        k: number of characters, 0 or more.
+        alignment: "post" where a row's state has read its own character, "pre" where it has not.
+
+    Returns:
+        [k, n] int64 character ids plus 1; 0 stands for everything before the row's sequence.
+    """
+    rows = np.asarray(rows, dtype=np.int64)
+    first = np.asarray(sequence_starts, dtype=np.int64)[sequence_ids_of(rows, sequence_starts)]
+    newest = rows if alignment == "post" else rows - 1
+    characters = np.empty((k, len(rows)), dtype=np.int64)
+    for back in range(k):
+        position = newest - back
+        shifted = np.asarray(tokens[np.maximum(position, 0)], dtype=np.int64) + 1
+        characters[back] = np.where(position >= first, shifted, _BEFORE_START)
+    return characters
+
+
+class NgramTable:
+    """Back-off table: the mean label after each context of at most k characters (after Katz, 1987, without discounts).
+
+    The prediction at a row is the weighted mean of the training labels at the rows with the same last k characters;
+    where training saw that context with no positive weight, with the same last k - 1 characters, and so on down to
+    the mean of all training rows. One symbol stands for everything before a sequence, so contexts never cross a border.
+    Each hypothesis backs off for itself, by its own undefined positions.
+
+    Args:
+        k: characters of context; 0 predicts the training mean everywhere.
+        class_weight: None, or "balanced" to weight the two classes of each hypothesis equally, as the probe does
+            (`sum s / (2 sum s in the class)`). Boolean labels only.
+        alignment: "post" where a row's state has read its own character, so that the context ends with it; "pre" where
+            the context ends one character earlier.
+    """
+
+    def __init__(self, k: int = 3, *, class_weight: str | None = None, alignment: str = "post") -> None:
+        if k < 0:
+            raise InputError(f"context length is {k}, expected 0 or more characters")
+        if class_weight not in (None, "balanced"):
+            raise InputError(f"class_weight is {class_weight!r}, expected None or 'balanced'")
+        if alignment not in ("post", "pre"):
+            raise InputError(f"alignment is {alignment!r}, expected 'post' or 'pre'")
+        self.k = k
+        self.class_weight = class_weight
+        self.alignment = alignment
+
+    def fit(
+        self, tokens: np.ndarray, sequence_starts: np.ndarray, rows: np.ndarray, Y: np.ndarray, weight: np.ndarray
+    ) -> NgramTable:
+        """Count the training rows.
+
+        Args:
+            tokens: [N] character ids of the whole text, non-negative integers below 2^32 - 1.
+            sequence_starts: [S + 1] first row of each sequence, then N.
+            rows: [n] training rows.
+            Y: [n, K] labels at these rows, bool or continuous; anything where undefined.
+            weight: [n, K] >= 0, zero where the label is undefined.
+
+        Returns:
+            self, with `codes_` (per context length 1 ... k, the sorted codes of the contexts seen) and `means_` (per
+            length 0 ... k, [contexts, K] predictions, backed off where needed; NaN for a hypothesis without any
+            positive weight).
+        """
+        characters = last_characters(tokens, sequence_starts, rows, self.k, self.alignment)
+        context = np.zeros(len(rows), dtype=np.int64)
+        self.codes_: list[np.ndarray] = []
+        for character in characters:
+            code = (context << _CHARACTER_BITS) | character
+            # Looking the few contexts up again is several times faster than the full sort behind `return_inverse`.
+            self.codes_.append(np.unique(code))
+            context = np.searchsorted(self.codes_[-1], code)
+        n_contexts = len(self.codes_[-1]) if self.codes_ else 1
+        weights, sums = self._sums(context, n_contexts, Y, weight)
+        self.means_ = self._means(weights, sums)
+        return self
+
+    def predict_proba(self, tokens: np.ndarray, sequence_starts: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Probability of the positive label at each row, or the expected value of a continuous one.
+
+        Args:
+            tokens, sequence_starts: the text, as for `fit`; it may be another text with the same character ids.
+            rows: [m] rows to predict.
+
+        Returns:
+            [m, K] float64.
+        """
+        predicted = np.repeat(self.means_[0], len(rows), axis=0)
+        # Rows whose context of the present length training has seen, and the ids of those contexts.
+        known = np.arange(len(rows))
+        context = np.zeros(len(rows), dtype=np.int64)
+        characters = last_characters(tokens, sequence_starts, rows, self.k, self.alignment)
+        for codes, means, character in zip(self.codes_, self.means_[1:], characters, strict=True):
+            code = (context << _CHARACTER_BITS) | character[known]
+            context = np.minimum(np.searchsorted(codes, code), len(codes) - 1)
+            seen = codes[context] == code
+            known, context = known[seen], context[seen]
+            predicted[known] = means[context]
+        return predicted
+
+    def _sums(
+        self, context: np.ndarray, n_contexts: int, Y: np.ndarray, weight: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Sums of the weights and of weight times label at each longest context, [contexts, K] each."""
+        weights, sums = np.zeros((2, n_contexts, Y.shape[1]))
+        # Row blocks keep the float64 copies small, yet no smaller than the tables that each block is added to.
+        block = max(_BLOCK_ROWS, n_contexts)
+        for start in range(0, len(context), block):
+            at = context[start : start + block]
+            s = np.asarray(weight[start : start + block], dtype=np.float64)
+            # Labels at undefined positions may be NaN, which a zero weight would not silence.
+            y = np.where(s > 0, Y[start : start + block], 0)
+            indicator = sparse.csr_array((np.ones(len(at)), (at, np.arange(len(at)))), shape=(n_contexts, len(at)))
+            weights += indicator @ s
+            sums += indicator @ (s * y)
+        return weights, sums
+
+    def _means(self, weights: np.ndarray, sums: np.ndarray) -> list[np.ndarray]:
+        """Mean label of every context of every length, shortest length first, empty ones taken from one shorter."""
+        levels = [(weights, sums)]
+        parents = [codes >> _CHARACTER_BITS for codes in self.codes_]
+        for parent in reversed(parents):
+            # Codes are sorted by their parent and every parent has a child, so its children are one run.
+            runs = np.flatnonzero(np.diff(parent, prepend=-1))
+            mass, total = levels[-1]
+            levels.append((np.add.reduceat(mass, runs, axis=0), np.add.reduceat(total, runs, axis=0)))
+        if self.class_weight == "balanced":
+            levels = self._balanced(levels)
+        means: list[np.ndarray] = []
+        for depth, (mass, total) in enumerate(reversed(levels)):
+            shorter = means[-1][parents[depth - 1]] if depth else np.full(total.shape, np.nan)
+            means.append(np.divide(total, mass, out=shorter, where=mass > 0))
+        return means
+
+    @staticmethod
+    def _balanced(levels: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The levels with both classes scaled to a mass of 1, which weighs them as scikit-learn's formula does.
+
+        Scaling after the sums, not before, leaves the mean without context at exactly 1/2.
+        """
+        mass, total = levels[-1]
+        of_positives, of_negatives = (np.where(whole > 0, whole, 1) for whole in (total, mass - total))
+        scaled = [(total / of_positives, (mass - total) / of_negatives) for mass, total in levels]
+        return [(positive + negative, positive) for positive, negative in scaled]

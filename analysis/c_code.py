@@ -1,0 +1,199 @@
+"""Hypotheses about C source, read from one scan of a text (`gatescope.analysis.c_scan`).
+
+A value is the parser's state after the character: an opening parenthesis or quote is already inside, a closing one no
+longer is. Of the two characters that open a comment only the second tells, so that the first is outside. The name with
+`+open` counts the whole opening as inside (and then sees the future), the name with `+close` the whole closing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+
+from gatescope.analysis.c_lexer import BLOCK_COMMENT, CHARACTER, LINE_COMMENT, STRING
+from gatescope.analysis.c_scan import BODY, CONDITION, DIRECTIVE, MODE, CScan, scan
+from gatescope.analysis.hypotheses import hypothesis
+from gatescope.analysis.lines import character_bytes
+
+DEFAULT = (
+    "inside_parentheses",
+    "inside_string",
+    "inside_comment",
+    "indent_gt_1",
+    "indent_gt_2",
+    "indent_gt_3",
+    "inside_condition",
+    "inside_body",
+    "inside_directive",
+    "inside_braces",
+    "parenthesis_depth_ge_2",
+    "parenthesis_depth",
+    "brace_depth",
+    "indent_level",
+)
+TAB = 8  # the kernel's indentation; the other widths have names of their own
+OTHER_WIDTHS = (2, 4)
+
+
+@lru_cache(maxsize=4)
+def _scan(text: str, columns: int = TAB) -> CScan:
+    found, _ = scan(text, columns=columns)
+    for array in vars(found).values():
+        array.flags.writeable = False  # several hypotheses share it
+    return found
+
+
+@hypothesis(language="c")
+def inside_parentheses(text: str) -> np.ndarray:
+    """At least one ( is open; directives do not count."""
+    return _scan(text).parentheses > 0
+
+
+@hypothesis(language="c")
+def inside_string(text: str) -> np.ndarray:
+    """In a string literal, from its opening quote to the one that closes it."""
+    return _scan(text).state & MODE == STRING
+
+
+@hypothesis(language="c")
+def inside_comment(text: str) -> np.ndarray:
+    """In a comment of either kind."""
+    return _scan(text).state & MODE >= LINE_COMMENT
+
+
+def _register(name: str, description: str, function: Callable[[str], object], sees: str = "past") -> None:
+    function.__name__, function.__doc__ = name, description
+    hypothesis(language="c", sees=sees)(function)
+
+
+def _register_depths() -> None:
+    for depth in (2, 3):
+
+        def deep(text: str, depth: int = depth) -> np.ndarray:
+            return _scan(text).parentheses >= depth
+
+        _register(f"parenthesis_depth_ge_{depth}", f"At least {depth} ( are open.", deep)
+
+
+def _register_indentation() -> None:
+    for columns in (TAB, *OTHER_WIDTHS):
+        unit, suffix = ("a tab", "") if columns == TAB else (f"{columns} columns", f"_of_{columns}")
+        for level in (1, 2, 3):
+
+            def indented(text: str, level: int = level, columns: int = columns) -> tuple[np.ndarray, np.ndarray]:
+                levels = _scan(text, columns).level
+                return levels > level, levels >= 0
+
+            _register(f"indent_gt_{level}{suffix}", f"Indented by more than {level} times {unit}.", indented)
+
+
+_register_indentation()
+_register_depths()
+
+
+@hypothesis(language="c")
+def inside_condition(text: str) -> np.ndarray:
+    """In the parentheses after if, while, for or switch."""
+    return _scan(text).state & CONDITION > 0
+
+
+@hypothesis(language="c")
+def inside_body(text: str) -> np.ndarray:
+    """In the statement that a condition governs, through its last character."""
+    return _scan(text).state & BODY > 0
+
+
+@hypothesis(language="c")
+def inside_directive(text: str) -> np.ndarray:
+    """In a preprocessor directive, its continuation lines included."""
+    return _scan(text).state & DIRECTIVE > 0
+
+
+@hypothesis(language="c")
+def inside_braces(text: str) -> np.ndarray:
+    """At least one { is open."""
+    return _scan(text).braces > 0
+
+
+@hypothesis(language="c")
+def inside_character(text: str) -> np.ndarray:
+    """In a character literal."""
+    return _scan(text).state & MODE == CHARACTER
+
+
+@hypothesis(language="c")
+def inside_line_comment(text: str) -> np.ndarray:
+    """In a comment that // opens."""
+    return _scan(text).state & MODE == LINE_COMMENT
+
+
+@hypothesis(language="c")
+def inside_block_comment(text: str) -> np.ndarray:
+    """In a comment that /* opens."""
+    return _scan(text).state & MODE == BLOCK_COMMENT
+
+
+@hypothesis(language="c", values="continuous")
+def parenthesis_depth(text: str) -> np.ndarray:
+    """Number of open (."""
+    return _scan(text).parentheses
+
+
+@hypothesis(language="c", values="continuous")
+def expression_depth(text: str) -> np.ndarray:
+    """Number of ( and [ opened since the statement began."""
+    return _scan(text).expression
+
+
+@hypothesis(language="c", values="continuous")
+def brace_depth(text: str) -> np.ndarray:
+    """Number of open {."""
+    return _scan(text).braces
+
+
+@hypothesis(language="c", values="continuous")
+def indent_level(text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Indentation of the line in tabs; undefined in its leading blanks and at its newline."""
+    level = _scan(text).level
+    return level, level >= 0
+
+
+def _closed_by(base: Callable[[str], np.ndarray], closing: bytes) -> Callable[[str], np.ndarray]:
+    def closed(text: str) -> np.ndarray:
+        inside = base(text)
+        closes = np.isin(np.frombuffer(character_bytes(text), np.uint8), list(closing))
+        inside[1:] |= inside[:-1] & closes[1:]
+        return inside
+
+    return closed
+
+
+def _register_delimiters() -> None:
+    for base, closing in (
+        (inside_parentheses, b")"),
+        (inside_condition, b")"),
+        (inside_string, b'"'),
+        (inside_character, b"'"),
+        (inside_comment, b"/"),
+        (inside_block_comment, b"/"),
+    ):
+        description = (base.__doc__ or "").rstrip(".")
+        _register(f"{base.__name__}+close", f"{description}; its closing counts as inside.", _closed_by(base, closing))
+
+    for comment in (inside_comment, inside_line_comment, inside_block_comment):
+
+        def opened(text: str, comment: Callable[[str], np.ndarray] = comment) -> tuple[np.ndarray, np.ndarray]:
+            inside, code = comment(text), _scan(text).state & MODE == 0
+            inside[:-1] |= inside[1:] & code[:-1]
+            # What a slash at the very end begins is not known yet, unless it has just closed a comment.
+            undecided = np.zeros(len(text), bool)
+            undecided[-1:] = text.endswith("/") and code[-2:].all()
+            return inside, ~undecided
+
+        description = (comment.__doc__ or "").rstrip(".")
+        _register(f"{comment.__name__}+open", f"{description}; its opening counts as inside.", opened, "future")
+
+
+_register_delimiters()

@@ -1,0 +1,112 @@
+"""The command line: finds the command, turns its flags into settings, and bad input into one line.
+
+Exit codes: 0 done, 2 bad input, 130 interrupted, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import re
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from gatescope.engine.errors import InputError
+
+# What `gatescope --help` says, without importing torch to say it; each is a function of gatescope.analysis.commands.
+COMMANDS = {
+    "run": "everything: train, sample, probe and report",
+    "corpus": "make one text out of a source tree",
+    "train": "train a character language model on a text",
+    "sample": "sample text from a model and record every state",
+    "extract": "read a text with a model and record every state",
+    "probe": "ask a state dump what its states know and which units know it",
+    "hypotheses": "list the hypotheses, or paint one on a text",
+    "report": "write the HTML report and the figures of one or several results",
+    "info": "say what a model, dump or results folder is, and whether it is whole",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        arguments: the words after `gatescope`; those of the process by default.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"gatescope {version('gatescope')}")
+        return 0
+    name, *rest = words
+    try:
+        if name not in COMMANDS:
+            raise InputError(f"unknown command {name!r}: expected one of {', '.join(COMMANDS)}")
+        call(name, rest)
+    except InputError as error:
+        print(f"gatescope: {one_line(str(error))}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(
+            f"gatescope: cannot write: {error.strerror}{where}; what was committed before is kept, "
+            "free some space or choose another --out, and repeat the command",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("gatescope: interrupted; repeat the command to go on where it stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def call(name: str, words: Sequence[str]) -> None:
+    """Parse the flags of one command and run it.
+
+    Raises:
+        InputError: a flag that does not fit.
+    """
+    import tyro
+
+    from gatescope.analysis import commands
+
+    function = getattr(commands, name)
+    prefixes = () if name == "run" else (tyro.conf.OmitArgPrefixes,)
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            ready = tyro.cli(commands.prepared(function), prog=f"gatescope {name}", args=words, config=prefixes)
+    except SystemExit as stop:
+        if stop.code:
+            raise InputError(f"{name}: {one_line(complaint.getvalue())}") from None
+        return
+    ready()
+
+
+def usage() -> str:
+    """Return what `gatescope --help` prints."""
+    lines = [
+        "gatescope tells what the hidden states of a recurrent network know, and which units know it.",
+        "",
+        "usage: gatescope COMMAND ...        gatescope COMMAND --help        gatescope --version",
+        "",
+        *(f"  {name:<12}{what}" for name, what in COMMANDS.items()),
+        "",
+        "Start with: gatescope run --out out",
+    ]
+    return "\n".join(lines)
+
+
+def one_line(message: str) -> str:
+    """Return a message without the frames that a parser draws around it, on one line."""
+    return re.sub(r"[\s╭╮╰╯│─]+", " ", message).strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

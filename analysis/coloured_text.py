@@ -1,0 +1,132 @@
+"""Text coloured by one number per character: which colour, what it stands for, and how odd characters are shown.
+
+The three colourings of an excerpt are those of van der Ouderaa, Quantitatively understanding recurrent networks, in
+Figures 2 and 7: by hypothesis, by prediction and by the activation of the most responsible unit. Report and figures
+share them. Colours are tints behind the text, few enough to tell apart, that leave it readable: single-hue blue where a
+number has one direction, teal over neutral to orange where it has a sign (both safe for the common kinds of colour
+blindness).
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+
+from gatescope.analysis.results import Excerpt
+
+# Steps of a scale in each direction: 0 to STEPS, or -STEPS to STEPS where numbers have a sign.
+STEPS = 10
+UNDEFINED = -128
+
+# sRGB, for light paper and for a dark screen: the colour of the text, of no tint, and of the ends of the scales.
+LIGHT = {"ink": "#16181d", "paper": "#ffffff", "high": "#4c96e8", "negative": "#35a79a", "positive": "#f0913a"}
+DARK = {"ink": "#eceef1", "paper": "#1b1d21", "high": "#2b69b3", "negative": "#0f7268", "positive": "#a3560d"}
+
+
+@dataclass(frozen=True)
+class Colouring:
+    """One number per character as steps of a colour scale, and the words of its legend.
+
+    `step` [n] holds 0..STEPS, or -STEPS..STEPS where `signed`, or UNDEFINED; `wrong` [n] marks characters on which
+    the prediction decides against the label. `low` and `high` are the numbers at the ends of the scale.
+    """
+
+    title: str
+    signed: bool
+    step: np.ndarray
+    wrong: np.ndarray
+    low: str
+    high: str
+    two_valued: bool = False
+
+    def scale(self) -> range:
+        """The steps that a legend shows, from `low` to `high`: 2 of them, or 11."""
+        if self.signed:
+            return range(-STEPS, STEPS + 1, 2)
+        return range(0, STEPS + 1, STEPS if self.two_valued else 1)
+
+
+def colourings(excerpt: Excerpt) -> tuple[Colouring, Colouring, Colouring]:
+    """The three colourings of an excerpt: by hypothesis, by prediction, by the activation of the most responsible unit.
+
+    Label and prediction share one scale: 0 to 1 for a boolean hypothesis, the range of the labels for a continuous one.
+    The activation's scale is symmetric about 0 and ends at the largest magnitude in the excerpt.
+    """
+    value, prediction, activation = (_array(x) for x in (excerpt.value, excerpt.prediction, excerpt.activation))
+    nobody = np.zeros(len(value), dtype=bool)
+    low, high, wrong = 0.0, 1.0, nobody
+    if excerpt.kind == "boolean":
+        wrong = ((prediction >= 0.5) != (value >= 0.5)) & ~np.isnan(value) & ~np.isnan(prediction)
+    elif not np.isnan(value).all():
+        low, high = float(np.nanmin(value)), float(np.nanmax(value))
+    ends = (_number(low), _number(high))
+    largest = float(np.nanmax(np.abs(activation), initial=0.0, where=~np.isnan(activation)))
+    return (
+        Colouring("Hypothesis", False, _steps(value, low, high), nobody, *ends, two_valued=excerpt.kind == "boolean"),
+        Colouring("Prediction", False, _steps(prediction, low, high), wrong, *ends),
+        Colouring(
+            f"Unit {excerpt.unit}" if excerpt.unit else "No unit",
+            True,
+            _steps(activation, 0.0, largest, signed=True),
+            nobody,
+            _number(-largest),
+            _number(largest),
+        ),
+    )
+
+
+def _array(numbers: Sequence[float | None]) -> np.ndarray:
+    return np.array([np.nan if number is None else number for number in numbers], dtype=np.float64)
+
+
+def _steps(values: np.ndarray, low: float, high: float, signed: bool = False) -> np.ndarray:
+    """Round values to the nearest step of a scale that is 0 at low and STEPS at high.
+
+    What lies outside takes the end, NaN takes UNDEFINED; where low equals high everything is 0.
+    """
+    share = (values - low) / (high - low) if high > low else values * 0.0
+    steps = np.rint(np.clip(share, -1.0 if signed else 0.0, 1.0) * STEPS)
+    return np.where(np.isnan(steps), UNDEFINED, steps).astype(np.int8)
+
+
+def _number(value: float) -> str:
+    return f"{value:.2g}".replace("-", "−") if abs(value) < 100 else f"{value:.0f}".replace("-", "−")
+
+
+def tint(step: int, signed: bool, theme: dict[str, str]) -> str:
+    """The colour behind a character, as #rrggbb, mixed linearly in sRGB between no tint and the end of the scale."""
+    end = theme["high"] if not signed else theme["positive" if step > 0 else "negative"]
+    share = abs(step) / STEPS
+    channels = zip(bytes.fromhex(theme["paper"][1:]), bytes.fromhex(end[1:]), strict=True)
+    return "#" + bytes(round(paper + share * (full - paper)) for paper, full in channels).hex()
+
+
+def runs(colouring: Colouring) -> list[tuple[int, int]]:
+    """Longest stretches (start, stop) of characters that look alike."""
+    n = len(colouring.step)
+    if n == 0:
+        return []
+    change = (np.diff(colouring.step) != 0) | (np.diff(colouring.wrong.astype(np.int8)) != 0)
+    borders = [0, *(np.flatnonzero(change) + 1).tolist(), n]
+    return list(pairwise(borders))
+
+
+@cache
+def printable(character: str) -> str:
+    """Return a character, or its code point as U+XXXX where it has no shape of its own.
+
+    These are controls, formats (joiners, and the marks that turn the direction of writing, which could make a text look
+    like another), unpaired surrogates, private and unassigned code points, and line separators.
+    """
+    shapeless = unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+    return f"U+{ord(character):04X}" if shapeless else character
+
+
+def visible(text: str) -> str:
+    """A name or a sentence from outside on one line, with every character that has no shape of its own made visible."""
+    return text if text.isprintable() else "".join(map(printable, text))

@@ -1,0 +1,254 @@
+"""The commands, one function each: their arguments are the flags, their docstrings the help."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from tyro.conf import Positional
+
+from gatescope.analysis.about import about
+from gatescope.analysis.hypotheses import detect_language
+from gatescope.analysis.paint import list_hypotheses, paint_hypothesis
+from gatescope.analysis.probe import OUTPUTS as PROBE_OUTPUTS
+from gatescope.analysis.probe import chosen_hypotheses, probe_dump, probe_settings, study_dump
+from gatescope.analysis.report import write_report
+from gatescope.analysis.study import ProbeConfig
+from gatescope.analysis.table import paper_table
+from gatescope.engine.corpus import survey_corpus
+from gatescope.engine.dump import StateDump
+from gatescope.engine.errors import InputError
+from gatescope.engine.extract import ExtractConfig, extract_states
+from gatescope.engine.model import load_model
+from gatescope.engine.sample import SampleConfig, sample_states
+from gatescope.engine.settings import claim
+from gatescope.engine.source_tree import TreeConfig, write_corpus
+from gatescope.engine.train import TrainConfig, train_model
+
+Device = Literal["auto", "cpu", "cuda"]
+RUN_OUTPUTS = ("model", "states.zarr", *PROBE_OUTPUTS, "report.html", "figures", "log.jsonl")
+
+
+def prepared(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """Return the function with its work put off, so that reading its flags and doing its work are two things.
+
+    What all commands have in common is checked here: the seed.
+    """
+
+    @functools.wraps(function)
+    def put_off(*args: Any, **kwargs: Any) -> Callable[[], None]:
+        if not 0 <= kwargs.get("seed", 0) < 2**63:
+            raise InputError(f"--seed {kwargs['seed']}: expected a whole number from 0 to 2^63 - 1")
+        return functools.partial(function, *args, **kwargs)
+
+    return put_off
+
+
+def run(
+    out: Path,
+    corpus: str = "stdlib",
+    train: TrainConfig = TrainConfig(),  # noqa: B008
+    sample: SampleConfig = SampleConfig(),  # noqa: B008
+    probe: ProbeConfig = ProbeConfig(),  # noqa: B008
+    seed: int = 0,
+    device: Device = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Train a model on a text, sample from it, probe its states and write a report. Repeat the command to go on.
+
+    Args:
+        out: folder of the model, the states, the results and the report.
+        corpus: stdlib (the source of the running Python's library) or the path of a UTF-8 text.
+        train: the model and its training.
+        sample: the text that the model writes and the states that are kept.
+        probe: the hypotheses and how they are tested.
+        seed: of every random choice.
+        device: where the model runs; auto takes a GPU if there is one.
+        overwrite: start anew whatever --out holds.
+    """
+    where = _device(device)
+    chosen_hypotheses(probe, "any")
+    text = survey_corpus(corpus)
+    train.require(text.n_characters)
+    facts = {"language": detect_language(text.head)}
+    settings = {"corpus": corpus, "train": train, "sample": sample, **probe_settings(probe, seed)}
+    claim(out, "run", settings, RUN_OUTPUTS, overwrite)
+    log_path = out / "log.jsonl"
+    trained = train_model(text, out / "model", train, seed=seed, device=where, log_path=log_path, facts=facts)
+    _say(f"model: {out / 'model'}, validation loss {trained['validation_nats']:.3f} nats per character")
+    model = load_model(out / "model", where)
+    rows = sample_states(model, out / "states.zarr", sample, seed=seed, log_path=log_path)
+    _say(f"states: {out / 'states.zarr'}, {rows:,} characters")
+    dump = StateDump.open(out / "states.zarr")
+    records = study_dump(dump, out, probe, seed=seed, log_path=log_path, warn=_warn)
+    _print_table(records)
+    _say(f"report: {write_report([out], out)}")
+
+
+def corpus(
+    tree: Positional[Path],
+    out: Path,
+    config: TreeConfig = TreeConfig(),  # noqa: B008
+    seed: int = 0,
+) -> None:
+    """Make one text out of a source tree, with a manifest of its files beside it.
+
+    Args:
+        tree: folder to take files from.
+        out: the text to write.
+        config: which files, in which order.
+        seed: of --shuffle.
+    """
+    manifest = write_corpus(tree, out, config, seed)
+    left_out = f", {len(manifest['left_out'])} left out (see the manifest)" if manifest["left_out"] else ""
+    _say(f"{out}: {manifest['characters']:,} characters of {len(manifest['files']):,} files{left_out}")
+
+
+def train(
+    text: Positional[str],
+    out: Path,
+    config: TrainConfig = TrainConfig(),  # noqa: B008
+    errors: Literal["strict", "replace"] = "strict",
+    seed: int = 0,
+    device: Device = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Train a character language model on a text. Repeat the command to go on from the last checkpoint.
+
+    Args:
+        text: path of a UTF-8 text, or stdlib (the source of the running Python's library).
+        out: folder of the model.
+        config: the model and its training.
+        errors: replace reads bytes that are not UTF-8 as U+FFFD.
+        seed: of the initial weights and of dropout.
+        device: where the model runs; auto takes a GPU if there is one.
+        overwrite: start anew whatever --out holds.
+    """
+    survey = survey_corpus(text, errors)
+    facts = {"language": detect_language(survey.head)}
+    where = _device(device)
+    trained = train_model(survey, out, config, seed=seed, device=where, overwrite=overwrite, facts=facts)
+    _say(f"{out}: validation loss {trained['validation_nats']:.4f} nats per character at step {trained['step']:,}")
+
+
+def sample(
+    model: Positional[Path],
+    out: Path,
+    config: SampleConfig = SampleConfig(),  # noqa: B008
+    seed: int = 0,
+    device: Device = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Sample text from a model and record its states in a dump. Repeat the command to go on.
+
+    Args:
+        model: folder of the model.
+        out: the state dump to write, such as states.zarr.
+        config: how much text, how, and which states.
+        seed: of the text.
+        device: where the model runs; auto takes a GPU if there is one.
+        overwrite: start anew whatever --out holds.
+    """
+    rows = sample_states(load_model(model, _device(device)), out, config, seed=seed, overwrite=overwrite)
+    _say(f"{out}: {rows:,} characters")
+
+
+def extract(
+    model: Positional[Path],
+    text: Positional[str],
+    out: Path,
+    config: ExtractConfig = ExtractConfig(),  # noqa: B008
+    device: Device = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Read a text with a model and record its states in a dump. Repeat the command to go on.
+
+    Args:
+        model: folder of the model.
+        text: path of a UTF-8 text, or stdlib.
+        out: the state dump to write, such as states.zarr.
+        config: how the text is read, and which states.
+        device: where the model runs; auto takes a GPU if there is one.
+        overwrite: start anew whatever --out holds.
+    """
+    rows = extract_states(load_model(model, _device(device)), text, out, config, overwrite=overwrite)
+    _say(f"{out}: {rows:,} characters")
+
+
+def probe(
+    states: Positional[Path],
+    out: Path,
+    config: ProbeConfig = ProbeConfig(),  # noqa: B008
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Ask a state dump what its states know: fits, scores, baselines and responsible units of every hypothesis.
+
+    Args:
+        states: the dump.
+        out: folder of the results.
+        config: the hypotheses and how they are tested.
+        seed: of the split into training and test, and of the bootstrap.
+        overwrite: start anew whatever --out holds.
+    """
+    _print_table(probe_dump(states, out, config, seed=seed, overwrite=overwrite, warn=_warn))
+    _say(f"results: {out}; for the report: gatescope report {out}")
+
+
+def hypotheses(show: str | None = None, text: Path | None = None) -> None:
+    """List the hypotheses, or paint one on a text.
+
+    Args:
+        show: name of a hypothesis to paint.
+        text: path of a UTF-8 text to paint it on.
+    """
+    if (show is None) != (text is None):
+        raise InputError("--show and --text belong together: give both to paint, neither to list")
+    console = Console()
+    console.print(list_hypotheses() if show is None or text is None else paint_hypothesis(show, text))
+
+
+def report(results: Positional[tuple[Path, ...]], out: Path | None = None) -> None:
+    """Write one HTML report and the figures of one or several results.
+
+    Args:
+        results: folders that `gatescope probe` or `gatescope run` wrote.
+        out: folder of report.html and figures/; default: the first folder of results.
+    """
+    if not results:
+        raise InputError("no results: give at least one folder that `gatescope probe` or `gatescope run` wrote")
+    _say(f"report: {write_report(list(results), out or results[0])}")
+
+
+def info(path: Positional[Path]) -> None:
+    """Say what a model, dump or results folder is, and whether it is whole.
+
+    Args:
+        path: the folder.
+    """
+    _say(about(path))
+
+
+def _device(name: Device) -> str:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no CUDA GPU here; use --device cpu")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def _print_table(records: list[dict[str, Any]]) -> None:
+    console = Console()
+    # A pipe has no width of its own.
+    (console if console.is_terminal else Console(width=120)).print(paper_table(records))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _warn(line: str) -> None:
+    print(f"gatescope: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,146 @@
+"""Hypotheses about English prose and plays: capitals, words, sentences, quotations, and parts of speech.
+
+Words, sentences and quotations are read from one scan of a text (`gatescope.analysis.english_scan`). A part of speech
+is that of the character's word; it needs the sentence, and so sees the future.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+
+from gatescope.analysis.english_scan import OTHER, UPPER, EnglishScan, in_word, letter_cases, scan
+from gatescope.analysis.hypotheses import hypothesis
+from gatescope.analysis.lines import fill_between
+from gatescope.analysis.parts_of_speech import tag_characters
+
+DEFAULT = (
+    "capitals",
+    "capitals_word",
+    "title_case",
+    "speaker_line",
+    "sentence_start",
+    "inside_quotation",
+    "verbs",
+    "nouns",
+    "word_position",
+)
+# Penn Treebank tags, by their beginnings.
+PARTS_OF_SPEECH = {
+    "verbs": ("VB", "MD"),
+    "nouns": ("NN",),
+    "adjectives": ("JJ",),
+    "adverbs": ("RB", "WRB"),
+    "pronouns": ("PRP", "WP"),
+    "determiners": ("DT", "PDT", "WDT"),
+    "prepositions": ("IN", "TO"),
+    "conjunctions": ("CC",),
+}
+# `First Citizen:` or `DUKE OF YORK:`, alone on its line.
+_SPEAKER = re.compile(
+    r"^[ \t]*+[A-Z][\w'’.-]*+(?:[ \t]++(?:[A-Z][\w'’.-]*+|(?:of|the|and|to|de|a|an)\b))*+(:)[ \t]*+\n", re.M
+)
+
+
+@lru_cache(maxsize=4)
+def _scan(text: str) -> EnglishScan:
+    return scan(text)[0]
+
+
+_tags = lru_cache(maxsize=4)(tag_characters)
+
+
+@hypothesis(language="english")
+def capitals(text: str) -> np.ndarray:
+    """The letters of the word so far are all capitals, and at least two."""
+    found = _scan(text)
+    return (found.letters >= 2) & (found.upper == found.letters)
+
+
+@hypothesis(language="english", sees="future")
+def capitals_word(text: str) -> tuple[np.ndarray, np.ndarray]:
+    """In a word whose letters are all capitals, and at least two; undefined in an unfinished word."""
+    cases = letter_cases(text)
+    word = in_word(text, cases)
+    flips = np.flatnonzero(np.diff(word, prepend=False, append=False))
+    starts, ends = flips[::2], flips[1::2]
+    letters = np.cumsum(np.append(0, cases != OTHER))
+    upper = np.cumsum(np.append(0, cases == UPPER))
+    n_letters, n_upper = letters[ends] - letters[starts], upper[ends] - upper[starts]
+    chosen = (n_letters >= 2) & (n_letters == n_upper)
+    values = fill_between(np.stack((starts[chosen], ends[chosen]), axis=1).ravel(), False, len(text))
+    defined = np.ones(len(text), bool)
+    if len(ends) and ends[-1] == len(text):
+        defined[starts[-1] :] = False
+    return values, defined
+
+
+@hypothesis(language="english")
+def title_case(text: str) -> np.ndarray:
+    """The first letter of the word is a capital and the others so far, at least one, are not."""
+    found = _scan(text)
+    return found.capital_first & (found.letters >= 2) & (found.upper == 1)
+
+
+@hypothesis(language="english", sees="future")
+def speaker_line(text: str) -> tuple[np.ndarray, np.ndarray]:
+    """In a line that is the name of a speaker and a colon, up to the colon; undefined in an unfinished line."""
+    flips = [place for match in _SPEAKER.finditer(text) for place in (match.start(), match.end(1))]
+    return fill_between(flips, False, len(text)), np.arange(len(text)) <= text.rfind("\n")
+
+
+@hypothesis(language="english")
+def sentence_start(text: str) -> np.ndarray:
+    """In the first word of a sentence."""
+    return _scan(text).first_word
+
+
+@hypothesis(language="english")
+def inside_quotation(text: str) -> np.ndarray:
+    """Between double quotes, from the opening one to the closing one; a blank line ends a quotation too."""
+    return _scan(text).quotation
+
+
+@hypothesis(language="english")
+def inside_word(text: str) -> np.ndarray:
+    """In a word: a run of letters and the apostrophes that follow one."""
+    return _scan(text).length > 0
+
+
+@hypothesis(language="english", values="continuous")
+def word_position(text: str) -> np.ndarray:
+    """Characters of the word so far, 0 between words."""
+    return _scan(text).length
+
+
+def _register_parts_of_speech() -> None:
+    for part, tags in PARTS_OF_SPEECH.items():
+
+        def of_this_part(text: str, tags: tuple[str, ...] = tags) -> tuple[np.ndarray, np.ndarray]:
+            token, tag, names = _tags(text)
+            table = np.array([name.startswith(tags) for name in names] + [False])
+            return table[tag], token >= 0
+
+        def at_first(text: str, function: Callable[[str], tuple[np.ndarray, np.ndarray]] = of_this_part) -> object:
+            values, defined = function(text)
+            return values, defined & (np.diff(_tags(text)[0], prepend=-1) != 0)
+
+        def at_last(text: str, function: Callable[[str], tuple[np.ndarray, np.ndarray]] = of_this_part) -> object:
+            values, defined = function(text)
+            return values, defined & (np.diff(_tags(text)[0], append=-1) != 0)
+
+        tagged = " or ".join(f"{tag}*" for tag in tags)
+        for suffix, where, function in (
+            ("", "every character of a word", of_this_part),
+            ("_first", "a word's first character only", at_first),
+            ("_last", "a word's last character only", at_last),
+        ):
+            function.__name__ = part + suffix
+            function.__doc__ = f"The word is tagged {tagged}; asked at {where}, undefined elsewhere."
+            hypothesis(language="english", sees="future")(function)
+
+
+_register_parts_of_speech()

@@ -1,0 +1,323 @@
+"""Hypotheses about a text: what a reader might know after each character.
+
+A hypothesis maps a text of n characters to n values and says where they are defined. A value is a statement about the
+reader who has just read the character; a hypothesis that sees the "past" needs nothing but the characters up to and
+including it, one that sees the "future" needs later ones. Built-in hypotheses come in sets, one for each language;
+others are registered with the decorator `hypothesis`, or made of a regular expression with `pattern`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from gatescope.analysis.language import LANGUAGES
+from gatescope.analysis.language import detect_language as detect_language
+from gatescope.analysis.patterns import CoveredBy
+from gatescope.analysis.user_code import CodeOfUser
+from gatescope.engine.errors import InputError
+
+# The modules of the built-in sets, in the order in which their hypotheses are listed. Each names its default set.
+SETS = {
+    "c": "gatescope.analysis.c_code",
+    "python": "gatescope.analysis.python_code",
+    "english": "gatescope.analysis.english",
+    "any": "gatescope.analysis.any_text",
+    "legacy": "gatescope.analysis.legacy",
+}
+VALUES = ("boolean", "continuous")
+SEES = ("past", "future")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A named statement about every character of a text.
+
+    Args:
+        name: what tables and files call it.
+        language: "c", "python", "english", or "any" for texts of every kind.
+        values: "boolean" or "continuous".
+        sees: "past" if a value follows from the characters up to and including its own, else "future".
+        description: one line.
+        function: takes a text of n characters, returns n values or the pair (values, defined).
+    """
+
+    name: str
+    language: str
+    values: str
+    sees: str
+    description: str
+    function: Callable[[str], Any]
+
+    def label(self, text: str, prime: str = "") -> tuple[np.ndarray, np.ndarray]:
+        """Return the values of a text, and where they are defined.
+
+        Args:
+            text: n characters.
+            prime: characters that stand before the text; they are read with it, and have no values.
+
+        Returns:
+            values [n], bool or float32, False or 0 where undefined, and defined [n], bool.
+
+        Raises:
+            InputError: the function raised, or returned values that are too few or too many, not numbers, or not
+                finite where they are defined.
+        """
+        with self._code_of_user():
+            result = self.function(prime + text)
+            # A text of two characters may have a plain tuple of two values.
+            pair = isinstance(result, tuple) and len(result) == 2 and np.ndim(result[0]) == 1
+        values, defined = result if pair else (result, True)
+        n = len(prime) + len(text)
+        mask = self._array(defined, "defined") if pair else np.ones(n, bool)
+        array = self._array(values, "values")
+        for what, given in (("values", array), ("defined", mask)):
+            if given.shape != (n,):
+                raise InputError(
+                    f"hypothesis {self.name!r} returned {what} of shape {given.shape} for a text of {n} characters; "
+                    "return one per character"
+                )
+        array, mask = array[len(prime) :], mask[len(prime) :].astype(bool)
+        return self._checked(array, mask), mask
+
+    def _code_of_user(self) -> CodeOfUser:
+        code = getattr(self.function, "__code__", None)
+        return CodeOfUser(f"hypothesis {self.name!r}", code.co_filename if code else "")
+
+    def _array(self, given: Any, what: str) -> np.ndarray:
+        with self._code_of_user():
+            array = np.asarray(given)
+        if array.dtype.kind not in "buif" and array.size:
+            raise InputError(
+                f"hypothesis {self.name!r} returned {what} of type {array.dtype}; return numbers, and the positions "
+                "without a value as False in a second array (values, defined)"
+            )
+        return array
+
+    def _checked(self, array: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        if self.values == "boolean":
+            if array.dtype != bool:
+                wrong = np.flatnonzero(mask & (array != 0) & (array != 1))
+                if len(wrong):
+                    raise InputError(
+                        f"hypothesis {self.name!r} returned {array[wrong[0]]} at character {wrong[0]}; a boolean one "
+                        'returns True and False (declare values="continuous" for others)'
+                    )
+                array = array == 1
+            return array & mask
+        with np.errstate(over="ignore"):
+            numbers = array.astype(np.float32)
+        numbers[~mask] = 0
+        wrong = np.flatnonzero(~np.isfinite(numbers))
+        if len(wrong):
+            raise InputError(
+                f"hypothesis {self.name!r} returned {array[wrong[0]]} at character {wrong[0]}; return finite numbers, "
+                "and the positions without a value as False in a second array (values, defined)"
+            )
+        return numbers
+
+
+_registry: dict[tuple[str, str], Hypothesis] = {}
+
+
+def hypothesis(*, language: str, values: str = "boolean", sees: str = "past") -> Callable[[F], F]:
+    """Register a function as a hypothesis under its own name, and leave the function as it is.
+
+    Args:
+        language: "c", "python", "english" or "any".
+        values: "boolean" or "continuous".
+        sees: "past" if a value follows from the characters up to and including its own, else "future".
+
+    Raises:
+        InputError: an argument that is none of these, or a name that another function has.
+
+    Example:
+        >>> @hypothesis(language="any")
+        ... def after_comma(text):
+        ...     "The last character but blanks is a comma."
+        ...     return [text[: i + 1].rstrip(" ").endswith(",") for i in range(len(text))]
+    """
+    for what, given, allowed in (("language", language, LANGUAGES), ("values", values, VALUES), ("sees", sees, SEES)):
+        if given not in allowed:
+            raise InputError(f"{what}={given!r}; expected one of {', '.join(allowed)}")
+
+    def register(function: F) -> F:
+        built_in = _is_built_in(function)
+        if not built_in:
+            _import_sets()
+        name = function.__name__
+        for key, other in list(_registry.items()):
+            if other.name != name:
+                continue
+            if _redefines(function, other.function):
+                del _registry[key]
+            elif not built_in or other.language == language:
+                raise InputError(
+                    f"a hypothesis named {name!r} exists already, for {other.language}; choose another name"
+                )
+        description = (function.__doc__ or "").strip().split("\n")[0]
+        _registry[name, language] = Hypothesis(name, language, values, sees, description, function)
+        return function
+
+    return register
+
+
+def library() -> list[Hypothesis]:
+    """Return every registered hypothesis: the built-in sets in their order, then the user's."""
+    _import_sets()
+    order = {module: place for place, module in enumerate(SETS.values())}
+    return sorted(_registry.values(), key=lambda each: order.get(each.function.__module__, len(order)))
+
+
+def select(names: Sequence[str], language: str) -> list[Hypothesis]:
+    """Return the hypotheses that a selection names, each once, in the order of the library.
+
+    Args:
+        names: any mixture of "auto" (the default set of the language, and that for any text), the names of sets ("c",
+            "python", "english", "any", "legacy"), and the names of single hypotheses.
+        language: of the text; it also decides between hypotheses of one name, such as the comments of C and of Python.
+
+    Raises:
+        InputError: a language or name that nothing has.
+    """
+    if language not in LANGUAGES:
+        raise InputError(f"language={language!r}; expected one of {', '.join(LANGUAGES)}")
+    chosen: set[tuple[str, str]] = set()
+    for name in names:
+        if name == "auto":
+            chosen |= _default_set(language) | _default_set("any")
+        elif name in SETS:
+            chosen |= _default_set(name)
+        else:
+            chosen.add(_single(name, language))
+    return [each for each in library() if (each.name, each.language) in chosen]
+
+
+def pattern(specification: str) -> Hypothesis:
+    r"""Make a hypothesis of a regular expression: positive at every character that a match covers.
+
+    Args:
+        specification: "NAME=REGEX", the name of letters, digits and underscores, the expression as Python's `re`
+            reads it. Matches are found from the left and do not overlap.
+
+    Raises:
+        InputError: a bad name or a bad expression, with the position. Later, from `label`: the expression took longer
+            than it may (see `gatescope.analysis.patterns`).
+
+    Example:
+        >>> pattern(r"number=\d+").label("a 42")[0].tolist()
+        [False, False, True, True]
+    """
+    name, equals, expression = specification.partition("=")
+    if not equals:
+        raise InputError(f"pattern {specification!r} has no '='; expected NAME=REGEX, such as number=[0-9]+")
+    bad = re.search(r"^[^A-Za-z_]|\W", name, re.ASCII)
+    if bad or not name:
+        place = bad.start() if bad else 0
+        raise InputError(
+            f"pattern {specification!r}: the name is wrong at position {place}; expected letters, digits and _ only, "
+            "and no digit first"
+        )
+    if any(each.name == name for each in library()):
+        raise InputError(f"pattern {specification!r}: a hypothesis named {name!r} exists already; choose another name")
+    if not expression:
+        raise InputError(f"pattern {specification!r}: the regular expression is empty at position {len(name) + 1}")
+    try:
+        re.compile(expression)
+    except (re.error, OverflowError, RecursionError) as error:
+        place = len(name) + 1 + (getattr(error, "pos", None) or 0)
+        reason = getattr(error, "msg", str(error))
+        raise InputError(
+            f"pattern {specification!r}: {reason} at position {place}; expected a regular expression"
+        ) from None
+    description = f"Covered by a match of {expression}"
+    return Hypothesis(name, "any", "boolean", "future", description, CoveredBy(name, expression))
+
+
+def load_functions(path: Path) -> list[Hypothesis]:
+    """Run a Python file and return the hypotheses that it registers with the decorator `hypothesis`.
+
+    Args:
+        path: the file. It can import what lies beside it, as a script can.
+
+    Raises:
+        InputError: the file is missing, raises (with the line), or registers nothing.
+    """
+    path = Path(path)
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; expected a Python file that registers hypotheses") from None
+    _import_sets()
+    before = dict(_registry)
+    module = ModuleType(f"functions of {path.resolve()}")
+    for key, each in before.items():
+        if each.function.__module__ == module.__name__:
+            del _registry[key]
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
+    sys.path.insert(0, str(path.resolve().parent))
+    loaded = False
+    try:
+        with CodeOfUser(str(path), str(path)):
+            exec(compile(source, str(path), "exec"), module.__dict__)
+        loaded = True
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+        if not loaded:
+            _registry.clear()
+            _registry.update(before)
+    found = [each for key, each in _registry.items() if before.get(key) is not each]
+    if not found:
+        raise InputError(f"{path} registers no hypothesis; put @hypothesis(language=...) above its functions")
+    return found
+
+
+def _is_built_in(function: Callable[..., Any]) -> bool:
+    return function.__module__ in SETS.values()
+
+
+def _redefines(function: Callable[..., Any], earlier: Callable[..., Any]) -> bool:
+    """Return whether a function is an earlier one again, as from a notebook's cell run twice; not its namesake."""
+    if (function.__module__, function.__qualname__) != (earlier.__module__, earlier.__qualname__):
+        return False
+    new, old = function.__code__, earlier.__code__
+    return new.co_filename != old.co_filename or new.co_firstlineno == old.co_firstlineno
+
+
+def _import_sets() -> None:
+    for module in SETS.values():
+        importlib.import_module(module)
+
+
+def _default_set(name: str) -> set[tuple[str, str]]:
+    module = importlib.import_module(SETS[name])
+    return {
+        (each.name, each.language)
+        for each in library()
+        if each.function.__module__ == module.__name__ and each.name in module.DEFAULT
+    }
+
+
+def _single(name: str, language: str) -> tuple[str, str]:
+    found = {each.language: each for each in library() if each.name == name}
+    if not found:
+        known = sorted({each.name for each in library()} | {"auto", *SETS})
+        close = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "`gatescope hypotheses` lists them"
+        raise InputError(f"no hypothesis or set is named {name!r}; {hint}")
+    for candidate in (language, "any", *found):
+        if candidate in found:
+            return name, candidate
+    raise AssertionError("unreachable: found is not empty")

@@ -1,0 +1,73 @@
+"""The labels of a whole state dump: every hypothesis at every row, and where it is defined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gatescope.analysis.hypotheses import Hypothesis
+from gatescope.engine.dump import StateDump
+from gatescope.engine.errors import InputError
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What K hypotheses of one kind say of N rows.
+
+    Args:
+        hypotheses: the K hypotheses.
+        values: [N, K], bool or float32; False or 0 where undefined.
+        defined: bool [N, K].
+    """
+
+    hypotheses: tuple[Hypothesis, ...]
+    values: np.ndarray
+    defined: np.ndarray
+
+
+def label_dump(dump: StateDump, hypotheses: Sequence[Hypothesis]) -> tuple[Labels, Labels, dict[str, str]]:
+    """Evaluate hypotheses on the documents of a dump, each after the prime that the model read before it.
+
+    Args:
+        dump: whose text is labelled.
+        hypotheses: boolean and continuous ones.
+
+    Returns:
+        The boolean labels, the continuous ones, and for each hypothesis that could not be evaluated the reason: it is
+        in neither, and the others are untouched.
+    """
+    prime = dump.attributes.get("prime", "")
+    dtypes = {"boolean": np.bool_, "continuous": np.float32}
+    columns: dict[str, tuple[np.ndarray, np.ndarray]] = {
+        each.name: (np.zeros(dump.n_rows, dtype=dtypes[each.values]), np.zeros(dump.n_rows, dtype=bool))
+        for each in hypotheses
+    }
+    failed: dict[str, str] = {}
+    # Document by document, so that scanners which keep the last text serve every hypothesis from one pass.
+    for start, stop, text in dump.documents():
+        for each in hypotheses:
+            if each.name in failed:
+                continue
+            try:
+                found, defined = each.label(text, prime)
+            except InputError as error:
+                failed[each.name] = str(error)
+                continue
+            values, where = columns[each.name]
+            where[start:stop] = defined
+            values[start:stop] = np.where(defined, found, 0)
+    evaluated = [each for each in hypotheses if each.name not in failed]
+    return *(_gather(evaluated, kind, columns, dump.n_rows) for kind in dtypes), failed  # type: ignore[return-value]
+
+
+def _gather(
+    hypotheses: Sequence[Hypothesis], kind: str, columns: dict[str, tuple[np.ndarray, np.ndarray]], n_rows: int
+) -> Labels:
+    chosen = tuple(each for each in hypotheses if each.values == kind)
+    values, defined = (
+        np.stack([columns[each.name][part] for each in chosen], axis=1) if chosen else np.zeros((n_rows, 0), dtype=bool)
+        for part in (0, 1)
+    )
+    return Labels(chosen, values, defined)

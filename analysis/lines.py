@@ -1,0 +1,145 @@
+"""Where a character stands in its line: the column, and the width of the line's leading blanks.
+
+Both are the reader's knowledge after the character. The column is the number of characters read since the newline, so
+that the first character of a line stands at 1 and the newline itself at 0. The leading width is defined from the first
+character of a line that is not blank to its last; in the leading blanks it still grows, and the newline has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gatescope.engine.corpus import code_points
+
+NEWLINE = 10
+BLANKS = b" \t\x0b\x0c\r"
+UNDEFINED = -1
+
+_SOLID = bytes(byte not in BLANKS for byte in range(256))
+_WIDTHLESS = b"\x0b\x0c\r"
+
+
+@dataclass(frozen=True)
+class LineState:
+    """What a reader remembers of the unfinished line; `LineState()` is the start of a text.
+
+    Args:
+        width: width of the leading blanks so far, in columns.
+        leading: nothing but blanks has been read of this line.
+        empty: nothing has been read of it.
+    """
+
+    width: int = 0
+    leading: bool = True
+    empty: bool = True
+
+
+def character_bytes(text: str) -> bytes:
+    """Return one byte per character: ASCII as it is, everything else as 0x80.
+
+    The scanners of C and Python tell apart ASCII only; a byte string of the text's own length lets regular
+    expressions, `bytes.translate` and NumPy work on the same offsets.
+    """
+    if text.isascii():
+        return text.encode("ascii")
+    return np.minimum(code_points(text), 0x80).astype(np.uint8).tobytes()
+
+
+def scan_columns(raw: bytes, column: int = 0) -> np.ndarray:
+    """Return the column after every character, int32 [n].
+
+    Args:
+        raw: n characters, one byte each.
+        column: the column after the character before them.
+    """
+    newlines = np.flatnonzero(np.frombuffer(raw, np.uint8) == NEWLINE)
+    # A line's characters have columns 1, 2, ... and its newline is column 0 of the next line.
+    origins = np.append(-1 - column, newlines).astype(np.int32)
+    lengths = np.diff(np.concatenate(([0], newlines, [len(raw)])))
+    return np.arange(len(raw), dtype=np.int32) - np.repeat(origins, lengths)
+
+
+def scan_widths(raw: bytes, state: LineState, tab: int) -> tuple[np.ndarray, LineState]:
+    """Return the width of the line's leading blanks after every character, and the state to go on from.
+
+    Args:
+        raw: n characters, one byte each.
+        state: what the previous piece left.
+        tab: columns from one tab stop to the next.
+
+    Returns:
+        width [n] int32 in columns, UNDEFINED where it is, and the state after the last character.
+    """
+    n = len(raw)
+    if not n:
+        return np.zeros(0, np.int32), state
+    array = np.frombuffer(raw, np.uint8)
+    newlines = np.flatnonzero(array == NEWLINE)
+    starts, ends = np.concatenate(([0], newlines + 1)), np.append(newlines, n)
+
+    solid = np.frombuffer(raw.translate(_SOLID), bool)
+    first = np.minimum(next_solid(solid, solid_starts(solid), starts), ends)
+    if not state.leading:
+        first[0] = 0
+    widths = _leading_widths(raw, array, starts, first, tab)
+    offset = state.width % tab if state.leading else 0
+    head = b" " * offset + raw[: first[0]].translate(None, _WIDTHLESS)
+    widths[0] = state.width - offset + len(head.expandtabs(tab))
+
+    # Three runs a line: the leading blanks, the rest, the newline.
+    has_newline = np.append(np.ones(len(newlines), np.int64), 0)
+    runs = np.stack((first - starts, ends - first, has_newline), axis=1)
+    values = np.full(runs.shape, UNDEFINED, np.int32)
+    values[:, 1] = widths
+    width = np.repeat(values.ravel(), runs.ravel())
+
+    leading = bool(first[-1] == n) and (state.leading or len(newlines) > 0)
+    return width, LineState(int(widths[-1]), leading, empty=bool(array[-1] == NEWLINE))
+
+
+def solid_starts(solid: np.ndarray) -> np.ndarray:
+    """Return the places of bool [n] where False turns into True; a True at the very start is not among them."""
+    return np.flatnonzero(solid[1:] > solid[:-1]) + 1
+
+
+def next_solid(solid: np.ndarray, starts: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Return the first place at or after each position where `solid` holds, or n where there is none.
+
+    Args:
+        solid: bool [n].
+        starts: `solid_starts(solid)`, which several calls may share.
+        positions: places from 0 to n.
+    """
+    n = len(solid)
+    found = np.append(starts, n)[np.searchsorted(starts, positions)]
+    inside = positions < n
+    inside[inside] = solid[positions[inside]]
+    return np.where(inside, positions, found)
+
+
+def fill_between(flips: Sequence[int] | np.ndarray, before: bool, n: int) -> np.ndarray:
+    """Return bool [n]: `before` up to the first of the ascending places in `flips`, then the other value, and so on."""
+    borders = np.concatenate(([0], flips, [n])).astype(np.int64)
+    lengths = borders[1:] - borders[:-1]
+    values = np.arange(len(lengths)) % 2 == int(not before)
+    return np.repeat(values, lengths)
+
+
+def _leading_widths(raw: bytes, array: np.ndarray, starts: np.ndarray, first: np.ndarray, tab: int) -> np.ndarray:
+    tabs = np.flatnonzero(array == 9)
+    tab_from, tab_to = np.searchsorted(tabs, starts), np.searchsorted(tabs, first)
+    n_tabs = tab_to - tab_from
+    n_spaces = first - starts - n_tabs
+    widths = n_tabs * tab + n_spaces
+    # Tabs that come first each make one whole stop. Where a blank precedes a tab, or a blank has no width, a stop is
+    # counted out in full; such lines are few.
+    odd = (n_tabs > 0) & (np.append(tabs, -1)[tab_to - 1] != starts + n_tabs - 1)
+    if any(byte in raw for byte in _WIDTHLESS):
+        odd |= n_spaces > 0
+    for line in np.flatnonzero(odd):
+        run = raw[starts[line] : first[line]].translate(None, _WIDTHLESS)
+        widths[line] = len(run.expandtabs(tab))
+    return widths

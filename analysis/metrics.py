@@ -1,0 +1,232 @@
+"""How well predictions fit a hypothesis, for all K hypotheses at once and with intervals over sequences.
+
+Everything rests on sums per sequence: confusion counts for yes-or-no hypotheses, moments for continuous ones. Sums over
+sequences give the metrics, and resampled sums give their intervals without another look at the rows, since characters
+of one sequence are not independent and only whole sequences may be resampled.
+
+A metric whose denominator is empty is NaN, never 0: a recall without positives says nothing, and 0 would say "bad".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Order of the last axis of confusion counts.
+COUNTS = ("tp", "fp", "fn", "tn")
+# Order of the last axis of regression moments: weight, then weighted sums of target t, prediction p and their products.
+MOMENTS = ("weight", "t", "p", "tt", "pp", "tp", "residual_square")
+
+# Resampling weights are made and multiplied in blocks of this many numbers (32 MB as float64).
+_BLOCK_ELEMENTS = 1 << 22
+# A centred sum of squares below this share of the uncentred one is rounding: the values are constant.
+_CONSTANT = 1e-12
+
+
+def confusion_by_sequence(
+    Y: np.ndarray, predicted: np.ndarray, weight: np.ndarray, sequence_ids: np.ndarray
+) -> np.ndarray:
+    """Count true and false positives and negatives of each hypothesis in each sequence.
+
+    Args:
+        Y: [n, K] bool labels; anything where undefined.
+        predicted: [n, K] bool predictions.
+        weight: [n, K], nonzero where the label is defined; undefined positions count nowhere.
+        sequence_ids: [n] integers, the sequence of each row.
+
+    Returns:
+        [S, K, 4] int64 counts in the order tp, fp, fn, tn. S is the number of distinct ids, sorted.
+    """
+    n_hypotheses = Y.shape[1]
+    distinct, sequence = np.unique(sequence_ids, return_inverse=True)
+    counts = np.empty((len(distinct), n_hypotheses, 4), dtype=np.int64)
+    # Five cells per sequence; the fifth takes the undefined positions and is dropped.
+    first_cell = 5 * sequence
+    for k in range(n_hypotheses):
+        y, p, defined = (column[:, k].astype(bool) for column in (Y, predicted, weight))
+        # (y, p): tp = (1, 1) -> 0, fp = (0, 1) -> 1, fn = (1, 0) -> 2, tn = (0, 0) -> 3.
+        cell = np.where(defined, 3 - y.view(np.int8) - 2 * p.view(np.int8), 4)
+        filled = np.bincount(first_cell + cell, minlength=5 * len(distinct))
+        counts[:, k] = filled.reshape(-1, 5)[:, :4]
+    return counts
+
+
+def classification_metrics(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """The usual metrics of a yes-or-no prediction from its confusion counts.
+
+    Definitions are scikit-learn's wherever the metric is defined:
+    `precision = tp / (tp + fp)`, `recall = tp / (tp + fn)`, `f1 = 2 tp / (2 tp + fp + fn)`,
+    `balanced_accuracy = (tp / (tp + fn) + tn / (tn + fp)) / 2`,
+    `mcc = (tp tn - fp fn) / sqrt((tp + fp) (tp + fn) (tn + fp) (tn + fn))` (Matthews, 1975). A metric with an empty
+    denominator is NaN; scikit-learn returns 0 or another stand-in there. F1 needs only one positive, labelled or
+    predicted, so it is 0 where every positive is missed although the precision is undefined.
+
+    Args:
+        counts: [..., 4] tp, fp, fn, tn, integers or floats.
+
+    Returns:
+        accuracy, precision, recall, f1, balanced_accuracy, mcc, prevalence: float64 [...] each.
+    """
+    tp, fp, fn, tn = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
+    recall = _ratio(tp, tp + fn)
+    return {
+        "accuracy": _ratio(tp + tn, tp + fp + fn + tn),
+        "precision": _ratio(tp, tp + fp),
+        "recall": recall,
+        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
+        "balanced_accuracy": (recall + _ratio(tn, tn + fp)) / 2,
+        "mcc": _ratio(tp * tn - fp * fn, np.sqrt((tp + fp) * (tp + fn)) * np.sqrt((tn + fp) * (tn + fn))),
+        "prevalence": _ratio(tp + fn, tp + fp + fn + tn),
+    }
+
+
+def moments_by_sequence(
+    target: np.ndarray, predicted: np.ndarray, weight: np.ndarray, sequence_ids: np.ndarray
+) -> np.ndarray:
+    """Sums per sequence from which R2 and Pearson's r of a continuous prediction follow.
+
+    Args:
+        target: [n, K] values; anything, NaN too, where undefined.
+        predicted: [n, K] values.
+        weight: [n, K] >= 0, zero where the target is undefined.
+        sequence_ids: [n] integers, the sequence of each row.
+
+    Returns:
+        [S, K, 7] float64 weighted sums in the order of `MOMENTS`, target and prediction each taken from its own mean
+        over all rows. S is the number of distinct ids, sorted.
+    """
+    n_hypotheses = target.shape[1]
+    distinct, sequence = np.unique(sequence_ids, return_inverse=True)
+    moments = np.empty((len(distinct), n_hypotheses, len(MOMENTS)))
+    for k in range(n_hypotheses):
+        w = np.asarray(weight[:, k], dtype=np.float64)
+        defined = w > 0
+        w, ids = w[defined], sequence[defined]
+        t, p = (np.asarray(column[defined, k], dtype=np.float64) for column in (target, predicted))
+        residual = t - p
+        # Squares of values far from zero would cancel, so each column is centred first.
+        if len(w):
+            t, p = t - np.average(t, weights=w), p - np.average(p, weights=w)
+        for m, term in enumerate((np.ones_like(w), t, p, t * t, p * p, t * p, residual**2)):
+            moments[:, k, m] = np.bincount(ids, weights=w * term, minlength=len(distinct))
+    return moments
+
+
+def moment_metrics(moments: np.ndarray) -> dict[str, np.ndarray]:
+    """R2 and Pearson's correlation from regression moments.
+
+    `r2 = 1 - sum w (t - p)^2 / sum w (t - mean t)^2`, as scikit-learn's `r2_score`; `pearson` is the weighted product
+    moment correlation. R2 is NaN where the target is constant, the correlation where either is.
+
+    Args:
+        moments: [..., 7] sums in the order of `MOMENTS`.
+
+    Returns:
+        r2, pearson: float64 [...] each.
+    """
+    w, t, p, tt, pp, tp, residual_square = np.moveaxis(moments, -1, 0)
+    var_t, var_p = (_variance_sum(square, first, w) for square, first in ((tt, t), (pp, p)))
+    covariance = tp - _ratio(t * p, w)
+    r = _ratio(covariance, np.sqrt(var_t) * np.sqrt(var_p))
+    return {"r2": 1.0 - _ratio(residual_square, var_t), "pearson": np.clip(r, -1.0, 1.0)}
+
+
+def regression_metrics(target: np.ndarray, predicted: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
+    """R2 and Pearson's correlation of continuous predictions; see `moment_metrics`.
+
+    Args:
+        target: [n, K] values; anything, NaN too, where undefined.
+        predicted: [n, K] values.
+        weight: [n, K] >= 0, zero where the target is undefined.
+
+    Returns:
+        r2, pearson: float64 [K] each.
+    """
+    one_sequence = np.zeros(len(target), dtype=np.int64)
+    return moment_metrics(moments_by_sequence(target, predicted, weight, one_sequence).sum(axis=0))
+
+
+def bootstrap_interval(
+    counts: np.ndarray, metric: str = "f1", n_bootstrap: int = 1000, seed: int = 0, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile interval of a metric under resampling of whole sequences (Efron, 1979).
+
+    A resample draws S sequences with replacement, the same ones for every hypothesis, and computes the metric from
+    their summed counts. Resamples in which the metric is undefined are left out; where they are more than `1 - level`
+    of all, or there are fewer than two sequences, no interval can be stated and both ends are NaN.
+
+    Args:
+        counts: [S, K, 4] confusion counts, or [S, K, 7] moments for the metrics r2 and pearson.
+        metric: a key of `classification_metrics` or `moment_metrics`.
+        n_bootstrap: number of resamples.
+        seed: of the resampling; hypotheses and state sets that share it share their resamples.
+        level: probability that the interval covers.
+
+    Returns:
+        low, high: float64 [K] each.
+    """
+    return _percentiles(_resampled(counts, metric, n_bootstrap, seed), len(counts), level)
+
+
+def bootstrap_difference(
+    counts: np.ndarray,
+    other: np.ndarray,
+    metric: str = "f1",
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile interval of `metric(counts) - metric(other)`, both from the same resampled sequences.
+
+    Two predictors that err on the same sequences are compared far more sharply in pairs than by two intervals.
+
+    Args:
+        counts, other: [S, K, 4] confusion counts (or [S, K, 7] moments) of two predictors on the same sequences.
+        metric, n_bootstrap, seed, level: as for `bootstrap_interval`.
+
+    Returns:
+        low, high: float64 [K] each; NaN as for `bootstrap_interval`.
+    """
+    if len(counts) != len(other):
+        raise ValueError(f"paired resampling needs the same sequences, got {len(counts)} and {len(other)} of them")
+    difference = _resampled(counts, metric, n_bootstrap, seed) - _resampled(other, metric, n_bootstrap, seed)
+    return _percentiles(difference, len(counts), level)
+
+
+def _resampled(counts: np.ndarray, metric: str, n_bootstrap: int, seed: int) -> np.ndarray:
+    """The metric under each resample of the sequences, [n_bootstrap, K]."""
+    n_sequences = len(counts)
+    flat = np.asarray(counts, dtype=np.float64).reshape(n_sequences, -1)
+    generator = np.random.default_rng(seed)
+    totals = np.empty((n_bootstrap, flat.shape[1]))
+    block = max(1, _BLOCK_ELEMENTS // max(1, n_sequences))
+    for start in range(0, n_bootstrap, block):
+        n_draws = min(block, n_bootstrap - start)
+        drawn = generator.integers(n_sequences, size=(n_draws, n_sequences))
+        drawn += n_sequences * np.arange(n_draws)[:, None]
+        times_drawn = np.bincount(drawn.ravel(), minlength=n_draws * n_sequences).reshape(n_draws, n_sequences)
+        totals[start : start + n_draws] = times_drawn.astype(np.float64) @ flat
+    metrics = moment_metrics if metric in ("r2", "pearson") else classification_metrics
+    return metrics(totals.reshape(n_bootstrap, *counts.shape[1:]))[metric]
+
+
+def _percentiles(resampled: np.ndarray, n_sequences: int, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Central interval of each column, NaN where the column does not support one."""
+    tail = (1.0 - level) / 2
+    low, high = np.full((2, resampled.shape[1]), np.nan)
+    undefined = np.isnan(resampled).mean(axis=0)
+    usable = undefined <= 1.0 - level if n_sequences >= 2 else np.zeros(len(undefined), dtype=bool)
+    if usable.any():
+        low[usable], high[usable] = np.nanquantile(resampled[:, usable], [tail, 1.0 - tail], axis=0)
+    return low, high
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """The quotient, NaN where the denominator is zero."""
+    shape = np.broadcast_shapes(np.shape(numerator), np.shape(denominator))
+    return np.divide(numerator, denominator, out=np.full(shape, np.nan), where=denominator > 0)
+
+
+def _variance_sum(square_sum: np.ndarray, first_sum: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted sum of squared deviations from the mean; exactly 0 where only rounding is left of it."""
+    centred = square_sum - _ratio(first_sum**2, weight)
+    return np.where(centred > _CONSTANT * square_sum, centred, 0.0)

@@ -1,0 +1,50 @@
+"""The hypotheses in the terminal: a list of all, or one painted on a text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from gatescope.analysis.hypotheses import select
+from gatescope.engine.corpus import read_pieces
+from gatescope.engine.errors import InputError
+
+LANGUAGES = ("c", "python", "english", "any", "legacy")
+
+
+def list_hypotheses() -> Table:
+    """Return a table of every hypothesis: name, language, values, what it sees of the text, and what it says."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1))
+    for heading in ("hypothesis", "language", "values", "sees", "description"):
+        table.add_column(heading, overflow="fold")
+    for each in select(LANGUAGES, "any"):
+        table.add_row(each.name, each.language, each.values, each.sees, Text(each.description))
+    return table
+
+
+def paint_hypothesis(name: str, path: Path) -> Text:
+    """Return a text with the characters marked where a hypothesis holds; undefined ones are dim.
+
+    Continuous values are painted from pale to dark between their least and greatest.
+
+    Raises:
+        InputError: no such hypothesis, or an unreadable text.
+    """
+    text = "".join(read_pieces(str(path)))
+    if not text:
+        raise InputError(f"text {str(path)!r} is empty: give a text of at least one character")
+    (hypothesis,) = select([name], "any")
+    values, defined = hypothesis.label(text)
+    shades = np.asarray(values, dtype=np.float64)
+    low, high = (shades[defined].min(), shades[defined].max()) if defined.any() else (0.0, 1.0)
+    shades = (shades - low) / (high - low) if high > low else np.where(shades > 0, 1.0, 0.0)
+    painted = Text()
+    for character, shade, known in zip(text, shades, defined, strict=True):
+        level = round(255 - 155 * float(shade)) if known else 255
+        style = f"black on rgb({level},{level},255)" if known and shade > 0 else ("" if known else "dim")
+        painted.append(character, style)
+    return painted

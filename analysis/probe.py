@@ -1,0 +1,199 @@
+"""Probing a state dump: labels, fits, baselines, metrics and responsible units of every hypothesis.
+
+For each state set (each recorded array, and all h and c together) every boolean hypothesis is fitted twice, plain and
+with balanced classes, and every continuous one by ridge regression.
+
+The results folder gets `probes.json` (the records), `excerpts.json` (texts to paint), `coefficients.safetensors` and
+`config.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from gatescope.analysis.excerpts import Prediction, excerpt
+from gatescope.analysis.hypotheses import Hypothesis, detect_language, load_functions, pattern, select
+from gatescope.analysis.labels import label_dump
+from gatescope.analysis.study import ProbeConfig, Study
+from gatescope.engine.dump import StateDump
+from gatescope.engine.errors import InputError
+from gatescope.engine.files import write_atomic, write_json
+from gatescope.engine.log import log
+from gatescope.engine.progress import progress_bar
+from gatescope.engine.settings import claim, record_facts
+
+RECORDS = "probes.json"
+EXCERPTS = "excerpts.json"
+COEFFICIENTS = "coefficients.safetensors"
+OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS)
+LANGUAGE_SAMPLE = 1 << 20  # characters of the dump's text by which its language is told
+
+
+def chosen_hypotheses(config: ProbeConfig, language: str) -> list[Hypothesis]:
+    """Return the hypotheses that a configuration names, for a text of the given language.
+
+    Raises:
+        InputError: an unknown name, a bad pattern, an unusable file of functions, or a name given twice.
+    """
+    chosen = select(config.hypotheses, language)
+    chosen += [pattern(specification) for specification in config.pattern]
+    if config.functions:
+        chosen += [each for each in load_functions(config.functions) if each not in chosen]
+    names = [each.name for each in chosen]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"two hypotheses are called {twice!r}: give the pattern or function another name")
+    return chosen
+
+
+def probe_dump(
+    states: Path,
+    results: Path,
+    config: ProbeConfig,
+    *,
+    seed: int = 0,
+    overwrite: bool = False,
+    log_path: Path | None = None,
+    warn: Callable[[str], None] = print,
+) -> list[dict[str, Any]]:
+    """Fit and score every hypothesis on a dump and write the results folder; a folder that is finished is read.
+
+    Args:
+        states: the dump.
+        results: where the results go.
+        config: hypotheses and method.
+        seed: of the split and of the bootstrap.
+        overwrite: start anew whatever the folder holds.
+        log_path: the JSONL log; `log.jsonl` in the folder by default.
+        warn: gets one line for each hypothesis that could not be evaluated.
+
+    Returns:
+        The records, as in `probes.json`.
+
+    Raises:
+        InputError: an unusable dump, hypothesis or setting, or a folder of other settings.
+    """
+    dump = StateDump.open(states)
+    problems = dump.verify()
+    if problems:
+        raise InputError(f"{states} is not whole: {'; '.join(problems)}; sample or extract it again")
+    claim(results, "probe", {**probe_settings(config, seed), "dump": dump_identity(dump)}, OUTPUTS, overwrite)
+    return study_dump(dump, results, config, seed=seed, log_path=log_path or results / "log.jsonl", warn=warn)
+
+
+def study_dump(
+    dump: StateDump, results: Path, config: ProbeConfig, *, seed: int, log_path: Path, warn: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Do the work of `probe_dump` in a folder that is claimed already."""
+    if (results / RECORDS).exists():
+        return json.loads((results / RECORDS).read_text(encoding="utf-8"))
+    language = (dump.attributes.get("corpus") or {}).get("language") or detect_language(
+        dump.text(0, min(dump.n_rows, LANGUAGE_SAMPLE))
+    )
+    hypotheses = chosen_hypotheses(config, language)
+    record_facts(results, _facts(dump, language))
+    started = time.perf_counter()
+    boolean, continuous, failed = label_dump(dump, hypotheses)
+    seconds = round(time.perf_counter() - started, 3)
+    for name, why in failed.items():
+        warn(f"{name}: {why}")
+    labelled = [each.name for each in (*boolean.hypotheses, *continuous.hypotheses)]
+    log(log_path, "label", seconds=seconds, language=language, hypotheses=labelled, failed=failed)
+    if not labelled:
+        raise InputError(f"none of the {len(hypotheses)} hypotheses could be evaluated: see the lines above")
+    study = Study(dump, config, seed)
+    records: list[dict[str, Any]] = []
+    coefficients: dict[str, np.ndarray] = {}
+    predictions: dict[str, Prediction] = {}
+    fits = [(boolean, "plain"), (boolean, "balanced"), (continuous, "none")]
+    fits = [(labels, weighting) for labels, weighting in fits if labels.hypotheses]
+    with progress_bar("probe", len(study.state_sets) * len(labelled) * 2, "fits") as advance:
+        for name in study.state_sets:
+            for labels, weighting in fits:
+                started = time.perf_counter()
+                found, weights, predicted = study.fit(name, labels, weighting)
+                records += found
+                coefficients |= {f"{name}/{weighting}/{part}": array for part, array in weights.items()}
+                if name == study.main_set and weighting != "balanced":
+                    predictions |= predicted
+                statuses = [record["status"] for record in found]
+                seconds = round(time.perf_counter() - started, 3)
+                log(log_path, "probe", states=name, weighting=weighting, seconds=seconds, statuses=statuses)
+                advance(len(labels.hypotheses) * (1 if labels is boolean else 2))
+    order = {each.name: place for place, each in enumerate(hypotheses)}
+    records.sort(key=lambda record: order[record["hypothesis"]])
+    contents = {"boolean": [each.name for each in boolean.hypotheses], "ridge": labelled[len(boolean.hypotheses) :]}
+    columns = {name: study.columns(name) for name in study.state_sets}
+    header = json.dumps({"hypotheses": contents, "columns": columns})
+    write_atomic(results / COEFFICIENTS, save(coefficients, {"gatescope": header}))
+    painted = [
+        excerpt(dump, labels, k, study.test, predictions[each.name], study.activation)
+        for labels in (boolean, continuous)
+        for k, each in enumerate(labels.hypotheses)
+    ]
+    write_json(results / EXCERPTS, sorted(painted, key=lambda item: order[item["hypothesis"]]))
+    write_json(results / RECORDS, records)
+    return records
+
+
+def probe_settings(config: ProbeConfig, seed: int) -> dict[str, Any]:
+    """Return everything about the probes, but the dump, that decides their results."""
+    settings = {"seed": seed, "probe": asdict(config)}
+    return settings | ({"functions_sha256": _sha256_of(config.functions)} if config.functions else {})
+
+
+def dump_identity(dump: StateDump) -> dict[str, Any]:
+    """Return what tells one dump from another: its origin, settings and text."""
+    attributes = dump.attributes
+    return {
+        "weights_sha256": attributes.get("weights_sha256"),
+        "settings": attributes.get("settings"),
+        "tokens_sha256": hashlib.sha256(np.asarray(dump.tokens).tobytes()).hexdigest(),
+    }
+
+
+def _facts(dump: StateDump, language: str) -> dict[str, Any]:
+    attributes = dump.attributes
+    training = dict(attributes.get("training") or {})
+    if "validation_nats" in training:
+        training["bits_per_character"] = training["validation_nats"] / np.log(2)
+        training["perplexity"] = float(np.exp(training["validation_nats"]))
+    settings = attributes.get("settings") or {}
+    return {
+        "model": attributes.get("model"),
+        "training": training,
+        "corpus": attributes.get("corpus"),
+        "dump": {
+            "kind": attributes.get("kind"),
+            "rows": dump.n_rows,
+            "sequences": len(dump.sequence_starts) - 1,
+            "alignment": attributes.get("alignment"),
+            "temperature": settings.get("temperature"),
+            "seed": settings.get("seed"),
+            "language": language,
+        },
+        "versions": {
+            "gatescope": version("gatescope"),
+            "numpy": version("numpy"),
+            "torch": version("torch"),
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _sha256_of(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"--functions {path} cannot be read: {error.strerror}; give a Python file") from None

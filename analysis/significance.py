@@ -1,0 +1,92 @@
+"""Which findings would chance alone produce: many hypotheses, and the best of many units.
+
+The best of H units looks good even for labels that have nothing to do with the text, and the neighbouring characters of
+a text are no independent rows, which rules out textbook p-values. Shifting each sequence's labels around in a circle
+keeps the runs of the labels and of the states as they are and breaks only the tie between the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gatescope.analysis.split import sequence_ids_of
+
+
+def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
+    """Adjusted p-values that bound the share of false ones among the findings (Benjamini & Hochberg, 1995).
+
+    `q_(i) = min over j >= i of p_(j) m / j` for the m sorted p-values. Calling every hypothesis with `q <= 0.05` known
+    keeps the expected share of false calls at 5%, for independent or positively dependent tests.
+
+    Args:
+        p: p-values of all hypotheses and state sets together, any shape; NaN where there was no test.
+
+    Returns:
+        float64 of the same shape; NaN stays NaN and does not count among the m.
+    """
+    adjusted = np.full(np.shape(p), np.nan)
+    tested = ~np.isnan(p)
+    values = np.asarray(p, dtype=np.float64)[tested]
+    order = np.argsort(values)
+    ratios = values[order] * len(values) / np.arange(1, len(values) + 1)
+    # Filled in the order of the sorted values; the largest ratio that enters is the largest p-value, so none exceeds 1.
+    values[order] = np.minimum.accumulate(ratios[::-1])[::-1]
+    adjusted[tested] = values
+    return adjusted
+
+
+def circular_shift(rows: np.ndarray, sequence_starts: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Positions that move each sequence's rows around in a circle by a distance of its own.
+
+    Args:
+        rows: [n] row indices that make up whole sequences, each sequence's rows in order and together.
+        sequence_starts: [S + 1] first row of each sequence, then N.
+        generator: draws each sequence's distance, 0 included, from all its rows.
+
+    Returns:
+        [n] int64 positions in 0 ... n - 1: index labels at these rows with them, not the labels of the whole text.
+    """
+    sequence = sequence_ids_of(rows, sequence_starts)
+    _, first, of_row, lengths = np.unique(sequence, return_index=True, return_inverse=True, return_counts=True)
+    distance = generator.integers(lengths)
+    within = np.arange(len(rows)) - first[of_row]
+    return first[of_row] + (within + distance[of_row]) % lengths[of_row]
+
+
+def shift_test(
+    statistic: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    Y: np.ndarray,
+    weight: np.ndarray,
+    rows: np.ndarray,
+    sequence_starts: np.ndarray,
+    n_shifts: int = 200,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """P-value of a statistic, such as the best unit's |AUROC - 1/2|, against circularly shifted labels.
+
+    `p = (1 + #{shifts whose statistic is at least the observed one}) / (1 + n_shifts)` (Phipson & Smyth, 2010). With
+    the best of all units as the statistic, p accounts for the search among them.
+
+    Args:
+        statistic: maps labels [n, K] and weights [n, K] to [K]; the larger, the stronger. It holds the states itself.
+        Y, weight: [n, K] labels and where they are defined; both are shifted together.
+        rows: [n] the rows they belong to, whole sequences.
+        sequence_starts: [S + 1] first row of each sequence, then N.
+        n_shifts: shifts to draw; p is never below 1 / (1 + n_shifts).
+        seed: of the shifts.
+
+    Returns:
+        p: [K], NaN where the observed statistic is.
+        null: [n_shifts, K] statistics of the shifted labels. A shift whose statistic is NaN counts against the finding.
+    """
+    observed = np.asarray(statistic(Y, weight), dtype=np.float64)
+    generator = np.random.default_rng(seed)
+    null = np.empty((n_shifts, len(observed)))
+    for i in range(n_shifts):
+        moved = circular_shift(rows, sequence_starts, generator)
+        null[i] = statistic(Y[moved], weight[moved])
+    # Not-below rather than at-least, so that NaN counts.
+    p = (1 + (~(null < observed)).sum(axis=0)) / (1 + n_shifts)
+    return np.where(np.isnan(observed), np.nan, p), null

@@ -1,0 +1,225 @@
+"""The fits of one dump: the rows and columns that all probes share, and how a probe is scored.
+
+Sequences, not characters, are divided into training and test, and every variant sees the same rows. Scores are of the
+test rows, with bootstrap intervals over test sequences, beside the F1 of a predictor that ignores its input and of a
+table of the last three characters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+
+from gatescope.analysis.baselines import NgramTable, majority_f1
+from gatescope.analysis.excerpts import Prediction
+from gatescope.analysis.hypotheses import Hypothesis
+from gatescope.analysis.labels import Labels
+from gatescope.analysis.metrics import (
+    bootstrap_interval,
+    classification_metrics,
+    confusion_by_sequence,
+    regression_metrics,
+)
+from gatescope.analysis.ranking import top_units
+from gatescope.analysis.split import rows_of, sequence_ids_of, split_sequences
+from gatescope.engine.dump import StateDump
+from gatescope.engine.errors import InputError
+from gatescope.engine.irls import LogisticProbes
+from gatescope.engine.neurons import NeuronProbes
+from gatescope.engine.ridge import RidgeProbes
+
+N_TOP_UNITS = 10
+BLOCK_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Which hypotheses are asked of a dump, and how they are fitted."""
+
+    hypotheses: Annotated[tuple[str, ...], tyro.conf.arg(prefix_name=False)] = (
+        "auto",
+    )  # names or sets (c, python, english, any); auto: the default set of the text's language
+    pattern: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(prefix_name=False)
+    ] = ()  # NAME=REGEX, positive where a match covers the character; repeatable
+    functions: Path | None = None  # a Python file with functions marked by @hypothesis
+    C: float = 1.0  # inverse strength of the penalty on coefficients, as in scikit-learn
+    alignment: Literal["post", "pre"] = "post"  # the state after, or before, reading the labelled character
+    test_share: float = 0.2  # of the sequences
+    bootstrap: int = 1000  # resamples of the test sequences, for 95% intervals
+    ranking: Literal["weight_sd", "weight", "auroc"] = "weight_sd"  # what puts a unit first; the paper: weight
+
+    def __post_init__(self) -> None:
+        if not self.C > 0:
+            raise InputError(f"--C {self.C}: expected a positive number")
+        if not 0 < self.test_share < 1:
+            raise InputError(f"--test-share {self.test_share}: expected a share between 0 and 1, such as 0.2")
+        if self.bootstrap < 1:
+            raise InputError(f"--bootstrap {self.bootstrap}: expected at least 1 resample, such as 1000")
+
+
+class Study:
+    """The rows and columns that all fits of one dump share.
+
+    Args:
+        dump: the states.
+        config: the method.
+        seed: of the split and the bootstrap.
+    """
+
+    def __init__(self, dump: StateDump, config: ProbeConfig, seed: int):
+        self.dump, self.config, self.seed = dump, config, seed
+        starts = dump.sequence_starts
+        self.train, self.test = split_sequences(len(starts) - 1, config.test_share, seed)
+        self.train_rows, self.test_rows = rows_of(self.train, starts), rows_of(self.test, starts)
+        self.test_ids = sequence_ids_of(self.test_rows, starts)
+        recurrent = [name for name in dump.names if "/gates/" not in name]
+        # Gates have no value before the first character, so that "pre" is of the recurrent states alone.
+        self.state_sets = {name: [name] for name in (dump.names if config.alignment == "post" else recurrent)}
+        if len(recurrent) > 1:
+            self.state_sets["all"] = recurrent
+        self._tables: dict[tuple[tuple[Hypothesis, ...], str], np.ndarray] = {}
+        self.main_set = "all" if "all" in self.state_sets else next(iter(self.state_sets))
+
+    def columns(self, name: str) -> list[tuple[str, int]]:
+        """Return (array, unit) of each column of a state set."""
+        return [(array, unit) for array in self.state_sets[name] for unit in range(self.dump.array(array).shape[1])]
+
+    def activation(self, unit: dict[str, Any], start: int, stop: int) -> np.ndarray:
+        """Return one unit's activation, float64, at rows from the start of a sequence, aligned as the fits are."""
+        name, column = unit["states"], unit["unit"]
+        if self.config.alignment == "post":
+            return self.dump.array(name)[start:stop][:, column].astype(np.float64)
+        sequence = int(np.searchsorted(self.dump.sequence_starts, start))
+        before = self.dump.initial(name)[sequence, column]
+        return np.append(before, self.dump.array(name)[start : stop - 1][:, column]).astype(np.float64)
+
+    def fit(
+        self, name: str, labels: Labels, weighting: str
+    ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray], dict[str, Prediction]]:
+        """Fit and score all hypotheses of one kind on one state set.
+
+        Args:
+            name: the state set.
+            labels: K hypotheses.
+            weighting: "plain", "balanced", or "none" for continuous ones.
+
+        Returns:
+            K records, the coefficients [K, H] and intercepts [K], and each hypothesis's prediction on the test rows.
+        """
+        features = self.dump.features(self.state_sets[name], self.config.alignment)
+        X_train, X_test = features[self.train_rows], features[self.test_rows]
+        del features
+        Y_train, Y_test = labels.values[self.train_rows], labels.values[self.test_rows]
+        defined_train, defined_test = labels.defined[self.train_rows], labels.defined[self.test_rows]
+        if weighting == "none":
+            model: LogisticProbes | RidgeProbes = RidgeProbes(C=self.config.C)
+        else:
+            model = LogisticProbes(C=self.config.C, class_weight="balanced" if weighting == "balanced" else None)
+        model.fit(X_train, Y_train, sample_weight=defined_train.astype(np.float32))
+        ngram = self._ngram(labels, weighting)
+        auroc = None
+        if weighting == "none":
+            predicted = model.predict(X_test)
+            scores = self._regression_scores(Y_test, predicted, ngram, defined_test)
+        else:
+            predicted = model.predict_proba(X_test)
+            scores = self._classification_scores(Y_test, predicted, ngram, defined_test)
+            # Of the training rows: the test rows must not choose the units that they then speak for.
+            auroc = NeuronProbes().fit(X_train, Y_train, sample_weight=defined_train.astype(np.float32)).auroc_
+        units = top_units(
+            self.columns(name), model.coef_, column_sd(X_train), auroc, by=self._ranking(weighting), n=N_TOP_UNITS
+        )
+        # Without a fit there is nothing to rank by.
+        units = [found if np.isfinite(model.coef_[k]).all() else [] for k, found in enumerate(units)]
+        records = [
+            {
+                "hypothesis": each.name,
+                "kind": each.values,
+                "states": name,
+                "alignment": self.config.alignment,
+                "weighting": weighting,
+                "n_train": int(defined_train[:, k].sum()),
+                "n_test": int(defined_test[:, k].sum()),
+                **{metric: _json_number(values[k]) for metric, values in scores.items()},
+                "top_units": units[k],
+                "status": str(model.status_[k]),
+            }
+            for k, each in enumerate(labels.hypotheses)
+        ]
+        found = {
+            each.name: Prediction(name, weighting, predicted[:, k], self.test_rows, units[k][0] if units[k] else None)
+            for k, each in enumerate(labels.hypotheses)
+        }
+        weights = {"coefficient": np.asarray(model.coef_), "intercept": np.asarray(model.intercept_)}
+        return records, weights, found
+
+    def _ngram(self, labels: Labels, weighting: str) -> np.ndarray:
+        """Return what the table of three characters predicts at the test rows; every state set shares it."""
+        key = (labels.hypotheses, weighting)
+        if key not in self._tables:
+            weights = "balanced" if weighting == "balanced" else None
+            rows, starts, tokens = self.train_rows, self.dump.sequence_starts, self.dump.tokens
+            table = NgramTable(class_weight=weights, alignment=self.config.alignment)
+            table.fit(tokens, starts, rows, labels.values[rows], labels.defined[rows])
+            self._tables[key] = table.predict_proba(tokens, starts, self.test_rows)
+        return self._tables[key]
+
+    def _ranking(self, weighting: str) -> str:
+        # A continuous hypothesis has no classes for a unit to tell apart.
+        return "weight_sd" if weighting == "none" and self.config.ranking == "auroc" else self.config.ranking
+
+    def _classification_scores(
+        self, Y: np.ndarray, probability: np.ndarray, ngram: np.ndarray, defined: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        counts = confusion_by_sequence(Y, probability > 0.5, defined, self.test_ids)
+        table_counts = confusion_by_sequence(Y, ngram > 0.5, defined, self.test_ids).sum(axis=0)
+        metrics = classification_metrics(counts.sum(axis=0))
+        low, high = bootstrap_interval(counts, "f1", self.config.bootstrap, self.seed)
+        missing = np.full(Y.shape[1], np.nan)
+        order = ("prevalence", "accuracy", "precision", "recall", "f1")
+        return {
+            **{name: metrics[name] for name in order},
+            "f1_low": low,
+            "f1_high": high,
+            "mcc": metrics["mcc"],
+            "r2": missing,
+            "pearson": missing,
+            "baseline_majority_f1": majority_f1(counts.sum(axis=0)),
+            "baseline_ngram_f1": classification_metrics(table_counts)["f1"],
+            "baseline_ngram_r2": missing,
+        }
+
+    def _regression_scores(
+        self, Y: np.ndarray, predicted: np.ndarray, ngram: np.ndarray, defined: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        missing = np.full(Y.shape[1], np.nan)
+        names = ("prevalence", "accuracy", "precision", "recall", "f1", "f1_low", "f1_high", "mcc")
+        weight = defined.astype(np.float64)
+        return {
+            **dict.fromkeys(names, missing),
+            **regression_metrics(Y, predicted, weight),
+            "baseline_majority_f1": missing,
+            "baseline_ngram_f1": missing,
+            "baseline_ngram_r2": regression_metrics(Y, ngram, weight)["r2"],
+        }
+
+
+def column_sd(X: np.ndarray) -> np.ndarray:
+    """Return the standard deviation of each column, float64 [H], without a float64 copy of the whole."""
+    # Squares of values far from zero would cancel: any point near the mean will do as the origin.
+    shift = X[:BLOCK_ROWS].mean(axis=0, dtype=np.float64)
+    total, square = np.zeros((2, X.shape[1]))
+    for start in range(0, len(X), BLOCK_ROWS):
+        centred = X[start : start + BLOCK_ROWS].astype(np.float64) - shift
+        total += centred.sum(axis=0)
+        square += (centred**2).sum(axis=0)
+    return np.sqrt(np.maximum(square / len(X) - (total / len(X)) ** 2, 0))
+
+
+def _json_number(value: float) -> float | None:
+    return round(float(value), 6) if np.isfinite(value) else None

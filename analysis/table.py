@@ -1,0 +1,86 @@
+"""The paper's table in the terminal: one line per hypothesis, plain and balanced side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from gatescope.analysis.coloured_text import visible
+from gatescope.analysis.results import CONVERGED, Record, best_unit, headline, leading, number, score
+
+WEIGHTINGS = ("plain", "balanced")
+
+
+def paper_table(records: Sequence[Record], states: str = "all", title: str | None = None) -> Table:
+    """Lay out probe results as Figures 3-6 of van der Ouderaa, Quantitatively understanding recurrent networks.
+
+    A pair `.98/.97` is plain/balanced. F1 stands beside its 95% interval (of the plain fit) and two baselines: the
+    better of the majority and the all-positive guess, and the n-gram table. Continuous hypotheses follow with R2 and
+    Pearson's r. A status other than converged stands under the hypothesis.
+
+    Args:
+        records: records of probes.json, one per hypothesis x state set x weighting.
+        states: the state set to show; a hypothesis without it is shown by its first state set, which is named.
+        title: a line above the table.
+
+    Returns:
+        A table for `rich.print`, readable from 80 columns on; names are plain text, never markup. Hypotheses keep the
+        order of the records.
+    """
+    table = Table(
+        title=None if title is None else Text(visible(title)),
+        title_justify="left",
+        caption="plain/balanced; 95%: interval of the plain F1; maj., n-gram: baselines",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+    )
+    table.add_column("hypothesis", overflow="fold", min_width=12)
+    for heading in ("acc.", "prec.", "recall", "F1", "95%", "maj.", "n-gram"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("best unit", overflow="fold", min_width=8)
+    chosen = headline(records, states)
+    for kind, cells in (("boolean", _boolean), ("continuous", _continuous)):
+        for name, weightings in chosen.items():
+            record = leading(weightings)
+            if record["kind"] == kind:
+                words = [*cells(weightings), visible(best_unit(record) or "–")]
+                table.add_row(_label(name, weightings, states), *map(Text, words))
+        table.add_section()
+    return table
+
+
+def _label(name: str, weightings: Mapping[str, Record], states: str) -> Text:
+    """The hypothesis, the state set where it is not the one asked for, and what went wrong with a fit."""
+    label = Text(visible(name))
+    shown = leading(weightings)["states"]
+    if shown != states:
+        label.append(f"\n {visible(shown)}", style="dim")
+    statuses = {key: record["status"] for key, record in weightings.items() if record["status"] != CONVERGED}
+    if len(statuses) == len(weightings) and len(set(statuses.values())) == 1:
+        label.append(f"\n {visible(next(iter(statuses.values())))}", style="yellow")
+    else:
+        for key, status in statuses.items():
+            label.append(f"\n {key}: {visible(status)}", style="yellow")
+    return label
+
+
+def _boolean(weightings: Mapping[str, Record]) -> list[str]:
+    def pair(key: str, once: bool = False) -> str:
+        words = [score(weightings[name].get(key)) for name in WEIGHTINGS if name in weightings]
+        return words[0] if once and len(set(words)) == 1 else "/".join(words)
+
+    record = leading(weightings)
+    low, high = number(record, "f1_low"), number(record, "f1_high")
+    interval = "–" if low is None or high is None else f"{score(low)}–{score(high)}"
+    scores = [pair(key) for key in ("accuracy", "precision", "recall", "f1")]
+    return [*scores, interval, pair("baseline_majority_f1", once=True), pair("baseline_ngram_f1", once=True)]
+
+
+def _continuous(weightings: Mapping[str, Record]) -> list[str]:
+    record = leading(weightings)
+    return ["", "", f"r {score(record.get('pearson'))}", f"R² {score(record.get('r2'))}", "", "", ""]

@@ -1,0 +1,70 @@
+import pytest
+
+from gatescope.analysis.c_lexer import BLOCK_COMMENT, CHARACTER, CODE, LINE_COMMENT, STRING, lex
+
+MODES = {".": CODE, "s": STRING, "c": CHARACTER, "l": LINE_COMMENT, "b": BLOCK_COMMENT}
+# text, mode after each character, what is left of it
+ROWS = {
+    "string": ('a = "(b)";', "....ssss..", 'a = """"";'),
+    "character": ("a = '(';", "....cc..", 'a = ""\';'),
+    "block comment": ("a/*(b)*/c", "..bbbbb..", "a/     /c"),
+    "line comment": ("a//(b)\nc", "..llll..", "a/    \nc"),
+    "comment over lines": ("/*a\n*/", ".bbbb.", "/    /"),
+    "include": ("#include <a'b>'", "..............c", "#include <a'b>\""),
+    "include of nothing": ("#include <\n'", "...........c", '#include <\n"'),
+    "import": ("#import <'>", "...........", "#import <'>"),
+    "half an include": ("#inc <'>", "......cc", '#inc <""'),
+    "unterminated string": ('"a\nb', "ss..", '""\nb'),
+}
+TEXTS = [text for text, _, _ in ROWS.values()]
+
+
+@pytest.mark.parametrize(("text", "modes", "code"), ROWS.values(), ids=ROWS.keys())
+def test_rows(text, modes, code):
+    found, left, mode, _ = lex(text.encode(), CODE, b"")
+    assert found.tolist() == [MODES[letter] for letter in modes]
+    assert left.decode() == code
+    assert mode == MODES[modes[-1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "tail"),
+    [
+        ("a", CODE, b""),
+        ("a/", CODE, b"/"),
+        ("/**/", CODE, b""),
+        ("/*", BLOCK_COMMENT, b""),
+        ("/**", BLOCK_COMMENT, b"*"),
+        ("/*a*", BLOCK_COMMENT, b"*"),
+        ("//a", LINE_COMMENT, b""),
+        ("//a\\", LINE_COMMENT, b"\\"),
+        ('"', STRING, b""),
+        ('"\\', STRING, b"\\"),
+        ('"\\\\', STRING, b"\\\\"),
+        ('"\\\\\\', STRING, b"\\"),
+        ("'", CHARACTER, b""),
+        ('"a"', CODE, b""),
+        ("#", CODE, b"#"),
+        (" # \tinc", CODE, b"#inc"),
+        ("#include  ", CODE, b"#include "),
+        ("#include <a/", CODE, b"#include<"),
+        ("#include <a>", CODE, b""),
+        ("#a\n", CODE, b""),
+        ("#a b", CODE, b""),
+        ("#much_longer_than_include", CODE, b""),
+    ],
+)
+def test_what_only_the_next_character_decides(text, mode, tail):
+    assert lex(text.encode(), CODE, b"")[2:] == (mode, tail)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_character_by_character(text):
+    whole, left, *_ = lex(text.encode(), CODE, b"")
+    mode, tail, modes, code = CODE, b"", [], b""
+    for character in text.encode():
+        found, piece, mode, tail = lex(bytes([character]), mode, tail)
+        modes += found.tolist()
+        code += piece
+    assert modes == whole.tolist()
+    assert code == left

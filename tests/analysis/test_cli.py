@@ -1,0 +1,296 @@
+"""The real command line: what each command writes, and the one line that bad input gets."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from killing import assert_survives_kills, contents
+
+from gatescope.analysis.cli import COMMANDS, main, one_line
+from gatescope.engine.dump import StateDump
+
+TRAIN = ["--hidden", "16", "--batch", "8", "--length", "25", "--steps", "40", "--evaluate-every", "10"]
+SAMPLE = ["--sequences", "12", "--length", "60"]
+PROBE = ["--bootstrap", "20", "--hypotheses", "any", "--pattern", "word=[a-z]+"]
+RUN = [f"--train.{flag[2:]}" if flag.startswith("--") else flag for flag in TRAIN]
+RUN += [f"--sample.{flag[2:]}" if flag.startswith("--") else flag for flag in SAMPLE]
+TEXT = "def f(x):  # comment <script>alert(1)</script> & more\n    return {'a': x}\n\n" * 60
+
+
+def gatescope(*words, **options):
+    """Run the installed command in a process of its own."""
+    program = Path(sys.executable).with_name("gatescope")
+    return subprocess.run([program, *map(str, words)], capture_output=True, text=True, timeout=300, **options)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "text.py"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(text, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    assert main(["train", str(text), "--out", str(folder), *TRAIN]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def states(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sampled") / "states.zarr"
+    assert main(["sample", str(model), "--out", str(folder), *SAMPLE, "--capture", "h", "c", "gates"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(states, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("probed") / "results"
+    assert main(["probe", str(states), "--out", str(folder), *PROBE]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_run_writes_everything_and_prints_the_table(text, tmp_path, cell):
+    out = tmp_path / "out"
+    words = ["run", "--corpus", text, "--cell", cell, "--out", out, *RUN, "--probe.bootstrap", "20", "--seed", "3"]
+    done = gatescope(*words, "--pattern", "number=[0-9]+", "--pattern", "brace=[{}]")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in out.iterdir()} == {
+        *("config.json", "log.jsonl", "model", "states.zarr"),
+        *("probes.json", "excerpts.json", "coefficients.safetensors", "report.html", "figures"),
+    }
+    assert done.stdout.splitlines()[-1] == f"report: {out / 'report.html'}"
+    assert "inside_string" in done.stdout and "brace" in done.stdout
+    records = json.loads((out / "probes.json").read_text())
+    assert {record["hypothesis"] for record in records} >= {"inside_string", "number", "brace"}
+    assert "all" in {record["states"] for record in records} or cell != "lstm"
+    assert "<script>alert" not in (out / "report.html").read_text()
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert {"train", "validate", "sample", "label", "probe"} <= {line["stage"] for line in log}
+
+    # Repeating it changes nothing, other settings are refused by name, --overwrite starts anew.
+    before = contents(out)
+    assert gatescope(*words, "--pattern", "number=[0-9]+", "--pattern", "brace=[{}]").returncode == 0
+    assert contents(out) == before
+    other = gatescope(*words)
+    assert other.returncode == 2 and "probe.pattern" in other.stderr
+
+
+def test_stages_by_hand_and_info(text, model, states, results, tmp_path, capsys):
+    assert main(["extract", str(model), str(text), "--out", str(tmp_path / "read.zarr"), "--length", "100"]) == 0
+    assert StateDump.open(tmp_path / "read.zarr").text() == TEXT
+    assert main(["report", str(results), "--out", str(tmp_path / "report")]) == 0
+    assert (tmp_path / "report" / "report.html").exists()
+    assert main(["corpus", str(text.parent), "--glob", "*.py", "--out", str(tmp_path / "all.txt")]) == 0
+    assert (tmp_path / "all.txt").read_text() == TEXT
+    capsys.readouterr()
+    for path, words in (
+        (model, "model, 1 x 16 lstm"),
+        (states, "state dump, 720 characters in 12 sequences"),
+        (results, "fits"),
+    ):
+        assert main(["info", str(path)]) == 0
+        assert words in capsys.readouterr().out
+
+
+def test_records_have_every_field_and_null_where_a_metric_does_not_apply(results):
+    fields = "hypothesis kind states alignment weighting n_train n_test prevalence accuracy precision recall f1 f1_low "
+    fields += "f1_high mcc r2 pearson baseline_majority_f1 baseline_ngram_f1 top_units status"
+    records = json.loads((results / "probes.json").read_text())
+    for record in records:
+        assert set(fields.split()) <= record.keys()
+        empty = ("f1", "mcc") if record["kind"] == "continuous" else ("r2", "pearson")
+        assert all(record[field] is None for field in empty)
+    word = [record for record in records if record["hypothesis"] == "word" and record["states"] == "layer0/gates/o"]
+    assert sorted(record["weighting"] for record in word) == ["balanced", "plain"]
+    assert len(word[0]["top_units"]) == 10
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)], ids=str)
+def test_help_says_what_each_flag_is(words, capsys):
+    code = main(words)
+    assert code == (0 if words else 2)
+    out = capsys.readouterr().out
+    assert "gatescope" in out
+    if len(words) == 2:
+        assert "--out" in out or words[0] in ("hypotheses", "info")
+
+
+BAD = [
+    ("no command", ["frobnicate"], "unknown command 'frobnicate'"),
+    ("unknown flag", ["train", "{text}", "--out", "{tmp}/m", "--hiden", "3"], "--hiden"),
+    ("missing flag", ["train", "{text}"], "--out"),
+    ("not a number", ["train", "{text}", "--out", "{tmp}/m", "--hidden", "many"], "--hidden"),
+    ("out of range", ["train", "{text}", "--out", "{tmp}/m", "--dropout", "1.5"], "--dropout 1.5"),
+    ("no such corpus", ["run", "--corpus", "{tmp}/absent", "--out", "{tmp}/o"], "not found"),
+    ("corpus is a folder", ["run", "--corpus", "{tmp}", "--out", "{tmp}/o"], "is a folder"),
+    ("empty text", ["train", "{empty}", "--out", "{tmp}/m"], "0 characters"),
+    ("one character", ["train", "{one}", "--out", "{tmp}/m"], "1 characters"),
+    ("not UTF-8", ["train", "{latin}", "--out", "{tmp}/m"], "offset 3"),
+    ("short text", ["train", "{short}", "--out", "{tmp}/m"], "longer text"),
+    ("no such model", ["sample", "{tmp}/absent", "--out", "{tmp}/s.zarr"], "is not a model"),
+    ("a prime that cannot be spelt", ["sample", "{model}", "--out", "{tmp}/s.zarr", "--prime", "é"], "vocabulary"),
+    ("a capture that is none", ["sample", "{model}", "--out", "{tmp}/s.zarr", "--capture", "x"], "--capture"),
+    ("temperature", ["sample", "{model}", "--out", "{tmp}/s.zarr", "--temperature", "0"], "--temperature 0"),
+    ("seed", ["sample", "{model}", "--out", "{tmp}/s.zarr", "--seed", "-1"], "--seed -1"),
+    ("unknown character", ["extract", "{model}", "{unknown}", "--out", "{tmp}/e.zarr"], "vocabulary"),
+    ("no such dump", ["probe", "{tmp}/absent.zarr", "--out", "{tmp}/r"], "absent.zarr"),
+    ("a dump that is none", ["probe", "{model}", "--out", "{tmp}/r"], "dump"),
+    ("no such hypothesis", ["probe", "{states}", "--out", "{tmp}/r", "--hypotheses", "inside_comet"], "inside_comet"),
+    ("bad pattern", ["probe", "{states}", "--out", "{tmp}/r", "--pattern", "x=["], "x="),
+    ("no functions", ["probe", "{states}", "--out", "{tmp}/r", "--functions", "{tmp}/absent.py"], "absent.py"),
+    ("functions that fail", ["probe", "{states}", "--out", "{tmp}/r", "--functions", "{broken}"], "line 1"),
+    ("no results", ["report", "{tmp}/absent"], "probes.json"),
+    ("report of nothing", ["report"], "no results"),
+    ("info of nothing", ["info", "{tmp}/absent"], "does not exist"),
+    ("info of something else", ["info", "{tmp}"], "nothing that gatescope wrote"),
+    ("source tree", ["corpus", "{tmp}/absent", "--out", "{tmp}/c.txt"], "is not a folder"),
+    ("show without text", ["hypotheses", "--show", "newline_next"], "--text"),
+    ("no GPU here", ["train", "{text}", "--out", "{tmp}/m", "--device", "cuda"], "--device c"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+def test_bad_input_gets_one_line_and_leaves_nothing(words, message, text, model, states, tmp_path):
+    files = {"empty": b"", "one": b"x", "latin": b"caf\xe9 au lait", "short": b"too short", "unknown": "def é".encode()}
+    files["broken.py"] = b"1 / 0\n"
+    inputs = tmp_path / "inputs"
+    inputs.mkdir()
+    for name, content in files.items():
+        (inputs / name).write_bytes(content)
+    places = {name.removesuffix(".py"): inputs / name for name in files}
+    work = tmp_path / "work"
+    work.mkdir()
+    places |= {"text": text, "model": model, "states": states, "tmp": work}
+    before = contents(model), contents(states)
+    done = gatescope(*(word.format(**places) for word in words), cwd=work)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("gatescope: "), done.stderr
+    assert "Traceback" not in done.stderr and done.stdout == ""
+    assert (contents(model), contents(states)) == before
+    left = [path for path in work.rglob("*") if path.is_file() and path.name != "config.json"]
+    assert left == []
+
+
+def test_a_hypothesis_that_fails_is_named_and_the_others_run(states, tmp_path):
+    functions = tmp_path / "mine.py"
+    functions.write_text(
+        "from gatescope.analysis.hypotheses import hypothesis\n"
+        "@hypothesis(language='any')\ndef too_short(text):\n    'One value.'\n    return [True]\n"
+        "@hypothesis(language='any')\ndef raises(text):\n    'Raises.'\n    return 1 / 0\n"
+        "@hypothesis(language='any', values='continuous')\ndef depth(text):\n    'Its place.'\n"
+        "    return [i / len(text) for i in range(len(text))]\n"
+        "@hypothesis(language='any')\ndef is_x(text):\n    'An x.'\n    return [c == 'x' for c in text]\n"
+    )
+    done = gatescope("probe", states, "--out", tmp_path / "r", "--hypotheses", "any", "--functions", functions)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall("too_short|raises", done.stderr)) >= 2 and "Traceback" not in done.stderr
+    names = {record["hypothesis"] for record in json.loads((tmp_path / "r" / "probes.json").read_text())}
+    assert {"depth", "is_x"} <= names and not {"too_short", "raises"} & names
+
+
+def test_a_label_with_one_class_is_a_status(states, tmp_path):
+    assert main(["probe", str(states), "--out", str(tmp_path / "r"), "--pattern", "never=\x00", *PROBE[:2]]) == 0
+    records = json.loads((tmp_path / "r" / "probes.json").read_text())
+    never = [record for record in records if record["hypothesis"] == "never"]
+    assert {record["status"] for record in never} == {"one_class"}
+    assert all(record["top_units"] == [] for record in never)
+    assert all(record["f1"] is None or record["f1"] == 0 for record in never)
+
+
+def test_a_damaged_dump_is_refused(states, tmp_path, capsys):
+    copy = tmp_path / "states.zarr"
+    shutil.copytree(states, copy)
+    block = sorted(path for path in (copy / "layer0" / "h").glob("c*") if path.is_file() and path.name != "zarr.json")[
+        0
+    ]
+    damaged = bytearray(block.read_bytes())
+    damaged[10] ^= 1
+    block.write_bytes(damaged)
+    for words in (["info", str(copy)], ["probe", str(copy), "--out", str(tmp_path / "results")]):
+        assert main(words) == 2
+        assert "layer0/h" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
+def _probe(states, out):
+    # A fork inherits no thread of the parent; one thread gives the same sums whatever else runs.
+    assert main(["probe", states, "--out", out, *PROBE]) == 0
+
+
+def test_killing_probe_and_repeating_it_changes_nothing(states, tmp_path):
+    assert_survives_kills(_probe, lambda folder: (str(states), str(folder)), tmp_path, n_kills=20)
+
+
+@pytest.mark.parametrize("appears", ["config.json", "checkpoint.safetensors"])
+def test_killing_the_real_command_and_repeating_it(text, tmp_path, appears):
+    words = [Path(sys.executable).with_name("gatescope"), "train", text, *TRAIN, "--out"]
+    subprocess.run([*words, tmp_path / "whole"], check=True, capture_output=True, timeout=300)
+    process = subprocess.Popen([*words, tmp_path / "killed"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "killed" / appears).exists():
+        assert process.poll() is None, "finished before it could be killed"
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    subprocess.run([*words, tmp_path / "killed"], check=True, capture_output=True, timeout=300)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_interruption_exits_with_130(text, tmp_path):
+    program = Path(sys.executable).with_name("gatescope")
+    words = [program, "train", text, "--out", tmp_path / "m", *TRAIN, "--steps", "100000"]
+    # A shell's background jobs ignore the interrupt, and so would the child.
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
+    while not (tmp_path / "m" / "checkpoint.safetensors").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr == "gatescope: interrupted; repeat the command to go on where it stopped\n"
+
+
+def test_a_full_disk_is_one_line(model, tmp_path):
+    # The limit on the size of a file stands for a full disk: both refuse the write.
+    done = gatescope(
+        *("sample", model, "--out", tmp_path / "s.zarr", "--sequences", "200"),
+        preexec_fn=lambda: _limit_files(100_000),
+    )
+    assert done.returncode == 2, done.stderr
+    assert "cannot write" in done.stderr and done.stderr.count("\n") == 1
+
+
+def _limit_files(size):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_one_line_takes_frames_away():
+    assert one_line("╭─ Bad ──╮\n│ no  such │\n╰────╯\n") == "Bad no such"
+
+
+def test_values_of_a_probe_do_not_depend_on_the_other_hypotheses(states, tmp_path):
+    for name, extra in (("alone", []), ("beside", ["--pattern", "vowel=[aeiou]"])):
+        words = ["probe", str(states), "--out", str(tmp_path / name), "--hypotheses", "newline_next", *extra]
+        assert main(words) == 0
+    found = {}
+    for name in ("alone", "beside"):
+        records = json.loads((tmp_path / name / "probes.json").read_text())
+        found[name] = [record for record in records if record["hypothesis"] == "newline_next"]
+    for one, other in zip(found["alone"], found["beside"], strict=True):
+        for field in ("accuracy", "f1", "f1_low", "baseline_ngram_f1", "n_test"):
+            assert one[field] == other[field]
+        assert np.allclose(one["top_units"][0]["coefficient"], other["top_units"][0]["coefficient"], rtol=1e-3)

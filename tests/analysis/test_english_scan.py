@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gatescope.analysis.english_scan import LOWER, OTHER, UPPER, letter_cases, scan
+
+SENTENCES = {
+    "first word of a text": ("He is", "##..."),
+    "after a full stop": ("a. B c", "#..#.."),
+    "after a closing quote": ('a." B', "#...#"),
+    "question and exclamation": ("a? b! c", "#..#..#"),
+    "no blank after it": ("3.14 a.b c", ".....#...."),
+    "line that a colon ends": ("A B:\nc d", "#....#.."),
+    "colon within a line": ("a: b", "#..."),
+    "blank line": ("a\n\nb c", "#..#.."),
+    "blanks in the blank line": ("a\n \t\nb", "#....#"),
+    "one newline": ("a\nb", "#.."),
+    "blanks and quotes before the first word": ('a.  "b" c', "#....#..."),
+    "apostrophe within": ("don't go", "#####..."),
+    "abbreviation": ("Mr. A b", "##..#.."),
+}
+QUOTATIONS = {
+    "straight": ('a "b" c', "..##..."),
+    "curly": ("a “b” c", "..##..."),
+    "curly in straight": ('"a “b" c', "#####..."),
+    "blank line": ('"a\n\nb', "###.."),
+    "newline": ('"a\nb', "####"),
+    "apostrophes": ("'a' ‘b’", "......."),
+    "closing one alone": ("a” b", "...."),
+}
+
+
+def table(rows):
+    return pytest.mark.parametrize(("text", "expected"), rows.values(), ids=rows.keys())
+
+
+def mask(values):
+    return "".join("#" if value else "." for value in values)
+
+
+@table(SENTENCES)
+def test_first_word(text, expected):
+    assert mask(scan(text)[0].first_word) == expected
+
+
+@table(QUOTATIONS)
+def test_quotation(text, expected):
+    assert mask(scan(text)[0].quotation) == expected
+
+
+@pytest.mark.parametrize(
+    ("character", "case"),
+    [
+        *((letter, LOWER) for letter in "aéß中ǅ"),
+        *((letter, UPPER) for letter in "AÉΣ"),
+        *((sign, OTHER) for sign in "1_' \u0301😀\ud800"),
+    ],
+)
+def test_letter_cases(character, case):
+    assert letter_cases(character).tolist() == [case]
+    assert letter_cases(f"a{character}é").tolist() == [LOWER, case, LOWER]
+
+
+def by_characters(text):
+    """The word so far at every character: its length, letters, capitals, and whether the first one is a capital."""
+    word, rows = "", []
+    for character in text:
+        if character.isalpha() or (character in "'’" and word[-1:].isalpha()):
+            word += character
+        else:
+            word = ""
+        letters = [letter for letter in word if letter.isalpha()]
+        rows.append(
+            (len(word), len(letters), sum(letter.isupper() for letter in letters), word[:1].isupper() and bool(word))
+        )
+    return rows
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.text("aBÉé'’ .1", max_size=40) | st.text(max_size=20))
+def test_words_as_by_characters(text):
+    found = scan(text)[0]
+    columns = (found.length, found.letters, found.upper, found.capital_first)
+    assert list(zip(*(column.tolist() for column in columns), strict=True)) == by_characters(text)
+
+
+def test_real_text(data):
+    text = (data / "tinyshakespeare.txt").read_text(encoding="utf-8")[:200_000]
+    found = scan(text)[0]
+    assert list(zip(found.length.tolist(), found.letters.tolist(), strict=True)) == [
+        row[:2] for row in by_characters(text)
+    ]
+    # It quotes nothing.
+    assert np.count_nonzero(found.quotation) == 0

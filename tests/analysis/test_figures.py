@@ -1,0 +1,155 @@
+"""Figures of scores: marks where the numbers are, nothing clipped, and the same bytes for the same results."""
+
+import os
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from gatescope.analysis.figures import _file_stem, paper_style, scores_figure, write_figures
+from gatescope.analysis.results import headline, ordered, read_results
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, write_result):
+    folder = tmp_path_factory.mktemp("results")
+    return read_results([write_result(folder / "lstm"), write_result(folder / "gru", cell="gru", seed=3)])
+
+
+def xs(axes, y, marker):
+    """Where marks of one kind stand in a row."""
+    marks = [np.asarray(line.get_xydata()) for line in axes.lines if line.get_marker() == marker]
+    return sorted(float(x) for points in marks for x, at in points if abs(at - y) < 0.3)
+
+
+def test_f1_marks_stand_where_the_numbers_are(results):
+    figure = scores_figure(results, "boolean")
+    names = ordered(results, "boolean")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == names
+    assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == [""] * len(names)
+    assert len(figure.axes) == len(results)
+    for axes in figure.axes:
+        heights = [
+            {np.asarray(line.get_ydata())[0] % 1 for line in axes.lines if line.get_marker() == mark} for mark in "oD"
+        ]
+        assert heights[0].isdisjoint(heights[1])
+    for axes, result in zip(figure.axes, results, strict=True):
+        chosen = headline(result.records)
+        for y, name in enumerate(names):
+            plain, balanced = chosen[name]["plain"], chosen[name]["balanced"]
+            if plain["f1"] is None:
+                assert f"not scored ({plain['status']})" in [text.get_text() for text in axes.texts]
+                assert xs(axes, y, "o") == []
+                continue
+            assert xs(axes, y, "o") == [plain["f1"]]
+            assert xs(axes, y, "D") == [balanced["f1"]]
+            assert xs(axes, y, "|") == sorted(record["baseline_majority_f1"] for record in (plain, balanced))
+            assert xs(axes, y, "x") == sorted(record["baseline_ngram_f1"] for record in (plain, balanced))
+            lines = [np.asarray(line.get_xydata()) for line in axes.lines if line.get_linestyle() == "-"]
+            # Ends of a bar are neighbours, a gap follows.
+            ends = [points.reshape(-1, 3, 2) for points in lines]
+            bars = [(low, high) for line in ends for (low, at), (high, _), _ in line if abs(at - y) < 0.3]
+            assert sorted(bars) == sorted((record["f1_low"], record["f1_high"]) for record in (plain, balanced))
+
+
+def test_r2_marks_stand_where_the_numbers_are(results):
+    figure = scores_figure(results[:1], "continuous")
+    chosen = headline(results[0].records)
+    for y, name in enumerate(ordered(results[:1], "continuous")):
+        assert xs(figure.axes[0], y, "o") == [chosen[name]["none"]["r2"]]
+        assert xs(figure.axes[0], y, "D") == [chosen[name]["none"]["pearson"]]
+
+
+def test_a_bad_r2_is_an_arrow_at_the_edge(tmp_path, write_result):
+    (result,) = read_results([write_result(tmp_path / "lstm")])
+    bad = [dict(record, r2=-250.0) for record in result.records if record["hypothesis"] == "line_position"]
+    result = replace(result, records=(*bad, *result.records[-1:]))
+    axes = scores_figure([result], "continuous").axes[0]
+    assert xs(axes, ordered([result], "continuous").index("line_position"), "<") == [-1.0]
+    assert axes.get_xlim()[0] < -1.0
+
+
+def inside(figure):
+    """Assert that every text lies in the figure and that none covers another."""
+    FigureCanvasAgg(figure).draw()
+    page = figure.bbox
+    words = [text for axes in figure.axes for text in [*axes.texts, axes.title, axes.xaxis.label]]
+    words += [axes._left_title for axes in figure.axes] + list(figure.texts) + figure.legends[0].get_texts()
+    words += [label for axes in figure.axes for label in [*axes.get_yticklabels(), *axes.get_xticklabels()]]
+    boxes = [word.get_window_extent() for word in words if word.get_text() and word.get_visible()]
+    for box in boxes:
+        assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one", "two"])
+@pytest.mark.parametrize("kind", ["boolean", "continuous"])
+def test_nothing_is_clipped_or_covered(results, kind, several):
+    with paper_style():
+        inside(scores_figure(results if several else results[:1], kind))
+
+
+def test_many_hypotheses_with_long_names_fit(tmp_path, write_result):
+    names = [(f"{'m' * 40}_{i}", "x", 0.5) for i in range(50)] + [("$a$", "x", 0.99), ("漢字\u202e", "x", 0.98)]
+    (result,) = read_results([write_result(tmp_path / "lstm", hypotheses=names)])
+    with warnings.catch_warnings(), paper_style():
+        warnings.simplefilter("error")
+        figure = scores_figure([result], "boolean")
+        inside(figure)
+    assert len(figure.axes[0].get_yticklabels()) == 40
+    assert not any(label.get_parse_math() for label in figure.axes[0].get_yticklabels())
+    assert [text.get_text() for text in figure.texts] == [
+        "The first 40 of 52 hypotheses; the report's table has them all."
+    ]
+
+
+def test_every_figure_is_written_as_png_and_svg(tmp_path, results):
+    excerpts = [(result, result.excerpts["inside_string"]) for result in results]
+    written = write_figures(results, excerpts, tmp_path / "new" / "figures")
+    stems = ["f1", "r2", "text_inside_string_lstm", "text_inside_string_gru"]
+    assert [path.name for path in written] == [f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg")]
+    assert sorted(path.name for path in (tmp_path / "new" / "figures").iterdir()) == sorted(p.name for p in written)
+    for path in written:
+        if path.suffix == ".png":
+            assert path.read_bytes().startswith(b"\x89PNG")
+        else:
+            assert ElementTree.parse(path).getroot().tag.endswith("svg")
+    alone = write_figures(results[:1], excerpts[:1], tmp_path / "alone")
+    assert [path.name for path in alone][4:] == ["text_inside_string.png", "text_inside_string.svg"]
+
+
+def test_bytes_do_not_depend_on_the_users_style_or_the_process(tmp_path, write_result):
+    folder = write_result(tmp_path / "lstm")
+    program = (
+        "import matplotlib, sys; from pathlib import Path\n"
+        "from gatescope.analysis.results import read_results\n"
+        "from gatescope.analysis.figures import write_figures\n"
+        "if sys.argv[3] == 'style': matplotlib.rcParams.update({'font.size': 20, 'axes.facecolor': 'red',"
+        " 'svg.fonttype': 'none', 'savefig.bbox': 'tight', 'text.usetex': False, 'font.family': 'monospace'})\n"
+        "results = read_results([Path(sys.argv[1])])\n"
+        "style = lambda: {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if key != 'backend'}\n"
+        "before = style()\n"
+        "write_figures(results, [(results[0], results[0].excerpts['inside_string'])], Path(sys.argv[2]))\n"
+        "assert before == style() and 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    for name, seed in (("plain", "1"), ("style", "2")):
+        command = [sys.executable, "-c", program, str(folder), str(tmp_path / name), name]
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": seed})
+    first = {path.name: path.read_bytes() for path in (tmp_path / "plain").iterdir()}
+    second = {path.name: path.read_bytes() for path in (tmp_path / "style").iterdir()}
+    assert len(first) == 6
+    assert [name for name in first if first[name] != second[name]] == []
+    assert all(b"<dc:date>" not in content for content in first.values())
+
+
+def test_file_names_are_safe_and_unlike_one_another():
+    taken: set[str] = set()
+    names = ["text_a/b", "text_a b", "text_A-B", "text_..", "text_\ud800", "t" * 300, "t" * 300]
+    stems = [_file_stem(name, taken) for name in names]
+    assert stems == ["text_a-b", "text_a-b-2", "text_A-B-3", "text_--", "text_-", "t" * 100, "t" * 100 + "-2"]
+    assert len({stem.casefold() for stem in stems}) == len(stems)

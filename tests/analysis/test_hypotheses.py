@@ -1,0 +1,325 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from gatescope.analysis import hypotheses
+from gatescope.analysis.hypotheses import Hypothesis, hypothesis, library, load_functions, pattern, select
+from gatescope.engine.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch):
+    """What a test registers does not outlive it."""
+    library()
+    monkeypatch.setattr(hypotheses, "_registry", dict(hypotheses._registry))
+
+
+def made(function, values="boolean"):
+    return Hypothesis("made", "any", values, "past", "", function)
+
+
+def test_the_decorator_returns_the_function_and_registers_it():
+    def after_comma(text):
+        """The last character is a comma.
+
+        Blanks do not count.
+        """
+        return [character == "," for character in text]
+
+    assert hypothesis(language="any")(after_comma) is after_comma
+    (found,) = select(["after_comma"], "english")
+    assert found == Hypothesis("after_comma", "any", "boolean", "past", "The last character is a comma.", after_comma)
+    values, defined = found.label("a,b")
+    assert values.dtype == bool
+    assert values.tolist() == [False, True, False]
+    assert defined.tolist() == [True, True, True]
+    assert library()[-1] == found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"language": "cobol"}, "language='cobol'"),
+        ({"language": "c", "values": "text"}, "values='text'"),
+        ({"language": "c", "sees": "all"}, "sees='all'"),
+    ],
+)
+def test_wrong_declarations(arguments, message):
+    with pytest.raises(InputError, match=message):
+        hypothesis(**arguments)
+
+
+@pytest.mark.parametrize("name", ["inside_comment", "capitals", "newline_next"])
+def test_a_built_in_name_is_taken(name):
+    def function(text): ...
+
+    function.__name__ = name
+    with pytest.raises(InputError, match="exists already"):
+        hypothesis(language="english")(function)
+
+
+def test_a_name_is_taken_by_another_function_but_not_by_itself():
+    def define(source, file):
+        space = {"__name__": "notebook", "hypothesis": hypothesis}
+        exec(compile(source, file, "exec"), space)
+
+    cell = "@hypothesis(language='any')\ndef mine(text): return [True] * len(text)\n"
+    define(cell, "<cell 1>")
+    define(cell, "<cell 2>")
+    with pytest.raises(InputError, match="'mine' exists already"):
+        define(cell + "\n" + cell, "<cell 3>")
+    assert [each.name for each in library()].count("mine") == 1
+
+
+def test_a_set_can_be_imported_first():
+    program = (
+        "from gatescope.analysis.english import capitals\n"
+        "from gatescope.analysis.hypotheses import library, select\n"
+        "print(library()[0].language, len(select(['auto'], 'c')), 'nltk' in __import__('sys').modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split() == ["c", "17", "False"], done.stderr
+
+
+AUTO = [("c", 12, 5), ("python", 13, 4), ("english", 9, 3), ("any", 1, 2)]
+
+
+@pytest.mark.parametrize(("language", "booleans", "continuous"), AUTO)
+def test_auto(language, booleans, continuous):
+    found = select(["auto"], language)
+    assert {each.language for each in found} == {language, "any"}
+    assert sum(each.values == "boolean" for each in found) == booleans
+    assert sum(each.values == "continuous" for each in found) == continuous
+    assert len({each.name for each in found}) == len(found)
+
+
+@pytest.mark.parametrize("name", ["c", "python", "english", "any", "legacy"])
+def test_a_default_set_names_only_what_there_is(name):
+    module = sys.modules[hypotheses.SETS[name]]
+    assert {each.name for each in select([name], "any")} == set(module.DEFAULT)
+    assert len(module.DEFAULT) == len(set(module.DEFAULT))
+
+
+def test_a_selection_is_in_the_library_s_order_and_names_each_once():
+    found = select(["capitals", "inside_string", "auto", "inside_comment", "any", "column"], "c")
+    order = library()
+    assert [order.index(each) for each in found] == sorted(order.index(each) for each in found)
+    names = [each.name for each in found]
+    assert len(names) == len(set(names))
+    assert {"capitals", "column"} <= set(names)
+    assert names[:6] == [
+        *("inside_parentheses", "inside_string", "inside_comment", "indent_gt_1", "indent_gt_2", "indent_gt_3")
+    ]
+    assert select([], "c") == []
+
+
+@pytest.mark.parametrize(("language", "expected"), [("c", "c"), ("python", "python"), ("english", "c")])
+def test_the_language_decides_between_namesakes(language, expected):
+    (found,) = select(["inside_comment"], language)
+    assert found.language == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("inside_coment", "did you mean inside_comment"),
+        ("pyton", "did you mean python"),
+        ("qqqqqq", "`gatescope hypotheses` lists them"),
+    ],
+)
+def test_unknown_names(name, message):
+    with pytest.raises(InputError, match=message) as caught:
+        select([name], "c")
+    assert repr(name) in str(caught.value)
+
+
+def test_unknown_language():
+    with pytest.raises(InputError, match="language='latin'; expected one of c, python, english, any"):
+        select(["auto"], "latin")
+
+
+def test_every_hypothesis_has_a_description_of_one_line():
+    for each in library():
+        assert each.description.endswith("."), each.name
+        assert len(each.description) < 110, each.name
+
+
+def test_undefined_values_are_false_or_zero():
+    defined = [True, False, True]
+    values, mask = made(lambda text: ([1, 1, 0], defined)).label("abc")
+    assert (values.tolist(), mask.tolist()) == ([True, False, False], defined)
+    values, _ = made(lambda text: (np.array([1.5, np.nan, 2]), np.array(defined)), "continuous").label("abc")
+    assert values.dtype == np.float32
+    assert values.tolist() == [1.5, 0, 2]
+
+
+def test_a_text_of_two_characters_is_no_pair():
+    assert made(lambda text: (True, False)).label("ab")[0].tolist() == [True, False]
+
+
+def test_the_prime_is_read_and_not_scored():
+    seen = []
+
+    def function(text):
+        seen.append(text)
+        return np.arange(len(text)), np.arange(len(text)) != 3
+
+    values, defined = made(function, "continuous").label("cd", prime="ab")
+    assert seen == ["abcd"]
+    assert (values.tolist(), defined.tolist()) == ([2, 0], [True, False])
+
+
+def test_an_empty_text():
+    for values in ("boolean", "continuous"):
+        found, defined = made(lambda text: [], values).label("")
+        assert found.shape == defined.shape == (0,)
+
+
+def raises(text):
+    return [1 / (len(text) - 3)]
+
+
+@pytest.mark.parametrize(
+    ("function", "values", "message"),
+    {
+        "raises": (raises, "boolean", r"'made' at test_hypotheses.py, line \d+: ZeroDivisionError: division by zero"),
+        "exits": (lambda text: sys.exit(3), "boolean", "SystemExit: 3"),
+        "too short": (lambda text: [True], "boolean", r"values of shape \(1,\) for a text of 3 characters"),
+        "too long": (lambda text: [True] * 4, "boolean", r"values of shape \(4,\) for a text of 3 characters"),
+        "two dimensions": (lambda text: np.ones((3, 1)), "boolean", r"shape \(3, 1\)"),
+        "mask too short": (lambda text: ([True] * 3, [True]), "boolean", r"defined of shape \(1,\)"),
+        "nothing": (lambda text: None, "boolean", "values of type object"),
+        "strings": (lambda text: list(text), "boolean", "values of type <U1"),
+        "complex": (lambda text: [1j] * 3, "continuous", "values of type complex"),
+        "ragged": (lambda text: [[1], [1, 2], 3], "boolean", "inhomogeneous"),
+        "not boolean": (lambda text: [0, 1, 2], "boolean", "returned 2 at character 2"),
+        "NaN in a boolean": (lambda text: [0, np.nan, 1], "boolean", "returned nan at character 1"),
+        "NaN": (lambda text: [0, np.nan, 1], "continuous", "returned nan at character 1"),
+        "infinite": (lambda text: [np.inf, 0, 1], "continuous", "returned inf at character 0"),
+        "beyond float32": (lambda text: [0, 1, 1e39], "continuous", r"returned 1e\+39 at character 2"),
+    }.values(),
+)
+def test_what_a_function_does_wrong(function, values, message):
+    with pytest.raises(InputError, match=message) as caught:
+        made(function, values).label("abc")
+    assert "'made'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_interrupt_is_not_swallowed():
+    def function(text):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made(function).label("abc")
+
+
+def test_pattern():
+    found = pattern(r"number=\d+|\bx")
+    assert (found.name, found.language, found.values, found.sees) == ("number", "any", "boolean", "future")
+    values, defined = found.label("a 42 x", prime="4")
+    assert values.tolist() == [False, False, True, True, False, True]
+    assert defined.all()
+    assert pattern("a=b=c").label("b=c")[0].all()
+
+
+@pytest.mark.parametrize(
+    ("specification", "message"),
+    [
+        ("number", "has no '='"),
+        ("=a", "the name is wrong at position 0"),
+        ("1a=a", "the name is wrong at position 0"),
+        ("a b=a", "the name is wrong at position 1"),
+        ("é=a", "the name is wrong at position 0"),
+        ("a=", "empty at position 2"),
+        ("ab=x(y", r"missing \), unterminated subpattern at position 4"),
+        ("a=*", "nothing to repeat at position 2"),
+        ("a=[b", "unterminated character set at position 2"),
+        ("a=b{99999999999}", "at position 2"),
+        ("capitals=a", "'capitals' exists already"),
+    ],
+)
+def test_bad_patterns(specification, message):
+    with pytest.raises(InputError, match=message) as caught:
+        pattern(specification)
+    assert repr(specification) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+GOOD = """
+from gatescope.analysis.hypotheses import hypothesis
+import beside
+@hypothesis(language="any", values="continuous")
+def place(text):
+    "Offset in the text."
+    return beside.places(text)
+@hypothesis(language="c")
+def never(text):
+    return [False] * len(text)
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    (tmp_path / "beside.py").write_text("def places(text): return range(len(text))\n")
+    yield tmp_path / "my functions.py"
+    sys.modules.pop("beside", None)
+
+
+def test_load_functions(file):
+    file.write_text(GOOD)
+    path = list(sys.path)
+    found = load_functions(file)
+    assert [(each.name, each.language) for each in found] == [("place", "any"), ("never", "c")]
+    assert found[0].label("abc")[0].tolist() == [0, 1, 2]
+    assert sys.path == path
+    assert not list(file.parent.glob("**/my*.pyc"))
+    # Loading it again, changed or not, replaces what it registered.
+    file.write_text("\n\n" + GOOD)
+    again = load_functions(file)
+    assert [each.name for each in again] == ["place", "never"]
+    assert [each.name for each in library()].count("place") == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    {
+        "syntax": ("a = 1\nb = (\n", r"my functions.py, line 2: SyntaxError"),
+        "raises": ("\n\nraise KeyError('x')\n", r"my functions.py, line 3: KeyError: 'x'"),
+        "deep": ("def f():\n    return 1 / 0\nf()\n", r"my functions.py, line 2: ZeroDivisionError"),
+        "exits": ("import sys\nsys.exit('bye')\n", r"my functions.py, line 2: SystemExit: bye"),
+        "nothing": ("a = 1\n", r"my functions.py registers no hypothesis"),
+        "taken": (
+            GOOD.replace("place", "capitals"),
+            r"my functions.py, line \d: InputError: a hypothesis named 'capitals' exists already",
+        ),
+        "empty": ("", "registers no hypothesis"),
+        "NUL": ("a = '\0'\n", "my functions.py.*: "),
+    }.values(),
+)
+def test_bad_files(file, source, message):
+    file.write_text(source)
+    before = library()
+    with pytest.raises(InputError, match=message) as caught:
+        load_functions(file)
+    assert "\n" not in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert library() == before
+
+
+def test_a_file_that_fails_leaves_what_it_registered_before(file):
+    file.write_text(GOOD)
+    load_functions(file)
+    file.write_text(GOOD + "\n1 / 0\n")
+    with pytest.raises(InputError, match="ZeroDivisionError"):
+        load_functions(file)
+    assert [each.name for each in library()].count("place") == 1
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder"])
+def test_no_file(tmp_path, kind):
+    path = tmp_path if kind == "folder" else tmp_path / "nothing.py"
+    with pytest.raises(InputError, match="expected a Python file"):
+        load_functions(path)

@@ -1,0 +1,91 @@
+import json
+
+import nltk
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gatescope.analysis import parts_of_speech
+from gatescope.analysis.hypotheses import select
+from gatescope.analysis.parts_of_speech import tag_characters
+from gatescope.engine.errors import InputError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tagger(data):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NLTK_DATA", str(data / "nltk_data"))
+        parts_of_speech._tagger.cache_clear()
+        yield
+
+
+def tokens(text):
+    """Each token with its tag, put together again from the characters."""
+    token, tag, names = tag_characters(text)
+    found = []
+    for number in range(token.max(initial=-1) + 1):
+        here = np.flatnonzero(token == number)
+        assert here.tolist() == list(range(here[0], here[-1] + 1))
+        (name,) = {names[tag[place]] for place in here}
+        found.append((text[here[0] : here[-1] + 1], name))
+    return found
+
+
+def test_as_nltk_itself():
+    sentence = "The old dog can't have eaten 3.88 dollars' worth of muffins."
+    words = nltk.tokenize.TreebankWordTokenizer().tokenize(sentence)
+    assert tokens(sentence) == nltk.tag.perceptron.PerceptronTagger().tag(words)
+
+
+def test_sentences_are_tagged_one_by_one():
+    assert tokens("I saw. The saw!\n\nRun: ") == [*tokens("I saw. "), *tokens("The saw!\n\n"), *tokens("Run: ")]
+
+
+def test_a_repeated_word_is_found_at_its_own_place():
+    assert [word for word, _ in tokens('the "the" the the ')] == ["the", '"', "the", '"', "the", "the"]
+
+
+def test_blanks_and_a_word_at_the_end_are_undefined():
+    token, tag, _ = tag_characters("a dog ran")
+    assert token.tolist() == [0, -1, 1, 1, 1, -1, -1, -1, -1]
+    assert ((token < 0) == (tag < 0)).all()
+    assert tag_characters("a dog.")[0].tolist() == [0, -1, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "\n\n", '"', "''``\"", "`` '' \" ''", "cannot gonna 'tis d'ye", "(a)--b...c"]
+)
+def test_odd_texts(text):
+    token, tag, _ = tag_characters(text)
+    assert len(token) == len(tag) == len(text)
+    blank = np.array([character.isspace() for character in text], bool)
+    assert (token[blank] == -1).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.text("ab \"'`“.?!\n()-,", max_size=40) | st.text(max_size=20))
+def test_any_text(text):
+    token, tag, _ = tag_characters(text)
+    assert len(token) == len(tag) == len(text)
+    # Every character but blanks has a token, and the last one may be unfinished.
+    lacking = [place for place in range(len(text)) if token[place] < 0 and not text[place].isspace()]
+    assert lacking == list(range(len(text) - len(lacking), len(text)))
+    assert not lacking or text[-1].isalnum()
+
+
+@pytest.mark.parametrize("damaged", [False, True], ids=["absent", "damaged"])
+def test_data_that_is_not_there(tmp_path, monkeypatch, damaged):
+    if damaged:
+        folder = tmp_path / "taggers" / parts_of_speech.DATA
+        folder.mkdir(parents=True)
+        for part in ("weights", "tagdict", "classes"):
+            (folder / f"{parts_of_speech.DATA}.{part}.json").write_text(json.dumps({})[:1])
+    monkeypatch.setattr(nltk.data, "path", [])
+    monkeypatch.setenv("NLTK_DATA", str(tmp_path))
+    parts_of_speech._tagger.cache_clear()
+    (verbs,) = select(["verbs"], "english")
+    with pytest.raises(InputError, match=r"python -m nltk\.downloader averaged_perceptron_tagger_eng") as caught:
+        verbs.label("a dog")
+    assert "NLTK_DATA" in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,72 @@
+import pytest
+
+from gatescope.analysis.python_lexer import CODE, COMMENT, MODES, STRING, Lexer, LexerState
+
+# text, then S in a literal, # in a comment
+ROWS = {
+    "single quotes": ("'a'b", "SS.."),
+    "double quotes": ('"a"b', "SS.."),
+    "empty": ('""b', "S.."),
+    "quote in quotes": ("\"'\"'a'", "SS.SS."),
+    "escaped quote": (r"'\''b", "SSS.."),
+    "escaped backslash": (r"'\\'b", "SSS.."),
+    "raw literals end alike": (r"r'\'b'c", ".SSSS.."),
+    "prefix": ("rb'a'", "..SS."),
+    "unterminated": ("'a\nb", "SS.."),
+    "continued by a backslash": ("'a\\\nb'c", "SSSSS.."),
+    "continued with a carriage return": ("'a\\\r\nb'c", "SSSSSS.."),
+    "triple": ('"""a"""b', "S.SSSS.."),
+    "triple over lines": ("'''a\n'''b", "S.SSSSS.."),
+    "one and two quotes in triple": ('"""a"b""c"""d', "S.SSSSSSSSS.."),
+    "four quotes": ('""""a"""b', "S.SSSSS.."),
+    "escaped quote in triple": (r'"""\""""b', "S.SSSSS.."),
+    "empty triple": ("''''''b", "S.SSS.."),
+    "two empties": ('"" ""', "S..S."),
+    "adjacent": ("'a''b'", "SS.SS."),
+    "comment": ("a#b'\nc", ".###.."),
+    "hash in a literal": ("'#'#", "SS.#"),
+    "backslash ends no comment": ("#a\\\nb", "###.."),
+    "field": ("f'a{b}c'd", ".SS..SS.."),
+    "field with a literal": ("f'{a[\"b\"]}'", ".S...SS..S."),
+    "same quote in a field": ("f'{'a'}'b", ".S.SS.S.."),
+    "two braces": ("f'{{a}}'b", ".S.SSSS.."),
+    "field after two braces": ("f'{{{a}}}'b", ".S.S..SSS.."),
+    "dictionary in a field": ("f'{ {1:2} }'b", ".S........S.."),
+    "conversion": ("f'{a!r}'b", ".S....S.."),
+    "format": ("f'{a:>3}'b", ".S..SSSS.."),
+    "nested field": ("f'{a:{b}}'b", ".S..S..SS.."),
+    "slice": ("f'{a[1:2]}'b", ".S.......S.."),
+    "named character": ("f'\\N{DASH}{a}'b", ".SSSSSSSSS..S.."),
+    "raw has no named characters": ("rf'\\N{DASH}'b", "..SSS.....S.."),
+    "escaped quote in an f-string": (r"f'\''b", ".SSS.."),
+    "backslash before a brace": ("f'\\{a}'b", ".SS..S.."),
+    "prefix in two letters": ("Rf'{a}'", "..S..S."),
+    "word that ends in f": ("if'{a}'b", "..SSSS.."),
+    "field over lines": ("f'''{a\n}'''b", ".S.S...SSS.."),
+    "newline ends what is open": ("f'{a\nb}'", ".S.....S"),
+    "newline ends a nested one": ("f'{f'{\na'", ".S..S...S"),
+    "template string": ("t'{a}'b", ".S..S.."),
+    "f-string continued with a carriage return": ("f'a\\\r\nb'c", ".SSSSSS.."),
+    "brackets in a field": ("f'{(a:b)}'c", ".S......S.."),
+}
+
+
+def modes(pieces):
+    state, found = LexerState(), []
+    for piece in pieces:
+        lexer = Lexer(piece.encode(), state)
+        row = [CODE] * lexer.n
+        end = 0
+        for first, after, kind in lexer.segments:
+            assert end <= first < after <= lexer.n
+            row[first:after] = [MODES[kind]] * (after - first)
+            end = after
+        found += row[lexer.shift :]
+        state = lexer.state()
+    return "".join({CODE: ".", STRING: "S", COMMENT: "#"}[mode] for mode in found)
+
+
+@pytest.mark.parametrize(("text", "expected"), ROWS.values(), ids=ROWS.keys())
+def test_modes(text, expected):
+    assert modes([text]) == expected
+    assert modes(list(text)) == expected

@@ -1,0 +1,69 @@
+"""Statements of code without literals and comments: what the whole scanner's tests do not reach directly."""
+
+import numpy as np
+import pytest
+
+from gatescope.analysis.python_statements import AWAITED, NO_DOCSTRING, Statements, StatementState
+
+
+def run(code, state=None, width=0):
+    n = len(code)
+    found = Statements(code, np.zeros(n, bool), False, np.full(n, width), state or StatementState())
+    return found, found.brackets().tolist(), found.levels().tolist(), found.flags()
+
+
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [
+        (b"de", b"de"),
+        (b"a\nwhi", b"whi"),
+        (b"async \t de", b"async de"),
+        (b"async", b"async"),
+        (b"a b", b""),
+        (b"(", b""),
+        (b"longer_than_a_keyword", b""),
+        (b"a\n", b""),
+    ],
+)
+def test_a_word_that_may_become_a_keyword_is_remembered(code, word):
+    found, *_ = run(code)
+    assert found.state().word == word
+
+
+def test_a_keyword_in_two_pieces_opens_a_header():
+    found, *_ = run(b"as")
+    found, *_ = run(b"ync d", found.state())
+    found, _, _, (header, *_) = run(b"ef f(): a", found.state())
+    assert header.tolist() == [False, False, True, True, True, True, False, False, False]
+
+
+def test_a_line_that_no_bracket_may_hold_closes_them_all():
+    _, brackets, _, _ = run(b"([{\nreturn a")
+    assert brackets == [1, 2, 3, 3, 3, 3, 3, 3, 3, 3, 0, 0]
+
+
+def test_such_a_word_within_a_line_closes_nothing():
+    _, brackets, _, _ = run(b"(a return b")
+    assert brackets == [1] * 11
+
+
+def test_depth_has_a_floor():
+    assert run(b")](")[1] == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("code", "awaits"), [(b"def f():", AWAITED), (b"if f():", NO_DOCSTRING), (b"def f", NO_DOCSTRING)]
+)
+def test_a_docstring_is_awaited_after_a_header(code, awaits):
+    found, *_ = run(code)
+    assert found.state().docstring == awaits
+
+
+def test_levels_follow_the_width_of_statements():
+    code = b"a\nb\nc\nd\ne"
+    widths = np.repeat([0, 4, 6, 5, 0], 2)[: len(code)]
+    found = Statements(code, np.zeros(len(code), bool), False, widths, StatementState())
+    # 5 columns match no enclosing block: they end the one of 6 and begin another.
+    assert found.levels().tolist() == [0, 0, 1, 1, 2, 2, 2, 2, 0]
+    found.brackets(), found.flags()
+    assert found.state().indents == (0,)

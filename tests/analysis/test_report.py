@@ -1,0 +1,400 @@
+"""The page: what it says, that it holds together, that nothing in it comes from elsewhere or runs by accident."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+
+from gatescope.analysis.coloured_text import printable
+from gatescope.analysis.report import write_report
+from gatescope.analysis.results import headline, read_results, score, verdict
+from gatescope.engine.errors import InputError
+
+WILD = (
+    "a<script>alert(1)</script> & \"q\" 's' &lt; </pre></main><!-- \x00\x07\x1b[31m\r\n\n\ttab\t\\ $x_1$ "
+    "\ud83d \u202eevil "
+    "שלום مرحبا 😀👩\u200d👧 e\u0301 \ufffe 漢字 \u2028\x85 end"
+)
+FEW = (
+    ("inside_string", r'"[^"\n]*"', 0.9),
+    ("inside_comment", r"/\*.*?\*/|//[^\n]*", 0.85),
+    ("newline_next", r".(?=\n)", 0.35),
+    ("preprocessor", r"(?m)^#.*$", 0.0),
+)
+VOID = {"meta", "wbr", "br", "input", "img", "link"}
+
+
+class Page(HTMLParser):
+    """The page as elements with attributes, text and ancestors; a tag that does not match its start is an error."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.elements: list[dict] = []
+        self.open: list[dict] = []
+        self.pieces: list[tuple[str, list[dict]]] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        element = {"tag": tag, "attrs": dict(attrs), "text": "", "above": list(self.open), "below": []}
+        self.elements.append(element)
+        for above in self.open:
+            above["below"].append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1]["tag"] == tag, (tag, [e["tag"] for e in self.open])
+        self.open.pop()
+
+    def handle_data(self, data):
+        self.pieces.append((data, list(self.open)))
+        for element in self.open:
+            element["text"] += data
+
+    def all(self, tag, **attrs):
+        return [e for e in self.elements if e["tag"] == tag and all(e["attrs"].get(k) == v for k, v in attrs.items())]
+
+
+def within(ancestor, *tags):
+    return [element for element in ancestor["below"] if element["tag"] in tags]
+
+
+def body_rows(table):
+    """Rows of a table but for its head."""
+    return [row for body in within(table, "tbody") for row in within(body, "tr")]
+
+
+def cells(row):
+    return [cell["text"] for cell in within(row, "th", "td")]
+
+
+def painted(page, pre):
+    """Characters of a coloured text, each with the classes of its colour; a code point in a box counts as one."""
+    characters = []
+    for data, above in page.pieces:
+        if any(element is pre for element in above):
+            names = [name for element in above for name in element["attrs"].get("class", "").split()]
+            classes = [name for name in names if re.fullmatch(r"[snp]\d+|u|w", name)]
+            characters += [(shown, classes) for shown in ([data] if "c" in names else data)]
+    return characters
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, write_result):
+    """One result with several state sets, its report beside it."""
+    folder = tmp_path_factory.mktemp("report") / "lstm"
+    write_result(folder, state_sets=("layer0/h", "layer0/c", "all"), hypotheses=FEW)
+    write_report([folder], folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def numbers(folder):
+    """Excerpts as they stand in the file, by hypothesis."""
+    return {item["hypothesis"]: item for item in json.loads((folder / "excerpts.json").read_text())}
+
+
+def test_it_opens_with_the_question_and_the_answer(folder, page):
+    (result,) = read_results([folder])
+    plain = [weightings["plain"] for weightings in headline(result.records).values() if "plain" in weightings]
+    known = [record for record in plain if verdict(record) == "known"]
+    best = max(known, key=lambda record: record["f1"])
+    assert page.all("h1")[0]["text"] == "What do the hidden states know, and which units know it?"
+    (answer,) = page.all("p", **{"class": "answer"})
+    assert answer["text"].startswith(f"The states know {len(known)} of {len(plain) - 1} hypotheses:")
+    assert f"Best known is {best['hypothesis']} (F1 {score(best['f1'])}" in answer["text"]
+    assert "unit layer0/c 17" in answer["text"]
+    assert answer["text"].endswith("1 could not be scored.")
+    assert page.all("p")[1]["text"] == (
+        "LSTM 1 × 128; 132,450 parameters; trained on stdlib; 12,345,678 characters; "
+        "validation loss 1.391 nats per character; 100,000 states recorded; 200 sequences."
+    )
+
+
+def test_the_answer_table_holds_the_headline_of_every_hypothesis(folder, page):
+    (result,) = read_results([folder])
+    rows = {row[0]: row for row in [cells(row) for row in body_rows(page.all("table", **{"class": "answers"})[0])]}
+    expected = {name: w for name, w in headline(result.records).items() if "plain" in w}
+    assert set(rows) == set(expected)
+    for name, weightings in expected.items():
+        record = weightings["plain"]
+        _, _, f1, ngram, majority, unit, judged = rows[name]
+        if record["f1"] is None:
+            assert (f1, ngram, majority, unit, judged) == ("–", "–", "–", "–", "not scored (one_class)")
+            continue
+        assert f1 == f"{score(record['f1'])} {score(record['f1_low'])}–{score(record['f1_high'])}"
+        assert ngram == score(record["baseline_ngram_f1"])
+        assert majority == score(record["baseline_majority_f1"])
+        assert (unit, judged) == ("layer0/c 17", verdict(record))
+
+
+def test_the_charts_show_what_the_numbers_say(folder, page):
+    (result,) = read_results([folder])
+    table = page.all("table", **{"class": "answers"})[0]
+    rows = body_rows(table)
+    for row in rows:
+        (name,) = (e["text"] for e in within(row, "th"))
+        weightings = headline(result.records)[name]
+        circles = [e["attrs"] for e in within(row, "circle")]
+        if weightings["plain"]["f1"] is None:
+            assert not circles
+            continue
+        for weighting, record in weightings.items():
+            (dot,) = (c for c in circles if c["class"] == f"{weighting} dot")
+            assert abs(float(dot["cx"][:-1]) / 100 - record["f1"]) <= 0.0005 + 1e-9
+            (bar,) = (e["attrs"] for e in within(row, "line") if e["attrs"]["class"] == f"{weighting} bar")
+            assert abs(float(bar["x1"][:-1]) / 100 - record["f1_low"]) <= 0.0005 + 1e-9
+            assert abs(float(bar["x2"][:-1]) / 100 - record["f1_high"]) <= 0.0005 + 1e-9
+        (chart,) = (e["attrs"] for e in within(row, "svg") if e["attrs"].get("role") == "img")
+        assert f"plain F1 {score(weightings['plain']['f1'])}; interval" in chart["aria-label"]
+
+
+def test_every_record_is_in_the_last_table(folder, page):
+    records = json.loads((folder / "probes.json").read_text())
+    rows = [cells(row) for row in body_rows(page.all("table", **{"class": "sortable"})[0])]
+    assert len(rows) == len(records)
+    for row, record in zip(rows, records, strict=True):
+        assert row[:3] == [record["hypothesis"], record["states"], record["weighting"]]
+        keys = ["prevalence", "accuracy", "precision", "recall", "f1", "f1_low", "f1_high", "mcc"]
+        keys += ["baseline_majority_f1", "baseline_ngram_f1", "r2", "pearson"]
+        assert row[3:15] == [score(record[key]) for key in keys]
+        assert row[15:] == ["20,000", "layer0/c 17" if record["top_units"] else "–", record["status"]]
+
+
+def test_state_sets_stand_side_by_side(folder, page):
+    (table,) = page.all("table", **{"class": "where"})
+    heads = [e["text"] for e in within(within(table, "thead")[0], "th")]
+    assert heads == ["hypothesis", "layer0/h", "layer0/c", "all"]
+    records = json.loads((folder / "probes.json").read_text())
+    plain = {(r["hypothesis"], r["states"]): r for r in records if r["weighting"] != "balanced"}
+    rows = [cells(row) for row in body_rows(table)]
+    assert len(rows) == 6
+    for name, *shown in rows:
+        metric = "r2" if plain[name, "all"]["kind"] == "continuous" else "f1"
+        assert shown == [score(plain[name, states][metric]) for states in heads[1:]]
+
+
+def test_each_character_has_the_colour_of_its_numbers(folder, page):
+    excerpts = numbers(folder)
+    articles = page.all("article")
+    assert len(articles) == len(excerpts)
+    for article in articles:
+        excerpt = excerpts[within(article, "h3")[0]["text"]]
+        label, prediction, unit = (painted(page, pre) for pre in within(article, "pre"))
+        for shown in (label, prediction, unit):
+            assert "".join(character for character, _ in shown) == excerpt["text"]
+        known = [value for value in excerpt["value"] if value is not None]
+        low, high = (0, 1) if excerpt["kind"] == "boolean" else (min(known), max(known))
+        largest = max(map(abs, excerpt["activation"]))
+        for i, (value, probability, activation) in enumerate(
+            zip(excerpt["value"], excerpt["prediction"], excerpt["activation"], strict=True)
+        ):
+            if value is None:
+                assert label[i][1] == ["u"]
+            else:
+                assert abs(10 * (value - low) / (high - low) - step(label[i][1])) <= 0.5 + 1e-9
+            share = min(max((probability - low) / (high - low), 0), 1)
+            assert abs(10 * share - step(prediction[i][1])) <= 0.5 + 1e-9
+            wrong = excerpt["kind"] == "boolean" and value is not None and (value == 1) != (probability >= 0.5)
+            assert ("w" in prediction[i][1]) == wrong
+            assert abs(10 * activation / largest - step(unit[i][1])) <= 0.5 + 1e-9
+
+
+def step(classes):
+    """The step of a scale that classes stand for, with its sign; no class is no tint."""
+    for name in classes:
+        if name[0] in "snp":
+            return int(name[1:]) * (-1 if name[0] == "n" else 1)
+    return 0
+
+
+def test_marks_say_to_a_reader_what_tints_say_to_the_eye(folder, page):
+    checked = 0
+    for article in page.all("article"):
+        excerpt = numbers(folder)[within(article, "h3")[0]["text"]]
+        if excerpt["kind"] == "boolean":
+            held = "".join(c for c, value in zip(excerpt["text"], excerpt["value"], strict=True) if value == 1)
+            assert "".join(e["text"] for e in within(article, "mark")) == held
+            checked += bool(held)
+            assert "unit −3.1 (teal speaks for the hypothesis)" in within(article, "p")[1]["text"]
+    assert checked >= 3
+
+
+def test_the_page_is_sound(page):
+    assert page.elements[0]["attrs"] == {"lang": "en"}
+    assert page.all("title")[0]["text"] == "gatescope: lstm"
+    assert len(page.all("main")) == len(page.all("h1")) == 1
+    ids = [e["attrs"]["id"] for e in page.elements if "id" in e["attrs"]]
+    assert len(ids) == len(set(ids))
+    for link in page.all("a"):
+        assert link["attrs"]["href"].startswith("#") and link["attrs"]["href"][1:] in ids
+    for element in page.all("article"):
+        assert element["attrs"]["aria-labelledby"] in ids
+    levels = [int(e["tag"][1]) for e in page.elements if re.fullmatch("h[1-6]", e["tag"])]
+    assert levels[0] == 1 and all(after <= before + 1 for before, after in pairwise(levels))
+    for table in page.all("table"):
+        heads = within(table, "th")
+        assert heads and all(head["attrs"].get("scope") in {"col", "row", "rowgroup"} for head in heads)
+        widths = [
+            len([e for e in page.elements if e["above"] and e["above"][-1] is row]) for row in within(table, "tr")
+        ]
+        assert len(set(widths)) == 1
+    for figure in page.all("figure"):
+        assert within(figure, "figcaption") and within(figure, "pre")
+
+
+def test_nothing_comes_from_elsewhere(page):
+    for element in page.elements:
+        for key, value in element["attrs"].items():
+            assert not key.startswith("on")
+            if key in {"src", "href", "srcset", "data", "action", "poster", "background", "style"}:
+                assert value.startswith("#")
+            assert "//" not in (value or "") or key in {"content", "aria-label"}
+        assert element["tag"] not in {"link", "img", "iframe", "object", "embed", "base", "form"}
+    (policy,) = (e["attrs"]["content"] for e in page.all("meta") if e["attrs"].get("http-equiv"))
+    assert policy.startswith("default-src 'none'; ") and "http" not in policy
+    style = page.all("style")[0]["text"]
+    assert "@import" not in style and "url(" not in style
+
+
+@pytest.fixture(scope="module")
+def wild(tmp_path_factory, write_result):
+    """A result whose text, names, units and facts try to be something else."""
+    hypotheses = [
+        (f'<img src=x onerror=alert(1)> & "{i}" \x00\u202e\ud800', r"[a-z]+", share) for i, share in ((1, 0.9), (2, 0))
+    ]
+    folder = write_result(tmp_path_factory.mktemp("wild") / "<b>run & 'co'", text=WILD, hypotheses=hypotheses)
+    for name in ("probes", "excerpts", "config"):
+        text = (folder / f"{name}.json").read_text()
+        text = (
+            text.replace("layer0/c", "</script><b>layer")
+            .replace("one_class", "<i>status</i>")
+            .replace("stdlib", "</title>&")
+        )
+        text = text.replace("Whether the character", "<svg onload=x>").replace('"lstm"', '"<lstm>"')
+        (folder / f"{name}.json").write_text(text)
+    write_report([folder], folder)
+    return folder
+
+
+def test_text_from_outside_stays_text(wild):
+    source = (wild / "report.html").read_bytes().decode("utf-8")
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028\u2029\ufffe]", source)
+    page = Page(source)
+    assert len(page.all("script")) == len(page.all("title")) == 1 and not page.all("img")
+    name = '<img src=x onerror=alert(1)> & "1" U+0000U+202EU+D800'
+    assert name in [heading["text"] for heading in page.all("h3")]
+    assert page.all("title")[0]["text"] == "gatescope: <b>run & 'co'"
+    assert "<LSTM> 1 × 128" in source.replace("&lt;", "<").replace("&gt;", ">")
+    rows = [cells(row) for row in body_rows(page.all("table", **{"class": "sortable"})[0])]
+    assert rows[0][-2:] == ["</script><b>layer 17", "converged"]
+    assert rows[2][-2:] == ["–", "<i>status</i>"]
+    shown = "".join(c if c in "\t\n" else printable(c) for c in WILD)
+    texts = page.all("pre")
+    assert len(texts) == 9
+    assert all(pre["text"] == shown for pre in texts)
+
+
+def test_figures_lie_beside_the_page(wild, folder):
+    assert {path.name for path in (folder / "figures").iterdir()} == {
+        f"{stem}.{suffix}"
+        for stem in ("f1", "r2", *(f"text_{excerpt}" for excerpt in read_results([folder])[0].excerpts))
+        for suffix in ("png", "svg")
+    }
+    assert all(re.fullmatch(r"[\w.-]+", path.name, re.ASCII) for path in (wild / "figures").iterdir())
+
+
+def test_equal_results_give_equal_bytes_wherever_they_lie(tmp_path, folder):
+    copy = tmp_path / "elsewhere" / "lstm"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("report.html", "figures"))
+    assert write_report([copy], tmp_path / "out") == tmp_path / "out" / "report.html"
+    for path in folder.glob("**/*"):
+        if path.is_file() and path.suffix != ".json":
+            assert (tmp_path / "out" / path.relative_to(folder)).read_bytes() == path.read_bytes(), path.name
+
+
+def test_several_results_stand_side_by_side(tmp_path, write_result):
+    few = [("inside_string", r'"[^"\n]*"', 0.9), ("only_lstm", "x", 0.8)]
+    first = write_result(tmp_path / "lstm", hypotheses=few)
+    second = write_result(tmp_path / "gru", cell="gru", seed=4, hypotheses=few[:1])
+    page = Page(write_report([first, second], tmp_path / "out").read_text(encoding="utf-8"))
+    assert page.all("title")[0]["text"] == "gatescope: lstm, gru"
+    assert [e["text"].split(" knows")[0] for e in page.all("p", **{"class": "answer"})] == ["lstm", "gru"]
+    groups = [e for e in page.all("tbody", **{"class": "group"}) if within(e, "th")[0]["text"] == "inside_string"]
+    assert [e["text"] for e in within(groups[0], "th")] == ["inside_string", "lstm", "gru"]
+    (alone,) = (e for e in page.all("tbody") if [h["text"] for h in within(e, "th")] == ["only_lstm", "lstm", "gru"])
+    assert within(alone, "tr")[1]["text"].strip().endswith("not probed")
+    section = next(e["above"][-1] for e in page.all("h3") if e["text"] == "inside_string")
+    assert [e["text"] for e in within(section, "h4")] == ["lstm", "gru"]
+    assert len(within(section, "pre")) == 6
+    assert (tmp_path / "out" / "figures" / "text_inside_string_gru.svg").exists()
+
+
+def test_a_large_result_is_all_there_and_its_best_is_open(tmp_path, write_result):
+    states = ("layer0/h", "layer0/c", "layer1/h", "all")
+    folder = write_result(tmp_path / "big", copies=8, state_sets=states, text='f("a");\n')
+    page = Page(write_report([folder], tmp_path / "out").read_text(encoding="utf-8"))
+    (result,) = read_results([folder])
+    assert len(result.excerpts) == 8 * 9 + 2
+    assert len(page.all("article")) == 20 and len(list((tmp_path / "out" / "figures").glob("text_*.svg"))) == 20
+    assert "the best known 20 of 74 hypotheses" in " ".join(e["text"] for e in page.all("p"))
+    tables = page.all("table", **{"class": "answers"})
+    assert [len(body_rows(table)) for table in tables] == [40, 40, 2]
+    assert "40 more hypotheses" in [e["text"] for e in page.all("summary")]
+    assert [len(body_rows(table)) for table in page.all("table", **{"class": "where"})] == [40, 42]
+    assert len([cells(row) for row in body_rows(page.all("table", **{"class": "sortable"})[0])]) == 8 * 10 * 4 * 2 + 8
+    (details,) = (e["above"][-1] for e in page.all("summary") if e["text"] == "648 fits")
+    assert "open" not in details["attrs"]
+
+
+def test_records_alone_make_a_report(tmp_path, write_result):
+    folder = write_result(tmp_path / "lstm")
+    (folder / "excerpts.json").unlink()
+    (folder / "config.json").unlink()
+    page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
+    assert not page.all("article") and not page.all("pre")
+    assert "Facts" not in [e["text"] for e in page.all("h2")]
+    assert [path.name for path in sorted((folder / "figures").iterdir())] == ["f1.png", "f1.svg", "r2.png", "r2.svg"]
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"f1_low": 0.0, "f1_high": 0.01}, "The states know none of 1 hypothesis:"),
+        ({"f1": None, "status": "one_class"}, "The states know no hypothesis of which F1 tells"),
+    ],
+)
+def test_an_answer_that_is_no_is_given(tmp_path, write_result, change, words):
+    folder = write_result(tmp_path / "lstm", hypotheses=[("inside_string", '"', 0.9)])
+    records = [r | change for r in json.loads((folder / "probes.json").read_text()) if r["kind"] == "boolean"]
+    (folder / "probes.json").write_text(json.dumps(records))
+    (folder / "excerpts.json").unlink()
+    page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
+    assert page.all("p", **{"class": "answer"})[0]["text"].startswith(words)
+    assert [path.name for path in sorted((folder / "figures").iterdir())] == ["f1.png", "f1.svg"]
+
+
+def test_bad_input_leaves_the_earlier_report_alone(tmp_path, write_result):
+    folder = write_result(tmp_path / "lstm", hypotheses=[("inside_string", '"', 0.9)])
+    (folder / "report.html").write_text("earlier")
+    (folder / "excerpts.json").write_text("[")
+    with pytest.raises(InputError, match="is not JSON"):
+        write_report([folder], folder)
+    assert (folder / "report.html").read_text() == "earlier"
+    assert not (folder / "figures").exists()
+    (folder / "probes.json").write_text("[]")
+    (folder / "excerpts.json").unlink()
+    with pytest.raises(InputError, match="holds no record"):
+        write_report([folder], folder)
+    folder = write_result(tmp_path / "gru", hypotheses=[("inside_string", '"', 0.9)])
+    with pytest.raises(InputError, match=r"probes\.json is a file: give a folder"):
+        write_report([folder], folder / "probes.json")

@@ -1,0 +1,67 @@
+"""Parts of a section: which probe a text shows, its units, and names that may break."""
+
+import re
+
+import pytest
+
+from gatescope.analysis.report_text import escaped, excerpt_record, name_html, significant, text_panels, units_table
+from gatescope.analysis.results import Excerpt
+
+
+def excerpt(states="all", weighting="plain", text="ab", **numbers):
+    nothing = {"value": (None,) * len(text), "prediction": (None,) * len(text), "activation": (None,) * len(text)}
+    return Excerpt("string", "boolean", states, weighting, "", "past", 0, text, unit=None, **(nothing | numbers))
+
+
+def record(hypothesis="string", states="all", weighting="plain", **more):
+    return {
+        "hypothesis": hypothesis,
+        "kind": "boolean",
+        "states": states,
+        "weighting": weighting,
+        "status": "max_iter",
+    } | more
+
+
+def test_a_text_goes_with_the_probe_that_made_its_prediction():
+    records = [
+        record(states=states, weighting=weighting)
+        for states in ("layer0/h", "all")
+        for weighting in ("plain", "balanced")
+    ]
+    records.insert(0, record("other"))
+    assert excerpt_record(records, excerpt("layer0/h", "balanced")) is records[2]
+    assert excerpt_record(records, excerpt()) is records[3]
+    assert excerpt_record(records, excerpt("layer9/h")) is records[3]
+    assert excerpt_record(records[:1], excerpt()) is None
+
+
+def test_units_are_listed_with_what_they_are_worth():
+    units = [
+        {"states": "layer0/<c>", "unit": unit, "coefficient": -0.00123456, "importance": 12.345, "auroc": 0.5}
+        for unit in range(9)
+    ]
+    table = units_table(record(top_units=units))
+    cells = re.findall(r"<t[dh][^>]*>(layer.*?|[^<]*)</t[dh]>", table)[4:]
+    assert cells[:4] == ["layer0/&lt;c&gt; 0", "−0.00123", "12.3", ".50"]
+    assert len(cells) == 5 * 4
+    assert "Most responsible units: layer0/&lt;c&gt; 0, layer0/&lt;c&gt; 1," in table
+    assert "not fitted (max_iter)" in units_table(record(top_units=[]))
+    assert '<td class="r">–</td>' in units_table(record(top_units=[{"states": "layer0/h", "unit": 1}]))
+
+
+@pytest.mark.parametrize("value, text", [(None, "–"), (0, "0"), (-1234.5, "−1.23e+03"), (0.5, "0.5")])
+def test_three_digits(value, text):
+    assert significant(value) == text
+
+
+def test_names_may_break_and_stay_safe():
+    assert escaped('a_<b>\n"') == "a_&lt;b&gt;U+000A&quot;"
+    assert name_html("a_b/c&") == "a_<wbr>b/<wbr>c&amp;"
+
+
+def test_an_empty_text_and_one_without_probe_make_panels():
+    for text in ("", "a\n"):
+        html = text_panels(excerpt(text=text))
+        assert html.count("<pre>") == html.count("</pre>") == 3
+        assert ('class="u"' in html) == bool(text)

@@ -1,0 +1,127 @@
+"""Adjusted p-values against SciPy and statsmodels; shifted labels against counting and their own theory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from gatescope.analysis.significance import benjamini_hochberg, circular_shift, shift_test
+
+# NumPy warns where an undefined quotient is computed instead of left out.
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
+
+
+@settings(deadline=None)
+@given(hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(0, 1) | st.sampled_from([0.05, 1.0, 0.0])))
+def test_adjusted_p_values_equal_scipy_and_statsmodels(p):
+    adjusted = benjamini_hochberg(p)
+    np.testing.assert_allclose(adjusted, stats.false_discovery_control(p), rtol=1e-12)
+    np.testing.assert_allclose(adjusted, multipletests(p, method="fdr_bh")[1], rtol=1e-12)
+
+
+def test_missing_tests_do_not_count_and_the_shape_stays():
+    p = np.array([[0.01, np.nan, 0.04], [np.nan, 0.03, 0.5]])
+    adjusted = benjamini_hochberg(p)
+    tested = ~np.isnan(p)
+    np.testing.assert_allclose(adjusted[tested], stats.false_discovery_control(p[tested]), rtol=1e-12)
+    assert np.array_equal(np.isnan(adjusted), ~tested)
+    assert np.isnan(benjamini_hochberg(np.array([np.nan]))).all()
+    assert benjamini_hochberg(np.array([])).shape == (0,)
+
+
+STARTS = np.array([0, 5, 5, 6, 13, 20])
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.permutations([0, 2, 3, 4]), st.integers(1, 4))
+def test_each_sequence_is_turned_by_itself(seed, order, n_chosen):
+    rows = np.concatenate([np.arange(STARTS[s], STARTS[s + 1]) for s in order[:n_chosen]])
+    moved = rows[circular_shift(rows, STARTS, np.random.default_rng(seed))]
+    position = 0
+    for s in order[:n_chosen]:
+        length = STARTS[s + 1] - STARTS[s]
+        before, after = rows[position : position + length].tolist(), moved[position : position + length].tolist()
+        turns = [before[d:] + before[:d] for d in range(length)]
+        assert after in turns
+        position += length
+
+
+def test_distances_are_uniform_and_independent():
+    generator = np.random.default_rng(0)
+    rows, starts = np.arange(7), np.array([0, 3, 7])
+    drawn = [circular_shift(rows, starts, generator) for _ in range(6000)]
+    cells = np.bincount([4 * positions[0] + (positions[3] - 3) for positions in drawn], minlength=12)
+    assert stats.chisquare(cells).pvalue > 1e-6
+
+
+def best_difference(X):
+    """The largest |difference of class means| over units, for each hypothesis."""
+
+    def statistic(Y, weight):
+        ones, zeros = weight * Y, weight * ~Y
+        means = [side.T @ X / side.sum(axis=0)[:, None] for side in (ones, zeros)]
+        return np.abs(means[0] - means[1]).max(axis=1)
+
+    return statistic
+
+
+def text_like_case(seed, n_hypotheses, n_sequences=6, length=60, n_units=5):
+    """States and labels that both change slowly within a sequence, independent of each other, as circles."""
+    rng = np.random.default_rng(seed)
+    kernel = np.exp(-np.minimum(np.arange(length), length - np.arange(length)) / 4)
+
+    def slow(width):
+        noise = rng.normal(size=(n_sequences, length, width))
+        smooth = np.fft.irfft(np.fft.rfft(noise, axis=1) * np.fft.rfft(kernel)[:, None], length, axis=1)
+        return smooth.reshape(-1, width)
+
+    starts = np.arange(n_sequences + 1) * length
+    return slow(n_units), slow(n_hypotheses) > 0, np.arange(starts[-1]), starts
+
+
+def test_p_values_of_unrelated_labels_are_uniform_however_slowly_they_change():
+    X, Y, rows, starts = text_like_case(0, n_hypotheses=300)
+    p, null = shift_test(best_difference(X), Y, np.ones(Y.shape), rows, starts, n_shifts=99, seed=1)
+    assert null.shape == (99, 300)
+    # p takes the values 0.01, 0.02 ... 1, each with chance 1 in 100; in tens for the chi-square.
+    assert stats.chisquare(np.bincount(np.ceil(p * 10 - 1e-9).astype(int), minlength=11)[1:]).pvalue > 1e-6
+
+
+def test_a_planted_unit_is_found_and_p_counts_the_null():
+    X, Y, rows, starts = text_like_case(1, n_hypotheses=3)
+    Y[:, 1] = X[:, 2] > 0.5
+    statistic = best_difference(X)
+    weight = np.ones(Y.shape)
+    p, null = shift_test(statistic, Y, weight, rows, starts, n_shifts=60, seed=2)
+    assert p[1] == 1 / 61
+    observed = statistic(Y, weight)
+    assert p.tolist() == [(1 + sum(null[:, k] >= observed[k])) / 61 for k in range(3)]
+    again, _ = shift_test(statistic, Y, weight, rows, starts, n_shifts=60, seed=2)
+    assert np.array_equal(p, again)
+
+
+def test_weights_turn_with_their_labels():
+    Y = np.array([[True], [False], [False], [True], [False]])
+    seen = []
+
+    def statistic(labels, weight):
+        seen.append(np.column_stack([labels, weight]))
+        return np.zeros(1)
+
+    shift_test(statistic, Y, 2.0 * Y, np.arange(5), np.array([0, 5]), n_shifts=20)
+    assert len({tuple(pair[:, 0]) for pair in seen}) > 1
+    assert all(np.array_equal(pair[:, 1], 2 * pair[:, 0]) for pair in seen)
+
+
+@pytest.mark.parametrize(("observed", "expected"), [(1.0, 1.0), (np.nan, np.nan)])
+def test_undefined_shifts_count_against_the_finding(observed, expected):
+    answers = iter([observed] + [np.nan] * 9)
+    p, _ = shift_test(
+        lambda y, w: np.array([next(answers)]), np.zeros((4, 1)), np.ones((4, 1)), np.arange(4), np.array([0, 4]), 9
+    )
+    np.testing.assert_array_equal(p, [expected])

@@ -1,0 +1,84 @@
+"""Sequences on one side only, rows exactly theirs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gatescope.analysis.split import rows_of, sequence_ids_of, split_sequences
+from gatescope.engine.errors import InputError
+
+
+@settings(deadline=None)
+@given(st.integers(2, 300), st.floats(1e-6, 1 - 1e-6), st.integers(0, 2**32))
+def test_every_sequence_is_on_exactly_one_side(n_sequences, share, seed):
+    train, test = split_sequences(n_sequences, share, seed)
+    assert sorted([*train, *test]) == list(range(n_sequences))
+    assert len(train) >= 1
+    assert len(test) >= 1
+    assert list(train) == sorted(train)
+    assert list(test) == sorted(test)
+    nearest = abs(len(test) - share * n_sequences) <= 0.5
+    assert nearest or len(test) in (1, n_sequences - 1)
+
+
+@pytest.mark.parametrize(
+    ("n_sequences", "share", "n_test"), [(200, 0.2, 40), (100, 0.07, 7), (3, 0.05, 1), (3, 0.95, 2), (2, 0.5, 1)]
+)
+def test_size_of_the_test_part(n_sequences, share, n_test):
+    train, test = split_sequences(n_sequences, share, seed=0)
+    assert (len(train), len(test)) == (n_sequences - n_test, n_test)
+
+
+def test_seed_decides_the_split():
+    first, again, other = (split_sequences(200, 0.2, seed)[1] for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_each_sequence_is_tested_equally_often():
+    """Over many seeds the counts are hypergeometric draws: chi-square of 10 cells, five standard deviations."""
+    n_splits = 2000
+    counts = np.zeros(10)
+    for seed in range(n_splits):
+        counts[split_sequences(10, 0.3, seed)[1]] += 1
+    # Draws without replacement shrink the variance of a count from n p to n p (1 - p) * 10 / 9 of the chi-square's.
+    statistic = ((counts - n_splits * 0.3) ** 2 / (n_splits * 0.3 * 0.7 * 10 / 9)).sum()
+    assert statistic < 9 + 5 * np.sqrt(2 * 9)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 1.5, float("nan")])
+def test_share_outside_the_open_interval_is_refused(share):
+    with pytest.raises(InputError, match="test share"):
+        split_sequences(10, share, 0)
+
+
+@pytest.mark.parametrize("n_sequences", [0, 1])
+def test_one_sequence_cannot_be_split(n_sequences):
+    with pytest.raises(InputError, match="at least 2"):
+        split_sequences(n_sequences, 0.2, 0)
+
+
+lengths_and_choice = st.lists(st.integers(0, 6), min_size=1, max_size=12).flatmap(
+    lambda lengths: st.tuples(st.just(lengths), st.lists(st.integers(0, len(lengths) - 1), unique=True))
+)
+
+
+@settings(deadline=None)
+@given(lengths_and_choice)
+def test_rows_are_the_concatenated_ranges(case):
+    lengths, chosen = case
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    expected = [row for s in chosen for row in range(starts[s], starts[s + 1])]
+    rows = rows_of(chosen, starts)
+    assert rows.dtype == np.int64
+    assert rows.tolist() == expected
+    owner = [s for s in chosen for _ in range(lengths[s])]
+    assert sequence_ids_of(rows, starts).tolist() == owner
+
+
+def test_starts_of_a_small_or_unsigned_type_do_not_wrap():
+    starts = np.array([0, 200, 255], dtype=np.uint8)
+    assert rows_of([1, 0], starts).tolist() == [*range(200, 255), *range(200)]

@@ -1,0 +1,141 @@
+"""The fits of one dump, on states in which some hypotheses were planted and others are not there."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score, roc_auc_score
+
+from gatescope.analysis.hypotheses import Hypothesis
+from gatescope.analysis.labels import Labels
+from gatescope.analysis.split import rows_of
+from gatescope.analysis.study import ProbeConfig, Study, column_sd
+from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.dump_writer import DumpWriter
+from gatescope.engine.errors import InputError
+
+N_SEQUENCES, LENGTH, H = 40, 50, 12
+N = N_SEQUENCES * LENGTH
+PLANTED = ("layer0/c", 5)
+
+
+def hypothesis(name, values="boolean"):
+    return Hypothesis(name, "any", values, "past", "", lambda text: [])
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """A dump of smooth random states, in which one unit follows a label, and the labels."""
+    rng = np.random.default_rng(0)
+    label = np.repeat(rng.random((N_SEQUENCES, LENGTH // 5)) < 0.3, 5, axis=1).ravel()
+    chance = np.repeat(rng.random((N_SEQUENCES, LENGTH // 5)) < 0.3, 5, axis=1).ravel()
+    states = {name: 0.8 * np.tanh(rng.normal(size=(N, H))) for name in ("layer0/h", "layer0/c", "layer0/gates/f")}
+    states["layer0/c"][:, PLANTED[1]] = np.where(label, 2.0, -2.0) + rng.normal(size=N)
+    starts = np.arange(N_SEQUENCES + 1, dtype=np.int64) * LENGTH
+    spec = DumpSpec(
+        arrays=dict.fromkeys(states, H),
+        sequence_starts=starts,
+        document_starts=starts,
+        initial=("h", "c"),
+        token_dtype=np.dtype(np.uint8),
+        dtype=np.dtype(np.float16),
+        attributes={"vocabulary": list("abcd")},
+        block_rows=300,
+    )
+    path = tmp_path_factory.mktemp("planted") / "states.zarr"
+    initial = {name: np.full((N_SEQUENCES, H), 0.25) for name in ("layer0/h", "layer0/c")}
+    with DumpWriter(path, spec) as writer:
+        writer.write_initial(0, initial)
+        writer.append(0, rng.integers(4, size=N).astype(np.uint8), states)
+    values = np.stack([label, chance], axis=1)
+    labels = Labels((hypothesis("planted"), hypothesis("chance")), values, np.ones((N, 2), dtype=bool))
+    return StateDump.open(path), labels
+
+
+def fitted(planted, name="all", weighting="plain", **config):
+    dump, labels = planted
+    study = Study(dump, ProbeConfig(**{"bootstrap": 200, **config}), seed=0)
+    return study, *study.fit(name, labels, weighting)
+
+
+@pytest.mark.parametrize("ranking", ["weight", "weight_sd", "auroc"])
+def test_the_planted_unit_is_found_and_chance_is_not(planted, ranking):
+    _, (found, chance), _, _ = fitted(planted, ranking=ranking)
+    best = found["top_units"][0]
+    assert (best["states"], best["unit"]) == PLANTED
+    assert best["auroc"] > 0.99 and best["coefficient"] > 0
+    assert found["f1_low"] > max(found["baseline_majority_f1"], found["baseline_ngram_f1"])
+    assert chance["f1"] < chance["baseline_majority_f1"]
+    assert found["f1_low"] <= found["f1"] <= found["f1_high"]
+    assert {found["status"], chance["status"]} == {"converged"}
+
+
+@pytest.mark.parametrize("weighting", ["plain", "balanced"])
+@pytest.mark.parametrize("name", ["layer0/c", "all"])
+def test_scores_are_those_of_scikit_learn_on_the_same_rows(planted, name, weighting):
+    study, (record, _), weights, _ = fitted(planted, name, weighting, C=0.5)
+    dump, labels = planted
+    X = dump.features(study.state_sets[name]).astype(np.float64)
+    y = labels.values[:, 0]
+    train, test = rows_of(study.train, dump.sequence_starts), rows_of(study.test, dump.sequence_starts)
+    balanced = {"class_weight": "balanced"} if weighting == "balanced" else {}
+    oracle = LogisticRegression(C=0.5, tol=1e-10, solver="newton-cholesky", **balanced).fit(X[train], y[train])
+    np.testing.assert_allclose(weights["coefficient"][0], oracle.coef_[0], rtol=1e-3, atol=1e-4)
+    assert record["f1"] == pytest.approx(f1_score(y[test], oracle.predict(X[test])), abs=1e-6)
+    assert record["n_train"] == len(train) and record["n_test"] == len(test)
+    column = study.columns(name).index(PLANTED)
+    assert record["top_units"][0]["auroc"] == pytest.approx(roc_auc_score(y[train], X[train, column]), abs=1e-9)
+
+
+def test_no_sequence_is_in_training_and_test(planted):
+    study, *_ = fitted(planted)
+    assert not set(study.train) & set(study.test)
+    assert len(study.test) == N_SEQUENCES // 5
+    assert list(study.state_sets) == ["layer0/h", "layer0/c", "layer0/gates/f", "all"]
+    assert study.state_sets["all"] == ["layer0/h", "layer0/c"]
+
+
+def test_undefined_rows_count_nowhere(planted):
+    dump, labels = planted
+    defined = labels.defined.copy()
+    defined[:, 0] = np.arange(N) % 2 == 0
+    values = labels.values.copy()
+    values[~defined[:, 0], 0] ^= True
+    study = Study(dump, ProbeConfig(bootstrap=50), seed=0)
+    (record, other), _, _ = study.fit("all", Labels(labels.hypotheses, values, defined), "plain")
+    assert record["n_test"] == len(study.test_rows) // 2 and other["n_test"] == len(study.test_rows)
+    assert record["f1"] > 0.9
+
+
+def test_pre_alignment_reads_the_state_before(planted):
+    dump, _ = planted
+    study = Study(dump, ProbeConfig(alignment="pre"), seed=0)
+    assert list(study.state_sets) == ["layer0/h", "layer0/c", "all"]
+    unit = {"states": "layer0/c", "unit": 5}
+    start = int(dump.sequence_starts[3])
+    expected = dump.features(["layer0/c"], "pre")[start : start + 10, 5]
+    np.testing.assert_array_equal(study.activation(unit, start, start + 10), expected.astype(np.float64))
+    assert study.activation(unit, start, start + 10)[0] == 0.25
+    post = Study(dump, ProbeConfig(), seed=0).activation(unit, start, start + 10)
+    np.testing.assert_array_equal(post[:-1], expected[1:].astype(np.float64))
+
+
+def test_a_continuous_hypothesis_is_scored_by_r2(planted):
+    dump, _ = planted
+    value = 3 * dump.features(["layer0/h"])[:, [2]].astype(np.float32) - 1
+    labels = Labels((hypothesis("linear", "continuous"),), value, np.ones((N, 1), dtype=bool))
+    (record,), _, _ = Study(dump, ProbeConfig(), seed=0).fit("layer0/h", labels, "none")
+    assert record["r2"] > 0.99 and record["pearson"] > 0.99 and record["f1"] is None
+    assert record["top_units"][0]["unit"] == 2 and record["top_units"][0]["auroc"] is None
+    assert record["baseline_ngram_r2"] < 0.1
+
+
+def test_column_sd_is_numpys():
+    X = (np.random.default_rng(0).normal(size=(20_000, 3)) * [1, 0.01, 0] + [0, 50, 7]).astype(np.float32)
+    np.testing.assert_allclose(column_sd(X), X.astype(np.float64).std(axis=0), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("field", "value"), [("C", 0.0), ("test_share", 1.0), ("bootstrap", 0)])
+def test_settings_out_of_range(field, value):
+    with pytest.raises(InputError, match=f"--{field.replace('_', '-')}"):
+        ProbeConfig(**{field: value})

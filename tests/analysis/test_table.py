@@ -1,0 +1,113 @@
+"""The terminal table: what stands in its cells, and that it stays readable at 80 columns whatever the names."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from gatescope.analysis.table import paper_table
+
+HEADINGS = ["hypothesis", "acc.", "prec.", "recall", "F1", "95%", "maj.", "n-gram", "best unit"]
+
+
+def cells(table):
+    """Rows of the table as lists of plain text."""
+    columns = [[str(cell) for cell in column.cells] for column in table.columns]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def printed(table, width=80):
+    file = io.StringIO()
+    Console(file=file, width=width, color_system=None, force_terminal=True).print(table)
+    return file.getvalue()
+
+
+def record(name, weighting="plain", kind="boolean", states="all", status="converged", **scores):
+    units = [{"states": "layer0/c", "unit": 17, "coefficient": 1.0, "importance": 1.0, "auroc": 0.9}]
+    fixed = {"hypothesis": name, "kind": kind, "states": states, "weighting": weighting, "status": status}
+    return fixed | {"top_units": units} | scores
+
+
+PLAIN = record(
+    "string",
+    accuracy=0.991,
+    precision=0.84,
+    recall=0.914,
+    f1=0.872,
+    f1_low=0.85,
+    f1_high=0.89,
+    baseline_majority_f1=0.1,
+    baseline_ngram_f1=0.5,
+)
+BALANCED = PLAIN | {"weighting": "balanced", "accuracy": 1.0, "recall": None, "f1_low": 0.1, "baseline_ngram_f1": 0.63}
+DEPTH = record("depth", "none", "continuous", r2=0.81, pearson=-0.9)
+
+
+def test_a_row_holds_the_pairs_of_the_paper():
+    table = paper_table([PLAIN, BALANCED])
+    assert [column.header for column in table.columns] == HEADINGS
+    assert cells(table) == [
+        ["string", ".99/1.00", ".84/.84", ".91/–", ".87/.87", ".85–.89", ".10", ".50/.63", "layer0/c 17"]
+    ]
+
+
+def test_one_weighting_alone_gives_single_numbers():
+    assert cells(paper_table([BALANCED]))[0][1:8] == ["1.00", ".84", "–", ".87", ".10–.89", ".10", ".63"]
+
+
+def test_continuous_hypotheses_come_last_with_r2_and_pearson():
+    table = paper_table([DEPTH, PLAIN])
+    assert cells(table)[0][0] == "string"
+    assert cells(table)[1] == ["depth", "", "", "r -.90", "R² .81", "", "", "", "layer0/c 17"]
+    assert table.rows[0].end_section
+
+
+def test_the_asked_state_set_is_shown_and_another_is_named():
+    layer = PLAIN | {"states": "layer0/h", "f1": 0.11}
+    only = PLAIN | {"hypothesis": "comment", "states": "layer1/h", "f1": 0.22}
+    rows = cells(paper_table([PLAIN, layer, only], states="layer0/h"))
+    assert [row[0] for row in rows] == ["string", "comment\n layer1/h"]
+    assert [row[4] for row in rows] == [".11", ".22"]
+
+
+@pytest.mark.parametrize(
+    "statuses, label",
+    [
+        (("converged", "converged"), "string"),
+        (("one_class", "one_class"), "string\n one_class"),
+        (("converged", "max_iter"), "string\n balanced: max_iter"),
+        (("max_iter", "one_class"), "string\n plain: max_iter\n balanced: one_class"),
+    ],
+)
+def test_a_fit_that_did_not_converge_is_seen(statuses, label):
+    records = [PLAIN | {"status": statuses[0]}, BALANCED | {"status": statuses[1]}]
+    assert cells(paper_table(records))[0][0] == label
+
+
+def test_what_was_not_fitted_has_dashes_and_no_unit():
+    empty = record("string", status="one_class") | {"top_units": []}
+    assert cells(paper_table([empty]))[0] == ["string\n one_class", *["–"] * 8]
+
+
+def test_names_are_text_and_not_markup_or_control():
+    wild = PLAIN | {"hypothesis": "[bold]x[/] \x1b[31m\u202e"}
+    assert "[bold]x[/] U+001B[31mU+202E" in printed(paper_table([wild], title="[red]t\x07"), width=160)
+    assert "\x1b" not in printed(paper_table([wild]))
+    assert "[red]tU+0007" in printed(paper_table([wild], title="[red]t\x07"))
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_no_number_is_cut(width):
+    full = PLAIN | {"hypothesis": "a_rather_long_hypothesis_name_of_a_user", "accuracy": 1.0}
+    text = printed(paper_table([full, full | {"weighting": "balanced"}, DEPTH], title="lstm"), width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    for cell in ("1.00/1.00", ".84/.84", ".91/.91", ".87/.87", ".85–.89", ".10", ".50", "R² .81", "r -.90"):
+        assert cell in text
+    assert "layer0/c" in text and "17" in text
+    if width == 160:
+        assert "a_rather_long_hypothesis_name_of_a_user" in text
+
+
+def test_no_records_give_an_empty_table():
+    assert cells(paper_table([])) == []

@@ -1,0 +1,65 @@
+import pytest
+
+from gatescope.analysis.user_code import LONGEST_REASON, CodeOfUser
+from gatescope.engine.errors import InputError
+
+
+def fails():
+    raise OSError("two\nlines")
+
+
+LINE = fails.__code__.co_firstlineno + 1
+
+
+@pytest.mark.parametrize(
+    ("what", "file", "message"),
+    [
+        ("hypothesis 'a'", __file__, f"hypothesis 'a' at test_user_code.py, line {LINE}: OSError: two lines"),
+        ("hypothesis 'a'", "/nowhere/b.py", "hypothesis 'a' at b.py: OSError: two lines"),
+        (__file__, __file__, f"{__file__}, line {LINE}: OSError: two lines"),
+    ],
+)
+def test_the_line_in_the_user_s_own_file(what, file, message):
+    with pytest.raises(InputError) as caught, CodeOfUser(what, file):
+        fails()
+    assert str(caught.value) == message
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_the_innermost_line_of_that_file_is_named():
+    def outer():
+        fails()
+
+    with pytest.raises(InputError, match=f"line {LINE}:"), CodeOfUser("a", __file__):
+        outer()
+
+
+def test_a_long_reason_is_cut():
+    with pytest.raises(InputError) as caught, CodeOfUser("a", __file__):
+        raise ValueError("x" * 10_000)
+    assert str(caught.value).count("x") < LONGEST_REASON + 10
+
+
+def test_an_input_error_of_a_hypothesis_is_left_as_it_is():
+    with pytest.raises(InputError, match=r"^get the data$"), CodeOfUser("hypothesis 'a'", __file__):
+        raise InputError("get the data")
+
+
+def test_an_input_error_in_a_file_gets_its_line():
+    with (
+        pytest.raises(InputError, match=r"test_user_code.py, line \d+: InputError: taken"),
+        CodeOfUser(__file__, __file__),
+    ):
+        raise InputError("taken")
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, GeneratorExit])
+def test_what_ends_a_program_passes(kind):
+    with pytest.raises(kind), CodeOfUser("a", __file__):
+        raise kind
+
+
+def test_what_succeeds_is_left_alone():
+    with CodeOfUser("a", __file__):
+        done = True
+    assert done

@@ -1,0 +1,49 @@
+"""The import direction kernels <- engine <- analysis, and what must work without optional packages."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+ALLOWED = {"kernels": {"kernels"}, "engine": {"kernels", "engine"}, "analysis": {"kernels", "engine", "analysis"}}
+FILES = sorted(path for folder in ALLOWED for path in (REPOSITORY / folder).glob("**/*.py"))
+
+
+def imported_names(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_imports_point_one_way(path):
+    own = path.relative_to(REPOSITORY).parts[0]
+    for name in imported_names(path):
+        parts = name.split(".")
+        assert parts[0] not in ALLOWED, f"{path}: import {name}: say gatescope.{name}"
+        if parts[0] == "gatescope":
+            assert parts[1] in ALLOWED[own], f"{path}: {own} must not import {name}"
+
+
+def test_kernels_need_only_torch_and_triton():
+    third_party = {name.split(".")[0] for path in FILES if path.parts[-2] == "kernels" for name in imported_names(path)}
+    assert third_party - set(sys.stdlib_module_names) <= {"torch", "triton", "gatescope"}
+
+
+@pytest.mark.parametrize("hidden", ["triton", "cupy", "h5py", "pandas", "pyarrow", "fsspec"])
+def test_every_module_imports_without(hidden):
+    modules = [f"gatescope.{path.parts[-2]}.{path.stem}" for path in FILES]
+    # A None in sys.modules makes `import name` raise ImportError, as on a machine that lacks it.
+    program = f"import sys; sys.modules[{hidden!r}] = None\nfor name in {modules!r}: __import__(name)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_folder_is_a_regular_package():
+    assert not list(REPOSITORY.glob("[!.]*/**/__init__.py"))
