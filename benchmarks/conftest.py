@@ -1,0 +1,50 @@
+"""Keeps the reduced results of a benchmark run in `results/<device>.json`: a row per benchmark, newest wins."""
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def device_name():
+    return torch.cuda.get_device_name().replace(" ", "-").lower() if torch.cuda.is_available() else "cpu"
+
+
+def processor():
+    """What the CPU calls itself, with the number of threads that torch uses."""
+    names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def _lines(path):
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        for item in items:
+            if "cuda" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
+
+
+def pytest_sessionfinish(session):
+    benchmarks = [each for each in session.config._benchmarksession.benchmarks if each.stats.data]
+    if not benchmarks:
+        return
+    path = RESULTS / f"{device_name()}.json"
+    rows = {row["name"]: row for row in json.loads(path.read_text())["rows"]} if path.exists() else {}
+    for each in benchmarks:
+        p20, median, p80 = np.quantile(each.stats.data, [0.2, 0.5, 0.8]).tolist()
+        name = each.fullname.removeprefix("benchmarks/")
+        times = {"median_s": round(median, 6), "p20_s": round(p20, 6), "p80_s": round(p80, 6)}
+        rows[name] = {"name": name, "group": each.group, **times, "rounds": each.stats.rounds, **each.extra_info}
+    versions = {name: version(name) for name in ("torch", "numpy", "scikit-learn", "zarr")}
+    contents = {"device": device_name(), "processor": processor(), "versions": versions, "rows": list(rows.values())}
+    RESULTS.mkdir(exist_ok=True)
+    path.write_text(json.dumps(contents, indent=1) + "\n")
