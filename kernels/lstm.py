@@ -197,6 +197,15 @@ def lstm(
     return y, cells.to(y.dtype), saved.to(y.dtype) if gates else None
 
 
+def _multiplies(dtype: torch.dtype) -> bool:
+    """Whether torch's own LSTM runs in this dtype on this processor; oneDNN refuses 16 bits where it lacks them."""
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if dtype == torch.float16:
+        return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+    return True
+
+
 class LSTM(RecurrentStack):
     """A long short-term memory with the interface of torch.nn.LSTM, that can return every cell and gate of every step.
 
@@ -217,6 +226,9 @@ class LSTM(RecurrentStack):
 
     def handed_over(self, batch: Batch) -> tuple[Tensor, States] | None:
         if batch.x.device.type != "cpu" or batch.states[0].shape[1] == 0 or torch.compiler.is_compiling():
+            return None
+        autocast = torch.is_autocast_enabled("cpu")
+        if not _multiplies(torch.get_autocast_dtype("cpu") if autocast else batch.x.dtype):
             return None
         flat: list[Tensor] = [weight for weights in self.all_weights for weight in weights]
         options = (self.bias, self.num_layers, self.dropout, self.training, self.bidirectional)
