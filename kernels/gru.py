@@ -21,19 +21,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gatescope.kernels.gru_loop import gru_backward, gru_forward
+from gatescope.kernels import gru_loop
 from gatescope.kernels.sequence import (
+    BACKENDS,
     check_layer,
     check_reset,
     choose_backend,
     differentiable,
+    fake_states,
     refuse_second_derivative,
     register_autocast,
     wide_dtype,
 )
 from gatescope.kernels.stack import RecurrentStack, States, Weights
-
-BACKENDS = ("reference", "loop")
 
 
 def gru_reference(
@@ -78,6 +78,15 @@ def gru_reference(
     return torch.stack(states), torch.stack(gates)
 
 
+def _implementation(backend: str) -> Any:
+    if backend == "loop":
+        return gru_loop
+    # Triton is not there on every platform.
+    from gatescope.kernels import gru_fused
+
+    return gru_fused
+
+
 @torch.library.custom_op("gatescope::gru", mutates_args=())
 def _gru_op(
     x: Tensor,
@@ -89,16 +98,20 @@ def _gru_op(
     reset: Tensor | None,
     reset_after: bool,
     save: bool,
+    backend: str,
 ) -> tuple[Tensor, Tensor]:
-    y, saved = gru_forward(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reset, reset_after, save)
+    forward = _implementation(backend).gru_forward
+    y, saved = forward(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reset, reset_after, save)
     return y.to(x.dtype), saved
 
 
 @_gru_op.register_fake
 def _(x: Tensor, h0: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
-    shape = (n_steps, n_rows, 4, hidden) if rest[-1] else (0,)
-    return x.new_empty(n_steps, n_rows, hidden), x.new_empty(shape, dtype=wide_dtype(x.dtype))
+    save, backend = rest[-2:]
+    shape = (n_steps, n_rows, 4, hidden) if save else (0,)
+    dtype = x.dtype if backend == "triton" else wide_dtype(x.dtype)
+    return fake_states(x, hidden, backend), x.new_empty(shape, dtype=dtype)
 
 
 @torch.library.custom_op("gatescope::gru_backward", mutates_args=())
@@ -114,8 +127,10 @@ def _gru_backward_op(
     reset: Tensor | None,
     reset_after: bool,
     needs: Sequence[bool],
+    backend: str,
 ) -> list[Tensor]:
-    gradients = gru_backward(dy, dsaved, x, h0, weight_ih, weight_hh, y, saved, reset, reset_after, tuple(needs))
+    backward = _implementation(backend).gru_backward
+    gradients = backward(dy, dsaved, x, h0, weight_ih, weight_hh, y, saved, reset, reset_after, tuple(needs))
     return [x.new_empty(0) if g is None else g.to(x.dtype) for g in gradients]
 
 
@@ -125,23 +140,24 @@ def _(
 ) -> list[Tensor]:
     rows = weight_hh.shape[:1]
     shapes = (x.shape, h0.shape, weight_ih.shape, weight_hh.shape, rows, rows)
-    return [x.new_empty(shape if need else (0,)) for shape, need in zip(shapes, rest[-1], strict=True)]
+    return [x.new_empty(shape if need else (0,)) for shape, need in zip(shapes, rest[-2], strict=True)]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, h0, weight_ih, weight_hh, _, _, reset, reset_after, save = inputs
+    x, h0, weight_ih, weight_hh, _, _, reset, reset_after, save, backend = inputs
     if not save:
         raise RuntimeError("gatescope::gru: expected save=True where a gradient is wanted, got save=False")
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(x, h0, weight_ih, weight_hh, reset, *output)
-    ctx.reset_after = reset_after
+    ctx.reset_after, ctx.backend = reset_after, backend
 
 
 def _backward(ctx: Any, dy: Tensor | None, dsaved: Tensor | None) -> tuple[Tensor | None, ...]:
     x, h0, weight_ih, weight_hh, reset, y, saved = ctx.saved_tensors
     needs = [bool(need) for need in ctx.needs_input_grad[:6]]
-    gradients = _gru_backward_op(dy, dsaved, x, h0, weight_ih, weight_hh, y, saved, reset, ctx.reset_after, needs)
-    return *(g if need else None for g, need in zip(gradients, needs, strict=True)), None, None, None
+    given = (dy, dsaved, x, h0, weight_ih, weight_hh, y, saved, reset, ctx.reset_after, needs, ctx.backend)
+    gradients = (g if need else None for g, need in zip(_gru_backward_op(*given), needs, strict=True))
+    return *gradients, None, None, None, None
 
 
 _gru_op.register_autograd(_backward, setup_context=_setup_context)
@@ -171,7 +187,8 @@ def gru(
         reset: [T, B] bool: h is zero before the step and its gradient stops.
         reset_after: where r multiplies, see the module's equations.
         gates: return the gates too.
-        backend: "reference" (plain torch) or "loop" (in-place operators); None chooses.
+        backend: "reference" (plain torch), "loop" (in-place operators) or "triton" (fused kernels on a GPU); None
+            chooses by device and dtype.
 
     Returns:
         h [T, B, H] and the gates r, z, n after their activation [T, B, 3, H], None if not asked for.
@@ -182,11 +199,12 @@ def gru(
     weights = (weight_ih, weight_hh, bias_ih, bias_hh)
     check_layer("gru", 3, {"h0": h0}, weights, x)
     check_reset("gru", reset, x)
-    if choose_backend(backend, BACKENDS, "loop") == "reference":
+    backend = choose_backend(backend, x)
+    if backend == "reference":
         y, all_gates = gru_reference(x, h0, *weights, reset, reset_after)
         return y, all_gates if gates else None
     save = gates or differentiable(x, h0, *weights)
-    y, saved = _gru_op(x, h0, *weights, reset, reset_after, save)
+    y, saved = _gru_op(x, h0, *weights, reset, reset_after, save, backend)
     return y, saved[:, :, 1:].to(y.dtype) if gates else None
 
 

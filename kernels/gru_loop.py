@@ -35,7 +35,7 @@ def gru_forward(
     n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
     y = x.new_empty(n_steps, n_rows, hidden)
     a = x.new_empty(n_steps if save else min(n_steps, BLOCK), n_rows, 4 * hidden)
-    bias, p_bias = _biases(b_ih, b_hh, hidden, reset_after)
+    bias, p_bias = biases(b_ih, b_hh, hidden, reset_after)
     w_nrz, w_rz, w_n = w_hh.roll(hidden, 0).t(), w_hh[: 2 * hidden].t(), w_hh[2 * hidden :].t()
     clears = cleared_rows(reset, n_steps)
     h = h0
@@ -131,7 +131,7 @@ def _walk_before(g: Tensor, own: Tensor | None, a: Tensor, dh: Tensor, dy: Tenso
     return dh.addmm_(g[:, 1:3].flatten(1), w_rz)
 
 
-def _biases(
+def biases(
     b_ih: Tensor | None, b_hh: Tensor | None, hidden: int, reset_after: bool
 ) -> tuple[Tensor | None, Tensor | float]:
     """What is added to the input product (r, z, n), and to W_hn h with reset_after."""

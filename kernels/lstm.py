@@ -23,19 +23,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gatescope.kernels.lstm_loop import lstm_backward, lstm_forward
+from gatescope.kernels import lstm_loop
 from gatescope.kernels.sequence import (
+    BACKENDS,
     check_layer,
     check_reset,
     choose_backend,
     differentiable,
+    fake_states,
     refuse_second_derivative,
     register_autocast,
     wide_dtype,
 )
 from gatescope.kernels.stack import Batch, RecurrentStack, States, Weights
-
-BACKENDS = ("reference", "loop")
 
 
 def lstm_reference(
@@ -75,6 +75,15 @@ def lstm_reference(
     return torch.stack(states), torch.stack(cells), torch.stack(gates)
 
 
+def _implementation(backend: str) -> Any:
+    if backend == "loop":
+        return lstm_loop
+    # Triton is not there on every platform.
+    from gatescope.kernels import lstm_fused
+
+    return lstm_fused
+
+
 @torch.library.custom_op("gatescope::lstm", mutates_args=())
 def _lstm_op(
     x: Tensor,
@@ -86,18 +95,21 @@ def _lstm_op(
     bias_hh: Tensor | None,
     reset: Tensor | None,
     save: bool,
+    backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    y, cells, saved = lstm_forward(x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, reset, save)
+    forward = _implementation(backend).lstm_forward
+    y, cells, saved = forward(x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, reset, save)
     return y.to(x.dtype), cells, saved
 
 
 @_lstm_op.register_fake
 def _(x: Tensor, h0: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
-    shape = (n_steps, n_rows, 4, hidden) if rest[-1] else (0,)
+    save, backend = rest[-2:]
+    shape = (n_steps, n_rows, 4, hidden) if save else (0,)
     dtype = wide_dtype(x.dtype)
-    y = x.new_empty(n_steps, n_rows, hidden)
-    return y, torch.empty_like(y, dtype=dtype), x.new_empty(shape, dtype=dtype)
+    y = fake_states(x, hidden, backend)
+    return y, torch.empty_like(y, dtype=dtype), x.new_empty(shape, dtype=x.dtype if backend == "triton" else dtype)
 
 
 @torch.library.custom_op("gatescope::lstm_backward", mutates_args=())
@@ -115,8 +127,10 @@ def _lstm_backward_op(
     saved: Tensor,
     reset: Tensor | None,
     needs: Sequence[bool],
+    backend: str,
 ) -> list[Tensor]:
-    gradients = lstm_backward(dy, dcells, dsaved, x, h0, c0, weight_ih, weight_hh, y, cells, saved, reset, tuple(needs))
+    backward = _implementation(backend).lstm_backward
+    gradients = backward(dy, dcells, dsaved, x, h0, c0, weight_ih, weight_hh, y, cells, saved, reset, tuple(needs))
     return [x.new_empty(0) if g is None else g.to(x.dtype) for g in gradients]
 
 
@@ -134,22 +148,23 @@ def _(
 ) -> list[Tensor]:
     rows = weight_hh.shape[:1]
     shapes = (x.shape, h0.shape, c0.shape, weight_ih.shape, weight_hh.shape, rows, rows)
-    return [x.new_empty(shape if need else (0,)) for shape, need in zip(shapes, rest[-1], strict=True)]
+    return [x.new_empty(shape if need else (0,)) for shape, need in zip(shapes, rest[-2], strict=True)]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, h0, c0, weight_ih, weight_hh, _, _, reset, save = inputs
+    x, h0, c0, weight_ih, weight_hh, _, _, reset, save, backend = inputs
     if not save:
         raise RuntimeError("gatescope::lstm: expected save=True where a gradient is wanted, got save=False")
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(x, h0, c0, weight_ih, weight_hh, reset, *output)
+    ctx.backend = backend
 
 
 def _backward(ctx: Any, dy: Tensor | None, dcells: Tensor | None, dsaved: Tensor | None) -> tuple[Tensor | None, ...]:
     x, h0, c0, weight_ih, weight_hh, reset, y, cells, saved = ctx.saved_tensors
     needs = [bool(need) for need in ctx.needs_input_grad[:7]]
-    gradients = _lstm_backward_op(dy, dcells, dsaved, x, h0, c0, weight_ih, weight_hh, y, cells, saved, reset, needs)
-    return *(g if need else None for g, need in zip(gradients, needs, strict=True)), None, None
+    given = (dy, dcells, dsaved, x, h0, c0, weight_ih, weight_hh, y, cells, saved, reset, needs, ctx.backend)
+    return *(g if need else None for g, need in zip(_lstm_backward_op(*given), needs, strict=True)), None, None, None
 
 
 _lstm_op.register_autograd(_backward, setup_context=_setup_context)
@@ -178,7 +193,8 @@ def lstm(
         bias_ih, bias_hh: [4H], both or none.
         reset: [T, B] bool: h and c are zero before the step and their gradients stop.
         gates: return the gates too.
-        backend: "reference" (plain torch) or "loop" (in-place operators); None chooses.
+        backend: "reference" (plain torch), "loop" (in-place operators) or "triton" (fused kernels on a GPU); None
+            chooses by device and dtype.
 
     Returns:
         h and c [T, B, H], and the gates i, f, g, o after their activation [T, B, 4, H], None if not asked for.
@@ -189,11 +205,12 @@ def lstm(
     weights = (weight_ih, weight_hh, bias_ih, bias_hh)
     check_layer("lstm", 4, {"h0": h0, "c0": c0}, weights, x)
     check_reset("lstm", reset, x)
-    if choose_backend(backend, BACKENDS, "loop") == "reference":
+    backend = choose_backend(backend, x)
+    if backend == "reference":
         y, cells, all_gates = lstm_reference(x, h0, c0, *weights, reset)
         return y, cells, all_gates if gates else None
     save = gates or differentiable(x, h0, c0, *weights)
-    y, cells, saved = _lstm_op(x, h0, c0, *weights, reset, save)
+    y, cells, saved = _lstm_op(x, h0, c0, *weights, reset, save, backend)
     return y, cells.to(y.dtype), saved.to(y.dtype) if gates else None
 
 

@@ -17,17 +17,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gatescope.kernels.rnn_loop import rnn_backward, rnn_forward
+from gatescope.kernels import rnn_loop
 from gatescope.kernels.sequence import (
+    BACKENDS,
     check_layer,
     check_reset,
     choose_backend,
+    fake_states,
     refuse_second_derivative,
     register_autocast,
 )
 from gatescope.kernels.stack import RecurrentStack, States, Weights
 
-BACKENDS = ("reference", "loop")
 NONLINEARITIES = ("tanh", "relu")
 
 
@@ -64,6 +65,15 @@ def rnn_reference(
     return torch.stack(states)
 
 
+def _implementation(backend: str) -> Any:
+    if backend == "loop":
+        return rnn_loop
+    # Triton is not there on every platform.
+    from gatescope.kernels import rnn_fused
+
+    return rnn_fused
+
+
 @torch.library.custom_op("gatescope::rnn", mutates_args=())
 def _rnn_op(
     x: Tensor,
@@ -74,13 +84,18 @@ def _rnn_op(
     bias_hh: Tensor | None,
     reset: Tensor | None,
     nonlinearity: str,
+    backend: str,
 ) -> Tensor:
-    return rnn_forward(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reset, nonlinearity).to(x.dtype)
+    return (
+        _implementation(backend)
+        .rnn_forward(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reset, nonlinearity)
+        .to(x.dtype)
+    )
 
 
 @_rnn_op.register_fake
 def _(x: Tensor, h0: Tensor, *rest: Any) -> Tensor:
-    return x.new_empty(*x.shape[:2], h0.shape[1])
+    return fake_states(x, h0.shape[1], rest[-1])
 
 
 @torch.library.custom_op("gatescope::rnn_backward", mutates_args=())
@@ -94,8 +109,10 @@ def _rnn_backward_op(
     reset: Tensor | None,
     nonlinearity: str,
     needs: Sequence[bool],
+    backend: str,
 ) -> list[Tensor]:
-    gradients = rnn_backward(dy, x, h0, weight_ih, weight_hh, y, reset, nonlinearity, tuple(needs))
+    backward = _implementation(backend).rnn_backward
+    gradients = backward(dy, x, h0, weight_ih, weight_hh, y, reset, nonlinearity, tuple(needs))
     return [x.new_empty(0) if g is None else g.to(x.dtype) for g in gradients]
 
 
@@ -103,20 +120,20 @@ def _rnn_backward_op(
 def _(dy: Tensor, x: Tensor, h0: Tensor, weight_ih: Tensor, weight_hh: Tensor, *rest: Any) -> list[Tensor]:
     rows = weight_hh.shape[:1]
     shapes = (x.shape, h0.shape, weight_ih.shape, weight_hh.shape, rows, rows)
-    return [x.new_empty(shape if need else (0,)) for shape, need in zip(shapes, rest[-1], strict=True)]
+    return [x.new_empty(shape if need else (0,)) for shape, need in zip(shapes, rest[-2], strict=True)]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, h0, weight_ih, weight_hh, _, _, reset, nonlinearity = inputs
+    x, h0, weight_ih, weight_hh, _, _, reset, nonlinearity, backend = inputs
     ctx.save_for_backward(x, h0, weight_ih, weight_hh, reset, output)
-    ctx.nonlinearity = nonlinearity
+    ctx.nonlinearity, ctx.backend = nonlinearity, backend
 
 
 def _backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     x, h0, weight_ih, weight_hh, reset, y = ctx.saved_tensors
     needs = [bool(need) for need in ctx.needs_input_grad[:6]]
-    gradients = _rnn_backward_op(dy, x, h0, weight_ih, weight_hh, y, reset, ctx.nonlinearity, needs)
-    return *(g if need else None for g, need in zip(gradients, needs, strict=True)), None, None
+    given = (dy, x, h0, weight_ih, weight_hh, y, reset, ctx.nonlinearity, needs, ctx.backend)
+    return *(g if need else None for g, need in zip(_rnn_backward_op(*given), needs, strict=True)), None, None, None
 
 
 _rnn_op.register_autograd(_backward, setup_context=_setup_context)
@@ -144,7 +161,8 @@ def rnn(
         bias_ih, bias_hh: [H], both or none.
         reset: [T, B] bool: h is zero before the step and its gradient stops.
         nonlinearity: "tanh" or "relu".
-        backend: "reference" (plain torch) or "loop" (in-place operators); None chooses.
+        backend: "reference" (plain torch), "loop" (in-place operators) or "triton" (fused kernels on a GPU); None
+            chooses by device and dtype.
 
     Returns:
         h [T, B, H].
@@ -156,8 +174,9 @@ def rnn(
     check_reset("rnn", reset, x)
     if nonlinearity not in NONLINEARITIES:
         raise ValueError(f"rnn: nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
-    run = rnn_reference if choose_backend(backend, BACKENDS, "loop") == "reference" else _rnn_op
-    return run(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reset, nonlinearity)
+    backend = choose_backend(backend, x)
+    given = (x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reset, nonlinearity)
+    return rnn_reference(*given) if backend == "reference" else _rnn_op(*given, backend)
 
 
 class RNN(RecurrentStack):

@@ -7,6 +7,7 @@ still in the cache when the next reads it, and backward needs no memory that gro
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor
 
 BLOCK = 16  # steps
+BACKENDS = ("reference", "loop", "triton")
+FUSED_DTYPES = (torch.float16, torch.bfloat16, torch.float32)  # of the Triton kernels
 SPLIT = 8192  # entries of a weight whose gradient is summed step by step
 
 LIBRARY = torch.library.Library("gatescope", "FRAGMENT")
@@ -114,13 +117,36 @@ def differentiable(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
-def choose_backend(backend: str | None, known: Sequence[str], default: str) -> str:
-    """The implementation to run: the default, or the forced one if it exists."""
+def choose_backend(backend: str | None, x: Tensor) -> str:
+    """The implementation to run: as forced, else "triton" for what its kernels take on a GPU, else "loop".
+
+    Raises:
+        ValueError: for an unknown one, or one that cannot run here.
+    """
+    fused = x.dtype in FUSED_DTYPES and (x.is_cuda or interpreting()) and x.shape[1] > 0
     if backend is None:
-        return default
-    if backend not in known:
-        raise ValueError(f"backend: expected None or one of {', '.join(known)}, got {backend!r}")
+        return "triton" if fused and x.is_cuda else "loop"
+    if backend not in BACKENDS:
+        raise ValueError(f"backend: expected None or one of {', '.join(BACKENDS)}, got {backend!r}")
+    if backend == "triton" and not fused:
+        raise ValueError(
+            f"backend 'triton': expected float16, bfloat16 or float32 on a CUDA device and at least one row, "
+            f"got {x.dtype} {list(x.shape)} on {x.device}"
+        )
     return backend
+
+
+def fake_states(x: Tensor, hidden: int, backend: str) -> Tensor:
+    """The states [T, B, H] without values; the kernels' begin with the initial one, which is not part of them."""
+    n_steps, n_rows = x.shape[:2]
+    if backend == "triton":
+        return x.new_empty(n_steps + 1, n_rows, hidden)[1:]
+    return x.new_empty(n_steps, n_rows, hidden)
+
+
+def interpreting() -> bool:
+    """Whether Triton kernels run in Triton's interpreter, on the CPU."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def check_layer(

@@ -114,16 +114,16 @@ def test_infinite_state_ends(cell):
 
 
 def test_opcheck(cell, resets):
-    tail = {"lstm": (True,), "gru": (cell.options.get("reset_after", True), True), "rnn": ()}[cell.name]
+    tail = {"lstm": (True,), "gru": (cell.options.get("reset_after", True), True), "rnn": ()}[cell.name] + ("loop",)
     if cell.name == "rnn":
-        tail = (cell.options.get("nonlinearity", "tanh"),)
+        tail = (cell.options.get("nonlinearity", "tanh"), "loop")
     tensors = cell.layer(2, 5, 3, 4)
     torch.library.opcheck(cell.operator, (*tensors, resets(2, 5), *tail))
     tensors = [x.detach() for x in tensors[:-2]]
     quick = ("test_schema", "test_faketensor")
     torch.library.opcheck(cell.operator, (*tensors, None, None, None, *tail), test_utils=quick)
     if cell.gated:
-        torch.library.opcheck(cell.operator, (*tensors, None, None, None, *tail[:-1], False), test_utils=quick)
+        torch.library.opcheck(cell.operator, (*tensors, None, None, None, *tail[:-2], False, "loop"), test_utils=quick)
 
 
 def test_compiles_without_a_graph_break(cell, resets):
@@ -159,7 +159,7 @@ def test_second_derivative_names_the_reference(cell):
 
 
 def test_gradient_without_saving_is_refused(gated):
-    tail = (False,) if gated.name == "lstm" else (True, False)
+    tail = (False, "loop") if gated.name == "lstm" else (True, False, "loop")
     with pytest.raises(RuntimeError, match="expected save=True"):
         gated.operator(*gated.layer(2, 4, 3, 4), None, *tail)
 
@@ -203,7 +203,11 @@ BAD = {
     ),
     "transposed reset": ("reset", lambda r: r.t(), r"reset: expected bool \[5, 2\] on cpu, got torch.bool \[2, 5\]"),
     "reset of numbers": ("reset", lambda r: r.float(), "reset: expected bool .* got torch.float32"),
-    "unknown backend": ("backend", lambda b: "cudnn", "backend: expected None or one of reference, loop, got 'cudnn'"),
+    "unknown backend": (
+        "backend",
+        lambda b: "cudnn",
+        "backend: expected None or one of reference, loop, triton, got 'cudnn'",
+    ),
 }
 
 

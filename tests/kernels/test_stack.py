@@ -345,7 +345,7 @@ def test_constructor_refuses_what_torch_nn_refuses(peered, name):
 def test_constructor_beyond_torch_nn(cell):
     with pytest.raises(ValueError, match="proj_size: expected 0, got 2"):
         cell.module(I, H, proj_size=2)
-    with pytest.raises(ValueError, match="backend: expected None or one of reference, loop, got 'cudnn'"):
+    with pytest.raises(ValueError, match="backend: expected None or one of reference, loop, triton, got 'cudnn'"):
         cell.module(I, H, backend="cudnn")
     with pytest.warns(UserWarning, match="num_layers=1"):
         cell.module(I, H, dropout=0.5)

@@ -1,0 +1,99 @@
+"""What the fused time loops of all cells share on the host: launches over rows and time, and the products around them.
+
+A layer of B rows that one launch does not cover takes several, one after another, each over all steps. Under Triton's
+interpreter, whose programs run one after another and could not wait for each other, a launch covers one step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from gatescope.kernels.grid import STEPS, Launch, Plan, counters, device_of, plan
+from gatescope.kernels.sequence import interpreting
+
+STEP_BLOCK = 256  # units in a program of a pointwise step
+
+
+def layer_plan(n_gates: int, n_rows: int, hidden: int, x: Tensor, tiles: int = 1) -> Plan:
+    """The plan of one layer: see `gatescope.kernels.grid.plan`.
+
+    Weights of 32 bits leave no room for enough units on a chip, and float32 proper has no tensor cores: there torch's
+    products, which follow its switch for TF32, run step by step.
+    """
+    if x.dtype == torch.float32:
+        return STEPS
+    return plan(n_rows, hidden, n_gates, x.itemsize, device_of(x), tiles)
+
+
+def persistent(
+    kernel: Any, layout: Plan, tensors: dict[str, Tensor | None], sizes: dict[str, int], like: Tensor, **constants: Any
+) -> Launch:
+    """A persistent kernel on these tensors; `run` fills in time, rows and counters."""
+    tiles = {"H": like.shape[-1], "BLOCK_B": layout.block_b, "BLOCK_H": layout.block_h, "BLOCK_K": layout.block_k}
+    tiles |= {"PARTS": layout.parts}
+    return Launch(
+        kernel,
+        (layout.groups, layout.columns),
+        {**tensors, "counter_ptr": None, "t0": 0, "t1": 0, "row0": 0, **sizes},
+        {**tiles, "COLUMNS": layout.columns, **constants, "INTERPRET": interpreting()},
+        layout.columns > 1,
+    )
+
+
+def run(launch: Launch, layout: Plan, n_steps: int, n_rows: int, backward: bool = False, phases: int = 1) -> None:
+    """Run a persistent kernel over all rows and steps, from the last step to the first if backward.
+
+    Args:
+        launch: what `persistent` made.
+        layout: its plan.
+        n_steps, n_rows: T, B.
+        backward: the direction.
+        phases: parts of a step with a barrier between them.
+    """
+    like = launch.arguments["w_ptr"]
+    for row0 in range(0, n_rows, layout.rows):
+        zeros = counters(layout.groups, like)
+        if not interpreting():
+            launch(counter_ptr=zeros, t0=0, t1=n_steps, row0=row0)
+            continue
+        for t in reversed(range(n_steps)) if backward else range(n_steps):
+            for phase in range(phases):
+                only = {"PHASE": phase} if phases > 1 else {}
+                launch(counter_ptr=zeros, t0=t, t1=t + 1, row0=row0, **only)
+
+
+def step_grid(n_rows: int, hidden: int) -> tuple[int, int]:
+    """The grid of a pointwise step."""
+    return n_rows, triton.cdiv(hidden, STEP_BLOCK)
+
+
+def cleared(state: Tensor, rows: Tensor | None) -> Tensor:
+    """A state [B, H] with zeros in the rows of a mask [B] bool, if there is one."""
+    return state if rows is None else state.masked_fill(rows.unsqueeze(1), 0)
+
+
+def input_product(x: Tensor, w_ih: Tensor, bias: Tensor | None, out: Tensor) -> None:
+    """Write x W_ih^T + b of all steps: x [T, B, I], w_ih [R, I], bias [R] or None, out [T, B, R], any row stride."""
+    flat, product = x.reshape(-1, x.shape[2]), out.flatten(0, 1)
+    if bias is None:
+        torch.mm(flat, w_ih.t(), out=product)
+    else:
+        torch.addmm(bias, flat, w_ih.t(), out=product)
+
+
+def input_gradients(
+    x: Tensor, w_ih: Tensor, da: Tensor, needs: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The gradients of x, w_ih and their bias, those that are needed, from that of the input product [T, B, R]."""
+    dx = (da.flatten(0, 1) @ w_ih).view(x.shape) if needs[0] else None
+    dw_ih = weight_gradient(da, x) if needs[1] else None
+    return dx, dw_ih, da.sum((0, 1), dtype=torch.float32) if needs[2] else None
+
+
+def weight_gradient(da: Tensor, inputs: Tensor) -> Tensor:
+    """The gradient [R, C] of a weight from that of its product [T, B, R] and what it multiplied [T, B, C]."""
+    return da.flatten(0, 1).t() @ inputs.reshape(-1, inputs.shape[2])

@@ -1,0 +1,134 @@
+"""The Elman network's kernels in Triton: what `gatescope.kernels.rnn_fused` launches.
+
+`states` [T + 1, B, H] begins with h0; the place of each later state first holds its input product.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
+from gatescope.kernels.pointwise import tanh
+from gatescope.kernels.tiles import load_columns, load_parts, product
+
+
+@triton.jit
+def _activate(a, RELU: tl.constexpr):
+    if RELU:
+        # A NaN is passed on, as torch does.
+        return tl.where(a < 0.0, 0.0, a)
+    else:
+        return tanh(a)
+
+
+@triton.jit
+def _slope(h, RELU: tl.constexpr):
+    if RELU:
+        return tl.where(h > 0.0, 1.0, 0.0)
+    else:
+        return 1.0 - h * h
+
+
+@triton.jit(do_not_specialize=RUNTIME)
+def forward_kernel(
+    w_ptr,
+    reset_ptr,
+    states_ptr,
+    counter_ptr,
+    t0,
+    t1,
+    row0,
+    n_rows,
+    H: tl.constexpr,
+    BLOCK_B: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PARTS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    RELU: tl.constexpr,
+    INTERPRET: tl.constexpr,
+):
+    i_b, i_h = tl.program_id(0), tl.program_id(1)
+    rows = (row0 + i_b * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[:, None]
+    o_h = (i_h * BLOCK_H + tl.arange(0, BLOCK_H))[None, :]
+    in_b = rows < n_rows
+    own, o_own = in_b & (o_h < H), rows * H + o_h
+    counter = counter_ptr + i_b * COUNTER_STRIDE
+    size = n_rows.to(tl.int64) * H
+
+    w = load_columns(w_ptr + o_h * H, o_h < H, H, 1, BLOCK_K, PARTS)
+    if COLUMNS == 1:
+        before = load_parts(states_ptr + t0 * size + rows * H, in_b, H, BLOCK_K, PARTS, "")
+    for t in range(t0, t1):
+        at = states_ptr + (t + 1) * size + o_own
+        a = tl.load(at, mask=own, other=0.0).to(tl.float32)
+        if COLUMNS > 1:
+            if t > t0:
+                wait(counter, (t - t0) * COLUMNS, INTERPRET)
+            before = load_parts(states_ptr + t * size + rows * H, in_b, H, BLOCK_K, PARTS, ".cg")
+        sums = product(before, w, PARTS, INTERPRET)
+        if reset_ptr is not None:
+            sums = tl.where(tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) != 0, 0.0, sums)
+        h = _activate(a + sums, RELU)
+        tl.store(at, h, mask=own)
+        if COLUMNS > 1:
+            if t + 1 < t1:
+                arrive(counter)
+        else:
+            before = (h.to(states_ptr.dtype.element_ty),)
+
+
+@triton.jit(do_not_specialize=RUNTIME)
+def backward_kernel(
+    w_ptr,
+    y_ptr,
+    reset_ptr,
+    dy_ptr,
+    da_ptr,
+    counter_ptr,
+    t0,
+    t1,
+    row0,
+    n_rows,
+    n_steps,
+    H: tl.constexpr,
+    BLOCK_B: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PARTS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    RELU: tl.constexpr,
+    INTERPRET: tl.constexpr,
+):
+    i_b, i_h = tl.program_id(0), tl.program_id(1)
+    rows = (row0 + i_b * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[:, None]
+    o_h = (i_h * BLOCK_H + tl.arange(0, BLOCK_H))[None, :]
+    in_b = rows < n_rows
+    own, o_own = in_b & (o_h < H), rows * H + o_h
+    counter = counter_ptr + i_b * COUNTER_STRIDE
+    size = n_rows.to(tl.int64) * H
+
+    w = load_columns(w_ptr + o_h, o_h < H, H, H, BLOCK_K, PARTS)
+    if COLUMNS == 1:
+        after = load_parts(da_ptr + t1 * size + rows * H, in_b & (t1 < n_steps), H, BLOCK_K, PARTS, "")
+    for back in range(t1 - t0):
+        t = t1 - 1 - back
+        h = tl.load(y_ptr + t * size + o_own, mask=own, other=0.0).to(tl.float32)
+        dh = tl.load(dy_ptr + t * size + o_own, mask=own, other=0.0).to(tl.float32)
+        crossed = in_b & (t + 1 < n_steps)
+        if COLUMNS > 1:
+            if back > 0:
+                wait(counter, back * COLUMNS, INTERPRET)
+            after = load_parts(da_ptr + (t + 1) * size + rows * H, crossed, H, BLOCK_K, PARTS, ".cg")
+        through = product(after, w, PARTS, INTERPRET)
+        if reset_ptr is not None:
+            cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=crossed, other=0) != 0
+            through = tl.where(cut, 0.0, through)
+        da = (dh + through) * _slope(h, RELU)
+        tl.store(da_ptr + t * size + o_own, da, mask=own)
+        if COLUMNS > 1:
+            if t > t0:
+                arrive(counter)
+        else:
+            after = (da.to(da_ptr.dtype.element_ty),)

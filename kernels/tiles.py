@@ -1,0 +1,66 @@
+"""Matrix products inside a persistent kernel: weights that stay on chip, states that come from memory.
+
+The inner dimension is worked on in parts of BLOCK_K, so that no more of a state's tile stands in registers than the
+tensor cores need, and H = 768 takes three parts of 256 rather than one of 1024.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def load_parts(at, in_row, N: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.constexpr, CACHE: tl.constexpr):
+    """Rows of a matrix as a tuple of tiles [rows, BLOCK_K].
+
+    Args:
+        at: pointers to the first column of each row, [rows, 1].
+        in_row: which rows there are, [rows, 1].
+        N: columns.
+        BLOCK_K, PARTS: columns of a tile, tiles.
+        CACHE: cache modifier; ".cg" goes past the first-level cache, which does not see other programs' stores.
+    """
+    o_k = tl.arange(0, BLOCK_K)[None, :]
+    tiles = ()
+    for part in tl.static_range(PARTS):
+        o = part * BLOCK_K + o_k
+        tiles += (tl.load(at + o, mask=in_row & (o < N), other=0.0, cache_modifier=CACHE),)
+    return tiles
+
+
+@triton.jit
+def load_columns(at, in_column, N: tl.constexpr, STRIDE: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.constexpr):
+    """Columns of a matrix as a tuple of tiles [BLOCK_K, columns].
+
+    Args:
+        at: pointers to the first row of each column, [1, columns].
+        in_column: which columns there are, [1, columns].
+        N: rows.
+        STRIDE: entries from a row to the next.
+        BLOCK_K, PARTS: rows of a tile, tiles.
+    """
+    o_k = tl.arange(0, BLOCK_K)[:, None]
+    tiles = ()
+    for part in tl.static_range(PARTS):
+        o = part * BLOCK_K + o_k
+        tiles += (tl.load(at + o * STRIDE, mask=in_column & (o < N), other=0.0),)
+    return tiles
+
+
+@triton.jit
+def product(rows, columns, PARTS: tl.constexpr, INTERPRET: tl.constexpr):
+    """The product of tuples of tiles, [rows, BLOCK_K] and [BLOCK_K, columns], summed over the parts in float32."""
+    total = _tile_product(rows[0], columns[0], INTERPRET)
+    for part in tl.static_range(1, PARTS):
+        total += _tile_product(rows[part], columns[part], INTERPRET)
+    return total
+
+
+@triton.jit
+def _tile_product(a, b, INTERPRET: tl.constexpr):
+    # The interpreter multiplies the bit patterns of bfloat16.
+    if INTERPRET:
+        return tl.dot(a.to(tl.float32), b.to(tl.float32), input_precision="ieee")
+    else:
+        return tl.dot(a, b, input_precision="ieee")

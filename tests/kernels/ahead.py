@@ -1,0 +1,103 @@
+"""Compiles kernels for GPUs that are not here, and says what the compiler made of them.
+
+A program of its own, since functions that Triton interprets cannot be compiled: `python ahead.py JOBS`, JOBS a JSON
+list of [cell, direction, B, H, dtype, architecture]. Tile, grid and signature are those of the launcher's own function,
+on tensors without memory. It prints a JSON object with the answers.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from gatescope.kernels import grid, gru_fused, lstm_fused, rnn_fused
+
+DEVICES = {80: grid.A100, 90: grid.H200}
+POINTERS = {torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.bool: "*i1"}
+T = 4
+
+
+def launch_of(cell, direction, b, h, dtype, device):
+    """The launch of a cell's persistent kernel, or None where the plan has none."""
+
+    def empty(*shape, dtype=dtype):
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    n_gates = {"lstm": 4, "gru": 3, "gru-before": 3, "rnn": 1}[cell]
+    forward = direction == "forward"
+    tiles = 1 if forward or cell == "rnn" else n_gates
+    layout = grid.plan(b, h, n_gates, dtype.itemsize, device, tiles)
+    if layout == grid.STEPS:
+        return None
+    a, w, states, wide = empty(T, b, 4, h), empty(n_gates * h, h), empty(T + 1, b, h), empty(T, b, h, dtype=torch.float32)
+    y, reset = empty(T, b, h), empty(T, b, dtype=torch.bool)
+    if cell == "rnn" and forward:
+        launch = rnn_fused.forward_launch(layout, w, reset, states, "tanh")
+    elif cell == "rnn":
+        launch = rnn_fused.backward_launch(layout, w, y, reset, y, empty(T, b, h), "tanh")
+    elif cell == "lstm" and forward:
+        launch = lstm_fused.forward_launch(layout, a, w, empty(b, h), reset, states, wide, True)
+    elif cell == "lstm":
+        launch = lstm_fused.backward_launch(layout, a, w, empty(b, h), wide, reset, y, wide, a, empty(*a.shape), wide[0])
+    elif forward:
+        launch = gru_fused.forward_launch(layout, a, w, empty(h), reset, states, cell == "gru", True)
+    else:
+        launch = gru_fused.backward_launch(layout, a, w, states, reset, y, a, empty(*a.shape), wide[0], cell == "gru")
+    launch.arguments["counter_ptr"] = torch.empty(32 * layout.groups, dtype=torch.int32, device="meta")
+    return launch
+
+
+def compiled(launch, architecture):
+    """Compile a launch for an architecture; tensors are aligned as torch allocates them."""
+    given, signature, constants, attributes = launch.arguments | launch.constants, {}, {}, {}
+    for place, name in enumerate(launch.kernel.arg_names):
+        value = given[name]
+        if isinstance(value, torch.Tensor):
+            signature[name] = POINTERS.get(value.dtype, "*i32")
+            attributes[(place,)] = [["tt.divisibility", 16]]
+        elif name in launch.arguments and value is not None:
+            signature[name] = "i32"
+        else:
+            signature[name], constants[name] = "constexpr", value
+    source = ASTSource(launch.kernel, signature, constants, attributes)
+    return triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=launch.options)
+
+
+def report(kernel):
+    """Registers and spilled bytes of a thread, shared memory of a program, and what the assembly text is made of."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        told = subprocess.run([tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True)
+    ptx = kernel.asm["ptx"]
+    words = "ld.acquire|ld.global[.a-z0-9]*|st.global[.a-z0-9]*|bar.sync|atom[.a-z0-9]*|mma.sync|wgmma.mma_async"
+    return {
+        "registers": int(re.search(r"REG:(\d+)", told.stdout)[1]),
+        "stack": int(re.search(r"STACK:(\d+)", told.stdout)[1]) + int(re.search(r"LOCAL:(\d+)", told.stdout)[1]),
+        "shared": kernel.metadata.shared,
+        "order": re.findall(words, ptx),
+    }
+
+
+def main():
+    answers = {}
+    for job in json.loads(sys.argv[1]):
+        cell, direction, b, h, dtype, architecture = job
+        launch = launch_of(cell, direction, b, h, getattr(torch, dtype), DEVICES[architecture])
+        answers[json.dumps(job)] = launch and report(compiled(launch, architecture)) | {
+            "columns": launch.grid[1],
+            "limit": DEVICES[architecture].shared,
+        }
+    print(json.dumps(answers))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""The fused time loops in Triton's interpreter: every cell, layout, output and gradient against the float64 oracle.
+
+The interpreter runs the programs of a launch one after another and the launches step by step, so that the split over
+columns and groups, and the addresses of what they exchange, are executed; the barrier itself is test_grid's matter.
+"""
+
+import importlib
+
+import pytest
+import torch
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from gatescope.kernels import fused
+from gatescope.kernels.grid import STEPS, Plan
+
+pytest.importorskip("triton")
+
+ONE = Plan("persistent", 16, 32, 32, 1, 1, 1)  # all units in one program, no exchange
+SPLIT = Plan("persistent", 16, 16, 16, 3, 2, 3)  # two groups of rows, three columns, three parts of the product
+LAYOUTS = {
+    "one-column": (ONE, 5, 21),
+    "columns": (SPLIT, 37, 40),
+    "steps": (STEPS, 5, 21),
+    "wide-steps": (STEPS, 2, 300),
+}
+
+
+@pytest.fixture
+def lay_out(cell, monkeypatch):
+    """Make a cell's kernels run in a given layout."""
+
+    def choose(layout):
+        module = importlib.import_module(f"gatescope.kernels.{cell.name}_fused")
+        monkeypatch.setattr(module, "layer_plan", lambda *args, **options: layout)
+
+    return choose
+
+
+class _Rounded(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, dtype):
+        ctx.dtype = dtype
+        return x.to(dtype).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient.to(ctx.dtype).to(gradient.dtype), None
+
+
+class Storage(TorchFunctionMode):
+    """Runs plain torch in float32 and rounds what is stored between steps: products, what they read, activations."""
+
+    ROUNDED = (torch.sigmoid, torch.tanh, torch.relu, functional.linear)
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is functional.linear:
+            args = (_Rounded.apply(args[0], self.dtype), *args[1:])
+        result = function(*args, **(kwargs or {}))
+        return _Rounded.apply(result, self.dtype) if function in self.ROUNDED else result
+
+
+def draw(cell, shape, dtype, seed, **options):
+    """What the kernels, a plain program that stores as they do, and the oracle make of one draw of the inputs."""
+    tensors = cell.layer(*shape, dtype=dtype, seed=seed, bias=options.pop("bias", True))
+    oracle = cell.results(cell.reference, [x.detach().double().requires_grad_() for x in tensors], **options)
+    with Storage(dtype):
+        plain = cell.results(cell.reference, [x.detach().float().requires_grad_() for x in tensors], **options)
+    mine = cell.results(cell.function, tensors, backend="triton", **options)
+    return mine, {name: value.to(dtype) for name, value in plain.items()}, oracle
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
+def test_within_rule(cell, name, dtype, lay_out, within_rule, resets):
+    layout, b, h = LAYOUTS[name]
+    lay_out(layout)
+    within_rule([draw(cell, (b, 4, 6, h), dtype, seed, reset=resets(b, 4)) for seed in range(2)])
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3, 4), (1, 3, 5, 33), (3, 1, 2, 5)], ids=["B1-T1", "B1-T3", "B3-T1"])
+def test_odd_shapes_without_bias_and_reset(cell, shape, lay_out, within_rule):
+    for layout in (SPLIT, STEPS):
+        lay_out(layout)
+        within_rule([draw(cell, shape, torch.float32, seed, bias=False) for seed in range(4)])
+
+
+def test_bfloat16_is_near(cell, lay_out, resets):
+    """The interpreter cuts float32 to bfloat16 where a GPU rounds: only twice the error may be asked."""
+    lay_out(SPLIT)
+    mine, plain, oracle = draw(cell, (5, 4, 6, 40), torch.bfloat16, 0, reset=resets(5, 4))
+    for name, expected in oracle.items():
+        scale = expected.square().mean().sqrt()
+        error, allowed = ((each[name].double() - expected).abs().max() / scale for each in (mine, plain))
+        assert error <= 4 * allowed + 8 * torch.finfo(torch.bfloat16).eps, name
+
+
+def test_layouts_agree(cell, lay_out, resets):
+    """Rows in groups and units in columns are the same rows and units."""
+    tensors, mask = cell.layer(20, 3, 5, 30, dtype=torch.float32), resets(20, 3)
+    results = []
+    for layout in (ONE, SPLIT, STEPS):
+        lay_out(layout)
+        results.append(cell.results(cell.function, tensors, backend="triton", reset=mask))
+    for other in results[1:]:
+        for name, value in other.items():
+            torch.testing.assert_close(value, results[0][name], rtol=2e-5, atol=2e-5, msg=name)
+
+
+def test_only_needed_gradients(cell, lay_out):
+    lay_out(ONE)
+    tensors = cell.layer(3, 2, 3, 5, dtype=torch.float32)
+    expected = cell.results(cell.function, tensors, backend="triton")
+    names = [name for name in expected if name.startswith("d")]
+    for k, name in enumerate(names):
+        frozen = [x if j == k else x.detach() for j, x in enumerate(tensors)]
+        outputs = cell.function(*frozen, backend="triton", **cell.options)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        generator = torch.Generator().manual_seed(1)
+        weights = [torch.randn(o.shape, generator=generator, dtype=torch.float64).to(o.dtype) for o in outputs]
+        (gradient,) = torch.autograd.grad(outputs, [tensors[k]], weights)
+        assert torch.equal(gradient, expected[name]), name
+
+
+def test_nan_passes_and_a_reset_stops_it(cell, lay_out):
+    for layout in (ONE, SPLIT, STEPS):
+        lay_out(layout)
+        x, *rest = (tensor.detach() for tensor in cell.layer(3, 6, 3, 20, dtype=torch.float32))
+        x[2, 1, 0], x[2, 2, 0] = torch.nan, torch.inf
+        mask = torch.zeros(6, 3, dtype=torch.bool)
+        mask[4, 1] = True
+        outputs = cell.function(x, *rest, reset=mask, backend="triton", **cell.options)
+        h = outputs[0] if isinstance(outputs, tuple) else outputs
+        assert h[:2].isfinite().all() and h[4:, 1].isfinite().all() and h[:, 0].isfinite().all()
+        assert h[2:4, 1].isnan().all()
+
+
+def test_non_contiguous(cell, lay_out):
+    lay_out(SPLIT)
+    x, *rest = cell.layer(3, 2, 3, 20, dtype=torch.float32)
+    expected = cell.results(cell.function, [x, *rest], backend="triton")
+    strided = [torch.stack((a.detach(), a.detach()), dim=-1)[..., 0].requires_grad_() for a in (x, *rest)]
+    for name, value in cell.results(cell.function, strided, backend="triton").items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-5, msg=name)
+
+
+def test_opcheck(cell, resets):
+    tail = {"lstm": (True,), "gru": (cell.options.get("reset_after", True), True)}.get(cell.name)
+    tail = tail or (cell.options.get("nonlinearity", "tanh"),)
+    tensors = cell.layer(2, 3, 3, 4, dtype=torch.float32)
+    torch.library.opcheck(cell.operator, (*tensors, resets(2, 3), *tail, "triton"))
+
+
+def test_module_runs_the_kernels(cell, monkeypatch):
+    module = cell.module(3, 4, 2, bidirectional=True, **cell.options)
+    forced = cell.module(3, 4, 2, bidirectional=True, backend="triton", **cell.options)
+    forced.load_state_dict(module.state_dict())
+    runs = []
+    real = fused.layer_plan
+    target = importlib.import_module(f"gatescope.kernels.{cell.name}_fused")
+    monkeypatch.setattr(target, "layer_plan", lambda *args, **options: runs.append(1) or real(*args, **options))
+    x = torch.randn(5, 2, 3)
+    torch.testing.assert_close(forced(x)[0], module(x)[0], rtol=1e-5, atol=1e-6)
+    assert len(runs) == 4
