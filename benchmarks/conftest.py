@@ -26,6 +26,30 @@ def _lines(path):
     return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 
+@pytest.fixture(scope="session")
+def peak():
+    """The FLOP/s of a large bfloat16 product on a device, measured once; None on a CPU."""
+    measured = {}
+
+    def of(device):
+        if device != "cuda":
+            return None
+        if device not in measured:
+            a = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
+            for _ in range(3):
+                a @ a
+            start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            for _ in range(20):
+                a @ a
+            stop.record()
+            torch.cuda.synchronize()
+            measured[device] = 20 * 2 * 8192**3 / (start.elapsed_time(stop) / 1e3)
+        return measured[device]
+
+    return of
+
+
 def pytest_collection_modifyitems(items):
     if not torch.cuda.is_available():
         for item in items:

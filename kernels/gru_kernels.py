@@ -11,7 +11,7 @@ import triton.language as tl
 
 from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
 from gatescope.kernels.pointwise import sigmoid, tanh
-from gatescope.kernels.tiles import load_columns, load_parts, product
+from gatescope.kernels.tiles import load_columns, load_parts, product, sum_of_products
 
 WHOLE, FIRST, SECOND = tl.constexpr(-1), tl.constexpr(0), tl.constexpr(1)  # parts of a step
 
@@ -76,11 +76,19 @@ def forward_kernel(
                 if t > t0:
                     wait(counter, (t - t0) * COLUMNS * (1 if AFTER else 2), INTERPRET)
                 before = load_parts(states_ptr + t * size + rows * H, in_b, H, BLOCK_K, PARTS, ".cg")
-            h_r, h_z = tl.split(tl.reshape(product(before, w_rz, PARTS, INTERPRET), (BLOCK_B, BLOCK_H, 2)))
+            sums, sums_n = product(before[0], w_rz[0], INTERPRET), x_n
+            if AFTER:
+                sums_n = product(before[0], w_n[0], INTERPRET)
+            # Part by part, so that no more than a part of the states stands in registers for both products.
+            for part in tl.static_range(1, PARTS):
+                sums += product(before[part], w_rz[part], INTERPRET)
+                if AFTER:
+                    sums_n += product(before[part], w_n[part], INTERPRET)
+            h_r, h_z = tl.split(tl.reshape(sums, (BLOCK_B, BLOCK_H, 2)))
             r = sigmoid(x_r + tl.where(keep, h_r, 0.0))
             z = sigmoid(x_z + tl.where(keep, h_z, 0.0))
         if AFTER:
-            p = tl.where(keep, product(before, w_n, PARTS, INTERPRET), 0.0) + bias
+            p = tl.where(keep, sums_n, 0.0) + bias
             n = tanh(x_n + r * p)
         else:
             p = r * h
@@ -98,7 +106,7 @@ def forward_kernel(
             else:
                 kept = (p.to(dtype),)
             if PHASE != FIRST:
-                n = tanh(x_n + product(kept, w_n, PARTS, INTERPRET))
+                n = tanh(x_n + sum_of_products(kept, w_n, PARTS, INTERPRET))
         if PHASE != FIRST:
             h = (n + z * (h - n)).to(dtype).to(tl.float32)
             tl.store(states_ptr + (t + 1) * size + o_own, h, mask=own)
@@ -198,9 +206,9 @@ def backward_kernel(
                 d_p = load_parts(after, later, H, BLOCK_K, PARTS, ".cg")
             d_r = load_parts(after + H, later, H, BLOCK_K, PARTS, ".cg")
             d_z = load_parts(after + 2 * H, later, H, BLOCK_K, PARTS, ".cg")
-        through = product(d_r, w_r, PARTS, INTERPRET) + product(d_z, w_z, PARTS, INTERPRET)
+        through = sum_of_products(d_r, w_r, PARTS, INTERPRET) + sum_of_products(d_z, w_z, PARTS, INTERPRET)
         if AFTER:
-            through += product(d_p, w_n, PARTS, INTERPRET)
+            through += sum_of_products(d_p, w_n, PARTS, INTERPRET)
         if reset_ptr is not None:
             crossed = in_b & (t + 1 < n_steps)
             cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=crossed, other=0) != 0
@@ -221,7 +229,7 @@ def backward_kernel(
                     d_n = load_parts(da_ptr + t * size * 4 + 3 * H + rows * (4 * H), in_b, H, BLOCK_K, PARTS, ".cg")
                 else:
                     d_n = (s_n.to(dtype),)
-                s_p = product(d_n, w_n, PARTS, INTERPRET) + own_p
+                s_p = sum_of_products(d_n, w_n, PARTS, INTERPRET) + own_p
                 s_r = (s_p * h + own_r) * r * (1.0 - r)
                 passed += s_p * r
         carried = tl.where(here, 0.0, passed)

@@ -10,7 +10,7 @@ import triton.language as tl
 
 from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
 from gatescope.kernels.pointwise import sigmoid, tanh
-from gatescope.kernels.tiles import load_columns, load_parts, product
+from gatescope.kernels.tiles import load_columns, load_parts, sum_of_products
 
 
 @triton.jit
@@ -83,7 +83,7 @@ def forward_kernel(
             if t > t0:
                 wait(counter, (t - t0) * COLUMNS, INTERPRET)
             h = load_parts(states_ptr + t * size + rows * H, in_b, H, BLOCK_K, PARTS, ".cg")
-        sums = product(h, w, PARTS, INTERPRET)
+        sums = sum_of_products(h, w, PARTS, INTERPRET)
         if reset_ptr is not None:
             keep = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) == 0
             sums = tl.where(keep, sums, 0.0)
@@ -182,8 +182,8 @@ def backward_kernel(
             d_f = load_parts(after + H, later, H, BLOCK_K, PARTS, ".cg")
             d_g = load_parts(after + 2 * H, later, H, BLOCK_K, PARTS, ".cg")
             d_o = load_parts(after + 3 * H, later, H, BLOCK_K, PARTS, ".cg")
-        through = product(d_i, w_i, PARTS, INTERPRET) + product(d_f, w_f, PARTS, INTERPRET)
-        through += product(d_g, w_g, PARTS, INTERPRET) + product(d_o, w_o, PARTS, INTERPRET)
+        through = sum_of_products(d_i, w_i, PARTS, INTERPRET) + sum_of_products(d_f, w_f, PARTS, INTERPRET)
+        through += sum_of_products(d_g, w_g, PARTS, INTERPRET) + sum_of_products(d_o, w_o, PARTS, INTERPRET)
         if reset_ptr is not None:
             crossed = in_b & (t + 1 < n_steps)
             cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=crossed, other=0) != 0

@@ -10,7 +10,7 @@ import triton.language as tl
 
 from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
 from gatescope.kernels.pointwise import tanh
-from gatescope.kernels.tiles import load_columns, load_parts, product
+from gatescope.kernels.tiles import load_columns, load_parts, sum_of_products
 
 
 @triton.jit
@@ -67,7 +67,7 @@ def forward_kernel(
             if t > t0:
                 wait(counter, (t - t0) * COLUMNS, INTERPRET)
             before = load_parts(states_ptr + t * size + rows * H, in_b, H, BLOCK_K, PARTS, ".cg")
-        sums = product(before, w, PARTS, INTERPRET)
+        sums = sum_of_products(before, w, PARTS, INTERPRET)
         if reset_ptr is not None:
             sums = tl.where(tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) != 0, 0.0, sums)
         h = _activate(a + sums, RELU)
@@ -121,7 +121,7 @@ def backward_kernel(
             if back > 0:
                 wait(counter, back * COLUMNS, INTERPRET)
             after = load_parts(da_ptr + (t + 1) * size + rows * H, crossed, H, BLOCK_K, PARTS, ".cg")
-        through = product(after, w, PARTS, INTERPRET)
+        through = sum_of_products(after, w, PARTS, INTERPRET)
         if reset_ptr is not None:
             cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=crossed, other=0) != 0
             through = tl.where(cut, 0.0, through)

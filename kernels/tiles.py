@@ -49,18 +49,19 @@ def load_columns(at, in_column, N: tl.constexpr, STRIDE: tl.constexpr, BLOCK_K: 
 
 
 @triton.jit
-def product(rows, columns, PARTS: tl.constexpr, INTERPRET: tl.constexpr):
-    """The product of tuples of tiles, [rows, BLOCK_K] and [BLOCK_K, columns], summed over the parts in float32."""
-    total = _tile_product(rows[0], columns[0], INTERPRET)
-    for part in tl.static_range(1, PARTS):
-        total += _tile_product(rows[part], columns[part], INTERPRET)
-    return total
-
-
-@triton.jit
-def _tile_product(a, b, INTERPRET: tl.constexpr):
+def product(a, b, INTERPRET: tl.constexpr):
+    """The product of two tiles in float32."""
     # The interpreter multiplies the bit patterns of bfloat16.
     if INTERPRET:
         return tl.dot(a.to(tl.float32), b.to(tl.float32), input_precision="ieee")
     else:
         return tl.dot(a, b, input_precision="ieee")
+
+
+@triton.jit
+def sum_of_products(rows, columns, PARTS: tl.constexpr, INTERPRET: tl.constexpr):
+    """The product of tuples of tiles, [rows, BLOCK_K] and [BLOCK_K, columns], summed over the parts in float32."""
+    total = product(rows[0], columns[0], INTERPRET)
+    for part in tl.static_range(1, PARTS):
+        total += product(rows[part], columns[part], INTERPRET)
+    return total

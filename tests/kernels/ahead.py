@@ -36,8 +36,9 @@ def launch_of(cell, direction, b, h, dtype, device):
     layout = grid.plan(b, h, n_gates, dtype.itemsize, device, tiles)
     if layout == grid.STEPS:
         return None
-    a, w, states, wide = empty(T, b, 4, h), empty(n_gates * h, h), empty(T + 1, b, h), empty(T, b, h, dtype=torch.float32)
-    y, reset = empty(T, b, h), empty(T, b, dtype=torch.bool)
+    a, da, w = empty(T, b, 4, h), empty(T, b, 4, h), empty(n_gates * h, h)
+    y, states, wide = empty(T, b, h), empty(T + 1, b, h), empty(T, b, h, dtype=torch.float32)
+    reset = empty(T, b, dtype=torch.bool)
     if cell == "rnn" and forward:
         launch = rnn_fused.forward_launch(layout, w, reset, states, "tanh")
     elif cell == "rnn":
@@ -45,11 +46,11 @@ def launch_of(cell, direction, b, h, dtype, device):
     elif cell == "lstm" and forward:
         launch = lstm_fused.forward_launch(layout, a, w, empty(b, h), reset, states, wide, True)
     elif cell == "lstm":
-        launch = lstm_fused.backward_launch(layout, a, w, empty(b, h), wide, reset, y, wide, a, empty(*a.shape), wide[0])
+        launch = lstm_fused.backward_launch(layout, a, w, empty(b, h), wide, reset, y, wide, a, da, wide[0])
     elif forward:
         launch = gru_fused.forward_launch(layout, a, w, empty(h), reset, states, cell == "gru", True)
     else:
-        launch = gru_fused.backward_launch(layout, a, w, states, reset, y, a, empty(*a.shape), wide[0], cell == "gru")
+        launch = gru_fused.backward_launch(layout, a, w, states, reset, y, a, da, wide[0], cell == "gru")
     launch.arguments["counter_ptr"] = torch.empty(32 * layout.groups, dtype=torch.int32, device="meta")
     return launch
 

@@ -1,0 +1,12 @@
+"""The RNN beside torch.nn's and, on a GPU, cuDNN's: forward, and forward + backward."""
+
+import pytest
+from recurrent import measure, rows
+
+ROWS = rows(("gatescope", "gatescope-capture", "torch"), ("gatescope", "gatescope-capture", "cudnn", "torch-loop"))
+
+
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+@pytest.mark.parametrize(("device", "shape", "dtype", "impl", "graph"), ROWS)
+def test_rnn(benchmark, peak, device, shape, dtype, impl, graph, backward):
+    measure(benchmark, "rnn", device, shape, dtype, impl, graph, backward, peak=peak(device))

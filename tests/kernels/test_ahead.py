@@ -1,0 +1,83 @@
+"""The kernels compiled for sm_80 and sm_90: no spills, shared memory that exists, wide loads, tensor cores, and the
+barrier's instructions in their order."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+
+CELLS = ("lstm", "gru", "gru-before", "rnn")
+SHAPES = [(128, 512), (128, 128), (32, 512), (1024, 512), (16, 768), (128, 1024), (64, 2048)]
+DIRECTIONS = ("forward", "backward")
+
+
+def compile_ahead(jobs, tmp_path):
+    """Compile in a process of its own, without the interpreter and with a cache of its own."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path)
+    program = Path(__file__).with_name("ahead.py")
+    done = subprocess.run(
+        [sys.executable, program, json.dumps(jobs)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {tuple(json.loads(job)): answer for job, answer in json.loads(done.stdout).items()}
+
+
+def check(job, told):
+    name = f"{job}: {told['registers']} registers"
+    assert told["stack"] == 0, f"{name}, {told['stack']} bytes spilled"
+    assert told["shared"] <= told["limit"], f"{name}, {told['shared']} bytes of shared memory of {told['limit']}"
+    order = told["order"]
+    assert "mma.sync" in order or "wgmma.mma_async" in order, name
+    assert "ld.global.v4.b32" in order, name
+    if told["columns"] == 1:
+        assert not any(word.startswith(("atom", "ld.acquire")) for word in order), name
+        return
+    exchanged = [word for word in order if word.startswith("ld.global.cg")]
+    assert exchanged and set(exchanged) == {"ld.global.cg.v4.b32"}, name
+    # Each release: stores, the threads meet, and only then the addition. Each acquire: before the exchanged loads.
+    releases = [k for k, word in enumerate(order) if word.startswith("atom")]
+    assert releases and all("release" in order[k] and "gpu" in order[k] for k in releases), name
+    for k in releases:
+        assert order[k - 1] == "bar.sync", name
+        earlier = [word for word in order[:k] if word.startswith(("st.global", "ld.acquire", "mma", "wgmma"))]
+        assert earlier[-1].startswith("st.global"), name
+    acquires = [k for k, word in enumerate(order) if word == "ld.acquire"]
+    assert len(acquires) == len(releases), name
+    for k in acquires:
+        later = [word for word in order[k + 1 :] if word.startswith(("ld.global", "mma", "wgmma"))]
+        assert later[0] == "ld.global.cg.v4.b32", name
+
+
+def test_the_main_shapes(tmp_path):
+    jobs = [
+        [cell, direction, *shape, "bfloat16", 90]
+        for cell in CELLS
+        for direction in DIRECTIONS
+        for shape in [(128, 512), (128, 128)]
+    ]
+    jobs += [["lstm", direction, 128, 512, "float16", 80] for direction in DIRECTIONS]
+    for job, told in compile_ahead(jobs, tmp_path).items():
+        check(job, told)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", [80, 90])
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_benchmark_shape(cell, architecture, tmp_path):
+    jobs = [
+        [cell, direction, *shape, dtype, architecture]
+        for direction in DIRECTIONS
+        for shape in SHAPES
+        for dtype in ("bfloat16", "float16")
+    ]
+    answers = compile_ahead(jobs, tmp_path)
+    assert sum(told is not None for told in answers.values()) >= 16
+    for job, told in answers.items():
+        if told is not None:
+            check(job, told)

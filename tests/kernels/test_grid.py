@@ -1,0 +1,77 @@
+"""grid.py: plans that fit the device, the launch, and the barrier's protocol under every interleaving."""
+
+import pytest
+import torch
+from barrier_model import Barrier, explore
+
+pytest.importorskip("triton")
+
+from gatescope.kernels.grid import A100, H200, STEPS, Device, counters, plan
+
+SHAPES = [
+    (128, 512),
+    (128, 128),
+    (32, 512),
+    (1024, 512),
+    (16, 768),
+    (128, 1024),
+    (64, 2048),
+    (1, 1),
+    (3, 100),
+    (7, 650),
+]
+
+
+@pytest.mark.parametrize("device", [A100, H200, Device(16, 100 * 1024)], ids=["a100", "h200", "small"])
+@pytest.mark.parametrize("n_gates", [1, 3, 4])
+@pytest.mark.parametrize("itemsize", [2, 4])
+def test_a_plan_covers_the_layer_and_fits_the_device(device, n_gates, itemsize):
+    for n_rows, hidden in SHAPES:
+        for tiles in (1, n_gates):
+            found = plan(n_rows, hidden, n_gates, itemsize, device, tiles)
+            if found == STEPS:
+                continue
+            assert found.columns * found.block_h >= hidden > (found.columns - 1) * found.block_h
+            assert found.parts * found.block_k >= hidden > (found.parts - 1) * found.block_k
+            # One program on each multiprocessor: all of a launch are on the device at once.
+            assert found.groups * found.columns <= device.multiprocessors
+            assert (found.groups - 1) * found.block_b < n_rows
+            inner = found.parts * found.block_k
+            assert itemsize * inner * (n_gates * found.block_h + tiles * found.block_b) <= device.shared
+            assert found.block_b in (16, 32, 64) and found.block_h in (16, 32, 64, 128)
+
+
+def test_plans_of_the_benchmark_shapes():
+    bf16 = {shape: plan(*shape, 4, 2, H200) for shape in SHAPES}
+    assert (bf16[128, 512].groups, bf16[128, 512].columns) == (8, 16)
+    assert bf16[128, 128].columns == 1
+    assert (bf16[16, 768].block_k, bf16[16, 768].parts) == (256, 3)
+    assert bf16[64, 2048] == STEPS
+    assert bf16[1024, 512].rows == 512
+
+
+def test_counters_are_zero_and_apart():
+    zeros = counters(3, torch.ones(2))
+    assert zeros.dtype == torch.int32 and not zeros.any()
+    assert zeros.numel() * 4 == 3 * 128
+
+
+@pytest.mark.parametrize(("participants", "threads", "steps"), [(2, 2, 3), (2, 3, 3), (3, 2, 3), (4, 1, 4)])
+def test_barrier_is_safe_under_every_interleaving(participants, threads, steps):
+    verdict, n_states = explore(participants, threads, steps)
+    assert verdict == "safe"
+    assert n_states > 1000
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [Barrier(release=False), Barrier(meets=False), Barrier(fresh=False), Barrier(missing=1)],
+    ids=["no release", "threads do not meet", "counter of the last launch", "waits for too few"],
+)
+def test_the_exploration_finds_mistakes(mistake):
+    for participants in (2, 3):
+        assert explore(participants, 2, 2, mistake)[0] == "early read"
+
+
+def test_the_exploration_finds_a_wait_for_too_many():
+    assert explore(2, 2, 2, Barrier(missing=-1))[0] == "deadlock"
