@@ -25,6 +25,7 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.extract import ExtractConfig, extract_states
 from gatescope.engine.model import load_model
+from gatescope.engine.processes import joined, place
 from gatescope.engine.sample import SampleConfig, sample_states
 from gatescope.engine.settings import claim
 from gatescope.engine.source_tree import TreeConfig, write_corpus
@@ -132,7 +133,10 @@ def train(
     survey = survey_corpus(text, errors)
     facts = {"language": detect_language(survey.head)}
     where = _device(device)
-    trained = train_model(survey, out, config, seed=seed, device=where, overwrite=overwrite, facts=facts)
+    with joined(where):
+        trained = train_model(survey, out, config, seed=seed, device=where, overwrite=overwrite, facts=facts)
+        if place()[0] > 0:
+            return
     _say(f"{out}: validation loss {trained['validation_nats']:.4f} nats per character at step {trained['step']:,}")
 
 

@@ -235,11 +235,7 @@ def encode_corpus(survey: Survey, path: Path) -> Corpus:
         survey: of the text, which is read a second time.
         path: where the ids go; written beside its place and renamed.
     """
-    kept = survey.counts >= max(1, survey.n_characters // RARE)
-    rare = int(np.count_nonzero((survey.counts > 0) & ~kept))
-    if rare:
-        kept[ord(UNKNOWN)] = True
-    vocabulary = Vocabulary(tuple(chr(point) for point in np.flatnonzero(kept)))
+    vocabulary, rare = _vocabulary(survey)
     temporary = path.with_name(path.name + ".partial")
     shape = (survey.n_characters,)
     tokens = np.lib.format.open_memmap(temporary, mode="w+", dtype=vocabulary.dtype, shape=shape)
@@ -253,4 +249,18 @@ def encode_corpus(survey: Survey, path: Path) -> Corpus:
     tokens.flush()
     del tokens
     os.replace(temporary, path)
-    return Corpus(np.load(path, mmap_mode="r"), vocabulary, rare)
+    return open_corpus(survey, path)
+
+
+def open_corpus(survey: Survey, path: Path) -> Corpus:
+    """Return the ids that `encode_corpus` wrote for this text."""
+    return Corpus(np.load(path, mmap_mode="r"), *_vocabulary(survey))
+
+
+def _vocabulary(survey: Survey) -> tuple[Vocabulary, int]:
+    """The characters that get an id of their own, and the number of different ones that do not."""
+    kept = survey.counts >= max(1, survey.n_characters // RARE)
+    rare = int(np.count_nonzero((survey.counts > 0) & ~kept))
+    if rare:
+        kept[ord(UNKNOWN)] = True
+    return Vocabulary(tuple(chr(point) for point in np.flatnonzero(kept))), rare

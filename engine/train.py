@@ -8,6 +8,9 @@ before the step; the learning rate falls along a half cosine to a fraction of it
 the validation loss is measured, the best weights are kept as `model.safetensors`, and everything that the next step
 depends on goes into `checkpoint.safetensors`. On the CPU a resumed training gives the weights, to the bit, of one that
 was never stopped: random numbers are seeded anew from (seed, step) for each step.
+
+Under `torchrun` the lanes are shared out among the processes and the gradients averaged; the first process alone
+validates and writes.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from gatescope.engine.corpus import Survey, encode_corpus, n_held_out
+from gatescope.engine.corpus import Survey, encode_corpus, n_held_out, open_corpus
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_atomic
 from gatescope.engine.log import log
@@ -38,8 +41,10 @@ from gatescope.engine.model import (
     write_description,
     write_weights,
 )
+from gatescope.engine.processes import joined_columns, mean_of_all, meet, place
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.settings import claim
+from gatescope.engine.training_step import Precision, TrainingStep
 
 CHECKPOINT = "checkpoint.safetensors"
 TOKENS = "tokens.npy"
@@ -60,6 +65,7 @@ class TrainConfig(Architecture):
     clip: float = 1.0  # largest norm of the gradient, nats per unit of weight
     validation_share: float = 0.05  # of the characters, at the end of the text
     evaluate_every: int = 500  # steps between validations, each of which keeps a checkpoint
+    precision: Precision = "float32"  # of products and recurrent layers; the weights stay float32
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,8 +110,9 @@ class Progress:
     """Where training stands: everything but the weights and Adam's moments."""
 
     step: int  # steps done
-    state: tuple[Tensor, ...]  # carried hidden state, each [L, B, H]
+    state: tuple[Tensor, ...]  # carried hidden state of all lanes, each [L, B, H]
     best: float = math.inf  # lowest validation loss so far, nats
+    scale: dict[str, Any] = field(default_factory=dict)  # of the loss, where float16 needs one
 
 
 def train_model(
@@ -138,84 +145,88 @@ def train_model(
         InputError: unusable text or settings, a folder of other settings, or a loss that is not finite.
     """
     config.require(text.n_characters)
-    settings = {"corpus": text.source, "seed": seed, "errors": text.errors, "train": asdict(config)}
-    claim(folder, "train", settings, OUTPUTS, overwrite)
-    _refuse_other_text(folder, text)
+    rank, n_processes = place()
+    if config.batch % n_processes:
+        raise InputError(f"--batch {config.batch} lanes cannot be shared by {n_processes} processes: take a multiple")
+    if rank == 0:
+        settings = {"corpus": text.source, "seed": seed, "errors": text.errors, "train": asdict(config)}
+        claim(folder, "train", settings, OUTPUTS, overwrite)
+        _refuse_other_text(folder, text)
+        corpus = encode_corpus(text, folder / TOKENS)
+    meet()
     log_path = log_path or folder / "log.jsonl"
-    corpus = encode_corpus(text, folder / TOKENS)
+    corpus = corpus if rank == 0 else open_corpus(text, folder / TOKENS)
     about = {"name": text.source, "characters": text.n_characters, "sha256": text.sha256, "rare": corpus.rare}
     about |= facts or {}
     training, validation = corpus.split(config.validation_share)
-    lanes = cut_lanes(training, config.batch)
     torch.manual_seed(seed)
     model = CharacterModel(config.architecture, len(corpus.vocabulary)).to(device)
-    write_description(folder, config.architecture, corpus.vocabulary, about)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
-    progress = load_checkpoint(folder / CHECKPOINT, model, optimizer)
-    log(log_path, "train", step=progress.step, corpus=about, parameters=model.n_parameters, seed=seed, device=device)
+    share = config.batch // n_processes
+    mine = slice(rank * share, (rank + 1) * share)
+    lanes = cut_lanes(training, config.batch)[mine]
+    taker = TrainingStep(model, lanes, config.length, config.clip, config.precision, model.zero_state(share))
+    progress = load_checkpoint(folder / CHECKPOINT, model, taker.optimizer)
+    if progress.step:
+        taker.state = tuple(value[:, mine].contiguous() for value in progress.state)
+        taker.scaler.load_state_dict(progress.scale)
+    if rank == 0:
+        write_description(folder, config.architecture, corpus.vocabulary, about)
+        facts = {"parameters": model.n_parameters, "seed": seed, "device": device, "processes": n_processes}
+        log(log_path, "train", step=progress.step, corpus=about, **facts)
+    meet()
     per_step = config.batch * config.length
     with progress_bar("train", config.steps * per_step, "characters", progress.step * per_step) as advance:
         while progress.step < config.steps:
             started = time.perf_counter()
             first = progress.step
             last = min(config.steps, (first // config.evaluate_every + 1) * config.evaluate_every)
-            train_steps(model, optimizer, lanes, progress, last, config, seed, advance, log_path)
+            take_steps(taker, progress, last, config, seed, advance, log_path if rank == 0 else None)
             seconds = time.perf_counter() - started
-            nats = evaluate(model, validation, config.length)
-            if nats < progress.best:
-                progress.best = nats
-                write_weights(folder, model, {"step": progress.step, "validation_nats": nats})
-            save_checkpoint(folder / CHECKPOINT, model, optimizer, progress)
-            rate = (progress.step - first) * per_step / seconds
-            measures = {"nats": nats, "bits_per_character": nats / math.log(2), "perplexity": math.exp(nats)}
-            log(log_path, "validate", step=progress.step, **measures, characters_per_second=round(rate))
+            progress.state, progress.scale = joined_columns(taker.state), taker.scaler.state_dict()
+            if rank == 0:
+                nats = evaluate(model, validation, config.length)
+                if nats < progress.best:
+                    progress.best = nats
+                    write_weights(folder, model, {"step": progress.step, "validation_nats": nats})
+                save_checkpoint(folder / CHECKPOINT, model, taker.optimizer, progress)
+                rate = (progress.step - first) * per_step / seconds
+                measures = {"nats": nats, "bits_per_character": nats / math.log(2), "perplexity": math.exp(nats)}
+                log(log_path, "validate", step=progress.step, **measures, characters_per_second=round(rate))
+            meet()
     return {"step": progress.step, "validation_nats": progress.best, "corpus": about}
 
 
-def train_steps(
-    model: CharacterModel,
-    optimizer: torch.optim.Adam,
-    lanes: np.ndarray,
+def take_steps(
+    taker: TrainingStep,
     progress: Progress,
     last: int,
     config: TrainConfig,
     seed: int,
     advance: Any,
-    log_path: Path,
+    log_path: Path | None,
 ) -> None:
     """Take the steps up to `last`, one window each; `progress` moves along."""
-    windows = (lanes.shape[1] - 1) // config.length
-    device = model.output.weight.device
+    model = taker.model
     model.train()
     with torch.random.fork_rng(enabled=config.dropout > 0):
         while progress.step < last:
-            step = progress.step
             if config.dropout:
-                torch.manual_seed(seed * 1_000_003 + step)
-            start = step % windows * config.length
-            window = lanes[:, start : start + config.length + 1].T.astype(np.int64)
-            tokens = torch.from_numpy(np.ascontiguousarray(window)).to(device)  # [T + 1, B]
-            state = progress.state if start else model.zero_state(config.batch)
-            logits, after = model(tokens[:-1], state)
-            loss = cross_entropy(logits.flatten(0, 1), tokens[1:].flatten())
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-            for group in optimizer.param_groups:
-                group["lr"] = config.rate(step)
-            optimizer.step()
-            progress.state = tuple(value.detach() for value in after)
+                torch.manual_seed(seed * 1_000_003 + progress.step)
+            taker.take(progress.step, config.rate(progress.step))
             progress.step += 1
             if progress.step % LOG_EVERY == 0 or progress.step == last:
-                nats = loss.item()
-                if not math.isfinite(nats) or not math.isfinite(norm.item()):
+                nats, norm = mean_of_all(taker.loss), taker.norm.item()
+                overflows = config.precision == "float16" and math.isfinite(nats)
+                if not math.isfinite(nats) or not (math.isfinite(norm) or overflows):
                     raise InputError(
-                        f"the loss is {nats} nats and the gradient's norm {norm.item()} at step {progress.step}: "
+                        f"the loss is {nats} nats and the gradient's norm {norm} at step {progress.step}: "
                         "train anew (--overwrite) with a lower --learning-rate or --clip"
                     )
-                log(log_path, "train", step=progress.step, nats=nats, gradient_norm=norm.item(), rate=config.rate(step))
+                if log_path:
+                    rate = config.rate(progress.step - 1)
+                    log(log_path, "train", step=progress.step, nats=nats, gradient_norm=norm, rate=rate)
                 advance(0, note=f"{nats:.3f} nats")
-            advance(tokens[1:].numel())
+            advance(config.batch * config.length)
 
 
 @torch.no_grad()
@@ -258,7 +269,8 @@ def save_checkpoint(path: Path, model: CharacterModel, optimizer: torch.optim.Ad
     for index, value in enumerate(progress.state):
         tensors[f"state.{index}"] = value
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomic(path, save(tensors, {"gatescope": json.dumps({"step": progress.step, "best": progress.best})}))
+    about = {"step": progress.step, "best": progress.best, "scale": progress.scale}
+    write_atomic(path, save(tensors, {"gatescope": json.dumps(about)}))
 
 
 def load_checkpoint(path: Path, model: CharacterModel, optimizer: torch.optim.Adam) -> Progress:
@@ -282,7 +294,7 @@ def load_checkpoint(path: Path, model: CharacterModel, optimizer: torch.optim.Ad
         state = tuple(tensors[f"state.{index}"] for index in range(len(model.architecture.states)))
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} is damaged ({error}): train anew with --overwrite") from None
-    return Progress(about["step"], state, about["best"])
+    return Progress(about["step"], state, about["best"], about["scale"])
 
 
 def _refuse_other_text(folder: Path, text: Survey) -> None:

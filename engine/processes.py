@@ -1,0 +1,63 @@
+"""Several processes working together under `torchrun` (torch.distributed): who is who, and what they share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, distributed
+
+
+@contextmanager
+def joined(device: str) -> Iterator[None]:
+    """Work with the other processes that torchrun has started, if it has; each takes a GPU of its own.
+
+    Args:
+        device: "cpu" or "cuda".
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def place() -> tuple[int, int]:
+    """The number of this process and how many there are."""
+    if not distributed.is_initialized():
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def meet() -> None:
+    """Wait until all processes are here."""
+    if distributed.is_initialized():
+        distributed.barrier()
+
+
+def mean_of_all(value: Tensor) -> float:
+    """The mean of a number over all processes."""
+    if not distributed.is_initialized():
+        return value.item()
+    total = value.clone()
+    distributed.all_reduce(total)
+    return total.item() / distributed.get_world_size()
+
+
+def joined_columns(values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Tensors [L, B, H] with the rows B of all processes side by side, in their order."""
+    if not distributed.is_initialized():
+        return values
+    whole = []
+    for value in values:
+        parts = [torch.empty_like(value) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, value.contiguous())
+        whole.append(torch.cat(parts, dim=1))
+    return tuple(whole)

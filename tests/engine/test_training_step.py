@@ -1,0 +1,151 @@
+"""training_step.py and processes.py: precisions, and several processes that give what one gives."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from killing import SERVER
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import distributed
+
+from gatescope.engine.corpus import survey_corpus
+from gatescope.engine.errors import InputError
+from gatescope.engine.model import CharacterModel
+from gatescope.engine.train import TrainConfig, cut_lanes, train_model
+from gatescope.engine.training_step import TrainingStep
+
+TEXT = "the quick brown fox jumps over the lazy dog; " * 400
+SMALL = TrainConfig(hidden=12, layers=2, batch=4, length=20, steps=12, evaluate_every=5)
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+    return str(path)
+
+
+def _train_together(rank, n_processes, text, folder, dtype, steps):
+    torch.set_default_dtype(dtype)
+    if n_processes > 1:
+        store = f"file://{folder}.store"
+        distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=n_processes)
+    train_model(survey_corpus(text), Path(folder), SMALL)
+    if n_processes > 1:
+        distributed.destroy_process_group()
+
+
+def together(n_processes, text, folder, dtype):
+    ranks = [
+        SERVER.Process(target=_train_together, args=(rank, n_processes, text, str(folder), dtype, 12))
+        for rank in range(n_processes)
+    ]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join()
+    assert [process.exitcode for process in ranks] == [0] * n_processes
+    return load_file(folder / "checkpoint.safetensors")
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-10), (torch.float32, 1e-5)], ids=["float64", "float32"])
+def test_two_processes_give_what_one_gives(text, tmp_path, dtype, rtol):
+    one, two = (together(n, text, tmp_path / str(n), dtype) for n in (1, 2))
+    assert one.keys() == two.keys()
+    for name, expected in one.items():
+        assert expected.dtype == two[name].dtype
+        scale = expected.abs().max().item()
+        assert (two[name] - expected).abs().max().item() <= rtol * max(scale, 1e-3), name
+
+
+def test_lanes_that_processes_cannot_share(text, tmp_path, monkeypatch):
+    monkeypatch.setattr("gatescope.engine.train.place", lambda: (0, 3))
+    with pytest.raises(InputError, match="--batch 4 lanes cannot be shared by 3 processes"):
+        train_model(survey_corpus(text), tmp_path / "model", SMALL)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_16_bit_precision_learns_and_goes_on(text, tmp_path, precision):
+    config = TrainConfig(hidden=32, batch=8, length=30, steps=150, evaluate_every=75, precision=precision)
+    assert train_model(survey_corpus(text), tmp_path / "model", config)["validation_nats"] < 1.0
+    with safe_open(tmp_path / "model" / "checkpoint.safetensors", "pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float32}  # noqa: SIM118
+        about = json.loads(file.metadata()["gatescope"])
+    assert bool(about["scale"]) == (precision == "float16")
+
+
+def taker_of(device, precision="float32", dropout=0.0):
+    torch.manual_seed(0)
+    config = TrainConfig(hidden=16, layers=2, dropout=dropout, precision=precision)
+    tokens = torch.randint(7, (4 * 101,), generator=torch.Generator().manual_seed(1)).numpy().astype("uint16")
+    model = CharacterModel(config.architecture, 7).to(device).train()
+    return TrainingStep(model, cut_lanes(tokens, 4), 10, 1.0, precision, model.zero_state(4))
+
+
+def test_a_gradient_that_overflows_leaves_the_weights_alone():
+    taker = taker_of("cpu", "float16")
+    taker.take(0, 0.01)
+    taker.scaler.load_state_dict(taker.scaler.state_dict() | {"scale": 3e38})
+    before = [p.detach().clone() for p in taker.model.parameters()]
+    taker.take(1, 0.01)
+    assert all(torch.equal(a, b) for a, b in zip(before, taker.model.parameters(), strict=True))
+    assert taker.scaler.get_scale() < 3e38
+
+
+def test_the_state_begins_anew_with_the_text():
+    taker = taker_of("cpu")
+    assert taker.windows == 10
+    for step in range(11):
+        taker.take(step, 0.0)
+    fresh = taker_of("cpu")
+    fresh.take(0, 0.0)
+    for mine, expected in zip(taker.state, fresh.state, strict=True):
+        assert torch.equal(mine, expected)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_the_graph_gives_what_steps_on_the_cpu_give(precision):
+    takers = [taker_of(device, precision) for device in ("cpu", "cuda")]
+    for step in range(25):
+        for taker in takers:
+            taker.take(step, 0.01)
+    assert takers[1]._graph is not None
+    losses = [taker.loss.item() for taker in takers]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3 if precision == "float32" else 3e-2)
+
+
+@pytest.mark.cuda
+def test_no_step_waits_for_the_device():
+    taker = taker_of("cuda", "float16", dropout=0.3)
+    for step in range(5):
+        taker.take(step, 0.01)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step in range(5, 15):
+            taker.take(step, 0.01)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert taker.loss.isfinite()
+
+
+def test_torchrun_trains_one_model(text, tmp_path):
+    """Two processes through the real command line: one folder, one line."""
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "gatescope.analysis.cli"]
+    flags = ["train", text, "--out", str(tmp_path / "model"), "--hidden", "8", "--batch", "4", "--length", "10"]
+    done = subprocess.run(
+        [*command, *flags, "--steps", "4", "--device", "cpu"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("validation loss") == 1
+    assert (tmp_path / "model" / "model.safetensors").exists()
