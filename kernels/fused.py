@@ -12,9 +12,10 @@ import torch
 import triton
 from torch import Tensor
 
-from gatescope.kernels.grid import STEPS, Launch, Plan, counters, device_of, plan
+from gatescope.kernels.grid import H200, STEPS, Device, Launch, Plan, counters, device_of, plan
 from gatescope.kernels.sequence import interpreting
 
+PERSISTENT = (torch.float16, torch.bfloat16)  # dtypes of weights that stay on chip
 STEP_BLOCK = 256  # units in a program of a pointwise step
 
 
@@ -24,9 +25,37 @@ def layer_plan(n_gates: int, n_rows: int, hidden: int, x: Tensor, tiles: int = 1
     Weights of 32 bits leave no room for enough units on a chip, and float32 proper has no tensor cores: there torch's
     products, which follow its switch for TF32, run step by step.
     """
-    if x.dtype == torch.float32:
+    if x.dtype not in PERSISTENT:
         return STEPS
     return plan(n_rows, hidden, n_gates, x.itemsize, device_of(x), tiles)
+
+
+def describe(cell: str, n_rows: int, hidden: int, dtype: torch.dtype, device: Device = H200) -> str:
+    """Say how a layer would run on a GPU, forward and backward.
+
+    >>> print(describe("lstm", 128, 512, torch.bfloat16))
+    forward: persistent, 8 groups of 16 rows x 16 columns of 32 units, 1 launch for 128 rows
+    backward: persistent, 8 groups of 16 rows x 16 columns of 32 units, 1 launch for 128 rows
+
+    Args:
+        cell: "lstm", "gru" or "rnn".
+        n_rows, hidden: B, H.
+        dtype: of the weights.
+        device: the GPU's limits.
+    """
+    n_gates = {"lstm": 4, "gru": 3, "rnn": 1}[cell]
+    lines = []
+    for direction, tiles in (("forward", 1), ("backward", n_gates)):
+        found = STEPS if dtype not in PERSISTENT else plan(n_rows, hidden, n_gates, dtype.itemsize, device, tiles)
+        text = "a product and a pointwise kernel for each step"
+        if found.form == "persistent":
+            launches = triton.cdiv(n_rows, found.rows)
+            text = (
+                f"persistent, {found.groups} groups of {found.block_b} rows x {found.columns} columns of "
+                f"{found.block_h} units, {launches} launch{'es' * (launches > 1)} for {n_rows} rows"
+            )
+        lines.append(f"{direction}: {text}")
+    return "\n".join(lines)
 
 
 def persistent(

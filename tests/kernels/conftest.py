@@ -97,7 +97,7 @@ class Cell:
         outputs = run(*tensors, **self.options, **options)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         generator = torch.Generator().manual_seed(seed)
-        weights = [torch.randn(o.shape, generator=generator, dtype=torch.float64).to(o.dtype) for o in outputs]
+        weights = [torch.randn(o.shape, generator=generator, dtype=torch.float64).to(o) for o in outputs]
         gradients = torch.autograd.grad(outputs, tensors, weights)
         names = ["dx", *(f"d{s}0" for s in self.states), "dw_ih", "dw_hh", "db_ih", "db_hh"]
         return dict(zip((*self.outputs, *names), (*outputs, *gradients), strict=False))

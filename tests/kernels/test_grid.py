@@ -6,6 +6,7 @@ from barrier_model import Barrier, explore
 
 pytest.importorskip("triton")
 
+from gatescope.kernels.fused import describe
 from gatescope.kernels.grid import A100, H200, STEPS, Device, counters, plan
 
 SHAPES = [
@@ -75,3 +76,12 @@ def test_the_exploration_finds_mistakes(mistake):
 
 def test_the_exploration_finds_a_wait_for_too_many():
     assert explore(2, 2, 2, Barrier(missing=-1))[0] == "deadlock"
+
+
+def test_describe_says_what_would_run():
+    told = describe("lstm", 128, 512, torch.bfloat16).splitlines()
+    assert told[0] == "forward: persistent, 8 groups of 16 rows x 16 columns of 32 units, 1 launch for 128 rows"
+    assert told[1].startswith("backward: persistent")
+    assert describe("lstm", 1024, 512, torch.float16).splitlines()[0].endswith("2 launches for 1024 rows")
+    assert describe("gru", 64, 2048, torch.bfloat16).count("a product and a pointwise kernel for each step") == 2
+    assert describe("gru", 8, 16, torch.float32).count("a product and a pointwise kernel for each step") == 2
