@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_atomic, write_json
+from gatescope.kernels.dropout import dropout
 from gatescope.kernels.gru import GRU
 from gatescope.kernels.lstm import LSTM
 from gatescope.kernels.rnn import RNN
@@ -91,7 +92,6 @@ class CharacterModel(nn.Module):
             self.rnn = GRU(width, hidden, layers, dropout=dropout, reset_after=architecture.reset_after)
         else:
             self.rnn = RNN(width, hidden, layers, dropout=dropout, nonlinearity=architecture.nonlinearity)
-        self.dropout = nn.Dropout(architecture.dropout)
         self.output = nn.Linear(architecture.hidden, n_characters)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.08, 0.08)
@@ -111,7 +111,8 @@ class CharacterModel(nn.Module):
         else:
             x = self.embedding(tokens)
         y, after = self.rnn(x, state if len(state) > 1 else state[0])
-        return self.output(self.dropout(y)), after if isinstance(after, tuple) else (after,)
+        y = dropout(y, self.architecture.dropout, self.training, self.architecture.layers)
+        return self.output(y), after if isinstance(after, tuple) else (after,)
 
     def zero_state(self, batch: int) -> tuple[Tensor, ...]:
         """Return the states before any character, each [L, B, H]."""

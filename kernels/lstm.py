@@ -244,6 +244,8 @@ class LSTM(RecurrentStack):
     def handed_over(self, batch: Batch) -> tuple[Tensor, States] | None:
         if batch.x.device.type != "cpu" or batch.states[0].shape[1] == 0 or torch.compiler.is_compiling():
             return None
+        if self.training and self.dropout > 0 and self.num_layers > 1:
+            return None
         autocast = torch.is_autocast_enabled("cpu")
         if not _multiplies(torch.get_autocast_dtype("cpu") if autocast else batch.x.dtype):
             return None

@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+from gatescope.kernels.dropout import dropout
 from gatescope.kernels.packing import Reversal, cleared_padding, last, pack, stacked
 
 States = tuple[Tensor, ...]
@@ -52,7 +52,8 @@ class RecurrentStack(nn.Module):
         num_layers: L.
         bias: whether the two bias vectors exist.
         batch_first: inputs and outputs are [B, T, ...] instead of [T, B, ...]; states and captures stay as they are.
-        dropout: share of the outputs of each layer but the last that is set to zero in training.
+        dropout: share of the outputs of each layer but the last that is set to zero in training; masks are those of
+            `gatescope.kernels.dropout`, not torch.nn's.
         bidirectional: run each layer in both directions and join their outputs.
         proj_size: must be 0; projections are not implemented.
         device, dtype: of the parameters.
@@ -218,8 +219,8 @@ class RecurrentStack(nn.Module):
         captured: dict[str, list[Tensor]] = {name: [] for name in capture}
         final: list[tuple[Tensor, ...]] = []
         for layer in range(self.num_layers):
-            if layer > 0 and self.dropout > 0:
-                y = functional.dropout(y, self.dropout, self.training)
+            if layer > 0:
+                y = dropout(y, self.dropout, self.training, layer - 1)
             outputs = []
             for turn in turns:
                 k = len(final)

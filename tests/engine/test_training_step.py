@@ -18,7 +18,7 @@ from gatescope.engine.train import TrainConfig, cut_lanes, train_model
 from gatescope.engine.training_step import TrainingStep
 
 TEXT = "the quick brown fox jumps over the lazy dog; " * 400
-SMALL = TrainConfig(hidden=12, layers=2, batch=4, length=20, steps=12, evaluate_every=5)
+SMALL = TrainConfig(hidden=12, layers=2, dropout=0.3, batch=4, length=20, steps=12, evaluate_every=5)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, unpack_sequence
 
+from gatescope.kernels.dropout import dropout
 from gatescope.kernels.rnn import RNN
 
 B, T, I, H = 3, 11, 5, 6
@@ -140,16 +141,23 @@ def test_padding_cannot_overflow_into_gradients(bidirectional):
     assert all(p.grad.isfinite().all() and p.grad.any() for p in module.parameters())
 
 
-def test_dropout_draws_as_torch_nn_and_rests_in_eval(peered, equal_but_for_rounding):
-    for form in ({"num_layers": 3, "dropout": 0.4}, {"num_layers": 2, "dropout": 0.4, "bidirectional": True}):
-        mine, theirs = pair(peered, **form)
-        x, *_ = inputs(peered, mine)
-        for training in (True, False):
-            outputs = []
-            for module in (mine.train(training), theirs.train(training)):
-                torch.manual_seed(6)
-                outputs.append(module(x)[0])
-            equal_but_for_rounding(f"training={training}", *outputs, TERMS)
+def test_dropout_acts_between_layers_and_rests_in_eval(cell):
+    module = cell.module(I, H, 3, dropout=0.4, **cell.options).double()
+    x = torch.randn(T, B, I, dtype=torch.float64)
+    for training in (True, False):
+        module.train(training)
+        torch.manual_seed(6)
+        y, _ = module(x)
+        torch.manual_seed(6)
+        expected = x
+        for layer in range(3):
+            alone = cell.module(I if layer == 0 else H, H, backend="loop", **cell.options).double()
+            names = zip(module._names[layer], alone._names[0], strict=True)
+            alone.load_state_dict({own: module.get_parameter(name) for name, own in names})
+            expected, _ = alone(expected)
+            if layer < 2:
+                expected = dropout(expected, 0.4, training, layer)
+        torch.testing.assert_close(y, expected)
 
 
 def captured(cell, module, x, state=None, reset=None):

@@ -1,0 +1,74 @@
+"""Dropout whose mask is a function of counters: seed, layer, step, row of the whole batch, unit.
+
+    y = x / (1 - p) where u >= p, else 0        u uniform in [0, 1), one for each entry
+
+(Srivastava et al. 2014, scaled in training.) The mask is never stored: backward draws it again. The seed is drawn from
+torch's generator of the device and stays there, so that a CUDA graph draws a new one at each replay. Rows are counted
+over all processes of torch.distributed, in the order of their ranks, so that several processes drop what one would.
+
+On a GPU u is the first word of Philox-4x32-10 at the counter (unit, step, row, layer); on the CPU a stream of NumPy's
+Philox-4x64-10 for each row. The same seed gives other masks there, and other ones than torch.nn's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, distributed
+
+
+@torch.library.custom_op("gatescope::dropout", mutates_args=())
+def _dropout_op(x: Tensor, seed: Tensor, p: float, layer: int) -> Tensor:
+    first_row = distributed.get_rank() * x.shape[1] if distributed.is_initialized() else 0
+    if x.is_cuda:
+        # Triton is not there on every platform.
+        from gatescope.kernels.dropout_kernel import drop
+
+        return drop(x, seed, p, layer, first_row)
+    return x * _kept(x.shape, int(seed.item()), p, layer, first_row).to(x.dtype).mul_(1 / (1 - p))
+
+
+def _kept(shape: torch.Size, seed: int, p: float, layer: int, first_row: int) -> Tensor:
+    """Which entries [T, B, H] stay, drawn row by row on the CPU."""
+    n_steps, n_rows, hidden = shape
+    kept = np.empty((n_rows, n_steps, hidden), dtype=bool)
+    for row in range(n_rows):
+        stream = np.random.Generator(np.random.Philox(key=[seed, layer << 48 | first_row + row]))
+        np.greater_equal(stream.random((n_steps, hidden), dtype=np.float32), p, out=kept[row])
+    return torch.from_numpy(kept).transpose(0, 1)
+
+
+@_dropout_op.register_fake
+def _(x: Tensor, seed: Tensor, p: float, layer: int) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, seed, ctx.p, ctx.layer = inputs
+    ctx.save_for_backward(seed)
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    return _dropout_op(gradient, ctx.saved_tensors[0], ctx.p, ctx.layer), None, None, None
+
+
+_dropout_op.register_autograd(_backward, setup_context=_setup_context)
+
+
+def dropout(x: Tensor, p: float, training: bool, layer: int) -> Tensor:
+    """Set a share p of the entries to zero and scale up the others, in training; else return x.
+
+    Args:
+        x: [T, B, H].
+        p: share, 0 <= p <= 1.
+        training: whether anything is dropped.
+        layer: number of the layer whose outputs these are; each draws masks of its own.
+    """
+    if not training or p == 0:
+        return x
+    if p == 1:
+        return x * 0
+    seed = torch.randint(2**62, (1,), device=x.device)
+    return _dropout_op(x, seed, p, layer)
