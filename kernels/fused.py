@@ -19,15 +19,16 @@ PERSISTENT = (torch.float16, torch.bfloat16)  # dtypes of weights that stay on c
 STEP_BLOCK = 256  # units in a program of a pointwise step
 
 
-def layer_plan(n_gates: int, n_rows: int, hidden: int, x: Tensor, tiles: int = 1) -> Plan:
-    """The plan of one layer: see `gatescope.kernels.grid.plan`.
+def layer_plan(n_gates: int, n_rows: int, hidden: int, x: Tensor, tiles: int = 1, share: int = 1) -> Plan:
+    """The plan of one layer, on its share of the device: see `gatescope.kernels.grid.plan`.
 
     Weights of 32 bits leave no room for enough units on a chip, and float32 proper has no tensor cores: there torch's
     products, which follow its switch for TF32, run step by step.
     """
     if x.dtype not in PERSISTENT:
         return STEPS
-    return plan(n_rows, hidden, n_gates, x.itemsize, device_of(x), tiles)
+    whole = device_of(x)
+    return plan(n_rows, hidden, n_gates, x.itemsize, Device(whole.multiprocessors // share, whole.shared), tiles)
 
 
 def describe(cell: str, n_rows: int, hidden: int, dtype: torch.dtype, device: Device = H200) -> str:
@@ -73,23 +74,25 @@ def persistent(
     )
 
 
-def run(launch: Launch, layout: Plan, n_steps: int, n_rows: int, backward: bool = False, phases: int = 1) -> None:
-    """Run a persistent kernel over all rows and steps, from the last step to the first if backward.
+def run(
+    launch: Launch, layout: Plan, start: int, stop: int, n_rows: int, backward: bool = False, phases: int = 1
+) -> None:
+    """Run a persistent kernel over all rows and some steps, from the last to the first if backward.
 
     Args:
         launch: what `persistent` made.
         layout: its plan.
-        n_steps, n_rows: T, B.
+        start, stop: the first step and the one after the last.
+        n_rows: B.
         backward: the direction.
         phases: parts of a step with a barrier between them.
     """
-    like = launch.arguments["w_ptr"]
     for row0 in range(0, n_rows, layout.rows):
-        zeros = counters(layout.groups, like)
+        zeros = counters(layout.groups, launch.arguments["w_ptr"])
         if not interpreting():
-            launch(counter_ptr=zeros, t0=0, t1=n_steps, row0=row0)
+            launch(counter_ptr=zeros, t0=start, t1=stop, row0=row0)
             continue
-        for t in reversed(range(n_steps)) if backward else range(n_steps):
+        for t in reversed(range(start, stop)) if backward else range(start, stop):
             for phase in range(phases):
                 only = {"PHASE": phase} if phases > 1 else {}
                 launch(counter_ptr=zeros, t0=t, t1=t + 1, row0=row0, **only)
@@ -114,13 +117,14 @@ def input_product(x: Tensor, w_ih: Tensor, bias: Tensor | None, out: Tensor) -> 
         torch.addmm(bias, flat, w_ih.t(), out=product)
 
 
-def input_gradients(
-    x: Tensor, w_ih: Tensor, da: Tensor, needs: tuple[bool, bool, bool]
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """The gradients of x, w_ih and their bias, those that are needed, from that of the input product [T, B, R]."""
-    dx = (da.flatten(0, 1) @ w_ih).view(x.shape) if needs[0] else None
-    dw_ih = weight_gradient(da, x) if needs[1] else None
-    return dx, dw_ih, da.sum((0, 1), dtype=torch.float32) if needs[2] else None
+def input_gradient(da: Tensor, w_ih: Tensor) -> Tensor:
+    """The gradient of x [T, B, I] from that of its product with w_ih [T, B, R]."""
+    return (da.flatten(0, 1) @ w_ih).view(*da.shape[:2], -1)
+
+
+def bias_gradient(da: Tensor) -> Tensor:
+    """The gradient of a bias [R], in float32, from that of what it is added to [T, B, R]."""
+    return da.sum((0, 1), dtype=torch.float32)
 
 
 def weight_gradient(da: Tensor, inputs: Tensor) -> Tensor:

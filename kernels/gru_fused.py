@@ -19,8 +19,9 @@ from torch import Tensor
 
 from gatescope.kernels.fused import (
     STEP_BLOCK,
+    bias_gradient,
     cleared,
-    input_gradients,
+    input_gradient,
     input_product,
     layer_plan,
     persistent,
@@ -40,6 +41,73 @@ from gatescope.kernels.gru_kernels import (
 )
 from gatescope.kernels.gru_loop import biases
 from gatescope.kernels.sequence import entering
+from gatescope.kernels.stack import Weights
+
+
+class Forward:
+    """A layer on its way through time: buffers for all steps, and the kernels that fill them.
+
+    Args:
+        x: [T, B, I]; only steps that have been reached need to be there.
+        h0: [B, H].
+        weights: w_ih, w_hh and the two biases or None.
+        reset: [T, B] bool or None.
+        reset_after: where the reset gate multiplies.
+        save: whether p and the gates are kept.
+        share: one of how many layers that run at the same time.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        h0: Tensor,
+        weights: Weights,
+        reset: Tensor | None,
+        reset_after: bool,
+        save: bool,
+        share: int = 1,
+    ):
+        n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
+        w_ih, w_hh, b_ih, b_hh = weights
+        self._x, self._w_ih, self._w_hh = x, w_ih, w_hh.contiguous()
+        self._bias, p_bias = biases(b_ih, b_hh, hidden, reset_after)
+        self._reset, self._after = None if reset is None else reset.contiguous(), reset_after
+        self.states = x.new_empty(n_steps + 1, n_rows, hidden)
+        self.states[0] = h0
+        self._a, self._save = x.new_empty(n_steps, n_rows, 4, hidden), save
+        self.layout = layer_plan(3, n_rows, hidden, x, share=share)
+        if self.layout.form == "persistent":
+            added = p_bias.contiguous() if isinstance(p_bias, Tensor) else None
+            tensors = (self._a, self._w_hh, added, self._reset, self.states)
+            self._launch = forward_launch(self.layout, *tensors, reset_after, save)
+        elif reset_after:
+            self._a[:, :, 0] = p_bias
+
+    def advance(self, start: int, stop: int) -> None:
+        """Run the steps from start to stop; all before are done."""
+        n_rows, hidden = self.states.shape[1:]
+        input_product(self._x[start:stop], self._w_ih, self._bias, self._a[start:stop].flatten(2)[..., hidden:])
+        if self.layout.form == "persistent":
+            run(self._launch, self.layout, start, stop, n_rows, phases=_phases(self.layout, self._after))
+            return
+        w_nrz, (w_rz, w_n) = self._w_hh.roll(hidden, 0).t(), self._w_hh.split((2 * hidden, hidden))
+        grid = step_grid(n_rows, hidden)
+        for t in range(start, stop):
+            here, flat = None if self._reset is None else self._reset[t], self._a[t].flatten(1)
+            before = cleared(self.states[t], here)
+            step = (self._a[t], self.states[t], here, self.states[t + 1], hidden, STEP_BLOCK, self._after)
+            if self._after:
+                flat[:, : 3 * hidden].addmm_(before, w_nrz)
+                forward_step_kernel[grid](*step, WHOLE)
+            else:
+                flat[:, hidden : 3 * hidden].addmm_(before, w_rz.t())
+                forward_step_kernel[grid](*step, FIRST)
+                flat[:, 3 * hidden :].addmm_(flat[:, :hidden], w_n.t())
+                forward_step_kernel[grid](*step, SECOND)
+
+    def results(self) -> tuple[Tensor, Tensor]:
+        """y [T, B, H], and A [T, B, 4, H] if it is saved, else an empty tensor."""
+        return self.states[1:], self._a if self._save else self._a.new_empty(0)
 
 
 def gru_forward(
@@ -54,35 +122,9 @@ def gru_forward(
     save: bool,
 ) -> tuple[Tensor, Tensor]:
     """Run one layer: y [T, B, H], and A [T, B, 4, H] if it is to be saved, else an empty tensor."""
-    n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
-    w_hh, reset = w_hh.contiguous(), None if reset is None else reset.contiguous()
-    states = x.new_empty(n_steps + 1, n_rows, hidden)
-    states[0] = h0
-    a = x.new_empty(n_steps, n_rows, 4, hidden)
-    bias, p_bias = biases(b_ih, b_hh, hidden, reset_after)
-    input_product(x, w_ih, bias, a.flatten(2)[..., hidden:])
-    layout = layer_plan(3, n_rows, hidden, x)
-    if layout.form == "persistent":
-        added = p_bias.contiguous() if isinstance(p_bias, Tensor) else None
-        launch = forward_launch(layout, a, w_hh, added, reset, states, reset_after, save)
-        run(launch, layout, n_steps, n_rows, phases=_phases(layout, reset_after))
-        return states[1:], a if save else x.new_empty(0)
-    w_nrz, w_rz, w_n = w_hh.roll(hidden, 0).t(), w_hh[: 2 * hidden].t(), w_hh[2 * hidden :].t()
-    grid = step_grid(n_rows, hidden)
-    if reset_after:
-        a[:, :, 0] = p_bias
-    for t in range(n_steps):
-        here, flat = None if reset is None else reset[t], a[t].flatten(1)
-        before, step = cleared(states[t], here), (a[t], states[t], here, states[t + 1], hidden, STEP_BLOCK, reset_after)
-        if reset_after:
-            flat[:, : 3 * hidden].addmm_(before, w_nrz)
-            forward_step_kernel[grid](*step, WHOLE)
-        else:
-            flat[:, hidden : 3 * hidden].addmm_(before, w_rz)
-            forward_step_kernel[grid](*step, FIRST)
-            flat[:, 3 * hidden :].addmm_(flat[:, :hidden], w_n)
-            forward_step_kernel[grid](*step, SECOND)
-    return states[1:], a if save else x.new_empty(0)
+    layer = Forward(x, h0, (w_ih, w_hh, b_ih, b_hh), reset, reset_after, save)
+    layer.advance(0, len(x))
+    return layer.results()
 
 
 def _phases(layout: Plan, reset_after: bool) -> int:
@@ -105,6 +147,97 @@ def forward_launch(
     return persistent(forward_kernel, layout, tensors, {"n_rows": states.shape[1]}, states, **modes)
 
 
+class Backward:
+    """A layer on its way back: the gradients before the activations, step by step, and those of everything else.
+
+    Args:
+        dy: [T, B, H] or None; only steps that have been reached need to be there.
+        own: gradient of A [T, B, 4, H], or None.
+        x, h0, w_ih, w_hh: as forward had them.
+        y, a: what forward returned.
+        reset: [T, B] bool or None.
+        reset_after: where the reset gate multiplies.
+        share: one of how many layers that run at the same time.
+    """
+
+    def __init__(
+        self,
+        dy: Tensor | None,
+        own: Tensor | None,
+        x: Tensor,
+        h0: Tensor,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        y: Tensor,
+        a: Tensor,
+        reset: Tensor | None,
+        reset_after: bool,
+        share: int = 1,
+    ):
+        n_rows, hidden = h0.shape
+        self._x, self._w_ih, self._w_hh, self._after = x, w_ih, w_hh.contiguous(), reset_after
+        self._dy = torch.zeros_like(y) if dy is None else dy.contiguous()
+        self._own, self._reset = (None if each is None else each.contiguous() for each in (own, reset))
+        self._a, self._states = a, torch.cat((h0.unsqueeze(0), y))
+        self._da, self._passed = torch.empty_like(a), y.new_zeros(n_rows, hidden, dtype=torch.float32)
+        self.layout = layer_plan(3, n_rows, hidden, y, tiles=3, share=share)
+        if self.layout.form == "persistent":
+            saved = (self._a, self._w_hh, self._states, self._reset)
+            gradients = (self._dy, self._own, self._da, self._passed)
+            self._launch = backward_launch(self.layout, *saved, *gradients, reset_after)
+
+    def retreat(self, start: int, stop: int) -> None:
+        """Run the steps from the one before stop down to start; all after are done."""
+        n_steps, n_rows, hidden = self._dy.shape
+        if self.layout.form == "persistent":
+            phases = _phases(self.layout, self._after)
+            run(self._launch, self.layout, start, stop, n_rows, backward=True, phases=phases)
+            return
+        grid, w_n = step_grid(n_rows, hidden), self._w_hh[2 * hidden :]
+        for t in reversed(range(start, stop)):
+            dh = self._dy[t] if t + 1 == n_steps else self._dy[t] + self._through(t + 1)
+            given = (self._a[t], self._states[t], None if self._reset is None else self._reset[t], dh)
+            own = None if self._own is None else self._own[t]
+            rest = (own, self._da[t], self._passed, hidden, STEP_BLOCK, self._after)
+            if self._after:
+                backward_step_kernel[grid](*given, None, *rest, WHOLE)
+            else:
+                backward_step_kernel[grid](*given, None, *rest, FIRST)
+                backward_step_kernel[grid](*given, self._da[t, :, 3] @ w_n, *rest, SECOND)
+
+    def input_gradient(self, start: int, stop: int) -> Tensor:
+        """The gradient of x from start to stop, [steps, B, I]."""
+        return input_gradient(self._da[start:stop, :, 1:].flatten(2), self._w_ih)
+
+    def _through(self, t: int) -> Tensor:
+        """What step t brings to the hidden state before it."""
+        hidden, da = self._w_hh.shape[1], self._da[t].flatten(1)
+        if self._after:
+            product = da[:, : 3 * hidden] @ self._w_hh.roll(hidden, 0)
+        else:
+            product = da[:, hidden : 3 * hidden] @ self._w_hh[: 2 * hidden]
+        return self._passed + cleared(product, None if self._reset is None else self._reset[t])
+
+    def results(self, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
+        """Gradients of h0, w_ih, w_hh, b_ih, b_hh; None where not needed."""
+        hidden, flat = self._w_hh.shape[1], self._da.flatten(2)
+        dw_hh = db = db_hh = None
+        if needs[2]:
+            before = entering(self._states[0], self._states[1:], self._reset)
+            if self._after:
+                dw_hh = weight_gradient(flat[..., : 3 * hidden], before).roll(-hidden, 0)
+            else:
+                parts = (flat[..., hidden : 3 * hidden], before), (flat[..., 3 * hidden :], self._a[:, :, 0])
+                dw_hh = torch.cat([weight_gradient(*part) for part in parts])
+        if needs[3] or needs[4]:
+            db = bias_gradient(flat[..., hidden:])
+            db_hh = db.clone()
+            if self._after:
+                db_hh[2 * hidden :] = bias_gradient(flat[..., :hidden])
+        dw_ih = weight_gradient(flat[..., hidden:], self._x) if needs[1] else None
+        return self._through(0) if needs[0] else None, dw_ih, dw_hh, db, db_hh
+
+
 def gru_backward(
     dy: Tensor | None,
     own: Tensor | None,
@@ -119,70 +252,9 @@ def gru_backward(
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from those of y and, if any, of A; None where not needed."""
-    n_steps, n_rows, hidden = y.shape
-    dy = torch.zeros_like(y) if dy is None else dy.contiguous()
-    own, reset = (None if each is None else each.contiguous() for each in (own, reset))
-    w_hh, states = w_hh.contiguous(), torch.cat((h0.unsqueeze(0), y))
-    da, passed = torch.empty_like(a), y.new_zeros(n_rows, hidden, dtype=torch.float32)
-    layout = layer_plan(3, n_rows, hidden, y, tiles=3)
-    if layout.form == "persistent":
-        launch = backward_launch(layout, a, w_hh, states, reset, dy, own, da, passed, reset_after)
-        run(launch, layout, n_steps, n_rows, backward=True, phases=_phases(layout, reset_after))
-    else:
-        _walk_back(dy, own, states, a, w_hh, reset, reset_after, da, passed)
-    flat = da.flatten(2)
-    dh0 = None
-    if needs[1]:
-        through = _recurrent_product(flat[0], w_hh, hidden, reset_after)
-        dh0 = passed + cleared(through, None if reset is None else reset[0])
-    dx, dw_ih, db = input_gradients(x, w_ih, flat[..., hidden:], (needs[0], needs[2], needs[4] or needs[5]))
-    dw_hh = None
-    if needs[3]:
-        before = entering(h0, y, reset)
-        if reset_after:
-            dw_hh = weight_gradient(flat[..., : 3 * hidden], before).roll(-hidden, 0)
-        else:
-            parts = (flat[..., hidden : 3 * hidden], before), (flat[..., 3 * hidden :], a[:, :, 0])
-            dw_hh = torch.cat([weight_gradient(*part) for part in parts])
-    db_hh = None if db is None else db.clone()
-    if db_hh is not None and reset_after:
-        db_hh[2 * hidden :] = da[:, :, 0].sum((0, 1), dtype=torch.float32)
-    return dx, dh0, dw_ih, dw_hh, db, db_hh
-
-
-def _recurrent_product(da: Tensor, w_hh: Tensor, hidden: int, reset_after: bool) -> Tensor:
-    """What the gradients [B, 4H] of a step bring to h before it through W_hh; without reset_after, through r and z."""
-    if reset_after:
-        return da[:, : 3 * hidden] @ w_hh.roll(hidden, 0)
-    return da[:, hidden : 3 * hidden] @ w_hh[: 2 * hidden]
-
-
-def _walk_back(
-    dy: Tensor,
-    own: Tensor | None,
-    states: Tensor,
-    a: Tensor,
-    w_hh: Tensor,
-    reset: Tensor | None,
-    reset_after: bool,
-    da: Tensor,
-    passed: Tensor,
-) -> None:
-    """Walk back in products and pointwise steps, filling in da and passed."""
-    n_rows, hidden = passed.shape
-    grid, dh, w_n = step_grid(n_rows, hidden), dy[-1], w_hh[2 * hidden :]
-    for t in reversed(range(len(dy))):
-        here = None if reset is None else reset[t]
-        given = (a[t], states[t], here, dh)
-        rest = (None if own is None else own[t], da[t], passed, hidden, STEP_BLOCK, reset_after)
-        if reset_after:
-            backward_step_kernel[grid](*given, None, *rest, WHOLE)
-        else:
-            backward_step_kernel[grid](*given, None, *rest, FIRST)
-            backward_step_kernel[grid](*given, da[t, :, 3] @ w_n, *rest, SECOND)
-        if t:
-            through = _recurrent_product(da[t].flatten(1), w_hh, hidden, reset_after)
-            dh = dy[t - 1] + passed + cleared(through, here)
+    layer = Backward(dy, own, x, h0, w_ih, w_hh, y, a, reset, reset_after)
+    layer.retreat(0, len(x))
+    return layer.input_gradient(0, len(x)) if needs[0] else None, *layer.results(needs[1:])
 
 
 def backward_launch(

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from gatescope.kernels.fused import (
     STEP_BLOCK,
+    bias_gradient,
     cleared,
-    input_gradients,
+    input_gradient,
     input_product,
     layer_plan,
     persistent,
@@ -36,6 +37,63 @@ from gatescope.kernels.lstm_kernels import (
     forward_step_kernel,
 )
 from gatescope.kernels.sequence import entering
+from gatescope.kernels.stack import Weights
+
+
+class Forward:
+    """A layer on its way through time: buffers for all steps, and the kernels that fill them.
+
+    Args:
+        x: [T, B, I]; only steps that have been reached need to be there.
+        h0, c0: [B, H].
+        weights: w_ih, w_hh and the two biases or None.
+        reset: [T, B] bool or None.
+        save: whether the gates are kept.
+        share: one of how many layers that run at the same time.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        h0: Tensor,
+        c0: Tensor,
+        weights: Weights,
+        reset: Tensor | None,
+        save: bool,
+        share: int = 1,
+    ):
+        n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
+        w_ih, w_hh, b_ih, b_hh = weights
+        self._x, self._w_ih, self._bias = x, w_ih, None if b_ih is None or b_hh is None else b_ih + b_hh
+        self._c0, self._w_hh = c0.contiguous(), w_hh.contiguous()
+        self._reset = None if reset is None else reset.contiguous()
+        self.states = x.new_empty(n_steps + 1, n_rows, hidden)
+        self.states[0] = h0
+        self.cells = torch.empty_like(self.states[1:], dtype=torch.float32)
+        self._a, self._save = x.new_empty(n_steps, n_rows, 4, hidden), save
+        self.layout = layer_plan(4, n_rows, hidden, x, share=share)
+        if self.layout.form == "persistent":
+            tensors = (self._a, self._w_hh, self._c0, self._reset, self.states, self.cells)
+            self._launch = forward_launch(self.layout, *tensors, save)
+
+    def advance(self, start: int, stop: int) -> None:
+        """Run the steps from start to stop; all before are done."""
+        input_product(self._x[start:stop], self._w_ih, self._bias, self._a[start:stop].flatten(2))
+        n_rows, hidden = self._c0.shape
+        if self.layout.form == "persistent":
+            run(self._launch, self.layout, start, stop, n_rows)
+            return
+        w_t, grid = self._w_hh.t(), step_grid(n_rows, hidden)
+        for t in range(start, stop):
+            here = None if self._reset is None else self._reset[t]
+            self._a[t].flatten(1).addmm_(cleared(self.states[t], here), w_t)
+            c = self.cells[t - 1] if t else self._c0
+            given = (self._a[t], c, here, self.states[t + 1], self.cells[t])
+            forward_step_kernel[grid](*given, hidden, STEP_BLOCK)
+
+    def results(self) -> tuple[Tensor, Tensor, Tensor]:
+        """y [T, B, H], c in float32 [T, B, H], and the gates [T, B, 4, H] if they are saved, else an empty tensor."""
+        return self.states[1:], self.cells, self._a if self._save else self._a.new_empty(0)
 
 
 def lstm_forward(
@@ -50,25 +108,9 @@ def lstm_forward(
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run one layer: y [T, B, H], c in float32 [T, B, H], and the gates [T, B, 4, H] if they are to be saved."""
-    n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
-    c0, w_hh = c0.contiguous(), w_hh.contiguous()
-    reset = None if reset is None else reset.contiguous()
-    states = x.new_empty(n_steps + 1, n_rows, hidden)
-    states[0] = h0
-    cells = torch.empty_like(states[1:], dtype=torch.float32)
-    a = x.new_empty(n_steps, n_rows, 4, hidden)
-    input_product(x, w_ih, None if b_ih is None or b_hh is None else b_ih + b_hh, a.flatten(2))
-    layout = layer_plan(4, n_rows, hidden, x)
-    if layout.form == "persistent":
-        run(forward_launch(layout, a, w_hh, c0, reset, states, cells, save), layout, n_steps, n_rows)
-    else:
-        w_t, grid = w_hh.t(), step_grid(n_rows, hidden)
-        for t in range(n_steps):
-            here = None if reset is None else reset[t]
-            a[t].flatten(1).addmm_(cleared(states[t], here), w_t)
-            c = cells[t - 1] if t else c0
-            forward_step_kernel[grid](a[t], c, here, states[t + 1], cells[t], hidden, STEP_BLOCK)
-    return states[1:], cells, a if save else x.new_empty(0)
+    layer = Forward(x, h0, c0, (w_ih, w_hh, b_ih, b_hh), reset, save)
+    layer.advance(0, len(x))
+    return layer.results()
 
 
 def forward_launch(
@@ -84,6 +126,85 @@ def forward_launch(
     """The persistent forward kernel on these tensors; time, rows and counters are filled in when it runs."""
     tensors = {"a_ptr": a, "w_ptr": w_hh, "c0_ptr": c0, "reset_ptr": reset, "states_ptr": states, "c_ptr": cells}
     return persistent(forward_kernel, layout, tensors, {"n_rows": cells.shape[1]}, states, SAVE=save)
+
+
+class Backward:
+    """A layer on its way back: the gradients before the activations, step by step, and those of everything else.
+
+    Args:
+        dy: [T, B, H] or None; only steps that have been reached need to be there.
+        dcells, own: gradients of c [T, B, H] and of the gates [T, B, 4, H], or None.
+        x, h0, c0, w_ih, w_hh: as forward had them.
+        y, cells, a: what forward returned.
+        reset: [T, B] bool or None.
+        share: one of how many layers that run at the same time.
+    """
+
+    def __init__(
+        self,
+        dy: Tensor | None,
+        dcells: Tensor | None,
+        own: Tensor | None,
+        x: Tensor,
+        h0: Tensor,
+        c0: Tensor,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        y: Tensor,
+        cells: Tensor,
+        a: Tensor,
+        reset: Tensor | None,
+        share: int = 1,
+    ):
+        n_rows, hidden = h0.shape
+        self._x, self._h0, self._w_ih, self._y = x, h0, w_ih, y
+        self._dy = torch.zeros_like(y) if dy is None else dy.contiguous()
+        self._dcells, self._own, self._reset = (
+            None if each is None else each.contiguous() for each in (dcells, own, reset)
+        )
+        self._a, self._cells, self._c0, self._w_hh = a, cells, c0.contiguous(), w_hh.contiguous()
+        self._da, self._dc = torch.empty_like(a), torch.zeros_like(cells[0])
+        self.layout = layer_plan(4, n_rows, hidden, y, tiles=4, share=share)
+        if self.layout.form == "persistent":
+            saved = (self._a, self._w_hh, self._c0, self._cells, self._reset)
+            gradients = (self._dy, self._dcells, self._own, self._da, self._dc)
+            self._launch = backward_launch(self.layout, *saved, *gradients)
+
+    def retreat(self, start: int, stop: int) -> None:
+        """Run the steps from the one before stop down to start; all after are done."""
+        (n_rows, hidden), n_steps = self._h0.shape, len(self._y)
+        if self.layout.form == "persistent":
+            run(self._launch, self.layout, start, stop, n_rows, backward=True)
+            return
+        grid = step_grid(n_rows, hidden)
+        for t in reversed(range(start, stop)):
+            dh = self._dy[t] if t + 1 == n_steps else self._dy[t] + self._through(t + 1)
+            here = None if self._reset is None else self._reset[t]
+            parts = (None if each is None else each[t] for each in (self._dcells, self._own))
+            before = self._cells[t - 1] if t else self._c0
+            given = (self._a[t], self._cells[t], before, here, dh, *parts, self._da[t], self._dc)
+            backward_step_kernel[grid](*given, hidden, STEP_BLOCK)
+
+    def input_gradient(self, start: int, stop: int) -> Tensor:
+        """The gradient of x from start to stop, [steps, B, I]."""
+        return input_gradient(self._da[start:stop].flatten(2), self._w_ih)
+
+    def _through(self, t: int) -> Tensor:
+        """What step t brings to the hidden state before it."""
+        return cleared(self._da[t].flatten(1) @ self._w_hh, None if self._reset is None else self._reset[t])
+
+    def results(self, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
+        """Gradients of h0, c0, w_ih, w_hh, b_ih, b_hh; None where not needed."""
+        flat = self._da.flatten(2)
+        db = bias_gradient(flat) if needs[4] or needs[5] else None
+        return (
+            self._through(0) if needs[0] else None,
+            self._dc if needs[1] else None,
+            weight_gradient(flat, self._x) if needs[2] else None,
+            weight_gradient(flat, entering(self._h0, self._y, self._reset)) if needs[3] else None,
+            db,
+            None if db is None else db.clone(),
+        )
 
 
 def lstm_backward(
@@ -102,28 +223,9 @@ def lstm_backward(
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, h0, c0, w_ih, w_hh, b_ih, b_hh from those of y, c and the gates; None where not needed."""
-    n_steps, n_rows, hidden = y.shape
-    dy = torch.zeros_like(y) if dy is None else dy.contiguous()
-    dcells, own, reset = (None if each is None else each.contiguous() for each in (dcells, own, reset))
-    c0, w_hh = c0.contiguous(), w_hh.contiguous()
-    da, dc = torch.empty_like(a), torch.zeros_like(cells[0])
-    layout = layer_plan(4, n_rows, hidden, y, tiles=4)
-    if layout.form == "persistent":
-        run(backward_launch(layout, a, w_hh, c0, cells, reset, dy, dcells, own, da, dc), layout, n_steps, n_rows, True)
-    else:
-        grid, dh = step_grid(n_rows, hidden), dy[-1]
-        for t in reversed(range(n_steps)):
-            here = None if reset is None else reset[t]
-            parts = (None if each is None else each[t] for each in (dcells, own))
-            before = cells[t - 1] if t else c0
-            backward_step_kernel[grid](a[t], cells[t], before, here, dh, *parts, da[t], dc, hidden, STEP_BLOCK)
-            if t:
-                dh = dy[t - 1] + cleared(da[t].flatten(1) @ w_hh, here)
-    flat = da.flatten(2)
-    dh0 = cleared(flat[0] @ w_hh, None if reset is None else reset[0]) if needs[1] else None
-    dx, dw_ih, db = input_gradients(x, w_ih, flat, (needs[0], needs[3], needs[5] or needs[6]))
-    dw_hh = weight_gradient(flat, entering(h0, y, reset)) if needs[4] else None
-    return dx, dh0, dc if needs[2] else None, dw_ih, dw_hh, db, None if db is None else db.clone()
+    layer = Backward(dy, dcells, own, x, h0, c0, w_ih, w_hh, y, cells, a, reset)
+    layer.retreat(0, len(x))
+    return layer.input_gradient(0, len(x)) if needs[0] else None, *layer.results(needs[1:])
 
 
 def backward_launch(

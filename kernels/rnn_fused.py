@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from gatescope.kernels.fused import (
+    bias_gradient,
     cleared,
-    input_gradients,
+    input_gradient,
     input_product,
     layer_plan,
     persistent,
@@ -23,6 +24,48 @@ from gatescope.kernels.fused import (
 from gatescope.kernels.grid import Launch, Plan
 from gatescope.kernels.rnn_kernels import backward_kernel, forward_kernel
 from gatescope.kernels.sequence import entering
+from gatescope.kernels.stack import Weights
+
+
+class Forward:
+    """A layer on its way through time: the states of all steps, and the kernel that fills them.
+
+    Args:
+        x: [T, B, I]; only steps that have been reached need to be there.
+        h0: [B, H].
+        weights: w_ih, w_hh and the two biases or None.
+        reset: [T, B] bool or None.
+        nonlinearity: "tanh" or "relu".
+        share: one of how many layers that run at the same time.
+    """
+
+    def __init__(
+        self, x: Tensor, h0: Tensor, weights: Weights, reset: Tensor | None, nonlinearity: str, share: int = 1
+    ):
+        w_ih, w_hh, b_ih, b_hh = weights
+        self._x, self._w_ih, self._w_hh = x, w_ih, w_hh.contiguous()
+        self._bias = None if b_ih is None or b_hh is None else b_ih + b_hh
+        self._reset = None if reset is None else reset.contiguous()
+        self._activate = torch.relu_ if nonlinearity == "relu" else torch.tanh_
+        self.states = x.new_empty(len(x) + 1, *h0.shape)
+        self.states[0] = h0
+        self.layout = layer_plan(1, *h0.shape, x, share=share)
+        if self.layout.form == "persistent":
+            self._launch = forward_launch(self.layout, self._w_hh, self._reset, self.states, nonlinearity)
+
+    def advance(self, start: int, stop: int) -> None:
+        """Run the steps from start to stop; all before are done."""
+        input_product(self._x[start:stop], self._w_ih, self._bias, self.states[start + 1 : stop + 1])
+        if self.layout.form == "persistent":
+            run(self._launch, self.layout, start, stop, self.states.shape[1])
+            return
+        for t in range(start, stop):
+            before = cleared(self.states[t], None if self._reset is None else self._reset[t])
+            self._activate(self.states[t + 1].addmm_(before, self._w_hh.t()))
+
+    def results(self) -> tuple[Tensor]:
+        """y [T, B, H]."""
+        return (self.states[1:],)
 
 
 def rnn_forward(
@@ -36,26 +79,79 @@ def rnn_forward(
     nonlinearity: str,
 ) -> Tensor:
     """Run one layer: y [T, B, H]."""
-    n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
-    w_hh, reset = w_hh.contiguous(), None if reset is None else reset.contiguous()
-    states = x.new_empty(n_steps + 1, n_rows, hidden)
-    states[0] = h0
-    input_product(x, w_ih, None if b_ih is None or b_hh is None else b_ih + b_hh, states[1:])
-    layout = layer_plan(1, n_rows, hidden, x)
-    if layout.form == "persistent":
-        run(forward_launch(layout, w_hh, reset, states, nonlinearity), layout, n_steps, n_rows)
-    else:
-        activate = torch.relu_ if nonlinearity == "relu" else torch.tanh_
-        for t in range(n_steps):
-            before = cleared(states[t], None if reset is None else reset[t])
-            activate(states[t + 1].addmm_(before, w_hh.t()))
-    return states[1:]
+    layer = Forward(x, h0, (w_ih, w_hh, b_ih, b_hh), reset, nonlinearity)
+    layer.advance(0, len(x))
+    return layer.results()[0]
 
 
 def forward_launch(layout: Plan, w_hh: Tensor, reset: Tensor | None, states: Tensor, nonlinearity: str) -> Launch:
     """The persistent forward kernel on these tensors; time, rows and counters are filled in when it runs."""
     tensors = {"w_ptr": w_hh, "reset_ptr": reset, "states_ptr": states}
     return persistent(forward_kernel, layout, tensors, {"n_rows": states.shape[1]}, states, RELU=nonlinearity == "relu")
+
+
+class Backward:
+    """A layer on its way back: the gradients before the activation, step by step, and those of everything else.
+
+    Args:
+        dy: [T, B, H]; only steps that have been reached need to be there.
+        x, h0, w_ih, w_hh: as forward had them.
+        y: what forward returned.
+        reset: [T, B] bool or None.
+        nonlinearity: "tanh" or "relu".
+        share: one of how many layers that run at the same time.
+    """
+
+    def __init__(
+        self,
+        dy: Tensor,
+        x: Tensor,
+        h0: Tensor,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        y: Tensor,
+        reset: Tensor | None,
+        nonlinearity: str,
+        share: int = 1,
+    ):
+        self._dy, self._y, self._w_hh = dy.contiguous(), y.contiguous(), w_hh.contiguous()
+        self._x, self._h0, self._w_ih, self._relu = x, h0, w_ih, nonlinearity == "relu"
+        self._reset = None if reset is None else reset.contiguous()
+        self._da = torch.empty_like(self._y)
+        self.layout = layer_plan(1, *h0.shape, y, share=share)
+        if self.layout.form == "persistent":
+            tensors = (self._w_hh, self._y, self._reset, self._dy, self._da)
+            self._launch = backward_launch(self.layout, *tensors, nonlinearity)
+
+    def retreat(self, start: int, stop: int) -> None:
+        """Run the steps from the one before stop down to start; all after are done."""
+        if self.layout.form == "persistent":
+            run(self._launch, self.layout, start, stop, self._y.shape[1], backward=True)
+            return
+        for t in reversed(range(start, stop)):
+            dh, y = self._dy[t], self._y[t]
+            if t + 1 < len(self._y):
+                dh = dh + self._through(t + 1)
+            torch.mul(dh, (y > 0).to(y.dtype) if self._relu else 1 - y * y, out=self._da[t])
+
+    def input_gradient(self, start: int, stop: int) -> Tensor:
+        """The gradient of x from start to stop, [steps, B, I]."""
+        return input_gradient(self._da[start:stop], self._w_ih)
+
+    def _through(self, t: int) -> Tensor:
+        """What step t brings to the hidden state before it."""
+        return cleared(self._da[t] @ self._w_hh, None if self._reset is None else self._reset[t])
+
+    def results(self, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
+        """Gradients of h0, w_ih, w_hh, b_ih, b_hh; None where not needed."""
+        db = bias_gradient(self._da) if needs[3] or needs[4] else None
+        return (
+            self._through(0) if needs[0] else None,
+            weight_gradient(self._da, self._x) if needs[1] else None,
+            weight_gradient(self._da, entering(self._h0, self._y, self._reset)) if needs[2] else None,
+            db,
+            None if db is None else db.clone(),
+        )
 
 
 def rnn_backward(
@@ -70,24 +166,9 @@ def rnn_backward(
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from that of y; None where not needed."""
-    n_steps, n_rows, hidden = y.shape
-    dy, y, w_hh = dy.contiguous(), y.contiguous(), w_hh.contiguous()
-    reset = None if reset is None else reset.contiguous()
-    da = torch.empty_like(y)
-    layout = layer_plan(1, n_rows, hidden, y)
-    if layout.form == "persistent":
-        run(backward_launch(layout, w_hh, y, reset, dy, da, nonlinearity), layout, n_steps, n_rows, backward=True)
-    else:
-        dh = dy[-1]
-        for t in reversed(range(n_steps)):
-            slope = (y[t] > 0).to(y.dtype) if nonlinearity == "relu" else 1 - y[t] * y[t]
-            torch.mul(dh, slope, out=da[t])
-            if t:
-                dh = dy[t - 1] + cleared(da[t] @ w_hh, None if reset is None else reset[t])
-    dh0 = cleared(da[0] @ w_hh, None if reset is None else reset[0]) if needs[1] else None
-    dx, dw_ih, db = input_gradients(x, w_ih, da, (needs[0], needs[2], needs[4] or needs[5]))
-    dw_hh = weight_gradient(da, entering(h0, y, reset)) if needs[3] else None
-    return dx, dh0, dw_ih, dw_hh, db, None if db is None else db.clone()
+    layer = Backward(dy, x, h0, w_ih, w_hh, y, reset, nonlinearity)
+    layer.retreat(0, len(x))
+    return layer.input_gradient(0, len(x)) if needs[0] else None, *layer.results(needs[1:])
 
 
 def backward_launch(

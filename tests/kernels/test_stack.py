@@ -143,6 +143,9 @@ def test_padding_cannot_overflow_into_gradients(bidirectional):
 
 def test_dropout_acts_between_layers_and_rests_in_eval(cell):
     module = cell.module(I, H, 3, dropout=0.4, **cell.options).double()
+    alone = [cell.module(I if layer == 0 else H, H, backend="loop", **cell.options).double() for layer in range(3)]
+    for one, names in zip(alone, module._names, strict=True):
+        one.load_state_dict({own: module.get_parameter(name) for name, own in zip(names, one._names[0], strict=True)})
     x = torch.randn(T, B, I, dtype=torch.float64)
     for training in (True, False):
         module.train(training)
@@ -150,13 +153,8 @@ def test_dropout_acts_between_layers_and_rests_in_eval(cell):
         y, _ = module(x)
         torch.manual_seed(6)
         expected = x
-        for layer in range(3):
-            alone = cell.module(I if layer == 0 else H, H, backend="loop", **cell.options).double()
-            names = zip(module._names[layer], alone._names[0], strict=True)
-            alone.load_state_dict({own: module.get_parameter(name) for name, own in names})
-            expected, _ = alone(expected)
-            if layer < 2:
-                expected = dropout(expected, 0.4, training, layer)
+        for layer, one in enumerate(alone):
+            expected = dropout(one(expected)[0], 0.4, training and layer < 2, layer)
         torch.testing.assert_close(y, expected)
 
 
