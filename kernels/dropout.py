@@ -21,13 +21,20 @@ from torch import Tensor, distributed
 
 @torch.library.custom_op("gatescope::dropout", mutates_args=())
 def _dropout_op(x: Tensor, seed: Tensor, p: float, layer: int) -> Tensor:
+    return drop_steps(x, seed, p, layer, 0)
+
+
+def drop_steps(x: Tensor, seed: Tensor, p: float, layer: int, first_step: int) -> Tensor:
+    """Drop entries of the steps from first_step on, [steps, B, H], as dropping from all steps at once would."""
     first_row = distributed.get_rank() * x.shape[1] if distributed.is_initialized() else 0
     if x.is_cuda:
         # Triton is not there on every platform.
         from gatescope.kernels.dropout_kernel import drop
 
-        return drop(x, seed, p, layer, first_row)
-    return x * _kept(x.shape, int(seed.item()), p, layer, first_row).to(x.dtype).mul_(1 / (1 - p))
+        return drop(x, seed, p, layer, first_row, first_step)
+    shape = torch.Size((first_step + len(x), *x.shape[1:]))
+    kept = _kept(shape, int(seed.item()), p, layer, first_row)[first_step:]
+    return x * kept.to(x.dtype).mul_(1 / (1 - p))
 
 
 def _kept(shape: torch.Size, seed: int, p: float, layer: int, first_row: int) -> Tensor:
@@ -70,5 +77,9 @@ def dropout(x: Tensor, p: float, training: bool, layer: int) -> Tensor:
         return x
     if p == 1:
         return x * 0
-    seed = torch.randint(2**62, (1,), device=x.device)
-    return _dropout_op(x, seed, p, layer)
+    return _dropout_op(x, draw_seed(x.device), p, layer)
+
+
+def draw_seed(device: torch.device) -> Tensor:
+    """Draw the seed of one mask, int64 [1], from torch's generator of a device, without waiting for it."""
+    return torch.randint(2**62, (1,), device=device)

@@ -10,15 +10,26 @@ from torch import Tensor
 BLOCK = 1024  # entries in a program
 
 
-@triton.jit(do_not_specialize=["n_rows", "first_row", "layer", "threshold"])
+@triton.jit(do_not_specialize=["n_rows", "first_row", "first_step", "layer", "threshold"])
 def _drop_kernel(
-    x_ptr, seed_ptr, y_ptr, n_entries, n_rows, first_row, layer, threshold, scale, H: tl.constexpr, BLOCK: tl.constexpr
+    x_ptr,
+    seed_ptr,
+    y_ptr,
+    n_entries,
+    n_rows,
+    first_row,
+    first_step,
+    layer,
+    threshold,
+    scale,
+    H: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     o = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = o < n_entries
     unit = (o % H).to(tl.uint32)
     row = ((o // H) % n_rows + first_row).to(tl.uint32)
-    step = (o // H // n_rows).to(tl.uint32)
+    step = (o // H // n_rows + first_step).to(tl.uint32)
     seed = tl.load(seed_ptr)
     word, _, _, _ = tl.philox(seed, unit, step, row, tl.full((BLOCK,), layer, tl.uint32))
     x = tl.load(x_ptr + o, mask=inside, other=0.0).to(tl.float32)
@@ -27,7 +38,7 @@ def _drop_kernel(
     tl.store(y_ptr + o, tl.where(kept, x * scale, 0.0), mask=inside)
 
 
-def drop(x: Tensor, seed: Tensor, p: float, layer: int, first_row: int) -> Tensor:
+def drop(x: Tensor, seed: Tensor, p: float, layer: int, first_row: int, first_step: int = 0) -> Tensor:
     """Drop entries of x [T, B, H]; see `gatescope.kernels.dropout`."""
     x = x.contiguous()
     y = torch.empty_like(x)
@@ -35,6 +46,6 @@ def drop(x: Tensor, seed: Tensor, p: float, layer: int, first_row: int) -> Tenso
         grid = (triton.cdiv(x.numel(), BLOCK),)
         threshold = round(p * 2**24)
         _drop_kernel[grid](
-            x, seed, y, x.numel(), x.shape[1], first_row, layer, threshold, 1 / (1 - p), x.shape[2], BLOCK
+            x, seed, y, x.numel(), x.shape[1], first_row, first_step, layer, threshold, 1 / (1 - p), x.shape[2], BLOCK
         )
     return y

@@ -231,6 +231,14 @@ class GRU(RecurrentStack):
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.reset_after else ", reset_after=False")
 
+    @property
+    def option(self) -> str:
+        return "after" if self.reset_after else "before"
+
+    def named(self, outputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        y, saved = outputs
+        return {"h": y, "gates": saved[:, :, 1:].to(y.dtype)} if saved.dim() == 4 else {"h": y}
+
     def layer(
         self, x: Tensor, states: States, weights: Weights, reset: Tensor | None, capture: tuple[str, ...]
     ) -> dict[str, Tensor]:

@@ -235,6 +235,10 @@ class LSTM(RecurrentStack):
     gate_names = ("i", "f", "g", "o")
     backends = BACKENDS
 
+    def named(self, outputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        y, cells, gates = outputs
+        return {"h": y, "c": cells.to(y.dtype), "gates": gates.to(y.dtype)}
+
     def layer(
         self, x: Tensor, states: States, weights: Weights, reset: Tensor | None, capture: tuple[str, ...]
     ) -> dict[str, Tensor]:

@@ -213,6 +213,13 @@ class RNN(RecurrentStack):
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}")
 
+    @property
+    def option(self) -> str:
+        return self.nonlinearity
+
+    def named(self, outputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        return {"h": outputs[0]}
+
     def layer(
         self, x: Tensor, states: States, weights: Weights, reset: Tensor | None, capture: tuple[str, ...]
     ) -> dict[str, Tensor]:

@@ -49,7 +49,7 @@ class Forward:
         self._activate = torch.relu_ if nonlinearity == "relu" else torch.tanh_
         self.states = x.new_empty(len(x) + 1, *h0.shape)
         self.states[0] = h0
-        self.layout = layer_plan(1, *h0.shape, x, share=share)
+        self.layout = layer_plan(1, h0.shape[0], h0.shape[1], x, share=share)
         if self.layout.form == "persistent":
             self._launch = forward_launch(self.layout, self._w_hh, self._reset, self.states, nonlinearity)
 
@@ -118,7 +118,7 @@ class Backward:
         self._x, self._h0, self._w_ih, self._relu = x, h0, w_ih, nonlinearity == "relu"
         self._reset = None if reset is None else reset.contiguous()
         self._da = torch.empty_like(self._y)
-        self.layout = layer_plan(1, *h0.shape, y, share=share)
+        self.layout = layer_plan(1, h0.shape[0], h0.shape[1], y, share=share)
         if self.layout.form == "persistent":
             tensors = (self._w_hh, self._y, self._reset, self._dy, self._da)
             self._launch = backward_launch(self.layout, *tensors, nonlinearity)

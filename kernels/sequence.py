@@ -209,6 +209,8 @@ def register_autocast(name: str) -> None:
 
 
 def _cast(argument: Any, dtype: torch.dtype) -> Any:
+    if isinstance(argument, list | tuple):
+        return [_cast(each, dtype) for each in argument]
     if isinstance(argument, Tensor) and argument.is_floating_point() and argument.dtype != torch.float64:
         return argument.to(dtype)
     return argument

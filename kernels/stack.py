@@ -21,8 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from gatescope.kernels.dropout import dropout
+from gatescope.kernels import wavefront
+from gatescope.kernels.dropout import draw_seed, dropout
 from gatescope.kernels.packing import Reversal, cleared_padding, last, pack, stacked
+from gatescope.kernels.sequence import choose_backend, differentiable
 
 States = tuple[Tensor, ...]
 Weights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # w_ih, w_hh, b_ih, b_hh of a layer and direction
@@ -157,6 +159,15 @@ class RecurrentStack(nn.Module):
         """
         raise NotImplementedError
 
+    @property
+    def option(self) -> str:
+        """The variant of the cell, as `gatescope.kernels.wavefront` names it."""
+        return ""
+
+    def named(self, outputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """What the cell's operator returns for a layer, by the names of states and "gates"."""
+        raise NotImplementedError
+
     def handed_over(self, batch: Batch) -> tuple[Tensor, States] | None:
         """Run all layers by another library's operator, where only the output is asked and that operator is faster.
 
@@ -216,6 +227,8 @@ class RecurrentStack(nn.Module):
         turns: tuple[Reversal | None, ...] = (None,)
         if self.bidirectional:
             turns = (None, Reversal(len(y), batch.reset, lengths))
+        if self._runs_as_wavefront(y):
+            return self._run_wavefront(y, batch, reset, lengths, capture)
         captured: dict[str, list[Tensor]] = {name: [] for name in capture}
         final: list[tuple[Tensor, ...]] = []
         for layer in range(self.num_layers):
@@ -240,6 +253,25 @@ class RecurrentStack(nn.Module):
             y = pack(y, batch.packed)
         states = tuple(torch.stack(ends) for ends in zip(*final, strict=True))
         return y, states, {name: stacked(steps, lengths) for name, steps in captured.items()}
+
+    def _runs_as_wavefront(self, x: Tensor) -> bool:
+        if self.bidirectional or self.dropout == 1 or choose_backend(self.backend, x) != "triton":
+            return False
+        return wavefront.pays(self.cell.lower(), self.num_layers, x, self.hidden_size)
+
+    def _run_wavefront(
+        self, x: Tensor, batch: Batch, reset: Tensor | None, lengths: Tensor | None, capture: tuple[str, ...]
+    ) -> tuple[Tensor, States, dict[str, Tensor]]:
+        """Run all layers at the same time; returns are those of `_run`."""
+        weights = [weight for weights in self.all_weights for weight in weights]
+        seeds = [draw_seed(x.device) for _ in range(self.num_layers - 1)] if self.training and self.dropout else []
+        save = "gates" in capture or differentiable(x, *batch.states, *weights)
+        given = (x, batch.states, weights, reset, seeds, self.dropout, save)
+        layers = [self.named(each) for each in wavefront.wavefront(self.cell.lower(), self.option, *given)]
+        y = layers[-1]["h"]
+        final = tuple(torch.stack([last(steps[name], lengths) for steps in layers]) for name in self.state_names)
+        captured = {name: stacked([steps[name] for steps in layers], lengths) for name in capture}
+        return y if batch.packed is None else pack(y, batch.packed), final, captured
 
     def _layer_weights(self, k: int) -> Weights:
         weights = [getattr(self, name) for name in self._names[k]]

@@ -25,7 +25,7 @@ def load_parts(at, in_row, N: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.con
     tiles = ()
     for part in tl.static_range(PARTS):
         o = part * BLOCK_K + o_k
-        tiles += (tl.load(at + o, mask=in_row & (o < N), other=0.0, cache_modifier=CACHE),)
+        tiles += (tl.load(at + o, mask=in_row & (o < N), other=0.0, cache_modifier=CACHE),)  # type: ignore[assignment]
     return tiles
 
 
@@ -44,7 +44,7 @@ def load_columns(at, in_column, N: tl.constexpr, STRIDE: tl.constexpr, BLOCK_K: 
     tiles = ()
     for part in tl.static_range(PARTS):
         o = part * BLOCK_K + o_k
-        tiles += (tl.load(at + o * STRIDE, mask=in_column & (o < N), other=0.0),)
+        tiles += (tl.load(at + o * STRIDE, mask=in_column & (o < N), other=0.0),)  # type: ignore[assignment]
     return tiles
 
 

@@ -63,6 +63,7 @@ def test_the_kernel_drops_where_philox_says():
 
     x, seed = torch.randn(3, 5, 301), 2**40 + 17
     y = drop(x, torch.tensor([seed]), 0.3, layer=2, first_row=7)
+    assert torch.equal(drop(x[1:], torch.tensor([seed]), 0.3, 2, 7, first_step=1), y[1:])
     step, row, unit = torch.meshgrid(torch.arange(3), torch.arange(5) + 7, torch.arange(301), indexing="ij")
     words = philox(seed, (unit, step, row, torch.full_like(unit, 2)))[0]
     kept = (words >> 8) >= round(0.3 * 2**24)

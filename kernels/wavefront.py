@@ -1,0 +1,310 @@
+"""Stacked layers that run at the same time, each a chunk of steps behind the one below it.
+
+Layer after layer, L layers of T steps take L T steps one after another, each of which waits more than it computes. In a
+wavefront layer l works on chunk k while layer l + 1 works on chunk k - 1: T + (L - 1) CHUNK steps. Each layer has a
+stream of its own and its share of the multiprocessors; between two layers stands one matrix product a chunk, with
+dropout by counters before it. Backward runs the same way from the top layer's last chunk to the bottom layer's first.
+
+The operator takes all layers of one direction; what it computes is what the layers compute one after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gatescope.kernels.dropout import drop_steps
+from gatescope.kernels.sequence import fake_states, refuse_second_derivative, register_autocast
+
+CHUNK = 25  # steps
+OUTPUTS = {"lstm": 3, "gru": 2, "rnn": 1}  # of a layer: y, then c, then the gates
+
+
+def pays(cell: str, layers: int, x: Tensor, hidden: int) -> bool:
+    """Whether a wavefront is the better form: every layer fits on its share of the device, in one launch, for long.
+
+    Args:
+        cell: "lstm", "gru" or "rnn".
+        layers: L.
+        x: [T, B, I].
+        hidden: H.
+    """
+    if layers < 2 or not x.is_cuda or len(x) < 2 * CHUNK:
+        return False
+    # Triton is not there on every platform.
+    from gatescope.kernels.fused import layer_plan
+
+    n_gates = {"lstm": 4, "gru": 3, "rnn": 1}[cell]
+    plans = [layer_plan(n_gates, x.shape[1], hidden, x, tiles, layers) for tiles in (1, n_gates)]
+    return all(plan.form == "persistent" and plan.rows >= x.shape[1] for plan in plans)
+
+
+class _Streams:
+    """A stream for each layer, which waits for chunks of the neighbour that it reads from; nothing on the CPU."""
+
+    def __init__(self, layers: int, device: torch.device):
+        self._on_gpu = device.type == "cuda"
+        if self._on_gpu:
+            self._main = torch.cuda.current_stream(device)
+            self._streams = [torch.cuda.Stream(device) for _ in range(layers)]
+            self._done: dict[tuple[int, int], Any] = {}
+            for stream in self._streams:
+                stream.wait_stream(self._main)
+
+    @contextmanager
+    def working(self, layer: int, chunk: int, neighbour: int) -> Iterator[None]:
+        """Work on a chunk of a layer after the same chunk of a neighbour."""
+        if not self._on_gpu:
+            yield
+            return
+        stream = self._streams[layer]
+        if (neighbour, chunk) in self._done:
+            stream.wait_event(self._done[neighbour, chunk])
+        with torch.cuda.stream(stream):
+            yield
+            self._done[layer, chunk] = stream.record_event()
+
+    def join(self) -> None:
+        """Let what comes next wait for all layers."""
+        if self._on_gpu:
+            for stream in self._streams:
+                self._main.wait_stream(stream)
+
+
+def _diagonals(layers: int, n_steps: int) -> Iterator[tuple[int, int, int, int]]:
+    """Place in the wavefront (0 is first), chunk, first step and the one after the last, along the diagonals."""
+    chunks = [(start, min(start + CHUNK, n_steps)) for start in range(0, n_steps, CHUNK)]
+    for diagonal in range(len(chunks) + layers - 1):
+        for place in range(layers):
+            if 0 <= diagonal - place < len(chunks):
+                yield place, diagonal - place, *chunks[diagonal - place]
+
+
+def _fused(cell: str) -> Any:
+    # Triton is not there on every platform.
+    from gatescope.kernels import gru_fused, lstm_fused, rnn_fused
+
+    return {"lstm": lstm_fused, "gru": gru_fused, "rnn": rnn_fused}[cell]
+
+
+def _option(cell: str, option: str) -> tuple[Any, ...]:
+    """What a layer of the cell takes beside its tensors."""
+    return {"lstm": (), "gru": (option == "after",), "rnn": (option,)}[cell]
+
+
+def _layer_weights(weights: Sequence[Tensor], layers: int) -> list[list[Tensor | None]]:
+    each = len(weights) // layers
+    return [[*weights[k * each : (k + 1) * each], *[None] * (4 - each)] for k in range(layers)]
+
+
+@torch.library.custom_op("gatescope::wavefront", mutates_args=())
+def _wavefront_op(
+    cell: str,
+    option: str,
+    x: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    reset: Tensor | None,
+    seeds: Sequence[Tensor],
+    p: float,
+    save: bool,
+) -> list[Tensor]:
+    layers = len(states[0])
+    walks: list[Any] = []
+    dropped: list[Tensor] = []
+    flags = () if cell == "rnn" else (save,)
+    for k, layer_weights in enumerate(_layer_weights(weights, layers)):
+        below = x if k == 0 else walks[-1].states[1:]
+        if seeds and k > 0:
+            below = torch.empty_like(below)
+        dropped.append(below)
+        first = (state[k] for state in states)
+        walks.append(
+            _fused(cell).Forward(below, *first, layer_weights, reset, *_option(cell, option), *flags, share=layers)
+        )
+    streams = _Streams(layers, x.device)
+    for k, chunk, start, stop in _diagonals(layers, len(x)):
+        with streams.working(k, chunk, k - 1):
+            walks[k].advance(start, stop)
+            if seeds and k + 1 < layers:
+                y = walks[k].states[start + 1 : stop + 1]
+                dropped[k + 1][start:stop] = drop_steps(y, seeds[k], p, k, start)
+    streams.join()
+    return [output for walk in walks for output in walk.results()]
+
+
+@_wavefront_op.register_fake
+def _(
+    cell: str,
+    option: str,
+    x: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    reset: Tensor | None,
+    seeds: Sequence[Tensor],
+    p: float,
+    save: bool,
+) -> list[Tensor]:
+    layers, _, hidden = states[0].shape
+    outputs = []
+    for _ in range(layers):
+        y = fake_states(x, hidden, "triton")
+        cells = [torch.empty_like(y, dtype=torch.float32)] if cell == "lstm" else []
+        shape = (*x.shape[:2], 4, hidden) if save else (0,)
+        outputs += [y, *cells, *([] if cell == "rnn" else [x.new_empty(shape)])]
+    return outputs
+
+
+@torch.library.custom_op("gatescope::wavefront_backward", mutates_args=())
+def _wavefront_backward_op(
+    cell: str,
+    option: str,
+    gradients: Sequence[Tensor | None],
+    x: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    reset: Tensor | None,
+    seeds: Sequence[Tensor],
+    p: float,
+    outputs: Sequence[Tensor],
+    needs: Sequence[bool],
+) -> list[Tensor]:
+    layers, each = len(states[0]), OUTPUTS[cell]
+    top = layers - 1
+    walks: list[Any] = [None] * layers
+    dys: list[Tensor] = []
+    for k, layer_weights in enumerate(_layer_weights(weights, layers)):
+        y, *saved = outputs[k * each : (k + 1) * each]
+        given, *others = gradients[k * each : (k + 1) * each]
+        below = x if k == 0 else outputs[(k - 1) * each]
+        if seeds and k > 0:
+            below = drop_steps(below, seeds[k - 1], p, k - 1, 0)
+        if k < top:
+            dys.append(torch.empty_like(y))
+        else:
+            dys.append(torch.zeros_like(y) if given is None else given.contiguous())
+        first = (state[k] for state in states)
+        tensors = (dys[k], *others, below, *first, *layer_weights[:2], y, *saved, reset)
+        walks[k] = _fused(cell).Backward(*tensors, *_option(cell, option), share=layers)
+    dx = torch.empty_like(x) if needs[0] else None
+    streams = _Streams(layers, x.device)
+    for place, chunk, start, stop in _diagonals(layers, len(x)):
+        k, n_steps = top - place, len(x)
+        start, stop = n_steps - stop, n_steps - start
+        with streams.working(k, chunk, k + 1):
+            walks[k].retreat(start, stop)
+            if k > 0:
+                through, given = walks[k].input_gradient(start, stop), gradients[(k - 1) * each]
+                if seeds:
+                    through = drop_steps(through, seeds[k - 1], p, k - 1, start)
+                dys[k - 1][start:stop] = through if given is None else through + given[start:stop]
+            elif dx is not None:
+                dx[start:stop] = walks[0].input_gradient(start, stop)
+    streams.join()
+    return _collected(dx, walks, states, weights, needs)
+
+
+def _collected(
+    dx: Tensor | None,
+    walks: Sequence[Any],
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    needs: Sequence[bool],
+) -> list[Tensor]:
+    """The gradients of x, the states and all weights, in this order, empty where not needed."""
+    n_states, layers = len(states), len(walks)
+    each = len(weights) // layers
+    of_weights, of_states = [], []
+    for k, walk in enumerate(walks):
+        place = 1 + n_states + k * each
+        wanted = (*needs[1 : 1 + n_states], *needs[place : place + each], *[False] * (4 - each))
+        found = walk.results(wanted)
+        of_states.append(found[:n_states])
+        of_weights += found[n_states : n_states + each]
+    joined = [
+        torch.stack([g.to(state.dtype) for g in layer]) if need else None
+        for layer, state, need in zip(zip(*of_states, strict=True), states, needs[1:], strict=False)
+    ]
+    like = states[0]
+    return [like.new_empty(0) if g is None else g.to(like.dtype) for g in (dx, *joined, *of_weights)]
+
+
+@_wavefront_backward_op.register_fake
+def _(
+    cell: str,
+    option: str,
+    gradients: Sequence[Tensor | None],
+    x: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    reset: Tensor | None,
+    seeds: Sequence[Tensor],
+    p: float,
+    outputs: Sequence[Tensor],
+    needs: Sequence[bool],
+) -> list[Tensor]:
+    return [x.new_empty(t.shape if need else (0,)) for t, need in zip((x, *states, *weights), needs, strict=True)]
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    ctx.cell, ctx.option, x, states, weights, reset, seeds, ctx.p, save = inputs
+    if not save and ctx.cell != "rnn":
+        raise RuntimeError("gatescope::wavefront: expected save=True where a gradient is wanted, got save=False")
+    ctx.counts = (len(states), len(weights), len(seeds))
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(x, *states, *weights, *seeds, reset, *output)
+
+
+def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    n_states, n_weights, n_seeds = ctx.counts
+    x, *rest = ctx.saved_tensors
+    states, rest = rest[:n_states], rest[n_states:]
+    weights, rest = rest[:n_weights], rest[n_weights:]
+    seeds, (reset, *outputs) = rest[:n_seeds], rest[n_seeds:]
+    asked = ctx.needs_input_grad
+    needs = [bool(asked[2]), *map(bool, asked[3]), *map(bool, asked[4])]
+    given = (ctx.cell, ctx.option, list(gradients), x, states, weights, reset, seeds, ctx.p, outputs, needs)
+    found = [g if need else None for g, need in zip(_wavefront_backward_op(*given), needs, strict=True)]
+    of_states, of_weights = found[1 : 1 + n_states], found[1 + n_states :]
+    return None, None, found[0], of_states, of_weights, None, [None] * n_seeds, None, None
+
+
+_wavefront_op.register_autograd(_backward, setup_context=_setup_context)
+_wavefront_backward_op.register_autograd(refuse_second_derivative("wavefront"))
+register_autocast("wavefront")
+
+
+def wavefront(
+    cell: str,
+    option: str,
+    x: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    reset: Tensor | None,
+    seeds: Sequence[Tensor],
+    p: float,
+    save: bool,
+) -> list[tuple[Tensor, ...]]:
+    """Run stacked layers of one direction as a wavefront.
+
+    Args:
+        cell: "lstm", "gru" or "rnn".
+        option: of the gru "after" or "before" (its reset gate), of the rnn "tanh" or "relu", else "".
+        x: [T, B, I].
+        states: initial states, each [L, B, H].
+        weights: layer by layer w_ih, w_hh and, with bias, b_ih, b_hh.
+        reset: [T, B] bool or None.
+        seeds: of the masks between layers, int64 [1] each, L - 1 of them; none without dropout.
+        p: share that is dropped between layers.
+        save: whether the gates are kept.
+
+    Returns:
+        What the cell's operator returns for one layer, for each layer.
+    """
+    outputs = _wavefront_op(cell, option, x, list(states), list(weights), reset, list(seeds), p, save)
+    each = OUTPUTS[cell]
+    return [tuple(outputs[k : k + each]) for k in range(0, len(outputs), each)]

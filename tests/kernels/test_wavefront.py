@@ -1,0 +1,118 @@
+"""wavefront.py: layers side by side give what layers one after another give."""
+
+import pytest
+import torch
+
+from gatescope.kernels import wavefront
+
+pytest.importorskip("triton")
+
+T, B, I, H, L = 7, 3, 5, 9, 3
+
+
+@pytest.fixture
+def in_waves(monkeypatch):
+    """Let wavefronts run here, in chunks that do not divide T, and count them."""
+    runs = []
+    monkeypatch.setattr(wavefront, "CHUNK", 3)
+    monkeypatch.setattr(wavefront, "pays", lambda cell, layers, x, hidden: runs.append(cell) or layers > 1)
+    return runs
+
+
+def pair(cell, monkeypatch, **options):
+    """A module, its results layer after layer and as a wavefront, from the same random numbers."""
+    torch.manual_seed(0)
+    module = cell.module(I, H, L, backend="triton", **options, **cell.options)
+    x = torch.randn(T, B, I, requires_grad=True)
+    states = [torch.randn(L, B, H, requires_grad=True) for _ in cell.states]
+    reset = torch.rand(T, B, generator=torch.Generator().manual_seed(1)) < 0.2
+
+    def run():
+        torch.manual_seed(4)
+        y, state, captures = module(
+            x, tuple(states) if len(states) > 1 else states[0], capture=cell.outputs, reset=reset
+        )
+        outputs = [y, *(state if isinstance(state, tuple) else (state,)), *captures.values()]
+        generator = torch.Generator().manual_seed(2)
+        weights = [torch.randn(o.shape, generator=generator) for o in outputs]
+        leaves = [x, *states, *module.parameters()]
+        return [*outputs, *torch.autograd.grad(outputs, leaves, weights)]
+
+    waves = run()
+    with monkeypatch.context() as patch:
+        patch.setattr(wavefront, "pays", lambda *args: False)
+        layers = run()
+    return waves, layers
+
+
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"dropout": 0.4}], ids=["plain", "no-bias", "dropout"])
+def test_every_output_and_gradient(cell, options, in_waves, monkeypatch):
+    waves, layers = pair(cell, monkeypatch, **options)
+    assert in_waves
+    for k, (mine, expected) in enumerate(zip(waves, layers, strict=True)):
+        torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6, msg=lambda m, k=k: f"{k}: {m}")
+
+
+def test_packed_frozen_and_without_gradients(cell, in_waves, monkeypatch):
+    module = cell.module(I, H, L, backend="triton", **cell.options)
+    x = torch.randn(T, B, I)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(x, [7, 5, 2])
+    module.get_parameter("weight_hh_l1").requires_grad_(False)
+    module(packed)[0].data.sum().backward()
+    assert module.weight_hh_l1.grad is None and module.weight_hh_l0.grad is not None
+    with torch.no_grad():
+        y = module(packed)[0].data
+    with monkeypatch.context() as patch:
+        patch.setattr(wavefront, "pays", lambda *args: False)
+        torch.testing.assert_close(y, module(packed)[0].data, rtol=1e-5, atol=1e-6)
+
+
+def test_diagonals_visit_every_chunk_once_and_in_order():
+    wavefront_chunks = list(wavefront._diagonals(3, 60))
+    assert len(wavefront_chunks) == 9 and len({(place, chunk) for place, chunk, *_ in wavefront_chunks}) == 9
+    seen = set()
+    for place, chunk, start, stop in wavefront_chunks:
+        assert place == 0 or (place - 1, chunk) in seen
+        assert chunk == 0 or (place, chunk - 1) in seen
+        assert (start, stop) == (chunk * 25, min(chunk * 25 + 25, 60))
+        seen.add((place, chunk))
+
+
+def test_opcheck(cell, resets, in_waves):
+    options = {"lstm": "", "gru": "after" if cell.options.get("reset_after", True) else "before"}
+    option = options.get(cell.name, cell.options.get("nonlinearity", "tanh"))
+    module = cell.module(2, 4, 2, **cell.options)
+    x, states = (
+        torch.randn(4, 2, 2, requires_grad=True),
+        [torch.randn(2, 2, 4, requires_grad=True) for _ in cell.states],
+    )
+    weights = [p.detach().requires_grad_() for p in module.parameters()]
+    given = (cell.name, option, x, states, weights, resets(2, 4), [torch.tensor([3])], 0.3, True)
+    torch.library.opcheck(torch.ops.gatescope.wavefront, given)
+
+
+def test_compiles_without_a_graph_break(cell, in_waves):
+    module = cell.module(I, H, 2, backend="triton", **cell.options)
+    x = torch.randn(4, B, I, requires_grad=True)
+    y, _ = torch.compile(module, fullgraph=True, backend="aot_eager")(x)
+    torch.testing.assert_close(y, module(x)[0])
+
+
+def test_it_pays_on_a_gpu_only(cell):
+    assert not wavefront.pays(cell.name, 3, torch.empty(200, 128, 64, dtype=torch.half), 512)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_streams_give_what_layers_give(cell, dropout, monkeypatch):
+    torch.manual_seed(0)
+    module = cell.module(64, 512, 3, dropout=dropout, device="cuda", dtype=torch.bfloat16, **cell.options)
+    x = torch.randn(200, 64, 64, device="cuda", dtype=torch.bfloat16)
+    results = []
+    for pays in (wavefront.pays, lambda *args: False):
+        monkeypatch.setattr(wavefront, "pays", pays)
+        torch.manual_seed(5)
+        y, _ = module(x)
+        results.append([y, *torch.autograd.grad(y.float().square().sum(), list(module.parameters()))])
+    for mine, expected in zip(*results, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=2e-2, atol=2e-2 * expected.abs().max().item())
