@@ -28,8 +28,8 @@ from threadpoolctl import ThreadpoolController
 
 from gatescope.engine.errors import InputError
 
-# A block of about a megabyte in float32 stays in a core's second-level cache.
-BLOCK_VALUES = 2**18
+# A block of about two megabytes in float32 stays in a core's cache between its two products.
+BLOCK_VALUES = 2**19
 # A GPU is kept busy by large blocks; this many values are 256 MB in float32.
 DEVICE_BLOCK_VALUES = 2**26
 # Below this many values torch converts on the calling thread (its grain size).

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gatescope.engine.arrays import RowBlocks, to_host
-from gatescope.engine.log_loss import log_loss, log_loss_slope
+from gatescope.engine.log_loss import log_loss, log_loss_curvature, log_loss_slope
 
 # Multiples of a step at which its slope can be looked at without another product with X.
 MULTIPLES = (2.0, 4.0, 8.0)
@@ -66,7 +66,7 @@ class SweepTile:
 
     def curvature(self, column: int) -> Any:
         """Return h = s p (1 - p) of one problem, [N]."""
-        return log_loss(self.rows.xp, self.logits[:, column], self.signed[:, column])[2]
+        return log_loss_curvature(self.logits[:, column], self.signed[:, column])
 
     def separates(self, column: int) -> bool:
         """Whether every row of positive weight is on the right side."""
@@ -101,10 +101,10 @@ class SweepTile:
                 on, z_on, signed_on = change[:, far], z[:, far], signed[:, far]
                 for i, multiple in enumerate(MULTIPLES):
                     z_far = z_on + dtype.type(multiple - 1) * on
-                    slopes[i, far] = (log_loss_slope(xp, z_far, signed_on) * on).sum(axis=0)
+                    slopes[i, far] = xp.einsum("nk,nk->k", log_loss_slope(z_far, signed_on), on)
             if watched:
                 travel[start // self.rows.block_rows] = xp.abs(change).max(axis=0)
-            loss, residual, _ = log_loss(xp, z, signed)
+            loss, residual = log_loss(z, signed)
             # Thousands of single-precision terms added one by one would be off by more than the tolerance.
             wide = np.float64
             return residual.T @ block, residual.sum(axis=0, dtype=wide), loss.sum(axis=0, dtype=wide), slopes
