@@ -157,6 +157,35 @@ def test_one_C_for_each_hypothesis():
         assert_same_fit(probes, k, fit_alone(X, Y[:, 0], C=C[k]))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("options", [{}, {"standardize": True}, {"fit_intercept": False}])
+def test_a_warm_start_finds_the_same_minimum_sooner(dtype, options):
+    X, Y = make_problem(3000, 20, 4)
+    X = (X + 400).astype(dtype)
+    Y[:, 3] = False
+    changed = Y ^ (np.random.default_rng(8).random(Y.shape) < 0.001)
+    changed[:, 3] = Y[:, 3]
+    cold = LogisticProbes(tol=1e-9, **options).fit(X, changed)
+    warm = LogisticProbes(tol=1e-9, warm_start=True, **options).fit(X, Y).fit(X, changed)
+    np.testing.assert_array_equal(warm.status_, cold.status_)
+    for k in range(3):
+        assert_equal_coefficients(warm.coef_[k], cold.coef_[k])
+    again = warm.n_passes_[:3].sum()
+    assert again < cold.n_passes_[:3].sum()
+    other = warm.fit(X[:, :5], Y[:, :2])
+    assert other.coef_.shape == (2, 5)
+
+
+def test_a_path_of_penalties():
+    X, Y = make_problem(600, 8, 3)
+    Cs = [0.01, 0.1, 1.0, 10.0]
+    path = LogisticProbes(tol=1e-12, class_weight="balanced").fit_path(X, Y, Cs)
+    for C, probes in zip(Cs, path, strict=True):
+        assert probes.C == C
+        for k in range(3):
+            assert_same_fit(probes, k, fit_alone(X, Y[:, k], C=C, class_weight="balanced"))
+
+
 @pytest.mark.parametrize("fit_intercept", [True, False], ids=["intercept", "origin"])
 def test_standardize_penalises_scaled_columns(fit_intercept):
     X, Y = make_problem(900, 8, 2, spread=3.0)
