@@ -18,12 +18,15 @@ from gatescope.engine.gram import Moments
 from gatescope.engine.inference import StandardErrors, infer
 from gatescope.engine.predictions import linear_predictions
 from gatescope.engine.quasi_newton import MEMORY, Problems, QuasiNewton, Solution
+from gatescope.engine.read_ahead import bytes_of
 from gatescope.engine.targets import BinaryTargets, ClassWeight, Weights, as_binary, as_targets
 
 # Problems in one pass: beyond about this many a matrix product gains nothing. Each holds a factor [H, H], pairs of
 # steps and arrays of N rows: fewer where they would need more memory than this, or than a byte for each value of X.
 TILE = 128
 TILE_BYTES = 2**26
+# With a limit the problems of a pass may take this share of it: the rest is for reading ahead and arrays of N rows.
+TILE_SHARE = 0.4
 # Gradients of float32 sums are good to about 1e-8 of the mean loss; a finer tolerance is reached in float64 from there.
 FINEST_FLOAT32_TOL = 1e-7
 # Columns whose mean is this many standard deviations from zero are shifted before they are multiplied.
@@ -54,6 +57,9 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             mean and sd taken over the rows by their weights; `coef_` is on the scale of X either way.
         warm_start: whether a fit begins at the coefficients of the one before, where it had as many units and
             hypotheses; the minimum is the same, and sooner found where labels, weights or C have changed a little.
+        memory_limit: what a fit may take beside X, Y and the weights, such as "1GB", or a number of bytes; None for as
+            much as is useful. Fewer hypotheses then share a pass, and X on disk (a memory map or an array of a dump) is
+            read ahead in smaller pieces; at least one hypothesis is fitted at a time, which takes about 40 bytes a row.
 
     Attributes:
         coef_: [K, H], float64; NaN where the status is "one_class" or "not_finite".
@@ -80,6 +86,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         max_iter: int = 500,
         standardize: bool = False,
         warm_start: bool = False,
+        memory_limit: str | int | None = None,
     ):
         self.C = C
         self.class_weight = class_weight
@@ -88,6 +95,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         self.max_iter = max_iter
         self.standardize = standardize
         self.warm_start = warm_start
+        self.memory_limit = memory_limit
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticProbes:
         """Fit all hypotheses.
@@ -143,7 +151,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         totals = targets.class_totals.sum(axis=0)
         with np.errstate(all="ignore"):
             ridge, prevalence = 1 / (C * totals), targets.class_totals[1] / totals
-        with RowBlocks(X, dtype) as rows:
+        with RowBlocks(X, dtype, bytes_of(self.memory_limit)) as rows:
             row_weight = targets.weights.row_mean()
             moments = Moments(rows, None if row_weight is None else rows.xp.asarray(row_weight))
             mean, sd = moments.mean, moments.sd
@@ -227,7 +235,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         weights = Weights(sample_weight, X.shape[0], labels.shape[1], array_namespace(X))
         targets = BinaryTargets(labels, weights, self._label_weights())
         C = np.broadcast_to(np.asarray(self.C, dtype=np.float64), (len(self.coef_),))
-        with RowBlocks(X, np.float64) as rows:
+        with RowBlocks(X, np.float64, bytes_of(self.memory_limit)) as rows:
             found = infer(
                 rows, targets, self.coef_, self.intercept_, self._ridge(rows, targets, C), groups, self.fit_intercept
             )
@@ -337,7 +345,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         source, X = X, as_rows(X)
         validate_data(self, source, reset=False, skip_check_array=True)
-        with RowBlocks(X, computing_dtype(X)) as rows:
+        with RowBlocks(X, computing_dtype(X), bytes_of(self.memory_limit)) as rows:
             return linear_predictions(rows, self.coef_, self.intercept_)
 
     def __sklearn_tags__(self) -> Any:
@@ -351,4 +359,6 @@ def tile_width(rows: RowBlocks) -> int:
     """Return how many problems may be in one pass."""
     n_rows, n_units = rows.shape
     of_each = rows.dtype.itemsize * (n_units**2 + 2 * n_rows) + 16 * MEMORY * n_units
+    if rows.memory_limit is not None:
+        return min(TILE, max(1, int(TILE_SHARE * rows.memory_limit) // of_each))
     return min(TILE, max(8, max(TILE_BYTES, n_rows * n_units) // of_each))

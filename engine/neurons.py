@@ -13,6 +13,7 @@ from sklearn.utils.validation import validate_data
 from gatescope.engine.arrays import RowBlocks, as_rows, check_finite, computing_dtype, to_host
 from gatescope.engine.quantiles import FINE_BINS, best_threshold, equal_mass_bins, mutual_information
 from gatescope.engine.ranks import mid_ranks, unit_columns
+from gatescope.engine.read_ahead import bytes_of
 from gatescope.engine.ridge import equal_weights
 from gatescope.engine.targets import BinaryTargets, Weights, as_binary, as_targets
 from gatescope.engine.univariate import fit_univariate
@@ -41,6 +42,10 @@ class NeuronProbes(BaseEstimator):
     >>> units = NeuronProbes().fit(X, Y)
     >>> units.auroc_.argmax(axis=1)  # the most telling unit of each hypothesis
 
+    Args:
+        memory_limit: what a fit may take beside X, Y and the weights, such as "1GB", or a number of bytes; None for as
+            much as is useful. Fewer units and hypotheses are then looked at together, at least one.
+
     All are [K, H] and float64, and NaN where a hypothesis has weight in one class only. Weights count rows: a row of
     weight 2 is as good as two.
 
@@ -60,6 +65,9 @@ class NeuronProbes(BaseEstimator):
             does not vary, so that its coefficient is 0 and it has no F statistic; "max_iter": the logistic regression
             did not converge; "not_finite": the unit's variance is beyond the range of float64.
     """
+
+    def __init__(self, memory_limit: str | int | None = None):
+        self.memory_limit = memory_limit
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NeuronProbes:
         """Compute all statistics.
@@ -84,14 +92,15 @@ class NeuronProbes(BaseEstimator):
         for name in STATISTICS:
             setattr(self, name, np.full((n_targets, n_units), np.nan))
         self.status_ = np.full((n_targets, n_units), "one_class", dtype="<U16")
-        with RowBlocks(X, computing_dtype(X)) as rows:
+        with RowBlocks(X, computing_dtype(X), bytes_of(self.memory_limit)) as rows:
             weights = Weights(sample_weight, X.shape[0], n_targets, rows.xp)
             totals = BinaryTargets(Y, weights, None).class_totals
             two_classes = (totals > 0).all(axis=0)
             for group in equal_weights(weights, n_targets):
                 group = group[two_classes[group]]
-                for first in range(0, len(group), TILE_TARGETS):
-                    targets = group[first : first + TILE_TARGETS]
+                _, width = tile_shape(rows)
+                for first in range(0, len(group), width):
+                    targets = group[first : first + width]
                     self._fit_group(rows, _Labels(rows, Y, weights.column(int(targets[0])), targets))
         unfinished = np.isin(self.status_, ["max_iter", "not_finite"])
         if unfinished.any():
@@ -106,9 +115,10 @@ class NeuronProbes(BaseEstimator):
 
     def _fit_group(self, rows: RowBlocks, labels: _Labels) -> None:
         """Statistics of all units for the hypotheses of one group."""
+        width, _ = tile_shape(rows)
 
         def fit_tile(left: int) -> None:
-            columns = unit_columns(rows.source, left, min(left + TILE_UNITS, rows.shape[1]), labels.kept)
+            columns = unit_columns(rows.source, left, min(left + width, rows.shape[1]), labels.kept)
             values = to_host(columns).astype(np.float64)
             if not np.isfinite(values.sum(axis=1)).all():
                 check_finite(rows)
@@ -120,7 +130,17 @@ class NeuronProbes(BaseEstimator):
                 for name, result in zip(STATISTICS, statistics, strict=True):
                     getattr(self, name)[labels.targets, left + i] = result
 
-        rows.each(fit_tile, range(0, rows.shape[1], TILE_UNITS))
+        rows.each(fit_tile, range(0, rows.shape[1], width))
+
+
+def tile_shape(rows: RowBlocks) -> tuple[int, int]:
+    """Return how many units and how many hypotheses are looked at together."""
+    if rows.memory_limit is None:
+        return TILE_UNITS, TILE_TARGETS
+    # Values and ranks of each unit and a few arrays for one of them on each core; labels in float64 and their places.
+    row_bytes = rows.memory_limit / rows.shape[0]
+    units = row_bytes / 2 / rows.n_threads / 24 - 4
+    return int(min(TILE_UNITS, max(1, units))), int(min(TILE_TARGETS, max(1, row_bytes / 2 / 16)))
 
 
 class _Labels:

@@ -19,6 +19,7 @@ import numpy as np
 import scipy.linalg
 
 from gatescope.engine.arrays import RowBlocks, array_namespace, to_host
+from gatescope.engine.targets import CHUNK_ROWS
 
 # Factors of the shared matrix are kept for ridges a factor of 4 apart: each is within a factor of 2 of the right one.
 RIDGE_STEP = 4.0
@@ -89,7 +90,11 @@ class HessianSampler:
         self.rows, self.shift, self.scale, self.fit_intercept = rows, shift, scale, fit_intercept
         # Each row has one random number, the fractional part of a multiple of the golden ratio: the same rows are drawn
         # whatever the block size, and evenly over the text.
-        self.threshold = rows.xp.asarray((np.arange(rows.shape[0]) * ((math.sqrt(5) - 1) / 2) % 1).astype(np.float32))
+        threshold = np.empty(rows.shape[0], np.float32)
+        for start in range(0, len(threshold), CHUNK_ROWS):
+            numbers = np.arange(start, min(start + CHUNK_ROWS, len(threshold)))
+            threshold[start : start + CHUNK_ROWS] = numbers * ((math.sqrt(5) - 1) / 2) % 1
+        self.threshold = rows.xp.asarray(threshold)
 
     def matrix(self, curvature: Any, total: float, n_sampled: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Return `sum_n h_n x_n x_n' / S` of the sample [H, H], and the mean [H] that was taken out of the rows.

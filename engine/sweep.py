@@ -15,6 +15,7 @@ import numpy as np
 
 from gatescope.engine.arrays import RowBlocks, to_host
 from gatescope.engine.log_loss import log_loss, log_loss_curvature, log_loss_slope
+from gatescope.engine.targets import CHUNK_ROWS
 
 # Multiples of a step at which its slope can be looked at without another product with X.
 MULTIPLES = (2.0, 4.0, 8.0)
@@ -66,7 +67,11 @@ class SweepTile:
 
     def curvature(self, column: int) -> Any:
         """Return h = s p (1 - p) of one problem, [N]."""
-        return log_loss_curvature(self.logits[:, column], self.signed[:, column])
+        curvature = self.rows.xp.empty(self.rows.shape[0], self.rows.dtype)
+        for start in range(0, len(curvature), CHUNK_ROWS):
+            part = slice(start, start + CHUNK_ROWS)
+            curvature[part] = log_loss_curvature(self.logits[part, column], self.signed[part, column])
+        return curvature
 
     def separates(self, column: int) -> bool:
         """Whether every row of positive weight is on the right side."""

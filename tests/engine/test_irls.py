@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -17,6 +18,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from gatescope.engine import arrays, irls
+from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
 
@@ -260,6 +264,44 @@ def test_bfloat16_and_read_only_maps(tmp_path, recwarn):
     LogisticProbes().fit(mapped, Y)
     assert (tmp_path / "x.npy").read_bytes() == before
     assert not recwarn.list
+
+
+def write_dump(folder, X):
+    spec = DumpSpec(
+        arrays={"layer0/h": X.shape[1]},
+        sequence_starts=np.array([0, len(X)]),
+        document_starts=np.array([0, len(X)]),
+        initial=(),
+        token_dtype=np.dtype(np.uint8),
+        dtype=X.dtype,
+        attributes={"vocabulary": ["a"]},
+        block_rows=3000,
+    )
+    with DumpWriter(folder, spec) as writer:
+        writer.append(0, np.zeros(len(X), np.uint8), {"layer0/h": X})
+    return StateDump.open(folder).array("layer0/h")
+
+
+@pytest.mark.parametrize("kind", ["map", "dump"])
+def test_states_on_disk_within_a_limit_of_memory_give_the_same(tmp_path, kind):
+    X, Y = make_problem(20_000, 24, 12)
+    X = X.astype(np.float16)
+    if kind == "map":
+        np.save(tmp_path / "x.npy", X)
+        source = np.load(tmp_path / "x.npy", mmap_mode="r")
+    else:
+        source = write_dump(tmp_path / "states.zarr", X)
+    expected = LogisticProbes(tol=1e-12).fit(X, Y)
+    tracemalloc.start()
+    try:
+        got = LogisticProbes(tol=1e-12, memory_limit="4MB").fit(source, Y)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # All problems at once would take 3.8 MB for logits and labels alone, and the states 3.8 MB in float64.
+    assert peak < 4e6
+    np.testing.assert_allclose(got.coef_, expected.coef_, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(got.decision_function(source), expected.decision_function(X), rtol=1e-6, atol=1e-6)
 
 
 def test_without_a_penalty():

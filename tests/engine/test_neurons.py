@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import mutual_info_score, roc_auc_score, roc_curve
 
 from gatescope.engine import neurons
+from gatescope.engine.arrays import RowBlocks
 from gatescope.engine.errors import InputError
 from gatescope.engine.neurons import STATISTICS, NeuronProbes
 
@@ -153,14 +154,18 @@ def test_the_best_threshold_is_that_of_the_roc_curve(turned):
             assert rates == pytest.approx(units.informedness_[k, unit], abs=1e-12)
 
 
-def test_tiles_change_nothing(monkeypatch):
+@pytest.mark.parametrize("limited", [False, True])
+def test_tiles_change_nothing(monkeypatch, limited):
     X, Y = problem(np.float32, H=9)
     whole = NeuronProbes().fit(X, Y)
-    monkeypatch.setattr(neurons, "TILE_UNITS", 4)
-    monkeypatch.setattr(neurons, "TILE_TARGETS", 3)
-    tiled = NeuronProbes().fit(X, Y)
+    if limited:
+        assert neurons.tile_shape(RowBlocks(X, np.float32, 40_000)) == (1, 1)
+    else:
+        monkeypatch.setattr(neurons, "TILE_UNITS", 4)
+        monkeypatch.setattr(neurons, "TILE_TARGETS", 3)
+    tiled = NeuronProbes(memory_limit="40kB" if limited else None).fit(X, Y)
     for name in STATISTICS:
-        np.testing.assert_allclose(getattr(tiled, name), getattr(whole, name), rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(getattr(tiled, name), getattr(whole, name), rtol=1e-12, atol=1e-13, err_msg=name)
 
 
 def test_bfloat16_is_read_as_it_is():
