@@ -27,6 +27,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from gatescope.engine.errors import InputError
+from gatescope.engine.processes import ALONE, Processes
 from gatescope.engine.read_ahead import PIECE_BYTES, is_on_disk, read_ahead
 
 # A block of about two megabytes in float32 stays in a core's cache between its two products.
@@ -133,10 +134,11 @@ class RowBlocks:
         dtype: float32 or float64, of the blocks that the functions see.
         memory_limit: bytes that the work on X may take beside X, or None; a quarter of it serves reading ahead where X
             is on disk.
+        processes: those that hold the other rows, if X is a shard; totals are over all of them.
     """
 
-    def __init__(self, X: Any, dtype: type, memory_limit: int | None = None):
-        self.source, self.memory_limit = X, memory_limit
+    def __init__(self, X: Any, dtype: type, memory_limit: int | None = None, processes: Processes = ALONE):
+        self.source, self.memory_limit, self.processes = X, memory_limit, processes
         self.shape: tuple[int, int] = tuple(X.shape)
         self.dtype = np.dtype(dtype)
         self.xp = array_namespace(X)
@@ -179,11 +181,11 @@ class RowBlocks:
         """
         stop = self.shape[0] if stop is None else stop
         if self.piece_rows is None:
-            return self._piece_totals(function, shift, self.source, 0, start, stop)
+            return self.processes.totals(self._piece_totals(function, shift, self.source, 0, start, stop))
         totals: list[Any] = []
         for first, piece in read_ahead(self.source, start, stop, self.piece_rows):
             totals = _added(totals, self._piece_totals(function, shift, piece, first, first, first + len(piece)))
-        return totals
+        return self.processes.totals(totals)
 
     def _piece_totals(
         self, function: BlockFunction, shift: Any, piece: Any, first: int, start: int, stop: int
@@ -200,8 +202,12 @@ class RowBlocks:
         return functools.reduce(_added, [task.result() for task in tasks], [])
 
     def each(self, function: Callable[[Any], None], items: Iterable[Any]) -> None:
-        """Call a function on each item, on all cores where the arrays are in the computer's memory."""
-        for _ in map(function, items) if self._pool is None else self._pool.map(function, items):
+        """Call a function on each item, on all cores where the arrays are in the computer's memory.
+
+        With several processes one after the other, for all of them must exchange in the same order.
+        """
+        alone = self._pool is None or self.processes.size > 1
+        for _ in map(function, items) if alone or self._pool is None else self._pool.map(function, items):
             pass
 
     def _range_totals(self, function: BlockFunction, shift: Any, piece: Any, first: int, starts: range) -> list[Any]:
@@ -280,7 +286,10 @@ def _writable(values: np.ndarray) -> np.ndarray:
 
 
 def check_finite(rows: RowBlocks) -> None:
-    """Raise the InputError that names the first value of X that is NaN or infinite; pass if there is none."""
+    """Raise the InputError that names the first value of X that is NaN or infinite; pass if there is none.
+
+    Processes that share their sums all come here, and all raise.
+    """
     for start in range(0, rows.shape[0], rows.block_rows):
         piece = rows.source[start : start + rows.block_rows]
         finite = torch.isfinite(piece).numpy() if isinstance(piece, torch.Tensor) else to_host(rows.xp.isfinite(piece))
@@ -289,3 +298,5 @@ def check_finite(rows: RowBlocks) -> None:
             value = float(piece[row, column])
             word = "NaN" if np.isnan(value) else "inf" if value > 0 else "-inf"
             raise InputError(f"X contains {word} at row {start + row}, column {column}: remove or replace that value")
+    if rows.processes.size > 1:
+        raise InputError("X contains NaN or infinity in the rows of another process, which names the place")

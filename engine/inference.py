@@ -56,34 +56,47 @@ def infer(
         InputError: groups of another length.
     """
     n_targets, n_units = coefficients.shape
-    codes = None if groups is None else _codes(groups, rows.shape[0])
+    codes, n_groups = (None, 0) if groups is None else _codes(groups, rows)
     errors = np.full((n_targets, n_units + 1), np.nan)
     # A hypothesis of one class has an infinite intercept.
     for k in np.flatnonzero(np.isfinite(coefficients).all(axis=1) & np.isfinite(intercepts)).tolist():
         point = np.append(coefficients[k], intercepts[k])
         signed = targets.signed(k, rows.dtype)
-        covariance = _covariance(rows, signed, point, ridge[k], codes, fit_intercept)
+        covariance = _covariance(rows, signed, point, ridge[k], codes, n_groups, fit_intercept)
         if covariance is not None:
             errors[k, : len(covariance)] = np.sqrt(covariance.diagonal())
     z = np.where((ridge == 0).all(axis=1)[:, None], coefficients / errors[:, :-1], np.nan)
     return StandardErrors(errors[:, :-1], errors[:, -1], 2 * scipy.special.ndtr(-np.abs(z)))
 
 
-def _codes(groups: Any, n_rows: int) -> np.ndarray:
-    groups = np.asarray(groups)
+def _codes(groups: Any, rows: RowBlocks) -> tuple[np.ndarray, int]:
+    """Return the number of each row's group [N], and of groups."""
+    groups, n_rows = np.asarray(groups), rows.shape[0]
     if groups.shape != (n_rows,):
         raise InputError(f"groups has the shape {groups.shape}: expected the group of each row, [N] = ({n_rows},)")
-    return np.unique(groups, return_inverse=True)[1]
+    if rows.processes.size == 1:
+        names, codes = np.unique(groups, return_inverse=True)
+        return codes, len(names)
+    if groups.dtype.kind not in "iu":
+        raise InputError(f"groups has the dtype {groups.dtype}: expected integers, the same in all processes")
+    names = rows.processes.union(groups)
+    return np.searchsorted(names, groups), len(names)
 
 
 def _covariance(
-    rows: RowBlocks, signed: Any, point: np.ndarray, ridge: np.ndarray, codes: np.ndarray | None, fit_intercept: bool
+    rows: RowBlocks,
+    signed: Any,
+    point: np.ndarray,
+    ridge: np.ndarray,
+    codes: np.ndarray | None,
+    n_groups: int,
+    fit_intercept: bool,
 ) -> np.ndarray | None:
     """Return the covariance of one hypothesis's coefficients, the intercept last; None where it does not exist."""
     xp, n_units = rows.xp, rows.shape[1]
     w, b = xp.asarray(point[:-1]), float(point[-1])
     width = n_units + int(fit_intercept)
-    scores = np.zeros((0 if codes is None else int(codes.max()) + 1, width))
+    scores = np.zeros((n_groups, width))
     adding = Lock()
 
     def block_sums(block: Any, start: int, stop: int) -> tuple[Any, ...]:
@@ -115,8 +128,9 @@ def _covariance(
     if codes is None:
         return inverse
     weighted = to_host(signed) != 0
-    present = len(np.unique(codes[weighted]))
-    n_rows = int(weighted.sum())
+    counts = np.bincount(codes[weighted], minlength=n_groups).astype(np.float64)
+    scores, counts = rows.processes.totals([scores, counts])
+    present, n_rows = int((counts > 0).sum()), int(counts.sum())
     if present < 2 or n_rows <= width:
         return None
     half = inverse @ scores.T

@@ -17,6 +17,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.gram import Moments
 from gatescope.engine.inference import StandardErrors, infer
 from gatescope.engine.predictions import linear_predictions
+from gatescope.engine.processes import Processes
 from gatescope.engine.quasi_newton import MEMORY, Problems, QuasiNewton, Solution
 from gatescope.engine.read_ahead import bytes_of
 from gatescope.engine.targets import BinaryTargets, ClassWeight, Weights, as_binary, as_targets
@@ -60,6 +61,8 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         memory_limit: what a fit may take beside X, Y and the weights, such as "1GB", or a number of bytes; None for as
             much as is useful. Fewer hypotheses then share a pass, and X on disk (a memory map or an array of a dump) is
             read ahead in smaller pieces; at least one hypothesis is fitted at a time, which takes about 40 bytes a row.
+        distributed: whether X, Y and the weights are this process's rows of a fit that all processes of the default
+            group of torch.distributed make together; each holds at least one row, and each gets the same coefficients.
 
     Attributes:
         coef_: [K, H], float64; NaN where the status is "one_class" or "not_finite".
@@ -87,6 +90,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         standardize: bool = False,
         warm_start: bool = False,
         memory_limit: str | int | None = None,
+        distributed: bool = False,
     ):
         self.C = C
         self.class_weight = class_weight
@@ -96,6 +100,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         self.standardize = standardize
         self.warm_start = warm_start
         self.memory_limit = memory_limit
+        self.distributed = distributed
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticProbes:
         """Fit all hypotheses.
@@ -114,10 +119,13 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         """
         source, X = X, as_rows(X)
         validate_data(self, source, skip_check_array=True)
+        processes = Processes(self.distributed)
         Y = self._read_labels(y, X.shape[0])
+        if self.distributed and self._flat:
+            raise InputError("distributed=True with labels [N]: give Y [N, K], in which the classes are known")
         n_targets = Y.shape[1]
         C = self._read_parameters(n_targets)
-        weights = Weights(sample_weight, X.shape[0], n_targets, array_namespace(X))
+        weights = Weights(sample_weight, X.shape[0], n_targets, array_namespace(X), processes)
         targets = BinaryTargets(Y, weights, self._label_weights())
         two_classes = (targets.class_totals > 0).all(axis=0)
         native = computing_dtype(X)
@@ -151,7 +159,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         totals = targets.class_totals.sum(axis=0)
         with np.errstate(all="ignore"):
             ridge, prevalence = 1 / (C * totals), targets.class_totals[1] / totals
-        with RowBlocks(X, dtype, bytes_of(self.memory_limit)) as rows:
+        with RowBlocks(X, dtype, bytes_of(self.memory_limit), targets.weights.processes) as rows:
             row_weight = targets.weights.row_mean()
             moments = Moments(rows, None if row_weight is None else rows.xp.asarray(row_weight))
             mean, sd = moments.mean, moments.sd
@@ -232,10 +240,11 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         labels = (to_host(Y) == self.classes_[-1])[:, None] if self._flat else as_binary(Y)
         if labels.shape[1] != len(self.coef_):
             raise InputError(f"Y has {labels.shape[1]} hypotheses: expected the {len(self.coef_)} that were fitted")
-        weights = Weights(sample_weight, X.shape[0], labels.shape[1], array_namespace(X))
+        processes = Processes(self.distributed)
+        weights = Weights(sample_weight, X.shape[0], labels.shape[1], array_namespace(X), processes)
         targets = BinaryTargets(labels, weights, self._label_weights())
         C = np.broadcast_to(np.asarray(self.C, dtype=np.float64), (len(self.coef_),))
-        with RowBlocks(X, np.float64, bytes_of(self.memory_limit)) as rows:
+        with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
             found = infer(
                 rows, targets, self.coef_, self.intercept_, self._ridge(rows, targets, C), groups, self.fit_intercept
             )
@@ -357,7 +366,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
 
 def tile_width(rows: RowBlocks) -> int:
     """Return how many problems may be in one pass."""
-    n_rows, n_units = rows.shape
+    n_rows, n_units = int(rows.processes.largest(rows.shape[0])), rows.shape[1]
     of_each = rows.dtype.itemsize * (n_units**2 + 2 * n_rows) + 16 * MEMORY * n_units
     if rows.memory_limit is not None:
         return min(TILE, max(1, int(TILE_SHARE * rows.memory_limit) // of_each))

@@ -139,7 +139,7 @@ class QuasiNewton:
         n_rows, n_units = rows.shape
         self.solution = Solution(n_units, len(problems.ridge))
         self.rounding = float(np.finfo(rows.dtype).eps)
-        wanted = 6 * RENEWAL_PASSES * n_rows // n_units
+        wanted = 6 * RENEWAL_PASSES * int(rows.processes.total(n_rows)) // n_units
         self.n_sampled = min(max(wanted, FEWEST_ROWS * n_units), MOST_ROWS * n_units)
         self.sampler = HessianSampler(rows, problems.shift, problems.scale, problems.fit_intercept)
 

@@ -76,11 +76,11 @@ class SweepTile:
     def separates(self, column: int) -> bool:
         """Whether every row of positive weight is on the right side."""
         right = self.logits[:, column] * self.signed[:, column] > 0
-        return bool((right | (self.signed[:, column] == 0)).all())
+        return not self.rows.processes.total(not (right | (self.signed[:, column] == 0)).all())
 
     def largest_logit(self, column: int) -> float:
         """Return the largest absolute logit of one problem."""
-        return float(abs(self.logits[:, column]).max())
+        return float(self.rows.processes.largest(float(abs(self.logits[:, column]).max())))
 
     def __call__(self, step: np.ndarray, offset: np.ndarray, stretching: np.ndarray, watched: bool) -> Sums:
         """Move the logits and pass over all rows once.
@@ -116,4 +116,7 @@ class SweepTile:
 
         sums = self.rows.totals(block_sums, shift=self.shift)
         products, residuals, losses, slopes = (to_host(value) for value in sums)
-        return Sums(products.T, residuals, losses, slopes, to_host(travel).max(axis=0).astype(np.float64))
+        farthest = to_host(travel).max(axis=0).astype(np.float64)
+        return Sums(
+            products.T, residuals, losses, slopes, self.rows.processes.largest(farthest) if watched else farthest
+        )
