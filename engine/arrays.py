@@ -27,9 +27,13 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from gatescope.engine.errors import InputError
+from gatescope.engine.read_ahead import PIECE_BYTES, is_on_disk, read_ahead
+from gatescope.engine.shards import ALONE, Processes
 
-# A block of about a megabyte in float32 stays in a core's second-level cache.
-BLOCK_VALUES = 2**18
+# A block of about two megabytes in float32 stays in a core's cache between its two products.
+BLOCK_VALUES = 2**19
+# Sums of a column of more rows than this would lose too many bits to rounding.
+BLOCK_ROWS = 2**12
 # A GPU is kept busy by large blocks; this many values are 256 MB in float32.
 DEVICE_BLOCK_VALUES = 2**26
 # Below this many values torch converts on the calling thread (its grain size).
@@ -128,16 +132,27 @@ class RowBlocks:
     Args:
         X: [N, H], as `as_rows` returns it.
         dtype: float32 or float64, of the blocks that the functions see.
+        memory_limit: bytes that the work on X may take beside X, or None; a quarter of it serves reading ahead where X
+            is on disk.
+        processes: those that hold the other rows, if X is a shard; totals are over all of them.
     """
 
-    def __init__(self, X: Any, dtype: type):
-        self.source = X
+    def __init__(self, X: Any, dtype: type, memory_limit: int | None = None, processes: Processes = ALONE):
+        self.source, self.memory_limit, self.processes = X, memory_limit, processes
         self.shape: tuple[int, int] = tuple(X.shape)
         self.dtype = np.dtype(dtype)
         self.xp = array_namespace(X)
         values = BLOCK_VALUES if self.xp is np else DEVICE_BLOCK_VALUES
-        self.block_rows = max(64, min(values // self.shape[1], self.shape[0]))
+        if memory_limit is not None:
+            # Blocks on each core and what is computed from them, in float64 at most.
+            values = min(values, memory_limit // 256)
+        longest = BLOCK_ROWS if self.xp is np else self.shape[0]
+        self.block_rows = max(64, min(values // self.shape[1], longest, self.shape[0]))
         self.n_threads = thread_count() if self.xp is np else 1
+        piece_bytes = PIECE_BYTES if memory_limit is None else min(PIECE_BYTES, memory_limit // 8)
+        piece_blocks = piece_bytes // (self.shape[1] * X.dtype.itemsize * self.block_rows)
+        # A piece has at least one block for each core.
+        self.piece_rows = max(piece_blocks, self.n_threads) * self.block_rows if is_on_disk(X) else None
         self._pool: ThreadPoolExecutor | None = None
         self._open = ExitStack()
 
@@ -164,36 +179,47 @@ class RowBlocks:
         Returns:
             The sums of the returned arrays over all blocks, float64.
         """
-        starts = range(start, self.shape[0] if stop is None else stop, self.block_rows)
+        stop = self.shape[0] if stop is None else stop
+        if self.piece_rows is None:
+            return self.processes.totals(self._piece_totals(function, shift, self.source, 0, start, stop))
+        totals: list[Any] = []
+        for first, piece in read_ahead(self.source, start, stop, self.piece_rows):
+            totals = _added(totals, self._piece_totals(function, shift, piece, first, first, first + len(piece)))
+        return self.processes.totals(totals)
+
+    def _piece_totals(
+        self, function: BlockFunction, shift: Any, piece: Any, first: int, start: int, stop: int
+    ) -> list[Any]:
+        """Return the totals of the rows start..stop, which a piece holds from row `first` on."""
+        starts = range(start, stop, self.block_rows)
         if self._pool is None:
-            return self._range_totals(function, shift, starts, starts.stop)
+            return self._range_totals(function, shift, piece, first, starts)
         n_shares = min(self.n_threads, len(starts))
         shares = [starts[len(starts) * i // n_shares : len(starts) * (i + 1) // n_shares] for i in range(n_shares)]
-        tasks = [self._pool.submit(self._range_totals, function, shift, share, starts.stop) for share in shares]
-        parts = [task.result() for task in tasks]
-        for part in parts[1:]:
-            for total, values in zip(parts[0], part, strict=True):
-                total += values
-        return parts[0]
+        # The last share ends with the rows, not with a whole block.
+        shares[-1] = range(shares[-1].start, stop, self.block_rows)
+        tasks = [self._pool.submit(self._range_totals, function, shift, piece, first, share) for share in shares]
+        return functools.reduce(_added, [task.result() for task in tasks], [])
 
     def each(self, function: Callable[[Any], None], items: Iterable[Any]) -> None:
-        """Call a function on each item, on all cores where the arrays are in the computer's memory."""
-        for _ in map(function, items) if self._pool is None else self._pool.map(function, items):
+        """Call a function on each item, on all cores where the arrays are in the computer's memory.
+
+        With several processes one after the other, for all of them must exchange in the same order.
+        """
+        alone = self._pool is None or self.processes.size > 1
+        for _ in map(function, items) if alone or self._pool is None else self._pool.map(function, items):
             pass
 
-    def _range_totals(self, function: BlockFunction, shift: Any, starts: range, end: int) -> list[Any]:
-        scratch = self.xp.empty((self.block_rows, self.shape[1]), self.dtype) if self._copies(shift) else None
+    def _range_totals(self, function: BlockFunction, shift: Any, piece: Any, first: int, starts: range) -> list[Any]:
+        copies = self._copies(piece, shift)
+        scratch = self.xp.empty((self.block_rows, self.shape[1]), self.dtype) if copies else None
         sums: list[Any] = []
         # Overflow and NaN are results here: they are looked for in the sums.
         with np.errstate(all="ignore"):
             for start in starts:
-                stop = min(start + self.block_rows, end)
-                values = function(self._read(start, stop, scratch, shift), start, stop)
-                if sums:
-                    for total, value in zip(sums, values, strict=True):
-                        total += value
-                else:
-                    sums = [self.xp.array(value, dtype=np.float64) for value in values]
+                stop = min(start + self.block_rows, starts.stop)
+                block = self._block(piece[start - first : stop - first], scratch, shift)
+                sums = _added(sums, function(block, start, stop))
         return sums
 
     def gather(self, index: Any, shift: Any = None) -> Any:
@@ -208,23 +234,30 @@ class RowBlocks:
             out -= shift
         return out
 
-    def _copies(self, shift: Any) -> bool:
-        source = self.source
-        plain = getattr(source, "flags", None) is not None and source.flags.c_contiguous
-        return shift is not None or source.dtype != self.dtype or not plain
+    def _copies(self, piece: Any, shift: Any) -> bool:
+        plain = getattr(piece, "flags", None) is not None and piece.flags.c_contiguous
+        return shift is not None or piece.dtype != self.dtype or not plain
 
-    def _read(self, start: int, stop: int, scratch: Any, shift: Any) -> Any:
-        piece = self.source[start:stop]
+    def _block(self, values: Any, scratch: Any, shift: Any) -> Any:
         if scratch is None:
-            return piece
-        block = scratch[: stop - start]
+            return values
+        block = scratch[: len(values)]
         if self.xp is np:
-            convert(piece, block)
+            convert(values, block)
         else:
-            block[...] = piece
+            block[...] = values
         if shift is not None:
             block -= shift
         return block
+
+
+def _added(totals: list[Any], values: Iterable[Any]) -> list[Any]:
+    """Add arrays to float64 totals in place; the first arrays are copied."""
+    if not totals:
+        return [array_namespace(value).array(value, dtype=np.float64) for value in values]
+    for total, value in zip(totals, values, strict=True):
+        total += value
+    return totals
 
 
 def convert(values: Any, out: np.ndarray) -> None:
@@ -253,7 +286,10 @@ def _writable(values: np.ndarray) -> np.ndarray:
 
 
 def check_finite(rows: RowBlocks) -> None:
-    """Raise the InputError that names the first value of X that is NaN or infinite; pass if there is none."""
+    """Raise the InputError that names the first value of X that is NaN or infinite; pass if there is none.
+
+    Processes that share their sums all come here, and all raise.
+    """
     for start in range(0, rows.shape[0], rows.block_rows):
         piece = rows.source[start : start + rows.block_rows]
         finite = torch.isfinite(piece).numpy() if isinstance(piece, torch.Tensor) else to_host(rows.xp.isfinite(piece))
@@ -262,3 +298,5 @@ def check_finite(rows: RowBlocks) -> None:
             value = float(piece[row, column])
             word = "NaN" if np.isnan(value) else "inf" if value > 0 else "-inf"
             raise InputError(f"X contains {word} at row {start + row}, column {column}: remove or replace that value")
+    if rows.processes.size > 1:
+        raise InputError("X contains NaN or infinity in the rows of another process, which names the place")

@@ -61,5 +61,7 @@ def column_origin(rows: RowBlocks) -> Any:
     sample = rows.source[: min(ORIGIN_ROWS, rows.shape[0])]
     sample = sample.float().numpy() if hasattr(sample, "float") else sample
     with np.errstate(all="ignore"):
-        origin = rows.xp.asarray(sample, dtype=np.float64).mean(axis=0)
+        values = rows.xp.asarray(sample, dtype=np.float64)
+        total, count = rows.processes.totals([values.sum(axis=0), np.array(float(len(values)))])
+        origin = total / float(count)
         return rows.xp.where(rows.xp.isfinite(origin), origin, 0.0).astype(rows.dtype)

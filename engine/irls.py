@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from gatescope.engine.arrays import RowBlocks, array_namespace, as_rows, check_finite, computing_dtype, to_host
+from gatescope.engine.arrays import RowBlocks, array_namespace, as_rows, computing_dtype, to_host
 from gatescope.engine.errors import InputError
 from gatescope.engine.gram import Moments
+from gatescope.engine.inference import StandardErrors, infer
+from gatescope.engine.predictions import linear_predictions
 from gatescope.engine.quasi_newton import MEMORY, Problems, QuasiNewton, Solution
+from gatescope.engine.read_ahead import bytes_of
+from gatescope.engine.shards import Processes
 from gatescope.engine.targets import BinaryTargets, ClassWeight, Weights, as_binary, as_targets
 
 # Problems in one pass: beyond about this many a matrix product gains nothing. Each holds a factor [H, H], pairs of
 # steps and arrays of N rows: fewer where they would need more memory than this, or than a byte for each value of X.
 TILE = 128
 TILE_BYTES = 2**26
+# With a limit the problems of a pass may take this share of it: the rest is for reading ahead and arrays of N rows.
+TILE_SHARE = 0.4
 # Gradients of float32 sums are good to about 1e-8 of the mean loss; a finer tolerance is reached in float64 from there.
 FINEST_FLOAT32_TOL = 1e-7
 # Columns whose mean is this many standard deviations from zero are shifted before they are multiplied.
@@ -50,6 +56,13 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         max_iter: steps at most.
         standardize: whether the penalty is on the coefficients of (x - mean) / sd (of x / sd without an intercept),
             mean and sd taken over the rows by their weights; `coef_` is on the scale of X either way.
+        warm_start: whether a fit begins at the coefficients of the one before, where it had as many units and
+            hypotheses; the minimum is the same, and sooner found where labels, weights or C have changed a little.
+        memory_limit: what a fit may take beside X, Y and the weights, such as "1GB", or a number of bytes; None for as
+            much as is useful. Fewer hypotheses then share a pass, and X on disk (a memory map or an array of a dump) is
+            read ahead in smaller pieces; at least one hypothesis is fitted at a time, which takes about 40 bytes a row.
+        distributed: whether X, Y and the weights are this process's rows of a fit that all processes of the default
+            group of torch.distributed make together; each holds at least one row, and each gets the same coefficients.
 
     Attributes:
         coef_: [K, H], float64; NaN where the status is "one_class" or "not_finite".
@@ -75,6 +88,9 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         tol: float = 1e-6,
         max_iter: int = 500,
         standardize: bool = False,
+        warm_start: bool = False,
+        memory_limit: str | int | None = None,
+        distributed: bool = False,
     ):
         self.C = C
         self.class_weight = class_weight
@@ -82,6 +98,9 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         self.tol = tol
         self.max_iter = max_iter
         self.standardize = standardize
+        self.warm_start = warm_start
+        self.memory_limit = memory_limit
+        self.distributed = distributed
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticProbes:
         """Fit all hypotheses.
@@ -100,18 +119,24 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         """
         source, X = X, as_rows(X)
         validate_data(self, source, skip_check_array=True)
+        processes = Processes(self.distributed)
         Y = self._read_labels(y, X.shape[0])
+        if self.distributed and self._flat:
+            raise InputError("distributed=True with labels [N]: give Y [N, K], in which the classes are known")
         n_targets = Y.shape[1]
         C = self._read_parameters(n_targets)
-        weights = Weights(sample_weight, X.shape[0], n_targets, array_namespace(X))
+        weights = Weights(sample_weight, X.shape[0], n_targets, array_namespace(X), processes)
         targets = BinaryTargets(Y, weights, self._label_weights())
         two_classes = (targets.class_totals > 0).all(axis=0)
         native = computing_dtype(X)
-        solution = self._solve(X, native, targets, C, two_classes, None)
+        start = self._earlier(X.shape[1], n_targets)
+        solution = self._solve(X, native, targets, C, two_classes, start)
         finer = self.tol < FINEST_FLOAT32_TOL
         refined = np.isin(solution.status, ["stalled", "not_finite"]) | ((solution.status == "converged") & finer)
         if native == np.float32 and (refined & two_classes).any():
-            solution = self._solve(X, np.float64, targets, C, refined & two_classes, solution)
+            start = (solution.coefficients, solution.intercepts)
+            finer_solution = self._solve(X, np.float64, targets, C, refined & two_classes, start)
+            solution = solution.updated(finer_solution, refined & two_classes)
         self._store(solution, targets.class_totals, two_classes)
         return self
 
@@ -122,30 +147,29 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         targets: BinaryTargets,
         C: np.ndarray,
         selected: np.ndarray,
-        coarse: Solution | None,
+        start: tuple[np.ndarray, np.ndarray] | None,
     ) -> Solution:
         """Choose the coordinates and minimise; the solution is on the scale of X.
 
         Args:
             dtype: the precision to compute in.
             selected: the hypotheses to fit, bool [K].
-            coarse: a solution to start from, which keeps the others' results.
+            start: coefficients [H, K] and intercepts [K] to begin with, on the scale of X.
         """
         totals = targets.class_totals.sum(axis=0)
         with np.errstate(all="ignore"):
             ridge, prevalence = 1 / (C * totals), targets.class_totals[1] / totals
-        with RowBlocks(X, dtype) as rows:
+        with RowBlocks(X, dtype, bytes_of(self.memory_limit), targets.weights.processes) as rows:
             row_weight = targets.weights.row_mean()
             moments = Moments(rows, None if row_weight is None else rows.xp.asarray(row_weight))
             mean, sd = moments.mean, moments.sd
             far = self.fit_intercept and bool((np.abs(mean) > SHIFT_RATIO * sd).any())
             origin = mean.astype(dtype).astype(np.float64) if far else np.zeros_like(mean)
             scale = np.where(sd > 0, sd, 1.0) if self.standardize else np.ones_like(sd)
-            start = None
-            if coarse is not None:
-                start = np.vstack(
-                    [coarse.coefficients * scale[:, None], coarse.intercepts + origin @ coarse.coefficients]
-                )
+            point = None
+            if start is not None:
+                w, b = start
+                point = np.vstack([w * scale[:, None], b + origin @ w])
             problems = Problems(
                 rows,
                 rows.xp.asarray(origin, dtype=dtype) if far else None,
@@ -155,14 +179,87 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
                 ridge,
                 totals,
                 prevalence,
-                start,
+                point,
                 self.fit_intercept,
             )
             tol = max(self.tol, FINEST_FLOAT32_TOL) if dtype == np.float32 else self.tol
             solution = QuasiNewton(problems, tol, self.max_iter, tile_width(rows)).solve(np.flatnonzero(selected))
         solution.coefficients /= scale[:, None]
         solution.intercepts -= origin @ solution.coefficients
-        return solution if coarse is None else coarse.updated(solution, selected)
+        return solution
+
+    def _earlier(self, n_units: int, n_targets: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the coefficients [H, K] and intercepts [K] to begin with, if there are any."""
+        if not self.warm_start or getattr(self, "coef_", np.empty(0)).shape != (n_targets, n_units):
+            return None
+        return self.coef_.T.copy(), self.intercept_.copy()
+
+    def fit_path(self, X: Any, y: Any, Cs: Iterable[float], sample_weight: Any = None) -> list[LogisticProbes]:
+        """Fit all hypotheses once for each of several penalties, each fit beginning where the one before ended.
+
+        Args:
+            X, y, sample_weight: as for `fit`.
+            Cs: the penalties' inverse strengths, best in ascending order.
+
+        Returns:
+            One fitted estimator for each C, in their order; this one is not changed.
+
+        Raises:
+            InputError: as `fit` does.
+        """
+        path: list[LogisticProbes] = []
+        for C in Cs:
+            probes = clone(self).set_params(C=C, warm_start=True)
+            if path:
+                probes.coef_, probes.intercept_ = path[-1].coef_, path[-1].intercept_
+            path.append(probes.fit(X, y, sample_weight))
+        return path
+
+    def standard_errors(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> StandardErrors:
+        """Return standard errors of the fitted coefficients, and p-values where they have a meaning.
+
+        Errors are square roots of the diagonal of the inverse observed information, or with groups of
+        `A^-1 (sum_g u_g u_g') A^-1` (Liang & Zeger 1986), where A is the information and u_g the sum of a group's
+        scores. Rows of a text are not independent: give each its sequence as its group. A penalty is part of the
+        information; p-values (two-sided, normal) are NaN unless C is infinite and `class_weight` None.
+
+        Args:
+            X, y, sample_weight: what was fitted. Weights count rows.
+            groups: the group of each row [N], or None for independent rows.
+
+        Returns:
+            Errors and p-values, NaN where a hypothesis was not fitted or its information is singular.
+
+        Raises:
+            InputError: shapes that do not match.
+        """
+        check_is_fitted(self)
+        source, X = X, as_rows(X)
+        validate_data(self, source, reset=False, skip_check_array=True)
+        Y = as_targets(y, X.shape[0])
+        labels = (to_host(Y) == self.classes_[-1])[:, None] if self._flat else as_binary(Y)
+        if labels.shape[1] != len(self.coef_):
+            raise InputError(f"Y has {labels.shape[1]} hypotheses: expected the {len(self.coef_)} that were fitted")
+        processes = Processes(self.distributed)
+        weights = Weights(sample_weight, X.shape[0], labels.shape[1], array_namespace(X), processes)
+        targets = BinaryTargets(labels, weights, self._label_weights())
+        C = np.broadcast_to(np.asarray(self.C, dtype=np.float64), (len(self.coef_),))
+        with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
+            found = infer(
+                rows, targets, self.coef_, self.intercept_, self._ridge(rows, targets, C), groups, self.fit_intercept
+            )
+        if self.class_weight is not None:
+            found.p_values[:] = np.nan
+        return found
+
+    def _ridge(self, rows: RowBlocks, targets: BinaryTargets, C: np.ndarray) -> np.ndarray:
+        """Return the penalty on the square of each coefficient on the scale of X, [K, H]."""
+        scale = np.ones(rows.shape[1])
+        if self.standardize:
+            row_weight = targets.weights.row_mean()
+            sd = Moments(rows, None if row_weight is None else rows.xp.asarray(row_weight)).sd
+            scale = np.where(sd > 0, sd, 1.0)
+        return scale**2 / C[:, None]
 
     def _store(self, solution: Solution, class_totals: np.ndarray, two_classes: np.ndarray) -> None:
         solution.status[solution.status == "stalled"] = "max_iter"
@@ -257,7 +354,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         source, X = X, as_rows(X)
         validate_data(self, source, reset=False, skip_check_array=True)
-        with RowBlocks(X, computing_dtype(X)) as rows:
+        with RowBlocks(X, computing_dtype(X), bytes_of(self.memory_limit)) as rows:
             return linear_predictions(rows, self.coef_, self.intercept_)
 
     def __sklearn_tags__(self) -> Any:
@@ -269,28 +366,8 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
 
 def tile_width(rows: RowBlocks) -> int:
     """Return how many problems may be in one pass."""
-    n_rows, n_units = rows.shape
+    n_rows, n_units = int(rows.processes.largest(rows.shape[0])), rows.shape[1]
     of_each = rows.dtype.itemsize * (n_units**2 + 2 * n_rows) + 16 * MEMORY * n_units
+    if rows.memory_limit is not None:
+        return min(TILE, max(1, int(TILE_SHARE * rows.memory_limit) // of_each))
     return min(TILE, max(8, max(TILE_BYTES, n_rows * n_units) // of_each))
-
-
-def linear_predictions(rows: RowBlocks, coefficients: np.ndarray, intercepts: np.ndarray) -> np.ndarray:
-    """Return x . w + b for each row and hypothesis [N, K], in the precision of the rows.
-
-    Args:
-        rows: X [N, H].
-        coefficients: [K, H]; a hypothesis with NaN has the same prediction, its intercept, at all rows.
-        intercepts: [K].
-    """
-    w = rows.xp.asarray(np.where(np.isnan(coefficients), 0.0, coefficients).T.astype(rows.dtype))
-    b = rows.xp.asarray(intercepts.astype(rows.dtype))
-    predictions = rows.xp.empty((rows.shape[0], len(intercepts)), rows.dtype)
-
-    def predict_block(block: Any, start: int, stop: int) -> tuple[Any, ...]:
-        predictions[start:stop] = block @ w + b
-        return (block.sum(axis=0),)
-
-    (sums,) = rows.totals(predict_block)
-    if not rows.xp.isfinite(sums).all():
-        check_finite(rows)
-    return to_host(predictions)

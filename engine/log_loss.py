@@ -1,33 +1,58 @@
-"""The weighted log-loss of a logit and its derivatives, exact in the tails."""
+"""The weighted log-loss of a logit and its derivatives, exact in the tails.
+
+For weight s, label y and logit z the loss is `s log(1 + exp(-m))` with the margin `m = (2 y - 1) z`, its derivative
+`-(2 y - 1) s / (1 + exp(m))` and its second derivative `s p (1 - p)` with `p = 1 / (1 + exp(-z))`. No form here
+overflows or cancels (Maechler 2012). Weight and label come as one number, `s (2 y - 1)`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+import torch
 
-def log_loss(xp: Any, logits: Any, signed: Any) -> tuple[Any, Any, Any]:
-    """Return the loss in nats, its derivative and its second derivative in the logit.
+from gatescope.engine.arrays import CONVERSION_VALUES, array_namespace
 
-    For weight s, label y and logit z these are `s log(1 + exp(-(2 y - 1) z))`, `s (p - y)` and `s p (1 - p)` with
-    `p = 1 / (1 + exp(-z))`, computed from `exp(-|z|)`, which neither overflows nor cancels (Maechler 2012).
+# Above this, log(1 + exp(x)) is x to the last bit of float64.
+LINEAR = 37.0
+
+
+def log_loss(logits: Any, signed: Any) -> tuple[Any, Any]:
+    """Return the loss in nats and its derivative in the logit.
+
+    torch's exponentials and logarithms are vectorised: they take a third of NumPy's time.
 
     Args:
-        xp: numpy or cupy.
-        logits: z, any shape.
-        signed: s (2 y - 1): the sign is the label and the size the weight.
+        logits: z, any shape, float32 or float64.
+        signed: s (2 y - 1), of the same shape and type: the sign is the label and the size the weight.
     """
-    weight = xp.abs(signed)
-    small = xp.exp(-xp.abs(logits))
-    # The probability of the likelier label and of the other.
-    likely = 1 / (1 + small)
-    unlikely = small * likely
-    wrong = (logits < 0) == (signed > 0)
-    loss = weight * (xp.log1p(small) + xp.where(wrong, xp.abs(logits), 0))
-    return loss, -signed * xp.where(wrong, likely, unlikely), weight * unlikely * likely
+    loss, residual = np.empty((2, *logits.shape), logits.dtype)
+    for z, s, loss_part, residual_part in _pieces(logits, signed, loss, residual):
+        wrong = torch.sign(s).mul_(z).neg_()
+        torch.mul(torch.nn.functional.softplus(wrong, 1.0, LINEAR), s.abs(), out=loss_part)
+        torch.mul(wrong.sigmoid_().neg_(), s, out=residual_part)
+    return loss, residual
 
 
-def log_loss_slope(xp: Any, logits: Any, signed: Any) -> Any:
+def log_loss_slope(logits: Any, signed: Any) -> Any:
     """Return the derivative alone."""
+    residual = np.empty(logits.shape, logits.dtype)
+    for z, s, part in _pieces(logits, signed, residual):
+        torch.mul(torch.sign(s).mul_(z).neg_().sigmoid_().neg_(), s, out=part)
+    return residual
+
+
+def log_loss_curvature(logits: Any, signed: Any) -> Any:
+    """Return the second derivative in the logit, any shape."""
+    xp = array_namespace(logits)
     small = xp.exp(-xp.abs(logits))
-    likely = 1 / (1 + small)
-    return -signed * xp.where((logits < 0) == (signed > 0), likely, small * likely)
+    return xp.abs(signed) * small / (1 + small) ** 2
+
+
+def _pieces(*arrays: np.ndarray) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yield the same stretch of each array, small enough for torch to stay on the calling thread."""
+    flat = [torch.from_numpy(array.reshape(-1)) for array in arrays]
+    for start in range(0, len(flat[0]), CONVERSION_VALUES):
+        yield tuple(values[start : start + CONVERSION_VALUES] for values in flat)

@@ -18,20 +18,21 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from gatescope.engine.arrays import RowBlocks, to_host
+from gatescope.engine.arrays import RowBlocks, array_namespace, to_host
+from gatescope.engine.targets import CHUNK_ROWS
 
 # Factors of the shared matrix are kept for ridges a factor of 4 apart: each is within a factor of 2 of the right one.
 RIDGE_STEP = 4.0
 KEPT_FACTORS = 3
 # Rows of a sample that are in memory at once.
-SAMPLE_ROWS = 2048
+SAMPLE_ROWS = 1024
 
 
 class Factor:
     """Cholesky factor of one approximate Hessian.
 
     Args:
-        matrix: [H, H], symmetric, positive definite up to rounding; overwritten.
+        matrix: [H, H], symmetric, positive definite up to rounding; its upper triangle is read and overwritten.
         mean: [H], around which the intercept is uncoupled, or None without an intercept.
         curvature: the mean of h_n.
     """
@@ -60,7 +61,10 @@ class Factor:
 
 
 def cholesky(matrix: np.ndarray) -> np.ndarray:
-    """Return the lower factor of a correlation matrix, with just enough added to the diagonal for it to exist."""
+    """Return the lower factor of a correlation matrix from its upper triangle.
+
+    Just enough is added to the diagonal for it to exist.
+    """
     diagonal = np.diag_indices(len(matrix))
     jitter = 4 * float(np.finfo(matrix.dtype).eps)
     while True:
@@ -86,10 +90,18 @@ class HessianSampler:
         self.rows, self.shift, self.scale, self.fit_intercept = rows, shift, scale, fit_intercept
         # Each row has one random number, the fractional part of a multiple of the golden ratio: the same rows are drawn
         # whatever the block size, and evenly over the text.
-        self.threshold = rows.xp.asarray((np.arange(rows.shape[0]) * ((math.sqrt(5) - 1) / 2) % 1).astype(np.float32))
+        first_row = rows.processes.first_row(rows.shape[0])
+        self.n_rows = int(rows.processes.total(rows.shape[0]))
+        threshold = np.empty(rows.shape[0], np.float32)
+        for start in range(0, len(threshold), CHUNK_ROWS):
+            numbers = first_row + np.arange(start, min(start + CHUNK_ROWS, len(threshold)))
+            threshold[start : start + CHUNK_ROWS] = numbers * ((math.sqrt(5) - 1) / 2) % 1
+        self.threshold = rows.xp.asarray(threshold)
 
     def matrix(self, curvature: Any, total: float, n_sampled: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Return `sum_n h_n x_n x_n' / S` of the sample [H, H], and the mean [H] that was taken out of the rows.
+
+        Only the upper triangle of the matrix is filled: a Cholesky factorisation looks at no more.
 
         Args:
             curvature: h_n, [N].
@@ -99,30 +111,39 @@ class HessianSampler:
         xp, rows = self.rows.xp, self.rows
         index, weight = self._draw(curvature, n_sampled)
         scale = self.scale.astype(rows.dtype)
-        first, second = xp.zeros(rows.shape[1]), 0.0
+        first, second = xp.zeros(rows.shape[1]), xp.zeros((rows.shape[1],) * 2, rows.dtype)
         # States beyond the range of the precision are noticed in the gradient.
         with np.errstate(all="ignore"):
             origin = xp.zeros(rows.shape[1], rows.dtype)
+            if self.fit_intercept:
+                origin = self._origin(index[:SAMPLE_ROWS], weight[:SAMPLE_ROWS])
             for start in range(0, len(index), SAMPLE_ROWS):
                 sample = rows.gather(index[start : start + SAMPLE_ROWS], self.shift)
                 share = weight[start : start + SAMPLE_ROWS] / total
-                if self.fit_intercept and start == 0:
-                    origin = share @ sample / share.sum()
                 sample -= origin
                 first += share @ sample
                 sample *= xp.sqrt(share)[:, None]
-                second = second + sample.T @ sample
+                _add_gram(second, sample)
+            if rows.processes.size > 1:
+                first, second = rows.processes.totals([first, second])
+                second = second.astype(rows.dtype)
             mean = None
             if self.fit_intercept:
                 # The mean of the first rows is corrected to that of all.
-                curved = float(weight.sum(dtype=np.float64)) / total
+                curved = rows.processes.total(weight.sum(dtype=np.float64)) / total
                 second = second - xp.outer(first, first).astype(rows.dtype) / curved
                 mean = to_host(origin + first / curved).astype(np.float64) / self.scale
             return to_host(second) / scale / scale[:, None], mean
 
+    def _origin(self, index: Any, weight: Any) -> Any:
+        """Return a point near the weighted mean of the sampled rows [H], the same in all processes."""
+        sample = self.rows.gather(index, self.shift)
+        total, mass = self.rows.processes.totals([weight @ sample, weight.sum(dtype=np.float64)])
+        return (total / float(mass)).astype(self.rows.dtype)
+
     def factor(self, curvature: Any, total: float, ridge: float, n_sampled: int) -> Factor:
         """Return the factor of one hypothesis, whose penalty in the mean loss is `ridge * |w|^2 / 2`."""
-        curved = float(curvature.sum(dtype=np.float64)) / total
+        curved = self.rows.processes.total(curvature.sum(dtype=np.float64)) / total
         n_units = self.rows.shape[1]
         # Where every label is certain only the penalty is left.
         matrix, mean = np.zeros((n_units, n_units), self.rows.dtype), None
@@ -134,18 +155,31 @@ class HessianSampler:
     def _draw(self, curvature: Any, n_sampled: int) -> tuple[Any, Any]:
         """Return the rows drawn and their weights."""
         xp = self.rows.xp
-        if n_sampled >= len(curvature):
+        summed = self.rows.processes.total
+        if n_sampled >= self.n_rows:
             return xp.arange(len(curvature)), curvature
-        share = curvature * (n_sampled / float(curvature.sum(dtype=np.float64)))
+        share = curvature * (n_sampled / summed(curvature.sum(dtype=np.float64)))
         # Rows that are certain to be drawn leave more of the sample to the others.
         for _ in range(2):
             certain = xp.minimum(share, 1)
-            share = share * (n_sampled / float(certain.sum(dtype=np.float64)))
+            share = share * (n_sampled / summed(certain.sum(dtype=np.float64)))
         share = xp.minimum(share, 1)
         # The row of the largest curvature is always drawn: a sample is never empty.
-        share[xp.argmax(curvature)] = 1
+        largest = int(xp.argmax(curvature))
+        if float(curvature[largest]) == float(self.rows.processes.largest(float(curvature[largest]))):
+            share[largest] = 1
         index = xp.flatnonzero(self.threshold < share)
         return index, curvature[index] / share[index]
+
+
+def _add_gram(total: Any, rows: Any) -> None:
+    """Add rows' rows [H, H] to the upper triangle of a total; on the CPU by half the multiplications of a product."""
+    if array_namespace(rows) is not np:
+        total += rows.T @ rows
+        return
+    (syrk,) = scipy.linalg.blas.get_blas_funcs(("syrk",), (rows,))
+    # The transpose is in the order that BLAS wants, and so the sum is made in place.
+    syrk(1.0, rows.T, beta=1.0, c=total.T, lower=1, overwrite_c=1)
 
 
 class SharedFactor:
@@ -161,7 +195,8 @@ class SharedFactor:
         rows = sampler.rows
         uniform = rows.xp.ones(rows.shape[0]) if weight is None else rows.xp.asarray(weight)
         uniform = uniform.astype(rows.dtype)
-        self.matrix, self.mean = sampler.matrix(uniform, float(uniform.sum(dtype=np.float64)), n_sampled)
+        total = rows.processes.total(uniform.sum(dtype=np.float64))
+        self.matrix, self.mean = sampler.matrix(uniform, total, n_sampled)
         self._factors: dict[int, Factor] = {}
 
     def solve(self, residual: np.ndarray, curvature: float, ridge: float) -> np.ndarray:

@@ -36,8 +36,8 @@ STEEP = 0.3
 LONGER = 1.3
 # Steps after which a Hessian is sampled anew, unless half the decrement was less than this share of the loss when it
 # was sampled last: near the minimum the curvature stays, and only the memory of steps is worth keeping.
-RENEWAL_STEPS = 5
-SETTLED_DECREMENT = 0.01
+RENEWAL_STEPS = 6
+SETTLED_DECREMENT = 0.05
 # Steps remembered.
 MEMORY = 20
 # A sample's matrix may cost about as much as this many passes with one problem, within limits of rows for each unit.
@@ -139,7 +139,7 @@ class QuasiNewton:
         n_rows, n_units = rows.shape
         self.solution = Solution(n_units, len(problems.ridge))
         self.rounding = float(np.finfo(rows.dtype).eps)
-        wanted = 6 * RENEWAL_PASSES * n_rows // n_units
+        wanted = 6 * RENEWAL_PASSES * int(rows.processes.total(n_rows)) // n_units
         self.n_sampled = min(max(wanted, FEWEST_ROWS * n_units), MOST_ROWS * n_units)
         self.sampler = HessianSampler(rows, problems.shift, problems.scale, problems.fit_intercept)
 

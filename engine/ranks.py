@@ -1,4 +1,4 @@
-"""Exact mid-ranks of every unit, summed over the positive positions of every hypothesis.
+"""Exact mid-ranks of the values of a unit.
 
 The area under the ROC curve of a unit is a sum of ranks (Mann & Whitney 1947). With weights s the mid-rank of a value v
 is the weight below v plus half of the weight at v, and over positions i of the positive class, of weight S1 in all,
@@ -14,54 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from gatescope.engine.arrays import RowBlocks, array_namespace, to_host
-
-# Units transposed together: a cache line of 16-bit values. A GPU takes more.
-TILE_UNITS = 32
-# Hypotheses in one product, so that their labels in float64 stay small.
-TILE_TARGETS = 128
+from gatescope.engine.arrays import array_namespace
 
 
-def rank_sums(rows: RowBlocks, Y: Any, weight: Any, group: np.ndarray) -> np.ndarray:
-    """Return the weighted sums of each unit's mid-ranks over the positive positions.
-
-    Args:
-        rows: X [N, H].
-        Y: labels [N, K], bool.
-        weight: [N] or None for 1 each.
-        group: the hypotheses to sum for, integers [G].
-
-    Returns:
-        [G, H], float64.
-    """
-    xp = rows.xp
-    n_units = rows.shape[1]
-    # Rows without weight have no rank of their own and add nothing.
-    kept = None if weight is None or bool((weight > 0).all()) else xp.flatnonzero(weight > 0)
-    if kept is not None:
-        weight = weight[kept]
-        if bool((weight == 1).all()):
-            weight = None
-    share = None if weight is None else xp.asarray(weight, dtype=np.float64)
-    sums = np.empty((len(group), n_units))
-    for first in range(0, len(group), TILE_TARGETS):
-        targets = group[first : first + TILE_TARGETS]
-        labels = xp.asarray(Y[:, targets])
-        positive = (labels if kept is None else labels[kept]).astype(np.float64)
-        if share is not None:
-            positive *= share[:, None]
-
-        def tile_sums(left: int, positive: Any = positive, first: int = first, n: int = len(targets)) -> None:
-            columns = _columns(rows.source, left, min(left + TILE_UNITS, n_units), kept)
-            ranks = xp.stack([mid_ranks(column, share) for column in columns])
-            sums[first : first + n, left : left + TILE_UNITS] = to_host(ranks @ positive).T
-
-        rows.each(tile_sums, range(0, n_units, TILE_UNITS))
-    return sums
-
-
-def _columns(source: Any, left: int, right: int, kept: Any) -> Any:
-    """Return some columns of the kept rows as contiguous rows [units, N]."""
+def unit_columns(source: Any, left: int, right: int, kept: Any) -> Any:
+    """Return some columns of the kept rows (integers, or None for all) as contiguous rows [units, N]."""
     piece = source[:, left:right]
     if isinstance(piece, torch.Tensor):
         # bfloat16 is the upper half of float32.

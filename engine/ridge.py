@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from gatescope.engine.arrays import RowBlocks, as_rows, computing_dtype, to_host
 from gatescope.engine.errors import InputError
 from gatescope.engine.gram import Moments
-from gatescope.engine.irls import linear_predictions
+from gatescope.engine.predictions import linear_predictions
 from gatescope.engine.targets import Weights, as_continuous, as_targets
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from gatescope.engine.arrays import RowBlocks, to_host
-from gatescope.engine.log_loss import log_loss, log_loss_slope
+from gatescope.engine.log_loss import log_loss, log_loss_curvature, log_loss_slope
+from gatescope.engine.targets import CHUNK_ROWS
 
 # Multiples of a step at which its slope can be looked at without another product with X.
 MULTIPLES = (2.0, 4.0, 8.0)
@@ -66,16 +67,20 @@ class SweepTile:
 
     def curvature(self, column: int) -> Any:
         """Return h = s p (1 - p) of one problem, [N]."""
-        return log_loss(self.rows.xp, self.logits[:, column], self.signed[:, column])[2]
+        curvature = self.rows.xp.empty(self.rows.shape[0], self.rows.dtype)
+        for start in range(0, len(curvature), CHUNK_ROWS):
+            part = slice(start, start + CHUNK_ROWS)
+            curvature[part] = log_loss_curvature(self.logits[part, column], self.signed[part, column])
+        return curvature
 
     def separates(self, column: int) -> bool:
         """Whether every row of positive weight is on the right side."""
         right = self.logits[:, column] * self.signed[:, column] > 0
-        return bool((right | (self.signed[:, column] == 0)).all())
+        return not self.rows.processes.total(not (right | (self.signed[:, column] == 0)).all())
 
     def largest_logit(self, column: int) -> float:
         """Return the largest absolute logit of one problem."""
-        return float(abs(self.logits[:, column]).max())
+        return float(self.rows.processes.largest(float(abs(self.logits[:, column]).max())))
 
     def __call__(self, step: np.ndarray, offset: np.ndarray, stretching: np.ndarray, watched: bool) -> Sums:
         """Move the logits and pass over all rows once.
@@ -101,14 +106,17 @@ class SweepTile:
                 on, z_on, signed_on = change[:, far], z[:, far], signed[:, far]
                 for i, multiple in enumerate(MULTIPLES):
                     z_far = z_on + dtype.type(multiple - 1) * on
-                    slopes[i, far] = (log_loss_slope(xp, z_far, signed_on) * on).sum(axis=0)
+                    slopes[i, far] = xp.einsum("nk,nk->k", log_loss_slope(z_far, signed_on), on)
             if watched:
                 travel[start // self.rows.block_rows] = xp.abs(change).max(axis=0)
-            loss, residual, _ = log_loss(xp, z, signed)
+            loss, residual = log_loss(z, signed)
             # Thousands of single-precision terms added one by one would be off by more than the tolerance.
             wide = np.float64
             return residual.T @ block, residual.sum(axis=0, dtype=wide), loss.sum(axis=0, dtype=wide), slopes
 
         sums = self.rows.totals(block_sums, shift=self.shift)
         products, residuals, losses, slopes = (to_host(value) for value in sums)
-        return Sums(products.T, residuals, losses, slopes, to_host(travel).max(axis=0).astype(np.float64))
+        farthest = to_host(travel).max(axis=0).astype(np.float64)
+        return Sums(
+            products.T, residuals, losses, slopes, self.rows.processes.largest(farthest) if watched else farthest
+        )

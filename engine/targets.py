@@ -9,6 +9,7 @@ import numpy as np
 
 from gatescope.engine.arrays import array_namespace
 from gatescope.engine.errors import InputError
+from gatescope.engine.shards import ALONE, Processes
 
 # Rows converted to float64 at a time while weights are summed.
 CHUNK_ROWS = 8192
@@ -23,13 +24,14 @@ class Weights:
         sample_weight: [N], [N, K] or None; zero leaves a position out of a hypothesis.
         n_rows, n_targets: N and K.
         xp: numpy or cupy, where the columns are wanted.
+        processes: those that hold the other rows.
 
     Raises:
         InputError: another shape, a negative weight, NaN or infinity, or zero everywhere.
     """
 
-    def __init__(self, sample_weight: Any, n_rows: int, n_targets: int, xp: Any):
-        self.shape, self.xp = (n_rows, n_targets), xp
+    def __init__(self, sample_weight: Any, n_rows: int, n_targets: int, xp: Any, processes: Processes = ALONE):
+        self.shape, self.xp, self.processes = (n_rows, n_targets), xp, processes
         self.values = None if sample_weight is None else _as_array(sample_weight)
         if self.values is None:
             return
@@ -52,7 +54,7 @@ class Weights:
                 raise InputError(
                     f"sample_weight is {float(piece[place])} at {where}: expected a finite number, at least 0"
                 )
-        if not (self.values > 0).any():
+        if not processes.total((self.values > 0).any()):
             raise InputError("sample_weight is zero everywhere: give at least one row a positive weight")
 
     @property
@@ -79,9 +81,10 @@ class Weights:
         if self.values is None:
             return None
         chunks = [(start, min(start + CHUNK_ROWS, self.shape[0])) for start in range(0, self.shape[0], CHUNK_ROWS)]
-        total = sum(self.chunk(*bounds).sum(axis=0) for bounds in chunks)
+        sums = [np.asarray(sum(self.chunk(*bounds).sum(axis=0) for bounds in chunks)), np.array(float(self.shape[0]))]
+        total, n_rows = self.processes.totals(sums)
         with np.errstate(divide="ignore"):
-            factor = np.where(total > 0, self.shape[0] / total, 0.0) / max(1, int((total > 0).sum()))
+            factor = np.where(total > 0, n_rows / total, 0.0) / max(1, int((total > 0).sum()))
         return np.concatenate([self.chunk(*bounds) @ factor for bounds in chunks])
 
 
@@ -109,6 +112,7 @@ class BinaryTargets:
             weight = weights.chunk(start, stop)
             positive = np.einsum("nk,nk->k", labels.astype(np.float64), np.broadcast_to(weight, labels.shape))
             totals += weight.sum(axis=0) - positive, positive
+        (totals,) = weights.processes.totals([totals])
         # A class whose rows all have weight zero may be left with rounding errors of the difference.
         totals[0, totals[0] <= 8 * np.finfo(np.float64).eps * totals[1]] = 0.0
         self.factors = _class_factors(class_weight, totals)

@@ -44,10 +44,10 @@ def test_totals_see_every_row_once(monkeypatch, dtype, computing, shifted):
 
 
 def test_sums_are_accumulated_in_float64():
-    X = np.full((200_000, 3), 0.1, np.float32)
+    X = np.full((600_000, 3), 0.1, np.float32)
     with RowBlocks(X, np.float32) as rows:
         (total,) = rows.totals(lambda block, start, stop: (block[:1].sum(axis=0) * 0 + np.float32(1e8) + (start == 0),))
-    blocks = -(-200_000 // rows.block_rows)
+    blocks = -(-600_000 // rows.block_rows)
     assert blocks > 2
     np.testing.assert_array_equal(total, np.full(3, float(np.float32(1e8)) * blocks))
     tiny = np.array([[1e8], [1.0], [1.0], [1.0]], np.float32)

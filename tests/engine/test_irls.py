@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -17,6 +18,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from gatescope.engine import arrays, irls
+from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
 
@@ -157,6 +161,35 @@ def test_one_C_for_each_hypothesis():
         assert_same_fit(probes, k, fit_alone(X, Y[:, 0], C=C[k]))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("options", [{}, {"standardize": True}, {"fit_intercept": False}])
+def test_a_warm_start_finds_the_same_minimum_sooner(dtype, options):
+    X, Y = make_problem(3000, 20, 4)
+    X = (X + 400).astype(dtype)
+    Y[:, 3] = False
+    changed = Y ^ (np.random.default_rng(8).random(Y.shape) < 0.001)
+    changed[:, 3] = Y[:, 3]
+    cold = LogisticProbes(tol=1e-9, **options).fit(X, changed)
+    warm = LogisticProbes(tol=1e-9, warm_start=True, **options).fit(X, Y).fit(X, changed)
+    np.testing.assert_array_equal(warm.status_, cold.status_)
+    for k in range(3):
+        assert_equal_coefficients(warm.coef_[k], cold.coef_[k])
+    again = warm.n_passes_[:3].sum()
+    assert again < cold.n_passes_[:3].sum()
+    other = warm.fit(X[:, :5], Y[:, :2])
+    assert other.coef_.shape == (2, 5)
+
+
+def test_a_path_of_penalties():
+    X, Y = make_problem(600, 8, 3)
+    Cs = [0.01, 0.1, 1.0, 10.0]
+    path = LogisticProbes(tol=1e-12, class_weight="balanced").fit_path(X, Y, Cs)
+    for C, probes in zip(Cs, path, strict=True):
+        assert probes.C == C
+        for k in range(3):
+            assert_same_fit(probes, k, fit_alone(X, Y[:, k], C=C, class_weight="balanced"))
+
+
 @pytest.mark.parametrize("fit_intercept", [True, False], ids=["intercept", "origin"])
 def test_standardize_penalises_scaled_columns(fit_intercept):
     X, Y = make_problem(900, 8, 2, spread=3.0)
@@ -231,6 +264,44 @@ def test_bfloat16_and_read_only_maps(tmp_path, recwarn):
     LogisticProbes().fit(mapped, Y)
     assert (tmp_path / "x.npy").read_bytes() == before
     assert not recwarn.list
+
+
+def write_dump(folder, X):
+    spec = DumpSpec(
+        arrays={"layer0/h": X.shape[1]},
+        sequence_starts=np.array([0, len(X)]),
+        document_starts=np.array([0, len(X)]),
+        initial=(),
+        token_dtype=np.dtype(np.uint8),
+        dtype=X.dtype,
+        attributes={"vocabulary": ["a"]},
+        block_rows=3000,
+    )
+    with DumpWriter(folder, spec) as writer:
+        writer.append(0, np.zeros(len(X), np.uint8), {"layer0/h": X})
+    return StateDump.open(folder).array("layer0/h")
+
+
+@pytest.mark.parametrize("kind", ["map", "dump"])
+def test_states_on_disk_within_a_limit_of_memory_give_the_same(tmp_path, kind):
+    X, Y = make_problem(20_000, 24, 12)
+    X = X.astype(np.float16)
+    if kind == "map":
+        np.save(tmp_path / "x.npy", X)
+        source = np.load(tmp_path / "x.npy", mmap_mode="r")
+    else:
+        source = write_dump(tmp_path / "states.zarr", X)
+    expected = LogisticProbes(tol=1e-12).fit(X, Y)
+    tracemalloc.start()
+    try:
+        got = LogisticProbes(tol=1e-12, memory_limit="4MB").fit(source, Y)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # All problems at once would take 3.8 MB for logits and labels alone, and the states 3.8 MB in float64.
+    assert peak < 4e6
+    np.testing.assert_allclose(got.coef_, expected.coef_, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(got.decision_function(source), expected.decision_function(X), rtol=1e-6, atol=1e-6)
 
 
 def test_without_a_penalty():

@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from gatescope.engine.log_loss import log_loss, log_loss_slope
+from gatescope.engine.log_loss import log_loss, log_loss_curvature, log_loss_slope
 
 LOGITS = [0.0, 1e-8, 0.3, 1.0, 5.0, 17.0, 30.0, 80.0, 700.0]
 
@@ -16,7 +16,8 @@ LOGITS = [0.0, 1e-8, 0.3, 1.0, 5.0, 17.0, 30.0, 80.0, 700.0]
 def test_loss_slope_and_curvature(dtype, signed):
     mpmath.mp.dps = 400
     logits = np.array([sign * z for z in LOGITS for sign in (1, -1)], dtype)
-    loss, residual, curvature = log_loss(np, logits, np.full_like(logits, signed))
+    loss, residual = log_loss(logits, np.full_like(logits, signed))
+    curvature = log_loss_curvature(logits, np.full_like(logits, signed))
     assert loss.dtype == residual.dtype == curvature.dtype == dtype
     weight, label = abs(signed), int(signed > 0)
     for i, z in enumerate(mpmath.mpf(float(z)) for z in logits):
@@ -26,4 +27,14 @@ def test_loss_slope_and_curvature(dtype, signed):
             # Below the smallest normal number only the absolute error is bounded.
             tiny = float(np.finfo(dtype).tiny)
             assert abs(float(got) - expected) <= 4 * float(np.finfo(dtype).eps) * abs(expected) + tiny
-    np.testing.assert_array_equal(log_loss_slope(np, logits, np.full_like(logits, signed)), residual)
+    np.testing.assert_array_equal(log_loss_slope(logits, np.full_like(logits, signed)), residual)
+
+
+def test_long_and_transposed_arrays():
+    generator = np.random.default_rng(0)
+    logits, signed = generator.standard_normal((2, 7, 12_000))
+    loss, residual = log_loss(logits.T, signed.T)
+    exact = np.abs(signed) * np.logaddexp(0, -np.sign(signed) * logits)
+    np.testing.assert_allclose(loss, exact.T, rtol=1e-14)
+    np.testing.assert_array_equal(log_loss_slope(logits.T, signed.T), residual)
+    np.testing.assert_array_equal(log_loss_slope(logits, signed).T, residual)

@@ -2,10 +2,16 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_selection import f_classif
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import mutual_info_score, roc_auc_score, roc_curve
 
+from gatescope.engine import neurons
+from gatescope.engine.arrays import RowBlocks
 from gatescope.engine.errors import InputError
-from gatescope.engine.neurons import NeuronProbes
+from gatescope.engine.neurons import STATISTICS, NeuronProbes
 
 
 def problem(dtype, N=700, H=6, K=4):
@@ -31,9 +37,7 @@ def test_auroc_is_scikit_learns_with_ties_and_weights(dtype, weighted):
             assert units.auroc_[k, unit] == pytest.approx(expected, abs=1e-12)
             x, rows = X[:, unit].astype(np.float64), s > 0
             difference = x[rows & Y[:, k]].mean() - x[rows & ~Y[:, k]].mean()
-            # Sums of N terms of size 1 in float32, whose roundings add up like a random walk.
-            rounding = float(4 * np.finfo(np.float32).eps * len(X) ** 0.5)
-            assert units.mean_difference_[k, unit] == pytest.approx(difference, abs=rounding)
+            assert units.mean_difference_[k, unit] == pytest.approx(difference, abs=1e-12)
 
 
 def test_many_rows_do_not_lose_rank_sums():
@@ -48,8 +52,13 @@ def test_one_class_is_a_status_and_nan():
     X, Y = problem(np.float32)
     Y[:, 1] = False
     units = NeuronProbes().fit(X, Y)
-    assert list(units.status_) == ["converged", "one_class", "converged", "converged"]
-    assert np.isnan(units.auroc_[1]).all() and np.isfinite(units.auroc_[[0, 2, 3]]).all()
+    varies = [0, 1, 4, 5]
+    for k in range(4):
+        assert set(units.status_[k, varies]) == {"one_class" if k == 1 else "converged"}
+        assert set(units.status_[k, 2:4]) == {"one_class" if k == 1 else "constant_feature"}
+    for name in STATISTICS:
+        assert np.isnan(getattr(units, name)[1]).all()
+        assert np.isfinite(getattr(units, name)[[0, 2, 3]][:, varies]).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
@@ -58,3 +67,119 @@ def test_states_that_are_not_finite_are_refused(dtype):
     X[9, 3] = np.nan
     with pytest.raises(InputError, match=r"row 9.*column 3"):
         NeuronProbes().fit(X, Y)
+
+
+def test_a_unit_that_does_not_vary():
+    X, Y = problem(np.float32)
+    units = NeuronProbes().fit(X, Y)
+    share = Y.mean(axis=0)
+    np.testing.assert_array_equal(units.coef_[:, 2], 0)
+    np.testing.assert_allclose(units.intercept_[:, 2], np.log(share / (1 - share)))
+    np.testing.assert_array_equal(units.auroc_[:, 2], 0.5)
+    np.testing.assert_array_equal(units.informedness_[:, 2], 0)
+    np.testing.assert_array_equal(units.mean_difference_[:, 2], 0)
+    assert np.isnan(units.f_statistic_[:, 2]).all()
+
+
+def fit_alone(x, y, weight=None):
+    model = LogisticRegression(solver="newton-cholesky", tol=1e-12, max_iter=1000)
+    return model.fit(x[:, None].astype(np.float64), y, sample_weight=weight)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@pytest.mark.parametrize("weighted", [None, "mask", "real"])
+def test_logistic_regressions_are_scikit_learns(dtype, weighted):
+    rng = np.random.default_rng(2)
+    N = 3000
+    label = rng.random(N) < 0.3
+    X = np.column_stack(
+        [
+            rng.normal(size=N) + label,
+            np.tanh(3 * rng.normal(size=N)) - 0.2 * label,
+            rng.standard_cauchy(N) * 0.1 + label,  # far outliers
+            np.where(label, 1.0, -1.0) * rng.uniform(0.01, 1, N),  # the classes do not overlap
+            np.round(rng.normal(size=N)) + 300,  # far from zero, few values
+            1e-3 * rng.normal(size=N),  # the penalty is all
+        ]
+    ).astype(dtype)
+    Y = np.column_stack([label, rng.random(N) < 0.01, X[:, 0] > 2])
+    weight = {None: None, "mask": rng.random(N) < 0.7, "real": rng.uniform(0.1, 2, N)}[weighted]
+    units = NeuronProbes().fit(X, Y, sample_weight=weight)
+    assert (units.status_ == "converged").all()
+    for k in range(Y.shape[1]):
+        for unit in range(X.shape[1]):
+            alone = fit_alone(X[:, unit], Y[:, k], weight)
+            assert units.coef_[k, unit] == pytest.approx(alone.coef_[0, 0], rel=1e-6, abs=1e-9)
+            assert units.intercept_[k, unit] == pytest.approx(alone.intercept_[0], rel=1e-6, abs=1e-7)
+
+
+def test_f_statistic_is_scikit_learns():
+    X, Y = problem(np.float32)
+    mask = np.random.default_rng(3).random(len(X)) < 0.6
+    units = NeuronProbes().fit(X, Y, sample_weight=mask)
+    varies = [0, 1, 4, 5]
+    for k in range(Y.shape[1]):
+        expected = f_classif(X[mask][:, varies].astype(np.float64), Y[mask, k])[0]
+        np.testing.assert_allclose(units.f_statistic_[k, varies], expected, rtol=1e-9)
+
+
+def test_mutual_information_of_few_values_is_exact_and_of_independent_labels_zero():
+    rng = np.random.default_rng(4)
+    N = 4000
+    Y = rng.random((N, 3)) < [0.5, 0.2, 0.01]
+    few = rng.integers(0, 5, N) + 2 * Y[:, 0]
+    X = np.column_stack([few, rng.normal(size=N)]).astype(np.float64)
+    units = NeuronProbes().fit(X, Y)
+    cells = np.unique(np.column_stack([few, Y[:, 0]]), axis=0)
+    correction = (len(np.unique(few)) + 2 - len(cells) - 1) / (2 * N)
+    expected = (mutual_info_score(few, Y[:, 0]) + correction) / np.log(2)
+    assert units.mutual_information_[0, 0] == pytest.approx(expected, rel=1e-9)
+    # 31 degrees of freedom: the plug-in estimate has mean 31 / (2 N ln 2) = 0.0056 and a quarter of that as deviation.
+    assert np.abs(units.mutual_information_[:2, 1]).max() < 4 * np.sqrt(31 / 2) / (N * np.log(2))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_best_threshold_is_that_of_the_roc_curve(turned):
+    rng = np.random.default_rng(5)
+    Y = rng.random((900, 2)) < [0.4, 0.05]
+    X = np.round(rng.normal(size=(900, 2)) + Y[:, :1], 2) * (-1 if turned else 1)
+    units = NeuronProbes().fit(X, Y)
+    for k in range(2):
+        for unit in range(2):
+            false_rate, true_rate, _ = roc_curve(Y[:, k], X[:, unit], drop_intermediate=False)
+            best = np.abs(true_rate - false_rate).argmax()
+            assert units.informedness_[k, unit] == pytest.approx(true_rate[best] - false_rate[best], abs=1e-12)
+            rule = X[:, unit] >= units.threshold_[k, unit]
+            rates = rule[Y[:, k]].mean() - rule[~Y[:, k]].mean()
+            assert rates == pytest.approx(units.informedness_[k, unit], abs=1e-12)
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_tiles_change_nothing(monkeypatch, limited):
+    X, Y = problem(np.float32, H=9)
+    whole = NeuronProbes().fit(X, Y)
+    if limited:
+        assert neurons.tile_shape(RowBlocks(X, np.float32, 40_000)) == (1, 1)
+    else:
+        monkeypatch.setattr(neurons, "TILE_UNITS", 4)
+        monkeypatch.setattr(neurons, "TILE_TARGETS", 3)
+    tiled = NeuronProbes(memory_limit="40kB" if limited else None).fit(X, Y)
+    for name in STATISTICS:
+        np.testing.assert_allclose(getattr(tiled, name), getattr(whole, name), rtol=1e-12, atol=1e-13, err_msg=name)
+
+
+def test_bfloat16_is_read_as_it_is():
+    X, Y = problem(np.float32)
+    tensor = torch.from_numpy(X).to(torch.bfloat16)
+    got, expected = NeuronProbes().fit(tensor, Y), NeuronProbes().fit(tensor.to(torch.float64).numpy(), Y)
+    for name in STATISTICS:
+        np.testing.assert_allclose(getattr(got, name), getattr(expected, name), rtol=1e-12, err_msg=name)
+
+
+def test_values_beyond_arithmetic_are_a_status():
+    X, Y = problem(np.float64)
+    X[:, 4] *= 1e200
+    with pytest.warns(ConvergenceWarning, match="first is unit 4, hypothesis 0"):
+        units = NeuronProbes().fit(X, Y)
+    assert set(units.status_[:, 4]) == {"not_finite"} and set(units.status_[:, 5]) == {"converged"}
+    assert np.isfinite(units.auroc_[:, 4]).all() and np.isnan(units.coef_[:, 4]).all()

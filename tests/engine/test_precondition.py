@@ -45,9 +45,10 @@ def test_a_sample_keeps_the_spectrum():
     X, curvature = make(40_000)
     with RowBlocks(X, np.float64) as rows:
         sampler = HessianSampler(rows, None, np.ones(6), True)
-        matrix, mean = sampler.matrix(curvature, 40_000.0, 1200)
+        half, mean = sampler.matrix(curvature, 40_000.0, 1200)
         index, weight = sampler._draw(curvature, 1200)
     assert 1000 < len(index) < 1400
+    matrix = np.triu(half) + np.triu(half, 1).T
     center = curvature @ X / curvature.sum()
     exact = (X - center).T @ ((X - center) * curvature[:, None]) / 40_000
     # Rows drawn with equal weight each: eigenvalues spread like those of a Wishart matrix (Marchenko & Pastur 1967).

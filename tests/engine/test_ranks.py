@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import rankdata
 
-from gatescope.engine.arrays import RowBlocks
-from gatescope.engine.ranks import mid_ranks, rank_sums
+from gatescope.engine.ranks import mid_ranks, unit_columns
 
 
 def finite(dtype):
@@ -46,21 +45,11 @@ def test_every_half_precision_number_is_in_order():
     np.testing.assert_array_equal(mid_ranks(values), rankdata(values.astype(np.float64)) - 0.5)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float64, "bfloat16"])
-@pytest.mark.parametrize("weighted", [None, "mask", "real"])
-def test_rank_sums(monkeypatch, dtype, weighted):
-    monkeypatch.setattr("gatescope.engine.ranks.TILE_TARGETS", 2)
-    generator = np.random.default_rng(2)
-    X = generator.integers(-20, 20, (300, 37)) / 8
-    X = torch.from_numpy(X).to(torch.bfloat16) if dtype == "bfloat16" else X.astype(dtype)
-    Y = generator.random((300, 6)) < 0.3
-    weight = {None: None, "mask": generator.random(300) < 0.5, "real": generator.uniform(0, 2, 300)}[weighted]
-    group = np.array([5, 0, 3])
-    with RowBlocks(X, np.float32) as rows:
-        sums = rank_sums(rows, Y, weight, group)
-    share = np.ones(300) if weight is None else weight.astype(np.float64)
-    values = np.asarray(X.to(torch.float64) if dtype == "bfloat16" else X, dtype=np.float64)
-    for unit in (0, 31, 32, 36):
-        column = values[:, unit]
-        ranks = (column[None, :] < column[:, None]) @ share + (column[None, :] == column[:, None]) @ share / 2
-        np.testing.assert_allclose(sums[:, unit], (ranks * share) @ Y[:, group], rtol=1e-12)
+@pytest.mark.parametrize("kept", [None, np.array([0, 2, 7])])
+def test_columns_of_units(kept):
+    X = np.arange(80.0).reshape(10, 8)
+    rows = slice(None) if kept is None else kept
+    np.testing.assert_array_equal(unit_columns(X, 2, 5, kept), X[rows, 2:5].T)
+    columns = unit_columns(torch.from_numpy(X).to(torch.bfloat16), 2, 5, kept)
+    assert columns.flags.c_contiguous
+    np.testing.assert_array_equal(columns, X[rows, 2:5].T)

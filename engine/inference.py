@@ -1,0 +1,138 @@
+"""Standard errors of fitted logistic regressions: from the observed information, or robust to groups of rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+import scipy.special
+
+from gatescope.engine.arrays import RowBlocks, to_host
+from gatescope.engine.errors import InputError
+from gatescope.engine.log_loss import log_loss, log_loss_curvature
+from gatescope.engine.targets import BinaryTargets
+
+
+@dataclass(frozen=True)
+class StandardErrors:
+    """Errors of K hypotheses on H units; NaN where there are none.
+
+    Args:
+        coef: [K, H], float64.
+        intercept: [K]; NaN without an intercept.
+        p_values: [K, H], of the coefficients being 0 (Wald 1943).
+    """
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    p_values: np.ndarray
+
+
+def infer(
+    rows: RowBlocks,
+    targets: BinaryTargets,
+    coefficients: np.ndarray,
+    intercepts: np.ndarray,
+    ridge: np.ndarray,
+    groups: Any,
+    fit_intercept: bool,
+) -> StandardErrors:
+    """Return the errors of each hypothesis; one pass over X for each.
+
+    Args:
+        rows: X [N, H] in float64.
+        targets: labels and weights.
+        coefficients: [K, H].
+        intercepts: [K].
+        ridge: the penalty on the squares of the coefficients, [K, H]; p-values need 0.
+        groups: [N] or None.
+        fit_intercept: whether the intercept was fitted.
+
+    Raises:
+        InputError: groups of another length.
+    """
+    n_targets, n_units = coefficients.shape
+    codes, n_groups = (None, 0) if groups is None else _codes(groups, rows)
+    errors = np.full((n_targets, n_units + 1), np.nan)
+    # A hypothesis of one class has an infinite intercept.
+    for k in np.flatnonzero(np.isfinite(coefficients).all(axis=1) & np.isfinite(intercepts)).tolist():
+        point = np.append(coefficients[k], intercepts[k])
+        signed = targets.signed(k, rows.dtype)
+        covariance = _covariance(rows, signed, point, ridge[k], codes, n_groups, fit_intercept)
+        if covariance is not None:
+            errors[k, : len(covariance)] = np.sqrt(covariance.diagonal())
+    z = np.where((ridge == 0).all(axis=1)[:, None], coefficients / errors[:, :-1], np.nan)
+    return StandardErrors(errors[:, :-1], errors[:, -1], 2 * scipy.special.ndtr(-np.abs(z)))
+
+
+def _codes(groups: Any, rows: RowBlocks) -> tuple[np.ndarray, int]:
+    """Return the number of each row's group [N], and of groups."""
+    groups, n_rows = np.asarray(groups), rows.shape[0]
+    if groups.shape != (n_rows,):
+        raise InputError(f"groups has the shape {groups.shape}: expected the group of each row, [N] = ({n_rows},)")
+    if rows.processes.size == 1:
+        names, codes = np.unique(groups, return_inverse=True)
+        return codes, len(names)
+    if groups.dtype.kind not in "iu":
+        raise InputError(f"groups has the dtype {groups.dtype}: expected integers, the same in all processes")
+    names = rows.processes.union(groups)
+    return np.searchsorted(names, groups), len(names)
+
+
+def _covariance(
+    rows: RowBlocks,
+    signed: Any,
+    point: np.ndarray,
+    ridge: np.ndarray,
+    codes: np.ndarray | None,
+    n_groups: int,
+    fit_intercept: bool,
+) -> np.ndarray | None:
+    """Return the covariance of one hypothesis's coefficients, the intercept last; None where it does not exist."""
+    xp, n_units = rows.xp, rows.shape[1]
+    w, b = xp.asarray(point[:-1]), float(point[-1])
+    width = n_units + int(fit_intercept)
+    scores = np.zeros((n_groups, width))
+    adding = Lock()
+
+    def block_sums(block: Any, start: int, stop: int) -> tuple[Any, ...]:
+        z, s = block @ w + b, signed[start:stop]
+        design = xp.hstack([block, xp.ones((stop - start, 1))]) if fit_intercept else block
+        root = design * xp.sqrt(log_loss_curvature(z, s))[:, None]
+        if codes is None:
+            return (root.T @ root,)
+        score = to_host(design * log_loss(z, s)[1][:, None])
+        present, place = np.unique(codes[start:stop], return_inverse=True)
+        member = scipy.sparse.csr_array((np.ones(stop - start), (place, np.arange(stop - start))))
+        with adding:
+            scores[present] += member @ score
+        return (root.T @ root,)
+
+    with np.errstate(all="ignore"):
+        information = to_host(rows.totals(block_sums)[0])
+    information[np.diag_indices(n_units)] += ridge
+    scale = 1 / np.sqrt(np.where(information.diagonal() > 0, information.diagonal(), 1.0))
+    correlation = information * scale * scale[:, None]
+    try:
+        factor = scipy.linalg.cho_factor(correlation, lower=True)
+    except (scipy.linalg.LinAlgError, ValueError):
+        return None
+    # Columns that are multiples of each other leave a pivot of rounding errors.
+    if factor[0].diagonal().min() ** 2 < width * np.finfo(np.float64).eps:
+        return None
+    inverse = scipy.linalg.cho_solve(factor, np.eye(width)) * scale * scale[:, None]
+    if codes is None:
+        return inverse
+    weighted = to_host(signed) != 0
+    counts = np.bincount(codes[weighted], minlength=n_groups).astype(np.float64)
+    scores, counts = rows.processes.totals([scores, counts])
+    present, n_rows = int((counts > 0).sum()), int(counts.sum())
+    if present < 2 or n_rows <= width:
+        return None
+    half = inverse @ scores.T
+    # The correction for few groups that Stata and statsmodels make.
+    return half @ half.T * (present / (present - 1) * (n_rows - 1) / (n_rows - width))

@@ -1,0 +1,67 @@
+"""Rows of an array on disk in pieces, the next one read while this one is worked on, within a limit of memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+
+from gatescope.engine.errors import InputError
+
+# Bytes in a piece: large enough for a disk to read at its full rate. There are two of them.
+PIECE_BYTES = 2**26
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def bytes_of(memory_limit: str | int | None) -> int | None:
+    """Return a limit such as "1GB", "500 MB" or 10**9 in bytes; None for no limit.
+
+    Raises:
+        InputError: it is not a positive size.
+    """
+    if memory_limit is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", str(memory_limit).upper())
+    size = int(float(found[1]) * UNITS[found[2]]) if found else 0
+    if size <= 0:
+        raise InputError(f"memory_limit is {memory_limit!r}: expected a size such as '1GB', '500MB' or bytes")
+    return size
+
+
+def is_on_disk(source: Any) -> bool:
+    """Whether an array's values are read when they are asked for: a memory map, or an array of a state dump."""
+    if isinstance(source, np.memmap):
+        return True
+    return not isinstance(source, np.ndarray | torch.Tensor) and not hasattr(source, "__cuda_array_interface__")
+
+
+def read_ahead(source: Any, start: int, stop: int, step: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the first row of each piece and the piece, which is overwritten by the one after the next.
+
+    Args:
+        source: [N, H].
+        start, stop: the rows to read.
+        step: rows in a piece.
+    """
+    buffers = [np.empty((min(step, stop - start), source.shape[1]), source.dtype) for _ in range(2)]
+    firsts = range(start, stop, step)
+
+    def read(number: int) -> np.ndarray:
+        first = firsts[number]
+        last = min(first + step, stop)
+        piece = buffers[number % 2][: last - first]
+        piece[...] = source[first:last]
+        return piece
+
+    with ThreadPoolExecutor(1) as reader:
+        task = reader.submit(read, 0) if len(firsts) else None
+        for number, first in enumerate(firsts):
+            assert task is not None
+            piece = task.result()
+            if number + 1 < len(firsts):
+                task = reader.submit(read, number + 1)
+            yield first, piece

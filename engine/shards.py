@@ -1,0 +1,103 @@
+"""Sums over the rows of several processes: each holds a shard of the rows, and all take the same decisions.
+
+The processes of `torchrun` join with `torch.distributed.init_process_group("gloo")`, or "nccl" with a GPU each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+
+from gatescope.engine.errors import InputError
+
+
+class Processes:
+    """The processes that share one fit; alone, every operation returns what it is given.
+
+    Args:
+        distributed: whether the rows are sharded over the default process group.
+
+    Attributes:
+        size: the number of processes.
+
+    Raises:
+        InputError: there is no process group to share with.
+    """
+
+    def __init__(self, distributed: bool):
+        if distributed and not torch.distributed.is_initialized():
+            raise InputError(
+                "distributed=True, but this process has joined no others: start the script with torchrun and call "
+                "torch.distributed.init_process_group('gloo') first"
+            )
+        self.size = torch.distributed.get_world_size() if distributed else 1
+
+    def totals(self, values: list[Any]) -> list[Any]:
+        """Return float64 arrays summed over all processes, by one exchange; they may be overwritten."""
+        if self.size == 1:
+            return values
+        tensors = [torch.as_tensor(value, dtype=torch.float64) for value in values]
+        flat = self._reduced(torch.cat([tensor.reshape(-1) for tensor in tensors]), torch.distributed.ReduceOp.SUM)
+        sizes = [tensor.numel() for tensor in tensors]
+        parts = [part.reshape(tensor.shape) for part, tensor in zip(flat.split(sizes), tensors, strict=True)]
+        return [_like(part, value) for part, value in zip(parts, values, strict=True)]
+
+    def total(self, value: Any) -> float:
+        """Return a number summed over all processes."""
+        return float(self.totals([np.array(float(value))])[0])
+
+    def largest(self, values: Any) -> np.ndarray:
+        """Return the elementwise maximum over all processes, float64; NaN counts as the largest."""
+        values = np.asarray(values, dtype=np.float64)
+        if self.size == 1:
+            return values
+        finite = np.where(np.isnan(values), np.inf, values)
+        return self._reduced(torch.from_numpy(np.atleast_1d(finite)), torch.distributed.ReduceOp.MAX).numpy()[
+            () if values.ndim else 0
+        ]
+
+    def first_row(self, n_rows: int) -> int:
+        """Return how many rows the processes before this one hold together."""
+        if self.size == 1:
+            return 0
+        rank = torch.distributed.get_rank()
+        counts = np.zeros(self.size)
+        counts[rank] = n_rows
+        return int(self.totals([counts])[0][:rank].sum())
+
+    def union(self, values: np.ndarray) -> np.ndarray:
+        """Return the sorted distinct integers of all processes, int64."""
+        values = np.unique(values).astype(np.int64)
+        if self.size == 1:
+            return values
+        longest = int(self.largest(len(values)))
+        # Repeating a value changes no set.
+        padded = _on_device(torch.from_numpy(np.resize(values, longest)))
+        gathered = [torch.empty_like(padded) for _ in range(self.size)]
+        torch.distributed.all_gather(gathered, padded)
+        return np.unique(torch.cat(gathered).cpu().numpy())
+
+    def _reduced(self, tensor: torch.Tensor, operation: Any) -> torch.Tensor:
+        there = _on_device(tensor)
+        torch.distributed.all_reduce(there, operation)
+        return there.to(tensor.device)
+
+
+def _on_device(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor where the processes exchange theirs: NCCL knows GPU memory alone."""
+    return tensor.cuda() if torch.distributed.get_backend() == "nccl" else tensor
+
+
+def _like(tensor: torch.Tensor, value: Any) -> Any:
+    """Return a tensor as the kind of array that it was made of."""
+    if isinstance(value, np.ndarray | np.generic):
+        return tensor.numpy()
+    import cupy  # type: ignore[import-not-found, unused-ignore]
+
+    return cupy.asarray(tensor)
+
+
+ALONE = Processes(False)

@@ -1,0 +1,106 @@
+"""Standard errors against statsmodels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from scipy.special import expit
+
+from gatescope.engine import arrays
+from gatescope.engine.errors import InputError
+from gatescope.engine.irls import LogisticProbes
+
+
+def make(N=1500, H=5, K=3, seed=0):
+    """Rows of 60 sequences that share a part of their states and labels."""
+    generator = np.random.default_rng(seed)
+    groups = generator.integers(0, 60, N)
+    X = generator.normal(size=(N, H)) + generator.normal(size=(60, H))[groups]
+    Y = X[:, :K] + 2 * generator.logistic(size=(N, K)) + generator.normal(size=(60, K))[groups] > [0, 1, 3]
+    return X, Y, groups
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(arrays, "BLOCK_VALUES", 1000)
+    monkeypatch.setattr(arrays, "thread_count", lambda: 3)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("clustered", [False, True])
+def test_errors_and_p_values_are_those_of_statsmodels(small_blocks, fit_intercept, clustered):
+    X, Y, groups = make()
+    probes = LogisticProbes(C=np.inf, fit_intercept=fit_intercept, tol=1e-11).fit(X, Y)
+    names = np.array([f"sequence {g}" for g in groups])
+    got = probes.standard_errors(X, Y, groups=names if clustered else None)
+    design = np.column_stack([X, np.ones(len(X))]) if fit_intercept else X
+    options = {"cov_type": "cluster", "cov_kwds": {"groups": groups}} if clustered else {}
+    for k in range(3):
+        oracle = sm.Logit(Y[:, k].astype(float), design).fit(disp=0, tol=1e-14, **options)
+        np.testing.assert_allclose(got.coef[k], oracle.bse[:5], rtol=1e-7)
+        np.testing.assert_allclose(got.p_values[k], oracle.pvalues[:5], rtol=1e-5, atol=1e-300)
+        if fit_intercept:
+            np.testing.assert_allclose(got.intercept[k], oracle.bse[5], rtol=1e-7)
+    assert np.isnan(got.intercept).all() != fit_intercept
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_rows_of_weight_zero_are_as_if_absent(clustered):
+    X, Y, groups = make()
+    defined = np.random.default_rng(1).random(Y.shape) < 0.7
+    probes = LogisticProbes(C=np.inf, tol=1e-11).fit(X, Y, defined)
+    got = probes.standard_errors(X, Y, defined, groups if clustered else None)
+    for k in range(3):
+        rows = defined[:, k]
+        alone = LogisticProbes(C=np.inf, tol=1e-11).fit(X[rows], Y[rows, k])
+        expected = alone.standard_errors(X[rows], Y[rows, k], groups=groups[rows] if clustered else None)
+        np.testing.assert_allclose(got.coef[k], expected.coef[0], rtol=1e-7)
+        np.testing.assert_allclose(got.p_values[k], expected.p_values[0], rtol=1e-5, atol=1e-300)
+
+
+def test_weights_count_rows():
+    X, Y, _ = make()
+    weight = np.random.default_rng(2).integers(0, 4, len(X))
+    probes = LogisticProbes(C=np.inf, tol=1e-11).fit(X, Y, weight)
+    got = probes.standard_errors(X, Y, weight)
+    repeated = probes.standard_errors(np.repeat(X, weight, axis=0), np.repeat(Y, weight, axis=0))
+    np.testing.assert_allclose(got.coef, repeated.coef, rtol=1e-9)
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_a_penalty_is_part_of_the_information_and_forbids_p_values(standardize):
+    X, Y, _ = make()
+    X = X * [1, 10, 0.1, 1, 1]
+    probes = LogisticProbes(C=[0.01, 0.02, 0.03], standardize=standardize, class_weight="balanced").fit(X, Y)
+    got = probes.standard_errors(X, Y)
+    for k in range(3):
+        p = expit(X @ probes.coef_[k] + probes.intercept_[k])
+        s = np.where(Y[:, k], 0.5 / Y[:, k].mean(), 0.5 / (1 - Y[:, k].mean()))
+        design = np.column_stack([X, np.ones(len(X))])
+        penalty = (X.std(axis=0) ** 2 if standardize else np.ones(5)) / probes.C[k]
+        information = design.T @ (design * (s * p * (1 - p))[:, None]) + np.diag(np.append(penalty, 0))
+        expected = np.sqrt(np.linalg.inv(information).diagonal())
+        np.testing.assert_allclose(np.append(got.coef[k], got.intercept[k]), expected, rtol=1e-8)
+    assert np.isnan(got.p_values).all()
+    plain = LogisticProbes(C=np.inf, class_weight="balanced").fit(X, Y)
+    assert np.isnan(plain.standard_errors(X, Y).p_values).all()
+
+
+def test_what_has_no_errors_is_nan():
+    X, Y, groups = make()
+    Y[:, 1] = True
+    probes = LogisticProbes().fit(X, Y)
+    got = probes.standard_errors(X, Y)
+    assert np.isnan(got.coef[1]).all() and np.isfinite(got.coef[[0, 2]]).all()
+    double = np.hstack([X, X[:, :1]])
+    twice = LogisticProbes(C=np.inf).fit(double, Y[:, 0])
+    assert np.isnan(twice.standard_errors(double, Y[:, 0]).coef).all()
+    assert np.isnan(probes.standard_errors(X, Y, groups=np.zeros(len(X))).coef).all()
+    with pytest.raises(InputError, match="groups has the shape"):
+        probes.standard_errors(X, Y, groups=groups[:-1])
+    with pytest.raises(InputError, match="Y has 2 hypotheses: expected the 3"):
+        probes.standard_errors(X, Y[:, :2])
+    words = np.where(Y[:, 0], "yes", "no")
+    flat = LogisticProbes(C=np.inf).fit(X, words).standard_errors(X, words)
+    np.testing.assert_allclose(flat.coef[0], LogisticProbes(C=np.inf).fit(X, Y).standard_errors(X, Y).coef[0])

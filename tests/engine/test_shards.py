@@ -1,0 +1,128 @@
+"""Fits shared by two processes against the fit of one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from gatescope.engine.errors import InputError
+from gatescope.engine.irls import LogisticProbes
+from gatescope.engine.shards import ALONE, Processes
+
+# What each process runs: its own rows of every problem in the file, the results into a file of its own.
+WORKER = """
+import json, sys
+import numpy as np
+import torch.distributed
+from gatescope.engine.errors import InputError
+from gatescope.engine.irls import LogisticProbes
+from gatescope.engine.shards import Processes
+
+folder, rank = sys.argv[1], int(sys.argv[2])
+torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+data = np.load(f"{folder}/data.npz")
+rows = slice(0, 2113) if rank == 0 else slice(2113, None)
+X, Y, weight, groups = (data[name][rows] for name in ("X", "Y", "weight", "groups"))
+results = {}
+for name, options in json.load(open(f"{folder}/options.json")).items():
+    s = weight if name == "weighted" else None
+    probes = LogisticProbes(**options, distributed=True).fit(X, Y, s)
+    for key in ("coef_", "intercept_", "objective_", "status_", "n_passes_"):
+        results[f"{name} {key}"] = getattr(probes, key)
+probes = LogisticProbes(float("inf"), tol=1e-12, distributed=True).fit(X, Y[:, :2])
+results["errors"] = probes.standard_errors(X, Y[:, :2], groups=groups).coef
+processes = Processes(True)
+results["union"] = processes.union(np.arange(rank, 5 * rank + 3, rank + 1))
+results["first row"] = processes.first_row(len(X))
+results["largest"] = processes.largest(np.array([rank, -rank, np.nan if rank else 0.0]))
+if rank == 1:
+    X = X.copy()
+    X[17, 3] = np.nan
+try:
+    LogisticProbes(distributed=True).fit(X, Y)
+except InputError as error:
+    results["refused"] = str(error)
+np.savez(f"{folder}/{rank}.npz", **results)
+torch.distributed.destroy_process_group()
+"""
+OPTIONS = {
+    "plain": {"tol": 1e-12},
+    "weighted": {"tol": 1e-12, "class_weight": "balanced", "standardize": True},
+    "unpenalised": {"C": np.inf, "tol": 1e-9, "max_iter": 60},
+}
+
+
+def make():
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((5000, 12)) @ generator.standard_normal((12, 12))
+    Y = X[:, :6] + 3 * generator.logistic(size=(5000, 6)) > [0, 2, 4, 8, 12, 16]
+    # All positive rows of a hypothesis lie in the first shard, and one is separable.
+    Y[2113:, 4] = False
+    Y[:, 5] = X[:, 0] > 1
+    weight = generator.uniform(0, 2, Y.shape) * (generator.random(Y.shape) < 0.8)
+    return X, Y, weight, np.arange(5000) // 77
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """What two processes found: one mapping for each."""
+    folder = tmp_path_factory.mktemp("processes")
+    X, Y, weight, groups = make()
+    np.savez(folder / "data.npz", X=X, Y=Y, weight=weight, groups=groups)
+    (folder / "options.json").write_text(json.dumps(OPTIONS))
+    (folder / "worker.py").write_text(WORKER)
+    command = [sys.executable, "-W", "ignore", str(folder / "worker.py"), str(folder)]
+    workers = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
+    try:
+        assert [worker.wait(120) for worker in workers] == [0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
+    return [dict(np.load(folder / f"{rank}.npz")) for rank in range(2)]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", OPTIONS)
+def test_two_processes_find_what_one_finds(shared, name):
+    X, Y, weight, _ = make()
+    alone = LogisticProbes(**OPTIONS[name]).fit(X, Y, weight if name == "weighted" else None)
+    for got in shared:
+        np.testing.assert_array_equal(got[f"{name} status_"], alone.status_)
+        fitted = alone.status_ == "converged"
+        assert fitted.sum() >= 5
+        for key in ("coef_", "intercept_", "objective_"):
+            expected = getattr(alone, key)[fitted]
+            np.testing.assert_allclose(
+                got[f"{name} {key}"][fitted], expected, rtol=0, atol=1e-10 * max(1, np.abs(expected).max())
+            )
+    for key in ("coef_", "n_passes_"):
+        np.testing.assert_array_equal(shared[0][f"{name} {key}"], shared[1][f"{name} {key}"])
+
+
+def test_errors_of_groups_that_lie_in_two_shards(shared):
+    X, Y, _, groups = make()
+    alone = LogisticProbes(np.inf, tol=1e-12).fit(X, Y[:, :2]).standard_errors(X, Y[:, :2], groups=groups)
+    for got in shared:
+        np.testing.assert_allclose(got["errors"], alone.coef, rtol=1e-9)
+
+
+def test_what_processes_exchange(shared):
+    for rank, got in enumerate(shared):
+        assert got["union"].tolist() == [0, 1, 2, 3, 5, 7]
+        assert got["first row"] == [0, 2113][rank]
+        assert got["largest"].tolist() == [1, 0, np.inf]
+    assert str(shared[1]["refused"]).startswith("X contains NaN at row 17, column 3")
+    assert str(shared[0]["refused"]).startswith("X contains NaN or infinity in the rows of another process")
+
+
+def test_one_process_alone():
+    with pytest.raises(InputError, match="start the script with torchrun"):
+        Processes(True)
+    values = [np.ones(3)]
+    assert ALONE.totals(values) is values
+    assert ALONE.first_row(10) == 0 and ALONE.total(3) == 3
+    assert ALONE.union(np.array([3, 1, 3])).tolist() == [1, 3]
