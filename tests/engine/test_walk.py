@@ -106,4 +106,4 @@ def _sample_in_pieces(model, path):
 
 def test_killed_while_sequences_wait(make_model, tmp_path):
     model = make_model()
-    assert_survives_kills(_sample_in_pieces, lambda folder: (str(model), folder), tmp_path, n_kills=8)
+    assert_survives_kills(_sample_in_pieces, lambda folder: (str(model), folder), tmp_path, n_kills=4)
