@@ -22,7 +22,7 @@ from gatescope.engine.model import TrainedModel
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.settings import plain
 from gatescope.engine.staging import Staging
-from gatescope.engine.walk import DTYPES, Piece, Reader, walk
+from gatescope.engine.walk import DTYPES, Piece, Reader, empty, walk
 from gatescope.kernels.sample import TILE
 
 Capture = Literal["h", "c", "gates"]
@@ -163,7 +163,7 @@ def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader) -> States:
     starts = spec.sequence_starts
     n, length = spec.n_sequences, int(np.diff(starts).max())
     device, dtype = trained.model.output.weight.device, DTYPES[str(spec.dtype)]
-    arrays = {name: torch.empty(n, length, width, dtype=dtype, device=device) for name, width in spec.arrays.items()}
+    arrays = {name: empty(dtype, device, n, length, width) for name, width in spec.arrays.items()}
     initial = {name: torch.empty(n, spec.arrays[name], dtype=dtype, device=device) for name in spec.initial_arrays}
     tokens = np.empty((n, length), np.int64)
 

@@ -7,6 +7,7 @@ leave in the order of their sequences while the next round is computed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from gatescope.engine.model import TrainedModel
 from gatescope.kernels.sample import TILE, Recurrence
 
 # Steps that are computed in float32 before they are rounded into a piece: few enough to stay in the cache.
-STEPS = 16
+STEPS = 32
 # States of one piece. Two pieces a thread exist at a time.
 PIECE_BYTES = 96 << 20
 
@@ -55,7 +56,8 @@ class _Walker:
         self._recurrence = recurrence_of(trained, STEPS)
         self._initial = initial
         self._reader = reader
-        self._sources = {name: _source(self._recurrence, name, width) for name, width in arrays.items()}
+        self._arrays = arrays
+        self._rounded: dict[int, Tensor] = {}
         self._current = np.empty(0)
 
     def piece(self, first: int, n: int, start: int, stop: int, states: dict[str, Tensor]) -> Piece:
@@ -73,10 +75,19 @@ class _Walker:
                 self._recurrence.rewind()
                 ids = self._reader.run(self._recurrence, numbers, begin, end)
                 tokens[:, begin - start : end - start] = ids[:, :n].T.cpu().numpy()
-                for name, source in self._sources.items():
-                    out = states[name][:, begin - start : end - start]
-                    out.copy_(source[: end - begin, :n].transpose(0, 1))
+                self._keep(n, end - begin, {name: out[:, begin - start : end - start] for name, out in states.items()})
         return Piece(first, start, tokens, states, before)
+
+    def _keep(self, n: int, steps: int, out: dict[str, Tensor]) -> None:
+        """Round the kept steps into [n, steps, H] of the arrays."""
+        self._rounded.clear()
+        for name, width in self._arrays.items():
+            kept, place = _source(self._recurrence, name)
+            # First rounded as a whole and then transposed: torch rounds contiguous values twelve times as fast.
+            if id(kept) not in self._rounded:
+                self._rounded[id(kept)] = kept[:steps].to(out[name].dtype)
+            part = self._rounded[id(kept)][..., place * width : (place + 1) * width]
+            out[name].copy_(part[:, :n].transpose(0, 1))
 
     def _warm(self, tokens: Tensor) -> None:
         """Read the warm-up from the zero state; a row whose warm-up has not begun (-1) stays at zero."""
@@ -170,8 +181,15 @@ class _Reused:
         buffer = self._buffers[which]
         for name, width in self._arrays.items():
             if name not in buffer or len(buffer[name]) < n * steps:
-                buffer[name] = torch.empty(n * steps, width, dtype=self._dtype)
+                buffer[name] = empty(self._dtype, torch.device("cpu"), n * steps, width)
         return {name: values[: n * steps].view(n, steps, -1) for name, values in buffer.items()}
+
+
+def empty(dtype: torch.dtype, device: torch.device, *shape: int) -> Tensor:
+    """Return memory for states; on a CPU from NumPy, which asks the system for large pages: they are filled faster."""
+    if device.type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.empty(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
 
 
 def recurrence_of(trained: TrainedModel, steps: int = 1) -> Recurrence:
@@ -193,12 +211,11 @@ def recurrence_of(trained: TrainedModel, steps: int = 1) -> Recurrence:
     )
 
 
-def _source(recurrence: Recurrence, name: str, width: int) -> Tensor:
-    """Return the kept steps [STEPS, TILE, H] behind an array such as layer0/c or layer1/gates/f."""
+def _source(recurrence: Recurrence, name: str) -> tuple[Tensor, int]:
+    """Return what holds the kept steps of an array such as layer0/c or layer1/gates/f, and its place in there."""
     layer, state, *gate = name.removeprefix("layer").split("/")
     kept = {"h": recurrence.kept_h, "c": recurrence.kept_c, "gates": recurrence.kept_gates}[state][int(layer)]
-    place = {"i": 0, "f": 1, "g": 2, "o": 3, "r": 0, "z": 1, "n": 2}[gate[0]] if gate else 0
-    return kept[..., place * width : (place + 1) * width]
+    return kept, {"i": 0, "f": 1, "g": 2, "o": 3, "r": 0, "z": 1, "n": 2}[gate[0]] if gate else 0
 
 
 def _live(recurrence: Recurrence, name: str) -> Tensor:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-TILE = 50  # rows: a fixed height of every product; four tiles are the 200 sequences that are sampled by default
+TILE = 100  # rows: a fixed height of every product; two tiles are the 200 sequences that are sampled by default
 
 
 @dataclass(frozen=True, slots=True)
