@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,9 +14,17 @@ from gatescope.engine.corpus import read_pieces
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import TrainedModel
-from gatescope.engine.record import Capture, captured_arrays, dump_attributes, record, settings_of
+from gatescope.engine.record import (
+    Capture,
+    States,
+    captured_arrays,
+    collect,
+    dump_attributes,
+    record,
+    settings_of,
+)
 from gatescope.engine.sample import default_prime
-from gatescope.kernels.sample import TILE
+from gatescope.kernels.sample import TILE, Recurrence
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,21 @@ def extract_states(
         InputError: an unreadable or empty text, a character that the vocabulary lacks, a dump of other settings, or a
             state beyond the range of the dtype.
     """
+    spec, reader = _planned(trained, source, config)
+    return record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
+
+
+def extract_in_memory(trained: TrainedModel, source: str, config: ExtractConfig) -> States:
+    """Read as `extract_states` does and keep the states in memory, on the model's device.
+
+    Raises:
+        InputError: an unreadable or empty text, a character that the vocabulary lacks, a capture that the cell lacks.
+    """
+    spec, reader = _planned(trained, source, config)
+    return collect(trained, spec, reader)
+
+
+def _planned(trained: TrainedModel, source: str, config: ExtractConfig) -> tuple[DumpSpec, _TextReader]:
     vocabulary = trained.vocabulary
     pieces, n_read = [np.empty(0, dtype=vocabulary.dtype)], 0
     for piece in read_pieces(source, config.errors):
@@ -77,7 +99,6 @@ def extract_states(
     if not len(tokens):
         raise InputError(f"text {source!r} is empty: give a text of at least one character")
     prime = default_prime(trained, config.prime)
-    prime_ids = vocabulary.encode(prime).astype(np.int64)
     starts = np.append(np.arange(0, len(tokens), config.length), len(tokens)).astype(np.int64)
     spec = DumpSpec(
         arrays=captured_arrays(trained, config.capture),
@@ -89,20 +110,28 @@ def extract_states(
         attributes=dump_attributes(trained, "extract", prime, settings_of(config, text=source)),
     )
     device = trained.model.output.weight.device
+    return spec, _TextReader(tokens, starts, vocabulary.encode(prime), config.context, device)
 
-    def warm_up(numbers: np.ndarray) -> np.ndarray:
-        ids = np.full((TILE, len(prime_ids) + config.context), -1, dtype=np.int64)
-        for row, start in enumerate(starts[numbers[numbers < len(starts) - 1]]):
-            before = np.concatenate([prime_ids, tokens[max(0, start - config.context) : start]])
-            ids[row, ids.shape[1] - len(before) :] = before
-        return ids
 
-    def characters(numbers: np.ndarray, steps: int) -> Callable[[int, Tensor], Tensor]:
-        given = np.zeros((steps, TILE), dtype=np.int64)
-        for row, number in enumerate(numbers[numbers < len(starts) - 1]):
-            sequence = tokens[starts[number] : starts[number + 1]]
-            given[: len(sequence), row] = sequence
-        ids = torch.from_numpy(given).to(device)
-        return lambda step, hidden: ids[step]
+class _TextReader:
+    """Lets every sequence read the prime, its context and its own part of the text."""
 
-    return record(trained, path, spec, warm_up, characters, overwrite=overwrite, log_path=log_path)
+    def __init__(self, tokens: np.ndarray, starts: np.ndarray, prime: np.ndarray, context: int, device: torch.device):
+        self._tokens, self._starts, self._prime, self._context, self._device = tokens, starts, prime, context, device
+
+    def warm_up(self, numbers: np.ndarray) -> Tensor:
+        ids = np.full((len(self._prime) + self._context, TILE), -1, dtype=np.int64)
+        for row, start in enumerate(self._starts[numbers[numbers < len(self._starts) - 1]]):
+            before = np.concatenate([self._prime, self._tokens[max(0, start - self._context) : start]])
+            ids[len(ids) - len(before) :, row] = before
+        return torch.from_numpy(ids).to(self._device)
+
+    def run(self, recurrence: Recurrence, numbers: np.ndarray, start: int, stop: int) -> Tensor:
+        ids = np.zeros((stop - start, TILE), dtype=np.int64)
+        for row, number in enumerate(numbers[numbers < len(self._starts) - 1]):
+            first, behind = self._starts[number : number + 2]
+            given = self._tokens[first + start : min(first + stop, behind)]
+            ids[: len(given), row] = given
+        tokens = torch.from_numpy(ids).to(self._device)
+        recurrence.read(tokens)
+        return tokens

@@ -1,14 +1,12 @@
-"""Running a model over tiles of sequences and recording its states into a dump: what sampling and extraction share.
+"""Running a model over sequences and recording its states into a dump or in memory, for sampling and extraction.
 
-Sequence s always runs in row s mod TILE of tile s // TILE (`gatescope.kernels.sample`), so its text and states are the
-same whatever runs beside it. A tile is computed as a whole; a dump that was interrupted goes on at the tile of its
-first row that is not committed.
+A dump that was interrupted goes on at the tile of its first row that is not committed (`gatescope.engine.walk`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import asdict
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,27 +21,11 @@ from gatescope.engine.log import log
 from gatescope.engine.model import TrainedModel
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.settings import plain
-from gatescope.kernels.sample import TILE, Recurrence
+from gatescope.engine.staging import Staging
+from gatescope.engine.walk import DTYPES, Piece, Reader, empty, walk
+from gatescope.kernels.sample import TILE
 
 Capture = Literal["h", "c", "gates"]
-DTYPES = {"float16": torch.float16, "float32": torch.float32}
-
-
-def recurrence_of(trained: TrainedModel) -> Recurrence:
-    """Return a tile of zero states that steps with the model's weights."""
-    model, architecture = trained.model, trained.model.architecture
-    weights = dict(model.rnn.named_parameters())
-    layers = [
-        (
-            weights[f"weight_ih_l{layer}"].detach(),
-            weights[f"weight_hh_l{layer}"].detach(),
-            weights[f"bias_ih_l{layer}"].detach(),
-            weights[f"bias_hh_l{layer}"].detach(),
-        )
-        for layer in range(architecture.layers)
-    ]
-    vectors = None if model.embedding is None else model.embedding.weight.detach()
-    return Recurrence(architecture.cell, layers, vectors, architecture.reset_after, architecture.nonlinearity)
 
 
 def captured_arrays(trained: TrainedModel, capture: Collection[str]) -> dict[str, int]:
@@ -83,14 +65,7 @@ def dump_attributes(trained: TrainedModel, kind: str, prime: str, settings: dict
 
 
 def record(
-    trained: TrainedModel,
-    path: Path,
-    spec: DumpSpec,
-    warm_up: Callable[[np.ndarray], np.ndarray],
-    characters: Callable[[np.ndarray, int], Callable[[int, Tensor], Tensor]],
-    *,
-    overwrite: bool,
-    log_path: Path | None,
+    trained: TrainedModel, path: Path, spec: DumpSpec, reader: Reader, *, overwrite: bool, log_path: Path | None
 ) -> int:
     """Write a dump: every sequence is warmed up, then read or sampled while its states are kept.
 
@@ -98,10 +73,7 @@ def record(
         trained: the model.
         path: the dump.
         spec: its arrays and sequences.
-        warm_up: gives for sequence numbers [TILE] the ids read before them, int64 [TILE, W]; -1 on the left where a
-            sequence has fewer. These characters are not recorded.
-        characters: gives for sequence numbers [TILE] and a number of steps T a function that returns the ids [TILE] of
-            a step from its number and the topmost hidden state [TILE, H] before it.
+        reader: what the sequences read.
         overwrite: start anew if the dump is there.
         log_path: the JSONL log, if any.
 
@@ -109,76 +81,103 @@ def record(
         The number of rows in the dump.
     """
     starts = spec.sequence_starts
-    n_tiles = -(-spec.n_sequences // TILE)
     path.parent.mkdir(parents=True, exist_ok=True)
-    recurrence = recurrence_of(trained)
-    with DumpWriter(path, spec, overwrite=overwrite) as writer, torch.no_grad():
+    with DumpWriter(path, spec, overwrite=overwrite) as writer:
         committed = writer.committed_rows
-        sequence = int(np.searchsorted(starts, committed, side="right")) - 1
-        first_tile = sequence // TILE if committed < spec.n_rows else n_tiles
         kind = spec.attributes["kind"]
         if log_path:
             log(log_path, kind, rows=spec.n_rows, sequences=spec.n_sequences, committed=committed, arrays=spec.arrays)
+        if committed == spec.n_rows:
+            return spec.n_rows
+        first_tile = (int(np.searchsorted(starts, committed, side="right")) - 1) // TILE
+        pieces = walk(
+            trained, spec.arrays, spec.initial_arrays, spec.dtype, np.diff(starts), reader, first_tile=first_tile
+        )
+        order = _InOrder(writer, spec, first_tile * TILE)
         with progress_bar(kind, spec.n_rows, "characters", committed) as advance:
-            for tile in range(first_tile, n_tiles):
-                numbers = np.arange(tile * TILE, (tile + 1) * TILE)
-                real = numbers[numbers < spec.n_sequences]
-                lengths = starts[real + 1] - starts[real]
-                steps = int(lengths.max())
-                _warm(recurrence, torch.from_numpy(warm_up(numbers)))
-                writer.write_initial(int(real[0]), _initial(recurrence, spec, len(real)))
-                tokens, states = _run(recurrence, spec, characters(numbers, steps), steps, advance, len(real))
-                keep = torch.from_numpy(np.arange(steps) < lengths[:, None])  # [real, T]
-                rows = {name: values[keep] for name, values in states.items()}
-                writer.append(int(starts[real[0]]), tokens[keep].numpy(), rows)
+            try:
+                for piece in pieces:
+                    if piece.start == 0:
+                        writer.write_initial(piece.first, piece.initial)
+                    advance(order.add(piece))
+            finally:
+                pieces.close()
+                order.waiting.remove()
     return spec.n_rows
 
 
-def _warm(recurrence: Recurrence, tokens: Tensor) -> None:
-    """Read the warm-up from the zero state; a row whose warm-up has not begun (-1) stays at zero."""
-    device = recurrence.h[0].device
-    recurrence.clear()
-    for column in tokens.T.to(device):
-        recurrence.step(column.clamp(min=0))
-        waiting = column < 0
-        if waiting.any():
-            recurrence.clear(waiting)
+class _InOrder:
+    """Hands the rows of pieces to a writer, one sequence after another."""
+
+    def __init__(self, writer: DumpWriter, spec: DumpSpec, first: int):
+        self._writer = writer
+        self._starts = spec.sequence_starts
+        self._sequence = first
+        self._row = int(spec.sequence_starts[first])
+        self.waiting = Staging(writer.path, spec.arrays, spec.token_dtype, spec.dtype)
+
+    def add(self, piece: Piece) -> int:
+        """Write the rows of a piece whose turn it is, put aside the others, and return how many there are."""
+        n, steps = piece.tokens.shape
+        starts = self._starts[piece.first : piece.first + n + 1]
+        if piece.first == self._sequence and piece.start == 0 and (np.diff(starts) == steps).all():
+            self._append(piece.tokens.reshape(-1), {name: each.flatten(0, 1) for name, each in piece.states.items()})
+            return n * steps
+        total = 0
+        for place, length in enumerate(np.diff(starts).tolist()):
+            n_rows = min(length - piece.start, steps)
+            if n_rows <= 0:
+                continue
+            total += n_rows
+            tokens = piece.tokens[place, :n_rows]
+            states = {name: each[place, :n_rows] for name, each in piece.states.items()}
+            if piece.first + place == self._sequence:
+                self._append(tokens, states)
+            else:
+                self.waiting.put(piece.first + place, tokens, states)
+        return total
+
+    def _append(self, tokens: np.ndarray, states: Mapping[str, Any]) -> None:
+        """Write the next rows, and those that waited for them."""
+        self._writer.append(self._row, tokens, states)
+        self._row += len(tokens)
+        while self._sequence < len(self._starts) - 1 and self._row >= self._starts[self._sequence + 1]:
+            self._sequence += 1
+            for tokens, states in self.waiting.take(self._sequence):
+                self._writer.append(self._row, tokens, states)
+                self._row += len(tokens)
 
 
-def _run(
-    recurrence: Recurrence,
-    spec: DumpSpec,
-    character: Callable[[int, Tensor], Tensor],
-    steps: int,
-    advance: Callable[..., None],
-    n_real: int,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Take the steps of a tile and return the ids [real, T] and states [real, T, H] of its rows that are sequences."""
-    device = recurrence.h[0].device
-    sources = {name: _source(recurrence, name, width)[:n_real] for name, width in spec.arrays.items()}
-    dtype = DTYPES[str(spec.dtype)]
-    states = {name: torch.empty(n_real, steps, width, dtype=dtype) for name, width in spec.arrays.items()}
-    tokens = torch.empty(TILE, steps, dtype=torch.int64, device=device)
-    for step in range(steps):
-        tokens[:, step] = character(step, recurrence.h[-1])
-        recurrence.step(tokens[:, step])
-        for name, source in sources.items():
-            states[name][:, step].copy_(source)
-        advance(n_real)
-    return tokens[:n_real].cpu(), states
+@dataclass(frozen=True)
+class States:
+    """A text and its recurrent states in memory, rows in the order of a dump."""
+
+    tokens: np.ndarray  # int64 [N]
+    sequence_starts: np.ndarray  # int64 [S + 1]
+    arrays: dict[str, Tensor]  # [N, H] each, on the model's device
+    initial: dict[str, Tensor]  # [S, H] each, before the first character
 
 
-def _source(recurrence: Recurrence, name: str, width: int) -> Tensor:
-    """Return the live buffer [TILE, H] behind a dump array such as layer0/c or layer1/gates/f."""
-    layer, state, *gate = name.removeprefix("layer").split("/")
-    if state != "gates":
-        return getattr(recurrence, state)[int(layer)]
-    place = {"i": 0, "f": 1, "g": 2, "o": 3, "r": 0, "z": 1, "n": 2}[gate[0]]
-    return recurrence.gates[int(layer)][:, place * width : (place + 1) * width]
+def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader) -> States:
+    """Do what `record` does, in memory; only the last sequence of the spec may have another length than the others."""
+    starts = spec.sequence_starts
+    n, length = spec.n_sequences, int(np.diff(starts).max())
+    device, dtype = trained.model.output.weight.device, DTYPES[str(spec.dtype)]
+    arrays = {name: empty(dtype, device, n, length, width) for name, width in spec.arrays.items()}
+    initial = {name: torch.empty(n, spec.arrays[name], dtype=dtype, device=device) for name in spec.initial_arrays}
+    tokens = np.empty((n, length), np.int64)
 
+    def buffers(first: int, n: int, start: int, stop: int) -> dict[str, Tensor]:
+        return {name: values[first : first + n, start:stop] for name, values in arrays.items()}
 
-def _initial(recurrence: Recurrence, spec: DumpSpec, n_real: int) -> dict[str, Tensor]:
-    return {name: _source(recurrence, name, spec.arrays[name])[:n_real].clone() for name in spec.initial_arrays}
+    pieces = walk(trained, spec.arrays, spec.initial_arrays, spec.dtype, np.diff(starts), reader, buffers=buffers)
+    for piece in pieces:
+        n_sequences, n_steps = piece.tokens.shape
+        tokens[piece.first : piece.first + n_sequences, piece.start : piece.start + n_steps] = piece.tokens
+        for name, values in piece.initial.items():
+            initial[name][piece.first : piece.first + n_sequences] = values
+    flat = {name: values.flatten(0, 1)[: spec.n_rows] for name, values in arrays.items()}
+    return States(tokens.reshape(-1)[: spec.n_rows], starts, flat, initial)
 
 
 def settings_of(config: Any, **others: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,9 +13,17 @@ from torch import Tensor
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import TrainedModel
-from gatescope.engine.record import Capture, captured_arrays, dump_attributes, record, settings_of
+from gatescope.engine.record import (
+    Capture,
+    States,
+    captured_arrays,
+    collect,
+    dump_attributes,
+    record,
+    settings_of,
+)
 from gatescope.kernels.philox import uniform
-from gatescope.kernels.sample import TILE, choose
+from gatescope.kernels.sample import TILE, Recurrence, choose
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,8 @@ class SampleConfig:
     sequences: int = 200  # S
     length: int = 500  # characters in each
     temperature: float = 0.8  # below 1 favours the probable
+    top_k: int = 0  # draw among the k most probable characters only; 0: among all
+    top_p: float = 1.0  # draw among the fewest characters that have this probability together
     prime: str | None = None  # read before each sequence, not recorded; default: a newline, if the model knows it
     capture: tuple[Capture, ...] = ("h", "c")  # c only where the cell has it
     dtype: Literal["float16", "float32"] = "float16"  # of the recorded states
@@ -34,6 +43,10 @@ class SampleConfig:
         for name in ("sequences", "length"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} {getattr(self, name)} is too small: expected at least 1")
+        if self.top_k < 0:
+            raise InputError(f"--top-k {self.top_k} is negative: expected a number of characters, or 0 for all")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"--top-p {self.top_p}: expected a probability above 0, at most 1")
         if not 0 < self.temperature < float("inf"):
             raise InputError(f"--temperature {self.temperature}: expected a positive number, such as 0.8")
 
@@ -68,12 +81,25 @@ def sample_states(
         InputError: a prime that the vocabulary cannot spell, a capture that the cell lacks, a dump of other settings,
             or a state beyond the range of the dtype.
     """
+    spec, reader = _planned(trained, config, seed)
+    return record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
+
+
+def sample_in_memory(trained: TrainedModel, config: SampleConfig, *, seed: int = 0) -> States:
+    """Sample as `sample_states` does and keep the states in memory, on the model's device.
+
+    Raises:
+        InputError: a prime that the vocabulary cannot spell, or a capture that the cell lacks.
+    """
+    spec, reader = _planned(trained, config, seed)
+    return collect(trained, spec, reader)
+
+
+def _planned(trained: TrainedModel, config: SampleConfig, seed: int) -> tuple[DumpSpec, _Sampler]:
     prime = default_prime(trained, config.prime)
-    prime_ids = trained.vocabulary.encode(prime).astype(np.int64)
     starts = np.arange(config.sequences + 1, dtype=np.int64) * config.length
-    arrays = captured_arrays(trained, config.capture)
     spec = DumpSpec(
-        arrays=arrays,
+        arrays=captured_arrays(trained, config.capture),
         sequence_starts=starts,
         document_starts=starts,
         initial=trained.model.architecture.states,
@@ -82,17 +108,30 @@ def sample_states(
         attributes=dump_attributes(trained, "sample", prime, settings_of(config, seed=seed))
         | {"temperature": config.temperature, "seed": seed},
     )
-    device = trained.model.output.weight.device
+    return spec, _Sampler(trained, config, trained.vocabulary.encode(prime), seed)
 
-    def warm_up(numbers: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(prime_ids, (TILE, len(prime_ids))).copy()
 
-    def characters(numbers: np.ndarray, steps: int) -> Callable[[int, Tensor], Tensor]:
-        random = uniform(seed, torch.from_numpy(numbers), torch.arange(steps)).to(device)  # [T, TILE]
+class _Sampler:
+    """Lets every sequence read the prime and then what it draws."""
+
+    def __init__(self, trained: TrainedModel, config: SampleConfig, prime: np.ndarray, seed: int):
         output = trained.model.output
-        return lambda step, hidden: choose(output(hidden), random[step], config.temperature)
+        self._weight, self._bias = output.weight.detach().T.contiguous(), output.bias.detach()
+        self._prime = torch.from_numpy(prime.astype(np.int64)).to(self._bias.device)
+        self._config, self._seed = config, seed
 
-    return record(trained, path, spec, warm_up, characters, overwrite=overwrite, log_path=log_path)
+    def warm_up(self, numbers: np.ndarray) -> Tensor:
+        return self._prime[:, None].repeat(1, TILE)
+
+    def run(self, recurrence: Recurrence, numbers: np.ndarray, start: int, stop: int) -> Tensor:
+        config = self._config
+        random = uniform(self._seed, torch.from_numpy(numbers), torch.arange(start, stop)).to(self._bias.device)
+        tokens = []
+        for numbers_of_step in random:
+            logits = torch.addmm(self._bias, recurrence.h[-1], self._weight)
+            tokens.append(choose(logits, numbers_of_step, config.temperature, config.top_k, config.top_p))
+            recurrence.step(tokens[-1])
+        return torch.stack(tokens)
 
 
 def default_prime(trained: TrainedModel, prime: str | None) -> str:

@@ -1,22 +1,36 @@
 """Stepping a stacked recurrent network one character at a time, every state and gate at hand.
 
-A step works on a tile of exactly TILE rows (sequences), in place, in buffers made once. Matrix products of different
-heights differ in their last bits; with a fixed height, and each sequence always in the same row of its tile, its states
-depend on nothing that runs beside it.
+A step works on a tile of exactly TILE rows (sequences), in buffers made once. Matrix products of different heights
+differ in their last bits; with a fixed height, and each sequence always in the same row of its tile, its states depend
+on nothing that runs beside it.
 
 Equations and gate orders are those of `gatescope.kernels.lstm`, `.gru` and `.rnn`. The input product of the first layer
 is a row of the table `E W_ih^T + b` [V, G*H], E the character vectors, made once. Per character and layer a step reads
-W_hh (and W_ih above the first layer) once for the whole tile: 2 * G * H * (H + I) FLOP a row.
+W_hh (and W_ih above the first layer) once for the whole tile: 2 * G * H * (H + I) FLOP a row. Reading given characters
+goes layer by layer, the input product of many steps at once, and leaves one product a step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-TILE = 64  # rows
+TILE = 100  # rows: a fixed height of every product; two tiles are the 200 sequences that are sampled by default
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where one step of one layer leaves its values, cut into views once."""
+
+    gates: Tensor  # [TILE, G*H]
+    parts: tuple[Tensor, ...]  # G of [TILE, H]
+    gating: tuple[Tensor, ...]  # the parts of `gates` that pass through the sigmoid
+    h: Tensor  # [TILE, H]
+    c: Tensor | None
 
 
 class Recurrence:
@@ -28,6 +42,7 @@ class Recurrence:
         vectors: what the first layer reads for each character, [V, I]; None for one-hot characters.
         reset_after: of the gru.
         nonlinearity: of the rnn, "tanh" or "relu".
+        steps: how many steps are kept before the first of them is written over.
     """
 
     def __init__(
@@ -37,10 +52,11 @@ class Recurrence:
         vectors: Tensor | None = None,
         reset_after: bool = True,
         nonlinearity: str = "tanh",
+        steps: int = 1,
     ):
         self._step_layer = {"lstm": self._lstm, "gru": self._gru, "rnn": self._rnn}[cell]
         self._reset_after = reset_after
-        self._activation = torch.relu_ if nonlinearity == "relu" else torch.tanh_
+        self._relu = nonlinearity == "relu"
         w_ih, w_hh = layers[0][:2]
         # The gru keeps b_hh apart, since the reset gate multiplies the part of n; the others add both at once.
         self._input_bias = [layer[2] if cell == "gru" else layer[2] + layer[3] for layer in layers]
@@ -50,10 +66,24 @@ class Recurrence:
         self._w_ih = [layer[0].T.contiguous() for layer in layers]  # [I, G*H]
         self._w_hh = [layer[1].T.contiguous() for layer in layers]  # [H, G*H]
         hidden, width = w_hh.shape[1], w_hh.shape[0]
-        self.h = [w_hh.new_zeros(TILE, hidden) for _ in layers]  # [TILE, H] each
-        self.c = [w_hh.new_zeros(TILE, hidden) for _ in layers] if cell == "lstm" else []
-        self.gates = [w_hh.new_zeros(TILE, width) for _ in layers]  # [TILE, G*H] each, after their activation
+        self.steps = steps
+        self.kept_gates = [w_hh.new_zeros(steps, TILE, width) for _ in layers]  # [steps, TILE, G*H] each
+        self.kept_h = [w_hh.new_zeros(steps, TILE, hidden) for _ in layers]
+        self.kept_c = [w_hh.new_zeros(steps, TILE, hidden) for _ in layers] if cell == "lstm" else []
         self._product = w_hh.new_zeros(TILE, width)
+        self._places = [[self._place(cell, layer, step) for layer in range(len(layers))] for step in range(steps)]
+        self._next = 0
+        last = self._places[-1]
+        self.h = [place.h for place in last]  # [TILE, H] each, as all of these after the last step
+        self.c = [place.c for place in last if place.c is not None]
+        self.gates = [place.gates for place in last]  # [TILE, G*H] each, after their activation
+
+    def _place(self, cell: str, layer: int, step: int) -> _Place:
+        gates, h = self.kept_gates[layer][step], self.kept_h[layer][step]
+        parts = gates.split(h.shape[1], dim=1)
+        both = gates[:, : 2 * h.shape[1]]
+        gating = {"lstm": (both, parts[-1]), "gru": (both,), "rnn": ()}[cell]
+        return _Place(gates, parts, gating, h, self.kept_c[layer][step] if self.kept_c else None)
 
     def clear(self, rows: Tensor | None = None) -> None:
         """Set the states of all rows, or of the rows in a bool mask [TILE], to zero."""
@@ -63,56 +93,95 @@ class Recurrence:
             else:
                 state[rows] = 0
 
+    def rewind(self) -> None:
+        """Let the next step be the first that is kept."""
+        self._next = 0
+
     def step(self, tokens: Tensor) -> Tensor:
         """Read one character in every row and return the topmost hidden state, [TILE, H].
 
-        `h`, `c` and `gates` are overwritten with the values after the character.
+        `h`, `c` and `gates` become the values after the character.
 
         Args:
             tokens: ids int64 [TILE].
         """
+        places = self._places[self._next]
         below = None
-        for layer, gates in enumerate(self.gates):
+        for layer, place in enumerate(places):
             if below is None:
-                torch.index_select(self._table, 0, tokens, out=gates)
+                torch.index_select(self._table, 0, tokens, out=place.gates)
             else:
-                torch.addmm(self._input_bias[layer], below, self._w_ih[layer], out=gates)
-            self._step_layer(layer, gates)
-            below = self.h[layer]
+                torch.addmm(self._input_bias[layer], below, self._w_ih[layer], out=place.gates)
+            self._step_layer(layer, place)
+            below = place.h
+        self._next = (self._next + 1) % self.steps
         return self.h[-1]
 
-    def _lstm(self, layer: int, gates: Tensor) -> None:
-        h, c = self.h[layer], self.c[layer]
-        hidden = h.shape[1]
-        gates.addmm_(h, self._w_hh[layer])
-        i, f, g, o = gates.split(hidden, dim=1)
-        gates[:, : 2 * hidden].sigmoid_()
-        g.tanh_()
-        o.sigmoid_()
-        c.mul_(f).addcmul_(i, g)
-        torch.tanh(c, out=h).mul_(o)
+    def read(self, tokens: Tensor) -> None:
+        """Read given characters; step t of the kept ones holds the values after character t.
 
-    def _gru(self, layer: int, gates: Tensor) -> None:
-        h = self.h[layer]
-        hidden = h.shape[1]
-        r, z, n = gates.split(hidden, dim=1)
+        The states are those that as many calls of `step` leave, but for the rounding of the input products.
+
+        Args:
+            tokens: ids int64 [T, TILE], T at most `steps`.
+        """
+        for layer, (gates, bias) in enumerate(zip(self.kept_gates, self._input_bias, strict=True)):
+            if layer == 0:
+                torch.index_select(self._table, 0, tokens.flatten(), out=gates[: len(tokens)].flatten(0, 1))
+            else:
+                # All the kept steps, however many are read: a product of another height has other bits.
+                torch.addmm(bias, self.kept_h[layer - 1].flatten(0, 1), self._w_ih[layer], out=gates.flatten(0, 1))
+            for places in self._places[: len(tokens)]:
+                self._step_layer(layer, places[layer])
+        self._next = len(tokens) % self.steps
+
+    def _lstm(self, layer: int, place: _Place) -> None:
+        i, f, g, o = place.parts
+        c = place.c
+        assert c is not None
+        place.gates.addmm_(self.h[layer], self._w_hh[layer])
+        for part in place.gating:
+            part.sigmoid_()
+        _tanh(g, out=g)
+        torch.mul(f, self.c[layer], out=c).addcmul_(i, g)
+        _tanh(c, out=place.h).mul_(o)
+        self.h[layer], self.c[layer], self.gates[layer] = place.h, c, place.gates
+
+    def _gru(self, layer: int, place: _Place) -> None:
+        h, both = self.h[layer], place.gating[0]
+        r, z, n = place.parts
+        width = both.shape[1]
         weight, bias = self._w_hh[layer], self._hidden_bias[layer]
         if self._reset_after:
             product = torch.addmm(bias, h, weight, out=self._product)
-            gates[:, : 2 * hidden].add_(product[:, : 2 * hidden]).sigmoid_()
-            n.addcmul_(r, product[:, 2 * hidden :]).tanh_()
+            both.add_(product[:, :width]).sigmoid_()
+            n.addcmul_(r, product[:, width:])
         else:
-            gates[:, : 2 * hidden].add_(torch.addmm(bias[: 2 * hidden], h, weight[:, : 2 * hidden])).sigmoid_()
-            n.add_(torch.addmm(bias[2 * hidden :], r * h, weight[:, 2 * hidden :])).tanh_()
+            both.add_(torch.addmm(bias[:width], h, weight[:, :width])).sigmoid_()
+            n.add_(torch.addmm(bias[width:], r * h, weight[:, width:]))
+        _tanh(n, out=n)
         # h' = z h + (1 - z) n = n + z (h - n)
-        h.sub_(n).mul_(z).add_(n)
+        torch.sub(h, n, out=place.h).mul_(z).add_(n)
+        self.h[layer], self.gates[layer] = place.h, place.gates
 
-    def _rnn(self, layer: int, gates: Tensor) -> None:
-        gates.addmm_(self.h[layer], self._w_hh[layer])
-        self.h[layer].copy_(self._activation(gates))
+    def _rnn(self, layer: int, place: _Place) -> None:
+        place.gates.addmm_(self.h[layer], self._w_hh[layer])
+        if self._relu:
+            torch.relu_(place.gates)
+        else:
+            _tanh(place.gates, out=place.gates)
+        self.h[layer], self.gates[layer] = place.h.copy_(place.gates), place.gates
 
 
-def choose(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+def _tanh(x: Tensor, out: Tensor) -> Tensor:
+    """Write tanh(x) into `out`; on a CPU by NumPy, which takes less than half of torch's time on one thread."""
+    if x.device.type == "cpu":
+        np.tanh(x.numpy(), out=out.numpy())
+        return out
+    return torch.tanh(x, out=out)
+
+
+def choose(logits: Tensor, uniform: Tensor, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:
     """Draw one character a row from softmax(logits / temperature) by inverting its distribution function.
 
     The choice is the first character whose cumulative probability, summed in id order in float64, exceeds the random
@@ -122,10 +191,32 @@ def choose(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
         logits: [B, V].
         uniform: random numbers, float64 [B] in (0, 1).
         temperature: positive; below 1 it favours the probable.
+        top_k, top_p: see `distribution`.
 
     Returns:
         ids int64 [B].
     """
-    cumulative = torch.softmax(logits.double() / temperature, dim=1).cumsum(dim=1)
+    cumulative = distribution(logits, temperature, top_k, top_p).cumsum(dim=1, dtype=torch.float64)
     target = uniform[:, None] * cumulative[:, -1:]
-    return (cumulative <= target).sum(dim=1).clamp_(max=logits.shape[1] - 1)
+    return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp_(max=logits.shape[1] - 1)
+
+
+def distribution(logits: Tensor, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:
+    """Return softmax(logits / temperature) without its unlikely characters, [B, V]; the rest may sum to less than 1.
+
+    Args:
+        logits: [B, V].
+        temperature: positive.
+        top_k: keep the k most probable characters, and those as probable as the last of them; 0 keeps all.
+        top_p: keep the fewest characters that have this probability together (Holtzman et al. 2020); 1 keeps all.
+    """
+    probability = torch.softmax(logits / temperature, dim=1)
+    if 0 < top_k < logits.shape[1]:
+        least = probability.topk(top_k, dim=1).values[:, -1:]
+        probability = probability.masked_fill(probability < least, 0)
+    if top_p < 1:
+        ordered, ids = probability.sort(dim=1, descending=True, stable=True)
+        before = ordered.cumsum(dim=1, dtype=torch.float64) - ordered
+        beyond = before >= top_p * ordered.sum(dim=1, keepdim=True, dtype=torch.float64)
+        probability = probability.scatter(1, ids, ordered.masked_fill(beyond, 0))
+    return probability

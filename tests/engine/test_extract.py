@@ -57,8 +57,10 @@ def test_extraction_of_sampled_text_gives_the_sampled_states(lstm, tmp_path):
         lstm, str(tmp_path / "sampled.txt"), tmp_path / "e.zarr", length=30, context=0, capture=("h", "c", "gates")
     )
     for name in sampled.names:
-        # The same step in the same row of the same tile: equal to the bit.
-        assert np.array_equal(read.array(name)[:], sampled.array(name)[:])
+        # The input products are of other heights, so float32 differs in its last bits, float16 in one step at most.
+        found, expected = read.array(name)[:], sampled.array(name)[:]
+        assert (found == expected).mean() > 0.99
+        np.testing.assert_array_max_ulp(found, expected, 1)
         if name.split("/")[1] in "hc":
             assert np.array_equal(read.initial(name), sampled.initial(name))
 

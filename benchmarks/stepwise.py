@@ -1,0 +1,39 @@
+"""What sampling and extraction are measured against: the loop over torch.nn.LSTM that a user would write."""
+
+import torch
+
+from gatescope.engine.corpus import Vocabulary
+from gatescope.engine.model import Architecture, CharacterModel, TrainedModel
+
+V, SEQUENCES, LENGTH = 96, 200, 500
+
+
+def random_model(hidden, layers):
+    """A one-hot LSTM with weights that keep its text varied, and the same as torch.nn.LSTM."""
+    torch.manual_seed(0)
+    architecture = Architecture(hidden=hidden, layers=layers)
+    model = CharacterModel(architecture, V).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=hidden**-0.5)
+    theirs = torch.nn.LSTM(V, hidden, layers)
+    theirs.load_state_dict(model.rnn.state_dict())
+    vocabulary = Vocabulary(("\n", *map(chr, range(32, 32 + V - 1))))
+    return TrainedModel(model, vocabulary, "", {}, {}), theirs
+
+
+def loop(model, lstm, choose, length=LENGTH):
+    """Step all sequences side by side; keep h and c of every step in float16, [T, L, B, H]."""
+    shape = (lstm.num_layers, SEQUENCES, lstm.hidden_size)
+    h, c = torch.zeros(shape), torch.zeros(shape)
+    kept_h, kept_c = (torch.empty(length, *shape, dtype=torch.float16) for _ in range(2))
+    one_hot = torch.eye(V)
+    tokens = torch.zeros(SEQUENCES, dtype=torch.int64)
+    text = torch.empty(length, SEQUENCES, dtype=torch.int64)
+    with torch.inference_mode():
+        y, (h, c) = lstm(one_hot[tokens][None], (h, c))  # the newline before each sequence
+        for step in range(length):
+            tokens = choose(step, y)
+            text[step] = tokens
+            y, (h, c) = lstm(one_hot[tokens][None], (h, c))
+            kept_h[step], kept_c[step] = h, c
+    return text, kept_h, kept_c

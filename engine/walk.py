@@ -1,0 +1,224 @@
+"""Walking a model over sequences, tile by tile on as many threads as there are cores, in pieces of bounded size.
+
+Sequence s always runs in row s mod TILE of tile s // TILE (`gatescope.kernels.sample`), on one thread, so its text and
+states are the same whatever runs beside it. Tiles that run side by side make a round of pieces together; the pieces
+leave in the order of their sequences while the next round is computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatescope.engine.model import TrainedModel
+from gatescope.kernels.sample import TILE, Recurrence
+
+# Steps that are computed in float32 before they are rounded into a piece: few enough to stay in the cache.
+STEPS = 32
+# States of one piece. Two pieces a thread exist at a time.
+PIECE_BYTES = 96 << 20
+
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+
+
+class Reader(Protocol):
+    """What decides which characters the sequences of a tile read."""
+
+    def warm_up(self, numbers: np.ndarray) -> Tensor:
+        """Return the ids that sequences [TILE] read before they are recorded, int64 [W, TILE]; -1: not begun yet."""
+
+    def run(self, recurrence: Recurrence, numbers: np.ndarray, start: int, stop: int) -> Tensor:
+        """Move a tile over the steps from start up to stop, at most STEPS, and return their ids, int64 [T, TILE]."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some steps of the sequences of a tile."""
+
+    first: int  # number of the first sequence
+    start: int  # the first step in each
+    tokens: np.ndarray  # [S, T]
+    states: dict[str, Tensor]  # [S, T, H] each, until the piece after the next is asked for
+    initial: dict[str, Tensor]  # [S, H] each, before step 0; empty in later pieces
+
+
+class _Walker:
+    """One thread's tile."""
+
+    def __init__(self, trained: TrainedModel, arrays: dict[str, int], initial: list[str], reader: Reader):
+        self._recurrence = recurrence_of(trained, STEPS)
+        self._initial = initial
+        self._reader = reader
+        self._arrays = arrays
+        self._rounded: dict[int, Tensor] = {}
+        self._current = np.empty(0)
+
+    def piece(self, first: int, n: int, start: int, stop: int, states: dict[str, Tensor]) -> Piece:
+        """Compute steps start to stop of the sequences first to first + n, after warming them up if start is 0."""
+        # Each tile has one core, and one order of summation.
+        torch.set_num_threads(1)
+        with torch.inference_mode():
+            numbers = np.arange(first, first + TILE)
+            if start == 0:
+                self._warm(self._reader.warm_up(numbers))
+            before = {name: _live(self._recurrence, name)[:n].clone() for name in self._initial} if start == 0 else {}
+            tokens = np.empty((n, stop - start), np.int64)
+            for begin in range(start, stop, STEPS):
+                end = min(begin + STEPS, stop)
+                self._recurrence.rewind()
+                ids = self._reader.run(self._recurrence, numbers, begin, end)
+                tokens[:, begin - start : end - start] = ids[:, :n].T.cpu().numpy()
+                self._keep(n, end - begin, {name: out[:, begin - start : end - start] for name, out in states.items()})
+        return Piece(first, start, tokens, states, before)
+
+    def _keep(self, n: int, steps: int, out: dict[str, Tensor]) -> None:
+        """Round the kept steps into [n, steps, H] of the arrays."""
+        self._rounded.clear()
+        for name, width in self._arrays.items():
+            kept, place = _source(self._recurrence, name)
+            # First rounded as a whole and then transposed: torch rounds contiguous values twelve times as fast.
+            if id(kept) not in self._rounded:
+                self._rounded[id(kept)] = kept[:steps].to(out[name].dtype)
+            part = self._rounded[id(kept)][..., place * width : (place + 1) * width]
+            out[name].copy_(part[:, :n].transpose(0, 1))
+
+    def _warm(self, tokens: Tensor) -> None:
+        """Read the warm-up from the zero state; a row whose warm-up has not begun (-1) stays at zero."""
+        self._recurrence.clear()
+        for column in tokens:
+            self._recurrence.step(column.clamp(min=0))
+            waiting = column < 0
+            if waiting.any():
+                self._recurrence.clear(waiting)
+
+
+Buffers = Callable[[int, int, int, int], dict[str, Tensor]]
+
+
+def walk(
+    trained: TrainedModel,
+    arrays: dict[str, int],
+    initial: list[str],
+    dtype: np.dtype,
+    lengths: np.ndarray,
+    reader: Reader,
+    *,
+    first_tile: int = 0,
+    buffers: Buffers | None = None,
+) -> Generator[Piece, None, None]:
+    """Compute sequences and yield their pieces; within a tile in the order of steps, and tiles of a round in turn.
+
+    Args:
+        trained: the model.
+        arrays: the states to keep and their width.
+        initial: those of them that are also given before the first step.
+        dtype: of the states, float16 or float32.
+        lengths: of the sequences [S], in characters.
+        reader: what they read.
+        first_tile: where to begin.
+        buffers: where states go, by first sequence, number of sequences, first step and step behind the last: tensors
+            [S, T, H] by name. Default: buffers that are used again after the next round.
+
+    Yields:
+        Pieces; those of a sequence that is shorter than the longest of its tile hold rows behind its end.
+    """
+    row_bytes = TILE * sum(arrays.values()) * np.dtype(dtype).itemsize
+    size = max(STEPS, PIECE_BYTES // row_bytes // STEPS * STEPS)
+    n_tiles = -(-len(lengths) // TILE)
+    on_gpu = trained.model.output.weight.is_cuda
+    threads = torch.get_num_threads()
+    side_by_side = max(1, min(1 if on_gpu else threads, n_tiles - first_tile))
+    walkers = [_Walker(trained, arrays, initial, reader) for _ in range(side_by_side)]
+    reused = _Reused(arrays, dtype, side_by_side)
+
+    def submit(pool: ThreadPoolExecutor, tiles: range, start: int, turn: int) -> list[Future[Piece]]:
+        futures = []
+        for place, tile in enumerate(tiles):
+            longest = int(lengths[tile * TILE : (tile + 1) * TILE].max())
+            if start < longest:
+                first, n = tile * TILE, min(TILE, len(lengths) - tile * TILE)
+                stop = min(start + size, longest)
+                where = (first, n, start, stop)
+                states = buffers(*where) if buffers else reused.take(2 * place + turn % 2, n, stop - start)
+                futures.append(pool.submit(walkers[place].piece, *where, states))
+        return futures
+
+    try:
+        with ThreadPoolExecutor(side_by_side, "walk") as pool:
+            ahead: list[Future[Piece]] = []
+            for turn, (tiles, start) in enumerate(_rounds(lengths, first_tile, n_tiles, side_by_side, size)):
+                behind, ahead = [each.result() for each in ahead], submit(pool, tiles, start, turn)
+                yield from behind
+            yield from (each.result() for each in ahead)
+    finally:
+        # New threads begin with the number that was set last, wherever that was.
+        torch.set_num_threads(threads)
+
+
+def _rounds(lengths: np.ndarray, first: int, n_tiles: int, abreast: int, size: int) -> Iterator[tuple[range, int]]:
+    """Yield the tiles of each round and the step at which their pieces begin."""
+    for tile in range(first, n_tiles, abreast):
+        tiles = range(tile, min(tile + abreast, n_tiles))
+        longest = int(lengths[tiles.start * TILE : tiles.stop * TILE].max())
+        yield from ((tiles, start) for start in range(0, longest, size))
+
+
+class _Reused:
+    """Two buffers for each of the tiles that run side by side, made when they are first asked for."""
+
+    def __init__(self, arrays: dict[str, int], dtype: np.dtype, side_by_side: int):
+        self._arrays, self._dtype = arrays, DTYPES[str(dtype)]
+        self._buffers: list[dict[str, Tensor]] = [{} for _ in range(2 * side_by_side)]
+
+    def take(self, which: int, n: int, steps: int) -> dict[str, Tensor]:
+        buffer = self._buffers[which]
+        for name, width in self._arrays.items():
+            if name not in buffer or len(buffer[name]) < n * steps:
+                buffer[name] = empty(self._dtype, torch.device("cpu"), n * steps, width)
+        return {name: values[: n * steps].view(n, steps, -1) for name, values in buffer.items()}
+
+
+def empty(dtype: torch.dtype, device: torch.device, *shape: int) -> Tensor:
+    """Return memory for states; on a CPU from NumPy, which asks the system for large pages: they are filled faster."""
+    if device.type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.empty(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
+
+
+def recurrence_of(trained: TrainedModel, steps: int = 1) -> Recurrence:
+    """Return a tile of zero states that steps with the model's weights."""
+    model, architecture = trained.model, trained.model.architecture
+    weights = dict(model.rnn.named_parameters())
+    layers = [
+        (
+            weights[f"weight_ih_l{layer}"].detach(),
+            weights[f"weight_hh_l{layer}"].detach(),
+            weights[f"bias_ih_l{layer}"].detach(),
+            weights[f"bias_hh_l{layer}"].detach(),
+        )
+        for layer in range(architecture.layers)
+    ]
+    vectors = None if model.embedding is None else model.embedding.weight.detach()
+    return Recurrence(
+        architecture.cell, layers, vectors, architecture.reset_after, architecture.nonlinearity, steps=steps
+    )
+
+
+def _source(recurrence: Recurrence, name: str) -> tuple[Tensor, int]:
+    """Return what holds the kept steps of an array such as layer0/c or layer1/gates/f, and its place in there."""
+    layer, state, *gate = name.removeprefix("layer").split("/")
+    kept = {"h": recurrence.kept_h, "c": recurrence.kept_c, "gates": recurrence.kept_gates}[state][int(layer)]
+    return kept, {"i": 0, "f": 1, "g": 2, "o": 3, "r": 0, "z": 1, "n": 2}[gate[0]] if gate else 0
+
+
+def _live(recurrence: Recurrence, name: str) -> Tensor:
+    """Return the state [TILE, H] after the last step behind an array such as layer0/c."""
+    layer, state = name.removeprefix("layer").split("/")
+    return getattr(recurrence, state)[int(layer)]

@@ -1,0 +1,109 @@
+"""Walking over sequences: the same states however the work is cut, in memory that depends on neither their number nor
+their length."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from killing import assert_survives_kills
+
+from gatescope.engine import walk
+from gatescope.engine.dump import StateDump
+from gatescope.engine.extract import ExtractConfig, extract_in_memory, extract_states
+from gatescope.engine.model import load_model
+from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
+
+CONFIG = SampleConfig(sequences=130, length=75, capture=("h", "c", "gates"))
+
+
+@pytest.fixture
+def threads():
+    """Return a function that sets torch's number of threads for one test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def files_of(folder):
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+@pytest.mark.parametrize("piece_bytes", [1, 50 * 12 * 20 * 40, walk.PIECE_BYTES], ids=["16", "32", "all"])
+def test_states_do_not_depend_on_how_the_work_is_cut(lstm, tmp_path, monkeypatch, threads, piece_bytes, n_threads):
+    threads(1)
+    sample_states(lstm, tmp_path / "whole.zarr", CONFIG)
+    threads(n_threads)
+    monkeypatch.setattr(walk, "PIECE_BYTES", piece_bytes)
+    sample_states(lstm, tmp_path / "cut.zarr", CONFIG)
+    assert torch.get_num_threads() == n_threads
+    assert files_of(tmp_path / "cut.zarr") == files_of(tmp_path / "whole.zarr")
+    states = sample_in_memory(lstm, CONFIG)
+    dump = StateDump.open(tmp_path / "whole.zarr")
+    assert np.array_equal(states.tokens, dump.tokens)
+    assert np.array_equal(states.sequence_starts, dump.sequence_starts)
+    for name in dump.names:
+        assert np.array_equal(states.arrays[name].numpy(), dump.array(name)[:])
+    for name, values in states.initial.items():
+        assert np.array_equal(values.numpy(), dump.initial(name))
+
+
+@pytest.mark.parametrize("length", [1, 16, 33, 1000])
+def test_sequences_of_different_length(lstm, tmp_path, monkeypatch, threads, length):
+    (tmp_path / "text.txt").write_text("(abc) {def} ghij\n" * 150)
+    config = ExtractConfig(length=length, context=5)
+    threads(2)
+    monkeypatch.setattr(walk, "PIECE_BYTES", 1)
+    states = extract_in_memory(lstm, str(tmp_path / "text.txt"), config)
+    extract_states(lstm, str(tmp_path / "text.txt"), tmp_path / "e.zarr", config)
+    dump = StateDump.open(tmp_path / "e.zarr")
+    assert dump.verify() == [] and dump.n_rows == 17 * 150
+    assert not list((tmp_path / "e.zarr").rglob("*.partial"))
+    for name in dump.names:
+        assert np.array_equal(states.arrays[name].numpy(), dump.array(name)[:])
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from pathlib import Path
+from gatescope.engine import walk
+from gatescope.engine.model import load_model
+from gatescope.engine.model import load_model
+from gatescope.engine.sample import SampleConfig, sample_states
+walk.PIECE_BYTES = 1 << 20
+model = load_model(Path(sys.argv[1]))
+def peak(name, sequences, length):
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    sample_states(model, Path(sys.argv[2]) / name, SampleConfig(sequences=sequences, length=length))
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) << 10
+peak("first", 100, 200)
+few, many, long = peak("few", 100, 200), peak("many", 600, 200), peak("long", 100, 1200)
+print(few, many, long)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+def test_peak_memory_depends_on_neither_number_nor_length(make_model, tmp_path):
+    command = [sys.executable, "-c", PEAK, str(make_model(hidden=32)), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    few, many, long = map(int, done.stdout.split())
+    # Six times the rows are 25 MB more of states; a tile of long sequences alone holds 15 MB.
+    n_bytes = 100_000 * 2 * 2 * 32 * 2
+    assert many - few < n_bytes / 4 and long - few < n_bytes / 4
+
+
+def _sample_in_pieces(model, path):
+    # Sequences wait for each other on disk.
+    walk.PIECE_BYTES = 1
+    torch.set_num_threads(2)
+    sample_states(load_model(Path(model)), Path(path), CONFIG)
+
+
+def test_killed_while_sequences_wait(make_model, tmp_path):
+    model = make_model()
+    assert_survives_kills(_sample_in_pieces, lambda folder: (str(model), folder), tmp_path, n_kills=4)
