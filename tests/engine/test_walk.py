@@ -69,9 +69,7 @@ def test_sequences_of_different_length(lstm, tmp_path, monkeypatch, threads, len
 PEAK = """
 import sys
 from pathlib import Path
-from pathlib import Path
 from gatescope.engine import walk
-from gatescope.engine.model import load_model
 from gatescope.engine.model import load_model
 from gatescope.engine.sample import SampleConfig, sample_states
 walk.PIECE_BYTES = 1 << 20
@@ -81,19 +79,19 @@ def peak(name, sequences, length):
     sample_states(model, Path(sys.argv[2]) / name, SampleConfig(sequences=sequences, length=length))
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) << 10
-peak("first", 100, 200)
-few, many, long = peak("few", 100, 200), peak("many", 600, 200), peak("long", 100, 1200)
+peak("first", 200, 200)
+few, many, long = peak("few", 200, 200), peak("many", 1000, 200), peak("long", 200, 1000)
 print(few, many, long)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 def test_peak_memory_depends_on_neither_number_nor_length(make_model, tmp_path):
-    command = [sys.executable, "-c", PEAK, str(make_model(hidden=32)), str(tmp_path)]
+    command = [sys.executable, "-c", PEAK, str(make_model(hidden=128)), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     few, many, long = map(int, done.stdout.split())
-    # Six times the rows are 25 MB more of states; a tile of long sequences alone holds 15 MB.
-    n_bytes = 100_000 * 2 * 2 * 32 * 2
+    # Two tiles of several blocks of the dump, then five times the rows: 164 MB more of states.
+    n_bytes = 160_000 * 2 * 2 * 128 * 2
     assert many - few < n_bytes / 4 and long - few < n_bytes / 4
 
 

@@ -1,0 +1,66 @@
+"""Writes the tables of README.md out of results/*.json: `python benchmarks/tables.py`.
+
+What stands above the marker stays. A ratio is the time of a row over that of the first gatescope row of its group:
+above 1 we are faster, below 1 we lose. A row that says "from 3 of 32 fits" is scaled to all of them.
+"""
+
+import json
+from pathlib import Path
+
+HERE = Path(__file__).parent
+MARKER = "<!-- below: python benchmarks/tables.py -->"
+DETAILS = (
+    "dtype",
+    "graph",
+    "characters_per_second",
+    "microseconds_per_layer_step",
+    "share_of_peak",
+    "gradient",
+    "scaled",
+)
+
+
+def table(group, rows):
+    """A group of rows side by side as Markdown."""
+    ours = next((row["median_s"] for row in rows if row.get("impl", "").startswith("gatescope")), None)
+    rows = [row | {"median_s": row.get("scaled_s", row["median_s"])} for row in rows]
+    details = [name for name in DETAILS if any(row.get(name) for row in rows)]
+    lines = [f"**{group}**", "", f"| {' | '.join(['impl', 'median s', '20%-80%', 'ratio', *details])} |"]
+    lines.append("|---" * (4 + len(details)) + "|")
+    for row in rows:
+        ratio = f"{row['median_s'] / ours:.2f}" if ours else ""
+        spread = f"{row['p20_s']:.4g}-{row['p80_s']:.4g}"
+        cells = [row.get("impl", row["name"].split("::")[1]), f"{row['median_s']:.4g}", spread, ratio]
+        lines.append(f"| {' | '.join([*cells, *(_shown(row.get(name)) for name in details)])} |")
+    return "\n".join(lines)
+
+
+def _shown(value):
+    if value is None or value is False:
+        return ""
+    return f"{value:,}" if isinstance(value, int) and value is not True else str(value)
+
+
+def tables(path):
+    """All tables of one results file."""
+    results = json.loads(path.read_text())
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    parts = [f"## {path.name}", f"{results['processor']}; {versions}. Median of a few rounds, seconds."]
+    groups = {}
+    for row in sorted(results["rows"], key=lambda row: row["name"].split("::")[0]):
+        groups.setdefault(row["group"], []).append(row)
+    return "\n\n".join([*parts, *(table(group, rows) for group, rows in groups.items())])
+
+
+def main():
+    readme = HERE / "README.md"
+    head = readme.read_text().split(MARKER)[0]
+    files = sorted((HERE / "results").glob("*.json"))
+    parts = [head + MARKER, *map(tables, files)]
+    if [path.name for path in files] == ["cpu.json"]:
+        parts.append("## H200\n\nNot measured: `make gpu` writes the rows.")
+    readme.write_text("\n\n".join(parts) + "\n")
+
+
+if __name__ == "__main__":
+    main()
