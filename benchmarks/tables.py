@@ -22,7 +22,7 @@ DETAILS = (
 
 def table(group, rows):
     """A group of rows side by side as Markdown."""
-    ours = next((row["median_s"] for row in rows if row.get("impl", "").startswith("gatescope")), None)
+    ours = next((row["median_s"] for row in rows if _impl(row).startswith("gatescope")), None)
     rows = [row | {"median_s": row.get("scaled_s", row["median_s"])} for row in rows]
     details = [name for name in DETAILS if any(row.get(name) for row in rows)]
     lines = [f"**{group}**", "", f"| {' | '.join(['impl', 'median s', '20%-80%', 'ratio', *details])} |"]
@@ -30,14 +30,22 @@ def table(group, rows):
     for row in rows:
         ratio = f"{row['median_s'] / ours:.2f}" if ours else ""
         spread = f"{row['p20_s']:.4g}-{row['p80_s']:.4g}"
-        cells = [row.get("impl", row["name"].split("::")[1]), f"{row['median_s']:.4g}", spread, ratio]
+        cells = [_impl(row), f"{row['median_s']:.4g}", spread, ratio]
         lines.append(f"| {' | '.join([*cells, *(_shown(row.get(name)) for name in details)])} |")
     return "\n".join(lines)
+
+
+def _impl(row):
+    """What was timed: stated in the row, or the name of its parameter."""
+    name = row["name"].split("::")[1]
+    return row.get("impl") or name.partition("[")[2].rstrip("]") or name
 
 
 def _shown(value):
     if value is None or value is False:
         return ""
+    if isinstance(value, float):
+        return f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) and value is not True else str(value)
 
 
