@@ -26,7 +26,7 @@ def _dropout_op(x: Tensor, seed: Tensor, p: float, layer: int) -> Tensor:
 
 def drop_steps(x: Tensor, seed: Tensor, p: float, layer: int, first_step: int) -> Tensor:
     """Drop entries of the steps from first_step on, [steps, B, H], as dropping from all steps at once would."""
-    first_row = distributed.get_rank() * x.shape[1] if distributed.is_initialized() else 0
+    first_row = first_row_of(x.shape[1])
     if x.is_cuda:
         # Triton is not there on every platform.
         from gatescope.kernels.dropout_kernel import drop
@@ -35,6 +35,11 @@ def drop_steps(x: Tensor, seed: Tensor, p: float, layer: int, first_step: int) -
     shape = torch.Size((first_step + len(x), *x.shape[1:]))
     kept = _kept(shape, int(seed.item()), p, layer, first_row)[first_step:]
     return x * kept.to(x.dtype).mul_(1 / (1 - p))
+
+
+def first_row_of(n_rows: int) -> int:
+    """The number of this process's first row of B in the batch of all processes."""
+    return distributed.get_rank() * n_rows if distributed.is_initialized() else 0
 
 
 def _kept(shape: torch.Size, seed: int, p: float, layer: int, first_row: int) -> Tensor:

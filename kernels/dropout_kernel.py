@@ -1,4 +1,8 @@
-"""The dropout of `gatescope.kernels.dropout` as a Triton kernel: one Philox counter an entry, nothing stored but y."""
+"""The dropout of `gatescope.kernels.dropout` in Triton: one Philox counter an entry, and no mask is ever stored.
+
+`dropped` is what the recurrent kernels of a wavefront do to a state on its way up and to a gradient on its way down;
+`drop` does it to an array.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +11,69 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK = 1024  # entries in a program
+from gatescope.kernels.grid import Launch
+
+BLOCK = 256  # units in a program of one warp: 16 bytes a thread
 
 
-@triton.jit(do_not_specialize=["n_rows", "first_row", "first_step", "layer", "threshold"])
+@triton.jit
+def dropped(x, seed_ptr, unit, row, step, layer, P: tl.constexpr):
+    """Zero in a share P of the entries, the others scaled up by 1 / (1 - P).
+
+    Args:
+        x: float32 values.
+        seed_ptr: the seed.
+        unit, row, step: of each entry, in shapes that broadcast to that of x; row counts over all processes.
+        layer: whose outputs these are.
+        P: share; 0 leaves x as it is.
+    """
+    if P > 0.0:
+        o = tl.zeros(x.shape, tl.uint32)
+        # The interpreter's loops count in plain integers, which have no dtype to change.
+        unit, row, step = (o + unit).to(tl.uint32), (o + row).to(tl.uint32), (o + step).to(tl.uint32)
+        word, _, _, _ = tl.philox(tl.load(seed_ptr), unit, step, row, (o + layer).to(tl.uint32))
+        # The upper 24 bits: a float32's worth of u.
+        x = tl.where((word >> 8).to(tl.int32).to(tl.float32) * 2.0**-24 >= P, x * (1.0 / (1.0 - P)), 0.0)
+    return x
+
+
+@triton.jit
+def incoming(dy_ptr, above_ptr, at, own, seed_ptr, unit, row, step, layer, P: tl.constexpr):
+    """The gradient of a state from those who read it: the caller, and the layer above, who sees it after dropout.
+
+    Args:
+        dy_ptr, above_ptr: gradients of the state and of what the layer above reads, at least one of them.
+        at, own: where the entries are, and which there are.
+        seed_ptr, unit, row, step, layer, P: see `dropped`.
+    """
+    if above_ptr is not None:
+        dh = tl.load(above_ptr + at, mask=own, other=0.0).to(tl.float32)
+        dh = dropped(dh, seed_ptr, unit, row, step, layer, P)
+        if dy_ptr is not None:
+            dh += tl.load(dy_ptr + at, mask=own, other=0.0).to(tl.float32)
+    else:
+        dh = tl.load(dy_ptr + at, mask=own, other=0.0).to(tl.float32)
+    return dh
+
+
+@triton.jit(do_not_specialize=["n_rows", "first_row", "first_step", "layer"])
 def _drop_kernel(
     x_ptr,
     seed_ptr,
     y_ptr,
-    n_entries,
     n_rows,
     first_row,
     first_step,
     layer,
-    threshold,
-    scale,
     H: tl.constexpr,
+    P: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    o = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = o < n_entries
-    unit = (o % H).to(tl.uint32)
-    row = ((o // H) % n_rows + first_row).to(tl.uint32)
-    step = (o // H // n_rows + first_step).to(tl.uint32)
-    seed = tl.load(seed_ptr)
-    word, _, _, _ = tl.philox(seed, unit, step, row, tl.full((BLOCK,), layer, tl.uint32))
+    place, unit = tl.program_id(0), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    o, inside = place.to(tl.int64) * H + unit, unit < H
+    row, step = place % n_rows + first_row, place // n_rows + first_step
     x = tl.load(x_ptr + o, mask=inside, other=0.0).to(tl.float32)
-    # The upper 24 bits: a float32's worth of u.
-    kept = (word >> 8).to(tl.int32) >= threshold
-    tl.store(y_ptr + o, tl.where(kept, x * scale, 0.0), mask=inside)
+    tl.store(y_ptr + o, dropped(x, seed_ptr, unit, row, step, layer, P), mask=inside)
 
 
 def drop(x: Tensor, seed: Tensor, p: float, layer: int, first_row: int, first_step: int = 0) -> Tensor:
@@ -43,9 +81,14 @@ def drop(x: Tensor, seed: Tensor, p: float, layer: int, first_row: int, first_st
     x = x.contiguous()
     y = torch.empty_like(x)
     if x.numel():
-        grid = (triton.cdiv(x.numel(), BLOCK),)
-        threshold = round(p * 2**24)
-        _drop_kernel[grid](
-            x, seed, y, x.numel(), x.shape[1], first_row, first_step, layer, threshold, 1 / (1 - p), x.shape[2], BLOCK
-        )
+        drop_launch(x, seed, y, p, layer, first_row, first_step)()
     return y
+
+
+def drop_launch(x: Tensor, seed: Tensor, y: Tensor, p: float, layer: int, first_row: int, first_step: int) -> Launch:
+    """The kernel on these tensors."""
+    n_steps, n_rows, hidden = x.shape
+    sizes = {"n_rows": n_rows, "first_row": first_row, "first_step": first_step, "layer": layer}
+    constants = {"H": hidden, "P": p, "BLOCK": BLOCK}
+    grid = (n_steps * n_rows, triton.cdiv(hidden, BLOCK))
+    return Launch(_drop_kernel, grid, {"x_ptr": x, "seed_ptr": seed, "y_ptr": y, **sizes}, constants, warps=1)

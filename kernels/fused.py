@@ -6,17 +6,60 @@ interpreter, whose programs run one after another and could not wait for each ot
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
+from gatescope.kernels.dropout import drop_steps, first_row_of
 from gatescope.kernels.grid import H200, STEPS, Device, Launch, Plan, counters, device_of, plan
 from gatescope.kernels.sequence import interpreting
 
 PERSISTENT = (torch.float16, torch.bfloat16)  # dtypes of weights that stay on chip
 STEP_BLOCK = 256  # units in a program of a pointwise step
+
+
+@dataclass(frozen=True)
+class Above:
+    """What stands between a layer and the one above it, which sees its states after dropout.
+
+    Forward fills the values, which the layer above reads; going back they are the gradient of what it has read.
+    """
+
+    values: Tensor  # [T, B, H]; going back, only steps that have been reached need to be there
+    seed: Tensor | None  # of the mask, int64 [1]; None without dropout
+    p: float  # share that is dropped
+    layer: int  # the lower one's number
+
+    def dropped(self, x: Tensor, first_step: int) -> Tensor:
+        """Drop entries of the steps from first_step on, [steps, B, H]."""
+        return x if self.seed is None else drop_steps(x, self.seed, self.p, self.layer, first_step)
+
+    def fill(self, states: Tensor, first_step: int) -> None:
+        """Let the layer above read states [steps, B, H] from first_step on."""
+        self.values[first_step : first_step + len(states)] = self.dropped(states, first_step)
+
+    def gradient(self, start: int, stop: int) -> Tensor:
+        """The gradient of the states from start to stop, going back."""
+        return self.dropped(self.values[start:stop], start)
+
+
+def from_readers(dy: Tensor | None, above: Above | None, y: Tensor) -> tuple[Tensor | None, Above | None]:
+    """Where the gradient of the states comes from: the caller's, the layer above, or zeros if neither gives any."""
+    if dy is None:
+        return torch.zeros_like(y) if above is None else None, above
+    return dy.contiguous(), above
+
+
+def read_gradient(dy: Tensor | None, above: Above | None, start: int, stop: int) -> Tensor:
+    """The gradient of the states from start to stop, [steps, B, H], of all who read them."""
+    if above is None:
+        assert dy is not None
+        return dy[start:stop]
+    down = above.gradient(start, stop)
+    return down if dy is None else down + dy[start:stop]
 
 
 def layer_plan(n_gates: int, n_rows: int, hidden: int, x: Tensor, tiles: int = 1, share: int = 1) -> Plan:
@@ -60,16 +103,26 @@ def describe(cell: str, n_rows: int, hidden: int, dtype: torch.dtype, device: De
 
 
 def persistent(
-    kernel: Any, layout: Plan, tensors: dict[str, Tensor | None], sizes: dict[str, int], like: Tensor, **constants: Any
+    kernel: Any,
+    layout: Plan,
+    tensors: dict[str, Tensor | None],
+    sizes: dict[str, int],
+    above: Above | None,
+    like: Tensor,
+    **constants: Any,
 ) -> Launch:
     """A persistent kernel on these tensors; `run` fills in time, rows and counters."""
+    between: dict[str, Any] = {"above_ptr": None, "seed_ptr": None}
+    if above is not None:
+        between = {"above_ptr": above.values, "seed_ptr": above.seed}
+    sizes = sizes | {"first_row": first_row_of(sizes["n_rows"]), "layer": 0 if above is None else above.layer}
     tiles = {"H": like.shape[-1], "BLOCK_B": layout.block_b, "BLOCK_H": layout.block_h, "BLOCK_K": layout.block_k}
     tiles |= {"PARTS": layout.parts}
     return Launch(
         kernel,
         (layout.groups, layout.columns),
-        {**tensors, "counter_ptr": None, "t0": 0, "t1": 0, "row0": 0, **sizes},
-        {**tiles, "COLUMNS": layout.columns, **constants, "INTERPRET": interpreting()},
+        {**tensors, **between, "counter_ptr": None, "t0": 0, "t1": 0, "row0": 0, **sizes},
+        {**tiles, "COLUMNS": layout.columns, **constants, "P": above.p if above else 0.0, "INTERPRET": interpreting()},
         layout.columns > 1,
     )
 
@@ -98,9 +151,11 @@ def run(
                 launch(counter_ptr=zeros, t0=t, t1=t + 1, row0=row0, **only)
 
 
-def step_grid(n_rows: int, hidden: int) -> tuple[int, int]:
-    """The grid of a pointwise step."""
-    return n_rows, triton.cdiv(hidden, STEP_BLOCK)
+def pointwise_step(kernel: Any, tensors: dict[str, Tensor | None], y: Tensor, **constants: Any) -> Launch:
+    """A pointwise kernel of one step on these tensors, y [B, H] among them; a warp loads 16 bytes a thread."""
+    n_rows, hidden = y.shape
+    sizes = {"H": hidden, "BLOCK": STEP_BLOCK, **constants}
+    return Launch(kernel, (n_rows, triton.cdiv(hidden, STEP_BLOCK)), tensors, sizes, warps=1)
 
 
 def cleared(state: Tensor, rows: Tensor | None) -> Tensor:
@@ -117,9 +172,9 @@ def input_product(x: Tensor, w_ih: Tensor, bias: Tensor | None, out: Tensor) -> 
         torch.addmm(bias, flat, w_ih.t(), out=product)
 
 
-def input_gradient(da: Tensor, w_ih: Tensor) -> Tensor:
-    """The gradient of x [T, B, I] from that of its product with w_ih [T, B, R]."""
-    return (da.flatten(0, 1) @ w_ih).view(*da.shape[:2], -1)
+def input_gradient(da: Tensor, w_ih: Tensor, out: Tensor) -> None:
+    """Write the gradient of x [T, B, I] from that of its product with w_ih, [T, B, R] with any row stride."""
+    torch.mm(da.flatten(0, 1), w_ih, out=out.flatten(0, 1))
 
 
 def bias_gradient(da: Tensor) -> Tensor:

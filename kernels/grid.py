@@ -28,7 +28,7 @@ from torch import Tensor
 
 COUNTER_STRIDE = tl.constexpr(32)  # int32 between the counters of two groups: each on a cache line of its own
 SLACK = 4096  # bytes of shared memory left to the compiler
-RUNTIME = ["t0", "t1", "row0", "n_rows", "n_steps"]  # arguments whose values make no new kernel
+RUNTIME = ["t0", "t1", "row0", "n_rows", "n_steps", "first_row", "layer"]  # arguments whose values make no new kernel
 WARPS = 8  # of a persistent program: weights pass through registers on their way to shared memory
 MIN_TILE = 16  # rows or columns of a tensor core's product
 
@@ -135,12 +135,13 @@ class Launch:
     grid: tuple[int, ...]
     arguments: dict[str, Any]  # tensors, None and integers, in the kernel's order
     constants: dict[str, Any]
-    cooperative: bool
+    cooperative: bool = False
+    warps: int = WARPS
 
     @property
     def options(self) -> dict[str, Any]:
         """What the compiler is told."""
-        return {"num_warps": WARPS, "num_stages": 1, "launch_cooperative_grid": self.cooperative}
+        return {"num_warps": self.warps, "num_stages": 1, "launch_cooperative_grid": self.cooperative}
 
     def __call__(self, **changed: Any) -> None:
         self.kernel[self.grid](**(self.arguments | self.constants | changed), **self.options)

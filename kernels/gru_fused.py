@@ -15,18 +15,21 @@ row, and the products before and after the walk 6 H I forward and 6 H (2 I + H) 
 from __future__ import annotations
 
 import torch
+import triton.language as tl
 from torch import Tensor
 
 from gatescope.kernels.fused import (
-    STEP_BLOCK,
+    Above,
     bias_gradient,
     cleared,
+    from_readers,
     input_gradient,
     input_product,
     layer_plan,
     persistent,
+    pointwise_step,
+    read_gradient,
     run,
-    step_grid,
     weight_gradient,
 )
 from gatescope.kernels.grid import Launch, Plan
@@ -55,6 +58,7 @@ class Forward:
         reset_after: where the reset gate multiplies.
         save: whether p and the gates are kept.
         share: one of how many layers that run at the same time.
+        above: what the layer above reads, if that is filled here.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Forward:
         reset_after: bool,
         save: bool,
         share: int = 1,
+        above: Above | None = None,
     ):
         n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
         w_ih, w_hh, b_ih, b_hh = weights
@@ -74,12 +79,12 @@ class Forward:
         self._reset, self._after = None if reset is None else reset.contiguous(), reset_after
         self.states = x.new_empty(n_steps + 1, n_rows, hidden)
         self.states[0] = h0
-        self._a, self._save = x.new_empty(n_steps, n_rows, 4, hidden), save
+        self._a, self._save, self._above = x.new_empty(n_steps, n_rows, 4, hidden), save, above
         self.layout = layer_plan(3, n_rows, hidden, x, share=share)
         if self.layout.form == "persistent":
             added = p_bias.contiguous() if isinstance(p_bias, Tensor) else None
             tensors = (self._a, self._w_hh, added, self._reset, self.states)
-            self._launch = forward_launch(self.layout, *tensors, reset_after, save)
+            self._launch = forward_launch(self.layout, *tensors, reset_after, save, above)
         elif reset_after:
             self._a[:, :, 0] = p_bias
 
@@ -91,19 +96,20 @@ class Forward:
             run(self._launch, self.layout, start, stop, n_rows, phases=_phases(self.layout, self._after))
             return
         w_nrz, (w_rz, w_n) = self._w_hh.roll(hidden, 0).t(), self._w_hh.split((2 * hidden, hidden))
-        grid = step_grid(n_rows, hidden)
         for t in range(start, stop):
             here, flat = None if self._reset is None else self._reset[t], self._a[t].flatten(1)
             before = cleared(self.states[t], here)
-            step = (self._a[t], self.states[t], here, self.states[t + 1], hidden, STEP_BLOCK, self._after)
+            step = (self._a[t], self.states[t], here, self.states[t + 1], self._after)
             if self._after:
                 flat[:, : 3 * hidden].addmm_(before, w_nrz)
-                forward_step_kernel[grid](*step, WHOLE)
+                forward_step(*step, WHOLE)()
             else:
                 flat[:, hidden : 3 * hidden].addmm_(before, w_rz.t())
-                forward_step_kernel[grid](*step, FIRST)
+                forward_step(*step, FIRST)()
                 flat[:, 3 * hidden :].addmm_(flat[:, :hidden], w_n.t())
-                forward_step_kernel[grid](*step, SECOND)
+                forward_step(*step, SECOND)()
+        if self._above is not None:
+            self._above.fill(self.states[start + 1 : stop + 1], start)
 
     def results(self) -> tuple[Tensor, Tensor]:
         """y [T, B, H], and A [T, B, 4, H] if it is saved, else an empty tensor."""
@@ -140,11 +146,20 @@ def forward_launch(
     states: Tensor,
     reset_after: bool,
     save: bool,
+    above: Above | None = None,
 ) -> Launch:
     """The persistent forward kernel on these tensors; time, rows and counters are filled in when it runs."""
     tensors = {"a_ptr": a, "w_ptr": w_hh, "bias_ptr": bias, "reset_ptr": reset, "states_ptr": states}
     modes = {"AFTER": reset_after, "SAVE": save, "PHASE": WHOLE.value}
-    return persistent(forward_kernel, layout, tensors, {"n_rows": states.shape[1]}, states, **modes)
+    return persistent(forward_kernel, layout, tensors, {"n_rows": states.shape[1]}, above, states, **modes)
+
+
+def forward_step(
+    a: Tensor, h: Tensor, reset: Tensor | None, y: Tensor, reset_after: bool, phase: tl.constexpr
+) -> Launch:
+    """The pointwise kernel of one step forward, or of a part of it, on these tensors."""
+    tensors = {"a_ptr": a, "h_ptr": h, "reset_ptr": reset, "y_ptr": y}
+    return pointwise_step(forward_step_kernel, tensors, y, AFTER=reset_after, PHASE=phase.value)
 
 
 class Backward:
@@ -158,6 +173,7 @@ class Backward:
         reset: [T, B] bool or None.
         reset_after: where the reset gate multiplies.
         share: one of how many layers that run at the same time.
+        above: the gradient of what the layer above has read, if there is one.
     """
 
     def __init__(
@@ -173,10 +189,11 @@ class Backward:
         reset: Tensor | None,
         reset_after: bool,
         share: int = 1,
+        above: Above | None = None,
     ):
         n_rows, hidden = h0.shape
         self._x, self._w_ih, self._w_hh, self._after = x, w_ih, w_hh.contiguous(), reset_after
-        self._dy = torch.zeros_like(y) if dy is None else dy.contiguous()
+        self._dy, self._above = from_readers(dy, above, y)
         self._own, self._reset = (None if each is None else each.contiguous() for each in (own, reset))
         self._a, self._states = a, torch.cat((h0.unsqueeze(0), y))
         self._da, self._passed = torch.empty_like(a), y.new_zeros(n_rows, hidden, dtype=torch.float32)
@@ -184,30 +201,31 @@ class Backward:
         if self.layout.form == "persistent":
             saved = (self._a, self._w_hh, self._states, self._reset)
             gradients = (self._dy, self._own, self._da, self._passed)
-            self._launch = backward_launch(self.layout, *saved, *gradients, reset_after)
+            self._launch = backward_launch(self.layout, *saved, *gradients, reset_after, above)
 
     def retreat(self, start: int, stop: int) -> None:
         """Run the steps from the one before stop down to start; all after are done."""
-        n_steps, n_rows, hidden = self._dy.shape
+        n_steps, n_rows, _, hidden = self._da.shape
         if self.layout.form == "persistent":
             phases = _phases(self.layout, self._after)
             run(self._launch, self.layout, start, stop, n_rows, backward=True, phases=phases)
             return
-        grid, w_n = step_grid(n_rows, hidden), self._w_hh[2 * hidden :]
+        w_n = self._w_hh[2 * hidden :]
+        read = read_gradient(self._dy, self._above, start, stop)
         for t in reversed(range(start, stop)):
-            dh = self._dy[t] if t + 1 == n_steps else self._dy[t] + self._through(t + 1)
+            dh = read[t - start] if t + 1 == n_steps else read[t - start] + self._through(t + 1)
             given = (self._a[t], self._states[t], None if self._reset is None else self._reset[t], dh)
             own = None if self._own is None else self._own[t]
-            rest = (own, self._da[t], self._passed, hidden, STEP_BLOCK, self._after)
+            rest = (own, self._da[t], self._passed, self._after)
             if self._after:
-                backward_step_kernel[grid](*given, None, *rest, WHOLE)
+                backward_step(*given, None, *rest, WHOLE)()
             else:
-                backward_step_kernel[grid](*given, None, *rest, FIRST)
-                backward_step_kernel[grid](*given, self._da[t, :, 3] @ w_n, *rest, SECOND)
+                backward_step(*given, None, *rest, FIRST)()
+                backward_step(*given, self._da[t, :, 3] @ w_n, *rest, SECOND)()
 
-    def input_gradient(self, start: int, stop: int) -> Tensor:
-        """The gradient of x from start to stop, [steps, B, I]."""
-        return input_gradient(self._da[start:stop, :, 1:].flatten(2), self._w_ih)
+    def input_gradient(self, start: int, stop: int, out: Tensor) -> None:
+        """Write the gradient of x [T, B, I] from start to stop."""
+        input_gradient(self._da[start:stop, :, 1:].flatten(2), self._w_ih, out[start:stop])
 
     def _through(self, t: int) -> Tensor:
         """What step t brings to the hidden state before it."""
@@ -254,7 +272,10 @@ def gru_backward(
     """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from those of y and, if any, of A; None where not needed."""
     layer = Backward(dy, own, x, h0, w_ih, w_hh, y, a, reset, reset_after)
     layer.retreat(0, len(x))
-    return layer.input_gradient(0, len(x)) if needs[0] else None, *layer.results(needs[1:])
+    dx = torch.empty_like(x) if needs[0] else None
+    if dx is not None:
+        layer.input_gradient(0, len(x), dx)
+    return dx, *layer.results(needs[1:])
 
 
 def backward_launch(
@@ -263,14 +284,33 @@ def backward_launch(
     w_hh: Tensor,
     states: Tensor,
     reset: Tensor | None,
-    dy: Tensor,
+    dy: Tensor | None,
     own: Tensor | None,
     da: Tensor,
     passed: Tensor,
     reset_after: bool,
+    above: Above | None = None,
 ) -> Launch:
     """The persistent backward kernel on these tensors; time, rows and counters are filled in when it runs."""
     tensors = {"a_ptr": a, "w_ptr": w_hh, "states_ptr": states, "reset_ptr": reset, "dy_ptr": dy, "own_ptr": own}
     tensors |= {"da_ptr": da, "dh_ptr": passed}
-    sizes = {"n_rows": dy.shape[1], "n_steps": len(dy)}
-    return persistent(backward_kernel, layout, tensors, sizes, dy, AFTER=reset_after, PHASE=WHOLE.value)
+    sizes = {"n_rows": da.shape[1], "n_steps": len(da)}
+    return persistent(backward_kernel, layout, tensors, sizes, above, states, AFTER=reset_after, PHASE=WHOLE.value)
+
+
+def backward_step(
+    a: Tensor,
+    h: Tensor,
+    reset: Tensor | None,
+    dh: Tensor,
+    dq: Tensor | None,
+    own: Tensor | None,
+    da: Tensor,
+    passed: Tensor,
+    reset_after: bool,
+    phase: tl.constexpr,
+) -> Launch:
+    """The pointwise kernel of one step back, or of a part of it, on these tensors."""
+    tensors = {"a_ptr": a, "h_ptr": h, "reset_ptr": reset, "dh_ptr": dh, "dq_ptr": dq, "own_ptr": own}
+    tensors |= {"da_ptr": da, "passed_ptr": passed}
+    return pointwise_step(backward_step_kernel, tensors, passed, AFTER=reset_after, PHASE=phase.value)

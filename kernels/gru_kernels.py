@@ -9,6 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from gatescope.kernels.dropout_kernel import dropped, incoming
 from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
 from gatescope.kernels.pointwise import sigmoid, tanh
 from gatescope.kernels.tiles import load_columns, load_parts, product, sum_of_products
@@ -23,11 +24,15 @@ def forward_kernel(
     bias_ptr,
     reset_ptr,
     states_ptr,
+    above_ptr,
+    seed_ptr,
     counter_ptr,
     t0,
     t1,
     row0,
     n_rows,
+    first_row,
+    layer,
     H: tl.constexpr,
     BLOCK_B: tl.constexpr,
     BLOCK_H: tl.constexpr,
@@ -37,6 +42,7 @@ def forward_kernel(
     AFTER: tl.constexpr,
     SAVE: tl.constexpr,
     PHASE: tl.constexpr,
+    P: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):
     i_b, i_h = tl.program_id(0), tl.program_id(1)
@@ -116,6 +122,9 @@ def forward_kernel(
             else:
                 before = (h.to(dtype),)
             # What no other program waits for comes after the release.
+            if above_ptr is not None:
+                up = dropped(h, seed_ptr, o_h, rows + first_row, t, layer, P)
+                tl.store(above_ptr + t * size + o_own, up, mask=own)
             if SAVE:
                 tl.store(a_at, p, mask=own)
                 tl.store(a_at + H, r, mask=own)
@@ -141,12 +150,16 @@ def backward_kernel(
     own_ptr,
     da_ptr,
     dh_ptr,
+    above_ptr,
+    seed_ptr,
     counter_ptr,
     t0,
     t1,
     row0,
     n_rows,
     n_steps,
+    first_row,
+    layer,
     H: tl.constexpr,
     BLOCK_B: tl.constexpr,
     BLOCK_H: tl.constexpr,
@@ -155,6 +168,7 @@ def backward_kernel(
     COLUMNS: tl.constexpr,
     AFTER: tl.constexpr,
     PHASE: tl.constexpr,
+    P: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):
     i_b, i_h = tl.program_id(0), tl.program_id(1)
@@ -186,7 +200,8 @@ def backward_kernel(
         z = tl.load(a_at + 2 * H, mask=own, other=0.0).to(tl.float32)
         n = tl.load(a_at + 3 * H, mask=own, other=0.0).to(tl.float32)
         h = tl.load(states_ptr + t * size + o_own, mask=own, other=0.0).to(tl.float32)
-        dh = tl.load(dy_ptr + t * size + o_own, mask=own, other=0.0).to(tl.float32) + carried
+        at = t * size + o_own
+        dh = incoming(dy_ptr, above_ptr, at, own, seed_ptr, o_h, rows + first_row, t, layer, P) + carried
         own_p, own_r, own_z, own_n = 0.0, 0.0, 0.0, 0.0
         if own_ptr is not None:
             own_at = own_ptr + t * size * 4 + o_gate

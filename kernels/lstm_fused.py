@@ -18,15 +18,17 @@ import torch
 from torch import Tensor
 
 from gatescope.kernels.fused import (
-    STEP_BLOCK,
+    Above,
     bias_gradient,
     cleared,
+    from_readers,
     input_gradient,
     input_product,
     layer_plan,
     persistent,
+    pointwise_step,
+    read_gradient,
     run,
-    step_grid,
     weight_gradient,
 )
 from gatescope.kernels.grid import Launch, Plan
@@ -50,6 +52,7 @@ class Forward:
         reset: [T, B] bool or None.
         save: whether the gates are kept.
         share: one of how many layers that run at the same time.
+        above: what the layer above reads, if that is filled here.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Forward:
         reset: Tensor | None,
         save: bool,
         share: int = 1,
+        above: Above | None = None,
     ):
         n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
         w_ih, w_hh, b_ih, b_hh = weights
@@ -70,26 +74,26 @@ class Forward:
         self.states = x.new_empty(n_steps + 1, n_rows, hidden)
         self.states[0] = h0
         self.cells = torch.empty_like(self.states[1:], dtype=torch.float32)
-        self._a, self._save = x.new_empty(n_steps, n_rows, 4, hidden), save
+        self._a, self._save, self._above = x.new_empty(n_steps, n_rows, 4, hidden), save, above
         self.layout = layer_plan(4, n_rows, hidden, x, share=share)
         if self.layout.form == "persistent":
             tensors = (self._a, self._w_hh, self._c0, self._reset, self.states, self.cells)
-            self._launch = forward_launch(self.layout, *tensors, save)
+            self._launch = forward_launch(self.layout, *tensors, save, above)
 
     def advance(self, start: int, stop: int) -> None:
         """Run the steps from start to stop; all before are done."""
         input_product(self._x[start:stop], self._w_ih, self._bias, self._a[start:stop].flatten(2))
-        n_rows, hidden = self._c0.shape
         if self.layout.form == "persistent":
-            run(self._launch, self.layout, start, stop, n_rows)
+            run(self._launch, self.layout, start, stop, len(self._c0))
             return
-        w_t, grid = self._w_hh.t(), step_grid(n_rows, hidden)
+        w_t = self._w_hh.t()
         for t in range(start, stop):
             here = None if self._reset is None else self._reset[t]
             self._a[t].flatten(1).addmm_(cleared(self.states[t], here), w_t)
             c = self.cells[t - 1] if t else self._c0
-            given = (self._a[t], c, here, self.states[t + 1], self.cells[t])
-            forward_step_kernel[grid](*given, hidden, STEP_BLOCK)
+            forward_step(self._a[t], c, here, self.states[t + 1], self.cells[t])()
+        if self._above is not None:
+            self._above.fill(self.states[start + 1 : stop + 1], start)
 
     def results(self) -> tuple[Tensor, Tensor, Tensor]:
         """y [T, B, H], c in float32 [T, B, H], and the gates [T, B, 4, H] if they are saved, else an empty tensor."""
@@ -122,10 +126,17 @@ def forward_launch(
     states: Tensor,
     cells: Tensor,
     save: bool,
+    above: Above | None = None,
 ) -> Launch:
     """The persistent forward kernel on these tensors; time, rows and counters are filled in when it runs."""
     tensors = {"a_ptr": a, "w_ptr": w_hh, "c0_ptr": c0, "reset_ptr": reset, "states_ptr": states, "c_ptr": cells}
-    return persistent(forward_kernel, layout, tensors, {"n_rows": cells.shape[1]}, states, SAVE=save)
+    return persistent(forward_kernel, layout, tensors, {"n_rows": cells.shape[1]}, above, states, SAVE=save)
+
+
+def forward_step(a: Tensor, before: Tensor, reset: Tensor | None, y: Tensor, c: Tensor) -> Launch:
+    """The pointwise kernel of one step forward on these tensors."""
+    tensors = {"a_ptr": a, "before_ptr": before, "reset_ptr": reset, "y_ptr": y, "c_ptr": c}
+    return pointwise_step(forward_step_kernel, tensors, y)
 
 
 class Backward:
@@ -138,6 +149,7 @@ class Backward:
         y, cells, a: what forward returned.
         reset: [T, B] bool or None.
         share: one of how many layers that run at the same time.
+        above: the gradient of what the layer above has read, if there is one.
     """
 
     def __init__(
@@ -155,10 +167,11 @@ class Backward:
         a: Tensor,
         reset: Tensor | None,
         share: int = 1,
+        above: Above | None = None,
     ):
         n_rows, hidden = h0.shape
         self._x, self._h0, self._w_ih, self._y = x, h0, w_ih, y
-        self._dy = torch.zeros_like(y) if dy is None else dy.contiguous()
+        self._dy, self._above = from_readers(dy, above, y)
         self._dcells, self._own, self._reset = (
             None if each is None else each.contiguous() for each in (dcells, own, reset)
         )
@@ -168,26 +181,26 @@ class Backward:
         if self.layout.form == "persistent":
             saved = (self._a, self._w_hh, self._c0, self._cells, self._reset)
             gradients = (self._dy, self._dcells, self._own, self._da, self._dc)
-            self._launch = backward_launch(self.layout, *saved, *gradients)
+            self._launch = backward_launch(self.layout, *saved, *gradients, above)
 
     def retreat(self, start: int, stop: int) -> None:
         """Run the steps from the one before stop down to start; all after are done."""
-        (n_rows, hidden), n_steps = self._h0.shape, len(self._y)
+        n_rows, n_steps = len(self._h0), len(self._y)
         if self.layout.form == "persistent":
             run(self._launch, self.layout, start, stop, n_rows, backward=True)
             return
-        grid = step_grid(n_rows, hidden)
+        read = read_gradient(self._dy, self._above, start, stop)
         for t in reversed(range(start, stop)):
-            dh = self._dy[t] if t + 1 == n_steps else self._dy[t] + self._through(t + 1)
+            dh = read[t - start] if t + 1 == n_steps else read[t - start] + self._through(t + 1)
             here = None if self._reset is None else self._reset[t]
-            parts = (None if each is None else each[t] for each in (self._dcells, self._own))
+            dcells = None if self._dcells is None else self._dcells[t]
+            own = None if self._own is None else self._own[t]
             before = self._cells[t - 1] if t else self._c0
-            given = (self._a[t], self._cells[t], before, here, dh, *parts, self._da[t], self._dc)
-            backward_step_kernel[grid](*given, hidden, STEP_BLOCK)
+            backward_step(self._a[t], self._cells[t], before, here, dh, dcells, own, self._da[t], self._dc)()
 
-    def input_gradient(self, start: int, stop: int) -> Tensor:
-        """The gradient of x from start to stop, [steps, B, I]."""
-        return input_gradient(self._da[start:stop].flatten(2), self._w_ih)
+    def input_gradient(self, start: int, stop: int, out: Tensor) -> None:
+        """Write the gradient of x [T, B, I] from start to stop."""
+        input_gradient(self._da[start:stop].flatten(2), self._w_ih, out[start:stop])
 
     def _through(self, t: int) -> Tensor:
         """What step t brings to the hidden state before it."""
@@ -225,7 +238,10 @@ def lstm_backward(
     """Gradients of x, h0, c0, w_ih, w_hh, b_ih, b_hh from those of y, c and the gates; None where not needed."""
     layer = Backward(dy, dcells, own, x, h0, c0, w_ih, w_hh, y, cells, a, reset)
     layer.retreat(0, len(x))
-    return layer.input_gradient(0, len(x)) if needs[0] else None, *layer.results(needs[1:])
+    dx = torch.empty_like(x) if needs[0] else None
+    if dx is not None:
+        layer.input_gradient(0, len(x), dx)
+    return dx, *layer.results(needs[1:])
 
 
 def backward_launch(
@@ -235,13 +251,30 @@ def backward_launch(
     c0: Tensor,
     cells: Tensor,
     reset: Tensor | None,
-    dy: Tensor,
+    dy: Tensor | None,
+    dcells: Tensor | None,
+    own: Tensor | None,
+    da: Tensor,
+    dc: Tensor,
+    above: Above | None = None,
+) -> Launch:
+    """The persistent backward kernel on these tensors; time, rows and counters are filled in when it runs."""
+    tensors = {"a_ptr": a, "w_ptr": w_hh, "c0_ptr": c0, "c_ptr": cells, "reset_ptr": reset, "dy_ptr": dy}
+    tensors |= {"dcells_ptr": dcells, "own_ptr": own, "da_ptr": da, "dc_ptr": dc}
+    return persistent(backward_kernel, layout, tensors, {"n_rows": da.shape[1], "n_steps": len(da)}, above, cells)
+
+
+def backward_step(
+    a: Tensor,
+    c: Tensor,
+    before: Tensor,
+    reset: Tensor | None,
+    dh: Tensor,
     dcells: Tensor | None,
     own: Tensor | None,
     da: Tensor,
     dc: Tensor,
 ) -> Launch:
-    """The persistent backward kernel on these tensors; time, rows and counters are filled in when it runs."""
-    tensors = {"a_ptr": a, "w_ptr": w_hh, "c0_ptr": c0, "c_ptr": cells, "reset_ptr": reset, "dy_ptr": dy}
-    tensors |= {"dcells_ptr": dcells, "own_ptr": own, "da_ptr": da, "dc_ptr": dc}
-    return persistent(backward_kernel, layout, tensors, {"n_rows": dy.shape[1], "n_steps": len(dy)}, dy)
+    """The pointwise kernel of one step back on these tensors."""
+    tensors = {"a_ptr": a, "c_ptr": c, "before_ptr": before, "reset_ptr": reset, "dh_ptr": dh, "dcells_ptr": dcells}
+    return pointwise_step(backward_step_kernel, tensors | {"own_ptr": own, "da_ptr": da, "dc_ptr": dc}, dc)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from gatescope.kernels.dropout_kernel import dropped, incoming
 from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
 from gatescope.kernels.pointwise import sigmoid, tanh
 from gatescope.kernels.tiles import load_columns, load_parts, sum_of_products
@@ -41,11 +42,15 @@ def forward_kernel(
     reset_ptr,
     states_ptr,
     c_ptr,
+    above_ptr,
+    seed_ptr,
     counter_ptr,
     t0,
     t1,
     row0,
     n_rows,
+    first_row,
+    layer,
     H: tl.constexpr,
     BLOCK_B: tl.constexpr,
     BLOCK_H: tl.constexpr,
@@ -53,6 +58,7 @@ def forward_kernel(
     PARTS: tl.constexpr,
     COLUMNS: tl.constexpr,
     SAVE: tl.constexpr,
+    P: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):
     i_b, i_h = tl.program_id(0), tl.program_id(1)
@@ -99,6 +105,9 @@ def forward_kernel(
         else:
             h = (h_new.to(states_ptr.dtype.element_ty),)
         # What no other program waits for comes after the release.
+        if above_ptr is not None:
+            up = h_new.to(states_ptr.dtype.element_ty).to(tl.float32)
+            tl.store(above_ptr + t * size + o_own, dropped(up, seed_ptr, o_h, rows + first_row, t, layer, P), mask=own)
         tl.store(c_ptr + t * size + o_own, c, mask=own)
         if SAVE:
             tl.store(a_at, i, mask=own)
@@ -119,18 +128,23 @@ def backward_kernel(
     own_ptr,
     da_ptr,
     dc_ptr,
+    above_ptr,
+    seed_ptr,
     counter_ptr,
     t0,
     t1,
     row0,
     n_rows,
     n_steps,
+    first_row,
+    layer,
     H: tl.constexpr,
     BLOCK_B: tl.constexpr,
     BLOCK_H: tl.constexpr,
     BLOCK_K: tl.constexpr,
     PARTS: tl.constexpr,
     COLUMNS: tl.constexpr,
+    P: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):
     i_b, i_h = tl.program_id(0), tl.program_id(1)
@@ -164,7 +178,8 @@ def backward_kernel(
         c = tl.load(c_ptr + t * size + o_own, mask=own, other=0.0)
         before = tl.load(c_ptr + (t - 1) * size + o_own, mask=own & (t > 0), other=0.0)
         before += tl.load(c0_ptr + o_own, mask=own & (t == 0), other=0.0).to(tl.float32)
-        dh = tl.load(dy_ptr + t * size + o_own, mask=own, other=0.0).to(tl.float32)
+        at = t * size + o_own
+        dh = incoming(dy_ptr, above_ptr, at, own, seed_ptr, o_h, rows + first_row, t, layer, P)
         own_i, own_f, own_g, own_o = 0.0, 0.0, 0.0, 0.0
         if own_ptr is not None:
             own_at = own_ptr + t * size * 4 + o_gate

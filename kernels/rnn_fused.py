@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 
 from gatescope.kernels.fused import (
+    Above,
     bias_gradient,
     cleared,
+    from_readers,
     input_gradient,
     input_product,
     layer_plan,
     persistent,
+    read_gradient,
     run,
     weight_gradient,
 )
@@ -37,21 +40,29 @@ class Forward:
         reset: [T, B] bool or None.
         nonlinearity: "tanh" or "relu".
         share: one of how many layers that run at the same time.
+        above: what the layer above reads, if that is filled here.
     """
 
     def __init__(
-        self, x: Tensor, h0: Tensor, weights: Weights, reset: Tensor | None, nonlinearity: str, share: int = 1
+        self,
+        x: Tensor,
+        h0: Tensor,
+        weights: Weights,
+        reset: Tensor | None,
+        nonlinearity: str,
+        share: int = 1,
+        above: Above | None = None,
     ):
         w_ih, w_hh, b_ih, b_hh = weights
         self._x, self._w_ih, self._w_hh = x, w_ih, w_hh.contiguous()
         self._bias = None if b_ih is None or b_hh is None else b_ih + b_hh
         self._reset = None if reset is None else reset.contiguous()
         self._activate = torch.relu_ if nonlinearity == "relu" else torch.tanh_
-        self.states = x.new_empty(len(x) + 1, *h0.shape)
+        self.states, self._above = x.new_empty(len(x) + 1, *h0.shape), above
         self.states[0] = h0
         self.layout = layer_plan(1, h0.shape[0], h0.shape[1], x, share=share)
         if self.layout.form == "persistent":
-            self._launch = forward_launch(self.layout, self._w_hh, self._reset, self.states, nonlinearity)
+            self._launch = forward_launch(self.layout, self._w_hh, self._reset, self.states, nonlinearity, above)
 
     def advance(self, start: int, stop: int) -> None:
         """Run the steps from start to stop; all before are done."""
@@ -62,6 +73,8 @@ class Forward:
         for t in range(start, stop):
             before = cleared(self.states[t], None if self._reset is None else self._reset[t])
             self._activate(self.states[t + 1].addmm_(before, self._w_hh.t()))
+        if self._above is not None:
+            self._above.fill(self.states[start + 1 : stop + 1], start)
 
     def results(self) -> tuple[Tensor]:
         """y [T, B, H]."""
@@ -84,27 +97,36 @@ def rnn_forward(
     return layer.results()[0]
 
 
-def forward_launch(layout: Plan, w_hh: Tensor, reset: Tensor | None, states: Tensor, nonlinearity: str) -> Launch:
+def forward_launch(
+    layout: Plan,
+    w_hh: Tensor,
+    reset: Tensor | None,
+    states: Tensor,
+    nonlinearity: str,
+    above: Above | None = None,
+) -> Launch:
     """The persistent forward kernel on these tensors; time, rows and counters are filled in when it runs."""
     tensors = {"w_ptr": w_hh, "reset_ptr": reset, "states_ptr": states}
-    return persistent(forward_kernel, layout, tensors, {"n_rows": states.shape[1]}, states, RELU=nonlinearity == "relu")
+    sizes = {"n_rows": states.shape[1]}
+    return persistent(forward_kernel, layout, tensors, sizes, above, states, RELU=nonlinearity == "relu")
 
 
 class Backward:
     """A layer on its way back: the gradients before the activation, step by step, and those of everything else.
 
     Args:
-        dy: [T, B, H]; only steps that have been reached need to be there.
+        dy: [T, B, H] or None; only steps that have been reached need to be there.
         x, h0, w_ih, w_hh: as forward had them.
         y: what forward returned.
         reset: [T, B] bool or None.
         nonlinearity: "tanh" or "relu".
         share: one of how many layers that run at the same time.
+        above: the gradient of what the layer above has read, if there is one.
     """
 
     def __init__(
         self,
-        dy: Tensor,
+        dy: Tensor | None,
         x: Tensor,
         h0: Tensor,
         w_ih: Tensor,
@@ -113,30 +135,33 @@ class Backward:
         reset: Tensor | None,
         nonlinearity: str,
         share: int = 1,
+        above: Above | None = None,
     ):
-        self._dy, self._y, self._w_hh = dy.contiguous(), y.contiguous(), w_hh.contiguous()
+        self._dy, self._above = from_readers(dy, above, y)
+        self._y, self._w_hh = y.contiguous(), w_hh.contiguous()
         self._x, self._h0, self._w_ih, self._relu = x, h0, w_ih, nonlinearity == "relu"
         self._reset = None if reset is None else reset.contiguous()
         self._da = torch.empty_like(self._y)
         self.layout = layer_plan(1, h0.shape[0], h0.shape[1], y, share=share)
         if self.layout.form == "persistent":
             tensors = (self._w_hh, self._y, self._reset, self._dy, self._da)
-            self._launch = backward_launch(self.layout, *tensors, nonlinearity)
+            self._launch = backward_launch(self.layout, *tensors, nonlinearity, above)
 
     def retreat(self, start: int, stop: int) -> None:
         """Run the steps from the one before stop down to start; all after are done."""
         if self.layout.form == "persistent":
             run(self._launch, self.layout, start, stop, self._y.shape[1], backward=True)
             return
+        read = read_gradient(self._dy, self._above, start, stop)
         for t in reversed(range(start, stop)):
-            dh, y = self._dy[t], self._y[t]
+            dh, y = read[t - start], self._y[t]
             if t + 1 < len(self._y):
                 dh = dh + self._through(t + 1)
             torch.mul(dh, (y > 0).to(y.dtype) if self._relu else 1 - y * y, out=self._da[t])
 
-    def input_gradient(self, start: int, stop: int) -> Tensor:
-        """The gradient of x from start to stop, [steps, B, I]."""
-        return input_gradient(self._da[start:stop], self._w_ih)
+    def input_gradient(self, start: int, stop: int, out: Tensor) -> None:
+        """Write the gradient of x [T, B, I] from start to stop."""
+        input_gradient(self._da[start:stop], self._w_ih, out[start:stop])
 
     def _through(self, t: int) -> Tensor:
         """What step t brings to the hidden state before it."""
@@ -168,13 +193,23 @@ def rnn_backward(
     """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from that of y; None where not needed."""
     layer = Backward(dy, x, h0, w_ih, w_hh, y, reset, nonlinearity)
     layer.retreat(0, len(x))
-    return layer.input_gradient(0, len(x)) if needs[0] else None, *layer.results(needs[1:])
+    dx = torch.empty_like(x) if needs[0] else None
+    if dx is not None:
+        layer.input_gradient(0, len(x), dx)
+    return dx, *layer.results(needs[1:])
 
 
 def backward_launch(
-    layout: Plan, w_hh: Tensor, y: Tensor, reset: Tensor | None, dy: Tensor, da: Tensor, nonlinearity: str
+    layout: Plan,
+    w_hh: Tensor,
+    y: Tensor,
+    reset: Tensor | None,
+    dy: Tensor | None,
+    da: Tensor,
+    nonlinearity: str,
+    above: Above | None = None,
 ) -> Launch:
     """The persistent backward kernel on these tensors; time, rows and counters are filled in when it runs."""
     tensors = {"w_ptr": w_hh, "y_ptr": y, "reset_ptr": reset, "dy_ptr": dy, "da_ptr": da}
-    sizes = {"n_rows": dy.shape[1], "n_steps": len(dy)}
-    return persistent(backward_kernel, layout, tensors, sizes, dy, RELU=nonlinearity == "relu")
+    sizes = {"n_rows": da.shape[1], "n_steps": len(da)}
+    return persistent(backward_kernel, layout, tensors, sizes, above, y, RELU=nonlinearity == "relu")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from gatescope.kernels.dropout_kernel import dropped, incoming
 from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
 from gatescope.kernels.pointwise import tanh
 from gatescope.kernels.tiles import load_columns, load_parts, sum_of_products
@@ -35,11 +36,15 @@ def forward_kernel(
     w_ptr,
     reset_ptr,
     states_ptr,
+    above_ptr,
+    seed_ptr,
     counter_ptr,
     t0,
     t1,
     row0,
     n_rows,
+    first_row,
+    layer,
     H: tl.constexpr,
     BLOCK_B: tl.constexpr,
     BLOCK_H: tl.constexpr,
@@ -47,6 +52,7 @@ def forward_kernel(
     PARTS: tl.constexpr,
     COLUMNS: tl.constexpr,
     RELU: tl.constexpr,
+    P: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):
     i_b, i_h = tl.program_id(0), tl.program_id(1)
@@ -77,6 +83,10 @@ def forward_kernel(
                 arrive(counter)
         else:
             before = (h.to(states_ptr.dtype.element_ty),)
+        # What no other program waits for comes after the release.
+        if above_ptr is not None:
+            up = h.to(states_ptr.dtype.element_ty).to(tl.float32)
+            tl.store(above_ptr + t * size + o_own, dropped(up, seed_ptr, o_h, rows + first_row, t, layer, P), mask=own)
 
 
 @triton.jit(do_not_specialize=RUNTIME)
@@ -86,12 +96,16 @@ def backward_kernel(
     reset_ptr,
     dy_ptr,
     da_ptr,
+    above_ptr,
+    seed_ptr,
     counter_ptr,
     t0,
     t1,
     row0,
     n_rows,
     n_steps,
+    first_row,
+    layer,
     H: tl.constexpr,
     BLOCK_B: tl.constexpr,
     BLOCK_H: tl.constexpr,
@@ -99,6 +113,7 @@ def backward_kernel(
     PARTS: tl.constexpr,
     COLUMNS: tl.constexpr,
     RELU: tl.constexpr,
+    P: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):
     i_b, i_h = tl.program_id(0), tl.program_id(1)
@@ -115,7 +130,8 @@ def backward_kernel(
     for back in range(t1 - t0):
         t = t1 - 1 - back
         h = tl.load(y_ptr + t * size + o_own, mask=own, other=0.0).to(tl.float32)
-        dh = tl.load(dy_ptr + t * size + o_own, mask=own, other=0.0).to(tl.float32)
+        at = t * size + o_own
+        dh = incoming(dy_ptr, above_ptr, at, own, seed_ptr, o_h, rows + first_row, t, layer, P)
         crossed = in_b & (t + 1 < n_steps)
         if COLUMNS > 1:
             if back > 0:

@@ -2,8 +2,9 @@
 
 Layer after layer, L layers of T steps take L T steps one after another, each of which waits more than it computes. In a
 wavefront layer l works on chunk k while layer l + 1 works on chunk k - 1: T + (L - 1) CHUNK steps. Each layer has a
-stream of its own and its share of the multiprocessors; between two layers stands one matrix product a chunk, with
-dropout by counters before it. Backward runs the same way from the top layer's last chunk to the bottom layer's first.
+stream of its own and its share of the multiprocessors; between two layers stands one matrix product a chunk. The
+kernels draw the dropout between layers by counters themselves, of states going up and of gradients coming down.
+Backward runs the same way from the top layer's last chunk to the bottom layer's first.
 
 The operator takes all layers of one direction; what it computes is what the layers compute one after another.
 """
@@ -113,26 +114,23 @@ def _wavefront_op(
     p: float,
     save: bool,
 ) -> list[Tensor]:
-    layers = len(states[0])
+    # Triton is not there on every platform.
+    from gatescope.kernels.fused import Above
+
+    layers, hidden = len(states[0]), states[0].shape[2]
     walks: list[Any] = []
-    dropped: list[Tensor] = []
+    below = x
     flags = () if cell == "rnn" else (save,)
     for k, layer_weights in enumerate(_layer_weights(weights, layers)):
-        below = x if k == 0 else walks[-1].states[1:]
-        if seeds and k > 0:
-            below = torch.empty_like(below)
-        dropped.append(below)
         first = (state[k] for state in states)
-        walks.append(
-            _fused(cell).Forward(below, *first, layer_weights, reset, *_option(cell, option), *flags, share=layers)
-        )
+        above = Above(x.new_empty(*x.shape[:2], hidden), seeds[k], p, k) if seeds and k + 1 < layers else None
+        given = (below, *first, layer_weights, reset, *_option(cell, option), *flags)
+        walks.append(_fused(cell).Forward(*given, share=layers, above=above))
+        below = walks[-1].states[1:] if above is None else above.values
     streams = _Streams(layers, x.device)
     for k, chunk, start, stop in _diagonals(layers, len(x)):
         with streams.working(k, chunk, k - 1):
             walks[k].advance(start, stop)
-            if seeds and k + 1 < layers:
-                y = walks[k].states[start + 1 : stop + 1]
-                dropped[k + 1][start:stop] = drop_steps(y, seeds[k], p, k, start)
     streams.join()
     return [output for walk in walks for output in walk.results()]
 
@@ -173,10 +171,13 @@ def _wavefront_backward_op(
     outputs: Sequence[Tensor],
     needs: Sequence[bool],
 ) -> list[Tensor]:
+    # Triton is not there on every platform.
+    from gatescope.kernels.fused import Above
+
     layers, each = len(states[0]), OUTPUTS[cell]
     top = layers - 1
     walks: list[Any] = [None] * layers
-    dys: list[Tensor] = []
+    aboves: list[Any] = [None] * layers
     for k, layer_weights in enumerate(_layer_weights(weights, layers)):
         y, *saved = outputs[k * each : (k + 1) * each]
         given, *others = gradients[k * each : (k + 1) * each]
@@ -184,12 +185,11 @@ def _wavefront_backward_op(
         if seeds and k > 0:
             below = drop_steps(below, seeds[k - 1], p, k - 1, 0)
         if k < top:
-            dys.append(torch.empty_like(y))
-        else:
-            dys.append(torch.zeros_like(y) if given is None else given.contiguous())
+            seed = seeds[k] if seeds else None
+            aboves[k] = Above(torch.empty_like(y), seed, p if seeds else 0.0, k)
         first = (state[k] for state in states)
-        tensors = (dys[k], *others, below, *first, *layer_weights[:2], y, *saved, reset)
-        walks[k] = _fused(cell).Backward(*tensors, *_option(cell, option), share=layers)
+        tensors = (given, *others, below, *first, *layer_weights[:2], y, *saved, reset)
+        walks[k] = _fused(cell).Backward(*tensors, *_option(cell, option), share=layers, above=aboves[k])
     dx = torch.empty_like(x) if needs[0] else None
     streams = _Streams(layers, x.device)
     for place, chunk, start, stop in _diagonals(layers, len(x)):
@@ -198,12 +198,9 @@ def _wavefront_backward_op(
         with streams.working(k, chunk, k + 1):
             walks[k].retreat(start, stop)
             if k > 0:
-                through, given = walks[k].input_gradient(start, stop), gradients[(k - 1) * each]
-                if seeds:
-                    through = drop_steps(through, seeds[k - 1], p, k - 1, start)
-                dys[k - 1][start:stop] = through if given is None else through + given[start:stop]
+                walks[k].input_gradient(start, stop, aboves[k - 1].values)
             elif dx is not None:
-                dx[start:stop] = walks[0].input_gradient(start, stop)
+                walks[0].input_gradient(start, stop, dx)
     streams.join()
     return _collected(dx, walks, states, weights, needs)
 

@@ -1,8 +1,9 @@
 """Compiles kernels for GPUs that are not here, and says what the compiler made of them.
 
 A program of its own, since functions that Triton interprets cannot be compiled: `python ahead.py JOBS`, JOBS a JSON
-list of [cell, direction, B, H, dtype, architecture]. Tile, grid and signature are those of the launcher's own function,
-on tensors without memory. It prints a JSON object with the answers.
+list of [cell, direction, B, H, dtype, architecture]; a direction may also be "forward step" or "backward step", the
+cell also "dropout". Tile, grid and signature are those of the launcher's own function, on tensors without memory. It
+prints a JSON object with the answers.
 """
 
 import json
@@ -17,19 +18,27 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from gatescope.kernels import grid, gru_fused, lstm_fused, rnn_fused
+from gatescope.kernels import dropout_kernel, fused, grid, gru_fused, gru_kernels, lstm_fused, rnn_fused
 
 DEVICES = {80: grid.A100, 90: grid.H200}
-POINTERS = {torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.bool: "*i1"}
+POINTERS = {
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.float32: "*fp32",
+    torch.bool: "*i1",
+    torch.int64: "*i64",
+}
 T = 4
 
 
 def launch_of(cell, direction, b, h, dtype, device):
-    """The launch of a cell's persistent kernel, or None where the plan has none."""
+    """The launch of a cell's persistent kernel, None where the plan has none, or of the pointwise kernel of a step."""
 
     def empty(*shape, dtype=dtype):
         return torch.empty(shape, dtype=dtype, device="meta")
 
+    if direction.endswith("step") or cell == "dropout":
+        return step_launch_of(cell, direction, empty, b, h)
     n_gates = {"lstm": 4, "gru": 3, "gru-before": 3, "rnn": 1}[cell]
     forward = direction == "forward"
     tiles = 1 if forward or cell == "rnn" else n_gates
@@ -39,20 +48,38 @@ def launch_of(cell, direction, b, h, dtype, device):
     a, da, w = empty(T, b, 4, h), empty(T, b, 4, h), empty(n_gates * h, h)
     y, states, wide = empty(T, b, h), empty(T + 1, b, h), empty(T, b, h, dtype=torch.float32)
     reset = empty(T, b, dtype=torch.bool)
+    # With dropout on the way to the layer above, which only a launch that covers the batch ever has to do.
+    above = fused.Above(empty(T, b, h), empty(1, dtype=torch.int64), 0.3, 0) if layout.rows >= b else None
     if cell == "rnn" and forward:
-        launch = rnn_fused.forward_launch(layout, w, reset, states, "tanh")
+        launch = rnn_fused.forward_launch(layout, w, reset, states, "tanh", above)
     elif cell == "rnn":
-        launch = rnn_fused.backward_launch(layout, w, y, reset, y, empty(T, b, h), "tanh")
+        launch = rnn_fused.backward_launch(layout, w, y, reset, y, empty(T, b, h), "tanh", above)
     elif cell == "lstm" and forward:
-        launch = lstm_fused.forward_launch(layout, a, w, empty(b, h), reset, states, wide, True)
+        launch = lstm_fused.forward_launch(layout, a, w, empty(b, h), reset, states, wide, True, above)
     elif cell == "lstm":
-        launch = lstm_fused.backward_launch(layout, a, w, empty(b, h), wide, reset, y, wide, a, da, wide[0])
+        launch = lstm_fused.backward_launch(layout, a, w, empty(b, h), wide, reset, y, wide, a, da, wide[0], above)
     elif forward:
-        launch = gru_fused.forward_launch(layout, a, w, empty(h), reset, states, cell == "gru", True)
+        launch = gru_fused.forward_launch(layout, a, w, empty(h), reset, states, cell == "gru", True, above)
     else:
-        launch = gru_fused.backward_launch(layout, a, w, states, reset, y, a, da, wide[0], cell == "gru")
+        launch = gru_fused.backward_launch(layout, a, w, states, reset, y, a, da, wide[0], cell == "gru", above)
     launch.arguments["counter_ptr"] = torch.empty(32 * layout.groups, dtype=torch.int32, device="meta")
     return launch
+
+
+def step_launch_of(cell, direction, empty, b, h):
+    """The launch of a pointwise kernel: one step of a cell without its products, or dropout."""
+    a, y, wide, reset = empty(b, 4, h), empty(b, h), empty(b, h, dtype=torch.float32), empty(b, dtype=torch.bool)
+    if cell == "dropout":
+        seed = empty(1, dtype=torch.int64)
+        return dropout_kernel.drop_launch(empty(T, b, h), seed, empty(T, b, h), 0.3, 1, 0, 0)
+    if cell == "lstm" and direction == "forward step":
+        return lstm_fused.forward_step(a, wide, reset, y, wide)
+    if cell == "lstm":
+        return lstm_fused.backward_step(a, wide, wide, reset, y, wide, a, a, wide)
+    phase = gru_kernels.WHOLE if cell == "gru" else gru_kernels.SECOND
+    if direction == "forward step":
+        return gru_fused.forward_step(a, y, reset, y, cell == "gru", phase)
+    return gru_fused.backward_step(a, y, reset, y, y, a, a, wide, cell == "gru", phase)
 
 
 def compiled(launch, architecture):
@@ -94,7 +121,7 @@ def main():
         cell, direction, b, h, dtype, architecture = job
         launch = launch_of(cell, direction, b, h, getattr(torch, dtype), DEVICES[architecture])
         answers[json.dumps(job)] = launch and report(compiled(launch, architecture)) | {
-            "columns": launch.grid[1],
+            "columns": launch.grid[1] if "COLUMNS" in launch.constants else None,
             "limit": DEVICES[architecture].shared,
         }
     print(json.dumps(answers))

@@ -1,9 +1,12 @@
 """wavefront.py: layers side by side give what layers one after another give."""
 
+import importlib
+
 import pytest
 import torch
 
-from gatescope.kernels import wavefront
+from gatescope.kernels import dropout, wavefront
+from gatescope.kernels.grid import Plan
 
 pytest.importorskip("triton")
 
@@ -48,6 +51,25 @@ def pair(cell, monkeypatch, **options):
 @pytest.mark.parametrize("options", [{}, {"bias": False}, {"dropout": 0.4}], ids=["plain", "no-bias", "dropout"])
 def test_every_output_and_gradient(cell, options, in_waves, monkeypatch):
     waves, layers = pair(cell, monkeypatch, **options)
+    assert in_waves
+    for k, (mine, expected) in enumerate(zip(waves, layers, strict=True)):
+        torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6, msg=lambda m, k=k: f"{k}: {m}")
+
+
+@pytest.mark.parametrize(("p", "columns"), [(0.4, 1), (0.4, 3), (0.0, 3)])
+def test_persistent_kernels_drop_by_themselves(cell, p, columns, in_waves, monkeypatch):
+    from gatescope.kernels.dropout_kernel import drop
+
+    layout = Plan("persistent", 16, 16, 16, 1, 1, 1) if columns == 1 else Plan("persistent", 16, 4, 16, 1, 1, 3)
+    module = importlib.import_module(f"gatescope.kernels.{cell.name}_fused")
+    monkeypatch.setattr(module, "layer_plan", lambda *args, **options: layout)
+
+    def kept(shape, seed, p, layer, first_row):
+        return drop(torch.ones(shape), torch.tensor([seed]), p, layer, first_row) != 0
+
+    # Layers one after another drop in an operator of their own, which draws other numbers on a CPU.
+    monkeypatch.setattr(dropout, "_kept", kept)
+    waves, layers = pair(cell, monkeypatch, dropout=p)
     assert in_waves
     for k, (mine, expected) in enumerate(zip(waves, layers, strict=True)):
         torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6, msg=lambda m, k=k: f"{k}: {m}")
