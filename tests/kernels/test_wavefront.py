@@ -56,7 +56,7 @@ def test_every_output_and_gradient(cell, options, in_waves, monkeypatch):
         torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6, msg=lambda m, k=k: f"{k}: {m}")
 
 
-@pytest.mark.parametrize(("p", "columns"), [(0.4, 1), (0.4, 3), (0.0, 3)])
+@pytest.mark.parametrize(("p", "columns"), [(0.4, 3), (0.0, 1)])
 def test_persistent_kernels_drop_by_themselves(cell, p, columns, in_waves, monkeypatch):
     from gatescope.kernels.dropout_kernel import drop
 
