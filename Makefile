@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FOLDERS := kernels engine analysis benchmarks tests
 DEMO ?= out/demo
 
-.PHONY: demo test test-slow check bench gpu clean
+.PHONY: demo test test-slow check bench gpu wheels clean
 
 demo: $(VENV)/.run
 	$(BIN)/gatescope run --out $(DEMO)
@@ -26,14 +26,24 @@ check: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/pytest benchmarks --benchmark-only
 
-# On a machine that has torch, triton and cupy already: nothing is installed but gatescope itself.
+# On a machine that has torch, triton and cupy already: nothing is installed but gatescope itself, and what `make wheels`
+# fetched elsewhere, if the machine has no network.
 gpu:
+	if [ -d wheels ]; then $(PYTHON) -m pip install --quiet --no-index --no-deps wheels/*.whl; fi
 	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
 	$(PYTHON) -m pytest tests -m cuda
 	$(PYTHON) -m pytest benchmarks --benchmark-only -m cuda
 
+# What a GPU machine with the usual scientific packages lacks, for its Python and Linux.
+GPU_PYTHON ?= 3.12
+wheels:
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --implementation cp --python-version $(GPU_PYTHON) \
+		--platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
+		--platform manylinux_2_5_x86_64 --platform manylinux1_x86_64 -c constraints.txt -d wheels \
+		defusedxml docstring-parser donfig google-crc32c nltk numcodecs tree-sitter tree-sitter-c typeguard tyro zarr
+
 clean:
-	rm -rf $(VENV) .typing build dist *.egg-info
+	rm -rf $(VENV) .typing build dist wheels *.egg-info
 
 $(VENV)/.python:
 	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'gatescope needs Python 3.11 or newer: make PYTHON=python3.x'"
