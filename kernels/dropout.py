@@ -34,7 +34,7 @@ def drop_steps(x: Tensor, seed: Tensor, p: float, layer: int, first_step: int) -
         return drop(x, seed, p, layer, first_row, first_step)
     shape = torch.Size((first_step + len(x), *x.shape[1:]))
     kept = _kept(shape, int(seed.item()), p, layer, first_row)[first_step:]
-    return x * kept.to(x.dtype).mul_(1 / (1 - p))
+    return (x * kept.to(x.dtype).mul_(1 / (1 - p))).contiguous()
 
 
 def first_row_of(n_rows: int) -> int:
@@ -54,7 +54,7 @@ def _kept(shape: torch.Size, seed: int, p: float, layer: int, first_row: int) ->
 
 @_dropout_op.register_fake
 def _(x: Tensor, seed: Tensor, p: float, layer: int) -> Tensor:
-    return torch.empty_like(x)
+    return x.new_empty(x.shape)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

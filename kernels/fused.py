@@ -49,7 +49,7 @@ class Above:
 def from_readers(dy: Tensor | None, above: Above | None, y: Tensor) -> tuple[Tensor | None, Above | None]:
     """Where the gradient of the states comes from: the caller's, the layer above, or zeros if neither gives any."""
     if dy is None:
-        return torch.zeros_like(y) if above is None else None, above
+        return y.new_zeros(y.shape) if above is None else None, above
     return dy.contiguous(), above
 
 
@@ -165,7 +165,8 @@ def cleared(state: Tensor, rows: Tensor | None) -> Tensor:
 
 def input_product(x: Tensor, w_ih: Tensor, bias: Tensor | None, out: Tensor) -> None:
     """Write x W_ih^T + b of all steps: x [T, B, I], w_ih [R, I], bias [R] or None, out [T, B, R], any row stride."""
-    flat, product = x.reshape(-1, x.shape[2]), out.flatten(0, 1)
+    # A view, since where flatten copies, the product would be lost.
+    flat, product = x.reshape(-1, x.shape[2]), out.view(-1, out.shape[2])
     if bias is None:
         torch.mm(flat, w_ih.t(), out=product)
     else:
@@ -173,8 +174,8 @@ def input_product(x: Tensor, w_ih: Tensor, bias: Tensor | None, out: Tensor) -> 
 
 
 def input_gradient(da: Tensor, w_ih: Tensor, out: Tensor) -> None:
-    """Write the gradient of x [T, B, I] from that of its product with w_ih, [T, B, R] with any row stride."""
-    torch.mm(da.flatten(0, 1), w_ih, out=out.flatten(0, 1))
+    """Write the gradient of x, contiguous [T, B, I], from that of its product with w_ih, [T, B, R], any row stride."""
+    torch.mm(da.flatten(0, 1), w_ih, out=out.view(-1, out.shape[2]))
 
 
 def bias_gradient(da: Tensor) -> Tensor:

@@ -195,8 +195,8 @@ class Backward:
         self._x, self._w_ih, self._w_hh, self._after = x, w_ih, w_hh.contiguous(), reset_after
         self._dy, self._above = from_readers(dy, above, y)
         self._own, self._reset = (None if each is None else each.contiguous() for each in (own, reset))
-        self._a, self._states = a, torch.cat((h0.unsqueeze(0), y))
-        self._da, self._passed = torch.empty_like(a), y.new_zeros(n_rows, hidden, dtype=torch.float32)
+        self._a, self._states = a.contiguous(), torch.cat((h0.unsqueeze(0), y))
+        self._da, self._passed = a.new_empty(a.shape), y.new_zeros(n_rows, hidden, dtype=torch.float32)
         self.layout = layer_plan(3, n_rows, hidden, y, tiles=3, share=share)
         if self.layout.form == "persistent":
             saved = (self._a, self._w_hh, self._states, self._reset)
@@ -272,7 +272,7 @@ def gru_backward(
     """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from those of y and, if any, of A; None where not needed."""
     layer = Backward(dy, own, x, h0, w_ih, w_hh, y, a, reset, reset_after)
     layer.retreat(0, len(x))
-    dx = torch.empty_like(x) if needs[0] else None
+    dx = x.new_empty(x.shape) if needs[0] else None
     if dx is not None:
         layer.input_gradient(0, len(x), dx)
     return dx, *layer.results(needs[1:])

@@ -175,8 +175,8 @@ class Backward:
         self._dcells, self._own, self._reset = (
             None if each is None else each.contiguous() for each in (dcells, own, reset)
         )
-        self._a, self._cells, self._c0, self._w_hh = a, cells, c0.contiguous(), w_hh.contiguous()
-        self._da, self._dc = torch.empty_like(a), torch.zeros_like(cells[0])
+        self._a, self._cells, self._c0, self._w_hh = (each.contiguous() for each in (a, cells, c0, w_hh))
+        self._da, self._dc = a.new_empty(a.shape), cells.new_zeros(n_rows, hidden)
         self.layout = layer_plan(4, n_rows, hidden, y, tiles=4, share=share)
         if self.layout.form == "persistent":
             saved = (self._a, self._w_hh, self._c0, self._cells, self._reset)
@@ -238,7 +238,7 @@ def lstm_backward(
     """Gradients of x, h0, c0, w_ih, w_hh, b_ih, b_hh from those of y, c and the gates; None where not needed."""
     layer = Backward(dy, dcells, own, x, h0, c0, w_ih, w_hh, y, cells, a, reset)
     layer.retreat(0, len(x))
-    dx = torch.empty_like(x) if needs[0] else None
+    dx = x.new_empty(x.shape) if needs[0] else None
     if dx is not None:
         layer.input_gradient(0, len(x), dx)
     return dx, *layer.results(needs[1:])

@@ -141,7 +141,7 @@ class Backward:
         self._y, self._w_hh = y.contiguous(), w_hh.contiguous()
         self._x, self._h0, self._w_ih, self._relu = x, h0, w_ih, nonlinearity == "relu"
         self._reset = None if reset is None else reset.contiguous()
-        self._da = torch.empty_like(self._y)
+        self._da = y.new_empty(y.shape)
         self.layout = layer_plan(1, h0.shape[0], h0.shape[1], y, share=share)
         if self.layout.form == "persistent":
             tensors = (self._w_hh, self._y, self._reset, self._dy, self._da)
@@ -193,7 +193,7 @@ def rnn_backward(
     """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from that of y; None where not needed."""
     layer = Backward(dy, x, h0, w_ih, w_hh, y, reset, nonlinearity)
     layer.retreat(0, len(x))
-    dx = torch.empty_like(x) if needs[0] else None
+    dx = x.new_empty(x.shape) if needs[0] else None
     if dx is not None:
         layer.input_gradient(0, len(x), dx)
     return dx, *layer.results(needs[1:])

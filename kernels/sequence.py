@@ -52,7 +52,8 @@ def entering(first: Tensor, steps: Tensor, reset: Tensor | None) -> Tensor:
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
     """Write x W^T + b: x [T, B, I], weight [R, I], bias [R] or None, out [T, B, R] with any row stride."""
-    flat, product = x.reshape(-1, x.shape[2]), out.flatten(0, 1)
+    # A view, since where flatten copies, the product would be lost.
+    flat, product = x.reshape(-1, x.shape[2]), out.view(-1, out.shape[2])
     if bias is None:
         torch.mm(flat, weight.t(), out=product)
     else:
@@ -88,7 +89,7 @@ class Gradients:
         """Add what the gradient [steps, B, R] of the input product brings."""
         flat = gradient.flatten(0, 1)
         if self.x is not None:
-            torch.mm(flat, self._w_ih, out=self.x[steps].flatten(0, 1))
+            torch.mm(flat, self._w_ih, out=self.x[steps].view(-1, self.x.shape[2]))
         if self.w_ih is not None:
             _add_product(self.w_ih, gradient, self._x[steps])
 

@@ -186,11 +186,11 @@ def _wavefront_backward_op(
             below = drop_steps(below, seeds[k - 1], p, k - 1, 0)
         if k < top:
             seed = seeds[k] if seeds else None
-            aboves[k] = Above(torch.empty_like(y), seed, p if seeds else 0.0, k)
+            aboves[k] = Above(y.new_empty(y.shape), seed, p if seeds else 0.0, k)
         first = (state[k] for state in states)
         tensors = (given, *others, below, *first, *layer_weights[:2], y, *saved, reset)
         walks[k] = _fused(cell).Backward(*tensors, *_option(cell, option), share=layers, above=aboves[k])
-    dx = torch.empty_like(x) if needs[0] else None
+    dx = x.new_empty(x.shape) if needs[0] else None
     streams = _Streams(layers, x.device)
     for place, chunk, start, stop in _diagonals(layers, len(x)):
         k, n_steps = top - place, len(x)

@@ -77,7 +77,8 @@ def test_the_cpu_draws_rows_by_their_number():
 
 def test_opcheck_and_compile():
     x = torch.randn(3, 2, 4, requires_grad=True)
-    torch.library.opcheck(torch.ops.gatescope.dropout, (x, torch.tensor([5]), 0.5, 0))
+    for given in (x, x.detach().transpose(0, 1).requires_grad_()):
+        torch.library.opcheck(torch.ops.gatescope.dropout, (given, torch.tensor([5]), 0.5, 0))
     torch.manual_seed(1)
     y = torch.compile(lambda x: dropout(x, 0.5, True, 0), fullgraph=True, backend="aot_eager")(x)
     assert 0 < (y == 0).sum() < y.numel()

@@ -148,11 +148,37 @@ def test_non_contiguous(cell, lay_out):
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-5, msg=name)
 
 
+def test_transposed_input(cell, lay_out):
+    """Inputs laid out batch by batch, dense as they are, get the gradients of inputs laid out step by step."""
+    lay_out(ONE)
+    x, *rest = cell.layer(3, 3, 5, 20, dtype=torch.float32)
+    expected = cell.results(cell.function, [x, *rest], backend="triton")
+    turned = x.detach().transpose(0, 1).contiguous().transpose(0, 1).requires_grad_()
+    assert turned.stride() != x.stride()
+    for name, value in cell.results(cell.function, [turned, *rest], backend="triton").items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-5, msg=name)
+
+
+def test_batch_first_module(cell):
+    turned = cell.module(3, 4, 2, batch_first=True, backend="triton", **cell.options)
+    oracle = cell.module(3, 4, 2, batch_first=True, backend="reference", **cell.options)
+    oracle.load_state_dict(turned.state_dict())
+    x, dy = torch.randn(2, 5, 3), torch.randn(2, 5, 4)
+    gradients = []
+    for module in (turned, oracle):
+        leaf = x.clone().requires_grad_()
+        y = module(leaf)[0]
+        gradients.append([y, *torch.autograd.grad(y, [leaf, *module.parameters()], dy)])
+    for mine, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_opcheck(cell, resets):
     tail = {"lstm": (True,), "gru": (cell.options.get("reset_after", True), True)}.get(cell.name)
     tail = tail or (cell.options.get("nonlinearity", "tanh"),)
-    tensors = cell.layer(2, 3, 3, 4, dtype=torch.float32)
-    torch.library.opcheck(cell.operator, (*tensors, resets(2, 3), *tail, "triton"))
+    x, *rest = cell.layer(2, 3, 3, 4, dtype=torch.float32)
+    x = x.detach().transpose(0, 1).contiguous().transpose(0, 1).requires_grad_()
+    torch.library.opcheck(cell.operator, (x, *rest, resets(2, 3), *tail, "triton"))
 
 
 def test_module_runs_the_kernels(cell, monkeypatch):

@@ -26,7 +26,8 @@ def pair(cell, monkeypatch, **options):
     """A module, its results layer after layer and as a wavefront, from the same random numbers."""
     torch.manual_seed(0)
     module = cell.module(I, H, L, backend="triton", **options, **cell.options)
-    x = torch.randn(T, B, I, requires_grad=True)
+    # Laid out batch by batch, as batch_first gives it.
+    x = torch.randn(B, T, I).transpose(0, 1).requires_grad_()
     states = [torch.randn(L, B, H, requires_grad=True) for _ in cell.states]
     reset = torch.rand(T, B, generator=torch.Generator().manual_seed(1)) < 0.2
 
