@@ -17,7 +17,7 @@ setup(
     python_requires=">=3.11",
     packages=[f"gatescope.{folder}" for folder in FOLDERS],
     package_dir={f"gatescope.{folder}": folder for folder in FOLDERS},
-    package_data={f"gatescope.{folder}": ["py.typed"] for folder in FOLDERS},
+    package_data={f"gatescope.{folder}": ["py.typed", "*.json"] for folder in FOLDERS},
     entry_points={"console_scripts": ["gatescope = gatescope.analysis.cli:main"]},
     install_requires=[
         "torch>=2.11",  # tensors, autograd and the operators that the kernels are compared with

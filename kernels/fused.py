@@ -14,10 +14,10 @@ import triton
 from torch import Tensor
 
 from gatescope.kernels.dropout import drop_steps, first_row_of
-from gatescope.kernels.grid import H200, STEPS, Device, Launch, Plan, counters, device_of, plan
+from gatescope.kernels.grid import H200, Device, Launch, Plan, counters, current_device, device_of
+from gatescope.kernels.schedule import cell_plan, side_by_side
 from gatescope.kernels.sequence import interpreting
 
-PERSISTENT = (torch.float16, torch.bfloat16)  # dtypes of weights that stay on chip
 STEP_BLOCK = 256  # units in a program of a pointwise step
 
 
@@ -62,35 +62,43 @@ def read_gradient(dy: Tensor | None, above: Above | None, start: int, stop: int)
     return down if dy is None else down + dy[start:stop]
 
 
-def layer_plan(n_gates: int, n_rows: int, hidden: int, x: Tensor, tiles: int = 1, share: int = 1) -> Plan:
-    """The plan of one layer, on its share of the device: see `gatescope.kernels.grid.plan`.
-
-    Weights of 32 bits leave no room for enough units on a chip, and float32 proper has no tensor cores: there torch's
-    products, which follow its switch for TF32, run step by step.
-    """
-    if x.dtype not in PERSISTENT:
-        return STEPS
-    whole = device_of(x)
-    return plan(n_rows, hidden, n_gates, x.itemsize, Device(whole.multiprocessors // share, whole.shared), tiles)
+def layer_plan(cell: str, backward: bool, n_rows: int, hidden: int, x: Tensor, share: int = 1) -> Plan:
+    """The plan of one layer in one direction, on its share of the device of x."""
+    return cell_plan(cell, backward, n_rows, hidden, x.dtype, device_of(x).shared_by(share))
 
 
-def describe(cell: str, n_rows: int, hidden: int, dtype: torch.dtype, device: Device = H200) -> str:
-    """Say how a layer would run on a GPU, forward and backward.
+def describe(
+    cell: str,
+    n_rows: int,
+    hidden: int,
+    dtype: torch.dtype,
+    device: Device | None = None,
+    layers: int = 1,
+    n_steps: int = 200,
+) -> str:
+    """Say how layers would run on a GPU, forward and backward.
 
-    >>> print(describe("lstm", 128, 512, torch.bfloat16))
+    >>> print(describe("lstm", 128, 512, torch.bfloat16, H200))
     forward: persistent, 8 groups of 16 rows x 16 columns of 32 units, 1 launch for 128 rows
     backward: persistent, 8 groups of 16 rows x 16 columns of 32 units, 1 launch for 128 rows
+    >>> print(describe("lstm", 128, 512, torch.bfloat16, H200, layers=3).splitlines()[0])
+    forward: persistent, 2 groups of 64 rows x 16 columns of 32 units, 1 launch for 128 rows; 3 layers side by side
 
     Args:
         cell: "lstm", "gru" or "rnn".
         n_rows, hidden: B, H.
-        dtype: of the weights.
-        device: the GPU's limits.
+        dtype: in which the layers compute.
+        device: the GPU's limits; by default those of the current GPU, and of an H200 where there is none.
+        layers, n_steps: L, T of a stack in one direction with the input of all steps at hand.
     """
-    n_gates = {"lstm": 4, "gru": 3, "rnn": 1}[cell]
+    name = ""
+    if device is None:
+        here = torch.cuda.is_available()
+        device, name = (current_device(), torch.cuda.get_device_name()) if here else (H200, "")
     lines = []
-    for direction, tiles in (("forward", 1), ("backward", n_gates)):
-        found = STEPS if dtype not in PERSISTENT else plan(n_rows, hidden, n_gates, dtype.itemsize, device, tiles)
+    for direction, backward in (("forward", False), ("backward", True)):
+        together = side_by_side(cell, layers, backward, (n_steps, n_rows, hidden), dtype, device, name)
+        found = cell_plan(cell, backward, n_rows, hidden, dtype, device.shared_by(layers if together else 1))
         text = "a product and a pointwise kernel for each step"
         if found.form == "persistent":
             launches = triton.cdiv(n_rows, found.rows)
@@ -98,6 +106,8 @@ def describe(cell: str, n_rows: int, hidden: int, dtype: torch.dtype, device: De
                 f"persistent, {found.groups} groups of {found.block_b} rows x {found.columns} columns of "
                 f"{found.block_h} units, {launches} launch{'es' * (launches > 1)} for {n_rows} rows"
             )
+        if layers > 1:
+            text += f"; {layers} layers {'side by side' if together else 'one after another'}"
         lines.append(f"{direction}: {text}")
     return "\n".join(lines)
 
@@ -117,7 +127,7 @@ def persistent(
         between = {"above_ptr": above.values, "seed_ptr": above.seed}
     sizes = sizes | {"first_row": first_row_of(sizes["n_rows"]), "layer": 0 if above is None else above.layer}
     tiles = {"H": like.shape[-1], "BLOCK_B": layout.block_b, "BLOCK_H": layout.block_h, "BLOCK_K": layout.block_k}
-    tiles |= {"PARTS": layout.parts}
+    tiles |= {"PARTS": layout.parts, **({"AHEAD": layout.ahead} if "AHEAD" in kernel.arg_names else {})}
     return Launch(
         kernel,
         (layout.groups, layout.columns),

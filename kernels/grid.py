@@ -17,7 +17,7 @@ graph.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -30,7 +30,10 @@ COUNTER_STRIDE = tl.constexpr(32)  # int32 between the counters of two groups: e
 SLACK = 4096  # bytes of shared memory left to the compiler
 RUNTIME = ["t0", "t1", "row0", "n_rows", "n_steps", "first_row", "layer"]  # arguments whose values make no new kernel
 WARPS = 8  # of a persistent program: weights pass through registers on their way to shared memory
+REGISTERS = 255  # of a thread of it: as many as there are, since one program at a time runs on a multiprocessor
 MIN_TILE = 16  # rows or columns of a tensor core's product
+ON_THEIR_WAY = 65536  # bytes of tiles that a program loads at once
+SUMS = 8192  # of a program in a step, rows x gates x units: as many as compile without spilling registers
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,15 @@ class Device:
 
     multiprocessors: int
     shared: int  # bytes of shared memory that one program may have
+    warp_groups: bool = False  # four warps multiply 64 rows in one instruction (wgmma of compute capability 9)
+
+    def shared_by(self, layers: int) -> Device:
+        """The part of it that each of some layers has to itself."""
+        return replace(self, multiprocessors=self.multiprocessors // layers)
 
 
 A100 = Device(108, 163 * 1024)
-H200 = Device(132, 227 * 1024)
+H200 = Device(132, 227 * 1024, True)
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,7 @@ class Plan:
     parts: int = 0  # of that size, which cover H
     groups: int = 0  # of batch rows, in one launch
     columns: int = 0  # of units
+    ahead: int = 0  # tiles [rows, block_k] on their way to shared memory at once, where they are streamed
 
     @property
     def rows(self) -> int:
@@ -71,20 +80,33 @@ def device_of(x: Tensor) -> Device:
     return _limits(x.device.index or 0) if x.is_cuda else H200
 
 
+def current_device() -> Device:
+    """The limits of the current GPU."""
+    return _limits(torch.cuda.current_device())
+
+
 @cache
 def _limits(index: int) -> Device:
     properties = torch.cuda.get_device_properties(index)
     shared = getattr(properties, "shared_memory_per_block_optin", 48 * 1024)
-    return Device(properties.multi_processor_count, shared)
+    return Device(properties.multi_processor_count, shared, properties.major == 9)
 
 
-def plan(n_rows: int, hidden: int, n_gates: int, itemsize: int, device: Device, tiles: int = 1) -> Plan:
+def plan(
+    n_rows: int,
+    hidden: int,
+    n_gates: int,
+    itemsize: int,
+    device: Device,
+    tiles: int = 1,
+    streamed: bool = False,
+) -> Plan:
     """Choose tile and grid for one layer.
 
-    A tile fits if its weights stand in shared memory beside the states that it multiplies. All units in one program
-    need no barrier and come first. Else the smallest tile wins with which 16 batch rows a program cover the whole
-    batch in one launch, since a step reads a program's weights once; and for larger batches the largest tile, with as
-    many rows as it takes, up to 64. What is left of the batch takes further launches.
+    A tile fits if its weights stand in shared memory beside the states that it multiplies, and its sums in registers.
+    All units in one program need no barrier and come first. Else the tile wins that takes the fewest launches, one
+    after another, for the whole batch; then the fewest rows a program, since a program reads as many states a step;
+    then, at 16 rows, the fewest units, and beyond the most.
 
     Args:
         n_rows: B.
@@ -92,37 +114,62 @@ def plan(n_rows: int, hidden: int, n_gates: int, itemsize: int, device: Device, 
         n_gates: blocks of rows in the recurrent weights.
         itemsize: bytes of a weight.
         device: its limits.
-        tiles: how many tiles [rows, H] of what is exchanged stand in shared memory at once.
+        tiles: how many tiles [rows, H] of what is exchanged a step multiplies.
+        streamed: the tiles pass through shared memory part by part, as `gatescope.kernels.tiles.sum_of_loaded` has it,
+            rather than stand in it together.
 
     Returns:
         A plan of the form "persistent", or `STEPS` where no tile fits.
     """
-    block_k, parts = _inner(hidden)
-    row_bytes = tiles * parts * block_k * itemsize
-    fitting = []
+    found = []
     for block_h in (128, 64, 32, 16):
         columns = triton.cdiv(hidden, block_h)
-        weights = n_gates * block_h * parts * block_k * itemsize
-        room = (device.shared - SLACK - weights) // row_bytes
-        if block_h <= block_k and columns <= device.multiprocessors and room >= MIN_TILE:
-            fitting.append((block_h, columns, room))
-    if not fitting:
-        return STEPS
-    least_groups = triton.cdiv(n_rows, MIN_TILE)
-    covering = [each for each in fitting if each[1] * least_groups <= device.multiprocessors]
-    block_h, columns, room = fitting[0] if fitting[0][1] == 1 or not covering else covering[-1]
-    groups = device.multiprocessors // columns
-    most = 2 ** (min(room, 64).bit_length() - 1)
-    block_b = min(most, max(MIN_TILE, triton.next_power_of_2(triton.cdiv(n_rows, groups))))
-    groups = min(groups, triton.cdiv(n_rows, block_b))
-    return Plan("persistent", block_b, block_h, block_k, parts, groups, columns)
+        if columns > device.multiprocessors:
+            continue
+        for block_b in (16, 32, 64):
+            # A program of one column keeps what it exchanges in registers.
+            streams = streamed and columns > 1
+            several = streams and tiles > 1
+            if several and not _streams(block_b, block_h, device):
+                continue
+            block_k, parts = _inner(hidden, 256 if several or block_b == 64 else 512)
+            row_bytes = block_k * itemsize * (1 if streams else tiles * parts)
+            room = (device.shared - SLACK - n_gates * block_h * parts * block_k * itemsize) // (block_b * row_bytes)
+            # 32 rows leave half the warps of a product the work of the others, and half the registers.
+            sums = block_b * block_h * n_gates * (2 if block_b == 32 and n_gates > 1 else 1)
+            if block_h > block_k or room < 1 or sums > SUMS:
+                continue
+            groups = min(device.multiprocessors // columns, triton.cdiv(n_rows, block_b))
+            most = 1 if several and block_b == 64 else max(1, ON_THEIR_WAY // (block_b * row_bytes))
+            ahead = min(room, tiles * parts, most) if streams else 0
+            found.append(Plan("persistent", block_b, block_h, block_k, parts, groups, columns, ahead))
+    return min(found, key=lambda each: _rank(each, n_rows), default=STEPS)
 
 
-def _inner(hidden: int) -> tuple[int, int]:
-    """The parts in which H units are multiplied: as little beyond H as four parts of at most 512 allow, few first."""
+def _rank(found: Plan, n_rows: int) -> tuple[bool, int, int, int]:
+    launches = triton.cdiv(n_rows, found.rows)
+    fewest_units = found.block_b == MIN_TILE and found.columns > 1
+    return found.columns > 1, launches, found.block_b, found.block_h if fewest_units else -found.block_h
+
+
+def _streams(block_b: int, block_h: int, device: Device) -> bool:
+    """Whether a sum of streamed products is spread evenly over the warps of a program.
+
+    Products that end in one sum are laid out by the compiler as if each were multiplied by the next: along the rows
+    where there are as many rows as units, and then warps repeat each other's work and run out of registers. Groups of
+    four warps take 64 rows at once. 32 rows of 64 units spill.
+    """
+    return block_b == 16 < block_h or (block_b == 64 and device.warp_groups)
+
+
+def _inner(hidden: int, largest: int) -> tuple[int, int]:
+    """The parts in which H units are multiplied: as little beyond H as four parts allow, few first.
+
+    At most `largest` units in a part: a larger tile of 64 rows would take the registers that its sums need.
+    """
     if hidden <= 128:
         return max(MIN_TILE, triton.next_power_of_2(hidden)), 1
-    sizes = [size for size in (512, 256, 128) if triton.cdiv(hidden, size) <= 4] or [512]
+    sizes = [size for size in (512, 256, 128) if size <= largest and triton.cdiv(hidden, size) <= 4] or [largest]
     size = min(sizes, key=lambda size: triton.cdiv(hidden, size) * size)
     return size, triton.cdiv(hidden, size)
 
@@ -141,7 +188,13 @@ class Launch:
     @property
     def options(self) -> dict[str, Any]:
         """What the compiler is told."""
-        return {"num_warps": self.warps, "num_stages": 1, "launch_cooperative_grid": self.cooperative}
+        return {
+            "num_warps": self.warps,
+            "num_stages": 1,
+            "launch_cooperative_grid": self.cooperative,
+            # All registers that a thread can have: by itself the compiler spills to make room for a second program.
+            "maxnreg": REGISTERS if self.warps == WARPS else None,
+        }
 
     def __call__(self, **changed: Any) -> None:
         self.kernel[self.grid](**(self.arguments | self.constants | changed), **self.options)

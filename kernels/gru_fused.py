@@ -80,7 +80,7 @@ class Forward:
         self.states = x.new_empty(n_steps + 1, n_rows, hidden)
         self.states[0] = h0
         self._a, self._save, self._above = x.new_empty(n_steps, n_rows, 4, hidden), save, above
-        self.layout = layer_plan(3, n_rows, hidden, x, share=share)
+        self.layout = layer_plan("gru", False, n_rows, hidden, x, share)
         if self.layout.form == "persistent":
             added = p_bias.contiguous() if isinstance(p_bias, Tensor) else None
             tensors = (self._a, self._w_hh, added, self._reset, self.states)
@@ -197,7 +197,7 @@ class Backward:
         self._own, self._reset = (None if each is None else each.contiguous() for each in (own, reset))
         self._a, self._states = a.contiguous(), torch.cat((h0.unsqueeze(0), y))
         self._da, self._passed = a.new_empty(a.shape), y.new_zeros(n_rows, hidden, dtype=torch.float32)
-        self.layout = layer_plan(3, n_rows, hidden, y, tiles=3, share=share)
+        self.layout = layer_plan("gru", True, n_rows, hidden, y, share)
         if self.layout.form == "persistent":
             saved = (self._a, self._w_hh, self._states, self._reset)
             gradients = (self._dy, self._own, self._da, self._passed)

@@ -12,7 +12,7 @@ import triton.language as tl
 from gatescope.kernels.dropout_kernel import dropped, incoming
 from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
 from gatescope.kernels.pointwise import sigmoid, tanh
-from gatescope.kernels.tiles import load_columns, load_parts, product, sum_of_products
+from gatescope.kernels.tiles import load_columns, load_part, load_parts, product, sum_of_loaded, sum_of_products
 
 WHOLE, FIRST, SECOND = tl.constexpr(-1), tl.constexpr(0), tl.constexpr(1)  # parts of a step
 
@@ -39,6 +39,7 @@ def forward_kernel(
     BLOCK_K: tl.constexpr,
     PARTS: tl.constexpr,
     COLUMNS: tl.constexpr,
+    AHEAD: tl.constexpr,
     AFTER: tl.constexpr,
     SAVE: tl.constexpr,
     PHASE: tl.constexpr,
@@ -81,12 +82,17 @@ def forward_kernel(
             if COLUMNS > 1:
                 if t > t0:
                     wait(counter, (t - t0) * COLUMNS * (1 if AFTER else 2), INTERPRET)
-                before = load_parts(states_ptr + t * size + rows * H, in_b, H, BLOCK_K, PARTS, ".cg")
+                at_h = states_ptr + t * size + rows * H
+                before = ()
+                for part in tl.static_range(AHEAD):
+                    before += load_part(at_h, in_b, part, H, BLOCK_K)
             sums, sums_n = product(before[0], w_rz[0], INTERPRET), x_n
             if AFTER:
                 sums_n = product(before[0], w_n[0], INTERPRET)
             # Part by part, so that no more than a part of the states stands in registers for both products.
             for part in tl.static_range(1, PARTS):
+                if part + AHEAD - 1 < PARTS:
+                    before += load_part(at_h, in_b, part + AHEAD - 1, H, BLOCK_K)
                 sums += product(before[part], w_rz[part], INTERPRET)
                 if AFTER:
                     sums_n += product(before[part], w_n[part], INTERPRET)
@@ -108,11 +114,10 @@ def forward_kernel(
                     arrive(counter)
                     wait(counter, (2 * (t - t0) + 1) * COLUMNS, INTERPRET)
                 if PHASE != FIRST:
-                    kept = load_parts(a_ptr + t * size * 4 + rows * (4 * H), in_b, H, BLOCK_K, PARTS, ".cg")
+                    at_p = a_ptr + t * size * 4 + rows * (4 * H)
+                    n = tanh(x_n + sum_of_loaded(at_p, in_b, w_n, H, BLOCK_K, PARTS, 1, AHEAD, INTERPRET))
             else:
-                kept = (p.to(dtype),)
-            if PHASE != FIRST:
-                n = tanh(x_n + sum_of_products(kept, w_n, PARTS, INTERPRET))
+                n = tanh(x_n + product(p.to(dtype), w_n[0], INTERPRET))
         if PHASE != FIRST:
             h = (n + z * (h - n)).to(dtype).to(tl.float32)
             tl.store(states_ptr + (t + 1) * size + o_own, h, mask=own)
@@ -166,6 +171,7 @@ def backward_kernel(
     BLOCK_K: tl.constexpr,
     PARTS: tl.constexpr,
     COLUMNS: tl.constexpr,
+    AHEAD: tl.constexpr,
     AFTER: tl.constexpr,
     PHASE: tl.constexpr,
     P: tl.constexpr,
@@ -180,17 +186,21 @@ def backward_kernel(
     size = n_rows.to(tl.int64) * H
     dtype = da_ptr.dtype.element_ty
 
-    w_r = load_columns(w_ptr + o_h, in_h, H, H, BLOCK_K, PARTS)
-    w_z = load_columns(w_ptr + H * H + o_h, in_h, H, H, BLOCK_K, PARTS)
+    # In the order of the blocks of A that they multiply: n (of p, with reset_after), r, z.
     w_n = load_columns(w_ptr + 2 * H * H + o_h, in_h, H, H, BLOCK_K, PARTS)
+    w = load_columns(w_ptr + o_h, in_h, H, H, BLOCK_K, PARTS)
+    w += load_columns(w_ptr + H * H + o_h, in_h, H, H, BLOCK_K, PARTS)
+    if AFTER:
+        w = w_n + w
+    FIRST_BLOCK: tl.constexpr = 0 if AFTER else 1
+    BLOCKS: tl.constexpr = 3 if AFTER else 2
 
     carried = tl.load(dh_ptr + o_own, mask=own, other=0.0)
     if COLUMNS == 1:
-        after, later = da_ptr + t1 * size * 4 + rows * (4 * H), in_b & (t1 < n_steps)
-        if AFTER:
-            d_p = load_parts(after, later, H, BLOCK_K, PARTS, "")
-        d_r = load_parts(after + H, later, H, BLOCK_K, PARTS, "")
-        d_z = load_parts(after + 2 * H, later, H, BLOCK_K, PARTS, "")
+        after, later = da_ptr + t1 * size * 4 + FIRST_BLOCK * H + rows * (4 * H), in_b & (t1 < n_steps)
+        d = load_parts(after, later, H, BLOCK_K, PARTS, "")
+        for block in tl.static_range(1, BLOCKS):
+            d += load_parts(after + block * H, later, H, BLOCK_K, PARTS, "")
 
     for back in range(t1 - t0):
         t = t1 - 1 - back
@@ -216,14 +226,11 @@ def backward_kernel(
         if COLUMNS > 1:
             if back > 0:
                 wait(counter, back * COLUMNS * (1 if AFTER else 2), INTERPRET)
-            after, later = da_ptr + (t + 1) * size * 4 + rows * (4 * H), in_b & (t + 1 < n_steps)
-            if AFTER:
-                d_p = load_parts(after, later, H, BLOCK_K, PARTS, ".cg")
-            d_r = load_parts(after + H, later, H, BLOCK_K, PARTS, ".cg")
-            d_z = load_parts(after + 2 * H, later, H, BLOCK_K, PARTS, ".cg")
-        through = sum_of_products(d_r, w_r, PARTS, INTERPRET) + sum_of_products(d_z, w_z, PARTS, INTERPRET)
-        if AFTER:
-            through += sum_of_products(d_p, w_n, PARTS, INTERPRET)
+            after = da_ptr + (t + 1) * size * 4 + FIRST_BLOCK * H + rows * (4 * H)
+            later = in_b & (t + 1 < n_steps)
+            through = sum_of_loaded(after, later, w, H, BLOCK_K, PARTS, BLOCKS, AHEAD, INTERPRET)
+        else:
+            through = sum_of_products(d, w, BLOCKS, INTERPRET)
         if reset_ptr is not None:
             crossed = in_b & (t + 1 < n_steps)
             cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=crossed, other=0) != 0
@@ -241,10 +248,10 @@ def backward_kernel(
                 wait(counter, (2 * back + 1) * COLUMNS, INTERPRET)
             if PHASE != FIRST:
                 if COLUMNS > 1:
-                    d_n = load_parts(da_ptr + t * size * 4 + 3 * H + rows * (4 * H), in_b, H, BLOCK_K, PARTS, ".cg")
+                    at_n = da_ptr + t * size * 4 + 3 * H + rows * (4 * H)
+                    s_p = sum_of_loaded(at_n, in_b, w_n, H, BLOCK_K, PARTS, 1, AHEAD, INTERPRET) + own_p
                 else:
-                    d_n = (s_n.to(dtype),)
-                s_p = sum_of_products(d_n, w_n, PARTS, INTERPRET) + own_p
+                    s_p = product(s_n.to(dtype), w_n[0], INTERPRET) + own_p
                 s_r = (s_p * h + own_r) * r * (1.0 - r)
                 passed += s_p * r
         carried = tl.where(here, 0.0, passed)
@@ -255,9 +262,9 @@ def backward_kernel(
                 if t > t0:
                     arrive(counter)
             else:
-                d_r, d_z = (s_r.to(dtype),), (s_z.to(dtype),)
+                d = (s_r.to(dtype), s_z.to(dtype))
                 if AFTER:
-                    d_p = (s_p.to(dtype),)
+                    d = (s_p.to(dtype), s_r.to(dtype), s_z.to(dtype))
     if PHASE != FIRST:
         tl.store(dh_ptr + o_own, carried, mask=own)
 

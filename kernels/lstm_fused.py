@@ -75,7 +75,7 @@ class Forward:
         self.states[0] = h0
         self.cells = torch.empty_like(self.states[1:], dtype=torch.float32)
         self._a, self._save, self._above = x.new_empty(n_steps, n_rows, 4, hidden), save, above
-        self.layout = layer_plan(4, n_rows, hidden, x, share=share)
+        self.layout = layer_plan("lstm", False, n_rows, hidden, x, share)
         if self.layout.form == "persistent":
             tensors = (self._a, self._w_hh, self._c0, self._reset, self.states, self.cells)
             self._launch = forward_launch(self.layout, *tensors, save, above)
@@ -177,7 +177,7 @@ class Backward:
         )
         self._a, self._cells, self._c0, self._w_hh = (each.contiguous() for each in (a, cells, c0, w_hh))
         self._da, self._dc = a.new_empty(a.shape), cells.new_zeros(n_rows, hidden)
-        self.layout = layer_plan(4, n_rows, hidden, y, tiles=4, share=share)
+        self.layout = layer_plan("lstm", True, n_rows, hidden, y, share)
         if self.layout.form == "persistent":
             saved = (self._a, self._w_hh, self._c0, self._cells, self._reset)
             gradients = (self._dy, self._dcells, self._own, self._da, self._dc)

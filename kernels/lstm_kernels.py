@@ -11,7 +11,7 @@ import triton.language as tl
 from gatescope.kernels.dropout_kernel import dropped, incoming
 from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
 from gatescope.kernels.pointwise import sigmoid, tanh
-from gatescope.kernels.tiles import load_columns, load_parts, sum_of_products
+from gatescope.kernels.tiles import load_columns, load_parts, product, sum_of_loaded, sum_of_products
 
 
 @triton.jit
@@ -57,6 +57,7 @@ def forward_kernel(
     BLOCK_K: tl.constexpr,
     PARTS: tl.constexpr,
     COLUMNS: tl.constexpr,
+    AHEAD: tl.constexpr,
     SAVE: tl.constexpr,
     P: tl.constexpr,
     INTERPRET: tl.constexpr,
@@ -88,8 +89,10 @@ def forward_kernel(
         if COLUMNS > 1:
             if t > t0:
                 wait(counter, (t - t0) * COLUMNS, INTERPRET)
-            h = load_parts(states_ptr + t * size + rows * H, in_b, H, BLOCK_K, PARTS, ".cg")
-        sums = sum_of_products(h, w, PARTS, INTERPRET)
+            at_h = states_ptr + t * size + rows * H
+            sums = sum_of_loaded(at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, INTERPRET)
+        else:
+            sums = product(h[0], w[0], INTERPRET)
         if reset_ptr is not None:
             keep = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) == 0
             sums = tl.where(keep, sums, 0.0)
@@ -144,6 +147,7 @@ def backward_kernel(
     BLOCK_K: tl.constexpr,
     PARTS: tl.constexpr,
     COLUMNS: tl.constexpr,
+    AHEAD: tl.constexpr,
     P: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):
@@ -154,19 +158,18 @@ def backward_kernel(
     own, o_own, o_gate = in_b & (o_h < H), rows * H + o_h, rows * (4 * H) + o_h
     counter = counter_ptr + i_b * COUNTER_STRIDE
     size = n_rows.to(tl.int64) * H
+    dtype = da_ptr.dtype.element_ty
 
-    w_i = load_columns(w_ptr + o_h, o_h < H, H, H, BLOCK_K, PARTS)
-    w_f = load_columns(w_ptr + H * H + o_h, o_h < H, H, H, BLOCK_K, PARTS)
-    w_g = load_columns(w_ptr + 2 * H * H + o_h, o_h < H, H, H, BLOCK_K, PARTS)
-    w_o = load_columns(w_ptr + 3 * H * H + o_h, o_h < H, H, H, BLOCK_K, PARTS)
+    w = load_columns(w_ptr + o_h, o_h < H, H, H, BLOCK_K, PARTS)
+    for gate in tl.static_range(1, 4):
+        w += load_columns(w_ptr + gate * H * H + o_h, o_h < H, H, H, BLOCK_K, PARTS)
 
     dc = tl.load(dc_ptr + o_own, mask=own, other=0.0)
     if COLUMNS == 1:
         after, later = da_ptr + t1 * size * 4 + rows * (4 * H), in_b & (t1 < n_steps)
-        d_i = load_parts(after, later, H, BLOCK_K, PARTS, "")
-        d_f = load_parts(after + H, later, H, BLOCK_K, PARTS, "")
-        d_g = load_parts(after + 2 * H, later, H, BLOCK_K, PARTS, "")
-        d_o = load_parts(after + 3 * H, later, H, BLOCK_K, PARTS, "")
+        d = load_parts(after, later, H, BLOCK_K, PARTS, "")
+        for gate in tl.static_range(1, 4):
+            d += load_parts(after + gate * H, later, H, BLOCK_K, PARTS, "")
 
     for back in range(t1 - t0):
         t = t1 - 1 - back
@@ -193,12 +196,9 @@ def backward_kernel(
             if back > 0:
                 wait(counter, back * COLUMNS, INTERPRET)
             after, later = da_ptr + (t + 1) * size * 4 + rows * (4 * H), in_b & (t + 1 < n_steps)
-            d_i = load_parts(after, later, H, BLOCK_K, PARTS, ".cg")
-            d_f = load_parts(after + H, later, H, BLOCK_K, PARTS, ".cg")
-            d_g = load_parts(after + 2 * H, later, H, BLOCK_K, PARTS, ".cg")
-            d_o = load_parts(after + 3 * H, later, H, BLOCK_K, PARTS, ".cg")
-        through = sum_of_products(d_i, w_i, PARTS, INTERPRET) + sum_of_products(d_f, w_f, PARTS, INTERPRET)
-        through += sum_of_products(d_g, w_g, PARTS, INTERPRET) + sum_of_products(d_o, w_o, PARTS, INTERPRET)
+            through = sum_of_loaded(after, later, w, H, BLOCK_K, PARTS, 4, AHEAD, INTERPRET)
+        else:
+            through = sum_of_products(d, w, 4, INTERPRET)
         if reset_ptr is not None:
             crossed = in_b & (t + 1 < n_steps)
             cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=crossed, other=0) != 0
@@ -218,8 +218,7 @@ def backward_kernel(
             if t > t0:
                 arrive(counter)
         else:
-            d_i, d_f = (s_i.to(da_ptr.dtype.element_ty),), (s_f.to(da_ptr.dtype.element_ty),)
-            d_g, d_o = (s_g.to(da_ptr.dtype.element_ty),), (s_o.to(da_ptr.dtype.element_ty),)
+            d = (s_i.to(dtype), s_f.to(dtype), s_g.to(dtype), s_o.to(dtype))
     tl.store(dc_ptr + o_own, dc, mask=own)
 
 

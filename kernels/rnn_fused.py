@@ -60,7 +60,7 @@ class Forward:
         self._activate = torch.relu_ if nonlinearity == "relu" else torch.tanh_
         self.states, self._above = x.new_empty(len(x) + 1, *h0.shape), above
         self.states[0] = h0
-        self.layout = layer_plan(1, h0.shape[0], h0.shape[1], x, share=share)
+        self.layout = layer_plan("rnn", False, h0.shape[0], h0.shape[1], x, share)
         if self.layout.form == "persistent":
             self._launch = forward_launch(self.layout, self._w_hh, self._reset, self.states, nonlinearity, above)
 
@@ -142,7 +142,7 @@ class Backward:
         self._x, self._h0, self._w_ih, self._relu = x, h0, w_ih, nonlinearity == "relu"
         self._reset = None if reset is None else reset.contiguous()
         self._da = y.new_empty(y.shape)
-        self.layout = layer_plan(1, h0.shape[0], h0.shape[1], y, share=share)
+        self.layout = layer_plan("rnn", True, h0.shape[0], h0.shape[1], y, share)
         if self.layout.form == "persistent":
             tensors = (self._w_hh, self._y, self._reset, self._dy, self._da)
             self._launch = backward_launch(self.layout, *tensors, nonlinearity, above)

@@ -11,7 +11,7 @@ import triton.language as tl
 from gatescope.kernels.dropout_kernel import dropped, incoming
 from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
 from gatescope.kernels.pointwise import tanh
-from gatescope.kernels.tiles import load_columns, load_parts, sum_of_products
+from gatescope.kernels.tiles import load_columns, load_parts, product, sum_of_loaded
 
 
 @triton.jit
@@ -51,6 +51,7 @@ def forward_kernel(
     BLOCK_K: tl.constexpr,
     PARTS: tl.constexpr,
     COLUMNS: tl.constexpr,
+    AHEAD: tl.constexpr,
     RELU: tl.constexpr,
     P: tl.constexpr,
     INTERPRET: tl.constexpr,
@@ -72,8 +73,10 @@ def forward_kernel(
         if COLUMNS > 1:
             if t > t0:
                 wait(counter, (t - t0) * COLUMNS, INTERPRET)
-            before = load_parts(states_ptr + t * size + rows * H, in_b, H, BLOCK_K, PARTS, ".cg")
-        sums = sum_of_products(before, w, PARTS, INTERPRET)
+            at_h = states_ptr + t * size + rows * H
+            sums = sum_of_loaded(at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, INTERPRET)
+        else:
+            sums = product(before[0], w[0], INTERPRET)
         if reset_ptr is not None:
             sums = tl.where(tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) != 0, 0.0, sums)
         h = _activate(a + sums, RELU)
@@ -112,6 +115,7 @@ def backward_kernel(
     BLOCK_K: tl.constexpr,
     PARTS: tl.constexpr,
     COLUMNS: tl.constexpr,
+    AHEAD: tl.constexpr,
     RELU: tl.constexpr,
     P: tl.constexpr,
     INTERPRET: tl.constexpr,
@@ -136,8 +140,10 @@ def backward_kernel(
         if COLUMNS > 1:
             if back > 0:
                 wait(counter, back * COLUMNS, INTERPRET)
-            after = load_parts(da_ptr + (t + 1) * size + rows * H, crossed, H, BLOCK_K, PARTS, ".cg")
-        through = sum_of_products(after, w, PARTS, INTERPRET)
+            at_d = da_ptr + (t + 1) * size + rows * H
+            through = sum_of_loaded(at_d, crossed, w, H, BLOCK_K, PARTS, 1, AHEAD, INTERPRET)
+        else:
+            through = product(after[0], w[0], INTERPRET)
         if reset_ptr is not None:
             cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=crossed, other=0) != 0
             through = tl.where(cut, 0.0, through)

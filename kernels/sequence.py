@@ -17,6 +17,7 @@ from torch import Tensor
 BLOCK = 16  # steps
 BACKENDS = ("reference", "loop", "triton")
 FUSED_DTYPES = (torch.float16, torch.bfloat16, torch.float32)  # of the Triton kernels
+AUTOCAST = ("cpu", "cuda")  # devices whose operators torch.autocast casts the inputs of
 SPLIT = 8192  # entries of a weight whose gradient is summed step by step
 
 LIBRARY = torch.library.Library("gatescope", "FRAGMENT")
@@ -113,6 +114,18 @@ def _add_product(weight: Tensor, gradient: Tensor, states: Tensor) -> None:
         weight.add_(torch.bmm(gradient.transpose(1, 2), states).sum(0))
 
 
+def computed_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which a layer over x computes: that of torch.autocast where it is on, else that of x."""
+    if x.is_floating_point() and x.dtype != torch.float64 and autocast_on(x):
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
+
+
+def autocast_on(x: Tensor) -> bool:
+    """Whether torch.autocast is on for the device of x; devices that it does not know have none."""
+    return x.device.type in AUTOCAST and torch.is_autocast_enabled(x.device.type)
+
+
 def differentiable(*tensors: Tensor | None) -> bool:
     """Whether anything that is made of these will be asked for its gradient."""
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
@@ -170,7 +183,7 @@ def check_layer(
         "bias_ih": (weights[2], (rows,)),
         "bias_hh": (weights[3], (rows,)),
     }
-    autocast = torch.is_autocast_enabled(x.device.type)
+    autocast = autocast_on(x)
     for name, (tensor, shape) in expected.items():
         if tensor is None:
             continue

@@ -30,6 +30,13 @@ def load_parts(at, in_row, N: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.con
 
 
 @triton.jit
+def load_part(at, in_row, part: tl.constexpr, N: tl.constexpr, BLOCK_K: tl.constexpr):
+    """One of the tiles of `load_parts`, from memory that other programs store to, in a tuple of its own."""
+    o = part * BLOCK_K + tl.arange(0, BLOCK_K)[None, :]
+    return (tl.load(at + o, mask=in_row & (o < N), other=0.0, cache_modifier=".cg"),)
+
+
+@triton.jit
 def load_columns(at, in_column, N: tl.constexpr, STRIDE: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.constexpr):
     """Columns of a matrix as a tuple of tiles [BLOCK_K, columns].
 
@@ -50,12 +57,53 @@ def load_columns(at, in_column, N: tl.constexpr, STRIDE: tl.constexpr, BLOCK_K: 
 
 @triton.jit
 def product(a, b, INTERPRET: tl.constexpr):
-    """The product of two tiles in float32."""
+    """The product of two tiles in float32.
+
+    A bound on inexact sums, which only 8-bit products heed, keeps the compiler from adding products up inside each
+    other: it would lay them out for being multiplied by each other, and spill.
+    """
     # The interpreter multiplies the bit patterns of bfloat16.
     if INTERPRET:
         return tl.dot(a.to(tl.float32), b.to(tl.float32), input_precision="ieee")
     else:
-        return tl.dot(a, b, input_precision="ieee")
+        return tl.dot(a, b, input_precision="ieee", max_num_imprecise_acc=1 << 20)
+
+
+@triton.jit
+def sum_of_loaded(
+    at,
+    in_row,
+    columns,
+    N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PARTS: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    AHEAD: tl.constexpr,
+    INTERPRET: tl.constexpr,
+):
+    """The sum over blocks of what lies in memory, [rows, N] each, times tiles [BLOCK_K, columns], in float32.
+
+    A tile is loaded when the one AHEAD places before it is multiplied: so many stand in registers, and one of them in
+    shared memory, however many blocks there are.
+
+    Args:
+        at: pointers to the first column of each row in the first block, [rows, 1]; the others follow, N apart.
+        in_row: which rows there are, [rows, 1].
+        columns: a tuple of BLOCKS * PARTS tiles, block after block.
+        N: columns of a block.
+        BLOCK_K, PARTS: columns of a tile, tiles of a block.
+        BLOCKS: how many.
+        AHEAD: tiles on their way at once.
+    """
+    tiles = ()
+    for k in tl.static_range(min(AHEAD, BLOCKS * PARTS)):
+        tiles += load_part(at + (k // PARTS) * N, in_row, k % PARTS, N, BLOCK_K)
+    total = product(tiles[0], columns[0], INTERPRET)
+    for k in tl.static_range(1, BLOCKS * PARTS):
+        if k + AHEAD - 1 < BLOCKS * PARTS:
+            tiles += load_part(at + ((k + AHEAD - 1) // PARTS) * N, in_row, (k + AHEAD - 1) % PARTS, N, BLOCK_K)
+        total += product(tiles[k], columns[k], INTERPRET)
+    return total
 
 
 @triton.jit

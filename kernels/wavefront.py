@@ -6,7 +6,8 @@ stream of its own and its share of the multiprocessors; between two layers stand
 kernels draw the dropout between layers by counters themselves, of states going up and of gradients coming down.
 Backward runs the same way from the top layer's last chunk to the bottom layer's first.
 
-The operator takes all layers of one direction; what it computes is what the layers compute one after another.
+The operator takes all layers of one direction; what it computes is what the layers compute one after another. That is
+also how it runs them forward or backward where `gatescope.kernels.schedule` finds this faster.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from torch import Tensor
 from gatescope.kernels.dropout import drop_steps
 from gatescope.kernels.sequence import fake_states, refuse_second_derivative, register_autocast
 
-CHUNK = 25  # steps
+CHUNK = 25  # steps that a layer is ahead of the next
 OUTPUTS = {"lstm": 3, "gru": 2, "rnn": 1}  # of a layer: y, then c, then the gates
 
 
 def pays(cell: str, layers: int, x: Tensor, hidden: int) -> bool:
-    """Whether a wavefront is the better form: every layer fits on its share of the device, in one launch, for long.
+    """Whether all layers of a stack are better run by one operator: in one direction at least, side by side.
 
     Args:
         cell: "lstm", "gru" or "rnn".
@@ -34,21 +35,26 @@ def pays(cell: str, layers: int, x: Tensor, hidden: int) -> bool:
         x: [T, B, I].
         hidden: H.
     """
-    if layers < 2 or not x.is_cuda or len(x) < 2 * CHUNK:
+    if layers < 2 or not x.is_cuda:
         return False
-    # Triton is not there on every platform.
-    from gatescope.kernels.fused import layer_plan
+    return any(_waves(cell, layers, x, hidden, backward) for backward in (False, True))
 
-    n_gates = {"lstm": 4, "gru": 3, "rnn": 1}[cell]
-    plans = [layer_plan(n_gates, x.shape[1], hidden, x, tiles, layers) for tiles in (1, n_gates)]
-    return all(plan.form == "persistent" and plan.rows >= x.shape[1] for plan in plans)
+
+def _waves(cell: str, layers: int, x: Tensor, hidden: int, backward: bool) -> bool:
+    # Triton is not there on every platform.
+    from gatescope.kernels.schedule import waves
+
+    return waves(cell, layers, x, hidden, backward)
 
 
 class _Streams:
-    """A stream for each layer, which waits for chunks of the neighbour that it reads from; nothing on the CPU."""
+    """A stream for each layer, which waits for chunks of the neighbour that it reads from; nothing on the CPU.
+
+    Layers one after another stay in the caller's stream.
+    """
 
     def __init__(self, layers: int, device: torch.device):
-        self._on_gpu = device.type == "cuda"
+        self._on_gpu = device.type == "cuda" and layers > 1
         if self._on_gpu:
             self._main = torch.cuda.current_stream(device)
             self._streams = [torch.cuda.Stream(device) for _ in range(layers)]
@@ -76,9 +82,9 @@ class _Streams:
                 self._main.wait_stream(stream)
 
 
-def _diagonals(layers: int, n_steps: int) -> Iterator[tuple[int, int, int, int]]:
+def _diagonals(layers: int, n_steps: int, size: int) -> Iterator[tuple[int, int, int, int]]:
     """Place in the wavefront (0 is first), chunk, first step and the one after the last, along the diagonals."""
-    chunks = [(start, min(start + CHUNK, n_steps)) for start in range(0, n_steps, CHUNK)]
+    chunks = [(start, min(start + size, n_steps)) for start in range(0, n_steps, size)]
     for diagonal in range(len(chunks) + layers - 1):
         for place in range(layers):
             if 0 <= diagonal - place < len(chunks):
@@ -118,6 +124,8 @@ def _wavefront_op(
     from gatescope.kernels.fused import Above
 
     layers, hidden = len(states[0]), states[0].shape[2]
+    side_by_side = _waves(cell, layers, x, hidden, False)
+    share, size = (layers, CHUNK) if side_by_side else (1, len(x))
     walks: list[Any] = []
     below = x
     flags = () if cell == "rnn" else (save,)
@@ -125,10 +133,10 @@ def _wavefront_op(
         first = (state[k] for state in states)
         above = Above(x.new_empty(*x.shape[:2], hidden), seeds[k], p, k) if seeds and k + 1 < layers else None
         given = (below, *first, layer_weights, reset, *_option(cell, option), *flags)
-        walks.append(_fused(cell).Forward(*given, share=layers, above=above))
+        walks.append(_fused(cell).Forward(*given, share=share, above=above))
         below = walks[-1].states[1:] if above is None else above.values
-    streams = _Streams(layers, x.device)
-    for k, chunk, start, stop in _diagonals(layers, len(x)):
+    streams = _Streams(share, x.device)
+    for k, chunk, start, stop in _diagonals(layers, len(x), size):
         with streams.working(k, chunk, k - 1):
             walks[k].advance(start, stop)
     streams.join()
@@ -176,6 +184,8 @@ def _wavefront_backward_op(
 
     layers, each = len(states[0]), OUTPUTS[cell]
     top = layers - 1
+    side_by_side = _waves(cell, layers, x, states[0].shape[2], True)
+    share, size = (layers, CHUNK) if side_by_side else (1, len(x))
     walks: list[Any] = [None] * layers
     aboves: list[Any] = [None] * layers
     for k, layer_weights in enumerate(_layer_weights(weights, layers)):
@@ -189,10 +199,10 @@ def _wavefront_backward_op(
             aboves[k] = Above(y.new_empty(y.shape), seed, p if seeds else 0.0, k)
         first = (state[k] for state in states)
         tensors = (given, *others, below, *first, *layer_weights[:2], y, *saved, reset)
-        walks[k] = _fused(cell).Backward(*tensors, *_option(cell, option), share=layers, above=aboves[k])
+        walks[k] = _fused(cell).Backward(*tensors, *_option(cell, option), share=share, above=aboves[k])
     dx = x.new_empty(x.shape) if needs[0] else None
-    streams = _Streams(layers, x.device)
-    for place, chunk, start, stop in _diagonals(layers, len(x)):
+    streams = _Streams(share, x.device)
+    for place, chunk, start, stop in _diagonals(layers, len(x), size):
         k, n_steps = top - place, len(x)
         start, stop = n_steps - stop, n_steps - start
         with streams.working(k, chunk, k + 1):

@@ -18,7 +18,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from gatescope.kernels import dropout_kernel, fused, grid, gru_fused, gru_kernels, lstm_fused, rnn_fused
+from gatescope.kernels import dropout_kernel, fused, grid, gru_fused, gru_kernels, lstm_fused, rnn_fused, schedule
 
 DEVICES = {80: grid.A100, 90: grid.H200}
 POINTERS = {
@@ -39,10 +39,9 @@ def launch_of(cell, direction, b, h, dtype, device):
 
     if direction.endswith("step") or cell == "dropout":
         return step_launch_of(cell, direction, empty, b, h)
-    n_gates = {"lstm": 4, "gru": 3, "gru-before": 3, "rnn": 1}[cell]
+    n_gates = schedule.GATES[cell.removesuffix("-before")]
     forward = direction == "forward"
-    tiles = 1 if forward or cell == "rnn" else n_gates
-    layout = grid.plan(b, h, n_gates, dtype.itemsize, device, tiles)
+    layout = schedule.cell_plan(cell.removesuffix("-before"), not forward, b, h, dtype, device)
     if layout == grid.STEPS:
         return None
     a, da, w = empty(T, b, 4, h), empty(T, b, 4, h), empty(n_gates * h, h)

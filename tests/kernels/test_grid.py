@@ -7,7 +7,7 @@ from barrier_model import Barrier, explore
 pytest.importorskip("triton")
 
 from gatescope.kernels.fused import describe
-from gatescope.kernels.grid import A100, H200, STEPS, Device, counters, plan
+from gatescope.kernels.grid import A100, H200, STEPS, Device, counters, current_device, plan
 
 SHAPES = [
     (128, 512),
@@ -28,8 +28,8 @@ SHAPES = [
 @pytest.mark.parametrize("itemsize", [2, 4])
 def test_a_plan_covers_the_layer_and_fits_the_device(device, n_gates, itemsize):
     for n_rows, hidden in SHAPES:
-        for tiles in (1, n_gates):
-            found = plan(n_rows, hidden, n_gates, itemsize, device, tiles)
+        for tiles, streamed in ((1, False), (n_gates, False), (1, True), (n_gates, True)):
+            found = plan(n_rows, hidden, n_gates, itemsize, device, tiles, streamed)
             if found == STEPS:
                 continue
             assert found.columns * found.block_h >= hidden > (found.columns - 1) * found.block_h
@@ -38,7 +38,12 @@ def test_a_plan_covers_the_layer_and_fits_the_device(device, n_gates, itemsize):
             assert found.groups * found.columns <= device.multiprocessors
             assert (found.groups - 1) * found.block_b < n_rows
             inner = found.parts * found.block_k
-            assert itemsize * inner * (n_gates * found.block_h + tiles * found.block_b) <= device.shared
+            standing = found.ahead * found.block_k if found.ahead else tiles * inner
+            assert itemsize * (n_gates * found.block_h * inner + standing * found.block_b) <= device.shared
+            assert (found.ahead > 0) == (streamed and found.columns > 1)
+            assert found.ahead <= tiles * found.parts
+            # 256 threads hold the sums of a step.
+            assert found.block_b * found.block_h * n_gates <= 8192
             assert found.block_b in (16, 32, 64) and found.block_h in (16, 32, 64, 128)
 
 
@@ -79,9 +84,23 @@ def test_the_exploration_finds_a_wait_for_too_many():
 
 
 def test_describe_says_what_would_run():
-    told = describe("lstm", 128, 512, torch.bfloat16).splitlines()
+    told = describe("lstm", 128, 512, torch.bfloat16, H200).splitlines()
     assert told[0] == "forward: persistent, 8 groups of 16 rows x 16 columns of 32 units, 1 launch for 128 rows"
     assert told[1].startswith("backward: persistent")
-    assert describe("lstm", 1024, 512, torch.float16).splitlines()[0].endswith("2 launches for 1024 rows")
-    assert describe("gru", 64, 2048, torch.bfloat16).count("a product and a pointwise kernel for each step") == 2
-    assert describe("gru", 8, 16, torch.float32).count("a product and a pointwise kernel for each step") == 2
+    assert describe("lstm", 1024, 512, torch.float16, H200).splitlines()[0].endswith("2 launches for 1024 rows")
+    assert describe("gru", 64, 2048, torch.bfloat16, H200).count("a product and a pointwise kernel for each step") == 2
+    assert describe("gru", 8, 16, torch.float32, H200).count("a product and a pointwise kernel for each step") == 2
+
+
+def test_describe_says_what_a_stack_does():
+    forward, backward = describe("lstm", 128, 512, torch.bfloat16, H200, layers=3).splitlines()
+    assert "2 groups of 64 rows" in forward and forward.endswith("; 3 layers side by side")
+    assert "8 groups of 16 rows" in backward and backward.endswith("; 3 layers one after another")
+    assert "; 3" not in describe("lstm", 128, 512, torch.bfloat16, H200)
+
+
+@pytest.mark.cuda
+def test_describe_takes_the_current_gpu():
+    here = torch.cuda.get_device_properties(0).multi_processor_count
+    assert current_device().multiprocessors == here
+    assert describe("lstm", 128, 512, torch.bfloat16) == describe("lstm", 128, 512, torch.bfloat16, current_device())

@@ -19,6 +19,7 @@ def in_waves(monkeypatch):
     runs = []
     monkeypatch.setattr(wavefront, "CHUNK", 3)
     monkeypatch.setattr(wavefront, "pays", lambda cell, layers, x, hidden: runs.append(cell) or layers > 1)
+    monkeypatch.setattr(wavefront, "_waves", lambda *args: True)
     return runs
 
 
@@ -61,7 +62,7 @@ def test_every_output_and_gradient(cell, options, in_waves, monkeypatch):
 def test_persistent_kernels_drop_by_themselves(cell, p, columns, in_waves, monkeypatch):
     from gatescope.kernels.dropout_kernel import drop
 
-    layout = Plan("persistent", 16, 16, 16, 1, 1, 1) if columns == 1 else Plan("persistent", 16, 4, 16, 1, 1, 3)
+    layout = Plan("persistent", 16, 16, 16, 1, 1, 1) if columns == 1 else Plan("persistent", 16, 4, 16, 1, 1, 3, 1)
     module = importlib.import_module(f"gatescope.kernels.{cell.name}_fused")
     monkeypatch.setattr(module, "layer_plan", lambda *args, **options: layout)
 
@@ -91,7 +92,7 @@ def test_packed_frozen_and_without_gradients(cell, in_waves, monkeypatch):
 
 
 def test_diagonals_visit_every_chunk_once_and_in_order():
-    wavefront_chunks = list(wavefront._diagonals(3, 60))
+    wavefront_chunks = list(wavefront._diagonals(3, 60, 25))
     assert len(wavefront_chunks) == 9 and len({(place, chunk) for place, chunk, *_ in wavefront_chunks}) == 9
     seen = set()
     for place, chunk, start, stop in wavefront_chunks:
@@ -121,21 +122,33 @@ def test_compiles_without_a_graph_break(cell, in_waves):
     torch.testing.assert_close(y, module(x)[0])
 
 
-def test_it_pays_on_a_gpu_only(cell):
-    assert not wavefront.pays(cell.name, 3, torch.empty(200, 128, 64, dtype=torch.half), 512)
+
+def test_one_operator_runs_layers_one_after_another_too(cell, in_waves, monkeypatch):
+    """Forward side by side and backward one after another, and the other way round."""
+    for ahead in (False, True):
+        monkeypatch.setattr(wavefront, "_waves", lambda *args, ahead=ahead: args[-1] == ahead)
+        waves, layers = pair(cell, monkeypatch, dropout=0.4)
+        for mine, expected in zip(waves, layers, strict=True):
+            torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_streams_give_what_layers_give(cell, dropout, monkeypatch):
+@pytest.mark.parametrize("backward", [False, True], ids=["as-estimated", "side-by-side"])
+def test_streams_give_what_layers_give(cell, dropout, backward, monkeypatch):
     torch.manual_seed(0)
     module = cell.module(64, 512, 3, dropout=dropout, device="cuda", dtype=torch.bfloat16, **cell.options)
-    x = torch.randn(200, 64, 64, device="cuda", dtype=torch.bfloat16)
-    results = []
+    x = torch.randn(200, 128, 64, device="cuda", dtype=torch.bfloat16)
+    assert wavefront.pays(cell.name, 3, x, 512)
+    real, runs, results = wavefront._Streams, [], []
+    monkeypatch.setattr(wavefront, "_Streams", lambda layers, device: runs.append(layers) or real(layers, device))
+    if backward:
+        monkeypatch.setattr(wavefront, "_waves", lambda *args: True)
     for pays in (wavefront.pays, lambda *args: False):
         monkeypatch.setattr(wavefront, "pays", pays)
         torch.manual_seed(5)
         y, _ = module(x)
         results.append([y, *torch.autograd.grad(y.float().square().sum(), list(module.parameters()))])
+    assert len(runs) == 2 and runs.count(3) >= (2 if backward else 1)
     for mine, expected in zip(*results, strict=True):
         torch.testing.assert_close(mine, expected, rtol=2e-2, atol=2e-2 * expected.abs().max().item())

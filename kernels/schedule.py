@@ -1,0 +1,107 @@
+"""Whether stacked layers run one after another, each on the whole device, or side by side, each on a share of it.
+
+Side by side, T steps of L layers take T + (L - 1) CHUNK steps instead of L T, but a program that has a share of the
+device reads the states of more rows. A step is taken to last
+
+    STEP + rounds ROUND + bytes / RATE        bytes that a program reads in it, rounds that wait for each other
+
+The constants are what is published of an H100's second-level cache, not measurements of these kernels. What a benchmark
+has measured on a device stands in `measured.json` beside this file (`python benchmarks/choose.py` writes it) and goes
+before the estimate.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import torch
+import triton
+from torch import Tensor
+
+from gatescope.kernels.grid import STEPS, Device, Plan, device_of, plan
+from gatescope.kernels.sequence import computed_dtype
+from gatescope.kernels.wavefront import CHUNK
+
+STEP = 1.2  # microseconds from a store of a state to the end of another program's wait for it
+ROUND = 0.3  # microseconds of a load from the second-level cache
+RATE = 50e3  # bytes a microsecond of such loads, for each multiprocessor while all of them load
+GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # blocks of rows in the recurrent weights
+PERSISTENT = (torch.float16, torch.bfloat16)  # dtypes of weights that stay on chip
+MEASURED = Path(__file__).with_name("measured.json")
+
+
+def cell_plan(cell: str, backward: bool, n_rows: int, hidden: int, dtype: torch.dtype, device: Device) -> Plan:
+    """The plan of one layer in one direction.
+
+    Weights of 32 bits leave no room for enough units on a chip, and float32 proper has no tensor cores: there torch's
+    products, which follow its switch for TF32, run step by step.
+    """
+    if dtype not in PERSISTENT:
+        return STEPS
+    gates = GATES[cell]
+    tiles = gates if backward else 1
+    return plan(n_rows, hidden, gates, dtype.itemsize, device, tiles, streamed=True)
+
+
+def microseconds(found: Plan, n_rows: int, tiles: int, itemsize: int) -> float:
+    """The estimated time of a step of all rows under a persistent plan."""
+    pieces = tiles * found.parts
+    rounds = triton.cdiv(pieces, found.ahead) - 1 if found.ahead else 0
+    read = pieces * found.block_k * found.block_b * itemsize if found.columns > 1 else 0
+    return triton.cdiv(n_rows, found.rows) * (STEP + rounds * ROUND + read / RATE)
+
+
+def side_by_side(
+    cell: str,
+    layers: int,
+    backward: bool,
+    sizes: tuple[int, int, int],
+    dtype: torch.dtype,
+    device: Device,
+    name: str = "",
+) -> bool:
+    """Whether layers run side by side: as measured on the device, else as estimated.
+
+    Args:
+        cell: "lstm", "gru" or "rnn".
+        layers: L.
+        backward: the direction.
+        sizes: T, B, H.
+        dtype: in which the layers compute.
+        device: its limits.
+        name: of the device, as torch has it.
+    """
+    n_steps, n_rows, hidden = sizes
+    if layers < 2 or layers > device.multiprocessors or n_steps < 2 * CHUNK:
+        return False
+    whole, part = (
+        cell_plan(cell, backward, n_rows, hidden, dtype, each) for each in (device, device.shared_by(layers))
+    )
+    if part == STEPS or whole == STEPS:
+        return False
+    known = _measured().get(name, {}).get(row_name(cell, layers, backward, n_rows, hidden, dtype))
+    if known is not None:
+        return bool(known == "wavefront")
+    tiles = GATES[cell] if backward else 1
+    one, many = (microseconds(each, n_rows, tiles, dtype.itemsize) for each in (whole, part))
+    return (n_steps + (layers - 1) * CHUNK) * many < layers * n_steps * one
+
+
+def waves(cell: str, layers: int, x: Tensor, hidden: int, backward: bool) -> bool:
+    """Whether layers over x [T, B, I], on its device and under autocast as it is on, run side by side."""
+    sizes, dtype = (len(x), x.shape[1], hidden), computed_dtype(x)
+    name = torch.cuda.get_device_name(x.device) if x.is_cuda else ""
+    return side_by_side(cell, layers, backward, sizes, dtype, device_of(x), name)
+
+
+def row_name(cell: str, layers: int, backward: bool, n_rows: int, hidden: int, dtype: torch.dtype) -> str:
+    """What a row of `measured.json` is called."""
+    direction = "backward" if backward else "forward"
+    return f"{cell} {direction} B={n_rows} H={hidden} L={layers} {str(dtype).removeprefix('torch.')}"
+
+
+@cache
+def _measured() -> dict[str, dict[str, str]]:
+    return json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}

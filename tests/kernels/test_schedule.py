@@ -1,0 +1,70 @@
+"""schedule.py: when layers run side by side."""
+
+import json
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from gatescope.kernels import schedule, wavefront
+from gatescope.kernels.grid import A100, H200, STEPS, Device
+from gatescope.kernels.schedule import cell_plan, microseconds, row_name, side_by_side, waves
+
+MAIN = (200, 128, 512)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_three_layers_of_512_run_side_by_side_on_an_h200(cell):
+    assert side_by_side(cell, 3, False, MAIN, torch.bfloat16, H200)
+    assert side_by_side(cell, 3, False, MAIN, torch.float16, H200)
+    for backward in (False, True):
+        found = cell_plan(cell, backward, 128, 512, torch.bfloat16, H200.shared_by(3))
+        assert found.rows >= 128 and found.groups * found.columns <= 44
+
+
+def test_what_does_not_run_side_by_side():
+    assert not side_by_side("lstm", 1, False, MAIN, torch.bfloat16, H200)
+    assert not side_by_side("lstm", 3, False, (40, 128, 512), torch.bfloat16, H200)
+    assert not side_by_side("lstm", 3, False, MAIN, torch.float32, H200)
+    assert not side_by_side("lstm", 2, False, (200, 64, 2048), torch.bfloat16, H200)
+    # A share that takes twice the launches of the whole device gains nothing from two layers at once.
+    assert cell_plan("lstm", False, 128, 1024, torch.bfloat16, H200.shared_by(2)).rows == 64
+    assert not side_by_side("lstm", 2, False, (200, 128, 1024), torch.bfloat16, H200)
+    assert not side_by_side("lstm", 200, False, MAIN, torch.bfloat16, Device(132, 227 * 1024, True))
+
+
+def test_a_measurement_goes_before_the_estimate(tmp_path, monkeypatch):
+    row = row_name("lstm", 3, False, 128, 512, torch.bfloat16)
+    path = tmp_path / "measured.json"
+    path.write_text(json.dumps({"a GPU": {row: "layers"}, "another": {row: "wavefront"}}))
+    monkeypatch.setattr(schedule, "MEASURED", path)
+    schedule._measured.cache_clear()
+    try:
+        assert not side_by_side("lstm", 3, False, MAIN, torch.bfloat16, H200, "a GPU")
+        assert side_by_side("lstm", 3, False, MAIN, torch.bfloat16, H200, "another")
+        assert side_by_side("lstm", 3, False, MAIN, torch.bfloat16, H200, "a third")
+    finally:
+        schedule._measured.cache_clear()
+
+
+def test_autocast_decides_by_its_own_dtype():
+    x = torch.empty(200, 128, 64)
+    assert not waves("lstm", 3, x, 512, False)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert waves("lstm", 3, x, 512, False)
+
+
+def test_a_step_takes_longer_with_more_rows_and_more_launches():
+    full, share = (cell_plan("lstm", True, 128, 512, torch.bfloat16, d) for d in (H200, H200.shared_by(3)))
+    assert microseconds(full, 128, 4, 2) < microseconds(share, 128, 4, 2)
+    assert microseconds(full, 256, 4, 2) == 2 * microseconds(full, 128, 4, 2)
+
+
+@pytest.mark.parametrize("device", [A100, H200], ids=["a100", "h200"])
+def test_no_plan_for_32_bits(device):
+    assert cell_plan("lstm", False, 128, 512, torch.float32, device) == STEPS
+
+
+def test_it_pays_on_a_gpu_only(cell):
+    assert not wavefront.pays(cell.name, 3, torch.empty(200, 128, 64, dtype=torch.half), 512)
