@@ -31,6 +31,7 @@ SLACK = 4096  # bytes of shared memory left to the compiler
 RUNTIME = ["t0", "t1", "row0", "n_rows", "n_steps", "first_row", "layer"]  # arguments whose values make no new kernel
 WARPS = 8  # of a persistent program: weights pass through registers on their way to shared memory
 REGISTERS = 255  # of a thread of it: as many as there are, since one program at a time runs on a multiprocessor
+LAUNCHES = 3  # one after another beyond which a product over all rows is expected to be faster; not measured
 MIN_TILE = 16  # rows or columns of a tensor core's product
 ON_THEIR_WAY = 65536  # bytes of tiles that a program loads at once
 SUMS = 8192  # of a program in a step, rows x gates x units: as many as compile without spilling registers
@@ -119,7 +120,7 @@ def plan(
             rather than stand in it together.
 
     Returns:
-        A plan of the form "persistent", or `STEPS` where no tile fits.
+        A plan of the form "persistent", or `STEPS` where no tile fits or all take too many launches.
     """
     found = []
     for block_h in (128, 64, 32, 16):
@@ -140,6 +141,8 @@ def plan(
             if block_h > block_k or room < 1 or sums > SUMS:
                 continue
             groups = min(device.multiprocessors // columns, triton.cdiv(n_rows, block_b))
+            if columns > 1 and triton.cdiv(n_rows, groups * block_b) > LAUNCHES:
+                continue
             most = 1 if several and block_b == 64 else max(1, ON_THEIR_WAY // (block_b * row_bytes))
             ahead = min(room, tiles * parts, most) if streams else 0
             found.append(Plan("persistent", block_b, block_h, block_k, parts, groups, columns, ahead))

@@ -54,6 +54,8 @@ def test_plans_of_the_benchmark_shapes():
     assert (bf16[16, 768].block_k, bf16[16, 768].parts) == (256, 3)
     assert bf16[64, 2048] == STEPS
     assert bf16[1024, 512].rows == 512
+    assert plan(64, 2048, 3, 2, H200, streamed=True) == STEPS
+    assert plan(2048, 512, 4, 2, H200) == STEPS
 
 
 def test_counters_are_zero_and_apart():
