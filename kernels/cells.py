@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from gatescope.kernels.checks import check_kind, check_tensor, told
 from gatescope.kernels.gru import gru
 
 
@@ -58,15 +59,21 @@ class RecurrentCell(nn.Module):
     def _batched(self, input: Tensor, states: tuple[Tensor, ...] | None, n_states: int) -> tuple[Tensor, ...]:
         """Input [B, I] and states [B, H], zero by default, of what may be one row."""
         name = type(self).__name__
+        check_tensor(name, "input", input)
         if input.dim() not in (1, 2):
             raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
         x = input.unsqueeze(0) if input.dim() == 1 else input
         if x.shape[1] != self.input_size:
             raise ValueError(f"{name}: input.size(-1): expected input_size {self.input_size}, got {x.shape[1]}")
+        check_kind(name, "input", x, self.weight_ih, "the weights")
         if states is None:
             return x, *(x.new_zeros(len(x), self.hidden_size) for _ in range(n_states))
         expected = (*input.shape[:-1], self.hidden_size)
+        if not isinstance(states, tuple | list) or len(states) != n_states:
+            raise ValueError(f"{name}: hidden: expected {n_states} tensors in a tuple, got {told(states)}")
         for state in states:
+            check_tensor(name, "hidden", state)
+            check_kind(name, "hidden", state, x, "the input")
             if tuple(state.shape) != expected:
                 raise ValueError(f"{name}: hidden: expected shape {list(expected)}, got {list(state.shape)}")
         return x, *(state.unsqueeze(0) if input.dim() == 1 else state for state in states)

@@ -85,6 +85,11 @@ def dropout(x: Tensor, p: float, training: bool, layer: int) -> Tensor:
     return _dropout_op(x, draw_seed(x.device), p, layer)
 
 
+def drop_again(x: Tensor, seed: Tensor, p: float, layer: int) -> Tensor:
+    """Drop from x [T, B, H] what an earlier call with this seed dropped."""
+    return _dropout_op(x, seed, p, layer)
+
+
 def draw_seed(device: torch.device) -> Tensor:
     """Draw the seed of one mask, int64 [1], from torch's generator of a device, without waiting for it."""
     return torch.randint(2**62, (1,), device=device)

@@ -176,7 +176,7 @@ def cleared(state: Tensor, rows: Tensor | None) -> Tensor:
 def input_product(x: Tensor, w_ih: Tensor, bias: Tensor | None, out: Tensor) -> None:
     """Write x W_ih^T + b of all steps: x [T, B, I], w_ih [R, I], bias [R] or None, out [T, B, R], any row stride."""
     # A view, since where flatten copies, the product would be lost.
-    flat, product = x.reshape(-1, x.shape[2]), out.view(-1, out.shape[2])
+    flat, product = x.flatten(0, 1), out.view(-1, out.shape[2])
     if bias is None:
         torch.mm(flat, w_ih.t(), out=product)
     else:
@@ -185,7 +185,8 @@ def input_product(x: Tensor, w_ih: Tensor, bias: Tensor | None, out: Tensor) -> 
 
 def input_gradient(da: Tensor, w_ih: Tensor, out: Tensor) -> None:
     """Write the gradient of x, contiguous [T, B, I], from that of its product with w_ih, [T, B, R], any row stride."""
-    torch.mm(da.flatten(0, 1), w_ih, out=out.view(-1, out.shape[2]))
+    flat = da.flatten(0, 1)
+    torch.mm(flat, w_ih, out=out.view(len(flat), out.shape[2]))
 
 
 def bias_gradient(da: Tensor) -> Tensor:
@@ -195,4 +196,4 @@ def bias_gradient(da: Tensor) -> Tensor:
 
 def weight_gradient(da: Tensor, inputs: Tensor) -> Tensor:
     """The gradient [R, C] of a weight from that of its product [T, B, R] and what it multiplied [T, B, C]."""
-    return da.flatten(0, 1).t() @ inputs.reshape(-1, inputs.shape[2])
+    return da.flatten(0, 1).t() @ inputs.flatten(0, 1)

@@ -22,13 +22,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from gatescope.kernels import gru_loop
+from gatescope.kernels.checks import check_layer, check_reset
 from gatescope.kernels.sequence import (
     BACKENDS,
-    check_layer,
-    check_reset,
     choose_backend,
     differentiable,
     fake_states,
+    joined_product,
     refuse_second_derivative,
     register_autocast,
     wide_dtype,
@@ -238,6 +238,18 @@ class GRU(RecurrentStack):
     def named(self, outputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
         y, saved = outputs
         return {"h": y, "gates": saved[:, :, 1:].to(y.dtype)} if saved.dim() == 4 else {"h": y}
+
+    def preactivations(self, x: Tensor, before: Tensor, weights: Weights) -> Tensor:
+        """What r, z, n are activations of; n's includes the reset gate: r (W_hn h + b_hn), or W_hn (r h) + b_hn."""
+        hidden = self.hidden_size
+        rz, n = zip(*((None, None) if w is None else w.split((2 * hidden, hidden)) for w in weights), strict=True)
+        sums = joined_product(x, before, *rz)
+        r = torch.sigmoid(sums[..., :hidden])
+        if self.reset_after:
+            added = functional.linear(x, n[0], n[2]) + r * functional.linear(before, n[1], n[3])
+        else:
+            added = joined_product(x, r * before, *n)
+        return torch.cat((sums, added), dim=2).unflatten(2, (3, hidden))
 
     def layer(
         self, x: Tensor, states: States, weights: Weights, reset: Tensor | None, capture: tuple[str, ...]

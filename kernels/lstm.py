@@ -24,13 +24,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from gatescope.kernels import lstm_loop
+from gatescope.kernels.checks import check_layer, check_reset
 from gatescope.kernels.sequence import (
     BACKENDS,
-    check_layer,
-    check_reset,
     choose_backend,
     differentiable,
     fake_states,
+    joined_product,
     refuse_second_derivative,
     register_autocast,
     wide_dtype,
@@ -238,6 +238,9 @@ class LSTM(RecurrentStack):
     def named(self, outputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
         y, cells, gates = outputs
         return {"h": y, "c": cells.to(y.dtype), "gates": gates.to(y.dtype)}
+
+    def preactivations(self, x: Tensor, before: Tensor, weights: Weights) -> Tensor:
+        return joined_product(x, before, *weights).unflatten(2, (4, self.hidden_size))
 
     def layer(
         self, x: Tensor, states: States, weights: Weights, reset: Tensor | None, capture: tuple[str, ...]

@@ -18,10 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from gatescope.kernels import rnn_loop
+from gatescope.kernels.checks import check_layer, check_reset
 from gatescope.kernels.sequence import (
     BACKENDS,
-    check_layer,
-    check_reset,
     choose_backend,
     fake_states,
     refuse_second_derivative,

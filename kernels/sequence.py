@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 BLOCK = 16  # steps
 BACKENDS = ("reference", "loop", "triton")
@@ -54,7 +55,7 @@ def entering(first: Tensor, steps: Tensor, reset: Tensor | None) -> Tensor:
 def project(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
     """Write x W^T + b: x [T, B, I], weight [R, I], bias [R] or None, out [T, B, R] with any row stride."""
     # A view, since where flatten copies, the product would be lost.
-    flat, product = x.reshape(-1, x.shape[2]), out.view(-1, out.shape[2])
+    flat, product = x.flatten(0, 1), out.view(-1, out.shape[2])
     if bias is None:
         torch.mm(flat, weight.t(), out=product)
     else:
@@ -90,7 +91,7 @@ class Gradients:
         """Add what the gradient [steps, B, R] of the input product brings."""
         flat = gradient.flatten(0, 1)
         if self.x is not None:
-            torch.mm(flat, self._w_ih, out=self.x[steps].view(-1, self.x.shape[2]))
+            torch.mm(flat, self._w_ih, out=self.x[steps].view(len(flat), self.x.shape[2]))
         if self.w_ih is not None:
             _add_product(self.w_ih, gradient, self._x[steps])
 
@@ -108,7 +109,7 @@ class Gradients:
 def _add_product(weight: Tensor, gradient: Tensor, states: Tensor) -> None:
     """Add to a weight's gradient [R, C] the products of gradients [steps, B, R] and states [steps, B, C]."""
     if weight.numel() > SPLIT:
-        weight.addmm_(gradient.flatten(0, 1).t(), states.reshape(-1, states.shape[2]))
+        weight.addmm_(gradient.flatten(0, 1).t(), states.flatten(0, 1))
     else:
         # MKL sums small matrices' products in one running total; a sum for each step first is several times closer.
         weight.add_(torch.bmm(gradient.transpose(1, 2), states).sum(0))
@@ -129,6 +130,14 @@ def autocast_on(x: Tensor) -> bool:
 def differentiable(*tensors: Tensor | None) -> bool:
     """Whether anything that is made of these will be asked for its gradient."""
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def joined_product(
+    x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None, b_hh: Tensor | None
+) -> Tensor:
+    """x W_ih^T + b_ih + h W_hh^T + b_hh, [T, B, R], in one product, which rounds once; torch differentiates it."""
+    bias = None if b_ih is None or b_hh is None else b_ih + b_hh
+    return functional.linear(torch.cat((x, h), dim=2), torch.cat((w_ih, w_hh), dim=1), bias)
 
 
 def choose_backend(backend: str | None, x: Tensor) -> str:
@@ -161,49 +170,6 @@ def fake_states(x: Tensor, hidden: int, backend: str) -> Tensor:
 def interpreting() -> bool:
     """Whether Triton kernels run in Triton's interpreter, on the CPU."""
     return os.environ.get("TRITON_INTERPRET") == "1"
-
-
-def check_layer(
-    cell: str, n_gates: int, states: dict[str, Tensor], weights: Sequence[Tensor | None], x: Tensor
-) -> None:
-    """Check one layer's tensors against each other.
-
-    Raises:
-        ValueError: naming the tensor, the expected and the given shape, dtype or device.
-    """
-    if x.dim() != 3 or x.shape[0] == 0:
-        raise ValueError(f"{cell}: x: expected [T, B, I] with at least one step, got {list(x.shape)}")
-    w_hh = weights[1]
-    assert w_hh is not None
-    rows, hidden = n_gates * w_hh.shape[-1], w_hh.shape[-1]
-    expected = {
-        **{name: (state, (x.shape[1], hidden)) for name, state in states.items()},
-        "weight_ih": (weights[0], (rows, x.shape[2])),
-        "weight_hh": (w_hh, (rows, hidden)),
-        "bias_ih": (weights[2], (rows,)),
-        "bias_hh": (weights[3], (rows,)),
-    }
-    autocast = autocast_on(x)
-    for name, (tensor, shape) in expected.items():
-        if tensor is None:
-            continue
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"{cell}: {name}: expected shape {list(shape)}, got {list(tensor.shape)}")
-        if tensor.device != x.device or (tensor.dtype != x.dtype and not autocast):
-            raise ValueError(
-                f"{cell}: {name}: expected {x.dtype} on {x.device}, as x, got {tensor.dtype} on {tensor.device}"
-            )
-    if (weights[2] is None) != (weights[3] is None):
-        raise ValueError(f"{cell}: expected both biases or none, got one")
-
-
-def check_reset(cell: str, reset: Tensor | None, x: Tensor) -> None:
-    """Check a mask of resets; a ValueError names what was expected and what came."""
-    if reset is not None and (reset.dtype != torch.bool or reset.shape != x.shape[:2] or reset.device != x.device):
-        raise ValueError(
-            f"{cell}: reset: expected bool {list(x.shape[:2])} on {x.device}, "
-            f"got {reset.dtype} {list(reset.shape)} on {reset.device}"
-        )
 
 
 def register_autocast(name: str) -> None:

@@ -11,8 +11,6 @@ PackedSequence stand in the order in which they were packed, and padding is zero
 from __future__ import annotations
 
 import math
-import numbers
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,16 +20,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from gatescope.kernels import wavefront
-from gatescope.kernels.dropout import draw_seed, dropout
+from gatescope.kernels.checks import ShapeError, check_arguments, check_capture, check_kind, check_tensor, told
+from gatescope.kernels.dropout import draw_seed, drop_again, dropout
 from gatescope.kernels.packing import Reversal, cleared_padding, last, pack, stacked
-from gatescope.kernels.sequence import choose_backend, differentiable
+from gatescope.kernels.sequence import choose_backend, differentiable, entering
 
 States = tuple[Tensor, ...]
 Weights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # w_ih, w_hh, b_ih, b_hh of a layer and direction
-
-
-class ShapeError(ValueError, RuntimeError):
-    """A tensor that does not fit the others: a ValueError, and the RuntimeError that torch.nn raises in its place."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +82,7 @@ class RecurrentStack(nn.Module):
         backend: str | None = None,
     ):
         super().__init__()
-        _check_arguments(input_size, hidden_size, num_layers, bias, batch_first, dropout)
+        check_arguments(input_size, hidden_size, num_layers, bias, batch_first, dropout)
         if proj_size != 0:
             raise ValueError(f"proj_size: expected 0, got {proj_size}; torch.nn.LSTM has projections, this has none")
         if backend not in (None, *self.backends):
@@ -164,6 +159,16 @@ class RecurrentStack(nn.Module):
         """The variant of the cell, as `gatescope.kernels.wavefront` names it."""
         return ""
 
+    def preactivations(self, x: Tensor, before: Tensor, weights: Weights) -> Tensor:
+        """What a layer takes its gates' activations of, [T, B, G, H].
+
+        Args:
+            x: [T, B, I].
+            before: h before every step, [T, B, H].
+            weights: as in `layer`.
+        """
+        raise NotImplementedError
+
     def named(self, outputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """What the cell's operator returns for a layer, by the names of states and "gates"."""
         raise NotImplementedError
@@ -179,7 +184,7 @@ class RecurrentStack(nn.Module):
     def forward(
         self,
         input: Tensor | PackedSequence,
-        state: Tensor | States | None = None,
+        hx: Tensor | States | None = None,
         capture: Sequence[str] = (),
         reset: Tensor | None = None,
     ) -> Any:
@@ -187,21 +192,24 @@ class RecurrentStack(nn.Module):
 
         Args:
             input: [T, B, I] ([B, T, I] with batch_first), [T, I] for one sequence, or a PackedSequence.
-            state: initial h [L*D, B, H] ([L*D, H] for one sequence), for an LSTM the pair (h, c); zero by default.
-            capture: which of "h", "c", "gates" to return for every layer and step, gates after their activation.
+            hx: initial h [L*D, B, H] ([L*D, H] for one sequence), for an LSTM the pair (h, c); zero by default.
+            capture: which of "h", "c", "gates", "preactivations" to return for every layer and step: gates after
+                their activation, preactivations before it. These are computed from the captured h after the loop,
+                in one product more over all steps (the GRU's in two or three).
             reset: [T, B] bool ([T] for one sequence), time-first: a new sequence begins at step t. The state is zero
                 before step t (in the reverse direction before step t - 1, which follows t there) and no gradient
                 crosses.
 
         Returns:
             (y, state) as torch.nn, and with capture (y, state, states): states is a dict from each name to
-            [L*D, T, B, H], gates [L*D, T, B, G, H]. All of them carry gradients.
+            [L*D, T, B, H], gates and preactivations [L*D, T, B, G, H]. All of them carry gradients. What one layer in
+            one direction captures is the storage that backward reads; several are copied into one array.
 
         Raises:
             ValueError: wrong shapes, types or names, saying what was expected and what came.
         """
-        capture = self._check_capture(capture)
-        batch = self._enter(input, state, reset)
+        capture = check_capture(self.cell, capture, self._known())
+        batch = self._enter(input, hx, reset)
         result = None
         if not capture and reset is None and self.backend is None:
             result = self.handed_over(batch)
@@ -238,10 +246,10 @@ class RecurrentStack(nn.Module):
             for turn in turns:
                 k = len(final)
                 states = tuple(s[k] for s in batch.states)
-                if turn is None:
-                    steps = self.layer(y, states, self._layer_weights(k), reset, capture)
-                else:
-                    steps = self.layer(turn.flip(y), states, self._layer_weights(k), turn.reset, capture)
+                below, clear = (y, reset) if turn is None else (turn.flip(y), turn.reset)
+                steps = self.layer(below, states, self._layer_weights(k), clear, capture)
+                if "preactivations" in capture:
+                    steps["preactivations"] = self._before_activations(below, steps["h"], states[0], k, clear)
                 final.append(tuple(last(steps[name], lengths) for name in self.state_names))
                 if turn is not None:
                     steps = {name: turn.flip(steps[name]) for name in dict.fromkeys(("h", *capture))}
@@ -268,16 +276,26 @@ class RecurrentStack(nn.Module):
         save = "gates" in capture or differentiable(x, *batch.states, *weights)
         given = (x, batch.states, weights, reset, seeds, self.dropout, save)
         layers = [self.named(each) for each in wavefront.wavefront(self.cell.lower(), self.option, *given)]
-        y = layers[-1]["h"]
+        y = below = x
+        for k, steps in enumerate(layers):
+            y = steps["h"]
+            if "preactivations" in capture:
+                steps["preactivations"] = self._before_activations(below, y, batch.states[0][k], k, reset)
+                below = drop_again(y, seeds[k], self.dropout, k) if k < len(seeds) else y
         final = tuple(torch.stack([last(steps[name], lengths) for steps in layers]) for name in self.state_names)
         captured = {name: stacked([steps[name] for steps in layers], lengths) for name in capture}
         return y if batch.packed is None else pack(y, batch.packed), final, captured
+
+    def _before_activations(self, x: Tensor, h: Tensor, h0: Tensor, k: int, reset: Tensor | None) -> Tensor:
+        """What the activations of a layer and direction were taken of, [T, B, G, H]."""
+        before = entering(h0.to(h.dtype), h, reset)
+        return self.preactivations(x.to(h.dtype), before, self._layer_weights(k)).to(h.dtype)
 
     def _layer_weights(self, k: int) -> Weights:
         weights = [getattr(self, name) for name in self._names[k]]
         return (weights[0], weights[1], weights[2], weights[3]) if self.bias else (weights[0], weights[1], None, None)
 
-    def _enter(self, input: Tensor | PackedSequence, state: Tensor | States | None, reset: Tensor | None) -> Batch:
+    def _enter(self, input: Tensor | PackedSequence, hx: Tensor | States | None, reset: Tensor | None) -> Batch:
         """Validate what the caller gave and bring it to time-first, batched form."""
         unbatched = False
         if isinstance(input, PackedSequence):
@@ -285,6 +303,7 @@ class RecurrentStack(nn.Module):
             self._check_input(x, 2)
             n_steps, n_rows = len(packed.batch_sizes), int(packed.batch_sizes[0])
         else:
+            check_tensor(self.cell, "input", input)
             if input.dim() not in (2, 3):
                 raise ValueError(f"{self.cell}: Expected input to be 2D or 3D, got {input.dim()}D instead")
             self._check_input(input, input.dim())
@@ -293,8 +312,9 @@ class RecurrentStack(nn.Module):
             n_steps, n_rows = x.shape[:2]
         if n_steps == 0:
             raise ShapeError("Expected sequence length to be larger than 0, got 0")
-        states = self._check_state(state, x, n_rows, unbatched)
+        states = self._check_state(hx, x, n_rows, unbatched)
         if reset is not None:
+            check_tensor(self.cell, "reset", reset)
             expected = (n_steps,) if unbatched else (n_steps, n_rows)
             if reset.dtype != torch.bool or tuple(reset.shape) != expected:
                 raise ShapeError(
@@ -312,56 +332,25 @@ class RecurrentStack(nn.Module):
             raise ShapeError(
                 f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {x.shape[-1]}"
             )
-        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise ValueError(
-                f"input dtype: expected {weight.dtype}, the weights' dtype, got {x.dtype}; use input.to({weight.dtype})"
-            )
-        if x.device != weight.device:
-            raise ShapeError(f"input device: expected {weight.device}, the weights' device, got {x.device}")
+        check_kind(self.cell, "input", x, weight, "the weights")
 
-    def _check_state(self, state: Tensor | States | None, x: Tensor, n_rows: int, unbatched: bool) -> States:
+    def _check_state(self, hx: Tensor | States | None, x: Tensor, n_rows: int, unbatched: bool) -> States:
         n_states = self.num_layers * (2 if self.bidirectional else 1)
         shape = (n_states, n_rows, self.hidden_size)
-        if state is None:
+        if hx is None:
             return tuple(x.new_zeros(shape) for _ in self.state_names)
-        states = (state,) if isinstance(state, Tensor) else tuple(state)
+        states = tuple(hx) if isinstance(hx, tuple | list) else (hx,)
         if len(states) != len(self.state_names):
-            raise ShapeError(f"state: expected {' and '.join(self.state_names)}, got {len(states)} tensors")
+            got = told(hx) if len(states) == 1 else f"{len(states)} tensors"
+            raise ShapeError(f"state: expected {' and '.join(self.state_names)}, got {got}")
         expected = (n_states, self.hidden_size) if unbatched else shape
         for name, s in zip(self.state_names, states, strict=True):
+            check_tensor(self.cell, f"state {name}", s)
             if tuple(s.shape) != expected:
                 raise ShapeError(f"state {name}: Expected hidden size {expected}, got {list(s.shape)}")
-            if s.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
-                raise ShapeError(f"state {name}: expected dtype {x.dtype}, as the input, got {s.dtype}")
-            if s.device != x.device:
-                raise ShapeError(f"state {name}: expected device {x.device}, as the input, got {s.device}")
+            check_kind(self.cell, f"state {name}", s, x, "the input")
         return tuple(s.unsqueeze(1) for s in states) if unbatched else states
 
-    def _check_capture(self, capture: Sequence[str]) -> tuple[str, ...]:
-        known = (*self.state_names, "gates") if self.gate_names else self.state_names
-        if isinstance(capture, str) or not set(capture) <= set(known):
-            raise ValueError(f"capture: expected names out of {known} of this {self.cell} in a tuple, got {capture!r}")
-        return tuple(dict.fromkeys(capture))
-
-
-def _check_arguments(
-    input_size: int, hidden_size: int, num_layers: int, bias: bool, batch_first: bool, dropout: float
-) -> None:
-    if not isinstance(dropout, numbers.Number) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
-        raise ValueError(
-            f"dropout should be a number in range [0, 1], the share of outputs set to zero; got {dropout!r}"
-        )
-    if dropout > 0 and num_layers == 1:
-        warnings.warn(
-            f"dropout acts on all layers but the last: dropout={dropout} does nothing with num_layers=1",
-            stacklevel=4,
-        )
-    for name, flag in (("bias", bias), ("batch_first", batch_first)):
-        if not isinstance(flag, bool):
-            raise TypeError(f"{name} should be of type bool, got: {type(flag).__name__}")
-    for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
-        if not isinstance(size, int):
-            raise TypeError(f"{name} should be of type int, got: {type(size).__name__}")
-    for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
-        if size <= 0:
-            raise ValueError(f"{name} must be greater than zero, got {size}")
+    def _known(self) -> tuple[str, ...]:
+        """What can be captured."""
+        return (*self.state_names, *(("gates", "preactivations") if self.gate_names else ()))

@@ -69,6 +69,29 @@ def test_bad_input_is_named(pair):
             module(torch.zeros(B, I), wrong)
 
 
+def test_bad_kind_is_named(pair):
+    cell, _, options = pair
+    module, x, hx = cell(I, H, **options), torch.zeros(B, I), states(cell)
+    one = hx if cell is LSTMCell else (hx,)
+    named = {
+        "input: expected torch.float32 on cpu, as the weights, got torch.float64": (x.double(), hx),
+        "input: expected torch.float32 on cpu, as the weights, got torch.int64": (x.long(), None),
+        "input: expected torch.float32 on cpu, as the weights, got torch.float32 on meta": (x.to("meta"), None),
+        "input: expected a tensor, got list": (x.tolist(), None),
+    }
+    wrong = [tuple(s.double() for s in one), tuple(s.to("meta") for s in one), (3,) * len(one)]
+    if cell is not LSTMCell:
+        wrong = [each[0] for each in wrong]
+    messages = ("hidden: expected torch.float32 on cpu, .* got torch.float64", "got torch.float32 on meta", "got int 3")
+    for message, hidden in zip(messages, wrong, strict=True):
+        named[message] = (x, hidden)
+    if cell is LSTMCell:
+        named["hidden: expected 2 tensors in a tuple, got torch.float32"] = (x, hx[0])
+    for message, arguments in named.items():
+        with pytest.raises(ValueError, match=message):
+            module(*arguments)
+
+
 def test_unknown_nonlinearity():
     with pytest.raises(ValueError, match="expected 'tanh' or 'relu', got 'elu'"):
         RNNCell(I, H, nonlinearity="elu")

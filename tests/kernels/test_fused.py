@@ -17,7 +17,9 @@ from gatescope.kernels.grid import STEPS, Plan
 pytest.importorskip("triton")
 
 ONE = Plan("persistent", 16, 32, 32, 1, 1, 1)  # all units in one program, no exchange
-SPLIT = Plan("persistent", 16, 16, 16, 3, 2, 3, 2)  # two groups of rows, three columns, three parts of the product, two on their way
+SPLIT = Plan(
+    "persistent", 16, 16, 16, 3, 2, 3, 2
+)  # two groups of rows, three columns, three parts of the product, two on their way
 LAYOUTS = {
     "one-column": (ONE, 5, 21),
     "columns": (SPLIT, 37, 40),

@@ -188,6 +188,10 @@ BAD = {
     "no steps": ("x", lambda x: x[:0], r"with at least one step, got \[0, 2, 3\]"),
     "another batch": ("h0", short, r"h0: expected shape \[2, 4\], got \[1, 4\]"),
     "another input size": ("weight_ih", lambda w: w[:, 1:], r"weight_ih: expected shape \[\d+, 3\], got \[\d+, 2\]"),
+    "no weight": ("weight_hh", lambda w: None, "weight_hh: expected a tensor, got NoneType None"),
+    "a number for a weight": ("weight_hh", lambda w: w[0, 0], r"weight_hh: expected shape \[\d H, H\], got \[\]"),
+    "a list": ("x", lambda x: x.tolist(), "x: expected a tensor, got list"),
+    "a list of resets": ("reset", lambda r: r.tolist(), "reset: expected a tensor, got list"),
     "rows missing": ("weight_hh", short, r"weight_hh: expected shape \[\d+, 4\]"),
     "short bias": ("bias_hh", short, r"bias_hh: expected shape \[\d+\]"),
     "one bias": ("bias_ih", lambda b: None, "expected both biases or none, got one"),
@@ -209,6 +213,21 @@ BAD = {
         "backend: expected None or one of reference, loop, triton, got 'cudnn'",
     ),
 }
+
+
+def test_whole_numbers_are_refused(cell):
+    with pytest.raises(ValueError, match="expected a float dtype on cpu, as x"):
+        cell.function(*(x.long() for x in cell.layer(2, 5, 3, 4)), **cell.options)
+
+
+def test_no_features(cell, equal_but_for_rounding):
+    """An input without features leaves the biases and the recurrence."""
+    tensors = cell.layer(2, 5, 0, 4)
+    expected = cell.results(cell.reference, tensors)
+    for name, value in cell.results(cell.function, tensors).items():
+        assert value.shape == expected[name].shape
+        if value.numel():
+            equal_but_for_rounding(name, value, expected[name], 200)
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -200,6 +200,61 @@ def test_captures_are_those_of_the_reference(cell, form, resets, equal_but_for_r
         equal_but_for_rounding(f"value {k}", a, b, TERMS * B)
 
 
+def test_preactivations_are_what_gates_are_activations_of(gated, resets, equal_but_for_rounding):
+    """Against the logits of the reference's gates in float64: values of every layer, and gradients."""
+    torch.manual_seed(0)
+    mine = gated.module(I, H, 2, bidirectional=True, **gated.options).double()
+    oracle = gated.module(I, H, 2, bidirectional=True, backend="reference", **gated.options).double()
+    oracle.load_state_dict(mine.state_dict())
+    x, *states = inputs(gated, oracle)
+    mask = resets(T, B).t()
+    gates = captured(gated, oracle, x, as_state(states), mask)[2]["gates"]
+    parts = [torch.atanh(gate) if k == 2 else torch.logit(gate) for k, gate in enumerate(gates.unbind(3))]
+    expected = torch.stack(parts, dim=3)
+    found = mine(x, as_state(states), ("preactivations",), mask)[2]["preactivations"]
+    weight = torch.randn(expected.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    wanted = torch.autograd.grad(expected, [x, *states, *oracle.parameters()], weight)
+    gradients = torch.autograd.grad(found, [x, *states, *mine.parameters()], weight)
+    for k, (a, b) in enumerate(zip((found, *gradients), (expected, *wanted), strict=True)):
+        equal_but_for_rounding(f"value {k}", a, b, TERMS * B)
+
+
+@pytest.mark.parametrize("padded", [False, True], ids=["whole", "packed"])
+def test_preactivations_in_16_bits(gated, padded):
+    """One rounding of the sums, where the logits of 16-bit gates lose what lies beyond six."""
+    module = gated.module(I, H, dtype=torch.bfloat16, **gated.options)
+    x = 3 * torch.randn(T, B, I, generator=torch.Generator().manual_seed(1)).bfloat16()
+    given = pack_padded_sequence(x, [T, 5, 2]) if padded else x
+    states = module(given, capture=("h", "preactivations"))[2]
+    oracle = gated.module(I, H, dtype=torch.float64, **gated.options)
+    oracle.load_state_dict(module.state_dict())
+    before = torch.cat((torch.zeros(1, B, H), states["h"][0, :-1])).double()
+    expected = oracle.preactivations(x.double(), before, oracle._layer_weights(0)).bfloat16()
+    lengths = torch.tensor([T, 5, 2]) if padded else torch.full((3,), T)
+    inside = torch.arange(T).unsqueeze(1) < lengths
+    assert not states["preactivations"][0][~inside].any()
+    torch.testing.assert_close(states["preactivations"][0][inside], expected[inside], rtol=2**-6, atol=2**-6)
+
+
+def test_the_names_of_torch_nn(peered):
+    """Every argument of torch.nn's forward, by its name."""
+    mine, theirs = pair(peered)
+    x, *states = inputs(peered, mine)
+    for a, b in zip(*(flat(m(input=x, hx=as_state(states))) for m in (mine, theirs)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_meta_modules_and_autocast_take_what_they_can(cell):
+    y, _ = cell.module(I, H, 2, device="meta", **cell.options)(torch.empty(T, B, I, device="meta"))
+    assert y.shape == (T, B, H) and y.device.type == "meta"
+    module = cell.module(I, H, **cell.options)
+    with torch.autocast("cpu", torch.bfloat16):
+        for given in (torch.zeros(T, B, I, dtype=torch.float64), torch.zeros(T, B, I, dtype=torch.long)):
+            with pytest.raises(ValueError, match=f"input: expected torch.float32 on cpu, .* got {given.dtype}"):
+                module(given)
+        assert module.double()(torch.zeros(T, B, I, dtype=torch.float64))[0].dtype == torch.float64
+
+
 def test_captures_of_other_forms_of_input(cell, equal_but_for_rounding):
     """One sequence without a batch, batch_first, and packed sequences give the same captures, padding zero."""
     torch.manual_seed(0)
@@ -371,11 +426,23 @@ BAD = {
     "batched state of one sequence": lambda x, s: ((x[:, 0], as_state(s)), {}),
 }
 BAD_BEYOND = {
-    "another device": (lambda x, s: ((x.to("meta"),), {}), "expected cpu"),
+    "another device": (lambda x, s: ((x.to("meta"),), {}), "expected torch.float64 on cpu, as the weights, got"),
+    "numbers": (
+        lambda x, s: ((x.long(),), {}),
+        "input: expected torch.float64 on cpu, as the weights, got torch.int64",
+    ),
+    "a list": (lambda x, s: ((x.tolist(),), {}), "input: expected a tensor, got list"),
+    "a number for a state": (
+        lambda x, s: ((x, 3), {}),
+        "expected .*h.*, got int 3|state h: expected a tensor, got int 3",
+    ),
+    "numbers for states": (lambda x, s: ((x, (3,) * len(s)), {}), "state h: expected a tensor, got int 3"),
+    "a list of resets": (lambda x, s: ((x,), {"reset": [True] * T}), "reset: expected a tensor, got list"),
+    "nothing to capture": (lambda x, s: ((x,), {"capture": None}), "capture: expected names .* got None"),
     "states too many": (lambda x, s: ((x, (*s, *s, *s)), {}), "state: expected h"),
     "state of another dtype": (
         lambda x, s: ((x, as_state([a.float() for a in s])), {}),
-        "expected dtype torch.float64",
+        "state h: expected torch.float64 on cpu, as the input, got torch.float32",
     ),
     "unknown capture": (lambda x, s: ((x,), {"capture": ("h", "hidden")}), r"capture: expected names out of \('h'"),
     "capture in a string": (lambda x, s: ((x,), {"capture": "gates"}), "in a tuple, got 'gates'"),
@@ -399,8 +466,8 @@ def test_bad_input_is_named(peered, name):
 
 
 def test_no_gates_to_capture(cell):
-    known = {*cell.states, "gates"} if cell.gated else set(cell.states)
+    known = {*cell.states, "gates", "preactivations"} if cell.gated else set(cell.states)
     module = cell.module(I, H, **cell.options)
-    for name in {"h", "c", "gates"} - known:
+    for name in {"h", "c", "gates", "preactivations"} - known:
         with pytest.raises(ValueError, match=f"{module.cell} in a tuple, got"):
             module(torch.zeros(T, B, I), capture=(name,))

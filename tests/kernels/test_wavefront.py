@@ -35,7 +35,10 @@ def pair(cell, monkeypatch, **options):
     def run():
         torch.manual_seed(4)
         y, state, captures = module(
-            x, tuple(states) if len(states) > 1 else states[0], capture=cell.outputs, reset=reset
+            x,
+            tuple(states) if len(states) > 1 else states[0],
+            capture=(*cell.outputs, *["preactivations"] * cell.gated),
+            reset=reset,
         )
         outputs = [y, *(state if isinstance(state, tuple) else (state,)), *captures.values()]
         generator = torch.Generator().manual_seed(2)
@@ -120,7 +123,6 @@ def test_compiles_without_a_graph_break(cell, in_waves):
     x = torch.randn(4, B, I, requires_grad=True)
     y, _ = torch.compile(module, fullgraph=True, backend="aot_eager")(x)
     torch.testing.assert_close(y, module(x)[0])
-
 
 
 def test_one_operator_runs_layers_one_after_another_too(cell, in_waves, monkeypatch):

@@ -1,0 +1,118 @@
+"""What layers, modules and cells check of their arguments, once, before anything runs.
+
+Each error names what was wrong, what was expected and what came.
+"""
+
+from __future__ import annotations
+
+import numbers
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gatescope.kernels.sequence import FUSED_DTYPES, autocast_on
+
+
+class ShapeError(ValueError, RuntimeError):
+    """A tensor that does not fit the others: a ValueError, and the RuntimeError that torch.nn raises in its place."""
+
+
+def told(value: Any) -> str:
+    """What came, in few words: dtype, shape and device of a tensor, else the value."""
+    if isinstance(value, Tensor):
+        return f"{value.dtype} {list(value.shape)} on {value.device}"
+    return f"{type(value).__name__} {value!r:.60}"
+
+
+def check_tensor(owner: str, name: str, value: Any) -> None:
+    """Check that something is a tensor."""
+    if not isinstance(value, Tensor):
+        raise ShapeError(f"{owner}: {name}: expected a tensor, got {told(value)}")
+
+
+def check_kind(owner: str, name: str, tensor: Tensor, like: Tensor, whose: str) -> None:
+    """Check that a tensor has the dtype and device of another; under torch.autocast floats of up to 32 bits mix."""
+    mixes = autocast_on(like) and {tensor.dtype, like.dtype} <= set(FUSED_DTYPES)
+    floats = like.dtype.is_floating_point
+    if tensor.device != like.device or not floats or (tensor.dtype != like.dtype and not mixes):
+        expected = like.dtype if floats else "a float dtype"
+        raise ShapeError(
+            f"{owner}: {name}: expected {expected} on {like.device}, as {whose}, got {tensor.dtype} on {tensor.device}"
+        )
+
+
+def check_layer(
+    cell: str, n_gates: int, states: dict[str, Tensor], weights: Sequence[Tensor | None], x: Tensor
+) -> None:
+    """Check one layer's tensors against each other.
+
+    Raises:
+        ValueError: naming the tensor, the expected and the given shape, dtype or device.
+    """
+    named = dict(zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), weights, strict=True))
+    for name, tensor in {"x": x, **states, **named}.items():
+        if tensor is not None or not name.startswith("bias"):
+            check_tensor(cell, name, tensor)
+    if x.dim() != 3 or x.shape[0] == 0:
+        raise ShapeError(f"{cell}: x: expected [T, B, I] with at least one step, got {list(x.shape)}")
+    w_hh = named["weight_hh"]
+    assert w_hh is not None
+    if w_hh.dim() != 2:
+        raise ShapeError(f"{cell}: weight_hh: expected shape [{n_gates} H, H], got {list(w_hh.shape)}")
+    rows, hidden = n_gates * w_hh.shape[1], w_hh.shape[1]
+    shapes = {"weight_ih": (rows, x.shape[2]), "weight_hh": (rows, hidden), "bias_ih": (rows,), "bias_hh": (rows,)}
+    shapes |= dict.fromkeys(states, (x.shape[1], hidden))
+    for name, tensor in {**states, **named}.items():
+        if tensor is None:
+            continue
+        if tuple(tensor.shape) != shapes[name]:
+            raise ShapeError(f"{cell}: {name}: expected shape {list(shapes[name])}, got {list(tensor.shape)}")
+        check_kind(cell, name, tensor, x, "x")
+    if (weights[2] is None) != (weights[3] is None):
+        raise ShapeError(f"{cell}: expected both biases or none, got one")
+
+
+def check_reset(cell: str, reset: Tensor | None, x: Tensor) -> None:
+    """Check a mask of resets; a ValueError names what was expected and what came."""
+    if reset is None:
+        return
+    check_tensor(cell, "reset", reset)
+    if reset.dtype != torch.bool or reset.shape != x.shape[:2] or reset.device != x.device:
+        raise ShapeError(
+            f"{cell}: reset: expected bool {list(x.shape[:2])} on {x.device}, "
+            f"got {reset.dtype} {list(reset.shape)} on {reset.device}"
+        )
+
+
+def check_capture(cell: str, capture: Any, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of what is to be captured, each once."""
+    listed = isinstance(capture, Sequence | set | frozenset) and not isinstance(capture, str)
+    if not listed or not set(capture) <= set(known):
+        raise ValueError(f"capture: expected names out of {known} of this {cell} in a tuple, got {capture!r}")
+    return tuple(dict.fromkeys(capture))
+
+
+def check_arguments(
+    input_size: int, hidden_size: int, num_layers: int, bias: bool, batch_first: bool, dropout: float
+) -> None:
+    if not isinstance(dropout, numbers.Number) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
+        raise ValueError(
+            f"dropout should be a number in range [0, 1], the share of outputs set to zero; got {dropout!r}"
+        )
+    if dropout > 0 and num_layers == 1:
+        warnings.warn(
+            f"dropout acts on all layers but the last: dropout={dropout} does nothing with num_layers=1",
+            stacklevel=4,
+        )
+    for name, flag in (("bias", bias), ("batch_first", batch_first)):
+        if not isinstance(flag, bool):
+            raise TypeError(f"{name} should be of type bool, got: {type(flag).__name__}")
+    for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+        if not isinstance(size, int):
+            raise TypeError(f"{name} should be of type int, got: {type(size).__name__}")
+    for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
+        if size <= 0:
+            raise ValueError(f"{name} must be greater than zero, got {size}")
