@@ -51,6 +51,14 @@ def mean_of_all(value: Tensor) -> float:
     return total.item() / distributed.get_world_size()
 
 
+def least_of_all(value: Tensor) -> int:
+    """The least of a whole number over all processes."""
+    if distributed.is_initialized():
+        value = value.clone()
+        distributed.all_reduce(value, distributed.ReduceOp.MIN)
+    return int(value.item())
+
+
 def joined_columns(values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Tensors [L, B, H] with the rows B of all processes side by side, in their order."""
     if not distributed.is_initialized():

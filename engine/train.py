@@ -41,10 +41,10 @@ from gatescope.engine.model import (
     write_description,
     write_weights,
 )
-from gatescope.engine.processes import joined_columns, mean_of_all, meet, place
+from gatescope.engine.processes import joined_columns, least_of_all, mean_of_all, meet, place
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.settings import claim
-from gatescope.engine.training_step import Precision, TrainingStep
+from gatescope.engine.training_step import NEVER, Precision, TrainingStep
 
 CHECKPOINT = "checkpoint.safetensors"
 TOKENS = "tokens.npy"
@@ -184,7 +184,7 @@ def train_model(
             seconds = time.perf_counter() - started
             progress.state, progress.scale = joined_columns(taker.state), taker.scaler.state_dict()
             if rank == 0:
-                nats = evaluate(model, validation, config.length)
+                nats = evaluate(model, validation, config.length, config.precision)
                 if nats < progress.best:
                     progress.best = nats
                     write_weights(folder, model, {"step": progress.step, "validation_nats": nats})
@@ -215,13 +215,8 @@ def take_steps(
             taker.take(progress.step, config.rate(progress.step))
             progress.step += 1
             if progress.step % LOG_EVERY == 0 or progress.step == last:
+                _refuse_non_finite(taker)
                 nats, norm = mean_of_all(taker.loss), taker.norm.item()
-                overflows = config.precision == "float16" and math.isfinite(nats)
-                if not math.isfinite(nats) or not (math.isfinite(norm) or overflows):
-                    raise InputError(
-                        f"the loss is {nats} nats and the gradient's norm {norm} at step {progress.step}: "
-                        "train anew (--overwrite) with a lower --learning-rate or --clip"
-                    )
                 if log_path:
                     rate = config.rate(progress.step - 1)
                     log(log_path, "train", step=progress.step, nats=nats, gradient_norm=norm, rate=rate)
@@ -229,8 +224,20 @@ def take_steps(
             advance(config.batch * config.length)
 
 
+def _refuse_non_finite(taker: TrainingStep) -> None:
+    bad = least_of_all(taker.first_bad)
+    if bad == NEVER:
+        return
+    # Of the steps before the first one, this process may have none that was not finite.
+    nats, norm = taker.bad.tolist() if taker.first_bad.item() == bad else (math.nan, math.nan)
+    raise InputError(
+        f"the loss is {nats} nats and the gradient's norm {norm} at step {bad + 1}: "
+        "train anew (--overwrite) with a lower --learning-rate or --clip"
+    )
+
+
 @torch.no_grad()
-def evaluate(model: CharacterModel, tokens: np.ndarray, length: int) -> float:
+def evaluate(model: CharacterModel, tokens: np.ndarray, length: int, precision: Precision = "float32") -> float:
     """Return the mean loss over held-out characters, in nats per character.
 
     The text is read in up to 64 contiguous lanes, each from the zero state, which is carried from window to window.
@@ -239,17 +246,20 @@ def evaluate(model: CharacterModel, tokens: np.ndarray, length: int) -> float:
         model: left in evaluation mode.
         tokens: ids [N], at least two.
         length: characters read at once in a lane.
+        precision: in which products and recurrent layers compute.
     """
     model.eval()
+    dtype = getattr(torch, precision)
     n_lanes = max(1, min(VALIDATION_LANES, len(tokens) // (2 * length)))
     lanes = cut_lanes(tokens, n_lanes)
     state = model.zero_state(n_lanes)
-    device = model.output.weight.device
+    device, wide, low = model.output.weight.device, model.output.weight.dtype, dtype != torch.float32
     total = 0.0
     for start in range(0, lanes.shape[1] - 1, length):
         window = torch.from_numpy(lanes[:, start : start + length + 1].T.astype(np.int64)).to(device)
-        logits, state = model(window[:-1], state)
-        total += cross_entropy(logits.flatten(0, 1), window[1:].flatten(), reduction="sum").item()
+        with torch.autocast(device.type, dtype if low else None, low, cache_enabled=False):
+            logits, state = model(window[:-1], state)
+        total += cross_entropy(logits.flatten(0, 1).to(wide), window[1:].flatten(), reduction="sum").item()
     return total / (n_lanes * (lanes.shape[1] - 1))
 
 

@@ -8,7 +8,8 @@ With 16-bit precision products and recurrent layers compute in 16 bits (torch.au
 moments stay float32; for float16 the loss is scaled so that small gradients survive (Micikevicius et al. 2018), and a
 step whose gradient overflows leaves the weights alone.
 
-Under torch.distributed each process reads its share of the lanes, and gradients are averaged over all.
+Under torch.distributed each process reads its share of the lanes, and gradients are averaged over all; its steps are
+not recorded, and wait for the host. All processes have the same number of lanes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from gatescope.engine.model import CharacterModel
 from gatescope.engine.processes import place
 
 Precision = Literal["float32", "bfloat16", "float16"]
+NEVER = 2**62
 WARM_UP = 3  # steps on a GPU before the graph is recorded, in which kernels are compiled and memory is found
 
 
@@ -45,6 +47,8 @@ class TrainingStep:
         state: the states after the last step.
         loss: of the last step, nats, a tensor [] (of this process's lanes).
         norm: of the gradient before it was clipped, a tensor [].
+        first_bad: number of the first step whose loss or norm was not finite, int64 [], `NEVER` while there is none.
+        bad: loss and norm of that step, a tensor [2].
         optimizer, scaler: Adam, and the scale of the loss.
     """
 
@@ -66,6 +70,9 @@ class TrainingStep:
         self.scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "float16")
         self.state = tuple(value.clone() for value in state)
         self.loss = self.norm = torch.full((), math.nan)
+        self.first_bad = torch.full((), NEVER, dtype=torch.int64, device=self._device)
+        self.bad = torch.zeros(2, device=self._device)
+        self._number = torch.zeros((), dtype=torch.int64, device=self._device)
         self._together = place()[1] > 1
         self._run: Any = DistributedDataParallel(model) if self._together else model
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -92,6 +99,7 @@ class TrainingStep:
             rate: the learning rate.
         """
         first = step % self.windows * self._length
+        self._number.fill_(step)
         if self._device.type != "cuda":
             self.optimizer.param_groups[0]["lr"] = rate
             window = self._lanes[:, first : first + self._length + 1].T.astype(np.int64)
@@ -136,4 +144,18 @@ class TrainingStep:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.loss = loss.detach()
+        self._note()
         return tuple(value.detach().to(before.dtype) for value, before in zip(after, state, strict=True))
+
+    @torch.no_grad()
+    def _note(self) -> None:
+        """Keep number, loss and norm of the first step that was not finite; nothing waits for the answer.
+
+        The loss scale of float16 is meant to overflow at times: there only the loss counts.
+        """
+        fine = self.loss.isfinite()
+        if not self.scaler.is_enabled():
+            fine = fine & self.norm.isfinite()
+        first = ~fine & (self.first_bad == NEVER)
+        self.bad.copy_(torch.where(first, torch.stack((self.loss.float(), self.norm.float())), self.bad))
+        self.first_bad.copy_(torch.where(first, self._number, self.first_bad))

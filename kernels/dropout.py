@@ -38,7 +38,7 @@ def drop_steps(x: Tensor, seed: Tensor, p: float, layer: int, first_step: int) -
 
 
 def first_row_of(n_rows: int) -> int:
-    """The number of this process's first row of B in the batch of all processes."""
+    """The number of this process's first row in the batch of all processes, of which each has as many rows, B."""
     return distributed.get_rank() * n_rows if distributed.is_initialized() else 0
 
 

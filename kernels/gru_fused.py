@@ -193,6 +193,8 @@ class Backward:
     ):
         n_rows, hidden = h0.shape
         self._x, self._w_ih, self._w_hh, self._after = x, w_ih, w_hh.contiguous(), reset_after
+        # Rows n, r, z with reset_after, else r, z: those of the first blocks of A's gradient.
+        self._w_back = self._w_hh.roll(hidden, 0) if reset_after else self._w_hh[: 2 * hidden]
         self._dy, self._above = from_readers(dy, above, y)
         self._own, self._reset = (None if each is None else each.contiguous() for each in (own, reset))
         self._a, self._states = a.contiguous(), torch.cat((h0.unsqueeze(0), y))
@@ -230,10 +232,7 @@ class Backward:
     def _through(self, t: int) -> Tensor:
         """What step t brings to the hidden state before it."""
         hidden, da = self._w_hh.shape[1], self._da[t].flatten(1)
-        if self._after:
-            product = da[:, : 3 * hidden] @ self._w_hh.roll(hidden, 0)
-        else:
-            product = da[:, hidden : 3 * hidden] @ self._w_hh[: 2 * hidden]
+        product = (da[:, : 3 * hidden] if self._after else da[:, hidden : 3 * hidden]) @ self._w_back
         return self._passed + cleared(product, None if self._reset is None else self._reset[t])
 
     def results(self, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:

@@ -223,17 +223,17 @@ def backward_kernel(
         if reset_ptr is not None:
             here = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) != 0
             h = tl.where(here, 0.0, h)
+        later = in_b & (t + 1 < n_steps)
+        if reset_ptr is not None:
+            cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=later, other=0) != 0
         if COLUMNS > 1:
             if back > 0:
                 wait(counter, back * COLUMNS * (1 if AFTER else 2), INTERPRET)
             after = da_ptr + (t + 1) * size * 4 + FIRST_BLOCK * H + rows * (4 * H)
-            later = in_b & (t + 1 < n_steps)
             through = sum_of_loaded(after, later, w, H, BLOCK_K, PARTS, BLOCKS, AHEAD, INTERPRET)
         else:
             through = sum_of_products(d, w, BLOCKS, INTERPRET)
         if reset_ptr is not None:
-            crossed = in_b & (t + 1 < n_steps)
-            cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=crossed, other=0) != 0
             through = tl.where(cut, 0.0, through)
         dh += through
         s_n, s_z, passed = _first_back(r, z, n, p, h, dh, own_r, own_z, own_n)

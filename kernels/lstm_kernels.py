@@ -86,6 +86,10 @@ def forward_kernel(
         a_f = tl.load(a_at + H, mask=own, other=0.0).to(tl.float32)
         a_g = tl.load(a_at + 2 * H, mask=own, other=0.0).to(tl.float32)
         a_o = tl.load(a_at + 3 * H, mask=own, other=0.0).to(tl.float32)
+        keep = in_b
+        if reset_ptr is not None:
+            keep = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) == 0
+            c = tl.where(keep, c, 0.0)
         if COLUMNS > 1:
             if t > t0:
                 wait(counter, (t - t0) * COLUMNS, INTERPRET)
@@ -94,9 +98,7 @@ def forward_kernel(
         else:
             sums = product(h[0], w[0], INTERPRET)
         if reset_ptr is not None:
-            keep = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) == 0
             sums = tl.where(keep, sums, 0.0)
-            c = tl.where(keep, c, 0.0)
         even, odd = tl.split(tl.reshape(sums, (BLOCK_B, BLOCK_H, 2, 2)))
         h_i, h_g = tl.split(even)
         h_f, h_o = tl.split(odd)
@@ -192,19 +194,20 @@ def backward_kernel(
             own_o = tl.load(own_at + 3 * H, mask=own, other=0.0).to(tl.float32)
         if dcells_ptr is not None:
             dc += tl.load(dcells_ptr + t * size + o_own, mask=own, other=0.0).to(tl.float32)
+        later = in_b & (t + 1 < n_steps)
+        if reset_ptr is not None:
+            cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=later, other=0) != 0
+            here = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) != 0
+            before = tl.where(here, 0.0, before)
         if COLUMNS > 1:
             if back > 0:
                 wait(counter, back * COLUMNS, INTERPRET)
-            after, later = da_ptr + (t + 1) * size * 4 + rows * (4 * H), in_b & (t + 1 < n_steps)
+            after = da_ptr + (t + 1) * size * 4 + rows * (4 * H)
             through = sum_of_loaded(after, later, w, H, BLOCK_K, PARTS, 4, AHEAD, INTERPRET)
         else:
             through = sum_of_products(d, w, 4, INTERPRET)
         if reset_ptr is not None:
-            crossed = in_b & (t + 1 < n_steps)
-            cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=crossed, other=0) != 0
             through = tl.where(cut, 0.0, through)
-            here = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) != 0
-            before = tl.where(here, 0.0, before)
         dh += through
         s_i, s_f, s_g, s_o, dc = _step_back(i, f, g, o, c, before, dh, dc, own_i, own_f, own_g, own_o)
         if reset_ptr is not None:

@@ -70,6 +70,8 @@ def forward_kernel(
     for t in range(t0, t1):
         at = states_ptr + (t + 1) * size + o_own
         a = tl.load(at, mask=own, other=0.0).to(tl.float32)
+        if reset_ptr is not None:
+            clear = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) != 0
         if COLUMNS > 1:
             if t > t0:
                 wait(counter, (t - t0) * COLUMNS, INTERPRET)
@@ -78,7 +80,7 @@ def forward_kernel(
         else:
             sums = product(before[0], w[0], INTERPRET)
         if reset_ptr is not None:
-            sums = tl.where(tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) != 0, 0.0, sums)
+            sums = tl.where(clear, 0.0, sums)
         h = _activate(a + sums, RELU)
         tl.store(at, h, mask=own)
         if COLUMNS > 1:
@@ -137,6 +139,8 @@ def backward_kernel(
         at = t * size + o_own
         dh = incoming(dy_ptr, above_ptr, at, own, seed_ptr, o_h, rows + first_row, t, layer, P)
         crossed = in_b & (t + 1 < n_steps)
+        if reset_ptr is not None:
+            cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=crossed, other=0) != 0
         if COLUMNS > 1:
             if back > 0:
                 wait(counter, back * COLUMNS, INTERPRET)
@@ -145,7 +149,6 @@ def backward_kernel(
         else:
             through = product(after[0], w[0], INTERPRET)
         if reset_ptr is not None:
-            cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=crossed, other=0) != 0
             through = tl.where(cut, 0.0, through)
         da = (dh + through) * _slope(h, RELU)
         tl.store(da_ptr + t * size + o_own, da, mask=own)

@@ -83,8 +83,8 @@ def sum_of_loaded(
 ):
     """The sum over blocks of what lies in memory, [rows, N] each, times tiles [BLOCK_K, columns], in float32.
 
-    A tile is loaded when the one AHEAD places before it is multiplied: so many stand in registers, and one of them in
-    shared memory, however many blocks there are.
+    A tile is loaded when the one AHEAD places before it is multiplied: so many stand in shared memory at once, however
+    many blocks there are. How fast this is on a GPU has not been measured.
 
     Args:
         at: pointers to the first column of each row in the first block, [rows, 1]; the others follow, N apart.
@@ -98,7 +98,7 @@ def sum_of_loaded(
     tiles = ()
     for k in tl.static_range(min(AHEAD, BLOCKS * PARTS)):
         tiles += load_part(at + (k // PARTS) * N, in_row, k % PARTS, N, BLOCK_K)
-    total = product(tiles[0], columns[0], INTERPRET)
+    total = product(tiles[0], columns[0], INTERPRET)  # type: ignore[misc]
     for k in tl.static_range(1, BLOCKS * PARTS):
         if k + AHEAD - 1 < BLOCKS * PARTS:
             tiles += load_part(at + ((k + AHEAD - 1) // PARTS) * N, in_row, (k + AHEAD - 1) % PARTS, N, BLOCK_K)

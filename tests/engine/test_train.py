@@ -127,6 +127,25 @@ def test_a_diverging_loss_stops_with_the_remedy(text, tmp_path):
         train_model(survey_corpus(text), tmp_path / "model", config)
 
 
+def test_the_step_that_went_wrong_is_named(text, tmp_path, monkeypatch):
+    """The 18th step spoils the weights: the 19th has the first loss that is not finite, long before the next line."""
+    monkeypatch.setattr(TrainConfig, "rate", lambda self, step: math.inf if step == 17 else 0.0)
+    config = TrainConfig(hidden=8, batch=4, length=10, steps=60)
+    with pytest.raises(InputError, match=r"the loss is nan nats .* at step 19: "):
+        train_model(survey_corpus(text), tmp_path / "model", config)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_evaluation_computes_in_the_precision_of_training(precision):
+    torch.manual_seed(0)
+    model = CharacterModel(TrainConfig(hidden=16), 5)
+    tokens, dtypes = torch.randint(5, (900,)).numpy(), set()
+    model.output.register_forward_hook(lambda module, given, logits: dtypes.add(logits.dtype))
+    nats = evaluate(model, tokens, 40, precision)
+    assert dtypes == {getattr(torch, precision)}
+    assert nats == pytest.approx(evaluate(model, tokens, 40), rel=1e-2)
+
+
 def test_a_text_too_short_for_its_lanes_says_what_it_needs(tmp_path):
     path = tmp_path / "short.txt"
     path.write_text("ab" * 50)

@@ -15,7 +15,7 @@ from gatescope.engine.corpus import survey_corpus
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import CharacterModel
 from gatescope.engine.train import TrainConfig, cut_lanes, train_model
-from gatescope.engine.training_step import TrainingStep
+from gatescope.engine.training_step import NEVER, TrainingStep
 
 TEXT = "the quick brown fox jumps over the lazy dog; " * 400
 SMALL = TrainConfig(hidden=12, layers=2, dropout=0.3, batch=4, length=20, steps=12, evaluate_every=5)
@@ -93,6 +93,18 @@ def test_a_gradient_that_overflows_leaves_the_weights_alone():
     taker.take(1, 0.01)
     assert all(torch.equal(a, b) for a, b in zip(before, taker.model.parameters(), strict=True))
     assert taker.scaler.get_scale() < 3e38
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_the_first_step_that_is_not_finite_is_kept(device):
+    taker = taker_of(device)
+    for step in range(10):
+        if step == 6:
+            with torch.no_grad():
+                taker.model.output.bias[0] = torch.nan
+        taker.take(step, 0.01)
+        assert taker.first_bad.item() == (6 if step >= 6 else NEVER)
+    assert taker.bad.isnan().all()
 
 
 def test_the_state_begins_anew_with_the_text():
