@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FOLDERS := kernels engine analysis benchmarks tests
 DEMO ?= out/demo
 
-.PHONY: demo test test-slow check bench gpu wheels clean
+.PHONY: demo test test-slow check bench gpu sanitize wheels clean
 
 demo: $(VENV)/.run
 	$(BIN)/gatescope run --out $(DEMO)
@@ -33,6 +33,14 @@ gpu:
 	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
 	$(PYTHON) -m pytest tests -m cuda
 	$(PYTHON) -m pytest benchmarks --benchmark-only -m cuda
+
+# On a machine with a GPU: small shapes under NVIDIA's compute-sanitizer. racecheck sees shared memory alone.
+SANITIZER := compute-sanitizer --error-exitcode 1 --kernel-name regex:forward_kernel --kernel-name regex:backward_kernel
+sanitize:
+	for tool in memcheck synccheck racecheck; do \
+		PYTORCH_NO_CUDA_MEMORY_CACHING=1 $(SANITIZER) --tool $$tool $(PYTHON) -m pytest tests/kernels/test_fused_cuda.py \
+			-m cuda -k small_shapes || exit 1; \
+	done
 
 # What a GPU machine with the usual scientific packages lacks, for its Python and Linux.
 GPU_PYTHON ?= 3.12

@@ -1,11 +1,11 @@
 """The LSTM beside torch.nn's and, on a GPU, cuDNN's: forward, and forward + backward."""
 
 import pytest
-from recurrent import measure, rows
+from recurrent import SIDE_BY_SIDE, measure, rows
 
 ROWS = rows(
     ("gatescope", "gatescope-capture", "torch"),
-    ("gatescope", "gatescope-capture", "cudnn", "cudnn-stacked", "torch-loop"),
+    ("gatescope", "gatescope-capture", *SIDE_BY_SIDE, "cudnn", "cudnn-stacked", "torch-loop"),
 )
 
 

@@ -3,7 +3,7 @@
 import pytest
 from recurrent import measure, rows
 
-ROWS = rows(("gatescope", "gatescope-capture", "torch"), ("gatescope", "gatescope-capture", "cudnn", "torch-loop"))
+ROWS = rows(("gatescope", "gatescope-capture", "torch"), ("gatescope", "gatescope-capture", "cudnn", "torch-loop"), 3)
 
 
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])

@@ -69,6 +69,13 @@ def pytest_sessionfinish(session):
         times = {"median_s": round(median, 6), "p20_s": round(p20, 6), "p80_s": round(p80, 6)}
         rows[name] = {"name": name, "group": each.group, **times, "rounds": each.stats.rounds, **each.extra_info}
     versions = {name: version(name) for name in ("torch", "numpy", "scikit-learn", "zarr")}
-    contents = {"device": device_name(), "processor": processor(), "versions": versions, "rows": list(rows.values())}
+    named = {"name": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    contents = {
+        "device": device_name(),
+        **named,
+        "processor": processor(),
+        "versions": versions,
+        "rows": list(rows.values()),
+    }
     RESULTS.mkdir(exist_ok=True)
     path.write_text(json.dumps(contents, indent=1) + "\n")

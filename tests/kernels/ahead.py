@@ -1,7 +1,7 @@
 """Compiles kernels for GPUs that are not here, and says what the compiler made of them.
 
 A program of its own, since functions that Triton interprets cannot be compiled: `python ahead.py JOBS`, JOBS a JSON
-list of [cell, direction, B, H, dtype, architecture]; a direction may also be "forward step" or "backward step", the
+list of [cell, direction, B, H, dtype, architecture, layers that share the device]; a direction may also be "forward step" or "backward step", the
 cell also "dropout". Tile, grid and signature are those of the launcher's own function, on tensors without memory. It
 prints a JSON object with the answers.
 """
@@ -117,10 +117,12 @@ def report(kernel):
 def main():
     answers = {}
     for job in json.loads(sys.argv[1]):
-        cell, direction, b, h, dtype, architecture = job
-        launch = launch_of(cell, direction, b, h, getattr(torch, dtype), DEVICES[architecture])
+        cell, direction, b, h, dtype, architecture, layers = job
+        device = DEVICES[architecture].shared_by(layers)
+        launch = launch_of(cell, direction, b, h, getattr(torch, dtype), device)
         answers[json.dumps(job)] = launch and report(compiled(launch, architecture)) | {
             "columns": launch.grid[1] if "COLUMNS" in launch.constants else None,
+            "rows": launch.constants.get("BLOCK_B"),
             "limit": DEVICES[architecture].shared,
         }
     print(json.dumps(answers))

@@ -5,6 +5,8 @@ import importlib
 import pytest
 import torch
 
+from gatescope.kernels import wavefront
+
 pytestmark = pytest.mark.cuda
 
 triton = pytest.importorskip("triton")
@@ -44,10 +46,15 @@ def exact_products():
     torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
+# A kernel takes about three seconds to compile: one dtype runs over all shapes, the others over the main ones.
+CASES = [(shape, torch.float16) for shape in SHAPES] + [
+    (shape, dtype) for shape in SHAPES[:2] for dtype in (torch.float32, torch.bfloat16)
+]
+
+
 @pytest.mark.parametrize(
-    "dtype", [torch.float32, torch.float16, torch.bfloat16], ids=["float32", "float16", "bfloat16"]
+    ("shape", "dtype"), CASES, ids=[f"B{b}-T{t}-I{i}-H{h}-{str(d)[6:]}" for (b, t, i, h), d in CASES]
 )
-@pytest.mark.parametrize("shape", SHAPES, ids=[f"B{b}-T{t}-I{i}-H{h}" for b, t, i, h in SHAPES])
 def test_within_rule(cell, shape, dtype, within_rule, resets):
     assert isinstance(kernels_of(cell).forward_kernel, triton.runtime.JITFunction)
     mask = resets(shape[0], shape[1]).cuda()
@@ -71,20 +78,53 @@ def first(outputs):
     return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
-def test_one_graph_replayed_100_times(cell):
-    x, *rest = layer(cell)
-    expected = first(cell.function(x, *rest, **cell.options)).clone()
+@pytest.mark.parametrize("shape", [(40, 3, 7, 96), (16, 2, 5, 20)], ids=["columns", "one-column"])
+def test_small_shapes_in_both_directions(cell, shape, resets):
+    """What `make sanitize` runs: 192 units take several columns, 20 one."""
+    b, t, i, h = shape
+    tensors = on_gpu(cell.layer(b, t, i, 2 * h, dtype=torch.float16))
+    results = cell.results(cell.function, tensors, backend="triton", reset=resets(b, t).cuda())
+    torch.cuda.synchronize()
+    assert all(value.isfinite().all() for value in results.values())
+
+
+def replayed(run):
+    """What 100 replays of a graph of a call give, and what the call gives by itself."""
+    expected = [value.detach().clone() for value in run()]
     stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        cell.function(x, *rest, **cell.options)
+        run()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        y = first(cell.function(x, *rest, **cell.options))
+        values = [value.detach() for value in run()]
     for _ in range(100):
-        y.zero_()
+        for value in values:
+            value.zero_()
         graph.replay()
-        assert torch.equal(y, expected)
+        yield values, expected
+
+
+def test_one_graph_replayed_100_times_in_both_directions(cell):
+    tensors = on_gpu(cell.layer(128, 8, 64, 512, dtype=torch.float16))
+    for values, expected in replayed(lambda: list(cell.results(cell.function, tensors).values())):
+        assert all(torch.equal(a, b) for a, b in zip(values, expected, strict=True))
+
+
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_a_graph_of_stacked_layers(cell, side_by_side, monkeypatch):
+    monkeypatch.setattr(wavefront, "pays", lambda *args: True)
+    monkeypatch.setattr(wavefront, "_waves", lambda *args: side_by_side)
+    module = cell.module(64, 512, 3, device="cuda", dtype=torch.bfloat16, **cell.options)
+    x = torch.randn(60, 128, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+
+    def run():
+        y = module(x)[0]
+        return [y, *torch.autograd.grad(y, [x, *module.parameters()], torch.ones_like(y))]
+
+    for values, expected in replayed(run):
+        assert all(torch.equal(a, b) for a, b in zip(values, expected, strict=True))
 
 
 def test_two_streams_at_once(cell):
@@ -140,15 +180,17 @@ def delayed_wait(counter_ptr, arrivals, INTERPRET: triton.language.constexpr):
 
 
 def test_ten_thousand_launches_with_random_delays_are_bit_identical(cell, monkeypatch):
-    tensors = layer(cell, t=4)
-    expected = first(cell.function(*tensors, **cell.options)).clone()
+    """5,000 forward and 5,000 backward; the GRU of Cho has two barriers a step in both."""
+    tensors = on_gpu(cell.layer(128, 4, 64, 512, dtype=torch.float16))
+    expected = {name: value.detach().clone() for name, value in cell.results(cell.function, tensors).items()}
     module, target = kernels_of(cell), importlib.import_module(f"gatescope.kernels.{cell.name}_fused")
     monkeypatch.setattr(module, "wait", delayed_wait)
-    delayed = triton.jit(module.forward_kernel.fn, do_not_specialize=module.RUNTIME)
-    monkeypatch.setattr(target, "forward_kernel", delayed)
+    for name in ("forward_kernel", "backward_kernel"):
+        monkeypatch.setattr(target, name, triton.jit(getattr(module, name).fn, do_not_specialize=module.RUNTIME))
     wrong = torch.zeros((), dtype=torch.int64, device="cuda")
-    for _ in range(10_000):
-        wrong += (first(cell.function(*tensors, **cell.options)) != expected).sum()
+    for _ in range(5_000):
+        for name, value in cell.results(cell.function, tensors).items():
+            wrong += (value != expected[name]).sum()
     assert wrong.item() == 0
 
 

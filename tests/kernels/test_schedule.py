@@ -48,6 +48,25 @@ def test_a_measurement_goes_before_the_estimate(tmp_path, monkeypatch):
         schedule._measured.cache_clear()
 
 
+def test_benchmark_rows_become_measurements():
+    """Going back is what both passes take beyond the first: there layers one after another win here."""
+    from choose import choices
+
+    def row(passes, how, seconds):
+        return {"group": f"lstm {passes} B=128", "L": 3, "B": 128, "H": 512, "dtype": "bfloat16"} | {
+            "schedule": how,
+            "median_s": seconds,
+        }
+
+    rows = [row("forward", "wavefront", 1.0), row("forward", "layers", 2.0), row("forward+backward", "wavefront", 6.0)]
+    both = choices([*rows, row("forward+backward", "layers", 5.0), {"group": "lstm forward", "median_s": 1.0}])
+    assert both == {
+        row_name("lstm", 3, False, 128, 512, torch.bfloat16): "wavefront",
+        row_name("lstm", 3, True, 128, 512, torch.bfloat16): "layers",
+    }
+    assert len(choices(rows)) == 1
+
+
 def test_autocast_decides_by_its_own_dtype():
     x = torch.empty(200, 128, 64)
     assert not waves("lstm", 3, x, 512, False)
