@@ -1,9 +1,9 @@
 """Compiles kernels for GPUs that are not here, and says what the compiler made of them.
 
 A program of its own, since functions that Triton interprets cannot be compiled: `python ahead.py JOBS`, JOBS a JSON
-list of [cell, direction, B, H, dtype, architecture, layers that share the device]; a direction may also be "forward step" or "backward step", the
-cell also "dropout". Tile, grid and signature are those of the launcher's own function, on tensors without memory. It
-prints a JSON object with the answers.
+list of [cell, direction, B, H, dtype, architecture, layers that share the device]; a direction may also be
+"forward step" or "backward step", the cell also "dropout". Tile, grid and signature are those of the launcher's own
+function, on tensors without memory. It prints a JSON object with the answers.
 """
 
 import json
