@@ -46,6 +46,11 @@ def rows(impls_cpu, impls_gpu, n_shapes=None):
         for shape in ON_CPU
         for impl in impls_cpu
     ]
+    if "torch" in impls_cpu:
+        why = "not measured: this processor does not multiply bfloat16"
+        mark = pytest.mark.skipif(not native_bfloat16(), reason=why)
+        given = ("cpu", ON_CPU[1], "bfloat16", "gatescope", False)
+        found.append(pytest.param(*given, marks=mark, id=f"cpu-{row_name(ON_CPU[1])}-gatescope-bfloat16"))
     for number, shape in enumerate(ON_GPU[:n_shapes]):
         for dtype in ("float16", "bfloat16")[: 2 if number < 3 else 1]:
             for impl in impls_gpu:
@@ -59,6 +64,11 @@ def rows(impls_cpu, impls_gpu, n_shapes=None):
                     given = ("cuda", shape, dtype, impl, graph)
                     found.append(pytest.param(*given, marks=pytest.mark.cuda, id=f"cuda-{name}"))
     return found
+
+
+def native_bfloat16():
+    """Whether this processor multiplies bfloat16 by itself."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def row_name(shape):

@@ -122,6 +122,7 @@ def main():
         launch = launch_of(cell, direction, b, h, getattr(torch, dtype), device)
         answers[json.dumps(job)] = launch and report(compiled(launch, architecture)) | {
             "columns": launch.grid[1] if "COLUMNS" in launch.constants else None,
+            "units": launch.constants.get("BLOCK_H"),
             "rows": launch.constants.get("BLOCK_B"),
             "limit": DEVICES[architecture].shared,
         }

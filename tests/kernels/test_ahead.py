@@ -41,6 +41,9 @@ def check(job, told):
         return
     assert "mma.sync" in order or "wgmma.mma_async" in order, name
     assert "ld.global.v4.b32" in order, name
+    if told["rows"] * told["units"] >= 512:
+        # 16 rows of 32 units are two entries for each of 256 threads: at most 4 bytes of 16-bit states.
+        assert not any(word.startswith("st.global") and word.endswith("b16") for word in order), name
     if told["rows"] == 64 and told["limit"] > 200 * 1024:
         # 64 rows of a program: four warps at a time multiply, and every state and gate is moved 16 bytes a thread.
         assert "wgmma.mma_async" in order and "mma.sync" not in order, name
