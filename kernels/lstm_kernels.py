@@ -196,9 +196,8 @@ def backward_kernel(
             dc += tl.load(dcells_ptr + t * size + o_own, mask=own, other=0.0).to(tl.float32)
         later = in_b & (t + 1 < n_steps)
         if reset_ptr is not None:
-            cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=later, other=0) != 0
-            here = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) != 0
-            before = tl.where(here, 0.0, before)
+            cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=later, other=0)
+            here = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0)
         if COLUMNS > 1:
             if back > 0:
                 wait(counter, back * COLUMNS, INTERPRET)
@@ -207,7 +206,9 @@ def backward_kernel(
         else:
             through = sum_of_products(d, w, 4, INTERPRET)
         if reset_ptr is not None:
-            through = tl.where(cut, 0.0, through)
+            through = tl.where(cut != 0, 0.0, through)
+            here = here != 0
+            before = tl.where(here, 0.0, before)
         dh += through
         s_i, s_f, s_g, s_o, dc = _step_back(i, f, g, o, c, before, dh, dc, own_i, own_f, own_g, own_o)
         if reset_ptr is not None:
