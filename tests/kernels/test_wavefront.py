@@ -7,6 +7,7 @@ import torch
 
 from gatescope.kernels import dropout, wavefront
 from gatescope.kernels.grid import Plan
+from gatescope.kernels.rnn import RNN
 
 pytest.importorskip("triton")
 
@@ -125,12 +126,19 @@ def test_compiles_without_a_graph_break(cell, in_waves):
     torch.testing.assert_close(y, module(x)[0])
 
 
-def test_one_operator_runs_layers_one_after_another_too(cell, in_waves, monkeypatch):
+def test_one_operator_runs_layers_one_after_another_too(in_waves, monkeypatch):
     """Forward side by side and backward one after another, and the other way round."""
-    for ahead in (False, True):
+    module, results = RNN(I, H, L, backend="triton"), []
+    x = torch.randn(T, B, I, requires_grad=True)
+    for ahead in (False, True, None):
         monkeypatch.setattr(wavefront, "_waves", lambda *args, ahead=ahead: args[-1] == ahead)
-        waves, layers = pair(cell, monkeypatch, dropout=0.4)
-        for mine, expected in zip(waves, layers, strict=True):
+        if ahead is None:
+            monkeypatch.setattr(wavefront, "pays", lambda *args: False)
+        y = module(x)[0]
+        results.append([y, *torch.autograd.grad(y.square().sum(), [x, *module.parameters()])])
+    assert len(in_waves) == 2
+    for waves in results[:2]:
+        for mine, expected in zip(waves, results[2], strict=True):
             torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6)
 
 
