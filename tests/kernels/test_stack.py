@@ -1,17 +1,16 @@
 """stack.py: the modules of every cell against torch.nn's, and what they do beyond torch."""
 
 import copy
-import warnings
 from itertools import pairwise
 
 import pytest
 import torch
+from stacks import B, H, I, T, as_state, flat, inputs, pair
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, unpack_sequence
 
 from gatescope.kernels.dropout import dropout
 from gatescope.kernels.rnn import RNN
 
-B, T, I, H = 3, 11, 5, 6
 TERMS = 2 * T * 3 * H  # of the longest sum: two layers, T steps, inputs of 2 H and states of H
 FORMS = {
     "plain": {},
@@ -25,34 +24,6 @@ FORMS = {
 @pytest.fixture(params=FORMS)
 def form(request):
     return FORMS[request.param]
-
-
-def pair(cell, backend="loop", **form):
-    """A float64 module and torch.nn's with the same weights."""
-    torch.manual_seed(0)
-    theirs = cell.peer(I, H, **cell.options, **form).double()
-    mine = cell.module(I, H, **cell.options, **form, backend=backend).double()
-    mine.load_state_dict(theirs.state_dict())
-    return mine, theirs
-
-
-def inputs(cell, module, batch=B):
-    """x in the module's layout and the initial states, leaves that want their gradients."""
-    generator = torch.Generator().manual_seed(3)
-    size = (batch, T, I) if module.batch_first else (T, batch, I)
-    layers = module.num_layers * (2 if module.bidirectional else 1)
-    sizes = (size, *[(layers, batch, H)] * len(cell.states))
-    return [torch.randn(s, generator=generator, dtype=torch.float64).requires_grad_() for s in sizes]
-
-
-def as_state(states):
-    return tuple(states) if len(states) > 1 else states[0]
-
-
-def flat(result):
-    y, state = result[:2]
-    y = y.data if isinstance(y, torch.nn.utils.rnn.PackedSequence) else y
-    return [y, *(state if isinstance(state, tuple) else (state,))]
 
 
 def compare(check, results, leaves, terms=TERMS):
@@ -380,94 +351,3 @@ def test_deepcopy_functional_call_and_habits_of_torch_nn(cell):
     assert repr(cell.module(I, H, 2, bias=False, batch_first=True)).endswith(
         "(5, 6, num_layers=2, bias=False, batch_first=True)"
     )
-
-
-CONSTRUCTOR = {
-    "dropout too large": {"dropout": 1.5},
-    "dropout a bool": {"dropout": True},
-    "bias no bool": {"bias": 1},
-    "batch_first no bool": {"batch_first": "yes"},
-    "hidden_size no int": {"hidden_size": 4.0},
-    "hidden_size zero": {"hidden_size": 0},
-    "input_size zero": {"input_size": 0},
-    "no layers": {"num_layers": 0},
-}
-
-
-@pytest.mark.parametrize("name", CONSTRUCTOR)
-def test_constructor_refuses_what_torch_nn_refuses(peered, name):
-    arguments = {"input_size": I, "hidden_size": H, "num_layers": 2} | CONSTRUCTOR[name]
-    with pytest.raises((ValueError, TypeError)) as theirs:
-        peered.peer(**arguments)
-    with pytest.raises(theirs.type):
-        peered.module(**arguments, **peered.options)
-
-
-def test_constructor_beyond_torch_nn(cell):
-    with pytest.raises(ValueError, match="proj_size: expected 0, got 2"):
-        cell.module(I, H, proj_size=2)
-    with pytest.raises(ValueError, match="backend: expected None or one of reference, loop, triton, got 'cudnn'"):
-        cell.module(I, H, backend="cudnn")
-    with pytest.warns(UserWarning, match="num_layers=1"):
-        cell.module(I, H, dropout=0.5)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        cell.module(I, H, 2, dropout=0.5)
-
-
-BAD = {
-    "4 dimensions": lambda x, s: ((x[None],), {}),
-    "another input size": lambda x, s: ((x[..., 1:],), {}),
-    "another dtype": lambda x, s: ((x.float(),), {}),
-    "no steps": lambda x, s: ((x[:0],), {}),
-    "state of another batch": lambda x, s: ((x, as_state([a[:, 1:] for a in s])), {}),
-    "state of another width": lambda x, s: ((x, as_state([a[..., 1:] for a in s])), {}),
-    "state without a batch": lambda x, s: ((x, as_state([a[:, 0] for a in s])), {}),
-    "batched state of one sequence": lambda x, s: ((x[:, 0], as_state(s)), {}),
-}
-BAD_BEYOND = {
-    "another device": (lambda x, s: ((x.to("meta"),), {}), "expected torch.float64 on cpu, as the weights, got"),
-    "numbers": (
-        lambda x, s: ((x.long(),), {}),
-        "input: expected torch.float64 on cpu, as the weights, got torch.int64",
-    ),
-    "a list": (lambda x, s: ((x.tolist(),), {}), "input: expected a tensor, got list"),
-    "a number for a state": (
-        lambda x, s: ((x, 3), {}),
-        "expected .*h.*, got int 3|state h: expected a tensor, got int 3",
-    ),
-    "numbers for states": (lambda x, s: ((x, (3,) * len(s)), {}), "state h: expected a tensor, got int 3"),
-    "a list of resets": (lambda x, s: ((x,), {"reset": [True] * T}), "reset: expected a tensor, got list"),
-    "nothing to capture": (lambda x, s: ((x,), {"capture": None}), "capture: expected names .* got None"),
-    "states too many": (lambda x, s: ((x, (*s, *s, *s)), {}), "state: expected h"),
-    "state of another dtype": (
-        lambda x, s: ((x, as_state([a.float() for a in s])), {}),
-        "state h: expected torch.float64 on cpu, as the input, got torch.float32",
-    ),
-    "unknown capture": (lambda x, s: ((x,), {"capture": ("h", "hidden")}), r"capture: expected names out of \('h'"),
-    "capture in a string": (lambda x, s: ((x,), {"capture": "gates"}), "in a tuple, got 'gates'"),
-    "reset batch first": (lambda x, s: ((x,), {"reset": torch.zeros(B, T, dtype=torch.bool)}), r"bool \[11, 3\]"),
-    "reset of numbers": (lambda x, s: ((x,), {"reset": torch.zeros(T, B)}), "got torch.float32"),
-}
-
-
-@pytest.mark.parametrize("name", [*BAD, *BAD_BEYOND])
-def test_bad_input_is_named(peered, name):
-    mine, theirs = pair(peered, None)
-    make, message = BAD_BEYOND.get(name, (BAD.get(name), "xpected"))
-    args, kwargs = make(*(lambda x, *s: (x, s))(*inputs(peered, mine)))
-    if name in BAD:
-        with pytest.raises((ValueError, RuntimeError)) as raised:
-            theirs(*args)
-        with pytest.raises(raised.type):
-            mine(*args)
-    with pytest.raises(ValueError, match=message):
-        mine(*args, **kwargs)
-
-
-def test_no_gates_to_capture(cell):
-    known = {*cell.states, "gates", "preactivations"} if cell.gated else set(cell.states)
-    module = cell.module(I, H, **cell.options)
-    for name in {"h", "c", "gates", "preactivations"} - known:
-        with pytest.raises(ValueError, match=f"{module.cell} in a tuple, got"):
-            module(torch.zeros(T, B, I), capture=(name,))

@@ -1,0 +1,97 @@
+"""checks.py: what constructors and modules refuse, and what they say."""
+
+import warnings
+
+import pytest
+import torch
+from stacks import B, H, I, T, as_state, inputs, pair
+
+CONSTRUCTOR = {
+    "dropout too large": {"dropout": 1.5},
+    "dropout a bool": {"dropout": True},
+    "bias no bool": {"bias": 1},
+    "batch_first no bool": {"batch_first": "yes"},
+    "hidden_size no int": {"hidden_size": 4.0},
+    "hidden_size zero": {"hidden_size": 0},
+    "input_size zero": {"input_size": 0},
+    "no layers": {"num_layers": 0},
+}
+
+
+@pytest.mark.parametrize("name", CONSTRUCTOR)
+def test_constructor_refuses_what_torch_nn_refuses(peered, name):
+    arguments = {"input_size": I, "hidden_size": H, "num_layers": 2} | CONSTRUCTOR[name]
+    with pytest.raises((ValueError, TypeError)) as theirs:
+        peered.peer(**arguments)
+    with pytest.raises(theirs.type):
+        peered.module(**arguments, **peered.options)
+
+
+def test_constructor_beyond_torch_nn(cell):
+    with pytest.raises(ValueError, match="proj_size: expected 0, got 2"):
+        cell.module(I, H, proj_size=2)
+    with pytest.raises(ValueError, match="backend: expected None or one of reference, loop, triton, got 'cudnn'"):
+        cell.module(I, H, backend="cudnn")
+    with pytest.warns(UserWarning, match="num_layers=1"):
+        cell.module(I, H, dropout=0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cell.module(I, H, 2, dropout=0.5)
+
+
+BAD = {
+    "4 dimensions": lambda x, s: ((x[None],), {}),
+    "another input size": lambda x, s: ((x[..., 1:],), {}),
+    "another dtype": lambda x, s: ((x.float(),), {}),
+    "no steps": lambda x, s: ((x[:0],), {}),
+    "state of another batch": lambda x, s: ((x, as_state([a[:, 1:] for a in s])), {}),
+    "state of another width": lambda x, s: ((x, as_state([a[..., 1:] for a in s])), {}),
+    "state without a batch": lambda x, s: ((x, as_state([a[:, 0] for a in s])), {}),
+    "batched state of one sequence": lambda x, s: ((x[:, 0], as_state(s)), {}),
+}
+BAD_BEYOND = {
+    "another device": (lambda x, s: ((x.to("meta"),), {}), "expected torch.float64 on cpu, as the weights, got"),
+    "numbers": (
+        lambda x, s: ((x.long(),), {}),
+        "input: expected torch.float64 on cpu, as the weights, got torch.int64",
+    ),
+    "a list": (lambda x, s: ((x.tolist(),), {}), "input: expected a tensor, got list"),
+    "a number for a state": (
+        lambda x, s: ((x, 3), {}),
+        "expected .*h.*, got int 3|state h: expected a tensor, got int 3",
+    ),
+    "numbers for states": (lambda x, s: ((x, (3,) * len(s)), {}), "state h: expected a tensor, got int 3"),
+    "a list of resets": (lambda x, s: ((x,), {"reset": [True] * T}), "reset: expected a tensor, got list"),
+    "nothing to capture": (lambda x, s: ((x,), {"capture": None}), "capture: expected names .* got None"),
+    "states too many": (lambda x, s: ((x, (*s, *s, *s)), {}), "state: expected h"),
+    "state of another dtype": (
+        lambda x, s: ((x, as_state([a.float() for a in s])), {}),
+        "state h: expected torch.float64 on cpu, as the input, got torch.float32",
+    ),
+    "unknown capture": (lambda x, s: ((x,), {"capture": ("h", "hidden")}), r"capture: expected names out of \('h'"),
+    "capture in a string": (lambda x, s: ((x,), {"capture": "gates"}), "in a tuple, got 'gates'"),
+    "reset batch first": (lambda x, s: ((x,), {"reset": torch.zeros(B, T, dtype=torch.bool)}), r"bool \[11, 3\]"),
+    "reset of numbers": (lambda x, s: ((x,), {"reset": torch.zeros(T, B)}), "got torch.float32"),
+}
+
+
+@pytest.mark.parametrize("name", [*BAD, *BAD_BEYOND])
+def test_bad_input_is_named(peered, name):
+    mine, theirs = pair(peered, None)
+    make, message = BAD_BEYOND.get(name, (BAD.get(name), "xpected"))
+    args, kwargs = make(*(lambda x, *s: (x, s))(*inputs(peered, mine)))
+    if name in BAD:
+        with pytest.raises((ValueError, RuntimeError)) as raised:
+            theirs(*args)
+        with pytest.raises(raised.type):
+            mine(*args)
+    with pytest.raises(ValueError, match=message):
+        mine(*args, **kwargs)
+
+
+def test_no_gates_to_capture(cell):
+    known = {*cell.states, "gates", "preactivations"} if cell.gated else set(cell.states)
+    module = cell.module(I, H, **cell.options)
+    for name in {"h", "c", "gates", "preactivations"} - known:
+        with pytest.raises(ValueError, match=f"{module.cell} in a tuple, got"):
+            module(torch.zeros(T, B, I), capture=(name,))
