@@ -58,10 +58,8 @@ class Moments:
 
 def column_origin(rows: RowBlocks) -> Any:
     """Return a point near the mean [H], so that squares do not cancel in columns far from zero."""
-    sample = rows.source[: min(ORIGIN_ROWS, rows.shape[0])]
-    sample = sample.float().numpy() if hasattr(sample, "float") else sample
     with np.errstate(all="ignore"):
-        values = rows.xp.asarray(sample, dtype=np.float64)
+        values = rows.gather(slice(0, min(ORIGIN_ROWS, rows.shape[0]))).astype(np.float64)
         total, count = rows.processes.totals([values.sum(axis=0), np.array(float(len(values)))])
         origin = total / float(count)
         return rows.xp.where(rows.xp.isfinite(origin), origin, 0.0).astype(rows.dtype)

@@ -71,7 +71,7 @@ def infer(
 
 def _codes(groups: Any, rows: RowBlocks) -> tuple[np.ndarray, int]:
     """Return the number of each row's group [N], and of groups."""
-    groups, n_rows = np.asarray(groups), rows.shape[0]
+    groups, n_rows = to_host(groups), rows.shape[0]
     if groups.shape != (n_rows,):
         raise InputError(f"groups has the shape {groups.shape}: expected the group of each row, [N] = ({n_rows},)")
     if rows.processes.size == 1:

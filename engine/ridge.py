@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from gatescope.engine.arrays import RowBlocks, as_rows, computing_dtype, to_host
+from gatescope.engine.arrays import RowBlocks, array_namespace, as_rows, computing_dtype, moved, to_host
 from gatescope.engine.errors import InputError
 from gatescope.engine.gram import Moments
 from gatescope.engine.predictions import linear_predictions
@@ -134,11 +134,11 @@ class _NormalEquations:
         if self.total == 0:
             return
         origin = moments.mean if fit_intercept else np.zeros_like(moments.mean)
-        columns = group if len(group) < Y.shape[1] else slice(None)
+        columns = moved(group, array_namespace(Y)) if len(group) < Y.shape[1] else slice(None)
         target_sum = np.zeros(len(group))
 
         def block_targets(start: int, stop: int) -> tuple[Any, Any]:
-            targets = xp.asarray(Y[start:stop, columns], dtype=np.float64)
+            targets = moved(Y[start:stop, columns], xp).astype(np.float64)
             return targets, xp.ones(stop - start) if weight is None else weight[start:stop].astype(np.float64)
 
         def sum_targets(_: Any, start: int, stop: int) -> tuple[Any, ...]:

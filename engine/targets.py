@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.engine.arrays import array_namespace
+from gatescope.engine.arrays import array_namespace, moved, to_host
 from gatescope.engine.errors import InputError
 from gatescope.engine.shards import ALONE, Processes
 
@@ -66,14 +66,13 @@ class Weights:
         """Return the weights [N] of hypothesis k, or None where all are 1."""
         if self.values is None:
             return None
-        return self.xp.asarray(self.values if self.values.ndim == 1 else self.values[:, k])
+        return moved(self.values if self.values.ndim == 1 else self.values[:, k], self.xp)
 
     def chunk(self, start: int, stop: int) -> np.ndarray:
         """Return the weights of some rows, float64 [n, K] or [n, 1] where they are shared."""
         if self.values is None:
             return np.ones((stop - start, 1))
-        piece = self.values[start:stop]
-        piece = piece.get() if hasattr(piece, "get") else piece
+        piece = to_host(self.values[start:stop])
         return piece.astype(np.float64).reshape(stop - start, -1)
 
     def row_mean(self) -> np.ndarray | None:
@@ -107,8 +106,7 @@ class BinaryTargets:
         totals = np.zeros((2, n_targets))
         for start in range(0, n_rows, CHUNK_ROWS):
             stop = min(start + CHUNK_ROWS, n_rows)
-            labels = Y[start:stop]
-            labels = labels.get() if hasattr(labels, "get") else labels
+            labels = to_host(Y[start:stop])
             weight = weights.chunk(start, stop)
             positive = np.einsum("nk,nk->k", labels.astype(np.float64), np.broadcast_to(weight, labels.shape))
             totals += weight.sum(axis=0) - positive, positive
@@ -122,7 +120,7 @@ class BinaryTargets:
         """Return s_n (2 y_n - 1) of hypothesis k: [N], the sign is the label and the size the weight."""
         xp = self.weights.xp
         negative, positive = self.factors[:, k]
-        values = xp.where(xp.asarray(self.Y[:, k]), positive, -negative).astype(dtype)
+        values = xp.where(moved(self.Y[:, k], xp), positive, -negative).astype(dtype)
         weight = self.weights.column(k)
         if weight is not None:
             values *= weight.astype(dtype)
@@ -169,8 +167,9 @@ def as_targets(Y: Any, n_rows: int) -> Any:
         raise InputError(f"Y has the shape {Y.shape}: expected at least one hypothesis")
     if Y.dtype.kind == "c":
         raise InputError("Y has complex values. Complex data not supported: give labels or real numbers")
-    if Y.dtype.kind == "f" and not array_namespace(Y).isfinite(Y).all():
-        place = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(Y)))
+    xp = array_namespace(Y)
+    if Y.dtype.kind == "f" and not xp.isfinite(Y).all():
+        place = tuple(int(axis[0]) for axis in xp.nonzero(~xp.isfinite(Y)))
         raise InputError(f"Y contains NaN or inf at {place}: give undefined positions the sample weight 0 instead")
     return Y
 
@@ -205,5 +204,5 @@ def as_binary(Y: Any) -> Any:
     other = ~(positive | (Y == 0))
     if other.any():
         row, k = (int(axis[0]) for axis in xp.nonzero(other))
-        raise InputError(f"Y is {Y[row, k]} at row {row}, hypothesis {k}: expected 0 or 1")
+        raise InputError(f"Y is {float(Y[row, k]):g} at row {row}, hypothesis {k}: expected 0 or 1")
     return positive

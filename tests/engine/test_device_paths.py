@@ -1,0 +1,140 @@
+"""The solver's way through GPU arrays, on arrays as strict as CuPy's, against the same fits of NumPy arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import strict_arrays
+import torch
+from sklearn.exceptions import ConvergenceWarning
+
+from gatescope.engine.errors import InputError
+from gatescope.engine.irls import LogisticProbes
+from gatescope.engine.ridge import RidgeProbes
+
+DTYPES = [np.float16, "bfloat16", np.float32, np.float64]
+ids = [str(getattr(dtype, "__name__", dtype)) for dtype in DTYPES]
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """Return what moves an array to the device that is not there."""
+    module = strict_arrays.stand_in(monkeypatch)
+
+    def move(array):
+        if isinstance(array, torch.Tensor):
+            return array.as_subclass(strict_arrays.DeviceTensor)
+        return module.asarray(array)
+
+    return move
+
+
+def problem(dtype, N=1500, H=12, K=5, seed=0):
+    generator = np.random.default_rng(seed)
+    X = np.tanh(generator.normal(size=(N, H)) @ generator.normal(size=(H, H)) / 2)
+    logits = X @ generator.normal(size=(H, K)) + generator.logistic(size=(N, K))
+    Y = logits > np.linspace(0, 3, K)
+    if dtype == "bfloat16":
+        X = torch.from_numpy(X).to(torch.bfloat16)
+        return X, X.to(torch.float64).numpy(), Y
+    return X.astype(dtype), X.astype(dtype).astype(np.float64), Y
+
+
+def assert_close(got, expected, relative):
+    np.testing.assert_allclose(got, expected, rtol=0, atol=relative * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=ids)
+@pytest.mark.parametrize("weighted", [None, "shared", "each"])
+def test_logistic_probes(device, dtype, weighted):
+    X, exact, Y = problem(dtype)
+    weight = {
+        None: None,
+        "shared": np.random.default_rng(1).uniform(0, 2, len(Y)),
+        "each": np.random.default_rng(1).integers(0, 3, Y.shape).astype(np.float32),
+    }[weighted]
+    options = {"class_weight": "balanced" if weighted == "shared" else None, "standardize": weighted == "each"}
+    expected = LogisticProbes(tol=1e-10, **options).fit(exact, Y, weight)
+    given = device(X)
+    probes = LogisticProbes(**options).fit(given, device(Y), None if weight is None else device(weight))
+    assert (probes.status_ == "converged").all() and isinstance(probes.coef_, np.ndarray)
+    assert_close(probes.coef_, expected.coef_, 1e-4)
+    assert_close(probes.intercept_, expected.intercept_, 1e-4)
+    np.testing.assert_allclose(probes.objective_, expected.objective_, rtol=1e-7)
+    np.testing.assert_allclose(probes.decision_function(given), probes.decision_function(X), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(probes.predict(given), probes.predict(X))
+
+
+def test_labels_and_weights_may_lie_elsewhere_than_the_states(device):
+    X, exact, Y = problem(np.float32)
+    weight = np.random.default_rng(1).uniform(0, 2, Y.shape)
+    expected = LogisticProbes().fit(X, Y, weight)
+    for states, labels, weights in ((device(X), Y, weight), (X, device(Y), device(weight))):
+        assert_close(LogisticProbes().fit(states, labels, weights).coef_, expected.coef_, 1e-4)
+        assert_close(RidgeProbes().fit(states, labels, weights).coef_, RidgeProbes().fit(X, Y, weight).coef_, 1e-10)
+    flat = LogisticProbes().fit(device(X), device(Y[:, 0].astype(np.int64)), device(weight[:, 0]))
+    assert_close(flat.coef_[0], expected.coef_[0], 1e-4)
+    assert flat.score(device(X), Y[:, 0]) == LogisticProbes().fit(X, Y[:, 0], weight[:, 0]).score(X, Y[:, 0])
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_standard_errors(device, grouped):
+    X, exact, Y = problem(np.float32)
+    groups = np.arange(len(Y)) // 50 if grouped else None
+    probes = LogisticProbes(C=np.inf, tol=1e-8).fit(X, Y)
+    expected = probes.standard_errors(X, Y, groups=groups)
+    got = probes.standard_errors(device(X), device(Y), groups=None if groups is None else device(groups))
+    np.testing.assert_allclose(got.coef, expected.coef, rtol=1e-10)
+    np.testing.assert_allclose(got.p_values, expected.p_values, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=ids)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_ridge_probes(device, dtype, weighted):
+    X, exact, Y = problem(dtype)
+    targets = Y * np.arange(1.0, 6.0) + exact[:, :5]
+    weight = np.random.default_rng(1).integers(0, 2, Y.shape).astype(np.float32) if weighted else None
+    expected = RidgeProbes(C=np.array([0.1, 1, 10, np.inf, 3])).fit(exact, targets, weight)
+    probes = RidgeProbes(C=np.array([0.1, 1, 10, np.inf, 3]))
+    probes.fit(device(X), device(targets), None if weight is None else device(weight))
+    assert_close(probes.coef_, expected.coef_, 1e-9)
+    np.testing.assert_allclose(probes.predict(device(X)), expected.predict(exact), rtol=1e-4, atol=1e-4)
+
+
+def test_states_far_from_zero_and_warm_starts(device):
+    X, _, Y = problem(np.float64)
+    far = X + 1e4
+    expected = LogisticProbes().fit(far, Y)
+    probes = LogisticProbes(warm_start=True).fit(device(far), Y)
+    assert_close(probes.coef_, expected.coef_, 1e-4)
+    assert_close(probes.fit(device(far), Y).coef_, expected.coef_, 1e-4)
+
+
+def test_unpenalised_and_separable(device):
+    X, _, Y = problem(np.float32)
+    Y = np.column_stack([Y[:, 0], X[:, 0] > 0.3, np.ones(len(Y), bool)])
+    with pytest.warns(ConvergenceWarning):
+        probes = LogisticProbes(C=np.inf).fit(device(X), device(Y))
+    assert probes.status_.tolist() == ["converged", "separable", "one_class"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=ids)
+@pytest.mark.parametrize("make", [LogisticProbes, RidgeProbes])
+def test_states_that_are_not_finite_are_refused(device, dtype, make):
+    X, _, Y = problem(dtype)
+    X[9, 3] = np.nan
+    with pytest.raises(InputError, match=r"row 9.*column 3"):
+        make().fit(device(X), device(Y))
+
+
+def test_labels_and_weights_that_are_wrong_are_named(device):
+    X, _, Y = problem(np.float32)
+    labels, weight = Y.astype(np.float32), np.ones(Y.shape)
+    labels[7, 2], weight[4, 1] = 0.5, -1.0
+    with pytest.raises(InputError, match="Y is 0.5 at row 7, hypothesis 2"):
+        LogisticProbes().fit(device(X), device(labels))
+    with pytest.raises(InputError, match=r"sample_weight is -1.0 at row 4, hypothesis 1"):
+        LogisticProbes().fit(device(X), device(Y), device(weight))
+    labels[7, 2] = np.nan
+    with pytest.raises(InputError, match=r"Y contains NaN or inf at \(7, 2\)"):
+        LogisticProbes().fit(device(X), device(labels))
