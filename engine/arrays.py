@@ -163,6 +163,7 @@ class RowBlocks:
         self.block_rows = max(64, min(values // self.shape[1], longest, self.shape[0]))
         self.n_threads = thread_count() if self.xp is np else 1
         self.stored_rows = self._stored_rows()
+        self.stored_dtype = torch.bfloat16 if X.dtype == torch.bfloat16 else torch.float16
         piece_bytes = PIECE_BYTES if memory_limit is None else min(PIECE_BYTES, memory_limit // 8)
         piece_blocks = piece_bytes // (self.shape[1] * X.dtype.itemsize * self.block_rows)
         # A piece has at least one block for each core.

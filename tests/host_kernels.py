@@ -1,7 +1,7 @@
 """CUDA C kernels built with the host's compiler and run on NumPy arrays, one thread after the other.
 
-What threads tell each other by other means than atomic operations cannot be run this way: a kernel that shares sums in a
-warp has the macro LANES, which is 1 here.
+What threads tell each other by other means than atomic operations cannot be run this way: a kernel that shares sums in
+a warp has the macro LANES, which is 1 here.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ struct Place { unsigned int x, y, z; };
 static Place threadIdx, blockIdx, blockDim, gridDim;
 template <typename T, typename V> inline T atomicAdd(T* at, V value) { T old = *at; *at += value; return old; }
 template <typename T> inline T atomicMin(T* at, T value) { T old = *at; if (value < old) *at = value; return old; }
-template <typename To, typename From> inline To bits_as(From value) { To to; memcpy(&to, &value, sizeof to); return to; }
+template <typename To, typename From> inline To bits_as(From from) { To to; memcpy(&to, &from, sizeof to); return to; }
 inline unsigned int __float_as_uint(float value) { return bits_as<unsigned int>(value); }
 inline float __uint_as_float(unsigned int value) { return bits_as<float>(value); }
 inline long long __double_as_longlong(double value) { return bits_as<long long>(value); }
@@ -98,7 +98,7 @@ def elementwise(inputs: str, outputs: str, operation: str, preamble: str, arrays
 
 
 def launch(source: str, name: str, grid: tuple, block: tuple, arguments: tuple) -> None:
-    """Run a kernel of `cupy.RawKernel` on contiguous NumPy arrays and scalars, whose types must be those it declares."""
+    """Run a kernel of `cupy.RawKernel` on contiguous NumPy arrays and scalars of the very types that it declares."""
     declared = re.search(rf"__global__\s+void\s+{name}\s*\(([^)]*)\)", source)
     assert declared, f"no kernel {name}"
     parameters = [part.replace("const", "").replace("__restrict__", "") for part in declared[1].split(",")]

@@ -1,9 +1,8 @@
 """Arrays that mix with NumPy's no more than CuPy's do, for running the solver's GPU code without a GPU.
 
-An array of this module is a NumPy array inside. As CuPy does, it refuses to become a NumPy array unasked, to be added to
-one, and functions that CuPy has no equal of; kernels are built with the host's compiler. Results of reductions are
-arrays without dimensions. It is stricter than CuPy where CuPy would copy without a word: indices and values to be
-written must be on its side.
+An array of this module is a NumPy array inside. As CuPy does, it refuses to become a NumPy array unasked and to be
+added to one; kernels are built with the host's compiler, and the results of reductions are arrays without dimensions.
+It is stricter than CuPy where CuPy would copy without a word: indices and values to be written must be on its side.
 """
 
 from __future__ import annotations
@@ -16,14 +15,19 @@ import host_kernels
 import numpy as np
 import torch
 
-METHODS = "all any argmax argsort astype clip copy cumsum max mean min ravel reshape sum transpose view".split()
-FUNCTIONS = """abs append arange argmax argsort argwhere bincount bool_ broadcast_to concatenate cumsum diff einsum empty
-    empty_like exp eye flatnonzero full hstack isfinite isnan log log2 log1p matmul maximum minimum newaxis nonzero ones
-    ones_like outer sqrt square stack sum take_along_axis unique vstack where zeros zeros_like""".split()
-BINARY = "add sub mul truediv floordiv mod pow matmul lt le gt ge eq ne and or xor lshift rshift".split()
+METHODS = """
+    all any argmax argsort astype clip copy cumsum max mean min ravel reshape sum transpose view
+"""
+FUNCTIONS = """
+    abs append arange argmax argsort bincount concatenate cumsum einsum empty empty_like exp eye flatnonzero full hstack
+    isfinite log log2 maximum minimum nonzero ones outer sqrt stack sum take_along_axis unique where zeros zeros_like
+"""
+BINARY = """
+    add sub mul truediv floordiv mod pow matmul lt le gt ge eq ne and or xor lshift rshift
+"""
 
 
-class ndarray:  # noqa: N801
+class ndarray:
     """A stand-in for cupy.ndarray."""
 
     __module__ = "cupy"
@@ -133,9 +137,9 @@ def _in_place(name):
     return operate
 
 
-for _name in METHODS:
+for _name in METHODS.split():
     setattr(ndarray, _name, _method(_name))
-for _name in BINARY:
+for _name in BINARY.split():
     setattr(ndarray, f"__{_name}__", _method(f"__{_name}__"))
     if _name not in ("lt", "le", "gt", "ge", "eq", "ne"):
         setattr(ndarray, f"__r{_name}__", _method(f"__r{_name}__"))
@@ -183,9 +187,8 @@ def _function(name):
 def cupy_module():
     """Return a module that stands in for cupy."""
     module = ModuleType("cupy")
-    for name in FUNCTIONS:
+    for name in FUNCTIONS.split():
         setattr(module, name, _function(name))
-    module.newaxis = None
     module.ndarray, module.asarray, module.array = ndarray, _asarray, _array
     module.ascontiguousarray = lambda values: ndarray(np.ascontiguousarray(plain(values)))
     module.from_dlpack = lambda tensor: ndarray(tensor.numpy())

@@ -66,7 +66,7 @@ def test_logistic_probes(device, dtype, weighted):
 
 
 def test_labels_and_weights_may_lie_elsewhere_than_the_states(device):
-    X, exact, Y = problem(np.float32)
+    X, _, Y = problem(np.float32)
     weight = np.random.default_rng(1).uniform(0, 2, Y.shape)
     expected = LogisticProbes().fit(X, Y, weight)
     for states, labels, weights in ((device(X), Y, weight), (X, device(Y), device(weight))):
@@ -79,7 +79,7 @@ def test_labels_and_weights_may_lie_elsewhere_than_the_states(device):
 
 @pytest.mark.parametrize("grouped", [False, True])
 def test_standard_errors(device, grouped):
-    X, exact, Y = problem(np.float32)
+    X, _, Y = problem(np.float32)
     groups = np.arange(len(Y)) // 50 if grouped else None
     probes = LogisticProbes(C=np.inf, tol=1e-8).fit(X, Y)
     expected = probes.standard_errors(X, Y, groups=groups)
@@ -131,7 +131,7 @@ def test_labels_and_weights_that_are_wrong_are_named(device):
     X, _, Y = problem(np.float32)
     labels, weight = Y.astype(np.float32), np.ones(Y.shape)
     labels[7, 2], weight[4, 1] = 0.5, -1.0
-    with pytest.raises(InputError, match="Y is 0.5 at row 7, hypothesis 2"):
+    with pytest.raises(InputError, match=r"Y is 0.5 at row 7, hypothesis 2"):
         LogisticProbes().fit(device(X), device(labels))
     with pytest.raises(InputError, match=r"sample_weight is -1.0 at row 4, hypothesis 1"):
         LogisticProbes().fit(device(X), device(Y), device(weight))
