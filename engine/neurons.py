@@ -11,7 +11,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import validate_data
 
 from gatescope.engine.arrays import RowBlocks, as_rows, check_finite, computing_dtype, to_host
-from gatescope.engine.quantiles import FINE_BINS, best_threshold, equal_mass_bins, mutual_information
+from gatescope.engine.neurons_cuda import DeviceLabels, unit_statistics
+from gatescope.engine.quantiles import FINE_BINS, best_threshold, equal_mass_bins, mutual_information, smallest_in_bins
 from gatescope.engine.ranks import mid_ranks, unit_columns
 from gatescope.engine.read_ahead import bytes_of
 from gatescope.engine.ridge import equal_weights
@@ -101,7 +102,11 @@ class NeuronProbes(BaseEstimator):
                 _, width = tile_shape(rows)
                 for first in range(0, len(group), width):
                     targets = group[first : first + width]
-                    self._fit_group(rows, _Labels(rows, Y, weights.column(int(targets[0])), targets))
+                    weight = weights.column(int(targets[0]))
+                    if rows.xp is np:
+                        self._fit_group(rows, _Labels(rows, Y, weight, targets))
+                    else:
+                        self._fit_group_on_device(rows, DeviceLabels(Y, weight, targets, rows.xp))
         unfinished = np.isin(self.status_, ["max_iter", "not_finite"])
         if unfinished.any():
             k, unit = np.argwhere(unfinished)[0].tolist()
@@ -131,6 +136,16 @@ class NeuronProbes(BaseEstimator):
                     getattr(self, name)[labels.targets, left + i] = result
 
         rows.each(fit_tile, range(0, rows.shape[1], width))
+
+    def _fit_group_on_device(self, rows: RowBlocks, labels: DeviceLabels) -> None:
+        """Statistics of all units for the hypotheses of one group, on the GPU that holds the states."""
+        width, _ = tile_shape(rows)
+        for left in range(0, rows.shape[1], width):
+            right = min(left + width, rows.shape[1])
+            status, statistics = unit_statistics(rows, left, right, labels, C)
+            self.status_[labels.targets, left:right] = status
+            for name, result in zip(STATISTICS, statistics, strict=True):
+                getattr(self, name)[labels.targets, left:right] = result
 
 
 def tile_shape(rows: RowBlocks) -> tuple[int, int]:
@@ -187,7 +202,7 @@ class _Labels:
         mass = np.bincount(bins, self.weight, FINE_BINS).astype(np.float64)
         counts = self._positive_counts(bins, mass)
         information = mutual_information(mass, counts)
-        threshold, informedness = best_threshold(values, bins, counts, mass)
+        threshold, informedness = best_threshold(smallest_in_bins(values, bins), counts, mass)
         with np.errstate(all="ignore"):
             mean = np.average(values, weights=self.weight)
             spread = np.average((values - mean) ** 2, weights=self.weight) * self.total

@@ -145,16 +145,17 @@ class SplitStep:
 
 @functools.cache
 def _kernel(xp: Any, name: str, n_parts: int) -> Any:
+    inputs, outputs = parameters(n_parts)
+    preamble = log_loss_cuda.SOURCE + SOURCE
+    return xp.ElementwiseKernel(inputs, outputs, operation(name, n_parts), f"move_and_split_{name}", preamble=preamble)
+
+
+def parameters(n_parts: int) -> tuple[str, str]:
+    """Return inputs and outputs of the kernel as CuPy wants them."""
     numbers = range(n_parts)
     inputs = [*(f"float32 p{i}" for i in numbers), "float32 inverse", "float32 offset", "float32 s", "float32 scale"]
     outputs = ["float32 z", "float32 change", "float32 loss", "float32 slope", *(f"uint16 r{i}" for i in numbers)]
-    return xp.ElementwiseKernel(
-        ", ".join([*inputs, "float32 before"]),
-        ", ".join(outputs),
-        operation(name, n_parts),
-        f"move_and_split_{name}",
-        preamble=log_loss_cuda.SOURCE + SOURCE,
-    )
+    return ", ".join([*inputs, "float32 before"]), ", ".join(outputs)
 
 
 def operation(name: str, n_parts: int) -> str:

@@ -67,7 +67,7 @@ def library(source: str) -> ctypes.CDLL:
     return ctypes.CDLL(str(folder / "kernel.so"))
 
 
-def _parameters(text: str) -> list[tuple[str, str]]:
+def parameters(text: str) -> list[tuple[str, str]]:
     """Return type and name of each parameter of a list such as "float32 x, T y"."""
     return [tuple(part.split()[-2:]) for part in text.split(",")]
 
@@ -76,13 +76,13 @@ def elementwise(inputs: str, outputs: str, operation: str, preamble: str, arrays
     """Run an operation of `cupy.ElementwiseKernel` on NumPy arrays and return the outputs."""
     shape = np.broadcast_shapes(*(np.shape(array) for array in arrays))
     known, values, results = {}, [], []
-    for (kind, _), array in zip(_parameters(inputs), arrays, strict=True):
+    for (kind, _), array in zip(parameters(inputs), arrays, strict=True):
         dtype = np.dtype(known.setdefault(kind, array.dtype) if len(kind) == 1 else kind)
         assert np.can_cast(array, dtype, "same_kind"), f"{array.dtype} where {dtype} is expected"
         values.append(np.ascontiguousarray(np.broadcast_to(array, shape).astype(dtype)))
-    for kind, _ in _parameters(outputs):
+    for kind, _ in parameters(outputs):
         results.append(np.empty(shape, known.get(kind, kind)))
-    names = [name for _, name in _parameters(inputs) + _parameters(outputs)]
+    names = [name for _, name in parameters(inputs) + parameters(outputs)]
     types = [TYPES[str(value.dtype)] for value in values + results]
     typedefs = "".join(f"typedef {TYPES[str(dtype)]} {kind};\n" for kind, dtype in known.items())
     pointers = ", ".join(f"{kind}* {name}_" for kind, name in zip(types, names, strict=True))

@@ -59,7 +59,7 @@ class ndarray:
 
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
         assert method == "__call__", f"{ufunc}.{method}"
-        return wrapped(ufunc(*plain(inputs), **plain(options)))
+        return called(ufunc, inputs, options)
 
     def __array_function__(self, function, _, arguments, options):
         return getattr(sys.modules["cupy"], function.__name__)(*arguments, **options)
@@ -125,8 +125,14 @@ def wrapped(value):
     return ndarray(np.asarray(value)) if isinstance(value, np.ndarray | np.generic) else value
 
 
+def called(function, arguments, options):
+    # A GPU does not warn of overflow.
+    with np.errstate(all="ignore"):
+        return wrapped(function(*plain(arguments), **plain(options)))
+
+
 def _method(name):
-    return lambda self, *arguments, **options: wrapped(getattr(self._values, name)(*plain(arguments), **plain(options)))
+    return lambda self, *arguments, **options: called(getattr(self._values, name), arguments, options)
 
 
 def _in_place(name):
@@ -178,10 +184,7 @@ def _array(values, dtype=None):
 
 
 def _function(name):
-    def call(*arguments, **options):
-        return wrapped(getattr(np, name)(*plain(arguments), **plain(options)))
-
-    return call
+    return lambda *arguments, **options: called(getattr(np, name), arguments, options)
 
 
 def cupy_module():

@@ -8,8 +8,10 @@ import strict_arrays
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from gatescope.engine import neurons
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
+from gatescope.engine.neurons import STATISTICS, NeuronProbes
 from gatescope.engine.ridge import RidgeProbes
 
 DTYPES = [np.float16, "bfloat16", np.float32, np.float64]
@@ -101,6 +103,42 @@ def test_ridge_probes(device, dtype, weighted):
     np.testing.assert_allclose(probes.predict(device(X)), expected.predict(exact), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=ids)
+@pytest.mark.parametrize("weighted", [None, "shared", "each", "mask"])
+def test_neuron_probes(device, monkeypatch, dtype, weighted):
+    monkeypatch.setattr(neurons, "TILE_UNITS", 5)
+    monkeypatch.setattr(neurons, "TILE_TARGETS", 34)
+    X, exact, Y = problem(dtype, N=700, H=7)
+    X[:, 1], X[:, 2] = X[:, 1] > 0, 0.5
+    X[:, 3] = X[:, 3] * 0.01 + torch.as_tensor(Y[:, 0]) if dtype == "bfloat16" else X[:, 3] * 0.01 + Y[:, 0]
+    exact = X.to(torch.float64).numpy() if dtype == "bfloat16" else X.astype(np.float64)
+    Y = np.column_stack([Y] * 7 + [np.ones(len(Y), bool)])
+    generator = np.random.default_rng(1)
+    weight = {
+        None: None,
+        "shared": generator.uniform(0.1, 2, len(Y)),
+        "each": np.repeat(generator.integers(0, 3, (len(Y), 4)), 9, axis=1).astype(np.float32),
+        "mask": generator.random(len(Y)) < 0.6,
+    }[weighted]
+    expected = NeuronProbes().fit(exact, Y, weight)
+    got = NeuronProbes().fit(device(X), device(Y), None if weight is None else device(weight))
+    np.testing.assert_array_equal(got.status_, expected.status_)
+    assert set(got.status_.flat) == {"converged", "constant_feature", "one_class"}
+    for name in STATISTICS:
+        values, references = getattr(got, name), getattr(expected, name)
+        loose = {"coef_": 1e-7, "intercept_": 1e-7}.get(name, 1e-10)
+        np.testing.assert_allclose(values, references, rtol=loose, atol=1e-12, err_msg=name)
+
+
+def test_neuron_probes_beyond_arithmetic(device):
+    X, _, Y = problem(np.float64)
+    X[:, 4] *= 1e200
+    with pytest.warns(ConvergenceWarning, match="first is unit 4, hypothesis 0"):
+        units = NeuronProbes().fit(device(X), Y)
+    assert set(units.status_[:, 4]) == {"not_finite"} and set(units.status_[:, 5]) == {"converged"}
+    assert np.isfinite(units.auroc_[:, 4]).all() and np.isnan(units.coef_[:, 4]).all()
+
+
 def test_states_far_from_zero_and_warm_starts(device):
     X, _, Y = problem(np.float64)
     far = X + 1e4
@@ -119,7 +157,7 @@ def test_unpenalised_and_separable(device):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=ids)
-@pytest.mark.parametrize("make", [LogisticProbes, RidgeProbes])
+@pytest.mark.parametrize("make", [LogisticProbes, RidgeProbes, NeuronProbes])
 def test_states_that_are_not_finite_are_refused(device, dtype, make):
     X, _, Y = problem(dtype)
     X[9, 3] = np.nan

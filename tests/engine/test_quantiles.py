@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from gatescope.engine.quantiles import FINE_BINS, best_threshold, equal_mass_bins, mutual_information
+from gatescope.engine.quantiles import (
+    FINE_BINS,
+    best_threshold,
+    equal_mass_bins,
+    mutual_information,
+    smallest_in_bins,
+)
 
 
 def histogram(values, labels):
@@ -37,7 +43,21 @@ def test_a_threshold_between_two_classes(sign):
     values = sign * np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     labels = np.array([[0, 0, 0, 1, 1, 1], [0, 1, 0, 1, 1, 1]]).T.astype(bool)
     bins, mass, positive = histogram(values, labels)
-    threshold, informedness = best_threshold(values, bins, positive, mass)
+    threshold, informedness = best_threshold(smallest_in_bins(values, bins), positive, mass)
     expected = [0.4, 0.4] if sign == 1 else [-0.3, -0.3]
     np.testing.assert_allclose(threshold, expected)
     np.testing.assert_allclose(informedness, [sign, sign * 0.75])
+
+
+def test_many_units_at_once_are_as_each_alone():
+    generator = np.random.default_rng(1)
+    labels = generator.random((500, 3)) < [0.5, 0.1, 0.9]
+    units = [np.round(generator.normal(size=500) + labels[:, i], 1) for i in range(3)]
+    found = [histogram(values, labels) for values in units]
+    smallest = [smallest_in_bins(values, bins) for values, (bins, _, _) in zip(units, found, strict=True)]
+    mass, positive = np.stack([each[1] for each in found]), np.stack([each[2] for each in found])
+    information, best = mutual_information(mass, positive), best_threshold(np.stack(smallest), positive, mass)
+    for i in range(3):
+        np.testing.assert_array_equal(information[i], mutual_information(mass[i], positive[i]))
+        for got, expected in zip(best, best_threshold(smallest[i], positive[i], mass[i]), strict=True):
+            np.testing.assert_array_equal(got[i], expected)

@@ -103,11 +103,8 @@ def test_the_kernel_moves_and_splits(dtype):
     parts = (parts * 1e5 * 2.0 ** (-11 * np.arange(n_parts)[:, None, None])).astype(np.float32)
     inverse, offset = np.array([2.0**-15, 2.0**-17, 2.0**-5], np.float32), np.array([0.5, -1, 0], np.float32)
     scale = column_scale(torch.from_numpy(np.abs(signed).max(axis=0)))
-    inputs = ", ".join([*(f"float32 p{i}" for i in range(n_parts)), "float32 inverse", "float32 offset", "float32 s"])
-    outputs = ["float32 z", "float32 change", "float32 loss", "float32 slope"]
     z, change, loss, slope, *slope_parts = host_kernels.elementwise(
-        inputs + ", float32 scale, float32 before",
-        ", ".join([*outputs, *(f"uint16 r{i}" for i in range(n_parts))]),
+        *split_product.parameters(n_parts),
         split_product.operation(name, n_parts),
         log_loss_cuda.SOURCE + split_product.SOURCE,
         [*parts, inverse, offset, signed, scale.numpy(), before.astype(np.float32)],

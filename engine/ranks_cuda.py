@@ -1,0 +1,116 @@
+"""Mid-ranks of many units on a GPU, from histograms of their 16-bit codes.
+
+float16 and bfloat16 have 65,536 codes. A histogram of a unit over them, in ascending order of the values, is all that
+ranks, moments and bins of that unit need: the values are counted once, and looked up once. Sorting a million values of
+each of 1536 units would move each of them some forty times. (Estimate, not measured: counting is bound by one atomic
+addition a value, fewer where neighbours are equal, 1.5e9 of them at about 1e11 a second.)
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+
+CODES = 2**16
+# Rows of a thread: neighbours that are equal, as those of a saturated unit are, are added at once.
+RUN = 8
+THREADS = 256
+MOST_BLOCKS = 2**15
+
+SOURCE = r"""
+// Negative numbers are the upper half of the codes, the largest magnitude last; zero has two codes.
+__device__ inline unsigned int ascending(unsigned short code) {
+    if (code == 0x8000u) code = 0;
+    return code & 0x8000u ? 0x7fffu - (code & 0x7fffu) : 0x8000u + code;
+}
+
+extern "C" __global__ void count_codes(const unsigned short* codes, const double* weight, long long weighted,
+                                       long long n_rows, double* mass) {
+    codes += (long long)blockIdx.y * n_rows;
+    mass += (long long)blockIdx.y * 65536;
+    const long long stride = (long long)gridDim.x * blockDim.x * RUN;
+    for (long long first = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * RUN; first < n_rows; first += stride) {
+        const long long end = first + RUN < n_rows ? first + RUN : n_rows;
+        unsigned short code = codes[first];
+        double run = 0;
+        for (long long n = first; n < end; n++) {
+            const unsigned short next = codes[n];
+            if (next != code) {
+                atomicAdd(&mass[ascending(code)], run);
+                code = next;
+                run = 0;
+            }
+            run += weighted ? weight[n] : 1.0;
+        }
+        atomicAdd(&mass[ascending(code)], run);
+    }
+}
+
+extern "C" __global__ void look_up_codes(const unsigned short* codes, const double* code_ranks,
+                                         const unsigned short* code_bins, const double* code_values, long long n_rows,
+                                         double* ranks, unsigned short* bins, double* values) {
+    const long long unit = blockIdx.y, stride = (long long)gridDim.x * blockDim.x;
+    for (long long n = (long long)blockIdx.x * blockDim.x + threadIdx.x; n < n_rows; n += stride) {
+        const unsigned int place = ascending(codes[unit * n_rows + n]);
+        ranks[unit * n_rows + n] = code_ranks[unit * 65536 + place];
+        bins[unit * n_rows + n] = code_bins[unit * 65536 + place];
+        values[unit * n_rows + n] = code_values[place];
+    }
+}
+"""
+
+
+def code_values(dtype: torch.dtype) -> np.ndarray:
+    """Return the values of the codes of a 16-bit type in ascending order, float64 [65536]; not all are finite."""
+    codes = np.arange(CODES)
+    codes = np.where(codes < CODES // 2, CODES - 1 - codes, codes - CODES // 2).astype(np.uint16)
+    return torch.from_numpy(codes.view(np.int16)).view(dtype).to(torch.float64).numpy()
+
+
+def count_codes(xp: Any, codes: Any, weight: Any) -> Any:
+    """Return the weight of each code in ascending order, float64 [U, 65536].
+
+    Args:
+        codes: of U units, uint16 [U, N].
+        weight: float64 [N], or None for 1 each.
+    """
+    n_units, n_rows = codes.shape
+    mass = xp.zeros((n_units, CODES))
+    grid = blocks(-(-n_rows // RUN)), n_units
+    given = xp.ones(1) if weight is None else weight
+    kernel(xp, SOURCE, "count_codes")(grid, (THREADS,), (codes, given, int(weight is not None), n_rows, mass))
+    return mass
+
+
+def look_up_codes(xp: Any, codes: Any, ranks: Any, bins: Any, values: Any) -> tuple[Any, Any, Any]:
+    """Return ranks, bins and values of each row [U, N] from those of each code.
+
+    Args:
+        codes: uint16 [U, N].
+        ranks, bins: float64 and uint16 [U, 65536].
+        values: float64 [65536].
+    """
+    n_units, n_rows = codes.shape
+    out = xp.empty(codes.shape), xp.empty(codes.shape, np.uint16), xp.empty(codes.shape)
+    grid = blocks(n_rows), n_units
+    kernel(xp, SOURCE, "look_up_codes")(grid, (THREADS,), (codes, ranks, bins, values, n_rows, *out))
+    return out
+
+
+def blocks(n_threads: int) -> int:
+    """Return how many blocks of THREADS are started for so many threads; each goes on where they are too few."""
+    return min(-(-n_threads // THREADS), MOST_BLOCKS)
+
+
+@functools.cache
+def kernel(xp: Any, source: str, name: str) -> Any:
+    """Return a kernel of some C text, compiled when it is first called."""
+    return xp.RawKernel(text(source), name, options=("--std=c++17",))
+
+
+def text(source: str) -> str:
+    """Return what the compiler gets."""
+    return f"#define RUN {RUN}\n{source}"
