@@ -19,7 +19,7 @@ METHODS = """
     all any argmax argsort astype clip copy cumsum max mean min ravel reshape sum transpose view
 """
 FUNCTIONS = """
-    abs append arange argmax argsort bincount concatenate cumsum einsum empty empty_like exp eye flatnonzero full hstack
+    abs append arange argmax argsort bincount concatenate cumsum einsum exp eye flatnonzero full hstack
     isfinite log log2 maximum minimum nonzero ones outer sqrt stack sum take_along_axis unique where zeros zeros_like
 """
 BINARY = """
@@ -183,6 +183,12 @@ def _array(values, dtype=None):
     return ndarray(np.array(plain(values) if not isinstance(values, np.ndarray) else values, dtype=dtype))
 
 
+def _empty(shape, dtype=np.float64):
+    """What is read before it is written is NaN, or a large number."""
+    dtype = np.dtype(dtype)
+    return ndarray(np.full(shape, np.nan if dtype.kind == "f" else np.iinfo(dtype).max, dtype))
+
+
 def _function(name):
     return lambda *arguments, **options: called(getattr(np, name), arguments, options)
 
@@ -193,6 +199,7 @@ def cupy_module():
     for name in FUNCTIONS.split():
         setattr(module, name, _function(name))
     module.ndarray, module.asarray, module.array = ndarray, _asarray, _array
+    module.empty = _empty
     module.ascontiguousarray = lambda values: ndarray(np.ascontiguousarray(plain(values)))
     module.from_dlpack = lambda tensor: ndarray(tensor.numpy())
     module.ElementwiseKernel, module.RawKernel = ElementwiseKernel, RawKernel

@@ -1,10 +1,9 @@
-"""The solver's way through GPU arrays, on arrays as strict as CuPy's, against the same fits of NumPy arrays."""
+"""The solver's way through GPU arrays, on a GPU or on arrays as strict, against the same fits of NumPy arrays."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import strict_arrays
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
@@ -16,19 +15,6 @@ from gatescope.engine.ridge import RidgeProbes
 
 DTYPES = [np.float16, "bfloat16", np.float32, np.float64]
 ids = [str(getattr(dtype, "__name__", dtype)) for dtype in DTYPES]
-
-
-@pytest.fixture
-def device(monkeypatch):
-    """Return what moves an array to the device that is not there."""
-    module = strict_arrays.stand_in(monkeypatch)
-
-    def move(array):
-        if isinstance(array, torch.Tensor):
-            return array.as_subclass(strict_arrays.DeviceTensor)
-        return module.asarray(array)
-
-    return move
 
 
 def problem(dtype, N=1500, H=12, K=5, seed=0):
@@ -58,7 +44,7 @@ def test_logistic_probes(device, dtype, weighted):
     options = {"class_weight": "balanced" if weighted == "shared" else None, "standardize": weighted == "each"}
     expected = LogisticProbes(tol=1e-10, **options).fit(exact, Y, weight)
     given = device(X)
-    probes = LogisticProbes(**options).fit(given, device(Y), None if weight is None else device(weight))
+    probes = LogisticProbes(**options).fit(given, device(Y), device(weight))
     assert (probes.status_ == "converged").all() and isinstance(probes.coef_, np.ndarray)
     assert_close(probes.coef_, expected.coef_, 1e-4)
     assert_close(probes.intercept_, expected.intercept_, 1e-4)
@@ -85,7 +71,7 @@ def test_standard_errors(device, grouped):
     groups = np.arange(len(Y)) // 50 if grouped else None
     probes = LogisticProbes(C=np.inf, tol=1e-8).fit(X, Y)
     expected = probes.standard_errors(X, Y, groups=groups)
-    got = probes.standard_errors(device(X), device(Y), groups=None if groups is None else device(groups))
+    got = probes.standard_errors(device(X), device(Y), groups=device(groups))
     np.testing.assert_allclose(got.coef, expected.coef, rtol=1e-10)
     np.testing.assert_allclose(got.p_values, expected.p_values, rtol=1e-6)
 
@@ -98,7 +84,7 @@ def test_ridge_probes(device, dtype, weighted):
     weight = np.random.default_rng(1).integers(0, 2, Y.shape).astype(np.float32) if weighted else None
     expected = RidgeProbes(C=np.array([0.1, 1, 10, np.inf, 3])).fit(exact, targets, weight)
     probes = RidgeProbes(C=np.array([0.1, 1, 10, np.inf, 3]))
-    probes.fit(device(X), device(targets), None if weight is None else device(weight))
+    probes.fit(device(X), device(targets), device(weight))
     assert_close(probes.coef_, expected.coef_, 1e-9)
     np.testing.assert_allclose(probes.predict(device(X)), expected.predict(exact), rtol=1e-4, atol=1e-4)
 
@@ -121,7 +107,7 @@ def test_neuron_probes(device, monkeypatch, dtype, weighted):
         "mask": generator.random(len(Y)) < 0.6,
     }[weighted]
     expected = NeuronProbes().fit(exact, Y, weight)
-    got = NeuronProbes().fit(device(X), device(Y), None if weight is None else device(weight))
+    got = NeuronProbes().fit(device(X), device(Y), device(weight))
     np.testing.assert_array_equal(got.status_, expected.status_)
     assert set(got.status_.flat) == {"converged", "constant_feature", "one_class"}
     for name in STATISTICS:

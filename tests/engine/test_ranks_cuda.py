@@ -1,0 +1,45 @@
+"""Ranks from histograms of codes against SciPy's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import rankdata
+
+from gatescope.engine.ranks import mid_ranks
+from gatescope.engine.ranks_cuda import code_values, count_codes, look_up_codes
+
+
+def all_codes(dtype):
+    """Every finite number of a 16-bit type, some many times, as codes [2, N] and values."""
+    codes = np.arange(2**16, dtype=np.uint16)
+    values = torch.from_numpy(codes.view(np.int16)).view(dtype).to(torch.float64).numpy()
+    codes = codes[np.isfinite(values)]
+    generator = np.random.default_rng(0)
+    # Runs of equal neighbours, as saturated units have them.
+    codes = np.concatenate([generator.permutation(codes), np.repeat(codes[generator.integers(0, len(codes), 50)], 37)])
+    codes = np.stack([codes, generator.permutation(codes)])
+    return codes, torch.from_numpy(codes.view(np.int16)).view(dtype).to(torch.float64).numpy()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_ranks_of_every_16_bit_number(device, dtype, weighted):
+    codes, values = all_codes(dtype)
+    weight = np.random.default_rng(1).integers(1, 4, codes.shape[1]).astype(np.float64) if weighted else None
+    mass = count_codes(device.xp, device(codes), device(weight))
+    assert (mass.sum(axis=1).get() == (codes.shape[1] if weight is None else weight.sum())).all()
+    table = code_values(dtype)
+    finite = np.isfinite(table)
+    assert (np.diff(table[finite]) >= 0).all()
+    ranks = mass.cumsum(axis=1) - 0.5 * mass
+    bins = device(np.tile(np.arange(2**16, dtype=np.uint16), (2, 1)))
+    row_ranks, row_bins, row_values = look_up_codes(
+        device.xp, device(codes), ranks, bins, device(np.where(finite, table, 0.0))
+    )
+    np.testing.assert_array_equal(row_values.get(), values)
+    np.testing.assert_array_equal(table[row_bins.get()], values)
+    for unit in range(2):
+        expected = rankdata(values[unit]) - 0.5 if weight is None else mid_ranks(values[unit], weight)
+        np.testing.assert_array_equal(row_ranks[unit].get(), expected)
