@@ -20,8 +20,7 @@ import torch
 from gatescope.engine.arrays import RowBlocks, array_namespace, as_tensor, check_finite, moved
 from gatescope.engine.quantiles import best_threshold, mutual_information
 from gatescope.engine.quantiles_cuda import count_labels, fill_bins, pack_labels
-from gatescope.engine.ranks import mid_ranks
-from gatescope.engine.ranks_cuda import code_values, count_codes, look_up_codes
+from gatescope.engine.ranks_cuda import code_values, count_codes, look_up_codes, sorted_ranks
 from gatescope.engine.univariate_cuda import fit_units
 
 
@@ -75,7 +74,7 @@ class _Units:
         if codes_of is None:
             self.row_values = columns.astype(np.float64)
             self.finite = bool(xp.isfinite(self.row_values.sum(axis=1)).all())
-            self.row_ranks = xp.stack([mid_ranks(column, labels.weight) for column in columns])
+            self.row_ranks = xp.stack([sorted_ranks(xp, column, labels.weight) for column in columns])
             self.values = self.row_values
             self.mass = xp.ones(columns.shape[1]) if labels.weight is None else labels.weight
             binned = fill_bins(xp, self.values, self.mass, self.row_ranks, labels.total)

@@ -19,6 +19,7 @@ import numpy as np
 import scipy.linalg
 
 from gatescope.engine.arrays import RowBlocks, array_namespace, to_host
+from gatescope.engine.precondition_cuda import DeviceFactor
 from gatescope.engine.targets import CHUNK_ROWS
 
 # Factors of the shared matrix are kept for ridges a factor of 4 apart: each is within a factor of 2 of the right one.
@@ -60,6 +61,11 @@ class Factor:
         return solution
 
 
+def _factor_of(matrix: Any, mean: np.ndarray | None, curvature: float) -> Factor | DeviceFactor:
+    """Return the factor of a matrix where it lies."""
+    return (Factor if array_namespace(matrix) is np else DeviceFactor)(matrix, mean, curvature)
+
+
 def cholesky(matrix: np.ndarray) -> np.ndarray:
     """Return the lower factor of a correlation matrix from its upper triangle.
 
@@ -98,7 +104,7 @@ class HessianSampler:
             threshold[start : start + CHUNK_ROWS] = numbers * ((math.sqrt(5) - 1) / 2) % 1
         self.threshold = rows.xp.asarray(threshold)
 
-    def matrix(self, curvature: Any, total: float, n_sampled: int) -> tuple[np.ndarray, np.ndarray | None]:
+    def matrix(self, curvature: Any, total: float, n_sampled: int) -> tuple[Any, np.ndarray | None]:
         """Return `sum_n h_n x_n x_n' / S` of the sample [H, H], and the mean [H] that was taken out of the rows.
 
         Only the upper triangle of the matrix is filled: a Cholesky factorisation looks at no more.
@@ -110,7 +116,7 @@ class HessianSampler:
         """
         xp, rows = self.rows.xp, self.rows
         index, weight = self._draw(curvature, n_sampled)
-        scale = self.scale.astype(rows.dtype)
+        scale = xp.asarray(self.scale.astype(rows.dtype))
         first, second = xp.zeros(rows.shape[1]), xp.zeros((rows.shape[1],) * 2, rows.dtype)
         # States beyond the range of the precision are noticed in the gradient.
         with np.errstate(all="ignore"):
@@ -133,7 +139,7 @@ class HessianSampler:
                 curved = rows.processes.total(weight.sum(dtype=np.float64)) / total
                 second = second - xp.outer(first, first).astype(rows.dtype) / curved
                 mean = to_host(origin + first / curved).astype(np.float64) / self.scale
-            return to_host(second) / scale / scale[:, None], mean
+            return second / scale / scale[:, None], mean
 
     def _origin(self, index: Any, weight: Any) -> Any:
         """Return a point near the weighted mean of the sampled rows [H], the same in all processes."""
@@ -141,16 +147,16 @@ class HessianSampler:
         total, mass = self.rows.processes.totals([weight @ sample, weight.sum(dtype=np.float64)])
         return (total / float(mass)).astype(self.rows.dtype)
 
-    def factor(self, curvature: Any, total: float, ridge: float, n_sampled: int) -> Factor:
+    def factor(self, curvature: Any, total: float, ridge: float, n_sampled: int) -> Factor | DeviceFactor:
         """Return the factor of one hypothesis, whose penalty in the mean loss is `ridge * |w|^2 / 2`."""
         curved = self.rows.processes.total(curvature.sum(dtype=np.float64)) / total
         n_units = self.rows.shape[1]
         # Where every label is certain only the penalty is left.
-        matrix, mean = np.zeros((n_units, n_units), self.rows.dtype), None
+        matrix, mean = self.rows.xp.zeros((n_units, n_units), self.rows.dtype), None
         if curved > 0:
             matrix, mean = self.matrix(curvature, total, n_sampled)
-        matrix[np.diag_indices(n_units)] += ridge
-        return Factor(matrix, mean, curved)
+        matrix.reshape(-1)[:: n_units + 1] += self.rows.xp.asarray(ridge, dtype=self.rows.dtype)
+        return _factor_of(matrix, mean, curved)
 
     def _draw(self, curvature: Any, n_sampled: int) -> tuple[Any, Any]:
         """Return the rows drawn and their weights."""
@@ -197,7 +203,7 @@ class SharedFactor:
         uniform = uniform.astype(rows.dtype)
         total = rows.processes.total(uniform.sum(dtype=np.float64))
         self.matrix, self.mean = sampler.matrix(uniform, total, n_sampled)
-        self._factors: dict[int, Factor] = {}
+        self._factors: dict[int, Factor | DeviceFactor] = {}
 
     def solve(self, residual: np.ndarray, curvature: float, ridge: float) -> np.ndarray:
         """Apply the inverse of `curvature * matrix + ridge * I` to a vector [H + 1], the intercept last."""
@@ -205,13 +211,13 @@ class SharedFactor:
         step = round(math.log(min(max(ridge / curvature, 1e-30), 1e30), RIDGE_STEP))
         return self._factor(step).solve(residual) / curvature
 
-    def _factor(self, step: int) -> Factor:
+    def _factor(self, step: int) -> Factor | DeviceFactor:
         """Return the factor for a ridge, made when it is first asked for; the oldest makes room."""
         factor = self._factors.pop(step, None)
         if factor is None:
             matrix = self.matrix.copy()
-            matrix[np.diag_indices(len(matrix))] += RIDGE_STEP**step
-            factor = Factor(matrix, self.mean, 1.0)
+            matrix.reshape(-1)[:: len(matrix) + 1] += RIDGE_STEP**step
+            factor = _factor_of(matrix, self.mean, 1.0)
         self._factors[step] = factor
         while len(self._factors) > KEPT_FACTORS:
             del self._factors[next(iter(self._factors))]

@@ -27,6 +27,7 @@ import numpy as np
 
 from gatescope.engine.arrays import RowBlocks
 from gatescope.engine.precondition import Factor, HessianSampler, SharedFactor
+from gatescope.engine.precondition_cuda import DeviceFactor
 from gatescope.engine.sweep import MULTIPLES, Sums, SweepTile
 
 SUFFICIENT_DECREASE = 1e-4
@@ -172,7 +173,7 @@ class QuasiNewton:
         self.loss, self.slope, self.alpha, self.smallest = np.zeros((4, width))
         self.n_steps, self.n_pairs, self.n_idle = np.zeros((3, width), np.int64)
         self.fresh, self.stretch, self.settled = np.zeros((3, width), bool)
-        self.factor: list[Factor | None] = [None] * width
+        self.factor: list[Factor | DeviceFactor | None] = [None] * width
 
     def _admit(self) -> None:
         """Give idle columns to waiting problems; each begins with a step from zero to where it starts."""

@@ -1,4 +1,4 @@
-"""Mid-ranks of many units on a GPU, from histograms of their 16-bit codes.
+"""Mid-ranks of units on a GPU, from histograms of their 16-bit codes, or by sorting other values.
 
 float16 and bfloat16 have 65,536 codes. A histogram of a unit over them, in ascending order of the values, is all that
 ranks, moments and bins of that unit need: the values are counted once, and looked up once. Sorting a million values of
@@ -98,6 +98,27 @@ def look_up_codes(xp: Any, codes: Any, ranks: Any, bins: Any, values: Any) -> tu
     grid = blocks(n_rows), n_units
     kernel(xp, SOURCE, "look_up_codes")(grid, (THREADS,), (codes, ranks, bins, values, n_rows, *out))
     return out
+
+
+def sorted_ranks(xp: Any, values: Any, weight: Any) -> Any:
+    """Return the weight below each value of a unit plus half of the weight at it, float64 [N], by sorting.
+
+    Args:
+        values: [N], finite.
+        weight: float64 [N], or None for 1 each.
+    """
+    order = xp.argsort(values)
+    ascending = values[order]
+    first = xp.concatenate([xp.ones(1, bool), ascending[1:] != ascending[:-1]])
+    below = xp.arange(len(values) + 1, dtype=np.float64)
+    if weight is not None:
+        below[1:] = xp.cumsum(weight[order])
+    # Where each run of equal values begins and ends.
+    bounds = xp.append(xp.flatnonzero(first), len(values))
+    run = xp.cumsum(first) - 1
+    ranks = xp.empty(len(values))
+    ranks[order] = (0.5 * (below[bounds[:-1]] + below[bounds[1:]]))[run]
+    return ranks
 
 
 def blocks(n_threads: int) -> int:

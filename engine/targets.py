@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 from gatescope.engine.arrays import array_namespace, moved, to_host
 from gatescope.engine.errors import InputError
@@ -145,8 +146,11 @@ def _class_factors(class_weight: ClassWeight, totals: np.ndarray) -> np.ndarray:
 
 
 def _as_array(values: Any) -> Any:
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
+    if isinstance(values, torch.Tensor):
+        # The others have no bfloat16; every one of its values is one of float32.
+        values = values.detach().float() if values.dtype == torch.bfloat16 else values.detach()
+        xp = array_namespace(values)
+        return values.numpy() if xp is np else xp.from_dlpack(values)
     return values if array_namespace(values) is not np else np.asarray(values)
 
 

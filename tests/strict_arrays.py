@@ -8,15 +8,16 @@ It is stricter than CuPy where CuPy would copy without a word: indices and value
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from types import ModuleType, SimpleNamespace
 
 import host_kernels
 import numpy as np
+import scipy.linalg
 import torch
 
 METHODS = """
-    all any argmax argsort astype clip copy cumsum max mean min ravel reshape sum transpose view
+    all any argmax argsort astype clip copy cumsum diagonal max mean min ravel reshape sum transpose view
 """
 FUNCTIONS = """
     abs append arange argmax argsort bincount concatenate cumsum einsum exp eye flatnonzero full hstack
@@ -183,6 +184,12 @@ def _array(values, dtype=None):
     return ndarray(np.array(plain(values) if not isinstance(values, np.ndarray) else values, dtype=dtype))
 
 
+@contextmanager
+def _errstate(linalg):
+    assert linalg == "raise"
+    yield
+
+
 def _empty(shape, dtype=np.float64):
     """What is read before it is written is NaN, or a large number."""
     dtype = np.dtype(dtype)
@@ -202,6 +209,7 @@ def cupy_module():
     module.empty = _empty
     module.ascontiguousarray = lambda values: ndarray(np.ascontiguousarray(plain(values)))
     module.from_dlpack = lambda tensor: ndarray(tensor.numpy())
+    module.linalg = SimpleNamespace(cholesky=lambda matrix: called(np.linalg.cholesky, (matrix,), {}))
     module.ElementwiseKernel, module.RawKernel = ElementwiseKernel, RawKernel
     return module
 
@@ -216,6 +224,11 @@ def stand_in(monkeypatch):
     """Let the engine find this module where it looks for cupy; return it."""
     module = cupy_module()
     monkeypatch.setitem(sys.modules, "cupy", module)
+    for name, contents in (("", {"errstate": _errstate}), (".scipy", {}), (".scipy.linalg", {})):
+        extension = ModuleType("cupyx" + name)
+        vars(extension).update(contents)
+        monkeypatch.setitem(sys.modules, "cupyx" + name, extension)
+    extension.solve_triangular = lambda *arguments, **options: called(scipy.linalg.solve_triangular, arguments, options)
     # There is no stream and no allocator to share.
     monkeypatch.setattr("gatescope.engine.arrays.torch_memory", lambda array: nullcontext())
     return module

@@ -57,7 +57,8 @@ def test_labels_and_weights_may_lie_elsewhere_than_the_states(device):
     X, _, Y = problem(np.float32)
     weight = np.random.default_rng(1).uniform(0, 2, Y.shape)
     expected = LogisticProbes().fit(X, Y, weight)
-    for states, labels, weights in ((device(X), Y, weight), (X, device(Y), device(weight))):
+    tensors = device(torch.from_numpy(Y)), device(torch.from_numpy(weight))
+    for states, labels, weights in ((device(X), Y, weight), (X, device(Y), device(weight)), (device(X), *tensors)):
         assert_close(LogisticProbes().fit(states, labels, weights).coef_, expected.coef_, 1e-4)
         assert_close(RidgeProbes().fit(states, labels, weights).coef_, RidgeProbes().fit(X, Y, weight).coef_, 1e-10)
     flat = LogisticProbes().fit(device(X), device(Y[:, 0].astype(np.int64)), device(weight[:, 0]))

@@ -1,0 +1,46 @@
+"""Inverted factors on a GPU against solving with the matrix, and against the factor on the CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gatescope.engine.precondition import Factor
+from gatescope.engine.precondition_cuda import DeviceFactor, cholesky
+
+
+def hessian(n_units=30, seed=0):
+    rows = np.random.default_rng(seed).normal(size=(100, n_units)) * np.logspace(-3, 3, n_units)
+    return rows.T @ rows / 100
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_it_solves_and_is_the_cpus(device, centred):
+    matrix, mean = hessian(), np.linspace(-1, 1, 30) if centred else None
+    residual = np.random.default_rng(1).normal(size=31)
+    got = DeviceFactor(device(matrix), mean, 0.2).solve(residual)
+    np.testing.assert_allclose(got, Factor(matrix.copy(), mean, 0.2).solve(residual), rtol=1e-8)
+    if not centred:
+        np.testing.assert_allclose(matrix @ got[:-1], residual[:-1], rtol=1e-6, atol=1e-8)
+        assert got[-1] == 0
+
+
+def test_a_singular_matrix_has_a_factor(device):
+    row = np.linspace(1, 2, 6)
+    matrix = np.outer(row, row)
+    matrix[5], matrix[:, 5] = 0.0, 0.0
+    factor = DeviceFactor(device(matrix.astype(np.float32)), None, 1.0)
+    columns = np.stack([factor.solve(np.append(unit, 0.0))[:-1] for unit in np.eye(6)], axis=1)
+    np.testing.assert_allclose(columns, columns.T, rtol=1e-3)
+    assert (np.linalg.eigvalsh((columns + columns.T) / 2) > 0).all()
+
+
+def test_what_is_not_positive_definite_is_noticed(device):
+    correlation = np.array([[1.0, 1.1], [1.1, 1.0]])
+    factor = cholesky(device(correlation)).get()
+    assert np.isfinite(factor).all() and (factor @ factor.T)[0, 0] > 1.1
+
+
+def test_a_matrix_that_is_not_finite_is_replaced_by_none_at_all(device):
+    factor = DeviceFactor(device(np.full((3, 3), np.nan)), None, 1.0)
+    np.testing.assert_allclose(factor.solve(np.array([1.0, 2.0, 3.0, 4.0])), [1, 2, 3, 0])
