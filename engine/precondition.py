@@ -27,6 +27,8 @@ RIDGE_STEP = 4.0
 KEPT_FACTORS = 3
 # Rows of a sample that are in memory at once.
 SAMPLE_ROWS = 1024
+# A GPU is kept busy by all of them.
+DEVICE_SAMPLE_ROWS = 2**15
 
 
 class Factor:
@@ -123,9 +125,10 @@ class HessianSampler:
             origin = xp.zeros(rows.shape[1], rows.dtype)
             if self.fit_intercept:
                 origin = self._origin(index[:SAMPLE_ROWS], weight[:SAMPLE_ROWS])
-            for start in range(0, len(index), SAMPLE_ROWS):
-                sample = rows.gather(index[start : start + SAMPLE_ROWS], self.shift)
-                share = weight[start : start + SAMPLE_ROWS] / total
+            step = SAMPLE_ROWS if xp is np else DEVICE_SAMPLE_ROWS
+            for start in range(0, len(index), step):
+                sample = rows.gather(index[start : start + step], self.shift)
+                share = weight[start : start + step] / total
                 sample -= origin
                 first += share @ sample
                 sample *= xp.sqrt(share)[:, None]
@@ -205,7 +208,7 @@ class SharedFactor:
         self.matrix, self.mean = sampler.matrix(uniform, total, n_sampled)
         self._factors: dict[int, Factor | DeviceFactor] = {}
 
-    def solve(self, residual: np.ndarray, curvature: float, ridge: float) -> np.ndarray:
+    def solve(self, residual: Any, curvature: float, ridge: float) -> Any:
         """Apply the inverse of `curvature * matrix + ridge * I` to a vector [H + 1], the intercept last."""
         curvature = max(curvature, 1e-300)
         step = round(math.log(min(max(ridge / curvature, 1e-30), 1e30), RIDGE_STEP))

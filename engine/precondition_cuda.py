@@ -1,8 +1,9 @@
 """Approximate inverses of Hessians on a GPU: a Cholesky factor, inverted once, so that every use is two products.
 
 A triangular solve with one right-hand side waits for each unknown in turn; a product with the inverse of the triangle
-is bound by reading it. As a preconditioner its rounding errors do no harm: it is symmetric and positive definite however
-it was rounded. Matrices are factorised one after the other: cuSOLVER's batched routine can return NaN for large ones.
+is bound by reading it. As a preconditioner its rounding errors do no harm: it is symmetric and positive definite
+however it was rounded. Matrices are factorised one after the other: cuSOLVER's batched routine can return NaN for
+large ones.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class DeviceFactor:
         from cupyx.scipy.linalg import solve_triangular  # type: ignore[import-not-found, unused-ignore]
 
         xp = array_namespace(matrix)
-        self.mean, self.curvature = mean, curvature
+        self.mean, self.curvature = None if mean is None else xp.asarray(mean), curvature
         identity = xp.eye(len(matrix), dtype=matrix.dtype)
         if not xp.isfinite(matrix).all():
             matrix = identity
@@ -37,13 +38,13 @@ class DeviceFactor:
         triangle = cholesky(matrix * scale * scale[:, None])
         self.inverse = solve_triangular(triangle, identity, lower=True) * scale
 
-    def solve(self, residual: np.ndarray) -> np.ndarray:
-        """Apply the inverse to a vector [H + 1], the intercept last."""
+    def solve(self, residual: Any) -> Any:
+        """Apply the inverse to a CuPy vector [H + 1], the intercept last."""
         xp = array_namespace(self.inverse)
         right = residual[:-1] if self.mean is None else residual[:-1] - residual[-1] * self.mean
-        half = self.inverse @ xp.asarray(right, dtype=self.inverse.dtype)
-        solution = np.zeros_like(residual)
-        solution[:-1] = (self.inverse.T @ half).get()
+        half = self.inverse @ right.astype(self.inverse.dtype)
+        solution = xp.zeros_like(residual)
+        solution[:-1] = self.inverse.T @ half
         if self.mean is not None:
             solution[-1] = residual[-1] / self.curvature - self.mean @ solution[:-1]
         return solution

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.engine.arrays import RowBlocks
+from gatescope.engine.arrays import RowBlocks, array_namespace, to_host
 from gatescope.engine.precondition import Factor, HessianSampler, SharedFactor
 from gatescope.engine.precondition_cuda import DeviceFactor
 from gatescope.engine.sweep import MULTIPLES, Sums, SweepTile
@@ -168,7 +168,7 @@ class QuasiNewton:
         # Coefficients, gradient, step, what the next pass moves by; the intercept comes last.
         self.w, self.g, self.x, self.v = (np.zeros((n_coordinates, width)) for _ in VECTORS)
         # Pairs of a step and its change of the gradient, the reciprocals of their products, and the points in w.
-        self.steps, self.changes = np.zeros((2, MEMORY, n_coordinates, width))
+        self.steps, self.changes = self.rows.xp.zeros((2, MEMORY, n_coordinates, width))
         self.reciprocals = np.zeros((MEMORY, width))
         self.loss, self.slope, self.alpha, self.smallest = np.zeros((4, width))
         self.n_steps, self.n_pairs, self.n_idle = np.zeros((3, width), np.int64)
@@ -204,7 +204,8 @@ class QuasiNewton:
         self.arrays.keep(active)
         for name in VECTORS:
             setattr(self, name, getattr(self, name)[:, active])
-        self.steps, self.changes = self.steps[:, :, active], self.changes[:, :, active]
+        index = self.rows.xp.asarray(active)
+        self.steps, self.changes = self.steps[:, :, index], self.changes[:, :, index]
         self.reciprocals = self.reciprocals[:, active]
         for name in SCALARS:
             setattr(self, name, getattr(self, name)[active])
@@ -270,7 +271,9 @@ class QuasiNewton:
                 kept[:-1, ..., column] = kept[1:, ..., column].copy()
             self.n_pairs[column] -= 1
         place = self.n_pairs[columns]
-        self.steps[place, :, columns], self.changes[place, :, columns] = step.T, change.T
+        xp = self.rows.xp
+        where = xp.asarray(place), slice(None), xp.asarray(columns)
+        self.steps[where], self.changes[where] = xp.asarray(step.T), xp.asarray(change.T)
         # A pair without curvature beyond rounding is left out.
         usable = curved > np.finfo(np.float64).eps * _dot(change, change)
         self.reciprocals[place, columns] = np.where(usable, 1 / np.where(usable, curved, 1.0), 0.0)
@@ -326,25 +329,23 @@ class QuasiNewton:
 
     def _direction(self, columns: np.ndarray) -> np.ndarray:
         """Return the quasi-Newton step of each column, [H + 1, columns], by the two-loop recursion."""
-        q = -self.g[:, columns]
+        xp = self.rows.xp
+        q, index, reciprocals = (xp.asarray(values) for values in (-self.g[:, columns], columns, self.reciprocals))
         n_pairs = int(self.n_pairs[columns].max(initial=0))
-        weights = np.zeros((n_pairs, len(columns)))
-        pairs = [
-            (self.steps[i][:, columns], self.changes[i][:, columns], self.reciprocals[i, columns])
-            for i in range(n_pairs)
-        ]
+        weights = xp.zeros((n_pairs, len(columns)))
+        pairs = [(self.steps[i][:, index], self.changes[i][:, index], reciprocals[i, index]) for i in range(n_pairs)]
         for i in reversed(range(n_pairs)):
             step, change, reciprocal = pairs[i]
             weights[i] = reciprocal * _dot(step, q)
             q -= weights[i] * change
-        x = np.empty_like(q)
+        x = xp.empty(q.shape)
         for i, column in enumerate(columns.tolist()):
             x[:, i] = self._precondition(column, q[:, i])
         for i, (step, change, reciprocal) in enumerate(pairs):
             x += step * (weights[i] - reciprocal * _dot(change, x))
-        return x
+        return to_host(x)
 
-    def _precondition(self, column: int, residual: np.ndarray) -> np.ndarray:
+    def _precondition(self, column: int, residual: Any) -> Any:
         factor = self.factor[column]
         if factor is not None:
             return factor.solve(residual)
@@ -364,9 +365,9 @@ class QuasiNewton:
         self.problem[columns] = -1
 
 
-def _dot(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _dot(left: Any, right: Any) -> Any:
     """Return the inner product of each column, [W]."""
-    return np.einsum("hk,hk->k", left, right)
+    return array_namespace(left).einsum("hk,hk->k", left, right)
 
 
 def _flat_at(slope: float, slopes: np.ndarray) -> float:

@@ -18,7 +18,7 @@ def hessian(n_units=30, seed=0):
 def test_it_solves_and_is_the_cpus(device, centred):
     matrix, mean = hessian(), np.linspace(-1, 1, 30) if centred else None
     residual = np.random.default_rng(1).normal(size=31)
-    got = DeviceFactor(device(matrix), mean, 0.2).solve(residual)
+    got = DeviceFactor(device(matrix), mean, 0.2).solve(device(residual)).get()
     np.testing.assert_allclose(got, Factor(matrix.copy(), mean, 0.2).solve(residual), rtol=1e-8)
     if not centred:
         np.testing.assert_allclose(matrix @ got[:-1], residual[:-1], rtol=1e-6, atol=1e-8)
@@ -30,7 +30,7 @@ def test_a_singular_matrix_has_a_factor(device):
     matrix = np.outer(row, row)
     matrix[5], matrix[:, 5] = 0.0, 0.0
     factor = DeviceFactor(device(matrix.astype(np.float32)), None, 1.0)
-    columns = np.stack([factor.solve(np.append(unit, 0.0))[:-1] for unit in np.eye(6)], axis=1)
+    columns = np.stack([factor.solve(device(np.append(unit, 0.0))).get()[:-1] for unit in np.eye(6)], axis=1)
     np.testing.assert_allclose(columns, columns.T, rtol=1e-3)
     assert (np.linalg.eigvalsh((columns + columns.T) / 2) > 0).all()
 
@@ -43,4 +43,4 @@ def test_what_is_not_positive_definite_is_noticed(device):
 
 def test_a_matrix_that_is_not_finite_is_replaced_by_none_at_all(device):
     factor = DeviceFactor(device(np.full((3, 3), np.nan)), None, 1.0)
-    np.testing.assert_allclose(factor.solve(np.array([1.0, 2.0, 3.0, 4.0])), [1, 2, 3, 0])
+    np.testing.assert_allclose(factor.solve(device(np.array([1.0, 2.0, 3.0, 4.0]))).get(), [1, 2, 3, 0])
