@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gatescope.engine.quantiles import FINE_BINS
-from gatescope.engine.ranks_cuda import THREADS, blocks, kernel
+from gatescope.engine.ranks_cuda import launch
 
 WORD = 32
 
@@ -74,7 +74,7 @@ def fill_bins(xp: Any, values: Any, mass: Any, ranks: Any, total: float) -> tupl
     keys = ~xp.zeros((n_units, FINE_BINS), np.uint64)
     stride = n_entries if mass.ndim == 2 else 0
     arguments = (values, mass, stride, ranks, FINE_BINS / total, n_entries, bins, bin_mass, keys)
-    kernel(xp, SOURCE, "fill_bins")((blocks(n_entries), n_units), (THREADS,), arguments)
+    launch(xp, SOURCE, "fill_bins", (n_entries, n_units), arguments)
     sign = np.uint64(2**63)
     smallest = xp.where(keys >= sign, keys & ~sign, ~keys).view(np.float64)
     return bins, bin_mass, xp.where(bin_mass > 0, smallest, np.inf)
@@ -103,5 +103,5 @@ def count_labels(xp: Any, bins: Any, words: Any, weight: Any, n_targets: int) ->
     counts = xp.zeros((n_units, FINE_BINS, n_words * WORD))
     given = xp.ones(1) if weight is None else weight
     arguments = (bins, words, given, int(weight is not None), n_rows, n_words, counts)
-    kernel(xp, SOURCE, "count_labels")((blocks(n_rows * WORD), n_units), (THREADS,), arguments)
+    launch(xp, SOURCE, "count_labels", (n_rows * WORD, n_units), arguments)
     return counts[:, :, :n_targets]

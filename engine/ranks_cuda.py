@@ -79,9 +79,9 @@ def count_codes(xp: Any, codes: Any, weight: Any) -> Any:
     """
     n_units, n_rows = codes.shape
     mass = xp.zeros((n_units, CODES))
-    grid = blocks(-(-n_rows // RUN)), n_units
     given = xp.ones(1) if weight is None else weight
-    kernel(xp, SOURCE, "count_codes")(grid, (THREADS,), (codes, given, int(weight is not None), n_rows, mass))
+    arguments = codes, given, int(weight is not None), n_rows, mass
+    launch(xp, SOURCE, "count_codes", (-(-n_rows // RUN), n_units), arguments)
     return mass
 
 
@@ -95,8 +95,7 @@ def look_up_codes(xp: Any, codes: Any, ranks: Any, bins: Any, values: Any) -> tu
     """
     n_units, n_rows = codes.shape
     out = xp.empty(codes.shape), xp.empty(codes.shape, np.uint16), xp.empty(codes.shape)
-    grid = blocks(n_rows), n_units
-    kernel(xp, SOURCE, "look_up_codes")(grid, (THREADS,), (codes, ranks, bins, values, n_rows, *out))
+    launch(xp, SOURCE, "look_up_codes", (n_rows, n_units), (codes, ranks, bins, values, n_rows, *out))
     return out
 
 
@@ -121,14 +120,21 @@ def sorted_ranks(xp: Any, values: Any, weight: Any) -> Any:
     return ranks
 
 
-def blocks(n_threads: int) -> int:
-    """Return how many blocks of THREADS are started for so many threads; each goes on where they are too few."""
-    return min(-(-n_threads // THREADS), MOST_BLOCKS)
+def launch(xp: Any, source: str, name: str, threads: tuple[int, int], arguments: tuple[Any, ...]) -> None:
+    """Run a kernel of some C text, which is compiled when it is first run.
+
+    Args:
+        threads: how many are wanted for each unit, and units; a thread goes on to others where they are too many.
+        arguments: arrays, integers (long long in C) and numbers (double).
+    """
+    grid = min(-(-threads[0] // THREADS), MOST_BLOCKS), threads[1]
+    numbers = {int: np.int64, float: np.float64}
+    typed = tuple(numbers.get(type(argument), lambda array: array)(argument) for argument in arguments)
+    _kernel(xp, source, name)(grid, (THREADS,), typed)
 
 
 @functools.cache
-def kernel(xp: Any, source: str, name: str) -> Any:
-    """Return a kernel of some C text, compiled when it is first called."""
+def _kernel(xp: Any, source: str, name: str) -> Any:
     return xp.RawKernel(text(source), name, options=("--std=c++17",))
 
 

@@ -86,11 +86,12 @@ def states_times(block: Tensor, parts: Tensor) -> Tensor:
 def columns_times(parts: Tensor, block: Tensor) -> Tensor:
     """Return the transpose of split columns [n, P * W] times states [n, H], float64 [P * W, H]."""
     whole = len(block) // SUMMED_ROWS * SUMMED_ROWS
-    total = _product(torch.mm, parts[whole:].T, block[whole:]).to(torch.float64)
+    total = torch.zeros(parts.shape[1], block.shape[1], dtype=torch.float64, device=block.device)
     if whole:
-        stacked = (values[:whole].unflatten(0, (-1, SUMMED_ROWS)) for values in (parts, block))
-        left, right = stacked
+        left, right = (values[:whole].unflatten(0, (-1, SUMMED_ROWS)) for values in (parts, block))
         total += _product(torch.bmm, left.transpose(1, 2), right).sum(dim=0, dtype=torch.float64)
+    if whole < len(block):
+        total += _product(torch.mm, parts[whole:].T, block[whole:])
     return total
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gatescope.engine import univariate
-from gatescope.engine.ranks_cuda import THREADS, blocks, kernel
+from gatescope.engine.ranks_cuda import launch
 from gatescope.engine.univariate import BINS, ORDER
 
 LANES = 32
@@ -173,7 +173,7 @@ def fit_units(
     moments = xp.zeros((n_units, ORDER + 1, BINS))
     stride = n_entries if mass.ndim == 2 else 0
     arguments = (values, mass, stride, mean, sd, low, width, n_entries, moments)
-    kernel(xp, SOURCE, "add_moments")((blocks(n_entries), n_units), (THREADS,), arguments)
+    launch(xp, SOURCE, "add_moments", (n_entries, n_units), arguments)
     middle = low[:, None] + (xp.arange(BINS) + 0.5) * width[:, None]
     target_w = (positive_sum - positive * mean[:, None]) / sd[:, None]
     target_b = xp.zeros((n_units, n_targets)) + positive
@@ -186,7 +186,7 @@ def fit_units(
             return
         shape = len(pairs), n_targets, middle, moments, middle.shape[1], moments.shape[1]
         arguments = (pairs, *shape, target_w, target_b, ridge, total, w, b, converged)
-        kernel(xp, SOURCE, "fit_pairs")((blocks(len(pairs) * LANES),), (THREADS,), arguments)
+        launch(xp, SOURCE, "fit_pairs", (len(pairs) * LANES, 1), arguments)
 
     wanted = xp.zeros((n_units, n_targets), bool) | usable[:, None]
     fit(xp.flatnonzero(wanted), middle, moments)

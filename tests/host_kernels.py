@@ -111,12 +111,10 @@ def launch(source: str, name: str, grid: tuple, block: tuple, arguments: tuple) 
             assert argument.dtype == DTYPES[kind], f"{parameter_name} is {kind}*, got {argument.dtype}"
             assert argument.flags.c_contiguous, f"{parameter_name} is not contiguous"
             values.append(ctypes.c_void_p(argument.ctypes.data))
-        elif isinstance(argument, int):
-            assert kind == "long long", f"{parameter_name} is {kind}: CuPy passes a Python int as a long long"
-            values.append(ctypes.c_longlong(argument))
         else:
-            assert kind == "double" and isinstance(argument, float), f"{parameter_name} is {kind}, got {argument!r}"
-            values.append(ctypes.c_double(argument))
+            # A NumPy scalar has a size that CuPy hands on.
+            assert argument.dtype == DTYPES[kind], f"{parameter_name} is {kind}, got {argument!r}"
+            values.append({"long long": ctypes.c_longlong, "double": ctypes.c_double}[kind](argument))
     loop = "".join(
         f"for ({place} = 0; {place} < {size}; {place}++) "
         for place, size in (("blockIdx.y", "gridDim.y"), ("blockIdx.x", "gridDim.x"), ("threadIdx.x", "blockDim.x"))
