@@ -8,6 +8,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from gatescope.engine import neurons
+from gatescope.engine.arrays import RowBlocks
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.neurons import STATISTICS, NeuronProbes
@@ -133,6 +134,18 @@ def test_states_far_from_zero_and_warm_starts(device):
     probes = LogisticProbes(warm_start=True).fit(device(far), Y)
     assert_close(probes.coef_, expected.coef_, 1e-4)
     assert_close(probes.fit(device(far), Y).coef_, expected.coef_, 1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_a_limit_of_memory_changes_nothing(device, dtype):
+    X, _, Y = problem(dtype)
+    with RowBlocks(device(X), np.float32, 2_000_000) as rows:
+        assert rows.block_rows < len(X) / 2 and rows.stored_rows < len(X) / 2
+    whole, limited = (LogisticProbes(tol=1e-7, memory_limit=limit).fit(device(X), Y) for limit in (None, "2MB"))
+    assert_close(limited.coef_, whole.coef_, 1e-5)
+    whole, limited = (NeuronProbes(memory_limit=limit).fit(device(X), Y) for limit in (None, "200kB"))
+    for name in STATISTICS:
+        np.testing.assert_allclose(getattr(limited, name), getattr(whole, name), rtol=1e-9, atol=1e-12)
 
 
 def test_unpenalised_and_separable(device):
