@@ -25,6 +25,7 @@ def compiler() -> ctypes.CDLL:
     raise RuntimeError("no libnvrtc: pip install nvidia-cuda-nvrtc")
 
 
+@functools.cache
 def compiled(source: str, architecture: int) -> tuple[str, str]:
     """Return the PTX of CUDA C text, and what the assembler says of registers and memory of each kernel.
 

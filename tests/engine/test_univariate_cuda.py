@@ -46,8 +46,8 @@ def test_fits_are_those_of_one_unit_at_a_time(device, weighted, C):
 
 def test_units_without_spread_are_left_alone(device):
     values, labels, _ = problem()
-    values[1], values[2, 0] = 7.0, np.inf
     positive, sums = labels.sum(axis=0).astype(float), values @ labels
+    values[1], values[2, 0] = 7.0, np.inf
     mean, sd = device(values.mean(axis=1)), device(np.array([1.0, 0.0, np.inf, 1.0]))
     ends = device(values.min(axis=1)), device(values.max(axis=1))
     shared = device(np.ones(values.shape[1])), mean, sd, ends, device(positive), device(sums), 3000.0, 1.0
