@@ -27,8 +27,6 @@ RIDGE_STEP = 4.0
 KEPT_FACTORS = 3
 # Rows of a sample that are in memory at once.
 SAMPLE_ROWS = 1024
-# A GPU is kept busy by all of them.
-DEVICE_SAMPLE_ROWS = 2**15
 
 
 class Factor:
@@ -125,7 +123,8 @@ class HessianSampler:
             origin = xp.zeros(rows.shape[1], rows.dtype)
             if self.fit_intercept:
                 origin = self._origin(index[:SAMPLE_ROWS], weight[:SAMPLE_ROWS])
-            step = SAMPLE_ROWS if xp is np else DEVICE_SAMPLE_ROWS
+            # A GPU is kept busy by larger pieces.
+            step = SAMPLE_ROWS if xp is np else rows.block_rows
             for start in range(0, len(index), step):
                 sample = rows.gather(index[start : start + step], self.shift)
                 share = weight[start : start + step] / total

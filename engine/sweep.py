@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.engine.arrays import RowBlocks, to_host
+from gatescope.engine.arrays import BLOCK_ROWS, RowBlocks, array_namespace, to_host
 from gatescope.engine.log_loss import log_loss, log_loss_curvature, log_loss_slope
 from gatescope.engine.split_product import SplitStep
 from gatescope.engine.targets import CHUNK_ROWS
@@ -111,7 +111,7 @@ class SweepTile:
                 change += offset
                 z += change
                 loss, residual = log_loss(z, signed)
-                products = residual.T @ block
+                products = _products(residual, block)
             else:
                 change, loss, residual, products = split_step(block, z, signed)
             slopes = xp.zeros((len(MULTIPLES), step.shape[1]))
@@ -132,3 +132,13 @@ class SweepTile:
         return Sums(
             products.T, residuals, losses, slopes, self.rows.processes.largest(farthest) if watched else farthest
         )
+
+
+def _products(residual: Any, block: Any) -> Any:
+    """Return R' X of a block [W, H], float64 where the block is longer than single precision can sum."""
+    whole = len(block) // BLOCK_ROWS * BLOCK_ROWS
+    if array_namespace(block) is np or block.dtype != np.float32 or not whole:
+        return residual.T @ block
+    left, right = (values[:whole].reshape(-1, BLOCK_ROWS, values.shape[1]) for values in (residual, block))
+    total = (left.transpose(0, 2, 1) @ right).sum(axis=0, dtype=np.float64)
+    return total + residual[whole:].T @ block[whole:] if whole < len(block) else total

@@ -71,8 +71,8 @@ def test_separation_ignores_rows_without_weight():
         assert tile.separates(0) and not tile.separates(1)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_16_bit_states_on_a_device_are_multiplied_as_they_are(device, dtype):
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_long_blocks_on_a_device(device, dtype):
     generator = np.random.default_rng(0)
     X = torch.from_numpy(generator.standard_normal((9000, 5))).to(dtype)
     exact = X.to(torch.float64).numpy()
@@ -81,13 +81,17 @@ def test_16_bit_states_on_a_device_are_multiplied_as_they_are(device, dtype):
     step = (generator.standard_normal((5, 3)) * [1e-3, 1.0, 30.0]).astype(np.float32)
     offset = generator.standard_normal(3).astype(np.float32)
     with RowBlocks(as_rows(device(X)), np.float32) as rows:
-        rows.stored_rows = 8500
+        if dtype == torch.float32:
+            rows.block_rows = 8500
+        else:
+            # They are multiplied as they are.
+            rows.stored_rows = 8500
         tile = SweepTile(rows, None, 4)
         for column in range(3):
             tile.start(column + 1, device(signed[:, column]))
         tile.keep(np.array([1, 2, 3]))
         sums = tile(step, offset, np.array([1]), True)
-        assert tile.split
+        assert tile.split == (dtype != torch.float32)
     moved = exact @ step.astype(np.float64) + offset
     # The logits are numbers of float32; what follows from them is compared with what follows from them exactly.
     z = tile.logits.get().astype(np.float64)
