@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,21 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import validate_data
 
 from gatescope.engine.arrays import RowBlocks, as_rows, check_finite, computing_dtype, to_host
-from gatescope.engine.quantiles import FINE_BINS, best_threshold, equal_mass_bins, mutual_information
-from gatescope.engine.ranks import mid_ranks, unit_columns
-from gatescope.engine.read_ahead import bytes_of
+from gatescope.engine.quantiles import best_threshold, bin_sums, equal_mass_bins, mutual_information
+from gatescope.engine.ranks import N_CODES, DistinctValues, as_codes, code_values, mid_ranks
+from gatescope.engine.read_ahead import bytes_of, read_ahead
 from gatescope.engine.ridge import equal_weights
 from gatescope.engine.targets import BinaryTargets, Weights, as_binary, as_targets
 from gatescope.engine.univariate import fit_univariate
 
 # Units transposed together: a cache line of 16-bit values.
 TILE_UNITS = 32
-# Hypotheses in one product, so that their labels in float64 stay small.
+# Hypotheses counted together, so that their labels stay small.
 TILE_TARGETS = 128
+# Hypotheses that share their weights are worth a tile of their own from this many on.
+FEW_TARGETS = 4
+# Bytes to work with where no limit is given.
+DEFAULT_MEMORY = 2**31
 # Inverse strength of the penalty on the coefficient of a unit: scikit-learn's default.
 C = 1.0
 STATISTICS = (
@@ -94,14 +99,13 @@ class NeuronProbes(BaseEstimator):
         self.status_ = np.full((n_targets, n_units), "one_class", dtype="<U16")
         with RowBlocks(X, computing_dtype(X), bytes_of(self.memory_limit)) as rows:
             weights = Weights(sample_weight, X.shape[0], n_targets, rows.xp)
-            totals = BinaryTargets(Y, weights, None).class_totals
-            two_classes = (totals > 0).all(axis=0)
-            for group in equal_weights(weights, n_targets):
-                group = group[two_classes[group]]
-                _, width = tile_shape(rows)
-                for first in range(0, len(group), width):
-                    targets = group[first : first + width]
-                    self._fit_group(rows, _Labels(rows, Y, weights.column(int(targets[0])), targets))
+            two_classes = (BinaryTargets(Y, weights, None).class_totals > 0).all(axis=0)
+            tiles = label_tiles(weights, two_classes, tile_shape(rows)[1])
+            # Each block of columns is read once, and its units are put in order once for each tile of hypotheses.
+            for left, columns in unit_columns(rows):
+                for targets, alike in tiles:
+                    labels = _Labels(Y, weights, targets, alike)
+                    self._fit_columns(rows, left, columns, labels)
         unfinished = np.isin(self.status_, ["max_iter", "not_finite"])
         if unfinished.any():
             k, unit = np.argwhere(unfinished)[0].tolist()
@@ -113,101 +117,144 @@ class NeuronProbes(BaseEstimator):
             )
         return self
 
-    def _fit_group(self, rows: RowBlocks, labels: _Labels) -> None:
-        """Statistics of all units for the hypotheses of one group."""
+    def _fit_columns(self, rows: RowBlocks, left: int, columns: Any, labels: _Labels) -> None:
+        """Statistics of the units [W, N] from number `left` on for the hypotheses of one tile."""
         width, _ = tile_shape(rows)
+        by_code = code_values(rows.source.dtype)
 
-        def fit_tile(left: int) -> None:
-            columns = unit_columns(rows.source, left, min(left + width, rows.shape[1]), labels.kept)
-            values = to_host(columns).astype(np.float64)
-            if not np.isfinite(values.sum(axis=1)).all():
-                check_finite(rows)
-            ranks = np.stack([to_host(mid_ranks(column, labels.weight)) for column in columns])
-            value_sums, rank_sums = values @ labels.positive, ranks @ labels.positive
-            for i in range(len(columns)):
-                status, statistics = labels.statistics(values[i], ranks[i], value_sums[i], rank_sums[i])
-                self.status_[labels.targets, left + i] = status
+        def fit_tile(first: int) -> None:
+            for i, column in enumerate(to_host(columns[first : first + width].copy()), left + first):
+                unit = DistinctValues(column, by_code)
+                if not len(unit.values):
+                    check_finite(rows)
+                if not len(labels.targets):
+                    continue
+                status, statistics = labels.statistics(unit)
+                self.status_[labels.targets, i] = status
                 for name, result in zip(STATISTICS, statistics, strict=True):
-                    getattr(self, name)[labels.targets, left + i] = result
+                    getattr(self, name)[labels.targets, i] = result
 
-        rows.each(fit_tile, range(0, rows.shape[1], width))
+        rows.each(fit_tile, range(0, len(columns), width))
+
+
+def unit_columns(rows: RowBlocks) -> Iterator[tuple[int, Any]]:
+    """Yield the number of a first unit and the values of units [W, N], as `as_codes` gives them.
+
+    Columns in memory are a view of X. From a disk all rows are read for as many units as the memory holds.
+    """
+    source, (n_rows, n_units) = rows.source, rows.shape
+    if rows.piece_rows is None:
+        yield 0, as_codes(source).T
+        return
+    limit = DEFAULT_MEMORY if rows.memory_limit is None else rows.memory_limit
+    width = min(n_units, max(1, limit // (4 * n_rows * source.dtype.itemsize)))
+    for left in range(0, n_units, width):
+        columns = np.empty((min(width, n_units - left), n_rows), as_codes(source[:1]).dtype)
+        for first, piece in read_ahead(source, 0, n_rows, rows.piece_rows):
+            columns[:, first : first + len(piece)] = as_codes(piece)[:, left : left + len(columns)].T
+        yield left, columns
 
 
 def tile_shape(rows: RowBlocks) -> tuple[int, int]:
     """Return how many units and how many hypotheses are looked at together."""
-    if rows.memory_limit is None:
-        return TILE_UNITS, TILE_TARGETS
-    # Values and ranks of each unit and a few arrays for one of them on each core; labels in float64 and their places.
-    row_bytes = rows.memory_limit / rows.shape[0]
-    units = row_bytes / 2 / rows.n_threads / 24 - 4
-    return int(min(TILE_UNITS, max(1, units))), int(min(TILE_TARGETS, max(1, row_bytes / 2 / 16)))
+    limit = DEFAULT_MEMORY if rows.memory_limit is None else rows.memory_limit
+    n_rows, itemsize = rows.shape[0], rows.source.dtype.itemsize
+    n_values = n_rows if code_values(rows.source.dtype) is None else min(n_rows, N_CODES)
+    # On each core: the units' values, and those of one of them in order.
+    units = (limit / (8 * rows.n_threads) - 24 * n_rows) / (itemsize * n_rows)
+    # Labels and weights in float64, and on each core a few sums for each distinct value.
+    targets = limit / 2 / (16 * n_rows + 64 * rows.n_threads * n_values)
+    return int(min(TILE_UNITS, max(1, units))), int(min(TILE_TARGETS, max(1, targets)))
+
+
+def label_tiles(weights: Weights, wanted: np.ndarray, width: int) -> list[tuple[np.ndarray, bool]]:
+    """Return the hypotheses to look at together, at most `width`, and whether they share their weights.
+
+    Hypotheses that share them with few others are put together with others like them.
+
+    Args:
+        weights: of the rows.
+        wanted: which hypotheses to look at, bool [K].
+        width: the most in a tile.
+    """
+    tiles, rest = [], []
+    for group in equal_weights(weights, len(wanted)):
+        group = group[wanted[group]]
+        if len(group) < FEW_TARGETS and not weights.shared:
+            rest.extend(group)
+        else:
+            tiles += [(group[i : i + width], True) for i in range(0, len(group), width)]
+    tiles += [(np.array(rest[i : i + width]), False) for i in range(0, len(rest), width)]
+    # X is looked through even where there is nothing to fit.
+    return tiles or [(np.arange(0), True)]
 
 
 class _Labels:
-    """The labels of G hypotheses that share their weights, at the rows that have any.
+    """The labels of G hypotheses and their weights.
 
     Args:
-        rows: X [N, H].
         Y: [N, K], bool.
-        weight: [N] or None.
+        weights: of the rows.
         targets: the hypotheses, integers [G].
+        alike: whether they share their weights.
     """
 
-    def __init__(self, rows: RowBlocks, Y: Any, weight: Any, targets: np.ndarray):
+    def __init__(self, Y: Any, weights: Weights, targets: np.ndarray, alike: bool):
         self.targets = targets
-        labels = to_host(Y)[:, targets]
-        self.kept, self.weight = None, None if weight is None else to_host(weight).astype(np.float64)
-        if self.weight is not None and not (self.weight > 0).all():
-            # Rows without weight have no rank of their own and add nothing.
-            self.kept = np.flatnonzero(self.weight > 0)
-            labels, self.weight = labels[self.kept], self.weight[self.kept]
-        if self.weight is not None and (self.weight == 1).all():
-            self.weight = None
-        self.positive = labels.astype(np.float64)
-        if self.weight is not None:
-            self.positive *= self.weight[:, None]
-        self.total = float(len(labels) if self.weight is None else self.weight.sum())
-        self.positive_total = self.positive.sum(axis=0)
-        # Counting goes over the rows of the rarer label, and the other has the rest.
-        self.common = labels.mean(axis=0) > 0.5
-        self.places = [np.flatnonzero(labels[:, g] != self.common[g]) for g in range(len(targets))]
+        labels = to_host(Y[:, targets])
+        if weights.values is None or not len(targets):
+            self.n_weights, self.columns = 0, labels.astype(np.uint16)
+            return
+        chosen = weights.values if weights.values.ndim == 1 else weights.values[:, targets[:1] if alike else targets]
+        weight = to_host(chosen).reshape(len(labels), -1)
+        # Counts need 16 bits, sums of other weights all that there are.
+        dtype = np.uint16 if ((weight == 0) | (weight == 1)).all() else np.float64
+        self.n_weights = weight.shape[1]
+        self.columns = np.empty((len(labels), self.n_weights + len(targets)), dtype)
+        self.columns[:, : self.n_weights] = weight
+        np.multiply(labels, self.columns[:, : self.n_weights], out=self.columns[:, self.n_weights :])
 
-    def statistics(
-        self, values: np.ndarray, ranks: np.ndarray, value_sum: np.ndarray, rank_sum: np.ndarray
-    ) -> tuple[Any, tuple[Any, ...]]:
-        """Return the status and the STATISTICS of one unit, each [G].
-
-        Args:
-            values, ranks: float64 [N].
-            value_sum, rank_sum: over the positive positions [G].
-        """
-        positive, negative = self.positive_total, self.total - self.positive_total
-        auroc = (rank_sum - 0.5 * positive**2) / (positive * negative)
-        bins = equal_mass_bins(ranks, self.total)
-        mass = np.bincount(bins, self.weight, FINE_BINS).astype(np.float64)
-        counts = self._positive_counts(bins, mass)
-        information = mutual_information(mass, counts)
-        threshold, informedness = best_threshold(values, bins, counts, mass)
+    def statistics(self, unit: DistinctValues) -> tuple[Any, tuple[Any, ...]]:
+        """Return the status and the STATISTICS of one unit, each [G]."""
+        sums = unit.sums(self.columns)
+        mass, positive, values = sums[:, : self.n_weights], sums[:, self.n_weights :], unit.values
+        if not self.n_weights:
+            mass = unit.counts[:, None].astype(np.float64)
+        elif self.n_weights == 1:
+            # Values that no position with weight has.
+            present = mass[:, 0] > 0
+            mass, positive, values = mass[present], positive[present], values[present]
+        total, positive_total = mass.sum(axis=0), positive.sum(axis=0)
+        negative_total = total - positive_total
+        ranks = mid_ranks(mass)
+        auroc = (_sum_of_products(ranks, positive) - 0.5 * positive_total**2) / (positive_total * negative_total)
+        bins = equal_mass_bins(ranks, total)
+        bin_mass, bin_positive = bin_sums(bins, mass), bin_sums(bins, positive)
+        information = mutual_information(bin_mass, bin_positive)
+        threshold, informedness = best_threshold(values, bins, mass > 0, bin_mass, bin_positive)
+        # Away from zero first: the mean of a unit may be far larger than what it varies by.
+        origin = 0.5 * (values[0] + values[-1])
+        offset = values - origin
         with np.errstate(all="ignore"):
-            mean = np.average(values, weights=self.weight)
-            spread = np.average((values - mean) ** 2, weights=self.weight) * self.total
-            difference = (value_sum / positive - mean) * self.total / negative
-            between = difference**2 * positive * negative / self.total
-            f = between / np.where(spread > between, (spread - between) / (self.total - 2), 0.0)
-        order_statistics = (information, threshold, informedness)
-        if values.min() == values.max():
-            log_odds = np.log(positive / negative)
-            return "constant_feature", (0.0, log_odds, auroc, 0.0 * difference, np.nan, *order_statistics)
-        if not np.isfinite(spread) or spread == 0:
-            return "not_finite", (np.nan, np.nan, auroc, difference, np.nan, *order_statistics)
-        w, b, converged = fit_univariate(values, self.weight, positive, value_sum, C)
-        status = np.where(converged, "converged", "max_iter")
-        return status, (w, b, auroc, difference, f, *order_statistics)
+            mean = offset @ mass / total
+            spread = np.array([mass[:, m] @ (offset - mean[m]) ** 2 for m in range(len(mean))])
+            difference = (offset @ positive / positive_total - mean) * total / negative_total
+            between = difference**2 * positive_total * negative_total / total
+            f = between / np.where(spread > between, (spread - between) / (total - 2), 0.0)
+        constant = np.broadcast_to((mass > 0).sum(axis=0) == 1, auroc.shape)
+        bad = ~constant & ~np.broadcast_to(np.isfinite(spread) & (spread > 0), auroc.shape)
+        w = np.where(constant, 0.0, np.nan)
+        b = np.where(constant, np.log(positive_total / negative_total), np.nan)
+        status = np.where(constant, "constant_feature", np.where(bad, "not_finite", "max_iter"))
+        fitted = ~constant & ~bad
+        if fitted.any():
+            own_mass = mass[:, fitted] if mass.shape[1] > 1 else mass
+            w[fitted], b[fitted], converged = fit_univariate(values, own_mass, positive[:, fitted], C)
+            status[np.flatnonzero(fitted)[converged]] = "converged"
+        difference = np.where(constant, 0.0 * difference, difference)
+        return status, (w, b, auroc, difference, np.where(fitted, f, np.nan), information, threshold, informedness)
 
-    def _positive_counts(self, bins: np.ndarray, mass: np.ndarray) -> np.ndarray:
-        """Return the weight of the positive positions in each bin, [FINE_BINS, G]."""
-        counts = np.empty((len(self.places), FINE_BINS))
-        for g, places in enumerate(self.places):
-            rarer = np.bincount(bins[places], None if self.weight is None else self.weight[places], FINE_BINS)
-            counts[g] = mass - rarer if self.common[g] else rarer
-        return counts.T
+
+def _sum_of_products(columns: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Return the sums over D of [D, 1] or [D, G] times [D, G], [G]."""
+    return columns[:, 0] @ positive if columns.shape[1] == 1 else np.einsum("dg,dg->g", columns, positive)

@@ -15,14 +15,29 @@ FINE_BINS = 1024
 INFORMATION_BINS = 32
 
 
-def equal_mass_bins(ranks: Any, total: float) -> Any:
-    """Return the bin of each value, integers [N] from 0 to FINE_BINS - 1.
+def equal_mass_bins(ranks: Any, total: Any) -> Any:
+    """Return the bin of each value, integers [D, M] from 0 to FINE_BINS - 1, not descending.
 
     Args:
-        ranks: weighted mid-ranks, float64 [N], between 0 and `total`.
-        total: the sum of the weights.
+        ranks: weighted mid-ranks of ascending values, float64 [D, M], between 0 and `total`.
+        total: the sum of the weights, a number or [M].
     """
     return (ranks * (FINE_BINS / total)).astype(np.int64).clip(max=FINE_BINS - 1)
+
+
+def bin_sums(bins: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return the sums of columns [D, G] over the values in each bin, [FINE_BINS, G].
+
+    Args:
+        bins: of each of D ascending values, [D, 1] for all columns alike or [D, G].
+        columns: float64 [D, G].
+    """
+    if bins.shape[1] > 1:
+        return np.stack([np.bincount(bins[:, g], columns[:, g], FINE_BINS) for g in range(columns.shape[1])], axis=1)
+    starts = np.flatnonzero(np.diff(bins[:, 0], prepend=-1))
+    sums = np.zeros((FINE_BINS, columns.shape[1]))
+    sums[bins[starts, 0]] = np.add.reduceat(columns, starts, axis=0)
+    return sums
 
 
 def mutual_information(mass: np.ndarray, positive: np.ndarray) -> np.ndarray:
@@ -33,30 +48,33 @@ def mutual_information(mass: np.ndarray, positive: np.ndarray) -> np.ndarray:
     by about the second term, so that independent labels give values around 0, on either side of it.
 
     Args:
-        mass: weight in each of FINE_BINS bins, float64.
-        positive: weight of the positive positions in each, float64 [FINE_BINS, K].
+        mass: weight in each of FINE_BINS bins, float64 [FINE_BINS, 1] for all labels alike or [FINE_BINS, G].
+        positive: weight of the positive positions in each, float64 [FINE_BINS, G].
 
     Returns:
-        [K], float64.
+        [G], float64.
     """
-    coarse_mass = mass.reshape(INFORMATION_BINS, -1).sum(axis=1)
-    coarse = positive.reshape(INFORMATION_BINS, FINE_BINS // INFORMATION_BINS, -1).sum(axis=1)
-    total = mass.sum()
-    joint = np.stack([coarse_mass[:, None] - coarse, coarse])  # [2, INFORMATION_BINS, K]
+    coarse_mass, coarse = (
+        each.reshape(INFORMATION_BINS, FINE_BINS // INFORMATION_BINS, -1).sum(axis=1) for each in (mass, positive)
+    )
+    total = mass.sum(axis=0)
+    joint = np.stack([coarse_mass - coarse, coarse])  # [2, INFORMATION_BINS, G]
     joint[joint < 1e-12 * total] = 0.0
     labels = joint.sum(axis=1)
     bits = (_entropy(coarse_mass, total) + _entropy(labels, total)) - _entropy(joint.reshape(-1, joint.shape[2]), total)
-    occupied = (coarse_mass > 0).sum() + (labels > 0).sum(axis=0) - (joint > 0).sum(axis=(0, 1)) - 1
+    occupied = (coarse_mass > 0).sum(axis=0) + (labels > 0).sum(axis=0) - (joint > 0).sum(axis=(0, 1)) - 1
     return bits + occupied / (2 * total * np.log(2))
 
 
-def _entropy(mass: np.ndarray, total: float) -> np.ndarray:
+def _entropy(mass: np.ndarray, total: np.ndarray) -> np.ndarray:
     """Return the entropy of each column in bits."""
     share = mass / total
     return -(share * np.log2(np.where(share > 0, share, 1.0))).sum(axis=0)
 
 
-def best_threshold(values: np.ndarray, bins: np.ndarray, positive: np.ndarray, mass: np.ndarray) -> np.ndarray:
+def best_threshold(
+    values: np.ndarray, bins: np.ndarray, present: np.ndarray, mass: np.ndarray, positive: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the best single threshold of a unit for each label, and how well it does.
 
     The rule "positive where the value is at least t" has the informedness J(t) = true minus false positive rate (Youden
@@ -64,22 +82,25 @@ def best_threshold(values: np.ndarray, bins: np.ndarray, positive: np.ndarray, m
     is negative where the rule should be turned round.
 
     Args:
-        values: [N], float64.
-        bins: of each value [N].
-        positive: weight of the positive positions in each bin, float64 [FINE_BINS, K].
-        mass: weight in each bin, float64 [FINE_BINS].
+        values: ascending, float64 [D].
+        bins: of each value, [D, M], where M is 1 for all labels alike or G.
+        present: whether any position that counts has the value, bool [D, M].
+        mass: weight in each bin, float64 [FINE_BINS, M].
+        positive: weight of the positive positions in each bin, float64 [FINE_BINS, G].
 
     Returns:
-        t and J(t) of the largest |J|, [2, K].
+        t and J(t) of the largest |J|, each [G].
     """
-    smallest = np.full(FINE_BINS, np.inf)
-    np.minimum.at(smallest, bins, values)
-    above = np.cumsum(np.column_stack([mass, positive])[::-1], axis=0)[::-1]
-    totals = above[0]
-    true_rate = above[:, 1:] / totals[1:]
-    false_rate = (above[:, :1] - above[:, 1:]) / (totals[0] - totals[1:])
-    informedness = np.where(np.isfinite(smallest)[:, None], true_rate - false_rate, 0.0)
+    above, positive_above = (np.cumsum(each[::-1], axis=0)[::-1] for each in (mass, positive))
+    true_rate = positive_above / positive_above[0]
+    false_rate = (above - positive_above) / (above[0] - positive_above[0])
+    informedness = np.where(mass > 0, true_rate - false_rate, 0.0)
     best = np.abs(informedness).argmax(axis=0)
     chosen = informedness[best, np.arange(len(best))]
-    # Where nothing separates the classes the rule is that of the smallest value: always yes.
-    return np.stack([np.where(chosen == 0, smallest[np.isfinite(smallest)][0], smallest[best]), chosen])
+    threshold = np.empty_like(chosen)
+    for g in range(len(best)):
+        column = g if bins.shape[1] > 1 else 0
+        # Where nothing separates the classes the rule is that of the smallest value: always yes.
+        first = 0 if chosen[g] == 0 else int(np.searchsorted(bins[:, column], best[g]))
+        threshold[g] = values[first + int(present[first:, column].argmax())]
+    return threshold, chosen
