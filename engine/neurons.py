@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import validate_data
 
 from gatescope.engine.arrays import RowBlocks, as_rows, check_finite, computing_dtype, to_host
-from gatescope.engine.quantiles import best_threshold, bin_sums, equal_mass_bins, mutual_information
+from gatescope.engine.quantiles import FINE_BINS, best_threshold, bin_sums, equal_mass_bins, mutual_information
 from gatescope.engine.ranks import N_CODES, DistinctValues, as_codes, code_values, mid_ranks
 from gatescope.engine.read_ahead import bytes_of, read_ahead
 from gatescope.engine.ridge import equal_weights
-from gatescope.engine.targets import BinaryTargets, Weights, as_binary, as_targets
+from gatescope.engine.targets import CHUNK_ROWS, BinaryTargets, Weights, as_binary, as_targets
 from gatescope.engine.univariate import fit_univariate
 
 # Units transposed together: a cache line of 16-bit values.
@@ -123,13 +124,12 @@ class NeuronProbes(BaseEstimator):
         by_code = code_values(rows.source.dtype)
 
         def fit_tile(first: int) -> None:
-            for i, column in enumerate(to_host(columns[first : first + width].copy()), left + first):
-                unit = DistinctValues(column, by_code)
-                if not len(unit.values):
-                    check_finite(rows)
-                if not len(labels.targets):
-                    continue
-                status, statistics = labels.statistics(unit)
+            units = [DistinctValues(column, by_code) for column in to_host(columns[first : first + width].copy())]
+            if not all(len(unit.values) for unit in units):
+                check_finite(rows)
+            if not len(labels.targets):
+                return
+            for i, (status, statistics) in enumerate(labels.statistics(units), left + first):
                 self.status_[labels.targets, i] = status
                 for name, result in zip(STATISTICS, statistics, strict=True):
                     getattr(self, name)[labels.targets, i] = result
@@ -200,61 +200,107 @@ class _Labels:
     """
 
     def __init__(self, Y: Any, weights: Weights, targets: np.ndarray, alike: bool):
-        self.targets = targets
+        self.targets, self.alike = targets, alike
         labels = to_host(Y[:, targets])
+        self.weight = None
         if weights.values is None or not len(targets):
-            self.n_weights, self.columns = 0, labels.astype(np.uint16)
+            self.positive = labels.astype(np.uint16, order="C")
             return
         chosen = weights.values if weights.values.ndim == 1 else weights.values[:, targets[:1] if alike else targets]
         weight = to_host(chosen).reshape(len(labels), -1)
         # Counts need 16 bits, sums of other weights all that there are.
         dtype = np.uint16 if ((weight == 0) | (weight == 1)).all() else np.float64
-        self.n_weights = weight.shape[1]
-        self.columns = np.empty((len(labels), self.n_weights + len(targets)), dtype)
-        self.columns[:, : self.n_weights] = weight
-        np.multiply(labels, self.columns[:, : self.n_weights], out=self.columns[:, self.n_weights :])
+        self.weight = weight.astype(dtype, order="C")
+        self.positive = np.multiply(labels, self.weight, order="C")
 
-    def statistics(self, unit: DistinctValues) -> tuple[Any, tuple[Any, ...]]:
-        """Return the status and the STATISTICS of one unit, each [G]."""
-        sums = unit.sums(self.columns)
-        mass, positive, values = sums[:, : self.n_weights], sums[:, self.n_weights :], unit.values
-        if not self.n_weights:
-            mass = unit.counts[:, None].astype(np.float64)
-        elif self.n_weights == 1:
-            # Values that no position with weight has.
-            present = mass[:, 0] > 0
-            mass, positive, values = mass[present], positive[present], values[present]
-        total, positive_total = mass.sum(axis=0), positive.sum(axis=0)
-        negative_total = total - positive_total
-        ranks = mid_ranks(mass)
-        auroc = (_sum_of_products(ranks, positive) - 0.5 * positive_total**2) / (positive_total * negative_total)
-        bins = equal_mass_bins(ranks, total)
-        bin_mass, bin_positive = bin_sums(bins, mass), bin_sums(bins, positive)
-        information = mutual_information(bin_mass, bin_positive)
-        threshold, informedness = best_threshold(values, bins, mass > 0, bin_mass, bin_positive)
+    def statistics(self, units: list[DistinctValues]) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...]]]:
+        """Yield the status and the STATISTICS of each unit, each [G]."""
+        masses = [self._mass(unit) for unit in units]
         # Away from zero first: the mean of a unit may be far larger than what it varies by.
-        origin = 0.5 * (values[0] + values[-1])
-        offset = values - origin
-        with np.errstate(all="ignore"):
-            mean = offset @ mass / total
-            spread = np.array([mass[:, m] @ (offset - mean[m]) ** 2 for m in range(len(mean))])
-            difference = (offset @ positive / positive_total - mean) * total / negative_total
-            between = difference**2 * positive_total * negative_total / total
-            f = between / np.where(spread > between, (spread - between) / (total - 2), 0.0)
-        constant = np.broadcast_to((mass > 0).sum(axis=0) == 1, auroc.shape)
-        bad = ~constant & ~np.broadcast_to(np.isfinite(spread) & (spread > 0), auroc.shape)
-        w = np.where(constant, 0.0, np.nan)
-        b = np.where(constant, np.log(positive_total / negative_total), np.nan)
-        status = np.where(constant, "constant_feature", np.where(bad, "not_finite", "max_iter"))
-        fitted = ~constant & ~bad
-        if fitted.any():
-            own_mass = mass[:, fitted] if mass.shape[1] > 1 else mass
-            w[fitted], b[fitted], converged = fit_univariate(values, own_mass, positive[:, fitted], C)
-            status[np.flatnonzero(fitted)[converged]] = "converged"
-        difference = np.where(constant, 0.0 * difference, difference)
-        return status, (w, b, auroc, difference, np.where(fitted, f, np.nan), information, threshold, informedness)
+        offsets = [unit.values - 0.5 * (unit.values[0] + unit.values[-1]) for unit in units]
+        ranks = [mid_ranks(mass) for mass in masses]
+        if self.alike:
+            tables = [np.stack([rank[:, 0], offset]) for rank, offset in zip(ranks, offsets, strict=True)]
+            sums = self._sums_of_tables(units, tables)
+        for i, unit in enumerate(units):
+            bins = equal_mass_bins(ranks[i], masses[i].sum(axis=0))
+            if self.alike:
+                rank_sum, offset_sum = sums[i]
+                in_bins = unit.sums(self.positive, bins[:, 0])
+                bin_positive = np.zeros((FINE_BINS, len(self.targets)))
+                bin_positive[: len(in_bins)] = in_bins
+                positive_at = functools.partial(unit.sum_of, self.positive)
+            else:
+                positive = unit.sums(self.positive)
+                rank_sum, offset_sum = np.einsum("dg,dg->g", ranks[i], positive), offsets[i] @ positive
+                bin_positive, positive_at = bin_sums(bins, positive), functools.partial(np.take, positive, axis=1)
+            positive_total = bin_positive.sum(axis=0)
+            total = masses[i].sum(axis=0)
+            auroc = (rank_sum - 0.5 * positive_total**2) / (positive_total * (total - positive_total))
+            bin_mass = bin_sums(bins, masses[i])
+            information = mutual_information(bin_mass, bin_positive)
+            rule = best_threshold(unit.values, bins, masses[i] > 0, bin_mass, bin_positive)
+            status, (w, b, difference, f) = _class_means(offsets[i], masses[i], positive_total, offset_sum, positive_at)
+            b -= w * (unit.values[0] - offsets[i][0])
+            yield status, (w, b, auroc, difference, f, information, *rule)
+
+    def _mass(self, unit: DistinctValues) -> np.ndarray:
+        """Return the weight at each value of a unit, [D, 1] where the hypotheses share their weights, else [D, G]."""
+        return unit.counts[:, None].astype(np.float64) if self.weight is None else unit.sums(self.weight)
+
+    def _sums_of_tables(self, units: list[DistinctValues], tables: list[np.ndarray]) -> np.ndarray:
+        """Return the sums over the positive positions of what each unit's values stand for.
+
+        Args:
+            units: W of them.
+            tables: for each, R numbers for each of its values, float64 [R, D].
+
+        Returns:
+            [W, R, G], one product for all units.
+        """
+        width, depth = len(units), len(tables[0])
+        sums = np.zeros((width * depth, len(self.targets)))
+        block = np.empty((width, depth, CHUNK_ROWS))
+        for start in range(0, len(self.positive), CHUNK_ROWS):
+            positive = self.positive[start : start + CHUNK_ROWS].astype(np.float64)
+            part = block[:, :, : len(positive)]
+            for unit, table, out in zip(units, tables, part, strict=True):
+                for row, out_row in zip(table, out, strict=True):
+                    np.take(row, unit.places[start : start + CHUNK_ROWS], out=out_row, mode="clip")
+            sums += part.reshape(width * depth, -1) @ positive
+        return sums.reshape(width, depth, -1)
 
 
-def _sum_of_products(columns: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """Return the sums over D of [D, 1] or [D, G] times [D, G], [G]."""
-    return columns[:, 0] @ positive if columns.shape[1] == 1 else np.einsum("dg,dg->g", columns, positive)
+def _class_means(
+    values: np.ndarray,
+    mass: np.ndarray,
+    positive_total: np.ndarray,
+    positive_sum: np.ndarray,
+    positive_at: Callable[[int], np.ndarray],
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Return the status, the logistic regression, the difference of the means and the F statistic, each [G].
+
+    Args: as those of `fit_univariate`.
+    """
+    total = mass.sum(axis=0)
+    negative_total = total - positive_total
+    with np.errstate(all="ignore"):
+        mean = values @ mass / total
+        spread = np.array([mass[:, m] @ (values - mean[m]) ** 2 for m in range(len(mean))])
+        difference = (positive_sum / positive_total - mean) * total / negative_total
+        between = difference**2 * positive_total * negative_total / total
+        f = between / np.where(spread > between, (spread - between) / (total - 2), 0.0)
+        w, b = np.zeros_like(f), np.log(positive_total / negative_total)
+    constant = np.broadcast_to((mass > 0).sum(axis=0) == 1, f.shape)
+    fitted = ~constant & np.isfinite(spread) & (spread > 0)
+    status = np.where(constant, "constant_feature", np.where(fitted, "max_iter", "not_finite"))
+    w[~constant], b[~constant], f[~fitted], difference[constant] = np.nan, np.nan, np.nan, 0.0
+    chosen = np.flatnonzero(fitted)
+    if len(chosen):
+        own_mass = mass[:, chosen] if mass.shape[1] > 1 else mass
+        found = fit_univariate(
+            values, own_mass, positive_total[chosen], positive_sum[chosen], lambda g: positive_at(chosen[g]), C
+        )
+        w[chosen], b[chosen] = found[:2]
+        status[chosen[found[2]]] = "converged"
+    return status, (w, b, difference, f)

@@ -84,20 +84,35 @@ class DistinctValues:
         if not np.isfinite(self.values).all():
             self.values = self.values[:0]
 
-    def sums(self, columns: np.ndarray) -> np.ndarray:
-        """Return the sum of some columns [N, G] over the rows of each value, [D, G].
+    def sums(self, columns: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+        """Return the sums of some columns [N, G] over the rows of each value, float64 [D, G].
 
-        uint16 columns hold 0 and 1 only. A sum in 16 bits moves a quarter of the memory of one in float64.
+        Args:
+            columns: uint16 columns hold 0 and 1 only: sums in 16 bits move a quarter of the memory of float64.
+            groups: the number of each value's group, integers [D], to sum over the rows of each group instead.
         """
-        n_rows = len(columns)
-        step = n_rows if columns.dtype != np.uint16 or self.counts.max() <= COUNTABLE else COUNTABLE
-        sums = np.zeros((len(self.values), columns.shape[1]))
-        for start in range(0, n_rows, step):
-            places = self.places[start : start + step]
-            ones, ends = np.ones(len(places), columns.dtype), np.arange(len(places) + 1, dtype=places.dtype)
-            one_hot = scipy.sparse.csc_array((ones, places, ends), shape=(len(sums), len(places)))
-            sums += one_hot @ columns[start : start + step]
+        places = self.places if groups is None else groups.astype(self.places.dtype).take(self.places)
+        n_groups = len(self.values) if groups is None else int(groups.max()) + 1
+        # A group may hold every row of a part.
+        whole = columns.dtype != np.uint16 or (groups is None and self.counts.max() <= COUNTABLE)
+        step = len(columns) if whole else COUNTABLE
+        sums: np.ndarray | None = None
+        for start in range(0, len(columns), step):
+            part = _sums_of_rows(places[start : start + step], columns[start : start + step], n_groups)
+            sums = part if sums is None else sums + part
+        assert sums is not None
         return sums
+
+    def sum_of(self, columns: np.ndarray, g: int) -> np.ndarray:
+        """Return the sum of one of the columns [N, G] over the rows of each value, float64 [D]."""
+        return np.bincount(self.places, columns[:, g], len(self.values))
+
+
+def _sums_of_rows(places: np.ndarray, columns: np.ndarray, n_groups: int) -> np.ndarray:
+    """Return the sums of columns [n, G] over the rows of each group, float64 [n_groups, G]."""
+    ones, ends = np.ones(len(places), columns.dtype), np.arange(len(places) + 1, dtype=places.dtype)
+    one_hot = scipy.sparse.csc_array((ones, places, ends), shape=(n_groups, len(places)))
+    return np.asarray((one_hot @ columns).astype(np.float64, copy=False))
 
 
 def mid_ranks(mass: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ errors cancel to nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -178,57 +179,60 @@ class Values:
 
 
 def fit_univariate(
-    values: np.ndarray, mass: np.ndarray, positive: np.ndarray, C: float
+    values: np.ndarray,
+    mass: np.ndarray,
+    positive_total: np.ndarray,
+    positive_sum: np.ndarray,
+    positive_at: Callable[[int], np.ndarray],
+    C: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fit one unit to G hypotheses that have both classes.
 
     Args:
         values: the unit's distinct values ascending, float64 [D], finite; at least two have weight.
         mass: the weight at each value, float64 [D, 1] for all hypotheses alike or [D, G].
-        positive: the weight of the positive positions at each value, float64 [D, G].
+        positive_total: the weight of the positive positions, float64 [G].
+        positive_sum: the sum of the values over the positive positions, weighted, float64 [G].
+        positive_at: returns the weight of the positive positions of hypothesis g at each value, float64 [D].
         C: inverse strength of the penalty.
 
     Returns:
         coefficients [G], intercepts [G], and whether each fit has converged, bool [G].
     """
     total = mass.sum(axis=0)
-    mass, positive = mass / total, positive / total
-    # Away from zero first: the mean of a unit may be far larger than what it varies by.
-    origin = 0.5 * (values[0] + values[-1])
-    offset = values - origin
-    mean = offset @ mass
-    sd = np.sqrt(np.array([mass[:, m] @ (offset - mean[m]) ** 2 for m in range(len(mean))]))
-    ridge = np.broadcast_to(1 / (C * sd**2 * total), positive.shape[1:])
-    share = positive.sum(axis=0)
-    target = np.stack([(offset @ positive - mean * share) / sd, share])
+    mass = mass / total
+    mean = values @ mass
+    sd = np.sqrt(np.array([mass[:, m] @ (values - mean[m]) ** 2 for m in range(len(mean))]))
+    ridge = np.broadcast_to(1 / (C * sd**2 * total), positive_sum.shape)
+    share = positive_total / total
+    target = np.stack([(positive_sum / total - mean * share) / sd, share])
     start = np.stack([np.zeros_like(share), np.log(share / (1 - share))])
-    histogram = _histogram(offset, mass, mean, sd, target)
+    histogram = _histogram(values, mass, mean, sd, target)
     point, converged = _newton(histogram, ridge, start)
     for g in np.flatnonzero(~(converged & _is_certain(histogram, ridge, point))).tolist():
         # One at a time: each has as many sigmoids as there are distinct values.
         m = g if len(mean) > 1 else 0
-        exact = Values((offset - mean[m]) / sd[m], positive[:, g], np.maximum(mass[:, m] - positive[:, g], 0.0))
+        positive = positive_at(g) / total[m]
+        exact = Values((values - mean[m]) / sd[m], positive, np.maximum(mass[:, m] - positive, 0.0))
         part = slice(g, g + 1)
         begin = point[:, part] if converged[g] else start[:, part]
         point[:, part], converged[part] = _newton(exact, ridge[part], begin)
     coefficient = point[0] / sd
-    return coefficient, point[1] - coefficient * mean - coefficient * origin, converged
+    return coefficient, point[1] - coefficient * mean, converged
 
 
-def _histogram(
-    offset: np.ndarray, mass: np.ndarray, mean: np.ndarray, sd: np.ndarray, target: np.ndarray
-) -> Histogram:
+def _histogram(values: np.ndarray, mass: np.ndarray, mean: np.ndarray, sd: np.ndarray, target: np.ndarray) -> Histogram:
     """Cut ascending values [D] into at most BINS bins that hold something."""
-    if len(offset) <= BINS:
-        middle = (offset - mean[:, None]) / sd[:, None]
+    if len(values) <= BINS:
+        middle = (values - mean[:, None]) / sd[:, None]
         return Histogram(middle, np.zeros_like(middle), mass.T[None], target)
     below = np.cumsum(mass.mean(axis=1))
-    place = 0.5 * (below / below[-1] + (offset - offset[0]) / (offset[-1] - offset[0]))
+    place = 0.5 * (below / below[-1] + (values - values[0]) / (values[-1] - values[0]))
     bins = (place * BINS).astype(np.int64)
     starts = np.flatnonzero(np.diff(bins, prepend=-1))
-    sizes = np.diff(starts, append=len(offset))
-    low, high = offset[starts], offset[starts + sizes - 1]
-    from_middle = offset - np.repeat(0.5 * (low + high), sizes)
+    sizes = np.diff(starts, append=len(values))
+    low, high = values[starts], values[starts + sizes - 1]
+    from_middle = values - np.repeat(0.5 * (low + high), sizes)
     # In units of the half width, so that no power of it overflows.
     half = np.repeat(0.5 * (high - low), sizes)
     power, from_middle = mass, np.divide(from_middle, half, out=np.zeros_like(half), where=half > 0)[:, None]
