@@ -308,7 +308,7 @@ def _search(
     Returns:
         the lengths [g], the derivatives there, and which steps were good at their first length.
     """
-    whole = np.ones(len(active), bool)
+    whole, length = np.ones(len(active), bool), length.copy()
     loss = None
     for _ in range(60):
         there = point + length * step
@@ -327,6 +327,6 @@ def _search(
         if not short.any():
             break
         whole &= ~short
-        # The slope of a convex function is nearly linear between the two ends.
-        length = np.where(short, length * np.clip(slope / (slope - end), 0.1, 0.7), length)
+        # Between its ends the slope is nearly linear.
+        length[short] *= np.clip(slope[short] / (slope[short] - end[short]), 0.1, 0.7)
     return length, at, whole
