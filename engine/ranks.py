@@ -69,7 +69,7 @@ class DistinctValues:
             self.values = ascending[starts].astype(np.float64)
             self.counts = np.diff(starts, append=len(column))
             self.places = np.empty(len(column), index)
-            self.places[order] = np.cumsum(first, dtype=index) - index(1)
+            self.places[order] = np.cumsum(first, dtype=index) - 1
         else:
             at_code = np.bincount(column, minlength=N_CODES)
             # Zero has two codes.

@@ -128,7 +128,8 @@ def test_a_memory_map_is_as_an_array(tmp_path):
 def test_heavy_tails_are_fitted():
     rng = np.random.default_rng(5)
     X = np.column_stack([rng.standard_t(3, 4000) * 5, rng.lognormal(0, 2, 4000)]).astype(np.float16)
-    Y = X > np.median(X.astype(np.float64), axis=0)
+    middle = np.median(X.astype(np.float64), axis=0)
+    Y = X > middle
     units = NeuronProbes().fit(X, Y)
     assert (units.status_ == "converged").all()
     for k in range(2):
