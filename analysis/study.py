@@ -83,6 +83,7 @@ class Study:
         if len(recurrent) > 1:
             self.state_sets["all"] = recurrent
         self._tables: dict[tuple[tuple[Hypothesis, ...], str], np.ndarray] = {}
+        self._auroc: dict[tuple[tuple[Hypothesis, ...], str], np.ndarray] = {}
         self.main_set = "all" if "all" in self.state_sets else next(iter(self.state_sets))
 
     def columns(self, name: str) -> list[tuple[str, int]]:
@@ -130,7 +131,11 @@ class Study:
             predicted = model.predict_proba(X_test)
             scores = self._classification_scores(Y_test, predicted, ngram, defined_test)
             # Of the training rows: the test rows must not choose the units that they then speak for.
-            auroc = NeuronProbes().fit(X_train, Y_train, sample_weight=defined_train.astype(np.float32)).auroc_
+            # Single units know no class weights: both weightings share them.
+            if (labels.hypotheses, name) not in self._auroc:
+                units_alone = NeuronProbes().fit(X_train, Y_train, sample_weight=defined_train.astype(np.float32))
+                self._auroc[labels.hypotheses, name] = units_alone.auroc_
+            auroc = self._auroc[labels.hypotheses, name]
         units = top_units(
             self.columns(name), model.coef_, column_sd(X_train), auroc, by=self._ranking(weighting), n=N_TOP_UNITS
         )

@@ -334,9 +334,9 @@ def check_finite(rows: RowBlocks) -> None:
     """
     for start in range(0, rows.shape[0], rows.block_rows):
         piece = rows.source[start : start + rows.block_rows]
-        is_tensor = isinstance(piece, torch.Tensor)
-        finite = torch.isfinite(piece).cpu().numpy() if is_tensor else to_host(rows.xp.isfinite(piece))
+        finite = torch.isfinite(piece) if isinstance(piece, torch.Tensor) else rows.xp.isfinite(piece)
         if not finite.all():
+            finite = finite.cpu().numpy() if isinstance(finite, torch.Tensor) else to_host(finite)
             row, column = (int(axis[0]) for axis in np.nonzero(~finite))
             value = float(piece[row, column])
             word = "NaN" if np.isnan(value) else "inf" if value > 0 else "-inf"

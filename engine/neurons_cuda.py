@@ -12,16 +12,27 @@ takes 0.1 to 0.3 s and is the largest part.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
 from gatescope.engine.arrays import RowBlocks, array_namespace, as_tensor, check_finite, moved
-from gatescope.engine.quantiles import best_threshold, mutual_information
+from gatescope.engine.quantiles import best_bin, mutual_information
 from gatescope.engine.quantiles_cuda import count_labels, fill_bins, pack_labels
-from gatescope.engine.ranks_cuda import code_values, count_codes, look_up_codes, sorted_ranks
+from gatescope.engine.ranks import N_CODES, ascending_codes, code_values
+from gatescope.engine.ranks_cuda import count_codes, look_up_codes, sorted_ranks
+from gatescope.engine.ridge import equal_weights
+from gatescope.engine.targets import Weights
 from gatescope.engine.univariate_cuda import fit_units
+
+# Units and hypotheses looked at together.
+TILE_UNITS = 32
+TILE_TARGETS = 128
+# Bytes of the labels' weights at each value, for the logistic regressions that go on over values together.
+FIT_BYTES = 2**28
 
 
 class DeviceLabels:
@@ -63,80 +74,134 @@ class _Units:
     """The entries of U units, and their rows.
 
     Attributes:
-        values, mass: of the entries, float64 [U, E]; the mass [E] where it is that of all units.
+        values, mass, ranks: of the entries, float64 [U, E]; the mass [E] where it is that of all units. The values are
+            moved by `origin` [U]: the mean of a unit may be far larger than what it varies by.
         bin_mass, smallest: in each bin, [U, FINE_BINS].
+        low, high: the smallest and the largest value of each unit, moved, [U].
         row_ranks, row_values, row_bins: of the rows, [U, N].
+        codes: of the rows, uint16 [U, N], where the entries are codes, else None.
     """
 
     def __init__(self, rows: RowBlocks, left: int, right: int, labels: DeviceLabels):
         xp = self.xp = rows.xp
-        columns, codes_of = _columns(rows, left, right, labels.kept)
-        if codes_of is None:
-            self.row_values = columns.astype(np.float64)
-            self.finite = bool(xp.isfinite(self.row_values.sum(axis=1)).all())
-            self.row_ranks = xp.stack([sorted_ranks(xp, column, labels.weight) for column in columns])
-            self.values = self.row_values
+        by_code = code_values(rows.source.dtype)
+        columns = _columns(rows, left, right, labels.kept)
+        if by_code is None:
+            self.codes = None
+            values = columns.astype(np.float64)
             self.mass = xp.ones(columns.shape[1]) if labels.weight is None else labels.weight
-            binned = fill_bins(xp, self.values, self.mass, self.row_ranks, labels.total)
-            self.row_bins, self.bin_mass, self.smallest = binned
-            return
-        values = xp.asarray(code_values(codes_of))
-        self.mass = count_codes(xp, columns, labels.weight)
-        self.finite = not (self.mass[:, ~xp.isfinite(values)] > 0).any()
-        values = xp.where(xp.isfinite(values), values, 0.0)
-        self.values = xp.zeros(self.mass.shape) + values
-        ranks = self.mass.cumsum(axis=1) - 0.5 * self.mass
-        bins, self.bin_mass, self.smallest = fill_bins(xp, self.values, self.mass, ranks, labels.total)
-        self.row_ranks, self.row_bins, self.row_values = look_up_codes(xp, columns, ranks, bins, values)
-
-    def moments(self, total: float) -> tuple[Any, Any, Any, Any]:
-        """Return mean, sum of squared deviations, smallest and largest value of each unit, [U]."""
-        mean = (self.mass * self.values).sum(axis=1) / total
-        spread = (self.mass * (self.values - mean[:, None]) ** 2).sum(axis=1)
+            self.ranks = xp.stack([sorted_ranks(xp, column, labels.weight) for column in columns])
+        else:
+            self.codes, table = columns, by_code[ascending_codes()]
+            # No row has a code that is not finite.
+            values = xp.zeros((len(columns), N_CODES)) + xp.asarray(np.where(np.isfinite(table), table, 0.0))
+            self.mass = count_codes(xp, columns, labels.weight)
+            self.ranks = self.mass.cumsum(axis=1) - 0.5 * self.mass
+        bins, self.bin_mass, self.smallest = fill_bins(xp, values, self.mass, self.ranks, labels.total)
         present = self.mass > 0
-        low = self.xp.where(present, self.values, np.inf).min(axis=1)
-        return mean, spread, low, self.xp.where(present, self.values, -np.inf).max(axis=1)
+        low = xp.where(present, values, np.inf).min(axis=1)
+        high = xp.where(present, values, -np.inf).max(axis=1)
+        self.origin = 0.5 * low + 0.5 * high
+        self.low, self.high, self.values = low - self.origin, high - self.origin, values - self.origin[:, None]
+        if self.codes is None:
+            self.row_ranks, self.row_bins, self.row_values = self.ranks, bins, self.values
+        else:
+            looked_up = look_up_codes(xp, columns, self.ranks, bins, self.values)
+            self.row_ranks, self.row_bins, self.row_values = looked_up
+
+    def moments(self, total: float) -> tuple[Any, Any]:
+        """Return mean and sum of squared deviations of each unit, [U]."""
+        mean = (self.mass * self.values).sum(axis=1) / total
+        return mean, (self.mass * (self.values - mean[:, None]) ** 2).sum(axis=1)
+
+    def sums_of(self, positive: Any, units: Any, hypotheses: Any) -> Any:
+        """Return the sums of some columns [N, G] over the rows of each entry of some units, float64 [P, E].
+
+        Args:
+            positive: float64 [N, G].
+            units, hypotheses: integers [P].
+        """
+        if self.codes is None:
+            return positive[:, hypotheses].T
+        sums = self.xp.empty((len(units), N_CODES))
+        for g in self.xp.unique(hypotheses).get().tolist():
+            chosen = self.xp.flatnonzero(hypotheses == g)
+            sums[chosen] = count_codes(self.xp, self.codes[units[chosen]], self.xp.ascontiguousarray(positive[:, g]))
+        return sums
 
 
-def _columns(rows: RowBlocks, left: int, right: int, kept: Any) -> tuple[Any, torch.dtype | None]:
-    """Return some columns of the kept rows as contiguous rows [units, N], and the type whose codes they are, if any."""
+def _columns(rows: RowBlocks, left: int, right: int, kept: Any) -> Any:
+    """Return some columns of the kept rows as contiguous rows [units, N], 16-bit numbers as their codes."""
     piece = rows.source[:, left:right]
-    codes_of = None
     if isinstance(piece, torch.Tensor):
-        codes_of = torch.bfloat16
         piece = rows.xp.from_dlpack(as_tensor(piece).contiguous().view(torch.uint16))
     elif piece.dtype == np.float16:
-        codes_of = torch.float16
         piece = rows.xp.ascontiguousarray(piece).view(np.uint16)
-    return (piece if kept is None else piece[kept]).T.copy(), codes_of
+    return (piece if kept is None else piece[kept]).T.copy()
 
 
-def unit_statistics(
-    rows: RowBlocks, left: int, right: int, labels: DeviceLabels, C: float
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return the status and `neurons.STATISTICS` of the units left..right, each [G, U].
+def device_statistics(
+    rows: RowBlocks, Y: Any, weights: Weights, wanted: np.ndarray, C: float
+) -> Iterator[tuple[np.ndarray, slice, np.ndarray, list[np.ndarray]]]:
+    """Yield some hypotheses, some units, and their status and `neurons.STATISTICS`, each [G, U], until all are done.
+
+    Args:
+        rows: X [N, H], CuPy or a tensor on a GPU.
+        Y: [N, K], bool.
+        weights: of the rows.
+        wanted: which hypotheses to look at, bool [K].
+        C: inverse strength of the penalty on the coefficients.
 
     Raises:
         InputError: a value is NaN or infinite.
     """
+    check_finite(rows)
+    n_units, n_targets = tile_shape(rows)
+    for group in equal_weights(weights, len(wanted)):
+        group = group[wanted[group]]
+        for first in range(0, len(group), n_targets):
+            targets = group[first : first + n_targets]
+            labels = DeviceLabels(Y, weights.column(int(targets[0])), targets, rows.xp)
+            for left in range(0, rows.shape[1], n_units):
+                units = slice(left, min(left + n_units, rows.shape[1]))
+                status, statistics = _unit_statistics(rows, units.start, units.stop, labels, C)
+                yield targets, units, status, statistics
+
+
+def tile_shape(rows: RowBlocks) -> tuple[int, int]:
+    """Return how many units and how many hypotheses are looked at together."""
+    if rows.memory_limit is None:
+        return TILE_UNITS, TILE_TARGETS
+    # Values, ranks and bins of each unit and a few arrays for one of them; labels in float64 and their places.
+    row_bytes = rows.memory_limit / rows.shape[0]
+    return int(min(TILE_UNITS, max(1, row_bytes / 48 - 4))), int(min(TILE_TARGETS, max(1, row_bytes / 32)))
+
+
+def _unit_statistics(
+    rows: RowBlocks, left: int, right: int, labels: DeviceLabels, C: float
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the status and `neurons.STATISTICS` of the units left..right, each [G, U]."""
     xp, total = rows.xp, labels.total
     units = _Units(rows, left, right, labels)
-    if not units.finite:
-        check_finite(rows)
     positive, negative = labels.positive_total, total - labels.positive_total
     auroc = (units.row_ranks @ labels.positive - 0.5 * positive**2) / (positive * negative)
     value_sum = units.row_values @ labels.positive
     counts = labels.counts(xp, units.row_bins, units.bin_mass)
-    information = mutual_information(units.bin_mass, counts)
-    threshold, informedness = best_threshold(units.smallest, counts, units.bin_mass)
-    mean, spread, low, high = units.moments(total)
+    information = mutual_information(units.bin_mass[..., None], counts)
+    best, informedness = best_bin(units.bin_mass[..., None], counts)
+    threshold = xp.take_along_axis(units.smallest, best, axis=1)
+    mean, spread = units.moments(total)
     difference = (value_sum / positive - mean[:, None]) * total / negative
     between = difference**2 * positive * negative / total
     within = xp.where(spread[:, None] > between, (spread[:, None] - between) / (total - 2), 0.0)
-    constant = (low == high)[:, None]
+    constant = (units.low == units.high)[:, None]
     broken = ~constant & ~(xp.isfinite(spread) & (spread > 0))[:, None]
     sd = xp.where(constant[:, 0], 0.0, xp.sqrt(spread / total))
-    w, b, converged = fit_units(xp, units.values, units.mass, mean, sd, (low, high), positive, value_sum, total, C)
+    sums = value_sum, functools.partial(units.sums_of, labels.positive)
+    memory = FIT_BYTES if rows.memory_limit is None else rows.memory_limit // 4
+    moments = mean, sd, units.low, units.high
+    w, b, converged = fit_units(xp, units.values, units.mass, units.ranks, moments, positive, *sums, total, C, memory)
+    b = b - w * units.origin[:, None]
     w, b = xp.where(constant, 0.0, w), xp.where(constant, xp.log(positive / negative), b)
     w, b = xp.where(broken, np.nan, w), xp.where(broken, np.nan, b)
     difference = xp.where(constant, 0.0, difference)

@@ -16,15 +16,18 @@ from gatescope.engine.ranks_cuda import launch
 
 WORD = 32
 
-SOURCE = (
-    f"#define BINS {FINE_BINS}\n"
-    + r"""
+KEY_SOURCE = r"""
 // The order of the keys as unsigned integers is that of the numbers.
 __device__ inline unsigned long long key_of(double value) {
     const unsigned long long bits = __double_as_longlong(value);
     return bits >> 63 ? ~bits : bits | 0x8000000000000000ull;
 }
+"""
 
+SOURCE = (
+    f"#define BINS {FINE_BINS}\n"
+    + KEY_SOURCE
+    + r"""
 extern "C" __global__ void fill_bins(const double* values, const double* mass, long long mass_stride,
                                      const double* ranks, double bins_per_mass, long long n_entries,
                                      unsigned short* bins, double* bin_mass, unsigned long long* smallest) {
@@ -75,9 +78,13 @@ def fill_bins(xp: Any, values: Any, mass: Any, ranks: Any, total: float) -> tupl
     stride = n_entries if mass.ndim == 2 else 0
     arguments = (values, mass, stride, ranks, FINE_BINS / total, n_entries, bins, bin_mass, keys)
     launch(xp, SOURCE, "fill_bins", (n_entries, n_units), arguments)
+    return bins, bin_mass, xp.where(bin_mass > 0, from_keys(xp, keys), np.inf)
+
+
+def from_keys(xp: Any, keys: Any) -> Any:
+    """Return the numbers, float64, of keys as `key_of` makes them, uint64."""
     sign = np.uint64(2**63)
-    smallest = xp.where(keys >= sign, keys & ~sign, ~keys).view(np.float64)
-    return bins, bin_mass, xp.where(bin_mass > 0, smallest, np.inf)
+    return xp.where(keys >= sign, keys & ~sign, ~keys).view(np.float64)
 
 
 def pack_labels(xp: Any, labels: Any) -> Any:

@@ -12,9 +12,9 @@ import functools
 from typing import Any
 
 import numpy as np
-import torch
 
-CODES = 2**16
+from gatescope.engine.ranks import N_CODES
+
 # Rows of a thread: neighbours that are equal, as those of a saturated unit are, are added at once.
 RUN = 8
 THREADS = 256
@@ -57,17 +57,10 @@ extern "C" __global__ void look_up_codes(const unsigned short* codes, const doub
         const unsigned int place = ascending(codes[unit * n_rows + n]);
         ranks[unit * n_rows + n] = code_ranks[unit * 65536 + place];
         bins[unit * n_rows + n] = code_bins[unit * 65536 + place];
-        values[unit * n_rows + n] = code_values[place];
+        values[unit * n_rows + n] = code_values[unit * 65536 + place];
     }
 }
 """
-
-
-def code_values(dtype: torch.dtype) -> np.ndarray:
-    """Return the values of the codes of a 16-bit type in ascending order, float64 [65536]; not all are finite."""
-    codes = np.arange(CODES)
-    codes = np.where(codes < CODES // 2, CODES - 1 - codes, codes - CODES // 2).astype(np.uint16)
-    return torch.from_numpy(codes.view(np.int16)).view(dtype).to(torch.float64).numpy()
 
 
 def count_codes(xp: Any, codes: Any, weight: Any) -> Any:
@@ -78,7 +71,7 @@ def count_codes(xp: Any, codes: Any, weight: Any) -> Any:
         weight: float64 [N], or None for 1 each.
     """
     n_units, n_rows = codes.shape
-    mass = xp.zeros((n_units, CODES))
+    mass = xp.zeros((n_units, N_CODES))
     given = xp.ones(1) if weight is None else weight
     arguments = codes, given, int(weight is not None), n_rows, mass
     launch(xp, SOURCE, "count_codes", (-(-n_rows // RUN), n_units), arguments)
@@ -90,8 +83,7 @@ def look_up_codes(xp: Any, codes: Any, ranks: Any, bins: Any, values: Any) -> tu
 
     Args:
         codes: uint16 [U, N].
-        ranks, bins: float64 and uint16 [U, 65536].
-        values: float64 [65536].
+        ranks, bins, values: float64, uint16 and float64 [U, 65536].
     """
     n_units, n_rows = codes.shape
     out = xp.empty(codes.shape), xp.empty(codes.shape, np.uint16), xp.empty(codes.shape)

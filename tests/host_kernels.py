@@ -42,6 +42,7 @@ struct Place { unsigned int x, y, z; };
 static Place threadIdx, blockIdx, blockDim, gridDim;
 template <typename T, typename V> inline T atomicAdd(T* at, V value) { T old = *at; *at += value; return old; }
 template <typename T> inline T atomicMin(T* at, T value) { T old = *at; if (value < old) *at = value; return old; }
+template <typename T> inline T atomicMax(T* at, T value) { T old = *at; if (value > old) *at = value; return old; }
 template <typename To, typename From> inline To bits_as(From from) { To to; memcpy(&to, &from, sizeof to); return to; }
 inline unsigned int __float_as_uint(float value) { return bits_as<unsigned int>(value); }
 inline float __uint_as_float(unsigned int value) { return bits_as<float>(value); }

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from gatescope.engine import neurons
+from gatescope.engine import neurons_cuda
 from gatescope.engine.arrays import RowBlocks
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
@@ -94,8 +94,8 @@ def test_ridge_probes(device, dtype, weighted):
 @pytest.mark.parametrize("dtype", DTYPES, ids=ids)
 @pytest.mark.parametrize("weighted", [None, "shared", "each", "mask"])
 def test_neuron_probes(device, monkeypatch, dtype, weighted):
-    monkeypatch.setattr(neurons, "TILE_UNITS", 5)
-    monkeypatch.setattr(neurons, "TILE_TARGETS", 34)
+    monkeypatch.setattr(neurons_cuda, "TILE_UNITS", 5)
+    monkeypatch.setattr(neurons_cuda, "TILE_TARGETS", 34)
     X, exact, Y = problem(dtype, N=700, H=7)
     X[:, 1], X[:, 2] = X[:, 1] > 0, 0.5
     X[:, 3] = X[:, 3] * 0.01 + torch.as_tensor(Y[:, 0]) if dtype == "bfloat16" else X[:, 3] * 0.01 + Y[:, 0]
@@ -163,6 +163,29 @@ def test_states_that_are_not_finite_are_refused(device, dtype, make):
     X[9, 3] = np.nan
     with pytest.raises(InputError, match=r"row 9.*column 3"):
         make().fit(device(X), device(Y))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=ids)
+@pytest.mark.parametrize("hidden", ["by a weight of zero", "behind one class"])
+def test_units_that_are_not_finite_are_refused_wherever_it_is(device, dtype, hidden):
+    X, _, Y = problem(dtype)
+    X[9, 3] = np.inf
+    weight = np.arange(len(Y)) != 9 if hidden == "by a weight of zero" else None
+    if hidden == "behind one class":
+        Y[:] = False
+    with pytest.raises(InputError, match=r"inf at row 9, column 3"):
+        NeuronProbes().fit(device(X), device(Y), device(weight))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_heavy_tails(device, dtype):
+    generator = np.random.default_rng(5)
+    X = np.column_stack([generator.standard_t(3, 4000) * 5, generator.lognormal(0, 2, 4000)]).astype(dtype)
+    Y = np.median(X.astype(np.float64), axis=0) < X
+    expected, got = NeuronProbes().fit(X, Y), NeuronProbes().fit(device(X), Y)
+    assert (got.status_ == "converged").all()
+    for name in ("coef_", "intercept_"):
+        np.testing.assert_allclose(getattr(got, name), getattr(expected, name), rtol=1e-6, err_msg=name)
 
 
 def test_labels_and_weights_that_are_wrong_are_named(device):

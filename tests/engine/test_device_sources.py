@@ -51,7 +51,9 @@ EXPECTED = {
     "fill_bins": r"atom\.global\.min\.u64|red\.global\.min\.u64",
     "count_labels": r"red\.global\.add\.f64|atom\.global\.add\.f64",
     "add_moments": r"red\.global\.add\.f64|atom\.global\.add\.f64",
-    "fit_pairs": r"shfl\.sync\.bfly",
+    "place_in_bins": r"(atom|red)\.global\.max\.u64",
+    "fit_bins": r"shfl\.sync\.bfly",
+    "fit_values": r"shfl\.sync\.bfly",
 }
 
 

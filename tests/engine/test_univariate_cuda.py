@@ -1,55 +1,87 @@
-"""The kernel that fits all pairs of units and hypotheses against the fits of one unit at a time."""
+"""The kernels that fit all pairs of units and hypotheses against the fits of one unit at a time."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from hard_units import columns, fit, labels
+from scipy.stats import rankdata
 
-from gatescope.engine.univariate import fit_univariate
+from gatescope.engine import univariate_cuda
 from gatescope.engine.univariate_cuda import fit_units
 
 
-def problem(N=3000, seed=0):
-    """Units of several scales, labels from unrelated to separable, from common to rare."""
-    generator = np.random.default_rng(seed)
-    values = generator.standard_normal((4, N)) * np.array([[1.0], [1e-3], [50.0], [1.0]]) + np.array(
-        [[0], [0], [300], [2]]
-    )
-    values[3] = np.round(values[3])
-    score = values[0] - values[3]
-    columns = [score > -2, generator.random(N) < 0.004, values[0] > 1.2, values[2] + generator.normal(size=N) > 340]
-    return values, np.stack(columns, axis=1), generator.uniform(0.1, 2, N)
+def fit_on(device, values, Y, weight, C=1.0, memory=10**9):
+    """Fit units [U, N] to labels [N, G] with weights [N]; return coefficients, intercepts and what converged."""
+    origin = 0.5 * (values.min(axis=1) + values.max(axis=1))
+    moved = values - origin[:, None]
+    order = np.argsort(moved, axis=1, kind="stable")
+    ranks = np.empty_like(moved)
+    for unit, row in enumerate(moved):
+        below = np.concatenate([[0.0], np.cumsum(weight[order[unit]])])
+        first = rankdata(row, "min").astype(int) - 1
+        last = rankdata(row, "max").astype(int)
+        ranks[unit] = 0.5 * (below[first] + below[last])
+    with np.errstate(all="ignore"):
+        mean = np.average(moved, axis=1, weights=weight)
+        sd = np.sqrt(np.average((moved - mean[:, None]) ** 2, axis=1, weights=weight))
+    moments = tuple(device(each) for each in (mean, sd, moved.min(axis=1), moved.max(axis=1)))
+    positive = Y * weight[:, None]
+    given = device(moved), device(weight), device(ranks), moments
+    sums = device(positive.sum(axis=0)), device(moved @ positive)
+
+    def positive_at(units, hypotheses):
+        return device(positive)[:, hypotheses].T
+
+    total = float(weight.sum())
+    w, b, converged = (each.get() for each in fit_units(device.xp, *given, *sums, positive_at, total, C, memory))
+    return w, b - w * origin[:, None], converged
 
 
 @pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", list(columns(10)))
+def test_hard_columns_are_fitted_as_on_the_cpu(device, name, weighted):
+    x = columns()[name]
+    Y = labels(x)
+    weight = np.random.default_rng(7).uniform(0.1, 2, len(x)) if weighted else np.ones(len(x))
+    w, b, converged = fit_on(device, x[None], Y, weight)
+    expected_w, expected_b, finished = fit(x, Y, weight)
+    assert converged.all() and finished.all()
+    np.testing.assert_allclose(w[0], expected_w, rtol=1e-6, atol=1e-8 / x.std())
+    for g in range(Y.shape[1]):
+        assert b[0, g] == pytest.approx(expected_b[g], rel=1e-6, abs=1e-6 * abs(w[0, g]) * x.std() + 1e-7), g
+
+
 @pytest.mark.parametrize("C", [1.0, 1e4])
-def test_fits_are_those_of_one_unit_at_a_time(device, weighted, C):
-    values, labels, weight = problem()
-    weight = weight if weighted else np.ones(len(weight))
-    positive = (labels * weight[:, None]).sum(axis=0)
-    sums = values @ (labels * weight[:, None])
-    mean = np.average(values, axis=1, weights=weight)
-    sd = np.sqrt(np.average((values - mean[:, None]) ** 2, axis=1, weights=weight))
-    ends = device(values.min(axis=1)), device(values.max(axis=1))
-    arguments = (device(mean), device(sd), ends, device(positive), device(sums), float(weight.sum()), C)
-    w, b, converged = (found.get() for found in fit_units(device.xp, device(values), device(weight), *arguments))
+def test_many_units_are_as_each_alone(device, monkeypatch, C):
+    hard = columns(1200)
+    names = ["t3", "bimodal", "three", "offset"]
+    values = np.stack([hard[name] for name in names])
+    Y = np.stack([values[0] > 4, values[1] - 0.1 * values[2] > 0, np.arange(1200) % 3 == 0], axis=1)
+    weight = np.random.default_rng(8).uniform(0.1, 2, 1200)
+    pairs = []
+    launch = univariate_cuda.launch
+
+    def recorded(xp, source, name, threads, arguments):
+        if name.startswith("fit"):
+            pairs.append((name, len(arguments[0])))
+        launch(xp, source, name, threads, arguments)
+
+    monkeypatch.setattr(univariate_cuda, "launch", recorded)
+    # Memory for the values of two fits at a time.
+    w, b, converged = fit_on(device, values, Y, weight, C, memory=2 * 8 * 1200)
     assert converged.all()
-    for unit in range(len(values)):
-        expected = fit_univariate(values[unit], weight, positive, sums[unit], C)
-        assert expected[2].all()
-        np.testing.assert_allclose(w[unit], expected[0], rtol=1e-8, atol=1e-10)
-        np.testing.assert_allclose(b[unit], expected[1], rtol=1e-8, atol=1e-8)
-    # Some are too steep for bins, some are not.
-    steep = np.abs(w) * (values.max(axis=1) - values.min(axis=1))[:, None] / 1024 > 0.1
-    assert steep.any() and not steep.all()
+    for unit, x in enumerate(values):
+        expected = fit(x, Y, weight, C)
+        np.testing.assert_allclose(w[unit], expected[0], rtol=1e-7, atol=1e-9 / x.std(), err_msg=names[unit])
+        np.testing.assert_allclose(b[unit], expected[1], rtol=1e-7, atol=1e-7 * np.abs(x).max() / x.std())
+    # Some go on over their values, some do not.
+    over_values = [size for name, size in pairs if name == "fit_values"]
+    assert pairs[0] == ("fit_bins", 12) and max(over_values) <= 2 and 0 < sum(over_values) < 12
 
 
 def test_units_without_spread_are_left_alone(device):
-    values, labels, _ = problem()
-    positive, sums = labels.sum(axis=0).astype(float), values @ labels
-    values[1], values[2, 0] = 7.0, np.inf
-    mean, sd = device(values.mean(axis=1)), device(np.array([1.0, 0.0, np.inf, 1.0]))
-    ends = device(values.min(axis=1)), device(values.max(axis=1))
-    shared = device(np.ones(values.shape[1])), mean, sd, ends, device(positive), device(sums), 3000.0, 1.0
-    _, _, converged = fit_units(device.xp, device(values), *shared)
-    np.testing.assert_array_equal(converged.get().all(axis=1), [True, False, False, True])
+    values = np.stack([columns()["bimodal"], np.full(2500, 7.0), columns()["t3"] * 1e200, columns()["t3"]])
+    Y = (np.random.default_rng(0).random((2500, 2)) < 0.3) | (values[3] > 8)[:, None]
+    _, _, converged = fit_on(device, values, Y, np.ones(2500))
+    np.testing.assert_array_equal(converged.all(axis=1), [True, False, False, True])
