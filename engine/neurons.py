@@ -14,8 +14,7 @@ from gatescope.engine.arrays import RowBlocks, as_rows, check_finite, computing_
 from gatescope.engine.quantiles import FINE_BINS, best_threshold, equal_mass_bins, mutual_information
 from gatescope.engine.ranks import mid_ranks, unit_columns
 from gatescope.engine.read_ahead import bytes_of
-from gatescope.engine.ridge import equal_weights
-from gatescope.engine.targets import BinaryTargets, Weights, as_binary, as_targets
+from gatescope.engine.targets import BinaryTargets, Weights, as_binary, as_targets, equal_weights
 from gatescope.engine.univariate import fit_univariate
 
 # Units transposed together: a cache line of 16-bit values.
