@@ -17,6 +17,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.gram import Moments, weighted_sd
 from gatescope.engine.inference import StandardErrors, infer
 from gatescope.engine.objective import total_losses
+from gatescope.engine.precondition import SAMPLE_ROWS
 from gatescope.engine.predictions import linear_predictions
 from gatescope.engine.quasi_newton import MEMORY, Problems, QuasiNewton, Solution
 from gatescope.engine.read_ahead import bytes_of
@@ -27,6 +28,8 @@ from gatescope.engine.targets import BinaryTargets, ClassWeight, Weights, as_bin
 # steps and arrays of N rows: fewer where they would need more memory than this, or than a byte for each value of X.
 TILE = 128
 TILE_BYTES = 2**26
+# Without a limit a fit takes at most 6 arrays [N, K] and 4 [H, H] beside X where so few problems do not take more.
+FEWEST = 8
 # With a limit the problems of a pass may take this share of it: the rest is for reading ahead and arrays of N rows.
 TILE_SHARE = 0.4
 # Gradients of float32 sums are good to about 1e-8 of the mean loss; a finer tolerance is reached in float64 from there.
@@ -190,7 +193,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
                 self.fit_intercept,
             )
             tol = max(self.tol, FINEST_FLOAT32_TOL) if dtype == np.float32 else self.tol
-            tile = tile_width(rows)
+            tile = tile_width(rows, len(C))
             solution = QuasiNewton(problems, tol, self.max_iter, tile).solve(np.flatnonzero(selected))
         penalties = 0.5 * totals * (ridge * solution.coefficients**2).sum(axis=0)
         solution.objective *= targets.unit
@@ -386,10 +389,14 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         return tags
 
 
-def tile_width(rows: RowBlocks) -> int:
-    """Return how many problems may be in one pass."""
-    n_rows, n_units = int(rows.processes.largest(rows.shape[0])), rows.shape[1]
-    of_each = rows.dtype.itemsize * (n_units**2 + 2 * n_rows) + 16 * MEMORY * n_units
+def tile_width(rows: RowBlocks, n_targets: int) -> int:
+    """Return how many of K problems may be in one pass."""
+    n_rows, n_units, size = int(rows.processes.largest(rows.shape[0])), rows.shape[1], rows.dtype.itemsize
+    # A factor, arrays of all rows and of the blocks that are worked on, and the steps remembered.
+    of_each = size * (n_units**2 + 2 * n_rows + 6 * rows.n_threads * rows.block_rows) + 16 * MEMORY * n_units
     if rows.memory_limit is not None:
         return min(TILE, max(1, int(TILE_SHARE * rows.memory_limit) // of_each))
-    return min(TILE, max(8, max(TILE_BYTES, n_rows * n_units) // of_each))
+    # A matrix and its factor are shared, and each core makes a factor from a sample.
+    of_all = size * (2 * n_units + rows.n_threads * (2 * n_units + 2 * SAMPLE_ROWS)) * n_units
+    ceiling = size * (6 * n_rows * n_targets + 4 * n_units**2) - of_all
+    return min(TILE, max(FEWEST, min(ceiling, max(TILE_BYTES, n_rows * n_units)) // of_each))

@@ -27,7 +27,7 @@ KEPT_FACTORS = 3
 # A squared pivot below this multiple of what was added to the diagonal is rounding.
 NULL_PIVOT = 8.0
 # Rows of a sample that are in memory at once.
-SAMPLE_ROWS = 1024
+SAMPLE_ROWS = 512
 
 
 class Factor:
@@ -137,9 +137,13 @@ class HessianSampler:
             if self.fit_intercept:
                 # The mean of the first rows is corrected to that of all.
                 curved = rows.processes.total(weight.sum(dtype=np.float64)) / total
-                second -= xp.outer(first / curved, first).astype(rows.dtype)
+                offset = (first / math.sqrt(curved)).astype(rows.dtype)
+                second -= xp.outer(offset, offset)
                 mean = to_host(origin + first / curved).astype(np.float64) / self.scale
-            return to_host(second) / scale / scale[:, None], mean
+            second = to_host(second)
+            second /= scale
+            second /= scale[:, None]
+            return second, mean
 
     def _origin(self, index: Any, weight: Any) -> Any:
         """Return a point near the weighted mean of the sampled rows [H], the same in all processes."""

@@ -578,3 +578,17 @@ def test_any_small_problem_is_solved_or_has_one_class(seed, n_rows, n_units, C, 
         assert np.abs(gradient).max() <= 1.1e-9
         tolerance = 1e-6 * max(np.abs(w).max(), 1e-3) * max(1.0, C)
         np.testing.assert_allclose(permuted.coef_[k], w[order], rtol=0, atol=tolerance)
+
+
+@pytest.mark.filterwarnings("ignore:.*probes did not converge")
+def test_memory_is_six_arrays_of_rows_and_four_matrices():
+    X, Y = make_problem(24_000, 256, 32)
+    X = X.astype(np.float32)
+    LogisticProbes(max_iter=2).fit(X[:500], Y[:500])
+    tracemalloc.start()
+    try:
+        LogisticProbes(max_iter=8).fit(X, Y)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * (6 * Y.size + 4 * 256**2)
