@@ -50,6 +50,7 @@ class ProbeConfig:
     C: float = 1.0  # inverse strength of the penalty on coefficients, as in scikit-learn
     alignment: Literal["post", "pre"] = "post"  # the state after, or before, reading the labelled character
     test_share: float = 0.2  # of the sequences
+    standard_errors: bool = False  # of the coefficients, robust to sequences; a pass over the states each
     bootstrap: int = 1000  # resamples of the test sequences, for 95% intervals
     ranking: Literal["weight_sd", "weight", "auroc"] = "weight_sd"  # what puts a unit first; the paper: weight
 
@@ -110,7 +111,8 @@ class Study:
             weighting: "plain", "balanced", or "none" for continuous ones.
 
         Returns:
-            K records, the coefficients [K, H] and intercepts [K], and each hypothesis's prediction on the test rows.
+            K records, the coefficients [K, H] and intercepts [K], with their standard errors where these are asked for,
+            and each hypothesis's prediction on the test rows.
         """
         features = self.dump.features(self.state_sets[name], self.config.alignment)
         X_train, X_test = features[self.train_rows], features[self.test_rows]
@@ -161,6 +163,10 @@ class Study:
             for k, each in enumerate(labels.hypotheses)
         }
         weights = {"coefficient": np.asarray(model.coef_), "intercept": np.asarray(model.intercept_)}
+        if self.config.standard_errors and isinstance(model, LogisticProbes):
+            ids = sequence_ids_of(self.train_rows, self.dump.sequence_starts)
+            errors = model.standard_errors(X_train, Y_train, defined_train.astype(np.float32), groups=ids)
+            weights |= {"coefficient_error": errors.coef, "intercept_error": errors.intercept}
         return records, weights, found
 
     def _ngram(self, labels: Labels, weighting: str) -> np.ndarray:

@@ -24,8 +24,7 @@ from gatescope.engine.quantiles import (
 )
 from gatescope.engine.ranks import N_CODES, DistinctValues, as_codes, code_values, mid_ranks
 from gatescope.engine.read_ahead import bytes_of, read_ahead
-from gatescope.engine.ridge import equal_weights
-from gatescope.engine.targets import CHUNK_ROWS, BinaryTargets, Weights, as_binary, as_targets
+from gatescope.engine.targets import CHUNK_ROWS, BinaryTargets, Weights, as_binary, as_targets, equal_weights
 from gatescope.engine.univariate import fit_univariate
 
 # Units transposed together: a cache line of 16-bit values.

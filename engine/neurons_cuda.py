@@ -24,8 +24,7 @@ from gatescope.engine.quantiles import best_bin, mutual_information
 from gatescope.engine.quantiles_cuda import count_labels, fill_bins, pack_labels
 from gatescope.engine.ranks import N_CODES, ascending_codes, code_values
 from gatescope.engine.ranks_cuda import count_codes, look_up_codes, sorted_ranks
-from gatescope.engine.ridge import equal_weights
-from gatescope.engine.targets import Weights
+from gatescope.engine.targets import Weights, equal_weights
 from gatescope.engine.univariate_cuda import fit_units
 
 # Units and hypotheses looked at together.

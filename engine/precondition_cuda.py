@@ -14,6 +14,9 @@ import numpy as np
 
 from gatescope.engine.arrays import array_namespace
 
+# A squared pivot below this multiple of what was added to the diagonal is rounding.
+NULL_PIVOT = 8.0
+
 
 class DeviceFactor:
     """What `precondition.Factor` is, for a matrix in the memory of a GPU.
@@ -35,8 +38,11 @@ class DeviceFactor:
             matrix = identity
         diagonal = matrix.diagonal()
         scale = 1 / xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0))
-        triangle = cholesky(matrix * scale * scale[:, None])
-        self.inverse = solve_triangular(triangle, identity, lower=True) * scale
+        triangle, jitter = cholesky(matrix * scale * scale[:, None])
+        # A unit that the units before it determine is left out, as in `precondition.Factor`.
+        kept = triangle.diagonal() ** 2 > NULL_PIVOT * jitter
+        triangle = xp.where(kept[:, None] & kept, triangle, identity)
+        self.inverse = solve_triangular(triangle, identity * kept, lower=True) * scale
 
     def solve(self, residual: Any) -> Any:
         """Apply the inverse to a CuPy vector [H + 1], the intercept last."""
@@ -50,8 +56,8 @@ class DeviceFactor:
         return solution
 
 
-def cholesky(matrix: Any) -> Any:
-    """Return the lower factor of a correlation matrix; just enough is added to the diagonal for it to exist."""
+def cholesky(matrix: Any) -> tuple[Any, float]:
+    """Return the lower factor of a correlation matrix, and what was added to the diagonal for it to exist."""
     # CuPy is optional and is needed only where there is a GPU.
     import cupyx  # type: ignore[import-not-found, unused-ignore]
 
@@ -63,6 +69,6 @@ def cholesky(matrix: Any) -> Any:
         try:
             # CuPy says nothing of a failure unless it is asked to.
             with cupyx.errstate(linalg="raise"):
-                return xp.linalg.cholesky(matrix)
+                return xp.linalg.cholesky(matrix), jitter
         except np.linalg.LinAlgError:
             jitter *= 30

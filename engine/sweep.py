@@ -67,9 +67,9 @@ class SweepTile:
     def keep(self, columns: np.ndarray) -> None:
         """Drop all other columns."""
         index = self.rows.xp.asarray(columns)
-        self.logits, self.signed = (
-            self.rows.xp.ascontiguousarray(values[:, index]) for values in (self.logits, self.signed)
-        )
+        # One after the other: two copies at a time would be two more arrays of all rows.
+        self.logits = self.rows.xp.ascontiguousarray(self.logits[:, index])
+        self.signed = self.rows.xp.ascontiguousarray(self.signed[:, index])
         self.heaviest = self.heaviest[index]
 
     def curvature(self, column: int) -> Any:

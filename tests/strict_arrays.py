@@ -144,8 +144,17 @@ def _in_place(name):
     return operate
 
 
+def _reduction(name):
+    """CuPy's have no initial value."""
+    return lambda self, axis=None, out=None, keepdims=False: called(
+        getattr(self._values, name), (), {"axis": axis, "keepdims": keepdims}
+    )
+
+
 for _name in METHODS.split():
     setattr(ndarray, _name, _method(_name))
+for _name in ("max", "min"):
+    setattr(ndarray, _name, _reduction(_name))
 for _name in BINARY.split():
     setattr(ndarray, f"__{_name}__", _method(f"__{_name}__"))
     if _name not in ("lt", "le", "gt", "ge", "eq", "ne"):

@@ -78,6 +78,33 @@ def test_standard_errors(device, grouped):
     np.testing.assert_allclose(got.p_values, expected.p_values, rtol=1e-6)
 
 
+@pytest.mark.parametrize("weighted", [None, "shared", "each"])
+def test_units_on_scales_of_each_hypothesis(device, weighted):
+    X, _, Y = problem(np.float64)
+    weight = {
+        None: None,
+        "shared": np.random.default_rng(1).uniform(0, 2, len(Y)),
+        # Weights of a hypothesis may be on any scale.
+        "each": np.random.default_rng(1).uniform(0, 2, Y.shape) * [1e-3, 1, 1e3, 1, 1] * (X[:, :5] > -0.5),
+    }[weighted]
+    expected = LogisticProbes(standardize=True, tol=1e-10).fit(X, Y, weight)
+    probes = LogisticProbes(standardize=True, tol=1e-10).fit(device(X), device(Y), device(weight))
+    assert (probes.status_ == "converged").all()
+    np.testing.assert_allclose(probes.coef_, expected.coef_, rtol=1e-5, atol=1e-8)
+    got = probes.standard_errors(device(X), device(Y), device(weight))
+    np.testing.assert_allclose(got.coef, expected.standard_errors(X, Y, weight).coef, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_units_that_others_determine_have_no_coefficient(device, dtype):
+    X, _, Y = problem(dtype)
+    X = np.column_stack([X, X[:, 3], X[:, 0] - X[:, 1]])
+    expected = LogisticProbes(C=np.inf).fit(X, Y)
+    probes = LogisticProbes(C=np.inf).fit(device(X), device(Y))
+    assert (probes.status_ == "converged").all() and not probes.coef_[:, -2:].any()
+    assert_close(probes.coef_, expected.coef_, 1e-3)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=ids)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_ridge_probes(device, dtype, weighted):

@@ -26,19 +26,26 @@ def test_it_solves_and_is_the_cpus(device, centred):
 
 
 def test_a_singular_matrix_has_a_factor(device):
-    row = np.linspace(1, 2, 6)
-    matrix = np.outer(row, row)
-    matrix[5], matrix[:, 5] = 0.0, 0.0
-    factor = DeviceFactor(device(matrix.astype(np.float32)), None, 1.0)
-    columns = np.stack([factor.solve(device(np.append(unit, 0.0))).get()[:-1] for unit in np.eye(6)], axis=1)
-    np.testing.assert_allclose(columns, columns.T, rtol=1e-3)
-    assert (np.linalg.eigvalsh((columns + columns.T) / 2) > 0).all()
+    rows = np.random.default_rng(2).normal(size=(50, 6))
+    # One unit is that before it, one is a sum of others, one is silent.
+    rows[:, 2], rows[:, 4], rows[:, 5] = rows[:, 1], rows[:, 0] - rows[:, 3], 0
+    for dtype, close in ((np.float32, 1e-3), (np.float64, 1e-8)):
+        matrix = (rows.T @ rows).astype(dtype)
+        factors = DeviceFactor(device(matrix), None, 1.0), Factor(matrix.copy(), None, 1.0)
+        units = np.append(np.eye(6), np.zeros((6, 1)), axis=1)
+        inverse = np.stack([factors[0].solve(device(unit)).get()[:-1] for unit in units], axis=1)
+        expected = np.stack([factors[1].solve(unit)[:-1] for unit in units], axis=1)
+        np.testing.assert_allclose(inverse, expected, rtol=close, atol=close * expected.max() / 10)
+        # What other units determine keeps its coefficient.
+        assert not inverse[[2, 4]].any() and not inverse[:, [2, 4]].any()
+        assert (np.linalg.eigvalsh(inverse[np.ix_([0, 1, 3, 5], [0, 1, 3, 5])]) > 0).all()
 
 
 def test_what_is_not_positive_definite_is_noticed(device):
     correlation = np.array([[1.0, 1.1], [1.1, 1.0]])
-    factor = cholesky(device(correlation)).get()
-    assert np.isfinite(factor).all() and (factor @ factor.T)[0, 0] > 1.1
+    factor, jitter = cholesky(device(correlation))
+    factor = factor.get()
+    assert np.isfinite(factor).all() and (factor @ factor.T)[0, 0] == pytest.approx(1 + jitter) and jitter > 0.1
 
 
 def test_a_matrix_that_is_not_finite_is_replaced_by_none_at_all(device):
