@@ -42,6 +42,7 @@ setup(
             "pytest-benchmark>=5",
             "pytest-xdist>=3.6",  # the suite on all cores at once
             "hypothesis>=6.100",  # property tests
+            "nvidia-cuda-nvrtc>=13; sys_platform == 'linux'",  # compiles the solver's CUDA C without a GPU
             "ruff>=0.9",
             "mypy>=1.14",
             "pygments>=2.18",  # independent truth for comments and literals in C

@@ -50,6 +50,7 @@ class ProbeConfig:
     C: float = 1.0  # inverse strength of the penalty on coefficients, as in scikit-learn
     alignment: Literal["post", "pre"] = "post"  # the state after, or before, reading the labelled character
     test_share: float = 0.2  # of the sequences
+    standard_errors: bool = False  # of the coefficients, robust to sequences; a pass over the states each
     bootstrap: int = 1000  # resamples of the test sequences, for 95% intervals
     ranking: Literal["weight_sd", "weight", "auroc"] = "weight_sd"  # what puts a unit first; the paper: weight
 
@@ -83,6 +84,7 @@ class Study:
         if len(recurrent) > 1:
             self.state_sets["all"] = recurrent
         self._tables: dict[tuple[tuple[Hypothesis, ...], str], np.ndarray] = {}
+        self._auroc: dict[tuple[tuple[Hypothesis, ...], str], np.ndarray] = {}
         self.main_set = "all" if "all" in self.state_sets else next(iter(self.state_sets))
 
     def columns(self, name: str) -> list[tuple[str, int]]:
@@ -109,7 +111,8 @@ class Study:
             weighting: "plain", "balanced", or "none" for continuous ones.
 
         Returns:
-            K records, the coefficients [K, H] and intercepts [K], and each hypothesis's prediction on the test rows.
+            K records, the coefficients [K, H] and intercepts [K], with their standard errors where these are asked for,
+            and each hypothesis's prediction on the test rows.
         """
         features = self.dump.features(self.state_sets[name], self.config.alignment)
         X_train, X_test = features[self.train_rows], features[self.test_rows]
@@ -130,7 +133,11 @@ class Study:
             predicted = model.predict_proba(X_test)
             scores = self._classification_scores(Y_test, predicted, ngram, defined_test)
             # Of the training rows: the test rows must not choose the units that they then speak for.
-            auroc = NeuronProbes().fit(X_train, Y_train, sample_weight=defined_train.astype(np.float32)).auroc_
+            # Single units know no class weights: both weightings share them.
+            if (labels.hypotheses, name) not in self._auroc:
+                units_alone = NeuronProbes().fit(X_train, Y_train, sample_weight=defined_train.astype(np.float32))
+                self._auroc[labels.hypotheses, name] = units_alone.auroc_
+            auroc = self._auroc[labels.hypotheses, name]
         units = top_units(
             self.columns(name), model.coef_, column_sd(X_train), auroc, by=self._ranking(weighting), n=N_TOP_UNITS
         )
@@ -156,6 +163,10 @@ class Study:
             for k, each in enumerate(labels.hypotheses)
         }
         weights = {"coefficient": np.asarray(model.coef_), "intercept": np.asarray(model.intercept_)}
+        if self.config.standard_errors and isinstance(model, LogisticProbes):
+            ids = sequence_ids_of(self.train_rows, self.dump.sequence_starts)
+            errors = model.standard_errors(X_train, Y_train, defined_train.astype(np.float32), groups=ids)
+            weights |= {"coefficient_error": errors.coef, "intercept_error": errors.intercept}
         return records, weights, found
 
     def _ngram(self, labels: Labels, weighting: str) -> np.ndarray:

@@ -12,6 +12,7 @@ import warnings
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks import real_states
@@ -31,7 +32,7 @@ ROWS = [
     pytest.param(50_000, 512, 4, None, id="N50k-H512-K4"),
     pytest.param(50_000, 512, 1, None, id="N50k-H512-K1"),
     pytest.param(50_000, 512, 1000, None, id="N50k-H512-K1000", marks=pytest.mark.slow),
-    pytest.param(47_000, 512, 12, None, id="N47k-H512-K12", marks=pytest.mark.slow),
+    pytest.param(47_000, 512, 12, None, id="N47k-H512-K12"),
     pytest.param(47_000, 512, 12, "balanced", id="N47k-H512-K12-balanced"),
     pytest.param(47_000, 512, 3, None, id="N47k-H512-rare", marks=pytest.mark.slow),
     pytest.param(100_000, 1536, 32, None, id="N100k-H1536-K32", marks=pytest.mark.slow),
@@ -94,13 +95,18 @@ def loosest(X, y, solver, class_weight):
     if solver == "lbfgs":
         # It stops on the very gradient that is asked for; in float32 it stalls above it.
         return X.astype(np.float64), GRADIENT
+    reached = []
     for dtype in (np.float32, np.float64):
         values = X.astype(dtype, copy=False)
         for tol in TOLERANCES:
+            started = time.perf_counter()
             model = fit_alone(values, y, solver, class_weight, tol)
+            seconds = time.perf_counter() - started
             if gradient_and_objective(X, y, *coefficients(model), class_weight)[0] <= GRADIENT:
-                return values, tol
-    raise AssertionError(f"{solver} does not reach {GRADIENT}")
+                reached.append((seconds, values, tol))
+                break
+    assert reached, f"{solver} does not reach {GRADIENT}"
+    return min(reached, key=lambda each: each[0])[1:]
 
 
 @pytest.mark.parametrize("impl", IMPLS)
@@ -147,3 +153,28 @@ def test_fit(benchmark, dump, fitted, request, n_rows, n_units, n_targets, class
         facts |= {"gradient": max(end[0] for end in theirs), "ratio": round(scaled / seconds, 2)}
         facts["objective_excess"] = max(their[1] / our[1] - 1 for their, our in zip(theirs, ends, strict=True))
     benchmark.extra_info.update(impl=impl, validation_nats=round(validation_nats, 3), **facts)
+
+
+@pytest.mark.parametrize("impl", ["gatescope", "statsmodels"])
+def test_standard_errors(benchmark, dump, impl):
+    """Errors robust to sequences; statsmodels fits as well, and so do we here."""
+    states, validation_nats = dump
+    n_rows, n_units = 20_000, 64
+    # The columns are ordered by nothing: any will do.
+    X = real_states.states(states, n_rows, 512, np.float64)[:, :n_units]
+    y = real_states.labels(states, n_rows, 1)[:, 0]
+    groups = np.arange(n_rows) // real_states.SAMPLING.length
+    design = np.column_stack([X, np.ones(n_rows)])
+
+    def ours():
+        probes = LogisticProbes(C=np.inf, tol=1e-10).fit(X, y)
+        return probes.standard_errors(X, y, groups=groups).coef[0]
+
+    def theirs():
+        clusters = {"cov_type": "cluster", "cov_kwds": {"groups": groups}}
+        return sm.Logit(y.astype(float), design).fit(disp=0, tol=1e-12, **clusters).bse[:n_units]
+
+    benchmark.group = "standard errors robust to sequences, N20k-H64-K1"
+    np.testing.assert_allclose(ours(), theirs(), rtol=1e-5)
+    benchmark.pedantic(ours if impl == "gatescope" else theirs, rounds=3)
+    benchmark.extra_info.update(impl=impl, validation_nats=round(validation_nats, 3), N=n_rows, H=n_units, K=1)

@@ -17,6 +17,8 @@ from benchmarks import real_states
 from gatescope.engine.neurons import NeuronProbes
 
 N, H, K = 100_000, 1536, 32
+# Hypotheses that are each undefined at places of their own.
+MASKED_N, MASKED_H = 20_000, 64
 PAIRS, COLUMNS = 60, 48
 
 
@@ -87,3 +89,24 @@ def test_units(benchmark, problem, impl):
         facts |= {"scaled": f"from {COLUMNS} of {H} columns"}
         facts["scaled_s"] = round(benchmark.stats.stats.median * H / COLUMNS, 1)
     benchmark.extra_info.update(facts)
+
+
+@pytest.mark.benchmark(group=f"single units, N={MASKED_N}, H={MASKED_H}, K={K}")
+@pytest.mark.parametrize("impl", ["gatescope", "gatescope-masks", "gatescope-one-by-one"])
+def test_masks(benchmark, problem, impl):
+    """A mask of its own for each hypothesis beside none, and beside a fit for each hypothesis on the rows it keeps."""
+    X, Y = np.ascontiguousarray(problem[0][:MASKED_N, :: H // MASKED_H]), problem[1][:MASKED_N]
+    mask = np.random.default_rng(0).random(Y.shape) < 0.7
+
+    def one_by_one():
+        return np.stack([fit_ours(X[kept], y[kept]).auroc_[0] for y, kept in zip(Y.T, mask.T, strict=True)])
+
+    calls = {
+        "gatescope": lambda: fit_ours(X, Y).auroc_,
+        "gatescope-masks": lambda: NeuronProbes().fit(X, Y, sample_weight=mask).auroc_,
+        "gatescope-one-by-one": one_by_one,
+    }
+    auroc = benchmark.pedantic(calls[impl], rounds=3)
+    if impl == "gatescope-one-by-one":
+        np.testing.assert_allclose(calls["gatescope-masks"](), auroc, atol=1e-12)
+    benchmark.extra_info.update({"impl": impl, "N": MASKED_N, "H": MASKED_H, "K": K, "dtype": "float16"})

@@ -23,7 +23,7 @@ DETAILS = (
 def table(group, rows):
     """A group of rows side by side as Markdown."""
     ours = next((row["median_s"] for row in rows if _impl(row).startswith("gatescope")), None)
-    rows = [row | {"median_s": row.get("scaled_s", row["median_s"])} for row in rows]
+    rows = [_scaled(row) for row in rows]
     details = [name for name in DETAILS if any(row.get(name) for row in rows)]
     lines = [f"**{group}**", "", f"| {' | '.join(['impl', 'median s', '20%-80%', 'ratio', *details])} |"]
     lines.append("|---" * (4 + len(details)) + "|")
@@ -33,6 +33,12 @@ def table(group, rows):
         cells = [_impl(row), f"{row['median_s']:.4g}", spread, ratio]
         lines.append(f"| {' | '.join([*cells, *(_shown(row.get(name)) for name in details)])} |")
     return "\n".join(lines)
+
+
+def _scaled(row):
+    """A row timed on a part of the work, with its median and its spread scaled to all of it."""
+    factor = row["scaled_s"] / row["median_s"] if "scaled_s" in row else 1
+    return row | {name: row[name] * factor for name in ("median_s", "p20_s", "p80_s")}
 
 
 def _impl(row):

@@ -6,7 +6,8 @@ of a pass, and each core works on blocks of its own with single-threaded BLAS: s
 threads inside them, and the elementwise work between them is shared out too. Sums are accumulated in float64 in
 an order that depends on the number of threads alone, so that a repeated fit gives the same bits.
 
-A CuPy array is worked on where it lies: the block function sees CuPy arrays and everything else is the same.
+An array in a GPU's memory is worked on where it lies: the block function sees CuPy arrays and everything else is the
+same. Products with 16-bit states take the blocks as they are stored, as torch tensors (`split_product`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -26,6 +26,7 @@ import scipy.sparse
 import torch
 from threadpoolctl import ThreadpoolController
 
+from gatescope.engine.device_memory import torch_memory
 from gatescope.engine.errors import InputError
 from gatescope.engine.read_ahead import PIECE_BYTES, is_on_disk, read_ahead
 from gatescope.engine.shards import ALONE, Processes
@@ -36,6 +37,10 @@ BLOCK_VALUES = 2**19
 BLOCK_ROWS = 2**12
 # A GPU is kept busy by large blocks; this many values are 256 MB in float32.
 DEVICE_BLOCK_VALUES = 2**26
+# Rows of a block of 16-bit states that is not converted: a pass over a million is then some dozens of launches.
+STORED_ROWS = 2**18
+# What is computed from a row of them, for 128 problems.
+STORED_ROW_BYTES = 2**13
 # Below this many values torch converts on the calling thread (its grain size).
 CONVERSION_VALUES = 2**15 - 1
 
@@ -43,13 +48,23 @@ BlockFunction = Callable[[Any, int, int], tuple[Any, ...]]
 
 
 def array_namespace(array: Any) -> Any:
-    """Return the module whose functions work on an array: cupy for a CuPy array, else numpy."""
-    return sys.modules["cupy"] if type(array).__module__.partition(".")[0] == "cupy" else np
+    """Return the module whose functions work on an array: cupy for one in a GPU's memory, else numpy."""
+    if array.is_cuda if isinstance(array, torch.Tensor) else type(array).__module__.partition(".")[0] == "cupy":
+        # CuPy is optional and is needed only where there is a GPU.
+        import cupy  # type: ignore[import-not-found, unused-ignore]
+
+        return cupy
+    return np
 
 
 def to_host(array: Any) -> np.ndarray:
     """Return an array in the computer's memory; one that is there already is not copied."""
     return np.asarray(array) if array_namespace(array) is np else array.get()
+
+
+def moved(array: Any, xp: Any) -> Any:
+    """Return a NumPy or CuPy array as one of `xp`; one that is there already is not copied."""
+    return to_host(array) if xp is np else xp.asarray(array)
 
 
 def as_rows(X: Any) -> Any:
@@ -88,14 +103,12 @@ def as_rows(X: Any) -> Any:
 
 
 def _from_torch(X: torch.Tensor) -> Any:
-    """Return a tensor as the array that shares its memory; bfloat16 stays a tensor, for NumPy has no such type."""
+    """Return a tensor as the array that shares its memory; bfloat16 stays a tensor: the others have no such type."""
     X = X.detach()
-    if X.is_cuda:
-        # CuPy is optional and is needed only where there is a GPU.
-        import cupy  # type: ignore[import-not-found, unused-ignore]
-
-        return cupy.from_dlpack(X)
-    return X if X.dtype == torch.bfloat16 else X.numpy()
+    if X.dtype == torch.bfloat16:
+        return X
+    xp = array_namespace(X)
+    return X.numpy() if xp is np else xp.from_dlpack(X)
 
 
 def _numeric(X: Any) -> np.ndarray:
@@ -149,6 +162,8 @@ class RowBlocks:
         longest = BLOCK_ROWS if self.xp is np else self.shape[0]
         self.block_rows = max(64, min(values // self.shape[1], longest, self.shape[0]))
         self.n_threads = thread_count() if self.xp is np else 1
+        self.stored_rows = self._stored_rows()
+        self.stored_dtype = torch.bfloat16 if X.dtype == torch.bfloat16 else torch.float16
         piece_bytes = PIECE_BYTES if memory_limit is None else min(PIECE_BYTES, memory_limit // 8)
         piece_blocks = piece_bytes // (self.shape[1] * X.dtype.itemsize * self.block_rows)
         # A piece has at least one block for each core.
@@ -156,8 +171,18 @@ class RowBlocks:
         self._pool: ThreadPoolExecutor | None = None
         self._open = ExitStack()
 
+    def _stored_rows(self) -> int:
+        """Return the rows of a block that products take as it is stored; 0 where all blocks are converted."""
+        is_half = self.source.dtype in (np.float16, torch.bfloat16)
+        if self.xp is np or not is_half or self.dtype != np.float32:
+            return 0
+        limited = STORED_ROWS if self.memory_limit is None else self.memory_limit // STORED_ROW_BYTES
+        return max(64, min(limited, self.shape[0]))
+
     def __enter__(self) -> RowBlocks:
-        if self.xp is np:
+        if self.xp is not np:
+            self._open.enter_context(torch_memory(self.source))
+        else:
             self._open.enter_context(_blas_libraries().limit(limits=1))
         if self.n_threads > 1:
             self._pool = self._open.enter_context(ThreadPoolExecutor(self.n_threads))
@@ -166,6 +191,14 @@ class RowBlocks:
     def __exit__(self, *exception: object) -> None:
         self._pool = None
         self._open.close()
+
+    def stored_totals(self, function: BlockFunction) -> list[Any]:
+        """Do as `totals`, where `stored_rows` is not 0, with blocks that are torch tensors of the dtype of X."""
+        sums: list[Any] = []
+        for start in range(0, self.shape[0], self.stored_rows):
+            stop = min(start + self.stored_rows, self.shape[0])
+            sums = _added(sums, function(as_tensor(self.source[start:stop]), start, stop))
+        return self.processes.totals(sums)
 
     def totals(self, function: BlockFunction, shift: Any = None, start: int = 0, stop: int | None = None) -> list[Any]:
         """Call a function on each block of rows and add up what it returns.
@@ -224,12 +257,11 @@ class RowBlocks:
 
     def gather(self, index: Any, shift: Any = None) -> Any:
         """Return a copy of some rows [n, H] in the precision of the blocks, `shift` [H] subtracted."""
+        if isinstance(self.source, torch.Tensor) and not isinstance(index, slice):
+            index = torch.as_tensor(index) if self.xp is np else as_tensor(index)
         piece = self.source[index]
-        if self.xp is np:
-            out = np.empty(tuple(piece.shape), self.dtype)
-            convert(piece, out)
-        else:
-            out = piece.astype(self.dtype)
+        out = self.xp.empty(tuple(piece.shape), self.dtype)
+        self._convert(piece, out)
         if shift is not None:
             out -= shift
         return out
@@ -242,13 +274,18 @@ class RowBlocks:
         if scratch is None:
             return values
         block = scratch[: len(values)]
-        if self.xp is np:
-            convert(values, block)
-        else:
-            block[...] = values
+        self._convert(values, block)
         if shift is not None:
             block -= shift
         return block
+
+    def _convert(self, values: Any, out: Any) -> None:
+        if self.xp is np:
+            convert(values, out)
+        elif isinstance(values, torch.Tensor):
+            as_tensor(out).copy_(values)
+        else:
+            out[...] = values
 
 
 def _added(totals: list[Any], values: Iterable[Any]) -> list[Any]:
@@ -276,6 +313,11 @@ def convert(values: Any, out: np.ndarray) -> None:
         part.copy_(values_part)
 
 
+def as_tensor(array: Any) -> torch.Tensor:
+    """Return the torch tensor that shares the memory of a CuPy array; a tensor is returned as it is."""
+    return array if isinstance(array, torch.Tensor) else torch.from_dlpack(array)
+
+
 def _writable(values: np.ndarray) -> np.ndarray:
     """Return a view that torch takes without a warning; a read-only map is never written to through it."""
     if values.flags.writeable or not values.size:
@@ -292,8 +334,9 @@ def check_finite(rows: RowBlocks) -> None:
     """
     for start in range(0, rows.shape[0], rows.block_rows):
         piece = rows.source[start : start + rows.block_rows]
-        finite = torch.isfinite(piece).numpy() if isinstance(piece, torch.Tensor) else to_host(rows.xp.isfinite(piece))
+        finite = torch.isfinite(piece) if isinstance(piece, torch.Tensor) else rows.xp.isfinite(piece)
         if not finite.all():
+            finite = finite.cpu().numpy() if isinstance(finite, torch.Tensor) else to_host(finite)
             row, column = (int(axis[0]) for axis in np.nonzero(~finite))
             value = float(piece[row, column])
             word = "NaN" if np.isnan(value) else "inf" if value > 0 else "-inf"

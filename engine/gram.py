@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gatescope.engine.arrays import RowBlocks, check_finite, to_host
+from gatescope.engine.targets import Weights
 
 # Rows whose mean serves as the origin of the sums; the exact mean is corrected for afterwards.
 ORIGIN_ROWS = 1024
@@ -56,12 +57,35 @@ class Moments:
         self.sd[self.sd <= 8 * np.finfo(rows.dtype).eps * np.abs(self.mean)] = 0.0
 
 
+def weighted_sd(rows: RowBlocks, weights: Weights, columns: np.ndarray) -> np.ndarray:
+    """Return the standard deviation of each unit by the weights of some hypotheses, float64 [G, H]; 0 for a constant.
+
+    Args:
+        rows: X [N, H].
+        weights: of the hypotheses.
+        columns: the hypotheses [G], integers; one where they share their weights.
+    """
+    origin = column_origin(rows)
+
+    def block_moments(block: Any, start: int, stop: int) -> tuple[Any, ...]:
+        weight = weights.rows(start, stop, columns)
+        share = ((rows.xp.ones((stop - start, 1)) if weight is None else weight) / unit).astype(rows.dtype)
+        return share.T @ block, share.T @ (block * block), share.sum(axis=0, dtype=np.float64)
+
+    sums = np.broadcast_to(weights.sums(), (weights.shape[1],))[columns]
+    unit = rows.xp.asarray(np.where(sums > 0, sums, 1.0) / rows.processes.total(rows.shape[0]))
+    first, second, total = (to_host(value) for value in rows.totals(block_moments, shift=origin))
+    with np.errstate(all="ignore"):
+        offset = first / total[:, None]
+        sd = np.sqrt((second / total[:, None] - offset**2).clip(min=0))
+        # As in `Moments`: a constant column leaves rounding errors of its values behind.
+        return np.where(sd <= 8 * np.finfo(rows.dtype).eps * np.abs(to_host(origin) + offset), 0.0, sd)
+
+
 def column_origin(rows: RowBlocks) -> Any:
     """Return a point near the mean [H], so that squares do not cancel in columns far from zero."""
-    sample = rows.source[: min(ORIGIN_ROWS, rows.shape[0])]
-    sample = sample.float().numpy() if hasattr(sample, "float") else sample
     with np.errstate(all="ignore"):
-        values = rows.xp.asarray(sample, dtype=np.float64)
+        values = rows.gather(slice(0, min(ORIGIN_ROWS, rows.shape[0]))).astype(np.float64)
         total, count = rows.processes.totals([values.sum(axis=0), np.array(float(len(values)))])
         origin = total / float(count)
         return rows.xp.where(rows.xp.isfinite(origin), origin, 0.0).astype(rows.dtype)

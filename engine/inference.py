@@ -71,14 +71,15 @@ def infer(
 
 def _codes(groups: Any, rows: RowBlocks) -> tuple[np.ndarray, int]:
     """Return the number of each row's group [N], and of groups."""
-    groups, n_rows = np.asarray(groups), rows.shape[0]
-    if groups.shape != (n_rows,):
-        raise InputError(f"groups has the shape {groups.shape}: expected the group of each row, [N] = ({n_rows},)")
+    groups, n_rows = to_host(groups), rows.shape[0]
+    with rows.processes.together():
+        if groups.shape != (n_rows,):
+            raise InputError(f"groups has the shape {groups.shape}: expected the group of each row, [N] = ({n_rows},)")
+        if rows.processes.size > 1 and groups.dtype.kind not in "iu":
+            raise InputError(f"groups has the dtype {groups.dtype}: expected integers, the same in all processes")
     if rows.processes.size == 1:
         names, codes = np.unique(groups, return_inverse=True)
         return codes, len(names)
-    if groups.dtype.kind not in "iu":
-        raise InputError(f"groups has the dtype {groups.dtype}: expected integers, the same in all processes")
     names = rows.processes.union(groups)
     return np.searchsorted(names, groups), len(names)
 

@@ -14,8 +14,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from gatescope.engine.arrays import RowBlocks, array_namespace, as_rows, computing_dtype, to_host
 from gatescope.engine.errors import InputError
-from gatescope.engine.gram import Moments
+from gatescope.engine.gram import Moments, weighted_sd
 from gatescope.engine.inference import StandardErrors, infer
+from gatescope.engine.objective import total_losses
+from gatescope.engine.precondition import SAMPLE_ROWS
 from gatescope.engine.predictions import linear_predictions
 from gatescope.engine.quasi_newton import MEMORY, Problems, QuasiNewton, Solution
 from gatescope.engine.read_ahead import bytes_of
@@ -26,6 +28,8 @@ from gatescope.engine.targets import BinaryTargets, ClassWeight, Weights, as_bin
 # steps and arrays of N rows: fewer where they would need more memory than this, or than a byte for each value of X.
 TILE = 128
 TILE_BYTES = 2**26
+# Without a limit a fit takes at most 6 arrays [N, K] and 4 [H, H] beside X where so few problems do not take more.
+FEWEST = 8
 # With a limit the problems of a pass may take this share of it: the rest is for reading ahead and arrays of N rows.
 TILE_SHARE = 0.4
 # Gradients of float32 sums are good to about 1e-8 of the mean loss; a finer tolerance is reached in float64 from there.
@@ -48,14 +52,15 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
     >>> probes.predict_proba(X)  # [N, K]
 
     Args:
-        C: inverse strength of the penalty, a number or one for each hypothesis [K]; `inf` for none.
+        C: inverse strength of the penalty, a number or one for each hypothesis [K]; `inf` for none, and then a unit
+            that the units before it determine, such as a duplicate, has the coefficient 0.
         class_weight: None; "balanced": each class of a hypothesis has half of its weight, as scikit-learn counts it,
             over the rows of positive weight; or a dictionary from label to factor.
         fit_intercept: whether b is fitted; otherwise it is 0.
         tol: largest absolute gradient of the mean loss, and largest half Newton decrement, at which a fit is done.
         max_iter: steps at most.
         standardize: whether the penalty is on the coefficients of (x - mean) / sd (of x / sd without an intercept),
-            mean and sd taken over the rows by their weights; `coef_` is on the scale of X either way.
+            mean and sd taken over the rows by the weights of each hypothesis; `coef_` is on the scale of X either way.
         warm_start: whether a fit begins at the coefficients of the one before, where it had as many units and
             hypotheses; the minimum is the same, and sooner found where labels, weights or C have changed a little.
         memory_limit: what a fit may take beside X, Y and the weights, such as "1GB", or a number of bytes; None for as
@@ -117,14 +122,16 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             InputError: shapes that do not match, NaN or infinity in X (with row and column) or in the weights, labels
                 other than two classes, or a parameter out of range.
         """
-        source, X = X, as_rows(X)
-        validate_data(self, source, skip_check_array=True)
         processes = Processes(self.distributed)
-        Y = self._read_labels(y, X.shape[0])
-        if self.distributed and self._flat:
-            raise InputError("distributed=True with labels [N]: give Y [N, K], in which the classes are known")
-        n_targets = Y.shape[1]
-        C = self._read_parameters(n_targets)
+        with processes.together():
+            source, X = X, as_rows(X)
+            validate_data(self, source, skip_check_array=True)
+            Y = self._read_labels(y, X.shape[0])
+            if self.distributed and self._flat:
+                raise InputError("distributed=True with labels [N]: give Y [N, K], in which the classes are known")
+            n_targets = Y.shape[1]
+            C = self._read_parameters(n_targets)
+        processes.check_equal("columns of X and of Y", [X.shape[1], n_targets])
         weights = Weights(sample_weight, X.shape[0], n_targets, array_namespace(X), processes)
         targets = BinaryTargets(Y, weights, self._label_weights())
         two_classes = (targets.class_totals > 0).all(axis=0)
@@ -156,16 +163,18 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             selected: the hypotheses to fit, bool [K].
             start: coefficients [H, K] and intercepts [K] to begin with, on the scale of X.
         """
-        totals = targets.class_totals.sum(axis=0)
+        totals, weighting = targets.class_totals.sum(axis=0), targets.weights.groups()
         with np.errstate(all="ignore"):
-            ridge, prevalence = 1 / (C * totals), targets.class_totals[1] / totals
+            ridge, prevalence = 1 / (C * totals)[None], targets.class_totals[1] / totals
         with RowBlocks(X, dtype, bytes_of(self.memory_limit), targets.weights.processes) as rows:
-            row_weight = targets.weights.row_mean()
-            moments = Moments(rows, None if row_weight is None else rows.xp.asarray(row_weight))
+            # Of all rows, whatever their weights: coordinates must not depend on the other hypotheses.
+            moments = Moments(rows)
             mean, sd = moments.mean, moments.sd
             far = self.fit_intercept and bool((np.abs(mean) > SHIFT_RATIO * sd).any())
             origin = mean.astype(dtype).astype(np.float64) if far else np.zeros_like(mean)
             scale = np.where(sd > 0, sd, 1.0) if self.standardize else np.ones_like(sd)
+            if self.standardize and targets.weights.values is not None:
+                ridge = ridge * (self._penalty_scale(rows, targets.weights, weighting) / scale[:, None]) ** 2
             point = None
             if start is not None:
                 w, b = start
@@ -174,25 +183,41 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
                 rows,
                 rows.xp.asarray(origin, dtype=dtype) if far else None,
                 scale,
-                lambda k: targets.signed(k, rows.dtype),
-                row_weight,
+                lambda k: targets.signed(k, rows.dtype, targets.unit[k]),
+                lambda k: targets.weights.scaled(k, rows.dtype),
+                weighting,
                 ridge,
-                totals,
+                totals / targets.unit,
                 prevalence,
                 point,
                 self.fit_intercept,
             )
             tol = max(self.tol, FINEST_FLOAT32_TOL) if dtype == np.float32 else self.tol
-            solution = QuasiNewton(problems, tol, self.max_iter, tile_width(rows)).solve(np.flatnonzero(selected))
+            tile = tile_width(rows, len(C))
+            solution = QuasiNewton(problems, tol, self.max_iter, tile).solve(np.flatnonzero(selected))
+        penalties = 0.5 * totals * (ridge * solution.coefficients**2).sum(axis=0)
+        solution.objective *= targets.unit
         solution.coefficients /= scale[:, None]
         solution.intercepts -= origin @ solution.coefficients
+        if dtype == np.float32 and self.tol >= FINEST_FLOAT32_TOL:
+            self._sum_losses(X, targets, solution, penalties, tile)
         return solution
+
+    def _sum_losses(self, X: Any, targets: BinaryTargets, solution: Solution, penalties: np.ndarray, tile: int) -> None:
+        """Replace the objectives of single precision by those of float64, a tile of hypotheses in a pass."""
+        found = np.flatnonzero(np.isfinite(solution.objective))
+        with RowBlocks(X, np.float64, bytes_of(self.memory_limit), targets.weights.processes) as rows:
+            for columns in np.split(found, range(tile, len(found), tile)):
+                losses = total_losses(rows, targets, solution.coefficients, solution.intercepts, columns)
+                solution.objective[columns] = losses + penalties[columns]
+        solution.n_passes[found] += 1
 
     def _earlier(self, n_units: int, n_targets: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the coefficients [H, K] and intercepts [K] to begin with, if there are any."""
         if not self.warm_start or getattr(self, "coef_", np.empty(0)).shape != (n_targets, n_units):
             return None
-        return self.coef_.T.copy(), self.intercept_.copy()
+        intercepts = self.intercept_.copy() if self.fit_intercept else np.zeros(n_targets)
+        return self.coef_.T.copy(), intercepts
 
     def fit_path(self, X: Any, y: Any, Cs: Iterable[float], sample_weight: Any = None) -> list[LogisticProbes]:
         """Fit all hypotheses once for each of several penalties, each fit beginning where the one before ended.
@@ -228,7 +253,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             groups: the group of each row [N], or None for independent rows.
 
         Returns:
-            Errors and p-values, NaN where a hypothesis was not fitted or its information is singular.
+            Errors and p-values, NaN where the status is not "converged" or the information is singular.
 
         Raises:
             InputError: shapes that do not match.
@@ -236,30 +261,30 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         source, X = X, as_rows(X)
         validate_data(self, source, reset=False, skip_check_array=True)
-        Y = as_targets(y, X.shape[0])
-        labels = (to_host(Y) == self.classes_[-1])[:, None] if self._flat else as_binary(Y)
-        if labels.shape[1] != len(self.coef_):
-            raise InputError(f"Y has {labels.shape[1]} hypotheses: expected the {len(self.coef_)} that were fitted")
         processes = Processes(self.distributed)
+        with processes.together():
+            Y = as_targets(y, X.shape[0])
+            labels = (to_host(Y) == self.classes_[-1])[:, None] if self._flat else as_binary(Y)
+            if labels.shape[1] != len(self.coef_):
+                raise InputError(f"Y has {labels.shape[1]} hypotheses: expected the {len(self.coef_)} that were fitted")
         weights = Weights(sample_weight, X.shape[0], labels.shape[1], array_namespace(X), processes)
         targets = BinaryTargets(labels, weights, self._label_weights())
         C = np.broadcast_to(np.asarray(self.C, dtype=np.float64), (len(self.coef_),))
         with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
-            found = infer(
-                rows, targets, self.coef_, self.intercept_, self._ridge(rows, targets, C), groups, self.fit_intercept
-            )
+            ridge = np.broadcast_to(1 / C[:, None], self.coef_.shape)
+            if self.standardize:
+                ridge = ridge * self._penalty_scale(rows, weights, weights.groups()).T ** 2
+            coefficients = np.where((self.status_ == "converged")[:, None], self.coef_, np.nan)
+            found = infer(rows, targets, coefficients, self.intercept_, ridge, groups, self.fit_intercept)
         if self.class_weight is not None:
             found.p_values[:] = np.nan
         return found
 
-    def _ridge(self, rows: RowBlocks, targets: BinaryTargets, C: np.ndarray) -> np.ndarray:
-        """Return the penalty on the square of each coefficient on the scale of X, [K, H]."""
-        scale = np.ones(rows.shape[1])
-        if self.standardize:
-            row_weight = targets.weights.row_mean()
-            sd = Moments(rows, None if row_weight is None else rows.xp.asarray(row_weight)).sd
-            scale = np.where(sd > 0, sd, 1.0)
-        return scale**2 / C[:, None]
+    def _penalty_scale(self, rows: RowBlocks, weights: Weights, weighting: np.ndarray) -> np.ndarray:
+        """Return the standard deviation of each unit by the weights of each hypothesis, 1 for a constant, [H, K]."""
+        _, first = np.unique(weighting, return_index=True)
+        sd = weighted_sd(rows, weights, first)
+        return np.where(sd > 0, sd, 1.0)[weighting].T
 
     def _store(self, solution: Solution, class_totals: np.ndarray, two_classes: np.ndarray) -> None:
         solution.status[solution.status == "stalled"] = "max_iter"
@@ -364,10 +389,14 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         return tags
 
 
-def tile_width(rows: RowBlocks) -> int:
-    """Return how many problems may be in one pass."""
-    n_rows, n_units = int(rows.processes.largest(rows.shape[0])), rows.shape[1]
-    of_each = rows.dtype.itemsize * (n_units**2 + 2 * n_rows) + 16 * MEMORY * n_units
+def tile_width(rows: RowBlocks, n_targets: int) -> int:
+    """Return how many of K problems may be in one pass."""
+    n_rows, n_units, size = int(rows.processes.largest(rows.shape[0])), rows.shape[1], rows.dtype.itemsize
+    # A factor, arrays of all rows and of the blocks that are worked on, and the steps remembered.
+    of_each = size * (n_units**2 + 2 * n_rows + 6 * rows.n_threads * rows.block_rows) + 16 * MEMORY * n_units
     if rows.memory_limit is not None:
         return min(TILE, max(1, int(TILE_SHARE * rows.memory_limit) // of_each))
-    return min(TILE, max(8, max(TILE_BYTES, n_rows * n_units) // of_each))
+    # A matrix and its factor are shared, and each core makes a factor from a sample.
+    of_all = size * (2 * n_units + rows.n_threads * (2 * n_units + 2 * SAMPLE_ROWS)) * n_units
+    ceiling = size * (6 * n_rows * n_targets + 4 * n_units**2) - of_all
+    return min(TILE, max(FEWEST, min(ceiling, max(TILE_BYTES, n_rows * n_units)) // of_each))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gatescope.engine import log_loss_cuda
 from gatescope.engine.arrays import CONVERSION_VALUES, array_namespace
 
 # Above this, log(1 + exp(x)) is x to the last bit of float64.
@@ -28,6 +29,8 @@ def log_loss(logits: Any, signed: Any) -> tuple[Any, Any]:
         logits: z, any shape, float32 or float64.
         signed: s (2 y - 1), of the same shape and type: the sign is the label and the size the weight.
     """
+    if array_namespace(logits) is not np:
+        return log_loss_cuda.loss_and_slope(logits, signed)
     loss, residual = np.empty((2, *logits.shape), logits.dtype)
     for z, s, loss_part, residual_part in _pieces(logits, signed, loss, residual):
         wrong = torch.sign(s).mul_(z).neg_()
@@ -38,6 +41,8 @@ def log_loss(logits: Any, signed: Any) -> tuple[Any, Any]:
 
 def log_loss_slope(logits: Any, signed: Any) -> Any:
     """Return the derivative alone."""
+    if array_namespace(logits) is not np:
+        return log_loss_cuda.slope(logits, signed)
     residual = np.empty(logits.shape, logits.dtype)
     for z, s, part in _pieces(logits, signed, residual):
         torch.mul(torch.sign(s).mul_(z).neg_().sigmoid_().neg_(), s, out=part)
@@ -46,9 +51,10 @@ def log_loss_slope(logits: Any, signed: Any) -> Any:
 
 def log_loss_curvature(logits: Any, signed: Any) -> Any:
     """Return the second derivative in the logit, any shape."""
-    xp = array_namespace(logits)
-    small = xp.exp(-xp.abs(logits))
-    return xp.abs(signed) * small / (1 + small) ** 2
+    if array_namespace(logits) is not np:
+        return log_loss_cuda.curvature(logits, signed)
+    small = np.exp(-np.abs(logits))
+    return np.abs(signed) * small / (1 + small) ** 2
 
 
 def _pieces(*arrays: np.ndarray) -> Iterator[tuple[torch.Tensor, ...]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,17 +13,28 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import validate_data
 
 from gatescope.engine.arrays import RowBlocks, as_rows, check_finite, computing_dtype, to_host
-from gatescope.engine.quantiles import FINE_BINS, best_threshold, equal_mass_bins, mutual_information
-from gatescope.engine.ranks import mid_ranks, unit_columns
-from gatescope.engine.read_ahead import bytes_of
-from gatescope.engine.ridge import equal_weights
-from gatescope.engine.targets import BinaryTargets, Weights, as_binary, as_targets
+from gatescope.engine.neurons_cuda import device_statistics
+from gatescope.engine.quantiles import (
+    FINE_BINS,
+    best_bin,
+    bin_sums,
+    equal_mass_bins,
+    mutual_information,
+    smallest_in_bins,
+)
+from gatescope.engine.ranks import N_CODES, DistinctValues, as_codes, code_values, mid_ranks
+from gatescope.engine.read_ahead import bytes_of, read_ahead
+from gatescope.engine.targets import CHUNK_ROWS, BinaryTargets, Weights, as_binary, as_targets, equal_weights
 from gatescope.engine.univariate import fit_univariate
 
 # Units transposed together: a cache line of 16-bit values.
 TILE_UNITS = 32
-# Hypotheses in one product, so that their labels in float64 stay small.
+# Hypotheses counted together, so that their labels stay small.
 TILE_TARGETS = 128
+# Hypotheses that share their weights are worth a tile of their own from this many on.
+FEW_TARGETS = 4
+# Bytes to work with where no limit is given.
+DEFAULT_MEMORY = 2**31
 # Inverse strength of the penalty on the coefficient of a unit: scikit-learn's default.
 C = 1.0
 STATISTICS = (
@@ -94,14 +107,12 @@ class NeuronProbes(BaseEstimator):
         self.status_ = np.full((n_targets, n_units), "one_class", dtype="<U16")
         with RowBlocks(X, computing_dtype(X), bytes_of(self.memory_limit)) as rows:
             weights = Weights(sample_weight, X.shape[0], n_targets, rows.xp)
-            totals = BinaryTargets(Y, weights, None).class_totals
-            two_classes = (totals > 0).all(axis=0)
-            for group in equal_weights(weights, n_targets):
-                group = group[two_classes[group]]
-                _, width = tile_shape(rows)
-                for first in range(0, len(group), width):
-                    targets = group[first : first + width]
-                    self._fit_group(rows, _Labels(rows, Y, weights.column(int(targets[0])), targets))
+            two_classes = (BinaryTargets(Y, weights, None).class_totals > 0).all(axis=0)
+            if rows.xp is np:
+                self._fit_on_host(rows, Y, weights, two_classes)
+            else:
+                for targets, units, status, statistics in device_statistics(rows, Y, weights, two_classes, C):
+                    self._put(targets, units, status, statistics)
         unfinished = np.isin(self.status_, ["max_iter", "not_finite"])
         if unfinished.any():
             k, unit = np.argwhere(unfinished)[0].tolist()
@@ -113,101 +124,201 @@ class NeuronProbes(BaseEstimator):
             )
         return self
 
-    def _fit_group(self, rows: RowBlocks, labels: _Labels) -> None:
-        """Statistics of all units for the hypotheses of one group."""
+    def _put(self, targets: np.ndarray, units: Any, status: np.ndarray, statistics: Iterable[np.ndarray]) -> None:
+        """Keep the status and the STATISTICS of some hypotheses and a unit [G], or a slice of units [G, U]."""
+        self.status_[targets, units] = status
+        for name, result in zip(STATISTICS, statistics, strict=True):
+            getattr(self, name)[targets, units] = result
+
+    def _fit_on_host(self, rows: RowBlocks, Y: Any, weights: Weights, two_classes: np.ndarray) -> None:
+        tiles = label_tiles(weights, two_classes, tile_shape(rows)[1])
+        # Each block of columns is read once, and its units are put in order once for each tile of hypotheses.
+        for left, columns in unit_columns(rows):
+            for targets, alike in tiles:
+                self._fit_columns(rows, left, columns, _Labels(Y, weights, targets, alike))
+
+    def _fit_columns(self, rows: RowBlocks, left: int, columns: Any, labels: _Labels) -> None:
+        """Statistics of the units [W, N] from number `left` on for the hypotheses of one tile."""
         width, _ = tile_shape(rows)
+        by_code = code_values(rows.source.dtype)
 
-        def fit_tile(left: int) -> None:
-            columns = unit_columns(rows.source, left, min(left + width, rows.shape[1]), labels.kept)
-            values = to_host(columns).astype(np.float64)
-            if not np.isfinite(values.sum(axis=1)).all():
+        def fit_tile(first: int) -> None:
+            units = [DistinctValues(column, by_code) for column in to_host(columns[first : first + width].copy())]
+            if not all(len(unit.values) for unit in units):
                 check_finite(rows)
-            ranks = np.stack([to_host(mid_ranks(column, labels.weight)) for column in columns])
-            value_sums, rank_sums = values @ labels.positive, ranks @ labels.positive
-            for i in range(len(columns)):
-                status, statistics = labels.statistics(values[i], ranks[i], value_sums[i], rank_sums[i])
-                self.status_[labels.targets, left + i] = status
-                for name, result in zip(STATISTICS, statistics, strict=True):
-                    getattr(self, name)[labels.targets, left + i] = result
+            if not len(labels.targets):
+                return
+            for i, (status, statistics) in enumerate(labels.statistics(units), left + first):
+                self._put(labels.targets, i, status, statistics)
 
-        rows.each(fit_tile, range(0, rows.shape[1], width))
+        rows.each(fit_tile, range(0, len(columns), width))
+
+
+def unit_columns(rows: RowBlocks) -> Iterator[tuple[int, Any]]:
+    """Yield the number of a first unit and the values of units [W, N], as `as_codes` gives them.
+
+    Columns in memory are a view of X. From a disk all rows are read for as many units as the memory holds.
+    """
+    source, (n_rows, n_units) = rows.source, rows.shape
+    if rows.piece_rows is None:
+        yield 0, as_codes(source).T
+        return
+    limit = DEFAULT_MEMORY if rows.memory_limit is None else rows.memory_limit
+    width = min(n_units, max(1, limit // (4 * n_rows * source.dtype.itemsize)))
+    for left in range(0, n_units, width):
+        columns = np.empty((min(width, n_units - left), n_rows), as_codes(source[:1]).dtype)
+        for first, piece in read_ahead(source, 0, n_rows, rows.piece_rows):
+            columns[:, first : first + len(piece)] = as_codes(piece)[:, left : left + len(columns)].T
+        yield left, columns
 
 
 def tile_shape(rows: RowBlocks) -> tuple[int, int]:
     """Return how many units and how many hypotheses are looked at together."""
-    if rows.memory_limit is None:
-        return TILE_UNITS, TILE_TARGETS
-    # Values and ranks of each unit and a few arrays for one of them on each core; labels in float64 and their places.
-    row_bytes = rows.memory_limit / rows.shape[0]
-    units = row_bytes / 2 / rows.n_threads / 24 - 4
-    return int(min(TILE_UNITS, max(1, units))), int(min(TILE_TARGETS, max(1, row_bytes / 2 / 16)))
+    limit = DEFAULT_MEMORY if rows.memory_limit is None else rows.memory_limit
+    n_rows, itemsize = rows.shape[0], rows.source.dtype.itemsize
+    n_values = n_rows if code_values(rows.source.dtype) is None else min(n_rows, N_CODES)
+    # On each core: the units' values, and those of one of them in order.
+    units = (limit / (8 * rows.n_threads) - 24 * n_rows) / (itemsize * n_rows)
+    # Labels and weights in float64, and on each core a few sums for each distinct value.
+    targets = limit / 2 / (16 * n_rows + 64 * rows.n_threads * n_values)
+    return int(min(TILE_UNITS, max(1, units))), int(min(TILE_TARGETS, max(1, targets)))
+
+
+def label_tiles(weights: Weights, wanted: np.ndarray, width: int) -> list[tuple[np.ndarray, bool]]:
+    """Return the hypotheses to look at together, at most `width`, and whether they share their weights.
+
+    Hypotheses that share them with few others are put together with others like them.
+
+    Args:
+        weights: of the rows.
+        wanted: which hypotheses to look at, bool [K].
+        width: the most in a tile.
+    """
+    tiles, rest = [], []
+    for group in equal_weights(weights, len(wanted)):
+        group = group[wanted[group]]
+        if len(group) < FEW_TARGETS and not weights.shared:
+            rest.extend(group)
+        else:
+            tiles += [(group[i : i + width], True) for i in range(0, len(group), width)]
+    tiles += [(np.array(rest[i : i + width]), False) for i in range(0, len(rest), width)]
+    # X is looked through even where there is nothing to fit.
+    return tiles or [(np.arange(0), True)]
 
 
 class _Labels:
-    """The labels of G hypotheses that share their weights, at the rows that have any.
+    """The labels of G hypotheses and their weights.
 
     Args:
-        rows: X [N, H].
         Y: [N, K], bool.
-        weight: [N] or None.
+        weights: of the rows.
         targets: the hypotheses, integers [G].
+        alike: whether they share their weights.
     """
 
-    def __init__(self, rows: RowBlocks, Y: Any, weight: Any, targets: np.ndarray):
-        self.targets = targets
-        labels = to_host(Y)[:, targets]
-        self.kept, self.weight = None, None if weight is None else to_host(weight).astype(np.float64)
-        if self.weight is not None and not (self.weight > 0).all():
-            # Rows without weight have no rank of their own and add nothing.
-            self.kept = np.flatnonzero(self.weight > 0)
-            labels, self.weight = labels[self.kept], self.weight[self.kept]
-        if self.weight is not None and (self.weight == 1).all():
-            self.weight = None
-        self.positive = labels.astype(np.float64)
-        if self.weight is not None:
-            self.positive *= self.weight[:, None]
-        self.total = float(len(labels) if self.weight is None else self.weight.sum())
-        self.positive_total = self.positive.sum(axis=0)
-        # Counting goes over the rows of the rarer label, and the other has the rest.
-        self.common = labels.mean(axis=0) > 0.5
-        self.places = [np.flatnonzero(labels[:, g] != self.common[g]) for g in range(len(targets))]
+    def __init__(self, Y: Any, weights: Weights, targets: np.ndarray, alike: bool):
+        self.targets, self.alike = targets, alike
+        labels = to_host(Y[:, targets])
+        self.weight = None
+        if weights.values is None or not len(targets):
+            self.positive = labels.astype(np.uint16, order="C")
+            return
+        chosen = weights.values if weights.values.ndim == 1 else weights.values[:, targets[:1] if alike else targets]
+        weight = to_host(chosen).reshape(len(labels), -1)
+        # Counts need 16 bits, sums of other weights all that there are.
+        dtype = np.uint16 if ((weight == 0) | (weight == 1)).all() else np.float64
+        self.weight = weight.astype(dtype, order="C")
+        self.positive = np.multiply(labels, self.weight, order="C")
 
-    def statistics(
-        self, values: np.ndarray, ranks: np.ndarray, value_sum: np.ndarray, rank_sum: np.ndarray
-    ) -> tuple[Any, tuple[Any, ...]]:
-        """Return the status and the STATISTICS of one unit, each [G].
+    def statistics(self, units: list[DistinctValues]) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...]]]:
+        """Yield the status and the STATISTICS of each unit, each [G]."""
+        masses = [self._mass(unit) for unit in units]
+        # Away from zero first: the mean of a unit may be far larger than what it varies by.
+        offsets = [unit.values - 0.5 * (unit.values[0] + unit.values[-1]) for unit in units]
+        ranks = [mid_ranks(mass) for mass in masses]
+        if self.alike:
+            tables = [np.stack([rank[:, 0], offset]) for rank, offset in zip(ranks, offsets, strict=True)]
+            sums = self._sums_of_tables(units, tables)
+        for i, unit in enumerate(units):
+            bins = equal_mass_bins(ranks[i], masses[i].sum(axis=0))
+            if self.alike:
+                rank_sum, offset_sum = sums[i]
+                in_bins = unit.sums(self.positive, bins[:, 0])
+                bin_positive = np.zeros((FINE_BINS, len(self.targets)))
+                bin_positive[: len(in_bins)] = in_bins
+                positive_at = functools.partial(unit.sum_of, self.positive)
+            else:
+                positive = unit.sums(self.positive)
+                rank_sum, offset_sum = np.einsum("dg,dg->g", ranks[i], positive), offsets[i] @ positive
+                bin_positive, positive_at = bin_sums(bins, positive), functools.partial(np.take, positive, axis=1)
+            positive_total = bin_positive.sum(axis=0)
+            total = masses[i].sum(axis=0)
+            auroc = (rank_sum - 0.5 * positive_total**2) / (positive_total * (total - positive_total))
+            bin_mass = bin_sums(bins, masses[i])
+            information = mutual_information(bin_mass, bin_positive)
+            best, informedness = best_bin(bin_mass, bin_positive)
+            threshold = smallest_in_bins(unit.values, bins, masses[i] > 0, best)
+            status, (w, b, difference, f) = _class_means(offsets[i], masses[i], positive_total, offset_sum, positive_at)
+            b -= w * (unit.values[0] - offsets[i][0])
+            yield status, (w, b, auroc, difference, f, information, threshold, informedness)
+
+    def _mass(self, unit: DistinctValues) -> np.ndarray:
+        """Return the weight at each value of a unit, [D, 1] where the hypotheses share their weights, else [D, G]."""
+        return unit.counts[:, None].astype(np.float64) if self.weight is None else unit.sums(self.weight)
+
+    def _sums_of_tables(self, units: list[DistinctValues], tables: list[np.ndarray]) -> np.ndarray:
+        """Return the sums over the positive positions of what each unit's values stand for.
 
         Args:
-            values, ranks: float64 [N].
-            value_sum, rank_sum: over the positive positions [G].
-        """
-        positive, negative = self.positive_total, self.total - self.positive_total
-        auroc = (rank_sum - 0.5 * positive**2) / (positive * negative)
-        bins = equal_mass_bins(ranks, self.total)
-        mass = np.bincount(bins, self.weight, FINE_BINS).astype(np.float64)
-        counts = self._positive_counts(bins, mass)
-        information = mutual_information(mass, counts)
-        threshold, informedness = best_threshold(values, bins, counts, mass)
-        with np.errstate(all="ignore"):
-            mean = np.average(values, weights=self.weight)
-            spread = np.average((values - mean) ** 2, weights=self.weight) * self.total
-            difference = (value_sum / positive - mean) * self.total / negative
-            between = difference**2 * positive * negative / self.total
-            f = between / np.where(spread > between, (spread - between) / (self.total - 2), 0.0)
-        order_statistics = (information, threshold, informedness)
-        if values.min() == values.max():
-            log_odds = np.log(positive / negative)
-            return "constant_feature", (0.0, log_odds, auroc, 0.0 * difference, np.nan, *order_statistics)
-        if not np.isfinite(spread) or spread == 0:
-            return "not_finite", (np.nan, np.nan, auroc, difference, np.nan, *order_statistics)
-        w, b, converged = fit_univariate(values, self.weight, positive, value_sum, C)
-        status = np.where(converged, "converged", "max_iter")
-        return status, (w, b, auroc, difference, f, *order_statistics)
+            units: W of them.
+            tables: for each, R numbers for each of its values, float64 [R, D].
 
-    def _positive_counts(self, bins: np.ndarray, mass: np.ndarray) -> np.ndarray:
-        """Return the weight of the positive positions in each bin, [FINE_BINS, G]."""
-        counts = np.empty((len(self.places), FINE_BINS))
-        for g, places in enumerate(self.places):
-            rarer = np.bincount(bins[places], None if self.weight is None else self.weight[places], FINE_BINS)
-            counts[g] = mass - rarer if self.common[g] else rarer
-        return counts.T
+        Returns:
+            [W, R, G], one product for all units.
+        """
+        width, depth = len(units), len(tables[0])
+        sums = np.zeros((width * depth, len(self.targets)))
+        block = np.empty((width, depth, CHUNK_ROWS))
+        for start in range(0, len(self.positive), CHUNK_ROWS):
+            positive = self.positive[start : start + CHUNK_ROWS].astype(np.float64)
+            part = block[:, :, : len(positive)]
+            for unit, table, out in zip(units, tables, part, strict=True):
+                for row, out_row in zip(table, out, strict=True):
+                    np.take(row, unit.places[start : start + CHUNK_ROWS], out=out_row, mode="clip")
+            sums += part.reshape(width * depth, -1) @ positive
+        return sums.reshape(width, depth, -1)
+
+
+def _class_means(
+    values: np.ndarray,
+    mass: np.ndarray,
+    positive_total: np.ndarray,
+    positive_sum: np.ndarray,
+    positive_at: Callable[[int], np.ndarray],
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Return the status, the logistic regression, the difference of the means and the F statistic, each [G].
+
+    Args: as those of `fit_univariate`.
+    """
+    total = mass.sum(axis=0)
+    negative_total = total - positive_total
+    with np.errstate(all="ignore"):
+        mean = values @ mass / total
+        spread = np.array([mass[:, m] @ (values - mean[m]) ** 2 for m in range(len(mean))])
+        difference = (positive_sum / positive_total - mean) * total / negative_total
+        between = difference**2 * positive_total * negative_total / total
+        f = between / np.where(spread > between, (spread - between) / (total - 2), 0.0)
+        w, b = np.zeros_like(f), np.log(positive_total / negative_total)
+    constant = np.broadcast_to((mass > 0).sum(axis=0) == 1, f.shape)
+    fitted = ~constant & np.isfinite(spread) & (spread > 0)
+    status = np.where(constant, "constant_feature", np.where(fitted, "max_iter", "not_finite"))
+    w[~constant], b[~constant], f[~fitted], difference[constant] = np.nan, np.nan, np.nan, 0.0
+    chosen = np.flatnonzero(fitted)
+    if len(chosen):
+        own_mass = mass[:, chosen] if mass.shape[1] > 1 else mass
+        found = fit_univariate(
+            values, own_mass, positive_total[chosen], positive_sum[chosen], lambda g: positive_at(chosen[g]), C
+        )
+        w[chosen], b[chosen] = found[:2]
+        status[chosen[found[2]]] = "converged"
+    return status, (w, b, difference, f)

@@ -19,13 +19,14 @@ import numpy as np
 import scipy.linalg
 
 from gatescope.engine.arrays import RowBlocks, array_namespace, to_host
+from gatescope.engine.precondition_cuda import NULL_PIVOT, DeviceFactor
 from gatescope.engine.targets import CHUNK_ROWS
 
 # Factors of the shared matrix are kept for ridges a factor of 4 apart: each is within a factor of 2 of the right one.
 RIDGE_STEP = 4.0
 KEPT_FACTORS = 3
 # Rows of a sample that are in memory at once.
-SAMPLE_ROWS = 1024
+SAMPLE_ROWS = 512
 
 
 class Factor:
@@ -45,7 +46,11 @@ class Factor:
         self.scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
         matrix *= self.scale
         matrix *= self.scale[:, None]
-        self.triangle = cholesky(matrix)
+        self.triangle, jitter = cholesky(matrix)
+        # A unit that the units before it determine keeps its coefficient: what is left of its pivot is rounding, and
+        # the inverse of that would send coefficients far apart.
+        pivots = self.triangle.diagonal()
+        np.fill_diagonal(self.triangle, np.where(pivots**2 > NULL_PIVOT * jitter, pivots, np.inf))
         (self._solve,) = scipy.linalg.blas.get_blas_funcs(("trsv",), (self.triangle,))
 
     def solve(self, residual: np.ndarray) -> np.ndarray:
@@ -60,10 +65,15 @@ class Factor:
         return solution
 
 
-def cholesky(matrix: np.ndarray) -> np.ndarray:
-    """Return the lower factor of a correlation matrix from its upper triangle.
+def _factor_of(matrix: Any, mean: np.ndarray | None, curvature: float) -> Factor | DeviceFactor:
+    """Return the factor of a matrix where it lies."""
+    return (Factor if array_namespace(matrix) is np else DeviceFactor)(matrix, mean, curvature)
 
-    Just enough is added to the diagonal for it to exist.
+
+def cholesky(matrix: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the lower factor of a correlation matrix from its upper triangle, and what was added to the diagonal.
+
+    That is just enough for it to exist.
     """
     diagonal = np.diag_indices(len(matrix))
     jitter = 4 * float(np.finfo(matrix.dtype).eps)
@@ -71,7 +81,7 @@ def cholesky(matrix: np.ndarray) -> np.ndarray:
         matrix[diagonal] = 1 + jitter
         try:
             # The transpose of a symmetric matrix is the same matrix in the order that LAPACK wants.
-            return scipy.linalg.cholesky(matrix.T, lower=True, check_finite=False)
+            return scipy.linalg.cholesky(matrix.T, lower=True, check_finite=False), jitter
         except scipy.linalg.LinAlgError:
             jitter *= 30
 
@@ -98,7 +108,7 @@ class HessianSampler:
             threshold[start : start + CHUNK_ROWS] = numbers * ((math.sqrt(5) - 1) / 2) % 1
         self.threshold = rows.xp.asarray(threshold)
 
-    def matrix(self, curvature: Any, total: float, n_sampled: int) -> tuple[np.ndarray, np.ndarray | None]:
+    def matrix(self, curvature: Any, total: float, n_sampled: int) -> tuple[Any, np.ndarray | None]:
         """Return `sum_n h_n x_n x_n' / S` of the sample [H, H], and the mean [H] that was taken out of the rows.
 
         Only the upper triangle of the matrix is filled: a Cholesky factorisation looks at no more.
@@ -110,16 +120,18 @@ class HessianSampler:
         """
         xp, rows = self.rows.xp, self.rows
         index, weight = self._draw(curvature, n_sampled)
-        scale = self.scale.astype(rows.dtype)
+        scale = xp.asarray(self.scale.astype(rows.dtype))
         first, second = xp.zeros(rows.shape[1]), xp.zeros((rows.shape[1],) * 2, rows.dtype)
         # States beyond the range of the precision are noticed in the gradient.
         with np.errstate(all="ignore"):
             origin = xp.zeros(rows.shape[1], rows.dtype)
             if self.fit_intercept:
                 origin = self._origin(index[:SAMPLE_ROWS], weight[:SAMPLE_ROWS])
-            for start in range(0, len(index), SAMPLE_ROWS):
-                sample = rows.gather(index[start : start + SAMPLE_ROWS], self.shift)
-                share = weight[start : start + SAMPLE_ROWS] / total
+            # A GPU is kept busy by larger pieces.
+            step = SAMPLE_ROWS if xp is np else rows.block_rows
+            for start in range(0, len(index), step):
+                sample = rows.gather(index[start : start + step], self.shift)
+                share = weight[start : start + step] / float(total)
                 sample -= origin
                 first += share @ sample
                 sample *= xp.sqrt(share)[:, None]
@@ -131,9 +143,12 @@ class HessianSampler:
             if self.fit_intercept:
                 # The mean of the first rows is corrected to that of all.
                 curved = rows.processes.total(weight.sum(dtype=np.float64)) / total
-                second = second - xp.outer(first, first).astype(rows.dtype) / curved
+                offset = (first / math.sqrt(curved)).astype(rows.dtype)
+                second -= xp.outer(offset, offset)
                 mean = to_host(origin + first / curved).astype(np.float64) / self.scale
-            return to_host(second) / scale / scale[:, None], mean
+            second /= scale
+            second /= scale[:, None]
+            return second, mean
 
     def _origin(self, index: Any, weight: Any) -> Any:
         """Return a point near the weighted mean of the sampled rows [H], the same in all processes."""
@@ -141,16 +156,16 @@ class HessianSampler:
         total, mass = self.rows.processes.totals([weight @ sample, weight.sum(dtype=np.float64)])
         return (total / float(mass)).astype(self.rows.dtype)
 
-    def factor(self, curvature: Any, total: float, ridge: float, n_sampled: int) -> Factor:
-        """Return the factor of one hypothesis, whose penalty in the mean loss is `ridge * |w|^2 / 2`."""
+    def factor(self, curvature: Any, total: float, ridge: Any, n_sampled: int) -> Factor | DeviceFactor:
+        """Return the factor of one hypothesis, whose penalty in the mean loss is `ridge @ w^2 / 2`."""
         curved = self.rows.processes.total(curvature.sum(dtype=np.float64)) / total
         n_units = self.rows.shape[1]
         # Where every label is certain only the penalty is left.
-        matrix, mean = np.zeros((n_units, n_units), self.rows.dtype), None
+        matrix, mean = self.rows.xp.zeros((n_units, n_units), self.rows.dtype), None
         if curved > 0:
             matrix, mean = self.matrix(curvature, total, n_sampled)
-        matrix[np.diag_indices(n_units)] += ridge
-        return Factor(matrix, mean, curved)
+        matrix.reshape(-1)[:: n_units + 1] += self.rows.xp.asarray(ridge, dtype=self.rows.dtype)
+        return _factor_of(matrix, mean, curved)
 
     def _draw(self, curvature: Any, n_sampled: int) -> tuple[Any, Any]:
         """Return the rows drawn and their weights."""
@@ -183,7 +198,7 @@ def _add_gram(total: Any, rows: Any) -> None:
 
 
 class SharedFactor:
-    """One matrix of equal weights for all hypotheses, scaled by their mean curvatures.
+    """One matrix for all hypotheses that weigh the rows alike, scaled by their mean curvatures.
 
     Args:
         sampler: draws the rows.
@@ -193,25 +208,25 @@ class SharedFactor:
 
     def __init__(self, sampler: HessianSampler, weight: Any, n_sampled: int):
         rows = sampler.rows
-        uniform = rows.xp.ones(rows.shape[0]) if weight is None else rows.xp.asarray(weight)
-        uniform = uniform.astype(rows.dtype)
-        total = rows.processes.total(uniform.sum(dtype=np.float64))
-        self.matrix, self.mean = sampler.matrix(uniform, total, n_sampled)
-        self._factors: dict[int, Factor] = {}
+        curvature = rows.xp.ones(rows.shape[0], rows.dtype) if weight is None else weight
+        total = rows.processes.total(curvature.sum(dtype=np.float64))
+        self.matrix, self.mean = sampler.matrix(curvature, total, n_sampled)
+        self._factors: dict[int | None, Factor | DeviceFactor] = {}
 
-    def solve(self, residual: np.ndarray, curvature: float, ridge: float) -> np.ndarray:
+    def solve(self, residual: Any, curvature: float, ridge: float) -> Any:
         """Apply the inverse of `curvature * matrix + ridge * I` to a vector [H + 1], the intercept last."""
         curvature = max(curvature, 1e-300)
-        step = round(math.log(min(max(ridge / curvature, 1e-30), 1e30), RIDGE_STEP))
+        step = round(math.log(min(max(ridge / curvature, 1e-300), 1e300), RIDGE_STEP)) if ridge > 0 else None
         return self._factor(step).solve(residual) / curvature
 
-    def _factor(self, step: int) -> Factor:
+    def _factor(self, step: int | None) -> Factor | DeviceFactor:
         """Return the factor for a ridge, made when it is first asked for; the oldest makes room."""
         factor = self._factors.pop(step, None)
         if factor is None:
             matrix = self.matrix.copy()
-            matrix[np.diag_indices(len(matrix))] += RIDGE_STEP**step
-            factor = Factor(matrix, self.mean, 1.0)
+            if step is not None:
+                matrix.reshape(-1)[:: len(matrix) + 1] += RIDGE_STEP**step
+            factor = _factor_of(matrix, self.mean, 1.0)
         self._factors[step] = factor
         while len(self._factors) > KEPT_FACTORS:
             del self._factors[next(iter(self._factors))]

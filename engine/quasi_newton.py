@@ -13,6 +13,10 @@ A step is applied to the coefficients in the very precision in which it was mult
 slope at its end, which is exact where the loss no longer changes (Hager & Zhang 2005, approximate Wolfe). Where labels
 can be told apart almost everywhere the loss falls like an exponential and a Newton-like step is far too short: the
 slopes at multiples of the step, which cost no product with X, tell how far to go on.
+
+Candidates tried: Newton's method with K exact weighted Gram matrices a step. On the states of a recurrent network that
+reads text it takes 8 to 14 steps where this takes 12 to 21 passes, and from 32 units on more processor time in all but
+the smallest fits (ratios in benchmarks/README.md); at 16 units both are within 0.1 s for one hypothesis.
 """
 
 from __future__ import annotations
@@ -25,8 +29,9 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.engine.arrays import RowBlocks
+from gatescope.engine.arrays import RowBlocks, array_namespace, to_host
 from gatescope.engine.precondition import Factor, HessianSampler, SharedFactor
+from gatescope.engine.precondition_cuda import DeviceFactor
 from gatescope.engine.sweep import MULTIPLES, Sums, SweepTile
 
 SUFFICIENT_DECREASE = 1e-4
@@ -36,7 +41,7 @@ STEEP = 0.3
 LONGER = 1.3
 # Steps after which a Hessian is sampled anew, unless half the decrement was less than this share of the loss when it
 # was sampled last: near the minimum the curvature stays, and only the memory of steps is worth keeping.
-RENEWAL_STEPS = 6
+RENEWAL_STEPS = 4
 SETTLED_DECREMENT = 0.05
 # Steps remembered.
 MEMORY = 20
@@ -102,8 +107,9 @@ class Problems:
         shift: [H] subtracted from the rows, in their precision, or None.
         scale: [H].
         signed_weights: called with k, returns s_n (2 y_n - 1) [N] in the precision of the rows.
-        row_weight: the mean weight of each row [N], or None for 1 each.
-        ridge: 1 / (C S_k), float64 [K].
+        row_weight: called with k, returns s_n [N] without class weights, or None for 1 each.
+        weighting: integers [K], equal for problems of equal `row_weight`.
+        ridge: 1 / (C S_k) for each coefficient, float64 [H, K]; [1, K] where it is the same for all of a problem.
         total: S_k, float64 [K].
         prevalence: the weighted share of positives, float64 [K].
         start: coefficients to begin with, the intercept last, float64 [H + 1, K]; without them, or where they are NaN,
@@ -115,7 +121,8 @@ class Problems:
     shift: Any
     scale: np.ndarray
     signed_weights: Callable[[int], Any]
-    row_weight: Any
+    row_weight: Callable[[int], Any]
+    weighting: np.ndarray
     ridge: np.ndarray
     total: np.ndarray
     prevalence: np.ndarray
@@ -137,7 +144,7 @@ class QuasiNewton:
         self.problems, self.tol, self.max_iter, self.tile = problems, tol, max_iter, tile
         rows = self.rows = problems.rows
         n_rows, n_units = rows.shape
-        self.solution = Solution(n_units, len(problems.ridge))
+        self.solution = Solution(n_units, len(problems.total))
         self.rounding = float(np.finfo(rows.dtype).eps)
         wanted = 6 * RENEWAL_PASSES * int(rows.processes.total(n_rows)) // n_units
         self.n_sampled = min(max(wanted, FEWEST_ROWS * n_units), MOST_ROWS * n_units)
@@ -147,10 +154,11 @@ class QuasiNewton:
         """Minimise the selected problems, integers; the others' entries stay NaN."""
         if not len(selected):
             return self.solution
-        self.queue = deque(selected.tolist())
+        # Problems that share a matrix follow one another.
+        self.queue = deque(selected[np.argsort(self.problems.weighting[selected], kind="stable")].tolist())
+        self.shared: dict[int, SharedFactor] = {}
         # Overflow and NaN are results here: they are looked for in the loss and the gradient.
         with np.errstate(all="ignore"):
-            self.shared = SharedFactor(self.sampler, self.problems.row_weight, self.n_sampled)
             self._allocate(min(self.tile, len(selected)))
             self._admit()
             while self.queue or self._compact():
@@ -167,18 +175,16 @@ class QuasiNewton:
         # Coefficients, gradient, step, what the next pass moves by; the intercept comes last.
         self.w, self.g, self.x, self.v = (np.zeros((n_coordinates, width)) for _ in VECTORS)
         # Pairs of a step and its change of the gradient, the reciprocals of their products, and the points in w.
-        self.steps, self.changes = np.zeros((2, MEMORY, n_coordinates, width))
+        self.steps, self.changes = self.rows.xp.zeros((2, MEMORY, n_coordinates, width))
         self.reciprocals = np.zeros((MEMORY, width))
         self.loss, self.slope, self.alpha, self.smallest = np.zeros((4, width))
         self.n_steps, self.n_pairs, self.n_idle = np.zeros((3, width), np.int64)
         self.fresh, self.stretch, self.settled = np.zeros((3, width), bool)
-        self.factor: list[Factor | None] = [None] * width
+        self.factor: list[Factor | DeviceFactor | None] = [None] * width
 
     def _admit(self) -> None:
         """Give idle columns to waiting problems; each begins with a step from zero to where it starts."""
-        for column in np.flatnonzero(self.problem < 0).tolist():
-            if not self.queue:
-                return
+        for column in np.flatnonzero(self.problem < 0).tolist()[: len(self.queue)]:
             k = self.queue.popleft()
             self.arrays.start(column, self.problems.signed_weights(k))
             self.problem[column], self.factor[column] = k, None
@@ -194,6 +200,19 @@ class QuasiNewton:
             self.fresh[column], self.stretch[column], self.settled[column] = True, True, False
             self.alpha[column], self.slope[column] = 1.0, 0.0
             self.loss[column] = self.smallest[column] = np.inf
+        self._share()
+
+    def _share(self) -> None:
+        """Have a shared matrix for each weighting in the tile, and none for others."""
+        weighting = self.problems.weighting[self.problem[self.problem >= 0]].tolist()
+        first = dict(zip(weighting, self.problem[self.problem >= 0].tolist(), strict=True))
+        kept = {number: shared for number, shared in self.shared.items() if number in first}
+
+        def sample(number: int) -> None:
+            kept[number] = SharedFactor(self.sampler, self.problems.row_weight(first[number]), self.n_sampled)
+
+        self.rows.each(sample, [number for number in first if number not in kept])
+        self.shared = kept
 
     def _compact(self) -> bool:
         """Drop idle columns; return whether any problem is left."""
@@ -203,7 +222,8 @@ class QuasiNewton:
         self.arrays.keep(active)
         for name in VECTORS:
             setattr(self, name, getattr(self, name)[:, active])
-        self.steps, self.changes = self.steps[:, :, active], self.changes[:, :, active]
+        index = self.rows.xp.asarray(active)
+        self.steps, self.changes = self.steps[:, :, index], self.changes[:, :, index]
         self.reciprocals = self.reciprocals[:, active]
         for name in SCALARS:
             setattr(self, name, getattr(self, name)[active])
@@ -217,16 +237,16 @@ class QuasiNewton:
         self.w[:-1] += step.astype(np.float64) * scale
         self.w[-1] += offset
         stretching = np.flatnonzero(self.stretch & ~self.fresh & (self.alpha == 1))
-        sums = self.arrays(step, offset, stretching, bool((self.problems.ridge[self.problem] == 0).any()))
+        sums = self.arrays(step, offset, stretching, bool((self.problems.ridge[0, self.problem] == 0).any()))
         sums.products /= scale
         return sums
 
     def _judge(self, sums: Sums) -> None:
         """Accept the steps that went down far enough, lengthen or shorten the others."""
         k, w, x, slope, alpha = self.problem, self.w, self.x, self.slope, self.alpha
-        total, ridge = self.problems.total[k], self.problems.ridge[k]
+        total, ridge = self.problems.total[k], self.problems.ridge[:, k]
         g = np.empty_like(w)
-        loss = sums.losses / total + 0.5 * ridge * _dot(w[:-1], w[:-1])
+        loss = sums.losses / total + 0.5 * _dot(ridge * w[:-1], w[:-1])
         g[:-1] = sums.products / total + ridge * w[:-1]
         g[-1] = sums.residuals / total if self.problems.fit_intercept else 0.0
         end_slope = _dot(g, x)
@@ -241,7 +261,8 @@ class QuasiNewton:
         steep = first & (end_slope < STEEP * slope)
         longer = np.ones_like(alpha)
         for i in np.flatnonzero(steep & self.stretch).tolist():
-            penalty = ridge[i] * np.array([(w[:-1, i] + (m - 1) * x[:-1, i]) @ x[:-1, i] for m in MULTIPLES])
+            pull = ridge[:, i] * x[:-1, i]
+            penalty = np.array([(w[:-1, i] + (m - 1) * x[:-1, i]) @ pull for m in MULTIPLES])
             longer[i] = _flat_at(end_slope[i], sums.slopes[:, i] / total[i] + penalty)
         longer[longer < LONGER] = 1.0
         self.stretch[first] = steep[first]
@@ -250,7 +271,7 @@ class QuasiNewton:
         self.v[:, again] = x[:, again] * (target - alpha)[again]
         self.alpha[again] = target[again]
         settled = np.flatnonzero(accepted & (longer == 1))
-        runaway = ~self.fresh & (ridge == 0) & (sums.travel > RUNAWAY_STEP)
+        runaway = ~self.fresh & (ridge[0] == 0) & (sums.travel > RUNAWAY_STEP)
         self._remember(settled[~self.fresh[settled]], g)
         self.g[:, settled], self.loss[settled] = g[:, settled], loss[settled]
         self.n_steps[settled] += ~self.fresh[settled]
@@ -269,7 +290,9 @@ class QuasiNewton:
                 kept[:-1, ..., column] = kept[1:, ..., column].copy()
             self.n_pairs[column] -= 1
         place = self.n_pairs[columns]
-        self.steps[place, :, columns], self.changes[place, :, columns] = step.T, change.T
+        xp = self.rows.xp
+        where = xp.asarray(place), slice(None), xp.asarray(columns)
+        self.steps[where], self.changes[where] = xp.asarray(step.T), xp.asarray(change.T)
         # A pair without curvature beyond rounding is left out.
         usable = curved > np.finfo(np.float64).eps * _dot(change, change)
         self.reciprocals[place, columns] = np.where(usable, 1 / np.where(usable, curved, 1.0), 0.0)
@@ -287,7 +310,7 @@ class QuasiNewton:
         done = (largest <= self.tol) & (-0.5 * slope <= DECREMENT_SHARE * self.tol * np.minimum(self.loss[columns], 1))
         # Without a penalty, data that a plane separates have no minimum.
         split = done & runaway
-        for i in np.flatnonzero(self.problems.ridge[k] == 0).tolist():
+        for i in np.flatnonzero(self.problems.ridge[0, k] == 0).tolist():
             split[i] |= self.arrays.separates(int(columns[i]))
             split[i] |= bool(done[i]) and self.arrays.largest_logit(int(columns[i])) > RUNAWAY_LOGIT
         out_of_steps = ~done & ~split & (self.n_steps[columns] >= self.max_iter)
@@ -316,7 +339,7 @@ class QuasiNewton:
         def sample(column: int) -> None:
             k = self.problem[column]
             self.factor[column] = self.sampler.factor(
-                self.arrays.curvature(column), self.problems.total[k], self.problems.ridge[k], self.n_sampled
+                self.arrays.curvature(column), self.problems.total[k], self.problems.ridge[:, k], self.n_sampled
             )
 
         self.rows.each(sample, columns.tolist())
@@ -325,32 +348,32 @@ class QuasiNewton:
 
     def _direction(self, columns: np.ndarray) -> np.ndarray:
         """Return the quasi-Newton step of each column, [H + 1, columns], by the two-loop recursion."""
-        q = -self.g[:, columns]
+        xp = self.rows.xp
+        q, index, reciprocals = (xp.asarray(values) for values in (-self.g[:, columns], columns, self.reciprocals))
         n_pairs = int(self.n_pairs[columns].max(initial=0))
-        weights = np.zeros((n_pairs, len(columns)))
-        pairs = [
-            (self.steps[i][:, columns], self.changes[i][:, columns], self.reciprocals[i, columns])
-            for i in range(n_pairs)
-        ]
+        weights = xp.zeros((n_pairs, len(columns)))
+        pairs = [(self.steps[i][:, index], self.changes[i][:, index], reciprocals[i, index]) for i in range(n_pairs)]
         for i in reversed(range(n_pairs)):
             step, change, reciprocal = pairs[i]
             weights[i] = reciprocal * _dot(step, q)
             q -= weights[i] * change
-        x = np.empty_like(q)
+        x = xp.empty(q.shape)
         for i, column in enumerate(columns.tolist()):
             x[:, i] = self._precondition(column, q[:, i])
         for i, (step, change, reciprocal) in enumerate(pairs):
             x += step * (weights[i] - reciprocal * _dot(change, x))
-        return x
+        return to_host(x)
 
-    def _precondition(self, column: int, residual: np.ndarray) -> np.ndarray:
+    def _precondition(self, column: int, residual: Any) -> Any:
         factor = self.factor[column]
         if factor is not None:
             return factor.solve(residual)
         k = self.problem[column]
         prevalence = self.problems.prevalence[k]
         curvature = prevalence * (1 - prevalence) if self.problems.fit_intercept else 0.25
-        return self.shared.solve(residual, curvature, self.problems.ridge[k])
+        return self.shared[int(self.problems.weighting[k])].solve(
+            residual, curvature, float(self.problems.ridge[:, k].mean())
+        )
 
     def _finish(self, columns: np.ndarray, status: str) -> None:
         k = self.problem[columns]
@@ -363,9 +386,9 @@ class QuasiNewton:
         self.problem[columns] = -1
 
 
-def _dot(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _dot(left: Any, right: Any) -> Any:
     """Return the inner product of each column, [W]."""
-    return np.einsum("hk,hk->k", left, right)
+    return array_namespace(left).einsum("hk,hk->k", left, right)
 
 
 def _flat_at(slope: float, slopes: np.ndarray) -> float:

@@ -11,11 +11,13 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from gatescope.engine.arrays import RowBlocks, as_rows, computing_dtype, to_host
+from gatescope.engine.arrays import RowBlocks, array_namespace, as_rows, computing_dtype, moved, to_host
 from gatescope.engine.errors import InputError
 from gatescope.engine.gram import Moments
 from gatescope.engine.predictions import linear_predictions
-from gatescope.engine.targets import Weights, as_continuous, as_targets
+from gatescope.engine.read_ahead import bytes_of
+from gatescope.engine.shards import Processes
+from gatescope.engine.targets import Weights, as_continuous, as_targets, equal_weights
 
 
 class RidgeProbes(RegressorMixin, BaseEstimator):
@@ -32,6 +34,10 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
         C: inverse strength of the penalty, a number or one for each target [K]; `inf` for none, and then of all minima
             the one of smallest norm.
         fit_intercept: whether b is fitted; otherwise it is 0.
+        memory_limit: what a fit may take beside X, Y, the weights and the Gram matrix, such as "1GB"; None for as
+            much as is useful. X on disk is read ahead in smaller pieces.
+        distributed: whether X, Y and the weights are this process's rows of a fit that all processes of the default
+            group of torch.distributed make together.
 
     Attributes:
         coef_: [K, H], float64; NaN unless the status is "converged". [H] after a one-dimensional y.
@@ -41,9 +47,18 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
         objective_: [K].
     """
 
-    def __init__(self, C: Any = 1.0, *, fit_intercept: bool = True):
+    def __init__(
+        self,
+        C: Any = 1.0,
+        *,
+        fit_intercept: bool = True,
+        memory_limit: str | int | None = None,
+        distributed: bool = False,
+    ):
         self.C = C
         self.fit_intercept = fit_intercept
+        self.memory_limit = memory_limit
+        self.distributed = distributed
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> RidgeProbes:
         """Fit all targets.
@@ -59,21 +74,24 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
         Raises:
             InputError: shapes that do not match, NaN or infinity in X, Y or the weights, or C out of range.
         """
-        source, X = X, as_rows(X)
-        validate_data(self, source, skip_check_array=True)
-        Y = as_targets(y, X.shape[0])
-        self._flat = Y.ndim == 1
-        Y = as_continuous(Y)
-        n_targets = Y.shape[1]
-        C = np.asarray(self.C, dtype=np.float64)
-        if C.shape not in ((), (n_targets,)) or not (C > 0).all():
-            raise InputError(f"C is {self.C}: expected a number above 0, or one for each of {n_targets} targets")
+        processes = Processes(self.distributed)
+        with processes.together():
+            source, X = X, as_rows(X)
+            validate_data(self, source, skip_check_array=True)
+            Y = as_targets(y, X.shape[0])
+            self._flat = Y.ndim == 1
+            Y = as_continuous(Y)
+            n_targets = Y.shape[1]
+            C = np.asarray(self.C, dtype=np.float64)
+            if C.shape not in ((), (n_targets,)) or not (C > 0).all():
+                raise InputError(f"C is {self.C}: expected a number above 0, or one for each of {n_targets} targets")
+        processes.check_equal("columns of X and of Y", [X.shape[1], n_targets])
         C = np.broadcast_to(C, (n_targets,))
         coefficients, intercepts = np.full((n_targets, X.shape[1]), np.nan), np.full(n_targets, np.nan)
         self.status_ = np.full(n_targets, "not_finite", dtype="<U16")
         self.grad_norm_, self.objective_ = np.full((2, n_targets), np.nan)
-        with RowBlocks(X, np.float64) as rows:
-            weights = Weights(sample_weight, X.shape[0], n_targets, rows.xp)
+        weights = Weights(sample_weight, X.shape[0], n_targets, array_namespace(X), processes)
+        with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
             for group in equal_weights(weights, n_targets):
                 system = _NormalEquations(rows, Y, weights.column(int(group[0])), group, self.fit_intercept)
                 if system.total == 0:
@@ -105,7 +123,7 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         source, X = X, as_rows(X)
         validate_data(self, source, reset=False, skip_check_array=True)
-        with RowBlocks(X, computing_dtype(X)) as rows:
+        with RowBlocks(X, computing_dtype(X), bytes_of(self.memory_limit)) as rows:
             coefficients = np.atleast_2d(self.coef_)
             predictions = linear_predictions(rows, coefficients, np.atleast_1d(self.intercept_))
         return predictions[:, 0] if self._flat else predictions
@@ -134,11 +152,11 @@ class _NormalEquations:
         if self.total == 0:
             return
         origin = moments.mean if fit_intercept else np.zeros_like(moments.mean)
-        columns = group if len(group) < Y.shape[1] else slice(None)
+        columns = moved(group, array_namespace(Y)) if len(group) < Y.shape[1] else slice(None)
         target_sum = np.zeros(len(group))
 
         def block_targets(start: int, stop: int) -> tuple[Any, Any]:
-            targets = xp.asarray(Y[start:stop, columns], dtype=np.float64)
+            targets = moved(Y[start:stop, columns], xp).astype(np.float64)
             return targets, xp.ones(stop - start) if weight is None else weight[start:stop].astype(np.float64)
 
         def sum_targets(_: Any, start: int, stop: int) -> tuple[Any, ...]:
@@ -185,13 +203,3 @@ class _NormalEquations:
     def objective(self, w: np.ndarray, C: np.ndarray) -> np.ndarray:
         loss = self.squares - 2 * (w * self.cross).sum(axis=0) + (w * (self.gram @ w)).sum(axis=0)
         return 0.5 * (self.total * loss + (w * w).sum(axis=0) / C)
-
-
-def equal_weights(weights: Weights, n_targets: int) -> list[np.ndarray]:
-    """Return the targets grouped by equal weights."""
-    if weights.shared:
-        return [np.arange(n_targets)]
-    groups: dict[bytes, list[int]] = {}
-    for k in range(n_targets):
-        groups.setdefault(np.ascontiguousarray(to_host(weights.column(k))).tobytes(), []).append(k)
-    return [np.array(group) for group in groups.values()]

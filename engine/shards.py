@@ -5,6 +5,8 @@ The processes of `torchrun` join with `torch.distributed.init_process_group("glo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ class Processes:
 
     Attributes:
         size: the number of processes.
+        rank: the number of this one.
 
     Raises:
         InputError: there is no process group to share with.
@@ -34,6 +37,30 @@ class Processes:
                 "torch.distributed.init_process_group('gloo') first"
             )
         self.size = torch.distributed.get_world_size() if distributed else 1
+        self.rank = torch.distributed.get_rank() if distributed else 0
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Raise in all processes the InputError that one of them meets inside, where nothing is exchanged.
+
+        A process that left alone would let the others wait for it.
+        """
+        refused: InputError | None = None
+        try:
+            yield
+        except InputError as error:
+            refused = error
+        if self.total(refused is not None) == 0:
+            return
+        raise refused or InputError("the rows of another process were refused, whose message says why")
+
+    def check_equal(self, what: str, counts: list[int]) -> None:
+        """Raise an InputError in all processes unless each has the same counts of something."""
+        largest, smallest = self.largest(counts), -self.largest([-count for count in counts])
+        if (largest != smallest).any():
+            raise InputError(
+                f"the processes hold different numbers of {what}, here {counts}: expected shards of the same arrays"
+            )
 
     def totals(self, values: list[Any]) -> list[Any]:
         """Return float64 arrays summed over all processes, by one exchange; they may be overwritten."""
@@ -63,10 +90,9 @@ class Processes:
         """Return how many rows the processes before this one hold together."""
         if self.size == 1:
             return 0
-        rank = torch.distributed.get_rank()
         counts = np.zeros(self.size)
-        counts[rank] = n_rows
-        return int(self.totals([counts])[0][:rank].sum())
+        counts[self.rank] = n_rows
+        return int(self.totals([counts])[0][: self.rank].sum())
 
     def union(self, values: np.ndarray) -> np.ndarray:
         """Return the sorted distinct integers of all processes, int64."""

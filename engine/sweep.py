@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.engine.arrays import RowBlocks, to_host
+from gatescope.engine.arrays import BLOCK_ROWS, RowBlocks, array_namespace, to_host
 from gatescope.engine.log_loss import log_loss, log_loss_curvature, log_loss_slope
+from gatescope.engine.split_product import SplitStep
 from gatescope.engine.targets import CHUNK_ROWS
 
 # Multiples of a step at which its slope can be looked at without another product with X.
@@ -52,18 +53,24 @@ class SweepTile:
     def __init__(self, rows: RowBlocks, shift: Any, width: int):
         self.rows, self.shift = rows, shift
         self.logits, self.signed = (rows.xp.zeros((rows.shape[0], width), rows.dtype) for _ in range(2))
+        # States of 16 bits on a GPU are multiplied as they are.
+        self.split = bool(rows.stored_rows) and shift is None
+        self.heaviest = rows.xp.zeros(width, rows.dtype)
 
     def start(self, column: int, signed: Any) -> None:
         """Give a column to a new problem, whose logits are 0."""
         self.signed[:, column] = signed
         self.logits[:, column] = 0
+        if self.split:
+            self.heaviest[column] = abs(self.signed[:, column]).max()
 
     def keep(self, columns: np.ndarray) -> None:
         """Drop all other columns."""
         index = self.rows.xp.asarray(columns)
-        self.logits, self.signed = (
-            self.rows.xp.ascontiguousarray(values[:, index]) for values in (self.logits, self.signed)
-        )
+        # One after the other: two copies at a time would be two more arrays of all rows.
+        self.logits = self.rows.xp.ascontiguousarray(self.logits[:, index])
+        self.signed = self.rows.xp.ascontiguousarray(self.signed[:, index])
+        self.heaviest = self.heaviest[index]
 
     def curvature(self, column: int) -> Any:
         """Return h = s p (1 - p) of one problem, [N]."""
@@ -93,14 +100,20 @@ class SweepTile:
         """
         xp, dtype = self.rows.xp, self.rows.dtype
         step, offset, far = xp.asarray(step), xp.asarray(offset, dtype=dtype), xp.asarray(stretching)
-        n_blocks = -(-self.rows.shape[0] // self.rows.block_rows)
-        travel = xp.zeros((n_blocks, step.shape[1]), dtype)
+        block_rows = self.rows.stored_rows if self.split else self.rows.block_rows
+        travel = xp.zeros((-(-self.rows.shape[0] // block_rows), step.shape[1]), dtype)
+        split_step = SplitStep(step, offset, self.heaviest, self.rows.stored_dtype) if self.split else None
 
         def block_sums(block: Any, start: int, stop: int) -> tuple[Any, ...]:
-            change = block @ step
-            change += offset
             z, signed = self.logits[start:stop], self.signed[start:stop]
-            z += change
+            if split_step is None:
+                change = block @ step
+                change += offset
+                z += change
+                loss, residual = log_loss(z, signed)
+                products = _products(residual, block)
+            else:
+                change, loss, residual, products = split_step(block, z, signed)
             slopes = xp.zeros((len(MULTIPLES), step.shape[1]))
             if len(stretching):
                 on, z_on, signed_on = change[:, far], z[:, far], signed[:, far]
@@ -108,15 +121,24 @@ class SweepTile:
                     z_far = z_on + dtype.type(multiple - 1) * on
                     slopes[i, far] = xp.einsum("nk,nk->k", log_loss_slope(z_far, signed_on), on)
             if watched:
-                travel[start // self.rows.block_rows] = xp.abs(change).max(axis=0)
-            loss, residual = log_loss(z, signed)
+                travel[start // block_rows] = xp.abs(change).max(axis=0)
             # Thousands of single-precision terms added one by one would be off by more than the tolerance.
             wide = np.float64
-            return residual.T @ block, residual.sum(axis=0, dtype=wide), loss.sum(axis=0, dtype=wide), slopes
+            return products, residual.sum(axis=0, dtype=wide), loss.sum(axis=0, dtype=wide), slopes
 
-        sums = self.rows.totals(block_sums, shift=self.shift)
+        sums = self.rows.stored_totals(block_sums) if self.split else self.rows.totals(block_sums, shift=self.shift)
         products, residuals, losses, slopes = (to_host(value) for value in sums)
         farthest = to_host(travel).max(axis=0).astype(np.float64)
         return Sums(
             products.T, residuals, losses, slopes, self.rows.processes.largest(farthest) if watched else farthest
         )
+
+
+def _products(residual: Any, block: Any) -> Any:
+    """Return R' X of a block [W, H], float64 where the block is longer than single precision can sum."""
+    whole = len(block) // BLOCK_ROWS * BLOCK_ROWS
+    if array_namespace(block) is np or block.dtype != np.float32 or not whole:
+        return residual.T @ block
+    left, right = (values[:whole].reshape(-1, BLOCK_ROWS, values.shape[1]) for values in (residual, block))
+    total = (left.transpose(0, 2, 1) @ right).sum(axis=0, dtype=np.float64)
+    return total + residual[whole:].T @ block[whole:] if whole < len(block) else total

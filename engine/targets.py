@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
-from gatescope.engine.arrays import array_namespace
+from gatescope.engine.arrays import array_namespace, moved, to_host
 from gatescope.engine.errors import InputError
 from gatescope.engine.shards import ALONE, Processes
 
@@ -32,21 +34,26 @@ class Weights:
 
     def __init__(self, sample_weight: Any, n_rows: int, n_targets: int, xp: Any, processes: Processes = ALONE):
         self.shape, self.xp, self.processes = (n_rows, n_targets), xp, processes
-        self.values = None if sample_weight is None else _as_array(sample_weight)
-        if self.values is None:
-            return
-        if self.values.ndim == 0:
-            self.values = array_namespace(self.values).full(n_rows, self.values, dtype=np.float64)
-        if self.values.shape not in ((n_rows,), (n_rows, n_targets)):
+        with processes.together():
+            self.values: Any = None if sample_weight is None else self._checked(_as_array(sample_weight))
+        if self.values is not None and not processes.total((self.values > 0).any()):
+            raise InputError("sample_weight is zero everywhere: give at least one row a positive weight")
+
+    def _checked(self, values: Any) -> Any:
+        """Return weights [N] or [N, K]."""
+        n_rows, n_targets = self.shape
+        own = array_namespace(values)
+        if values.ndim == 0:
+            values = own.full(n_rows, values, dtype=np.float64)
+        if values.shape not in ((n_rows,), (n_rows, n_targets)):
             raise InputError(
-                f"sample_weight has the shape {self.values.shape}: expected [N] = ({n_rows},) or "
+                f"sample_weight has the shape {values.shape}: expected [N] = ({n_rows},) or "
                 f"[N, K] = ({n_rows}, {n_targets})"
             )
-        if self.values.dtype.kind not in "biuf":
-            raise InputError(f"sample_weight has the dtype {self.values.dtype}: expected real numbers")
-        own = array_namespace(self.values)
+        if values.dtype.kind not in "biuf":
+            raise InputError(f"sample_weight has the dtype {values.dtype}: expected real numbers")
         for start in range(0, n_rows, CHUNK_ROWS):
-            piece = self.values[start : start + CHUNK_ROWS]
+            piece = values[start : start + CHUNK_ROWS]
             good = own.isfinite(piece) & (piece >= 0)
             if not good.all():
                 place = tuple(int(axis[0]) for axis in own.nonzero(~good))
@@ -54,8 +61,7 @@ class Weights:
                 raise InputError(
                     f"sample_weight is {float(piece[place])} at {where}: expected a finite number, at least 0"
                 )
-        if not processes.total((self.values > 0).any()):
-            raise InputError("sample_weight is zero everywhere: give at least one row a positive weight")
+        return values
 
     @property
     def shared(self) -> bool:
@@ -66,26 +72,60 @@ class Weights:
         """Return the weights [N] of hypothesis k, or None where all are 1."""
         if self.values is None:
             return None
-        return self.xp.asarray(self.values if self.values.ndim == 1 else self.values[:, k])
+        return moved(self.values if self.values.ndim == 1 else self.values[:, k], self.xp)
 
     def chunk(self, start: int, stop: int) -> np.ndarray:
         """Return the weights of some rows, float64 [n, K] or [n, 1] where they are shared."""
         if self.values is None:
             return np.ones((stop - start, 1))
-        piece = self.values[start:stop]
-        piece = piece.get() if hasattr(piece, "get") else piece
+        piece = to_host(self.values[start:stop])
         return piece.astype(np.float64).reshape(stop - start, -1)
 
-    def row_mean(self) -> np.ndarray | None:
-        """Return each row's weight averaged over the hypotheses, of mean 1 in each; None where all are 1."""
+    def rows(self, start: int, stop: int, columns: np.ndarray) -> Any:
+        """Return the weights of some rows and hypotheses where they are wanted, float64 [n, columns] or [n, 1].
+
+        None where all are 1.
+        """
         if self.values is None:
             return None
-        chunks = [(start, min(start + CHUNK_ROWS, self.shape[0])) for start in range(0, self.shape[0], CHUNK_ROWS)]
-        sums = [np.asarray(sum(self.chunk(*bounds).sum(axis=0) for bounds in chunks)), np.array(float(self.shape[0]))]
-        total, n_rows = self.processes.totals(sums)
-        with np.errstate(divide="ignore"):
-            factor = np.where(total > 0, n_rows / total, 0.0) / max(1, int((total > 0).sum()))
-        return np.concatenate([self.chunk(*bounds) @ factor for bounds in chunks])
+        piece = self.values[start:stop, None] if self.shared else _columns(self.values, slice(start, stop), columns)
+        return moved(piece, self.xp).astype(np.float64)
+
+    def scaled(self, k: int, dtype: np.dtype) -> Any:
+        """Return the weights [N] of hypothesis k with a largest near 1, or None where all are 1."""
+        weight = self.column(k)
+        if weight is None:
+            return None
+        largest = float(self.processes.largest(float(weight.max()) if len(weight) else 0.0))
+        return (weight / largest if largest > 0 else weight).astype(dtype)
+
+    def groups(self) -> np.ndarray:
+        """Return a number for the weights of each hypothesis, from 0 on, equal where they are: integers [K]."""
+        n_targets = self.shape[1]
+        if self.shared:
+            return np.zeros(n_targets, np.int64)
+        digests = [hashlib.blake2b(digest_size=16) for _ in range(n_targets)]
+        for start in range(0, self.shape[0], CHUNK_ROWS):
+            for digest, column in zip(digests, to_host(self.values[start : start + CHUNK_ROWS]).T, strict=True):
+                digest.update(column.tobytes())
+        names = [digest.digest() for digest in digests]
+        # Two columns are equal where they are in every process: each tells the first column that its own is equal to.
+        first = np.zeros((self.processes.size, n_targets))
+        first[self.processes.rank] = [names.index(name) for name in names]
+        (first,) = self.processes.totals([first])
+        return np.unique(first, axis=1, return_inverse=True)[1].reshape(-1)
+
+    def sums(self) -> np.ndarray:
+        """Return the sum of the weights of each hypothesis, float64 [K], or [1] where they are shared."""
+        chunks = range(0, self.shape[0], CHUNK_ROWS)
+        total = sum(self.chunk(start, min(start + CHUNK_ROWS, self.shape[0])).sum(axis=0) for start in chunks)
+        return np.asarray(self.processes.totals([np.asarray(total)])[0])
+
+
+def equal_weights(weights: Weights, n_targets: int) -> list[np.ndarray]:
+    """Return the hypotheses grouped by equal weights."""
+    number = weights.groups()
+    return [np.flatnonzero(number == group) for group in range(number.max() + 1)]
 
 
 class BinaryTargets:
@@ -99,6 +139,7 @@ class BinaryTargets:
 
     Attributes:
         class_totals: the sum of the weights of each class, class weights included, float64 [2, K].
+        unit: a power of two near the mean weight of a row, [K]: in it no weight leaves the range of single precision.
     """
 
     def __init__(self, Y: Any, weights: Weights, class_weight: ClassWeight):
@@ -107,8 +148,7 @@ class BinaryTargets:
         totals = np.zeros((2, n_targets))
         for start in range(0, n_rows, CHUNK_ROWS):
             stop = min(start + CHUNK_ROWS, n_rows)
-            labels = Y[start:stop]
-            labels = labels.get() if hasattr(labels, "get") else labels
+            labels = to_host(Y[start:stop])
             weight = weights.chunk(start, stop)
             positive = np.einsum("nk,nk->k", labels.astype(np.float64), np.broadcast_to(weight, labels.shape))
             totals += weight.sum(axis=0) - positive, positive
@@ -117,16 +157,32 @@ class BinaryTargets:
         totals[0, totals[0] <= 8 * np.finfo(np.float64).eps * totals[1]] = 0.0
         self.factors = _class_factors(class_weight, totals)
         self.class_totals = totals * self.factors
+        mean = self.class_totals.sum(axis=0) / weights.processes.total(n_rows)
+        self.unit = np.ldexp(1.0, np.clip(np.frexp(mean)[1] - 1, -1000, 1000))
+        self.unit[~((mean > 0) & np.isfinite(mean))] = 1.0
 
-    def signed(self, k: int, dtype: np.dtype) -> Any:
-        """Return s_n (2 y_n - 1) of hypothesis k: [N], the sign is the label and the size the weight."""
+    def signed(self, k: int, dtype: np.dtype, unit: float = 1.0) -> Any:
+        """Return s_n (2 y_n - 1) / unit of hypothesis k: [N], the sign is the label and the size the weight."""
         xp = self.weights.xp
-        negative, positive = self.factors[:, k]
-        values = xp.where(xp.asarray(self.Y[:, k]), positive, -negative).astype(dtype)
+        negative, positive = self.factors[:, k] / unit
+        values = xp.where(moved(self.Y[:, k], xp), positive, -negative)
         weight = self.weights.column(k)
         if weight is not None:
-            values *= weight.astype(dtype)
-        return values
+            values *= weight
+        return values.astype(dtype, copy=False)
+
+    def signed_rows(self, start: int, stop: int, columns: np.ndarray) -> Any:
+        """Return s_n (2 y_n - 1) / unit of some rows and hypotheses, float64 [n, columns]."""
+        xp, rows = self.weights.xp, slice(start, stop)
+        negative, positive = (xp.asarray(factor) for factor in self.factors[:, columns] / self.unit[columns])
+        signed = xp.where(moved(_columns(self.Y, rows, columns), xp), positive, -negative)
+        weight = self.weights.rows(start, stop, columns)
+        return signed if weight is None else signed * weight
+
+
+def _columns(array: Any, rows: slice, columns: np.ndarray) -> Any:
+    """Return some rows of some columns of an array [N, K], by numbers [G] in the computer's memory."""
+    return array[rows, moved(columns, array_namespace(array))]
 
 
 def _class_factors(class_weight: ClassWeight, totals: np.ndarray) -> np.ndarray:
@@ -147,8 +203,11 @@ def _class_factors(class_weight: ClassWeight, totals: np.ndarray) -> np.ndarray:
 
 
 def _as_array(values: Any) -> Any:
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
+    if isinstance(values, torch.Tensor):
+        # The others have no bfloat16; every one of its values is one of float32.
+        values = values.detach().float() if values.dtype == torch.bfloat16 else values.detach()
+        xp = array_namespace(values)
+        return values.numpy() if xp is np else xp.from_dlpack(values)
     return values if array_namespace(values) is not np else np.asarray(values)
 
 
@@ -169,8 +228,9 @@ def as_targets(Y: Any, n_rows: int) -> Any:
         raise InputError(f"Y has the shape {Y.shape}: expected at least one hypothesis")
     if Y.dtype.kind == "c":
         raise InputError("Y has complex values. Complex data not supported: give labels or real numbers")
-    if Y.dtype.kind == "f" and not array_namespace(Y).isfinite(Y).all():
-        place = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(Y)))
+    xp = array_namespace(Y)
+    if Y.dtype.kind == "f" and not xp.isfinite(Y).all():
+        place = tuple(int(axis[0]) for axis in xp.nonzero(~xp.isfinite(Y)))
         raise InputError(f"Y contains NaN or inf at {place}: give undefined positions the sample weight 0 instead")
     return Y
 
@@ -205,5 +265,5 @@ def as_binary(Y: Any) -> Any:
     other = ~(positive | (Y == 0))
     if other.any():
         row, k = (int(axis[0]) for axis in xp.nonzero(other))
-        raise InputError(f"Y is {Y[row, k]} at row {row}, hypothesis {k}: expected 0 or 1")
+        raise InputError(f"Y is {float(Y[row, k]):g} at row {row}, hypothesis {k}: expected 0 or 1")
     return positive

@@ -1,180 +1,332 @@
-"""Logistic regressions on one unit, for many hypotheses at once, from a histogram of the unit's values.
+"""Logistic regressions on one unit, for many hypotheses at once, from the weights of the unit's distinct values.
 
 For labels y, weights s and one unit's values x each fit minimises scikit-learn's objective
 
     sum_n s_n log(1 + exp(-(2 y_n - 1)(w x_n + b))) + w^2 / (2 C)
         = sum_n s_n softplus(w x_n + b) - w sum_n s_n y_n x_n - b sum_n s_n y_n + w^2 / (2 C).
 
-The labels enter through two sums alone, and the rest is an integral over the distribution of x that all hypotheses
-share. It is cut into bins of equal width; inside a bin, softplus is expanded to fourth order around the middle, so that
-a step of Newton's method costs 512 sigmoids for any number of rows. The error of a gradient is below 1e-8 of its scale
-while the logit moves by less than `WIDEST` over half a bin; a steeper fit goes on over the distinct values themselves.
+The labels enter the second form through two sums alone, and the rest is an integral over the distribution of x. It is
+cut into bins, half of them of equal width and half of equal mass; inside a bin, softplus is expanded to fourth order
+around the middle, so that a step of Newton's method costs 512 sigmoids for any number of rows. What the expansion and
+the rounding of the sums leave out is bounded at the end, and a fit that it could move goes on over the distinct values
+themselves, where the residuals of either class are summed one by one: in the second form the sums of a fit without
+errors cancel to nothing.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 BINS = 512
 ORDER = 4
-# The widest half bin in logits for which the expansion is used.
-WIDEST = 0.1
-# Logits may move by this much in one step: far from the minimum the curvature says nothing.
-LONGEST_STEP = 6.0
 MAX_ITERATIONS = 200
-# Largest gradient of the mean loss at the end, in units of the unit's standard deviation.
+# Largest gradient of the mean loss at the end, in units of the unit's standard deviation, and largest step of Newton's
+# method relative to the coefficient: where the loss is nearly flat the gradient alone says little.
 TOLERANCE = 1e-10
-# A step is taken back where the slope at its end is steeper uphill than this share of the slope downhill at its start.
-OVERSHOOT = 0.5
+STEP_TOLERANCE = 1e-9
+# Coefficients, in standard deviations, are not told apart below this.
+SMALLEST = 1e-11
+# The first step in standard deviations; steps may double as long as they are good.
+FIRST_RADIUS = 6.0
+# Where a step ends uphill, steeper than this share of the slope downhill at its start, the loss must have fallen.
+OVERSHOOT = 0.1
+# Rounding of a sum over bins, and of a sum over values relative to the sum of magnitudes.
+ROUNDING = 2e-15
+
+
+class Derivatives(NamedTuple):
+    """Derivatives of the mean loss of G hypotheses at (w, b), each array [G].
+
+    With the data centred where the curvature is, at `centre`, the Hessian in (w, b + w * centre) is diagonal.
+    """
+
+    centre: np.ndarray
+    gradient: np.ndarray  # [2, G], in (w, b + w * centre)
+    curvature: np.ndarray  # [2, G]
+    rounding: np.ndarray  # [2, G], of the gradient
+
+
+def _sigmoid(z: np.ndarray) -> np.ndarray:
+    return torch.sigmoid(torch.from_numpy(z)).numpy()
+
+
+def _softplus(z: np.ndarray) -> np.ndarray:
+    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
 
 
 class Histogram:
-    """A unit's distribution as moments around the middles of bins.
+    """The distribution of a unit for each hypothesis as moments around the middles of bins.
 
     Args:
-        middle: [B], the unit in standard deviations from its mean.
-        moments: `sum s (u - middle)^i` over the values u in each bin, float64 [ORDER + 1, B].
-        half_width: of a bin.
+        middle: [M, B], the unit in standard deviations from its mean; M is 1 where all hypotheses share their weights,
+            else G.
+        half_width: of each bin, [M, B].
+        moments: `E (u - middle)^i` over the values u in each bin, float64 [ORDER + 1, M, B], or [1, M, B] for bins of
+            one value each.
+        target: `E y u` and `E y`, float64 [2, G].
     """
 
-    def __init__(self, middle: np.ndarray, moments: np.ndarray, half_width: float):
-        self.middle, self.half_width = middle, half_width
-        self.factorial = np.array([1.0, 1.0, 2.0, 6.0, 24.0])[: len(moments)]
-        # Sums over bins for the gradient in b and w, and for the Hessian: one product serves each derivative.
-        mass = moments / self.factorial[:, None]
-        n = len(mass)
-        self.for_b = mass
-        shifted = np.vstack([moments[1:] / self.factorial[: n - 1, None], np.zeros((1, len(middle)))])
-        self.for_w = mass * middle + shifted
-        self.for_ww = moments[0] * middle**2 + (2 * middle * moments[1] + moments[2] if n > 1 else 0.0)
-        self.order = n - 1
-
-    @classmethod
-    def of_equal_bins(cls, u: np.ndarray, weight: np.ndarray | None) -> Histogram:
-        """Count values [N] in BINS bins between the smallest and the largest."""
-        low, high = float(u.min()), float(u.max())
-        width = (high - low) / BINS
-        bins = ((u - low) / width).astype(np.int64).clip(max=BINS - 1)
-        middle = low + (np.arange(BINS) + 0.5) * width
-        offset = u - middle[bins]
-        power = np.ones_like(u) if weight is None else weight
-        moments = np.empty((ORDER + 1, BINS))
-        for i in range(ORDER + 1):
-            moments[i] = np.bincount(bins, power, BINS)
-            power = power * offset
-        return cls(middle, moments, width / 2)
-
-    @classmethod
-    def of_distinct_values(cls, u: np.ndarray, weight: np.ndarray | None) -> Histogram:
-        """Keep each distinct value [N] with its weight: nothing is approximated."""
-        middle, place = np.unique(u, return_inverse=True)
-        return cls(middle, np.bincount(place, weight, len(middle))[None, :].astype(np.float64), 0.0)
-
-    def derivatives(self, w: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return gradient [2, G] and Hessian [3, G] (ww, wb, bb) of `sum_n s_n softplus(w u_n + b)`.
-
-        Args:
-            w, b: [G].
-        """
-        p = torch.sigmoid(torch.from_numpy(np.outer(w, self.middle) + b[:, None])).numpy()
-        slopes = [p, p * (1 - p)]
+    def __init__(self, middle: np.ndarray, half_width: np.ndarray, moments: np.ndarray, target: np.ndarray):
+        self.middle, self.half_width, self.mass, self.target = middle, half_width, moments[0], target
+        self.order = len(moments) - 1
+        factorial = np.array([1.0, 1.0, 2.0, 6.0, 24.0])[: len(moments), None, None]
+        scaled = moments / factorial
+        higher = np.concatenate([moments[1:] / factorial[:-1], np.zeros_like(moments[:1])])
+        # Sums over bins for the gradient in w and b: one product serves each derivative.
+        self.for_gradient = np.stack([scaled * middle + higher, scaled], axis=2)  # [ORDER + 1, M, 2, B]
+        square = moments[0] * middle**2
         if self.order:
-            p, pq = slopes
+            square += 2 * middle * moments[1] + moments[2]
+        self.for_hessian = np.concatenate([square[:, None], self.for_gradient[0]], axis=1)  # [M, 3, B]
+
+    def _of(self, array: np.ndarray, which: np.ndarray) -> np.ndarray:
+        return array if len(array) == 1 or len(array) == len(which) else array[which]
+
+    def _logits(self, point: np.ndarray, which: np.ndarray) -> np.ndarray:
+        return point[0][:, None] * self._of(self.middle, which) + point[1][:, None]
+
+    def derivatives(self, point: np.ndarray, which: np.ndarray) -> Derivatives:
+        """Return the derivatives for some hypotheses, ascending integers [g], at their (w, b) [2, g]."""
+        p = _sigmoid(self._logits(point, which))
+        pq = p * (1 - p)
+        slopes = [p]
+        if self.order:
             third = pq * (1 - 2 * p)
-            slopes += [third, pq * (1 - 6 * pq), third * (1 - 12 * pq)]
-        gradient = np.zeros((2, len(w)))
-        power = np.ones_like(w)
-        for i in range(self.order + 1):
-            gradient += power * (np.stack([self.for_w[i], self.for_b[i]]) @ slopes[i].T)
-            power = power * w
-        hessian = np.stack([self.for_ww, self.for_w[0], self.for_b[0]]) @ slopes[1].T
-        return gradient, hessian
+            slopes += [pq, third, pq * (1 - 6 * pq), third * (1 - 12 * pq)]
+        gradient = -self.target[:, which]
+        power = np.ones(len(which))
+        for table, slope in zip(self.for_gradient, slopes, strict=True):
+            gradient += power * _products(self._of(table, which), slope)
+            power = power * point[0]
+        ww, wb, bb = _products(self._of(self.for_hessian, which), pq)
+        bb = np.maximum(bb, np.finfo(np.float64).tiny)
+        centre = wb / bb
+        gradient[0] -= centre * gradient[1]
+        rounding = ROUNDING * np.stack([1 + np.abs(centre), np.ones_like(centre)])
+        return Derivatives(centre, gradient, np.stack([np.maximum(ww - centre * wb, 0), bb]), rounding)
+
+    def loss(self, point: np.ndarray, which: np.ndarray) -> np.ndarray:
+        """Return the mean loss [g]."""
+        z = self._logits(point, which)
+        terms = [_softplus(z)]
+        if self.order:
+            p = _sigmoid(z)
+            pq = p * (1 - p)
+            terms += [p, pq, pq * (1 - 2 * p), pq * (1 - 6 * pq)]
+        total = -(point * self.target[:, which]).sum(axis=0)
+        power = np.ones(len(which))
+        for table, term in zip(self.for_gradient[:, :, 1:], terms, strict=True):
+            total += power * _products(self._of(table, which), term)[0]
+            power = power * point[0]
+        return total
+
+    def omitted(self, point: np.ndarray) -> np.ndarray:
+        """Return a bound on what the expansion leaves out of the gradient in w and b, [2, G].
+
+        The fourth derivative of the sigmoid is at most 1 / 7 and the fifth 1 / 4, and both fall like exp(2 - |z|).
+        """
+        if not self.order:
+            return np.zeros_like(point)
+        reach = np.abs(point[0])[:, None] * self.half_width
+        distance = np.abs(point[0][:, None] * self.middle + point[1][:, None])
+        fourth = self.mass * reach**4 * np.exp(-np.maximum(distance - reach - 2, 0))
+        fifth = fourth * reach / (4 * 120)
+        for_w = fifth * (np.abs(self.middle) + self.half_width) + fourth * self.half_width / (7 * 24)
+        return np.stack([for_w.sum(axis=1), fifth.sum(axis=1)])
+
+
+def _products(table: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+    """Return the sums over bins of [M, R, B] and [G, B], [R, G]."""
+    if len(table) == 1:
+        return table[0] @ slopes.T
+    return np.matmul(table, slopes[:, :, None])[:, :, 0].T
+
+
+class Values:
+    """The distinct values of a unit for one hypothesis: nothing is approximated.
+
+    Args:
+        u: [D], the unit in standard deviations from its mean.
+        positive, negative: the share of the weight that each value has in either class, float64 [D].
+    """
+
+    def __init__(self, u: np.ndarray, positive: np.ndarray, negative: np.ndarray):
+        present = positive + negative > 0
+        self.u, self.positive, self.negative = u[present], positive[present], negative[present]
+
+    def derivatives(self, point: np.ndarray, which: np.ndarray) -> Derivatives:
+        """Return the derivatives at (w, b) [2, 1]."""
+        z = point[0] * self.u + point[1]
+        p, q = _sigmoid(z), _sigmoid(-z)
+        too_high, too_low = self.negative * p, self.positive * q
+        curvature = too_high * q + too_low * p
+        bb = max(float(curvature.sum()), np.finfo(np.float64).tiny)
+        centre = float(curvature @ self.u) / bb
+        a = self.u - centre
+        residual, size = too_high - too_low, (too_high + too_low) * (1 + np.abs(z))
+        gradient = np.array([[residual @ a], [residual.sum()]])
+        rounding = ROUNDING * np.array([[size @ np.abs(a)], [size.sum()]])
+        return Derivatives(np.array([centre]), gradient, np.array([[curvature @ a**2], [bb]]), rounding)
+
+    def loss(self, point: np.ndarray, which: np.ndarray) -> np.ndarray:
+        """Return the mean loss [1]."""
+        z = point[0] * self.u + point[1]
+        return np.array([self.negative @ _softplus(z) + self.positive @ _softplus(-z)])
 
 
 def fit_univariate(
-    values: np.ndarray, weight: np.ndarray | None, positive: np.ndarray, positive_sum: np.ndarray, C: float
+    values: np.ndarray,
+    mass: np.ndarray,
+    positive_total: np.ndarray,
+    positive_sum: np.ndarray,
+    positive_at: Callable[[int], np.ndarray],
+    C: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fit one unit to G hypotheses that share their weights and have both classes.
+    """Fit one unit to G hypotheses that have both classes.
 
     Args:
-        values: x, float64 [N], finite, not all equal.
-        weight: s, float64 [N], above 0, or None for 1 each.
-        positive: the weight of the positive positions, float64 [G].
-        positive_sum: sum_n s_n y_n x_n, float64 [G].
+        values: the unit's distinct values ascending, float64 [D], finite; at least two have weight.
+        mass: the weight at each value, float64 [D, 1] for all hypotheses alike or [D, G].
+        positive_total: the weight of the positive positions, float64 [G].
+        positive_sum: the sum of the values over the positive positions, weighted, float64 [G].
+        positive_at: returns the weight of the positive positions of hypothesis g at each value, float64 [D].
         C: inverse strength of the penalty.
 
     Returns:
         coefficients [G], intercepts [G], and whether each fit has converged, bool [G].
     """
-    mean = float(np.average(values, weights=weight))
-    sd = float(np.sqrt(np.average((values - mean) ** 2, weights=weight)))
-    total = float(len(values) if weight is None else weight.sum())
-    u = (values - mean) / sd
-    target = np.stack([(positive_sum - positive * mean) / sd, positive])
-    ridge = 1 / (C * sd**2)
-    start = np.stack([np.zeros_like(positive), np.log(positive / (total - positive))])
-    histogram = Histogram.of_equal_bins(u, weight)
-    point, converged = _newton(histogram, target, ridge, total, start)
-    steep = np.flatnonzero(~converged | (np.abs(point[0]) * histogram.half_width > WIDEST))
-    if len(steep):
-        exact = Histogram.of_distinct_values(u, weight)
-        for g in steep.tolist():
-            # One at a time: each has as many sigmoids as there are distinct values.
-            part = slice(g, g + 1)
-            point[:, part], converged[part] = _newton(exact, target[:, part], ridge, total, point[:, part])
-    return point[0] / sd, point[1] - point[0] * mean / sd, converged
+    total = mass.sum(axis=0)
+    mass = mass / total
+    mean = values @ mass
+    sd = np.sqrt(np.array([mass[:, m] @ (values - mean[m]) ** 2 for m in range(len(mean))]))
+    ridge = np.broadcast_to(1 / (C * sd**2 * total), positive_sum.shape)
+    share = positive_total / total
+    target = np.stack([(positive_sum / total - mean * share) / sd, share])
+    start = np.stack([np.zeros_like(share), np.log(share / (1 - share))])
+    histogram = _histogram(values, mass, mean, sd, target)
+    point, converged = _newton(histogram, ridge, start)
+    for g in np.flatnonzero(~(converged & _is_certain(histogram, ridge, point))).tolist():
+        # One at a time: each has as many sigmoids as there are distinct values.
+        m = g if len(mean) > 1 else 0
+        positive = positive_at(g) / total[m]
+        exact = Values((values - mean[m]) / sd[m], positive, np.maximum(mass[:, m] - positive, 0.0))
+        part = slice(g, g + 1)
+        begin = point[:, part] if converged[g] else start[:, part]
+        point[:, part], converged[part] = _newton(exact, ridge[part], begin)
+    coefficient = point[0] / sd
+    return coefficient, point[1] - coefficient * mean, converged
 
 
-def _newton(
-    histogram: Histogram, target: np.ndarray, ridge: float, total: float, start: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Minimise G problems in (w, b) from `start` [2, G] by Newton's method with short steps."""
+def _histogram(values: np.ndarray, mass: np.ndarray, mean: np.ndarray, sd: np.ndarray, target: np.ndarray) -> Histogram:
+    """Cut ascending values [D] into at most BINS bins that hold something."""
+    if len(values) <= BINS:
+        middle = (values - mean[:, None]) / sd[:, None]
+        return Histogram(middle, np.zeros_like(middle), mass.T[None], target)
+    below = np.cumsum(mass.mean(axis=1))
+    place = 0.5 * (below / below[-1] + (values - values[0]) / (values[-1] - values[0]))
+    bins = (place * BINS).astype(np.int64)
+    starts = np.flatnonzero(np.diff(bins, prepend=-1))
+    sizes = np.diff(starts, append=len(values))
+    low, high = values[starts], values[starts + sizes - 1]
+    from_middle = values - np.repeat(0.5 * (low + high), sizes)
+    # In units of the half width, so that no power of it overflows.
+    half = np.repeat(0.5 * (high - low), sizes)
+    power, from_middle = mass, np.divide(from_middle, half, out=np.zeros_like(half), where=half > 0)[:, None]
+    moments = []
+    for _ in range(ORDER + 1):
+        moments.append(np.add.reduceat(power, starts, axis=0).T)
+        power = power * from_middle
+    half_width = 0.5 * (high - low) / sd[:, None]
+    scaled = np.stack([moment * half_width**i for i, moment in enumerate(moments)])
+    return Histogram((0.5 * (low + high) - mean[:, None]) / sd[:, None], half_width, scaled, target)
+
+
+def _is_certain(histogram: Histogram, ridge: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """Whether neither the expansion nor rounding can have moved each minimum, bool [G]."""
+    centre, _, curvature, rounding = histogram.derivatives(point, np.arange(point.shape[1]))
+    error_w, error_b = rounding + histogram.omitted(point)
+    moved_w = (error_w + np.abs(centre) * error_b) / (curvature[0] + ridge)
+    moved_b = error_b / curvature[1] + np.abs(centre) * moved_w
+    w, b = np.abs(point)
+    tolerance = 10 * STEP_TOLERANCE
+    return np.asarray((moved_w <= tolerance * w + SMALLEST) & (moved_b <= tolerance * np.maximum(w, b) + SMALLEST))
+
+
+def _newton(data: Any, ridge: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Minimise G problems in (w, b) from `start` [2, G] by Newton's method; return the points and which converged."""
     point, converged = start.copy(), np.zeros(start.shape[1], bool)
-    reach = float(np.abs(histogram.middle).max())
     active = np.arange(start.shape[1])
-    gradient, hessian = _problem(histogram, point, target, ridge)
-    step, slope = np.zeros_like(point), np.zeros(start.shape[1])
+    radius = np.full(start.shape[1], FIRST_RADIUS)
+    at = data.derivatives(point, active)
     for _ in range(MAX_ITERATIONS):
-        done = np.abs(gradient).max(axis=0) <= TOLERANCE * total
+        gradient, curvature = _penalised(at, ridge[active], point[:, active])
+        step = -gradient / curvature
+        step[1] -= at.centre * step[0]
+        scale = np.abs(point[:, active])
+        scale[1] = scale.max(axis=0)
+        rounded = np.abs(gradient) <= at.rounding
+        done = ((np.abs(gradient) <= TOLERANCE) & (rounded | (np.abs(step) <= STEP_TOLERANCE * scale))).all(axis=0)
         converged[active[done]] = True
-        active, gradient, hessian = active[~done], gradient[:, ~done], hessian[:, ~done]
+        kept = ~done & np.isfinite(step).all(axis=0)
+        active, gradient, step = active[kept], gradient[:, kept], step[:, kept]
         if not len(active):
             break
-        step = _newton_step(gradient, hessian, reach, total)
-        slope = (gradient * step).sum(axis=0)
-        length = np.ones(len(active))
-        for _ in range(30):
-            gradient, hessian = _problem(histogram, point[:, active] + length * step, target[:, active], ridge)
-            end = (gradient * step).sum(axis=0)
-            short = end > -OVERSHOOT * slope
-            if not short.any():
-                break
-            # The slope of a convex function is nearly linear between the two ends.
-            length = np.where(short, length * np.clip(slope / (slope - end), 0.1, 0.7), length)
+        size = np.abs(step).sum(axis=0)
+        length = np.minimum(1.0, radius[active] / np.maximum(size, np.finfo(np.float64).tiny))
+        centre = at.centre[kept]
+        slope = gradient[0] * step[0] + gradient[1] * (step[1] + centre * step[0])
+        length, at, whole = _search(data, ridge[active], point[:, active], active, step, slope, length)
         point[:, active] += length * step
+        # Far from the minimum the curvature says nothing; a step that was cut short and good may be longer next time.
+        radius[active] = np.where(whole, np.maximum(radius[active], 2 * length * size), length * size)
     return point, converged
 
 
-def _problem(
-    histogram: Histogram, point: np.ndarray, target: np.ndarray, ridge: float
-) -> tuple[np.ndarray, np.ndarray]:
-    gradient, hessian = histogram.derivatives(point[0], point[1])
-    gradient -= target
+def _penalised(at: Derivatives, ridge: np.ndarray, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return gradient and curvature, [2, g] each, with the penalty."""
+    gradient, curvature = at.gradient.copy(), at.curvature.copy()
     gradient[0] += ridge * point[0]
-    hessian[0] += ridge
-    return gradient, hessian
+    curvature[0] += ridge
+    return gradient, curvature
 
 
-def _newton_step(gradient: np.ndarray, hessian: np.ndarray, reach: float, total: float) -> np.ndarray:
-    """Return the step [2, G], made short where it would move a logit too far."""
-    ww, wb, bb = hessian
-    # Where every label is certain there is no curvature left to divide by.
-    floor = 1e-14 * total
-    ww, bb = ww + floor, bb + floor
-    determinant = np.maximum(ww * bb - wb**2, 1e-14 * ww * bb)
-    step = -np.stack([bb * gradient[0] - wb * gradient[1], ww * gradient[1] - wb * gradient[0]]) / determinant
-    longest: Any = reach * np.abs(step[0]) + np.abs(step[1])
-    return step * np.minimum(1.0, LONGEST_STEP / np.maximum(longest, 1e-300))
+def _search(
+    data: Any,
+    ridge: np.ndarray,
+    point: np.ndarray,
+    active: np.ndarray,
+    step: np.ndarray,
+    slope: np.ndarray,
+    length: np.ndarray,
+) -> tuple[np.ndarray, Derivatives, np.ndarray]:
+    """Shorten steps from `point` [2, g] until the loss falls.
+
+    Returns:
+        the lengths [g], the derivatives there, and which steps were good at their first length.
+    """
+    whole, length = np.ones(len(active), bool), length.copy()
+    loss = None
+    for _ in range(60):
+        there = point + length * step
+        at = data.derivatives(there, active)
+        gradient, _ = _penalised(at, ridge, there)
+        end = gradient[0] * step[0] + gradient[1] * (step[1] + at.centre * step[0])
+        # A convex function that still falls at the end has fallen all the way.
+        short = ~(end <= -OVERSHOOT * slope)
+        if short.any():
+            if loss is None:
+                loss = data.loss(point, active) + 0.5 * ridge * point[0] ** 2
+            new = data.loss(there, active) + 0.5 * ridge * there[0] ** 2
+            # Where the fall is lost in rounding the slopes have to do.
+            lost = (-slope * length <= 1e-12 * (loss + 1e-3)) & (end <= -0.5 * slope)
+            short &= ~((new <= loss + 1e-4 * length * slope) | lost)
+        if not short.any():
+            break
+        whole &= ~short
+        # Between its ends the slope is nearly linear.
+        length[short] *= np.clip(slope[short] / (slope[short] - end[short]), 0.1, 0.7)
+    return length, at, whole

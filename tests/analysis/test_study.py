@@ -13,6 +13,7 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
+from gatescope.engine.irls import LogisticProbes
 
 N_SEQUENCES, LENGTH, H = 40, 50, 12
 N = N_SEQUENCES * LENGTH
@@ -139,3 +140,15 @@ def test_column_sd_is_numpys():
 def test_settings_out_of_range(field, value):
     with pytest.raises(InputError, match=f"--{field.replace('_', '-')}"):
         ProbeConfig(**{field: value})
+
+
+def test_standard_errors_are_robust_to_sequences(planted):
+    dump, labels = planted
+    study, _, weights, _ = fitted(planted, "layer0/c", standard_errors=True)
+    X, Y = dump.array("layer0/c")[study.train_rows], labels.values[study.train_rows]
+    probes = LogisticProbes().fit(X, Y)
+    expected = probes.standard_errors(X, Y, groups=study.train_rows // LENGTH)
+    assert np.isfinite(expected.coef).all()
+    np.testing.assert_allclose(weights["coefficient_error"], expected.coef, rtol=1e-4)
+    np.testing.assert_allclose(weights["intercept_error"], expected.intercept, rtol=1e-4)
+    assert "coefficient_error" not in fitted(planted, "layer0/c")[2]

@@ -1,12 +1,39 @@
-"""Small models with random weights for the tests of sampling and extraction."""
+"""Small models with random weights, and the device for the tests of the solver: a GPU, or what stands in for one."""
 
 import pytest
+import strict_arrays
 import torch
 
 from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.model import Architecture, CharacterModel, load_model, write_description, write_weights
 
 CHARACTERS = "\n abcdefghij(){}"
+
+
+class Device:
+    """Moves arrays to where the solver's GPU code works on them.
+
+    Args:
+        xp: cupy, or what stands in for it.
+        to_device: moves a tensor.
+    """
+
+    def __init__(self, xp, to_device):
+        self.xp, self.to_device = xp, to_device
+
+    def __call__(self, array):
+        if isinstance(array, torch.Tensor):
+            return self.to_device(array)
+        return None if array is None else self.xp.asarray(array)
+
+
+@pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.cuda)])
+def device(request, monkeypatch):
+    """A GPU, and without one arrays that are as strict as CuPy's, with kernels built by the host's compiler."""
+    if request.param == "gpu":
+        return Device(pytest.importorskip("cupy"), torch.Tensor.cuda)
+    module = strict_arrays.stand_in(monkeypatch)
+    return Device(module, lambda tensor: tensor.as_subclass(strict_arrays.DeviceTensor))
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 
 from gatescope.engine.arrays import RowBlocks
 from gatescope.engine.errors import InputError
-from gatescope.engine.gram import Moments
+from gatescope.engine.gram import Moments, weighted_sd
+from gatescope.engine.targets import Weights
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -37,6 +38,24 @@ def test_moments_of_columns_far_from_zero(weighted, dtype):
     kept = np.ix_([0, 1, 2, 4], [0, 1, 2, 4])
     size = np.sqrt(np.outer(covariance.diagonal(), covariance.diagonal()))[kept]
     assert (np.abs(full.covariance - covariance)[kept] <= 60 * eps * size).all()
+
+
+def test_spread_by_the_weights_of_some_hypotheses():
+    generator = np.random.default_rng(1)
+    X = generator.standard_normal((3000, 4)) * [1, 5, 0.1, 1] + [0, 100, 3, 7]
+    X[:, 3] = 7.0
+    X[1000:, 0] = 2.0
+    weight = generator.uniform(0, 1e-40, (3000, 3))
+    weight[:1000, 1] = 0
+    with RowBlocks(X, np.float64) as rows:
+        rows.block_rows = 700
+        found = weighted_sd(rows, Weights(weight, *weight.shape, np), np.array([0, 1]))
+        plain = weighted_sd(rows, Weights(None, 3000, 3, np), np.array([0]))
+    for k in range(2):
+        expected = np.sqrt(np.cov(X.T, aweights=weight[:, k] * 1e40, ddof=0).diagonal())
+        np.testing.assert_allclose(found[k], expected, rtol=1e-9, atol=1e-12)
+    assert found[1, 0] == 0 and (found[:, 3] == 0).all()
+    np.testing.assert_allclose(plain[0], X.std(axis=0), rtol=1e-9, atol=1e-12)
 
 
 def test_values_that_are_not_finite_are_named_and_large_ones_are_not():

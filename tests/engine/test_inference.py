@@ -87,6 +87,7 @@ def test_a_penalty_is_part_of_the_information_and_forbids_p_values(standardize):
     assert np.isnan(plain.standard_errors(X, Y).p_values).all()
 
 
+@pytest.mark.filterwarnings("ignore:1 of 1 probes did not converge")
 def test_what_has_no_errors_is_nan():
     X, Y, groups = make()
     Y[:, 1] = True
@@ -97,6 +98,12 @@ def test_what_has_no_errors_is_nan():
     twice = LogisticProbes(C=np.inf).fit(double, Y[:, 0])
     assert np.isnan(twice.standard_errors(double, Y[:, 0]).coef).all()
     assert np.isnan(probes.standard_errors(X, Y, groups=np.zeros(len(X))).coef).all()
+    # Where a fit has not ended at its minimum there is no estimate to have an error.
+    for y, max_iter, status in ((X[:, 0] > 0, 500, "separable"), (Y[:, 0], 1, "max_iter")):
+        unfinished = LogisticProbes(C=np.inf, max_iter=max_iter).fit(X, y)
+        found = unfinished.standard_errors(X, y)
+        assert unfinished.status_[0] == status
+        assert np.isnan(found.coef).all() and np.isnan(found.intercept).all() and np.isnan(found.p_values).all()
     with pytest.raises(InputError, match="groups has the shape"):
         probes.standard_errors(X, Y, groups=groups[:-1])
     with pytest.raises(InputError, match="Y has 2 hypotheses: expected the 3"):

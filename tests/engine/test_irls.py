@@ -132,6 +132,20 @@ def test_batch_equals_single_fits_and_a_bad_hypothesis_changes_nothing():
     assert (together.predict_proba(X)[:, 5] == 1).all() and np.isnan(together.predict_proba(X)[:, 6]).all()
 
 
+@pytest.mark.parametrize("options", [{}, {"class_weight": "balanced"}, {"C": 0.01, "standardize": True}])
+def test_a_mask_of_one_hypothesis_is_nothing_to_the_others(options):
+    X, Y = make_problem(3000, 20, 4)
+    X[1500:] *= 4
+    mask = np.random.default_rng(4).random(Y.shape) < 0.7
+    mask[1500:, 0], mask[:1500, 1], mask[:, 3] = False, False, mask[:, 2]
+    together = LogisticProbes(**options).fit(X, Y, mask)
+    for k in range(4):
+        alone = LogisticProbes(**options).fit(X, Y[:, [k]], mask[:, [k]])
+        assert together.status_[k] == alone.status_[0] == "converged"
+        # At the default tolerance, which leaves room for other ends: the steps are the same.
+        np.testing.assert_allclose(together.coef_[k], alone.coef_[0], rtol=0, atol=1e-9 * np.abs(alone.coef_).max())
+
+
 def test_a_queue_longer_than_the_tile_gives_the_same(monkeypatch):
     X, Y = make_problem(400, 7, 11)
     whole = LogisticProbes(tol=1e-11).fit(X, Y)
@@ -180,6 +194,14 @@ def test_a_warm_start_finds_the_same_minimum_sooner(dtype, options):
     assert other.coef_.shape == (2, 5)
 
 
+def test_a_warm_start_forgets_an_intercept_that_is_fitted_no_more():
+    X, Y = make_problem(800, 6, 2)
+    warm = LogisticProbes(tol=1e-10, warm_start=True).fit(X, Y)
+    warm.set_params(fit_intercept=False).fit(X + 1, Y)
+    assert (warm.intercept_ == 0).all()
+    assert_equal_coefficients(warm.coef_, LogisticProbes(tol=1e-10, fit_intercept=False).fit(X + 1, Y).coef_)
+
+
 def test_a_path_of_penalties():
     X, Y = make_problem(600, 8, 3)
     Cs = [0.01, 0.1, 1.0, 10.0]
@@ -203,6 +225,18 @@ def test_standardize_penalises_scaled_columns(fit_intercept):
         np.testing.assert_allclose(probes.decision_function(X)[:, k], logits, rtol=1e-6, atol=1e-7)
 
 
+def test_standardize_takes_the_spread_by_the_weights_of_each_hypothesis():
+    X, Y = make_problem(900, 8, 3, spread=2.0)
+    X[450:] *= 5
+    weight = np.random.default_rng(3).uniform(0, 2, Y.shape)
+    weight[450:, 0] = 0
+    probes = LogisticProbes(0.1, standardize=True, tol=1e-12).fit(X, Y, weight)
+    for k in range(3):
+        scaler = StandardScaler().fit(X, sample_weight=weight[:, k])
+        alone = fit_alone(scaler.transform(X), Y[:, k], weight[:, k], C=0.1)
+        assert_equal_coefficients(probes.coef_[k] * scaler.scale_, alone.coef_[0])
+
+
 def mean_objective(X, y, w, b, C=1.0):
     margin = np.where(y, 1, -1) * (X @ w + b)
     return (np.logaddexp(0, -margin).sum() + w @ w / (2 * C)) / len(y)
@@ -222,6 +256,48 @@ def test_16_and_32_bit_states_reach_the_float64_minimum(dtype, class_weight):
     for k in range(3):
         assert np.abs(probes.coef_[k] - exact.coef_[k]).max() <= 1e-4 * np.abs(exact.coef_[k]).max()
     np.testing.assert_allclose(probes.objective_, exact.objective_, rtol=1e-7)
+
+
+def test_the_objective_of_rare_labels_is_summed_in_float64():
+    X, _ = make_problem(20_000, 60, 1)
+    X = X.astype(np.float32)
+    exact = X.astype(np.float64)
+    score = exact[:, :4] + np.random.default_rng(9).logistic(size=(20_000, 4)) * 0.5
+    Y = score > np.quantile(score, 0.997, axis=0)
+    for class_weight in (None, "balanced"):
+        probes = LogisticProbes(class_weight=class_weight, max_iter=20).fit(X, Y)
+        for k in range(4):
+            w, b = probes.coef_[k], probes.intercept_[k]
+            share = Y[:, k].mean()
+            s = np.where(Y[:, k], 0.5 / share, 0.5 / (1 - share)) if class_weight else np.ones(len(X))
+            loss = s @ np.logaddexp(0, np.where(Y[:, k], -1, 1) * (exact @ w + b)) + w @ w / 2
+            np.testing.assert_allclose(probes.objective_[k], loss, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("seed", [5, 7])
+def test_without_a_penalty_duplicates_and_sums_of_units_are_left_out(dtype, seed):
+    generator = np.random.default_rng(seed)
+    X = generator.standard_normal((500, 4)).astype(dtype)
+    Y = X[:, :2] + generator.logistic(size=(500, 2)) > 0
+    double = np.hstack([X, X[:, :1]] if dtype == np.float16 else [X, X[:, :1], X.sum(axis=1, keepdims=True)])
+    probes = LogisticProbes(np.inf).fit(double, Y)
+    reduced = LogisticProbes(np.inf, tol=1e-10).fit(X.astype(np.float64), Y)
+    assert probes.status_.tolist() == ["converged"] * 2
+    np.testing.assert_allclose(probes.coef_[:, :4], reduced.coef_, rtol=0, atol=1e-4)
+    assert np.abs(probes.coef_[:, 4:]).max() <= 1e-4
+
+
+@pytest.mark.parametrize("size", [1e-50, 1e-46, 1e30, 1e50])
+@pytest.mark.filterwarnings("error")
+def test_the_size_of_the_weights_is_nothing_without_a_penalty(size):
+    X, Y = make_problem(400, 3, 2)
+    X = X.astype(np.float32)
+    expected = LogisticProbes(np.inf).fit(X, Y)
+    got = LogisticProbes(np.inf).fit(X, Y, np.full(400, size))
+    assert got.status_.tolist() == ["converged"] * 2
+    np.testing.assert_allclose(got.coef_, expected.coef_, rtol=1e-4)
+    np.testing.assert_allclose(got.objective_, expected.objective_ * size, rtol=1e-6)
 
 
 def test_a_fine_tolerance_on_16_bit_states_is_reached_in_float64():
@@ -258,6 +334,9 @@ def test_bfloat16_and_read_only_maps(tmp_path, recwarn):
     bfloat = LogisticProbes(tol=1e-10).fit(rounded, Y)
     exact = LogisticProbes(tol=1e-10).fit(rounded.to(torch.float64).numpy(), Y)
     assert_equal_coefficients(bfloat.coef_, exact.coef_)
+    labels = torch.from_numpy(Y).to(torch.bfloat16)
+    weighted = LogisticProbes(tol=1e-10).fit(X, labels, torch.full((400,), 2.0, dtype=torch.bfloat16))
+    assert_equal_coefficients(weighted.coef_, LogisticProbes(tol=1e-10).fit(X, Y, np.full(400, 2)).coef_)
     np.save(tmp_path / "x.npy", X.astype(np.float16))
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     before = (tmp_path / "x.npy").read_bytes()
@@ -354,6 +433,8 @@ def test_huge_and_tiny_scales():
     reference = LogisticProbes(C=np.inf, tol=1e-9).fit(X, Y)
     scaled = LogisticProbes(C=np.inf, tol=1e-9).fit(X * [1e-12, 1, 1e5, 1], Y)
     assert_equal_coefficients(scaled.coef_ * [1e-12, 1, 1e5, 1], reference.coef_)
+    tiny = LogisticProbes(C=np.inf).fit(X * 1e-20, Y)
+    np.testing.assert_allclose(tiny.coef_ * 1e-20, reference.coef_, rtol=1e-3)
     with pytest.warns(ConvergenceWarning, match="2 not_finite"):
         broken = LogisticProbes().fit(X * 1e200, Y)
     assert np.isnan(broken.coef_).all()
@@ -497,3 +578,17 @@ def test_any_small_problem_is_solved_or_has_one_class(seed, n_rows, n_units, C, 
         assert np.abs(gradient).max() <= 1.1e-9
         tolerance = 1e-6 * max(np.abs(w).max(), 1e-3) * max(1.0, C)
         np.testing.assert_allclose(permuted.coef_[k], w[order], rtol=0, atol=tolerance)
+
+
+@pytest.mark.filterwarnings("ignore:.*probes did not converge")
+def test_memory_is_six_arrays_of_rows_and_four_matrices():
+    X, Y = make_problem(24_000, 256, 32)
+    X = X.astype(np.float32)
+    LogisticProbes(max_iter=2).fit(X[:500], Y[:500])
+    tracemalloc.start()
+    try:
+        LogisticProbes(max_iter=8).fit(X, Y)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * (6 * Y.size + 4 * 256**2)

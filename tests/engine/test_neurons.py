@@ -62,11 +62,78 @@ def test_one_class_is_a_status_and_nan():
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
-def test_states_that_are_not_finite_are_refused(dtype):
+@pytest.mark.parametrize("hidden", ["", "by a weight of zero", "behind one class"])
+def test_states_that_are_not_finite_are_refused(dtype, hidden):
     X, Y = problem(dtype)
     X[9, 3] = np.nan
+    weight = np.arange(len(X)) != 9 if hidden == "by a weight of zero" else None
+    if hidden == "behind one class":
+        Y[:] = False
     with pytest.raises(InputError, match=r"row 9.*column 3"):
-        NeuronProbes().fit(X, Y)
+        NeuronProbes().fit(X, Y, sample_weight=weight)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("real", [False, True])
+def test_hypotheses_with_masks_of_their_own_are_as_if_alone(dtype, real):
+    X, Y = problem(dtype)
+    rng = np.random.default_rng(6)
+    # The first five share their weights, the others share them with nobody.
+    Y = np.column_stack([Y, Y[:, 0] ^ (rng.random(len(Y)) < 0.3), rng.random((len(Y), 3)) < 0.4])
+    weight = rng.random(Y.shape) < rng.uniform(0.1, 0.9, Y.shape[1])
+    weight = weight * rng.uniform(0.5, 2, Y.shape) if real else weight
+    weight[:, :5] = weight[:, :1]
+    together = NeuronProbes().fit(X, Y, sample_weight=weight)
+    for k in range(Y.shape[1]):
+        kept = weight[:, k] > 0
+        alone = NeuronProbes().fit(X[kept], Y[kept, k], sample_weight=weight[kept, k])
+        np.testing.assert_array_equal(alone.status_[0], together.status_[k])
+        for name in STATISTICS:
+            got, expected = getattr(together, name)[k], getattr(alone, name)[0]
+            np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-11, err_msg=name)
+
+
+class CountedRows:
+    """States on a disk, as far as the solver can see; counts how often all of them are read."""
+
+    def __init__(self, X):
+        self.X, self.shape, self.dtype, self.values_read = X, X.shape, X.dtype, 0
+
+    def __getitem__(self, rows):
+        self.values_read += self.X[rows].size
+        return self.X[rows]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_states_on_disk_are_read_a_few_times(dtype):
+    X, Y = problem(dtype, N=2000, H=40)
+    disk = CountedRows(X)
+    got = NeuronProbes(memory_limit=4 * X.nbytes // 2).fit(disk, Y)
+    # Half of the columns fit into the quarter of the memory that they may have; one row is looked at for its type.
+    assert disk.values_read == 2 * (X.size + X.shape[1])
+    whole = NeuronProbes().fit(X, Y)
+    for name in STATISTICS:
+        np.testing.assert_allclose(getattr(got, name), getattr(whole, name), rtol=1e-12, atol=1e-13, err_msg=name)
+
+
+def test_a_memory_map_is_as_an_array(tmp_path):
+    X, Y = problem(np.float16)
+    np.save(tmp_path / "x.npy", X)
+    got = NeuronProbes(memory_limit="10kB").fit(np.load(tmp_path / "x.npy", mmap_mode="r"), Y)
+    whole = NeuronProbes().fit(X, Y)
+    for name in STATISTICS:
+        np.testing.assert_allclose(getattr(got, name), getattr(whole, name), rtol=1e-12, atol=1e-13, err_msg=name)
+
+
+def test_heavy_tails_are_fitted():
+    rng = np.random.default_rng(5)
+    X = np.column_stack([rng.standard_t(3, 4000) * 5, rng.lognormal(0, 2, 4000)]).astype(np.float16)
+    middle = np.median(X.astype(np.float64), axis=0)
+    Y = middle < X
+    units = NeuronProbes().fit(X, Y)
+    assert (units.status_ == "converged").all()
+    for k in range(2):
+        assert units.coef_[k, k] == pytest.approx(fit_alone(X[:, k], Y[:, k]).coef_[0, 0], rel=1e-6)
 
 
 def test_a_unit_that_does_not_vary():

@@ -6,13 +6,25 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from gatescope.engine.quantiles import FINE_BINS, best_threshold, equal_mass_bins, mutual_information
+from gatescope.engine.quantiles import (
+    FINE_BINS,
+    best_bin,
+    bin_sums,
+    equal_mass_bins,
+    mutual_information,
+    smallest_in_bins,
+)
 
 
 def histogram(values, labels):
-    bins = equal_mass_bins(rankdata(values) - 0.5, len(values))
-    mass = np.bincount(bins, minlength=FINE_BINS).astype(float)
-    return bins, mass, np.stack([np.bincount(bins, y, FINE_BINS) for y in labels.T], axis=1)
+    """Ascending values that may repeat, each with the weight of one position."""
+    bins = equal_mass_bins(rankdata(values) - 0.5, len(values))[:, None]
+    return bins, bin_sums(bins, np.ones((len(values), 1))), bin_sums(bins, labels.astype(float))
+
+
+def best_threshold(values, bins, present, mass, positive):
+    best, informedness = best_bin(mass, positive)
+    return smallest_in_bins(values, bins, present, best), informedness
 
 
 def test_bins_have_equal_mass_and_ties_share_one():
@@ -34,10 +46,40 @@ def test_a_label_that_is_a_function_of_the_unit_tells_its_entropy():
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_threshold_between_two_classes(sign):
-    values = sign * np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
-    labels = np.array([[0, 0, 0, 1, 1, 1], [0, 1, 0, 1, 1, 1]]).T.astype(bool)
+    values = np.sort(sign * np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]))
+    labels = np.array([[0, 0, 0, 1, 1, 1], [0, 1, 0, 1, 1, 1]]).T.astype(bool)[::sign]
     bins, mass, positive = histogram(values, labels)
-    threshold, informedness = best_threshold(values, bins, positive, mass)
+    threshold, informedness = best_threshold(values, bins, np.ones((6, 1), bool), mass, positive)
     expected = [0.4, 0.4] if sign == 1 else [-0.3, -0.3]
     np.testing.assert_allclose(threshold, expected)
     np.testing.assert_allclose(informedness, [sign, sign * 0.75])
+
+
+def test_bins_of_each_hypothesis_are_those_of_its_own_weights():
+    generator = np.random.default_rng(1)
+    values = np.sort(generator.normal(size=3000))
+    weight = (generator.random((3000, 2)) < [0.5, 0.1]).astype(float)
+    positive = weight * (generator.random((3000, 2)) < 0.3)
+    ranks = np.cumsum(weight, axis=0) - weight / 2
+    bins = equal_mass_bins(ranks, weight.sum(axis=0))
+    mass, positive_mass = bin_sums(bins, weight), bin_sums(bins, positive)
+    together = mutual_information(mass, positive_mass)
+    rule = best_threshold(values, bins, weight > 0, mass, positive_mass)
+    for g in range(2):
+        kept = weight[:, g] > 0
+        own_bins, own_mass, own_positive = histogram(values[kept], positive[kept, g : g + 1])
+        assert mutual_information(own_mass, own_positive)[0] == pytest.approx(together[g], abs=1e-12)
+        own = best_threshold(values[kept], own_bins, np.ones((kept.sum(), 1), bool), own_mass, own_positive)
+        assert [own[0][0], own[1][0]] == [rule[0][g], pytest.approx(rule[1][g])]
+
+
+def test_many_units_at_once_are_as_each_alone():
+    generator = np.random.default_rng(2)
+    labels = generator.random((500, 3)) < [0.5, 0.1, 0.9]
+    units = [np.sort(np.round(generator.normal(size=500), 1)) for _ in range(4)]
+    mass, positive = (np.stack(each) for each in zip(*(histogram(unit, labels)[1:] for unit in units), strict=True))
+    information, (best, informedness) = mutual_information(mass, positive), best_bin(mass, positive)
+    for i in range(4):
+        np.testing.assert_array_equal(information[i], mutual_information(mass[i], positive[i]))
+        for got, expected in zip((best, informedness), best_bin(mass[i], positive[i]), strict=True):
+            np.testing.assert_array_equal(got[i], expected)

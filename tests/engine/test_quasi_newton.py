@@ -20,10 +20,13 @@ def make(n_rows=3000, n_units=20, n_problems=4, sharpness=1.0):
 def problems_of(rows, signed, C=1.0, start=None):
     n_rows, n_problems = signed.shape
     prevalence = (signed > 0).mean(axis=0)
-    ridge = np.full(n_problems, 1 / (C * n_rows))
+    ridge = np.full((1, n_problems), 1 / (C * n_rows))
     total = np.full(n_problems, float(n_rows))
     scale = np.ones(rows.shape[1])
-    return Problems(rows, None, scale, lambda k: signed[:, k], None, ridge, total, prevalence, start, True)
+    alike = np.zeros(n_problems, int)
+    return Problems(
+        rows, None, scale, lambda k: signed[:, k], lambda k: None, alike, ridge, total, prevalence, start, True
+    )
 
 
 @pytest.mark.parametrize("sharpness", [0.3, 1.0, 30.0])

@@ -11,6 +11,7 @@ import pytest
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
+from gatescope.engine.ridge import RidgeProbes
 from gatescope.engine.shards import ALONE, Processes
 
 # What each process runs: its own rows of every problem in the file, the results into a file of its own.
@@ -20,6 +21,7 @@ import numpy as np
 import torch.distributed
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
+from gatescope.engine.ridge import RidgeProbes
 from gatescope.engine.shards import Processes
 
 folder, rank = sys.argv[1], int(sys.argv[2])
@@ -46,13 +48,25 @@ try:
     LogisticProbes(distributed=True).fit(X, Y)
 except InputError as error:
     results["refused"] = str(error)
+own_rows = 1.0 if rank == 0 else np.nan
+for name, call in {
+    "weight": lambda: LogisticProbes(distributed=True).fit(data["X"][rows], Y, np.full(len(Y), own_rows)),
+    "labels": lambda: RidgeProbes(distributed=True).fit(data["X"][rows], Y * own_rows),
+    "width": lambda: LogisticProbes(distributed=True).fit(data["X"][rows][:, rank:], Y),
+}.items():
+    try:
+        call()
+    except InputError as error:
+        results[f"refused {name}"] = str(error)
+ridge = RidgeProbes(distributed=True).fit(data["X"][rows], data["X"][rows][:, :3] ** 2, weight[:, [0, 1, 0]])
+results["ridge"], results["ridge objective"] = ridge.coef_, ridge.objective_
 np.savez(f"{folder}/{rank}.npz", **results)
 torch.distributed.destroy_process_group()
 """
 OPTIONS = {
     "plain": {"tol": 1e-12},
     "weighted": {"tol": 1e-12, "class_weight": "balanced", "standardize": True},
-    "unpenalised": {"C": np.inf, "tol": 1e-9, "max_iter": 60},
+    "unpenalised": {"C": np.inf, "tol": 1e-12, "max_iter": 60},
 }
 
 
@@ -117,6 +131,23 @@ def test_what_processes_exchange(shared):
         assert got["largest"].tolist() == [1, 0, np.inf]
     assert str(shared[1]["refused"]).startswith("X contains NaN at row 17, column 3")
     assert str(shared[0]["refused"]).startswith("X contains NaN or infinity in the rows of another process")
+
+
+def test_what_is_wrong_in_one_process_is_refused_in_all(shared):
+    assert "sample_weight is nan at row 0" in str(shared[1]["refused weight"])
+    assert "Y contains NaN" in str(shared[1]["refused labels"])
+    for name in ("weight", "labels"):
+        assert "the rows of another process were refused" in str(shared[0][f"refused {name}"])
+    for got, width in zip(shared, (12, 11), strict=True):
+        assert f"different numbers of columns of X and of Y, here [{width}, 6]" in str(got["refused width"])
+
+
+def test_ridge_probes_of_two_processes(shared):
+    X, _, weight, _ = make()
+    alone = RidgeProbes().fit(X, X[:, :3] ** 2, weight[:, [0, 1, 0]])
+    for got in shared:
+        np.testing.assert_allclose(got["ridge"], alone.coef_, rtol=0, atol=1e-10)
+        np.testing.assert_allclose(got["ridge objective"], alone.objective_, rtol=1e-10)
 
 
 def test_one_process_alone():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import expit
 
-from gatescope.engine.arrays import RowBlocks
+from gatescope.engine.arrays import RowBlocks, as_rows
 from gatescope.engine.sweep import MULTIPLES, SweepTile
 
 
@@ -68,3 +69,40 @@ def test_separation_ignores_rows_without_weight():
         tile.start(1, np.array([1.0, 1, -1, -1]))
         tile(np.ones((1, 2)), np.zeros(2), np.zeros(0, int), False)
         assert tile.separates(0) and not tile.separates(1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_long_blocks_on_a_device(device, dtype):
+    generator = np.random.default_rng(0)
+    X = torch.from_numpy(generator.standard_normal((9000, 5))).to(dtype)
+    exact = X.to(torch.float64).numpy()
+    # Slopes beyond the range of float16, and far below its smallest number.
+    signed = (generator.choice([-1.0, 1.0], (9000, 3)) * [1e-12, 1.0, 1e6]).astype(np.float32)
+    step = (generator.standard_normal((5, 3)) * [1e-3, 1.0, 30.0]).astype(np.float32)
+    offset = generator.standard_normal(3).astype(np.float32)
+    with RowBlocks(as_rows(device(X)), np.float32) as rows:
+        if dtype == torch.float32:
+            rows.block_rows = 8500
+        else:
+            # They are multiplied as they are.
+            rows.stored_rows = 8500
+        tile = SweepTile(rows, None, 4)
+        for column in range(3):
+            tile.start(column + 1, device(signed[:, column]))
+        tile.keep(np.array([1, 2, 3]))
+        sums = tile(step, offset, np.array([1]), True)
+        assert tile.split == (dtype != torch.float32)
+    moved = exact @ step.astype(np.float64) + offset
+    # The logits are numbers of float32; what follows from them is compared with what follows from them exactly.
+    z = tile.logits.get().astype(np.float64)
+    slope = -signed * expit(-np.sign(signed) * z)
+    largest, size = np.abs(z).max(axis=0), np.abs(slope).sum(axis=0)
+    np.testing.assert_allclose(z / largest, moved / largest, atol=3e-7)
+    np.testing.assert_allclose(sums.residuals / size, slope.sum(axis=0) / size, atol=2e-7)
+    # As in the tests of the products: the parts, and sums of at most 4096 terms in float32.
+    scale, bound = np.abs(exact).T @ np.abs(slope), 2.0**-21 + 64 * 2.0**-24
+    np.testing.assert_allclose(sums.products / scale, exact.T @ slope / scale, atol=bound)
+    losses = np.abs(signed) * np.logaddexp(0, -np.sign(signed) * z)
+    np.testing.assert_allclose(sums.losses, losses.sum(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(sums.travel, np.abs(z).max(axis=0), rtol=1e-6)
+    assert (sums.slopes[:, 1] != 0).all() and (sums.slopes[:, [0, 2]] == 0).all()

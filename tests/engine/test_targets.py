@@ -7,7 +7,7 @@ import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
 from gatescope.engine.errors import InputError
-from gatescope.engine.targets import BinaryTargets, Weights, as_binary, as_continuous, as_targets
+from gatescope.engine.targets import BinaryTargets, Weights, as_binary, as_continuous, as_targets, equal_weights
 
 
 def make(n_rows=20_000, n_targets=3):
@@ -38,14 +38,32 @@ def test_signed_weights_and_totals(kind, class_weight):
         np.testing.assert_allclose(targets.class_totals[:, k], [-expected[~Y[:, k]].sum(), expected[Y[:, k]].sum()])
 
 
-def test_mean_weight_of_a_row():
+def test_sums_and_equal_columns():
     Y, weight = make()
-    weight[:, 1] = 0
-    mean = Weights(weight, *Y.shape, np).row_mean()
-    expected = (weight[:, 0] / weight[:, 0].mean(dtype=float) + weight[:, 2] / weight[:, 2].mean(dtype=float)) / 2
-    np.testing.assert_allclose(mean, expected, rtol=1e-6)
-    assert Weights(None, *Y.shape, np).row_mean() is None
-    np.testing.assert_allclose(Weights(2.5, 4, 2, np).row_mean(), np.ones(4))
+    weight[:, 2] = weight[:, 0]
+    each = Weights(weight, *Y.shape, np)
+    np.testing.assert_allclose(each.sums(), weight.sum(axis=0, dtype=np.float64))
+    groups = each.groups()
+    assert groups[0] == groups[2] != groups[1] and set(groups) == {0, 1}
+    assert sorted(group.tolist() for group in equal_weights(each, 3)) == [[0, 2], [1]]
+    # The last row counts as the first does.
+    weight[-1, 2] += 1
+    assert len(set(Weights(weight, *Y.shape, np).groups())) == 3
+    assert Weights(None, *Y.shape, np).groups().tolist() == Weights(2.5, *Y.shape, np).groups().tolist() == [0, 0, 0]
+    np.testing.assert_allclose(Weights(2.5, 4, 2, np).sums(), [10])
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-46, 1.0, 1e40])
+def test_weights_of_any_size_fit_into_single_precision(size):
+    Y, weight = make()
+    weight = weight.astype(np.float64) * size
+    targets = BinaryTargets(Y, Weights(weight, *Y.shape, np), "balanced")
+    for k in range(3):
+        signed = targets.signed(k, np.dtype(np.float32), targets.unit[k])
+        exact = targets.signed(k, np.dtype(np.float64))
+        np.testing.assert_allclose(signed * np.float64(targets.unit[k]), exact, rtol=1e-6)
+        some = targets.signed_rows(100, 200, np.array([k, 0]))
+        np.testing.assert_allclose(some[:, 0] * targets.unit[k], exact[100:200], rtol=1e-12)
 
 
 def test_a_class_without_weight_has_total_zero():

@@ -1,0 +1,74 @@
+"""Approximate inverses of Hessians on a GPU: a Cholesky factor, inverted once, so that every use is two products.
+
+A triangular solve with one right-hand side waits for each unknown in turn; a product with the inverse of the triangle
+is bound by reading it. As a preconditioner its rounding errors do no harm: it is symmetric and positive definite
+however it was rounded. Matrices are factorised one after the other: cuSOLVER's batched routine can return NaN for
+large ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gatescope.engine.arrays import array_namespace
+
+# A squared pivot below this multiple of what was added to the diagonal is rounding.
+NULL_PIVOT = 8.0
+
+
+class DeviceFactor:
+    """What `precondition.Factor` is, for a matrix in the memory of a GPU.
+
+    Args:
+        matrix: CuPy [H, H], symmetric, positive definite up to rounding.
+        mean: [H], around which the intercept is uncoupled, or None without an intercept.
+        curvature: the mean of h_n.
+    """
+
+    def __init__(self, matrix: Any, mean: np.ndarray | None, curvature: float):
+        # CuPy is optional and is needed only where there is a GPU.
+        from cupyx.scipy.linalg import solve_triangular  # type: ignore[import-not-found, unused-ignore]
+
+        xp = array_namespace(matrix)
+        self.mean, self.curvature = None if mean is None else xp.asarray(mean), curvature
+        identity = xp.eye(len(matrix), dtype=matrix.dtype)
+        if not xp.isfinite(matrix).all():
+            matrix = identity
+        diagonal = matrix.diagonal()
+        scale = 1 / xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0))
+        triangle, jitter = cholesky(matrix * scale * scale[:, None])
+        # A unit that the units before it determine is left out, as in `precondition.Factor`.
+        kept = triangle.diagonal() ** 2 > NULL_PIVOT * jitter
+        triangle = xp.where(kept[:, None] & kept, triangle, identity)
+        self.inverse = solve_triangular(triangle, identity * kept, lower=True) * scale
+
+    def solve(self, residual: Any) -> Any:
+        """Apply the inverse to a CuPy vector [H + 1], the intercept last."""
+        xp = array_namespace(self.inverse)
+        right = residual[:-1] if self.mean is None else residual[:-1] - residual[-1] * self.mean
+        half = self.inverse @ right.astype(self.inverse.dtype)
+        solution = xp.zeros_like(residual)
+        solution[:-1] = self.inverse.T @ half
+        if self.mean is not None:
+            solution[-1] = residual[-1] / self.curvature - self.mean @ solution[:-1]
+        return solution
+
+
+def cholesky(matrix: Any) -> tuple[Any, float]:
+    """Return the lower factor of a correlation matrix, and what was added to the diagonal for it to exist."""
+    # CuPy is optional and is needed only where there is a GPU.
+    import cupyx  # type: ignore[import-not-found, unused-ignore]
+
+    xp = array_namespace(matrix)
+    matrix = xp.ascontiguousarray(matrix)
+    jitter = 4 * float(np.finfo(matrix.dtype).eps)
+    while True:
+        matrix.reshape(-1)[:: len(matrix) + 1] = 1 + jitter
+        try:
+            # CuPy says nothing of a failure unless it is asked to.
+            with cupyx.errstate(linalg="raise"):
+                return xp.linalg.cholesky(matrix), jitter
+        except np.linalg.LinAlgError:
+            jitter *= 30

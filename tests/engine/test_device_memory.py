@@ -1,0 +1,43 @@
+"""CuPy inside torch's memory and on torch's stream."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gatescope.engine.arrays import RowBlocks, as_rows
+from gatescope.engine.device_memory import torch_memory
+
+pytestmark = pytest.mark.cuda
+
+
+def test_memory_comes_from_torch_and_outlives_the_context():
+    cupy = pytest.importorskip("cupy")
+    array = cupy.zeros(1)
+    torch.cuda.synchronize()
+    before, own = torch.cuda.memory_allocated(), cupy.get_default_memory_pool().used_bytes()
+    with torch_memory(array):
+        kept = cupy.arange(2**20, dtype=np.float64)
+        assert torch.cuda.memory_allocated() >= before + kept.nbytes
+        assert cupy.get_default_memory_pool().used_bytes() == own
+    assert float(kept.sum()) == 2**20 * (2**20 - 1) / 2
+    del kept
+    assert torch.cuda.memory_allocated() == before
+
+
+def test_work_is_on_torchs_stream():
+    cupy = pytest.importorskip("cupy")
+    with torch.cuda.stream(torch.cuda.Stream()), torch_memory(cupy.zeros(1)):
+        assert cupy.cuda.get_current_stream().ptr == torch.cuda.current_stream().cuda_stream
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64, torch.bfloat16])
+def test_a_tensor_is_not_copied(dtype):
+    X = torch.randn(64, 8, device="cuda").to(dtype)
+    rows = as_rows(X)
+    pointer = rows.data_ptr() if isinstance(rows, torch.Tensor) else rows.data.ptr
+    assert pointer == X.data_ptr()
+    with RowBlocks(rows, np.float64) as blocks:
+        (total,) = blocks.totals(lambda block, start, stop: (block.sum(axis=0),))
+    np.testing.assert_allclose(total.get(), X.double().sum(dim=0).cpu().numpy(), rtol=1e-12)

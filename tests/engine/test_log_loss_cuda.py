@@ -1,0 +1,54 @@
+"""The C text of the log-loss, on a GPU and built for the host, against arithmetic of 400 digits and the CPU's."""
+
+from __future__ import annotations
+
+import mpmath
+import numpy as np
+import pytest
+
+from gatescope.engine.log_loss import log_loss, log_loss_curvature, log_loss_slope
+
+EXTREME = [0.0, -0.0, 1e-45, -1e-45, 1e-39, -1e-39, 1e-8, 0.3, -1.0, 17.0, -30.0, 88.0, -103.0, 700.0, 1e4, -1e4]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("signed", [1.0, -1.0, 2.5, -0.125, 0.0, -0.0, 1e-39])
+def test_loss_slope_and_curvature(device, dtype, signed):
+    mpmath.mp.dps = 400
+    logits = np.concatenate([np.array(EXTREME), np.random.default_rng(0).normal(0, 10, 20)]).astype(dtype)
+    signed = np.full_like(logits, signed)
+    loss, residual = log_loss(device(logits), device(signed))
+    curvature = log_loss_curvature(device(logits), device(signed))
+    np.testing.assert_array_equal(log_loss_slope(device(logits), device(signed)).get(), residual.get())
+    assert loss.dtype == residual.dtype == curvature.dtype == dtype
+    results = [values.get() for values in (loss, residual, curvature)]
+    weight, label = mpmath.mpf(abs(float(signed[0]))), int(signed[0] > 0)
+    for i, z in enumerate(mpmath.mpf(float(z)) for z in logits):
+        # 1 - p and p (1 - p) without cancellation.
+        p, rest = 1 / (1 + mpmath.exp(-z)), 1 / (1 + mpmath.exp(z))
+        margin = z if label else -z
+        exact = (mpmath.log1p(mpmath.exp(-margin)), -rest if label else p, p * rest)
+        for got, expected in zip(results, exact, strict=True):
+            bound = 4 * float(np.finfo(dtype).eps) * abs(weight * expected) + float(np.finfo(dtype).tiny)
+            assert abs(float(got[i]) - weight * expected) <= bound
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_it_is_the_cpus_for_any_strides(device, dtype):
+    generator = np.random.default_rng(1)
+    logits, signed = generator.normal(0, 20, (2, 70, 900)).astype(dtype)
+    eps = np.finfo(dtype).eps
+    for z, s in ((logits, signed), (logits.T, signed.T), (logits[:, ::3], signed[:, ::3])):
+        moved = [device(np.ascontiguousarray(values)) for values in (logits, signed)]
+        if z.shape != logits.shape:
+            moved = [values.T if z.shape[0] == 900 else values[:, ::3] for values in moved]
+        for got, expected in zip(log_loss(*moved), log_loss(z, s), strict=True):
+            assert got.shape == z.shape
+            np.testing.assert_allclose(got.get(), expected, rtol=6 * eps, atol=np.finfo(dtype).tiny)
+
+
+def test_what_is_not_finite_stays_so(device):
+    logits = device(np.array([np.nan, np.inf, -np.inf, np.inf]))
+    loss, residual = (values.get() for values in log_loss(logits, device(np.array([1.0, 1.0, 1.0, 0.0]))))
+    np.testing.assert_array_equal(loss, [np.nan, 0, np.inf, 0])
+    np.testing.assert_array_equal(residual, [np.nan, 0, -1, 0])

@@ -1,0 +1,53 @@
+"""Inverted factors on a GPU against solving with the matrix, and against the factor on the CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gatescope.engine.precondition import Factor
+from gatescope.engine.precondition_cuda import DeviceFactor, cholesky
+
+
+def hessian(n_units=30, seed=0):
+    rows = np.random.default_rng(seed).normal(size=(100, n_units)) * np.logspace(-3, 3, n_units)
+    return rows.T @ rows / 100
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_it_solves_and_is_the_cpus(device, centred):
+    matrix, mean = hessian(), np.linspace(-1, 1, 30) if centred else None
+    residual = np.random.default_rng(1).normal(size=31)
+    got = DeviceFactor(device(matrix), mean, 0.2).solve(device(residual)).get()
+    np.testing.assert_allclose(got, Factor(matrix.copy(), mean, 0.2).solve(residual), rtol=1e-8)
+    if not centred:
+        np.testing.assert_allclose(matrix @ got[:-1], residual[:-1], rtol=1e-6, atol=1e-8)
+        assert got[-1] == 0
+
+
+def test_a_singular_matrix_has_a_factor(device):
+    rows = np.random.default_rng(2).normal(size=(50, 6))
+    # One unit is that before it, one is a sum of others, one is silent.
+    rows[:, 2], rows[:, 4], rows[:, 5] = rows[:, 1], rows[:, 0] - rows[:, 3], 0
+    for dtype, close in ((np.float32, 1e-3), (np.float64, 1e-8)):
+        matrix = (rows.T @ rows).astype(dtype)
+        factors = DeviceFactor(device(matrix), None, 1.0), Factor(matrix.copy(), None, 1.0)
+        units = np.append(np.eye(6), np.zeros((6, 1)), axis=1)
+        inverse = np.stack([factors[0].solve(device(unit)).get()[:-1] for unit in units], axis=1)
+        expected = np.stack([factors[1].solve(unit)[:-1] for unit in units], axis=1)
+        np.testing.assert_allclose(inverse, expected, rtol=close, atol=close * expected.max() / 10)
+        # What other units determine keeps its coefficient.
+        assert not inverse[[2, 4]].any() and not inverse[:, [2, 4]].any()
+        assert (np.linalg.eigvalsh(inverse[np.ix_([0, 1, 3, 5], [0, 1, 3, 5])]) > 0).all()
+
+
+def test_what_is_not_positive_definite_is_noticed(device):
+    correlation = np.array([[1.0, 1.1], [1.1, 1.0]])
+    factor, jitter = cholesky(device(correlation))
+    factor = factor.get()
+    assert np.isfinite(factor).all() and (factor @ factor.T)[0, 0] == pytest.approx(1 + jitter) and jitter > 0.1
+
+
+def test_a_matrix_that_is_not_finite_is_replaced_by_none_at_all(device):
+    factor = DeviceFactor(device(np.full((3, 3), np.nan)), None, 1.0)
+    np.testing.assert_allclose(factor.solve(device(np.array([1.0, 2.0, 3.0, 4.0]))).get(), [1, 2, 3, 0])

@@ -1,0 +1,129 @@
+"""CUDA C kernels built with the host's compiler and run on NumPy arrays, one thread after the other.
+
+What threads tell each other by other means than atomic operations cannot be run this way: a kernel that shares sums in
+a warp has the macro LANES, which is 1 here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+TYPES = {
+    "float32": "float",
+    "float64": "double",
+    "uint16": "unsigned short",
+    "int32": "int",
+    "uint32": "unsigned int",
+    "int64": "long long",
+    "uint64": "unsigned long long",
+    "bool": "bool",
+}
+DTYPES = {c_type: np.dtype(name) for name, c_type in TYPES.items()}
+# What the device's compiler knows of itself.
+CUDA = r"""
+#include <cmath>
+#include <cstring>
+using namespace std;
+#define __device__
+#define __global__
+#define __forceinline__ inline
+#define __restrict__
+struct Place { unsigned int x, y, z; };
+static Place threadIdx, blockIdx, blockDim, gridDim;
+template <typename T, typename V> inline T atomicAdd(T* at, V value) { T old = *at; *at += value; return old; }
+template <typename T> inline T atomicMin(T* at, T value) { T old = *at; if (value < old) *at = value; return old; }
+template <typename T> inline T atomicMax(T* at, T value) { T old = *at; if (value > old) *at = value; return old; }
+template <typename To, typename From> inline To bits_as(From from) { To to; memcpy(&to, &from, sizeof to); return to; }
+inline unsigned int __float_as_uint(float value) { return bits_as<unsigned int>(value); }
+inline float __uint_as_float(unsigned int value) { return bits_as<float>(value); }
+inline long long __double_as_longlong(double value) { return bits_as<long long>(value); }
+"""
+
+
+@functools.cache
+def library(source: str) -> ctypes.CDLL:
+    """Build C++ text; skip the test where there is no compiler."""
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("needs a C++ compiler")
+    folder = Path(tempfile.gettempdir()) / f"gatescope-host-kernels-{hashlib.sha256(source.encode()).hexdigest()[:16]}"
+    if not (folder / "kernel.so").exists():
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            (Path(scratch) / "kernel.cpp").write_text(source)
+            command = [compiler, "-O2", "-shared", "-fPIC", "-std=c++17", "-o", "kernel.so", "kernel.cpp"]
+            done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            folder.mkdir(exist_ok=True)
+            (Path(scratch) / "kernel.so").replace(folder / "kernel.so")
+    return ctypes.CDLL(str(folder / "kernel.so"))
+
+
+def parameters(text: str) -> list[tuple[str, str]]:
+    """Return type and name of each parameter of a list such as "float32 x, T y"."""
+    return [tuple(part.split()[-2:]) for part in text.split(",")]
+
+
+def elementwise(inputs: str, outputs: str, operation: str, preamble: str, arrays: list) -> list[np.ndarray]:
+    """Run an operation of `cupy.ElementwiseKernel` on NumPy arrays and return the outputs."""
+    shape = np.broadcast_shapes(*(np.shape(array) for array in arrays))
+    known, values, results = {}, [], []
+    for (kind, _), array in zip(parameters(inputs), arrays, strict=True):
+        dtype = np.dtype(known.setdefault(kind, array.dtype) if len(kind) == 1 else kind)
+        assert np.can_cast(array, dtype, "same_kind"), f"{array.dtype} where {dtype} is expected"
+        values.append(np.ascontiguousarray(np.broadcast_to(array, shape).astype(dtype)))
+    for kind, _ in parameters(outputs):
+        results.append(np.empty(shape, known.get(kind, kind)))
+    names = [name for _, name in parameters(inputs) + parameters(outputs)]
+    types = [TYPES[str(value.dtype)] for value in values + results]
+    typedefs = "".join(f"typedef {TYPES[str(dtype)]} {kind};\n" for kind, dtype in known.items())
+    pointers = ", ".join(f"{kind}* {name}_" for kind, name in zip(types, names, strict=True))
+    reads = "".join(
+        f"const {kind} {name} = {name}_[i]; " for kind, name in zip(types, names[: len(values)], strict=False)
+    )
+    locals_ = "".join(f"{kind} {name}; " for kind, name in zip(types[len(values) :], names[len(values) :], strict=True))
+    writes = "".join(f"{name}_[i] = {name}; " for name in names[len(values) :])
+    body = f"for (long long i = 0; i < n; i++) {{ {reads}{locals_}{operation}; {writes} }}"
+    run = library(f'{CUDA}{preamble}{typedefs}extern "C" void run(long long n, {pointers}) {{ {body} }}').run
+    run(ctypes.c_longlong(results[0].size), *(ctypes.c_void_p(value.ctypes.data) for value in values + results))
+    return results
+
+
+def launch(source: str, name: str, grid: tuple, block: tuple, arguments: tuple) -> None:
+    """Run a kernel of `cupy.RawKernel` on contiguous NumPy arrays and scalars of the very types that it declares."""
+    declared = re.search(rf"__global__\s+void\s+{name}\s*\(([^)]*)\)", source)
+    assert declared, f"no kernel {name}"
+    parameters = [part.replace("const", "").replace("__restrict__", "") for part in declared[1].split(",")]
+    assert len(parameters) == len(arguments), f"{name} takes {len(parameters)} arguments, got {len(arguments)}"
+    values, names = [], []
+    for parameter, argument in zip(parameters, arguments, strict=True):
+        kind, pointer, parameter_name = re.fullmatch(r"\s*(.*?)\s*(\*?)\s*(\w+)\s*", parameter).groups()
+        names.append(parameter_name)
+        if pointer:
+            assert argument.dtype == DTYPES[kind], f"{parameter_name} is {kind}*, got {argument.dtype}"
+            assert argument.flags.c_contiguous, f"{parameter_name} is not contiguous"
+            values.append(ctypes.c_void_p(argument.ctypes.data))
+        else:
+            # A NumPy scalar has a size that CuPy hands on.
+            assert argument.dtype == DTYPES[kind], f"{parameter_name} is {kind}, got {argument!r}"
+            values.append({"long long": ctypes.c_longlong, "double": ctypes.c_double}[kind](argument))
+    loop = "".join(
+        f"for ({place} = 0; {place} < {size}; {place}++) "
+        for place, size in (("blockIdx.y", "gridDim.y"), ("blockIdx.x", "gridDim.x"), ("threadIdx.x", "blockDim.x"))
+    )
+    sizes = "gridDim = {gx, gy, 1}; blockDim = {bx, 1, 1}; "
+    run = library(
+        f'{CUDA}{source}\nextern "C" void run(unsigned gx, unsigned gy, unsigned bx, {declared[1]}) '
+        f"{{ {sizes}{loop}{name}({', '.join(names)}); }}"
+    ).run
+    assert len(block) == 1 and block[0] <= 1024 and all(0 < size < 2**16 for size in grid[1:])
+    run(*(ctypes.c_uint(size) for size in ((*grid, 1)[:2] + block)), *values)
