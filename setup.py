@@ -27,6 +27,7 @@ setup(
         "scikit-learn>=1.6",  # estimator conventions, metrics and splits
         "nltk>=3.9",  # part-of-speech tags for the English hypotheses
         "zarr>=3.1",  # the open format of the state dump
+        "numcodecs>=0.14",  # zstd of compressed blocks, as zarr computes it
         "google-crc32c>=1.5",  # checksums of the dump's blocks at the speed of memory, as zarr computes them
         "safetensors>=0.5",  # weights and checkpoints without pickle
         "rich>=13",  # progress bars with a rate, and tables in the terminal
@@ -35,7 +36,7 @@ setup(
     ],
     extras_require={
         "cuda": ["cupy-cuda13x>=14"],  # the solver on the GPU
-        "files": ["h5py>=3.11", "pandas>=2.2", "pyarrow>=16", "fsspec>=2024.6"],  # other tools' dumps and label tables
+        "files": ["h5py>=3.11", "pandas>=2.2", "pyarrow>=16", "fsspec[http]>=2024.6"],  # other tools' dumps, labels, URLs
         "test": [
             "gatescope[files]",
             "pytest>=8.2",

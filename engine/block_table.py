@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatescope.engine.blocked_array import first_not_finite
 from gatescope.engine.errors import InputError
-from gatescope.engine.state_array import CHECKSUM_BYTES, first_not_finite
+from gatescope.engine.state_array import CHECKSUM_BYTES
 
 
 class BlockTable:
