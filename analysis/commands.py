@@ -25,6 +25,7 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.extract import ExtractConfig, extract_states
 from gatescope.engine.model import load_model
+from gatescope.engine.other_dumps import ReadConfig
 from gatescope.engine.processes import joined, place
 from gatescope.engine.sample import SampleConfig, sample_states
 from gatescope.engine.settings import claim
@@ -185,22 +186,26 @@ def extract(
 
 
 def probe(
-    states: Positional[Path],
+    states: Positional[str],
     out: Path,
+    labels: Path | None = None,
     config: ProbeConfig = ProbeConfig(),  # noqa: B008
+    read: ReadConfig = ReadConfig(),  # noqa: B008
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Ask a state dump what its states know: fits, scores, baselines and responsible units of every hypothesis.
+    """Ask recorded states what they know: fits, scores, baselines and responsible units of every hypothesis.
 
     Args:
-        states: the dump.
+        states: a state dump, or another program's .npy, .npz, .h5, .safetensors or Zarr; a path or a URL.
         out: folder of the results.
+        labels: .npz, .csv or .parquet with a hypothesis in each column and a row for each state.
         config: the hypotheses and how they are tested.
+        read: which states, and what their file does not say.
         seed: of the split into training and test, and of the bootstrap.
         overwrite: start anew whatever --out holds.
     """
-    _print_table(probe_dump(states, out, config, seed=seed, overwrite=overwrite, warn=_warn))
+    _print_table(probe_dump(states, out, config, read=read, labels=labels, seed=seed, overwrite=overwrite, warn=_warn))
     _say(f"results: {out}; for the report: gatescope report {out}")
 
 
@@ -229,13 +234,14 @@ def report(results: Positional[tuple[Path, ...]], out: Path | None = None) -> No
     _say(f"report: {write_report(list(results), out or results[0])}")
 
 
-def info(path: Positional[Path]) -> None:
-    """Say what a model, dump or results folder is, and whether it is whole.
+def info(path: Positional[str], model: Path | None = None) -> None:
+    """Say what a model, states or a results folder is, and whether it is whole.
 
     Args:
-        path: the folder.
+        path: the folder, or another program's states; a path or a URL.
+        model: folder of the model that a state dump should be of: its weights are compared.
     """
-    _say(about(path))
+    _say(about(path, model))
 
 
 def _device(name: Device) -> str:

@@ -16,6 +16,7 @@ attributes hold the vocabulary and whatever else the dump says of its origin, an
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from functools import cached_property
@@ -214,6 +215,13 @@ class StateDump(StateSource):
                 if problem is not None:
                     problems.append(problem)
         return problems
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "weights_sha256": self.attributes.get("weights_sha256"),
+            "settings": self.attributes.get("settings"),
+            "tokens_sha256": hashlib.sha256(self.tokens.tobytes()).hexdigest(),
+        }
 
     def _check(self, header: dict[str, Any]) -> None:
         """Compare the arrays with what the header says of them; raises ValueError, for `open` to pass on."""

@@ -71,6 +71,10 @@ class StateSource:
         """Return what is wrong, one line for each fault; an empty list if everything is whole."""
         raise NotImplementedError
 
+    def identity(self) -> dict[str, Any]:
+        """Return what tells these states from others, as JSON values."""
+        raise NotImplementedError
+
     @cached_property
     def sequence_ids(self) -> np.ndarray:
         """The sequence of each row: int32 [N], from 0 to S - 1."""
