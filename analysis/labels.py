@@ -57,7 +57,7 @@ def label_dump(dump: StateSource, hypotheses: Sequence[Hypothesis]) -> tuple[Lab
     }
     failed: dict[str, str] = {}
     # Document by document, so that scanners which keep the last text serve every hypothesis from one pass.
-    for start, stop, text in dump.documents():
+    for start, stop, text in dump.documents() if hypotheses else ():
         for each in hypotheses:
             if each.name in failed:
                 continue

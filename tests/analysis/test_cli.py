@@ -294,3 +294,16 @@ def test_values_of_a_probe_do_not_depend_on_the_other_hypotheses(states, tmp_pat
         for field in ("accuracy", "f1", "f1_low", "baseline_ngram_f1", "n_test"):
             assert one[field] == other[field]
         assert np.allclose(one["top_units"][0]["coefficient"], other["top_units"][0]["coefficient"], rtol=1e-3)
+
+
+def test_info_compares_the_weights_of_a_dump_with_a_model(model, states, text, tmp_path, capsys):
+    assert main(["info", str(states), "--model", str(model)]) == 0
+    assert f"those of {model}" in capsys.readouterr().out
+    other = tmp_path / "model"
+    assert main(["train", str(text), "--out", str(other), *TRAIN, "--seed", "5"]) == 0
+    assert main(["info", str(states), "--model", str(other)]) == 2
+    assert "is of another model" in capsys.readouterr().err
+    # A run's folder holds both.
+    shutil.copytree(states, tmp_path / "states.zarr")
+    assert main(["info", str(tmp_path)]) == 2
+    assert "is of another model" in capsys.readouterr().err
