@@ -22,10 +22,12 @@ COMMANDS = {
     "train": "train a character language model on a text",
     "sample": "sample text from a model and record every state",
     "extract": "read a text with a model and record every state",
-    "probe": "ask a state dump what its states know and which units know it",
+    "probe": "ask recorded states what they know and which units know it",
+    "export": "write a state dump as HDF5 in the layout of LSTMVis",
+    "concat": "put dumps of one model together, or append to one",
     "hypotheses": "list the hypotheses, or paint one on a text",
     "report": "write the HTML report and the figures of one or several results",
-    "info": "say what a model, dump or results folder is, and whether it is whole",
+    "info": "say what a model, states or a results folder is, and whether it is whole",
 }
 
 

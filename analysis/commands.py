@@ -20,9 +20,11 @@ from gatescope.analysis.probe import chosen_hypotheses, probe_dump, probe_settin
 from gatescope.analysis.report import write_report
 from gatescope.analysis.study import ProbeConfig
 from gatescope.analysis.table import paper_table
+from gatescope.engine.concat import concatenate
 from gatescope.engine.corpus import survey_corpus
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
+from gatescope.engine.export import export_lstmvis
 from gatescope.engine.extract import ExtractConfig, extract_states
 from gatescope.engine.model import load_model
 from gatescope.engine.other_dumps import ReadConfig
@@ -207,6 +209,30 @@ def probe(
     """
     _print_table(probe_dump(states, out, config, read=read, labels=labels, seed=seed, overwrite=overwrite, warn=_warn))
     _say(f"results: {out}; for the report: gatescope report {out}")
+
+
+def export(states: Positional[str], file: Positional[Path], overwrite: bool = False) -> None:
+    """Write a state dump as an HDF5 file in the layout of LSTMVis, with the dictionary and configuration it needs.
+
+    Args:
+        states: the dump; a path or a URL.
+        file: the file to write, FILE.h5; FILE.dict and FILE.yml stand beside it.
+        overwrite: replace files that are there.
+    """
+    datasets = export_lstmvis(states, file, overwrite=overwrite)
+    _say(f"{file}: {', '.join(datasets)}; for LSTMVis copy {file.with_suffix('.yml').name} to lstm.yml")
+
+
+def concat(states: Positional[tuple[Path, ...]], out: Path, overwrite: bool = False) -> None:
+    """Put dumps of one model together, one behind the other. Repeat the command to go on.
+
+    Args:
+        states: the dumps, in order.
+        out: the dump to write; the first of the dumps itself to append the others to it.
+        overwrite: start anew whatever --out holds.
+    """
+    rows = concatenate(states, out, overwrite=overwrite)
+    _say(f"{out}: {rows:,} characters of {len(states)} dumps")
 
 
 def hypotheses(show: str | None = None, text: Path | None = None) -> None:

@@ -1,8 +1,4 @@
-"""Rows on their way into a dump: collected, rounded, checked, and cut into the files of whole blocks.
-
-The files hold what Zarr's codecs `bytes` and `crc32c` prescribe (Zarr v3 specification): little-endian values, row by
-row, and a checksum of four bytes.
-"""
+"""Rows on their way into a dump: collected, rounded, checked, and cut into the files of whole blocks."""
 
 from __future__ import annotations
 
@@ -10,14 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import torch
 from torch import Tensor
 
+from gatescope.engine.block_file import CHECKSUM_BYTES, decoded
 from gatescope.engine.blocked_array import first_not_finite
 from gatescope.engine.errors import InputError
-from gatescope.engine.state_array import CHECKSUM_BYTES
 
 
 class BlockTable:
@@ -30,12 +25,13 @@ class BlockTable:
         n_rows: int,
         block_rows: int,
         received: int,
+        compression: str = "none",
     ) -> None:
         self.arrays = arrays
         self.n_rows = n_rows
         self.block_rows = min(block_rows, n_rows)
         self.received = received
-        self._path = path
+        self._path, self._compression = path, compression
         self._block: dict[Path, np.ndarray] = {}
         self._changed = False
         if received % self.block_rows and received < n_rows:
@@ -80,10 +76,13 @@ class BlockTable:
 
     def _load_block(self) -> dict[Path, np.ndarray]:
         """Read the block in which an interrupted writer stood."""
-        files = {file: np.fromfile(file, np.uint8) for file in self._paths() if file.is_file()}
+        files = {}
         for file, new in self._new_block().items():
-            there = files.get(file)
-            if there is None or len(there) != len(new) or not np.array_equal(there, sealed(there.copy())):
+            try:
+                files[file] = decoded(np.fromfile(file, np.uint8), self._compression).copy()
+            except (OSError, ValueError):
+                files[file] = new[:0]
+            if len(files[file]) != len(new):
                 raise InputError(f"{file} is missing or damaged: write the dump again with --overwrite")
         return files
 
@@ -115,10 +114,3 @@ def _copy(out: np.ndarray, values: np.ndarray | Tensor, name: str, first: int) -
     if np.isfinite(value) or (np.isinf(value) and str(values.dtype).endswith("float16")):
         raise InputError(f"{where} is beyond {out.dtype} (at most {np.finfo(out.dtype).max:g}): use --dtype float32")
     raise InputError(f"{where}: expected finite states; the network's weights are not finite or its states overflow")
-
-
-def sealed(raw: np.ndarray) -> np.ndarray:
-    """Write the checksum behind a block's values, and return the block."""
-    checksum = google_crc32c.value(raw[:-CHECKSUM_BYTES])
-    raw[-CHECKSUM_BYTES:] = np.frombuffer(checksum.to_bytes(CHECKSUM_BYTES, "little"), np.uint8)
-    return raw

@@ -187,10 +187,20 @@ class StateDump(StateSource):
         if name not in self.names:
             raise self._unknown(name)
         if f"initial/{name}" not in self._arrays:
-            raise InputError(f"{name} has no state before a sequence's first character: use alignment 'post'")
+            return super().initial(name)
         return np.asarray(self._arrays[f"initial/{name}"])
 
-    def _tokens_of(self, start: int, stop: int | None) -> np.ndarray:
+    def stored(self, name: str) -> StateArray:
+        """Return any array of the group as it is stored: "tokens" [N], "initial/layer0/h" [S, H], "layer0/h" [N, H]."""
+        return self._arrays[name]
+
+    @property
+    def initial_arrays(self) -> dict[str, StateArray]:
+        """The states before the first row of each sequence, lazy arrays [S, H] by the names of their arrays."""
+        prefix = "initial/"
+        return {name.removeprefix(prefix): array for name, array in self._arrays.items() if name.startswith(prefix)}
+
+    def tokens_of(self, start: int, stop: int | None) -> np.ndarray:
         return self._arrays["tokens"][start:stop]
 
     def verify(self) -> list[str]:

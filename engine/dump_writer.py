@@ -15,19 +15,30 @@ import shutil
 import sys
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from gatescope.engine.block_table import BlockTable, sealed
+from gatescope.engine.block_file import encoded
+from gatescope.engine.block_table import BlockTable
 from gatescope.engine.dump import GROUP_FILE, StateDump, read_group
 from gatescope.engine.dump_spec import INITIAL_ROWS, DumpSpec, create_skeleton, difference
 from gatescope.engine.errors import InputError
-from gatescope.engine.files import PARTIAL, partial_name, remove_partial, sync_folder, write_atomic, write_json
+from gatescope.engine.files import (
+    PARTIAL,
+    exchange,
+    partial_name,
+    remove_partial,
+    sync_folder,
+    write_atomic,
+    write_json,
+)
 
 if sys.platform != "win32":
     import fcntl
@@ -64,8 +75,12 @@ class DumpWriter:
         # A link stays a link: what it points to is made or replaced.
         if self.path.is_symlink():
             self.path = self.path.resolve()
-        _remove_skeletons(self.path)
-        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+        absent = not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
+        if not absent:
+            # Whoever writes it may have a skeleton beside it.
+            os.close(_lock(self.path))
+        remove_skeletons(self.path)
+        if absent:
             _create(self.path, spec)
         elif overwrite:
             _replace(self.path, spec)
@@ -91,16 +106,16 @@ class DumpWriter:
         self._header = self._group["attributes"]["gatescope"]
         self.committed_rows = there.committed_rows
         self._starts = spec.sequence_starts
+        self._compression = spec.compression
         self._n_tokens = len(spec.attributes["vocabulary"])
         states: dict[str, tuple[tuple[int, ...], np.dtype]] = {
             name: ((width,), spec.dtype) for name, width in spec.arrays.items()
         }
         begun = int(np.searchsorted(self._starts[:-1], self.committed_rows))
-        self._rows = BlockTable(
-            self.path, {"tokens": ((), spec.token_dtype), **states}, spec.n_rows, spec.block_rows, self.committed_rows
-        )
+        rows = {"tokens": ((), spec.token_dtype), **states}
+        self._rows = BlockTable(self.path, rows, spec.n_rows, spec.block_rows, self.committed_rows, spec.compression)
         initial = {f"initial/{name}": states[name] for name in spec.initial_arrays}
-        self._initial = BlockTable(self.path, initial, spec.n_sequences, INITIAL_ROWS, begun)
+        self._initial = BlockTable(self.path, initial, spec.n_sequences, INITIAL_ROWS, begun, spec.compression)
 
     def __enter__(self) -> DumpWriter:
         return self
@@ -179,13 +194,13 @@ class DumpWriter:
         self._waiting = {}
         # Blocks of rows are written at once, while the one before is still being committed. Initial states share a file
         # from one commit to the next, so they wait for their turn.
-        written = [self._files.submit(_write_block, file, block) for file, block in blocks.items()]
+        written = [self._files.submit(write_block, file, block, self._compression) for file, block in blocks.items()]
         self._pending.append(self._background.submit(self._commit, self._rows.received, written, initial))
 
     def _commit(self, rows: int, written: list[Future[None]], initial: dict[Path, np.ndarray]) -> None:
         for file in written:
             file.result()
-        list(self._files.map(_write_block, initial, initial.values()))
+        list(self._files.map(partial(write_block, compression=self._compression), initial, initial.values()))
         if rows > self.committed_rows + self._rows.block_rows:
             raise ValueError(f"{self.path}: rows before {rows} were not committed; open the dump anew")
         self._header["rows_committed"] = rows
@@ -198,8 +213,24 @@ class DumpWriter:
         self._unlock()
 
 
-def _write_block(file: Path, block: np.ndarray) -> None:
-    write_atomic(file, sealed(block).data)
+def write_block(file: Path, block: np.ndarray, compression: str) -> None:
+    """Write the file of a block: uint8, with four bytes behind the values for their checksum."""
+    write_atomic(file, encoded(block, compression).data)
+
+
+@contextmanager
+def reserved(path: Path) -> Iterator[None]:
+    """Keep other writers from a dump while the block runs, and remove what one that was killed left beside it.
+
+    Raises:
+        InputError: there is no dump, or another program is writing it.
+    """
+    descriptor = _lock(path)
+    try:
+        remove_skeletons(path)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _create(path: Path, spec: DumpSpec) -> None:
@@ -216,17 +247,16 @@ def _create(path: Path, spec: DumpSpec) -> None:
 
 def _replace(path: Path, spec: DumpSpec) -> None:
     """Put a dump without rows in the place of another."""
-    descriptor = _lock(path)
-    old = partial_name(path)
-    try:
-        os.replace(path, old)
-        _create(path, spec)
-    finally:
-        os.close(descriptor)
-    shutil.rmtree(old)
+    with reserved(path):
+        skeleton = partial_name(path)
+        try:
+            create_skeleton(skeleton, spec)
+            exchange(skeleton, path)
+        finally:
+            shutil.rmtree(skeleton, ignore_errors=True)
 
 
-def _remove_skeletons(path: Path) -> None:
+def remove_skeletons(path: Path) -> None:
     """Remove what a program left that was killed while it made or replaced this dump."""
     if not path.parent.is_dir():
         raise InputError(f"{path.parent} is not a folder: make it first, or choose another")

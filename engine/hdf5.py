@@ -51,7 +51,9 @@ def hdf5_arrays(path: Path) -> dict[str, Any]:
     if numbered:
         return _sentences(found, numbered)
     if "vocabulary" in found:
-        found["vocabulary"] = found["vocabulary"].asstr()[()]
+        words = found["vocabulary"]
+        # Characters, or their code points.
+        found["vocabulary"] = np.array(list(map(chr, words[()]))) if words.dtype.kind == "u" else words.asstr()[()]
     return found
 
 

@@ -15,17 +15,14 @@ import mmap
 import os
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import zarr
-from numcodecs.zstd import Zstd
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
+from gatescope.engine.block_file import CHECKSUM_BYTES, decoded, is_sealed
 from gatescope.engine.blocked_array import BlockedArray, first_not_finite
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import Location
-
-CHECKSUM_BYTES = 4
 
 
 class StateArray(BlockedArray):
@@ -59,7 +56,7 @@ class StateArray(BlockedArray):
         try:
             if self._codec is not None:
                 raw = self._raw(index)
-                if self._is_mapped and not _matches_checksum(raw):
+                if self._is_mapped and not is_sealed(raw):
                     return f"{self._where(index)} does not match its checksum"
                 values = self._rows_of(raw, index)
             else:
@@ -77,7 +74,7 @@ class StateArray(BlockedArray):
 
     @property
     def _is_mapped(self) -> bool:
-        return self._codec == "plain" and self._location.path is not None
+        return self._codec == "none" and self._location.path is not None
 
     def _where(self, index: int) -> str:
         first = index * self.block_rows
@@ -116,28 +113,19 @@ class StateArray(BlockedArray):
 
     def _load(self, index: int, expected: int) -> np.ndarray:
         stored = np.frombuffer(self._location.read(self._key(index)), np.uint8)
-        if self._codec == "plain" and len(stored) != expected:
-            return stored
-        if len(stored) <= CHECKSUM_BYTES or not _matches_checksum(stored):
-            raise InputError(f"{self._where(index)} does not match its checksum; write the dump again")
-        if self._codec == "plain":
+        assert self._codec is not None
+        if self._codec == "none" and len(stored) != expected:
             return stored
         try:
-            values = Zstd().decode(stored[:-CHECKSUM_BYTES])
-        except (RuntimeError, ValueError) as error:
-            raise InputError(f"{self._where(index)} is not zstd ({error}); write the dump again") from None
-        raw = np.concatenate([np.frombuffer(values, np.uint8), np.zeros(CHECKSUM_BYTES, np.uint8)])
+            raw = decoded(stored, self._codec)
+        except ValueError as error:
+            raise InputError(f"{self._where(index)} {error}; write the dump again") from None
         raw.flags.writeable = False
         return raw
 
 
-def _matches_checksum(raw: np.ndarray) -> bool:
-    stored = int.from_bytes(raw[-CHECKSUM_BYTES:].tobytes(), "little")
-    return google_crc32c.value(raw[:-CHECKSUM_BYTES]) == stored
-
-
 def _codec(array: zarr.Array[Any]) -> str | None:
-    """How the files of an array hold its values, whole rows in each: "plain" and "zstd" with a checksum, or None."""
+    """How the files of an array hold its values, whole rows in each: a name of COMPRESSIONS, or None for others."""
     codecs: tuple[Any, ...] = tuple(getattr(array.metadata, "codecs", ()))
     whole_rows = (
         len(codecs) in (2, 3)
@@ -149,4 +137,4 @@ def _codec(array: zarr.Array[Any]) -> str | None:
     )
     if not whole_rows or (len(codecs) == 3 and not isinstance(codecs[1], ZstdCodec)):
         return None
-    return "plain" if len(codecs) == 2 else "zstd"
+    return "none" if len(codecs) == 2 else "zstd"

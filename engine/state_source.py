@@ -90,7 +90,7 @@ class StateSource:
         if self.vocabulary is None:
             raise InputError(f"{self.name} has no text: give one of {self.n_rows} characters with --text")
         codes = np.array([ord(character) for character in self.vocabulary], dtype="<u4")
-        tokens = self._tokens_of(start, stop)
+        tokens = self.tokens_of(start, stop)
         if tokens.size and tokens.max() >= len(codes):
             raise InputError(f"{self.name} is damaged: token {tokens.max()} in a vocabulary of {len(codes)} characters")
         return codes[tokens].tobytes().decode("utf-32-le", "surrogatepass")
@@ -159,7 +159,8 @@ class StateSource:
         for _, block in read_ahead(side_by_side, 0, self.n_rows, rows):
             yield convert(block)
 
-    def _tokens_of(self, start: int, stop: int | None) -> np.ndarray:
+    def tokens_of(self, start: int, stop: int | None) -> np.ndarray:
+        """Return the tokens of some rows, without reading those of others where that is possible."""
         assert self.tokens is not None
         return self.tokens[start:stop]
 
