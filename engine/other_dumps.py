@@ -81,6 +81,8 @@ def open_states(
     """
     config = config or ReadConfig()
     location = Location(place)
+    if location.path is not None and not location.path.exists():
+        raise InputError(f"{place} does not exist: give a state dump, {', '.join(READERS)} or Zarr")
     if _is_dump(location):
         source: StateSource = StateDump.open(place, finished=finished)
         if config.text or config.sequence_length or config.batch_first or sequence_ids is not None:

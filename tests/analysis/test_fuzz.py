@@ -56,7 +56,26 @@ LINES = {
     "report": (["{results}", "--out", "{out}"], 1),
     "info": (["{anything}"], 30),
 }
-VALUES = ["-1", "0", "1", "2", "3", "0.5", "1e400", "nan", "inf", "x", "", "é", "\0", "[", "a=(", "a=b", "None", "True"]
+VALUES = [
+    "-1",
+    "0",
+    "1",
+    "2",
+    "3",
+    "0.5",
+    "1e400",
+    "nan",
+    "inf",
+    "x",
+    "",
+    "é",
+    "x" * 300,
+    "[",
+    "a=(",
+    "a=b",
+    "None",
+    "True",
+]
 VALUES += [
     "h",
     "gates",
@@ -222,7 +241,8 @@ def run_case(number, world, folder):
     for key, names in CHOICES.items():
         source = world / chance.choice(names)
         places[key] = source
-        if f"{{{key}}}" in " ".join(LINES[line][0]):
+        # Changed words may name a text and a folder too.
+        if key in ("text", "tree") or f"{{{key}}}" in " ".join(LINES[line][0]):
             places[key] = case / f"{key}{source.suffix}"
             (shutil.copytree if source.is_dir() else shutil.copy)(source, places[key])
             if chance.random() < 0.4:
