@@ -36,6 +36,7 @@ class ExtractConfig:
     prime: str | None = None  # read before the context; default: a newline, if the model knows it
     capture: tuple[Capture, ...] = ("h", "c")  # c only where the cell has it
     dtype: Literal["float16", "float32"] = "float16"  # of the recorded states
+    compression: Literal["none", "zstd"] = "none"  # of the dump's files; zstd: smaller, but they cannot be mapped
     errors: Literal["strict", "replace"] = "strict"  # replace: undecodable bytes and unknown characters as U+FFFD
 
     def __post_init__(self) -> None:
@@ -107,6 +108,7 @@ def _planned(trained: TrainedModel, source: str, config: ExtractConfig) -> tuple
         initial=trained.model.architecture.states,
         token_dtype=vocabulary.dtype,
         dtype=np.dtype(config.dtype),
+        compression=config.compression,
         attributes=dump_attributes(trained, "extract", prime, settings_of(config, text=source)),
     )
     device = trained.model.output.weight.device

@@ -38,6 +38,7 @@ class SampleConfig:
     prime: str | None = None  # read before each sequence, not recorded; default: a newline, if the model knows it
     capture: tuple[Capture, ...] = ("h", "c")  # c only where the cell has it
     dtype: Literal["float16", "float32"] = "float16"  # of the recorded states
+    compression: Literal["none", "zstd"] = "none"  # of the dump's files; zstd: smaller, but they cannot be mapped
 
     def __post_init__(self) -> None:
         for name in ("sequences", "length"):
@@ -105,6 +106,7 @@ def _planned(trained: TrainedModel, config: SampleConfig, seed: int) -> tuple[Du
         initial=trained.model.architecture.states,
         token_dtype=trained.vocabulary.dtype,
         dtype=np.dtype(config.dtype),
+        compression=config.compression,
         attributes=dump_attributes(trained, "sample", prime, settings_of(config, seed=seed))
         | {"temperature": config.temperature, "seed": seed},
     )
