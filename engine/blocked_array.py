@@ -80,6 +80,7 @@ class BlockedArray:
         step = rows_per_block or self.block_rows
         columns = self._column_numbers(columns)
         for start in range(0, len(self), step):
+            self.block(start // self.block_rows, whole=True)
             yield self._slice(start, min(start + step, len(self)), columns)
 
     def read_into(self, out: np.ndarray, start: int) -> None:
@@ -88,10 +89,15 @@ class BlockedArray:
         for index in range(start // self.block_rows, -(-stop // self.block_rows)):
             first = index * self.block_rows
             low, high = max(start, first), min(stop, first + self.block_rows)
-            out[low - start : high - start] = self.block(index)[low - first : high - first]
+            block = self.block(index, whole=high - low == self.block_rows)
+            out[low - start : high - start] = block[low - first : high - first]
 
-    def block(self, index: int) -> np.ndarray:
+    def block(self, index: int, *, whole: bool = False) -> np.ndarray:
         """Return one block [block_rows, H], the last one without the padding behind its rows.
+
+        Args:
+            index: its number.
+            whole: all of it will be read, so that it is fetched at once.
 
         Raises:
             InputError: the block is missing or not whole.
@@ -99,11 +105,11 @@ class BlockedArray:
         last = self._last
         if last is not None and last[0] == index:
             return last[1]
-        values = self._read_block(index)
+        values = self._read_block(index, whole)
         self._last = (index, values)
         return values
 
-    def _read_block(self, index: int) -> np.ndarray:
+    def _read_block(self, index: int, whole: bool) -> np.ndarray:
         raise NotImplementedError
 
     def _slice(self, start: int, stop: int, columns: Any) -> np.ndarray:

@@ -265,7 +265,7 @@ class _OtherArray(BlockedArray):
         self._array, self._batch_first = array, batch_first
         self._steps = shape[1 if batch_first else 0] if len(shape) == 3 else 0
 
-    def _read_block(self, index: int) -> np.ndarray:
+    def _read_block(self, index: int, whole: bool) -> np.ndarray:
         start = index * self.block_rows
         stop = min(start + self.block_rows, len(self))
         try:

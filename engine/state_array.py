@@ -24,6 +24,9 @@ from gatescope.engine.blocked_array import BlockedArray, first_not_finite
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import Location
 
+# Linux's flag that fetches a file's pages when it is mapped.
+POPULATE = getattr(mmap, "MAP_POPULATE", 0)
+
 
 class StateArray(BlockedArray):
     """A lazy array of a state dump; values are given as they are stored.
@@ -40,13 +43,13 @@ class StateArray(BlockedArray):
         self._location = location
         self._codec = _codec(array)
 
-    def _read_block(self, index: int) -> np.ndarray:
+    def _read_block(self, index: int, whole: bool) -> np.ndarray:
         if self._codec is None:
             first = index * self.block_rows
             values = np.asarray(self._array[first : min(first + self.block_rows, len(self))])
             values.flags.writeable = False
             return values
-        return self._rows_of(self._raw(index), index)
+        return self._rows_of(self._raw(index, whole), index)
 
     def check_block(self, index: int, n_rows: int) -> str | None:
         """Return in one line what is wrong with a block, or None.
@@ -55,7 +58,7 @@ class StateArray(BlockedArray):
         """
         try:
             if self._codec is not None:
-                raw = self._raw(index)
+                raw = self._raw(index, whole=True)
                 if self._is_mapped and not is_sealed(raw):
                     return f"{self._where(index)} does not match its checksum"
                 values = self._rows_of(raw, index)
@@ -88,11 +91,11 @@ class StateArray(BlockedArray):
         values = raw[:-CHECKSUM_BYTES].view(self.dtype).reshape(self.block_rows, *self.shape[1:])
         return values[: len(self) - index * self.block_rows]
 
-    def _raw(self, index: int) -> np.ndarray:
+    def _raw(self, index: int, whole: bool) -> np.ndarray:
         """Return a block's values and four bytes behind them, as uint8; raises InputError where it is not whole."""
         expected = self.block_rows * math.prod(self.shape[1:]) * self.dtype.itemsize + CHECKSUM_BYTES
         try:
-            raw = self._map(index, expected) if self._is_mapped else self._load(index, expected)
+            raw = self._map(index, expected, whole) if self._is_mapped else self._load(index, expected)
         except FileNotFoundError:
             raise InputError(f"{self._where(index)} is missing: write the dump again") from None
         if len(raw) == expected:
@@ -102,14 +105,19 @@ class StateArray(BlockedArray):
             f"{self._where(index)} is {fault}: {len(raw)} bytes, expected {expected}; write the dump again"
         )
 
-    def _map(self, index: int, expected: int) -> np.ndarray:
+    def _map(self, index: int, expected: int, whole: bool) -> np.ndarray:
         assert self._location.path is not None
         with (self._location.path / self._key(index)).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size != expected:
                 # Nothing but its length is looked at; an empty file cannot be mapped.
                 return np.broadcast_to(np.uint8(0), (size,))
-            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+            if whole and POPULATE:
+                # All pages at once: one by one they cost as much as copying them.
+                mapped = mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED | POPULATE, mmap.PROT_READ)
+            else:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return np.frombuffer(mapped, np.uint8)
 
     def _load(self, index: int, expected: int) -> np.ndarray:
         stored = np.frombuffer(self._location.read(self._key(index)), np.uint8)
