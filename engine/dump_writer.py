@@ -38,6 +38,7 @@ from gatescope.engine.files import (
     sync_folder,
     write_atomic,
     write_json,
+    write_new,
 )
 
 if sys.platform != "win32":
@@ -194,7 +195,7 @@ class DumpWriter:
         self._waiting = {}
         # Blocks of rows are written at once, while the one before is still being committed. Initial states share a file
         # from one commit to the next, so they wait for their turn.
-        written = [self._files.submit(write_block, file, block, self._compression) for file, block in blocks.items()]
+        written = [self._files.submit(_write_rows, file, block, self._compression) for file, block in blocks.items()]
         self._pending.append(self._background.submit(self._commit, self._rows.received, written, initial))
 
     def _commit(self, rows: int, written: list[Future[None]], initial: dict[Path, np.ndarray]) -> None:
@@ -216,6 +217,11 @@ class DumpWriter:
 def write_block(file: Path, block: np.ndarray, compression: str) -> None:
     """Write the file of a block: uint8, with four bytes behind the values for their checksum."""
     write_atomic(file, encoded(block, compression).data)
+
+
+def _write_rows(file: Path, block: np.ndarray, compression: str) -> None:
+    """Write a block of rows, which is committed only when it is on the disk, and never written again then."""
+    write_new(file, encoded(block, compression).data)
 
 
 @contextmanager

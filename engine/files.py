@@ -75,17 +75,39 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | bytearray | memoryv
     path = Path(path)
     partial = partial_name(path)
     try:
-        with partial.open("xb", buffering=0) as file:
-            rest = memoryview(data).cast("B")
-            # An unbuffered write may take less than it was given: at 2 GiB on Linux, or at the disk's last free block.
-            while rest:
-                rest = rest[file.write(rest) :]
-            os.fsync(file.fileno())
+        _write_synced(partial, data)
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_new(path: Path, data: bytes | bytearray | memoryview) -> None:
+    """Write a file that nothing refers to yet, under its own name; what is there is not written over but unlinked.
+
+    It saves the disk one of two waits. A program that is killed may leave half of it: whoever reads must know from
+    elsewhere that it is whole.
+
+    Raises:
+        OSError: the disk is full, the folder is missing or may not be written; the file is gone then.
+    """
+    path.unlink(missing_ok=True)
+    try:
+        _write_synced(path, data)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def _write_synced(path: Path, data: bytes | bytearray | memoryview) -> None:
+    with path.open("xb", buffering=0) as file:
+        rest = memoryview(data).cast("B")
+        # An unbuffered write may take less than it was given: at 2 GiB on Linux, or at the disk's last free block.
+        while rest:
+            rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
 
 
 def write_json(path: str | os.PathLike[str], value: Any, *, sort_keys: bool = False) -> None:
