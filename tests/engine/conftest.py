@@ -40,7 +40,7 @@ def lstm(make_model):
 def small_dump():
     """Write a dump of two layers: sequences of 7, 1, 12 and 20 rows in two documents, blocks of 16 rows."""
 
-    def write(path, seed=0, lengths=(7, 1, 12, 20), dtype="float16", block_rows=16, **attributes):
+    def write(path, seed=0, lengths=(7, 1, 12, 20), dtype="float16", block_rows=16, compression="none", **attributes):
         random = np.random.default_rng(seed)
         starts = np.cumsum([0, *lengths], dtype=np.int64)
         names = ["layer0/h", "layer0/c", "layer0/gates/i", "layer1/h", "layer1/c", "layer1/gates/i"]
@@ -53,6 +53,7 @@ def small_dump():
             dtype=np.dtype(dtype),
             attributes={"vocabulary": ["\n", " ", "a", "b"], "weights_sha256": "0" * 64, "cell": "lstm", **attributes},
             block_rows=block_rows,
+            compression=compression,
         )
         n = spec.n_rows
         with DumpWriter(path, spec) as writer:
