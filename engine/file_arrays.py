@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import struct
+import tokenize
 import zipfile
+import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,9 @@ UNREADABLE = (
     TypeError,
     ValueError,
     struct.error,
+    tokenize.TokenError,
     zipfile.BadZipFile,
+    zlib.error,
 )
 SAFETENSORS = {"F64": "f8", "F32": "f4", "F16": "f2", "BF16": "f4"}
 SAFETENSORS |= {"I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1", "U8": "u1", "BOOL": "?"}

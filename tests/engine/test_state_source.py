@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+import xarray
+import zarr
 
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
@@ -63,3 +65,16 @@ def test_a_damaged_block_stops_the_iteration(tmp_path, small_dump):
     assert len(next(blocks)) == 16
     with pytest.raises(InputError, match=r"layer1/h: block 1 \(rows 16 to 31\) is missing"):
         next(blocks)
+
+
+def test_a_compressed_dump_is_opened_unaided(tmp_path, small_dump):
+    plain = StateDump.open(small_dump(tmp_path / "plain.zarr"))
+    path = small_dump(tmp_path / "zstd.zarr", compression="zstd")
+    assert StateDump.open(path).verify() == []
+    tree = xarray.open_datatree(path, engine="zarr")
+    group = zarr.open_group(path, mode="r")
+    for name in plain.names:
+        layer, _, state = name.partition("/")
+        assert np.array_equal(group[name][:], np.asarray(plain.array(name)))
+        assert np.array_equal(tree[f"{layer}/{state}"].values, np.asarray(plain.array(name)))
+    assert np.array_equal(group["tokens"][:], plain.tokens)
