@@ -36,7 +36,8 @@ setup(
     ],
     extras_require={
         "cuda": ["cupy-cuda13x>=14"],  # the solver on the GPU
-        "files": ["h5py>=3.11", "pandas>=2.2", "pyarrow>=16", "fsspec[http]>=2024.6"],  # other tools' dumps, labels, URLs
+        # Other tools' dumps, tables of labels, and URLs.
+        "files": ["h5py>=3.11", "pandas>=2.2", "pyarrow>=16", "fsspec[http]>=2024.6"],
         "test": [
             "gatescope[files]",
             "pytest>=8.2",
@@ -49,6 +50,7 @@ setup(
             "tree-sitter>=0.23",  # independent truth for conditions and depth in C
             "tree-sitter-c>=0.23",
             "xarray>=2024.10",  # reads a state dump unaided
+            "pyyaml>=6",  # reads the exported configuration as LSTMVis does
             "statsmodels>=0.14",  # independent standard errors
             "selenium>=4.25",  # opens the report in a real browser
         ],
