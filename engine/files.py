@@ -7,10 +7,12 @@ or the new ones and never a mixture. What a killed program leaves behind is a fi
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
 import shutil
+import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,22 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def exchange(new: Path, old: Path) -> None:
+    """Let two folders of one file system change names, at once where the system can (Linux: renameat2(2)).
+
+    Elsewhere there is a moment in which nothing has the name `old`.
+    """
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
+    at_working_folder, swap = -100, 2
+    # Not every file system knows the flag.
+    if rename is None or rename(at_working_folder, os.fsencode(new), at_working_folder, os.fsencode(old), swap) != 0:
+        spare = partial_name(old)
+        os.rename(old, spare)
+        os.rename(new, old)
+        os.rename(spare, new)
+    sync_folder(old.parent)
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes | bytearray | memoryview) -> None:
