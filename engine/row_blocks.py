@@ -172,7 +172,7 @@ def _set_length(descriptor: int, n_bytes: int) -> None:
 
 def _write_at(descriptor: int, values: np.ndarray, place: int) -> None:
     """Write an array's bytes at a place of a file; a system call may take less than it was given."""
-    rest = memoryview(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
+    rest = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
     while rest:
         if hasattr(os, "pwrite"):
             n = os.pwrite(descriptor, rest, place)
