@@ -12,6 +12,7 @@ Checksums and commits are made in the background, a commit for all that has come
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -36,6 +37,9 @@ __all__ = ["DumpSpec", "DumpWriter"]
 
 # A disk takes several files at once: twelve arrays were on it twice as fast side by side as one after another.
 WRITERS = 8
+# From the beginning of one commit to that of the next, at least: bringing blocks to the disk that still grow costs more
+# than computing again what is lost in this time.
+COMMIT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class DumpWriter:
         self._sealed: list[Future[None]] = []
         self._unsealed: set[int] = set()
         self._points: dict[int, ResumePoint] = {}
+        self._began = time.monotonic()
 
     def _open(self, spec: DumpSpec) -> None:
         """Take up a dump where its last writer left it."""
@@ -279,7 +284,8 @@ class DumpWriter:
                 self._sealed += [self._files.submit(self._rows.seal, name, block) for name in self._rows.arrays]
             else:
                 self._unsealed.add(block)
-        if self._committing is None or self._committing.done():
+        idle = self._committing is None or self._committing.done()
+        if idle and time.monotonic() - self._began >= COMMIT_SECONDS:
             self._begin_commit()
 
     def _check_commit(self) -> None:
@@ -290,6 +296,7 @@ class DumpWriter:
     def _begin_commit(self) -> None:
         """Let the background commit what is there; the commit before has ended."""
         self._check_commit()
+        self._began = time.monotonic()
         if self._folder.replaces and self._committing is not None:
             self._settle()
         rows = self._rows.leading_rows

@@ -159,7 +159,8 @@ def write_description(folder: Path, architecture: Architecture, vocabulary: Voca
 def write_weights(folder: Path, model: CharacterModel, training: dict[str, Any]) -> None:
     """Write `model.safetensors` in one step: the weights and, in its header, the step and loss they belong to."""
     weights = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()}
-    write_atomic(folder / WEIGHTS, save(weights, {"gatescope": json.dumps(training)}))
+    facts = json.dumps(training)
+    write_atomic(folder / WEIGHTS, save(weights, {"gatescope": facts, "sha256": _digest(weights, facts)}))
 
 
 def load_model(folder: Path, device: str = "cpu") -> TrainedModel:
@@ -181,9 +182,12 @@ def load_model(folder: Path, device: str = "cpu") -> TrainedModel:
     try:
         with safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            training = json.loads((file.metadata() or {})["gatescope"])
+            metadata = file.metadata() or {}
+            training = json.loads(metadata["gatescope"])
     except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
         raise InputError(f"{path} is not a whole weight file of gatescope ({error}): train the model again") from None
+    if "sha256" in metadata and metadata["sha256"] != _digest(weights, metadata["gatescope"]):
+        raise InputError(f"{path} does not match its checksum, it was damaged: copy it anew, or train the model again")
     model = CharacterModel(architecture, len(vocabulary))
     expected = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     found = {name: tuple(weight.shape) for name, weight in weights.items()}
@@ -196,6 +200,15 @@ def load_model(folder: Path, device: str = "cpu") -> TrainedModel:
     model.load_state_dict(weights)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return TrainedModel(model.to(device).eval(), vocabulary, digest, description["corpus"], training)
+
+
+def _digest(weights: dict[str, Tensor], facts: str) -> str:
+    """Return the sha256 of weights and what is said of them."""
+    digest = hashlib.sha256(facts.encode())
+    for name in sorted(weights):
+        digest.update(f"{name} {weights[name].dtype} {list(weights[name].shape)}".encode())
+        digest.update(weights[name].numpy().data)
+    return digest.hexdigest()
 
 
 def read_description(folder: Path) -> dict[str, Any]:
