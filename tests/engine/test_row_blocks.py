@@ -1,4 +1,4 @@
-"""Tests of blocks that are written in place: any order of rows gives the same files, and only complete ones are sealed."""
+"""Tests of blocks that are written in place: any order of rows gives the same files."""
 
 from concurrent.futures import ThreadPoolExecutor
 
