@@ -19,6 +19,8 @@ import numpy as np
 from gatescope.engine.block_table import sealed
 from gatescope.engine.state_array import CHECKSUM_BYTES
 
+_SYNC_FILE_RANGE = getattr(ctypes.CDLL(None), "sync_file_range", None) if sys.platform == "linux" else None
+
 
 class RowBlocks:
     """Arrays that share their rows, in blocks of as many rows, a file for each array and block.
@@ -178,10 +180,9 @@ def _begin_writeback(descriptor: int) -> None:
 
     Only Linux has a call for it (sync_file_range(2)); it promises nothing, and does not wait.
     """
-    begin = getattr(ctypes.CDLL(None), "sync_file_range", None) if sys.platform == "linux" else None
-    if begin is not None:
+    if _SYNC_FILE_RANGE is not None:
         whole, write = ctypes.c_int64(0), ctypes.c_uint(2)
-        begin(descriptor, whole, whole, write)
+        _SYNC_FILE_RANGE(descriptor, whole, whole, write)
 
 
 def _write_at(descriptor: int, values: np.ndarray, place: int) -> None:

@@ -26,7 +26,7 @@ from gatescope.kernels.sample import TILE, Recurrence
 # Steps that are computed in float32 before they are rounded into a piece: few enough to stay in the cache.
 STEPS = 32
 # States of one piece: small, so that writing begins early. Two pieces a thread exist at a time.
-PIECE_BYTES = 32 << 20
+PIECE_BYTES = 64 << 20
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
