@@ -69,7 +69,7 @@ PEAK = """
 import sys
 from pathlib import Path
 from gatescope.engine import walk
-from gatescope.engine.resume_points import RESUME_FILE
+from gatescope.engine.model import load_model
 from gatescope.engine.sample import SampleConfig, sample_states
 walk.PIECE_BYTES = 1 << 20
 model = load_model(Path(sys.argv[1]))
