@@ -5,9 +5,13 @@ A file holds little-endian values, row by row, compressed or as they are, and be
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import google_crc32c
 import numpy as np
 from numcodecs.zstd import Zstd
+
+from gatescope.engine.files import write_atomic
 
 CHECKSUM_BYTES = 4
 COMPRESSIONS = ("none", "zstd")
@@ -27,6 +31,11 @@ def encoded(raw: np.ndarray, compression: str) -> np.ndarray:
         return sealed(raw)
     values = np.frombuffer(Zstd(level=LEVEL).encode(raw[:-CHECKSUM_BYTES]), np.uint8)
     return np.concatenate([values, _checksum(values)])
+
+
+def write_block(file: Path, raw: np.ndarray, compression: str) -> None:
+    """Write the file of a block atomically; `raw` as `encoded` takes it."""
+    write_atomic(file, encoded(raw, compression).data)
 
 
 def decoded(stored: np.ndarray, compression: str) -> np.ndarray:

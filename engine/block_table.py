@@ -40,12 +40,7 @@ class BlockTable:
     def fill(self, start: int, values: Mapping[str, Any]) -> Iterator[dict[Path, np.ndarray]]:
         """Add rows and yield the files of each block that they fill."""
         stop = start + len(next(iter(values.values()), ()))
-        if values.keys() != self.arrays.keys():
-            raise InputError(f"states are given for {', '.join(values)}: expected {', '.join(self.arrays)}")
-        for name, (tail, _) in self.arrays.items():
-            if tuple(values[name].shape) != (stop - start, *tail):
-                expected = (stop - start, *tail)
-                raise InputError(f"{name} has the shape {tuple(values[name].shape)}, expected {expected}")
+        require_arrays(values, self.arrays, stop - start)
         if not (0 <= start <= self.received and stop <= self.n_rows):
             raise ValueError(f"rows {start} to {stop} of {self.n_rows} do not follow on {self.received}")
         while self.received < stop:
@@ -54,7 +49,7 @@ class BlockTable:
             self._block = self._block or self._new_block()
             for (name, (tail, dtype)), raw in zip(self.arrays.items(), self._block.values(), strict=True):
                 block = raw[:-CHECKSUM_BYTES].view(dtype).reshape(self.block_rows, *tail)
-                _copy(block[row : row + n], values[name][self.received - start :][:n], name, self.received)
+                block[row : row + n] = rounded(values[name][self.received - start :][:n], dtype, name, self.received)
             self._changed = True
             self.received += n
             if row + n == self.block_rows:
@@ -67,6 +62,11 @@ class BlockTable:
             return {}
         self._changed = False
         return {file: raw.copy() for file, raw in self._block.items()}
+
+    def move(self, path: Path) -> None:
+        """Go on in a dump whose folder has another name now."""
+        self._block = {path / file.relative_to(self._path): raw for file, raw in self._block.items()}
+        self._path = path
 
     def _paths(self) -> list[Path]:
         index = self.received // self.block_rows
@@ -96,21 +96,38 @@ class BlockTable:
         return dict(zip(self._paths(), blocks, strict=True))
 
 
-def _copy(out: np.ndarray, values: np.ndarray | Tensor, name: str, first: int) -> None:
-    """Round rows into a block and refuse what is not finite there."""
-    if isinstance(values, np.ndarray) and values.dtype == out.dtype:
-        out[...] = values
+def require_arrays(
+    values: Mapping[str, Any], arrays: Mapping[str, tuple[tuple[int, ...], np.dtype]], n_rows: int
+) -> None:
+    """Refuse other arrays than those expected, or other shapes."""
+    if values.keys() != arrays.keys():
+        raise InputError(f"states are given for {', '.join(values)}: expected {', '.join(arrays)}")
+    for name, (tail, _) in arrays.items():
+        if tuple(values[name].shape) != (n_rows, *tail):
+            raise InputError(f"{name} has the shape {tuple(values[name].shape)}, expected {(n_rows, *tail)}")
+
+
+def rounded(values: np.ndarray | Tensor, dtype: np.dtype, name: str, first: int) -> np.ndarray:
+    """Return rows in a dump's dtype, without a copy where they have it; refuse what is not finite there."""
+    if isinstance(values, np.ndarray) and values.dtype == dtype:
+        out = np.ascontiguousarray(values)
     else:
+        out = np.empty(tuple(values.shape), dtype)
         # torch rounds float32 to float16 twenty times faster than NumPy.
         source = values if isinstance(values, Tensor) else torch.from_numpy(np.require(values, requirements=["C", "W"]))
         torch.from_numpy(out).copy_(source)
     place = first_not_finite(out)
-    if place is None:
-        return
-    row, unit = place
-    value = float(values[row, unit])
-    array, initial = name.removeprefix("initial/"), name.startswith("initial/")
-    where = f"{array}: {value:g} {'before sequence' if initial else 'at row'} {first + row}, unit {unit}"
-    if np.isfinite(value) or (np.isinf(value) and str(values.dtype).endswith("float16")):
-        raise InputError(f"{where} is beyond {out.dtype} (at most {np.finfo(out.dtype).max:g}): use --dtype float32")
-    raise InputError(f"{where}: expected finite states; the network's weights are not finite or its states overflow")
+    if place is not None:
+        row, unit = place
+        array, initial = name.removeprefix("initial/"), name.startswith("initial/")
+        where = f"{'before sequence' if initial else 'at row'} {first + row}, unit {unit}"
+        raise not_finite(array, float(values[row, unit]), where, str(values.dtype), dtype)
+    return out
+
+
+def not_finite(array: str, value: float, where: str, source: str, dtype: np.dtype) -> InputError:
+    """Return the error of a state that is not finite in a dump's dtype; `source` is the dtype that it came in."""
+    what = f"{array}: {value:g} {where}"
+    if np.isfinite(value) or (np.isinf(value) and source.endswith("float16")):
+        return InputError(f"{what} is beyond {dtype} (at most {np.finfo(dtype).max:g}): use --dtype float32")
+    return InputError(f"{what}: expected finite states; the network's weights are not finite or its states overflow")

@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from gatescope.engine.block_file import write_block
 from gatescope.engine.block_table import BlockTable
 from gatescope.engine.dump import BOUNDS, GROUP_FILE, StateDump, read_group
+from gatescope.engine.dump_folder import put_in_place, reserved
 from gatescope.engine.dump_spec import INITIAL_ROWS, DumpSpec, create_skeleton
-from gatescope.engine.dump_writer import DumpWriter, reserved, write_block
+from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
-from gatescope.engine.files import exchange, partial_name, sync_folder, write_json
+from gatescope.engine.files import partial_name, sync_folder, write_json
 from gatescope.engine.progress import progress_bar
 
 # What must be the same in all parts: their states would mean different things.
@@ -65,8 +67,8 @@ def concatenate(parts: Sequence[Path], out: Path, *, overwrite: bool = False) ->
 def _append(parts: Sequence[Path]) -> int:
     """Put a dump in the place of the first part that has the rows of the others behind its own.
 
-    The blocks that are full are shared, not copied: a block's file is never changed, only replaced. The new dump takes
-    the place of the old one at once, when it is whole.
+    The blocks that are full are shared, not copied: the files of committed blocks are never written to. The new dump
+    takes the place of the old one at once, when it is whole.
     """
     path = parts[0].resolve()
     with reserved(path):
@@ -78,7 +80,7 @@ def _append(parts: Sequence[Path]) -> int:
             _share_blocks(dumps[0], partial, spec)
             with DumpWriter(partial, spec) as writer:
                 _copy(dumps, writer)
-            exchange(partial, path)
+            put_in_place(partial, path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return spec.n_rows

@@ -23,6 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import zarr
 
@@ -81,6 +82,13 @@ def read_group(place: str | os.PathLike[str] | Location) -> dict[str, Any]:
     if not (isinstance(rows, int) and isinstance(committed, int) and 0 <= committed <= rows):
         raise InputError(f"{location} is damaged: {committed!r} of {rows!r} rows are written; write the dump again")
     return group
+
+
+def attributes_checksum(attributes: dict[str, Any]) -> str:
+    """Return the CRC32C of all that a dump's attributes say but the number of rows that are there, as hexadecimal."""
+    header = {key: value for key, value in attributes["gatescope"].items() if key not in ("rows_committed", "checksum")}
+    text = json.dumps({**attributes, "gatescope": header}, sort_keys=True)
+    return f"{google_crc32c.value(text.encode()):08x}"
 
 
 class StateDump(StateSource):
@@ -212,7 +220,10 @@ class StateDump(StateSource):
         problems = []
         if self.committed_rows < self.n_rows:
             problems.append(f"not finished: {self.committed_rows} of {self.n_rows} rows are written")
-        metadata = read_group(self.location).get("consolidated_metadata", {}).get("metadata", {})
+        group = read_group(self.location)
+        if group["attributes"]["gatescope"].get("checksum", "") not in ("", attributes_checksum(group["attributes"])):
+            problems.append(f"{GROUP_FILE}: its attributes do not match their checksum, something altered them")
+        metadata = group.get("consolidated_metadata", {}).get("metadata", {})
         begun = int(np.searchsorted(self.sequence_starts[:-1], self.committed_rows))
         for name, array in self._arrays.items():
             if name in metadata and _read_json(self.location, f"{name}/{GROUP_FILE}") != metadata[name]:

@@ -16,7 +16,7 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from gatescope.engine.block_file import COMPRESSIONS, LEVEL
-from gatescope.engine.dump import BOUNDS, FORMAT, VERSION, StateDump, read_group
+from gatescope.engine.dump import BOUNDS, FORMAT, VERSION, StateDump, attributes_checksum, read_group
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import sync_folder
 
@@ -130,7 +130,9 @@ class DumpSpec:
             "initial": self.initial_arrays,
         }
         # What a reader of the file would see: lists for tuples, strings for keys.
-        return json.loads(json.dumps({**self.attributes, "gatescope": header}))
+        attributes = json.loads(json.dumps({**self.attributes, "gatescope": header}))
+        attributes["gatescope"]["checksum"] = attributes_checksum(attributes)
+        return attributes
 
 
 def create_skeleton(path: Path, spec: DumpSpec) -> None:
@@ -190,6 +192,7 @@ def difference(dump: StateDump, spec: DumpSpec) -> str | None:
     there.setdefault("compression", "none")
     for side in (there, now):
         del side["gatescope"], side["rows_committed"]
+        side.pop("checksum", None)
     found = _first_difference("", there, now)
     if found:
         return found

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+from gatescope.engine.dump_folder import clear_beside
 from gatescope.engine.dump_spec import DumpSpec
-from gatescope.engine.dump_writer import DumpWriter, remove_skeletons
+from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import partial_name
 from gatescope.engine.staging import Staging
@@ -158,9 +159,9 @@ class Recording:
             self._widths = widths
             # Everything that the first rows can show to be wrong is said before the whole loop has run.
             self._spec(np.array([0, 1], np.int64))
-            remove_skeletons(self._waiting)
+            clear_beside(self._waiting)
             self._folder.mkdir()
-            self._staging = Staging(self._folder, widths, np.dtype(np.uint32), self._dtype)
+            self._staging = Staging(self._folder / "rows", widths, self._dtype)
         if widths != self._widths:
             raise InputError(f"the modules put out {widths} units, and before {self._widths}")
         read = np.concatenate([row[:length] for row, length in zip(tokens, lengths, strict=True)])
@@ -175,8 +176,7 @@ class Recording:
                 )
         for first in range(0, len(read), CHUNK_ROWS):
             part = slice(first, first + CHUNK_ROWS)
-            # All sequences wait in one file, in the order in which they came.
-            self._staging.put(0, read[part], {array: values[part] for array, values in rows.items()})
+            self._staging.put(read[part], {array: values[part] for array, values in rows.items()})
         self._lengths += lengths.tolist()
 
     def _hook(self, array: str) -> Any:
@@ -226,7 +226,7 @@ class Recording:
         spec = self._spec(np.cumsum([0, *self._lengths], dtype=np.int64))
         with DumpWriter(self._path, spec, overwrite=self._overwrite) as writer:
             row = 0
-            for tokens, states in self._staging.take(0):
+            for tokens, states in self._staging.take():
                 writer.append(row, tokens, states)
                 row += len(tokens)
 

@@ -1,11 +1,13 @@
 """Running a model over sequences and recording its states into a dump or in memory, for sampling and extraction.
 
-A dump that was interrupted goes on at the tile of its first row that is not committed (`gatescope.engine.walk`).
+A dump that was interrupted goes on where its tiles of sequences stood at the last commit (`gatescope.engine.walk`); at
+most the pieces since then are computed again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,8 +23,7 @@ from gatescope.engine.log import log
 from gatescope.engine.model import TrainedModel
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.settings import plain
-from gatescope.engine.staging import Staging
-from gatescope.engine.walk import DTYPES, Piece, Reader, empty, walk
+from gatescope.engine.walk import DTYPES, Reader, empty, walk
 from gatescope.kernels.sample import TILE
 
 Capture = Literal["h", "c", "gates"]
@@ -89,63 +90,25 @@ def record(
             log(log_path, kind, rows=spec.n_rows, sequences=spec.n_sequences, committed=committed, arrays=spec.arrays)
         if committed == spec.n_rows:
             return spec.n_rows
-        first_tile = (int(np.searchsorted(starts, committed, side="right")) - 1) // TILE
+        begun = writer.resume()
+        lengths = np.diff(starts)
+        first_tile = (int(np.searchsorted(starts, writer.committed_rows, side="right")) - 1) // TILE
         pieces = walk(
-            trained, spec.arrays, spec.initial_arrays, spec.dtype, np.diff(starts), reader, first_tile=first_tile
+            trained,
+            spec.arrays,
+            spec.initial_arrays,
+            spec.dtype,
+            lengths,
+            reader,
+            first_tile=first_tile,
+            begun=begun,
         )
-        order = _InOrder(writer, spec, first_tile * TILE)
-        with progress_bar(kind, spec.n_rows, "characters", committed) as advance:
-            try:
-                for piece in pieces:
-                    if piece.start == 0:
-                        writer.write_initial(piece.first, piece.initial)
-                    advance(order.add(piece))
-            finally:
-                pieces.close()
-                order.waiting.remove()
+        with progress_bar(kind, spec.n_rows, "characters", writer.n_rows_there) as advance, closing(pieces):
+            for piece in pieces:
+                if piece.start == 0:
+                    writer.write_initial(piece.first, piece.initial)
+                advance(writer.write_steps(piece.first, piece.start, piece.tokens, piece.states, piece.state))
     return spec.n_rows
-
-
-class _InOrder:
-    """Hands the rows of pieces to a writer, one sequence after another."""
-
-    def __init__(self, writer: DumpWriter, spec: DumpSpec, first: int):
-        self._writer = writer
-        self._starts = spec.sequence_starts
-        self._sequence = first
-        self._row = int(spec.sequence_starts[first])
-        self.waiting = Staging(writer.path, spec.arrays, spec.token_dtype, spec.dtype)
-
-    def add(self, piece: Piece) -> int:
-        """Write the rows of a piece whose turn it is, put aside the others, and return how many there are."""
-        n, steps = piece.tokens.shape
-        starts = self._starts[piece.first : piece.first + n + 1]
-        if piece.first == self._sequence and piece.start == 0 and (np.diff(starts) == steps).all():
-            self._append(piece.tokens.reshape(-1), {name: each.flatten(0, 1) for name, each in piece.states.items()})
-            return n * steps
-        total = 0
-        for place, length in enumerate(np.diff(starts).tolist()):
-            n_rows = min(length - piece.start, steps)
-            if n_rows <= 0:
-                continue
-            total += n_rows
-            tokens = piece.tokens[place, :n_rows]
-            states = {name: each[place, :n_rows] for name, each in piece.states.items()}
-            if piece.first + place == self._sequence:
-                self._append(tokens, states)
-            else:
-                self.waiting.put(piece.first + place, tokens, states)
-        return total
-
-    def _append(self, tokens: np.ndarray, states: Mapping[str, Any]) -> None:
-        """Write the next rows, and those that waited for them."""
-        self._writer.append(self._row, tokens, states)
-        self._row += len(tokens)
-        while self._sequence < len(self._starts) - 1 and self._row >= self._starts[self._sequence + 1]:
-            self._sequence += 1
-            for tokens, states in self.waiting.take(self._sequence):
-                self._writer.append(self._row, tokens, states)
-                self._row += len(tokens)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ leave in the order of their sequences while the next round is computed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,13 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatescope.engine.block_table import not_finite
+from gatescope.engine.blocked_array import first_not_finite
 from gatescope.engine.model import TrainedModel
+from gatescope.engine.resume_points import ResumePoint
 from gatescope.kernels.sample import TILE, Recurrence
 
 # Steps that are computed in float32 before they are rounded into a piece: few enough to stay in the cache.
 STEPS = 32
-# States of one piece. Two pieces a thread exist at a time.
-PIECE_BYTES = 96 << 20
+# States of one piece: small, so that writing begins early. Two pieces a thread exist at a time.
+PIECE_BYTES = 64 << 20
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
@@ -47,21 +50,31 @@ class Piece:
     tokens: np.ndarray  # [S, T]
     states: dict[str, Tensor]  # [S, T, H] each, until the piece after the next is asked for
     initial: dict[str, Tensor]  # [S, H] each, before step 0; empty in later pieces
+    state: tuple[Tensor, ...]  # behind the last step: h of every layer, then c, [TILE, H] each in the model's dtype
 
 
 class _Walker:
     """One thread's tile."""
 
-    def __init__(self, trained: TrainedModel, arrays: dict[str, int], initial: list[str], reader: Reader):
+    def __init__(
+        self, trained: TrainedModel, arrays: dict[str, int], initial: list[str], lengths: np.ndarray, reader: Reader
+    ):
         self._recurrence = recurrence_of(trained, STEPS)
         self._initial = initial
+        self._lengths = lengths
         self._reader = reader
         self._arrays = arrays
         self._rounded: dict[int, Tensor] = {}
         self._current = np.empty(0)
 
-    def piece(self, first: int, n: int, start: int, stop: int, states: dict[str, Tensor]) -> Piece:
-        """Compute steps start to stop of the sequences first to first + n, after warming them up if start is 0."""
+    def piece(
+        self, first: int, n: int, start: int, stop: int, states: dict[str, Tensor], state: tuple[Tensor, ...] = ()
+    ) -> Piece:
+        """Compute steps start to stop of the sequences first to first + n, after warming them up if start is 0.
+
+        Args:
+            state: behind the step before `start`, where that was not computed here.
+        """
         # Each tile has one core, and one order of summation.
         torch.set_num_threads(1)
         with torch.inference_mode():
@@ -69,25 +82,47 @@ class _Walker:
             if start == 0:
                 self._warm(self._reader.warm_up(numbers))
             before = {name: _live(self._recurrence, name)[:n].clone() for name in self._initial} if start == 0 else {}
+            live = (*self._recurrence.h, *self._recurrence.c)
+            for each, saved in zip(live, state, strict=bool(state)):
+                each.copy_(saved)
             tokens = np.empty((n, stop - start), np.int64)
             for begin in range(start, stop, STEPS):
                 end = min(begin + STEPS, stop)
                 self._recurrence.rewind()
                 ids = self._reader.run(self._recurrence, numbers, begin, end)
                 tokens[:, begin - start : end - start] = ids[:, :n].T.cpu().numpy()
-                self._keep(n, end - begin, {name: out[:, begin - start : end - start] for name, out in states.items()})
-        return Piece(first, start, tokens, states, before)
+                out = {name: each[:, begin - start : end - start] for name, each in states.items()}
+                self._keep(first, n, begin, end - begin, out)
+            behind = tuple(each.clone() for each in (*self._recurrence.h, *self._recurrence.c))
+        return Piece(first, start, tokens, states, before, behind)
 
-    def _keep(self, n: int, steps: int, out: dict[str, Tensor]) -> None:
-        """Round the kept steps into [n, steps, H] of the arrays."""
+    def _keep(self, first: int, n: int, begin: int, steps: int, out: dict[str, Tensor]) -> None:
+        """Round the kept steps into [n, steps, H] of the arrays, and refuse what is not finite there."""
         self._rounded.clear()
         for name, width in self._arrays.items():
             kept, place = _source(self._recurrence, name)
             # First rounded as a whole and then transposed: torch rounds contiguous values twelve times as fast.
             if id(kept) not in self._rounded:
                 self._rounded[id(kept)] = kept[:steps].to(out[name].dtype)
+                finite = _is_finite(self._rounded[id(kept)])
             part = self._rounded[id(kept)][..., place * width : (place + 1) * width]
+            if not finite:
+                self._refuse(name, first, begin, kept[:steps, :n, place * width : (place + 1) * width], part[:, :n])
             out[name].copy_(part[:, :n].transpose(0, 1))
+
+    def _refuse(self, name: str, first: int, begin: int, kept: Tensor, rounded: Tensor) -> None:
+        """Raise InputError for the first state that is not finite as rounded, both [steps, n, H], if there is one."""
+        lengths = torch.from_numpy(self._lengths[first : first + kept.shape[1]]).to(kept.device)
+        # Behind a sequence's end the tile goes on with whatever it is given.
+        read = begin + torch.arange(len(kept), device=kept.device)[:, None] < lengths
+        wrong = (~torch.isfinite(rounded) & read[..., None]).transpose(0, 1).nonzero()
+        if len(wrong):
+            sequence, step, unit = wrong[0].tolist()
+            row = int(self._lengths[: first + sequence].sum()) + begin + step
+            source, dtype = (str(each.dtype).removeprefix("torch.") for each in (kept, rounded))
+            raise not_finite(
+                name, float(kept[step, sequence, unit]), f"at row {row}, unit {unit}", source, np.dtype(dtype)
+            )
 
     def _warm(self, tokens: Tensor) -> None:
         """Read the warm-up from the zero state; a row whose warm-up has not begun (-1) stays at zero."""
@@ -111,6 +146,7 @@ def walk(
     reader: Reader,
     *,
     first_tile: int = 0,
+    begun: Sequence[ResumePoint] = (),
     buffers: Buffers | None = None,
 ) -> Generator[Piece, None, None]:
     """Compute sequences and yield their pieces; within a tile in the order of steps, and tiles of a round in turn.
@@ -123,6 +159,7 @@ def walk(
         lengths: of the sequences [S], in characters.
         reader: what they read.
         first_tile: where to begin.
+        begun: tiles that are not to begin at their first step.
         buffers: where states go, by first sequence, number of sequences, first step and step behind the last: tensors
             [S, T, H] by name. Default: buffers that are used again after the next round.
 
@@ -135,26 +172,30 @@ def walk(
     on_gpu = trained.model.output.weight.is_cuda
     threads = torch.get_num_threads()
     side_by_side = max(1, min(1 if on_gpu else threads, n_tiles - first_tile))
-    walkers = [_Walker(trained, arrays, initial, reader) for _ in range(side_by_side)]
+    walkers = [_Walker(trained, arrays, initial, lengths, reader) for _ in range(side_by_side)]
     reused = _Reused(arrays, dtype, side_by_side)
 
-    def submit(pool: ThreadPoolExecutor, tiles: range, start: int, turn: int) -> list[Future[Piece]]:
+    points = {point.first // TILE: point for point in begun}
+
+    def submit(pool: ThreadPoolExecutor, starts: dict[int, int], turn: int) -> list[Future[Piece]]:
         futures = []
-        for place, tile in enumerate(tiles):
-            longest = int(lengths[tile * TILE : (tile + 1) * TILE].max())
-            if start < longest:
-                first, n = tile * TILE, min(TILE, len(lengths) - tile * TILE)
-                stop = min(start + size, longest)
-                where = (first, n, start, stop)
-                states = buffers(*where) if buffers else reused.take(2 * place + turn % 2, n, stop - start)
-                futures.append(pool.submit(walkers[place].piece, *where, states))
+        for tile, start in starts.items():
+            place = (tile - first_tile) % side_by_side
+            first, n = tile * TILE, min(TILE, len(lengths) - tile * TILE)
+            stop = min(start + size, int(lengths[first : first + n].max()))
+            where = (first, n, start, stop)
+            states = buffers(*where) if buffers else reused.take(2 * place + turn % 2, n, stop - start)
+            point = points.get(tile)
+            state = point.state if point and point.step == start else ()
+            futures.append(pool.submit(walkers[place].piece, *where, states, state))
         return futures
 
     try:
         with ThreadPoolExecutor(side_by_side, "walk") as pool:
             ahead: list[Future[Piece]] = []
-            for turn, (tiles, start) in enumerate(_rounds(lengths, first_tile, n_tiles, side_by_side, size)):
-                behind, ahead = [each.result() for each in ahead], submit(pool, tiles, start, turn)
+            steps = {tile: point.step for tile, point in points.items()}
+            for turn, starts in enumerate(_rounds(lengths, steps, range(first_tile, n_tiles), side_by_side, size)):
+                behind, ahead = [each.result() for each in ahead], submit(pool, starts, turn)
                 yield from behind
             yield from (each.result() for each in ahead)
     finally:
@@ -162,12 +203,24 @@ def walk(
         torch.set_num_threads(threads)
 
 
-def _rounds(lengths: np.ndarray, first: int, n_tiles: int, abreast: int, size: int) -> Iterator[tuple[range, int]]:
-    """Yield the tiles of each round and the step at which their pieces begin."""
-    for tile in range(first, n_tiles, abreast):
-        tiles = range(tile, min(tile + abreast, n_tiles))
-        longest = int(lengths[tiles.start * TILE : tiles.stop * TILE].max())
-        yield from ((tiles, start) for start in range(0, longest, size))
+def _rounds(
+    lengths: np.ndarray, begun: Mapping[int, int], tiles: range, abreast: int, size: int
+) -> Iterator[dict[int, int]]:
+    """Yield the tiles of each round, with the step at which their pieces begin."""
+    for low in tiles[::abreast]:
+        starts = {
+            tile: range(begun.get(tile, 0), int(lengths[tile * TILE : (tile + 1) * TILE].max()), size)
+            for tile in range(low, min(low + abreast, tiles.stop))
+        }
+        for turn in range(max(map(len, starts.values()))):
+            yield {tile: each[turn] for tile, each in starts.items() if turn < len(each)}
+
+
+def _is_finite(values: Tensor) -> bool:
+    # NumPy's way is faster by far, on the dtypes that it has.
+    if values.device.type == "cpu" and values.dtype in (torch.float16, torch.float32):
+        return first_not_finite(values.numpy()) is None
+    return bool(torch.isfinite(values).all())
 
 
 class _Reused:
