@@ -67,13 +67,13 @@ def plan(cell: str, hidden: int, layers: int, n_characters: int, itemsize: int, 
     """
     block_v, slots = max(MIN_TILE, triton.next_power_of_2(n_characters)), SLOTS[cell]
     narrow = hidden <= 128
-    block_b = min(MIN_TILE if narrow else 64, LOGITS // block_v)
+    block_b = MIN_TILE if narrow else 64
     block_h = max(MIN_TILE, triton.next_power_of_2(hidden)) if narrow else 32
     width = triton.cdiv(hidden, max(block_h, 64)) * max(block_h, 64) if hidden > 64 else block_h
     columns = width // block_h
     # Offsets among the weights are of 32 bits.
     counted = (2 * layers - 1) * slots * width * width < 2**31
-    if block_b < MIN_TILE or columns > device.multiprocessors or not counted:
+    if MIN_TILE * block_v > LOGITS or columns > device.multiprocessors or not counted:
         return STEPS
     block_k = min(width, 32 if narrow else 64)
     part = block_k * itemsize * (max(slots * block_h, block_v) + block_b)
@@ -204,12 +204,13 @@ class FusedRecurrence:
             "V": n_characters,
             "BLOCK_V": len(packed["bias_ptr"]),
             "BLOCK_B": layout.block_b,
+            "BLOCK_C": MIN_TILE,
             "BLOCK_H": layout.block_h,
             "BLOCK_K": layout.block_k,
             "COLUMNS": layout.columns,
             "STAGES": layout.stages,
         }
-        self._phases = len(layers) * (2 if before else 1)
+        self._phases = 1 + len(layers) * (2 if before else 1)
 
     def clear(self) -> None:
         """Set all states to zero."""

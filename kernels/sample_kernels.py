@@ -14,9 +14,9 @@ unit stand side by side, so that their sums are split within a thread: i, f, g, 
 of h and of x, of a gru, whose matrices are zero in the slot that is not theirs; one slot in an Elman network. The table
 [V + L - 1, SLOTS, HP] holds the input product and the biases of each character, then the biases of the layers above.
 
-Where several programs share a group of rows, every layer ends with the group's barrier (`gatescope.kernels.grid`). The
-output layer and the choice are worked out by every program of the group, in the same order and so with the same result,
-which takes less than two more barriers would.
+Where several programs share a group of rows, every layer ends with the group's barrier (`gatescope.kernels.grid`), and
+so does the choice: the first programs of the group work out the output layer, each for BLOCK_C of its rows, while the
+others are at the recurrent product of the first layer, which needs no character.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gatescope.kernels.sample_choice import choose, scores, uniform
 from gatescope.kernels.tiles import product
 
 LSTM, GRU, GRU_BEFORE, RNN, RNN_RELU = (tl.constexpr(cell) for cell in range(5))
-WHOLE = tl.constexpr(-1)  # a step with all its parts; else the number of one: a layer, or half of one
+WHOLE = tl.constexpr(-1)  # a step with all its parts; else one: the choice, then the layers, or the halves of each
 CAPTURED = tl.constexpr(6)  # places of a layer among the outputs: h, c and up to four gates
 # Arguments whose values make no new kernel.
 CHANGING = ["t0", "t1", "row0", "n_rows", "n_padded", "n_tokens", "taken", "first_step", "first_sequence", "stride"]
@@ -48,28 +48,83 @@ def _meet(counter, arrivals, COLUMNS: tl.constexpr, INTERPRET: tl.constexpr):
 
 @triton.jit
 def _add_product(
-    total, states, weights, HP: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr, INTERPRET: tl.constexpr
+    total,
+    states,
+    o_rows,
+    weights,
+    o_columns,
+    HP: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    STAGES: tl.constexpr,
+    INTERPRET: tl.constexpr,
 ):
     """Add the product of states and weights to a total [rows, columns] in float32, part by part on their way in.
 
+    Offsets of 32 bits from one address are the same for all matrices; addresses of each would fill the registers.
+
     Args:
-        states: pointers to the first unit of each row, [rows, 1].
-        weights: pointers to the first weight of each column, [1, columns].
+        states, weights: pointers to the first.
+        o_rows: from there to the first unit of each row, [rows, 1].
+        o_columns: and to the first weight of each column, [1, columns].
     """
     o_k = tl.arange(0, BLOCK_K)
+    o_state, o_weight = o_rows + o_k[None, :], o_columns + o_k[:, None]
     for k in tl.range(0, HP, BLOCK_K, num_stages=STAGES):
         # Past the first-level cache, which does not see other programs' stores.
-        h = tl.load(states + k + o_k[None, :], cache_modifier=".cg")
-        w = tl.load(weights + k + o_k[:, None])
+        h = tl.load(states + k + o_state, cache_modifier=".cg")
+        w = tl.load(weights + k + o_weight)
         total += product(h, w, INTERPRET)
     return total
 
 
 @triton.jit
-def _keep(pointer, at, value, mask):
-    """Store a captured value, if it is wanted."""
-    if pointer is not None:
-        tl.store(pointer + at, value, mask=mask)
+def _output(
+    top,
+    output_ptr,
+    bias_ptr,
+    tokens_ptr,
+    seed_ptr,
+    log_probability_ptr,
+    entropy_ptr,
+    row,
+    n_rows,
+    length,
+    t,
+    n_tokens,
+    step,
+    first_sequence,
+    stride,
+    temperature,
+    top_k,
+    top_p,
+    HP: tl.constexpr,
+    V: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    STAGES: tl.constexpr,
+    GIVEN: tl.constexpr,
+    TOP_K: tl.constexpr,
+    TOP_P: tl.constexpr,
+    INTERPRET: tl.constexpr,
+):
+    """The output layer on the topmost states of some rows: draw a character, or take the given one, and score it."""
+    o_v = tl.arange(0, BLOCK_V)[None, :]
+    logits = tl.zeros((row.shape[0], BLOCK_V), tl.float32) + tl.load(bias_ptr + o_v)
+    logits = _add_product(logits, top, row[:, None] * HP, output_ptr, o_v * HP, HP, BLOCK_K, STAGES, INTERPRET)
+    wide, in_b = row.to(tl.int64), row < n_rows
+    if GIVEN:
+        token = tl.maximum(tl.load(tokens_ptr + wide * n_tokens + t, mask=in_b, other=0), 0)
+    else:
+        u = uniform(seed_ptr, first_sequence + wide, step)
+        token = choose(logits, u, temperature, top_k, top_p, V, TOP_K, TOP_P)
+        tl.store(tokens_ptr + wide * n_tokens + t, token, mask=in_b)
+    if log_probability_ptr is not None or entropy_ptr is not None:
+        log_probability, entropy = scores(logits, token)
+        if log_probability_ptr is not None:
+            tl.store(log_probability_ptr + wide * stride + t, log_probability, mask=in_b & (t < length))
+        if entropy_ptr is not None:
+            tl.store(entropy_ptr + wide * stride + t, entropy, mask=in_b & (t < length))
+    return token
 
 
 @triton.jit(do_not_specialize=CHANGING)
@@ -109,6 +164,7 @@ def sample_kernel(
     V: tl.constexpr,
     BLOCK_V: tl.constexpr,
     BLOCK_B: tl.constexpr,
+    BLOCK_C: tl.constexpr,
     BLOCK_H: tl.constexpr,
     BLOCK_K: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -137,59 +193,68 @@ def sample_kernel(
         PHASE: the part of a step to do, for the interpreter, whose programs cannot wait for each other.
     """
     i_b, i_h = tl.program_id(0), tl.program_id(1)
-    row = row0 + i_b * BLOCK_B + tl.arange(0, BLOCK_B)
-    in_b, rows = row < n_rows, row.to(tl.int64)[:, None]
+    first = row0 + i_b * BLOCK_B
+    row = first + tl.arange(0, BLOCK_B)
+    in_b, rows, o_row = row < n_rows, row.to(tl.int64)[:, None], row[:, None] * HP
+    length = tl.load(lengths_ptr + row, mask=in_b, other=0)
     o_h = (i_h * BLOCK_H + tl.arange(0, BLOCK_H))[None, :]
     PARTS: tl.constexpr = 2 if CELL == GRU_BEFORE else 1
     SLOTS: tl.constexpr = 1 if CELL >= RNN else 4
-    SCORED: tl.constexpr = log_probability_ptr is not None or entropy_ptr is not None
-    o_n = (i_h * (SLOTS * BLOCK_H) + tl.arange(0, SLOTS * BLOCK_H))[None, :]
-    o_v = tl.arange(0, BLOCK_V)[None, :]
+    OUTPUT: tl.constexpr = not GIVEN or log_probability_ptr is not None or entropy_ptr is not None
+    CHOICE: tl.constexpr = 0 if GIVEN else 1
+    o_w = (i_h * (SLOTS * BLOCK_H) + tl.arange(0, SLOTS * BLOCK_H))[None, :] * HP
     size = n_padded.to(tl.int64) * HP
     counter = counter_ptr + i_b * COUNTER_STRIDE
     dtype = states_ptr.dtype.element_ty
-    length = tl.load(lengths_ptr + row, mask=in_b, other=0)
+    # Rows whose output layer is this program's.
+    c_row = first + i_h * BLOCK_C + tl.arange(0, BLOCK_C)
+    c_length = tl.load(lengths_ptr + c_row, mask=c_row < n_rows, other=0)
 
     for t in range(t0, tl.minimum(t1, tl.max(length, axis=0))):
         old, new = (taken + t) % 2, (taken + t + 1) % 2
-        arrivals = (t - t0) * (LAYERS * PARTS * COLUMNS)
+        arrivals = (t - t0) * ((CHOICE + LAYERS * PARTS) * COLUMNS)
         _meet(counter, arrivals, COLUMNS, INTERPRET)
-        if SCORED or not GIVEN:
-            top = states_ptr + ((LAYERS - 1) * 2 + old) * size + rows * HP
-            logits = tl.zeros((BLOCK_B, BLOCK_V), tl.float32) + tl.load(bias_ptr + o_v)
-            logits = _add_product(logits, top, output_ptr + o_v * HP, HP, BLOCK_K, STAGES, INTERPRET)
-        if GIVEN:
-            token = tl.load(tokens_ptr + row.to(tl.int64) * n_tokens + t, mask=in_b, other=0)
-        else:
-            u = uniform(seed_ptr, first_sequence + row.to(tl.int64), first_step + t)
-            token = choose(logits, u, temperature, top_k, top_p, V, TOP_K, TOP_P)
-        begun = (token >= 0)[:, None]
-        token = tl.maximum(token, 0)
-        within = in_b & (t < length)
-        if i_h == 0:
-            if not GIVEN:
-                tl.store(tokens_ptr + row.to(tl.int64) * n_tokens + t, token, mask=within)
-            if SCORED:
-                log_probability, entropy = scores(logits, token)
-                _keep(log_probability_ptr, row.to(tl.int64) * stride + t, log_probability, within)
-                _keep(entropy_ptr, row.to(tl.int64) * stride + t, entropy, within)
-        own = within[:, None] & (o_h < H)
+        if OUTPUT and (PHASE == WHOLE or PHASE == 0):
+            if COLUMNS == 1:
+                token = _output(
+                    states_ptr + ((LAYERS - 1) * 2 + old) * size, output_ptr, bias_ptr, tokens_ptr, seed_ptr,
+                    log_probability_ptr, entropy_ptr, c_row, n_rows, c_length, t, n_tokens, first_step + t,
+                    first_sequence, stride, temperature, top_k, top_p, HP, V, BLOCK_V, BLOCK_K, STAGES, GIVEN, TOP_K,
+                    TOP_P, INTERPRET,
+                )  # fmt: skip
+            elif i_h * BLOCK_C < BLOCK_B:
+                _output(
+                    states_ptr + ((LAYERS - 1) * 2 + old) * size, output_ptr, bias_ptr, tokens_ptr, seed_ptr,
+                    log_probability_ptr, entropy_ptr, c_row, n_rows, c_length, t, n_tokens, first_step + t,
+                    first_sequence, stride, temperature, top_k, top_p, HP, V, BLOCK_V, BLOCK_K, STAGES, GIVEN, TOP_K,
+                    TOP_P, INTERPRET,
+                )  # fmt: skip
+            if COLUMNS > 1 and not GIVEN:
+                arrive(counter)
+        arrivals += CHOICE * COLUMNS
+        own = (in_b & (t < length))[:, None] & (o_h < H)
         at = (rows * stride + t) * H + o_h
 
         for layer in tl.static_range(LAYERS):
-            if PHASE == WHOLE or PHASE // PARTS == layer:
-                before = states_ptr + (layer * 2 + old) * size + rows * HP
+            if PHASE == WHOLE or (PHASE > 0 and (PHASE - 1) // PARTS == layer):
+                before = states_ptr + (layer * 2 + old) * size
                 sums = tl.zeros((BLOCK_B, SLOTS * BLOCK_H), tl.float32)
-                w_at = w_ptr + (2 * layer * (SLOTS * HP) + o_n) * HP
-                sums = _add_product(sums, before, w_at, HP, BLOCK_K, STAGES, INTERPRET)
+                w_at = w_ptr + 2 * layer * (SLOTS * HP * HP)
+                sums = _add_product(sums, before, o_row, w_at, o_w, HP, BLOCK_K, STAGES, INTERPRET)
+                if COLUMNS > 1 or GIVEN:
+                    if layer == 0 and not GIVEN:
+                        _meet(counter, arrivals, COLUMNS, INTERPRET)
+                    token_at = tokens_ptr + row.to(tl.int64) * n_tokens + t
+                    token = tl.load(token_at, mask=in_b, other=0, cache_modifier=".cg")
+                begun = (token >= 0)[:, None]
                 if layer == 0:
-                    x_at = table_ptr + token[:, None] * (SLOTS * HP) + o_h
+                    x_at = table_ptr + tl.maximum(token, 0)[:, None] * (SLOTS * HP) + o_h
                 else:
                     x_at = table_ptr + (V + layer - 1) * (SLOTS * HP) + o_h
-                    below = states_ptr + ((layer - 1) * 2 + new) * size + rows * HP
+                    below = states_ptr + ((layer - 1) * 2 + new) * size
                     _meet(counter, arrivals + layer * PARTS * COLUMNS, COLUMNS, INTERPRET)
-                    w_at = w_ptr + ((2 * layer - 1) * (SLOTS * HP) + o_n) * HP
-                    sums = _add_product(sums, below, w_at, HP, BLOCK_K, STAGES, INTERPRET)
+                    w_at = w_ptr + (2 * layer - 1) * (SLOTS * HP * HP)
+                    sums = _add_product(sums, below, o_row, w_at, o_w, HP, BLOCK_K, STAGES, INTERPRET)
                 if CELL >= RNN:
                     a = sums + tl.load(x_at)
                     if CELL == RNN_RELU:
@@ -205,40 +270,39 @@ def sample_kernel(
                     s2, s3 = s2 + tl.load(x_at + 2 * HP), s3 + tl.load(x_at + 3 * HP)
                     g0, g1 = sigmoid(s0), sigmoid(s1)
                 if CELL == LSTM:
-                    c_at = cells_ptr + layer * size + rows * HP + o_h
+                    c_at = cells_ptr + layer * size + (o_row + o_h)
                     g2, g3 = tanh(s2), sigmoid(s3)
                     c = tl.where(begun, g1 * tl.load(c_at) + g0 * g2, 0.0)
                     h = g3 * tanh(c)
                     tl.store(c_at, c)
                 elif CELL < RNN:
-                    h = tl.load(before + o_h).to(tl.float32)
+                    h = tl.load(before + (o_row + o_h)).to(tl.float32)
                     if CELL == GRU:
                         g2 = tanh(s3 + g0 * s2)
                     else:
-                        shared = kept_ptr + layer * size + rows * HP
-                        if PHASE == WHOLE or PHASE % 2 == 0:
-                            tl.store(shared + o_h, (g0 * h).to(dtype))
+                        shared = kept_ptr + layer * size
+                        if PHASE == WHOLE or PHASE % 2 == 1:
+                            tl.store(shared + (o_row + o_h), (g0 * h).to(dtype))
                         if PHASE == WHOLE:
                             if COLUMNS > 1:
                                 arrive(counter)
                             _meet(counter, arrivals + (2 * layer + 1) * COLUMNS, COLUMNS, INTERPRET)
-                        n_at = w_n_ptr + (layer * HP + o_h) * HP
-                        s3 = _add_product(s3, shared, n_at, HP, BLOCK_K, STAGES, INTERPRET)
+                        n_at = w_n_ptr + layer * (HP * HP)
+                        s3 = _add_product(s3, shared, o_row, n_at, o_h * HP, HP, BLOCK_K, STAGES, INTERPRET)
                         g2 = tanh(s3)
                     h = g2 + g1 * (h - g2)
-                if PHASE == WHOLE or PHASE % PARTS == PARTS - 1:
+                if PHASE == WHOLE or PHASE % PARTS == 0:
                     # What is kept is what the next step reads.
                     h = tl.where(begun, h, 0.0).to(dtype).to(tl.float32)
-                    tl.store(states_ptr + (layer * 2 + new) * size + rows * HP + o_h, h)
+                    tl.store(states_ptr + (layer * 2 + new) * size + (o_row + o_h), h)
                     if COLUMNS > 1:
                         arrive(counter)
                     # What no other program waits for comes after the release.
-                    _keep(captured[layer * CAPTURED], at, h, own)
+                    values = (h,) * 6
                     if CELL == LSTM:
-                        _keep(captured[layer * CAPTURED + 1], at, c, own)
-                    if CELL < RNN:
-                        _keep(captured[layer * CAPTURED + 2], at, g0, own)
-                        _keep(captured[layer * CAPTURED + 3], at, g1, own)
-                        _keep(captured[layer * CAPTURED + 4], at, g2, own)
-                    if CELL == LSTM:
-                        _keep(captured[layer * CAPTURED + 5], at, g3, own)
+                        values = (h, c, g0, g1, g2, g3)
+                    elif CELL < RNN:
+                        values = (h, h, g0, g1, g2, g2)
+                    for place in tl.static_range(CAPTURED):
+                        if captured[layer * CAPTURED + place] is not None:
+                            tl.store(captured[layer * CAPTURED + place] + at, values[place], mask=own)
