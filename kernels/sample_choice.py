@@ -89,5 +89,5 @@ def scores(logits, token):
     e = tl.exp(below)
     total = tl.sum(e, axis=1)
     chosen = tl.sum(tl.where(o_v == token[:, None], below, 0.0), axis=1)
-    mean = tl.sum(tl.where(e > 0.0, e * below, 0.0), axis=1) / total
+    mean = tl.sum(e * tl.where(e > 0.0, below, 0.0), axis=1) / total
     return chosen - tl.log(total), tl.log(total) - mean

@@ -51,6 +51,8 @@ class SamplePlan:
     columns: int = 0  # programs that share a group of sequences
     groups: int = 0  # of sequences in one launch, at most
     stages: int = 0  # parts of a product that are on their way at once
+    output_k: int = 0  # units that the output layer multiplies at once
+    output_stages: int = 0
 
 
 STEPS = SamplePlan("steps")
@@ -69,19 +71,27 @@ def plan(cell: str, hidden: int, layers: int, n_characters: int, itemsize: int, 
     narrow = hidden <= 128
     block_b = MIN_TILE if narrow else 64
     block_h = max(MIN_TILE, triton.next_power_of_2(hidden)) if narrow else 32
-    width = triton.cdiv(hidden, max(block_h, 64)) * max(block_h, 64) if hidden > 64 else block_h
+    width = block_h if narrow else triton.cdiv(hidden, 128) * 128
     columns = width // block_h
     # Offsets among the weights are of 32 bits.
     counted = (2 * layers - 1) * slots * width * width < 2**31
     if MIN_TILE * block_v > LOGITS or columns > device.multiprocessors or not counted:
         return STEPS
-    block_k = min(width, 32 if narrow else 64)
-    part = block_k * itemsize * (max(slots * block_h, block_v) + block_b)
-    stages = max(1, min(4, (device.shared - SLACK) // part))
-    if part > device.shared - SLACK:
+    block_k = min(width, 32)
+    # Asynchronous loads go past the first-level cache only 16 bytes at a time, and a program has 256 threads: 128 units
+    # of the 16 rows that it chooses for. Within one program the cache sees all stores.
+    output_k = block_k if narrow else 128
+    room = device.shared - SLACK
+    stages, output_stages = (
+        min(4, room // (units * itemsize * rows))
+        for units, rows in ((block_k, slots * block_h + block_b), (output_k, block_v + MIN_TILE))
+    )
+    if min(stages, output_stages) == 0:
         return STEPS
-    groups = device.multiprocessors // columns
-    return SamplePlan("program" if columns == 1 else "columns", block_b, block_h, block_k, width, columns, groups, stages)
+    form, groups = "program" if narrow else "columns", device.multiprocessors // columns
+    return SamplePlan(
+        form, block_b, block_h, block_k, width, columns, groups, stages, output_k, min(output_stages, 3)
+    )
 
 
 def describe_sampler(
@@ -209,6 +219,8 @@ class FusedRecurrence:
             "BLOCK_K": layout.block_k,
             "COLUMNS": layout.columns,
             "STAGES": layout.stages,
+            "OUTPUT_K": layout.output_k,
+            "OUTPUT_STAGES": layout.output_stages,
         }
         self._phases = 1 + len(layers) * (2 if before else 1)
 

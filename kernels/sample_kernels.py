@@ -169,6 +169,8 @@ def sample_kernel(
     BLOCK_K: tl.constexpr,
     COLUMNS: tl.constexpr,
     STAGES: tl.constexpr,
+    OUTPUT_K: tl.constexpr,
+    OUTPUT_STAGES: tl.constexpr,
     GIVEN: tl.constexpr,
     TOP_K: tl.constexpr,
     TOP_P: tl.constexpr,
@@ -219,15 +221,15 @@ def sample_kernel(
                 token = _output(
                     states_ptr + ((LAYERS - 1) * 2 + old) * size, output_ptr, bias_ptr, tokens_ptr, seed_ptr,
                     log_probability_ptr, entropy_ptr, c_row, n_rows, c_length, t, n_tokens, first_step + t,
-                    first_sequence, stride, temperature, top_k, top_p, HP, V, BLOCK_V, BLOCK_K, STAGES, GIVEN, TOP_K,
-                    TOP_P, INTERPRET,
+                    first_sequence, stride, temperature, top_k, top_p, HP, V, BLOCK_V, OUTPUT_K, OUTPUT_STAGES, GIVEN,
+                    TOP_K, TOP_P, INTERPRET,
                 )  # fmt: skip
             elif i_h * BLOCK_C < BLOCK_B:
                 _output(
                     states_ptr + ((LAYERS - 1) * 2 + old) * size, output_ptr, bias_ptr, tokens_ptr, seed_ptr,
                     log_probability_ptr, entropy_ptr, c_row, n_rows, c_length, t, n_tokens, first_step + t,
-                    first_sequence, stride, temperature, top_k, top_p, HP, V, BLOCK_V, BLOCK_K, STAGES, GIVEN, TOP_K,
-                    TOP_P, INTERPRET,
+                    first_sequence, stride, temperature, top_k, top_p, HP, V, BLOCK_V, OUTPUT_K, OUTPUT_STAGES, GIVEN,
+                    TOP_K, TOP_P, INTERPRET,
                 )  # fmt: skip
             if COLUMNS > 1 and not GIVEN:
                 arrive(counter)

@@ -151,6 +151,7 @@ def report(kernel):
         "stack": int(re.search(r"STACK:(\d+)", told.stdout)[1]) + int(re.search(r"LOCAL:(\d+)", told.stdout)[1]),
         "shared": kernel.metadata.shared,
         "order": re.findall(words, ptx),
+        "asynchronous": re.findall(r"cp\.async\.c[ag]\.\S+ [^,]*, [^,]*, (\w+)", ptx),
     }
 
 
