@@ -24,7 +24,7 @@ from gatescope.engine.record import (
     settings_of,
 )
 from gatescope.engine.sample import default_prime
-from gatescope.kernels.sample import TILE, Recurrence
+from gatescope.kernels.sample import Draw, Recurrence
 
 
 @dataclass(frozen=True)
@@ -120,18 +120,24 @@ class _TextReader:
         self._tokens, self._starts, self._prime, self._context, self._device = tokens, starts, prime, context, device
 
     def warm_up(self, numbers: np.ndarray) -> Tensor:
-        ids = np.full((len(self._prime) + self._context, TILE), -1, dtype=np.int64)
+        ids = np.full((len(self._prime) + self._context, len(numbers)), -1, dtype=np.int64)
         for row, start in enumerate(self._starts[numbers[numbers < len(self._starts) - 1]]):
             before = np.concatenate([self._prime, self._tokens[max(0, start - self._context) : start]])
             ids[len(ids) - len(before) :, row] = before
         return torch.from_numpy(ids).to(self._device)
 
-    def run(self, recurrence: Recurrence, numbers: np.ndarray, start: int, stop: int) -> Tensor:
-        ids = np.zeros((stop - start, TILE), dtype=np.int64)
+    def characters(self, numbers: np.ndarray, start: int, stop: int) -> Tensor:
+        ids = np.zeros((stop - start, len(numbers)), dtype=np.int64)
         for row, number in enumerate(numbers[numbers < len(self._starts) - 1]):
             first, behind = self._starts[number : number + 2]
             given = self._tokens[first + start : min(first + stop, behind)]
             ids[: len(given), row] = given
-        tokens = torch.from_numpy(ids).to(self._device)
+        return torch.from_numpy(ids).to(self._device)
+
+    def draw(self, first: int) -> Draw:
+        raise NotImplementedError("a text that is read is not drawn")
+
+    def run(self, recurrence: Recurrence, numbers: np.ndarray, start: int, stop: int) -> Tensor:
+        tokens = self.characters(numbers, start, stop)
         recurrence.read(tokens)
         return tokens

@@ -5,7 +5,7 @@ A dump that was interrupted goes on at the tile of its first row that is not com
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,14 +22,17 @@ from gatescope.engine.model import TrainedModel
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.settings import plain
 from gatescope.engine.staging import Staging
-from gatescope.engine.walk import DTYPES, Piece, Reader, empty, walk
+from gatescope.engine.walk import DTYPES, SCORES, Piece, Reader, empty, sampler_plan, walk
 from gatescope.kernels.sample import TILE
 
-Capture = Literal["h", "c", "gates"]
+Capture = Literal["h", "c", "gates", "log_probability", "entropy"]
 
 
 def captured_arrays(trained: TrainedModel, capture: Collection[str]) -> dict[str, int]:
     """Return the name and width of each array that a capture fills, layer by layer.
+
+    "log_probability" and "entropy" are of each character and of the distribution that the model had for it,
+    softmax(logits) whatever it was drawn with, in nats; they count as those of the output layer, layer L, of width 1.
 
     Raises:
         InputError: the cell has none of what is asked.
@@ -38,12 +41,14 @@ def captured_arrays(trained: TrainedModel, capture: Collection[str]) -> dict[str
     names: list[str] = [name for name in architecture.states if name in capture]
     if "gates" in capture:
         names += [f"gates/{gate}" for gate in architecture.gates]
-    if not names:
+    scores = [name for name in SCORES if name in capture]
+    if not names and not scores:
         raise InputError(
             f"--capture {' '.join(capture)}: a {architecture.cell} has {', '.join(architecture.states)}"
             + (" and gates" if architecture.gates else " and no gates")
         )
-    return {f"layer{layer}/{name}": architecture.hidden for layer in range(architecture.layers) for name in names}
+    arrays = {f"layer{layer}/{name}": architecture.hidden for layer in range(architecture.layers) for name in names}
+    return arrays | {f"layer{architecture.layers}/{name}": 1 for name in scores}
 
 
 def dump_attributes(trained: TrainedModel, kind: str, prime: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -89,11 +94,10 @@ def record(
             log(log_path, kind, rows=spec.n_rows, sequences=spec.n_sequences, committed=committed, arrays=spec.arrays)
         if committed == spec.n_rows:
             return spec.n_rows
-        first_tile = (int(np.searchsorted(starts, committed, side="right")) - 1) // TILE
-        pieces = walk(
-            trained, spec.arrays, spec.initial_arrays, spec.dtype, np.diff(starts), reader, first_tile=first_tile
-        )
-        order = _InOrder(writer, spec, first_tile * TILE)
+        height = tile_height(trained)
+        first = (int(np.searchsorted(starts, committed, side="right")) - 1) // height * height
+        pieces = _walked(trained, spec, reader, first=first)
+        order = _InOrder(writer, spec, first)
         with progress_bar(kind, spec.n_rows, "characters", committed) as advance:
             try:
                 for piece in pieces:
@@ -104,6 +108,24 @@ def record(
                 pieces.close()
                 order.waiting.remove()
     return spec.n_rows
+
+
+def tile_height(trained: TrainedModel) -> int:
+    """How many sequences stand in one tile: a walk may begin at any multiple."""
+    layout = sampler_plan(trained)
+    return TILE if layout is None else layout.block_b
+
+
+def _walked(trained: TrainedModel, spec: DumpSpec, reader: Reader, **options: Any) -> Generator[Piece, None, None]:
+    """Walk the sequences of a spec, on the GPU by the sampler's kernel if it has the model."""
+    layout, lengths = sampler_plan(trained), np.diff(spec.sequence_starts)
+    asked = (spec.arrays, spec.initial_arrays, DTYPES[str(spec.dtype)], lengths, reader)
+    if layout is None:
+        return walk(trained, *asked, **options)
+    # Triton is asked for where it is needed only: it is not everywhere.
+    from gatescope.engine.walk_fused import walk_fused
+
+    return walk_fused(trained, layout, *asked, **options)
 
 
 class _InOrder:
@@ -170,8 +192,7 @@ def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader) -> States:
     def buffers(first: int, n: int, start: int, stop: int) -> dict[str, Tensor]:
         return {name: values[first : first + n, start:stop] for name, values in arrays.items()}
 
-    pieces = walk(trained, spec.arrays, spec.initial_arrays, spec.dtype, np.diff(starts), reader, buffers=buffers)
-    for piece in pieces:
+    for piece in _walked(trained, spec, reader, buffers=buffers):
         n_sequences, n_steps = piece.tokens.shape
         tokens[piece.first : piece.first + n_sequences, piece.start : piece.start + n_steps] = piece.tokens
         for name, values in piece.initial.items():

@@ -23,7 +23,7 @@ from gatescope.engine.record import (
     settings_of,
 )
 from gatescope.kernels.philox import uniform
-from gatescope.kernels.sample import TILE, Recurrence, choose
+from gatescope.kernels.sample import Draw, Recurrence, choose
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,14 @@ class _Sampler:
         self._config, self._seed = config, seed
 
     def warm_up(self, numbers: np.ndarray) -> Tensor:
-        return self._prime[:, None].repeat(1, TILE)
+        return self._prime[:, None].repeat(1, len(numbers))
+
+    def characters(self, numbers: np.ndarray, start: int, stop: int) -> Tensor | None:
+        return None
+
+    def draw(self, first: int) -> Draw:
+        config = self._config
+        return Draw(self._seed, first, config.temperature, config.top_k, config.top_p)
 
     def run(self, recurrence: Recurrence, numbers: np.ndarray, start: int, stop: int) -> Tensor:
         config = self._config

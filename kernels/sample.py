@@ -181,6 +181,17 @@ def _tanh(x: Tensor, out: Tensor) -> Tensor:
     return torch.tanh(x, out=out)
 
 
+@dataclass(frozen=True)
+class Draw:
+    """How characters are drawn, and what their random numbers hang on: see `choose`."""
+
+    seed: int
+    first_sequence: int  # number of the first row
+    temperature: float
+    top_k: int = 0
+    top_p: float = 1.0
+
+
 def choose(logits: Tensor, uniform: Tensor, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:
     """Draw one character a row from softmax(logits / temperature) by inverting its distribution function.
 

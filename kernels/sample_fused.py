@@ -30,6 +30,7 @@ import triton
 from torch import Tensor
 
 from gatescope.kernels.grid import H200, MIN_TILE, SLACK, WARPS, Device, Launch, counters, device_of
+from gatescope.kernels.sample import Draw
 from gatescope.kernels.sample_kernels import CAPTURED, GRU, GRU_BEFORE, LSTM, RNN, RNN_RELU, WHOLE, sample_kernel
 from gatescope.kernels.sequence import interpreting
 
@@ -77,7 +78,7 @@ def plan(cell: str, hidden: int, layers: int, n_characters: int, itemsize: int, 
     counted = (2 * layers - 1) * slots * width * width < 2**31
     if MIN_TILE * block_v > LOGITS or columns > device.multiprocessors or not counted:
         return STEPS
-    block_k = min(width, 32)
+    block_k = min(width, 64 // itemsize)
     # Asynchronous loads go past the first-level cache only 16 bytes at a time, and a program has 256 threads: 128 units
     # of the 16 rows that it chooses for. Within one program the cache sees all stores.
     output_k = block_k if narrow else 128
@@ -89,9 +90,7 @@ def plan(cell: str, hidden: int, layers: int, n_characters: int, itemsize: int, 
     if min(stages, output_stages) == 0:
         return STEPS
     form, groups = "program" if narrow else "columns", device.multiprocessors // columns
-    return SamplePlan(
-        form, block_b, block_h, block_k, width, columns, groups, stages, output_k, min(output_stages, 3)
-    )
+    return SamplePlan(form, block_b, block_h, block_k, width, columns, groups, stages, output_k, min(output_stages, 3))
 
 
 def describe_sampler(
@@ -120,17 +119,6 @@ def describe_sampler(
         f"{found.block_h} units, a barrier after each layer, {launches} launch{'es' * (launches > 1)} for {n_rows} "
         "sequences"
     )
-
-
-@dataclass(frozen=True)
-class Draw:
-    """How characters are drawn, and what their random numbers hang on: see `gatescope.kernels.sample.choose`."""
-
-    seed: int
-    first_sequence: int  # number of the first row
-    temperature: float
-    top_k: int = 0
-    top_p: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -335,7 +323,9 @@ def packed_weights(
     for place, matrix in enumerate(matrices):
         w[place, ..., : matrix.shape[2]] = matrix.transpose(0, 1)
 
-    biases = [slotted(b_ih.float(), of_x) + slotted(b_hh.float(), (0, 1, 3) if before else of_h) for *_, b_ih, b_hh in layers]
+    biases = [
+        slotted(b_ih.float(), of_x) + slotted(b_hh.float(), (0, 1, 3) if before else of_h) for *_, b_ih, b_hh in layers
+    ]
     first = layers[0][0].float().T if vectors is None else vectors.float() @ layers[0][0].float().T
     table = slotted(first.T.contiguous(), of_x).permute(2, 0, 1) + biases[0]
     table = torch.cat([table, *(bias[None] for bias in biases[1:])]).contiguous()

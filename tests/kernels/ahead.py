@@ -18,7 +18,17 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from gatescope.kernels import dropout_kernel, fused, grid, gru_fused, gru_kernels, lstm_fused, rnn_fused, sample_fused
+from gatescope.kernels import (
+    dropout_kernel,
+    fused,
+    grid,
+    gru_fused,
+    gru_kernels,
+    lstm_fused,
+    rnn_fused,
+    sample,
+    sample_fused,
+)
 
 DEVICES = {80: grid.A100, 90: grid.H200}
 POINTERS = {
@@ -108,7 +118,7 @@ def sample_launch_of(cell, kind, layers, b, h, dtype, device):
     half = torch.float16
     states = [empty(b, T, h, dtype=half) if place % 6 in places else None for place in range(6 * layers)]
     captured = sample_fused.Captured(tuple(states), empty(b, T, 1, dtype=half), empty(b, T, 1, dtype=half))
-    draw = sample_fused.Draw(0, 0, 0.8, *((40, 0.9) if kind == "cut" else ()))
+    draw = sample.Draw(0, 0, 0.8, *((40, 0.9) if kind == "cut" else ()))
     int32 = {"dtype": torch.int32}
     launch = sampler.launch(empty(b, T, **int32), empty(b, **int32), captured, None if kind == "read" else draw)
     launch.arguments["counter_ptr"] = torch.empty(32, dtype=torch.int32, device="meta")

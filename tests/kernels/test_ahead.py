@@ -77,7 +77,9 @@ def check_sampler(job, told):
     # Narrower, and they would go through the first-level cache, which does not see other programs' stores: some weights
     # may, of which a program has few.
     assert set(asynchronous) <= ({"0x10", "0x8"} if job[0] in ("rnn", "gru-before") else {"0x10"}), name
-    assert releases and all("release" in order[k] and "gpu" in order[k] and order[k - 1] == "bar.sync" for k in releases)
+    assert releases and all(
+        "release" in order[k] and "gpu" in order[k] and order[k - 1] == "bar.sync" for k in releases
+    )
     assert acquires == len(releases), name
 
 

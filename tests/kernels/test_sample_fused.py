@@ -8,12 +8,11 @@ triton = pytest.importorskip("triton")
 
 from gatescope.kernels.grid import A100, H200, Device
 from gatescope.kernels.philox import uniform
-from gatescope.kernels.sample import TILE, Recurrence, choose, distribution
+from gatescope.kernels.sample import TILE, Draw, Recurrence, choose, distribution
 from gatescope.kernels.sample_fused import (
     PLACES,
     STEPS,
     Captured,
-    Draw,
     FusedRecurrence,
     SamplePlan,
     describe_sampler,
@@ -162,7 +161,9 @@ def test_only_what_is_wanted_is_kept_and_nothing_else_changes():
     slab = torch.full((3, 9, H), torch.nan)
     some = captured_of("lstm", 3, 2, 2, wanted=wanted).states
     # A part of a longer array: some sequences' steps 4 and 5.
-    view = tuple(None if each is None else slab[:, 4:6] if k == 1 else torch.empty(3, 9, H)[:, :2] for k, each in enumerate(some))
+    view = tuple(
+        None if each is None else slab[:, 4:6] if k == 1 else torch.empty(3, 9, H)[:, :2] for k, each in enumerate(some)
+    )
     drawn = torch.zeros(3, 2, dtype=torch.int32)
     fused.advance(drawn, torch.full((3,), 2, dtype=torch.int32), Captured(view), Draw(5, 0, 0.8))
     assert torch.equal(drawn.long(), tokens)

@@ -1,0 +1,210 @@
+"""Walking a model over many sequences at once with the sampler's kernel (`gatescope.kernels.sample_fused`).
+
+Where `gatescope.engine.walk` has one tile of sequences on each core, the kernel has hundreds of tiles in one launch,
+each launch a block of steps, and writes states straight into their place. A sequence stands in the same row of its tile
+here, too, whatever runs beside it.
+
+On a GPU a piece's states are copied to pinned memory in a stream of their own, while the next piece is computed: two
+pieces exist at a time, on either side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatescope.engine.model import TrainedModel
+from gatescope.engine.walk import GATE_PLACES, SCORES, Buffers, Piece, Reader, weights_of
+from gatescope.kernels.sample_fused import PLACES, Captured, FusedRecurrence, SamplePlan
+
+# States of one piece: on a GPU, where a launch should have many steps and many sequences.
+PIECE_BYTES = 512 << 20
+MOST_SEQUENCES = 4096  # side by side
+MOST_STEPS = 512  # of one launch, so that the first of a long text comes out soon
+
+
+def walk_fused(
+    trained: TrainedModel,
+    layout: SamplePlan,
+    arrays: dict[str, int],
+    initial: list[str],
+    dtype: torch.dtype,
+    lengths: np.ndarray,
+    reader: Reader,
+    *,
+    first: int = 0,
+    buffers: Buffers | None = None,
+) -> Generator[Piece, None, None]:
+    """Compute sequences and yield their pieces, as `gatescope.engine.walk.walk` does.
+
+    Args:
+        trained: the model.
+        layout: how the kernel works on it.
+        arrays, initial, dtype, lengths, reader, buffers: as `walk` has them; buffers are on the model's device.
+        first: the sequence to begin with, a multiple of the plan's block_b.
+
+    Yields:
+        Pieces with states on the CPU, or where `buffers` has put them. Rows behind the end of a sequence are not
+        written.
+    """
+    walker = _FusedWalker(trained, layout, arrays, initial, dtype, reader)
+    height, size = _cut(layout, len(lengths) - first, int(lengths[first:].max()), sum(arrays.values()) * dtype.itemsize)
+    behind: _Underway | None = None
+    for turn, (start, stop, begin, end) in enumerate(_pieces(lengths, first, height, size)):
+        ahead = walker.submit(start, lengths[start:stop], begin, end, turn % 2, buffers)
+        if behind is not None:
+            yield behind.piece()
+        behind = ahead
+    if behind is not None:
+        yield behind.piece()
+
+
+def _cut(layout: SamplePlan, n_sequences: int, longest: int, row_bytes: int) -> tuple[int, int]:
+    """Return how many sequences, whole tiles, run side by side, and how many steps of them make a piece."""
+    tile = layout.block_b
+    whole = PIECE_BYTES // (row_bytes * min(longest, MOST_STEPS)) // tile * tile
+    most = max(tile, min(whole, MOST_SEQUENCES // tile * tile))
+    height = min(most, -(-n_sequences // tile) * tile)
+    return height, max(1, min(MOST_STEPS, PIECE_BYTES // (row_bytes * height)))
+
+
+def _pieces(lengths: np.ndarray, first: int, height: int, size: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the first sequence of each piece, the one behind its last, its first step and the one behind its last."""
+    for start in range(first, len(lengths), height):
+        stop = min(start + height, len(lengths))
+        longest = int(lengths[start:stop].max())
+        yield from ((start, stop, begin, min(begin + size, longest)) for begin in range(0, longest, size))
+
+
+class _Underway:
+    """A piece that is being computed, or copied."""
+
+    def __init__(self, piece: Piece, tokens: Tensor, done: torch.cuda.Event | None):
+        self._piece, self._tokens, self._done = piece, tokens, done
+
+    def piece(self) -> Piece:
+        """Wait for it."""
+        if self._done is not None:
+            self._done.synchronize()
+        tokens = self._tokens.numpy().astype(np.int64)
+        return Piece(self._piece.first, self._piece.start, tokens, self._piece.states, self._piece.initial)
+
+
+class _FusedWalker:
+    """The sequences that run side by side."""
+
+    def __init__(
+        self,
+        trained: TrainedModel,
+        layout: SamplePlan,
+        arrays: dict[str, int],
+        initial: list[str],
+        dtype: torch.dtype,
+        reader: Reader,
+    ):
+        self._trained, self._layout, self._arrays, self._initial = trained, layout, arrays, initial
+        self._dtype, self._reader = dtype, reader
+        self._recurrence: FusedRecurrence | None = None
+        self._device = trained.model.output.weight.device
+        self._copying = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+        self._reused: list[dict[str, Tensor]] = [{}, {}]
+        self._pinned: list[dict[str, Tensor]] = [{}, {}]
+        self._copied: list[torch.cuda.Event | None] = [None, None]
+
+    def submit(
+        self, first: int, lengths: np.ndarray, start: int, stop: int, place: int, buffers: Buffers | None
+    ) -> _Underway:
+        """Begin to compute the steps start to stop of sequences of these lengths, after warming them up at step 0."""
+        n, n_steps = len(lengths), stop - start
+        numbers = np.arange(first, first + n)
+        with torch.inference_mode():
+            recurrence = self._warmed(numbers) if start == 0 else self._recurrence
+            assert recurrence is not None
+            before = {name: self._live(recurrence, name) for name in self._initial} if start == 0 else {}
+            copied = self._copied[place]
+            if copied is not None:
+                torch.cuda.current_stream(self._device).wait_event(copied)
+            states = buffers(first, n, start, stop) if buffers else self._memory(self._reused[place], n, n_steps, False)
+            given = self._reader.characters(numbers, start, stop)
+            if given is None:
+                tokens = torch.zeros(n, n_steps, dtype=torch.int32, device=self._device)
+                draw = self._reader.draw(first)
+            else:
+                tokens, draw = given.T.to(self._device, torch.int32).contiguous(), None
+            within = torch.from_numpy((lengths - start).clip(0, n_steps).astype(np.int32)).to(self._device)
+            recurrence.advance(tokens, within, self._captured(states), draw, start)
+        if self._copying is None:
+            return _Underway(Piece(first, start, np.empty(0), states, before), tokens, None)
+        return self._copy(Piece(first, start, np.empty(0), states, before), tokens, place, buffers is None)
+
+    def _copy(self, piece: Piece, tokens: Tensor, place: int, states_too: bool) -> _Underway:
+        """Bring the tokens, and the states if they are asked for, to the host in a stream of their own."""
+        assert self._copying is not None
+        computed = torch.cuda.current_stream(self._device).record_event()
+        states = piece.states
+        with torch.cuda.stream(self._copying):
+            self._copying.wait_event(computed)
+            host_tokens = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
+            host_tokens.copy_(tokens, non_blocking=True)
+            tokens.record_stream(self._copying)
+            if states_too:
+                states = self._memory(self._pinned[place], len(tokens), tokens.shape[1], True)
+                for name, values in piece.states.items():
+                    states[name].copy_(values, non_blocking=True)
+            done = self._copying.record_event()
+        self._copied[place] = done
+        return _Underway(Piece(piece.first, piece.start, piece.tokens, states, piece.initial), host_tokens, done)
+
+    def _memory(self, buffer: dict[str, Tensor], n: int, n_steps: int, pinned: bool) -> dict[str, Tensor]:
+        """Return memory [n, n_steps, width] for each array, made when it is first asked for."""
+        for name, width in self._arrays.items():
+            if name not in buffer or len(buffer[name]) < n * n_steps:
+                device = "cpu" if pinned else self._device
+                buffer[name] = torch.empty(n * n_steps, width, dtype=self._dtype, device=device, pin_memory=pinned)
+        return {name: values[: n * n_steps].view(n, n_steps, -1) for name, values in buffer.items()}
+
+    def _warmed(self, numbers: np.ndarray) -> FusedRecurrence:
+        """Return the recurrence of these sequences after what they read before they are recorded."""
+        if self._recurrence is None or self._recurrence.n_rows != len(numbers):
+            architecture, (layers, vectors) = self._trained.model.architecture, weights_of(self._trained)
+            output = self._trained.model.output
+            self._recurrence = FusedRecurrence(
+                architecture.cell,
+                layers,
+                vectors,
+                (output.weight.detach(), output.bias.detach()),
+                len(numbers),
+                architecture.reset_after,
+                architecture.nonlinearity,
+                self._layout,
+            )
+        self._recurrence.clear()
+        ids = self._reader.warm_up(numbers).T.to(self._device, torch.int32).contiguous()
+        if ids.shape[1]:
+            lengths = torch.full((len(ids),), ids.shape[1], dtype=torch.int32, device=self._device)
+            self._recurrence.advance(ids, lengths, Captured((None,) * (PLACES * self._n_layers)))
+        return self._recurrence
+
+    @property
+    def _n_layers(self) -> int:
+        return self._trained.model.architecture.layers
+
+    def _captured(self, states: dict[str, Tensor]) -> Captured:
+        """Name the kernel's places of arrays such as layer0/c, layer1/gates/f or layer2/entropy."""
+        places: list[Tensor | None] = [None] * (PLACES * self._n_layers)
+        scores: dict[str, Tensor] = {}
+        for name, values in states.items():
+            layer, state, *gate = name.removeprefix("layer").split("/")
+            if state in SCORES:
+                scores[state] = values
+            else:
+                places[PLACES * int(layer) + (2 + GATE_PLACES[gate[0]] if gate else "hc".index(state))] = values
+        return Captured(tuple(places), **scores)
+
+    def _live(self, recurrence: FusedRecurrence, name: str) -> Tensor:
+        """Return the state [n, H] after the last step behind an array such as layer0/c, float32."""
+        layer, state = name.removeprefix("layer").split("/")
+        return getattr(recurrence, state)(int(layer)).float().clone()
