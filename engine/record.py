@@ -19,6 +19,8 @@ from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.log import log
 from gatescope.engine.model import TrainedModel
+from gatescope.engine.parts import record_together
+from gatescope.engine.processes import place
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.settings import plain
 from gatescope.engine.staging import Staging
@@ -74,6 +76,8 @@ def record(
 ) -> int:
     """Write a dump: every sequence is warmed up, then read or sampled while its states are kept.
 
+    Under `torchrun` each process records its share of the sequences (`gatescope.engine.parts`).
+
     Args:
         trained: the model.
         path: the dump.
@@ -85,6 +89,19 @@ def record(
     Returns:
         The number of rows in the dump.
     """
+    if place()[1] == 1:
+        return _record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
+
+    def record_part(path: Path, spec: DumpSpec, reader: Reader) -> int:
+        return _record(trained, path, spec, reader, overwrite=overwrite, log_path=None)
+
+    return record_together(path, spec, reader, tile_height(trained), record_part, overwrite)
+
+
+def _record(
+    trained: TrainedModel, path: Path, spec: DumpSpec, reader: Reader, *, overwrite: bool, log_path: Path | None
+) -> int:
+    """Write the dump of one process."""
     starts = spec.sequence_starts
     path.parent.mkdir(parents=True, exist_ok=True)
     with DumpWriter(path, spec, overwrite=overwrite) as writer:
@@ -146,17 +163,17 @@ class _InOrder:
             self._append(piece.tokens.reshape(-1), {name: each.flatten(0, 1) for name, each in piece.states.items()})
             return n * steps
         total = 0
-        for place, length in enumerate(np.diff(starts).tolist()):
+        for row, length in enumerate(np.diff(starts).tolist()):
             n_rows = min(length - piece.start, steps)
             if n_rows <= 0:
                 continue
             total += n_rows
-            tokens = piece.tokens[place, :n_rows]
-            states = {name: each[place, :n_rows] for name, each in piece.states.items()}
-            if piece.first + place == self._sequence:
+            tokens = piece.tokens[row, :n_rows]
+            states = {name: each[row, :n_rows] for name, each in piece.states.items()}
+            if piece.first + row == self._sequence:
                 self._append(tokens, states)
             else:
-                self.waiting.put(piece.first + place, tokens, states)
+                self.waiting.put(piece.first + row, tokens, states)
         return total
 
     def _append(self, tokens: np.ndarray, states: Mapping[str, Any]) -> None:

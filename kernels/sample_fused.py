@@ -59,6 +59,11 @@ class SamplePlan:
 STEPS = SamplePlan("steps")
 
 
+def block_v(n_characters: int) -> int:
+    """V, padded to the columns of a tile."""
+    return max(MIN_TILE, triton.next_power_of_2(n_characters))
+
+
 def plan(cell: str, hidden: int, layers: int, n_characters: int, itemsize: int, device: Device = H200) -> SamplePlan:
     """Choose form and tile of the sampler: a function of the model and the device alone.
 
@@ -68,7 +73,7 @@ def plan(cell: str, hidden: int, layers: int, n_characters: int, itemsize: int, 
         itemsize: bytes of a weight.
         device: its limits.
     """
-    block_v, slots = max(MIN_TILE, triton.next_power_of_2(n_characters)), SLOTS[cell]
+    columns_v, slots = block_v(n_characters), SLOTS[cell]
     narrow = hidden <= 128
     block_b = MIN_TILE if narrow else 64
     block_h = max(MIN_TILE, triton.next_power_of_2(hidden)) if narrow else 32
@@ -76,7 +81,7 @@ def plan(cell: str, hidden: int, layers: int, n_characters: int, itemsize: int, 
     columns = width // block_h
     # Offsets among the weights are of 32 bits.
     counted = (2 * layers - 1) * slots * width * width < 2**31
-    if MIN_TILE * block_v > LOGITS or columns > device.multiprocessors or not counted:
+    if MIN_TILE * columns_v > LOGITS or columns > device.multiprocessors or not counted:
         return STEPS
     block_k = min(width, 64 // itemsize)
     # Asynchronous loads go past the first-level cache only 16 bytes at a time, and a program has 256 threads: 128 units
@@ -85,7 +90,7 @@ def plan(cell: str, hidden: int, layers: int, n_characters: int, itemsize: int, 
     room = device.shared - SLACK
     stages, output_stages = (
         min(4, room // (units * itemsize * rows))
-        for units, rows in ((block_k, slots * block_h + block_b), (output_k, block_v + MIN_TILE))
+        for units, rows in ((block_k, slots * block_h + block_b), (output_k, columns_v + MIN_TILE))
     )
     if min(stages, output_stages) == 0:
         return STEPS
@@ -200,7 +205,7 @@ class FusedRecurrence:
             "H": hidden,
             "HP": width,
             "V": n_characters,
-            "BLOCK_V": len(packed["bias_ptr"]),
+            "BLOCK_V": block_v(n_characters),
             "BLOCK_B": layout.block_b,
             "BLOCK_C": MIN_TILE,
             "BLOCK_H": layout.block_h,
@@ -331,10 +336,9 @@ def packed_weights(
     table = torch.cat([table, *(bias[None] for bias in biases[1:])]).contiguous()
 
     n_characters = len(output[1])
-    block_v = max(MIN_TILE, triton.next_power_of_2(n_characters))
-    weight = output[0].new_zeros(block_v, width, dtype=dtype)
+    weight = output[0].new_zeros(block_v(n_characters), width, dtype=dtype)
     weight[:n_characters, :hidden] = output[0]
-    bias = output[1].new_full((block_v,), -torch.inf, dtype=torch.float32)
+    bias = output[1].new_full((len(weight),), -torch.inf, dtype=torch.float32)
     bias[:n_characters] = output[1]
     w_n = None
     if before:

@@ -217,19 +217,18 @@ def sample_kernel(
         arrivals = (t - t0) * ((CHOICE + LAYERS * PARTS) * COLUMNS)
         _meet(counter, arrivals, COLUMNS, INTERPRET)
         if OUTPUT and (PHASE == WHOLE or PHASE == 0):
+            top = states_ptr + ((LAYERS - 1) * 2 + old) * size
+            asked = (c_row, n_rows, c_length, t, n_tokens, first_step + t, first_sequence, stride)
+            asked += (temperature, top_k, top_p)
             if COLUMNS == 1:
                 token = _output(
-                    states_ptr + ((LAYERS - 1) * 2 + old) * size, output_ptr, bias_ptr, tokens_ptr, seed_ptr,
-                    log_probability_ptr, entropy_ptr, c_row, n_rows, c_length, t, n_tokens, first_step + t,
-                    first_sequence, stride, temperature, top_k, top_p, HP, V, BLOCK_V, OUTPUT_K, OUTPUT_STAGES, GIVEN,
-                    TOP_K, TOP_P, INTERPRET,
+                    top, output_ptr, bias_ptr, tokens_ptr, seed_ptr, log_probability_ptr, entropy_ptr, *asked,
+                    HP, V, BLOCK_V, OUTPUT_K, OUTPUT_STAGES, GIVEN, TOP_K, TOP_P, INTERPRET,
                 )  # fmt: skip
             elif i_h * BLOCK_C < BLOCK_B:
                 _output(
-                    states_ptr + ((LAYERS - 1) * 2 + old) * size, output_ptr, bias_ptr, tokens_ptr, seed_ptr,
-                    log_probability_ptr, entropy_ptr, c_row, n_rows, c_length, t, n_tokens, first_step + t,
-                    first_sequence, stride, temperature, top_k, top_p, HP, V, BLOCK_V, OUTPUT_K, OUTPUT_STAGES, GIVEN,
-                    TOP_K, TOP_P, INTERPRET,
+                    top, output_ptr, bias_ptr, tokens_ptr, seed_ptr, log_probability_ptr, entropy_ptr, *asked,
+                    HP, V, BLOCK_V, OUTPUT_K, OUTPUT_STAGES, GIVEN, TOP_K, TOP_P, INTERPRET,
                 )  # fmt: skip
             if COLUMNS > 1 and not GIVEN:
                 arrive(counter)
@@ -238,7 +237,7 @@ def sample_kernel(
         at = (rows * stride + t) * H + o_h
 
         for layer in tl.static_range(LAYERS):
-            if PHASE == WHOLE or (PHASE > 0 and (PHASE - 1) // PARTS == layer):
+            if PHASE == WHOLE or (PHASE > 0 and layer == (PHASE - 1) // PARTS):
                 before = states_ptr + (layer * 2 + old) * size
                 sums = tl.zeros((BLOCK_B, SLOTS * BLOCK_H), tl.float32)
                 w_at = w_ptr + 2 * layer * (SLOTS * HP * HP)
@@ -259,11 +258,8 @@ def sample_kernel(
                     sums = _add_product(sums, below, o_row, w_at, o_w, HP, BLOCK_K, STAGES, INTERPRET)
                 if CELL >= RNN:
                     a = sums + tl.load(x_at)
-                    if CELL == RNN_RELU:
-                        # A NaN is passed on, as torch does.
-                        h = tl.where(a < 0.0, 0.0, a)
-                    else:
-                        h = tanh(a)
+                    # A NaN is passed on, as torch does.
+                    h = tl.where(a < 0.0, 0.0, a) if CELL == RNN_RELU else tanh(a)
                 else:
                     even, odd = tl.split(tl.reshape(sums, (BLOCK_B, BLOCK_H, 2, 2)))
                     s0, s2 = tl.split(even)

@@ -4,8 +4,10 @@ import pytest
 import torch
 from scipy import stats
 
-triton = pytest.importorskip("triton")
-tl = triton.language
+pytest.importorskip("triton")
+
+import triton
+import triton.language as tl
 
 from gatescope.kernels.philox import uniform
 from gatescope.kernels.sample import choose, distribution

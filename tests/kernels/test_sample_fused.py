@@ -1,10 +1,12 @@
-"""The sampler's kernel in Triton's interpreter, in both forms, against plain torch in float64 and the CPU's own path."""
+"""The sampler's kernel in Triton's interpreter, in both forms, against plain torch in float64 and the CPU's path."""
 
 import pytest
 import torch
 from plain_sampler import converted, random_model, read
 
-triton = pytest.importorskip("triton")
+pytest.importorskip("triton")
+
+import triton
 
 from gatescope.kernels.grid import A100, H200, Device
 from gatescope.kernels.philox import uniform
