@@ -17,13 +17,16 @@ from gatescope.engine.model import TrainedModel
 from gatescope.engine.record import (
     Capture,
     States,
+    at_precision,
     captured_arrays,
     collect,
     dump_attributes,
     record,
+    require_storable,
     settings_of,
 )
 from gatescope.engine.sample import default_prime
+from gatescope.engine.walk import DTYPES
 from gatescope.kernels.sample import Draw, Recurrence
 
 
@@ -35,7 +38,8 @@ class ExtractConfig:
     context: int = 100  # characters of the text read before each sequence, not recorded
     prime: str | None = None  # read before the context; default: a newline, if the model knows it
     capture: tuple[Capture, ...] = ("h", "c")  # c only where the cell has it
-    dtype: Literal["float16", "float32"] = "float16"  # of the recorded states
+    dtype: Literal["float16", "bfloat16", "float32"] = "float16"  # of the recorded states; bfloat16: in memory only
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"  # of weights and products; 16 bits: on a GPU only
     errors: Literal["strict", "replace"] = "strict"  # replace: undecodable bytes and unknown characters as U+FFFD
 
     def __post_init__(self) -> None:
@@ -75,6 +79,8 @@ def extract_states(
         InputError: an unreadable or empty text, a character that the vocabulary lacks, a dump of other settings, or a
             state beyond the range of the dtype.
     """
+    require_storable(config.dtype)
+    trained = at_precision(trained, config.precision)
     spec, reader = _planned(trained, source, config)
     return record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
 
@@ -85,8 +91,9 @@ def extract_in_memory(trained: TrainedModel, source: str, config: ExtractConfig)
     Raises:
         InputError: an unreadable or empty text, a character that the vocabulary lacks, a capture that the cell lacks.
     """
+    trained = at_precision(trained, config.precision)
     spec, reader = _planned(trained, source, config)
-    return collect(trained, spec, reader)
+    return collect(trained, spec, reader, DTYPES[config.dtype])
 
 
 def _planned(trained: TrainedModel, source: str, config: ExtractConfig) -> tuple[DumpSpec, _TextReader]:
@@ -106,7 +113,7 @@ def _planned(trained: TrainedModel, source: str, config: ExtractConfig) -> tuple
         document_starts=np.array([0, len(tokens)], dtype=np.int64),
         initial=trained.model.architecture.states,
         token_dtype=vocabulary.dtype,
-        dtype=np.dtype(config.dtype),
+        dtype=np.dtype("float32" if config.dtype == "bfloat16" else config.dtype),
         attributes=dump_attributes(trained, "extract", prime, settings_of(config, text=source)),
     )
     device = trained.model.output.weight.device

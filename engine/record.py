@@ -5,8 +5,9 @@ A dump that was interrupted goes on at the tile of its first row that is not com
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Generator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,7 +114,7 @@ def _record(
             return spec.n_rows
         height = tile_height(trained)
         first = (int(np.searchsorted(starts, committed, side="right")) - 1) // height * height
-        pieces = _walked(trained, spec, reader, first=first)
+        pieces = _walked(trained, spec, reader, DTYPES[str(spec.dtype)], first=first)
         order = _InOrder(writer, spec, first)
         with progress_bar(kind, spec.n_rows, "characters", committed) as advance:
             try:
@@ -127,16 +128,41 @@ def _record(
     return spec.n_rows
 
 
+def require_storable(dtype: str) -> None:
+    """Refuse a dtype that a dump does not hold.
+
+    Raises:
+        InputError: bfloat16: NumPy has none, and so neither has Zarr's own implementation.
+    """
+    if dtype == "bfloat16":
+        raise InputError("--dtype bfloat16: a dump holds float16 or float32; bfloat16 is for states in memory")
+
+
+def at_precision(trained: TrainedModel, precision: str) -> TrainedModel:
+    """Return a model that computes in another precision; float32 leaves it as it is.
+
+    Raises:
+        InputError: 16 bits on a CPU.
+    """
+    if precision == "float32":
+        return trained
+    if not trained.model.output.weight.is_cuda:
+        raise InputError(f"--precision {precision} needs a GPU: on a CPU leave it at float32")
+    return replace(trained, model=copy.deepcopy(trained.model).to(DTYPES[precision]))
+
+
 def tile_height(trained: TrainedModel) -> int:
     """How many sequences stand in one tile: a walk may begin at any multiple."""
     layout = sampler_plan(trained)
     return TILE if layout is None else layout.block_b
 
 
-def _walked(trained: TrainedModel, spec: DumpSpec, reader: Reader, **options: Any) -> Generator[Piece, None, None]:
+def _walked(
+    trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.dtype, **options: Any
+) -> Generator[Piece, None, None]:
     """Walk the sequences of a spec, on the GPU by the sampler's kernel if it has the model."""
     layout, lengths = sampler_plan(trained), np.diff(spec.sequence_starts)
-    asked = (spec.arrays, spec.initial_arrays, DTYPES[str(spec.dtype)], lengths, reader)
+    asked = (spec.arrays, spec.initial_arrays, dtype, lengths, reader)
     if layout is None:
         return walk(trained, *asked, **options)
     # Triton is asked for where it is needed only: it is not everywhere.
@@ -197,11 +223,11 @@ class States:
     initial: dict[str, Tensor]  # [S, H] each, before the first character
 
 
-def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader) -> States:
-    """Do what `record` does, in memory; only the last sequence of the spec may have another length than the others."""
+def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.dtype) -> States:
+    """Do what `record` does, in memory and in any dtype; only the last sequence may have another length."""
     starts = spec.sequence_starts
     n, length = spec.n_sequences, int(np.diff(starts).max())
-    device, dtype = trained.model.output.weight.device, DTYPES[str(spec.dtype)]
+    device = trained.model.output.weight.device
     arrays = {name: empty(dtype, device, n, length, width) for name, width in spec.arrays.items()}
     initial = {name: torch.empty(n, spec.arrays[name], dtype=dtype, device=device) for name in spec.initial_arrays}
     tokens = np.empty((n, length), np.int64)
@@ -209,7 +235,7 @@ def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader) -> States:
     def buffers(first: int, n: int, start: int, stop: int) -> dict[str, Tensor]:
         return {name: values[first : first + n, start:stop] for name, values in arrays.items()}
 
-    for piece in _walked(trained, spec, reader, buffers=buffers):
+    for piece in _walked(trained, spec, reader, dtype, buffers=buffers):
         n_sequences, n_steps = piece.tokens.shape
         tokens[piece.first : piece.first + n_sequences, piece.start : piece.start + n_steps] = piece.tokens
         for name, values in piece.initial.items():

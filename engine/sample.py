@@ -16,12 +16,15 @@ from gatescope.engine.model import TrainedModel
 from gatescope.engine.record import (
     Capture,
     States,
+    at_precision,
     captured_arrays,
     collect,
     dump_attributes,
     record,
+    require_storable,
     settings_of,
 )
+from gatescope.engine.walk import DTYPES
 from gatescope.kernels.philox import uniform
 from gatescope.kernels.sample import Draw, Recurrence, choose
 
@@ -37,7 +40,8 @@ class SampleConfig:
     top_p: float = 1.0  # draw among the fewest characters that have this probability together
     prime: str | None = None  # read before each sequence, not recorded; default: a newline, if the model knows it
     capture: tuple[Capture, ...] = ("h", "c")  # c only where the cell has it
-    dtype: Literal["float16", "float32"] = "float16"  # of the recorded states
+    dtype: Literal["float16", "bfloat16", "float32"] = "float16"  # of the recorded states; bfloat16: in memory only
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"  # of weights and products; 16 bits: on a GPU only
 
     def __post_init__(self) -> None:
         for name in ("sequences", "length"):
@@ -78,9 +82,11 @@ def sample_states(
         The number of rows: sequences x length.
 
     Raises:
-        InputError: a prime that the vocabulary cannot spell, a capture that the cell lacks, a dump of other settings,
-            or a state beyond the range of the dtype.
+        InputError: a prime that the vocabulary cannot spell, a capture that the cell lacks, a dtype that a dump does
+            not hold, 16 bits of precision on a CPU, a dump of other settings, or a state beyond the range of the dtype.
     """
+    require_storable(config.dtype)
+    trained = at_precision(trained, config.precision)
     spec, reader = _planned(trained, config, seed)
     return record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
 
@@ -91,8 +97,9 @@ def sample_in_memory(trained: TrainedModel, config: SampleConfig, *, seed: int =
     Raises:
         InputError: a prime that the vocabulary cannot spell, or a capture that the cell lacks.
     """
+    trained = at_precision(trained, config.precision)
     spec, reader = _planned(trained, config, seed)
-    return collect(trained, spec, reader)
+    return collect(trained, spec, reader, DTYPES[config.dtype])
 
 
 def _planned(trained: TrainedModel, config: SampleConfig, seed: int) -> tuple[DumpSpec, _Sampler]:
@@ -104,7 +111,7 @@ def _planned(trained: TrainedModel, config: SampleConfig, seed: int) -> tuple[Du
         document_starts=starts,
         initial=trained.model.architecture.states,
         token_dtype=trained.vocabulary.dtype,
-        dtype=np.dtype(config.dtype),
+        dtype=np.dtype("float32" if config.dtype == "bfloat16" else config.dtype),
         attributes=dump_attributes(trained, "sample", prime, settings_of(config, seed=seed))
         | {"temperature": config.temperature, "seed": seed},
     )

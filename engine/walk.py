@@ -30,7 +30,7 @@ STEPS = 32
 # States of one piece. Two pieces a thread exist at a time.
 PIECE_BYTES = 96 << 20
 
-DTYPES = {"float16": torch.float16, "float32": torch.float32}
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 # What the output layer says of each character, beside the recurrent states.
 SCORES = ("log_probability", "entropy")
 

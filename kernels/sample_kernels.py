@@ -218,8 +218,9 @@ def sample_kernel(
         _meet(counter, arrivals, COLUMNS, INTERPRET)
         if OUTPUT and (PHASE == WHOLE or PHASE == 0):
             top = states_ptr + ((LAYERS - 1) * 2 + old) * size
-            asked = (c_row, n_rows, c_length, t, n_tokens, first_step + t, first_sequence, stride)
-            asked += (temperature, top_k, top_p)
+            asked = (
+                c_row, n_rows, c_length, t, n_tokens, first_step + t, first_sequence, stride, temperature, top_k, top_p
+            )  # fmt: skip
             if COLUMNS == 1:
                 token = _output(
                     top, output_ptr, bias_ptr, tokens_ptr, seed_ptr, log_probability_ptr, entropy_ptr, *asked,
