@@ -1,4 +1,8 @@
-"""Stepping a stacked recurrent network one character at a time, every state and gate at hand.
+"""Stepping a stacked recurrent network one character at a time, every state and gate at hand, in torch's operators.
+
+The path of a CPU, and of a GPU where `gatescope.kernels.sample_fused`, which takes whole blocks of steps in one launch,
+has no plan. Both draw by the rule of `choose`. Where their probabilities differ by rounding, a random number within
+that rounding of the border between two characters may choose differently: texts of a CPU and a GPU agree up to there.
 
 A step works on a tile of exactly TILE rows (sequences), in buffers made once. Matrix products of different heights
 differ in their last bits; with a fixed height, and each sequence always in the same row of its tile, its states depend
