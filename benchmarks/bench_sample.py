@@ -1,7 +1,7 @@
 """Sampling with states kept in memory, beside a loop over torch.nn.LSTM.
 
-Ours keeps the gates, too, where its name says so. Peer: one step at a time, all sequences side by side, h and c kept. On
-a GPU the peer's step is a CUDA graph; weights and products are bfloat16 on both sides, and states stay on the GPU.
+Ours keeps the gates, too, where its name says so. Peer: one step at a time, all sequences side by side, h and c kept.
+On a GPU the peer's step is a CUDA graph; weights and products are bfloat16 on both sides, and states stay on the GPU.
 """
 
 import time

@@ -51,7 +51,9 @@ def walk_fused(
         written.
     """
     walker = _FusedWalker(trained, layout, arrays, initial, dtype, reader)
-    height, size = _cut(layout, len(lengths) - first, int(lengths[first:].max()), sum(arrays.values()) * dtype.itemsize)
+    # States that have a place already take no memory of a piece's own.
+    row_bytes = 0 if buffers else sum(arrays.values()) * dtype.itemsize
+    height, size = _cut(layout, len(lengths) - first, int(lengths[first:].max()), row_bytes)
     behind: _Underway | None = None
     for turn, (start, stop, begin, end) in enumerate(_pieces(lengths, first, height, size)):
         ahead = walker.submit(start, lengths[start:stop], begin, end, turn % 2, buffers)
@@ -64,11 +66,13 @@ def walk_fused(
 
 def _cut(layout: SamplePlan, n_sequences: int, longest: int, row_bytes: int) -> tuple[int, int]:
     """Return how many sequences, whole tiles, run side by side, and how many steps of them make a piece."""
-    tile = layout.block_b
-    whole = PIECE_BYTES // (row_bytes * min(longest, MOST_STEPS)) // tile * tile
-    most = max(tile, min(whole, MOST_SEQUENCES // tile * tile))
-    height = min(most, -(-n_sequences // tile) * tile)
-    return height, max(1, min(MOST_STEPS, PIECE_BYTES // (row_bytes * height)))
+    tile, most = layout.block_b, MOST_SEQUENCES
+    if row_bytes:
+        # Whole sequences, if they fit: they go into the dump as they come.
+        most = min(most, PIECE_BYTES // (row_bytes * min(longest, MOST_STEPS)))
+    height = min(max(tile, most // tile * tile), -(-n_sequences // tile) * tile)
+    size = PIECE_BYTES // (row_bytes * height) if row_bytes else MOST_STEPS
+    return height, max(1, min(MOST_STEPS, size))
 
 
 def _pieces(lengths: np.ndarray, first: int, height: int, size: int) -> Iterator[tuple[int, int, int, int]]:
