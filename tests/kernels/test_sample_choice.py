@@ -90,6 +90,11 @@ def test_choices_are_those_of_the_cpu_but_for_rounding(top_k, top_p, spread):
     assert torch.equal(drawn[clear], expected[clear])
 
 
+def test_a_number_on_a_border_takes_the_later_character():
+    u = torch.tensor([1e-12, 0.25 - 1e-12, 0.25, 0.5, 1 - 1e-12, 0.75, 0.75 - 1e-12, 0.1], dtype=torch.float64)
+    assert drawn_in_kernel(torch.zeros(8, 4), u, 1.0, rows=8).tolist() == [0, 0, 1, 2, 3, 3, 2, 0]
+
+
 def test_a_choice_never_falls_on_what_was_cut():
     logits = torch.zeros(16, 8)
     logits[:, 5:] = -30.0
