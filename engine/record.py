@@ -26,6 +26,7 @@ from gatescope.engine.progress import progress_bar
 from gatescope.engine.settings import plain
 from gatescope.engine.staging import Staging
 from gatescope.engine.walk import DTYPES, SCORES, Piece, Reader, empty, sampler_plan, walk
+from gatescope.engine.walk_fused import walk_fused
 from gatescope.kernels.sample import TILE
 
 Capture = Literal["h", "c", "gates", "log_probability", "entropy"]
@@ -165,9 +166,6 @@ def _walked(
     asked = (spec.arrays, spec.initial_arrays, dtype, lengths, reader)
     if layout is None:
         return walk(trained, *asked, **options)
-    # Triton is asked for where it is needed only: it is not everywhere.
-    from gatescope.engine.walk_fused import walk_fused
-
     return walk_fused(trained, layout, *asked, **options)
 
 

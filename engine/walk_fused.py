@@ -11,6 +11,7 @@ pieces exist at a time, on either side.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,7 +19,9 @@ from torch import Tensor
 
 from gatescope.engine.model import TrainedModel
 from gatescope.engine.walk import GATE_PLACES, SCORES, Buffers, Piece, Reader, weights_of
-from gatescope.kernels.sample_fused import PLACES, Captured, FusedRecurrence, SamplePlan
+
+if TYPE_CHECKING:
+    from gatescope.kernels.sample_fused import Captured, FusedRecurrence, SamplePlan
 
 # States of one piece: on a GPU, where a launch should have many steps and many sequences.
 PIECE_BYTES = 512 << 20
@@ -172,6 +175,9 @@ class _FusedWalker:
 
     def _warmed(self, numbers: np.ndarray) -> FusedRecurrence:
         """Return the recurrence of these sequences after what they read before they are recorded."""
+        # Triton is asked for where it is needed only: it is not everywhere.
+        from gatescope.kernels.sample_fused import FusedRecurrence
+
         if self._recurrence is None or self._recurrence.n_rows != len(numbers):
             architecture, (layers, vectors) = self._trained.model.architecture, weights_of(self._trained)
             output = self._trained.model.output
@@ -189,7 +195,7 @@ class _FusedWalker:
         ids = self._reader.warm_up(numbers).T.to(self._device, torch.int32).contiguous()
         if ids.shape[1]:
             lengths = torch.full((len(ids),), ids.shape[1], dtype=torch.int32, device=self._device)
-            self._recurrence.advance(ids, lengths, Captured((None,) * (PLACES * self._n_layers)))
+            self._recurrence.advance(ids, lengths, self._captured({}))
         return self._recurrence
 
     @property
@@ -198,6 +204,8 @@ class _FusedWalker:
 
     def _captured(self, states: dict[str, Tensor]) -> Captured:
         """Name the kernel's places of arrays such as layer0/c, layer1/gates/f or layer2/entropy."""
+        from gatescope.kernels.sample_fused import PLACES, Captured
+
         places: list[Tensor | None] = [None] * (PLACES * self._n_layers)
         scores: dict[str, Tensor] = {}
         for name, values in states.items():

@@ -83,7 +83,7 @@ def test_an_interrupted_dump_goes_on_at_a_tile(lstm, by_kernel, monkeypatch, tmp
             if len(firsts) == 1:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(walk_fused, "walk_fused", interrupted)
+    monkeypatch.setattr(record, "walk_fused", interrupted)
     monkeypatch.setattr(walk_fused, "MOST_SEQUENCES", 16)
     with pytest.raises(KeyboardInterrupt):
         extract_states(lstm, str(tmp_path / "text.txt"), tmp_path / "e.zarr", config)
