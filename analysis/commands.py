@@ -161,7 +161,11 @@ def sample(
         device: where the model runs; auto takes a GPU if there is one.
         overwrite: start anew whatever --out holds.
     """
-    rows = sample_states(load_model(model, _device(device)), out, config, seed=seed, overwrite=overwrite)
+    where = _device(device)
+    with joined(where):
+        rows = sample_states(load_model(model, where), out, config, seed=seed, overwrite=overwrite)
+        if place()[0] > 0:
+            return
     _say(f"{out}: {rows:,} characters")
 
 
@@ -183,7 +187,11 @@ def extract(
         device: where the model runs; auto takes a GPU if there is one.
         overwrite: start anew whatever --out holds.
     """
-    rows = extract_states(load_model(model, _device(device)), text, out, config, overwrite=overwrite)
+    where = _device(device)
+    with joined(where):
+        rows = extract_states(load_model(model, where), text, out, config, overwrite=overwrite)
+        if place()[0] > 0:
+            return
     _say(f"{out}: {rows:,} characters")
 
 

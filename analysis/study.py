@@ -31,6 +31,7 @@ from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.neurons import NeuronProbes
 from gatescope.engine.ridge import RidgeProbes
 from gatescope.engine.state_source import StateSource
+from gatescope.engine.walk import SCORES
 
 N_TOP_UNITS = 10
 BLOCK_ROWS = 8192
@@ -77,11 +78,14 @@ class Study:
         self.train, self.test = split_sequences(len(starts) - 1, config.test_share, seed)
         self.train_rows, self.test_rows = rows_of(self.train, starts), rows_of(self.test, starts)
         self.test_ids = sequence_ids_of(self.test_rows, starts)
-        recurrent = [name for name in dump.names if "/gates/" not in name]
+        states = [name for name in dump.names if not name.endswith(SCORES)]
+        recurrent = [name for name in states if "/gates/" not in name]
         # Gates have no value before the first character, so that "pre" is of the recurrent states alone.
-        self.state_sets = {name: [name] for name in (dump.names if config.alignment == "post" else recurrent)}
+        self.state_sets = {name: [name] for name in (states if config.alignment == "post" else recurrent)}
         if len(recurrent) > 1 and "all" not in recurrent:
             self.state_sets["all"] = recurrent
+        if not self.state_sets:
+            raise InputError(f"{dump.name} has no states for probes of alignment {config.alignment!r}: {dump.names}")
         self._tables: dict[tuple[tuple[Hypothesis, ...], str], np.ndarray] = {}
         self.main_set = "all" if "all" in self.state_sets else next(iter(self.state_sets))
 

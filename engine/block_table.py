@@ -13,6 +13,7 @@ from torch import Tensor
 from gatescope.engine.block_file import CHECKSUM_BYTES, decoded
 from gatescope.engine.blocked_array import first_not_finite
 from gatescope.engine.errors import InputError
+from gatescope.engine.finite import not_finite
 
 
 class BlockTable:
@@ -121,13 +122,5 @@ def rounded(values: np.ndarray | Tensor, dtype: np.dtype, name: str, first: int)
         row, unit = place
         array, initial = name.removeprefix("initial/"), name.startswith("initial/")
         where = f"{'before sequence' if initial else 'at row'} {first + row}, unit {unit}"
-        raise not_finite(array, float(values[row, unit]), where, str(values.dtype), dtype)
+        raise not_finite(array, float(values[row, unit]), where, str(values.dtype), str(dtype))
     return out
-
-
-def not_finite(array: str, value: float, where: str, source: str, dtype: np.dtype) -> InputError:
-    """Return the error of a state that is not finite in a dump's dtype; `source` is the dtype that it came in."""
-    what = f"{array}: {value:g} {where}"
-    if np.isfinite(value) or (np.isinf(value) and source.endswith("float16")):
-        return InputError(f"{what} is beyond {dtype} (at most {np.finfo(dtype).max:g}): use --dtype float32")
-    return InputError(f"{what}: expected finite states; the network's weights are not finite or its states overflow")

@@ -1,8 +1,9 @@
 """Several dumps of one model as one: those of processes that worked side by side, or more text behind what is there.
 
 The rows of the parts follow each other, and so do their sequences and documents. What all parts say
-of their origin is kept as it is, and the rest goes into the attribute `parts`, one entry for each. Concatenating the
-parts of one run gives the dump that the run would have written alone.
+of their origin is kept as it is, and the rest goes into the attribute `parts`, one entry for each. A part that says
+`continues_document` goes on in the last document of the part before. Concatenating the parts of one run gives the dump
+that the run would have written alone.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from gatescope.engine.files import partial_name, sync_folder, write_json
 from gatescope.engine.progress import progress_bar
 
 # What must be the same in all parts: their states would mean different things.
+CONTINUES = "continues_document"
 SHARED = ("vocabulary", "weights_sha256", "cell", "gates", "alignment", "prime")
 
 
@@ -109,10 +111,13 @@ def concatenated_spec(dumps: Sequence[StateDump]) -> DumpSpec:
         for name in BOUNDS
     }
     first = headers[0]
+    continued = [
+        offset for dump, offset in zip(dumps[1:], offsets[1:-1], strict=True) if dump.attributes.get(CONTINUES)
+    ]
     return DumpSpec(
         arrays=first["arrays"],
         sequence_starts=bounds["sequence_starts"],
-        document_starts=bounds["document_starts"],
+        document_starts=np.setdiff1d(bounds["document_starts"], continued).astype(np.int64),
         initial=tuple(dict.fromkeys(name.partition("/")[2] for name in first["initial"])),
         token_dtype=np.dtype(first["token_dtype"]),
         dtype=dumps[0].dtype,
@@ -141,9 +146,11 @@ def _compare(one: StateDump, other: StateDump, key: str, there: Any, here: Any) 
 
 def _shared_attributes(dumps: Sequence[StateDump]) -> dict[str, Any]:
     """Return the attributes of all parts that are equal, and for each part the others, with its rows."""
-    keys = list(dict.fromkeys(key for dump in dumps for key in dump.attributes if key != "parts"))
+    keys = list(dict.fromkeys(key for dump in dumps for key in dump.attributes if key not in ("parts", CONTINUES)))
     different = [key for key in keys if any(dump.attributes.get(key) != dumps[0].attributes.get(key) for dump in dumps)]
     shared = {key: dumps[0].attributes[key] for key in keys if key not in different}
+    # The whole begins where its first part does.
+    shared |= {CONTINUES: True} if dumps[0].attributes.get(CONTINUES) else {}
     if not different and not any("parts" in dump.attributes for dump in dumps):
         return shared
     parts: list[dict[str, Any]] = []

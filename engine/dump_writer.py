@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -149,14 +149,17 @@ class DumpWriter:
         finally:
             self._release(failed)
 
-    def resume(self) -> list[ResumePoint]:
+    def resume(self, fits: Callable[[ResumePoint], bool]) -> list[ResumePoint]:
         """Return where the sequences stand that an interrupted writer computed side by side, in their order.
 
         Their rows before these points need not be written again, nor those before `committed_rows`.
+
+        Args:
+            fits: whether the caller can go on from a point; where it cannot from one, there are none.
         """
         rows, points = read_points(self.path)
         last = max((point.first + point.n for point in points), default=0)
-        if rows < self.committed_rows or not points:
+        if rows < self.committed_rows or not points or not all(map(fits, points)):
             return []
         runs = [self._runs(point.first, point.n, 0, point.step) for point in points]
         starts, lengths = (np.concatenate(each) for each in zip(*runs, strict=True))

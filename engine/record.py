@@ -6,11 +6,12 @@ most the pieces since then are computed again.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import copy
+from collections.abc import Collection, Generator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -21,16 +22,26 @@ from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.log import log
 from gatescope.engine.model import TrainedModel
+from gatescope.engine.parts import record_together
+from gatescope.engine.processes import place
 from gatescope.engine.progress import progress_bar
+from gatescope.engine.resume_points import ResumePoint
 from gatescope.engine.settings import plain
-from gatescope.engine.walk import DTYPES, Reader, empty, walk
+from gatescope.engine.walk import DTYPES, SCORES, Piece, Reader, empty, sampler_plan, walk
+from gatescope.engine.walk_fused import walk_fused
 from gatescope.kernels.sample import TILE
 
-Capture = Literal["h", "c", "gates"]
+if TYPE_CHECKING:
+    from gatescope.kernels.sample_fused import SamplePlan
+
+Capture = Literal["h", "c", "gates", "log_probability", "entropy"]
 
 
 def captured_arrays(trained: TrainedModel, capture: Collection[str]) -> dict[str, int]:
     """Return the name and width of each array that a capture fills, layer by layer.
+
+    "log_probability" and "entropy" are of each character and of the distribution that the model had for it,
+    softmax(logits) whatever it was drawn with, in nats; they count as those of the output layer, layer L, of width 1.
 
     Raises:
         InputError: the cell has none of what is asked.
@@ -39,12 +50,14 @@ def captured_arrays(trained: TrainedModel, capture: Collection[str]) -> dict[str
     names: list[str] = [name for name in architecture.states if name in capture]
     if "gates" in capture:
         names += [f"gates/{gate}" for gate in architecture.gates]
-    if not names:
+    scores = [name for name in SCORES if name in capture]
+    if not names and not scores:
         raise InputError(
             f"--capture {' '.join(capture)}: a {architecture.cell} has {', '.join(architecture.states)}"
             + (" and gates" if architecture.gates else " and no gates")
         )
-    return {f"layer{layer}/{name}": architecture.hidden for layer in range(architecture.layers) for name in names}
+    arrays = {f"layer{layer}/{name}": architecture.hidden for layer in range(architecture.layers) for name in names}
+    return arrays | {f"layer{architecture.layers}/{name}": 1 for name in scores}
 
 
 def dump_attributes(trained: TrainedModel, kind: str, prime: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -70,6 +83,8 @@ def record(
 ) -> int:
     """Write a dump: every sequence is warmed up, then read or sampled while its states are kept.
 
+    Under `torchrun` each process records its share of the sequences (`gatescope.engine.parts`).
+
     Args:
         trained: the model.
         path: the dump.
@@ -81,6 +96,19 @@ def record(
     Returns:
         The number of rows in the dump.
     """
+    if place()[1] == 1:
+        return _record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
+
+    def record_part(path: Path, spec: DumpSpec, reader: Reader) -> int:
+        return _record(trained, path, spec, reader, overwrite=overwrite, log_path=None)
+
+    return record_together(path, spec, reader, tile_height(trained), record_part, overwrite)
+
+
+def _record(
+    trained: TrainedModel, path: Path, spec: DumpSpec, reader: Reader, *, overwrite: bool, log_path: Path | None
+) -> int:
+    """Write the dump of one process."""
     starts = spec.sequence_starts
     path.parent.mkdir(parents=True, exist_ok=True)
     with DumpWriter(path, spec, overwrite=overwrite) as writer:
@@ -90,25 +118,68 @@ def record(
             log(log_path, kind, rows=spec.n_rows, sequences=spec.n_sequences, committed=committed, arrays=spec.arrays)
         if committed == spec.n_rows:
             return spec.n_rows
-        begun = writer.resume()
-        lengths = np.diff(starts)
-        first_tile = (int(np.searchsorted(starts, writer.committed_rows, side="right")) - 1) // TILE
-        pieces = walk(
-            trained,
-            spec.arrays,
-            spec.initial_arrays,
-            spec.dtype,
-            lengths,
-            reader,
-            first_tile=first_tile,
-            begun=begun,
-        )
+        layout = sampler_plan(trained)
+        begun = writer.resume(lambda point: _fits(point, layout, spec.n_sequences))
+        height = tile_height(trained)
+        first = (int(np.searchsorted(starts, writer.committed_rows, side="right")) - 1) // height * height
+        # Tiles that the kernel works on side by side have one resume point, and the first may be committed already.
+        first = min([first, *(point.first for point in begun)])
+        pieces = _walked(trained, spec, reader, DTYPES[str(spec.dtype)], first=first, begun=begun)
         with progress_bar(kind, spec.n_rows, "characters", writer.n_rows_there) as advance, closing(pieces):
             for piece in pieces:
                 if piece.start == 0:
                     writer.write_initial(piece.first, piece.initial)
                 advance(writer.write_steps(piece.first, piece.start, piece.tokens, piece.states, piece.state))
     return spec.n_rows
+
+
+def require_storable(dtype: str) -> None:
+    """Refuse a dtype that a dump does not hold.
+
+    Raises:
+        InputError: bfloat16: NumPy has none, and so neither has Zarr's own implementation.
+    """
+    if dtype == "bfloat16":
+        raise InputError("--dtype bfloat16: a dump holds float16 or float32; bfloat16 is for states in memory")
+
+
+def at_precision(trained: TrainedModel, precision: str) -> TrainedModel:
+    """Return a model that computes in another precision; float32 leaves it as it is.
+
+    Raises:
+        InputError: 16 bits on a CPU.
+    """
+    if precision == "float32":
+        return trained
+    if not trained.model.output.weight.is_cuda:
+        raise InputError(f"--precision {precision} needs a GPU: on a CPU leave it at float32")
+    return replace(trained, model=copy.deepcopy(trained.model).to(DTYPES[precision]))
+
+
+def tile_height(trained: TrainedModel) -> int:
+    """How many sequences stand in one tile: a walk may begin at any multiple."""
+    layout = sampler_plan(trained)
+    return TILE if layout is None else layout.block_b
+
+
+def _walked(
+    trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.dtype, **options: Any
+) -> Generator[Piece, None, None]:
+    """Walk the sequences of a spec, on the GPU by the sampler's kernel if it has the model."""
+    layout, lengths = sampler_plan(trained), np.diff(spec.sequence_starts)
+    asked = (spec.arrays, spec.initial_arrays, dtype, lengths, reader)
+    if layout is None:
+        return walk(trained, *asked, **options)
+    return walk_fused(trained, layout, *asked, **options)
+
+
+def _fits(point: ResumePoint, layout: SamplePlan | None, n_sequences: int) -> bool:
+    """Whether a walk can go on from a resume point: a dump may have been begun on another device."""
+    n_states, behind = len(point.state[0]), point.first + point.n
+    if layout is None:
+        return point.first % TILE == 0 and behind == min(point.first + TILE, n_sequences) and n_states == TILE
+    whole = behind % layout.block_b == 0 or behind == n_sequences
+    return point.first % layout.block_b == 0 and whole and n_states == point.n
 
 
 @dataclass(frozen=True)
@@ -121,11 +192,11 @@ class States:
     initial: dict[str, Tensor]  # [S, H] each, before the first character
 
 
-def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader) -> States:
-    """Do what `record` does, in memory; only the last sequence of the spec may have another length than the others."""
+def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.dtype) -> States:
+    """Do what `record` does, in memory and in any dtype; only the last sequence may have another length."""
     starts = spec.sequence_starts
     n, length = spec.n_sequences, int(np.diff(starts).max())
-    device, dtype = trained.model.output.weight.device, DTYPES[str(spec.dtype)]
+    device = trained.model.output.weight.device
     arrays = {name: empty(dtype, device, n, length, width) for name, width in spec.arrays.items()}
     initial = {name: torch.empty(n, spec.arrays[name], dtype=dtype, device=device) for name in spec.initial_arrays}
     tokens = np.empty((n, length), np.int64)
@@ -133,8 +204,7 @@ def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader) -> States:
     def buffers(first: int, n: int, start: int, stop: int) -> dict[str, Tensor]:
         return {name: values[first : first + n, start:stop] for name, values in arrays.items()}
 
-    pieces = walk(trained, spec.arrays, spec.initial_arrays, spec.dtype, np.diff(starts), reader, buffers=buffers)
-    for piece in pieces:
+    for piece in _walked(trained, spec, reader, dtype, buffers=buffers):
         n_sequences, n_steps = piece.tokens.shape
         tokens[piece.first : piece.first + n_sequences, piece.start : piece.start + n_steps] = piece.tokens
         for name, values in piece.initial.items():

@@ -11,31 +11,43 @@ import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gatescope.engine.block_table import not_finite
-from gatescope.engine.blocked_array import first_not_finite
+from gatescope.engine.finite import is_finite, require_characters, require_finite
 from gatescope.engine.model import TrainedModel
 from gatescope.engine.resume_points import ResumePoint
-from gatescope.kernels.sample import TILE, Recurrence
+from gatescope.kernels.sample import TILE, Draw, Recurrence
 
+if TYPE_CHECKING:
+    from gatescope.kernels.sample_fused import SamplePlan
+
+# Of the gates, in the order of the weights.
+GATE_PLACES = {"i": 0, "f": 1, "g": 2, "o": 3, "r": 0, "z": 1, "n": 2}
 # Steps that are computed in float32 before they are rounded into a piece: few enough to stay in the cache.
 STEPS = 32
 # States of one piece: small, so that writing begins early. Two pieces a thread exist at a time.
 PIECE_BYTES = 64 << 20
 
-DTYPES = {"float16": torch.float16, "float32": torch.float32}
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+# What the output layer says of each character, beside the recurrent states.
+SCORES = ("log_probability", "entropy")
 
 
 class Reader(Protocol):
     """What decides which characters the sequences of a tile read."""
 
     def warm_up(self, numbers: np.ndarray) -> Tensor:
-        """Return the ids that sequences [TILE] read before they are recorded, int64 [W, TILE]; -1: not begun yet."""
+        """Return the ids that sequences [B] read before they are recorded, int64 [W, B]; -1: not begun yet."""
+
+    def characters(self, numbers: np.ndarray, start: int, stop: int) -> Tensor | None:
+        """Return the ids that sequences [B] read in the steps from start up to stop, int64 [T, B]; None: drawn ones."""
+
+    def draw(self, first: int) -> Draw:
+        """Say how characters are drawn for the sequences from the first on."""
 
     def run(self, recurrence: Recurrence, numbers: np.ndarray, start: int, stop: int) -> Tensor:
         """Move a tile over the steps from start up to stop, at most STEPS, and return their ids, int64 [T, TILE]."""
@@ -48,7 +60,7 @@ class Piece:
     first: int  # number of the first sequence
     start: int  # the first step in each
     tokens: np.ndarray  # [S, T]
-    states: dict[str, Tensor]  # [S, T, H] each, until the piece after the next is asked for
+    states: dict[str, Tensor]  # [S, T, H or 1] each, until the piece after the next is asked for
     initial: dict[str, Tensor]  # [S, H] each, before step 0; empty in later pieces
     state: tuple[Tensor, ...]  # behind the last step: h of every layer, then c, [TILE, H] each in the model's dtype
 
@@ -64,8 +76,11 @@ class _Walker:
         self._lengths = lengths
         self._reader = reader
         self._arrays = arrays
+        self._n_characters = trained.model.n_characters
         self._rounded: dict[int, Tensor] = {}
-        self._current = np.empty(0)
+        self._scores = None
+        if any(name.endswith(SCORES) for name in arrays):
+            self._scores = _Scores(trained, self._recurrence)
 
     def piece(
         self, first: int, n: int, start: int, stop: int, states: dict[str, Tensor], state: tuple[Tensor, ...] = ()
@@ -89,40 +104,38 @@ class _Walker:
             for begin in range(start, stop, STEPS):
                 end = min(begin + STEPS, stop)
                 self._recurrence.rewind()
+                if self._scores:
+                    self._scores.begin()
                 ids = self._reader.run(self._recurrence, numbers, begin, end)
                 tokens[:, begin - start : end - start] = ids[:, :n].T.cpu().numpy()
-                out = {name: each[:, begin - start : end - start] for name, each in states.items()}
-                self._keep(first, n, begin, end - begin, out)
+                parts = {name: out[:, begin - start : end - start] for name, out in states.items()}
+                self._keep(first, n, begin, end - begin, parts, ids)
+                require_characters(tokens[:, begin - start : end - start], self._n_characters, first, begin)
             behind = tuple(each.clone() for each in (*self._recurrence.h, *self._recurrence.c))
         return Piece(first, start, tokens, states, before, behind)
 
-    def _keep(self, first: int, n: int, begin: int, steps: int, out: dict[str, Tensor]) -> None:
+    def _keep(self, first: int, n: int, begin: int, steps: int, out: dict[str, Tensor], ids: Tensor) -> None:
         """Round the kept steps into [n, steps, H] of the arrays, and refuse what is not finite there."""
         self._rounded.clear()
-        for name, width in self._arrays.items():
+        scores = self._scores.of(ids) if self._scores else {}
+        for name in out:
+            if name.endswith(SCORES):
+                score = scores[name.partition("/")[2]][:, :n].T[..., None]
+                out[name].copy_(score)
+                if not is_finite(out[name]):
+                    require_finite(name, first, begin, score, out[name], self._lengths)
+                continue
+            width = self._arrays[name]
             kept, place = _source(self._recurrence, name)
             # First rounded as a whole and then transposed: torch rounds contiguous values twelve times as fast.
             if id(kept) not in self._rounded:
                 self._rounded[id(kept)] = kept[:steps].to(out[name].dtype)
-                finite = _is_finite(self._rounded[id(kept)])
+                finite = is_finite(self._rounded[id(kept)])
             part = self._rounded[id(kept)][..., place * width : (place + 1) * width]
-            if not finite:
-                self._refuse(name, first, begin, kept[:steps, :n, place * width : (place + 1) * width], part[:, :n])
             out[name].copy_(part[:, :n].transpose(0, 1))
-
-    def _refuse(self, name: str, first: int, begin: int, kept: Tensor, rounded: Tensor) -> None:
-        """Raise InputError for the first state that is not finite as rounded, both [steps, n, H], if there is one."""
-        lengths = torch.from_numpy(self._lengths[first : first + kept.shape[1]]).to(kept.device)
-        # Behind a sequence's end the tile goes on with whatever it is given.
-        read = begin + torch.arange(len(kept), device=kept.device)[:, None] < lengths
-        wrong = (~torch.isfinite(rounded) & read[..., None]).transpose(0, 1).nonzero()
-        if len(wrong):
-            sequence, step, unit = wrong[0].tolist()
-            row = int(self._lengths[: first + sequence].sum()) + begin + step
-            source, dtype = (str(each.dtype).removeprefix("torch.") for each in (kept, rounded))
-            raise not_finite(
-                name, float(kept[step, sequence, unit]), f"at row {row}, unit {unit}", source, np.dtype(dtype)
-            )
+            if not finite:
+                exact = kept[:steps, :n, place * width : (place + 1) * width].transpose(0, 1)
+                require_finite(name, first, begin, exact, out[name], self._lengths)
 
     def _warm(self, tokens: Tensor) -> None:
         """Read the warm-up from the zero state; a row whose warm-up has not begun (-1) stays at zero."""
@@ -134,6 +147,29 @@ class _Walker:
                 self._recurrence.clear(waiting)
 
 
+class _Scores:
+    """The log-probability of each character of a tile, and the entropy, from the topmost states before it."""
+
+    def __init__(self, trained: TrainedModel, recurrence: Recurrence):
+        output = trained.model.output
+        self._weight, self._bias = output.weight.detach().T.contiguous(), output.bias.detach()
+        self._recurrence = recurrence
+        self._before = torch.zeros_like(recurrence.kept_h[-1])
+
+    def begin(self) -> None:
+        """Remember the states before the first step."""
+        self._before[0] = self._recurrence.h[-1]
+
+    def of(self, ids: Tensor) -> dict[str, Tensor]:
+        """Return the scores of characters [T, TILE] that were read since, in nats, [T, TILE] each."""
+        # All steps, however many were read: a product of another height has other bits.
+        self._before[1:] = self._recurrence.kept_h[-1][:-1]
+        p = (self._before.flatten(0, 1) @ self._weight + self._bias).log_softmax(dim=1)
+        entropy = -torch.special.xlogy(p.exp(), p.exp()).sum(dim=1)
+        chosen = p.view(STEPS, TILE, -1)[: len(ids)].gather(2, ids[..., None])[..., 0]
+        return {"log_probability": chosen, "entropy": entropy.view(STEPS, TILE)[: len(ids)]}
+
+
 Buffers = Callable[[int, int, int, int], dict[str, Tensor]]
 
 
@@ -141,11 +177,11 @@ def walk(
     trained: TrainedModel,
     arrays: dict[str, int],
     initial: list[str],
-    dtype: np.dtype,
+    dtype: torch.dtype,
     lengths: np.ndarray,
     reader: Reader,
     *,
-    first_tile: int = 0,
+    first: int = 0,
     begun: Sequence[ResumePoint] = (),
     buffers: Buffers | None = None,
 ) -> Generator[Piece, None, None]:
@@ -155,10 +191,10 @@ def walk(
         trained: the model.
         arrays: the states to keep and their width.
         initial: those of them that are also given before the first step.
-        dtype: of the states, float16 or float32.
+        dtype: of the states.
         lengths: of the sequences [S], in characters.
         reader: what they read.
-        first_tile: where to begin.
+        first: the sequence to begin with, a multiple of TILE.
         begun: tiles that are not to begin at their first step.
         buffers: where states go, by first sequence, number of sequences, first step and step behind the last: tensors
             [S, T, H] by name. Default: buffers that are used again after the next round.
@@ -166,10 +202,10 @@ def walk(
     Yields:
         Pieces; those of a sequence that is shorter than the longest of its tile hold rows behind its end.
     """
-    row_bytes = TILE * sum(arrays.values()) * np.dtype(dtype).itemsize
+    row_bytes = TILE * sum(arrays.values()) * dtype.itemsize
     size = max(STEPS, PIECE_BYTES // row_bytes // STEPS * STEPS)
-    n_tiles = -(-len(lengths) // TILE)
-    on_gpu = trained.model.output.weight.is_cuda
+    first_tile, n_tiles = first // TILE, -(-len(lengths) // TILE)
+    on_gpu = trained.model.output.weight.is_cuda  # of a model that the sampler's kernel does not take
     threads = torch.get_num_threads()
     side_by_side = max(1, min(1 if on_gpu else threads, n_tiles - first_tile))
     walkers = [_Walker(trained, arrays, initial, lengths, reader) for _ in range(side_by_side)]
@@ -216,18 +252,11 @@ def _rounds(
             yield {tile: each[turn] for tile, each in starts.items() if turn < len(each)}
 
 
-def _is_finite(values: Tensor) -> bool:
-    # NumPy's way is faster by far, on the dtypes that it has.
-    if values.device.type == "cpu" and values.dtype in (torch.float16, torch.float32):
-        return first_not_finite(values.numpy()) is None
-    return bool(torch.isfinite(values).all())
-
-
 class _Reused:
     """Two buffers for each of the tiles that run side by side, made when they are first asked for."""
 
-    def __init__(self, arrays: dict[str, int], dtype: np.dtype, side_by_side: int):
-        self._arrays, self._dtype = arrays, DTYPES[str(dtype)]
+    def __init__(self, arrays: dict[str, int], dtype: torch.dtype, side_by_side: int):
+        self._arrays, self._dtype = arrays, dtype
         self._buffers: list[dict[str, Tensor]] = [{} for _ in range(2 * side_by_side)]
 
     def take(self, which: int, n: int, steps: int) -> dict[str, Tensor]:
@@ -245,20 +274,45 @@ def empty(dtype: torch.dtype, device: torch.device, *shape: int) -> Tensor:
     return torch.from_numpy(np.empty(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
 
 
-def recurrence_of(trained: TrainedModel, steps: int = 1) -> Recurrence:
-    """Return a tile of zero states that steps with the model's weights."""
-    model, architecture = trained.model, trained.model.architecture
-    weights = dict(model.rnn.named_parameters())
+def sampler_plan(trained: TrainedModel) -> SamplePlan | None:
+    """Return how the sampler's kernel would work on a model; None where it does not: on a CPU, or with no room."""
+    weight, architecture = trained.model.output.weight, trained.model.architecture
+    if not weight.is_cuda:
+        return None
+    # Triton is asked for where it is needed only: it is not everywhere.
+    from gatescope.kernels.grid import device_of
+    from gatescope.kernels.sample_fused import STEPS, plan
+
+    found = plan(
+        architecture.cell,
+        architecture.hidden,
+        architecture.layers,
+        trained.model.n_characters,
+        weight.itemsize,
+        device_of(weight),
+    )
+    return None if found == STEPS else found
+
+
+def weights_of(trained: TrainedModel) -> tuple[list[tuple[Tensor, Tensor, Tensor, Tensor]], Tensor | None]:
+    """Return w_ih, w_hh, b_ih and b_hh of each layer, and the character vectors or None for one-hot characters."""
+    model = trained.model
+    weights = {name: weight.detach() for name, weight in model.rnn.named_parameters()}
     layers = [
         (
-            weights[f"weight_ih_l{layer}"].detach(),
-            weights[f"weight_hh_l{layer}"].detach(),
-            weights[f"bias_ih_l{layer}"].detach(),
-            weights[f"bias_hh_l{layer}"].detach(),
+            weights[f"weight_ih_l{layer}"],
+            weights[f"weight_hh_l{layer}"],
+            weights[f"bias_ih_l{layer}"],
+            weights[f"bias_hh_l{layer}"],
         )
-        for layer in range(architecture.layers)
+        for layer in range(model.architecture.layers)
     ]
-    vectors = None if model.embedding is None else model.embedding.weight.detach()
+    return layers, None if model.embedding is None else model.embedding.weight.detach()
+
+
+def recurrence_of(trained: TrainedModel, steps: int = 1) -> Recurrence:
+    """Return a tile of zero states that steps with the model's weights."""
+    architecture, (layers, vectors) = trained.model.architecture, weights_of(trained)
     return Recurrence(
         architecture.cell, layers, vectors, architecture.reset_after, architecture.nonlinearity, steps=steps
     )
@@ -268,7 +322,7 @@ def _source(recurrence: Recurrence, name: str) -> tuple[Tensor, int]:
     """Return what holds the kept steps of an array such as layer0/c or layer1/gates/f, and its place in there."""
     layer, state, *gate = name.removeprefix("layer").split("/")
     kept = {"h": recurrence.kept_h, "c": recurrence.kept_c, "gates": recurrence.kept_gates}[state][int(layer)]
-    return kept, {"i": 0, "f": 1, "g": 2, "o": 3, "r": 0, "z": 1, "n": 2}[gate[0]] if gate else 0
+    return kept, GATE_PLACES[gate[0]] if gate else 0
 
 
 def _live(recurrence: Recurrence, name: str) -> Tensor:

@@ -85,6 +85,18 @@ def test_what_the_parts_do_not_share_is_kept_for_each(tmp_path):
     assert attributes["parts"] == [{"rows": 50, "seed": 1}, {"rows": 50, "seed": 2}, {"seed": 3, "rows": 50}]
 
 
+def test_a_part_that_continues_a_document_begins_none(tmp_path):
+    parts = [write(tmp_path / "0.zarr", 0, 10, continues_document=True), write(tmp_path / "1.zarr", 10, 20)]
+    parts.append(write(tmp_path / "2.zarr", 20, 25, continues_document=True))
+    concatenate(parts, tmp_path / "all.zarr")
+    dump = StateDump.open(tmp_path / "all.zarr")
+    assert dump.document_starts.tolist() == [start for start in range(0, 126, 5) if start != 100]
+    # The whole begins where its first part does.
+    assert dump.attributes["continues_document"] is True and "parts" not in dump.attributes
+    concatenate(parts[1:], tmp_path / "rest.zarr")
+    assert "continues_document" not in StateDump.open(tmp_path / "rest.zarr").attributes
+
+
 DIFFERENT = [
     ({"weights_sha256": "2" * 64}, "weights_sha256 is '2222"),
     ({"vocabulary": ["a", "b", "d"]}, r"vocabulary is \['a', 'b', 'd'\] there and \['a', 'b', 'c'\] here"),

@@ -1,5 +1,7 @@
 """Sampling with every state recorded."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -119,3 +121,33 @@ def test_a_finished_dump_is_left_alone_and_other_settings_are_refused(lstm, tmp_
 def test_settings_out_of_range(field, value):
     with pytest.raises(InputError, match=f"--{field}"):
         SampleConfig(**{field: value})
+
+
+def test_scores_are_those_of_the_model_whatever_it_was_drawn_with(make_model, tmp_path):
+    trained = load_model(make_model(cell="gru"))
+    model = trained.model.double()
+    capture = ("h", "log_probability", "entropy")
+    dump = sampled(trained, tmp_path / "s.zarr", capture=capture, dtype="float32", length=40, temperature=0.5, top_k=4)
+    tokens = torch.from_numpy(np.asarray(dump.tokens).reshape(5, 40).astype(np.int64))
+    read = torch.cat([torch.from_numpy(trained.vocabulary.encode("\n").astype(np.int64)).repeat(5, 1), tokens], dim=1)
+    with torch.no_grad():
+        p = model(read[:, :-1].T, model.zero_state(5))[0].log_softmax(dim=2).transpose(0, 1)
+    expected = {
+        "layer2/log_probability": p.gather(2, tokens[..., None])[..., 0],
+        "layer2/entropy": -(p * p.exp()).sum(dim=2),
+    }
+    assert dump.names == ["layer0/h", "layer1/h", *expected]
+    for name, values in expected.items():
+        assert dump.array(name).shape == (200, 1)
+        np.testing.assert_allclose(np.asarray(dump.array(name))[:, 0], values.flatten(), rtol=1e-5, atol=1e-6)
+
+
+def test_bfloat16_is_for_memory_and_16_bits_of_precision_for_a_gpu(lstm, tmp_path):
+    config = SampleConfig(sequences=3, length=5, dtype="bfloat16")
+    states, wide = sample_in_memory(lstm, config), sample_in_memory(lstm, dataclasses.replace(config, dtype="float32"))
+    assert states.arrays["layer0/c"].dtype == torch.bfloat16
+    assert torch.equal(states.arrays["layer0/c"], wide.arrays["layer0/c"].bfloat16())
+    with pytest.raises(InputError, match="--dtype bfloat16: a dump holds"):
+        sample_states(lstm, tmp_path / "s.zarr", config)
+    with pytest.raises(InputError, match="--precision float16 needs a GPU"):
+        sample_in_memory(lstm, SampleConfig(precision="float16"))
