@@ -27,6 +27,7 @@ setup(
         "scikit-learn>=1.6",  # estimator conventions, metrics and splits
         "nltk>=3.9",  # part-of-speech tags for the English hypotheses
         "zarr>=3.1",  # the open format of the state dump
+        "numcodecs>=0.14",  # zstd of compressed blocks, as zarr computes it
         "google-crc32c>=1.5",  # checksums of the dump's blocks at the speed of memory, as zarr computes them
         "safetensors>=0.5",  # weights and checkpoints without pickle
         "rich>=13",  # progress bars with a rate, and tables in the terminal
@@ -35,7 +36,8 @@ setup(
     ],
     extras_require={
         "cuda": ["cupy-cuda13x>=14"],  # the solver on the GPU
-        "files": ["h5py>=3.11", "pandas>=2.2", "pyarrow>=16", "fsspec>=2024.6"],  # other tools' dumps and label tables
+        # Other tools' dumps, tables of labels, and URLs.
+        "files": ["h5py>=3.11", "pandas>=2.2", "pyarrow>=16", "fsspec[http]>=2024.6"],
         "test": [
             "gatescope[files]",
             "pytest>=8.2",
@@ -49,6 +51,7 @@ setup(
             "tree-sitter>=0.23",  # independent truth for conditions and depth in C
             "tree-sitter-c>=0.23",
             "xarray>=2024.10",  # reads a state dump unaided
+            "pyyaml>=6",  # reads the exported configuration as LSTMVis does
             "statsmodels>=0.14",  # independent standard errors
             "selenium>=4.25",  # opens the report in a real browser
         ],

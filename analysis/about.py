@@ -1,4 +1,4 @@
-"""What a folder is, and whether it is whole: a model, a state dump, a results folder, or a run with all three."""
+"""What a file or folder is, and whether it is whole: a model, states, a results folder, or a run with all three."""
 
 from __future__ import annotations
 
@@ -9,34 +9,49 @@ from gatescope.analysis.probe import RECORDS
 from gatescope.analysis.results import read_results
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
+from gatescope.engine.location import is_url
 from gatescope.engine.model import DESCRIPTION, load_model
+from gatescope.engine.other_dumps import open_states
 from gatescope.engine.settings import CONFIG, read_config
 
 
-def about(path: Path) -> str:
-    """Return a description of a folder, some lines of text.
+def about(place: str | Path, model: Path | None = None) -> str:
+    """Return a description of a folder, or of another program's states, some lines of text.
+
+    Args:
+        place: a path, or the URL of a state dump.
+        model: the model that a state dump should be of.
 
     Raises:
-        InputError: there is nothing, nothing that gatescope knows, or something damaged: the message names each fault.
+        InputError: there is nothing, nothing that gatescope knows, something damaged (the message names each fault), or
+            a dump of other weights than the model's.
     """
+    path = Path(place)
+    if is_url(place) or path.is_file() or _is_dump(path):
+        return _states(place, model)
+    if model is not None:
+        raise InputError(f"--model belongs to a state dump, and {path} is none: leave it out")
     if not path.exists():
         raise InputError(f"{path} does not exist: give the folder of a model, a state dump, results or a run")
     if (path / DESCRIPTION).exists():
         return _model(path)
-    if (path / "zarr.json").exists():
-        return _dump(path)
     parts = []
     if (path / CONFIG).exists():
         parts.append(f"{path}: output of `gatescope {read_config(path)['stage']}`")
     if (path / RECORDS).exists():
         parts.append(_results(path))
-    if (path / "model").is_dir():
-        parts.append(_model(path / "model"))
+    whole_model = path / "model" if (path / "model").is_dir() else None
+    if whole_model:
+        parts.append(_model(whole_model))
     if (path / "states.zarr").is_dir():
-        parts.append(_dump(path / "states.zarr"))
+        parts.append(_states(path / "states.zarr", whole_model))
     if not parts:
         raise InputError(f"{path} is nothing that gatescope wrote: expected a model, a state dump, results or a run")
     return "\n".join(parts)
+
+
+def _is_dump(path: Path) -> bool:
+    return any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
 def _model(path: Path) -> str:
@@ -53,18 +68,31 @@ def _model(path: Path) -> str:
     )
 
 
-def _dump(path: Path) -> str:
-    dump = StateDump.open(path, finished=False)
-    problems = dump.verify()
+def _states(place: str | Path, model: Path | None) -> str:
+    source = open_states(place, finished=False)
+    problems = source.verify()
     if problems:
-        raise InputError(f"{path} is not whole: " + "; ".join(problems))
-    attributes = dump.attributes
-    arrays = ", ".join(f"{name} [{dump.n_rows:,}, {dump.array(name).shape[1]}]" for name in dump.names)
+        raise InputError(f"{place} is not whole: " + "; ".join(problems))
+    arrays = ", ".join(f"{name} [{source.n_rows:,}, {source.array(name).shape[1]}]" for name in source.names)
+    sequences = f"{len(source.sequence_starts) - 1:,} sequences"
+    if not isinstance(source, StateDump):
+        if model is not None:
+            raise InputError(f"--model: {place} does not say which model it is of; leave it out")
+        known = "with text" if source.vocabulary else "with tokens" if source.tokens is not None else "without text"
+        return (
+            f"{place}: states of another program, {source.n_rows:,} rows in {sequences}, {known}; all finite\n"
+            f"  {arrays}, {source.dtype}"
+        )
+    attributes = source.attributes
+    weights = attributes.get("weights_sha256", "unknown")
+    expected = load_model(model).weights_sha256 if model else weights
+    if weights != expected:
+        raise InputError(f"{place} is of another model: its weights have sha256 {weights}, those of {model} {expected}")
     return (
-        f"{path}: state dump, {dump.n_rows:,} characters in {len(dump.sequence_starts) - 1:,} sequences, "
+        f"{place}: state dump, {source.n_rows:,} characters in {sequences}, "
         f"{attributes.get('kind', 'made elsewhere')}, alignment {attributes.get('alignment', 'unknown')}; whole\n"
-        f"  {arrays}, {dump.dtype}\n"
-        f"  weights sha256 {attributes.get('weights_sha256', 'unknown')}"
+        f"  {arrays}, {source.dtype}\n"
+        f"  weights sha256 {weights}" + (f", those of {model}" if model else "")
     )
 
 

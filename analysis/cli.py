@@ -22,10 +22,12 @@ COMMANDS = {
     "train": "train a character language model on a text",
     "sample": "sample text from a model and record every state",
     "extract": "read a text with a model and record every state",
-    "probe": "ask a state dump what its states know and which units know it",
+    "probe": "ask recorded states what they know and which units know it",
+    "export": "write a state dump as HDF5 in the layout of LSTMVis",
+    "concat": "put dumps of one model together, or append to one",
     "hypotheses": "list the hypotheses, or paint one on a text",
     "report": "write the HTML report and the figures of one or several results",
-    "info": "say what a model, dump or results folder is, and whether it is whole",
+    "info": "say what a model, states or a results folder is, and whether it is whole",
 }
 
 
@@ -52,7 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM):
-            raise
+            if not error.filename:
+                raise
+            # A folder where a file should be, a name that is too long: it is the path that is wrong.
+            print(f"gatescope: {one_line(str(error.filename))}: {error.strerror}; give another path", file=sys.stderr)
+            return 2
         where = f" ({error.filename})" if error.filename else ""
         print(
             f"gatescope: cannot write: {error.strerror}{where}; what was committed before is kept, "
@@ -105,7 +111,7 @@ def usage() -> str:
 
 def one_line(message: str) -> str:
     """Return a message without the frames that a parser draws around it, on one line."""
-    return re.sub(r"[\s╭╮╰╯│─]+", " ", message).strip()
+    return re.sub(r"(?:[\s╭╮╰╯│─]|-{5,})+", " ", message).strip()
 
 
 if __name__ == "__main__":

@@ -20,11 +20,14 @@ from gatescope.analysis.probe import chosen_hypotheses, probe_dump, probe_settin
 from gatescope.analysis.report import write_report
 from gatescope.analysis.study import ProbeConfig
 from gatescope.analysis.table import paper_table
+from gatescope.engine.concat import concatenate
 from gatescope.engine.corpus import survey_corpus
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
+from gatescope.engine.export import export_lstmvis
 from gatescope.engine.extract import ExtractConfig, extract_states
 from gatescope.engine.model import load_model
+from gatescope.engine.other_dumps import ReadConfig
 from gatescope.engine.processes import joined, place
 from gatescope.engine.sample import SampleConfig, sample_states
 from gatescope.engine.settings import claim
@@ -158,7 +161,11 @@ def sample(
         device: where the model runs; auto takes a GPU if there is one.
         overwrite: start anew whatever --out holds.
     """
-    rows = sample_states(load_model(model, _device(device)), out, config, seed=seed, overwrite=overwrite)
+    where = _device(device)
+    with joined(where):
+        rows = sample_states(load_model(model, where), out, config, seed=seed, overwrite=overwrite)
+        if place()[0] > 0:
+            return
     _say(f"{out}: {rows:,} characters")
 
 
@@ -180,28 +187,60 @@ def extract(
         device: where the model runs; auto takes a GPU if there is one.
         overwrite: start anew whatever --out holds.
     """
-    rows = extract_states(load_model(model, _device(device)), text, out, config, overwrite=overwrite)
+    where = _device(device)
+    with joined(where):
+        rows = extract_states(load_model(model, where), text, out, config, overwrite=overwrite)
+        if place()[0] > 0:
+            return
     _say(f"{out}: {rows:,} characters")
 
 
 def probe(
-    states: Positional[Path],
+    states: Positional[str],
     out: Path,
+    labels: Path | None = None,
     config: ProbeConfig = ProbeConfig(),  # noqa: B008
+    read: ReadConfig = ReadConfig(),  # noqa: B008
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Ask a state dump what its states know: fits, scores, baselines and responsible units of every hypothesis.
+    """Ask recorded states what they know: fits, scores, baselines and responsible units of every hypothesis.
 
     Args:
-        states: the dump.
+        states: a state dump, or another program's .npy, .npz, .h5, .safetensors or Zarr; a path or a URL.
         out: folder of the results.
+        labels: .npz, .csv or .parquet with a hypothesis in each column and a row for each state.
         config: the hypotheses and how they are tested.
+        read: which states, and what their file does not say.
         seed: of the split into training and test, and of the bootstrap.
         overwrite: start anew whatever --out holds.
     """
-    _print_table(probe_dump(states, out, config, seed=seed, overwrite=overwrite, warn=_warn))
+    _print_table(probe_dump(states, out, config, read=read, labels=labels, seed=seed, overwrite=overwrite, warn=_warn))
     _say(f"results: {out}; for the report: gatescope report {out}")
+
+
+def export(states: Positional[str], file: Positional[Path], overwrite: bool = False) -> None:
+    """Write a state dump as an HDF5 file in the layout of LSTMVis, with the dictionary and configuration it needs.
+
+    Args:
+        states: the dump; a path or a URL.
+        file: the file to write, FILE.h5; FILE.dict and FILE.yml stand beside it.
+        overwrite: replace files that are there.
+    """
+    datasets = export_lstmvis(states, file, overwrite=overwrite)
+    _say(f"{file}: {', '.join(datasets)}; for LSTMVis copy {file.with_suffix('.yml').name} to lstm.yml")
+
+
+def concat(states: Positional[tuple[Path, ...]], out: Path, overwrite: bool = False) -> None:
+    """Put dumps of one model together, one behind the other. Repeat the command to go on.
+
+    Args:
+        states: the dumps, in order.
+        out: the dump to write; the first of the dumps itself to append the others to it.
+        overwrite: start anew whatever --out holds.
+    """
+    rows = concatenate(states, out, overwrite=overwrite)
+    _say(f"{out}: {rows:,} characters of {len(states)} dumps")
 
 
 def hypotheses(show: str | None = None, text: Path | None = None) -> None:
@@ -229,13 +268,14 @@ def report(results: Positional[tuple[Path, ...]], out: Path | None = None) -> No
     _say(f"report: {write_report(list(results), out or results[0])}")
 
 
-def info(path: Positional[Path]) -> None:
-    """Say what a model, dump or results folder is, and whether it is whole.
+def info(path: Positional[str], model: Path | None = None) -> None:
+    """Say what a model, states or a results folder is, and whether it is whole.
 
     Args:
-        path: the folder.
+        path: the folder, or another program's states; a path or a URL.
+        model: folder of the model that a state dump should be of: its weights are compared.
     """
-    _say(about(path))
+    _say(about(path, model))
 
 
 def _device(name: Device) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gatescope.analysis.labels import Labels
-from gatescope.engine.dump import StateDump
+from gatescope.engine.state_source import StateSource
 
 LONGEST = 500  # characters of an excerpt
 
@@ -34,7 +34,7 @@ class Prediction:
 
 
 def excerpt(
-    dump: StateDump,
+    dump: StateSource,
     labels: Labels,
     k: int,
     test_sequences: np.ndarray,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gatescope.analysis.hypotheses import Hypothesis
-from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
+from gatescope.engine.state_source import StateSource
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,18 @@ class Labels:
     defined: np.ndarray
 
 
-def label_dump(dump: StateDump, hypotheses: Sequence[Hypothesis]) -> tuple[Labels, Labels, dict[str, str]]:
+def side_by_side(first: Labels, second: Labels) -> Labels:
+    """Return the hypotheses of both, those of the second behind those of the first."""
+    if not second.hypotheses or not first.hypotheses:
+        return first if first.hypotheses else second
+    return Labels(
+        (*first.hypotheses, *second.hypotheses),
+        np.hstack([first.values, second.values]),
+        np.hstack([first.defined, second.defined]),
+    )
+
+
+def label_dump(dump: StateSource, hypotheses: Sequence[Hypothesis]) -> tuple[Labels, Labels, dict[str, str]]:
     """Evaluate hypotheses on the documents of a dump, each after the prime that the model read before it.
 
     Args:
@@ -46,7 +57,7 @@ def label_dump(dump: StateDump, hypotheses: Sequence[Hypothesis]) -> tuple[Label
     }
     failed: dict[str, str] = {}
     # Document by document, so that scanners which keep the last text serve every hypothesis from one pass.
-    for start, stop, text in dump.documents():
+    for start, stop, text in dump.documents() if hypotheses else ():
         for each in hypotheses:
             if each.name in failed:
                 continue

@@ -14,7 +14,7 @@ import json
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,17 @@ from safetensors.numpy import save
 
 from gatescope.analysis.excerpts import Prediction, excerpt
 from gatescope.analysis.hypotheses import Hypothesis, detect_language, load_functions, pattern, select
-from gatescope.analysis.labels import label_dump
+from gatescope.analysis.label_table import LabelTable, read_labels
+from gatescope.analysis.labels import label_dump, side_by_side
+from gatescope.analysis.split import split_sequences
 from gatescope.analysis.study import ProbeConfig, Study
-from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_atomic, write_json
 from gatescope.engine.log import log
+from gatescope.engine.other_dumps import ReadConfig, open_states
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.settings import claim, record_facts
+from gatescope.engine.state_source import StateSource
 
 RECORDS = "probes.json"
 EXCERPTS = "excerpts.json"
@@ -58,21 +61,25 @@ def chosen_hypotheses(config: ProbeConfig, language: str) -> list[Hypothesis]:
 
 
 def probe_dump(
-    states: Path,
+    states: str | Path,
     results: Path,
     config: ProbeConfig,
     *,
+    read: ReadConfig | None = None,
+    labels: Path | None = None,
     seed: int = 0,
     overwrite: bool = False,
     log_path: Path | None = None,
     warn: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
-    """Fit and score every hypothesis on a dump and write the results folder; a folder that is finished is read.
+    """Fit and score every hypothesis on recorded states and write the results folder; one that is finished is read.
 
     Args:
-        states: the dump.
+        states: a dump, or states of another program: see `gatescope.engine.other_dumps`.
         results: where the results go.
         config: hypotheses and method.
+        read: which states, and what their file does not say.
+        labels: a file with hypotheses of its own: see `gatescope.analysis.label_table`.
         seed: of the split and of the bootstrap.
         overwrite: start anew whatever the folder holds.
         log_path: the JSONL log; `log.jsonl` in the folder by default.
@@ -84,27 +91,68 @@ def probe_dump(
     Raises:
         InputError: an unusable dump, hypothesis or setting, or a folder of other settings.
     """
-    dump = StateDump.open(states)
+    read = read or ReadConfig()
+    table = read_labels(labels) if labels else None
+    dump = open_states(states, read, table.sequence_ids if table else None)
     problems = dump.verify()
     if problems:
-        raise InputError(f"{states} is not whole: {'; '.join(problems)}; sample or extract it again")
-    claim(results, "probe", {**probe_settings(config, seed), "dump": dump_identity(dump)}, OUTPUTS, overwrite)
-    return study_dump(dump, results, config, seed=seed, log_path=log_path or results / "log.jsonl", warn=warn)
+        raise InputError(f"{states} is not whole: {'; '.join(problems)}; record the states again")
+    if table and len(table.boolean.values) != dump.n_rows:
+        raise InputError(f"--labels {labels} has {len(table.boolean.values)} rows, and {states} has {dump.n_rows}")
+    plan = _planned(dump, config, table)
+    split_sequences(len(dump.sequence_starts) - 1, config.test_share, seed)
+    if config.alignment == "pre":
+        dump.initial(dump.names[0])
+    settings = {**probe_settings(config, seed), "read": read, "dump": dump.identity()}
+    if labels:
+        settings["labels_sha256"] = _sha256_of(labels)
+    claim(results, "probe", settings, OUTPUTS, overwrite)
+    log_path = log_path or results / "log.jsonl"
+    return study_dump(dump, results, config, table=table, plan=plan, seed=seed, log_path=log_path, warn=warn)
 
 
-def study_dump(
-    dump: StateDump, results: Path, config: ProbeConfig, *, seed: int, log_path: Path, warn: Callable[[str], None]
-) -> list[dict[str, Any]]:
-    """Do the work of `probe_dump` in a folder that is claimed already."""
-    if (results / RECORDS).exists():
-        return json.loads((results / RECORDS).read_text(encoding="utf-8"))
+def _planned(dump: StateSource, config: ProbeConfig, table: LabelTable | None) -> tuple[list[Hypothesis], str]:
+    """Return the hypotheses about the text of a dump, none where only labels are asked for, and its language."""
+    asked = config.hypotheses != ("auto",) or config.pattern or config.functions
+    if dump.vocabulary is None:
+        if asked or table is None:
+            raise InputError(
+                f"{dump.name} has no text to evaluate hypotheses on: give one of {dump.n_rows} characters with --text, "
+                "or hypotheses of your own with --labels"
+            )
+        return [], "any"
     language = (dump.attributes.get("corpus") or {}).get("language") or detect_language(
         dump.text(0, min(dump.n_rows, LANGUAGE_SAMPLE))
     )
+    if table and config.hypotheses == ("auto",):
+        config = replace(config, hypotheses=())
     hypotheses = chosen_hypotheses(config, language)
+    twice = next((each.name for each in hypotheses if table and each.name in table.names), None)
+    if twice:
+        raise InputError(f"two hypotheses are called {twice!r}: give the column of --labels another name")
+    return hypotheses, language
+
+
+def study_dump(
+    dump: StateSource,
+    results: Path,
+    config: ProbeConfig,
+    *,
+    seed: int,
+    log_path: Path,
+    warn: Callable[[str], None],
+    table: LabelTable | None = None,
+    plan: tuple[list[Hypothesis], str] | None = None,
+) -> list[dict[str, Any]]:
+    """Do the work of `probe_dump` in a folder that is claimed already; the plan is of hypotheses and the language."""
+    if (results / RECORDS).exists():
+        return json.loads((results / RECORDS).read_text(encoding="utf-8"))
+    hypotheses, language = plan or _planned(dump, config, table)
     record_facts(results, _facts(dump, language))
     started = time.perf_counter()
     boolean, continuous, failed = label_dump(dump, hypotheses)
+    if table:
+        boolean, continuous = side_by_side(boolean, table.boolean), side_by_side(continuous, table.continuous)
     seconds = round(time.perf_counter() - started, 3)
     for name, why in failed.items():
         warn(f"{name}: {why}")
@@ -131,7 +179,8 @@ def study_dump(
                 seconds = round(time.perf_counter() - started, 3)
                 log(log_path, "probe", states=name, weighting=weighting, seconds=seconds, statuses=statuses)
                 advance(len(labels.hypotheses) * (1 if labels is boolean else 2))
-    order = {each.name: place for place, each in enumerate(hypotheses)}
+    names = [*(each.name for each in hypotheses), *(table.names if table else ())]
+    order = {name: place for place, name in enumerate(names)}
     records.sort(key=lambda record: order[record["hypothesis"]])
     contents = {"boolean": [each.name for each in boolean.hypotheses], "ridge": labelled[len(boolean.hypotheses) :]}
     columns = {name: study.columns(name) for name in study.state_sets}
@@ -139,7 +188,8 @@ def study_dump(
     write_atomic(results / COEFFICIENTS, save(coefficients, {"gatescope": header}))
     painted = [
         excerpt(dump, labels, k, study.test, predictions[each.name], study.activation)
-        for labels in (boolean, continuous)
+        # Where the text is not known there is nothing to paint.
+        for labels in ((boolean, continuous) if dump.vocabulary is not None else ())
         for k, each in enumerate(labels.hypotheses)
     ]
     write_json(results / EXCERPTS, sorted(painted, key=lambda item: order[item["hypothesis"]]))
@@ -153,17 +203,7 @@ def probe_settings(config: ProbeConfig, seed: int) -> dict[str, Any]:
     return settings | ({"functions_sha256": _sha256_of(config.functions)} if config.functions else {})
 
 
-def dump_identity(dump: StateDump) -> dict[str, Any]:
-    """Return what tells one dump from another: its origin, settings and text."""
-    attributes = dump.attributes
-    return {
-        "weights_sha256": attributes.get("weights_sha256"),
-        "settings": attributes.get("settings"),
-        "tokens_sha256": hashlib.sha256(np.asarray(dump.tokens).tobytes()).hexdigest(),
-    }
-
-
-def _facts(dump: StateDump, language: str) -> dict[str, Any]:
+def _facts(dump: StateSource, language: str) -> dict[str, Any]:
     attributes = dump.attributes
     training = dict(attributes.get("training") or {})
     if "validation_nats" in training:
@@ -196,4 +236,4 @@ def _sha256_of(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise InputError(f"--functions {path} cannot be read: {error.strerror}; give a Python file") from None
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None

@@ -26,11 +26,12 @@ from gatescope.analysis.metrics import (
 )
 from gatescope.analysis.ranking import top_units
 from gatescope.analysis.split import rows_of, sequence_ids_of, split_sequences
-from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.neurons import NeuronProbes
 from gatescope.engine.ridge import RidgeProbes
+from gatescope.engine.state_source import StateSource
+from gatescope.engine.walk import SCORES
 
 N_TOP_UNITS = 10
 BLOCK_ROWS = 8192
@@ -42,7 +43,7 @@ class ProbeConfig:
 
     hypotheses: Annotated[tuple[str, ...], tyro.conf.arg(prefix_name=False)] = (
         "auto",
-    )  # names or sets (c, python, english, any); auto: the default set of the text's language
+    )  # names or sets (c, python, english, any); auto: the labels if given, else the default set of the text's language
     pattern: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(prefix_name=False)
     ] = ()  # NAME=REGEX, positive where a match covers the character; repeatable
@@ -72,17 +73,20 @@ class Study:
         seed: of the split and the bootstrap.
     """
 
-    def __init__(self, dump: StateDump, config: ProbeConfig, seed: int):
+    def __init__(self, dump: StateSource, config: ProbeConfig, seed: int):
         self.dump, self.config, self.seed = dump, config, seed
         starts = dump.sequence_starts
         self.train, self.test = split_sequences(len(starts) - 1, config.test_share, seed)
         self.train_rows, self.test_rows = rows_of(self.train, starts), rows_of(self.test, starts)
         self.test_ids = sequence_ids_of(self.test_rows, starts)
-        recurrent = [name for name in dump.names if "/gates/" not in name]
+        states = [name for name in dump.names if not name.endswith(SCORES)]
+        recurrent = [name for name in states if "/gates/" not in name]
         # Gates have no value before the first character, so that "pre" is of the recurrent states alone.
-        self.state_sets = {name: [name] for name in (dump.names if config.alignment == "post" else recurrent)}
-        if len(recurrent) > 1:
+        self.state_sets = {name: [name] for name in (states if config.alignment == "post" else recurrent)}
+        if len(recurrent) > 1 and "all" not in recurrent:
             self.state_sets["all"] = recurrent
+        if not self.state_sets:
+            raise InputError(f"{dump.name} has no states for probes of alignment {config.alignment!r}: {dump.names}")
         self._tables: dict[tuple[tuple[Hypothesis, ...], str], np.ndarray] = {}
         self._auroc: dict[tuple[tuple[Hypothesis, ...], str], np.ndarray] = {}
         self.main_set = "all" if "all" in self.state_sets else next(iter(self.state_sets))
@@ -169,8 +173,13 @@ class Study:
             weights |= {"coefficient_error": errors.coef, "intercept_error": errors.intercept}
         return records, weights, found
 
-    def _ngram(self, labels: Labels, weighting: str) -> np.ndarray:
-        """Return what the table of three characters predicts at the test rows; every state set shares it."""
+    def _ngram(self, labels: Labels, weighting: str) -> np.ndarray | None:
+        """Return what the table of three characters predicts at the test rows; every state set shares it.
+
+        None where it is not known what was read.
+        """
+        if self.dump.tokens is None:
+            return None
         key = (labels.hypotheses, weighting)
         if key not in self._tables:
             weights = "balanced" if weighting == "balanced" else None
@@ -185,13 +194,15 @@ class Study:
         return "weight_sd" if weighting == "none" and self.config.ranking == "auroc" else self.config.ranking
 
     def _classification_scores(
-        self, Y: np.ndarray, probability: np.ndarray, ngram: np.ndarray, defined: np.ndarray
+        self, Y: np.ndarray, probability: np.ndarray, ngram: np.ndarray | None, defined: np.ndarray
     ) -> dict[str, np.ndarray]:
         counts = confusion_by_sequence(Y, probability > 0.5, defined, self.test_ids)
-        table_counts = confusion_by_sequence(Y, ngram > 0.5, defined, self.test_ids).sum(axis=0)
         metrics = classification_metrics(counts.sum(axis=0))
         low, high = bootstrap_interval(counts, "f1", self.config.bootstrap, self.seed)
-        missing = np.full(Y.shape[1], np.nan)
+        missing = table_f1 = np.full(Y.shape[1], np.nan)
+        if ngram is not None:
+            table_counts = confusion_by_sequence(Y, ngram > 0.5, defined, self.test_ids).sum(axis=0)
+            table_f1 = classification_metrics(table_counts)["f1"]
         order = ("prevalence", "accuracy", "precision", "recall", "f1")
         return {
             **{name: metrics[name] for name in order},
@@ -201,12 +212,12 @@ class Study:
             "r2": missing,
             "pearson": missing,
             "baseline_majority_f1": majority_f1(counts.sum(axis=0)),
-            "baseline_ngram_f1": classification_metrics(table_counts)["f1"],
+            "baseline_ngram_f1": table_f1,
             "baseline_ngram_r2": missing,
         }
 
     def _regression_scores(
-        self, Y: np.ndarray, predicted: np.ndarray, ngram: np.ndarray, defined: np.ndarray
+        self, Y: np.ndarray, predicted: np.ndarray, ngram: np.ndarray | None, defined: np.ndarray
     ) -> dict[str, np.ndarray]:
         missing = np.full(Y.shape[1], np.nan)
         names = ("prevalence", "accuracy", "precision", "recall", "f1", "f1_low", "f1_high", "mcc")
@@ -216,7 +227,7 @@ class Study:
             **regression_metrics(Y, predicted, weight),
             "baseline_majority_f1": missing,
             "baseline_ngram_f1": missing,
-            "baseline_ngram_r2": regression_metrics(Y, ngram, weight)["r2"],
+            "baseline_ngram_r2": missing if ngram is None else regression_metrics(Y, ngram, weight)["r2"],
         }
 
 

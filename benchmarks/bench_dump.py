@@ -15,6 +15,7 @@ import zarr
 
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_writer import DumpSpec, DumpWriter
+from gatescope.engine.settings import remove
 
 N, H, BLOCK = 131_072, 512, 8192
 NAMES = ["layer0/h", "layer0/c"]
@@ -40,7 +41,7 @@ def write_gatescope(path, states):
         attributes={"vocabulary": ["a"]},
         block_rows=BLOCK,
     )
-    with DumpWriter(path, spec, overwrite=path.exists()) as writer:
+    with DumpWriter(path, spec) as writer:
         for start in range(0, N, BLOCK):
             rows = slice(start, start + BLOCK)
             writer.append(start, np.zeros(BLOCK, np.uint8), {name: values[rows] for name, values in states.items()})
@@ -188,5 +189,11 @@ def test_verify(benchmark, written):
 @pytest.mark.parametrize("impl", WRITERS)
 def test_write(benchmark, states, tmp_path, impl):
     write = WRITERS[impl]
-    benchmark.pedantic(write, args=(tmp_path / "dump", states), rounds=5, warmup_rounds=1)
+
+    def setup():
+        # All begin with nothing there, and with an idle disk.
+        remove(tmp_path / "dump")
+        os.sync()
+
+    benchmark.pedantic(write, args=(tmp_path / "dump", states), setup=setup, rounds=5, warmup_rounds=1)
     note(benchmark, 2 * N * H * 2, synced=not impl.endswith("unsynced"))

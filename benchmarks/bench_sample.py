@@ -1,13 +1,17 @@
-"""Sampling 200 sequences of 500 characters with states kept in memory, beside a loop over torch.nn.LSTM.
+"""Sampling with states kept in memory, beside a loop over torch.nn.LSTM.
 
 Ours keeps the gates, too, where its name says so. Peer: one step at a time, all sequences side by side, h and c kept.
+On a GPU the peer's step is a CUDA graph; weights and products are bfloat16 on both sides, and states stay on the GPU.
 """
 
+import os
+import shutil
 import time
 
+import numpy as np
 import pytest
 import torch
-from stepwise import LENGTH, SEQUENCES, loop, random_model
+from stepwise import LENGTH, SEQUENCES, graphed_loop, loop, random_model
 
 from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
 
@@ -42,14 +46,74 @@ def test_sample_to_memory(benchmark, H, L, impl):
     measure(benchmark, run, f"sample {L}x{H}, states in memory", impl, H=H, L=L)
 
 
-def test_sample_to_disk(benchmark, tmp_path):
+@pytest.mark.parametrize("impl", ["gatescope-gates", "plain-write"])
+def test_sample_to_disk(benchmark, tmp_path, impl):
     trained, _ = random_model(128, 2)
     config = SampleConfig(sequences=SEQUENCES, length=LENGTH, capture=("h", "c", "gates"))
-    run = lambda: sample_states(trained, tmp_path / "s.zarr", config, overwrite=True)  # noqa: E731
-    measure(benchmark, run, "sample 2x128 to disk", "gatescope-gates", H=128, L=2)
+    n_bytes = SEQUENCES * LENGTH * 2 * 6 * 128 * 2
+    if impl == "gatescope-gates":
+        run = lambda: sample_states(trained, tmp_path / "s.zarr", config)  # noqa: E731
+    else:
+        run = lambda: write_plainly(tmp_path / "plain", n_bytes)  # noqa: E731
+
+    def setup():
+        shutil.rmtree(tmp_path / "s.zarr", ignore_errors=True)
+        (tmp_path / "plain").unlink(missing_ok=True)
+        os.sync()
+
+    measure(benchmark, run, "sample 2x128 to disk", impl, setup=setup, H=128, L=2, bytes=n_bytes)
 
 
-def measure(benchmark, run, group, impl, rounds=7, **facts):
+def write_plainly(path, n_bytes, piece=2 << 20):
+    """Write as many bytes as the dump has states, and wait for the disk: what the disk alone would take."""
+    values = np.random.default_rng(0).integers(0, 256, piece, dtype=np.uint8)
+    with path.open("wb", buffering=0) as file:
+        for start in range(0, n_bytes, piece):
+            file.write(values[: n_bytes - start])
+        os.fsync(file.fileno())
+
+
+ON_GPU = [(1024, 512, 3), (128, 512, 3), (1024, 128, 2)]  # B, H, L
+
+
+def gpu_model(hidden, layers):
+    """The model of the CPU rows on a GPU, in bfloat16, and the same as torch.nn.LSTM."""
+    trained, lstm = random_model(hidden, layers)
+    trained.model.to("cuda", torch.bfloat16)
+    return trained, lstm.to("cuda", torch.bfloat16)
+
+
+def measure_on_gpu(benchmark, run, group, impl, shape, peak):
+    """Time a run that ends with a synchronisation, with its characters a second and its share of the card's peak."""
+    b, h, layers = shape
+    benchmark.group = group
+    benchmark.pedantic(run, rounds=10, warmup_rounds=2)
+    rate = b * LENGTH / benchmark.stats["median"]
+    flop = 2 * 4 * h * h * (2 * layers - 1)
+    facts = {"characters_per_second": round(rate), "share_of_peak": round(rate * flop / peak("cuda"), 4)}
+    benchmark.extra_info.update(impl=impl, dtype="bfloat16", B=b, H=h, L=layers, length=LENGTH, **facts)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("impl", [*CAPTURE, "torch-graph"])
+@pytest.mark.parametrize("shape", ON_GPU, ids=lambda shape: "B{}-H{}-L{}".format(*shape))
+def test_sample_on_gpu(benchmark, peak, shape, impl):
+    b, h, layers = shape
+    trained, lstm = gpu_model(h, layers)
+    if impl == "torch-graph":
+        drawn = lambda y: torch.softmax(trained.model.output(y[0]) / 0.8, dim=-1).multinomial(1)[:, 0]  # noqa: E731
+        run = graphed_loop(trained.model, lstm, drawn, b, LENGTH)
+    else:
+        config = SampleConfig(sequences=b, length=LENGTH, capture=CAPTURE[impl])
+
+        def run():
+            sample_in_memory(trained, config)
+            torch.cuda.synchronize()
+
+    measure_on_gpu(benchmark, run, f"sample {layers}x{h} B={b} cuda", impl, shape, peak)
+
+
+def measure(benchmark, run, group, impl, rounds=7, setup=None, **facts):
     benchmark.group = group
     seconds = []
 
@@ -58,7 +122,7 @@ def measure(benchmark, run, group, impl, rounds=7, **facts):
         run()
         seconds.append(time.process_time() - begin)
 
-    benchmark.pedantic(timed, rounds=rounds if facts["H"] == 128 else 2, warmup_rounds=1)
+    benchmark.pedantic(timed, setup=setup, rounds=rounds if facts["H"] == 128 else 2, warmup_rounds=1)
     rate = SEQUENCES * LENGTH / benchmark.stats["median"]
     best = SEQUENCES * LENGTH / benchmark.stats["min"]
     benchmark.extra_info.update(

@@ -1,8 +1,4 @@
-"""Rows on their way into a dump: collected, rounded, checked, and cut into the files of whole blocks.
-
-The files hold what Zarr's codecs `bytes` and `crc32c` prescribe (Zarr v3 specification): little-endian values, row by
-row, and a checksum of four bytes.
-"""
+"""Rows on their way into a dump: collected, rounded, checked, and cut into the files of whole blocks."""
 
 from __future__ import annotations
 
@@ -10,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import torch
 from torch import Tensor
 
+from gatescope.engine.block_file import CHECKSUM_BYTES, decoded
+from gatescope.engine.blocked_array import first_not_finite
 from gatescope.engine.errors import InputError
-from gatescope.engine.state_array import CHECKSUM_BYTES, first_not_finite
+from gatescope.engine.finite import not_finite
 
 
 class BlockTable:
@@ -29,12 +26,13 @@ class BlockTable:
         n_rows: int,
         block_rows: int,
         received: int,
+        compression: str = "none",
     ) -> None:
         self.arrays = arrays
         self.n_rows = n_rows
         self.block_rows = min(block_rows, n_rows)
         self.received = received
-        self._path = path
+        self._path, self._compression = path, compression
         self._block: dict[Path, np.ndarray] = {}
         self._changed = False
         if received % self.block_rows and received < n_rows:
@@ -43,12 +41,7 @@ class BlockTable:
     def fill(self, start: int, values: Mapping[str, Any]) -> Iterator[dict[Path, np.ndarray]]:
         """Add rows and yield the files of each block that they fill."""
         stop = start + len(next(iter(values.values()), ()))
-        if values.keys() != self.arrays.keys():
-            raise InputError(f"states are given for {', '.join(values)}: expected {', '.join(self.arrays)}")
-        for name, (tail, _) in self.arrays.items():
-            if tuple(values[name].shape) != (stop - start, *tail):
-                expected = (stop - start, *tail)
-                raise InputError(f"{name} has the shape {tuple(values[name].shape)}, expected {expected}")
+        require_arrays(values, self.arrays, stop - start)
         if not (0 <= start <= self.received and stop <= self.n_rows):
             raise ValueError(f"rows {start} to {stop} of {self.n_rows} do not follow on {self.received}")
         while self.received < stop:
@@ -57,7 +50,7 @@ class BlockTable:
             self._block = self._block or self._new_block()
             for (name, (tail, dtype)), raw in zip(self.arrays.items(), self._block.values(), strict=True):
                 block = raw[:-CHECKSUM_BYTES].view(dtype).reshape(self.block_rows, *tail)
-                _copy(block[row : row + n], values[name][self.received - start :][:n], name, self.received)
+                block[row : row + n] = rounded(values[name][self.received - start :][:n], dtype, name, self.received)
             self._changed = True
             self.received += n
             if row + n == self.block_rows:
@@ -71,6 +64,11 @@ class BlockTable:
         self._changed = False
         return {file: raw.copy() for file, raw in self._block.items()}
 
+    def move(self, path: Path) -> None:
+        """Go on in a dump whose folder has another name now."""
+        self._block = {path / file.relative_to(self._path): raw for file, raw in self._block.items()}
+        self._path = path
+
     def _paths(self) -> list[Path]:
         index = self.received // self.block_rows
         return [
@@ -79,10 +77,13 @@ class BlockTable:
 
     def _load_block(self) -> dict[Path, np.ndarray]:
         """Read the block in which an interrupted writer stood."""
-        files = {file: np.fromfile(file, np.uint8) for file in self._paths() if file.is_file()}
+        files = {}
         for file, new in self._new_block().items():
-            there = files.get(file)
-            if there is None or len(there) != len(new) or not np.array_equal(there, sealed(there.copy())):
+            try:
+                files[file] = decoded(np.fromfile(file, np.uint8), self._compression).copy()
+            except (OSError, ValueError):
+                files[file] = new[:0]
+            if len(files[file]) != len(new):
                 raise InputError(f"{file} is missing or damaged: write the dump again with --overwrite")
         return files
 
@@ -96,28 +97,30 @@ class BlockTable:
         return dict(zip(self._paths(), blocks, strict=True))
 
 
-def _copy(out: np.ndarray, values: np.ndarray | Tensor, name: str, first: int) -> None:
-    """Round rows into a block and refuse what is not finite there."""
-    if isinstance(values, np.ndarray) and values.dtype == out.dtype:
-        out[...] = values
+def require_arrays(
+    values: Mapping[str, Any], arrays: Mapping[str, tuple[tuple[int, ...], np.dtype]], n_rows: int
+) -> None:
+    """Refuse other arrays than those expected, or other shapes."""
+    if values.keys() != arrays.keys():
+        raise InputError(f"states are given for {', '.join(values)}: expected {', '.join(arrays)}")
+    for name, (tail, _) in arrays.items():
+        if tuple(values[name].shape) != (n_rows, *tail):
+            raise InputError(f"{name} has the shape {tuple(values[name].shape)}, expected {(n_rows, *tail)}")
+
+
+def rounded(values: np.ndarray | Tensor, dtype: np.dtype, name: str, first: int) -> np.ndarray:
+    """Return rows in a dump's dtype, without a copy where they have it; refuse what is not finite there."""
+    if isinstance(values, np.ndarray) and values.dtype == dtype:
+        out = np.ascontiguousarray(values)
     else:
+        out = np.empty(tuple(values.shape), dtype)
         # torch rounds float32 to float16 twenty times faster than NumPy.
         source = values if isinstance(values, Tensor) else torch.from_numpy(np.require(values, requirements=["C", "W"]))
         torch.from_numpy(out).copy_(source)
     place = first_not_finite(out)
-    if place is None:
-        return
-    row, unit = place
-    value = float(values[row, unit])
-    array, initial = name.removeprefix("initial/"), name.startswith("initial/")
-    where = f"{array}: {value:g} {'before sequence' if initial else 'at row'} {first + row}, unit {unit}"
-    if np.isfinite(value) or (np.isinf(value) and str(values.dtype).endswith("float16")):
-        raise InputError(f"{where} is beyond {out.dtype} (at most {np.finfo(out.dtype).max:g}): use --dtype float32")
-    raise InputError(f"{where}: expected finite states; the network's weights are not finite or its states overflow")
-
-
-def sealed(raw: np.ndarray) -> np.ndarray:
-    """Write the checksum behind a block's values, and return the block."""
-    checksum = google_crc32c.value(raw[:-CHECKSUM_BYTES])
-    raw[-CHECKSUM_BYTES:] = np.frombuffer(checksum.to_bytes(CHECKSUM_BYTES, "little"), np.uint8)
-    return raw
+    if place is not None:
+        row, unit = place
+        array, initial = name.removeprefix("initial/"), name.startswith("initial/")
+        where = f"{'before sequence' if initial else 'at row'} {first + row}, unit {unit}"
+        raise not_finite(array, float(values[row, unit]), where, str(values.dtype), str(dtype))
+    return out

@@ -16,18 +16,21 @@ attributes hold the vocabulary and whatever else the dump says of its origin, an
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import google_crc32c
 import numpy as np
 import zarr
 
 from gatescope.engine.errors import InputError
+from gatescope.engine.location import Location
 from gatescope.engine.state_array import StateArray
+from gatescope.engine.state_source import StateSource
 
 FORMAT = "state dump"
 VERSION = 1
@@ -47,37 +50,48 @@ _UNREADABLE = (
 )
 
 
-def read_group(path: Path) -> dict[str, Any]:
+def read_group(place: str | os.PathLike[str] | Location) -> dict[str, Any]:
     """Return the content of the group's metadata file, of which the attributes are a dump's.
 
     Raises:
         InputError: there is no dump of a version that is understood.
     """
-    file = path / GROUP_FILE
+    location = place if isinstance(place, Location) else Location(place)
     try:
-        group = json.loads(file.read_bytes())
+        group = json.loads(location.read(GROUP_FILE))
         header = group["attributes"]["gatescope"]
         known = header["format"] == FORMAT
-    except (FileNotFoundError, NotADirectoryError):
-        what = "is not a state dump" if path.exists() else "does not exist"
-        raise InputError(f"{path} {what}: expected a folder that `gatescope sample` or `extract` wrote") from None
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        what = "is not a state dump" if location.path is not None and location.path.exists() else "does not exist"
+        raise InputError(f"{location} {what}: expected a folder that `gatescope sample` or `extract` wrote") from None
+    except InputError:
+        raise
     except (ValueError, RecursionError):
-        raise InputError(f"{path} is damaged: {GROUP_FILE} is not JSON; write the dump again") from None
+        raise InputError(f"{location} is damaged: {GROUP_FILE} is not JSON; write the dump again") from None
     except (KeyError, TypeError):
         known = False
     if not known:
-        raise InputError(f"{path} is not a state dump: expected a folder that `gatescope sample` or `extract` wrote")
+        raise InputError(
+            f"{location} is not a state dump: expected a folder that `gatescope sample` or `extract` wrote"
+        )
     version, rows, committed = (header.get(key) for key in ("version", "rows", "rows_committed"))
     if version != VERSION:
         raise InputError(
-            f"{path} is a dump of version {version!r}, expected {VERSION}: use the gatescope that wrote it"
+            f"{location} is a dump of version {version!r}, expected {VERSION}: use the gatescope that wrote it"
         )
     if not (isinstance(rows, int) and isinstance(committed, int) and 0 <= committed <= rows):
-        raise InputError(f"{path} is damaged: {committed!r} of {rows!r} rows are written; write the dump again")
+        raise InputError(f"{location} is damaged: {committed!r} of {rows!r} rows are written; write the dump again")
     return group
 
 
-class StateDump:
+def attributes_checksum(attributes: dict[str, Any]) -> str:
+    """Return the CRC32C of all that a dump's attributes say but the number of rows that are there, as hexadecimal."""
+    header = {key: value for key, value in attributes["gatescope"].items() if key not in ("rows_committed", "checksum")}
+    text = json.dumps({**attributes, "gatescope": header}, sort_keys=True)
+    return f"{google_crc32c.value(text.encode()):08x}"
+
+
+class StateDump(StateSource):
     """A state dump, opened for reading; nothing of the states is read before it is asked for.
 
     >>> dump = StateDump.open("states.zarr")
@@ -87,18 +101,22 @@ class StateDump:
     >>> dump.features(["layer0/h", "layer1/h"])  # [N, 2 H]
     """
 
-    def __init__(self, path: Path, group: zarr.Group, attributes: dict[str, Any]) -> None:
+    vocabulary: list[str]
+    _arrays: dict[str, StateArray]  # type: ignore[assignment]
+
+    def __init__(self, location: Location, group: zarr.Group, attributes: dict[str, Any]) -> None:
         header = attributes["gatescope"]
-        self.path = path
+        self.location = location
+        self.name = str(location)
         self.n_rows: int = header["rows"]
         self.committed_rows: int = header["rows_committed"]
         self.dtype = np.dtype(header["dtype"])
         self.names: list[str] = list(header["arrays"])
         self.attributes: dict[str, Any] = {key: value for key, value in attributes.items() if key != "gatescope"}
-        self.vocabulary: list[str] = self.attributes["vocabulary"]
+        self.vocabulary = self.attributes["vocabulary"]
         initial = [f"initial/{name}" for name in header["initial"]]
         self._arrays = {
-            name: StateArray(_array(group, name), name, path) for name in ("tokens", *BOUNDS, *self.names, *initial)
+            name: StateArray(_array(group, name), name, location) for name in ("tokens", *BOUNDS, *self.names, *initial)
         }
         self.sequence_starts = np.asarray(self._arrays["sequence_starts"])
         self.document_starts = np.asarray(self._arrays["document_starts"])
@@ -109,17 +127,17 @@ class StateDump:
         """Open a dump.
 
         Args:
-            path: its folder.
+            path: its folder, or a URL that fsspec knows, such as "https://host/states.zarr".
             finished: refuse a dump that is still being written; False opens it, for a look at the rows that are there.
 
         Raises:
             InputError: there is no dump, it is of another version, damaged or not finished. Whether every block is
                 whole is seen when it is read, or by `verify`.
         """
-        path = Path(path)
-        attributes = read_group(path)["attributes"]
+        location = Location(path)
+        attributes = read_group(location)["attributes"]
         try:
-            dump = cls(path, zarr.open_group(path, mode="r"), attributes)
+            dump = cls(location, zarr.open_group(location.path or location.name, mode="r"), attributes)
         except InputError:
             raise
         except _UNREADABLE as error:
@@ -132,9 +150,20 @@ class StateDump:
             )
         return dump
 
+    @property
+    def path(self) -> Path:
+        """The folder of a dump on this machine.
+
+        Raises:
+            InputError: it is read from a URL.
+        """
+        if self.location.path is None:
+            raise InputError(f"{self.name} is a URL: copy the dump to this machine to change it")
+        return self.location.path
+
     def __repr__(self) -> str:
         n_sequences = len(self.sequence_starts) - 1
-        return f"StateDump({str(self.path)!r}, rows={self.n_rows}, sequences={n_sequences}, arrays={self.names})"
+        return f"StateDump({self.name!r}, rows={self.n_rows}, sequences={n_sequences}, arrays={self.names})"
 
     def __getitem__(self, state: str) -> tuple[StateArray, ...]:
         """Return the arrays [N, H] of one state, such as "h" or "gates/f", one for each layer in order.
@@ -144,31 +173,15 @@ class StateDump:
         """
         layers = [name for name in self.names if name.partition("/")[2] == state]
         if layers != [f"layer{layer}/{state}" for layer in range(len(layers))]:
-            raise InputError(f"{self.path} has {state!r} only as {', '.join(layers)}: use array({layers[0]!r})")
+            raise InputError(f"{self.name} has {state!r} only as {', '.join(layers)}: use array({layers[0]!r})")
         if not layers:
             raise self._unknown(state)
         return tuple(self._arrays[name] for name in layers)
-
-    def array(self, name: str) -> StateArray:
-        """Return one array [N, H] by its full name, such as "layer0/h".
-
-        Raises:
-            InputError: the dump has no such array.
-        """
-        if name not in self.names:
-            raise self._unknown(name)
-        return self._arrays[name]
 
     @cached_property
     def tokens(self) -> np.ndarray:
         """The text as indices into the vocabulary: [N], unsigned integers."""
         return np.asarray(self._arrays["tokens"])
-
-    @cached_property
-    def sequence_ids(self) -> np.ndarray:
-        """The sequence of each row: int32 [N], from 0 to S - 1."""
-        lengths = np.diff(self.sequence_starts)
-        return np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
 
     def initial(self, name: str) -> np.ndarray:
         """Return the states before the first row of each sequence: [S, H], of the dump's dtype.
@@ -182,50 +195,21 @@ class StateDump:
         if name not in self.names:
             raise self._unknown(name)
         if f"initial/{name}" not in self._arrays:
-            raise InputError(f"{name} has no state before a sequence's first character: use alignment 'post'")
+            return super().initial(name)
         return np.asarray(self._arrays[f"initial/{name}"])
 
-    def text(self, start: int = 0, stop: int | None = None) -> str:
-        """Return the characters of the rows from `start` up to `stop`."""
-        codes = np.array([ord(character) for character in self.vocabulary], dtype="<u4")
-        tokens = self._arrays["tokens"][start:stop]
-        if tokens.size and tokens.max() >= len(codes):
-            raise InputError(f"{self.path} is damaged: token {tokens.max()} in a vocabulary of {len(codes)} characters")
-        return codes[tokens].tobytes().decode("utf-32-le", "surrogatepass")
+    def stored(self, name: str) -> StateArray:
+        """Return any array of the group as it is stored: "tokens" [N], "initial/layer0/h" [S, H], "layer0/h" [N, H]."""
+        return self._arrays[name]
 
-    def documents(self) -> Iterator[tuple[int, int, str]]:
-        """Yield each document as its first row, the row behind its last, and its text."""
-        for start, stop in zip(self.document_starts[:-1].tolist(), self.document_starts[1:].tolist(), strict=True):
-            yield start, stop, self.text(start, stop)
+    @property
+    def initial_arrays(self) -> dict[str, StateArray]:
+        """The states before the first row of each sequence, lazy arrays [S, H] by the names of their arrays."""
+        prefix = "initial/"
+        return {name.removeprefix(prefix): array for name, array in self._arrays.items() if name.startswith(prefix)}
 
-    def features(self, names: Iterable[str], alignment: Literal["post", "pre"] = "post") -> np.ndarray:
-        """Return arrays side by side in memory.
-
-        Args:
-            names: arrays such as "layer0/h", in the order of the columns.
-            alignment: "post": row n holds the states after reading character n, as stored. "pre": those before it:
-                the states of the row before in the same sequence, and the initial states at its first row.
-
-        Returns:
-            [N, sum of H], of the dump's dtype: N x sum of H x 2 bytes in float16.
-
-        Raises:
-            InputError: an array is not there, or has no initial states and the alignment is "pre".
-        """
-        if alignment not in ("post", "pre"):
-            raise InputError(f"alignment {alignment!r} is unknown: expected 'post' or 'pre'")
-        arrays = [self.array(name) for name in names]
-        edges = np.cumsum([0, *(array.shape[1] for array in arrays)])
-        values = np.empty((self.n_rows, int(edges[-1])), self.dtype)
-        for array, left, right in zip(arrays, edges[:-1], edges[1:], strict=True):
-            columns = values[:, left:right]
-            if alignment == "post":
-                array.read_into(columns, 0)
-            else:
-                initial = self.initial(array.name)
-                array.read_into(columns[1:], 0)
-                columns[self.sequence_starts[:-1]] = initial
-        return values
+    def tokens_of(self, start: int, stop: int | None) -> np.ndarray:
+        return self._arrays["tokens"][start:stop]
 
     def verify(self) -> list[str]:
         """Return what is wrong with the dump, one line for each fault; an empty list if it is whole.
@@ -236,10 +220,13 @@ class StateDump:
         problems = []
         if self.committed_rows < self.n_rows:
             problems.append(f"not finished: {self.committed_rows} of {self.n_rows} rows are written")
-        metadata = read_group(self.path).get("consolidated_metadata", {}).get("metadata", {})
+        group = read_group(self.location)
+        if group["attributes"]["gatescope"].get("checksum", "") not in ("", attributes_checksum(group["attributes"])):
+            problems.append(f"{GROUP_FILE}: its attributes do not match their checksum, something altered them")
+        metadata = group.get("consolidated_metadata", {}).get("metadata", {})
         begun = int(np.searchsorted(self.sequence_starts[:-1], self.committed_rows))
         for name, array in self._arrays.items():
-            if name in metadata and _read_json(self.path / name / GROUP_FILE) != metadata[name]:
+            if name in metadata and _read_json(self.location, f"{name}/{GROUP_FILE}") != metadata[name]:
                 problems.append(f"{name}: its {GROUP_FILE} is missing or differs from what the group's says of it")
             n_rows = begun if name.startswith("initial/") else len(array) if name in BOUNDS else self.committed_rows
             for index in range(-(-n_rows // array.block_rows)):
@@ -249,6 +236,13 @@ class StateDump:
                 if problem is not None:
                     problems.append(problem)
         return problems
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "weights_sha256": self.attributes.get("weights_sha256"),
+            "settings": self.attributes.get("settings"),
+            "tokens_sha256": hashlib.sha256(self.tokens.tobytes()).hexdigest(),
+        }
 
     def _check(self, header: dict[str, Any]) -> None:
         """Compare the arrays with what the header says of them; raises ValueError, for `open` to pass on."""
@@ -270,14 +264,11 @@ class StateDump:
         if self.attributes.get("alignment", "post") != "post":
             raise ValueError(f"alignment {self.attributes['alignment']!r}, expected 'post'")
 
-    def _unknown(self, name: str) -> InputError:
-        return InputError(f"{self.path} has no {name!r}: it has {', '.join(self.names)}")
 
-
-def _read_json(file: Path) -> Any:
+def _read_json(location: Location, key: str) -> Any:
     """Return what a JSON file holds, or None where it holds nothing."""
     try:
-        return json.loads(file.read_bytes())
+        return json.loads(location.read(key))
     except (OSError, ValueError, RecursionError):
         return None
 

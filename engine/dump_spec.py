@@ -7,14 +7,16 @@ import os
 import re
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import Crc32cCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from gatescope.engine.dump import BOUNDS, FORMAT, VERSION, StateDump, read_group
+from gatescope.engine.block_file import COMPRESSIONS, LEVEL
+from gatescope.engine.dump import BOUNDS, FORMAT, VERSION, StateDump, attributes_checksum, read_group
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import sync_folder
 
@@ -36,9 +38,10 @@ class DumpSpec:
             the start of a sequence.
         initial: the states that carry over from step to step and so have a value before the first character: "h", "c".
         token_dtype: uint8, uint16 or uint32.
-        dtype: of the states, float16 or float32.
+        dtype: of the states, float16 or float32. Zarr's specification and NumPy have no bfloat16.
         attributes: where the states come from, as JSON values. "vocabulary" is needed: the character of each token.
         block_rows: rows in one file.
+        compression: "none", so that blocks can be mapped into memory, or "zstd".
 
     Raises:
         InputError: one of these is not as described.
@@ -52,6 +55,7 @@ class DumpSpec:
     dtype: np.dtype
     attributes: dict[str, Any]
     block_rows: int = 8192
+    compression: str = "none"
 
     def __post_init__(self) -> None:
         if not self.arrays:
@@ -69,6 +73,8 @@ class DumpSpec:
             raise InputError(f"states in {self.dtype}: expected float16 or float32")
         if self.token_dtype not in (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.uint32)):
             raise InputError(f"tokens in {self.token_dtype}: expected uint8, uint16 or uint32")
+        if self.compression not in COMPRESSIONS:
+            raise InputError(f"compression {self.compression!r} is unknown: expected {' or '.join(COMPRESSIONS)}")
         if self.block_rows < 1:
             raise InputError(f"blocks of {self.block_rows} rows: expected at least 1")
         for name in BOUNDS:
@@ -117,31 +123,33 @@ class DumpSpec:
             "rows_committed": 0,
             "sequences": self.n_sequences,
             "block_rows": self.block_rows,
+            "compression": self.compression,
             "dtype": str(self.dtype),
             "token_dtype": str(self.token_dtype),
             "arrays": self.arrays,
             "initial": self.initial_arrays,
         }
         # What a reader of the file would see: lists for tuples, strings for keys.
-        return json.loads(json.dumps({**self.attributes, "gatescope": header}))
+        attributes = json.loads(json.dumps({**self.attributes, "gatescope": header}))
+        attributes["gatescope"]["checksum"] = attributes_checksum(attributes)
+        return attributes
 
 
 def create_skeleton(path: Path, spec: DumpSpec) -> None:
     """Create a dump without rows, whole and on the disk; `path` must not exist."""
     group = zarr.create_group(path, attributes=spec.group_attributes())
     rows, units = (spec.n_rows,), (spec.block_rows,)
-    _create_array(group, "tokens", rows, units, spec.token_dtype, ("row",))
+    create = partial(_create_array, group, spec.compression)
+    create("tokens", rows, units, spec.token_dtype, ("row",))
     for name, width in spec.arrays.items():
-        _create_array(group, name, (*rows, width), (*units, width), spec.dtype, ("row", "unit"))
+        create(name, (*rows, width), (*units, width), spec.dtype, ("row", "unit"))
     for name in spec.initial_arrays:
         width = spec.arrays[name]
         shape, block = (spec.n_sequences, width), (INITIAL_ROWS, width)
-        _create_array(group, f"initial/{name}", shape, block, spec.dtype, ("sequence", "unit"))
+        create(f"initial/{name}", shape, block, spec.dtype, ("sequence", "unit"))
     for name in BOUNDS:
         bounds = getattr(spec, name)
-        _create_array(group, name, bounds.shape, bounds.shape, bounds.dtype, (name.replace("starts", "bound"),))[:] = (
-            bounds
-        )
+        create(name, bounds.shape, bounds.shape, bounds.dtype, (name.replace("starts", "bound"),))[:] = bounds
     # Consolidated, since xarray warns of groups that are not; zarr-python, that the specification has yet to name it.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -156,6 +164,7 @@ def create_skeleton(path: Path, spec: DumpSpec) -> None:
 
 def _create_array(
     group: zarr.Group,
+    compression: str,
     name: str,
     shape: tuple[int, ...],
     block: tuple[int, ...],
@@ -169,7 +178,7 @@ def _create_array(
         dtype=dtype,
         # A block that is not there reads as NaN in any program, never as zeros that look like states.
         fill_value=np.nan if dtype.kind == "f" else 0,
-        compressors=Crc32cCodec(),
+        compressors=[Crc32cCodec()] if compression == "none" else [ZstdCodec(level=LEVEL), Crc32cCodec()],
         # One folder for an array instead of one for every block.
         chunk_key_encoding={"name": "default", "separator": "."},
         dimension_names=dimensions,
@@ -180,8 +189,10 @@ def difference(dump: StateDump, spec: DumpSpec) -> str | None:
     """Say in words where a dump differs from a spec; None if it could have been begun with it."""
     stored = read_group(dump.path)["attributes"]
     there, now = ({**attributes, **attributes["gatescope"]} for attributes in (stored, spec.group_attributes()))
+    there.setdefault("compression", "none")
     for side in (there, now):
         del side["gatescope"], side["rows_committed"]
+        side.pop("checksum", None)
     found = _first_difference("", there, now)
     if found:
         return found

@@ -1,41 +1,59 @@
-"""Writing a state dump, block by block, so that a program killed at any moment loses nothing that was committed.
+"""Writing a state dump, so that a program killed at any moment loses nothing that was committed.
 
-Rows wait in memory until a block is full. Its files, one for each array, are brought to the disk first; then the number
-of committed rows in the group's metadata moves, atomically. A block counts from that moment on, and a writer that opens
-the dump again goes on behind it. Nothing on disk depends
-on time or on where the writing was interrupted: the finished dump is the same to the byte.
+Rows go into the files of their blocks as they come (`gatescope.engine.row_blocks`). A commit brings them to the disk
+first; then the number of committed rows in the group's metadata moves, atomically. Rows count from that moment on, and
+a writer that opens the dump again goes on behind them. What is on disk of sequences that are computed side by side, and
+fills no block yet, counts by their resume points (`gatescope.engine.resume_points`). Nothing in the finished dump
+depends on time or on where the writing was interrupted: it is the same to the byte.
 
-Writing goes on in the background, up to two blocks behind the caller.
+Checksums and commits are made in the background, a commit for all that has come during the one before.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import sys
-import weakref
-from collections import deque
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from gatescope.engine.block_table import BlockTable, sealed
+from gatescope.engine.block_file import write_block
+from gatescope.engine.block_table import BlockTable, require_arrays, rounded
 from gatescope.engine.dump import GROUP_FILE, StateDump, read_group
-from gatescope.engine.dump_spec import INITIAL_ROWS, DumpSpec, create_skeleton, difference
+from gatescope.engine.dump_folder import DumpFolder
+from gatescope.engine.dump_spec import INITIAL_ROWS, DumpSpec, difference
 from gatescope.engine.errors import InputError
-from gatescope.engine.files import PARTIAL, partial_name, remove_partial, sync_folder, write_atomic, write_json
-
-if sys.platform != "win32":
-    import fcntl
+from gatescope.engine.files import remove_partial, sync_folder, write_json
+from gatescope.engine.resume_points import RESUME_FILE, ResumePoint, read_points, write_points
+from gatescope.engine.row_blocks import RowBlocks
 
 __all__ = ["DumpSpec", "DumpWriter"]
 
 # A disk takes several files at once: twelve arrays were on it twice as fast side by side as one after another.
 WRITERS = 8
+# From the beginning of one commit to that of the next, at least: bringing blocks to the disk that still grow costs more
+# than computing again what is lost in this time.
+COMMIT_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class _Commit:
+    """What a commit makes count."""
+
+    rows: int
+    sealed: dict[int, list[Future[None]]]  # by block, a file for each array
+    unsealed: list[tuple[str, int]]  # array and block
+    initial: dict[Path, np.ndarray]
+    new_files_of: set[str]
+    points: list[ResumePoint]
 
 
 class DumpWriter:
@@ -47,12 +65,14 @@ class DumpWriter:
     ...         writer.append(start, tokens, states)
 
     Leaving the block finishes the dump; an exception leaves it as it is, to be continued. A caller that cannot begin in
-    the middle of a group of sequences appends the whole group again: rows that are committed are dropped.
+    the middle of a group of sequences appends the whole group again: rows that are committed are dropped. A caller that
+    computes sequences side by side calls `resume` once and `write_steps` instead of `append`.
 
     Args:
         path: the dump's folder; its parent must exist.
         spec: what the dump holds.
-        overwrite: replace a dump that is there. Nothing but a state dump is ever replaced.
+        overwrite: replace a dump that is there, as soon as something of the new one is committed. Nothing but a state
+            dump is ever replaced.
 
     Raises:
         InputError: the path holds something else, a dump of another spec (the first difference is named), or one that
@@ -60,27 +80,22 @@ class DumpWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str], spec: DumpSpec, *, overwrite: bool = False) -> None:
-        self.path = Path(path)
-        # A link stays a link: what it points to is made or replaced.
-        if self.path.is_symlink():
-            self.path = self.path.resolve()
-        _remove_skeletons(self.path)
-        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
-            _create(self.path, spec)
-        elif overwrite:
-            _replace(self.path, spec)
-        self._unlock = weakref.finalize(self, os.close, _lock(self.path))
+        self._folder = DumpFolder(Path(path), spec, overwrite=overwrite)
         try:
-            self._resume(spec)
+            self._open(spec)
         except BaseException:
-            self._unlock()
+            self._folder.release()
             raise
-        self._waiting: dict[Path, np.ndarray] = {}
         self._background = ThreadPoolExecutor(1, "dump")
         self._files = ThreadPoolExecutor(WRITERS, "dump-file")
-        self._pending: deque[Future[None]] = deque()
+        self._committing: Future[None] | None = None
+        self._waiting: dict[Path, np.ndarray] = {}
+        self._sealed: dict[int, list[Future[None]]] = {}
+        self._unsealed: set[int] = set()
+        self._points: dict[int, ResumePoint] = {}
+        self._began = time.monotonic()
 
-    def _resume(self, spec: DumpSpec) -> None:
+    def _open(self, spec: DumpSpec) -> None:
         """Take up a dump where its last writer left it."""
         there = StateDump.open(self.path, finished=False)
         found = difference(there, spec)
@@ -91,16 +106,32 @@ class DumpWriter:
         self._header = self._group["attributes"]["gatescope"]
         self.committed_rows = there.committed_rows
         self._starts = spec.sequence_starts
+        self._compression = spec.compression
         self._n_tokens = len(spec.attributes["vocabulary"])
         states: dict[str, tuple[tuple[int, ...], np.dtype]] = {
             name: ((width,), spec.dtype) for name, width in spec.arrays.items()
         }
-        begun = int(np.searchsorted(self._starts[:-1], self.committed_rows))
-        self._rows = BlockTable(
-            self.path, {"tokens": ((), spec.token_dtype), **states}, spec.n_rows, spec.block_rows, self.committed_rows
+        arrays = {"tokens": ((), spec.token_dtype), **states}
+        self._rows = RowBlocks(self.path, arrays, spec.n_rows, spec.block_rows, self.committed_rows, spec.compression)
+        self._received = self.committed_rows
+        self._initial_arrays = {f"initial/{name}": states[name] for name in spec.initial_arrays}
+        self._begin_initial(int(np.searchsorted(self._starts[:-1], self.committed_rows)))
+
+    def _begin_initial(self, sequence: int) -> None:
+        n_sequences = len(self._starts) - 1
+        self._initial = BlockTable(
+            self.path, self._initial_arrays, n_sequences, INITIAL_ROWS, sequence, self._compression
         )
-        initial = {f"initial/{name}": states[name] for name in spec.initial_arrays}
-        self._initial = BlockTable(self.path, initial, spec.n_sequences, INITIAL_ROWS, begun)
+
+    @property
+    def path(self) -> Path:
+        """Where the dump is; beside its place while it has yet to replace another."""
+        return self._folder.path
+
+    @property
+    def n_rows_there(self) -> int:
+        """How many rows are there, committed or not."""
+        return self._rows.n_filled
 
     def __enter__(self) -> DumpWriter:
         return self
@@ -108,8 +139,71 @@ class DumpWriter:
     def __exit__(self, kind: type[BaseException] | None, *exception: Any) -> None:
         if kind is None:
             self.close()
-        else:
-            self._release()
+            return
+        failed = issubclass(kind, InputError)
+        try:
+            # The exception that is on its way says more than one of the disk.
+            with suppress(OSError, ValueError):
+                if not (failed and self._folder.is_new and not self.committed_rows):
+                    self._commit_all()
+        finally:
+            self._release(failed)
+
+    def resume(self, fits: Callable[[ResumePoint], bool]) -> list[ResumePoint]:
+        """Return where the sequences stand that an interrupted writer computed side by side, in their order.
+
+        Their rows before these points need not be written again, nor those before `committed_rows`.
+
+        Args:
+            fits: whether the caller can go on from a point; where it cannot from one, there are none.
+        """
+        rows, points = read_points(self.path)
+        last = max((point.first + point.n for point in points), default=0)
+        if rows < self.committed_rows or not points or not all(map(fits, points)):
+            return []
+        runs = [self._runs(point.first, point.n, 0, point.step) for point in points]
+        starts, lengths = (np.concatenate(each) for each in zip(*runs, strict=True))
+        before = self._rows
+        blocks = RowBlocks(self.path, before.arrays, before.n_rows, before.block_rows, rows, self._compression)
+        held = blocks.add(starts, lengths).tolist()
+        if not all(blocks.is_there(name, block) for name in blocks.arrays for block in held):
+            return []
+        self._rows, self.committed_rows = blocks, rows
+        self._points = {point.first: point for point in points}
+        self._begin_initial(max(self._initial.received, last))
+        return points
+
+    def write_steps(
+        self, first: int, start: int, tokens: np.ndarray, states: Mapping[str, Tensor], state: tuple[Tensor, ...]
+    ) -> int:
+        """Write some steps of sequences that are computed side by side; what is behind a sequence's end is left out.
+
+        Args:
+            first: number of the first sequence.
+            start: the step at which these begin; those before were written.
+            tokens: [S, T], indices into the vocabulary.
+            states: [S, T, H] for each array of the spec, of its dtype, finite, on the CPU.
+            state: the recurrent states behind the last step, for a resume point.
+
+        Returns:
+            How many rows were written.
+
+        Raises:
+            OSError: see `append`.
+        """
+        n, n_steps = tokens.shape
+        self._require_initial(first + n)
+        starts, lengths = self._runs(first, n, start, start + n_steps)
+        values = {"tokens": tokens.astype(self._rows.arrays["tokens"][1])}
+        for name, each in states.items():
+            values[name] = each.contiguous().view(torch.uint8).numpy()
+        if (lengths == n_steps).all() and (np.diff(starts) == n_steps).all():
+            # Whole sequences, one behind the other.
+            starts, lengths = starts[:1], np.array([n * n_steps])
+            values = {name: each.reshape(1, n * n_steps, *each.shape[2:]) for name, each in values.items()}
+        self._points[first] = ResumePoint(first, n, start + n_steps, state)
+        self._write(starts, lengths, values)
+        return int(lengths.sum())
 
     def append(self, start_row: int, tokens: Any, states: Mapping[str, np.ndarray | Tensor]) -> None:
         """Add rows.
@@ -122,23 +216,31 @@ class DumpWriter:
         Raises:
             InputError: a state is not finite in the dump's dtype (array, row and unit are named), a token is outside
                 the vocabulary, or shapes do not fit.
-            OSError: the disk is full, or fails. What was committed is intact; it may be the block before that fails.
+            OSError: the disk is full, or fails. What was committed is intact; it may be earlier rows that fail.
         """
         tokens = np.asarray(tokens)
         if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
             raise InputError(f"tokens are {tokens.dtype} of shape {tokens.shape}: expected integers [n]")
         if tokens.size and not (tokens.min() >= 0 and tokens.max() < self._n_tokens):
             raise InputError(f"a token is outside the vocabulary: expected 0 to {self._n_tokens - 1}")
-        begun = int(np.searchsorted(self._starts[:-1], start_row + len(tokens)))
-        if self._initial.arrays and self._initial.received < begun:
-            raise ValueError(
-                f"sequence {self._initial.received} has no initial states: call write_initial before append"
-            )
-        for files in self._rows.fill(start_row, {"tokens": tokens, **states}):
-            self._submit(files)
+        stop = start_row + len(tokens)
+        self._require_initial(int(np.searchsorted(self._starts[:-1], stop)))
+        values = {"tokens": tokens, **states}
+        require_arrays(values, self._rows.arrays, len(tokens))
+        if not (0 <= start_row <= self._received and stop <= self._rows.n_rows):
+            raise ValueError(f"rows {start_row} to {stop} of {self._rows.n_rows} do not follow on {self._received}")
+        while self._received < stop:
+            row = self._received
+            behind = min(stop, row - row % self._rows.block_rows + self._rows.block_rows)
+            part = {
+                name: rounded(values[name][row - start_row : behind - start_row], dtype, name, row)[None]
+                for name, (_, dtype) in self._rows.arrays.items()
+            }
+            self._write(np.array([row]), np.array([behind - row]), part)
+            self._received = behind
 
     def write_initial(self, first_sequence: int, states: Mapping[str, np.ndarray | Tensor]) -> None:
-        """Add the states before the first row of sequences; call it before their rows are appended.
+        """Add the states before the first row of sequences; call it before their rows are written.
 
         Args:
             first_sequence: the number of the first; no sequence may be left out. Those there already are dropped.
@@ -154,102 +256,118 @@ class DumpWriter:
             self._waiting.update(files)
 
     def close(self) -> None:
-        """Write the last block and wait until everything is committed.
+        """Finish the dump: wait until everything is committed.
 
         Raises:
             ValueError: rows are missing.
             OSError: the disk is full, or fails; what was committed is intact.
         """
+        finished = False
         try:
-            if self._rows.received < self._rows.n_rows:
-                raise ValueError(f"{self.path}: {self._rows.received} of {self._rows.n_rows} rows were appended")
-            if self._rows.received % self._rows.block_rows and self.committed_rows < self._rows.n_rows:
-                self._submit(self._rows.partial())
-            for commit in self._pending:
-                commit.result()
+            self._commit_all()
+            if self._rows.n_filled < self._rows.n_rows:
+                raise ValueError(f"{self.path}: {self._rows.n_filled} of {self._rows.n_rows} rows were appended")
+            finished = True
         finally:
             self._release()
+        if finished:
+            self._rows.discard_all()
+            (self.path / RESUME_FILE).unlink(missing_ok=True)
 
-    def _submit(self, blocks: dict[Path, np.ndarray]) -> None:
-        """Hand the files of a block of rows to the background; wait first where it is two blocks behind."""
-        if len(self._pending) == 2:
-            self._pending[0].result()
-            self._pending.popleft()
+    def _require_initial(self, behind: int) -> None:
+        if self._initial.arrays and self._initial.received < behind:
+            raise ValueError(f"sequence {self._initial.received} has no initial states: call write_initial first")
+
+    def _runs(self, first: int, n: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first row and the number of rows that steps of sequences have, int64 [n] each."""
+        bounds = self._starts[first : first + n + 1]
+        lengths = np.diff(bounds)
+        return bounds[:-1] + np.minimum(start, lengths), np.clip(lengths - start, 0, stop - start)
+
+    def _write(self, starts: np.ndarray, lengths: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+        self._check_commit()
+        for block in self._rows.write(starts, lengths, values, self._files).tolist():
+            if self._rows.is_complete(block):
+                self._unsealed.discard(block)
+                self._sealed[block] = [self._files.submit(self._rows.seal, name, block) for name in self._rows.arrays]
+            else:
+                self._unsealed.add(block)
+        idle = self._committing is None or self._committing.done()
+        if idle and time.monotonic() - self._began >= COMMIT_SECONDS:
+            self._begin_commit()
+
+    def _check_commit(self) -> None:
+        """Raise what made a commit fail; none can follow it."""
+        if self._committing is not None and self._committing.done():
+            self._committing.result()
+
+    def _begin_commit(self) -> None:
+        """Let the background commit what is there; the commit before has ended."""
+        self._check_commit()
+        self._began = time.monotonic()
+        if self._folder.replaces and self._committing is not None:
+            self._settle()
+        rows = self._rows.leading_rows
+        points = [point for point in self._points.values() if self._starts[point.first + point.n] > rows]
+        self._points = {point.first: point for point in points}
+        if rows == self.committed_rows and not points:
+            return
+        unsealed = [(name, block) for block in self._unsealed for name in self._rows.arrays if points]
         initial = {**self._waiting, **self._initial.partial()}
-        self._waiting = {}
-        # Blocks of rows are written at once, while the one before is still being committed. Initial states share a file
-        # from one commit to the next, so they wait for their turn.
-        written = [self._files.submit(_write_block, file, block) for file, block in blocks.items()]
-        self._pending.append(self._background.submit(self._commit, self._rows.received, written, initial))
+        commit = _Commit(rows, self._sealed, unsealed, initial, self._rows.new_files_of, points)
+        self._waiting, self._sealed, self._unsealed, self._rows.new_files_of = {}, {}, set(), set()
+        self._committing = self._background.submit(self._commit, commit)
 
-    def _commit(self, rows: int, written: list[Future[None]], initial: dict[Path, np.ndarray]) -> None:
-        for file in written:
-            file.result()
-        list(self._files.map(_write_block, initial, initial.values()))
-        if rows > self.committed_rows + self._rows.block_rows:
-            raise ValueError(f"{self.path}: rows before {rows} were not committed; open the dump anew")
-        self._header["rows_committed"] = rows
-        write_json(self.path / GROUP_FILE, self._group)
-        self.committed_rows = rows
+    def _commit(self, commit: _Commit) -> None:
+        """Bring everything to the disk, then say so: nothing counts before it is there."""
+        list(self._files.map(lambda each: self._rows.sync(*each), commit.unsealed))
+        _wait(commit.sealed)
+        list(
+            self._files.map(
+                partial(write_block, compression=self._compression), commit.initial, commit.initial.values()
+            )
+        )
+        list(self._files.map(sync_folder, [self.path / name for name in commit.new_files_of]))
+        if commit.points:
+            write_points(self.path, commit.rows, commit.points)
+        if commit.rows > self.committed_rows:
+            self._header["rows_committed"] = commit.rows
+            write_json(self.path / GROUP_FILE, self._group)
+            self.committed_rows = commit.rows
+        for block in commit.sealed:
+            self._rows.discard(block)
 
-    def _release(self) -> None:
+    def _commit_all(self) -> None:
+        """Commit whatever is there, and wait for it."""
+        if self._committing is not None:
+            self._committing.result()
+        self._begin_commit()
+        if self._committing is not None:
+            self._committing.result()
+            if self._folder.replaces:
+                self._settle()
+
+    def _settle(self) -> None:
+        """Take the place of the dump that is replaced."""
+        _wait(self._sealed)
+        before = self.path
+        self._folder.settle()
+        self._rows.path = self.path
+        self._initial.move(self.path)
+        self._waiting = {self.path / file.relative_to(before): block for file, block in self._waiting.items()}
+
+    def _release(self, failed: bool = False) -> None:
         self._background.shutdown()
         self._files.shutdown()
-        self._unlock()
+        try:
+            # What has nothing that counts is no use to anybody; settings that fail must not be in the way of others.
+            if self._folder.replaces or (failed and self._folder.is_new and not self.committed_rows):
+                self._folder.discard()
+        finally:
+            self._folder.release()
 
 
-def _write_block(file: Path, block: np.ndarray) -> None:
-    write_atomic(file, sealed(block).data)
-
-
-def _create(path: Path, spec: DumpSpec) -> None:
-    """Make a dump without rows, all at once."""
-    skeleton = partial_name(path)
-    try:
-        create_skeleton(skeleton, spec)
-        os.replace(skeleton, path)
-    except BaseException:
-        shutil.rmtree(skeleton, ignore_errors=True)
-        raise
-    sync_folder(path.parent)
-
-
-def _replace(path: Path, spec: DumpSpec) -> None:
-    """Put a dump without rows in the place of another."""
-    descriptor = _lock(path)
-    old = partial_name(path)
-    try:
-        os.replace(path, old)
-        _create(path, spec)
-    finally:
-        os.close(descriptor)
-    shutil.rmtree(old)
-
-
-def _remove_skeletons(path: Path) -> None:
-    """Remove what a program left that was killed while it made or replaced this dump."""
-    if not path.parent.is_dir():
-        raise InputError(f"{path.parent} is not a folder: make it first, or choose another")
-    for entry in path.parent.iterdir():
-        if entry.name.startswith(f"{path.name}.") and PARTIAL.fullmatch(entry.name) and entry.is_dir():
-            shutil.rmtree(entry)
-
-
-def _lock(path: Path) -> int:
-    """Reserve a dump for this writer; the system lets go of it when the program ends, however it ends.
-
-    Returns:
-        A descriptor of the folder; closing it frees the dump.
-    """
-    read_group(path)
-    if sys.platform == "win32":
-        return os.open(os.devnull, os.O_RDONLY)
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise InputError(f"{path} is being written by another program: wait for it, or choose another folder") from None
-    except OSError:
-        return descriptor  # a network file system without locks
-    return descriptor
+def _wait(sealed: Mapping[int, list[Future[None]]]) -> None:
+    for files in sealed.values():
+        for file in files:
+            file.result()

@@ -17,14 +17,17 @@ from gatescope.engine.model import TrainedModel
 from gatescope.engine.record import (
     Capture,
     States,
+    at_precision,
     captured_arrays,
     collect,
     dump_attributes,
     record,
+    require_storable,
     settings_of,
 )
 from gatescope.engine.sample import default_prime
-from gatescope.kernels.sample import TILE, Recurrence
+from gatescope.engine.walk import DTYPES
+from gatescope.kernels.sample import Draw, Recurrence
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,9 @@ class ExtractConfig:
     context: int = 100  # characters of the text read before each sequence, not recorded
     prime: str | None = None  # read before the context; default: a newline, if the model knows it
     capture: tuple[Capture, ...] = ("h", "c")  # c only where the cell has it
-    dtype: Literal["float16", "float32"] = "float16"  # of the recorded states
+    dtype: Literal["float16", "bfloat16", "float32"] = "float16"  # of the recorded states; bfloat16: in memory only
+    compression: Literal["none", "zstd"] = "none"  # of the dump's files; zstd: smaller, but they cannot be mapped
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"  # of weights and products; 16 bits: on a GPU only
     errors: Literal["strict", "replace"] = "strict"  # replace: undecodable bytes and unknown characters as U+FFFD
 
     def __post_init__(self) -> None:
@@ -75,6 +80,8 @@ def extract_states(
         InputError: an unreadable or empty text, a character that the vocabulary lacks, a dump of other settings, or a
             state beyond the range of the dtype.
     """
+    require_storable(config.dtype)
+    trained = at_precision(trained, config.precision)
     spec, reader = _planned(trained, source, config)
     return record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
 
@@ -85,8 +92,9 @@ def extract_in_memory(trained: TrainedModel, source: str, config: ExtractConfig)
     Raises:
         InputError: an unreadable or empty text, a character that the vocabulary lacks, a capture that the cell lacks.
     """
+    trained = at_precision(trained, config.precision)
     spec, reader = _planned(trained, source, config)
-    return collect(trained, spec, reader)
+    return collect(trained, spec, reader, DTYPES[config.dtype])
 
 
 def _planned(trained: TrainedModel, source: str, config: ExtractConfig) -> tuple[DumpSpec, _TextReader]:
@@ -106,7 +114,8 @@ def _planned(trained: TrainedModel, source: str, config: ExtractConfig) -> tuple
         document_starts=np.array([0, len(tokens)], dtype=np.int64),
         initial=trained.model.architecture.states,
         token_dtype=vocabulary.dtype,
-        dtype=np.dtype(config.dtype),
+        dtype=np.dtype("float32" if config.dtype == "bfloat16" else config.dtype),
+        compression=config.compression,
         attributes=dump_attributes(trained, "extract", prime, settings_of(config, text=source)),
     )
     device = trained.model.output.weight.device
@@ -120,18 +129,24 @@ class _TextReader:
         self._tokens, self._starts, self._prime, self._context, self._device = tokens, starts, prime, context, device
 
     def warm_up(self, numbers: np.ndarray) -> Tensor:
-        ids = np.full((len(self._prime) + self._context, TILE), -1, dtype=np.int64)
+        ids = np.full((len(self._prime) + self._context, len(numbers)), -1, dtype=np.int64)
         for row, start in enumerate(self._starts[numbers[numbers < len(self._starts) - 1]]):
             before = np.concatenate([self._prime, self._tokens[max(0, start - self._context) : start]])
             ids[len(ids) - len(before) :, row] = before
         return torch.from_numpy(ids).to(self._device)
 
-    def run(self, recurrence: Recurrence, numbers: np.ndarray, start: int, stop: int) -> Tensor:
-        ids = np.zeros((stop - start, TILE), dtype=np.int64)
+    def characters(self, numbers: np.ndarray, start: int, stop: int) -> Tensor:
+        ids = np.zeros((stop - start, len(numbers)), dtype=np.int64)
         for row, number in enumerate(numbers[numbers < len(self._starts) - 1]):
             first, behind = self._starts[number : number + 2]
             given = self._tokens[first + start : min(first + stop, behind)]
             ids[: len(given), row] = given
-        tokens = torch.from_numpy(ids).to(self._device)
+        return torch.from_numpy(ids).to(self._device)
+
+    def draw(self, first: int) -> Draw:
+        raise NotImplementedError("a text that is read is not drawn")
+
+    def run(self, recurrence: Recurrence, numbers: np.ndarray, start: int, stop: int) -> Tensor:
+        tokens = self.characters(numbers, start, stop)
         recurrence.read(tokens)
         return tokens

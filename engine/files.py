@@ -7,10 +7,12 @@ or the new ones and never a mixture. What a killed program leaves behind is a fi
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
 import shutil
+import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,28 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_file(path: Path) -> None:
+    """Bring a file that another library wrote to the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def exchange(new: Path, old: Path) -> None:
+    """Let two folders of one file system change names, at once where the system can (Linux: renameat2(2)).
+
+    Elsewhere there is a moment in which nothing has the name `old`.
+    """
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
+    at_working_folder, swap = -100, 2
+    # Not every file system knows the flag.
+    if rename is None or rename(at_working_folder, os.fsencode(new), at_working_folder, os.fsencode(old), swap) != 0:
+        spare = partial_name(old)
+        os.rename(old, spare)
+        os.rename(new, old)
+        os.rename(spare, new)
+    sync_folder(old.parent)
+
+
 def write_atomic(path: str | os.PathLike[str], data: bytes | bytearray | memoryview) -> None:
     """Write a file so that it has either its old bytes or all of the new ones, whenever the program ends.
 
@@ -51,17 +75,39 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | bytearray | memoryv
     path = Path(path)
     partial = partial_name(path)
     try:
-        with partial.open("xb", buffering=0) as file:
-            rest = memoryview(data).cast("B")
-            # An unbuffered write may take less than it was given: at 2 GiB on Linux, or at the disk's last free block.
-            while rest:
-                rest = rest[file.write(rest) :]
-            os.fsync(file.fileno())
+        _write_synced(partial, data)
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_new(path: Path, data: bytes | bytearray | memoryview) -> None:
+    """Write a file that nothing refers to yet, under its own name; what is there is not written over but unlinked.
+
+    It saves the disk one of two waits. A program that is killed may leave half of it: whoever reads must know from
+    elsewhere that it is whole.
+
+    Raises:
+        OSError: the disk is full, the folder is missing or may not be written; the file is gone then.
+    """
+    path.unlink(missing_ok=True)
+    try:
+        _write_synced(path, data)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def _write_synced(path: Path, data: bytes | bytearray | memoryview) -> None:
+    with path.open("xb", buffering=0) as file:
+        rest = memoryview(data).cast("B")
+        # An unbuffered write may take less than it was given: at 2 GiB on Linux, or at the disk's last free block.
+        while rest:
+            rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
 
 
 def write_json(path: str | os.PathLike[str], value: Any, *, sort_keys: bool = False) -> None:
@@ -81,6 +127,13 @@ def write_json(path: str | os.PathLike[str], value: Any, *, sort_keys: bool = Fa
     """
     text = json.dumps(value, indent=2, sort_keys=sort_keys, allow_nan=False)
     write_atomic(path, (text + "\n").encode("ascii"))
+
+
+def remove_partial_of(path: Path) -> None:
+    """Remove the temporary files that killed programs left of one file; its folder is there."""
+    for entry in path.parent.iterdir():
+        if entry.name.startswith(f"{path.name}.") and PARTIAL.fullmatch(entry.name) and entry.is_file():
+            entry.unlink()
 
 
 def remove_partial(folder: str | os.PathLike[str]) -> None:

@@ -1,7 +1,7 @@
 """The character language model: characters in, L recurrent layers, logits of the next character out.
 
 A model's folder holds `model.json` (architecture, vocabulary, the corpus it was made for) and `model.safetensors` (the
-weights, float32, with the step and the validation loss that they belong to).
+weights, float32, with the step and the validation loss that they belong to, and a digest).
 """
 
 from __future__ import annotations
@@ -159,7 +159,9 @@ def write_description(folder: Path, architecture: Architecture, vocabulary: Voca
 def write_weights(folder: Path, model: CharacterModel, training: dict[str, Any]) -> None:
     """Write `model.safetensors` in one step: the weights and, in its header, the step and loss they belong to."""
     weights = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()}
-    write_atomic(folder / WEIGHTS, save(weights, {"gatescope": json.dumps(training)}))
+    # One entry: safetensors has no order of its own for several, and the file's bytes follow from the model alone.
+    facts = json.dumps({**training, "sha256": _digest(weights, training)})
+    write_atomic(folder / WEIGHTS, save(weights, {"gatescope": facts}))
 
 
 def load_model(folder: Path, device: str = "cpu") -> TrainedModel:
@@ -182,8 +184,11 @@ def load_model(folder: Path, device: str = "cpu") -> TrainedModel:
         with safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             training = json.loads((file.metadata() or {})["gatescope"])
-    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
+            digest = training.pop("sha256", None)
+    except (SafetensorError, KeyError, json.JSONDecodeError, AttributeError, OSError) as error:
         raise InputError(f"{path} is not a whole weight file of gatescope ({error}): train the model again") from None
+    if digest not in (None, _digest(weights, training)):
+        raise InputError(f"{path} does not match its checksum, it was damaged: copy it anew, or train the model again")
     model = CharacterModel(architecture, len(vocabulary))
     expected = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     found = {name: tuple(weight.shape) for name, weight in weights.items()}
@@ -194,8 +199,17 @@ def load_model(folder: Path, device: str = "cpu") -> TrainedModel:
             "the two files do not belong together"
         )
     model.load_state_dict(weights)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return TrainedModel(model.to(device).eval(), vocabulary, digest, description["corpus"], training)
+    file_digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return TrainedModel(model.to(device).eval(), vocabulary, file_digest, description["corpus"], training)
+
+
+def _digest(weights: dict[str, Tensor], training: dict[str, Any]) -> str:
+    """Return the sha256 of weights and what is said of them."""
+    digest = hashlib.sha256(json.dumps(training, sort_keys=True).encode())
+    for name in sorted(weights):
+        digest.update(f"{name} {weights[name].dtype} {list(weights[name].shape)}".encode())
+        digest.update(weights[name].numpy().data)
+    return digest.hexdigest()
 
 
 def read_description(folder: Path) -> dict[str, Any]:

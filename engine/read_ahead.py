@@ -54,7 +54,11 @@ def read_ahead(source: Any, start: int, stop: int, step: int) -> Iterator[tuple[
         first = firsts[number]
         last = min(first + step, stop)
         piece = buffers[number % 2][: last - first]
-        piece[...] = source[first:last]
+        # Straight into the buffer, where the source can; a slice of it may be a copy already.
+        if isinstance(source, np.ndarray) or not hasattr(source, "read_into"):
+            piece[...] = source[first:last]
+        else:
+            source.read_into(piece, first)
         return piece
 
     with ThreadPoolExecutor(1) as reader:

@@ -1,14 +1,17 @@
 """Running a model over sequences and recording its states into a dump or in memory, for sampling and extraction.
 
-A dump that was interrupted goes on at the tile of its first row that is not committed (`gatescope.engine.walk`).
+A dump that was interrupted goes on where its tiles of sequences stood at the last commit (`gatescope.engine.walk`); at
+most the pieces since then are computed again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+import copy
+from collections.abc import Collection, Generator
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -19,17 +22,26 @@ from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.log import log
 from gatescope.engine.model import TrainedModel
+from gatescope.engine.parts import record_together
+from gatescope.engine.processes import place
 from gatescope.engine.progress import progress_bar
+from gatescope.engine.resume_points import ResumePoint
 from gatescope.engine.settings import plain
-from gatescope.engine.staging import Staging
-from gatescope.engine.walk import DTYPES, Piece, Reader, empty, walk
+from gatescope.engine.walk import DTYPES, SCORES, Piece, Reader, empty, sampler_plan, walk
+from gatescope.engine.walk_fused import walk_fused
 from gatescope.kernels.sample import TILE
 
-Capture = Literal["h", "c", "gates"]
+if TYPE_CHECKING:
+    from gatescope.kernels.sample_fused import SamplePlan
+
+Capture = Literal["h", "c", "gates", "log_probability", "entropy"]
 
 
 def captured_arrays(trained: TrainedModel, capture: Collection[str]) -> dict[str, int]:
     """Return the name and width of each array that a capture fills, layer by layer.
+
+    "log_probability" and "entropy" are of each character and of the distribution that the model had for it,
+    softmax(logits) whatever it was drawn with, in nats; they count as those of the output layer, layer L, of width 1.
 
     Raises:
         InputError: the cell has none of what is asked.
@@ -38,12 +50,14 @@ def captured_arrays(trained: TrainedModel, capture: Collection[str]) -> dict[str
     names: list[str] = [name for name in architecture.states if name in capture]
     if "gates" in capture:
         names += [f"gates/{gate}" for gate in architecture.gates]
-    if not names:
+    scores = [name for name in SCORES if name in capture]
+    if not names and not scores:
         raise InputError(
             f"--capture {' '.join(capture)}: a {architecture.cell} has {', '.join(architecture.states)}"
             + (" and gates" if architecture.gates else " and no gates")
         )
-    return {f"layer{layer}/{name}": architecture.hidden for layer in range(architecture.layers) for name in names}
+    arrays = {f"layer{layer}/{name}": architecture.hidden for layer in range(architecture.layers) for name in names}
+    return arrays | {f"layer{architecture.layers}/{name}": 1 for name in scores}
 
 
 def dump_attributes(trained: TrainedModel, kind: str, prime: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -69,6 +83,8 @@ def record(
 ) -> int:
     """Write a dump: every sequence is warmed up, then read or sampled while its states are kept.
 
+    Under `torchrun` each process records its share of the sequences (`gatescope.engine.parts`).
+
     Args:
         trained: the model.
         path: the dump.
@@ -80,6 +96,19 @@ def record(
     Returns:
         The number of rows in the dump.
     """
+    if place()[1] == 1:
+        return _record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
+
+    def record_part(path: Path, spec: DumpSpec, reader: Reader) -> int:
+        return _record(trained, path, spec, reader, overwrite=overwrite, log_path=None)
+
+    return record_together(path, spec, reader, tile_height(trained), record_part, overwrite)
+
+
+def _record(
+    trained: TrainedModel, path: Path, spec: DumpSpec, reader: Reader, *, overwrite: bool, log_path: Path | None
+) -> int:
+    """Write the dump of one process."""
     starts = spec.sequence_starts
     path.parent.mkdir(parents=True, exist_ok=True)
     with DumpWriter(path, spec, overwrite=overwrite) as writer:
@@ -89,63 +118,68 @@ def record(
             log(log_path, kind, rows=spec.n_rows, sequences=spec.n_sequences, committed=committed, arrays=spec.arrays)
         if committed == spec.n_rows:
             return spec.n_rows
-        first_tile = (int(np.searchsorted(starts, committed, side="right")) - 1) // TILE
-        pieces = walk(
-            trained, spec.arrays, spec.initial_arrays, spec.dtype, np.diff(starts), reader, first_tile=first_tile
-        )
-        order = _InOrder(writer, spec, first_tile * TILE)
-        with progress_bar(kind, spec.n_rows, "characters", committed) as advance:
-            try:
-                for piece in pieces:
-                    if piece.start == 0:
-                        writer.write_initial(piece.first, piece.initial)
-                    advance(order.add(piece))
-            finally:
-                pieces.close()
-                order.waiting.remove()
+        layout = sampler_plan(trained)
+        begun = writer.resume(lambda point: _fits(point, layout, spec.n_sequences))
+        height = tile_height(trained)
+        first = (int(np.searchsorted(starts, writer.committed_rows, side="right")) - 1) // height * height
+        # Tiles that the kernel works on side by side have one resume point, and the first may be committed already.
+        first = min([first, *(point.first for point in begun)])
+        pieces = _walked(trained, spec, reader, DTYPES[str(spec.dtype)], first=first, begun=begun)
+        with progress_bar(kind, spec.n_rows, "characters", writer.n_rows_there) as advance, closing(pieces):
+            for piece in pieces:
+                if piece.start == 0:
+                    writer.write_initial(piece.first, piece.initial)
+                advance(writer.write_steps(piece.first, piece.start, piece.tokens, piece.states, piece.state))
     return spec.n_rows
 
 
-class _InOrder:
-    """Hands the rows of pieces to a writer, one sequence after another."""
+def require_storable(dtype: str) -> None:
+    """Refuse a dtype that a dump does not hold.
 
-    def __init__(self, writer: DumpWriter, spec: DumpSpec, first: int):
-        self._writer = writer
-        self._starts = spec.sequence_starts
-        self._sequence = first
-        self._row = int(spec.sequence_starts[first])
-        self.waiting = Staging(writer.path, spec.arrays, spec.token_dtype, spec.dtype)
+    Raises:
+        InputError: bfloat16: NumPy has none, and so neither has Zarr's own implementation.
+    """
+    if dtype == "bfloat16":
+        raise InputError("--dtype bfloat16: a dump holds float16 or float32; bfloat16 is for states in memory")
 
-    def add(self, piece: Piece) -> int:
-        """Write the rows of a piece whose turn it is, put aside the others, and return how many there are."""
-        n, steps = piece.tokens.shape
-        starts = self._starts[piece.first : piece.first + n + 1]
-        if piece.first == self._sequence and piece.start == 0 and (np.diff(starts) == steps).all():
-            self._append(piece.tokens.reshape(-1), {name: each.flatten(0, 1) for name, each in piece.states.items()})
-            return n * steps
-        total = 0
-        for place, length in enumerate(np.diff(starts).tolist()):
-            n_rows = min(length - piece.start, steps)
-            if n_rows <= 0:
-                continue
-            total += n_rows
-            tokens = piece.tokens[place, :n_rows]
-            states = {name: each[place, :n_rows] for name, each in piece.states.items()}
-            if piece.first + place == self._sequence:
-                self._append(tokens, states)
-            else:
-                self.waiting.put(piece.first + place, tokens, states)
-        return total
 
-    def _append(self, tokens: np.ndarray, states: Mapping[str, Any]) -> None:
-        """Write the next rows, and those that waited for them."""
-        self._writer.append(self._row, tokens, states)
-        self._row += len(tokens)
-        while self._sequence < len(self._starts) - 1 and self._row >= self._starts[self._sequence + 1]:
-            self._sequence += 1
-            for tokens, states in self.waiting.take(self._sequence):
-                self._writer.append(self._row, tokens, states)
-                self._row += len(tokens)
+def at_precision(trained: TrainedModel, precision: str) -> TrainedModel:
+    """Return a model that computes in another precision; float32 leaves it as it is.
+
+    Raises:
+        InputError: 16 bits on a CPU.
+    """
+    if precision == "float32":
+        return trained
+    if not trained.model.output.weight.is_cuda:
+        raise InputError(f"--precision {precision} needs a GPU: on a CPU leave it at float32")
+    return replace(trained, model=copy.deepcopy(trained.model).to(DTYPES[precision]))
+
+
+def tile_height(trained: TrainedModel) -> int:
+    """How many sequences stand in one tile: a walk may begin at any multiple."""
+    layout = sampler_plan(trained)
+    return TILE if layout is None else layout.block_b
+
+
+def _walked(
+    trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.dtype, **options: Any
+) -> Generator[Piece, None, None]:
+    """Walk the sequences of a spec, on the GPU by the sampler's kernel if it has the model."""
+    layout, lengths = sampler_plan(trained), np.diff(spec.sequence_starts)
+    asked = (spec.arrays, spec.initial_arrays, dtype, lengths, reader)
+    if layout is None:
+        return walk(trained, *asked, **options)
+    return walk_fused(trained, layout, *asked, **options)
+
+
+def _fits(point: ResumePoint, layout: SamplePlan | None, n_sequences: int) -> bool:
+    """Whether a walk can go on from a resume point: a dump may have been begun on another device."""
+    n_states, behind = len(point.state[0]), point.first + point.n
+    if layout is None:
+        return point.first % TILE == 0 and behind == min(point.first + TILE, n_sequences) and n_states == TILE
+    whole = behind % layout.block_b == 0 or behind == n_sequences
+    return point.first % layout.block_b == 0 and whole and n_states == point.n
 
 
 @dataclass(frozen=True)
@@ -158,11 +192,11 @@ class States:
     initial: dict[str, Tensor]  # [S, H] each, before the first character
 
 
-def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader) -> States:
-    """Do what `record` does, in memory; only the last sequence of the spec may have another length than the others."""
+def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.dtype) -> States:
+    """Do what `record` does, in memory and in any dtype; only the last sequence may have another length."""
     starts = spec.sequence_starts
     n, length = spec.n_sequences, int(np.diff(starts).max())
-    device, dtype = trained.model.output.weight.device, DTYPES[str(spec.dtype)]
+    device = trained.model.output.weight.device
     arrays = {name: empty(dtype, device, n, length, width) for name, width in spec.arrays.items()}
     initial = {name: torch.empty(n, spec.arrays[name], dtype=dtype, device=device) for name in spec.initial_arrays}
     tokens = np.empty((n, length), np.int64)
@@ -170,8 +204,7 @@ def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader) -> States:
     def buffers(first: int, n: int, start: int, stop: int) -> dict[str, Tensor]:
         return {name: values[first : first + n, start:stop] for name, values in arrays.items()}
 
-    pieces = walk(trained, spec.arrays, spec.initial_arrays, spec.dtype, np.diff(starts), reader, buffers=buffers)
-    for piece in pieces:
+    for piece in _walked(trained, spec, reader, dtype, buffers=buffers):
         n_sequences, n_steps = piece.tokens.shape
         tokens[piece.first : piece.first + n_sequences, piece.start : piece.start + n_steps] = piece.tokens
         for name, values in piece.initial.items():

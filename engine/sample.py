@@ -16,14 +16,17 @@ from gatescope.engine.model import TrainedModel
 from gatescope.engine.record import (
     Capture,
     States,
+    at_precision,
     captured_arrays,
     collect,
     dump_attributes,
     record,
+    require_storable,
     settings_of,
 )
+from gatescope.engine.walk import DTYPES
 from gatescope.kernels.philox import uniform
-from gatescope.kernels.sample import TILE, Recurrence, choose
+from gatescope.kernels.sample import Draw, Recurrence, choose
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,9 @@ class SampleConfig:
     top_p: float = 1.0  # draw among the fewest characters that have this probability together
     prime: str | None = None  # read before each sequence, not recorded; default: a newline, if the model knows it
     capture: tuple[Capture, ...] = ("h", "c")  # c only where the cell has it
-    dtype: Literal["float16", "float32"] = "float16"  # of the recorded states
+    dtype: Literal["float16", "bfloat16", "float32"] = "float16"  # of the recorded states; bfloat16: in memory only
+    compression: Literal["none", "zstd"] = "none"  # of the dump's files; zstd: smaller, but they cannot be mapped
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"  # of weights and products; 16 bits: on a GPU only
 
     def __post_init__(self) -> None:
         for name in ("sequences", "length"):
@@ -78,9 +83,11 @@ def sample_states(
         The number of rows: sequences x length.
 
     Raises:
-        InputError: a prime that the vocabulary cannot spell, a capture that the cell lacks, a dump of other settings,
-            or a state beyond the range of the dtype.
+        InputError: a prime that the vocabulary cannot spell, a capture that the cell lacks, a dtype that a dump does
+            not hold, 16 bits of precision on a CPU, a dump of other settings, or a state beyond the range of the dtype.
     """
+    require_storable(config.dtype)
+    trained = at_precision(trained, config.precision)
     spec, reader = _planned(trained, config, seed)
     return record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
 
@@ -91,8 +98,9 @@ def sample_in_memory(trained: TrainedModel, config: SampleConfig, *, seed: int =
     Raises:
         InputError: a prime that the vocabulary cannot spell, or a capture that the cell lacks.
     """
+    trained = at_precision(trained, config.precision)
     spec, reader = _planned(trained, config, seed)
-    return collect(trained, spec, reader)
+    return collect(trained, spec, reader, DTYPES[config.dtype])
 
 
 def _planned(trained: TrainedModel, config: SampleConfig, seed: int) -> tuple[DumpSpec, _Sampler]:
@@ -104,7 +112,8 @@ def _planned(trained: TrainedModel, config: SampleConfig, seed: int) -> tuple[Du
         document_starts=starts,
         initial=trained.model.architecture.states,
         token_dtype=trained.vocabulary.dtype,
-        dtype=np.dtype(config.dtype),
+        dtype=np.dtype("float32" if config.dtype == "bfloat16" else config.dtype),
+        compression=config.compression,
         attributes=dump_attributes(trained, "sample", prime, settings_of(config, seed=seed))
         | {"temperature": config.temperature, "seed": seed},
     )
@@ -121,7 +130,14 @@ class _Sampler:
         self._config, self._seed = config, seed
 
     def warm_up(self, numbers: np.ndarray) -> Tensor:
-        return self._prime[:, None].repeat(1, TILE)
+        return self._prime[:, None].repeat(1, len(numbers))
+
+    def characters(self, numbers: np.ndarray, start: int, stop: int) -> Tensor | None:
+        return None
+
+    def draw(self, first: int) -> Draw:
+        config = self._config
+        return Draw(self._seed, first, config.temperature, config.top_k, config.top_p)
 
     def run(self, recurrence: Recurrence, numbers: np.ndarray, start: int, stop: int) -> Tensor:
         config = self._config
@@ -130,7 +146,8 @@ class _Sampler:
         for numbers_of_step in random:
             logits = torch.addmm(self._bias, recurrence.h[-1], self._weight)
             tokens.append(choose(logits, numbers_of_step, config.temperature, config.top_k, config.top_p))
-            recurrence.step(tokens[-1])
+            # Where no character could be drawn, the walk refuses the piece when it is through.
+            recurrence.step(tokens[-1].clamp(max=logits.shape[1] - 1))
         return torch.stack(tokens)
 
 

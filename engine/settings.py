@@ -26,12 +26,15 @@ def claim(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[
         overwrite: remove them first, whatever made them.
 
     Raises:
-        InputError: the folder holds another stage's output, or this one's with other settings (the first is named).
+        InputError: the folder is a state dump, holds another stage's output, or this one's with other settings (the
+            first is named).
     """
     settings = plain(settings)
     path = folder / CONFIG
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--out {folder} is a file: give a folder")
+    if (folder / "zarr.json").exists():
+        raise InputError(f"--out {folder} holds a state dump: choose another folder")
     remove_partial(folder)
     if overwrite:
         for name in (CONFIG, *outputs):

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from gatescope.engine.errors import InputError
-from gatescope.engine.files import write_json
+from gatescope.engine.files import partial_name, write_json
 
 
 @dataclass(frozen=True)
@@ -41,45 +41,49 @@ def write_corpus(tree: Path, out: Path, config: TreeConfig, seed: int = 0) -> di
     Raises:
         InputError: no such folder, or no file in it fits.
     """
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder: give the text to write")
     if not tree.is_dir():
         raise InputError(f"source tree {str(tree)!r} is not a folder: give the folder whose files make the text")
     paths = sorted(_matching(tree, config.glob))
     if config.shuffle:
         random.Random(seed).shuffle(paths)
     files, left_out = [], []
-    digest, n_bytes, n_characters = hashlib.sha256(), 0, 0
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".partial")
-    with open(temporary, "wb") as text:
-        for path in paths:
-            content = (tree / path).read_bytes()
-            if content and not content.endswith(b"\n"):
-                content += b"\n"
-            try:
-                characters = len(content.decode("utf-8"))
-            except UnicodeDecodeError as error:
-                left_out.append({"path": path, "why": f"byte {error.start:,} is not UTF-8"})
-                continue
-            if not content:
-                left_out.append({"path": path, "why": "empty"})
-                continue
-            if config.limit and n_bytes + len(content) > config.limit:
-                break
-            text.write(content)
-            digest.update(content)
-            n_bytes += len(content)
-            n_characters += characters
-            files.append({"path": path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
-        text.flush()
-        os.fsync(text.fileno())
-    if not files:
-        temporary.unlink()
-        raise InputError(
-            f"no file under {str(tree)!r} fits --glob {' '.join(config.glob)}"
-            + (f" within --limit {config.limit:,} bytes" if config.limit else "")
-            + ": give other patterns, such as --glob '*.py'"
-        )
-    os.replace(temporary, out)
+    temporary = partial_name(out)
+    digest, n_bytes, n_characters = hashlib.sha256(), 0, 0
+    try:
+        with open(temporary, "xb") as text:
+            for path in paths:
+                content = (tree / path).read_bytes()
+                if content and not content.endswith(b"\n"):
+                    content += b"\n"
+                try:
+                    characters = len(content.decode("utf-8"))
+                except UnicodeDecodeError as error:
+                    left_out.append({"path": path, "why": f"byte {error.start:,} is not UTF-8"})
+                    continue
+                if not content:
+                    left_out.append({"path": path, "why": "empty"})
+                    continue
+                if config.limit and n_bytes + len(content) > config.limit:
+                    break
+                text.write(content)
+                digest.update(content)
+                n_bytes += len(content)
+                n_characters += characters
+                files.append({"path": path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
+            text.flush()
+            os.fsync(text.fileno())
+        if not files:
+            raise InputError(
+                f"no file under {str(tree)!r} fits --glob {' '.join(config.glob)}"
+                + (f" within --limit {config.limit:,} bytes" if config.limit else "")
+                + ": give other patterns, such as --glob '*.py'"
+            )
+        os.replace(temporary, out)
+    finally:
+        temporary.unlink(missing_ok=True)
     summary = {"bytes": n_bytes, "characters": n_characters, "sha256": digest.hexdigest(), "glob": list(config.glob)}
     manifest = summary | {"files": files, "left_out": left_out}
     write_json(out.with_name(out.name + ".manifest.json"), manifest)

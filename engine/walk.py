@@ -8,31 +8,46 @@ leave in the order of their sequences while the next round is computed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gatescope.engine.finite import is_finite, require_characters, require_finite
 from gatescope.engine.model import TrainedModel
-from gatescope.kernels.sample import TILE, Recurrence
+from gatescope.engine.resume_points import ResumePoint
+from gatescope.kernels.sample import TILE, Draw, Recurrence
 
+if TYPE_CHECKING:
+    from gatescope.kernels.sample_fused import SamplePlan
+
+# Of the gates, in the order of the weights.
+GATE_PLACES = {"i": 0, "f": 1, "g": 2, "o": 3, "r": 0, "z": 1, "n": 2}
 # Steps that are computed in float32 before they are rounded into a piece: few enough to stay in the cache.
 STEPS = 32
-# States of one piece. Two pieces a thread exist at a time.
-PIECE_BYTES = 96 << 20
+# States of one piece: small, so that writing begins early. Two pieces a thread exist at a time.
+PIECE_BYTES = 64 << 20
 
-DTYPES = {"float16": torch.float16, "float32": torch.float32}
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+# What the output layer says of each character, beside the recurrent states.
+SCORES = ("log_probability", "entropy")
 
 
 class Reader(Protocol):
     """What decides which characters the sequences of a tile read."""
 
     def warm_up(self, numbers: np.ndarray) -> Tensor:
-        """Return the ids that sequences [TILE] read before they are recorded, int64 [W, TILE]; -1: not begun yet."""
+        """Return the ids that sequences [B] read before they are recorded, int64 [W, B]; -1: not begun yet."""
+
+    def characters(self, numbers: np.ndarray, start: int, stop: int) -> Tensor | None:
+        """Return the ids that sequences [B] read in the steps from start up to stop, int64 [T, B]; None: drawn ones."""
+
+    def draw(self, first: int) -> Draw:
+        """Say how characters are drawn for the sequences from the first on."""
 
     def run(self, recurrence: Recurrence, numbers: np.ndarray, start: int, stop: int) -> Tensor:
         """Move a tile over the steps from start up to stop, at most STEPS, and return their ids, int64 [T, TILE]."""
@@ -45,23 +60,36 @@ class Piece:
     first: int  # number of the first sequence
     start: int  # the first step in each
     tokens: np.ndarray  # [S, T]
-    states: dict[str, Tensor]  # [S, T, H] each, until the piece after the next is asked for
+    states: dict[str, Tensor]  # [S, T, H or 1] each, until the piece after the next is asked for
     initial: dict[str, Tensor]  # [S, H] each, before step 0; empty in later pieces
+    state: tuple[Tensor, ...]  # behind the last step: h of every layer, then c, [TILE, H] each in the model's dtype
 
 
 class _Walker:
     """One thread's tile."""
 
-    def __init__(self, trained: TrainedModel, arrays: dict[str, int], initial: list[str], reader: Reader):
+    def __init__(
+        self, trained: TrainedModel, arrays: dict[str, int], initial: list[str], lengths: np.ndarray, reader: Reader
+    ):
         self._recurrence = recurrence_of(trained, STEPS)
         self._initial = initial
+        self._lengths = lengths
         self._reader = reader
         self._arrays = arrays
+        self._n_characters = trained.model.n_characters
         self._rounded: dict[int, Tensor] = {}
-        self._current = np.empty(0)
+        self._scores = None
+        if any(name.endswith(SCORES) for name in arrays):
+            self._scores = _Scores(trained, self._recurrence)
 
-    def piece(self, first: int, n: int, start: int, stop: int, states: dict[str, Tensor]) -> Piece:
-        """Compute steps start to stop of the sequences first to first + n, after warming them up if start is 0."""
+    def piece(
+        self, first: int, n: int, start: int, stop: int, states: dict[str, Tensor], state: tuple[Tensor, ...] = ()
+    ) -> Piece:
+        """Compute steps start to stop of the sequences first to first + n, after warming them up if start is 0.
+
+        Args:
+            state: behind the step before `start`, where that was not computed here.
+        """
         # Each tile has one core, and one order of summation.
         torch.set_num_threads(1)
         with torch.inference_mode():
@@ -69,25 +97,45 @@ class _Walker:
             if start == 0:
                 self._warm(self._reader.warm_up(numbers))
             before = {name: _live(self._recurrence, name)[:n].clone() for name in self._initial} if start == 0 else {}
+            live = (*self._recurrence.h, *self._recurrence.c)
+            for each, saved in zip(live, state, strict=bool(state)):
+                each.copy_(saved)
             tokens = np.empty((n, stop - start), np.int64)
             for begin in range(start, stop, STEPS):
                 end = min(begin + STEPS, stop)
                 self._recurrence.rewind()
+                if self._scores:
+                    self._scores.begin()
                 ids = self._reader.run(self._recurrence, numbers, begin, end)
                 tokens[:, begin - start : end - start] = ids[:, :n].T.cpu().numpy()
-                self._keep(n, end - begin, {name: out[:, begin - start : end - start] for name, out in states.items()})
-        return Piece(first, start, tokens, states, before)
+                parts = {name: out[:, begin - start : end - start] for name, out in states.items()}
+                self._keep(first, n, begin, end - begin, parts, ids)
+                require_characters(tokens[:, begin - start : end - start], self._n_characters, first, begin)
+            behind = tuple(each.clone() for each in (*self._recurrence.h, *self._recurrence.c))
+        return Piece(first, start, tokens, states, before, behind)
 
-    def _keep(self, n: int, steps: int, out: dict[str, Tensor]) -> None:
-        """Round the kept steps into [n, steps, H] of the arrays."""
+    def _keep(self, first: int, n: int, begin: int, steps: int, out: dict[str, Tensor], ids: Tensor) -> None:
+        """Round the kept steps into [n, steps, H] of the arrays, and refuse what is not finite there."""
         self._rounded.clear()
-        for name, width in self._arrays.items():
+        scores = self._scores.of(ids) if self._scores else {}
+        for name in out:
+            if name.endswith(SCORES):
+                score = scores[name.partition("/")[2]][:, :n].T[..., None]
+                out[name].copy_(score)
+                if not is_finite(out[name]):
+                    require_finite(name, first, begin, score, out[name], self._lengths)
+                continue
+            width = self._arrays[name]
             kept, place = _source(self._recurrence, name)
             # First rounded as a whole and then transposed: torch rounds contiguous values twelve times as fast.
             if id(kept) not in self._rounded:
                 self._rounded[id(kept)] = kept[:steps].to(out[name].dtype)
+                finite = is_finite(self._rounded[id(kept)])
             part = self._rounded[id(kept)][..., place * width : (place + 1) * width]
             out[name].copy_(part[:, :n].transpose(0, 1))
+            if not finite:
+                exact = kept[:steps, :n, place * width : (place + 1) * width].transpose(0, 1)
+                require_finite(name, first, begin, exact, out[name], self._lengths)
 
     def _warm(self, tokens: Tensor) -> None:
         """Read the warm-up from the zero state; a row whose warm-up has not begun (-1) stays at zero."""
@@ -99,6 +147,29 @@ class _Walker:
                 self._recurrence.clear(waiting)
 
 
+class _Scores:
+    """The log-probability of each character of a tile, and the entropy, from the topmost states before it."""
+
+    def __init__(self, trained: TrainedModel, recurrence: Recurrence):
+        output = trained.model.output
+        self._weight, self._bias = output.weight.detach().T.contiguous(), output.bias.detach()
+        self._recurrence = recurrence
+        self._before = torch.zeros_like(recurrence.kept_h[-1])
+
+    def begin(self) -> None:
+        """Remember the states before the first step."""
+        self._before[0] = self._recurrence.h[-1]
+
+    def of(self, ids: Tensor) -> dict[str, Tensor]:
+        """Return the scores of characters [T, TILE] that were read since, in nats, [T, TILE] each."""
+        # All steps, however many were read: a product of another height has other bits.
+        self._before[1:] = self._recurrence.kept_h[-1][:-1]
+        p = (self._before.flatten(0, 1) @ self._weight + self._bias).log_softmax(dim=1)
+        entropy = -torch.special.xlogy(p.exp(), p.exp()).sum(dim=1)
+        chosen = p.view(STEPS, TILE, -1)[: len(ids)].gather(2, ids[..., None])[..., 0]
+        return {"log_probability": chosen, "entropy": entropy.view(STEPS, TILE)[: len(ids)]}
+
+
 Buffers = Callable[[int, int, int, int], dict[str, Tensor]]
 
 
@@ -106,11 +177,12 @@ def walk(
     trained: TrainedModel,
     arrays: dict[str, int],
     initial: list[str],
-    dtype: np.dtype,
+    dtype: torch.dtype,
     lengths: np.ndarray,
     reader: Reader,
     *,
-    first_tile: int = 0,
+    first: int = 0,
+    begun: Sequence[ResumePoint] = (),
     buffers: Buffers | None = None,
 ) -> Generator[Piece, None, None]:
     """Compute sequences and yield their pieces; within a tile in the order of steps, and tiles of a round in turn.
@@ -119,42 +191,47 @@ def walk(
         trained: the model.
         arrays: the states to keep and their width.
         initial: those of them that are also given before the first step.
-        dtype: of the states, float16 or float32.
+        dtype: of the states.
         lengths: of the sequences [S], in characters.
         reader: what they read.
-        first_tile: where to begin.
+        first: the sequence to begin with, a multiple of TILE.
+        begun: tiles that are not to begin at their first step.
         buffers: where states go, by first sequence, number of sequences, first step and step behind the last: tensors
             [S, T, H] by name. Default: buffers that are used again after the next round.
 
     Yields:
         Pieces; those of a sequence that is shorter than the longest of its tile hold rows behind its end.
     """
-    row_bytes = TILE * sum(arrays.values()) * np.dtype(dtype).itemsize
+    row_bytes = TILE * sum(arrays.values()) * dtype.itemsize
     size = max(STEPS, PIECE_BYTES // row_bytes // STEPS * STEPS)
-    n_tiles = -(-len(lengths) // TILE)
-    on_gpu = trained.model.output.weight.is_cuda
+    first_tile, n_tiles = first // TILE, -(-len(lengths) // TILE)
+    on_gpu = trained.model.output.weight.is_cuda  # of a model that the sampler's kernel does not take
     threads = torch.get_num_threads()
     side_by_side = max(1, min(1 if on_gpu else threads, n_tiles - first_tile))
-    walkers = [_Walker(trained, arrays, initial, reader) for _ in range(side_by_side)]
+    walkers = [_Walker(trained, arrays, initial, lengths, reader) for _ in range(side_by_side)]
     reused = _Reused(arrays, dtype, side_by_side)
 
-    def submit(pool: ThreadPoolExecutor, tiles: range, start: int, turn: int) -> list[Future[Piece]]:
+    points = {point.first // TILE: point for point in begun}
+
+    def submit(pool: ThreadPoolExecutor, starts: dict[int, int], turn: int) -> list[Future[Piece]]:
         futures = []
-        for place, tile in enumerate(tiles):
-            longest = int(lengths[tile * TILE : (tile + 1) * TILE].max())
-            if start < longest:
-                first, n = tile * TILE, min(TILE, len(lengths) - tile * TILE)
-                stop = min(start + size, longest)
-                where = (first, n, start, stop)
-                states = buffers(*where) if buffers else reused.take(2 * place + turn % 2, n, stop - start)
-                futures.append(pool.submit(walkers[place].piece, *where, states))
+        for tile, start in starts.items():
+            place = (tile - first_tile) % side_by_side
+            first, n = tile * TILE, min(TILE, len(lengths) - tile * TILE)
+            stop = min(start + size, int(lengths[first : first + n].max()))
+            where = (first, n, start, stop)
+            states = buffers(*where) if buffers else reused.take(2 * place + turn % 2, n, stop - start)
+            point = points.get(tile)
+            state = point.state if point and point.step == start else ()
+            futures.append(pool.submit(walkers[place].piece, *where, states, state))
         return futures
 
     try:
         with ThreadPoolExecutor(side_by_side, "walk") as pool:
             ahead: list[Future[Piece]] = []
-            for turn, (tiles, start) in enumerate(_rounds(lengths, first_tile, n_tiles, side_by_side, size)):
-                behind, ahead = [each.result() for each in ahead], submit(pool, tiles, start, turn)
+            steps = {tile: point.step for tile, point in points.items()}
+            for turn, starts in enumerate(_rounds(lengths, steps, range(first_tile, n_tiles), side_by_side, size)):
+                behind, ahead = [each.result() for each in ahead], submit(pool, starts, turn)
                 yield from behind
             yield from (each.result() for each in ahead)
     finally:
@@ -162,19 +239,24 @@ def walk(
         torch.set_num_threads(threads)
 
 
-def _rounds(lengths: np.ndarray, first: int, n_tiles: int, abreast: int, size: int) -> Iterator[tuple[range, int]]:
-    """Yield the tiles of each round and the step at which their pieces begin."""
-    for tile in range(first, n_tiles, abreast):
-        tiles = range(tile, min(tile + abreast, n_tiles))
-        longest = int(lengths[tiles.start * TILE : tiles.stop * TILE].max())
-        yield from ((tiles, start) for start in range(0, longest, size))
+def _rounds(
+    lengths: np.ndarray, begun: Mapping[int, int], tiles: range, abreast: int, size: int
+) -> Iterator[dict[int, int]]:
+    """Yield the tiles of each round, with the step at which their pieces begin."""
+    for low in tiles[::abreast]:
+        starts = {
+            tile: range(begun.get(tile, 0), int(lengths[tile * TILE : (tile + 1) * TILE].max()), size)
+            for tile in range(low, min(low + abreast, tiles.stop))
+        }
+        for turn in range(max(map(len, starts.values()))):
+            yield {tile: each[turn] for tile, each in starts.items() if turn < len(each)}
 
 
 class _Reused:
     """Two buffers for each of the tiles that run side by side, made when they are first asked for."""
 
-    def __init__(self, arrays: dict[str, int], dtype: np.dtype, side_by_side: int):
-        self._arrays, self._dtype = arrays, DTYPES[str(dtype)]
+    def __init__(self, arrays: dict[str, int], dtype: torch.dtype, side_by_side: int):
+        self._arrays, self._dtype = arrays, dtype
         self._buffers: list[dict[str, Tensor]] = [{} for _ in range(2 * side_by_side)]
 
     def take(self, which: int, n: int, steps: int) -> dict[str, Tensor]:
@@ -192,20 +274,45 @@ def empty(dtype: torch.dtype, device: torch.device, *shape: int) -> Tensor:
     return torch.from_numpy(np.empty(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
 
 
-def recurrence_of(trained: TrainedModel, steps: int = 1) -> Recurrence:
-    """Return a tile of zero states that steps with the model's weights."""
-    model, architecture = trained.model, trained.model.architecture
-    weights = dict(model.rnn.named_parameters())
+def sampler_plan(trained: TrainedModel) -> SamplePlan | None:
+    """Return how the sampler's kernel would work on a model; None where it does not: on a CPU, or with no room."""
+    weight, architecture = trained.model.output.weight, trained.model.architecture
+    if not weight.is_cuda:
+        return None
+    # Triton is asked for where it is needed only: it is not everywhere.
+    from gatescope.kernels.grid import device_of
+    from gatescope.kernels.sample_fused import STEPS, plan
+
+    found = plan(
+        architecture.cell,
+        architecture.hidden,
+        architecture.layers,
+        trained.model.n_characters,
+        weight.itemsize,
+        device_of(weight),
+    )
+    return None if found == STEPS else found
+
+
+def weights_of(trained: TrainedModel) -> tuple[list[tuple[Tensor, Tensor, Tensor, Tensor]], Tensor | None]:
+    """Return w_ih, w_hh, b_ih and b_hh of each layer, and the character vectors or None for one-hot characters."""
+    model = trained.model
+    weights = {name: weight.detach() for name, weight in model.rnn.named_parameters()}
     layers = [
         (
-            weights[f"weight_ih_l{layer}"].detach(),
-            weights[f"weight_hh_l{layer}"].detach(),
-            weights[f"bias_ih_l{layer}"].detach(),
-            weights[f"bias_hh_l{layer}"].detach(),
+            weights[f"weight_ih_l{layer}"],
+            weights[f"weight_hh_l{layer}"],
+            weights[f"bias_ih_l{layer}"],
+            weights[f"bias_hh_l{layer}"],
         )
-        for layer in range(architecture.layers)
+        for layer in range(model.architecture.layers)
     ]
-    vectors = None if model.embedding is None else model.embedding.weight.detach()
+    return layers, None if model.embedding is None else model.embedding.weight.detach()
+
+
+def recurrence_of(trained: TrainedModel, steps: int = 1) -> Recurrence:
+    """Return a tile of zero states that steps with the model's weights."""
+    architecture, (layers, vectors) = trained.model.architecture, weights_of(trained)
     return Recurrence(
         architecture.cell, layers, vectors, architecture.reset_after, architecture.nonlinearity, steps=steps
     )
@@ -215,7 +322,7 @@ def _source(recurrence: Recurrence, name: str) -> tuple[Tensor, int]:
     """Return what holds the kept steps of an array such as layer0/c or layer1/gates/f, and its place in there."""
     layer, state, *gate = name.removeprefix("layer").split("/")
     kept = {"h": recurrence.kept_h, "c": recurrence.kept_c, "gates": recurrence.kept_gates}[state][int(layer)]
-    return kept, {"i": 0, "f": 1, "g": 2, "o": 3, "r": 0, "z": 1, "n": 2}[gate[0]] if gate else 0
+    return kept, GATE_PLACES[gate[0]] if gate else 0
 
 
 def _live(recurrence: Recurrence, name: str) -> Tensor:

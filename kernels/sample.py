@@ -1,4 +1,8 @@
-"""Stepping a stacked recurrent network one character at a time, every state and gate at hand.
+"""Stepping a stacked recurrent network one character at a time, every state and gate at hand, in torch's operators.
+
+The path of a CPU, and of a GPU where `gatescope.kernels.sample_fused`, which takes whole blocks of steps in one launch,
+has no plan. Both draw by the rule of `choose`. Where their probabilities differ by rounding, a random number within
+that rounding of the border between two characters may choose differently: texts of a CPU and a GPU agree up to there.
 
 A step works on a tile of exactly TILE rows (sequences), in buffers made once. Matrix products of different heights
 differ in their last bits; with a fixed height, and each sequence always in the same row of its tile, its states depend
@@ -19,6 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# Below it the most probable characters are all that is left; float32 could not divide by much less.
+LEAST_TEMPERATURE = 1e-30
 TILE = 100  # rows: a fixed height of every product; two tiles are the 200 sequences that are sampled by default
 
 
@@ -181,6 +187,17 @@ def _tanh(x: Tensor, out: Tensor) -> Tensor:
     return torch.tanh(x, out=out)
 
 
+@dataclass(frozen=True)
+class Draw:
+    """How characters are drawn, and what their random numbers hang on: see `choose`."""
+
+    seed: int
+    first_sequence: int  # number of the first row
+    temperature: float
+    top_k: int = 0
+    top_p: float = 1.0
+
+
 def choose(logits: Tensor, uniform: Tensor, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:
     """Draw one character a row from softmax(logits / temperature) by inverting its distribution function.
 
@@ -194,11 +211,11 @@ def choose(logits: Tensor, uniform: Tensor, temperature: float, top_k: int = 0, 
         top_k, top_p: see `distribution`.
 
     Returns:
-        ids int64 [B].
+        ids int64 [B]; V, which is none, where logits are NaN or infinite.
     """
     cumulative = distribution(logits, temperature, top_k, top_p).cumsum(dim=1, dtype=torch.float64)
     target = uniform[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp_(max=logits.shape[1] - 1)
+    return torch.searchsorted(cumulative, target, right=True)[:, 0]
 
 
 def distribution(logits: Tensor, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:
@@ -210,7 +227,9 @@ def distribution(logits: Tensor, temperature: float, top_k: int = 0, top_p: floa
         top_k: keep the k most probable characters, and those as probable as the last of them; 0 keeps all.
         top_p: keep the fewest characters that have this probability together (Holtzman et al. 2020); 1 keeps all.
     """
-    probability = torch.softmax(logits / temperature, dim=1)
+    # The largest first: its quotient is 0 then, and the others' at worst minus infinity.
+    below = logits - logits.amax(dim=1, keepdim=True)
+    probability = torch.softmax(below / max(temperature, LEAST_TEMPERATURE), dim=1)
     if 0 < top_k < logits.shape[1]:
         least = probability.topk(top_k, dim=1).values[:, -1:]
         probability = probability.masked_fill(probability < least, 0)

@@ -54,7 +54,7 @@ def contents(folder, without=("log.jsonl",)):
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def assert_survives_kills(function, arguments_for, tmp_path, n_kills):
+def assert_survives_kills(function, arguments_for, tmp_path, n_kills, look=None):
     """Kill a stage at n_kills writes spread from its first to its last; repeating it must give the undisturbed files.
 
     Args:
@@ -62,6 +62,7 @@ def assert_survives_kills(function, arguments_for, tmp_path, n_kills):
         arguments_for: makes its arguments from a folder.
         tmp_path: where the folders go.
         n_kills: how many runs to kill.
+        look: is called with the folder after each kill.
     """
     whole = tmp_path / "whole"
     n_writes, code = run_forked(function, arguments_for(whole), whole)
@@ -72,6 +73,8 @@ def assert_survives_kills(function, arguments_for, tmp_path, n_kills):
         folder = tmp_path / f"killed{number}"
         _, code = run_forked(function, arguments_for(folder), folder, int(kill_at))
         assert code == -signal.SIGKILL, f"not killed at write {kill_at} of {n_writes}"
+        if look is not None:
+            look(folder)
         _, code = run_forked(function, arguments_for(folder), folder)
         assert code == 0, f"did not go on after a kill at write {kill_at} of {n_writes}"
         found = contents(folder)

@@ -124,7 +124,7 @@ def test_help_says_what_each_flag_is(words, capsys):
     out = capsys.readouterr().out
     assert "gatescope" in out
     if len(words) == 2:
-        assert "--out" in out or words[0] in ("hypotheses", "info")
+        assert "--out" in out or words[0] in ("hypotheses", "info", "export")
 
 
 BAD = [
@@ -210,19 +210,61 @@ def test_a_label_with_one_class_is_a_status(states, tmp_path):
     assert all(record["f1"] is None or record["f1"] == 0 for record in never)
 
 
-def test_a_damaged_dump_is_refused(states, tmp_path, capsys):
-    copy = tmp_path / "states.zarr"
-    shutil.copytree(states, copy)
-    block = sorted(path for path in (copy / "layer0" / "h").glob("c*") if path.is_file() and path.name != "zarr.json")[
-        0
-    ]
-    damaged = bytearray(block.read_bytes())
-    damaged[10] ^= 1
-    block.write_bytes(damaged)
-    for words in (["info", str(copy)], ["probe", str(copy), "--out", str(tmp_path / "results")]):
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[10] ^= 1
+    path.write_bytes(content)
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+DAMAGE = {
+    "flipped bit": (_flip, "layer0/h: block 0 (rows 0 to 719) does not match its checksum"),
+    "truncated": (_cut, "layer0/h: block 0 (rows 0 to 719) is truncated"),
+    "missing": (Path.unlink, "layer0/h: block 0 (rows 0 to 719) is missing"),
+    "foreign": (lambda path: shutil.rmtree(path.parents[2]) or path.parents[2].mkdir(), ""),
+    "half": (lambda path: (path.parents[2] / "zarr.json").unlink(), ""),
+}
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_dump_is_named_by_info_and_refused_by_every_command(model, tmp_path, capsys, damage, compression):
+    path = tmp_path / "states.zarr"
+    assert main(["sample", str(model), "--out", str(path), *SAMPLE, "--compression", compression]) == 0
+    assert main(["info", str(path)]) == 0
+    change, message = DAMAGE[damage]
+    change(path / "layer0" / "h" / "c.0.0")
+    if compression == "zstd" and damage == "truncated":
+        message = message.replace("is truncated", "does not match its checksum")
+    results, others = str(tmp_path / "results"), str(tmp_path / "other")
+    for words in (
+        ["info", str(path)],
+        ["probe", str(path), "--out", results],
+        ["export", str(path), f"{others}.h5"],
+        ["concat", str(path), "--out", others],
+    ):
+        capsys.readouterr()
         assert main(words) == 2
-        assert "layer0/h" in capsys.readouterr().err
-    assert not (tmp_path / "results").exists()
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1 and str(path) in err, err
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["states.zarr"]
+
+
+def test_export_and_concat(states, tmp_path, capsys):
+    for name in ("one", "two"):
+        shutil.copytree(states, tmp_path / f"{name}.zarr")
+    parts = [str(tmp_path / "one.zarr"), str(tmp_path / "two.zarr")]
+    assert main(["concat", *parts, "--out", str(tmp_path / "both.zarr")]) == 0
+    assert main(["concat", *parts, "--out", parts[0]]) == 0
+    assert contents(tmp_path / "one.zarr") == contents(tmp_path / "both.zarr")
+    assert StateDump.open(tmp_path / "both.zarr").text() == 2 * StateDump.open(states).text()
+    assert main(["export", str(tmp_path / "both.zarr"), str(tmp_path / "both.h5")]) == 0
+    assert "both.h5: output1, states1, input1, forget1, hidden1, gate_o1" in capsys.readouterr().out
+    assert main(["export", str(tmp_path / "both.zarr"), str(tmp_path / "both.h5")]) == 2
+    assert main(["probe", str(tmp_path / "both.h5"), "--out", str(tmp_path / "r"), *PROBE]) == 0
 
 
 def _probe(states, out):
@@ -294,3 +336,16 @@ def test_values_of_a_probe_do_not_depend_on_the_other_hypotheses(states, tmp_pat
         for field in ("accuracy", "f1", "f1_low", "baseline_ngram_f1", "n_test"):
             assert one[field] == other[field]
         assert np.allclose(one["top_units"][0]["coefficient"], other["top_units"][0]["coefficient"], rtol=1e-3)
+
+
+def test_info_compares_the_weights_of_a_dump_with_a_model(model, states, text, tmp_path, capsys):
+    assert main(["info", str(states), "--model", str(model)]) == 0
+    assert f"those of {model}" in capsys.readouterr().out
+    other = tmp_path / "model"
+    assert main(["train", str(text), "--out", str(other), *TRAIN, "--seed", "5"]) == 0
+    assert main(["info", str(states), "--model", str(other)]) == 2
+    assert "is of another model" in capsys.readouterr().err
+    # A run's folder holds both.
+    shutil.copytree(states, tmp_path / "states.zarr")
+    assert main(["info", str(tmp_path)]) == 2
+    assert "is of another model" in capsys.readouterr().err

@@ -152,3 +152,18 @@ def test_standard_errors_are_robust_to_sequences(planted):
     np.testing.assert_allclose(weights["coefficient_error"], expected.coef, rtol=1e-4)
     np.testing.assert_allclose(weights["intercept_error"], expected.intercept, rtol=1e-4)
     assert "coefficient_error" not in fitted(planted, "layer0/c")[2]
+
+
+def test_scores_are_no_states(tmp_path):
+    def study(name, arrays):
+        attributes = {"vocabulary": list("abcd")}
+        starts = np.arange(0, 41, 4, dtype=np.int64)
+        spec = DumpSpec(arrays, starts, starts, (), np.dtype(np.uint8), np.dtype(np.float16), attributes)
+        with DumpWriter(tmp_path / name, spec) as writer:
+            writer.append(0, np.zeros(40, int), {array: np.ones((40, width)) for array, width in arrays.items()})
+        return Study(StateDump.open(tmp_path / name), ProbeConfig(), seed=0)
+
+    scores = {"layer1/log_probability": 1, "layer1/entropy": 1}
+    assert study("both", {"layer0/h": 3, **scores}).state_sets == {"layer0/h": ["layer0/h"]}
+    with pytest.raises(InputError, match="only has no states for probes of alignment 'post'"):
+        study("only", scores)

@@ -1,10 +1,12 @@
 """Small models with random weights, and the device for the tests of the solver: a GPU, or what stands in for one."""
 
+import numpy as np
 import pytest
 import strict_arrays
 import torch
 
 from gatescope.engine.corpus import Vocabulary
+from gatescope.engine.dump_writer import DumpSpec, DumpWriter
 from gatescope.engine.model import Architecture, CharacterModel, load_model, write_description, write_weights
 
 CHARACTERS = "\n abcdefghij(){}"
@@ -59,3 +61,31 @@ def make_model(tmp_path):
 @pytest.fixture
 def lstm(make_model):
     return load_model(make_model())
+
+
+@pytest.fixture
+def small_dump():
+    """Write a dump of two layers: sequences of 7, 1, 12 and 20 rows in two documents, blocks of 16 rows."""
+
+    def write(path, seed=0, lengths=(7, 1, 12, 20), dtype="float16", block_rows=16, compression="none", **attributes):
+        random = np.random.default_rng(seed)
+        starts = np.cumsum([0, *lengths], dtype=np.int64)
+        names = ["layer0/h", "layer0/c", "layer0/gates/i", "layer1/h", "layer1/c", "layer1/gates/i"]
+        spec = DumpSpec(
+            arrays=dict.fromkeys(names, 3),
+            sequence_starts=starts,
+            document_starts=starts[[0, *range(2, len(starts))]],
+            initial=("h", "c"),
+            token_dtype=np.dtype(np.uint8),
+            dtype=np.dtype(dtype),
+            attributes={"vocabulary": ["\n", " ", "a", "b"], "weights_sha256": "0" * 64, "cell": "lstm", **attributes},
+            block_rows=block_rows,
+            compression=compression,
+        )
+        n = spec.n_rows
+        with DumpWriter(path, spec) as writer:
+            writer.write_initial(0, {name: random.normal(size=(len(lengths), 3)) for name in spec.initial_arrays})
+            writer.append(0, random.integers(0, 4, n), {name: random.normal(size=(n, 3)) for name in names})
+        return path
+
+    return write

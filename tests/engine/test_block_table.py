@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from gatescope.engine.block_table import BlockTable, sealed
+from gatescope.engine.block_file import sealed
+from gatescope.engine.block_table import BlockTable
 from gatescope.engine.errors import InputError
 
 F16, F32, U8 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.uint8)

@@ -230,6 +230,19 @@ def test_metadata_of_an_array_that_differ(own):
     assert len(problems(own)) == 1
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [('"seed": 1', '"seed": 2'), ('"ä"', '"u"'), ('"block_rows": 128', '"block_rows": 129')]
+)
+def test_altered_attributes(own, before, after):
+    file = own / "zarr.json"
+    group = json.loads(file.read_text())
+    text = json.dumps(group["attributes"], ensure_ascii=False)
+    assert before in text
+    group["attributes"] = json.loads(text.replace(before, after, 1))
+    file.write_text(json.dumps(group))
+    assert problems(own) == ["zarr.json: its attributes do not match their checksum, something altered them"]
+
+
 def test_unfinished(tmp_path):
     path = write(tmp_path / "states.zarr", rows=700)
     with pytest.raises(InputError, match=r"is not finished: 640 of 1000 rows are written; repeat the command"):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from gatescope.engine import dump_writer
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_writer import DumpSpec, DumpWriter
 from gatescope.engine.errors import InputError
@@ -33,6 +34,11 @@ SPEC = DumpSpec(
     attributes={"vocabulary": ["a", "b", "ü"], "seed": 3, "config": {"prime": "a", "lengths": [3, 4]}},
     block_rows=BLOCK,
 )
+
+
+@pytest.fixture(autouse=True)
+def commits_at_once(monkeypatch):
+    monkeypatch.setattr(dump_writer, "COMMIT_SECONDS", 0)
 
 
 def groups(begin=0):
@@ -152,40 +158,50 @@ def test_full_disk(undisturbed, tmp_path, limited_files):
     assert files_of(path) == files_of(undisturbed)
 
 
-def test_a_failed_block_is_never_passed_over(tmp_path, limited_files):
-    writer = DumpWriter(tmp_path / "states.zarr", SPEC)
-    writer.write_initial(0, INITIAL)
-    limited_files(2000)
-    starts = iter(range(0, N, BLOCK))
+def test_a_failed_block_is_never_passed_over(undisturbed, tmp_path, limited_files):
+    path = tmp_path / "states.zarr"
 
     def append(start):
         rows = slice(start, start + BLOCK)
         writer.append(start, TOKENS[rows], {name: values[rows] for name, values in STATES.items()})
 
-    append(next(starts))
-    append(next(starts))
-    for _ in range(2):
-        with pytest.raises(OSError, match="too large"):
-            append(next(starts))
-        limited_files()
-    with pytest.raises(ValueError, match="1024 of 2100"):
+    writer = DumpWriter(path, SPEC)
+    writer.write_initial(0, INITIAL)
+    append(0)
+    wait([writer._committing])
+    limited_files(2000)
+    with pytest.raises(OSError, match="too large"):
+        append(BLOCK)
+    limited_files()
+    with pytest.raises(ValueError, match="rows 512 to 768 of 2100 do not follow on 256"):
+        append(2 * BLOCK)
+    with pytest.raises(ValueError, match="256 of 2100 rows"):
         writer.close()
-    assert StateDump.open(tmp_path / "states.zarr", finished=False).committed_rows == 0
+    assert StateDump.open(path, finished=False).committed_rows == BLOCK
+    write(path)
+    assert files_of(path) == files_of(undisturbed)
 
 
-def test_the_block_behind_a_failed_one_is_not_committed(tmp_path, limited_files):
-    rows = slice(0, BLOCK)
-    states = {name: values[rows] for name, values in STATES.items()}
-    with pytest.raises(OSError, match="too large"), DumpWriter(tmp_path / "states.zarr", SPEC) as writer:
-        writer.write_initial(0, INITIAL)
-        limited_files(2000)
-        writer.append(0, TOKENS[rows], states)
-        wait(writer._pending)
-        limited_files()
-        writer.append(BLOCK, TOKENS[rows], states)
-        wait(writer._pending)
-        writer.append(2 * BLOCK, TOKENS[rows], states)
-    assert StateDump.open(tmp_path / "states.zarr", finished=False).committed_rows == 0
+def test_nothing_is_committed_behind_what_failed_in_the_background(undisturbed, tmp_path):
+    path = tmp_path / "states.zarr"
+
+    def append(start):
+        rows = slice(start, start + BLOCK)
+        writer.write_initial(0, {name: values[: rows.stop // 3 + 1] for name, values in INITIAL.items()})
+        writer.append(start, TOKENS[rows], {name: values[rows] for name, values in STATES.items()})
+
+    with pytest.raises(FileNotFoundError), DumpWriter(path, SPEC) as writer:
+        append(0)
+        wait([writer._committing])
+        # Initial states are written anew with every commit, and there is no place for them any more.
+        (path / "initial" / "layer0" / "h").rename(path / "elsewhere")
+        for start in range(BLOCK, 5 * BLOCK, BLOCK):
+            append(start)
+            wait([writer._committing])
+    (path / "elsewhere").rename(path / "initial" / "layer0" / "h")
+    assert StateDump.open(path, finished=False).committed_rows == BLOCK
+    write(path)
+    assert files_of(path) == files_of(undisturbed)
 
 
 def test_full_disk_before_the_first_row(tmp_path, limited_files):
@@ -294,8 +310,12 @@ def test_states_that_are_not_finite(tmp_path, states, message):
     with pytest.raises(InputError, match=message), DumpWriter(tmp_path / "states.zarr", SPEC) as writer:
         writer.write_initial(0, INITIAL)
         writer.append(0, TOKENS[:300], states)
-    dump = StateDump.open(tmp_path / "states.zarr", finished=False)
-    assert dump.verify() == [f"not finished: {dump.committed_rows} of 2100 rows are written"]
+    if writer.committed_rows:
+        dump = StateDump.open(tmp_path / "states.zarr", finished=False)
+        assert dump.verify() == ["not finished: 256 of 2100 rows are written"]
+    else:
+        # Nothing is in the way of what the message advises.
+        assert os.listdir(tmp_path) == []
 
 
 def test_float32_holds_what_float16_does_not(tmp_path):

@@ -9,13 +9,21 @@ import signal
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import wait
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from killing import assert_survives_kills
 
+from gatescope.engine import dump_writer, walk
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_writer import DumpSpec, DumpWriter
+from gatescope.engine.extract import ExtractConfig, extract_states
+from gatescope.engine.model import load_model
+from gatescope.engine.resume_points import read_points
+from gatescope.engine.sample import SampleConfig, sample_states
 
 # 700 sequences of 3 rows: their initial states, too, fill several blocks; groups of 64 end inside blocks of rows.
 N, H, BLOCK, GROUP = 2100, 6, 256, 64
@@ -40,6 +48,13 @@ def write(path, overwrite=False):
             rows = slice(3 * first, min(3 * (first + GROUP), N))
             writer.write_initial(first, {"layer0/h": -STATES["layer0/h"][rows][::3]})
             writer.append(rows.start, np.arange(rows.start, rows.stop) % 3, {k: v[rows] for k, v in STATES.items()})
+            finish_commit(writer)
+
+
+def finish_commit(writer):
+    """Wait for what is being committed, so that every run has the same moments."""
+    if writer._committing is not None:
+        wait([writer._committing])
 
 
 def files_of(folder):
@@ -86,6 +101,7 @@ def write_and_count(path, overwrite, moment):
         if ours and next(moments) == moment:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    dump_writer.COMMIT_SECONDS = 0
     sys.addaudithook(look)
     write(path, overwrite)
     return next(moments) - 1
@@ -94,7 +110,11 @@ def write_and_count(path, overwrite, moment):
 @pytest.fixture(scope="module")
 def server():
     with subprocess.Popen(
-        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     ) as process:
         assert process.stdin and process.stdout
         questions, answers = process.stdin, process.stdout
@@ -108,7 +128,7 @@ def server():
         questions.close()
 
 
-@pytest.mark.parametrize(("overwrite", "kills"), [(False, 15), (True, 7)], ids=["new", "overwrite"])
+@pytest.mark.parametrize(("overwrite", "kills"), [(False, 8), (True, 7)], ids=["new", "overwrite"])
 def test_killed_at_any_moment(folder_in_memory, server, overwrite, kills):
     write(folder_in_memory / "undisturbed")
     expected = {f"states.zarr/{name}": data for name, data in files_of(folder_in_memory / "undisturbed").items()}
@@ -136,6 +156,64 @@ def test_killed_at_any_moment(folder_in_memory, server, overwrite, kills):
         assert files_of(folder) == expected
     assert moments > 100
     assert len(committed) >= 3 and {rows % BLOCK for rows in committed} <= {0, N % BLOCK}
+
+
+def in_pieces():
+    """Let tiles be worked in pieces of 32 steps, two side by side, with a commit after each."""
+    walk.PIECE_BYTES, dump_writer.COMMIT_SECONDS = 1, 0
+    torch.set_num_threads(2)
+    write_steps = DumpWriter.write_steps
+
+    def and_commit(self, *arguments):
+        n_rows = write_steps(self, *arguments)
+        finish_commit(self)
+        return n_rows
+
+    DumpWriter.write_steps = and_commit
+
+
+def sample(model, path):
+    in_pieces()
+    sample_states(load_model(Path(model)), Path(path), SampleConfig(sequences=250, length=75, capture=("h", "gates")))
+
+
+def sample_compressed(model, path):
+    in_pieces()
+    config = SampleConfig(sequences=250, length=75, capture=("h", "gates"), compression="zstd")
+    sample_states(load_model(Path(model)), Path(path), config)
+
+
+def extract(model, path):
+    in_pieces()
+    text = Path(model) / "text.txt"
+    text.write_text("(abc) {def} ghij\n" * 1200)
+    extract_states(load_model(Path(model)), str(text), Path(path), ExtractConfig(length=75, context=5))
+
+
+@pytest.mark.parametrize(
+    ("stage", "kills"),
+    [
+        (sample, 8),
+        (extract, 7),
+        (sample_compressed, 4),
+        pytest.param(sample, 25, marks=pytest.mark.slow),
+        pytest.param(extract, 25, marks=pytest.mark.slow),
+        pytest.param(sample_compressed, 25, marks=pytest.mark.slow),
+    ],
+)
+def test_killed_while_sequences_are_computed(make_model, folder_in_memory, stage, kills):
+    model, steps, committed = make_model(), set(), set()
+
+    def look(path):
+        if path.exists():
+            dump = StateDump.open(path, finished=False)
+            committed.add(dump.committed_rows)
+            unfinished = [f"not finished: {dump.committed_rows} of {dump.n_rows} rows are written"]
+            assert dump.verify() == unfinished[: dump.committed_rows < dump.n_rows]
+            steps.update(point.step for point in read_points(path)[1])
+
+    assert_survives_kills(stage, lambda path: (str(model), path), folder_in_memory, kills, look)
+    assert len(committed) >= 3 and {32, 64} <= steps
 
 
 if __name__ == "__main__":

@@ -106,6 +106,23 @@ def test_a_damaged_folder_is_one_line_that_names_the_file(folder, damage, messag
     assert "\n" not in str(error.value) and str(folder) in str(error.value)
 
 
+@pytest.mark.parametrize("place", [-1, -1000, 0.5])
+def test_a_flipped_bit_in_the_weights_is_named(folder, place):
+    file = folder / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[int(place * len(content)) if isinstance(place, float) else place] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.safetensors does not match its checksum"):
+        load_model(folder)
+
+
+def test_a_loss_that_was_altered_is_named(folder):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes().replace(b"1.5", b"1.4"))
+    with pytest.raises(InputError, match=r"model\.safetensors does not match its checksum"):
+        load_model(folder)
+
+
 def test_a_path_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="is not a model"):
         load_model(tmp_path / "absent")

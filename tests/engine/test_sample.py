@@ -1,17 +1,16 @@
 """Sampling with every state recorded."""
 
-from pathlib import Path
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
-from killing import assert_survives_kills
 from scipy import stats
 
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import load_model
-from gatescope.engine.sample import SampleConfig, sample_states
+from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
 
 ALL = ("h", "c", "gates")
 
@@ -100,8 +99,13 @@ def test_a_cell_beyond_float16_names_the_remedy(make_model, tmp_path):
     trained = load_model(make_model(cell="rnn", nonlinearity="relu"))
     with torch.no_grad():
         trained.model.rnn.bias_ih_l0.fill_(1e6)
-    with pytest.raises(InputError, match=r"layer0/h.*float32"):
+    message = r"layer0/h: 1\.\d+e\+06 at row 0, unit 0 is beyond float16 \(at most 65504\): use --dtype float32$"
+    with pytest.raises(InputError, match=message):
         sampled(trained, tmp_path / "s.zarr", length=3)
+    with pytest.raises(InputError, match=message):
+        sample_in_memory(trained, SampleConfig(sequences=5, length=3))
+    # What the message advises is not refused by what is left of the attempt.
+    assert sampled(trained, tmp_path / "s.zarr", length=3, dtype="float32").verify() == []
 
 
 def test_a_finished_dump_is_left_alone_and_other_settings_are_refused(lstm, tmp_path):
@@ -119,11 +123,31 @@ def test_settings_out_of_range(field, value):
         SampleConfig(**{field: value})
 
 
-def _sample(model, path):
-    config = SampleConfig(sequences=150, length=120, capture=ALL)
-    sample_states(load_model(Path(model)), Path(path), config)
+def test_scores_are_those_of_the_model_whatever_it_was_drawn_with(make_model, tmp_path):
+    trained = load_model(make_model(cell="gru"))
+    model = trained.model.double()
+    capture = ("h", "log_probability", "entropy")
+    dump = sampled(trained, tmp_path / "s.zarr", capture=capture, dtype="float32", length=40, temperature=0.5, top_k=4)
+    tokens = torch.from_numpy(np.asarray(dump.tokens).reshape(5, 40).astype(np.int64))
+    read = torch.cat([torch.from_numpy(trained.vocabulary.encode("\n").astype(np.int64)).repeat(5, 1), tokens], dim=1)
+    with torch.no_grad():
+        p = model(read[:, :-1].T, model.zero_state(5))[0].log_softmax(dim=2).transpose(0, 1)
+    expected = {
+        "layer2/log_probability": p.gather(2, tokens[..., None])[..., 0],
+        "layer2/entropy": -(p * p.exp()).sum(dim=2),
+    }
+    assert dump.names == ["layer0/h", "layer1/h", *expected]
+    for name, values in expected.items():
+        assert dump.array(name).shape == (200, 1)
+        np.testing.assert_allclose(np.asarray(dump.array(name))[:, 0], values.flatten(), rtol=1e-5, atol=1e-6)
 
 
-def test_stopping_and_going_on_changes_nothing(make_model, tmp_path):
-    model = make_model()
-    assert_survives_kills(_sample, lambda folder: (str(model), folder), tmp_path, n_kills=20)
+def test_bfloat16_is_for_memory_and_16_bits_of_precision_for_a_gpu(lstm, tmp_path):
+    config = SampleConfig(sequences=3, length=5, dtype="bfloat16")
+    states, wide = sample_in_memory(lstm, config), sample_in_memory(lstm, dataclasses.replace(config, dtype="float32"))
+    assert states.arrays["layer0/c"].dtype == torch.bfloat16
+    assert torch.equal(states.arrays["layer0/c"], wide.arrays["layer0/c"].bfloat16())
+    with pytest.raises(InputError, match="--dtype bfloat16: a dump holds"):
+        sample_states(lstm, tmp_path / "s.zarr", config)
+    with pytest.raises(InputError, match="--precision float16 needs a GPU"):
+        sample_in_memory(lstm, SampleConfig(precision="float16"))

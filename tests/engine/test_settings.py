@@ -64,6 +64,14 @@ def test_out_that_is_a_file(tmp_path):
         claim(tmp_path / "file", "train", {}, (), False)
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_out_that_is_a_dump(tmp_path, overwrite):
+    (tmp_path / "zarr.json").write_text("{}")
+    with pytest.raises(InputError, match="holds a state dump: choose another folder"):
+        claim(tmp_path, "probe", {}, (), overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["zarr.json"]
+
+
 def test_differences_and_plain_values():
     assert plain({"c": Config(), "p": (1, (2,))}) == {"c": {"hidden": 3, "names": ["a"]}, "p": [1, [2]]}
     assert first_difference({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}}) == ("b.c", 2, 3)

@@ -3,21 +3,26 @@
 import mmap
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
+from numcodecs.zstd import Zstd
+from zarr.codecs import BytesCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
+from gatescope.engine.blocked_array import first_not_finite
 from gatescope.engine.errors import InputError
-from gatescope.engine.state_array import StateArray, first_not_finite
+from gatescope.engine.location import Location
+from gatescope.engine.state_array import StateArray
 
 N, H, BLOCK = 53, 7, 8
 VALUES = np.random.default_rng(1).normal(size=(N, H)).astype(np.float16)
 LAYOUTS: dict[str, dict[str, Any]] = {
     "plain": {"compressors": Crc32cCodec()},
     "zstd": {"compressors": ZstdCodec()},
+    "zstd with checksum": {"compressors": [ZstdCodec(level=3), Crc32cCodec()]},
     "none": {"compressors": None},
     "big-endian": {"compressors": Crc32cCodec(), "serializer": BytesCodec(endian="big")},
     "cut columns": {"compressors": Crc32cCodec(), "chunks": (BLOCK, 3)},
@@ -31,7 +36,7 @@ def make(folder, values=VALUES, **layout):
     }
     options["fill_value"] = np.nan if values.dtype.kind == "f" else 0
     zarr.create_group(folder).create_array("layer0/h", data=values, **{**options, **layout})
-    return StateArray(zarr.open_array(folder / "layer0/h", mode="r"), "layer0/h", folder)
+    return StateArray(zarr.open_array(folder / "layer0/h", mode="r"), "layer0/h", Location(folder))
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)
@@ -164,7 +169,7 @@ def test_whole_blocks_have_no_fault(any_layout):
 
 
 def block_file(array, index):
-    return array._folder / "layer0" / "h" / f"c.{index}.0"
+    return array._location.path / "layer0" / "h" / f"c.{index}.0"
 
 
 def test_missing_block(own_array):
@@ -195,7 +200,7 @@ def test_flipped_bit(own_array, place):
 
 
 def test_damaged_block_of_another_layout(tmp_path):
-    array = make(tmp_path / "dump", compressors=[ZstdCodec(), Crc32cCodec()])
+    array = make(tmp_path / "dump", compressors=[GzipCodec(), Crc32cCodec()])
     file = block_file(array, 3)
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     assert array.check_block(2, BLOCK) is None
@@ -221,3 +226,28 @@ def test_first_not_finite(numbers, dtype):
 def test_integers_are_finite():
     assert first_not_finite(np.array([0xFFFF], dtype=np.uint16)) is None
     assert first_not_finite(np.empty((0, 3), dtype=np.float16)) is None
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "remove"])
+def test_damaged_block_of_zstd(tmp_path, damage):
+    array = make(tmp_path / "dump", compressors=[ZstdCodec(), Crc32cCodec()])
+    file = block_file(array, 3)
+    content = file.read_bytes()
+    file.unlink()
+    if damage != "remove":
+        file.write_bytes({"flip": bytes([content[0] ^ 1]) + content[1:], "cut": content[:-7], "empty": b""}[damage])
+    fault = "is missing" if damage == "remove" else "does not match its checksum"
+    assert array.check_block(3, BLOCK).startswith(f"layer0/h: block 3 (rows 24 to 31) {fault}")
+    with pytest.raises(InputError, match=fault):
+        array[20:30]
+    assert np.array_equal(array[16:24], VALUES[16:24])
+
+
+def test_zstd_of_something_else(tmp_path):
+    array = make(tmp_path / "dump", compressors=[ZstdCodec(), Crc32cCodec()])
+    content = b"not a frame"
+    block_file(array, 3).write_bytes(content + google_crc32c.value(content).to_bytes(4, "little"))
+    assert "block 3 (rows 24 to 31) is not zstd" in array.check_block(3, BLOCK)
+    content = Zstd().encode(VALUES[:5])
+    block_file(array, 3).write_bytes(content + google_crc32c.value(content).to_bytes(4, "little"))
+    assert "block 3 (rows 24 to 31) is truncated: 74 bytes, expected 116" in array.check_block(3, BLOCK)

@@ -3,17 +3,16 @@ their length."""
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from killing import assert_survives_kills
 
 from gatescope.engine import walk
 from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.extract import ExtractConfig, extract_in_memory, extract_states
-from gatescope.engine.model import load_model
+from gatescope.engine.resume_points import RESUME_FILE
 from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
 
 CONFIG = SampleConfig(sequences=130, length=75, capture=("h", "c", "gates"))
@@ -95,13 +94,54 @@ def test_peak_memory_depends_on_neither_number_nor_length(make_model, tmp_path):
     assert many - few < n_bytes / 4 and long - few < n_bytes / 4
 
 
-def _sample_in_pieces(model, path):
-    # Sequences wait for each other on disk.
-    walk.PIECE_BYTES = 1
-    torch.set_num_threads(2)
-    sample_states(load_model(Path(model)), Path(path), CONFIG)
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_goes_on_inside_a_tile(lstm, tmp_path, monkeypatch, threads, n_threads):
+    sample_states(lstm, tmp_path / "whole.zarr", CONFIG)
+    monkeypatch.setattr(walk, "PIECE_BYTES", 1)
+    write_steps, pieces = DumpWriter.write_steps, []
+
+    def stop_at(n_pieces):
+        def write(self, *arguments):
+            if len(pieces) == n_pieces:
+                raise KeyboardInterrupt
+            pieces.append(arguments[:2])
+            return write_steps(self, *arguments)
+
+        monkeypatch.setattr(DumpWriter, "write_steps", write)
+
+    threads(2)
+    # 130 sequences of 75 steps are two tiles of three pieces each.
+    for n_pieces in (3, 5):
+        stop_at(n_pieces)
+        with pytest.raises(KeyboardInterrupt):
+            sample_states(lstm, tmp_path / "cut.zarr", CONFIG)
+        assert StateDump.open(tmp_path / "cut.zarr", finished=False).committed_rows == 0
+        threads(n_threads)
+    stop_at(None)
+    sample_states(lstm, tmp_path / "cut.zarr", CONFIG)
+    # Nothing was computed twice.
+    assert sorted(pieces) == [(first, start) for first in (0, 100) for start in (0, 32, 64)]
+    assert files_of(tmp_path / "cut.zarr") == files_of(tmp_path / "whole.zarr")
 
 
-def test_killed_while_sequences_wait(make_model, tmp_path):
-    model = make_model()
-    assert_survives_kills(_sample_in_pieces, lambda folder: (str(model), folder), tmp_path, n_kills=4)
+def test_without_its_resume_points_a_tile_begins_again(lstm, tmp_path, monkeypatch):
+    config = SampleConfig(sequences=130, length=150)
+    sample_states(lstm, tmp_path / "whole.zarr", config)
+    monkeypatch.setattr(walk, "PIECE_BYTES", 1)
+    write_steps, left = DumpWriter.write_steps, iter(range(7))
+
+    def stop(self, *arguments):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return write_steps(self, *arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(DumpWriter, "write_steps", stop)
+        sample_states(lstm, tmp_path / "cut.zarr", config)
+    dump = StateDump.open(tmp_path / "cut.zarr", finished=False)
+    assert dump.committed_rows in (0, 8192) and dump.verify() == [
+        f"not finished: {dump.committed_rows} of 19500 rows are written"
+    ]
+    (tmp_path / "cut.zarr" / RESUME_FILE).unlink()
+    sample_states(lstm, tmp_path / "cut.zarr", config)
+    assert files_of(tmp_path / "cut.zarr") == files_of(tmp_path / "whole.zarr")

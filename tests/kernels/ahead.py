@@ -2,8 +2,9 @@
 
 A program of its own, since functions that Triton interprets cannot be compiled: `python ahead.py JOBS`, JOBS a JSON
 list of [cell, direction, B, H, dtype, architecture, layers that share the device]; a direction may also be
-"forward step" or "backward step", the cell also "dropout". Tile, grid and signature are those of the launcher's own
-function, on tensors without memory. It prints a JSON object with the answers.
+"forward step" or "backward step", or "sample 2", "cut 2", "read 2" of a model of 2 layers and 96 characters; the cell
+also "dropout". Tile, grid and signature are those of the launcher's own function, on tensors without memory. It prints
+a JSON object with the answers.
 """
 
 import json
@@ -18,7 +19,18 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from gatescope.kernels import dropout_kernel, fused, grid, gru_fused, gru_kernels, lstm_fused, rnn_fused, schedule
+from gatescope.kernels import (
+    dropout_kernel,
+    fused,
+    grid,
+    gru_fused,
+    gru_kernels,
+    lstm_fused,
+    rnn_fused,
+    sample,
+    sample_fused,
+    schedule,
+)
 
 DEVICES = {80: grid.A100, 90: grid.H200}
 POINTERS = {
@@ -26,8 +38,10 @@ POINTERS = {
     torch.bfloat16: "*bf16",
     torch.float32: "*fp32",
     torch.bool: "*i1",
+    torch.int32: "*i32",
     torch.int64: "*i64",
 }
+ALIGNED = [["tt.divisibility", 16]]
 T = 4
 
 
@@ -37,6 +51,8 @@ def launch_of(cell, direction, b, h, dtype, device):
     def empty(*shape, dtype=dtype):
         return torch.empty(shape, dtype=dtype, device="meta")
 
+    if direction.split()[0] in ("sample", "cut", "read"):
+        return sample_launch_of(cell, *direction.split(), b, h, dtype, device)
     if direction.endswith("step") or cell == "dropout":
         return step_launch_of(cell, direction, empty, b, h)
     n_gates = schedule.GATES[cell.removesuffix("-before")]
@@ -81,14 +97,49 @@ def step_launch_of(cell, direction, empty, b, h):
     return gru_fused.backward_step(a, y, reset, y, y, a, a, wide, cell == "gru", phase)
 
 
+def sample_launch_of(cell, kind, layers, b, h, dtype, device):
+    """The launch of the sampler, everything kept in float16."""
+    layers, n_characters = int(layers), 96
+    n_gates = {"lstm": 4, "gru": 3, "gru-before": 3, "rnn": 1}[cell]
+    places = {"lstm": range(6), "gru": (0, 2, 3, 4), "gru-before": (0, 2, 3, 4), "rnn": (0,)}[cell]
+
+    def empty(*shape, dtype=dtype):
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    weights = [
+        (empty(n_gates * h, h if layer else n_characters), empty(n_gates * h, h), *[empty(n_gates * h)] * 2)
+        for layer in range(layers)
+    ]
+    name = cell.partition("-")[0]
+    layout = sample_fused.plan(name, h, layers, n_characters, dtype.itemsize, device)
+    if layout == sample_fused.STEPS:
+        return None
+    output = (empty(n_characters, h), empty(n_characters))
+    sampler = sample_fused.FusedRecurrence(name, weights, None, output, b, cell != "gru-before", layout=layout)
+    half = torch.float16
+    states = [empty(b, T, h, dtype=half) if place % 6 in places else None for place in range(6 * layers)]
+    captured = sample_fused.Captured(tuple(states), empty(b, T, 1, dtype=half), empty(b, T, 1, dtype=half))
+    draw = sample.Draw(0, 0, 0.8, *((40, 0.9) if kind == "cut" else ()))
+    int32 = {"dtype": torch.int32}
+    launch = sampler.launch(empty(b, T, **int32), empty(b, **int32), captured, None if kind == "read" else draw)
+    launch.arguments["counter_ptr"] = torch.empty(32, dtype=torch.int32, device="meta")
+    return launch
+
+
 def compiled(launch, architecture):
     """Compile a launch for an architecture; tensors are aligned as torch allocates them."""
     given, signature, constants, attributes = launch.arguments | launch.constants, {}, {}, {}
     for place, name in enumerate(launch.kernel.arg_names):
         value = given[name]
-        if isinstance(value, torch.Tensor):
-            signature[name] = POINTERS.get(value.dtype, "*i32")
-            attributes[(place,)] = [["tt.divisibility", 16]]
+        if isinstance(value, tuple):
+            signature[name] = tuple("constexpr" if each is None else POINTERS[each.dtype] for each in value)
+            constants |= {(place, k): None for k, each in enumerate(value) if each is None}
+            attributes |= {(place, k): ALIGNED for k, each in enumerate(value) if each is not None}
+        elif isinstance(value, torch.Tensor):
+            signature[name] = POINTERS[value.dtype]
+            attributes[(place,)] = ALIGNED
+        elif isinstance(value, float):
+            signature[name] = "fp32"
         elif name in launch.arguments and value is not None:
             signature[name] = "i32"
         else:
@@ -111,6 +162,7 @@ def report(kernel):
         "stack": int(re.search(r"STACK:(\d+)", told.stdout)[1]) + int(re.search(r"LOCAL:(\d+)", told.stdout)[1]),
         "shared": kernel.metadata.shared,
         "order": re.findall(words, ptx),
+        "asynchronous": re.findall(r"cp\.async\.c[ag]\.\S+ [^,]*, [^,]*, (\w+)", ptx),
     }
 
 

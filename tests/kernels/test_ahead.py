@@ -69,6 +69,48 @@ def check(job, told):
         assert later[0] == "ld.global.cg.v4.b32", name
 
 
+def check_sampler(job, told):
+    name = f"{job}: {told['registers']} registers"
+    assert told["stack"] == 0, f"{name}, {told['stack']} bytes spilled"
+    assert told["shared"] <= told["limit"], f"{name}, {told['shared']} bytes of shared memory of {told['limit']}"
+    order, asynchronous = told["order"], told["asynchronous"]
+    assert "mma.sync" in order or "wgmma.mma_async" in order, name
+    # Weights are on their way before they are needed, and all that is kept leaves 16 bytes a thread.
+    assert asynchronous.count("0x10") >= 8, name
+    wide = {"lstm": 6, "gru": 4, "gru-before": 4, "rnn": 1}[job[0]]
+    assert order.count("st.global.v4.b32") >= wide, name
+    acquires, releases = order.count("ld.acquire"), [k for k, word in enumerate(order) if word.startswith("atom")]
+    if told["columns"] == 1:
+        assert not acquires and not releases, name
+        return
+    # Narrower, and they would go through the first-level cache, which does not see other programs' stores: some weights
+    # may, of which a program has few.
+    assert set(asynchronous) <= ({"0x10", "0x8"} if job[0] in ("rnn", "gru-before") else {"0x10"}), name
+    assert releases and all(
+        "release" in order[k] and "gpu" in order[k] and order[k - 1] == "bar.sync" for k in releases
+    )
+    assert acquires == len(releases), name
+
+
+SAMPLERS = [("sample 2", 1024, 128), ("read 2", 1024, 128), ("sample 3", 128, 512), ("read 3", 1024, 512)]
+
+
+def test_the_sampler(tmp_path):
+    jobs = [["lstm", *SAMPLERS[0], "bfloat16", 90], ["lstm", "cut 3", 128, 512, "bfloat16", 90]]
+    for job, told in compile_ahead(jobs, tmp_path).items():
+        check_sampler(job, told)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", [80, 90])
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_shape_of_the_sampler(cell, architecture, tmp_path):
+    shapes = [*SAMPLERS, ("cut 2", 1024, 128), ("cut 3", 128, 512), ("sample 1", 64, 1024)]
+    jobs = [[cell, *shape, dtype, architecture] for shape in shapes for dtype in ("bfloat16", "float16")]
+    for job, told in compile_ahead(jobs, tmp_path).items():
+        check_sampler(job, told)
+
+
 def test_the_main_shapes(tmp_path):
     jobs = [
         [cell, direction, 128, 512, "bfloat16", 90, layers]

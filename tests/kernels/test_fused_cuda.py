@@ -158,36 +158,10 @@ def test_values_that_are_not_finite_terminate(cell):
     assert y[:, 0].isfinite().all()
 
 
-@triton.jit
-def delayed_wait(counter_ptr, arrivals, INTERPRET: triton.language.constexpr):
-    """The wait of `gatescope.kernels.grid`, after a sleep that the clock chooses, up to two microseconds."""
-    triton.language.inline_asm_elementwise(
-        """
-        {
-        .reg .pred %waiting;
-        .reg .s32 %seen;
-        .reg .u32 %sleep;
-        mov.u32 %sleep, %clock;
-        shr.u32 %sleep, %sleep, 3;
-        and.b32 %sleep, %sleep, 2047;
-        nanosleep.u32 %sleep;
-        again:
-        ld.acquire.gpu.global.s32 %seen, [$1];
-        setp.lt.s32 %waiting, %seen, $2;
-        @%waiting bra again;
-        mov.s32 $0, %seen;
-        }
-        """,
-        "=r,l,r",
-        [counter_ptr, arrivals],
-        dtype=triton.language.int32,
-        is_pure=False,
-        pack=1,
-    )
-
-
 def test_ten_thousand_launches_with_random_delays_are_bit_identical(cell, monkeypatch):
     """5,000 forward and 5,000 backward; the GRU of Cho has two barriers a step in both."""
+    from delayed_wait import delayed_wait
+
     tensors = on_gpu(cell.layer(128, 4, 64, 512, dtype=torch.float16))
     expected = [value.detach().clone() for value in both_directions(cell, tensors)]
     module, target = kernels_of(cell), importlib.import_module(f"gatescope.kernels.{cell.name}_fused")

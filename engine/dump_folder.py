@@ -1,0 +1,206 @@
+"""The folder of a dump that one writer has reserved: made where there is none, and put in the place of another late.
+
+A dump that replaces another is made beside it and takes its place at its first commit. Until then the earlier one stays
+as it is; a program killed at any moment leaves one of the two, and what else it leaves is removed by the next writer.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from gatescope.engine.dump import read_group
+from gatescope.engine.dump_spec import DumpSpec, create_skeleton
+from gatescope.engine.errors import InputError
+from gatescope.engine.files import PARTIAL, exchange, partial_name, sync_folder
+
+if sys.platform != "win32":
+    import fcntl
+
+
+class DumpFolder:
+    """A dump's folder, kept from other writers until `release`.
+
+    Args:
+        path: the dump.
+        spec: what it holds if it has to be made.
+        overwrite: make it anew though it is there.
+
+    Raises:
+        InputError: the path holds something else, or a dump that another program is writing.
+    """
+
+    def __init__(self, path: Path, spec: DumpSpec, *, overwrite: bool) -> None:
+        # A link stays a link: what it points to is made or replaced.
+        self._final = path.resolve() if path.is_symlink() else path
+        if not self._final.parent.is_dir():
+            raise InputError(f"{path.parent} is not a folder: make it first, or choose another")
+        self.path = self._final
+        self._locks: list[int] = []
+        self.release = weakref.finalize(self, _close, self._locks)
+        try:
+            # Two writers that begin at once must not remove each other's beginnings.
+            with _alone_in(self._final.parent):
+                if not _is_absent(self._final):
+                    self._locks.append(_lock(self._final))
+                _clear(self._final)
+                absent = _is_absent(self._final)
+                self.is_new = absent or overwrite
+                self.replaces = overwrite and not absent
+                if not absent and not self._locks:
+                    self._locks.append(_lock(self._final))
+                if self.replaces:
+                    self.path = partial_name(self._final)
+                    create_skeleton(self.path, spec)
+                elif absent:
+                    _create(self._final, spec)
+                if self.is_new:
+                    self._locks.append(_lock(self.path))
+        except BaseException:
+            if self.path != self._final:
+                shutil.rmtree(self.path, ignore_errors=True)
+            self.release()
+            raise
+
+    def settle(self) -> None:
+        """Put the new dump in the place of the one that it replaces, and remove that."""
+        put_in_place(self.path, self._final)
+        earlier, self.path, self.replaces = self.path, self._final, False
+        shutil.rmtree(earlier)
+
+    def discard(self) -> None:
+        """Remove the dump that was made here; one that it was to replace stays."""
+        if not self.replaces:
+            self.path = partial_name(self._final)
+            os.replace(self._final, self.path)
+        shutil.rmtree(self.path)
+
+
+@contextmanager
+def reserved(path: Path) -> Iterator[None]:
+    """Keep other writers from a dump while the block runs, and remove what one that was killed left beside it.
+
+    Raises:
+        InputError: there is no dump, or another program is writing it.
+    """
+    locks: list[int] = []
+    try:
+        with _alone_in(path.parent):
+            locks.append(_lock(path))
+            _clear(path)
+        yield
+    finally:
+        _close(locks)
+
+
+def put_in_place(new: Path, old: Path) -> None:
+    """Let the folders of two dumps change names; the earlier one has the name `new` then."""
+    with _alone_in(old.parent):
+        exchange(new, old)
+
+
+def clear_beside(path: Path) -> None:
+    """Remove the folders that killed programs left beside a path, none of which is a dump."""
+    with _alone_in(path.parent):
+        _clear(path)
+
+
+def _is_absent(path: Path) -> bool:
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+
+def _close(descriptors: list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other writers from making, replacing or clearing dumps in a folder; it takes a moment."""
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # A network file system may have no locks.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _create(path: Path, spec: DumpSpec) -> None:
+    """Make a dump without rows, all at once."""
+    skeleton = partial_name(path)
+    try:
+        create_skeleton(skeleton, spec)
+        os.replace(skeleton, path)
+    except BaseException as error:
+        shutil.rmtree(skeleton, ignore_errors=True)
+        # Where there are no locks, another may have come first.
+        if not isinstance(error, OSError) or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    sync_folder(path.parent)
+
+
+def _clear(path: Path) -> None:
+    """Remove what a program left that was killed while it made or replaced this dump."""
+    for entry in path.parent.iterdir():
+        ours = entry.name.startswith(f"{path.name}.") and PARTIAL.fullmatch(entry.name) and entry.is_dir()
+        if not ours or _is_locked(entry):
+            continue
+        # Where folders cannot change names at once, there is a moment in which none has the dump's.
+        if not path.exists() and _has_rows(entry):
+            os.replace(entry, path)
+        else:
+            shutil.rmtree(entry)
+
+
+def _has_rows(path: Path) -> bool:
+    try:
+        return bool(read_group(path)["attributes"]["gatescope"]["rows_committed"])
+    except InputError:
+        return False
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        os.close(_reserve(path))
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _lock(path: Path) -> int:
+    """Reserve a dump for this writer; the system lets go of it when the program ends, however it ends.
+
+    Returns:
+        A descriptor of the folder; closing it frees the dump.
+    """
+    read_group(path)
+    try:
+        return _reserve(path)
+    except BlockingIOError:
+        raise InputError(f"{path} is being written by another program: wait for it, or choose another folder") from None
+
+
+def _reserve(path: Path) -> int:
+    if sys.platform == "win32":
+        return os.open(os.devnull, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:
+        # A network file system without locks.
+        return descriptor
+    return descriptor

@@ -1,0 +1,113 @@
+"""A state dump as an HDF5 file in the layout of LSTMVis (github.com/HendrikStrobelt/LSTMVis).
+
+`output1` [N, H] holds h of the first layer, `states1` its c, as model/get_states.lua there names them; `input1`,
+`forget1` and `hidden1` the gates i, f and g, as model/get_gates.lua does, and `gate_o1`, `gate_r1` ... those that it
+has no name for. `word_ids` [N] are the tokens. Beside these, for programs that know more: `sequence_starts` [S + 1],
+`document_starts`, `vocabulary` (code points [V]) and `attributes` (JSON); gatescope itself reads the file again.
+
+LSTMVis itself also needs the dictionary `FILE.dict` and the configuration `FILE.yml`, which it looks for as lstm.yml.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from gatescope.engine.dump import BOUNDS, StateDump
+from gatescope.engine.errors import InputError
+from gatescope.engine.files import partial_name, remove_partial_of, sync_file, sync_folder, write_atomic
+from gatescope.engine.hdf5 import h5py_module
+from gatescope.engine.progress import progress_bar
+
+NAMES = {"h": "output", "c": "states", "gates/i": "input", "gates/f": "forget", "gates/g": "hidden"}
+SUFFIXES = (".h5", ".hdf5")
+# LSTMVis reads a dictionary's lines as two words, so that white space needs another sign.
+SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍"}
+
+
+def export_lstmvis(states: Path | str, file: Path, *, overwrite: bool = False) -> list[str]:
+    """Write a dump as an HDF5 file, its dictionary and its configuration, block by block.
+
+    Args:
+        states: a whole state dump.
+        file: the HDF5 file; it appears when it is complete.
+        overwrite: replace a file that is there.
+
+    Returns:
+        The names of the datasets of states.
+
+    Raises:
+        InputError: a dump that is not whole, a file that is there or has another suffix, or no h5py.
+    """
+    h5py = h5py_module()
+    if file.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{file} must end in .h5 or .hdf5: LSTMVis knows HDF5 by that")
+    companions = [file, file.with_suffix(".dict"), file.with_suffix(".yml")]
+    there = next((path for path in companions if path.exists()), None)
+    if there is not None and (not overwrite or there.is_dir()):
+        raise InputError(f"{there} is there already: choose another name, or replace it with --overwrite")
+    dump = StateDump.open(states)
+    problems = dump.verify()
+    if problems:
+        raise InputError(f"{states} is not whole: {'; '.join(problems)}")
+    named = {name: _lstmvis_name(name) for name in dump.names}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    remove_partial_of(file)
+    partial = partial_name(file)
+    try:
+        with h5py.File(partial, "x") as out:
+            for bound in BOUNDS:
+                out[bound] = getattr(dump, bound)
+            out["vocabulary"] = np.array([ord(character) for character in dump.vocabulary], np.uint32)
+            out["attributes"] = json.dumps(dump.attributes)
+            with progress_bar("export", dump.n_rows * (len(named) + 1), "rows") as advance:
+                for name, target in {"tokens": "word_ids", **named}.items():
+                    source = dump.stored(name)
+                    dataset = out.create_dataset(target, source.shape, source.dtype)
+                    for index, block in enumerate(source.blocks()):
+                        dataset[index * source.block_rows : index * source.block_rows + len(block)] = block
+                        advance(len(block))
+        sync_file(partial)
+        write_atomic(companions[1], _dictionary(dump.vocabulary).encode())
+        write_atomic(companions[2], _configuration(file, named).encode())
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync_folder(file.parent)
+    return list(named.values())
+
+
+def _lstmvis_name(name: str) -> str:
+    """Return what LSTMVis calls an array: output1 for layer0/h."""
+    layer, _, state = name.partition("/")
+    return NAMES.get(state, state.replace("gates/", "gate_").replace("/", "_")) + str(int(layer[5:]) + 1)
+
+
+def _dictionary(vocabulary: list[str]) -> str:
+    """Return the lines "word id" of a dictionary; characters that would be no word are written by their code."""
+    taken = set(vocabulary)
+    lines = []
+    for number, character in enumerate(vocabulary):
+        sign = character if character.strip() and character.isprintable() else SIGNS.get(character, "")
+        if sign != character and (not sign or sign in taken):
+            sign = f"U+{ord(character):04X}"
+        lines.append(f"{sign} {number}\n")
+    return "".join(lines)
+
+
+def _configuration(file: Path, named: dict[str, str]) -> str:
+    """Return an lstm.yml; h and gates are between -1 and 1 already, so that LSTMVis need not apply its tanh."""
+    types = []
+    for name, target in named.items():
+        layer, _, state = name.partition("/")
+        kind, transform = ("state", "tanh") if state == "c" else ("output", "none")
+        types.append(f"    {{type: {kind}, layer: {int(layer[5:]) + 1}, path: {target}, transform: {transform}}}")
+    text = json.dumps(file.stem)
+    return (
+        f"name: {text}\ndescription: {text}\n\n"
+        f"files:\n  states: {json.dumps(file.name)}\n  words_dict: {json.dumps(file.with_suffix('.dict').name)}\n\n"
+        "word_sequence:\n  file: states\n  path: word_ids\n  dict_file: words_dict\n\n"
+        "states:\n  file: states\n  types: [\n" + ",\n".join(types) + "\n  ]\n"
+    )

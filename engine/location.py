@@ -1,0 +1,72 @@
+"""Where a dump lies: a folder of this machine, or a URL that fsspec knows, such as s3://bucket/states.zarr."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from gatescope.engine.errors import InputError
+
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+class Location:
+    """A folder or a URL, of which files are read by their keys.
+
+    Args:
+        place: a path, or a URL such as "https://host/states.zarr", "s3://bucket/states.zarr" or "memory://states.zarr".
+    """
+
+    def __init__(self, place: str | os.PathLike[str]) -> None:
+        self.name = os.fspath(place).rstrip("/") or "/"
+        self.path: Path | None = None if is_url(place) else Path(place)
+        self._system: Any = None
+        self._root = ""
+        if self.path is None:
+            self._system, self._root = _file_system(self.name)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def read(self, key: str) -> bytes:
+        """Return the content of a file.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            InputError: the URL cannot be read.
+        """
+        if self.path is not None:
+            return (self.path / key).read_bytes()
+        try:
+            return self._system.cat_file(f"{self._root}/{key}")
+        except FileNotFoundError:
+            raise
+        # Every file system has errors of its own: refused connections, permissions, names that do not resolve.
+        except Exception as error:
+            raise unreadable(self.name, error) from error
+
+
+def is_url(place: str | os.PathLike[str]) -> bool:
+    """Whether a place is a URL and not a path."""
+    return bool(URL.match(os.fspath(place)))
+
+
+def unreadable(name: str, error: Exception) -> InputError:
+    """Return the error that says in one line why something cannot be read."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return InputError(f"{name} cannot be read: {reason[:200]}")
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    try:
+        import fsspec
+    except ImportError:
+        raise InputError(f"{url} is a URL: reading one needs fsspec; pip install 'gatescope[files]'") from None
+    try:
+        system, root = fsspec.core.url_to_fs(url)
+    # An unknown protocol is a ValueError, a package that its file system needs an ImportError, and others have theirs.
+    except Exception as error:
+        raise unreadable(url, error) from error
+    return system, root.rstrip("/")

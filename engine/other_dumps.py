@@ -1,0 +1,325 @@
+"""States that another program recorded, read through the interface of a state dump.
+
+A file or Zarr group may hold, by these names: the states, every float array [N, H], or [T, B, H], whose rows are then
+taken sequence by sequence; `sequence_ids` [N], or `sequence_starts` [S + 1]; `document_starts` [D + 1]; `tokens` (or
+`token_ids`, `word_ids`, `words`, `chars`) [N]; `vocabulary`, the character of each token; `labels`, which
+`gatescope.analysis.label_table` reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from gatescope.engine.blocked_array import BlockedArray, first_not_finite
+from gatescope.engine.dump import BOUNDS, GROUP_FILE, StateDump
+from gatescope.engine.errors import InputError
+from gatescope.engine.file_arrays import (
+    UNREADABLE,
+    is_zarr,
+    npy_arrays,
+    npz_arrays,
+    safetensors_arrays,
+    zarr_arrays,
+)
+from gatescope.engine.hdf5 import hdf5_arrays
+from gatescope.engine.location import Location, unreadable
+from gatescope.engine.state_source import BLOCK_ROWS, StateSource
+
+READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    ".npy": npy_arrays,
+    ".npz": npz_arrays,
+    ".safetensors": safetensors_arrays,
+    **dict.fromkeys((".h5", ".hdf5", ".hdf"), hdf5_arrays),
+}
+TOKENS = ("tokens", "token_ids", "word_ids", "words", "chars")
+IDS = ("sequence_ids", "sequence_id")
+RESERVED = {*TOKENS, *IDS, *BOUNDS, "vocabulary", "labels", "label_names"}
+BLOCK_BYTES = 2**25
+
+
+@dataclass(frozen=True)
+class ReadConfig:
+    """Which states are read, and what the file does not say of them."""
+
+    arrays: tuple[str, ...] = ()  # names of the arrays to read; default: all
+    text: Path | None = None  # UTF-8 text that was read, one character for each row, where the states have none
+    sequence_length: int = 0  # rows in each sequence, where nothing else tells the sequences; 0: not known
+    batch_first: bool = False  # arrays of three dimensions are [B, T, H], not [T, B, H]
+
+    def __post_init__(self) -> None:
+        if self.sequence_length < 0:
+            raise InputError(f"--sequence-length {self.sequence_length} is negative: expected a number of rows")
+
+
+def open_states(
+    place: str | os.PathLike[str],
+    config: ReadConfig | None = None,
+    sequence_ids: np.ndarray | None = None,
+    *,
+    finished: bool = True,
+) -> StateSource:
+    """Open a state dump, or the states of another program: .npy, .npz, HDF5, .safetensors or Zarr.
+
+    Args:
+        place: a file, a folder or a URL.
+        config: what the file does not say.
+        sequence_ids: [N], the sequence of each row, where the file has no sequences of its own.
+        finished: see `StateDump.open`.
+
+    Raises:
+        InputError: it is neither, damaged, or does not fit what is said of it.
+    """
+    config = config or ReadConfig()
+    location = Location(place)
+    if location.path is not None and not location.path.exists():
+        raise InputError(f"{place} does not exist: give a state dump, {', '.join(READERS)} or Zarr")
+    if _is_dump(location):
+        source: StateSource = StateDump.open(place, finished=finished)
+        if config.text or config.sequence_length or config.batch_first or sequence_ids is not None:
+            raise InputError(
+                f"{place} is a state dump with a text and sequences of its own: leave out --text, --sequence-length, "
+                "--batch-first and the labels' sequence_id"
+            )
+    else:
+        source = OtherDump(location.name, _arrays(location), config, sequence_ids)
+    for name in config.arrays:
+        source.array(name)
+    source.names = list(dict.fromkeys(config.arrays)) or source.names
+    return source
+
+
+class OtherDump(StateSource):
+    """States that another program recorded.
+
+    Args:
+        name: the path or URL.
+        arrays: its arrays, with `shape`, `dtype` and slices.
+        config, sequence_ids: see `open_states`.
+
+    Raises:
+        InputError: no states, arrays of different length, or sequences, tokens or a text that do not fit them.
+    """
+
+    def __init__(
+        self, name: str, arrays: dict[str, Any], config: ReadConfig, sequence_ids: np.ndarray | None = None
+    ) -> None:
+        self.name = name
+        self.attributes: dict[str, Any] = {}
+        given = config.arrays or [each for each, array in arrays.items() if _is_state(each, array)]
+        chosen = {each: arrays[each] for each in given if each in arrays}
+        if len(chosen) < len(given) or not chosen:
+            missing = next((repr(each) for each in given if each not in arrays), "float array [N, H] or [T, B, H]")
+            there = ", ".join(f"{each} {array.dtype} {list(array.shape)}" for each, array in arrays.items())
+            raise InputError(f"{name} has no {missing}: it has {there[:500] or 'no arrays'}")
+        self._arrays = {each: _OtherArray(each, array, config.batch_first) for each, array in chosen.items()}
+        self.names = list(self._arrays)
+        self.n_rows = len(self._arrays[self.names[0]])
+        for each, states in self._arrays.items():
+            if len(states) != self.n_rows:
+                raise InputError(
+                    f"{name}: {each} has {len(states)} rows and {self.names[0]} has {self.n_rows}: "
+                    "name arrays that belong together with --arrays"
+                )
+        self.dtype = np.result_type(*(array.dtype for array in self._arrays.values()))
+        own = self._own_sequences(arrays, chosen, config.batch_first)
+        self.sequence_starts = self._sequences(own, sequence_ids, config.sequence_length)
+        self._tokens, self.vocabulary = self._text(arrays, config)
+        # A text that was only cut into sequences goes on from one to the next.
+        cut = own is None and sequence_ids is None
+        documents = np.array([0, self.n_rows]) if cut else self.sequence_starts
+        if "document_starts" in arrays:
+            documents = self._bounds("document_starts", arrays["document_starts"])
+        self.document_starts = documents.astype(np.int64)
+
+    def __repr__(self) -> str:
+        n_sequences = len(self.sequence_starts) - 1
+        return f"OtherDump({self.name!r}, rows={self.n_rows}, sequences={n_sequences}, arrays={self.names})"
+
+    @property
+    def tokens(self) -> np.ndarray | None:
+        return self._tokens
+
+    def verify(self) -> list[str]:
+        return self._read_once[0]
+
+    def identity(self) -> dict[str, Any]:
+        arrays = {name: [str(self._arrays[name].dtype), *self._arrays[name].shape] for name in self.names}
+        return {"arrays": arrays, "sha256_of_checksums": self._read_once[1]}
+
+    @cached_property
+    def _read_once(self) -> tuple[list[str], str]:
+        """The first fault of each array, and a digest of the checksums of all blocks."""
+        problems, digest = [], hashlib.sha256()
+        for name in self.names:
+            array = self._arrays[name]
+            for index in range(array.n_blocks):
+                try:
+                    block = array.block(index)
+                except InputError as error:
+                    problems.append(str(error))
+                    break
+                place = first_not_finite(block)
+                if place is not None:
+                    row = index * array.block_rows + place[0]
+                    problems.append(f"{name}: {block[place]} at row {row}, unit {place[1]}: expected finite states")
+                    break
+                checksum = google_crc32c.value(np.ascontiguousarray(block).view(np.uint8))
+                digest.update(checksum.to_bytes(4, "little"))
+        return problems, digest.hexdigest()
+
+    def _own_sequences(self, arrays: dict[str, Any], chosen: dict[str, Any], batch_first: bool) -> np.ndarray | None:
+        """Return the first row of each sequence, and N, as the file tells them; None where it does not."""
+        if "sequence_starts" in arrays:
+            return self._bounds("sequence_starts", arrays["sequence_starts"])
+        ids = next((arrays[name] for name in IDS if name in arrays), None)
+        if ids is not None:
+            return self._starts_of(np.asarray(ids[:]))
+        cubes = {array.shape[1 if batch_first else 0] for array in chosen.values() if len(array.shape) == 3}
+        if len(cubes) > 1:
+            raise InputError(f"{self.name}: its arrays have sequences of {' and '.join(map(str, sorted(cubes)))} rows")
+        return np.arange(0, self.n_rows + 1, cubes.pop(), dtype=np.int64) if cubes else None
+
+    def _sequences(self, own: np.ndarray | None, ids: np.ndarray | None, length: int) -> np.ndarray:
+        if own is not None and length:
+            raise InputError(f"{self.name} has sequences of its own: leave out --sequence-length")
+        if ids is not None:
+            starts = self._starts_of(ids)
+            if own is not None and not np.array_equal(own, starts):
+                raise InputError(f"{self.name} has sequences of its own, and the labels' sequence_id tells others")
+            return starts
+        if own is not None:
+            return own
+        step = length or self.n_rows
+        return np.append(np.arange(0, self.n_rows, step), self.n_rows).astype(np.int64)
+
+    def _bounds(self, name: str, values: Any) -> np.ndarray:
+        bounds = np.asarray(values[:])
+        rises = bounds.ndim == 1 and bounds.dtype.kind in "iu" and len(bounds) >= 2
+        if not rises or bounds[0] != 0 or bounds[-1] != self.n_rows or (np.diff(bounds.astype(np.int64)) <= 0).any():
+            raise InputError(f"{self.name}: {name} does not rise from 0 to {self.n_rows}")
+        return bounds.astype(np.int64)
+
+    def _starts_of(self, ids: np.ndarray) -> np.ndarray:
+        """Return the first row of each run of equal ids, and N."""
+        if ids.shape != (self.n_rows,):
+            raise InputError(f"{self.name} has {self.n_rows} rows, and sequence ids have the shape {ids.shape}")
+        firsts = np.append(0, np.flatnonzero(ids[1:] != ids[:-1]) + 1)
+        _, once = np.unique(ids[firsts], return_index=True)
+        if len(once) < len(firsts):
+            again = firsts[np.setdiff1d(np.arange(len(firsts)), once)[0]]
+            raise InputError(
+                f"{self.name}: sequence {ids[again]!s} goes on at row {again} after another: sort rows by sequence"
+            )
+        return np.append(firsts, self.n_rows).astype(np.int64)
+
+    def _text(self, arrays: dict[str, Any], config: ReadConfig) -> tuple[np.ndarray | None, list[str] | None]:
+        """Return the tokens and the character of each, as far as they are known."""
+        if config.text:
+            return self._tokens_of_file(config.text)
+        stored = next((arrays[name] for name in TOKENS if name in arrays and arrays[name].dtype.kind in "iu"), None)
+        if stored is None:
+            return None, None
+        tokens = np.asarray(stored[:])
+        if tokens.ndim == 2:
+            tokens = (tokens if config.batch_first else tokens.T).reshape(-1)
+        if tokens.shape != (self.n_rows,) or (tokens.size and not 0 <= tokens.min() <= tokens.max() < 2**32 - 1):
+            raise InputError(f"{self.name}: tokens {list(tokens.shape)} are not {self.n_rows} whole numbers from 0")
+        vocabulary = [str(word) for word in arrays["vocabulary"][:]] if "vocabulary" in arrays else []
+        known = bool(vocabulary) and all(len(word) == 1 for word in vocabulary) and tokens.max() < len(vocabulary)
+        return tokens.astype(np.uint32), vocabulary if known else None
+
+    def _tokens_of_file(self, path: Path) -> tuple[np.ndarray, list[str]]:
+        try:
+            text = path.read_bytes().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"--text {path} is not UTF-8 at offset {error.start}: convert it") from None
+        except OSError as error:
+            raise InputError(f"--text {path} cannot be read: {error.strerror}") from None
+        if len(text) != self.n_rows:
+            raise InputError(f"--text {path} has {len(text)} characters, and {self.name} has {self.n_rows} rows")
+        codes, tokens = np.unique(np.frombuffer(text.encode("utf-32-le"), "<u4"), return_inverse=True)
+        return tokens.astype(np.uint32), [chr(code) for code in codes]
+
+
+class _OtherArray(BlockedArray):
+    """States [N, H] of another program, in any float type; [T, B, H] sequence by sequence."""
+
+    def __init__(self, name: str, array: Any, batch_first: bool) -> None:
+        shape = tuple(int(size) for size in array.shape)
+        if not (_is_float(array.dtype) and len(shape) in (2, 3) and 0 not in shape):
+            raise InputError(f"{name} is {array.dtype} {list(shape)}: expected floats [N, H] or [T, B, H], not empty")
+        width = shape[-1]
+        dtype = np.dtype(array.dtype).newbyteorder("=")
+        block_rows = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (width * dtype.itemsize)))
+        super().__init__(name, (shape[0] * shape[1] if len(shape) == 3 else shape[0], width), dtype, block_rows)
+        self._array, self._batch_first = array, batch_first
+        self._steps = shape[1 if batch_first else 0] if len(shape) == 3 else 0
+
+    def _read_block(self, index: int, whole: bool) -> np.ndarray:
+        start = index * self.block_rows
+        stop = min(start + self.block_rows, len(self))
+        try:
+            values = self._sequences(start, stop) if self._steps else np.asarray(self._array[start:stop])
+        except UNREADABLE as error:
+            raise unreadable(f"{self.name}, rows {start} to {stop - 1},", error) from error
+        return values.astype(self.dtype, copy=False)
+
+    def _sequences(self, start: int, stop: int) -> np.ndarray:
+        """Return rows of a three-dimensional array."""
+        values = np.empty((stop - start, self.shape[1]), self.dtype)
+        row = start
+        while row < stop:
+            sequence, step = divmod(row, self._steps)
+            n = min(self._steps - step, stop - row)
+            if self._batch_first:
+                values[row - start : row - start + n] = self._array[sequence, step : step + n]
+            else:
+                values[row - start : row - start + n] = self._array[step : step + n, sequence]
+            row += n
+        return values
+
+
+def _is_float(dtype: Any) -> bool:
+    return np.dtype(dtype).kind == "f" and np.dtype(dtype).itemsize in (2, 4, 8)
+
+
+def _is_state(name: str, array: Any) -> bool:
+    reserved = name.rpartition("/")[2] in RESERVED or name.startswith("initial/")
+    return not reserved and _is_float(array.dtype) and len(array.shape) in (2, 3)
+
+
+def _is_dump(location: Location) -> bool:
+    """Whether to open a place as a state dump, which says what is wrong with it: not a file, nor Zarr of another."""
+    if location.path is not None and location.path.is_file():
+        return False
+    try:
+        return "gatescope" in json.loads(location.read(GROUP_FILE)).get("attributes", {})
+    except OSError:
+        return not is_zarr(location)
+    except (AttributeError, TypeError, ValueError, RecursionError):
+        return True
+
+
+def _arrays(location: Location) -> dict[str, Any]:
+    """Open the arrays of a file, a Zarr folder or a URL."""
+    suffix = Path(location.name).suffix.lower()
+    try:
+        if location.path is None or location.path.is_dir():
+            return zarr_arrays(location)
+        if suffix not in READERS:
+            raise InputError(f"{location} is not of a known kind: expected a state dump, {', '.join(READERS)} or Zarr")
+        return READERS[suffix](location.path)
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        raise unreadable(location.name, error) from error

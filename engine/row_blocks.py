@@ -1,0 +1,227 @@
+"""The files of a dump's row blocks, written in place: rows come in any order, and a block with all its rows is sealed.
+
+A file has its whole length from its first row on. The checksum behind the values is written last, so a block that lacks
+rows does not match it. Nothing is kept in memory, however long a sequence is and however many are computed abreast.
+
+Where a dump is compressed, the rows of a block grow in a raw file beside it, and sealing writes the block from it. The
+raw file is to stay until no resume point speaks of the block as one that lacks rows.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import sys
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from pathlib import Path
+
+import numpy as np
+
+from gatescope.engine.block_file import CHECKSUM_BYTES, encoded, sealed
+from gatescope.engine.files import write_new
+
+_SYNC_FILE_RANGE = getattr(ctypes.CDLL(None), "sync_file_range", None) if sys.platform == "linux" else None
+
+
+class RowBlocks:
+    """Arrays that share their rows, in blocks of as many rows, a file for each array and block.
+
+    Args:
+        path: the dump.
+        arrays: shape of a row and dtype of each.
+        n_rows: N.
+        block_rows: rows in a block.
+        committed_rows: those that are there; their blocks are sealed.
+        compression: "none" or "zstd".
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        arrays: dict[str, tuple[tuple[int, ...], np.dtype]],
+        n_rows: int,
+        block_rows: int,
+        committed_rows: int,
+        compression: str = "none",
+    ) -> None:
+        self.path = path
+        self.arrays = arrays
+        self.n_rows = n_rows
+        self.block_rows = min(block_rows, n_rows)
+        self.new_files_of: set[str] = set()
+        self._compression = compression
+        self._sizes = np.minimum(self.block_rows, n_rows - np.arange(0, n_rows, self.block_rows))
+        self._filled = np.zeros_like(self._sizes)
+        self._n_committed = -(-committed_rows // self.block_rows)
+        self._filled[: self._n_committed] = self._sizes[: self._n_committed]
+        self._n_leading = self._n_committed
+
+    @property
+    def n_filled(self) -> int:
+        """How many rows are there, wherever they are."""
+        return int(self._filled.sum())
+
+    @property
+    def leading_rows(self) -> int:
+        """How many rows are in the blocks before the first that lacks rows."""
+        while self._n_leading < len(self._sizes) and self._filled[self._n_leading] == self._sizes[self._n_leading]:
+            self._n_leading += 1
+        return min(self._n_leading * self.block_rows, self.n_rows)
+
+    def is_complete(self, block: int) -> bool:
+        """Whether a block has all of its rows."""
+        return bool(self._filled[block] == self._sizes[block])
+
+    def add(self, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Count runs of rows as there, and return the blocks that have them, int64."""
+        block, _, _, _, n = self._cut(starts, lengths)
+        np.add.at(self._filled, block, n)
+        return np.unique(block)
+
+    def write(
+        self, starts: np.ndarray, lengths: np.ndarray, values: Mapping[str, np.ndarray], threads: Executor
+    ) -> np.ndarray:
+        """Write runs of rows, each row once; those in committed blocks are left as they are.
+
+        Args:
+            starts, lengths: int64 [K], first row and number of rows of each run.
+            values: [K, T, *shape of a row] for each array, of its dtype; run k has lengths[k] of T.
+            threads: they write several files side by side.
+
+        Returns:
+            The blocks that were written to, int64; some may be complete now.
+
+        Raises:
+            OSError: the disk is full, or fails; none of the rows counts then.
+        """
+        block, row, run, place, n = self._cut(starts, lengths)
+        order = np.argsort(block, kind="stable")
+        blocks, firsts = np.unique(block[order], return_index=True)
+        tasks = []
+        for number, parts in zip(blocks.tolist(), np.split(order, firsts[1:]), strict=bool(len(blocks))):
+            table = np.stack([row[parts], run[parts], place[parts], n[parts]], axis=1).tolist()
+            tasks += [threads.submit(self._write_parts, name, number, table, values[name]) for name in self.arrays]
+        # All of them have ended when the first failure is raised: the values belong to the caller.
+        failures = [task.exception() for task in tasks]
+        for failure in filter(None, failures):
+            raise failure
+        return self.add(starts, lengths)
+
+    def seal(self, name: str, block: int) -> None:
+        """Write what is behind a complete block's rows, the checksum last, and bring its file to the disk."""
+        tail, dtype = self.arrays[name]
+        growing = self._growing(name, block)
+        with growing.open("rb+", buffering=0) as file:
+            size = int(self._sizes[block])
+            if size < self.block_rows:
+                # What is never filled reads as the array's fill value.
+                rest = np.full((self.block_rows - size, *tail), np.nan if dtype.kind == "f" else 0, dtype)
+                _write_at(file.fileno(), rest, size * self._row_bytes(name))
+            if self._compression != "none":
+                write_new(self._file(name, block), encoded(np.fromfile(growing, np.uint8), self._compression).data)
+                return
+            with mmap.mmap(file.fileno(), 0) as mapped:
+                raw = np.frombuffer(mapped, np.uint8)
+                sealed(raw)
+                # The mapping cannot be closed while an array looks at it.
+                del raw
+            os.fsync(file.fileno())
+
+    def sync(self, name: str, block: int) -> None:
+        """Bring the rows that a block has to the disk."""
+        with self._growing(name, block).open("rb+", buffering=0) as file:
+            os.fsync(file.fileno())
+
+    def discard(self, block: int) -> None:
+        """Remove the raw files of a sealed block."""
+        if self._compression != "none":
+            for name in self.arrays:
+                self._growing(name, block).unlink(missing_ok=True)
+
+    def discard_all(self) -> None:
+        """Remove every raw file, those that killed programs left included."""
+        if self._compression != "none":
+            for name in self.arrays:
+                for file in (self.path / name).glob("raw.*"):
+                    file.unlink()
+
+    def is_there(self, name: str, block: int) -> bool:
+        """Whether a block has its file: sealed, where it is complete; otherwise of the right length."""
+        if self._compression != "none" and self.is_complete(block):
+            return self._file(name, block).is_file()
+        file = self._growing(name, block)
+        return file.is_file() and file.stat().st_size == self._file_bytes(name)
+
+    def _write_parts(self, name: str, block: int, parts: list[list[int]], values: np.ndarray) -> None:
+        file, row_bytes = self._growing(name, block), self._row_bytes(name)
+        if not self._filled[block]:
+            self.new_files_of.add(name)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            if os.fstat(descriptor).st_size != self._file_bytes(name):
+                _set_length(descriptor, self._file_bytes(name))
+            for row, run, place, n in parts:
+                _write_at(descriptor, values[run, place : place + n], row * row_bytes)
+            _begin_writeback(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _cut(self, starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Cut runs where blocks end: the block of each part, its row in there, its run, its place there, its length.
+
+        What lies in committed blocks is left out.
+        """
+        first, last = starts // self.block_rows, (starts + lengths - 1) // self.block_rows
+        n_parts = np.where(lengths > 0, last - first + 1, 0)
+        run = np.repeat(np.arange(len(starts)), n_parts)
+        block = first[run] + np.arange(len(run)) - np.repeat(np.cumsum(n_parts) - n_parts, n_parts)
+        low = np.maximum(starts[run], block * self.block_rows)
+        high = np.minimum(starts[run] + lengths[run], (block + 1) * self.block_rows)
+        parts = np.stack([block, low - block * self.block_rows, run, low - starts[run], high - low])
+        return tuple(parts[:, block >= self._n_committed])
+
+    def _file(self, name: str, block: int) -> Path:
+        return self.path / name / ".".join(["c", str(block), *"0" * len(self.arrays[name][0])])
+
+    def _growing(self, name: str, block: int) -> Path:
+        """The file that takes a block's rows."""
+        file = self._file(name, block)
+        return file if self._compression == "none" else file.with_name(f"raw.{block}")
+
+    def _row_bytes(self, name: str) -> int:
+        tail, dtype = self.arrays[name]
+        return int(np.prod(tail)) * dtype.itemsize
+
+    def _file_bytes(self, name: str) -> int:
+        return self.block_rows * self._row_bytes(name) + CHECKSUM_BYTES
+
+
+def _set_length(descriptor: int, n_bytes: int) -> None:
+    # Reserved at once, a file is in one piece on the disk and written faster, and a full disk is known before.
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, n_bytes)
+    os.ftruncate(descriptor, n_bytes)
+
+
+def _begin_writeback(descriptor: int) -> None:
+    """Let the disk begin with what a file was given, so that it is not idle until the block is complete.
+
+    Only Linux has a call for it (sync_file_range(2)); it promises nothing, and does not wait.
+    """
+    if _SYNC_FILE_RANGE is not None:
+        whole, write = ctypes.c_int64(0), ctypes.c_uint(2)
+        _SYNC_FILE_RANGE(descriptor, whole, whole, write)
+
+
+def _write_at(descriptor: int, values: np.ndarray, place: int) -> None:
+    """Write an array's bytes at a place of a file; a system call may take less than it was given."""
+    rest = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+    while rest:
+        if hasattr(os, "pwrite"):
+            n = os.pwrite(descriptor, rest, place)
+        else:
+            os.lseek(descriptor, place, os.SEEK_SET)
+            n = os.write(descriptor, rest)
+        rest, place = rest[n:], place + n

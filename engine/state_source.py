@@ -1,0 +1,201 @@
+"""What probing reads: recorded states in rows, the sequences that they form, and their text where it is known.
+
+A state dump is one (`gatescope.engine.dump`), files of other programs are another (`gatescope.engine.other_dumps`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from gatescope.engine.blocked_array import BlockedArray
+from gatescope.engine.errors import InputError
+from gatescope.engine.read_ahead import read_ahead
+
+# Rows that `blocks` reads at once.
+BLOCK_ROWS = 8192
+
+
+class StateSource:
+    """Recorded states; nothing of them is read before it is asked for.
+
+    Attributes:
+        name: what messages call it: its path or URL.
+        n_rows: N.
+        names: of the arrays [N, H], in order.
+        sequence_starts: int64 [S + 1], the first row of each sequence, then N.
+        document_starts: int64 [D + 1], the rows where the text begins anew, then N.
+        vocabulary: the character of each token, or None where the text is not known.
+        attributes: what is known of the origin.
+        dtype: of `features`.
+    """
+
+    name: str
+    n_rows: int
+    names: list[str]
+    sequence_starts: np.ndarray
+    document_starts: np.ndarray
+    vocabulary: list[str] | None
+    attributes: dict[str, Any]
+    dtype: np.dtype
+    _arrays: dict[str, BlockedArray]
+
+    def array(self, name: str) -> BlockedArray:
+        """Return one array [N, H] by its full name, such as "layer0/h".
+
+        Raises:
+            InputError: there is no such array.
+        """
+        if name not in self.names:
+            raise self._unknown(name)
+        return self._arrays[name]
+
+    @property
+    def tokens(self) -> np.ndarray | None:
+        """What was read, as unsigned integers [N], or None where that is not known."""
+        raise NotImplementedError
+
+    def initial(self, name: str) -> np.ndarray:
+        """Return the states before the first row of each sequence: [S, H].
+
+        Raises:
+            InputError: the array has none.
+        """
+        raise InputError(f"{name} has no state before a sequence's first character: use alignment 'post'")
+
+    def verify(self) -> list[str]:
+        """Return what is wrong, one line for each fault; an empty list if everything is whole."""
+        raise NotImplementedError
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells these states from others, as JSON values."""
+        raise NotImplementedError
+
+    @cached_property
+    def sequence_ids(self) -> np.ndarray:
+        """The sequence of each row: int32 [N], from 0 to S - 1."""
+        lengths = np.diff(self.sequence_starts)
+        return np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+
+    def text(self, start: int = 0, stop: int | None = None) -> str:
+        """Return the characters of the rows from `start` up to `stop`.
+
+        Raises:
+            InputError: the text is not known, or a token is outside the vocabulary.
+        """
+        if self.vocabulary is None:
+            raise InputError(f"{self.name} has no text: give one of {self.n_rows} characters with --text")
+        codes = np.array([ord(character) for character in self.vocabulary], dtype="<u4")
+        tokens = self.tokens_of(start, stop)
+        if tokens.size and tokens.max() >= len(codes):
+            raise InputError(f"{self.name} is damaged: token {tokens.max()} in a vocabulary of {len(codes)} characters")
+        return codes[tokens].tobytes().decode("utf-32-le", "surrogatepass")
+
+    def documents(self) -> Iterator[tuple[int, int, str]]:
+        """Yield each document as its first row, the row behind its last, and its text."""
+        for start, stop in zip(self.document_starts[:-1].tolist(), self.document_starts[1:].tolist(), strict=True):
+            yield start, stop, self.text(start, stop)
+
+    def features(self, names: Iterable[str], alignment: Literal["post", "pre"] = "post") -> np.ndarray:
+        """Return arrays side by side in memory.
+
+        Args:
+            names: arrays such as "layer0/h", in the order of the columns.
+            alignment: "post": row n holds the states after reading character n, as stored. "pre": those before it:
+                the states of the row before in the same sequence, and the initial states at its first row.
+
+        Returns:
+            [N, sum of H], of the source's dtype: N x sum of H x 2 bytes in float16.
+
+        Raises:
+            InputError: an array is not there, or has no initial states and the alignment is "pre".
+        """
+        if alignment not in ("post", "pre"):
+            raise InputError(f"alignment {alignment!r} is unknown: expected 'post' or 'pre'")
+        arrays = [self.array(name) for name in names]
+        edges = np.cumsum([0, *(array.shape[1] for array in arrays)])
+        values = np.empty((self.n_rows, int(edges[-1])), self.dtype)
+        for array, left, right in zip(arrays, edges[:-1], edges[1:], strict=True):
+            columns = values[:, left:right]
+            if alignment == "post":
+                array.read_into(columns, 0)
+            else:
+                initial = self.initial(array.name)
+                array.read_into(columns[1:], 0)
+                columns[self.sequence_starts[:-1]] = initial
+        return values
+
+    def blocks(
+        self,
+        names: Sequence[str],
+        units: Any = None,
+        *,
+        rows: int = BLOCK_ROWS,
+        library: Literal["numpy", "torch", "cupy"] = "numpy",
+    ) -> Iterator[Any]:
+        """Iterate over row blocks of chosen arrays and units, the next one read while this one is worked on.
+
+        Args:
+            names: arrays such as "layer0/h", in the order of the columns.
+            units: the units of each array to take, a slice or integers [C]; only these are copied. Default: all.
+            rows: in each block but the last.
+            library: what the blocks are: NumPy arrays, torch tensors that share their memory, or CuPy arrays on the
+                current GPU.
+
+        Yields:
+            [rows, columns] of the source's dtype, in order. A block's memory is used again for the one after the next.
+
+        Raises:
+            InputError: an array is not there, a block is missing or not whole, or there is no such library.
+        """
+        if rows < 1:
+            raise InputError(f"blocks of {rows} rows: expected at least 1")
+        convert = _conversion(library)
+        side_by_side = _Columns([self.array(name) for name in names], units, self.n_rows, self.dtype)
+        for _, block in read_ahead(side_by_side, 0, self.n_rows, rows):
+            yield convert(block)
+
+    def tokens_of(self, start: int, stop: int | None) -> np.ndarray:
+        """Return the tokens of some rows, without reading those of others where that is possible."""
+        assert self.tokens is not None
+        return self.tokens[start:stop]
+
+    def _unknown(self, name: str) -> InputError:
+        return InputError(f"{self.name} has no {name!r}: it has {', '.join(self.names)}")
+
+
+class _Columns:
+    """Chosen columns of several arrays side by side, read when they are asked for."""
+
+    def __init__(self, arrays: list[BlockedArray], units: Any, n_rows: int, dtype: np.dtype) -> None:
+        self._arrays, self._units = arrays, units
+        widths = [array[:0].shape[1] if units is None else array[:0, units].shape[1] for array in arrays]
+        self._edges = np.cumsum([0, *widths]).tolist()
+        self.shape, self.dtype = (n_rows, self._edges[-1]), dtype
+
+    def read_into(self, out: np.ndarray, start: int) -> None:
+        """Fill an array with the rows that begin at `start`."""
+        for array, left, right in zip(self._arrays, self._edges[:-1], self._edges[1:], strict=True):
+            if self._units is None:
+                array.read_into(out[:, left:right], start)
+            else:
+                out[:, left:right] = array[start : start + len(out), self._units]
+
+
+def _conversion(library: str) -> Any:
+    """Return the function that hands a NumPy array to a library."""
+    if library == "numpy":
+        return lambda block: block
+    if library == "torch":
+        return torch.from_numpy
+    if library != "cupy":
+        raise InputError(f"library {library!r} is unknown: expected 'numpy', 'torch' or 'cupy'")
+    try:
+        import cupy
+    except ImportError:
+        raise InputError("library 'cupy' is not installed: pip install 'gatescope[cuda]'") from None
+    return cupy.asarray

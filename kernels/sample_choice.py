@@ -1,0 +1,94 @@
+"""Drawing characters inside Triton kernels, and what the distribution says of them: on logits in registers.
+
+The random numbers, the distribution and the rule of the choice are those of `gatescope.kernels.philox` and
+`gatescope.kernels.sample`; only the order differs in which probabilities are summed.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def uniform(seed_ptr, sequence, step):
+    """The random number of each sequence at a step, float64 [rows].
+
+    Args:
+        seed_ptr: the seed, int64.
+        sequence: numbers, int64 [rows].
+        step: its number.
+    """
+    o = tl.zeros(sequence.shape, tl.uint32)
+    low, high = (sequence & 0xFFFFFFFF).to(tl.uint32), (sequence >> 32).to(tl.uint32)
+    # The interpreter's loops count in plain integers, which have no dtype to change.
+    word, _, _, _ = tl.philox(tl.load(seed_ptr), (o + step).to(tl.uint32), low, high, o)
+    return (word.to(tl.float64) + 0.5) * (1.0 / 4294967296.0)
+
+
+@triton.jit
+def _least_with(p, weight, need):
+    """The largest value of which those of p that are at least as large weigh what is needed, found bit by bit.
+
+    Args:
+        p: [rows, columns], not negative: their bits are ordered as they are.
+        weight: of each, [rows, columns].
+        need: [rows, 1] or a number.
+
+    Returns:
+        Its bits, int32 [rows, 1].
+    """
+    bits = p.to(tl.int32, bitcast=True)
+    found = tl.zeros((p.shape[0], 1), tl.int32)
+    for k in range(31):
+        candidate = found | (1 << (30 - k))
+        enough = tl.sum(tl.where(bits >= candidate, weight, 0.0), axis=1)[:, None] >= need
+        found = tl.where(enough, candidate, found)
+    return found
+
+
+@triton.jit
+def choose(logits, u, temperature, top_k, top_p, V: tl.constexpr, TOP_K: tl.constexpr, TOP_P: tl.constexpr):
+    """Draw one character a row from softmax(logits / temperature): `gatescope.kernels.sample.choose`.
+
+    Args:
+        logits: [rows, columns], -inf behind the V characters.
+        u: random numbers, float64 [rows].
+        temperature, top_k, top_p: see there; TOP_K and TOP_P say whether the last two cut anything.
+
+    Returns:
+        ids int32 [rows]; -1, which is none, where logits are NaN or infinite.
+    """
+    o_v = tl.arange(0, logits.shape[1])[None, :]
+    p = tl.exp((logits - tl.max(logits, axis=1)[:, None]) / temperature)
+    total = tl.sum(p, axis=1)
+    p = p / total[:, None]
+    if TOP_K:
+        ones = tl.where(o_v < V, 1.0, 0.0) + p * 0.0
+        p = tl.where(p.to(tl.int32, bitcast=True) >= _least_with(p, ones, top_k), p, 0.0)
+    if TOP_P:
+        bits, wide = p.to(tl.int32, bitcast=True), p.to(tl.float64)
+        need = top_p * tl.sum(wide, axis=1)[:, None]
+        least = _least_with(p, wide, need)
+        # Of equals, in order of id, only as many as are still needed.
+        above, equal = tl.sum(tl.where(bits > least, wide, 0.0), axis=1)[:, None], bits == least
+        earlier = tl.cumsum(tl.where(equal, 1, 0), axis=1) - 1
+        p = tl.where((bits > least) | (equal & (above + earlier * wide < need)), p, 0.0)
+    cumulative = tl.cumsum(p.to(tl.float64), axis=1)
+    target = u * tl.max(cumulative, axis=1)
+    # A character without probability is none, whatever the sum's rounding.
+    beyond = (cumulative > target[:, None]) & (p > 0.0)
+    # Of a finite distribution the total is at least 1; of any other, NaN.
+    return tl.where(total > 0.0, tl.min(tl.where(beyond, o_v, V - 1), axis=1), -1)
+
+
+@triton.jit
+def scores(logits, token):
+    """The log-probability of a character, and the entropy, under softmax(logits), in nats, [rows] each."""
+    o_v = tl.arange(0, logits.shape[1])[None, :]
+    below = logits - tl.max(logits, axis=1)[:, None]
+    e = tl.exp(below)
+    total = tl.sum(e, axis=1)
+    chosen = tl.sum(tl.where(o_v == token[:, None], below, 0.0), axis=1)
+    mean = tl.sum(e * tl.where(e > 0.0, below, 0.0), axis=1) / total
+    return chosen - tl.log(total), tl.log(total) - mean

@@ -1,0 +1,307 @@
+"""The sampler's kernel in Triton: what `gatescope.kernels.sample_fused` launches.
+
+One launch takes every sequence through a block of steps: a character is drawn, or a given one read, all layers run, and
+the states that are asked for are kept. A program has BLOCK_B rows (sequences) and BLOCK_H units of every layer. The
+state of the network stands in memory, where the other programs of a group of rows, and the next launch, find it:
+
+    states [L, 2, rows, HP]   h after the step before and after this one, in turn, in the weights' dtype
+    cells  [L, rows, HP]      c of an lstm, float32
+
+HP is H padded with zeros to whole blocks: padded units have no weights and stay at zero, and every load is whole.
+
+The weights are the matrices W_hh of layer 0, W_ih and W_hh of layer 1, ..., [2 L - 1, SLOTS * HP, HP]. The slots of a
+unit stand side by side, so that their sums are split within a thread: i, f, g, o of an lstm; r, z and n's two parts,
+of h and of x, of a gru, whose matrices are zero in the slot that is not theirs; one slot in an Elman network. The table
+[V + L - 1, SLOTS, HP] holds the input product and the biases of each character, then the biases of the layers above.
+
+Where several programs share a group of rows, every layer ends with the group's barrier (`gatescope.kernels.grid`), and
+so does the choice: the first programs of the group work out the output layer, each for BLOCK_C of its rows, while the
+others are at the recurrent product of the first layer, which needs no character.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from gatescope.kernels.grid import COUNTER_STRIDE, arrive, wait
+from gatescope.kernels.pointwise import sigmoid, tanh
+from gatescope.kernels.sample_choice import choose, scores, uniform
+from gatescope.kernels.tiles import product
+
+LSTM, GRU, GRU_BEFORE, RNN, RNN_RELU = (tl.constexpr(cell) for cell in range(5))
+WHOLE = tl.constexpr(-1)  # a step with all its parts; else one: the choice, then the layers, or the halves of each
+CAPTURED = tl.constexpr(6)  # places of a layer among the outputs: h, c and up to four gates
+# Arguments whose values make no new kernel.
+CHANGING = ["t0", "t1", "row0", "n_rows", "n_padded", "n_tokens", "taken", "first_step", "first_sequence", "stride"]
+CHANGING += ["temperature", "top_k", "top_p"]
+
+
+@triton.jit
+def _meet(counter, arrivals, COLUMNS: tl.constexpr, INTERPRET: tl.constexpr):
+    """Wait until the group's states of the last exchange are in memory."""
+    if COLUMNS == 1:
+        tl.debug_barrier()
+    else:
+        wait(counter, arrivals, INTERPRET)
+
+
+@triton.jit
+def _add_product(
+    total,
+    states,
+    o_rows,
+    weights,
+    o_columns,
+    HP: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    STAGES: tl.constexpr,
+    INTERPRET: tl.constexpr,
+):
+    """Add the product of states and weights to a total [rows, columns] in float32, part by part on their way in.
+
+    Offsets of 32 bits from one address are the same for all matrices; addresses of each would fill the registers.
+
+    Args:
+        states, weights: pointers to the first.
+        o_rows: from there to the first unit of each row, [rows, 1].
+        o_columns: and to the first weight of each column, [1, columns].
+    """
+    o_k = tl.arange(0, BLOCK_K)
+    o_state, o_weight = o_rows + o_k[None, :], o_columns + o_k[:, None]
+    for k in tl.range(0, HP, BLOCK_K, num_stages=STAGES):
+        # Past the first-level cache, which does not see other programs' stores.
+        h = tl.load(states + k + o_state, cache_modifier=".cg")
+        w = tl.load(weights + k + o_weight)
+        total += product(h, w, INTERPRET)
+    return total
+
+
+@triton.jit
+def _output(
+    top,
+    output_ptr,
+    bias_ptr,
+    tokens_ptr,
+    seed_ptr,
+    log_probability_ptr,
+    entropy_ptr,
+    row,
+    n_rows,
+    length,
+    t,
+    n_tokens,
+    step,
+    first_sequence,
+    stride,
+    temperature,
+    top_k,
+    top_p,
+    HP: tl.constexpr,
+    V: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    STAGES: tl.constexpr,
+    GIVEN: tl.constexpr,
+    TOP_K: tl.constexpr,
+    TOP_P: tl.constexpr,
+    INTERPRET: tl.constexpr,
+):
+    """The output layer on the topmost states of some rows: draw a character, or take the given one, and score it."""
+    o_v = tl.arange(0, BLOCK_V)[None, :]
+    logits = tl.zeros((row.shape[0], BLOCK_V), tl.float32) + tl.load(bias_ptr + o_v)
+    logits = _add_product(logits, top, row[:, None] * HP, output_ptr, o_v * HP, HP, BLOCK_K, STAGES, INTERPRET)
+    wide, in_b = row.to(tl.int64), row < n_rows
+    if GIVEN:
+        token = tl.maximum(tl.load(tokens_ptr + wide * n_tokens + t, mask=in_b, other=0), 0)
+    else:
+        u = uniform(seed_ptr, first_sequence + wide, step)
+        token = choose(logits, u, temperature, top_k, top_p, V, TOP_K, TOP_P)
+        tl.store(tokens_ptr + wide * n_tokens + t, token, mask=in_b)
+    if log_probability_ptr is not None or entropy_ptr is not None:
+        log_probability, entropy = scores(logits, token)
+        if log_probability_ptr is not None:
+            tl.store(log_probability_ptr + wide * stride + t, log_probability, mask=in_b & (t < length))
+        if entropy_ptr is not None:
+            tl.store(entropy_ptr + wide * stride + t, entropy, mask=in_b & (t < length))
+    return token
+
+
+@triton.jit(do_not_specialize=CHANGING)
+def sample_kernel(
+    table_ptr,
+    w_ptr,
+    w_n_ptr,
+    output_ptr,
+    bias_ptr,
+    states_ptr,
+    cells_ptr,
+    kept_ptr,
+    tokens_ptr,
+    lengths_ptr,
+    seed_ptr,
+    captured,
+    log_probability_ptr,
+    entropy_ptr,
+    counter_ptr,
+    t0,
+    t1,
+    row0,
+    n_rows,
+    n_padded,
+    n_tokens,
+    taken,
+    first_step,
+    first_sequence,
+    stride,
+    temperature,
+    top_k,
+    top_p,
+    CELL: tl.constexpr,
+    LAYERS: tl.constexpr,
+    H: tl.constexpr,
+    HP: tl.constexpr,
+    V: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    BLOCK_B: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    STAGES: tl.constexpr,
+    OUTPUT_K: tl.constexpr,
+    OUTPUT_STAGES: tl.constexpr,
+    GIVEN: tl.constexpr,
+    TOP_K: tl.constexpr,
+    TOP_P: tl.constexpr,
+    PHASE: tl.constexpr,
+    INTERPRET: tl.constexpr,
+):
+    """Take every sequence through the steps t0 to t1 of a block.
+
+    Args:
+        table_ptr, w_ptr, states_ptr, cells_ptr: see above.
+        w_n_ptr, kept_ptr: of a gru whose reset gate comes before the product: W_hn of each layer, [L, HP, HP], and
+            r * h on its way to the other programs, [L, rows, HP].
+        output_ptr, bias_ptr: the output layer, [BLOCK_V, HP], and in float32 [BLOCK_V], -inf behind V.
+        tokens_ptr: int32 [n_rows, n_tokens], given (below 0: the row has not begun, its states stay zero) or drawn.
+        lengths_ptr: of the sequences within the block, int32 [n_rows]; nothing is kept behind their ends.
+        seed_ptr: int64.
+        captured: pointers or None, CAPTURED for each layer, to [n_rows, stride, H].
+        log_probability_ptr, entropy_ptr: [n_rows, stride] or None.
+        counter_ptr: of each group of rows.
+        taken: steps before this block: which of the two states is the one before.
+        first_step, first_sequence: the numbers that the random numbers hang on.
+        PHASE: the part of a step to do, for the interpreter, whose programs cannot wait for each other.
+    """
+    i_b, i_h = tl.program_id(0), tl.program_id(1)
+    first = row0 + i_b * BLOCK_B
+    row = first + tl.arange(0, BLOCK_B)
+    in_b, rows, o_row = row < n_rows, row.to(tl.int64)[:, None], row[:, None] * HP
+    length = tl.load(lengths_ptr + row, mask=in_b, other=0)
+    o_h = (i_h * BLOCK_H + tl.arange(0, BLOCK_H))[None, :]
+    PARTS: tl.constexpr = 2 if CELL == GRU_BEFORE else 1
+    SLOTS: tl.constexpr = 1 if CELL >= RNN else 4
+    OUTPUT: tl.constexpr = not GIVEN or log_probability_ptr is not None or entropy_ptr is not None
+    CHOICE: tl.constexpr = 0 if GIVEN else 1
+    o_w = (i_h * (SLOTS * BLOCK_H) + tl.arange(0, SLOTS * BLOCK_H))[None, :] * HP
+    size = n_padded.to(tl.int64) * HP
+    counter = counter_ptr + i_b * COUNTER_STRIDE
+    dtype = states_ptr.dtype.element_ty
+    # Rows whose output layer is this program's.
+    c_row = first + i_h * BLOCK_C + tl.arange(0, BLOCK_C)
+    c_length = tl.load(lengths_ptr + c_row, mask=c_row < n_rows, other=0)
+
+    for t in range(t0, tl.minimum(t1, tl.max(length, axis=0))):
+        old, new = (taken + t) % 2, (taken + t + 1) % 2
+        arrivals = (t - t0) * ((CHOICE + LAYERS * PARTS) * COLUMNS)
+        _meet(counter, arrivals, COLUMNS, INTERPRET)
+        if OUTPUT and (PHASE == WHOLE or PHASE == 0):
+            top = states_ptr + ((LAYERS - 1) * 2 + old) * size
+            asked = (
+                c_row, n_rows, c_length, t, n_tokens, first_step + t, first_sequence, stride, temperature, top_k, top_p
+            )  # fmt: skip
+            if COLUMNS == 1:
+                token = _output(
+                    top, output_ptr, bias_ptr, tokens_ptr, seed_ptr, log_probability_ptr, entropy_ptr, *asked,
+                    HP, V, BLOCK_V, OUTPUT_K, OUTPUT_STAGES, GIVEN, TOP_K, TOP_P, INTERPRET,
+                )  # fmt: skip
+            elif i_h * BLOCK_C < BLOCK_B:
+                _output(
+                    top, output_ptr, bias_ptr, tokens_ptr, seed_ptr, log_probability_ptr, entropy_ptr, *asked,
+                    HP, V, BLOCK_V, OUTPUT_K, OUTPUT_STAGES, GIVEN, TOP_K, TOP_P, INTERPRET,
+                )  # fmt: skip
+            if COLUMNS > 1 and not GIVEN:
+                arrive(counter)
+        arrivals += CHOICE * COLUMNS
+        own = (in_b & (t < length))[:, None] & (o_h < H)
+        at = (rows * stride + t) * H + o_h
+
+        for layer in tl.static_range(LAYERS):
+            if PHASE == WHOLE or (PHASE > 0 and layer == (PHASE - 1) // PARTS):
+                before = states_ptr + (layer * 2 + old) * size
+                sums = tl.zeros((BLOCK_B, SLOTS * BLOCK_H), tl.float32)
+                w_at = w_ptr + 2 * layer * (SLOTS * HP * HP)
+                sums = _add_product(sums, before, o_row, w_at, o_w, HP, BLOCK_K, STAGES, INTERPRET)
+                if COLUMNS > 1 or GIVEN:
+                    if layer == 0 and not GIVEN:
+                        _meet(counter, arrivals, COLUMNS, INTERPRET)
+                    token_at = tokens_ptr + row.to(tl.int64) * n_tokens + t
+                    token = tl.load(token_at, mask=in_b, other=0, cache_modifier=".cg")
+                begun = (token >= 0)[:, None]
+                if layer == 0:
+                    x_at = table_ptr + tl.maximum(token, 0)[:, None] * (SLOTS * HP) + o_h
+                else:
+                    x_at = table_ptr + (V + layer - 1) * (SLOTS * HP) + o_h
+                    below = states_ptr + ((layer - 1) * 2 + new) * size
+                    _meet(counter, arrivals + layer * PARTS * COLUMNS, COLUMNS, INTERPRET)
+                    w_at = w_ptr + (2 * layer - 1) * (SLOTS * HP * HP)
+                    sums = _add_product(sums, below, o_row, w_at, o_w, HP, BLOCK_K, STAGES, INTERPRET)
+                if CELL >= RNN:
+                    a = sums + tl.load(x_at)
+                    # A NaN is passed on, as torch does.
+                    h = tl.where(a < 0.0, 0.0, a) if CELL == RNN_RELU else tanh(a)
+                else:
+                    even, odd = tl.split(tl.reshape(sums, (BLOCK_B, BLOCK_H, 2, 2)))
+                    s0, s2 = tl.split(even)
+                    s1, s3 = tl.split(odd)
+                    s0, s1 = s0 + tl.load(x_at), s1 + tl.load(x_at + HP)
+                    s2, s3 = s2 + tl.load(x_at + 2 * HP), s3 + tl.load(x_at + 3 * HP)
+                    g0, g1 = sigmoid(s0), sigmoid(s1)
+                if CELL == LSTM:
+                    c_at = cells_ptr + layer * size + (o_row + o_h)
+                    g2, g3 = tanh(s2), sigmoid(s3)
+                    c = tl.where(begun, g1 * tl.load(c_at) + g0 * g2, 0.0)
+                    h = g3 * tanh(c)
+                    tl.store(c_at, c)
+                elif CELL < RNN:
+                    h = tl.load(before + (o_row + o_h)).to(tl.float32)
+                    if CELL == GRU:
+                        g2 = tanh(s3 + g0 * s2)
+                    else:
+                        shared = kept_ptr + layer * size
+                        if PHASE == WHOLE or PHASE % 2 == 1:
+                            tl.store(shared + (o_row + o_h), (g0 * h).to(dtype))
+                        if PHASE == WHOLE:
+                            if COLUMNS > 1:
+                                arrive(counter)
+                            _meet(counter, arrivals + (2 * layer + 1) * COLUMNS, COLUMNS, INTERPRET)
+                        n_at = w_n_ptr + layer * (HP * HP)
+                        s3 = _add_product(s3, shared, o_row, n_at, o_h * HP, HP, BLOCK_K, STAGES, INTERPRET)
+                        g2 = tanh(s3)
+                    h = g2 + g1 * (h - g2)
+                if PHASE == WHOLE or PHASE % PARTS == 0:
+                    # What is kept is what the next step reads.
+                    h = tl.where(begun, h, 0.0).to(dtype).to(tl.float32)
+                    tl.store(states_ptr + (layer * 2 + new) * size + (o_row + o_h), h)
+                    if COLUMNS > 1:
+                        arrive(counter)
+                    # What no other program waits for comes after the release.
+                    values = (h,) * 6
+                    if CELL == LSTM:
+                        values = (h, c, g0, g1, g2, g3)
+                    elif CELL < RNN:
+                        values = (h, h, g0, g1, g2, g2)
+                    for place in tl.static_range(CAPTURED):
+                        if captured[layer * CAPTURED + place] is not None:
+                            tl.store(captured[layer * CAPTURED + place] + at, values[place], mask=own)

@@ -1,0 +1,97 @@
+"""Tests of labels that are given in a file, each written by NumPy or pandas."""
+
+import numpy as np
+import pandas
+import pytest
+
+from gatescope.analysis.label_table import read_labels
+from gatescope.engine.errors import InputError
+
+TABLE = pandas.DataFrame(
+    {
+        "flag": [True, False, True, False],
+        "binary": [0, 1, 1, 0],
+        "holes": [1.0, np.nan, 0.0, 1.0],
+        "depth": [0, 3, 2, 1],
+        "angle": [0.5, np.nan, -2.0, 1e30],
+        "tag": ["NN", None, "VB", "NN"],
+        "maybe": pandas.array([True, None, False, True], dtype="boolean"),
+        "sequence_id": [7, 7, 3, 3],
+        "token": ["a", "b", "c", "d"],
+    }
+)
+
+
+@pytest.fixture(params=["csv", "parquet", "npz"])
+def path(request, tmp_path):
+    path = tmp_path / f"labels.{request.param}"
+    if request.param == "csv":
+        TABLE.to_csv(path)  # with pandas's index in front, a column without a name
+    elif request.param == "parquet":
+        TABLE.to_parquet(path)
+    else:
+        columns = {name: TABLE[name].to_numpy() for name in TABLE.columns if name not in ("tag", "maybe")}
+        columns |= {"tag": np.array(["NN", "", "VB", "NN"]), "maybe": np.array([1, np.nan, 0, 1])}
+        np.savez(path, **{name: values.astype(str) if name == "token" else values for name, values in columns.items()})
+    return path
+
+
+def test_every_kind_of_column(path):
+    table = read_labels(path)
+    values = dict(zip([each.name for each in table.boolean.hypotheses], table.boolean.values.T, strict=True))
+    defined = dict(zip(values, table.boolean.defined.T, strict=True))
+    assert set(values) == {"flag", "binary", "holes", "tag=NN", "tag=VB", "maybe"}
+    assert table.boolean.values.dtype == bool
+    assert values["flag"].tolist() == [True, False, True, False] and defined["flag"].all()
+    assert values["binary"].tolist() == [False, True, True, False]
+    assert values["holes"].tolist() == [True, False, False, True]
+    assert defined["holes"].tolist() == [True, False, True, True] == defined["maybe"].tolist()
+    assert values["tag=NN"].tolist() == [True, False, False, True]
+    assert defined["tag=NN"].tolist() == defined["tag=VB"].tolist() == [True, False, True, True]
+    assert [each.name for each in table.continuous.hypotheses] == ["depth", "angle"]
+    assert table.continuous.values.dtype == np.float32
+    assert table.continuous.values.tolist() == [[0, 0.5], [3, 0], [2, -2], [1, np.float32(1e30)]]
+    assert table.continuous.defined[:, 1].tolist() == [True, False, True, True]
+    assert table.sequence_ids.tolist() == [7, 7, 3, 3]
+    assert set(table.names) == {*values, "depth", "angle"}
+
+
+def test_a_matrix_of_labels(tmp_path):
+    matrix = np.array([[0, 1], [1, 1], [0, 0]])
+    np.savez(tmp_path / "a.npz", labels=matrix, label_names=["odd", "even"], states=np.zeros((3, 5)))
+    table = read_labels(tmp_path / "a.npz")
+    assert table.names == ["odd", "even"] and np.array_equal(table.boolean.values, matrix == 1)
+    np.savez(tmp_path / "b.npz", y=matrix)
+    assert read_labels(tmp_path / "b.npz").names == ["y_0", "y_1"]
+
+
+BAD = [
+    ("labels.txt", b"a\n1\n", "not of a known kind"),
+    ("absent.csv", None, "does not exist"),
+    ("empty.csv", b"", "cannot be read"),
+    ("damaged.parquet", b"PAR1", "cannot be read"),
+    ("damaged.npz", b"PK\3\4", "cannot be read"),
+    ("only.csv", b"sequence_id\n1\n2\n", "no column but sequence_id"),
+    ("infinite.csv", b"a\n2\ninf\n", "a is inf in row 1"),
+    ("texts.csv", b"a\n" + b"".join(b"word%d\n" % i for i in range(1001)), "a has 1001 different words"),
+    ("header.csv", b"a,b\n", "rows|no column"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD, ids=[case[0] for case in BAD])
+def test_bad_files_are_one_line(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message) as raised:
+        table = read_labels(tmp_path / name)
+        raise InputError(f"{len(table.boolean.values)} rows")
+    assert "\n" not in str(raised.value)
+
+
+def test_columns_of_different_length(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.zeros(3), b=np.zeros(4))
+    with pytest.raises(InputError, match="3 to 4 rows"):
+        read_labels(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", labels=np.zeros((3, 2)), label_names=["one"])
+    with pytest.raises(InputError, match="1 label_names for 2 labels"):
+        read_labels(tmp_path / "b.npz")

@@ -1,0 +1,99 @@
+"""Tests of probing what other programs recorded, through the command line."""
+
+import json
+
+import h5py
+import numpy as np
+import pandas
+import pytest
+import zarr
+from safetensors.numpy import save_file
+
+from gatescope.analysis.cli import main
+
+
+def rows_of_another_program(n=600, seed=0):
+    """States of 12 sequences in which unit 3 knows `flag`, unit 5 `depth`, and none knows `noise`."""
+    random = np.random.default_rng(seed)
+    states = random.normal(size=(n, 8)).astype(np.float32)
+    labels = {"flag": states[:, 3] > 0.3, "depth": states[:, 5] * 2 + 1, "noise": random.random(n) < 0.3}
+    return states, {**labels, "sequence_id": np.repeat(np.arange(12), n // 12)}
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "h5", "safetensors", "zarr"])
+def test_states_of_another_program_are_probed(tmp_path, capsys, suffix):
+    states, labels = rows_of_another_program()
+    path = tmp_path / f"other.{suffix}"
+    if suffix == "npy":
+        np.save(path, states)
+    elif suffix == "npz":
+        np.savez(path, other=states)
+    elif suffix == "h5":
+        with h5py.File(path, "w") as file:
+            file["other"] = states
+    elif suffix == "safetensors":
+        save_file({"other": states}, path)
+    else:
+        zarr.create_group(path).create_array("other", data=states)
+    pandas.DataFrame(labels).to_csv(tmp_path / "labels.csv", index=False)
+    words = ["probe", str(path), "--labels", str(tmp_path / "labels.csv"), "--bootstrap", "20"]
+    assert main([*words, "--out", str(tmp_path / "r")]) == 0
+    records = json.loads((tmp_path / "r" / "probes.json").read_text())
+    plain = {record["hypothesis"]: record for record in records if record["weighting"] != "balanced"}
+    assert plain.keys() == {"flag", "noise", "depth"}
+    assert plain["flag"]["f1"] > 0.9 and plain["flag"]["top_units"][0]["unit"] == 3
+    assert plain["depth"]["r2"] > 0.99 and plain["depth"]["top_units"][0]["unit"] == 5
+    assert plain["noise"]["f1"] < 0.3 and plain["flag"]["baseline_ngram_f1"] is None
+    assert main(["report", str(tmp_path / "r")]) == 0
+    # The same states again are the same study, others are refused by name.
+    assert main([*words, "--out", str(tmp_path / "r")]) == 0
+    capsys.readouterr()
+    assert main([*words, "--C", "2", "--out", str(tmp_path / "r")]) == 2
+    assert "probe.C = 1.0" in capsys.readouterr().err
+    assert main(["info", str(path)]) == 0
+    assert "states of another program, 600 rows in 1 sequences, without text; all finite" in capsys.readouterr().out
+
+
+def test_a_text_and_labels_beside_states_of_another_program(tmp_path):
+    states, labels = rows_of_another_program()
+    np.save(tmp_path / "x.npy", states)
+    (tmp_path / "text.txt").write_text("".join("(" if flag else "x" for flag in labels["flag"]))
+    words = ["probe", str(tmp_path / "x.npy"), "--text", str(tmp_path / "text.txt"), "--sequence-length", "50"]
+    assert main([*words, "--pattern", "open=[(]", "--hypotheses", "any", "--out", str(tmp_path / "a")]) == 0
+    records = json.loads((tmp_path / "a" / "probes.json").read_text())
+    scores = {record["hypothesis"]: record["f1"] for record in records if record["weighting"] == "plain"}
+    assert scores["open"] > 0.9 and len(scores) > 1
+    assert {item["hypothesis"] for item in json.loads((tmp_path / "a" / "excerpts.json").read_text())} >= scores.keys()
+    del labels["sequence_id"]
+    np.savez(tmp_path / "labels.npz", **labels)
+    assert main([*words, "--labels", str(tmp_path / "labels.npz"), "--out", str(tmp_path / "b")]) == 0
+    records = json.loads((tmp_path / "b" / "probes.json").read_text())
+    assert {record["hypothesis"] for record in records} == {"flag", "depth", "noise"}
+    assert all(record["baseline_ngram_f1"] is not None for record in records if record["kind"] == "boolean")
+
+
+FOREIGN = [
+    ("nothing to ask", [], "has no text to evaluate hypotheses on"),
+    ("hypotheses without a text", ["--labels", "{labels}", "--hypotheses", "any"], "has no text"),
+    ("one sequence", ["--labels", "{plain}"], "1 sequence(s) cannot be split"),
+    ("labels of other rows", ["--labels", "{short}", "--sequence-length", "50"], "has 3 rows, and"),
+    ("no initial states", ["--labels", "{labels}", "--alignment", "pre"], "no state before"),
+    ("one name twice", ["--text", "{text}", "--labels", "{labels}", "--pattern", "flag=x"], "two hypotheses"),
+    ("no such array", ["--labels", "{labels}", "--arrays", "h"], "has no 'h'"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), [case[1:] for case in FOREIGN], ids=[case[0] for case in FOREIGN])
+def test_what_is_missing_beside_states_of_another_program(tmp_path, capsys, words, message):
+    states, labels = rows_of_another_program()
+    np.save(tmp_path / "x.npy", states)
+    (tmp_path / "text").write_text("x" * len(states))
+    pandas.DataFrame(labels).to_csv(tmp_path / "labels.csv", index=False)
+    pandas.DataFrame(labels).drop(columns="sequence_id").to_csv(tmp_path / "plain.csv", index=False)
+    pandas.DataFrame(labels)[:3].drop(columns="sequence_id").to_csv(tmp_path / "short.csv", index=False)
+    places = {name: tmp_path / f"{name}.csv" for name in ("labels", "plain", "short")} | {"text": tmp_path / "text"}
+    words = [word.format(**places) for word in words]
+    assert main(["probe", str(tmp_path / "x.npy"), *words, "--out", str(tmp_path / "r")]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+    assert not (tmp_path / "r").exists()

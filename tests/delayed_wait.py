@@ -1,0 +1,32 @@
+"""A barrier whose programs come late, for the tests that look for what depends on their being in time."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def delayed_wait(counter_ptr, arrivals, INTERPRET: tl.constexpr):
+    """The wait of `gatescope.kernels.grid`, after a sleep that the clock chooses, up to two microseconds."""
+    tl.inline_asm_elementwise(
+        """
+        {
+        .reg .pred %waiting;
+        .reg .s32 %seen;
+        .reg .u32 %sleep;
+        mov.u32 %sleep, %clock;
+        shr.u32 %sleep, %sleep, 3;
+        and.b32 %sleep, %sleep, 2047;
+        nanosleep.u32 %sleep;
+        again:
+        ld.acquire.gpu.global.s32 %seen, [$1];
+        setp.lt.s32 %waiting, %seen, $2;
+        @%waiting bra again;
+        mov.s32 $0, %seen;
+        }
+        """,
+        "=r,l,r",
+        [counter_ptr, arrivals],
+        dtype=tl.int32,
+        is_pure=False,
+        pack=1,
+    )

@@ -1,0 +1,135 @@
+"""Tests of reserving a dump's folder: two writers at once, and a dump that is replaced only when the new one holds."""
+
+import multiprocessing
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_folder import DumpFolder
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.dump_writer import DumpWriter
+from gatescope.engine.errors import InputError
+from gatescope.engine.files import partial_name
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["gatescope.engine.dump_writer"])
+N, H, BLOCK = 40, 3, 8
+STATES = np.random.default_rng(0).normal(size=(N, H)).astype(np.float32)
+
+
+def spec(seed=0):
+    bounds = np.array([0, N], dtype=np.int64)
+    return DumpSpec(
+        arrays={"layer0/h": H},
+        sequence_starts=bounds,
+        document_starts=bounds,
+        initial=(),
+        token_dtype=np.dtype(np.uint8),
+        dtype=np.dtype(np.float16),
+        attributes={"vocabulary": ["a"], "seed": seed},
+        block_rows=BLOCK,
+    )
+
+
+def write(path, seed=0, rows=N, values=STATES, overwrite=False):
+    with DumpWriter(path, spec(seed), overwrite=overwrite) as writer:
+        writer.append(0, np.zeros(rows, np.uint8), {"layer0/h": values[:rows]})
+
+
+def _race(path, barrier, results):
+    barrier.wait()
+    try:
+        write(path)
+        results.put("written")
+    except InputError as error:
+        results.put(str(error))
+
+
+def test_two_writers_of_a_new_dump(tmp_path):
+    barrier, results = SERVER.Barrier(2), SERVER.Queue()
+    for trial in range(5):
+        path = tmp_path / f"{trial}.zarr"
+        writers = [SERVER.Process(target=_race, args=(path, barrier, results)) for _ in range(2)]
+        for writer in writers:
+            writer.start()
+        ends = sorted(results.get(timeout=60) for _ in writers)
+        for writer in writers:
+            writer.join()
+        # The second waits its turn and finds a dump that is written, or that is finished.
+        assert ends[1] == "written"
+        assert ends[0] == "written" or ends[0].startswith(f"{path} is being written by another program")
+        assert StateDump.open(path).verify() == []
+        assert sorted(os.listdir(tmp_path)) == [f"{number}.zarr" for number in range(trial + 1)]
+
+
+def test_what_another_writer_is_making_is_left_alone(tmp_path):
+    path = tmp_path / "states.zarr"
+    write(path)
+    replacing = DumpFolder(path, spec(1), overwrite=True)
+    assert len(os.listdir(tmp_path)) == 2
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match="is being written by another program"):
+            DumpWriter(path, spec(2), overwrite=overwrite)
+    assert replacing.path.is_dir()
+    replacing.settle()
+    replacing.release()
+    assert os.listdir(tmp_path) == ["states.zarr"] and StateDump.open(path, finished=False).attributes["seed"] == 1
+
+
+@pytest.mark.parametrize("error", [InputError, OSError, KeyboardInterrupt])
+def test_the_earlier_dump_stays_until_something_new_is_committed(tmp_path, error):
+    path = tmp_path / "states.zarr"
+    write(path)
+    with pytest.raises(error), DumpWriter(path, spec(1), overwrite=True) as writer:
+        writer.append(0, np.zeros(BLOCK - 1, np.uint8), {"layer0/h": STATES[: BLOCK - 1]})
+        assert StateDump.open(path).attributes["seed"] == 0
+        raise error
+    dump = StateDump.open(path)
+    assert dump.attributes["seed"] == 0 and dump.verify() == [] and os.listdir(tmp_path) == ["states.zarr"]
+
+
+def test_states_that_do_not_fit_leave_the_earlier_dump(tmp_path):
+    path = tmp_path / "states.zarr"
+    write(path)
+    with pytest.raises(InputError, match="beyond float16"):
+        write(path, 1, values=STATES + np.float32(1e6), overwrite=True)
+    assert StateDump.open(path).attributes["seed"] == 0
+    write(path, 1, overwrite=True)
+    assert StateDump.open(path).attributes["seed"] == 1
+
+
+def test_an_interrupted_replacement_goes_on_from_its_first_commit(tmp_path):
+    path = tmp_path / "states.zarr"
+    write(path)
+    with pytest.raises(KeyboardInterrupt), DumpWriter(path, spec(1), overwrite=True) as writer:
+        writer.append(0, np.zeros(2 * BLOCK, np.uint8), {"layer0/h": STATES[: 2 * BLOCK]})
+        raise KeyboardInterrupt
+    dump = StateDump.open(path, finished=False)
+    assert (dump.attributes["seed"], dump.committed_rows) == (1, 2 * BLOCK)
+    write(path, 1)
+    assert StateDump.open(path).verify() == []
+
+
+def test_a_dump_without_its_name_is_found_again(tmp_path):
+    # As a program leaves it that is killed between two renamings, where folders cannot be exchanged at once.
+    path = tmp_path / "states.zarr"
+    write(path)
+    expected = Path(path / "layer0" / "h" / "c.0.0").read_bytes()
+    path.rename(partial_name(path))
+    shutil.copytree(next(tmp_path.iterdir()), partial_name(path))
+    write(path)
+    assert os.listdir(tmp_path) == ["states.zarr"]
+    assert (path / "layer0" / "h" / "c.0.0").read_bytes() == expected
+
+
+def test_what_a_killed_program_began_is_removed(tmp_path):
+    path = tmp_path / "states.zarr"
+    begun = DumpFolder(path, spec(), overwrite=False)
+    begun.release()
+    path.rename(partial_name(path))
+    write(path)
+    assert os.listdir(tmp_path) == ["states.zarr"]

@@ -1,0 +1,75 @@
+"""Tests of exporting a dump; the file is read by h5py and the dictionary as LSTMVis reads it."""
+
+import os
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+from killing import assert_survives_kills
+
+from gatescope.engine.dump import StateDump
+from gatescope.engine.errors import InputError
+from gatescope.engine.export import export_lstmvis
+from gatescope.engine.other_dumps import open_states
+
+
+def test_datasets(tmp_path, small_dump):
+    dump = StateDump.open(small_dump(tmp_path / "states.zarr"))
+    names = export_lstmvis(dump.path, tmp_path / "out" / "states.h5")
+    expected = {"layer0/h": "output1", "layer0/c": "states1", "layer0/gates/i": "input1"}
+    expected |= {"layer1/h": "output2", "layer1/c": "states2", "layer1/gates/i": "input2"}
+    assert names == list(expected.values())
+    with h5py.File(tmp_path / "out" / "states.h5") as file:
+        for name, target in expected.items():
+            assert file[target].dtype == np.float16
+            assert np.array_equal(file[target][()], np.asarray(dump.array(name)))
+        assert np.array_equal(file["word_ids"][()], dump.tokens)
+    assert sorted(os.listdir(tmp_path / "out")) == ["states.dict", "states.h5", "states.yml"]
+
+
+def test_gatescope_reads_it_again(tmp_path, small_dump):
+    dump = StateDump.open(small_dump(tmp_path / "states.zarr"))
+    export_lstmvis(dump.path, tmp_path / "states.h5")
+    again = open_states(tmp_path / "states.h5")
+    assert again.text() == dump.text() and np.array_equal(again.sequence_starts, dump.sequence_starts)
+    assert np.array_equal(again.document_starts, dump.document_starts)
+    assert np.array_equal(again.features(["states2"]), dump.features(["layer1/c"]))
+
+
+def test_dictionary_and_configuration(tmp_path, small_dump):
+    vocabulary = ["\t", "\n", " ", "\x00", "a", "\xa0", "␣"]
+    export_lstmvis(small_dump(tmp_path / "s.zarr", vocabulary=vocabulary), tmp_path / "states.h5")
+    lines = (tmp_path / "states.dict").read_text().split("\n")
+    # As lstmdata/data_handler.py there: two words a line.
+    words = {int(number): word for word, number in (line.split() for line in lines if line)}
+    assert words == {0: "⇥", 1: "⏎", 2: "U+0020", 3: "U+0000", 4: "a", 5: "U+00A0", 6: "␣"}
+    config = yaml.safe_load((tmp_path / "states.yml").read_text())
+    assert config["files"] == {"states": "states.h5", "words_dict": "states.dict"}
+    assert config["word_sequence"] == {"file": "states", "path": "word_ids", "dict_file": "words_dict"}
+    assert {"type": "state", "layer": 2, "path": "states2", "transform": "tanh"} in config["states"]["types"]
+    assert {"type": "output", "layer": 1, "path": "output1", "transform": "none"} in config["states"]["types"]
+
+
+def test_refusals_leave_nothing(tmp_path, small_dump):
+    dump = small_dump(tmp_path / "s.zarr")
+    with pytest.raises(InputError, match="must end in"):
+        export_lstmvis(dump, tmp_path / "states.txt")
+    (tmp_path / "states.dict").write_text("mine")
+    with pytest.raises(InputError, match=r"states.dict is there already"):
+        export_lstmvis(dump, tmp_path / "states.h5")
+    block = dump / "layer0/h/c.0.0"
+    block.write_bytes(block.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"not whole: layer0/h: block 0 .* is truncated"):
+        export_lstmvis(dump, tmp_path / "other.h5")
+    assert sorted(os.listdir(tmp_path)) == ["s.zarr", "states.dict"]
+    assert (tmp_path / "states.dict").read_text() == "mine"
+
+
+def _export(dump, folder):
+    export_lstmvis(dump, folder / "states.h5", overwrite=True)
+
+
+def test_killed_at_any_write(tmp_path, small_dump):
+    dump = small_dump(tmp_path / "s.zarr")
+    assert_survives_kills(_export, lambda folder: (dump, folder), tmp_path, n_kills=2)

@@ -1,0 +1,179 @@
+"""Tests of recording modules of any model; what they put out is compared with calling them without hooks."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from gatescope.engine.dump import StateDump
+from gatescope.engine.errors import InputError
+from gatescope.engine.hooks import record_states
+
+V, I, H, B, T = 5, 4, 6, 3, 11
+VOCABULARY = list("abc\n ")
+
+
+class Tagger(nn.Module):
+    """Two recurrent layers and one of attention."""
+
+    def __init__(self, batch_first=True):
+        super().__init__()
+        self.embedding = nn.Embedding(V, I)
+        self.rnn = nn.LSTM(I, H, num_layers=2, batch_first=batch_first)
+        self.attention = nn.TransformerEncoderLayer(H, 2, 8, batch_first=batch_first, dropout=0.0)
+
+    def forward(self, tokens):
+        return self.attention(self.rnn(self.embedding(tokens))[0])
+
+
+@pytest.fixture
+def tokens():
+    return torch.from_numpy(np.random.default_rng(0).integers(0, V, (4, B, T)))  # four batches
+
+
+def test_an_lstm_and_a_transformer_layer(tmp_path, tokens):
+    torch.manual_seed(0)
+    model = Tagger()
+    path = tmp_path / "new" / "states.zarr"
+    modules = {"layer0/h": "rnn", "layer1/h": model.attention}
+    with record_states(model, modules, path, vocabulary=VOCABULARY, attributes={"cell": "lstm"}) as recording:
+        for batch in tokens:
+            model(batch)
+            recording.add(batch)
+    dump = StateDump.open(path)
+    assert dump.verify() == [] and dump.attributes["cell"] == "lstm" and os.listdir(path.parent) == ["states.zarr"]
+    assert dump.text() == "".join(VOCABULARY[token] for token in tokens.reshape(-1))
+    assert np.array_equal(dump.sequence_starts, np.arange(0, 4 * B * T + 1, T))
+    with torch.no_grad():
+        for name, run in (("layer0/h", lambda x: model.rnn(model.embedding(x))[0]), ("layer1/h", model)):
+            expected = torch.cat([run(batch).reshape(-1, H) for batch in tokens])
+            assert np.array_equal(np.asarray(dump.array(name)), expected.half().numpy())
+
+
+def test_time_first_and_padding(tmp_path, tokens):
+    model = Tagger(batch_first=False)
+    lengths = [T, 2, 5]
+    with record_states(
+        model, {"layer0/h": "rnn"}, tmp_path / "s", vocabulary=VOCABULARY, layout="TBH", dtype="float32"
+    ) as recording:
+        model(tokens[0].T)
+        recording.add(tokens[0].T, lengths)
+    dump = StateDump.open(tmp_path / "s")
+    expected = model.rnn(model.embedding(tokens[0].T))[0].detach()
+    rows = torch.cat([expected[:length, b] for b, length in enumerate(lengths)])
+    assert np.array_equal(np.asarray(dump.array("layer0/h")), rows.numpy())
+    assert dump.sequence_starts.tolist() == [0, 11, 13, 18]
+    assert dump.tokens.tolist() == torch.cat([tokens[0, b, :n] for b, n in enumerate(lengths)]).tolist()
+
+
+def test_packed_sequences(tmp_path, tokens):
+    rnn, lengths = nn.GRU(V, H, batch_first=True), torch.tensor([2, 11, 5])
+    x = nn.functional.one_hot(tokens[0], V).float()
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    model = nn.Sequential(rnn)
+    with record_states(model, {"layer0/h": rnn}, tmp_path / "s", vocabulary=VOCABULARY) as recording:
+        model(packed)
+        recording.add(tokens[0])
+    dump = StateDump.open(tmp_path / "s")
+    rows = torch.cat([rnn(x[b : b + 1, :length])[0][0] for b, length in enumerate(lengths)])
+    assert dump.sequence_starts.tolist() == [0, 2, 13, 18]
+    np.testing.assert_allclose(np.asarray(dump.array("layer0/h")), rows.detach().half().numpy(), atol=2e-3)
+
+
+def test_step_by_step(tmp_path, tokens):
+    cell = nn.LSTMCell(V, H)
+    state, expected = None, []
+    with record_states(cell, {"layer0/h": ""}, tmp_path / "s", vocabulary=VOCABULARY) as recording:
+        for t in range(T):
+            state = cell(nn.functional.one_hot(tokens[0, :, t], V).float(), state)
+            expected.append(state[0].detach())
+        recording.add(tokens[0])
+    rows = torch.stack(expected, dim=1).reshape(-1, H)
+    assert np.array_equal(np.asarray(StateDump.open(tmp_path / "s").array("layer0/h")), rows.half().numpy())
+
+
+def test_one_sequence_without_a_batch(tmp_path, tokens):
+    rnn = nn.RNN(V, H)
+    x = nn.functional.one_hot(tokens[0, 0], V).float()
+    with record_states(rnn, {"layer0/h": rnn}, tmp_path / "s", vocabulary=VOCABULARY) as recording:
+        for _ in range(2):
+            rnn(x)
+            recording.add(tokens[0, 0])
+    dump = StateDump.open(tmp_path / "s")
+    assert dump.sequence_starts.tolist() == [0, T, 2 * T]
+    assert np.array_equal(dump.array("layer0/h")[T:], rnn(x)[0].detach().half().numpy())
+
+
+def test_hooks_are_gone_and_nothing_is_left_after_an_error(tmp_path, tokens):
+    model = Tagger()
+    with (
+        pytest.raises(ZeroDivisionError),
+        record_states(model, {"layer0/h": "rnn"}, tmp_path / "s", vocabulary=VOCABULARY) as recording,
+    ):
+        model(tokens[0])
+        recording.add(tokens[0])
+        raise ZeroDivisionError
+    assert not model.rnn._forward_hooks and os.listdir(tmp_path) == []
+
+
+def test_an_earlier_dump_is_kept_unless_asked(tmp_path, tokens):
+    model = Tagger()
+    path = tmp_path / "s"
+    for overwrite in (False, True):
+        with record_states(model, {"layer0/h": "rnn"}, path, vocabulary=VOCABULARY, overwrite=overwrite) as recording:
+            model(tokens[0])
+            recording.add(tokens[0])
+    with pytest.raises(InputError, match="is there already"):
+        record_states(model, {"layer0/h": "rnn"}, path, vocabulary=VOCABULARY)
+    assert StateDump.open(path).n_rows == B * T
+
+
+def wrong(tmp_path, use, modules=None, model=None):
+    model = model or Tagger()
+    with record_states(model, modules or {"layer0/h": "rnn"}, tmp_path / "s", vocabulary=VOCABULARY) as recording:
+        use(model, recording)
+
+
+BAD = [
+    (lambda model, recording: None, "outputs were recorded without tokens|call add"),
+    (lambda model, recording: model(torch.zeros(2, 3, dtype=torch.long)), "without tokens"),
+    (lambda model, recording: recording.add(np.zeros((2, 3), int)), "layer0/h: its module was not called"),
+    (lambda model, recording: recording.add(np.full((2, 3), 5)), "outside the vocabulary: expected 0 to 4"),
+    (lambda model, recording: recording.add(np.zeros((2, 3))), "expected integers"),
+    (
+        lambda model, recording: (model(torch.zeros(2, 3, dtype=torch.long)), recording.add(np.zeros((3, 2), int))),
+        "2 sequences of 3 rows, and the tokens are 3 of 2",
+    ),
+    (
+        lambda model, recording: (
+            model(torch.zeros(2, 3, dtype=torch.long)),
+            recording.add(np.zeros((2, 3), int), [4, 1]),
+        ),
+        r"lengths are \[4, 1\]: expected 2 of them, from 1 to 3",
+    ),
+]
+
+
+@pytest.mark.parametrize(("use", "message"), BAD)
+def test_what_does_not_fit_is_named(tmp_path, use, message):
+    with pytest.raises(InputError, match=message):
+        wrong(tmp_path, use)
+    assert os.listdir(tmp_path) == []
+
+
+def test_other_refusals(tmp_path):
+    with pytest.raises(InputError, match="the model has no module 'lstm': it has embedding, rnn, attention"):
+        wrong(tmp_path, None, {"layer0/h": "lstm"})
+    batch = torch.zeros(2, 3, dtype=torch.long)
+    with pytest.raises(InputError, match="array 'hidden' cannot be named so"):
+        wrong(tmp_path, lambda model, recording: (model(batch), recording.add(batch)), {"hidden": "rnn"})
+    model = Tagger()
+    nn.init.constant_(model.embedding.weight, float("nan"))
+    with pytest.raises(InputError, match="layer0/h: nan at row 0, unit 0: expected finite"):
+        wrong(tmp_path, lambda model, recording: (model(batch), recording.add(batch)), model=model)
+    with pytest.raises(InputError, match=r"layer0/h: its module puts out torch.int64 \[2, 3\], expected floats of two"):
+        wrong(tmp_path, lambda model, recording: model(batch), {"layer0/h": ""}, nn.Identity())
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,66 @@
+"""Shares of a dump: whole tiles, one behind the other, and together what one process writes."""
+
+import pytest
+from killing import contents
+
+from gatescope.engine import parts
+from gatescope.engine.concat import concatenate
+from gatescope.engine.dump import StateDump
+from gatescope.engine.extract import ExtractConfig, extract_states
+from gatescope.engine.parts import part_path, shares_of
+from gatescope.engine.sample import SampleConfig, sample_states
+
+
+@pytest.mark.parametrize("n_sequences", [1, 99, 100, 101, 350, 1234])
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_shares_are_whole_tiles_and_cover_everything(n_sequences, size):
+    shares = shares_of(n_sequences, 100, size)
+    assert [each for share in shares for each in share] == list(range(n_sequences))
+    assert len(shares) == size and all(share.start % 100 == 0 for share in shares if share)
+    tiles = [-(-len(share) // 100) for share in shares]
+    assert max(tiles) - min(tiles) <= 1
+
+
+def assert_parts_are_the_whole(record, tmp_path, monkeypatch, size):
+    """Let each process of several write its part, one after another; compare with a process alone."""
+    record(tmp_path / "whole.zarr")
+    whole, parts_seen = StateDump.open(tmp_path / "whole.zarr"), []
+    monkeypatch.setattr("gatescope.engine.parts.meet", lambda: None)
+
+    def look(files, out, overwrite):
+        parts_seen.extend(StateDump.open(file) for file in files)
+        assert all(dump.verify() == [] for dump in parts_seen)
+        return concatenate(files, out, overwrite=overwrite)
+
+    monkeypatch.setattr(parts, "concatenate", look)
+    # The first comes last: it puts the parts together.
+    for number in reversed(range(size)):
+        for module in ("parts", "record"):
+            monkeypatch.setattr(f"gatescope.engine.{module}.place", lambda number=number: (number, size))
+        assert record(tmp_path / "out.zarr") == whole.n_rows
+    assert contents(tmp_path / "out.zarr") == contents(tmp_path / "whole.zarr")
+    assert sorted(file.name for file in tmp_path.glob("*.zarr")) == ["out.zarr", "whole.zarr"]
+    return parts_seen
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_parts_of_a_sample(lstm, tmp_path, monkeypatch, size):
+    config = SampleConfig(sequences=130, length=20, capture=("h", "c", "entropy"))
+    dumps = assert_parts_are_the_whole(
+        lambda out: sample_states(lstm, out, config, seed=4), tmp_path, monkeypatch, size
+    )
+    assert not any("continues_document" in dump.attributes for dump in dumps)
+
+
+def test_parts_of_a_text(lstm, tmp_path, monkeypatch):
+    text = tmp_path / "text.txt"
+    text.write_text("(abc) {def} ghij\n" * 90)
+    config = ExtractConfig(length=11, context=5)
+    dumps = assert_parts_are_the_whole(
+        lambda out: extract_states(lstm, str(text), out, config), tmp_path, monkeypatch, 2
+    )
+    assert [dump.attributes.get("continues_document", False) for dump in dumps] == [False, True]
+
+
+def test_where_parts_go(tmp_path):
+    assert part_path(tmp_path / "states.zarr", 1, 4) == tmp_path / "states.part1of4.zarr"

@@ -1,0 +1,80 @@
+"""Tests of row blocks of chosen arrays and units, of state dumps and of other programs' states alike."""
+
+import numpy as np
+import pytest
+import torch
+import xarray
+import zarr
+
+from gatescope.engine.dump import StateDump
+from gatescope.engine.errors import InputError
+from gatescope.engine.other_dumps import open_states
+
+NAMES = ["layer1/h", "layer0/c"]
+
+
+@pytest.fixture(params=["dump", "zstd", "npz"])
+def source(request, tmp_path, small_dump):
+    dump = StateDump.open(small_dump(tmp_path / "states.zarr"))
+    if request.param == "dump":
+        return dump
+    if request.param == "zstd":
+        return StateDump.open(small_dump(tmp_path / "zstd.zarr", compression="zstd"))
+    np.savez(tmp_path / "x.npz", **{name: np.asarray(dump.array(name)) for name in NAMES})
+    return open_states(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("units", [None, [2, 0], slice(1, 3)])
+@pytest.mark.parametrize("rows", [1, 7, 16, 1000])
+def test_blocks_are_the_features_in_order(source, rows, units):
+    whole = np.hstack([np.asarray(source.array(name))[:, slice(None) if units is None else units] for name in NAMES])
+    blocks = [block.copy() for block in source.blocks(NAMES, units, rows=rows)]
+    assert [len(block) for block in blocks[:-1]] == [rows] * (len(blocks) - 1)
+    assert np.array_equal(np.concatenate(blocks), whole) and blocks[0].dtype == source.dtype
+
+
+def test_torch_shares_the_memory(source):
+    blocks = list(source.blocks(NAMES, rows=20, library="torch"))
+    assert [type(block) for block in blocks] == [torch.Tensor] * 2
+    assert np.array_equal(torch.cat(blocks).numpy(), source.features(NAMES))
+
+
+def test_cupy(source):
+    cupy = pytest.importorskip("cupy")
+    for block in source.blocks(NAMES, rows=20, library="cupy"):
+        assert isinstance(block, cupy.ndarray)
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        (["layer9/h"], {}, "has no 'layer9/h'"),
+        (NAMES, {"rows": 0}, "blocks of 0 rows"),
+        (NAMES, {"library": "jax"}, "library 'jax' is unknown"),
+    ],
+)
+def test_refusals(source, names, options, message):
+    with pytest.raises(InputError, match=message):
+        next(source.blocks(names, **options))
+
+
+def test_a_damaged_block_stops_the_iteration(tmp_path, small_dump):
+    path = small_dump(tmp_path / "states.zarr")
+    (path / "layer1/h/c.1.0").unlink()
+    blocks = StateDump.open(path).blocks(["layer1/h"], rows=16)
+    assert len(next(blocks)) == 16
+    with pytest.raises(InputError, match=r"layer1/h: block 1 \(rows 16 to 31\) is missing"):
+        next(blocks)
+
+
+def test_a_compressed_dump_is_opened_unaided(tmp_path, small_dump):
+    plain = StateDump.open(small_dump(tmp_path / "plain.zarr"))
+    path = small_dump(tmp_path / "zstd.zarr", compression="zstd")
+    assert StateDump.open(path).verify() == []
+    tree = xarray.open_datatree(path, engine="zarr")
+    group = zarr.open_group(path, mode="r")
+    for name in plain.names:
+        layer, _, state = name.partition("/")
+        assert np.array_equal(group[name][:], np.asarray(plain.array(name)))
+        assert np.array_equal(tree[f"{layer}/{state}"].values, np.asarray(plain.array(name)))
+    assert np.array_equal(group["tokens"][:], plain.tokens)

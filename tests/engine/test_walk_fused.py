@@ -1,0 +1,171 @@
+"""Walking with the sampler's kernel, in Triton's interpreter: what it records is what the CPU's own path records."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from killing import contents
+
+pytest.importorskip("triton")
+
+from gatescope.engine import extract, record, walk_fused
+from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.dump_writer import DumpWriter
+from gatescope.engine.errors import InputError
+from gatescope.engine.extract import ExtractConfig, extract_in_memory, extract_states
+from gatescope.engine.model import load_model
+from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
+from gatescope.kernels.sample_fused import SamplePlan
+
+LAYOUT = SamplePlan("program", 16, 16, 16, 16, 1, 9, 1, 16, 1)
+ALL = ("h", "c", "gates", "log_probability", "entropy")
+
+
+@pytest.fixture
+def by_kernel(monkeypatch):
+    """Return a function that makes the walk take the kernel."""
+    return lambda: monkeypatch.setattr(record, "sampler_plan", lambda trained: LAYOUT)
+
+
+def assert_same(found, expected):
+    assert np.array_equal(found.tokens, expected.tokens)
+    assert found.arrays.keys() == expected.arrays.keys()
+    for name in expected.arrays:
+        torch.testing.assert_close(found.arrays[name], expected.arrays[name], rtol=1e-4, atol=2e-5, msg=name)
+    for name in expected.initial:
+        torch.testing.assert_close(found.initial[name], expected.initial[name], rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("architecture", [{}, {"cell": "gru", "embedding": 3}], ids=["lstm", "gru"])
+def test_sampling_gives_what_the_cpu_gives(make_model, by_kernel, architecture):
+    trained = load_model(make_model(**architecture))
+    config = SampleConfig(sequences=17, length=2, capture=ALL, dtype="float32", prime="a\n")
+    expected = sample_in_memory(trained, config)
+    by_kernel()
+    assert_same(sample_in_memory(trained, config), expected)
+
+
+def test_reading_gives_what_the_cpu_gives(lstm, by_kernel, tmp_path):
+    (tmp_path / "text.txt").write_text("(abc) {def}\n")
+    config = ExtractConfig(length=5, context=2, capture=ALL, dtype="float32")
+    expected = extract_in_memory(lstm, str(tmp_path / "text.txt"), config)
+    by_kernel()
+    assert_same(extract_in_memory(lstm, str(tmp_path / "text.txt"), config), expected)
+
+
+def test_a_dump_does_not_depend_on_how_the_work_is_cut(lstm, by_kernel, monkeypatch, tmp_path):
+    by_kernel()
+    config = SampleConfig(sequences=17, length=3, capture=("h", "entropy"))
+    sample_states(lstm, tmp_path / "whole.zarr", config)
+    monkeypatch.setattr(walk_fused, "MOST_SEQUENCES", 16)
+    monkeypatch.setattr(walk_fused, "MOST_STEPS", 2)
+    sample_states(lstm, tmp_path / "cut.zarr", config)
+    whole, cut = StateDump.open(tmp_path / "whole.zarr"), StateDump.open(tmp_path / "cut.zarr")
+    assert whole.verify() == [] and np.array_equal(whole.tokens, cut.tokens)
+    states = sample_in_memory(lstm, config)
+    for name in whole.names:
+        assert np.array_equal(whole.array(name)[:], cut.array(name)[:])
+        assert np.array_equal(states.arrays[name].numpy(), whole.array(name)[:])
+    assert np.array_equal(whole.initial("layer1/h"), cut.initial("layer1/h"))
+
+
+def test_an_interrupted_dump_goes_on_at_a_tile(lstm, by_kernel, monkeypatch, tmp_path):
+    by_kernel()
+    (tmp_path / "text.txt").write_text("(abc) {def} ghij\n" * 2)
+    config = ExtractConfig(length=2, context=0, capture=("h",))
+    monkeypatch.setattr(extract, "DumpSpec", functools.partial(DumpSpec, block_rows=16))
+    extract_states(lstm, str(tmp_path / "text.txt"), tmp_path / "whole.zarr", config)
+    firsts, real = [], walk_fused.walk_fused
+
+    def interrupted(*arguments, first, **options):
+        firsts.append(first)
+        for piece in real(*arguments, first=first, **options):
+            yield piece
+            if len(firsts) == 1:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(record, "walk_fused", interrupted)
+    monkeypatch.setattr(walk_fused, "MOST_SEQUENCES", 16)
+    with pytest.raises(KeyboardInterrupt):
+        extract_states(lstm, str(tmp_path / "text.txt"), tmp_path / "e.zarr", config)
+    extract_states(lstm, str(tmp_path / "text.txt"), tmp_path / "e.zarr", config)
+    found, expected = StateDump.open(tmp_path / "e.zarr"), StateDump.open(tmp_path / "whole.zarr")
+    # Of 34 rows in 17 sequences, 32 were committed: those of the first tile.
+    assert firsts == [0, 16]
+    for name in expected.names:
+        assert np.array_equal(found.array(name)[:], expected.array(name)[:])
+
+
+@pytest.mark.parametrize("temperature", [1e-40, 1e300])
+def test_temperatures_beyond_float32(lstm, by_kernel, temperature):
+    config = SampleConfig(sequences=3, length=2, dtype="float32", temperature=temperature)
+    expected = sample_in_memory(lstm, config)
+    by_kernel()
+    assert_same(sample_in_memory(lstm, config), expected)
+
+
+@pytest.mark.parametrize("kernel", [False, True])
+def test_logits_that_are_not_finite_are_refused(lstm, by_kernel, tmp_path, kernel):
+    if kernel:
+        by_kernel()
+    with torch.no_grad():
+        lstm.model.output.bias[3] = torch.nan
+    config = SampleConfig(sequences=3, length=2)
+    for run in (lambda: sample_in_memory(lstm, config), lambda: sample_states(lstm, tmp_path / "s.zarr", config)):
+        with pytest.raises(InputError, match="no character can be drawn for sequence 0 at step 0: its logits are not"):
+            run()
+
+
+@pytest.mark.parametrize("kernel", [False, True])
+def test_states_and_scores_that_are_not_finite_are_refused(lstm, by_kernel, tmp_path, kernel):
+    if kernel:
+        by_kernel()
+    (tmp_path / "text.txt").write_text("(abc) {def}\n")
+    config = ExtractConfig(length=5, context=0, capture=("h", "entropy"))
+    with torch.no_grad():
+        lstm.model.output.bias[3] = torch.nan
+    with pytest.raises(InputError, match="layer2/entropy: nan at row 0, unit 0: expected finite states"):
+        extract_in_memory(lstm, str(tmp_path / "text.txt"), config)
+    character = lstm.vocabulary.characters.index("d")
+    with torch.no_grad():
+        lstm.model.rnn.weight_ih_l0[2, character] = torch.nan
+    with pytest.raises(InputError, match="layer0/h: nan at row 7, unit 2: expected finite states"):
+        extract_states(lstm, str(tmp_path / "text.txt"), tmp_path / "e.zarr", config)
+
+
+@pytest.mark.parametrize("then", ["kernel", "cpu"])
+def test_a_dump_goes_on_inside_its_tiles(lstm, by_kernel, monkeypatch, tmp_path, then):
+    by_kernel()
+    config = SampleConfig(sequences=40, length=5, capture=("h", "c"))
+    sample_states(lstm, tmp_path / "whole.zarr", config)
+    monkeypatch.setattr(walk_fused, "MOST_SEQUENCES", 32)
+    monkeypatch.setattr(walk_fused, "MOST_STEPS", 2)
+    pieces, write_steps = [], DumpWriter.write_steps
+
+    def write(self, first, start, *values):
+        if len(pieces) == 2:
+            raise KeyboardInterrupt
+        pieces.append((first, start))
+        return write_steps(self, first, start, *values)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DumpWriter, "write_steps", write)
+        with pytest.raises(KeyboardInterrupt):
+            sample_states(lstm, tmp_path / "cut.zarr", config)
+    assert pieces == [(0, 0), (0, 2)]
+    assert StateDump.open(tmp_path / "cut.zarr", finished=False).committed_rows == 0
+    monkeypatch.setattr(walk_fused, "MOST_SEQUENCES", 16)
+    if then == "cpu":
+        monkeypatch.setattr(record, "sampler_plan", lambda trained: None)
+    monkeypatch.setattr(
+        DumpWriter, "write_steps", lambda self, *given: pieces.append(given[:2]) or write_steps(self, *given)
+    )
+    sample_states(lstm, tmp_path / "cut.zarr", config)
+    if then == "cpu":
+        # A tile of the CPU's has other sequences.
+        assert pieces[2:] == [(0, 0)] and StateDump.open(tmp_path / "cut.zarr").verify() == []
+    else:
+        assert pieces[2:] == [(0, 4), (32, 0), (32, 2), (32, 4)]
+        assert contents(tmp_path / "cut.zarr") == contents(tmp_path / "whole.zarr")

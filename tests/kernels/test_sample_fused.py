@@ -1,0 +1,222 @@
+"""The sampler's kernel in Triton's interpreter, in both forms, against plain torch in float64 and the CPU's path."""
+
+import pytest
+import torch
+from plain_sampler import converted, random_model, read
+
+pytest.importorskip("triton")
+
+import triton
+
+from gatescope.kernels.grid import A100, H200, Device
+from gatescope.kernels.philox import uniform
+from gatescope.kernels.sample import TILE, Draw, Recurrence, choose, distribution
+from gatescope.kernels.sample_fused import (
+    PLACES,
+    STEPS,
+    Captured,
+    FusedRecurrence,
+    SamplePlan,
+    describe_sampler,
+    plan,
+)
+
+PROGRAM = SamplePlan("program", 16, 32, 16, 32, 1, 9, 2, 16, 2)
+COLUMNS = SamplePlan("columns", 16, 16, 16, 32, 2, 1, 2, 32, 1)  # two programs a group, one group a launch
+FORMS = {"program": PROGRAM, "columns": COLUMNS}
+V, H = 11, 21
+
+
+def captured_of(cell, n_rows, n_steps, layers, hidden=H, dtype=torch.float32, wanted=None):
+    """Memory of NaN for everything that a cell has, or for the wanted places only."""
+    places = {"lstm": range(6), "gru": (0, 2, 3, 4), "rnn": (0,)}[cell]
+    wanted = [(l, k) for l in range(layers) for k in places] if wanted is None else wanted
+    states = [None] * (PLACES * layers)
+    for layer, place in wanted:
+        states[PLACES * layer + place] = torch.full((n_rows, n_steps, hidden), torch.nan, dtype=dtype)
+    score = [torch.full((n_rows, n_steps, 1), torch.nan) for _ in range(2)]
+    return Captured(tuple(states), *score)
+
+
+def by_place(captured):
+    return {divmod(k, PLACES): each for k, each in enumerate(captured.states) if each is not None}
+
+
+def sample(cell, model, layout, n_rows, n_steps, blocks=None, draw=None, dtype=torch.float32, **options):
+    """Sample from the zero state; return the tokens, what was captured, and the kernel's states."""
+    layers, vectors, output = converted(model, dtype)
+    fused = FusedRecurrence(cell, layers, vectors, output, n_rows, layout=layout, **options)
+    draw, text, parts, step = draw or Draw(5, 0, 0.8), [], [], 0
+    for size in blocks or [n_steps]:
+        tokens = torch.zeros(n_rows, size, dtype=torch.int32)
+        parts.append(captured_of(cell, n_rows, size, len(layers), layers[0][1].shape[1]))
+        fused.advance(tokens, torch.full((n_rows,), size, dtype=torch.int32), parts[-1], draw, step)
+        text.append(tokens.long())
+        step += size
+    states = {name: torch.cat([by_place(part)[name] for part in parts], dim=1) for name in by_place(parts[0])}
+    score = [torch.cat([getattr(p, n)[..., 0] for p in parts], dim=1) for n in ("log_probability", "entropy")]
+    return torch.cat(text, dim=1), states, score, fused
+
+
+def assert_chosen(tokens, logits, numbers, tolerance, temperature=0.8, **cut):
+    """Every character's random number lies between its borders in the oracle, but for rounding."""
+    for t in range(tokens.shape[1]):
+        cumulative = distribution(logits[:, t], temperature, **cut).cumsum(1)
+        cumulative = torch.cat([torch.zeros(len(tokens), 1), cumulative / cumulative[:, -1:]], dim=1)
+        low, high = (cumulative.gather(1, tokens[:, t : t + 1] + k)[:, 0] for k in range(2))
+        u = numbers[t, : len(tokens)]
+        assert (low - tolerance <= u).all() and (u <= high + tolerance).all() and (high > low).all()
+
+
+@pytest.mark.parametrize(
+    ("form", "L"),
+    [
+        pytest.param("program", 1, id="program-L1"),
+        pytest.param("columns", 2, id="columns-L2"),
+        pytest.param("program", 3, id="program-L3", marks=pytest.mark.slow),
+        pytest.param("columns", 3, id="columns-L3", marks=pytest.mark.slow),
+    ],
+)
+def test_within_rule(cell, form, L, within_rule):
+    """Text, states, gates and scores: of the kernel, of plain torch that stores as it does, and of float64."""
+    draws = []
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float16, 1e-2)):
+        n_steps, model = 2 if form == "columns" else 3, converted(random_model(cell.name, V, H, L), dtype)
+        tokens, states, score, _ = sample(cell.name, model, FORMS[form], 3, n_steps, dtype=dtype, **cell.options)
+        oracle, logits = read(cell.name, model, tokens, torch.float64, torch.float64, **cell.options)
+        plain, plain_logits = read(cell.name, model, tokens, torch.float32, dtype, **cell.options)
+        assert_chosen(tokens, logits, uniform(5, torch.arange(3), torch.arange(n_steps)), tolerance)
+
+        def scored(values, tokens=tokens):
+            p = values.log_softmax(2)
+            return [p.gather(2, tokens[..., None])[..., 0], -(p * p.exp()).sum(2)]
+
+        mine = {str(k): each for k, each in enumerate([*states.values(), *score])}
+        others = [
+            {str(k): each for k, each in enumerate([*(values[name] for name in states), *scored(own)])}
+            for values, own in ((plain, plain_logits), (oracle, logits))
+        ]
+        assert set(states) == set(oracle)
+        draws.append((mine, *others))
+    within_rule(draws[:1])
+    within_rule(draws[1:])
+
+
+def test_the_text_is_that_of_the_cpu(cell):
+    """One seed, one text: the numbers of this seed lie nowhere within rounding of a border."""
+    layers, vectors, output = model = converted(random_model(cell.name, V, H, 2, width=4), torch.float32)
+    tokens, _, _, fused = sample(cell.name, model, PROGRAM, 5, 3, draw=Draw(3, 0, 1.3, 4, 0.9), **cell.options)
+    recurrence = Recurrence(cell.name, layers, vectors, **cell.options)
+    for t, numbers in enumerate(uniform(3, torch.arange(TILE), torch.arange(3))):
+        drawn = choose(recurrence.h[-1] @ output[0].T + output[1], numbers, 1.3, 4, 0.9)
+        assert torch.equal(drawn[:5], tokens[:, t])
+        recurrence.step(drawn)
+    for layer in range(2):
+        torch.testing.assert_close(fused.h(layer), recurrence.h[layer][:5], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("cell_name", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
+def test_neither_block_length_nor_neighbours_change_a_bit(cell_name, form):
+    model = random_model(cell_name, V, H, 1)
+    tokens, states, score, fused = sample(cell_name, model, FORMS[form], 18, 3)
+    cut = sample(cell_name, model, FORMS[form], 18, 3, blocks=[1, 2])
+    few = sample(cell_name, model, FORMS[form], 2, 3)
+    later = sample(cell_name, model, FORMS[form], 2, 3, draw=Draw(5, 16, 0.8))
+    for rows, (found, values, scored, _) in ((slice(0, 18), cut), (slice(0, 2), few), (slice(16, 18), later)):
+        assert torch.equal(found, tokens[rows])
+        assert all(torch.equal(values[name], states[name][rows]) for name in states)
+        assert all(torch.equal(*pair) for pair in zip(scored, (each[rows] for each in score), strict=True))
+    assert torch.equal(cut[3].h(0), fused.h(0))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_reading_with_late_beginnings_and_early_ends(cell, form):
+    model = random_model(cell.name, V, H, 2)
+    layers, vectors, output = converted(model, torch.float32)
+    tokens = torch.randint(V, (4, 4), generator=torch.Generator().manual_seed(1))
+    tokens[1, :2], tokens[2, :3] = -1, -1
+    lengths = torch.tensor([4, 3, 4, 0], dtype=torch.int32)
+    oracle, logits = read(cell.name, model, tokens, torch.float64, torch.float64, **cell.options)
+    fused = FusedRecurrence(cell.name, layers, vectors, output, 4, layout=FORMS[form], **cell.options)
+    captured = captured_of(cell.name, 4, 4, 2)
+    fused.advance(tokens.int(), lengths, captured)
+    inside = torch.arange(4) < lengths[:, None]
+    p = logits.log_softmax(2)
+    expected = {**oracle, "p": p.gather(2, tokens.clamp(min=0)[..., None]), "e": -(p * p.exp()).sum(2, keepdim=True)}
+    found = {**by_place(captured), "p": captured.log_probability, "e": captured.entropy}
+    assert set(found) == set(expected)
+    for name, values in found.items():
+        assert values[~inside].isnan().all(), name
+        begun = inside & (tokens >= 0) if name not in ((0, 0), (1, 0), (0, 1), (1, 1)) else inside
+        torch.testing.assert_close(values[begun].double(), expected[name][begun], rtol=1e-4, atol=1e-5, msg=str(name))
+    fused.clear()
+    assert not fused.h(0).any() and not fused.h(1).any()
+
+
+def test_only_what_is_wanted_is_kept_and_nothing_else_changes():
+    model = random_model("lstm", V, H, 2)
+    layers, vectors, output = converted(model, torch.float32)
+    tokens, states, _, _ = sample("lstm", model, PROGRAM, 3, 2)
+    wanted = [(0, 1), (1, 0), (1, 4)]
+    fused = FusedRecurrence("lstm", layers, vectors, output, 3, layout=PROGRAM)
+    slab = torch.full((3, 9, H), torch.nan)
+    some = captured_of("lstm", 3, 2, 2, wanted=wanted).states
+    # A part of a longer array: some sequences' steps 4 and 5.
+    view = tuple(
+        None if each is None else slab[:, 4:6] if k == 1 else torch.empty(3, 9, H)[:, :2] for k, each in enumerate(some)
+    )
+    drawn = torch.zeros(3, 2, dtype=torch.int32)
+    fused.advance(drawn, torch.full((3,), 2, dtype=torch.int32), Captured(view), Draw(5, 0, 0.8))
+    assert torch.equal(drawn.long(), tokens)
+    for layer, place in wanted:
+        assert torch.equal(view[PLACES * layer + place], states[layer, place])
+    assert slab[:, :4].isnan().all() and slab[:, 6:].isnan().all()
+
+
+def test_captures_are_rounded_once():
+    model = random_model("lstm", V, H, 1)
+    layers, vectors, output = converted(model, torch.float32)
+    _, states, _, _ = sample("lstm", model, PROGRAM, 3, 2)
+    fused = FusedRecurrence("lstm", layers, vectors, output, 3, layout=PROGRAM)
+    half = Captured(captured_of("lstm", 3, 2, 1, dtype=torch.float16).states)
+    fused.advance(torch.zeros(3, 2, dtype=torch.int32), torch.full((3,), 2, dtype=torch.int32), half, Draw(5, 0, 0.8))
+    for name, values in by_place(half).items():
+        assert torch.equal(values, states[name].half()), name
+
+
+def test_nan_draws_no_character_and_is_marked():
+    layers, vectors, output = converted(random_model("lstm", V, H, 1), torch.float32)
+    layers[0][1][3, 4] = torch.nan
+    fused = FusedRecurrence("lstm", layers, vectors, output, 2, layout=PROGRAM)
+    tokens = torch.zeros(2, 3, dtype=torch.int32)
+    fused.advance(tokens, torch.full((2,), 3, dtype=torch.int32), Captured((None,) * PLACES), Draw(0, 0, 1.0))
+    assert (tokens[:, 0] >= 0).all() and (tokens[:, 1] == -1).all() and (tokens < V).all()
+
+
+@pytest.mark.parametrize("device", [A100, H200, Device(16, 100 * 1024)], ids=["a100", "h200", "small"])
+@pytest.mark.parametrize("cell_name", ["lstm", "gru", "rnn"])
+def test_a_plan_covers_the_model_and_fits_the_device(device, cell_name):
+    for hidden in (1, 3, 21, 64, 100, 128, 129, 160, 512, 768, 1024, 2048):
+        for layers, n_characters, itemsize in ((1, 2, 2), (3, 96, 2), (2, 300, 4)):
+            found = plan(cell_name, hidden, layers, n_characters, itemsize, device)
+            if found == STEPS:
+                assert hidden > device.multiprocessors * 32 or (n_characters, itemsize) == (300, 4)
+                continue
+            assert found.columns * found.block_h == found.width >= hidden > found.width - max(128, found.block_h)
+            assert found.width % found.block_k == 0 and found.columns * found.groups <= device.multiprocessors
+            # The first programs of a group choose for 16 rows each.
+            assert found.columns * 16 >= found.block_b and (found.columns > 1 or found.block_b == 16)
+            slots = {"lstm": 4, "gru": 4, "rnn": 1}[cell_name]
+            part = found.block_k * itemsize * (slots * found.block_h + found.block_b)
+            output = found.output_k * itemsize * (triton.next_power_of_2(n_characters) + 16)
+            assert max(found.stages * part, found.output_stages * output) <= device.shared
+    assert plan(cell_name, 128, 1, 5000, 2, device) == STEPS
+
+
+def test_describe_says_what_would_run():
+    told = describe_sampler("lstm", 128, 2, 96, 1024, torch.bfloat16)
+    assert told == "program: 64 programs of 16 sequences x 128 units, no barrier, 1 launch"
+    told = describe_sampler("lstm", 512, 3, 96, 1024, torch.bfloat16)
+    assert told.startswith("columns: 8 groups of 64 sequences x 16 programs of 32 units") and "2 launches" in told
+    assert describe_sampler("gru", 64, 1, 5000, 8, torch.float16).startswith("steps")

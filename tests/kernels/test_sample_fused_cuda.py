@@ -1,0 +1,139 @@
+"""The compiled sampler on a GPU: right, deterministic, safe beside itself, with delays, and whatever the batch."""
+
+import pytest
+import torch
+from plain_sampler import converted, random_model, read
+
+pytest.importorskip("triton")
+
+import triton
+
+from gatescope.kernels import sample_fused, sample_kernels
+from gatescope.kernels.philox import uniform
+from gatescope.kernels.sample import Draw, distribution
+from gatescope.kernels.sample_fused import PLACES, Captured, FusedRecurrence
+
+pytestmark = pytest.mark.cuda
+
+V = 96
+SHAPES = [(37, 6, 100, 2), (200, 6, 128, 2), (70, 6, 200, 1), (130, 6, 512, 3)]
+
+
+def sampler(cell, model, n_rows, dtype, **options):
+    layers, vectors, output = converted(model, dtype)
+    on_gpu = [tuple(each.cuda() for each in layer) for layer in layers]
+    return FusedRecurrence(cell, on_gpu, vectors, tuple(each.cuda() for each in output), n_rows, **options)
+
+
+def everything(cell, n_rows, n_steps, hidden, layers, dtype=torch.float32):
+    places = {"lstm": range(6), "gru": (0, 2, 3, 4), "rnn": (0,)}[cell]
+    shape = (n_rows, n_steps, hidden)
+    states = [torch.full(shape, torch.nan, dtype=dtype, device="cuda") if k % PLACES in places else None
+              for k in range(PLACES * layers)]  # fmt: skip
+    return Captured(tuple(states), *(torch.full((n_rows, n_steps, 1), torch.nan, device="cuda") for _ in range(2)))
+
+
+def sampled(cell, model, n_rows, n_steps, dtype, draw=None, blocks=None, **options):
+    fused = sampler(cell, model, n_rows, dtype, **options)
+    layers, hidden, texts, kept, step = len(model[0]), model[0][0][1].shape[1], [], [], 0
+    for size in blocks or [n_steps]:
+        tokens = torch.zeros(n_rows, size, dtype=torch.int32, device="cuda")
+        kept.append(everything(cell, n_rows, size, hidden, layers))
+        lengths = torch.full((n_rows,), size, dtype=torch.int32, device="cuda")
+        fused.advance(tokens, lengths, kept[-1], draw or Draw(5, 0, 0.8), step)
+        texts.append(tokens)
+        step += size
+    states = {
+        divmod(k, PLACES): torch.cat([part.states[k] for part in kept], dim=1)
+        for k, each in enumerate(kept[0].states)
+        if each is not None
+    }
+    return torch.cat(texts, dim=1).long(), states
+
+
+def same(first, second, rows=slice(None)):
+    return torch.equal(first[0][rows], second[0]) and all(
+        torch.equal(first[1][name][rows], second[1][name]) for name in second[1]
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_within_rule(cell, shape, dtype, within_rule):
+    n_rows, n_steps, hidden, layers = shape
+    assert isinstance(sample_kernels.sample_kernel, triton.runtime.JITFunction)
+    draws = []
+    for seed in range(2):
+        model = converted(random_model(cell.name, V, hidden, layers, seed), dtype)
+        tokens, states = sampled(cell.name, model, n_rows, n_steps, dtype, **cell.options)
+        tokens = tokens.cpu()
+        oracle, logits = read(cell.name, model, tokens, torch.float64, torch.float64, **cell.options)
+        plain, _ = read(cell.name, model, tokens, torch.float32, dtype, **cell.options)
+        names = {str(name): name for name in states}
+        draws.append(
+            (
+                {key: states[name].cpu() for key, name in names.items()},
+                {key: plain[name] for key, name in names.items()},
+                {key: oracle[name] for key, name in names.items()},
+            )
+        )
+        # Each random number lies between the borders of its character, but for what the states' rounding moves them.
+        cumulative = distribution(logits.flatten(0, 1), 0.8).cumsum(1)
+        cumulative = torch.cat([torch.zeros(len(cumulative), 1), cumulative], dim=1)
+        low, high = (cumulative.gather(1, tokens.flatten()[:, None] + k)[:, 0] for k in range(2))
+        u = uniform(5, torch.arange(n_rows), torch.arange(n_steps)).T.flatten()
+        moved = 100 * torch.finfo(dtype).eps
+        assert (low - moved <= u).all() and (u <= high + moved).all()
+    within_rule(draws)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_neither_neighbours_nor_blocks_nor_repetition_change_a_bit(cell, shape):
+    n_rows, n_steps, hidden, layers = shape
+    model = random_model(cell.name, V, hidden, layers)
+    whole = sampled(cell.name, model, n_rows, n_steps, torch.bfloat16, **cell.options)
+    for _ in range(3):
+        assert same(whole, sampled(cell.name, model, n_rows, n_steps, torch.bfloat16, **cell.options))
+    assert same(whole, sampled(cell.name, model, n_rows, n_steps, torch.bfloat16, blocks=[1, 2, 3], **cell.options))
+    few = sampled(cell.name, model, 5, n_steps, torch.bfloat16, **cell.options)
+    assert same(whole, few, slice(0, 5))
+
+
+def test_two_streams_at_once(cell):
+    model = random_model(cell.name, V, 512, 2)
+    expected = [sampled(cell.name, model, n, 8, torch.bfloat16, **cell.options) for n in (64, 128)]
+    torch.cuda.synchronize()
+    streams = [torch.cuda.Stream() for _ in expected]
+    for _ in range(20):
+        results = []
+        for stream, n in zip(streams, (64, 128), strict=True):
+            with torch.cuda.stream(stream):
+                results.append(sampled(cell.name, model, n, 8, torch.bfloat16, **cell.options))
+        torch.cuda.synchronize()
+        assert all(same(*pair) for pair in zip(expected, results, strict=True))
+
+
+def test_a_thousand_launches_with_random_delays_are_bit_identical(cell, monkeypatch):
+    from delayed_wait import delayed_wait
+
+    model = random_model(cell.name, V, 512, 2)
+    expected = sampled(cell.name, model, 128, 4, torch.bfloat16, **cell.options)
+    monkeypatch.setattr(sample_kernels, "wait", delayed_wait)
+    for name in ("_meet", "_add_product", "_output"):
+        monkeypatch.setattr(sample_kernels, name, triton.jit(getattr(sample_kernels, name).fn))
+    delayed = triton.jit(sample_kernels.sample_kernel.fn, do_not_specialize=sample_kernels.CHANGING)
+    monkeypatch.setattr(sample_fused, "sample_kernel", delayed)
+    for _ in range(1_000):
+        assert same(expected, sampled(cell.name, model, 128, 4, torch.bfloat16, **cell.options))
+
+
+def test_choices_of_the_top_characters(cell):
+    """With one character left there is no chance: the text is the most probable one."""
+    model = random_model(cell.name, V, 128, 1)
+    tokens, _ = sampled(cell.name, model, 40, 8, torch.float32, Draw(1, 0, 1.0, top_k=1), **cell.options)
+    again, _ = sampled(cell.name, model, 40, 8, torch.float32, Draw(2, 0, 1.0, 0, 1e-6), **cell.options)
+    assert torch.equal(tokens, again)
+    _, logits = read(cell.name, model, tokens.cpu(), torch.float64, torch.float64, **cell.options)
+    top = logits.topk(2, dim=2)
+    clear = top.values[..., 0] - top.values[..., 1] > 1e-4
+    assert torch.equal(tokens.cpu()[clear], top.indices[..., 0][clear])
