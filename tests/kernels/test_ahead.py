@@ -96,7 +96,7 @@ SAMPLERS = [("sample 2", 1024, 128), ("read 2", 1024, 128), ("sample 3", 128, 51
 
 
 def test_the_sampler(tmp_path):
-    jobs = [["lstm", *SAMPLERS[0], "bfloat16", 90], ["lstm", "cut 3", 128, 512, "bfloat16", 90]]
+    jobs = [["lstm", *SAMPLERS[0], "bfloat16", 90, 1], ["lstm", "cut 3", 128, 512, "bfloat16", 90, 1]]
     for job, told in compile_ahead(jobs, tmp_path).items():
         check_sampler(job, told)
 
@@ -106,7 +106,7 @@ def test_the_sampler(tmp_path):
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_shape_of_the_sampler(cell, architecture, tmp_path):
     shapes = [*SAMPLERS, ("cut 2", 1024, 128), ("cut 3", 128, 512), ("sample 1", 64, 1024)]
-    jobs = [[cell, *shape, dtype, architecture] for shape in shapes for dtype in ("bfloat16", "float16")]
+    jobs = [[cell, *shape, dtype, architecture, 1] for shape in shapes for dtype in ("bfloat16", "float16")]
     for job, told in compile_ahead(jobs, tmp_path).items():
         check_sampler(job, told)
 
