@@ -216,8 +216,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         """Return the coefficients [H, K] and intercepts [K] to begin with, if there are any."""
         if not self.warm_start or getattr(self, "coef_", np.empty(0)).shape != (n_targets, n_units):
             return None
-        intercepts = self.intercept_.copy() if self.fit_intercept else np.zeros(n_targets)
-        return self.coef_.T.copy(), intercepts
+        return self.coef_.T.copy(), self.intercept_.copy() if self.fit_intercept else np.zeros(n_targets)
 
     def fit_path(self, X: Any, y: Any, Cs: Iterable[float], sample_weight: Any = None) -> list[LogisticProbes]:
         """Fit all hypotheses once for each of several penalties, each fit beginning where the one before ended.
@@ -384,8 +383,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        tags.target_tags.multi_output = True
+        tags.classifier_tags.multi_class, tags.target_tags.multi_output = False, True
         return tags
 
 

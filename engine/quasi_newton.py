@@ -371,9 +371,8 @@ class QuasiNewton:
         k = self.problem[column]
         prevalence = self.problems.prevalence[k]
         curvature = prevalence * (1 - prevalence) if self.problems.fit_intercept else 0.25
-        return self.shared[int(self.problems.weighting[k])].solve(
-            residual, curvature, float(self.problems.ridge[:, k].mean())
-        )
+        shared, ridge = self.shared[int(self.problems.weighting[k])], float(self.problems.ridge[:, k].mean())
+        return shared.solve(residual, curvature, ridge)
 
     def _finish(self, columns: np.ndarray, status: str) -> None:
         k = self.problem[columns]

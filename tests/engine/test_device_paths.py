@@ -215,6 +215,16 @@ def test_heavy_tails(device, dtype):
         np.testing.assert_allclose(getattr(got, name), getattr(expected, name), rtol=1e-6, err_msg=name)
 
 
+def test_units_far_from_zero(device):
+    generator = np.random.default_rng(6)
+    X = 2.0**20 + 1e-3 * generator.standard_normal((3000, 2))
+    Y = X - 2.0**20 + 1e-3 * generator.logistic(size=X.shape) > 0
+    expected, got = NeuronProbes().fit(X, Y), NeuronProbes().fit(device(X), Y)
+    assert (got.status_ == "converged").all()
+    for name in ("coef_", "mean_difference_", "f_statistic_"):
+        np.testing.assert_allclose(getattr(got, name), getattr(expected, name), rtol=1e-9, err_msg=name)
+
+
 def test_labels_and_weights_that_are_wrong_are_named(device):
     X, _, Y = problem(np.float32)
     labels, weight = Y.astype(np.float32), np.ones(Y.shape)
