@@ -120,7 +120,7 @@ class SweepTile:
                 # All multiples at once: a call for each costs more than its arithmetic.
                 on, signed_on = change[:, far], signed[:, far]
                 z_far = z[:, far] + beyond * on
-                residual_far = log_loss_slope(z_far, xp.broadcast_to(signed_on, z_far.shape))
+                residual_far = log_loss_slope(z_far, xp.stack([signed_on] * len(MULTIPLES)))
                 slopes[:, far] = (residual_far * on).sum(axis=1, dtype=np.float64)
             if watched:
                 travel[start // block_rows] = xp.abs(change).max(axis=0)
