@@ -100,7 +100,6 @@ class SweepTile:
         """
         xp, dtype = self.rows.xp, self.rows.dtype
         step, offset, far = xp.asarray(step), xp.asarray(offset, dtype=dtype), xp.asarray(stretching)
-        beyond = xp.asarray(np.array(MULTIPLES)[:, None, None] - 1, dtype=dtype)
         block_rows = self.rows.stored_rows if self.split else self.rows.block_rows
         travel = xp.zeros((-(-self.rows.shape[0] // block_rows), step.shape[1]), dtype)
         split_step = SplitStep(step, offset, self.heaviest, self.rows.stored_dtype) if self.split else None
@@ -117,11 +116,10 @@ class SweepTile:
                 change, loss, residual, products = split_step(block, z, signed)
             slopes = xp.zeros((len(MULTIPLES), step.shape[1]))
             if len(stretching):
-                # All multiples at once: a call for each costs more than its arithmetic.
-                on, signed_on = change[:, far], signed[:, far]
-                z_far = z[:, far] + beyond * on
-                residual_far = log_loss_slope(z_far, xp.stack([signed_on] * len(MULTIPLES)))
-                slopes[:, far] = (residual_far * on).sum(axis=1, dtype=np.float64)
+                on, z_on, signed_on = change[:, far], z[:, far], signed[:, far]
+                for i, multiple in enumerate(MULTIPLES):
+                    z_far = z_on + dtype.type(multiple - 1) * on
+                    slopes[i, far] = xp.einsum("nk,nk->k", log_loss_slope(z_far, signed_on), on)
             if watched:
                 travel[start // block_rows] = xp.abs(change).max(axis=0)
             # Thousands of single-precision terms added one by one would be off by more than the tolerance.

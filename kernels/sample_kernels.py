@@ -27,7 +27,7 @@ import triton.language as tl
 from gatescope.kernels.grid import COUNTER_STRIDE, arrive, wait
 from gatescope.kernels.pointwise import sigmoid, tanh
 from gatescope.kernels.sample_choice import choose, scores, uniform
-from gatescope.kernels.tiles import product
+from gatescope.kernels.tiles import add_product
 
 LSTM, GRU, GRU_BEFORE, RNN, RNN_RELU = (tl.constexpr(cell) for cell in range(5))
 WHOLE = tl.constexpr(-1)  # a step with all its parts; else one: the choice, then the layers, or the halves of each
@@ -73,7 +73,7 @@ def _add_product(
         # Past the first-level cache, which does not see other programs' stores.
         h = tl.load(states + k + o_state, cache_modifier=".cg")
         w = tl.load(weights + k + o_weight)
-        total += product(h, w, INTERPRET)
+        total = add_product(total, h, w, INTERPRET)
     return total
 
 

@@ -70,6 +70,16 @@ def product(a, b, INTERPRET: tl.constexpr):
 
 
 @triton.jit
+def add_product(total, a, b, INTERPRET: tl.constexpr):
+    """A total in float32 and the product of two tiles, added up where the product is made."""
+    # The interpreter multiplies the bit patterns of bfloat16.
+    if INTERPRET:
+        return tl.dot(a.to(tl.float32), b.to(tl.float32), total, input_precision="ieee")
+    else:
+        return tl.dot(a, b, total, input_precision="ieee")
+
+
+@triton.jit
 def sum_of_loaded(
     at,
     in_row,
