@@ -138,7 +138,7 @@ def compiled(launch, architecture):
         elif isinstance(value, torch.Tensor):
             signature[name] = POINTERS[value.dtype]
             attributes[(place,)] = ALIGNED
-        elif isinstance(value, float):
+        elif name in launch.arguments and isinstance(value, float):
             signature[name] = "fp32"
         elif name in launch.arguments and value is not None:
             signature[name] = "i32"
