@@ -97,6 +97,10 @@ def read_gatescope(path, out):
         out[index * BLOCK : (index + 1) * BLOCK] = block
 
 
+def read_gatescope_into(path, out):
+    StateDump.open(path)["h"][0].read_into(out, 0)
+
+
 def read_memmap(path, out):
     array = np.memmap(path / "layer0.h", np.float16, "r", shape=(N, H))
     for start in range(0, N, BLOCK):
@@ -117,6 +121,7 @@ def read_h5py(path, out):
 
 READERS = {
     "gatescope": ("gatescope", read_gatescope),
+    "gatescope-read-into": ("gatescope", read_gatescope_into),
     "zarr-of-our-dump": ("gatescope", read_zarr),
     "zarr": ("zarr", read_zarr),
     "numpy.memmap": ("numpy.memmap", read_memmap),

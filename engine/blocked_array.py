@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+
+# A smaller block is read sooner than handed over from a thread.
+AHEAD_BYTES = 2**20
 
 
 class BlockedArray:
@@ -65,7 +70,8 @@ class BlockedArray:
     def blocks(self, rows_per_block: int | None = None, columns: Any = None) -> Iterator[np.ndarray]:
         """Iterate over the rows in order.
 
-        At most one block is held at a time, apart from pieces that the caller keeps.
+        The block after the next piece is fetched while the caller works. Two blocks are held at a time, apart from
+        pieces that the caller keeps.
 
         Args:
             rows_per_block: rows in each piece but the last; default: those of the blocks on disk, which are not copied.
@@ -79,16 +85,18 @@ class BlockedArray:
         """
         step = rows_per_block or self.block_rows
         columns = self._column_numbers(columns)
+        if step == self.block_rows:
+            for block in self._blocks_ahead():
+                yield block if columns is None else block[:, columns]
+            return
         for start in range(0, len(self), step):
             self.block(start // self.block_rows, whole=True)
             yield self._slice(start, min(start + step, len(self)), columns)
 
     def read_into(self, out: np.ndarray, start: int) -> None:
         """Copy the rows that begin at `start` into an array: as many as it has, with all their columns."""
-        stop = start + len(out)
-        for index in range(start // self.block_rows, -(-stop // self.block_rows)):
+        for index, low, high in self._pieces(start, start + len(out)):
             first = index * self.block_rows
-            low, high = max(start, first), min(stop, first + self.block_rows)
             block = self.block(index, whole=high - low == self.block_rows)
             out[low - start : high - start] = block[low - first : high - first]
 
@@ -111,6 +119,26 @@ class BlockedArray:
 
     def _read_block(self, index: int, whole: bool) -> np.ndarray:
         raise NotImplementedError
+
+    def _blocks_ahead(self) -> Iterator[np.ndarray]:
+        """Yield the blocks in order, each fetched while the caller has the one before."""
+        if self.n_blocks < 2 or self.block_rows * math.prod(self.shape[1:]) * self.dtype.itemsize < AHEAD_BYTES:
+            for index in range(self.n_blocks):
+                yield self.block(index, whole=True)
+            return
+        with ThreadPoolExecutor(1) as reader:
+            task = reader.submit(self._read_block, 0, True)
+            for index in range(1, self.n_blocks + 1):
+                block = task.result()
+                if index < self.n_blocks:
+                    task = reader.submit(self._read_block, index, True)
+                yield block
+
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Yield the blocks that have some rows: their numbers, the first of these rows, and the one behind the last."""
+        for index in range(start // self.block_rows, -(-stop // self.block_rows)):
+            first = index * self.block_rows
+            yield index, max(start, first), min(stop, first + self.block_rows)
 
     def _slice(self, start: int, stop: int, columns: Any) -> np.ndarray:
         if start == stop:

@@ -27,6 +27,7 @@ import google_crc32c
 import numpy as np
 import zarr
 
+from gatescope.engine.block_layout import layout_of_array, layouts_of_document
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import Location
 from gatescope.engine.state_array import StateArray
@@ -104,7 +105,8 @@ class StateDump(StateSource):
     vocabulary: list[str]
     _arrays: dict[str, StateArray]  # type: ignore[assignment]
 
-    def __init__(self, location: Location, group: zarr.Group, attributes: dict[str, Any]) -> None:
+    def __init__(self, location: Location, group: dict[str, Any]) -> None:
+        attributes = group["attributes"]
         header = attributes["gatescope"]
         self.location = location
         self.name = str(location)
@@ -115,9 +117,7 @@ class StateDump(StateSource):
         self.attributes: dict[str, Any] = {key: value for key, value in attributes.items() if key != "gatescope"}
         self.vocabulary = self.attributes["vocabulary"]
         initial = [f"initial/{name}" for name in header["initial"]]
-        self._arrays = {
-            name: StateArray(_array(group, name), name, location) for name in ("tokens", *BOUNDS, *self.names, *initial)
-        }
+        self._arrays = _opened(location, group, ["tokens", *BOUNDS, *self.names, *initial])
         self.sequence_starts = np.asarray(self._arrays["sequence_starts"])
         self.document_starts = np.asarray(self._arrays["document_starts"])
         self._check(header)
@@ -135,9 +135,9 @@ class StateDump(StateSource):
                 whole is seen when it is read, or by `verify`.
         """
         location = Location(path)
-        attributes = read_group(location)["attributes"]
+        group = read_group(location)
         try:
-            dump = cls(location, zarr.open_group(location.path or location.name, mode="r"), attributes)
+            dump = cls(location, group)
         except InputError:
             raise
         except _UNREADABLE as error:
@@ -273,8 +273,16 @@ def _read_json(location: Location, key: str) -> Any:
         return None
 
 
-def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    array = group[name]
-    if not isinstance(array, zarr.Array):
-        raise ValueError(f"{name} is a group, expected an array")
-    return array
+def _opened(location: Location, document: dict[str, Any], names: list[str]) -> dict[str, StateArray]:
+    """Open arrays of a group, by its metadata alone where they are as our writer makes them."""
+    layouts = layouts_of_document(document)
+    if layouts is not None:
+        return {name: StateArray(layouts[name], name, location) for name in names}
+    group = zarr.open_group(location.path or location.name, mode="r")
+    arrays = {}
+    for name in names:
+        array = group[name]
+        if not isinstance(array, zarr.Array):
+            raise ValueError(f"{name} is a group, expected an array")
+        arrays[name] = StateArray(layout_of_array(array), name, location, array)
+    return arrays

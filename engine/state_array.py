@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
 from gatescope.engine.block_file import CHECKSUM_BYTES, decoded, is_sealed
+from gatescope.engine.block_layout import BlockLayout
 from gatescope.engine.blocked_array import BlockedArray, first_not_finite
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import Location
@@ -32,19 +32,31 @@ class StateArray(BlockedArray):
     """A lazy array of a state dump; values are given as they are stored.
 
     Args:
-        array: as zarr-python opened it.
+        layout: of its blocks.
         name: its path in the group.
         location: of the group.
+        array: as zarr-python opened it; needed for a layout without `compression`.
     """
 
-    def __init__(self, array: zarr.Array[Any], name: str, location: Location) -> None:
-        super().__init__(name, array.shape, np.dtype(array.dtype), array.chunks[0])
-        self._array = array
+    def __init__(
+        self, layout: BlockLayout, name: str, location: Location, array: zarr.Array[Any] | None = None
+    ) -> None:
+        super().__init__(name, layout.shape, layout.dtype, layout.block_rows)
+        self._layout = layout
         self._location = location
-        self._codec = _codec(array)
+        self._array = array
+
+    def read_into(self, out: np.ndarray, start: int) -> None:
+        if not (self._is_mapped and out.flags.c_contiguous and out.dtype == self.dtype and hasattr(os, "preadv")):
+            super().read_into(out, start)
+            return
+        # Copied by the system from its own memory of the file: a mapping would have to be made and taken down for it.
+        for index, low, high in self._pieces(start, start + len(out)):
+            self._read(index, low - index * self.block_rows, out[low - start : high - start])
 
     def _read_block(self, index: int, whole: bool) -> np.ndarray:
-        if self._codec is None:
+        if self._layout.compression is None:
+            assert self._array is not None
             first = index * self.block_rows
             values = np.asarray(self._array[first : min(first + self.block_rows, len(self))])
             values.flags.writeable = False
@@ -57,7 +69,7 @@ class StateArray(BlockedArray):
         Compares the length and the checksum, and looks for values that are not finite in its first `n_rows` rows.
         """
         try:
-            if self._codec is not None:
+            if self._layout.compression is not None:
                 raw = self._raw(index, whole=True)
                 if self._is_mapped and not is_sealed(raw):
                     return f"{self._where(index)} does not match its checksum"
@@ -77,14 +89,14 @@ class StateArray(BlockedArray):
 
     @property
     def _is_mapped(self) -> bool:
-        return self._codec == "none" and self._location.path is not None
+        return self._layout.compression == "none" and self._location.path is not None
 
     def _where(self, index: int) -> str:
         first = index * self.block_rows
         return f"{self.name}: block {index} (rows {first} to {min(first + self.block_rows, len(self)) - 1})"
 
     def _key(self, index: int) -> str:
-        return f"{self.name}/{self._array.metadata.encode_chunk_key((index,) + (0,) * (self.ndim - 1))}"
+        return f"{self.name}/{self._layout.key(index)}"
 
     def _rows_of(self, raw: np.ndarray, index: int) -> np.ndarray:
         """Return the rows of a block from its bytes, without the checksum and the padding of the last block."""
@@ -93,25 +105,51 @@ class StateArray(BlockedArray):
 
     def _raw(self, index: int, whole: bool) -> np.ndarray:
         """Return a block's values and four bytes behind them, as uint8; raises InputError where it is not whole."""
-        expected = self.block_rows * math.prod(self.shape[1:]) * self.dtype.itemsize + CHECKSUM_BYTES
         try:
-            raw = self._map(index, expected, whole) if self._is_mapped else self._load(index, expected)
+            raw = self._map(index, whole) if self._is_mapped else self._load(index)
         except FileNotFoundError:
-            raise InputError(f"{self._where(index)} is missing: write the dump again") from None
-        if len(raw) == expected:
-            return raw
-        fault = "truncated" if len(raw) < expected else "too long"
-        raise InputError(
-            f"{self._where(index)} is {fault}: {len(raw)} bytes, expected {expected}; write the dump again"
-        )
+            raise self._missing(index) from None
+        self._require_length(index, len(raw))
+        return raw
 
-    def _map(self, index: int, expected: int, whole: bool) -> np.ndarray:
+    @property
+    def _file_bytes(self) -> int:
+        return self.block_rows * math.prod(self.shape[1:]) * self.dtype.itemsize + CHECKSUM_BYTES
+
+    def _missing(self, index: int) -> InputError:
+        return InputError(f"{self._where(index)} is missing: write the dump again")
+
+    def _require_length(self, index: int, n_bytes: int) -> None:
+        expected = self._file_bytes
+        if n_bytes != expected:
+            fault = "truncated" if n_bytes < expected else "too long"
+            raise InputError(
+                f"{self._where(index)} is {fault}: {n_bytes} bytes, expected {expected}; write the dump again"
+            )
+
+    def _read(self, index: int, row: int, out: np.ndarray) -> None:
+        """Fill an array with a block's rows from `row` on."""
+        assert self._location.path is not None
+        try:
+            descriptor = os.open(self._location.path / self._key(index), os.O_RDONLY)
+        except FileNotFoundError:
+            raise self._missing(index) from None
+        try:
+            self._require_length(index, os.fstat(descriptor).st_size)
+            rest, place = out.reshape(-1).view(np.uint8).data, row * out[:1].nbytes
+            while rest:
+                n = os.preadv(descriptor, [rest], place)
+                if not n:
+                    # It became shorter just now.
+                    self._require_length(index, place)
+                rest, place = rest[n:], place + n
+        finally:
+            os.close(descriptor)
+
+    def _map(self, index: int, whole: bool) -> np.ndarray:
         assert self._location.path is not None
         with (self._location.path / self._key(index)).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size != expected:
-                # Nothing but its length is looked at; an empty file cannot be mapped.
-                return np.broadcast_to(np.uint8(0), (size,))
+            self._require_length(index, os.fstat(file.fileno()).st_size)
             if whole and POPULATE:
                 # All pages at once: one by one they cost as much as copying them.
                 mapped = mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED | POPULATE, mmap.PROT_READ)
@@ -119,30 +157,15 @@ class StateArray(BlockedArray):
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             return np.frombuffer(mapped, np.uint8)
 
-    def _load(self, index: int, expected: int) -> np.ndarray:
+    def _load(self, index: int) -> np.ndarray:
         stored = np.frombuffer(self._location.read(self._key(index)), np.uint8)
-        assert self._codec is not None
-        if self._codec == "none" and len(stored) != expected:
+        compression = self._layout.compression
+        assert compression is not None
+        if compression == "none" and len(stored) != self._file_bytes:
             return stored
         try:
-            raw = decoded(stored, self._codec)
+            raw = decoded(stored, compression)
         except ValueError as error:
             raise InputError(f"{self._where(index)} {error}; write the dump again") from None
         raw.flags.writeable = False
         return raw
-
-
-def _codec(array: zarr.Array[Any]) -> str | None:
-    """How the files of an array hold its values, whole rows in each: a name of COMPRESSIONS, or None for others."""
-    codecs: tuple[Any, ...] = tuple(getattr(array.metadata, "codecs", ()))
-    whole_rows = (
-        len(codecs) in (2, 3)
-        and isinstance(codecs[0], BytesCodec)
-        and isinstance(codecs[-1], Crc32cCodec)
-        and (codecs[0].endian is None or codecs[0].endian.value == "little")
-        and np.dtype(array.dtype).newbyteorder("<") == np.dtype(array.dtype)
-        and array.chunks[1:] == array.shape[1:]
-    )
-    if not whole_rows or (len(codecs) == 3 and not isinstance(codecs[1], ZstdCodec)):
-        return None
-    return "none" if len(codecs) == 2 else "zstd"

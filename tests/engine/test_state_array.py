@@ -1,6 +1,7 @@
 """Tests of one array of a dump; the arrays here are written by zarr-python alone, in every layout that it may have."""
 
 import mmap
+import threading
 from typing import Any
 
 import google_crc32c
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from numcodecs.zstd import Zstd
 from zarr.codecs import BytesCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
+from gatescope.engine.block_layout import layout_of_array
 from gatescope.engine.blocked_array import first_not_finite
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import Location
@@ -36,7 +38,8 @@ def make(folder, values=VALUES, **layout):
     }
     options["fill_value"] = np.nan if values.dtype.kind == "f" else 0
     zarr.create_group(folder).create_array("layer0/h", data=values, **{**options, **layout})
-    return StateArray(zarr.open_array(folder / "layer0/h", mode="r"), "layer0/h", Location(folder))
+    array = zarr.open_array(folder / "layer0/h", mode="r")
+    return StateArray(layout_of_array(array), "layer0/h", Location(folder), array)
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)
@@ -139,6 +142,34 @@ def test_values_stay_when_the_next_block_is_mapped(array):
     assert np.array_equal(np.concatenate(held), VALUES)
 
 
+def test_blocks_are_fetched_ahead(own_array, monkeypatch):
+    monkeypatch.setattr("gatescope.engine.blocked_array.AHEAD_BYTES", 1)
+    assert np.array_equal(np.concatenate(list(own_array.blocks())), VALUES)
+    assert np.array_equal(np.concatenate(list(own_array.blocks(columns=[6, 0]))), VALUES[:, [6, 0]])
+    before = threading.active_count()
+    pieces = own_array.blocks()
+    assert np.array_equal(next(pieces), VALUES[:BLOCK]) and threading.active_count() == before + 1
+    pieces.close()
+    assert threading.active_count() == before
+    # What is wrong with a block is said when its turn comes.
+    block_file(own_array, 2).unlink()
+    pieces = own_array.blocks()
+    assert np.array_equal(np.concatenate([next(pieces), next(pieces)]), VALUES[: 2 * BLOCK])
+    with pytest.raises(InputError, match="block 2"):
+        next(pieces)
+
+
+@pytest.mark.parametrize(("start", "n"), [(0, N), (0, 8), (3, 2), (7, 11), (47, 6), (5, 0)])
+def test_read_into_rows(any_layout, start, n):
+    out = np.full((n + 2, H), 9, dtype=np.float16)
+    any_layout.read_into(out[1:-1], start)
+    assert np.array_equal(out[1:-1], VALUES[start : start + n])
+    assert (out[[0, -1]] == 9).all()
+    wide = np.zeros((n, H), dtype=np.float32)
+    any_layout.read_into(wide, start)
+    assert np.array_equal(wide, VALUES[start : start + n].astype(np.float32))
+
+
 def test_read_into_columns_of_a_wider_array(any_layout):
     wide = np.full((20, H + 4), 9, dtype=np.float16)
     any_layout.read_into(wide[:, 2 : 2 + H], 6)
@@ -176,8 +207,9 @@ def test_missing_block(own_array):
     block_file(own_array, 2).unlink()
     assert own_array.check_block(2, BLOCK) == "layer0/h: block 2 (rows 16 to 23) is missing: write the dump again"
     assert own_array.check_block(1, BLOCK) is None
-    with pytest.raises(InputError, match=r"block 2 \(rows 16 to 23\) is missing"):
-        own_array[20]
+    for read in (lambda: own_array[20], lambda: np.asarray(own_array), lambda: list(own_array.blocks())):
+        with pytest.raises(InputError, match=r"block 2 \(rows 16 to 23\) is missing"):
+            read()
 
 
 @pytest.mark.parametrize(("change", "fault"), [(-1, "truncated"), (-116, "truncated"), (1, "too long")])
@@ -186,8 +218,9 @@ def test_block_of_another_length(own_array, change, fault):
     data = file.read_bytes()
     file.write_bytes((data + b"0")[: len(data) + change])
     expected = rf"layer0/h: block 6 \(rows 48 to 52\) is {fault}: {116 + change} bytes, expected 116"
-    with pytest.raises(InputError, match=expected):
-        np.asarray(own_array)
+    for read in (lambda: own_array[50], lambda: np.asarray(own_array), lambda: list(own_array.blocks())):
+        with pytest.raises(InputError, match=expected):
+            read()
 
 
 @pytest.mark.parametrize("place", [0, 57, 111, 112, 115], ids=lambda place: f"byte{place}")
