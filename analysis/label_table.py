@@ -19,8 +19,7 @@ import numpy as np
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.engine.errors import InputError
-from gatescope.engine.file_arrays import UNREADABLE
-from gatescope.engine.location import unreadable
+from gatescope.engine.location import UNREADABLE, unreadable
 
 IDS = ("sequence_id", "sequence_ids")
 NOT_LABELS = {*IDS, "token", "tokens", "label_names"}

@@ -6,6 +6,7 @@ A file holds little-endian values, row by row, compressed or as they are, and be
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -17,6 +18,55 @@ CHECKSUM_BYTES = 4
 COMPRESSIONS = ("none", "zstd")
 # Of zstd, its own default: more gains nothing on states.
 LEVEL = 3
+
+
+class BlockFiles:
+    """The files of arrays that share their rows: one for each array and each block of as many rows.
+
+    Args:
+        path: the dump.
+        arrays: shape of a row and dtype of each.
+        n_rows: N.
+        block_rows: rows in a block.
+        compression: one of `COMPRESSIONS`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        arrays: dict[str, tuple[tuple[int, ...], np.dtype]],
+        n_rows: int,
+        block_rows: int,
+        compression: str = "none",
+    ) -> None:
+        self.path = path
+        self.arrays = arrays
+        self.n_rows = n_rows
+        self.block_rows = min(block_rows, n_rows)
+        self.compression = compression
+
+    def file(self, name: str, block: int) -> Path:
+        """Return where a block is."""
+        return self.path / name / block_name(block, len(self.arrays[name][0]))
+
+    def row_bytes(self, name: str) -> int:
+        """Return the bytes of a row."""
+        tail, dtype = self.arrays[name]
+        return int(np.prod(tail)) * dtype.itemsize
+
+    def raw_bytes(self, name: str) -> int:
+        """Return the bytes of a block that is not compressed, its checksum included."""
+        return self.block_rows * self.row_bytes(name) + CHECKSUM_BYTES
+
+
+def block_name(block: int, n_axes: int) -> str:
+    """Return the name of a block's file, whose rows have as many axes."""
+    return ".".join(["c", str(block), *"0" * n_axes])
+
+
+def fill_value(dtype: np.dtype) -> Any:
+    """Return what rows are that were never filled: NaN, so that they never look like states, and 0 for integers."""
+    return np.nan if dtype.kind == "f" else 0
 
 
 def sealed(raw: np.ndarray) -> np.ndarray:

@@ -10,14 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatescope.engine.block_file import CHECKSUM_BYTES, decoded
+from gatescope.engine.block_file import CHECKSUM_BYTES, BlockFiles, decoded, fill_value
 from gatescope.engine.blocked_array import first_not_finite
 from gatescope.engine.errors import InputError
 from gatescope.engine.finite import not_finite
 
 
-class BlockTable:
-    """Arrays that share their rows; rows come in order and leave as the files of whole blocks."""
+class BlockTable(BlockFiles):
+    """Arrays that share their rows; rows come in order and leave as the files of whole blocks.
+
+    Args:
+        path, arrays, n_rows, block_rows, compression: as `BlockFiles` has them.
+        received: the rows that are there.
+    """
 
     def __init__(
         self,
@@ -28,11 +33,8 @@ class BlockTable:
         received: int,
         compression: str = "none",
     ) -> None:
-        self.arrays = arrays
-        self.n_rows = n_rows
-        self.block_rows = min(block_rows, n_rows)
+        super().__init__(path, arrays, n_rows, block_rows, compression)
         self.received = received
-        self._path, self._compression = path, compression
         self._block: dict[Path, np.ndarray] = {}
         self._changed = False
         if received % self.block_rows and received < n_rows:
@@ -66,21 +68,15 @@ class BlockTable:
 
     def move(self, path: Path) -> None:
         """Go on in a dump whose folder has another name now."""
-        self._block = {path / file.relative_to(self._path): raw for file, raw in self._block.items()}
-        self._path = path
-
-    def _paths(self) -> list[Path]:
-        index = self.received // self.block_rows
-        return [
-            self._path / name / ".".join(["c", str(index), *"0" * len(tail)]) for name, (tail, _) in self.arrays.items()
-        ]
+        self._block = {path / file.relative_to(self.path): raw for file, raw in self._block.items()}
+        self.path = path
 
     def _load_block(self) -> dict[Path, np.ndarray]:
         """Read the block in which an interrupted writer stood."""
         files = {}
         for file, new in self._new_block().items():
             try:
-                files[file] = decoded(np.fromfile(file, np.uint8), self._compression).copy()
+                files[file] = decoded(np.fromfile(file, np.uint8), self.compression).copy()
             except (OSError, ValueError):
                 files[file] = new[:0]
             if len(files[file]) != len(new):
@@ -88,13 +84,12 @@ class BlockTable:
         return files
 
     def _new_block(self) -> dict[Path, np.ndarray]:
-        blocks = []
-        for tail, dtype in self.arrays.values():
-            raw = np.empty(self.block_rows * int(np.prod(tail)) * dtype.itemsize + CHECKSUM_BYTES, np.uint8)
-            # What is never filled reads as the array's fill value.
-            raw[:-CHECKSUM_BYTES].view(dtype)[:] = np.nan if dtype.kind == "f" else 0
-            blocks.append(raw)
-        return dict(zip(self._paths(), blocks, strict=True))
+        blocks = {}
+        for name, (_, dtype) in self.arrays.items():
+            raw = np.empty(self.raw_bytes(name), np.uint8)
+            raw[:-CHECKSUM_BYTES].view(dtype)[:] = fill_value(dtype)
+            blocks[self.file(name, self.received // self.block_rows)] = raw
+        return blocks
 
 
 def require_arrays(

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.engine.block_file import write_block
+from gatescope.engine.block_file import block_name, write_block
 from gatescope.engine.block_table import BlockTable
 from gatescope.engine.dump import BOUNDS, GROUP_FILE, StateDump, read_group
 from gatescope.engine.dump_folder import put_in_place, reserved
@@ -189,7 +189,7 @@ def _share_blocks(dump: StateDump, path: Path, spec: DumpSpec) -> None:
         return
     for name in ("tokens", *spec.arrays):
         for index in range(n_blocks):
-            key = f"{name}/" + ".".join(["c", str(index), *["0"] * (name != "tokens")])
+            key = f"{name}/{block_name(index, int(name != 'tokens'))}"
             _link(dump.path / key, path / key)
         sync_folder(path / name)
     begun = int(np.searchsorted(spec.sequence_starts[:-1], n_blocks * block_rows))

@@ -29,7 +29,7 @@ import zarr
 
 from gatescope.engine.block_layout import layout_of_array, layouts_of_document
 from gatescope.engine.errors import InputError
-from gatescope.engine.location import Location
+from gatescope.engine.location import UNREADABLE, Location
 from gatescope.engine.state_array import StateArray
 from gatescope.engine.state_source import StateSource
 
@@ -37,18 +37,6 @@ FORMAT = "state dump"
 VERSION = 1
 GROUP_FILE = "zarr.json"
 BOUNDS = ("sequence_starts", "document_starts")
-# What zarr-python raises on metadata that are not what they should be; it has no exception of its own for all of them.
-_UNREADABLE = (
-    AttributeError,
-    IndexError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    TypeError,
-    ValueError,
-)
 
 
 def read_group(place: str | os.PathLike[str] | Location) -> dict[str, Any]:
@@ -140,7 +128,7 @@ class StateDump(StateSource):
             dump = cls(location, group)
         except InputError:
             raise
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise InputError(f"{path} is damaged: {reason[:200]}; write the dump again") from error
         if finished and dump.committed_rows < dump.n_rows:

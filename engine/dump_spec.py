@@ -15,7 +15,7 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from gatescope.engine.block_file import COMPRESSIONS, LEVEL
+from gatescope.engine.block_file import COMPRESSIONS, LEVEL, fill_value
 from gatescope.engine.dump import BOUNDS, FORMAT, VERSION, StateDump, attributes_checksum, read_group
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import sync_folder
@@ -176,8 +176,8 @@ def _create_array(
         shape=shape,
         chunks=(min(block[0], shape[0]), *block[1:]),
         dtype=dtype,
-        # A block that is not there reads as NaN in any program, never as zeros that look like states.
-        fill_value=np.nan if dtype.kind == "f" else 0,
+        # So reads a block that is not there, too, in any program.
+        fill_value=fill_value(dtype),
         compressors=[Crc32cCodec()] if compression == "none" else [ZstdCodec(level=LEVEL), Crc32cCodec()],
         # One folder for an array instead of one for every block.
         chunk_key_encoding={"name": "default", "separator": "."},

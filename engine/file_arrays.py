@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-import tokenize
 import zipfile
-import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,31 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 import zarr
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import Location
 
-# What the libraries raise on files that are damaged or something else.
-UNREADABLE = (
-    AttributeError,
-    EOFError,
-    IndexError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    SafetensorError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 SAFETENSORS = {"F64": "f8", "F32": "f4", "F16": "f2", "BF16": "f4"}
 SAFETENSORS |= {"I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1", "U8": "u1", "BOOL": "?"}
 

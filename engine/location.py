@@ -4,11 +4,37 @@ from __future__ import annotations
 
 import os
 import re
+import struct
+import tokenize
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from gatescope.engine.errors import InputError
 
+# What the libraries raise on files that are damaged or something else; Zarr's has no exception of its own for that.
+UNREADABLE = (
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    SafetensorError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 

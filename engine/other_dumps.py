@@ -24,7 +24,6 @@ from gatescope.engine.blocked_array import BlockedArray, first_not_finite
 from gatescope.engine.dump import BOUNDS, GROUP_FILE, StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.file_arrays import (
-    UNREADABLE,
     is_zarr,
     npy_arrays,
     npz_arrays,
@@ -32,7 +31,7 @@ from gatescope.engine.file_arrays import (
     zarr_arrays,
 )
 from gatescope.engine.hdf5 import hdf5_arrays
-from gatescope.engine.location import Location, unreadable
+from gatescope.engine.location import UNREADABLE, Location, unreadable
 from gatescope.engine.state_source import BLOCK_ROWS, StateSource
 
 READERS: dict[str, Callable[[Path], dict[str, Any]]] = {

@@ -27,7 +27,7 @@ from gatescope.engine.processes import place
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.resume_points import ResumePoint
 from gatescope.engine.settings import plain
-from gatescope.engine.walk import DTYPES, SCORES, Piece, Reader, empty, sampler_plan, walk
+from gatescope.engine.walk import DTYPES, SCORES, Journey, Piece, Reader, empty, sampler_plan, walk
 from gatescope.engine.walk_fused import walk_fused
 from gatescope.kernels.sample import TILE
 
@@ -167,10 +167,10 @@ def _walked(
 ) -> Generator[Piece, None, None]:
     """Walk the sequences of a spec, on the GPU by the sampler's kernel if it has the model."""
     layout, lengths = sampler_plan(trained), np.diff(spec.sequence_starts)
-    asked = (spec.arrays, spec.initial_arrays, dtype, lengths, reader)
+    journey = Journey(trained, spec.arrays, spec.initial_arrays, dtype, lengths, reader)
     if layout is None:
-        return walk(trained, *asked, **options)
-    return walk_fused(trained, layout, *asked, **options)
+        return walk(journey, **options)
+    return walk_fused(journey, layout, **options)
 
 
 def _fits(point: ResumePoint, layout: SamplePlan | None, n_sequences: int) -> bool:

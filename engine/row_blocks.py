@@ -19,22 +19,18 @@ from pathlib import Path
 
 import numpy as np
 
-from gatescope.engine.block_file import CHECKSUM_BYTES, encoded, sealed
+from gatescope.engine.block_file import BlockFiles, encoded, fill_value, sealed
 from gatescope.engine.files import write_new
 
 _SYNC_FILE_RANGE = getattr(ctypes.CDLL(None), "sync_file_range", None) if sys.platform == "linux" else None
 
 
-class RowBlocks:
+class RowBlocks(BlockFiles):
     """Arrays that share their rows, in blocks of as many rows, a file for each array and block.
 
     Args:
-        path: the dump.
-        arrays: shape of a row and dtype of each.
-        n_rows: N.
-        block_rows: rows in a block.
+        path, arrays, n_rows, block_rows, compression: as `BlockFiles` has them.
         committed_rows: those that are there; their blocks are sealed.
-        compression: "none" or "zstd".
     """
 
     def __init__(
@@ -46,12 +42,8 @@ class RowBlocks:
         committed_rows: int,
         compression: str = "none",
     ) -> None:
-        self.path = path
-        self.arrays = arrays
-        self.n_rows = n_rows
-        self.block_rows = min(block_rows, n_rows)
+        super().__init__(path, arrays, n_rows, block_rows, compression)
         self.new_files_of: set[str] = set()
-        self._compression = compression
         self._sizes = np.minimum(self.block_rows, n_rows - np.arange(0, n_rows, self.block_rows))
         self._filled = np.zeros_like(self._sizes)
         self._n_committed = -(-committed_rows // self.block_rows)
@@ -116,11 +108,10 @@ class RowBlocks:
         with growing.open("rb+", buffering=0) as file:
             size = int(self._sizes[block])
             if size < self.block_rows:
-                # What is never filled reads as the array's fill value.
-                rest = np.full((self.block_rows - size, *tail), np.nan if dtype.kind == "f" else 0, dtype)
-                _write_at(file.fileno(), rest, size * self._row_bytes(name))
-            if self._compression != "none":
-                write_new(self._file(name, block), encoded(np.fromfile(growing, np.uint8), self._compression).data)
+                rest = np.full((self.block_rows - size, *tail), fill_value(dtype), dtype)
+                _write_at(file.fileno(), rest, size * self.row_bytes(name))
+            if self.compression != "none":
+                write_new(self.file(name, block), encoded(np.fromfile(growing, np.uint8), self.compression).data)
                 return
             with mmap.mmap(file.fileno(), 0) as mapped:
                 raw = np.frombuffer(mapped, np.uint8)
@@ -136,32 +127,32 @@ class RowBlocks:
 
     def discard(self, block: int) -> None:
         """Remove the raw files of a sealed block."""
-        if self._compression != "none":
+        if self.compression != "none":
             for name in self.arrays:
                 self._growing(name, block).unlink(missing_ok=True)
 
     def discard_all(self) -> None:
         """Remove every raw file, those that killed programs left included."""
-        if self._compression != "none":
+        if self.compression != "none":
             for name in self.arrays:
                 for file in (self.path / name).glob("raw.*"):
                     file.unlink()
 
     def is_there(self, name: str, block: int) -> bool:
         """Whether a block has its file: sealed, where it is complete; otherwise of the right length."""
-        if self._compression != "none" and self.is_complete(block):
-            return self._file(name, block).is_file()
+        if self.compression != "none" and self.is_complete(block):
+            return self.file(name, block).is_file()
         file = self._growing(name, block)
-        return file.is_file() and file.stat().st_size == self._file_bytes(name)
+        return file.is_file() and file.stat().st_size == self.raw_bytes(name)
 
     def _write_parts(self, name: str, block: int, parts: list[list[int]], values: np.ndarray) -> None:
-        file, row_bytes = self._growing(name, block), self._row_bytes(name)
+        file, row_bytes = self._growing(name, block), self.row_bytes(name)
         if not self._filled[block]:
             self.new_files_of.add(name)
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         try:
-            if os.fstat(descriptor).st_size != self._file_bytes(name):
-                _set_length(descriptor, self._file_bytes(name))
+            if os.fstat(descriptor).st_size != self.raw_bytes(name):
+                _set_length(descriptor, self.raw_bytes(name))
             for row, run, place, n in parts:
                 _write_at(descriptor, values[run, place : place + n], row * row_bytes)
             _begin_writeback(descriptor)
@@ -182,20 +173,10 @@ class RowBlocks:
         parts = np.stack([block, low - block * self.block_rows, run, low - starts[run], high - low])
         return tuple(parts[:, block >= self._n_committed])
 
-    def _file(self, name: str, block: int) -> Path:
-        return self.path / name / ".".join(["c", str(block), *"0" * len(self.arrays[name][0])])
-
     def _growing(self, name: str, block: int) -> Path:
         """The file that takes a block's rows."""
-        file = self._file(name, block)
-        return file if self._compression == "none" else file.with_name(f"raw.{block}")
-
-    def _row_bytes(self, name: str) -> int:
-        tail, dtype = self.arrays[name]
-        return int(np.prod(tail)) * dtype.itemsize
-
-    def _file_bytes(self, name: str) -> int:
-        return self.block_rows * self._row_bytes(name) + CHECKSUM_BYTES
+        file = self.file(name, block)
+        return file if self.compression == "none" else file.with_name(f"raw.{block}")
 
 
 def _set_length(descriptor: int, n_bytes: int) -> None:

@@ -65,22 +65,41 @@ class Piece:
     state: tuple[Tensor, ...]  # behind the last step: h of every layer, then c, [TILE, H] each in the model's dtype
 
 
+@dataclass(frozen=True, eq=False)
+class Journey:
+    """What a walk is to compute.
+
+    Args:
+        trained: the model.
+        arrays: the states to keep and their width.
+        initial: those of them that are also given before the first step.
+        dtype: of the states.
+        lengths: of the sequences [S], in characters.
+        reader: what they read.
+    """
+
+    trained: TrainedModel
+    arrays: dict[str, int]
+    initial: list[str]
+    dtype: torch.dtype
+    lengths: np.ndarray
+    reader: Reader
+
+
 class _Walker:
     """One thread's tile."""
 
-    def __init__(
-        self, trained: TrainedModel, arrays: dict[str, int], initial: list[str], lengths: np.ndarray, reader: Reader
-    ):
-        self._recurrence = recurrence_of(trained, STEPS)
-        self._initial = initial
-        self._lengths = lengths
-        self._reader = reader
-        self._arrays = arrays
-        self._n_characters = trained.model.n_characters
+    def __init__(self, journey: Journey):
+        self._recurrence = recurrence_of(journey.trained, STEPS)
+        self._initial = journey.initial
+        self._lengths = journey.lengths
+        self._reader = journey.reader
+        self._arrays = journey.arrays
+        self._n_characters = journey.trained.model.n_characters
         self._rounded: dict[int, Tensor] = {}
         self._scores = None
-        if any(name.endswith(SCORES) for name in arrays):
-            self._scores = _Scores(trained, self._recurrence)
+        if any(name.endswith(SCORES) for name in journey.arrays):
+            self._scores = _Scores(journey.trained, self._recurrence)
 
     def piece(
         self, first: int, n: int, start: int, stop: int, states: dict[str, Tensor], state: tuple[Tensor, ...] = ()
@@ -174,26 +193,12 @@ Buffers = Callable[[int, int, int, int], dict[str, Tensor]]
 
 
 def walk(
-    trained: TrainedModel,
-    arrays: dict[str, int],
-    initial: list[str],
-    dtype: torch.dtype,
-    lengths: np.ndarray,
-    reader: Reader,
-    *,
-    first: int = 0,
-    begun: Sequence[ResumePoint] = (),
-    buffers: Buffers | None = None,
+    journey: Journey, *, first: int = 0, begun: Sequence[ResumePoint] = (), buffers: Buffers | None = None
 ) -> Generator[Piece, None, None]:
     """Compute sequences and yield their pieces; within a tile in the order of steps, and tiles of a round in turn.
 
     Args:
-        trained: the model.
-        arrays: the states to keep and their width.
-        initial: those of them that are also given before the first step.
-        dtype: of the states.
-        lengths: of the sequences [S], in characters.
-        reader: what they read.
+        journey: the sequences, and what is kept of them.
         first: the sequence to begin with, a multiple of TILE.
         begun: tiles that are not to begin at their first step.
         buffers: where states go, by first sequence, number of sequences, first step and step behind the last: tensors
@@ -202,41 +207,54 @@ def walk(
     Yields:
         Pieces; those of a sequence that is shorter than the longest of its tile hold rows behind its end.
     """
-    row_bytes = TILE * sum(arrays.values()) * dtype.itemsize
-    size = max(STEPS, PIECE_BYTES // row_bytes // STEPS * STEPS)
-    first_tile, n_tiles = first // TILE, -(-len(lengths) // TILE)
-    on_gpu = trained.model.output.weight.is_cuda  # of a model that the sampler's kernel does not take
     threads = torch.get_num_threads()
-    side_by_side = max(1, min(1 if on_gpu else threads, n_tiles - first_tile))
-    walkers = [_Walker(trained, arrays, initial, lengths, reader) for _ in range(side_by_side)]
-    reused = _Reused(arrays, dtype, side_by_side)
-
-    points = {point.first // TILE: point for point in begun}
-
-    def submit(pool: ThreadPoolExecutor, starts: dict[int, int], turn: int) -> list[Future[Piece]]:
-        futures = []
-        for tile, start in starts.items():
-            place = (tile - first_tile) % side_by_side
-            first, n = tile * TILE, min(TILE, len(lengths) - tile * TILE)
-            stop = min(start + size, int(lengths[first : first + n].max()))
-            where = (first, n, start, stop)
-            states = buffers(*where) if buffers else reused.take(2 * place + turn % 2, n, stop - start)
-            point = points.get(tile)
-            state = point.state if point and point.step == start else ()
-            futures.append(pool.submit(walkers[place].piece, *where, states, state))
-        return futures
-
+    tiles = _Tiles(journey, first // TILE, begun, buffers)
     try:
-        with ThreadPoolExecutor(side_by_side, "walk") as pool:
+        with ThreadPoolExecutor(tiles.side_by_side, "walk") as pool:
             ahead: list[Future[Piece]] = []
-            steps = {tile: point.step for tile, point in points.items()}
-            for turn, starts in enumerate(_rounds(lengths, steps, range(first_tile, n_tiles), side_by_side, size)):
-                behind, ahead = [each.result() for each in ahead], submit(pool, starts, turn)
+            for turn, starts in enumerate(tiles.rounds()):
+                behind, ahead = [each.result() for each in ahead], tiles.submit(pool, starts, turn)
                 yield from behind
             yield from (each.result() for each in ahead)
     finally:
         # New threads begin with the number that was set last, wherever that was.
         torch.set_num_threads(threads)
+
+
+class _Tiles:
+    """The tiles of a walk, as many side by side as there are threads."""
+
+    def __init__(self, journey: Journey, first: int, begun: Sequence[ResumePoint], buffers: Buffers | None):
+        self._lengths, self._buffers = journey.lengths, buffers
+        self._range = range(first, -(-len(journey.lengths) // TILE))
+        on_gpu = journey.trained.model.output.weight.is_cuda  # of a model that the sampler's kernel does not take
+        self.side_by_side = max(1, min(1 if on_gpu else torch.get_num_threads(), len(self._range)))
+        row_bytes = TILE * sum(journey.arrays.values()) * journey.dtype.itemsize
+        self._size = max(STEPS, PIECE_BYTES // row_bytes // STEPS * STEPS)
+        self._walkers = [_Walker(journey) for _ in range(self.side_by_side)]
+        self._reused = _Reused(journey.arrays, journey.dtype, self.side_by_side)
+        self._points = {point.first // TILE: point for point in begun}
+
+    def rounds(self) -> Iterator[dict[int, int]]:
+        """Yield the tiles of each round, with the step at which their pieces begin."""
+        steps = {tile: point.step for tile, point in self._points.items()}
+        return _rounds(self._lengths, steps, self._range, self.side_by_side, self._size)
+
+    def submit(self, pool: ThreadPoolExecutor, starts: dict[int, int], turn: int) -> list[Future[Piece]]:
+        """Begin to compute the pieces of a round."""
+        futures = []
+        for tile, start in starts.items():
+            place = (tile - self._range.start) % self.side_by_side
+            first, n = tile * TILE, min(TILE, len(self._lengths) - tile * TILE)
+            stop = min(start + self._size, int(self._lengths[first : first + n].max()))
+            where = (first, n, start, stop)
+            states = (
+                self._buffers(*where) if self._buffers else self._reused.take(2 * place + turn % 2, n, stop - start)
+            )
+            point = self._points.get(tile)
+            state = point.state if point and point.step == start else ()
+            futures.append(pool.submit(self._walkers[place].piece, *where, states, state))
+        return futures
 
 
 def _rounds(

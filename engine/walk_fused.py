@@ -19,9 +19,8 @@ import torch
 from torch import Tensor
 
 from gatescope.engine.finite import is_finite, require_characters, require_finite
-from gatescope.engine.model import TrainedModel
 from gatescope.engine.resume_points import ResumePoint
-from gatescope.engine.walk import GATE_PLACES, SCORES, Buffers, Piece, Reader, weights_of
+from gatescope.engine.walk import GATE_PLACES, SCORES, Buffers, Journey, Piece, weights_of
 
 if TYPE_CHECKING:
     from gatescope.kernels.sample_fused import Captured, FusedRecurrence, SamplePlan
@@ -33,13 +32,8 @@ MOST_STEPS = 512  # of one launch, so that the first of a long text comes out so
 
 
 def walk_fused(
-    trained: TrainedModel,
+    journey: Journey,
     layout: SamplePlan,
-    arrays: dict[str, int],
-    initial: list[str],
-    dtype: torch.dtype,
-    lengths: np.ndarray,
-    reader: Reader,
     *,
     first: int = 0,
     begun: Sequence[ResumePoint] = (),
@@ -48,9 +42,8 @@ def walk_fused(
     """Compute sequences and yield their pieces, as `gatescope.engine.walk.walk` does.
 
     Args:
-        trained: the model.
-        layout: how the kernel works on it.
-        arrays, initial, dtype, lengths, reader, buffers: as `walk` has them; buffers are on the model's device.
+        journey, buffers: as `walk` has them; buffers are on the model's device.
+        layout: how the kernel works on the model.
         first: the sequence to begin with, a multiple of the plan's block_b.
         begun: whole tiles that are not to begin at their first step; the first of them begins at `first`.
 
@@ -58,9 +51,10 @@ def walk_fused(
         Pieces with states on the CPU, or where `buffers` has put them. Rows behind the end of a sequence are not
         written.
     """
-    walker = _FusedWalker(trained, layout, arrays, initial, dtype, lengths, reader)
+    lengths = journey.lengths
+    walker = _FusedWalker(journey, layout)
     # States that have a place already take no memory of a piece's own.
-    row_bytes = 0 if buffers else sum(arrays.values()) * dtype.itemsize
+    row_bytes = 0 if buffers else sum(journey.arrays.values()) * journey.dtype.itemsize
     height, size = _cut(layout, len(lengths) - first, int(lengths[first:].max()), row_bytes)
     points = {point.first: point for point in begun}
     behind: _Underway | None = None
@@ -123,21 +117,12 @@ class _Underway:
 class _FusedWalker:
     """The sequences that run side by side."""
 
-    def __init__(
-        self,
-        trained: TrainedModel,
-        layout: SamplePlan,
-        arrays: dict[str, int],
-        initial: list[str],
-        dtype: torch.dtype,
-        lengths: np.ndarray,
-        reader: Reader,
-    ):
-        self._lengths = lengths
-        self._trained, self._layout, self._arrays, self._initial = trained, layout, arrays, initial
-        self._dtype, self._reader = dtype, reader
+    def __init__(self, journey: Journey, layout: SamplePlan):
+        self._lengths, self._reader = journey.lengths, journey.reader
+        self._trained, self._layout = journey.trained, layout
+        self._arrays, self._initial, self._dtype = journey.arrays, journey.initial, journey.dtype
         self._recurrence: FusedRecurrence | None = None
-        self._device = trained.model.output.weight.device
+        self._device = journey.trained.model.output.weight.device
         self._copying = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         self._reused: list[dict[str, Tensor]] = [{}, {}]
         self._pinned: list[dict[str, Tensor]] = [{}, {}]
