@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import partial_name, write_json
@@ -23,7 +24,7 @@ class TreeConfig:
     limit: int = 0  # stop before the text is larger than this, bytes; 0: no limit
 
 
-def write_corpus(tree: Path, out: Path, config: TreeConfig, seed: int = 0) -> dict:
+def write_corpus(tree: Path, out: Path, config: TreeConfig, seed: int = 0) -> dict[str, Any]:
     """Write the files of a tree one after the other, each ending with a newline, and the manifest `OUT.manifest.json`.
 
     Files are taken in the order of their paths relative to the tree (compared as strings, with `/`), or shuffled from
@@ -48,31 +49,11 @@ def write_corpus(tree: Path, out: Path, config: TreeConfig, seed: int = 0) -> di
     paths = sorted(_matching(tree, config.glob))
     if config.shuffle:
         random.Random(seed).shuffle(paths)
-    files, left_out = [], []
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = partial_name(out)
-    digest, n_bytes, n_characters = hashlib.sha256(), 0, 0
     try:
         with open(temporary, "xb") as text:
-            for path in paths:
-                content = (tree / path).read_bytes()
-                if content and not content.endswith(b"\n"):
-                    content += b"\n"
-                try:
-                    characters = len(content.decode("utf-8"))
-                except UnicodeDecodeError as error:
-                    left_out.append({"path": path, "why": f"byte {error.start:,} is not UTF-8"})
-                    continue
-                if not content:
-                    left_out.append({"path": path, "why": "empty"})
-                    continue
-                if config.limit and n_bytes + len(content) > config.limit:
-                    break
-                text.write(content)
-                digest.update(content)
-                n_bytes += len(content)
-                n_characters += characters
-                files.append({"path": path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
+            summary, files, left_out = _joined(tree, paths, text, config.limit)
             text.flush()
             os.fsync(text.fileno())
         if not files:
@@ -84,10 +65,37 @@ def write_corpus(tree: Path, out: Path, config: TreeConfig, seed: int = 0) -> di
         os.replace(temporary, out)
     finally:
         temporary.unlink(missing_ok=True)
-    summary = {"bytes": n_bytes, "characters": n_characters, "sha256": digest.hexdigest(), "glob": list(config.glob)}
-    manifest = summary | {"files": files, "left_out": left_out}
+    manifest = {**summary, "glob": list(config.glob), "files": files, "left_out": left_out}
     write_json(out.with_name(out.name + ".manifest.json"), manifest)
     return manifest
+
+
+def _joined(
+    tree: Path, paths: list[str], text: BinaryIO, limit: int
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Write files one after the other; return what they are together, the files, and those that were left out."""
+    files, left_out = [], []
+    digest, n_bytes, n_characters = hashlib.sha256(), 0, 0
+    for path in paths:
+        content = (tree / path).read_bytes()
+        if content and not content.endswith(b"\n"):
+            content += b"\n"
+        try:
+            characters = len(content.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            left_out.append({"path": path, "why": f"byte {error.start:,} is not UTF-8"})
+            continue
+        if not content:
+            left_out.append({"path": path, "why": "empty"})
+            continue
+        if limit and n_bytes + len(content) > limit:
+            break
+        text.write(content)
+        digest.update(content)
+        n_bytes += len(content)
+        n_characters += characters
+        files.append({"path": path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
+    return {"bytes": n_bytes, "characters": n_characters, "sha256": digest.hexdigest()}, files, left_out
 
 
 def _matching(tree: Path, patterns: Sequence[str]) -> list[str]:

@@ -29,7 +29,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from gatescope.engine.corpus import Survey, encode_corpus, n_held_out, open_corpus
+from gatescope.engine.corpus import Corpus, Survey, encode_corpus, n_held_out, open_corpus
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_atomic
 from gatescope.engine.log import log
@@ -148,28 +148,15 @@ def train_model(
     rank, n_processes = place()
     if config.batch % n_processes:
         raise InputError(f"--batch {config.batch} lanes cannot be shared by {n_processes} processes: take a multiple")
-    if rank == 0:
-        settings = {"corpus": text.source, "seed": seed, "errors": text.errors, "train": asdict(config)}
-        claim(folder, "train", settings, OUTPUTS, overwrite)
-        _refuse_other_text(folder, text)
-        corpus = encode_corpus(text, folder / TOKENS)
-    meet()
-    log_path = log_path or folder / "log.jsonl"
-    corpus = corpus if rank == 0 else open_corpus(text, folder / TOKENS)
+    log_path = (log_path or folder / "log.jsonl") if rank == 0 else None
+    corpus = _encoded(text, folder, config, seed, overwrite)
     about = {"name": text.source, "characters": text.n_characters, "sha256": text.sha256, "rare": corpus.rare}
     about |= facts or {}
     training, validation = corpus.split(config.validation_share)
     torch.manual_seed(seed)
     model = CharacterModel(config.architecture, len(corpus.vocabulary)).to(device)
-    share = config.batch // n_processes
-    mine = slice(rank * share, (rank + 1) * share)
-    lanes = cut_lanes(training, config.batch)[mine]
-    taker = TrainingStep(model, lanes, config.length, config.clip, config.precision, model.zero_state(share))
-    progress = load_checkpoint(folder / CHECKPOINT, model, taker.optimizer)
-    if progress.step:
-        taker.state = tuple(value[:, mine].contiguous() for value in progress.state)
-        taker.scaler.load_state_dict(progress.scale)
-    if rank == 0:
+    taker, progress = _begun(model, training, folder, config)
+    if log_path:
         write_description(folder, config.architecture, corpus.vocabulary, about)
         facts = {"parameters": model.n_parameters, "seed": seed, "device": device, "processes": n_processes}
         log(log_path, "train", step=progress.step, corpus=about, **facts)
@@ -180,20 +167,54 @@ def train_model(
             started = time.perf_counter()
             first = progress.step
             last = min(config.steps, (first // config.evaluate_every + 1) * config.evaluate_every)
-            take_steps(taker, progress, last, config, seed, advance, log_path if rank == 0 else None)
-            seconds = time.perf_counter() - started
+            take_steps(taker, progress, last, config, seed, advance, log_path)
+            rate = (progress.step - first) * per_step / (time.perf_counter() - started)
             progress.state, progress.scale = joined_columns(taker.state), taker.scaler.state_dict()
-            if rank == 0:
-                nats = evaluate(model, validation, config.length, config.precision)
-                if nats < progress.best:
-                    progress.best = nats
-                    write_weights(folder, model, {"step": progress.step, "validation_nats": nats})
-                save_checkpoint(folder / CHECKPOINT, model, taker.optimizer, progress)
-                rate = (progress.step - first) * per_step / seconds
-                measures = {"nats": nats, "bits_per_character": nats / math.log(2), "perplexity": math.exp(nats)}
+            if log_path:
+                measures = _validated(taker, progress, validation, folder, config)
                 log(log_path, "validate", step=progress.step, **measures, characters_per_second=round(rate))
             meet()
     return {"step": progress.step, "validation_nats": progress.best, "corpus": about}
+
+
+def _encoded(text: Survey, folder: Path, config: TrainConfig, seed: int, overwrite: bool) -> Corpus:
+    """Claim the folder and write the text's tokens there, the first process for all, and open them."""
+    if place()[0] == 0:
+        settings = {"corpus": text.source, "seed": seed, "errors": text.errors, "train": asdict(config)}
+        claim(folder, "train", settings, OUTPUTS, overwrite)
+        _refuse_other_text(folder, text)
+        corpus = encode_corpus(text, folder / TOKENS)
+    meet()
+    return corpus if place()[0] == 0 else open_corpus(text, folder / TOKENS)
+
+
+def _begun(
+    model: CharacterModel, training: np.ndarray, folder: Path, config: TrainConfig
+) -> tuple[TrainingStep, Progress]:
+    """Return this process's share of the lanes with the model at the last checkpoint, and where that stands."""
+    rank, n_processes = place()
+    share = config.batch // n_processes
+    mine = slice(rank * share, (rank + 1) * share)
+    lanes = cut_lanes(training, config.batch)[mine]
+    taker = TrainingStep(model, lanes, config.length, config.clip, config.precision, model.zero_state(share))
+    progress = load_checkpoint(folder / CHECKPOINT, model, taker.optimizer)
+    if progress.step:
+        taker.state = tuple(value[:, mine].contiguous() for value in progress.state)
+        taker.scaler.load_state_dict(progress.scale)
+    return taker, progress
+
+
+def _validated(
+    taker: TrainingStep, progress: Progress, validation: np.ndarray, folder: Path, config: TrainConfig
+) -> dict[str, float]:
+    """Measure the validation loss, keep the weights if they are the best, and a checkpoint."""
+    model = taker.model
+    nats = evaluate(model, validation, config.length, config.precision)
+    if nats < progress.best:
+        progress.best = nats
+        write_weights(folder, model, {"step": progress.step, "validation_nats": nats})
+    save_checkpoint(folder / CHECKPOINT, model, taker.optimizer, progress)
+    return {"nats": nats, "bits_per_character": nats / math.log(2), "perplexity": math.exp(nats)}
 
 
 def take_steps(
