@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-
-# A smaller block is read sooner than handed over from a thread.
-AHEAD_BYTES = 2**20
 
 
 class BlockedArray:
@@ -70,8 +65,7 @@ class BlockedArray:
     def blocks(self, rows_per_block: int | None = None, columns: Any = None) -> Iterator[np.ndarray]:
         """Iterate over the rows in order.
 
-        The block after the next piece is fetched while the caller works. Two blocks are held at a time, apart from
-        pieces that the caller keeps.
+        At most one block is held at a time, apart from pieces that the caller keeps.
 
         Args:
             rows_per_block: rows in each piece but the last; default: those of the blocks on disk, which are not copied.
@@ -85,10 +79,6 @@ class BlockedArray:
         """
         step = rows_per_block or self.block_rows
         columns = self._column_numbers(columns)
-        if step == self.block_rows:
-            for block in self._blocks_ahead():
-                yield block if columns is None else block[:, columns]
-            return
         for start in range(0, len(self), step):
             self.block(start // self.block_rows, whole=True)
             yield self._slice(start, min(start + step, len(self)), columns)
@@ -119,20 +109,6 @@ class BlockedArray:
 
     def _read_block(self, index: int, whole: bool) -> np.ndarray:
         raise NotImplementedError
-
-    def _blocks_ahead(self) -> Iterator[np.ndarray]:
-        """Yield the blocks in order, each fetched while the caller has the one before."""
-        if self.n_blocks < 2 or self.block_rows * math.prod(self.shape[1:]) * self.dtype.itemsize < AHEAD_BYTES:
-            for index in range(self.n_blocks):
-                yield self.block(index, whole=True)
-            return
-        with ThreadPoolExecutor(1) as reader:
-            task = reader.submit(self._read_block, 0, True)
-            for index in range(1, self.n_blocks + 1):
-                block = task.result()
-                if index < self.n_blocks:
-                    task = reader.submit(self._read_block, index, True)
-                yield block
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """Yield the blocks that have some rows: their numbers, the first of these rows, and the one behind the last."""

@@ -1,7 +1,6 @@
 """Tests of one array of a dump; the arrays here are written by zarr-python alone, in every layout that it may have."""
 
 import mmap
-import threading
 from typing import Any
 
 import google_crc32c
@@ -140,23 +139,6 @@ def test_rows_of_one_block_are_not_copied(array):
 def test_values_stay_when_the_next_block_is_mapped(array):
     held = [array[start : start + BLOCK] for start in range(0, N, BLOCK)]
     assert np.array_equal(np.concatenate(held), VALUES)
-
-
-def test_blocks_are_fetched_ahead(own_array, monkeypatch):
-    monkeypatch.setattr("gatescope.engine.blocked_array.AHEAD_BYTES", 1)
-    assert np.array_equal(np.concatenate(list(own_array.blocks())), VALUES)
-    assert np.array_equal(np.concatenate(list(own_array.blocks(columns=[6, 0]))), VALUES[:, [6, 0]])
-    before = threading.active_count()
-    pieces = own_array.blocks()
-    assert np.array_equal(next(pieces), VALUES[:BLOCK]) and threading.active_count() == before + 1
-    pieces.close()
-    assert threading.active_count() == before
-    # What is wrong with a block is said when its turn comes.
-    block_file(own_array, 2).unlink()
-    pieces = own_array.blocks()
-    assert np.array_equal(np.concatenate([next(pieces), next(pieces)]), VALUES[: 2 * BLOCK])
-    with pytest.raises(InputError, match="block 2"):
-        next(pieces)
 
 
 @pytest.mark.parametrize(("start", "n"), [(0, N), (0, 8), (3, 2), (7, 11), (47, 6), (5, 0)])
