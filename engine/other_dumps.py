@@ -20,7 +20,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from gatescope.engine.blocked_array import BlockedArray, first_not_finite
+from gatescope.engine.blocked_array import first_not_finite
 from gatescope.engine.dump import BOUNDS, GROUP_FILE, StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.file_arrays import (
@@ -32,7 +32,9 @@ from gatescope.engine.file_arrays import (
 )
 from gatescope.engine.hdf5 import hdf5_arrays
 from gatescope.engine.location import UNREADABLE, Location, unreadable
-from gatescope.engine.state_source import BLOCK_ROWS, StateSource
+from gatescope.engine.other_array import OtherArray, is_float
+from gatescope.engine.other_sequences import IDS, checked_bounds, own_sequences, sequences
+from gatescope.engine.state_source import StateSource
 
 READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     ".npy": npy_arrays,
@@ -41,9 +43,7 @@ READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     **dict.fromkeys((".h5", ".hdf5", ".hdf"), hdf5_arrays),
 }
 TOKENS = ("tokens", "token_ids", "word_ids", "words", "chars")
-IDS = ("sequence_ids", "sequence_id")
 RESERVED = {*TOKENS, *IDS, *BOUNDS, "vocabulary", "labels", "label_names"}
-BLOCK_BYTES = 2**25
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class OtherDump(StateSource):
             missing = next((repr(each) for each in given if each not in arrays), "float array [N, H] or [T, B, H]")
             there = ", ".join(f"{each} {array.dtype} {list(array.shape)}" for each, array in arrays.items())
             raise InputError(f"{name} has no {missing}: it has {there[:500] or 'no arrays'}")
-        self._arrays = {each: _OtherArray(each, array, config.batch_first) for each, array in chosen.items()}
+        self._arrays = {each: OtherArray(each, array, config.batch_first) for each, array in chosen.items()}
         self.names = list(self._arrays)
         self.n_rows = len(self._arrays[self.names[0]])
         for each, states in self._arrays.items():
@@ -130,14 +130,14 @@ class OtherDump(StateSource):
                     "name arrays that belong together with --arrays"
                 )
         self.dtype = np.result_type(*(array.dtype for array in self._arrays.values()))
-        own = self._own_sequences(arrays, chosen, config.batch_first)
-        self.sequence_starts = self._sequences(own, sequence_ids, config.sequence_length)
+        own = own_sequences(name, arrays, chosen, config.batch_first, self.n_rows)
+        self.sequence_starts = sequences(name, own, sequence_ids, config.sequence_length, self.n_rows)
         self._tokens, self.vocabulary = self._text(arrays, config)
         # A text that was only cut into sequences goes on from one to the next.
         cut = own is None and sequence_ids is None
         documents = np.array([0, self.n_rows]) if cut else self.sequence_starts
         if "document_starts" in arrays:
-            documents = self._bounds("document_starts", arrays["document_starts"])
+            documents = checked_bounds(name, "document_starts", arrays["document_starts"], self.n_rows)
         self.document_starts = documents.astype(np.int64)
 
     def __repr__(self) -> str:
@@ -176,51 +176,6 @@ class OtherDump(StateSource):
                 digest.update(checksum.to_bytes(4, "little"))
         return problems, digest.hexdigest()
 
-    def _own_sequences(self, arrays: dict[str, Any], chosen: dict[str, Any], batch_first: bool) -> np.ndarray | None:
-        """Return the first row of each sequence, and N, as the file tells them; None where it does not."""
-        if "sequence_starts" in arrays:
-            return self._bounds("sequence_starts", arrays["sequence_starts"])
-        ids = next((arrays[name] for name in IDS if name in arrays), None)
-        if ids is not None:
-            return self._starts_of(np.asarray(ids[:]))
-        cubes = {array.shape[1 if batch_first else 0] for array in chosen.values() if len(array.shape) == 3}
-        if len(cubes) > 1:
-            raise InputError(f"{self.name}: its arrays have sequences of {' and '.join(map(str, sorted(cubes)))} rows")
-        return np.arange(0, self.n_rows + 1, cubes.pop(), dtype=np.int64) if cubes else None
-
-    def _sequences(self, own: np.ndarray | None, ids: np.ndarray | None, length: int) -> np.ndarray:
-        if own is not None and length:
-            raise InputError(f"{self.name} has sequences of its own: leave out --sequence-length")
-        if ids is not None:
-            starts = self._starts_of(ids)
-            if own is not None and not np.array_equal(own, starts):
-                raise InputError(f"{self.name} has sequences of its own, and the labels' sequence_id tells others")
-            return starts
-        if own is not None:
-            return own
-        step = length or self.n_rows
-        return np.append(np.arange(0, self.n_rows, step), self.n_rows).astype(np.int64)
-
-    def _bounds(self, name: str, values: Any) -> np.ndarray:
-        bounds = np.asarray(values[:])
-        rises = bounds.ndim == 1 and bounds.dtype.kind in "iu" and len(bounds) >= 2
-        if not rises or bounds[0] != 0 or bounds[-1] != self.n_rows or (np.diff(bounds.astype(np.int64)) <= 0).any():
-            raise InputError(f"{self.name}: {name} does not rise from 0 to {self.n_rows}")
-        return bounds.astype(np.int64)
-
-    def _starts_of(self, ids: np.ndarray) -> np.ndarray:
-        """Return the first row of each run of equal ids, and N."""
-        if ids.shape != (self.n_rows,):
-            raise InputError(f"{self.name} has {self.n_rows} rows, and sequence ids have the shape {ids.shape}")
-        firsts = np.append(0, np.flatnonzero(ids[1:] != ids[:-1]) + 1)
-        _, once = np.unique(ids[firsts], return_index=True)
-        if len(once) < len(firsts):
-            again = firsts[np.setdiff1d(np.arange(len(firsts)), once)[0]]
-            raise InputError(
-                f"{self.name}: sequence {ids[again]!s} goes on at row {again} after another: sort rows by sequence"
-            )
-        return np.append(firsts, self.n_rows).astype(np.int64)
-
     def _text(self, arrays: dict[str, Any], config: ReadConfig) -> tuple[np.ndarray | None, list[str] | None]:
         """Return the tokens and the character of each, as far as they are known."""
         if config.text:
@@ -250,51 +205,9 @@ class OtherDump(StateSource):
         return tokens.astype(np.uint32), [chr(code) for code in codes]
 
 
-class _OtherArray(BlockedArray):
-    """States [N, H] of another program, in any float type; [T, B, H] sequence by sequence."""
-
-    def __init__(self, name: str, array: Any, batch_first: bool) -> None:
-        shape = tuple(int(size) for size in array.shape)
-        if not (_is_float(array.dtype) and len(shape) in (2, 3) and 0 not in shape):
-            raise InputError(f"{name} is {array.dtype} {list(shape)}: expected floats [N, H] or [T, B, H], not empty")
-        width = shape[-1]
-        dtype = np.dtype(array.dtype).newbyteorder("=")
-        block_rows = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (width * dtype.itemsize)))
-        super().__init__(name, (shape[0] * shape[1] if len(shape) == 3 else shape[0], width), dtype, block_rows)
-        self._array, self._batch_first = array, batch_first
-        self._steps = shape[1 if batch_first else 0] if len(shape) == 3 else 0
-
-    def _read_block(self, index: int, whole: bool) -> np.ndarray:
-        start = index * self.block_rows
-        stop = min(start + self.block_rows, len(self))
-        try:
-            values = self._sequences(start, stop) if self._steps else np.asarray(self._array[start:stop])
-        except UNREADABLE as error:
-            raise unreadable(f"{self.name}, rows {start} to {stop - 1},", error) from error
-        return values.astype(self.dtype, copy=False)
-
-    def _sequences(self, start: int, stop: int) -> np.ndarray:
-        """Return rows of a three-dimensional array."""
-        values = np.empty((stop - start, self.shape[1]), self.dtype)
-        row = start
-        while row < stop:
-            sequence, step = divmod(row, self._steps)
-            n = min(self._steps - step, stop - row)
-            if self._batch_first:
-                values[row - start : row - start + n] = self._array[sequence, step : step + n]
-            else:
-                values[row - start : row - start + n] = self._array[step : step + n, sequence]
-            row += n
-        return values
-
-
-def _is_float(dtype: Any) -> bool:
-    return np.dtype(dtype).kind == "f" and np.dtype(dtype).itemsize in (2, 4, 8)
-
-
 def _is_state(name: str, array: Any) -> bool:
     reserved = name.rpartition("/")[2] in RESERVED or name.startswith("initial/")
-    return not reserved and _is_float(array.dtype) and len(array.shape) in (2, 3)
+    return not reserved and is_float(array.dtype) and len(array.shape) in (2, 3)
 
 
 def _is_dump(location: Location) -> bool:
