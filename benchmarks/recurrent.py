@@ -19,6 +19,7 @@ from torch import nn
 from gatescope.kernels import wavefront
 from gatescope.kernels.gru import GRU
 from gatescope.kernels.lstm import LSTM
+from gatescope.kernels.products import multiplies_bfloat16
 from gatescope.kernels.rnn import RNN
 
 CELLS = {"lstm": (LSTM, nn.LSTM, 4), "gru": (GRU, nn.GRU, 3), "rnn": (RNN, nn.RNN, 1)}
@@ -48,7 +49,7 @@ def rows(impls_cpu, impls_gpu, n_shapes=None):
     ]
     if "torch" in impls_cpu:
         why = "not measured: this processor does not multiply bfloat16"
-        mark = pytest.mark.skipif(not native_bfloat16(), reason=why)
+        mark = pytest.mark.skipif(not multiplies_bfloat16(), reason=why)
         given = ("cpu", ON_CPU[1], "bfloat16", "gatescope", False)
         found.append(pytest.param(*given, marks=mark, id=f"cpu-{row_name(ON_CPU[1])}-gatescope-bfloat16"))
     for number, shape in enumerate(ON_GPU[:n_shapes]):
@@ -64,11 +65,6 @@ def rows(impls_cpu, impls_gpu, n_shapes=None):
                     given = ("cuda", shape, dtype, impl, graph)
                     found.append(pytest.param(*given, marks=pytest.mark.cuda, id=f"cuda-{name}"))
     return found
-
-
-def native_bfloat16():
-    """Whether this processor multiplies bfloat16 by itself."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def row_name(shape):

@@ -98,6 +98,14 @@ def check_capture(cell: str, capture: Any, known: tuple[str, ...]) -> tuple[str,
 def check_arguments(
     input_size: int, hidden_size: int, num_layers: int, bias: bool, batch_first: bool, dropout: float
 ) -> None:
+    """Check what a module is made with, as torch.nn does.
+
+    Raises:
+        ValueError: for a size or a share out of its range.
+        TypeError: for a flag or a size of the wrong type.
+
+    Warns where dropout has no layer to act on.
+    """
     if not isinstance(dropout, numbers.Number) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
         raise ValueError(
             f"dropout should be a number in range [0, 1], the share of outputs set to zero; got {dropout!r}"

@@ -180,7 +180,8 @@ def gru(
     """Run one GRU layer over a sequence.
 
     Args:
-        x: [T, B, I], any float dtype; 16-bit inputs are computed in float32.
+        x: [T, B, I], any float dtype. 16-bit inputs are computed in float32; on a processor that multiplies bfloat16,
+            products of bfloat16 inputs are not.
         h0: [B, H].
         weight_ih, weight_hh: [3H, I], [3H, H], rows r, z, n.
         bias_ih, bias_hh: [3H], both or none.

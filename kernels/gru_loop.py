@@ -16,7 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gatescope.kernels.sequence import BLOCK, Gradients, blocks, by_columns, cleared_rows, entering, project, wide
+from gatescope.kernels.products import Gradients, add_product, by_columns, factors, project
+from gatescope.kernels.sequence import BLOCK, blocks, cleared_rows, entering, wide
 
 
 def gru_forward(
@@ -31,10 +32,11 @@ def gru_forward(
     save: bool,
 ) -> tuple[Tensor, Tensor]:
     """Run one layer: y [T, B, H], and A [T, B, 4, H] if it is to be saved, else an empty tensor."""
-    x, h0, w_ih, w_hh, b_ih, b_hh = wide(x, h0, w_ih, w_hh, b_ih, b_hh)
+    x, w_ih, w_hh = factors(x, w_ih, w_hh)
+    h0, b_ih, b_hh = wide(h0, b_ih, b_hh)
     n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
-    y = x.new_empty(n_steps, n_rows, hidden)
-    a = x.new_empty(n_steps if save else min(n_steps, BLOCK), n_rows, 4 * hidden)
+    y = h0.new_empty(n_steps, n_rows, hidden)
+    a = h0.new_empty(n_steps if save else min(n_steps, BLOCK), n_rows, 4 * hidden)
     bias, p_bias = biases(b_ih, b_hh, hidden, reset_after)
     w_nrz, w_rz, w_n = w_hh.roll(hidden, 0).t(), w_hh[: 2 * hidden].t(), w_hh[2 * hidden :].t()
     clears = cleared_rows(reset, n_steps)
@@ -50,14 +52,14 @@ def gru_forward(
             if clear is not None:
                 h = h.masked_fill(clear, 0)
             if reset_after:
-                prz.addmm_(h, w_nrz)
+                add_product(prz, h, w_nrz)
                 rz.sigmoid_()
                 n.addcmul_(r, p).tanh_()
             else:
-                rz.addmm_(h, w_rz).sigmoid_()
-                n.addmm_(torch.mul(r, h, out=p), w_n).tanh_()
+                add_product(rz, h, w_rz).sigmoid_()
+                add_product(n, torch.mul(r, h, out=p), w_n).tanh_()
             h = torch.lerp(n, h, z, out=out)
-    return y, a.view(n_steps, n_rows, 4, hidden) if save else x.new_empty(0)
+    return y, a.view(n_steps, n_rows, 4, hidden) if save else h0.new_empty(0)
 
 
 def gru_backward(
@@ -74,7 +76,8 @@ def gru_backward(
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from those of y and, if any, of A; None where not needed."""
-    dy, da, x, h0, w_ih, w_hh, y = wide(dy, da, x, h0, w_ih, w_hh, y)
+    x, w_ih, w_hh = factors(x, w_ih, w_hh)
+    dy, da, h0, y = wide(dy, da, h0, y)
     n_steps, n_rows, hidden = y.shape
     if dy is None:
         dy = torch.zeros_like(y)
@@ -113,7 +116,7 @@ def _walk_after(g: Tensor, own: Tensor | None, a: Tensor, dh: Tensor, dy: Tensor
         g.mul_(dh.unsqueeze(1))
     else:
         torch.addcmul(own, g, dh.unsqueeze(1), out=g)
-    return torch.addcmul(dy, dh, a[:, 2], out=dh).addmm_(g.flatten(1)[:, : len(w_nrz)], w_nrz)
+    return add_product(torch.addcmul(dy, dh, a[:, 2], out=dh), g.flatten(1)[:, : len(w_nrz)], w_nrz)
 
 
 def _walk_before(g: Tensor, own: Tensor | None, a: Tensor, dh: Tensor, dy: Tensor, w_rz: Tensor, w_n: Tensor) -> Tensor:
@@ -123,12 +126,12 @@ def _walk_before(g: Tensor, own: Tensor | None, a: Tensor, dh: Tensor, dy: Tenso
     if own is not None:
         zn.add_(own[:, 2:])
         p.copy_(own[:, 0])
-    p.addmm_(g[:, 3], w_n)
+    add_product(p, g[:, 3], w_n)
     r.mul_(p)
     if own is not None:
         r.add_(own[:, 1])
     torch.addcmul(dy, dh, a[:, 2], out=dh).addcmul_(p, a[:, 1])
-    return dh.addmm_(g[:, 1:3].flatten(1), w_rz)
+    return add_product(dh, g[:, 1:3].flatten(1), w_rz)
 
 
 def biases(

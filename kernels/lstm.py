@@ -187,7 +187,8 @@ def lstm(
     """Run one LSTM layer over a sequence.
 
     Args:
-        x: [T, B, I], any float dtype; 16-bit inputs are computed in float32.
+        x: [T, B, I], any float dtype. 16-bit inputs are computed in float32; on a processor that multiplies bfloat16,
+            products of bfloat16 inputs are not.
         h0, c0: [B, H].
         weight_ih, weight_hh: [4H, I], [4H, H], rows i, f, g, o.
         bias_ih, bias_hh: [4H], both or none.

@@ -13,7 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gatescope.kernels.sequence import BLOCK, Gradients, blocks, by_columns, cleared_rows, entering, project, wide
+from gatescope.kernels.products import Gradients, add_product, by_columns, factors, project, sum_product
+from gatescope.kernels.sequence import BLOCK, blocks, cleared_rows, entering, wide
 
 
 def lstm_forward(
@@ -28,12 +29,13 @@ def lstm_forward(
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run one layer: y and c [T, B, H], and the gates [T, B, 4, H] if they are to be saved, else an empty tensor."""
-    x, h0, c0, w_ih, w_hh, b_ih, b_hh = wide(x, h0, c0, w_ih, w_hh, b_ih, b_hh)
+    x, w_ih, w_hh = factors(x, w_ih, w_hh)
+    h0, c0, b_ih, b_hh = wide(h0, c0, b_ih, b_hh)
     n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
-    y, cells = x.new_empty(n_steps, n_rows, hidden), x.new_empty(n_steps, n_rows, hidden)
-    a = x.new_empty(n_steps if save else min(n_steps, BLOCK), n_rows, 4 * hidden)
+    y, cells = h0.new_empty(n_steps, n_rows, hidden), h0.new_empty(n_steps, n_rows, hidden)
+    a = h0.new_empty(n_steps if save else min(n_steps, BLOCK), n_rows, 4 * hidden)
     bias = None if b_ih is None or b_hh is None else b_ih + b_hh
-    squashed = x.new_empty(n_rows, hidden)
+    squashed = h0.new_empty(n_rows, hidden)
     w_t = w_hh.t()
     clears = cleared_rows(reset, n_steps)
     h, c = h0, c0
@@ -45,13 +47,13 @@ def lstm_forward(
         for all_, if_, i, f, g, o, c_out, h_out, clear in steps:
             if clear is not None:
                 h, c = h.masked_fill(clear, 0), c.masked_fill(clear, 0)
-            all_.addmm_(h, w_t)
+            add_product(all_, h, w_t)
             if_.sigmoid_()
             g.tanh_()
             o.sigmoid_()
             c = torch.mul(f, c, out=c_out).addcmul_(i, g)
             h = torch.mul(o, torch.tanh(c, out=squashed), out=h_out)
-    return y, cells, a.view(n_steps, n_rows, 4, hidden) if save else x.new_empty(0)
+    return y, cells, a.view(n_steps, n_rows, 4, hidden) if save else h0.new_empty(0)
 
 
 def lstm_backward(
@@ -70,7 +72,8 @@ def lstm_backward(
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, h0, c0, w_ih, w_hh, b_ih, b_hh from those of y, c and the gates; None where not needed."""
-    dy, dcells, da, x, h0, c0, w_ih, w_hh, y = wide(dy, dcells, da, x, h0, c0, w_ih, w_hh, y)
+    x, w_ih, w_hh = factors(x, w_ih, w_hh)
+    dy, dcells, da, h0, c0, y = wide(dy, dcells, da, h0, c0, y)
     n_steps, n_rows, hidden = y.shape
     if dy is None:
         dy = torch.zeros_like(y)
@@ -96,10 +99,9 @@ def lstm_backward(
                 g.add_(own[t - start])
             dc.mul_(f)
             clear = clears[t]
-            if clear is None:
-                torch.addmm(before_dy, g.flatten(1), w_columns, out=dh)
-            else:
-                torch.mm(g.flatten(1), w_columns, out=dh).masked_fill_(clear, 0).add_(before_dy)
+            sum_product(before_dy if clear is None else nothing, g.flatten(1), w_columns, out=dh)
+            if clear is not None:
+                dh.masked_fill_(clear, 0).add_(before_dy)
                 dc.masked_fill_(clear, 0)
         flat = gradient.flatten(2)
         gradients.of_input(steps, flat)

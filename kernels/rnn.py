@@ -154,7 +154,8 @@ def rnn(
     """Run one Elman layer over a sequence.
 
     Args:
-        x: [T, B, I], any float dtype; 16-bit inputs are computed in float32.
+        x: [T, B, I], any float dtype. 16-bit inputs are computed in float32; on a processor that multiplies bfloat16,
+            products of bfloat16 inputs are not.
         h0: [B, H].
         weight_ih, weight_hh: [H, I], [H, H].
         bias_ih, bias_hh: [H], both or none.

@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gatescope.kernels.sequence import BLOCK, Gradients, blocks, by_columns, cleared_rows, entering, project, wide
+from gatescope.kernels.products import Gradients, add_product, by_columns, factors, project, sum_product
+from gatescope.kernels.sequence import BLOCK, blocks, cleared_rows, entering, wide
 
 
 def rnn_forward(
@@ -23,8 +24,9 @@ def rnn_forward(
     nonlinearity: str,
 ) -> Tensor:
     """Run one layer: y [T, B, H]."""
-    x, h0, w_ih, w_hh, b_ih, b_hh = wide(x, h0, w_ih, w_hh, b_ih, b_hh)
-    y = x.new_empty(*x.shape[:2], h0.shape[1])
+    x, w_ih, w_hh = factors(x, w_ih, w_hh)
+    h0, b_ih, b_hh = wide(h0, b_ih, b_hh)
+    y = h0.new_empty(*x.shape[:2], h0.shape[1])
     bias = None if b_ih is None or b_hh is None else b_ih + b_hh
     activate = torch.tanh_ if nonlinearity == "tanh" else torch.relu_
     clears = cleared_rows(reset, len(x))
@@ -34,7 +36,7 @@ def rnn_forward(
         for out, clear in zip(y[start:stop].unbind(0), clears[start:stop], strict=True):
             if clear is not None:
                 h = h.masked_fill(clear, 0)
-            h = activate(out.addmm_(h, w_t))
+            h = activate(add_product(out, h, w_t))
     return y
 
 
@@ -50,7 +52,8 @@ def rnn_backward(
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from that of y; None where not needed."""
-    dy, x, h0, w_ih, w_hh, y = wide(dy, x, h0, w_ih, w_hh, y)
+    x, w_ih, w_hh = factors(x, w_ih, w_hh)
+    dy, h0, y = wide(dy, h0, y)
     gradients = Gradients(x, w_ih, w_hh, (needs[0], needs[2], needs[3], needs[4] or needs[5]), y.shape[2])
     buffer = torch.empty_like(y[:BLOCK])
     dh, nothing = dy[-1].clone(), torch.zeros_like(y[0])
@@ -64,10 +67,9 @@ def rnn_backward(
         dys = (dy[start - 1] if start > 0 else nothing, *dy[start : stop - 1].unbind(0))
         for g, clear, before_dy in reversed(list(zip(gradient, clears[steps], dys, strict=True))):
             g.mul_(dh)
-            if clear is None:
-                torch.addmm(before_dy, g, w_columns, out=dh)
-            else:
-                torch.mm(g, w_columns, out=dh).masked_fill_(clear, 0).add_(before_dy)
+            sum_product(before_dy if clear is None else nothing, g, w_columns, out=dh)
+            if clear is not None:
+                dh.masked_fill_(clear, 0).add_(before_dy)
         before = entering(h0 if start == 0 else y[start - 1], y[steps], None if reset is None else reset[steps])
         gradients.of_input(steps, gradient)
         gradients.of_biases(gradient)

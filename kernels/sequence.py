@@ -1,14 +1,14 @@
 """Pieces that the time loops of all cells share.
 
 A loop multiplies the input by W_ih for BLOCK steps at once, then walks through them in place; backward walks back
-through a block of steps, then multiplies for their part of dx, dW_ih and dW_hh. What one product or walk wrote is then
-still in the cache when the next reads it, and backward needs no memory that grows with T.
+through a block of steps, then multiplies for their part of dx, dW_ih and dW_hh (`gatescope.kernels.products`). What one
+product or walk wrote is then still in the cache when the next reads it, and backward needs no memory that grows with T.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -19,7 +19,6 @@ BLOCK = 16  # steps
 BACKENDS = ("reference", "loop", "triton")
 FUSED_DTYPES = (torch.float16, torch.bfloat16, torch.float32)  # of the Triton kernels
 AUTOCAST = ("cpu", "cuda")  # devices whose operators torch.autocast casts the inputs of
-SPLIT = 8192  # entries of a weight whose gradient is summed step by step
 
 LIBRARY = torch.library.Library("gatescope", "FRAGMENT")
 
@@ -30,7 +29,7 @@ def blocks(n_steps: int) -> Iterator[tuple[int, int]]:
 
 
 def wide(*tensors: Any) -> list[Any]:
-    """Tensors of 16 bits as float32, everything else as it is: loops accumulate in at least float32."""
+    """Tensors of 16 bits as float32, everything else as it is: loops keep states and gates in at least float32."""
     return [t.float() if isinstance(t, Tensor) and t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors]
 
 
@@ -50,69 +49,6 @@ def entering(first: Tensor, steps: Tensor, reset: Tensor | None) -> Tensor:
     """The state before every step, [T, B, H], from the initial one [B, H] and those after every step."""
     before = torch.cat((first.unsqueeze(0), steps[:-1]))
     return before if reset is None else before.masked_fill_(reset.unsqueeze(2), 0)
-
-
-def project(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
-    """Write x W^T + b: x [T, B, I], weight [R, I], bias [R] or None, out [T, B, R] with any row stride."""
-    # A view, since where flatten copies, the product would be lost.
-    flat, product = x.flatten(0, 1), out.view(-1, out.shape[2])
-    if bias is None:
-        torch.mm(flat, weight.t(), out=product)
-    else:
-        torch.addmm(bias, flat, weight.t(), out=product)
-
-
-def by_columns(weight: Tensor) -> Tensor:
-    """The same matrix laid out column after column.
-
-    With up to three rows on its left, MKL sums a product that is added to something in one running total where the
-    matrix lies row after row, ten times less exactly than in this order.
-    """
-    return weight.t().contiguous().t()
-
-
-class Gradients:
-    """The gradients of a layer's input, weights and biases, which a walk back through time adds up block by block.
-
-    Args:
-        x: [T, B, I]; w_ih: [R, I]; w_hh: [R, H].
-        needs: which of x, w_ih, w_hh and the biases are wanted.
-        columns: how many columns the gradients have whose sums are those of the biases.
-    """
-
-    def __init__(self, x: Tensor, w_ih: Tensor, w_hh: Tensor, needs: Sequence[bool], columns: int):
-        self._x, self._w_ih = x, w_ih
-        self.x = x.new_empty(x.shape) if needs[0] else None
-        self.w_ih = w_ih.new_zeros(w_ih.shape) if needs[1] else None
-        self.w_hh = w_hh.new_zeros(w_hh.shape) if needs[2] else None
-        self.sums = w_ih.new_zeros(columns) if needs[3] else None
-
-    def of_input(self, steps: slice, gradient: Tensor) -> None:
-        """Add what the gradient [steps, B, R] of the input product brings."""
-        flat = gradient.flatten(0, 1)
-        if self.x is not None:
-            torch.mm(flat, self._w_ih, out=self.x[steps].view(len(flat), self.x.shape[2]))
-        if self.w_ih is not None:
-            _add_product(self.w_ih, gradient, self._x[steps])
-
-    def of_recurrence(self, gradient: Tensor, states: Tensor, rows: slice = slice(None)) -> None:
-        """Add what the gradient [steps, B, rows] of some rows of W_hh times the states [steps, B, H] brings."""
-        if self.w_hh is not None:
-            _add_product(self.w_hh[rows], gradient, states)
-
-    def of_biases(self, gradient: Tensor) -> None:
-        """Add the sums of the columns of a gradient [steps, B, columns]."""
-        if self.sums is not None:
-            self.sums.add_(gradient.flatten(0, 1).sum(0))
-
-
-def _add_product(weight: Tensor, gradient: Tensor, states: Tensor) -> None:
-    """Add to a weight's gradient [R, C] the products of gradients [steps, B, R] and states [steps, B, C]."""
-    if weight.numel() > SPLIT:
-        weight.addmm_(gradient.flatten(0, 1).t(), states.flatten(0, 1))
-    else:
-        # MKL sums small matrices' products in one running total; a sum for each step first is several times closer.
-        weight.add_(torch.bmm(gradient.transpose(1, 2), states).sum(0))
 
 
 def computed_dtype(x: Tensor) -> torch.dtype:

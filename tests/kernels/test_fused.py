@@ -17,14 +17,17 @@ from gatescope.kernels.grid import STEPS, Plan
 pytest.importorskip("triton")
 
 ONE = Plan("persistent", 16, 32, 32, 1, 1, 1)  # all units in one program, no exchange
-SPLIT = Plan(
-    "persistent", 16, 16, 16, 3, 2, 3, 2
-)  # two groups of rows, three columns, three parts of the product, two on their way
+SPLIT = Plan("persistent", 16, 16, 16, 3, 1, 3, 2)  # three columns, three parts of the product, two on their way
+HALVES = Plan("persistent", 16, 16, 16, 2, 1, 2, 1)
+GROUPS = Plan("persistent", 16, 16, 16, 2, 2, 2, 1)  # of rows: two at once
+# What a program of the interpreter takes does not depend on how many rows and units it has: few programs, few steps.
 LAYOUTS = {
-    "one-column": (ONE, 5, 21),
-    "columns": (SPLIT, 37, 40),
-    "steps": (STEPS, 5, 21),
-    "wide-steps": (STEPS, 2, 300),
+    "one-column": (ONE, 5, 21, torch.float32),
+    "one-column-float16": (ONE, 5, 21, torch.float16),
+    "columns": (SPLIT, 5, 40, torch.float32),
+    "columns-float16": (HALVES, 5, 24, torch.float16),
+    "steps": (STEPS, 3, 21, torch.float32),
+    "wide-steps-float16": (STEPS, 2, 300, torch.float16),
 }
 
 
@@ -77,24 +80,42 @@ def draw(cell, shape, dtype, seed, **options):
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
-def test_within_rule(cell, name, dtype, lay_out, within_rule, resets):
-    layout, b, h = LAYOUTS[name]
+def test_within_rule(cell, name, lay_out, within_rule, resets):
+    layout, b, h, dtype = LAYOUTS[name]
     lay_out(layout)
-    within_rule([draw(cell, (b, 4, 6, h), dtype, seed, reset=resets(b, 4)) for seed in range(2)])
+    within_rule([draw(cell, (b, 3, 6, h), dtype, 0, reset=resets(b, 3))])
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 3, 4), (1, 3, 5, 33), (3, 1, 2, 5)], ids=["B1-T1", "B1-T3", "B3-T1"])
-def test_odd_shapes_without_bias_and_reset(cell, shape, lay_out, within_rule):
-    for layout in (SPLIT, STEPS):
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", [ONE, SPLIT, GROUPS, STEPS], ids=["one-column", "columns", "groups", "steps"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
+def test_every_layout_within_rule(cell, layout, dtype, lay_out, within_rule, resets):
+    lay_out(layout)
+    h = 21 if layout == ONE else 16 * max(layout.columns, 1) - 3
+    within_rule([draw(cell, (37, 4, 6, h), dtype, seed, reset=resets(37, 4)) for seed in range(2)])
+
+
+ODD = {
+    "B1-T1": ((1, 1, 3, 4), (ONE, STEPS)),
+    "B1-T3": ((1, 3, 5, 33), (SPLIT, STEPS)),
+    "B3-T1": ((3, 1, 2, 5), (ONE, STEPS)),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_shapes_without_bias_and_reset(cell, name, lay_out, within_rule):
+    shape, layouts = ODD[name]
+    # Few numbers have lucky and unlucky roundings.
+    seeds = range(1 if shape[3] > 32 else 3)
+    for layout in layouts:
         lay_out(layout)
-        within_rule([draw(cell, shape, torch.float32, seed, bias=False) for seed in range(4)])
+        within_rule([draw(cell, shape, torch.float32, seed, bias=False) for seed in seeds])
 
 
 def test_bfloat16_is_near(cell, lay_out, resets):
     """The interpreter cuts float32 to bfloat16 where a GPU rounds: only twice the error may be asked."""
-    lay_out(SPLIT)
-    mine, plain, oracle = draw(cell, (5, 4, 6, 40), torch.bfloat16, 0, reset=resets(5, 4))
+    lay_out(HALVES)
+    mine, plain, oracle = draw(cell, (5, 3, 6, 24), torch.bfloat16, 0, reset=resets(5, 3))
     for name, expected in oracle.items():
         scale = expected.square().mean().sqrt()
         error, allowed = ((each[name].double() - expected).abs().max() / scale for each in (mine, plain))
@@ -102,10 +123,10 @@ def test_bfloat16_is_near(cell, lay_out, resets):
 
 
 def test_layouts_agree(cell, lay_out, resets):
-    """Rows in groups and units in columns are the same rows and units."""
-    tensors, mask = cell.layer(20, 3, 5, 30, dtype=torch.float32), resets(20, 3)
+    """Rows in groups or in launches of their own and units in columns are the same rows and units."""
+    tensors, mask = cell.layer(20, 2, 5, 30, dtype=torch.float32), resets(20, 2)
     results = []
-    for layout in (ONE, SPLIT, STEPS):
+    for layout in (ONE, GROUPS):
         lay_out(layout)
         results.append(cell.results(cell.function, tensors, backend="triton", reset=mask))
     for other in results[1:]:
@@ -129,7 +150,7 @@ def test_only_needed_gradients(cell, lay_out):
 
 
 def test_nan_passes_and_a_reset_stops_it(cell, lay_out):
-    for layout in (ONE, SPLIT, STEPS):
+    for layout in (ONE, HALVES, STEPS):
         lay_out(layout)
         x, *rest = (tensor.detach() for tensor in cell.layer(3, 6, 3, 20, dtype=torch.float32))
         x[2, 1, 0], x[2, 2, 0] = torch.nan, torch.inf
@@ -142,7 +163,7 @@ def test_nan_passes_and_a_reset_stops_it(cell, lay_out):
 
 
 def test_non_contiguous(cell, lay_out):
-    lay_out(SPLIT)
+    lay_out(ONE)
     x, *rest = cell.layer(3, 2, 3, 20, dtype=torch.float32)
     expected = cell.results(cell.function, [x, *rest], backend="triton")
     strided = [torch.stack((a.detach(), a.detach()), dim=-1)[..., 0].requires_grad_() for a in (x, *rest)]

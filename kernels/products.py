@@ -1,0 +1,111 @@
+"""The matrix products of the time loops.
+
+Inputs, states, gates and gradients are kept in at least float32, and multiplied as they are. Where a processor
+multiplies bfloat16 by itself, at a multiple of the rate of float32, layers in bfloat16 round the factors of a product
+to it, states and gradients among them, as torch.nn's layers do; sums over blocks of steps stay in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gatescope.kernels.sequence import wide
+
+SPLIT = 8192  # entries of a weight whose gradient is summed step by step
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 by itself, and oneDNN, which does it for torch, is there."""
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return bool(native and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def factors(*tensors: Tensor) -> list[Tensor]:
+    """Inputs and weights in the dtype in which they are multiplied."""
+    if tensors[0].dtype == torch.bfloat16 and tensors[0].device.type == "cpu" and multiplies_bfloat16():
+        return list(tensors)
+    return wide(*tensors)
+
+
+def project(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
+    """Write x W^T + b: x [T, B, I], weight [R, I], bias [R] or None, out [T, B, R] with any row stride."""
+    # A view, since where flatten copies, the product would be lost.
+    flat, product = x.flatten(0, 1), out.view(-1, out.shape[2])
+    if weight.dtype != out.dtype:
+        narrow = torch.mm(flat, weight.t())
+        product.copy_(narrow) if bias is None else torch.add(narrow, bias, out=product)
+    elif bias is None:
+        torch.mm(flat, weight.t(), out=product)
+    else:
+        torch.addmm(bias, flat, weight.t(), out=product)
+
+
+def add_product(out: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Add a b to out: a [B, K], b [K, R], which has the dtype of the product."""
+    return out.addmm_(a, b) if b.dtype == out.dtype else out.add_(torch.mm(a.to(b.dtype), b))
+
+
+def sum_product(added: Tensor, a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+    """Write added + a b, where b has the dtype of the product."""
+    if b.dtype == out.dtype:
+        return torch.addmm(added, a, b, out=out)
+    return torch.add(added, torch.mm(a.to(b.dtype), b), out=out)
+
+
+def by_columns(weight: Tensor) -> Tensor:
+    """The same matrix laid out column after column.
+
+    With up to three rows on its left, MKL sums a product that is added to something in one running total where the
+    matrix lies row after row, ten times less exactly than in this order.
+    """
+    return weight.t().contiguous().t()
+
+
+class Gradients:
+    """The gradients of a layer's input, weights and biases, which a walk back through time adds up block by block.
+
+    Args:
+        x: [T, B, I]; w_ih: [R, I]; w_hh: [R, H]: factors.
+        needs: which of x, w_ih, w_hh and the biases are wanted.
+        columns: how many columns the gradients have whose sums are those of the biases.
+    """
+
+    def __init__(self, x: Tensor, w_ih: Tensor, w_hh: Tensor, needs: Sequence[bool], columns: int):
+        self._x, self._w_ih = x, w_ih
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        self.x = x.new_empty(x.shape) if needs[0] else None
+        self.w_ih = w_ih.new_zeros(w_ih.shape, dtype=dtype) if needs[1] else None
+        self.w_hh = w_hh.new_zeros(w_hh.shape, dtype=dtype) if needs[2] else None
+        self.sums = w_ih.new_zeros(columns, dtype=dtype) if needs[3] else None
+
+    def of_input(self, steps: slice, gradient: Tensor) -> None:
+        """Add what the gradient [steps, B, R] of the input product brings."""
+        gradient = gradient.to(self._x.dtype)
+        flat = gradient.flatten(0, 1)
+        if self.x is not None:
+            torch.mm(flat, self._w_ih, out=self.x[steps].view(len(flat), self.x.shape[2]))
+        if self.w_ih is not None:
+            _add_product(self.w_ih, gradient, self._x[steps])
+
+    def of_recurrence(self, gradient: Tensor, states: Tensor, rows: slice = slice(None)) -> None:
+        """Add what the gradient [steps, B, rows] of some rows of W_hh times the states [steps, B, H] brings."""
+        if self.w_hh is not None:
+            dtype = self._x.dtype
+            _add_product(self.w_hh[rows], gradient.to(dtype), states.to(dtype))
+
+    def of_biases(self, gradient: Tensor) -> None:
+        """Add the sums of the columns of a gradient [steps, B, columns]."""
+        if self.sums is not None:
+            self.sums.add_(gradient.flatten(0, 1).sum(0))
+
+
+def _add_product(weight: Tensor, gradient: Tensor, states: Tensor) -> None:
+    """Add to a weight's gradient [R, C] the products of gradients [steps, B, R] and states [steps, B, C]."""
+    if weight.numel() > SPLIT or weight.dtype != states.dtype:
+        add_product(weight, gradient.flatten(0, 1).t(), states.flatten(0, 1))
+    else:
+        # MKL sums small matrices' products in one running total; a sum for each step first is several times closer.
+        weight.add_(torch.bmm(gradient.transpose(1, 2), states).sum(0))

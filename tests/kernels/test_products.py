@@ -1,0 +1,121 @@
+"""products.py: layers in bfloat16 as they run where a processor multiplies it by itself."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gatescope.kernels import gru_loop, lstm_loop, products, rnn_loop
+
+PRODUCTS = ("mm", "addmm", "addmm_", "bmm")
+ACTIVATIONS = ("sigmoid_", "tanh_", "tanh", "relu_", "lerp", "addcmul", "addcmul_")
+
+
+@pytest.fixture
+def native(monkeypatch):
+    """Let products run in bfloat16 here; what this processor lacks is speed."""
+    monkeypatch.setattr(products, "multiplies_bfloat16", lambda: True)
+
+
+class Dtypes(TorchDispatchMode):
+    """The dtypes of the first factors of all products, and of what activations are taken of."""
+
+    def __init__(self):
+        super().__init__()
+        self.multiplied, self.activated = [], []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if name in PRODUCTS:
+            self.multiplied.append(args[1 if name.startswith("addmm") else 0].dtype)
+        if name in ACTIVATIONS:
+            self.activated.append(args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What the time loops do, which is hidden from the outside by their operators."""
+    seen = Dtypes()
+
+    def watched(real):
+        def run(*args):
+            with seen:
+                return real(*args)
+
+        return run
+
+    for name, module in (("lstm", lstm_loop), ("gru", gru_loop), ("rnn", rnn_loop)):
+        for function in (f"{name}_forward", f"{name}_backward"):
+            monkeypatch.setattr(module, function, watched(getattr(module, function)))
+    return seen
+
+
+def draw(cell, shape, seed, **options):
+    """What the loop, a plain program in bfloat16 and the oracle make of one draw of the inputs."""
+    tensors = cell.layer(*shape, dtype=torch.bfloat16, seed=seed)
+    oracle = cell.results(cell.reference, [x.detach().double().requires_grad_() for x in tensors], **options)
+    plain = cell.results(cell.reference, tensors, **options)
+    return cell.results(cell.function, tensors, **options), plain, oracle
+
+
+@pytest.mark.parametrize("shape", [(3, 21, 6, 10), (2, 33, 7, 100), (1, 1, 3, 4)], ids=["small", "wide", "one-step"])
+def test_bfloat16_within_rule(cell, shape, native, within_rule, resets):
+    within_rule([draw(cell, shape, seed, reset=resets(*shape[:2])) for seed in range(4)])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bfloat16", "float32"])
+def test_products_alone_are_bfloat16(cell, dtype, native, seen, resets):
+    cell.results(cell.function, cell.layer(3, 20, 6, 10, dtype=dtype), reset=resets(3, 20))
+    # Of the input, of every step forward and backward, and of a block's gradients.
+    assert len(seen.multiplied) >= 2 * 20 + 4 and set(seen.multiplied) == {dtype}
+    assert len(seen.activated) >= 20 and set(seen.activated) == {torch.float32}
+
+
+def test_float32_products_elsewhere(cell, seen, monkeypatch):
+    monkeypatch.setattr(products, "multiplies_bfloat16", lambda: False)
+    cell.results(cell.function, cell.layer(3, 5, 6, 10, dtype=torch.bfloat16))
+    assert set(seen.multiplied) == {torch.float32}
+
+
+def test_autocast_and_captures_of_modules(cell, native, seen, within_rule):
+    """Two layers in both directions under autocast: outputs, every capture, and the gradients of x and all weights."""
+
+    def results(backend, dtype, autocast, seed):
+        torch.manual_seed(seed)
+        module = cell.module(5, 8, 2, bidirectional=True, backend=backend, **cell.options)
+        module.load_state_dict({name: p.bfloat16().float() for name, p in module.state_dict().items()})
+        x = torch.randn(19, 3, 5).bfloat16().to(dtype).requires_grad_()
+        module.to(dtype)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            y, _, captures = module(x, capture=cell.outputs)
+        outputs = [y, *captures.values()]
+        generator = torch.Generator().manual_seed(1)
+        weights = [torch.randn(o.shape, generator=generator, dtype=torch.float64).to(o) for o in outputs]
+        gradients = torch.autograd.grad(outputs, [x, *module.parameters()], weights)
+        return {str(k): value.detach() for k, value in enumerate((*outputs, *gradients))}
+
+    draws = []
+    for seed in range(4):
+        mine = results("loop", torch.float32, True, seed)
+        plain = results("reference", torch.bfloat16, False, seed)
+        plain = {name: value.to(mine[name].dtype) for name, value in plain.items()}
+        draws.append((mine, plain, results("reference", torch.float64, False, seed)))
+    assert set(seen.multiplied) == {torch.bfloat16}
+    within_rule(draws)
+
+
+def test_blocks_are_summed_in_float32(native):
+    """Where a sum in bfloat16 would stay at 256."""
+    x, weight, one = (torch.ones(shape, dtype=torch.bfloat16) for shape in ((300, 1, 1), (1, 1), (1, 1, 1)))
+    gradients = products.Gradients(*products.factors(x, weight, weight), (True,) * 4, 1)
+    for t in range(300):
+        gradients.of_input(slice(t, t + 1), one.float())
+        gradients.of_recurrence(one.float(), one.float())
+        gradients.of_biases(one.float())
+    assert (gradients.w_ih, gradients.w_hh, gradients.sums) == (300, 300, 300)
+    assert gradients.x.dtype == torch.bfloat16 and gradients.x.eq(1).all()
+
+
+def test_the_processor_is_asked():
+    supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    assert products.multiplies_bfloat16() == (supported and torch.ops.mkldnn._is_mkldnn_bf16_supported())
