@@ -22,7 +22,7 @@ the smallest fits (ratios in benchmarks/README.md); at 16 units both are within 
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +32,7 @@ import numpy as np
 from gatescope.engine.arrays import RowBlocks, array_namespace, to_host
 from gatescope.engine.precondition import Factor, HessianSampler, SharedFactor
 from gatescope.engine.precondition_cuda import DeviceFactor
-from gatescope.engine.sweep import MULTIPLES, Sums, SweepTile
+from gatescope.engine.sweep import MULTIPLES, Sums, SweepTile, with_columns
 
 SUFFICIENT_DECREASE = 1e-4
 SMALLEST_STEP = 1e-8
@@ -48,6 +48,8 @@ MEMORY = 20
 # A sample's matrix may cost about as much as this many passes with one problem, within limits of rows for each unit.
 RENEWAL_PASSES = 4
 FEWEST_ROWS, MOST_ROWS = 6, 16
+# The sample of a matrix that many problems begin with is larger, by one for so many of them, up to four times.
+SHARING, MOST_SHARED = 8, 4
 # Where the loss is at its rounding error, and for so many steps no gradient is below this share of the smallest one
 # before, only noise is left of it.
 PATIENCE, PROGRESS = 8, 0.7
@@ -154,9 +156,11 @@ class QuasiNewton:
         """Minimise the selected problems, integers; the others' entries stay NaN."""
         if not len(selected):
             return self.solution
-        # Problems that share a matrix follow one another.
-        self.queue = deque(selected[np.argsort(self.problems.weighting[selected], kind="stable")].tolist())
+        # Problems that share a matrix follow one another; rare labels, which take longest, come first.
+        rarity = np.minimum(self.problems.prevalence, 1 - self.problems.prevalence)[selected]
+        self.queue = deque(selected[np.lexsort((rarity, self.problems.weighting[selected]))].tolist())
         self.shared: dict[int, SharedFactor] = {}
+        self.n_sharing = Counter(self.problems.weighting[selected].tolist())
         # Overflow and NaN are results here: they are looked for in the loss and the gradient.
         with np.errstate(all="ignore"):
             self._allocate(min(self.tile, len(selected)))
@@ -203,15 +207,17 @@ class QuasiNewton:
         self._share()
 
     def _share(self) -> None:
-        """Have a shared matrix for each weighting in the tile, and none for others."""
-        weighting = self.problems.weighting[self.problem[self.problem >= 0]].tolist()
-        first = dict(zip(weighting, self.problem[self.problem >= 0].tolist(), strict=True))
+        """Have a shared matrix for each weighting of problems that have none of their own or may follow, no others."""
+        needed = [
+            k
+            for k, factor in zip(self.problem.tolist(), self.factor, strict=True)
+            if k >= 0 and (self.queue or factor is None)
+        ]
+        first = {int(self.problems.weighting[k]): k for k in needed}
         kept = {number: shared for number, shared in self.shared.items() if number in first}
-
-        def sample(number: int) -> None:
-            kept[number] = SharedFactor(self.sampler, self.problems.row_weight(first[number]), self.n_sampled)
-
-        self.rows.each(sample, [number for number in first if number not in kept])
+        for number in first.keys() - kept.keys():
+            n_sampled = self.n_sampled * min(MOST_SHARED, 1 + self.n_sharing[number] // SHARING)
+            kept[number] = SharedFactor(self.sampler, self.problems.row_weight(first[number]), n_sampled)
         self.shared = kept
 
     def _compact(self) -> bool:
@@ -222,8 +228,7 @@ class QuasiNewton:
         self.arrays.keep(active)
         for name in VECTORS:
             setattr(self, name, getattr(self, name)[:, active])
-        index = self.rows.xp.asarray(active)
-        self.steps, self.changes = self.steps[:, :, index], self.changes[:, :, index]
+        self.steps, self.changes = with_columns(self.steps, active), with_columns(self.changes, active)
         self.reciprocals = self.reciprocals[:, active]
         for name in SCALARS:
             setattr(self, name, getattr(self, name)[active])
@@ -336,13 +341,13 @@ class QuasiNewton:
     def _renew(self, columns: np.ndarray) -> None:
         """Sample a Hessian for each of these problems where it now stands, and forget the steps before."""
 
-        def sample(column: int) -> None:
+        for column in columns.tolist():
             k = self.problem[column]
+            # The old one makes room.
+            self.factor[column] = None
             self.factor[column] = self.sampler.factor(
                 self.arrays.curvature(column), self.problems.total[k], self.problems.ridge[:, k], self.n_sampled
             )
-
-        self.rows.each(sample, columns.tolist())
         self.n_pairs[columns] = 0
         self.reciprocals[:, columns] = 0.0
 
