@@ -19,7 +19,8 @@ from gatescope.engine.inference import StandardErrors, infer
 from gatescope.engine.objective import total_losses
 from gatescope.engine.precondition import SAMPLE_ROWS
 from gatescope.engine.predictions import linear_predictions
-from gatescope.engine.quasi_newton import MEMORY, Problems, QuasiNewton, Solution
+from gatescope.engine.problems import Problems, Solution
+from gatescope.engine.quasi_newton import MEMORY, QuasiNewton
 from gatescope.engine.read_ahead import bytes_of
 from gatescope.engine.shards import Processes
 from gatescope.engine.targets import BinaryTargets, ClassWeight, Weights, as_binary, as_targets

@@ -148,7 +148,7 @@ class HessianSampler:
         return second, mean if self.fit_intercept else None
 
     def _sums(self, index: Any, share: Any, origin: Any) -> list[Any]:
-        """Return sum_n share_n x_n [H] and the upper triangle of sum_n share_n x_n x_n' [H, H] of rows around an origin.
+        """Return sum_n share_n x_n [H] and the upper triangle of sum_n share_n x_n x_n' [H, H], x_n less an origin.
 
         Each core adds up a part of the rows.
         """
@@ -221,7 +221,7 @@ def _add_gram(total: Any, rows: Any) -> None:
         return
     n_rows, n_units = (ctypes.byref(ctypes.c_int(size)) for size in rows.shape)
     one = ctypes.byref((ctypes.c_float if rows.dtype == np.float32 else ctypes.c_double)(1))
-    # In the order that BLAS wants both matrices are the other way round: rows' is [H, n] and the triangle the lower one.
+    # In the order that BLAS wants, rows is a matrix [H, n] and the triangle the lower one.
     syrk = _blas("ssyrk" if rows.dtype == np.float32 else "dsyrk")
     syrk(b"L", b"N", n_units, n_rows, one, rows.ctypes.data, n_units, one, total.ctypes.data, n_units)
 
