@@ -31,10 +31,13 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.read_ahead import PIECE_BYTES, is_on_disk, read_ahead
 from gatescope.engine.shards import ALONE, Processes
 
-# A block of about two megabytes in float32 stays in a core's cache between its two products.
-BLOCK_VALUES = 2**19
+# A block of about four megabytes in float32 is still in the last cache for its second product, and what is done between
+# the two costs little beside them.
+BLOCK_VALUES = 2**20
+# Where rows are converted each core has a copy of a block, of so many bytes.
+SCRATCH_BYTES = 2**20
 # Sums of a column of more rows than this would lose too many bits to rounding.
-BLOCK_ROWS = 2**12
+BLOCK_ROWS = 2**11
 # A GPU is kept busy by large blocks; this many values are 256 MB in float32.
 DEVICE_BLOCK_VALUES = 2**26
 # Rows of a block of 16-bit states that is not converted: a pass over a million is then some dozens of launches.
@@ -179,6 +182,12 @@ class RowBlocks:
         limited = STORED_ROWS if self.memory_limit is None else self.memory_limit // STORED_ROW_BYTES
         return max(64, min(limited, self.shape[0]))
 
+    def rows_at_once(self, shift: Any = None) -> int:
+        """Return the rows of a block of `totals`."""
+        if self.xp is not np or not self._copies(self.source, shift):
+            return self.block_rows
+        return max(64, min(SCRATCH_BYTES // (self.dtype.itemsize * self.shape[1]), self.block_rows))
+
     def __enter__(self) -> RowBlocks:
         if self.xp is not np:
             self._open.enter_context(torch_memory(self.source))
@@ -224,33 +233,29 @@ class RowBlocks:
         self, function: BlockFunction, shift: Any, piece: Any, first: int, start: int, stop: int
     ) -> list[Any]:
         """Return the totals of the rows start..stop, which a piece holds from row `first` on."""
-        starts = range(start, stop, self.block_rows)
+        starts = range(start, stop, self.rows_at_once(shift))
         if self._pool is None:
             return self._range_totals(function, shift, piece, first, starts)
         n_shares = min(self.n_threads, len(starts))
         shares = [starts[len(starts) * i // n_shares : len(starts) * (i + 1) // n_shares] for i in range(n_shares)]
         # The last share ends with the rows, not with a whole block.
-        shares[-1] = range(shares[-1].start, stop, self.block_rows)
+        shares[-1] = range(shares[-1].start, stop, starts.step)
         tasks = [self._pool.submit(self._range_totals, function, shift, piece, first, share) for share in shares]
         return functools.reduce(_added, [task.result() for task in tasks], [])
 
     def each(self, function: Callable[[Any], None], items: Iterable[Any]) -> None:
-        """Call a function on each item, on all cores where the arrays are in the computer's memory.
-
-        With several processes one after the other, for all of them must exchange in the same order.
-        """
-        alone = self._pool is None or self.processes.size > 1
-        for _ in map(function, items) if alone or self._pool is None else self._pool.map(function, items):
+        """Call a function on each item, on all cores where the arrays are in the computer's memory."""
+        for _ in map(function, items) if self._pool is None else self._pool.map(function, items):
             pass
 
     def _range_totals(self, function: BlockFunction, shift: Any, piece: Any, first: int, starts: range) -> list[Any]:
         copies = self._copies(piece, shift)
-        scratch = self.xp.empty((self.block_rows, self.shape[1]), self.dtype) if copies else None
+        scratch = self.xp.empty((starts.step, self.shape[1]), self.dtype) if copies else None
         sums: list[Any] = []
         # Overflow and NaN are results here: they are looked for in the sums.
         with np.errstate(all="ignore"):
             for start in starts:
-                stop = min(start + self.block_rows, starts.stop)
+                stop = min(start + starts.step, starts.stop)
                 block = self._block(piece[start - first : stop - first], scratch, shift)
                 sums = _added(sums, function(block, start, stop))
         return sums
@@ -260,6 +265,10 @@ class RowBlocks:
         if isinstance(self.source, torch.Tensor) and not isinstance(index, slice):
             index = torch.as_tensor(index) if self.xp is np else as_tensor(index)
         piece = self.source[index]
+        if type(piece) is self.xp.ndarray and piece.dtype == self.dtype and not isinstance(index, slice):
+            if shift is not None:
+                piece -= shift
+            return piece
         out = self.xp.empty(tuple(piece.shape), self.dtype)
         self._convert(piece, out)
         if shift is not None:

@@ -19,7 +19,8 @@ from gatescope.engine.inference import StandardErrors, infer
 from gatescope.engine.objective import total_losses
 from gatescope.engine.precondition import SAMPLE_ROWS
 from gatescope.engine.predictions import linear_predictions
-from gatescope.engine.quasi_newton import MEMORY, Problems, QuasiNewton, Solution
+from gatescope.engine.problems import Problems, Solution
+from gatescope.engine.quasi_newton import MEMORY, QuasiNewton
 from gatescope.engine.read_ahead import bytes_of
 from gatescope.engine.shards import Processes
 from gatescope.engine.targets import BinaryTargets, ClassWeight, Weights, as_binary, as_targets
@@ -391,10 +392,10 @@ def tile_width(rows: RowBlocks, n_targets: int) -> int:
     """Return how many of K problems may be in one pass."""
     n_rows, n_units, size = int(rows.processes.largest(rows.shape[0])), rows.shape[1], rows.dtype.itemsize
     # A factor, arrays of all rows and of the blocks that are worked on, and the steps remembered.
-    of_each = size * (n_units**2 + 2 * n_rows + 6 * rows.n_threads * rows.block_rows) + 16 * MEMORY * n_units
+    of_each = size * (n_units**2 // 2 + 2 * n_rows + 6 * rows.n_threads * rows.block_rows) + 16 * MEMORY * n_units
     if rows.memory_limit is not None:
         return min(TILE, max(1, int(TILE_SHARE * rows.memory_limit) // of_each))
-    # A matrix and its factor are shared, and each core makes a factor from a sample.
-    of_all = size * (2 * n_units + rows.n_threads * (2 * n_units + 2 * SAMPLE_ROWS)) * n_units
+    # A matrix and its factor are shared, and one more is made from sums of each core.
+    of_all = size * (3 * n_units + rows.n_threads * (n_units + 2 * SAMPLE_ROWS)) * n_units
     ceiling = size * (6 * n_rows * n_targets + 4 * n_units**2) - of_all
     return min(TILE, max(FEWEST, min(ceiling, max(TILE_BYTES, n_rows * n_units)) // of_each))

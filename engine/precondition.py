@@ -12,11 +12,14 @@ Until a hypothesis has a matrix of its own it shares one, of equal weights, up t
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import math
 from typing import Any
 
 import numpy as np
 import scipy.linalg
+from scipy.linalg import cython_blas
 
 from gatescope.engine.arrays import RowBlocks, array_namespace, to_host
 from gatescope.engine.precondition_cuda import NULL_PIVOT, DeviceFactor
@@ -25,8 +28,8 @@ from gatescope.engine.targets import CHUNK_ROWS
 # Factors of the shared matrix are kept for ridges a factor of 4 apart: each is within a factor of 2 of the right one.
 RIDGE_STEP = 4.0
 KEPT_FACTORS = 3
-# Rows of a sample that are in memory at once.
-SAMPLE_ROWS = 512
+# Rows of a sample that each core has in memory at once.
+SAMPLE_ROWS = 128
 
 
 class Factor:
@@ -49,17 +52,19 @@ class Factor:
         self.triangle, jitter = cholesky(matrix)
         # A unit that the units before it determine keeps its coefficient: what is left of its pivot is rounding, and
         # the inverse of that would send coefficients far apart.
-        pivots = self.triangle.diagonal()
-        np.fill_diagonal(self.triangle, np.where(pivots**2 > NULL_PIVOT * jitter, pivots, np.inf))
-        (self._solve,) = scipy.linalg.blas.get_blas_funcs(("trsv",), (self.triangle,))
+        places = np.cumsum(np.arange(len(matrix), 0, -1)) - np.arange(len(matrix), 0, -1)
+        pivots = self.triangle[places]
+        self.triangle[places] = np.where(pivots**2 > NULL_PIVOT * jitter, pivots, np.inf)
+        (self._solve,) = scipy.linalg.blas.get_blas_funcs(("tpsv",), (self.triangle,))
 
     def solve(self, residual: np.ndarray) -> np.ndarray:
         """Apply the inverse to a vector [H + 1], the intercept last."""
         right = residual[:-1] if self.mean is None else residual[:-1] - residual[-1] * self.mean
         right = (right * self.scale).astype(self.triangle.dtype)
-        half = self._solve(self.triangle, right, lower=1, overwrite_x=1)
+        n_units = len(right)
+        half = self._solve(n_units, self.triangle, right, lower=1, overwrite_x=1)
         solution = np.zeros_like(residual)
-        solution[:-1] = self._solve(self.triangle, half, lower=1, trans=1, overwrite_x=1) * self.scale
+        solution[:-1] = self._solve(n_units, self.triangle, half, lower=1, trans=1, overwrite_x=1) * self.scale
         if self.mean is not None:
             solution[-1] = residual[-1] / self.curvature - self.mean @ solution[:-1]
         return solution
@@ -73,17 +78,20 @@ def _factor_of(matrix: Any, mean: np.ndarray | None, curvature: float) -> Factor
 def cholesky(matrix: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the lower factor of a correlation matrix from its upper triangle, and what was added to the diagonal.
 
-    That is just enough for it to exist.
+    That is just enough for it to exist. The factor is packed column by column without the zeros [H (H + 1) / 2], half
+    of the memory of a square; it is made in LAPACK's rectangular form, which packs as well and is as fast as a square.
     """
-    diagonal = np.diag_indices(len(matrix))
+    n_units, diagonal = len(matrix), np.diag_indices(len(matrix))
+    fold, factorise, pack = scipy.linalg.lapack.get_lapack_funcs(("trttf", "pftrf", "tfttp"), (matrix,))
     jitter = 4 * float(np.finfo(matrix.dtype).eps)
     while True:
         matrix[diagonal] = 1 + jitter
-        try:
-            # The transpose of a symmetric matrix is the same matrix in the order that LAPACK wants.
-            return scipy.linalg.cholesky(matrix.T, lower=True, check_finite=False), jitter
-        except scipy.linalg.LinAlgError:
-            jitter *= 30
+        # The transpose of a symmetric matrix is the same matrix in the order that LAPACK wants.
+        folded, _ = fold(matrix.T, uplo="L")
+        folded, failed = factorise(n_units, folded, uplo="L", overwrite_a=1)
+        if not failed:
+            return pack(n_units, folded, uplo="L")[0], jitter
+        jitter *= 30
 
 
 class HessianSampler:
@@ -120,35 +128,54 @@ class HessianSampler:
         """
         xp, rows = self.rows.xp, self.rows
         index, weight = self._draw(curvature, n_sampled)
-        scale = xp.asarray(self.scale.astype(rows.dtype))
-        first, second = xp.zeros(rows.shape[1]), xp.zeros((rows.shape[1],) * 2, rows.dtype)
+        share = weight / float(total)
+        origin = xp.zeros(rows.shape[1], rows.dtype)
         # States beyond the range of the precision are noticed in the gradient.
         with np.errstate(all="ignore"):
-            origin = xp.zeros(rows.shape[1], rows.dtype)
             if self.fit_intercept:
                 origin = self._origin(index[:SAMPLE_ROWS], weight[:SAMPLE_ROWS])
-            # A GPU is kept busy by larger pieces.
-            step = SAMPLE_ROWS if xp is np else rows.block_rows
-            for start in range(0, len(index), step):
-                sample = rows.gather(index[start : start + step], self.shift)
-                share = weight[start : start + step] / float(total)
-                sample -= origin
-                first += share @ sample
-                sample *= xp.sqrt(share)[:, None]
-                _add_gram(second, sample)
-            if rows.processes.size > 1:
-                first, second = rows.processes.totals([first, second])
-                second = second.astype(rows.dtype)
-            mean = None
+            first, second = rows.processes.totals(self._sums(index, share, origin))
             if self.fit_intercept:
                 # The mean of the first rows is corrected to that of all.
-                curved = rows.processes.total(weight.sum(dtype=np.float64)) / total
+                curved = rows.processes.total(share.sum(dtype=np.float64))
                 offset = (first / math.sqrt(curved)).astype(rows.dtype)
                 second -= xp.outer(offset, offset)
                 mean = to_host(origin + first / curved).astype(np.float64) / self.scale
+            scale = xp.asarray(self.scale.astype(rows.dtype))
+            second = second.astype(rows.dtype, copy=False)
             second /= scale
             second /= scale[:, None]
-            return second, mean
+        return second, mean if self.fit_intercept else None
+
+    def _sums(self, index: Any, share: Any, origin: Any) -> list[Any]:
+        """Return sum_n share_n x_n [H] and the upper triangle of sum_n share_n x_n x_n' [H, H], x_n less an origin.
+
+        Each core adds up a part of the rows.
+        """
+        xp, rows = self.rows.xp, self.rows
+        ends = [len(index) * number // rows.n_threads for number in range(rows.n_threads + 1)]
+        sums = [(xp.zeros(rows.shape[1]), xp.zeros((rows.shape[1],) * 2, rows.dtype)) for _ in ends[1:]]
+        # A GPU is kept busy by larger pieces.
+        step = SAMPLE_ROWS if xp is np else rows.block_rows
+
+        def add(number: int) -> None:
+            first, second = sums[number]
+            stop = ends[number + 1]
+            with np.errstate(all="ignore"):
+                for start in range(ends[number], stop, step):
+                    piece = slice(start, min(start + step, stop))
+                    sample = rows.gather(index[piece], self.shift)
+                    sample -= origin
+                    first += share[piece] @ sample
+                    sample *= xp.sqrt(share[piece])[:, None]
+                    _add_gram(second, sample)
+
+        rows.each(add, range(len(sums)))
+        (first, second), *others = sums
+        for other_first, other_second in others:
+            first += other_first
+            second += other_second
+        return [first, second]
 
     def _origin(self, index: Any, weight: Any) -> Any:
         """Return a point near the weighted mean of the sampled rows [H], the same in all processes."""
@@ -192,9 +219,22 @@ def _add_gram(total: Any, rows: Any) -> None:
     if array_namespace(rows) is not np:
         total += rows.T @ rows
         return
-    (syrk,) = scipy.linalg.blas.get_blas_funcs(("syrk",), (rows,))
-    # The transpose is in the order that BLAS wants, and so the sum is made in place.
-    syrk(1.0, rows.T, beta=1.0, c=total.T, lower=1, overwrite_c=1)
+    n_rows, n_units = (ctypes.byref(ctypes.c_int(size)) for size in rows.shape)
+    one = ctypes.byref((ctypes.c_float if rows.dtype == np.float32 else ctypes.c_double)(1))
+    # In the order that BLAS wants, rows is a matrix [H, n] and the triangle the lower one.
+    syrk = _blas("ssyrk" if rows.dtype == np.float32 else "dsyrk")
+    syrk(b"L", b"N", n_units, n_rows, one, rows.ctypes.data, n_units, one, total.ctypes.data, n_units)
+
+
+@functools.cache
+def _blas(name: str) -> Any:
+    """Return a function of the BLAS that SciPy brings, which lets other threads run; SciPy's own wrappers do not."""
+    capsule = cython_blas.__pyx_capi__[name]
+    name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
+    address_in = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+        ("PyCapsule_GetPointer", ctypes.pythonapi)
+    )
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 10)(address_in(capsule, name_of(capsule)))
 
 
 class SharedFactor:

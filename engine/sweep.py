@@ -41,6 +41,17 @@ class Sums:
     travel: np.ndarray
 
 
+def with_columns(array: Any, columns: np.ndarray) -> Any:
+    """Return some columns of an array [..., W], in ascending order, in the memory that it had."""
+    xp, width = array_namespace(array), array.shape[-1]
+    old, memory, index = array.reshape(-1, width), array.reshape(-1), xp.asarray(columns)
+    for start in range(0, len(old), CHUNK_ROWS):
+        part = old[start : start + CHUNK_ROWS, index]
+        # Never behind what has been read: what is written is narrower.
+        memory[start * len(columns) : start * len(columns) + part.size] = part.reshape(-1)
+    return memory[: len(old) * len(columns)].reshape(*array.shape[:-1], len(columns))
+
+
 class SweepTile:
     """The arrays [N, W] of a tile of W problems.
 
@@ -66,11 +77,8 @@ class SweepTile:
 
     def keep(self, columns: np.ndarray) -> None:
         """Drop all other columns."""
-        index = self.rows.xp.asarray(columns)
-        # One after the other: two copies at a time would be two more arrays of all rows.
-        self.logits = self.rows.xp.ascontiguousarray(self.logits[:, index])
-        self.signed = self.rows.xp.ascontiguousarray(self.signed[:, index])
-        self.heaviest = self.heaviest[index]
+        self.logits, self.signed = with_columns(self.logits, columns), with_columns(self.signed, columns)
+        self.heaviest = self.heaviest[self.rows.xp.asarray(columns)]
 
     def curvature(self, column: int) -> Any:
         """Return h = s p (1 - p) of one problem, [N]."""
@@ -100,8 +108,9 @@ class SweepTile:
         """
         xp, dtype = self.rows.xp, self.rows.dtype
         step, offset, far = xp.asarray(step), xp.asarray(offset, dtype=dtype), xp.asarray(stretching)
-        block_rows = self.rows.stored_rows if self.split else self.rows.block_rows
+        block_rows = self.rows.stored_rows if self.split else self.rows.rows_at_once(self.shift)
         travel = xp.zeros((-(-self.rows.shape[0] // block_rows), step.shape[1]), dtype)
+        farther = xp.asarray(MULTIPLES, dtype=dtype)[:, None, None] - 1
         split_step = SplitStep(step, offset, self.heaviest, self.rows.stored_dtype) if self.split else None
 
         def block_sums(block: Any, start: int, stop: int) -> tuple[Any, ...]:
@@ -116,10 +125,11 @@ class SweepTile:
                 change, loss, residual, products = split_step(block, z, signed)
             slopes = xp.zeros((len(MULTIPLES), step.shape[1]))
             if len(stretching):
-                on, z_on, signed_on = change[:, far], z[:, far], signed[:, far]
-                for i, multiple in enumerate(MULTIPLES):
-                    z_far = z_on + dtype.type(multiple - 1) * on
-                    slopes[i, far] = xp.einsum("nk,nk->k", log_loss_slope(z_far, signed_on), on)
+                # Each column in one piece.
+                on = xp.ascontiguousarray(change[:, far].T)
+                z_far = z[:, far].T + farther * on
+                signed_far = xp.broadcast_to(signed[:, far].T, z_far.shape)
+                slopes[:, far] = xp.einsum("mkn,kn->mk", log_loss_slope(z_far, signed_far), on)
             if watched:
                 travel[start // block_rows] = xp.abs(change).max(axis=0)
             # Thousands of single-precision terms added one by one would be off by more than the tolerance.

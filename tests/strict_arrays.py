@@ -20,7 +20,7 @@ METHODS = """
     all any argmax argsort astype clip copy cumsum diagonal max mean min ravel reshape sum transpose view
 """
 FUNCTIONS = """
-    abs append arange argmax argsort bincount concatenate cumsum einsum exp eye flatnonzero full hstack
+    abs append arange argmax argsort bincount broadcast_to concatenate cumsum einsum exp eye flatnonzero full hstack
     isfinite log log2 maximum minimum nonzero ones outer sqrt stack sum take_along_axis unique where zeros zeros_like
 """
 BINARY = """

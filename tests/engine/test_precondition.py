@@ -99,8 +99,9 @@ def test_singular_matrices_get_just_enough_on_the_diagonal(dtype):
     matrix = thin @ thin.T
     scale = 1 / np.sqrt(matrix.diagonal())
     correlation = matrix * scale * scale[:, None]
-    triangle, jitter = cholesky(correlation.copy())
-    factor = np.tril(triangle)
+    packed, jitter = cholesky(correlation.copy())
+    factor = np.zeros_like(correlation)
+    factor.T[np.triu_indices(8)] = packed
     assert np.abs(factor @ factor.T - correlation).max() < 1e3 * np.finfo(dtype).eps
     assert jitter < 1e3 * np.finfo(dtype).eps
     solution = Factor(matrix.copy(), None, 1.0).solve(np.append(matrix @ np.arange(8, dtype=dtype), 0))

@@ -1,0 +1,69 @@
+"""Penalised logistic problems that share their states, and what came of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gatescope.engine.arrays import RowBlocks
+
+
+@dataclass(frozen=True)
+class Problems:
+    """What is to be minimised: K problems on the states X / scale.
+
+    Args:
+        rows: X [N, H].
+        shift: [H] subtracted from the rows, in their precision, or None.
+        scale: [H].
+        signed_weights: called with k, returns s_n (2 y_n - 1) [N] in the precision of the rows.
+        row_weight: called with k, returns s_n [N] without class weights, or None for 1 each.
+        weighting: integers [K], equal for problems of equal `row_weight`.
+        ridge: 1 / (C S_k) for each coefficient, float64 [H, K]; [1, K] where it is the same for all of a problem.
+        total: S_k, float64 [K].
+        prevalence: the weighted share of positives, float64 [K].
+        start: coefficients to begin with, the intercept last, float64 [H + 1, K]; without them, or where they are NaN,
+            a problem begins at its prevalence.
+        fit_intercept: whether b is fitted.
+    """
+
+    rows: RowBlocks
+    shift: Any
+    scale: np.ndarray
+    signed_weights: Callable[[int], Any]
+    row_weight: Callable[[int], Any]
+    weighting: np.ndarray
+    ridge: np.ndarray
+    total: np.ndarray
+    prevalence: np.ndarray
+    start: np.ndarray | None
+    fit_intercept: bool
+
+
+class Solution:
+    """The minima of K problems on H units: arrays over K, coefficients [H, K]; NaN where a problem was not solved.
+
+    Attributes:
+        status: "converged", "max_iter", "stalled" (no step lowers the loss beyond rounding), "separable", "not_finite".
+    """
+
+    def __init__(self, n_units: int, n_problems: int):
+        self.coefficients = np.full((n_units, n_problems), np.nan)
+        self.intercepts = np.full(n_problems, np.nan)
+        self.gradient = np.full(n_problems, np.nan)
+        self.half_decrement = np.full(n_problems, np.nan)
+        self.objective = np.full(n_problems, np.nan)
+        self.status = np.full(n_problems, "max_iter", "<U16")
+        self.n_iterations = np.zeros(n_problems, np.int64)
+        self.n_passes = np.zeros(n_problems, np.int64)
+
+    def updated(self, finer: Solution, selected: np.ndarray) -> Solution:
+        """Return this solution with the results of some problems replaced by those of a solution that began here."""
+        for name in ("coefficients", "intercepts", "gradient", "half_decrement", "objective", "status"):
+            getattr(self, name)[..., selected] = getattr(finer, name)[..., selected]
+        self.n_iterations += finer.n_iterations
+        self.n_passes += finer.n_passes
+        return self
