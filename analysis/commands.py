@@ -17,8 +17,7 @@ from gatescope.analysis.hypotheses import detect_language
 from gatescope.analysis.paint import list_hypotheses, paint_hypothesis
 from gatescope.analysis.probe import OUTPUTS as PROBE_OUTPUTS
 from gatescope.analysis.probe import chosen_hypotheses, probe_dump, probe_settings, study_dump
-from gatescope.analysis.report import write_report
-from gatescope.analysis.study import ProbeConfig
+from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.table import paper_table
 from gatescope.engine.concat import concatenate
 from gatescope.engine.corpus import survey_corpus
@@ -91,7 +90,7 @@ def run(
     dump = StateDump.open(out / "states.zarr")
     records = study_dump(dump, out, probe, seed=seed, log_path=log_path, warn=_warn)
     _print_table(records)
-    _say(f"report: {write_report([out], out)}")
+    _report([out], out)
 
 
 def corpus(
@@ -265,7 +264,7 @@ def report(results: Positional[tuple[Path, ...]], out: Path | None = None) -> No
     """
     if not results:
         raise InputError("no results: give at least one folder that `gatescope probe` or `gatescope run` wrote")
-    _say(f"report: {write_report(list(results), out or results[0])}")
+    _report(list(results), out or results[0])
 
 
 def info(path: Positional[str], model: Path | None = None) -> None:
@@ -276,6 +275,13 @@ def info(path: Positional[str], model: Path | None = None) -> None:
         model: folder of the model that a state dump should be of: its weights are compared.
     """
     _say(about(path, model))
+
+
+def _report(results: list[Path], out: Path) -> None:
+    # Here because Matplotlib takes a second to import, and most commands draw nothing.
+    from gatescope.analysis.report import write_report
+
+    _say(f"report: {write_report(results, out)}")
 
 
 def _device(name: Device) -> str:

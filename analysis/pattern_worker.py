@@ -27,6 +27,7 @@ def read_block(source: IO[bytes]) -> bytes | None:
 
 
 def write_block(sink: IO[bytes], block: bytes) -> None:
+    """Write one block and hand it over at once: the other side waits for it."""
     sink.write(LENGTH.pack(len(block)))
     sink.write(block)
     sink.flush()

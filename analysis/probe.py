@@ -25,9 +25,9 @@ from safetensors.numpy import save
 from gatescope.analysis.excerpts import Prediction, excerpt
 from gatescope.analysis.hypotheses import Hypothesis, detect_language, load_functions, pattern, select
 from gatescope.analysis.label_table import LabelTable, read_labels
-from gatescope.analysis.labels import label_dump, side_by_side
+from gatescope.analysis.labels import Labels, label_dump, side_by_side
+from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.split import split_sequences
-from gatescope.analysis.study import ProbeConfig, Study
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_atomic, write_json
 from gatescope.engine.log import log
@@ -149,17 +149,11 @@ def study_dump(
         return json.loads((results / RECORDS).read_text(encoding="utf-8"))
     hypotheses, language = plan or _planned(dump, config, table)
     record_facts(results, _facts(dump, language))
-    started = time.perf_counter()
-    boolean, continuous, failed = label_dump(dump, hypotheses)
-    if table:
-        boolean, continuous = side_by_side(boolean, table.boolean), side_by_side(continuous, table.continuous)
-    seconds = round(time.perf_counter() - started, 3)
-    for name, why in failed.items():
-        warn(f"{name}: {why}")
+    boolean, continuous = _labelled(dump, hypotheses, language, table, log_path, warn)
     labelled = [each.name for each in (*boolean.hypotheses, *continuous.hypotheses)]
-    log(log_path, "label", seconds=seconds, language=language, hypotheses=labelled, failed=failed)
-    if not labelled:
-        raise InputError(f"none of the {len(hypotheses)} hypotheses could be evaluated: see the lines above")
+    # The solver and scikit-learn take seconds to import: commands that fit nothing are spared them.
+    from gatescope.analysis.study import Study
+
     study = Study(dump, config, seed)
     records: list[dict[str, Any]] = []
     coefficients: dict[str, np.ndarray] = {}
@@ -195,6 +189,29 @@ def study_dump(
     write_json(results / EXCERPTS, sorted(painted, key=lambda item: order[item["hypothesis"]]))
     write_json(results / RECORDS, records)
     return records
+
+
+def _labelled(
+    dump: StateSource,
+    hypotheses: list[Hypothesis],
+    language: str,
+    table: LabelTable | None,
+    log_path: Path,
+    warn: Callable[[str], None],
+) -> tuple[Labels, Labels]:
+    """Return the boolean and the continuous labels of a dump's rows, those of a table behind those of hypotheses."""
+    started = time.perf_counter()
+    boolean, continuous, failed = label_dump(dump, hypotheses)
+    if table:
+        boolean, continuous = side_by_side(boolean, table.boolean), side_by_side(continuous, table.continuous)
+    seconds = round(time.perf_counter() - started, 3)
+    for name, why in failed.items():
+        warn(f"{name}: {why}")
+    labelled = [each.name for each in (*boolean.hypotheses, *continuous.hypotheses)]
+    log(log_path, "label", seconds=seconds, language=language, hypotheses=labelled, failed=failed)
+    if not labelled:
+        raise InputError(f"none of the {len(hypotheses)} hypotheses could be evaluated: see the lines above")
+    return boolean, continuous
 
 
 def probe_settings(config: ProbeConfig, seed: int) -> dict[str, Any]:

@@ -7,12 +7,9 @@ table of the last three characters.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-import tyro
 
 from gatescope.analysis.baselines import NgramTable, majority_f1
 from gatescope.analysis.excerpts import Prediction
@@ -24,6 +21,7 @@ from gatescope.analysis.metrics import (
     confusion_by_sequence,
     regression_metrics,
 )
+from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.ranking import top_units
 from gatescope.analysis.split import rows_of, sequence_ids_of, split_sequences
 from gatescope.engine.errors import InputError
@@ -35,33 +33,6 @@ from gatescope.engine.walk import SCORES
 
 N_TOP_UNITS = 10
 BLOCK_ROWS = 8192
-
-
-@dataclass(frozen=True)
-class ProbeConfig:
-    """Which hypotheses are asked of a dump, and how they are fitted."""
-
-    hypotheses: Annotated[tuple[str, ...], tyro.conf.arg(prefix_name=False)] = (
-        "auto",
-    )  # names or sets (c, python, english, any); auto: the labels if given, else the default set of the text's language
-    pattern: Annotated[
-        tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(prefix_name=False)
-    ] = ()  # NAME=REGEX, positive where a match covers the character; repeatable
-    functions: Path | None = None  # a Python file with functions marked by @hypothesis
-    C: float = 1.0  # inverse strength of the penalty on coefficients, as in scikit-learn
-    alignment: Literal["post", "pre"] = "post"  # the state after, or before, reading the labelled character
-    test_share: float = 0.2  # of the sequences
-    standard_errors: bool = False  # of the coefficients, robust to sequences; a pass over the states each
-    bootstrap: int = 1000  # resamples of the test sequences, for 95% intervals
-    ranking: Literal["weight_sd", "weight", "auroc"] = "weight_sd"  # what puts a unit first; the paper: weight
-
-    def __post_init__(self) -> None:
-        if not self.C > 0:
-            raise InputError(f"--C {self.C}: expected a positive number")
-        if not 0 < self.test_share < 1:
-            raise InputError(f"--test-share {self.test_share}: expected a share between 0 and 1, such as 0.2")
-        if self.bootstrap < 1:
-            raise InputError(f"--bootstrap {self.bootstrap}: expected at least 1 resample, such as 1000")
 
 
 class Study:
@@ -147,21 +118,7 @@ class Study:
         )
         # Without a fit there is nothing to rank by.
         units = [found if np.isfinite(model.coef_[k]).all() else [] for k, found in enumerate(units)]
-        records = [
-            {
-                "hypothesis": each.name,
-                "kind": each.values,
-                "states": name,
-                "alignment": self.config.alignment,
-                "weighting": weighting,
-                "n_train": int(defined_train[:, k].sum()),
-                "n_test": int(defined_test[:, k].sum()),
-                **{metric: _json_number(values[k]) for metric, values in scores.items()},
-                "top_units": units[k],
-                "status": str(model.status_[k]),
-            }
-            for k, each in enumerate(labels.hypotheses)
-        ]
+        records = self._records(name, labels, weighting, scores, units, model.status_)
         found = {
             each.name: Prediction(name, weighting, predicted[:, k], self.test_rows, units[k][0] if units[k] else None)
             for k, each in enumerate(labels.hypotheses)
@@ -172,6 +129,34 @@ class Study:
             errors = model.standard_errors(X_train, Y_train, defined_train.astype(np.float32), groups=ids)
             weights |= {"coefficient_error": errors.coef, "intercept_error": errors.intercept}
         return records, weights, found
+
+    def _records(
+        self,
+        name: str,
+        labels: Labels,
+        weighting: str,
+        scores: dict[str, np.ndarray],
+        units: list[list[dict[str, Any]]],
+        statuses: np.ndarray,
+    ) -> list[dict[str, Any]]:
+        """Return what `probes.json` says of each hypothesis."""
+        n_train = labels.defined[self.train_rows].sum(axis=0)
+        n_test = labels.defined[self.test_rows].sum(axis=0)
+        return [
+            {
+                "hypothesis": each.name,
+                "kind": each.values,
+                "states": name,
+                "alignment": self.config.alignment,
+                "weighting": weighting,
+                "n_train": int(n_train[k]),
+                "n_test": int(n_test[k]),
+                **{metric: _json_number(values[k]) for metric, values in scores.items()},
+                "top_units": units[k],
+                "status": str(statuses[k]),
+            }
+            for k, each in enumerate(labels.hypotheses)
+        ]
 
     def _ngram(self, labels: Labels, weighting: str) -> np.ndarray | None:
         """Return what the table of three characters predicts at the test rows; every state set shares it.

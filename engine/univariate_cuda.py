@@ -326,10 +326,7 @@ def fit_units(
     """
     (n_units, n_entries), n_targets = values.shape, len(positive)
     stride = n_entries if mass.ndim == 2 else 0
-    usable = xp.isfinite(moments[1]) & (moments[1] > 0)
-    mean, sd, low, high = (
-        xp.where(usable, each, other) for each, other in zip(moments, (0.0, 1.0, 0.0, 1.0), strict=True)
-    )
+    usable, (mean, sd, low, high) = _usable(xp, moments)
     share = positive / total
     start = xp.zeros((n_units, n_targets)) + xp.log(share / (1 - share))
     w, b = xp.zeros((n_units, n_targets)), start.copy()
@@ -354,6 +351,13 @@ def fit_units(
         over_values = (part, len(part), n_targets, *unit, total, ridge, w, b, converged)
         launch(xp, SOURCE, "fit_values", (len(part) * LANES, 1), over_values)
     return w / sd[:, None], b - w * (mean / sd)[:, None], converged
+
+
+def _usable(xp: Any, moments: tuple[Any, Any, Any, Any]) -> tuple[Any, tuple[Any, ...]]:
+    """Return which units can be fitted, bool [U], and the moments, harmless ones for those that cannot."""
+    usable = xp.isfinite(moments[1]) & (moments[1] > 0)
+    harmless = zip(moments, (0.0, 1.0, 0.0, 1.0), strict=True)
+    return usable, tuple(xp.where(usable, each, other) for each, other in harmless)
 
 
 def _histograms(

@@ -1,12 +1,11 @@
 """Killing a stage at a chosen write, and comparing what it leaves after a second run with an undisturbed one.
 
-Victims are forked from a server that has imported everything and computed nothing, so that each takes a fraction of a
-second. Python reports every opening for writing, renaming and removal to an audit hook; the hook counts those inside
-the stage's folder and kills its own process at the number asked, whatever its other threads are doing. Making folders
-is not counted: threads that need the same one try as often as chance has it.
+Victims are forked from a server that has imported everything, so that each takes a fraction of a second. Python reports
+every opening for writing, renaming and removal to an audit hook; the hook counts those inside the stage's folder and
+kills its own process at the number asked, whatever its other threads are doing. Making folders is not counted: threads
+that need the same one try as often as chance has it.
 """
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -14,9 +13,8 @@ import threading
 from pathlib import Path
 
 import numpy as np
+from forked import SERVER
 
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["gatescope.analysis.commands"])
 EVENTS = {"open", "os.rename", "os.remove", "os.truncate", "os.link"}
 
 

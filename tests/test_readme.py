@@ -1,11 +1,10 @@
 """The README's Python examples run as they stand."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import run_redirected
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
@@ -13,7 +12,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
 def test_example_runs(number, tmp_path):
-    done = subprocess.run([sys.executable, "-c", EXAMPLES[number]], cwd=tmp_path, capture_output=True, text=True)
+    done = run_redirected(exec, (EXAMPLES[number], {"__name__": "__main__"}), tmp_path)
     assert done.returncode == 0, done.stderr
 
 

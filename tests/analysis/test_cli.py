@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -13,23 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import gatescope
 from killing import assert_survives_kills, contents
 
 from gatescope.analysis.cli import COMMANDS, main, one_line
 from gatescope.engine.dump import StateDump
 
+PROGRAM = Path(sys.executable).with_name("gatescope")
 TRAIN = ["--hidden", "16", "--batch", "8", "--length", "25", "--steps", "40", "--evaluate-every", "10"]
 SAMPLE = ["--sequences", "12", "--length", "60"]
 PROBE = ["--bootstrap", "20", "--hypotheses", "any", "--pattern", "word=[a-z]+"]
 RUN = [f"--train.{flag[2:]}" if flag.startswith("--") else flag for flag in TRAIN]
 RUN += [f"--sample.{flag[2:]}" if flag.startswith("--") else flag for flag in SAMPLE]
 TEXT = "def f(x):  # comment <script>alert(1)</script> & more\n    return {'a': x}\n\n" * 60
-
-
-def gatescope(*words, **options):
-    """Run the installed command in a process of its own."""
-    program = Path(sys.executable).with_name("gatescope")
-    return subprocess.run([program, *map(str, words)], capture_output=True, text=True, timeout=300, **options)
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +55,12 @@ def results(states, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_run_writes_everything_and_prints_the_table(text, tmp_path, cell):
+# Each hypothesis is a figure, and figures are what takes time: one cell has them all.
+@pytest.mark.parametrize(("cell", "hypotheses"), [("lstm", "inside_string"), ("gru", "inside_string"), ("rnn", "auto")])
+def test_run_writes_everything_and_prints_the_table(text, tmp_path, cell, hypotheses):
     out = tmp_path / "out"
     words = ["run", "--corpus", text, "--cell", cell, "--out", out, *RUN, "--probe.bootstrap", "20", "--seed", "3"]
+    words += ["--hypotheses", hypotheses]
     done = gatescope(*words, "--pattern", "number=[0-9]+", "--pattern", "brace=[{}]")
     assert done.returncode == 0, done.stderr
     assert {path.name for path in out.iterdir()} == {
@@ -174,7 +171,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(words, message, text, model,
     work.mkdir()
     places |= {"text": text, "model": model, "states": states, "tmp": work}
     before = contents(model), contents(states)
-    done = gatescope(*(word.format(**places) for word in words), cwd=work)
+    done = gatescope(*(word.format(**places) for word in words), folder=work)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("gatescope: "), done.stderr
@@ -272,27 +269,29 @@ def _probe(states, out):
     assert main(["probe", states, "--out", out, *PROBE]) == 0
 
 
-def test_killing_probe_and_repeating_it_changes_nothing(states, tmp_path):
-    assert_survives_kills(_probe, lambda folder: (str(states), str(folder)), tmp_path, n_kills=20)
+@pytest.mark.parametrize("n_kills", [8, pytest.param(20, marks=pytest.mark.slow)])
+def test_killing_probe_and_repeating_it_changes_nothing(model, tmp_path, n_kills):
+    # Two arrays of states make as many kinds of writes as nine.
+    states = str(tmp_path / "states.zarr")
+    assert main(["sample", str(model), "--out", states, *SAMPLE, "--capture", "h"]) == 0
+    assert_survives_kills(_probe, lambda folder: (states, str(folder)), tmp_path, n_kills)
 
 
 @pytest.mark.parametrize("appears", ["config.json", "checkpoint.safetensors"])
-def test_killing_the_real_command_and_repeating_it(text, tmp_path, appears):
-    words = [Path(sys.executable).with_name("gatescope"), "train", text, *TRAIN, "--out"]
-    subprocess.run([*words, tmp_path / "whole"], check=True, capture_output=True, timeout=300)
-    process = subprocess.Popen([*words, tmp_path / "killed"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def test_killing_the_real_command_and_repeating_it(text, model, tmp_path, appears):
+    words = ["train", str(text), *TRAIN, "--out", str(tmp_path / "killed")]
+    process = subprocess.Popen([PROGRAM, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (tmp_path / "killed" / appears).exists():
         assert process.poll() is None, "finished before it could be killed"
         time.sleep(0.001)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    subprocess.run([*words, tmp_path / "killed"], check=True, capture_output=True, timeout=300)
-    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert main(words) == 0
+    assert contents(tmp_path / "killed") == contents(model)
 
 
 def test_interruption_exits_with_130(text, tmp_path):
-    program = Path(sys.executable).with_name("gatescope")
-    words = [program, "train", text, "--out", tmp_path / "m", *TRAIN, "--steps", "100000"]
+    words = [PROGRAM, "train", text, "--out", tmp_path / "m", *TRAIN, "--steps", "100000"]
     # A shell's background jobs ignore the interrupt, and so would the child.
     heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
@@ -307,17 +306,9 @@ def test_interruption_exits_with_130(text, tmp_path):
 
 def test_a_full_disk_is_one_line(model, tmp_path):
     # The limit on the size of a file stands for a full disk: both refuse the write.
-    done = gatescope(
-        *("sample", model, "--out", tmp_path / "s.zarr", "--sequences", "200"),
-        preexec_fn=lambda: _limit_files(100_000),
-    )
+    done = gatescope("sample", model, "--out", tmp_path / "s.zarr", "--sequences", "200", largest_file=100_000)
     assert done.returncode == 2, done.stderr
     assert "cannot write" in done.stderr and done.stderr.count("\n") == 1
-
-
-def _limit_files(size):
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def test_one_line_takes_frames_away():

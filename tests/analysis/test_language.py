@@ -31,7 +31,7 @@ def misspelt(text, share, seed):
 def corpora(data):
     return {
         "linux": ("c", (data / "linux.txt").read_text(encoding="utf-8")),
-        "stdlib": ("python", "".join(read_pieces("stdlib"))),
+        "stdlib": ("python", "".join(read_pieces("stdlib"))[:4_000_000]),
         "shakespeare": ("english", (data / "shakespeare.txt").read_text(encoding="utf-8")),
         "tinyshakespeare": ("english", (data / "tinyshakespeare.txt").read_text(encoding="utf-8")),
     }

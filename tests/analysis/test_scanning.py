@@ -42,7 +42,7 @@ def columns(found):
     return {name: getattr(found, name) for name in vars(found)}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 @pytest.mark.parametrize("language", SCANNERS)
 def test_pieces_give_the_whole(language, data):
@@ -60,7 +60,7 @@ def test_pieces_give_the_whole(language, data):
         np.testing.assert_array_equal(np.concatenate([piece[name] for piece in found]), expected, err_msg=name)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 @pytest.mark.parametrize("language", SCANNERS)
 def test_values_depend_on_the_past_only(language, data):

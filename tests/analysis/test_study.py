@@ -7,8 +7,9 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
+from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.split import rows_of
-from gatescope.analysis.study import ProbeConfig, Study, column_sd
+from gatescope.analysis.study import Study, column_sd
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter

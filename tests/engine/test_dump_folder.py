@@ -1,12 +1,12 @@
 """Tests of reserving a dump's folder: two writers at once, and a dump that is replaced only when the new one holds."""
 
-import multiprocessing
 import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import SERVER
 
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_folder import DumpFolder
@@ -15,8 +15,6 @@ from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import partial_name
 
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["gatescope.engine.dump_writer"])
 N, H, BLOCK = 40, 3, 8
 STATES = np.random.default_rng(0).normal(size=(N, H)).astype(np.float32)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from killing import SERVER
+from forked import SERVER
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import distributed

@@ -1,0 +1,38 @@
+"""What is asked of a dump and how it is answered; apart from the fits, which take seconds to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from gatescope.engine.errors import InputError
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Which hypotheses are asked of a dump, and how they are fitted."""
+
+    hypotheses: Annotated[tuple[str, ...], tyro.conf.arg(prefix_name=False)] = (
+        "auto",
+    )  # names or sets (c, python, english, any); auto: the labels if given, else the default set of the text's language
+    pattern: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(prefix_name=False)
+    ] = ()  # NAME=REGEX, positive where a match covers the character; repeatable
+    functions: Path | None = None  # a Python file with functions marked by @hypothesis
+    C: float = 1.0  # inverse strength of the penalty on coefficients, as in scikit-learn
+    alignment: Literal["post", "pre"] = "post"  # the state after, or before, reading the labelled character
+    test_share: float = 0.2  # of the sequences
+    standard_errors: bool = False  # of the coefficients, robust to sequences; a pass over the states each
+    bootstrap: int = 1000  # resamples of the test sequences, for 95% intervals
+    ranking: Literal["weight_sd", "weight", "auroc"] = "weight_sd"  # what puts a unit first; the paper: weight
+
+    def __post_init__(self) -> None:
+        if not self.C > 0:
+            raise InputError(f"--C {self.C}: expected a positive number")
+        if not 0 < self.test_share < 1:
+            raise InputError(f"--test-share {self.test_share}: expected a share between 0 and 1, such as 0.2")
+        if self.bootstrap < 1:
+            raise InputError(f"--bootstrap {self.bootstrap}: expected at least 1 resample, such as 1000")

@@ -1,0 +1,174 @@
+"""LogisticProbes where a fit is hard or there is none: no penalty, one class, equal columns, odd scales, few steps."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from logistic_problems import assert_equal_coefficients, assert_same_fit, fit_alone, make_problem
+from sklearn.exceptions import ConvergenceWarning
+
+from gatescope.engine.irls import LogisticProbes
+
+
+def test_batch_equals_single_fits_and_a_bad_hypothesis_changes_nothing():
+    X, Y = make_problem(600, 9, 8)
+    Y[:, 2], Y[:, 5] = False, True
+    weight = np.ones(Y.shape)
+    weight[:, 6] = 0
+    together = LogisticProbes(tol=1e-10).fit(X, Y, sample_weight=weight)
+    assert together.status_.tolist() == ["converged"] * 2 + ["one_class"] + ["converged"] * 2 + ["one_class"] * 2 + [
+        "converged"
+    ]
+    for k in (0, 1, 3, 4, 7):
+        alone = LogisticProbes(tol=1e-10).fit(X, Y[:, [k]])
+        assert_equal_coefficients(together.coef_[k], alone.coef_[0])
+        assert alone.status_[0] == together.status_[k]
+    assert np.isnan(together.coef_[[2, 5, 6]]).all()
+    assert together.intercept_[2] == -np.inf and together.intercept_[5] == np.inf and np.isnan(together.intercept_[6])
+    assert not together.predict(X)[:, 2].any() and together.predict(X)[:, 5].all()
+    assert (together.predict_proba(X)[:, 5] == 1).all() and np.isnan(together.predict_proba(X)[:, 6]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("seed", [5, 7])
+def test_without_a_penalty_duplicates_and_sums_of_units_are_left_out(dtype, seed):
+    generator = np.random.default_rng(seed)
+    X = generator.standard_normal((500, 4)).astype(dtype)
+    Y = X[:, :2] + generator.logistic(size=(500, 2)) > 0
+    double = np.hstack([X, X[:, :1]] if dtype == np.float16 else [X, X[:, :1], X.sum(axis=1, keepdims=True)])
+    probes = LogisticProbes(np.inf).fit(double, Y)
+    reduced = LogisticProbes(np.inf, tol=1e-10).fit(X.astype(np.float64), Y)
+    assert probes.status_.tolist() == ["converged"] * 2
+    np.testing.assert_allclose(probes.coef_[:, :4], reduced.coef_, rtol=0, atol=1e-4)
+    assert np.abs(probes.coef_[:, 4:]).max() <= 1e-4
+
+
+@pytest.mark.parametrize("size", [1e-50, 1e-46, 1e30, 1e50])
+@pytest.mark.filterwarnings("error")
+def test_the_size_of_the_weights_is_nothing_without_a_penalty(size):
+    X, Y = make_problem(400, 3, 2)
+    X = X.astype(np.float32)
+    expected = LogisticProbes(np.inf).fit(X, Y)
+    got = LogisticProbes(np.inf).fit(X, Y, np.full(400, size))
+    assert got.status_.tolist() == ["converged"] * 2
+    np.testing.assert_allclose(got.coef_, expected.coef_, rtol=1e-4)
+    np.testing.assert_allclose(got.objective_, expected.objective_ * size, rtol=1e-6)
+
+
+def test_without_a_penalty():
+    generator = np.random.default_rng(7)
+    X = generator.standard_normal((400, 4))
+    X[:150, 0] = 0
+    tied = np.where(X[:, 0] == 0, generator.random(400) < 0.5, X[:, 0] > 0)
+    noisy = generator.random(400) < 1 / (1 + np.exp(-X[:, 1]))
+    Y = np.column_stack([X[:, 0] > 0.2, tied, noisy])
+    with pytest.warns(ConvergenceWarning, match="2 of 3 probes .*2 separable; the first is hypothesis 0"):
+        probes = LogisticProbes(C=np.inf, tol=1e-9).fit(X, Y)
+    assert probes.status_.tolist() == ["separable", "separable", "converged"]
+    assert_same_fit(probes, 2, fit_alone(X, noisy, C=np.inf))
+    assert ((probes.decision_function(X)[:, 0] > 0) == Y[:, 0]).all()
+
+
+def test_a_separable_hypothesis_with_a_penalty_is_an_ordinary_one():
+    X, _ = make_problem(300, 5, 1)
+    y = X[:, 0] > 0
+    probes = LogisticProbes(C=1e4, tol=1e-12).fit(X, y)
+    assert probes.status_[0] == "converged"
+    assert_same_fit(probes, 0, fit_alone(X, y, C=1e4))
+
+
+def test_constant_and_duplicate_columns_are_legal():
+    X, Y = make_problem(500, 6, 2)
+    wide = np.hstack([X, X[:, :2], np.zeros((500, 1)), np.full((500, 1), 1234.5)])
+    probes = LogisticProbes(tol=1e-12).fit(wide, Y)
+    assert (probes.status_ == "converged").all()
+    assert_equal_coefficients(probes.coef_[:, 6:8], probes.coef_[:, :2])
+    for k in range(2):
+        alone = fit_alone(wide[:, :9], Y[:, k])
+        assert_equal_coefficients(probes.coef_[k], np.append(alone.coef_[0], 0.0))
+        np.testing.assert_allclose(probes.intercept_[k], alone.intercept_[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_columns_far_from_zero(dtype):
+    X, Y = make_problem(800, 5, 2)
+    far = (X + 3000).astype(dtype)
+    probes = LogisticProbes(tol=1e-9).fit(far, Y)
+    exact = far.astype(np.float64)
+    for k in range(2):
+        alone = fit_alone(exact - 3000, Y[:, k])
+        assert_equal_coefficients(probes.coef_[k], alone.coef_[0])
+
+
+def test_huge_and_tiny_scales():
+    X, Y = make_problem(300, 4, 2)
+    reference = LogisticProbes(C=np.inf, tol=1e-9).fit(X, Y)
+    scaled = LogisticProbes(C=np.inf, tol=1e-9).fit(X * [1e-12, 1, 1e5, 1], Y)
+    assert_equal_coefficients(scaled.coef_ * [1e-12, 1, 1e5, 1], reference.coef_)
+    tiny = LogisticProbes(C=np.inf).fit(X * 1e-20, Y)
+    np.testing.assert_allclose(tiny.coef_ * 1e-20, reference.coef_, rtol=1e-3)
+    with pytest.warns(ConvergenceWarning, match="2 not_finite"):
+        broken = LogisticProbes().fit(X * 1e200, Y)
+    assert np.isnan(broken.coef_).all()
+
+
+def test_a_single_row_and_equal_rows():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        single = LogisticProbes().fit(np.ones((1, 3)), np.array([[True, False]]))
+        equal = LogisticProbes(tol=1e-10).fit(np.ones((4, 3)), np.array([[True], [False], [True], [True]]))
+    assert single.status_.tolist() == ["one_class", "one_class"]
+    assert equal.status_.tolist() == ["converged"]
+    np.testing.assert_allclose(equal.predict_proba(np.ones((1, 3))), [[0.75]])
+
+
+def test_steps_run_out_with_one_warning_for_all():
+    X, Y = make_problem(500, 10, 4)
+    with pytest.warns(ConvergenceWarning) as caught:
+        probes = LogisticProbes(max_iter=2).fit(X, Y)
+    assert len(caught) == 1
+    assert "4 of 4 probes did not converge (4 max_iter; the first is hypothesis 0): raise max_iter (now 2)" in str(
+        caught[0].message
+    )
+    assert probes.status_.tolist() == ["max_iter"] * 4 and (probes.n_iter_ == 2).all()
+    assert np.isfinite(probes.coef_).all()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 10**6),
+    n_rows=st.integers(2, 60),
+    n_units=st.integers(1, 12),
+    C=st.sampled_from([1e-3, 1.0, 1e3]),
+    class_weight=st.sampled_from([None, "balanced"]),
+    fit_intercept=st.booleans(),
+)
+def test_any_small_problem_is_solved_or_has_one_class(seed, n_rows, n_units, C, class_weight, fit_intercept):
+    generator = np.random.default_rng(seed)
+    X = generator.standard_normal((n_rows, n_units)).round(1)
+    Y = generator.random((n_rows, 3)) < [0.5, 0.1, 0.02]
+    weight = (generator.random((n_rows, 3)) < 0.8) * generator.uniform(0.5, 2, (n_rows, 3))
+    weight[0] = 1
+    probes = LogisticProbes(C, class_weight=class_weight, fit_intercept=fit_intercept, tol=1e-9).fit(X, Y, weight)
+    order = generator.permutation(n_units)
+    permuted = LogisticProbes(C, class_weight=class_weight, fit_intercept=fit_intercept, tol=1e-9)
+    permuted.fit(X[:, order], Y, weight)
+    for k in range(3):
+        classes = np.unique(Y[weight[:, k] > 0, k])
+        assert probes.status_[k] == ("one_class" if len(classes) < 2 else "converged")
+        if len(classes) < 2:
+            continue
+        s = weight[:, k].copy()
+        if class_weight:
+            for label in (False, True):
+                s[Y[:, k] == label] *= weight[:, k].sum() / (2 * weight[Y[:, k] == label, k].sum())
+        w = probes.coef_[k]
+        residual = s * (1 / (1 + np.exp(-(X @ w + probes.intercept_[k]))) - Y[:, k])
+        gradient = np.append(X.T @ residual + w / C, residual.sum() if fit_intercept else 0.0) / s.sum()
+        assert np.abs(gradient).max() <= 1.1e-9
+        tolerance = 1e-6 * max(np.abs(w).max(), 1e-3) * max(1.0, C)
+        np.testing.assert_allclose(permuted.coef_[k], w[order], rtol=0, atol=tolerance)

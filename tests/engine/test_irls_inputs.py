@@ -1,0 +1,216 @@
+"""What LogisticProbes takes: kinds of arrays, labels and parameters, states on disk; and what it refuses."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from logistic_problems import assert_equal_coefficients, assert_same_fit, fit_alone, make_problem
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.dump_writer import DumpWriter
+from gatescope.engine.errors import InputError
+from gatescope.engine.irls import LogisticProbes
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_16_and_32_bit_states_reach_the_float64_minimum(dtype, class_weight):
+    generator = np.random.default_rng(5)
+    hidden = np.tanh(generator.standard_normal((6000, 30)) @ generator.standard_normal((30, 30)) * 0.4)
+    cells = np.cumsum(generator.standard_normal((6000, 6)), axis=0) * 0.1 + 30
+    X = np.hstack([hidden, cells, np.ones((6000, 1)), hidden[:, :1]]).astype(dtype)
+    Y = X[:, :3].astype(np.float64) + generator.logistic(size=(6000, 3)) * 0.3 > [0, 0.5, 1.2]
+    probes = LogisticProbes(class_weight=class_weight).fit(X, Y)
+    exact = LogisticProbes(class_weight=class_weight, tol=1e-12).fit(X.astype(np.float64), Y)
+    assert (probes.status_ == "converged").all() and (probes.grad_norm_ <= 1e-6).all()
+    for k in range(3):
+        assert np.abs(probes.coef_[k] - exact.coef_[k]).max() <= 1e-4 * np.abs(exact.coef_[k]).max()
+    np.testing.assert_allclose(probes.objective_, exact.objective_, rtol=1e-7)
+
+
+def test_a_fine_tolerance_on_16_bit_states_is_reached_in_float64():
+    X, Y = make_problem(1500, 12, 3)
+    X = X.astype(np.float16)
+    fine = LogisticProbes(tol=1e-12).fit(X, Y)
+    assert (fine.status_ == "converged").all() and (fine.grad_norm_ <= 1e-12).all()
+    for k in range(3):
+        assert_same_fit(fine, k, fit_alone(X.astype(np.float64), Y[:, k]))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        torch.from_numpy,
+        np.asfortranarray,
+        lambda X: np.repeat(X, 2, axis=1)[:, ::2],
+        lambda X: X[::-1][::-1],
+        lambda X: X.tolist(),
+    ],
+    ids=["torch", "fortran", "strided", "reversed-twice", "list"],
+)
+def test_every_kind_of_array_gives_the_same(wrap):
+    X, Y = make_problem(300, 5, 2)
+    expected = LogisticProbes(tol=1e-11).fit(X, Y)
+    got = LogisticProbes(tol=1e-11).fit(wrap(X.copy()), Y)
+    assert_equal_coefficients(got.coef_, expected.coef_)
+    np.testing.assert_allclose(got.predict_proba(wrap(X.copy())), expected.predict_proba(X), rtol=1e-6)
+
+
+def test_bfloat16_and_read_only_maps(tmp_path, recwarn):
+    X, Y = make_problem(400, 6, 2)
+    rounded = torch.from_numpy(X).to(torch.bfloat16)
+    bfloat = LogisticProbes(tol=1e-10).fit(rounded, Y)
+    exact = LogisticProbes(tol=1e-10).fit(rounded.to(torch.float64).numpy(), Y)
+    assert_equal_coefficients(bfloat.coef_, exact.coef_)
+    labels = torch.from_numpy(Y).to(torch.bfloat16)
+    weighted = LogisticProbes(tol=1e-10).fit(X, labels, torch.full((400,), 2.0, dtype=torch.bfloat16))
+    assert_equal_coefficients(weighted.coef_, LogisticProbes(tol=1e-10).fit(X, Y, np.full(400, 2)).coef_)
+    np.save(tmp_path / "x.npy", X.astype(np.float16))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    before = (tmp_path / "x.npy").read_bytes()
+    LogisticProbes().fit(mapped, Y)
+    assert (tmp_path / "x.npy").read_bytes() == before
+    assert not recwarn.list
+
+
+def write_dump(folder, X):
+    spec = DumpSpec(
+        arrays={"layer0/h": X.shape[1]},
+        sequence_starts=np.array([0, len(X)]),
+        document_starts=np.array([0, len(X)]),
+        initial=(),
+        token_dtype=np.dtype(np.uint8),
+        dtype=X.dtype,
+        attributes={"vocabulary": ["a"]},
+        block_rows=3000,
+    )
+    with DumpWriter(folder, spec) as writer:
+        writer.append(0, np.zeros(len(X), np.uint8), {"layer0/h": X})
+    return StateDump.open(folder).array("layer0/h")
+
+
+@pytest.mark.parametrize("kind", ["map", "dump"])
+def test_states_on_disk_within_a_limit_of_memory_give_the_same(tmp_path, kind):
+    X, Y = make_problem(20_000, 24, 12)
+    X = X.astype(np.float16)
+    if kind == "map":
+        np.save(tmp_path / "x.npy", X)
+        source = np.load(tmp_path / "x.npy", mmap_mode="r")
+    else:
+        source = write_dump(tmp_path / "states.zarr", X)
+    expected = LogisticProbes(tol=1e-12).fit(X, Y)
+    tracemalloc.start()
+    try:
+        got = LogisticProbes(tol=1e-12, memory_limit="4MB").fit(source, Y)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # All problems at once would take 3.8 MB for logits and labels alone, and the states 3.8 MB in float64.
+    assert peak < 4e6
+    np.testing.assert_allclose(got.coef_, expected.coef_, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(got.decision_function(source), expected.decision_function(X), rtol=1e-6, atol=1e-6)
+
+
+def test_one_dimensional_labels_follow_scikit_learn():
+    X, Y = make_problem(400, 5, 1)
+    y = np.where(Y[:, 0], "b", "a")
+    probes, alone = LogisticProbes(tol=1e-10).fit(X, y), fit_alone(X, y)
+    assert probes.classes_.tolist() == ["a", "b"]
+    np.testing.assert_array_equal(probes.predict(X), alone.predict(X))
+    np.testing.assert_allclose(probes.predict_proba(X), alone.predict_proba(X), rtol=1e-6)
+    np.testing.assert_allclose(probes.decision_function(X), alone.decision_function(X), rtol=1e-6, atol=1e-8)
+    assert probes.score(X, y) == alone.score(X, y)
+    weighted = LogisticProbes(class_weight={"b": 5.0}, tol=1e-12).fit(X, y)
+    assert_same_fit(weighted, 0, fit_alone(X, y, class_weight={"b": 5.0}))
+
+
+def test_labels_of_many_hypotheses_keep_their_type():
+    X, Y = make_problem(300, 4, 3)
+    assert LogisticProbes().fit(X, Y).predict(X).dtype == bool
+    numbers = LogisticProbes().fit(X, Y.astype(np.int8)).predict(X)
+    assert numbers.dtype.kind == "i" and set(np.unique(numbers)) <= {0, 1}
+    np.testing.assert_array_equal(numbers, LogisticProbes().fit(X, Y.astype(float)).predict(X))
+
+
+def broken(X, value, row, column):
+    X = X.copy()
+    X[row, column] = value
+    return X
+
+
+@pytest.mark.parametrize(
+    ("options", "change", "message"),
+    [
+        ({}, lambda X, Y: (broken(X, np.nan, 7, 2), Y), "X contains NaN at row 7, column 2"),
+        ({}, lambda X, Y: (broken(X.astype(np.float16), np.inf, 99, 0), Y), "X contains inf at row 99, column 0"),
+        ({}, lambda X, Y: (X[:50], Y), "X has 50 rows and Y 100"),
+        ({}, lambda X, Y: (X, Y * 2), "Y is 2 at row .*expected 0 or 1"),
+        ({}, lambda X, Y: (X, np.where(Y, np.nan, 0.0)), "Y contains NaN or inf"),
+        ({}, lambda X, Y: (X, Y[:, :, None]), "expected labels"),
+        ({}, lambda X, Y: (X, Y[:, :0]), "at least one hypothesis"),
+        ({}, lambda X, Y: (X, Y, np.ones(99)), "sample_weight has the shape"),
+        ({}, lambda X, Y: (X, Y, np.ones((100, 3))), "sample_weight has the shape"),
+        ({}, lambda X, Y: (X, Y, broken(np.ones(Y.shape), -1, 4, 1)), "sample_weight is -1.0 at row 4, hypothesis 1"),
+        ({}, lambda X, Y: (X, Y, broken(np.ones(Y.shape), np.nan, 4, 1)), "sample_weight is nan at row 4"),
+        ({}, lambda X, Y: (X, Y, np.zeros(100)), "zero everywhere"),
+        ({}, lambda X, Y: (X, np.arange(100) % 3), "y has 3 classes"),
+        ({"C": 0.0}, lambda X, Y: (X, Y), "C is 0.0"),
+        ({"C": [1.0, 2.0, 3.0]}, lambda X, Y: (X, Y), "one for each of 2 hypotheses"),
+        ({"tol": 0}, lambda X, Y: (X, Y), "tol is 0"),
+        ({"max_iter": 0}, lambda X, Y: (X, Y), "max_iter is 0"),
+        ({"class_weight": "even"}, lambda X, Y: (X, Y), "class_weight 'even' is unknown"),
+        ({"class_weight": {7: 1.0}}, lambda X, Y: (X, Y), "class_weight names the class 7"),
+        ({"class_weight": {1: -1.0}}, lambda X, Y: (X, Y), "expected a finite number"),
+    ],
+)
+def test_bad_input_is_named_in_one_line(options, change, message):
+    X, Y = make_problem(100, 3, 2)
+    with pytest.raises(InputError, match=message) as caught:
+        LogisticProbes(**options).fit(*change(X, Y.astype(np.int64)))
+    assert "\n" not in str(caught.value)
+
+
+def test_prediction_checks_its_input():
+    X, Y = make_problem(100, 3, 2)
+    with pytest.raises(NotFittedError):
+        LogisticProbes().predict(X)
+    probes = LogisticProbes().fit(X, Y)
+    with pytest.raises(ValueError, match="4 features"):
+        probes.predict(np.ones((5, 4)))
+    with pytest.raises(InputError, match="NaN at row 1, column 0"):
+        probes.predict(np.array([[1.0, 2, 3], [np.nan, 2, 3]]))
+
+
+def test_parameters_follow_scikit_learn():
+    probes = LogisticProbes(0.5, class_weight="balanced", standardize=True)
+    assert clone(probes).get_params() == probes.get_params()
+    X, Y = make_problem(200, 4, 1)
+    assert make_pipeline(StandardScaler(), LogisticProbes()).fit(X, Y[:, 0]).score(X, Y[:, 0]) > 0.5
+
+
+def test_scikit_learn_estimator_checks():
+    failed = [result for result in check_estimator(LogisticProbes(), on_fail=None) if result["status"] == "failed"]
+    assert not failed
+
+
+@pytest.mark.filterwarnings("ignore:.*probes did not converge")
+def test_memory_is_six_arrays_of_rows_and_four_matrices():
+    X, Y = make_problem(24_000, 256, 32)
+    X = X.astype(np.float32)
+    LogisticProbes(max_iter=2).fit(X[:500], Y[:500])
+    tracemalloc.start()
+    try:
+        LogisticProbes(max_iter=8).fit(X, Y)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * (6 * Y.size + 4 * 256**2)
