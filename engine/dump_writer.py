@@ -39,6 +39,9 @@ __all__ = ["DumpSpec", "DumpWriter"]
 
 # A disk takes several files at once: twelve arrays were on it twice as fast side by side as one after another.
 WRITERS = 8
+# Rows go into the system's cache, which takes the processor and not the disk: more threads would be in each other's
+# way. They have their own, so as not to wait behind files that are brought to the disk.
+COPIERS = 2
 # From the beginning of one commit to that of the next, at least: bringing blocks to the disk that still grow costs more
 # than computing again what is lost in this time.
 COMMIT_SECONDS = 2.0
@@ -88,6 +91,7 @@ class DumpWriter:
             raise
         self._background = ThreadPoolExecutor(1, "dump")
         self._files = ThreadPoolExecutor(WRITERS, "dump-file")
+        self._copiers = ThreadPoolExecutor(COPIERS, "dump-rows")
         self._committing: Future[None] | None = None
         self._waiting: dict[Path, np.ndarray] = {}
         self._sealed: dict[int, list[Future[None]]] = {}
@@ -286,7 +290,7 @@ class DumpWriter:
 
     def _write(self, starts: np.ndarray, lengths: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
         self._check_commit()
-        for block in self._rows.write(starts, lengths, values, self._files).tolist():
+        for block in self._rows.write(starts, lengths, values, self._copiers).tolist():
             if self._rows.is_complete(block):
                 self._unsealed.discard(block)
                 self._sealed[block] = [self._files.submit(self._rows.seal, name, block) for name in self._rows.arrays]
@@ -359,6 +363,7 @@ class DumpWriter:
     def _release(self, failed: bool = False) -> None:
         self._background.shutdown()
         self._files.shutdown()
+        self._copiers.shutdown()
         try:
             # What has nothing that counts is no use to anybody; settings that fail must not be in the way of others.
             if self._folder.replaces or (failed and self._folder.is_new and not self.committed_rows):

@@ -60,7 +60,7 @@ class Piece:
     first: int  # number of the first sequence
     start: int  # the first step in each
     tokens: np.ndarray  # [S, T]
-    states: dict[str, Tensor]  # [S, T, H or 1] each, until the piece after the next is asked for
+    states: dict[str, Tensor]  # [S, T, H or 1] each, until the next piece is asked for
     initial: dict[str, Tensor]  # [S, H] each, before step 0; empty in later pieces
     state: tuple[Tensor, ...]  # behind the last step: h of every layer, then c, [TILE, H] each in the model's dtype
 
