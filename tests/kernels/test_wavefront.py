@@ -68,7 +68,8 @@ def test_persistent_kernels_drop_by_themselves(cell, p, columns, in_waves, monke
 
     # Two columns have two groups of rows, too: what a program drops depends on where its rows begin.
     layout = Plan("persistent", 16, 16, 16, 1, 1, 1) if columns == 1 else Plan("persistent", 16, 8, 16, 1, 2, 2, 1)
-    rows = 2 if columns == 1 else 18
+    rows, steps = (2, 3) if columns == 1 else (18, 2)
+    monkeypatch.setattr(wavefront, "CHUNK", steps - 1)
     module = importlib.import_module(f"gatescope.kernels.{cell.name}_fused")
     monkeypatch.setattr(module, "layer_plan", lambda *args, **options: layout)
 
@@ -77,10 +78,10 @@ def test_persistent_kernels_drop_by_themselves(cell, p, columns, in_waves, monke
 
     # Layers one after another drop in an operator of their own, which draws other numbers on a CPU.
     monkeypatch.setattr(dropout, "_kept", kept)
-    waves, layers = pair(cell, monkeypatch, steps=3, rows=rows, layers=2, dropout=p)
+    waves, layers = pair(cell, monkeypatch, steps=steps, rows=rows, layers=2, dropout=p)
     assert in_waves
     for k, (mine, expected) in enumerate(zip(waves, layers, strict=True)):
-        equal_but_for_rounding(k, mine, expected, 3 * rows)
+        equal_but_for_rounding(k, mine, expected, steps * rows)
 
 
 def test_packed_frozen_and_without_gradients(cell, in_waves, monkeypatch):
