@@ -127,7 +127,7 @@ def persistent(
         between = {"above_ptr": above.values, "seed_ptr": above.seed}
     sizes = sizes | {"first_row": first_row_of(sizes["n_rows"]), "layer": 0 if above is None else above.layer}
     tiles = {"H": like.shape[-1], "BLOCK_B": layout.block_b, "BLOCK_H": layout.block_h, "BLOCK_K": layout.block_k}
-    tiles |= {"PARTS": layout.parts, **({"AHEAD": layout.ahead} if "AHEAD" in kernel.arg_names else {})}
+    tiles |= {"PARTS": layout.parts, "AHEAD": layout.ahead, "WARP_GROUPS": layout.warp_groups}
     return Launch(
         kernel,
         (layout.groups, layout.columns),

@@ -34,6 +34,7 @@ REGISTERS = 255  # of a thread of it: as many as there are, since one program at
 LAUNCHES = 3  # one after another beyond which a product over all rows is expected to be faster; not measured
 MIN_TILE = 16  # rows or columns of a tensor core's product
 ON_THEIR_WAY = 65536  # bytes of tiles that a program loads at once
+STATES = 32768  # of a program, rows x units: single warps that multiply more of them in large parts spill registers
 SUMS = 8192  # of a program in a step, rows x gates x units: as many as compile without spilling registers
 
 
@@ -66,6 +67,7 @@ class Plan:
     groups: int = 0  # of batch rows, in one launch
     columns: int = 0  # of units
     ahead: int = 0  # tiles [rows, block_k] on their way to shared memory at once, where they are streamed
+    warp_groups: bool = False  # multiply, rather than each warp by itself
 
     @property
     def rows(self) -> int:
@@ -135,17 +137,22 @@ def plan(
                 continue
             block_k, parts = _inner(hidden, 256 if several or block_b == 64 else 512)
             row_bytes = block_k * itemsize * (1 if streams else tiles * parts)
-            room = (device.shared - SLACK - n_gates * block_h * parts * block_k * itemsize) // (block_b * row_bytes)
+            free = device.shared - SLACK - n_gates * block_h * parts * block_k * itemsize
             # 32 rows leave half the warps of a product the work of the others, and half the registers.
             sums = block_b * block_h * n_gates * (2 if block_b == 32 and n_gates > 1 else 1)
-            if block_h > block_k or room < 1 or sums > SUMS:
+            if block_h > block_k or free < block_b * row_bytes or sums > SUMS:
                 continue
             groups = min(device.multiprocessors // columns, triton.cdiv(n_rows, block_b))
             if columns > 1 and triton.cdiv(n_rows, groups * block_b) > LAUNCHES:
                 continue
+            warp_groups = block_b == 64 and device.warp_groups
+            if streams and not warp_groups and block_b * parts * block_k > STATES:
+                # Beyond these a part takes a quarter of them, so that several are on their way beside the products.
+                block_k = min(block_k, STATES // 4 // block_b)
+                parts, row_bytes = triton.cdiv(hidden, block_k), block_k * itemsize
             most = 1 if several and block_b == 64 else max(1, ON_THEIR_WAY // (block_b * row_bytes))
-            ahead = min(room, tiles * parts, most) if streams else 0
-            found.append(Plan("persistent", block_b, block_h, block_k, parts, groups, columns, ahead))
+            ahead = min(free // (block_b * row_bytes), tiles * parts, most) if streams else 0
+            found.append(Plan("persistent", block_b, block_h, block_k, parts, groups, columns, ahead, warp_groups))
     return min(found, key=lambda each: _rank(each, n_rows), default=STEPS)
 
 

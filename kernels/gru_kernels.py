@@ -12,7 +12,15 @@ import triton.language as tl
 from gatescope.kernels.dropout_kernel import dropped, incoming
 from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
 from gatescope.kernels.pointwise import sigmoid, tanh
-from gatescope.kernels.tiles import load_columns, load_part, load_parts, product, sum_of_loaded, sum_of_products
+from gatescope.kernels.tiles import (
+    load_columns,
+    load_part,
+    load_parts,
+    product,
+    sum_of_loaded,
+    sum_of_products,
+    with_product,
+)
 
 WHOLE, FIRST, SECOND = tl.constexpr(-1), tl.constexpr(0), tl.constexpr(1)  # parts of a step
 
@@ -40,6 +48,7 @@ def forward_kernel(
     PARTS: tl.constexpr,
     COLUMNS: tl.constexpr,
     AHEAD: tl.constexpr,
+    WARP_GROUPS: tl.constexpr,
     AFTER: tl.constexpr,
     SAVE: tl.constexpr,
     PHASE: tl.constexpr,
@@ -47,9 +56,17 @@ def forward_kernel(
     INTERPRET: tl.constexpr,
 ):
     i_b, i_h = tl.program_id(0), tl.program_id(1)
-    rows = (row0 + i_b * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[:, None]
+    # Pointers to its own rows, so that within them a program counts in 32 bits: 64 rows need all registers there are.
+    row = row0 + i_b * BLOCK_B
+    a_ptr += row.to(tl.int64) * (4 * H)
+    states_ptr += row.to(tl.int64) * H
+    if reset_ptr is not None:
+        reset_ptr += row
+    if above_ptr is not None:
+        above_ptr += row.to(tl.int64) * H
+    rows = tl.arange(0, BLOCK_B)[:, None]
     o_h = (i_h * BLOCK_H + tl.arange(0, BLOCK_H))[None, :]
-    in_b = rows < n_rows
+    in_b = rows < n_rows - row
     own, o_own, o_gate = in_b & (o_h < H), rows * H + o_h, rows * (4 * H) + o_h
     counter = counter_ptr + i_b * COUNTER_STRIDE
     size = n_rows.to(tl.int64) * H
@@ -93,9 +110,9 @@ def forward_kernel(
             for part in tl.static_range(1, PARTS):
                 if part + AHEAD - 1 < PARTS:
                     before += load_part(at_h, in_b, part + AHEAD - 1, H, BLOCK_K)
-                sums += product(before[part], w_rz[part], INTERPRET)
+                sums = with_product(sums, before[part], w_rz[part], WARP_GROUPS, INTERPRET)
                 if AFTER:
-                    sums_n += product(before[part], w_n[part], INTERPRET)
+                    sums_n = with_product(sums_n, before[part], w_n[part], WARP_GROUPS, INTERPRET)
             h_r, h_z = tl.split(tl.reshape(sums, (BLOCK_B, BLOCK_H, 2)))
             r = sigmoid(x_r + tl.where(keep, h_r, 0.0))
             z = sigmoid(x_z + tl.where(keep, h_z, 0.0))
@@ -115,7 +132,7 @@ def forward_kernel(
                     wait(counter, (2 * (t - t0) + 1) * COLUMNS, INTERPRET)
                 if PHASE != FIRST:
                     at_p = a_ptr + t * size * 4 + rows * (4 * H)
-                    n = tanh(x_n + sum_of_loaded(at_p, in_b, w_n, H, BLOCK_K, PARTS, 1, AHEAD, INTERPRET))
+                    n = tanh(x_n + sum_of_loaded(at_p, in_b, w_n, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET))
             else:
                 n = tanh(x_n + product(p.to(dtype), w_n[0], INTERPRET))
         if PHASE != FIRST:
@@ -128,7 +145,7 @@ def forward_kernel(
                 before = (h.to(dtype),)
             # What no other program waits for comes after the release.
             if above_ptr is not None:
-                up = dropped(h, seed_ptr, o_h, rows + first_row, t, layer, P)
+                up = dropped(h, seed_ptr, o_h, rows + (row + first_row), t, layer, P)
                 tl.store(above_ptr + t * size + o_own, up, mask=own)
             if SAVE:
                 tl.store(a_at, p, mask=own)
@@ -172,6 +189,7 @@ def backward_kernel(
     PARTS: tl.constexpr,
     COLUMNS: tl.constexpr,
     AHEAD: tl.constexpr,
+    WARP_GROUPS: tl.constexpr,
     AFTER: tl.constexpr,
     PHASE: tl.constexpr,
     P: tl.constexpr,
@@ -230,9 +248,9 @@ def backward_kernel(
             if back > 0:
                 wait(counter, back * COLUMNS * (1 if AFTER else 2), INTERPRET)
             after = da_ptr + (t + 1) * size * 4 + FIRST_BLOCK * H + rows * (4 * H)
-            through = sum_of_loaded(after, later, w, H, BLOCK_K, PARTS, BLOCKS, AHEAD, INTERPRET)
+            through = sum_of_loaded(after, later, w, H, BLOCK_K, PARTS, BLOCKS, AHEAD, WARP_GROUPS, INTERPRET)
         else:
-            through = sum_of_products(d, w, BLOCKS, INTERPRET)
+            through = sum_of_products(d, w, BLOCKS, WARP_GROUPS, INTERPRET)
         if reset_ptr is not None:
             through = tl.where(cut, 0.0, through)
         dh += through
@@ -249,7 +267,7 @@ def backward_kernel(
             if PHASE != FIRST:
                 if COLUMNS > 1:
                     at_n = da_ptr + t * size * 4 + 3 * H + rows * (4 * H)
-                    s_p = sum_of_loaded(at_n, in_b, w_n, H, BLOCK_K, PARTS, 1, AHEAD, INTERPRET) + own_p
+                    s_p = sum_of_loaded(at_n, in_b, w_n, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET) + own_p
                 else:
                     s_p = product(s_n.to(dtype), w_n[0], INTERPRET) + own_p
                 s_r = (s_p * h + own_r) * r * (1.0 - r)

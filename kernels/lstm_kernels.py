@@ -58,6 +58,7 @@ def forward_kernel(
     PARTS: tl.constexpr,
     COLUMNS: tl.constexpr,
     AHEAD: tl.constexpr,
+    WARP_GROUPS: tl.constexpr,
     SAVE: tl.constexpr,
     P: tl.constexpr,
     INTERPRET: tl.constexpr,
@@ -94,7 +95,7 @@ def forward_kernel(
             if t > t0:
                 wait(counter, (t - t0) * COLUMNS, INTERPRET)
             at_h = states_ptr + t * size + rows * H
-            sums = sum_of_loaded(at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, INTERPRET)
+            sums = sum_of_loaded(at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET)
         else:
             sums = product(h[0], w[0], INTERPRET)
         if reset_ptr is not None:
@@ -150,6 +151,7 @@ def backward_kernel(
     PARTS: tl.constexpr,
     COLUMNS: tl.constexpr,
     AHEAD: tl.constexpr,
+    WARP_GROUPS: tl.constexpr,
     P: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):
@@ -202,9 +204,9 @@ def backward_kernel(
             if back > 0:
                 wait(counter, back * COLUMNS, INTERPRET)
             after = da_ptr + (t + 1) * size * 4 + rows * (4 * H)
-            through = sum_of_loaded(after, later, w, H, BLOCK_K, PARTS, 4, AHEAD, INTERPRET)
+            through = sum_of_loaded(after, later, w, H, BLOCK_K, PARTS, 4, AHEAD, WARP_GROUPS, INTERPRET)
         else:
-            through = sum_of_products(d, w, 4, INTERPRET)
+            through = sum_of_products(d, w, 4, WARP_GROUPS, INTERPRET)
         if reset_ptr is not None:
             through = tl.where(cut != 0, 0.0, through)
             here = here != 0

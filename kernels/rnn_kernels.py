@@ -52,6 +52,7 @@ def forward_kernel(
     PARTS: tl.constexpr,
     COLUMNS: tl.constexpr,
     AHEAD: tl.constexpr,
+    WARP_GROUPS: tl.constexpr,
     RELU: tl.constexpr,
     P: tl.constexpr,
     INTERPRET: tl.constexpr,
@@ -76,7 +77,7 @@ def forward_kernel(
             if t > t0:
                 wait(counter, (t - t0) * COLUMNS, INTERPRET)
             at_h = states_ptr + t * size + rows * H
-            sums = sum_of_loaded(at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, INTERPRET)
+            sums = sum_of_loaded(at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET)
         else:
             sums = product(before[0], w[0], INTERPRET)
         if reset_ptr is not None:
@@ -118,6 +119,7 @@ def backward_kernel(
     PARTS: tl.constexpr,
     COLUMNS: tl.constexpr,
     AHEAD: tl.constexpr,
+    WARP_GROUPS: tl.constexpr,
     RELU: tl.constexpr,
     P: tl.constexpr,
     INTERPRET: tl.constexpr,
@@ -145,7 +147,7 @@ def backward_kernel(
             if back > 0:
                 wait(counter, back * COLUMNS, INTERPRET)
             at_d = da_ptr + (t + 1) * size + rows * H
-            through = sum_of_loaded(at_d, crossed, w, H, BLOCK_K, PARTS, 1, AHEAD, INTERPRET)
+            through = sum_of_loaded(at_d, crossed, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET)
         else:
             through = product(after[0], w[0], INTERPRET)
         if reset_ptr is not None:

@@ -127,6 +127,69 @@ def _output(
     return token
 
 
+@triton.jit
+def _gates(sums, x_at, HP: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_H: tl.constexpr):
+    """The sums before the activations of the four slots of each unit, with what the table adds, [rows, units] each."""
+    even, odd = tl.split(tl.reshape(sums, (BLOCK_B, BLOCK_H, 2, 2)))
+    s0, s2 = tl.split(even)
+    s1, s3 = tl.split(odd)
+    s0, s1 = s0 + tl.load(x_at), s1 + tl.load(x_at + HP)
+    s2, s3 = s2 + tl.load(x_at + 2 * HP), s3 + tl.load(x_at + 3 * HP)
+    return s0, s1, s2, s3
+
+
+@triton.jit
+def _lstm(s0, s1, s2, s3, c_at, begun):
+    """The hidden state, and c, i, f, g, o; the cell is left in memory."""
+    i, f, g, o = sigmoid(s0), sigmoid(s1), tanh(s2), sigmoid(s3)
+    c = tl.where(begun, f * tl.load(c_at) + i * g, 0.0)
+    h = o * tanh(c)
+    tl.store(c_at, c)
+    return h, (c, i, f, g, o)
+
+
+@triton.jit
+def _elman(a, CELL: tl.constexpr):
+    # A NaN is passed on, as torch does.
+    return tl.where(a < 0.0, 0.0, a) if CELL == RNN_RELU else tanh(a)
+
+
+@triton.jit
+def _share(
+    at,
+    values,
+    counter,
+    arrivals,
+    BEFORE: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    PHASE: tl.constexpr,
+    INTERPRET: tl.constexpr,
+):
+    """Let the group's programs have values in the middle of a layer, and wait until all have left theirs.
+
+    Args:
+        at, values: pointers, and what to store there.
+        counter, arrivals: of the group, and how many there have been before the first layer.
+        BEFORE: exchanges of the layers in this step that come first.
+    """
+    if PHASE == WHOLE or PHASE % 2 == 1:
+        tl.store(at, values)
+    if PHASE == WHOLE:
+        if COLUMNS > 1:
+            arrive(counter)
+        _meet(counter, arrivals + (BEFORE + 1) * COLUMNS, COLUMNS, INTERPRET)
+
+
+@triton.jit
+def _keep(captured, h, others, at, own, layer: tl.constexpr):
+    """Store what is captured of a layer: its hidden state, its cell and its gates."""
+    if captured[layer * CAPTURED] is not None:
+        tl.store(captured[layer * CAPTURED] + at, h, mask=own)
+    for place in tl.static_range(1, CAPTURED):
+        if captured[layer * CAPTURED + place] is not None:
+            tl.store(captured[layer * CAPTURED + place] + at, others[place - 1], mask=own)
+
+
 @triton.jit(do_not_specialize=CHANGING)
 def sample_kernel(
     table_ptr,
@@ -258,38 +321,25 @@ def sample_kernel(
                     w_at = w_ptr + (2 * layer - 1) * (SLOTS * HP * HP)
                     sums = _add_product(sums, below, o_row, w_at, o_w, HP, BLOCK_K, STAGES, INTERPRET)
                 if CELL >= RNN:
-                    a = sums + tl.load(x_at)
-                    # A NaN is passed on, as torch does.
-                    h = tl.where(a < 0.0, 0.0, a) if CELL == RNN_RELU else tanh(a)
+                    h = _elman(sums + tl.load(x_at), CELL)
+                    others = (h,) * 5
                 else:
-                    even, odd = tl.split(tl.reshape(sums, (BLOCK_B, BLOCK_H, 2, 2)))
-                    s0, s2 = tl.split(even)
-                    s1, s3 = tl.split(odd)
-                    s0, s1 = s0 + tl.load(x_at), s1 + tl.load(x_at + HP)
-                    s2, s3 = s2 + tl.load(x_at + 2 * HP), s3 + tl.load(x_at + 3 * HP)
-                    g0, g1 = sigmoid(s0), sigmoid(s1)
+                    s0, s1, s2, s3 = _gates(sums, x_at, HP, BLOCK_B, BLOCK_H)
                 if CELL == LSTM:
-                    c_at = cells_ptr + layer * size + (o_row + o_h)
-                    g2, g3 = tanh(s2), sigmoid(s3)
-                    c = tl.where(begun, g1 * tl.load(c_at) + g0 * g2, 0.0)
-                    h = g3 * tanh(c)
-                    tl.store(c_at, c)
+                    h, others = _lstm(s0, s1, s2, s3, cells_ptr + layer * size + (o_row + o_h), begun)
                 elif CELL < RNN:
+                    r, z = sigmoid(s0), sigmoid(s1)
                     h = tl.load(before + (o_row + o_h)).to(tl.float32)
                     if CELL == GRU:
-                        g2 = tanh(s3 + g0 * s2)
+                        n = tanh(s3 + r * s2)
                     else:
-                        shared = kept_ptr + layer * size
-                        if PHASE == WHOLE or PHASE % 2 == 1:
-                            tl.store(shared + (o_row + o_h), (g0 * h).to(dtype))
-                        if PHASE == WHOLE:
-                            if COLUMNS > 1:
-                                arrive(counter)
-                            _meet(counter, arrivals + (2 * layer + 1) * COLUMNS, COLUMNS, INTERPRET)
+                        shared, r_h = kept_ptr + layer * size, (r * h).to(dtype)
+                        _share(shared + (o_row + o_h), r_h, counter, arrivals, 2 * layer, COLUMNS, PHASE, INTERPRET)
                         n_at = w_n_ptr + layer * (HP * HP)
                         s3 = _add_product(s3, shared, o_row, n_at, o_h * HP, HP, BLOCK_K, STAGES, INTERPRET)
-                        g2 = tanh(s3)
-                    h = g2 + g1 * (h - g2)
+                        n = tanh(s3)
+                    h = n + z * (h - n)
+                    others = (h, r, z, n, n)
                 if PHASE == WHOLE or PHASE % PARTS == 0:
                     # What is kept is what the next step reads.
                     h = tl.where(begun, h, 0.0).to(dtype).to(tl.float32)
@@ -297,11 +347,4 @@ def sample_kernel(
                     if COLUMNS > 1:
                         arrive(counter)
                     # What no other program waits for comes after the release.
-                    values = (h,) * 6
-                    if CELL == LSTM:
-                        values = (h, c, g0, g1, g2, g3)
-                    elif CELL < RNN:
-                        values = (h, h, g0, g1, g2, g2)
-                    for place in tl.static_range(CAPTURED):
-                        if captured[layer * CAPTURED + place] is not None:
-                            tl.store(captured[layer * CAPTURED + place] + at, values[place], mask=own)
+                    _keep(captured, h, others, at, own, layer)

@@ -80,6 +80,20 @@ def add_product(total, a, b, INTERPRET: tl.constexpr):
 
 
 @triton.jit
+def with_product(total, a, b, WARP_GROUPS: tl.constexpr, INTERPRET: tl.constexpr):
+    """A total in float32 and one more product of two tiles.
+
+    Where each warp multiplies by itself (mma.sync), it adds to the total as it multiplies: of products that stand apart
+    the compiler loads the tiles of several at once, with all registers that there are, and spills the rest. Warp groups
+    (wgmma) keep their products apart, for the reason that `product` gives.
+    """
+    if WARP_GROUPS:
+        return total + product(a, b, INTERPRET)
+    else:
+        return add_product(total, a, b, INTERPRET)
+
+
+@triton.jit
 def sum_of_loaded(
     at,
     in_row,
@@ -89,6 +103,7 @@ def sum_of_loaded(
     PARTS: tl.constexpr,
     BLOCKS: tl.constexpr,
     AHEAD: tl.constexpr,
+    WARP_GROUPS: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):
     """The sum over blocks of what lies in memory, [rows, N] each, times tiles [BLOCK_K, columns], in float32.
@@ -104,6 +119,7 @@ def sum_of_loaded(
         BLOCK_K, PARTS: columns of a tile, tiles of a block.
         BLOCKS: how many.
         AHEAD: tiles on their way at once.
+        WARP_GROUPS: whether warp groups multiply.
     """
     tiles = ()
     for k in tl.static_range(min(AHEAD, BLOCKS * PARTS)):
@@ -112,14 +128,14 @@ def sum_of_loaded(
     for k in tl.static_range(1, BLOCKS * PARTS):
         if k + AHEAD - 1 < BLOCKS * PARTS:
             tiles += load_part(at + ((k + AHEAD - 1) // PARTS) * N, in_row, (k + AHEAD - 1) % PARTS, N, BLOCK_K)
-        total += product(tiles[k], columns[k], INTERPRET)
+        total = with_product(total, tiles[k], columns[k], WARP_GROUPS, INTERPRET)
     return total
 
 
 @triton.jit
-def sum_of_products(rows, columns, PARTS: tl.constexpr, INTERPRET: tl.constexpr):
+def sum_of_products(rows, columns, PARTS: tl.constexpr, WARP_GROUPS: tl.constexpr, INTERPRET: tl.constexpr):
     """The product of tuples of tiles, [rows, BLOCK_K] and [BLOCK_K, columns], summed over the parts in float32."""
     total = product(rows[0], columns[0], INTERPRET)
     for part in tl.static_range(1, PARTS):
-        total += product(rows[part], columns[part], INTERPRET)
+        total = with_product(total, rows[part], columns[part], WARP_GROUPS, INTERPRET)
     return total

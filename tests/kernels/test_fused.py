@@ -19,7 +19,7 @@ pytest.importorskip("triton")
 ONE = Plan("persistent", 16, 32, 32, 1, 1, 1)  # all units in one program, no exchange
 SPLIT = Plan("persistent", 16, 16, 16, 3, 1, 3, 2)  # three columns, three parts of the product, two on their way
 HALVES = Plan("persistent", 16, 16, 16, 2, 1, 2, 1)
-GROUPS = Plan("persistent", 16, 16, 16, 2, 2, 2, 1)  # of rows: two at once
+GROUPS = Plan("persistent", 16, 16, 16, 2, 2, 2, 1, True)  # of rows: two at once, and products as warp groups have them
 # What a program of the interpreter takes does not depend on how many rows and units it has: few programs, few steps.
 LAYOUTS = {
     "one-column": (ONE, 5, 21, torch.float32),

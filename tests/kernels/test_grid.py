@@ -42,7 +42,10 @@ def test_a_plan_covers_the_layer_and_fits_the_device(device, n_gates, itemsize):
             assert itemsize * (n_gates * found.block_h * inner + standing * found.block_b) <= device.shared
             assert (found.ahead > 0) == (streamed and found.columns > 1)
             assert found.ahead <= tiles * found.parts
-            # 256 threads hold the sums of a step.
+            assert found.warp_groups == (device.warp_groups and found.block_b == 64)
+            # 256 threads hold the sums of a step, and single warps no large parts of many states.
+            if found.ahead and not found.warp_groups and found.block_b * hidden > 32768:
+                assert found.block_b * found.block_k <= 8192
             assert found.block_b * found.block_h * n_gates <= 8192
             assert found.block_b in (16, 32, 64) and found.block_h in (16, 32, 64, 128)
 
@@ -53,6 +56,8 @@ def test_plans_of_the_benchmark_shapes():
     assert bf16[128, 128].columns == 1
     assert (bf16[16, 768].block_k, bf16[16, 768].parts) == (256, 3)
     assert bf16[64, 2048] == STEPS
+    elman = plan(64, 2048, 1, 2, H200, streamed=True)
+    assert (elman.block_b, elman.block_k, elman.parts, elman.ahead) == (32, 256, 8, 4)
     assert bf16[1024, 512].rows == 512
     assert plan(64, 2048, 3, 2, H200, streamed=True) == STEPS
     assert plan(2048, 512, 4, 2, H200) == STEPS
