@@ -17,6 +17,9 @@ DETAILS = (
     "share_of_peak",
     "gradient",
     "scaled",
+    "seconds_per_pass",
+    "reading_s",
+    "anonymous_gb",
 )
 
 
