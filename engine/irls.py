@@ -16,7 +16,7 @@ from gatescope.engine.arrays import RowBlocks, array_namespace, as_rows, computi
 from gatescope.engine.errors import InputError
 from gatescope.engine.gram import Moments, weighted_sd
 from gatescope.engine.inference import StandardErrors, infer
-from gatescope.engine.objective import total_losses
+from gatescope.engine.objective import verify
 from gatescope.engine.precondition import SAMPLE_ROWS
 from gatescope.engine.predictions import linear_predictions
 from gatescope.engine.problems import Problems, Solution
@@ -34,6 +34,7 @@ FEWEST = 8
 # With a limit the problems of a pass may take this share of it: the rest is for reading ahead and arrays of N rows.
 TILE_SHARE = 0.4
 # Gradients of float32 sums are good to about 1e-8 of the mean loss; a finer tolerance is reached in float64 from there.
+FLOAT32_NOISE = 1e-8
 FINEST_FLOAT32_TOL = 1e-7
 # Columns whose mean is this many standard deviations from zero are shifted before they are multiplied.
 SHIFT_RATIO = 100.0
@@ -77,7 +78,8 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         status_: [K], str: "converged"; "max_iter": stopped before the tolerance was met; "separable": without a
             penalty the coefficients grow without end; "one_class": fewer than two classes have weight; "not_finite":
             the arithmetic failed.
-        grad_norm_: [K], the largest absolute gradient of the mean loss at the end.
+        grad_norm_: [K], the largest absolute gradient of the mean loss at the end, summed in float64: in the intercept
+            and in the coefficients of X, or with `standardize` of (x - mean) / sd.
         half_decrement_: [K], half the Newton decrement at the end: about the distance to the minimum of the mean loss.
         objective_: [K], the objective at the end, nats.
         n_iter_: [K], steps.
@@ -167,6 +169,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         totals, weighting = targets.class_totals.sum(axis=0), targets.weights.groups()
         with np.errstate(all="ignore"):
             ridge, prevalence = 1 / (C * totals)[None], targets.class_totals[1] / totals
+        tol = max(self.tol, FINEST_FLOAT32_TOL) if dtype == np.float32 else self.tol
         with RowBlocks(X, dtype, bytes_of(self.memory_limit), targets.weights.processes) as rows:
             # Of all rows, whatever their weights: coordinates must not depend on the other hypotheses.
             moments = Moments(rows)
@@ -176,6 +179,9 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             scale = np.where(sd > 0, sd, 1.0) if self.standardize else np.ones_like(sd)
             if self.standardize and targets.weights.values is not None:
                 ridge = ridge * (self._penalty_scale(rows, targets.weights, weighting) / scale[:, None]) ** 2
+            # On the scale of X the noise of the intercept's gradient counts as often as columns are far from zero.
+            noise = FLOAT32_NOISE * np.abs(origin).max() if dtype == np.float32 else 0.0
+            seen = origin if far and not self.standardize and noise < tol / 2 else None
             point = None
             if start is not None:
                 w, b = start
@@ -184,6 +190,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
                 rows,
                 rows.xp.asarray(origin, dtype=dtype) if far else None,
                 scale,
+                seen,
                 lambda k: targets.signed(k, rows.dtype, targets.unit[k]),
                 lambda k: targets.weights.scaled(k, rows.dtype),
                 weighting,
@@ -193,25 +200,17 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
                 point,
                 self.fit_intercept,
             )
-            tol = max(self.tol, FINEST_FLOAT32_TOL) if dtype == np.float32 else self.tol
             tile = tile_width(rows, len(C))
             solution = QuasiNewton(problems, tol, self.max_iter, tile).solve(np.flatnonzero(selected))
-        penalties = 0.5 * totals * (ridge * solution.coefficients**2).sum(axis=0)
         solution.objective *= targets.unit
         solution.coefficients /= scale[:, None]
         solution.intercepts -= origin @ solution.coefficients
         if dtype == np.float32 and self.tol >= FINEST_FLOAT32_TOL:
-            self._sum_losses(X, targets, solution, penalties, tile)
+            with RowBlocks(X, np.float64, bytes_of(self.memory_limit), targets.weights.processes) as rows:
+                around = origin if self.standardize else np.zeros_like(origin)
+                verify(rows, targets, solution, ridge, around, scale, self.fit_intercept, tile)
+            solution.status[(solution.status == "converged") & (solution.gradient > self.tol)] = "stalled"
         return solution
-
-    def _sum_losses(self, X: Any, targets: BinaryTargets, solution: Solution, penalties: np.ndarray, tile: int) -> None:
-        """Replace the objectives of single precision by those of float64, a tile of hypotheses in a pass."""
-        found = np.flatnonzero(np.isfinite(solution.objective))
-        with RowBlocks(X, np.float64, bytes_of(self.memory_limit), targets.weights.processes) as rows:
-            for columns in np.split(found, range(tile, len(found), tile)):
-                losses = total_losses(rows, targets, solution.coefficients, solution.intercepts, columns)
-                solution.objective[columns] = losses + penalties[columns]
-        solution.n_passes[found] += 1
 
     def _earlier(self, n_units: int, n_targets: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the coefficients [H, K] and intercepts [K] to begin with, if there are any."""

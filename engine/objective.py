@@ -1,7 +1,8 @@
-"""The losses of fitted hypotheses, with logits and sums in float64.
+"""Objectives and gradients at the end of a fit in single precision, with logits and sums in float64.
 
-In single precision a logit is off by about 1e-6, and a rare label's loss is that of a few rows: their sum may be off by
-more than the distance to the minimum.
+In single precision a logit is off by about 1e-6. A rare label's loss is that of a few rows: their sum may be off by
+more than the distance to the minimum. And where units are large and nearly constant the errors of all rows agree, and
+what a gradient of single precision says of itself is too small.
 """
 
 from __future__ import annotations
@@ -12,25 +13,54 @@ import numpy as np
 
 from gatescope.engine.arrays import RowBlocks, to_host
 from gatescope.engine.log_loss import log_loss
+from gatescope.engine.problems import Solution
 from gatescope.engine.targets import BinaryTargets
 
 
-def total_losses(
-    rows: RowBlocks, targets: BinaryTargets, coefficients: np.ndarray, intercepts: np.ndarray, columns: np.ndarray
-) -> np.ndarray:
-    """Return `sum_n s_n log(1 + exp(-(2 y_n - 1)(w . x_n + b)))` in nats, float64 [columns]; one pass over X.
+def verify(
+    rows: RowBlocks,
+    targets: BinaryTargets,
+    solution: Solution,
+    ridge: np.ndarray,
+    origin: np.ndarray,
+    scale: np.ndarray,
+    fit_intercept: bool,
+    tile: int,
+) -> None:
+    """Replace the objectives and the largest gradients of a solution; one pass over X for each tile of hypotheses.
 
     Args:
         rows: X [N, H] in float64.
         targets: labels and weights.
-        coefficients, intercepts: [H, K] and [K].
-        columns: the hypotheses, integers.
+        solution: on the scale of X.
+        ridge: that of `Problems`.
+        origin, scale: of the coordinates (x - origin) / scale whose gradient is wanted.
+        fit_intercept: whether the gradient has a part of the intercept.
+        tile: hypotheses in one pass.
     """
-    w, b = rows.xp.asarray(coefficients[:, columns]), rows.xp.asarray(intercepts[columns])
+    found = np.flatnonzero(np.isfinite(solution.objective))
+    for k in np.split(found, range(tile, len(found), tile)):
+        losses, slopes, residuals = _sums(rows, targets, solution, k)
+        total, w = targets.class_totals[:, k].sum(axis=0), solution.coefficients[:, k] * scale[:, None]
+        solution.objective[k] = losses + 0.5 * total * (ridge[:, k] * w**2).sum(axis=0)
+        gradient = (slopes - np.outer(origin, residuals)) / scale[:, None] / total + ridge[:, k] * w
+        solution.gradient[k] = np.abs(gradient).max(axis=0)
+        if fit_intercept:
+            solution.gradient[k] = np.maximum(solution.gradient[k], np.abs(residuals) / total)
+    solution.n_passes[found] += 1
 
-    def block_losses(block: Any, start: int, stop: int) -> tuple[Any, ...]:
+
+def _sums(
+    rows: RowBlocks, targets: BinaryTargets, solution: Solution, columns: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return `sum_n s_n log(1 + exp(-(2 y_n - 1)(w . x_n + b)))` [columns], and its derivatives in w and in b."""
+    w, b = (rows.xp.asarray(each[..., columns]) for each in (solution.coefficients, solution.intercepts))
+
+    def block_sums(block: Any, start: int, stop: int) -> tuple[Any, ...]:
         logits = block @ w
         logits += b
-        return (log_loss(logits, targets.signed_rows(start, stop, columns))[0].sum(axis=0),)
+        loss, residual = log_loss(logits, targets.signed_rows(start, stop, columns))
+        return loss.sum(axis=0), block.T @ residual, residual.sum(axis=0)
 
-    return to_host(rows.totals(block_losses)[0]) * targets.unit[columns]
+    losses, slopes, residuals = (to_host(value) * targets.unit[columns] for value in rows.totals(block_sums))
+    return losses, slopes, residuals

@@ -19,6 +19,8 @@ class Problems:
         rows: X [N, H].
         shift: [H] subtracted from the rows, in their precision, or None.
         scale: [H].
+        origin: the shift where gradients are to be those of X itself, in which a coefficient's has that much of the
+            intercept's, float64 [H]; or None.
         signed_weights: called with k, returns s_n (2 y_n - 1) [N] in the precision of the rows.
         row_weight: called with k, returns s_n [N] without class weights, or None for 1 each.
         weighting: integers [K], equal for problems of equal `row_weight`.
@@ -33,6 +35,7 @@ class Problems:
     rows: RowBlocks
     shift: Any
     scale: np.ndarray
+    origin: np.ndarray | None
     signed_weights: Callable[[int], Any]
     row_weight: Callable[[int], Any]
     weighting: np.ndarray

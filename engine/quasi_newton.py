@@ -249,7 +249,9 @@ class QuasiNewton:
         g, k = self.g[:, columns], self.problem[columns]
         if self.problems.start is not None:
             self._renew(np.array([column for column in columns.tolist() if self.factor[column] is None], int))
-        largest = np.abs(g).max(axis=0)
+        origin = self.problems.origin
+        seen = g if origin is None else np.vstack([g[:-1] + np.outer(origin, g[-1]), g[-1:]])
+        largest = np.abs(seen).max(axis=0)
         x = self._direction(columns)
         slope = _dot(g, x)
         self.solution.gradient[k], self.solution.half_decrement[k] = largest, -0.5 * slope

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from logistic_problems import assert_equal_coefficients, assert_same_fit, fit_alone, make_problem
+from scipy.special import expit
 from sklearn.preprocessing import StandardScaler
 
 from gatescope.engine import arrays, irls
@@ -109,6 +110,21 @@ def test_block_size_and_threads_change_nothing_beyond_rounding(monkeypatch):
     np.testing.assert_allclose(pieces.coef_, whole.coef_, rtol=1e-10, atol=1e-10)
     again = LogisticProbes(tol=1e-12).fit(X, Y)
     np.testing.assert_array_equal(pieces.coef_, again.coef_)
+
+
+@pytest.mark.parametrize("far", [0, 30, 3000])
+def test_a_gradient_is_that_of_the_states_as_they_are(far):
+    X, Y = make_problem(4000, 12, 6)
+    # A unit that hardly varies around a value far from zero, as cells do that count.
+    X[:, 5] = far + 0.1 * X[:, 5]
+    X = X.astype(np.float32)
+    probes = LogisticProbes().fit(X, Y)
+    assert (probes.status_ == "converged").all()
+    exact = X.astype(np.float64)
+    residual = expit(exact @ probes.coef_.T + probes.intercept_) - Y
+    gradient = np.vstack([exact.T @ residual + probes.coef_.T, residual.sum(axis=0)]) / len(X)
+    np.testing.assert_allclose(probes.grad_norm_, np.abs(gradient).max(axis=0), rtol=1e-3, atol=1e-10)
+    assert probes.grad_norm_.max() <= 1e-6
 
 
 def test_one_C_for_each_hypothesis():

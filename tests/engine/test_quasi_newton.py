@@ -25,7 +25,7 @@ def problems_of(rows, signed, C=1.0, start=None):
     scale = np.ones(rows.shape[1])
     alike = np.zeros(n_problems, int)
     return Problems(
-        rows, None, scale, lambda k: signed[:, k], lambda k: None, alike, ridge, total, prevalence, start, True
+        rows, None, scale, None, lambda k: signed[:, k], lambda k: None, alike, ridge, total, prevalence, start, True
     )
 
 
