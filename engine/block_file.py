@@ -59,9 +59,9 @@ class BlockFiles:
         return self.block_rows * self.row_bytes(name) + CHECKSUM_BYTES
 
 
-def block_name(block: int, n_axes: int) -> str:
+def block_name(block: int, n_axes: int, separator: str = ".") -> str:
     """Return the name of a block's file, whose rows have as many axes."""
-    return ".".join(["c", str(block), *"0" * n_axes])
+    return separator.join(["c", str(block), *"0" * n_axes])
 
 
 def fill_value(dtype: np.dtype) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
-from gatescope.engine.block_file import COMPRESSIONS, LEVEL
+from gatescope.engine.block_file import COMPRESSIONS, LEVEL, block_name
 
 DTYPES = ("float16", "float32", "uint8", "uint16", "uint32", "int64")
 
@@ -39,7 +39,7 @@ class BlockLayout:
 
     def key(self, index: int) -> str:
         """Return the name of a block's file below the array's."""
-        return self.separator.join(["c", str(index), *"0" * (len(self.shape) - 1)])
+        return block_name(index, len(self.shape) - 1, self.separator)
 
 
 def layout_of_array(array: zarr.Array[Any]) -> BlockLayout:

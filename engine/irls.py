@@ -141,7 +141,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         native = computing_dtype(X)
         start = self._earlier(X.shape[1], n_targets)
         solution = self._solve(X, native, targets, C, two_classes, start)
-        finer = self.tol < FINEST_FLOAT32_TOL
+        finer = (solution.gradient > self.tol) | (self.tol < FINEST_FLOAT32_TOL)
         refined = np.isin(solution.status, ["stalled", "not_finite"]) | ((solution.status == "converged") & finer)
         if native == np.float32 and (refined & two_classes).any():
             start = (solution.coefficients, solution.intercepts)
@@ -209,7 +209,6 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             with RowBlocks(X, np.float64, bytes_of(self.memory_limit), targets.weights.processes) as rows:
                 around = origin if self.standardize else np.zeros_like(origin)
                 verify(rows, targets, solution, ridge, around, scale, self.fit_intercept, tile)
-            solution.status[(solution.status == "converged") & (solution.gradient > self.tol)] = "stalled"
         return solution
 
     def _earlier(self, n_units: int, n_targets: int) -> tuple[np.ndarray, np.ndarray] | None:

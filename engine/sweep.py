@@ -131,7 +131,9 @@ class SweepTile:
                 signed_far = xp.broadcast_to(signed[:, far].T, z_far.shape)
                 slopes[:, far] = xp.einsum("mkn,kn->mk", log_loss_slope(z_far, signed_far), on)
             if watched:
-                travel[start // block_rows] = xp.abs(change).max(axis=0)
+                # Pieces from the disk may end inside a block: two blocks then have one place.
+                place = start // block_rows
+                travel[place] = xp.maximum(travel[place], xp.abs(change).max(axis=0))
             # Thousands of single-precision terms added one by one would be off by more than the tolerance.
             wide = np.float64
             return products, residual.sum(axis=0, dtype=wide), loss.sum(axis=0, dtype=wide), slopes

@@ -108,15 +108,8 @@ def lstm_backward(
         gradients.of_biases(flat)
         gradients.of_recurrence(flat, entering(h0 if start == 0 else y[start - 1], y[steps], some))
     db = gradients.sums
-    return (
-        gradients.x,
-        dh if needs[1] else None,
-        dc if needs[2] else None,
-        gradients.w_ih,
-        gradients.w_hh,
-        db,
-        None if db is None else db.clone(),
-    )
+    of_states = (dh if needs[1] else None, dc if needs[2] else None)
+    return gradients.x, *of_states, gradients.w_ih, gradients.w_hh, db, None if db is None else db.clone()
 
 
 def _coefficients(

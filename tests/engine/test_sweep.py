@@ -48,6 +48,20 @@ def test_two_passes_add_up(shifted):
     assert tile.largest_logit(2) == np.abs(z[:, 2]).max()
 
 
+def test_pieces_from_the_disk_lose_no_travel(tmp_path):
+    """Of 1,536 units a block has 170 rows of converted states, and a piece 1,364: its last block has four."""
+    X = np.memmap(tmp_path / "states", np.float16, "w+", shape=(3000, 1536))
+    X[:, 0], X[1361, 0] = 1, 9
+    step = np.zeros((1536, 1), np.float32)
+    step[0] = 1
+    with RowBlocks(X, np.float32) as rows:
+        rows.piece_rows = 2 * rows.block_rows
+        assert (rows.rows_at_once(), rows.piece_rows) == (170, 1364)
+        tile = SweepTile(rows, None, 1)
+        tile.start(0, np.ones(3000, np.float32))
+        assert tile(step, np.zeros(1, np.float32), np.zeros(0, int), True).travel == 9
+
+
 def test_columns_are_kept_and_started_anew():
     with RowBlocks(np.ones((10, 1)), np.float64) as rows:
         tile = SweepTile(rows, None, 3)

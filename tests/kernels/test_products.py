@@ -114,8 +114,3 @@ def test_blocks_are_summed_in_float32(native):
         gradients.of_biases(one.float())
     assert (gradients.w_ih, gradients.w_hh, gradients.sums) == (300, 300, 300)
     assert gradients.x.dtype == torch.bfloat16 and gradients.x.eq(1).all()
-
-
-def test_the_processor_is_asked():
-    supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    assert products.multiplies_bfloat16() == (supported and torch.ops.mkldnn._is_mkldnn_bf16_supported())
