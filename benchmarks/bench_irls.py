@@ -4,10 +4,12 @@ Every fit ends where the largest absolute gradient of the mean loss, computed an
 scikit-learn's solvers runs at the loosest tolerance that reaches this, in float32 where that is precise enough. It fits
 one hypothesis at a time: from 4 hypotheses on it is timed on 3 of them, the first, the middle and the last, and
 `scaled_s` is that time for K. `ratio` is `scaled_s` over our median, `objective_excess` the largest relative difference
-of its objective from ours.
+of its objective from ours; `beside_x_mb` is the most memory that our fit takes beside X, `aim_mb` that of six arrays
+[N, K] and four [H, H].
 """
 
 import time
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -63,6 +65,15 @@ def labels(states, n_rows, n_targets, row):
 
 def fit_ours(X, Y, class_weight):
     return LogisticProbes(class_weight=class_weight).fit(X, Y)
+
+
+def beside_x(fit):
+    """Return the most memory that a fit takes beside its arguments, megabytes."""
+    tracemalloc.start()
+    fit()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return round(peak / 1e6, 1)
 
 
 def gradient_and_objective(X, y, w, b, class_weight):
@@ -131,6 +142,8 @@ def test_fit(benchmark, dump, fitted, request, n_rows, n_units, n_targets, class
     if impl == "gatescope":
         benchmark.pedantic(fit_ours, (X, Y, class_weight), rounds=3 if n_targets < 100 else 1)
         facts |= {"gradient": max(end[0] for end in ends), "passes": int(ours.n_passes_.sum())}
+        facts |= {"beside_x_mb": beside_x(lambda: fit_ours(X, Y, class_weight))}
+        facts |= {"aim_mb": round(4e-6 * (6 * Y.size + 4 * n_units**2), 1)}
         fitted[row] = ours, benchmark.stats.stats.median
     else:
         solver = impl.removeprefix("sklearn-")

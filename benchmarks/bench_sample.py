@@ -46,22 +46,25 @@ def test_sample_to_memory(benchmark, H, L, impl):
     measure(benchmark, run, f"sample {L}x{H}, states in memory", impl, H=H, L=L)
 
 
-@pytest.mark.parametrize("impl", ["gatescope-gates", "plain-write"])
-def test_sample_to_disk(benchmark, tmp_path, impl):
+@pytest.mark.parametrize("impl", ["gatescope-gates", "in-memory", "plain-write"])
+@pytest.mark.parametrize("sequences", [SEQUENCES, 4 * SEQUENCES])
+def test_sample_to_disk(benchmark, tmp_path, sequences, impl):
     trained, _ = random_model(128, 2)
-    config = SampleConfig(sequences=SEQUENCES, length=LENGTH, capture=("h", "c", "gates"))
-    n_bytes = SEQUENCES * LENGTH * 2 * 6 * 128 * 2
-    if impl == "gatescope-gates":
-        run = lambda: sample_states(trained, tmp_path / "s.zarr", config)  # noqa: E731
-    else:
-        run = lambda: write_plainly(tmp_path / "plain", n_bytes)  # noqa: E731
+    config = SampleConfig(sequences=sequences, length=LENGTH, capture=("h", "c", "gates"))
+    n_bytes = sequences * LENGTH * 2 * 6 * 128 * 2
+    run = {
+        "gatescope-gates": lambda: sample_states(trained, tmp_path / "s.zarr", config),
+        "in-memory": lambda: sample_in_memory(trained, config),
+        "plain-write": lambda: write_plainly(tmp_path / "plain", n_bytes),
+    }[impl]
 
     def setup():
         shutil.rmtree(tmp_path / "s.zarr", ignore_errors=True)
         (tmp_path / "plain").unlink(missing_ok=True)
         os.sync()
 
-    measure(benchmark, run, "sample 2x128 to disk", impl, setup=setup, H=128, L=2, bytes=n_bytes)
+    group = f"sample 2x128 to disk, {sequences} sequences"
+    measure(benchmark, run, group, impl, sequences, setup, H=128, L=2, bytes=n_bytes)
 
 
 def write_plainly(path, n_bytes, piece=2 << 20):
@@ -113,7 +116,7 @@ def test_sample_on_gpu(benchmark, peak, shape, impl):
     measure_on_gpu(benchmark, run, f"sample {layers}x{h} B={b} cuda", impl, shape, peak)
 
 
-def measure(benchmark, run, group, impl, rounds=7, setup=None, **facts):
+def measure(benchmark, run, group, impl, sequences=SEQUENCES, setup=None, **facts):
     benchmark.group = group
     seconds = []
 
@@ -122,12 +125,12 @@ def measure(benchmark, run, group, impl, rounds=7, setup=None, **facts):
         run()
         seconds.append(time.process_time() - begin)
 
-    benchmark.pedantic(timed, setup=setup, rounds=rounds if facts["H"] == 128 else 2, warmup_rounds=1)
-    rate = SEQUENCES * LENGTH / benchmark.stats["median"]
-    best = SEQUENCES * LENGTH / benchmark.stats["min"]
+    benchmark.pedantic(timed, setup=setup, rounds=7 if facts["H"] == 128 else 2, warmup_rounds=1)
+    rate = sequences * LENGTH / benchmark.stats["median"]
+    best = sequences * LENGTH / benchmark.stats["min"]
     benchmark.extra_info.update(
         impl=impl,
-        sequences=SEQUENCES,
+        sequences=sequences,
         length=LENGTH,
         characters_per_second=round(rate),
         best_characters_per_second=round(best),

@@ -20,6 +20,8 @@ DETAILS = (
     "seconds_per_pass",
     "reading_s",
     "anonymous_gb",
+    "beside_x_mb",
+    "aim_mb",
 )
 
 
