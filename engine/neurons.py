@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import validate_data
@@ -24,7 +25,9 @@ from gatescope.engine.quantiles import (
 )
 from gatescope.engine.ranks import N_CODES, DistinctValues, as_codes, code_values, mid_ranks
 from gatescope.engine.read_ahead import bytes_of, read_ahead
+from gatescope.engine.shards import Processes
 from gatescope.engine.targets import CHUNK_ROWS, BinaryTargets, Weights, as_binary, as_targets, equal_weights
+from gatescope.engine.unit_shares import exchanged
 from gatescope.engine.univariate import fit_univariate
 
 # Units transposed together: a cache line of 16-bit values.
@@ -37,6 +40,7 @@ FEW_TARGETS = 4
 DEFAULT_MEMORY = 2**31
 # Inverse strength of the penalty on the coefficient of a unit: scikit-learn's default.
 C = 1.0
+STATUSES = ("converged", "one_class", "constant_feature", "max_iter", "not_finite")
 STATISTICS = (
     "coef_",
     "intercept_",
@@ -58,6 +62,9 @@ class NeuronProbes(BaseEstimator):
     Args:
         memory_limit: what a fit may take beside X, Y and the weights, such as "1GB", or a number of bytes; None for as
             much as is useful. Fewer units and hypotheses are then looked at together, at least one.
+        distributed: whether X, Y and the weights are this process's rows of all that the processes of the default group
+            of torch.distributed hold together; each looks at a share of the units, and all get the same results. Each
+            has the labels and weights of all rows in memory.
 
     All are [K, H] and float64, and NaN where a hypothesis has weight in one class only. Weights count rows: a row of
     weight 2 is as good as two.
@@ -79,8 +86,9 @@ class NeuronProbes(BaseEstimator):
             did not converge; "not_finite": the unit's variance is beyond the range of float64.
     """
 
-    def __init__(self, memory_limit: str | int | None = None):
+    def __init__(self, memory_limit: str | int | None = None, *, distributed: bool = False):
         self.memory_limit = memory_limit
+        self.distributed = distributed
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NeuronProbes:
         """Compute all statistics.
@@ -97,11 +105,31 @@ class NeuronProbes(BaseEstimator):
             InputError: shapes that do not match, labels other than 0 and 1, or NaN or infinity in X (with row and
                 column) or in the weights.
         """
-        source, X = X, as_rows(X)
-        validate_data(self, source, skip_check_array=True)
-        Y = as_targets(y, X.shape[0])
-        Y = as_binary(Y.reshape(len(Y), -1))
-        n_units, n_targets = X.shape[1], Y.shape[1]
+        processes = Processes(self.distributed)
+        with processes.together():
+            source, X = X, as_rows(X)
+            validate_data(self, source, skip_check_array=True)
+            Y = as_targets(y, X.shape[0])
+            Y = as_binary(Y.reshape(len(Y), -1))
+        processes.check_equal("columns of X and of Y", [X.shape[1], Y.shape[1]])
+        if processes.size == 1:
+            self._fit_rows(X, Y, sample_weight)
+        else:
+            self._fit_share(X, Y, sample_weight, processes)
+        unfinished = np.isin(self.status_, ["max_iter", "not_finite"])
+        if unfinished.any():
+            k, unit = np.argwhere(unfinished)[0].tolist()
+            warnings.warn(
+                f"{unfinished.sum()} of {unfinished.size} logistic regressions on single units did not converge (the "
+                f"first is unit {unit}, hypothesis {k}): bring the units to moderate scales; see status_",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def _fit_rows(self, X: Any, Y: Any, sample_weight: Any) -> NeuronProbes:
+        """Compute all statistics from all rows."""
+        n_targets, n_units = Y.shape[1], X.shape[1]
         for name in STATISTICS:
             setattr(self, name, np.full((n_targets, n_units), np.nan))
         self.status_ = np.full((n_targets, n_units), "one_class", dtype="<U16")
@@ -113,16 +141,29 @@ class NeuronProbes(BaseEstimator):
             else:
                 for targets, units, status, statistics in device_statistics(rows, Y, weights, two_classes, C):
                     self._put(targets, units, status, statistics)
-        unfinished = np.isin(self.status_, ["max_iter", "not_finite"])
-        if unfinished.any():
-            k, unit = np.argwhere(unfinished)[0].tolist()
-            warnings.warn(
-                f"{unfinished.sum()} of {unfinished.size} logistic regressions on single units did not converge (the "
-                f"first is unit {unit}, hypothesis {k}): bring the units to moderate scales; see status_",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
         return self
+
+    def _fit_share(self, X: Any, Y: Any, sample_weight: Any, processes: Processes) -> None:
+        """Compute the statistics of this process's share of the units, and get the others'."""
+        weight = Weights(sample_weight, len(Y), Y.shape[1], np, processes).values
+        if weight is not None:
+            weight = processes.rows_of_all(to_host(weight).astype(np.float64))
+        own_rows, Y = X, processes.rows_of_all(to_host(Y))
+        results = np.zeros((len(STATISTICS) + 1, Y.shape[1], X.shape[1]))
+        memory = bytes_of(self.memory_limit) or DEFAULT_MEMORY
+        for units, columns in exchanged(X, processes, memory // 2):
+            if processes.largest(not torch.isfinite(columns).all()):
+                with RowBlocks(own_rows, computing_dtype(X), processes=processes) as rows:
+                    check_finite(rows)
+            if columns.shape[1]:
+                found = NeuronProbes(memory // 2)._fit_rows(as_rows(columns), Y, weight)
+                results[0][:, units] = [[STATUSES.index(status) for status in row] for row in found.status_.tolist()]
+                results[1:, :, units] = [getattr(found, name) for name in STATISTICS]
+        # Each unit is 0 in all processes but one.
+        status, *statistics = processes.totals([results])[0]
+        self.status_ = np.array(STATUSES)[status.astype(np.int64)]
+        for name, result in zip(STATISTICS, statistics, strict=True):
+            setattr(self, name, result)
 
     def _put(self, targets: np.ndarray, units: Any, status: np.ndarray, statistics: Iterable[np.ndarray]) -> None:
         """Keep the status and the STATISTICS of some hypotheses and a unit [G], or a slice of units [G, U]."""

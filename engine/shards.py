@@ -86,25 +86,31 @@ class Processes:
             () if values.ndim else 0
         ]
 
-    def first_row(self, n_rows: int) -> int:
-        """Return how many rows the processes before this one hold together."""
-        if self.size == 1:
-            return 0
+    def sizes(self, n_rows: int) -> np.ndarray:
+        """Return how many rows each process holds, int64 [processes]."""
         counts = np.zeros(self.size)
         counts[self.rank] = n_rows
-        return int(self.totals([counts])[0][: self.rank].sum())
+        return np.asarray(self.totals([counts])[0]).astype(np.int64)
+
+    def first_row(self, n_rows: int) -> int:
+        """Return how many rows the processes before this one hold together."""
+        return int(self.sizes(n_rows)[: self.rank].sum())
 
     def union(self, values: np.ndarray) -> np.ndarray:
         """Return the sorted distinct integers of all processes, int64."""
-        values = np.unique(values).astype(np.int64)
+        return np.unique(self.rows_of_all(np.unique(values).astype(np.int64)))
+
+    def rows_of_all(self, values: np.ndarray) -> np.ndarray:
+        """Return the rows of all processes, in their order; all have the same type and differ in their number alone."""
         if self.size == 1:
             return values
-        longest = int(self.largest(len(values)))
-        # Repeating a value changes no set.
-        padded = _on_device(torch.from_numpy(np.resize(values, longest)))
-        gathered = [torch.empty_like(padded) for _ in range(self.size)]
-        torch.distributed.all_gather(gathered, padded)
-        return np.unique(torch.cat(gathered).cpu().numpy())
+        n_rows = self.sizes(len(values))
+        padded = np.zeros((int(n_rows.max()), *values.shape[1:]), values.dtype)
+        padded[: len(values)] = values
+        own = _on_device(torch.from_numpy(padded))
+        gathered = [torch.empty_like(own) for _ in range(self.size)]
+        torch.distributed.all_gather(gathered, own)
+        return np.concatenate([rows[:n].cpu().numpy() for rows, n in zip(gathered, n_rows, strict=True)])
 
     def _reduced(self, tensor: torch.Tensor, operation: Any) -> torch.Tensor:
         there = _on_device(tensor)

@@ -36,6 +36,7 @@ class Weights:
         self.shape, self.xp, self.processes = (n_rows, n_targets), xp, processes
         with processes.together():
             self.values: Any = None if sample_weight is None else self._checked(_as_array(sample_weight))
+        processes.check_equal("axes of sample_weight", [0 if self.values is None else self.values.ndim])
         if self.values is not None and not processes.total((self.values > 0).any()):
             raise InputError("sample_weight is zero everywhere: give at least one row a positive weight")
 

@@ -271,6 +271,9 @@ def _newton(data: Any, ridge: np.ndarray, start: np.ndarray) -> tuple[np.ndarray
         rounded = np.abs(gradient) <= at.rounding
         done = ((np.abs(gradient) <= TOLERANCE) & (rounded | (np.abs(step) <= STEP_TOLERANCE * scale))).all(axis=0)
         converged[active[done]] = True
+        # The last step is small beyond doubt, and takes with it what is left of the one before.
+        last = done & (np.abs(step) <= STEP_TOLERANCE * scale).all(axis=0)
+        point[:, active[last]] += step[:, last]
         kept = ~done & np.isfinite(step).all(axis=0)
         active, gradient, step = active[kept], gradient[:, kept], step[:, kept]
         if not len(active):

@@ -11,6 +11,7 @@ import pytest
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
+from gatescope.engine.neurons import STATISTICS, NeuronProbes
 from gatescope.engine.ridge import RidgeProbes
 from gatescope.engine.shards import ALONE, Processes
 
@@ -21,6 +22,7 @@ import numpy as np
 import torch.distributed
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
+from gatescope.engine.neurons import STATISTICS, NeuronProbes
 from gatescope.engine.ridge import RidgeProbes
 from gatescope.engine.shards import Processes
 
@@ -37,6 +39,14 @@ for name, options in json.load(open(f"{folder}/options.json")).items():
         results[f"{name} {key}"] = getattr(probes, key)
 probes = LogisticProbes(float("inf"), tol=1e-12, distributed=True).fit(X, Y[:, :2])
 results["errors"] = probes.standard_errors(X, Y[:, :2], groups=groups).coef
+for name in ("none", "shared", "each"):
+    for memory_limit, dtype in ((None, np.float16), (10**5, np.float64)):
+        # Units that the processes cannot share out evenly, one of which does not vary.
+        varied = np.where(np.arange(12) == 4, 2.0, X).astype(dtype)[:, :11]
+        s = {"none": None, "shared": weight[:, 0], "each": weight}[name]
+        units = NeuronProbes(memory_limit, distributed=True).fit(varied, Y, s)
+        for key in (*STATISTICS, "status_"):
+            results[f"units {name} {np.dtype(dtype)} {key}"] = getattr(units, key)
 processes = Processes(True)
 results["union"] = processes.union(np.arange(rank, 5 * rank + 3, rank + 1))
 results["first row"] = processes.first_row(len(X))
@@ -48,9 +58,14 @@ try:
     LogisticProbes(distributed=True).fit(X, Y)
 except InputError as error:
     results["refused"] = str(error)
+try:
+    NeuronProbes(distributed=True).fit(X, Y)
+except InputError as error:
+    results["refused unit"] = str(error)
 own_rows = 1.0 if rank == 0 else np.nan
 for name, call in {
     "weight": lambda: LogisticProbes(distributed=True).fit(data["X"][rows], Y, np.full(len(Y), own_rows)),
+    "weights of one": lambda: NeuronProbes(distributed=True).fit(data["X"][rows], Y, weight if rank else weight[:, 0]),
     "labels": lambda: RidgeProbes(distributed=True).fit(data["X"][rows], Y * own_rows),
     "width": lambda: LogisticProbes(distributed=True).fit(data["X"][rows][:, rank:], Y),
 }.items():
@@ -129,8 +144,9 @@ def test_what_processes_exchange(shared):
         assert got["union"].tolist() == [0, 1, 2, 3, 5, 7]
         assert got["first row"] == [0, 2113][rank]
         assert got["largest"].tolist() == [1, 0, np.inf]
-    assert str(shared[1]["refused"]).startswith("X contains NaN at row 17, column 3")
-    assert str(shared[0]["refused"]).startswith("X contains NaN or infinity in the rows of another process")
+    for name in ("refused", "refused unit"):
+        assert str(shared[1][name]).startswith("X contains NaN at row 17, column 3")
+        assert str(shared[0][name]).startswith("X contains NaN or infinity in the rows of another process")
 
 
 def test_what_is_wrong_in_one_process_is_refused_in_all(shared):
@@ -140,6 +156,7 @@ def test_what_is_wrong_in_one_process_is_refused_in_all(shared):
         assert "the rows of another process were refused" in str(shared[0][f"refused {name}"])
     for got, width in zip(shared, (12, 11), strict=True):
         assert f"different numbers of columns of X and of Y, here [{width}, 6]" in str(got["refused width"])
+        assert "different numbers of axes of sample_weight" in str(got["refused weights of one"])
 
 
 def test_ridge_probes_of_two_processes(shared):
@@ -148,6 +165,22 @@ def test_ridge_probes_of_two_processes(shared):
     for got in shared:
         np.testing.assert_allclose(got["ridge"], alone.coef_, rtol=0, atol=1e-10)
         np.testing.assert_allclose(got["ridge objective"], alone.objective_, rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@pytest.mark.parametrize("name", ["none", "shared", "each"])
+def test_single_units_of_two_processes_are_those_of_one(shared, name, dtype):
+    X, Y, weight, _ = make()
+    X = np.where(np.arange(12) == 4, 2.0, X).astype(dtype)[:, :11]
+    alone = NeuronProbes().fit(X, Y, {"none": None, "shared": weight[:, 0], "each": weight}[name])
+    assert {"converged", "constant_feature"} <= set(alone.status_.flat)
+    for got in shared:
+        for key in (*STATISTICS, "status_"):
+            found, expected = got[f"units {name} {np.dtype(dtype)} {key}"], getattr(alone, key)
+            if key == "status_":
+                np.testing.assert_array_equal(found, expected)
+            else:
+                np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_one_process_alone():
