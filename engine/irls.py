@@ -208,7 +208,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         if dtype == np.float32 and self.tol >= FINEST_FLOAT32_TOL:
             with RowBlocks(X, np.float64, bytes_of(self.memory_limit), targets.weights.processes) as rows:
                 around = origin if self.standardize else np.zeros_like(origin)
-                verify(rows, targets, solution, ridge, around, scale, self.fit_intercept, tile)
+                verify(rows, targets, solution, ridge, around, scale, self.fit_intercept)
         return solution
 
     def _earlier(self, n_units: int, n_targets: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -16,6 +16,9 @@ from gatescope.engine.log_loss import log_loss
 from gatescope.engine.problems import Solution
 from gatescope.engine.targets import BinaryTargets
 
+# Hypotheses in a pass where there are fewer units.
+FEWEST = 64
+
 
 def verify(
     rows: RowBlocks,
@@ -25,9 +28,8 @@ def verify(
     origin: np.ndarray,
     scale: np.ndarray,
     fit_intercept: bool,
-    tile: int,
 ) -> None:
-    """Replace the objectives and the largest gradients of a solution; one pass over X for each tile of hypotheses.
+    """Replace the objectives and the largest gradients of a solution; one pass over X for up to H hypotheses.
 
     Args:
         rows: X [N, H] in float64.
@@ -36,9 +38,10 @@ def verify(
         ridge: that of `Problems`.
         origin, scale: of the coordinates (x - origin) / scale whose gradient is wanted.
         fit_intercept: whether the gradient has a part of the intercept.
-        tile: hypotheses in one pass.
     """
     found = np.flatnonzero(np.isfinite(solution.objective))
+    # What is computed from a block then takes about as much memory as the block.
+    tile = max(FEWEST, rows.shape[1])
     for k in np.split(found, range(tile, len(found), tile)):
         losses, slopes, residuals = _sums(rows, targets, solution, k)
         total, w = targets.class_totals[:, k].sum(axis=0), solution.coefficients[:, k] * scale[:, None]

