@@ -4,10 +4,10 @@ Every fit ends where the largest absolute gradient of the mean loss, computed an
 scikit-learn's solvers runs at the loosest tolerance that reaches this, in float32 where that is precise enough. It fits
 one hypothesis at a time: from 4 hypotheses on it is timed on 3 of them, the first, the middle and the last. They are
 fitted one after another with all threads in BLAS, and again by joblib, a process with one thread for each core, where
-each process fits as many hypotheses as there are in all, so that none waits. `scaled_s` is the faster's time for K
-hypotheses, and `parallel` says which that was. `ratio` is `scaled_s` over our median, `objective_excess` the largest relative difference
-of its objective from ours; `beside_x_mb` is the most memory that our fit takes beside X, `aim_mb` that of six arrays
-[N, K] and four [H, H].
+each process has as many fits to make, so that none waits. `scaled_s` is the faster's time for K hypotheses, and
+`parallel` says which that was. `ratio` is `scaled_s` over our median, `objective_excess` the largest relative
+difference of its objective from ours; `beside_x_mb` is the most memory that our fit takes beside X, `aim_mb` that of
+six arrays [N, K] and four [H, H].
 """
 
 import time

@@ -120,7 +120,8 @@ def first_not_finite(values: np.ndarray) -> tuple[int, ...] | None:
     if values.dtype.kind != "f" or not values.size:
         return None
     # The bits of infinity and of every NaN are larger than those of any finite value of the same sign (IEEE 754), and
-    # the largest integer is found in one pass: fifteen times as fast as isfinite on float16, and without a copy.
+    # the largest integer is found in one pass without a copy: on float16 fifteen times as fast as isfinite (timeit,
+    # 2^20 values, AMD EPYC).
     infinity = np.array([np.inf, -np.inf], values.dtype)
     kinds = [np.dtype(f"{kind}{values.dtype.itemsize}") for kind in "iu"]
     if all(values.view(kind).max() < infinity.view(kind)[sign] for sign, kind in enumerate(kinds)):

@@ -9,8 +9,8 @@ import torch
 from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.neurons import STATISTICS, NeuronProbes
 
-# Device, different rows, repeats of them, the repeat that the second hypothesis begins with, units. In the large one that
-# repeat lies beyond 2^31 elements.
+# Device, different rows, repeats of them, the repeat that the second hypothesis begins with, units. In the large one
+# that repeat lies beyond 2^31 elements.
 SIZES = [
     pytest.param(("cpu", 600, 9, 7, 12), id="small"),
     pytest.param(("cuda", 12_000, 125, 117, 1536), id="large", marks=pytest.mark.cuda),
