@@ -15,6 +15,7 @@ from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.neurons import STATISTICS, NeuronProbes
+from gatescope.engine.read_ahead import is_on_disk
 from gatescope.engine.ridge import RidgeProbes
 
 NAMES = ["layer0/h", "layer0/c"]
@@ -76,6 +77,7 @@ def test_rows_and_columns_are_those_of_the_arrays(dump, rows, columns):
 
 
 def test_all_of_it_at_once(dump):
+    assert is_on_disk(dump.states(NAMES).rows(17, 9001))
     np.testing.assert_array_equal(np.asarray(dump.states(NAMES)), dump.features(NAMES))
     np.testing.assert_array_equal(np.asarray(dump.states(NAMES).rows(17, 9001)), dump.features(NAMES)[17:9001])
 
@@ -128,7 +130,7 @@ def test_ridge_probes_of_several_arrays_within_a_limit(dump):
 
 def test_single_units_of_several_arrays_within_a_limit(dump):
     X = dump.features(NAMES)
-    Y = labels(X)
+    Y = labels(X)[:, :1]
     expected = NeuronProbes().fit(X, Y)
     got, peak = traced(lambda: NeuronProbes(memory_limit="4MB").fit(dump.states(NAMES), Y))
     # All of X beside tables of the 65,536 float16 codes on each core would be more.
