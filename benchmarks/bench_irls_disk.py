@@ -68,6 +68,8 @@ def watched():
 def test_fit(benchmark, dump, impl):
     states, Y = dump
     X = states["h"][0]
+    # Kept with the times as soon as they are taken.
+    benchmark.group = f"logistic probes on 8 GB, N{len(Y) // 10**5 / 10}M-H512-K{K}"
     started = time.perf_counter()
     if impl == "gatescope-memory":
         X = np.asarray(X)
@@ -86,7 +88,6 @@ def test_fit(benchmark, dump, impl):
         probes = benchmark.pedantic(fit, rounds=1)
     # Each pass moves all hypotheses; one more sums the losses, and one takes mean and spread.
     passes = int(probes.n_passes_.max()) + 1
-    benchmark.group = f"logistic probes on 8 GB, N{len(Y) // 10**5 / 10}M-H512-K{K}"
     benchmark.extra_info.update(
         impl=impl,
         N=len(Y),

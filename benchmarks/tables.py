@@ -16,6 +16,8 @@ DETAILS = (
     "microseconds_per_layer_step",
     "share_of_peak",
     "gradient",
+    "objective_excess",
+    "parallel",
     "scaled",
     "seconds_per_pass",
     "reading_s",
@@ -57,6 +59,8 @@ def _shown(value):
         return ""
     if isinstance(value, float):
         return f"{value:.3g}"
+    if isinstance(value, list):
+        return " to ".join(map(_shown, value))
     return f"{value:,}" if isinstance(value, int) and value is not True else str(value)
 
 

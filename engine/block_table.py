@@ -109,7 +109,7 @@ def rounded(values: np.ndarray | Tensor, dtype: np.dtype, name: str, first: int)
         out = np.ascontiguousarray(values)
     else:
         out = np.empty(tuple(values.shape), dtype)
-        # torch rounds float32 to float16 twenty times faster than NumPy.
+        # torch rounds float32 to float16 twenty times faster than NumPy (timeit, 2^20 values, AMD EPYC).
         source = values if isinstance(values, Tensor) else torch.from_numpy(np.require(values, requirements=["C", "W"]))
         torch.from_numpy(out).copy_(source)
     place = first_not_finite(out)

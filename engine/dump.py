@@ -87,7 +87,8 @@ class StateDump(StateSource):
     >>> hidden = dump["h"][0]  # lazy array [N, H] of layer 0
     >>> hidden[100:200]  # mapped from the file, not copied, where the rows lie in one block
     >>> dump["gates/f"][1][rows, units]  # [n, C], only these are copied
-    >>> dump.features(["layer0/h", "layer1/h"])  # [N, 2 H]
+    >>> dump.features(["layer0/h", "layer1/h"])  # [N, 2 H], in memory
+    >>> dump.states(["layer0/h", "layer1/h"])  # [N, 2 H], on disk: what probes take where it is larger than memory
     """
 
     vocabulary: list[str]

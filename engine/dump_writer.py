@@ -37,7 +37,8 @@ from gatescope.engine.row_blocks import RowBlocks
 
 __all__ = ["DumpSpec", "DumpWriter"]
 
-# A disk takes several files at once: twelve arrays were on it twice as fast side by side as one after another.
+# A disk takes several files at once: twelve arrays were on it twice as fast side by side as one after another
+# (timed once, by hand).
 WRITERS = 8
 # Rows go into the system's cache, which takes the processor and not the disk: more threads would be in each other's
 # way. They have their own, so as not to wait behind files that are brought to the disk.

@@ -36,6 +36,12 @@ def place() -> tuple[int, int]:
     return distributed.get_rank(), distributed.get_world_size()
 
 
+def own_rows(n_rows: int) -> tuple[int, int]:
+    """The first row of this process's share of some rows, and the row behind its last."""
+    rank, size = place()
+    return n_rows * rank // size, n_rows * (rank + 1) // size
+
+
 def meet() -> None:
     """Wait until all processes are here."""
     if distributed.is_initialized():

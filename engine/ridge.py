@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import scipy.linalg
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -74,45 +75,73 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
         Raises:
             InputError: shapes that do not match, NaN or infinity in X, Y or the weights, or C out of range.
         """
+        self._fit_all([self], X, y, sample_weight)
+        return self
+
+    def fit_path(self, X: Any, y: Any, Cs: Iterable[Any], sample_weight: Any = None) -> list[RidgeProbes]:
+        """Fit all targets once for each of several penalties, with one Gram matrix and one eigendecomposition for all.
+
+        Args:
+            X, y, sample_weight: as for `fit`.
+            Cs: what `C` is to be, in any order.
+
+        Returns:
+            One fitted estimator for each C, in their order; this one is not changed.
+
+        Raises:
+            InputError: as `fit` does.
+        """
+        path = [clone(self).set_params(C=C) for C in Cs]
+        self._fit_all(path, X, y, sample_weight)
+        return path
+
+    def _fit_all(self, path: list[RidgeProbes], X: Any, y: Any, sample_weight: Any) -> None:
+        """Fit estimators that differ in C alone."""
         processes = Processes(self.distributed)
         with processes.together():
             source, X = X, as_rows(X)
-            validate_data(self, source, skip_check_array=True)
             Y = as_targets(y, X.shape[0])
-            self._flat = Y.ndim == 1
+            flat = Y.ndim == 1
             Y = as_continuous(Y)
-            n_targets = Y.shape[1]
-            C = np.asarray(self.C, dtype=np.float64)
-            if C.shape not in ((), (n_targets,)) or not (C > 0).all():
-                raise InputError(f"C is {self.C}: expected a number above 0, or one for each of {n_targets} targets")
-        processes.check_equal("columns of X and of Y", [X.shape[1], n_targets])
-        C = np.broadcast_to(C, (n_targets,))
-        coefficients, intercepts = np.full((n_targets, X.shape[1]), np.nan), np.full(n_targets, np.nan)
-        self.status_ = np.full(n_targets, "not_finite", dtype="<U16")
-        self.grad_norm_, self.objective_ = np.full((2, n_targets), np.nan)
-        weights = Weights(sample_weight, X.shape[0], n_targets, array_namespace(X), processes)
+            C = np.array([probes._read_C(Y.shape[1]) for probes in path]).reshape(len(path), Y.shape[1])
+            for probes in path:
+                validate_data(probes, source, skip_check_array=True)
+        processes.check_equal("columns of X and of Y", [X.shape[1], Y.shape[1]])
+        coefficients = np.full((len(path), Y.shape[1], X.shape[1]), np.nan)
+        intercepts, gradients, objectives = np.full((3, *C.shape), np.nan)
+        status = np.full(Y.shape[1], "not_finite", dtype="<U16")
+        weights = Weights(sample_weight, X.shape[0], Y.shape[1], array_namespace(X), processes)
         with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
-            for group in equal_weights(weights, n_targets):
+            for group in equal_weights(weights, Y.shape[1]):
                 system = _NormalEquations(rows, Y, weights.column(int(group[0])), group, self.fit_intercept)
                 if system.total == 0:
-                    self.status_[group] = "empty"
+                    status[group] = "empty"
                 elif system.finite:
-                    w = system.solve(C[group])
-                    coefficients[group], intercepts[group] = w.T, system.intercepts(w)
-                    gradient, self.objective_[group] = system.gradient(w, C[group]), system.objective(w, C[group])
-                    self.grad_norm_[group] = np.abs(gradient).max(axis=0)
-                    self.status_[group] = "converged"
-        if (self.status_ != "converged").any():
-            bad = np.flatnonzero(self.status_ != "converged")
+                    for number, w in enumerate(system.solutions(C[:, group])):
+                        coefficients[number, group], intercepts[number, group] = w.T, system.intercepts(w)
+                        gradients[number, group] = np.abs(system.gradient(w, C[number, group])).max(axis=0)
+                        objectives[number, group] = system.objective(w, C[number, group])
+                    status[group] = "converged"
+        if (status != "converged").any():
+            bad = np.flatnonzero(status != "converged")
             warnings.warn(
-                f"{len(bad)} of {n_targets} ridge probes have no result (the first is target {bad[0]}, "
-                f"{self.status_[bad[0]]}): give them rows of positive weight and values of moderate size",
+                f"{len(bad)} of {len(status)} ridge probes have no result (the first is target {bad[0]}, "
+                f"{status[bad[0]]}): give them rows of positive weight and values of moderate size",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        self.coef_: np.ndarray = coefficients[0] if self._flat else coefficients
-        self.intercept_: np.ndarray | float = float(intercepts[0]) if self._flat else intercepts
-        return self
+        for probes, w, b, gradient, objective in zip(
+            path, coefficients, intercepts, gradients, objectives, strict=True
+        ):
+            probes._flat, probes.status_ = flat, status.copy()
+            probes.grad_norm_, probes.objective_ = gradient, objective
+            probes.coef_, probes.intercept_ = (w[0], float(b[0])) if flat else (w, b)
+
+    def _read_C(self, n_targets: int) -> np.ndarray:
+        C = np.asarray(self.C, dtype=np.float64)
+        if C.shape not in ((), (n_targets,)) or not (C > 0).all():
+            raise InputError(f"C is {self.C}: expected a number above 0, or one for each of {n_targets} targets")
+        return np.broadcast_to(C, (n_targets,))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the predicted targets: [N, K], or [N] after a one-dimensional y.
@@ -179,20 +208,25 @@ class _NormalEquations:
         self.gram = moments.covariance if fit_intercept else moments.covariance + np.outer(moments.mean, moments.mean)
         self.finite = bool(np.isfinite(self.gram).all() and np.isfinite(self.cross).all())
 
-    def solve(self, C: np.ndarray) -> np.ndarray:
-        """Return the coefficients [H, G]."""
-        w = np.empty_like(self.cross)
-        values = np.unique(C)
-        if len(values) <= 2 and np.isfinite(values).all():
-            for value in values.tolist():
-                matrix = self.gram + np.eye(len(self.gram)) / (value * self.total)
-                w[:, value == C] = scipy.linalg.solve(matrix, self.cross[:, value == C], assume_a="sym")
-            return w
-        eigenvalues, vectors = np.linalg.eigh(self.gram)
-        spread = eigenvalues[:, None] + 1 / (C * self.total)
-        # Directions in which X does not vary have no coefficient unless the penalty sets it to zero.
-        usable = spread > eigenvalues[-1] * len(eigenvalues) * np.finfo(np.float64).eps
-        return vectors @ np.where(usable, vectors.T @ self.cross / np.where(usable, spread, 1.0), 0.0)
+    def solutions(self, Cs: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the coefficients [H, G] for each of P penalties of the targets [P, G]."""
+        values = np.unique(Cs)
+        few = len(values) <= 2 and np.isfinite(values).all()
+        if not few:
+            eigenvalues, vectors = np.linalg.eigh(self.gram)
+            projected = vectors.T @ self.cross
+        for C in Cs:
+            if few:
+                w = np.empty_like(self.cross)
+                for value in np.unique(C).tolist():
+                    matrix = self.gram + np.eye(len(self.gram)) / (value * self.total)
+                    w[:, value == C] = scipy.linalg.solve(matrix, self.cross[:, value == C], assume_a="sym")
+                yield w
+                continue
+            spread = eigenvalues[:, None] + 1 / (C * self.total)
+            # Directions in which X does not vary have no coefficient unless the penalty sets it to zero.
+            usable = spread > eigenvalues[-1] * len(eigenvalues) * np.finfo(np.float64).eps
+            yield vectors @ np.where(usable, projected / np.where(usable, spread, 1.0), 0.0)
 
     def intercepts(self, w: np.ndarray) -> np.ndarray:
         return self.target_mean - self.mean @ w

@@ -15,6 +15,7 @@ import torch
 from gatescope.engine.blocked_array import BlockedArray
 from gatescope.engine.errors import InputError
 from gatescope.engine.read_ahead import read_ahead
+from gatescope.engine.state_columns import StateColumns
 
 # Rows that `blocks` reads at once.
 BLOCK_ROWS = 8192
@@ -129,6 +130,25 @@ class StateSource:
                 columns[self.sequence_starts[:-1]] = initial
         return values
 
+    def states(self, names: Sequence[str], units: Any = None) -> StateColumns:
+        """Return arrays side by side, still on disk: an X for probes that is larger than memory.
+
+        >>> LogisticProbes(memory_limit="2GB").fit(dump.states(["layer0/h", "layer0/c"]), Y)
+
+        Args:
+            names: arrays such as "layer0/h", in the order of the columns.
+            units: the units of each array to take, a slice or integers [C]. Default: all.
+
+        Returns:
+            A lazy array [N, columns] of the source's dtype; its `rows(start, stop)` are lazy too.
+
+        Raises:
+            InputError: an array is not there, or none is named.
+        """
+        if not names:
+            raise InputError(f"no array of {self.name} is named: it has {', '.join(self.names)}")
+        return StateColumns([self.array(name) for name in names], units, self.dtype, range(self.n_rows))
+
     def blocks(
         self,
         names: Sequence[str],
@@ -155,8 +175,7 @@ class StateSource:
         if rows < 1:
             raise InputError(f"blocks of {rows} rows: expected at least 1")
         convert = _conversion(library)
-        side_by_side = _Columns([self.array(name) for name in names], units, self.n_rows, self.dtype)
-        for _, block in read_ahead(side_by_side, 0, self.n_rows, rows):
+        for _, block in read_ahead(self.states(names, units), 0, self.n_rows, rows):
             yield convert(block)
 
     def tokens_of(self, start: int, stop: int | None) -> np.ndarray:
@@ -166,24 +185,6 @@ class StateSource:
 
     def _unknown(self, name: str) -> InputError:
         return InputError(f"{self.name} has no {name!r}: it has {', '.join(self.names)}")
-
-
-class _Columns:
-    """Chosen columns of several arrays side by side, read when they are asked for."""
-
-    def __init__(self, arrays: list[BlockedArray], units: Any, n_rows: int, dtype: np.dtype) -> None:
-        self._arrays, self._units = arrays, units
-        widths = [array[:0].shape[1] if units is None else array[:0, units].shape[1] for array in arrays]
-        self._edges = np.cumsum([0, *widths]).tolist()
-        self.shape, self.dtype = (n_rows, self._edges[-1]), dtype
-
-    def read_into(self, out: np.ndarray, start: int) -> None:
-        """Fill an array with the rows that begin at `start`."""
-        for array, left, right in zip(self._arrays, self._edges[:-1], self._edges[1:], strict=True):
-            if self._units is None:
-                array.read_into(out[:, left:right], start)
-            else:
-                out[:, left:right] = array[start : start + len(out), self._units]
 
 
 def _conversion(library: str) -> Any:

@@ -146,7 +146,7 @@ class _Walker:
                 continue
             width = self._arrays[name]
             kept, place = _source(self._recurrence, name)
-            # First rounded as a whole and then transposed: torch rounds contiguous values twelve times as fast.
+            # First rounded as a whole and then transposed: torch rounds contiguous values far faster.
             if id(kept) not in self._rounded:
                 self._rounded[id(kept)] = kept[:steps].to(out[name].dtype)
                 finite = is_finite(self._rounded[id(kept)])

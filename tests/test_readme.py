@@ -1,19 +1,67 @@
 """The README's Python examples run as they stand."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from forked import run_redirected
 
+from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.dump_writer import DumpWriter
+from gatescope.engine.irls import LogisticProbes
+
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+# What needs no other process.
+ALONE = [example for example in EXAMPLES if "torchrun" not in example]
+(SHARED,) = [example for example in EXAMPLES if "torchrun" in example]
 
 
-@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+@pytest.mark.parametrize("number", range(len(ALONE)))
 def test_example_runs(number, tmp_path):
-    done = run_redirected(exec, (EXAMPLES[number], {"__name__": "__main__"}), tmp_path)
+    done = run_redirected(exec, (ALONE[number], {"__name__": "__main__"}), tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def write_dump(path):
+    """Write a dump of 12,001 rows of h and c, of 40 units each, whose letters depend on the states."""
+    generator = np.random.default_rng(0)
+    states = {name: generator.standard_normal((12_001, 40)) for name in ("layer0/h", "layer0/c")}
+    logits = 0.5 * (states["layer0/h"][:, :6] + states["layer0/c"][:, 5:11])
+    tokens = (logits + generator.gumbel(size=logits.shape)).argmax(axis=1)
+    spec = DumpSpec(
+        arrays=dict.fromkeys(states, 40),
+        sequence_starts=np.array([0, len(tokens)]),
+        document_starts=np.array([0, len(tokens)]),
+        initial=(),
+        token_dtype=np.dtype(np.uint8),
+        dtype=np.dtype(np.float16),
+        attributes={"vocabulary": list("aeiou ")},
+        block_rows=2500,
+    )
+    with DumpWriter(path, spec) as writer:
+        writer.append(0, tokens, states)
+
+
+def test_the_script_for_torchrun_finds_what_one_process_finds(tmp_path):
+    write_dump(tmp_path / "states.zarr")
+    script = SHARED.replace('memory_limit="2GB"', 'memory_limit="2MB", tol=1e-12')
+    assert script != SHARED
+    (tmp_path / "probe.py").write_text(script)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*torchrun, "probe.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    dump = StateDump.open(tmp_path / "states.zarr")
+    Y = np.array(list(dump.text()))[:, None] == list("aeiou")
+    alone = LogisticProbes(tol=1e-12).fit(dump.features(["layer0/h", "layer0/c"]), Y)
+    assert (alone.status_ == "converged").all()
+    with np.load(tmp_path / "probes.npz") as found:
+        np.testing.assert_allclose(found["coef"], alone.coef_, rtol=0, atol=1e-10)
+        np.testing.assert_allclose(found["intercept"], alone.intercept_, rtol=0, atol=1e-10)
 
 
 def test_there_are_examples_of_every_part():

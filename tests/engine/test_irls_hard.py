@@ -33,6 +33,22 @@ def test_batch_equals_single_fits_and_a_bad_hypothesis_changes_nothing():
     assert (together.predict_proba(X)[:, 5] == 1).all() and np.isnan(together.predict_proba(X)[:, 6]).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.filterwarnings("ignore:.*probes did not converge")
+def test_batch_and_single_fits_have_the_same_status(dtype):
+    X, Y = make_problem(600, 9, 8)
+    X = X.astype(dtype)
+    Y[:, 2], Y[:, 5], Y[:, 6] = False, X[:, 0] > 0.4, X[:, 1] + 2 * X[:, 2] > 1
+    # Rare labels take the most steps.
+    Y[:, 7] = np.random.default_rng(3).random(600) < 0.01
+    for options in ({"C": np.inf}, {"C": np.inf, "max_iter": 7}, {"max_iter": 3}):
+        together = LogisticProbes(**options).fit(X, Y)
+        alone = [LogisticProbes(**options).fit(X, Y[:, [k]]) for k in range(8)]
+        assert together.status_.tolist() == [probes.status_[0] for probes in alone], options
+        if options.get("max_iter") == 7:
+            assert set(together.status_) == {"converged", "max_iter", "one_class", "separable"}
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("seed", [5, 7])
 def test_without_a_penalty_duplicates_and_sums_of_units_are_left_out(dtype, seed):

@@ -203,9 +203,20 @@ def test_scikit_learn_estimator_checks():
 
 
 @pytest.mark.filterwarnings("ignore:.*probes did not converge")
-def test_memory_is_six_arrays_of_rows_and_four_matrices():
-    X, Y = make_problem(24_000, 256, 32)
-    X = X.astype(np.float32)
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda X: X.astype(np.float16),
+        lambda X: torch.from_numpy(X).to(torch.bfloat16),
+        lambda X: X.astype(np.float32),
+        lambda X: np.asfortranarray(X.astype(np.float32)),
+        lambda X: X,
+    ],
+    ids=["float16", "bfloat16", "float32", "fortran", "float64"],
+)
+def test_memory_is_six_arrays_of_rows_and_four_matrices(wrap):
+    X, Y = make_problem(20_000, 256, 32)
+    X = wrap(X)
     LogisticProbes(max_iter=2).fit(X[:500], Y[:500])
     tracemalloc.start()
     try:
@@ -213,4 +224,5 @@ def test_memory_is_six_arrays_of_rows_and_four_matrices():
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 4 * (6 * Y.size + 4 * 256**2)
+    itemsize = 8 if X.dtype == np.float64 else 4
+    assert peak < itemsize * (6 * Y.size + 4 * 256**2)

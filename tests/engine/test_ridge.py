@@ -41,6 +41,30 @@ def test_one_C_for_each_target_and_none():
     np.testing.assert_allclose(probes.coef_[3], LinearRegression().fit(X, Y[:, 3]).coef_, rtol=1e-7)
 
 
+def test_a_path_is_scikit_learns_and_has_one_eigendecomposition(monkeypatch):
+    X, Y = problem()
+    weight = np.random.default_rng(1).integers(0, 3, size=len(Y)).astype(float)
+    decompose, made = np.linalg.eigh, []
+    monkeypatch.setattr(np.linalg, "eigh", lambda matrix: made.append(matrix) or decompose(matrix))
+    Cs = [1e3, 1e-4, 1e-2, 1.0, np.array([0.1, 1.0, 10.0, 100.0]), np.inf]
+    probes = RidgeProbes(fit_intercept=True)
+    path = probes.fit_path(X, Y, Cs, weight)
+    assert len(path) == len(Cs) and len(made) == 1 and not hasattr(probes, "coef_")
+    for C, fitted in zip(Cs, path, strict=True):
+        assert fitted.C is C and (fitted.status_ == "converged").all() and fitted.grad_norm_.max() < 1e-9
+        for k, alpha in enumerate(np.broadcast_to(1 / np.asarray(C), 4)):
+            alone = Ridge(alpha=alpha, solver="svd").fit(X, Y[:, k], sample_weight=weight)
+            np.testing.assert_allclose(fitted.coef_[k], alone.coef_, rtol=0, atol=1e-9 * np.abs(alone.coef_).max())
+            np.testing.assert_allclose(fitted.intercept_[k], alone.intercept_, rtol=1e-9)
+            np.testing.assert_allclose(fitted.predict(X)[:, k], alone.predict(X), rtol=1e-6)
+    single = RidgeProbes(C=1e-2).fit(X, Y, weight)
+    np.testing.assert_allclose(path[2].coef_, single.coef_, rtol=1e-9)
+    np.testing.assert_allclose(path[2].objective_, single.objective_, rtol=1e-12)
+    assert probes.fit_path(X, Y[:, 0], [1.0, 2.0, 3.0])[1].coef_.shape == (12,)
+    with pytest.raises(InputError, match=r"C is -1.0"):
+        probes.fit_path(X, Y, [1.0, -1.0])
+
+
 def test_one_dimension_and_narrow_states():
     X, Y = problem()
     probes = RidgeProbes().fit(X.astype(np.float16), Y[:, 0])

@@ -1,0 +1,95 @@
+"""An array of N rows on disk, of which rows and columns are read when they are asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class LazyArray:
+    """A lazy array of N rows: states [N, H], or one value a row [N].
+
+    `array[rows]` and `array[rows, columns]` take slices with step 1, integers, arrays of integers and boolean masks.
+    Rows and columns are chosen independently of each other: `array[[0, 5], [1, 2, 3]]` has the shape [2, 3].
+    `numpy.asarray(array)` reads all of it.
+
+    Args:
+        name: what messages and tables call it.
+        shape: (N, H) or (N,).
+        dtype: of the values that are read.
+    """
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.name = name
+        self.shape = shape
+        self.dtype = dtype
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, shape={self.shape}, dtype={self.dtype})"
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError(f"{self.name} is on disk: it cannot become one array without a copy")
+        values = np.empty(self.shape, self.dtype)
+        self.read_into(values, 0)
+        return values if dtype is None else values.astype(dtype, copy=False)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        rows, columns = key if isinstance(key, tuple) else (key, None)
+        columns = self._column_numbers(columns)
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(len(self))
+            if step != 1:
+                raise IndexError(f"{self.name}: rows are taken one after another, not in steps of {step}")
+            return self._slice(start, max(start, stop), columns)
+        index = np.asarray(rows)
+        values = self._gather(self._row_numbers(np.atleast_1d(index)), columns)
+        return values if index.ndim else values[0]
+
+    def read_into(self, out: np.ndarray, start: int) -> None:
+        """Copy the rows that begin at `start` into an array: as many as it has, with all their columns."""
+        raise NotImplementedError
+
+    def _slice(self, start: int, stop: int, columns: Any) -> np.ndarray:
+        """Return the rows start..stop, of the columns that `_column_numbers` returned."""
+        raise NotImplementedError
+
+    def _gather(self, index: np.ndarray, columns: Any) -> np.ndarray:
+        """Return some rows, int64 [n] from 0 on, of the columns that `_column_numbers` returned."""
+        raise NotImplementedError
+
+    def _row_numbers(self, index: np.ndarray) -> np.ndarray:
+        if index.dtype == bool:
+            if index.shape != (len(self),):
+                raise IndexError(f"{self.name} has {len(self)} rows: a mask of shape {index.shape} does not fit")
+            return np.flatnonzero(index)
+        if index.ndim != 1 or (index.size and index.dtype.kind not in "iu"):
+            raise IndexError(
+                f"{self.name}: rows are a slice, integers or a mask, not {index.dtype} of shape {index.shape}"
+            )
+        if index.size and not (-len(self) <= index.min() and index.max() < len(self)):
+            raise IndexError(f"{self.name} has rows 0 to {len(self) - 1}, not {index.min()} to {index.max()}")
+        index = index.astype(np.int64)
+        return np.where(index < 0, index + len(self), index)
+
+    def _column_numbers(self, columns: Any) -> Any:
+        """Return a choice of columns as None for all, a slice, an integer or integers [C]."""
+        if columns is None or (isinstance(columns, slice) and columns == slice(None)):
+            return None
+        if self.ndim == 1:
+            raise IndexError(f"{self.name} has one value a row: it takes no columns")
+        if isinstance(columns, slice):
+            return columns
+        chosen = np.arange(self.shape[1])[columns if isinstance(columns, int | np.integer) else np.asarray(columns)]
+        return chosen if chosen.ndim else int(chosen)
+
+    def _width_of(self, columns: Any) -> tuple[int, ...]:
+        return self.shape[1:] if columns is None else np.arange(self.shape[1])[columns].shape
