@@ -38,7 +38,9 @@ class Moments:
             share = xp.ones(stop - start, rows.dtype) if weight is None else weight[start:stop].astype(rows.dtype)
             total = share.sum(dtype=np.float64)
             if not covariance:
-                return share @ block, share @ (block * block), total
+                # Without a copy of the block.
+                squares = xp.einsum("nh,nh->h", block, block) if weight is None else share @ (block * block)
+                return share @ block, squares, total
             root = block if weight is None else block * xp.sqrt(share)[:, None]
             return share @ block, root.T @ root, total
 
@@ -85,7 +87,7 @@ def weighted_sd(rows: RowBlocks, weights: Weights, columns: np.ndarray) -> np.nd
 def column_origin(rows: RowBlocks) -> Any:
     """Return a point near the mean [H], so that squares do not cancel in columns far from zero."""
     with np.errstate(all="ignore"):
-        values = rows.gather(slice(0, min(ORIGIN_ROWS, rows.shape[0]))).astype(np.float64)
-        total, count = rows.processes.totals([values.sum(axis=0), np.array(float(len(values)))])
+        values = rows.gather(slice(0, min(ORIGIN_ROWS, rows.shape[0])))
+        total, count = rows.processes.totals([values.sum(axis=0, dtype=np.float64), np.array(float(len(values)))])
         origin = total / float(count)
         return rows.xp.where(rows.xp.isfinite(origin), origin, 0.0).astype(rows.dtype)

@@ -29,8 +29,6 @@ from gatescope.engine.targets import BinaryTargets, ClassWeight, Weights, as_bin
 # steps and arrays of N rows: fewer where they would need more memory than this, or than a byte for each value of X.
 TILE = 128
 TILE_BYTES = 2**26
-# Without a limit a fit takes at most 6 arrays [N, K] and 4 [H, H] beside X where so few problems do not take more.
-FEWEST = 8
 # With a limit the problems of a pass may take this share of it: the rest is for reading ahead and arrays of N rows.
 TILE_SHARE = 0.4
 # Gradients of float32 sums are good to about 1e-8 of the mean loss; a finer tolerance is reached in float64 from there.
@@ -389,11 +387,12 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
 def tile_width(rows: RowBlocks, n_targets: int) -> int:
     """Return how many of K problems may be in one pass."""
     n_rows, n_units, size = int(rows.processes.largest(rows.shape[0])), rows.shape[1], rows.dtype.itemsize
-    # A factor, arrays of all rows and of the blocks that are worked on, and the steps remembered.
-    of_each = size * (n_units**2 // 2 + 2 * n_rows + 6 * rows.n_threads * rows.block_rows) + 16 * MEMORY * n_units
+    # A factor, arrays of all rows and of the blocks that are worked on, the steps remembered and the point.
+    of_each = size * (n_units**2 // 2 + 2 * n_rows + 6 * rows.n_threads * rows.block_rows) + 16 * (MEMORY + 4) * n_units
     if rows.memory_limit is not None:
         return min(TILE, max(1, int(TILE_SHARE * rows.memory_limit) // of_each))
-    # A matrix and its factor are shared, and one more is made from sums of each core.
-    of_all = size * (3 * n_units + rows.n_threads * (n_units + 2 * SAMPLE_ROWS)) * n_units
+    # Without a limit a fit takes at most 6 arrays [N, K] and 4 [H, H] beside X, or what one problem needs. A matrix and
+    # its factor are shared, and one more is made from pieces of a sample.
+    of_all = size * (2.5 * n_units + 2 * rows.n_threads * SAMPLE_ROWS) * n_units
     ceiling = size * (6 * n_rows * n_targets + 4 * n_units**2) - of_all
-    return min(TILE, max(FEWEST, min(ceiling, max(TILE_BYTES, n_rows * n_units)) // of_each))
+    return min(TILE, max(1, int(min(ceiling, max(TILE_BYTES, n_rows * n_units)) // of_each)))

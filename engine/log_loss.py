@@ -41,3 +41,15 @@ def log_loss_curvature(logits: Any, signed: Any) -> Any:
         return log_loss_cuda.curvature(logits, signed)
     small = np.exp(-np.abs(logits))
     return np.abs(signed) * small / (1 + small) ** 2
+
+
+def column_sums(values: Any) -> Any:
+    """Return the sum of each column of [n, W], float64 [W].
+
+    Thousands of single-precision terms added one by one would be off by more than a fit's tolerance.
+    """
+    if array_namespace(values) is not np:
+        return values.sum(axis=0, dtype=np.float64)
+    totals = np.zeros(values.shape[1])
+    log_loss_host.column_sums()(values, totals)
+    return totals

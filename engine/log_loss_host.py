@@ -28,9 +28,6 @@ def loss_and_slope(dtype: str) -> Callable[..., None]:
     Args:
         dtype: "float32" or "float64".
     """
-    # Takes half a second, which only a fit needs.
-    import numba
-
     real, whole = (np.float32, np.int32) if dtype == "float32" else (np.float64, np.int64)
     precision = np.finfo(dtype)
     mantissa_bits = whole(precision.nmant)
@@ -74,10 +71,29 @@ def loss_and_slope(dtype: str) -> Callable[..., None]:
             p = one / (one + e)
             slope[i] = -s * (e * p if wrong < zero else p)
 
+    return _compiled(fill)
+
+
+@functools.cache
+def column_sums() -> Callable[..., None]:
+    """Return a function `(values, totals)` that adds the columns of values [n, W] to float64 totals [W]."""
+
+    def add(values: Any, totals: Any) -> None:
+        for row in range(len(values)):
+            for column in range(values.shape[1]):
+                totals[column] += values[row, column]
+
+    return _compiled(add)
+
+
+def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+    # Takes half a second, which only a fit needs.
+    import numba
+
     compile_ = functools.partial(numba.njit, nogil=True, error_model="numpy")
     try:
         # Kept beside this file or in the user's cache.
-        return compile_(cache=True)(fill)
+        return compile_(cache=True)(function)
     except RuntimeError:
         # Neither can be written to.
-        return compile_()(fill)
+        return compile_()(function)

@@ -139,7 +139,8 @@ class HessianSampler:
                 # The mean of the first rows is corrected to that of all.
                 curved = rows.processes.total(share.sum(dtype=np.float64))
                 offset = (first / math.sqrt(curved)).astype(rows.dtype)
-                second -= xp.outer(offset, offset)
+                for start in range(0, len(offset), SAMPLE_ROWS):
+                    second[start : start + SAMPLE_ROWS] -= xp.outer(offset[start : start + SAMPLE_ROWS], offset)
                 mean = to_host(origin + first / curved).astype(np.float64) / self.scale
             scale = xp.asarray(self.scale.astype(rows.dtype))
             second = second.astype(rows.dtype, copy=False)
@@ -150,31 +151,30 @@ class HessianSampler:
     def _sums(self, index: Any, share: Any, origin: Any) -> list[Any]:
         """Return sum_n share_n x_n [H] and the upper triangle of sum_n share_n x_n x_n' [H, H], x_n less an origin.
 
-        Each core adds up a part of the rows.
+        Each core fills some rows of the triangle.
         """
         xp, rows = self.rows.xp, self.rows
-        ends = [len(index) * number // rows.n_threads for number in range(rows.n_threads + 1)]
-        sums = [(xp.zeros(rows.shape[1]), xp.zeros((rows.shape[1],) * 2, rows.dtype)) for _ in ends[1:]]
+        n_units = rows.shape[1]
+        first, second = xp.zeros(n_units), xp.zeros((n_units, n_units), rows.dtype)
         # A GPU is kept busy by larger pieces.
         step = SAMPLE_ROWS if xp is np else rows.block_rows
+        # Of equal areas.
+        ends = [round(n_units * (1 - math.sqrt(1 - part / rows.n_threads))) for part in range(rows.n_threads + 1)]
 
-        def add(number: int) -> None:
-            first, second = sums[number]
-            stop = ends[number + 1]
+        def add(part: int) -> None:
+            nonlocal first
+            top, bottom = ends[part], ends[part + 1]
             with np.errstate(all="ignore"):
-                for start in range(ends[number], stop, step):
-                    piece = slice(start, min(start + step, stop))
+                for start in range(0, len(index), step):
+                    piece = slice(start, start + step)
                     sample = rows.gather(index[piece], self.shift)
                     sample -= origin
-                    first += share[piece] @ sample
+                    if part == 0:
+                        first += share[piece] @ sample
                     sample *= xp.sqrt(share[piece])[:, None]
-                    _add_gram(second, sample)
+                    _add_gram(second, sample, top, bottom)
 
-        rows.each(add, range(len(sums)))
-        (first, second), *others = sums
-        for other_first, other_second in others:
-            first += other_first
-            second += other_second
+        rows.each(add, range(rows.n_threads))
         return [first, second]
 
     def _origin(self, index: Any, weight: Any) -> Any:
@@ -187,10 +187,11 @@ class HessianSampler:
         """Return the factor of one hypothesis, whose penalty in the mean loss is `ridge @ w^2 / 2`."""
         curved = self.rows.processes.total(curvature.sum(dtype=np.float64)) / total
         n_units = self.rows.shape[1]
-        # Where every label is certain only the penalty is left.
-        matrix, mean = self.rows.xp.zeros((n_units, n_units), self.rows.dtype), None
         if curved > 0:
             matrix, mean = self.matrix(curvature, total, n_sampled)
+        else:
+            # Where every label is certain only the penalty is left.
+            matrix, mean = self.rows.xp.zeros((n_units, n_units), self.rows.dtype), None
         matrix.reshape(-1)[:: n_units + 1] += self.rows.xp.asarray(ridge, dtype=self.rows.dtype)
         return _factor_of(matrix, mean, curved)
 
@@ -214,27 +215,36 @@ class HessianSampler:
         return index, curvature[index] / share[index]
 
 
-def _add_gram(total: Any, rows: Any) -> None:
-    """Add rows' rows [H, H] to the upper triangle of a total; on the CPU by half the multiplications of a product."""
+def _add_gram(total: Any, rows: Any, top: int, bottom: int) -> None:
+    """Add rows' rows [H, H] to some rows of the upper triangle of a total; on the CPU by no more multiplications."""
     if array_namespace(rows) is not np:
-        total += rows.T @ rows
+        total[top:bottom] += rows[:, top:bottom].T @ rows
         return
-    n_rows, n_units = (ctypes.byref(ctypes.c_int(size)) for size in rows.shape)
-    one = ctypes.byref((ctypes.c_float if rows.dtype == np.float32 else ctypes.c_double)(1))
+    size, (n_rows, n_units) = rows.itemsize, rows.shape
+    one = ctypes.byref((ctypes.c_float if size == 4 else ctypes.c_double)(1))
+    height, width, depth, stride = (
+        ctypes.byref(ctypes.c_int(n)) for n in (bottom - top, n_units - bottom, n_rows, n_units)
+    )
     # In the order that BLAS wants, rows is a matrix [H, n] and the triangle the lower one.
-    syrk = _blas("ssyrk" if rows.dtype == np.float32 else "dsyrk")
-    syrk(b"L", b"N", n_units, n_rows, one, rows.ctypes.data, n_units, one, total.ctypes.data, n_units)
+    left, corner = rows.ctypes.data + top * size, total.ctypes.data + top * (n_units + 1) * size
+    beside = (bottom - top) * size
+    _blas("ssyrk" if size == 4 else "dsyrk", 10)(b"L", b"N", height, depth, one, left, stride, one, corner, stride)
+    if bottom < n_units:
+        multiply = _blas("sgemm" if size == 4 else "dgemm", 13)
+        multiply(
+            b"N", b"T", width, height, depth, one, left + beside, stride, left, stride, one, corner + beside, stride
+        )
 
 
 @functools.cache
-def _blas(name: str) -> Any:
+def _blas(name: str, n_arguments: int) -> Any:
     """Return a function of the BLAS that SciPy brings, which lets other threads run; SciPy's own wrappers do not."""
     capsule = cython_blas.__pyx_capi__[name]
     name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
     address_in = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
         ("PyCapsule_GetPointer", ctypes.pythonapi)
     )
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 10)(address_in(capsule, name_of(capsule)))
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * n_arguments)(address_in(capsule, name_of(capsule)))
 
 
 class SharedFactor:

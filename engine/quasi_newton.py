@@ -283,7 +283,10 @@ class QuasiNewton:
 
     def _renew(self, columns: np.ndarray) -> None:
         """Sample a Hessian for each of these problems where it now stands, and forget the steps before."""
-
+        renewed = set(columns.tolist())
+        if not self.queue and all(factor is not None or i in renewed for i, factor in enumerate(self.factor)):
+            # Nobody needs a shared matrix from here on.
+            self.shared = {}
         for column in columns.tolist():
             k = self.problem[column]
             # The old one makes room.

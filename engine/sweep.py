@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gatescope.engine.arrays import BLOCK_ROWS, RowBlocks, array_namespace, to_host
-from gatescope.engine.log_loss import log_loss, log_loss_curvature, log_loss_slope
+from gatescope.engine.log_loss import column_sums, log_loss, log_loss_curvature, log_loss_slope
 from gatescope.engine.split_product import SplitStep
 from gatescope.engine.targets import CHUNK_ROWS
 
@@ -134,9 +134,7 @@ class SweepTile:
                 # Pieces from the disk may end inside a block: two blocks then have one place.
                 place = start // block_rows
                 travel[place] = xp.maximum(travel[place], xp.abs(change).max(axis=0))
-            # Thousands of single-precision terms added one by one would be off by more than the tolerance.
-            wide = np.float64
-            return products, residual.sum(axis=0, dtype=wide), loss.sum(axis=0, dtype=wide), slopes
+            return products, column_sums(residual), column_sums(loss), slopes
 
         sums = self.rows.stored_totals(block_sums) if self.split else self.rows.totals(block_sums, shift=self.shift)
         products, residuals, losses, slopes = (to_host(value) for value in sums)

@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from gatescope.engine.log_loss import log_loss, log_loss_curvature, log_loss_slope
+from gatescope.engine.log_loss import column_sums, log_loss, log_loss_curvature, log_loss_slope
 
 LOGITS = [0.0, 1e-8, 0.3, 1.0, 5.0, 17.0, 30.0, 80.0, 700.0]
 
@@ -38,3 +38,15 @@ def test_long_and_transposed_arrays():
     np.testing.assert_allclose(loss, exact.T, rtol=1e-14)
     np.testing.assert_array_equal(log_loss_slope(logits.T, signed.T), residual)
     np.testing.assert_array_equal(log_loss_slope(logits, signed).T, residual)
+
+
+def test_columns_are_summed_in_float64():
+    values = np.full((100_000, 3), [0.1, 1.0, -3.0], np.float32)
+    np.testing.assert_allclose(column_sums(values), 100_000 * values[0].astype(np.float64), rtol=1e-12)
+    np.testing.assert_allclose(column_sums(values[:, :2]), 100_000 * values[0, :2].astype(np.float64), rtol=1e-12)
+
+
+def test_what_is_not_finite_stays_so():
+    loss, residual = log_loss(np.array([np.nan, np.inf, -np.inf]), np.ones(3))
+    np.testing.assert_array_equal(loss, [np.nan, 0, np.inf])
+    np.testing.assert_array_equal(residual, [np.nan, 0, -1])
