@@ -170,28 +170,28 @@ def sample(
 
 def extract(
     model: Positional[Path],
-    text: Positional[str],
+    texts: Positional[tuple[str, ...]],
     out: Path,
     config: ExtractConfig = ExtractConfig(),  # noqa: B008
     device: Device = "auto",
     overwrite: bool = False,
 ) -> None:
-    """Read a text with a model and record its states in a dump. Repeat the command to go on.
+    """Read texts with a model and record its states in a dump. Repeat the command to go on.
 
     Args:
         model: folder of the model.
-        text: path of a UTF-8 text, or stdlib.
+        texts: paths of UTF-8 texts, or stdlib; each is a document of its own.
         out: the state dump to write, such as states.zarr.
-        config: how the text is read, and which states.
+        config: how the texts are read, and which states.
         device: where the model runs; auto takes a GPU if there is one.
         overwrite: start anew whatever --out holds.
     """
     where = _device(device)
     with joined(where):
-        rows = extract_states(load_model(model, where), text, out, config, overwrite=overwrite)
+        rows = extract_states(load_model(model, where), texts, out, config, overwrite=overwrite)
         if place()[0] > 0:
             return
-    _say(f"{out}: {rows:,} characters")
+    _say(f"{out}: {rows:,} characters" + f" of {len(texts):,} documents" * (len(texts) > 1))
 
 
 def probe(

@@ -11,6 +11,7 @@ vocabulary without rare characters has no such entry.
 from __future__ import annotations
 
 import codecs
+import functools
 import hashlib
 import os
 import sysconfig
@@ -67,7 +68,7 @@ class Vocabulary:
                 where the vocabulary has no U+FFFD to stand for it.
         """
         points = code_points(text)
-        ids = self.table()[points]
+        ids = self._table[points]
         lacking = np.flatnonzero(ids < 0)
         if len(lacking):
             unknown = self.characters.index(UNKNOWN) if UNKNOWN in self.characters else None
@@ -92,6 +93,11 @@ class Vocabulary:
 
     def table(self) -> np.ndarray:
         """Return the id of each code point, int32 [1,114,112]; -1 where the vocabulary lacks it."""
+        return self._table.copy()
+
+    @functools.cached_property
+    def _table(self) -> np.ndarray:
+        """Made once: many short texts are encoded one by one."""
         table = np.full(N_CODE_POINTS, -1, dtype=np.int32)
         table[[ord(character) for character in self.characters]] = np.arange(len(self), dtype=np.int32)
         return table

@@ -10,15 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatescope.engine.collect import States, collect
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import TrainedModel
 from gatescope.engine.record import (
     Capture,
-    States,
     at_precision,
     captured_arrays,
-    collect,
     dump_attributes,
     record,
     require_storable,
@@ -96,7 +95,8 @@ def sample_in_memory(trained: TrainedModel, config: SampleConfig, *, seed: int =
     """Sample as `sample_states` does and keep the states in memory, on the model's device.
 
     Raises:
-        InputError: a prime that the vocabulary cannot spell, or a capture that the cell lacks.
+        InputError: a prime that the vocabulary cannot spell, a capture that the cell lacks, or states that do not fit
+            into the memory of the device.
     """
     trained = at_precision(trained, config.precision)
     spec, reader = _planned(trained, config, seed)

@@ -87,6 +87,10 @@ def test_run_writes_everything_and_prints_the_table(text, tmp_path, cell, hypoth
 def test_stages_by_hand_and_info(text, model, states, results, tmp_path, capsys):
     assert main(["extract", str(model), str(text), "--out", str(tmp_path / "read.zarr"), "--length", "100"]) == 0
     assert StateDump.open(tmp_path / "read.zarr").text() == TEXT
+    words = ["extract", str(model), str(text), str(text), "--out", str(tmp_path / "two.zarr"), "--length", "100"]
+    assert main(words) == 0
+    assert f"{2 * len(TEXT):,} characters of 2 documents" in capsys.readouterr().out
+    assert StateDump.open(tmp_path / "two.zarr").document_starts.tolist() == [0, len(TEXT), 2 * len(TEXT)]
     assert main(["report", str(results), "--out", str(tmp_path / "report")]) == 0
     assert (tmp_path / "report" / "report.html").exists()
     assert main(["corpus", str(text.parent), "--glob", "*.py", "--out", str(tmp_path / "all.txt")]) == 0
@@ -142,6 +146,7 @@ BAD = [
     ("temperature", ["sample", "{model}", "--out", "{tmp}/s.zarr", "--temperature", "0"], "--temperature 0"),
     ("seed", ["sample", "{model}", "--out", "{tmp}/s.zarr", "--seed", "-1"], "--seed -1"),
     ("unknown character", ["extract", "{model}", "{unknown}", "--out", "{tmp}/e.zarr"], "vocabulary"),
+    ("no text", ["extract", "{model}", "--out", "{tmp}/e.zarr"], "text"),
     ("no such dump", ["probe", "{tmp}/absent.zarr", "--out", "{tmp}/r"], "absent.zarr"),
     ("a dump that is none", ["probe", "{model}", "--out", "{tmp}/r"], "dump"),
     ("no such hypothesis", ["probe", "{states}", "--out", "{tmp}/r", "--hypotheses", "inside_comet"], "inside_comet"),

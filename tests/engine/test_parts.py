@@ -62,5 +62,16 @@ def test_parts_of_a_text(lstm, tmp_path, monkeypatch):
     assert [dump.attributes.get("continues_document", False) for dump in dumps] == [False, True]
 
 
+def test_parts_of_documents(lstm, tmp_path, monkeypatch):
+    files = [tmp_path / f"{number}.txt" for number in range(3)]
+    for file, n in zip(files, (40, 90, 1), strict=True):
+        file.write_text("(abc) {def} ghij\n" * n)
+    config = ExtractConfig(length=11, context=5)
+    dumps = assert_parts_are_the_whole(
+        lambda out: extract_states(lstm, [str(file) for file in files], out, config), tmp_path, monkeypatch, 2
+    )
+    assert [dump.document_starts.tolist() for dump in dumps] == [[0, 680, 1098], [0, 1112, 1129]]
+
+
 def test_where_parts_go(tmp_path):
     assert part_path(tmp_path / "states.zarr", 1, 4) == tmp_path / "states.part1of4.zarr"
