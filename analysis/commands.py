@@ -18,6 +18,7 @@ from gatescope.analysis.paint import list_hypotheses, paint_hypothesis
 from gatescope.analysis.probe import OUTPUTS as PROBE_OUTPUTS
 from gatescope.analysis.probe import chosen_hypotheses, probe_dump, probe_settings, study_dump
 from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.split import split_sequences
 from gatescope.analysis.table import paper_table
 from gatescope.engine.concat import concatenate
 from gatescope.engine.corpus import survey_corpus
@@ -78,6 +79,8 @@ def run(
     chosen_hypotheses(probe, "any")
     text = survey_corpus(corpus)
     train.require(text.n_characters)
+    # What only the last stage would refuse.
+    split_sequences(sample.sequences, probe.test_share, seed)
     facts = {"language": detect_language(text.head)}
     settings = {"corpus": corpus, "train": train, "sample": sample, **probe_settings(probe, seed)}
     claim(out, "run", settings, RUN_OUTPUTS, overwrite)
