@@ -21,7 +21,7 @@ from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.split import split_sequences
 from gatescope.analysis.table import paper_table
 from gatescope.engine.concat import concatenate
-from gatescope.engine.corpus import survey_corpus
+from gatescope.engine.corpus import survey_corpus, vocabulary_of
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.export import export_lstmvis
@@ -79,7 +79,8 @@ def run(
     chosen_hypotheses(probe, "any")
     text = survey_corpus(corpus)
     train.require(text.n_characters)
-    # What only the last stage would refuse.
+    # What only later stages would refuse.
+    sample.require(train.architecture, vocabulary_of(text)[0], where)
     split_sequences(sample.sequences, probe.test_share, seed)
     facts = {"language": detect_language(text.head)}
     settings = {"corpus": corpus, "train": train, "sample": sample, **probe_settings(probe, seed)}

@@ -241,7 +241,7 @@ def encode_corpus(survey: Survey, path: Path) -> Corpus:
         survey: of the text, which is read a second time.
         path: where the ids go; written beside its place and renamed.
     """
-    vocabulary, rare = _vocabulary(survey)
+    vocabulary, rare = vocabulary_of(survey)
     temporary = path.with_name(path.name + ".partial")
     shape = (survey.n_characters,)
     tokens = np.lib.format.open_memmap(temporary, mode="w+", dtype=vocabulary.dtype, shape=shape)
@@ -260,11 +260,11 @@ def encode_corpus(survey: Survey, path: Path) -> Corpus:
 
 def open_corpus(survey: Survey, path: Path) -> Corpus:
     """Return the ids that `encode_corpus` wrote for this text."""
-    return Corpus(np.load(path, mmap_mode="r"), *_vocabulary(survey))
+    return Corpus(np.load(path, mmap_mode="r"), *vocabulary_of(survey))
 
 
-def _vocabulary(survey: Survey) -> tuple[Vocabulary, int]:
-    """The characters that get an id of their own, and the number of different ones that do not."""
+def vocabulary_of(survey: Survey) -> tuple[Vocabulary, int]:
+    """Return the characters of a text that get an id of their own, and the number of different ones that do not."""
     kept = survey.counts >= max(1, survey.n_characters // RARE)
     rare = int(np.count_nonzero((survey.counts > 0) & ~kept))
     if rare:

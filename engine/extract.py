@@ -117,9 +117,9 @@ def _planned(
     document_starts = np.append(0, ends)
     starts = [np.arange(*bounds, config.length) for bounds in itertools.pairwise(document_starts)]
     sequence_starts = np.concatenate([*starts, ends[-1:]]).astype(np.int64)
-    prime = default_prime(trained, config.prime)
+    prime = default_prime(vocabulary, config.prime)
     spec = DumpSpec(
-        arrays=captured_arrays(trained, config.capture),
+        arrays=captured_arrays(trained.model.architecture, config.capture),
         sequence_starts=sequence_starts,
         document_starts=document_starts,
         initial=trained.model.architecture.states,

@@ -20,7 +20,7 @@ from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.log import log
-from gatescope.engine.model import TrainedModel
+from gatescope.engine.model import Architecture, TrainedModel
 from gatescope.engine.parts import record_together
 from gatescope.engine.processes import place
 from gatescope.engine.progress import progress_bar
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Capture = Literal["h", "c", "gates", "log_probability", "entropy"]
 
 
-def captured_arrays(trained: TrainedModel, capture: Collection[str]) -> dict[str, int]:
+def captured_arrays(architecture: Architecture, capture: Collection[str]) -> dict[str, int]:
     """Return the name and width of each array that a capture fills, layer by layer.
 
     "log_probability" and "entropy" are of each character and of the distribution that the model had for it,
@@ -45,7 +45,6 @@ def captured_arrays(trained: TrainedModel, capture: Collection[str]) -> dict[str
     Raises:
         InputError: the cell has none of what is asked.
     """
-    architecture = trained.model.architecture
     names: list[str] = [name for name in architecture.states if name in capture]
     if "gates" in capture:
         names += [f"gates/{gate}" for gate in architecture.gates]
@@ -142,6 +141,16 @@ def require_storable(dtype: str) -> None:
         raise InputError("--dtype bfloat16: a dump holds float16 or float32; bfloat16 is for states in memory")
 
 
+def require_precision(precision: str, device: str) -> None:
+    """Refuse 16 bits on a CPU.
+
+    Raises:
+        InputError: that is what is asked.
+    """
+    if precision != "float32" and device != "cuda":
+        raise InputError(f"--precision {precision} needs a GPU: on a CPU leave it at float32")
+
+
 def at_precision(trained: TrainedModel, precision: str) -> TrainedModel:
     """Return a model that computes in another precision; float32 leaves it as it is.
 
@@ -150,8 +159,7 @@ def at_precision(trained: TrainedModel, precision: str) -> TrainedModel:
     """
     if precision == "float32":
         return trained
-    if not trained.model.output.weight.is_cuda:
-        raise InputError(f"--precision {precision} needs a GPU: on a CPU leave it at float32")
+    require_precision(precision, trained.model.output.weight.device.type)
     return replace(trained, model=copy.deepcopy(trained.model).to(DTYPES[precision]))
 
 

@@ -141,6 +141,18 @@ BAD = [
     ("not UTF-8", ["train", "{latin}", "--out", "{tmp}/m"], "offset 3"),
     ("short text", ["train", "{short}", "--out", "{tmp}/m"], "longer text"),
     ("one sequence", ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--sample.sequences", "1"], "cannot be split"),
+    ("prime of a run", ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--sample.prime", "é"], "vocabulary"),
+    (
+        "capture of a run",
+        ["run", "--corpus", "{text}", "--cell", "gru", "--out", "{tmp}/o", "--sample.capture", "c"],
+        "--capture c",
+    ),
+    ("dtype of a run", ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--sample.dtype", "bfloat16"], "--dtype b"),
+    (
+        "16 bits on a CPU",
+        ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--device", "cpu", "--sample.precision", "float16"],
+        "a GPU",
+    ),
     ("no such model", ["sample", "{tmp}/absent", "--out", "{tmp}/s.zarr"], "is not a model"),
     ("a prime that cannot be spelt", ["sample", "{model}", "--out", "{tmp}/s.zarr", "--prime", "é"], "vocabulary"),
     ("a capture that is none", ["sample", "{model}", "--out", "{tmp}/s.zarr", "--capture", "x"], "--capture"),
