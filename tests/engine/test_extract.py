@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from killing import contents
 
 from gatescope.engine import walk
 from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.extract import ExtractConfig, _planned, extract_in_memory, extract_states
 from gatescope.engine.sample import SampleConfig, sample_states
@@ -120,6 +122,30 @@ def test_a_dump_of_documents_is_what_memory_holds(lstm, documents, tmp_path, mon
         assert np.array_equal(dump.array(name)[:], states.arrays[name].numpy())
     for name, values in states.initial.items():
         assert np.array_equal(dump.initial(name), values.numpy())
+
+
+def test_documents_go_on_where_they_were_interrupted(lstm, documents, tmp_path, monkeypatch):
+    config = ExtractConfig(length=40, context=7)
+    extract_states(lstm, documents, tmp_path / "whole.zarr", config)
+    monkeypatch.setattr(walk, "PIECE_BYTES", 1)
+    write_steps, pieces = DumpWriter.write_steps, []
+
+    def write(self, first, start, *values):
+        if len(pieces) == 1:
+            raise KeyboardInterrupt
+        pieces.append((first, start))
+        return write_steps(self, first, start, *values)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(DumpWriter, "write_steps", write)
+        extract_states(lstm, documents, tmp_path / "cut.zarr", config)
+    monkeypatch.setattr(
+        DumpWriter, "write_steps", lambda self, *given: pieces.append(given[:2]) or write_steps(self, *given)
+    )
+    extract_states(lstm, documents, tmp_path / "cut.zarr", config)
+    # Inside the first tile, of which some sequences had ended: nothing was computed twice.
+    assert pieces == [(0, 0), (0, 32), (100, 0), (100, 32)]
+    assert contents(tmp_path / "cut.zarr") == contents(tmp_path / "whole.zarr")
 
 
 def test_no_step_is_spent_on_context_that_no_document_has(lstm, documents):
