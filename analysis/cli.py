@@ -21,7 +21,7 @@ COMMANDS = {
     "corpus": "make one text out of a source tree",
     "train": "train a character language model on a text",
     "sample": "sample text from a model and record every state",
-    "extract": "read a text with a model and record every state",
+    "extract": "read texts with a model and record every state",
     "probe": "ask recorded states what they know and which units know it",
     "export": "write a state dump as HDF5 in the layout of LSTMVis",
     "concat": "put dumps of one model together, or append to one",

@@ -18,9 +18,10 @@ from gatescope.analysis.paint import list_hypotheses, paint_hypothesis
 from gatescope.analysis.probe import OUTPUTS as PROBE_OUTPUTS
 from gatescope.analysis.probe import chosen_hypotheses, probe_dump, probe_settings, study_dump
 from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.split import split_sequences
 from gatescope.analysis.table import paper_table
 from gatescope.engine.concat import concatenate
-from gatescope.engine.corpus import survey_corpus
+from gatescope.engine.corpus import survey_corpus, vocabulary_of
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.export import export_lstmvis
@@ -78,6 +79,9 @@ def run(
     chosen_hypotheses(probe, "any")
     text = survey_corpus(corpus)
     train.require(text.n_characters)
+    # What only later stages would refuse.
+    sample.require(train.architecture, vocabulary_of(text)[0], where)
+    split_sequences(sample.sequences, probe.test_share, seed)
     facts = {"language": detect_language(text.head)}
     settings = {"corpus": corpus, "train": train, "sample": sample, **probe_settings(probe, seed)}
     claim(out, "run", settings, RUN_OUTPUTS, overwrite)
@@ -170,28 +174,28 @@ def sample(
 
 def extract(
     model: Positional[Path],
-    text: Positional[str],
+    texts: Positional[tuple[str, ...]],
     out: Path,
     config: ExtractConfig = ExtractConfig(),  # noqa: B008
     device: Device = "auto",
     overwrite: bool = False,
 ) -> None:
-    """Read a text with a model and record its states in a dump. Repeat the command to go on.
+    """Read texts with a model and record its states in a dump. Repeat the command to go on.
 
     Args:
         model: folder of the model.
-        text: path of a UTF-8 text, or stdlib.
+        texts: paths of UTF-8 texts, or stdlib; each is a document of its own.
         out: the state dump to write, such as states.zarr.
-        config: how the text is read, and which states.
+        config: how the texts are read, and which states.
         device: where the model runs; auto takes a GPU if there is one.
         overwrite: start anew whatever --out holds.
     """
     where = _device(device)
     with joined(where):
-        rows = extract_states(load_model(model, where), text, out, config, overwrite=overwrite)
+        rows = extract_states(load_model(model, where), texts, out, config, overwrite=overwrite)
         if place()[0] > 0:
             return
-    _say(f"{out}: {rows:,} characters")
+    _say(f"{out}: {rows:,} characters" + f" of {len(texts):,} documents" * (len(texts) > 1))
 
 
 def probe(

@@ -11,6 +11,7 @@ vocabulary without rare characters has no such entry.
 from __future__ import annotations
 
 import codecs
+import functools
 import hashlib
 import os
 import sysconfig
@@ -67,7 +68,7 @@ class Vocabulary:
                 where the vocabulary has no U+FFFD to stand for it.
         """
         points = code_points(text)
-        ids = self.table()[points]
+        ids = self._table[points]
         lacking = np.flatnonzero(ids < 0)
         if len(lacking):
             unknown = self.characters.index(UNKNOWN) if UNKNOWN in self.characters else None
@@ -92,6 +93,11 @@ class Vocabulary:
 
     def table(self) -> np.ndarray:
         """Return the id of each code point, int32 [1,114,112]; -1 where the vocabulary lacks it."""
+        return self._table.copy()
+
+    @functools.cached_property
+    def _table(self) -> np.ndarray:
+        """Made once: many short texts are encoded one by one."""
         table = np.full(N_CODE_POINTS, -1, dtype=np.int32)
         table[[ord(character) for character in self.characters]] = np.arange(len(self), dtype=np.int32)
         return table
@@ -235,7 +241,7 @@ def encode_corpus(survey: Survey, path: Path) -> Corpus:
         survey: of the text, which is read a second time.
         path: where the ids go; written beside its place and renamed.
     """
-    vocabulary, rare = _vocabulary(survey)
+    vocabulary, rare = vocabulary_of(survey)
     temporary = path.with_name(path.name + ".partial")
     shape = (survey.n_characters,)
     tokens = np.lib.format.open_memmap(temporary, mode="w+", dtype=vocabulary.dtype, shape=shape)
@@ -254,11 +260,11 @@ def encode_corpus(survey: Survey, path: Path) -> Corpus:
 
 def open_corpus(survey: Survey, path: Path) -> Corpus:
     """Return the ids that `encode_corpus` wrote for this text."""
-    return Corpus(np.load(path, mmap_mode="r"), *_vocabulary(survey))
+    return Corpus(np.load(path, mmap_mode="r"), *vocabulary_of(survey))
 
 
-def _vocabulary(survey: Survey) -> tuple[Vocabulary, int]:
-    """The characters that get an id of their own, and the number of different ones that do not."""
+def vocabulary_of(survey: Survey) -> tuple[Vocabulary, int]:
+    """Return the characters of a text that get an id of their own, and the number of different ones that do not."""
     kept = survey.counts >= max(1, survey.n_characters // RARE)
     rare = int(np.count_nonzero((survey.counts > 0) & ~kept))
     if rare:

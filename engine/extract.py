@@ -1,7 +1,9 @@
-"""Reading a given text with a model (teacher forcing) while every state is recorded."""
+"""Reading given texts with a model (teacher forcing) while every state is recorded."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,16 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatescope.engine.collect import States, collect
 from gatescope.engine.corpus import read_pieces
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import TrainedModel
 from gatescope.engine.record import (
     Capture,
-    States,
     at_precision,
     captured_arrays,
-    collect,
     dump_attributes,
     record,
     require_storable,
@@ -32,10 +33,10 @@ from gatescope.kernels.sample import Draw, Recurrence
 
 @dataclass(frozen=True)
 class ExtractConfig:
-    """How a text is read and which states to keep."""
+    """How texts are read and which states to keep."""
 
-    length: int = 500  # characters in each sequence; the last may be shorter
-    context: int = 100  # characters of the text read before each sequence, not recorded
+    length: int = 500  # characters in each sequence; the last of a document may be shorter
+    context: int = 100  # characters of the document read before each sequence, not recorded
     prime: str | None = None  # read before the context; default: a newline, if the model knows it
     capture: tuple[Capture, ...] = ("h", "c")  # c only where the cell has it
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"  # of the recorded states; bfloat16: in memory only
@@ -52,29 +53,35 @@ class ExtractConfig:
 
 def extract_states(
     trained: TrainedModel,
-    source: str,
+    source: str | Sequence[str],
     path: Path,
     config: ExtractConfig,
     *,
     overwrite: bool = False,
     log_path: Path | None = None,
 ) -> int:
-    """Cut a text into sequences, read them side by side and write a state dump, or go on with one that was interrupted.
+    """Cut texts into sequences, read them side by side and write a state dump, or go on with one that was interrupted.
 
-    Each sequence starts from the zero state and reads the prime and the `context` characters that stand before it, so
-    that its states do not depend on what else is read. Row t of the dump is the state after reading character t. The
-    text is one document: hypotheses are evaluated on the whole of it.
+    Each sequence starts from the zero state and reads the prime and the `context` characters that stand before it in
+    its document, so that its states do not depend on what else is read. Row t of the dump is the state after reading
+    character t; documents stand in the order in which they are given. Each text is a document: hypotheses are evaluated
+    on the whole of it and know nothing of the others.
+
+    Sequences are read in tiles of a fixed height (`gatescope.kernels.sample.TILE` on a CPU), in the order of the
+    documents, and a tile takes as many steps as its longest: documents of similar length side by side, or a `length`
+    near that of most, cost the fewest steps. Only the ids of all texts are held in memory, one to four bytes a
+    character; states are written as they come.
 
     Args:
         trained: the model.
-        source: the path of a UTF-8 text, or "stdlib".
+        source: the path of a UTF-8 text or "stdlib", or several of them, each a document.
         path: the dump to write.
-        config: how the text is read, and which states.
+        config: how the texts are read, and which states.
         overwrite: start anew if the dump is there.
         log_path: the JSONL log, if any.
 
     Returns:
-        The number of rows: characters in the text.
+        The number of rows: characters in the texts.
 
     Raises:
         InputError: an unreadable or empty text, a character that the vocabulary lacks, a dump of other settings, or a
@@ -86,62 +93,106 @@ def extract_states(
     return record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
 
 
-def extract_in_memory(trained: TrainedModel, source: str, config: ExtractConfig) -> States:
+def extract_in_memory(trained: TrainedModel, source: str | Sequence[str], config: ExtractConfig) -> States:
     """Read as `extract_states` does and keep the states in memory, on the model's device.
 
     Raises:
-        InputError: an unreadable or empty text, a character that the vocabulary lacks, a capture that the cell lacks.
+        InputError: an unreadable or empty text, a character that the vocabulary lacks, a capture that the cell lacks,
+            or states that do not fit into the memory of the device.
     """
     trained = at_precision(trained, config.precision)
     spec, reader = _planned(trained, source, config)
     return collect(trained, spec, reader, DTYPES[config.dtype])
 
 
-def _planned(trained: TrainedModel, source: str, config: ExtractConfig) -> tuple[DumpSpec, _TextReader]:
+def _planned(
+    trained: TrainedModel, source: str | Sequence[str], config: ExtractConfig
+) -> tuple[DumpSpec, _DocumentReader]:
+    sources = [source] if isinstance(source, str) else list(source)
+    if not sources:
+        raise InputError("no text to read: give at least one")
     vocabulary = trained.vocabulary
-    pieces, n_read = [np.empty(0, dtype=vocabulary.dtype)], 0
-    for piece in read_pieces(source, config.errors):
-        pieces.append(vocabulary.encode(piece, config.errors, offset=n_read))
-        n_read += len(piece)
-    tokens = np.concatenate(pieces)
-    if not len(tokens):
-        raise InputError(f"text {source!r} is empty: give a text of at least one character")
-    prime = default_prime(trained, config.prime)
-    starts = np.append(np.arange(0, len(tokens), config.length), len(tokens)).astype(np.int64)
+    documents = [_document(trained, each, config.errors) for each in sources]
+    ends = np.cumsum([len(document) for document in documents], dtype=np.int64)
+    document_starts = np.append(0, ends)
+    starts = [np.arange(*bounds, config.length) for bounds in itertools.pairwise(document_starts)]
+    sequence_starts = np.concatenate([*starts, ends[-1:]]).astype(np.int64)
+    prime = default_prime(vocabulary, config.prime)
     spec = DumpSpec(
-        arrays=captured_arrays(trained, config.capture),
-        sequence_starts=starts,
-        document_starts=np.array([0, len(tokens)], dtype=np.int64),
+        arrays=captured_arrays(trained.model.architecture, config.capture),
+        sequence_starts=sequence_starts,
+        document_starts=document_starts,
         initial=trained.model.architecture.states,
         token_dtype=vocabulary.dtype,
         dtype=np.dtype("float32" if config.dtype == "bfloat16" else config.dtype),
         compression=config.compression,
-        attributes=dump_attributes(trained, "extract", prime, settings_of(config, text=source)),
+        attributes=dump_attributes(
+            trained, "extract", prime, settings_of(config, text=sources[0] if len(sources) == 1 else sources)
+        ),
     )
     device = trained.model.output.weight.device
-    return spec, _TextReader(tokens, starts, vocabulary.encode(prime), config.context, device)
+    tokens, prime_ids = np.concatenate(documents), vocabulary.encode(prime)
+    return spec, _DocumentReader(tokens, sequence_starts, document_starts, prime_ids, config.context, device)
 
 
-class _TextReader:
-    """Lets every sequence read the prime, its context and its own part of the text."""
+def _document(trained: TrainedModel, source: str, errors: str) -> np.ndarray:
+    """Return the ids of one text, [n] in the vocabulary's type."""
+    vocabulary, n_read = trained.vocabulary, 0
+    pieces = [np.empty(0, dtype=vocabulary.dtype)]
+    for piece in read_pieces(source, errors):
+        try:
+            pieces.append(vocabulary.encode(piece, errors, offset=n_read))
+        except InputError as error:
+            raise InputError(f"text {source!r}: {error}") from None
+        n_read += len(piece)
+    if not n_read:
+        raise InputError(f"text {source!r} is empty: give a text of at least one character")
+    return np.concatenate(pieces)
 
-    def __init__(self, tokens: np.ndarray, starts: np.ndarray, prime: np.ndarray, context: int, device: torch.device):
-        self._tokens, self._starts, self._prime, self._context, self._device = tokens, starts, prime, context, device
+
+class _DocumentReader:
+    """Lets every sequence read the prime, its context and its own part of a document.
+
+    Args:
+        tokens: ids of all documents, one behind the other, [N].
+        starts, document_starts: as `DumpSpec` has them.
+        prime: ids read before the context.
+        context: how many characters of the document are read before a sequence, at most.
+        device: where ids are wanted.
+    """
+
+    def __init__(
+        self,
+        tokens: np.ndarray,
+        starts: np.ndarray,
+        document_starts: np.ndarray,
+        prime: np.ndarray,
+        context: int,
+        device: torch.device,
+    ):
+        self._tokens, self._starts, self._device = tokens, starts, device
+        begins = document_starts[np.searchsorted(document_starts, starts, side="right") - 1]
+        self._n_context = np.minimum(starts - begins, context)
+        # Backwards, and before its first character there is none.
+        self._prime = np.append(prime[::-1].astype(np.int64), -1)
 
     def warm_up(self, numbers: np.ndarray) -> Tensor:
-        ids = np.full((len(self._prime) + self._context, len(numbers)), -1, dtype=np.int64)
-        for row, start in enumerate(self._starts[numbers[numbers < len(self._starts) - 1]]):
-            before = np.concatenate([self._prime, self._tokens[max(0, start - self._context) : start]])
-            ids[len(ids) - len(before) :, row] = before
+        absent = numbers >= len(self._starts) - 1
+        numbers = np.minimum(numbers, len(self._starts) - 1)
+        starts, n_context = self._starts[numbers], np.where(absent, 0, self._n_context[numbers])
+        # How far before the sequence, and how far before its context: 1 is the character just before.
+        before = np.arange(len(self._prime) - 1 + n_context.max(), 0, -1)[:, None]
+        before_context = before - n_context
+        ids = self._prime[np.clip(before_context - 1, 0, len(self._prime) - 1)]
+        ids = np.where(before_context > 0, ids, self._tokens[np.maximum(starts - before, 0)])
+        ids[:, absent] = -1
         return torch.from_numpy(ids).to(self._device)
 
     def characters(self, numbers: np.ndarray, start: int, stop: int) -> Tensor:
-        ids = np.zeros((stop - start, len(numbers)), dtype=np.int64)
-        for row, number in enumerate(numbers[numbers < len(self._starts) - 1]):
-            first, behind = self._starts[number : number + 2]
-            given = self._tokens[first + start : min(first + stop, behind)]
-            ids[: len(given), row] = given
-        return torch.from_numpy(ids).to(self._device)
+        first, behind = (self._starts[np.minimum(numbers + more, len(self._starts) - 1)] for more in (0, 1))
+        rows = first + np.arange(start, stop)[:, None]
+        ids = np.where(rows < behind, self._tokens[np.minimum(rows, len(self._tokens) - 1)], 0)
+        return torch.from_numpy(ids.astype(np.int64)).to(self._device)
 
     def draw(self, first: int) -> Draw:
         raise NotImplementedError("a text that is read is not drawn")

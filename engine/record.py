@@ -1,4 +1,4 @@
-"""Running a model over sequences and recording its states into a dump or in memory, for sampling and extraction.
+"""Running a model over sequences and recording its states into a dump, for sampling and extraction.
 
 A dump that was interrupted goes on where its tiles of sequences stood at the last commit (`gatescope.engine.walk`); at
 most the pieces since then are computed again.
@@ -9,25 +9,24 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Generator
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.log import log
-from gatescope.engine.model import TrainedModel
+from gatescope.engine.model import Architecture, TrainedModel
 from gatescope.engine.parts import record_together
 from gatescope.engine.processes import place
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.resume_points import ResumePoint
 from gatescope.engine.settings import plain
-from gatescope.engine.walk import DTYPES, SCORES, Journey, Piece, Reader, empty, sampler_plan, walk
+from gatescope.engine.walk import DTYPES, SCORES, Journey, Piece, Reader, sampler_plan, walk
 from gatescope.engine.walk_fused import walk_fused
 from gatescope.kernels.sample import TILE
 
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 Capture = Literal["h", "c", "gates", "log_probability", "entropy"]
 
 
-def captured_arrays(trained: TrainedModel, capture: Collection[str]) -> dict[str, int]:
+def captured_arrays(architecture: Architecture, capture: Collection[str]) -> dict[str, int]:
     """Return the name and width of each array that a capture fills, layer by layer.
 
     "log_probability" and "entropy" are of each character and of the distribution that the model had for it,
@@ -46,7 +45,6 @@ def captured_arrays(trained: TrainedModel, capture: Collection[str]) -> dict[str
     Raises:
         InputError: the cell has none of what is asked.
     """
-    architecture = trained.model.architecture
     names: list[str] = [name for name in architecture.states if name in capture]
     if "gates" in capture:
         names += [f"gates/{gate}" for gate in architecture.gates]
@@ -124,7 +122,7 @@ def _record(
         first = (int(np.searchsorted(starts, writer.committed_rows, side="right")) - 1) // height * height
         # Tiles that the kernel works on side by side have one resume point, and the first may be committed already.
         first = min([first, *(point.first for point in begun)])
-        pieces = _walked(trained, spec, reader, DTYPES[str(spec.dtype)], first=first, begun=begun)
+        pieces = walked(trained, spec, reader, DTYPES[str(spec.dtype)], first=first, begun=begun)
         with progress_bar(kind, spec.n_rows, "characters", writer.n_rows_there) as advance, closing(pieces):
             for piece in pieces:
                 if piece.start == 0:
@@ -143,6 +141,16 @@ def require_storable(dtype: str) -> None:
         raise InputError("--dtype bfloat16: a dump holds float16 or float32; bfloat16 is for states in memory")
 
 
+def require_precision(precision: str, device: str) -> None:
+    """Refuse 16 bits on a CPU.
+
+    Raises:
+        InputError: that is what is asked.
+    """
+    if precision != "float32" and device != "cuda":
+        raise InputError(f"--precision {precision} needs a GPU: on a CPU leave it at float32")
+
+
 def at_precision(trained: TrainedModel, precision: str) -> TrainedModel:
     """Return a model that computes in another precision; float32 leaves it as it is.
 
@@ -151,8 +159,7 @@ def at_precision(trained: TrainedModel, precision: str) -> TrainedModel:
     """
     if precision == "float32":
         return trained
-    if not trained.model.output.weight.is_cuda:
-        raise InputError(f"--precision {precision} needs a GPU: on a CPU leave it at float32")
+    require_precision(precision, trained.model.output.weight.device.type)
     return replace(trained, model=copy.deepcopy(trained.model).to(DTYPES[precision]))
 
 
@@ -162,15 +169,22 @@ def tile_height(trained: TrainedModel) -> int:
     return TILE if layout is None else layout.block_b
 
 
-def _walked(
-    trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.dtype, **options: Any
+def walked(
+    trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.dtype, *, to_host: bool = True, **options: Any
 ) -> Generator[Piece, None, None]:
-    """Walk the sequences of a spec, on the GPU by the sampler's kernel if it has the model."""
+    """Walk the sequences of a spec, on the GPU by the sampler's kernel if it has the model.
+
+    Args:
+        trained, spec, reader: the model, its sequences and what they read.
+        dtype: of the states.
+        to_host: bring the kernel's states to the CPU; else they stay on the GPU.
+        options: of `gatescope.engine.walk.walk`.
+    """
     layout, lengths = sampler_plan(trained), np.diff(spec.sequence_starts)
     journey = Journey(trained, spec.arrays, spec.initial_arrays, dtype, lengths, reader)
     if layout is None:
         return walk(journey, **options)
-    return walk_fused(journey, layout, **options)
+    return walk_fused(journey, layout, to_host=to_host, **options)
 
 
 def _fits(point: ResumePoint, layout: SamplePlan | None, n_sequences: int) -> bool:
@@ -180,37 +194,6 @@ def _fits(point: ResumePoint, layout: SamplePlan | None, n_sequences: int) -> bo
         return point.first % TILE == 0 and behind == min(point.first + TILE, n_sequences) and n_states == TILE
     whole = behind % layout.block_b == 0 or behind == n_sequences
     return point.first % layout.block_b == 0 and whole and n_states == point.n
-
-
-@dataclass(frozen=True)
-class States:
-    """A text and its recurrent states in memory, rows in the order of a dump."""
-
-    tokens: np.ndarray  # int64 [N]
-    sequence_starts: np.ndarray  # int64 [S + 1]
-    arrays: dict[str, Tensor]  # [N, H] each, on the model's device
-    initial: dict[str, Tensor]  # [S, H] each, before the first character
-
-
-def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.dtype) -> States:
-    """Do what `record` does, in memory and in any dtype; only the last sequence may have another length."""
-    starts = spec.sequence_starts
-    n, length = spec.n_sequences, int(np.diff(starts).max())
-    device = trained.model.output.weight.device
-    arrays = {name: empty(dtype, device, n, length, width) for name, width in spec.arrays.items()}
-    initial = {name: torch.empty(n, spec.arrays[name], dtype=dtype, device=device) for name in spec.initial_arrays}
-    tokens = np.empty((n, length), np.int64)
-
-    def buffers(first: int, n: int, start: int, stop: int) -> dict[str, Tensor]:
-        return {name: values[first : first + n, start:stop] for name, values in arrays.items()}
-
-    for piece in _walked(trained, spec, reader, dtype, buffers=buffers):
-        n_sequences, n_steps = piece.tokens.shape
-        tokens[piece.first : piece.first + n_sequences, piece.start : piece.start + n_steps] = piece.tokens
-        for name, values in piece.initial.items():
-            initial[name][piece.first : piece.first + n_sequences] = values
-    flat = {name: values.flatten(0, 1)[: spec.n_rows] for name, values in arrays.items()}
-    return States(tokens.reshape(-1)[: spec.n_rows], starts, flat, initial)
 
 
 def settings_of(config: Any, **others: Any) -> dict[str, Any]:

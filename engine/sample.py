@@ -10,17 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatescope.engine.collect import States, collect
+from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.errors import InputError
-from gatescope.engine.model import TrainedModel
+from gatescope.engine.model import Architecture, TrainedModel
 from gatescope.engine.record import (
     Capture,
-    States,
     at_precision,
     captured_arrays,
-    collect,
     dump_attributes,
     record,
+    require_precision,
     require_storable,
     settings_of,
 )
@@ -54,6 +55,21 @@ class SampleConfig:
             raise InputError(f"--top-p {self.top_p}: expected a probability above 0, at most 1")
         if not 0 < self.temperature < float("inf"):
             raise InputError(f"--temperature {self.temperature}: expected a positive number, such as 0.8")
+
+    def require(self, architecture: Architecture, vocabulary: Vocabulary, device: str) -> None:
+        """Check that a dump can be sampled from a model, which need not be trained yet.
+
+        Args:
+            architecture, vocabulary: of the model.
+            device: where it runs, "cpu" or "cuda".
+
+        Raises:
+            InputError: `sample_states` would refuse a setting.
+        """
+        require_storable(self.dtype)
+        require_precision(self.precision, device)
+        captured_arrays(architecture, self.capture)
+        vocabulary.encode(default_prime(vocabulary, self.prime))
 
 
 def sample_states(
@@ -96,7 +112,8 @@ def sample_in_memory(trained: TrainedModel, config: SampleConfig, *, seed: int =
     """Sample as `sample_states` does and keep the states in memory, on the model's device.
 
     Raises:
-        InputError: a prime that the vocabulary cannot spell, or a capture that the cell lacks.
+        InputError: a prime that the vocabulary cannot spell, a capture that the cell lacks, or states that do not fit
+            into the memory of the device.
     """
     trained = at_precision(trained, config.precision)
     spec, reader = _planned(trained, config, seed)
@@ -104,10 +121,10 @@ def sample_in_memory(trained: TrainedModel, config: SampleConfig, *, seed: int =
 
 
 def _planned(trained: TrainedModel, config: SampleConfig, seed: int) -> tuple[DumpSpec, _Sampler]:
-    prime = default_prime(trained, config.prime)
+    prime = default_prime(trained.vocabulary, config.prime)
     starts = np.arange(config.sequences + 1, dtype=np.int64) * config.length
     spec = DumpSpec(
-        arrays=captured_arrays(trained, config.capture),
+        arrays=captured_arrays(trained.model.architecture, config.capture),
         sequence_starts=starts,
         document_starts=starts,
         initial=trained.model.architecture.states,
@@ -151,8 +168,8 @@ class _Sampler:
         return torch.stack(tokens)
 
 
-def default_prime(trained: TrainedModel, prime: str | None) -> str:
+def default_prime(vocabulary: Vocabulary, prime: str | None) -> str:
     """Return the text read before each sequence: as asked, else a newline where the model knows it, else nothing."""
     if prime is not None:
         return prime
-    return "\n" if "\n" in trained.vocabulary.characters else ""
+    return "\n" if "\n" in vocabulary.characters else ""

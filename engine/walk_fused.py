@@ -38,6 +38,7 @@ def walk_fused(
     first: int = 0,
     begun: Sequence[ResumePoint] = (),
     buffers: Buffers | None = None,
+    to_host: bool = True,
 ) -> Generator[Piece, None, None]:
     """Compute sequences and yield their pieces, as `gatescope.engine.walk.walk` does.
 
@@ -46,13 +47,15 @@ def walk_fused(
         layout: how the kernel works on the model.
         first: the sequence to begin with, a multiple of the plan's block_b.
         begun: whole tiles that are not to begin at their first step; the first of them begins at `first`.
+        to_host: bring states to the CPU, unless `buffers` has a place for them.
 
     Yields:
-        Pieces with states on the CPU, or where `buffers` has put them. Rows behind the end of a sequence are not
-        written.
+        Pieces with states on the CPU, or where `buffers` has put them, or on the model's device: there they stay as
+        they are for what is put into the current stream before the next piece is asked for. Rows behind the end of a
+        sequence are not written.
     """
     lengths = journey.lengths
-    walker = _FusedWalker(journey, layout)
+    walker = _FusedWalker(journey, layout, to_host and buffers is None)
     # States that have a place already take no memory of a piece's own.
     row_bytes = 0 if buffers else sum(journey.arrays.values()) * journey.dtype.itemsize
     height, size = _cut(layout, len(lengths) - first, int(lengths[first:].max()), row_bytes)
@@ -117,9 +120,9 @@ class _Underway:
 class _FusedWalker:
     """The sequences that run side by side."""
 
-    def __init__(self, journey: Journey, layout: SamplePlan):
+    def __init__(self, journey: Journey, layout: SamplePlan, to_host: bool):
         self._lengths, self._reader = journey.lengths, journey.reader
-        self._trained, self._layout = journey.trained, layout
+        self._trained, self._layout, self._to_host = journey.trained, layout, to_host
         self._arrays, self._initial, self._dtype = journey.arrays, journey.initial, journey.dtype
         self._recurrence: FusedRecurrence | None = None
         self._device = journey.trained.model.output.weight.device
@@ -170,7 +173,7 @@ class _FusedWalker:
             )
         if self._copying is None:
             return self._underway(piece, tokens, None)
-        return self._copy(piece, tokens, place, buffers is None)
+        return self._copy(piece, tokens, place)
 
     def _underway(self, piece: Piece, tokens: Tensor, done: torch.cuda.Event | None) -> _Underway:
         return _Underway(piece, tokens, done, self._lengths, self._trained.model.n_characters)
@@ -180,7 +183,7 @@ class _FusedWalker:
         cells = map(recurrence.c, range(self._n_layers)) if recurrence.cells is not None else ()
         return (*map(recurrence.h, range(self._n_layers)), *cells)
 
-    def _copy(self, piece: Piece, tokens: Tensor, place: int, states_too: bool) -> _Underway:
+    def _copy(self, piece: Piece, tokens: Tensor, place: int) -> _Underway:
         """Bring the tokens, and the states if they are asked for, to the host in a stream of their own."""
         assert self._copying is not None
         computed = torch.cuda.current_stream(self._device).record_event()
@@ -190,7 +193,7 @@ class _FusedWalker:
             host_tokens = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
             host_tokens.copy_(tokens, non_blocking=True)
             tokens.record_stream(self._copying)
-            if states_too:
+            if self._to_host:
                 states = self._memory(self._pinned[place], len(tokens), tokens.shape[1], True)
                 for name, values in piece.states.items():
                     states[name].copy_(values, non_blocking=True)

@@ -87,6 +87,10 @@ def test_run_writes_everything_and_prints_the_table(text, tmp_path, cell, hypoth
 def test_stages_by_hand_and_info(text, model, states, results, tmp_path, capsys):
     assert main(["extract", str(model), str(text), "--out", str(tmp_path / "read.zarr"), "--length", "100"]) == 0
     assert StateDump.open(tmp_path / "read.zarr").text() == TEXT
+    words = ["extract", str(model), str(text), str(text), "--out", str(tmp_path / "two.zarr"), "--length", "100"]
+    assert main(words) == 0
+    assert f"{2 * len(TEXT):,} characters of 2 documents" in capsys.readouterr().out
+    assert StateDump.open(tmp_path / "two.zarr").document_starts.tolist() == [0, len(TEXT), 2 * len(TEXT)]
     assert main(["report", str(results), "--out", str(tmp_path / "report")]) == 0
     assert (tmp_path / "report" / "report.html").exists()
     assert main(["corpus", str(text.parent), "--glob", "*.py", "--out", str(tmp_path / "all.txt")]) == 0
@@ -136,12 +140,26 @@ BAD = [
     ("one character", ["train", "{one}", "--out", "{tmp}/m"], "1 characters"),
     ("not UTF-8", ["train", "{latin}", "--out", "{tmp}/m"], "offset 3"),
     ("short text", ["train", "{short}", "--out", "{tmp}/m"], "longer text"),
+    ("one sequence", ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--sample.sequences", "1"], "cannot be split"),
+    ("prime of a run", ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--sample.prime", "é"], "vocabulary"),
+    (
+        "capture of a run",
+        ["run", "--corpus", "{text}", "--cell", "gru", "--out", "{tmp}/o", "--sample.capture", "c"],
+        "--capture c",
+    ),
+    ("dtype of a run", ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--sample.dtype", "bfloat16"], "--dtype b"),
+    (
+        "16 bits on a CPU",
+        ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--device", "cpu", "--sample.precision", "float16"],
+        "a GPU",
+    ),
     ("no such model", ["sample", "{tmp}/absent", "--out", "{tmp}/s.zarr"], "is not a model"),
     ("a prime that cannot be spelt", ["sample", "{model}", "--out", "{tmp}/s.zarr", "--prime", "é"], "vocabulary"),
     ("a capture that is none", ["sample", "{model}", "--out", "{tmp}/s.zarr", "--capture", "x"], "--capture"),
     ("temperature", ["sample", "{model}", "--out", "{tmp}/s.zarr", "--temperature", "0"], "--temperature 0"),
     ("seed", ["sample", "{model}", "--out", "{tmp}/s.zarr", "--seed", "-1"], "--seed -1"),
     ("unknown character", ["extract", "{model}", "{unknown}", "--out", "{tmp}/e.zarr"], "vocabulary"),
+    ("no text", ["extract", "{model}", "--out", "{tmp}/e.zarr"], "text"),
     ("no such dump", ["probe", "{tmp}/absent.zarr", "--out", "{tmp}/r"], "absent.zarr"),
     ("a dump that is none", ["probe", "{model}", "--out", "{tmp}/r"], "dump"),
     ("no such hypothesis", ["probe", "{states}", "--out", "{tmp}/r", "--hypotheses", "inside_comet"], "inside_comet"),
@@ -177,8 +195,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(words, message, text, model,
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("gatescope: "), done.stderr
     assert "Traceback" not in done.stderr and done.stdout == ""
     assert (contents(model), contents(states)) == before
-    left = [path for path in work.rglob("*") if path.is_file() and path.name != "config.json"]
-    assert left == []
+    assert list(work.rglob("*")) == []
 
 
 def test_a_hypothesis_that_fails_is_named_and_the_others_run(states, tmp_path):

@@ -1,32 +1,43 @@
-"""A seeded fuzz of every command, flag and reader: a result or one line, never a traceback, never a partial file.
+"""A seeded fuzz of every command, flag and reader: a result or one line, never a traceback, never a file beside it.
 
-Each case takes a sound command line on tiny inputs, changes some of its words, and damages some of the files that it
-reads. A case is reproduced by its number: `run_case(number, world, folder)`.
+Each case takes a sound command line on tiny inputs, changes some of its words, damages some of the files that it reads,
+and gives some of them as a URL. The first cases are one for each flag of each command, with a value of its kind, and so
+are the first that only the long test has. A case is reproduced by its number: `run_case(number, world, folder)`.
 """
 
 import contextlib
-import inspect
+import functools
+import http.server
 import io
 import json
 import random
 import re
 import shutil
+import threading
 import traceback
-from dataclasses import fields, is_dataclass
+from collections import Counter
+from pathlib import Path
 
+import fsspec
 import h5py
 import numpy as np
 import pandas
 import pytest
 import zarr
-from killing import contents
 from safetensors.numpy import save_file
 
-from gatescope.analysis import commands
 from gatescope.analysis.cli import COMMANDS, main
 from gatescope.engine.files import PARTIAL
 
 TEXT = "def f(x):\n    return [x, 'a']  # b\n\n" * 8
+FUNCTIONS = """from gatescope.analysis.hypotheses import hypothesis
+
+
+@hypothesis(language="any", values="boolean", sees="past")
+def after_bracket(text):
+    'The character before is an opening bracket.'
+    return [i > 0 and text[i - 1] in "([" for i in range(len(text))]
+"""
 # Words that keep a case small; they are never taken away, and their values only grow small.
 TRAIN = ["--hidden", "3", "--layers", "1", "--batch", "2", "--length", "5", "--steps", "2", "--evaluate-every", "1"]
 SAMPLE = ["--sequences", "4", "--length", "6"]
@@ -47,7 +58,8 @@ LINES = {
     "corpus": (["{tree}", "--out", "{out}.txt", "--glob", "*.py"], 8),
     "train": (["{text}", "--out", "{out}", *TRAIN], 6),
     "sample": (["{model}", "--out", "{out}.zarr", *SAMPLE], 10),
-    "extract": (["{model}", "{text}", "--out", "{out}.zarr", "--length", "9"], 10),
+    "extract": (["{model}", "{text}", "--out", "{out}.zarr", "--length", "9"], 7),
+    "extract documents": (["{model}", "{text}", "{text}", "--out", "{out}.zarr", "--length", "9"], 3),
     "probe": (["{any_states}", "--out", "{out}", *PROBE], 12),
     "probe labels": (["{other}", "--labels", "{labels}", "--out", "{out}", "--bootstrap", "2"], 24),
     "export": (["{states}", "{out}.h5"], 10),
@@ -56,6 +68,7 @@ LINES = {
     "report": (["{results}", "--out", "{out}"], 1),
     "info": (["{anything}"], 30),
 }
+SHORT = 500  # cases of the short test
 VALUES = [
     "-1",
     "0",
@@ -93,25 +106,36 @@ VALUES += [
 ]
 
 
-def world_flags():
-    """Every flag of every command, found in the signatures that the command line is made of."""
+# What kinds of values there are, as --help names them.
+OF_KIND = {
+    "INT": ["0", "1", "2", "3", "-1"],
+    "FLOAT": ["0.5", "0.9", "1", "0", "-1", "nan", "inf", "1e-300"],
+    "STR": ["ab", "newline_next", "a=b", "h", "h.*", ""],
+    "PATH": ["{text}", "{functions}", "{labels}", "{model}", "{tree}/absent"],
+}
+
+
+def help_flags(name):
+    """Return the flags that a command's own help lists, each with values of its kind; a switch has none."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert main([name, "--help"]) == 0
     found = {}
-    for name in COMMANDS:
-        names = set()
-        for parameter in inspect.signature(getattr(commands, name)).parameters.values():
-            default = parameter.default
-            if is_dataclass(default):
-                inner = {field.name.replace("_", "-") for field in fields(default)}
-                names |= (
-                    {f"--{parameter.name}.{each}" for each in inner} if name == "run" else {f"--{e}" for e in inner}
-                )
-            else:
-                names.add(f"--{parameter.name.replace('_', '-')}")
-        found[name] = sorted(names - KEPT)
+    for line in out.getvalue().splitlines():
+        flag = re.match(r"[│ ]{1,3}(--[A-Za-z][\w.-]*)(?:, (--[\w.-]+))?(?: (\S+(?: \[\S+)?))?", line)
+        if flag is None:
+            continue
+        kinds = re.sub(r"[][{}]|\.\.\.|None\}\||REQUIRED", "", flag[3] or "")
+        values = [each for kind in re.split(r"[,|]", kinds) for each in OF_KIND.get(kind.split(" ")[0], [kind.strip()])]
+        found |= dict.fromkeys(filter(None, flag.group(1, 2)), [] if flag[2] else values)
     return found
 
 
-FLAGS = world_flags()
+@functools.cache
+def every_flag():
+    """Every flag of every command, and the pairs of both, in the order of the first cases."""
+    flags = {name: help_flags(name) for name in COMMANDS}
+    return flags, [(name, flag) for name in flags for flag in flags[name]]
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +145,7 @@ def world(tmp_path_factory):
     (folder / "tree").mkdir()
     (folder / "tree" / "a.py").write_text(TEXT)
     (folder / "text").write_text(TEXT)
+    (folder / "functions.py").write_text(FUNCTIONS)
     sound = [
         ["train", str(folder / "text"), "--out", str(folder / "model"), *TRAIN],
         ["sample", str(folder / "model"), "--out", str(folder / "states.zarr"), *SAMPLE],
@@ -170,7 +195,10 @@ CHOICES = {
     "results": ["results"],
     "tree": ["tree"],
     "text": ["text"],
+    "functions": ["functions.py"],
 }
+# What may be a URL.
+REMOTE = ("other", "states", "any_states", "anything")
 CHOICES["any_states"] = [*CHOICES["states"], *CHOICES["other"]]
 CHOICES["anything"] = [name for names in list(CHOICES.values()) for name in names]
 
@@ -211,6 +239,7 @@ def damage(chance, path):
 
 def mutated(chance, name, words):
     """Change some words of a command line, but none that keeps the work small."""
+    flags = every_flag()[0][name]
     words = list(words)
     for _ in range(chance.choice([0, 0, 1, 1, 2, 3])):
         kept = {i + offset for i, word in enumerate(words) if word in KEPT for offset in (0, 1)}
@@ -225,15 +254,73 @@ def mutated(chance, name, words):
             value = chance.choice([i for i in kept if i < len(words) and words[i] not in KEPT] or [place])
             words[value : value + 1] = [chance.choice(["-1", "0", "1", "2", "x", "", "nan"])]
         else:
-            value = [chance.choice(VALUES)] if chance.random() < 0.8 else []
-            words[place:place] = [chance.choice(FLAGS[name]), *value]
+            flag = chance.choice([each for each in flags if each not in KEPT])
+            value = [chance.choice(chance.choice([VALUES, flags[flag] or VALUES]))] if chance.random() < 0.8 else []
+            words[place:place] = [flag, *value]
     return words
 
 
-def run_case(number, world, folder):
+def drawn(number):
+    """Return the sound line that a case begins with and the words that it makes of it, places not filled in yet."""
+    chance = random.Random(f"words {number}")
+    flags, pairs = every_flag()
+    place = number - SHORT if number >= SHORT else number
+    if place >= len(pairs):
+        line = chance.choices(list(LINES), [weight for _, weight in LINES.values()])[0]
+        return line, mutated(chance, line.split()[0], LINES[line][0])
+    name, flag = pairs[place]
+    line = chance.choice([each for each in LINES if each.split()[0] == name])
+    words = list(LINES[line][0])
+    value = [chance.choice(flags[name][flag])] if flags[name][flag] else []
+    if flag in words:
+        words[words.index(flag) + 1 : words.index(flag) + 2] = value if flag not in KEPT else ["1"]
+    else:
+        words += [flag, *value]
+    # A whole run takes a second and more: these are refused for their last flag, those of the long test go through.
+    return line, words + ["--probe.bootstrap", "0"] * (name == "run" and number < SHORT)
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format, *arguments):
+        pass
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A folder, and the URL under which a web server of this machine has it."""
+    handler = functools.partial(_Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield tmp_path, f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def as_url(chance, path, url):
+    """Return a URL of a case's file or folder."""
+    protocol = chance.choice(["file", "memory", "http"])
+    if protocol == "memory":
+        system = fsspec.filesystem("memory")
+        if system.exists("/case"):
+            system.rm("/case", recursive=True)
+        system.mkdir("/case")
+        for file in [path] if path.is_file() else filter(Path.is_file, path.rglob("*")):
+            system.pipe_file(f"/case/{file.relative_to(path.parent)}", file.read_bytes())
+        return f"memory://case/{path.name}"
+    return f"file://{path}" if protocol == "file" else f"{url}/case/{path.name}"
+
+
+def everything(folder):
+    """Return all that a folder holds: the bytes of every file and None for every folder, by relative path."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def run_case(number, world, served):
     """Run one case; return what it broke, or None, and its exit code."""
+    folder, url = served
+    line, words = drawn(number)
     chance = random.Random(number)
-    line = chance.choices(list(LINES), [weight for _, weight in LINES.values()])[0]
     name = line.split()[0]
     case = folder / "case"
     case.mkdir()
@@ -241,14 +328,16 @@ def run_case(number, world, folder):
     for key, names in CHOICES.items():
         source = world / chance.choice(names)
         places[key] = source
-        # Changed words may name a text and a folder too.
-        if key in ("text", "tree") or f"{{{key}}}" in " ".join(LINES[line][0]):
+        # Changed words may name a text, a folder or functions too.
+        if key in ("text", "tree", "functions") or f"{{{key}}}" in " ".join(LINES[line][0]):
             places[key] = case / f"{key}{source.suffix}"
             (shutil.copytree if source.is_dir() else shutil.copy)(source, places[key])
             if chance.random() < 0.4:
                 damage(chance, places[key])
-    words = [name, *(word.format(**places) for word in mutated(chance, name, LINES[line][0]))]
-    before = contents(case)
+            if key in REMOTE and name != "concat" and chance.random() < 0.25:
+                places[key] = as_url(chance, places[key], url)
+    words = [name, *(word.format(**places) for word in words)]
+    before = everything(case)
     out, err = io.StringIO(), io.StringIO()
     try:
         # A changed word may be a relative path.
@@ -262,10 +351,11 @@ def run_case(number, world, folder):
         assert all(each.startswith("gatescope: ") for each in lines), "not one line"
         assert code == 0 or lines, "no line"
         assert not any("Traceback" in each for each in lines)
-        left = [path.name for path in case.rglob("*") if PARTIAL.fullmatch(path.name)]
+        after = everything(case)
+        left = [path for path in after if PARTIAL.fullmatch(path.rpartition("/")[2])]
         assert not left, f"left {left}"
         if code == 2:
-            changed = [path for path, content in before.items() if contents(case).get(path) != content]
+            changed = [path for path in {**before, **after} if before.get(path, "") != after.get(path, "")]
             assert not changed, f"changed {changed}"
     except AssertionError as error:
         return f"case {number}: {words}\n{error}\n{err.getvalue()[-2000:]}", code
@@ -274,14 +364,14 @@ def run_case(number, world, folder):
     return None, code
 
 
-def run_cases(numbers, world, folder):
+def run_cases(numbers, world, served):
     codes, broken = [], []
     for number in numbers:
-        problem, code = run_case(number, world, folder)
+        problem, code = run_case(number, world, served)
         codes.append(code)
         if problem:
             broken.append(problem)
-            shutil.rmtree(folder / "case", ignore_errors=True)
+            shutil.rmtree(served[0] / "case", ignore_errors=True)
     assert not broken, f"{len(broken)} of {len(codes)} cases:\n" + "\n".join(broken[:20])
     # Both ends are reached: sound command lines are among them, and unsound ones.
     assert 0.1 < codes.count(0) / len(codes) < 0.9
@@ -289,20 +379,33 @@ def run_cases(numbers, world, folder):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("part", range(4))
-def test_five_hundred_cases(part, world, tmp_path):
-    run_cases(range(part, 500, 4), world, tmp_path)
+def test_five_hundred_cases(part, world, served):
+    run_cases(range(part, SHORT, 4), world, served)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("part", range(10))
-def test_ten_thousand_cases(part, world, tmp_path):
-    run_cases(range(part, 10_000, 10), world, tmp_path)
+def test_ten_thousand_cases(part, world, served):
+    run_cases(range(part, 10_000, 10), world, served)
 
 
-def test_every_command_and_flag_is_reached():
+def flags_of(numbers):
+    """Count the flags that cases really have, by command."""
+    counts = Counter()
+    for number in numbers:
+        line, words = drawn(number)
+        counts.update((line.split()[0], word) for word in words if word in every_flag()[0][line.split()[0]])
+    return counts
+
+
+def test_every_flag_of_every_command_is_drawn():
+    flags, pairs = every_flag()
     assert {line.split()[0] for line in LINES} == set(COMMANDS)
-    reached = {word for name in FLAGS for word in FLAGS[name]} | KEPT
-    for flag in ("--labels", "--text", "--arrays", "--batch-first", "--sequence-length", "--capture", "--overwrite"):
-        assert flag in reached
-    assert "--train.cell" in reached and "--sample.top-p" in reached and "--probe.alignment" in reached
+    # What the help lists is what there is.
+    assert {"--out", "--seed", "--train.no-reset-after", "--sample.top-p", "--pattern"} <= set(flags["run"])
+    assert flags["probe"]["--alignment"] == ["post", "pre"] and "{functions}" in flags["probe"]["--functions"]
+    assert len(pairs) > 120 and set(flags_of(range(SHORT))) == set(pairs)
+    counts = flags_of(range(10_000))
+    assert min(counts[pair] for pair in pairs if pair[0] not in ("run", "report")) >= 10
+    assert min(counts.values()) >= 2

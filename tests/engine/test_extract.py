@@ -1,12 +1,17 @@
 """Reading a text with every state recorded."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from killing import contents
 
+from gatescope.engine import walk
 from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
-from gatescope.engine.extract import ExtractConfig, extract_states
+from gatescope.engine.extract import ExtractConfig, _planned, extract_in_memory, extract_states
 from gatescope.engine.sample import SampleConfig, sample_states
 
 TEXT = "(abc) {def} ghij\n" * 30
@@ -17,6 +22,16 @@ def text(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text(TEXT)
     return str(path)
+
+
+@pytest.fixture
+def documents(tmp_path):
+    """Paths of 120 documents of 1 to 130 characters: more sequences than a tile has rows."""
+    random, paths = np.random.default_rng(0), []
+    for number, n in enumerate([130, 1, 40, 41, 39, 80, *random.integers(1, 60, 114)]):
+        paths.append(tmp_path / f"{number}.txt")
+        paths[-1].write_text("".join(random.choice(list("\n abcdefghij(){}"), n)))
+    return [str(path) for path in paths]
 
 
 def extracted(trained, text, path, **config):
@@ -63,6 +78,91 @@ def test_extraction_of_sampled_text_gives_the_sampled_states(lstm, tmp_path):
         np.testing.assert_array_max_ulp(found, expected, 1)
         if name.split("/")[1] in "hc":
             assert np.array_equal(read.initial(name), sampled.initial(name))
+
+
+@pytest.mark.parametrize("precise", [True, False], ids=["float64", "float32"])
+def test_a_document_is_the_same_whatever_is_read_beside_it(lstm, documents, precise):
+    if precise:
+        lstm.model.double()
+    dtype = "float32" if precise else "float16"
+    config = ExtractConfig(length=40, context=7, capture=("h", "c", "gates", "entropy"), dtype=dtype)
+    states = extract_in_memory(lstm, documents, config)
+    bounds, starts = states.document_starts, states.sequence_starts
+    assert np.array_equal(np.diff(bounds), [len(Path(path).read_text()) for path in documents]) and len(starts) > 120
+    for number in [*range(7), *range(7, 120, 8)]:
+        alone = extract_in_memory(lstm, documents[number], config)
+        rows = slice(bounds[number], bounds[number + 1])
+        first, behind = np.searchsorted(starts, [rows.start, rows.stop])
+        assert np.array_equal(states.tokens[rows], alone.tokens)
+        assert np.array_equal(starts[first : behind + 1] - rows.start, alone.sequence_starts)
+        pairs = [(states.arrays[name][rows], values) for name, values in alone.arrays.items()]
+        pairs += [(states.initial[name][first:behind], values) for name, values in alone.initial.items()]
+        for found, expected in pairs:
+            if precise:
+                # Only the rounding of the recorded float32 is left.
+                np.testing.assert_allclose(found, expected, rtol=2e-7, atol=1e-12)
+            elif number == 0:
+                # Its sequences stand in the same rows of the same tile.
+                assert torch.equal(found, expected)
+            else:
+                np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-6)
+
+
+def test_a_dump_of_documents_is_what_memory_holds(lstm, documents, tmp_path, monkeypatch):
+    config = {"length": 40, "context": 7, "capture": ("h", "c", "log_probability")}
+    monkeypatch.setattr(walk, "PIECE_BYTES", 1)
+    dump = extracted(lstm, documents, tmp_path / "e.zarr", **config)
+    monkeypatch.undo()
+    states = extract_in_memory(lstm, documents, ExtractConfig(**config))
+    assert dump.verify() == [] and dump.text() == "".join(Path(path).read_text() for path in documents)
+    assert dump.attributes["settings"]["text"] == documents
+    for name in ("tokens", "sequence_starts", "document_starts"):
+        assert np.array_equal(getattr(dump, name), getattr(states, name)), name
+    for name in dump.names:
+        assert np.array_equal(dump.array(name)[:], states.arrays[name].numpy())
+    for name, values in states.initial.items():
+        assert np.array_equal(dump.initial(name), values.numpy())
+
+
+def test_documents_go_on_where_they_were_interrupted(lstm, documents, tmp_path, monkeypatch):
+    config = ExtractConfig(length=40, context=7)
+    extract_states(lstm, documents, tmp_path / "whole.zarr", config)
+    monkeypatch.setattr(walk, "PIECE_BYTES", 1)
+    write_steps, pieces = DumpWriter.write_steps, []
+
+    def write(self, first, start, *values):
+        if len(pieces) == 1:
+            raise KeyboardInterrupt
+        pieces.append((first, start))
+        return write_steps(self, first, start, *values)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(DumpWriter, "write_steps", write)
+        extract_states(lstm, documents, tmp_path / "cut.zarr", config)
+    monkeypatch.setattr(
+        DumpWriter, "write_steps", lambda self, *given: pieces.append(given[:2]) or write_steps(self, *given)
+    )
+    extract_states(lstm, documents, tmp_path / "cut.zarr", config)
+    # Inside the first tile, of which some sequences had ended: nothing was computed twice.
+    assert pieces == [(0, 0), (0, 32), (100, 0), (100, 32)]
+    assert contents(tmp_path / "cut.zarr") == contents(tmp_path / "whole.zarr")
+
+
+def test_no_step_is_spent_on_context_that_no_document_has(lstm, documents):
+    config = ExtractConfig(length=200, context=100, prime="ab")
+    spec, reader = _planned(lstm, documents, config)
+    assert (spec.document_starts == spec.sequence_starts).all()
+    assert reader.warm_up(np.arange(100)).shape == (2, 100)
+
+
+def test_what_is_wrong_with_one_of_many_documents_is_named(lstm, documents, tmp_path):
+    for content, message in ((b"ab\nX", r"bad.txt'.*'X' .*offset 3"), (b"", "bad.txt' is empty"), (b"\xff", "bad.txt")):
+        (tmp_path / "bad.txt").write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            extracted(lstm, [documents[0], str(tmp_path / "bad.txt")], tmp_path / "e.zarr")
+    with pytest.raises(InputError, match="no text to read"):
+        extracted(lstm, [], tmp_path / "e.zarr")
+    assert not (tmp_path / "e.zarr").exists()
 
 
 def test_what_the_vocabulary_lacks_is_named_by_offset(lstm, tmp_path):

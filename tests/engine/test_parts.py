@@ -1,5 +1,9 @@
 """Shares of a dump: whole tiles, one behind the other, and together what one process writes."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 from killing import contents
 
@@ -7,6 +11,7 @@ from gatescope.engine import parts
 from gatescope.engine.concat import concatenate
 from gatescope.engine.dump import StateDump
 from gatescope.engine.extract import ExtractConfig, extract_states
+from gatescope.engine.model import load_model
 from gatescope.engine.parts import part_path, shares_of
 from gatescope.engine.sample import SampleConfig, sample_states
 
@@ -62,5 +67,35 @@ def test_parts_of_a_text(lstm, tmp_path, monkeypatch):
     assert [dump.attributes.get("continues_document", False) for dump in dumps] == [False, True]
 
 
+def test_parts_of_documents(lstm, tmp_path, monkeypatch):
+    files = [tmp_path / f"{number}.txt" for number in range(3)]
+    for file, n in zip(files, (40, 90, 1), strict=True):
+        file.write_text("(abc) {def} ghij\n" * n)
+    config = ExtractConfig(length=11, context=5)
+    dumps = assert_parts_are_the_whole(
+        lambda out: extract_states(lstm, [str(file) for file in files], out, config), tmp_path, monkeypatch, 2
+    )
+    assert [dump.document_starts.tolist() for dump in dumps] == [[0, 680, 1098], [0, 1112, 1129]]
+
+
 def test_where_parts_go(tmp_path):
     assert part_path(tmp_path / "states.zarr", 1, 4) == tmp_path / "states.part1of4.zarr"
+
+
+def test_torchrun_samples_the_dump_of_one_process(make_model, tmp_path):
+    """Two processes through the real command line."""
+    model = make_model()
+    sample_states(load_model(model), tmp_path / "one.zarr", SampleConfig(sequences=130, length=20), seed=7)
+    flags = ["--sequences", "130", "--length", "20", "--seed", "7", "--device", "cpu"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "gatescope.analysis.cli"]
+    done = subprocess.run(
+        [*command, "sample", str(model), "--out", str(tmp_path / "two.zarr"), *flags],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == f"{tmp_path / 'two.zarr'}: 2,600 characters\n"
+    assert contents(tmp_path / "two.zarr") == contents(tmp_path / "one.zarr")
+    assert sorted(file.name for file in tmp_path.glob("*.zarr")) == ["one.zarr", "two.zarr"]

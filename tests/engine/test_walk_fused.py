@@ -55,6 +55,25 @@ def test_reading_gives_what_the_cpu_gives(lstm, by_kernel, tmp_path):
     assert_same(extract_in_memory(lstm, str(tmp_path / "text.txt"), config), expected)
 
 
+def test_reading_documents_gives_what_the_cpu_gives(lstm, by_kernel, monkeypatch, tmp_path):
+    documents = []
+    for number, n in enumerate([3, 1, 7, *[2, 1] * 7]):
+        documents.append(str(tmp_path / f"{number}.txt"))
+        (tmp_path / f"{number}.txt").write_text("(ab) cde"[-n:])
+    config = ExtractConfig(length=3, context=2, capture=ALL, dtype="float32")
+    expected = extract_in_memory(lstm, documents, config)
+    by_kernel()
+    monkeypatch.setattr(walk_fused, "MOST_SEQUENCES", 16)
+    monkeypatch.setattr(walk_fused, "MOST_STEPS", 2)
+    found = extract_in_memory(lstm, documents, config)
+    assert len(found.sequence_starts) == 20
+    assert_same(found, expected)
+    extract_states(lstm, documents, tmp_path / "e.zarr", config)
+    dump = StateDump.open(tmp_path / "e.zarr")
+    for name, values in found.arrays.items():
+        assert np.array_equal(dump.array(name)[:], values.numpy())
+
+
 def test_a_dump_does_not_depend_on_how_the_work_is_cut(lstm, by_kernel, monkeypatch, tmp_path):
     by_kernel()
     config = SampleConfig(sequences=17, length=3, capture=("h", "entropy"))

@@ -1,0 +1,111 @@
+"""Recurrent states that stay in memory, on the model's device, for probes that need no disk."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.errors import InputError
+from gatescope.engine.model import TrainedModel
+from gatescope.engine.record import walked
+from gatescope.engine.walk import Piece, Reader, empty
+
+
+@dataclass(frozen=True)
+class States:
+    """A text and its recurrent states in memory, rows in the order of a dump."""
+
+    tokens: np.ndarray  # int64 [N]
+    sequence_starts: np.ndarray  # int64 [S + 1]
+    document_starts: np.ndarray  # int64 [D + 1]
+    arrays: dict[str, Tensor]  # [N, H] each, on the model's device
+    initial: dict[str, Tensor]  # [S, H] each, before the first character
+
+
+def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.dtype) -> States:
+    """Do what `gatescope.engine.record.record` does, in memory and in any dtype.
+
+    The states take `state_bytes`, in one tensor for each array. Sequences of one length are computed in their place;
+    those of different lengths go there from two pieces of `gatescope.engine.walk_fused.PIECE_BYTES` at most.
+
+    Raises:
+        InputError: the device has not that much memory.
+    """
+    lengths, device = np.diff(spec.sequence_starts), trained.model.output.weight.device
+    require_room(state_bytes(spec, dtype), device)
+    n, length = spec.n_sequences, int(lengths[0])
+    even = bool((lengths[:-1] == length).all() and lengths[-1] <= length)
+    n_places = n * length if even else spec.n_rows
+    arrays = {name: empty(dtype, device, n_places, width) for name, width in spec.arrays.items()}
+    initial = {name: torch.empty(n, spec.arrays[name], dtype=dtype, device=device) for name in spec.initial_arrays}
+    tokens = np.empty(spec.n_rows, np.int64)
+
+    def buffers(first: int, n: int, start: int, stop: int) -> dict[str, Tensor]:
+        return {
+            name: each.view(-1, length, each.shape[1])[first : first + n, start:stop] for name, each in arrays.items()
+        }
+
+    for piece in walked(trained, spec, reader, dtype, to_host=False, buffers=buffers if even else None):
+        rows, places = _rows_of(piece, spec.sequence_starts)
+        tokens[rows] = piece.tokens.reshape(-1)[places]
+        for name, values in piece.initial.items():
+            initial[name][piece.first : piece.first + len(values)] = values
+        if not even:
+            _put(arrays, piece.states, rows, places)
+    rows_of = {name: values[: spec.n_rows] for name, values in arrays.items()}
+    return States(tokens, spec.sequence_starts, spec.document_starts, rows_of, initial)
+
+
+def _rows_of(piece: Piece, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows that a piece fills, and their places among its steps [S * T], of which some are behind an end."""
+    n, n_steps = piece.tokens.shape
+    bounds = starts[piece.first : piece.first + n + 1, None]
+    rows = bounds[:-1] + piece.start + np.arange(n_steps)
+    within = rows < bounds[1:]
+    return rows[within], np.flatnonzero(within)
+
+
+def _put(arrays: dict[str, Tensor], states: dict[str, Tensor], rows: np.ndarray, places: np.ndarray) -> None:
+    for name, values in states.items():
+        to, of = (torch.from_numpy(each).to(values.device) for each in (rows, places))
+        chosen = values.flatten(0, 1).index_select(0, of)
+        arrays[name].index_copy_(0, to.to(arrays[name].device), chosen.to(arrays[name].device))
+
+
+def state_bytes(spec: DumpSpec, dtype: torch.dtype) -> int:
+    """Return what the states of a spec take in memory: N rows of each array, S of each initial state."""
+    n_values = spec.n_rows * sum(spec.arrays.values())
+    n_values += spec.n_sequences * sum(spec.arrays[name] for name in spec.initial_arrays)
+    return n_values * dtype.itemsize
+
+
+def require_room(n_bytes: int, device: torch.device) -> None:
+    """Refuse states that the memory of a device cannot hold.
+
+    Raises:
+        InputError: more is needed than is free.
+    """
+    free = free_bytes(device)
+    if free is not None and n_bytes > free:
+        raise InputError(
+            f"the states take {n_bytes / 1e9:,.2f} GB and {device} has {free / 1e9:,.2f} GB free: record fewer "
+            "sequences, arrays or bytes of dtype, or write them to a dump with sample_states or extract_states"
+        )
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Return the memory that a device can still give, what torch has put by included; None where nothing says so."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    try:
+        found = re.search(r"MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
+    except OSError:
+        return None
+    return int(found[1]) << 10 if found else None
