@@ -126,10 +126,7 @@ def scheduled(impl):
         yield
         return
     together = SIDE_BY_SIDE[impl]
-    with (
-        mock.patch.object(wavefront, "pays", lambda *_: together),
-        mock.patch.object(wavefront, "_waves", lambda *_: together),
-    ):
+    with mock.patch.object(wavefront, "_waves", lambda *_: together):
         yield
 
 

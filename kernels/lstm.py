@@ -168,7 +168,7 @@ def _backward(ctx: Any, dy: Tensor | None, dcells: Tensor | None, dsaved: Tensor
 
 
 _lstm_op.register_autograd(_backward, setup_context=_setup_context)
-_lstm_backward_op.register_autograd(refuse_second_derivative("lstm"))
+_lstm_backward_op.register_autograd(refuse_second_derivative("lstm", "lstm_reference (backend='reference')"))
 register_autocast("lstm")
 
 

@@ -38,6 +38,7 @@ from gatescope.kernels.lstm_kernels import (
     forward_kernel,
     forward_step_kernel,
 )
+from gatescope.kernels.precision import float32_products_as_cudnn
 from gatescope.kernels.sequence import entering
 from gatescope.kernels.stack import Weights
 
@@ -112,9 +113,10 @@ def lstm_forward(
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run one layer: y [T, B, H], c in float32 [T, B, H], and the gates [T, B, 4, H] if they are to be saved."""
-    layer = Forward(x, h0, c0, (w_ih, w_hh, b_ih, b_hh), reset, save)
-    layer.advance(0, len(x))
-    return layer.results()
+    with float32_products_as_cudnn(x):
+        layer = Forward(x, h0, c0, (w_ih, w_hh, b_ih, b_hh), reset, save)
+        layer.advance(0, len(x))
+        return layer.results()
 
 
 def forward_launch(
@@ -236,12 +238,13 @@ def lstm_backward(
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, h0, c0, w_ih, w_hh, b_ih, b_hh from those of y, c and the gates; None where not needed."""
-    layer = Backward(dy, dcells, own, x, h0, c0, w_ih, w_hh, y, cells, a, reset)
-    layer.retreat(0, len(x))
-    dx = x.new_empty(x.shape) if needs[0] else None
-    if dx is not None:
-        layer.input_gradient(0, len(x), dx)
-    return dx, *layer.results(needs[1:])
+    with float32_products_as_cudnn(x):
+        layer = Backward(dy, dcells, own, x, h0, c0, w_ih, w_hh, y, cells, a, reset)
+        layer.retreat(0, len(x))
+        dx = x.new_empty(x.shape) if needs[0] else None
+        if dx is not None:
+            layer.input_gradient(0, len(x), dx)
+        return dx, *layer.results(needs[1:])
 
 
 def backward_launch(

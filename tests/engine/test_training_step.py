@@ -120,7 +120,8 @@ def test_the_state_begins_anew_with_the_text():
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_the_graph_gives_what_steps_on_the_cpu_give(precision):
+def test_the_graph_gives_what_steps_on_the_cpu_give(precision, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     takers = [taker_of(device, precision) for device in ("cpu", "cuda")]
     for step in range(25):
         for taker in takers:

@@ -39,11 +39,8 @@ def kernels_of(cell):
 
 
 @pytest.fixture(autouse=True)
-def exact_products():
-    allowed = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    yield
-    torch.backends.cuda.matmul.allow_tf32 = allowed
+def exact_products(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 # A kernel takes about three seconds to compile: one dtype runs over all shapes, the others over the main ones.
@@ -121,7 +118,6 @@ def test_one_graph_replayed_100_times_in_both_directions(cell):
 
 @pytest.mark.parametrize("side_by_side", [False, True])
 def test_a_graph_of_stacked_layers(cell, side_by_side, monkeypatch):
-    monkeypatch.setattr(wavefront, "pays", lambda *args: True)
     monkeypatch.setattr(wavefront, "_waves", lambda *args: side_by_side)
     module = cell.module(64, 512, 3, device="cuda", dtype=torch.bfloat16, **cell.options)
     x = torch.randn(60, 128, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
