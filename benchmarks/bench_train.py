@@ -16,9 +16,13 @@ from gatescope.engine.training_step import WARM_UP, TrainingStep
 
 V = 96  # characters
 WINDOWS = 10
-ON_CPU = [("cpu", (128, 200, 128, 2), "float32", impl) for impl in ("gatescope", "torch")]
-ON_GPU = [
-    pytest.param("cuda", (128, 200, 512, 3), dtype, impl, marks=pytest.mark.cuda)
+ON_CPU = (128, 200, 128, 2)
+ON_GPU = (128, 200, 512, 3)
+ROWS = [
+    pytest.param("cpu", ON_CPU, "float32", impl, id=f"cpu-{row_name(ON_CPU)}-{impl}") for impl in ("gatescope", "torch")
+]
+ROWS += [
+    pytest.param("cuda", ON_GPU, dtype, impl, marks=pytest.mark.cuda, id=f"cuda-{row_name(ON_GPU)}-{dtype}-{impl}")
     for dtype in ("bfloat16", "float16")
     for impl in ("gatescope", "cudnn")
 ]
@@ -50,7 +54,7 @@ def assert_same_logits(model, ours, device):
     model.train()
 
 
-@pytest.mark.parametrize(("device", "shape", "dtype", "impl"), ON_CPU + ON_GPU)
+@pytest.mark.parametrize(("device", "shape", "dtype", "impl"), ROWS)
 def test_iteration(benchmark, device, shape, dtype, impl):
     taker, ours = taker_of(device, shape, dtype, impl)
     assert_same_logits(taker.model, ours, device)

@@ -23,7 +23,7 @@ def test_every_shape_on_a_gpu(cell):
 def test_the_training_iteration():
     import bench_train
 
-    rows = [row.values for row in bench_train.ON_GPU]
+    rows = [row.values for row in bench_train.ROWS]
     assert ("cuda", (128, 200, 512, 3), "bfloat16", "gatescope") in rows
     taker, ours = bench_train.taker_of("cpu", (2, 5, 8, 2), "float32", "torch")
     bench_train.assert_same_logits(taker.model, ours, "cpu")

@@ -73,7 +73,7 @@ def test_errors_are_of_the_types_of_torch_nn(pair):
 @pytest.mark.parametrize("given", [True, False], ids=["states", "zero states"])
 @pytest.mark.parametrize("name", [*PAIRS, "gru-before"])
 def test_no_rows(name, given):
-    cell, peer, options = PAIRS.get(name, (GRUCell, None, {"reset_after": False}))
+    cell, _, options = PAIRS.get(name, (GRUCell, None, {"reset_after": False}))
     module, x = cell(I, H, **options), torch.zeros(0, I, requires_grad=True)
     results = module(x, states(cell, (0,)) if given else None)
     for h in results if isinstance(results, tuple) else (results,):
