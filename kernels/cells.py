@@ -1,8 +1,9 @@
 """Single steps with torch.nn's interface: LSTMCell, GRUCell and RNNCell.
 
-Equations are those of `gatescope.kernels.lstm`, `.gru` and `.rnn`. A step goes to torch's own cell operators, which on a
-GPU fuse all gates of an LSTM or GRU in one kernel beside the two products; an Elman step has one activation and nothing
-to fuse. The GRU of Cho et al. (2014), which torch lacks, goes to the layer of this package and its fused kernels.
+Equations are those of `gatescope.kernels.lstm`, `.gru` and `.rnn`. A step goes to torch's own cell operators, which on
+a GPU fuse all gates of an LSTM or GRU in one kernel beside the two products; an Elman step has one activation and
+nothing to fuse. The GRU of Cho et al. (2014), which torch lacks, goes to the layer of this package and its fused
+kernels.
 """
 
 from __future__ import annotations

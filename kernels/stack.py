@@ -202,8 +202,11 @@ class RecurrentStack(nn.Module):
 
         Returns:
             (y, state) as torch.nn, and with capture (y, state, states): states is a dict from each name to
-            [L*D, T, B, H], gates and preactivations [L*D, T, B, G, H]. All of them carry gradients. What one layer in
-            one direction captures is the storage that backward reads; several are copied into one array.
+            [L*D, T, B, H], gates and preactivations [L*D, T, B, G, H]. All of them carry gradients. The h, c and gates
+            of one layer in one direction are the storage that backward reads. Copies are made of several layers or
+            directions, into one array (a layer hands its states to autograd alone, so that a gradient of the topmost
+            does not pass through all); of c, and on the CPU of gates, in 16 bits, which backward reads in float32; and
+            of what was packed, to clear its padding.
 
         Raises:
             ValueError: wrong shapes, types or names, saying what was expected and what came.
