@@ -12,11 +12,12 @@ ON_A_GPU = SimpleNamespace(is_cuda=True, dtype=torch.float32)
 
 @pytest.fixture(autouse=True)
 def as_it_was():
-    rnn, conv, products = torch.backends.cudnn.rnn, torch.backends.cudnn.conv, torch.backends.cuda.matmul
-    before = [switch.fp32_precision for switch in (rnn, conv, products)]
+    products, allowed = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.allow_tf32
     yield
-    for switch, value in zip((rnn, conv, products), before, strict=True):
-        switch.fp32_precision = value
+    torch.backends.cuda.matmul.fp32_precision = products
+    # The older switch turns the newer ones, too; were they to differ, torch would refuse to tell.
+    torch.backends.cudnn.allow_tf32 = allowed
+    assert torch.backends.cudnn.allow_tf32 == allowed and torch.backends.cuda.matmul.allow_tf32 == (products == "tf32")
 
 
 def test_tf32_by_default_as_torch_nn():
