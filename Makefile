@@ -48,7 +48,7 @@ wheels:
 	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --implementation cp --python-version $(GPU_PYTHON) \
 		--platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
 		--platform manylinux_2_5_x86_64 --platform manylinux1_x86_64 -c constraints.txt -d wheels \
-		defusedxml docstring-parser donfig google-crc32c nltk numcodecs tree-sitter tree-sitter-c typeguard tyro zarr
+		defusedxml docstring-parser donfig google-crc32c nltk numcodecs pyyaml tree-sitter tree-sitter-c typeguard tyro zarr
 
 clean:
 	rm -rf $(VENV) .typing build dist wheels *.egg-info

@@ -5,7 +5,7 @@ from recurrent import SIDE_BY_SIDE, measure, rows
 
 ROWS = rows(
     ("gatescope", "gatescope-capture", "torch"),
-    ("gatescope", "gatescope-capture", *SIDE_BY_SIDE, "cudnn", "torch-loop"),
+    ("gatescope", "gatescope-capture", *SIDE_BY_SIDE, "cudnn", "cudnn-stacked", "torch-loop"),
 )
 
 

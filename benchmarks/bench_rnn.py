@@ -1,9 +1,12 @@
 """The RNN beside torch.nn's and, on a GPU, cuDNN's: forward, and forward + backward."""
 
 import pytest
-from recurrent import measure, rows
+from recurrent import SIDE_BY_SIDE, measure, rows
 
-ROWS = rows(("gatescope", "gatescope-capture", "torch"), ("gatescope", "gatescope-capture", "cudnn", "torch-loop"), 3)
+ROWS = rows(
+    ("gatescope", "gatescope-capture", "torch"),
+    ("gatescope", "gatescope-capture", *SIDE_BY_SIDE, "cudnn", "cudnn-stacked", "torch-loop"),
+)
 
 
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])

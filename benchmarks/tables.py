@@ -12,6 +12,7 @@ MARKER = "<!-- below: python benchmarks/tables.py -->"
 DETAILS = (
     "dtype",
     "graph",
+    "milliseconds_per_iteration",
     "characters_per_second",
     "microseconds_per_layer_step",
     "share_of_peak",

@@ -8,6 +8,13 @@ With 16-bit precision products and recurrent layers compute in 16 bits (torch.au
 moments stay float32; for float16 the loss is scaled so that small gradients survive (Micikevicius et al. 2018), and a
 step whose gradient overflows leaves the weights alone.
 
+The loss is not fused with the output layer: there is little to gain. With V = 100 characters and H = 512, logits, their
+copy in float32, its log-softmax and the two gradients are 16 V = 1.6 KB written and as much read for a character; three
+layers of LSTM write and read at least 32 H L = 49 KB of gates and their gradients, besides states. Fused, the loss
+would save 3.2 KB of 52 KB, 6% of the bytes; for 128 x 200 characters 82 MB, 0.02 ms at 4.3 TB/s of an iteration that
+aims at 2.5. The output product is 2 V H of 48 H^2 FLOP, less than 1%. This is arithmetic, not a measurement; it turns
+with V: at 50,000 words the logits would be most of it.
+
 Under torch.distributed each process reads its share of the lanes, and gradients are averaged over all; its steps are
 not recorded, and wait for the host. All processes have the same number of lanes.
 """

@@ -1,7 +1,9 @@
 """Single steps with torch.nn's interface: LSTMCell, GRUCell and RNNCell.
 
-Equations are those of `gatescope.kernels.lstm`, `.gru` and `.rnn`. A step goes to torch's own cell operators, whose
-pointwise part is one kernel on a GPU; the GRU of Cho et al. (2014), which torch lacks, to the layer of this package.
+Equations are those of `gatescope.kernels.lstm`, `.gru` and `.rnn`. A step goes to torch's own cell operators, which on
+a GPU fuse all gates of an LSTM or GRU in one kernel beside the two products; an Elman step has one activation and
+nothing to fuse. The GRU of Cho et al. (2014), which torch lacks, goes to the layer of this package and its fused
+kernels.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gatescope.kernels.checks import check_kind, check_tensor, told
+from gatescope.kernels.checks import ShapeError, check_kind, check_tensor, told
 from gatescope.kernels.gru import gru
 
 
@@ -64,18 +66,18 @@ class RecurrentCell(nn.Module):
             raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
         x = input.unsqueeze(0) if input.dim() == 1 else input
         if x.shape[1] != self.input_size:
-            raise ValueError(f"{name}: input.size(-1): expected input_size {self.input_size}, got {x.shape[1]}")
+            raise ShapeError(f"{name}: input.size(-1): expected input_size {self.input_size}, got {x.shape[1]}")
         check_kind(name, "input", x, self.weight_ih, "the weights")
         if states is None:
             return x, *(x.new_zeros(len(x), self.hidden_size) for _ in range(n_states))
         expected = (*input.shape[:-1], self.hidden_size)
         if not isinstance(states, tuple | list) or len(states) != n_states:
-            raise ValueError(f"{name}: hidden: expected {n_states} tensors in a tuple, got {told(states)}")
+            raise ShapeError(f"{name}: hidden: expected {n_states} tensors in a tuple, got {told(states)}")
         for state in states:
             check_tensor(name, "hidden", state)
             check_kind(name, "hidden", state, x, "the input")
             if tuple(state.shape) != expected:
-                raise ValueError(f"{name}: hidden: expected shape {list(expected)}, got {list(state.shape)}")
+                raise ShapeError(f"{name}: hidden: expected shape {list(expected)}, got {list(state.shape)}")
         return x, *(state.unsqueeze(0) if input.dim() == 1 else state for state in states)
 
     def _weights(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:

@@ -150,6 +150,10 @@ def plan(
                 # Beyond these a part takes a quarter of them, so that several are on their way beside the products.
                 block_k = min(block_k, STATES // 4 // block_b)
                 parts, row_bytes = triton.cdiv(hidden, block_k), block_k * itemsize
+            if streams and not several and warp_groups and n_gates == 3 and parts > 2:
+                # A GRU has two sums to keep: beside them, tiles of 256 units spill a few bytes from 1024 units on.
+                block_k = 128
+                parts, row_bytes = triton.cdiv(hidden, block_k), block_k * itemsize
             most = 1 if several and block_b == 64 else max(1, ON_THEIR_WAY // (block_b * row_bytes))
             ahead = min(free // (block_b * row_bytes), tiles * parts, most) if streams else 0
             found.append(Plan("persistent", block_b, block_h, block_k, parts, groups, columns, ahead, warp_groups))

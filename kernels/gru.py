@@ -161,7 +161,7 @@ def _backward(ctx: Any, dy: Tensor | None, dsaved: Tensor | None) -> tuple[Tenso
 
 
 _gru_op.register_autograd(_backward, setup_context=_setup_context)
-_gru_backward_op.register_autograd(refuse_second_derivative("gru"))
+_gru_backward_op.register_autograd(refuse_second_derivative("gru", "gru_reference (backend='reference')"))
 register_autocast("gru")
 
 

@@ -43,6 +43,7 @@ from gatescope.kernels.gru_kernels import (
     forward_step_kernel,
 )
 from gatescope.kernels.gru_loop import biases
+from gatescope.kernels.precision import float32_products_as_cudnn
 from gatescope.kernels.sequence import entering
 from gatescope.kernels.stack import Weights
 
@@ -128,9 +129,10 @@ def gru_forward(
     save: bool,
 ) -> tuple[Tensor, Tensor]:
     """Run one layer: y [T, B, H], and A [T, B, 4, H] if it is to be saved, else an empty tensor."""
-    layer = Forward(x, h0, (w_ih, w_hh, b_ih, b_hh), reset, reset_after, save)
-    layer.advance(0, len(x))
-    return layer.results()
+    with float32_products_as_cudnn(x):
+        layer = Forward(x, h0, (w_ih, w_hh, b_ih, b_hh), reset, reset_after, save)
+        layer.advance(0, len(x))
+        return layer.results()
 
 
 def _phases(layout: Plan, reset_after: bool) -> int:
@@ -269,12 +271,13 @@ def gru_backward(
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from those of y and, if any, of A; None where not needed."""
-    layer = Backward(dy, own, x, h0, w_ih, w_hh, y, a, reset, reset_after)
-    layer.retreat(0, len(x))
-    dx = x.new_empty(x.shape) if needs[0] else None
-    if dx is not None:
-        layer.input_gradient(0, len(x), dx)
-    return dx, *layer.results(needs[1:])
+    with float32_products_as_cudnn(x):
+        layer = Backward(dy, own, x, h0, w_ih, w_hh, y, a, reset, reset_after)
+        layer.retreat(0, len(x))
+        dx = x.new_empty(x.shape) if needs[0] else None
+        if dx is not None:
+            layer.input_gradient(0, len(x), dx)
+        return dx, *layer.results(needs[1:])
 
 
 def backward_launch(

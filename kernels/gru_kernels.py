@@ -90,7 +90,6 @@ def forward_kernel(
         x_r = tl.load(a_at + H, mask=own, other=0.0).to(tl.float32)
         x_z = tl.load(a_at + 2 * H, mask=own, other=0.0).to(tl.float32)
         x_n = tl.load(a_at + 3 * H, mask=own, other=0.0).to(tl.float32)
-        keep = in_b
         if reset_ptr is not None:
             keep = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) == 0
             h = tl.where(keep, h, 0.0)
@@ -114,10 +113,13 @@ def forward_kernel(
                 if AFTER:
                     sums_n = with_product(sums_n, before[part], w_n[part], WARP_GROUPS, INTERPRET)
             h_r, h_z = tl.split(tl.reshape(sums, (BLOCK_B, BLOCK_H, 2)))
-            r = sigmoid(x_r + tl.where(keep, h_r, 0.0))
-            z = sigmoid(x_z + tl.where(keep, h_z, 0.0))
+            if reset_ptr is not None:
+                h_r, h_z = tl.where(keep, h_r, 0.0), tl.where(keep, h_z, 0.0)
+            r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
         if AFTER:
-            p = tl.where(keep, sums_n, 0.0) + bias
+            if reset_ptr is not None:
+                sums_n = tl.where(keep, sums_n, 0.0)
+            p = sums_n + bias
             n = tanh(x_n + r * p)
         else:
             p = r * h

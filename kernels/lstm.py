@@ -25,6 +25,7 @@ from torch.nn import functional
 
 from gatescope.kernels import lstm_loop
 from gatescope.kernels.checks import check_layer, check_reset
+from gatescope.kernels.dropout import dropout
 from gatescope.kernels.sequence import (
     BACKENDS,
     choose_backend,
@@ -168,7 +169,7 @@ def _backward(ctx: Any, dy: Tensor | None, dcells: Tensor | None, dsaved: Tensor
 
 
 _lstm_op.register_autograd(_backward, setup_context=_setup_context)
-_lstm_backward_op.register_autograd(refuse_second_derivative("lstm"))
+_lstm_backward_op.register_autograd(refuse_second_derivative("lstm", "lstm_reference (backend='reference')"))
 register_autocast("lstm")
 
 
@@ -252,14 +253,15 @@ class LSTM(RecurrentStack):
     def handed_over(self, batch: Batch) -> tuple[Tensor, States] | None:
         if batch.x.device.type != "cpu" or batch.states[0].shape[1] == 0 or torch.compiler.is_compiling():
             return None
-        if self.training and self.dropout > 0 and self.num_layers > 1:
-            return None
         autocast = torch.is_autocast_enabled("cpu")
         if not _multiplies(torch.get_autocast_dtype("cpu") if autocast else batch.x.dtype):
             return None
         flat: list[Tensor] = [weight for weights in self.all_weights for weight in weights]
-        options = (self.bias, self.num_layers, self.dropout, self.training, self.bidirectional)
         states, packed = batch.states, batch.packed
+        drops = self.training and self.dropout > 0 and self.num_layers > 1
+        if drops:
+            return None if packed is not None else self._handed_over_with_dropout(batch)
+        options = (self.bias, self.num_layers, 0.0, self.training, self.bidirectional)
         if packed is None:
             y, h, c = torch.lstm(batch.x, states, flat, *options, False)
             return y, (h, c)
@@ -268,4 +270,18 @@ class LSTM(RecurrentStack):
         y, h, c = torch.lstm(packed.data, packed.batch_sizes, states, flat, *options)
         if packed.unsorted_indices is not None:
             h, c = (s.index_select(1, packed.unsorted_indices) for s in (h, c))
+        return y, (h, c)
+
+    def _handed_over_with_dropout(self, batch: Batch) -> tuple[Tensor, States]:
+        """Layer after layer by torch's operator, with the dropout of this package, which counts rows, in between."""
+        y, directions, final = batch.x, 2 if self.bidirectional else 1, []
+        for layer in range(self.num_layers):
+            if layer > 0:
+                y = dropout(y, self.dropout, self.training, layer - 1)
+            own = slice(layer * directions, (layer + 1) * directions)
+            weights: list[Tensor] = [weight for each in self.all_weights[own] for weight in each]
+            states = tuple(state[own] for state in batch.states)
+            y, *ends = torch.lstm(y, states, weights, self.bias, 1, 0.0, self.training, self.bidirectional, False)
+            final.append(ends)
+        h, c = (torch.cat(ends) for ends in zip(*final, strict=True))
         return y, (h, c)

@@ -136,7 +136,7 @@ def _backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
 
 
 _rnn_op.register_autograd(_backward, setup_context=_setup_context)
-_rnn_backward_op.register_autograd(refuse_second_derivative("rnn"))
+_rnn_backward_op.register_autograd(refuse_second_derivative("rnn", "rnn_reference (backend='reference')"))
 register_autocast("rnn")
 
 

@@ -25,6 +25,7 @@ from gatescope.kernels.fused import (
     weight_gradient,
 )
 from gatescope.kernels.grid import Launch, Plan
+from gatescope.kernels.precision import float32_products_as_cudnn
 from gatescope.kernels.rnn_kernels import backward_kernel, forward_kernel
 from gatescope.kernels.sequence import entering
 from gatescope.kernels.stack import Weights
@@ -92,9 +93,10 @@ def rnn_forward(
     nonlinearity: str,
 ) -> Tensor:
     """Run one layer: y [T, B, H]."""
-    layer = Forward(x, h0, (w_ih, w_hh, b_ih, b_hh), reset, nonlinearity)
-    layer.advance(0, len(x))
-    return layer.results()[0]
+    with float32_products_as_cudnn(x):
+        layer = Forward(x, h0, (w_ih, w_hh, b_ih, b_hh), reset, nonlinearity)
+        layer.advance(0, len(x))
+        return layer.results()[0]
 
 
 def forward_launch(
@@ -191,12 +193,13 @@ def rnn_backward(
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from that of y; None where not needed."""
-    layer = Backward(dy, x, h0, w_ih, w_hh, y, reset, nonlinearity)
-    layer.retreat(0, len(x))
-    dx = x.new_empty(x.shape) if needs[0] else None
-    if dx is not None:
-        layer.input_gradient(0, len(x), dx)
-    return dx, *layer.results(needs[1:])
+    with float32_products_as_cudnn(x):
+        layer = Backward(dy, x, h0, w_ih, w_hh, y, reset, nonlinearity)
+        layer.retreat(0, len(x))
+        dx = x.new_empty(x.shape) if needs[0] else None
+        if dx is not None:
+            layer.input_gradient(0, len(x), dx)
+        return dx, *layer.results(needs[1:])
 
 
 def backward_launch(

@@ -21,13 +21,11 @@ import triton
 from torch import Tensor
 
 from gatescope.kernels.grid import STEPS, Device, Plan, device_of, plan
-from gatescope.kernels.sequence import computed_dtype
-from gatescope.kernels.wavefront import CHUNK
+from gatescope.kernels.wavefront import CHUNK, GATES
 
 STEP = 1.2  # microseconds from a store of a state to the end of another program's wait for it
 ROUND = 0.3  # microseconds of a load from the second-level cache
 RATE = 50e3  # bytes a microsecond of such loads, for each multiprocessor while all of them load
-GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # blocks of rows in the recurrent weights
 PERSISTENT = (torch.float16, torch.bfloat16)  # dtypes of weights that stay on chip
 MEASURED = Path(__file__).with_name("measured.json")
 
@@ -36,7 +34,7 @@ def cell_plan(cell: str, backward: bool, n_rows: int, hidden: int, dtype: torch.
     """The plan of one layer in one direction.
 
     Weights of 32 bits leave no room for enough units on a chip, and float32 proper has no tensor cores: there torch's
-    products, which follow its switch for TF32, run step by step.
+    products run step by step, in the precision of `gatescope.kernels.precision`.
     """
     if dtype not in PERSISTENT:
         return STEPS
@@ -90,8 +88,8 @@ def side_by_side(
 
 
 def waves(cell: str, layers: int, x: Tensor, hidden: int, backward: bool) -> bool:
-    """Whether layers over x [T, B, I], on its device and under autocast as it is on, run side by side."""
-    sizes, dtype = (len(x), x.shape[1], hidden), computed_dtype(x)
+    """Whether layers over x [T, B, I], in its dtype and on its device, run side by side."""
+    sizes, dtype = (len(x), x.shape[1], hidden), x.dtype
     name = torch.cuda.get_device_name(x.device) if x.is_cuda else ""
     return side_by_side(cell, layers, backward, sizes, dtype, device_of(x), name)
 

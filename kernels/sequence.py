@@ -51,13 +51,6 @@ def entering(first: Tensor, steps: Tensor, reset: Tensor | None) -> Tensor:
     return before if reset is None else before.masked_fill_(reset.unsqueeze(2), 0)
 
 
-def computed_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which a layer over x computes: that of torch.autocast where it is on, else that of x."""
-    if x.is_floating_point() and x.dtype != torch.float64 and autocast_on(x):
-        return torch.get_autocast_dtype(x.device.type)
-    return x.dtype
-
-
 def autocast_on(x: Tensor) -> bool:
     """Whether torch.autocast is on for the device of x; devices that it does not know have none."""
     return x.device.type in AUTOCAST and torch.is_autocast_enabled(x.device.type)
@@ -132,13 +125,13 @@ def _cast(argument: Any, dtype: torch.dtype) -> Any:
     return argument
 
 
-def refuse_second_derivative(cell: str) -> Callable[..., Any]:
-    """What autograd calls when someone differentiates a backward operator."""
+def refuse_second_derivative(name: str, reference: str) -> Callable[..., Any]:
+    """What autograd calls when someone differentiates the backward operator of one that has a plain reference."""
 
     def refuse(ctx: Any, *gradients: Tensor) -> Any:
         raise RuntimeError(
-            f"gatescope::{cell} has no second derivative: expected one backward pass, got a backward through it; "
-            f"use {cell}_reference (backend='reference'), which torch differentiates any number of times"
+            f"gatescope::{name} has no second derivative: expected one backward pass, got a backward through it; "
+            f"use {reference}, which torch differentiates any number of times"
         )
 
     return refuse

@@ -23,7 +23,7 @@ from gatescope.kernels import wavefront
 from gatescope.kernels.checks import ShapeError, check_arguments, check_capture, check_kind, check_tensor, told
 from gatescope.kernels.dropout import draw_seed, drop_again, dropout
 from gatescope.kernels.packing import Reversal, cleared_padding, last, pack, stacked
-from gatescope.kernels.sequence import choose_backend, differentiable, entering
+from gatescope.kernels.sequence import choose_backend, entering
 
 States = tuple[Tensor, ...]
 Weights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # w_ih, w_hh, b_ih, b_hh of a layer and direction
@@ -202,8 +202,11 @@ class RecurrentStack(nn.Module):
 
         Returns:
             (y, state) as torch.nn, and with capture (y, state, states): states is a dict from each name to
-            [L*D, T, B, H], gates and preactivations [L*D, T, B, G, H]. All of them carry gradients. What one layer in
-            one direction captures is the storage that backward reads; several are copied into one array.
+            [L*D, T, B, H], gates and preactivations [L*D, T, B, G, H]. All of them carry gradients. The h, c and gates
+            of one layer in one direction are the storage that backward reads. Copies are made of several layers or
+            directions, into one array (a layer hands its states to autograd alone, so that a gradient of the topmost
+            does not pass through all); of c, and on the CPU of gates, in 16 bits, which backward reads in float32; and
+            of what was packed, to clear its padding.
 
         Raises:
             ValueError: wrong shapes, types or names, saying what was expected and what came.
@@ -263,18 +266,16 @@ class RecurrentStack(nn.Module):
         return y, states, {name: stacked(steps, lengths) for name, steps in captured.items()}
 
     def _runs_as_wavefront(self, x: Tensor) -> bool:
-        if self.bidirectional or self.dropout == 1 or choose_backend(self.backend, x) != "triton":
-            return False
-        return wavefront.pays(self.cell.lower(), self.num_layers, x, self.hidden_size)
+        one_way = self.num_layers > 1 and not self.bidirectional
+        return one_way and self.dropout < 1 and choose_backend(self.backend, x) == "triton"
 
     def _run_wavefront(
         self, x: Tensor, batch: Batch, reset: Tensor | None, lengths: Tensor | None, capture: tuple[str, ...]
     ) -> tuple[Tensor, States, dict[str, Tensor]]:
-        """Run all layers at the same time; returns are those of `_run`."""
+        """Run all layers in one operator; returns are those of `_run`."""
         weights = [weight for weights in self.all_weights for weight in weights]
         seeds = [draw_seed(x.device) for _ in range(self.num_layers - 1)] if self.training and self.dropout else []
-        save = "gates" in capture or differentiable(x, *batch.states, *weights)
-        given = (x, batch.states, weights, reset, seeds, self.dropout, save)
+        given = (x, batch.states, weights, reset, seeds, self.dropout, "gates" in capture)
         layers = [self.named(each) for each in wavefront.wavefront(self.cell.lower(), self.option, *given)]
         y = below = x
         for k, steps in enumerate(layers):

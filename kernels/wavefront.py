@@ -7,40 +7,39 @@ kernels draw the dropout between layers by counters themselves, of states going 
 Backward runs the same way from the top layer's last chunk to the bottom layer's first.
 
 The operator takes all layers of one direction; what it computes is what the layers compute one after another. That is
-also how it runs them forward or backward where `gatescope.kernels.schedule` finds this faster.
+also how it runs them, forward or backward, where `gatescope.kernels.schedule` finds this faster. It decides when it
+runs: what torch.compile traces is one operator, whatever the device and the sizes. Backward stops at the lowest layer
+of which something wants its gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gatescope.kernels.checks import ShapeError, check_layer, check_reset
 from gatescope.kernels.dropout import drop_steps
-from gatescope.kernels.sequence import fake_states, refuse_second_derivative, register_autocast
+from gatescope.kernels.precision import float32_products_as_cudnn
+from gatescope.kernels.sequence import (
+    choose_backend,
+    differentiable,
+    fake_states,
+    refuse_second_derivative,
+    register_autocast,
+)
 
 CHUNK = 25  # steps that a layer is ahead of the next
 OUTPUTS = {"lstm": 3, "gru": 2, "rnn": 1}  # of a layer: y, then c, then the gates
-
-
-def pays(cell: str, layers: int, x: Tensor, hidden: int) -> bool:
-    """Whether all layers of a stack are better run by one operator: in one direction at least, side by side.
-
-    Args:
-        cell: "lstm", "gru" or "rnn".
-        layers: L.
-        x: [T, B, I].
-        hidden: H.
-    """
-    if layers < 2 or not x.is_cuda:
-        return False
-    return any(_waves(cell, layers, x, hidden, backward) for backward in (False, True))
+GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # blocks of rows in the weights
+OPTIONS = {"lstm": ("",), "gru": ("after", "before"), "rnn": ("tanh", "relu")}
 
 
 def _waves(cell: str, layers: int, x: Tensor, hidden: int, backward: bool) -> bool:
+    """Whether layers run side by side rather than one after another."""
     # Triton is not there on every platform.
     from gatescope.kernels.schedule import waves
 
@@ -48,7 +47,7 @@ def _waves(cell: str, layers: int, x: Tensor, hidden: int, backward: bool) -> bo
 
 
 class _Streams:
-    """A stream for each layer, which waits for chunks of the neighbour that it reads from; nothing on the CPU.
+    """A stream for each place of the wavefront, which waits for chunks of the place before; nothing on the CPU.
 
     Layers one after another stay in the caller's stream.
     """
@@ -63,17 +62,17 @@ class _Streams:
                 stream.wait_stream(self._main)
 
     @contextmanager
-    def working(self, layer: int, chunk: int, neighbour: int) -> Iterator[None]:
-        """Work on a chunk of a layer after the same chunk of a neighbour."""
+    def working(self, place: int, chunk: int) -> Iterator[None]:
+        """Work on a chunk in a place of the wavefront, after the same chunk in the place before."""
         if not self._on_gpu:
             yield
             return
-        stream = self._streams[layer]
-        if (neighbour, chunk) in self._done:
-            stream.wait_event(self._done[neighbour, chunk])
+        stream = self._streams[place]
+        if place > 0:
+            stream.wait_event(self._done[place - 1, chunk])
         with torch.cuda.stream(stream):
             yield
-            self._done[layer, chunk] = stream.record_event()
+            self._done[place, chunk] = stream.record_event()
 
     def join(self) -> None:
         """Let what comes next wait for all layers."""
@@ -125,22 +124,25 @@ def _wavefront_op(
 
     layers, hidden = len(states[0]), states[0].shape[2]
     side_by_side = _waves(cell, layers, x, hidden, False)
-    share, size = (layers, CHUNK) if side_by_side else (1, len(x))
-    walks: list[Any] = []
-    below = x
+    beside, size = (layers, CHUNK) if side_by_side else (1, len(x))
+    below, outputs, of_layers = x, [], _layer_weights(weights, layers)
     flags = () if cell == "rnn" else (save,)
-    for k, layer_weights in enumerate(_layer_weights(weights, layers)):
-        first = (state[k] for state in states)
-        above = Above(x.new_empty(*x.shape[:2], hidden), seeds[k], p, k) if seeds and k + 1 < layers else None
-        given = (below, *first, layer_weights, reset, *_option(cell, option), *flags)
-        walks.append(_fused(cell).Forward(*given, share=share, above=above))
-        below = walks[-1].states[1:] if above is None else above.values
-    streams = _Streams(share, x.device)
-    for k, chunk, start, stop in _diagonals(layers, len(x), size):
-        with streams.working(k, chunk, k - 1):
-            walks[k].advance(start, stop)
-    streams.join()
-    return [output for walk in walks for output in walk.results()]
+    with float32_products_as_cudnn(x):
+        for lowest in range(0, layers, beside):
+            walks: list[Any] = []
+            for k in range(lowest, lowest + beside):
+                first = (state[k] for state in states)
+                above = Above(x.new_empty(*x.shape[:2], hidden), seeds[k], p, k) if seeds and k + 1 < layers else None
+                given = (below, *first, of_layers[k], reset, *_option(cell, option), *flags)
+                walks.append(_fused(cell).Forward(*given, share=beside, above=above))
+                below = walks[-1].states[1:] if above is None else above.values
+            streams = _Streams(beside, x.device)
+            for place, chunk, start, stop in _diagonals(beside, len(x), size):
+                with streams.working(place, chunk):
+                    walks[place].advance(start, stop)
+            streams.join()
+            outputs += [output for walk in walks for output in walk.results()]
+    return outputs
 
 
 @_wavefront_op.register_fake
@@ -182,60 +184,72 @@ def _wavefront_backward_op(
     # Triton is not there on every platform.
     from gatescope.kernels.fused import Above
 
-    layers, each = len(states[0]), OUTPUTS[cell]
-    top = layers - 1
-    side_by_side = _waves(cell, layers, x, states[0].shape[2], True)
-    share, size = (layers, CHUNK) if side_by_side else (1, len(x))
-    walks: list[Any] = [None] * layers
-    aboves: list[Any] = [None] * layers
-    for k, layer_weights in enumerate(_layer_weights(weights, layers)):
-        y, *saved = outputs[k * each : (k + 1) * each]
-        given, *others = gradients[k * each : (k + 1) * each]
-        below = x if k == 0 else outputs[(k - 1) * each]
-        if seeds and k > 0:
-            below = drop_steps(below, seeds[k - 1], p, k - 1, 0)
-        if k < top:
-            seed = seeds[k] if seeds else None
-            aboves[k] = Above(y.new_empty(y.shape), seed, p if seeds else 0.0, k)
-        first = (state[k] for state in states)
-        tensors = (given, *others, below, *first, *layer_weights[:2], y, *saved, reset)
-        walks[k] = _fused(cell).Backward(*tensors, *_option(cell, option), share=share, above=aboves[k])
-    dx = x.new_empty(x.shape) if needs[0] else None
-    streams = _Streams(share, x.device)
-    for place, chunk, start, stop in _diagonals(layers, len(x), size):
-        k, n_steps = top - place, len(x)
-        start, stop = n_steps - stop, n_steps - start
-        with streams.working(k, chunk, k + 1):
-            walks[k].retreat(start, stop)
-            if k > 0:
-                walks[k].input_gradient(start, stop, aboves[k - 1].values)
-            elif dx is not None:
-                walks[0].input_gradient(start, stop, dx)
-    streams.join()
-    return _collected(dx, walks, states, weights, needs)
+    layers, each, hidden = len(states[0]), OUTPUTS[cell], states[0].shape[2]
+    lowest = _lowest(needs, len(states), layers)
+    side_by_side = _waves(cell, layers - lowest, x, hidden, True)
+    beside, size = (layers - lowest, CHUNK) if side_by_side else (1, len(x))
+    of_layers, found = _layer_weights(weights, layers), {}
+    # What each layer tells the one below it; the lowest tells the caller, if that asks.
+    downs = [x.new_empty(*x.shape[:2], hidden) if k > lowest else None for k in range(layers)]
+    downs[0] = x.new_empty(x.shape) if needs[0] else None
+    with float32_products_as_cudnn(x):
+        for top in range(layers - 1, lowest - 1, -beside):
+            walks: list[Any] = []
+            for k in range(top, top - beside, -1):
+                y, *saved = outputs[k * each : (k + 1) * each]
+                given, *others = gradients[k * each : (k + 1) * each]
+                below = x if k == 0 else outputs[(k - 1) * each]
+                if seeds and k > 0:
+                    below = drop_steps(below, seeds[k - 1], p, k - 1, 0)
+                down = downs[k + 1] if k + 1 < layers else None
+                above = None if down is None else Above(down, seeds[k] if seeds else None, p if seeds else 0.0, k)
+                first = (state[k] for state in states)
+                tensors = (given, *others, below, *first, *of_layers[k][:2], y, *saved, reset)
+                walks.append(_fused(cell).Backward(*tensors, *_option(cell, option), share=beside, above=above))
+            streams = _Streams(beside, x.device)
+            for place, chunk, start, stop in _diagonals(beside, len(x), size):
+                start, stop = len(x) - stop, len(x) - start
+                with streams.working(place, chunk):
+                    walks[place].retreat(start, stop)
+                    down = downs[top - place]
+                    if down is not None:
+                        walks[place].input_gradient(start, stop, down)
+            streams.join()
+            for place, walk in enumerate(walks):
+                found[top - place] = walk.results(_wanted(needs, len(states), layers, top - place))
+    return _collected(downs[0], found, states, weights, needs)
+
+
+def _wanted(needs: Sequence[bool], n_states: int, layers: int, k: int) -> tuple[bool, ...]:
+    """Which gradients of a layer are needed: those of its states and of its weights and biases."""
+    each = (len(needs) - 1 - n_states) // layers
+    place = 1 + n_states + k * each
+    return (*needs[1 : 1 + n_states], *needs[place : place + each], *[False] * (4 - each))
+
+
+def _lowest(needs: Sequence[bool], n_states: int, layers: int) -> int:
+    """The lowest layer that a gradient has to reach."""
+    if needs[0]:
+        return 0
+    return next(k for k in range(layers) if any(_wanted(needs, n_states, layers, k)))
 
 
 def _collected(
     dx: Tensor | None,
-    walks: Sequence[Any],
+    found: Mapping[int, Sequence[Any]],
     states: Sequence[Tensor],
     weights: Sequence[Tensor],
     needs: Sequence[bool],
 ) -> list[Tensor]:
     """The gradients of x, the states and all weights, in this order, empty where not needed."""
-    n_states, layers = len(states), len(walks)
+    n_states, layers = len(states), len(states[0])
     each = len(weights) // layers
-    of_weights, of_states = [], []
-    for k, walk in enumerate(walks):
-        place = 1 + n_states + k * each
-        wanted = (*needs[1 : 1 + n_states], *needs[place : place + each], *[False] * (4 - each))
-        found = walk.results(wanted)
-        of_states.append(found[:n_states])
-        of_weights += found[n_states : n_states + each]
     joined = [
-        torch.stack([g.to(state.dtype) for g in layer]) if need else None
-        for layer, state, need in zip(zip(*of_states, strict=True), states, needs[1:], strict=False)
+        torch.stack([found[k][place].to(state.dtype) for k in range(layers)]) if needs[1 + place] else None
+        for place, state in enumerate(states)
     ]
+    nothing = (None,) * (n_states + each)
+    of_weights = [g for k in range(layers) for g in found.get(k, nothing)[n_states : n_states + each]]
     like = states[0]
     return [like.new_empty(0) if g is None else g.to(like.dtype) for g in (dx, *joined, *of_weights)]
 
@@ -281,7 +295,7 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
 
 
 _wavefront_op.register_autograd(_backward, setup_context=_setup_context)
-_wavefront_backward_op.register_autograd(refuse_second_derivative("wavefront"))
+_wavefront_backward_op.register_autograd(refuse_second_derivative("wavefront", "a module with backend='reference'"))
 register_autocast("wavefront")
 
 
@@ -291,12 +305,12 @@ def wavefront(
     x: Tensor,
     states: Sequence[Tensor],
     weights: Sequence[Tensor],
-    reset: Tensor | None,
-    seeds: Sequence[Tensor],
-    p: float,
-    save: bool,
+    reset: Tensor | None = None,
+    seeds: Sequence[Tensor] = (),
+    p: float = 0.0,
+    save: bool = True,
 ) -> list[tuple[Tensor, ...]]:
-    """Run stacked layers of one direction as a wavefront.
+    """Run stacked layers of one direction as a wavefront, in Triton kernels.
 
     Args:
         cell: "lstm", "gru" or "rnn".
@@ -306,12 +320,50 @@ def wavefront(
         weights: layer by layer w_ih, w_hh and, with bias, b_ih, b_hh.
         reset: [T, B] bool or None.
         seeds: of the masks between layers, int64 [1] each, L - 1 of them; none without dropout.
-        p: share that is dropped between layers.
-        save: whether the gates are kept.
+        p: share that is dropped between layers, 0 <= p < 1.
+        save: whether the gates are kept; they always are where a gradient is wanted.
 
     Returns:
         What the cell's operator returns for one layer, for each layer.
+
+    Raises:
+        ValueError: for a name, shape, dtype or device that does not fit.
     """
+    _check(cell, option, x, states, weights, reset, seeds, p)
+    save = save or differentiable(x, *states, *weights)
     outputs = _wavefront_op(cell, option, x, list(states), list(weights), reset, list(seeds), p, save)
     each = OUTPUTS[cell]
     return [tuple(outputs[k : k + each]) for k in range(0, len(outputs), each)]
+
+
+def _check(
+    cell: str,
+    option: str,
+    x: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    reset: Tensor | None,
+    seeds: Sequence[Tensor],
+    p: float,
+) -> None:
+    if option not in OPTIONS.get(cell, ()):
+        known = "; ".join(f"{name}: {' or '.join(map(repr, options))}" for name, options in OPTIONS.items())
+        raise ValueError(f"wavefront: expected a cell and its option ({known}), got {cell!r} and {option!r}")
+    names = ("h", "c") if cell == "lstm" else ("h",)
+    if len(states) != len(names) or any(state.dim() != 3 or len(state) == 0 for state in states):
+        got = [list(state.shape) for state in states]
+        raise ShapeError(f"wavefront: states: expected {' and '.join(names)} of shape [L, B, H] each, got {got}")
+    layers = len(states[0])
+    if len(weights) not in (2 * layers, 4 * layers):
+        raise ShapeError(f"wavefront: weights: expected {2 * layers} or {4 * layers}, got {len(weights)}")
+    if len(seeds) not in (0, layers - 1) or not 0 <= p < 1:
+        raise ValueError(
+            f"wavefront: expected no seeds or {layers - 1} and 0 <= p < 1, got {len(seeds)} seeds and p = {p}"
+        )
+    below = x
+    for k, of_layer in enumerate(_layer_weights(weights, layers)):
+        first = {f"state {name} of layer {k}": state[k] for name, state in zip(names, states, strict=True)}
+        check_layer(cell, GATES[cell], first, of_layer, below)
+        below = states[0][k].expand(*x.shape[:2], states[0].shape[2])
+    check_reset(cell, reset, x)
+    choose_backend("triton", x)

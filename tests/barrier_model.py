@@ -30,6 +30,11 @@ ACTIONS = ("wait", "read", "write", "meet", "add")
 RIGHT = Barrier()
 
 
+def arrivals_before(step, n_participants):
+    """What the counter has to show before a participant that has arrived `step` times may read."""
+    return step * n_participants
+
+
 def explore(n_participants, n_threads, n_steps, barrier=RIGHT):
     """Return "safe", "early read" or "deadlock", and the number of states seen.
 
@@ -69,7 +74,7 @@ def _move(participants, count, p, thread, barrier, end):
     step, place = divmod(position, len(ACTIONS))
     action = ACTIONS[place]
     n_participants = len(participants)
-    if action == "wait" and count < step * n_participants - (barrier.missing if step else 0):
+    if action == "wait" and count < arrivals_before(step, n_participants) - (barrier.missing if step else 0):
         return None
     if action == "read" and step > 0:
         for other, (_, theirs, public) in enumerate(participants):

@@ -71,5 +71,33 @@ def test_every_module_imports_without(hidden):
     assert done.returncode == 0, done.stderr
 
 
+# What a machine with a GPU and the usual scientific packages has; `make wheels` fetches the rest.
+USUAL = {"torch", "triton", "numpy", "scipy", "sklearn", "threadpoolctl", "pytest", "hypothesis", "matplotlib", "rich"}
+USUAL |= {"h5py", "pandas", "xarray", "fsspec", "safetensors", "statsmodels", "pygments", "mpmath"}
+DISTRIBUTIONS = {"yaml": "pyyaml"}
+
+
+def skipped_or_imported(path):
+    """What a file imports when it is collected, up to what it skips itself without."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+        elif "importorskip" in ast.unparse(node) and isinstance(node, ast.Expr | ast.Assign):
+            return
+
+
+def test_tests_are_collected_on_a_machine_with_a_gpu():
+    recipe = (REPOSITORY / "Makefile").read_text(encoding="utf-8").split("\nwheels:")[1].split("\n\n")[0]
+    fetched = {word.replace("-", "_") for word in recipe.split()}
+    paths = [path for folder in ("tests", "benchmarks") for path in (REPOSITORY / folder).glob("**/*.py")]
+    known = USUAL | fetched | sys.stdlib_module_names | {path.stem for path in paths} | {"gatescope", "benchmarks"}
+    for path in paths:
+        for name in skipped_or_imported(path):
+            top = name.split(".")[0]
+            assert DISTRIBUTIONS.get(top, top) in known, f"{path}: {name}: importorskip it, or add it to `make wheels`"
+
+
 def test_no_folder_is_a_regular_package():
     assert not list(REPOSITORY.glob("[!.]*/**/__init__.py"))

@@ -2,6 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import distributed
 
+from gatescope.analysis.cli import main
 from gatescope.engine.corpus import survey_corpus
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import CharacterModel
@@ -28,19 +32,19 @@ def text(tmp_path):
     return str(path)
 
 
-def _train_together(rank, n_processes, text, folder, dtype, steps):
+def _train_together(rank, n_processes, text, folder, dtype, cell):
     torch.set_default_dtype(dtype)
     if n_processes > 1:
         store = f"file://{folder}.store"
         distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=n_processes)
-    train_model(survey_corpus(text), Path(folder), SMALL)
+    train_model(survey_corpus(text), Path(folder), replace(SMALL, cell=cell))
     if n_processes > 1:
         distributed.destroy_process_group()
 
 
-def together(n_processes, text, folder, dtype):
+def together(n_processes, text, folder, dtype, cell):
     ranks = [
-        SERVER.Process(target=_train_together, args=(rank, n_processes, text, str(folder), dtype, 12))
+        SERVER.Process(target=_train_together, args=(rank, n_processes, text, str(folder), dtype, cell))
         for rank in range(n_processes)
     ]
     for process in ranks:
@@ -51,14 +55,31 @@ def together(n_processes, text, folder, dtype):
     return load_file(folder / "checkpoint.safetensors")
 
 
-@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-10), (torch.float32, 1e-5)], ids=["float64", "float32"])
-def test_two_processes_give_what_one_gives(text, tmp_path, dtype, rtol):
-    one, two = (together(n, text, tmp_path / str(n), dtype) for n in (1, 2))
-    assert one.keys() == two.keys()
-    for name, expected in one.items():
-        assert expected.dtype == two[name].dtype
-        scale = expected.abs().max().item()
-        assert (two[name] - expected).abs().max().item() <= rtol * max(scale, 1e-3), name
+def assert_same_weights(found, expected, rtol):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert value.dtype == found[name].dtype
+        scale = value.abs().max().item()
+        assert (found[name] - value).abs().max().item() <= rtol * max(scale, 1e-3), name
+
+
+def logged(folder):
+    """What the log says of the loss, step by step."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [(line["step"], line["nats"]) for line in lines if "nats" in line]
+
+
+PRECISIONS = [("lstm", torch.float64, 1e-10), ("lstm", torch.float32, 1e-5), ("gru", torch.float64, 1e-10)]
+
+
+@pytest.mark.parametrize(("cell", "dtype", "rtol"), PRECISIONS, ids=["lstm-float64", "lstm-float32", "gru-float64"])
+def test_two_processes_give_what_one_gives(text, tmp_path, cell, dtype, rtol):
+    one, two = (together(n, text, tmp_path / str(n), dtype, cell) for n in (1, 2))
+    assert_same_weights(two, one, rtol)
+    losses = [logged(tmp_path / name) for name in ("1", "2")]
+    assert len(losses[0]) == len(losses[1]) >= 4
+    for (step, nats), (other_step, other) in zip(*losses, strict=True):
+        assert step == other_step and nats == pytest.approx(other, rel=rtol)
 
 
 def test_lanes_that_processes_cannot_share(text, tmp_path, monkeypatch):
@@ -120,7 +141,8 @@ def test_the_state_begins_anew_with_the_text():
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_the_graph_gives_what_steps_on_the_cpu_give(precision):
+def test_the_graph_gives_what_steps_on_the_cpu_give(precision, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     takers = [taker_of(device, precision) for device in ("cpu", "cuda")]
     for step in range(25):
         for taker in takers:
@@ -144,15 +166,14 @@ def test_no_step_waits_for_the_device():
     assert taker.loss.isfinite()
 
 
-def test_torchrun_trains_one_model(text, tmp_path):
-    """Two processes through the real command line: one folder, one line."""
-    import subprocess
-    import sys
-
+@pytest.mark.parametrize("cell", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
+def test_torchrun_trains_the_model_that_one_process_trains(text, tmp_path, cell):
+    """Two processes through the real command line: one folder, one line, and the weights and losses of one process."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "gatescope.analysis.cli"]
-    flags = ["train", text, "--out", str(tmp_path / "model"), "--hidden", "8", "--batch", "4", "--length", "10"]
+    flags = ["--cell", cell, "--hidden", "8", "--layers", "2", "--dropout", "0.3", "--batch", "4", "--length", "10"]
+    flags += ["--steps", "4", "--device", "cpu"]
     done = subprocess.run(
-        [*command, *flags, "--steps", "4", "--device", "cpu"],
+        [*command, "train", text, "--out", str(tmp_path / "two"), *flags],
         capture_output=True,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -160,4 +181,9 @@ def test_torchrun_trains_one_model(text, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("validation loss") == 1
-    assert (tmp_path / "model" / "model.safetensors").exists()
+    assert main(["train", text, "--out", str(tmp_path / "one"), *flags]) == 0
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert_same_weights(two, one, 1e-5)
+    losses = [logged(tmp_path / name) for name in ("one", "two")]
+    assert len(losses[0]) >= 2
+    assert losses[1] == [(step, pytest.approx(nats, rel=1e-5)) for step, nats in losses[0]]

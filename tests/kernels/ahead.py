@@ -1,10 +1,10 @@
 """Compiles kernels for GPUs that are not here, and says what the compiler made of them.
 
 A program of its own, since functions that Triton interprets cannot be compiled: `python ahead.py JOBS`, JOBS a JSON
-list of [cell, direction, B, H, dtype, architecture, layers that share the device]; a direction may also be
+list of [cell, direction, B, H, dtype, architecture, layers that share the device, use]; a direction may also be
 "forward step" or "backward step", or "sample 2", "cut 2", "read 2" of a model of 2 layers and 96 characters; the cell
-also "dropout". Tile, grid and signature are those of the launcher's own function, on tensors without memory. It prints
-a JSON object with the answers.
+also "dropout". A use is a key of USES, "everything" if it is left out. Tile, grid and signature are those of the
+launcher's own function, on tensors without memory. It prints a JSON object with the answers.
 """
 
 import json
@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -33,6 +34,7 @@ from gatescope.kernels import (
 )
 
 DEVICES = {80: grid.A100, 90: grid.H200}
+NONLINEARITIES = {"rnn": "tanh", "rnn-relu": "relu"}
 POINTERS = {
     torch.float16: "*fp16",
     torch.bfloat16: "*bf16",
@@ -45,7 +47,28 @@ ALIGNED = [["tt.divisibility", 16]]
 T = 4
 
 
-def launch_of(cell, direction, b, h, dtype, device):
+@dataclass(frozen=True)
+class Use:
+    """What a layer's launch is asked for, and so which of its arguments there are."""
+
+    reset: bool = False
+    save: bool = True  # gates, forward
+    captured: bool = False  # gradients of cells and gates, going back
+    read: bool = True  # a gradient of the states comes from the caller
+    above: bool = False  # a layer reads the states
+    dropped: bool = False  # after dropout
+
+
+USES = {
+    "everything": Use(reset=True, captured=True, above=True, dropped=True),
+    "inference": Use(save=False),
+    "top": Use(),
+    "lower": Use(read=False, above=True),
+    "lower, dropped": Use(read=False, above=True, dropped=True),
+}
+
+
+def launch_of(cell, direction, b, h, dtype, device, use=USES["everything"]):
     """The launch of a cell's persistent kernel, None where the plan has none, or of the pointwise kernel of a step."""
 
     def empty(*shape, dtype=dtype):
@@ -55,28 +78,32 @@ def launch_of(cell, direction, b, h, dtype, device):
         return sample_launch_of(cell, *direction.split(), b, h, dtype, device)
     if direction.endswith("step") or cell == "dropout":
         return step_launch_of(cell, direction, empty, b, h)
-    n_gates = schedule.GATES[cell.removesuffix("-before")]
-    forward = direction == "forward"
-    layout = schedule.cell_plan(cell.removesuffix("-before"), not forward, b, h, dtype, device)
+    kind, forward = cell.partition("-")[0], direction == "forward"
+    n_gates = schedule.GATES[kind]
+    layout = schedule.cell_plan(kind, not forward, b, h, dtype, device)
     if layout == grid.STEPS:
         return None
     a, da, w = empty(T, b, 4, h), empty(T, b, 4, h), empty(n_gates * h, h)
     y, states, wide = empty(T, b, h), empty(T + 1, b, h), empty(T, b, h, dtype=torch.float32)
-    reset = empty(T, b, dtype=torch.bool)
-    # With dropout on the way to the layer above, which only a launch that covers the batch ever has to do.
-    above = fused.Above(empty(T, b, h), empty(1, dtype=torch.int64), 0.3, 0) if layout.rows >= b else None
-    if cell == "rnn" and forward:
-        launch = rnn_fused.forward_launch(layout, w, reset, states, "tanh", above)
-    elif cell == "rnn":
-        launch = rnn_fused.backward_launch(layout, w, y, reset, y, empty(T, b, h), "tanh", above)
-    elif cell == "lstm" and forward:
-        launch = lstm_fused.forward_launch(layout, a, w, empty(b, h), reset, states, wide, True, above)
-    elif cell == "lstm":
-        launch = lstm_fused.backward_launch(layout, a, w, empty(b, h), wide, reset, y, wide, a, da, wide[0], above)
+    reset = empty(T, b, dtype=torch.bool) if use.reset else None
+    dy, dcells, own = y if use.read else None, wide if use.captured else None, a if use.captured else None
+    seed = empty(1, dtype=torch.int64) if use.dropped else None
+    # Forward fills what the layer above reads only where it drops some of it.
+    reads = use.dropped if forward else use.above
+    above = fused.Above(empty(T, b, h), seed, 0.3 if use.dropped else 0.0, 0) if reads else None
+    if kind == "rnn" and forward:
+        launch = rnn_fused.forward_launch(layout, w, reset, states, NONLINEARITIES[cell], above)
+    elif kind == "rnn":
+        launch = rnn_fused.backward_launch(layout, w, y, reset, dy, empty(T, b, h), NONLINEARITIES[cell], above)
+    elif kind == "lstm" and forward:
+        launch = lstm_fused.forward_launch(layout, a, w, empty(b, h), reset, states, wide, use.save, above)
+    elif kind == "lstm":
+        saved = (layout, a, w, empty(b, h), wide, reset)
+        launch = lstm_fused.backward_launch(*saved, dy, dcells, own, da, wide[0], above)
     elif forward:
-        launch = gru_fused.forward_launch(layout, a, w, empty(h), reset, states, cell == "gru", True, above)
+        launch = gru_fused.forward_launch(layout, a, w, empty(h), reset, states, cell == "gru", use.save, above)
     else:
-        launch = gru_fused.backward_launch(layout, a, w, states, reset, y, a, da, wide[0], cell == "gru", above)
+        launch = gru_fused.backward_launch(layout, a, w, states, reset, dy, own, da, wide[0], cell == "gru", above)
     launch.arguments["counter_ptr"] = torch.empty(32 * layout.groups, dtype=torch.int32, device="meta")
     return launch
 
@@ -169,9 +196,9 @@ def report(kernel):
 def main():
     answers = {}
     for job in json.loads(sys.argv[1]):
-        cell, direction, b, h, dtype, architecture, layers = job
+        cell, direction, b, h, dtype, architecture, layers, *use = job
         device = DEVICES[architecture].shared_by(layers)
-        launch = launch_of(cell, direction, b, h, getattr(torch, dtype), device)
+        launch = launch_of(cell, direction, b, h, getattr(torch, dtype), device, *map(USES.get, use))
         answers[json.dumps(job)] = launch and report(compiled(launch, architecture)) | {
             "columns": launch.grid[1] if "COLUMNS" in launch.constants else None,
             "units": launch.constants.get("BLOCK_H"),

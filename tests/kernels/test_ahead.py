@@ -117,8 +117,30 @@ def test_the_main_shapes(tmp_path):
     jobs += [["lstm", direction, 128, 512, "bfloat16", 90, 3] for direction in DIRECTIONS]
     jobs += [["lstm", "forward", 128, 128, "bfloat16", 90, 1], ["dropout", "forward", 128, 512, "bfloat16", 90, 1]]
     jobs += [["lstm", f"{direction} step", 128, 1024, "bfloat16", 90, 1] for direction in DIRECTIONS]
+    # What training launches: the top layer of a stack, and one below it.
+    jobs += [["lstm", "backward", 128, 512, "bfloat16", 90, 3, use] for use in ("top", "lower, dropped")]
     for job, told in compile_ahead(jobs, tmp_path).items():
         check(job, told)
+
+
+USES = {"forward": ("inference", "top", "lower, dropped"), "backward": ("top", "lower", "lower, dropped")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", [80, 90])
+@pytest.mark.parametrize("cell", (*CELLS, "rnn-relu"))
+def test_every_use(cell, architecture, tmp_path):
+    """What is launched where nothing is captured or reset: alone, at the top of a stack, and below."""
+    shapes = [(128, 512, 1), (128, 512, 3), (128, 1024, 2), (128, 1024, 1), (128, 128, 2)]
+    jobs = [
+        [cell, direction, b, h, "bfloat16", architecture, layers, use]
+        for b, h, layers in (shapes if architecture == 90 and cell != "rnn-relu" else shapes[:1])
+        for direction in DIRECTIONS
+        for use in USES[direction]
+    ]
+    for job, told in compile_ahead(jobs, tmp_path).items():
+        if told is not None:
+            check(job, told)
 
 
 @pytest.mark.slow

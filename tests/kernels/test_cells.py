@@ -1,5 +1,7 @@
 """cells.py: single steps against torch.nn's cells and against the layers."""
 
+import copy
+
 import pytest
 import torch
 
@@ -55,6 +57,54 @@ def test_gru_before(equal_but_for_rounding):
     expected = gru_reference(x[None], h, *cell.parameters(), reset_after=False)[0][0]
     equal_but_for_rounding("h", cell(x, h), expected, I + H)
     equal_but_for_rounding("h of one row", cell(x[1], h[1]), expected[1], I + H)
+
+
+def test_errors_are_of_the_types_of_torch_nn(pair):
+    cell, peer, options = pair
+    wrong_states = (states(cell, (B + 1,)), states(cell, (B, 2)))
+    bad = [(torch.zeros(B, I - 1), None), (torch.zeros(2, B, I), None), *((torch.zeros(B, I), s) for s in wrong_states)]
+    for arguments in bad:
+        with pytest.raises((ValueError, RuntimeError)) as theirs:
+            peer(I, H, **options)(*arguments)
+        with pytest.raises(theirs.type):
+            cell(I, H, **options)(*arguments)
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["states", "zero states"])
+@pytest.mark.parametrize("name", [*PAIRS, "gru-before"])
+def test_no_rows(name, given):
+    cell, _, options = PAIRS.get(name, (GRUCell, None, {"reset_after": False}))
+    module, x = cell(I, H, **options), torch.zeros(0, I, requires_grad=True)
+    results = module(x, states(cell, (0,)) if given else None)
+    for h in results if isinstance(results, tuple) else (results,):
+        assert h.shape == (0, H)
+        h.sum().backward(retain_graph=True)
+    assert x.grad.shape == (0, I) and not module.weight_hh.grad.any()
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("name", [*PAIRS, "gru-before"])
+def test_values_on_a_gpu(name, dtype, within_rule, monkeypatch):
+    cell, _, options = PAIRS.get(name, (GRUCell, None, {"reset_after": False}))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    draws = []
+    for seed in range(4):
+        torch.manual_seed(seed)
+        module = cell(20, 33, dtype=dtype, **options)
+        x = torch.randn(7, 20).to(dtype)
+        hx = [torch.randn(7, 33).to(dtype) for _ in range(2 if cell is LSTMCell else 1)]
+
+        def results(device, to, module=module, x=x, hx=hx):
+            mine = copy.deepcopy(module).to(device, to)
+            leaves = [t.to(device, to).requires_grad_() for t in (x, *hx)]
+            h = mine(leaves[0], tuple(leaves[1:]) if len(hx) > 1 else leaves[1])
+            values = h if isinstance(h, tuple) else (h,)
+            gradients = torch.autograd.grad(sum(v.square().sum() for v in values), [*leaves, *mine.parameters()])
+            return {str(k): v.detach().cpu() for k, v in enumerate((*values, *gradients))}
+
+        draws.append((results("cuda", dtype), results("cpu", dtype), results("cpu", torch.float64)))
+    within_rule(draws)
 
 
 def test_bad_input_is_named(pair):

@@ -169,6 +169,30 @@ def test_nan_passes_and_a_reset_stops_it(cell, lay_out):
         h = outputs[0] if isinstance(outputs, tuple) else outputs
         assert h[:2].isfinite().all() and h[4:, 1].isfinite().all() and h[:, 0].isfinite().all()
         assert h[2:4, 1].isnan().all()
+        # What infinity becomes is what it becomes in plain torch: the limits of the activations, or NaN.
+        expected = cell.reference(x, *rest, reset=mask, **cell.options)
+        expected = expected[0] if isinstance(expected, tuple) else expected
+        torch.testing.assert_close(h, expected, rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
+def test_gradients_of_other_rows_stay_finite(cell, lay_out):
+    """Backward ends, and a row's NaN or infinity reaches the gradients of no other row."""
+    for layout in (ONE, STEPS):
+        lay_out(layout)
+        x, *rest = cell.layer(3, 3, 3, 20, dtype=torch.float32)
+        gradients = []
+        for spoilt in (False, True):
+            given = x.detach().clone()
+            if spoilt:
+                given[1, 1, 0], given[2, 2, 0] = torch.nan, torch.inf
+            given.requires_grad_()
+            outputs = cell.function(given, *rest, backend="triton", **cell.options)
+            h = outputs[0] if isinstance(outputs, tuple) else outputs
+            gradients.append(torch.autograd.grad(h.square().sum(), [given, *rest[: len(cell.states)]]))
+        (clean, *_), (dx, *of_states) = gradients
+        torch.testing.assert_close(dx[:, 0], clean[:, 0])
+        assert dx[:, 0].isfinite().all() and all(state[0].isfinite().all() for state in of_states)
+        assert not dx[:2, 1].isfinite().all()
 
 
 def test_non_contiguous(cell, lay_out):

@@ -7,9 +7,14 @@ import torch
 
 from gatescope.kernels import wavefront
 
-pytestmark = pytest.mark.cuda
+pytest.importorskip("triton")
 
-triton = pytest.importorskip("triton")
+import triton
+
+from gatescope.kernels.grid import STEPS, current_device
+from gatescope.kernels.schedule import cell_plan
+
+pytestmark = pytest.mark.cuda
 
 SHAPES = [
     (128, 12, 512, 512),
@@ -39,11 +44,8 @@ def kernels_of(cell):
 
 
 @pytest.fixture(autouse=True)
-def exact_products():
-    allowed = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    yield
-    torch.backends.cuda.matmul.allow_tf32 = allowed
+def exact_products(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 # A kernel takes about three seconds to compile: one dtype runs over all shapes, the others over the main ones.
@@ -121,7 +123,6 @@ def test_one_graph_replayed_100_times_in_both_directions(cell):
 
 @pytest.mark.parametrize("side_by_side", [False, True])
 def test_a_graph_of_stacked_layers(cell, side_by_side, monkeypatch):
-    monkeypatch.setattr(wavefront, "pays", lambda *args: True)
     monkeypatch.setattr(wavefront, "_waves", lambda *args: side_by_side)
     module = cell.module(64, 512, 3, device="cuda", dtype=torch.bfloat16, **cell.options)
     x = torch.randn(60, 128, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
@@ -134,19 +135,36 @@ def test_a_graph_of_stacked_layers(cell, side_by_side, monkeypatch):
         assert all(torch.equal(a, b) for a, b in zip(values, expected, strict=True))
 
 
-def test_two_streams_at_once(cell):
-    inputs = [layer(cell), layer(cell, b=64)]
-    expected = [first(cell.function(*tensors, **cell.options)).clone() for tensors in inputs]
+@pytest.mark.parametrize("hidden", [512, 2048], ids=["persistent", "steps"])
+def test_a_graph_of_either_form(cell, hidden):
+    """A product and a pointwise kernel a step can be recorded, too."""
+    tensors = on_gpu(cell.layer(64, 4, 64, hidden, dtype=torch.float16))
+    if hidden == 2048:
+        assert cell_plan(cell.name, False, 64, hidden, torch.float16, current_device()) == STEPS or cell.name == "rnn"
+    for values, expected in replayed(lambda: both_directions(cell, tensors)):
+        assert all(torch.equal(a, b) for a, b in zip(values, expected, strict=True))
+
+
+def test_a_graph_of_float32(cell):
+    tensors = on_gpu(cell.layer(16, 4, 64, 128, dtype=torch.float32))
+    assert cell_plan(cell.name, False, 16, 128, torch.float32, current_device()) == STEPS
+    for values, expected in replayed(lambda: both_directions(cell, tensors)):
+        assert all(torch.equal(a, b) for a, b in zip(values, expected, strict=True))
+
+
+def test_two_streams_at_once_in_both_directions(cell):
+    inputs = [on_gpu(cell.layer(b, 8, 512, 512, dtype=torch.float16)) for b in (128, 64)]
+    expected = [[value.clone() for value in both_directions(cell, tensors)] for tensors in inputs]
     torch.cuda.synchronize()
     streams = [torch.cuda.Stream() for _ in inputs]
     for _ in range(50):
         results = []
         for stream, tensors in zip(streams, inputs, strict=True):
             with torch.cuda.stream(stream):
-                results.append(first(cell.function(*tensors, **cell.options)))
+                results.append(both_directions(cell, tensors))
         torch.cuda.synchronize()
         for mine, other in zip(results, expected, strict=True):
-            assert torch.equal(mine, other)
+            assert all(torch.equal(a, b) for a, b in zip(mine, other, strict=True))
 
 
 def test_values_that_are_not_finite_terminate(cell):
@@ -156,6 +174,20 @@ def test_values_that_are_not_finite_terminate(cell):
     torch.cuda.synchronize()
     assert y[2:, 1].isnan().all()
     assert y[:, 0].isfinite().all()
+    # What infinity becomes is what it becomes in plain torch: the limits of the activations, or NaN.
+    expected = first(cell.reference(*(tensor.float() for tensor in (x, *rest)), **cell.options))
+    torch.testing.assert_close(y[:, 40].float(), expected[:, 40], rtol=2e-2, atol=2e-2, equal_nan=True)
+
+
+def test_gradients_of_what_is_not_finite_terminate(cell):
+    x, *rest = on_gpu(cell.layer(128, 8, 512, 512, dtype=torch.float16))
+    with torch.no_grad():
+        x[2, 1, 0], x[3, 40, 5] = torch.nan, torch.inf
+    y = first(cell.function(x, *rest, **cell.options))
+    dx, *_ = torch.autograd.grad(y.float().square().sum(), [x, *rest])
+    torch.cuda.synchronize()
+    others = [row for row in range(128) if row not in (1, 40)]
+    assert dx[:, others].isfinite().all() and not dx[:3, 1].isfinite().all()
 
 
 def test_ten_thousand_launches_with_random_delays_are_bit_identical(cell, monkeypatch):

@@ -56,6 +56,40 @@ def test_states_default_to_zero_and_one_sequence_needs_no_batch(peered, form, eq
             equal_but_for_rounding("output", a, b, TERMS)
 
 
+@pytest.mark.parametrize("packs", [False, True], ids=["tensor", "packed"])
+@pytest.mark.parametrize("backend", [None, "loop"])
+def test_empty_batch_with_everything(cell, form, backend, packs):
+    """Captures and resets of no rows in every cell; a PackedSequence has at least one row of one step."""
+    module = cell.module(I, H, backend=backend, **cell.options, **form).double()
+    n_states = module.num_layers * (2 if module.bidirectional else 1)
+    rows = 1 if packs else 0
+    x = torch.randn(rows, T, I, dtype=torch.float64)
+    x = (x if module.batch_first else x.transpose(0, 1)).requires_grad_()
+    given = pack_padded_sequence(x, [1], module.batch_first) if packs else x
+    steps = 1 if packs else T
+    y, _, states = captured(cell, module, given, reset=torch.zeros(steps, rows, dtype=torch.bool))
+    for name, values in states.items():
+        gates = (cell.n_gates,) if name == "gates" else ()
+        assert values.shape == (n_states, steps, rows, *gates, H)
+    (y.data if packs else y).sum().backward()
+    assert x.grad.shape == x.shape and all(p.grad is not None for p in module.parameters())
+
+
+@pytest.mark.parametrize("backend", ["loop", "triton"])
+def test_captures_of_one_layer_are_what_backward_reads(cell, backend):
+    """Not copied: the storage of a capture is among those that autograd keeps."""
+    if backend == "triton":
+        pytest.importorskip("triton")
+    kept = set()
+    module = cell.module(I, H, backend=backend, **cell.options)
+    x = torch.randn(T, B, I, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.add(t.untyped_storage().data_ptr()) or t, lambda t: t):
+        y, _, states = captured(cell, module, x)
+    for name in cell.outputs:
+        assert states[name].untyped_storage().data_ptr() in kept, name
+    assert states["h"].data_ptr() == y.data_ptr()
+
+
 def test_empty_batch(peered, form):
     mine, theirs = pair(peered, None, **form)
     x, *states = inputs(peered, mine, batch=0)

@@ -6,22 +6,29 @@ import pytest
 import torch
 
 from gatescope.kernels import dropout, wavefront
-from gatescope.kernels.grid import Plan
+from gatescope.kernels.grid import H200, Plan
 from gatescope.kernels.rnn import RNN
+from gatescope.kernels.stack import RecurrentStack
 
 pytest.importorskip("triton")
+
+from gatescope.kernels import rnn_fused, schedule
 
 T, B, I, H, L = 5, 2, 3, 9, 3
 
 
 @pytest.fixture
 def in_waves(monkeypatch):
-    """Let wavefronts run here, in chunks that do not divide T, and count them."""
+    """Let layers run side by side here, in chunks that do not divide T, and count how often."""
     runs = []
     monkeypatch.setattr(wavefront, "CHUNK", 2)
-    monkeypatch.setattr(wavefront, "pays", lambda cell, layers, x, hidden: runs.append(cell) or layers > 1)
-    monkeypatch.setattr(wavefront, "_waves", lambda *args: True)
+    monkeypatch.setattr(wavefront, "_waves", lambda cell, layers, *rest: runs.append(cell) or layers > 1)
     return runs
+
+
+def apart(monkeypatch):
+    """Let every layer be an operator of its own."""
+    monkeypatch.setattr(RecurrentStack, "_runs_as_wavefront", lambda *args: False)
 
 
 def pair(cell, monkeypatch, steps=T, rows=B, layers=L, **options):
@@ -49,7 +56,7 @@ def pair(cell, monkeypatch, steps=T, rows=B, layers=L, **options):
 
     waves = run()
     with monkeypatch.context() as patch:
-        patch.setattr(wavefront, "pays", lambda *args: False)
+        apart(patch)
         alone = run()
     return waves, alone
 
@@ -94,7 +101,7 @@ def test_packed_frozen_and_without_gradients(cell, in_waves, monkeypatch):
     with torch.no_grad():
         y = module(packed)[0].data
     with monkeypatch.context() as patch:
-        patch.setattr(wavefront, "pays", lambda *args: False)
+        apart(patch)
         torch.testing.assert_close(y, module(packed)[0].data, rtol=1e-5, atol=1e-6)
 
 
@@ -109,39 +116,195 @@ def test_diagonals_visit_every_chunk_once_and_in_order():
         seen.add((place, chunk))
 
 
-def test_opcheck(cell, resets, in_waves):
+def option_of(cell):
     options = {"lstm": "", "gru": "after" if cell.options.get("reset_after", True) else "before"}
-    option = options.get(cell.name, cell.options.get("nonlinearity", "tanh"))
+    return options.get(cell.name, cell.options.get("nonlinearity", "tanh"))
+
+
+def test_opcheck(cell, resets, in_waves):
     module = cell.module(2, 4, 2, **cell.options)
     x, states = (
         torch.randn(4, 2, 2, requires_grad=True),
         [torch.randn(2, 2, 4, requires_grad=True) for _ in cell.states],
     )
     weights = [p.detach().requires_grad_() for p in module.parameters()]
-    given = (cell.name, option, x, states, weights, resets(2, 4), [torch.tensor([3])], 0.3, True)
+    given = (cell.name, option_of(cell), x, states, weights, resets(2, 4), [torch.tensor([3])], 0.3, True)
     torch.library.opcheck(torch.ops.gatescope.wavefront, given)
 
 
-def test_compiles_without_a_graph_break(cell, in_waves):
+def test_compiles_without_a_graph_break(cell, monkeypatch, nothing_compiled):
+    """What decides how layers run asks the device for its name and reads a file: nothing that can be traced."""
+    asked = []
+
+    @torch.compiler.disable
+    def name(device):
+        asked.append(device)
+        return "a GPU"
+
+    def on_a_gpu(cell, layers, x, hidden, backward):
+        return schedule.side_by_side(cell, layers, backward, (*x.shape[:2], hidden), x.dtype, H200, name(x.device))
+
+    monkeypatch.setattr(schedule, "waves", on_a_gpu)
     module = cell.module(I, H, 2, backend="triton", **cell.options)
     x = torch.randn(4, B, I, requires_grad=True)
     y, _ = torch.compile(module, fullgraph=True, backend="aot_eager")(x)
+    assert len(asked) == 1
     torch.testing.assert_close(y, module(x)[0])
+    gradients = [torch.autograd.grad(o.sum(), [x, *module.parameters()]) for o in (y, module(x)[0])]
+    for mine, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, expected)
 
 
-def test_one_operator_runs_layers_one_after_another_too(in_waves, monkeypatch):
-    """Forward side by side and backward one after another, and the other way round."""
+@pytest.fixture
+def nothing_compiled():
+    """All modules share the code of `forward`, which torch compiles for eight of them and no more."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("compiler", ["aot_eager", "inductor"])
+def test_compiles_on_a_gpu_without_a_graph_break(cell, compiler, nothing_compiled):
+    torch.manual_seed(0)
+    module = cell.module(64, 512, 3, dropout=0.3, device="cuda", dtype=torch.bfloat16, **cell.options)
+    x = torch.randn(60, 128, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    results = []
+    for run in (module, torch.compile(module, fullgraph=True, backend=compiler)):
+        torch.manual_seed(1)
+        y = run.eval()(x)[0]
+        results.append([y, *torch.autograd.grad(y.float().square().sum(), [x, *module.parameters()])])
+    for mine, expected in zip(*results, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=2e-2, atol=2e-2 * expected.abs().max().item())
+    module.train()
+    assert torch.compile(module, fullgraph=True, backend=compiler)(x)[0].isfinite().all()
+
+
+@pytest.mark.cuda
+def test_opcheck_on_a_gpu(cell):
+    module = cell.module(64, 128, 3, device="cuda", dtype=torch.bfloat16, **cell.options)
+    x = torch.randn(60, 16, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    states = [torch.randn(3, 16, 128, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in cell.states]
+    weights, seeds = [p.detach().requires_grad_() for p in module.parameters()], [torch.tensor([k]) for k in (3, 4)]
+    given = (cell.name, option_of(cell), x, states, weights, None, [seed.cuda() for seed in seeds], 0.3, True)
+    torch.library.opcheck(torch.ops.gatescope.wavefront, given)
+
+
+def test_second_derivative_names_the_reference(cell):
+    """And the reference that is named runs."""
+    x = torch.randn(2, B, I, requires_grad=True)
+
+    def first(backend):
+        module = cell.module(I, H, 2, backend=backend, **cell.options)
+        return torch.autograd.grad(module(x)[0].pow(3).sum(), x, create_graph=True)[0]
+
+    with pytest.raises(RuntimeError, match=r"gatescope::wavefront has no second derivative.*backend='reference'"):
+        first("triton").sum().backward()
+    first("reference").sum().backward()
+    assert x.grad.isfinite().all() and x.grad.any()
+
+
+FROZEN = {
+    "everything": (lambda m, x: None, 3, 3),
+    "input": (lambda m, x: x.requires_grad_(False), 3, 2),
+    "lowest layer": (lambda m, x: [x.requires_grad_(False), *frozen(m, 1)], 2, 1),
+    "lower layers": (lambda m, x: [x.requires_grad_(False), *frozen(m, 2)], 1, 0),
+    "all weights": (lambda m, x: frozen(m, 3), 3, 3),
+}
+
+
+def frozen(module, layers):
+    return [weight.requires_grad_(False) for weights in module.all_weights[:layers] for weight in weights]
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["one-after-another", "side-by-side"])
+@pytest.mark.parametrize("name", FROZEN)
+def test_backward_stops_at_the_lowest_layer_that_wants_a_gradient(name, beside, monkeypatch):
+    freeze, n_walks, n_inputs = FROZEN[name]
+    monkeypatch.setattr(wavefront, "_waves", lambda cell, layers, *rest: beside and layers > 1)
+    torch.manual_seed(0)
+    module, x = RNN(I, H, L, backend="triton", dropout=0.3), torch.randn(T, B, I, requires_grad=True)
+
+    def gradients():
+        torch.manual_seed(1)
+        leaves = [leaf for leaf in (x, *module.parameters()) if leaf.requires_grad]
+        return dict(zip(map(id, leaves), torch.autograd.grad(module(x)[0].square().sum(), leaves), strict=True))
+
+    expected = gradients()
+    freeze(module, x)
+    walks, products = [], []
+    for method, calls in (("retreat", walks), ("input_gradient", products)):
+        real = getattr(rnn_fused.Backward, method)
+        monkeypatch.setattr(
+            rnn_fused.Backward, method, lambda *args, real=real, calls=calls: calls.append(1) or real(*args)
+        )
+    found = gradients()
+    assert (len(walks), len(products)) == (n_walks, n_inputs)
+    assert found and all(torch.equal(gradient, expected[leaf]) for leaf, gradient in found.items())
+
+
+def test_a_state_that_wants_its_gradient_is_reached(cell, in_waves):
+    module = cell.module(I, H, L, backend="triton", **cell.options)
+    frozen(module, L)
+    states = [torch.randn(L, B, H, requires_grad=True) for _ in cell.states]
+    y, _ = module(torch.randn(T, B, I), tuple(states) if len(states) > 1 else states[0])
+    for gradient in torch.autograd.grad(y.sum(), states):
+        assert all(layer.any() for layer in gradient)
+
+
+def functional(**changed):
+    """Arguments of the functional form, some of them changed."""
+    module, x = RNN(I, H, 2), torch.randn(T, B, I)
+    given = {"cell": "rnn", "option": "tanh", "x": x, "states": [torch.zeros(2, B, H)]}
+    given |= {"weights": [weight.detach() for weight in module.parameters()]}
+    return given | {name: change(given.get(name)) for name, change in changed.items()}
+
+
+BAD = {
+    "cell": ({"cell": lambda c: "nn"}, "expected a cell and its option .*, got 'nn' and 'tanh'"),
+    "option": ({"option": lambda o: "elu"}, "rnn: 'tanh' or 'relu'.*, got 'rnn' and 'elu'"),
+    "states": ({"states": lambda s: [s[0][0]]}, r"states: expected h of shape \[L, B, H\] each, got \[\[2, 9\]\]"),
+    "states too many": ({"states": lambda s: s * 2}, "states: expected h of shape"),
+    "rows": ({"states": lambda s: [s[0][:, 1:]]}, r"state h of layer 0: expected shape \[2, 9\], got \[1, 9\]"),
+    "weights": ({"weights": lambda w: w[1:]}, "weights: expected 4 or 8, got 7"),
+    "upper weight": ({"weights": lambda w: [*w[:4], w[0], *w[5:]]}, r"weight_ih: expected shape \[9, 9\], got"),
+    "seeds": ({"seeds": lambda s: [torch.tensor([1])] * 2}, "expected no seeds or 1 .*, got 2 seeds"),
+    "share": ({"p": lambda p: 1.0}, "0 <= p < 1, got 0 seeds and p = 1.0"),
+    "reset": ({"reset": lambda r: torch.zeros(B, T, dtype=torch.bool)}, r"reset: expected bool \[5, 2\]"),
+    "dtype": ({"x": lambda x: x.double()}, "expected torch.float64 on cpu, as x, got torch.float32"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_named(name):
+    change, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        wavefront.wavefront(**functional(**change))
+
+
+def test_the_functional_form_is_the_module(equal_but_for_rounding):
+    given = functional()
+    module = RNN(I, H, 2, backend="loop")
+    for parameter, weight in zip(module.parameters(), given["weights"], strict=True):
+        parameter.data.copy_(weight)
+    layers = wavefront.wavefront(**given)
+    expected = module(given["x"], capture=("h",))[2]["h"]
+    for (y,), h in zip(layers, expected, strict=True):
+        equal_but_for_rounding("h", y, h, T * H)
+
+
+def test_one_operator_runs_layers_one_after_another_too(monkeypatch):
+    """Forward side by side and backward one after another, the other way round, and both one after another."""
     module, results = RNN(I, H, L, backend="triton"), []
     x = torch.randn(T, B, I, requires_grad=True)
-    for ahead in (False, True, None):
-        monkeypatch.setattr(wavefront, "_waves", lambda *args, ahead=ahead: args[-1] == ahead)
-        if ahead is None:
-            monkeypatch.setattr(wavefront, "pays", lambda *args: False)
+    for beside in ((False,), (True,), (), None):
+        monkeypatch.setattr(wavefront, "_waves", lambda *args, beside=beside: args[-1] in beside)
+        if beside is None:
+            apart(monkeypatch)
         y = module(x)[0]
         results.append([y, *torch.autograd.grad(y.square().sum(), [x, *module.parameters()])])
-    assert len(in_waves) == 2
-    for waves in results[:2]:
-        for mine, expected in zip(waves, results[2], strict=True):
+    for waves in results[:3]:
+        for mine, expected in zip(waves, results[3], strict=True):
             torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -152,13 +315,14 @@ def test_streams_give_what_layers_give(cell, dropout, backward, monkeypatch):
     torch.manual_seed(0)
     module = cell.module(64, 512, 3, dropout=dropout, device="cuda", dtype=torch.bfloat16, **cell.options)
     x = torch.randn(200, 128, 64, device="cuda", dtype=torch.bfloat16)
-    assert wavefront.pays(cell.name, 3, x, 512)
+    assert wavefront._waves(cell.name, 3, x, 512, False)
     real, runs, results = wavefront._Streams, [], []
     monkeypatch.setattr(wavefront, "_Streams", lambda layers, device: runs.append(layers) or real(layers, device))
     if backward:
         monkeypatch.setattr(wavefront, "_waves", lambda *args: True)
-    for pays in (wavefront.pays, lambda *args: False):
-        monkeypatch.setattr(wavefront, "pays", pays)
+    for together in (True, False):
+        if not together:
+            apart(monkeypatch)
         torch.manual_seed(5)
         y, _ = module(x)
         results.append([y, *torch.autograd.grad(y.float().square().sum(), list(module.parameters()))])

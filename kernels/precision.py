@@ -1,0 +1,43 @@
+"""In which precision layers in float32 multiply on a GPU: that of torch.nn's recurrent layers.
+
+torch.nn.LSTM, GRU and RNN multiply in TF32 unless `torch.backends.cudnn.allow_tf32`, or its newer form
+`torch.backends.cudnn.rnn.fp32_precision`, says otherwise; matrix products follow a switch of their own, which is off by
+default. A module that takes the place of torch.nn's follows the first. Its products are torch.mm's, which read the
+second: it is turned while a layer launches them. The references, and preactivations, are plain torch and follow the
+second.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+# The switch is the whole process's: two threads that turned it at once could leave it turned.
+_TURNING = threading.Lock()
+
+
+def recurrent_precision() -> str:
+    """How torch.nn's recurrent layers multiply float32 on a GPU, "tf32" or "ieee", whichever way it was said."""
+    # The older switch turns this one, too.
+    said = torch.backends.cudnn.rnn.fp32_precision  # type: ignore[attr-defined]
+    return "tf32" if said == "tf32" else "ieee"
+
+
+@contextmanager
+def float32_products_as_cudnn(x: Tensor) -> Iterator[None]:
+    """Let matrix products follow the switch of recurrent layers, for layers over x in float32 on a GPU."""
+    if not x.is_cuda or x.dtype != torch.float32:
+        yield
+        return
+    products = torch.backends.cuda.matmul
+    with _TURNING:
+        before: str = products.fp32_precision
+        products.fp32_precision = recurrent_precision()
+        try:
+            yield
+        finally:
+            products.fp32_precision = before

@@ -1,0 +1,104 @@
+"""What a kernel is launched with, recorded where it is called, and what its programs wait for."""
+
+import importlib
+
+import barrier_model
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from gatescope.kernels import fused
+from gatescope.kernels.grid import COUNTER_STRIDE, Plan
+
+COLUMNS, GROUPS, T, B, I, H = 3, 2, 5, 40, 4, 40
+SPLIT = Plan("persistent", 16, 16, 64, 1, GROUPS, COLUMNS, 1)  # 40 rows take two launches of two groups of 16
+ONE = Plan("persistent", 16, 64, 64, 1, GROUPS, 1)
+LAYOUTS = pytest.mark.parametrize("layout", [SPLIT, ONE], ids=["columns", "one-column"])
+
+
+def walks(cell, layout, monkeypatch):
+    """A layer's way there and back, its kernels in a layout."""
+    module = importlib.import_module(f"gatescope.kernels.{cell.name}_fused")
+    monkeypatch.setattr(module, "layer_plan", lambda *args, **options: layout)
+    option = {"lstm": (), "gru": (cell.options.get("reset_after", True),)}.get(cell.name)
+    option = (cell.options.get("nonlinearity", "tanh"),) if option is None else option
+    x, *rest = (tensor.detach() for tensor in cell.layer(B, T, I, H, dtype=torch.float32))
+    states, weights = rest[: len(cell.states)], rest[len(cell.states) :]
+    forward = module.Forward(x, *states, weights, None, *option, *[True] * cell.gated)
+    y, *saved = forward.results()
+    gradients = [torch.zeros_like(y), *[None] * len(saved)]
+    return forward, module.Backward(*gradients, x, *states, *weights[:2], y, *saved, None, *option)
+
+
+class Recorder:
+    """Stands where a kernel is called, and counts up the counter that it is given as the kernel would."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __getitem__(self, grid):
+        def call(**given):
+            zero = not given["counter_ptr"].any()
+            self.calls.append((grid, zero, given))
+            given["counter_ptr"] += 1
+
+        return call
+
+
+@LAYOUTS
+def test_every_launch_is_cooperative_with_a_fresh_counter(cell, layout, monkeypatch):
+    recorder = Recorder()
+    module = importlib.import_module(f"gatescope.kernels.{cell.name}_fused")
+    for name in ("forward_kernel", "backward_kernel"):
+        monkeypatch.setattr(module, name, recorder)
+    monkeypatch.setattr(fused, "interpreting", lambda: False)
+    forward, backward = walks(cell, layout, monkeypatch)
+    for start, stop in ((0, 2), (2, T)):
+        forward.advance(start, stop)
+        backward.retreat(start, stop)
+    assert len(recorder.calls) == 8
+    for grid, zero, given in recorder.calls:
+        assert grid == (GROUPS, layout.columns)
+        assert given["launch_cooperative_grid"] == (layout.columns > 1)
+        assert zero and given["counter_ptr"].dtype == torch.int32
+        assert given["counter_ptr"].numel() == GROUPS * COUNTER_STRIDE.value
+        assert not given["INTERPRET"]
+    assert len({given["counter_ptr"].data_ptr() for *_, given in recorder.calls}) == 8
+    covered = sorted((given["t0"], given["t1"], given["row0"]) for *_, given in recorder.calls)
+    assert covered == sorted(2 * [(0, 2, 0), (0, 2, 32), (2, T, 0), (2, T, 32)])
+
+
+def number(value):
+    """A scalar of the interpreter."""
+    return int(value.handle.data.item()) if hasattr(value, "handle") else int(value)
+
+
+@LAYOUTS
+def test_programs_wait_for_what_the_barrier_model_waits_for(cell, layout, monkeypatch):
+    """Every wait is for all columns to have arrived as often as the waiting program itself, which the model proves."""
+    kernels, seen = importlib.import_module(f"gatescope.kernels.{cell.name}_kernels"), []
+    monkeypatch.setattr(kernels, "wait", lambda counter, arrivals, INTERPRET: seen.append(number(arrivals)))
+    monkeypatch.setattr(kernels, "arrive", lambda counter: seen.append("arrive"))
+    for walk in walks(cell, layout, monkeypatch):
+        seen.clear()
+        counters = torch.zeros(GROUPS * COUNTER_STRIDE.value, dtype=torch.int32)
+        # Not from the first step on, as a chunk of a wavefront; all steps of a program in one launch.
+        walk._launch(counter_ptr=counters, t0=1, t1=T, row0=0)
+        if layout == ONE:
+            assert not seen
+            continue
+        programs = GROUPS * COLUMNS
+        assert len(seen) % programs == 0 and len(seen) > 0
+        own = seen[: len(seen) // programs]
+        assert seen == own * programs
+        arrived = waits = 0
+        for event in own:
+            if event == "arrive":
+                arrived += 1
+            else:
+                assert event == barrier_model.arrivals_before(arrived, COLUMNS)
+                waits += 1
+        exchanges = 2 if cell.options.get("reset_after") is False else 1
+        # A step in which nothing is exchanged but at its end has no arrival after the last.
+        assert arrived == waits == exchanges * (T - 1) - 1

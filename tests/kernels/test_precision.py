@@ -1,0 +1,70 @@
+"""precision.py: layers in float32 multiply as torch.nn's do, whichever way that was said."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from gatescope.kernels.precision import float32_products_as_cudnn, recurrent_precision
+
+ON_A_GPU = SimpleNamespace(is_cuda=True, dtype=torch.float32)
+
+
+@pytest.fixture(autouse=True)
+def as_it_was():
+    products, allowed = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.allow_tf32
+    yield
+    torch.backends.cuda.matmul.fp32_precision = products
+    # The older switch turns the newer ones, too; were they to differ, torch would refuse to tell.
+    torch.backends.cudnn.allow_tf32 = allowed
+    assert torch.backends.cudnn.allow_tf32 == allowed and torch.backends.cuda.matmul.allow_tf32 == (products == "tf32")
+
+
+def test_tf32_by_default_as_torch_nn():
+    assert torch.backends.cudnn.allow_tf32
+    assert recurrent_precision() == "tf32"
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+@pytest.mark.parametrize("of_products", ["tf32", "ieee"])
+def test_the_switch_of_recurrent_layers_decides(allowed, of_products):
+    torch.backends.cudnn.allow_tf32 = allowed
+    torch.backends.cuda.matmul.fp32_precision = of_products
+    assert recurrent_precision() == ("tf32" if allowed else "ieee")
+    with pytest.raises(KeyError), float32_products_as_cudnn(ON_A_GPU):
+        assert torch.backends.cuda.matmul.fp32_precision == ("tf32" if allowed else "ieee")
+        raise KeyError
+    assert torch.backends.cuda.matmul.fp32_precision == of_products
+
+
+@pytest.mark.parametrize("precision", ["tf32", "ieee"])
+def test_the_newer_switch_is_the_same(precision):
+    torch.backends.cudnn.rnn.fp32_precision = precision
+    assert recurrent_precision() == precision
+
+
+@pytest.mark.parametrize("x", [torch.zeros(1), SimpleNamespace(is_cuda=True, dtype=torch.bfloat16)])
+def test_other_products_stay_as_they_are(x):
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    with float32_products_as_cudnn(x):
+        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("layers", [1, 2])
+def test_errors_are_those_of_the_switch(cell, layers):
+    """TF32 keeps 10 bits of a factor's fraction, float32 23."""
+    torch.manual_seed(0)
+    module = cell.module(64, 128, layers, device="cuda", **cell.options)
+    oracle = cell.module(64, 128, layers, device="cuda", dtype=torch.float64, backend="loop", **cell.options)
+    oracle.load_state_dict(module.state_dict())
+    x, errors = torch.randn(20, 32, 64, device="cuda"), []
+    for allowed in (True, False):
+        torch.backends.cudnn.allow_tf32 = allowed
+        leaf = x.clone().requires_grad_()
+        expected = oracle(x.double().requires_grad_())[0]
+        y = module(leaf)[0]
+        found = [y, *torch.autograd.grad(y.sum(), [leaf, *module.parameters()])]
+        assert all(value.isfinite().all() for value in found)
+        errors.append((y.double() - expected).abs().max().item())
+    assert errors[1] < 2e-5 < errors[0] < 2e-2
