@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import mpmath
+import numba
 import numpy as np
 import pytest
 
+from gatescope.engine import log_loss_host
 from gatescope.engine.log_loss import column_sums, log_loss, log_loss_curvature, log_loss_slope
 
 LOGITS = [0.0, 1e-8, 0.3, 1.0, 5.0, 17.0, 30.0, 80.0, 700.0]
@@ -50,3 +52,17 @@ def test_what_is_not_finite_stays_so():
     loss, residual = log_loss(np.array([np.nan, np.inf, -np.inf]), np.ones(3))
     np.testing.assert_array_equal(loss, [np.nan, 0, np.inf])
     np.testing.assert_array_equal(residual, [np.nan, 0, -1])
+
+
+def test_compiles_where_nothing_can_be_kept(monkeypatch):
+    njit = numba.njit
+
+    def without_locator(*arguments, cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(*arguments, **options)
+
+    monkeypatch.setattr(numba, "njit", without_locator)
+    totals = np.zeros(2)
+    log_loss_host.column_sums.__wrapped__()(np.ones((3, 2), np.float32), totals)
+    assert totals.tolist() == [3, 3]
