@@ -73,7 +73,7 @@ def test_every_module_imports_without(hidden):
 
 # What a machine with a GPU and the usual scientific packages has; `make wheels` fetches the rest.
 USUAL = {"torch", "triton", "numpy", "scipy", "sklearn", "threadpoolctl", "pytest", "hypothesis", "matplotlib", "rich"}
-USUAL |= {"h5py", "pandas", "xarray", "fsspec", "safetensors", "statsmodels", "pygments", "mpmath"}
+USUAL |= {"joblib", "numba", "h5py", "pandas", "xarray", "fsspec", "safetensors", "statsmodels", "pygments", "mpmath"}
 DISTRIBUTIONS = {"yaml": "pyyaml"}
 
 
