@@ -16,9 +16,10 @@ slopes at multiples of the step, which cost no product with X, tell how far to g
 
 Candidates tried: Newton's method with K exact weighted Gram matrices a step (`python -m benchmarks.exact_newton`). On
 the states of a recurrent network that reads text it takes half as many steps as this takes passes, and is faster for
-one hypothesis on up to 64 units, by hundredths of a second, and slower for more. Beginning with coefficients fitted to every fourth row: 590 passes in all and 122 sampled matrices, where beginning at the prevalence
-takes 628 and 57 (32 hypotheses, 50,000 states of 512 units of the model of the benchmarks). There the choices below are
-in a flat minimum: 4 to 10 rows for each unit and renewal after 2 to 6 steps are within 15% in estimated time.
+one hypothesis on up to 64 units, by hundredths of a second, and slower for more. Beginning with coefficients fitted to
+every fourth row: 590 passes in all and 122 sampled matrices, where beginning at the prevalence takes 628 and 57 (32
+hypotheses, 50,000 states of 512 units of the model of the benchmarks). There the choices below are in a flat minimum: 4
+to 10 rows for each unit and renewal after 2 to 6 steps are within 15% in estimated time.
 """
 
 from __future__ import annotations
