@@ -148,12 +148,12 @@ class NeuronProbes(BaseEstimator):
         weight = Weights(sample_weight, len(Y), Y.shape[1], np, processes).values
         if weight is not None:
             weight = processes.rows_of_all(to_host(weight).astype(np.float64))
-        own_rows, Y = X, processes.rows_of_all(to_host(Y))
+        Y = processes.rows_of_all(to_host(Y))
         results = np.zeros((len(STATISTICS) + 1, Y.shape[1], X.shape[1]))
         memory = bytes_of(self.memory_limit) or DEFAULT_MEMORY
         for units, columns in exchanged(X, processes, memory // 2):
             if processes.largest(not torch.isfinite(columns).all()):
-                with RowBlocks(own_rows, computing_dtype(X), processes=processes) as rows:
+                with RowBlocks(X, computing_dtype(X), processes=processes) as rows:
                     check_finite(rows)
             if columns.shape[1]:
                 found = NeuronProbes(memory // 2)._fit_rows(as_rows(columns), Y, weight)

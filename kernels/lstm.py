@@ -256,11 +256,10 @@ class LSTM(RecurrentStack):
         autocast = torch.is_autocast_enabled("cpu")
         if not _multiplies(torch.get_autocast_dtype("cpu") if autocast else batch.x.dtype):
             return None
-        flat: list[Tensor] = [weight for weights in self.all_weights for weight in weights]
         states, packed = batch.states, batch.packed
-        drops = self.training and self.dropout > 0 and self.num_layers > 1
-        if drops:
+        if self.training and self.dropout > 0 and self.num_layers > 1:
             return None if packed is not None else self._handed_over_with_dropout(batch)
+        flat: list[Tensor] = [weight for weights in self.all_weights for weight in weights]
         options = (self.bias, self.num_layers, 0.0, self.training, self.bidirectional)
         if packed is None:
             y, h, c = torch.lstm(batch.x, states, flat, *options, False)

@@ -7,13 +7,11 @@ are the first that only the long test has. A case is reproduced by its number: `
 
 import contextlib
 import functools
-import http.server
 import io
 import json
 import random
 import re
 import shutil
-import threading
 import traceback
 from collections import Counter
 from pathlib import Path
@@ -25,6 +23,7 @@ import pandas
 import pytest
 import zarr
 from safetensors.numpy import save_file
+from web_server import serving
 
 from gatescope.analysis.cli import COMMANDS, main
 from gatescope.engine.files import PARTIAL
@@ -280,21 +279,11 @@ def drawn(number):
     return line, words + ["--probe.bootstrap", "0"] * (name == "run" and number < SHORT)
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format, *arguments):
-        pass
-
-
 @pytest.fixture
 def served(tmp_path):
     """A folder, and the URL under which a web server of this machine has it."""
-    handler = functools.partial(_Quiet, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield tmp_path, f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    with serving(tmp_path) as url:
+        yield tmp_path, url
 
 
 def as_url(chance, path, url):

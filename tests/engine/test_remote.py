@@ -1,22 +1,14 @@
 """Tests of reading a dump from URLs: fsspec's file system in memory, and a web server of this machine."""
 
-import http.server
-import threading
-from functools import partial
-
 import fsspec
 import numpy as np
 import pytest
 import zarr
+from web_server import serving
 
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.other_dumps import open_states
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format, *arguments):
-        pass
 
 
 @pytest.fixture
@@ -24,13 +16,8 @@ def web(tmp_path):
     """Serve a folder, and return it and its URL."""
     folder = tmp_path / "served"
     folder.mkdir()
-    handler = partial(_Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield folder, f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    with serving(folder) as url:
+        yield folder, url
 
 
 @pytest.fixture
