@@ -138,7 +138,7 @@ def answers(module, x, dy, backward, **extra):
     return [y, *torch.autograd.grad(y, [x, *module.parameters()], dy)]
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def oracle(cell, device, shape, backward, options):
     """Our own layer in float64: its parameters, x, dy and its answers."""
     b, t, h, layers = shape
@@ -162,7 +162,7 @@ def filled(module, values):
     return module
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def allowed(cell, device, shape, dtype, backward, options):
     """The largest error of each answer: the rule of the tests, with torch.nn in this dtype as the yardstick."""
     h, layers = shape[2:]
