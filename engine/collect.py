@@ -44,7 +44,7 @@ def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.
     n_places = n * length if even else spec.n_rows
     arrays = {name: empty(dtype, device, n_places, width) for name, width in spec.arrays.items()}
     initial = {name: torch.empty(n, spec.arrays[name], dtype=dtype, device=device) for name in spec.initial_arrays}
-    tokens = np.empty(spec.n_rows, np.int64)
+    tokens = np.empty(n_places, np.int64)
 
     def buffers(first: int, n: int, start: int, stop: int) -> dict[str, Tensor]:
         return {
@@ -52,14 +52,18 @@ def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.
         }
 
     for piece in walked(trained, spec, reader, dtype, to_host=False, buffers=buffers if even else None):
-        rows, places = _rows_of(piece, spec.sequence_starts)
-        tokens[rows] = piece.tokens.reshape(-1)[places]
         for name, values in piece.initial.items():
             initial[name][piece.first : piece.first + len(values)] = values
-        if not even:
+        if even:
+            n_here, n_steps = piece.tokens.shape
+            here = tokens.reshape(n, length)[piece.first : piece.first + n_here]
+            here[:, piece.start : piece.start + n_steps] = piece.tokens
+        else:
+            rows, places = _rows_of(piece, spec.sequence_starts)
+            tokens[rows] = piece.tokens.reshape(-1)[places]
             _put(arrays, piece.states, rows, places)
     rows_of = {name: values[: spec.n_rows] for name, values in arrays.items()}
-    return States(tokens, spec.sequence_starts, spec.document_starts, rows_of, initial)
+    return States(tokens[: spec.n_rows], spec.sequence_starts, spec.document_starts, rows_of, initial)
 
 
 def _rows_of(piece: Piece, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -308,6 +308,7 @@ def sampler_plan(trained: TrainedModel) -> SamplePlan | None:
         trained.model.n_characters,
         weight.itemsize,
         device_of(weight),
+        architecture.reset_after,
     )
     return None if found == STEPS else found
 

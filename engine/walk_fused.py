@@ -108,7 +108,7 @@ class _Underway:
         """Wait for it, and refuse what is not finite."""
         if self._done is not None:
             self._done.synchronize()
-        piece, tokens = self._piece, self._tokens.numpy().astype(np.int64)
+        piece, tokens = self._piece, self._tokens.numpy()
         with torch.inference_mode():
             for name, values in piece.states.items():
                 if not is_finite(values):
@@ -221,7 +221,8 @@ class _FusedWalker:
     def _cleared(self, n: int) -> FusedRecurrence:
         """Return a recurrence of n sequences in the zero state."""
         # Triton is asked for where it is needed only: it is not everywhere.
-        from gatescope.kernels.sample_fused import FusedRecurrence
+        from gatescope.kernels.grid import device_of
+        from gatescope.kernels.sample_fused import FusedRecurrence, spread
 
         if self._recurrence is None or self._recurrence.n_rows != n:
             architecture, (layers, vectors) = self._trained.model.architecture, weights_of(self._trained)
@@ -234,7 +235,7 @@ class _FusedWalker:
                 n,
                 architecture.reset_after,
                 architecture.nonlinearity,
-                self._layout,
+                spread(self._layout, n, device_of(output.weight)),
             )
         self._recurrence.clear()
         return self._recurrence

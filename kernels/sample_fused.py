@@ -33,7 +33,7 @@ cluster, which Gluon has from Triton 3.7 on and 3.6 has not), phases would not. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -75,7 +75,15 @@ def block_v(n_characters: int) -> int:
     return max(MIN_TILE, triton.next_power_of_2(n_characters))
 
 
-def plan(cell: str, hidden: int, layers: int, n_characters: int, itemsize: int, device: Device = H200) -> SamplePlan:
+def plan(
+    cell: str,
+    hidden: int,
+    layers: int,
+    n_characters: int,
+    itemsize: int,
+    device: Device = H200,
+    reset_after: bool = True,
+) -> SamplePlan:
     """Choose form and tile of the sampler: a function of the model and the device alone.
 
     Args:
@@ -83,6 +91,7 @@ def plan(cell: str, hidden: int, layers: int, n_characters: int, itemsize: int, 
         hidden, layers, n_characters: H, L, V.
         itemsize: bytes of a weight.
         device: its limits.
+        reset_after: of the gru.
     """
     columns_v, slots = block_v(n_characters), SLOTS[cell]
     narrow = hidden <= 128
@@ -95,7 +104,8 @@ def plan(cell: str, hidden: int, layers: int, n_characters: int, itemsize: int, 
     if MIN_TILE * columns_v > LOGITS or columns > device.multiprocessors or not counted:
         return STEPS
     # As much as the registers hold: compiled for sm_80 and sm_90 with float16 and bfloat16, nothing is spilled.
-    block_k = min(width, 16 if itemsize == 4 else 64 if narrow else 32)
+    large = narrow or (device.warp_groups and reset_after)
+    block_k = min(width, 16 if itemsize == 4 else 64 if large else 32)
     # Asynchronous loads go past the first-level cache only 16 bytes at a time, and a program has 256 threads: 128 units
     # of the 16 rows that it chooses for. Within one program the cache sees all stores.
     output_k = block_k if narrow else 128
@@ -113,13 +123,25 @@ def plan(cell: str, hidden: int, layers: int, n_characters: int, itemsize: int, 
     return SamplePlan(form, block_b, block_h, block_k, width, columns, groups, stages, output_k, output_stages)
 
 
+def spread(layout: SamplePlan, n_rows: int, device: Device) -> SamplePlan:
+    """The plan for a number of sequences: where few would leave most of the device idle, columns of fewer units.
+
+    A row is summed in the same order however many columns there are.
+    """
+    columns = layout.width // MIN_TILE
+    wanted = triton.cdiv(n_rows, max(1, layout.block_b)) * columns
+    if layout.form != "columns" or wanted > device.multiprocessors:
+        return layout
+    return replace(layout, block_h=MIN_TILE, columns=columns, groups=device.multiprocessors // columns)
+
+
 def describe_sampler(
     cell: str, hidden: int, layers: int, n_characters: int, n_rows: int, dtype: torch.dtype, device: Device = H200
 ) -> str:
     """Say how a model would be sampled on a GPU.
 
     >>> print(describe_sampler("lstm", 512, 3, 96, 128, torch.bfloat16))
-    columns: 2 groups of 64 sequences x 16 programs of 32 units, a barrier after each layer, 1 launch for 128 sequences
+    columns: 2 groups of 64 sequences x 32 programs of 16 units, a barrier after each layer, 1 launch for 128 sequences
 
     Args:
         cell: "lstm", "gru" or "rnn".
@@ -127,7 +149,7 @@ def describe_sampler(
         dtype: of the weights.
         device: the GPU's limits.
     """
-    found = plan(cell, hidden, layers, n_characters, dtype.itemsize, device)
+    found = spread(plan(cell, hidden, layers, n_characters, dtype.itemsize, device), n_rows, device)
     if found == STEPS:
         return "steps: torch's operators for each step"
     groups = triton.cdiv(n_rows, found.block_b)
@@ -196,7 +218,9 @@ class FusedRecurrence:
         w_hh = layers[0][1]
         hidden, n_characters = w_hh.shape[1], len(output[1])
         if layout is None:
-            layout = plan(cell, hidden, len(layers), n_characters, w_hh.itemsize, device_of(w_hh))
+            device = device_of(w_hh)
+            layout = plan(cell, hidden, len(layers), n_characters, w_hh.itemsize, device, reset_after)
+            layout = spread(layout, n_rows, device)
         self.layout, self.n_rows, self.taken = layout, n_rows, 0
         self._groups = min(layout.groups, triton.cdiv(n_rows, layout.block_b))
         if layout.columns == 1:
@@ -213,6 +237,7 @@ class FusedRecurrence:
             "states_ptr": self.states,
             "cells_ptr": self.cells,
             "kept_ptr": w_hh.new_zeros(shape) if before else None,
+            "logits_ptr": w_hh.new_empty(self._padded, block_v(n_characters), dtype=torch.float32),
         }
         self._constants = {
             "CELL": kind[cell].value,

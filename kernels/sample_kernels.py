@@ -82,6 +82,7 @@ def _output(
     top,
     output_ptr,
     bias_ptr,
+    logits_ptr,
     tokens_ptr,
     seed_ptr,
     log_probability_ptr,
@@ -111,6 +112,11 @@ def _output(
     o_v = tl.arange(0, BLOCK_V)[None, :]
     logits = tl.zeros((row.shape[0], BLOCK_V), tl.float32) + tl.load(bias_ptr + o_v)
     logits = _add_product(logits, top, row[:, None] * HP, output_ptr, o_v * HP, HP, BLOCK_K, STAGES, INTERPRET)
+    # A product of 16 rows is spread over all warps, row by row. Read back from memory a row is one warp's, and its sums
+    # and its scan need no barrier.
+    tl.store(logits_ptr + (row[:, None] * BLOCK_V + o_v), logits)
+    tl.debug_barrier()
+    logits = tl.load(logits_ptr + (row[:, None] * BLOCK_V + o_v))
     wide, in_b = row.to(tl.int64), row < n_rows
     if GIVEN:
         token = tl.maximum(tl.load(tokens_ptr + wide * n_tokens + t, mask=in_b, other=0), 0)
@@ -197,6 +203,7 @@ def sample_kernel(
     w_n_ptr,
     output_ptr,
     bias_ptr,
+    logits_ptr,
     states_ptr,
     cells_ptr,
     kept_ptr,
@@ -247,6 +254,7 @@ def sample_kernel(
         w_n_ptr, kept_ptr: of a gru whose reset gate comes before the product: W_hn of each layer, [L, HP, HP], and
             r * h on its way to the other programs, [L, rows, HP].
         output_ptr, bias_ptr: the output layer, [BLOCK_V, HP], and in float32 [BLOCK_V], -inf behind V.
+        logits_ptr: float32 [rows, BLOCK_V].
         tokens_ptr: int32 [n_rows, n_tokens], given (below 0: the row has not begun, its states stay zero) or drawn.
         lengths_ptr: of the sequences within the block, int32 [n_rows]; nothing is kept behind their ends.
         seed_ptr: int64.
@@ -286,12 +294,12 @@ def sample_kernel(
             )  # fmt: skip
             if COLUMNS == 1:
                 token = _output(
-                    top, output_ptr, bias_ptr, tokens_ptr, seed_ptr, log_probability_ptr, entropy_ptr, *asked,
+                    top, output_ptr, bias_ptr, logits_ptr, tokens_ptr, seed_ptr, log_probability_ptr, entropy_ptr, *asked,
                     HP, V, BLOCK_V, OUTPUT_K, OUTPUT_STAGES, GIVEN, TOP_K, TOP_P, INTERPRET,
                 )  # fmt: skip
             elif i_h * BLOCK_C < BLOCK_B:
                 _output(
-                    top, output_ptr, bias_ptr, tokens_ptr, seed_ptr, log_probability_ptr, entropy_ptr, *asked,
+                    top, output_ptr, bias_ptr, logits_ptr, tokens_ptr, seed_ptr, log_probability_ptr, entropy_ptr, *asked,
                     HP, V, BLOCK_V, OUTPUT_K, OUTPUT_STAGES, GIVEN, TOP_K, TOP_P, INTERPRET,
                 )  # fmt: skip
             if COLUMNS > 1 and not GIVEN:

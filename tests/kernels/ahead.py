@@ -138,7 +138,8 @@ def sample_launch_of(cell, kind, layers, b, h, dtype, device):
         for layer in range(layers)
     ]
     name = cell.partition("-")[0]
-    layout = sample_fused.plan(name, h, layers, n_characters, dtype.itemsize, device)
+    layout = sample_fused.plan(name, h, layers, n_characters, dtype.itemsize, device, cell != "gru-before")
+    layout = sample_fused.spread(layout, b, device)
     if layout == sample_fused.STEPS:
         return None
     output = (empty(n_characters, h), empty(n_characters))

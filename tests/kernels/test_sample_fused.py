@@ -1,5 +1,7 @@
 """The sampler's kernel in Triton's interpreter, in both forms, against plain torch in float64 and the CPU's path."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from plain_sampler import converted, random_model, read
@@ -19,6 +21,7 @@ from gatescope.kernels.sample_fused import (
     SamplePlan,
     describe_sampler,
     plan,
+    spread,
 )
 
 PROGRAM = SamplePlan("program", 16, 32, 16, 32, 1, 9, 2, 16, 2)
@@ -211,6 +214,17 @@ def test_a_plan_covers_the_model_and_fits_the_device(device, cell_name):
             part = found.block_k * itemsize * (slots * found.block_h + found.block_b)
             output = found.output_k * itemsize * (triton.next_power_of_2(n_characters) + 16)
             assert max(found.stages * part, found.output_stages * output) <= device.shared
+            for n_rows in (1, 64, 128, 300, 10_000):
+                wider = spread(found, n_rows, device)
+                # Rows stay where they are, and are summed as they were; never fewer programs run.
+                kept = replace(wider, block_h=found.block_h, columns=found.columns, groups=found.groups)
+                assert kept == found and wider.columns * wider.block_h == wider.width
+                assert wider.columns * wider.groups <= device.multiprocessors and wider.columns >= found.columns
+                tiles = -(-n_rows // found.block_b)
+                if wider != found:
+                    assert tiles <= wider.groups
+    assert spread(plan("lstm", 512, 3, 96, 2, H200), 128, H200).columns == 32
+    assert spread(plan("lstm", 512, 3, 96, 2, H200), 1024, H200).columns == 16
     assert plan(cell_name, 128, 1, 5000, 2, device) == STEPS
 
 
