@@ -294,13 +294,13 @@ def sample_kernel(
             )  # fmt: skip
             if COLUMNS == 1:
                 token = _output(
-                    top, output_ptr, bias_ptr, logits_ptr, tokens_ptr, seed_ptr, log_probability_ptr, entropy_ptr, *asked,
-                    HP, V, BLOCK_V, OUTPUT_K, OUTPUT_STAGES, GIVEN, TOP_K, TOP_P, INTERPRET,
+                    top, output_ptr, bias_ptr, logits_ptr, tokens_ptr, seed_ptr, log_probability_ptr, entropy_ptr,
+                    *asked, HP, V, BLOCK_V, OUTPUT_K, OUTPUT_STAGES, GIVEN, TOP_K, TOP_P, INTERPRET,
                 )  # fmt: skip
             elif i_h * BLOCK_C < BLOCK_B:
                 _output(
-                    top, output_ptr, bias_ptr, logits_ptr, tokens_ptr, seed_ptr, log_probability_ptr, entropy_ptr, *asked,
-                    HP, V, BLOCK_V, OUTPUT_K, OUTPUT_STAGES, GIVEN, TOP_K, TOP_P, INTERPRET,
+                    top, output_ptr, bias_ptr, logits_ptr, tokens_ptr, seed_ptr, log_probability_ptr, entropy_ptr,
+                    *asked, HP, V, BLOCK_V, OUTPUT_K, OUTPUT_STAGES, GIVEN, TOP_K, TOP_P, INTERPRET,
                 )  # fmt: skip
             if COLUMNS > 1 and not GIVEN:
                 arrive(counter)
