@@ -23,7 +23,7 @@ from gatescope.engine.arrays import RowBlocks, array_namespace, as_tensor, check
 from gatescope.engine.quantiles import best_bin, mutual_information
 from gatescope.engine.quantiles_cuda import count_labels, fill_bins, pack_labels
 from gatescope.engine.ranks import N_CODES, ascending_codes, code_values
-from gatescope.engine.ranks_cuda import count_codes, look_up_codes, sorted_ranks
+from gatescope.engine.ranks_cuda import count_codes, look_up_codes, sorted_ranks, transposed_codes
 from gatescope.engine.targets import Weights, equal_weights
 from gatescope.engine.univariate_cuda import fit_units
 
@@ -58,9 +58,10 @@ class DeviceLabels:
         if self.weight is not None:
             self.positive *= self.weight[:, None]
         self.total = float(len(labels) if self.weight is None else self.weight.sum())
-        self.positive_total = self.positive.sum(axis=0)
+        # A product: CuPy sums the columns of a tall array on few multiprocessors.
+        self.positive_total = xp.ones(len(labels)) @ self.positive
         # Counting goes over the rows of the rarer label, and the other has the rest.
-        self.common = labels.mean(axis=0) > 0.5
+        self.common = self.positive_total > 0.5 * self.total
         self.words = pack_labels(xp, labels != self.common)
 
     def counts(self, xp: Any, bins: Any, mass: Any) -> Any:
@@ -131,12 +132,14 @@ class _Units:
 
 def _columns(rows: RowBlocks, left: int, right: int, kept: Any) -> Any:
     """Return some columns of the kept rows as contiguous rows [units, N], 16-bit numbers as their codes."""
-    piece = rows.source[:, left:right]
+    xp, piece = rows.xp, rows.source[:, left:right]
     if isinstance(piece, torch.Tensor):
-        piece = rows.xp.from_dlpack(as_tensor(piece).contiguous().view(torch.uint16))
+        piece = xp.from_dlpack(as_tensor(piece).contiguous().view(torch.uint16))
     elif piece.dtype == np.float16:
-        piece = rows.xp.ascontiguousarray(piece).view(np.uint16)
-    return (piece if kept is None else piece[kept]).T.copy()
+        piece = xp.ascontiguousarray(piece).view(np.uint16)
+    else:
+        return (piece if kept is None else piece[kept]).T.copy()
+    return transposed_codes(xp, piece if kept is None else piece[kept])
 
 
 def device_statistics(
