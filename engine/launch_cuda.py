@@ -23,6 +23,8 @@ COUNTING_THREADS = 1024
 COUNTING_BLOCKS = 2
 # What each GPU has without being asked.
 SHARED_BYTES = 48 * 2**10
+# A counter for each thread of a warp that it may add to where it has nothing to count.
+SPARE = 32
 # A block counts in 32 bits.
 MOST_COUNTED = 2**31
 
@@ -43,9 +45,9 @@ def launch(xp: Any, source: str, name: str, threads: tuple[int, int], arguments:
 def launch_counting(
     xp: Any, source: str, name: str, n_counters: int, n_rows: int, n_histograms: int, arguments: tuple[Any, ...]
 ) -> None:
-    """Run a kernel whose blocks count rows in shared memory, `unsigned int counters[n_counters / n_parts]`.
+    """Run a kernel whose blocks count rows in shared memory, `unsigned int counters[n_counters / n_parts + SPARE]`.
 
-    The kernel gets n_parts after the other arguments; blockIdx.y is a histogram and a part of its counters, the part
+    The kernel gets n_parts after the other arguments. blockIdx.y is a histogram and a part of its counters, the part
     changing fastest, and the blocks along x share the rows.
 
     Args:
@@ -56,7 +58,7 @@ def launch_counting(
     """
     n_multiprocessors, shared_bytes = limits(xp)
     n_parts, n_blocks = layout(n_counters, n_rows, n_histograms, n_multiprocessors, shared_bytes)
-    kernel, used = _kernel(xp, source, name), 4 * n_counters // n_parts
+    kernel, used = _kernel(xp, source, name), shared_size(n_counters // n_parts)
     if used > SHARED_BYTES:
         kernel.max_dynamic_shared_size_bytes = used
     grid = n_blocks, n_histograms * n_parts
@@ -67,7 +69,9 @@ def limits(xp: Any) -> tuple[int, int]:
     """Return how many multiprocessors the present GPU has, and the bytes of shared memory that a block may ask for."""
     runtime = xp.cuda.runtime
     device = runtime.getDevice()
-    return tuple(runtime.deviceGetAttribute(each, device) for each in (MULTIPROCESSORS, SHARED_BYTES_ON_REQUEST))
+    attributes = MULTIPROCESSORS, SHARED_BYTES_ON_REQUEST
+    n_multiprocessors, shared_bytes = (runtime.deviceGetAttribute(each, device) for each in attributes)
+    return n_multiprocessors, shared_bytes
 
 
 def layout(
@@ -75,10 +79,15 @@ def layout(
 ) -> tuple[int, int]:
     """Return in how many parts the counters of a histogram are counted, and how many blocks share its rows."""
     n_parts = 1
-    while 4 * n_counters // n_parts > max(shared_bytes, SHARED_BYTES):
+    while shared_size(n_counters // n_parts) > max(shared_bytes, SHARED_BYTES):
         n_parts *= 2
     wanted = COUNTING_BLOCKS * n_multiprocessors // (n_histograms * n_parts)
     return n_parts, max(1, min(wanted, -(-n_rows // COUNTING_THREADS)), -(-n_rows // MOST_COUNTED))
+
+
+def shared_size(n_counters: int) -> int:
+    """Return the bytes of so many counters and the spare ones."""
+    return 4 * (n_counters + SPARE)
 
 
 def typed(arguments: tuple[Any, ...]) -> tuple[Any, ...]:

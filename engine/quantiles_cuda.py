@@ -61,6 +61,7 @@ count_labels(const unsigned long long* __restrict__ bins, const unsigned int* __
     const long long word = blockIdx.y / n_parts % n_words, unit = blockIdx.y / n_parts / n_words;
     for (unsigned int i = threadIdx.x; i < 32 * n_bins; i += blockDim.x) counters[i] = 0;
     __syncthreads();
+    unsigned int* own = counters + lane;
     const long long stride = (long long)gridDim.x * blockDim.x / 32;
     for (long long group = ((long long)blockIdx.x * blockDim.x + threadIdx.x) / 32; group < n_groups; group += stride) {
         const unsigned int rows = words[(group * n_words + word) * 32 + lane];
@@ -70,9 +71,10 @@ count_labels(const unsigned long long* __restrict__ bins, const unsigned int* __
             const unsigned long long four = of_rows[i];
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                // Below the first it is a large number.
+                // A bin below the first is a large number here; those of other parts are counted behind the last.
                 const unsigned int bin = (unsigned int)(four >> 16 * j & 0xffffu) - first_bin;
-                if (rows >> (4 * i + j) & 1u && bin < n_bins) atomicAdd(&counters[bin * 32 + lane], 1u);
+                // Most of a warp has something to add: a branch would cost more than adding 0.
+                atomicAdd(&own[(bin < n_bins ? bin : n_bins) * 32], rows >> (4 * i + j) & 1u);
             }
         }
     }
