@@ -63,8 +63,8 @@ class DeviceLabels:
         if self.weight is not None:
             self.positive *= self.weight[:, None]
         self.total = float(len(labels) if self.weight is None else self.weight.sum())
-        # A product: CuPy sums the columns of a tall array on few multiprocessors.
-        self.positive_total = xp.ones(len(labels)) @ self.positive
+        # CuPy sums the columns of a tall array on few multiprocessors.
+        self.positive_total = xp.from_dlpack(as_tensor(self.positive).sum(dim=0))
         # Counting goes over the rows of the rarer label, and the other has the rest.
         self.common = self.positive_total > 0.5 * self.total
         self.words = pack_labels(xp, labels != self.common)

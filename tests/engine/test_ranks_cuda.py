@@ -57,8 +57,10 @@ def test_codes_are_counted_in_any_parts_by_any_number_of_blocks(device, monkeypa
         np.testing.assert_array_equal(mass[unit], np.bincount(codes[unit], minlength=2**16)[ascending_codes()])
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (64, 64), (130, 65), (5, 200)])
-def test_codes_change_places(device, shape):
+@pytest.mark.parametrize("shape", [(1, 1), (64, 64), (130, 65), (500, 20), (5, 200)])
+def test_codes_change_places(device, monkeypatch, shape):
+    # Some blocks go on to other rows.
+    monkeypatch.setattr(launch_cuda, "MOST_BLOCKS", 2)
     codes = np.random.default_rng(4).integers(0, 2**16, shape).astype(np.uint16)
     columns = transposed_codes(device.xp, device(codes))
     assert columns.flags.c_contiguous
