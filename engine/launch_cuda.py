@@ -27,8 +27,8 @@ SHARED_BYTES = 48 * 2**10
 SPARE = 32
 # A block counts in 32 bits.
 MOST_COUNTED = 2**31
-
-MULTIPROCESSORS, SHARED_BYTES_ON_REQUEST = 16, 97  # of cudaDeviceAttr
+# cudaDevAttrMultiProcessorCount and cudaDevAttrMaxSharedMemoryPerBlockOptin.
+MULTIPROCESSORS, SHARED_BYTES_ON_REQUEST = 16, 97
 
 
 def launch(xp: Any, source: str, name: str, threads: tuple[int, int], arguments: tuple[Any, ...]) -> None:

@@ -85,15 +85,20 @@ count_labels(const unsigned long long* __restrict__ bins, const unsigned int* __
 }
 
 extern "C" __global__ void add_label_weights(const unsigned short* bins, const unsigned int* words,
-                                             const double* weight, long long n_rows, long long n_groups,
-                                             long long n_words, double* counts) {
-    const long long unit = blockIdx.y, thread = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    const long long lane = thread % 32, stride = (long long)gridDim.x * blockDim.x / 32;
-    for (long long n = thread / 32; n < n_rows; n += stride) {
-        double* row = counts + (unit * BINS + bins[unit * n_groups * 32 + n]) * n_words * 32;
-        const unsigned int* of_group = words + n / 32 * n_words * 32;
-        for (long long label = lane; label < n_words * 32; label += 32)
-            if (of_group[label] >> n % 32 & 1u) atomicAdd(&row[label], weight[n]);
+                                             const double* weight, long long n_groups, long long n_words,
+                                             double* counts) {
+    const long long thread = (long long)blockIdx.x * blockDim.x + threadIdx.x, n_labels = n_words * 32;
+    const long long stride = (long long)gridDim.x * blockDim.x / 32;
+    bins += blockIdx.y * n_groups * 32;
+    counts += blockIdx.y * BINS * n_labels;
+    for (long long group = thread / 32; group < n_groups; group += stride) {
+        for (long long label = thread % 32; label < n_labels; label += 32) {
+            const unsigned int rows = words[group * n_labels + label];
+            for (int i = 0; i < 32; i++) {
+                const long long n = group * 32 + i;
+                if (rows >> i & 1u) atomicAdd(&counts[bins[n] * n_labels + label], weight[n]);
+            }
+        }
     }
 }
 """
@@ -163,6 +168,6 @@ def count_labels(xp: Any, bins: Any, words: Any, weight: Any, n_targets: int) ->
         n_histograms = n_units * n_words
         launch_counting(xp, SOURCE, "count_labels", FINE_BINS * WORD, n_rows, n_histograms, arguments)
     else:
-        weighted = bins, words, weight, n_rows, n_groups, n_words, counts
-        launch(xp, SOURCE, "add_label_weights", (n_rows * WORD, n_units), weighted)
+        weighted = bins, words, weight, n_groups, n_words, counts
+        launch(xp, SOURCE, "add_label_weights", (n_groups * WORD, n_units), weighted)
     return counts[:, :, :n_targets]
