@@ -27,7 +27,7 @@ from gatescope.engine.ranks_cuda import count_codes, look_up_codes, sorted_ranks
 from gatescope.engine.targets import Weights, equal_weights
 from gatescope.engine.univariate_cuda import fit_units
 
-# Units and hypotheses looked at together: each tile is some 200 launches, which take the host milliseconds.
+# Units and hypotheses looked at together: each tile is hundreds of small operations, which take the host milliseconds.
 TILE_UNITS = 128
 TILE_TARGETS = 128
 # Fewer units where their rows would take more bytes than this, but not fewer than make use of the whole GPU.
