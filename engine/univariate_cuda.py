@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from gatescope.engine import univariate
+from gatescope.engine.launch_cuda import launch
 from gatescope.engine.quantiles_cuda import KEY_SOURCE, from_keys
-from gatescope.engine.ranks_cuda import launch
 from gatescope.engine.univariate import BINS, ORDER
 
 LANES = 32

@@ -1,7 +1,8 @@
 """CUDA C kernels built with the host's compiler and run on NumPy arrays, one thread after the other.
 
-What threads tell each other by other means than atomic operations cannot be run this way: a kernel that shares sums in
-a warp has the macro LANES, which is 1 here.
+Threads of a block that wait for each other (`__syncthreads`) are fibers here: each runs to the barrier before the first
+goes on, and shared memory holds rubbish when a block begins. What threads of a warp tell each other cannot be run this
+way: a kernel that shares sums in a warp has the macro LANES, which is 1 here.
 """
 
 from __future__ import annotations
@@ -38,8 +39,11 @@ using namespace std;
 #define __global__
 #define __forceinline__ inline
 #define __restrict__
+#define __shared__ static
+#define __launch_bounds__(n)
 struct Place { unsigned int x, y, z; };
 static Place threadIdx, blockIdx, blockDim, gridDim;
+inline void __syncthreads();
 template <typename T, typename V> inline T atomicAdd(T* at, V value) { T old = *at; *at += value; return old; }
 template <typename T> inline T atomicMin(T* at, T value) { T old = *at; if (value < old) *at = value; return old; }
 template <typename T> inline T atomicMax(T* at, T value) { T old = *at; if (value > old) *at = value; return old; }
@@ -47,6 +51,37 @@ template <typename To, typename From> inline To bits_as(From from) { To to; memc
 inline unsigned int __float_as_uint(float value) { return bits_as<unsigned int>(value); }
 inline float __uint_as_float(unsigned int value) { return bits_as<float>(value); }
 inline long long __double_as_longlong(double value) { return bits_as<long long>(value); }
+"""
+
+# How the threads of a block are run, `body` being a call of the kernel.
+FIBERS = r"""
+#include <ucontext.h>
+#include <functional>
+#include <vector>
+static ucontext_t scheduler;
+static std::vector<ucontext_t> fibers;
+static std::vector<char> stacks, finished;
+static std::function<void()> body;
+inline void __syncthreads() { swapcontext(&fibers[threadIdx.x], &scheduler); }
+static void fiber() { body(); finished[threadIdx.x] = 1; }
+static void run_block() {
+    const size_t n = blockDim.x, stack = 1 << 14;
+    fibers.resize(n), stacks.resize(n * stack), finished.assign(n, 0);
+    for (size_t i = 0; i < n; i++) {
+        getcontext(&fibers[i]);
+        fibers[i].uc_stack.ss_sp = &stacks[i * stack], fibers[i].uc_stack.ss_size = stack;
+        fibers[i].uc_link = &scheduler;
+        makecontext(&fibers[i], fiber, 0);
+    }
+    for (bool more = true; more;) {
+        more = false;
+        for (threadIdx.x = 0; threadIdx.x < n; threadIdx.x++) {
+            if (finished[threadIdx.x]) continue;
+            swapcontext(&scheduler, &fibers[threadIdx.x]);
+            more |= !finished[threadIdx.x];
+        }
+    }
+}
 """
 
 
@@ -98,9 +133,9 @@ def elementwise(inputs: str, outputs: str, operation: str, preamble: str, arrays
     return results
 
 
-def launch(source: str, name: str, grid: tuple, block: tuple, arguments: tuple) -> None:
+def launch(source: str, name: str, grid: tuple, block: tuple, arguments: tuple, shared_mem: int = 0) -> None:
     """Run a kernel of `cupy.RawKernel` on contiguous NumPy arrays and scalars of the very types that it declares."""
-    declared = re.search(rf"__global__\s+void\s+{name}\s*\(([^)]*)\)", source)
+    declared = re.search(rf"__global__\s+void\s+(?:__launch_bounds__\(\w+\)\s+)?{name}\s*\(([^)]*)\)", source)
     assert declared, f"no kernel {name}"
     parameters = [part.replace("const", "").replace("__restrict__", "") for part in declared[1].split(",")]
     assert len(parameters) == len(arguments), f"{name} takes {len(parameters)} arguments, got {len(arguments)}"
@@ -116,14 +151,29 @@ def launch(source: str, name: str, grid: tuple, block: tuple, arguments: tuple) 
             # A NumPy scalar has a size that CuPy hands on.
             assert argument.dtype == DTYPES[kind], f"{parameter_name} is {kind}, got {argument!r}"
             values.append({"long long": ctypes.c_longlong, "double": ctypes.c_double}[kind](argument))
-    loop = "".join(
+    blocks = "".join(
         f"for ({place} = 0; {place} < {size}; {place}++) "
-        for place, size in (("blockIdx.y", "gridDim.y"), ("blockIdx.x", "gridDim.x"), ("threadIdx.x", "blockDim.x"))
+        for place, size in (("blockIdx.y", "gridDim.y"), ("blockIdx.x", "gridDim.x"))
     )
     sizes = "gridDim = {gx, gy, 1}; blockDim = {bx, 1, 1}; "
+    call = f"{name}({', '.join(names)});"
+    waits = "__syncthreads" in source[declared.end() :].partition("__global__")[0]
+    threads = "run_block();" if waits else f"for (threadIdx.x = 0; threadIdx.x < blockDim.x; threadIdx.x++) {call}"
+    source, clear = _with_shared_memory(source, shared_mem)
     run = library(
-        f'{CUDA}{source}\nextern "C" void run(unsigned gx, unsigned gy, unsigned bx, {declared[1]}) '
-        f"{{ {sizes}{loop}{name}({', '.join(names)}); }}"
+        f'{CUDA}{FIBERS}{source}\nextern "C" void run(unsigned gx, unsigned gy, unsigned bx, {declared[1]}) '
+        f"{{ {sizes} body = [=] {{ {call} }}; {blocks} {{ {clear} {threads} }} }}"
     ).run
     assert len(block) == 1 and block[0] <= 1024 and all(0 < size < 2**16 for size in grid[1:])
     run(*(ctypes.c_uint(size) for size in ((*grid, 1)[:2] + block)), *values)
+
+
+def _with_shared_memory(source: str, size: int) -> tuple[str, str]:
+    """Return a text whose array of shared memory has so many bytes, and what fills it with rubbish."""
+    array = re.search(r"extern __shared__ ([\w ]+) (\w+)\[\];", source)
+    if array is None:
+        assert size == 0, "no array has that shared memory"
+        return source, ""
+    kind, name = array.groups()
+    declared = f"static {kind} {name}[{max(size, 8)} / sizeof({kind})];"
+    return source.replace(array[0], declared), f"memset({name}, 0xa5, sizeof {name});"

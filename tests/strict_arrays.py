@@ -27,6 +27,10 @@ BINARY = """
     add sub mul truediv floordiv mod pow matmul lt le gt ge eq ne and or xor lshift rshift
 """
 
+# Of a multiprocessor, and how many there are, as cudaDeviceGetAttribute has them.
+SHARED_BYTES, N_MULTIPROCESSORS = 227 * 2**10, 4
+ATTRIBUTES = {16: N_MULTIPROCESSORS, 97: SHARED_BYTES}
+
 
 class ndarray:
     """A stand-in for cupy.ndarray."""
@@ -179,9 +183,12 @@ class ElementwiseKernel:
 class RawKernel:
     def __init__(self, code, name, options=()):
         self.code, self.name = code, name
+        self.max_dynamic_shared_size_bytes = 48 * 2**10
 
-    def __call__(self, grid, block, args):
-        host_kernels.launch(self.code, self.name, grid, block, tuple(plain(value) for value in args))
+    def __call__(self, grid, block, args, *, shared_mem=0):
+        assert shared_mem <= self.max_dynamic_shared_size_bytes <= SHARED_BYTES, f"{shared_mem} bytes are not granted"
+        values = tuple(plain(value) for value in args)
+        host_kernels.launch(self.code, self.name, grid, block, values, shared_mem)
 
 
 def _asarray(values, dtype=None):
@@ -220,6 +227,8 @@ def cupy_module():
     module.from_dlpack = lambda tensor: ndarray(tensor.numpy())
     module.linalg = SimpleNamespace(cholesky=lambda matrix: called(np.linalg.cholesky, (matrix,), {}))
     module.ElementwiseKernel, module.RawKernel = ElementwiseKernel, RawKernel
+    runtime = SimpleNamespace(getDevice=lambda: 0, deviceGetAttribute=lambda attribute, device: ATTRIBUTES[attribute])
+    module.cuda = SimpleNamespace(runtime=runtime)
     return module
 
 

@@ -8,7 +8,7 @@ import host_kernels
 import nvrtc
 import pytest
 
-from gatescope.engine import log_loss_cuda, quantiles_cuda, ranks_cuda, split_product, univariate_cuda
+from gatescope.engine import launch_cuda, log_loss_cuda, quantiles_cuda, ranks_cuda, split_product, univariate_cuda
 
 
 def elementwise(inputs, outputs, operation, preamble, types):
@@ -40,16 +40,19 @@ SOURCES = {
     },
     "split_float16": split_source("float16", 2),
     "split_bfloat16": split_source("bfloat16", 3),
-    "ranks": ranks_cuda.text(ranks_cuda.SOURCE),
-    "quantiles": ranks_cuda.text(quantiles_cuda.SOURCE),
-    "univariate": ranks_cuda.text(univariate_cuda.SOURCE),
+    "ranks": launch_cuda.text(ranks_cuda.SOURCE),
+    "quantiles": launch_cuda.text(quantiles_cuda.SOURCE),
+    "univariate": launch_cuda.text(univariate_cuda.SOURCE),
 }
 # What the compiler must have made of a kernel: additions that return nothing, sums in a warp.
 EXPECTED = {
-    "count_codes": r"red\.global\.add\.f64|atom\.global\.add\.f64",
+    "transpose_codes": r"st\.shared\.u16",
+    "count_codes": r"(red|atom)\.shared\.add\.u32",
+    "add_weights": r"red\.global\.add\.f64|atom\.global\.add\.f64",
     "look_up_codes": r"st\.global\.f64",
     "fill_bins": r"atom\.global\.min\.u64|red\.global\.min\.u64",
-    "count_labels": r"red\.global\.add\.f64|atom\.global\.add\.f64",
+    "count_labels": r"(red|atom)\.shared\.add\.u32",
+    "add_label_weights": r"red\.global\.add\.f64|atom\.global\.add\.f64",
     "add_moments": r"red\.global\.add\.f64|atom\.global\.add\.f64",
     "place_in_bins": r"(atom|red)\.global\.max\.u64",
     "fit_bins": r"shfl\.sync\.bfly",

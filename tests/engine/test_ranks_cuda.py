@@ -7,8 +7,9 @@ import pytest
 import torch
 from scipy.stats import rankdata
 
+from gatescope.engine import launch_cuda
 from gatescope.engine.ranks import ascending_codes, code_values
-from gatescope.engine.ranks_cuda import count_codes, look_up_codes, sorted_ranks
+from gatescope.engine.ranks_cuda import count_codes, look_up_codes, sorted_ranks, transposed_codes
 
 
 def all_codes(dtype):
@@ -41,6 +42,29 @@ def test_ranks_of_every_16_bit_number(device, dtype, weighted):
     np.testing.assert_array_equal(table[row_bins.get()], values)
     for unit in range(2):
         np.testing.assert_array_equal(row_ranks[unit].get(), exact_ranks(values[unit], weight))
+
+
+@pytest.mark.parametrize("shared_bytes", [0, 99 * 2**10, 227 * 2**10])
+@pytest.mark.parametrize("n_multiprocessors", [1, 100])
+def test_codes_are_counted_in_any_parts_by_any_number_of_blocks(device, monkeypatch, shared_bytes, n_multiprocessors):
+    monkeypatch.setattr(launch_cuda, "limits", lambda xp: (n_multiprocessors, shared_bytes))
+    codes = np.random.default_rng(3).integers(0, 2**16, (2, 30_001)).astype(np.uint16)
+    # Zero has two codes, and a saturated unit has one.
+    codes[0, ::3], codes[0, 1::5], codes[1] = 2**15, 0, 0x3C00
+    mass = count_codes(device.xp, device(codes), None).get()
+    codes[codes == 2**15] = 0
+    for unit in range(2):
+        np.testing.assert_array_equal(mass[unit], np.bincount(codes[unit], minlength=2**16)[ascending_codes()])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (64, 64), (130, 65), (500, 20), (5, 200)])
+def test_codes_change_places(device, monkeypatch, shape):
+    # Some blocks go on to other rows.
+    monkeypatch.setattr(launch_cuda, "MOST_BLOCKS", 2)
+    codes = np.random.default_rng(4).integers(0, 2**16, shape).astype(np.uint16)
+    columns = transposed_codes(device.xp, device(codes))
+    assert columns.flags.c_contiguous
+    np.testing.assert_array_equal(columns.get(), codes.T)
 
 
 def exact_ranks(values, weight):
