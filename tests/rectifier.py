@@ -1,9 +1,9 @@
 """The gradients that results of a rectifier are judged by: those of the sides of its jump on which its states are.
 
-A rectifier's slope jumps at zero. What comes within a rounding of it is above in one precision and not above in another,
-which changes a gradient by a whole weight, and by no multiple of what a yardstick, which meets the jump elsewhere, is
-wrong by. So gradients are judged by exact ones, in float64, with the slopes of the states that were found. Whether those
-are on the right side, the rule for the states says.
+A rectifier's slope jumps at zero. What comes within a rounding of it is above in one precision and not above in
+another, which changes a gradient by a whole weight, and by no multiple of what a yardstick, which meets the jump
+elsewhere, is wrong by. So gradients are judged by exact ones, in float64, with the slopes of the states that were
+found. Whether those are on the right side, the rule for the states says.
 """
 
 import torch
