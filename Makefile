@@ -43,7 +43,8 @@ gpu-tests: gpu-install
 	$(PYTHON) -m pytest -q -m cuda tests/kernels -k thousand
 
 gpu-bench: gpu-install
-	$(PARALLEL) benchmarks/bench_lstm.py benchmarks/bench_gru.py benchmarks/bench_rnn.py -k gatescope --benchmark-disable
+	$(PARALLEL) benchmarks/bench_lstm.py benchmarks/bench_gru.py benchmarks/bench_rnn.py \
+		-k "gatescope and (graph or cho)" --benchmark-disable
 	$(PYTHON) -m pytest -q benchmarks --benchmark-only -m cuda
 
 # On a machine with a GPU: small shapes under NVIDIA's compute-sanitizer. racecheck sees shared memory alone.

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import tables
 from recurrent import ON_GPU, SIDE_BY_SIDE
 
 REPOSITORY = Path(__file__).parents[1]
@@ -63,6 +64,21 @@ def test_a_run_that_is_cut_off_keeps_its_rows(tmp_path, monkeypatch):
         rows = {row["name"]: row["median_s"] for row in json.loads(path.read_text())["rows"]}
         assert rows[f"x.py::{name}"] == seconds
     assert rows == {"x.py::a": 3.0, "x.py::b": 2.0}
+
+
+def test_ratios_are_of_rows_of_a_kind():
+    kinds = [("float16", True), ("bfloat16", True), ("float16", False)]
+    rows = [
+        {"name": "x.py::t", "impl": impl, "dtype": dtype, "graph": graph, "median_s": n + scale, "p20_s": 1, "p80_s": 1}
+        for n, (dtype, graph) in enumerate(kinds, 1)
+        for impl, scale in (("gatescope", 0), ("cudnn", n), ("gatescope, other", 4), ("torch-loop, other", 8 + n))
+    ]
+    ratios = [line.split(" | ")[3] for line in tables.table("group", rows).splitlines()[4:]]
+    assert ratios == ["1.00", "2.00", "1.00", "2.00", "1.00", "2.00", "1.00", "2.00", "1.00", "2.00", "1.00", "2.00"]
+
+
+def test_the_tables_are_those_of_the_results():
+    assert tables.page() == tables.README.read_text()
 
 
 def test_the_training_iteration():
