@@ -31,7 +31,8 @@ bench: $(VENV)/.test
 # thousands of launches in a row and everything timed have it to themselves. `make -k gpu` goes on to the benchmarks after
 # a test that fails.
 PROCESSES ?= $(shell nproc)
-PARALLEL := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -m cuda -n $(PROCESSES)
+ON_GPU := $(PYTHON) -m pytest -q -m "cuda and not slow"
+PARALLEL := OMP_NUM_THREADS=1 $(ON_GPU) -n $(PROCESSES)
 gpu: gpu-tests gpu-bench
 
 gpu-install:
@@ -40,12 +41,12 @@ gpu-install:
 
 gpu-tests: gpu-install
 	$(PARALLEL) --dist worksteal tests -k "not thousand"
-	$(PYTHON) -m pytest -q -m cuda tests/kernels -k thousand
+	$(ON_GPU) tests/kernels -k thousand
 
 gpu-bench: gpu-install
 	$(PARALLEL) benchmarks/bench_lstm.py benchmarks/bench_gru.py benchmarks/bench_rnn.py \
 		-k "gatescope and (graph or cho)" --benchmark-disable
-	$(PYTHON) -m pytest -q benchmarks --benchmark-only -m cuda
+	$(ON_GPU) benchmarks --benchmark-only
 
 # On a machine with a GPU: small shapes under NVIDIA's compute-sanitizer. racecheck sees shared memory alone.
 SANITIZER := compute-sanitizer --error-exitcode 1 --kernel-name regex:forward_kernel --kernel-name regex:backward_kernel
