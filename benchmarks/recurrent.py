@@ -35,7 +35,7 @@ ON_GPU = [
     (64, 200, 2048, 1),
 ]
 ALONE = (128, 200, 512, 1)  # what a step of one layer takes
-FEW_ROWS = (32, 200, 512, 3)  # a layer has the same tiles on a third of the device as on all of it
+FEW_ROWS = (32, 200, 512, 3)  # a third of the device is enough for a layer: nothing to choose
 CHUNK = 128  # rows up to which cuDNN takes its persistent path
 
 
