@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FOLDERS := kernels engine analysis benchmarks tests
 DEMO ?= out/demo
 
-.PHONY: demo test test-slow check bench gpu sanitize wheels clean
+.PHONY: demo test test-slow check bench gpu gpu-install gpu-tests gpu-bench sanitize wheels clean
 
 demo: $(VENV)/.run
 	$(BIN)/gatescope run --out $(DEMO)
@@ -27,12 +27,26 @@ bench: $(VENV)/.test
 	$(BIN)/pytest benchmarks --benchmark-only
 
 # On a machine that has torch, triton and cupy already: nothing is installed but gatescope itself, and what `make wheels`
-# fetched elsewhere, if the machine has no network.
-gpu:
+# fetched elsewhere, if the machine has no network. Tests and the compilation of what is timed afterwards share the GPU;
+# thousands of launches in a row and everything timed have it to themselves. `make -k gpu` goes on to the benchmarks after
+# a test that fails.
+PROCESSES ?= $(shell nproc)
+ON_GPU := $(PYTHON) -m pytest -q -m "cuda and not slow"
+PARALLEL := OMP_NUM_THREADS=1 $(ON_GPU) -n $(PROCESSES)
+gpu: gpu-tests gpu-bench
+
+gpu-install:
 	if [ -d wheels ]; then $(PYTHON) -m pip install --quiet --no-index --no-deps wheels/*.whl; fi
 	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
-	$(PYTHON) -m pytest tests -m cuda
-	$(PYTHON) -m pytest benchmarks --benchmark-only -m cuda
+
+gpu-tests: gpu-install
+	$(PARALLEL) --dist worksteal tests -k "not thousand"
+	$(ON_GPU) tests/kernels -k thousand
+
+gpu-bench: gpu-install
+	$(PARALLEL) benchmarks/bench_lstm.py benchmarks/bench_gru.py benchmarks/bench_rnn.py \
+		-k "gatescope and (graph or cho)" --benchmark-disable
+	$(ON_GPU) benchmarks --benchmark-only
 
 # On a machine with a GPU: small shapes under NVIDIA's compute-sanitizer. racecheck sees shared memory alone.
 SANITIZER := compute-sanitizer --error-exitcode 1 --kernel-name regex:forward_kernel --kernel-name regex:backward_kernel

@@ -1,12 +1,9 @@
 """The LSTM beside torch.nn's and, on a GPU, cuDNN's: forward, and forward + backward."""
 
 import pytest
-from recurrent import SIDE_BY_SIDE, measure, rows
+from recurrent import measure, rows_on_cpu, rows_on_gpu
 
-ROWS = rows(
-    ("gatescope", "gatescope-capture", "torch"),
-    ("gatescope", "gatescope-capture", *SIDE_BY_SIDE, "cudnn", "cudnn-stacked", "torch-loop"),
-)
+ROWS = [*rows_on_cpu(("gatescope", "gatescope-capture", "torch")), *rows_on_gpu()]
 
 
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])

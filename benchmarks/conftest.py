@@ -10,6 +10,7 @@ import pytest
 import torch
 
 RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "numpy", "scikit-learn", "zarr")
 
 
 def device_name():
@@ -57,8 +58,17 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
 
 
-def pytest_sessionfinish(session):
-    benchmarks = [each for each in session.config._benchmarksession.benchmarks if each.stats.data]
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    report = yield
+    if report.when == "call" and report.passed:
+        keep([each for each in item.config._benchmarksession.benchmarks if each.fullname == item.nodeid])
+    return report
+
+
+def keep(benchmarks):
+    """Put rows into the results of this device: after each row, so that a run cut off has kept what it measured."""
+    benchmarks = [each for each in benchmarks if each.stats.data]
     if not benchmarks:
         return
     path = RESULTS / f"{device_name()}.json"
@@ -68,14 +78,15 @@ def pytest_sessionfinish(session):
         name = each.fullname.removeprefix("benchmarks/")
         times = {"median_s": round(median, 6), "p20_s": round(p20, 6), "p80_s": round(p80, 6)}
         rows[name] = {"name": name, "group": each.group, **times, "rounds": each.stats.rounds, **each.extra_info}
-    versions = {name: version(name) for name in ("torch", "numpy", "scikit-learn", "zarr")}
     named = {"name": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     contents = {
         "device": device_name(),
         **named,
         "processor": processor(),
-        "versions": versions,
+        "versions": {name: version(name) for name in PACKAGES},
         "rows": list(rows.values()),
     }
     RESULTS.mkdir(exist_ok=True)
-    path.write_text(json.dumps(contents, indent=1) + "\n")
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(contents, indent=1) + "\n")
+    partial.replace(path)

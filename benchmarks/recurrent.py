@@ -4,7 +4,8 @@ Every implementation of a row gets the same weights, input and dtype. Before it 
 gradients have to meet the rule of the tests: error <= 2 error(torch.nn in that dtype) + 4 eps, against our own layer
 in float64. On a GPU a call ends with a synchronisation, and is timed as it is and as a CUDA graph.
 
-Compiling takes longer than measuring: about three seconds a kernel, three kernels a shape and dtype.
+Compiling takes longer than measuring: about three seconds a kernel, three kernels a shape and dtype. So a run with
+--benchmark-disable, which several processes may share, compiles what the other will find in Triton's cache.
 """
 
 from contextlib import contextmanager
@@ -33,37 +34,58 @@ ON_GPU = [
     (128, 200, 1024, 2),
     (64, 200, 2048, 1),
 ]
+ALONE = (128, 200, 512, 1)  # what a step of one layer takes
+FEW_ROWS = (32, 200, 512, 3)  # a third of the device is enough for a layer: nothing to choose
 CHUNK = 128  # rows up to which cuDNN takes its persistent path
 
 
 SIDE_BY_SIDE = {"gatescope-wavefront": True, "gatescope-layers": False}  # whether stacked layers run side by side
 
 
-def rows(impls_cpu, impls_gpu):
-    """Parameters device, shape, dtype, impl, graph of every row."""
+def rows_on_cpu(impls):
+    """Parameters device, shape, dtype, impl, graph of every row on a CPU."""
     found = [
         pytest.param("cpu", shape, "float32", impl, False, id=f"cpu-{row_name(shape)}-{impl}")
         for shape in ON_CPU
-        for impl in impls_cpu
+        for impl in impls
     ]
-    if "torch" in impls_cpu:
-        why = "not measured: this processor does not multiply bfloat16"
-        mark = pytest.mark.skipif(not multiplies_bfloat16(), reason=why)
-        given = ("cpu", ON_CPU[1], "bfloat16", "gatescope", False)
-        found.append(pytest.param(*given, marks=mark, id=f"cpu-{row_name(ON_CPU[1])}-gatescope-bfloat16"))
+    why = "not measured: this processor does not multiply bfloat16"
+    mark = pytest.mark.skipif(not multiplies_bfloat16(), reason=why)
+    given = ("cpu", ON_CPU[1], "bfloat16", "gatescope", False)
+    return [*found, pytest.param(*given, marks=mark, id=f"cpu-{row_name(ON_CPU[1])}-gatescope-bfloat16")]
+
+
+def rows_on_gpu(gated=True):
+    """Parameters device, shape, dtype, impl, graph of every row on a GPU.
+
+    Each shape has float16 beside cuDNN, with and without a graph, and beside cuDNN layer by layer and the loop over
+    cells, whose time without a graph is the host's; bfloat16 beside cuDNN; captures and both schedules of stacked
+    layers where it matters. Without gates there is little to fuse: there float16 beside cuDNN is all.
+    """
+    found = []
     for shape in ON_GPU:
-        for dtype in ("float16", "bfloat16"):
-            for impl in impls_gpu:
-                for graph in (False, True):
-                    # A loop of T * L cells has no faster dtype; one layer has no neighbours.
-                    if (impl == "torch-loop" and dtype != "float16") or (
-                        impl in SIDE_BY_SIDE and (shape[3] == 1 or not graph)
-                    ):
-                        continue
-                    name = "-".join([row_name(shape), dtype, impl, "graph" * graph]).rstrip("-")
-                    given = ("cuda", shape, dtype, impl, graph)
-                    found.append(pytest.param(*given, marks=pytest.mark.cuda, id=f"cuda-{name}"))
+        rows = [("float16", impl, True) for impl in ("gatescope", "cudnn")]
+        if gated:
+            rows += [("float16", impl, True) for impl in ("cudnn-stacked",) if splits(shape)]
+            if shape != ALONE:
+                rows += [
+                    ("float16", "torch-loop", True),
+                    *(("float16", impl, False) for impl in ("gatescope", "cudnn")),
+                ]
+            rows += [("bfloat16", impl, True) for impl in ("gatescope", "cudnn")]
+        if shape == ON_GPU[0]:
+            rows += [("float16", "gatescope-capture", True)] if gated else []
+        if shape[3] > 1 and (gated or shape == ON_GPU[0]) and shape != FEW_ROWS:
+            rows += [("float16", impl, True) for impl in SIDE_BY_SIDE]
+        for dtype, impl, graph in rows:
+            name = "-".join([row_name(shape), dtype, impl, "graph" * graph]).rstrip("-")
+            found.append(pytest.param("cuda", shape, dtype, impl, graph, marks=pytest.mark.cuda, id=f"cuda-{name}"))
     return found
+
+
+def splits(shape):
+    """Whether `Stacked` is another program than one call of cuDNN."""
+    return shape[0] > CHUNK or shape[3] > 1
 
 
 def row_name(shape):
@@ -175,9 +197,20 @@ def allowed(cell, device, shape, dtype, backward, options):
 
 
 def measure(benchmark, cell, device, shape, dtype, impl, graph, backward, options=None, peak=None):
-    """Check a row's answers, then time it."""
+    """Check a row's answers, then time it; without a clock, compile its kernels."""
     with scheduled(impl):
+        if benchmark.disabled:
+            benchmark.pedantic(run_once, (cell, device, shape, dtype, impl, backward, options or {}))
+            return
         _measure(benchmark, cell, device, shape, dtype, impl, graph, backward, options, peak)
+
+
+def run_once(cell, device, shape, dtype, impl, backward, options):
+    b, t, h, layers = shape
+    module = build(cell, impl, h, layers, options, device=device, dtype=getattr(torch, dtype))
+    x = torch.randn(t, b, h, device=device, dtype=getattr(torch, dtype), requires_grad=backward)
+    extra = {"capture": captures(cell)} if impl.endswith("capture") else {}
+    answers(module, x, torch.randn_like(x), backward, **extra)
 
 
 def _measure(benchmark, cell, device, shape, dtype, impl, graph, backward, options, peak):

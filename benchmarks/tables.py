@@ -1,13 +1,15 @@
 """Writes the tables of README.md out of results/*.json: `python benchmarks/tables.py`.
 
-What stands above the marker stays. A ratio is the time of a row over that of the first gatescope row of its group:
-above 1 we are faster, below 1 we lose. A row that says "from 3 of 32 fits" is scaled to all of them.
+What stands above the marker stays. A ratio is the time of a row over that of the first gatescope row of its group with
+the same dtype and a CUDA graph where it has one: above 1 we are faster, below 1 we lose. A row that says "from 3 of 32
+fits" is scaled to all of them.
 """
 
 import json
 from pathlib import Path
 
 HERE = Path(__file__).parent
+README = HERE / "README.md"
 MARKER = "<!-- below: python benchmarks/tables.py -->"
 DETAILS = (
     "dtype",
@@ -30,13 +32,16 @@ DETAILS = (
 
 def table(group, rows):
     """A group of rows side by side as Markdown."""
-    ours = next((row["median_s"] for row in rows if _impl(row).startswith("gatescope")), None)
+    ours = {}
+    for row in rows:
+        if _impl(row).startswith("gatescope"):
+            ours.setdefault(_kind(row), row["median_s"])
     rows = [_scaled(row) for row in rows]
     details = [name for name in DETAILS if any(row.get(name) for row in rows)]
     lines = [f"**{group}**", "", f"| {' | '.join(['impl', 'median s', '20%-80%', 'ratio', *details])} |"]
     lines.append("|---" * (4 + len(details)) + "|")
     for row in rows:
-        ratio = f"{row['median_s'] / ours:.2f}" if ours else ""
+        ratio = f"{row['median_s'] / ours[_kind(row)]:.2f}" if _kind(row) in ours else ""
         spread = f"{row['p20_s']:.4g}-{row['p80_s']:.4g}"
         cells = [_impl(row), f"{row['median_s']:.4g}", spread, ratio]
         lines.append(f"| {' | '.join([*cells, *(_shown(row.get(name)) for name in details)])} |")
@@ -47,6 +52,11 @@ def _scaled(row):
     """A row timed on a part of the work, with its median and its spread scaled to all of it."""
     factor = row["scaled_s"] / row["median_s"] if "scaled_s" in row else 1
     return row | {name: row[name] * factor for name in ("median_s", "p20_s", "p80_s")}
+
+
+def _kind(row):
+    """What rows must have in common for their times to be compared; a variant of a cell stands after a comma."""
+    return row.get("dtype"), bool(row.get("graph")), _impl(row).partition(",")[2]
 
 
 def _impl(row):
@@ -76,15 +86,15 @@ def tables(path):
     return "\n\n".join([*parts, *(table(group, rows) for group, rows in groups.items())])
 
 
-def main():
-    readme = HERE / "README.md"
-    head = readme.read_text().split(MARKER)[0]
+def page():
+    """README.md with the tables of all results."""
+    head = README.read_text().split(MARKER)[0]
     files = sorted((HERE / "results").glob("*.json"))
     parts = [head + MARKER, *map(tables, files)]
-    if [path.name for path in files] == ["cpu.json"]:
+    if not any("h200" in path.name for path in files):
         parts.append("## H200\n\nNot measured: `make gpu` writes the rows.")
-    readme.write_text("\n\n".join(parts) + "\n")
+    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":
-    main()
+    README.write_text(page())

@@ -5,7 +5,10 @@ bytes a value instead of 4. But cuBLAS multiplies 16-bit matrices by 16-bit ones
 would stall the solver at a gradient of 5e-4. So a column is the sum of two float16 or three bfloat16 columns, scaled by
 a power of two into their range (Markidis et al. 2018; Ootomo & Yokota 2022): its error is below 2^-22 of each element,
 or 2^-39 of the column's largest. The products are float32, in sums over at most 4096 rows, which are added up in
-float64.
+float64. Tensor cores cut such a sum off after every eight or sixteen products (Khattak & Mikaitis 2025), where a CPU
+rounds to nearest: of a sum that only grows they lose some 1e-5, of one that ends near zero, as gradients do, far less.
+Whether a gradient has met its tolerance is decided in float64 by `gatescope.engine.objective`. A quarter of the rows
+would lose a quarter of that, but write a quarter as much as is read of X.
 
 What happens between the two products is one kernel: logits, loss, slope and the split of the slope.
 """

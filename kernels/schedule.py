@@ -3,11 +3,13 @@
 Side by side, T steps of L layers take T + (L - 1) CHUNK steps instead of L T, but a program that has a share of the
 device reads the states of more rows. A step is taken to last
 
-    STEP + rounds ROUND + bytes / RATE        bytes that a program reads in it, rounds that wait for each other
+    FORWARD or BACKWARD + bytes / RATE        bytes that a program reads in it
 
-The constants are what is published of an H100's second-level cache, not measurements of these kernels. What a benchmark
-has measured on a device stands in `measured.json` beside this file (`python benchmarks/choose.py` writes it) and goes
-before the estimate.
+The constants are the least squares of the logarithms of twelve times on an H100 (LSTM and GRU of 3 x 512 and LSTM of
+2 x 128 units, B=128, float16; benchmarks/results/nvidia-h100-80gb-hbm3.json), from which they are off by up to a
+quarter; a term for loads that wait for each other came out as zero. They hold the products before and after the loop,
+too. What a benchmark has measured on a device stands in `measured.json` beside this file (`python benchmarks/choose.py`
+writes it) and goes before the estimate.
 """
 
 from __future__ import annotations
@@ -23,9 +25,8 @@ from torch import Tensor
 from gatescope.kernels.grid import STEPS, Device, Plan, device_of, plan
 from gatescope.kernels.wavefront import CHUNK, GATES
 
-STEP = 1.2  # microseconds from a store of a state to the end of another program's wait for it
-ROUND = 0.3  # microseconds of a load from the second-level cache
-RATE = 50e3  # bytes a microsecond of such loads, for each multiprocessor while all of them load
+FORWARD, BACKWARD = 3.2, 6.2  # microseconds of a step in which nothing is read
+RATE = 21e3  # bytes a microsecond that a program reads
 PERSISTENT = (torch.float16, torch.bfloat16)  # dtypes of weights that stay on chip
 MEASURED = Path(__file__).with_name("measured.json")
 
@@ -43,12 +44,10 @@ def cell_plan(cell: str, backward: bool, n_rows: int, hidden: int, dtype: torch.
     return plan(n_rows, hidden, gates, dtype.itemsize, device, tiles, streamed=True)
 
 
-def microseconds(found: Plan, n_rows: int, tiles: int, itemsize: int) -> float:
+def microseconds(found: Plan, n_rows: int, tiles: int, itemsize: int, backward: bool) -> float:
     """The estimated time of a step of all rows under a persistent plan."""
-    pieces = tiles * found.parts
-    rounds = triton.cdiv(pieces, found.ahead) - 1 if found.ahead else 0
-    read = pieces * found.block_k * found.block_b * itemsize if found.columns > 1 else 0
-    return triton.cdiv(n_rows, found.rows) * (STEP + rounds * ROUND + read / RATE)
+    read = tiles * found.parts * found.block_k * found.block_b * itemsize if found.columns > 1 else 0
+    return triton.cdiv(n_rows, found.rows) * ((BACKWARD if backward else FORWARD) + read / RATE)
 
 
 def side_by_side(
@@ -83,7 +82,7 @@ def side_by_side(
     if known is not None:
         return bool(known == "wavefront")
     tiles = GATES[cell] if backward else 1
-    one, many = (microseconds(each, n_rows, tiles, dtype.itemsize) for each in (whole, part))
+    one, many = (microseconds(each, n_rows, tiles, dtype.itemsize, backward) for each in (whole, part))
     return (n_steps + (layers - 1) * CHUNK) * many < layers * n_steps * one
 
 

@@ -1,23 +1,84 @@
 """The rows of benchmarks/: every listed shape and dtype of every cell, beside every form of the peer."""
 
 import importlib
+import importlib.util
+import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import tables
 from recurrent import ON_GPU, SIDE_BY_SIDE
 
-PEERS = ("cudnn", "cudnn-stacked", "torch-loop")
+REPOSITORY = Path(__file__).parents[1]
+LISTED = [shape for shape in ON_GPU if shape != (128, 200, 512, 1)]
+
+
+def rows_of(cell):
+    rows = [row.values for row in importlib.import_module(f"bench_{cell}").ROWS]
+    assert len(set(rows)) == len(rows)
+    return set(rows)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_every_shape_on_a_gpu(cell):
+    rows = rows_of(cell)
+    for shape in LISTED:
+        for graph in (False, True):
+            for impl in ("gatescope", "cudnn"):
+                assert ("cuda", shape, "float16", impl, graph) in rows
+        assert ("cuda", shape, "float16", "torch-loop", True) in rows
+        # One layer of up to 128 rows is one call of cuDNN, stacked or not.
+        stacked = ("cuda", shape, "float16", "cudnn-stacked", True)
+        assert (stacked in rows) == (shape[0] > 128 or shape[3] > 1)
+    for shape in ON_GPU:
+        for impl in ("gatescope", "cudnn"):
+            assert ("cuda", shape, "float16", impl, True) in rows and ("cuda", shape, "bfloat16", impl, True) in rows
+    assert ("cuda", ON_GPU[0], "float16", "gatescope-capture", True) in rows
+
+
+def test_rows_without_gates():
+    assert rows_of("rnn") >= {
+        ("cuda", shape, "float16", impl, True) for shape in LISTED for impl in ("gatescope", "cudnn")
+    }
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_every_shape_on_a_gpu(cell):
-    rows = {row.values for row in importlib.import_module(f"bench_{cell}").ROWS}
+def test_schedules_are_measured_in_pairs(cell):
+    rows = rows_of(cell)
     for shape in ON_GPU:
-        for dtype in ("float16", "bfloat16"):
-            for graph in (False, True):
-                for impl in ("gatescope", "gatescope-capture", *PEERS[: 3 if dtype == "float16" else 2]):
-                    assert ("cuda", shape, dtype, impl, graph) in rows
-            for impl in SIDE_BY_SIDE:
-                assert (("cuda", shape, dtype, impl, True) in rows) == (shape[3] > 1)
+        found = {impl for impl in SIDE_BY_SIDE if ("cuda", shape, "float16", impl, True) in rows}
+        assert found in (set(), set(SIDE_BY_SIDE)) and (shape[3] > 1 or not found)
+    assert ("cuda", ON_GPU[0], "float16", "gatescope-wavefront", True) in rows
+
+
+def test_a_run_that_is_cut_off_keeps_its_rows(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("kept_rows", REPOSITORY / "benchmarks" / "conftest.py")
+    kept = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(kept)
+    monkeypatch.setattr(kept, "RESULTS", tmp_path)
+    for name, seconds in (("a", 1.0), ("b", 2.0), ("a", 3.0)):
+        stats = SimpleNamespace(data=[seconds], rounds=1)
+        kept.keep([SimpleNamespace(fullname=f"benchmarks/x.py::{name}", group="g", extra_info={}, stats=stats)])
+        (path,) = tmp_path.iterdir()
+        rows = {row["name"]: row["median_s"] for row in json.loads(path.read_text())["rows"]}
+        assert rows[f"x.py::{name}"] == seconds
+    assert rows == {"x.py::a": 3.0, "x.py::b": 2.0}
+
+
+def test_ratios_are_of_rows_of_a_kind():
+    kinds = [("float16", True), ("bfloat16", True), ("float16", False)]
+    rows = [
+        {"name": "x.py::t", "impl": impl, "dtype": dtype, "graph": graph, "median_s": n + scale, "p20_s": 1, "p80_s": 1}
+        for n, (dtype, graph) in enumerate(kinds, 1)
+        for impl, scale in (("gatescope", 0), ("cudnn", n), ("gatescope, other", 4), ("torch-loop, other", 8 + n))
+    ]
+    ratios = [line.split(" | ")[3] for line in tables.table("group", rows).splitlines()[4:]]
+    assert ratios == ["1.00", "2.00", "1.00", "2.00", "1.00", "2.00", "1.00", "2.00", "1.00", "2.00", "1.00", "2.00"]
+
+
+def test_the_tables_are_those_of_the_results():
+    assert tables.page() == tables.README.read_text()
 
 
 def test_the_training_iteration():

@@ -18,10 +18,11 @@ class Device:
     Args:
         xp: cupy, or what stands in for it.
         to_device: moves a tensor.
+        on_gpu: whether that is a GPU.
     """
 
-    def __init__(self, xp, to_device):
-        self.xp, self.to_device = xp, to_device
+    def __init__(self, xp, to_device, on_gpu):
+        self.xp, self.to_device, self.on_gpu = xp, to_device, on_gpu
 
     def __call__(self, array):
         if isinstance(array, torch.Tensor):
@@ -33,9 +34,9 @@ class Device:
 def device(request, monkeypatch):
     """A GPU, and without one arrays that are as strict as CuPy's, with kernels built by the host's compiler."""
     if request.param == "gpu":
-        return Device(pytest.importorskip("cupy"), torch.Tensor.cuda)
+        return Device(pytest.importorskip("cupy"), torch.Tensor.cuda, True)
     module = strict_arrays.stand_in(monkeypatch)
-    return Device(module, lambda tensor: tensor.as_subclass(strict_arrays.DeviceTensor))
+    return Device(module, lambda tensor: tensor.as_subclass(strict_arrays.DeviceTensor), False)
 
 
 @pytest.fixture

@@ -33,10 +33,9 @@ def on_gpu(tensors):
 def draw(cell, shape, dtype, seed, **options):
     """The kernels, torch's own operators storing as they do, and the oracle in float64, on one draw of the inputs."""
     tensors = on_gpu(cell.layer(*shape, dtype=dtype, seed=seed))
-    oracle = cell.results(cell.reference, [x.detach().double().requires_grad_() for x in tensors], **options)
     plain = cell.results(cell.reference, [x.detach().clone().requires_grad_() for x in tensors], **options)
     mine = cell.results(cell.function, tensors, backend="triton", **options)
-    return mine, plain, oracle
+    return cell.judged(mine, plain, tensors, **options)
 
 
 def kernels_of(cell):

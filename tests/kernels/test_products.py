@@ -1,7 +1,10 @@
 """products.py: layers in bfloat16 as they run where a processor multiplies it by itself."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
+from rectifier import SlopesOf, steps_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gatescope.kernels import gru_loop, lstm_loop, products, rnn_loop
@@ -53,9 +56,8 @@ def seen(monkeypatch):
 def draw(cell, shape, seed, **options):
     """What the loop, a plain program in bfloat16 and the oracle make of one draw of the inputs."""
     tensors = cell.layer(*shape, dtype=torch.bfloat16, seed=seed)
-    oracle = cell.results(cell.reference, [x.detach().double().requires_grad_() for x in tensors], **options)
     plain = cell.results(cell.reference, tensors, **options)
-    return cell.results(cell.function, tensors, **options), plain, oracle
+    return cell.judged(cell.results(cell.function, tensors, **options), plain, tensors, **options)
 
 
 @pytest.mark.parametrize("shape", [(3, 21, 6, 10), (2, 33, 7, 100), (1, 1, 3, 4)], ids=["small", "wide", "one-step"])
@@ -94,12 +96,16 @@ def test_autocast_and_captures_of_modules(cell, native, seen, within_rule):
         gradients = torch.autograd.grad(outputs, [x, *module.parameters()], weights)
         return {str(k): value.detach() for k, value in enumerate((*outputs, *gradients))}
 
+    def oracle(seed, found):
+        with SlopesOf(steps_of(found["1"], bidirectional=True)) if cell.jumps else nullcontext():
+            return results("reference", torch.float64, False, seed)
+
     draws = []
     for seed in range(4):
         mine = results("loop", torch.float32, True, seed)
         plain = results("reference", torch.bfloat16, False, seed)
         plain = {name: value.to(mine[name].dtype) for name, value in plain.items()}
-        draws.append((mine, plain, results("reference", torch.float64, False, seed)))
+        draws.append((mine, plain, *(oracle(seed, each) for each in (mine, plain)[: 1 + cell.jumps])))
     assert set(seen.multiplied) == {torch.bfloat16}
     within_rule(draws)
 

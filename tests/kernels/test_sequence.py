@@ -10,10 +10,9 @@ IDS = [f"B{b}-T{t}-I{i}-H{h}" for b, t, i, h in SHAPES]
 def draw(cell, shape, dtype, seed, **options):
     """What the loop, a plain program of its precision and the oracle make of one draw of the inputs."""
     tensors = cell.layer(*shape, dtype=dtype, seed=seed)
-    oracle = cell.results(cell.reference, [x.detach().double().requires_grad_() for x in tensors], **options)
     plain = cell.results(cell.reference, [x.detach().float().requires_grad_() for x in tensors], **options)
     mine = cell.results(cell.function, tensors, **options)
-    return mine, {name: value.to(dtype) for name, value in plain.items()}, oracle
+    return cell.judged(mine, {name: value.to(dtype) for name, value in plain.items()}, tensors, **options)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=IDS)

@@ -1,7 +1,10 @@
 """Modules on a GPU in every form: values, captures and gradients beside plain torch and the oracle in float64."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
+from rectifier import SlopesOf, steps_of
 from torch.nn.utils.rnn import pack_padded_sequence
 
 pytestmark = pytest.mark.cuda
@@ -42,6 +45,21 @@ def results(cell, form, backend, dtype, seed, packs, autocast=None):
     return outputs | {f"gradient {k}": gradient for k, gradient in enumerate(gradients)}
 
 
+def judged(cell, form, seed, packs, mine, plain):
+    """Results and those of a yardstick with the oracle in float64, of a rectifier with one for each."""
+    oracles = []
+    for found in (mine, plain)[: 1 + cell.jumps]:
+        steps = steps_of(found["h"], form.get("bidirectional"), LENGTHS if packs else None)
+        with SlopesOf(steps) if cell.jumps else nullcontext():
+            oracles.append(results(cell, form, "reference", torch.float64, seed, packs))
+    return mine, plain, *oracles
+
+
+def draw(cell, form, dtype, seed, packs):
+    mine, plain = (results(cell, form, backend, dtype, seed, packs) for backend in (None, "reference"))
+    return judged(cell, form, seed, packs, mine, plain)
+
+
 @pytest.fixture(autouse=True)
 def exact_products(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
@@ -50,14 +68,12 @@ def exact_products(monkeypatch):
 @pytest.mark.parametrize("packs", [False, True], ids=["whole", "packed"])
 @pytest.mark.parametrize("form", FORMS)
 def test_within_rule(cell, form, packs, within_rule):
-    given = [(None, torch.float16), ("reference", torch.float16), ("reference", torch.float64)]
-    within_rule([[results(cell, FORMS[form], *each, seed, packs) for each in given] for seed in range(2)])
+    within_rule([draw(cell, FORMS[form], torch.float16, seed, packs) for seed in range(2)])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_other_dtypes_within_rule(cell, dtype, within_rule):
-    given = [(None, dtype), ("reference", dtype), ("reference", torch.float64)]
-    within_rule([[results(cell, FORMS["3-layers"], *each, seed, False) for each in given] for seed in range(2)])
+    within_rule([draw(cell, FORMS["3-layers"], dtype, seed, False) for seed in range(2)])
 
 
 @pytest.mark.parametrize("form", ["3-layers", "bidirectional"])
@@ -70,9 +86,9 @@ def test_autocast_within_rule(cell, form, within_rule):
         assert mine["y"].dtype == torch.bfloat16
         assert all(value.dtype == torch.float32 for name, value in mine.items() if name.startswith("gradient"))
         plain = {name: value.to(mine[name].dtype) for name, value in plain.items()}
-        draws.append((mine, plain, results(cell, FORMS[form], "reference", torch.float64, seed, False)))
+        draws.append(judged(cell, FORMS[form], seed, False, mine, plain))
     # Gradients are sums of what was rounded to bfloat16, whatever dtype they are handed over in.
-    for mine, plain, _ in draws:
+    for mine, plain, *_ in draws:
         for part in (mine, plain):
             part.update({name: value.bfloat16() for name, value in part.items()})
     within_rule(draws)
