@@ -110,11 +110,12 @@ class HessianSampler:
         # whatever the block size, and evenly over the text.
         first_row = rows.processes.first_row(rows.shape[0])
         self.n_rows = int(rows.processes.total(rows.shape[0]))
-        threshold = np.empty(rows.shape[0], np.float32)
-        for start in range(0, len(threshold), CHUNK_ROWS):
-            numbers = first_row + np.arange(start, min(start + CHUNK_ROWS, len(threshold)))
-            threshold[start : start + CHUNK_ROWS] = numbers * ((math.sqrt(5) - 1) / 2) % 1
-        self.threshold = rows.xp.asarray(threshold)
+        xp, n_rows = rows.xp, rows.shape[0]
+        self.threshold = xp.empty(n_rows, np.float32)
+        piece_rows = CHUNK_ROWS if xp is np else n_rows
+        for start in range(0, n_rows, piece_rows):
+            numbers = first_row + xp.arange(start, min(start + piece_rows, n_rows))
+            self.threshold[start : start + piece_rows] = numbers * ((math.sqrt(5) - 1) / 2) % 1
 
     def matrix(self, curvature: Any, total: float, n_sampled: int) -> tuple[Any, np.ndarray | None]:
         """Return `sum_n h_n x_n x_n' / S` of the sample [H, H], and the mean [H] that was taken out of the rows.
@@ -139,8 +140,9 @@ class HessianSampler:
                 # The mean of the first rows is corrected to that of all.
                 curved = rows.processes.total(share.sum(dtype=np.float64))
                 offset = (first / math.sqrt(curved)).astype(rows.dtype)
-                for start in range(0, len(offset), SAMPLE_ROWS):
-                    second[start : start + SAMPLE_ROWS] -= xp.outer(offset[start : start + SAMPLE_ROWS], offset)
+                at_once = SAMPLE_ROWS if xp is np else len(offset)
+                for start in range(0, len(offset), at_once):
+                    second[start : start + at_once] -= xp.outer(offset[start : start + at_once], offset)
                 mean = to_host(origin + first / curved).astype(np.float64) / self.scale
             scale = xp.asarray(self.scale.astype(rows.dtype))
             second = second.astype(rows.dtype, copy=False)
