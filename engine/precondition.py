@@ -21,9 +21,10 @@ import numpy as np
 import scipy.linalg
 from scipy.linalg import cython_blas
 
-from gatescope.engine.arrays import RowBlocks, array_namespace, to_host
+from gatescope.engine.arrays import RowBlocks, array_namespace, as_tensor, to_host
 from gatescope.engine.precondition_cuda import NULL_PIVOT, DeviceFactor
 from gatescope.engine.targets import CHUNK_ROWS
+from gatescope.kernels.precision import float32_products
 
 # Factors of the shared matrix are kept for ridges a factor of 4 apart: each is within a factor of 2 of the right one.
 RIDGE_STEP = 4.0
@@ -58,7 +59,9 @@ class Factor:
         (self._solve,) = scipy.linalg.blas.get_blas_funcs(("tpsv",), (self.triangle,))
 
     def solve(self, residual: np.ndarray) -> np.ndarray:
-        """Apply the inverse to a vector [H + 1], the intercept last."""
+        """Apply the inverse to a vector [H + 1], the intercept last, or to each column of a matrix [H + 1, k]."""
+        if residual.ndim == 2:
+            return np.stack([self.solve(column) for column in residual.T], axis=1)
         right = residual[:-1] if self.mean is None else residual[:-1] - residual[-1] * self.mean
         right = (right * self.scale).astype(self.triangle.dtype)
         n_units = len(right)
@@ -102,10 +105,13 @@ class HessianSampler:
         shift: [H] subtracted from the rows, or None.
         scale: [H], the coefficients are those of X / scale.
         fit_intercept: whether there is an intercept.
+        coarse: whether a GPU may multiply float32 rows in TF32. Rounded rows no longer tell which units others
+            determine exactly, which matters to problems without a penalty.
     """
 
-    def __init__(self, rows: RowBlocks, shift: Any, scale: np.ndarray, fit_intercept: bool):
+    def __init__(self, rows: RowBlocks, shift: Any, scale: np.ndarray, fit_intercept: bool, coarse: bool = False):
         self.rows, self.shift, self.scale, self.fit_intercept = rows, shift, scale, fit_intercept
+        self.precision = "tf32" if coarse else "ieee"
         # Each row has one random number, the fractional part of a multiple of the golden ratio: the same rows are drawn
         # whatever the block size, and evenly over the text.
         first_row = rows.processes.first_row(rows.shape[0])
@@ -174,10 +180,24 @@ class HessianSampler:
                     if part == 0:
                         first += share[piece] @ sample
                     sample *= xp.sqrt(share[piece])[:, None]
-                    _add_gram(second, sample, top, bottom)
+                    if xp is np:
+                        _add_gram(second, sample, top, bottom)
+                    else:
+                        self._add_device_gram(second, sample)
 
         rows.each(add, range(rows.n_threads))
         return [first, second]
+
+    def _add_device_gram(self, total: Any, rows: Any) -> None:
+        """Add rows' rows [H, H] to a total on a GPU.
+
+        In TF32 the rows are rounded to 10 bits, the sums are those of float32: what is added is the Gram matrix of
+        other rows, near these, and stays positive definite. (In float32, 15,600 rows of 1536 units: 1.5 ms on an NVIDIA
+        H100 80GB HBM3. In TF32: not measured.)
+        """
+        tensor = as_tensor(rows)
+        with float32_products(self.precision):
+            as_tensor(total).addmm_(tensor.T, tensor)
 
     def _origin(self, index: Any, weight: Any) -> Any:
         """Return a point near the weighted mean of the sampled rows [H], the same in all processes."""
@@ -217,11 +237,8 @@ class HessianSampler:
         return index, curvature[index] / share[index]
 
 
-def _add_gram(total: Any, rows: Any, top: int, bottom: int) -> None:
-    """Add rows' rows [H, H] to some rows of the upper triangle of a total; on the CPU by no more multiplications."""
-    if array_namespace(rows) is not np:
-        total[top:bottom] += rows[:, top:bottom].T @ rows
-        return
+def _add_gram(total: np.ndarray, rows: np.ndarray, top: int, bottom: int) -> None:
+    """Add rows' rows [H, H] to some rows of the upper triangle of a total, by no more multiplications."""
     size, (n_rows, n_units) = rows.itemsize, rows.shape
     one = ctypes.byref((ctypes.c_float if size == 4 else ctypes.c_double)(1))
     height, width, depth, stride = (
@@ -265,11 +282,23 @@ class SharedFactor:
         self.matrix, self.mean = sampler.matrix(curvature, total, n_sampled)
         self._factors: dict[int | None, Factor | DeviceFactor] = {}
 
-    def solve(self, residual: Any, curvature: float, ridge: float) -> Any:
-        """Apply the inverse of `curvature * matrix + ridge * I` to a vector [H + 1], the intercept last."""
-        curvature = max(curvature, 1e-300)
-        step = round(math.log(min(max(ridge / curvature, 1e-300), 1e300), RIDGE_STEP)) if ridge > 0 else None
-        return self._factor(step).solve(residual) / curvature
+    def solve(self, residual: Any, curvature: np.ndarray, ridge: np.ndarray) -> Any:
+        """Apply the inverse of `curvature * matrix + ridge * I` to each column of a residual.
+
+        Args:
+            residual: [H + 1, k], the intercept last.
+            curvature, ridge: of each column, [k].
+        """
+        xp = array_namespace(residual)
+        curvature = np.maximum(curvature, 1e-300)
+        alike: dict[int | None, list[int]] = {}
+        for i, (h, r) in enumerate(zip(curvature.tolist(), ridge.tolist(), strict=True)):
+            step = round(math.log(min(max(r / h, 1e-300), 1e300), RIDGE_STEP)) if r > 0 else None
+            alike.setdefault(step, []).append(i)
+        solution = xp.empty(residual.shape)
+        for step, columns in alike.items():
+            solution[:, columns] = self._factor(step).solve(residual[:, columns]) / xp.asarray(curvature[columns])
+        return solution
 
     def _factor(self, step: int | None) -> Factor | DeviceFactor:
         """Return the factor for a ridge, made when it is first asked for; the oldest makes room."""

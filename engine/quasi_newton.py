@@ -94,7 +94,8 @@ class QuasiNewton:
         self.rounding = float(np.finfo(rows.dtype).eps)
         wanted = 6 * RENEWAL_PASSES * int(rows.processes.total(n_rows)) // n_units
         self.n_sampled = min(max(wanted, FEWEST_ROWS * n_units), MOST_ROWS * n_units)
-        self.sampler = HessianSampler(rows, problems.shift, problems.scale, problems.fit_intercept)
+        penalised = bool((problems.ridge > 0).all())
+        self.sampler = HessianSampler(rows, problems.shift, problems.scale, problems.fit_intercept, coarse=penalised)
 
     def solve(self, selected: np.ndarray) -> Solution:
         """Minimise the selected problems, integers; the others' entries stay NaN."""
@@ -308,22 +309,27 @@ class QuasiNewton:
             step, change, reciprocal = pairs[i]
             weights[i] = reciprocal * _dot(step, q)
             q -= weights[i] * change
-        x = xp.empty(q.shape)
-        for i, column in enumerate(columns.tolist()):
-            x[:, i] = self._precondition(column, q[:, i])
+        x = self._precondition(columns, q)
         for i, (step, change, reciprocal) in enumerate(pairs):
             x += step * (weights[i] - reciprocal * _dot(change, x))
         return to_host(x)
 
-    def _precondition(self, column: int, residual: Any) -> Any:
-        factor = self.factor[column]
-        if factor is not None:
-            return factor.solve(residual)
-        k = self.problem[column]
-        prevalence = self.problems.prevalence[k]
-        curvature = prevalence * (1 - prevalence) if self.problems.fit_intercept else 0.25
-        shared, ridge = self.shared[int(self.problems.weighting[k])], float(self.problems.ridge[:, k].mean())
-        return shared.solve(residual, curvature, ridge)
+    def _precondition(self, columns: np.ndarray, residual: Any) -> Any:
+        """Apply to each column of a residual [H + 1, columns] the inverse of its own or of a shared matrix."""
+        x = self.rows.xp.empty(residual.shape)
+        sharing: dict[int, list[int]] = {}
+        for i, column in enumerate(columns.tolist()):
+            factor = self.factor[column]
+            if factor is None:
+                sharing.setdefault(int(self.problems.weighting[self.problem[column]]), []).append(i)
+            else:
+                x[:, i] = factor.solve(residual[:, i])
+        for number, places in sharing.items():
+            k = self.problem[columns[places]]
+            prevalence, ridge = self.problems.prevalence[k], self.problems.ridge[:, k].mean(axis=0)
+            curvature = prevalence * (1 - prevalence) if self.problems.fit_intercept else np.full(len(k), 0.25)
+            x[:, places] = self.shared[number].solve(residual[:, places], curvature, ridge)
+        return x
 
     def _finish(self, columns: np.ndarray, status: str) -> None:
         k = self.problem[columns]
