@@ -295,13 +295,15 @@ class SharedFactor:
         for i, (h, r) in enumerate(zip(curvature.tolist(), ridge.tolist(), strict=True)):
             step = round(math.log(min(max(r / h, 1e-300), 1e300), RIDGE_STEP)) if r > 0 else None
             alike.setdefault(step, []).append(i)
+        # On a GPU problems share the matrix for long, and none has to wait for a factor that another displaced.
+        kept = KEPT_FACTORS if xp is np else max(KEPT_FACTORS, len(alike))
         solution = xp.empty(residual.shape)
         for step, columns in alike.items():
-            solution[:, columns] = self._factor(step).solve(residual[:, columns]) / xp.asarray(curvature[columns])
+            solution[:, columns] = self._factor(step, kept).solve(residual[:, columns]) / xp.asarray(curvature[columns])
         return solution
 
-    def _factor(self, step: int | None) -> Factor | DeviceFactor:
-        """Return the factor for a ridge, made when it is first asked for; the oldest makes room."""
+    def _factor(self, step: int | None, kept: int) -> Factor | DeviceFactor:
+        """Return the factor for a ridge, made when it is first asked for; the oldest of more than `kept` makes room."""
         factor = self._factors.pop(step, None)
         if factor is None:
             matrix = self.matrix.copy()
@@ -309,6 +311,6 @@ class SharedFactor:
                 matrix.reshape(-1)[:: len(matrix) + 1] += RIDGE_STEP**step
             factor = _factor_of(matrix, self.mean, 1.0)
         self._factors[step] = factor
-        while len(self._factors) > KEPT_FACTORS:
+        while len(self._factors) > kept:
             del self._factors[next(iter(self._factors))]
         return factor

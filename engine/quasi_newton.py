@@ -20,6 +20,10 @@ one hypothesis on up to 64 units, by hundredths of a second, and slower for more
 every fourth row: 590 passes in all and 122 sampled matrices, where beginning at the prevalence takes 628 and 57 (32
 hypotheses, 50,000 states of 512 units of the model of the benchmarks). There the choices below are in a flat minimum: 4
 to 10 rows for each unit and renewal after 2 to 6 steps are within 15% in estimated time.
+
+On a GPU, 32 hypotheses on (1e6, 1536) float16 states took 1.55 s, 15 passes and 43 factors (NVIDIA H100 80GB HBM3,
+torch 2.11, CuPy 14.2) when they were renewed as on the CPU and columns were summed by CuPy. What this does now: not
+measured.
 """
 
 from __future__ import annotations
@@ -280,7 +284,7 @@ class QuasiNewton:
         self._finish(columns[out_of_steps], "max_iter")
         self._finish(columns[stalled], "stalled")
         stale = ~(done | split | out_of_steps | stalled) & ~self.settled[columns]
-        stale &= self.n_pairs[columns] >= self._renewal_steps(np.count_nonzero(stale))
+        stale &= self.n_pairs[columns] >= self._renewal_steps(int(stale.sum()))
         if stale.any():
             self._renew(columns[stale])
             x[:, stale] = self._direction(columns[stale])
