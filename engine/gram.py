@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
-from gatescope.engine.arrays import RowBlocks, check_finite, to_host
+from gatescope.engine.arrays import RowBlocks, array_namespace, as_tensor, check_finite, to_host
 from gatescope.engine.targets import Weights
 
 # Rows whose mean serves as the origin of the sums; the exact mean is corrected for afterwards.
@@ -38,8 +39,7 @@ class Moments:
             share = xp.ones(stop - start, rows.dtype) if weight is None else weight[start:stop].astype(rows.dtype)
             total = share.sum(dtype=np.float64)
             if not covariance:
-                # Without a copy of the block.
-                squares = xp.einsum("nh,nh->h", block, block) if weight is None else share @ (block * block)
+                squares = _squares(block) if weight is None else share @ (block * block)
                 return share @ block, squares, total
             root = block if weight is None else block * xp.sqrt(share)[:, None]
             return share @ block, root.T @ root, total
@@ -57,6 +57,14 @@ class Moments:
             self.sd = np.sqrt(variance.clip(min=0))
         # A constant column leaves rounding errors of its values behind.
         self.sd[self.sd <= 8 * np.finfo(rows.dtype).eps * np.abs(self.mean)] = 0.0
+
+
+def _squares(block: Any) -> Any:
+    """Return the sum of the squares of each column [H], without a copy of the block: CuPy's einsum makes two."""
+    xp = array_namespace(block)
+    if xp is np:
+        return np.einsum("nh,nh->h", block, block)
+    return xp.from_dlpack(torch.linalg.vector_norm(as_tensor(block), dim=0)) ** 2
 
 
 def weighted_sd(rows: RowBlocks, weights: Weights, columns: np.ndarray) -> np.ndarray:

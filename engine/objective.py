@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gatescope.engine.arrays import RowBlocks, to_host
-from gatescope.engine.log_loss import log_loss
+from gatescope.engine.log_loss import column_sums, log_loss
 from gatescope.engine.problems import Solution
 from gatescope.engine.targets import BinaryTargets
 
@@ -63,7 +63,7 @@ def _sums(
         logits = block @ w
         logits += b
         loss, residual = log_loss(logits, targets.signed_rows(start, stop, columns))
-        return loss.sum(axis=0), block.T @ residual, residual.sum(axis=0)
+        return column_sums(loss), block.T @ residual, column_sums(residual)
 
     losses, slopes, residuals = (to_host(value) * targets.unit[columns] for value in rows.totals(block_sums))
     return losses, slopes, residuals

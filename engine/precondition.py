@@ -21,9 +21,10 @@ import numpy as np
 import scipy.linalg
 from scipy.linalg import cython_blas
 
-from gatescope.engine.arrays import RowBlocks, array_namespace, to_host
+from gatescope.engine.arrays import RowBlocks, array_namespace, as_tensor, to_host
 from gatescope.engine.precondition_cuda import NULL_PIVOT, DeviceFactor
 from gatescope.engine.targets import CHUNK_ROWS
+from gatescope.kernels.precision import float32_products
 
 # Factors of the shared matrix are kept for ridges a factor of 4 apart: each is within a factor of 2 of the right one.
 RIDGE_STEP = 4.0
@@ -58,7 +59,9 @@ class Factor:
         (self._solve,) = scipy.linalg.blas.get_blas_funcs(("tpsv",), (self.triangle,))
 
     def solve(self, residual: np.ndarray) -> np.ndarray:
-        """Apply the inverse to a vector [H + 1], the intercept last."""
+        """Apply the inverse to a vector [H + 1], the intercept last, or to each column of a matrix [H + 1, k]."""
+        if residual.ndim == 2:
+            return np.stack([self.solve(column) for column in residual.T], axis=1)
         right = residual[:-1] if self.mean is None else residual[:-1] - residual[-1] * self.mean
         right = (right * self.scale).astype(self.triangle.dtype)
         n_units = len(right)
@@ -102,19 +105,23 @@ class HessianSampler:
         shift: [H] subtracted from the rows, or None.
         scale: [H], the coefficients are those of X / scale.
         fit_intercept: whether there is an intercept.
+        coarse: whether a GPU may multiply float32 rows in TF32. Rounded rows no longer tell which units others
+            determine exactly, which matters to problems without a penalty.
     """
 
-    def __init__(self, rows: RowBlocks, shift: Any, scale: np.ndarray, fit_intercept: bool):
+    def __init__(self, rows: RowBlocks, shift: Any, scale: np.ndarray, fit_intercept: bool, coarse: bool = False):
         self.rows, self.shift, self.scale, self.fit_intercept = rows, shift, scale, fit_intercept
+        self.precision = "tf32" if coarse else "ieee"
         # Each row has one random number, the fractional part of a multiple of the golden ratio: the same rows are drawn
         # whatever the block size, and evenly over the text.
         first_row = rows.processes.first_row(rows.shape[0])
         self.n_rows = int(rows.processes.total(rows.shape[0]))
-        threshold = np.empty(rows.shape[0], np.float32)
-        for start in range(0, len(threshold), CHUNK_ROWS):
-            numbers = first_row + np.arange(start, min(start + CHUNK_ROWS, len(threshold)))
-            threshold[start : start + CHUNK_ROWS] = numbers * ((math.sqrt(5) - 1) / 2) % 1
-        self.threshold = rows.xp.asarray(threshold)
+        xp, n_rows = rows.xp, rows.shape[0]
+        self.threshold = xp.empty(n_rows, np.float32)
+        piece_rows = CHUNK_ROWS if xp is np else n_rows
+        for start in range(0, n_rows, piece_rows):
+            numbers = first_row + xp.arange(start, min(start + piece_rows, n_rows))
+            self.threshold[start : start + piece_rows] = numbers * ((math.sqrt(5) - 1) / 2) % 1
 
     def matrix(self, curvature: Any, total: float, n_sampled: int) -> tuple[Any, np.ndarray | None]:
         """Return `sum_n h_n x_n x_n' / S` of the sample [H, H], and the mean [H] that was taken out of the rows.
@@ -139,8 +146,9 @@ class HessianSampler:
                 # The mean of the first rows is corrected to that of all.
                 curved = rows.processes.total(share.sum(dtype=np.float64))
                 offset = (first / math.sqrt(curved)).astype(rows.dtype)
-                for start in range(0, len(offset), SAMPLE_ROWS):
-                    second[start : start + SAMPLE_ROWS] -= xp.outer(offset[start : start + SAMPLE_ROWS], offset)
+                at_once = SAMPLE_ROWS if xp is np else len(offset)
+                for start in range(0, len(offset), at_once):
+                    second[start : start + at_once] -= xp.outer(offset[start : start + at_once], offset)
                 mean = to_host(origin + first / curved).astype(np.float64) / self.scale
             scale = xp.asarray(self.scale.astype(rows.dtype))
             second = second.astype(rows.dtype, copy=False)
@@ -172,10 +180,24 @@ class HessianSampler:
                     if part == 0:
                         first += share[piece] @ sample
                     sample *= xp.sqrt(share[piece])[:, None]
-                    _add_gram(second, sample, top, bottom)
+                    if xp is np:
+                        _add_gram(second, sample, top, bottom)
+                    else:
+                        self._add_device_gram(second, sample)
 
         rows.each(add, range(rows.n_threads))
         return [first, second]
+
+    def _add_device_gram(self, total: Any, rows: Any) -> None:
+        """Add rows' rows [H, H] to a total on a GPU.
+
+        In TF32 the rows are rounded to 10 bits, the sums are those of float32: what is added is the Gram matrix of
+        other rows, near these, and stays positive definite. (In float32, 15,600 rows of 1536 units: 1.5 ms on an NVIDIA
+        H100 80GB HBM3. In TF32: not measured.)
+        """
+        tensor = as_tensor(rows)
+        with float32_products(self.precision):
+            as_tensor(total).addmm_(tensor.T, tensor)
 
     def _origin(self, index: Any, weight: Any) -> Any:
         """Return a point near the weighted mean of the sampled rows [H], the same in all processes."""
@@ -215,11 +237,8 @@ class HessianSampler:
         return index, curvature[index] / share[index]
 
 
-def _add_gram(total: Any, rows: Any, top: int, bottom: int) -> None:
-    """Add rows' rows [H, H] to some rows of the upper triangle of a total; on the CPU by no more multiplications."""
-    if array_namespace(rows) is not np:
-        total[top:bottom] += rows[:, top:bottom].T @ rows
-        return
+def _add_gram(total: np.ndarray, rows: np.ndarray, top: int, bottom: int) -> None:
+    """Add rows' rows [H, H] to some rows of the upper triangle of a total, by no more multiplications."""
     size, (n_rows, n_units) = rows.itemsize, rows.shape
     one = ctypes.byref((ctypes.c_float if size == 4 else ctypes.c_double)(1))
     height, width, depth, stride = (
@@ -263,14 +282,28 @@ class SharedFactor:
         self.matrix, self.mean = sampler.matrix(curvature, total, n_sampled)
         self._factors: dict[int | None, Factor | DeviceFactor] = {}
 
-    def solve(self, residual: Any, curvature: float, ridge: float) -> Any:
-        """Apply the inverse of `curvature * matrix + ridge * I` to a vector [H + 1], the intercept last."""
-        curvature = max(curvature, 1e-300)
-        step = round(math.log(min(max(ridge / curvature, 1e-300), 1e300), RIDGE_STEP)) if ridge > 0 else None
-        return self._factor(step).solve(residual) / curvature
+    def solve(self, residual: Any, curvature: np.ndarray, ridge: np.ndarray) -> Any:
+        """Apply the inverse of `curvature * matrix + ridge * I` to each column of a residual.
 
-    def _factor(self, step: int | None) -> Factor | DeviceFactor:
-        """Return the factor for a ridge, made when it is first asked for; the oldest makes room."""
+        Args:
+            residual: [H + 1, k], the intercept last.
+            curvature, ridge: of each column, [k].
+        """
+        xp = array_namespace(residual)
+        curvature = np.maximum(curvature, 1e-300)
+        alike: dict[int | None, list[int]] = {}
+        for i, (h, r) in enumerate(zip(curvature.tolist(), ridge.tolist(), strict=True)):
+            step = round(math.log(min(max(r / h, 1e-300), 1e300), RIDGE_STEP)) if r > 0 else None
+            alike.setdefault(step, []).append(i)
+        # On a GPU problems share the matrix for long, and none has to wait for a factor that another displaced.
+        kept = KEPT_FACTORS if xp is np else max(KEPT_FACTORS, len(alike))
+        solution = xp.empty(residual.shape)
+        for step, columns in alike.items():
+            solution[:, columns] = self._factor(step, kept).solve(residual[:, columns]) / xp.asarray(curvature[columns])
+        return solution
+
+    def _factor(self, step: int | None, kept: int) -> Factor | DeviceFactor:
+        """Return the factor for a ridge, made when it is first asked for; the oldest of more than `kept` makes room."""
         factor = self._factors.pop(step, None)
         if factor is None:
             matrix = self.matrix.copy()
@@ -278,6 +311,6 @@ class SharedFactor:
                 matrix.reshape(-1)[:: len(matrix) + 1] += RIDGE_STEP**step
             factor = _factor_of(matrix, self.mean, 1.0)
         self._factors[step] = factor
-        while len(self._factors) > KEPT_FACTORS:
+        while len(self._factors) > kept:
             del self._factors[next(iter(self._factors))]
         return factor

@@ -1,9 +1,14 @@
 """Approximate inverses of Hessians on a GPU: a Cholesky factor, inverted once, so that every use is two products.
 
 A triangular solve with one right-hand side waits for each unknown in turn; a product with the inverse of the triangle
-is bound by reading it. As a preconditioner its rounding errors do no harm: it is symmetric and positive definite
-however it was rounded. Matrices are factorised one after the other: cuSOLVER's batched routine can return NaN for
-large ones.
+is bound by reading it. With the inverse A of the triangle, the mean m of the rows and the mean h of their curvatures,
+the inverse of a Hessian is R' R, where
+
+    R = [A  -A m; 0  1 / sqrt(h)],
+
+whatever the number of vectors that it is applied to. As a preconditioner its rounding errors do no harm: it is
+symmetric and positive definite however it was rounded. Matrices are factorised one after the other: cuSOLVER's batched
+routine can return NaN for large ones.
 """
 
 from __future__ import annotations
@@ -32,7 +37,6 @@ class DeviceFactor:
         from cupyx.scipy.linalg import solve_triangular  # type: ignore[import-not-found, unused-ignore]
 
         xp = array_namespace(matrix)
-        self.mean, self.curvature = None if mean is None else xp.asarray(mean), curvature
         identity = xp.eye(len(matrix), dtype=matrix.dtype)
         if not xp.isfinite(matrix).all():
             matrix = identity
@@ -42,18 +46,17 @@ class DeviceFactor:
         # A unit that the units before it determine is left out, as in `precondition.Factor`.
         kept = triangle.diagonal() ** 2 > NULL_PIVOT * jitter
         triangle = xp.where(kept[:, None] & kept, triangle, identity)
-        self.inverse = solve_triangular(triangle, identity * kept, lower=True) * scale
+        inverse = solve_triangular(triangle, identity * kept, lower=True) * scale
+        self.root = xp.zeros((len(matrix) + 1, len(matrix) + 1), matrix.dtype)
+        self.root[:-1, :-1] = inverse
+        if mean is not None:
+            self.root[:-1, -1] = -(inverse.astype(np.float64) @ xp.asarray(mean))
+            self.root[-1, -1] = curvature**-0.5
 
     def solve(self, residual: Any) -> Any:
-        """Apply the inverse to a CuPy vector [H + 1], the intercept last."""
-        xp = array_namespace(self.inverse)
-        right = residual[:-1] if self.mean is None else residual[:-1] - residual[-1] * self.mean
-        half = self.inverse @ right.astype(self.inverse.dtype)
-        solution = xp.zeros_like(residual)
-        solution[:-1] = self.inverse.T @ half
-        if self.mean is not None:
-            solution[-1] = residual[-1] / self.curvature - self.mean @ solution[:-1]
-        return solution
+        """Apply the inverse to a CuPy vector [H + 1], the intercept last, or to each column of a matrix [H + 1, k]."""
+        solution = self.root.T @ (self.root @ residual.astype(self.root.dtype))
+        return solution.astype(np.float64, copy=False)
 
 
 def cholesky(matrix: Any) -> tuple[Any, float]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gatescope.engine.arrays import BLOCK_ROWS, RowBlocks, array_namespace, to_host
-from gatescope.engine.log_loss import column_sums, log_loss, log_loss_curvature, log_loss_slope
+from gatescope.engine.log_loss import column_sizes, column_sums, log_loss, log_loss_curvature, log_loss_slope
 from gatescope.engine.split_product import SplitStep
 from gatescope.engine.targets import CHUNK_ROWS
 
@@ -41,12 +41,16 @@ class Sums:
     travel: np.ndarray
 
 
-def with_columns(array: Any, columns: np.ndarray) -> Any:
-    """Return some columns of an array [..., W], in ascending order, in the memory that it had."""
+def with_columns(array: Any, columns: np.ndarray, piece_rows: int = CHUNK_ROWS) -> Any:
+    """Return some columns of an array [..., W], in ascending order, in the memory that it had.
+
+    Args:
+        piece_rows: rows that are copied at a time.
+    """
     xp, width = array_namespace(array), array.shape[-1]
     old, memory, index = array.reshape(-1, width), array.reshape(-1), xp.asarray(columns)
-    for start in range(0, len(old), CHUNK_ROWS):
-        part = old[start : start + CHUNK_ROWS, index]
+    for start in range(0, len(old), piece_rows):
+        part = old[start : start + piece_rows, index]
         # Never behind what has been read: what is written is narrower.
         memory[start * len(columns) : start * len(columns) + part.size] = part.reshape(-1)
     return memory[: len(old) * len(columns)].reshape(*array.shape[:-1], len(columns))
@@ -73,16 +77,22 @@ class SweepTile:
         self.signed[:, column] = signed
         self.logits[:, column] = 0
         if self.split:
-            self.heaviest[column] = abs(self.signed[:, column]).max()
+            self.heaviest[column] = abs(signed).max()
 
     def keep(self, columns: np.ndarray) -> None:
         """Drop all other columns."""
-        self.logits, self.signed = with_columns(self.logits, columns), with_columns(self.signed, columns)
+        # A GPU copies as many rows at a time as a pass has in work.
+        block_rows = self.rows.stored_rows if self.split else self.rows.block_rows
+        piece_rows = CHUNK_ROWS if self.rows.xp is np else block_rows
+        self.logits, self.signed = (with_columns(old, columns, piece_rows) for old in (self.logits, self.signed))
         self.heaviest = self.heaviest[self.rows.xp.asarray(columns)]
 
     def curvature(self, column: int) -> Any:
         """Return h = s p (1 - p) of one problem, [N]."""
-        curvature = self.rows.xp.empty(self.rows.shape[0], self.rows.dtype)
+        if self.rows.xp is not np:
+            # One kernel, which keeps nothing but the result.
+            return log_loss_curvature(self.logits[:, column], self.signed[:, column])
+        curvature = np.empty(self.rows.shape[0], self.rows.dtype)
         for start in range(0, len(curvature), CHUNK_ROWS):
             part = slice(start, start + CHUNK_ROWS)
             curvature[part] = log_loss_curvature(self.logits[part, column], self.signed[part, column])
@@ -133,7 +143,7 @@ class SweepTile:
             if watched:
                 # Pieces from the disk may end inside a block: two blocks then have one place.
                 place = start // block_rows
-                travel[place] = xp.maximum(travel[place], xp.abs(change).max(axis=0))
+                travel[place] = xp.maximum(travel[place], column_sizes(change))
             return products, column_sums(residual), column_sums(loss), slopes
 
         sums = self.rows.stored_totals(block_sums) if self.split else self.rows.totals(block_sums, shift=self.shift)

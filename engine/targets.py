@@ -11,9 +11,10 @@ import torch
 
 from gatescope.engine.arrays import array_namespace, moved, to_host
 from gatescope.engine.errors import InputError
+from gatescope.engine.log_loss import column_sums
 from gatescope.engine.shards import ALONE, Processes
 
-# Rows converted to float64 at a time while weights are summed.
+# Rows converted to float64 at a time while weights are summed in the computer's memory.
 CHUNK_ROWS = 8192
 
 ClassWeight = str | Mapping[Any, float] | None
@@ -53,8 +54,10 @@ class Weights:
             )
         if values.dtype.kind not in "biuf":
             raise InputError(f"sample_weight has the dtype {values.dtype}: expected real numbers")
-        for start in range(0, n_rows, CHUNK_ROWS):
-            piece = values[start : start + CHUNK_ROWS]
+        # On a GPU as many values at a time as a column has.
+        piece_rows = CHUNK_ROWS if own is np else max(CHUNK_ROWS, values.shape[0] ** 2 // values.size)
+        for start in range(0, n_rows, piece_rows):
+            piece = values[start : start + piece_rows]
             good = own.isfinite(piece) & (piece >= 0)
             if not good.all():
                 place = tuple(int(axis[0]) for axis in own.nonzero(~good))
@@ -145,22 +148,39 @@ class BinaryTargets:
 
     def __init__(self, Y: Any, weights: Weights, class_weight: ClassWeight):
         self.Y, self.weights = Y, weights
-        n_rows, n_targets = Y.shape
-        totals = np.zeros((2, n_targets))
-        for start in range(0, n_rows, CHUNK_ROWS):
-            stop = min(start + CHUNK_ROWS, n_rows)
-            labels = to_host(Y[start:stop])
-            weight = weights.chunk(start, stop)
-            positive = np.einsum("nk,nk->k", labels.astype(np.float64), np.broadcast_to(weight, labels.shape))
-            totals += weight.sum(axis=0) - positive, positive
-        (totals,) = weights.processes.totals([totals])
+        (totals,) = weights.processes.totals([self._class_sums()])
         # A class whose rows all have weight zero may be left with rounding errors of the difference.
         totals[0, totals[0] <= 8 * np.finfo(np.float64).eps * totals[1]] = 0.0
         self.factors = _class_factors(class_weight, totals)
         self.class_totals = totals * self.factors
-        mean = self.class_totals.sum(axis=0) / weights.processes.total(n_rows)
+        mean = self.class_totals.sum(axis=0) / weights.processes.total(len(Y))
         self.unit = np.ldexp(1.0, np.clip(np.frexp(mean)[1] - 1, -1000, 1000))
         self.unit[~((mean > 0) & np.isfinite(mean))] = 1.0
+
+    def _class_sums(self) -> np.ndarray:
+        """Return the sum of the weights of each class in this process, float64 [2, K]."""
+        n_rows, n_targets = self.Y.shape
+        xp = array_namespace(self.Y)
+        if xp is not np and self.weights.xp is xp:
+            sums = xp.zeros((2, n_targets))
+            # As many values at a time as a column has.
+            piece_rows, every = max(CHUNK_ROWS, n_rows // n_targets), np.arange(n_targets)
+            for start in range(0, n_rows, piece_rows):
+                labels = self.Y[start : start + piece_rows].astype(np.float64)
+                weight = self.weights.rows(start, start + piece_rows, every)
+                weight = xp.ones((len(labels), 1)) if weight is None else weight
+                sums[0] += column_sums(weight)
+                sums[1] += column_sums(labels * weight)
+            sums[0] -= sums[1]
+            return to_host(sums)
+        totals = np.zeros((2, n_targets))
+        for start in range(0, n_rows, CHUNK_ROWS):
+            stop = min(start + CHUNK_ROWS, n_rows)
+            labels = to_host(self.Y[start:stop])
+            weight = self.weights.chunk(start, stop)
+            positive = np.einsum("nk,nk->k", labels.astype(np.float64), np.broadcast_to(weight, labels.shape))
+            totals += weight.sum(axis=0) - positive, positive
+        return totals
 
     def signed(self, k: int, dtype: np.dtype, unit: float = 1.0) -> Any:
         """Return s_n (2 y_n - 1) / unit of hypothesis k: [N], the sign is the label and the size the weight."""

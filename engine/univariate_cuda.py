@@ -17,8 +17,9 @@ from gatescope.engine import univariate
 from gatescope.engine.launch_cuda import launch
 from gatescope.engine.quantiles_cuda import KEY_SOURCE, from_keys
 from gatescope.engine.univariate import BINS, ORDER
+from gatescope.engine.warp_cuda import LANES
+from gatescope.engine.warp_cuda import SOURCE as WARP_SOURCE
 
-LANES = 32
 CONSTANTS = (
     "MAX_ITERATIONS",
     "TOLERANCE",
@@ -33,18 +34,9 @@ SOURCE = (
     f"#define BINS {BINS}\n#define ORDER {ORDER}\n"
     + "".join(f"#define {name} {getattr(univariate, name)}\n" for name in CONSTANTS)
     + KEY_SOURCE
+    + WARP_SOURCE
     + r"""
 #define TINY 2.2250738585072014e-308
-#if defined(__CUDA_ARCH__)
-#define LANES 32
-__device__ inline double warp_sum(double value) {
-    for (int other = 16; other > 0; other /= 2) value += __shfl_xor_sync(0xffffffffu, value, other);
-    return value;
-}
-#else
-#define LANES 1
-__device__ inline double warp_sum(double value) { return value; }
-#endif
 
 // Half of the bins are of equal mass and half of equal width.
 extern "C" __global__ void place_in_bins(const double* values, const double* mass, long long mass_stride,

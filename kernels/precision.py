@@ -33,10 +33,17 @@ def float32_products_as_cudnn(x: Tensor) -> Iterator[None]:
     if not x.is_cuda or x.dtype != torch.float32:
         yield
         return
+    with float32_products(recurrent_precision()):
+        yield
+
+
+@contextmanager
+def float32_products(precision: str) -> Iterator[None]:
+    """Let matrix products of float32 tensors on a GPU that are launched inside multiply in "tf32" or "ieee"."""
     products = torch.backends.cuda.matmul
     with _TURNING:
         before: str = products.fp32_precision
-        products.fp32_precision = recurrent_precision()
+        products.fp32_precision = precision
         try:
             yield
         finally:

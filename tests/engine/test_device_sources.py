@@ -8,7 +8,15 @@ import host_kernels
 import nvrtc
 import pytest
 
-from gatescope.engine import launch_cuda, log_loss_cuda, quantiles_cuda, ranks_cuda, split_product, univariate_cuda
+from gatescope.engine import (
+    launch_cuda,
+    log_loss_cuda,
+    quantiles_cuda,
+    ranks_cuda,
+    split_product,
+    step_pairs_cuda,
+    univariate_cuda,
+)
 
 
 def elementwise(inputs, outputs, operation, preamble, types):
@@ -43,6 +51,7 @@ SOURCES = {
     "ranks": launch_cuda.text(ranks_cuda.SOURCE),
     "quantiles": launch_cuda.text(quantiles_cuda.SOURCE),
     "univariate": launch_cuda.text(univariate_cuda.SOURCE),
+    "step_pairs": launch_cuda.text(step_pairs_cuda.SOURCE),
 }
 # What the compiler must have made of a kernel: additions that return nothing, sums in a warp.
 EXPECTED = {
@@ -57,6 +66,8 @@ EXPECTED = {
     "place_in_bins": r"(atom|red)\.global\.max\.u64",
     "fit_bins": r"shfl\.sync\.bfly",
     "fit_values": r"shfl\.sync\.bfly",
+    "from_the_last": r"shfl\.sync\.bfly",
+    "from_the_first": r"shfl\.sync\.bfly",
 }
 
 
@@ -76,7 +87,7 @@ def test_kernels_compile_and_keep_to_registers(name, architecture):
 
 
 def test_kernels_are_made_of_the_instructions_they_are_meant_to_be():
-    for name in ("ranks", "quantiles", "univariate"):
+    for name in ("ranks", "quantiles", "univariate", "step_pairs"):
         ptx, _ = nvrtc.compiled(SOURCES[name], 90)
         for body in ptx.split(".entry ")[1:]:
             kernel = body[: body.index("(")]

@@ -66,3 +66,16 @@ def test_values_that_are_not_finite_are_named_and_large_ones_are_not():
     X[77, 1] = 3e38
     with RowBlocks(X, np.float32) as rows:
         Moments(rows)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_moments_on_a_device(device, dtype):
+    X = (np.random.default_rng(2).standard_normal((3000, 5)) * [1, 5, 0.1, 1, 0] + [0, 100, 3, 7, 7]).astype(dtype)
+    computing = np.float64 if dtype is np.float64 else np.float32
+    with RowBlocks(device(X), computing) as rows:
+        rows.block_rows = 700
+        moments = Moments(rows)
+    exact = X.astype(np.longdouble)
+    np.testing.assert_allclose(moments.mean, exact.mean(axis=0), rtol=60 * np.finfo(computing).eps)
+    np.testing.assert_allclose(moments.sd, exact.std(axis=0), rtol=60 * np.finfo(computing).eps)
+    assert moments.sd[4] == 0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from gatescope.engine import precondition
-from gatescope.engine.arrays import RowBlocks
+from gatescope.engine.arrays import RowBlocks, as_rows
 from gatescope.engine.precondition import Factor, HessianSampler, SharedFactor, cholesky
 
 
@@ -75,21 +76,74 @@ def test_rows_that_carry_all_curvature_are_drawn_for_certain():
 
 def test_the_shared_factor_follows_curvature_and_ridge():
     X, _ = make(2000)
-    right = np.random.default_rng(2).standard_normal(7)
+    right = np.random.default_rng(2).standard_normal((7, 2))
     with RowBlocks(X, np.float64) as rows:
         shared = SharedFactor(HessianSampler(rows, None, np.ones(6), True), None, 2000)
     for curvature in (0.25, 0.01, 1e-4):
-        for ridge in (4.0**-10 * curvature, 4.0**-3 * curvature):
-            hessian = dense_hessian(X, np.full(2000, curvature), 2000.0, ridge, True)
-            np.testing.assert_allclose(
-                shared.solve(right, curvature, ridge), np.linalg.solve(hessian, right), rtol=1e-8
-            )
+        # The columns of one residual may differ in both.
+        curvatures, ridges = np.array([1, 2]) * curvature, np.array([4.0**-10, 2 * 4.0**-3]) * curvature
+        solution = shared.solve(right, curvatures, ridges)
+        for i in range(2):
+            hessian = dense_hessian(X, np.full(2000, curvatures[i]), 2000.0, ridges[i], True)
+            np.testing.assert_allclose(solution[:, i], np.linalg.solve(hessian, right[:, i]), rtol=1e-8)
     # Between two steps the ridge is taken to be at most twice too large or too small.
-    low, high = (shared.solve(right, 0.25, 0.25 * 4.0**-5 * factor) for factor in (0.51, 1.99))
-    np.testing.assert_array_equal(low, high)
+    both = shared.solve(right[:, [0, 0]], np.full(2, 0.25), 0.25 * 4.0**-5 * np.array([0.51, 1.99]))
+    np.testing.assert_array_equal(*both.T)
     for step in range(-12, 3):
-        shared.solve(right, 1.0, 4.0**step)
+        shared.solve(right, np.ones(2), np.full(2, 4.0**step))
     assert len(shared._factors) == precondition.KEPT_FACTORS
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_device_draws_the_same_rows_and_forms_the_same_matrix(device, dtype):
+    X, curvature = make(3000)
+    X, curvature = X.astype(dtype), curvature.astype(dtype)
+    shift, scale = np.full(6, 4, dtype), np.array([1.0, 2, 0.5, 1, 3, 1])
+    with RowBlocks(X, dtype) as rows:
+        sampler = HessianSampler(rows, shift, scale, True)
+        half, mean = sampler.matrix(curvature, 3000.0, 600)
+    with RowBlocks(device(X), dtype) as rows:
+        # More than one piece of the sample.
+        rows.block_rows = 100
+        on_device = HessianSampler(rows, device(shift), scale, True)
+        np.testing.assert_array_equal(on_device.threshold.get(), sampler.threshold)
+        got, got_mean = on_device.matrix(device(curvature), 3000.0, 600)
+    tolerance = 2e-5 if dtype == np.float32 else 1e-12
+    np.testing.assert_allclose(np.triu(got.get()), np.triu(half), rtol=0, atol=tolerance * half.max())
+    np.testing.assert_allclose(got_mean, mean, rtol=tolerance)
+
+
+def test_a_device_keeps_the_factors_that_problems_share(device):
+    X, _ = make(500)
+    residual = np.random.default_rng(2).standard_normal((7, 6))
+    curvature, ridge = np.full(6, 0.2), 0.2 * 4.0 ** -np.array([9, 8, 7, 6, 5, 9])
+    with RowBlocks(X, np.float64) as rows:
+        expected = SharedFactor(HessianSampler(rows, None, np.ones(6), True), None, 500)
+        solution = expected.solve(residual, curvature, ridge)
+    with RowBlocks(device(X), np.float64) as rows:
+        shared = SharedFactor(HessianSampler(rows, None, np.ones(6), True), None, 500)
+        for _ in range(2):
+            got = shared.solve(device(residual), curvature, ridge)
+            made = dict(shared._factors)
+            np.testing.assert_allclose(got.get(), solution, rtol=1e-8)
+            assert len(made) == 5
+        shared.solve(device(residual), curvature, ridge)
+    assert all(shared._factors[step] is factor for step, factor in made.items())
+
+
+@pytest.mark.cuda
+def test_a_coarse_matrix_is_that_of_rounded_rows():
+    """TF32 keeps 10 bits of a factor's fraction, float32 23."""
+    X, curvature = (torch.from_numpy(values).float().cuda() for values in make(3000))
+    cupy = pytest.importorskip("cupy")
+    found = []
+    with RowBlocks(as_rows(X), np.float32) as rows:
+        for coarse in (False, True):
+            sampler = HessianSampler(rows, None, np.ones(6), True, coarse)
+            found.append(sampler.matrix(cupy.from_dlpack(curvature), 3000.0, 3000)[0].get().astype(np.float64))
+    error = np.abs(found[1] - found[0]).max() / np.abs(found[0]).max()
+    assert 1e-6 < error < 2e-3
+    assert torch.backends.cuda.matmul.fp32_precision != "tf32"
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -20,6 +20,11 @@ def test_it_solves_and_is_the_cpus(device, centred):
     residual = np.random.default_rng(1).normal(size=31)
     got = DeviceFactor(device(matrix), mean, 0.2).solve(device(residual)).get()
     np.testing.assert_allclose(got, Factor(matrix.copy(), mean, 0.2).solve(residual), rtol=1e-8)
+    residuals = np.column_stack([residual, -2 * residual, np.arange(31.0)])
+    together = DeviceFactor(device(matrix), mean, 0.2).solve(device(residuals)).get()
+    expected = Factor(matrix.copy(), mean, 0.2).solve(residuals)
+    assert together.dtype == np.float64 and expected.shape == (31, 3)
+    np.testing.assert_allclose(together, expected, rtol=1e-8, atol=1e-12 * np.abs(expected).max())
     if not centred:
         np.testing.assert_allclose(matrix @ got[:-1], residual[:-1], rtol=1e-6, atol=1e-8)
         assert got[-1] == 0

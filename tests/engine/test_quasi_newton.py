@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gatescope.engine import quasi_newton
-from gatescope.engine.arrays import RowBlocks
+from gatescope.engine.arrays import RowBlocks, as_rows
 from gatescope.engine.quasi_newton import Problems, QuasiNewton, _flat_at
 
 
@@ -103,3 +103,20 @@ def test_single_precision_stops_where_only_noise_is_left():
 )
 def test_where_a_step_is_flat(slope, slopes, expected):
     assert _flat_at(slope, np.array(slopes)) == pytest.approx(expected)
+
+
+def test_a_device_samples_anew_after_as_many_passes_as_it_costs(device):
+    X, signed = make(n_rows=200)
+    rules = []
+    for states in (X, as_rows(device(X))):
+        with RowBlocks(states, np.float64) as rows:
+            solver = QuasiNewton(problems_of(rows, signed), 1e-6, 200, 4)
+            rules.append([solver._renewal_steps(n) for n in (1, 2, 5, 7, 32)])
+    assert rules == [[4, 4, 4, 4, 4], [4, 6, 15, quasi_newton.MEMORY, quasi_newton.MEMORY]]
+
+
+@pytest.mark.parametrize(("C", "precision"), [(1.0, "tf32"), (np.inf, "ieee"), (np.array([1, 1, np.inf, 1]), "ieee")])
+def test_rows_are_rounded_only_where_there_is_a_penalty(C, precision):
+    X, signed = make(n_rows=200)
+    with RowBlocks(X, np.float64) as rows:
+        assert QuasiNewton(problems_of(rows, signed, C=C), 1e-6, 200, 4).sampler.precision == precision

@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from gatescope.engine.arrays import RowBlocks, as_rows
 from gatescope.engine.split_product import SUMMED_ROWS
-from gatescope.engine.sweep import MULTIPLES, SweepTile
+from gatescope.engine.sweep import MULTIPLES, SweepTile, with_columns
 
 
 @pytest.mark.parametrize("shifted", [False, True])
@@ -107,10 +107,12 @@ def test_long_blocks_on_a_device(device, dtype):
         tile.keep(np.array([1, 2, 3]))
         sums = tile(step, offset, np.array([1]), True)
         assert tile.split == (dtype != torch.float32)
+        curvature = tile.curvature(1).get()
     moved = exact @ step.astype(np.float64) + offset
     # The logits are numbers of float32; what follows from them is compared with what follows from them exactly.
     z = tile.logits.get().astype(np.float64)
     slope = -signed * expit(-np.sign(signed) * z)
+    np.testing.assert_allclose(curvature, np.abs(signed[:, 1]) * expit(z[:, 1]) * expit(-z[:, 1]), rtol=1e-6)
     largest, size = np.abs(z).max(axis=0), np.abs(slope).sum(axis=0)
     np.testing.assert_allclose(z / largest, moved / largest, atol=3e-7)
     np.testing.assert_allclose(sums.residuals / size, slope.sum(axis=0) / size, atol=2e-7)
@@ -126,3 +128,14 @@ def test_long_blocks_on_a_device(device, dtype):
     np.testing.assert_allclose(sums.losses, losses.sum(axis=0), rtol=1e-6)
     np.testing.assert_allclose(sums.travel, np.abs(z).max(axis=0), rtol=1e-6)
     assert (sums.slopes[:, 1] != 0).all() and (sums.slopes[:, [0, 2]] == 0).all()
+
+
+@pytest.mark.parametrize("piece_rows", [1, 3, 100])
+def test_columns_stay_in_their_memory(device, piece_rows):
+    values = np.arange(120.0).reshape(2, 12, 5)
+    for move in (np.array, lambda given: device(given.copy())):
+        array = move(values)
+        kept = with_columns(array, np.array([0, 3, 4]), piece_rows)
+        # The memory is that of the array: its beginning now holds what was kept.
+        for got in (kept, array.reshape(-1)[: kept.size].reshape(kept.shape)):
+            np.testing.assert_array_equal(got if move is np.array else got.get(), values[..., [0, 3, 4]])

@@ -85,3 +85,21 @@ def test_labels():
         as_continuous(np.array(["x", 2], dtype=object))
     with pytest.raises(InputError, match="the target y is None"):
         as_targets(None, 3)
+
+
+@pytest.mark.parametrize("weighted", [None, "shared", "each"])
+def test_classes_and_bad_weights_are_found_on_a_device_in_any_piece(device, monkeypatch, weighted):
+    Y, weight = make(n_rows=500)
+    weight = {None: None, "shared": weight[:, 0], "each": weight}[weighted]
+    monkeypatch.setattr("gatescope.engine.targets.CHUNK_ROWS", 50)
+    expected = BinaryTargets(Y, Weights(weight, *Y.shape, np), "balanced")
+    given = Weights(device(weight), *Y.shape, device.xp)
+    # Labels may lie elsewhere than the weights.
+    for labels in (device(Y), Y):
+        got = BinaryTargets(labels, given, "balanced")
+        np.testing.assert_allclose(got.class_totals, expected.class_totals, rtol=1e-13)
+        np.testing.assert_array_equal(got.unit, expected.unit)
+    if weighted:
+        weight[400:] = -1
+        with pytest.raises(InputError, match=r"sample_weight is -1.0 at row 400"):
+            Weights(device(weight), *Y.shape, device.xp)

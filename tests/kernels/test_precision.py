@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gatescope.kernels.precision import float32_products_as_cudnn, recurrent_precision
+from gatescope.kernels.precision import float32_products, float32_products_as_cudnn, recurrent_precision
 
 ON_A_GPU = SimpleNamespace(is_cuda=True, dtype=torch.float32)
 
@@ -48,6 +48,15 @@ def test_other_products_stay_as_they_are(x):
     torch.backends.cuda.matmul.fp32_precision = "ieee"
     with float32_products_as_cudnn(x):
         assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+
+
+@pytest.mark.parametrize("precision", ["tf32", "ieee"])
+def test_products_are_as_asked_for_until_the_end(precision):
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    with pytest.raises(KeyError), float32_products(precision):
+        assert torch.backends.cuda.matmul.fp32_precision == precision
+        raise KeyError
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
 
 
 @pytest.mark.cuda
