@@ -120,7 +120,6 @@ class SweepTile:
         step, offset, far = xp.asarray(step), xp.asarray(offset, dtype=dtype), xp.asarray(stretching)
         block_rows = self.rows.stored_rows if self.split else self.rows.rows_at_once(self.shift)
         travel = xp.zeros((-(-self.rows.shape[0] // block_rows), step.shape[1]), dtype)
-        farther = xp.asarray(MULTIPLES, dtype=dtype)[:, None, None] - 1
         split_step = SplitStep(step, offset, self.heaviest, self.rows.stored_dtype) if self.split else None
 
         def block_sums(block: Any, start: int, stop: int) -> tuple[Any, ...]:
@@ -135,11 +134,7 @@ class SweepTile:
                 change, loss, residual, products = split_step(block, z, signed)
             slopes = xp.zeros((len(MULTIPLES), step.shape[1]))
             if len(stretching):
-                # Each column in one piece.
-                on = xp.ascontiguousarray(change[:, far].T)
-                z_far = z[:, far].T + farther * on
-                signed_far = xp.broadcast_to(signed[:, far].T, z_far.shape)
-                slopes[:, far] = xp.einsum("mkn,kn->mk", log_loss_slope(z_far, signed_far), on)
+                slopes[:, far] = _slopes_farther_on(z[:, far], signed[:, far], change[:, far])
             if watched:
                 # Pieces from the disk may end inside a block: two blocks then have one place.
                 place = start // block_rows
@@ -152,6 +147,18 @@ class SweepTile:
         return Sums(
             products.T, residuals, losses, slopes, self.rows.processes.largest(farthest) if watched else farthest
         )
+
+
+def _slopes_farther_on(z: Any, signed: Any, change: Any) -> Any:
+    """Return the slopes at MULTIPLES of a step [M, k], from logits, weights and the change of the logits [n, k]."""
+    xp = array_namespace(z)
+    if xp is not np:
+        # CuPy's einsum is a product of matrices here: a block of threads would add up a whole column.
+        return xp.stack([column_sums(log_loss_slope(z + (m - 1) * change, signed) * change) for m in MULTIPLES])
+    # Each column in one piece.
+    on = np.ascontiguousarray(change.T)
+    z_far = z.T + (np.asarray(MULTIPLES, dtype=z.dtype)[:, None, None] - 1) * on
+    return np.einsum("mkn,kn->mk", log_loss_slope(z_far, np.broadcast_to(signed.T, z_far.shape)), on)
 
 
 def _products(residual: Any, block: Any) -> Any:
