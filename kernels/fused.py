@@ -16,7 +16,7 @@ from torch import Tensor
 from gatescope.kernels.dropout import drop_steps, first_row_of
 from gatescope.kernels.grid import H200, Device, Launch, Plan, counters, current_device, device_of
 from gatescope.kernels.schedule import cell_plan, side_by_side
-from gatescope.kernels.sequence import interpreting
+from gatescope.kernels.sequence import blocks, interpreting
 
 STEP_BLOCK = 256  # units in a program of a pointwise step
 
@@ -195,5 +195,14 @@ def bias_gradient(da: Tensor) -> Tensor:
 
 
 def weight_gradient(da: Tensor, inputs: Tensor) -> Tensor:
-    """The gradient [R, C] of a weight from that of its product [T, B, R] and what it multiplied [T, B, C]."""
-    return da.flatten(0, 1).t() @ inputs.flatten(0, 1)
+    """The gradient [R, C] of a weight from that of its product [T, B, R] and what it multiplied [T, B, C].
+
+    One product sums all rows in one running total. In 16 bits the rounding of what is multiplied hides that; in float32
+    blocks of steps are summed first.
+    """
+    if da.dtype != torch.float32:
+        return da.flatten(0, 1).t() @ inputs.flatten(0, 1)
+    total = da.new_zeros(da.shape[2], inputs.shape[2])
+    for start, stop in blocks(len(da)):
+        total.addmm_(da[start:stop].flatten(0, 1).t(), inputs[start:stop].flatten(0, 1))
+    return total

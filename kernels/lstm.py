@@ -217,12 +217,13 @@ def lstm(
 
 
 def _multiplies(dtype: torch.dtype) -> bool:
-    """Whether torch's own LSTM runs in this dtype on this processor; oneDNN refuses 16 bits where it lacks them."""
+    """Whether torch's own LSTM runs in this dtype on this processor.
+
+    oneDNN refuses bfloat16 where the processor lacks it; in float16 it has no training, where torch asks it for one.
+    """
     if dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    if dtype == torch.float16:
-        return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
-    return True
+    return dtype != torch.float16
 
 
 class LSTM(RecurrentStack):
