@@ -13,11 +13,13 @@ step of the walk is three operators.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from gatescope.kernels.products import Gradients, add_product, by_columns, factors, project
-from gatescope.kernels.sequence import BLOCK, blocks, cleared_rows, entering, wide
+from gatescope.kernels.sequence import BLOCK, blocks, cleared_rows, entering_block, wide
 
 
 def gru_forward(
@@ -38,28 +40,64 @@ def gru_forward(
     y = h0.new_empty(n_steps, n_rows, hidden)
     a = h0.new_empty(n_steps if save else min(n_steps, BLOCK), n_rows, 4 * hidden)
     bias, p_bias = biases(b_ih, b_hh, hidden, reset_after)
-    w_nrz, w_rz, w_n = w_hh.roll(hidden, 0).t(), w_hh[: 2 * hidden].t(), w_hh[2 * hidden :].t()
+    weights = [part.t() for part in _parts(w_hh, hidden, reset_after)]
     clears = cleared_rows(reset, n_steps)
+    walk = _walk_on_host if h0.is_cpu else _walk
     h = h0
     for start, stop in blocks(n_steps):
         block = a[start:stop] if save else a[: stop - start]
         project(x[start:stop], w_ih, bias, block[:, :, hidden:])
         if reset_after:
             block[:, :, :hidden] = p_bias
-        parts = (block[..., : 3 * hidden], block[..., hidden : 3 * hidden], *block.chunk(4, dim=2), y[start:stop])
-        steps = zip(*(part.unbind(0) for part in parts), clears[start:stop], strict=True)
-        for prz, rz, p, r, z, n, out, clear in steps:
-            if clear is not None:
-                h = h.masked_fill(clear, 0)
-            if reset_after:
-                add_product(prz, h, w_nrz)
-                rz.sigmoid_()
-                n.addcmul_(r, p).tanh_()
-            else:
-                add_product(rz, h, w_rz).sigmoid_()
-                add_product(n, torch.mul(r, h, out=p), w_n).tanh_()
-            h = torch.lerp(n, h, z, out=out)
+        h = walk(block, h, y[start:stop], clears[start:stop], weights)
     return y, a.view(n_steps, n_rows, 4, hidden) if save else h0.new_empty(0)
+
+
+def _walk(block: Tensor, h: Tensor, y: Tensor, clears: Sequence[Tensor | None], weights: Sequence[Tensor]) -> Tensor:
+    """Take h [B, H] through a block of steps, whose states go to y [S, B, H], and return the last of them.
+
+    Args:
+        block: [S, B, 4H], the input products, which become p, r, z, n.
+        clears: for each step the rows that begin anew.
+        weights: of n, r, z together with reset_after, else of r and z, and of n; each [H, rows].
+    """
+    hidden = h.shape[1]
+    parts = (block[..., : 3 * hidden], block[..., hidden : 3 * hidden], *block.chunk(4, dim=2), y)
+    for prz, rz, p, r, z, n, out, clear in zip(*(part.unbind(0) for part in parts), clears, strict=True):
+        if clear is not None:
+            h = h.masked_fill(clear, 0)
+        if len(weights) == 1:
+            add_product(prz, h, weights[0])
+            rz.sigmoid_()
+            n.addcmul_(r, p).tanh_()
+        else:
+            add_product(rz, h, weights[0]).sigmoid_()
+            add_product(n, torch.mul(r, h, out=p), weights[1]).tanh_()
+        h = torch.lerp(n, h, z, out=out)
+    return h
+
+
+def _walk_on_host(
+    block: Tensor, h: Tensor, y: Tensor, clears: Sequence[Tensor | None], weights: Sequence[Tensor]
+) -> Tensor:
+    """Do the same with what a step does beside its products in compiled passes."""
+    from gatescope.kernels.steps_host import gru_gates, gru_state
+
+    hidden, reset_after, h = h.shape[1], len(weights) == 1, h.detach().contiguous()
+    first = block[..., : 3 * hidden] if reset_after else block[..., hidden : 3 * hidden]
+    parts = (first, block[..., :hidden], block[..., 3 * hidden :], y)
+    arrays = zip(block.numpy(), y.numpy(), strict=True)
+    for product, p, n, out, (a, state), clear in zip(*(part.unbind(0) for part in parts), arrays, clears, strict=True):
+        if clear is not None:
+            h = h.masked_fill(clear, 0)
+        before = h.numpy()
+        add_product(product, h, weights[0])
+        gru_gates(a, before, reset_after)
+        if not reset_after:
+            add_product(n, p, weights[1])
+        gru_state(a, before, state, reset_after)
+        h = out
+    return h
 
 
 def gru_backward(
@@ -83,22 +121,16 @@ def gru_backward(
         dy = torch.zeros_like(y)
     gradients = Gradients(x, w_ih, w_hh, (needs[0], needs[2], needs[3], needs[4] or needs[5]), 4 * hidden)
     buffer = a.new_empty(min(n_steps, BLOCK), n_rows, 4, hidden)
-    dh, nothing = dy[-1].clone(), y.new_zeros(n_rows, hidden)
+    dh, nothing = dy[-1].clone(memory_format=torch.contiguous_format), y.new_zeros(n_rows, hidden)
     clears = cleared_rows(reset, n_steps)
-    parts = (w_hh.roll(hidden, 0),) if reset_after else w_hh.split((2 * hidden, hidden))
-    weights = [by_columns(part) for part in parts]
-    walk = _walk_after if reset_after else _walk_before
+    weights = [by_columns(part) for part in _parts(w_hh, hidden, reset_after)]
+    walk = _walk_back_on_host if y.is_cpu else _walk_back
     for start, stop in reversed(list(blocks(n_steps))):
         steps, gradient = slice(start, stop), buffer[: stop - start]
-        before = entering(h0 if start == 0 else y[start - 1], y[steps], None if reset is None else reset[steps])
-        own = _coefficients(a[steps], before, gradient, None if da is None else da[steps], reset_after)
+        before = entering_block(h0, y, start, stop, reset)
+        own = None if da is None else da[steps].contiguous()
         dys = (dy[start - 1] if start > 0 else nothing, *dy[start : stop - 1].unbind(0))
-        for t, g, saved, before_dy in reversed(list(zip(range(start, stop), gradient, a[steps], dys, strict=True))):
-            added, clear = None if own is None else own[t - start], clears[t]
-            if clear is None:
-                dh = walk(g, added, saved, dh, before_dy, *weights)
-            else:
-                dh = walk(g, added, saved, dh, nothing, *weights).masked_fill_(clear, 0).add_(before_dy)
+        walk(gradient, own, a[steps], before, dh, dys, clears[steps], weights)
         _add(gradients, gradient.flatten(2), steps, before, a[steps, :, 0], reset_after)
     dw_hh, sums = gradients.w_hh, gradients.sums
     db_ih = db_hh = None
@@ -108,6 +140,75 @@ def gru_backward(
         db_ih = sums[hidden:].clone()
         db_hh = sums[: 3 * hidden].roll(-hidden) if reset_after else db_ih.clone()
     return gradients.x, dh if needs[1] else None, gradients.w_ih, dw_hh, db_ih, db_hh
+
+
+def _parts(w_hh: Tensor, hidden: int, reset_after: bool) -> tuple[Tensor, ...]:
+    """The rows of W_hh whose products are made together: n, r, z with reset_after, else r, z, and n."""
+    return (w_hh.roll(hidden, 0),) if reset_after else w_hh.split((2 * hidden, hidden))
+
+
+def _walk_back(
+    gradient: Tensor,
+    own: Tensor | None,
+    a: Tensor,
+    before: Tensor,
+    dh: Tensor,
+    dys: Sequence[Tensor],
+    clears: Sequence[Tensor | None],
+    weights: Sequence[Tensor],
+) -> None:
+    """Walk back through a block of steps: write the gradients before the activations, and turn dh into that before it.
+
+    Args:
+        gradient: [S, B, 4, H], of p, r, z, n.
+        own: [S, B, 4, H], the gradients of a itself, if any.
+        a: [S, B, 4, H], p, r, z, n.
+        before: [S, B, H], the state before each step.
+        dh: [B, H], the gradient of the state after the block.
+        dys: for each step the gradient of the state before it, in so far as it is an output.
+        clears: for each step the rows that begin anew.
+        weights: as of the way forward, each [rows, H].
+    """
+    walk = _walk_after if len(weights) == 1 else _walk_before
+    own = _coefficients(a, before, gradient, own, len(weights) == 1)
+    nothing = torch.zeros_like(dh)
+    for t in reversed(range(len(a))):
+        added, clear = None if own is None else own[t], clears[t]
+        if clear is None:
+            walk(gradient[t], added, a[t], dh, dys[t], *weights)
+        else:
+            walk(gradient[t], added, a[t], dh, nothing, *weights).masked_fill_(clear, 0).add_(dys[t])
+
+
+def _walk_back_on_host(
+    gradient: Tensor,
+    own: Tensor | None,
+    a: Tensor,
+    before: Tensor,
+    dh: Tensor,
+    dys: Sequence[Tensor],
+    clears: Sequence[Tensor | None],
+    weights: Sequence[Tensor],
+) -> None:
+    """Do the same with what a step does beside its products in compiled passes, which need no coefficients."""
+    from gatescope.kernels.steps_host import gru_reset_back, gru_state_back
+
+    hidden, reset_after = dh.shape[1], len(weights) == 1
+    gradient, a, owns = gradient.flatten(2), a.flatten(2).numpy(), None if own is None else own.flatten(2)
+    inner = gradient[..., : 3 * hidden] if reset_after else gradient[..., hidden : 3 * hidden]
+    every_p, every_n = gradient[..., :hidden], gradient[..., 3 * hidden :]
+    array, nothing, above = gradient.numpy(), torch.zeros_like(dh), dh.numpy()
+    for t, (saved, state, g) in reversed(list(enumerate(zip(a, before.numpy(), array, strict=True)))):
+        added, clear = None if owns is None else owns[t].numpy(), clears[t]
+        gru_state_back(saved, state, above, added, g)
+        if not reset_after:
+            p = every_p[t].zero_() if owns is None else every_p[t].copy_(owns[t, :, :hidden])
+            add_product(p, every_n[t], weights[1])
+        dy = dys[t].contiguous() if clear is None else nothing
+        gru_reset_back(saved, state, above, added, g, dy.numpy(), reset_after)
+        add_product(dh, inner[t], weights[0])
+        if clear is not None:
+            dh.masked_fill_(clear, 0).add_(dys[t])
 
 
 def _walk_after(g: Tensor, own: Tensor | None, a: Tensor, dh: Tensor, dy: Tensor, w_nrz: Tensor) -> Tensor:

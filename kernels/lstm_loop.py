@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gatescope.kernels.products import Gradients, add_product, by_columns, factors, project, sum_product
-from gatescope.kernels.sequence import BLOCK, blocks, cleared_rows, entering, wide
+from gatescope.kernels.sequence import BLOCK, blocks, cleared_rows, entering_block, wide
 
 
 def lstm_forward(
@@ -83,8 +83,7 @@ def lstm_backward(
     clears, w_columns = cleared_rows(reset, n_steps), by_columns(w_hh)
     for start, stop in reversed(list(blocks(n_steps))):
         steps, gradient = slice(start, stop), buffer[: stop - start]
-        some = None if reset is None else reset[steps]
-        before = entering(c0 if start == 0 else cells[start - 1], cells[steps], some)
+        before = entering_block(c0, cells, start, stop, reset)
         own = None if da is None else da[steps]
         through, own = _coefficients(a[steps], before, cells[steps], gradient, own)
         dys = (dy[start - 1] if start > 0 else nothing, *dy[start : stop - 1].unbind(0))
@@ -106,7 +105,7 @@ def lstm_backward(
         flat = gradient.flatten(2)
         gradients.of_input(steps, flat)
         gradients.of_biases(flat)
-        gradients.of_recurrence(flat, entering(h0 if start == 0 else y[start - 1], y[steps], some))
+        gradients.of_recurrence(flat, entering_block(h0, y, start, stop, reset))
     db = gradients.sums
     of_states = (dh if needs[1] else None, dc if needs[2] else None)
     return gradients.x, *of_states, gradients.w_ih, gradients.w_hh, db, None if db is None else db.clone()

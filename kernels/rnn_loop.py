@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gatescope.kernels.products import Gradients, add_product, by_columns, factors, project, sum_product
-from gatescope.kernels.sequence import BLOCK, blocks, cleared_rows, entering, wide
+from gatescope.kernels.sequence import BLOCK, blocks, cleared_rows, entering_block, wide
 
 
 def rnn_forward(
@@ -70,7 +70,7 @@ def rnn_backward(
             sum_product(before_dy if clear is None else nothing, g, w_columns, out=dh)
             if clear is not None:
                 dh.masked_fill_(clear, 0).add_(before_dy)
-        before = entering(h0 if start == 0 else y[start - 1], y[steps], None if reset is None else reset[steps])
+        before = entering_block(h0, y, start, stop, reset)
         gradients.of_input(steps, gradient)
         gradients.of_biases(gradient)
         gradients.of_recurrence(gradient, before)

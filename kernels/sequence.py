@@ -51,6 +51,14 @@ def entering(first: Tensor, steps: Tensor, reset: Tensor | None) -> Tensor:
     return before if reset is None else before.masked_fill_(reset.unsqueeze(2), 0)
 
 
+def entering_block(first: Tensor, states: Tensor, start: int, stop: int, reset: Tensor | None) -> Tensor:
+    """The state before each of the steps from start up to stop, [S, B, H], from those after every step [T, B, H]."""
+    if start > 0 and reset is None:
+        return states[start - 1 : stop - 1]
+    own = None if reset is None else reset[start:stop]
+    return entering(first if start == 0 else states[start - 1], states[start:stop], own)
+
+
 def autocast_on(x: Tensor) -> bool:
     """Whether torch.autocast is on for the device of x; devices that it does not know have none."""
     return x.device.type in AUTOCAST and torch.is_autocast_enabled(x.device.type)

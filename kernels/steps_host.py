@@ -1,0 +1,243 @@
+"""The pointwise part of a step of a recurrent layer on the CPU, in one pass that Numba compiles.
+
+In torch's operators a step takes four to six passes over its gates, and backward about twelve, each with threads to
+wake. Here a row of gates passes through them while it is in the innermost cache. Loops run over few arrays each: where
+more than about five may overlap, LLVM does not vectorise.
+
+sigmoid(x) is 1 / (1 + exp(-x)) and tanh(x) is -m / (m + 2) with m = exp(-2 |x|) - 1, whose digits do not cancel where x
+is small. exp(x) is 2^k (1 + q), k the integer nearest x / log(2) and q a Taylor series in what is left.
+
+Importing this takes half a second, that of Numba.
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, overload, register_jitable
+
+from gatescope.kernels.host import compiled
+
+CONTRACT = {"contract"}
+
+
+def _compiled(f):
+    return compiled(f, CONTRACT)
+
+
+# Terms of the series of exp(x) - 1 that are as good as the precision at up to log(2) / 2.
+TERMS = {"float32": 7, "float64": 13}
+
+
+@intrinsic
+def _bits(typing_context: Any, value: Any) -> Any:
+    """The bits of a floating-point number as an integer."""
+    whole = types.int32 if value == types.float32 else types.int64
+    return whole(value), lambda context, builder, _, args: builder.bitcast(args[0], ir.IntType(whole.bitwidth))
+
+
+@intrinsic
+def _from_bits(typing_context: Any, value: Any) -> Any:
+    """The floating-point number with these bits."""
+    real, made = (types.float32, ir.FloatType()) if value == types.int32 else (types.float64, ir.DoubleType())
+    return real(value), lambda context, builder, _, args: builder.bitcast(args[0], made)
+
+
+def _power(x: Any) -> Any:
+    """Return 2^k and q with exp(x) = 2^k (1 + q); infinity and 0 as 2^k where x is beyond the precision's range."""
+    raise NotImplementedError
+
+
+def _sigmoid(x: Any) -> Any:
+    raise NotImplementedError
+
+
+def _tanh(x: Any) -> Any:
+    raise NotImplementedError
+
+
+@overload(_power, jit_options={"fastmath": CONTRACT})
+def _(x: Any) -> Any:
+    real, whole = (np.float32, np.int32) if x == types.float32 else (np.float64, np.int64)
+    precision = np.finfo(real)
+    mantissa_bits, bias = whole(precision.nmant), whole(1 - precision.minexp)
+    # exp is infinite from the first on and no normal number below the second.
+    most, least = real((precision.maxexp + 0.25) * math.log(2)), real((precision.minexp - 1) * math.log(2))
+    # Added to a number it leaves the nearest integer in the last bits.
+    rounder = real(1.5 * 2.0**precision.nmant)
+    # log(2) in two parts: the first has few bits, so that its multiples are exact.
+    high = real(math.floor(math.log(2) * 2**9) / 2**9)
+    low, log2e = real(Decimal(2).ln() - Decimal(float(high))), real(1 / math.log(2))
+    terms = [real(1 / math.factorial(n)) for n in range(TERMS[real.__name__], 0, -1)]
+    # In two parts: a loop over more than about nine is not vectorised.
+    first, second = tuple(terms[: len(terms) // 2]), tuple(terms[len(terms) // 2 :])
+    zero = real(0)
+
+    def power(x: Any) -> Any:
+        x = most if x > most else x
+        x = least if x < least else x
+        shifted = x * log2e + rounder
+        k = shifted - rounder
+        x = (x - k * high) - k * low
+        y = zero
+        for term in first:
+            y = y * x + term
+        for term in second:
+            y = y * x + term
+        return _from_bits(whole((_bits(shifted) + bias) << mantissa_bits)), y * x
+
+    return power
+
+
+@overload(_sigmoid, jit_options={"fastmath": CONTRACT})
+def _(x: Any) -> Any:
+    real = np.float32 if x == types.float32 else np.float64
+    one = real(1)
+
+    def sigmoid(x: Any) -> Any:
+        scale, q = _power(-x)
+        return one / (one + (scale * q + scale))
+
+    return sigmoid
+
+
+@overload(_tanh, jit_options={"fastmath": CONTRACT})
+def _(x: Any) -> Any:
+    real = np.float32 if x == types.float32 else np.float64
+    zero, one, two = real(0), real(1), real(2)
+
+    def tanh(x: Any) -> Any:
+        scale, q = _power(-two * abs(x))
+        m = scale * q + (scale - one)
+        t = m / (m + two)
+        return t if x < zero else zero - t
+
+    return tanh
+
+
+@_compiled
+def gru_gates(a: Any, h: Any, reset_after: bool) -> None:
+    """Let r and z of a step's a [B, 4H] (p, r, z, n) pass through the sigmoid; without reset_after, p = r * h."""
+    hidden = h.shape[1]
+    for row in range(len(a)):
+        p, r, z, _ = _four(a[row])
+        state = h[row]
+        # Two chains of operations that wait for nothing of each other.
+        for i in range(hidden):
+            r[i], z[i] = _sigmoid(r[i]), _sigmoid(z[i])
+        if not reset_after:
+            for i in range(hidden):
+                p[i] = r[i] * state[i]
+
+
+@_compiled
+def gru_state(a: Any, h: Any, out: Any, reset_after: bool) -> None:
+    """Let n pass through tanh, with reset_after after r * p is added, and write the state [B, H] after the step."""
+    hidden = h.shape[1]
+    for row in range(len(a)):
+        p, r, z, n = _four(a[row])
+        state, new = h[row], out[row]
+        if reset_after:
+            for i in range(hidden):
+                n[i] += r[i] * p[i]
+        for i in range(hidden):
+            n[i] = _tanh(n[i])
+        for i in range(hidden):
+            new[i] = n[i] + z[i] * (state[i] - n[i])
+
+
+@register_jitable
+def _four(a: Any) -> Any:
+    """The four parts of a row [4H]."""
+    hidden = len(a) // 4
+    return a[:hidden], a[hidden : 2 * hidden], a[2 * hidden : 3 * hidden], a[3 * hidden :]
+
+
+@_compiled
+def gru_state_back(a: Any, h: Any, dh: Any, own: Any, out: Any) -> None:
+    """Write the gradients of z and n before their activations, of a step's a, into out [B, 4H].
+
+    Args:
+        a: [B, 4H], p, r, z, n after their activation.
+        h: [B, H], the state before the step.
+        dh: [B, H], the gradient of the state after it.
+        own: [B, 4H], the gradients of a itself, or None.
+    """
+    one = a.dtype.type(1)
+    hidden = h.shape[1]
+    for row in range(len(a)):
+        _, _, z, n = _four(a[row])
+        _, _, out_z, out_n = _four(out[row])
+        state, above = h[row], dh[row]
+        for i in range(hidden):
+            out_z[i] = above[i] * (state[i] - n[i])
+        for i in range(hidden):
+            out_n[i] = above[i] * (one - z[i])
+        if own is not None:
+            own_zn = own[row, 2 * hidden :]
+            out_zn = out[row, 2 * hidden :]
+            for i in range(2 * hidden):
+                out_zn[i] += own_zn[i]
+        for i in range(hidden):
+            out_z[i] *= z[i] * (one - z[i])
+        for i in range(hidden):
+            out_n[i] *= one - n[i] * n[i]
+
+
+@_compiled
+def gru_reset_back(a: Any, h: Any, dh: Any, own: Any, out: Any, dy: Any, reset_after: bool) -> None:
+    """Write the gradients of p and r, and turn dh into dy + dh z: what reaches the state before the step directly.
+
+    With reset_after p's is made of n's; without, p's is there already, and reaches the state directly as well.
+    """
+    one = a.dtype.type(1)
+    hidden = h.shape[1]
+    for row in range(len(a)):
+        p, r, z, _ = _four(a[row])
+        out_p, out_r, _, out_n = _four(out[row])
+        state, above, before = h[row], dh[row], dy[row]
+        for i in range(hidden):
+            above[i] = above[i] * z[i] + before[i]
+        if reset_after:
+            for i in range(hidden):
+                out_p[i] = out_n[i] * r[i]
+                out_r[i] = out_n[i] * p[i]
+        else:
+            for i in range(hidden):
+                above[i] += out_p[i] * r[i]
+                out_r[i] = out_p[i] * state[i]
+        if own is not None:
+            own_p, own_r, _, _ = _four(own[row])
+            for i in range(hidden):
+                out_r[i] += own_r[i]
+            if reset_after:
+                for i in range(hidden):
+                    out_p[i] += own_p[i]
+        for i in range(hidden):
+            out_r[i] *= r[i] * (one - r[i])
+
+
+@_compiled
+def lstm_state(a: Any, before: Any, c: Any, h: Any) -> None:
+    """Let a step's a [B, 4H] pass through its activations (i, f, g, o), and write the cell and the state after it.
+
+    Args:
+        before: [B, H], the cell before the step; c and h: [B, H], those after it.
+    """
+    hidden = h.shape[1]
+    for row in range(len(a)):
+        i, f, g, o = _four(a[row])
+        old, cell, state = before[row], c[row], h[row]
+        for j in range(hidden):
+            i[j], f[j], o[j] = _sigmoid(i[j]), _sigmoid(f[j]), _sigmoid(o[j])
+        for j in range(hidden):
+            g[j] = _tanh(g[j])
+        for j in range(hidden):
+            cell[j] = f[j] * old[j] + i[j] * g[j]
+        for j in range(hidden):
+            state[j] = o[j] * _tanh(cell[j])
