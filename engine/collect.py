@@ -14,7 +14,8 @@ from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import TrainedModel
 from gatescope.engine.record import walked
-from gatescope.engine.walk import Piece, Reader, empty
+from gatescope.engine.walk import Piece, Reader
+from gatescope.kernels.host import empty
 
 
 @dataclass(frozen=True)

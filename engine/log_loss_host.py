@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from gatescope.kernels.host import compiled
+
 # Terms of the series that are as good as the precision: of exp at up to log(2) / 2, of artanh at up to 1 / 3.
 EXP_TERMS = {"float32": 7, "float64": 13}
 ARTANH_TERMS = {"float32": 7, "float64": 16}
@@ -74,7 +76,7 @@ def loss_and_slope(dtype: str) -> Callable[..., None]:
             p = one / (one + e)
             slope[i] = -s * (e * p if wrong < zero else p)
 
-    return _compiled(fill)
+    return compiled(fill)
 
 
 @functools.cache
@@ -86,23 +88,10 @@ def column_sums() -> Callable[..., None]:
             for column in range(values.shape[1]):
                 totals[column] += values[row, column]
 
-    return _compiled(add)
+    return compiled(add)
 
 
 def _halves(terms: Iterable[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Return the terms of a series in two parts: a loop over more than about nine is not vectorised."""
     every = tuple(terms)
     return every[: len(every) // 2], every[len(every) // 2 :]
-
-
-def _compiled(function: Callable[..., None]) -> Callable[..., None]:
-    # Takes half a second, which only a fit needs.
-    import numba
-
-    compile_ = functools.partial(numba.njit, nogil=True, error_model="numpy")
-    try:
-        # Kept beside this file or in the user's cache.
-        return compile_(cache=True)(function)
-    except RuntimeError:
-        # Neither can be written to.
-        return compile_()(function)

@@ -7,7 +7,6 @@ leave in the order of their sequences while the next round is computed.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from torch import Tensor
 from gatescope.engine.finite import is_finite, require_characters, require_finite
 from gatescope.engine.model import TrainedModel
 from gatescope.engine.resume_points import ResumePoint
+from gatescope.kernels.host import empty
 from gatescope.kernels.sample import TILE, Draw, Recurrence
 
 if TYPE_CHECKING:
@@ -283,13 +283,6 @@ class _Reused:
             if name not in buffer or len(buffer[name]) < n * steps:
                 buffer[name] = empty(self._dtype, torch.device("cpu"), n * steps, width)
         return {name: values[: n * steps].view(n, steps, -1) for name, values in buffer.items()}
-
-
-def empty(dtype: torch.dtype, device: torch.device, *shape: int) -> Tensor:
-    """Return memory for states; on a CPU from NumPy, which asks the system for large pages: they are filled faster."""
-    if device.type != "cpu":
-        return torch.empty(shape, dtype=dtype, device=device)
-    return torch.from_numpy(np.empty(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
 
 
 def sampler_plan(trained: TrainedModel) -> SamplePlan | None:

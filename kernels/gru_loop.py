@@ -3,7 +3,8 @@
 One buffer A [T, B, 4, H] holds p, r, z, n of every step: the gates after their activation, and p, which is
 W_hn h + b_hn with reset_after and r*h without. In that order the recurrent product W_hh h (rows n, r, z) fills the
 first three columns of blocks and the input product W_ih x (rows r, z, n) the last three, so that each is one matrix
-product that writes into its place, and a step is five operators.
+product that writes into its place. On a CPU all else that a step does is two compiled passes, forward and backward
+(`gatescope.kernels.steps_host`); on a GPU a step is five operators.
 
 Backward fills such a buffer for a block of steps with coefficients; the walk multiplies them with the gradient of h and
 leaves in it the gradients before the activations. With reset_after, its first three columns of blocks are the gradient
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gatescope.kernels.host import empty
 from gatescope.kernels.products import Gradients, add_product, by_columns, factors, project
 from gatescope.kernels.sequence import BLOCK, blocks, cleared_rows, entering_block, wide
 
@@ -37,8 +39,8 @@ def gru_forward(
     x, w_ih, w_hh = factors(x, w_ih, w_hh)
     h0, b_ih, b_hh = wide(h0, b_ih, b_hh)
     n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
-    y = h0.new_empty(n_steps, n_rows, hidden)
-    a = h0.new_empty(n_steps if save else min(n_steps, BLOCK), n_rows, 4 * hidden)
+    y = empty(h0.dtype, h0.device, n_steps, n_rows, hidden)
+    a = empty(h0.dtype, h0.device, n_steps if save else min(n_steps, BLOCK), n_rows, 4 * hidden)
     bias, p_bias = biases(b_ih, b_hh, hidden, reset_after)
     weights = [part.t() for part in _parts(w_hh, hidden, reset_after)]
     clears = cleared_rows(reset, n_steps)
@@ -194,11 +196,12 @@ def _walk_back_on_host(
     from gatescope.kernels.steps_host import gru_reset_back, gru_state_back
 
     hidden, reset_after = dh.shape[1], len(weights) == 1
-    gradient, a, owns = gradient.flatten(2), a.flatten(2).numpy(), None if own is None else own.flatten(2)
+    gradient, owns = gradient.flatten(2), None if own is None else own.flatten(2)
     inner = gradient[..., : 3 * hidden] if reset_after else gradient[..., hidden : 3 * hidden]
     every_p, every_n = gradient[..., :hidden], gradient[..., 3 * hidden :]
-    array, nothing, above = gradient.numpy(), torch.zeros_like(dh), dh.numpy()
-    for t, (saved, state, g) in reversed(list(enumerate(zip(a, before.numpy(), array, strict=True)))):
+    nothing, above = torch.zeros_like(dh), dh.numpy()
+    arrays = zip(a.flatten(2).numpy(), before.numpy(), gradient.numpy(), strict=True)
+    for t, (saved, state, g) in reversed(list(enumerate(arrays))):
         added, clear = None if owns is None else owns[t].numpy(), clears[t]
         gru_state_back(saved, state, above, added, g)
         if not reset_after:

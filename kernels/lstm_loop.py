@@ -1,7 +1,8 @@
 """The LSTM's time loop in torch operators that work in place, forward and backward.
 
 One buffer A [T, B, 4, H] first takes the input product of a block of steps, then, step by step, the recurrent product,
-and then the activations i, f, g, o, which backward reads and a caller may capture.
+and then the activations i, f, g, o, which backward reads and a caller may capture. On a CPU what a step does beside its
+product is one compiled pass (`gatescope.kernels.steps_host`).
 
 Backward fills such a buffer for a block of steps with coefficients; the walk multiplies them with the gradients of h
 (for o) and of c (for i, f, g) and leaves in it the gradients before the activations, from which three products give the
@@ -10,9 +11,12 @@ block's part of dx, dW_ih and dW_hh.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
+from gatescope.kernels.host import empty
 from gatescope.kernels.products import Gradients, add_product, by_columns, factors, project, sum_product
 from gatescope.kernels.sequence import BLOCK, blocks, cleared_rows, entering_block, wide
 
@@ -32,28 +36,41 @@ def lstm_forward(
     x, w_ih, w_hh = factors(x, w_ih, w_hh)
     h0, c0, b_ih, b_hh = wide(h0, c0, b_ih, b_hh)
     n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
-    y, cells = h0.new_empty(n_steps, n_rows, hidden), h0.new_empty(n_steps, n_rows, hidden)
-    a = h0.new_empty(n_steps if save else min(n_steps, BLOCK), n_rows, 4 * hidden)
+    make = functools.partial(empty, h0.dtype, h0.device)
+    y, cells = make(n_steps, n_rows, hidden), make(n_steps, n_rows, hidden)
+    a = make(n_steps if save else min(n_steps, BLOCK), n_rows, 4 * hidden)
     bias = None if b_ih is None or b_hh is None else b_ih + b_hh
-    squashed = h0.new_empty(n_rows, hidden)
     w_t = w_hh.t()
     clears = cleared_rows(reset, n_steps)
-    h, c = h0, c0
+    on_host = h0.is_cpu
+    if on_host:
+        # Half a second, that of Numba, which a GPU does without.
+        from gatescope.kernels.steps_host import lstm_state
+    h, c = h0, c0.detach().contiguous()
     for start, stop in blocks(n_steps):
         block = a[start:stop] if save else a[: stop - start]
         project(x[start:stop], w_ih, bias, block)
-        parts = (block, block[..., : 2 * hidden], *block.chunk(4, dim=2), cells[start:stop], y[start:stop])
-        steps = zip(*(part.unbind(0) for part in parts), clears[start:stop], strict=True)
-        for all_, if_, i, f, g, o, c_out, h_out, clear in steps:
+        for all_, c_out, h_out, clear in zip(block, cells[start:stop], y[start:stop], clears[start:stop], strict=True):
             if clear is not None:
                 h, c = h.masked_fill(clear, 0), c.masked_fill(clear, 0)
             add_product(all_, h, w_t)
-            if_.sigmoid_()
-            g.tanh_()
-            o.sigmoid_()
-            c = torch.mul(f, c, out=c_out).addcmul_(i, g)
-            h = torch.mul(o, torch.tanh(c, out=squashed), out=h_out)
+            if on_host:
+                lstm_state(all_.numpy(), c.numpy(), c_out.numpy(), h_out.numpy())
+            else:
+                _activate(all_, c, c_out, h_out)
+            h, c = h_out, c_out
     return y, cells, a.view(n_steps, n_rows, 4, hidden) if save else h0.new_empty(0)
+
+
+def _activate(a: Tensor, before: Tensor, c: Tensor, h: Tensor) -> None:
+    """Do what `gatescope.kernels.steps_host.lstm_state` does, in torch's operators."""
+    hidden = h.shape[1]
+    i, f, g, o = a.split(hidden, dim=1)
+    a[:, : 2 * hidden].sigmoid_()
+    g.tanh_()
+    o.sigmoid_()
+    torch.mul(f, before, out=c).addcmul_(i, g)
+    torch.tanh(c, out=h).mul_(o)
 
 
 def lstm_backward(

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gatescope.kernels.host import empty
 from gatescope.kernels.sequence import wide
 
 SPLIT = 8192  # entries of a weight whose gradient is summed step by step
@@ -76,7 +77,7 @@ class Gradients:
     def __init__(self, x: Tensor, w_ih: Tensor, w_hh: Tensor, needs: Sequence[bool], columns: int):
         self._x, self._w_ih = x, w_ih
         dtype = torch.promote_types(x.dtype, torch.float32)
-        self.x = x.new_empty(x.shape) if needs[0] else None
+        self.x = empty(x.dtype, x.device, *x.shape) if needs[0] else None
         self.w_ih = w_ih.new_zeros(w_ih.shape, dtype=dtype) if needs[1] else None
         self.w_hh = w_hh.new_zeros(w_hh.shape, dtype=dtype) if needs[2] else None
         self.sums = w_ih.new_zeros(columns, dtype=dtype) if needs[3] else None

@@ -6,7 +6,8 @@ that rounding of the border between two characters may choose differently: texts
 
 A step works on a tile of exactly TILE rows (sequences), in buffers made once. Matrix products of different heights
 differ in their last bits; with a fixed height, and each sequence always in the same row of its tile, its states depend
-on nothing that runs beside it.
+on nothing that runs beside it. All that a step of an LSTM does beside its products is one compiled pass on a CPU: tiles
+run on a thread each, and with an operator for every gate the threads wait for the interpreter's lock.
 
 Equations and gate orders are those of `gatescope.kernels.lstm`, `.gru` and `.rnn`. The input product of the first layer
 is a row of the table `E W_ih^T + b` [V, G*H], E the character vectors, made once. Per character and layer a step reads
@@ -77,6 +78,12 @@ class Recurrence:
         self.kept_c = [w_hh.new_zeros(steps, TILE, hidden) for _ in layers] if cell == "lstm" else []
         self._product = w_hh.new_zeros(TILE, width)
         self._places = [[self._place(cell, layer, step) for layer in range(len(layers))] for step in range(steps)]
+        self._lstm_state = None
+        if cell == "lstm" and w_hh.is_cpu and w_hh.dtype in (torch.float32, torch.float64):
+            # Half a second, that of Numba, which a GPU does without.
+            from gatescope.kernels.steps_host import lstm_state
+
+            self._lstm_state = lstm_state
         self._next = 0
         last = self._places[-1]
         self.h = [place.h for place in last]  # [TILE, H] each, as all of these after the last step
@@ -145,11 +152,14 @@ class Recurrence:
         c = place.c
         assert c is not None
         place.gates.addmm_(self.h[layer], self._w_hh[layer])
-        for part in place.gating:
-            part.sigmoid_()
-        torch.tanh(g, out=g)
-        torch.mul(f, self.c[layer], out=c).addcmul_(i, g)
-        torch.tanh(c, out=place.h).mul_(o)
+        if self._lstm_state is not None:
+            self._lstm_state(place.gates.numpy(), self.c[layer].numpy(), c.numpy(), place.h.numpy())
+        else:
+            for part in place.gating:
+                part.sigmoid_()
+            torch.tanh(g, out=g)
+            torch.mul(f, self.c[layer], out=c).addcmul_(i, g)
+            torch.tanh(c, out=place.h).mul_(o)
         self.h[layer], self.c[layer], self.gates[layer] = place.h, c, place.gates
 
     def _gru(self, layer: int, place: _Place) -> None:

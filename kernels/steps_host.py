@@ -1,17 +1,19 @@
-"""The pointwise part of a step of a recurrent layer on the CPU, in one pass that Numba compiles.
+"""The pointwise part of a step of a recurrent layer on the CPU, in passes that Numba compiles.
 
-In torch's operators a step takes four to six passes over its gates, and backward about twelve, each with threads to
-wake. Here a row of gates passes through them while it is in the innermost cache. Loops run over few arrays each: where
+In torch's operators a step takes four to six passes over its gates, and back about twelve, each with threads to wake.
+Here a row of gates goes through all of them while it is in the innermost cache. Loops run over few arrays each: where
 more than about five may overlap, LLVM does not vectorise.
 
-sigmoid(x) is 1 / (1 + exp(-x)) and tanh(x) is -m / (m + 2) with m = exp(-2 |x|) - 1, whose digits do not cancel where x
-is small. exp(x) is 2^k (1 + q), k the integer nearest x / log(2) and q a Taylor series in what is left.
+Passes take NumPy arrays, float32 or float64, and work in place. sigmoid(x) is 1 / (1 + exp(-x)), and tanh(|x|) is
+-m / (m + 2) with m = exp(-2 |x|) - 1, whose digits do not cancel where x is small. exp(x) is 2^k (1 + q), k the integer
+nearest x / log(2) and q a Taylor series in what is left.
 
 Importing this takes half a second, that of Numba.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from decimal import Decimal
 from typing import Any
@@ -23,22 +25,17 @@ from numba.extending import intrinsic, overload, register_jitable
 
 from gatescope.kernels.host import compiled
 
-CONTRACT = {"contract"}
-
-
-def _compiled(f):
-    return compiled(f, CONTRACT)
-
-
 # Terms of the series of exp(x) - 1 that are as good as the precision at up to log(2) / 2.
 TERMS = {"float32": 7, "float64": 13}
+# A product and a sum may round once.
+CONTRACT = {"contract"}
 
 
 @intrinsic
 def _bits(typing_context: Any, value: Any) -> Any:
     """The bits of a floating-point number as an integer."""
-    whole = types.int32 if value == types.float32 else types.int64
-    return whole(value), lambda context, builder, _, args: builder.bitcast(args[0], ir.IntType(whole.bitwidth))
+    whole, width = (types.int32, 32) if value == types.float32 else (types.int64, 64)
+    return whole(value), lambda context, builder, _, args: builder.bitcast(args[0], ir.IntType(width))
 
 
 @intrinsic
@@ -89,7 +86,7 @@ def _(x: Any) -> Any:
             y = y * x + term
         for term in second:
             y = y * x + term
-        return _from_bits(whole((_bits(shifted) + bias) << mantissa_bits)), y * x
+        return _from_bits(whole((_bits(shifted) + bias) << mantissa_bits)), y * x  # type: ignore[call-arg]
 
     return power
 
@@ -118,6 +115,16 @@ def _(x: Any) -> Any:
         return t if x < zero else zero - t
 
     return tanh
+
+
+@register_jitable
+def _four(a: Any) -> Any:
+    """The four parts of a row [4H]."""
+    hidden = len(a) // 4
+    return a[:hidden], a[hidden : 2 * hidden], a[2 * hidden : 3 * hidden], a[3 * hidden :]
+
+
+_compiled = functools.partial(compiled, fast=CONTRACT)
 
 
 @_compiled
@@ -149,13 +156,6 @@ def gru_state(a: Any, h: Any, out: Any, reset_after: bool) -> None:
             n[i] = _tanh(n[i])
         for i in range(hidden):
             new[i] = n[i] + z[i] * (state[i] - n[i])
-
-
-@register_jitable
-def _four(a: Any) -> Any:
-    """The four parts of a row [4H]."""
-    hidden = len(a) // 4
-    return a[:hidden], a[hidden : 2 * hidden], a[2 * hidden : 3 * hidden], a[3 * hidden :]
 
 
 @_compiled

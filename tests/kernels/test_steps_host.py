@@ -1,0 +1,128 @@
+"""The compiled passes against arithmetic of many digits, torch's autograd in float64, and the loops' own operators."""
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+
+from gatescope.kernels import gru_loop, lstm_loop, steps_host
+from gatescope.kernels.sample import TILE, Recurrence
+
+NUMBERS = [0.0, 1e-30, 1e-8, 0.01, 0.2, 0.35, 0.7, 1.0, 2.5, 4.2, 9.0, 20.0, 60.0, 87.0]
+B, H = 5, 19
+
+
+def arrays(*shapes, dtype=np.float64, seed=0):
+    generator = np.random.default_rng(seed)
+    return [generator.standard_normal(shape).astype(dtype) for shape in shapes]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_activations_to_the_last_digits(dtype):
+    mpmath.mp.dps = 60
+    x = np.array([sign * number for number in NUMBERS for sign in (1, -1)], dtype)
+    a = np.tile(x, (1, 4))
+    steps_host.lstm_state(a, np.zeros((1, len(x)), dtype), *np.empty((2, 1, len(x)), dtype))
+    i, f, g, o = a.reshape(4, len(x))
+    eps, tiny = float(np.finfo(dtype).eps), float(np.finfo(dtype).tiny)
+    for k, each in enumerate(mpmath.mpf(float(value)) for value in x):
+        sigmoid, tanh = 1 / (1 + mpmath.exp(-each)), mpmath.tanh(each)
+        for found, exact in ((i[k], sigmoid), (f[k], sigmoid), (g[k], tanh), (o[k], sigmoid)):
+            assert abs(float(found) - exact) <= 4 * eps * abs(exact) + tiny
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_not_finite_goes_the_way_of_torch(dtype):
+    x = torch.tensor([float("nan"), float("inf"), -float("inf"), 1000.0, -1000.0], dtype=dtype).expand(1, -1)
+    a, c = torch.cat([x] * 4, dim=1), torch.ones_like(x)
+    expected = torch.cat([x.sigmoid(), x.sigmoid(), x.tanh(), x.sigmoid()], dim=1)
+    cell, h = torch.empty_like(x), torch.empty_like(x)
+    steps_host.lstm_state(a.numpy(), c.numpy(), cell.numpy(), h.numpy())
+    torch.testing.assert_close(a, expected, rtol=0, atol=torch.finfo(dtype).tiny, equal_nan=True)
+    assert cell[0].isnan().tolist() == h[0].isnan().tolist() == [True, False, False, False, False]
+
+
+def test_lstm_state_is_what_the_operators_make():
+    a, before = map(torch.from_numpy, arrays((B, 4 * H), (B, H)))
+    found, expected = (torch.empty(2, B, H, dtype=torch.float64) for _ in range(2))
+    same = a.clone()
+    steps_host.lstm_state(a.numpy(), before.numpy(), found[0].numpy(), found[1].numpy())
+    lstm_loop._activate(same, before, expected[0], expected[1])
+    torch.testing.assert_close(a, same, rtol=1e-14, atol=1e-15)
+    torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-15)
+
+
+def step(a, h, reset_after):
+    """One step of a GRU from p, r, z, n before the activations, without products: a and the state after it."""
+    p, r, z, n = a.chunk(4, dim=1)
+    r, z = r.sigmoid(), z.sigmoid()
+    p = p if reset_after else r * h
+    n = torch.tanh(n + r * p if reset_after else n + p)
+    return torch.cat((p, r, z, n), dim=1), z * h + (1 - z) * n
+
+
+@pytest.mark.parametrize("captured", [False, True])
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_gru_step_and_its_gradients(reset_after, captured):
+    """Without reset_after the product with W_hn is taken for the identity."""
+    raw, h, dh, own, dy = map(torch.from_numpy, arrays((B, 4 * H), (B, H), (B, H), (B, 4 * H), (B, H)))
+    raw.requires_grad_(), h.requires_grad_()
+    saved, after = step(raw, h, reset_after)
+    loss = (after * dh).sum() + (saved * own).sum() * captured
+    d_raw, d_h = torch.autograd.grad(loss, (raw, h))
+    raw, h, saved, after = raw.detach(), h.detach(), saved.detach(), after.detach()
+
+    a, state = raw.clone(), torch.empty_like(h)
+    steps_host.gru_gates(a.numpy(), h.numpy(), reset_after)
+    if not reset_after:
+        a[:, 3 * H :] += a[:, :H]
+    steps_host.gru_state(a.numpy(), h.numpy(), state.numpy(), reset_after)
+    torch.testing.assert_close(a, saved, rtol=1e-14, atol=1e-15)
+    torch.testing.assert_close(state, after, rtol=1e-14, atol=1e-15)
+
+    gradient, added = torch.full_like(a, float("nan")), own.numpy() if captured else None
+    steps_host.gru_state_back(a.numpy(), h.numpy(), dh.numpy(), added, gradient.numpy())
+    if not reset_after:
+        gradient[:, :H] = gradient[:, 3 * H :] + (own[:, :H] if captured else 0)
+    steps_host.gru_reset_back(a.numpy(), h.numpy(), dh.numpy(), added, gradient.numpy(), dy.numpy(), reset_after)
+    first = 0 if reset_after else H
+    torch.testing.assert_close(gradient[:, first:], d_raw[:, first:], rtol=1e-13, atol=1e-14)
+    torch.testing.assert_close(dh, d_h + dy, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("captured", [False, True])
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_gru_walks_are_those_of_the_operators(reset_after, captured):
+    """Of a GPU, which is not everywhere, the walks in torch's operators, here on the CPU."""
+    n_steps = 4
+    block, h, weight, own, dh, dys = map(
+        torch.from_numpy, arrays((n_steps, B, 4 * H), (B, H), (3 * H, H), (n_steps, B, 4, H), (B, H), (n_steps, B, H))
+    )
+    clears = [None, torch.tensor([[True]] + [[False]] * (B - 1)), None, None]
+    parts = gru_loop._parts(weight, H, reset_after)
+    forward, backward = [], []
+    for walk, walk_back in (
+        (gru_loop._walk, gru_loop._walk_back),
+        (gru_loop._walk_on_host, gru_loop._walk_back_on_host),
+    ):
+        a, y = block.clone(), torch.empty(n_steps, B, H, dtype=torch.float64)
+        last = walk(a, h, y, clears, [part.t() for part in parts])
+        assert torch.equal(last, y[-1])
+        forward.append((a, y))
+        before = torch.cat((h.unsqueeze(0), y[:-1]))
+        before[1, 0] = 0
+        gradient, above = torch.empty(n_steps, B, 4, H, dtype=torch.float64), dh.clone()
+        given = own.clone() if captured else None
+        walk_back(gradient, given, a.view(n_steps, B, 4, H), before, above, dys, clears, parts)
+        backward.append((gradient, above))
+    torch.testing.assert_close(*forward, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(*backward, rtol=1e-12, atol=1e-13)
+
+
+def test_the_sampler_steps_alike_with_and_without():
+    weights = tuple(map(torch.from_numpy, arrays((4 * H, 3), (4 * H, H), (4 * H,), (4 * H,))))
+    compiled, plain = (Recurrence("lstm", [weights]) for _ in range(2))
+    plain._lstm_state = None
+    for tokens in torch.randint(3, (5, TILE)):
+        torch.testing.assert_close(compiled.step(tokens), plain.step(tokens), rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(compiled.gates[0], plain.gates[0], rtol=1e-12, atol=1e-13)
