@@ -7,7 +7,7 @@ import torch
 from rectifier import SlopesOf, steps_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gatescope.kernels import gru_loop, lstm_loop, products, rnn_loop
+from gatescope.kernels import gru_loop, lstm_loop, products, rnn_loop, steps_host
 
 PRODUCTS = ("mm", "addmm", "addmm_", "bmm")
 ACTIVATIONS = ("sigmoid_", "tanh_", "tanh", "relu_", "lerp", "addcmul", "addcmul_")
@@ -50,7 +50,19 @@ def seen(monkeypatch):
     for name, module in (("lstm", lstm_loop), ("gru", gru_loop), ("rnn", rnn_loop)):
         for function in (f"{name}_forward", f"{name}_backward"):
             monkeypatch.setattr(module, function, watched(getattr(module, function)))
+    for name in ("gru_state", "lstm_state"):
+        monkeypatch.setattr(steps_host, name, noted(seen, getattr(steps_host, name)))
     return seen
+
+
+def noted(seen, real):
+    """A compiled pass that notes the dtype of what it activates."""
+
+    def run(a, *rest):
+        seen.activated.append(torch.from_numpy(a).dtype)
+        real(a, *rest)
+
+    return run
 
 
 def draw(cell, shape, seed, **options):
