@@ -149,6 +149,7 @@ def gru_gates(a: Any, h: Any, reset_after: bool) -> None:
 @_compiled
 def gru_state(a: Any, h: Any, out: Any, reset_after: bool) -> None:
     """Let n pass through tanh, with reset_after after r * p is added, and write the state [B, H] after the step."""
+    one, half = a.dtype.type(1), a.dtype.type(0.5)
     hidden = h.shape[1]
     for row in range(len(a)):
         p, r, z, n = _four(a[row])
@@ -158,8 +159,10 @@ def gru_state(a: Any, h: Any, out: Any, reset_after: bool) -> None:
                 n[i] += r[i] * p[i]
         for i in range(hidden):
             n[i] = _tanh(n[i])
+        # From the nearer end, as torch.lerp: what is added to it is small, and so is its rounding.
         for i in range(hidden):
-            new[i] = n[i] + z[i] * (state[i] - n[i])
+            way = state[i] - n[i]
+            new[i] = n[i] + z[i] * way if z[i] < half else state[i] - (one - z[i]) * way
 
 
 @_compiled
