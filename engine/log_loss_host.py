@@ -74,7 +74,7 @@ def loss_and_slope(dtype: str) -> Callable[..., None]:
             p = one / (one + e)
             slope[i] = -s * (e * p if wrong < zero else p)
 
-    return _compiled(fill)
+    return compiled(fill)
 
 
 @functools.cache
@@ -86,7 +86,7 @@ def column_sums() -> Callable[..., None]:
             for column in range(values.shape[1]):
                 totals[column] += values[row, column]
 
-    return _compiled(add)
+    return compiled(add)
 
 
 def _halves(terms: Iterable[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -95,7 +95,8 @@ def _halves(terms: Iterable[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     return every[: len(every) // 2], every[len(every) // 2 :]
 
 
-def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+def compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a function compiled by Numba when it is first called, as threads run it side by side."""
     # Takes half a second, which only a fit needs.
     import numba
 
