@@ -85,61 +85,74 @@ def _add_tile(
     item, rows, vectors = left.dtype, range(n_rows.literal_value), range(n_vectors.literal_value)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        scalar, size, index = context.get_value_type(item), item.bitwidth // 8, ir.IntType(32)
-        lanes = VECTOR_BYTES // size
-        vector = ir.VectorType(scalar, lanes)
-        start, row, step, top, place, width, depth = (arguments[i] for i in (3, 4, 5, 7, 9, 10, 11))
-        left, right, out = (
-            cgutils.create_struct_proxy(signature.args[i])(context, builder, arguments[i]).data for i in (2, 6, 8)
+        scalar, size = context.get_value_type(item), item.bitwidth // 8
+        vector = ir.VectorType(scalar, VECTOR_BYTES // size)
+        row, step, width, depth = (arguments[i] for i in (4, 5, 10, 11))
+        # Where the sides and the tile begin.
+        a, b, c = (
+            builder.gep(cgutils.create_struct_proxy(signature.args[i])(context, builder, arguments[i]).data, [first])
+            for i, first in ((2, arguments[3]), (6, arguments[7]), (8, arguments[9]))
         )
-
-        def moved(pointer: Any, count: Any, distance: Any) -> Any:
-            return builder.gep(pointer, [builder.mul(count, distance)])
-
-        def vector_at(pointer: Any, number: int) -> Any:
-            return builder.bitcast(builder.gep(pointer, [index(number * lanes)]), vector.as_pointer())
-
-        def loaded(pointer: Any) -> Any:
-            value = builder.load(pointer)
-            value.align = size
-            return value
-
-        def spread(value: Any) -> Any:
-            one = builder.insert_element(vector(ir.Undefined), value, index(0))
-            return builder.shuffle_vector(one, vector(ir.Undefined), ir.VectorType(index, lanes)([0] * lanes))
-
-        def add(total: Any, one: Any, other: Any) -> None:
-            product = builder.fmul(one, other, flags=["contract"])
-            builder.store(builder.fadd(builder.load(total), product, flags=["contract"]), total)
-
-        left, right, out = (builder.gep(*pair) for pair in ((left, [start]), (right, [top]), (out, [place])))
-        zero = vector([0.0] * lanes)
         # LLVM keeps them in registers.
+        zero = vector([0.0] * vector.count)
         totals = [[cgutils.alloca_once_value(builder, zero) for _ in vectors] for _ in rows]
         with cgutils.for_range(builder, depth) as loop:
-            a, b = moved(left, loop.index, step), moved(right, loop.index, width)
+            elements, columns = (builder.gep(p, [builder.mul(loop.index, by)]) for p, by in ((a, step), (b, width)))
+
+            def element(r: int) -> Any:
+                return _spread(builder, _moved(builder, elements, r, row), vector)
+
+            def some_columns(v: int) -> Any:
+                return _loaded(builder, _vector_at(builder, columns, v, vector), size)
+
+            def add(r: int, v: int, x: Any, y: Any) -> None:
+                product = builder.fmul(x, y, flags=["contract"])
+                total = builder.fadd(builder.load(totals[r][v]), product, flags=["contract"])
+                builder.store(total, totals[r][v])
+
             # What there is less of is loaded first and stays: with the totals it fills the registers.
             if len(rows) < len(vectors):
-                spreads = [spread(builder.load(moved(a, row.type(r), row))) for r in rows]
+                kept = [element(r) for r in rows]
                 for v in vectors:
-                    columns = loaded(vector_at(b, v))
+                    y = some_columns(v)
                     for r in rows:
-                        add(totals[r][v], spreads[r], columns)
+                        add(r, v, kept[r], y)
             else:
-                columns_of = [loaded(vector_at(b, v)) for v in vectors]
+                kept = [some_columns(v) for v in vectors]
                 for r in rows:
-                    element = spread(builder.load(moved(a, row.type(r), row)))
+                    x = element(r)
                     for v in vectors:
-                        add(totals[r][v], element, columns_of[v])
+                        add(r, v, x, kept[v])
         for r in rows:
-            at = moved(out, width.type(r), width)
             for v in vectors:
-                before = loaded(vector_at(at, v))
-                stored = builder.store(builder.fadd(before, builder.load(totals[r][v])), vector_at(at, v))
+                place = _vector_at(builder, _moved(builder, c, r, width), v, vector)
+                stored = builder.store(builder.fadd(_loaded(builder, place, size), builder.load(totals[r][v])), place)
                 stored.align = size
         return context.get_dummy_value()
 
     return signature, generate
+
+
+def _moved(builder: Any, pointer: Any, count: int, distance: Any) -> Any:
+    return builder.gep(pointer, [builder.mul(distance.type(count), distance)])
+
+
+def _vector_at(builder: Any, pointer: Any, number: int, vector: Any) -> Any:
+    """Where a vector of those that lie one after another begins."""
+    return builder.bitcast(builder.gep(pointer, [ir.IntType(64)(number * vector.count)]), vector.as_pointer())
+
+
+def _loaded(builder: Any, pointer: Any, size: int) -> Any:
+    value = builder.load(pointer)
+    value.align = size
+    return value
+
+
+def _spread(builder: Any, pointer: Any, vector: Any) -> Any:
+    """A vector of the element that a pointer points to."""
+    nothing, index = vector(ir.Undefined), ir.IntType(32)
+    one = builder.insert_element(nothing, builder.load(pointer), index(0))
+    return builder.shuffle_vector(one, nothing, ir.VectorType(index, vector.count)([0] * vector.count))
 
 
 def _add(left: Any, row: int, step: int, right: Any, out: Any, depth: int) -> None:
