@@ -91,8 +91,6 @@ def page():
     head = README.read_text().split(MARKER)[0]
     files = sorted((HERE / "results").glob("*.json"))
     parts = [head + MARKER, *map(tables, files)]
-    if not any("h200" in path.name for path in files):
-        parts.append("## H200\n\nNot measured: `make gpu` writes the rows.")
     return "\n\n".join(parts) + "\n"
 
 

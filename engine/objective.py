@@ -14,6 +14,7 @@ import numpy as np
 from gatescope.engine.arrays import RowBlocks, to_host
 from gatescope.engine.log_loss import column_sums, log_loss
 from gatescope.engine.problems import Solution
+from gatescope.engine.products import states_times, states_with
 from gatescope.engine.targets import BinaryTargets
 
 # Hypotheses in a pass where there are fewer units.
@@ -60,10 +61,10 @@ def _sums(
     w, b = (rows.xp.asarray(each[..., columns]) for each in (solution.coefficients, solution.intercepts))
 
     def block_sums(block: Any, start: int, stop: int) -> tuple[Any, ...]:
-        logits = block @ w
+        logits = states_times(block, w)
         logits += b
         loss, residual = log_loss(logits, targets.signed_rows(start, stop, columns))
-        return column_sums(loss), block.T @ residual, column_sums(residual)
+        return column_sums(loss), states_with(block, residual), column_sums(residual)
 
     losses, slopes, residuals = (to_host(value) * targets.unit[columns] for value in rows.totals(block_sums))
     return losses, slopes, residuals

@@ -193,7 +193,7 @@ class HessianSampler:
 
         In TF32 the rows are rounded to 10 bits, the sums are those of float32: what is added is the Gram matrix of
         other rows, near these, and stays positive definite. (In float32, 15,600 rows of 1536 units: 1.5 ms on an NVIDIA
-        H100 80GB HBM3. In TF32: not measured.)
+        H100 80GB HBM3. In TF32: not measured by itself.)
         """
         tensor = as_tensor(rows)
         with float32_products(self.precision):

@@ -15,6 +15,7 @@ import numpy as np
 
 from gatescope.engine.arrays import BLOCK_ROWS, RowBlocks, array_namespace, to_host
 from gatescope.engine.log_loss import column_sizes, column_sums, log_loss, log_loss_curvature, log_loss_slope
+from gatescope.engine.products import states_times, states_with
 from gatescope.engine.split_product import SplitStep
 from gatescope.engine.targets import CHUNK_ROWS
 
@@ -125,7 +126,7 @@ class SweepTile:
         def block_sums(block: Any, start: int, stop: int) -> tuple[Any, ...]:
             z, signed = self.logits[start:stop], self.signed[start:stop]
             if split_step is None:
-                change = block @ step
+                change = states_times(block, step)
                 change += offset
                 z += change
                 loss, residual = log_loss(z, signed)
@@ -164,8 +165,7 @@ def _slopes_farther_on(z: Any, signed: Any, change: Any) -> Any:
 def _products(residual: Any, block: Any) -> Any:
     """Return R' X of a block [W, H], float64 where the block is longer than single precision can sum."""
     if array_namespace(block) is np:
-        # OpenBLAS takes up to twice as long for R' X of 8 to 24 columns in blocks that leave the second-level cache.
-        return (block.T @ residual).T
+        return states_with(block, residual).T
     whole = len(block) // BLOCK_ROWS * BLOCK_ROWS
     if block.dtype != np.float32 or not whole:
         return residual.T @ block

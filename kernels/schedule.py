@@ -5,11 +5,11 @@ device reads the states of more rows. A step is taken to last
 
     FORWARD or BACKWARD + bytes / RATE        bytes that a program reads in it
 
-The constants are the least squares of the logarithms of twelve times on an H100 (LSTM and GRU of 3 x 512 and LSTM of
-2 x 128 units, B=128, float16; benchmarks/results/nvidia-h100-80gb-hbm3.json), from which they are off by up to a
-quarter; a term for loads that wait for each other came out as zero. They hold the products before and after the loop,
-too. What a benchmark has measured on a device stands in `measured.json` beside this file (`python benchmarks/choose.py`
-writes it) and goes before the estimate.
+The constants are the least squares of the logarithms of 36 times on an H100 and an H200 (LSTM and GRU of 3 x 512, 2 x
+128 and 2 x 1024 units, B=128, float16; `nvidia-h100-80gb-hbm3.json` and `nvidia-h200.json` in benchmarks/results).
+They are off by up to a third, and choose what was faster in all 18 pairs; a term for loads that wait for each other
+came out as zero. They hold the products before and after the loop, too. What a benchmark has measured on a device
+stands in `measured.json` beside this file (`python benchmarks/choose.py` writes it) and goes before the estimate.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from torch import Tensor
 from gatescope.kernels.grid import STEPS, Device, Plan, device_of, plan
 from gatescope.kernels.wavefront import CHUNK, GATES
 
-FORWARD, BACKWARD = 3.2, 6.2  # microseconds of a step in which nothing is read
-RATE = 21e3  # bytes a microsecond that a program reads
+FORWARD, BACKWARD = 3.3, 6.0  # microseconds of a step in which nothing is read
+RATE = 25e3  # bytes a microsecond that a program reads
 PERSISTENT = (torch.float16, torch.bfloat16)  # dtypes of weights that stay on chip
 MEASURED = Path(__file__).with_name("measured.json")
 

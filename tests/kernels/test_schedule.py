@@ -75,6 +75,24 @@ def test_what_is_installed_was_measured():
     assert json.loads(schedule.MEASURED.read_text()) == {name: rows for name, rows in found.items() if rows}
 
 
+def test_the_estimate_chooses_what_was_faster_on_the_devices_that_it_was_fitted_to():
+    from choose import RESULTS, choices
+
+    pairs = {}
+    for path in RESULTS.glob("nvidia-h?00*.json"):
+        results = json.loads(path.read_text())
+        faster = choices(results["rows"])
+        for row in results["rows"]:
+            if row.get("schedule"):
+                shape, dtype = (row["T"], row["B"], row["H"]), getattr(torch, row["dtype"])
+                for backward in (False, True):
+                    layers = row["group"].split()[0], row["L"], backward
+                    name = row_name(*layers, *shape[1:], dtype)
+                    pairs[path.name, name] = side_by_side(*layers, shape, dtype, H200), faster[name] == "wavefront"
+    assert len(pairs) >= 18 and len(set(pairs.values())) == 2
+    assert all(estimated == measured for estimated, measured in pairs.values())
+
+
 def test_the_dtype_of_the_input_decides():
     assert not waves("lstm", 3, torch.empty(200, 128, 64), 512, False)
     assert waves("lstm", 3, torch.empty(200, 128, 64, dtype=torch.bfloat16), 512, False)

@@ -1,0 +1,45 @@
+"""Products with few columns against sums in higher precision, for every width of a tile and every remainder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gatescope.engine.skinny_product import states_times, states_with
+
+WIDTHS = [1, 3, 8, 9, 16, 21, 24, 30, 32, 33, 70]
+
+
+def assert_close(got, left, right, terms):
+    """Within what sums of so many terms, one after another, may be off by."""
+    exact = left.astype(np.longdouble) @ right.astype(np.longdouble)
+    size = np.abs(left).astype(np.longdouble) @ np.abs(right).astype(np.longdouble)
+    assert got.shape == exact.shape and got.dtype == left.dtype
+    assert (np.abs(got - exact) <= (terms + 2) * np.finfo(left.dtype).eps / 2 * size).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("n", "H"), [(1, 1), (2, 40), (23, 7), (50, 129)])
+def test_every_width(dtype, n, H):
+    generator = np.random.default_rng(n)
+    states = generator.standard_normal((n, H)).astype(dtype)
+    for width in WIDTHS:
+        steps, residuals = (generator.standard_normal((m, width)).astype(dtype) for m in (H, n))
+        assert_close(states_times(states, steps), states, steps, H)
+        assert_close(states_with(states, residuals), states.T, residuals, n)
+
+
+def test_columns_may_lie_in_any_order():
+    generator = np.random.default_rng(0)
+    states, wide = (generator.standard_normal(shape).astype(np.float32) for shape in ((20, 12), (20, 32)))
+    for residuals in (wide[:, ::2], np.asfortranarray(wide[:, :24])):
+        assert_close(states_with(states, residuals), states.T, residuals, 20)
+
+
+def test_what_is_not_finite_stays_where_it_is():
+    states, columns = np.ones((9, 5), np.float32), np.ones((5, 12), np.float32)
+    states[3, 2], columns[1, 7] = np.nan, np.inf
+    got = states_times(states, columns)
+    assert np.isnan(got[3]).all() and np.isinf(np.delete(got[:, 7], 3)).all()
+    rest = np.delete(np.delete(got, 3, axis=0), 7, axis=1)
+    np.testing.assert_array_equal(rest, 5)
