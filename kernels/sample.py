@@ -60,7 +60,8 @@ class Recurrence:
         nonlinearity: str = "tanh",
         steps: int = 1,
     ):
-        self._step_layer = {"lstm": self._lstm, "gru": self._gru, "rnn": self._rnn}[cell]
+        # Not bound: buffers that refer to themselves would wait for the garbage collector.
+        self._step_layer = {"lstm": Recurrence._lstm, "gru": Recurrence._gru, "rnn": Recurrence._rnn}[cell]
         self._reset_after = reset_after
         self._relu = nonlinearity == "relu"
         w_ih, w_hh = layers[0][:2]
@@ -124,7 +125,7 @@ class Recurrence:
                 torch.index_select(self._table, 0, tokens, out=place.gates)
             else:
                 torch.addmm(self._input_bias[layer], below, self._w_ih[layer], out=place.gates)
-            self._step_layer(layer, place)
+            self._step_layer(self, layer, place)
             below = place.h
         self._next = (self._next + 1) % self.steps
         return self.h[-1]
@@ -144,7 +145,7 @@ class Recurrence:
                 # All the kept steps, however many are read: a product of another height has other bits.
                 torch.addmm(bias, self.kept_h[layer - 1].flatten(0, 1), self._w_ih[layer], out=gates.flatten(0, 1))
             for places in self._places[: len(tokens)]:
-                self._step_layer(layer, places[layer])
+                self._step_layer(self, layer, places[layer])
         self._next = len(tokens) % self.steps
 
     def _lstm(self, layer: int, place: _Place) -> None:
