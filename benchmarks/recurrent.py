@@ -66,15 +66,16 @@ def rows_on_gpu(gated=True):
     for shape in ON_GPU:
         rows = [("float16", impl, True) for impl in ("gatescope", "cudnn")]
         if gated:
-            rows += [("float16", impl, True) for impl in ("cudnn-stacked",) if splits(shape)]
+            if splits(shape):
+                rows.append(("float16", "cudnn-stacked", True))
             if shape != ALONE:
                 rows += [
                     ("float16", "torch-loop", True),
                     *(("float16", impl, False) for impl in ("gatescope", "cudnn")),
                 ]
             rows += [("bfloat16", impl, True) for impl in ("gatescope", "cudnn")]
-        if shape == ON_GPU[0]:
-            rows += [("float16", "gatescope-capture", True)] if gated else []
+        if gated and shape == ON_GPU[0]:
+            rows.append(("float16", "gatescope-capture", True))
         if shape[3] > 1 and (gated or shape == ON_GPU[0]) and shape != FEW_ROWS:
             rows += [("float16", impl, True) for impl in SIDE_BY_SIDE]
         for dtype, impl, graph in rows:

@@ -1,8 +1,9 @@
 """Sampling and reading in one launch for a whole block of steps: plans, weights in the kernel's order, launches.
 
-Two forms of one kernel (`gatescope.kernels.sample_kernels`), chosen by the model and the device alone, never by the
-number of sequences: a sequence stands in the same row of a tile of the same height whatever runs beside it, and its
-text and states are the same to the bit.
+Two forms of one kernel (`gatescope.kernels.sample_kernels`), chosen with their tiles' height by the model and the
+device alone, never by the number of sequences: a sequence stands in the same row of a tile of the same height whatever
+runs beside it, and its text and states are the same to the bit. Few sequences are given more programs, of fewer units
+each, which sum a row in the same order (`spread`).
 
 "program", H <= 128: one program runs all layers of 16 sequences, and programs know nothing of each other. Two LSTM
 layers of 128 units have 384 KB of weights in 16 bits, more than a multiprocessor holds, so that they are streamed from
@@ -133,8 +134,7 @@ def spread(layout: SamplePlan, n_rows: int, device: Device) -> SamplePlan:
     A row is summed in the same order however many columns there are.
     """
     columns = layout.width // MIN_TILE
-    wanted = triton.cdiv(n_rows, max(1, layout.block_b)) * columns
-    if layout.form != "columns" or wanted > device.multiprocessors:
+    if layout.form != "columns" or triton.cdiv(n_rows, layout.block_b) * columns > device.multiprocessors:
         return layout
     return replace(layout, block_h=MIN_TILE, columns=columns, groups=device.multiprocessors // columns)
 

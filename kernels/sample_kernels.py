@@ -62,7 +62,8 @@ def _add_product(
 
     Offsets of 32 bits from one address are the same for all matrices; addresses of each would fill the registers.
 
-    In float32 each part is summed by itself: in one running total over 512 units an H200 was 5 times less exact.
+    In float32 each part is summed by itself: in one running total over 512 units the states of a GRU were off by 5.4e-6
+    of their rms on an H200, where the tests allow 2.0e-6.
 
     Args:
         states, weights: pointers to the first.
