@@ -38,21 +38,34 @@ def dropped(x, seed_ptr, unit, row, step, layer, P: tl.constexpr):
 
 
 @triton.jit
-def incoming(dy_ptr, above_ptr, at, own, seed_ptr, unit, row, step, layer, P: tl.constexpr):
-    """The gradient of a state from those who read it: the caller, and the layer above, who sees it after dropout.
+def load_readers(dy_ptr, above_ptr, at, own):
+    """A state's gradients by those who read it, as they are stored: the layer above and the caller, or one of them.
 
     Args:
         dy_ptr, above_ptr: gradients of the state and of what the layer above reads, at least one of them.
         at, own: where the entries are, and which there are.
-        seed_ptr, unit, row, step, layer, P: see `dropped`.
     """
+    read = ()
     if above_ptr is not None:
-        dh = tl.load(above_ptr + at, mask=own, other=0.0).to(tl.float32)
+        read += (tl.load(above_ptr + at, mask=own, other=0.0),)  # type: ignore[assignment]
+    if dy_ptr is not None:
+        read += (tl.load(dy_ptr + at, mask=own, other=0.0),)  # type: ignore[assignment]
+    return read
+
+
+@triton.jit
+def incoming(read, above_ptr, seed_ptr, unit, row, step, layer, P: tl.constexpr):
+    """The gradient of a state from those who read it, in float32: the layer above has seen it after dropout.
+
+    Args:
+        read: what `load_readers` loaded.
+        above_ptr, seed_ptr, unit, row, step, layer, P: see there and `dropped`.
+    """
+    dh = read[0].to(tl.float32)
+    if above_ptr is not None:
         dh = dropped(dh, seed_ptr, unit, row, step, layer, P)
-        if dy_ptr is not None:
-            dh += tl.load(dy_ptr + at, mask=own, other=0.0).to(tl.float32)
-    else:
-        dh = tl.load(dy_ptr + at, mask=own, other=0.0).to(tl.float32)
+    for k in tl.static_range(1, len(read)):
+        dh += read[k].to(tl.float32)
     return dh
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gatescope.kernels.dropout import drop_steps, first_row_of
 from gatescope.kernels.grid import H200, Device, Launch, Plan, counters, current_device, device_of
-from gatescope.kernels.schedule import cell_plan, side_by_side
+from gatescope.kernels.schedule import cell_plan, recording, side_by_side
 from gatescope.kernels.sequence import blocks, interpreting
 
 STEP_BLOCK = 256  # units in a program of a pointwise step
@@ -64,7 +64,7 @@ def read_gradient(dy: Tensor | None, above: Above | None, start: int, stop: int)
 
 def layer_plan(cell: str, backward: bool, n_rows: int, hidden: int, x: Tensor, share: int = 1) -> Plan:
     """The plan of one layer in one direction, on its share of the device of x."""
-    return cell_plan(cell, backward, n_rows, hidden, x.dtype, device_of(x).shared_by(share))
+    return cell_plan(cell, backward, n_rows, hidden, x.dtype, device_of(x).shared_by(share), recording(x))
 
 
 def describe(
@@ -75,6 +75,7 @@ def describe(
     device: Device | None = None,
     layers: int = 1,
     n_steps: int = 200,
+    recorded: bool = False,
 ) -> str:
     """Say how layers would run on a GPU, forward and backward.
 
@@ -83,6 +84,8 @@ def describe(
     backward: persistent, 8 groups of 16 rows x 16 columns of 32 units, 1 launch for 128 rows
     >>> print(describe("lstm", 128, 512, torch.bfloat16, H200, layers=3).splitlines()[0])
     forward: persistent, 2 groups of 64 rows x 16 columns of 32 units, 1 launch for 128 rows; 3 layers side by side
+    >>> print(describe("lstm", 128, 1024, torch.bfloat16, H200, recorded=True).splitlines()[1])
+    backward: a product and a pointwise kernel for each step
 
     Args:
         cell: "lstm", "gru" or "rnn".
@@ -90,6 +93,7 @@ def describe(
         dtype: in which the layers compute.
         device: the GPU's limits; by default those of the current GPU, and of an H200 where there is none.
         layers, n_steps: L, T of a stack in one direction with the input of all steps at hand.
+        recorded: a CUDA graph will launch them.
     """
     name = ""
     if device is None:
@@ -97,8 +101,9 @@ def describe(
         device, name = (current_device(), torch.cuda.get_device_name()) if here else (H200, "")
     lines = []
     for direction, backward in (("forward", False), ("backward", True)):
-        together = side_by_side(cell, layers, backward, (n_steps, n_rows, hidden), dtype, device, name)
-        found = cell_plan(cell, backward, n_rows, hidden, dtype, device.shared_by(layers if together else 1))
+        together = side_by_side(cell, layers, backward, (n_steps, n_rows, hidden), dtype, device, name, recorded)
+        share = device.shared_by(layers if together else 1)
+        found = cell_plan(cell, backward, n_rows, hidden, dtype, share, recorded)
         text = "a product and a pointwise kernel for each step"
         if found.form == "persistent":
             launches = triton.cdiv(n_rows, found.rows)
@@ -134,6 +139,7 @@ def persistent(
         {**tensors, **between, "counter_ptr": None, "t0": 0, "t1": 0, "row0": 0, **sizes},
         {**tiles, "COLUMNS": layout.columns, **constants, "P": above.p if above else 0.0, "INTERPRET": interpreting()},
         layout.columns > 1,
+        layout.warps,
     )
 
 

@@ -152,7 +152,8 @@ def forward_launch(
 ) -> Launch:
     """The persistent forward kernel on these tensors; time, rows and counters are filled in when it runs."""
     tensors = {"a_ptr": a, "w_ptr": w_hh, "bias_ptr": bias, "reset_ptr": reset, "states_ptr": states}
-    modes = {"AFTER": reset_after, "SAVE": save, "PHASE": WHOLE.value}
+    resident = layout.resident if reset_after else 0
+    modes = {"AFTER": reset_after, "SAVE": save, "RESIDENT": resident, "PHASE": WHOLE.value}
     return persistent(forward_kernel, layout, tensors, {"n_rows": states.shape[1]}, above, states, **modes)
 
 
@@ -217,8 +218,11 @@ class Backward:
         w_n = self._w_hh[2 * hidden :]
         read = read_gradient(self._dy, self._above, start, stop)
         for t in reversed(range(start, stop)):
-            dh = read[t - start] if t + 1 == n_steps else read[t - start] + self._through(t + 1)
-            given = (self._a[t], self._states[t], None if self._reset is None else self._reset[t], dh)
+            through = cut = None
+            if t + 1 < n_steps:
+                through, cut = self._product(t + 1), None if self._reset is None else self._reset[t + 1]
+            here = None if self._reset is None else self._reset[t]
+            given = (self._a[t], self._states[t], here, read[t - start], through, cut)
             own = None if self._own is None else self._own[t]
             rest = (own, self._da[t], self._passed, self._after)
             if self._after:
@@ -231,11 +235,10 @@ class Backward:
         """Write the gradient of x [T, B, I] from start to stop."""
         input_gradient(self._da[start:stop, :, 1:].flatten(2), self._w_ih, out[start:stop])
 
-    def _through(self, t: int) -> Tensor:
-        """What step t brings to the hidden state before it."""
+    def _product(self, t: int) -> Tensor:
+        """What step t brings to the hidden state that it has read, beside what it passes on."""
         hidden, da = self._w_hh.shape[1], self._da[t].flatten(1)
-        product = (da[:, : 3 * hidden] if self._after else da[:, hidden : 3 * hidden]) @ self._w_back
-        return self._passed + cleared(product, None if self._reset is None else self._reset[t])
+        return (da[:, : 3 * hidden] if self._after else da[:, hidden : 3 * hidden]) @ self._w_back
 
     def results(self, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
         """Gradients of h0, w_ih, w_hh, b_ih, b_hh; None where not needed."""
@@ -254,7 +257,10 @@ class Backward:
             if self._after:
                 db_hh[2 * hidden :] = bias_gradient(flat[..., :hidden])
         dw_ih = weight_gradient(flat[..., hidden:], self._x) if needs[1] else None
-        return self._through(0) if needs[0] else None, dw_ih, dw_hh, db, db_hh
+        dh0 = None
+        if needs[0]:
+            dh0 = self._passed + cleared(self._product(0), None if self._reset is None else self._reset[0])
+        return dh0, dw_ih, dw_hh, db, db_hh
 
 
 def gru_backward(
@@ -297,14 +303,17 @@ def backward_launch(
     tensors = {"a_ptr": a, "w_ptr": w_hh, "states_ptr": states, "reset_ptr": reset, "dy_ptr": dy, "own_ptr": own}
     tensors |= {"da_ptr": da, "dh_ptr": passed}
     sizes = {"n_rows": da.shape[1], "n_steps": len(da)}
-    return persistent(backward_kernel, layout, tensors, sizes, above, states, AFTER=reset_after, PHASE=WHOLE.value)
+    modes = {"AFTER": reset_after, "SLICES": layout.slices, "PHASE": WHOLE.value}
+    return persistent(backward_kernel, layout, tensors, sizes, above, states, **modes)
 
 
 def backward_step(
     a: Tensor,
     h: Tensor,
     reset: Tensor | None,
-    dh: Tensor,
+    dy: Tensor,
+    through: Tensor | None,
+    cut: Tensor | None,
     dq: Tensor | None,
     own: Tensor | None,
     da: Tensor,
@@ -312,7 +321,10 @@ def backward_step(
     reset_after: bool,
     phase: tl.constexpr,
 ) -> Launch:
-    """The pointwise kernel of one step back, or of a part of it, on these tensors."""
-    tensors = {"a_ptr": a, "h_ptr": h, "reset_ptr": reset, "dh_ptr": dh, "dq_ptr": dq, "own_ptr": own}
-    tensors |= {"da_ptr": da, "passed_ptr": passed}
+    """The pointwise kernel of one step back, or of a part of it, on these tensors.
+
+    `through` comes from the step after, `cut` is its reset.
+    """
+    tensors = {"a_ptr": a, "h_ptr": h, "reset_ptr": reset, "dy_ptr": dy, "through_ptr": through, "cut_ptr": cut}
+    tensors |= {"dq_ptr": dq, "own_ptr": own, "da_ptr": da, "passed_ptr": passed}
     return pointwise_step(backward_step_kernel, tensors, passed, AFTER=reset_after, PHASE=phase.value)

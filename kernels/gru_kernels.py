@@ -9,16 +9,25 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gatescope.kernels.dropout_kernel import dropped, incoming
+from gatescope.kernels.dropout_kernel import dropped, incoming, load_readers
 from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
 from gatescope.kernels.pointwise import sigmoid, tanh
 from gatescope.kernels.tiles import (
+    as_float32,
+    load_ahead,
+    load_blocks,
     load_columns,
-    load_part,
     load_parts,
+    load_resident,
+    load_slices,
+    passed_on,
     product,
+    slices_ahead,
+    store_blocks,
     sum_of_loaded,
     sum_of_products,
+    sum_of_resident,
+    sum_of_slices,
     with_product,
 )
 
@@ -49,6 +58,7 @@ def forward_kernel(
     COLUMNS: tl.constexpr,
     AHEAD: tl.constexpr,
     WARP_GROUPS: tl.constexpr,
+    RESIDENT: tl.constexpr,
     AFTER: tl.constexpr,
     SAVE: tl.constexpr,
     PHASE: tl.constexpr,
@@ -72,11 +82,19 @@ def forward_kernel(
     size = n_rows.to(tl.int64) * H
     dtype = states_ptr.dtype.element_ty
 
-    # r and z of a unit stand side by side, so that their sums are split within a thread.
-    o_n = tl.arange(0, 2 * BLOCK_H)[None, :]
-    unit = i_h * BLOCK_H + o_n // 2
-    w_rz = load_columns(w_ptr + ((o_n % 2) * H + unit) * H, unit < H, H, 1, BLOCK_K, PARTS)
-    w_n = load_columns(w_ptr + (2 * H + o_h) * H, o_h < H, H, 1, BLOCK_K, PARTS)
+    # The gates of a unit stand side by side, so that their sums are split within a thread. With reset_after one product
+    # gives all of them, if few rows leave registers for a fourth place that is empty.
+    JOINED: tl.constexpr = AFTER and COLUMNS > 1 and BLOCK_B == 16
+    GATES: tl.constexpr = 4 if JOINED else 2
+    o_n = tl.arange(0, GATES * BLOCK_H)[None, :]
+    unit, gate = i_h * BLOCK_H + o_n // GATES, o_n % GATES
+    at_w, in_w = w_ptr + (gate * H + unit) * H, (unit < H) & (gate < 3)
+    if RESIDENT > 0:
+        w = load_resident(tl.trans(at_w), tl.trans(in_w), H, RESIDENT, BLOCK_K, PARTS, INTERPRET)
+    else:
+        w = load_columns(at_w, in_w, H, 1, BLOCK_K, PARTS)
+        if not JOINED:
+            w_n = load_columns(w_ptr + (2 * H + o_h) * H, o_h < H, H, 1, BLOCK_K, PARTS)
     bias = 0.0
     if bias_ptr is not None:
         bias = tl.load(bias_ptr + o_h, mask=o_h < H, other=0.0).to(tl.float32)
@@ -85,37 +103,45 @@ def forward_kernel(
     if COLUMNS == 1:
         before = load_parts(states_ptr + t0 * size + rows * H, in_b, H, BLOCK_K, PARTS, "")
 
+    # What a step reads by itself is loaded before the barrier, and converted when what it waits for is on its way.
+    a_at = a_ptr + t0 * size * 4 + o_gate
+    a = load_blocks(a_at + H, own, H, 3)
     for t in range(t0, t1):
-        a_at = a_ptr + t * size * 4 + o_gate
-        x_r = tl.load(a_at + H, mask=own, other=0.0).to(tl.float32)
-        x_z = tl.load(a_at + 2 * H, mask=own, other=0.0).to(tl.float32)
-        x_n = tl.load(a_at + 3 * H, mask=own, other=0.0).to(tl.float32)
+        if PHASE != SECOND and COLUMNS > 1:
+            if t > t0:
+                wait(counter, (t - t0) * COLUMNS * (1 if AFTER else 2), INTERPRET)
+            at_h = states_ptr + t * size + rows * H
+            before = load_ahead(at_h, in_b, H, BLOCK_K, PARTS, 0, AHEAD)
+        x_r, x_z, x_n = as_float32(a)
         if reset_ptr is not None:
             keep = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) == 0
             h = tl.where(keep, h, 0.0)
         r, z = x_r, x_z
         if PHASE != SECOND:
-            if COLUMNS > 1:
-                if t > t0:
-                    wait(counter, (t - t0) * COLUMNS * (1 if AFTER else 2), INTERPRET)
-                at_h = states_ptr + t * size + rows * H
-                before = ()
-                for part in tl.static_range(AHEAD):
-                    before += load_part(at_h, in_b, part, H, BLOCK_K)
-            sums, sums_n = product(before[0], w_rz[0], INTERPRET), x_n
-            if AFTER:
-                sums_n = product(before[0], w_n[0], INTERPRET)
-            # Part by part, so that no more than a part of the states stands in registers for both products.
-            for part in tl.static_range(1, PARTS):
-                if part + AHEAD - 1 < PARTS:
-                    before += load_part(at_h, in_b, part + AHEAD - 1, H, BLOCK_K)
-                sums = with_product(sums, before[part], w_rz[part], WARP_GROUPS, INTERPRET)
+            if JOINED:
+                if RESIDENT > 0:
+                    sums = sum_of_resident(before, w, PARTS, INTERPRET)
+                else:
+                    sums = sum_of_loaded(before, at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET)
+                even, odd = tl.split(tl.reshape(sums, (BLOCK_B, BLOCK_H, 2, 2)))
+                h_r, sums_n = tl.split(even)
+                h_z, _ = tl.split(odd)
+            else:
+                sums, sums_n = product(before[0], w[0], INTERPRET), x_n
                 if AFTER:
-                    sums_n = with_product(sums_n, before[part], w_n[part], WARP_GROUPS, INTERPRET)
-            h_r, h_z = tl.split(tl.reshape(sums, (BLOCK_B, BLOCK_H, 2)))
+                    sums_n = product(before[0], w_n[0], INTERPRET)
+                # Part by part, so that no more than a part of the states stands in registers for both products.
+                for part in tl.static_range(1, PARTS):
+                    if part + AHEAD - 1 < PARTS:
+                        before += load_ahead(at_h, in_b, H, BLOCK_K, PARTS, part + AHEAD - 1, 1)
+                    sums = with_product(sums, before[part], w[part], WARP_GROUPS, INTERPRET)
+                    if AFTER:
+                        sums_n = with_product(sums_n, before[part], w_n[part], WARP_GROUPS, INTERPRET)
+                h_r, h_z = tl.split(tl.reshape(sums, (BLOCK_B, BLOCK_H, 2)))
             if reset_ptr is not None:
                 h_r, h_z = tl.where(keep, h_r, 0.0), tl.where(keep, h_z, 0.0)
             r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
+        a = load_blocks(a_at + size * 4 + H, own & (t + 1 < t1), H, 3)
         if AFTER:
             if reset_ptr is not None:
                 sums_n = tl.where(keep, sums_n, 0.0)
@@ -134,7 +160,9 @@ def forward_kernel(
                     wait(counter, (2 * (t - t0) + 1) * COLUMNS, INTERPRET)
                 if PHASE != FIRST:
                     at_p = a_ptr + t * size * 4 + rows * (4 * H)
-                    n = tanh(x_n + sum_of_loaded(at_p, in_b, w_n, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET))
+                    kept = load_ahead(at_p, in_b, H, BLOCK_K, PARTS, 0, AHEAD)
+                    n = x_n + sum_of_loaded(kept, at_p, in_b, w_n, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET)
+                    n = tanh(n)
             else:
                 n = tanh(x_n + product(p.to(dtype), w_n[0], INTERPRET))
         if PHASE != FIRST:
@@ -150,10 +178,8 @@ def forward_kernel(
                 up = dropped(h, seed_ptr, o_h, rows + (row + first_row), t, layer, P)
                 tl.store(above_ptr + t * size + o_own, up, mask=own)
             if SAVE:
-                tl.store(a_at, p, mask=own)
-                tl.store(a_at + H, r, mask=own)
-                tl.store(a_at + 2 * H, z, mask=own)
-                tl.store(a_at + 3 * H, n, mask=own)
+                store_blocks(a_at, own, (p, r, z, n), H)
+        a_at += size * 4
 
 
 @triton.jit
@@ -192,6 +218,7 @@ def backward_kernel(
     COLUMNS: tl.constexpr,
     AHEAD: tl.constexpr,
     WARP_GROUPS: tl.constexpr,
+    SLICES: tl.constexpr,
     AFTER: tl.constexpr,
     PHASE: tl.constexpr,
     P: tl.constexpr,
@@ -206,14 +233,25 @@ def backward_kernel(
     size = n_rows.to(tl.int64) * H
     dtype = da_ptr.dtype.element_ty
 
-    # In the order of the blocks of A that they multiply: n (of p, with reset_after), r, z.
-    w_n = load_columns(w_ptr + 2 * H * H + o_h, in_h, H, H, BLOCK_K, PARTS)
-    w = load_columns(w_ptr + o_h, in_h, H, H, BLOCK_K, PARTS)
-    w += load_columns(w_ptr + H * H + o_h, in_h, H, H, BLOCK_K, PARTS)
-    if AFTER:
-        w = w_n + w
     FIRST_BLOCK: tl.constexpr = 0 if AFTER else 1
     BLOCKS: tl.constexpr = 3 if AFTER else 2
+    # With slices, parts of the inner dimension H of one product and BLOCKS * H of the other.
+    PART: tl.constexpr = max(SLICES, 1) * BLOCK_K
+    PARTS_N: tl.constexpr = (H + PART - 1) // PART
+    PARTS_D: tl.constexpr = (BLOCKS * H + PART - 1) // PART
+    FEW: tl.constexpr = min(AHEAD, PARTS_N)
+    # In the order of the blocks of A that they multiply: n (of p, with reset_after), r, z.
+    if SLICES > 0:
+        at_w, in_w = (w_ptr + o_h)[None, :, :], in_h[None, :, :]
+        w = load_slices(at_w, in_w, 3 * H, BLOCKS * H, H, 2 * H if AFTER else 0, BLOCK_K, PARTS_D, SLICES)
+        if not AFTER:
+            w_n = load_slices(at_w, in_w, 3 * H, H, H, 2 * H, BLOCK_K, PARTS_N, SLICES)
+    else:
+        w_n = load_columns(w_ptr + 2 * H * H + o_h, in_h, H, H, BLOCK_K, PARTS)
+        w = load_columns(w_ptr + o_h, in_h, H, H, BLOCK_K, PARTS)
+        w += load_columns(w_ptr + H * H + o_h, in_h, H, H, BLOCK_K, PARTS)
+        if AFTER:
+            w = w_n + w
 
     carried = tl.load(dh_ptr + o_own, mask=own, other=0.0)
     if COLUMNS == 1:
@@ -222,37 +260,44 @@ def backward_kernel(
         for block in tl.static_range(1, BLOCKS):
             d += load_parts(after + block * H, later, H, BLOCK_K, PARTS, "")
 
+    # What a step reads by itself is loaded before the barrier, and converted when what it waits for is on its way.
+    a = load_blocks(a_ptr + (t1 - 1) * size * 4 + o_gate, own, H, 4)
+    state = tl.load(states_ptr + (t1 - 1) * size + o_own, mask=own, other=0.0)
+    read = load_readers(dy_ptr, above_ptr, (t1 - 1) * size + o_own, own)
     for back in range(t1 - t0):
         t = t1 - 1 - back
-        a_at, da_at = a_ptr + t * size * 4 + o_gate, da_ptr + t * size * 4 + o_gate
-        p = tl.load(a_at, mask=own, other=0.0).to(tl.float32)
-        r = tl.load(a_at + H, mask=own, other=0.0).to(tl.float32)
-        z = tl.load(a_at + 2 * H, mask=own, other=0.0).to(tl.float32)
-        n = tl.load(a_at + 3 * H, mask=own, other=0.0).to(tl.float32)
-        h = tl.load(states_ptr + t * size + o_own, mask=own, other=0.0).to(tl.float32)
-        at = t * size + o_own
-        dh = incoming(dy_ptr, above_ptr, at, own, seed_ptr, o_h, rows + first_row, t, layer, P) + carried
-        own_p, own_r, own_z, own_n = 0.0, 0.0, 0.0, 0.0
-        if own_ptr is not None:
-            own_at = own_ptr + t * size * 4 + o_gate
-            own_p = tl.load(own_at, mask=own, other=0.0).to(tl.float32)
-            own_r = tl.load(own_at + H, mask=own, other=0.0).to(tl.float32)
-            own_z = tl.load(own_at + 2 * H, mask=own, other=0.0).to(tl.float32)
-            own_n = tl.load(own_at + 3 * H, mask=own, other=0.0).to(tl.float32)
-        here = False
-        if reset_ptr is not None:
-            here = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) != 0
-            h = tl.where(here, 0.0, h)
+        da_at = da_ptr + t * size * 4 + o_gate
         later = in_b & (t + 1 < n_steps)
-        if reset_ptr is not None:
-            cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=later, other=0) != 0
         if COLUMNS > 1:
             if back > 0:
                 wait(counter, back * COLUMNS * (1 if AFTER else 2), INTERPRET)
             after = da_ptr + (t + 1) * size * 4 + FIRST_BLOCK * H + rows * (4 * H)
-            through = sum_of_loaded(after, later, w, H, BLOCK_K, PARTS, BLOCKS, AHEAD, WARP_GROUPS, INTERPRET)
+            if SLICES > 0:
+                after, each = after[None, :, :], later[None, :, :]
+                d = slices_ahead(after, each, BLOCKS * H, BLOCK_K, PARTS_D, SLICES, 0, min(AHEAD, PARTS_D))
+            else:
+                d = load_ahead(after, later, H, BLOCK_K, PARTS, 0, AHEAD)
+        p, r, z, n = as_float32(a)
+        h = state.to(tl.float32)
+        dh = incoming(read, above_ptr, seed_ptr, o_h, rows + first_row, t, layer, P) + carried
+        own_p, own_r, own_z, own_n = 0.0, 0.0, 0.0, 0.0
+        if own_ptr is not None:
+            own_p, own_r, own_z, own_n = as_float32(load_blocks(own_ptr + t * size * 4 + o_gate, own, H, 4))
+        here = False
+        if reset_ptr is not None:
+            here = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) != 0
+            h = tl.where(here, 0.0, h)
+            cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=later, other=0) != 0
+        if SLICES > 0:
+            through = sum_of_slices(d, after, each, w, BLOCKS * H, BLOCK_K, PARTS_D, SLICES, AHEAD, INTERPRET)
+        elif COLUMNS > 1:
+            through = sum_of_loaded(d, after, later, w, H, BLOCK_K, PARTS, BLOCKS, AHEAD, WARP_GROUPS, INTERPRET)
         else:
             through = sum_of_products(d, w, BLOCKS, WARP_GROUPS, INTERPRET)
+        earlier = own & (t > t0)
+        a = load_blocks(a_ptr + (t - 1) * size * 4 + o_gate, earlier, H, 4)
+        state = tl.load(states_ptr + (t - 1) * size + o_own, mask=earlier, other=0.0)
+        read = load_readers(dy_ptr, above_ptr, (t - 1) * size + o_own, earlier)
         if reset_ptr is not None:
             through = tl.where(cut, 0.0, through)
         dh += through
@@ -269,7 +314,14 @@ def backward_kernel(
             if PHASE != FIRST:
                 if COLUMNS > 1:
                     at_n = da_ptr + t * size * 4 + 3 * H + rows * (4 * H)
-                    s_p = sum_of_loaded(at_n, in_b, w_n, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET) + own_p
+                    if SLICES > 0:
+                        at_n, each = at_n[None, :, :], in_b[None, :, :]
+                        tiles = slices_ahead(at_n, each, H, BLOCK_K, PARTS_N, SLICES, 0, FEW)
+                        s_p = sum_of_slices(tiles, at_n, each, w_n, H, BLOCK_K, PARTS_N, SLICES, FEW, INTERPRET)
+                    else:
+                        tiles = load_ahead(at_n, in_b, H, BLOCK_K, PARTS, 0, FEW)
+                        s_p = sum_of_loaded(tiles, at_n, in_b, w_n, H, BLOCK_K, PARTS, 1, FEW, WARP_GROUPS, INTERPRET)
+                    s_p += own_p
                 else:
                     s_p = product(s_n.to(dtype), w_n[0], INTERPRET) + own_p
                 s_r = (s_p * h + own_r) * r * (1.0 - r)
@@ -322,7 +374,9 @@ def backward_step_kernel(
     a_ptr,
     h_ptr,
     reset_ptr,
-    dh_ptr,
+    dy_ptr,
+    through_ptr,
+    cut_ptr,
     dq_ptr,
     own_ptr,
     da_ptr,
@@ -341,7 +395,11 @@ def backward_step_kernel(
     z = tl.load(a_ptr + o_gate + 2 * H, mask=in_h, other=0.0).to(tl.float32)
     n = tl.load(a_ptr + o_gate + 3 * H, mask=in_h, other=0.0).to(tl.float32)
     h = tl.load(h_ptr + o_own, mask=in_h, other=0.0).to(tl.float32)
-    dh = tl.load(dh_ptr + o_own, mask=in_h, other=0.0).to(tl.float32)
+    dh = tl.load(dy_ptr + o_own, mask=in_h, other=0.0).to(tl.float32) + tl.load(
+        passed_ptr + o_own, mask=in_h, other=0.0
+    )
+    if through_ptr is not None:
+        dh += passed_on(through_ptr + o_own, cut_ptr, row, in_h)
     own_p, own_r, own_z, own_n = 0.0, 0.0, 0.0, 0.0
     if own_ptr is not None:
         own_p = tl.load(own_ptr + o_gate, mask=in_h, other=0.0).to(tl.float32)

@@ -138,7 +138,8 @@ def forward_launch(
 ) -> Launch:
     """The persistent forward kernel on these tensors; time, rows and counters are filled in when it runs."""
     tensors = {"a_ptr": a, "w_ptr": w_hh, "c0_ptr": c0, "reset_ptr": reset, "states_ptr": states, "c_ptr": cells}
-    return persistent(forward_kernel, layout, tensors, {"n_rows": cells.shape[1]}, above, states, SAVE=save)
+    modes = {"SAVE": save, "RESIDENT": layout.resident}
+    return persistent(forward_kernel, layout, tensors, {"n_rows": cells.shape[1]}, above, states, **modes)
 
 
 def forward_step(a: Tensor, before: Tensor, reset: Tensor | None, y: Tensor, c: Tensor) -> Launch:
@@ -199,27 +200,30 @@ class Backward:
             return
         read = read_gradient(self._dy, self._above, start, stop)
         for t in reversed(range(start, stop)):
-            dh = read[t - start] if t + 1 == n_steps else read[t - start] + self._through(t + 1)
             here = None if self._reset is None else self._reset[t]
             dcells = None if self._dcells is None else self._dcells[t]
             own = None if self._own is None else self._own[t]
             before = self._cells[t - 1] if t else self._c0
-            backward_step(self._a[t], self._cells[t], before, here, dh, dcells, own, self._da[t], self._dc)()
+            through = cut = None
+            if t + 1 < n_steps:
+                through, cut = self._product(t + 1), None if self._reset is None else self._reset[t + 1]
+            saved = (self._a[t], self._cells[t], before, here)
+            backward_step(*saved, read[t - start], through, cut, dcells, own, self._da[t], self._dc)()
 
     def input_gradient(self, start: int, stop: int, out: Tensor) -> None:
         """Write the gradient of x [T, B, I] from start to stop."""
         input_gradient(self._da[start:stop].flatten(2), self._w_ih, out[start:stop])
 
-    def _through(self, t: int) -> Tensor:
-        """What step t brings to the hidden state before it."""
-        return cleared(self._da[t].flatten(1) @ self._w_hh, None if self._reset is None else self._reset[t])
+    def _product(self, t: int) -> Tensor:
+        """What step t brings to the hidden state that it has read."""
+        return self._da[t].flatten(1) @ self._w_hh
 
     def results(self, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
         """Gradients of h0, c0, w_ih, w_hh, b_ih, b_hh; None where not needed."""
         flat = self._da.flatten(2)
         db = bias_gradient(flat) if needs[4] or needs[5] else None
         return (
-            self._through(0) if needs[0] else None,
+            cleared(self._product(0), None if self._reset is None else self._reset[0]) if needs[0] else None,
             self._dc if needs[1] else None,
             weight_gradient(flat, self._x) if needs[2] else None,
             weight_gradient(flat, entering(self._h0, self._y, self._reset)) if needs[3] else None,
@@ -270,7 +274,15 @@ def backward_launch(
     """The persistent backward kernel on these tensors; time, rows and counters are filled in when it runs."""
     tensors = {"a_ptr": a, "w_ptr": w_hh, "c0_ptr": c0, "c_ptr": cells, "reset_ptr": reset, "dy_ptr": dy}
     tensors |= {"dcells_ptr": dcells, "own_ptr": own, "da_ptr": da, "dc_ptr": dc}
-    return persistent(backward_kernel, layout, tensors, {"n_rows": da.shape[1], "n_steps": len(da)}, above, cells)
+    return persistent(
+        backward_kernel,
+        layout,
+        tensors,
+        {"n_rows": da.shape[1], "n_steps": len(da)},
+        above,
+        cells,
+        SLICES=layout.slices,
+    )
 
 
 def backward_step(
@@ -278,12 +290,15 @@ def backward_step(
     c: Tensor,
     before: Tensor,
     reset: Tensor | None,
-    dh: Tensor,
+    dy: Tensor,
+    through: Tensor | None,
+    cut: Tensor | None,
     dcells: Tensor | None,
     own: Tensor | None,
     da: Tensor,
     dc: Tensor,
 ) -> Launch:
-    """The pointwise kernel of one step back on these tensors."""
-    tensors = {"a_ptr": a, "c_ptr": c, "before_ptr": before, "reset_ptr": reset, "dh_ptr": dh, "dcells_ptr": dcells}
-    return pointwise_step(backward_step_kernel, tensors | {"own_ptr": own, "da_ptr": da, "dc_ptr": dc}, dc)
+    """The pointwise kernel of one step back on these tensors; `through` is of the step after, `cut` its reset."""
+    tensors = {"a_ptr": a, "c_ptr": c, "before_ptr": before, "reset_ptr": reset, "dy_ptr": dy, "through_ptr": through}
+    tensors |= {"cut_ptr": cut, "dcells_ptr": dcells, "own_ptr": own, "da_ptr": da, "dc_ptr": dc}
+    return pointwise_step(backward_step_kernel, tensors, dc)

@@ -8,10 +8,26 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gatescope.kernels.dropout_kernel import dropped, incoming
+from gatescope.kernels.dropout_kernel import dropped, incoming, load_readers
 from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
 from gatescope.kernels.pointwise import sigmoid, tanh
-from gatescope.kernels.tiles import load_columns, load_parts, product, sum_of_loaded, sum_of_products
+from gatescope.kernels.tiles import (
+    as_float32,
+    load_ahead,
+    load_blocks,
+    load_columns,
+    load_parts,
+    load_resident,
+    load_slices,
+    passed_on,
+    product,
+    slices_ahead,
+    store_blocks,
+    sum_of_loaded,
+    sum_of_products,
+    sum_of_resident,
+    sum_of_slices,
+)
 
 
 @triton.jit
@@ -59,6 +75,7 @@ def forward_kernel(
     COLUMNS: tl.constexpr,
     AHEAD: tl.constexpr,
     WARP_GROUPS: tl.constexpr,
+    RESIDENT: tl.constexpr,
     SAVE: tl.constexpr,
     P: tl.constexpr,
     INTERPRET: tl.constexpr,
@@ -74,30 +91,38 @@ def forward_kernel(
     # The gates of a unit stand side by side, so that their sums are split within a thread.
     o_n = tl.arange(0, 4 * BLOCK_H)[None, :]
     unit = i_h * BLOCK_H + o_n // 4
-    w = load_columns(w_ptr + ((o_n % 4) * H + unit) * H, unit < H, H, 1, BLOCK_K, PARTS)
+    at_w, in_w = w_ptr + ((o_n % 4) * H + unit) * H, unit < H
+    if RESIDENT > 0:
+        w = load_resident(tl.trans(at_w), tl.trans(in_w), H, RESIDENT, BLOCK_K, PARTS, INTERPRET)
+    else:
+        w = load_columns(at_w, in_w, H, 1, BLOCK_K, PARTS)
 
     c = tl.load(c0_ptr + o_own, mask=own & (t0 == 0), other=0.0).to(tl.float32)
     c += tl.load(c_ptr + (t0 - 1) * size + o_own, mask=own & (t0 > 0), other=0.0)
     if COLUMNS == 1:
         h = load_parts(states_ptr + t0 * size + rows * H, in_b, H, BLOCK_K, PARTS, "")
 
+    # What a step reads by itself is loaded before the barrier, and converted when what it waits for is on its way.
+    a_at = a_ptr + t0 * size * 4 + rows * (4 * H) + o_h
+    a = load_blocks(a_at, own, H, 4)
     for t in range(t0, t1):
-        a_at = a_ptr + t * size * 4 + rows * (4 * H) + o_h
-        a_i = tl.load(a_at, mask=own, other=0.0).to(tl.float32)
-        a_f = tl.load(a_at + H, mask=own, other=0.0).to(tl.float32)
-        a_g = tl.load(a_at + 2 * H, mask=own, other=0.0).to(tl.float32)
-        a_o = tl.load(a_at + 3 * H, mask=own, other=0.0).to(tl.float32)
-        keep = in_b
-        if reset_ptr is not None:
-            keep = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) == 0
-            c = tl.where(keep, c, 0.0)
         if COLUMNS > 1:
             if t > t0:
                 wait(counter, (t - t0) * COLUMNS, INTERPRET)
             at_h = states_ptr + t * size + rows * H
-            sums = sum_of_loaded(at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET)
+            h = load_ahead(at_h, in_b, H, BLOCK_K, PARTS, 0, AHEAD)
+        a_i, a_f, a_g, a_o = as_float32(a)
+        keep = in_b
+        if reset_ptr is not None:
+            keep = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) == 0
+            c = tl.where(keep, c, 0.0)
+        if RESIDENT > 0:
+            sums = sum_of_resident(h, w, PARTS, INTERPRET)
+        elif COLUMNS > 1:
+            sums = sum_of_loaded(h, at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET)
         else:
             sums = product(h[0], w[0], INTERPRET)
+        a = load_blocks(a_at + size * 4, own & (t + 1 < t1), H, 4)
         if reset_ptr is not None:
             sums = tl.where(keep, sums, 0.0)
         even, odd = tl.split(tl.reshape(sums, (BLOCK_B, BLOCK_H, 2, 2)))
@@ -116,10 +141,8 @@ def forward_kernel(
             tl.store(above_ptr + t * size + o_own, dropped(up, seed_ptr, o_h, rows + first_row, t, layer, P), mask=own)
         tl.store(c_ptr + t * size + o_own, c, mask=own)
         if SAVE:
-            tl.store(a_at, i, mask=own)
-            tl.store(a_at + H, f, mask=own)
-            tl.store(a_at + 2 * H, g, mask=own)
-            tl.store(a_at + 3 * H, o, mask=own)
+            store_blocks(a_at, own, (i, f, g, o), H)
+        a_at += size * 4
 
 
 @triton.jit(do_not_specialize=RUNTIME)
@@ -152,6 +175,7 @@ def backward_kernel(
     COLUMNS: tl.constexpr,
     AHEAD: tl.constexpr,
     WARP_GROUPS: tl.constexpr,
+    SLICES: tl.constexpr,
     P: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):
@@ -164,9 +188,13 @@ def backward_kernel(
     size = n_rows.to(tl.int64) * H
     dtype = da_ptr.dtype.element_ty
 
-    w = load_columns(w_ptr + o_h, o_h < H, H, H, BLOCK_K, PARTS)
-    for gate in tl.static_range(1, 4):
-        w += load_columns(w_ptr + gate * H * H + o_h, o_h < H, H, H, BLOCK_K, PARTS)
+    if SLICES > 0:
+        at_w, in_w = (w_ptr + o_h)[None, :, :], (o_h < H)[None, :, :]
+        w = load_slices(at_w, in_w, 4 * H, 4 * H, H, 0, BLOCK_K, PARTS, SLICES)
+    else:
+        w = load_columns(w_ptr + o_h, o_h < H, H, H, BLOCK_K, PARTS)
+        for gate in tl.static_range(1, 4):
+            w += load_columns(w_ptr + gate * H * H + o_h, o_h < H, H, H, BLOCK_K, PARTS)
 
     dc = tl.load(dc_ptr + o_own, mask=own, other=0.0)
     if COLUMNS == 1:
@@ -175,51 +203,56 @@ def backward_kernel(
         for gate in tl.static_range(1, 4):
             d += load_parts(after + gate * H, later, H, BLOCK_K, PARTS, "")
 
+    # What a step reads by itself is loaded before the barrier, and converted when what it waits for is on its way.
+    at = (t1 - 1) * size + o_own
+    a = load_blocks(a_ptr + (t1 - 1) * size * 4 + o_gate, own, H, 4)
+    read = load_readers(dy_ptr, above_ptr, at, own)
+    c = tl.load(c_ptr + at, mask=own, other=0.0)
+    before = tl.load(c_ptr + at - size, mask=own & (t1 > 1), other=0.0)
     for back in range(t1 - t0):
         t = t1 - 1 - back
-        a_at = a_ptr + t * size * 4 + o_gate
-        i = tl.load(a_at, mask=own, other=0.0).to(tl.float32)
-        f = tl.load(a_at + H, mask=own, other=0.0).to(tl.float32)
-        g = tl.load(a_at + 2 * H, mask=own, other=0.0).to(tl.float32)
-        o = tl.load(a_at + 3 * H, mask=own, other=0.0).to(tl.float32)
-        c = tl.load(c_ptr + t * size + o_own, mask=own, other=0.0)
-        before = tl.load(c_ptr + (t - 1) * size + o_own, mask=own & (t > 0), other=0.0)
-        before += tl.load(c0_ptr + o_own, mask=own & (t == 0), other=0.0).to(tl.float32)
-        at = t * size + o_own
-        dh = incoming(dy_ptr, above_ptr, at, own, seed_ptr, o_h, rows + first_row, t, layer, P)
-        own_i, own_f, own_g, own_o = 0.0, 0.0, 0.0, 0.0
-        if own_ptr is not None:
-            own_at = own_ptr + t * size * 4 + o_gate
-            own_i = tl.load(own_at, mask=own, other=0.0).to(tl.float32)
-            own_f = tl.load(own_at + H, mask=own, other=0.0).to(tl.float32)
-            own_g = tl.load(own_at + 2 * H, mask=own, other=0.0).to(tl.float32)
-            own_o = tl.load(own_at + 3 * H, mask=own, other=0.0).to(tl.float32)
-        if dcells_ptr is not None:
-            dc += tl.load(dcells_ptr + t * size + o_own, mask=own, other=0.0).to(tl.float32)
         later = in_b & (t + 1 < n_steps)
-        if reset_ptr is not None:
-            cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=later, other=0)
-            here = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0)
         if COLUMNS > 1:
             if back > 0:
                 wait(counter, back * COLUMNS, INTERPRET)
             after = da_ptr + (t + 1) * size * 4 + rows * (4 * H)
-            through = sum_of_loaded(after, later, w, H, BLOCK_K, PARTS, 4, AHEAD, WARP_GROUPS, INTERPRET)
+            if SLICES > 0:
+                after, each = after[None, :, :], later[None, :, :]
+                d = slices_ahead(after, each, 4 * H, BLOCK_K, PARTS, SLICES, 0, AHEAD)
+            else:
+                d = load_ahead(after, later, H, BLOCK_K, PARTS, 0, AHEAD)
+        i, f, g, o = as_float32(a)
+        dh = incoming(read, above_ptr, seed_ptr, o_h, rows + first_row, t, layer, P)
+        c_t = c + 0.0
+        c_before = before + tl.load(c0_ptr + o_own, mask=own & (t == 0), other=0.0).to(tl.float32)
+        if reset_ptr is not None:
+            cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=later, other=0)
+            here = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0)
+        if SLICES > 0:
+            through = sum_of_slices(d, after, each, w, 4 * H, BLOCK_K, PARTS, SLICES, AHEAD, INTERPRET)
+        elif COLUMNS > 1:
+            through = sum_of_loaded(d, after, later, w, H, BLOCK_K, PARTS, 4, AHEAD, WARP_GROUPS, INTERPRET)
         else:
             through = sum_of_products(d, w, 4, WARP_GROUPS, INTERPRET)
+        earlier = own & (t > t0)
+        a = load_blocks(a_ptr + (t - 1) * size * 4 + o_gate, earlier, H, 4)
+        read = load_readers(dy_ptr, above_ptr, (t - 1) * size + o_own, earlier)
+        c, before = before, tl.load(c_ptr + (t - 2) * size + o_own, mask=earlier & (t > 1), other=0.0)
         if reset_ptr is not None:
             through = tl.where(cut != 0, 0.0, through)
             here = here != 0
-            before = tl.where(here, 0.0, before)
+            c_before = tl.where(here, 0.0, c_before)
         dh += through
-        s_i, s_f, s_g, s_o, dc = _step_back(i, f, g, o, c, before, dh, dc, own_i, own_f, own_g, own_o)
+        # Gradients of captured cells and gates are rare, and registers for the products scarce.
+        if dcells_ptr is not None:
+            dc += tl.load(dcells_ptr + t * size + o_own, mask=own, other=0.0).to(tl.float32)
+        own_i, own_f, own_g, own_o = 0.0, 0.0, 0.0, 0.0
+        if own_ptr is not None:
+            own_i, own_f, own_g, own_o = as_float32(load_blocks(own_ptr + t * size * 4 + o_gate, own, H, 4))
+        s_i, s_f, s_g, s_o, dc = _step_back(i, f, g, o, c_t, c_before, dh, dc, own_i, own_f, own_g, own_o)
         if reset_ptr is not None:
             dc = tl.where(here, 0.0, dc)
-        da_at = da_ptr + t * size * 4 + o_gate
-        tl.store(da_at, s_i, mask=own)
-        tl.store(da_at + H, s_f, mask=own)
-        tl.store(da_at + 2 * H, s_g, mask=own)
-        tl.store(da_at + 3 * H, s_o, mask=own)
+        store_blocks(da_ptr + t * size * 4 + o_gate, own, (s_i, s_f, s_g, s_o), H)
         if COLUMNS > 1:
             if t > t0:
                 arrive(counter)
@@ -256,7 +289,9 @@ def backward_step_kernel(
     c_ptr,
     before_ptr,
     reset_ptr,
-    dh_ptr,
+    dy_ptr,
+    through_ptr,
+    cut_ptr,
     dcells_ptr,
     own_ptr,
     da_ptr,
@@ -274,7 +309,9 @@ def backward_step_kernel(
     o = tl.load(a_ptr + o_gate + 3 * H, mask=in_h, other=0.0).to(tl.float32)
     c = tl.load(c_ptr + o_own, mask=in_h, other=0.0)
     before = tl.load(before_ptr + o_own, mask=in_h, other=0.0).to(tl.float32)
-    dh = tl.load(dh_ptr + o_own, mask=in_h, other=0.0).to(tl.float32)
+    dh = tl.load(dy_ptr + o_own, mask=in_h, other=0.0).to(tl.float32)
+    if through_ptr is not None:
+        dh += passed_on(through_ptr + o_own, cut_ptr, row, in_h)
     dc = tl.load(dc_ptr + o_own, mask=in_h, other=0.0)
     own_i, own_f, own_g, own_o = 0.0, 0.0, 0.0, 0.0
     if own_ptr is not None:

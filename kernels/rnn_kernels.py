@@ -8,10 +8,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gatescope.kernels.dropout_kernel import dropped, incoming
+from gatescope.kernels.dropout_kernel import dropped, incoming, load_readers
 from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
 from gatescope.kernels.pointwise import tanh
-from gatescope.kernels.tiles import load_columns, load_parts, product, sum_of_loaded
+from gatescope.kernels.tiles import load_ahead, load_columns, load_parts, product, sum_of_loaded
 
 
 @triton.jit
@@ -68,21 +68,26 @@ def forward_kernel(
     w = load_columns(w_ptr + o_h * H, o_h < H, H, 1, BLOCK_K, PARTS)
     if COLUMNS == 1:
         before = load_parts(states_ptr + t0 * size + rows * H, in_b, H, BLOCK_K, PARTS, "")
+    # What a step reads by itself is loaded before the barrier, and converted when what it waits for is on its way.
+    at = states_ptr + (t0 + 1) * size + o_own
+    a = tl.load(at, mask=own, other=0.0)
     for t in range(t0, t1):
-        at = states_ptr + (t + 1) * size + o_own
-        a = tl.load(at, mask=own, other=0.0).to(tl.float32)
-        if reset_ptr is not None:
-            clear = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) != 0
         if COLUMNS > 1:
             if t > t0:
                 wait(counter, (t - t0) * COLUMNS, INTERPRET)
             at_h = states_ptr + t * size + rows * H
-            sums = sum_of_loaded(at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET)
+            before = load_ahead(at_h, in_b, H, BLOCK_K, PARTS, 0, AHEAD)
+        x = a.to(tl.float32)
+        if reset_ptr is not None:
+            clear = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) != 0
+        if COLUMNS > 1:
+            sums = sum_of_loaded(before, at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET)
         else:
             sums = product(before[0], w[0], INTERPRET)
+        a = tl.load(at + size, mask=own & (t + 1 < t1), other=0.0)
         if reset_ptr is not None:
             sums = tl.where(clear, 0.0, sums)
-        h = _activate(a + sums, RELU)
+        h = _activate(x + sums, RELU)
         tl.store(at, h, mask=own)
         if COLUMNS > 1:
             if t + 1 < t1:
@@ -93,6 +98,7 @@ def forward_kernel(
         if above_ptr is not None:
             up = h.to(states_ptr.dtype.element_ty).to(tl.float32)
             tl.store(above_ptr + t * size + o_own, dropped(up, seed_ptr, o_h, rows + first_row, t, layer, P), mask=own)
+        at += size
 
 
 @triton.jit(do_not_specialize=RUNTIME)
@@ -135,21 +141,28 @@ def backward_kernel(
     w = load_columns(w_ptr + o_h, o_h < H, H, H, BLOCK_K, PARTS)
     if COLUMNS == 1:
         after = load_parts(da_ptr + t1 * size + rows * H, in_b & (t1 < n_steps), H, BLOCK_K, PARTS, "")
+    # What a step reads by itself is loaded before the barrier, and converted when what it waits for is on its way.
+    state = tl.load(y_ptr + (t1 - 1) * size + o_own, mask=own, other=0.0)
+    read = load_readers(dy_ptr, above_ptr, (t1 - 1) * size + o_own, own)
     for back in range(t1 - t0):
         t = t1 - 1 - back
-        h = tl.load(y_ptr + t * size + o_own, mask=own, other=0.0).to(tl.float32)
-        at = t * size + o_own
-        dh = incoming(dy_ptr, above_ptr, at, own, seed_ptr, o_h, rows + first_row, t, layer, P)
         crossed = in_b & (t + 1 < n_steps)
-        if reset_ptr is not None:
-            cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=crossed, other=0) != 0
         if COLUMNS > 1:
             if back > 0:
                 wait(counter, back * COLUMNS, INTERPRET)
             at_d = da_ptr + (t + 1) * size + rows * H
-            through = sum_of_loaded(at_d, crossed, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET)
+            after = load_ahead(at_d, crossed, H, BLOCK_K, PARTS, 0, AHEAD)
+        h = state.to(tl.float32)
+        dh = incoming(read, above_ptr, seed_ptr, o_h, rows + first_row, t, layer, P)
+        if reset_ptr is not None:
+            cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=crossed, other=0) != 0
+        if COLUMNS > 1:
+            through = sum_of_loaded(after, at_d, crossed, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET)
         else:
             through = product(after[0], w[0], INTERPRET)
+        earlier = own & (t > t0)
+        state = tl.load(y_ptr + (t - 1) * size + o_own, mask=earlier, other=0.0)
+        read = load_readers(dy_ptr, above_ptr, (t - 1) * size + o_own, earlier)
         if reset_ptr is not None:
             through = tl.where(cut, 0.0, through)
         da = (dh + through) * _slope(h, RELU)

@@ -27,12 +27,24 @@ from gatescope.kernels.wavefront import CHUNK, GATES
 
 FORWARD, BACKWARD = 3.3, 6.0  # microseconds of a step in which nothing is read
 RATE = 25e3  # bytes a microsecond that a program reads
+# Bytes that a program reads in a step of all rows, beyond which a product and a pointwise kernel for each step are
+# faster, if a CUDA graph launches them: going back, an LSTM of 1024 units and 128 rows takes 15.3 us a step on an H200,
+# and 9.8 so; one of 512 units and 1024 rows 19.6, and 10.6 so. Launched one by one they take 100.
+MOST_READ = 256 * 1024
 PERSISTENT = (torch.float16, torch.bfloat16)  # dtypes of weights that stay on chip
 MEASURED = Path(__file__).with_name("measured.json")
 
 
-def cell_plan(cell: str, backward: bool, n_rows: int, hidden: int, dtype: torch.dtype, device: Device) -> Plan:
-    """The plan of one layer in one direction.
+def cell_plan(
+    cell: str,
+    backward: bool,
+    n_rows: int,
+    hidden: int,
+    dtype: torch.dtype,
+    device: Device,
+    recorded: bool = False,
+) -> Plan:
+    """The plan of one layer in one direction; recorded: a CUDA graph will launch it.
 
     Weights of 32 bits leave no room for enough units on a chip, and float32 proper has no tensor cores: there torch's
     products run step by step, in the precision of `gatescope.kernels.precision`.
@@ -41,12 +53,14 @@ def cell_plan(cell: str, backward: bool, n_rows: int, hidden: int, dtype: torch.
         return STEPS
     gates = GATES[cell]
     tiles = gates if backward else 1
-    return plan(n_rows, hidden, gates, dtype.itemsize, device, tiles, streamed=True)
+    found = plan(n_rows, hidden, gates, dtype.itemsize, device, tiles, streamed=True)
+    read = found.read(tiles) * dtype.itemsize
+    return STEPS if recorded and found != STEPS and triton.cdiv(n_rows, found.rows) * read > MOST_READ else found
 
 
 def microseconds(found: Plan, n_rows: int, tiles: int, itemsize: int, backward: bool) -> float:
     """The estimated time of a step of all rows under a persistent plan."""
-    read = tiles * found.parts * found.block_k * found.block_b * itemsize if found.columns > 1 else 0
+    read = found.read(tiles) * itemsize
     return triton.cdiv(n_rows, found.rows) * ((BACKWARD if backward else FORWARD) + read / RATE)
 
 
@@ -58,6 +72,7 @@ def side_by_side(
     dtype: torch.dtype,
     device: Device,
     name: str = "",
+    recorded: bool = False,
 ) -> bool:
     """Whether layers run side by side: as measured on the device, else as estimated.
 
@@ -69,12 +84,13 @@ def side_by_side(
         dtype: in which the layers compute.
         device: its limits.
         name: of the device, as torch has it.
+        recorded: a CUDA graph will launch them.
     """
     n_steps, n_rows, hidden = sizes
     if layers < 2 or layers > device.multiprocessors or n_steps < 2 * CHUNK:
         return False
     whole, part = (
-        cell_plan(cell, backward, n_rows, hidden, dtype, each) for each in (device, device.shared_by(layers))
+        cell_plan(cell, backward, n_rows, hidden, dtype, each, recorded) for each in (device, device.shared_by(layers))
     )
     if part == STEPS or whole == STEPS:
         return False
@@ -90,7 +106,12 @@ def waves(cell: str, layers: int, x: Tensor, hidden: int, backward: bool) -> boo
     """Whether layers over x [T, B, I], in its dtype and on its device, run side by side."""
     sizes, dtype = (len(x), x.shape[1], hidden), x.dtype
     name = torch.cuda.get_device_name(x.device) if x.is_cuda else ""
-    return side_by_side(cell, layers, backward, sizes, dtype, device_of(x), name)
+    return side_by_side(cell, layers, backward, sizes, dtype, device_of(x), name, recording(x))
+
+
+def recording(x: Tensor) -> bool:
+    """Whether what is done with x now is recorded in a CUDA graph."""
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def row_name(cell: str, layers: int, backward: bool, n_rows: int, hidden: int, dtype: torch.dtype) -> str:

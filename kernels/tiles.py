@@ -30,10 +30,31 @@ def load_parts(at, in_row, N: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.con
 
 
 @triton.jit
-def load_part(at, in_row, part: tl.constexpr, N: tl.constexpr, BLOCK_K: tl.constexpr):
-    """One of the tiles of `load_parts`, from memory that other programs store to, in a tuple of its own."""
-    o = part * BLOCK_K + tl.arange(0, BLOCK_K)[None, :]
-    return (tl.load(at + o, mask=in_row & (o < N), other=0.0, cache_modifier=".cg"),)
+def load_ahead(
+    at,
+    in_row,
+    N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PARTS: tl.constexpr,
+    FIRST: tl.constexpr,
+    COUNT: tl.constexpr,
+):
+    """Some of the tiles of blocks [rows, N] that follow each other, from memory that other programs store to.
+
+    Args:
+        at: pointers to the first column of each row in the first block, [rows, 1]; the others follow, N apart.
+        in_row: which rows there are, [rows, 1].
+        N: columns of a block.
+        BLOCK_K, PARTS: columns of a tile, tiles of a block.
+        FIRST, COUNT: the first tile and how many, over all blocks.
+    """
+    tiles = ()
+    for k in tl.static_range(FIRST, FIRST + COUNT):
+        o = (k % PARTS) * BLOCK_K + tl.arange(0, BLOCK_K)[None, :]
+        tiles += (  # type: ignore[assignment]
+            tl.load(at + (k // PARTS) * N + o, mask=in_row & (o < N), other=0.0, cache_modifier=".cg"),
+        )
+    return tiles
 
 
 @triton.jit
@@ -95,6 +116,7 @@ def with_product(total, a, b, WARP_GROUPS: tl.constexpr, INTERPRET: tl.constexpr
 
 @triton.jit
 def sum_of_loaded(
+    tiles,
     at,
     in_row,
     columns,
@@ -109,25 +131,20 @@ def sum_of_loaded(
     """The sum over blocks of what lies in memory, [rows, N] each, times tiles [BLOCK_K, columns], in float32.
 
     A tile is loaded when the one AHEAD places before it is multiplied: so many stand in shared memory at once, however
-    many blocks there are. How fast this is on a GPU has not been measured.
+    many blocks there are.
 
     Args:
-        at: pointers to the first column of each row in the first block, [rows, 1]; the others follow, N apart.
-        in_row: which rows there are, [rows, 1].
+        tiles: the first AHEAD of them, which `load_ahead` loaded.
+        at, in_row, N, BLOCK_K, PARTS: see there.
         columns: a tuple of BLOCKS * PARTS tiles, block after block.
-        N: columns of a block.
-        BLOCK_K, PARTS: columns of a tile, tiles of a block.
         BLOCKS: how many.
         AHEAD: tiles on their way at once.
         WARP_GROUPS: whether warp groups multiply.
     """
-    tiles = ()
-    for k in tl.static_range(min(AHEAD, BLOCKS * PARTS)):
-        tiles += load_part(at + (k // PARTS) * N, in_row, k % PARTS, N, BLOCK_K)
-    total = product(tiles[0], columns[0], INTERPRET)  # type: ignore[misc]
+    total = product(tiles[0], columns[0], INTERPRET)
     for k in tl.static_range(1, BLOCKS * PARTS):
         if k + AHEAD - 1 < BLOCKS * PARTS:
-            tiles += load_part(at + ((k + AHEAD - 1) // PARTS) * N, in_row, (k + AHEAD - 1) % PARTS, N, BLOCK_K)
+            tiles += load_ahead(at, in_row, N, BLOCK_K, PARTS, k + AHEAD - 1, 1)
         total = with_product(total, tiles[k], columns[k], WARP_GROUPS, INTERPRET)
     return total
 
@@ -139,3 +156,151 @@ def sum_of_products(rows, columns, PARTS: tl.constexpr, WARP_GROUPS: tl.constexp
     for part in tl.static_range(1, PARTS):
         total = with_product(total, rows[part], columns[part], WARP_GROUPS, INTERPRET)
     return total
+
+
+@triton.jit
+def slices_ahead(
+    at,
+    in_row,
+    N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PARTS: tl.constexpr,
+    SLICES: tl.constexpr,
+    FIRST: tl.constexpr,
+    COUNT: tl.constexpr,
+):
+    """Some of the tiles [SLICES, rows, BLOCK_K] of rows [rows, N], from memory that other programs store to."""
+    tiles = ()
+    for k in tl.static_range(FIRST, FIRST + COUNT):
+        o = (tl.arange(0, SLICES)[:, None, None] * PARTS + k) * BLOCK_K + tl.arange(0, BLOCK_K)[None, None, :]
+        tiles += (tl.load(at + o, mask=in_row & (o < N), other=0.0, cache_modifier=".cg"),)  # type: ignore[assignment]
+    return tiles
+
+
+@triton.jit
+def load_slices(
+    at,
+    in_column,
+    ROWS: tl.constexpr,
+    N: tl.constexpr,
+    STRIDE: tl.constexpr,
+    FIRST: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PARTS: tl.constexpr,
+    SLICES: tl.constexpr,
+):
+    """Columns of a matrix as a tuple of tiles [SLICES, BLOCK_K, columns], which `sum_of_slices` multiplies.
+
+    Args:
+        at: pointers to the first row of each column, [1, 1, columns].
+        in_column: which columns there are, [1, 1, columns].
+        ROWS: rows of the matrix.
+        N: how many of them, from FIRST on and round the end.
+        STRIDE: entries from a row to the next.
+        BLOCK_K, PARTS, SLICES: rows of a tile, tiles of a slice, slices.
+    """
+    o_k = tl.arange(0, SLICES)[:, None, None] * (PARTS * BLOCK_K) + tl.arange(0, BLOCK_K)[None, :, None]
+    tiles = ()
+    for part in tl.static_range(PARTS):
+        o = part * BLOCK_K + o_k
+        row = (o + FIRST) % ROWS
+        tiles += (tl.load(at + row * STRIDE, mask=in_column & (o < N), other=0.0),)  # type: ignore[assignment]
+    return tiles
+
+
+@triton.jit
+def sum_of_slices(
+    tiles,
+    at,
+    in_row,
+    columns,
+    N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PARTS: tl.constexpr,
+    SLICES: tl.constexpr,
+    AHEAD: tl.constexpr,
+    INTERPRET: tl.constexpr,
+):
+    """What lies in memory, [rows, N], times a matrix that `load_slices` loaded, in float32: a slice for each warp."""
+    total = product(tiles[0], columns[0], INTERPRET)
+    for part in tl.static_range(1, PARTS):
+        if part + AHEAD - 1 < PARTS:
+            tiles += slices_ahead(at, in_row, N, BLOCK_K, PARTS, SLICES, part + AHEAD - 1, 1)
+        total = add_product(total, tiles[part], columns[part], INTERPRET)
+    return tl.sum(total, axis=0)
+
+
+@triton.jit
+def load_blocks(at, own, H: tl.constexpr, COUNT: tl.constexpr):
+    """Blocks of A that follow each other, H apart, as they are stored: converting a tile waits for its memory."""
+    tiles = ()
+    for k in tl.static_range(COUNT):
+        tiles += (tl.load(at + k * H, mask=own, other=0.0),)  # type: ignore[assignment]
+    return tiles
+
+
+@triton.jit
+def store_blocks(at, own, tiles, H: tl.constexpr):
+    """Store blocks of A that follow each other."""
+    for k in tl.static_range(len(tiles)):
+        tl.store(at + k * H, tiles[k], mask=own)
+
+
+@triton.jit
+def as_float32(tiles):
+    """The same tiles in float32."""
+    wide = ()
+    for k in tl.static_range(len(tiles)):
+        wide += (tiles[k].to(tl.float32),)  # type: ignore[assignment]
+    return wide
+
+
+@triton.jit
+def load_resident(
+    at,
+    in_row,
+    N: tl.constexpr,
+    RESIDENT: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PARTS: tl.constexpr,
+    INTERPRET: tl.constexpr,
+):
+    """Rows of a matrix as a tuple of tiles [n, BLOCK_K], of which the first stay in registers.
+
+    The compiler puts a factor into shared memory unless it is a product itself, and the product with one is that.
+
+    Args:
+        at: pointers to the first column of each row, [n, 1].
+        in_row: which rows there are, [n, 1].
+        N: columns.
+        RESIDENT: tiles that stay in registers.
+        BLOCK_K, PARTS: columns of a tile, tiles.
+    """
+    o_k = tl.arange(0, BLOCK_K)
+    one = (o_k[:, None] == o_k[None, :]).to(at.dtype.element_ty)
+    tiles = ()
+    for part in tl.static_range(PARTS):
+        o = part * BLOCK_K + o_k[None, :]
+        tile = tl.load(at + o, mask=in_row & (o < N), other=0.0)
+        if part < RESIDENT:
+            tile = product(tile, one, INTERPRET).to(tile.dtype)
+        tiles += (tile,)  # type: ignore[assignment]
+    return tiles
+
+
+@triton.jit
+def sum_of_resident(tiles, rows, PARTS: tl.constexpr, INTERPRET: tl.constexpr):
+    """The product of tiles of states [rows, BLOCK_K] and what `load_resident` loaded, [rows, n] in float32."""
+    total = product(rows[0], tl.trans(tiles[0]), INTERPRET)
+    for part in tl.static_range(1, PARTS):
+        total = add_product(total, rows[part], tl.trans(tiles[part]), INTERPRET)
+    return tl.trans(total)
+
+
+@triton.jit
+def passed_on(at, cut_ptr, row, in_h):
+    """What a step's product brings to the state before it, in float32, unless the step began with a cleared state."""
+    through = tl.load(at, mask=in_h, other=0.0).to(tl.float32)
+    if cut_ptr is not None:
+        through = tl.where(tl.load(cut_ptr + row) != 0, 0.0, through)
+    return through

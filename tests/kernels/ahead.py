@@ -117,11 +117,11 @@ def step_launch_of(cell, direction, empty, b, h):
     if cell == "lstm" and direction == "forward step":
         return lstm_fused.forward_step(a, wide, reset, y, wide)
     if cell == "lstm":
-        return lstm_fused.backward_step(a, wide, wide, reset, y, wide, a, a, wide)
+        return lstm_fused.backward_step(a, wide, wide, reset, y, y, reset, wide, a, a, wide)
     phase = gru_kernels.WHOLE if cell == "gru" else gru_kernels.SECOND
     if direction == "forward step":
         return gru_fused.forward_step(a, y, reset, y, cell == "gru", phase)
-    return gru_fused.backward_step(a, y, reset, y, y, a, a, wide, cell == "gru", phase)
+    return gru_fused.backward_step(a, y, reset, y, y, reset, y, a, a, wide, cell == "gru", phase)
 
 
 def sample_launch_of(cell, kind, layers, b, h, dtype, device):
@@ -204,6 +204,7 @@ def main():
             "columns": launch.grid[1] if "COLUMNS" in launch.constants else None,
             "units": launch.constants.get("BLOCK_H"),
             "rows": launch.constants.get("BLOCK_B"),
+            "resident": launch.constants.get("RESIDENT", 0),
             "limit": DEVICES[architecture].shared,
         }
     print(json.dumps(answers))

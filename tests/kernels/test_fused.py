@@ -21,12 +21,16 @@ ONE = Plan("persistent", 16, 32, 32, 1, 1, 1)  # all units in one program, no ex
 SPLIT = Plan("persistent", 16, 16, 16, 3, 1, 3, 2)  # three columns, three parts of the product, two on their way
 HALVES = Plan("persistent", 16, 16, 16, 2, 1, 2, 1)
 GROUPS = Plan("persistent", 16, 16, 16, 2, 2, 2, 1, True)  # of rows: two at once, and products as warp groups have them
+SLICES = Plan("persistent", 16, 16, 16, 5, 1, 3, 2, warps=4, slices=2)  # of a sum of tiles going back: 5 x 16 of 4 x 40
+RESIDENT = Plan("persistent", 16, 16, 16, 3, 1, 3, 3, resident=2)  # weights first: two parts of three in registers
 # What a program of the interpreter takes does not depend on how many rows and units it has: few programs, few steps.
 LAYOUTS = {
     "one-column": (ONE, 5, 21, torch.float32),
     "one-column-float16": (ONE, 5, 21, torch.float16),
     "columns": (SPLIT, 5, 40, torch.float32),
     "columns-float16": (HALVES, 5, 24, torch.float16),
+    "slices": (SLICES, 5, 40, torch.float32),
+    "resident": (RESIDENT, 5, 40, torch.float32),
     "steps": (STEPS, 3, 21, torch.float32),
     "wide-steps-float16": (STEPS, 2, 300, torch.float16),
 }
@@ -89,6 +93,8 @@ def test_within_rule(cell, name, lay_out, within_rule, resets):
 TALL = {
     "one-column": (ONE, 5, 21),
     "columns": (replace(SPLIT, groups=2), 37, 40),
+    "slices": (replace(SLICES, groups=2), 37, 40),
+    "resident": (replace(RESIDENT, groups=2), 37, 40),
     "steps": (STEPS, 5, 21),
     "wide-steps": (STEPS, 2, 300),
 }

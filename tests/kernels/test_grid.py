@@ -33,15 +33,22 @@ def test_a_plan_covers_the_layer_and_fits_the_device(device, n_gates, itemsize):
             if found == STEPS:
                 continue
             assert found.columns * found.block_h >= hidden > (found.columns - 1) * found.block_h
-            assert found.parts * found.block_k >= hidden > (found.parts - 1) * found.block_k
+            inner = found.parts * found.block_k * (found.slices or 1)
+            whole = tiles * hidden if found.slices else hidden
+            assert inner >= whole > inner - found.block_k * (found.slices or 1)
             # One program on each multiprocessor: all of a launch are on the device at once.
             assert found.groups * found.columns <= device.multiprocessors
             assert (found.groups - 1) * found.block_b < n_rows
-            inner = found.parts * found.block_k
-            standing = found.ahead * found.block_k if found.ahead else tiles * inner
-            assert itemsize * (n_gates * found.block_h * inner + standing * found.block_b) <= device.shared
+            standing = found.ahead * found.block_k * (found.slices or 1) if found.ahead else tiles * inner
+            weights = inner if found.slices else n_gates * (inner - found.resident * found.block_k)
+            assert itemsize * (found.block_h * weights + standing * found.block_b) <= device.shared
             assert (found.ahead > 0) == (streamed and found.columns > 1)
-            assert found.ahead <= tiles * found.parts
+            assert found.ahead <= (found.parts if found.slices else tiles * found.parts)
+            # Each warp has a slice; registers hold 96 of a thread's weights beside all else, in two warp groups.
+            assert found.slices in (0, found.warps) and (found.warps == 8 or found.slices)
+            if found.resident:
+                assert device.warp_groups and (found.block_b, found.block_h) == (16, 32)
+                assert found.resident * found.block_k * 128 * itemsize <= 96 * 4 * 256
             assert found.warp_groups == (device.warp_groups and found.block_b == 64)
             # 256 threads hold the sums of a step, and single warps no large parts of many states.
             if found.ahead and not found.warp_groups and found.block_b * hidden > 32768:
@@ -59,6 +66,11 @@ def test_plans_of_the_benchmark_shapes():
     elman = plan(64, 2048, 1, 2, H200, streamed=True)
     assert (elman.block_b, elman.block_k, elman.parts, elman.ahead) == (32, 256, 8, 4)
     assert bf16[1024, 512].rows == 512
+    back = plan(16, 768, 4, 2, H200, 4, streamed=True)
+    assert (back.slices, back.warps, back.columns, back.parts) == (4, 4, 48, 12)
+    forward = plan(128, 512, 4, 2, H200, streamed=True)
+    assert (forward.resident, forward.block_k, forward.parts) == (3, 128, 4)
+    assert plan(128, 512, 1, 2, H200, streamed=True).resident == 0 == plan(16, 768, 4, 2, H200, streamed=True).resident
     assert plan(64, 2048, 3, 2, H200, streamed=True) == STEPS
     assert plan(2048, 512, 4, 2, H200) == STEPS
 
@@ -103,8 +115,10 @@ def test_describe_says_what_a_stack_does():
     forward, backward = describe("lstm", 128, 512, torch.bfloat16, H200, layers=3).splitlines()
     assert "2 groups of 64 rows" in forward and forward.endswith("; 3 layers side by side")
     assert "2 groups of 64 rows" in backward and backward.endswith("; 3 layers side by side")
-    for told in describe("lstm", 128, 1024, torch.bfloat16, H200, layers=2).splitlines():
-        assert "2 groups of 64 rows" in told and told.endswith("; 2 layers one after another")
+    for recorded in (False, True):
+        forward, backward = describe("lstm", 128, 1024, torch.bfloat16, H200, 2, recorded=recorded).splitlines()
+        assert "2 groups of 64 rows" in forward and forward.endswith("; 2 layers one after another")
+        assert ("for each step" if recorded else "2 groups of 64 rows") in backward
     assert "; 3" not in describe("lstm", 128, 512, torch.bfloat16, H200)
 
 
