@@ -14,25 +14,30 @@ from gatescope.kernels.schedule import MEASURED, row_name
 RESULTS = Path(__file__).parent / "results"
 
 
-def choices(rows):
-    """The faster schedule of each cell, direction, shape and dtype that was timed in both."""
+def spent(rows):
+    """What each cell, shape and dtype that was timed in both schedules took in each direction: seconds of both."""
     times = {}
     for row in rows:
         if row.get("schedule"):
             cell, passes = row["group"].split()[:2]
             shape = (cell, row["L"], row["B"], row["H"], row["dtype"])
             times.setdefault(shape, {})[passes, row["schedule"]] = row["median_s"]
-    found = {}
-    for (cell, layers, n_rows, hidden, dtype), seconds in times.items():
+    for shape, seconds in times.items():
         for backward in (False, True):
-            spent = {}
+            found = {}
             for schedule in ("wavefront", "layers"):
                 forward, both = (seconds.get((p, schedule)) for p in ("forward", "forward+backward"))
-                spent[schedule] = forward if not backward else both and forward and both - forward
-            if all(spent.values()):
-                name = row_name(cell, layers, backward, n_rows, hidden, getattr(torch, dtype))
-                found[name] = min(spent, key=spent.get)
-    return found
+                found[schedule] = forward if not backward else both and forward and both - forward
+            if all(found.values()):
+                yield shape, backward, found
+
+
+def choices(rows):
+    """The faster schedule of each of them."""
+    return {
+        row_name(cell, layers, backward, n_rows, hidden, getattr(torch, dtype)): min(seconds, key=seconds.get)
+        for (cell, layers, n_rows, hidden, dtype), backward, seconds in spent(rows)
+    }
 
 
 def main():

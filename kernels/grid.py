@@ -10,9 +10,8 @@ so a CUDA graph repeats the zeroing with the launch. A spinning program needs th
 programs than the device holds at once, one on each multiprocessor, and the launch is cooperative, so that the driver
 refuses what would not fit rather than let it hang.
 
-Where the weights of a layer fit into one program there is one column and no barrier. Where they do not fit on the chip,
-the plan says "steps": a matrix product and one pointwise kernel for each step, which a caller may record in a CUDA
-graph.
+Where the weights of a layer are few there is one column and no barrier. Where they do not fit on the chip, the plan says
+"steps": a matrix product and one pointwise kernel for each step, which a caller may record in a CUDA graph.
 """
 
 from __future__ import annotations
@@ -33,8 +32,11 @@ WARPS = 8  # of a persistent program: weights pass through registers on their wa
 FEW_WARPS = 4  # of one whose warps take slices of a sum: fewer partial sums, and cheaper meetings
 REGISTERS = 255  # of a thread of it: as many as there are, since one program at a time runs on a multiprocessor
 # One after another, beyond which a product over all rows is expected to be faster. Measured up to two: with 1,024 rows
-# of 512 units in float16 an H200 has 1.1 times cuDNN's speed in an LSTM, 0.86 forward and 1.35 in all in a GRU.
+# of 512 units in float16 an H200 has 1.27 times cuDNN's speed in an LSTM forward, 0.95 in a GRU.
 LAUNCHES = 3
+# Units, beyond which the gates of a layer are more work for one program than a barrier is for several: two layers of
+# 128 took an LSTM on an H200 0.72 ms forward and 1.02 back, and in columns of 32 units 0.51 and 0.75.
+ALONE = 64
 MIN_TILE = 16  # rows or columns of a tensor core's product
 SLICE = 64  # entries of the inner dimension that a warp multiplies at once, where each takes a slice of it
 SLICED_AHEAD = 12  # tiles of that width, of all warps, on their way at once: as many as registers hold
@@ -121,9 +123,9 @@ def plan(
     """Choose tile and grid for one layer.
 
     A tile fits if its weights stand in shared memory beside the states that it multiplies, and its sums in registers.
-    All units in one program need no barrier and come first. Else the tile wins that takes the fewest launches, one
-    after another, for the whole batch; then the fewest rows a program, since a program reads as many states a step;
-    then, at 16 rows, weights in registers and the fewest units, and beyond the most units.
+    All units in one program need no barrier and come first, up to `ALONE`. Else the tile wins that takes the fewest
+    launches, one after another, for the whole batch; then the fewest rows a program, since a program reads as many
+    states a step; then, at 16 rows, weights in registers and the fewest units, and beyond the most units.
 
     Args:
         n_rows: B.
@@ -153,6 +155,8 @@ def plan(
             grid = Plan("persistent", block_b, block_h, groups=groups, columns=columns)
             # A program of one column keeps what it exchanges in registers.
             streams = streamed and columns > 1
+            if streamed and not streams and n_gates > 1 and hidden > ALONE and device.warp_groups:
+                continue
             if streams and tiles > 1 and block_b == MIN_TILE:
                 each = _sliced(grid, hidden, itemsize, device, tiles)
             elif streams and tiles == 1 < n_gates and (block_b, block_h, itemsize) == RESIDENT and device.warp_groups:

@@ -5,11 +5,11 @@ device reads the states of more rows. A step is taken to last
 
     FORWARD or BACKWARD + bytes / RATE        bytes that a program reads in it
 
-The constants are the least squares of the logarithms of 36 times on an H100 and an H200 (LSTM and GRU of 3 x 512, 2 x
-128 and 2 x 1024 units, B=128, float16; `nvidia-h100-80gb-hbm3.json` and `nvidia-h200.json` in benchmarks/results).
-They are off by up to a third, and choose what was faster in all 18 pairs; a term for loads that wait for each other
-came out as zero. They hold the products before and after the loop, too. What a benchmark has measured on a device
-stands in `measured.json` beside this file (`python benchmarks/choose.py` writes it) and goes before the estimate.
+The constants are the least squares of the logarithms of 20 times on an H200 (LSTM and GRU of 3 x 512, 2 x 128 and 2 x
+1024 units, B=128, float16; `nvidia-h200.json` in benchmarks/results). They are off by up to a quarter, and choose what
+was faster, or took at most 1.1 times as long, in all 10 pairs. They hold the products before and after the loop, too.
+What a benchmark has measured on a device stands in `measured.json` beside this file (`python benchmarks/choose.py`
+writes it) and goes before the estimate.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from torch import Tensor
 from gatescope.kernels.grid import STEPS, Device, Plan, device_of, plan
 from gatescope.kernels.wavefront import CHUNK, GATES
 
-FORWARD, BACKWARD = 3.3, 6.0  # microseconds of a step in which nothing is read
-RATE = 25e3  # bytes a microsecond that a program reads
+FORWARD, BACKWARD = 2.0, 2.2  # microseconds of a step in which nothing is read
+RATE = 19e3  # bytes a microsecond that a program reads
 # Bytes that a program reads in a step of all rows, beyond which a product and a pointwise kernel for each step are
 # faster, if a CUDA graph launches them: going back, an LSTM of 1024 units and 128 rows takes 15.3 us a step on an H200,
 # and 9.8 so; one of 512 units and 1024 rows 19.6, and 10.6 so. Launched one by one they take 100.
@@ -89,13 +89,15 @@ def side_by_side(
     n_steps, n_rows, hidden = sizes
     if layers < 2 or layers > device.multiprocessors or n_steps < 2 * CHUNK:
         return False
-    whole, part = (
-        cell_plan(cell, backward, n_rows, hidden, dtype, each, recorded) for each in (device, device.shared_by(layers))
-    )
-    if part == STEPS or whole == STEPS:
-        return False
-    known = _measured().get(name, {}).get(row_name(cell, layers, backward, n_rows, hidden, dtype))
-    if known is not None:
+    given = (cell, backward, n_rows, hidden, dtype)
+    whole, part = (cell_plan(*given, each, recorded) for each in (device, device.shared_by(layers)))
+    if STEPS in (whole, part):
+        # Step by step, what one layer launches leaves room for the next one's on the device.
+        return recorded and whole == part and dtype in PERSISTENT
+    rows, row = _measured().get(name, {}), (cell, layers, backward, n_rows, hidden)
+    # Both dtypes of 16 bits take the same time. Measured was what a graph launches.
+    known = rows.get(row_name(*row, dtype)) or rows.get(row_name(*row, torch.float16))
+    if known is not None and whole == cell_plan(*given, device, recorded=True):
         return bool(known == "wavefront")
     tiles = GATES[cell] if backward else 1
     one, many = (microseconds(each, n_rows, tiles, dtype.itemsize, backward) for each in (whole, part))

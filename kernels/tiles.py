@@ -232,7 +232,11 @@ def sum_of_slices(
 
 @triton.jit
 def load_blocks(at, own, H: tl.constexpr, COUNT: tl.constexpr):
-    """Blocks of A that follow each other, H apart, as they are stored: converting a tile waits for its memory."""
+    """Blocks of A that follow each other, H apart, as they are stored.
+
+    A tile is converted to float32 in the layout of the products, through shared memory, and that waits for its load:
+    a kernel loads all that a step reads, and converts it when what it waits for is on its way.
+    """
     tiles = ()
     for k in tl.static_range(COUNT):
         tiles += (tl.load(at + k * H, mask=own, other=0.0),)  # type: ignore[assignment]

@@ -61,6 +61,10 @@ def test_plans_of_the_benchmark_shapes():
     bf16 = {shape: plan(*shape, 4, 2, H200) for shape in SHAPES}
     assert (bf16[128, 512].groups, bf16[128, 512].columns) == (8, 16)
     assert bf16[128, 128].columns == 1
+    assert (
+        plan(128, 128, 4, 2, H200, streamed=True).columns == 4 > plan(128, 64, 4, 2, H200, streamed=True).columns == 1
+    )
+    assert plan(128, 128, 4, 2, A100, streamed=True).columns == 1 == plan(128, 128, 1, 2, H200, streamed=True).columns
     assert (bf16[16, 768].block_k, bf16[16, 768].parts) == (256, 3)
     assert bf16[64, 2048] == STEPS
     elman = plan(64, 2048, 1, 2, H200, streamed=True)
@@ -114,11 +118,11 @@ def test_describe_says_what_would_run():
 def test_describe_says_what_a_stack_does():
     forward, backward = describe("lstm", 128, 512, torch.bfloat16, H200, layers=3).splitlines()
     assert "2 groups of 64 rows" in forward and forward.endswith("; 3 layers side by side")
-    assert "2 groups of 64 rows" in backward and backward.endswith("; 3 layers side by side")
+    assert "8 groups of 16 rows" in backward and backward.endswith("; 3 layers one after another")
     for recorded in (False, True):
         forward, backward = describe("lstm", 128, 1024, torch.bfloat16, H200, 2, recorded=recorded).splitlines()
         assert "2 groups of 64 rows" in forward and forward.endswith("; 2 layers one after another")
-        assert ("for each step" if recorded else "2 groups of 64 rows") in backward
+        assert ("for each step; 2 layers side by side" if recorded else "2 groups of 64 rows") in backward
     assert "; 3" not in describe("lstm", 128, 512, torch.bfloat16, H200)
 
 
