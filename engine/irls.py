@@ -198,7 +198,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
                 point,
                 self.fit_intercept,
             )
-            tile = tile_width(rows, len(C))
+            tile = tile_width(rows, len(C), np.dtype(computing_dtype(X)).itemsize)
             solution = QuasiNewton(problems, tol, self.max_iter, tile).solve(np.flatnonzero(selected))
         solution.objective *= targets.unit
         solution.coefficients /= scale[:, None]
@@ -384,8 +384,14 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         return tags
 
 
-def tile_width(rows: RowBlocks, n_targets: int) -> int:
-    """Return how many of K problems may be in one pass."""
+def tile_width(rows: RowBlocks, n_targets: int, itemsize: int) -> int:
+    """Return how many of K problems may be in one pass.
+
+    Args:
+        rows: X [N, H], in the precision of this pass.
+        n_targets: K.
+        itemsize: bytes of a value in the precision of the first pass, in which memory is counted.
+    """
     n_rows, n_units, size = int(rows.processes.largest(rows.shape[0])), rows.shape[1], rows.dtype.itemsize
     # A factor, arrays of all rows and of the blocks that are worked on, the steps remembered and the point.
     of_each = size * (n_units**2 // 2 + 2 * n_rows + 6 * rows.n_threads * rows.block_rows) + 16 * (MEMORY + 4) * n_units
@@ -394,5 +400,5 @@ def tile_width(rows: RowBlocks, n_targets: int) -> int:
     # Without a limit a fit takes at most 6 arrays [N, K] and 4 [H, H] beside X, or what one problem needs. A matrix and
     # its factor are shared, and one more is made from pieces of a sample.
     of_all = size * (2.5 * n_units + 2 * rows.n_threads * SAMPLE_ROWS) * n_units
-    ceiling = size * (6 * n_rows * n_targets + 4 * n_units**2) - of_all
+    ceiling = itemsize * (6 * n_rows * n_targets + 4 * n_units**2) - of_all
     return min(TILE, max(1, int(min(ceiling, max(TILE_BYTES, n_rows * n_units)) // of_each)))

@@ -1,23 +1,19 @@
-"""How a recurrent layer is spread over a GPU: tiles, the grid, and the barrier between its programs.
+"""The launch of a persistent kernel, and the barrier between its programs.
 
-A persistent kernel is launched once for a whole sequence. Its grid is two-dimensional: groups of batch rows by columns
-of units. A program keeps the recurrent weights of its units on chip for all steps. Within a step it needs the state of
-its rows from every column, and nothing from other groups, so the barrier of a step spans the columns of one group.
+A persistent kernel is launched once for a whole sequence. A program keeps the recurrent weights of its units on chip.
+Within a step it needs the state of its rows from every column of units, and nothing from other groups of rows, so the
+barrier of a step spans the columns of one group (`gatescope.kernels.plan`).
 
 The barrier is a counter per group that only grows: a program adds one when its part of the step is in memory (release),
 and goes on when all columns have (acquire). The counters are fresh and zeroed for each launch, in the launch's stream,
-so a CUDA graph repeats the zeroing with the launch. A spinning program needs the others to run: the plan never has more
-programs than the device holds at once, one on each multiprocessor, and the launch is cooperative, so that the driver
-refuses what would not fit rather than let it hang.
-
-Where the weights of a layer are few there is one column and no barrier. Where they do not fit on the chip, the plan says
-"steps": a matrix product and one pointwise kernel for each step, which a caller may record in a CUDA graph.
+so a CUDA graph repeats the zeroing with the launch. A spinning program needs the others to run: the plan has no more
+programs than the device holds at once, and the launch is cooperative, so that the driver refuses what would not fit
+rather than let it hang.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,232 +21,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from gatescope.kernels.plan import FEW_WARPS, WARPS
+
 COUNTER_STRIDE = tl.constexpr(32)  # int32 between the counters of two groups: each on a cache line of its own
-SLACK = 4096  # bytes of shared memory left to the compiler
 RUNTIME = ["t0", "t1", "row0", "n_rows", "n_steps", "first_row", "layer"]  # arguments whose values make no new kernel
-WARPS = 8  # of a persistent program: weights pass through registers on their way to shared memory
-FEW_WARPS = 4  # of one whose warps take slices of a sum: fewer partial sums, and cheaper meetings
 REGISTERS = 255  # of a thread of it: as many as there are, since one program at a time runs on a multiprocessor
-# One after another, beyond which a product over all rows is expected to be faster. Measured up to two: with 1,024 rows
-# of 512 units in float16 an H200 has 1.27 times cuDNN's speed in an LSTM forward, 0.95 in a GRU.
-LAUNCHES = 3
-# Units, beyond which the gates of a layer are more work for one program than a barrier is for several: two layers of
-# 128 took an LSTM on an H200 0.72 ms forward and 1.02 back, and in columns of 32 units 0.51 and 0.75.
-ALONE = 64
-MIN_TILE = 16  # rows or columns of a tensor core's product
-SLICE = 64  # entries of the inner dimension that a warp multiplies at once, where each takes a slice of it
-SLICED_AHEAD = 12  # tiles of that width, of all warps, on their way at once: as many as registers hold
-RESIDENT = (16, 32, 2)  # rows, units and bytes of a weight of a program that keeps weights in registers
-RESIDENT_PART, RESIDENT_PARTS = 128, 3  # columns of the weights in a part, and parts that find room in registers
-ON_THEIR_WAY = 65536  # bytes of tiles that a program loads at once
-STATES = 32768  # of a program, rows x units: single warps that multiply more of them in large parts spill registers
-SUMS = 8192  # of a program in a step, rows x gates x units: as many as compile without spilling registers
-
-
-@dataclass(frozen=True)
-class Device:
-    """What a plan needs to know of a GPU."""
-
-    multiprocessors: int
-    shared: int  # bytes of shared memory that one program may have
-    warp_groups: bool = False  # four warps multiply 64 rows in one instruction (wgmma of compute capability 9)
-
-    def shared_by(self, layers: int) -> Device:
-        """The part of it that each of some layers has to itself."""
-        return replace(self, multiprocessors=self.multiprocessors // layers)
-
-
-A100 = Device(108, 163 * 1024)
-H200 = Device(132, 227 * 1024, True)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How one launch works on one layer."""
-
-    form: str  # "persistent" or "steps"
-    block_b: int = 0  # batch rows in a program
-    block_h: int = 0  # units in a program
-    block_k: int = 0  # units of the state before that are multiplied at once
-    parts: int = 0  # of that size, which cover H
-    groups: int = 0  # of batch rows, in one launch
-    columns: int = 0  # of units
-    ahead: int = 0  # tiles [rows, block_k] on their way to shared memory at once, where they are streamed
-    warp_groups: bool = False  # multiply, rather than each warp by itself
-    warps: int = WARPS
-    slices: int = 0  # of the inner dimension of a sum of several tiles, one for each warp; 0: the warps share the units
-    resident: int = 0  # parts of the weights that stand in registers and are multiplied by the states, not they by them
-
-    @property
-    def rows(self) -> int:
-        """Batch rows in one launch."""
-        return self.groups * self.block_b
-
-    def read(self, tiles: int) -> int:
-        """Entries that a program reads in a step of what `tiles` tiles of the others' rows are."""
-        return self.block_b * self.parts * self.block_k * (self.slices or tiles) if self.columns > 1 else 0
-
-
-STEPS = Plan("steps")
-
-
-def device_of(x: Tensor) -> Device:
-    """The limits of the GPU that holds a tensor; an H200's where there is none, for the interpreter."""
-    return _limits(x.device.index or 0) if x.is_cuda else H200
-
-
-def current_device() -> Device:
-    """The limits of the current GPU."""
-    return _limits(torch.cuda.current_device())
-
-
-@cache
-def _limits(index: int) -> Device:
-    properties = torch.cuda.get_device_properties(index)
-    shared = getattr(properties, "shared_memory_per_block_optin", 48 * 1024)
-    return Device(properties.multi_processor_count, shared, properties.major == 9)
-
-
-def plan(
-    n_rows: int,
-    hidden: int,
-    n_gates: int,
-    itemsize: int,
-    device: Device,
-    tiles: int = 1,
-    streamed: bool = False,
-) -> Plan:
-    """Choose tile and grid for one layer.
-
-    A tile fits if its weights stand in shared memory beside the states that it multiplies, and its sums in registers.
-    All units in one program need no barrier and come first, up to `ALONE`. Else the tile wins that takes the fewest
-    launches, one after another, for the whole batch; then the fewest rows a program, since a program reads as many
-    states a step; then, at 16 rows, weights in registers and the fewest units, and beyond the most units.
-
-    Args:
-        n_rows: B.
-        hidden: H.
-        n_gates: blocks of rows in the recurrent weights.
-        itemsize: bytes of a weight.
-        device: its limits.
-        tiles: how many tiles [rows, H] of what is exchanged a step multiplies.
-        streamed: the tiles pass through shared memory part by part, as `gatescope.kernels.tiles.sum_of_loaded` has it,
-            rather than stand in it together.
-
-    Returns:
-        A plan of the form "persistent", or `STEPS` where no tile fits or all take too many launches.
-    """
-    found = []
-    for block_h in (128, 64, 32, 16):
-        columns = triton.cdiv(hidden, block_h)
-        if columns > device.multiprocessors:
-            continue
-        for block_b in (16, 32, 64):
-            if block_b == 32 and n_gates == 3 and device.warp_groups:
-                # A GRU of 768 units and 128 rows took 12.8 us a step so on an H200, an LSTM 6.5.
-                continue
-            groups = min(device.multiprocessors // columns, triton.cdiv(n_rows, block_b))
-            if columns > 1 and triton.cdiv(n_rows, groups * block_b) > LAUNCHES:
-                continue
-            grid = Plan("persistent", block_b, block_h, groups=groups, columns=columns)
-            # A program of one column keeps what it exchanges in registers.
-            streams = streamed and columns > 1
-            if streamed and not streams and n_gates > 1 and hidden > ALONE and device.warp_groups:
-                continue
-            if streams and tiles > 1 and block_b == MIN_TILE:
-                each = _sliced(grid, hidden, itemsize, device, tiles)
-            elif streams and tiles == 1 < n_gates and (block_b, block_h, itemsize) == RESIDENT and device.warp_groups:
-                each = _resident(grid, hidden) or _tile(grid, hidden, n_gates, itemsize, device, tiles, streams)
-            else:
-                each = _tile(grid, hidden, n_gates, itemsize, device, tiles, streams)
-            if each is not None:
-                found.append(each)
-    return min(found, key=lambda each: _rank(each, n_rows), default=STEPS)
-
-
-def _tile(
-    grid: Plan, hidden: int, n_gates: int, itemsize: int, device: Device, tiles: int, streams: bool
-) -> Plan | None:
-    """The parts in which a program multiplies states by its units' weights, if these fit."""
-    block_b, block_h = grid.block_b, grid.block_h
-    several = streams and tiles > 1
-    warp_groups = block_b == 64 and device.warp_groups
-    if several and not warp_groups:
-        # Products that end in one sum are laid out by the compiler as if each were multiplied by the next: along the
-        # rows where there are as many rows as units, and then warps repeat each other's work and run out of registers.
-        return None
-    block_k, parts = _inner(hidden, 256 if several or block_b == 64 else 512)
-    row_bytes = block_k * itemsize * (1 if streams else tiles * parts)
-    # A GRU's gates are one product of few rows, with an empty fourth place.
-    places = 4 if streams and not several and n_gates == 3 and block_b == MIN_TILE else n_gates
-    free = device.shared - SLACK - places * block_h * parts * block_k * itemsize
-    # 32 rows leave half the warps of a product the work of the others, and half the registers.
-    sums = block_b * block_h * n_gates * (2 if block_b == 32 and n_gates > 1 else 1)
-    if block_h > block_k or free < block_b * row_bytes or sums > SUMS:
-        return None
-    if streams and not warp_groups and block_b * parts * block_k > STATES:
-        # Beyond these a part takes a quarter of them, so that several are on their way beside the products.
-        block_k = min(block_k, STATES // 4 // block_b)
-        parts, row_bytes = triton.cdiv(hidden, block_k), block_k * itemsize
-    if streams and not several and warp_groups and n_gates == 3 and parts > 2:
-        # A GRU has two sums to keep: beside them, tiles of 256 units spill a few bytes from 1024 units on.
-        block_k = 128
-        parts, row_bytes = triton.cdiv(hidden, block_k), block_k * itemsize
-    most = 1 if several else max(1, ON_THEIR_WAY // (2 if warp_groups else 1) // (block_b * row_bytes))
-    ahead = min(free // (block_b * row_bytes), tiles * parts, most) if streams else 0
-    return replace(grid, block_k=block_k, parts=parts, ahead=ahead, warp_groups=warp_groups)
-
-
-def _sliced(grid: Plan, hidden: int, itemsize: int, device: Device, tiles: int) -> Plan | None:
-    """The slices of a sum of several tiles of 16 rows, one for each warp, if the weights fit.
-
-    Such a sum has work for two warps. Where all share its units, each reads all rows from shared memory, which takes
-    longer than the products: 6.8 us a step of an LSTM of 512 units and 128 rows going back on an H200, 5.1 in slices.
-    """
-    inner = FEW_WARPS * SLICE
-    # Without reset_after a GRU has two such sums, each of whole parts.
-    free = device.shared - SLACK - tiles * triton.cdiv(hidden, inner) * inner * grid.block_h * itemsize
-    parts = triton.cdiv(tiles * hidden, inner)
-    ahead = min(free // (MIN_TILE * inner * itemsize), parts, SLICED_AHEAD)
-    if ahead < 1 or grid.block_h > 32:
-        return None
-    return replace(grid, block_k=SLICE, parts=parts, ahead=ahead, warps=FEW_WARPS, slices=FEW_WARPS)
-
-
-def _resident(grid: Plan, hidden: int) -> Plan | None:
-    """Weights in registers, multiplied by the states, if most of them find room there.
-
-    Two groups of four warps have 64 gates each. Weights in shared memory are read again in every step, and that takes
-    longer than the products: 3.8 us a step of an LSTM of 512 units and 128 rows on an H200, 3.1 from registers.
-    """
-    parts = triton.cdiv(hidden, RESIDENT_PART)
-    if parts > RESIDENT_PARTS + 1:
-        return None
-    return replace(grid, block_k=RESIDENT_PART, parts=parts, ahead=parts, resident=min(parts, RESIDENT_PARTS))
-
-
-def _rank(found: Plan, n_rows: int) -> tuple[bool, int, int, bool, int]:
-    launches = triton.cdiv(n_rows, found.rows)
-    fewest_units = found.block_b == MIN_TILE and found.columns > 1
-    return (
-        found.columns > 1,
-        launches,
-        found.block_b,
-        found.resident == 0,
-        found.block_h if fewest_units else -found.block_h,
-    )
-
-
-def _inner(hidden: int, largest: int) -> tuple[int, int]:
-    """The parts in which H units are multiplied: as little beyond H as four parts allow, few first.
-
-    At most `largest` units in a part: a larger tile of 64 rows would take the registers that its sums need.
-    """
-    if hidden <= 128:
-        return max(MIN_TILE, triton.next_power_of_2(hidden)), 1
-    sizes = [size for size in (512, 256, 128) if size <= largest and triton.cdiv(hidden, size) <= 4] or [largest]
-    size = min(sizes, key=lambda size: triton.cdiv(hidden, size) * size)
-    return size, triton.cdiv(hidden, size)
 
 
 @dataclass(frozen=True)

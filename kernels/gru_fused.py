@@ -32,17 +32,11 @@ from gatescope.kernels.fused import (
     run,
     weight_gradient,
 )
-from gatescope.kernels.grid import Launch, Plan
-from gatescope.kernels.gru_kernels import (
-    FIRST,
-    SECOND,
-    WHOLE,
-    backward_kernel,
-    backward_step_kernel,
-    forward_kernel,
-    forward_step_kernel,
-)
+from gatescope.kernels.grid import Launch
+from gatescope.kernels.gru_kernels import FIRST, SECOND, WHOLE, backward_kernel, forward_kernel
 from gatescope.kernels.gru_loop import biases
+from gatescope.kernels.gru_step_kernels import backward_step_kernel, forward_step_kernel
+from gatescope.kernels.plan import Plan
 from gatescope.kernels.precision import float32_products_as_cudnn
 from gatescope.kernels.sequence import entering
 from gatescope.kernels.stack import Weights

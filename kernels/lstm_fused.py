@@ -37,13 +37,10 @@ from gatescope.kernels.fused import (
     run,
     weight_gradient,
 )
-from gatescope.kernels.grid import Launch, Plan
-from gatescope.kernels.lstm_kernels import (
-    backward_kernel,
-    backward_step_kernel,
-    forward_kernel,
-    forward_step_kernel,
-)
+from gatescope.kernels.grid import Launch
+from gatescope.kernels.lstm_kernels import backward_kernel, forward_kernel
+from gatescope.kernels.lstm_step_kernels import backward_step_kernel, forward_step_kernel
+from gatescope.kernels.plan import Plan
 from gatescope.kernels.precision import float32_products_as_cudnn
 from gatescope.kernels.sequence import entering
 from gatescope.kernels.stack import Weights

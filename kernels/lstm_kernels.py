@@ -10,28 +10,14 @@ import triton.language as tl
 
 from gatescope.kernels.dropout_kernel import dropped, incoming, load_readers
 from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
-from gatescope.kernels.pointwise import sigmoid, tanh
-from gatescope.kernels.tiles import (
-    as_float32,
-    load_ahead,
-    load_blocks,
-    load_columns,
-    load_parts,
-    load_resident,
-    load_slices,
-    passed_on,
-    product,
-    slices_ahead,
-    store_blocks,
-    sum_of_loaded,
-    sum_of_products,
-    sum_of_resident,
-    sum_of_slices,
-)
+from gatescope.kernels.pointwise import as_float32, load_blocks, sigmoid, store_blocks, tanh
+from gatescope.kernels.resident import load_resident, sum_of_resident
+from gatescope.kernels.slices import load_slices, slices_ahead, sum_of_slices
+from gatescope.kernels.tiles import load_ahead, load_columns, load_parts, product, sum_of_loaded, sum_of_products
 
 
 @triton.jit
-def _step(a_i, a_f, a_g, a_o, c):
+def step(a_i, a_f, a_g, a_o, c):
     """The gates, the cell and the hidden state from the sums before the activations and the cell before."""
     i, f, g, o = sigmoid(a_i), sigmoid(a_f), tanh(a_g), sigmoid(a_o)
     c = f * c + i * g
@@ -39,7 +25,7 @@ def _step(a_i, a_f, a_g, a_o, c):
 
 
 @triton.jit
-def _step_back(i, f, g, o, c, before, dh, dc, own_i, own_f, own_g, own_o):
+def step_back(i, f, g, o, c, before, dh, dc, own_i, own_f, own_g, own_o):
     """The gradients before the activations, and that of the cell before, from those of h, of c and of the gates."""
     squashed = tanh(c)
     dc = dc + dh * o * (1.0 - squashed * squashed)
@@ -128,7 +114,7 @@ def forward_kernel(
         even, odd = tl.split(tl.reshape(sums, (BLOCK_B, BLOCK_H, 2, 2)))
         h_i, h_g = tl.split(even)
         h_f, h_o = tl.split(odd)
-        i, f, g, o, c, h_new = _step(a_i + h_i, a_f + h_f, a_g + h_g, a_o + h_o, c)
+        i, f, g, o, c, h_new = step(a_i + h_i, a_f + h_f, a_g + h_g, a_o + h_o, c)
         tl.store(states_ptr + (t + 1) * size + o_own, h_new, mask=own)
         if COLUMNS > 1:
             if t + 1 < t1:
@@ -249,7 +235,7 @@ def backward_kernel(
         own_i, own_f, own_g, own_o = 0.0, 0.0, 0.0, 0.0
         if own_ptr is not None:
             own_i, own_f, own_g, own_o = as_float32(load_blocks(own_ptr + t * size * 4 + o_gate, own, H, 4))
-        s_i, s_f, s_g, s_o, dc = _step_back(i, f, g, o, c_t, c_before, dh, dc, own_i, own_f, own_g, own_o)
+        s_i, s_f, s_g, s_o, dc = step_back(i, f, g, o, c_t, c_before, dh, dc, own_i, own_f, own_g, own_o)
         if reset_ptr is not None:
             dc = tl.where(here, 0.0, dc)
         store_blocks(da_ptr + t * size * 4 + o_gate, own, (s_i, s_f, s_g, s_o), H)
@@ -259,75 +245,3 @@ def backward_kernel(
         else:
             d = (s_i.to(dtype), s_f.to(dtype), s_g.to(dtype), s_o.to(dtype))
     tl.store(dc_ptr + o_own, dc, mask=own)
-
-
-@triton.jit
-def forward_step_kernel(a_ptr, before_ptr, reset_ptr, y_ptr, c_ptr, H: tl.constexpr, BLOCK: tl.constexpr):
-    """One step of one row after the products: activations in place, cell and hidden state."""
-    row, o_h = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    in_h = o_h < H
-    at = a_ptr + row * (4 * H) + o_h
-    a_i = tl.load(at, mask=in_h, other=0.0).to(tl.float32)
-    a_f = tl.load(at + H, mask=in_h, other=0.0).to(tl.float32)
-    a_g = tl.load(at + 2 * H, mask=in_h, other=0.0).to(tl.float32)
-    a_o = tl.load(at + 3 * H, mask=in_h, other=0.0).to(tl.float32)
-    c = tl.load(before_ptr + row * H + o_h, mask=in_h, other=0.0).to(tl.float32)
-    if reset_ptr is not None:
-        c = tl.where(tl.load(reset_ptr + row) != 0, 0.0, c)
-    i, f, g, o, c, h = _step(a_i, a_f, a_g, a_o, c)
-    tl.store(at, i, mask=in_h)
-    tl.store(at + H, f, mask=in_h)
-    tl.store(at + 2 * H, g, mask=in_h)
-    tl.store(at + 3 * H, o, mask=in_h)
-    tl.store(c_ptr + row * H + o_h, c, mask=in_h)
-    tl.store(y_ptr + row * H + o_h, h, mask=in_h)
-
-
-@triton.jit
-def backward_step_kernel(
-    a_ptr,
-    c_ptr,
-    before_ptr,
-    reset_ptr,
-    dy_ptr,
-    through_ptr,
-    cut_ptr,
-    dcells_ptr,
-    own_ptr,
-    da_ptr,
-    dc_ptr,
-    H: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """One step of one row before the product: gradients before the activations, and that of the cell in place."""
-    row, o_h = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    in_h = o_h < H
-    o_own, o_gate = row * H + o_h, row * (4 * H) + o_h
-    i = tl.load(a_ptr + o_gate, mask=in_h, other=0.0).to(tl.float32)
-    f = tl.load(a_ptr + o_gate + H, mask=in_h, other=0.0).to(tl.float32)
-    g = tl.load(a_ptr + o_gate + 2 * H, mask=in_h, other=0.0).to(tl.float32)
-    o = tl.load(a_ptr + o_gate + 3 * H, mask=in_h, other=0.0).to(tl.float32)
-    c = tl.load(c_ptr + o_own, mask=in_h, other=0.0)
-    before = tl.load(before_ptr + o_own, mask=in_h, other=0.0).to(tl.float32)
-    dh = tl.load(dy_ptr + o_own, mask=in_h, other=0.0).to(tl.float32)
-    if through_ptr is not None:
-        dh += passed_on(through_ptr + o_own, cut_ptr, row, in_h)
-    dc = tl.load(dc_ptr + o_own, mask=in_h, other=0.0)
-    own_i, own_f, own_g, own_o = 0.0, 0.0, 0.0, 0.0
-    if own_ptr is not None:
-        own_i = tl.load(own_ptr + o_gate, mask=in_h, other=0.0).to(tl.float32)
-        own_f = tl.load(own_ptr + o_gate + H, mask=in_h, other=0.0).to(tl.float32)
-        own_g = tl.load(own_ptr + o_gate + 2 * H, mask=in_h, other=0.0).to(tl.float32)
-        own_o = tl.load(own_ptr + o_gate + 3 * H, mask=in_h, other=0.0).to(tl.float32)
-    if dcells_ptr is not None:
-        dc += tl.load(dcells_ptr + o_own, mask=in_h, other=0.0).to(tl.float32)
-    here = False
-    if reset_ptr is not None:
-        here = tl.load(reset_ptr + row) != 0
-        before = tl.where(here, 0.0, before)
-    s_i, s_f, s_g, s_o, dc = _step_back(i, f, g, o, c, before, dh, dc, own_i, own_f, own_g, own_o)
-    tl.store(da_ptr + o_gate, s_i, mask=in_h)
-    tl.store(da_ptr + o_gate + H, s_f, mask=in_h)
-    tl.store(da_ptr + o_gate + 2 * H, s_g, mask=in_h)
-    tl.store(da_ptr + o_gate + 3 * H, s_o, mask=in_h)
-    tl.store(dc_ptr + o_own, tl.where(here, 0.0, dc), mask=in_h)

@@ -57,12 +57,12 @@ def lstm_forward(
             if on_host:
                 lstm_state(all_.numpy(), c.numpy(), c_out.numpy(), h_out.numpy())
             else:
-                _activate(all_, c, c_out, h_out)
+                activate(all_, c, c_out, h_out)
             h, c = h_out, c_out
     return y, cells, a.view(n_steps, n_rows, 4, hidden) if save else h0.new_empty(0)
 
 
-def _activate(a: Tensor, before: Tensor, c: Tensor, h: Tensor) -> None:
+def activate(a: Tensor, before: Tensor, c: Tensor, h: Tensor) -> None:
     """Do what `gatescope.kernels.steps_host.lstm_state` does, in torch's operators."""
     hidden = h.shape[1]
     i, f, g, o = a.split(hidden, dim=1)

@@ -27,3 +27,41 @@ def tanh(x):
     size = tl.abs(x)
     far = 1.0 - 2.0 * sigmoid(-2.0 * size)
     return tl.where(size < 0.625, near, tl.where(x < 0, -far, far))
+
+
+@triton.jit
+def load_blocks(at, own, H: tl.constexpr, COUNT: tl.constexpr):
+    """Blocks of A that follow each other, H apart, as they are stored.
+
+    A tile is converted to float32 in the layout of the products, through shared memory, and that waits for its load:
+    a kernel loads all that a step reads, and converts it when what it waits for is on its way.
+    """
+    tiles = ()
+    for k in tl.static_range(COUNT):
+        tiles += (tl.load(at + k * H, mask=own, other=0.0),)  # type: ignore[assignment]
+    return tiles
+
+
+@triton.jit
+def store_blocks(at, own, tiles, H: tl.constexpr):
+    """Store blocks of A that follow each other."""
+    for k in tl.static_range(len(tiles)):
+        tl.store(at + k * H, tiles[k], mask=own)
+
+
+@triton.jit
+def as_float32(tiles):
+    """The same tiles in float32."""
+    wide = ()
+    for k in tl.static_range(len(tiles)):
+        wide += (tiles[k].to(tl.float32),)  # type: ignore[assignment]
+    return wide
+
+
+@triton.jit
+def passed_on(at, cut_ptr, row, in_h):
+    """What a step's product brings to the state before it, in float32, unless the step began with a cleared state."""
+    through = tl.load(at, mask=in_h, other=0.0).to(tl.float32)
+    if cut_ptr is not None:
+        through = tl.where(tl.load(cut_ptr + row) != 0, 0.0, through)
+    return through

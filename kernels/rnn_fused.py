@@ -24,7 +24,8 @@ from gatescope.kernels.fused import (
     run,
     weight_gradient,
 )
-from gatescope.kernels.grid import Launch, Plan
+from gatescope.kernels.grid import Launch
+from gatescope.kernels.plan import Plan
 from gatescope.kernels.precision import float32_products_as_cudnn
 from gatescope.kernels.rnn_kernels import backward_kernel, forward_kernel
 from gatescope.kernels.sequence import entering

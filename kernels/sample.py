@@ -23,6 +23,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gatescope.kernels.lstm_loop import activate
+
 # Below it the most probable characters are all that is left; float32 could not divide by much less.
 LEAST_TEMPERATURE = 1e-30
 TILE = 100  # rows: a fixed height of every product; two tiles are the 200 sequences that are sampled by default
@@ -34,7 +36,6 @@ class _Place:
 
     gates: Tensor  # [TILE, G*H]
     parts: tuple[Tensor, ...]  # G of [TILE, H]
-    gating: tuple[Tensor, ...]  # the parts of `gates` that pass through the sigmoid
     h: Tensor  # [TILE, H]
     c: Tensor | None
 
@@ -78,7 +79,7 @@ class Recurrence:
         self.kept_h = [w_hh.new_zeros(steps, TILE, hidden) for _ in layers]
         self.kept_c = [w_hh.new_zeros(steps, TILE, hidden) for _ in layers] if cell == "lstm" else []
         self._product = w_hh.new_zeros(TILE, width)
-        self._places = [[self._place(cell, layer, step) for layer in range(len(layers))] for step in range(steps)]
+        self._places = [[self._place(layer, step) for layer in range(len(layers))] for step in range(steps)]
         self._lstm_state = None
         if cell == "lstm" and w_hh.is_cpu and w_hh.dtype in (torch.float32, torch.float64):
             # Half a second, that of Numba, which a GPU does without.
@@ -91,12 +92,10 @@ class Recurrence:
         self.c = [place.c for place in last if place.c is not None]
         self.gates = [place.gates for place in last]  # [TILE, G*H] each, after their activation
 
-    def _place(self, cell: str, layer: int, step: int) -> _Place:
+    def _place(self, layer: int, step: int) -> _Place:
         gates, h = self.kept_gates[layer][step], self.kept_h[layer][step]
         parts = gates.split(h.shape[1], dim=1)
-        both = gates[:, : 2 * h.shape[1]]
-        gating = {"lstm": (both, parts[-1]), "gru": (both,), "rnn": ()}[cell]
-        return _Place(gates, parts, gating, h, self.kept_c[layer][step] if self.kept_c else None)
+        return _Place(gates, parts, h, self.kept_c[layer][step] if self.kept_c else None)
 
     def clear(self, rows: Tensor | None = None) -> None:
         """Set the states of all rows, or of the rows in a bool mask [TILE], to zero."""
@@ -149,24 +148,19 @@ class Recurrence:
         self._next = len(tokens) % self.steps
 
     def _lstm(self, layer: int, place: _Place) -> None:
-        i, f, g, o = place.parts
-        c = place.c
-        assert c is not None
+        assert place.c is not None
         place.gates.addmm_(self.h[layer], self._w_hh[layer])
+        step = (place.gates, self.c[layer], place.c, place.h)
         if self._lstm_state is not None:
-            self._lstm_state(place.gates.numpy(), self.c[layer].numpy(), c.numpy(), place.h.numpy())
+            self._lstm_state(*(each.numpy() for each in step))
         else:
-            for part in place.gating:
-                part.sigmoid_()
-            torch.tanh(g, out=g)
-            torch.mul(f, self.c[layer], out=c).addcmul_(i, g)
-            torch.tanh(c, out=place.h).mul_(o)
-        self.h[layer], self.c[layer], self.gates[layer] = place.h, c, place.gates
+            activate(*step)
+        self.h[layer], self.c[layer], self.gates[layer] = place.h, place.c, place.gates
 
     def _gru(self, layer: int, place: _Place) -> None:
-        h, both = self.h[layer], place.gating[0]
-        r, z, n = place.parts
-        width = both.shape[1]
+        h, (r, z, n) = self.h[layer], place.parts
+        width = 2 * h.shape[1]
+        both = place.gates[:, :width]
         weight, bias = self._w_hh[layer], self._hidden_bias[layer]
         if self._reset_after:
             product = torch.addmm(bias, h, weight, out=self._product)

@@ -45,7 +45,8 @@ import torch
 import triton
 from torch import Tensor
 
-from gatescope.kernels.grid import H200, MIN_TILE, SLACK, WARPS, Device, Launch, counters, device_of
+from gatescope.kernels.grid import Launch, counters
+from gatescope.kernels.plan import H200, MIN_TILE, SLACK, WARPS, Device, device_of
 from gatescope.kernels.sample import LEAST_TEMPERATURE, Draw
 from gatescope.kernels.sample_kernels import CAPTURED, GRU, GRU_BEFORE, LSTM, RNN, RNN_RELU, WHOLE, sample_kernel
 from gatescope.kernels.sequence import interpreting

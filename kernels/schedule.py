@@ -22,7 +22,7 @@ import torch
 import triton
 from torch import Tensor
 
-from gatescope.kernels.grid import STEPS, Device, Plan, device_of, plan
+from gatescope.kernels.plan import STEPS, Device, Plan, device_of, plan
 from gatescope.kernels.wavefront import CHUNK, GATES
 
 FORWARD, BACKWARD = 2.0, 2.2  # microseconds of a step in which nothing is read

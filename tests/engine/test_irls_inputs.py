@@ -226,3 +226,17 @@ def test_memory_is_six_arrays_of_rows_and_four_matrices(wrap):
         tracemalloc.stop()
     itemsize = 8 if X.dtype == np.float64 else 4
     assert peak < itemsize * (6 * Y.size + 4 * 256**2)
+
+
+def test_what_goes_on_in_float64_takes_no_more_memory():
+    X, Y = make_problem(20_000, 256, 32)
+    X = X.astype(np.float32)
+    LogisticProbes(max_iter=2).fit(X[:500], Y[:500])
+    tracemalloc.start()
+    try:
+        # Finer than float32 can see: all go on.
+        LogisticProbes(tol=1e-8).fit(X, Y)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * (6 * Y.size + 4 * 256**2)

@@ -23,17 +23,17 @@ from triton.compiler import ASTSource
 from gatescope.kernels import (
     dropout_kernel,
     fused,
-    grid,
     gru_fused,
     gru_kernels,
     lstm_fused,
+    plan,
     rnn_fused,
     sample,
     sample_fused,
     schedule,
 )
 
-DEVICES = {80: grid.A100, 90: grid.H200}
+DEVICES = {80: plan.A100, 90: plan.H200}
 NONLINEARITIES = {"rnn": "tanh", "rnn-relu": "relu"}
 POINTERS = {
     torch.float16: "*fp16",
@@ -81,7 +81,7 @@ def launch_of(cell, direction, b, h, dtype, device, use=USES["everything"]):
     kind, forward = cell.partition("-")[0], direction == "forward"
     n_gates = schedule.GATES[kind]
     layout = schedule.cell_plan(kind, not forward, b, h, dtype, device)
-    if layout == grid.STEPS:
+    if layout == plan.STEPS:
         return None
     a, da, w = empty(T, b, 4, h), empty(T, b, 4, h), empty(n_gates * h, h)
     y, states, wide = empty(T, b, h), empty(T + 1, b, h), empty(T, b, h, dtype=torch.float32)

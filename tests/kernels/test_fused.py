@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from gatescope.kernels import fused
-from gatescope.kernels.grid import STEPS, Plan
+from gatescope.kernels.plan import STEPS, Plan
 
 pytest.importorskip("triton")
 

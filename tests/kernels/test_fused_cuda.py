@@ -11,7 +11,7 @@ pytest.importorskip("triton")
 
 import triton
 
-from gatescope.kernels.grid import STEPS, current_device
+from gatescope.kernels.plan import STEPS, current_device
 from gatescope.kernels.schedule import cell_plan
 
 pytestmark = pytest.mark.cuda

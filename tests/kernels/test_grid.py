@@ -1,4 +1,4 @@
-"""grid.py: plans that fit the device, the launch, and the barrier's protocol under every interleaving."""
+"""grid.py: the launch's counters, and the barrier's protocol under every interleaving."""
 
 import pytest
 import torch
@@ -6,77 +6,7 @@ from barrier_model import Barrier, explore
 
 pytest.importorskip("triton")
 
-from gatescope.kernels.fused import describe
-from gatescope.kernels.grid import A100, H200, STEPS, Device, counters, current_device, plan
-
-SHAPES = [
-    (128, 512),
-    (128, 128),
-    (32, 512),
-    (1024, 512),
-    (16, 768),
-    (128, 1024),
-    (64, 2048),
-    (1, 1),
-    (3, 100),
-    (7, 650),
-]
-
-
-@pytest.mark.parametrize("device", [A100, H200, Device(16, 100 * 1024)], ids=["a100", "h200", "small"])
-@pytest.mark.parametrize("n_gates", [1, 3, 4])
-@pytest.mark.parametrize("itemsize", [2, 4])
-def test_a_plan_covers_the_layer_and_fits_the_device(device, n_gates, itemsize):
-    for n_rows, hidden in SHAPES:
-        for tiles, streamed in ((1, False), (n_gates, False), (1, True), (n_gates, True)):
-            found = plan(n_rows, hidden, n_gates, itemsize, device, tiles, streamed)
-            if found == STEPS:
-                continue
-            assert found.columns * found.block_h >= hidden > (found.columns - 1) * found.block_h
-            inner = found.parts * found.block_k * (found.slices or 1)
-            whole = tiles * hidden if found.slices else hidden
-            assert inner >= whole > inner - found.block_k * (found.slices or 1)
-            # One program on each multiprocessor: all of a launch are on the device at once.
-            assert found.groups * found.columns <= device.multiprocessors
-            assert (found.groups - 1) * found.block_b < n_rows
-            standing = found.ahead * found.block_k * (found.slices or 1) if found.ahead else tiles * inner
-            weights = inner if found.slices else n_gates * (inner - found.resident * found.block_k)
-            assert itemsize * (found.block_h * weights + standing * found.block_b) <= device.shared
-            assert (found.ahead > 0) == (streamed and found.columns > 1)
-            assert found.ahead <= (found.parts if found.slices else tiles * found.parts)
-            # Each warp has a slice; registers hold 96 of a thread's weights beside all else, in two warp groups.
-            assert found.slices in (0, found.warps) and (found.warps == 8 or found.slices)
-            if found.resident:
-                assert device.warp_groups and (found.block_b, found.block_h) == (16, 32)
-                assert found.resident * found.block_k * 128 * itemsize <= 96 * 4 * 256
-            assert found.warp_groups == (device.warp_groups and found.block_b == 64)
-            # 256 threads hold the sums of a step, and single warps no large parts of many states.
-            if found.ahead and not found.warp_groups and found.block_b * hidden > 32768:
-                assert found.block_b * found.block_k <= 8192
-            assert found.block_b * found.block_h * n_gates <= 8192
-            assert found.block_b in (16, 32, 64) and found.block_h in (16, 32, 64, 128)
-
-
-def test_plans_of_the_benchmark_shapes():
-    bf16 = {shape: plan(*shape, 4, 2, H200) for shape in SHAPES}
-    assert (bf16[128, 512].groups, bf16[128, 512].columns) == (8, 16)
-    assert bf16[128, 128].columns == 1
-    assert (
-        plan(128, 128, 4, 2, H200, streamed=True).columns == 4 > plan(128, 64, 4, 2, H200, streamed=True).columns == 1
-    )
-    assert plan(128, 128, 4, 2, A100, streamed=True).columns == 1 == plan(128, 128, 1, 2, H200, streamed=True).columns
-    assert (bf16[16, 768].block_k, bf16[16, 768].parts) == (256, 3)
-    assert bf16[64, 2048] == STEPS
-    elman = plan(64, 2048, 1, 2, H200, streamed=True)
-    assert (elman.block_b, elman.block_k, elman.parts, elman.ahead) == (32, 256, 8, 4)
-    assert bf16[1024, 512].rows == 512
-    back = plan(16, 768, 4, 2, H200, 4, streamed=True)
-    assert (back.slices, back.warps, back.columns, back.parts) == (4, 4, 48, 12)
-    forward = plan(128, 512, 4, 2, H200, streamed=True)
-    assert (forward.resident, forward.block_k, forward.parts) == (3, 128, 4)
-    assert plan(128, 512, 1, 2, H200, streamed=True).resident == 0 == plan(16, 768, 4, 2, H200, streamed=True).resident
-    assert plan(64, 2048, 3, 2, H200, streamed=True) == STEPS
-    assert plan(2048, 512, 4, 2, H200) == STEPS
+from gatescope.kernels.grid import counters
 
 
 def test_counters_are_zero_and_apart():
@@ -104,30 +34,3 @@ def test_the_exploration_finds_mistakes(mistake):
 
 def test_the_exploration_finds_a_wait_for_too_many():
     assert explore(2, 2, 2, Barrier(missing=-1))[0] == "deadlock"
-
-
-def test_describe_says_what_would_run():
-    told = describe("lstm", 128, 512, torch.bfloat16, H200).splitlines()
-    assert told[0] == "forward: persistent, 8 groups of 16 rows x 16 columns of 32 units, 1 launch for 128 rows"
-    assert told[1].startswith("backward: persistent")
-    assert describe("lstm", 1024, 512, torch.float16, H200).splitlines()[0].endswith("2 launches for 1024 rows")
-    assert describe("gru", 64, 2048, torch.bfloat16, H200).count("a product and a pointwise kernel for each step") == 2
-    assert describe("gru", 8, 16, torch.float32, H200).count("a product and a pointwise kernel for each step") == 2
-
-
-def test_describe_says_what_a_stack_does():
-    forward, backward = describe("lstm", 128, 512, torch.bfloat16, H200, layers=3).splitlines()
-    assert "2 groups of 64 rows" in forward and forward.endswith("; 3 layers side by side")
-    assert "8 groups of 16 rows" in backward and backward.endswith("; 3 layers one after another")
-    for recorded in (False, True):
-        forward, backward = describe("lstm", 128, 1024, torch.bfloat16, H200, 2, recorded=recorded).splitlines()
-        assert "2 groups of 64 rows" in forward and forward.endswith("; 2 layers one after another")
-        assert ("for each step; 2 layers side by side" if recorded else "2 groups of 64 rows") in backward
-    assert "; 3" not in describe("lstm", 128, 512, torch.bfloat16, H200)
-
-
-@pytest.mark.cuda
-def test_describe_takes_the_current_gpu():
-    here = torch.cuda.get_device_properties(0).multi_processor_count
-    assert current_device().multiprocessors == here
-    assert describe("lstm", 128, 512, torch.bfloat16) == describe("lstm", 128, 512, torch.bfloat16, current_device())

@@ -9,7 +9,8 @@ import torch
 pytest.importorskip("triton")
 
 from gatescope.kernels import fused
-from gatescope.kernels.grid import COUNTER_STRIDE, Plan
+from gatescope.kernels.grid import COUNTER_STRIDE
+from gatescope.kernels.plan import Plan
 
 COLUMNS, GROUPS, T, B, I, H = 3, 2, 5, 40, 4, 40
 SPLIT = Plan("persistent", 16, 16, 64, 1, GROUPS, COLUMNS, 1)  # 40 rows take two launches of two groups of 16

@@ -10,8 +10,8 @@ pytest.importorskip("triton")
 
 import triton
 
-from gatescope.kernels.grid import A100, H200, Device
 from gatescope.kernels.philox import uniform
+from gatescope.kernels.plan import A100, H200, Device
 from gatescope.kernels.sample import TILE, Draw, Recurrence, choose, distribution
 from gatescope.kernels.sample_fused import (
     PLACES,

@@ -8,7 +8,7 @@ import torch
 pytest.importorskip("triton")
 
 from gatescope.kernels import schedule
-from gatescope.kernels.grid import A100, H200, STEPS, Device
+from gatescope.kernels.plan import A100, H200, STEPS, Device
 from gatescope.kernels.schedule import cell_plan, microseconds, row_name, side_by_side, waves
 
 MAIN = (200, 128, 512)

@@ -47,7 +47,7 @@ def test_lstm_state_is_what_the_operators_make():
     found, expected = (torch.empty(2, B, H, dtype=torch.float64) for _ in range(2))
     same = a.clone()
     steps_host.lstm_state(a.numpy(), before.numpy(), found[0].numpy(), found[1].numpy())
-    lstm_loop._activate(same, before, expected[0], expected[1])
+    lstm_loop.activate(same, before, expected[0], expected[1])
     torch.testing.assert_close(a, same, rtol=1e-14, atol=1e-15)
     torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-15)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gatescope.kernels import dropout, wavefront
-from gatescope.kernels.grid import H200, Plan
+from gatescope.kernels.plan import H200, Plan
 from gatescope.kernels.rnn import RNN
 from gatescope.kernels.stack import RecurrentStack
 

@@ -1,0 +1,94 @@
+"""The GRU's kernels of single steps, beside whose products they do everything else; arrays as in `gru_kernels`."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from gatescope.kernels.gru_kernels import FIRST, SECOND, first_back
+from gatescope.kernels.pointwise import passed_on, sigmoid, tanh
+
+
+@triton.jit
+def forward_step_kernel(
+    a_ptr, h_ptr, reset_ptr, y_ptr, H: tl.constexpr, BLOCK: tl.constexpr, AFTER: tl.constexpr, PHASE: tl.constexpr
+):
+    """One step of one row, or a part of it, after the products: activations in place, and the hidden state."""
+    row, o_h = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    in_h = o_h < H
+    at = a_ptr + row * (4 * H) + o_h
+    r = tl.load(at + H, mask=in_h, other=0.0).to(tl.float32)
+    z = tl.load(at + 2 * H, mask=in_h, other=0.0).to(tl.float32)
+    h = tl.load(h_ptr + row * H + o_h, mask=in_h, other=0.0).to(tl.float32)
+    if reset_ptr is not None:
+        h = tl.where(tl.load(reset_ptr + row) != 0, 0.0, h)
+    if PHASE != SECOND:
+        r, z = sigmoid(r), sigmoid(z)
+        tl.store(at + H, r, mask=in_h)
+        tl.store(at + 2 * H, z, mask=in_h)
+        if not AFTER:
+            tl.store(at, r * h, mask=in_h)
+    if PHASE != FIRST:
+        n = tl.load(at + 3 * H, mask=in_h, other=0.0).to(tl.float32)
+        if AFTER:
+            n += r * tl.load(at, mask=in_h, other=0.0).to(tl.float32)
+        n = tanh(n)
+        tl.store(at + 3 * H, n, mask=in_h)
+        tl.store(y_ptr + row * H + o_h, n + z * (h - n), mask=in_h)
+
+
+@triton.jit
+def backward_step_kernel(
+    a_ptr,
+    h_ptr,
+    reset_ptr,
+    dy_ptr,
+    through_ptr,
+    cut_ptr,
+    dq_ptr,
+    own_ptr,
+    da_ptr,
+    passed_ptr,
+    H: tl.constexpr,
+    BLOCK: tl.constexpr,
+    AFTER: tl.constexpr,
+    PHASE: tl.constexpr,
+):
+    """One step of one row, or a part of it, before the product: gradients before the activations."""
+    row, o_h = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    in_h = o_h < H
+    o_own, o_gate = row * H + o_h, row * (4 * H) + o_h
+    p = tl.load(a_ptr + o_gate, mask=in_h, other=0.0).to(tl.float32)
+    r = tl.load(a_ptr + o_gate + H, mask=in_h, other=0.0).to(tl.float32)
+    z = tl.load(a_ptr + o_gate + 2 * H, mask=in_h, other=0.0).to(tl.float32)
+    n = tl.load(a_ptr + o_gate + 3 * H, mask=in_h, other=0.0).to(tl.float32)
+    h = tl.load(h_ptr + o_own, mask=in_h, other=0.0).to(tl.float32)
+    dh = tl.load(dy_ptr + o_own, mask=in_h, other=0.0).to(tl.float32) + tl.load(
+        passed_ptr + o_own, mask=in_h, other=0.0
+    )
+    if through_ptr is not None:
+        dh += passed_on(through_ptr + o_own, cut_ptr, row, in_h)
+    own_p, own_r, own_z, own_n = 0.0, 0.0, 0.0, 0.0
+    if own_ptr is not None:
+        own_p = tl.load(own_ptr + o_gate, mask=in_h, other=0.0).to(tl.float32)
+        own_r = tl.load(own_ptr + o_gate + H, mask=in_h, other=0.0).to(tl.float32)
+        own_z = tl.load(own_ptr + o_gate + 2 * H, mask=in_h, other=0.0).to(tl.float32)
+        own_n = tl.load(own_ptr + o_gate + 3 * H, mask=in_h, other=0.0).to(tl.float32)
+    here = False
+    if reset_ptr is not None:
+        here = tl.load(reset_ptr + row) != 0
+        h = tl.where(here, 0.0, h)
+    d_n, d_z, passed = first_back(r, z, n, p, h, dh, own_r, own_z, own_n)
+    if PHASE != SECOND:
+        tl.store(da_ptr + o_gate + 2 * H, d_z, mask=in_h)
+        tl.store(da_ptr + o_gate + 3 * H, d_n, mask=in_h)
+    if PHASE != FIRST:
+        if AFTER:
+            d_r = (d_n * p + own_r) * r * (1.0 - r)
+            tl.store(da_ptr + o_gate, d_n * r + own_p, mask=in_h)
+        else:
+            d_q = tl.load(dq_ptr + o_own, mask=in_h, other=0.0).to(tl.float32) + own_p
+            d_r = (d_q * h + own_r) * r * (1.0 - r)
+            passed += d_q * r
+        tl.store(da_ptr + o_gate + H, d_r, mask=in_h)
+        tl.store(passed_ptr + o_own, tl.where(here, 0.0, passed), mask=in_h)
