@@ -17,20 +17,14 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.gram import Moments, weighted_sd
 from gatescope.engine.inference import StandardErrors, infer
 from gatescope.engine.objective import verify
-from gatescope.engine.precondition import SAMPLE_ROWS
 from gatescope.engine.predictions import linear_predictions
 from gatescope.engine.problems import Problems, Solution
-from gatescope.engine.quasi_newton import MEMORY, QuasiNewton
+from gatescope.engine.quasi_newton import QuasiNewton
 from gatescope.engine.read_ahead import bytes_of
 from gatescope.engine.shards import Processes
 from gatescope.engine.targets import BinaryTargets, ClassWeight, Weights, as_binary, as_targets
+from gatescope.engine.tile_width import tile_width
 
-# Problems in one pass: beyond about this many a matrix product gains nothing. Each holds a factor [H, H], pairs of
-# steps and arrays of N rows: fewer where they would need more memory than this, or than a byte for each value of X.
-TILE = 128
-TILE_BYTES = 2**26
-# With a limit the problems of a pass may take this share of it: the rest is for reading ahead and arrays of N rows.
-TILE_SHARE = 0.4
 # Gradients of float32 sums are good to about 1e-8 of the mean loss; a finer tolerance is reached in float64 from there.
 FLOAT32_NOISE = 1e-8
 FINEST_FLOAT32_TOL = 1e-7
@@ -382,23 +376,3 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class, tags.target_tags.multi_output = False, True
         return tags
-
-
-def tile_width(rows: RowBlocks, n_targets: int, itemsize: int) -> int:
-    """Return how many of K problems may be in one pass.
-
-    Args:
-        rows: X [N, H], in the precision of this pass.
-        n_targets: K.
-        itemsize: bytes of a value in the precision of the first pass, in which memory is counted.
-    """
-    n_rows, n_units, size = int(rows.processes.largest(rows.shape[0])), rows.shape[1], rows.dtype.itemsize
-    # A factor, arrays of all rows and of the blocks that are worked on, the steps remembered and the point.
-    of_each = size * (n_units**2 // 2 + 2 * n_rows + 6 * rows.n_threads * rows.block_rows) + 16 * (MEMORY + 4) * n_units
-    if rows.memory_limit is not None:
-        return min(TILE, max(1, int(TILE_SHARE * rows.memory_limit) // of_each))
-    # Without a limit a fit takes at most 6 arrays [N, K] and 4 [H, H] beside X, or what one problem needs. A matrix and
-    # its factor are shared, and one more is made from pieces of a sample.
-    of_all = size * (2.5 * n_units + 2 * rows.n_threads * SAMPLE_ROWS) * n_units
-    ceiling = itemsize * (6 * n_rows * n_targets + 4 * n_units**2) - of_all
-    return min(TILE, max(1, int(min(ceiling, max(TILE_BYTES, n_rows * n_units)) // of_each)))

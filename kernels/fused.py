@@ -175,6 +175,11 @@ def pointwise_step(kernel: Any, tensors: dict[str, Tensor | None], y: Tensor, **
     return Launch(kernel, (n_rows, triton.cdiv(hidden, STEP_BLOCK)), tensors, sizes, warps=1)
 
 
+def step_of(x: Tensor | None, t: int) -> Tensor | None:
+    """Step t of what there may be, [T, ...]."""
+    return None if x is None else x[t]
+
+
 def cleared(state: Tensor, rows: Tensor | None) -> Tensor:
     """A state [B, H] with zeros in the rows of a mask [B] bool, if there is one."""
     return state if rows is None else state.masked_fill(rows.unsqueeze(1), 0)

@@ -30,6 +30,7 @@ from gatescope.kernels.fused import (
     pointwise_step,
     read_gradient,
     run,
+    step_of,
     weight_gradient,
 )
 from gatescope.kernels.grid import Launch
@@ -92,7 +93,7 @@ class Forward:
             return
         w_nrz, (w_rz, w_n) = self._w_hh.roll(hidden, 0).t(), self._w_hh.split((2 * hidden, hidden))
         for t in range(start, stop):
-            here, flat = None if self._reset is None else self._reset[t], self._a[t].flatten(1)
+            here, flat = step_of(self._reset, t), self._a[t].flatten(1)
             before = cleared(self.states[t], here)
             step = (self._a[t], self.states[t], here, self.states[t + 1], self._after)
             if self._after:
@@ -214,10 +215,10 @@ class Backward:
         for t in reversed(range(start, stop)):
             through = cut = None
             if t + 1 < n_steps:
-                through, cut = self._product(t + 1), None if self._reset is None else self._reset[t + 1]
-            here = None if self._reset is None else self._reset[t]
+                through, cut = self._product(t + 1), step_of(self._reset, t + 1)
+            here = step_of(self._reset, t)
             given = (self._a[t], self._states[t], here, read[t - start], through, cut)
-            own = None if self._own is None else self._own[t]
+            own = step_of(self._own, t)
             rest = (own, self._da[t], self._passed, self._after)
             if self._after:
                 backward_step(*given, None, *rest, WHOLE)()
@@ -253,7 +254,7 @@ class Backward:
         dw_ih = weight_gradient(flat[..., hidden:], self._x) if needs[1] else None
         dh0 = None
         if needs[0]:
-            dh0 = self._passed + cleared(self._product(0), None if self._reset is None else self._reset[0])
+            dh0 = self._passed + cleared(self._product(0), step_of(self._reset, 0))
         return dh0, dw_ih, dw_hh, db, db_hh
 
 

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from gatescope.kernels.gru_kernels import FIRST, SECOND, first_back
-from gatescope.kernels.pointwise import passed_on, sigmoid, tanh
+from gatescope.kernels.pointwise import as_float32, load_blocks, passed_on, sigmoid, tanh
 
 
 @triton.jit
@@ -17,8 +17,7 @@ def forward_step_kernel(
     row, o_h = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     in_h = o_h < H
     at = a_ptr + row * (4 * H) + o_h
-    r = tl.load(at + H, mask=in_h, other=0.0).to(tl.float32)
-    z = tl.load(at + 2 * H, mask=in_h, other=0.0).to(tl.float32)
+    r, z = as_float32(load_blocks(at + H, in_h, H, 2))
     h = tl.load(h_ptr + row * H + o_h, mask=in_h, other=0.0).to(tl.float32)
     if reset_ptr is not None:
         h = tl.where(tl.load(reset_ptr + row) != 0, 0.0, h)
@@ -58,22 +57,15 @@ def backward_step_kernel(
     row, o_h = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     in_h = o_h < H
     o_own, o_gate = row * H + o_h, row * (4 * H) + o_h
-    p = tl.load(a_ptr + o_gate, mask=in_h, other=0.0).to(tl.float32)
-    r = tl.load(a_ptr + o_gate + H, mask=in_h, other=0.0).to(tl.float32)
-    z = tl.load(a_ptr + o_gate + 2 * H, mask=in_h, other=0.0).to(tl.float32)
-    n = tl.load(a_ptr + o_gate + 3 * H, mask=in_h, other=0.0).to(tl.float32)
+    p, r, z, n = as_float32(load_blocks(a_ptr + o_gate, in_h, H, 4))
     h = tl.load(h_ptr + o_own, mask=in_h, other=0.0).to(tl.float32)
-    dh = tl.load(dy_ptr + o_own, mask=in_h, other=0.0).to(tl.float32) + tl.load(
-        passed_ptr + o_own, mask=in_h, other=0.0
-    )
+    dh = tl.load(dy_ptr + o_own, mask=in_h, other=0.0).to(tl.float32)
+    dh += tl.load(passed_ptr + o_own, mask=in_h, other=0.0)
     if through_ptr is not None:
         dh += passed_on(through_ptr + o_own, cut_ptr, row, in_h)
     own_p, own_r, own_z, own_n = 0.0, 0.0, 0.0, 0.0
     if own_ptr is not None:
-        own_p = tl.load(own_ptr + o_gate, mask=in_h, other=0.0).to(tl.float32)
-        own_r = tl.load(own_ptr + o_gate + H, mask=in_h, other=0.0).to(tl.float32)
-        own_z = tl.load(own_ptr + o_gate + 2 * H, mask=in_h, other=0.0).to(tl.float32)
-        own_n = tl.load(own_ptr + o_gate + 3 * H, mask=in_h, other=0.0).to(tl.float32)
+        own_p, own_r, own_z, own_n = as_float32(load_blocks(own_ptr + o_gate, in_h, H, 4))
     here = False
     if reset_ptr is not None:
         here = tl.load(reset_ptr + row) != 0

@@ -35,6 +35,7 @@ from gatescope.kernels.fused import (
     pointwise_step,
     read_gradient,
     run,
+    step_of,
     weight_gradient,
 )
 from gatescope.kernels.grid import Launch
@@ -92,7 +93,7 @@ class Forward:
             return
         w_t = self._w_hh.t()
         for t in range(start, stop):
-            here = None if self._reset is None else self._reset[t]
+            here = step_of(self._reset, t)
             self._a[t].flatten(1).addmm_(cleared(self.states[t], here), w_t)
             c = self.cells[t - 1] if t else self._c0
             forward_step(self._a[t], c, here, self.states[t + 1], self.cells[t])()
@@ -197,13 +198,13 @@ class Backward:
             return
         read = read_gradient(self._dy, self._above, start, stop)
         for t in reversed(range(start, stop)):
-            here = None if self._reset is None else self._reset[t]
-            dcells = None if self._dcells is None else self._dcells[t]
-            own = None if self._own is None else self._own[t]
+            here = step_of(self._reset, t)
+            dcells = step_of(self._dcells, t)
+            own = step_of(self._own, t)
             before = self._cells[t - 1] if t else self._c0
             through = cut = None
             if t + 1 < n_steps:
-                through, cut = self._product(t + 1), None if self._reset is None else self._reset[t + 1]
+                through, cut = self._product(t + 1), step_of(self._reset, t + 1)
             saved = (self._a[t], self._cells[t], before, here)
             backward_step(*saved, read[t - start], through, cut, dcells, own, self._da[t], self._dc)()
 
@@ -220,7 +221,7 @@ class Backward:
         flat = self._da.flatten(2)
         db = bias_gradient(flat) if needs[4] or needs[5] else None
         return (
-            cleared(self._product(0), None if self._reset is None else self._reset[0]) if needs[0] else None,
+            cleared(self._product(0), step_of(self._reset, 0)) if needs[0] else None,
             self._dc if needs[1] else None,
             weight_gradient(flat, self._x) if needs[2] else None,
             weight_gradient(flat, entering(self._h0, self._y, self._reset)) if needs[3] else None,

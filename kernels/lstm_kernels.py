@@ -209,6 +209,7 @@ def backward_kernel(
                 d = load_ahead(after, later, H, BLOCK_K, PARTS, 0, AHEAD)
         i, f, g, o = as_float32(a)
         dh = incoming(read, above_ptr, seed_ptr, o_h, rows + first_row, t, layer, P)
+        # An operation, so that the tile is converted here.
         c_t = c + 0.0
         c_before = before + tl.load(c0_ptr + o_own, mask=own & (t == 0), other=0.0).to(tl.float32)
         if reset_ptr is not None:

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from gatescope.kernels.lstm_kernels import step, step_back
-from gatescope.kernels.pointwise import passed_on
+from gatescope.kernels.pointwise import as_float32, load_blocks, passed_on, store_blocks
 
 
 @triton.jit
@@ -15,18 +15,12 @@ def forward_step_kernel(a_ptr, before_ptr, reset_ptr, y_ptr, c_ptr, H: tl.conste
     row, o_h = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     in_h = o_h < H
     at = a_ptr + row * (4 * H) + o_h
-    a_i = tl.load(at, mask=in_h, other=0.0).to(tl.float32)
-    a_f = tl.load(at + H, mask=in_h, other=0.0).to(tl.float32)
-    a_g = tl.load(at + 2 * H, mask=in_h, other=0.0).to(tl.float32)
-    a_o = tl.load(at + 3 * H, mask=in_h, other=0.0).to(tl.float32)
+    a_i, a_f, a_g, a_o = as_float32(load_blocks(at, in_h, H, 4))
     c = tl.load(before_ptr + row * H + o_h, mask=in_h, other=0.0).to(tl.float32)
     if reset_ptr is not None:
         c = tl.where(tl.load(reset_ptr + row) != 0, 0.0, c)
     i, f, g, o, c, h = step(a_i, a_f, a_g, a_o, c)
-    tl.store(at, i, mask=in_h)
-    tl.store(at + H, f, mask=in_h)
-    tl.store(at + 2 * H, g, mask=in_h)
-    tl.store(at + 3 * H, o, mask=in_h)
+    store_blocks(at, in_h, (i, f, g, o), H)
     tl.store(c_ptr + row * H + o_h, c, mask=in_h)
     tl.store(y_ptr + row * H + o_h, h, mask=in_h)
 
@@ -51,10 +45,7 @@ def backward_step_kernel(
     row, o_h = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     in_h = o_h < H
     o_own, o_gate = row * H + o_h, row * (4 * H) + o_h
-    i = tl.load(a_ptr + o_gate, mask=in_h, other=0.0).to(tl.float32)
-    f = tl.load(a_ptr + o_gate + H, mask=in_h, other=0.0).to(tl.float32)
-    g = tl.load(a_ptr + o_gate + 2 * H, mask=in_h, other=0.0).to(tl.float32)
-    o = tl.load(a_ptr + o_gate + 3 * H, mask=in_h, other=0.0).to(tl.float32)
+    i, f, g, o = as_float32(load_blocks(a_ptr + o_gate, in_h, H, 4))
     c = tl.load(c_ptr + o_own, mask=in_h, other=0.0)
     before = tl.load(before_ptr + o_own, mask=in_h, other=0.0).to(tl.float32)
     dh = tl.load(dy_ptr + o_own, mask=in_h, other=0.0).to(tl.float32)
@@ -63,10 +54,7 @@ def backward_step_kernel(
     dc = tl.load(dc_ptr + o_own, mask=in_h, other=0.0)
     own_i, own_f, own_g, own_o = 0.0, 0.0, 0.0, 0.0
     if own_ptr is not None:
-        own_i = tl.load(own_ptr + o_gate, mask=in_h, other=0.0).to(tl.float32)
-        own_f = tl.load(own_ptr + o_gate + H, mask=in_h, other=0.0).to(tl.float32)
-        own_g = tl.load(own_ptr + o_gate + 2 * H, mask=in_h, other=0.0).to(tl.float32)
-        own_o = tl.load(own_ptr + o_gate + 3 * H, mask=in_h, other=0.0).to(tl.float32)
+        own_i, own_f, own_g, own_o = as_float32(load_blocks(own_ptr + o_gate, in_h, H, 4))
     if dcells_ptr is not None:
         dc += tl.load(dcells_ptr + o_own, mask=in_h, other=0.0).to(tl.float32)
     here = False
@@ -74,8 +62,5 @@ def backward_step_kernel(
         here = tl.load(reset_ptr + row) != 0
         before = tl.where(here, 0.0, before)
     s_i, s_f, s_g, s_o, dc = step_back(i, f, g, o, c, before, dh, dc, own_i, own_f, own_g, own_o)
-    tl.store(da_ptr + o_gate, s_i, mask=in_h)
-    tl.store(da_ptr + o_gate + H, s_f, mask=in_h)
-    tl.store(da_ptr + o_gate + 2 * H, s_g, mask=in_h)
-    tl.store(da_ptr + o_gate + 3 * H, s_o, mask=in_h)
+    store_blocks(da_ptr + o_gate, in_h, (s_i, s_f, s_g, s_o), H)
     tl.store(dc_ptr + o_own, tl.where(here, 0.0, dc), mask=in_h)

@@ -22,6 +22,7 @@ from gatescope.kernels.fused import (
     persistent,
     read_gradient,
     run,
+    step_of,
     weight_gradient,
 )
 from gatescope.kernels.grid import Launch
@@ -73,7 +74,7 @@ class Forward:
             run(self._launch, self.layout, start, stop, self.states.shape[1])
             return
         for t in range(start, stop):
-            before = cleared(self.states[t], None if self._reset is None else self._reset[t])
+            before = cleared(self.states[t], step_of(self._reset, t))
             self._activate(self.states[t + 1].addmm_(before, self._w_hh.t()))
         if self._above is not None:
             self._above.fill(self.states[start + 1 : stop + 1], start)
@@ -168,7 +169,7 @@ class Backward:
 
     def _through(self, t: int) -> Tensor:
         """What step t brings to the hidden state before it."""
-        return cleared(self._da[t] @ self._w_hh, None if self._reset is None else self._reset[t])
+        return cleared(self._da[t] @ self._w_hh, step_of(self._reset, t))
 
     def results(self, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
         """Gradients of h0, w_ih, w_hh, b_ih, b_hh; None where not needed."""

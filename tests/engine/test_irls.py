@@ -10,7 +10,7 @@ from logistic_problems import assert_equal_coefficients, assert_same_fit, fit_al
 from scipy.special import expit
 from sklearn.preprocessing import StandardScaler
 
-from gatescope.engine import arrays, irls
+from gatescope.engine import arrays, tile_width
 from gatescope.engine.irls import LogisticProbes
 
 
@@ -94,7 +94,7 @@ def test_a_mask_of_one_hypothesis_is_nothing_to_the_others(options):
 def test_a_queue_longer_than_the_tile_gives_the_same(monkeypatch):
     X, Y = make_problem(400, 7, 11)
     whole = LogisticProbes(tol=1e-11).fit(X, Y)
-    monkeypatch.setattr(irls, "TILE", 3)
+    monkeypatch.setattr(tile_width, "TILE", 3)
     tiled = LogisticProbes(tol=1e-11).fit(X, Y)
     assert_equal_coefficients(tiled.coef_, whole.coef_)
     assert (tiled.n_passes_ > 0).all()

@@ -60,10 +60,11 @@ def test_plans_of_the_benchmark_shapes():
     bf16 = {shape: plan(*shape, 4, 2, H200) for shape in SHAPES}
     assert (bf16[128, 512].groups, bf16[128, 512].columns) == (8, 16)
     assert bf16[128, 128].columns == 1
-    assert (
-        plan(128, 128, 4, 2, H200, streamed=True).columns == 4 > plan(128, 64, 4, 2, H200, streamed=True).columns == 1
-    )
-    assert plan(128, 128, 4, 2, A100, streamed=True).columns == 1 == plan(128, 128, 1, 2, H200, streamed=True).columns
+    # One program for all units of 128, but of gated cells on an H200.
+    assert plan(128, 128, 4, 2, H200, streamed=True).columns == 4
+    assert plan(128, 64, 4, 2, H200, streamed=True).columns == 1
+    assert plan(128, 128, 4, 2, A100, streamed=True).columns == 1
+    assert plan(128, 128, 1, 2, H200, streamed=True).columns == 1
     assert (bf16[16, 768].block_k, bf16[16, 768].parts) == (256, 3)
     assert bf16[64, 2048] == STEPS
     elman = plan(64, 2048, 1, 2, H200, streamed=True)
@@ -73,7 +74,8 @@ def test_plans_of_the_benchmark_shapes():
     assert (back.slices, back.warps, back.columns, back.parts) == (4, 4, 48, 12)
     forward = plan(128, 512, 4, 2, H200, streamed=True)
     assert (forward.resident, forward.block_k, forward.parts) == (3, 128, 4)
-    assert plan(128, 512, 1, 2, H200, streamed=True).resident == 0 == plan(16, 768, 4, 2, H200, streamed=True).resident
+    assert plan(128, 512, 1, 2, H200, streamed=True).resident == 0
+    assert plan(16, 768, 4, 2, H200, streamed=True).resident == 0
     assert plan(64, 2048, 3, 2, H200, streamed=True) == STEPS
     assert plan(2048, 512, 4, 2, H200) == STEPS
 
