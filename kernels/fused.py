@@ -168,11 +168,21 @@ def run(
                 launch(counter_ptr=zeros, t0=t, t1=t + 1, row0=row0, **only)
 
 
-def pointwise_step(kernel: Any, tensors: dict[str, Tensor | None], y: Tensor, **constants: Any) -> Launch:
-    """A pointwise kernel of one step on these tensors, y [B, H] among them; a warp loads 16 bytes a thread."""
-    n_rows, hidden = y.shape
-    sizes = {"H": hidden, "BLOCK": STEP_BLOCK, **constants}
-    return Launch(kernel, (n_rows, triton.cdiv(hidden, STEP_BLOCK)), tensors, sizes, warps=1)
+def pointwise_step(
+    kernel: Any, tensors: dict[str, Tensor | None], sizes: dict[str, int], like: Tensor, **constants: Any
+) -> Launch:
+    """A pointwise kernel of one step on the tensors of all steps; a warp loads 16 bytes a thread.
+
+    Args:
+        kernel: takes the tensors, the step, the sizes and the constants.
+        tensors: by their names.
+        sizes: whole numbers that make no new kernel.
+        like: [T, B, H].
+    """
+    n_rows, hidden = like.shape[1:]
+    given = {**tensors, "t": 0, **sizes}
+    constants = {"H": hidden, "BLOCK": STEP_BLOCK, **constants}
+    return Launch(kernel, (n_rows, triton.cdiv(hidden, STEP_BLOCK)), given, constants, warps=1)
 
 
 def step_of(x: Tensor | None, t: int) -> Tensor | None:

@@ -13,6 +13,7 @@ rather than let it hang.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +23,11 @@ import triton.language as tl
 from torch import Tensor
 
 from gatescope.kernels.plan import FEW_WARPS, WARPS
+from gatescope.kernels.sequence import interpreting
 
 COUNTER_STRIDE = tl.constexpr(32)  # int32 between the counters of two groups: each on a cache line of its own
-RUNTIME = ["t0", "t1", "row0", "n_rows", "n_steps", "first_row", "layer"]  # arguments whose values make no new kernel
+# Arguments whose values make no new kernel.
+RUNTIME = ["t", "t0", "t1", "row0", "n_rows", "n_steps", "first_step", "first_row", "layer"]
 REGISTERS = 255  # of a thread of it: as many as there are, since one program at a time runs on a multiprocessor
 
 
@@ -52,6 +55,24 @@ class Launch:
 
     def __call__(self, **changed: Any) -> None:
         self.kernel[self.grid](**(self.arguments | self.constants | changed), **self.options)
+
+    def stepwise(self, **changed: Any) -> Callable[[int], None]:
+        """The launch of one step as a function of the step alone, its argument `t`.
+
+        Triton takes longer to bind the arguments of a call, and to find the kernel that they ask for, than a GPU for a
+        step: here this is done once, and the compiled kernel is launched.
+        """
+        if interpreting():
+            return lambda t: self(t=t, **changed)
+        given = self.arguments | self.constants | changed
+        compiled = self.kernel.warmup(grid=self.grid, **given, **self.options)[(*self.grid, 1)]
+        values, place = list(given.values()), list(given).index("t")
+
+        def launch(t: int) -> None:
+            values[place] = t
+            compiled(*values)
+
+        return launch
 
 
 def counters(groups: int, like: Tensor) -> Tensor:

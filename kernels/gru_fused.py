@@ -81,8 +81,11 @@ class Forward:
             added = p_bias.contiguous() if isinstance(p_bias, Tensor) else None
             tensors = (self._a, self._w_hh, added, self._reset, self.states)
             self._launch = forward_launch(self.layout, *tensors, reset_after, save, above)
-        elif reset_after:
+            return
+        if reset_after:
             self._a[:, :, 0] = p_bias
+        filled = (self._a, self._reset, self.states, reset_after)
+        self._steps = [forward_step(*filled, phase) for phase in step_phases(reset_after)]
 
     def advance(self, start: int, stop: int) -> None:
         """Run the steps from start to stop; all before are done."""
@@ -91,19 +94,21 @@ class Forward:
         if self.layout.form == "persistent":
             run(self._launch, self.layout, start, stop, n_rows, phases=_phases(self.layout, self._after))
             return
-        w_nrz, (w_rz, w_n) = self._w_hh.roll(hidden, 0).t(), self._w_hh.split((2 * hidden, hidden))
-        for t in range(start, stop):
-            here, flat = step_of(self._reset, t), self._a[t].flatten(1)
-            before = cleared(self.states[t], here)
-            step = (self._a[t], self.states[t], here, self.states[t + 1], self._after)
-            if self._after:
-                flat[:, : 3 * hidden].addmm_(before, w_nrz)
-                forward_step(*step, WHOLE)()
-            else:
-                flat[:, hidden : 3 * hidden].addmm_(before, w_rz.t())
-                forward_step(*step, FIRST)()
-                flat[:, 3 * hidden :].addmm_(flat[:, :hidden], w_n.t())
-                forward_step(*step, SECOND)()
+        flat, steps = self._a[start:stop].flatten(2), [each.stepwise() for each in self._steps]
+        before = zip(range(start, stop), self.states[start:stop].unbind(), strict=True)
+        if self._after:
+            w_nrz, nrz = self._w_hh.roll(hidden, 0).t(), flat[..., : 3 * hidden].unbind()
+            for (t, h), sums in zip(before, nrz, strict=True):
+                sums.addmm_(cleared(h, step_of(self._reset, t)), w_nrz)
+                steps[0](t)
+        else:
+            w_rz, w_n = (each.t() for each in self._w_hh.split((2 * hidden, hidden)))
+            parts = (each.unbind() for each in flat.split((hidden, 2 * hidden, hidden), dim=2))
+            for (t, h), r_h, rz, n in zip(before, *parts, strict=True):
+                rz.addmm_(cleared(h, step_of(self._reset, t)), w_rz)
+                steps[0](t)
+                n.addmm_(r_h, w_n)
+                steps[1](t)
         if self._above is not None:
             self._above.fill(self.states[start + 1 : stop + 1], start)
 
@@ -134,6 +139,11 @@ def _phases(layout: Plan, reset_after: bool) -> int:
     return 2 if layout.columns > 1 and not reset_after else 1
 
 
+def step_phases(reset_after: bool) -> tuple[tl.constexpr, ...]:
+    """The parts of a step between whose pointwise kernels there is a product."""
+    return (WHOLE,) if reset_after else (FIRST, SECOND)
+
+
 def forward_launch(
     layout: Plan,
     a: Tensor,
@@ -152,12 +162,10 @@ def forward_launch(
     return persistent(forward_kernel, layout, tensors, {"n_rows": states.shape[1]}, above, states, **modes)
 
 
-def forward_step(
-    a: Tensor, h: Tensor, reset: Tensor | None, y: Tensor, reset_after: bool, phase: tl.constexpr
-) -> Launch:
+def forward_step(a: Tensor, reset: Tensor | None, states: Tensor, reset_after: bool, phase: tl.constexpr) -> Launch:
     """The pointwise kernel of one step forward, or of a part of it, on these tensors."""
-    tensors = {"a_ptr": a, "h_ptr": h, "reset_ptr": reset, "y_ptr": y}
-    return pointwise_step(forward_step_kernel, tensors, y, AFTER=reset_after, PHASE=phase.value)
+    tensors, sizes = {"a_ptr": a, "reset_ptr": reset, "states_ptr": states}, {"n_rows": states.shape[1]}
+    return pointwise_step(forward_step_kernel, tensors, sizes, states, AFTER=reset_after, PHASE=phase.value)
 
 
 class Backward:
@@ -198,42 +206,41 @@ class Backward:
         self._a, self._states = a.contiguous(), torch.cat((h0.unsqueeze(0), y))
         self._da, self._passed = a.new_empty(a.shape), y.new_zeros(n_rows, hidden, dtype=torch.float32)
         self.layout = layer_plan("gru", True, n_rows, hidden, y, share)
+        gradients = (self._own, self._da, self._passed, reset_after)
         if self.layout.form == "persistent":
-            saved = (self._a, self._w_hh, self._states, self._reset)
-            gradients = (self._dy, self._own, self._da, self._passed)
-            self._launch = backward_launch(self.layout, *saved, *gradients, reset_after, above)
+            saved = (self._a, self._w_hh, self._states, self._reset, self._dy)
+            self._launch = backward_launch(self.layout, *saved, *gradients, above)
+            return
+        self._through, self._dq = y.new_empty(2, n_rows, hidden)
+        read = (self._a, self._states, self._reset, self._through, self._dq)
+        self._steps = [backward_step(*read, *gradients, phase) for phase in step_phases(reset_after)]
 
     def retreat(self, start: int, stop: int) -> None:
         """Run the steps from the one before stop down to start; all after are done."""
-        n_steps, n_rows, _, hidden = self._da.shape
+        hidden = self._w_hh.shape[1]
         if self.layout.form == "persistent":
             phases = _phases(self.layout, self._after)
-            run(self._launch, self.layout, start, stop, n_rows, backward=True, phases=phases)
+            run(self._launch, self.layout, start, stop, len(self._passed), backward=True, phases=phases)
             return
-        w_n = self._w_hh[2 * hidden :]
         read = read_gradient(self._dy, self._above, start, stop)
+        first, *second = (each.stepwise(dy_ptr=read, first_step=start) for each in self._steps)
+        after, d_n, w_n = self._recurrent().unbind(), self._da[:, :, 3].unbind(), self._w_hh[2 * hidden :]
         for t in reversed(range(start, stop)):
-            through = cut = None
-            if t + 1 < n_steps:
-                through, cut = self._product(t + 1), step_of(self._reset, t + 1)
-            here = step_of(self._reset, t)
-            given = (self._a[t], self._states[t], here, read[t - start], through, cut)
-            own = step_of(self._own, t)
-            rest = (own, self._da[t], self._passed, self._after)
-            if self._after:
-                backward_step(*given, None, *rest, WHOLE)()
-            else:
-                backward_step(*given, None, *rest, FIRST)()
-                backward_step(*given, self._da[t, :, 3] @ w_n, *rest, SECOND)()
+            if t + 1 < len(after):
+                torch.mm(after[t + 1], self._w_back, out=self._through)
+            first(t)
+            for step in second:
+                torch.mm(d_n[t], w_n, out=self._dq)
+                step(t)
 
     def input_gradient(self, start: int, stop: int, out: Tensor) -> None:
         """Write the gradient of x [T, B, I] from start to stop."""
         input_gradient(self._da[start:stop, :, 1:].flatten(2), self._w_ih, out[start:stop])
 
-    def _product(self, t: int) -> Tensor:
-        """What step t brings to the hidden state that it has read, beside what it passes on."""
-        hidden, da = self._w_hh.shape[1], self._da[t].flatten(1)
-        return (da[:, : 3 * hidden] if self._after else da[:, hidden : 3 * hidden]) @ self._w_back
+    def _recurrent(self) -> Tensor:
+        """The gradients of what `_w_back` multiplies, [T, B, R]."""
+        hidden, flat = self._w_hh.shape[1], self._da.flatten(2)
+        return flat[..., : 3 * hidden] if self._after else flat[..., hidden : 3 * hidden]
 
     def results(self, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
         """Gradients of h0, w_ih, w_hh, b_ih, b_hh; None where not needed."""
@@ -254,7 +261,7 @@ class Backward:
         dw_ih = weight_gradient(flat[..., hidden:], self._x) if needs[1] else None
         dh0 = None
         if needs[0]:
-            dh0 = self._passed + cleared(self._product(0), step_of(self._reset, 0))
+            dh0 = self._passed + cleared(self._recurrent()[0] @ self._w_back, step_of(self._reset, 0))
         return dh0, dw_ih, dw_hh, db, db_hh
 
 
@@ -304,22 +311,21 @@ def backward_launch(
 
 def backward_step(
     a: Tensor,
-    h: Tensor,
+    states: Tensor,
     reset: Tensor | None,
-    dy: Tensor,
-    through: Tensor | None,
-    cut: Tensor | None,
-    dq: Tensor | None,
+    through: Tensor,
+    dq: Tensor,
     own: Tensor | None,
     da: Tensor,
     passed: Tensor,
     reset_after: bool,
     phase: tl.constexpr,
 ) -> Launch:
-    """The pointwise kernel of one step back, or of a part of it, on these tensors.
+    """The pointwise kernel of one step back, or of a part of it; what the step after brings goes `through` [B, H].
 
-    `through` comes from the step after, `cut` is its reset.
+    The gradient of the states, and the step that it begins with, are filled in when it runs.
     """
-    tensors = {"a_ptr": a, "h_ptr": h, "reset_ptr": reset, "dy_ptr": dy, "through_ptr": through, "cut_ptr": cut}
+    tensors = {"a_ptr": a, "states_ptr": states, "reset_ptr": reset, "dy_ptr": None, "through_ptr": through}
     tensors |= {"dq_ptr": dq, "own_ptr": own, "da_ptr": da, "passed_ptr": passed}
-    return pointwise_step(backward_step_kernel, tensors, passed, AFTER=reset_after, PHASE=phase.value)
+    sizes = {"first_step": 0, "n_rows": da.shape[1], "n_steps": len(da)}
+    return pointwise_step(backward_step_kernel, tensors, sizes, states, AFTER=reset_after, PHASE=phase.value)

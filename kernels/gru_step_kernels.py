@@ -1,53 +1,68 @@
-"""The GRU's kernels of single steps, beside whose products they do everything else; arrays as in `gru_kernels`."""
+"""The GRU's kernels of single steps, beside whose products they do everything else; arrays as in `gru_kernels`.
+
+As in `lstm_step_kernels` the step is an argument.
+"""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
+from gatescope.kernels.grid import RUNTIME
 from gatescope.kernels.gru_kernels import FIRST, SECOND, first_back
 from gatescope.kernels.pointwise import as_float32, load_blocks, passed_on, sigmoid, tanh
 
 
-@triton.jit
+@triton.jit(do_not_specialize=RUNTIME)
 def forward_step_kernel(
-    a_ptr, h_ptr, reset_ptr, y_ptr, H: tl.constexpr, BLOCK: tl.constexpr, AFTER: tl.constexpr, PHASE: tl.constexpr
+    a_ptr,
+    reset_ptr,
+    states_ptr,
+    t,
+    n_rows,
+    H: tl.constexpr,
+    BLOCK: tl.constexpr,
+    AFTER: tl.constexpr,
+    PHASE: tl.constexpr,
 ):
     """One step of one row, or a part of it, after the products: activations in place, and the hidden state."""
     row, o_h = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    in_h = o_h < H
-    at = a_ptr + row * (4 * H) + o_h
-    r, z = as_float32(load_blocks(at + H, in_h, H, 2))
-    h = tl.load(h_ptr + row * H + o_h, mask=in_h, other=0.0).to(tl.float32)
+    in_h, at = o_h < H, t * n_rows.to(tl.int64) + row
+    a_at = a_ptr + at * (4 * H) + o_h
+    r, z = as_float32(load_blocks(a_at + H, in_h, H, 2))
+    h = tl.load(states_ptr + at * H + o_h, mask=in_h, other=0.0).to(tl.float32)
     if reset_ptr is not None:
-        h = tl.where(tl.load(reset_ptr + row) != 0, 0.0, h)
+        h = tl.where(tl.load(reset_ptr + at) != 0, 0.0, h)
     if PHASE != SECOND:
         r, z = sigmoid(r), sigmoid(z)
-        tl.store(at + H, r, mask=in_h)
-        tl.store(at + 2 * H, z, mask=in_h)
+        tl.store(a_at + H, r, mask=in_h)
+        tl.store(a_at + 2 * H, z, mask=in_h)
         if not AFTER:
-            tl.store(at, r * h, mask=in_h)
+            tl.store(a_at, r * h, mask=in_h)
     if PHASE != FIRST:
-        n = tl.load(at + 3 * H, mask=in_h, other=0.0).to(tl.float32)
+        n = tl.load(a_at + 3 * H, mask=in_h, other=0.0).to(tl.float32)
         if AFTER:
-            n += r * tl.load(at, mask=in_h, other=0.0).to(tl.float32)
+            n += r * tl.load(a_at, mask=in_h, other=0.0).to(tl.float32)
         n = tanh(n)
-        tl.store(at + 3 * H, n, mask=in_h)
-        tl.store(y_ptr + row * H + o_h, n + z * (h - n), mask=in_h)
+        tl.store(a_at + 3 * H, n, mask=in_h)
+        tl.store(states_ptr + (at + n_rows) * H + o_h, n + z * (h - n), mask=in_h)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=RUNTIME)
 def backward_step_kernel(
     a_ptr,
-    h_ptr,
+    states_ptr,
     reset_ptr,
     dy_ptr,
     through_ptr,
-    cut_ptr,
     dq_ptr,
     own_ptr,
     da_ptr,
     passed_ptr,
+    t,
+    first_step,
+    n_rows,
+    n_steps,
     H: tl.constexpr,
     BLOCK: tl.constexpr,
     AFTER: tl.constexpr,
@@ -55,20 +70,19 @@ def backward_step_kernel(
 ):
     """One step of one row, or a part of it, before the product: gradients before the activations."""
     row, o_h = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    in_h = o_h < H
-    o_own, o_gate = row * H + o_h, row * (4 * H) + o_h
+    in_h, at = o_h < H, t * n_rows.to(tl.int64) + row
+    o_own, o_gate = row * H + o_h, at * (4 * H) + o_h
     p, r, z, n = as_float32(load_blocks(a_ptr + o_gate, in_h, H, 4))
-    h = tl.load(h_ptr + o_own, mask=in_h, other=0.0).to(tl.float32)
-    dh = tl.load(dy_ptr + o_own, mask=in_h, other=0.0).to(tl.float32)
+    h = tl.load(states_ptr + at * H + o_h, mask=in_h, other=0.0).to(tl.float32)
+    dh = tl.load(dy_ptr + (at - first_step * n_rows) * H + o_h, mask=in_h, other=0.0).to(tl.float32)
     dh += tl.load(passed_ptr + o_own, mask=in_h, other=0.0)
-    if through_ptr is not None:
-        dh += passed_on(through_ptr + o_own, cut_ptr, row, in_h)
+    dh += passed_on(through_ptr, reset_ptr, row, at, o_h, t + 1 < n_steps, n_rows, H)
     own_p, own_r, own_z, own_n = 0.0, 0.0, 0.0, 0.0
     if own_ptr is not None:
         own_p, own_r, own_z, own_n = as_float32(load_blocks(own_ptr + o_gate, in_h, H, 4))
     here = False
     if reset_ptr is not None:
-        here = tl.load(reset_ptr + row) != 0
+        here = tl.load(reset_ptr + at) != 0
         h = tl.where(here, 0.0, h)
     d_n, d_z, passed = first_back(r, z, n, p, h, dh, own_r, own_z, own_n)
     if PHASE != SECOND:

@@ -84,6 +84,8 @@ class Forward:
         if self.layout.form == "persistent":
             tensors = (self._a, self._w_hh, self._c0, self._reset, self.states, self.cells)
             self._launch = forward_launch(self.layout, *tensors, save, above)
+        else:
+            self._launch = forward_step(self._a, self._c0, self._reset, self.states, self.cells)
 
     def advance(self, start: int, stop: int) -> None:
         """Run the steps from start to stop; all before are done."""
@@ -91,12 +93,11 @@ class Forward:
         if self.layout.form == "persistent":
             run(self._launch, self.layout, start, stop, len(self._c0))
             return
-        w_t = self._w_hh.t()
-        for t in range(start, stop):
-            here = step_of(self._reset, t)
-            self._a[t].flatten(1).addmm_(cleared(self.states[t], here), w_t)
-            c = self.cells[t - 1] if t else self._c0
-            forward_step(self._a[t], c, here, self.states[t + 1], self.cells[t])()
+        w_t, step = self._w_hh.t(), self._launch.stepwise()
+        sums = self._a[start:stop].flatten(2).unbind()
+        for t, a, h in zip(range(start, stop), sums, self.states[start:stop].unbind(), strict=True):
+            a.addmm_(cleared(h, step_of(self._reset, t)), w_t)
+            step(t)
         if self._above is not None:
             self._above.fill(self.states[start + 1 : stop + 1], start)
 
@@ -140,10 +141,10 @@ def forward_launch(
     return persistent(forward_kernel, layout, tensors, {"n_rows": cells.shape[1]}, above, states, **modes)
 
 
-def forward_step(a: Tensor, before: Tensor, reset: Tensor | None, y: Tensor, c: Tensor) -> Launch:
+def forward_step(a: Tensor, c0: Tensor, reset: Tensor | None, states: Tensor, cells: Tensor) -> Launch:
     """The pointwise kernel of one step forward on these tensors."""
-    tensors = {"a_ptr": a, "before_ptr": before, "reset_ptr": reset, "y_ptr": y, "c_ptr": c}
-    return pointwise_step(forward_step_kernel, tensors, y)
+    tensors = {"a_ptr": a, "c0_ptr": c0, "reset_ptr": reset, "states_ptr": states, "c_ptr": cells}
+    return pointwise_step(forward_step_kernel, tensors, {"n_rows": cells.shape[1]}, cells)
 
 
 class Backward:
@@ -185,43 +186,36 @@ class Backward:
         self._a, self._cells, self._c0, self._w_hh = (each.contiguous() for each in (a, cells, c0, w_hh))
         self._da, self._dc = a.new_empty(a.shape), cells.new_zeros(n_rows, hidden)
         self.layout = layer_plan("lstm", True, n_rows, hidden, y, share)
+        gradients = (self._dcells, self._own, self._da, self._dc)
         if self.layout.form == "persistent":
-            saved = (self._a, self._w_hh, self._c0, self._cells, self._reset)
-            gradients = (self._dy, self._dcells, self._own, self._da, self._dc)
+            saved = (self._a, self._w_hh, self._c0, self._cells, self._reset, self._dy)
             self._launch = backward_launch(self.layout, *saved, *gradients, above)
+        else:
+            self._through = y.new_empty(n_rows, hidden)
+            self._launch = backward_step(self._a, self._c0, self._cells, self._reset, self._through, *gradients)
 
     def retreat(self, start: int, stop: int) -> None:
         """Run the steps from the one before stop down to start; all after are done."""
-        n_rows, n_steps = len(self._h0), len(self._y)
         if self.layout.form == "persistent":
-            run(self._launch, self.layout, start, stop, n_rows, backward=True)
+            run(self._launch, self.layout, start, stop, len(self._h0), backward=True)
             return
         read = read_gradient(self._dy, self._above, start, stop)
+        step, after = self._launch.stepwise(dy_ptr=read, first_step=start), self._da.flatten(2).unbind()
         for t in reversed(range(start, stop)):
-            here = step_of(self._reset, t)
-            dcells = step_of(self._dcells, t)
-            own = step_of(self._own, t)
-            before = self._cells[t - 1] if t else self._c0
-            through = cut = None
-            if t + 1 < n_steps:
-                through, cut = self._product(t + 1), step_of(self._reset, t + 1)
-            saved = (self._a[t], self._cells[t], before, here)
-            backward_step(*saved, read[t - start], through, cut, dcells, own, self._da[t], self._dc)()
+            if t + 1 < len(after):
+                torch.mm(after[t + 1], self._w_hh, out=self._through)
+            step(t)
 
     def input_gradient(self, start: int, stop: int, out: Tensor) -> None:
         """Write the gradient of x [T, B, I] from start to stop."""
         input_gradient(self._da[start:stop].flatten(2), self._w_ih, out[start:stop])
-
-    def _product(self, t: int) -> Tensor:
-        """What step t brings to the hidden state that it has read."""
-        return self._da[t].flatten(1) @ self._w_hh
 
     def results(self, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
         """Gradients of h0, c0, w_ih, w_hh, b_ih, b_hh; None where not needed."""
         flat = self._da.flatten(2)
         db = bias_gradient(flat) if needs[4] or needs[5] else None
         return (
-            cleared(self._product(0), step_of(self._reset, 0)) if needs[0] else None,
+            cleared(flat[0] @ self._w_hh, step_of(self._reset, 0)) if needs[0] else None,
             self._dc if needs[1] else None,
             weight_gradient(flat, self._x) if needs[2] else None,
             weight_gradient(flat, entering(self._h0, self._y, self._reset)) if needs[3] else None,
@@ -285,18 +279,20 @@ def backward_launch(
 
 def backward_step(
     a: Tensor,
-    c: Tensor,
-    before: Tensor,
+    c0: Tensor,
+    cells: Tensor,
     reset: Tensor | None,
-    dy: Tensor,
-    through: Tensor | None,
-    cut: Tensor | None,
+    through: Tensor,
     dcells: Tensor | None,
     own: Tensor | None,
     da: Tensor,
     dc: Tensor,
 ) -> Launch:
-    """The pointwise kernel of one step back on these tensors; `through` is of the step after, `cut` its reset."""
-    tensors = {"a_ptr": a, "c_ptr": c, "before_ptr": before, "reset_ptr": reset, "dy_ptr": dy, "through_ptr": through}
-    tensors |= {"cut_ptr": cut, "dcells_ptr": dcells, "own_ptr": own, "da_ptr": da, "dc_ptr": dc}
-    return pointwise_step(backward_step_kernel, tensors, dc)
+    """The pointwise kernel of one step back on these tensors; what the step after brings goes `through` [B, H].
+
+    The gradient of the states, and the step that it begins with, are filled in when it runs.
+    """
+    tensors = {"a_ptr": a, "c0_ptr": c0, "c_ptr": cells, "reset_ptr": reset, "dy_ptr": None, "through_ptr": through}
+    tensors |= {"dcells_ptr": dcells, "own_ptr": own, "da_ptr": da, "dc_ptr": dc}
+    sizes = {"first_step": 0, "n_rows": da.shape[1], "n_steps": len(da)}
+    return pointwise_step(backward_step_kernel, tensors, sizes, cells)

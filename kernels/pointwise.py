@@ -59,9 +59,18 @@ def as_float32(tiles):
 
 
 @triton.jit
-def passed_on(at, cut_ptr, row, in_h):
-    """What a step's product brings to the state before it, in float32, unless the step began with a cleared state."""
-    through = tl.load(at, mask=in_h, other=0.0).to(tl.float32)
-    if cut_ptr is not None:
-        through = tl.where(tl.load(cut_ptr + row) != 0, 0.0, through)
+def passed_on(through_ptr, reset_ptr, row, at, o_h, later, n_rows, H: tl.constexpr):
+    """What the step after brings to the state that it has read, in float32, unless it began with a cleared state.
+
+    Args:
+        through_ptr: the product of its gradients and the weights, [B, H].
+        reset_ptr: [T, B] or None.
+        row, at: of the batch; of all steps', this step's.
+        o_h: units.
+        later: whether there is a step after.
+        n_rows: B.
+    """
+    through = tl.load(through_ptr + row * H + o_h, mask=(o_h < H) & later, other=0.0).to(tl.float32)
+    if reset_ptr is not None:
+        through = tl.where(tl.load(reset_ptr + at + n_rows, mask=later, other=0) != 0, 0.0, through)
     return through

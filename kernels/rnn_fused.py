@@ -73,9 +73,9 @@ class Forward:
         if self.layout.form == "persistent":
             run(self._launch, self.layout, start, stop, self.states.shape[1])
             return
-        for t in range(start, stop):
-            before = cleared(self.states[t], step_of(self._reset, t))
-            self._activate(self.states[t + 1].addmm_(before, self._w_hh.t()))
+        w_t, states = self._w_hh.t(), self.states[start : stop + 1].unbind()
+        for t, before, h in zip(range(start, stop), states, states[1:], strict=False):
+            self._activate(h.addmm_(cleared(before, step_of(self._reset, t)), w_t))
         if self._above is not None:
             self._above.fill(self.states[start + 1 : stop + 1], start)
 
@@ -157,25 +157,26 @@ class Backward:
             run(self._launch, self.layout, start, stop, self._y.shape[1], backward=True)
             return
         read = read_gradient(self._dy, self._above, start, stop)
-        for t in reversed(range(start, stop)):
-            dh, y = read[t - start], self._y[t]
-            if t + 1 < len(self._y):
-                dh = dh + self._through(t + 1)
-            torch.mul(dh, (y > 0).to(y.dtype) if self._relu else 1 - y * y, out=self._da[t])
+        y, das = self._y[start:stop], self._da.unbind()
+        slopes = (y > 0).to(y.dtype) if self._relu else 1 - y * y
+        for t, dh, slope in zip(
+            reversed(range(start, stop)), reversed(read.unbind()), reversed(slopes.unbind()), strict=True
+        ):
+            if t + 1 < len(das):
+                after = cleared(das[t + 1], step_of(self._reset, t + 1))
+                torch.mm(after, self._w_hh, out=das[t]).add_(dh).mul_(slope)
+            else:
+                torch.mul(dh, slope, out=das[t])
 
     def input_gradient(self, start: int, stop: int, out: Tensor) -> None:
         """Write the gradient of x [T, B, I] from start to stop."""
         input_gradient(self._da[start:stop], self._w_ih, out[start:stop])
 
-    def _through(self, t: int) -> Tensor:
-        """What step t brings to the hidden state before it."""
-        return cleared(self._da[t] @ self._w_hh, step_of(self._reset, t))
-
     def results(self, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
         """Gradients of h0, w_ih, w_hh, b_ih, b_hh; None where not needed."""
         db = bias_gradient(self._da) if needs[3] or needs[4] else None
         return (
-            self._through(0) if needs[0] else None,
+            cleared(self._da[0] @ self._w_hh, step_of(self._reset, 0)) if needs[0] else None,
             weight_gradient(self._da, self._x) if needs[1] else None,
             weight_gradient(self._da, entering(self._h0, self._y, self._reset)) if needs[2] else None,
             db,

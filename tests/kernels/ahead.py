@@ -24,7 +24,6 @@ from gatescope.kernels import (
     dropout_kernel,
     fused,
     gru_fused,
-    gru_kernels,
     lstm_fused,
     plan,
     rnn_fused,
@@ -110,18 +109,22 @@ def launch_of(cell, direction, b, h, dtype, device, use=USES["everything"]):
 
 def step_launch_of(cell, direction, empty, b, h):
     """The launch of a pointwise kernel: one step of a cell without its products, or dropout."""
-    a, y, wide, reset = empty(b, 4, h), empty(b, h), empty(b, h, dtype=torch.float32), empty(b, dtype=torch.bool)
+    a, y, wide = empty(T, b, 4, h), empty(T, b, h), empty(T, b, h, dtype=torch.float32)
+    first, states, reset = empty(b, h), empty(T + 1, b, h), empty(T, b, dtype=torch.bool)
     if cell == "dropout":
         seed = empty(1, dtype=torch.int64)
         return dropout_kernel.drop_launch(empty(T, b, h), seed, empty(T, b, h), 0.3, 1, 0, 0)
     if cell == "lstm" and direction == "forward step":
-        return lstm_fused.forward_step(a, wide, reset, y, wide)
+        return lstm_fused.forward_step(a, first, reset, states, wide)
     if cell == "lstm":
-        return lstm_fused.backward_step(a, wide, wide, reset, y, y, reset, wide, a, a, wide)
-    phase = gru_kernels.WHOLE if cell == "gru" else gru_kernels.SECOND
-    if direction == "forward step":
-        return gru_fused.forward_step(a, y, reset, y, cell == "gru", phase)
-    return gru_fused.backward_step(a, y, reset, y, y, reset, y, a, a, wide, cell == "gru", phase)
+        launch = lstm_fused.backward_step(a, first, wide, reset, first, wide, a, a, wide[0])
+    else:
+        phase = gru_fused.step_phases(cell == "gru")[-1]
+        if direction == "forward step":
+            return gru_fused.forward_step(a, reset, states, cell == "gru", phase)
+        launch = gru_fused.backward_step(a, states, reset, first, first, a, a, wide[0], cell == "gru", phase)
+    launch.arguments["dy_ptr"] = y
+    return launch
 
 
 def sample_launch_of(cell, kind, layers, b, h, dtype, device):

@@ -6,7 +6,8 @@ from barrier_model import Barrier, explore
 
 pytest.importorskip("triton")
 
-from gatescope.kernels.grid import counters
+from gatescope.kernels import grid
+from gatescope.kernels.grid import Launch, counters
 
 
 def test_counters_are_zero_and_apart():
@@ -34,3 +35,26 @@ def test_the_exploration_finds_mistakes(mistake):
 
 def test_the_exploration_finds_a_wait_for_too_many():
     assert explore(2, 2, 2, Barrier(missing=-1))[0] == "deadlock"
+
+
+class Compiler:
+    """Stands where a kernel is compiled and launched."""
+
+    def __init__(self):
+        self.compiled, self.launched = [], []
+
+    def warmup(self, *, grid, **given):
+        self.compiled.append((grid, given))
+        return {(*grid, 1): lambda *values: self.launched.append(values)}
+
+
+def test_steps_are_launched_as_compiled_for_the_first(monkeypatch):
+    monkeypatch.setattr(grid, "interpreting", lambda: False)
+    kernel, x, dy = Compiler(), torch.ones(2), torch.zeros(2)
+    launch = Launch(kernel, (3, 2), {"x_ptr": x, "dy_ptr": None, "t": 0, "first_step": 0}, {"H": 8}, warps=1)
+    step = launch.stepwise(dy_ptr=dy, first_step=4)
+    for t in (5, 4):
+        step(t)
+    ((where, given),) = kernel.compiled
+    assert where == (3, 2) and given["dy_ptr"] is dy and given["num_warps"] == 1
+    assert kernel.launched == [(x, dy, 5, 4, 8), (x, dy, 4, 4, 8)]
