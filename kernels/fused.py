@@ -83,7 +83,7 @@ def describe(
     >>> print(describe("lstm", 128, 512, torch.bfloat16, H200))
     forward: persistent, 8 groups of 16 rows x 16 columns of 32 units, 1 launch for 128 rows
     backward: persistent, 8 groups of 16 rows x 16 columns of 32 units, 1 launch for 128 rows
-    >>> print(describe("lstm", 128, 512, torch.bfloat16, H200, layers=3).splitlines()[0])
+    >>> print(describe("lstm", 128, 512, torch.bfloat16, H200, layers=3, recorded=True).splitlines()[0])
     forward: persistent, 2 groups of 64 rows x 16 columns of 32 units, 1 launch for 128 rows; 3 layers side by side
     >>> print(describe("lstm", 128, 1024, torch.bfloat16, H200, recorded=True).splitlines()[1])
     backward: a product and a pointwise kernel for each step

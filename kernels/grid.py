@@ -13,8 +13,7 @@ rather than let it hang.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -41,6 +40,7 @@ class Launch:
     constants: dict[str, Any]
     cooperative: bool = False
     warps: int = WARPS
+    _compiled: dict[tuple[bool, ...], tuple[Any, dict[str, Any]]] = field(default_factory=dict, init=False)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -54,25 +54,23 @@ class Launch:
         }
 
     def __call__(self, **changed: Any) -> None:
-        self.kernel[self.grid](**(self.arguments | self.constants | changed), **self.options)
-
-    def stepwise(self, **changed: Any) -> Callable[[int], None]:
-        """The launch of one step as a function of the step alone, its argument `t`.
+        """Launch it, some tensors and numbers that make no new kernel changed.
 
         Triton takes longer to bind the arguments of a call, and to find the kernel that they ask for, than a GPU for a
-        step: here this is done once, and the compiled kernel is launched.
+        step: that is done once, and the compiled kernel launched from then on.
         """
         if interpreting():
-            return lambda t: self(t=t, **changed)
-        given = self.arguments | self.constants | changed
-        compiled = self.kernel.warmup(grid=self.grid, **given, **self.options)[(*self.grid, 1)]
-        values, place = list(given.values()), list(given).index("t")
-
-        def launch(t: int) -> None:
-            values[place] = t
-            compiled(*values)
-
-        return launch
+            self.kernel[self.grid](**(self.arguments | self.constants | changed), **self.options)
+            return
+        # A kernel for whole vectors of 16 bytes is another one than for tensors that begin anywhere.
+        kind = tuple(value.data_ptr() % 16 == 0 for value in changed.values() if isinstance(value, Tensor))
+        if kind not in self._compiled:
+            given = self.arguments | self.constants | changed
+            compiled = self.kernel.warmup(grid=self.grid, **given, **self.options)
+            self._compiled[kind] = compiled[(*self.grid, 1, 1)[:3]], given
+        launch, given = self._compiled[kind]
+        given.update(changed)
+        launch(*given.values())
 
 
 def counters(groups: int, like: Tensor) -> Tensor:

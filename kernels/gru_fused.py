@@ -94,21 +94,21 @@ class Forward:
         if self.layout.form == "persistent":
             run(self._launch, self.layout, start, stop, n_rows, phases=_phases(self.layout, self._after))
             return
-        flat, steps = self._a[start:stop].flatten(2), [each.stepwise() for each in self._steps]
+        flat = self._a[start:stop].flatten(2)
         before = zip(range(start, stop), self.states[start:stop].unbind(), strict=True)
         if self._after:
             w_nrz, nrz = self._w_hh.roll(hidden, 0).t(), flat[..., : 3 * hidden].unbind()
             for (t, h), sums in zip(before, nrz, strict=True):
                 sums.addmm_(cleared(h, step_of(self._reset, t)), w_nrz)
-                steps[0](t)
+                self._steps[0](t=t)
         else:
             w_rz, w_n = (each.t() for each in self._w_hh.split((2 * hidden, hidden)))
             parts = (each.unbind() for each in flat.split((hidden, 2 * hidden, hidden), dim=2))
             for (t, h), r_h, rz, n in zip(before, *parts, strict=True):
                 rz.addmm_(cleared(h, step_of(self._reset, t)), w_rz)
-                steps[0](t)
+                self._steps[0](t=t)
                 n.addmm_(r_h, w_n)
-                steps[1](t)
+                self._steps[1](t=t)
         if self._above is not None:
             self._above.fill(self.states[start + 1 : stop + 1], start)
 
@@ -223,15 +223,16 @@ class Backward:
             run(self._launch, self.layout, start, stop, len(self._passed), backward=True, phases=phases)
             return
         read = read_gradient(self._dy, self._above, start, stop)
-        first, *second = (each.stepwise(dy_ptr=read, first_step=start) for each in self._steps)
+        first, *second = self._steps
+        given = {"dy_ptr": read, "first_step": start}
         after, d_n, w_n = self._recurrent().unbind(), self._da[:, :, 3].unbind(), self._w_hh[2 * hidden :]
         for t in reversed(range(start, stop)):
             if t + 1 < len(after):
                 torch.mm(after[t + 1], self._w_back, out=self._through)
-            first(t)
+            first(t=t, **given)
             for step in second:
                 torch.mm(d_n[t], w_n, out=self._dq)
-                step(t)
+                step(t=t, **given)
 
     def input_gradient(self, start: int, stop: int, out: Tensor) -> None:
         """Write the gradient of x [T, B, I] from start to stop."""

@@ -93,11 +93,11 @@ class Forward:
         if self.layout.form == "persistent":
             run(self._launch, self.layout, start, stop, len(self._c0))
             return
-        w_t, step = self._w_hh.t(), self._launch.stepwise()
+        w_t = self._w_hh.t()
         sums = self._a[start:stop].flatten(2).unbind()
         for t, a, h in zip(range(start, stop), sums, self.states[start:stop].unbind(), strict=True):
             a.addmm_(cleared(h, step_of(self._reset, t)), w_t)
-            step(t)
+            self._launch(t=t)
         if self._above is not None:
             self._above.fill(self.states[start + 1 : stop + 1], start)
 
@@ -200,11 +200,11 @@ class Backward:
             run(self._launch, self.layout, start, stop, len(self._h0), backward=True)
             return
         read = read_gradient(self._dy, self._above, start, stop)
-        step, after = self._launch.stepwise(dy_ptr=read, first_step=start), self._da.flatten(2).unbind()
+        after = self._da.flatten(2).unbind()
         for t in reversed(range(start, stop)):
             if t + 1 < len(after):
                 torch.mm(after[t + 1], self._w_hh, out=self._through)
-            step(t)
+            self._launch(dy_ptr=read, t=t, first_step=start)
 
     def input_gradient(self, start: int, stop: int, out: Tensor) -> None:
         """Write the gradient of x [T, B, I] from start to stop."""

@@ -99,6 +99,7 @@ def _limits(index: int) -> Device:
     return Device(properties.multi_processor_count, shared, properties.major == 9)
 
 
+@cache
 def plan(
     n_rows: int,
     hidden: int,

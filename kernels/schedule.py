@@ -1,7 +1,8 @@
 """Whether stacked layers run one after another, each on the whole device, or side by side, each on a share of it.
 
 Side by side, T steps of L layers take T + (L - 1) CHUNK steps instead of L T, but a program that has a share of the
-device reads the states of more rows. A step is taken to last
+device reads the states of more rows, and without a CUDA graph the host has to keep up with L T / CHUNK launches. A step
+is taken to last
 
     FORWARD or BACKWARD + bytes / RATE        bytes that a program reads in it
 
@@ -27,6 +28,8 @@ from gatescope.kernels.wavefront import CHUNK, GATES
 
 FORWARD, BACKWARD = 2.0, 2.2  # microseconds of a step in which nothing is read
 RATE = 19e3  # bytes a microsecond that a program reads
+# Microseconds that the host takes to launch a chunk of a layer where no graph does: a product, a kernel, an event.
+HOST = 150.0
 # Bytes that a program reads in a step of all rows, beyond which a product and a pointwise kernel for each step are
 # faster, if a CUDA graph launches them: going back, an LSTM of 1024 units and 128 rows takes 15.3 us a step on an H200,
 # and 9.8 so; one of 512 units and 1024 rows 19.6, and 10.6 so. Launched one by one they take 100.
@@ -94,14 +97,15 @@ def side_by_side(
     if STEPS in (whole, part):
         # Step by step, what one layer launches leaves room for the next one's on the device.
         return recorded and whole == part and dtype in PERSISTENT
+    tiles = GATES[cell] if backward else 1
+    one, many = (microseconds(each, n_rows, tiles, dtype.itemsize, backward) for each in (whole, part))
+    apart, together = layers * n_steps * one, (n_steps + (layers - 1) * CHUNK) * many
+    if not recorded:
+        return max(together, layers * triton.cdiv(n_steps, CHUNK) * HOST) < apart
     rows, row = _measured().get(name, {}), (cell, layers, backward, n_rows, hidden)
     # Both dtypes of 16 bits take the same time. Measured was what a graph launches.
     known = rows.get(row_name(*row, dtype)) or rows.get(row_name(*row, torch.float16))
-    if known is not None and whole == cell_plan(*given, device, recorded=True):
-        return bool(known == "wavefront")
-    tiles = GATES[cell] if backward else 1
-    one, many = (microseconds(each, n_rows, tiles, dtype.itemsize, backward) for each in (whole, part))
-    return (n_steps + (layers - 1) * CHUNK) * many < layers * n_steps * one
+    return together < apart if known is None else bool(known == "wavefront")
 
 
 def waves(cell: str, layers: int, x: Tensor, hidden: int, backward: bool) -> bool:

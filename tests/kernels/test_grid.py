@@ -48,13 +48,16 @@ class Compiler:
         return {(*grid, 1): lambda *values: self.launched.append(values)}
 
 
-def test_steps_are_launched_as_compiled_for_the_first(monkeypatch):
+def test_a_kernel_is_compiled_once_for_each_kind_of_tensors(monkeypatch):
     monkeypatch.setattr(grid, "interpreting", lambda: False)
-    kernel, x, dy = Compiler(), torch.ones(2), torch.zeros(2)
+    kernel, x, dy = Compiler(), torch.ones(2), torch.zeros(9)
     launch = Launch(kernel, (3, 2), {"x_ptr": x, "dy_ptr": None, "t": 0, "first_step": 0}, {"H": 8}, warps=1)
-    step = launch.stepwise(dy_ptr=dy, first_step=4)
     for t in (5, 4):
-        step(t)
+        launch(dy_ptr=dy, t=t, first_step=4)
     ((where, given),) = kernel.compiled
-    assert where == (3, 2) and given["dy_ptr"] is dy and given["num_warps"] == 1
+    assert where == (3, 2) and given["x_ptr"] is x and given["dy_ptr"] is dy and given["num_warps"] == 1
     assert kernel.launched == [(x, dy, 5, 4, 8), (x, dy, 4, 4, 8)]
+    for other in (dy[4:8], dy[1:5], dy[2:6]):
+        launch(dy_ptr=other, t=0, first_step=0)
+    assert len(kernel.compiled) == 2 and kernel.compiled[1][1]["dy_ptr"].data_ptr() == dy[1:].data_ptr()
+    assert [values[1].data_ptr() for values in kernel.launched[2:]] == [dy[k:].data_ptr() for k in (4, 1, 2)]

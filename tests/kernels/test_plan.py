@@ -90,7 +90,7 @@ def test_describe_says_what_would_run():
 
 
 def test_describe_says_what_a_stack_does():
-    forward, backward = describe("lstm", 128, 512, torch.bfloat16, H200, layers=3).splitlines()
+    forward, backward = describe("lstm", 128, 512, torch.bfloat16, H200, layers=3, recorded=True).splitlines()
     assert "2 groups of 64 rows" in forward and forward.endswith("; 3 layers side by side")
     assert "8 groups of 16 rows" in backward and backward.endswith("; 3 layers one after another")
     for recorded in (False, True):
