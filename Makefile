@@ -44,7 +44,7 @@ gpu-tests: gpu-install
 	$(ON_GPU) tests/kernels -k thousand
 
 gpu-bench: gpu-install
-	$(PARALLEL) benchmarks/bench_lstm.py benchmarks/bench_gru.py benchmarks/bench_rnn.py \
+	$(PARALLEL) benchmarks/bench_lstm.py benchmarks/bench_gru.py benchmarks/bench_rnn.py benchmarks/bench_kernels.py \
 		-k "gatescope and (graph or cho)" --benchmark-disable
 	$(ON_GPU) benchmarks --benchmark-only
 

@@ -2,12 +2,17 @@
 
 Where stacked layers were timed side by side and one after another, what was faster goes before the estimate of
 `gatescope.kernels.schedule` on that device. Going back is what forward + backward takes beyond forward.
+
+The constants of that estimate, fitted to the rows of the kernels alone, are printed and not written: those in use stand
+for the products before and after the loop as well.
 """
 
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
+from scipy.optimize import least_squares
 
 from gatescope.kernels.schedule import MEASURED, row_name
 
@@ -40,6 +45,29 @@ def choices(rows):
     }
 
 
+def fitted(rows):
+    """FORWARD, BACKWARD and RATE of the estimate, and the factors by which it is off.
+
+    The least squares of the logarithms of a step's time, over the persistent rows of bench_kernels.py. None where there
+    are no rows of both directions with different reads.
+    """
+    rows = [row for row in rows if row.get("bytes_read")]
+    back = np.array([row["direction"] == "backward" for row in rows], dtype=bool)
+    taken, launches, read = (
+        np.array([row[name] for row in rows], dtype=float)
+        for name in ("microseconds_per_step", "launches", "bytes_read")
+    )
+    if len(set(back)) < 2 or len(set(read)) < 3:
+        return None
+
+    def off(logs):
+        forward, backward, rate = np.exp(logs)
+        return np.log(launches * (np.where(back, backward, forward) + read / rate) / taken)
+
+    found = least_squares(off, np.log([1.0, 1.0, read.max()]))
+    return tuple(np.exp(found.x)), np.exp(off(found.x))
+
+
 def main():
     known = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
     for path in sorted(RESULTS.glob("*.json")):
@@ -47,6 +75,13 @@ def main():
         found = choices(results["rows"])
         if found:
             known[results.get("name", results["device"])] = found
+        estimate = fitted(results["rows"])
+        if estimate:
+            (forward, backward, rate), factors = estimate
+            print(
+                f"{results['device']}: FORWARD {forward:.2f}, BACKWARD {backward:.2f}, RATE {rate:.3g}; "
+                f"{factors.min():.2f} to {factors.max():.2f} times the time of {len(factors)} rows"
+            )
     MEASURED.write_text(json.dumps(known, indent=1) + "\n")
 
 

@@ -197,6 +197,14 @@ def allowed(cell, device, shape, dtype, backward, options):
     return [2 * error + 4 * torch.finfo(dtype).eps for error in plain_errors]
 
 
+def assert_within(impl, found, expected, limits):
+    """The errors of all answers, each at most its limit."""
+    found = errors(found, expected)
+    for k, (error, limit) in enumerate(zip(found, limits, strict=True)):
+        assert error <= limit, f"{impl}: answer {k}: error {error:.3g} of its rms, at most {limit:.3g}"
+    return found
+
+
 def measure(benchmark, cell, device, shape, dtype, impl, graph, backward, options=None, peak=None):
     """Check a row's answers, then time it; without a clock, compile its kernels."""
     with scheduled(impl):
@@ -224,9 +232,7 @@ def _measure(benchmark, cell, device, shape, dtype, impl, graph, backward, optio
     module = filled(build(cell, impl, h, layers, options, device=device, dtype=dtype), values)
     x, dy = x.detach().to(dtype).requires_grad_(backward), dy.to(dtype)
     extra = {"capture": captures(cell)} if impl.endswith("capture") else {}
-    found = errors(answers(module, x, dy, backward, **extra), expected)
-    for k, (error, limit) in enumerate(zip(found, limits, strict=True)):
-        assert error <= limit, f"{impl}: answer {k}: error {error:.3g} of its rms, at most {limit:.3g}"
+    found = assert_within(impl, answers(module, x, dy, backward, **extra), expected, limits)
 
     def call():
         if not backward:

@@ -1,0 +1,57 @@
+"""The rows of the recurrent kernels alone, and the estimate that is fitted to them."""
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+import bench_kernels
+import choose
+
+from gatescope.kernels import schedule
+from gatescope.kernels.plan import H200
+from gatescope.kernels.wavefront import GATES
+
+
+def test_every_cell_direction_and_size():
+    rows = [row.values for row in bench_kernels.ROWS]
+    assert len(set(rows)) == len(rows)
+    for cell in ("lstm", "gru"):
+        for size in ((128, 512), (32, 512), (16, 768), (1024, 512), (128, 1024), (128, 128)):
+            for backward in (False, True):
+                impls = {impl for *given, impl in rows if given == [cell, size, backward]}
+                third = {"gatescope-persistent-third"} if size == (128, 512) else set()
+                assert impls == {"gatescope-persistent", "gatescope-steps"} | third
+                for impl in impls - {"gatescope-steps"}:
+                    device = H200.shared_by(bench_kernels.IMPLS[impl][1])
+                    found = schedule.cell_plan(cell, backward, *size, torch.float16, device)
+                    assert found.form == "persistent" and found.columns > 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="interpreted kernels; on a GPU each row checks its own answers")
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("form", ["persistent", "steps"])
+def test_what_a_row_times(cell, form):
+    for backward, name in ((False, "advance"), (True, "retreat")):
+        layout, walk, _ = bench_kernels.checked(cell, f"gatescope-{form}", backward, (2, 2, 80, 1), "cpu")
+        assert (layout.form, walk.func.__name__, walk.args) == (form, name, (0, 2))
+
+
+def estimated(cell, size, backward):
+    """A row whose step takes what the estimate says."""
+    tiles = GATES[cell] if backward else 1
+    found = schedule.cell_plan(cell, backward, *size, torch.float16, H200)
+    return {
+        "direction": "backward" if backward else "forward",
+        "microseconds_per_step": schedule.microseconds(found, size[0], tiles, 2, backward),
+        "launches": -(-size[0] // found.rows),
+        "bytes_read": 2 * found.read(tiles),
+    }
+
+
+def test_the_fit_finds_the_constants_of_the_estimate():
+    rows = [estimated(*row.values[:3]) for row in bench_kernels.ROWS]
+    assert len({row["launches"] for row in rows}) == 2
+    constants, factors = choose.fitted([*rows, {"microseconds_per_step": 1.0}])
+    assert constants == pytest.approx((schedule.FORWARD, schedule.BACKWARD, schedule.RATE), rel=1e-4)
+    assert len(factors) == len(rows) and factors == pytest.approx(1, rel=1e-4)
+    assert choose.fitted(rows[:1]) is None
