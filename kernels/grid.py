@@ -36,7 +36,7 @@ class Launch:
 
     kernel: Any
     grid: tuple[int, ...]
-    arguments: dict[str, Any]  # tensors, None and integers, in the kernel's order
+    arguments: dict[str, Any]  # tensors, None and numbers
     constants: dict[str, Any]
     cooperative: bool = False
     warps: int = WARPS
@@ -67,6 +67,8 @@ class Launch:
         if kind not in self._compiled:
             given = self.arguments | self.constants | changed
             compiled = self.kernel.warmup(grid=self.grid, **given, **self.options)
+            # Unlike the kernel it knows its arguments by their places alone.
+            given = {name: given[name] for name in self.kernel.arg_names}
             self._compiled[kind] = compiled[(*self.grid, 1, 1)[:3]], given
         launch, given = self._compiled[kind]
         given.update(changed)

@@ -40,6 +40,8 @@ def test_the_exploration_finds_a_wait_for_too_many():
 class Compiler:
     """Stands where a kernel is compiled and launched."""
 
+    arg_names = ("x_ptr", "dy_ptr", "t", "first_step", "H")
+
     def __init__(self):
         self.compiled, self.launched = [], []
 
@@ -51,7 +53,7 @@ class Compiler:
 def test_a_kernel_is_compiled_once_for_each_kind_of_tensors(monkeypatch):
     monkeypatch.setattr(grid, "interpreting", lambda: False)
     kernel, x, dy = Compiler(), torch.ones(2), torch.zeros(9)
-    launch = Launch(kernel, (3, 2), {"x_ptr": x, "dy_ptr": None, "t": 0, "first_step": 0}, {"H": 8}, warps=1)
+    launch = Launch(kernel, (3, 2), {"dy_ptr": None, "x_ptr": x, "t": 0, "first_step": 0}, {"H": 8}, warps=1)
     for t in (5, 4):
         launch(dy_ptr=dy, t=t, first_step=4)
     ((where, given),) = kernel.compiled
