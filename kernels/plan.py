@@ -26,7 +26,7 @@ LAUNCHES = 3
 # 128 took an LSTM on an H200 0.72 ms forward and 1.02 back, and in columns of 32 units 0.51 and 0.75.
 ALONE = 64
 MIN_TILE = 16  # rows or columns of a tensor core's product
-SLICE = 64  # entries of the inner dimension that a warp multiplies at once, where each takes a slice of it
+SLICE = 128  # entries of the inner dimension that a warp multiplies at once, where each takes a slice of it
 SLICED_AHEAD = 12  # tiles of that width, of all warps, on their way at once: as many as registers hold
 RESIDENT = (16, 32, 2)  # rows, units and bytes of a weight of a program that keeps weights in registers
 RESIDENT_PART, RESIDENT_PARTS = 128, 3  # columns of the weights in a part, and parts that find room in registers
@@ -167,7 +167,7 @@ def _tile(
         # Products that end in one sum are laid out by the compiler as if each were multiplied by the next: along the
         # rows where there are as many rows as units, and then warps repeat each other's work and run out of registers.
         return None
-    block_k, parts = _inner(hidden, 256 if several or block_b == 64 else 512)
+    block_k, parts = _inner(hidden, (512 if several or block_b == 64 else 1024) // itemsize)
     row_bytes = block_k * itemsize * (1 if streams else tiles * parts)
     # A GRU's gates are one product of few rows, with an empty fourth place.
     places = 4 if streams and not several and n_gates == 3 and block_b == MIN_TILE else n_gates
@@ -195,14 +195,15 @@ def _sliced(grid: Plan, hidden: int, itemsize: int, device: Device, tiles: int) 
     Such a sum has work for two warps. Where all share its units, each reads all rows from shared memory, which takes
     longer than the products: 6.8 us a step of an LSTM of 512 units and 128 rows going back on an H200, 5.1 in slices.
     """
-    inner = FEW_WARPS * SLICE
+    block_k, warps = SLICE // itemsize, FEW_WARPS * itemsize // 2
+    inner = warps * block_k
     # Without reset_after a GRU has two such sums, each of whole parts.
     free = device.shared - SLACK - tiles * triton.cdiv(hidden, inner) * inner * grid.block_h * itemsize
     parts = triton.cdiv(tiles * hidden, inner)
     ahead = min(free // (MIN_TILE * inner * itemsize), parts, SLICED_AHEAD)
     if ahead < 1 or grid.block_h > 32:
         return None
-    return replace(grid, block_k=SLICE, parts=parts, ahead=ahead, warps=FEW_WARPS, slices=FEW_WARPS)
+    return replace(grid, block_k=block_k, parts=parts, ahead=ahead, warps=warps, slices=warps)
 
 
 def _resident(grid: Plan, hidden: int) -> Plan | None:

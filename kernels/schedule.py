@@ -23,6 +23,7 @@ import triton
 from torch import Tensor
 
 from gatescope.kernels.plan import STEPS, Device, Plan, device_of, plan
+from gatescope.kernels.precision import recurrent_precision
 from gatescope.kernels.wavefront import CHUNK, GATES
 
 FORWARD, BACKWARD = 2.0, 2.2  # microseconds of a step in which nothing is read
@@ -49,7 +50,7 @@ def cell_plan(
     Weights of 32 bits leave no room for enough units on a chip, and float32 proper has no tensor cores: there torch's
     products run step by step, in the precision of `gatescope.kernels.precision`.
     """
-    if dtype not in PERSISTENT:
+    if dtype not in PERSISTENT and (dtype != torch.float32 or recurrent_precision() != "tf32"):
         return STEPS
     gates = GATES[cell]
     tiles = gates if backward else 1
