@@ -26,12 +26,13 @@ LAUNCHES = 3
 # 128 took an LSTM on an H200 0.72 ms forward and 1.02 back, and in columns of 32 units 0.51 and 0.75.
 ALONE = 64
 MIN_TILE = 16  # rows or columns of a tensor core's product
-SLICE = 128  # entries of the inner dimension that a warp multiplies at once, where each takes a slice of it
+# Where each warp takes a slice of the inner dimension: warps, and entries that each multiplies at once, by their bytes.
+SLICES = {2: (FEW_WARPS, 64), 4: (WARPS, 16)}
 SLICED_AHEAD = 12  # tiles of that width, of all warps, on their way at once: as many as registers hold
 RESIDENT = (16, 32, 2)  # rows, units and bytes of a weight of a program that keeps weights in registers
 RESIDENT_PART, RESIDENT_PARTS = 128, 3  # columns of the weights in a part, and parts that find room in registers
 ON_THEIR_WAY = 65536  # bytes of tiles that a program loads at once
-STATES = 32768  # of a program, rows x units: single warps that multiply more of them in large parts spill registers
+STATES = 65536  # bytes of a program's rows: single warps that multiply more of them in large parts spill registers
 SUMS = 8192  # of a program in a step, rows x gates x units: as many as compile without spilling registers
 
 
@@ -176,13 +177,13 @@ def _tile(
     sums = block_b * block_h * n_gates * (2 if block_b == 32 and n_gates > 1 else 1)
     if block_h > block_k or free < block_b * row_bytes or sums > SUMS:
         return None
-    if streams and not warp_groups and block_b * parts * block_k > STATES:
+    if streams and not warp_groups and block_b * parts * block_k * itemsize > STATES:
         # Beyond these a part takes a quarter of them, so that several are on their way beside the products.
-        block_k = min(block_k, STATES // 4 // block_b)
+        block_k = min(block_k, STATES // 4 // (block_b * itemsize))
         parts, row_bytes = triton.cdiv(hidden, block_k), block_k * itemsize
     if streams and not several and warp_groups and n_gates == 3 and parts > 2:
         # A GRU has two sums to keep: beside them, tiles of 256 units spill a few bytes from 1024 units on.
-        block_k = 128
+        block_k = 256 // itemsize
         parts, row_bytes = triton.cdiv(hidden, block_k), block_k * itemsize
     most = 1 if several else max(1, ON_THEIR_WAY // (2 if warp_groups else 1) // (block_b * row_bytes))
     ahead = min(free // (block_b * row_bytes), tiles * parts, most) if streams else 0
@@ -195,7 +196,7 @@ def _sliced(grid: Plan, hidden: int, itemsize: int, device: Device, tiles: int) 
     Such a sum has work for two warps. Where all share its units, each reads all rows from shared memory, which takes
     longer than the products: 6.8 us a step of an LSTM of 512 units and 128 rows going back on an H200, 5.1 in slices.
     """
-    block_k, warps = SLICE // itemsize, FEW_WARPS * itemsize // 2
+    warps, block_k = SLICES[itemsize]
     inner = warps * block_k
     # Without reset_after a GRU has two such sums, each of whole parts.
     free = device.shared - SLACK - tiles * triton.cdiv(hidden, inner) * inner * grid.block_h * itemsize

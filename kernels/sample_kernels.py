@@ -77,6 +77,7 @@ def _add_product(
         h = tl.load(states + k + o_state, cache_modifier=".cg")
         w = tl.load(weights + k + o_weight)
         if states.dtype.element_ty == tl.float32:
+            # Apart from the total, for the reason that `gatescope.kernels.tiles.product` gives, and not in TF32.
             total += tl.dot(h, w, input_precision="ieee", max_num_imprecise_acc=1 << 20)
         else:
             total = add_product(total, h, w, INTERPRET)

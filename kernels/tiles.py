@@ -101,7 +101,7 @@ def load_columns(
 
 @triton.jit
 def product(a, b, INTERPRET: tl.constexpr):
-    """The product of two tiles in float32.
+    """The product of two tiles in float32; the factors are of 16 bits, or float32 that is multiplied in TF32.
 
     A bound on inexact sums, which only 8-bit products heed, keeps the compiler from adding products up inside each
     other: it would lay them out for being multiplied by each other, and spill.
