@@ -60,8 +60,9 @@ def rows_on_gpu(gated=True):
     """Parameters device, shape, dtype, impl, graph of every row on a GPU.
 
     Each shape has float16 beside cuDNN, with and without a graph, and beside cuDNN layer by layer and the loop over
-    cells, whose time without a graph is the host's; bfloat16 beside cuDNN; float32 beside cuDNN in three shapes, which
-    is TF32 on both sides; captures and both schedules of stacked layers where it matters. Without gates there is little to fuse: there float16 beside cuDNN is all.
+    cells, whose time without a graph is the host's; bfloat16 beside cuDNN; captures and both schedules of stacked
+    layers where it matters. Three shapes have float32, which is TF32 on both sides. Without gates there is little to
+    fuse: there float16 beside cuDNN is all.
     """
     found = []
     for shape in ON_GPU:

@@ -33,7 +33,7 @@ RESIDENT = (16, 32, 2)  # rows, units and bytes of a weight of a program that ke
 RESIDENT_PART, RESIDENT_PARTS = 128, 3  # columns of the weights in a part, and parts that find room in registers
 ON_THEIR_WAY = 65536  # bytes of tiles that a program loads at once
 STATES = 65536  # bytes of a program's rows: single warps that multiply more of them in large parts spill registers
-SUMS = 8192  # of a program in a step, rows x gates x units: as many as compile without spilling registers
+SUMS = 16384  # of a program, rows x gates x units x bytes of a weight: as many as compile without spilling registers
 
 
 @dataclass(frozen=True)
@@ -175,17 +175,22 @@ def _tile(
     free = device.shared - SLACK - places * block_h * parts * block_k * itemsize
     # 32 rows leave half the warps of a product the work of the others, and half the registers.
     sums = block_b * block_h * n_gates * (2 if block_b == 32 and n_gates > 1 else 1)
-    if block_h > block_k or free < block_b * row_bytes or sums > SUMS:
+    if block_h > block_k or free < block_b * row_bytes or sums > SUMS // itemsize:
         return None
     if streams and not warp_groups and block_b * parts * block_k * itemsize > STATES:
         # Beyond these a part takes a quarter of them, so that several are on their way beside the products.
         block_k = min(block_k, STATES // 4 // (block_b * itemsize))
         parts, row_bytes = triton.cdiv(hidden, block_k), block_k * itemsize
-    if streams and not several and warp_groups and n_gates == 3 and parts > 2:
-        # A GRU has two sums to keep: beside them, tiles of 256 units spill a few bytes from 1024 units on.
+    if streams and (not several or itemsize == 4) and warp_groups and n_gates == 3 and parts > 2:
+        # A GRU has two sums to keep: beside them, tiles of 256 units spill a few bytes from 1024 units on. In float32
+        # tiles of 128 do from 384 on, and going back; and those of 64, if there are more than eight.
         block_k = 256 // itemsize
         parts, row_bytes = triton.cdiv(hidden, block_k), block_k * itemsize
-    most = 1 if several else max(1, ON_THEIR_WAY // (2 if warp_groups else 1) // (block_b * row_bytes))
+        if itemsize == 4 and parts > 8:
+            return None
+    most = (
+        1 if several and itemsize == 2 else max(1, ON_THEIR_WAY // (2 if warp_groups else 1) // (block_b * row_bytes))
+    )
     ahead = min(free // (block_b * row_bytes), tiles * parts, most) if streams else 0
     return replace(grid, block_k=block_k, parts=parts, ahead=ahead, warp_groups=warp_groups)
 
