@@ -35,6 +35,7 @@ ON_GPU = [
     (64, 200, 2048, 1),
 ]
 ALONE = (128, 200, 512, 1)  # what a step of one layer takes
+IN_FLOAT32 = ON_GPU[:3]
 FEW_ROWS = (32, 200, 512, 3)  # a third of the device is enough for a layer: nothing to choose
 CHUNK = 128  # rows up to which cuDNN takes its persistent path
 
@@ -60,7 +61,8 @@ def rows_on_gpu(gated=True):
 
     Each shape has float16 beside cuDNN, with and without a graph, and beside cuDNN layer by layer and the loop over
     cells, whose time without a graph is the host's; bfloat16 beside cuDNN; captures and both schedules of stacked
-    layers where it matters. Without gates there is little to fuse: there float16 beside cuDNN is all.
+    layers where it matters. Three shapes have float32, which is TF32 on both sides. Without gates there is little to
+    fuse: there float16 beside cuDNN is all.
     """
     found = []
     for shape in ON_GPU:
@@ -74,6 +76,8 @@ def rows_on_gpu(gated=True):
                     *(("float16", impl, False) for impl in ("gatescope", "cudnn")),
                 ]
             rows += [("bfloat16", impl, True) for impl in ("gatescope", "cudnn")]
+        if gated and shape in IN_FLOAT32:
+            rows += [("float32", impl, graph) for graph in (True, False) for impl in ("gatescope", "cudnn")]
         if gated and shape == ON_GPU[0]:
             rows.append(("float16", "gatescope-capture", True))
         if shape[3] > 1 and (gated or shape == ON_GPU[0]) and shape != FEW_ROWS:
@@ -187,7 +191,10 @@ def filled(module, values):
 
 @lru_cache(maxsize=4)
 def allowed(cell, device, shape, dtype, backward, options):
-    """The largest error of each answer: the rule of the tests, with torch.nn in this dtype as the yardstick."""
+    """The largest error of each answer: the rule of the tests, with torch.nn in this dtype as the yardstick.
+
+    On a GPU torch.nn multiplies float32 in TF32, as we do, by one and the same switch.
+    """
     h, layers = shape[2:]
     values, x, dy, expected = oracle(cell, device, shape, backward, options)
     impl = "gatescope" if options else "torch"

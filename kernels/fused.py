@@ -91,7 +91,7 @@ def describe(
     Args:
         cell: "lstm", "gru" or "rnn".
         n_rows, hidden: B, H.
-        dtype: in which the layers compute.
+        dtype: in which the layers compute; float32 as `torch.backends.cudnn.allow_tf32` has it now.
         device: the GPU's limits; by default those of the current GPU, and of an H200 where there is none.
         layers, n_steps: L, T of a stack in one direction with the input of all steps at hand.
         recorded: a CUDA graph will launch them.

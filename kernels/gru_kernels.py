@@ -15,6 +15,7 @@ from gatescope.kernels.pointwise import as_float32, load_blocks, sigmoid, store_
 from gatescope.kernels.resident import load_resident, sum_of_resident
 from gatescope.kernels.slices import load_slices, slices_ahead, sum_of_slices
 from gatescope.kernels.tiles import (
+    as_factor,
     load_ahead,
     load_columns,
     load_parts,
@@ -85,9 +86,9 @@ def forward_kernel(
     if RESIDENT > 0:
         w = load_resident(tl.trans(at_w), tl.trans(in_w), H, RESIDENT, BLOCK_K, PARTS, INTERPRET)
     else:
-        w = load_columns(at_w, in_w, H, 1, BLOCK_K, PARTS)
+        w = load_columns(at_w, in_w, H, 1, BLOCK_K, PARTS, INTERPRET)
         if not JOINED:
-            w_n = load_columns(w_ptr + (2 * H + o_h) * H, o_h < H, H, 1, BLOCK_K, PARTS)
+            w_n = load_columns(w_ptr + (2 * H + o_h) * H, o_h < H, H, 1, BLOCK_K, PARTS, INTERPRET)
     bias = 0.0
     if bias_ptr is not None:
         bias = tl.load(bias_ptr + o_h, mask=o_h < H, other=0.0).to(tl.float32)
@@ -120,16 +121,18 @@ def forward_kernel(
                 h_r, sums_n = tl.split(even)
                 h_z, _ = tl.split(odd)
             else:
-                sums, sums_n = product(before[0], w[0], INTERPRET), x_n
+                each = as_factor(before[0], INTERPRET)
+                sums, sums_n = product(each, w[0], INTERPRET), x_n
                 if AFTER:
-                    sums_n = product(before[0], w_n[0], INTERPRET)
+                    sums_n = product(each, w_n[0], INTERPRET)
                 # Part by part, so that no more than a part of the states stands in registers for both products.
                 for part in tl.static_range(1, PARTS):
                     if part + AHEAD - 1 < PARTS:
                         before += load_ahead(at_h, in_b, H, BLOCK_K, PARTS, part + AHEAD - 1, 1)
-                    sums = with_product(sums, before[part], w[part], WARP_GROUPS, INTERPRET)
+                    each = as_factor(before[part], INTERPRET)
+                    sums = with_product(sums, each, w[part], WARP_GROUPS, INTERPRET)
                     if AFTER:
-                        sums_n = with_product(sums_n, before[part], w_n[part], WARP_GROUPS, INTERPRET)
+                        sums_n = with_product(sums_n, each, w_n[part], WARP_GROUPS, INTERPRET)
                 h_r, h_z = tl.split(tl.reshape(sums, (BLOCK_B, BLOCK_H, 2)))
             if reset_ptr is not None:
                 h_r, h_z = tl.where(keep, h_r, 0.0), tl.where(keep, h_z, 0.0)
@@ -157,7 +160,7 @@ def forward_kernel(
                     n = x_n + sum_of_loaded(kept, at_p, in_b, w_n, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET)
                     n = tanh(n)
             else:
-                n = tanh(x_n + product(p.to(dtype), w_n[0], INTERPRET))
+                n = tanh(x_n + product(as_factor(p.to(dtype), INTERPRET), w_n[0], INTERPRET))
         if PHASE != FIRST:
             h = (n + z * (h - n)).to(dtype).to(tl.float32)
             tl.store(states_ptr + (t + 1) * size + o_own, h, mask=own)
@@ -236,13 +239,13 @@ def backward_kernel(
     # In the order of the blocks of A that they multiply: n (of p, with reset_after), r, z.
     if SLICES > 0:
         at_w, in_w = (w_ptr + o_h)[None, :, :], in_h[None, :, :]
-        w = load_slices(at_w, in_w, 3 * H, BLOCKS * H, H, 2 * H if AFTER else 0, BLOCK_K, PARTS_D, SLICES)
+        w = load_slices(at_w, in_w, 3 * H, BLOCKS * H, H, 2 * H if AFTER else 0, BLOCK_K, PARTS_D, SLICES, INTERPRET)
         if not AFTER:
-            w_n = load_slices(at_w, in_w, 3 * H, H, H, 2 * H, BLOCK_K, PARTS_N, SLICES)
+            w_n = load_slices(at_w, in_w, 3 * H, H, H, 2 * H, BLOCK_K, PARTS_N, SLICES, INTERPRET)
     else:
-        w_n = load_columns(w_ptr + 2 * H * H + o_h, in_h, H, H, BLOCK_K, PARTS)
-        w = load_columns(w_ptr + o_h, in_h, H, H, BLOCK_K, PARTS)
-        w += load_columns(w_ptr + H * H + o_h, in_h, H, H, BLOCK_K, PARTS)
+        w_n = load_columns(w_ptr + 2 * H * H + o_h, in_h, H, H, BLOCK_K, PARTS, INTERPRET)
+        w = load_columns(w_ptr + o_h, in_h, H, H, BLOCK_K, PARTS, INTERPRET)
+        w += load_columns(w_ptr + H * H + o_h, in_h, H, H, BLOCK_K, PARTS, INTERPRET)
         if AFTER:
             w = w_n + w
 
@@ -316,7 +319,7 @@ def backward_kernel(
                         s_p = sum_of_loaded(tiles, at_n, in_b, w_n, H, BLOCK_K, PARTS, 1, FEW, WARP_GROUPS, INTERPRET)
                     s_p += own_p
                 else:
-                    s_p = product(s_n.to(dtype), w_n[0], INTERPRET) + own_p
+                    s_p = product(as_factor(s_n.to(dtype), INTERPRET), w_n[0], INTERPRET) + own_p
                 s_r = (s_p * h + own_r) * r * (1.0 - r)
                 passed += s_p * r
         carried = tl.where(here, 0.0, passed)

@@ -13,7 +13,15 @@ from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
 from gatescope.kernels.pointwise import as_float32, load_blocks, sigmoid, store_blocks, tanh
 from gatescope.kernels.resident import load_resident, sum_of_resident
 from gatescope.kernels.slices import load_slices, slices_ahead, sum_of_slices
-from gatescope.kernels.tiles import load_ahead, load_columns, load_parts, product, sum_of_loaded, sum_of_products
+from gatescope.kernels.tiles import (
+    as_factor,
+    load_ahead,
+    load_columns,
+    load_parts,
+    product,
+    sum_of_loaded,
+    sum_of_products,
+)
 
 
 @triton.jit
@@ -81,7 +89,7 @@ def forward_kernel(
     if RESIDENT > 0:
         w = load_resident(tl.trans(at_w), tl.trans(in_w), H, RESIDENT, BLOCK_K, PARTS, INTERPRET)
     else:
-        w = load_columns(at_w, in_w, H, 1, BLOCK_K, PARTS)
+        w = load_columns(at_w, in_w, H, 1, BLOCK_K, PARTS, INTERPRET)
 
     c = tl.load(c0_ptr + o_own, mask=own & (t0 == 0), other=0.0).to(tl.float32)
     c += tl.load(c_ptr + (t0 - 1) * size + o_own, mask=own & (t0 > 0), other=0.0)
@@ -107,7 +115,7 @@ def forward_kernel(
         elif COLUMNS > 1:
             sums = sum_of_loaded(h, at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET)
         else:
-            sums = product(h[0], w[0], INTERPRET)
+            sums = product(as_factor(h[0], INTERPRET), w[0], INTERPRET)
         a = load_blocks(a_at + size * 4, own & (t + 1 < t1), H, 4)
         if reset_ptr is not None:
             sums = tl.where(keep, sums, 0.0)
@@ -176,11 +184,11 @@ def backward_kernel(
 
     if SLICES > 0:
         at_w, in_w = (w_ptr + o_h)[None, :, :], (o_h < H)[None, :, :]
-        w = load_slices(at_w, in_w, 4 * H, 4 * H, H, 0, BLOCK_K, PARTS, SLICES)
+        w = load_slices(at_w, in_w, 4 * H, 4 * H, H, 0, BLOCK_K, PARTS, SLICES, INTERPRET)
     else:
-        w = load_columns(w_ptr + o_h, o_h < H, H, H, BLOCK_K, PARTS)
+        w = load_columns(w_ptr + o_h, o_h < H, H, H, BLOCK_K, PARTS, INTERPRET)
         for gate in tl.static_range(1, 4):
-            w += load_columns(w_ptr + gate * H * H + o_h, o_h < H, H, H, BLOCK_K, PARTS)
+            w += load_columns(w_ptr + gate * H * H + o_h, o_h < H, H, H, BLOCK_K, PARTS, INTERPRET)
 
     dc = tl.load(dc_ptr + o_own, mask=own, other=0.0)
     if COLUMNS == 1:

@@ -26,13 +26,14 @@ LAUNCHES = 3
 # 128 took an LSTM on an H200 0.72 ms forward and 1.02 back, and in columns of 32 units 0.51 and 0.75.
 ALONE = 64
 MIN_TILE = 16  # rows or columns of a tensor core's product
-SLICE = 64  # entries of the inner dimension that a warp multiplies at once, where each takes a slice of it
+# Where each warp takes a slice of the inner dimension: warps, and entries that each multiplies at once, by their bytes.
+SLICES = {2: (FEW_WARPS, 64), 4: (WARPS, 16)}
 SLICED_AHEAD = 12  # tiles of that width, of all warps, on their way at once: as many as registers hold
 RESIDENT = (16, 32, 2)  # rows, units and bytes of a weight of a program that keeps weights in registers
 RESIDENT_PART, RESIDENT_PARTS = 128, 3  # columns of the weights in a part, and parts that find room in registers
 ON_THEIR_WAY = 65536  # bytes of tiles that a program loads at once
-STATES = 32768  # of a program, rows x units: single warps that multiply more of them in large parts spill registers
-SUMS = 8192  # of a program in a step, rows x gates x units: as many as compile without spilling registers
+STATES = 65536  # bytes of a program's rows: single warps that multiply more of them in large parts spill registers
+SUMS = 16384  # of a program, rows x gates x units x bytes of a weight: as many as compile without spilling registers
 
 
 @dataclass(frozen=True)
@@ -168,28 +169,33 @@ def _tile(
         # Products that end in one sum are laid out by the compiler as if each were multiplied by the next: along the
         # rows where there are as many rows as units, and then warps repeat each other's work and run out of registers.
         return None
-    block_k, parts = _inner(hidden, 256 if several or block_b == 64 else 512)
+    block_k, parts = _inner(hidden, (512 if several or block_b == 64 else 1024) // itemsize)
     row_bytes = block_k * itemsize * (1 if streams else tiles * parts)
     # A GRU's gates are one product of few rows, with an empty fourth place.
     places = 4 if streams and not several and n_gates == 3 and block_b == MIN_TILE else n_gates
     free = device.shared - SLACK - places * block_h * parts * block_k * itemsize
     # 32 rows leave half the warps of a product the work of the others, and half the registers.
     sums = block_b * block_h * n_gates * (2 if block_b == 32 and n_gates > 1 else 1)
-    if block_h > block_k or free < block_b * row_bytes or sums > SUMS:
+    if block_h > block_k or free < block_b * row_bytes or sums > SUMS // itemsize:
         return None
-    if streams and not warp_groups and block_b * parts * block_k > STATES:
+    if streams and not warp_groups and block_b * parts * block_k * itemsize > STATES:
         # Beyond these a part takes a quarter of them, so that several are on their way beside the products.
-        block_k = min(block_k, STATES // 4 // block_b)
+        block_k = min(block_k, STATES // 4 // (block_b * itemsize))
         parts, row_bytes = triton.cdiv(hidden, block_k), block_k * itemsize
-    if streams and not several and warp_groups and n_gates == 3 and parts > 2:
-        # A GRU has two sums to keep: beside them, tiles of 256 units spill a few bytes from 1024 units on.
-        block_k = 128
+    if streams and (not several or itemsize == 4) and warp_groups and n_gates == 3 and parts > 2:
+        # A GRU has two sums to keep: beside them, tiles of 256 units spill a few bytes from 1024 units on. In float32
+        # tiles of 128 do from 384 on, and going back; and those of 64, if there are more than eight.
+        block_k = 256 // itemsize
         parts, row_bytes = triton.cdiv(hidden, block_k), block_k * itemsize
-    most = 1 if several else max(1, ON_THEIR_WAY // (2 if warp_groups else 1) // (block_b * row_bytes))
+        if itemsize == 4 and parts > 8:
+            return None
+    most = (
+        1 if several and itemsize == 2 else max(1, ON_THEIR_WAY // (2 if warp_groups else 1) // (block_b * row_bytes))
+    )
     ahead = min(free // (block_b * row_bytes), tiles * parts, most) if streams else 0
-    # An LSTM of 768 units and 16 rows took an H200 3.8 us a step with 8 warps and 2.9 with 4, of 1024 units 4.4 and 3.4.
-    # Of 1280 units 4 warps spill.
-    few = streams and not several and (block_b, block_h) == (MIN_TILE, 16) and parts * block_k <= 1024
+    # With 8 warps and 16 rows an LSTM of 768 units took an H200 3.8 us a step, with 4 it takes 2.9; of 1024 units 4.4
+    # and 3.4. Beyond, and in float32, 4 warps spill.
+    few = streams and not several and (block_b, block_h, itemsize) == (MIN_TILE, 16, 2) and parts * block_k <= 1024
     warps = FEW_WARPS if few else WARPS
     return replace(grid, block_k=block_k, parts=parts, ahead=ahead, warp_groups=warp_groups, warps=warps)
 
@@ -200,14 +206,15 @@ def _sliced(grid: Plan, hidden: int, itemsize: int, device: Device, tiles: int) 
     Such a sum has work for two warps. Where all share its units, each reads all rows from shared memory, which takes
     longer than the products: 6.8 us a step of an LSTM of 512 units and 128 rows going back on an H200, 5.1 in slices.
     """
-    inner = FEW_WARPS * SLICE
+    warps, block_k = SLICES[itemsize]
+    inner = warps * block_k
     # Without reset_after a GRU has two such sums, each of whole parts.
     free = device.shared - SLACK - tiles * triton.cdiv(hidden, inner) * inner * grid.block_h * itemsize
     parts = triton.cdiv(tiles * hidden, inner)
     ahead = min(free // (MIN_TILE * inner * itemsize), parts, SLICED_AHEAD)
     if ahead < 1 or grid.block_h > 32:
         return None
-    return replace(grid, block_k=SLICE, parts=parts, ahead=ahead, warps=FEW_WARPS, slices=FEW_WARPS)
+    return replace(grid, block_k=block_k, parts=parts, ahead=ahead, warps=warps, slices=warps)
 
 
 def _resident(grid: Plan, hidden: int) -> Plan | None:

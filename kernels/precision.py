@@ -2,9 +2,10 @@
 
 torch.nn.LSTM, GRU and RNN multiply in TF32 unless `torch.backends.cudnn.allow_tf32`, or its newer form
 `torch.backends.cudnn.rnn.fp32_precision`, says otherwise; matrix products follow a switch of their own, which is off by
-default. A module that takes the place of torch.nn's follows the first. Its products are torch.mm's, which read the
-second: it is turned while a layer launches them. The references, and preactivations, are plain torch and follow the
-second.
+default. A module that takes the place of torch.nn's follows the first. Its persistent kernels know TF32 alone, and
+without it float32 runs step by step (`gatescope.kernels.schedule.cell_plan`). All other products are torch.mm's, which
+read the second: it is turned while a layer launches them. The references, and preactivations, are plain torch and
+follow the second.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import triton.language as tl
 from gatescope.kernels.dropout_kernel import dropped, incoming, load_readers
 from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
 from gatescope.kernels.pointwise import tanh
-from gatescope.kernels.tiles import load_ahead, load_columns, load_parts, product, sum_of_loaded
+from gatescope.kernels.tiles import as_factor, load_ahead, load_columns, load_parts, product, sum_of_loaded
 
 
 @triton.jit
@@ -65,7 +65,7 @@ def forward_kernel(
     counter = counter_ptr + i_b * COUNTER_STRIDE
     size = n_rows.to(tl.int64) * H
 
-    w = load_columns(w_ptr + o_h * H, o_h < H, H, 1, BLOCK_K, PARTS)
+    w = load_columns(w_ptr + o_h * H, o_h < H, H, 1, BLOCK_K, PARTS, INTERPRET)
     if COLUMNS == 1:
         before = load_parts(states_ptr + t0 * size + rows * H, in_b, H, BLOCK_K, PARTS, "")
     # What a step reads by itself is loaded before the barrier, and converted when what it waits for is on its way.
@@ -83,7 +83,7 @@ def forward_kernel(
         if COLUMNS > 1:
             sums = sum_of_loaded(before, at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET)
         else:
-            sums = product(before[0], w[0], INTERPRET)
+            sums = product(as_factor(before[0], INTERPRET), w[0], INTERPRET)
         a = tl.load(at + size, mask=own & (t + 1 < t1), other=0.0)
         if reset_ptr is not None:
             sums = tl.where(clear, 0.0, sums)
@@ -138,7 +138,7 @@ def backward_kernel(
     counter = counter_ptr + i_b * COUNTER_STRIDE
     size = n_rows.to(tl.int64) * H
 
-    w = load_columns(w_ptr + o_h, o_h < H, H, H, BLOCK_K, PARTS)
+    w = load_columns(w_ptr + o_h, o_h < H, H, H, BLOCK_K, PARTS, INTERPRET)
     if COLUMNS == 1:
         after = load_parts(da_ptr + t1 * size + rows * H, in_b & (t1 < n_steps), H, BLOCK_K, PARTS, "")
     # What a step reads by itself is loaded before the barrier, and converted when what it waits for is on its way.
@@ -159,7 +159,7 @@ def backward_kernel(
         if COLUMNS > 1:
             through = sum_of_loaded(after, at_d, crossed, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET)
         else:
-            through = product(after[0], w[0], INTERPRET)
+            through = product(as_factor(after[0], INTERPRET), w[0], INTERPRET)
         earlier = own & (t > t0)
         state = tl.load(y_ptr + (t - 1) * size + o_own, mask=earlier, other=0.0)
         read = load_readers(dy_ptr, above_ptr, (t - 1) * size + o_own, earlier)

@@ -27,7 +27,7 @@ import triton.language as tl
 from gatescope.kernels.grid import COUNTER_STRIDE, arrive, wait
 from gatescope.kernels.pointwise import sigmoid, tanh
 from gatescope.kernels.sample_choice import choose, scores, uniform
-from gatescope.kernels.tiles import add_product, product
+from gatescope.kernels.tiles import add_product
 
 LSTM, GRU, GRU_BEFORE, RNN, RNN_RELU = (tl.constexpr(cell) for cell in range(5))
 WHOLE = tl.constexpr(-1)  # a step with all its parts; else one: the choice, then the layers, or the halves of each
@@ -77,7 +77,8 @@ def _add_product(
         h = tl.load(states + k + o_state, cache_modifier=".cg")
         w = tl.load(weights + k + o_weight)
         if states.dtype.element_ty == tl.float32:
-            total += product(h, w, INTERPRET)
+            # Apart from the total, for the reason that `gatescope.kernels.tiles.product` gives, and not in TF32.
+            total += tl.dot(h, w, input_precision="ieee", max_num_imprecise_acc=1 << 20)
         else:
             total = add_product(total, h, w, INTERPRET)
     return total

@@ -24,6 +24,7 @@ import triton
 from torch import Tensor
 
 from gatescope.kernels.plan import STEPS, Device, Plan, device_of, plan
+from gatescope.kernels.precision import recurrent_precision
 from gatescope.kernels.wavefront import CHUNK, GATES
 
 FORWARD, BACKWARD = 2.0, 2.2  # microseconds of a step in which nothing is read
@@ -34,7 +35,7 @@ HOST = 150.0
 # faster, if a CUDA graph launches them: going back, an LSTM of 1024 units and 128 rows takes 15.3 us a step on an H200,
 # and 9.8 so; one of 512 units and 1024 rows 19.6, and 10.6 so. Launched one by one they take 100.
 MOST_READ = 256 * 1024
-PERSISTENT = (torch.float16, torch.bfloat16)  # dtypes of weights that stay on chip
+HALVES = (torch.float16, torch.bfloat16)  # dtypes of 16 bits, whose steps take the same time
 MEASURED = Path(__file__).with_name("measured.json")
 
 
@@ -49,10 +50,11 @@ def cell_plan(
 ) -> Plan:
     """The plan of one layer in one direction; recorded: a CUDA graph will launch it.
 
-    Weights of 32 bits leave no room for enough units on a chip, and float32 proper has no tensor cores: there torch's
-    products run step by step, in the precision of `gatescope.kernels.precision`.
+    Weights in float32 stay on chip where tensor cores may multiply them, in TF32 (`gatescope.kernels.precision`), and
+    take twice the room there. Float32 proper has no tensor cores: torch's products run step by step, as they do where
+    weights do not fit. How long the kernels take in TF32 was not measured.
     """
-    if dtype not in PERSISTENT:
+    if dtype not in HALVES and (dtype, recurrent_precision()) != (torch.float32, "tf32"):
         return STEPS
     gates = GATES[cell]
     tiles = gates if backward else 1
@@ -95,16 +97,17 @@ def side_by_side(
     given = (cell, backward, n_rows, hidden, dtype)
     whole, part = (cell_plan(*given, each, recorded) for each in (device, device.shared_by(layers)))
     if STEPS in (whole, part):
-        # Step by step, what one layer launches leaves room for the next one's on the device.
-        return recorded and whole == part and dtype in PERSISTENT
+        # Step by step, what one layer launches leaves room for the next one's on the device: measured in 16 bits alone.
+        return recorded and whole == part and dtype in HALVES
     tiles = GATES[cell] if backward else 1
     one, many = (microseconds(each, n_rows, tiles, dtype.itemsize, backward) for each in (whole, part))
     apart, together = layers * n_steps * one, (n_steps + (layers - 1) * CHUNK) * many
     if not recorded:
         return max(together, layers * triton.cdiv(n_steps, CHUNK) * HOST) < apart
     rows, row = _measured().get(name, {}), (cell, layers, backward, n_rows, hidden)
-    # Both dtypes of 16 bits take the same time. Measured was what a graph launches.
-    known = rows.get(row_name(*row, dtype)) or rows.get(row_name(*row, torch.float16))
+    # Measured was what a graph launches.
+    twin = torch.float16 if dtype in HALVES else dtype
+    known = rows.get(row_name(*row, dtype)) or rows.get(row_name(*row, twin))
     return together < apart if known is None else bool(known == "wavefront")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gatescope.kernels.tiles import add_product, product
+from gatescope.kernels.tiles import add_product, as_factor, product
 
 
 @triton.jit
@@ -41,6 +41,7 @@ def load_slices(
     BLOCK_K: tl.constexpr,
     PARTS: tl.constexpr,
     SLICES: tl.constexpr,
+    INTERPRET: tl.constexpr,
 ):
     """Columns of a matrix as a tuple of tiles [SLICES, BLOCK_K, columns], which `sum_of_slices` multiplies.
 
@@ -57,7 +58,8 @@ def load_slices(
     for part in tl.static_range(PARTS):
         o = part * BLOCK_K + o_k
         row = (o + FIRST) % ROWS
-        tiles += (tl.load(at + row * STRIDE, mask=in_column & (o < N), other=0.0),)  # type: ignore[assignment]
+        tile = tl.load(at + row * STRIDE, mask=in_column & (o < N), other=0.0)
+        tiles += (as_factor(tile, INTERPRET),)  # type: ignore[assignment]
     return tiles
 
 
@@ -75,9 +77,9 @@ def sum_of_slices(
     INTERPRET: tl.constexpr,
 ):
     """What lies in memory, [rows, N], times a matrix that `load_slices` loaded, in float32: a slice for each warp."""
-    total = product(tiles[0], columns[0], INTERPRET)
+    total = product(as_factor(tiles[0], INTERPRET), columns[0], INTERPRET)
     for part in tl.static_range(1, PARTS):
         if part + AHEAD - 1 < PARTS:
             tiles += slices_ahead(at, in_row, N, BLOCK_K, PARTS, SLICES, part + AHEAD - 1, 1)
-        total = add_product(total, tiles[part], columns[part], INTERPRET)
+        total = add_product(total, as_factor(tiles[part], INTERPRET), columns[part], INTERPRET)
     return tl.sum(total, axis=0)

@@ -11,6 +11,20 @@ import triton.language as tl
 
 
 @triton.jit
+def as_factor(x, INTERPRET: tl.constexpr):
+    """A tile as tensor cores multiply it: float32 is rounded to the 10 bits of a fraction that TF32 has.
+
+    They would cut off the others, which brings every factor nearer to zero, and with it every sum. Not pure, since the
+    compiler would move a pure operation to where each warp reads what it multiplies, once for each that reads it.
+    """
+    # The interpreter multiplies all bits.
+    if INTERPRET or x.dtype != tl.float32:
+        return x
+    else:
+        return tl.inline_asm_elementwise("cvt.rna.tf32.f32 $0, $1;", "=r,r", [x], tl.float32, is_pure=False, pack=1)
+
+
+@triton.jit
 def load_parts(at, in_row, N: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.constexpr, CACHE: tl.constexpr):
     """Rows of a matrix as a tuple of tiles [rows, BLOCK_K].
 
@@ -58,8 +72,16 @@ def load_ahead(
 
 
 @triton.jit
-def load_columns(at, in_column, N: tl.constexpr, STRIDE: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.constexpr):
-    """Columns of a matrix as a tuple of tiles [BLOCK_K, columns].
+def load_columns(
+    at,
+    in_column,
+    N: tl.constexpr,
+    STRIDE: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PARTS: tl.constexpr,
+    INTERPRET: tl.constexpr,
+):
+    """Columns of a matrix as a tuple of tiles [BLOCK_K, columns], factors of products.
 
     Args:
         at: pointers to the first row of each column, [1, columns].
@@ -72,13 +94,14 @@ def load_columns(at, in_column, N: tl.constexpr, STRIDE: tl.constexpr, BLOCK_K: 
     tiles = ()
     for part in tl.static_range(PARTS):
         o = part * BLOCK_K + o_k
-        tiles += (tl.load(at + o * STRIDE, mask=in_column & (o < N), other=0.0),)  # type: ignore[assignment]
+        tile = tl.load(at + o * STRIDE, mask=in_column & (o < N), other=0.0)
+        tiles += (as_factor(tile, INTERPRET),)  # type: ignore[assignment]
     return tiles
 
 
 @triton.jit
 def product(a, b, INTERPRET: tl.constexpr):
-    """The product of two tiles in float32.
+    """The product of two tiles in float32; the factors are of 16 bits, or float32 that is multiplied in TF32.
 
     A bound on inexact sums, which only 8-bit products heed, keeps the compiler from adding products up inside each
     other: it would lay them out for being multiplied by each other, and spill.
@@ -87,7 +110,7 @@ def product(a, b, INTERPRET: tl.constexpr):
     if INTERPRET:
         return tl.dot(a.to(tl.float32), b.to(tl.float32), input_precision="ieee")
     else:
-        return tl.dot(a, b, input_precision="ieee", max_num_imprecise_acc=1 << 20)
+        return tl.dot(a, b, input_precision="tf32", max_num_imprecise_acc=1 << 20)
 
 
 @triton.jit
@@ -97,7 +120,7 @@ def add_product(total, a, b, INTERPRET: tl.constexpr):
     if INTERPRET:
         return tl.dot(a.to(tl.float32), b.to(tl.float32), total, input_precision="ieee")
     else:
-        return tl.dot(a, b, total, input_precision="ieee")
+        return tl.dot(a, b, total, input_precision="tf32")
 
 
 @triton.jit
@@ -141,18 +164,18 @@ def sum_of_loaded(
         AHEAD: tiles on their way at once.
         WARP_GROUPS: whether warp groups multiply.
     """
-    total = product(tiles[0], columns[0], INTERPRET)
+    total = product(as_factor(tiles[0], INTERPRET), columns[0], INTERPRET)
     for k in tl.static_range(1, BLOCKS * PARTS):
         if k + AHEAD - 1 < BLOCKS * PARTS:
             tiles += load_ahead(at, in_row, N, BLOCK_K, PARTS, k + AHEAD - 1, 1)
-        total = with_product(total, tiles[k], columns[k], WARP_GROUPS, INTERPRET)
+        total = with_product(total, as_factor(tiles[k], INTERPRET), columns[k], WARP_GROUPS, INTERPRET)
     return total
 
 
 @triton.jit
 def sum_of_products(rows, columns, PARTS: tl.constexpr, WARP_GROUPS: tl.constexpr, INTERPRET: tl.constexpr):
     """The product of tuples of tiles, [rows, BLOCK_K] and [BLOCK_K, columns], summed over the parts in float32."""
-    total = product(rows[0], columns[0], INTERPRET)
+    total = product(as_factor(rows[0], INTERPRET), columns[0], INTERPRET)
     for part in tl.static_range(1, PARTS):
-        total = with_product(total, rows[part], columns[part], WARP_GROUPS, INTERPRET)
+        total = with_product(total, as_factor(rows[part], INTERPRET), columns[part], WARP_GROUPS, INTERPRET)
     return total

@@ -193,6 +193,8 @@ def report(kernel):
         "stack": int(re.search(r"STACK:(\d+)", told.stdout)[1]) + int(re.search(r"LOCAL:(\d+)", told.stdout)[1]),
         "shared": kernel.metadata.shared,
         "order": re.findall(words, ptx),
+        "products": sorted(set(re.findall(r"(?:wgmma\.mma_async|mma\.sync)\S+", ptx))),
+        "rounded": ptx.count("cvt.rna.tf32.f32"),
         "asynchronous": re.findall(r"cp\.async\.c[ag]\.\S+ [^,]*, [^,]*, (\w+)", ptx),
     }
 

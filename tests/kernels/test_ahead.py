@@ -41,6 +41,9 @@ def check(job, told):
         return
     assert "mma.sync" in order or "wgmma.mma_async" in order, name
     assert "ld.global.v4.b32" in order, name
+    # The factors of float32 are rounded to TF32, not cut off, and other factors are as they are.
+    assert (told["rounded"] > 0) == (job[4] == "float32"), name
+    assert all((".tf32.tf32" in each) == (job[4] == "float32") for each in told["products"]), name
     if told["rows"] * told["units"] >= 512:
         # 16 rows of 32 units are two entries for each of 256 threads: at most 4 bytes of 16-bit states.
         assert not any(word.startswith("st.global") and word.endswith("b16") for word in order), name
@@ -103,9 +106,11 @@ SAMPLERS = [("sample 2", 1024, 128), ("read 2", 1024, 128), ("sample 3", 128, 51
 
 
 def test_the_sampler(tmp_path):
-    jobs = [["lstm", "cut 3", 128, 512, "bfloat16", 90, 1]]
-    for job, told in compile_ahead(jobs, tmp_path).items():
-        check_sampler(job, told)
+    jobs = [["lstm", "cut 3", 128, 512, "bfloat16", 90, 1], ["rnn", "sample 1", 128, 128, "float32", 90, 1]]
+    told, exact = compile_ahead(jobs, tmp_path).values()
+    check_sampler(jobs[0], told)
+    # Texts in float32 are drawn in float32 proper.
+    assert exact["stack"] == 0 and not exact["products"] and not exact["rounded"]
 
 
 @pytest.mark.slow
@@ -123,6 +128,8 @@ def test_the_main_shapes(tmp_path):
     jobs += [["lstm", direction, 128, 512, "bfloat16", 90, 3] for direction in DIRECTIONS]
     jobs += [["lstm", "forward", 128, 128, "bfloat16", 90, 1], ["dropout", "forward", 128, 512, "bfloat16", 90, 1]]
     jobs += [["lstm", f"{direction} step", 128, 1024, "bfloat16", 90, 1] for direction in DIRECTIONS]
+    jobs += [[cell, direction, 128, 512, "float32", 90, 1] for cell in ("lstm", "gru") for direction in DIRECTIONS]
+    jobs += [["lstm", "backward", 16, 768, "float32", 90, 1]]
     # What training launches: the top layer of a stack, and one below it.
     jobs += [["lstm", "backward", 128, 512, "bfloat16", 90, 3, use] for use in ("top", "lower, dropped")]
     for job, told in compile_ahead(jobs, tmp_path).items():
@@ -139,7 +146,8 @@ def test_every_use(cell, architecture, tmp_path):
     """What is launched where nothing is captured or reset: alone, at the top of a stack, and below."""
     shapes = [(128, 512, 1), (128, 512, 3), (128, 1024, 2), (128, 1024, 1), (128, 128, 2)]
     jobs = [
-        [cell, direction, b, h, "bfloat16", architecture, layers, use]
+        [cell, direction, b, h, dtype, architecture, layers, use]
+        for dtype in ("bfloat16", "float32")
         for b, h, layers in (shapes if architecture == 90 and cell != "rnn-relu" else shapes[:1])
         for direction in DIRECTIONS
         for use in USES[direction]
@@ -157,11 +165,11 @@ def test_every_benchmark_shape(cell, architecture, tmp_path):
         [cell, direction, *shape, dtype, architecture, layers]
         for direction in DIRECTIONS
         for shape in SHAPES
-        for dtype in ("bfloat16", "float16")
+        for dtype in ("bfloat16", "float16", "float32")
         for layers in ((1, 3) if shape in SHAPES[:3] else (1,))
     ]
     if cell != "rnn":
-        # What takes over where the plan has no persistent kernel, and float32, which has none at all.
+        # What takes over where the plan has no persistent kernel, and in float32 proper, which has none at all.
         dtypes = ("bfloat16", "float32")
         jobs += [[cell, f"{way} step", 64, 2048, dtype, architecture, 1] for way in DIRECTIONS for dtype in dtypes]
     jobs += [["dropout", "forward", 128, 512, dtype, architecture, 1] for dtype in ("bfloat16", "float16", "float32")]

@@ -62,6 +62,18 @@ def test_within_rule(cell, shape, dtype, within_rule, resets):
     within_rule([draw(cell, shape, dtype, seed, reset=mask) for seed in range(2)])
 
 
+@pytest.mark.parametrize("shape", [*SHAPES[:2], (16, 9, 512, 512)], ids=["B128-H512", "B128-H128", "B16-H512"])
+def test_float32_in_tf32_within_rule(cell, shape, within_rule, resets, monkeypatch):
+    """The yardstick is plain torch, whose products are in TF32, too."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32")
+    b, t, _, h = shape
+    for backward in (False, True):
+        assert cell_plan(cell.name, backward, b, h, torch.float32, current_device()) != STEPS
+    mask = resets(b, t).cuda()
+    within_rule([draw(cell, shape, torch.float32, seed, reset=mask) for seed in range(2)])
+
+
 def test_a_module_on_a_gpu_takes_the_kernels(cell, monkeypatch):
     module = cell.module(64, 128, 2, **cell.options).cuda().half()
     target, runs = importlib.import_module(f"gatescope.kernels.{cell.name}_fused"), []
@@ -144,9 +156,11 @@ def test_a_graph_of_either_form(cell, hidden):
         assert all(torch.equal(a, b) for a, b in zip(values, expected, strict=True))
 
 
-def test_a_graph_of_float32(cell):
+@pytest.mark.parametrize("allowed", [False, True], ids=["ieee", "tf32"])
+def test_a_graph_of_float32(cell, allowed, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
     tensors = on_gpu(cell.layer(16, 4, 64, 128, dtype=torch.float32))
-    assert cell_plan(cell.name, False, 16, 128, torch.float32, current_device()) == STEPS
+    assert (cell_plan(cell.name, False, 16, 128, torch.float32, current_device()) == STEPS) != allowed
     for values, expected in replayed(lambda: both_directions(cell, tensors)):
         assert all(torch.equal(a, b) for a, b in zip(values, expected, strict=True))
 

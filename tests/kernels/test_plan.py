@@ -44,14 +44,16 @@ def test_a_plan_covers_the_layer_and_fits_the_device(device, n_gates, itemsize):
             assert (found.ahead > 0) == (streamed and found.columns > 1)
             assert found.ahead <= (found.parts if found.slices else tiles * found.parts)
             # Each warp has a slice; registers hold 96 of a thread's weights beside all else, in two warp groups.
-            assert found.slices in (0, found.warps) and (found.warps == 8 or found.slices)
+            assert found.slices in (0, found.warps)
+            few = (found.block_b, found.block_h, itemsize) == (16, 16, 2) and inner <= 1024
+            assert found.warps == 8 or found.slices or few
             if found.resident:
                 assert device.warp_groups and (found.block_b, found.block_h) == (16, 32)
                 assert found.resident * found.block_k * 128 * itemsize <= 96 * 4 * 256
             assert found.warp_groups == (device.warp_groups and found.block_b == 64)
             # 256 threads hold the sums of a step, and single warps no large parts of many states.
-            if found.ahead and not found.warp_groups and found.block_b * hidden > 32768:
-                assert found.block_b * found.block_k <= 8192
+            if found.ahead and not found.warp_groups and found.block_b * hidden * itemsize > 65536:
+                assert found.block_b * found.block_k * itemsize <= 16384
             assert found.block_b * found.block_h * n_gates <= 8192
             assert found.block_b in (16, 32, 64) and found.block_h in (16, 32, 64, 128)
 
@@ -80,13 +82,29 @@ def test_plans_of_the_benchmark_shapes():
     assert plan(2048, 512, 4, 2, H200) == STEPS
 
 
-def test_describe_says_what_would_run():
+def test_plans_in_float32():
+    """Weights of 4 bytes: half the units in a program, and half the entries in a part and in a slice of a warp."""
+    forward, back = plan(128, 512, 4, 4, H200, streamed=True), plan(128, 512, 4, 4, H200, 4, streamed=True)
+    assert (forward.block_b, forward.block_h, forward.groups, forward.columns) == (32, 16, 4, 32)
+    assert (forward.block_k, forward.parts, forward.ahead, forward.resident) == (256, 2, 2, 0)
+    assert (back.block_b, back.block_k, back.parts, back.warp_groups) == (64, 128, 4, True)
+    few = plan(32, 512, 4, 4, H200, 4, streamed=True)
+    assert (few.block_b, few.slices, few.warps, few.block_k, few.parts) == (16, 8, 8, 16, 16)
+    # Four gates of 16 units of 1024 take 256 KB, and four launches, one after another, are too many.
+    assert plan(128, 1024, 4, 4, H200, streamed=True) == STEPS
+    assert plan(1024, 512, 4, 4, H200, streamed=True) == STEPS
+
+
+def test_describe_says_what_would_run(monkeypatch):
     told = describe("lstm", 128, 512, torch.bfloat16, H200).splitlines()
     assert told[0] == "forward: persistent, 8 groups of 16 rows x 16 columns of 32 units, 1 launch for 128 rows"
     assert told[1].startswith("backward: persistent")
     assert describe("lstm", 1024, 512, torch.float16, H200).splitlines()[0].endswith("2 launches for 1024 rows")
     assert describe("gru", 64, 2048, torch.bfloat16, H200).count("a product and a pointwise kernel for each step") == 2
-    assert describe("gru", 8, 16, torch.float32, H200).count("a product and a pointwise kernel for each step") == 2
+    for allowed in (True, False):
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+        told = describe("gru", 8, 16, torch.float32, H200)
+        assert told.count("a product and a pointwise kernel for each step") == (0 if allowed else 2)
 
 
 def test_describe_says_what_a_stack_does():

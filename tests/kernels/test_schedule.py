@@ -130,5 +130,28 @@ def test_a_step_takes_longer_with_more_rows_and_more_launches():
 
 
 @pytest.mark.parametrize("device", [A100, H200], ids=["a100", "h200"])
-def test_no_plan_for_32_bits(device):
-    assert cell_plan("lstm", False, 128, 512, torch.float32, device) == STEPS
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_float32_stays_on_chip_where_tf32_is_allowed(cell, device, backward, monkeypatch):
+    for allowed in (True, False):
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+        found = cell_plan(cell, backward, 128, 256, torch.float32, device)
+        assert (found != STEPS) == allowed
+        assert cell_plan(cell, backward, 128, 256, torch.float16, device) != STEPS
+    assert cell_plan(cell, backward, 128, 256, torch.float64, device) == STEPS
+
+
+def test_float32_has_times_of_its_own(tmp_path, monkeypatch):
+    """Side by side it reads twice the bytes of 16 bits, and what was measured in 16 bits says nothing of it."""
+    assert side_by_side("lstm", 3, False, MAIN, torch.float16, H200, recorded=True)
+    assert not side_by_side("lstm", 3, False, MAIN, torch.float32, H200, recorded=True)
+    path = tmp_path / "measured.json"
+    row = row_name("lstm", 3, False, 128, 512, torch.float16)
+    path.write_text(json.dumps({"a GPU": {row: "wavefront"}}))
+    monkeypatch.setattr(schedule, "MEASURED", path)
+    schedule._measured.cache_clear()
+    try:
+        assert side_by_side("lstm", 3, False, MAIN, torch.bfloat16, H200, "a GPU", recorded=True)
+        assert not side_by_side("lstm", 3, False, MAIN, torch.float32, H200, "a GPU", recorded=True)
+    finally:
+        schedule._measured.cache_clear()
