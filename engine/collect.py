@@ -108,7 +108,8 @@ def free_bytes(device: torch.device) -> int | None:
     """Return the memory that a device can still give, what torch has put by included; None where nothing says so."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        held = torch.cuda.memory_stats_as_nested_dict(device)
+        return free + held["reserved_bytes"]["all"]["current"] - held["allocated_bytes"]["all"]["current"]
     try:
         found = re.search(r"MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
     except OSError:

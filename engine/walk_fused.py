@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatescope.engine.finite import is_finite, require_characters, require_finite
+from gatescope.engine.finite import are_finite, require_characters, require_finite
 from gatescope.engine.resume_points import ResumePoint
 from gatescope.engine.walk import GATE_PLACES, SCORES, Buffers, Journey, Piece, weights_of
 
@@ -110,8 +110,8 @@ class _Underway:
             self._done.synchronize()
         piece, tokens = self._piece, self._tokens.numpy()
         with torch.inference_mode():
-            for name, values in piece.states.items():
-                if not is_finite(values):
+            if not are_finite(piece.states.values()):
+                for name, values in piece.states.items():
                     require_finite(name, piece.first, piece.start, values, values, self._lengths)
         require_characters(tokens, self._n_characters, piece.first, piece.start)
         return replace(piece, tokens=tokens)
@@ -235,7 +235,7 @@ class _FusedWalker:
                 n,
                 architecture.reset_after,
                 architecture.nonlinearity,
-                spread(self._layout, n, device_of(output.weight)),
+                spread(self._layout, architecture.cell, n, device_of(output.weight)),
             )
         self._recurrence.clear()
         return self._recurrence

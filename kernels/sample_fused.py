@@ -129,15 +129,18 @@ def plan(
     return SamplePlan(form, block_b, block_h, block_k, width, columns, groups, stages, output_k, output_stages)
 
 
-def spread(layout: SamplePlan, n_rows: int, device: Device) -> SamplePlan:
+def spread(layout: SamplePlan, cell: str, n_rows: int, device: Device) -> SamplePlan:
     """The plan for a number of sequences: where few would leave most of the device idle, columns of fewer units.
 
-    A row is summed in the same order however many columns there are.
+    A row is summed in the same order however many columns there are. 128 sequences of
+    three LSTM layers of 512 units took an H200 20.5 us a step in columns of 16 units, and 18.6 in columns of 8.
     """
-    columns = layout.width // MIN_TILE
-    if layout.form != "columns" or triton.cdiv(n_rows, layout.block_b) * columns > device.multiprocessors:
-        return layout
-    return replace(layout, block_h=MIN_TILE, columns=columns, groups=device.multiprocessors // columns)
+    for units in (8, 16) if layout.form == "columns" else ():
+        columns = layout.width // units
+        programs = triton.cdiv(n_rows, layout.block_b) * columns
+        if units * SLOTS[cell] >= MIN_TILE and programs <= device.multiprocessors:
+            return replace(layout, block_h=units, columns=columns, groups=device.multiprocessors // columns)
+    return layout
 
 
 def describe_sampler(
@@ -146,7 +149,7 @@ def describe_sampler(
     """Say how a model would be sampled on a GPU.
 
     >>> print(describe_sampler("lstm", 512, 3, 96, 128, torch.bfloat16))
-    columns: 2 groups of 64 sequences x 32 programs of 16 units, a barrier after each layer, 1 launch for 128 sequences
+    columns: 2 groups of 64 sequences x 64 programs of 8 units, a barrier after each layer, 1 launch for 128 sequences
 
     Args:
         cell: "lstm", "gru" or "rnn".
@@ -154,7 +157,7 @@ def describe_sampler(
         dtype: of the weights.
         device: the GPU's limits.
     """
-    found = spread(plan(cell, hidden, layers, n_characters, dtype.itemsize, device), n_rows, device)
+    found = spread(plan(cell, hidden, layers, n_characters, dtype.itemsize, device), cell, n_rows, device)
     if found == STEPS:
         return "steps: torch's operators for each step"
     groups = triton.cdiv(n_rows, found.block_b)
@@ -225,7 +228,7 @@ class FusedRecurrence:
         if layout is None:
             device = device_of(w_hh)
             layout = plan(cell, hidden, len(layers), n_characters, w_hh.itemsize, device, reset_after)
-            layout = spread(layout, n_rows, device)
+            layout = spread(layout, cell, n_rows, device)
         self.layout, self.n_rows, self.taken = layout, n_rows, 0
         self._groups = min(layout.groups, triton.cdiv(n_rows, layout.block_b))
         if layout.columns == 1:
@@ -358,7 +361,8 @@ def packed_weights(
     def slotted(rows: Tensor, slot_of: Sequence[int]) -> Tensor:
         """Rows [G*H, ...] by slot and unit, [slots, HP, ...]."""
         result = rows.new_zeros(slots, width, *rows.shape[1:])
-        result[list(slot_of), :hidden] = rows.unflatten(0, (len(slot_of), hidden))
+        for slot, gate in zip(slot_of, rows.split(hidden), strict=True):
+            result[slot, :hidden] = gate
         return result
 
     # The slots of r, z and n: n's part of h has one of its own.
