@@ -235,7 +235,7 @@ class _FusedWalker:
                 n,
                 architecture.reset_after,
                 architecture.nonlinearity,
-                spread(self._layout, architecture.cell, n, device_of(output.weight)),
+                spread(self._layout, architecture.cell, architecture.reset_after, n, device_of(output.weight)),
             )
         self._recurrence.clear()
         return self._recurrence

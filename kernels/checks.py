@@ -35,9 +35,10 @@ def check_tensor(owner: str, name: str, value: Any) -> None:
 
 def check_kind(owner: str, name: str, tensor: Tensor, like: Tensor, whose: str) -> None:
     """Check that a tensor has the dtype and device of another; under torch.autocast floats of up to 32 bits mix."""
-    mixes = autocast_on(like) and {tensor.dtype, like.dtype} <= set(FUSED_DTYPES)
     floats = like.dtype.is_floating_point
-    if tensor.device != like.device or not floats or (tensor.dtype != like.dtype and not mixes):
+    # Asked of every tensor in every call, so what is cheap and likely comes first.
+    fits = tensor.dtype == like.dtype or (autocast_on(like) and {tensor.dtype, like.dtype} <= set(FUSED_DTYPES))
+    if tensor.device != like.device or not floats or not fits:
         expected = like.dtype if floats else "a float dtype"
         raise ShapeError(
             f"{owner}: {name}: expected {expected} on {like.device}, as {whose}, got {tensor.dtype} on {tensor.device}"

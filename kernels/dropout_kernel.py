@@ -94,7 +94,8 @@ def drop(x: Tensor, seed: Tensor, p: float, layer: int, first_row: int, first_st
     x = x.contiguous()
     y = torch.empty_like(x)
     if x.numel():
-        drop_launch(x, seed, y, p, layer, first_row, first_step)()
+        with torch.cuda.device_of(x):
+            drop_launch(x, seed, y, p, layer, first_row, first_step)()
     return y
 
 

@@ -40,7 +40,10 @@ class Launch:
     constants: dict[str, Any]
     cooperative: bool = False
     warps: int = WARPS
-    _compiled: dict[tuple[bool, ...], tuple[Any, dict[str, Any]]] = field(default_factory=dict, init=False)
+    # What runs the compiled kernel, and its arguments but for those that change, by the kind of the latter.
+    _compiled: dict[tuple[bool, ...], tuple[Any, dict[str, Any]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -54,7 +57,7 @@ class Launch:
         }
 
     def __call__(self, **changed: Any) -> None:
-        """Launch it, some tensors and numbers that make no new kernel changed.
+        """Launch it on the current device, some tensors and numbers that make no new kernel changed.
 
         Triton takes longer to bind the arguments of a call, and to find the kernel that they ask for, than a GPU for a
         step: that is done once, and the compiled kernel launched from then on.
@@ -65,14 +68,13 @@ class Launch:
         # A kernel for whole vectors of 16 bytes is another one than for tensors that begin anywhere.
         kind = tuple(value.data_ptr() % 16 == 0 for value in changed.values() if isinstance(value, Tensor))
         if kind not in self._compiled:
-            given = self.arguments | self.constants | changed
-            compiled = self.kernel.warmup(grid=self.grid, **given, **self.options)
+            given = self.arguments | self.constants
+            compiled = self.kernel.warmup(grid=self.grid, **(given | changed), **self.options)
             # Unlike the kernel it knows its arguments by their places alone.
             given = {name: given[name] for name in self.kernel.arg_names}
             self._compiled[kind] = compiled[(*self.grid, 1, 1)[:3]], given
         launch, given = self._compiled[kind]
-        given.update(changed)
-        launch(*given.values())
+        launch(*(given | changed).values())
 
 
 def counters(groups: int, like: Tensor) -> Tensor:

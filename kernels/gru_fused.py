@@ -84,8 +84,8 @@ class Forward:
             return
         if reset_after:
             self._a[:, :, 0] = p_bias
-        filled = (self._a, self._reset, self.states, reset_after)
-        self._steps = [forward_step(*filled, phase) for phase in step_phases(reset_after)]
+        filled = (self._a, self._reset, self.states)
+        self._steps = [forward_step(*filled, reset_after, phase) for phase in step_phases(reset_after)]
 
     def advance(self, start: int, stop: int) -> None:
         """Run the steps from start to stop; all before are done."""
@@ -129,7 +129,7 @@ def gru_forward(
     save: bool,
 ) -> tuple[Tensor, Tensor]:
     """Run one layer: y [T, B, H], and A [T, B, 4, H] if it is to be saved, else an empty tensor."""
-    with float32_products_as_cudnn(x):
+    with torch.cuda.device_of(x), float32_products_as_cudnn(x):
         layer = Forward(x, h0, (w_ih, w_hh, b_ih, b_hh), reset, reset_after, save)
         layer.advance(0, len(x))
         return layer.results()
@@ -206,14 +206,15 @@ class Backward:
         self._a, self._states = a.contiguous(), torch.cat((h0.unsqueeze(0), y))
         self._da, self._passed = a.new_empty(a.shape), y.new_zeros(n_rows, hidden, dtype=torch.float32)
         self.layout = layer_plan("gru", True, n_rows, hidden, y, share)
-        gradients = (self._own, self._da, self._passed, reset_after)
+        gradients = (self._own, self._da, self._passed)
         if self.layout.form == "persistent":
-            saved = (self._a, self._w_hh, self._states, self._reset, self._dy)
-            self._launch = backward_launch(self.layout, *saved, *gradients, above)
+            saved = (self._a, self._w_hh, self._states, self._reset)
+            self._launch = backward_launch(self.layout, *saved, self._dy, *gradients, reset_after, above)
             return
-        self._through, self._dq = y.new_empty(2, n_rows, hidden)
+        self._through = y.new_empty(n_rows, hidden)
+        self._dq = None if reset_after else y.new_empty(n_rows, hidden)
         read = (self._a, self._states, self._reset, self._through, self._dq)
-        self._steps = [backward_step(*read, *gradients, phase) for phase in step_phases(reset_after)]
+        self._steps = [backward_step(*read, *gradients, reset_after, phase) for phase in step_phases(reset_after)]
 
     def retreat(self, start: int, stop: int) -> None:
         """Run the steps from the one before stop down to start; all after are done."""
@@ -230,9 +231,9 @@ class Backward:
             if t + 1 < len(after):
                 torch.mm(after[t + 1], self._w_back, out=self._through)
             first(t=t, **given)
-            for step in second:
+            if second:
                 torch.mm(d_n[t], w_n, out=self._dq)
-                step(t=t, **given)
+                second[0](t=t, **given)
 
     def input_gradient(self, start: int, stop: int, out: Tensor) -> None:
         """Write the gradient of x [T, B, I] from start to stop."""
@@ -280,7 +281,7 @@ def gru_backward(
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from those of y and, if any, of A; None where not needed."""
-    with float32_products_as_cudnn(x):
+    with torch.cuda.device_of(x), float32_products_as_cudnn(x):
         layer = Backward(dy, own, x, h0, w_ih, w_hh, y, a, reset, reset_after)
         layer.retreat(0, len(x))
         dx = x.new_empty(x.shape) if needs[0] else None
@@ -315,7 +316,7 @@ def backward_step(
     states: Tensor,
     reset: Tensor | None,
     through: Tensor,
-    dq: Tensor,
+    dq: Tensor | None,
     own: Tensor | None,
     da: Tensor,
     passed: Tensor,

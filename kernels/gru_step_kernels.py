@@ -74,7 +74,8 @@ def backward_step_kernel(
     o_own, o_gate = row * H + o_h, at * (4 * H) + o_h
     p, r, z, n = as_float32(load_blocks(a_ptr + o_gate, in_h, H, 4))
     h = tl.load(states_ptr + at * H + o_h, mask=in_h, other=0.0).to(tl.float32)
-    dh = tl.load(dy_ptr + (at - first_step * n_rows) * H + o_h, mask=in_h, other=0.0).to(tl.float32)
+    o_read = ((t - first_step) * n_rows.to(tl.int64) + row) * H + o_h
+    dh = tl.load(dy_ptr + o_read, mask=in_h, other=0.0).to(tl.float32)
     dh += tl.load(passed_ptr + o_own, mask=in_h, other=0.0)
     dh += passed_on(through_ptr, reset_ptr, row, at, o_h, t + 1 < n_steps, n_rows, H)
     own_p, own_r, own_z, own_n = 0.0, 0.0, 0.0, 0.0

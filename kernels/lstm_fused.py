@@ -118,7 +118,7 @@ def lstm_forward(
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run one layer: y [T, B, H], c in float32 [T, B, H], and the gates [T, B, 4, H] if they are to be saved."""
-    with float32_products_as_cudnn(x):
+    with torch.cuda.device_of(x), float32_products_as_cudnn(x):
         layer = Forward(x, h0, c0, (w_ih, w_hh, b_ih, b_hh), reset, save)
         layer.advance(0, len(x))
         return layer.results()
@@ -240,7 +240,7 @@ def lstm_backward(
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, h0, c0, w_ih, w_hh, b_ih, b_hh from those of y, c and the gates; None where not needed."""
-    with float32_products_as_cudnn(x):
+    with torch.cuda.device_of(x), float32_products_as_cudnn(x):
         layer = Backward(dy, dcells, own, x, h0, c0, w_ih, w_hh, y, cells, a, reset)
         layer.retreat(0, len(x))
         dx = x.new_empty(x.shape) if needs[0] else None

@@ -57,7 +57,8 @@ def backward_step_kernel(
     c = tl.load(c_ptr + o_own, mask=in_h, other=0.0)
     before = tl.load(c0_ptr + row * H + o_h, mask=in_h & (t == 0), other=0.0).to(tl.float32)
     before += tl.load(c_ptr + (at - n_rows) * H + o_h, mask=in_h & (t > 0), other=0.0)
-    dh = tl.load(dy_ptr + (at - first_step * n_rows) * H + o_h, mask=in_h, other=0.0).to(tl.float32)
+    o_read = ((t - first_step) * n_rows.to(tl.int64) + row) * H + o_h
+    dh = tl.load(dy_ptr + o_read, mask=in_h, other=0.0).to(tl.float32)
     dh += passed_on(through_ptr, reset_ptr, row, at, o_h, t + 1 < n_steps, n_rows, H)
     dc = tl.load(dc_ptr + row * H + o_h, mask=in_h, other=0.0)
     own_i, own_f, own_g, own_o = 0.0, 0.0, 0.0, 0.0

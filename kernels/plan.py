@@ -43,6 +43,7 @@ class Device:
     multiprocessors: int
     shared: int  # bytes of shared memory that one program may have
     warp_groups: bool = False  # four warps multiply 64 rows in one instruction (wgmma of compute capability 9)
+    tf32: bool = True  # tensor cores multiply float32 in TF32 (compute capability 8 and later)
 
     def shared_by(self, layers: int) -> Device:
         """The part of it that each of some layers has to itself."""
@@ -97,7 +98,7 @@ def current_device() -> Device:
 def _limits(index: int) -> Device:
     properties = torch.cuda.get_device_properties(index)
     shared = getattr(properties, "shared_memory_per_block_optin", 48 * 1024)
-    return Device(properties.multi_processor_count, shared, properties.major == 9)
+    return Device(properties.multi_processor_count, shared, properties.major == 9, properties.major >= 8)
 
 
 @cache
@@ -182,9 +183,9 @@ def _tile(
         # Beyond these a part takes a quarter of them, so that several are on their way beside the products.
         block_k = min(block_k, STATES // 4 // (block_b * itemsize))
         parts, row_bytes = triton.cdiv(hidden, block_k), block_k * itemsize
-    if streams and (not several or itemsize == 4) and warp_groups and n_gates == 3 and parts > 2:
+    if streams and warp_groups and n_gates == 3 and parts > (3 if several and itemsize == 2 else 2):
         # A GRU has two sums to keep: beside them, tiles of 256 units spill a few bytes from 1024 units on. In float32
-        # tiles of 128 do from 384 on, and going back; and those of 64, if there are more than eight.
+        # tiles of 128 do from 384 on; and those of 64, if there are more than eight.
         block_k = 256 // itemsize
         parts, row_bytes = triton.cdiv(hidden, block_k), block_k * itemsize
         if itemsize == 4 and parts > 8:

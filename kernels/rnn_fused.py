@@ -95,7 +95,7 @@ def rnn_forward(
     nonlinearity: str,
 ) -> Tensor:
     """Run one layer: y [T, B, H]."""
-    with float32_products_as_cudnn(x):
+    with torch.cuda.device_of(x), float32_products_as_cudnn(x):
         layer = Forward(x, h0, (w_ih, w_hh, b_ih, b_hh), reset, nonlinearity)
         layer.advance(0, len(x))
         return layer.results()[0]
@@ -158,7 +158,7 @@ class Backward:
             return
         read = read_gradient(self._dy, self._above, start, stop)
         y, das = self._y[start:stop], self._da.unbind()
-        slopes = (y > 0).to(y.dtype) if self._relu else 1 - y * y
+        slopes = (y > 0).to(y.dtype) if self._relu else (y * y).neg_().add_(1)
         for t, dh, slope in zip(
             reversed(range(start, stop)), reversed(read.unbind()), reversed(slopes.unbind()), strict=True
         ):
@@ -196,7 +196,7 @@ def rnn_backward(
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from that of y; None where not needed."""
-    with float32_products_as_cudnn(x):
+    with torch.cuda.device_of(x), float32_products_as_cudnn(x):
         layer = Backward(dy, x, h0, w_ih, w_hh, y, reset, nonlinearity)
         layer.retreat(0, len(x))
         dx = x.new_empty(x.shape) if needs[0] else None

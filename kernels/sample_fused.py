@@ -21,11 +21,13 @@ into a program's registers, or the units not on the device.
 
 Traffic through L2 for one step of L layers of H units: each of the programs of a group reads (2 L - 1) 4 H BLOCK_H
 weights and (2 L - 1) H states a row, BLOCK_H = H in the first form. For three layers of 512 and 512 sequences that is
-126 MB a step in a launch of 128 programs. On an NVIDIA H100 80GB HBM3 (torch 2.11, Triton 3.6, bfloat16, h and c kept)
-two such launches, for 1,024 sequences, took 41 us a step to read, 6.1 TB/s, and 60 us to sample. Programs of 64 units
-or of 128 rows work them in one launch and load 210 or 168 MB instead of 252: 41 and 40 us to read, 50 to sample. So
-bytes alone do not bound a step, and the choice took 9 to 19 us of it. Since then the logits of a row are one warp's:
-with two layers of 128 the choice takes 3 us of 14.5 on an NVIDIA H200; for three of 512 it was not measured again.
+126 MB a step in a launch of 128 programs. On an NVIDIA H200 (torch 2.11, Triton 3.6, bfloat16, h and c kept) two such
+launches, for 1,024 sequences, take 51.8 us a step to sample. Programs of 64 units or of 128 rows work them in one
+launch and load 210 or 168 MB instead of 252: 48.6 and 46.9 us, but they spill registers, up to 250 bytes where all
+gates are kept. Bytes alone do not bound a step: on an H100 none of the three reads a given text faster than in 40 us,
+and the choice took the other 9 to 19 us. Two layers of 128 take 15.0 us for 1,024 sequences, of which the choice is 3,
+and in two columns of 64 units or four of 32 rows and 32 units 12.5 and 11.9: not built, since 64 units of 16 rows load
+states by 8 bytes a thread, which go through the first-level cache.
 
 Not built: working a large batch in two phases, one half's products while the other half waits at its barrier. Between
 its arrival at a barrier and its wait there each program already does the next layer's recurrent product, which needs no
@@ -129,16 +131,19 @@ def plan(
     return SamplePlan(form, block_b, block_h, block_k, width, columns, groups, stages, output_k, output_stages)
 
 
-def spread(layout: SamplePlan, cell: str, n_rows: int, device: Device) -> SamplePlan:
+def spread(layout: SamplePlan, cell: str, reset_after: bool, n_rows: int, device: Device) -> SamplePlan:
     """The plan for a number of sequences: where few would leave most of the device idle, columns of fewer units.
 
-    A row is summed in the same order however many columns there are. 128 sequences of
-    three LSTM layers of 512 units took an H200 20.5 us a step in columns of 16 units, and 18.6 in columns of 8.
+    A row is summed in the same order however many columns there are. 128 sequences of three LSTM layers of 512 units
+    took an H200 20.5 us a step in columns of 16 units, and 18.6 in columns of 8.
     """
-    for units in (8, 16) if layout.form == "columns" else ():
+    if layout.form != "columns":
+        return layout
+    # Fewer than 16 columns are another instruction's, and a GRU without reset_after has a product of a single slot.
+    least = MIN_TILE if cell == "rnn" or not reset_after else 8
+    for units in (least, MIN_TILE):
         columns = layout.width // units
-        programs = triton.cdiv(n_rows, layout.block_b) * columns
-        if units * SLOTS[cell] >= MIN_TILE and programs <= device.multiprocessors:
+        if triton.cdiv(n_rows, layout.block_b) * columns <= device.multiprocessors:
             return replace(layout, block_h=units, columns=columns, groups=device.multiprocessors // columns)
     return layout
 
@@ -157,7 +162,7 @@ def describe_sampler(
         dtype: of the weights.
         device: the GPU's limits.
     """
-    found = spread(plan(cell, hidden, layers, n_characters, dtype.itemsize, device), cell, n_rows, device)
+    found = spread(plan(cell, hidden, layers, n_characters, dtype.itemsize, device), cell, True, n_rows, device)
     if found == STEPS:
         return "steps: torch's operators for each step"
     groups = triton.cdiv(n_rows, found.block_b)
@@ -228,7 +233,7 @@ class FusedRecurrence:
         if layout is None:
             device = device_of(w_hh)
             layout = plan(cell, hidden, len(layers), n_characters, w_hh.itemsize, device, reset_after)
-            layout = spread(layout, cell, n_rows, device)
+            layout = spread(layout, cell, reset_after, n_rows, device)
         self.layout, self.n_rows, self.taken = layout, n_rows, 0
         self._groups = min(layout.groups, triton.cdiv(n_rows, layout.block_b))
         if layout.columns == 1:
@@ -296,14 +301,15 @@ class FusedRecurrence:
         """
         launch = self.launch(tokens, lengths, captured, draw, first_step)
         n_steps, rows = tokens.shape[1], self._groups * self.layout.block_b
-        for row0 in range(0, self.n_rows, rows):
-            if not interpreting():
-                launch(counter_ptr=counters(self._groups, tokens), t1=n_steps, row0=row0)
-                continue
-            for t in range(n_steps if self.layout.columns > 1 else 1):
-                span = {"t0": t, "t1": t + 1} if self.layout.columns > 1 else {"t0": 0, "t1": n_steps}
-                for phase in range(self._phases) if self.layout.columns > 1 else (WHOLE.value,):
-                    launch(counter_ptr=counters(self._groups, tokens), row0=row0, PHASE=phase, **span)
+        with torch.cuda.device_of(tokens):
+            for row0 in range(0, self.n_rows, rows):
+                if not interpreting():
+                    launch(counter_ptr=counters(self._groups, tokens), t1=n_steps, row0=row0)
+                    continue
+                for t in range(n_steps if self.layout.columns > 1 else 1):
+                    span = {"t0": t, "t1": t + 1} if self.layout.columns > 1 else {"t0": 0, "t1": n_steps}
+                    for phase in range(self._phases) if self.layout.columns > 1 else (WHOLE.value,):
+                        launch(counter_ptr=counters(self._groups, tokens), row0=row0, PHASE=phase, **span)
         self.taken += n_steps
 
     def launch(

@@ -6,7 +6,7 @@ is taken to last
 
     FORWARD or BACKWARD + bytes / RATE        bytes that a program reads in it
 
-The constants are the least squares of the logarithms of 20 times on an H200 (LSTM and GRU of 3 x 512, 2 x 128 and 2 x
+These constants are the least squares of the logarithms of 20 times on an H200 (LSTM and GRU of 3 x 512, 2 x 128 and 2 x
 1024 units, B=128, float16; `nvidia-h200.json` in benchmarks/results). They are off by up to a quarter, and choose what
 was faster, or took at most 1.1 times as long, in all 10 pairs. They hold the products before and after the loop, too.
 What a benchmark has measured on a device stands in `measured.json` beside this file (`python benchmarks/choose.py`
@@ -29,7 +29,8 @@ from gatescope.kernels.wavefront import CHUNK, GATES
 
 FORWARD, BACKWARD = 2.0, 2.2  # microseconds of a step in which nothing is read
 RATE = 19e3  # bytes a microsecond that a program reads
-# Microseconds that the host takes to launch a chunk of a layer where no graph does: a product, a kernel, an event.
+# Microseconds that a host takes to launch a chunk of a layer where no graph does: a product, a kernel, an event. The 24
+# chunks of three layers took that of an H200 about 4 ms.
 HOST = 150.0
 # Bytes that a program reads in a step of all rows, beyond which a product and a pointwise kernel for each step are
 # faster, if a CUDA graph launches them: going back, an LSTM of 1024 units and 128 rows takes 15.3 us a step on an H200,
@@ -54,7 +55,8 @@ def cell_plan(
     take twice the room there. Float32 proper has no tensor cores: torch's products run step by step, as they do where
     weights do not fit. How long the kernels take in TF32 was not measured.
     """
-    if dtype not in HALVES and (dtype, recurrent_precision()) != (torch.float32, "tf32"):
+    in_tf32 = dtype == torch.float32 and device.tf32 and recurrent_precision() == "tf32"
+    if dtype not in HALVES and not in_tf32:
         return STEPS
     gates = GATES[cell]
     tiles = gates if backward else 1
@@ -79,7 +81,7 @@ def side_by_side(
     name: str = "",
     recorded: bool = False,
 ) -> bool:
-    """Whether layers run side by side: as measured on the device, else as estimated.
+    """Whether layers run side by side: in a CUDA graph as measured on the device, else as estimated.
 
     Args:
         cell: "lstm", "gru" or "rnn".
@@ -89,7 +91,7 @@ def side_by_side(
         dtype: in which the layers compute.
         device: its limits.
         name: of the device, as torch has it.
-        recorded: a CUDA graph will launch them.
+        recorded: a CUDA graph will launch them; what a benchmark has measured is such a graph's time.
     """
     n_steps, n_rows, hidden = sizes
     if layers < 2 or layers > device.multiprocessors or n_steps < 2 * CHUNK:
@@ -103,7 +105,8 @@ def side_by_side(
     one, many = (microseconds(each, n_rows, tiles, dtype.itemsize, backward) for each in (whole, part))
     apart, together = layers * n_steps * one, (n_steps + (layers - 1) * CHUNK) * many
     if not recorded:
-        return max(together, layers * triton.cdiv(n_steps, CHUNK) * HOST) < apart
+        launches = layers * triton.cdiv(n_steps, CHUNK) * triton.cdiv(n_rows, part.rows)
+        return max(together, launches * HOST) < apart
     rows, row = _measured().get(name, {}), (cell, layers, backward, n_rows, hidden)
     # Measured was what a graph launches.
     twin = torch.float16 if dtype in HALVES else dtype

@@ -127,7 +127,7 @@ def _wavefront_op(
     beside, size = (layers, CHUNK) if side_by_side else (1, len(x))
     below, outputs, of_layers = x, [], _layer_weights(weights, layers)
     flags = () if cell == "rnn" else (save,)
-    with float32_products_as_cudnn(x):
+    with torch.cuda.device_of(x), float32_products_as_cudnn(x):
         for lowest in range(0, layers, beside):
             walks: list[Any] = []
             for k in range(lowest, lowest + beside):
@@ -192,7 +192,7 @@ def _wavefront_backward_op(
     # What each layer tells the one below it; the lowest tells the caller, if that asks.
     downs = [x.new_empty(*x.shape[:2], hidden) if k > lowest else None for k in range(layers)]
     downs[0] = x.new_empty(x.shape) if needs[0] else None
-    with float32_products_as_cudnn(x):
+    with torch.cuda.device_of(x), float32_products_as_cudnn(x):
         for top in range(layers - 1, lowest - 1, -beside):
             walks: list[Any] = []
             for k in range(top, top - beside, -1):

@@ -142,7 +142,7 @@ def sample_launch_of(cell, kind, layers, b, h, dtype, device):
     ]
     name = cell.partition("-")[0]
     layout = sample_fused.plan(name, h, layers, n_characters, dtype.itemsize, device, cell != "gru-before")
-    layout = sample_fused.spread(layout, name, b, device)
+    layout = sample_fused.spread(layout, name, cell != "gru-before", b, device)
     if layout == sample_fused.STEPS:
         return None
     output = (empty(n_characters, h), empty(n_characters))

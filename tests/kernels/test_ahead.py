@@ -83,12 +83,13 @@ def check_sampler(job, told):
     assert told["shared"] <= told["limit"], f"{name}, {told['shared']} bytes of shared memory of {told['limit']}"
     order, asynchronous = told["order"], told["asynchronous"]
     assert "mma.sync" in order or "wgmma.mma_async" in order, name
-    # Weights are on their way before they are needed, and all that is kept leaves 16 bytes a thread: 8 where a program
-    # has 16 units of 64 rows, which are no more for each of its threads.
+    # Weights are on their way before they are needed, and all that is kept leaves 16 bytes a thread: 8 or 4 where a
+    # program has 16 or 8 units of 64 rows, which are no more for each of its threads.
     assert asynchronous.count("0x10") >= 8, name
     wide = {"lstm": 6, "gru": 4, "gru-before": 4, "rnn": 1}[job[0]]
     units = -(-job[3] // 128) * 128 // told["columns"]
-    assert order.count(f"st.global.v{2 if units == 16 else 4}.b32") >= wide, name
+    width = {16: "v2.b32", 8: "b32"}.get(units, "v4.b32")
+    assert order.count(f"st.global.{width}") >= wide, name
     acquires, releases = order.count("ld.acquire"), [k for k, word in enumerate(order) if word.startswith("atom")]
     if told["columns"] == 1:
         assert not acquires and not releases, name
@@ -118,9 +119,19 @@ def test_the_sampler(tmp_path):
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_shape_of_the_sampler(cell, architecture, tmp_path):
     shapes = [*SAMPLERS, ("cut 2", 1024, 128), ("cut 3", 128, 512), ("sample 1", 64, 1024)]
-    jobs = [[cell, *shape, dtype, architecture, 1] for shape in shapes for dtype in ("bfloat16", "float16")]
-    for job, told in compile_ahead(jobs, tmp_path).items():
+    # In columns of 8 or 16, of 16, and of 32 units.
+    same = [("sample 3", n_rows, 512) for n_rows in (128, 256, 1024)]
+    jobs = [
+        [cell, *shape, dtype, architecture, 1] for shape in [*shapes, *same[1:]] for dtype in ("bfloat16", "float16")
+    ]
+    answers = compile_ahead(jobs, tmp_path)
+    for job, told in answers.items():
         check_sampler(job, told)
+    # A text is the same whatever runs beside it, so the instruction that multiplies has to be: one warp's for the output
+    # layer alone, where four may multiply together.
+    for dtype in ("bfloat16", "float16"):
+        alone = {answers[cell, *shape, dtype, architecture, 1]["order"].count("mma.sync") for shape in same}
+        assert architecture == 80 or len(alone) == 1, alone
 
 
 def test_the_main_shapes(tmp_path):

@@ -1,6 +1,7 @@
 """What a kernel is launched with, recorded where it is called, and what its programs wait for."""
 
 import importlib
+import inspect
 
 import barrier_model
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 pytest.importorskip("triton")
 
-from gatescope.kernels import fused
+from gatescope.kernels import fused, grid
 from gatescope.kernels.grid import COUNTER_STRIDE
 from gatescope.kernels.plan import Plan
 
@@ -33,40 +34,43 @@ def walks(cell, layout, monkeypatch):
 
 
 class Recorder:
-    """Stands where a kernel is called, and counts up the counter that it is given as the kernel would."""
+    """Stands where a kernel is compiled and launched, and counts up the counter as the kernel would."""
 
-    def __init__(self):
-        self.calls = []
+    def __init__(self, kernel):
+        self.arg_names, self.calls = list(inspect.signature(kernel.fn).parameters), []
 
-    def __getitem__(self, grid):
-        def call(**given):
-            zero = not given["counter_ptr"].any()
-            self.calls.append((grid, zero, given))
+    def warmup(self, *, grid, **options):
+        def launch(*values):
+            given = options | dict(zip(self.arg_names, values, strict=True))
+            self.calls.append((grid, not given["counter_ptr"].any(), given))
             given["counter_ptr"] += 1
 
-        return call
+        return {(*grid, 1): launch}
 
 
 @LAYOUTS
 def test_every_launch_is_cooperative_with_a_fresh_counter(cell, layout, monkeypatch):
-    recorder = Recorder()
     module = importlib.import_module(f"gatescope.kernels.{cell.name}_fused")
+    recorders = []
     for name in ("forward_kernel", "backward_kernel"):
-        monkeypatch.setattr(module, name, recorder)
-    monkeypatch.setattr(fused, "interpreting", lambda: False)
+        recorders.append(Recorder(getattr(module, name)))
+        monkeypatch.setattr(module, name, recorders[-1])
+    for each in (fused, grid):
+        monkeypatch.setattr(each, "interpreting", lambda: False)
     forward, backward = walks(cell, layout, monkeypatch)
     for start, stop in ((0, 2), (2, T)):
         forward.advance(start, stop)
         backward.retreat(start, stop)
-    assert len(recorder.calls) == 8
-    for grid, zero, given in recorder.calls:
-        assert grid == (GROUPS, layout.columns)
+    calls = [call for recorder in recorders for call in recorder.calls]
+    assert len(calls) == 8
+    for where, zero, given in calls:
+        assert where == (GROUPS, layout.columns)
         assert given["launch_cooperative_grid"] == (layout.columns > 1)
         assert zero and given["counter_ptr"].dtype == torch.int32
         assert given["counter_ptr"].numel() == GROUPS * COUNTER_STRIDE.value
         assert not given["INTERPRET"]
-    assert len({given["counter_ptr"].data_ptr() for *_, given in recorder.calls}) == 8
-    covered = sorted((given["t0"], given["t1"], given["row0"]) for *_, given in recorder.calls)
+    assert len({given["counter_ptr"].data_ptr() for *_, given in calls}) == 8
+    covered = sorted((given["t0"], given["t1"], given["row0"]) for *_, given in calls)
     assert covered == sorted(2 * [(0, 2, 0), (0, 2, 32), (2, T, 0), (2, T, 32)])
 
 

@@ -54,7 +54,7 @@ def test_a_plan_covers_the_layer_and_fits_the_device(device, n_gates, itemsize):
             # 256 threads hold the sums of a step, and single warps no large parts of many states.
             if found.ahead and not found.warp_groups and found.block_b * hidden * itemsize > 65536:
                 assert found.block_b * found.block_k * itemsize <= 16384
-            assert found.block_b * found.block_h * n_gates <= 8192
+            assert found.block_b * found.block_h * n_gates * itemsize <= 16384
             assert found.block_b in (16, 32, 64) and found.block_h in (16, 32, 64, 128)
 
 

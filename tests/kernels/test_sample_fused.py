@@ -215,7 +215,7 @@ def test_a_plan_covers_the_model_and_fits_the_device(device, cell_name):
             output = found.output_k * itemsize * (triton.next_power_of_2(n_characters) + 16)
             assert max(found.stages * part, found.output_stages * output) <= device.shared
             for n_rows in (1, 64, 128, 300, 10_000):
-                wider = spread(found, cell_name, n_rows, device)
+                wider = spread(found, cell_name, True, n_rows, device)
                 # Rows stay where they are, and are summed as they were; never fewer programs run.
                 kept = replace(wider, block_h=found.block_h, columns=found.columns, groups=found.groups)
                 assert kept == found and wider.columns * wider.block_h == wider.width
@@ -224,9 +224,10 @@ def test_a_plan_covers_the_model_and_fits_the_device(device, cell_name):
                 if wider != found:
                     assert tiles <= wider.groups
     wide = plan(cell_name, 512, 3, 96, 2, H200)
-    columns = [spread(wide, cell_name, n_rows, H200).columns for n_rows in (128, 256, 1024)]
-    # A column of an Elman network has a weight for each unit, and a product at least 16 of them.
-    assert columns == [32 if cell_name == "rnn" else 64, 32, 16]
+    for reset_after in (True, False):
+        columns = [spread(wide, cell_name, reset_after, n_rows, H200).columns for n_rows in (128, 256, 1024)]
+        # A column of an Elman network has a weight for each unit, and a product at least 16 of them.
+        assert columns == [32 if cell_name == "rnn" or not reset_after else 64, 32, 16]
     assert plan(cell_name, 128, 1, 5000, 2, device) == STEPS
 
 

@@ -16,7 +16,8 @@ from gatescope.kernels.sample_fused import PLACES, Captured, FusedRecurrence
 pytestmark = pytest.mark.cuda
 
 V = 96
-SHAPES = [(37, 6, 100, 2), (200, 6, 128, 2), (70, 6, 200, 1), (130, 6, 512, 3)]
+# 130 sequences of 512 units stand in columns of 16 units, 300 in columns of 32, and 5 in columns of 8.
+SHAPES = [(37, 6, 100, 2), (200, 6, 128, 2), (70, 6, 200, 1), (130, 6, 512, 3), (300, 6, 512, 3)]
 
 
 def sampler(cell, model, n_rows, dtype, **options):
