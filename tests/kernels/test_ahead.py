@@ -127,8 +127,8 @@ def test_every_shape_of_the_sampler(cell, architecture, tmp_path):
     answers = compile_ahead(jobs, tmp_path)
     for job, told in answers.items():
         check_sampler(job, told)
-    # A text is the same whatever runs beside it, so the instruction that multiplies has to be: one warp's for the output
-    # layer alone, where four may multiply together.
+    # A text is the same whatever runs beside it, so the instruction that multiplies has to be: one warp alone in the
+    # output layer, four together elsewhere where they can.
     for dtype in ("bfloat16", "float16"):
         alone = {answers[cell, *shape, dtype, architecture, 1]["order"].count("mma.sync") for shape in same}
         assert architecture == 80 or len(alone) == 1, alone
