@@ -8,6 +8,7 @@ Compiling takes longer than measuring: about three seconds a kernel, three kerne
 --benchmark-disable, which several processes may share, compiles what the other will find in Triton's cache.
 """
 
+import gc
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from unittest import mock
@@ -21,6 +22,7 @@ from gatescope.kernels.gru import GRU
 from gatescope.kernels.lstm import LSTM
 from gatescope.kernels.products import multiplies_bfloat16
 from gatescope.kernels.rnn import RNN
+from gatescope.kernels.sequence import as_recorded
 
 CELLS = {"lstm": (LSTM, nn.LSTM, 4), "gru": (GRU, nn.GRU, 3), "rnn": (RNN, nn.RNN, 1)}
 ON_CPU = [(128, 200, 128, 2), (128, 200, 512, 3)]
@@ -278,10 +280,12 @@ def _measure(benchmark, cell, device, shape, dtype, impl, graph, backward, optio
 def captured(call):
     """A CUDA graph of a call, as a function that replays it and returns what the call has."""
     stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
+    with torch.cuda.stream(stream), as_recorded():
         for _ in range(3):
             call()
     torch.cuda.current_stream().wait_stream(stream)
+    # A graph of an earlier row, collected while this one is captured, would end the capture.
+    gc.collect()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         results = call()

@@ -22,6 +22,7 @@ not recorded, and wait for the host. All processes have the same number of lanes
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +33,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gatescope.engine.model import CharacterModel
 from gatescope.engine.processes import place
+from gatescope.kernels.sequence import as_recorded
 
 Precision = Literal["float32", "bfloat16", "float16"]
 NEVER = 2**62
@@ -119,7 +121,7 @@ class TrainingStep:
             self._graph.replay()
         elif self._taken < WARM_UP or self._together:
             self._side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self._side):
+            with torch.cuda.stream(self._side), nullcontext() if self._together else as_recorded():
                 self._resident_step()
             torch.cuda.current_stream().wait_stream(self._side)
         else:

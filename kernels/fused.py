@@ -16,8 +16,8 @@ from torch import Tensor
 from gatescope.kernels.dropout import drop_steps, first_row_of
 from gatescope.kernels.grid import Launch, counters
 from gatescope.kernels.plan import H200, Device, Plan, current_device, device_of
-from gatescope.kernels.schedule import cell_plan, recording, side_by_side
-from gatescope.kernels.sequence import blocks, interpreting
+from gatescope.kernels.schedule import cell_plan, side_by_side
+from gatescope.kernels.sequence import blocks, interpreting, recording
 
 STEP_BLOCK = 256  # units in a program of a pointwise step
 

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from gatescope.kernels.plan import STEPS, Device, Plan, device_of, plan
 from gatescope.kernels.precision import recurrent_precision
+from gatescope.kernels.sequence import recording
 from gatescope.kernels.wavefront import CHUNK, GATES
 
 FORWARD, BACKWARD = 2.0, 2.2  # microseconds of a step in which nothing is read
@@ -119,11 +120,6 @@ def waves(cell: str, layers: int, x: Tensor, hidden: int, backward: bool) -> boo
     sizes, dtype = (len(x), x.shape[1], hidden), x.dtype
     name = torch.cuda.get_device_name(x.device) if x.is_cuda else ""
     return side_by_side(cell, layers, backward, sizes, dtype, device_of(x), name, recording(x))
-
-
-def recording(x: Tensor) -> bool:
-    """Whether what is done with x now is recorded in a CUDA graph."""
-    return x.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def row_name(cell: str, layers: int, backward: bool, n_rows: int, hidden: int, dtype: torch.dtype) -> str:

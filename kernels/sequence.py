@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -102,6 +103,31 @@ def fake_states(x: Tensor, hidden: int, backend: str) -> Tensor:
     if backend == "triton":
         return x.new_empty(n_steps + 1, n_rows, hidden)[1:]
     return x.new_empty(n_steps, n_rows, hidden)
+
+
+_as_recorded = (
+    0  # how many callers want what a graph launches, in whatever thread: autograd goes back in one of its own
+)
+
+
+@contextmanager
+def as_recorded() -> Iterator[None]:
+    """Let layers on a GPU run as a CUDA graph will launch them, so that all it records is compiled before.
+
+    For the calls that warm up what is captured next: without it they may run stacked layers by other kernels than the
+    graph, which then compiles its own while it records.
+    """
+    global _as_recorded
+    _as_recorded += 1
+    try:
+        yield
+    finally:
+        _as_recorded -= 1
+
+
+def recording(x: Tensor) -> bool:
+    """Whether what is done with x now is recorded in a CUDA graph, or is to be done as if it were."""
+    return x.is_cuda and (_as_recorded > 0 or torch.cuda.is_current_stream_capturing())
 
 
 def interpreting() -> bool:

@@ -1,7 +1,11 @@
 """sequence.py and the time loops built on it: every cell's functional form against its reference."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+
+from gatescope.kernels.sequence import as_recorded, recording
 
 SHAPES = [(2, 63, 7, 100), (64, 32, 8, 8), (1, 1, 3, 4), (1, 17, 5, 6), (3, 1, 2, 5), (5, 16, 8, 8), (4, 33, 1, 2)]
 IDS = [f"B{b}-T{t}-I{i}-H{h}" for b, t, i, h in SHAPES]
@@ -237,3 +241,14 @@ def test_bad_input_is_named(cell, name, resets):
     arguments[which] = change(arguments[which])
     with pytest.raises(ValueError, match=message):
         cell.function(**arguments, **cell.options)
+
+
+def test_warming_up_runs_what_a_graph_will(monkeypatch):
+    on_gpu, on_cpu = SimpleNamespace(is_cuda=True), SimpleNamespace(is_cuda=False)
+    for capturing in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda capturing=capturing: capturing)
+        assert recording(on_gpu) == capturing
+        with pytest.raises(KeyError), as_recorded(), as_recorded():
+            assert recording(on_gpu) and not recording(on_cpu)
+            raise KeyError
+        assert recording(on_gpu) == capturing
