@@ -34,8 +34,8 @@ RATE = 19e3  # bytes a microsecond that a program reads
 # chunks of three layers took that of an H200 about 4 ms.
 HOST = 150.0
 # Bytes that a program reads in a step of all rows, beyond which a product and a pointwise kernel for each step are
-# faster, if a CUDA graph launches them: going back, an LSTM of 1024 units and 128 rows takes 15.3 us a step on an H200,
-# and 9.8 so; one of 512 units and 1024 rows 19.6, and 10.6 so. Launched one by one they take 100.
+# faster, if a CUDA graph launches them: going back, an LSTM of 1024 units and 128 rows takes 15.2 us a step on an H200,
+# and 10.9 so; one of 512 units and 1024 rows 18.3, and 10.9 so. Launched one by one they take 45 to 70.
 MOST_READ = 256 * 1024
 HALVES = (torch.float16, torch.bfloat16)  # dtypes of 16 bits, whose steps take the same time
 MEASURED = Path(__file__).with_name("measured.json")
@@ -54,7 +54,7 @@ def cell_plan(
 
     Weights in float32 stay on chip where tensor cores may multiply them, in TF32 (`gatescope.kernels.precision`), and
     take twice the room there. Float32 proper has no tensor cores: torch's products run step by step, as they do where
-    weights do not fit. How long the kernels take in TF32 was not measured.
+    weights do not fit.
     """
     in_tf32 = dtype == torch.float32 and device.tf32 and recurrent_precision() == "tf32"
     if dtype not in HALVES and not in_tf32:
