@@ -9,7 +9,7 @@ Compiling takes longer than measuring: about three seconds a kernel, three kerne
 """
 
 import gc
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
 from unittest import mock
 
@@ -42,7 +42,12 @@ FEW_ROWS = (32, 200, 512, 3)  # a third of the device is enough for a layer: not
 CHUNK = 128  # rows up to which cuDNN takes its persistent path
 
 
-SIDE_BY_SIDE = {"gatescope-wavefront": True, "gatescope-layers": False}  # whether stacked layers run side by side
+# Whether stacked layers run side by side, and whether each then is a product and a pointwise kernel for each step.
+SCHEDULES = {
+    "gatescope-wavefront": ("wavefront", True, False),
+    "gatescope-layers": ("layers", False, False),
+    "gatescope-steps": ("steps", True, True),
+}
 
 
 def rows_on_cpu(impls):
@@ -62,7 +67,7 @@ def rows_on_gpu(gated=True):
     """Parameters device, shape, dtype, impl, graph of every row on a GPU.
 
     Each shape has float16 beside cuDNN, with and without a graph, and beside cuDNN layer by layer and the loop over
-    cells, whose time without a graph is the host's; bfloat16 beside cuDNN; captures and both schedules of stacked
+    cells, whose time without a graph is the host's; bfloat16 beside cuDNN; captures and all schedules of stacked
     layers where it matters. Three shapes have float32, which is TF32 on both sides. Without gates there is little to
     fuse: there float16 beside cuDNN is all.
     """
@@ -83,7 +88,7 @@ def rows_on_gpu(gated=True):
         if gated and shape == ON_GPU[0]:
             rows.append(("float16", "gatescope-capture", True))
         if shape[3] > 1 and (gated or shape == ON_GPU[0]) and shape != FEW_ROWS:
-            rows += [("float16", impl, True) for impl in SIDE_BY_SIDE]
+            rows += [("float16", impl, True) for impl in SCHEDULES]
         for dtype, impl, graph in rows:
             name = "-".join([row_name(shape), dtype, impl, "graph" * graph]).rstrip("-")
             found.append(pytest.param("cuda", shape, dtype, impl, graph, marks=pytest.mark.cuda, id=f"cuda-{name}"))
@@ -150,11 +155,16 @@ def captures(cell):
 @contextmanager
 def scheduled(impl):
     """Run our stacked layers as the name of an implementation says."""
-    if impl not in SIDE_BY_SIDE:
-        yield
-        return
-    together = SIDE_BY_SIDE[impl]
-    with mock.patch.object(wavefront, "_waves", lambda *_: together):
+    with ExitStack() as patched:
+        if impl in SCHEDULES:
+            _, together, by_steps = SCHEDULES[impl]
+            patched.enter_context(mock.patch.object(wavefront, "_waves", lambda *_: together))
+            for cell in CELLS if by_steps else ():
+                # Triton is not there on every platform.
+                from gatescope.kernels.plan import STEPS
+
+                module = wavefront._fused(cell)
+                patched.enter_context(mock.patch.object(module, "layer_plan", return_value=STEPS))
         yield
 
 
@@ -271,7 +281,7 @@ def _measure(benchmark, cell, device, shape, dtype, impl, graph, backward, optio
         microseconds_per_layer_step=round(seconds * 1e6 / (t * layers), 3),
         characters_per_second=round(b * t / seconds),
         error=round(found[0], 8),
-        schedule={True: "wavefront", False: "layers"}.get(SIDE_BY_SIDE.get(impl), ""),
+        schedule=SCHEDULES.get(impl, ("",))[0],
     )  # fmt: skip
     if peak:
         benchmark.extra_info["share_of_peak"] = round(flop / seconds / peak, 4)
