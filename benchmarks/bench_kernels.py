@@ -14,11 +14,10 @@ from unittest import mock
 
 import pytest
 import torch
-from recurrent import allowed, assert_within, captured, oracle
+from recurrent import allowed, assert_within, by_steps, captured, oracle
 
 pytest.importorskip("triton")
 from gatescope.kernels import gru_fused, lstm_fused
-from gatescope.kernels.plan import STEPS
 from gatescope.kernels.wavefront import GATES
 
 T = 200
@@ -50,8 +49,7 @@ def walked(cell, impl, backward, x, dy, weights):
     form, share = IMPLS[impl]
     steps = len(x)
     first = [x.new_zeros(x.shape[1], weights[1].shape[1])] * n_states
-    planned = mock.patch.object(module, "layer_plan", return_value=STEPS) if form == "steps" else nullcontext()
-    with planned:
+    with by_steps(module) if form == "steps" else nullcontext():
         forward = module.Forward(x, *first, weights, None, *option, True, share=share)
         forward.advance(0, steps)
         outputs = forward.results()

@@ -152,19 +152,23 @@ def captures(cell):
     return {"lstm": ("h", "c", "gates"), "gru": ("h", "gates"), "rnn": ("h",)}[cell]
 
 
+def by_steps(module):
+    """Let layers of a module of fused kernels run as a product and a pointwise kernel for each step."""
+    # Triton is not there on every platform.
+    from gatescope.kernels.plan import STEPS
+
+    return mock.patch.object(module, "layer_plan", return_value=STEPS)
+
+
 @contextmanager
 def scheduled(impl):
     """Run our stacked layers as the name of an implementation says."""
     with ExitStack() as patched:
         if impl in SCHEDULES:
-            _, together, by_steps = SCHEDULES[impl]
+            _, together, stepwise = SCHEDULES[impl]
             patched.enter_context(mock.patch.object(wavefront, "_waves", lambda *_: together))
-            for cell in CELLS if by_steps else ():
-                # Triton is not there on every platform.
-                from gatescope.kernels.plan import STEPS
-
-                module = wavefront._fused(cell)
-                patched.enter_context(mock.patch.object(module, "layer_plan", return_value=STEPS))
+            for cell in CELLS if stepwise else ():
+                patched.enter_context(by_steps(wavefront._fused(cell)))
         yield
 
 

@@ -105,9 +105,8 @@ def fake_states(x: Tensor, hidden: int, backend: str) -> Tensor:
     return x.new_empty(n_steps, n_rows, hidden)
 
 
-_as_recorded = (
-    0  # how many callers want what a graph launches, in whatever thread: autograd goes back in one of its own
-)
+# How many callers want what a graph launches, in whatever thread: autograd goes back in one of its own.
+_as_recorded = 0
 
 
 @contextmanager
