@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,11 @@ def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.
             name: each.view(-1, length, each.shape[1])[first : first + n, start:stop] for name, each in arrays.items()
         }
 
-    for piece in walked(trained, spec, reader, dtype, to_host=False, buffers=buffers if even else None):
+    def deliver(piece: Piece) -> None:
+        _put(arrays, piece.states, *_rows_of(piece, spec.sequence_starts))
+
+    where: dict[str, Any] = {"buffers": buffers} if even else {"deliver": deliver}
+    for piece in walked(trained, spec, reader, dtype, to_host=False, **where):
         for name, values in piece.initial.items():
             initial[name][piece.first : piece.first + len(values)] = values
         if even:
@@ -62,7 +67,6 @@ def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.
         else:
             rows, places = _rows_of(piece, spec.sequence_starts)
             tokens[rows] = piece.tokens.reshape(-1)[places]
-            _put(arrays, piece.states, rows, places)
     rows_of = {name: values[: spec.n_rows] for name, values in arrays.items()}
     return States(tokens[: spec.n_rows], spec.sequence_starts, spec.document_starts, rows_of, initial)
 

@@ -15,10 +15,11 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ class DumpWriter:
 
     Leaving the block finishes the dump; an exception leaves it as it is, to be continued. A caller that cannot begin in
     the middle of a group of sequences appends the whole group again: rows that are committed are dropped. A caller that
-    computes sequences side by side calls `resume` once and `write_steps` instead of `append`.
+    computes sequences side by side calls `resume` once, and `write_steps` and `count_steps` instead of `append`.
 
     Args:
         path: the dump's folder; its parent must exist.
@@ -93,6 +94,7 @@ class DumpWriter:
         self._background = ThreadPoolExecutor(1, "dump")
         self._files = ThreadPoolExecutor(WRITERS, "dump-file")
         self._copiers = ThreadPoolExecutor(COPIERS, "dump-rows")
+        self._moves, self._moving = self._folder.replaces, Lock()
         self._committing: Future[None] | None = None
         self._waiting: dict[Path, np.ndarray] = {}
         self._sealed: dict[int, list[Future[None]]] = {}
@@ -179,25 +181,23 @@ class DumpWriter:
         return points
 
     def write_steps(
-        self, first: int, start: int, tokens: np.ndarray, states: Mapping[str, Tensor], state: tuple[Tensor, ...]
-    ) -> int:
+        self, first: int, start: int, tokens: np.ndarray, states: Mapping[str, Tensor], *, abreast: bool = False
+    ) -> None:
         """Write some steps of sequences that are computed side by side; what is behind a sequence's end is left out.
+
+        The rows are part of the dump when `count_steps` has been told of them.
 
         Args:
             first: number of the first sequence.
-            start: the step at which these begin; those before were written.
+            start: the step at which these begin.
             tokens: [S, T], indices into the vocabulary.
             states: [S, T, H] for each array of the spec, of its dtype, finite, on the CPU.
-            state: the recurrent states behind the last step, for a resume point.
-
-        Returns:
-            How many rows were written.
+            abreast: whether other threads write other sequences at the same time, and so have the cores.
 
         Raises:
             OSError: see `append`.
         """
         n, n_steps = tokens.shape
-        self._require_initial(first + n)
         starts, lengths = self._runs(first, n, start, start + n_steps)
         values = {"tokens": tokens.astype(self._rows.arrays["tokens"][1])}
         for name, each in states.items():
@@ -206,8 +206,24 @@ class DumpWriter:
             # Whole sequences, one behind the other.
             starts, lengths = starts[:1], np.array([n * n_steps])
             values = {name: each.reshape(1, n * n_steps, *each.shape[2:]) for name, each in values.items()}
-        self._points[first] = ResumePoint(first, n, start + n_steps, state)
-        self._write(starts, lengths, values)
+        with self._moving if self._moves else nullcontext():
+            self._rows.write(starts, lengths, values, None if abreast else self._copiers)
+
+    def count_steps(self, point: ResumePoint, start: int) -> int:
+        """Count steps that were written: those from `start` on, up to the point at which their sequences stand now.
+
+        Call it from one thread, for the sequences in their order and for the steps of each in theirs.
+
+        Returns:
+            How many rows they are.
+
+        Raises:
+            OSError: see `append`.
+        """
+        self._require_initial(point.first + point.n)
+        starts, lengths = self._runs(point.first, point.n, start, point.step)
+        self._points[point.first] = point
+        self._count(starts, lengths)
         return int(lengths.sum())
 
     def append(self, start_row: int, tokens: Any, states: Mapping[str, np.ndarray | Tensor]) -> None:
@@ -241,7 +257,9 @@ class DumpWriter:
                 name: rounded(values[name][row - start_row : behind - start_row], dtype, name, row)[None]
                 for name, (_, dtype) in self._rows.arrays.items()
             }
-            self._write(np.array([row]), np.array([behind - row]), part)
+            run = np.array([row]), np.array([behind - row])
+            self._rows.write(*run, part, self._copiers)
+            self._count(*run)
             self._received = behind
 
     def write_initial(self, first_sequence: int, states: Mapping[str, np.ndarray | Tensor]) -> None:
@@ -289,9 +307,11 @@ class DumpWriter:
         lengths = np.diff(bounds)
         return bounds[:-1] + np.minimum(start, lengths), np.clip(lengths - start, 0, stop - start)
 
-    def _write(self, starts: np.ndarray, lengths: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+    def _count(self, starts: np.ndarray, lengths: np.ndarray) -> None:
         self._check_commit()
-        for block in self._rows.write(starts, lengths, values, self._copiers).tolist():
+        blocks = self._rows.add(starts, lengths).tolist()
+        self._files.submit(self._rows.begin_sync, [block for block in blocks if not self._rows.is_complete(block)])
+        for block in blocks:
             if self._rows.is_complete(block):
                 self._unsealed.discard(block)
                 self._sealed[block] = [self._files.submit(self._rows.seal, name, block) for name in self._rows.arrays]
@@ -356,8 +376,10 @@ class DumpWriter:
         """Take the place of the dump that is replaced."""
         _wait(self._sealed)
         before = self.path
-        self._folder.settle()
-        self._rows.path = self.path
+        # Nothing is written meanwhile.
+        with self._moving:
+            self._folder.settle()
+            self._rows.path, self._moves = self.path, False
         self._initial.move(self.path)
         self._waiting = {self.path / file.relative_to(before): block for file, block in self._waiting.items()}
 

@@ -122,12 +122,18 @@ def _record(
         first = (int(np.searchsorted(starts, writer.committed_rows, side="right")) - 1) // height * height
         # Tiles that the kernel works on side by side have one resume point, and the first may be committed already.
         first = min([first, *(point.first for point in begun)])
-        pieces = walked(trained, spec, reader, DTYPES[str(spec.dtype)], first=first, begun=begun)
+
+        def deliver(piece: Piece) -> None:
+            writer.write_steps(piece.first, piece.start, piece.tokens, piece.states, abreast=layout is None)
+
+        pieces = walked(trained, spec, reader, DTYPES[str(spec.dtype)], first=first, begun=begun, deliver=deliver)
         with progress_bar(kind, spec.n_rows, "characters", writer.n_rows_there) as advance, closing(pieces):
             for piece in pieces:
                 if piece.start == 0:
                     writer.write_initial(piece.first, piece.initial)
-                advance(writer.write_steps(piece.first, piece.start, piece.tokens, piece.states, piece.state))
+                n, n_steps = piece.tokens.shape
+                point = ResumePoint(piece.first, n, piece.start + n_steps, piece.state)
+                advance(writer.count_steps(point, piece.start))
     return spec.n_rows
 
 

@@ -10,11 +10,13 @@ raw file is to stay until no resume point speaks of the block as one that lacks 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import mmap
 import os
 import sys
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -67,39 +69,61 @@ class RowBlocks(BlockFiles):
         return bool(self._filled[block] == self._sizes[block])
 
     def add(self, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Count runs of rows as there, and return the blocks that have them, int64."""
+        """Count runs of rows as there, and return the blocks that have them, int64; some may be complete now."""
         block, _, _, _, n = self._cut(starts, lengths)
         np.add.at(self._filled, block, n)
         return np.unique(block)
 
     def write(
-        self, starts: np.ndarray, lengths: np.ndarray, values: Mapping[str, np.ndarray], threads: Executor
-    ) -> np.ndarray:
-        """Write runs of rows, each row once; those in committed blocks are left as they are.
+        self, starts: np.ndarray, lengths: np.ndarray, values: Mapping[str, np.ndarray], threads: Executor | None
+    ) -> None:
+        """Write runs of rows, each row once; those in committed blocks are left as they are. They count when added.
+
+        Several threads may write at once, each its own rows.
 
         Args:
             starts, lengths: int64 [K], first row and number of rows of each run.
             values: [K, T, *shape of a row] for each array, of its dtype; run k has lengths[k] of T.
-            threads: they write several files side by side.
-
-        Returns:
-            The blocks that were written to, int64; some may be complete now.
+            threads: they write several files side by side; None: the caller's thread writes all of them.
 
         Raises:
-            OSError: the disk is full, or fails; none of the rows counts then.
+            OSError: the disk is full, or fails.
         """
         block, row, run, place, n = self._cut(starts, lengths)
         order = np.argsort(block, kind="stable")
         blocks, firsts = np.unique(block[order], return_index=True)
-        tasks = []
-        for number, parts in zip(blocks.tolist(), np.split(order, firsts[1:]), strict=bool(len(blocks))):
-            table = np.stack([row[parts], run[parts], place[parts], n[parts]], axis=1).tolist()
-            tasks += [threads.submit(self._write_parts, name, number, table, values[name]) for name in self.arrays]
+        parts = {
+            number: np.stack([row[part], run[part], place[part], n[part]], axis=1).tolist()
+            for number, part in zip(blocks.tolist(), np.split(order, firsts[1:]), strict=bool(len(blocks)))
+        }
+        files = [(name, number, parts[number], values[name]) for number in parts for name in self.arrays]
+        if threads is None:
+            for file in files:
+                self._write_parts(*file)
+            return
+        tasks = [threads.submit(self._write_parts, *file) for file in files]
         # All of them have ended when the first failure is raised: the values belong to the caller.
         failures = [task.exception() for task in tasks]
         for failure in filter(None, failures):
             raise failure
-        return self.add(starts, lengths)
+
+    def begin_sync(self, blocks: list[int]) -> None:
+        """Let the disk take what blocks have, so that it is not idle until they are complete.
+
+        Only Linux has a call for it (sync_file_range(2)), which promises nothing. A disk that has a cache of its own
+        empties it when it is told to, and that takes most of the time: so one of the files is waited for.
+        """
+        if _SYNC_FILE_RANGE is None:
+            return
+        whole, write = ctypes.c_int64(0), ctypes.c_uint(2)
+        for last, (block, name) in enumerate(
+            itertools.product(blocks, self.arrays), 1 - len(blocks) * len(self.arrays)
+        ):
+            # A dump takes the place of another while this runs, or a raw file is gone since its block is sealed.
+            with suppress(OSError), self._growing(name, block).open("rb+", buffering=0) as file:
+                _SYNC_FILE_RANGE(file.fileno(), whole, whole, write)
+                if last == 0:
+                    os.fdatasync(file.fileno())
 
     def seal(self, name: str, block: int) -> None:
         """Write what is behind a complete block's rows, the checksum last, and bring its file to the disk."""
@@ -147,15 +171,14 @@ class RowBlocks(BlockFiles):
 
     def _write_parts(self, name: str, block: int, parts: list[list[int]], values: np.ndarray) -> None:
         file, row_bytes = self._growing(name, block), self.row_bytes(name)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         if not self._filled[block]:
             self.new_files_of.add(name)
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         try:
             if os.fstat(descriptor).st_size != self.raw_bytes(name):
                 _set_length(descriptor, self.raw_bytes(name))
             for row, run, place, n in parts:
                 _write_at(descriptor, values[run, place : place + n], row * row_bytes)
-            _begin_writeback(descriptor)
         finally:
             os.close(descriptor)
 
@@ -184,16 +207,6 @@ def _set_length(descriptor: int, n_bytes: int) -> None:
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, n_bytes)
     os.ftruncate(descriptor, n_bytes)
-
-
-def _begin_writeback(descriptor: int) -> None:
-    """Let the disk begin with what a file was given, so that it is not idle until the block is complete.
-
-    Only Linux has a call for it (sync_file_range(2)); it promises nothing, and does not wait.
-    """
-    if _SYNC_FILE_RANGE is not None:
-        whole, write = ctypes.c_int64(0), ctypes.c_uint(2)
-        _SYNC_FILE_RANGE(descriptor, whole, whole, write)
 
 
 def _write_at(descriptor: int, values: np.ndarray, place: int) -> None:

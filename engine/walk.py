@@ -1,15 +1,20 @@
 """Walking a model over sequences, tile by tile on as many threads as there are cores, in pieces of bounded size.
 
 Sequence s always runs in row s mod TILE of tile s // TILE (`gatescope.kernels.sample`), on one thread, so its text and
-states are the same whatever runs beside it. Tiles that run side by side make a round of pieces together; the pieces
-leave in the order of their sequences while the next round is computed.
+states are the same whatever runs beside it. Tiles that run side by side make a round of pieces together; the states of
+a piece are delivered by the thread that computed them, and the rest leaves in the order of the sequences while the next
+round is computed. Did another thread write
+them, it would wait for a core, and for the interpreter's lock at every file.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
 GATE_PLACES = {"i": 0, "f": 1, "g": 2, "o": 3, "r": 0, "z": 1, "n": 2}
 # Steps that are computed in float32 before they are rounded into a piece: few enough to stay in the cache.
 STEPS = 32
-# States of one piece: small, so that writing begins early. Two pieces a thread exist at a time.
+# States of one piece, of which each thread has one: small, so that writing begins early.
 PIECE_BYTES = 64 << 20
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -60,7 +65,7 @@ class Piece:
     first: int  # number of the first sequence
     start: int  # the first step in each
     tokens: np.ndarray  # [S, T]
-    states: dict[str, Tensor]  # [S, T, H or 1] each, until the next piece is asked for
+    states: dict[str, Tensor]  # [S, T, H or 1] each; once they are delivered others take their place
     initial: dict[str, Tensor]  # [S, H] each, before step 0; empty in later pieces
     state: tuple[Tensor, ...]  # behind the last step: h of every layer, then c, [TILE, H] each in the model's dtype
 
@@ -190,10 +195,16 @@ class _Scores:
 
 
 Buffers = Callable[[int, int, int, int], dict[str, Tensor]]
+Deliver = Callable[[Piece], None]
 
 
 def walk(
-    journey: Journey, *, first: int = 0, begun: Sequence[ResumePoint] = (), buffers: Buffers | None = None
+    journey: Journey,
+    *,
+    first: int = 0,
+    begun: Sequence[ResumePoint] = (),
+    buffers: Buffers | None = None,
+    deliver: Deliver | None = None,
 ) -> Generator[Piece, None, None]:
     """Compute sequences and yield their pieces; within a tile in the order of steps, and tiles of a round in turn.
 
@@ -202,37 +213,51 @@ def walk(
         first: the sequence to begin with, a multiple of TILE.
         begun: tiles that are not to begin at their first step.
         buffers: where states go, by first sequence, number of sequences, first step and step behind the last: tensors
-            [S, T, H] by name. Default: buffers that are used again after the next round.
+            [S, T, H] by name. Without them states are delivered.
+        deliver: takes the states of a piece from memory that is used again; called by the thread that computed them.
 
     Yields:
         Pieces; those of a sequence that is shorter than the longest of its tile hold rows behind its end.
     """
-    threads = torch.get_num_threads()
-    tiles = _Tiles(journey, first // TILE, begun, buffers)
+    n_threads = torch.get_num_threads()
+    tiles = _Tiles(journey, first // TILE, begun, buffers, deliver)
     try:
-        with ThreadPoolExecutor(tiles.side_by_side, "walk") as pool:
-            ahead: list[Future[Piece]] = []
-            for turn, starts in enumerate(tiles.rounds()):
-                behind, ahead = [each.result() for each in ahead], tiles.submit(pool, starts, turn)
-                yield from behind
-            yield from (each.result() for each in ahead)
+        with ExitStack() as stack:
+            # A thread of its own for each of them: none waits until all have finished a round.
+            threads = [ThreadPoolExecutor(1, "walk") for _ in range(tiles.side_by_side)]
+            for thread in threads:
+                stack.callback(thread.shutdown, cancel_futures=True)
+            ahead: deque[list[Future[Piece]]] = deque()
+            for starts in tiles.rounds():
+                ahead.append(tiles.submit(threads, starts))
+                if len(ahead) > 2:
+                    yield from (each.result() for each in ahead.popleft())
+            yield from (each.result() for each in chain.from_iterable(ahead))
     finally:
         # New threads begin with the number that was set last, wherever that was.
-        torch.set_num_threads(threads)
+        torch.set_num_threads(n_threads)
 
 
 class _Tiles:
     """The tiles of a walk, as many side by side as there are threads."""
 
-    def __init__(self, journey: Journey, first: int, begun: Sequence[ResumePoint], buffers: Buffers | None):
-        self._lengths, self._buffers = journey.lengths, buffers
+    def __init__(
+        self,
+        journey: Journey,
+        first: int,
+        begun: Sequence[ResumePoint],
+        buffers: Buffers | None,
+        deliver: Deliver | None,
+    ):
+        self._lengths, self._buffers, self._deliver = journey.lengths, buffers, deliver
         self._range = range(first, -(-len(journey.lengths) // TILE))
         on_gpu = journey.trained.model.output.weight.is_cuda  # of a model that the sampler's kernel does not take
         self.side_by_side = max(1, min(1 if on_gpu else torch.get_num_threads(), len(self._range)))
         row_bytes = TILE * sum(journey.arrays.values()) * journey.dtype.itemsize
         self._size = max(STEPS, PIECE_BYTES // row_bytes // STEPS * STEPS)
         self._walkers = [_Walker(journey) for _ in range(self.side_by_side)]
-        self._reused = _Reused(journey.arrays, journey.dtype, self.side_by_side)
+        self._reused: list[dict[str, Tensor]] = [{} for _ in range(self.side_by_side)]
+        self._arrays, self._dtype = journey.arrays, journey.dtype
         self._points = {point.first // TILE: point for point in begun}
 
     def rounds(self) -> Iterator[dict[int, int]]:
@@ -240,21 +265,32 @@ class _Tiles:
         steps = {tile: point.step for tile, point in self._points.items()}
         return _rounds(self._lengths, steps, self._range, self.side_by_side, self._size)
 
-    def submit(self, pool: ThreadPoolExecutor, starts: dict[int, int], turn: int) -> list[Future[Piece]]:
-        """Begin to compute the pieces of a round."""
-        futures = []
-        for tile, start in starts.items():
-            place = (tile - self._range.start) % self.side_by_side
-            first, n = tile * TILE, min(TILE, len(self._lengths) - tile * TILE)
-            stop = min(start + self._size, int(self._lengths[first : first + n].max()))
-            where = (first, n, start, stop)
-            states = (
-                self._buffers(*where) if self._buffers else self._reused.take(2 * place + turn % 2, n, stop - start)
-            )
-            point = self._points.get(tile)
-            state = point.state if point and point.step == start else ()
-            futures.append(pool.submit(self._walkers[place].piece, *where, states, state))
-        return futures
+    def submit(self, threads: Sequence[ThreadPoolExecutor], starts: dict[int, int]) -> list[Future[Piece]]:
+        """Let the threads compute the pieces of a round behind those that they have yet to compute."""
+        return [threads[self._place(tile)].submit(self._piece, tile, start) for tile, start in starts.items()]
+
+    def _place(self, tile: int) -> int:
+        """Which of the tiles that run side by side it is."""
+        return (tile - self._range.start) % self.side_by_side
+
+    def _piece(self, tile: int, start: int) -> Piece:
+        first, n = tile * TILE, min(TILE, len(self._lengths) - tile * TILE)
+        stop = min(start + self._size, int(self._lengths[first : first + n].max()))
+        states = (self._buffers or self._memory)(first, n, start, stop)
+        point = self._points.get(tile)
+        state = point.state if point and point.step == start else ()
+        piece = self._walkers[self._place(tile)].piece(first, n, start, stop, states, state)
+        if self._deliver:
+            self._deliver(piece)
+        return piece
+
+    def _memory(self, first: int, n: int, start: int, stop: int) -> dict[str, Tensor]:
+        """Return memory of the tile's thread, made when it is first asked for."""
+        buffer, n_steps = self._reused[self._place(first // TILE)], stop - start
+        for name, width in self._arrays.items():
+            if name not in buffer or len(buffer[name]) < n * n_steps:
+                buffer[name] = empty(self._dtype, torch.device("cpu"), n * n_steps, width)
+        return {name: values[: n * n_steps].view(n, n_steps, -1) for name, values in buffer.items()}
 
 
 def _rounds(
@@ -268,21 +304,6 @@ def _rounds(
         }
         for turn in range(max(map(len, starts.values()))):
             yield {tile: each[turn] for tile, each in starts.items() if turn < len(each)}
-
-
-class _Reused:
-    """Two buffers for each of the tiles that run side by side, made when they are first asked for."""
-
-    def __init__(self, arrays: dict[str, int], dtype: torch.dtype, side_by_side: int):
-        self._arrays, self._dtype = arrays, dtype
-        self._buffers: list[dict[str, Tensor]] = [{} for _ in range(2 * side_by_side)]
-
-    def take(self, which: int, n: int, steps: int) -> dict[str, Tensor]:
-        buffer = self._buffers[which]
-        for name, width in self._arrays.items():
-            if name not in buffer or len(buffer[name]) < n * steps:
-                buffer[name] = empty(self._dtype, torch.device("cpu"), n * steps, width)
-        return {name: values[: n * steps].view(n, steps, -1) for name, values in buffer.items()}
 
 
 def sampler_plan(trained: TrainedModel) -> SamplePlan | None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gatescope.engine.finite import are_finite, require_characters, require_finite
 from gatescope.engine.resume_points import ResumePoint
-from gatescope.engine.walk import GATE_PLACES, SCORES, Buffers, Journey, Piece, weights_of
+from gatescope.engine.walk import GATE_PLACES, SCORES, Buffers, Deliver, Journey, Piece, weights_of
 
 if TYPE_CHECKING:
     from gatescope.kernels.sample_fused import Captured, FusedRecurrence, SamplePlan
@@ -38,12 +38,14 @@ def walk_fused(
     first: int = 0,
     begun: Sequence[ResumePoint] = (),
     buffers: Buffers | None = None,
+    deliver: Deliver | None = None,
     to_host: bool = True,
 ) -> Generator[Piece, None, None]:
     """Compute sequences and yield their pieces, as `gatescope.engine.walk.walk` does.
 
     Args:
-        journey, buffers: as `walk` has them; buffers are on the model's device.
+        journey, buffers, deliver: as `walk` has them; buffers are on the model's device, and the thread that asks for
+            a piece delivers it.
         layout: how the kernel works on the model.
         first: the sequence to begin with, a multiple of the plan's block_b.
         begun: whole tiles that are not to begin at their first step; the first of them begins at `first`.
@@ -66,10 +68,10 @@ def walk_fused(
         state = point.state if point and point.step == begin else ()
         ahead = walker.submit(start, stop, begin, end, turn % 2, buffers, state)
         if behind is not None:
-            yield behind.piece()
+            yield behind.piece(deliver)
         behind = ahead
     if behind is not None:
-        yield behind.piece()
+        yield behind.piece(deliver)
 
 
 def _cut(layout: SamplePlan, n_sequences: int, longest: int, row_bytes: int) -> tuple[int, int]:
@@ -104,8 +106,8 @@ class _Underway:
     def __init__(self, piece: Piece, tokens: Tensor, done: torch.cuda.Event | None, lengths: np.ndarray, n: int):
         self._piece, self._tokens, self._done, self._lengths, self._n_characters = piece, tokens, done, lengths, n
 
-    def piece(self) -> Piece:
-        """Wait for it, and refuse what is not finite."""
+    def piece(self, deliver: Deliver | None) -> Piece:
+        """Wait for it, refuse what is not finite, and deliver it."""
         if self._done is not None:
             self._done.synchronize()
         piece, tokens = self._piece, self._tokens.numpy()
@@ -114,7 +116,10 @@ class _Underway:
                 for name, values in piece.states.items():
                     require_finite(name, piece.first, piece.start, values, values, self._lengths)
         require_characters(tokens, self._n_characters, piece.first, piece.start)
-        return replace(piece, tokens=tokens)
+        piece = replace(piece, tokens=tokens)
+        if deliver:
+            deliver(piece)
+        return piece
 
 
 class _FusedWalker:

@@ -162,14 +162,14 @@ def in_pieces():
     """Let tiles be worked in pieces of 32 steps, two side by side, with a commit after each."""
     walk.PIECE_BYTES, dump_writer.COMMIT_SECONDS = 1, 0
     torch.set_num_threads(2)
-    write_steps = DumpWriter.write_steps
+    count_steps = DumpWriter.count_steps
 
     def and_commit(self, *arguments):
-        n_rows = write_steps(self, *arguments)
+        n_rows = count_steps(self, *arguments)
         finish_commit(self)
         return n_rows
 
-    DumpWriter.write_steps = and_commit
+    DumpWriter.count_steps = and_commit
 
 
 def sample(model, path):

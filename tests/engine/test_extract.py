@@ -128,19 +128,21 @@ def test_documents_go_on_where_they_were_interrupted(lstm, documents, tmp_path, 
     config = ExtractConfig(length=40, context=7)
     extract_states(lstm, documents, tmp_path / "whole.zarr", config)
     monkeypatch.setattr(walk, "PIECE_BYTES", 1)
-    write_steps, pieces = DumpWriter.write_steps, []
+    count_steps, pieces = DumpWriter.count_steps, []
 
-    def write(self, first, start, *values):
+    def count(self, point, start):
         if len(pieces) == 1:
             raise KeyboardInterrupt
-        pieces.append((first, start))
-        return write_steps(self, first, start, *values)
+        pieces.append((point.first, start))
+        return count_steps(self, point, start)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(DumpWriter, "write_steps", write)
+        patched.setattr(DumpWriter, "count_steps", count)
         extract_states(lstm, documents, tmp_path / "cut.zarr", config)
     monkeypatch.setattr(
-        DumpWriter, "write_steps", lambda self, *given: pieces.append(given[:2]) or write_steps(self, *given)
+        DumpWriter,
+        "count_steps",
+        lambda self, point, start: pieces.append((point.first, start)) or count_steps(self, point, start),
     )
     extract_states(lstm, documents, tmp_path / "cut.zarr", config)
     # Inside the first tile, of which some sequences had ended: nothing was computed twice.

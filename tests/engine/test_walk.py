@@ -4,13 +4,15 @@ their length."""
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 import torch
 
-from gatescope.engine import walk
+from gatescope.engine import dump_writer, walk
 from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_folder import DumpFolder
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.extract import ExtractConfig, extract_in_memory, extract_states
 from gatescope.engine.resume_points import RESUME_FILE
@@ -69,7 +71,7 @@ def test_sequences_of_different_length(lstm, tmp_path, monkeypatch, threads, len
 PEAK = """
 import sys
 from pathlib import Path
-from gatescope.engine import walk
+from gatescope.engine import dump_writer, walk
 from gatescope.engine.model import load_model
 from gatescope.engine.sample import SampleConfig, sample_states
 walk.PIECE_BYTES = 1 << 20
@@ -101,16 +103,16 @@ def test_peak_memory_depends_on_neither_number_nor_length(make_model, tmp_path):
 def test_goes_on_inside_a_tile(lstm, tmp_path, monkeypatch, threads, n_threads):
     sample_states(lstm, tmp_path / "whole.zarr", CONFIG)
     monkeypatch.setattr(walk, "PIECE_BYTES", 1)
-    write_steps, pieces = DumpWriter.write_steps, []
+    count_steps, pieces = DumpWriter.count_steps, []
 
     def stop_at(n_pieces):
-        def write(self, *arguments):
+        def count(self, point, start):
             if len(pieces) == n_pieces:
                 raise KeyboardInterrupt
-            pieces.append(arguments[:2])
-            return write_steps(self, *arguments)
+            pieces.append((point.first, start))
+            return count_steps(self, point, start)
 
-        monkeypatch.setattr(DumpWriter, "write_steps", write)
+        monkeypatch.setattr(DumpWriter, "count_steps", count)
 
     threads(2)
     # 130 sequences of 75 steps are two tiles of three pieces each.
@@ -131,15 +133,15 @@ def test_without_its_resume_points_a_tile_begins_again(lstm, tmp_path, monkeypat
     config = SampleConfig(sequences=130, length=150)
     sample_states(lstm, tmp_path / "whole.zarr", config)
     monkeypatch.setattr(walk, "PIECE_BYTES", 1)
-    write_steps, left = DumpWriter.write_steps, iter(range(7))
+    count_steps, left = DumpWriter.count_steps, iter(range(7))
 
     def stop(self, *arguments):
         if next(left, None) is None:
             raise KeyboardInterrupt
-        return write_steps(self, *arguments)
+        return count_steps(self, *arguments)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(DumpWriter, "write_steps", stop)
+        patched.setattr(DumpWriter, "count_steps", stop)
         sample_states(lstm, tmp_path / "cut.zarr", config)
     dump = StateDump.open(tmp_path / "cut.zarr", finished=False)
     assert dump.committed_rows in (0, 8192) and dump.verify() == [
@@ -148,3 +150,22 @@ def test_without_its_resume_points_a_tile_begins_again(lstm, tmp_path, monkeypat
     (tmp_path / "cut.zarr" / RESUME_FILE).unlink()
     sample_states(lstm, tmp_path / "cut.zarr", config)
     assert files_of(tmp_path / "cut.zarr") == files_of(tmp_path / "whole.zarr")
+
+
+def test_threads_write_while_a_dump_takes_the_place_of_another(lstm, tmp_path, monkeypatch, threads):
+    config = SampleConfig(sequences=130, length=96)
+    sample_states(lstm, tmp_path / "whole.zarr", config)
+    sample_states(lstm, tmp_path / "replaced.zarr", SampleConfig(sequences=130, length=96, temperature=0.5))
+    monkeypatch.setattr(walk, "PIECE_BYTES", 1)
+    monkeypatch.setattr(dump_writer, "COMMIT_SECONDS", 0)
+    settle = DumpFolder.settle
+
+    def slow(self):
+        settle(self)
+        # The threads are two pieces ahead at most, and have them by now.
+        time.sleep(0.3)
+
+    monkeypatch.setattr(DumpFolder, "settle", slow)
+    threads(2)
+    sample_states(lstm, tmp_path / "replaced.zarr", config, overwrite=True)
+    assert files_of(tmp_path / "replaced.zarr") == files_of(tmp_path / "whole.zarr")

@@ -161,16 +161,16 @@ def test_a_dump_goes_on_inside_its_tiles(lstm, by_kernel, monkeypatch, tmp_path,
     sample_states(lstm, tmp_path / "whole.zarr", config)
     monkeypatch.setattr(walk_fused, "MOST_SEQUENCES", 32)
     monkeypatch.setattr(walk_fused, "MOST_STEPS", 2)
-    pieces, write_steps = [], DumpWriter.write_steps
+    pieces, count_steps = [], DumpWriter.count_steps
 
-    def write(self, first, start, *values):
+    def count(self, point, start):
         if len(pieces) == 2:
             raise KeyboardInterrupt
-        pieces.append((first, start))
-        return write_steps(self, first, start, *values)
+        pieces.append((point.first, start))
+        return count_steps(self, point, start)
 
     with monkeypatch.context() as patched:
-        patched.setattr(DumpWriter, "write_steps", write)
+        patched.setattr(DumpWriter, "count_steps", count)
         with pytest.raises(KeyboardInterrupt):
             sample_states(lstm, tmp_path / "cut.zarr", config)
     assert pieces == [(0, 0), (0, 2)]
@@ -179,7 +179,9 @@ def test_a_dump_goes_on_inside_its_tiles(lstm, by_kernel, monkeypatch, tmp_path,
     if then == "cpu":
         monkeypatch.setattr(record, "sampler_plan", lambda trained: None)
     monkeypatch.setattr(
-        DumpWriter, "write_steps", lambda self, *given: pieces.append(given[:2]) or write_steps(self, *given)
+        DumpWriter,
+        "count_steps",
+        lambda self, point, start: pieces.append((point.first, start)) or count_steps(self, point, start),
     )
     sample_states(lstm, tmp_path / "cut.zarr", config)
     if then == "cpu":
