@@ -1,10 +1,9 @@
 """Walking a model over sequences, tile by tile on as many threads as there are cores, in pieces of bounded size.
 
 Sequence s always runs in row s mod TILE of tile s // TILE (`gatescope.kernels.sample`), on one thread, so its text and
-states are the same whatever runs beside it. Tiles that run side by side make a round of pieces together; the states of
-a piece are delivered by the thread that computed them, and the rest leaves in the order of the sequences while the next
-round is computed. Did another thread write
-them, it would wait for a core, and for the interpreter's lock at every file.
+states are the same whatever runs beside it. Tiles that run side by side make a round of pieces together. The states of
+a piece are delivered by the thread that computed them (another would wait for a core, and for the interpreter's lock at
+every file), and the rest leaves in the order of the sequences while the next rounds are computed.
 """
 
 from __future__ import annotations
