@@ -15,6 +15,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,8 @@ RIDGE_STEP = 4.0
 KEPT_FACTORS = 3
 # Rows of a sample that each core has in memory at once.
 SAMPLE_ROWS = 128
+# Matrices that are made at a time: one leaves cores idle where it is drawn and factorised, more would take more memory.
+AT_ONCE = 2
 
 
 class Factor:
@@ -123,7 +127,23 @@ class HessianSampler:
             numbers = first_row + xp.arange(start, min(start + piece_rows, n_rows))
             self.threshold[start : start + piece_rows] = numbers * ((math.sqrt(5) - 1) / 2) % 1
 
-    def matrix(self, curvature: Any, total: float, n_sampled: int) -> tuple[Any, np.ndarray | None]:
+    def each(self, make: Callable[[Any, int], None], items: list[Any]) -> None:
+        """Call `make(item, n_cores)`, which makes a factor, on each item, some at a time with a share of the cores each.
+
+        Processes add up their rows: they take the items one after another, all in the same order.
+        """
+        n_cores = self.rows.n_threads
+        at_once = min(AT_ONCE, n_cores) if self.rows.processes.size == 1 else 1
+        together = len(items) // at_once * at_once if at_once > 1 else 0
+        with ThreadPoolExecutor(at_once) as pool:
+            for _ in pool.map(lambda item: make(item, n_cores // at_once), items[:together]):
+                pass
+        for item in items[together:]:
+            make(item, n_cores)
+
+    def matrix(
+        self, curvature: Any, total: float, n_sampled: int, n_cores: int | None = None
+    ) -> tuple[Any, np.ndarray | None]:
         """Return `sum_n h_n x_n x_n' / S` of the sample [H, H], and the mean [H] that was taken out of the rows.
 
         Only the upper triangle of the matrix is filled: a Cholesky factorisation looks at no more.
@@ -132,6 +152,7 @@ class HessianSampler:
             curvature: h_n, [N].
             total: S, by which the loss is divided.
             n_sampled: rows to draw, about.
+            n_cores: cores that work on it; all by default.
         """
         xp, rows = self.rows.xp, self.rows
         index, weight = self._draw(curvature, n_sampled)
@@ -141,7 +162,7 @@ class HessianSampler:
         with np.errstate(all="ignore"):
             if self.fit_intercept:
                 origin = self._origin(index[:SAMPLE_ROWS], weight[:SAMPLE_ROWS])
-            first, second = rows.processes.totals(self._sums(index, share, origin))
+            first, second = rows.processes.totals(self._sums(index, share, origin, n_cores or rows.n_threads))
             if self.fit_intercept:
                 # The mean of the first rows is corrected to that of all.
                 curved = rows.processes.total(share.sum(dtype=np.float64))
@@ -156,7 +177,7 @@ class HessianSampler:
             second /= scale[:, None]
         return second, mean if self.fit_intercept else None
 
-    def _sums(self, index: Any, share: Any, origin: Any) -> list[Any]:
+    def _sums(self, index: Any, share: Any, origin: Any, n_cores: int) -> list[Any]:
         """Return sum_n share_n x_n [H] and the upper triangle of sum_n share_n x_n x_n' [H, H], x_n less an origin.
 
         Each core fills some rows of the triangle.
@@ -167,7 +188,7 @@ class HessianSampler:
         # A GPU is kept busy by larger pieces.
         step = SAMPLE_ROWS if xp is np else rows.block_rows
         # Of equal areas.
-        ends = [round(n_units * (1 - math.sqrt(1 - part / rows.n_threads))) for part in range(rows.n_threads + 1)]
+        ends = [round(n_units * (1 - math.sqrt(1 - part / n_cores))) for part in range(n_cores + 1)]
 
         def add(part: int) -> None:
             nonlocal first
@@ -185,7 +206,7 @@ class HessianSampler:
                     else:
                         self._add_device_gram(second, sample)
 
-        rows.each(add, range(rows.n_threads))
+        rows.each(add, range(n_cores))
         return [first, second]
 
     def _add_device_gram(self, total: Any, rows: Any) -> None:
@@ -205,12 +226,14 @@ class HessianSampler:
         total, mass = self.rows.processes.totals([weight @ sample, weight.sum(dtype=np.float64)])
         return (total / float(mass)).astype(self.rows.dtype)
 
-    def factor(self, curvature: Any, total: float, ridge: Any, n_sampled: int) -> Factor | DeviceFactor:
+    def factor(
+        self, curvature: Any, total: float, ridge: Any, n_sampled: int, n_cores: int | None = None
+    ) -> Factor | DeviceFactor:
         """Return the factor of one hypothesis, whose penalty in the mean loss is `ridge @ w^2 / 2`."""
         curved = self.rows.processes.total(curvature.sum(dtype=np.float64)) / total
         n_units = self.rows.shape[1]
         if curved > 0:
-            matrix, mean = self.matrix(curvature, total, n_sampled)
+            matrix, mean = self.matrix(curvature, total, n_sampled, n_cores)
         else:
             # Where every label is certain only the penalty is left.
             matrix, mean = self.rows.xp.zeros((n_units, n_units), self.rows.dtype), None

@@ -305,13 +305,18 @@ class QuasiNewton:
         if not self.queue and all(factor is not None or i in renewed for i, factor in enumerate(self.factor)):
             # Nobody needs a shared matrix from here on.
             self.shared = {}
-        for column in columns.tolist():
+
+        def renew(column: int, n_cores: int) -> None:
             k = self.problem[column]
             # The old one makes room.
             self.factor[column] = None
-            self.factor[column] = self.sampler.factor(
-                self.arrays.curvature(column), self.problems.total[k], self.problems.ridge[:, k], self.n_sampled
-            )
+            with np.errstate(all="ignore"):
+                curvature, total = self.arrays.curvature(column), self.problems.total[k]
+                self.factor[column] = self.sampler.factor(
+                    curvature, total, self.problems.ridge[:, k], self.n_sampled, n_cores
+                )
+
+        self.sampler.each(renew, columns.tolist())
         self.n_pairs[columns] = 0
         self.reciprocals[:, columns] = 0.0
 
