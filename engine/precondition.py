@@ -33,6 +33,8 @@ RIDGE_STEP = 4.0
 KEPT_FACTORS = 3
 # Rows of a sample that each core has in memory at once.
 SAMPLE_ROWS = 128
+# Steps to the threshold of a sample.
+THRESHOLD_STEPS = 4
 # Matrices that are made at a time: one leaves cores idle where it is drawn and factorised, more would take more memory.
 AT_ONCE = 2
 
@@ -241,17 +243,23 @@ class HessianSampler:
         return _factor_of(matrix, mean, curved)
 
     def _draw(self, curvature: Any, n_sampled: int) -> tuple[Any, Any]:
-        """Return the rows drawn and their weights."""
+        """Return the rows drawn and their weights.
+
+        Drawn with the share min(h_n / t, 1) of a threshold t, rows leave a variance of the matrix that is
+        t sum_n h_n (1 - share_n) / (sum_n h_n)^2 for each unit. With equal curvatures it is 1 / n for n rows of very
+        many. It is that of `n_sampled` such rows here: the fewer rows carry the curvature, the fewer are drawn.
+        """
         xp = self.rows.xp
         summed = self.rows.processes.total
         if n_sampled >= self.n_rows:
             return xp.arange(len(curvature)), curvature
-        share = curvature * (n_sampled / summed(curvature.sum(dtype=np.float64)))
-        # Rows that are certain to be drawn leave more of the sample to the others.
-        for _ in range(2):
-            certain = xp.minimum(share, 1)
-            share = share * (n_sampled / summed(certain.sum(dtype=np.float64)))
-        share = xp.minimum(share, 1)
+        total = summed(curvature.sum(dtype=np.float64))
+        threshold = total / n_sampled
+        # The variance grows with the threshold or with its square: halfway between, both are soon met.
+        for _ in range(THRESHOLD_STEPS):
+            left = summed((curvature * (1 - xp.minimum(curvature / threshold, 1))).sum(dtype=np.float64))
+            threshold *= math.sqrt(total**2 / (n_sampled * threshold * left)) if left > 0 else 1.0
+        share = xp.minimum(curvature / threshold, 1)
         # The row of the largest curvature is always drawn: a sample is never empty.
         largest = int(xp.argmax(curvature))
         if float(curvature[largest]) == float(self.rows.processes.largest(float(curvature[largest]))):
