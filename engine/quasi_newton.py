@@ -59,7 +59,7 @@ MEMORY = 20
 DEVICE_RENEWAL_PASSES = 3
 # A sample's matrix may cost about as much as this many passes with one problem, within limits of rows for each unit.
 RENEWAL_PASSES = 4
-FEWEST_ROWS, MOST_ROWS = 6, 16
+FEWEST_ROWS, MOST_ROWS = 8, 16
 # The sample of a matrix that many problems begin with is larger, by one for so many of them, up to four times.
 SHARING, MOST_SHARED = 8, 4
 # Where the loss is at its rounding error, and for so many steps no gradient is below this share of the smallest one
