@@ -326,8 +326,8 @@ class SharedFactor:
         for i, (h, r) in enumerate(zip(curvature.tolist(), ridge.tolist(), strict=True)):
             step = round(math.log(min(max(r / h, 1e-300), 1e300), RIDGE_STEP)) if r > 0 else None
             alike.setdefault(step, []).append(i)
-        # On a GPU problems share the matrix for long, and none has to wait for a factor that another displaced.
-        kept = KEPT_FACTORS if xp is np else max(KEPT_FACTORS, len(alike))
+        # None has to wait for a factor that another displaced: problems that share have none of their own.
+        kept = max(KEPT_FACTORS, len(alike))
         solution = xp.empty(residual.shape)
         for step, columns in alike.items():
             solution[:, columns] = self._factor(step, kept).solve(residual[:, columns]) / xp.asarray(curvature[columns])

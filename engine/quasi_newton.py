@@ -143,9 +143,10 @@ class QuasiNewton:
 
     def _admit(self) -> None:
         """Give idle columns to waiting problems; each begins with a step from zero to where it starts."""
-        for column in np.flatnonzero(self.problem < 0).tolist()[: len(self.queue)]:
-            k = self.queue.popleft()
-            self.arrays.start(column, self.problems.signed_weights(k))
+        idle = np.flatnonzero(self.problem < 0).tolist()[: len(self.queue)]
+        admitted = [(column, self.queue.popleft()) for column in idle]
+        self.rows.each(lambda pair: self.arrays.start(pair[0], self.problems.signed_weights(pair[1])), admitted)
+        for column, k in admitted:
             self.problem[column], self.factor[column] = k, None
             for name in VECTORS:
                 getattr(self, name)[:, column] = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatescope.engine.arrays import RowBlocks
-from gatescope.engine.precondition import SAMPLE_ROWS
+from gatescope.engine.precondition import AT_ONCE, SAMPLE_ROWS
 from gatescope.engine.quasi_newton import MEMORY
 
 # Problems in one pass: beyond about this many a matrix product gains nothing. Each holds a factor [H, H], pairs of
@@ -28,7 +28,7 @@ def tile_width(rows: RowBlocks, n_targets: int, itemsize: int) -> int:
     if rows.memory_limit is not None:
         return min(TILE, max(1, int(TILE_SHARE * rows.memory_limit) // of_each))
     # Without a limit a fit takes at most 6 arrays [N, K] and 4 [H, H] beside X, or what one problem needs. A matrix and
-    # its factor are shared, and one more is made from pieces of a sample.
-    of_all = size * (2.5 * n_units + 2 * rows.n_threads * SAMPLE_ROWS) * n_units
+    # its factor are shared, and some more are made from pieces of a sample.
+    of_all = size * ((1.5 + min(AT_ONCE, rows.n_threads)) * n_units + 2 * rows.n_threads * SAMPLE_ROWS) * n_units
     ceiling = itemsize * (6 * n_rows * n_targets + 4 * n_units**2) - of_all
     return min(TILE, max(1, int(min(ceiling, max(TILE_BYTES, n_rows * n_units)) // of_each)))
