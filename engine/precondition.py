@@ -130,7 +130,7 @@ class HessianSampler:
             self.threshold[start : start + piece_rows] = numbers * ((math.sqrt(5) - 1) / 2) % 1
 
     def each(self, make: Callable[[Any, int], None], items: list[Any]) -> None:
-        """Call `make(item, n_cores)`, which makes a factor, on each item, some at a time with a share of the cores each.
+        """Call `make(item, n_cores)`, which makes a factor, on each item, some at a time by a share of the cores each.
 
         Processes add up their rows: they take the items one after another, all in the same order.
         """

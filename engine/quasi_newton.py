@@ -21,7 +21,7 @@ every fourth row: 590 passes in all and 122 sampled matrices, where beginning at
 hypotheses, 50,000 states of 512 units of the model of the benchmarks). There the choices below are in a flat minimum: 4
 to 10 rows for each unit and renewal after 2 to 6 steps are within 15% in estimated time. Within 3%, and left out, for
 32 hypotheses and for 100 of 1000: no renewal while half the decrement falls to a quarter or less in a step, half as
-many rows while it is above 0.05 of the loss, samples' matrices times n / (n - H). Steps made conjugate to the one before
+many rows while it is above 0.05 of the loss, samples' matrices times n / (n - H). Steps conjugate to the one before
 cost 62 matrices instead of 48 with 32 hypotheses; to all before, twice the passes.
 
 On a GPU, 32 hypotheses on (1e6, 1536) float16 states take 0.253 s and 18 passes (NVIDIA H200, torch 2.11, CuPy 14.2).
