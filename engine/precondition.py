@@ -35,8 +35,9 @@ KEPT_FACTORS = 3
 SAMPLE_ROWS = 128
 # Steps to the threshold of a sample.
 THRESHOLD_STEPS = 4
-# Matrices that are made at a time: one leaves cores idle where it is drawn and factorised, more would take more memory.
-AT_ONCE = 2
+# Rows of a sample at least, as a share of those that it has with equal curvatures: of hardly more rows than units a
+# matrix is nearly singular.
+LEAST_SHARE = 0.5
 
 
 class Factor:
@@ -129,13 +130,9 @@ class HessianSampler:
             numbers = first_row + xp.arange(start, min(start + piece_rows, n_rows))
             self.threshold[start : start + piece_rows] = numbers * ((math.sqrt(5) - 1) / 2) % 1
 
-    def each(self, make: Callable[[Any, int], None], items: list[Any]) -> None:
-        """Call `make(item, n_cores)`, which makes a factor, on each item, some at a time by a share of the cores each.
-
-        Processes add up their rows: they take the items one after another, all in the same order.
-        """
+    def each(self, make: Callable[[Any, int], None], items: list[Any], at_once: int) -> None:
+        """Call `make(item, n_cores)`, which makes a factor, on each item; some at a time, with a share of the cores."""
         n_cores = self.rows.n_threads
-        at_once = min(AT_ONCE, n_cores) if self.rows.processes.size == 1 else 1
         together = len(items) // at_once * at_once if at_once > 1 else 0
         with ThreadPoolExecutor(at_once) as pool:
             for _ in pool.map(lambda item: make(item, n_cores // at_once), items[:together]):
@@ -247,7 +244,7 @@ class HessianSampler:
 
         Drawn with the share min(h_n / t, 1) of a threshold t, rows leave a variance of the matrix that is
         t sum_n h_n (1 - share_n) / (sum_n h_n)^2 for each unit. With equal curvatures it is 1 / n for n rows of very
-        many. It is that of `n_sampled` such rows here: the fewer rows carry the curvature, the fewer are drawn.
+        many. It is at most that of `n_sampled` such rows here: the fewer rows carry the curvature, the fewer are drawn.
         """
         xp = self.rows.xp
         summed = self.rows.processes.total
@@ -257,8 +254,11 @@ class HessianSampler:
         threshold = total / n_sampled
         # The variance grows with the threshold or with its square: halfway between, both are soon met.
         for _ in range(THRESHOLD_STEPS):
-            left = summed((curvature * (1 - xp.minimum(curvature / threshold, 1))).sum(dtype=np.float64))
-            threshold *= math.sqrt(total**2 / (n_sampled * threshold * left)) if left > 0 else 1.0
+            share = xp.minimum(curvature / threshold, 1)
+            left = summed((curvature * (1 - share)).sum(dtype=np.float64))
+            n_drawn = summed(share.sum(dtype=np.float64))
+            longer = math.sqrt(total**2 / (n_sampled * threshold * left)) if left > 0 else 1.0
+            threshold *= min(longer, n_drawn / (LEAST_SHARE * n_sampled))
         share = xp.minimum(curvature / threshold, 1)
         # The row of the largest curvature is always drawn: a sample is never empty.
         largest = int(xp.argmax(curvature))

@@ -97,10 +97,11 @@ class QuasiNewton:
         tol: largest absolute gradient of the mean loss, and half Newton decrement, at the end.
         max_iter: steps at most.
         tile: problems at most in one pass.
+        at_once: Hessians at most that are made at a time, by a share of the cores each.
     """
 
-    def __init__(self, problems: Problems, tol: float, max_iter: int, tile: int):
-        self.problems, self.tol, self.max_iter, self.tile = problems, tol, max_iter, tile
+    def __init__(self, problems: Problems, tol: float, max_iter: int, tile: int, at_once: int = 1):
+        self.problems, self.tol, self.max_iter, self.tile, self.at_once = problems, tol, max_iter, tile, at_once
         rows = self.rows = problems.rows
         n_rows, n_units = rows.shape
         self.solution = Solution(n_units, len(problems.total))
@@ -320,7 +321,7 @@ class QuasiNewton:
                     curvature, total, self.problems.ridge[:, k], self.n_sampled, n_cores
                 )
 
-        self.sampler.each(renew, columns.tolist())
+        self.sampler.each(renew, columns.tolist(), self.at_once)
         self.n_pairs[columns] = 0
         self.reciprocals[:, columns] = 0.0
 
