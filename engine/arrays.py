@@ -32,9 +32,9 @@ from gatescope.engine.read_ahead import PIECE_BYTES, is_on_disk, read_ahead
 from gatescope.engine.shards import ALONE, Processes
 from gatescope.engine.state_source import StateSource
 
-# A block of about four megabytes in float32 is still in the last cache for its second product, and what is done between
+# A block of about two megabytes in float32 is still in the last cache for its second product, and what is done between
 # the two costs little beside them.
-BLOCK_VALUES = 2**20
+BLOCK_VALUES = 2**19
 # Where rows are converted each core has a copy of a block, of so many bytes.
 SCRATCH_BYTES = 2**20
 # Sums of a column of more rows than this would lose too many bits to rounding.

@@ -192,8 +192,8 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
                 point,
                 self.fit_intercept,
             )
-            tile = tile_width(rows, len(C), np.dtype(computing_dtype(X)).itemsize)
-            solution = QuasiNewton(problems, tol, self.max_iter, tile).solve(np.flatnonzero(selected))
+            tile, at_once = tile_width(rows, len(C), np.dtype(computing_dtype(X)).itemsize)
+            solution = QuasiNewton(problems, tol, self.max_iter, tile, at_once).solve(np.flatnonzero(selected))
         solution.objective *= targets.unit
         solution.coefficients /= scale[:, None]
         solution.intercepts -= origin @ solution.coefficients

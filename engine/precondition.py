@@ -15,6 +15,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,11 @@ RIDGE_STEP = 4.0
 KEPT_FACTORS = 3
 # Rows of a sample that each core has in memory at once.
 SAMPLE_ROWS = 128
+# Steps to the threshold of a sample.
+THRESHOLD_STEPS = 4
+# Rows of a sample at least, as a share of those that it has with equal curvatures: of hardly more rows than units a
+# matrix is nearly singular.
+LEAST_SHARE = 0.5
 
 
 class Factor:
@@ -123,7 +130,19 @@ class HessianSampler:
             numbers = first_row + xp.arange(start, min(start + piece_rows, n_rows))
             self.threshold[start : start + piece_rows] = numbers * ((math.sqrt(5) - 1) / 2) % 1
 
-    def matrix(self, curvature: Any, total: float, n_sampled: int) -> tuple[Any, np.ndarray | None]:
+    def each(self, make: Callable[[Any, int], None], items: list[Any], at_once: int) -> None:
+        """Call `make(item, n_cores)`, which makes a factor, on each item; some at a time, with a share of the cores."""
+        n_cores = self.rows.n_threads
+        together = len(items) // at_once * at_once if at_once > 1 else 0
+        with ThreadPoolExecutor(at_once) as pool:
+            for _ in pool.map(lambda item: make(item, n_cores // at_once), items[:together]):
+                pass
+        for item in items[together:]:
+            make(item, n_cores)
+
+    def matrix(
+        self, curvature: Any, total: float, n_sampled: int, n_cores: int | None = None
+    ) -> tuple[Any, np.ndarray | None]:
         """Return `sum_n h_n x_n x_n' / S` of the sample [H, H], and the mean [H] that was taken out of the rows.
 
         Only the upper triangle of the matrix is filled: a Cholesky factorisation looks at no more.
@@ -132,6 +151,7 @@ class HessianSampler:
             curvature: h_n, [N].
             total: S, by which the loss is divided.
             n_sampled: rows to draw, about.
+            n_cores: cores that work on it; all by default.
         """
         xp, rows = self.rows.xp, self.rows
         index, weight = self._draw(curvature, n_sampled)
@@ -141,7 +161,7 @@ class HessianSampler:
         with np.errstate(all="ignore"):
             if self.fit_intercept:
                 origin = self._origin(index[:SAMPLE_ROWS], weight[:SAMPLE_ROWS])
-            first, second = rows.processes.totals(self._sums(index, share, origin))
+            first, second = rows.processes.totals(self._sums(index, share, origin, n_cores or rows.n_threads))
             if self.fit_intercept:
                 # The mean of the first rows is corrected to that of all.
                 curved = rows.processes.total(share.sum(dtype=np.float64))
@@ -156,7 +176,7 @@ class HessianSampler:
             second /= scale[:, None]
         return second, mean if self.fit_intercept else None
 
-    def _sums(self, index: Any, share: Any, origin: Any) -> list[Any]:
+    def _sums(self, index: Any, share: Any, origin: Any, n_cores: int) -> list[Any]:
         """Return sum_n share_n x_n [H] and the upper triangle of sum_n share_n x_n x_n' [H, H], x_n less an origin.
 
         Each core fills some rows of the triangle.
@@ -167,7 +187,7 @@ class HessianSampler:
         # A GPU is kept busy by larger pieces.
         step = SAMPLE_ROWS if xp is np else rows.block_rows
         # Of equal areas.
-        ends = [round(n_units * (1 - math.sqrt(1 - part / rows.n_threads))) for part in range(rows.n_threads + 1)]
+        ends = [round(n_units * (1 - math.sqrt(1 - part / n_cores))) for part in range(n_cores + 1)]
 
         def add(part: int) -> None:
             nonlocal first
@@ -185,7 +205,7 @@ class HessianSampler:
                     else:
                         self._add_device_gram(second, sample)
 
-        rows.each(add, range(rows.n_threads))
+        rows.each(add, range(n_cores))
         return [first, second]
 
     def _add_device_gram(self, total: Any, rows: Any) -> None:
@@ -205,12 +225,14 @@ class HessianSampler:
         total, mass = self.rows.processes.totals([weight @ sample, weight.sum(dtype=np.float64)])
         return (total / float(mass)).astype(self.rows.dtype)
 
-    def factor(self, curvature: Any, total: float, ridge: Any, n_sampled: int) -> Factor | DeviceFactor:
+    def factor(
+        self, curvature: Any, total: float, ridge: Any, n_sampled: int, n_cores: int | None = None
+    ) -> Factor | DeviceFactor:
         """Return the factor of one hypothesis, whose penalty in the mean loss is `ridge @ w^2 / 2`."""
         curved = self.rows.processes.total(curvature.sum(dtype=np.float64)) / total
         n_units = self.rows.shape[1]
         if curved > 0:
-            matrix, mean = self.matrix(curvature, total, n_sampled)
+            matrix, mean = self.matrix(curvature, total, n_sampled, n_cores)
         else:
             # Where every label is certain only the penalty is left.
             matrix, mean = self.rows.xp.zeros((n_units, n_units), self.rows.dtype), None
@@ -218,17 +240,26 @@ class HessianSampler:
         return _factor_of(matrix, mean, curved)
 
     def _draw(self, curvature: Any, n_sampled: int) -> tuple[Any, Any]:
-        """Return the rows drawn and their weights."""
+        """Return the rows drawn and their weights.
+
+        Drawn with the share min(h_n / t, 1) of a threshold t, rows leave a variance of the matrix that is
+        t sum_n h_n (1 - share_n) / (sum_n h_n)^2 for each unit. With equal curvatures it is 1 / n for n rows of very
+        many. It is at most that of `n_sampled` such rows here: the fewer rows carry the curvature, the fewer are drawn.
+        """
         xp = self.rows.xp
         summed = self.rows.processes.total
         if n_sampled >= self.n_rows:
             return xp.arange(len(curvature)), curvature
-        share = curvature * (n_sampled / summed(curvature.sum(dtype=np.float64)))
-        # Rows that are certain to be drawn leave more of the sample to the others.
-        for _ in range(2):
-            certain = xp.minimum(share, 1)
-            share = share * (n_sampled / summed(certain.sum(dtype=np.float64)))
-        share = xp.minimum(share, 1)
+        total = summed(curvature.sum(dtype=np.float64))
+        threshold = total / n_sampled
+        # The variance grows with the threshold or with its square: halfway between, both are soon met.
+        for _ in range(THRESHOLD_STEPS):
+            share = xp.minimum(curvature / threshold, 1)
+            left = summed((curvature * (1 - share)).sum(dtype=np.float64))
+            n_drawn = summed(share.sum(dtype=np.float64))
+            longer = math.sqrt(total**2 / (n_sampled * threshold * left)) if left > 0 else 1.0
+            threshold *= min(longer, n_drawn / (LEAST_SHARE * n_sampled))
+        share = xp.minimum(curvature / threshold, 1)
         # The row of the largest curvature is always drawn: a sample is never empty.
         largest = int(xp.argmax(curvature))
         if float(curvature[largest]) == float(self.rows.processes.largest(float(curvature[largest]))):
@@ -295,8 +326,8 @@ class SharedFactor:
         for i, (h, r) in enumerate(zip(curvature.tolist(), ridge.tolist(), strict=True)):
             step = round(math.log(min(max(r / h, 1e-300), 1e300), RIDGE_STEP)) if r > 0 else None
             alike.setdefault(step, []).append(i)
-        # On a GPU problems share the matrix for long, and none has to wait for a factor that another displaced.
-        kept = KEPT_FACTORS if xp is np else max(KEPT_FACTORS, len(alike))
+        # None has to wait for a factor that another displaced: problems that share have none of their own.
+        kept = max(KEPT_FACTORS, len(alike))
         solution = xp.empty(residual.shape)
         for step, columns in alike.items():
             solution[:, columns] = self._factor(step, kept).solve(residual[:, columns]) / xp.asarray(curvature[columns])

@@ -85,7 +85,11 @@ class SweepTile:
         # A GPU copies as many rows at a time as a pass has in work.
         block_rows = self.rows.stored_rows if self.split else self.rows.block_rows
         piece_rows = CHUNK_ROWS if self.rows.xp is np else block_rows
-        self.logits, self.signed = (with_columns(old, columns, piece_rows) for old in (self.logits, self.signed))
+
+        def keep(name: str) -> None:
+            setattr(self, name, with_columns(getattr(self, name), columns, piece_rows))
+
+        self.rows.each(keep, ("logits", "signed"))
         self.heaviest = self.heaviest[self.rows.xp.asarray(columns)]
 
     def curvature(self, column: int) -> Any:

@@ -14,8 +14,14 @@ TILE_BYTES = 2**26
 TILE_SHARE = 0.4
 
 
-def tile_width(rows: RowBlocks, n_targets: int, itemsize: int) -> int:
-    """Return how many of K problems may be in one pass.
+# Hessians that are made at a time: one leaves cores idle while it is drawn and factorised.
+AT_ONCE = 2
+
+
+def tile_width(rows: RowBlocks, n_targets: int, itemsize: int) -> tuple[int, int]:
+    """Return how many of K problems may be in one pass, and how many of their Hessians may be made at a time.
+
+    Processes add up the rows of a Hessian, and so make one after another, all in the same order.
 
     Args:
         rows: X [N, H], in the precision of this pass.
@@ -25,10 +31,16 @@ def tile_width(rows: RowBlocks, n_targets: int, itemsize: int) -> int:
     n_rows, n_units, size = int(rows.processes.largest(rows.shape[0])), rows.shape[1], rows.dtype.itemsize
     # A factor, arrays of all rows and of the blocks that are worked on, the steps remembered and the point.
     of_each = size * (n_units**2 // 2 + 2 * n_rows + 6 * rows.n_threads * rows.block_rows) + 16 * (MEMORY + 4) * n_units
+    most = min(AT_ONCE, rows.n_threads) if rows.processes.size == 1 else 1
     if rows.memory_limit is not None:
-        return min(TILE, max(1, int(TILE_SHARE * rows.memory_limit) // of_each))
-    # Without a limit a fit takes at most 6 arrays [N, K] and 4 [H, H] beside X, or what one problem needs. A matrix and
-    # its factor are shared, and one more is made from pieces of a sample.
-    of_all = size * (2.5 * n_units + 2 * rows.n_threads * SAMPLE_ROWS) * n_units
-    ceiling = itemsize * (6 * n_rows * n_targets + 4 * n_units**2) - of_all
-    return min(TILE, max(1, int(min(ceiling, max(TILE_BYTES, n_rows * n_units)) // of_each)))
+        return min(TILE, max(1, int(TILE_SHARE * rows.memory_limit) // of_each)), most
+
+    def width(at_once: int) -> int:
+        # Without a limit a fit takes at most 6 arrays [N, K] and 4 [H, H] beside X, or what one problem needs. A matrix
+        # and its factor are shared, and more are made from pieces of a sample.
+        of_all = size * ((1.5 + at_once) * n_units + 2 * rows.n_threads * SAMPLE_ROWS) * n_units
+        ceiling = itemsize * (6 * n_rows * n_targets + 4 * n_units**2) - of_all
+        return min(TILE, max(1, int(min(ceiling, max(TILE_BYTES, n_rows * n_units)) // of_each)))
+
+    # A pass over more problems saves more than a second Hessian.
+    return width(1), most if min(width(most), n_targets) == min(width(1), n_targets) else 1

@@ -139,7 +139,8 @@ def test_one_C_for_each_hypothesis():
 @pytest.mark.parametrize("options", [{}, {"standardize": True}, {"fit_intercept": False}])
 def test_a_warm_start_finds_the_same_minimum_sooner(dtype, options):
     X, Y = make_problem(3000, 20, 4)
-    X = (X + 400).astype(dtype)
+    # Without an intercept nothing is shifted, and units far from zero are nearly one: there rounding decides.
+    X = (X + 400 * options.get("fit_intercept", True)).astype(dtype)
     Y[:, 3] = False
     changed = Y ^ (np.random.default_rng(8).random(Y.shape) < 0.001)
     changed[:, 3] = Y[:, 3]

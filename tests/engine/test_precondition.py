@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -72,6 +74,40 @@ def test_rows_that_carry_all_curvature_are_drawn_for_certain():
         np.testing.assert_allclose(weight[np.isin(index, np.arange(0, 5000, 50))], 1.0)
         nothing = sampler.factor(np.zeros(5000), 5000.0, 0.5, 100)
     np.testing.assert_allclose(nothing.solve(np.arange(7.0)), [0, 2, 4, 6, 8, 10, 0])
+
+
+@pytest.mark.parametrize("power", [0, 6, 100])
+def test_a_sample_is_as_large_as_its_variance_asks_for(power):
+    X, _ = make(40_000)
+    curvature = np.random.default_rng(3).random(40_000) ** power
+    with RowBlocks(X, np.float64) as rows:
+        index, weight = HessianSampler(rows, None, np.ones(6), True)._draw(curvature, 1200)
+    share = curvature[index] / weight
+    # The variance of an estimated sum of curvatures, from the sample itself.
+    variance = (weight**2 * (1 - share)).sum() / curvature.sum() ** 2
+    # The further the curvature is carried by a few rows, the fewer others are wanted; but half of them at least.
+    fewest, most, least = {0: (1150, 1250, 0.9), 6: (1000, 1150, 0.9), 100: (580, 620, 0)}[power]
+    assert fewest < len(index) < most and least < variance * 1200 < 1.1
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+def test_each_factor_is_made_once_by_a_share_of_the_cores(n_threads):
+    X, curvature = make(2000)
+    right, factors = np.arange(1.0, 8), {}
+    with RowBlocks(X, np.float64) as rows:
+        sampler = HessianSampler(rows, None, np.ones(6), True)
+        alone = [sampler.factor(curvature**power, 2000.0, 1e-3, 500).solve(right) for power in (1, 2, 3)]
+    with RowBlocks(X, np.float64) as rows:
+        # As many threads, whatever the cores of this machine.
+        rows.n_threads, rows._pool = n_threads, rows._open.enter_context(ThreadPoolExecutor(n_threads))
+        sampler = HessianSampler(rows, None, np.ones(6), True)
+
+        def make_factor(power, n_cores):
+            assert 1 <= n_cores <= n_threads and power not in factors
+            factors[power] = sampler.factor(curvature**power, 2000.0, 1e-3, 500, n_cores)
+
+        sampler.each(make_factor, [1, 2, 3], min(2, n_threads))
+    np.testing.assert_allclose([factors[power].solve(right) for power in (1, 2, 3)], alone, rtol=1e-10)
 
 
 def test_the_shared_factor_follows_curvature_and_ridge():

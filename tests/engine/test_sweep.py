@@ -56,7 +56,7 @@ def test_pieces_from_the_disk_lose_no_travel(tmp_path):
     step = np.zeros((1536, 1), np.float32)
     step[0] = 1
     with RowBlocks(X, np.float32) as rows:
-        rows.piece_rows = 2 * rows.block_rows
+        rows.piece_rows = 4 * rows.block_rows
         assert (rows.rows_at_once(), rows.piece_rows) == (170, 1364)
         tile = SweepTile(rows, None, 1)
         tile.start(0, np.ones(3000, np.float32))
