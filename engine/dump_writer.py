@@ -257,9 +257,9 @@ class DumpWriter:
                 name: rounded(values[name][row - start_row : behind - start_row], dtype, name, row)[None]
                 for name, (_, dtype) in self._rows.arrays.items()
             }
-            run = np.array([row]), np.array([behind - row])
-            self._rows.write(*run, part, self._copiers)
-            self._count(*run)
+            runs = np.array([row]), np.array([behind - row])
+            self._rows.write(*runs, part, self._copiers)
+            self._count(*runs)
             self._received = behind
 
     def write_initial(self, first_sequence: int, states: Mapping[str, np.ndarray | Tensor]) -> None:
@@ -309,14 +309,12 @@ class DumpWriter:
 
     def _count(self, starts: np.ndarray, lengths: np.ndarray) -> None:
         self._check_commit()
-        blocks = self._rows.add(starts, lengths).tolist()
-        self._files.submit(self._rows.begin_sync, [block for block in blocks if not self._rows.is_complete(block)])
-        for block in blocks:
-            if self._rows.is_complete(block):
-                self._unsealed.discard(block)
-                self._sealed[block] = [self._files.submit(self._rows.seal, name, block) for name in self._rows.arrays]
-            else:
-                self._unsealed.add(block)
+        blocks = set(self._rows.add(starts, lengths).tolist())
+        complete = set(filter(self._rows.is_complete, blocks))
+        self._unsealed = (self._unsealed | blocks) - complete
+        self._files.submit(self._rows.begin_sync, sorted(blocks - complete))
+        for block in sorted(complete):
+            self._sealed[block] = [self._files.submit(self._rows.seal, name, block) for name in self._rows.arrays]
         idle = self._committing is None or self._committing.done()
         if idle and time.monotonic() - self._began >= COMMIT_SECONDS:
             self._begin_commit()

@@ -24,9 +24,9 @@ to 10 rows for each unit and renewal after 2 to 6 steps are within 15% in estima
 many rows while it is above 0.05 of the loss, samples' matrices times n / (n - H). Steps conjugate to the one before
 cost 62 matrices instead of 48 with 32 hypotheses; to all before, twice the passes.
 
-On a GPU, 32 hypotheses on (1e6, 1536) float16 states take 0.253 s and 18 passes (NVIDIA H200, torch 2.11, CuPy 14.2).
-When factors were renewed as on the CPU, 43 of them in 15 passes, columns were summed by CuPy and steps remembered in
-array operations, it was 1.55 s (NVIDIA H100 80GB HBM3).
+On a GPU, 32 hypotheses on (1e6, 1536) float16 states took 0.253 s and 18 passes (NVIDIA H200, torch 2.11, CuPy 14.2;
+before samples had fewer rows where few carry the curvature). When factors were renewed as on the CPU, 43 of them in 15
+passes, columns were summed by CuPy and steps remembered in array operations, it was 1.55 s (NVIDIA H100 80GB HBM3).
 """
 
 from __future__ import annotations
