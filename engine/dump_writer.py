@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -56,6 +57,7 @@ class _Commit:
     rows: int
     sealed: dict[int, list[Future[None]]]  # by block, a file for each array
     unsealed: list[tuple[str, int]]  # array and block
+    begun: list[Future[None]]  # bringing to the disk what blocks had
     initial: dict[Path, np.ndarray]
     new_files_of: set[str]
     points: list[ResumePoint]
@@ -99,6 +101,8 @@ class DumpWriter:
         self._waiting: dict[Path, np.ndarray] = {}
         self._sealed: dict[int, list[Future[None]]] = {}
         self._unsealed: set[int] = set()
+        self._begun: list[Future[None]] = []
+        self._counted = True
         self._points: dict[int, ResumePoint] = {}
         self._began = time.monotonic()
 
@@ -151,7 +155,7 @@ class DumpWriter:
         try:
             # The exception that is on its way says more than one of the disk.
             with suppress(OSError, ValueError):
-                if not (failed and self._folder.is_new and not self.committed_rows):
+                if self._counted and not (failed and self._folder.is_new and not self.committed_rows):
                     self._commit_all()
         finally:
             self._release(failed)
@@ -222,8 +226,7 @@ class DumpWriter:
         """
         self._require_initial(point.first + point.n)
         starts, lengths = self._runs(point.first, point.n, start, point.step)
-        self._points[point.first] = point
-        self._count(starts, lengths)
+        self._count(starts, lengths, point)
         return int(lengths.sum())
 
     def append(self, start_row: int, tokens: Any, states: Mapping[str, np.ndarray | Tensor]) -> None:
@@ -263,7 +266,7 @@ class DumpWriter:
             self._received = behind
 
     def write_initial(self, first_sequence: int, states: Mapping[str, np.ndarray | Tensor]) -> None:
-        """Add the states before the first row of sequences; call it before their rows are written.
+        """Add the states before the first row of sequences; call it before their rows count.
 
         Args:
             first_sequence: the number of the first; no sequence may be left out. Those there already are dropped.
@@ -307,14 +310,19 @@ class DumpWriter:
         lengths = np.diff(bounds)
         return bounds[:-1] + np.minimum(start, lengths), np.clip(lengths - start, 0, stop - start)
 
-    def _count(self, starts: np.ndarray, lengths: np.ndarray) -> None:
+    def _count(self, starts: np.ndarray, lengths: np.ndarray, point: ResumePoint | None = None) -> None:
         self._check_commit()
+        # An interrupt in here would leave rows that count and whose blocks nobody seals.
+        self._counted = False
+        if point is not None:
+            self._points[point.first] = point
         blocks = set(self._rows.add(starts, lengths).tolist())
         complete = set(filter(self._rows.is_complete, blocks))
         self._unsealed = (self._unsealed | blocks) - complete
-        self._files.submit(self._rows.begin_sync, sorted(blocks - complete))
+        self._begun.append(self._files.submit(self._rows.begin_sync, sorted(blocks - complete)))
         for block in sorted(complete):
             self._sealed[block] = [self._files.submit(self._rows.seal, name, block) for name in self._rows.arrays]
+        self._counted = True
         idle = self._committing is None or self._committing.done()
         if idle and time.monotonic() - self._began >= COMMIT_SECONDS:
             self._begin_commit()
@@ -337,14 +345,16 @@ class DumpWriter:
             return
         unsealed = [(name, block) for block in self._unsealed for name in self._rows.arrays if points]
         initial = {**self._waiting, **self._initial.partial()}
-        commit = _Commit(rows, self._sealed, unsealed, initial, self._rows.new_files_of, points)
+        commit = _Commit(rows, self._sealed, unsealed, self._begun, initial, self._rows.new_files_of, points)
         self._waiting, self._sealed, self._unsealed, self._rows.new_files_of = {}, {}, set(), set()
+        self._begun = []
         self._committing = self._background.submit(self._commit, commit)
 
     def _commit(self, commit: _Commit) -> None:
         """Bring everything to the disk, then say so: nothing counts before it is there."""
         list(self._files.map(lambda each: self._rows.sync(*each), commit.unsealed))
-        _wait(commit.sealed)
+        _wait(commit.begun)
+        _wait(chain.from_iterable(commit.sealed.values()))
         list(
             self._files.map(
                 partial(write_block, compression=self._compression), commit.initial, commit.initial.values()
@@ -372,7 +382,7 @@ class DumpWriter:
 
     def _settle(self) -> None:
         """Take the place of the dump that is replaced."""
-        _wait(self._sealed)
+        _wait(chain.from_iterable(self._sealed.values()))
         before = self.path
         # Nothing is written meanwhile.
         with self._moving:
@@ -393,7 +403,6 @@ class DumpWriter:
             self._folder.release()
 
 
-def _wait(sealed: Mapping[int, list[Future[None]]]) -> None:
-    for files in sealed.values():
-        for file in files:
-            file.result()
+def _wait(files: Iterable[Future[None]]) -> None:
+    for file in files:
+        file.result()

@@ -244,7 +244,7 @@ class HessianSampler:
 
         Drawn with the share min(h_n / t, 1) of a threshold t, rows leave a variance of the matrix that is
         t sum_n h_n (1 - share_n) / (sum_n h_n)^2 for each unit. With equal curvatures it is 1 / n for n rows of very
-        many. It is at most that of `n_sampled` such rows here: the fewer rows carry the curvature, the fewer are drawn.
+        many. It is about that of `n_sampled` such rows here, or less: where fewer carry the curvature, fewer are drawn.
         """
         xp = self.rows.xp
         summed = self.rows.processes.total
@@ -257,7 +257,7 @@ class HessianSampler:
             share = xp.minimum(curvature / threshold, 1)
             left = summed((curvature * (1 - share)).sum(dtype=np.float64))
             n_drawn = summed(share.sum(dtype=np.float64))
-            longer = math.sqrt(total**2 / (n_sampled * threshold * left)) if left > 0 else 1.0
+            longer = math.sqrt(total / (n_sampled * threshold) * (total / left)) if left > 0 else 1.0
             threshold *= min(longer, n_drawn / (LEAST_SHARE * n_sampled))
         share = xp.minimum(curvature / threshold, 1)
         # The row of the largest curvature is always drawn: a sample is never empty.

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -46,6 +47,7 @@ class RowBlocks(BlockFiles):
     ) -> None:
         super().__init__(path, arrays, n_rows, block_rows, compression)
         self.new_files_of: set[str] = set()
+        self._reserving = Lock()
         self._sizes = np.minimum(self.block_rows, n_rows - np.arange(0, n_rows, self.block_rows))
         self._filled = np.zeros_like(self._sizes)
         self._n_committed = -(-committed_rows // self.block_rows)
@@ -112,6 +114,9 @@ class RowBlocks(BlockFiles):
 
         Only Linux has a call for it (sync_file_range(2)), which promises nothing. A disk that has a cache of its own
         empties it when it is told to, and that takes most of the time: so one of the files is waited for.
+
+        Raises:
+            OSError: the disk fails. The system says so once: nothing that was written may count then.
         """
         if _SYNC_FILE_RANGE is None:
             return
@@ -175,8 +180,10 @@ class RowBlocks(BlockFiles):
         if not self._filled[block]:
             self.new_files_of.add(name)
         try:
-            if os.fstat(descriptor).st_size != self.raw_bytes(name):
-                _set_length(descriptor, self.raw_bytes(name))
+            # Where a file system cannot reserve, zeros are written: never over rows of another thread.
+            with self._reserving:
+                if os.fstat(descriptor).st_size != self.raw_bytes(name):
+                    _set_length(descriptor, self.raw_bytes(name))
             for row, run, place, n in parts:
                 _write_at(descriptor, values[run, place : place + n], row * row_bytes)
         finally:

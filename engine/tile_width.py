@@ -12,8 +12,6 @@ TILE = 128
 TILE_BYTES = 2**26
 # With a limit the problems of a pass may take this share of it: the rest is for reading ahead and arrays of N rows.
 TILE_SHARE = 0.4
-
-
 # Hessians that are made at a time: one leaves cores idle while it is drawn and factorised.
 AT_ONCE = 2
 
@@ -33,7 +31,7 @@ def tile_width(rows: RowBlocks, n_targets: int, itemsize: int) -> tuple[int, int
     of_each = size * (n_units**2 // 2 + 2 * n_rows + 6 * rows.n_threads * rows.block_rows) + 16 * (MEMORY + 4) * n_units
     most = min(AT_ONCE, rows.n_threads) if rows.processes.size == 1 else 1
     if rows.memory_limit is not None:
-        return min(TILE, max(1, int(TILE_SHARE * rows.memory_limit) // of_each)), most
+        return min(TILE, max(1, int(TILE_SHARE * rows.memory_limit) // of_each)), 1
 
     def width(at_once: int) -> int:
         # Without a limit a fit takes at most 6 arrays [N, K] and 4 [H, H] beside X, or what one problem needs. A matrix

@@ -225,7 +225,10 @@ def walk(
             # A thread of its own for each of them: none waits until all have finished a round.
             threads = [ThreadPoolExecutor(1, "walk") for _ in range(tiles.side_by_side)]
             for thread in threads:
-                stack.callback(thread.shutdown, cancel_futures=True)
+                stack.callback(thread.shutdown)
+            # All of them are told to stop before any is waited for.
+            for thread in threads:
+                stack.callback(thread.shutdown, wait=False, cancel_futures=True)
             ahead: deque[list[Future[Piece]]] = deque()
             for starts in tiles.rounds():
                 ahead.append(tiles.submit(threads, starts))

@@ -71,7 +71,7 @@ def test_sequences_of_different_length(lstm, tmp_path, monkeypatch, threads, len
 PEAK = """
 import sys
 from pathlib import Path
-from gatescope.engine import dump_writer, walk
+from gatescope.engine import walk
 from gatescope.engine.model import load_model
 from gatescope.engine.sample import SampleConfig, sample_states
 walk.PIECE_BYTES = 1 << 20
