@@ -55,7 +55,9 @@ def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.
         }
 
     def deliver(piece: Piece) -> None:
-        _put(arrays, piece.states, *_rows_of(piece, spec.sequence_starts))
+        rows, places = _rows_of(piece, spec.sequence_starts)
+        tokens[rows] = piece.tokens.reshape(-1)[places]
+        _put(arrays, piece.states, rows, places)
 
     where: dict[str, Any] = {"buffers": buffers} if even else {"deliver": deliver}
     for piece in walked(trained, spec, reader, dtype, to_host=False, **where):
@@ -65,9 +67,6 @@ def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.
             n_here, n_steps = piece.tokens.shape
             here = tokens.reshape(n, length)[piece.first : piece.first + n_here]
             here[:, piece.start : piece.start + n_steps] = piece.tokens
-        else:
-            rows, places = _rows_of(piece, spec.sequence_starts)
-            tokens[rows] = piece.tokens.reshape(-1)[places]
     rows_of = {name: values[: spec.n_rows] for name, values in arrays.items()}
     return States(tokens[: spec.n_rows], spec.sequence_starts, spec.document_starts, rows_of, initial)
 

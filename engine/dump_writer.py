@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import product
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -55,9 +55,9 @@ class _Commit:
     """What a commit makes count."""
 
     rows: int
-    sealed: dict[int, list[Future[None]]]  # by block, a file for each array
+    sealed: list[int]  # blocks
     unsealed: list[tuple[str, int]]  # array and block
-    begun: list[Future[None]]  # bringing to the disk what blocks had
+    syncing: list[Future[None]]  # sealed blocks, and what others had, on their way to the disk
     initial: dict[Path, np.ndarray]
     new_files_of: set[str]
     points: list[ResumePoint]
@@ -99,9 +99,9 @@ class DumpWriter:
         self._moves, self._moving = self._folder.replaces, Lock()
         self._committing: Future[None] | None = None
         self._waiting: dict[Path, np.ndarray] = {}
-        self._sealed: dict[int, list[Future[None]]] = {}
+        self._sealed: list[int] = []
         self._unsealed: set[int] = set()
-        self._begun: list[Future[None]] = []
+        self._syncing: list[Future[None]] = []
         self._counted = True
         self._points: dict[int, ResumePoint] = {}
         self._began = time.monotonic()
@@ -288,17 +288,14 @@ class DumpWriter:
             ValueError: rows are missing.
             OSError: the disk is full, or fails; what was committed is intact.
         """
-        finished = False
         try:
             self._commit_all()
             if self._rows.n_filled < self._rows.n_rows:
                 raise ValueError(f"{self.path}: {self._rows.n_filled} of {self._rows.n_rows} rows were appended")
-            finished = True
         finally:
             self._release()
-        if finished:
-            self._rows.discard_all()
-            (self.path / RESUME_FILE).unlink(missing_ok=True)
+        self._rows.discard_all()
+        (self.path / RESUME_FILE).unlink(missing_ok=True)
 
     def _require_initial(self, behind: int) -> None:
         if self._initial.arrays and self._initial.received < behind:
@@ -319,9 +316,10 @@ class DumpWriter:
         blocks = set(self._rows.add(starts, lengths).tolist())
         complete = set(filter(self._rows.is_complete, blocks))
         self._unsealed = (self._unsealed | blocks) - complete
-        self._begun.append(self._files.submit(self._rows.begin_sync, sorted(blocks - complete)))
-        for block in sorted(complete):
-            self._sealed[block] = [self._files.submit(self._rows.seal, name, block) for name in self._rows.arrays]
+        self._sealed += sorted(complete)
+        self._syncing.append(self._files.submit(self._rows.begin_sync, sorted(blocks - complete)))
+        for name, block in product(self._rows.arrays, sorted(complete)):
+            self._syncing.append(self._files.submit(self._rows.seal, name, block))
         self._counted = True
         idle = self._committing is None or self._committing.done()
         if idle and time.monotonic() - self._began >= COMMIT_SECONDS:
@@ -345,21 +343,18 @@ class DumpWriter:
             return
         unsealed = [(name, block) for block in self._unsealed for name in self._rows.arrays if points]
         initial = {**self._waiting, **self._initial.partial()}
-        commit = _Commit(rows, self._sealed, unsealed, self._begun, initial, self._rows.new_files_of, points)
-        self._waiting, self._sealed, self._unsealed, self._rows.new_files_of = {}, {}, set(), set()
-        self._begun = []
+        commit = _Commit(rows, self._sealed, unsealed, self._syncing, initial, self._rows.new_files_of, points)
+        self._waiting, self._sealed, self._unsealed, self._rows.new_files_of = {}, [], set(), set()
+        self._syncing = []
         self._committing = self._background.submit(self._commit, commit)
 
     def _commit(self, commit: _Commit) -> None:
         """Bring everything to the disk, then say so: nothing counts before it is there."""
         list(self._files.map(lambda each: self._rows.sync(*each), commit.unsealed))
-        _wait(commit.begun)
-        _wait(chain.from_iterable(commit.sealed.values()))
-        list(
-            self._files.map(
-                partial(write_block, compression=self._compression), commit.initial, commit.initial.values()
-            )
-        )
+        for task in commit.syncing:
+            task.result()
+        write = partial(write_block, compression=self._compression)
+        list(self._files.map(write, commit.initial, commit.initial.values()))
         list(self._files.map(sync_folder, [self.path / name for name in commit.new_files_of]))
         if commit.points:
             write_points(self.path, commit.rows, commit.points)
@@ -382,7 +377,8 @@ class DumpWriter:
 
     def _settle(self) -> None:
         """Take the place of the dump that is replaced."""
-        _wait(chain.from_iterable(self._sealed.values()))
+        for task in self._syncing:
+            task.result()
         before = self.path
         # Nothing is written meanwhile.
         with self._moving:
@@ -401,8 +397,3 @@ class DumpWriter:
                 self._folder.discard()
         finally:
             self._folder.release()
-
-
-def _wait(files: Iterable[Future[None]]) -> None:
-    for file in files:
-        file.result()

@@ -326,7 +326,7 @@ class SharedFactor:
         for i, (h, r) in enumerate(zip(curvature.tolist(), ridge.tolist(), strict=True)):
             step = round(math.log(min(max(r / h, 1e-300), 1e300), RIDGE_STEP)) if r > 0 else None
             alike.setdefault(step, []).append(i)
-        # None has to wait for a factor that another displaced: problems that share have none of their own.
+        # None has to wait for a factor that another displaced.
         kept = max(KEPT_FACTORS, len(alike))
         solution = xp.empty(residual.shape)
         for step, columns in alike.items():

@@ -118,17 +118,15 @@ class RowBlocks(BlockFiles):
         Raises:
             OSError: the disk fails. The system says so once: nothing that was written may count then.
         """
-        if _SYNC_FILE_RANGE is None:
+        if _SYNC_FILE_RANGE is None or not blocks:
             return
         whole, write = ctypes.c_int64(0), ctypes.c_uint(2)
-        for last, (block, name) in enumerate(
-            itertools.product(blocks, self.arrays), 1 - len(blocks) * len(self.arrays)
-        ):
-            # A dump takes the place of another while this runs, or a raw file is gone since its block is sealed.
-            with suppress(OSError), self._growing(name, block).open("rb+", buffering=0) as file:
+        # A dump takes the place of another while this runs, or a raw file is gone since its block is sealed.
+        for block, name in itertools.product(blocks, self.arrays):
+            with suppress(FileNotFoundError), self._growing(name, block).open("rb+", buffering=0) as file:
                 _SYNC_FILE_RANGE(file.fileno(), whole, whole, write)
-                if last == 0:
-                    os.fdatasync(file.fileno())
+        with suppress(FileNotFoundError):
+            self.sync(next(reversed(self.arrays)), blocks[-1])
 
     def seal(self, name: str, block: int) -> None:
         """Write what is behind a complete block's rows, the checksum last, and bring its file to the disk."""

@@ -19,7 +19,8 @@ AT_ONCE = 2
 def tile_width(rows: RowBlocks, n_targets: int, itemsize: int) -> tuple[int, int]:
     """Return how many of K problems may be in one pass, and how many of their Hessians may be made at a time.
 
-    Processes add up the rows of a Hessian, and so make one after another, all in the same order.
+    Processes add up the rows of a Hessian, and so make one after another, all in the same order; so does a fit whose
+    memory is limited.
 
     Args:
         rows: X [N, H], in the precision of this pass.
@@ -29,7 +30,6 @@ def tile_width(rows: RowBlocks, n_targets: int, itemsize: int) -> tuple[int, int
     n_rows, n_units, size = int(rows.processes.largest(rows.shape[0])), rows.shape[1], rows.dtype.itemsize
     # A factor, arrays of all rows and of the blocks that are worked on, the steps remembered and the point.
     of_each = size * (n_units**2 // 2 + 2 * n_rows + 6 * rows.n_threads * rows.block_rows) + 16 * (MEMORY + 4) * n_units
-    most = min(AT_ONCE, rows.n_threads) if rows.processes.size == 1 else 1
     if rows.memory_limit is not None:
         return min(TILE, max(1, int(TILE_SHARE * rows.memory_limit) // of_each)), 1
 
@@ -40,5 +40,6 @@ def tile_width(rows: RowBlocks, n_targets: int, itemsize: int) -> tuple[int, int
         ceiling = itemsize * (6 * n_rows * n_targets + 4 * n_units**2) - of_all
         return min(TILE, max(1, int(min(ceiling, max(TILE_BYTES, n_rows * n_units)) // of_each)))
 
+    most = min(AT_ONCE, rows.n_threads) if rows.processes.size == 1 else 1
     # A pass over more problems saves more than a second Hessian.
     return width(1), most if min(width(most), n_targets) == min(width(1), n_targets) else 1

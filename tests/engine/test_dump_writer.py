@@ -1,5 +1,6 @@
 """Tests of writing a state dump: interrupted, repeated, refused; `test_dump_writer_killed.py` has those of killing."""
 
+import errno
 import os
 import resource
 import tempfile
@@ -10,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from written_rows import BLOCK, INITIAL, SPEC, STARTS, STATES, TOKENS, H, N, fill, groups, write
+from written_rows import BLOCK, GROUP, INITIAL, SPEC, STARTS, STATES, TOKENS, H, N, fill, groups, write
 
-from gatescope.engine import dump_writer
+from gatescope.engine import dump_writer, row_blocks
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
+from gatescope.engine.row_blocks import RowBlocks
 
 
 @pytest.fixture(autouse=True)
@@ -164,6 +166,46 @@ def test_nothing_is_committed_behind_what_failed_in_the_background(undisturbed, 
             wait([writer._committing])
     (path / "elsewhere").rename(path / "initial" / "layer0" / "h")
     assert StateDump.open(path, finished=False).committed_rows == BLOCK
+    write(path)
+    assert files_of(path) == files_of(undisturbed)
+
+
+def test_nothing_counts_that_the_disk_failed_to_take(undisturbed, tmp_path, monkeypatch):
+    path, sync = tmp_path / "states.zarr", RowBlocks.sync
+
+    def fails(self, name, block):
+        raise OSError(errno.EIO, "the disk fails")
+
+    monkeypatch.setattr(row_blocks, "_SYNC_FILE_RANGE", lambda *_: 0)
+    with pytest.raises(OSError, match="the disk fails"), DumpWriter(path, SPEC) as writer:
+        for first, start, tokens, states in groups():
+            # The system tells it once, to whom it is first told; files that are opened later know nothing of it.
+            monkeypatch.setattr(RowBlocks, "sync", fails if start > 600 and writer.committed_rows else sync)
+            writer.write_initial(first, {name: values[first : first + GROUP] for name, values in INITIAL.items()})
+            writer.append(start, tokens, states)
+            wait([writer._committing, *writer._syncing] if writer._committing else writer._syncing)
+    committed = writer.committed_rows
+    assert 0 < committed < 1000
+    monkeypatch.setattr(RowBlocks, "sync", sync)
+    assert StateDump.open(path, finished=False).verify() == [f"not finished: {committed} of {N} rows are written"]
+    write(path)
+    assert files_of(path) == files_of(undisturbed)
+
+
+def test_an_interrupt_while_rows_are_counted_commits_none_of_them(undisturbed, tmp_path, monkeypatch):
+    path, add = tmp_path / "states.zarr", RowBlocks.add
+
+    def interrupted(self, starts, lengths):
+        add(self, starts, lengths)
+        if self.n_filled > 1000:
+            raise KeyboardInterrupt
+        return np.unique(starts // BLOCK)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(RowBlocks, "add", interrupted)
+        write(path)
+    dump = StateDump.open(path, finished=False)
+    assert dump.verify() == [f"not finished: {dump.committed_rows} of {N} rows are written"]
     write(path)
     assert files_of(path) == files_of(undisturbed)
 
