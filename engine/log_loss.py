@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gatescope.engine import log_loss_cuda, log_loss_host
+from gatescope.engine import log_loss_cuda
 from gatescope.engine.arrays import array_namespace, as_tensor
 
 
@@ -25,9 +25,11 @@ def log_loss(logits: Any, signed: Any) -> tuple[Any, Any]:
     """
     if array_namespace(logits) is not np:
         return log_loss_cuda.loss_and_slope(logits, signed)
+    # Numba takes a third of a second to import, which only a fit needs.
+    from gatescope.engine import log_loss_host
+
     loss, slope = np.empty((2, *logits.shape), logits.dtype)
-    fill = log_loss_host.loss_and_slope(logits.dtype.name)
-    fill(logits.reshape(-1), signed.reshape(-1), loss.reshape(-1), slope.reshape(-1))
+    log_loss_host.loss_and_slope(logits.reshape(-1), signed.reshape(-1), loss.reshape(-1), slope.reshape(-1))
     return loss, slope
 
 
@@ -54,8 +56,10 @@ def column_sums(values: Any) -> Any:
     xp = array_namespace(values)
     if xp is not np:
         return xp.from_dlpack(as_tensor(values).sum(dim=0, dtype=torch.float64))
+    from gatescope.engine import log_loss_host
+
     totals = np.zeros(values.shape[1])
-    log_loss_host.column_sums()(values, totals)
+    log_loss_host.column_sums(values, totals)
     return totals
 
 

@@ -5,13 +5,14 @@ Made of torch's operations it takes nine passes; `benchmarks/bench_log_loss.py` 
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
 from gatescope.kernels.host import compiled
 
@@ -20,23 +21,24 @@ EXP_TERMS = {"float32": 7, "float64": 13}
 ARTANH_TERMS = {"float32": 7, "float64": 16}
 
 
-@functools.cache
-def loss_and_slope(dtype: str) -> Callable[..., None]:
-    """Return a function `(z, signed, loss, slope)` of arrays [n] that fills the last two.
+def fill_loss(z: Any, signed: Any, loss: Any, slope: Any) -> None:
+    """Fill loss and slope, arrays [n] of float32 or float64; for functions that are compiled themselves.
 
     With e = exp(-|z|), which is a power of two times a Taylor series, log(1 + e) is 2 artanh(e / (2 + e)).
-
-    Args:
-        dtype: "float32" or "float64".
     """
-    real, whole = (np.float32, np.int32) if dtype == "float32" else (np.float64, np.int64)
-    precision = np.finfo(dtype)
+    raise NotImplementedError
+
+
+@overload(fill_loss)
+def _(z: Any, signed: Any, loss: Any, slope: Any) -> Any:
+    real, whole = (np.float32, np.int32) if z.dtype == types.float32 else (np.float64, np.int64)
+    precision = np.finfo(real)
     mantissa_bits = whole(precision.nmant)
     # Powers of two are made with an exponent that is this much larger: e may be smaller than the least normal number.
     raised = 2 * precision.nmant
     bias, lowered = whole(1 - precision.minexp + raised), real(2.0**-raised)
-    exp_high, exp_low = _halves(real(1 / math.factorial(n)) for n in range(EXP_TERMS[dtype], -1, -1))
-    artanh_high, artanh_low = _halves(real(2 / (2 * n + 1)) for n in range(ARTANH_TERMS[dtype], -1, -1))
+    exp_high, exp_low = _halves(real(1 / math.factorial(n)) for n in range(EXP_TERMS[real.__name__], -1, -1))
+    artanh_high, artanh_low = _halves(real(2 / (2 * n + 1)) for n in range(ARTANH_TERMS[real.__name__], -1, -1))
     # log(2) in two parts: the first has few bits, so that its multiples are exact.
     high = real(math.floor(math.log(2) * 2**9) / 2**9)
     low = real(Decimal(2).ln() - Decimal(float(high)))
@@ -76,22 +78,24 @@ def loss_and_slope(dtype: str) -> Callable[..., None]:
             p = one / (one + e)
             slope[i] = -s * (e * p if wrong < zero else p)
 
-    return compiled(fill)
-
-
-@functools.cache
-def column_sums() -> Callable[..., None]:
-    """Return a function `(values, totals)` that adds the columns of values [n, W] to float64 totals [W]."""
-
-    def add(values: Any, totals: Any) -> None:
-        for row in range(len(values)):
-            for column in range(values.shape[1]):
-                totals[column] += values[row, column]
-
-    return compiled(add)
+    return fill
 
 
 def _halves(terms: Iterable[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Return the terms of a series in two parts: a loop over more than about nine is not vectorised."""
     every = tuple(terms)
     return every[: len(every) // 2], every[len(every) // 2 :]
+
+
+@compiled
+def loss_and_slope(z: Any, signed: Any, loss: Any, slope: Any) -> None:
+    """Fill loss and slope, arrays [n] of float32 or float64."""
+    fill_loss(z, signed, loss, slope)
+
+
+@compiled
+def column_sums(values: Any, totals: Any) -> None:
+    """Add the columns of values [n, W] to float64 totals [W]."""
+    for row in range(len(values)):
+        for column in range(values.shape[1]):
+            totals[column] += values[row, column]

@@ -12,8 +12,6 @@ Until a hypothesis has a matrix of its own it shares one, of equal weights, up t
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,11 +19,11 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
-from scipy.linalg import cython_blas
 
 from gatescope.engine.arrays import RowBlocks, array_namespace, as_tensor, to_host
 from gatescope.engine.precondition_cuda import NULL_PIVOT, DeviceFactor
 from gatescope.engine.targets import CHUNK_ROWS
+from gatescope.engine.triangle_gram import gram_adder
 from gatescope.kernels.precision import float32_products
 
 # Factors of the shared matrix are kept for ridges a factor of 4 apart: each is within a factor of 2 of the right one.
@@ -112,13 +110,15 @@ class HessianSampler:
         shift: [H] subtracted from the rows, or None.
         scale: [H], the coefficients are those of X / scale.
         fit_intercept: whether there is an intercept.
-        coarse: whether a GPU may multiply float32 rows in TF32. Rounded rows no longer tell which units others
-            determine exactly, which matters to problems without a penalty.
+        coarse: whether float32 rows may be rounded where that makes products faster: on a GPU to TF32, on a CPU that
+            multiplies it to bfloat16. Rounded rows no longer tell which units others determine exactly, which matters
+            to problems without a penalty.
     """
 
     def __init__(self, rows: RowBlocks, shift: Any, scale: np.ndarray, fit_intercept: bool, coarse: bool = False):
         self.rows, self.shift, self.scale, self.fit_intercept = rows, shift, scale, fit_intercept
         self.precision = "tf32" if coarse else "ieee"
+        self._add_gram = gram_adder(rows.shape[1], rows.dtype, coarse) if rows.xp is np else self._add_device_gram
         # Each row has one random number, the fractional part of a multiple of the golden ratio: the same rows are drawn
         # whatever the block size, and evenly over the text.
         first_row = rows.processes.first_row(rows.shape[0])
@@ -200,16 +200,13 @@ class HessianSampler:
                     if part == 0:
                         first += share[piece] @ sample
                     sample *= xp.sqrt(share[piece])[:, None]
-                    if xp is np:
-                        _add_gram(second, sample, top, bottom)
-                    else:
-                        self._add_device_gram(second, sample)
+                    self._add_gram(second, sample, top, bottom)
 
         rows.each(add, range(n_cores))
         return [first, second]
 
-    def _add_device_gram(self, total: Any, rows: Any) -> None:
-        """Add rows' rows [H, H] to a total on a GPU.
+    def _add_device_gram(self, total: Any, rows: Any, top: int, bottom: int) -> None:
+        """Add rows' rows [H, H] to a total on a GPU, whatever rows of it are asked for.
 
         In TF32 the rows are rounded to 10 bits, the sums are those of float32: what is added is the Gram matrix of
         other rows, near these, and stays positive definite. (In float32, 15,600 rows of 1536 units: 1.5 ms on an NVIDIA
@@ -266,35 +263,6 @@ class HessianSampler:
             share[largest] = 1
         index = xp.flatnonzero(self.threshold < share)
         return index, curvature[index] / share[index]
-
-
-def _add_gram(total: np.ndarray, rows: np.ndarray, top: int, bottom: int) -> None:
-    """Add rows' rows [H, H] to some rows of the upper triangle of a total, by no more multiplications."""
-    size, (n_rows, n_units) = rows.itemsize, rows.shape
-    one = ctypes.byref((ctypes.c_float if size == 4 else ctypes.c_double)(1))
-    height, width, depth, stride = (
-        ctypes.byref(ctypes.c_int(n)) for n in (bottom - top, n_units - bottom, n_rows, n_units)
-    )
-    # In the order that BLAS wants, rows is a matrix [H, n] and the triangle the lower one.
-    left, corner = rows.ctypes.data + top * size, total.ctypes.data + top * (n_units + 1) * size
-    beside = (bottom - top) * size
-    _blas("ssyrk" if size == 4 else "dsyrk", 10)(b"L", b"N", height, depth, one, left, stride, one, corner, stride)
-    if bottom < n_units:
-        multiply = _blas("sgemm" if size == 4 else "dgemm", 13)
-        multiply(
-            b"N", b"T", width, height, depth, one, left + beside, stride, left, stride, one, corner + beside, stride
-        )
-
-
-@functools.cache
-def _blas(name: str, n_arguments: int) -> Any:
-    """Return a function of the BLAS that SciPy brings, which lets other threads run; SciPy's own wrappers do not."""
-    capsule = cython_blas.__pyx_capi__[name]
-    name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
-    address_in = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
-        ("PyCapsule_GetPointer", ctypes.pythonapi)
-    )
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * n_arguments)(address_in(capsule, name_of(capsule)))
 
 
 class SharedFactor:

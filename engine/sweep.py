@@ -15,7 +15,6 @@ import numpy as np
 
 from gatescope.engine.arrays import BLOCK_ROWS, RowBlocks, array_namespace, to_host
 from gatescope.engine.log_loss import column_sizes, column_sums, log_loss, log_loss_curvature, log_loss_slope
-from gatescope.engine.products import states_times, states_with
 from gatescope.engine.split_product import SplitStep
 from gatescope.engine.targets import CHUNK_ROWS
 
@@ -46,14 +45,19 @@ def with_columns(array: Any, columns: np.ndarray, piece_rows: int = CHUNK_ROWS) 
     """Return some columns of an array [..., W], in ascending order, in the memory that it had.
 
     Args:
-        piece_rows: rows that are copied at a time.
+        piece_rows: rows that a GPU copies at a time.
     """
     xp, width = array_namespace(array), array.shape[-1]
     old, memory, index = array.reshape(-1, width), array.reshape(-1), xp.asarray(columns)
-    for start in range(0, len(old), piece_rows):
-        part = old[start : start + piece_rows, index]
-        # Never behind what has been read: what is written is narrower.
-        memory[start * len(columns) : start * len(columns) + part.size] = part.reshape(-1)
+    # What is written is narrower, and so never behind what has been read.
+    if xp is np:
+        from gatescope.engine.sweep_host import keep_columns
+
+        keep_columns(memory, width, index)
+    else:
+        for start in range(0, len(old), piece_rows):
+            part = old[start : start + piece_rows, index]
+            memory[start * len(columns) : start * len(columns) + part.size] = part.reshape(-1)
     return memory[: len(old) * len(columns)].reshape(*array.shape[:-1], len(columns))
 
 
@@ -83,8 +87,7 @@ class SweepTile:
     def keep(self, columns: np.ndarray) -> None:
         """Drop all other columns."""
         # A GPU copies as many rows at a time as a pass has in work.
-        block_rows = self.rows.stored_rows if self.split else self.rows.block_rows
-        piece_rows = CHUNK_ROWS if self.rows.xp is np else block_rows
+        piece_rows = self.rows.stored_rows if self.split else self.rows.block_rows
 
         def keep(name: str) -> None:
             setattr(self, name, with_columns(getattr(self, name), columns, piece_rows))
@@ -127,10 +130,19 @@ class SweepTile:
         travel = xp.zeros((-(-self.rows.shape[0] // block_rows), step.shape[1]), dtype)
         split_step = SplitStep(step, offset, self.heaviest, self.rows.stored_dtype) if self.split else None
 
-        def block_sums(block: Any, start: int, stop: int) -> tuple[Any, ...]:
+        def host_sums(block: Any, start: int, stop: int) -> tuple[Any, ...]:
+            # Numba takes a third of a second to import, which only a fit needs.
+            from gatescope.engine.sweep_host import block_sums
+
+            z, signed = self.logits[start:stop], self.signed[start:stop]
+            *sums, farthest = block_sums(block, z, signed, step, offset, far, MULTIPLES)
+            note_travel(start, farthest)
+            return tuple(sums)
+
+        def device_sums(block: Any, start: int, stop: int) -> tuple[Any, ...]:
             z, signed = self.logits[start:stop], self.signed[start:stop]
             if split_step is None:
-                change = states_times(block, step)
+                change = block @ step
                 change += offset
                 z += change
                 loss, residual = log_loss(z, signed)
@@ -141,12 +153,18 @@ class SweepTile:
             if len(stretching):
                 slopes[:, far] = _slopes_farther_on(z[:, far], signed[:, far], change[:, far])
             if watched:
-                # Pieces from the disk may end inside a block: two blocks then have one place.
-                place = start // block_rows
-                travel[place] = xp.maximum(travel[place], column_sizes(change))
+                note_travel(start, column_sizes(change))
             return products, column_sums(residual), column_sums(loss), slopes
 
-        sums = self.rows.stored_totals(block_sums) if self.split else self.rows.totals(block_sums, shift=self.shift)
+        def note_travel(start: int, farthest: Any) -> None:
+            # Pieces from the disk may end inside a block: two blocks then have one place.
+            place = start // block_rows
+            travel[place] = xp.maximum(travel[place], farthest)
+
+        if xp is np:
+            sums = self.rows.totals(host_sums, shift=self.shift)
+        else:
+            sums = self.rows.stored_totals(device_sums) if self.split else self.rows.totals(device_sums, self.shift)
         products, residuals, losses, slopes = (to_host(value) for value in sums)
         farthest = to_host(travel).max(axis=0).astype(np.float64)
         return Sums(
@@ -156,20 +174,14 @@ class SweepTile:
 
 def _slopes_farther_on(z: Any, signed: Any, change: Any) -> Any:
     """Return the slopes at MULTIPLES of a step [M, k], from logits, weights and the change of the logits [n, k]."""
-    xp = array_namespace(z)
-    if xp is not np:
-        # CuPy's einsum is a product of matrices here: a block of threads would add up a whole column.
-        return xp.stack([column_sums(log_loss_slope(z + (m - 1) * change, signed) * change) for m in MULTIPLES])
-    # Each column in one piece.
-    on = np.ascontiguousarray(change.T)
-    z_far = z.T + (np.asarray(MULTIPLES, dtype=z.dtype)[:, None, None] - 1) * on
-    return np.einsum("mkn,kn->mk", log_loss_slope(z_far, np.broadcast_to(signed.T, z_far.shape)), on)
+    # CuPy's einsum is a product of matrices here: a block of threads would add up a whole column.
+    return array_namespace(z).stack(
+        [column_sums(log_loss_slope(z + (m - 1) * change, signed) * change) for m in MULTIPLES]
+    )
 
 
 def _products(residual: Any, block: Any) -> Any:
     """Return R' X of a block [W, H], float64 where the block is longer than single precision can sum."""
-    if array_namespace(block) is np:
-        return states_with(block, residual).T
     whole = len(block) // BLOCK_ROWS * BLOCK_ROWS
     if block.dtype != np.float32 or not whole:
         return residual.T @ block

@@ -217,7 +217,8 @@ def test_scikit_learn_estimator_checks():
 def test_memory_is_six_arrays_of_rows_and_four_matrices(wrap):
     X, Y = make_problem(20_000, 256, 32)
     X = wrap(X)
-    LogisticProbes(max_iter=2).fit(X[:500], Y[:500])
+    # Once for the functions that are compiled, or loaded.
+    LogisticProbes().fit(X[:2000], Y[:2000])
     tracemalloc.start()
     try:
         LogisticProbes(max_iter=8).fit(X, Y)
@@ -231,7 +232,7 @@ def test_memory_is_six_arrays_of_rows_and_four_matrices(wrap):
 def test_what_goes_on_in_float64_takes_no_more_memory():
     X, Y = make_problem(20_000, 256, 32)
     X = X.astype(np.float32)
-    LogisticProbes(max_iter=2).fit(X[:500], Y[:500])
+    LogisticProbes(tol=1e-8).fit(X[:2000], Y[:2000])
     tracemalloc.start()
     try:
         # Finer than float32 can see: all go on.

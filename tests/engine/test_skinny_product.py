@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gatescope.engine.skinny_product import states_times, states_with
+from gatescope.engine.skinny_product import add_few_times, add_few_with, states_times, states_with
 
 WIDTHS = [1, 3, 8, 9, 16, 21, 24, 30, 32, 33, 70]
 
@@ -43,3 +43,16 @@ def test_what_is_not_finite_stays_where_it_is():
     assert np.isnan(got[3]).all() and np.isinf(np.delete(got[:, 7], 3)).all()
     rest = np.delete(np.delete(got, 3, axis=0), 7, axis=1)
     np.testing.assert_array_equal(rest, 5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("W", [1, 2, 6])
+def test_few_columns_that_lie_as_rows(dtype, W):
+    generator = np.random.default_rng(W)
+    states = generator.standard_normal((21, 37)).astype(dtype)
+    steps, residuals = (generator.standard_normal((m, W)).astype(dtype) for m in (37, 21))
+    times, with_ = np.zeros((21, W), dtype), np.zeros((W, 37), dtype)
+    add_few_times(states.reshape(-1), steps.T.copy(), times)
+    add_few_with(states.reshape(-1), residuals, with_)
+    assert_close(times, states, steps, 37)
+    assert_close(with_.T, states.T, residuals, 21)

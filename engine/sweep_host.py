@@ -1,0 +1,149 @@
+"""What a pass does with a block of states on the CPU, in one function that Numba compiles.
+
+The rows of a block are worked on in parts that stay in a core's own cache between their two products, X V and X' R.
+Nothing of it needs the interpreter, whose lock the threads would wait for between any two of these steps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gatescope.engine.log_loss_host import fill_loss
+from gatescope.engine.skinny_product import FEW, add_few_times, add_few_with, add_states_times, add_states_with, padded
+from gatescope.kernels.host import compiled
+
+# Of the rows of a part: half of the cache that a core has for itself, or more.
+PART_BYTES = 2**19
+FEWEST_ROWS = 32
+
+
+def block_sums(
+    block: np.ndarray,
+    logits: np.ndarray,
+    signed: np.ndarray,
+    step: np.ndarray,
+    offset: np.ndarray,
+    far: np.ndarray,
+    multiples: tuple[float, ...],
+) -> tuple[np.ndarray, ...]:
+    """Move the logits of a block of rows and return what `sweep.Sums` adds up.
+
+    Args:
+        block: X [n, H], contiguous; everything is float32 or everything is float64.
+        logits: z [n, W], moved in place by X V and the offset.
+        signed: s (2 y - 1), [n, W].
+        step: V [H, W].
+        offset: [W].
+        far: the columns whose slopes at multiples of the step are wanted, integers.
+        multiples: M of them.
+
+    Returns:
+        The products R' X [W, H], the sums of r [W], the losses [W], the slopes [M, W], and the largest changes [W].
+    """
+    (n_rows, n_units), width = block.shape, logits.shape[1]
+    products = np.zeros((n_units, width))
+    residuals, losses, travel = np.zeros((3, width))
+    slopes = np.zeros((len(multiples), width))
+    part_rows = min(n_rows, max(FEWEST_ROWS, PART_BYTES // (block.itemsize * n_units)))
+    further = np.asarray(multiples, block.dtype) - 1
+    few = width <= FEW
+    columns = np.ascontiguousarray(step.T) if few else padded(step)
+    _pass(
+        block.reshape(-1),
+        logits,
+        signed,
+        columns,
+        few,
+        offset,
+        part_rows,
+        products,
+        residuals,
+        losses,
+        travel,
+        far,
+        further,
+        slopes,
+    )
+    return products.T, residuals, losses, slopes, travel
+
+
+@compiled
+def _pass(
+    states: Any,
+    logits: Any,
+    signed: Any,
+    columns: Any,
+    few: bool,
+    offset: Any,
+    part_rows: int,
+    products: Any,
+    residuals: Any,
+    losses: Any,
+    travel: Any,
+    far: Any,
+    further: Any,
+    slopes: Any,
+) -> None:
+    (n_rows, width), dtype = logits.shape, columns.dtype
+    # Problems that begin move by their offsets alone.
+    moves = np.any(columns != 0)
+    n_units, wide = columns.shape[::-1] if few else columns.shape
+    change, residual = np.zeros((part_rows, wide), dtype), np.zeros((part_rows, wide), dtype)
+    loss, slope = np.empty(part_rows * width, dtype), np.empty(part_rows * width, dtype)
+    sums = np.empty(columns.shape, dtype)
+    for first in range(0, n_rows, part_rows):
+        n = min(part_rows, n_rows - first)
+        part = states[first * n_units : (first + n) * n_units]
+        z, s = logits[first : first + n], signed[first : first + n]
+        change[:n] = 0
+        if few and moves:
+            add_few_times(part, columns, change[:n])
+        elif moves:
+            add_states_times(part, columns, change[:n])
+        for i in range(n):
+            for j in range(width):
+                change[i, j] += offset[j]
+                z[i, j] += change[i, j]
+                travel[j] = max(travel[j], abs(change[i, j]))
+        fill_loss(z.reshape(-1), s.reshape(-1), loss[: n * width], slope[: n * width])
+        for i in range(n):
+            for j in range(width):
+                residual[i, j] = slope[i * width + j]
+                residuals[j] += slope[i * width + j]
+                losses[j] += loss[i * width + j]
+        sums[:] = 0
+        if few:
+            add_few_with(part, residual[:n], sums)
+            products += sums.T
+        else:
+            add_states_with(part, residual[:n], sums)
+            products += sums[:, :width]
+        if len(far):
+            _add_slopes(z, s, change, far, further, slopes)
+
+
+@compiled
+def _add_slopes(z: Any, signed: Any, change: Any, far: Any, further: Any, slopes: Any) -> None:
+    """Add the slopes of some columns further on along their change."""
+    n, n_far = len(z), len(far)
+    there, weights = np.empty(n * n_far, z.dtype), np.empty(n * n_far, z.dtype)
+    loss, slope = np.empty(n * n_far, z.dtype), np.empty(n * n_far, z.dtype)
+    for m in range(len(further)):
+        for i in range(n):
+            for k in range(n_far):
+                there[i * n_far + k] = z[i, far[k]] + further[m] * change[i, far[k]]
+                weights[i * n_far + k] = signed[i, far[k]]
+        fill_loss(there, weights, loss, slope)
+        for i in range(n):
+            for k in range(n_far):
+                slopes[m, far[k]] += slope[i * n_far + k] * change[i, far[k]]
+
+
+@compiled
+def keep_columns(memory: Any, width: int, columns: Any) -> None:
+    """Move some columns of an array [n, W], flat, in ascending order, to the beginning of its memory."""
+    for row in range(len(memory) // width):
+        for j in range(len(columns)):
+            memory[row * len(columns) + j] = memory[row * width + columns[j]]
