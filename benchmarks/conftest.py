@@ -18,9 +18,13 @@ def device_name():
 
 
 def processor():
-    """What the CPU calls itself, with the number of threads that torch uses."""
-    names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
+    """What the CPU calls itself, its generation, and the number of threads that torch uses."""
+    # The first of each: every core has the same.
+    facts = dict(map(str.strip, line.split(":")) for line in reversed(_lines("/proc/cpuinfo")) if ":" in line)
+    name = facts.get("model name", platform.machine())
+    if "model" in facts:
+        name += f" (family {facts['cpu family']}, model {facts['model']})"
+    return f"{name}, {torch.get_num_threads()} threads"
 
 
 def _lines(path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from gatescope.engine.arrays import RowBlocks
-from gatescope.engine.precondition import SAMPLE_ROWS
+from gatescope.engine.precondition import KEPT_FACTORS, SAMPLE_ROWS
 from gatescope.engine.quasi_newton import MEMORY
 
 # Problems in one pass: beyond about this many a matrix product gains nothing. Each holds a factor [H, H], pairs of
@@ -28,17 +30,26 @@ def tile_width(rows: RowBlocks, n_targets: int, itemsize: int) -> tuple[int, int
         itemsize: bytes of a value in the precision of the first pass, in which memory is counted.
     """
     n_rows, n_units, size = int(rows.processes.largest(rows.shape[0])), rows.shape[1], rows.dtype.itemsize
-    # A factor, arrays of all rows and of the blocks that are worked on, the steps remembered and the point.
-    of_each = size * (n_units**2 // 2 + 2 * n_rows + 6 * rows.n_threads * rows.block_rows) + 16 * (MEMORY + 4) * n_units
+    # Of a block that is worked on a CPU keeps sums over its rows, a GPU arrays of them.
+    in_work = rows.n_threads * n_units if rows.xp is np else rows.block_rows
+    # A factor, arrays of all rows, the work, the steps remembered and the point.
+    of_each = size * (n_units**2 // 2 + 2 * n_rows + 6 * in_work) + 16 * (MEMORY + 4) * n_units
     if rows.memory_limit is not None:
         return min(TILE, max(1, int(TILE_SHARE * rows.memory_limit) // of_each)), 1
 
+    # Without a limit a fit takes at most 6 arrays [N, K] and 4 [H, H] beside X, or what one problem needs.
+    ceiling = itemsize * (6 * n_rows * n_targets + 4 * n_units**2)
+
     def width(at_once: int) -> int:
-        # Without a limit a fit takes at most 6 arrays [N, K] and 4 [H, H] beside X, or what one problem needs. A matrix
-        # and its factor are shared, and more are made from pieces of a sample.
-        of_all = size * ((1.5 + at_once) * n_units + 2 * rows.n_threads * SAMPLE_ROWS) * n_units
-        ceiling = itemsize * (6 * n_rows * n_targets + 4 * n_units**2) - of_all
-        return min(TILE, max(1, int(min(ceiling, max(TILE_BYTES, n_rows * n_units)) // of_each)))
+        # While problems wait a matrix and some factors of it are shared. One is made from pieces of a sample, as matrix
+        # and as factor.
+        for shared in (0.0, 1 + 0.5 * KEPT_FACTORS):
+            of_all = size * ((shared + 1.5 * at_once) * n_units + 2 * rows.n_threads * SAMPLE_ROWS) * n_units
+            room = min(ceiling - of_all, max(TILE_BYTES, n_rows * n_units))
+            found = min(TILE, max(1, int(room // of_each)))
+            if found >= n_targets:
+                break
+        return found
 
     most = min(AT_ONCE, rows.n_threads) if rows.processes.size == 1 else 1
     # A pass over more problems saves more than a second Hessian.
