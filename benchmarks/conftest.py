@@ -20,9 +20,9 @@ def device_name():
 def processor():
     """What the CPU calls itself, its generation, and the number of threads that torch uses."""
     # The first of each: every core has the same.
-    facts = dict(map(str.strip, line.split(":")) for line in reversed(_lines("/proc/cpuinfo")) if ":" in line)
+    facts = dict(map(str.strip, line.split(":", 1)) for line in reversed(_lines("/proc/cpuinfo")) if ":" in line)
     name = facts.get("model name", platform.machine())
-    if "model" in facts:
+    if "cpu family" in facts:
         name += f" (family {facts['cpu family']}, model {facts['model']})"
     return f"{name}, {torch.get_num_threads()} threads"
 

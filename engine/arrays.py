@@ -1,10 +1,11 @@
 """Rows of a large array in blocks: read once, in the precision of the computation, on all cores or on the GPU.
 
 Every pass of the solver over X [N, H] has one shape: for each block of rows do a little work and add up a few small
-results. `RowBlocks.totals` is that pass. The blocks are small enough to stay in a core's cache between the two products
-of a pass, and each core works on blocks of its own with single-threaded BLAS: skinny products gain nothing from
-threads inside them, and the elementwise work between them is shared out too. Sums are accumulated in float64 in
-an order that depends on the number of threads alone, so that a repeated fit gives the same bits.
+results. `RowBlocks.totals` is that pass. The blocks are small enough to stay in the last cache between two products
+(`gatescope.engine.sweep_host` has smaller parts of them in a core's own), and each core works on blocks of its own with
+single-threaded BLAS: skinny products gain nothing from threads inside them, and the elementwise work between them is
+shared out too. Sums are accumulated in float64 in an order that depends on the number of threads alone, so that a
+repeated fit gives the same bits.
 
 An array in a GPU's memory is worked on where it lies: the block function sees CuPy arrays and everything else is the
 same. Products with 16-bit states take the blocks as they are stored, as torch tensors (`split_product`).
@@ -47,6 +48,9 @@ STORED_ROWS = 2**18
 STORED_ROW_BYTES = 2**13
 # Below this many values torch converts on the calling thread (its grain size).
 CONVERSION_VALUES = 2**15 - 1
+# Of the rows of a block that a compiled pass works on at a time: they stay in a core's own cache.
+CACHED_BYTES = 2**19
+FEWEST_CACHED = 32
 
 BlockFunction = Callable[[Any, int, int], tuple[Any, ...]]
 
@@ -86,7 +90,11 @@ def as_rows(X: Any) -> Any:
         raise InputError(f"X is a state dump: choose its arrays, such as dump.states([{X.names[0]!r}])")
     if isinstance(X, torch.Tensor):
         X = _from_torch(X)
-    elif not all(hasattr(X, name) for name in ("shape", "dtype", "__getitem__")) or hasattr(X, "iloc"):
+    elif (
+        not all(hasattr(X, name) for name in ("shape", "dtype", "__getitem__"))
+        or hasattr(X, "iloc")
+        or isinstance(X, np.matrix)  # whose slices never have one dimension
+    ):
         X = np.asarray(X)
     if len(X.shape) != 2:
         raise InputError(
@@ -140,6 +148,11 @@ def thread_count() -> int:
     """Return how many cores a pass may use: the BLAS libraries' present limit, at most those of the process."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([available, *(library["num_threads"] for library in _blas_libraries().info())]))
+
+
+def cached_rows(n_rows: int, n_units: int, itemsize: int) -> int:
+    """Return how many of some rows a compiled pass works on at a time."""
+    return min(n_rows, max(FEWEST_CACHED, CACHED_BYTES // (itemsize * n_units)))
 
 
 class RowBlocks:

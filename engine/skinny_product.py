@@ -1,7 +1,7 @@
 """Products of states [n, H] with few columns [H, W] on the CPU, compiled by Numba for the processor at hand.
 
-The states are read where they lie, and the columns padded to whole parts of a panel (`register_tile`). Less than half
-of a part is not padded but laid down as rows: then a vector is of units. `benchmarks/bench_skinny.py` has the times.
+The states are read where they lie, and the columns padded to whole parts of a panel (`register_tile`). A few
+columns are not padded but laid down as rows: then a vector is of units. `benchmarks/bench_skinny.py` has the times.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gatescope.kernels.host import compiled
 DEPTH = 16
 # Columns that are few enough to lie as rows.
 FEW = 6
-# Sums in any order, each product and sum rounded once.
+# Sums in any order; a product and a sum may round once.
 _reordered = functools.partial(compiled, fast={"contract", "reassoc"})
 
 

@@ -136,7 +136,8 @@ class SweepTile:
 
             z, signed = self.logits[start:stop], self.signed[start:stop]
             *sums, farthest = block_sums(block, z, signed, step, offset, far, MULTIPLES)
-            note_travel(start, farthest)
+            if watched:
+                note_travel(start, farthest)
             return tuple(sums)
 
         def device_sums(block: Any, start: int, stop: int) -> tuple[Any, ...]:

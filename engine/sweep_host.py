@@ -10,13 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from gatescope.engine.arrays import cached_rows
 from gatescope.engine.log_loss_host import fill_loss
 from gatescope.engine.skinny_product import FEW, add_few_times, add_few_with, add_states_times, add_states_with, padded
 from gatescope.kernels.host import compiled
-
-# Of the rows of a part: half of the cache that a core has for itself, or more.
-PART_BYTES = 2**19
-FEWEST_ROWS = 32
 
 
 def block_sums(
@@ -46,7 +43,7 @@ def block_sums(
     products = np.zeros((n_units, width))
     residuals, losses, travel = np.zeros((3, width))
     slopes = np.zeros((len(multiples), width))
-    part_rows = min(n_rows, max(FEWEST_ROWS, PART_BYTES // (block.itemsize * n_units)))
+    part_rows = cached_rows(n_rows, n_units, block.itemsize)
     further = np.asarray(multiples, block.dtype) - 1
     few = width <= FEW
     columns = np.ascontiguousarray(step.T) if few else padded(step)
@@ -121,21 +118,21 @@ def _pass(
             add_states_with(part, residual[:n], sums)
             products += sums[:, :width]
         if len(far):
-            _add_slopes(z, s, change, far, further, slopes)
+            # What loss and slope held is added up.
+            _add_slopes(z, s, change, far, further, loss, slope, slopes)
 
 
 @compiled
-def _add_slopes(z: Any, signed: Any, change: Any, far: Any, further: Any, slopes: Any) -> None:
-    """Add the slopes of some columns further on along their change."""
+def _add_slopes(z: Any, signed: Any, change: Any, far: Any, further: Any, loss: Any, slope: Any, slopes: Any) -> None:
+    """Add the slopes of some columns further on along their change; loss and slope are room for as many values."""
     n, n_far = len(z), len(far)
     there, weights = np.empty(n * n_far, z.dtype), np.empty(n * n_far, z.dtype)
-    loss, slope = np.empty(n * n_far, z.dtype), np.empty(n * n_far, z.dtype)
     for m in range(len(further)):
         for i in range(n):
             for k in range(n_far):
                 there[i * n_far + k] = z[i, far[k]] + further[m] * change[i, far[k]]
                 weights[i * n_far + k] = signed[i, far[k]]
-        fill_loss(there, weights, loss, slope)
+        fill_loss(there, weights, loss[: n * n_far], slope[: n * n_far])
         for i in range(n):
             for k in range(n_far):
                 slopes[m, far[k]] += slope[i * n_far + k] * change[i, far[k]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gatescope.engine.arrays import RowBlocks
+from gatescope.engine.arrays import RowBlocks, cached_rows
 from gatescope.engine.precondition import KEPT_FACTORS, SAMPLE_ROWS
 from gatescope.engine.quasi_newton import MEMORY
 
@@ -30,10 +30,12 @@ def tile_width(rows: RowBlocks, n_targets: int, itemsize: int) -> tuple[int, int
         itemsize: bytes of a value in the precision of the first pass, in which memory is counted.
     """
     n_rows, n_units, size = int(rows.processes.largest(rows.shape[0])), rows.shape[1], rows.dtype.itemsize
-    # Of a block that is worked on a CPU keeps sums over its rows, a GPU arrays of them.
-    in_work = rows.n_threads * n_units if rows.xp is np else rows.block_rows
+    # Of a block that is worked on a CPU keeps sums, and arrays of the rows in its cache, a GPU arrays of all its rows.
+    in_work = rows.block_rows
+    if rows.xp is np:
+        in_work = rows.n_threads * (n_units + cached_rows(rows.block_rows, n_units, size))
     # A factor, arrays of all rows, the work, the steps remembered and the point.
-    of_each = size * (n_units**2 // 2 + 2 * n_rows + 6 * in_work) + 16 * (MEMORY + 4) * n_units
+    of_each = size * (n_units**2 // 2 + 2 * n_rows + 6 * in_work) + 16 * (MEMORY + 3) * n_units
     if rows.memory_limit is not None:
         return min(TILE, max(1, int(TILE_SHARE * rows.memory_limit) // of_each)), 1
 
@@ -41,8 +43,8 @@ def tile_width(rows: RowBlocks, n_targets: int, itemsize: int) -> tuple[int, int
     ceiling = itemsize * (6 * n_rows * n_targets + 4 * n_units**2)
 
     def width(at_once: int) -> int:
-        # While problems wait a matrix and some factors of it are shared. One is made from pieces of a sample, as matrix
-        # and as factor.
+        # While problems wait a matrix and some factors of it are shared, of hypotheses with weights of their own more
+        # than one. One is made from pieces of a sample, as matrix and as factor.
         for shared in (0.0, 1 + 0.5 * KEPT_FACTORS):
             of_all = size * ((shared + 1.5 * at_once) * n_units + 2 * rows.n_threads * SAMPLE_ROWS) * n_units
             room = min(ceiling - of_all, max(TILE_BYTES, n_rows * n_units))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,8 @@ def compiled(function: Callable[..., Any], fast: Collection[str] = ()) -> Callab
     # Takes half a second, which only those who compute on a CPU need.
     import numba
 
+    # Part of the name under which it is kept.
+    function.__qualname__ += f"-{_sources()}"
     compile_ = functools.partial(numba.njit, nogil=True, error_model="numpy", fastmath=set(fast))
     try:
         # Kept beside the function's file or in the user's cache.
@@ -29,6 +33,17 @@ def compiled(function: Callable[..., Any], fast: Collection[str] = ()) -> Callab
     except RuntimeError:
         # Neither can be written to.
         return compile_()(function)
+
+
+@functools.cache
+def _sources() -> str:
+    """Return a digest of the files that have parts of compiled functions.
+
+    Numba looks for changes in a function's own file, not in those of the functions that became part of it.
+    """
+    folder = Path(__file__).parents[1]
+    texts = (path.read_bytes() for name in ("kernels", "engine") for path in sorted((folder / name).glob("*.py")))
+    return hashlib.sha256(b"".join(text for text in texts if b"numba" in text)).hexdigest()[:16]
 
 
 def empty(dtype: torch.dtype, device: torch.device, *shape: int) -> Tensor:

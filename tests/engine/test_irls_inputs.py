@@ -229,6 +229,26 @@ def test_memory_is_six_arrays_of_rows_and_four_matrices(wrap):
     assert peak < itemsize * (6 * Y.size + 4 * 256**2)
 
 
+def test_few_units_take_no_more_memory():
+    X, Y = make_problem(4096, 16, 128)
+    X = X.astype(np.float32)
+    LogisticProbes().fit(X, Y)
+    tracemalloc.start()
+    try:
+        LogisticProbes().fit(X, Y)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * (6 * Y.size + 4 * 16**2)
+
+
+def test_an_old_matrix_is_an_array():
+    X, Y = make_problem(500, 8, 9)
+    expected = LogisticProbes().fit(X, Y)
+    got = LogisticProbes().fit(np.asmatrix(X), Y)
+    np.testing.assert_array_equal(got.coef_, expected.coef_)
+
+
 def test_what_goes_on_in_float64_takes_no_more_memory():
     X, Y = make_problem(20_000, 256, 32)
     X = X.astype(np.float32)

@@ -31,6 +31,7 @@ def test_panels_are_added_to_what_is_there_and_nothing_else_is_touched(dtype, ac
             add(left, row, step, right, 300, flat, 300, n_rows, n_columns, depth)
             out[:n_rows, :n_columns] += a[:n_rows] @ b[:, :n_columns]
             np.testing.assert_array_equal(flat[5:].reshape(out.shape), out)
+            assert not flat[:5].any()
 
 
 @pytest.mark.skipif(not PAIRS, reason="this processor does not multiply bfloat16")
