@@ -12,6 +12,7 @@ from gatescope.engine.quasi_newton import MEMORY
 # steps and arrays of N rows: fewer where they would need more memory than this, or than a byte for each value of X.
 TILE = 128
 TILE_BYTES = 2**26
+OBJECTS_BYTES = 2**11
 # With a limit the problems of a pass may take this share of it: the rest is for reading ahead and arrays of N rows.
 TILE_SHARE = 0.4
 # Hessians that are made at a time: one leaves cores idle while it is drawn and factorised.
@@ -34,8 +35,8 @@ def tile_width(rows: RowBlocks, n_targets: int, itemsize: int) -> tuple[int, int
     in_work = rows.block_rows
     if rows.xp is np:
         in_work = rows.n_threads * (n_units + cached_rows(rows.block_rows, n_units, size))
-    # A factor, arrays of all rows, the work, the steps remembered and the point.
-    of_each = size * (n_units**2 // 2 + 2 * n_rows + 6 * in_work) + 16 * (MEMORY + 3) * n_units
+    # A factor, arrays of all rows, the work, the steps remembered and the point, and Python's objects.
+    of_each = size * (n_units**2 // 2 + 2 * n_rows + 6 * in_work) + 16 * (MEMORY + 3) * n_units + OBJECTS_BYTES
     if rows.memory_limit is not None:
         return min(TILE, max(1, int(TILE_SHARE * rows.memory_limit) // of_each)), 1
 
