@@ -12,6 +12,7 @@ from gatescope.engine.quasi_newton import MEMORY
 # steps and arrays of N rows: fewer where they would need more memory than this, or than a byte for each value of X.
 TILE = 128
 TILE_BYTES = 2**26
+# Of Python's objects for a problem, which few units notice.
 OBJECTS_BYTES = 2**11
 # With a limit the problems of a pass may take this share of it: the rest is for reading ahead and arrays of N rows.
 TILE_SHARE = 0.4
