@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.engine.register_tile import PAIRS, PART_BYTES, VECTOR_BYTES, add_panel
 from gatescope.kernels.host import compiled
+from gatescope.kernels.register_tile import PAIRS, PART_BYTES, VECTOR_BYTES, add_panel
 
 # Columns that are summed side by side.
 PANEL = 4 * VECTOR_BYTES // 4

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numba.extending import register_jitable
 
-from gatescope.engine.register_tile import PART_BYTES, VECTOR_BYTES, add_panel
 from gatescope.kernels.host import compiled
+from gatescope.kernels.register_tile import PART_BYTES, VECTOR_BYTES, add_panel
 
 # Rows of the states whose products with the residuals are summed at once: they lie a row of X apart, on so many pages.
 DEPTH = 16

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+# Rows of a batch that are enough for a thread of their own: a step reads all weights for them.
+SHARE = 16
 
 
 def compiled(function: Callable[..., Any], fast: Collection[str] = ()) -> Callable[..., Any]:
@@ -44,6 +49,21 @@ def _sources() -> str:
     folder = Path(__file__).parents[1]
     texts = (path.read_bytes() for name in ("kernels", "engine") for path in sorted((folder / name).glob("*.py")))
     return hashlib.sha256(b"".join(text for text in texts if b"numba" in text)).hexdigest()[:16]
+
+
+def by_shares(work: Callable[[int, int], Any], n_rows: int) -> list[Any]:
+    """Call a function that needs no interpreter on shares of rows, from the first up to the last, on a thread each.
+
+    Returns:
+        What it returned, in the order of the shares; at least one, which may have no rows.
+    """
+    n_shares = max(1, min(torch.get_num_threads(), n_rows // SHARE))
+    edges = [n_rows * k // n_shares // 4 * 4 for k in range(n_shares)] + [n_rows]
+    if n_shares == 1:
+        return [work(0, n_rows)]
+    with ThreadPoolExecutor(n_shares - 1) as threads:
+        others = [threads.submit(work, *pair) for pair in itertools.pairwise(edges[1:])]
+        return [work(*edges[:2]), *(other.result() for other in others)]
 
 
 def empty(dtype: torch.dtype, device: torch.device, *shape: int) -> Tensor:

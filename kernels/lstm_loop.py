@@ -1,8 +1,9 @@
 """The LSTM's time loop in torch operators that work in place, forward and backward.
 
 One buffer A [T, B, 4, H] first takes the input product of a block of steps, then, step by step, the recurrent product,
-and then the activations i, f, g, o, which backward reads and a caller may capture. On a CPU what a step does beside its
-product is one compiled pass (`gatescope.kernels.steps_host`).
+and then the activations i, f, g, o, which backward reads and a caller may capture. On a CPU this is for products in
+bfloat16 and for few rows, and what a step does beside its product is one compiled pass
+(`gatescope.kernels.steps_host`); all else is one compiled walk there (`gatescope.kernels.lstm_host`).
 
 Backward fills such a buffer for a block of steps with coefficients; the walk multiplies them with the gradients of h
 (for o) and of c (for i, f, g) and leaves in it the gradients before the activations, from which three products give the
@@ -17,7 +18,15 @@ import torch
 from torch import Tensor
 
 from gatescope.kernels.host import empty
-from gatescope.kernels.products import Gradients, add_product, by_columns, factors, project, sum_product
+from gatescope.kernels.products import (
+    Gradients,
+    add_product,
+    by_columns,
+    factors,
+    fits_panels,
+    project,
+    sum_product,
+)
 from gatescope.kernels.sequence import BLOCK, blocks, cleared_rows, entering_block, wide
 
 
@@ -35,6 +44,11 @@ def lstm_forward(
     """Run one layer: y and c [T, B, H], and the gates [T, B, 4, H] if they are to be saved, else an empty tensor."""
     x, w_ih, w_hh = factors(x, w_ih, w_hh)
     h0, c0, b_ih, b_hh = wide(h0, c0, b_ih, b_hh)
+    if fits_panels(x, h0):
+        # Half a second, that of Numba, which a GPU does without.
+        from gatescope.kernels import lstm_host
+
+        return lstm_host.lstm_forward(x, h0, c0, w_ih, w_hh, b_ih, b_hh, reset, save)
     n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
     make = functools.partial(empty, h0.dtype, h0.device)
     y, cells = make(n_steps, n_rows, hidden), make(n_steps, n_rows, hidden)
@@ -91,6 +105,10 @@ def lstm_backward(
     """Gradients of x, h0, c0, w_ih, w_hh, b_ih, b_hh from those of y, c and the gates; None where not needed."""
     x, w_ih, w_hh = factors(x, w_ih, w_hh)
     dy, dcells, da, h0, c0, y = wide(dy, dcells, da, h0, c0, y)
+    if fits_panels(x, h0):
+        from gatescope.kernels import lstm_host
+
+        return lstm_host.lstm_backward(dy, dcells, da, x, h0, c0, w_ih, w_hh, y, cells, a, reset, needs)
     n_steps, n_rows, hidden = y.shape
     if dy is None:
         dy = torch.zeros_like(y)

@@ -16,6 +16,7 @@ from gatescope.kernels.host import empty
 from gatescope.kernels.sequence import wide
 
 SPLIT = 8192  # entries of a weight whose gradient is summed step by step
+FEW_ROWS = 32  # of all steps, for which it would take longer to lay weights down in panels than to multiply them
 
 
 def multiplies_bfloat16() -> bool:
@@ -29,6 +30,15 @@ def factors(*tensors: Tensor) -> list[Tensor]:
     if tensors[0].dtype == torch.bfloat16 and tensors[0].device.type == "cpu" and multiplies_bfloat16():
         return list(tensors)
     return wide(*tensors)
+
+
+def fits_panels(x: Tensor, state: Tensor) -> bool:
+    """Whether a layer runs on a CPU in one compiled walk, with its weights in panels (`gatescope.kernels.panels`).
+
+    Args:
+        x, state: as they are multiplied, and as they are kept.
+    """
+    return x.is_cpu and x.dtype == state.dtype and x.shape[0] * x.shape[1] >= FEW_ROWS
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:

@@ -6,8 +6,9 @@ that rounding of the border between two characters may choose differently: texts
 
 A step works on a tile of exactly TILE rows (sequences), in buffers made once. Matrix products of different heights
 differ in their last bits; with a fixed height, and each sequence always in the same row of its tile, its states depend
-on nothing that runs beside it. All that a step of an LSTM does beside its products is one compiled pass on a CPU: tiles
-run on a thread each, and with an operator for every gate the threads wait for the interpreter's lock.
+on nothing that runs beside it. An LSTM's steps of a layer are one compiled walk on a CPU
+(`gatescope.kernels.lstm_host`): tiles run on a thread each, and with an operator for every product and gate the threads
+wait for the interpreter's lock.
 
 Equations and gate orders are those of `gatescope.kernels.lstm`, `.gru` and `.rnn`. The input product of the first layer
 is a row of the table `E W_ih^T + b` [V, G*H], E the character vectors, made once. Per character and layer a step reads
@@ -80,17 +81,20 @@ class Recurrence:
         self.kept_c = [w_hh.new_zeros(steps, TILE, hidden) for _ in layers] if cell == "lstm" else []
         self._product = w_hh.new_zeros(TILE, width)
         self._places = [[self._place(layer, step) for layer in range(len(layers))] for step in range(steps)]
-        self._lstm_state = None
-        if cell == "lstm" and w_hh.is_cpu and w_hh.dtype in (torch.float32, torch.float64):
-            # Half a second, that of Numba, which a GPU does without.
-            from gatescope.kernels.steps_host import lstm_state
-
-            self._lstm_state = lstm_state
         self._next = 0
         last = self._places[-1]
         self.h = [place.h for place in last]  # [TILE, H] each, as all of these after the last step
         self.c = [place.c for place in last if place.c is not None]
         self.gates = [place.gates for place in last]  # [TILE, G*H] each, after their activation
+        self._walk = None
+        if cell == "lstm" and w_hh.is_cpu and w_hh.dtype in (torch.float32, torch.float64):
+            # Half a second, that of Numba, which a GPU does without.
+            from gatescope.kernels.lstm_host import TileWalk
+
+            self.h, self.c = ([torch.zeros_like(state) for state in states] for states in (self.h, self.c))
+            starts = [self._table, *(bias.unsqueeze(0) for bias in self._input_bias[1:])]
+            states, kept = (self.h, self.c), (self.kept_gates, self.kept_h, self.kept_c)
+            self._walk = TileWalk(self._w_ih, self._w_hh, starts, states, kept)
 
     def _place(self, layer: int, step: int) -> _Place:
         gates, h = self.kept_gates[layer][step], self.kept_h[layer][step]
@@ -118,6 +122,11 @@ class Recurrence:
             tokens: ids int64 [TILE].
         """
         places = self._places[self._next]
+        if self._walk is not None:
+            self._walk(self._next, tokens.unsqueeze(0))
+            self._next = (self._next + 1) % self.steps
+            self.gates = [place.gates for place in places]
+            return self.h[-1]
         below = None
         for layer, place in enumerate(places):
             if below is None:
@@ -132,11 +141,16 @@ class Recurrence:
     def read(self, tokens: Tensor) -> None:
         """Read given characters; step t of the kept ones holds the values after character t.
 
-        The states are those that as many calls of `step` leave, but for the rounding of the input products.
+        The states are those that as many calls of `step` leave, in a compiled walk to the bit.
 
         Args:
             tokens: ids int64 [T, TILE], T at most `steps`.
         """
+        if self._walk is not None:
+            self._walk(0, tokens)
+            self._next = len(tokens) % self.steps
+            self.gates = [place.gates for place in self._places[len(tokens) - 1]]
+            return
         for layer, (gates, bias) in enumerate(zip(self.kept_gates, self._input_bias, strict=True)):
             if layer == 0:
                 torch.index_select(self._table, 0, tokens.flatten(), out=gates[: len(tokens)].flatten(0, 1))
@@ -150,11 +164,7 @@ class Recurrence:
     def _lstm(self, layer: int, place: _Place) -> None:
         assert place.c is not None
         place.gates.addmm_(self.h[layer], self._w_hh[layer])
-        step = (place.gates, self.c[layer], place.c, place.h)
-        if self._lstm_state is not None:
-            self._lstm_state(*(each.numpy() for each in step))
-        else:
-            activate(*step)
+        activate(place.gates, self.c[layer], place.c, place.h)
         self.h[layer], self.c[layer], self.gates[layer] = place.h, place.c, place.gates
 
     def _gru(self, layer: int, place: _Place) -> None:

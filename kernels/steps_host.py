@@ -229,6 +229,21 @@ def gru_reset_back(a: Any, h: Any, dh: Any, own: Any, out: Any, dy: Any, reset_a
             out_r[i] *= r[i] * (one - r[i])
 
 
+@register_jitable
+def lstm_row(a: Any, before: Any, cell: Any, state: Any) -> None:
+    """Do for one row what `lstm_state` does for all: a [4H], the others [H]."""
+    hidden = len(cell)
+    i, f, g, o = _four(a)
+    for j in range(hidden):
+        i[j], f[j], o[j] = _sigmoid(i[j]), _sigmoid(f[j]), _sigmoid(o[j])
+    for j in range(hidden):
+        g[j] = _tanh(g[j])
+    for j in range(hidden):
+        cell[j] = f[j] * before[j] + i[j] * g[j]
+    for j in range(hidden):
+        state[j] = o[j] * _tanh(cell[j])
+
+
 @_compiled
 def lstm_state(a: Any, before: Any, c: Any, h: Any) -> None:
     """Let a step's a [B, 4H] pass through its activations (i, f, g, o), and write the cell and the state after it.
@@ -236,15 +251,45 @@ def lstm_state(a: Any, before: Any, c: Any, h: Any) -> None:
     Args:
         before: [B, H], the cell before the step; c and h: [B, H], those after it.
     """
-    hidden = h.shape[1]
     for row in range(len(a)):
-        i, f, g, o = _four(a[row])
-        old, cell, state = before[row], c[row], h[row]
-        for j in range(hidden):
-            i[j], f[j], o[j] = _sigmoid(i[j]), _sigmoid(f[j]), _sigmoid(o[j])
-        for j in range(hidden):
-            g[j] = _tanh(g[j])
-        for j in range(hidden):
-            cell[j] = f[j] * old[j] + i[j] * g[j]
-        for j in range(hidden):
-            state[j] = o[j] * _tanh(cell[j])
+        lstm_row(a[row], before[row], c[row], h[row])
+
+
+@register_jitable
+def lstm_row_back(gates: Any, cell: Any, before: Any, dh: Any, dc: Any, own: Any, out: Any, squashed: Any) -> None:
+    """Write the gradients of one row's gates before their activation, and turn dc into that of the cell before.
+
+    Args:
+        gates: [4H], i, f, g, o after their activation.
+        cell, before: [H], the cell after the step and before it.
+        dh, dc: [H], the gradients of the state and the cell after the step.
+        own: [4H], the gradients of the gates themselves, or nothing.
+        out: [4H].
+        squashed: [H], room for tanh(c).
+    """
+    hidden, one = len(cell), cell.dtype.type(1)
+    i, f, g, o = _four(gates)
+    d_i, d_f, d_g, d_o = _four(out)
+    for j in range(hidden):
+        squashed[j] = _tanh(cell[j])
+    for j in range(hidden):
+        d_o[j] = dh[j] * squashed[j]
+    for j in range(hidden):
+        dc[j] += dh[j] * o[j] * (one - squashed[j] * squashed[j])
+    for j in range(hidden):
+        d_i[j], d_g[j] = dc[j] * g[j], dc[j] * i[j]
+    for j in range(hidden):
+        d_f[j] = dc[j] * before[j]
+    for j in range(hidden):
+        dc[j] *= f[j]
+    if len(own):
+        for j in range(4 * hidden):
+            out[j] += own[j]
+    for j in range(hidden):
+        d_i[j] *= i[j] * (one - i[j])
+    for j in range(hidden):
+        d_f[j] *= f[j] * (one - f[j])
+    for j in range(hidden):
+        d_o[j] *= o[j] * (one - o[j])
+    for j in range(hidden):
+        d_g[j] *= one - g[j] * g[j]

@@ -1,4 +1,7 @@
-"""What is compiled is kept under a name that changes with every file that may have become part of it."""
+"""The name under which what is compiled is kept changes with its sources; shares of rows are all rows."""
+
+import pytest
+import torch
 
 from gatescope.kernels import host
 
@@ -33,3 +36,15 @@ def test_a_change_of_any_file_that_numba_has_to_do_with_is_seen(monkeypatch, tmp
     assert digest() == first
     part.write_text("import numba  # changed")
     assert digest() != first
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 31, 32, 100, 1000])
+def test_shares_are_all_rows_in_their_order(n_rows):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        shares = host.by_shares(lambda first, last: list(range(first, last)), n_rows)
+    finally:
+        torch.set_num_threads(before)
+    assert [row for share in shares for row in share] == list(range(n_rows))
+    assert len(shares) == max(1, min(3, n_rows // host.SHARE))

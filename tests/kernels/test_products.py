@@ -78,7 +78,9 @@ def test_bfloat16_within_rule(cell, shape, native, within_rule, resets):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bfloat16", "float32"])
-def test_products_alone_are_bfloat16(cell, dtype, native, seen, resets):
+def test_products_alone_are_bfloat16(cell, dtype, native, seen, resets, monkeypatch):
+    # Also in float32 these are few rows, whose products are operators.
+    monkeypatch.setattr(products, "FEW_ROWS", 1000)
     cell.results(cell.function, cell.layer(3, 20, 6, 10, dtype=dtype), reset=resets(3, 20))
     # Of the input, of every step forward and backward, and of a block's gradients.
     assert len(seen.multiplied) >= 2 * 20 + 4 and set(seen.multiplied) == {dtype}

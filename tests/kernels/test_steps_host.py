@@ -122,7 +122,7 @@ def test_gru_walks_are_those_of_the_operators(reset_after, captured):
 def test_the_sampler_steps_alike_with_and_without():
     weights = tuple(map(torch.from_numpy, arrays((4 * H, 3), (4 * H, H), (4 * H,), (4 * H,))))
     compiled, plain = (Recurrence("lstm", [weights]) for _ in range(2))
-    plain._lstm_state = None
+    plain._walk = None
     for tokens in torch.randint(3, (5, TILE)):
         torch.testing.assert_close(compiled.step(tokens), plain.step(tokens), rtol=1e-12, atol=1e-13)
         torch.testing.assert_close(compiled.gates[0], plain.gates[0], rtol=1e-12, atol=1e-13)

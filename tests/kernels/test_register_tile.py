@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gatescope.engine.register_tile import PAIRS, PART_BYTES, ROWS, VECTOR_BYTES, add_panel
 from gatescope.kernels.host import compiled
+from gatescope.kernels.register_tile import PAIRS, PART_BYTES, ROWS, VECTOR_BYTES, add_panel
 
 
 def _add(left, row, step, right, height, out, width, n_rows, n_columns, depth):

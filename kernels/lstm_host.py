@@ -1,0 +1,296 @@
+"""The LSTM over a whole sequence on the CPU, forward and backward, in functions that Numba compiles.
+
+The rows of a batch do not depend on each other: each core takes a share of them through all steps, in one call that
+waits for nothing. A step's gates are summed in the core's own cache, input product and recurrent product after one
+another, pass through their activations there, and leave it once, if they are kept at all. Weights lie in panels
+(`gatescope.kernels.panels`), from which a library's product of so few rows would have to copy at every step.
+
+Backward keeps the gradients before the activations of some steps, from which two products add their part of the
+weights' gradients. These are sums of the shares', so that their last bits hang on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatescope.kernels.host import by_shares, compiled, empty
+from gatescope.kernels.panels import add_product, pack_rows, packed, padded_width
+from gatescope.kernels.steps_host import lstm_row, lstm_row_back
+
+# Rows of gradients, of some steps, whose part of the weights' gradients is summed at once.
+DEPTH = 512
+# Of layers that read no characters.
+NO_TOKENS = np.empty(0, np.int64)
+
+
+def lstm_forward(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None,
+    b_hh: Tensor | None,
+    reset: Tensor | None,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Do what `gatescope.kernels.lstm_loop.lstm_forward` does, in float32 or float64."""
+    (n_steps, n_rows, width), hidden = x.shape, h0.shape[1]
+    y, cells = (empty(x.dtype, x.device, n_steps, n_rows, hidden) for _ in range(2))
+    gates = empty(x.dtype, x.device, n_steps, n_rows, 4, hidden) if save else x.new_empty(0)
+    bias = x.new_zeros(1, 4 * hidden) if b_ih is None or b_hh is None else (b_ih + b_hh).unsqueeze(0)
+    weights = packed(array(w_ih).T), packed(array(w_hh).T)
+    given, outputs = (flat(x), *weights, array(bias), NO_TOKENS, flat(reset)), (flat(gates), flat(y), flat(cells))
+    h_begin, c_begin = array(h0), array(c0)
+
+    def run(first: int, last: int) -> None:
+        h, c = h_begin[first:last].copy(), c_begin[first:last].copy()
+        lstm_walk(*given, h, c, *outputs, n_steps, n_rows, first, width)
+
+    by_shares(run, n_rows)
+    return y, cells, gates
+
+
+def lstm_backward(
+    dy: Tensor | None,
+    dcells: Tensor | None,
+    da: Tensor | None,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    y: Tensor,
+    cells: Tensor,
+    a: Tensor,
+    reset: Tensor | None,
+    needs: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """Do what `gatescope.kernels.lstm_loop.lstm_backward` does, in float32 or float64."""
+    (n_steps, n_rows, width), hidden = x.shape, h0.shape[1]
+    dx = empty(x.dtype, x.device, *x.shape) if needs[0] else x.new_empty(0)
+    gradients, saved = (flat(dy, x), flat(dcells, x), flat(da, x)), (flat(a), flat(y), flat(cells))
+    begin = flat(h0), flat(c0)
+    given = flat(x), *begin, packed(array(w_ih)), packed(array(w_hh)), flat(reset)
+    itemsize = x.element_size()
+
+    def run(first: int, last: int) -> tuple[np.ndarray, ...]:
+        dtype, rows = begin[0].dtype, 4 * hidden
+        dh = np.zeros((last - first, padded_width(hidden, itemsize)), dtype)
+        dc = np.zeros((last - first, hidden), dtype)
+        dw_ih = np.zeros((rows if needs[3] else 0, padded_width(width, itemsize)), dtype)
+        dw_hh = np.zeros((rows if needs[4] else 0, padded_width(hidden, itemsize)), dtype)
+        db = np.zeros(rows if needs[5] or needs[6] else 0)
+        sums = dh, dc, dw_ih, dw_hh, db
+        lstm_walk_back(*gradients, *given, *saved, *sums, flat(dx), n_steps, n_rows, first, width)
+        return sums
+
+    shares = by_shares(run, n_rows)
+    states = [torch.from_numpy(np.concatenate(each)) for each in zip(*(share[:2] for share in shares), strict=True)]
+    parts = [torch.from_numpy(sum(each)) for each in zip(*(share[2:] for share in shares), strict=True)]
+    db = parts[2].to(x.dtype)
+    found = dx, states[0][:, :hidden], states[1], parts[0][:, :width], parts[1][:, :hidden], db, db.clone()
+    return tuple(each if need else None for each, need in zip(found, needs, strict=True))
+
+
+class TileWalk:
+    """Takes a tile of sequences through a stacked LSTM that reads characters: see `gatescope.kernels.sample`.
+
+    Args:
+        w_ih, w_hh: of each layer, [I, 4H] and [H, 4H]; the first W_ih is not read.
+        starts: of each layer, what a step's gates begin with: [V, 4H] of the characters, [1, 4H] above.
+        states: h and c of each layer [TILE, H], moved in place.
+        kept: gates [steps, TILE, 4H], h and c [steps, TILE, H] of each layer, where the steps are written.
+    """
+
+    def __init__(
+        self,
+        w_ih: Sequence[Tensor],
+        w_hh: Sequence[Tensor],
+        starts: Sequence[Tensor],
+        states: Sequence[Sequence[Tensor]],
+        kept: Sequence[Sequence[Tensor]],
+    ):
+        weights = zip(w_ih, w_hh, starts, strict=True)
+        self._given = [(packed(array(below)), packed(array(before)), array(start)) for below, before, start in weights]
+        self._states = [[array(state) for state in each] for each in zip(*states, strict=True)]
+        self._kept = [[array(steps).reshape(len(steps), -1) for steps in each] for each in zip(*kept, strict=True)]
+        self._height, self._hidden = states[0][0].shape
+
+    def __call__(self, first: int, tokens: Tensor) -> None:
+        """Read characters, int64 [T, TILE], and keep their steps from the first on."""
+        n_steps, x, width, ids = len(tokens), self._states[0][0].reshape(-1)[:0], 0, flat(tokens)
+        for given, states, kept in zip(self._given, self._states, self._kept, strict=True):
+            outputs = [steps[first : first + n_steps].reshape(-1) for steps in kept]
+            lstm_walk(x, *given, ids, flat(None), *states, *outputs, n_steps, self._height, 0, width)
+            x, width, ids = outputs[1], self._hidden, NO_TOKENS
+
+
+def array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().contiguous().numpy()
+
+
+def flat(tensor: Tensor | None, like: Tensor | None = None) -> np.ndarray:
+    """A tensor's values one behind the other; of None none, of the dtype of another tensor or bool."""
+    if tensor is None:
+        tensor = torch.empty(0, dtype=torch.bool) if like is None else like.new_empty(0)
+    return array(tensor).reshape(-1)
+
+
+@compiled
+def lstm_walk(
+    x: Any,
+    w_ih: Any,
+    w_hh: Any,
+    starts: Any,
+    tokens: Any,
+    reset: Any,
+    h: Any,
+    c: Any,
+    gates: Any,
+    y: Any,
+    cells: Any,
+    n_steps: int,
+    n_rows: int,
+    first: int,
+    width: int,
+) -> None:
+    """Take some rows of a batch through all steps.
+
+    Args:
+        x: [T, B, I], flat, as all whose shapes are in brackets below; or nothing, with I = 0.
+        w_ih, w_hh: W_ih' [I, 4H] and W_hh' [H, 4H] in panels.
+        starts, tokens: what the gates of a character's step begin with, [V, 4H] (not flat), and the characters [T, B];
+            without characters the first row, the bias, begins all.
+        reset: [T, B] or nothing.
+        h, c: the states of the rows [n, H] (not flat), those after the last step in the end.
+        gates: [T, B, 4H], or nothing if they are not to be kept.
+        y, cells: [T, B, H].
+        n_steps, n_rows: T and B.
+        first: which row of the batch is the first of these.
+        width: I.
+    """
+    (n, hidden), rows = h.shape, starts.shape[1]
+    a = np.empty((n, padded_width(rows, x.itemsize)), x.dtype)
+    a[:, rows:] = 0
+    nothing, states = np.zeros(hidden, x.dtype), h.reshape(-1)
+    for t in range(n_steps):
+        top = t * n_rows + first
+        for i in range(n):
+            a[i, :rows] = starts[tokens[top + i] if len(tokens) else 0]
+            if len(reset) and reset[top + i]:
+                h[i], c[i] = nothing, nothing
+        add_product(x, top * width, width, 1, n, width, w_ih, 0, a)
+        add_product(states, 0, hidden, 1, n, hidden, w_hh, 0, a)
+        for i in range(n):
+            at = (top + i) * hidden
+            cell, activated = cells[at : at + hidden], a[i, :rows]
+            lstm_row(activated, c[i], cell, h[i])
+            c[i], y[at : at + hidden] = cell, h[i]
+            if len(gates):
+                gates[4 * at : 4 * (at + hidden)] = activated
+
+
+@compiled
+def lstm_walk_back(
+    dy: Any,
+    dcells: Any,
+    da: Any,
+    x: Any,
+    h0: Any,
+    c0: Any,
+    w_ih: Any,
+    w_hh: Any,
+    reset: Any,
+    gates: Any,
+    y: Any,
+    cells: Any,
+    dh: Any,
+    dc: Any,
+    dw_ih: Any,
+    dw_hh: Any,
+    db: Any,
+    dx: Any,
+    n_steps: int,
+    n_rows: int,
+    first: int,
+    width: int,
+) -> None:
+    """Take the gradients of some rows of a batch back through all steps.
+
+    Args:
+        dy, dcells: [T, B, H], flat, as all whose shapes are in brackets below, or nothing.
+        da: of the gates, [T, B, 4H], or nothing.
+        x: [T, B, I].
+        h0, c0: [B, H].
+        w_ih, w_hh: [4H, I] and [4H, H] in panels.
+        reset: [T, B] or nothing.
+        gates, y, cells: what the way forward kept.
+        dh, dc: of the states after the last step, [n, H] (not flat, dh with the columns of zeros of a panel); those
+            before the first in the end.
+        dw_ih, dw_hh, db: what is added to, [4H, I] and [4H, H] (not flat, with the columns of zeros), and [4H] in
+            float64; nothing of what is not wanted.
+        dx: [T, B, I], or nothing.
+        n_steps, n_rows: T and B.
+        first: which row of the batch is the first of these.
+        width: I.
+    """
+    (n, hidden), rows, dtype = dc.shape, 4 * dc.shape[1], x.dtype
+    size = min(max(DEPTH // max(n, 1), 1), n_steps)
+    g = np.empty(size * n * rows, dtype)
+    inputs = np.zeros(size * n * dw_ih.shape[1] if len(dw_ih) else 0, dtype)
+    states = np.zeros(size * n * dw_hh.shape[1] if len(dw_hh) else 0, dtype)
+    below = np.empty((n if len(dx) else 0, padded_width(width, x.itemsize)), dtype)
+    nothing, squashed, sums = np.zeros(hidden, dtype), np.empty(hidden, dtype), np.empty(rows, dtype)
+    for stop in range(n_steps, 0, -size):
+        start = max(stop - size, 0)
+        depth = (stop - start) * n
+        for t in range(stop - 1, start - 1, -1):
+            top, place = t * n_rows + first, (t - start) * n
+            before_h, before_c = (h0, c0) if t == 0 else (y, cells)
+            top_before = first if t == 0 else top - n_rows
+            for i in range(n):
+                at, behind = (top + i) * hidden, (top_before + i) * hidden
+                new = len(reset) > 0 and reset[top + i]
+                old = nothing if new else before_c[behind : behind + hidden]
+                if len(dy):
+                    dh[i, :hidden] += dy[at : at + hidden]
+                if len(dcells):
+                    dc[i] += dcells[at : at + hidden]
+                own = da[4 * at : 4 * (at + hidden)] if len(da) else sums[:0]
+                out = g[(place + i) * rows : (place + i + 1) * rows]
+                kept, cell = gates[4 * at : 4 * (at + hidden)], cells[at : at + hidden]
+                lstm_row_back(kept, cell, old, dh[i, :hidden], dc[i], own, out, squashed)
+                if len(states):
+                    if new:
+                        pack_rows(nothing, 0, 1, hidden, states, depth, place + i)
+                    else:
+                        pack_rows(before_h, behind, 1, hidden, states, depth, place + i)
+            if len(db):
+                # A running total over all rows and steps would be several times less exact in float32.
+                sums[:] = 0
+                for i in range(place, place + n):
+                    sums += g[i * rows : (i + 1) * rows]
+                db += sums
+            dh[:] = 0
+            add_product(g, place * rows, rows, 1, n, rows, w_hh, 0, dh)
+            if len(dx):
+                below[:] = 0
+                add_product(g, place * rows, rows, 1, n, rows, w_ih, 0, below)
+                for i in range(n):
+                    dx[(top + i) * width : (top + i + 1) * width] = below[i, :width]
+            if len(inputs):
+                pack_rows(x, top * width, n, width, inputs, depth, place)
+            if len(reset):
+                for i in range(n):
+                    if reset[top + i]:
+                        dh[i], dc[i] = 0, 0
+        if len(inputs):
+            add_product(g, 0, 1, rows, rows, depth, inputs, 0, dw_ih)
+        if len(states):
+            add_product(g, 0, 1, rows, rows, depth, states, 0, dw_hh)

@@ -1,0 +1,73 @@
+"""Products with a matrix laid down in panels, for walks over a sequence that Numba compiles.
+
+A panel is as many columns as `register_tile` takes at once. Row after row of it lies one behind the other, so that a
+product reads it in one stream, whatever the width of the matrix; the rows on the left pass by it in their cache. The
+last panel is narrower, and columns of zeros make its width a multiple of PART_BYTES.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba.extending import register_jitable
+
+from gatescope.kernels.host import compiled
+from gatescope.kernels.register_tile import PART_BYTES, VECTOR_BYTES, add_panel
+
+
+@register_jitable
+def padded_width(n_columns: int, item_bytes: int) -> int:
+    """The columns of a matrix with those of zeros behind them."""
+    part = PART_BYTES // item_bytes
+    return (n_columns + part - 1) // part * part
+
+
+def packed(matrix: np.ndarray) -> np.ndarray:
+    """Return a matrix [K, R] in panels, flat."""
+    depth, n_columns = matrix.shape
+    width, panel = padded_width(n_columns, matrix.itemsize), 4 * VECTOR_BYTES // matrix.itemsize
+    out = np.zeros(depth * width, matrix.dtype)
+    for first in range(0, n_columns, panel):
+        last = min(first + panel, n_columns)
+        place = out[first * depth : min(first + panel, width) * depth].reshape(depth, -1)
+        place[:, : last - first] = matrix[:, first:last]
+    return out
+
+
+@compiled
+def pack_rows(rows: Any, start: int, n_rows: int, n_columns: int, out: Any, depth: int, first: int) -> None:
+    """Write rows of a matrix [depth, C] in panels.
+
+    Args:
+        rows, start: flat, and where the first row begins; the next is n_columns elements further.
+        n_rows, n_columns: how many rows are written, and C.
+        out, depth: the panels, flat, and the rows of all.
+        first: which row of all the first is.
+    """
+    width, panel = padded_width(n_columns, rows.itemsize), 4 * VECTOR_BYTES // rows.itemsize
+    for left in range(0, n_columns, panel):
+        wide, n = min(panel, width - left), min(panel, n_columns - left)
+        for row in range(n_rows):
+            place, source = left * depth + (first + row) * wide, start + row * n_columns + left
+            out[place : place + n] = rows[source : source + n]
+
+
+@compiled
+def add_product(
+    left: Any, start: int, row: int, step: int, n_rows: int, depth: int, right: Any, first: int, out: Any
+) -> None:
+    """Add to `out`, in whole parts of a panel, the product of rows on the left with a matrix in panels.
+
+    Args:
+        left, start: flat, and where the rows begin; the next is `row` elements further, the next of the inner
+            dimension `step`.
+        n_rows, depth: rows of the left side; the inner dimension K, all of `right`.
+        right, first: [K, R] in panels, flat, and where it begins.
+        out: [n_rows or more, R], R with the columns of zeros.
+    """
+    width, panel = out.shape[1], 4 * VECTOR_BYTES // out.itemsize
+    sums = out.reshape(-1)
+    for at in range(0, width, panel):
+        n = min(panel, width - at)
+        add_panel(n_rows, n, depth, left, start, row, step, right, first + at * depth, n, sums, at, width)

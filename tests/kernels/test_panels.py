@@ -1,0 +1,41 @@
+"""Products with matrices in panels against exact sums of whole numbers."""
+
+import numpy as np
+import pytest
+
+from gatescope.kernels.panels import add_product, pack_rows, packed, padded_width
+
+# Widths around those of a panel, and beyond one.
+WIDTHS = [1, 7, 8, 31, 63, 64, 65, 150]
+
+
+def whole(*shape, dtype):
+    return np.random.default_rng(sum(shape)).integers(-9, 10, shape).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_products_are_added_to_what_is_there(dtype, width):
+    a, b = whole(11, 20, dtype=dtype), whole(20, width, dtype=dtype)
+    out = np.ones((12, padded_width(width, b.itemsize)), dtype)
+    add_product(a.reshape(-1), 20, 20, 1, 9, 20, np.append(np.zeros(3, dtype), packed(b)), 3, out)
+    np.testing.assert_array_equal(out[:9, :width], 1 + a[1:10] @ b)
+    # Nothing but the columns of zeros was added beside it, and nothing below.
+    assert (out[:9, width:] == 1).all() and (out[9:] == 1).all()
+
+
+def test_the_left_side_may_lie_across():
+    a, b = whole(20, 11, dtype=np.float32), whole(20, 70, dtype=np.float32)
+    out = np.zeros((11, 72), np.float32)
+    add_product(a.reshape(-1), 0, 1, 11, 11, 20, packed(b), 0, out)
+    np.testing.assert_array_equal(out[:, :70], a.T @ b)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_rows_packed_in_parts_are_the_packed_matrix(dtype, width):
+    matrix = whole(9, width, dtype=dtype)
+    out = np.zeros_like(packed(matrix))
+    for first, n in ((4, 5), (0, 4)):
+        pack_rows(matrix.reshape(-1), first * width, n, width, out, 9, first)
+    np.testing.assert_array_equal(out, packed(matrix))
