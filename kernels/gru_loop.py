@@ -3,8 +3,9 @@
 One buffer A [T, B, 4, H] holds p, r, z, n of every step: the gates after their activation, and p, which is
 W_hn h + b_hn with reset_after and r*h without. In that order the recurrent product W_hh h (rows n, r, z) fills the
 first three columns of blocks and the input product W_ih x (rows r, z, n) the last three, so that each is one matrix
-product that writes into its place. On a CPU all else that a step does is two compiled passes, forward and backward
-(`gatescope.kernels.steps_host`); on a GPU a step is five operators.
+product that writes into its place. On a GPU a step is five operators. On a CPU this is for products in bfloat16 and for
+few rows, and all else that a step does is two compiled passes, forward and backward (`gatescope.kernels.steps_host`);
+other layers are one compiled walk there (`gatescope.kernels.gru_host`).
 
 Backward fills such a buffer for a block of steps with coefficients; the walk multiplies them with the gradient of h and
 leaves in it the gradients before the activations. With reset_after, its first three columns of blocks are the gradient
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from gatescope.kernels.host import empty
-from gatescope.kernels.products import Gradients, add_product, by_columns, factors, project
+from gatescope.kernels.products import Gradients, add_product, by_columns, factors, fits_panels, project
 from gatescope.kernels.sequence import BLOCK, blocks, cleared_rows, entering_block, wide
 
 
@@ -38,6 +39,11 @@ def gru_forward(
     """Run one layer: y [T, B, H], and A [T, B, 4, H] if it is to be saved, else an empty tensor."""
     x, w_ih, w_hh = factors(x, w_ih, w_hh)
     h0, b_ih, b_hh = wide(h0, b_ih, b_hh)
+    if fits_panels(x, h0):
+        # Half a second, that of Numba, which a GPU does without.
+        from gatescope.kernels import gru_host
+
+        return gru_host.gru_forward(x, h0, w_ih, w_hh, b_ih, b_hh, reset, reset_after, save)
     n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
     y = empty(h0.dtype, h0.device, n_steps, n_rows, hidden)
     a = empty(h0.dtype, h0.device, n_steps if save else min(n_steps, BLOCK), n_rows, 4 * hidden)
@@ -118,6 +124,10 @@ def gru_backward(
     """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from those of y and, if any, of A; None where not needed."""
     x, w_ih, w_hh = factors(x, w_ih, w_hh)
     dy, da, h0, y = wide(dy, da, h0, y)
+    if fits_panels(x, h0):
+        from gatescope.kernels import gru_host
+
+        return gru_host.gru_backward(dy, da, x, h0, w_ih, w_hh, y, a, reset, reset_after, needs)
     n_steps, n_rows, hidden = y.shape
     if dy is None:
         dy = torch.zeros_like(y)
@@ -196,16 +206,17 @@ def _walk_back_on_host(
     from gatescope.kernels.steps_host import gru_reset_back, gru_state_back
 
     hidden, reset_after = dh.shape[1], len(weights) == 1
-    gradient, owns = gradient.flatten(2), None if own is None else own.flatten(2)
+    gradient = gradient.flatten(2)
+    owns = gradient.new_empty(*gradient.shape[:2], 0) if own is None else own.flatten(2)
     inner = gradient[..., : 3 * hidden] if reset_after else gradient[..., hidden : 3 * hidden]
     every_p, every_n = gradient[..., :hidden], gradient[..., 3 * hidden :]
     nothing, above = torch.zeros_like(dh), dh.numpy()
     arrays = zip(a.flatten(2).numpy(), before.numpy(), gradient.numpy(), strict=True)
     for t, (saved, state, g) in reversed(list(enumerate(arrays))):
-        added, clear = None if owns is None else owns[t].numpy(), clears[t]
+        added, clear = owns[t].numpy(), clears[t]
         gru_state_back(saved, state, above, added, g)
         if not reset_after:
-            p = every_p[t].zero_() if owns is None else every_p[t].copy_(owns[t, :, :hidden])
+            p = every_p[t].zero_() if own is None else every_p[t].copy_(owns[t, :, :hidden])
             add_product(p, every_n[t], weights[1])
         dy = dys[t].contiguous() if clear is None else nothing
         gru_reset_back(saved, state, above, added, g, dy.numpy(), reset_after)

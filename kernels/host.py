@@ -71,3 +71,15 @@ def empty(dtype: torch.dtype, device: torch.device, *shape: int) -> Tensor:
     if device.type != "cpu" or 0 in shape:
         return torch.empty(shape, dtype=dtype, device=device)
     return torch.from_numpy(np.empty(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
+
+
+def array(tensor: Tensor) -> Any:
+    """A tensor's values as NumPy has them, one behind the other in memory."""
+    return tensor.detach().contiguous().numpy()
+
+
+def flat(tensor: Tensor | None, like: Tensor | None = None) -> Any:
+    """A tensor's values one behind the other; of None none, of the dtype of another tensor or bool."""
+    if tensor is None:
+        tensor = torch.empty(0, dtype=torch.bool) if like is None else like.new_empty(0)
+    return array(tensor).reshape(-1)

@@ -11,14 +11,13 @@ weights' gradients. These are sums of the shares', so that their last bits hang 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gatescope.kernels.host import by_shares, compiled, empty
+from gatescope.kernels.host import array, by_shares, compiled, empty, flat
 from gatescope.kernels.panels import add_product, pack_rows, packed, padded_width
 from gatescope.kernels.steps_host import lstm_row, lstm_row_back
 
@@ -96,50 +95,6 @@ def lstm_backward(
     db = parts[2].to(x.dtype)
     found = dx, states[0][:, :hidden], states[1], parts[0][:, :width], parts[1][:, :hidden], db, db.clone()
     return tuple(each if need else None for each, need in zip(found, needs, strict=True))
-
-
-class TileWalk:
-    """Takes a tile of sequences through a stacked LSTM that reads characters: see `gatescope.kernels.sample`.
-
-    Args:
-        w_ih, w_hh: of each layer, [I, 4H] and [H, 4H]; the first W_ih is not read.
-        starts: of each layer, what a step's gates begin with: [V, 4H] of the characters, [1, 4H] above.
-        states: h and c of each layer [TILE, H], moved in place.
-        kept: gates [steps, TILE, 4H], h and c [steps, TILE, H] of each layer, where the steps are written.
-    """
-
-    def __init__(
-        self,
-        w_ih: Sequence[Tensor],
-        w_hh: Sequence[Tensor],
-        starts: Sequence[Tensor],
-        states: Sequence[Sequence[Tensor]],
-        kept: Sequence[Sequence[Tensor]],
-    ):
-        weights = zip(w_ih, w_hh, starts, strict=True)
-        self._given = [(packed(array(below)), packed(array(before)), array(start)) for below, before, start in weights]
-        self._states = [[array(state) for state in each] for each in zip(*states, strict=True)]
-        self._kept = [[array(steps).reshape(len(steps), -1) for steps in each] for each in zip(*kept, strict=True)]
-        self._height, self._hidden = states[0][0].shape
-
-    def __call__(self, first: int, tokens: Tensor) -> None:
-        """Read characters, int64 [T, TILE], and keep their steps from the first on."""
-        n_steps, x, width, ids = len(tokens), self._states[0][0].reshape(-1)[:0], 0, flat(tokens)
-        for given, states, kept in zip(self._given, self._states, self._kept, strict=True):
-            outputs = [steps[first : first + n_steps].reshape(-1) for steps in kept]
-            lstm_walk(x, *given, ids, flat(None), *states, *outputs, n_steps, self._height, 0, width)
-            x, width, ids = outputs[1], self._hidden, NO_TOKENS
-
-
-def array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().contiguous().numpy()
-
-
-def flat(tensor: Tensor | None, like: Tensor | None = None) -> np.ndarray:
-    """A tensor's values one behind the other; of None none, of the dtype of another tensor or bool."""
-    if tensor is None:
-        tensor = torch.empty(0, dtype=torch.bool) if like is None else like.new_empty(0)
-    return array(tensor).reshape(-1)
 
 
 @compiled

@@ -15,6 +15,11 @@ from numba.extending import register_jitable
 from gatescope.kernels.host import compiled
 from gatescope.kernels.register_tile import PART_BYTES, VECTOR_BYTES, add_panel
 
+# Terms that are summed in one running total, which goes to a sum of such totals then: longer ones are less exact.
+CHAIN = 64
+# Rows whose sums stay in the innermost cache meanwhile.
+TALL = 16
+
 
 @register_jitable
 def padded_width(n_columns: int, item_bytes: int) -> int:
@@ -69,5 +74,23 @@ def add_product(
     width, panel = out.shape[1], 4 * VECTOR_BYTES // out.itemsize
     sums = out.reshape(-1)
     for at in range(0, width, panel):
-        n = min(panel, width - at)
-        add_panel(n_rows, n, depth, left, start, row, step, right, first + at * depth, n, sums, at, width)
+        n, begin = min(panel, width - at), first + at * depth
+        for top in range(0, n_rows, TALL):
+            tall, place = min(TALL, n_rows - top), start + top * row
+            for k in range(0, depth, CHAIN):
+                deep = min(CHAIN, depth - k)
+                add_panel(
+                    tall,
+                    n,
+                    deep,
+                    left,
+                    place + k * step,
+                    row,
+                    step,
+                    right,
+                    begin + k * n,
+                    n,
+                    sums,
+                    top * width + at,
+                    width,
+                )

@@ -6,8 +6,8 @@ that rounding of the border between two characters may choose differently: texts
 
 A step works on a tile of exactly TILE rows (sequences), in buffers made once. Matrix products of different heights
 differ in their last bits; with a fixed height, and each sequence always in the same row of its tile, its states depend
-on nothing that runs beside it. An LSTM's steps of a layer are one compiled walk on a CPU
-(`gatescope.kernels.lstm_host`): tiles run on a thread each, and with an operator for every product and gate the threads
+on nothing that runs beside it. The steps of a layer of an LSTM or a GRU are one compiled walk on a CPU
+(`gatescope.kernels.tile_walk`): tiles run on a thread each, and with an operator for every product and gate the threads
 wait for the interpreter's lock.
 
 Equations and gate orders are those of `gatescope.kernels.lstm`, `.gru` and `.rnn`. The input product of the first layer
@@ -76,7 +76,11 @@ class Recurrence:
         self._w_hh = [layer[1].T.contiguous() for layer in layers]  # [H, G*H]
         hidden, width = w_hh.shape[1], w_hh.shape[0]
         self.steps = steps
-        self.kept_gates = [w_hh.new_zeros(steps, TILE, width) for _ in layers]  # [steps, TILE, G*H] each
+        compiled = cell != "rnn" and w_hh.is_cpu and w_hh.dtype in (torch.float32, torch.float64)
+        # A compiled GRU leaves p, of no use here, before r, z, n.
+        wide = 4 * hidden if compiled else width
+        buffers = [w_hh.new_zeros(steps, TILE, wide) for _ in layers]
+        self.kept_gates = [buffer[:, :, wide - width :] for buffer in buffers]  # [steps, TILE, G*H] each
         self.kept_h = [w_hh.new_zeros(steps, TILE, hidden) for _ in layers]
         self.kept_c = [w_hh.new_zeros(steps, TILE, hidden) for _ in layers] if cell == "lstm" else []
         self._product = w_hh.new_zeros(TILE, width)
@@ -87,14 +91,16 @@ class Recurrence:
         self.c = [place.c for place in last if place.c is not None]
         self.gates = [place.gates for place in last]  # [TILE, G*H] each, after their activation
         self._walk = None
-        if cell == "lstm" and w_hh.is_cpu and w_hh.dtype in (torch.float32, torch.float64):
+        if compiled:
             # Half a second, that of Numba, which a GPU does without.
-            from gatescope.kernels.lstm_host import TileWalk
+            from gatescope.kernels.tile_walk import TileWalk
 
             self.h, self.c = ([torch.zeros_like(state) for state in states] for states in (self.h, self.c))
             starts = [self._table, *(bias.unsqueeze(0) for bias in self._input_bias[1:])]
-            states, kept = (self.h, self.c), (self.kept_gates, self.kept_h, self.kept_c)
-            self._walk = TileWalk(self._w_ih, self._w_hh, starts, states, kept)
+            weights = self._w_ih, self._w_hh, starts, self._hidden_bias if cell == "gru" else None
+            used = 3 if cell == "lstm" else 2
+            states, kept = (self.h, self.c)[: used - 1], (buffers, self.kept_h, self.kept_c)[:used]
+            self._walk = TileWalk(*weights, states, kept, reset_after)
 
     def _place(self, layer: int, step: int) -> _Place:
         gates, h = self.kept_gates[layer][step], self.kept_h[layer][step]

@@ -131,6 +131,29 @@ def _four(a: Any) -> Any:
 _compiled = functools.partial(compiled, fast=CONTRACT)
 
 
+@register_jitable
+def gru_row(a: Any, h: Any, out: Any, reset_after: bool) -> None:
+    """Do for one row what `gru_state` does for all: a [4H], the others [H]."""
+    hidden, one, half = len(h), h.dtype.type(1), h.dtype.type(0.5)
+    p, r, z, n = _four(a)
+    if reset_after:
+        for i in range(hidden):
+            n[i] += r[i] * p[i]
+    for i in range(hidden):
+        n[i] = _tanh(n[i])
+    # From the nearer end, as torch.lerp: what is added to it is small, and so is its rounding.
+    for i in range(hidden):
+        way = h[i] - n[i]
+        out[i] = n[i] + z[i] * way if z[i] < half else h[i] - (one - z[i]) * way
+
+
+@register_jitable
+def sigmoid_row(a: Any) -> None:
+    """Let a row pass through the sigmoid."""
+    for i in range(len(a)):
+        a[i] = _sigmoid(a[i])
+
+
 @_compiled
 def gru_gates(a: Any, h: Any, reset_after: bool) -> None:
     """Let r and z of a step's a [B, 4H] (p, r, z, n) pass through the sigmoid; without reset_after, p = r * h."""
@@ -149,20 +172,55 @@ def gru_gates(a: Any, h: Any, reset_after: bool) -> None:
 @_compiled
 def gru_state(a: Any, h: Any, out: Any, reset_after: bool) -> None:
     """Let n pass through tanh, with reset_after after r * p is added, and write the state [B, H] after the step."""
-    one, half = a.dtype.type(1), a.dtype.type(0.5)
-    hidden = h.shape[1]
     for row in range(len(a)):
-        p, r, z, n = _four(a[row])
-        state, new = h[row], out[row]
+        gru_row(a[row], h[row], out[row], reset_after)
+
+
+@register_jitable
+def gru_row_back(a: Any, h: Any, dh: Any, own: Any, out: Any) -> None:
+    """Do for one row what `gru_state_back` does for all: own [4H] or nothing."""
+    hidden, one = len(h), h.dtype.type(1)
+    _, _, z, n = _four(a)
+    _, _, out_z, out_n = _four(out)
+    for i in range(hidden):
+        out_z[i] = dh[i] * (h[i] - n[i])
+    for i in range(hidden):
+        out_n[i] = dh[i] * (one - z[i])
+    if len(own):
+        out_zn, own_zn = out[2 * hidden :], own[2 * hidden :]
+        for i in range(2 * hidden):
+            out_zn[i] += own_zn[i]
+    for i in range(hidden):
+        out_z[i] *= z[i] * (one - z[i])
+    for i in range(hidden):
+        out_n[i] *= one - n[i] * n[i]
+
+
+@register_jitable
+def gru_reset_row_back(a: Any, h: Any, dh: Any, own: Any, out: Any, reset_after: bool) -> None:
+    """Do for one row what `gru_reset_back` does for all, but for dy: own [4H] or nothing."""
+    hidden, one = len(h), h.dtype.type(1)
+    p, r, z, _ = _four(a)
+    out_p, out_r, _, out_n = _four(out)
+    for i in range(hidden):
+        dh[i] *= z[i]
+    if reset_after:
+        for i in range(hidden):
+            out_p[i] = out_n[i] * r[i]
+            out_r[i] = out_n[i] * p[i]
+    else:
+        for i in range(hidden):
+            dh[i] += out_p[i] * r[i]
+            out_r[i] = out_p[i] * h[i]
+    if len(own):
+        own_p, own_r, _, _ = _four(own)
+        for i in range(hidden):
+            out_r[i] += own_r[i]
         if reset_after:
             for i in range(hidden):
-                n[i] += r[i] * p[i]
-        for i in range(hidden):
-            n[i] = _tanh(n[i])
-        # From the nearer end, as torch.lerp: what is added to it is small, and so is its rounding.
-        for i in range(hidden):
-            way = state[i] - n[i]
-            new[i] = n[i] + z[i] * way if z[i] < half else state[i] - (one - z[i]) * way
+                out_p[i] += own_p[i]
+    for i in range(hidden):
+        out_r[i] *= r[i] * (one - r[i])
 
 
 @_compiled
@@ -173,27 +231,10 @@ def gru_state_back(a: Any, h: Any, dh: Any, own: Any, out: Any) -> None:
         a: [B, 4H], p, r, z, n after their activation.
         h: [B, H], the state before the step.
         dh: [B, H], the gradient of the state after it.
-        own: [B, 4H], the gradients of a itself, or None.
+        own: [B, 4H], the gradients of a itself, or [B, 0].
     """
-    one = a.dtype.type(1)
-    hidden = h.shape[1]
     for row in range(len(a)):
-        _, _, z, n = _four(a[row])
-        _, _, out_z, out_n = _four(out[row])
-        state, above = h[row], dh[row]
-        for i in range(hidden):
-            out_z[i] = above[i] * (state[i] - n[i])
-        for i in range(hidden):
-            out_n[i] = above[i] * (one - z[i])
-        if own is not None:
-            own_zn = own[row, 2 * hidden :]
-            out_zn = out[row, 2 * hidden :]
-            for i in range(2 * hidden):
-                out_zn[i] += own_zn[i]
-        for i in range(hidden):
-            out_z[i] *= z[i] * (one - z[i])
-        for i in range(hidden):
-            out_n[i] *= one - n[i] * n[i]
+        gru_row_back(a[row], h[row], dh[row], own[row], out[row])
 
 
 @_compiled
@@ -202,31 +243,9 @@ def gru_reset_back(a: Any, h: Any, dh: Any, own: Any, out: Any, dy: Any, reset_a
 
     With reset_after p's is made of n's; without, p's is there already, and reaches the state directly as well.
     """
-    one = a.dtype.type(1)
-    hidden = h.shape[1]
     for row in range(len(a)):
-        p, r, z, _ = _four(a[row])
-        out_p, out_r, _, out_n = _four(out[row])
-        state, above, before = h[row], dh[row], dy[row]
-        for i in range(hidden):
-            above[i] = above[i] * z[i] + before[i]
-        if reset_after:
-            for i in range(hidden):
-                out_p[i] = out_n[i] * r[i]
-                out_r[i] = out_n[i] * p[i]
-        else:
-            for i in range(hidden):
-                above[i] += out_p[i] * r[i]
-                out_r[i] = out_p[i] * state[i]
-        if own is not None:
-            own_p, own_r, _, _ = _four(own[row])
-            for i in range(hidden):
-                out_r[i] += own_r[i]
-            if reset_after:
-                for i in range(hidden):
-                    out_p[i] += own_p[i]
-        for i in range(hidden):
-            out_r[i] *= r[i] * (one - r[i])
+        gru_reset_row_back(a[row], h[row], dh[row], own[row], out[row], reset_after)
+        dh[row] += dy[row]
 
 
 @register_jitable

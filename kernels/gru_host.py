@@ -1,0 +1,277 @@
+"""The GRU over a whole sequence on the CPU, forward and backward, in functions that Numba compiles.
+
+As the LSTM's (`gatescope.kernels.lstm_host`): a share of the rows on each core, weights in panels, a step's sums in the
+core's own cache. What multiplies a state goes in two products: that of r and z first, and then that of n, whose left
+side is h with reset_after, and r * h without. Backward they come in the other order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatescope.kernels.host import array, by_shares, compiled, empty, flat
+from gatescope.kernels.lstm_host import DEPTH, NO_TOKENS
+from gatescope.kernels.panels import add_product, pack_rows, packed, padded_width
+from gatescope.kernels.steps_host import gru_reset_row_back, gru_row, gru_row_back, sigmoid_row
+
+
+def gru_forward(
+    x: Tensor,
+    h0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None,
+    b_hh: Tensor | None,
+    reset: Tensor | None,
+    reset_after: bool,
+    save: bool,
+) -> tuple[Tensor, Tensor]:
+    """Do what `gatescope.kernels.gru_loop.gru_forward` does, in float32 or float64."""
+    (n_steps, n_rows, width), hidden = x.shape, h0.shape[1]
+    y = empty(x.dtype, x.device, n_steps, n_rows, hidden)
+    a = empty(x.dtype, x.device, n_steps, n_rows, 4, hidden) if save else x.new_empty(0)
+    start, bias = (x.new_zeros(3 * hidden) if each is None else each for each in (b_ih, b_hh))
+    weights = packed(array(w_ih).T), *recurrent_panels(array(w_hh).T)
+    given = flat(x), *weights, array(start.unsqueeze(0)), array(bias), NO_TOKENS, flat(reset)
+    begin, outputs = array(h0), (flat(a), flat(y))
+
+    def run(first: int, last: int) -> None:
+        gru_walk(*given, begin[first:last].copy(), *outputs, n_steps, n_rows, first, width, reset_after)
+
+    by_shares(run, n_rows)
+    return y, a
+
+
+def gru_backward(
+    dy: Tensor | None,
+    da: Tensor | None,
+    x: Tensor,
+    h0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    y: Tensor,
+    a: Tensor,
+    reset: Tensor | None,
+    reset_after: bool,
+    needs: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """Do what `gatescope.kernels.gru_loop.gru_backward` does, in float32 or float64."""
+    (n_steps, n_rows, width), hidden = x.shape, h0.shape[1]
+    dx = empty(x.dtype, x.device, *x.shape) if needs[0] else x.new_empty(0)
+    recurrent = array(w_hh)
+    weights = packed(array(w_ih)), packed(recurrent[: 2 * hidden]), packed(recurrent[2 * hidden :])
+    given = flat(dy, x), flat(da, x), flat(x), flat(h0), *weights, flat(reset), flat(a), flat(y)
+
+    def run(first: int, last: int) -> tuple[np.ndarray, ...]:
+        wide, wide_input = padded_width(hidden, x.element_size()), padded_width(width, x.element_size())
+        dh = np.zeros((last - first, wide), recurrent.dtype)
+        dw_ih = np.zeros((3 * hidden if needs[2] else 0, wide_input), recurrent.dtype)
+        dw_hh = np.zeros((3 * hidden if needs[3] else 0, wide), recurrent.dtype)
+        db = np.zeros(4 * hidden if needs[4] or needs[5] else 0)
+        sums = dh, dw_ih, dw_hh, db
+        gru_walk_back(*given, *sums, flat(dx), n_steps, n_rows, first, hidden, width, reset_after)
+        return sums
+
+    shares = by_shares(run, n_rows)
+    dh = torch.from_numpy(np.concatenate([share[0] for share in shares]))
+    dw_ih, dw_hh, db = (torch.from_numpy(sum(each)) for each in zip(*(share[1:] for share in shares), strict=True))
+    db = db.to(x.dtype)
+    db_ih = db[hidden:].clone()
+    db_hh = torch.cat((db[hidden : 3 * hidden], db[:hidden])) if reset_after else db_ih.clone()
+    found = dx, dh[:, :hidden], dw_ih[:, :width], dw_hh[:, :hidden], db_ih, db_hh
+    return tuple(each if need else None for each, need in zip(found, needs, strict=True))
+
+
+def recurrent_panels(w_hh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """W_hh' [H, 3H] in panels: the columns of r and z, and those of n."""
+    width = 2 * len(w_hh)
+    return packed(w_hh[:, :width]), packed(w_hh[:, width:])
+
+
+@compiled
+def gru_walk(
+    x: Any,
+    w_ih: Any,
+    w_rz: Any,
+    w_n: Any,
+    starts: Any,
+    bias: Any,
+    tokens: Any,
+    reset: Any,
+    h: Any,
+    saved: Any,
+    y: Any,
+    n_steps: int,
+    n_rows: int,
+    first: int,
+    width: int,
+    reset_after: bool,
+) -> None:
+    """Take some rows of a batch through all steps.
+
+    Args:
+        x: [T, B, I], flat, as all whose shapes are in brackets below; or nothing, with I = 0.
+        w_ih, w_rz, w_n: W_ih' [I, 3H], and the columns of W_hh' of r and z [H, 2H] and of n [H, H], in panels.
+        starts, tokens: what the input product of a character begins with, [V, 3H] (not flat), and the characters
+            [T, B]; without characters the first row, its bias, begins all.
+        bias: of the recurrent product, [3H].
+        reset: [T, B] or nothing.
+        h: the states of the rows [n, H] (not flat), those after the last step in the end.
+        saved: p, r, z, n of every step [T, B, 4H], or nothing if they are not to be kept.
+        y: [T, B, H].
+        n_steps, n_rows: T and B.
+        first: which row of the batch is the first of these.
+        width: I.
+    """
+    (n, hidden), dtype, item = h.shape, starts.dtype, starts.itemsize
+    below = np.zeros((n, padded_width(3 * hidden, item)), dtype)
+    rz, last = np.zeros((n, padded_width(2 * hidden, item)), dtype), np.zeros((n, padded_width(hidden, item)), dtype)
+    gated, a, nothing, states = (
+        np.empty(n * hidden, dtype),
+        np.empty((n, 4 * hidden), dtype),
+        np.zeros(hidden, dtype),
+        h.reshape(-1),
+    )
+    for t in range(n_steps):
+        top = t * n_rows + first
+        for i in range(n):
+            below[i, : 3 * hidden] = starts[tokens[top + i] if len(tokens) else 0]
+            rz[i, : 2 * hidden], last[i, :hidden] = bias[: 2 * hidden], bias[2 * hidden :]
+            if len(reset) and reset[top + i]:
+                h[i] = nothing
+        add_product(x, top * width, width, 1, n, width, w_ih, 0, below)
+        add_product(states, 0, hidden, 1, n, hidden, w_rz, 0, rz)
+        for i in range(n):
+            a[i, hidden : 3 * hidden] = below[i, : 2 * hidden] + rz[i, : 2 * hidden]
+            sigmoid_row(a[i, hidden : 3 * hidden])
+            a[i, 3 * hidden :] = below[i, 2 * hidden : 3 * hidden]
+            if not reset_after:
+                gated[i * hidden : (i + 1) * hidden] = a[i, hidden : 2 * hidden] * h[i]
+        add_product(states if reset_after else gated, 0, hidden, 1, n, hidden, w_n, 0, last)
+        for i in range(n):
+            if reset_after:
+                a[i, :hidden] = last[i, :hidden]
+            else:
+                a[i, :hidden] = gated[i * hidden : (i + 1) * hidden]
+                a[i, 3 * hidden :] += last[i, :hidden]
+            at = (top + i) * hidden
+            gru_row(a[i], h[i], y[at : at + hidden], reset_after)
+            h[i] = y[at : at + hidden]
+            if len(saved):
+                saved[4 * at : 4 * (at + hidden)] = a[i]
+
+
+@compiled
+def gru_walk_back(
+    dy: Any,
+    da: Any,
+    x: Any,
+    h0: Any,
+    w_ih: Any,
+    w_rz: Any,
+    w_n: Any,
+    reset: Any,
+    saved: Any,
+    y: Any,
+    dh: Any,
+    dw_ih: Any,
+    dw_hh: Any,
+    db: Any,
+    dx: Any,
+    n_steps: int,
+    n_rows: int,
+    first: int,
+    hidden: int,
+    width: int,
+    reset_after: bool,
+) -> None:
+    """Take the gradients of some rows of a batch back through all steps.
+
+    Args:
+        dy: [T, B, H], flat, as all whose shapes are in brackets below, or nothing.
+        da: of p, r, z, n, [T, B, 4H], or nothing.
+        x: [T, B, I].
+        h0: [B, H].
+        w_ih, w_rz, w_n: [3H, I], and the rows of W_hh of r and z [2H, H] and of n [H, H], in panels.
+        reset: [T, B] or nothing.
+        saved, y: what the way forward kept.
+        dh: of the state after the last step, [n, H] (not flat, with the columns of zeros of a panel); that before the
+            first in the end.
+        dw_ih, dw_hh, db: what is added to, [3H, I] and [3H, H] (not flat, with the columns of zeros), and [4H] of
+            p, r, z, n in float64; nothing of what is not wanted.
+        dx: [T, B, I], or nothing.
+        n_steps, n_rows: T and B.
+        first: which row of the batch is the first of these.
+        hidden, width: H and I.
+    """
+    n, rows, dtype, item = len(dh), 4 * hidden, x.dtype, x.itemsize
+    size = min(max(DEPTH // max(n, 1), 1), n_steps)
+    g, before = np.empty(size * n * rows, dtype), np.empty((n, hidden), dtype)
+    inputs = np.zeros(size * n * dw_ih.shape[1] if len(dw_ih) else 0, dtype)
+    states = np.zeros(size * n * dw_hh.shape[1] if len(dw_hh) else 0, dtype)
+    # What the product of n had on its left.
+    gated = np.zeros(0 if reset_after else len(states), dtype)
+    below, through = np.empty((n if len(dx) else 0, padded_width(width, item)), dtype), np.empty(dh.shape, dtype)
+    nothing, sums = np.zeros(hidden, dtype), np.empty(rows, dtype)
+    for stop in range(n_steps, 0, -size):
+        start = max(stop - size, 0)
+        depth = (stop - start) * n
+        for t in range(stop - 1, start - 1, -1):
+            top, place = t * n_rows + first, (t - start) * n
+            source, top_before = (h0, first) if t == 0 else (y, top - n_rows)
+            for i in range(n):
+                at, behind = (top + i) * hidden, (top_before + i) * hidden
+                new = len(reset) > 0 and reset[top + i]
+                before[i] = nothing if new else source[behind : behind + hidden]
+                if len(dy):
+                    dh[i, :hidden] += dy[at : at + hidden]
+                own = da[4 * at : 4 * (at + hidden)] if len(da) else sums[:0]
+                out = g[(place + i) * rows : (place + i + 1) * rows]
+                gru_row_back(saved[4 * at : 4 * (at + hidden)], before[i], dh[i, :hidden], own, out)
+            if not reset_after:
+                through[:] = 0
+                add_product(g, place * rows + 3 * hidden, rows, 1, n, hidden, w_n, 0, through)
+            for i in range(n):
+                at = (top + i) * hidden
+                own = da[4 * at : 4 * (at + hidden)] if len(da) else sums[:0]
+                out = g[(place + i) * rows : (place + i + 1) * rows]
+                if not reset_after:
+                    out[:hidden] = through[i, :hidden]
+                    if len(own):
+                        out[:hidden] += own[:hidden]
+                gru_reset_row_back(saved[4 * at : 4 * (at + hidden)], before[i], dh[i, :hidden], own, out, reset_after)
+            add_product(g, place * rows + hidden, rows, 1, n, 2 * hidden, w_rz, 0, dh)
+            if reset_after:
+                add_product(g, place * rows, rows, 1, n, hidden, w_n, 0, dh)
+            if len(dx):
+                below[:] = 0
+                add_product(g, place * rows + hidden, rows, 1, n, 3 * hidden, w_ih, 0, below)
+                for i in range(n):
+                    dx[(top + i) * width : (top + i + 1) * width] = below[i, :width]
+            if len(db):
+                # A running total over all rows and steps would be several times less exact in float32.
+                sums[:] = 0
+                for i in range(place, place + n):
+                    sums += g[i * rows : (i + 1) * rows]
+                db += sums
+            if len(inputs):
+                pack_rows(x, top * width, n, width, inputs, depth, place)
+            if len(states):
+                pack_rows(before.reshape(-1), 0, n, hidden, states, depth, place)
+            if len(gated):
+                for i in range(n):
+                    pack_rows(saved, (top + i) * rows, 1, hidden, gated, depth, place + i)
+            if len(reset):
+                for i in range(n):
+                    if reset[top + i]:
+                        dh[i] = 0
+        if len(inputs):
+            add_product(g, hidden, 1, rows, 3 * hidden, depth, inputs, 0, dw_ih)
+        if len(states):
+            add_product(g, hidden, 1, rows, 2 * hidden, depth, states, 0, dw_hh[: 2 * hidden])
+            of_n, left = (0, states) if reset_after else (3 * hidden, gated)
+            add_product(g, of_n, 1, rows, hidden, depth, left, 0, dw_hh[2 * hidden :])

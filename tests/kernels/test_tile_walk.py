@@ -1,0 +1,53 @@
+"""A tile's compiled walk: reading many characters at once leaves what steps do, and what torch.nn finds in float64."""
+
+import pytest
+import torch
+
+from gatescope.kernels.sample import TILE, Recurrence
+
+V, H, L, STEPS = 5, 7, 2, 6
+CELLS = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
+
+
+def recurrences(cell, dtype=torch.float64, **options):
+    """The oracle in torch.nn, and two tiles with its weights: one that keeps STEPS steps and one that keeps one."""
+    torch.manual_seed(0)
+    oracle = CELLS[cell](V, H, L).to(dtype)
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    layers = [tuple(getattr(oracle, f"{name}_l{k}").detach() for name in names) for k in range(L)]
+    return oracle, *(Recurrence(cell, layers, steps=steps, **options) for steps in (STEPS, 1))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_reading_is_torch_in_float64(cell):
+    oracle, many, _ = recurrences(cell)
+    tokens = torch.randint(V, (2 * STEPS - 2, TILE))
+    expected, after = oracle(torch.eye(V, dtype=torch.float64)[tokens])
+    found = []
+    for part in (tokens[:STEPS], tokens[STEPS:]):
+        many.rewind()
+        many.read(part)
+        found.append(many.kept_h[-1][: len(part)].clone())
+    torch.testing.assert_close(torch.cat(found), expected.detach(), rtol=1e-12, atol=1e-13)
+    states = (torch.stack(many.h), torch.stack(many.c)) if cell == "lstm" else torch.stack(many.h)
+    torch.testing.assert_close(states, after, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("cell", "options"), [("lstm", {}), ("gru", {}), ("gru", {"reset_after": False})], ids=["lstm", "after", "before"]
+)
+def test_reading_leaves_what_steps_leave_to_the_bit(cell, options, dtype):
+    _, many, one = recurrences(cell, dtype, **options)
+    tokens = torch.randint(V, (STEPS - 1, TILE))
+    many.read(tokens)
+    for t, column in enumerate(tokens):
+        one.step(column)
+        for layer in range(L):
+            assert torch.equal(many.kept_h[layer][t], one.h[layer])
+            assert torch.equal(many.kept_gates[layer][t], one.gates[layer])
+            assert cell == "gru" or torch.equal(many.kept_c[layer][t], one.c[layer])
+    assert all(map(torch.equal, (*many.h, *many.c, *many.gates), (*one.h, *one.c, *one.gates)))
+    # The next character follows on the last one that was read.
+    more = torch.randint(V, (TILE,))
+    assert torch.equal(many.step(more), one.step(more))
