@@ -6,6 +6,7 @@ It works in the buffers of `gatescope.kernels.sample.Recurrence`, a layer in one
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -38,11 +39,12 @@ class TileWalk:
         reset_after: bool,
     ):
         below, begin, recurrent = ([array(each) for each in part] for part in (w_ih, starts, w_hh))
+        self._walk = lstm_walk if biases is None else gru_walk
+        self._options = () if biases is None else (reset_after,)
+        own: list[tuple[Any, ...]]
         if biases is None:
-            self._walk, self._options = lstm_walk, ()
             own = [(packed(weight), start) for weight, start in zip(recurrent, begin, strict=True)]
         else:
-            self._walk, self._options = gru_walk, (reset_after,)
             parts = zip(recurrent, begin, biases, strict=True)
             own = [(*recurrent_panels(weight), start, array(bias)) for weight, start, bias in parts]
         self._given = [(packed(weight), *rest) for weight, rest in zip(below, own, strict=True)]

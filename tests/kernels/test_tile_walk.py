@@ -51,3 +51,4 @@ def test_reading_leaves_what_steps_leave_to_the_bit(cell, options, dtype):
     # The next character follows on the last one that was read.
     more = torch.randint(V, (TILE,))
     assert torch.equal(many.step(more), one.step(more))
+    assert torch.equal(many.kept_h[0][STEPS - 1], one.h[0])
