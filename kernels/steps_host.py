@@ -4,121 +4,18 @@ In torch's operators a step takes four to six passes over its gates, and back ab
 Here a row of gates goes through all of them while it is in the innermost cache. Loops run over few arrays each: where
 more than about five may overlap, LLVM does not vectorise.
 
-Passes take NumPy arrays, float32 or float64, and work in place. sigmoid(x) is 1 / (1 + exp(-x)), and tanh(|x|) is
--m / (m + 2) with m = exp(-2 |x|) - 1, whose digits do not cancel where x is small. exp(x) is 2^k (1 + q), k the integer
-nearest x / log(2) and q a Taylor series in what is left.
-
-Importing this takes half a second, that of Numba.
+Passes take NumPy arrays, float32 or float64, and work in place; functions of a row become part of what calls them.
 """
 
 from __future__ import annotations
 
 import functools
-import math
-from decimal import Decimal
 from typing import Any
 
-import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import register_jitable
 
+from gatescope.kernels.activations_host import CONTRACT, sigmoid, tanh
 from gatescope.kernels.host import compiled
-
-# Terms of the series of exp(x) - 1 that are as good as the precision at up to log(2) / 2.
-TERMS = {"float32": 7, "float64": 13}
-# A product and a sum may round once.
-CONTRACT = {"contract"}
-
-
-@intrinsic
-def _bits(typing_context: Any, value: Any) -> Any:
-    """The bits of a floating-point number as an integer."""
-    whole, width = (types.int32, 32) if value == types.float32 else (types.int64, 64)
-    return whole(value), lambda context, builder, _, args: builder.bitcast(args[0], ir.IntType(width))
-
-
-@intrinsic
-def _from_bits(typing_context: Any, value: Any) -> Any:
-    """The floating-point number with these bits."""
-    real, made = (types.float32, ir.FloatType()) if value == types.int32 else (types.float64, ir.DoubleType())
-    return real(value), lambda context, builder, _, args: builder.bitcast(args[0], made)
-
-
-def _power(x: Any) -> Any:
-    """Return 2^k and q with exp(x) = 2^k (1 + q); infinity and 0 as 2^k where x is beyond the precision's range."""
-    raise NotImplementedError
-
-
-def _sigmoid(x: Any) -> Any:
-    raise NotImplementedError
-
-
-def _tanh(x: Any) -> Any:
-    raise NotImplementedError
-
-
-@overload(_power, jit_options={"fastmath": CONTRACT})
-def _(x: Any) -> Any:
-    real, whole = (np.float32, np.int32) if x == types.float32 else (np.float64, np.int64)
-    precision = np.finfo(real)
-    mantissa_bits, bias = whole(precision.nmant), whole(1 - precision.minexp)
-    # exp is infinite from the first on and no normal number below the second.
-    most, least = real((precision.maxexp + 0.25) * math.log(2)), real((precision.minexp - 1) * math.log(2))
-    # Added to a number it leaves the nearest integer in the last bits.
-    rounder = real(1.5 * 2.0**precision.nmant)
-    # log(2) in two parts: the first has few bits, so that its multiples are exact.
-    high = real(math.floor(math.log(2) * 2**9) / 2**9)
-    low, log2e = real(Decimal(2).ln() - Decimal(float(high))), real(1 / math.log(2))
-    terms = [real(1 / math.factorial(n)) for n in range(TERMS[real.__name__], 0, -1)]
-    # In two parts: a loop over more than about nine is not vectorised.
-    first, second = tuple(terms[: len(terms) // 2]), tuple(terms[len(terms) // 2 :])
-    zero = real(0)
-
-    def power(x: Any) -> Any:
-        x = most if x > most else x
-        x = least if x < least else x
-        shifted = x * log2e + rounder
-        k = shifted - rounder
-        x = (x - k * high) - k * low
-        y = zero
-        for term in first:
-            y = y * x + term
-        for term in second:
-            y = y * x + term
-        return _from_bits(whole((_bits(shifted) + bias) << mantissa_bits)), y * x  # type: ignore[call-arg]
-
-    return power
-
-
-@overload(_sigmoid, jit_options={"fastmath": CONTRACT})
-def _(x: Any) -> Any:
-    real = np.float32 if x == types.float32 else np.float64
-    one = real(1)
-
-    def sigmoid(x: Any) -> Any:
-        scale, q = _power(-x)
-        return one / (one + (scale * q + scale))
-
-    return sigmoid
-
-
-@overload(_tanh, jit_options={"fastmath": CONTRACT})
-def _(x: Any) -> Any:
-    real = np.float32 if x == types.float32 else np.float64
-    zero, one, two = real(0), real(1), real(2)
-    # Beyond it 1 - tanh(|x|) = 2 e / (1 + e), with e = exp(-2 |x|), is the smaller part, and so is its error.
-    middle = real(0.55)
-
-    def tanh(x: Any) -> Any:
-        size = abs(x)
-        scale, q = _power(-two * size)
-        m = scale * q + (scale - one)
-        t = (two * (scale * q + scale) if size > middle else m) / (m + two)
-        t = one - t if size > middle else zero - t
-        return zero - t if x < zero else t
-
-    return tanh
 
 
 @register_jitable
@@ -140,7 +37,7 @@ def gru_row(a: Any, h: Any, out: Any, reset_after: bool) -> None:
         for i in range(hidden):
             n[i] += r[i] * p[i]
     for i in range(hidden):
-        n[i] = _tanh(n[i])
+        n[i] = tanh(n[i])
     # From the nearer end, as torch.lerp: what is added to it is small, and so is its rounding.
     for i in range(hidden):
         way = h[i] - n[i]
@@ -151,7 +48,7 @@ def gru_row(a: Any, h: Any, out: Any, reset_after: bool) -> None:
 def sigmoid_row(a: Any) -> None:
     """Let a row pass through the sigmoid."""
     for i in range(len(a)):
-        a[i] = _sigmoid(a[i])
+        a[i] = sigmoid(a[i])
 
 
 @_compiled
@@ -163,7 +60,7 @@ def gru_gates(a: Any, h: Any, reset_after: bool) -> None:
         state = h[row]
         # Two chains of operations that wait for nothing of each other.
         for i in range(hidden):
-            r[i], z[i] = _sigmoid(r[i]), _sigmoid(z[i])
+            r[i], z[i] = sigmoid(r[i]), sigmoid(z[i])
         if not reset_after:
             for i in range(hidden):
                 p[i] = r[i] * state[i]
@@ -254,13 +151,13 @@ def lstm_row(a: Any, before: Any, cell: Any, state: Any) -> None:
     hidden = len(cell)
     i, f, g, o = _four(a)
     for j in range(hidden):
-        i[j], f[j], o[j] = _sigmoid(i[j]), _sigmoid(f[j]), _sigmoid(o[j])
+        i[j], f[j], o[j] = sigmoid(i[j]), sigmoid(f[j]), sigmoid(o[j])
     for j in range(hidden):
-        g[j] = _tanh(g[j])
+        g[j] = tanh(g[j])
     for j in range(hidden):
         cell[j] = f[j] * before[j] + i[j] * g[j]
     for j in range(hidden):
-        state[j] = o[j] * _tanh(cell[j])
+        state[j] = o[j] * tanh(cell[j])
 
 
 @_compiled
@@ -290,7 +187,7 @@ def lstm_row_back(gates: Any, cell: Any, before: Any, dh: Any, dc: Any, own: Any
     i, f, g, o = _four(gates)
     d_i, d_f, d_g, d_o = _four(out)
     for j in range(hidden):
-        squashed[j] = _tanh(cell[j])
+        squashed[j] = tanh(cell[j])
     for j in range(hidden):
         d_o[j] = dh[j] * squashed[j]
     for j in range(hidden):

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from gatescope.kernels.panels import add_product, pack_rows, packed, padded_width
+from gatescope.kernels.panels import CHAIN, add_product, pack_rows, packed, padded_width
 
 # Widths around those of a panel, and beyond one.
 WIDTHS = [1, 7, 8, 31, 63, 64, 65, 150]
+# Longer than the chain of terms that is summed at once.
+K = 2 * CHAIN + 5
 
 
 def whole(*shape, dtype):
@@ -16,18 +18,18 @@ def whole(*shape, dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_products_are_added_to_what_is_there(dtype, width):
-    a, b = whole(11, 20, dtype=dtype), whole(20, width, dtype=dtype)
-    out = np.ones((12, padded_width(width, b.itemsize)), dtype)
-    add_product(a.reshape(-1), 20, 20, 1, 9, 20, np.append(np.zeros(3, dtype), packed(b)), 3, out)
-    np.testing.assert_array_equal(out[:9, :width], 1 + a[1:10] @ b)
+    a, b = whole(41, K, dtype=dtype), whole(K, width, dtype=dtype)
+    out = np.ones((40, padded_width(width, b.itemsize)), dtype)
+    add_product(a.reshape(-1), K, K, 1, 37, K, np.append(np.zeros(3, dtype), packed(b)), 3, out)
+    np.testing.assert_array_equal(out[:37, :width], 1 + a[1:38] @ b)
     # Nothing but the columns of zeros was added beside it, and nothing below.
-    assert (out[:9, width:] == 1).all() and (out[9:] == 1).all()
+    assert (out[:37, width:] == 1).all() and (out[37:] == 1).all()
 
 
 def test_the_left_side_may_lie_across():
-    a, b = whole(20, 11, dtype=np.float32), whole(20, 70, dtype=np.float32)
+    a, b = whole(K, 11, dtype=np.float32), whole(K, 70, dtype=np.float32)
     out = np.zeros((11, 72), np.float32)
-    add_product(a.reshape(-1), 0, 1, 11, 11, 20, packed(b), 0, out)
+    add_product(a.reshape(-1), 0, 1, 11, 11, K, packed(b), 0, out)
     np.testing.assert_array_equal(out[:, :70], a.T @ b)
 
 

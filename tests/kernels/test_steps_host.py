@@ -1,44 +1,17 @@
-"""The compiled passes against arithmetic of many digits, torch's autograd in float64, and the loops' own operators."""
+"""The compiled passes against torch's autograd in float64, and the loops' own operators."""
 
-import mpmath
 import numpy as np
 import pytest
 import torch
 
 from gatescope.kernels import gru_loop, lstm_loop, steps_host
 
-NUMBERS = [0.0, 1e-30, 1e-8, 0.01, 0.2, 0.35, 0.7, 1.0, 2.5, 4.2, 9.0, 20.0, 60.0, 87.0]
 B, H = 5, 19
 
 
 def arrays(*shapes, dtype=np.float64, seed=0):
     generator = np.random.default_rng(seed)
     return [generator.standard_normal(shape).astype(dtype) for shape in shapes]
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_activations_to_the_last_digits(dtype):
-    mpmath.mp.dps = 60
-    x = np.array([sign * number for number in NUMBERS for sign in (1, -1)], dtype)
-    a = np.tile(x, (1, 4))
-    steps_host.lstm_state(a, np.zeros((1, len(x)), dtype), *np.empty((2, 1, len(x)), dtype))
-    i, f, g, o = a.reshape(4, len(x))
-    eps, tiny = float(np.finfo(dtype).eps), float(np.finfo(dtype).tiny)
-    for k, each in enumerate(mpmath.mpf(float(value)) for value in x):
-        sigmoid, tanh = 1 / (1 + mpmath.exp(-each)), mpmath.tanh(each)
-        for found, exact in ((i[k], sigmoid), (f[k], sigmoid), (g[k], tanh), (o[k], sigmoid)):
-            assert abs(float(found) - exact) <= 4 * eps * abs(exact) + tiny
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_what_is_not_finite_goes_the_way_of_torch(dtype):
-    x = torch.tensor([float("nan"), float("inf"), -float("inf"), 1000.0, -1000.0], dtype=dtype).expand(1, -1)
-    a, c = torch.cat([x] * 4, dim=1), torch.ones_like(x)
-    expected = torch.cat([x.sigmoid(), x.sigmoid(), x.tanh(), x.sigmoid()], dim=1)
-    cell, h = torch.empty_like(x), torch.empty_like(x)
-    steps_host.lstm_state(a.numpy(), c.numpy(), cell.numpy(), h.numpy())
-    torch.testing.assert_close(a, expected, rtol=0, atol=torch.finfo(dtype).tiny, equal_nan=True)
-    assert cell[0].isnan().tolist() == h[0].isnan().tolist() == [True, False, False, False, False]
 
 
 def test_lstm_state_is_what_the_operators_make():
