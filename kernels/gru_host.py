@@ -15,8 +15,8 @@ from torch import Tensor
 
 from gatescope.kernels.host import array, by_shares, compiled, empty, flat
 from gatescope.kernels.lstm_host import DEPTH, NO_TOKENS
-from gatescope.kernels.panels import add_product, pack_rows, packed, padded_width
-from gatescope.kernels.steps_host import gru_reset_row_back, gru_row, gru_row_back, sigmoid_row
+from gatescope.kernels.panels import add_product, add_product_across, pack_rows, packed, padded_width
+from gatescope.kernels.steps_host import add_row, fill_row, gru_reset_row_back, gru_row, gru_row_back, sigmoid_row
 
 
 def gru_forward(
@@ -130,39 +130,39 @@ def gru_walk(
     (n, hidden), dtype, item = h.shape, starts.dtype, starts.itemsize
     below = np.zeros((n, padded_width(3 * hidden, item)), dtype)
     rz, last = np.zeros((n, padded_width(2 * hidden, item)), dtype), np.zeros((n, padded_width(hidden, item)), dtype)
-    gated, a, nothing, states = (
-        np.empty(n * hidden, dtype),
-        np.empty((n, 4 * hidden), dtype),
-        np.zeros(hidden, dtype),
-        h.reshape(-1),
-    )
+    a, nothing, states = np.empty((n, 4 * hidden), dtype), np.zeros(hidden, dtype), h.reshape(-1)
+    # Of the product of n.
+    left = states if reset_after else np.empty(n * hidden, dtype)
     for t in range(n_steps):
         top = t * n_rows + first
         for i in range(n):
-            below[i, : 3 * hidden] = starts[tokens[top + i] if len(tokens) else 0]
-            rz[i, : 2 * hidden], last[i, :hidden] = bias[: 2 * hidden], bias[2 * hidden :]
+            fill_row(below[i, : 3 * hidden], starts[tokens[top + i] if len(tokens) else 0])
+            fill_row(rz[i, : 2 * hidden], bias)
+            fill_row(last[i, :hidden], bias[2 * hidden :])
             if len(reset) and reset[top + i]:
-                h[i] = nothing
-        add_product(x, top * width, width, 1, n, width, w_ih, 0, below)
-        add_product(states, 0, hidden, 1, n, hidden, w_rz, 0, rz)
+                fill_row(h[i], nothing)
+        add_product(x[top * width :], width, n, width, w_ih, below)
+        add_product(states, hidden, n, hidden, w_rz, rz)
         for i in range(n):
-            a[i, hidden : 3 * hidden] = below[i, : 2 * hidden] + rz[i, : 2 * hidden]
+            fill_row(a[i, hidden:], below[i])
+            add_row(a[i, hidden : 3 * hidden], rz[i])
             sigmoid_row(a[i, hidden : 3 * hidden])
-            a[i, 3 * hidden :] = below[i, 2 * hidden : 3 * hidden]
             if not reset_after:
-                gated[i * hidden : (i + 1) * hidden] = a[i, hidden : 2 * hidden] * h[i]
-        add_product(states if reset_after else gated, 0, hidden, 1, n, hidden, w_n, 0, last)
+                r, gated = a[i, hidden : 2 * hidden], left[i * hidden : (i + 1) * hidden]
+                for j in range(hidden):
+                    gated[j] = r[j] * h[i, j]
+        add_product(left, hidden, n, hidden, w_n, last)
         for i in range(n):
             if reset_after:
-                a[i, :hidden] = last[i, :hidden]
+                fill_row(a[i, :hidden], last[i])
             else:
-                a[i, :hidden] = gated[i * hidden : (i + 1) * hidden]
-                a[i, 3 * hidden :] += last[i, :hidden]
+                fill_row(a[i, :hidden], left[i * hidden :])
+                add_row(a[i, 3 * hidden :], last[i])
             at = (top + i) * hidden
             gru_row(a[i], h[i], y[at : at + hidden], reset_after)
-            h[i] = y[at : at + hidden]
+            fill_row(h[i], y[at : at + hidden])
             if len(saved):
-                saved[4 * at : 4 * (at + hidden)] = a[i]
+                fill_row(saved[4 * at : 4 * (at + hidden)], a[i])
 
 
 @compiled
@@ -226,52 +226,53 @@ def gru_walk_back(
             for i in range(n):
                 at, behind = (top + i) * hidden, (top_before + i) * hidden
                 new = len(reset) > 0 and reset[top + i]
-                before[i] = nothing if new else source[behind : behind + hidden]
+                fill_row(before[i], nothing if new else source[behind : behind + hidden])
                 if len(dy):
-                    dh[i, :hidden] += dy[at : at + hidden]
+                    add_row(dh[i, :hidden], dy[at : at + hidden])
                 own = da[4 * at : 4 * (at + hidden)] if len(da) else sums[:0]
                 out = g[(place + i) * rows : (place + i + 1) * rows]
                 gru_row_back(saved[4 * at : 4 * (at + hidden)], before[i], dh[i, :hidden], own, out)
             if not reset_after:
-                through[:] = 0
-                add_product(g, place * rows + 3 * hidden, rows, 1, n, hidden, w_n, 0, through)
+                through.fill(0)
+                add_product(g[place * rows + 3 * hidden :], rows, n, hidden, w_n, through)
             for i in range(n):
                 at = (top + i) * hidden
                 own = da[4 * at : 4 * (at + hidden)] if len(da) else sums[:0]
                 out = g[(place + i) * rows : (place + i + 1) * rows]
                 if not reset_after:
-                    out[:hidden] = through[i, :hidden]
+                    fill_row(out[:hidden], through[i])
                     if len(own):
-                        out[:hidden] += own[:hidden]
+                        add_row(out[:hidden], own)
                 gru_reset_row_back(saved[4 * at : 4 * (at + hidden)], before[i], dh[i, :hidden], own, out, reset_after)
-            add_product(g, place * rows + hidden, rows, 1, n, 2 * hidden, w_rz, 0, dh)
+            add_product(g[place * rows + hidden :], rows, n, 2 * hidden, w_rz, dh)
             if reset_after:
-                add_product(g, place * rows, rows, 1, n, hidden, w_n, 0, dh)
+                add_product(g[place * rows :], rows, n, hidden, w_n, dh)
             if len(dx):
-                below[:] = 0
-                add_product(g, place * rows + hidden, rows, 1, n, 3 * hidden, w_ih, 0, below)
+                below.fill(0)
+                add_product(g[place * rows + hidden :], rows, n, 3 * hidden, w_ih, below)
                 for i in range(n):
-                    dx[(top + i) * width : (top + i + 1) * width] = below[i, :width]
+                    fill_row(dx[(top + i) * width : (top + i + 1) * width], below[i])
             if len(db):
                 # A running total over all rows and steps would be several times less exact in float32.
-                sums[:] = 0
+                sums.fill(0)
                 for i in range(place, place + n):
-                    sums += g[i * rows : (i + 1) * rows]
-                db += sums
+                    add_row(sums, g[i * rows : (i + 1) * rows])
+                add_row(db, sums)
             if len(inputs):
-                pack_rows(x, top * width, n, width, inputs, depth, place)
+                pack_rows(x[top * width :], n, width, inputs, depth, place)
             if len(states):
-                pack_rows(before.reshape(-1), 0, n, hidden, states, depth, place)
+                pack_rows(before.reshape(-1), n, hidden, states, depth, place)
             if len(gated):
                 for i in range(n):
-                    pack_rows(saved, (top + i) * rows, 1, hidden, gated, depth, place + i)
+                    fill_row(before[i], saved[(top + i) * rows :])
+                pack_rows(before.reshape(-1), n, hidden, gated, depth, place)
             if len(reset):
                 for i in range(n):
                     if reset[top + i]:
-                        dh[i] = 0
+                        dh[i].fill(0)
         if len(inputs):
-            add_product(g, hidden, 1, rows, 3 * hidden, depth, inputs, 0, dw_ih)
+            add_product_across(g[hidden:], rows, 3 * hidden, depth, inputs, dw_ih)
         if len(states):
-            add_product(g, hidden, 1, rows, 2 * hidden, depth, states, 0, dw_hh[: 2 * hidden])
-            of_n, left = (0, states) if reset_after else (3 * hidden, gated)
-            add_product(g, of_n, 1, rows, hidden, depth, left, 0, dw_hh[2 * hidden :])
+            add_product_across(g[hidden:], rows, 2 * hidden, depth, states, dw_hh)
+            of_n, right = (g, states) if reset_after else (g[3 * hidden :], gated)
+            add_product_across(of_n, rows, hidden, depth, right, dw_hh[2 * hidden :])

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from gatescope.kernels.host import array, by_shares, compiled, empty, flat
-from gatescope.kernels.panels import add_product, pack_rows, packed, padded_width
-from gatescope.kernels.steps_host import lstm_row, lstm_row_back
+from gatescope.kernels.panels import add_product, add_product_across, pack_rows, packed, padded_width
+from gatescope.kernels.steps_host import add_row, fill_row, lstm_row, lstm_row_back
 
 # Rows of gradients, of some steps, whose part of the weights' gradients is summed at once.
 DEPTH = 512
@@ -131,24 +131,25 @@ def lstm_walk(
         width: I.
     """
     (n, hidden), rows = h.shape, starts.shape[1]
-    a = np.empty((n, padded_width(rows, x.itemsize)), x.dtype)
-    a[:, rows:] = 0
+    a = np.zeros((n, padded_width(rows, x.itemsize)), x.dtype)
     nothing, states = np.zeros(hidden, x.dtype), h.reshape(-1)
     for t in range(n_steps):
         top = t * n_rows + first
         for i in range(n):
-            a[i, :rows] = starts[tokens[top + i] if len(tokens) else 0]
+            fill_row(a[i, :rows], starts[tokens[top + i] if len(tokens) else 0])
             if len(reset) and reset[top + i]:
-                h[i], c[i] = nothing, nothing
-        add_product(x, top * width, width, 1, n, width, w_ih, 0, a)
-        add_product(states, 0, hidden, 1, n, hidden, w_hh, 0, a)
+                fill_row(h[i], nothing)
+                fill_row(c[i], nothing)
+        add_product(x[top * width :], width, n, width, w_ih, a)
+        add_product(states, hidden, n, hidden, w_hh, a)
         for i in range(n):
             at = (top + i) * hidden
             cell, activated = cells[at : at + hidden], a[i, :rows]
             lstm_row(activated, c[i], cell, h[i])
-            c[i], y[at : at + hidden] = cell, h[i]
+            fill_row(c[i], cell)
+            fill_row(y[at : at + hidden], h[i])
             if len(gates):
-                gates[4 * at : 4 * (at + hidden)] = activated
+                fill_row(gates[4 * at : 4 * (at + hidden)], activated)
 
 
 @compiled
@@ -197,7 +198,7 @@ def lstm_walk_back(
     """
     (n, hidden), rows, dtype = dc.shape, 4 * dc.shape[1], x.dtype
     size = min(max(DEPTH // max(n, 1), 1), n_steps)
-    g = np.empty(size * n * rows, dtype)
+    g, before = np.empty(size * n * rows, dtype), np.empty((n, hidden), dtype)
     inputs = np.zeros(size * n * dw_ih.shape[1] if len(dw_ih) else 0, dtype)
     states = np.zeros(size * n * dw_hh.shape[1] if len(dw_hh) else 0, dtype)
     below = np.empty((n if len(dx) else 0, padded_width(width, x.itemsize)), dtype)
@@ -214,38 +215,37 @@ def lstm_walk_back(
                 new = len(reset) > 0 and reset[top + i]
                 old = nothing if new else before_c[behind : behind + hidden]
                 if len(dy):
-                    dh[i, :hidden] += dy[at : at + hidden]
+                    add_row(dh[i, :hidden], dy[at : at + hidden])
                 if len(dcells):
-                    dc[i] += dcells[at : at + hidden]
+                    add_row(dc[i], dcells[at : at + hidden])
                 own = da[4 * at : 4 * (at + hidden)] if len(da) else sums[:0]
                 out = g[(place + i) * rows : (place + i + 1) * rows]
                 kept, cell = gates[4 * at : 4 * (at + hidden)], cells[at : at + hidden]
                 lstm_row_back(kept, cell, old, dh[i, :hidden], dc[i], own, out, squashed)
-                if len(states):
-                    if new:
-                        pack_rows(nothing, 0, 1, hidden, states, depth, place + i)
-                    else:
-                        pack_rows(before_h, behind, 1, hidden, states, depth, place + i)
+                fill_row(before[i], nothing if new else before_h[behind : behind + hidden])
             if len(db):
                 # A running total over all rows and steps would be several times less exact in float32.
-                sums[:] = 0
+                sums.fill(0)
                 for i in range(place, place + n):
-                    sums += g[i * rows : (i + 1) * rows]
-                db += sums
-            dh[:] = 0
-            add_product(g, place * rows, rows, 1, n, rows, w_hh, 0, dh)
+                    add_row(sums, g[i * rows : (i + 1) * rows])
+                add_row(db, sums)
+            dh.fill(0)
+            add_product(g[place * rows :], rows, n, rows, w_hh, dh)
             if len(dx):
-                below[:] = 0
-                add_product(g, place * rows, rows, 1, n, rows, w_ih, 0, below)
+                below.fill(0)
+                add_product(g[place * rows :], rows, n, rows, w_ih, below)
                 for i in range(n):
-                    dx[(top + i) * width : (top + i + 1) * width] = below[i, :width]
+                    fill_row(dx[(top + i) * width : (top + i + 1) * width], below[i])
             if len(inputs):
-                pack_rows(x, top * width, n, width, inputs, depth, place)
+                pack_rows(x[top * width :], n, width, inputs, depth, place)
+            if len(states):
+                pack_rows(before.reshape(-1), n, hidden, states, depth, place)
             if len(reset):
                 for i in range(n):
                     if reset[top + i]:
-                        dh[i], dc[i] = 0, 0
+                        dh[i].fill(0)
+                        dc[i].fill(0)
         if len(inputs):
-            add_product(g, 0, 1, rows, rows, depth, inputs, 0, dw_ih)
+            add_product_across(g, rows, rows, depth, inputs, dw_ih)
         if len(states):
-            add_product(g, 0, 1, rows, rows, depth, states, 0, dw_hh)
+            add_product_across(g, rows, rows, depth, states, dw_hh)

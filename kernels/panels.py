@@ -40,12 +40,13 @@ def packed(matrix: np.ndarray) -> np.ndarray:
     return out
 
 
+# Numba would compile them anew for each literal number among their arguments: rows are slices that begin where they do.
 @compiled
-def pack_rows(rows: Any, start: int, n_rows: int, n_columns: int, out: Any, depth: int, first: int) -> None:
+def pack_rows(rows: Any, n_rows: int, n_columns: int, out: Any, depth: int, first: int) -> None:
     """Write rows of a matrix [depth, C] in panels.
 
     Args:
-        rows, start: flat, and where the first row begins; the next is n_columns elements further.
+        rows: flat, one row behind the other.
         n_rows, n_columns: how many rows are written, and C.
         out, depth: the panels, flat, and the rows of all.
         first: which row of all the first is.
@@ -54,43 +55,38 @@ def pack_rows(rows: Any, start: int, n_rows: int, n_columns: int, out: Any, dept
     for left in range(0, n_columns, panel):
         wide, n = min(panel, width - left), min(panel, n_columns - left)
         for row in range(n_rows):
-            place, source = left * depth + (first + row) * wide, start + row * n_columns + left
-            out[place : place + n] = rows[source : source + n]
+            place, source = left * depth + (first + row) * wide, row * n_columns + left
+            for j in range(n):
+                out[place + j] = rows[source + j]
 
 
 @compiled
-def add_product(
-    left: Any, start: int, row: int, step: int, n_rows: int, depth: int, right: Any, first: int, out: Any
-) -> None:
-    """Add to `out`, in whole parts of a panel, the product of rows on the left with a matrix in panels.
+def add_product(left: Any, stride: int, n_rows: int, depth: int, right: Any, out: Any) -> None:
+    """Add to `out` the product of rows on the left with a matrix in panels.
 
     Args:
-        left, start: flat, and where the rows begin; the next is `row` elements further, the next of the inner
-            dimension `step`.
-        n_rows, depth: rows of the left side; the inner dimension K, all of `right`.
-        right, first: [K, R] in panels, flat, and where it begins.
+        left: flat; a row begins `stride` elements behind the one before.
+        n_rows, depth: of the left side, and the inner dimension K.
+        right: [K, R] in panels, flat.
         out: [n_rows or more, R], R with the columns of zeros.
     """
+    _add(left, stride, 1, n_rows, depth, right, out)
+
+
+@compiled
+def add_product_across(left: Any, stride: int, n_rows: int, depth: int, right: Any, out: Any) -> None:
+    """Do the same with a left side that lies across: K rows, each `stride` elements behind the one before."""
+    _add(left, 1, stride, n_rows, depth, right, out)
+
+
+@register_jitable
+def _add(left: Any, row: int, step: int, n_rows: int, depth: int, right: Any, out: Any) -> None:
     width, panel = out.shape[1], 4 * VECTOR_BYTES // out.itemsize
     sums = out.reshape(-1)
     for at in range(0, width, panel):
-        n, begin = min(panel, width - at), first + at * depth
+        n = min(panel, width - at)
         for top in range(0, n_rows, TALL):
-            tall, place = min(TALL, n_rows - top), start + top * row
+            tall, place = min(TALL, n_rows - top), top * width + at
             for k in range(0, depth, CHAIN):
-                deep = min(CHAIN, depth - k)
-                add_panel(
-                    tall,
-                    n,
-                    deep,
-                    left,
-                    place + k * step,
-                    row,
-                    step,
-                    right,
-                    begin + k * n,
-                    n,
-                    sums,
-                    top * width + at,
-                    width,
-                )
+                deep, start, begin = min(CHAIN, depth - k), top * row + k * step, at * depth + k * n
+                add_panel(tall, n, deep, left, start, row, step, right, begin, n, sums, place, width)

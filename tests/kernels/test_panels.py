@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gatescope.kernels.panels import CHAIN, add_product, pack_rows, packed, padded_width
+from gatescope.kernels.panels import CHAIN, add_product, add_product_across, pack_rows, packed, padded_width
 
 # Widths around those of a panel, and beyond one.
 WIDTHS = [1, 7, 8, 31, 63, 64, 65, 150]
@@ -20,7 +20,7 @@ def whole(*shape, dtype):
 def test_products_are_added_to_what_is_there(dtype, width):
     a, b = whole(41, K, dtype=dtype), whole(K, width, dtype=dtype)
     out = np.ones((40, padded_width(width, b.itemsize)), dtype)
-    add_product(a.reshape(-1), K, K, 1, 37, K, np.append(np.zeros(3, dtype), packed(b)), 3, out)
+    add_product(a.reshape(-1)[K:], K, 37, K, packed(b), out)
     np.testing.assert_array_equal(out[:37, :width], 1 + a[1:38] @ b)
     # Nothing but the columns of zeros was added beside it, and nothing below.
     assert (out[:37, width:] == 1).all() and (out[37:] == 1).all()
@@ -29,7 +29,7 @@ def test_products_are_added_to_what_is_there(dtype, width):
 def test_the_left_side_may_lie_across():
     a, b = whole(K, 11, dtype=np.float32), whole(K, 70, dtype=np.float32)
     out = np.zeros((11, 72), np.float32)
-    add_product(a.reshape(-1), 0, 1, 11, 11, K, packed(b), 0, out)
+    add_product_across(a.reshape(-1), 11, 11, K, packed(b), out)
     np.testing.assert_array_equal(out[:, :70], a.T @ b)
 
 
@@ -39,5 +39,5 @@ def test_rows_packed_in_parts_are_the_packed_matrix(dtype, width):
     matrix = whole(9, width, dtype=dtype)
     out = np.zeros_like(packed(matrix))
     for first, n in ((4, 5), (0, 4)):
-        pack_rows(matrix.reshape(-1), first * width, n, width, out, 9, first)
+        pack_rows(matrix.reshape(-1)[first * width :], n, width, out, 9, first)
     np.testing.assert_array_equal(out, packed(matrix))
