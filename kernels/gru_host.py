@@ -83,7 +83,8 @@ def gru_backward(
     db_ih = db[hidden:].clone()
     db_hh = torch.cat((db[hidden : 3 * hidden], db[:hidden])) if reset_after else db_ih.clone()
     found = dx, dh[:, :hidden], dw_ih[:, :width], dw_hh[:, :hidden], db_ih, db_hh
-    return tuple(each if need else None for each, need in zip(found, needs, strict=True))
+    # Without the columns of zeros: compiled programs count on what the operator says of its strides.
+    return tuple(each.contiguous() if need else None for each, need in zip(found, needs, strict=True))
 
 
 def recurrent_panels(w_hh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -94,7 +94,8 @@ def lstm_backward(
     parts = [torch.from_numpy(sum(each)) for each in zip(*(share[2:] for share in shares), strict=True)]
     db = parts[2].to(x.dtype)
     found = dx, states[0][:, :hidden], states[1], parts[0][:, :width], parts[1][:, :hidden], db, db.clone()
-    return tuple(each if need else None for each, need in zip(found, needs, strict=True))
+    # Without the columns of zeros: compiled programs count on what the operator says of its strides.
+    return tuple(each.contiguous() if need else None for each, need in zip(found, needs, strict=True))
 
 
 @compiled

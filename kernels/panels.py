@@ -35,12 +35,13 @@ def packed(matrix: np.ndarray) -> np.ndarray:
     out = np.zeros(depth * width, matrix.dtype)
     for first in range(0, n_columns, panel):
         last = min(first + panel, n_columns)
-        place = out[first * depth : min(first + panel, width) * depth].reshape(depth, -1)
+        wide = min(panel, width - first)
+        place = out[first * depth : (first + wide) * depth].reshape(depth, wide)
         place[:, : last - first] = matrix[:, first:last]
     return out
 
 
-# Numba would compile them anew for each literal number among their arguments: rows are slices that begin where they do.
+# A caller cuts the rows that it means out of their array: Numba would compile these anew for every literal offset.
 @compiled
 def pack_rows(rows: Any, n_rows: int, n_columns: int, out: Any, depth: int, first: int) -> None:
     """Write rows of a matrix [depth, C] in panels.

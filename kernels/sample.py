@@ -13,7 +13,7 @@ wait for the interpreter's lock.
 Equations and gate orders are those of `gatescope.kernels.lstm`, `.gru` and `.rnn`. The input product of the first layer
 is a row of the table `E W_ih^T + b` [V, G*H], E the character vectors, made once. Per character and layer a step reads
 W_hh (and W_ih above the first layer) once for the whole tile: 2 * G * H * (H + I) FLOP a row. Reading given characters
-goes layer by layer, the input product of many steps at once, and leaves one product a step.
+goes layer by layer; in torch's operators the input product of many steps comes at once, and leaves one product a step.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Recurrence:
     def step(self, tokens: Tensor) -> Tensor:
         """Read one character in every row and return the topmost hidden state, [TILE, H].
 
-        `h`, `c` and `gates` become the values after the character.
+        `h`, `c` and `gates` become the values after the character; the next step may write over them.
 
         Args:
             tokens: ids int64 [TILE].

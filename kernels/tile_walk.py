@@ -39,6 +39,7 @@ class TileWalk:
         reset_after: bool,
     ):
         below, begin, recurrent = ([array(each) for each in part] for part in (w_ih, starts, w_hh))
+        below[0] = below[0][:0]
         self._walk = lstm_walk if biases is None else gru_walk
         self._options = () if biases is None else (reset_after,)
         own: list[tuple[Any, ...]]
@@ -48,16 +49,25 @@ class TileWalk:
             parts = zip(recurrent, begin, biases, strict=True)
             own = [(*recurrent_panels(weight), start, array(bias)) for weight, start, bias in parts]
         self._given = [(packed(weight), *rest) for weight, rest in zip(below, own, strict=True)]
-        self._states = [[array(state) for state in each] for each in zip(*states, strict=True)]
-        self._kept = [[array(steps).reshape(len(steps), -1) for steps in each] for each in zip(*kept, strict=True)]
-        self._height, self._hidden = states[0][0].shape
+        # Tensors, which a copy of the whole shares with those that the recurrence has, as arrays would not.
+        self._states, self._kept = list(zip(*states, strict=True)), list(zip(*kept, strict=True))
+        self._n_characters = len(begin[0])
 
     def __call__(self, first: int, tokens: Tensor) -> None:
-        """Read characters, int64 [T, TILE], and keep their steps from the first on."""
-        n_steps, ids, no_reset = len(tokens), flat(tokens), flat(None)
-        x, width = self._states[0][0].reshape(-1)[:0], 0
+        """Read characters, int64 [T, TILE], and keep their steps from the first on.
+
+        Raises:
+            IndexError: an id that is no character's, or more rows or steps than there is room for.
+        """
+        h = self._states[0][0]
+        (n_steps, n_rows), n_kept = tokens.shape, len(self._kept[0][0])
+        # Compiled loops look at no bounds.
+        if n_rows != len(h) or first + n_steps > n_kept:
+            raise IndexError(f"tokens {[n_steps, n_rows]}: expected at most {[n_kept - first, len(h)]}, all rows")
+        if n_steps and not 0 <= int(tokens.min()) <= int(tokens.max()) < self._n_characters:
+            raise IndexError(f"tokens: expected ids from 0 to {self._n_characters - 1}, got {tokens.unique().tolist()}")
+        ids, no_reset, x, width = flat(tokens), flat(None), flat(None, h), 0
         for given, states, kept in zip(self._given, self._states, self._kept, strict=True):
-            outputs = [steps[first : first + n_steps].reshape(-1) for steps in kept]
-            sizes = n_steps, self._height, 0, width
-            self._walk(x, *given, ids, no_reset, *states, *outputs, *sizes, *self._options)
-            x, width, ids = outputs[1], self._hidden, NO_TOKENS
+            live, outputs = map(array, states), [flat(steps[first : first + n_steps]) for steps in kept]
+            self._walk(x, *given, ids, no_reset, *live, *outputs, n_steps, n_rows, 0, width, *self._options)
+            x, width, ids = outputs[1], h.shape[1], NO_TOKENS

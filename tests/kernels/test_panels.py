@@ -41,3 +41,7 @@ def test_rows_packed_in_parts_are_the_packed_matrix(dtype, width):
     for first, n in ((4, 5), (0, 4)):
         pack_rows(matrix.reshape(-1)[first * width :], n, width, out, 9, first)
     np.testing.assert_array_equal(out, packed(matrix))
+
+
+def test_a_matrix_without_rows_has_empty_panels():
+    assert packed(np.empty((0, 70), np.float32)).size == 0

@@ -120,8 +120,10 @@ def test_opcheck(cell, resets):
     tail = {"lstm": (True,), "gru": (cell.options.get("reset_after", True), True), "rnn": ()}[cell.name] + ("loop",)
     if cell.name == "rnn":
         tail = (cell.options.get("nonlinearity", "tanh"), "loop")
-    tensors = cell.layer(2, 5, 3, 4)
-    torch.library.opcheck(cell.operator, (*tensors, resets(2, 5), *tail))
+    # In the first shape a compiled walk pads rows of seven and five.
+    for n_rows, n_steps, width, hidden in ((4, 9, 5, 7), (2, 5, 3, 4)):
+        tensors = cell.layer(n_rows, n_steps, width, hidden)
+        torch.library.opcheck(cell.operator, (*tensors, resets(n_rows, n_steps), *tail))
     tensors = [x.detach() for x in tensors[:-2]]
     quick = ("test_schema", "test_faketensor")
     torch.library.opcheck(cell.operator, (*tensors, None, None, None, *tail), test_utils=quick)
@@ -145,6 +147,17 @@ def test_compiles_without_a_graph_break(cell, resets):
     gradients = [torch.autograd.grad(o.square().sum(), [x, *module.parameters()]) for o in (y, expected)]
     for mine, other in zip(*gradients, strict=True):
         assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize("sizes", [(5, 7), (8, 16)], ids=["padded", "whole"])
+def test_gradients_have_the_strides_that_compiled_programs_expect(cell, sizes):
+    width, hidden = sizes
+    # Enough rows and steps for a compiled walk.
+    tensors = cell.layer(9, 40, width, hidden, dtype=torch.float32)
+    outputs = cell.function(*tensors, **cell.options, backend="loop")
+    y = outputs[0] if isinstance(outputs, tuple) else outputs
+    for gradient, tensor in zip(torch.autograd.grad(y.sum(), tensors), tensors, strict=True):
+        assert gradient.shape == tensor.shape and gradient.is_contiguous()
 
 
 def test_second_derivative_names_the_reference(cell):

@@ -1,5 +1,7 @@
 """A tile's compiled walk: reading many characters at once leaves what steps do, and what torch.nn finds in float64."""
 
+import copy
+
 import pytest
 import torch
 
@@ -52,3 +54,31 @@ def test_reading_leaves_what_steps_leave_to_the_bit(cell, options, dtype):
     more = torch.randint(V, (TILE,))
     assert torch.equal(many.step(more), one.step(more))
     assert torch.equal(many.kept_h[0][STEPS - 1], one.h[0])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_copy_steps_on_its_own(cell):
+    _, _, one = recurrences(cell)
+    first, second = torch.randint(V, (2, TILE))
+    one.step(first)
+    other, before = copy.deepcopy(one), one.h[-1].clone()
+    expected = other.step(second).clone()
+    assert torch.equal(other.h[-1], expected) and torch.equal(one.h[-1], before)
+    assert torch.equal(one.step(second), expected)
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        torch.full((1, TILE), V),
+        torch.full((1, TILE), -1),
+        torch.zeros(1, 3).long(),
+        torch.zeros(STEPS + 1, TILE).long(),
+    ],
+    ids=["beyond", "negative", "few-rows", "many-steps"],
+)
+def test_what_is_no_tile_of_characters_is_refused_before_anything_moves(tokens):
+    _, many, _ = recurrences("lstm")
+    with pytest.raises(IndexError, match="tokens"):
+        many.read(tokens)
+    assert not any(state.any() for state in (*many.h, *many.c))
