@@ -13,10 +13,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatescope.kernels.host import array, by_shares, compiled, empty, flat
-from gatescope.kernels.lstm_host import DEPTH, NO_TOKENS
-from gatescope.kernels.panels import add_product, add_product_across, pack_rows, packed, padded_width
-from gatescope.kernels.steps_host import add_row, fill_row, gru_reset_row_back, gru_row, gru_row_back, sigmoid_row
+from gatescope.kernels.host import NO_TOKENS, array, by_shares, compiled, empty, flat
+from gatescope.kernels.panels import (
+    DEPTH,
+    add_product,
+    add_product_across,
+    pack_rows,
+    packed,
+    padded_width,
+    write_product,
+)
+from gatescope.kernels.steps_host import (
+    add_bias_gradient,
+    add_row,
+    fill_row,
+    gru_reset_row_back,
+    gru_row,
+    gru_row_back,
+    sigmoid_row,
+)
 
 
 def gru_forward(
@@ -249,16 +264,9 @@ def gru_walk_back(
             if reset_after:
                 add_product(g[place * rows :], rows, n, hidden, w_n, dh)
             if len(dx):
-                below.fill(0)
-                add_product(g[place * rows + hidden :], rows, n, 3 * hidden, w_ih, below)
-                for i in range(n):
-                    fill_row(dx[(top + i) * width : (top + i + 1) * width], below[i])
+                write_product(g[place * rows + hidden :], rows, n, 3 * hidden, w_ih, below, dx[top * width :], width)
             if len(db):
-                # A running total over all rows and steps would be several times less exact in float32.
-                sums.fill(0)
-                for i in range(place, place + n):
-                    add_row(sums, g[i * rows : (i + 1) * rows])
-                add_row(db, sums)
+                add_bias_gradient(db, g[place * rows :], n, sums)
             if len(inputs):
                 pack_rows(x[top * width :], n, width, inputs, depth, place)
             if len(states):

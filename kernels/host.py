@@ -17,6 +17,8 @@ from torch import Tensor
 
 # Rows of a batch that are enough for a thread of their own: a step reads all weights for them.
 SHARE = 8
+# Of layers that read no characters.
+NO_TOKENS = np.empty(0, np.int64)
 
 
 def compiled(function: Callable[..., Any], fast: Collection[str] = ()) -> Callable[..., Any]:

@@ -17,14 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatescope.kernels.host import array, by_shares, compiled, empty, flat
-from gatescope.kernels.panels import add_product, add_product_across, pack_rows, packed, padded_width
-from gatescope.kernels.steps_host import add_row, fill_row, lstm_row, lstm_row_back
-
-# Rows of gradients, of some steps, whose part of the weights' gradients is summed at once.
-DEPTH = 512
-# Of layers that read no characters.
-NO_TOKENS = np.empty(0, np.int64)
+from gatescope.kernels.host import NO_TOKENS, array, by_shares, compiled, empty, flat
+from gatescope.kernels.panels import (
+    DEPTH,
+    add_product,
+    add_product_across,
+    pack_rows,
+    packed,
+    padded_width,
+    write_product,
+)
+from gatescope.kernels.steps_host import add_bias_gradient, add_row, fill_row, lstm_row, lstm_row_back
 
 
 def lstm_forward(
@@ -225,18 +228,11 @@ def lstm_walk_back(
                 lstm_row_back(kept, cell, old, dh[i, :hidden], dc[i], own, out, squashed)
                 fill_row(before[i], nothing if new else before_h[behind : behind + hidden])
             if len(db):
-                # A running total over all rows and steps would be several times less exact in float32.
-                sums.fill(0)
-                for i in range(place, place + n):
-                    add_row(sums, g[i * rows : (i + 1) * rows])
-                add_row(db, sums)
+                add_bias_gradient(db, g[place * rows :], n, sums)
             dh.fill(0)
             add_product(g[place * rows :], rows, n, rows, w_hh, dh)
             if len(dx):
-                below.fill(0)
-                add_product(g[place * rows :], rows, n, rows, w_ih, below)
-                for i in range(n):
-                    fill_row(dx[(top + i) * width : (top + i + 1) * width], below[i])
+                write_product(g[place * rows :], rows, n, rows, w_ih, below, dx[top * width :], width)
             if len(inputs):
                 pack_rows(x[top * width :], n, width, inputs, depth, place)
             if len(states):

@@ -19,6 +19,8 @@ from gatescope.kernels.register_tile import PART_BYTES, VECTOR_BYTES, add_panel
 CHAIN = 64
 # Rows whose sums stay in the innermost cache meanwhile.
 TALL = 16
+# Rows of gradients, of some steps, whose part of the weights' gradients is summed at once.
+DEPTH = 512
 
 
 @register_jitable
@@ -78,6 +80,18 @@ def add_product(left: Any, stride: int, n_rows: int, depth: int, right: Any, out
 def add_product_across(left: Any, stride: int, n_rows: int, depth: int, right: Any, out: Any) -> None:
     """Do the same with a left side that lies across: K rows, each `stride` elements behind the one before."""
     _add(left, 1, stride, n_rows, depth, right, out)
+
+
+@register_jitable
+def write_product(
+    left: Any, stride: int, n_rows: int, depth: int, right: Any, room: Any, out: Any, n_columns: int
+) -> None:
+    """Write a product as `add_product` adds it, by way of `room` [n_rows, R], to rows [n_columns], flat."""
+    room.fill(0)
+    add_product(left, stride, n_rows, depth, right, room)
+    for i in range(n_rows):
+        for j in range(n_columns):
+            out[i * n_columns + j] = room[i, j]
 
 
 @register_jitable

@@ -72,10 +72,9 @@ class Recurrence:
         self._hidden_bias = [layer[3] for layer in layers]
         table = w_ih.T if vectors is None else vectors @ w_ih.T
         self._table = (table + self._input_bias[0]).contiguous()  # [V, G*H]
-        self._w_ih = [layer[0].T.contiguous() for layer in layers]  # [I, G*H]
-        self._w_hh = [layer[1].T.contiguous() for layer in layers]  # [H, G*H]
         hidden, width = w_hh.shape[1], w_hh.shape[0]
         self.steps = steps
+        below, recurrent = ([layer[k].T.contiguous() for layer in layers] for k in (0, 1))
         compiled = cell != "rnn" and w_hh.is_cpu and w_hh.dtype in (torch.float32, torch.float64)
         # A compiled GRU leaves p, of no use here, before r, z, n.
         wide = 4 * hidden if compiled else width
@@ -91,13 +90,15 @@ class Recurrence:
         self.c = [place.c for place in last if place.c is not None]
         self.gates = [place.gates for place in last]  # [TILE, G*H] each, after their activation
         self._walk = None
+        # [I, G*H] and [H, G*H] of each layer; a compiled walk has its own, in panels.
+        self._w_ih, self._w_hh = ([], []) if compiled else (below, recurrent)
         if compiled:
             # Half a second, that of Numba, which a GPU does without.
             from gatescope.kernels.tile_walk import TileWalk
 
             self.h, self.c = ([torch.zeros_like(state) for state in states] for states in (self.h, self.c))
             starts = [self._table, *(bias.unsqueeze(0) for bias in self._input_bias[1:])]
-            weights = self._w_ih, self._w_hh, starts, self._hidden_bias if cell == "gru" else None
+            weights = below, recurrent, starts, self._hidden_bias if cell == "gru" else None
             used = 3 if cell == "lstm" else 2
             states, kept = (self.h, self.c)[: used - 1], (buffers, self.kept_h, self.kept_c)[:used]
             self._walk = TileWalk(*weights, states, kept, reset_after)
@@ -127,12 +128,10 @@ class Recurrence:
         Args:
             tokens: ids int64 [TILE].
         """
-        places = self._places[self._next]
         if self._walk is not None:
-            self._walk(self._next, tokens.unsqueeze(0))
-            self._next = (self._next + 1) % self.steps
-            self.gates = [place.gates for place in places]
+            self._walk_on(self._next, tokens.unsqueeze(0))
             return self.h[-1]
+        places = self._places[self._next]
         below = None
         for layer, place in enumerate(places):
             if below is None:
@@ -153,9 +152,7 @@ class Recurrence:
             tokens: ids int64 [T, TILE], T at most `steps`.
         """
         if self._walk is not None:
-            self._walk(0, tokens)
-            self._next = len(tokens) % self.steps
-            self.gates = [place.gates for place in self._places[len(tokens) - 1]]
+            self._walk_on(0, tokens)
             return
         for layer, (gates, bias) in enumerate(zip(self.kept_gates, self._input_bias, strict=True)):
             if layer == 0:
@@ -166,6 +163,14 @@ class Recurrence:
             for places in self._places[: len(tokens)]:
                 self._step_layer(self, layer, places[layer])
         self._next = len(tokens) % self.steps
+
+    def _walk_on(self, first: int, tokens: Tensor) -> None:
+        """Read characters [T, TILE] in a compiled walk, and keep their steps from the first on."""
+        assert self._walk is not None
+        self._walk(first, tokens)
+        stop = first + len(tokens)
+        self._next = stop % self.steps
+        self.gates = [place.gates for place in self._places[stop - 1]]
 
     def _lstm(self, layer: int, place: _Place) -> None:
         assert place.c is not None

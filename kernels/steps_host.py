@@ -39,6 +39,18 @@ def add_row(out: Any, values: Any) -> None:
         out[i] += values[i]
 
 
+@register_jitable
+def add_bias_gradient(db: Any, g: Any, n_rows: int, sums: Any) -> None:
+    """Add the columns of a step's gradients g [n_rows, R], flat, to db [R] in float64; sums [R] is room.
+
+    A running total over all rows and steps would be several times less exact in float32.
+    """
+    sums.fill(0)
+    for i in range(n_rows):
+        add_row(sums, g[i * len(sums) : (i + 1) * len(sums)])
+    add_row(db, sums)
+
+
 _compiled = functools.partial(compiled, fast=CONTRACT)
 
 
@@ -156,7 +168,7 @@ def gru_reset_back(a: Any, h: Any, dh: Any, own: Any, out: Any, dy: Any, reset_a
     """
     for row in range(len(a)):
         gru_reset_row_back(a[row], h[row], dh[row], own[row], out[row], reset_after)
-        dh[row] += dy[row]
+        add_row(dh[row], dy[row])
 
 
 @register_jitable

@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from gatescope.kernels.gru_host import gru_walk, recurrent_panels
-from gatescope.kernels.host import array, flat
-from gatescope.kernels.lstm_host import NO_TOKENS, lstm_walk
+from gatescope.kernels.host import NO_TOKENS, array, flat
+from gatescope.kernels.lstm_host import lstm_walk
 from gatescope.kernels.panels import packed
 
 

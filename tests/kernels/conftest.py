@@ -163,3 +163,12 @@ def resets():
         return mask
 
     return draw
+
+
+@pytest.fixture(params=[1, 3], ids=["one-thread", "three-threads"])
+def threads(request):
+    """Let torch count as many cores, on which a compiled walk shares out the rows of a batch."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
