@@ -34,8 +34,8 @@ def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.
     """Do what `gatescope.engine.record.record` does, in memory and in any dtype.
 
     The states take `state_bytes`, in one tensor for each array. Sequences of one length are computed in their place;
-    those of different lengths go there from one piece of `gatescope.engine.walk.PIECE_BYTES` a thread, or on a GPU from
-    two of `gatescope.engine.walk_fused.PIECE_BYTES`.
+    those of different lengths go there from pieces of `gatescope.engine.walk.PIECE_BYTES` in all, or on a GPU from two
+    of `gatescope.engine.walk_fused.PIECE_BYTES` each.
 
     Raises:
         InputError: the device has not that much memory.

@@ -28,7 +28,8 @@ from gatescope.engine.record import (
 )
 from gatescope.engine.sample import default_prime
 from gatescope.engine.walk import DTYPES
-from gatescope.kernels.sample import Draw, Recurrence
+from gatescope.kernels.choice import Draw
+from gatescope.kernels.sample import Recurrence
 
 
 @dataclass(frozen=True)

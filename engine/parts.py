@@ -21,7 +21,8 @@ from gatescope.engine.dump_spec import DumpSpec, difference
 from gatescope.engine.errors import InputError
 from gatescope.engine.processes import meet, place
 from gatescope.engine.walk import Reader
-from gatescope.kernels.sample import Draw, Recurrence
+from gatescope.kernels.choice import Draw
+from gatescope.kernels.sample import Recurrence
 
 
 def shares_of(n_sequences: int, height: int, size: int) -> list[range]:

@@ -26,8 +26,8 @@ from gatescope.engine.record import (
     settings_of,
 )
 from gatescope.engine.walk import DTYPES
-from gatescope.kernels.philox import uniform
-from gatescope.kernels.sample import Draw, Recurrence, choose
+from gatescope.kernels.choice import Draw
+from gatescope.kernels.sample import Recurrence
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,7 @@ class _Sampler:
     """Lets every sequence read the prime and then what it draws."""
 
     def __init__(self, trained: TrainedModel, config: SampleConfig, prime: np.ndarray, seed: int):
-        output = trained.model.output
-        self._weight, self._bias = output.weight.detach().T.contiguous(), output.bias.detach()
-        self._prime = torch.from_numpy(prime.astype(np.int64)).to(self._bias.device)
+        self._prime = torch.from_numpy(prime.astype(np.int64)).to(trained.model.output.weight.device)
         self._config, self._seed = config, seed
 
     def warm_up(self, numbers: np.ndarray) -> Tensor:
@@ -157,15 +155,7 @@ class _Sampler:
         return Draw(self._seed, first, config.temperature, config.top_k, config.top_p)
 
     def run(self, recurrence: Recurrence, numbers: np.ndarray, start: int, stop: int) -> Tensor:
-        config = self._config
-        random = uniform(self._seed, torch.from_numpy(numbers), torch.arange(start, stop)).to(self._bias.device)
-        tokens = []
-        for numbers_of_step in random:
-            logits = torch.addmm(self._bias, recurrence.h[-1], self._weight)
-            tokens.append(choose(logits, numbers_of_step, config.temperature, config.top_k, config.top_p))
-            # Where no character could be drawn, the walk refuses the piece when it is through.
-            recurrence.step(tokens[-1].clamp(max=logits.shape[1] - 1))
-        return torch.stack(tokens)
+        return recurrence.draw(self.draw(int(numbers[0])), start, stop)
 
 
 def default_prime(vocabulary: Vocabulary, prime: str | None) -> str:

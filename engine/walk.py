@@ -23,8 +23,9 @@ from torch import Tensor
 from gatescope.engine.finite import is_finite, require_characters, require_finite
 from gatescope.engine.model import TrainedModel
 from gatescope.engine.resume_points import ResumePoint
+from gatescope.kernels.choice import Draw
 from gatescope.kernels.host import empty
-from gatescope.kernels.sample import TILE, Draw, Recurrence
+from gatescope.kernels.sample import TILE, Recurrence
 
 if TYPE_CHECKING:
     from gatescope.kernels.sample_fused import SamplePlan
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
 GATE_PLACES = {"i": 0, "f": 1, "g": 2, "o": 3, "r": 0, "z": 1, "n": 2}
 # Steps that are computed in float32 before they are rounded into a piece: few enough to stay in the cache.
 STEPS = 32
-# States of one piece, of which each thread has one: small, so that writing begins early.
-PIECE_BYTES = 64 << 20
+# States of the pieces of all threads. Where whole sequences fit, a dump's blocks come at once, and need not be read
+# again to be sealed.
+PIECE_BYTES = 512 << 20
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 # What the output layer says of each character, beside the recurrent states.
@@ -100,7 +102,7 @@ class _Walker:
         self._reader = journey.reader
         self._arrays = journey.arrays
         self._n_characters = journey.trained.model.n_characters
-        self._rounded: dict[int, Tensor] = {}
+        self._round = _rounding(journey)
         self._scores = None
         if any(name.endswith(SCORES) for name in journey.arrays):
             self._scores = _Scores(journey.trained, self._recurrence)
@@ -139,7 +141,6 @@ class _Walker:
 
     def _keep(self, first: int, n: int, begin: int, steps: int, out: dict[str, Tensor], ids: Tensor) -> None:
         """Round the kept steps into [n, steps, H] of the arrays, and refuse what is not finite there."""
-        self._rounded.clear()
         scores = self._scores.of(ids) if self._scores else {}
         for name in out:
             if name.endswith(SCORES):
@@ -150,15 +151,9 @@ class _Walker:
                 continue
             width = self._arrays[name]
             kept, place = _source(self._recurrence, name)
-            # First rounded as a whole and then transposed: torch rounds contiguous values far faster.
-            if id(kept) not in self._rounded:
-                self._rounded[id(kept)] = kept[:steps].to(out[name].dtype)
-                finite = is_finite(self._rounded[id(kept)])
-            part = self._rounded[id(kept)][..., place * width : (place + 1) * width]
-            out[name].copy_(part[:, :n].transpose(0, 1))
-            if not finite:
-                exact = kept[:steps, :n, place * width : (place + 1) * width].transpose(0, 1)
-                require_finite(name, first, begin, exact, out[name], self._lengths)
+            exact = kept[:steps, :n, place * width : (place + 1) * width]
+            if not self._round(exact, out[name]):
+                require_finite(name, first, begin, exact.transpose(0, 1), out[name], self._lengths)
 
     def _warm(self, tokens: Tensor) -> None:
         """Read the warm-up from the zero state; a row whose warm-up has not begun (-1) stays at zero."""
@@ -256,7 +251,7 @@ class _Tiles:
         on_gpu = journey.trained.model.output.weight.is_cuda  # of a model that the sampler's kernel does not take
         self.side_by_side = max(1, min(1 if on_gpu else torch.get_num_threads(), len(self._range)))
         row_bytes = TILE * sum(journey.arrays.values()) * journey.dtype.itemsize
-        self._size = max(STEPS, PIECE_BYTES // row_bytes // STEPS * STEPS)
+        self._size = max(STEPS, PIECE_BYTES // self.side_by_side // row_bytes // STEPS * STEPS)
         self._walkers = [_Walker(journey) for _ in range(self.side_by_side)]
         self._reused: list[dict[str, Tensor]] = [{} for _ in range(self.side_by_side)]
         self._arrays, self._dtype = journey.arrays, journey.dtype
@@ -348,9 +343,25 @@ def weights_of(trained: TrainedModel) -> tuple[list[tuple[Tensor, Tensor, Tensor
 def recurrence_of(trained: TrainedModel, steps: int = 1) -> Recurrence:
     """Return a tile of zero states that steps with the model's weights."""
     architecture, (layers, vectors) = trained.model.architecture, weights_of(trained)
-    return Recurrence(
-        architecture.cell, layers, vectors, architecture.reset_after, architecture.nonlinearity, steps=steps
-    )
+    output = trained.model.output.weight.detach(), trained.model.output.bias.detach()
+    options = architecture.reset_after, architecture.nonlinearity, steps, output
+    return Recurrence(architecture.cell, layers, vectors, *options)
+
+
+def _rounding(journey: Journey) -> Callable[[Tensor, Tensor], bool]:
+    """Return what rounds kept steps [T, B, H] into [B, T, H] of the arrays, and says whether all are finite there."""
+    weight = journey.trained.model.output.weight
+    if weight.is_cpu:
+        # Half a second, that of Numba, which a GPU does without.
+        from gatescope.kernels.rounding_host import round_steps, rounds
+
+        if rounds(weight.dtype, journey.dtype):
+            return round_steps
+
+    def copy(kept: Tensor, out: Tensor) -> bool:
+        return is_finite(out.copy_(kept.transpose(0, 1)))
+
+    return copy
 
 
 def _source(recurrence: Recurrence, name: str) -> tuple[Tensor, int]:

@@ -1,4 +1,4 @@
-"""sigmoid and tanh on the CPU, for loops that Numba compiles.
+"""exp, sigmoid and tanh on the CPU, for loops that Numba compiles.
 
 They take float32 or float64. sigmoid(x) is 1 / (1 + exp(-x)), and tanh(|x|) is -m / (m + 2) with m = exp(-2 |x|) - 1,
 whose digits do not cancel where x is small. exp(x) is 2^k (1 + q), k the integer nearest x / log(2) and q a Taylor
@@ -43,6 +43,11 @@ def _power(x: Any) -> Any:
     raise NotImplementedError
 
 
+def exp(x: Any) -> Any:
+    """exp(x); 0 where it would be below the normal numbers."""
+    raise NotImplementedError
+
+
 def sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x))."""
     raise NotImplementedError
@@ -84,6 +89,15 @@ def _(x: Any) -> Any:
         return _from_bits(whole((_bits(shifted) + bias) << mantissa_bits)), y * x  # type: ignore[call-arg]
 
     return power
+
+
+@overload(exp, jit_options={"fastmath": CONTRACT})
+def _(x: Any) -> Any:
+    def compute(x: Any) -> Any:
+        scale, q = _power(x)
+        return scale * q + scale
+
+    return compute
 
 
 @overload(sigmoid, jit_options={"fastmath": CONTRACT})

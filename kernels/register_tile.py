@@ -19,15 +19,15 @@ from numba.extending import intrinsic
 
 # Of the processor that Numba compiles for, such as "+avx512f".
 _SETTINGS: Any = numba.config
-_FEATURES = (codegen.get_host_cpu_features() if _SETTINGS.CPU_FEATURES is None else _SETTINGS.CPU_FEATURES).split(",")
-VECTOR_BYTES = 64 if "+avx512f" in _FEATURES else 32
+FEATURES = (codegen.get_host_cpu_features() if _SETTINGS.CPU_FEATURES is None else _SETTINGS.CPU_FEATURES).split(",")
+VECTOR_BYTES = 64 if "+avx512f" in FEATURES else 32
 # A panel is as many columns as four vectors have, or fewer: a multiple of these bytes.
 PART_BYTES = 32
 # Rows of a tile by the vectors that it is wide: as many sums as sixteen registers hold beside what they are made of; of
 # 32 half are enough.
 ROWS = {1: 8, 2: 8, 3: 8, 4: 4} if VECTOR_BYTES == 64 else {1: 8, 2: 6, 3: 4, 4: 3}
 # Whether the processor multiplies pairs of bfloat16 and adds both products to a sum in float32.
-PAIRS = "+avx512f" in _FEATURES and "+avx512bf16" in _FEATURES
+PAIRS = "+avx512f" in FEATURES and "+avx512bf16" in FEATURES
 if PAIRS:
     # The instruction is written by its name: LLVM's own name for it has changed its arguments.
     llvmlite.binding.initialize_native_asmparser()

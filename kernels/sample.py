@@ -1,12 +1,13 @@
 """Stepping a stacked recurrent network one character at a time, every state and gate at hand, in torch's operators.
 
 The path of a CPU, and of a GPU where `gatescope.kernels.sample_fused`, which takes whole blocks of steps in one launch,
-has no plan. Both draw by the rule of `choose`. Where their probabilities differ by rounding, a random number within
-that rounding of the border between two characters may choose differently: texts of a CPU and a GPU agree up to there.
+has no plan. Both draw by the rule of `gatescope.kernels.choice`. Where their probabilities differ by rounding, a random
+number within that rounding of the border between two characters may choose differently: texts of a CPU and a GPU agree
+up to there.
 
 A step works on a tile of exactly TILE rows (sequences), in buffers made once. Matrix products of different heights
 differ in their last bits; with a fixed height, and each sequence always in the same row of its tile, its states depend
-on nothing that runs beside it. The steps of a layer of an LSTM or a GRU are one compiled walk on a CPU
+on nothing that runs beside it. The steps of an LSTM or a GRU are one compiled walk on a CPU, drawn characters included
 (`gatescope.kernels.tile_walk`): tiles run on a thread each, and with an operator for every product and gate the threads
 wait for the interpreter's lock.
 
@@ -24,10 +25,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gatescope.kernels.choice import Draw, bounded, choose
 from gatescope.kernels.lstm_loop import activate
+from gatescope.kernels.philox import uniform
 
-# Below it the most probable characters are all that is left; float32 could not divide by much less.
-LEAST_TEMPERATURE = 1e-30
 TILE = 100  # rows: a fixed height of every product; two tiles are the 200 sequences that are sampled by default
 
 
@@ -51,6 +52,7 @@ class Recurrence:
         reset_after: of the gru.
         nonlinearity: of the rnn, "tanh" or "relu".
         steps: how many steps are kept before the first of them is written over.
+        output: weight [V, H] and bias [V] of what characters are drawn from, if any are.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Recurrence:
         reset_after: bool = True,
         nonlinearity: str = "tanh",
         steps: int = 1,
+        output: tuple[Tensor, Tensor] | None = None,
     ):
         # Not bound: buffers that refer to themselves would wait for the garbage collector.
         self._step_layer = {"lstm": Recurrence._lstm, "gru": Recurrence._gru, "rnn": Recurrence._rnn}[cell]
@@ -89,6 +92,7 @@ class Recurrence:
         self.h = [place.h for place in last]  # [TILE, H] each, as all of these after the last step
         self.c = [place.c for place in last if place.c is not None]
         self.gates = [place.gates for place in last]  # [TILE, G*H] each, after their activation
+        self._output = None if output is None else (output[0].T.contiguous(), output[1])
         self._walk = None
         # [I, G*H] and [H, G*H] of each layer; a compiled walk has its own, in panels.
         self._w_ih, self._w_hh = ([], []) if compiled else (below, recurrent)
@@ -101,7 +105,7 @@ class Recurrence:
             weights = below, recurrent, starts, self._hidden_bias if cell == "gru" else None
             used = 3 if cell == "lstm" else 2
             states, kept = (self.h, self.c)[: used - 1], (buffers, self.kept_h, self.kept_c)[:used]
-            self._walk = TileWalk(*weights, states, kept, reset_after)
+            self._walk = TileWalk(*weights, states, kept, reset_after, self._output)
 
     def _place(self, layer: int, step: int) -> _Place:
         gates, h = self.kept_gates[layer][step], self.kept_h[layer][step]
@@ -129,7 +133,8 @@ class Recurrence:
             tokens: ids int64 [TILE].
         """
         if self._walk is not None:
-            self._walk_on(self._next, tokens.unsqueeze(0))
+            self._walk(self._next, tokens.unsqueeze(0))
+            self._kept_up_to(self._next + 1)
             return self.h[-1]
         places = self._places[self._next]
         below = None
@@ -152,7 +157,8 @@ class Recurrence:
             tokens: ids int64 [T, TILE], T at most `steps`.
         """
         if self._walk is not None:
-            self._walk_on(0, tokens)
+            self._walk(0, tokens)
+            self._kept_up_to(len(tokens))
             return
         for layer, (gates, bias) in enumerate(zip(self.kept_gates, self._input_bias, strict=True)):
             if layer == 0:
@@ -164,11 +170,36 @@ class Recurrence:
                 self._step_layer(self, layer, places[layer])
         self._next = len(tokens) % self.steps
 
-    def _walk_on(self, first: int, tokens: Tensor) -> None:
-        """Read characters [T, TILE] in a compiled walk, and keep their steps from the first on."""
-        assert self._walk is not None
-        self._walk(first, tokens)
-        stop = first + len(tokens)
+    def draw(self, how: Draw, start: int, stop: int) -> Tensor:
+        """Draw a character in every row and read it, step by step; step t of the kept ones is the t-th of these.
+
+        Args:
+            how: how they are drawn.
+            start, stop: the numbers of the first step and of that behind the last, for the random numbers; at most
+                `steps` steps.
+
+        Returns:
+            ids int64 [T, TILE]; V, which is none, where logits are NaN or infinite.
+        """
+        assert self._output is not None
+        weight, bias = self._output
+        rows = torch.arange(how.first_sequence, how.first_sequence + TILE)
+        random = uniform(how.seed, rows, torch.arange(start, stop))
+        settings = bounded(how.temperature), how.top_k, how.top_p
+        if self._walk is not None:
+            ids = self._walk.draw(random, *settings)
+            self._kept_up_to(len(ids))
+            return ids
+        self.rewind()
+        tokens = []
+        for numbers in random.to(bias.device):
+            tokens.append(choose(torch.addmm(bias, self.h[-1], weight), numbers, *settings))
+            # Where none could be drawn, whoever asked refuses all of them.
+            self.step(tokens[-1].clamp(max=len(bias) - 1))
+        return torch.stack(tokens)
+
+    def _kept_up_to(self, stop: int) -> None:
+        """Say that the step before `stop` is the last that a compiled walk has kept."""
         self._next = stop % self.steps
         self.gates = [place.gates for place in self._places[stop - 1]]
 
@@ -202,57 +233,3 @@ class Recurrence:
         else:
             torch.tanh(place.gates, out=place.gates)
         self.h[layer], self.gates[layer] = place.h.copy_(place.gates), place.gates
-
-
-@dataclass(frozen=True)
-class Draw:
-    """How characters are drawn, and what their random numbers hang on: see `choose`."""
-
-    seed: int
-    first_sequence: int  # number of the first row
-    temperature: float
-    top_k: int = 0
-    top_p: float = 1.0
-
-
-def choose(logits: Tensor, uniform: Tensor, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:
-    """Draw one character a row from softmax(logits / temperature) by inverting its distribution function.
-
-    The choice is the first character whose cumulative probability, summed in id order in float64, exceeds the random
-    number: where the two are equal, the later character is taken.
-
-    Args:
-        logits: [B, V].
-        uniform: random numbers, float64 [B] in (0, 1).
-        temperature: positive; below 1 it favours the probable.
-        top_k, top_p: see `distribution`.
-
-    Returns:
-        ids int64 [B]; V, which is none, where logits are NaN or infinite.
-    """
-    cumulative = distribution(logits, temperature, top_k, top_p).cumsum(dim=1, dtype=torch.float64)
-    target = uniform[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, target, right=True)[:, 0]
-
-
-def distribution(logits: Tensor, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:
-    """Return softmax(logits / temperature) without its unlikely characters, [B, V]; the rest may sum to less than 1.
-
-    Args:
-        logits: [B, V].
-        temperature: positive.
-        top_k: keep the k most probable characters, and those as probable as the last of them; 0 keeps all.
-        top_p: keep the fewest characters that have this probability together (Holtzman et al. 2020); 1 keeps all.
-    """
-    # The largest first: its quotient is 0 then, and the others' at worst minus infinity.
-    below = logits - logits.amax(dim=1, keepdim=True)
-    probability = torch.softmax(below / max(temperature, LEAST_TEMPERATURE), dim=1)
-    if 0 < top_k < logits.shape[1]:
-        least = probability.topk(top_k, dim=1).values[:, -1:]
-        probability = probability.masked_fill(probability < least, 0)
-    if top_p < 1:
-        ordered, ids = probability.sort(dim=1, descending=True, stable=True)
-        before = ordered.cumsum(dim=1, dtype=torch.float64) - ordered
-        beyond = before >= top_p * ordered.sum(dim=1, keepdim=True, dtype=torch.float64)
-        probability = probability.scatter(1, ids, ordered.masked_fill(beyond, 0))
-    return probability

@@ -49,7 +49,7 @@ def _least_with(p, weight, need):
 
 @triton.jit
 def choose(logits, u, temperature, top_k, top_p, V: tl.constexpr, TOP_K: tl.constexpr, TOP_P: tl.constexpr):
-    """Draw one character a row from softmax(logits / temperature): `gatescope.kernels.sample.choose`.
+    """Draw one character a row from softmax(logits / temperature): `gatescope.kernels.choice.choose`.
 
     Args:
         logits: [rows, columns], -inf behind the V characters.

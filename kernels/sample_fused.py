@@ -47,9 +47,9 @@ import torch
 import triton
 from torch import Tensor
 
+from gatescope.kernels.choice import Draw, bounded
 from gatescope.kernels.grid import Launch, counters
 from gatescope.kernels.plan import H200, MIN_TILE, SLACK, WARPS, Device, device_of
-from gatescope.kernels.sample import LEAST_TEMPERATURE, Draw
 from gatescope.kernels.sample_kernels import CAPTURED, GRU, GRU_BEFORE, LSTM, RNN, RNN_RELU, WHOLE, sample_kernel
 from gatescope.kernels.sample_weights import SLOTS, Weights, block_v, packed_weights
 from gatescope.kernels.sequence import interpreting
@@ -329,8 +329,8 @@ class FusedRecurrence:
             "first_step": first_step,
             "first_sequence": draw.first_sequence if draw else 0,
             "stride": captured.stride(),
-            # In float32, where what is padded has logits of minus infinity: neither 0 nor infinite.
-            "temperature": min(max(float(draw.temperature), LEAST_TEMPERATURE), 1 / LEAST_TEMPERATURE) if draw else 1.0,
+            # What is padded has logits of minus infinity.
+            "temperature": bounded(draw.temperature) if draw else 1.0,
             "top_k": draw.top_k if draw else 0,
             "top_p": float(draw.top_p) if draw else 1.0,
         }

@@ -15,8 +15,10 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_folder import DumpFolder
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.extract import ExtractConfig, extract_in_memory, extract_states
+from gatescope.engine.model import load_model
 from gatescope.engine.resume_points import RESUME_FILE
 from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
+from gatescope.kernels.sample import TILE
 
 CONFIG = SampleConfig(sequences=130, length=75, capture=("h", "c", "gates"))
 
@@ -66,6 +68,24 @@ def test_sequences_of_different_length(lstm, tmp_path, monkeypatch, threads, len
     assert not list((tmp_path / "e.zarr").rglob("*.partial"))
     for name in dump.names:
         assert np.array_equal(states.arrays[name].numpy(), dump.array(name)[:])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "bfloat16"])
+@pytest.mark.parametrize(("cell", "gates"), [("lstm", "ifgo"), ("gru", "rzn")])
+def test_states_are_those_of_the_steps_rounded(make_model, cell, gates, dtype):
+    trained, n, length = load_model(make_model(cell=cell)), 3, 40
+    config = SampleConfig(sequences=n, length=length, capture=("h", "c", "gates"), dtype=dtype, prime="")
+    states = sample_in_memory(trained, config)
+    tile, tokens = walk.recurrence_of(trained, length), torch.zeros(length, TILE, dtype=torch.int64)
+    tokens[:, :n] = torch.from_numpy(states.tokens.astype(np.int64)).view(n, length).T
+    tile.read(tokens)
+    hidden = tile.kept_h[0].shape[2]
+    for name, values in states.arrays.items():
+        layer, state, *gate = name.removeprefix("layer").split("/")
+        kept = {"h": tile.kept_h, "c": tile.kept_c, "gates": tile.kept_gates}[state][int(layer)]
+        first = gates.index(gate[0]) * hidden if gate else 0
+        expected = kept[:, :n, first : first + hidden].transpose(0, 1).to(values.dtype)
+        assert torch.equal(values.view(n, length, hidden), expected)
 
 
 PEAK = """

@@ -1,11 +1,11 @@
-"""Stepping one character at a time against torch.nn in float64, and drawing characters against the softmax."""
+"""Stepping one character at a time against torch.nn in float64, and drawing what is read by the rule of `choose`."""
 
 import pytest
 import torch
-from scipy import stats
 
+from gatescope.kernels.choice import Draw, choose
 from gatescope.kernels.philox import uniform
-from gatescope.kernels.sample import TILE, Recurrence, choose
+from gatescope.kernels.sample import TILE, Recurrence
 
 SHAPES = [(5, 7, 1), (11, 32, 2), (3, 33, 3)]  # V, H, L
 
@@ -117,19 +117,33 @@ def test_clear_touches_only_its_rows():
     assert not any(state.any() for state in (*recurrence.h, *recurrence.c))
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_choices_follow_the_softmax(temperature):
-    torch.manual_seed(0)
-    logits = torch.randn(12)
-    n = 100_000
-    drawn = choose(logits.expand(n, -1), uniform(1, torch.arange(n), torch.arange(1))[0], temperature)
-    expected = torch.softmax(logits.double() / temperature, dim=0) * n
-    assert stats.chisquare(torch.bincount(drawn, minlength=12).numpy(), expected.numpy()).pvalue > 1e-3
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (4, 0.8)])
+def test_what_is_drawn_is_what_the_rule_draws_from_torch_in_float64(cell, top_k, top_p):
+    V, H, L, start, n_steps = 9, 11, 2, 5, 6
+    oracle = torch_layers(cell, V, H, L, torch.float64)
+    output = torch.nn.Linear(H, V).double().requires_grad_(False)
+    given = output.weight * 8, output.bias
+    recurrence = Recurrence(cell, weights_of(oracle), nonlinearity="relu", steps=n_steps + 1, output=given)
+    prime = torch.randint(V, (TILE,))
+    recurrence.step(prime)
+    how = Draw(seed=3, first_sequence=200, temperature=0.7, top_k=top_k, top_p=top_p)
+    found = recurrence.draw(how, start, start + n_steps)
+    read = torch.cat([prime[None], found])
+    h, after = oracle(torch.eye(V, dtype=torch.float64)[read])
+    random = uniform(3, torch.arange(200, 200 + TILE), torch.arange(start, start + n_steps))
+    for step in range(n_steps):
+        logits = h[step].detach() @ given[0].T + given[1]
+        assert torch.equal(found[step], choose(logits, random[step], 0.7, top_k, top_p))
+    torch.testing.assert_close(recurrence.kept_h[-1][:n_steps], h[1:].detach(), rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(torch.stack(recurrence.h), (after[0] if cell == "lstm" else after).detach())
+    assert len(set(found.flatten().tolist())) > 3
 
 
-def test_choice_at_the_borders_of_the_distribution():
-    logits = torch.zeros(5, 4)  # cumulative probabilities .25 .5 .75 1
-    random = torch.tensor([1e-12, 0.25 - 1e-12, 0.25, 0.5, 1 - 1e-12], dtype=torch.float64)
-    assert choose(logits, random, 1.0).tolist() == [0, 0, 1, 2, 3]
-    never = torch.tensor([[0.0, -float("inf"), 0.0]]).expand(2, -1)
-    assert choose(never, torch.tensor([0.5, 0.4999], dtype=torch.float64), 1.0).tolist() == [2, 0]
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_none_is_drawn_where_logits_are_not_finite(cell):
+    output = torch.zeros(9, 8), torch.zeros(9)
+    output[1][4] = float("nan")
+    layers = weights_of(torch_layers(cell, 9, 8, 2, torch.float32))
+    drawn = Recurrence(cell, layers, steps=3, output=output).draw(Draw(0, 0, 1.0), 0, 3)
+    assert torch.equal(drawn, torch.full((3, TILE), 9))

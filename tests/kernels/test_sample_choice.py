@@ -9,8 +9,8 @@ pytest.importorskip("triton")
 import triton
 import triton.language as tl
 
+from gatescope.kernels.choice import LEAST_TEMPERATURE, choose, distribution
 from gatescope.kernels.philox import uniform
-from gatescope.kernels.sample import LEAST_TEMPERATURE, choose, distribution
 from gatescope.kernels.sample_choice import choose as choose_in_kernel
 from gatescope.kernels.sample_choice import scores as scores_in_kernel
 from gatescope.kernels.sample_choice import uniform as uniform_in_kernel

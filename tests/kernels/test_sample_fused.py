@@ -10,9 +10,10 @@ pytest.importorskip("triton")
 
 import triton
 
+from gatescope.kernels.choice import Draw, choose, distribution
 from gatescope.kernels.philox import uniform
 from gatescope.kernels.plan import A100, H200, Device
-from gatescope.kernels.sample import TILE, Draw, Recurrence, choose, distribution
+from gatescope.kernels.sample import TILE, Recurrence
 from gatescope.kernels.sample_fused import (
     PLACES,
     STEPS,

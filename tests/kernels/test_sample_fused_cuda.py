@@ -9,8 +9,8 @@ pytest.importorskip("triton")
 import triton
 
 from gatescope.kernels import sample_fused, sample_kernels
+from gatescope.kernels.choice import Draw, distribution
 from gatescope.kernels.philox import uniform
-from gatescope.kernels.sample import Draw, distribution
 from gatescope.kernels.sample_fused import PLACES, Captured, FusedRecurrence
 
 pytestmark = pytest.mark.cuda

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import TILE, Recurrence
 
 V, H, L, STEPS = 5, 7, 2, 6
@@ -82,3 +83,21 @@ def test_what_is_no_tile_of_characters_is_refused_before_anything_moves(tokens):
     with pytest.raises(IndexError, match="tokens"):
         many.read(tokens)
     assert not any(state.any() for state in (*many.h, *many.c))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_drawing_leaves_what_reading_the_same_characters_leaves_to_the_bit(cell, dtype):
+    output = torch.randn(V, H, dtype=dtype), torch.randn(V, dtype=dtype)
+    _, drawing, _ = recurrences(cell, dtype, output=output)
+    _, reading, _ = recurrences(cell, dtype)
+    drawn = drawing.draw(Draw(0, 0, 1.0), 7, 7 + STEPS - 1)
+    reading.read(drawn)
+    pairs = zip((*drawing.kept_h, *drawing.kept_c), (*reading.kept_h, *reading.kept_c), strict=True)
+    assert all(torch.equal(found[: STEPS - 1], expected[: STEPS - 1]) for found, expected in pairs)
+    after = ((*each.h, *each.c, *each.gates) for each in (drawing, reading))
+    assert all(map(torch.equal, *after))
+    more = torch.randint(V, (TILE,))
+    assert torch.equal(drawing.step(more), reading.step(more))
+    with pytest.raises(IndexError, match="random numbers"):
+        drawing.draw(Draw(0, 0, 1.0), 0, STEPS + 1)

@@ -1,0 +1,86 @@
+"""Drawing characters against the softmax, in torch and compiled for the CPU."""
+
+import pytest
+import torch
+from scipy import stats
+
+from gatescope.kernels.choice import LEAST_TEMPERATURE, choose, distribution
+from gatescope.kernels.choice_host import choose_rows
+from gatescope.kernels.philox import uniform
+
+
+def chosen(logits, random, temperature, top_k=0, top_p=1.0):
+    """What the compiled loop draws, from rows that are wider than the characters."""
+    rows, n_characters = torch.nn.functional.pad(logits, (0, 3), value=float("nan")).numpy(), logits.shape[1]
+    ids = torch.full((len(logits),), -1)
+    temperature = rows.dtype.type(temperature)
+    choose_rows(rows, n_characters, random.numpy(), temperature, top_k, top_p, ids.numpy())
+    return ids
+
+
+either = pytest.mark.parametrize("draw", [choose, chosen], ids=["torch", "compiled"])
+
+
+@either
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_choices_follow_the_softmax(draw, temperature):
+    logits = torch.randn(12, generator=torch.Generator().manual_seed(0))
+    n = 100_000
+    drawn = draw(logits.expand(n, -1), uniform(1, torch.arange(n), torch.arange(1))[0], temperature)
+    expected = torch.softmax(logits.double() / temperature, dim=0) * n
+    assert stats.chisquare(torch.bincount(drawn, minlength=12).numpy(), expected.numpy()).pvalue > 1e-3
+
+
+@either
+def test_choice_at_the_borders_of_the_distribution(draw):
+    logits = torch.zeros(5, 4)  # cumulative probabilities .25 .5 .75 1
+    random = torch.tensor([1e-12, 0.25 - 1e-12, 0.25, 0.5, 1 - 1e-12], dtype=torch.float64)
+    assert draw(logits, random, 1.0).tolist() == [0, 0, 1, 2, 3]
+    never = torch.tensor([[0.0, -float("inf"), 0.0]]).expand(2, -1)
+    assert draw(never, torch.tensor([0.5, 0.4999], dtype=torch.float64), 1.0).tolist() == [2, 0]
+
+
+@either
+def test_a_choice_never_falls_on_what_was_cut(draw):
+    logits = torch.zeros(3, 8)
+    logits[:, 5:] = -30.0
+    random = torch.full((3,), 1 - 2.0**-33, dtype=torch.float64)
+    assert draw(logits, random, 1.0, top_k=4).tolist() == [4] * 3
+    assert draw(logits, random, 1.0, top_p=0.5).tolist() == [2] * 3
+    assert draw(logits, random, 1.0, top_k=8, top_p=1.0).tolist() == [4] * 3
+
+
+@either
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_no_character_is_drawn_from_what_is_not_finite(draw, value):
+    logits = torch.zeros(4, 8)
+    logits[1, 2] = logits[3, 0] = value
+    random = torch.full((4,), 0.99, dtype=torch.float64)
+    for cut in ({}, {"top_k": 3, "top_p": 0.5}):
+        assert ((draw(logits, random, 1.0, **cut) == 8) == torch.tensor([False, True, False, True])).all()
+
+
+@either
+def test_the_least_temperature_leaves_the_most_probable(draw):
+    logits = torch.randn(64, 23, generator=torch.Generator().manual_seed(3))
+    random = torch.rand(64, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    assert torch.equal(draw(logits, random, LEAST_TEMPERATURE), logits.argmax(dim=1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("spread", [1.0, 6.0])
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (3, 1.0), (1, 1.0), (0, 0.7), (5, 0.53), (0, 1e-9)])
+def test_compiled_choices_are_torch_s_but_for_rounding(dtype, spread, top_k, top_p):
+    generator = torch.Generator().manual_seed(1)
+    logits = spread * torch.randn(4096, 23, generator=generator).to(dtype)
+    logits[:2048] = logits[:2048].round()  # with many equals among them
+    random = torch.rand(4096, generator=generator, dtype=torch.float64)
+    drawn, expected = chosen(logits, random, 0.9, top_k, top_p), choose(logits, random, 0.9, top_k, top_p)
+    p = distribution(logits.double(), 0.9, top_k, top_p)
+    clear = (p.cumsum(1) / p.sum(1, keepdim=True) - random[:, None]).abs().min(dim=1).values > 1e-6
+    if top_p < 1:
+        # Nor may the set of kept characters hang on the last bits of a sum.
+        ordered = distribution(logits.double(), 0.9, top_k).sort(dim=1, descending=True).values
+        clear &= (ordered.cumsum(1) / ordered.sum(1, keepdim=True) - top_p).abs().min(dim=1).values > 1e-6
+    assert clear.double().mean() > 0.99
+    assert torch.equal(drawn[clear], expected[clear])
