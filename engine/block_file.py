@@ -5,6 +5,7 @@ A file holds little-endian values, row by row, compressed or as they are, and be
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def fill_value(dtype: np.dtype) -> Any:
 
 def sealed(raw: np.ndarray) -> np.ndarray:
     """Write the checksum behind a block's values, and return the block: uint8, its last four bytes the checksum."""
-    raw[-CHECKSUM_BYTES:] = _checksum(raw[:-CHECKSUM_BYTES])
+    raw[-CHECKSUM_BYTES:] = checksum(raw[:-CHECKSUM_BYTES])
     return raw
 
 
@@ -80,7 +81,7 @@ def encoded(raw: np.ndarray, compression: str) -> np.ndarray:
     if compression == "none":
         return sealed(raw)
     values = np.frombuffer(Zstd(level=LEVEL).encode(raw[:-CHECKSUM_BYTES]), np.uint8)
-    return np.concatenate([values, _checksum(values)])
+    return np.concatenate([values, checksum(values)])
 
 
 def write_block(file: Path, raw: np.ndarray, compression: str) -> None:
@@ -102,15 +103,15 @@ def decoded(stored: np.ndarray, compression: str) -> np.ndarray:
         values = np.frombuffer(Zstd().decode(stored[:-CHECKSUM_BYTES]), np.uint8)
     except RuntimeError as error:
         raise ValueError(f"is not zstd ({error})") from None
-    return np.concatenate([values, _checksum(values)])
+    return np.concatenate([values, checksum(values)])
 
 
 def is_sealed(stored: np.ndarray) -> bool:
     """Whether the last four bytes are the checksum of those before."""
-    return len(stored) > CHECKSUM_BYTES and bool(
-        (stored[-CHECKSUM_BYTES:] == _checksum(stored[:-CHECKSUM_BYTES])).all()
-    )
+    return len(stored) > CHECKSUM_BYTES and bool((stored[-CHECKSUM_BYTES:] == checksum(stored[:-CHECKSUM_BYTES])).all())
 
 
-def _checksum(values: np.ndarray) -> np.ndarray:
-    return np.frombuffer(google_crc32c.value(values).to_bytes(CHECKSUM_BYTES, "little"), np.uint8)
+def checksum(*pieces: np.ndarray) -> np.ndarray:
+    """Return the checksum of values that lie in one or more pieces, uint8 each: four bytes."""
+    value = functools.reduce(google_crc32c.extend, pieces, 0)
+    return np.frombuffer(value.to_bytes(CHECKSUM_BYTES, "little"), np.uint8)

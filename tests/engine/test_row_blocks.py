@@ -75,6 +75,22 @@ def test_sequences_side_by_side(tmp_path, make, threads, width):
     assert_whole(tmp_path)
 
 
+def test_a_block_that_comes_at_once_has_its_checksum_before_it_is_sealed(tmp_path, make, threads):
+    blocks = make()
+    # The first block and the last, which has three rows, as a whole; of the third what lacks a row, and then it.
+    assert write(blocks, threads, [0, 10, 20], [5, 4, 3]) == [0, 2, 4]
+    whole = {block: (tmp_path / "tokens" / f"c.{block}").read_bytes() for block in (0, 2, 4)}
+    for block, content in whole.items():
+        sealed = google_crc32c.value(content[:-4]).to_bytes(4, "little") == content[-4:]
+        assert sealed == (block != 2)
+    # Two runs of a block, the later one first.
+    assert write(blocks, threads, [14, 7, 5, 15], [1, 3, 2, 5]) == [1, 2, 3]
+    for name in ARRAYS:
+        for block in range(5):
+            blocks.seal(name, block)
+    assert_whole(tmp_path)
+
+
 def test_compressed_blocks_grow_raw(tmp_path, make, threads):
     blocks = make(compression="zstd")
     assert write(blocks, threads, [0, 10], [6, 4]) == [0, 1, 2]
@@ -82,16 +98,27 @@ def test_compressed_blocks_grow_raw(tmp_path, make, threads):
     stored = (tmp_path / "layer0" / "h" / "c.0.0").read_bytes()
     assert google_crc32c.value(stored[:-4]).to_bytes(4, "little") == stored[-4:]
     assert Zstd().decode(stored[:-4]) == STATES[:5].tobytes()
+    assert write(make(compression="zstd"), threads, [20], [3]) == [4]
+    blocks.seal("layer0/h", 4)
+    last = (tmp_path / "layer0" / "h" / "c.4.0").read_bytes()
+    assert Zstd().decode(last[:-4]) == STATES[20:].tobytes() + np.full((2, 3), np.nan, "f2").tobytes()
     # A resume point may still need the rows.
     assert (tmp_path / "layer0" / "h" / "raw.0").is_file() and blocks.is_there("layer0/h", 0)
     assert not blocks.is_there("tokens", 0) and blocks.is_there("tokens", 1)
     blocks.discard(0)
     # The disk may be told to begin with what is gone by then.
     blocks.begin_sync([0, 1])
-    assert sorted(file.name for file in tmp_path.rglob("raw.*")) == ["raw.1", "raw.1", "raw.2", "raw.2"]
+    assert sorted(file.name for file in tmp_path.rglob("raw.*")) == [
+        "raw.1",
+        "raw.1",
+        "raw.2",
+        "raw.2",
+        "raw.4",
+        "raw.4",
+    ]
     assert blocks.is_there("layer0/h", 0)
     make(compression="zstd").discard_all()
-    assert [file.name for file in tmp_path.rglob("*.*")] == ["c.0.0"]
+    assert sorted(file.name for file in tmp_path.rglob("*.*")) == ["c.0.0", "c.4.0"]
 
 
 def test_rows_count_from_the_front(make, threads):
