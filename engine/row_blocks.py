@@ -180,10 +180,10 @@ class RowBlocks(BlockFiles):
     def _write_parts(self, name: str, block: int, parts: np.ndarray, values: np.ndarray) -> None:
         row_bytes = self.row_bytes(name)
         pieces = [(place, values[source : source + n]) for place, source, n in (parts * row_bytes).tolist()]
-        if self.compression == "none" and parts[:, 2].sum() == self._sizes[block]:
-            # All of its rows are at hand, and need not be read again.
+        # Then all rows are at hand, and need not be read again.
+        whole = self.compression == "none" and parts[:, 2].sum() == self._sizes[block]
+        if whole:
             pieces.append((self._sizes[block] * row_bytes, self._end(name, block, *(piece for _, piece in pieces))))
-            self._whole.add((name, block))
         descriptor = os.open(self._growing(name, block), os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         if not self._filled[block]:
             self.new_files_of.add(name)
@@ -194,6 +194,8 @@ class RowBlocks(BlockFiles):
                     _set_length(descriptor, self.raw_bytes(name))
             for place, piece in pieces:
                 _write_at(descriptor, piece, place)
+            if whole:
+                self._whole.add((name, block))
         finally:
             os.close(descriptor)
 

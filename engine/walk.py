@@ -37,6 +37,7 @@ STEPS = 32
 # States of the pieces of all threads. Where whole sequences fit, a dump's blocks come at once, and need not be read
 # again to be sealed.
 PIECE_BYTES = 512 << 20
+MOST_STEPS = 16_384  # of a piece, so that the first of a long text comes out soon
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 # What the output layer says of each character, beside the recurrent states.
@@ -170,7 +171,7 @@ class _Scores:
 
     def __init__(self, trained: TrainedModel, recurrence: Recurrence):
         output = trained.model.output
-        self._weight, self._bias = output.weight.detach().T.contiguous(), output.bias.detach()
+        self._weight, self._bias = output.weight.detach().T, output.bias.detach()
         self._recurrence = recurrence
         self._before = torch.zeros_like(recurrence.kept_h[-1])
 
@@ -184,6 +185,8 @@ class _Scores:
         self._before[1:] = self._recurrence.kept_h[-1][:-1]
         p = (self._before.flatten(0, 1) @ self._weight + self._bias).log_softmax(dim=1)
         entropy = -torch.special.xlogy(p.exp(), p.exp()).sum(dim=1)
+        # What is no character is refused when all is through.
+        ids = ids.clamp(max=p.shape[1] - 1)
         chosen = p.view(STEPS, TILE, -1)[: len(ids)].gather(2, ids[..., None])[..., 0]
         return {"log_probability": chosen, "entropy": entropy.view(STEPS, TILE)[: len(ids)]}
 
@@ -251,7 +254,8 @@ class _Tiles:
         on_gpu = journey.trained.model.output.weight.is_cuda  # of a model that the sampler's kernel does not take
         self.side_by_side = max(1, min(1 if on_gpu else torch.get_num_threads(), len(self._range)))
         row_bytes = TILE * sum(journey.arrays.values()) * journey.dtype.itemsize
-        self._size = max(STEPS, PIECE_BYTES // self.side_by_side // row_bytes // STEPS * STEPS)
+        fit = PIECE_BYTES // self.side_by_side // row_bytes // STEPS * STEPS
+        self._size = min(max(STEPS, fit), MOST_STEPS)
         self._walkers = [_Walker(journey) for _ in range(self.side_by_side)]
         self._reused: list[dict[str, Tensor]] = [{} for _ in range(self.side_by_side)]
         self._arrays, self._dtype = journey.arrays, journey.dtype

@@ -44,7 +44,7 @@ def _power(x: Any) -> Any:
 
 
 def exp(x: Any) -> Any:
-    """exp(x); 0 where it would be below the normal numbers."""
+    """exp(x); infinite from 0.71 of the largest number on, and 0 where k is below that of the normal numbers."""
     raise NotImplementedError
 
 
@@ -63,8 +63,10 @@ def _(x: Any) -> Any:
     real, whole = (np.float32, np.int32) if x == types.float32 else (np.float64, np.int64)
     precision = np.finfo(real)
     mantissa_bits, bias = whole(precision.nmant), whole(1 - precision.minexp)
-    # exp is infinite from the first on and no normal number below the second.
-    most, least = real((precision.maxexp + 0.25) * math.log(2)), real((precision.minexp - 1) * math.log(2))
+    # Beyond the first, where k would be that of infinity with q below 0, exp is taken to be infinite; below the second
+    # it is no normal number.
+    most, least = (real(power * math.log(2)) for power in (precision.maxexp - 0.51, precision.minexp - 1))
+    infinite = real((precision.maxexp + 0.25) * math.log(2))
     # Added to a number it leaves the nearest integer in the last bits.
     rounder = real(1.5 * 2.0**precision.nmant)
     # log(2) in two parts: the first has few bits, so that its multiples are exact.
@@ -76,7 +78,7 @@ def _(x: Any) -> Any:
     zero = real(0)
 
     def power(x: Any) -> Any:
-        x = most if x > most else x
+        x = infinite if x > most else x
         x = least if x < least else x
         shifted = x * log2e + rounder
         k = shifted - rounder

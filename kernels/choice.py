@@ -40,7 +40,7 @@ def choose(logits: Tensor, uniform: Tensor, temperature: float, top_k: int = 0, 
         top_k, top_p: see `distribution`.
 
     Returns:
-        ids int64 [B]; V, which is none, where logits are NaN or infinite.
+        ids int64 [B]; V, which is none, where a logit is NaN or infinity, or all are -infinity.
     """
     cumulative = distribution(logits, temperature, top_k, top_p).cumsum(dim=1, dtype=torch.float64)
     target = uniform[:, None] * cumulative[:, -1:]
@@ -58,13 +58,18 @@ def distribution(logits: Tensor, temperature: float, top_k: int = 0, top_p: floa
     """
     # The largest first: its quotient is 0 then, and the others' at worst minus infinity.
     below = logits - logits.amax(dim=1, keepdim=True)
-    probability = torch.softmax(below / bounded(temperature), dim=1)
-    if 0 < top_k < logits.shape[1]:
+    return keep_likely(torch.softmax(below / bounded(temperature), dim=1), top_k, top_p)
+
+
+def keep_likely(probability: Tensor, top_k: int = 0, top_p: float = 1.0) -> Tensor:
+    """Return probabilities [B, V], whatever their sum, with zeros in the place of unlikely ones: see `distribution`."""
+    if 0 < top_k < probability.shape[1]:
         least = probability.topk(top_k, dim=1).values[:, -1:]
         probability = probability.masked_fill(probability < least, 0)
     if top_p < 1:
         ordered, ids = probability.sort(dim=1, descending=True, stable=True)
         before = ordered.cumsum(dim=1, dtype=torch.float64) - ordered
-        beyond = before >= top_p * ordered.sum(dim=1, keepdim=True, dtype=torch.float64)
+        # The first stays, however little is asked for.
+        beyond = (before > 0) & (before >= top_p * ordered.sum(dim=1, keepdim=True, dtype=torch.float64))
         probability = probability.scatter(1, ids, ordered.masked_fill(beyond, 0))
     return probability

@@ -1,7 +1,8 @@
-"""Drawing characters on the CPU by the rule of `gatescope.kernels.choice.choose`, for loops that Numba compiles.
+"""Drawing characters on the CPU by the rule of `gatescope.kernels.choice`, in passes that Numba compiles.
 
 Probabilities are exp((logit - largest) / temperature) in the dtype of the logits, not divided by their sum: choices are
-those of `choose` but where a random number lies within rounding of the border between two characters.
+those of `choose` but where a random number lies within rounding of the border between two characters, or the set of
+kept characters hangs on it. What is not kept is cut by `keep_likely` between the two passes.
 """
 
 from __future__ import annotations
@@ -9,67 +10,47 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 
 from gatescope.kernels.activations_host import exp
 from gatescope.kernels.host import compiled
 
 
-@register_jitable
-def _keep_most(p: Any, top_k: int) -> None:
-    """Set probabilities to zero that are below the k largest."""
-    least = np.partition(p, len(p) - top_k)[len(p) - top_k]
-    for j in range(len(p)):
-        if p[j] < least:
-            p[j] = 0
+@compiled
+def weigh_rows(logits: Any, temperature: Any, weights: Any) -> None:
+    """Write what characters weigh against each other.
 
-
-@register_jitable
-def _keep_share(p: Any, top_p: float) -> None:
-    """Set probabilities to zero but the fewest that have a share of their sum; of equals the first stay."""
-    order, total, before = np.argsort(-p, kind="mergesort"), 0.0, 0.0
-    for j in order:
-        total += p[j]
-    for j in order:
-        chance = p[j]
-        if before >= top_p * total:
-            p[j] = 0
-        before += chance
+    Args:
+        logits: [B, V].
+        temperature: positive, of the dtype of the logits.
+        weights: [B, V], of their dtype; NaN where there is nothing to choose from.
+    """
+    for row in range(len(weights)):
+        values, out = logits[row], weights[row]
+        largest = values[0]
+        for j in range(1, len(out)):
+            if values[j] > largest:
+                largest = values[j]
+        for j in range(len(out)):
+            out[j] = exp((values[j] - largest) / temperature)
 
 
 @compiled
-def choose_rows(
-    logits: Any, n_characters: int, uniform: Any, temperature: Any, top_k: int, top_p: float, ids: Any
-) -> None:
+def pick_rows(weights: Any, uniform: Any, ids: Any) -> None:
     """Draw one character a row.
 
     Args:
-        logits: [B, V or more]; probabilities in the end.
-        n_characters: V.
+        weights: [B, V].
         uniform: random numbers, float64 [B] in (0, 1).
-        temperature: positive, of the dtype of the logits.
-        top_k, top_p: see `gatescope.kernels.choice.distribution`.
-        ids: int64 [B], what is drawn; V, which is none, where logits are NaN or infinite.
+        ids: int64 [B], what is drawn; V, which is none, where a weight is NaN.
     """
-    cumulative = np.empty(n_characters)
-    for row in range(len(logits)):
-        p = logits[row, :n_characters]
-        largest = p[0]
-        for j in range(1, n_characters):
-            if p[j] > largest:
-                largest = p[j]
-        for j in range(n_characters):
-            p[j] = exp((p[j] - largest) / temperature)
-        if 0 < top_k < n_characters:
-            _keep_most(p, top_k)
-        if top_p < 1:
-            _keep_share(p, top_p)
-        total = 0.0
-        for j in range(n_characters):
-            total += p[j]
+    cumulative = np.empty(weights.shape[1])
+    for row in range(len(weights)):
+        total, chosen = 0.0, 0
+        for j in range(len(cumulative)):
+            total += weights[row, j]
             cumulative[j] = total
-        target, chosen = uniform[row] * total, 0
+        target = uniform[row] * total
         # Of numbers that are NaN none is larger.
-        for j in range(n_characters):
+        for j in range(len(cumulative)):
             chosen += not cumulative[j] > target
         ids[row] = chosen

@@ -45,10 +45,10 @@ class _Side(NamedTuple):
 
 
 # It writes LLVM's instructions where it is called.
-_compiled_in_place: Any = intrinsic
+compiled_in_place: Any = intrinsic
 
 
-@_compiled_in_place
+@compiled_in_place
 def add_panel(
     typingctx: Any,
     n_rows: Any,

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 from torch import Tensor
 
 from gatescope.kernels.host import compiled
-from gatescope.kernels.register_tile import FEATURES
+from gatescope.kernels.register_tile import FEATURES, compiled_in_place
 
 # Bits of a float16 that are not its sign, and those of infinity; of NaN there are more.
 MAGNITUDE, INFINITE = 0x7FFF, 0x7C00
@@ -42,11 +41,7 @@ def _from_first(tensor: Tensor) -> Any:
     return tensor.as_strided((length,), (1,)).numpy()
 
 
-# It writes LLVM's instructions where it is called.
-_compiled_in_place: Any = intrinsic
-
-
-@_compiled_in_place
+@compiled_in_place
 def _half(typing_context: Any, value: Any) -> Any:
     """The bits of the float16 nearest a float32, of two the even one."""
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gatescope.kernels.choice import Draw, bounded, choose
+from gatescope.kernels.choice import Draw, choose
 from gatescope.kernels.lstm_loop import activate
 from gatescope.kernels.philox import uniform
 
@@ -92,7 +92,7 @@ class Recurrence:
         self.h = [place.h for place in last]  # [TILE, H] each, as all of these after the last step
         self.c = [place.c for place in last if place.c is not None]
         self.gates = [place.gates for place in last]  # [TILE, G*H] each, after their activation
-        self._output = None if output is None else (output[0].T.contiguous(), output[1])
+        self._output = None if output is None else (output[0].T, output[1])
         self._walk = None
         # [I, G*H] and [H, G*H] of each layer; a compiled walk has its own, in panels.
         self._w_ih, self._w_hh = ([], []) if compiled else (below, recurrent)
@@ -179,13 +179,13 @@ class Recurrence:
                 `steps` steps.
 
         Returns:
-            ids int64 [T, TILE]; V, which is none, where logits are NaN or infinite.
+            ids int64 [T, TILE]; V, which is none, where a logit is NaN or infinity, or all are -infinity.
         """
         assert self._output is not None
         weight, bias = self._output
         rows = torch.arange(how.first_sequence, how.first_sequence + TILE)
         random = uniform(how.seed, rows, torch.arange(start, stop))
-        settings = bounded(how.temperature), how.top_k, how.top_p
+        settings = how.temperature, how.top_k, how.top_p
         if self._walk is not None:
             ids = self._walk.draw(random, *settings)
             self._kept_up_to(len(ids))

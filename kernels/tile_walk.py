@@ -1,7 +1,7 @@
 """A tile of sequences on its way through a stacked LSTM or GRU that reads or draws characters, on the CPU.
 
-It works in the buffers of `gatescope.kernels.sample.Recurrence`: a layer in one call for all steps that are read, all
-layers and the choice of each character in one call for all steps that are drawn.
+It works in the buffers of `gatescope.kernels.sample.Recurrence`, a layer in one call for all steps that are read. Steps
+that are drawn take a call for each layer and a few for the choice: what they are given is made ready once.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba.extending import register_jitable
 from torch import Tensor
 
-from gatescope.kernels.choice_host import choose_rows
+from gatescope.kernels.choice import bounded, keep_likely
+from gatescope.kernels.choice_host import pick_rows, weigh_rows
 from gatescope.kernels.gru_host import gru_walk, recurrent_panels
-from gatescope.kernels.host import NO_TOKENS, array, compiled, flat
+from gatescope.kernels.host import NO_TOKENS, array, flat
 from gatescope.kernels.lstm_host import lstm_walk
-from gatescope.kernels.panels import add_product, packed, padded_width
-from gatescope.kernels.steps_host import fill_row
+from gatescope.kernels.panels import packed
 
 
 class TileWalk:
@@ -48,9 +47,9 @@ class TileWalk:
     ):
         below, begin, recurrent = ([array(each) for each in part] for part in (w_ih, starts, w_hh))
         below[0] = below[0][:0]
-        self._walk, self._draw = (lstm_walk, _lstm_draw) if biases is None else (gru_walk, _gru_draw)
+        self._walk = lstm_walk if biases is None else gru_walk
         self._options = () if biases is None else (reset_after,)
-        self._output = None if output is None else (packed(array(output[0])), array(output[1]))
+        self._output = output
         own: list[tuple[Any, ...]]
         if biases is None:
             own = [(packed(weight), start) for weight, start in zip(recurrent, begin, strict=True)]
@@ -89,70 +88,28 @@ class TileWalk:
             temperature, top_k, top_p: see `choose`.
 
         Returns:
-            ids int64 [T, TILE]; V, which is none, where logits are NaN or infinite.
+            ids int64 [T, TILE]; V, which is none, where a logit is NaN or infinity, or all are -infinity.
         """
         assert self._output is not None
         n_steps, n_rows = uniform.shape
         # Compiled loops look at no bounds.
         if n_rows != len(self._states[0][0]) or n_steps > len(self._kept[0][0]):
             raise IndexError(f"random numbers {[n_steps, n_rows]}: expected those of all rows, and of steps to be kept")
-        layers = tuple(
-            (given, tuple(map(array, states)), tuple(map(flat, kept)))
-            for given, states, kept in zip(self._given, self._states, self._kept, strict=True)
-        )
-        how = self._output[1].dtype.type(temperature), top_k, top_p
-        ids = np.empty(n_steps * n_rows, np.int64)
-        self._draw(layers, self._output, how, flat(uniform), NO_TOKENS, flat(None), ids, *self._options)
-        return torch.from_numpy(ids).view(n_steps, n_rows)
-
-
-@register_jitable
-def _drawn(h: Any, output: Any, how: Any, uniform: Any, ids: Any, read: Any) -> None:
-    """Draw the characters of a step from the topmost states.
-
-    Args:
-        h: [n, H].
-        output: W' [H, V] in panels, and the bias [V].
-        how: temperature, top_k and top_p.
-        uniform: random numbers [n].
-        ids: [n], what is drawn; V, which is none, where logits are NaN or infinite.
-        read: [n], the same but for what is none.
-    """
-    weight, bias = output
-    (n_rows, hidden), n_characters = h.shape, len(bias)
-    logits = np.zeros((n_rows, padded_width(n_characters, bias.itemsize)), bias.dtype)
-    for row in range(n_rows):
-        fill_row(logits[row, :n_characters], bias)
-    add_product(h.reshape(-1), hidden, n_rows, hidden, weight, logits)
-    choose_rows(logits, n_characters, uniform, *how, ids)
-    for row in range(n_rows):
-        read[row] = min(ids[row], n_characters - 1)
-
-
-# Of each layer: what a walk is given before the characters, its states, and where its steps are kept.
-@compiled
-def _lstm_draw(layers: Any, output: Any, how: Any, uniform: Any, no_tokens: Any, no_reset: Any, ids: Any) -> None:
-    nothing, read, h = np.empty(0, output[1].dtype), np.empty_like(ids), layers[-1][1][0]
-    n_rows, hidden = h.shape
-    for first in range(0, len(ids), n_rows):
-        last = first + n_rows
-        _drawn(h, output, how, uniform[first:last], ids[first:last], read[first:last])
-        x, width, tokens = nothing, 0, read
-        for given, states, kept in layers:
-            lstm_walk(x, *given, tokens, no_reset, *states, *kept, 1, n_rows, first, width)
-            x, width, tokens = kept[1], hidden, no_tokens
-
-
-@compiled
-def _gru_draw(
-    layers: Any, output: Any, how: Any, uniform: Any, no_tokens: Any, no_reset: Any, ids: Any, reset_after: bool
-) -> None:
-    nothing, read, h = np.empty(0, output[1].dtype), np.empty_like(ids), layers[-1][1][0]
-    n_rows, hidden = h.shape
-    for first in range(0, len(ids), n_rows):
-        last = first + n_rows
-        _drawn(h, output, how, uniform[first:last], ids[first:last], read[first:last])
-        x, width, tokens = nothing, 0, read
-        for given, states, kept in layers:
-            gru_walk(x, *given, tokens, no_reset, *states, *kept, 1, n_rows, first, width, reset_after)
-            x, width, tokens = kept[1], hidden, no_tokens
+        weight, bias = self._output
+        walks, ids, read = [], torch.empty(uniform.shape, dtype=torch.int64), np.empty(n_steps * n_rows, np.int64)
+        x, width, tokens = flat(None, bias), 0, read
+        for given, states, kept in zip(self._given, self._states, self._kept, strict=True):
+            outputs = [flat(steps) for steps in kept]
+            walks.append(((x, *given, tokens, flat(None), *map(array, states), *outputs), width))
+            x, width, tokens = outputs[1], states[0].shape[1], NO_TOKENS
+        h, logits = self._states[-1][0], bias.new_empty(n_rows, len(bias))
+        weights = torch.empty_like(logits)
+        degree = array(bias).dtype.type(bounded(temperature))
+        for t in range(n_steps):
+            weigh_rows(array(torch.addmm(bias, h, weight, out=logits)), degree, array(weights))
+            pick_rows(array(keep_likely(weights, top_k, top_p)), array(uniform[t]), array(ids[t]))
+            # Where none could be drawn, whoever asked refuses all of them.
+            np.minimum(array(ids[t]), len(bias) - 1, out=read[t * n_rows : (t + 1) * n_rows])
+            for arguments, width in walks:
+                self._walk(*arguments, 1, n_rows, t * n_rows, width, *self._options)
+        return ids

@@ -158,9 +158,9 @@ def test_killed_at_any_moment(folder_in_memory, server, overwrite, kills):
     assert len(committed) >= 3 and {rows % BLOCK for rows in committed} <= {0, N % BLOCK}
 
 
-def in_pieces():
-    """Let tiles be worked in pieces of 32 steps, two side by side, with a commit after each."""
-    walk.PIECE_BYTES, dump_writer.COMMIT_SECONDS = 1, 0
+def in_pieces(piece_bytes=1):
+    """Let tiles be worked in pieces of 32 steps or more, two side by side, with a commit after each."""
+    walk.PIECE_BYTES, dump_writer.COMMIT_SECONDS = piece_bytes, 0
     torch.set_num_threads(2)
     count_steps = DumpWriter.count_steps
 
@@ -175,6 +175,12 @@ def in_pieces():
 def sample(model, path):
     in_pieces()
     sample_states(load_model(Path(model)), Path(path), SampleConfig(sequences=250, length=75, capture=("h", "gates")))
+
+
+def sample_whole(model, path):
+    """In pieces of whole sequences, of which most blocks come at once."""
+    in_pieces(walk.PIECE_BYTES)
+    sample_states(load_model(Path(model)), Path(path), SampleConfig(sequences=230, length=300, capture=("h",)))
 
 
 def sample_compressed(model, path):
@@ -196,9 +202,11 @@ def extract(model, path):
         (sample, 8),
         (extract, 7),
         (sample_compressed, 4),
+        (sample_whole, 4),
         pytest.param(sample, 25, marks=pytest.mark.slow),
         pytest.param(extract, 25, marks=pytest.mark.slow),
         pytest.param(sample_compressed, 25, marks=pytest.mark.slow),
+        pytest.param(sample_whole, 25, marks=pytest.mark.slow),
     ],
 )
 def test_killed_while_sequences_are_computed(make_model, folder_in_memory, stage, kills):
@@ -214,7 +222,7 @@ def test_killed_while_sequences_are_computed(make_model, folder_in_memory, stage
 
     assert_survives_kills(stage, lambda path: (str(model), path), folder_in_memory, kills, look)
     # A few moments need not meet the middle of a sequence.
-    assert len(committed) >= min(3, kills - 2) and ({32, 64} <= steps or kills < 7)
+    assert len(committed) >= min(3, kills - 2) and ({32, 64} <= steps or kills < 7 or stage is sample_whole)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Tests of blocks that are written in place: any order of rows gives the same files."""
 
+import errno
 from concurrent.futures import ThreadPoolExecutor
 
 import google_crc32c
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from numcodecs.zstd import Zstd
 
+from gatescope.engine import row_blocks
 from gatescope.engine.row_blocks import RowBlocks
 
 ARRAYS = {"tokens": ((), np.dtype(np.uint8)), "layer0/h": ((3,), np.dtype(np.float16))}
@@ -85,6 +87,30 @@ def test_a_block_that_comes_at_once_has_its_checksum_before_it_is_sealed(tmp_pat
         assert sealed == (block != 2)
     # Two runs of a block, the later one first.
     assert write(blocks, threads, [14, 7, 5, 15], [1, 3, 2, 5]) == [1, 2, 3]
+    for name in ARRAYS:
+        for block in range(5):
+            blocks.seal(name, block)
+    assert_whole(tmp_path)
+
+
+def test_the_checksum_comes_last_and_only_of_what_was_written(tmp_path, make, threads, monkeypatch):
+    blocks, write_at, places = make(), row_blocks._write_at, []
+
+    def full(descriptor, values, place):
+        places.append(place)
+        if place > 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_at(descriptor, values, place)
+
+    monkeypatch.setattr(row_blocks, "_write_at", full)
+    with pytest.raises(OSError, match="No space"):
+        write(blocks, threads, [0], [5])
+    # Of tokens and states: the rows, and behind them what fails; without threads the second is not begun.
+    assert places in ([0, 5], [0, 5, 0, 30], [0, 0, 5, 30], [0, 0, 30, 5], [0, 30, 0, 5])
+    monkeypatch.setattr(row_blocks, "_write_at", write_at)
+    # With room again the rows come in parts.
+    for starts, lengths in (([0, 5], [3, 18]), ([3], [2])):
+        write(blocks, threads, starts, lengths)
     for name in ARRAYS:
         for block in range(5):
             blocks.seal(name, block)

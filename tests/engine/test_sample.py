@@ -142,6 +142,16 @@ def test_scores_are_those_of_the_model_whatever_it_was_drawn_with(make_model, tm
         np.testing.assert_allclose(np.asarray(dump.array(name))[:, 0], values.flatten(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("cell", ["lstm", "rnn"])
+@pytest.mark.parametrize("capture", [("h",), ("log_probability",), ("h", "entropy")], ids="-".join)
+def test_logits_that_are_not_finite_are_refused(make_model, cell, capture):
+    trained = load_model(make_model(cell=cell))
+    with torch.no_grad():
+        trained.model.output.bias[3] = float("nan")
+    with pytest.raises(InputError, match="finite"):
+        sample_in_memory(trained, SampleConfig(sequences=3, length=4, capture=capture))
+
+
 def test_bfloat16_is_for_memory_and_16_bits_of_precision_for_a_gpu(lstm, tmp_path):
     config = SampleConfig(sequences=3, length=5, dtype="bfloat16")
     states, wide = sample_in_memory(lstm, config), sample_in_memory(lstm, dataclasses.replace(config, dtype="float32"))

@@ -4,17 +4,17 @@ import pytest
 import torch
 from scipy import stats
 
-from gatescope.kernels.choice import LEAST_TEMPERATURE, choose, distribution
-from gatescope.kernels.choice_host import choose_rows
+from gatescope.kernels.choice import LEAST_TEMPERATURE, choose, distribution, keep_likely
+from gatescope.kernels.choice_host import pick_rows, weigh_rows
 from gatescope.kernels.philox import uniform
 
 
 def chosen(logits, random, temperature, top_k=0, top_p=1.0):
-    """What the compiled loop draws, from rows that are wider than the characters."""
-    rows, n_characters = torch.nn.functional.pad(logits, (0, 3), value=float("nan")).numpy(), logits.shape[1]
-    ids = torch.full((len(logits),), -1)
-    temperature = rows.dtype.type(temperature)
-    choose_rows(rows, n_characters, random.numpy(), temperature, top_k, top_p, ids.numpy())
+    """What the compiled passes draw."""
+    weights, ids = torch.empty_like(logits), torch.full((len(logits),), -1)
+    values = logits.contiguous().numpy()
+    weigh_rows(values, values.dtype.type(temperature), weights.numpy())
+    pick_rows(keep_likely(weights, top_k, top_p).numpy(), random.numpy(), ids.numpy())
     return ids
 
 
@@ -48,6 +48,7 @@ def test_a_choice_never_falls_on_what_was_cut(draw):
     assert draw(logits, random, 1.0, top_k=4).tolist() == [4] * 3
     assert draw(logits, random, 1.0, top_p=0.5).tolist() == [2] * 3
     assert draw(logits, random, 1.0, top_k=8, top_p=1.0).tolist() == [4] * 3
+    assert draw(logits, random, 1.0, top_p=5e-324).tolist() == [0] * 3
 
 
 @either
