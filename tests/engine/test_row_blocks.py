@@ -96,11 +96,11 @@ def test_a_block_that_comes_at_once_has_its_checksum_before_it_is_sealed(tmp_pat
 def test_the_checksum_comes_last_and_only_of_what_was_written(tmp_path, make, threads, monkeypatch):
     blocks, write_at, places = make(), row_blocks._write_at, []
 
-    def full(descriptor, values, place):
+    def full(descriptor, values, place, most):
         places.append(place)
         if place > 0:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write_at(descriptor, values, place)
+        write_at(descriptor, values, place, most)
 
     monkeypatch.setattr(row_blocks, "_write_at", full)
     with pytest.raises(OSError, match="No space"):
