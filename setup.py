@@ -18,7 +18,7 @@ setup(
     packages=[f"gatescope.{folder}" for folder in FOLDERS],
     package_dir={f"gatescope.{folder}": folder for folder in FOLDERS},
     package_data={f"gatescope.{folder}": ["py.typed", "*.json"] for folder in FOLDERS},
-    entry_points={"console_scripts": ["gatescope = gatescope.analysis.cli:main"]},
+    entry_points={"console_scripts": ["gatescope = gatescope.analysis.cli:program"]},
     install_requires=[
         "torch>=2.11",  # tensors, autograd and the operators that the kernels are compared with
         "triton>=3.6; sys_platform == 'linux'",  # the language of the fused kernels

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -114,5 +115,17 @@ def one_line(message: str) -> str:
     return re.sub(r"(?:[\s╭╮╰╯│─]|-{5,})+", " ", message).strip()
 
 
+def program() -> int:
+    """Run the command line as a program of its own, and return its exit status."""
+    status = main()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # Threads of torch's process group outlive it (after DistributedDataParallel, torch 2.13), and one that still
+        # wants the interpreter while it ends aborts the process.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())
