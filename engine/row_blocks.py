@@ -23,7 +23,7 @@ from threading import Lock
 
 import numpy as np
 
-from gatescope.engine.block_file import BlockFiles, checksum, encoded, fill_value
+from gatescope.engine.block_file import CHECKSUM_BYTES, BlockFiles, checksum, encoded, fill_value
 from gatescope.engine.files import write_new
 
 # What threads that compute meanwhile write in one call, at most. Of more Linux makes memory in larger pieces, which are
@@ -144,7 +144,7 @@ class RowBlocks(BlockFiles):
         with growing.open("rb+", buffering=0) as file:
             if self.compression != "none":
                 raw = np.fromfile(growing, np.uint8)
-                raw[size:] = self._end(name, block)
+                raw[size:-CHECKSUM_BYTES] = self._rest(name, block)
                 write_new(self.file(name, block), encoded(raw, self.compression).data)
                 return
             if (name, block) not in self._whole:
@@ -201,10 +201,14 @@ class RowBlocks(BlockFiles):
         finally:
             os.close(descriptor)
 
-    def _end(self, name: str, block: int, *rows: np.ndarray) -> np.ndarray:
-        """Return the bytes behind a block's rows, which are given as bytes in pieces: rows never filled, a checksum."""
+    def _rest(self, name: str, block: int) -> np.ndarray:
+        """Return the bytes of a block's rows that are never filled: of the last one, behind the others."""
         tail, dtype = self.arrays[name]
-        rest = _bytes(np.full((self.block_rows - int(self._sizes[block]), *tail), fill_value(dtype), dtype))
+        return _bytes(np.full((self.block_rows - int(self._sizes[block]), *tail), fill_value(dtype), dtype))
+
+    def _end(self, name: str, block: int, *rows: np.ndarray) -> np.ndarray:
+        """Return all that is behind a block's rows, which are given as bytes in pieces."""
+        rest = self._rest(name, block)
         return np.concatenate([rest, checksum(*rows, rest)])
 
     def _cut(self, starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -44,7 +44,7 @@ def _power(x: Any) -> Any:
 
 
 def exp(x: Any) -> Any:
-    """exp(x); infinite from 0.71 of the largest number on, and 0 where k is below that of the normal numbers."""
+    """exp(x); infinite from 0.7 of the largest number on, and 0 where k is below that of the normal numbers."""
     raise NotImplementedError
 
 
