@@ -14,6 +14,15 @@ from typing import Any
 import torch
 
 
+def _free(pointer: int, device_id: int) -> None:
+    """Give memory back to torch.
+
+    Every array calls it, and garbage collection may find arrays of a cycle long afterwards: a function that nothing but
+    these knew would be cleared with them before they call it, which ends the process.
+    """
+    torch.cuda.caching_allocator_delete(pointer)
+
+
 @contextmanager
 def torch_memory(array: Any) -> Iterator[None]:
     """Let CuPy allocate through torch's allocator on the GPU of an array, and work on torch's current stream there.
@@ -30,10 +39,7 @@ def torch_memory(array: Any) -> Iterator[None]:
     def allocate(size: int, device_id: int) -> int:
         return torch.cuda.caching_allocator_alloc(size, device_id, stream)
 
-    def free(pointer: int, device_id: int) -> None:
-        torch.cuda.caching_allocator_delete(pointer)
-
-    allocator = cupy.cuda.PythonFunctionAllocator(allocate, free)
+    allocator = cupy.cuda.PythonFunctionAllocator(allocate, _free)
     shared_stream = cupy.cuda.ExternalStream(stream.cuda_stream, device)
     with (
         cupy.cuda.Device(device),

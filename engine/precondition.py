@@ -15,16 +15,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
 import scipy.linalg
 
-from gatescope.engine.arrays import RowBlocks, array_namespace, as_tensor, to_host
-from gatescope.engine.precondition_cuda import NULL_PIVOT, DeviceFactor
+from gatescope.engine.arrays import RowBlocks, array_namespace, to_host
+from gatescope.engine.precondition_cuda import NULL_PIVOT, DeviceFactor, add_gram
 from gatescope.engine.targets import CHUNK_ROWS
 from gatescope.engine.triangle_gram import gram_adder
-from gatescope.kernels.precision import float32_products
 
 # Factors of the shared matrix are kept for ridges a factor of 4 apart: each is within a factor of 2 of the right one.
 RIDGE_STEP = 4.0
@@ -118,7 +118,10 @@ class HessianSampler:
     def __init__(self, rows: RowBlocks, shift: Any, scale: np.ndarray, fit_intercept: bool, coarse: bool = False):
         self.rows, self.shift, self.scale, self.fit_intercept = rows, shift, scale, fit_intercept
         self.precision = "tf32" if coarse else "ieee"
-        self._add_gram = gram_adder(rows.shape[1], rows.dtype, coarse) if rows.xp is np else self._add_device_gram
+        if rows.xp is np:
+            self._add_gram = gram_adder(rows.shape[1], rows.dtype, coarse)
+        else:
+            self._add_gram = partial(add_gram, self.precision)
         # Each row has one random number, the fractional part of a multiple of the golden ratio: the same rows are drawn
         # whatever the block size, and evenly over the text.
         first_row = rows.processes.first_row(rows.shape[0])
@@ -204,17 +207,6 @@ class HessianSampler:
 
         rows.each(add, range(n_cores))
         return [first, second]
-
-    def _add_device_gram(self, total: Any, rows: Any, top: int, bottom: int) -> None:
-        """Add rows' rows [H, H] to a total on a GPU, whatever rows of it are asked for.
-
-        In TF32 the rows are rounded to 10 bits, the sums are those of float32: what is added is the Gram matrix of
-        other rows, near these, and stays positive definite. (In float32, 15,600 rows of 1536 units: 1.5 ms on an NVIDIA
-        H100 80GB HBM3. In TF32: not measured by itself.)
-        """
-        tensor = as_tensor(rows)
-        with float32_products(self.precision):
-            as_tensor(total).addmm_(tensor.T, tensor)
 
     def _origin(self, index: Any, weight: Any) -> Any:
         """Return a point near the weighted mean of the sampled rows [H], the same in all processes."""

@@ -17,10 +17,29 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.engine.arrays import array_namespace
+from gatescope.engine.arrays import array_namespace, as_tensor
+from gatescope.kernels.precision import float32_products
 
 # A squared pivot below this multiple of what was added to the diagonal is rounding.
 NULL_PIVOT = 8.0
+
+
+def add_gram(precision: str, total: Any, rows: Any, top: int, bottom: int) -> None:
+    """Add rows' rows [H, H] to a total, whatever rows of it are asked for.
+
+    In TF32 the rows are rounded to 10 bits, the sums are those of float32: what is added is the Gram matrix of other
+    rows, near these, and stays positive definite. (In float32, 15,600 rows of 1536 units: 1.5 ms on an NVIDIA H100 80GB
+    HBM3. In TF32: not measured by itself.)
+
+    Args:
+        precision: of products of float32, "ieee" or "tf32".
+        total: CuPy [H, H].
+        rows: CuPy [n, H].
+        top, bottom: the rows of the total that are asked for.
+    """
+    tensor = as_tensor(rows)
+    with float32_products(precision):
+        as_tensor(total).addmm_(tensor.T, tensor)
 
 
 class DeviceFactor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,19 @@ def test_memory_comes_from_torch_and_outlives_the_context():
         assert cupy.get_default_memory_pool().used_bytes() == own
     assert float(kept.sum()) == 2**20 * (2**20 - 1) / 2
     del kept
+    assert torch.cuda.memory_allocated() == before
+
+
+def test_an_array_of_a_cycle_is_freed_after_the_context():
+    cupy = pytest.importorskip("cupy")
+    array = cupy.zeros(1)
+    gc.collect()
+    before = torch.cuda.memory_allocated()
+    with torch_memory(array):
+        cycle = [cupy.zeros(2**20)]
+    cycle.append(cycle)
+    del cycle
+    gc.collect()
     assert torch.cuda.memory_allocated() == before
 
 

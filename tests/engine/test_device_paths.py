@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -236,3 +238,23 @@ def test_labels_and_weights_that_are_wrong_are_named(device):
     labels[7, 2] = np.nan
     with pytest.raises(InputError, match=r"Y contains NaN or inf at \(7, 2\)"):
         LogisticProbes().fit(device(X), device(labels))
+
+
+@pytest.mark.parametrize("probes", [LogisticProbes, RidgeProbes, NeuronProbes])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_a_fit_leaves_nothing_to_the_garbage_collector(device, probes, dtype):
+    # A cycle would hold all states until Python looks for one.
+    X, _, Y = problem(dtype, N=300)
+    given = device(X), device(Y)
+    probes().fit(*given)
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        probes().fit(*given)
+        gc.collect()
+        assert [each for each in gc.garbage if type(each).__module__.startswith("gatescope")] == []
+    finally:
+        gc.set_debug(0)
+        gc.enable()
+        gc.garbage.clear()
