@@ -100,7 +100,7 @@ def require_room(n_bytes: int, device: torch.device) -> None:
     Raises:
         InputError: more is needed than is free.
     """
-    free = free_bytes(device)
+    free = free_bytes(device, n_bytes)
     if free is not None and n_bytes > free:
         raise InputError(
             f"the states take {n_bytes / 1e9:,.2f} GB and {device} has {free / 1e9:,.2f} GB free: record fewer "
@@ -108,10 +108,16 @@ def require_room(n_bytes: int, device: torch.device) -> None:
         )
 
 
-def free_bytes(device: torch.device) -> int | None:
-    """Return the memory that a device can still give, what torch has put by included; None where nothing says so."""
+def free_bytes(device: torch.device, enough: int) -> int | None:
+    """Return the memory that a device can still give, what torch has put by included; None where nothing says so.
+
+    Args:
+        enough: of which no more need be known than that there is as much.
+    """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
+        if free >= enough:
+            return free
         held = torch.cuda.memory_stats_as_nested_dict(device)
         return free + held["reserved_bytes"]["all"]["current"] - held["allocated_bytes"]["all"]["current"]
     try:

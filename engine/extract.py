@@ -131,9 +131,8 @@ def _planned(
             trained, "extract", prime, settings_of(config, text=sources[0] if len(sources) == 1 else sources)
         ),
     )
-    device = trained.model.output.weight.device
     tokens, prime_ids = np.concatenate(documents), vocabulary.encode(prime)
-    return spec, _DocumentReader(tokens, sequence_starts, document_starts, prime_ids, config.context, device)
+    return spec, _DocumentReader(tokens, sequence_starts, document_starts, prime_ids, config.context)
 
 
 def _document(trained: TrainedModel, source: str, errors: str) -> np.ndarray:
@@ -159,7 +158,6 @@ class _DocumentReader:
         starts, document_starts: as `DumpSpec` has them.
         prime: ids read before the context.
         context: how many characters of the document are read before a sequence, at most.
-        device: where ids are wanted.
     """
 
     def __init__(
@@ -169,9 +167,8 @@ class _DocumentReader:
         document_starts: np.ndarray,
         prime: np.ndarray,
         context: int,
-        device: torch.device,
     ):
-        self._tokens, self._starts, self._device = tokens, starts, device
+        self._tokens, self._starts = tokens, starts
         begins = document_starts[np.searchsorted(document_starts, starts, side="right") - 1]
         self._n_context = np.minimum(starts - begins, context)
         # Backwards, and before its first character there is none.
@@ -187,18 +184,18 @@ class _DocumentReader:
         ids = self._prime[np.clip(before_context - 1, 0, len(self._prime) - 1)]
         ids = np.where(before_context > 0, ids, self._tokens[np.maximum(starts - before, 0)])
         ids[:, absent] = -1
-        return torch.from_numpy(ids).to(self._device)
+        return torch.from_numpy(ids)
 
     def characters(self, numbers: np.ndarray, start: int, stop: int) -> Tensor:
         first, behind = (self._starts[np.minimum(numbers + more, len(self._starts) - 1)] for more in (0, 1))
         rows = first + np.arange(start, stop)[:, None]
         ids = np.where(rows < behind, self._tokens[np.minimum(rows, len(self._tokens) - 1)], 0)
-        return torch.from_numpy(ids.astype(np.int64)).to(self._device)
+        return torch.from_numpy(ids.astype(np.int64))
 
     def draw(self, first: int) -> Draw:
         raise NotImplementedError("a text that is read is not drawn")
 
     def run(self, recurrence: Recurrence, numbers: np.ndarray, start: int, stop: int) -> Tensor:
-        tokens = self.characters(numbers, start, stop)
+        tokens = self.characters(numbers, start, stop).to(recurrence.h[0].device)
         recurrence.read(tokens)
         return tokens

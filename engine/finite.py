@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,21 +23,11 @@ def not_finite(array: str, value: float, where: str, source: str, dtype: str) ->
 
 def is_finite(values: Tensor) -> bool:
     """Whether all values are finite."""
-    return are_finite([values])
-
-
-def are_finite(arrays: Iterable[Tensor]) -> bool:
-    """Whether all values of all arrays are finite; a GPU is asked once."""
-    bounds: list[Tensor] = []
-    for values in arrays:
-        # NumPy's way is faster by far, on the dtypes that it has.
-        if values.device.type == "cpu" and values.dtype in (torch.float16, torch.float32):
-            if first_not_finite(values.numpy()) is not None:
-                return False
-        elif values.numel():
-            # Both are NaN if there is one; and nothing as large as the values is made on the way.
-            bounds += torch.aminmax(values)
-    return not bounds or bool(torch.isfinite(torch.stack(bounds)).all())
+    # NumPy's way is faster by far, on the dtypes that it has.
+    if values.device.type == "cpu" and values.dtype in (torch.float16, torch.float32):
+        return first_not_finite(values.numpy()) is None
+    # Both bounds are NaN if there is one; and nothing as large as the values is made on the way.
+    return not values.numel() or bool(torch.isfinite(torch.stack(torch.aminmax(values))).all())
 
 
 def require_finite(name: str, first: int, begin: int, values: Tensor, rounded: Tensor, lengths: np.ndarray) -> None:

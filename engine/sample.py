@@ -134,18 +134,18 @@ def _planned(trained: TrainedModel, config: SampleConfig, seed: int) -> tuple[Du
         attributes=dump_attributes(trained, "sample", prime, settings_of(config, seed=seed))
         | {"temperature": config.temperature, "seed": seed},
     )
-    return spec, _Sampler(trained, config, trained.vocabulary.encode(prime), seed)
+    return spec, _Sampler(config, trained.vocabulary.encode(prime), seed)
 
 
 class _Sampler:
     """Lets every sequence read the prime and then what it draws."""
 
-    def __init__(self, trained: TrainedModel, config: SampleConfig, prime: np.ndarray, seed: int):
-        self._prime = torch.from_numpy(prime.astype(np.int64)).to(trained.model.output.weight.device)
+    def __init__(self, config: SampleConfig, prime: np.ndarray, seed: int):
+        self._prime = torch.from_numpy(prime.astype(np.int64))
         self._config, self._seed = config, seed
 
     def warm_up(self, numbers: np.ndarray) -> Tensor:
-        return self._prime[:, None].repeat(1, len(numbers))
+        return self._prime[:, None].expand(-1, len(numbers))
 
     def characters(self, numbers: np.ndarray, start: int, stop: int) -> Tensor | None:
         return None

@@ -48,10 +48,13 @@ class Reader(Protocol):
     """What decides which characters the sequences of a tile read."""
 
     def warm_up(self, numbers: np.ndarray) -> Tensor:
-        """Return the ids that sequences [B] read before they are recorded, int64 [W, B]; -1: not begun yet."""
+        """Return the ids that sequences [B] read before they are recorded, int64 [W, B] on the CPU; -1: not begun."""
 
     def characters(self, numbers: np.ndarray, start: int, stop: int) -> Tensor | None:
-        """Return the ids that sequences [B] read in the steps from start up to stop, int64 [T, B]; None: drawn ones."""
+        """Return the ids that sequences [B] read in the steps from start up to stop, int64 [T, B] on the CPU.
+
+        None: they are drawn.
+        """
 
     def draw(self, first: int) -> Draw:
         """Say how characters are drawn for the sequences from the first on."""
@@ -159,7 +162,7 @@ class _Walker:
     def _warm(self, tokens: Tensor) -> None:
         """Read the warm-up from the zero state; a row whose warm-up has not begun (-1) stays at zero."""
         self._recurrence.clear()
-        for column in tokens:
+        for column in tokens.to(self._recurrence.h[0].device):
             self._recurrence.step(column.clamp(min=0))
             waiting = column < 0
             if waiting.any():

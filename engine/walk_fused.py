@@ -5,11 +5,12 @@ each launch a block of steps, and writes states straight into their place. A seq
 here, too, whatever runs beside it.
 
 On a GPU a piece's states are copied to pinned memory in a stream of their own, while the next piece is computed: two
-pieces exist at a time, on either side.
+pieces exist at a time, on either side. Nothing that is done to begin a piece waits for the one before.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatescope.engine.finite import are_finite, require_characters, require_finite
+from gatescope.engine.finite import require_characters, require_finite
 from gatescope.engine.resume_points import ResumePoint
 from gatescope.engine.walk import GATE_PLACES, SCORES, Buffers, Deliver, Journey, Piece, weights_of
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 PIECE_BYTES = 512 << 20
 MOST_SEQUENCES = 4096  # side by side
 MOST_STEPS = 512  # of one launch, so that the first of a long text comes out soon
+# The same where states have a place already: what follows a piece on the host is done while the next is computed.
+STEPS_IN_PLACE = 128
 
 
 def walk_fused(
@@ -81,8 +84,9 @@ def _cut(layout: SamplePlan, n_sequences: int, longest: int, row_bytes: int) -> 
         # Whole sequences, if they fit: they go into the dump as they come.
         most = min(most, PIECE_BYTES // (row_bytes * min(longest, MOST_STEPS)))
     height = min(max(tile, most // tile * tile), -(-n_sequences // tile) * tile)
-    size = PIECE_BYTES // (row_bytes * height) if row_bytes else MOST_STEPS
-    return height, max(1, min(MOST_STEPS, size))
+    if not row_bytes:
+        return height, min(MOST_STEPS, STEPS_IN_PLACE)
+    return height, max(1, min(MOST_STEPS, PIECE_BYTES // (row_bytes * height)))
 
 
 def _pieces(
@@ -101,22 +105,40 @@ def _pieces(
 
 
 class _Underway:
-    """A piece that is being computed, or copied."""
+    """A piece that is being computed, or copied.
 
-    def __init__(self, piece: Piece, tokens: Tensor, done: torch.cuda.Event | None, lengths: np.ndarray, n: int):
-        self._piece, self._tokens, self._done, self._lengths, self._n_characters = piece, tokens, done, lengths, n
+    Args:
+        piece: without its tokens.
+        tokens: int32 [S, T], on the host.
+        total: on the host, a number that is finite if all states are.
+        done: when all of it is there.
+        lengths: of all sequences.
+        n_characters: V.
+    """
+
+    def __init__(
+        self,
+        piece: Piece,
+        tokens: Tensor,
+        total: Tensor,
+        done: torch.cuda.Event | None,
+        lengths: np.ndarray,
+        n_characters: int,
+    ):
+        self._piece, self._tokens, self._total, self._done = piece, tokens, total, done
+        self._lengths, self._n_characters = lengths, n_characters
 
     def piece(self, deliver: Deliver | None) -> Piece:
         """Wait for it, refuse what is not finite, and deliver it."""
         if self._done is not None:
             self._done.synchronize()
-        piece, tokens = self._piece, self._tokens.numpy()
+        piece = replace(self._piece, tokens=self._tokens.numpy())
         with torch.inference_mode():
-            if not are_finite(piece.states.values()):
+            # What is drawn from states that are not finite may be no character.
+            if not math.isfinite(float(self._total)) or piece.tokens.min() < 0:
                 for name, values in piece.states.items():
                     require_finite(name, piece.first, piece.start, values, values, self._lengths)
-        require_characters(tokens, self._n_characters, piece.first, piece.start)
-        piece = replace(piece, tokens=tokens)
+        require_characters(piece.tokens, self._n_characters, piece.first, piece.start)
         if deliver:
             deliver(piece)
         return piece
@@ -127,9 +149,12 @@ class _FusedWalker:
 
     def __init__(self, journey: Journey, layout: SamplePlan, to_host: bool):
         self._lengths, self._reader = journey.lengths, journey.reader
+        # Of the sequences, where the kernel is told of them.
+        self._ends = torch.from_numpy(journey.lengths).to(journey.trained.model.output.weight.device, torch.int32)
         self._trained, self._layout, self._to_host = journey.trained, layout, to_host
         self._arrays, self._initial, self._dtype = journey.arrays, journey.initial, journey.dtype
         self._recurrence: FusedRecurrence | None = None
+        self._steps = 0.0  # since the zero state, at most
         self._device = journey.trained.model.output.weight.device
         self._copying = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         self._reused: list[dict[str, Tensor]] = [{}, {}]
@@ -151,16 +176,19 @@ class _FusedWalker:
         Args:
             state: behind the step before `start`, where that was not computed here.
         """
-        n, n_steps, lengths = behind - first, stop - start, self._lengths[first:behind]
+        n, n_steps = behind - first, stop - start
         numbers = np.arange(first, behind)
         with torch.inference_mode():
             recurrence = self._warmed(numbers) if start == 0 else self._recurrence
             if state:
                 recurrence = self._cleared(n)
-                for each, saved in zip(self._state(recurrence), state, strict=True):
+                live = (each for states in self._state(recurrence) for each in states)
+                for each, saved in zip(live, state, strict=True):
                     each.copy_(saved)
+                # What was read before is not known.
+                self._steps = math.inf
             assert recurrence is not None
-            before = {name: self._live(recurrence, name) for name in self._initial} if start == 0 else {}
+            before = self._before(recurrence) if start == 0 else {}
             copied = self._copied[place]
             if copied is not None:
                 torch.cuda.current_stream(self._device).wait_event(copied)
@@ -170,41 +198,58 @@ class _FusedWalker:
                 tokens = torch.zeros(n, n_steps, dtype=torch.int32, device=self._device)
                 draw = self._reader.draw(first)
             else:
-                tokens, draw = given.T.to(self._device, torch.int32).contiguous(), None
-            within = torch.from_numpy((lengths - start).clip(0, n_steps).astype(np.int32)).to(self._device)
+                tokens, draw = self._moved(given), None
+            within = (self._ends[first:behind] - start).clamp_(0, n_steps)
             recurrence.advance(tokens, within, self._captured(states), draw, start)
-            piece = Piece(
-                first, start, np.empty(0), states, before, tuple(each.clone() for each in self._state(recurrence))
-            )
+            self._steps += n_steps
+            kept = tuple(state for each in self._state(recurrence) for state in each.clone())
+            piece = Piece(first, start, np.empty(0), states, before, kept)
+            # Neither NaN nor infinity leaves a sum that is finite.
+            total = sum(each.sum(dtype=torch.float64) for each in self._witnesses(recurrence, states))
         if self._copying is None:
-            return self._underway(piece, tokens, None)
-        return self._copy(piece, tokens, place)
+            return self._underway(piece, tokens, total, None)
+        return self._copy(piece, tokens, total, place)
 
-    def _underway(self, piece: Piece, tokens: Tensor, done: torch.cuda.Event | None) -> _Underway:
-        return _Underway(piece, tokens, done, self._lengths, self._trained.model.n_characters)
+    def _underway(self, piece: Piece, tokens: Tensor, total: Tensor, done: torch.cuda.Event | None) -> _Underway:
+        return _Underway(piece, tokens, total, done, self._lengths, self._trained.model.n_characters)
 
-    def _state(self, recurrence: FusedRecurrence) -> tuple[Tensor, ...]:
-        """The states after the last step where they are: h of every layer, then c, [n, H] each."""
-        cells = map(recurrence.c, range(self._n_layers)) if recurrence.cells is not None else ()
-        return (*map(recurrence.h, range(self._n_layers)), *cells)
+    def _state(self, recurrence: FusedRecurrence) -> list[Tensor]:
+        """The states after the last step where they are: h, and c of an lstm, [L, n, H] each."""
+        return [recurrence.h, *([] if recurrence.cells is None else [recurrence.c])]
 
-    def _copy(self, piece: Piece, tokens: Tensor, place: int) -> _Underway:
+    def _witnesses(self, recurrence: FusedRecurrence, states: dict[str, Tensor]) -> list[Tensor]:
+        """Return arrays of which one is not finite if a captured state is not, unless a token is none.
+
+        A NaN in a step is one in its h, and then there is one in each later h of that layer, until no character can be
+        drawn. But for a ReLU |h| is at most 1, and |c| grows by at most 1 a step. So what stands behind the last step
+        says it of all, as long as c cannot have left the range of the dtype that is kept.
+        """
+        architecture = self._trained.model.architecture
+        relu = architecture.cell == "rnn" and architecture.nonlinearity == "relu"
+        if relu or self._steps >= torch.finfo(self._dtype).max:
+            return list(states.values())
+        scores = [values for name, values in states.items() if name.endswith(SCORES)]
+        return [*scores, *self._state(recurrence)]
+
+    def _copy(self, piece: Piece, tokens: Tensor, total: Tensor, place: int) -> _Underway:
         """Bring the tokens, and the states if they are asked for, to the host in a stream of their own."""
         assert self._copying is not None
         computed = torch.cuda.current_stream(self._device).record_event()
         states = piece.states
         with torch.cuda.stream(self._copying):
             self._copying.wait_event(computed)
-            host_tokens = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
-            host_tokens.copy_(tokens, non_blocking=True)
-            tokens.record_stream(self._copying)
+            on_host = []
+            for values in (tokens, total):
+                on_host.append(torch.empty(values.shape, dtype=values.dtype, pin_memory=True))
+                on_host[-1].copy_(values, non_blocking=True)
+                values.record_stream(self._copying)
             if self._to_host:
                 states = self._memory(self._pinned[place], len(tokens), tokens.shape[1], True)
                 for name, values in piece.states.items():
                     states[name].copy_(values, non_blocking=True)
             done = self._copying.record_event()
         self._copied[place] = done
-        return self._underway(replace(piece, states=states), host_tokens, done)
+        return self._underway(replace(piece, states=states), *on_host, done)
 
     def _memory(self, buffer: dict[str, Tensor], n: int, n_steps: int, pinned: bool) -> dict[str, Tensor]:
         """Return memory [n, n_steps, width] for each array, made when it is first asked for."""
@@ -217,11 +262,17 @@ class _FusedWalker:
     def _warmed(self, numbers: np.ndarray) -> FusedRecurrence:
         """Return the recurrence of these sequences after what they read before they are recorded."""
         recurrence = self._cleared(len(numbers))
-        ids = self._reader.warm_up(numbers).T.to(self._device, torch.int32).contiguous()
+        ids = self._moved(self._reader.warm_up(numbers))
+        self._steps = ids.shape[1]
         if ids.shape[1]:
             lengths = torch.full((len(ids),), ids.shape[1], dtype=torch.int32, device=self._device)
             recurrence.advance(ids, lengths, self._captured({}))
         return recurrence
+
+    def _moved(self, ids: Tensor) -> Tensor:
+        """Bring ids [T, S] to the device, int32 [S, T], without waiting for what it works on."""
+        ids = ids.T.to(torch.int32).contiguous()
+        return ids.to(self._device) if self._copying is None else ids.pin_memory().to(self._device, non_blocking=True)
 
     def _cleared(self, n: int) -> FusedRecurrence:
         """Return a recurrence of n sequences in the zero state."""
@@ -242,7 +293,8 @@ class _FusedWalker:
                 architecture.nonlinearity,
                 spread(self._layout, architecture.cell, architecture.reset_after, n, device_of(output.weight)),
             )
-        self._recurrence.clear()
+        else:
+            self._recurrence.clear()
         return self._recurrence
 
     @property
@@ -263,7 +315,9 @@ class _FusedWalker:
                 places[PLACES * int(layer) + (2 + GATE_PLACES[gate[0]] if gate else "hc".index(state))] = values
         return Captured(tuple(places), **scores)
 
-    def _live(self, recurrence: FusedRecurrence, name: str) -> Tensor:
-        """Return the state [n, H] after the last step behind an array such as layer0/c, float32."""
-        layer, state = name.removeprefix("layer").split("/")
-        return getattr(recurrence, state)(int(layer)).float().clone()
+    def _before(self, recurrence: FusedRecurrence) -> dict[str, Tensor]:
+        """Return the states [n, H] after the last step behind arrays such as layer0/c, float32."""
+        states = {name.partition("/")[2] for name in self._initial}
+        copies = {state: getattr(recurrence, state).to(torch.float32, copy=True) for state in states}
+        places = (name.removeprefix("layer").split("/") for name in self._initial)
+        return {f"layer{layer}/{state}": copies[state][int(layer)] for layer, state in places}

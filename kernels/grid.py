@@ -41,7 +41,7 @@ class Launch:
     cooperative: bool = False
     warps: int = WARPS
     # What runs the compiled kernel, and its arguments but for those that change, by the kind of the latter.
-    _compiled: dict[tuple[bool, ...], tuple[Any, dict[str, Any]]] = field(
+    _compiled: dict[tuple[Any, ...], tuple[Any, dict[str, Any]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -60,21 +60,45 @@ class Launch:
         """Launch it on the current device, some tensors and numbers that make no new kernel changed.
 
         Triton takes longer to bind the arguments of a call, and to find the kernel that they ask for, than a GPU for a
-        step: that is done once, and the compiled kernel launched from then on.
+        step: that is done once for all launches of a kind, and the compiled kernel launched from then on.
         """
         if interpreting():
             self.kernel[self.grid](**(self.arguments | self.constants | changed), **self.options)
             return
-        # A kernel for whole vectors of 16 bytes is another one than for tensors that begin anywhere.
-        kind = tuple(value.data_ptr() % 16 == 0 for value in changed.values() if isinstance(value, Tensor))
+        kind = tuple(map(_kind, changed.values()))
         if kind not in self._compiled:
             given = self.arguments | self.constants
-            compiled = self.kernel.warmup(grid=self.grid, **(given | changed), **self.options)
-            # Unlike the kernel it knows its arguments by their places alone.
-            given = {name: given[name] for name in self.kernel.arg_names}
-            self._compiled[kind] = compiled[(*self.grid, 1, 1)[:3]], given
-        launch, given = self._compiled[kind]
-        launch(*(given | changed).values())
+            # Unlike the kernel, what runs the compiled one knows its arguments by their places alone.
+            self._compiled[kind] = self._runner(changed), {name: given[name] for name in self.kernel.arg_names}
+        run, given = self._compiled[kind]
+        run(*(given | changed).values())
+
+    def _runner(self, changed: dict[str, Any]) -> Any:
+        """What runs the compiled kernel, in this process compiled or found once."""
+        arguments = self.arguments | changed
+        kinds = (_kind(arguments[n]) if n in arguments else self.constants[n] for n in self.kernel.arg_names)
+        device = torch.cuda.current_device() if torch.cuda.is_available() else None
+        key = (self.kernel, self.grid, device, *self.options.values(), *kinds)
+        if key not in _RUNNERS:
+            compiled = self.kernel.warmup(grid=self.grid, **arguments, **self.constants, **self.options)
+            _RUNNERS[key] = compiled[(*self.grid, 1, 1)[:3]]
+        return _RUNNERS[key]
+
+
+# By all that makes another kernel.
+_RUNNERS: dict[tuple[Any, ...], Any] = {}
+
+
+def _kind(value: Any) -> Any:
+    """What of an argument makes another kernel; the values of numbers make none."""
+    if isinstance(value, Tensor):
+        # One for whole vectors of 16 bytes is another than for tensors that begin anywhere.
+        return value.dtype, value.data_ptr() % 16 == 0
+    if isinstance(value, tuple):
+        return tuple(map(_kind, value))
+    if isinstance(value, int):
+        return value.bit_length() < 32
+    return type(value)
 
 
 def counters(groups: int, like: Tensor) -> Tensor:

@@ -11,18 +11,18 @@ import triton.language as tl
 
 
 @triton.jit
-def uniform(seed_ptr, sequence, step):
+def uniform(seed, sequence, step):
     """The random number of each sequence at a step, float64 [rows].
 
     Args:
-        seed_ptr: the seed, int64.
+        seed: 64 bits.
         sequence: numbers, int64 [rows].
         step: its number.
     """
     o = tl.zeros(sequence.shape, tl.uint32)
     low, high = (sequence & 0xFFFFFFFF).to(tl.uint32), (sequence >> 32).to(tl.uint32)
     # The interpreter's loops count in plain integers, which have no dtype to change.
-    word, _, _, _ = tl.philox(tl.load(seed_ptr), (o + step).to(tl.uint32), low, high, o)
+    word, _, _, _ = tl.philox(seed, (o + step).to(tl.uint32), low, high, o)
     return (word.to(tl.float64) + 0.5) * (1.0 / 4294967296.0)
 
 

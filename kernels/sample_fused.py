@@ -270,14 +270,16 @@ class FusedRecurrence:
         if self.cells is not None:
             self.cells.zero_()
 
-    def h(self, layer: int) -> Tensor:
-        """The hidden states of a layer after the last step, [n_rows, H]."""
-        return self.states[layer, self.taken % 2, : self.n_rows, : self._constants["H"]]
+    @property
+    def h(self) -> Tensor:
+        """The hidden states after the last step where they are, [L, n_rows, H]."""
+        return self.states[:, self.taken % 2, : self.n_rows, : self._constants["H"]]
 
-    def c(self, layer: int) -> Tensor:
-        """The cells of a layer after the last step, [n_rows, H], float32."""
+    @property
+    def c(self) -> Tensor:
+        """The cells of an lstm after the last step where they are, [L, n_rows, H], float32."""
         assert self.cells is not None
-        return self.cells[layer, : self.n_rows, : self._constants["H"]]
+        return self.cells[:, : self.n_rows, : self._constants["H"]]
 
     def advance(
         self, tokens: Tensor, lengths: Tensor, captured: Captured, draw: Draw | None = None, first_step: int = 0
@@ -314,7 +316,6 @@ class FusedRecurrence:
         others: dict[str, Any] = {
             "tokens_ptr": tokens,
             "lengths_ptr": lengths,
-            "seed_ptr": torch.tensor([seed], dtype=torch.int64, device=tokens.device),
             "captured": captured.states,
             "log_probability_ptr": captured.log_probability,
             "entropy_ptr": captured.entropy,
@@ -329,6 +330,7 @@ class FusedRecurrence:
             "first_step": first_step,
             "first_sequence": draw.first_sequence if draw else 0,
             "stride": captured.stride(),
+            "seed": seed,
             # What is padded has logits of minus infinity.
             "temperature": bounded(draw.temperature) if draw else 1.0,
             "top_k": draw.top_k if draw else 0,

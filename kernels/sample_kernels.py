@@ -34,7 +34,7 @@ WHOLE = tl.constexpr(-1)  # a step with all its parts; else one: the choice, the
 CAPTURED = tl.constexpr(6)  # places of a layer among the outputs: h, c and up to four gates
 # Arguments whose values make no new kernel.
 CHANGING = ["t0", "t1", "row0", "n_rows", "n_padded", "n_tokens", "taken", "first_step", "first_sequence", "stride"]
-CHANGING += ["temperature", "top_k", "top_p"]
+CHANGING += ["seed", "temperature", "top_k", "top_p"]
 
 
 @triton.jit
@@ -91,7 +91,6 @@ def _output(
     bias_ptr,
     logits_ptr,
     tokens_ptr,
-    seed_ptr,
     log_probability_ptr,
     entropy_ptr,
     row,
@@ -102,6 +101,7 @@ def _output(
     step,
     first_sequence,
     stride,
+    seed,
     temperature,
     top_k,
     top_p,
@@ -128,7 +128,7 @@ def _output(
     if GIVEN:
         token = tl.maximum(tl.load(tokens_ptr + wide * n_tokens + t, mask=in_b, other=0), 0)
     else:
-        u = uniform(seed_ptr, first_sequence + wide, step)
+        u = uniform(seed, first_sequence + wide, step)
         token = choose(logits, u, temperature, top_k, top_p, V, TOP_K, TOP_P)
         tl.store(tokens_ptr + wide * n_tokens + t, token, mask=in_b)
     if log_probability_ptr is not None or entropy_ptr is not None:
@@ -216,7 +216,6 @@ def sample_kernel(
     kept_ptr,
     tokens_ptr,
     lengths_ptr,
-    seed_ptr,
     captured,
     log_probability_ptr,
     entropy_ptr,
@@ -231,6 +230,7 @@ def sample_kernel(
     first_step,
     first_sequence,
     stride,
+    seed,
     temperature,
     top_k,
     top_p,
@@ -264,12 +264,11 @@ def sample_kernel(
         logits_ptr: float32 [rows, BLOCK_V].
         tokens_ptr: int32 [n_rows, n_tokens], given (below 0: the row has not begun, its states stay zero) or drawn.
         lengths_ptr: of the sequences within the block, int32 [n_rows]; nothing is kept behind their ends.
-        seed_ptr: int64.
         captured: pointers or None, CAPTURED for each layer, to [n_rows, stride, H].
         log_probability_ptr, entropy_ptr: [n_rows, stride] or None.
         counter_ptr: of each group of rows.
         taken: steps before this block: which of the two states is the one before.
-        first_step, first_sequence: the numbers that the random numbers hang on.
+        first_step, first_sequence, seed: the numbers that the random numbers hang on.
         PHASE: the part of a step to do, for the interpreter, whose programs cannot wait for each other.
     """
     i_b, i_h = tl.program_id(0), tl.program_id(1)
@@ -297,16 +296,17 @@ def sample_kernel(
         if OUTPUT and (PHASE == WHOLE or PHASE == 0):
             top = states_ptr + ((LAYERS - 1) * 2 + old) * size
             asked = (
-                c_row, n_rows, c_length, t, n_tokens, first_step + t, first_sequence, stride, temperature, top_k, top_p
+                c_row, n_rows, c_length, t, n_tokens, first_step + t, first_sequence, stride, seed,
+                temperature, top_k, top_p,
             )  # fmt: skip
             if COLUMNS == 1:
                 token = _output(
-                    top, output_ptr, bias_ptr, logits_ptr, tokens_ptr, seed_ptr, log_probability_ptr, entropy_ptr,
+                    top, output_ptr, bias_ptr, logits_ptr, tokens_ptr, log_probability_ptr, entropy_ptr,
                     *asked, HP, V, BLOCK_V, OUTPUT_K, OUTPUT_STAGES, GIVEN, TOP_K, TOP_P, INTERPRET,
                 )  # fmt: skip
             elif i_h * BLOCK_C < BLOCK_B:
                 _output(
-                    top, output_ptr, bias_ptr, logits_ptr, tokens_ptr, seed_ptr, log_probability_ptr, entropy_ptr,
+                    top, output_ptr, bias_ptr, logits_ptr, tokens_ptr, log_probability_ptr, entropy_ptr,
                     *asked, HP, V, BLOCK_V, OUTPUT_K, OUTPUT_STAGES, GIVEN, TOP_K, TOP_P, INTERPRET,
                 )  # fmt: skip
             if COLUMNS > 1 and not GIVEN:

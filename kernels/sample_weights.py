@@ -35,35 +35,36 @@ def packed_weights(
     """
     dtype, hidden, slots = layers[0][1].dtype, layers[0][1].shape[1], SLOTS[cell]
     before = cell == "gru" and not reset_after
+    # Runs of gates, and the slots that they go to: a gru's n has its part of x in a slot of its own.
+    of_x = [(0, 0, 2), (2, 3, 1)] if cell == "gru" else [(0, 0, slots)]
+    of_h = [(0, 0, 2 if before else 3)] if cell == "gru" else of_x
 
-    def slotted(rows: Tensor, slot_of: Sequence[int]) -> Tensor:
-        """Rows [G*H, ...] by slot and unit, [slots, HP, ...]."""
-        result = rows.new_zeros(slots, width, *rows.shape[1:])
-        for slot, gate in zip(slot_of, rows.split(hidden), strict=True):
-            result[slot, :hidden] = gate
-        return result
+    def place(matrix: Tensor, rows: Tensor, runs: Sequence[tuple[int, int, int]]) -> None:
+        """Put rows [G*H, I] into the slots of a matrix [HP, slots, HP]."""
+        gates = rows.unflatten(0, (-1, hidden)).transpose(0, 1)
+        for gate, slot, n in runs:
+            matrix[:hidden, slot : slot + n, : rows.shape[1]] = gates[:, gate : gate + n]
 
-    # The slots of r, z and n: n's part of h has one of its own.
-    of_x, of_h = ((0, 1, 3), (0, 1, 2)) if cell == "gru" else ((range(slots),) * 2)
-    matrices = []
+    w = layers[0][1].new_zeros(2 * len(layers) - 1, width, slots, width)
     for layer, (w_ih, w_hh, _, _) in enumerate(layers):
-        recurrent = slotted(w_hh, of_h)
-        if before:
-            recurrent[2] = 0
-        matrices += [slotted(w_ih, of_x)] if layer else []
-        matrices.append(recurrent)
-    w = layers[0][1].new_zeros(len(matrices), width, slots, width)
-    for place, matrix in enumerate(matrices):
-        w[place, ..., : matrix.shape[2]] = matrix.transpose(0, 1)
+        place(w[2 * layer], w_hh, of_h)
+        if layer:
+            place(w[2 * layer - 1], w_ih, of_x)
 
-    biases = [
-        slotted(b_ih.float(), of_x) + slotted(b_hh.float(), (0, 1, 3) if before else of_h) for *_, b_ih, b_hh in layers
-    ]
-    first = layers[0][0].float().T if vectors is None else vectors.float() @ layers[0][0].float().T
-    table = slotted(first.T.contiguous(), of_x).permute(2, 0, 1) + biases[0]
-    table = torch.cat([table, *(bias[None] for bias in biases[1:])]).contiguous()
+    biases = w.new_zeros(len(layers), slots, width, dtype=torch.float32)
+    for part, runs in ((2, of_x), (3, of_x if before else of_h)):
+        gates = torch.stack([weights[part] for weights in layers]).unflatten(1, (-1, hidden))
+        for gate, slot, n in runs:
+            biases[:, slot : slot + n, :hidden].add_(gates[:, gate : gate + n])
+    first = layers[0][0].T if vectors is None else vectors.float() @ layers[0][0].float().T
+    n_characters = len(first)
+    table = biases.new_zeros(n_characters + len(layers) - 1, slots, width)
+    gates = first.unflatten(1, (-1, hidden))
+    for gate, slot, n in of_x:
+        table[:n_characters, slot : slot + n, :hidden] = gates[:, gate : gate + n]
+    table[:n_characters].add_(biases[0])
+    table[n_characters:] = biases[1:]
 
-    n_characters = len(output[1])
     weight = output[0].new_zeros(block_v(n_characters), width, dtype=dtype)
     weight[:n_characters, :hidden] = output[0]
     bias = output[1].new_full((len(weight),), -torch.inf, dtype=torch.float32)

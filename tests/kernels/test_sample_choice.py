@@ -40,9 +40,9 @@ def _choose_kernel(
 
 
 @triton.jit
-def _uniform_kernel(seed_ptr, sequence_ptr, out_ptr, step, ROWS: tl.constexpr):
+def _uniform_kernel(seed, sequence_ptr, out_ptr, step, ROWS: tl.constexpr):
     row = tl.arange(0, ROWS)
-    tl.store(out_ptr + row, uniform_in_kernel(seed_ptr, tl.load(sequence_ptr + row), step))
+    tl.store(out_ptr + row, uniform_in_kernel(seed, tl.load(sequence_ptr + row), step))
 
 
 @triton.jit
@@ -130,7 +130,7 @@ def test_numbers_are_those_of_philox(seed):
     sequences = torch.tensor([0, 1, 2**31, 2**32 + 3, 2**40 + 2**33, 99, 5, 2**32 - 1])
     out, signed = torch.zeros(8, dtype=torch.float64), seed - (seed >> 63 << 64)
     for step in (0, 3, 2**31 - 1):
-        _uniform_kernel[(1,)](torch.tensor([signed]), sequences, out, step, ROWS=8)
+        _uniform_kernel[(1,)](signed, sequences, out, step, ROWS=8)
         assert torch.equal(out, uniform(seed, sequences, torch.tensor([step]))[0])
 
 

@@ -116,7 +116,7 @@ def test_the_text_is_that_of_the_cpu(cell):
         assert torch.equal(drawn[:5], tokens[:, t])
         recurrence.step(drawn)
     for layer in range(2):
-        torch.testing.assert_close(fused.h(layer), recurrence.h[layer][:5], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(fused.h[layer], recurrence.h[layer][:5], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -131,7 +131,7 @@ def test_neither_block_length_nor_neighbours_change_a_bit(cell_name, form):
         assert torch.equal(found, tokens[rows])
         assert all(torch.equal(values[name], states[name][rows]) for name in states)
         assert all(torch.equal(*pair) for pair in zip(scored, (each[rows] for each in score), strict=True))
-    assert torch.equal(cut[3].h(0), fused.h(0))
+    assert torch.equal(cut[3].h, fused.h)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -155,7 +155,7 @@ def test_reading_with_late_beginnings_and_early_ends(cell, form):
         begun = inside & (tokens >= 0) if name not in ((0, 0), (1, 0), (0, 1), (1, 1)) else inside
         torch.testing.assert_close(values[begun].double(), expected[name][begun], rtol=1e-4, atol=1e-5, msg=str(name))
     fused.clear()
-    assert not fused.h(0).any() and not fused.h(1).any()
+    assert not fused.h.any()
 
 
 def test_only_what_is_wanted_is_kept_and_nothing_else_changes():
