@@ -11,6 +11,7 @@ pieces exist at a time, on either side. Nothing that is done to begin a piece wa
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -278,11 +279,13 @@ class _FusedWalker:
         """Return a recurrence of n sequences in the zero state."""
         # Triton is asked for where it is needed only: it is not everywhere.
         from gatescope.kernels.plan import device_of
-        from gatescope.kernels.sample_fused import FusedRecurrence, spread
+        from gatescope.kernels.sample_fused import FusedRecurrence, fitted
 
         if self._recurrence is None or self._recurrence.n_rows != n:
             architecture, (layers, vectors) = self._trained.model.architecture, weights_of(self._trained)
             output = self._trained.model.output
+            kept = max(Counter(name.partition("/")[0] for name in self._arrays).values())
+            given = self._trained.model.n_characters, n, output.weight.itemsize, device_of(output.weight)
             self._recurrence = FusedRecurrence(
                 architecture.cell,
                 layers,
@@ -291,7 +294,7 @@ class _FusedWalker:
                 n,
                 architecture.reset_after,
                 architecture.nonlinearity,
-                spread(self._layout, architecture.cell, architecture.reset_after, n, device_of(output.weight)),
+                fitted(self._layout, architecture.cell, *given, architecture.reset_after, kept),
             )
         else:
             self._recurrence.clear()

@@ -16,7 +16,7 @@ from torch import Tensor
 from gatescope.kernels.dropout import drop_steps, first_row_of
 from gatescope.kernels.grid import Launch, counters
 from gatescope.kernels.plan import H200, Device, Plan, current_device, device_of
-from gatescope.kernels.schedule import cell_plan, side_by_side
+from gatescope.kernels.schedule import share_plan, side_by_side
 from gatescope.kernels.sequence import blocks, interpreting, recording
 
 STEP_BLOCK = 256  # units in a program of a pointwise step
@@ -65,7 +65,9 @@ def read_gradient(dy: Tensor | None, above: Above | None, start: int, stop: int)
 
 def layer_plan(cell: str, backward: bool, n_rows: int, hidden: int, x: Tensor, share: int = 1) -> Plan:
     """The plan of one layer in one direction, on its share of the device of x."""
-    return cell_plan(cell, backward, n_rows, hidden, x.dtype, device_of(x).shared_by(share), recording(x))
+    recorded = recording(x)
+    name = torch.cuda.get_device_name(x.device) if x.is_cuda and recorded else ""
+    return share_plan(cell, share, backward, n_rows, hidden, x.dtype, device_of(x), name, recorded)
 
 
 def describe(
@@ -103,8 +105,8 @@ def describe(
     lines = []
     for direction, backward in (("forward", False), ("backward", True)):
         together = side_by_side(cell, layers, backward, (n_steps, n_rows, hidden), dtype, device, name, recorded)
-        share = device.shared_by(layers if together else 1)
-        found = cell_plan(cell, backward, n_rows, hidden, dtype, share, recorded)
+        at_once = layers if together else 1
+        found = share_plan(cell, at_once, backward, n_rows, hidden, dtype, device, name, recorded)
         text = "a product and a pointwise kernel for each step"
         if found.form == "persistent":
             launches = triton.cdiv(n_rows, found.rows)

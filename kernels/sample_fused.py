@@ -1,15 +1,14 @@
 """Sampling and reading in one launch for a whole block of steps: plans and launches.
 
-Two forms of one kernel (`gatescope.kernels.sample_kernels`), chosen with their tiles' height by the model and the
-device alone, never by the number of sequences: a sequence stands in the same row of a tile of the same height whatever
-runs beside it, and its text and states are the same to the bit. Few sequences are given more programs, of fewer units
-each, which sum a row in the same order (`spread`).
+Two forms of one kernel (`gatescope.kernels.sample_kernels`). `plan` chooses by the model and the device; `fitted` then
+cuts the same work up for the number of sequences. A row is summed in the same order in all of these, so that a
+sequence's text and states are the same to the bit whatever runs beside it.
 
 "program", H <= 128: one program runs all layers of 16 sequences, and programs know nothing of each other. Two LSTM
 layers of 128 units have 384 KB of weights in 16 bits, more than a multiprocessor holds, so that they are streamed from
 the L2 cache in every step, asynchronously and ahead of the products. 1,024 sequences are 64 programs.
 
-"columns": the units are split over the programs of a group of up to 64 sequences, which meet at a barrier after each
+"columns": the units are split over the programs of a group of 64 or 128 sequences, which meet at a barrier after each
 layer. Each program streams its own columns of the weights and the states of its rows from L2 in every step: the five
 matrices of three LSTM layers of 512 units are 640 KB for 32 units in 16 bits, of which a multiprocessor's 227 KB would
 hold one matrix, and the launch takes eight groups (H200), so that every column of weights is wanted by eight
@@ -20,21 +19,28 @@ at once is worked group by group in several launches.
 into a program's registers, or the units not on the device.
 
 Traffic through L2 for one step of L layers of H units: each of the programs of a group reads (2 L - 1) 4 H BLOCK_H
-weights and (2 L - 1) H states a row, BLOCK_H = H in the first form. For three layers of 512 and 512 sequences that is
-126 MB a step in a launch of 128 programs. On an NVIDIA H200 (torch 2.11, Triton 3.6, bfloat16, h and c kept) two such
-launches, for 1,024 sequences, take 51.8 us a step to sample. Programs of 64 units or of 128 rows work them in one
-launch and load 210 or 168 MB instead of 252: 48.6 and 46.9 us, but they spill registers, up to 250 bytes where all
-gates are kept. Bytes alone do not bound a step: on an H100 none of the three reads a given text faster than in 40 us,
-and the choice took the other 9 to 19 us. Two layers of 128 take 15.0 us for 1,024 sequences, of which the choice is 3,
-and in two columns of 64 units or four of 32 rows and 32 units 12.5 and 11.9: not built, since 64 units of 16 rows load
-states by 8 bytes a thread, which go through the first-level cache.
+weights and (2 L - 1) H states a row, BLOCK_H = H in the first form. For three layers of 512 and 512 sequences in groups
+of 64 that is 126 MB a step in a launch of 128 programs.
+
+On an NVIDIA H200 (torch 2.11, Triton 3.6, bfloat16, h and c kept; the kernel alone, by a script that is not kept)
+1,024 sequences took, in microseconds a step to sample:
+
+    3 x 512   64 rows x 32 units in two launches 50.6; 64 x 64 46.2; 128 x 32 44.7, though it spills 32 bytes a thread;
+              the last two in parts of 32 units without spills 48.0 and 46.4
+    2 x 128   programs of 16 rows 13.8; columns of 32 rows x 32 units 10.4, 16 x 64 11.3, 64 x 32 12.8, 64 x 16 10.0
+
+and each of these gave the same characters and states to the bit. Where all gates are kept, 128 rows spill 240 bytes:
+not measured, and not used. Nor was a GRU measured in such tiles. Bytes alone do not bound a step: on an H100 none of
+three reads a given text of 3 x 512 faster than in 40 us, and the choice took the other 9 to 19 us; of the 13.8 of 2 x
+128 it is 3.
 
 Not built: working a large batch in two phases, one half's products while the other half waits at its barrier. Between
 its arrival at a barrier and its wait there each program already does the next layer's recurrent product, which needs no
 news: 196 KB, 4 us at that rate. What the others wait for in full is the choice, once a step. To hide it two phases of
 half the rows would stream the weights once for each half, for 512 sequences 84 MB more, 14 us at that rate; for 1,024
 sequences that is no more than two launches load. Not measured; nor is multicast of weights within a cluster, which
-Gluon has from Triton 3.7 on and 3.6 has not.
+Gluon has from Triton 3.7 on and 3.6 has not; nor weights of narrow layers that stay in shared memory: in columns of 32
+units two layers of 128 have 96 KB.
 """
 
 from __future__ import annotations
@@ -125,12 +131,35 @@ def plan(
     return SamplePlan(form, block_b, block_h, block_k, width, columns, groups, stages, output_k, output_stages)
 
 
-def spread(layout: SamplePlan, cell: str, reset_after: bool, n_rows: int, device: Device) -> SamplePlan:
-    """The plan for a number of sequences: where few would leave most of the device idle, columns of fewer units.
+def fitted(
+    layout: SamplePlan,
+    cell: str,
+    n_characters: int,
+    n_rows: int,
+    itemsize: int,
+    device: Device = H200,
+    reset_after: bool = True,
+    kept: int = 2,
+) -> SamplePlan:
+    """The plan for a number of sequences, whose text is the same to the bit whatever that number is.
 
-    A row is summed in the same order however many columns there are. 128 sequences of three LSTM layers of 512 units
-    took an H200 20.5 us a step in columns of 16 units, and 18.6 in columns of 8.
+    Few sequences have columns of few units, where all of them run at once: 128 of three LSTM layers of 512 units took
+    an H200 20.5 us a step in columns of 16 units, and 18.6 in columns of 8. More LSTM sequences than a launch holds have
+    tiles of twice the height. LSTMs of 128 units have columns, too, as long as one launch holds all sequences.
+
+    Args:
+        layout: `plan`'s choice.
+        cell, n_characters, itemsize, device, reset_after: as `plan` has them.
+        n_rows: number of sequences.
+        kept: arrays of a layer that are kept, at most: of more than two a program of 128 rows spills registers.
     """
+    lstm = cell == "lstm" and itemsize == 2 and device.warp_groups
+    if layout.form == "program" and layout.width == 128 and lstm:
+        columns = layout.width // MIN_TILE
+        groups, part = device.multiprocessors // columns, 128 * itemsize * (block_v(n_characters) + MIN_TILE)
+        output = {"output_k": 128, "output_stages": min(2, (device.shared - SLACK) // part)}
+        narrow = replace(layout, form="columns", block_b=64, block_h=MIN_TILE, columns=columns, groups=groups, **output)
+        return replace(narrow, stages=3) if n_rows <= groups * narrow.block_b else layout
     if layout.form != "columns":
         return layout
     # Fewer than 16 columns are another instruction's, and a GRU without reset_after has a product of a single slot.
@@ -139,6 +168,8 @@ def spread(layout: SamplePlan, cell: str, reset_after: bool, n_rows: int, device
         columns = layout.width // units
         if triton.cdiv(n_rows, layout.block_b) * columns <= device.multiprocessors:
             return replace(layout, block_h=units, columns=columns, groups=device.multiprocessors // columns)
+    if lstm and kept <= 2 and n_rows > layout.groups * layout.block_b:
+        return replace(layout, block_b=2 * layout.block_b, stages=3)
     return layout
 
 
@@ -156,7 +187,8 @@ def describe_sampler(
         dtype: of the weights.
         device: the GPU's limits.
     """
-    found = spread(plan(cell, hidden, layers, n_characters, dtype.itemsize, device), cell, True, n_rows, device)
+    found = plan(cell, hidden, layers, n_characters, dtype.itemsize, device)
+    found = fitted(found, cell, n_characters, n_rows, dtype.itemsize, device)
     if found == STEPS:
         return "steps: torch's operators for each step"
     groups = triton.cdiv(n_rows, found.block_b)
@@ -227,7 +259,7 @@ class FusedRecurrence:
         if layout is None:
             device = device_of(w_hh)
             layout = plan(cell, hidden, len(layers), n_characters, w_hh.itemsize, device, reset_after)
-            layout = spread(layout, cell, reset_after, n_rows, device)
+            layout = fitted(layout, cell, n_characters, n_rows, w_hh.itemsize, device, reset_after, PLACES)
         self.layout, self.n_rows, self.taken = layout, n_rows, 0
         self._groups = min(layout.groups, triton.cdiv(n_rows, layout.block_b))
         if layout.columns == 1:

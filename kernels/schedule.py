@@ -10,7 +10,8 @@ These constants are the least squares of the logarithms of 20 times on an H200 (
 1024 units, B=128, float16; `nvidia-h200.json` in benchmarks/results). They are off by up to a quarter, and choose what
 was faster, or took at most 1.1 times as long, in all 10 pairs. They hold the products before and after the loop, too.
 What a benchmark has measured on a device stands in `measured.json` beside this file (`python benchmarks/choose.py`
-writes it) and goes before the estimate.
+writes it) and goes before the estimate: "wavefront" is side by side, "layers" one after another, and "steps" side by
+side with a product and a pointwise kernel for each step of each layer, of which those of several layers run at once.
 """
 
 from __future__ import annotations
@@ -95,8 +96,11 @@ def side_by_side(
         recorded: a CUDA graph will launch them; what a benchmark has measured is such a graph's time.
     """
     n_steps, n_rows, hidden = sizes
+    known = _known(cell, layers, backward, n_rows, hidden, dtype, name) if recorded else None
     if layers < 2 or layers > device.multiprocessors or n_steps < 2 * CHUNK:
         return False
+    if known == "steps":
+        return True
     given = (cell, backward, n_rows, hidden, dtype)
     whole, part = (cell_plan(*given, each, recorded) for each in (device, device.shared_by(layers)))
     if STEPS in (whole, part):
@@ -108,24 +112,47 @@ def side_by_side(
     if not recorded:
         launches = layers * triton.cdiv(n_steps, CHUNK) * triton.cdiv(n_rows, part.rows)
         return max(together, launches * HOST) < apart
-    rows, row = _measured().get(name, {}), (cell, layers, backward, n_rows, hidden)
-    # Measured was what a graph launches.
-    twin = torch.float16 if dtype in HALVES else dtype
-    known = rows.get(row_name(*row, dtype)) or rows.get(row_name(*row, twin))
     return together < apart if known is None else bool(known == "wavefront")
+
+
+def share_plan(
+    cell: str,
+    layers: int,
+    backward: bool,
+    n_rows: int,
+    hidden: int,
+    dtype: torch.dtype,
+    device: Device,
+    name: str = "",
+    recorded: bool = False,
+) -> Plan:
+    """The plan of each of some layers that run at the same time, or of one alone; arguments as in `side_by_side`."""
+    if layers > 1 and recorded and _known(cell, layers, backward, n_rows, hidden, dtype, name) == "steps":
+        return STEPS
+    return cell_plan(cell, backward, n_rows, hidden, dtype, device.shared_by(layers), recorded)
 
 
 def waves(cell: str, layers: int, x: Tensor, hidden: int, backward: bool) -> bool:
     """Whether layers over x [T, B, I], in its dtype and on its device, run side by side."""
     sizes, dtype = (len(x), x.shape[1], hidden), x.dtype
-    name = torch.cuda.get_device_name(x.device) if x.is_cuda else ""
-    return side_by_side(cell, layers, backward, sizes, dtype, device_of(x), name, recording(x))
+    recorded = recording(x)
+    name = torch.cuda.get_device_name(x.device) if recorded and x.is_cuda else ""
+    return side_by_side(cell, layers, backward, sizes, dtype, device_of(x), name, recorded)
 
 
 def row_name(cell: str, layers: int, backward: bool, n_rows: int, hidden: int, dtype: torch.dtype) -> str:
     """What a row of `measured.json` is called."""
     direction = "backward" if backward else "forward"
     return f"{cell} {direction} B={n_rows} H={hidden} L={layers} {str(dtype).removeprefix('torch.')}"
+
+
+def _known(
+    cell: str, layers: int, backward: bool, n_rows: int, hidden: int, dtype: torch.dtype, name: str
+) -> str | None:
+    """What was the fastest in a graph on a device, if that has been measured."""
+    rows, row = _measured().get(name, {}), (cell, layers, backward, n_rows, hidden)
+    twin = torch.float16 if dtype in HALVES else dtype
+    return rows.get(row_name(*row, dtype)) or rows.get(row_name(*row, twin))
 
 
 @cache

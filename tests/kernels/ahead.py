@@ -73,7 +73,7 @@ def launch_of(cell, direction, b, h, dtype, device, use=USES["everything"]):
     def empty(*shape, dtype=dtype):
         return torch.empty(shape, dtype=dtype, device="meta")
 
-    if direction.split()[0] in ("sample", "cut", "read"):
+    if direction.split()[0] in ("sample", "cut", "read", "states"):
         return sample_launch_of(cell, *direction.split(), b, h, dtype, device)
     if direction.endswith("step") or cell == "dropout":
         return step_launch_of(cell, direction, empty, b, h)
@@ -128,10 +128,12 @@ def step_launch_of(cell, direction, empty, b, h):
 
 
 def sample_launch_of(cell, kind, layers, b, h, dtype, device):
-    """The launch of the sampler, everything kept in float16."""
+    """The launch of the sampler; everything is kept, or h and c alone, in float16."""
     layers, n_characters = int(layers), 96
     n_gates = {"lstm": 4, "gru": 3, "gru-before": 3, "rnn": 1}[cell]
     places = {"lstm": range(6), "gru": (0, 2, 3, 4), "gru-before": (0, 2, 3, 4), "rnn": (0,)}[cell]
+    if kind == "states":
+        places = places[:2]
 
     def empty(*shape, dtype=dtype):
         return torch.empty(shape, dtype=dtype, device="meta")
@@ -142,14 +144,16 @@ def sample_launch_of(cell, kind, layers, b, h, dtype, device):
     ]
     name = cell.partition("-")[0]
     layout = sample_fused.plan(name, h, layers, n_characters, dtype.itemsize, device, cell != "gru-before")
-    layout = sample_fused.spread(layout, name, cell != "gru-before", b, device)
+    given = n_characters, b, dtype.itemsize, device, cell != "gru-before", len(places)
+    layout = sample_fused.fitted(layout, name, *given)
     if layout == sample_fused.STEPS:
         return None
     output = (empty(n_characters, h), empty(n_characters))
     sampler = sample_fused.FusedRecurrence(name, weights, None, output, b, cell != "gru-before", layout=layout)
     half = torch.float16
     states = [empty(b, T, h, dtype=half) if place % 6 in places else None for place in range(6 * layers)]
-    captured = sample_fused.Captured(tuple(states), empty(b, T, 1, dtype=half), empty(b, T, 1, dtype=half))
+    scores = [] if kind == "states" else [empty(b, T, 1, dtype=half) for _ in range(2)]
+    captured = sample_fused.Captured(tuple(states), *scores)
     draw = sample.Draw(0, 0, 0.8, *((40, 0.9) if kind == "cut" else ()))
     int32 = {"dtype": torch.int32}
     launch = sampler.launch(empty(b, T, **int32), empty(b, **int32), captured, None if kind == "read" else draw)
@@ -172,6 +176,8 @@ def compiled(launch, architecture):
         elif name in launch.arguments and isinstance(value, float):
             signature[name] = "fp32"
         elif name in launch.arguments and value is not None:
+            # Its value makes no other kernel.
+            assert launch.kernel.params[place].do_not_specialize, name
             signature[name] = "i32"
         else:
             signature[name], constants[name] = "constexpr", value

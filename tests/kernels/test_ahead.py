@@ -79,14 +79,16 @@ def check(job, told):
 
 def check_sampler(job, told):
     name = f"{job}: {told['registers']} registers"
-    assert told["stack"] == 0, f"{name}, {told['stack']} bytes spilled"
+    # A program of 128 rows spills a little, and is faster for it by a tenth than two of 64 on an H200.
+    spilled = 32 if told["rows"] == 128 else 0
+    assert told["stack"] <= spilled, f"{name}, {told['stack']} bytes spilled"
     assert told["shared"] <= told["limit"], f"{name}, {told['shared']} bytes of shared memory of {told['limit']}"
     order, asynchronous = told["order"], told["asynchronous"]
     assert "mma.sync" in order or "wgmma.mma_async" in order, name
     # Weights are on their way before they are needed, and all that is kept leaves 16 bytes a thread: 8 or 4 where a
     # program has 16 or 8 units of 64 rows, which are no more for each of its threads.
     assert asynchronous.count("0x10") >= 8, name
-    wide = {"lstm": 6, "gru": 4, "gru-before": 4, "rnn": 1}[job[0]]
+    wide = 2 if job[1].startswith("states") else {"lstm": 6, "gru": 4, "gru-before": 4, "rnn": 1}[job[0]]
     units = -(-job[3] // 128) * 128 // told["columns"]
     width = {16: "v2.b32", 8: "b32"}.get(units, "v4.b32")
     assert order.count(f"st.global.{width}") >= wide, name
@@ -107,9 +109,12 @@ SAMPLERS = [("sample 2", 1024, 128), ("read 2", 1024, 128), ("sample 3", 128, 51
 
 
 def test_the_sampler(tmp_path):
-    jobs = [["lstm", "cut 3", 128, 512, "bfloat16", 90, 1], ["rnn", "sample 1", 128, 128, "float32", 90, 1]]
-    told, exact = compile_ahead(jobs, tmp_path).values()
-    check_sampler(jobs[0], told)
+    jobs = [["lstm", "cut 3", 128, 512, "bfloat16", 90, 1], ["lstm", "states 3", 1024, 512, "bfloat16", 90, 1]]
+    jobs += [["lstm", "sample 2", 1024, 128, "float16", 90, 1], ["rnn", "sample 1", 128, 128, "float32", 90, 1]]
+    *all_told, exact = compile_ahead(jobs, tmp_path).values()
+    for job, told in zip(jobs, all_told, strict=False):
+        check_sampler(job, told)
+    assert [told["rows"] for told in all_told] == [64, 128, 64] and all_told[2]["columns"] == 8
     # Texts in float32 are drawn in float32 proper.
     assert exact["stack"] == 0 and not exact["products"] and not exact["rounded"]
 

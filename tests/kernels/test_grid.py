@@ -63,3 +63,21 @@ def test_a_kernel_is_compiled_once_for_each_kind_of_tensors(monkeypatch):
         launch(dy_ptr=other, t=0, first_step=0)
     assert len(kernel.compiled) == 2 and kernel.compiled[1][1]["dy_ptr"].data_ptr() == dy[1:].data_ptr()
     assert [values[1].data_ptr() for values in kernel.launched[2:]] == [dy[k:].data_ptr() for k in (4, 1, 2)]
+
+
+def test_launches_of_a_kind_share_a_compiled_kernel(monkeypatch):
+    monkeypatch.setattr(grid, "interpreting", lambda: False)
+    kernel, x = Compiler(), torch.ones(12)
+
+    def compiled(x, dy, t=0, H=8, **options):
+        launch = Launch(kernel, (3, 2), {"x_ptr": x, "dy_ptr": dy, "t": 0, "first_step": 0}, {"H": H}, **options)
+        launch(t=t)
+        assert kernel.launched[-1] == (x, dy, t, 0, H)
+        return len(kernel.compiled)
+
+    assert compiled(x, None) == compiled(x.clone(), None, 2**31 - 1) == 1
+    # Another dtype, alignment, width of a number, nesting, constant, number of warps and cooperation.
+    assert [compiled(x.half(), None), compiled(x[1:], None), compiled(x, None, 2**31)] == [2, 3, 4]
+    assert [compiled(x, (x, None)), compiled(x, (x, x.half())), compiled(x, x)] == [5, 6, 7]
+    assert [compiled(x, None, H=16), compiled(x, None, warps=1), compiled(x, None, cooperative=True)] == [8, 9, 10]
+    assert compiled(x, (x.clone(), None)) == compiled(x, None) == 10

@@ -11,13 +11,17 @@ import triton
 from gatescope.kernels import sample_fused, sample_kernels
 from gatescope.kernels.choice import Draw, distribution
 from gatescope.kernels.philox import uniform
-from gatescope.kernels.sample_fused import PLACES, Captured, FusedRecurrence
+from gatescope.kernels.plan import H200
+from gatescope.kernels.sample_fused import PLACES, Captured, FusedRecurrence, fitted
 
 pytestmark = pytest.mark.cuda
 
 V = 96
 # 130 sequences of 512 units stand in columns of 16 units, 300 in columns of 32, and 5 in columns of 8.
 SHAPES = [(37, 6, 100, 2), (200, 6, 128, 2), (70, 6, 200, 1), (130, 6, 512, 3), (300, 6, 512, 3)]
+# More than a launch of an LSTM holds: of 512 units in tiles of 128 rows, where h and c alone are kept; of 128 in no
+# columns.
+MANY = [(600, 6, 512, 3), (1100, 6, 128, 2)]
 
 
 def sampler(cell, model, n_rows, dtype, **options):
@@ -98,6 +102,18 @@ def test_neither_neighbours_nor_blocks_nor_repetition_change_a_bit(cell, shape):
     assert same(whole, sampled(cell.name, model, n_rows, n_steps, torch.bfloat16, blocks=[1, 2, 3], **cell.options))
     few = sampled(cell.name, model, 5, n_steps, torch.bfloat16, **cell.options)
     assert same(whole, few, slice(0, 5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", MANY, ids=str)
+def test_tiles_of_another_height_give_the_same_bits(shape, dtype):
+    n_rows, n_steps, hidden, layers = shape
+    model = random_model("lstm", V, hidden, layers)
+    base = sample_fused.plan("lstm", hidden, layers, V, 2, H200)
+    own = fitted(base, "lstm", V, n_rows, 2)
+    whole = sampled("lstm", model, n_rows, n_steps, dtype, layout=own)
+    few = sampled("lstm", model, 64, n_steps, dtype)
+    assert own.block_b != fitted(base, "lstm", V, 64, 2).block_b and same(whole, few, slice(0, 64))
 
 
 def test_two_streams_at_once(cell):
