@@ -16,6 +16,7 @@ from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.extract import ExtractConfig, extract_in_memory, extract_states
 from gatescope.engine.model import load_model
+from gatescope.engine.resume_points import ResumePoint
 from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
 from gatescope.kernels.sample_fused import SamplePlan
 
@@ -152,6 +153,45 @@ def test_states_and_scores_that_are_not_finite_are_refused(lstm, by_kernel, tmp_
         lstm.model.rnn.weight_ih_l0[2, character] = torch.nan
     with pytest.raises(InputError, match="layer0/h: nan at row 7, unit 2: expected finite states"):
         extract_states(lstm, str(tmp_path / "text.txt"), tmp_path / "e.zarr", config)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_states_that_lead_to_no_character_are_named_first(make_model, by_kernel, cell):
+    """A NaN in a state is one in the logits of the next step, from which no character can be drawn."""
+    trained = load_model(make_model(cell=cell))
+    newline = trained.vocabulary.characters.index("\n")
+    with torch.no_grad():
+        trained.model.rnn.weight_ih_l0[2, np.arange(len(trained.vocabulary)) != newline] = torch.nan
+        trained.model.output.bias[newline] = -100
+    for _ in range(2):
+        with pytest.raises(InputError, match="layer0/h: nan at row 0, unit 2: expected finite states"):
+            sample_in_memory(trained, SampleConfig(sequences=3, length=4, capture=("h",)))
+        by_kernel()
+
+
+def test_states_beyond_the_dtype_are_refused(make_model, by_kernel, tmp_path):
+    """Those of a ReLU grow without a bound, and come back to zero."""
+    trained = load_model(make_model(cell="rnn", nonlinearity="relu"))
+    character = trained.vocabulary.characters.index("b")
+    with torch.no_grad():
+        trained.model.rnn.weight_hh_l0.zero_()
+        trained.model.rnn.weight_ih_l0[4, character] = 1e5
+    (tmp_path / "text.txt").write_text("abcdef")
+    for _ in range(2):
+        with pytest.raises(InputError, match="layer0/h: .* at row 1, unit 4 is beyond float16"):
+            extract_in_memory(trained, str(tmp_path / "text.txt"), ExtractConfig(length=6, context=0, capture=("h",)))
+        by_kernel()
+
+
+def test_cells_that_were_large_before_an_interruption_are_refused(lstm, by_kernel, tmp_path):
+    by_kernel()
+    (tmp_path / "text.txt").write_text("abcdef")
+    spec, reader = extract._planned(lstm, str(tmp_path / "text.txt"), ExtractConfig(length=6, context=0))
+    state = [torch.zeros(1, 10) for _ in range(4)]
+    state[3][0, 7] = 1e30
+    begun = [ResumePoint(0, 1, 4, tuple(state))]
+    with pytest.raises(InputError, match="layer1/c: inf at row 4, unit 7 is beyond float16"):
+        list(record.walked(lstm, spec, reader, torch.float16, begun=begun))
 
 
 @pytest.mark.parametrize("then", ["kernel", "cpu"])

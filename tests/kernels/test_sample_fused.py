@@ -1,6 +1,5 @@
 """The sampler's kernel in Triton's interpreter, in both forms, against plain torch in float64 and the CPU's path."""
 
-
 import pytest
 import torch
 from plain_sampler import converted, random_model, read
