@@ -144,8 +144,8 @@ def fitted(
     """The plan for a number of sequences, whose text is the same to the bit whatever that number is.
 
     Few sequences have columns of few units, where all of them run at once: 128 of three LSTM layers of 512 units took
-    an H200 20.5 us a step in columns of 16 units, and 18.6 in columns of 8. More LSTM sequences than a launch holds have
-    tiles of twice the height. LSTMs of 128 units have columns, too, as long as one launch holds all sequences.
+    an H200 20.5 us a step in columns of 16 units, and 18.6 in columns of 8. More LSTM sequences than a launch holds
+    have tiles of twice the height. LSTMs of 128 units have columns, too, as long as one launch holds all sequences.
 
     Args:
         layout: `plan`'s choice.

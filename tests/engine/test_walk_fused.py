@@ -178,7 +178,7 @@ def test_states_beyond_the_dtype_are_refused(make_model, by_kernel, tmp_path):
         trained.model.rnn.weight_ih_l0[4, character] = 1e5
     (tmp_path / "text.txt").write_text("abcdef")
     for _ in range(2):
-        with pytest.raises(InputError, match="layer0/h: .* at row 1, unit 4 is beyond float16"):
+        with pytest.raises(InputError, match=r"layer0/h: .* at row 1, unit 4 is beyond float16"):
             extract_in_memory(trained, str(tmp_path / "text.txt"), ExtractConfig(length=6, context=0, capture=("h",)))
         by_kernel()
 
