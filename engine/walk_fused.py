@@ -10,6 +10,7 @@ pieces exist at a time, on either side. Nothing that is done to begin a piece wa
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -206,12 +207,10 @@ class _FusedWalker:
             kept = tuple(state for each in self._state(recurrence) for state in each.clone())
             piece = Piece(first, start, np.empty(0), states, before, kept)
             # Neither NaN nor infinity leaves a sum that is finite.
-            total = sum(each.sum(dtype=torch.float64) for each in self._witnesses(recurrence, states))
-        if self._copying is None:
-            return self._underway(piece, tokens, total, None)
-        return self._copy(piece, tokens, total, place)
-
-    def _underway(self, piece: Piece, tokens: Tensor, total: Tensor, done: torch.cuda.Event | None) -> _Underway:
+            sums = (each.sum(dtype=torch.float64) for each in self._witnesses(recurrence, states))
+            total, done = functools.reduce(torch.add, sums), None
+        if self._copying is not None:
+            piece, tokens, total, done = self._on_host(piece, tokens, total, self._copying, place)
         return _Underway(piece, tokens, total, done, self._lengths, self._trained.model.n_characters)
 
     def _state(self, recurrence: FusedRecurrence) -> list[Tensor]:
@@ -232,25 +231,23 @@ class _FusedWalker:
         scores = [values for name, values in states.items() if name.endswith(SCORES)]
         return [*scores, *self._state(recurrence)]
 
-    def _copy(self, piece: Piece, tokens: Tensor, total: Tensor, place: int) -> _Underway:
-        """Bring the tokens, and the states if they are asked for, to the host in a stream of their own."""
-        assert self._copying is not None
-        computed = torch.cuda.current_stream(self._device).record_event()
-        states = piece.states
-        with torch.cuda.stream(self._copying):
-            self._copying.wait_event(computed)
-            on_host = []
+    def _on_host(
+        self, piece: Piece, tokens: Tensor, total: Tensor, stream: torch.cuda.Stream, place: int
+    ) -> tuple[Piece, Tensor, Tensor, torch.cuda.Event]:
+        """Bring what is small to the host in a stream of its own, and the states if they are asked for."""
+        stream.wait_event(torch.cuda.current_stream(self._device).record_event())
+        states, small = piece.states, []
+        with torch.cuda.stream(stream):
             for values in (tokens, total):
-                on_host.append(torch.empty(values.shape, dtype=values.dtype, pin_memory=True))
-                on_host[-1].copy_(values, non_blocking=True)
-                values.record_stream(self._copying)
+                small.append(torch.empty(values.shape, dtype=values.dtype, pin_memory=True))
+                small[-1].copy_(values, non_blocking=True)
+                values.record_stream(stream)
             if self._to_host:
                 states = self._memory(self._pinned[place], len(tokens), tokens.shape[1], True)
                 for name, values in piece.states.items():
                     states[name].copy_(values, non_blocking=True)
-            done = self._copying.record_event()
-        self._copied[place] = done
-        return self._underway(replace(piece, states=states), *on_host, done)
+            done = self._copied[place] = stream.record_event()
+        return replace(piece, states=states), small[0], small[1], done
 
     def _memory(self, buffer: dict[str, Tensor], n: int, n_steps: int, pinned: bool) -> dict[str, Tensor]:
         """Return memory [n, n_steps, width] for each array, made when it is first asked for."""
