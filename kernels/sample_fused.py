@@ -22,8 +22,8 @@ Traffic through L2 for one step of L layers of H units: each of the programs of 
 weights and (2 L - 1) H states a row, BLOCK_H = H in the first form. For three layers of 512 and 512 sequences in groups
 of 64 that is 126 MB a step in a launch of 128 programs.
 
-On an NVIDIA H200 (torch 2.11, Triton 3.6, bfloat16, h and c kept; the kernel alone, by a script that is not kept)
-1,024 sequences took, in microseconds a step to sample:
+On an NVIDIA H200 (torch 2.11, Triton 3.6, bfloat16, h and c kept; the kernel alone, as `python -m
+benchmarks.sampler_tiles` times it) 1,024 sequences took, in microseconds a step to sample:
 
     3 x 512   64 rows x 32 units in two launches 50.6; 64 x 64 46.2; 128 x 32 44.7, though it spills 32 bytes a thread;
               the last two in parts of 32 units without spills 48.0 and 46.4
