@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatescope.engine.device_memory import sent
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import TrainedModel
@@ -81,10 +82,11 @@ def _rows_of(piece: Piece, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _put(arrays: dict[str, Tensor], states: dict[str, Tensor], rows: np.ndarray, places: np.ndarray) -> None:
+    """Put the states at some places of a piece into rows; either may be on a GPU."""
+    source, target = (next(iter(each.values())).device for each in (states, arrays))
+    of, to = sent(torch.from_numpy(places), source), sent(torch.from_numpy(rows), target)
     for name, values in states.items():
-        to, of = (torch.from_numpy(each).to(values.device) for each in (rows, places))
-        chosen = values.flatten(0, 1).index_select(0, of)
-        arrays[name].index_copy_(0, to.to(arrays[name].device), chosen.to(arrays[name].device))
+        arrays[name].index_copy_(0, to, values.flatten(0, 1).index_select(0, of).to(target))
 
 
 def state_bytes(spec: DumpSpec, dtype: torch.dtype) -> int:

@@ -2,7 +2,7 @@
 
 Two caching allocators on a GPU each hold memory that the other lacks. While the solver works, CuPy takes its memory
 from torch's, and both put their work on torch's current stream, so that neither ever waits for the other. An array that
-outlives the context stays valid: its memory goes back to torch when it is freed.
+outlives the context stays valid: it owns a tensor, and its memory goes back to torch when that is freed.
 """
 
 from __future__ import annotations
@@ -12,15 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-
-
-def _free(pointer: int, device_id: int) -> None:
-    """Give memory back to torch.
-
-    Every array calls it, and garbage collection may find arrays of a cycle long afterwards: a function that nothing but
-    these knew would be cleared with them before they call it, which ends the process.
-    """
-    torch.cuda.caching_allocator_delete(pointer)
+from torch import Tensor
 
 
 @contextmanager
@@ -33,17 +25,22 @@ def torch_memory(array: Any) -> Iterator[None]:
     # CuPy is optional and is needed only where there is a GPU.
     import cupy  # type: ignore[import-not-found, unused-ignore]
 
-    device = array.device.index if isinstance(array, torch.Tensor) else array.device.id
+    device = array.device.index if isinstance(array, Tensor) else array.device.id
     stream = torch.cuda.current_stream(device)
 
-    def allocate(size: int, device_id: int) -> int:
-        return torch.cuda.caching_allocator_alloc(size, device_id, stream)
+    def allocate(size: int) -> Any:
+        # No function of Python's frees it: of a cycle's parts, the collector may clear that before the array.
+        owner = torch.empty(size, dtype=torch.uint8, device=f"cuda:{device}")
+        return cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(owner.data_ptr(), size, owner, device), 0)
 
-    allocator = cupy.cuda.PythonFunctionAllocator(allocate, _free)
-    shared_stream = cupy.cuda.ExternalStream(stream.cuda_stream, device)
     with (
         cupy.cuda.Device(device),
-        shared_stream,
-        cupy.cuda.using_allocator(allocator.malloc),
+        cupy.cuda.ExternalStream(stream.cuda_stream, device),
+        cupy.cuda.using_allocator(allocate),
     ):
         yield
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Bring a tensor of the CPU to a device, without waiting for what a GPU works on."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)

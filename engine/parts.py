@@ -1,7 +1,7 @@
 """One dump written by several processes (`torchrun`): each records its share of the sequences in a dump of its own.
 
-A share is a run of whole tiles, so that every sequence stands where it would stand in one process, and the parts, one
-behind the other, hold to the byte what one process would have written.
+A share is a run of whole tiles: what a sequence gives does not depend on what runs beside it, and the parts, one behind
+the other, hold to the byte what one process would have written.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Walking a model over many sequences at once with the sampler's kernel (`gatescope.kernels.sample_fused`).
 
 Where `gatescope.engine.walk` has one tile of sequences on each core, the kernel has hundreds of tiles in one launch,
-each launch a block of steps, and writes states straight into their place. A sequence stands in the same row of its tile
-here, too, whatever runs beside it.
+each launch a block of steps, and writes states straight into their place. What a sequence gives does not depend on what
+runs beside it: the kernel sums its rows in one order in whatever tile they stand.
 
 On a GPU a piece's states are copied to pinned memory in a stream of their own, while the next piece is computed: two
 pieces exist at a time, on either side. Nothing that is done to begin a piece waits for the one before.
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatescope.engine.device_memory import sent
 from gatescope.engine.finite import require_characters, require_finite
 from gatescope.engine.resume_points import ResumePoint
 from gatescope.engine.walk import GATE_PLACES, SCORES, Buffers, Deliver, Journey, Piece, weights_of
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 # States of one piece: on a GPU, where a launch should have many steps and many sequences.
 PIECE_BYTES = 512 << 20
 MOST_SEQUENCES = 4096  # side by side
+# Where there are more, a multiple of it, so that launches are full: on an H200 of 512 or 1,024 sequences.
+LAUNCH_SEQUENCES = 512
 MOST_STEPS = 512  # of one launch, so that the first of a long text comes out soon
 # The same where states have a place already: what follows a piece on the host is done while the next is computed.
 STEPS_IN_PLACE = 128
@@ -85,6 +88,8 @@ def _cut(layout: SamplePlan, n_sequences: int, longest: int, row_bytes: int) -> 
     if row_bytes:
         # Whole sequences, if they fit: they go into the dump as they come.
         most = min(most, PIECE_BYTES // (row_bytes * min(longest, MOST_STEPS)))
+    if most > LAUNCH_SEQUENCES:
+        most -= most % LAUNCH_SEQUENCES
     height = min(max(tile, most // tile * tile), -(-n_sequences // tile) * tile)
     if not row_bytes:
         return height, min(MOST_STEPS, STEPS_IN_PLACE)
@@ -112,7 +117,7 @@ class _Underway:
     Args:
         piece: without its tokens.
         tokens: int32 [S, T], on the host.
-        total: on the host, a number that is finite if all states are.
+        total: on the host, a number; if it is finite, so are all states.
         done: when all of it is there.
         lengths: of all sequences.
         n_characters: V.
@@ -144,6 +149,14 @@ class _Underway:
         if deliver:
             deliver(piece)
         return piece
+
+
+def _copied(values: Tensor, stream: torch.cuda.Stream) -> Tensor:
+    """Begin a copy to the host in a stream, the current one."""
+    there = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    there.copy_(values, non_blocking=True)
+    values.record_stream(stream)
+    return there
 
 
 class _FusedWalker:
@@ -206,7 +219,7 @@ class _FusedWalker:
             self._steps += n_steps
             kept = tuple(state for each in self._state(recurrence) for state in each.clone())
             piece = Piece(first, start, np.empty(0), states, before, kept)
-            # Neither NaN nor infinity leaves a sum that is finite.
+            # With NaN or infinity in it no sum is finite.
             sums = (each.sum(dtype=torch.float64) for each in self._witnesses(recurrence, states))
             total, done = functools.reduce(torch.add, sums), None
         if self._copying is not None:
@@ -218,36 +231,38 @@ class _FusedWalker:
         return [recurrence.h, *([] if recurrence.cells is None else [recurrence.c])]
 
     def _witnesses(self, recurrence: FusedRecurrence, states: dict[str, Tensor]) -> list[Tensor]:
-        """Return arrays of which one is not finite if a captured state is not, unless a token is none.
+        """Return small arrays of which one is not finite if a captured state is not, unless a token is none.
 
         A NaN in a step is one in its h, and then there is one in each later h of that layer, until no character can be
-        drawn. But for a ReLU |h| is at most 1, and |c| grows by at most 1 a step. So what stands behind the last step
-        says it of all, as long as c cannot have left the range of the dtype that is kept.
+        drawn. But for a ReLU |h| is at most 1, and |c| grows by at most 1 a step. So the states behind the last step
+        say it of all, as long as c cannot have left the range of the dtype that is kept. A tile that ends before the
+        others has its last h in either of the kernel's two places.
         """
         architecture = self._trained.model.architecture
         relu = architecture.cell == "rnn" and architecture.nonlinearity == "relu"
         if relu or self._steps >= torch.finfo(self._dtype).max:
-            return list(states.values())
+            # Both are NaN if there is one; and nothing as large as the values is made on the way.
+            return [torch.stack(torch.aminmax(values)) for values in states.values()]
         scores = [values for name, values in states.items() if name.endswith(SCORES)]
-        return [*scores, *self._state(recurrence)]
+        n_rows = recurrence.n_rows
+        cells = [] if recurrence.cells is None else [recurrence.cells[:, :n_rows]]
+        return [*scores, recurrence.states[:, :, :n_rows], *cells]
 
     def _on_host(
         self, piece: Piece, tokens: Tensor, total: Tensor, stream: torch.cuda.Stream, place: int
     ) -> tuple[Piece, Tensor, Tensor, torch.cuda.Event]:
-        """Bring what is small to the host in a stream of its own, and the states if they are asked for."""
+        """Bring what is small to the host in a stream of its own, and all states if they are asked for."""
         stream.wait_event(torch.cuda.current_stream(self._device).record_event())
-        states, small = piece.states, []
+        states, initial = piece.states, piece.initial
         with torch.cuda.stream(stream):
-            for values in (tokens, total):
-                small.append(torch.empty(values.shape, dtype=values.dtype, pin_memory=True))
-                small[-1].copy_(values, non_blocking=True)
-                values.record_stream(stream)
+            tokens_there, total_there = (_copied(values, stream) for values in (tokens, total))
             if self._to_host:
+                initial = {name: _copied(values, stream) for name, values in initial.items()}
                 states = self._memory(self._pinned[place], len(tokens), tokens.shape[1], True)
                 for name, values in piece.states.items():
                     states[name].copy_(values, non_blocking=True)
             done = self._copied[place] = stream.record_event()
-        return replace(piece, states=states), small[0], small[1], done
+        return replace(piece, states=states, initial=initial), tokens_there, total_there, done
 
     def _memory(self, buffer: dict[str, Tensor], n: int, n_steps: int, pinned: bool) -> dict[str, Tensor]:
         """Return memory [n, n_steps, width] for each array, made when it is first asked for."""
@@ -268,9 +283,8 @@ class _FusedWalker:
         return recurrence
 
     def _moved(self, ids: Tensor) -> Tensor:
-        """Bring ids [T, S] to the device, int32 [S, T], without waiting for what it works on."""
-        ids = ids.T.to(torch.int32).contiguous()
-        return ids.to(self._device) if self._copying is None else ids.pin_memory().to(self._device, non_blocking=True)
+        """Bring ids [T, S] to the device, int32 [S, T]."""
+        return sent(ids.T.to(torch.int32).contiguous(), self._device)
 
     def _cleared(self, n: int) -> FusedRecurrence:
         """Return a recurrence of n sequences in the zero state."""
@@ -281,7 +295,8 @@ class _FusedWalker:
         if self._recurrence is None or self._recurrence.n_rows != n:
             architecture, (layers, vectors) = self._trained.model.architecture, weights_of(self._trained)
             output = self._trained.model.output
-            kept = max(Counter(name.partition("/")[0] for name in self._arrays).values())
+            scores = sum(name.endswith(SCORES) for name in self._arrays)
+            kept = max(Counter(name.partition("/")[0] for name in self._arrays).values()) + scores
             given = self._trained.model.n_characters, n, output.weight.itemsize, device_of(output.weight)
             self._recurrence = FusedRecurrence(
                 architecture.cell,

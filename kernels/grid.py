@@ -97,7 +97,7 @@ def _kind(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_kind, value))
     if isinstance(value, int):
-        return value.bit_length() < 32
+        return type(value), "i32" if -(2**31) <= value < 2**31 else "i64" if value < 2**63 else "u64"
     return type(value)
 
 

@@ -99,8 +99,8 @@ def side_by_side(
     known = _known(cell, layers, backward, n_rows, hidden, dtype, name) if recorded else None
     if layers < 2 or layers > device.multiprocessors or n_steps < 2 * CHUNK:
         return False
-    if known == "steps":
-        return True
+    if known is not None:
+        return known != "layers"
     given = (cell, backward, n_rows, hidden, dtype)
     whole, part = (cell_plan(*given, each, recorded) for each in (device, device.shared_by(layers)))
     if STEPS in (whole, part):
@@ -112,7 +112,7 @@ def side_by_side(
     if not recorded:
         launches = layers * triton.cdiv(n_steps, CHUNK) * triton.cdiv(n_rows, part.rows)
         return max(together, launches * HOST) < apart
-    return together < apart if known is None else bool(known == "wavefront")
+    return together < apart
 
 
 def share_plan(

@@ -34,9 +34,11 @@ def test_an_array_of_a_cycle_is_freed_after_the_context():
     gc.collect()
     before = torch.cuda.memory_allocated()
     with torch_memory(array):
-        cycle = [cupy.zeros(2**20)]
-    cycle.append(cycle)
-    del cycle
+        # The memory of a view's is younger than what the view belongs to.
+        cycles = [[part(cupy.zeros(2**20))] for part in (lambda whole: whole, lambda whole: whole[1:], cupy.transpose)]
+    for cycle in cycles:
+        cycle.append(cycle)
+    del cycle, cycles
     gc.collect()
     assert torch.cuda.memory_allocated() == before
 

@@ -118,6 +118,15 @@ def test_an_interrupted_dump_goes_on_at_a_tile(lstm, by_kernel, monkeypatch, tmp
         assert np.array_equal(found.array(name)[:], expected.array(name)[:])
 
 
+def test_launches_are_full():
+    """Of 2,000 sequences of 500 steps 1,040 would fit into a piece, and a launch holds 1,024."""
+    row_bytes = 2 * 2 * 128 * 2
+    assert walk_fused._cut(LAYOUT, 2000, 500, row_bytes) == (1024, 512)
+    assert walk_fused._cut(LAYOUT, 200, 500, row_bytes) == (208, 512)
+    assert walk_fused._cut(LAYOUT, 300, 5000, 4 * row_bytes)[0] == 256
+    assert walk_fused._cut(LAYOUT, 5000, 5000, 0) == (4096, walk_fused.STEPS_IN_PLACE)
+
+
 @pytest.mark.parametrize("temperature", [1e-40, 1e300])
 def test_temperatures_beyond_float32(lstm, by_kernel, temperature):
     config = SampleConfig(sequences=3, length=2, dtype="float32", temperature=temperature)
@@ -180,6 +189,22 @@ def test_states_beyond_the_dtype_are_refused(make_model, by_kernel, tmp_path):
     for _ in range(2):
         with pytest.raises(InputError, match=r"layer0/h: .* at row 1, unit 4 is beyond float16"):
             extract_in_memory(trained, str(tmp_path / "text.txt"), ExtractConfig(length=6, context=0, capture=("h",)))
+        by_kernel()
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_the_last_step_of_a_tile_that_ends_before_the_others_counts(make_model, by_kernel, tmp_path, cell):
+    trained = load_model(make_model(cell=cell))
+    # In the lstm of the output gate, which c knows nothing of.
+    gate, character = {"lstm": 30, "gru": 0, "rnn": 0}[cell], trained.vocabulary.characters.index("d")
+    with torch.no_grad():
+        trained.model.rnn.weight_ih_l0[gate + 2, character] = torch.nan
+        trained.model.rnn.weight_ih_l1[:, 2] = 0
+    (tmp_path / "text.txt").write_text("abc" * 16 + "ad")
+    config = ExtractConfig(length=3, context=0, capture=("h",), dtype="float32")
+    for _ in range(2):
+        with pytest.raises(InputError, match="layer0/h: nan at row 49, unit 2: expected finite states"):
+            extract_in_memory(trained, str(tmp_path / "text.txt"), config)
         by_kernel()
 
 

@@ -81,3 +81,4 @@ def test_launches_of_a_kind_share_a_compiled_kernel(monkeypatch):
     assert [compiled(x, (x, None)), compiled(x, (x, x.half())), compiled(x, x)] == [5, 6, 7]
     assert [compiled(x, None, H=16), compiled(x, None, warps=1), compiled(x, None, cooperative=True)] == [8, 9, 10]
     assert compiled(x, (x.clone(), None)) == compiled(x, None) == 10
+    assert compiled(x, None, -(2**31)) == 10 and compiled(x, None, 2**63) == 11 and compiled(x, None, True) == 12

@@ -223,8 +223,10 @@ def test_a_plan_covers_the_model_and_fits_the_device(device, cell_name):
                 output = own.output_k * itemsize * (triton.next_power_of_2(n_characters) + 16)
                 assert max(own.stages * part, own.output_stages * output) <= device.shared and own.output_stages > 0
                 launches = [-(-n_rows // (each.block_b * each.groups)) for each in (own, found)]
-                if own.columns > 1 and own != found:
-                    assert launches[0] == 1 or launches[0] < launches[1]
+                if own.block_b == 128:
+                    assert 44.7 * launches[0] < 25.3 * launches[1]
+                elif own != found:
+                    assert launches[0] == 1
     wide = plan(cell_name, 512, 3, 96, 2, H200)
     for reset_after in (True, False):
         several = [fitted(wide, cell_name, 96, n_rows, 2, H200, reset_after) for n_rows in (128, 256, 512, 1024)]
@@ -233,6 +235,7 @@ def test_a_plan_covers_the_model_and_fits_the_device(device, cell_name):
         assert columns == [32 if cell_name == "rnn" or not reset_after else 64, 32, 16, 16]
         assert [each.block_b for each in several] == [64, 64, 64, 128 if cell_name == "lstm" else 64]
     assert fitted(wide, cell_name, 96, 1024, 2, H200, kept=6) == fitted(wide, "gru", 96, 1024, 2, A100) == wide
+    assert fitted(wide, cell_name, 200, 1024, 2, H200) == fitted(wide, cell_name, 96, 1500, 2, H200) == wide
     narrow = plan(cell_name, 128, 2, 96, 2, H200)
     forms = [fitted(narrow, cell_name, 96, n_rows, 2, H200).form for n_rows in (5, 1024, 1025)]
     assert forms == (["columns", "columns", "program"] if cell_name == "lstm" else ["program"] * 3)
