@@ -35,8 +35,10 @@ MOST_SEQUENCES = 4096  # side by side
 # Where there are more, a multiple of it, so that launches are full: on an H200 of 512 or 1,024 sequences.
 LAUNCH_SEQUENCES = 512
 MOST_STEPS = 512  # of one launch, so that the first of a long text comes out soon
-# The same where states have a place already: what follows a piece on the host is done while the next is computed.
-STEPS_IN_PLACE = 128
+# Of a piece whose states have a place already, so that what is left to do on the host when all is computed is little;
+# but a piece has LEAST_STEPS at least.
+CHARACTERS = 128 << 10
+LEAST_STEPS = 64
 
 
 def walk_fused(
@@ -92,7 +94,7 @@ def _cut(layout: SamplePlan, n_sequences: int, longest: int, row_bytes: int) -> 
         most -= most % LAUNCH_SEQUENCES
     height = min(max(tile, most // tile * tile), -(-n_sequences // tile) * tile)
     if not row_bytes:
-        return height, min(MOST_STEPS, STEPS_IN_PLACE)
+        return height, min(MOST_STEPS, max(LEAST_STEPS, CHARACTERS // height))
     return height, max(1, min(MOST_STEPS, PIECE_BYTES // (row_bytes * height)))
 
 

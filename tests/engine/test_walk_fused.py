@@ -124,7 +124,7 @@ def test_launches_are_full():
     assert walk_fused._cut(LAYOUT, 2000, 500, row_bytes) == (1024, 512)
     assert walk_fused._cut(LAYOUT, 200, 500, row_bytes) == (208, 512)
     assert walk_fused._cut(LAYOUT, 300, 5000, 4 * row_bytes)[0] == 256
-    assert walk_fused._cut(LAYOUT, 5000, 5000, 0) == (4096, walk_fused.STEPS_IN_PLACE)
+    assert [walk_fused._cut(LAYOUT, n, 5000, 0) for n in (128, 1024, 5000)] == [(128, 512), (1024, 128), (4096, 64)]
 
 
 @pytest.mark.parametrize("temperature", [1e-40, 1e300])
