@@ -6,18 +6,15 @@ a writer that opens the dump again goes on behind them. What is on disk of seque
 fills no block yet, counts by their resume points (`gatescope.engine.resume_points`). Nothing in the finished dump
 depends on time or on where the writing was interrupted: it is the same to the byte.
 
-Checksums and commits are made in the background, a commit for all that has come during the one before.
+Checksums and commits are made in the background (`gatescope.engine.commits`).
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from pathlib import Path
 from threading import Lock
@@ -27,40 +24,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatescope.engine.block_file import write_block
 from gatescope.engine.block_table import BlockTable, require_arrays, rounded
-from gatescope.engine.dump import GROUP_FILE, StateDump, read_group
+from gatescope.engine.commits import Commit, Commits
+from gatescope.engine.dump import StateDump, read_group
 from gatescope.engine.dump_folder import DumpFolder
 from gatescope.engine.dump_spec import INITIAL_ROWS, DumpSpec, difference
 from gatescope.engine.errors import InputError
-from gatescope.engine.files import remove_partial, sync_folder, write_json
-from gatescope.engine.resume_points import RESUME_FILE, ResumePoint, read_points, write_points
+from gatescope.engine.files import remove_partial
+from gatescope.engine.resume_points import RESUME_FILE, ResumePoint, read_points
 from gatescope.engine.row_blocks import RowBlocks
 
 __all__ = ["DumpSpec", "DumpWriter"]
 
-# A disk takes several files at once: twelve arrays were on it twice as fast side by side as one after another
-# (timed once, by hand).
-WRITERS = 8
 # Rows go into the system's cache, which takes the processor and not the disk: more threads would be in each other's
 # way. They have their own, so as not to wait behind files that are brought to the disk.
 COPIERS = 2
-# From the beginning of one commit to that of the next, at least: bringing blocks to the disk that still grow costs more
-# than computing again what is lost in this time.
-COMMIT_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class _Commit:
-    """What a commit makes count."""
-
-    rows: int
-    sealed: list[int]  # blocks
-    unsealed: list[tuple[str, int]]  # array and block
-    syncing: list[Future[None]]  # sealed blocks, and what others had, on their way to the disk
-    initial: dict[Path, np.ndarray]
-    new_files_of: set[str]
-    points: list[ResumePoint]
 
 
 class DumpWriter:
@@ -93,18 +71,14 @@ class DumpWriter:
         except BaseException:
             self._folder.release()
             raise
-        self._background = ThreadPoolExecutor(1, "dump")
-        self._files = ThreadPoolExecutor(WRITERS, "dump-file")
         self._copiers = ThreadPoolExecutor(COPIERS, "dump-rows")
         self._moves, self._moving = self._folder.replaces, Lock()
-        self._committing: Future[None] | None = None
         self._waiting: dict[Path, np.ndarray] = {}
         self._sealed: list[int] = []
         self._unsealed: set[int] = set()
         self._syncing: list[Future[None]] = []
         self._counted = True
         self._points: dict[int, ResumePoint] = {}
-        self._began = time.monotonic()
 
     def _open(self, spec: DumpSpec) -> None:
         """Take up a dump where its last writer left it."""
@@ -113,9 +87,7 @@ class DumpWriter:
         if found:
             raise InputError(f"{self.path} was begun with other settings: {found}; repeat those, or use --overwrite")
         remove_partial(self.path)
-        self._group = read_group(self.path)
-        self._header = self._group["attributes"]["gatescope"]
-        self.committed_rows = there.committed_rows
+        self._commits = Commits(read_group(self.path), there.committed_rows, spec.compression)
         self._starts = spec.sequence_starts
         self._compression = spec.compression
         self._n_tokens = len(spec.attributes["vocabulary"])
@@ -138,6 +110,11 @@ class DumpWriter:
     def path(self) -> Path:
         """Where the dump is; beside its place while it has yet to replace another."""
         return self._folder.path
+
+    @property
+    def committed_rows(self) -> int:
+        """How many rows count, from the first on."""
+        return self._commits.rows
 
     @property
     def n_rows_there(self) -> int:
@@ -179,7 +156,7 @@ class DumpWriter:
         held = blocks.add(starts, lengths).tolist()
         if not all(blocks.is_there(name, block) for name in blocks.arrays for block in held):
             return []
-        self._rows, self.committed_rows = blocks, rows
+        self._rows, self._commits.rows = blocks, rows
         self._points = {point.first: point for point in points}
         self._begin_initial(max(self._initial.received, last))
         return points
@@ -308,7 +285,7 @@ class DumpWriter:
         return bounds[:-1] + np.minimum(start, lengths), np.clip(lengths - start, 0, stop - start)
 
     def _count(self, starts: np.ndarray, lengths: np.ndarray, point: ResumePoint | None = None) -> None:
-        self._check_commit()
+        self._commits.check()
         # An interrupt in here would leave rows that count and whose blocks nobody seals.
         self._counted = False
         if point is not None:
@@ -317,24 +294,18 @@ class DumpWriter:
         complete = set(filter(self._rows.is_complete, blocks))
         self._unsealed = (self._unsealed | blocks) - complete
         self._sealed += sorted(complete)
-        self._syncing.append(self._files.submit(self._rows.begin_sync, sorted(blocks - complete)))
+        self._syncing.append(self._commits.later(self._rows.begin_sync, sorted(blocks - complete)))
         for name, block in product(self._rows.arrays, sorted(complete)):
-            self._syncing.append(self._files.submit(self._rows.seal, name, block))
+            self._syncing.append(self._commits.later(self._rows.seal, name, block))
         self._counted = True
-        idle = self._committing is None or self._committing.done()
-        if idle and time.monotonic() - self._began >= COMMIT_SECONDS:
+        if self._commits.due:
             self._begin_commit()
-
-    def _check_commit(self) -> None:
-        """Raise what made a commit fail; none can follow it."""
-        if self._committing is not None and self._committing.done():
-            self._committing.result()
 
     def _begin_commit(self) -> None:
         """Let the background commit what is there; the commit before has ended."""
-        self._check_commit()
-        self._began = time.monotonic()
-        if self._folder.replaces and self._committing is not None:
+        self._commits.check()
+        self._commits.reset_clock()
+        if self._folder.replaces and self._commits.underway is not None:
             self._settle()
         rows = self._rows.leading_rows
         points = [point for point in self._points.values() if self._starts[point.first + point.n] > rows]
@@ -343,37 +314,19 @@ class DumpWriter:
             return
         unsealed = [(name, block) for block in self._unsealed for name in self._rows.arrays if points]
         initial = {**self._waiting, **self._initial.partial()}
-        commit = _Commit(rows, self._sealed, unsealed, self._syncing, initial, self._rows.new_files_of, points)
+        of_blocks = self._sealed, unsealed, self._syncing, initial, self._rows.new_files_of
+        commit = Commit(self.path, self._rows, rows, *of_blocks, points)
         self._waiting, self._sealed, self._unsealed, self._rows.new_files_of = {}, [], set(), set()
         self._syncing = []
-        self._committing = self._background.submit(self._commit, commit)
-
-    def _commit(self, commit: _Commit) -> None:
-        """Bring everything to the disk, then say so: nothing counts before it is there."""
-        list(self._files.map(lambda each: self._rows.sync(*each), commit.unsealed))
-        for task in commit.syncing:
-            task.result()
-        write = partial(write_block, compression=self._compression)
-        list(self._files.map(write, commit.initial, commit.initial.values()))
-        list(self._files.map(sync_folder, [self.path / name for name in commit.new_files_of]))
-        if commit.points:
-            write_points(self.path, commit.rows, commit.points)
-        if commit.rows > self.committed_rows:
-            self._header["rows_committed"] = commit.rows
-            write_json(self.path / GROUP_FILE, self._group)
-            self.committed_rows = commit.rows
-        for block in commit.sealed:
-            self._rows.discard(block)
+        self._commits.begin(commit)
 
     def _commit_all(self) -> None:
         """Commit whatever is there, and wait for it."""
-        if self._committing is not None:
-            self._committing.result()
+        self._commits.wait()
         self._begin_commit()
-        if self._committing is not None:
-            self._committing.result()
-            if self._folder.replaces:
-                self._settle()
+        self._commits.wait()
+        if self._folder.replaces and self._commits.underway is not None:
+            self._settle()
 
     def _settle(self) -> None:
         """Take the place of the dump that is replaced."""
@@ -388,8 +341,7 @@ class DumpWriter:
         self._waiting = {self.path / file.relative_to(before): block for file, block in self._waiting.items()}
 
     def _release(self, failed: bool = False) -> None:
-        self._background.shutdown()
-        self._files.shutdown()
+        self._commits.shutdown()
         self._copiers.shutdown()
         try:
             # What has nothing that counts is no use to anybody; settings that fail must not be in the way of others.

@@ -13,7 +13,7 @@ import pytest
 import torch
 from written_rows import BLOCK, GROUP, INITIAL, SPEC, STARTS, STATES, TOKENS, H, N, fill, groups, write
 
-from gatescope.engine import dump_writer, row_blocks
+from gatescope.engine import commits, row_blocks
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
@@ -22,7 +22,7 @@ from gatescope.engine.row_blocks import RowBlocks
 
 @pytest.fixture(autouse=True)
 def commits_at_once(monkeypatch):
-    monkeypatch.setattr(dump_writer, "COMMIT_SECONDS", 0)
+    monkeypatch.setattr(commits, "COMMIT_SECONDS", 0)
 
 
 def files_of(folder):
@@ -134,7 +134,7 @@ def test_a_failed_block_is_never_passed_over(undisturbed, tmp_path, limited_file
     writer = DumpWriter(path, SPEC)
     writer.write_initial(0, INITIAL)
     append(0)
-    wait([writer._committing])
+    wait([writer._commits.underway])
     limited_files(2000)
     with pytest.raises(OSError, match="too large"):
         append(BLOCK)
@@ -158,12 +158,12 @@ def test_nothing_is_committed_behind_what_failed_in_the_background(undisturbed, 
 
     with pytest.raises(FileNotFoundError), DumpWriter(path, SPEC) as writer:
         append(0)
-        wait([writer._committing])
+        wait([writer._commits.underway])
         # Initial states are written anew with every commit, and there is no place for them any more.
         (path / "initial" / "layer0" / "h").rename(path / "elsewhere")
         for start in range(BLOCK, 5 * BLOCK, BLOCK):
             append(start)
-            wait([writer._committing])
+            wait([writer._commits.underway])
     (path / "elsewhere").rename(path / "initial" / "layer0" / "h")
     assert StateDump.open(path, finished=False).committed_rows == BLOCK
     write(path)
@@ -183,7 +183,7 @@ def test_nothing_counts_that_the_disk_failed_to_take(undisturbed, tmp_path, monk
             monkeypatch.setattr(RowBlocks, "sync", fails if start > 600 and writer.committed_rows else sync)
             writer.write_initial(first, {name: values[first : first + GROUP] for name, values in INITIAL.items()})
             writer.append(start, tokens, states)
-            wait([writer._committing, *writer._syncing] if writer._committing else writer._syncing)
+            wait([writer._commits.underway, *writer._syncing] if writer._commits.underway else writer._syncing)
     committed = writer.committed_rows
     assert 0 < committed < 1000
     monkeypatch.setattr(RowBlocks, "sync", sync)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from killing import assert_survives_kills
 
-from gatescope.engine import dump_writer, walk
+from gatescope.engine import commits, walk
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_writer import DumpSpec, DumpWriter
 from gatescope.engine.extract import ExtractConfig, extract_states
@@ -53,8 +53,8 @@ def write(path, overwrite=False):
 
 def finish_commit(writer):
     """Wait for what is being committed, so that every run has the same moments."""
-    if writer._committing is not None:
-        wait([writer._committing])
+    if writer._commits.underway is not None:
+        wait([writer._commits.underway])
 
 
 def files_of(folder):
@@ -101,7 +101,7 @@ def write_and_count(path, overwrite, moment):
         if ours and next(moments) == moment:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    dump_writer.COMMIT_SECONDS = 0
+    commits.COMMIT_SECONDS = 0
     sys.addaudithook(look)
     write(path, overwrite)
     return next(moments) - 1
@@ -160,7 +160,7 @@ def test_killed_at_any_moment(folder_in_memory, server, overwrite, kills):
 
 def in_pieces(piece_bytes=1):
     """Let tiles be worked in pieces of 32 steps or more, two side by side, with a commit after each."""
-    walk.PIECE_BYTES, dump_writer.COMMIT_SECONDS = piece_bytes, 0
+    walk.PIECE_BYTES, commits.COMMIT_SECONDS = piece_bytes, 0
     torch.set_num_threads(2)
     count_steps = DumpWriter.count_steps
 

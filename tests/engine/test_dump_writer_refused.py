@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from written_rows import INITIAL, SPEC, STATES, TOKENS, H, N, write
 
-from gatescope.engine import dump_writer
+from gatescope.engine import commits
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
@@ -15,7 +15,7 @@ from gatescope.engine.errors import InputError
 
 @pytest.fixture(autouse=True)
 def commits_at_once(monkeypatch):
-    monkeypatch.setattr(dump_writer, "COMMIT_SECONDS", 0)
+    monkeypatch.setattr(commits, "COMMIT_SECONDS", 0)
 
 
 def bad(array, row, unit, value, dtype=np.float32):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from gatescope.engine import dump_writer, walk
+from gatescope.engine import commits, walk
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_folder import DumpFolder
 from gatescope.engine.dump_writer import DumpWriter
@@ -177,7 +177,7 @@ def test_threads_write_while_a_dump_takes_the_place_of_another(lstm, tmp_path, m
     sample_states(lstm, tmp_path / "whole.zarr", config)
     sample_states(lstm, tmp_path / "replaced.zarr", SampleConfig(sequences=130, length=96, temperature=0.5))
     monkeypatch.setattr(walk, "PIECE_BYTES", 1)
-    monkeypatch.setattr(dump_writer, "COMMIT_SECONDS", 0)
+    monkeypatch.setattr(commits, "COMMIT_SECONDS", 0)
     settle = DumpFolder.settle
 
     def slow(self):
