@@ -14,7 +14,8 @@ from benchmarks.stepwise import LENGTH, V, random_model
 from gatescope.engine.walk import weights_of
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.plan import device_of
-from gatescope.kernels.sample_fused import PLACES, Captured, FusedRecurrence, fitted, plan
+from gatescope.kernels.sample_fused import PLACES, Captured, FusedRecurrence
+from gatescope.kernels.sample_plan import fitted, plan
 
 MODELS = [(512, 3), (128, 2)]  # H, L of LSTMs
 ROWS = (1024, 128)

@@ -31,7 +31,7 @@ from gatescope.engine.walk_fused import walk_fused
 from gatescope.kernels.sample import TILE
 
 if TYPE_CHECKING:
-    from gatescope.kernels.sample_fused import SamplePlan
+    from gatescope.kernels.sample_plan import SamplePlan
 
 Capture = Literal["h", "c", "gates", "log_probability", "entropy"]
 

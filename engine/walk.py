@@ -28,7 +28,7 @@ from gatescope.kernels.host import empty
 from gatescope.kernels.sample import TILE, Recurrence
 
 if TYPE_CHECKING:
-    from gatescope.kernels.sample_fused import SamplePlan
+    from gatescope.kernels.sample_plan import SamplePlan
 
 # Of the gates, in the order of the weights.
 GATE_PLACES = {"i": 0, "f": 1, "g": 2, "o": 3, "r": 0, "z": 1, "n": 2}
@@ -317,7 +317,7 @@ def sampler_plan(trained: TrainedModel) -> SamplePlan | None:
         return None
     # Triton is asked for where it is needed only: it is not everywhere.
     from gatescope.kernels.plan import device_of
-    from gatescope.kernels.sample_fused import STEPS, plan
+    from gatescope.kernels.sample_plan import STEPS, plan
 
     found = plan(
         architecture.cell,

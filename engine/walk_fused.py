@@ -27,7 +27,8 @@ from gatescope.engine.resume_points import ResumePoint
 from gatescope.engine.walk import GATE_PLACES, SCORES, Buffers, Deliver, Journey, Piece, weights_of
 
 if TYPE_CHECKING:
-    from gatescope.kernels.sample_fused import Captured, FusedRecurrence, SamplePlan
+    from gatescope.kernels.sample_fused import Captured, FusedRecurrence
+    from gatescope.kernels.sample_plan import SamplePlan
 
 # States of one piece: on a GPU, where a launch should have many steps and many sequences.
 PIECE_BYTES = 512 << 20
@@ -292,7 +293,8 @@ class _FusedWalker:
         """Return a recurrence of n sequences in the zero state."""
         # Triton is asked for where it is needed only: it is not everywhere.
         from gatescope.kernels.plan import device_of
-        from gatescope.kernels.sample_fused import FusedRecurrence, fitted
+        from gatescope.kernels.sample_fused import FusedRecurrence
+        from gatescope.kernels.sample_plan import fitted
 
         if self._recurrence is None or self._recurrence.n_rows != n:
             architecture, (layers, vectors) = self._trained.model.architecture, weights_of(self._trained)

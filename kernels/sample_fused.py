@@ -1,53 +1,13 @@
-"""Sampling and reading in one launch for a whole block of steps: plans and launches.
+"""Sampling and reading in one launch for a whole block of steps.
 
-Two forms of one kernel (`gatescope.kernels.sample_kernels`). `plan` chooses by the model and the device; `fitted` then
-cuts the same work up for the number of sequences. A row is summed in the same order in all of these, so that a
-sequence's text and states are the same to the bit whatever runs beside it.
-
-"program", H <= 128: one program runs all layers of 16 sequences, and programs know nothing of each other. Two LSTM
-layers of 128 units have 384 KB of weights in 16 bits, more than a multiprocessor holds, so that they are streamed from
-the L2 cache in every step, asynchronously and ahead of the products. 1,024 sequences are 64 programs. Up to as many
-LSTMs of 128 units stand in columns.
-
-"columns": the units are split over the programs of a group of 64 or 128 sequences, which meet at a barrier after each
-layer. Each program streams its own columns of the weights and the states of its rows from L2 in every step: the five
-matrices of three LSTM layers of 512 units are 640 KB for 32 units in 16 bits, of which a multiprocessor's 227 KB would
-hold one matrix, and the launch takes eight groups (H200), so that every column of weights is wanted by eight
-programs. Nothing of the weights stays in shared memory from one step to the next. A batch that the device does not hold
-at once is worked group by group in several launches.
-
-"steps": torch's operators step by step (`gatescope.kernels.sample.Recurrence`), where the output layer does not fit
-into a program's registers, or the units not on the device.
-
-Traffic through L2 for one step of L layers of H units: each of the programs of a group reads (2 L - 1) 4 H BLOCK_H
-weights and (2 L - 1) H states a row, BLOCK_H = H in the first form. For three layers of 512 and 512 sequences in groups
-of 64 that is 126 MB a step in a launch of 128 programs.
-
-On an NVIDIA H200 (torch 2.11, Triton 3.6, bfloat16, h and c kept; the kernel alone, as `python -m
-benchmarks.sampler_tiles` times it) 1,024 sequences took, in microseconds a step to sample:
-
-    3 x 512   64 rows x 32 units in two launches 50.6; 64 x 64 46.2; 128 x 32 44.7, though it spills 32 bytes a thread;
-              the last two in parts of 32 units without spills 48.0 and 46.4
-    2 x 128   programs of 16 rows 13.8; columns of 32 rows x 32 units 10.4, 16 x 64 11.3, 64 x 32 12.8, 64 x 16 10.0
-
-and each of these gave the same characters and states to the bit. Where all gates are kept, 128 rows spill 240 bytes:
-not measured, and not used. Nor was a GRU measured in such tiles. Bytes alone do not bound a step: on an H100 none of
-three reads a given text of 3 x 512 faster than in 40 us, and the choice took the other 9 to 19 us; of the 13.8 of 2 x
-128 it is 3.
-
-Not built: working a large batch in two phases, one half's products while the other half waits at its barrier. Between
-its arrival at a barrier and its wait there each program already does the next layer's recurrent product, which needs no
-news: 196 KB, 4 us at that rate. What the others wait for in full is the choice, once a step. To hide it two phases of
-half the rows would stream the weights once for each half, for 512 sequences 84 MB more, 14 us at that rate; for 1,024
-sequences that is no more than two launches load. Not measured; nor is multicast of weights within a cluster, which
-Gluon has from Triton 3.7 on and 3.6 has not; nor weights of narrow layers that stay in shared memory: in columns of 32
-units two layers of 128 have 96 KB.
+The states of many sequences, and launches of the kernel (`gatescope.kernels.sample_kernels`) in the tiles of a plan
+(`gatescope.kernels.sample_plan`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -56,154 +16,13 @@ from torch import Tensor
 
 from gatescope.kernels.choice import Draw, bounded
 from gatescope.kernels.grid import Launch, counters
-from gatescope.kernels.plan import H200, MIN_TILE, SLACK, WARPS, Device, device_of
+from gatescope.kernels.plan import MIN_TILE, WARPS, device_of
 from gatescope.kernels.sample_kernels import CAPTURED, GRU, GRU_BEFORE, LSTM, RNN, RNN_RELU, WHOLE, sample_kernel
-from gatescope.kernels.sample_weights import SLOTS, Weights, block_v, packed_weights
+from gatescope.kernels.sample_plan import SamplePlan, fitted, plan
+from gatescope.kernels.sample_weights import Weights, block_v, packed_weights
 from gatescope.kernels.sequence import interpreting
 
 PLACES = CAPTURED.value  # of a layer among what is captured: h, c, and up to four gates in the order of the weights
-LOGITS = 8192  # of a tile, that the registers of a program hold beside their sums in float64
-
-
-@dataclass(frozen=True)
-class SamplePlan:
-    """How the sampler works on a model."""
-
-    form: str  # "program", "columns" or "steps"
-    block_b: int = 0  # sequences in a program
-    block_h: int = 0  # units of each layer in a program
-    block_k: int = 0  # units of the state that are multiplied at once
-    width: int = 0  # H, padded to whole blocks
-    columns: int = 0  # programs that share a group of sequences
-    groups: int = 0  # of sequences in one launch, at most
-    stages: int = 0  # parts of a product that are on their way at once
-    output_k: int = 0  # units that the output layer multiplies at once
-    output_stages: int = 0
-
-
-STEPS = SamplePlan("steps")
-
-
-def plan(
-    cell: str,
-    hidden: int,
-    layers: int,
-    n_characters: int,
-    itemsize: int,
-    device: Device = H200,
-    reset_after: bool = True,
-) -> SamplePlan:
-    """Choose form and tile of the sampler: a function of the model and the device alone.
-
-    Args:
-        cell: "lstm", "gru" or "rnn".
-        hidden, layers, n_characters: H, L, V.
-        itemsize: bytes of a weight.
-        device: its limits.
-        reset_after: of the gru.
-    """
-    columns_v, slots = block_v(n_characters), SLOTS[cell]
-    narrow = hidden <= 128
-    block_b = MIN_TILE if narrow else 64
-    block_h = max(MIN_TILE, triton.next_power_of_2(hidden)) if narrow else 32
-    width = block_h if narrow else triton.cdiv(hidden, 128) * 128
-    columns = width // block_h
-    # Offsets among the weights are of 32 bits.
-    counted = (2 * layers - 1) * slots * width * width < 2**31
-    if MIN_TILE * columns_v > LOGITS or columns > device.multiprocessors or not counted:
-        return STEPS
-    # As much as the registers hold: compiled for sm_80 and sm_90 with float16 and bfloat16, nothing is spilled.
-    large = narrow or (device.warp_groups and reset_after)
-    block_k = min(width, 16 if itemsize == 4 else 64 if large else 32)
-    # Asynchronous loads go past the first-level cache only 16 bytes at a time, and a program has 256 threads: 128 units
-    # of the 16 rows that it chooses for. Within one program the cache sees all stores.
-    output_k = block_k if narrow else 128
-    room = device.shared - SLACK
-    stages, output_stages = (
-        min(most, room // (units * itemsize * rows))
-        for most, units, rows in (
-            (2 if narrow else 4, block_k, slots * block_h + block_b),
-            (2 if narrow else 3, output_k, columns_v + MIN_TILE),
-        )
-    )
-    if min(stages, output_stages) == 0:
-        return STEPS
-    form, groups = "program" if narrow else "columns", device.multiprocessors // columns
-    return SamplePlan(form, block_b, block_h, block_k, width, columns, groups, stages, output_k, output_stages)
-
-
-def fitted(
-    layout: SamplePlan,
-    cell: str,
-    n_characters: int,
-    n_rows: int,
-    itemsize: int,
-    device: Device = H200,
-    reset_after: bool = True,
-    kept: int = 2,
-) -> SamplePlan:
-    """The plan for a number of sequences, whose text is the same to the bit whatever that number is.
-
-    Few sequences have columns of few units, where all of them run at once: 128 of three LSTM layers of 512 units took
-    an H200 20.5 us a step in columns of 16 units, and 18.6 in columns of 8. More LSTM sequences than a launch holds
-    have tiles of twice the height. LSTMs of 128 units have columns, too, as long as one launch holds all sequences.
-
-    Args:
-        layout: `plan`'s choice.
-        cell, n_characters, itemsize, device, reset_after: as `plan` has them.
-        n_rows: number of sequences.
-        kept: arrays of a layer that are kept, at most, and scores: with more than two, as with more than 128
-            characters, a program of 128 rows spills more registers than has been measured.
-    """
-    lstm = cell == "lstm" and itemsize == 2 and device.warp_groups
-    if layout.form == "program" and layout.width == 128 and lstm:
-        columns = layout.width // MIN_TILE
-        groups, part = device.multiprocessors // columns, 128 * itemsize * (block_v(n_characters) + MIN_TILE)
-        output = {"output_k": 128, "output_stages": min(2, (device.shared - SLACK) // part)}
-        narrow = replace(layout, form="columns", block_b=64, block_h=MIN_TILE, columns=columns, groups=groups, **output)
-        return replace(narrow, stages=3) if n_rows <= groups * narrow.block_b else layout
-    if layout.form != "columns":
-        return layout
-    # Fewer than 16 columns are another instruction's, and a GRU without reset_after has a product of a single slot.
-    least = MIN_TILE if cell == "rnn" or not reset_after else 8
-    for units in sorted({least, MIN_TILE}):
-        columns = layout.width // units
-        if triton.cdiv(n_rows, layout.block_b) * columns <= device.multiprocessors:
-            return replace(layout, block_h=units, columns=columns, groups=device.multiprocessors // columns)
-    tall = replace(layout, block_b=2 * layout.block_b, stages=3)
-    launches, of_tall = (triton.cdiv(n_rows, each.groups * each.block_b) for each in (layout, tall))
-    # Each of the second kind takes 44.7 us a step, of the first 25.3.
-    faster = 7 * of_tall < 4 * launches
-    return tall if lstm and kept <= 2 and block_v(n_characters) <= 128 and faster else layout
-
-
-def describe_sampler(
-    cell: str, hidden: int, layers: int, n_characters: int, n_rows: int, dtype: torch.dtype, device: Device = H200
-) -> str:
-    """Say how a model would be sampled on a GPU.
-
-    >>> print(describe_sampler("lstm", 512, 3, 96, 128, torch.bfloat16))
-    columns: 2 groups of 64 sequences x 64 programs of 8 units, a barrier after each layer, 1 launch for 128 sequences
-
-    Args:
-        cell: "lstm", "gru" or "rnn".
-        hidden, layers, n_characters, n_rows: H, L, V, and the number of sequences.
-        dtype: of the weights.
-        device: the GPU's limits.
-    """
-    found = plan(cell, hidden, layers, n_characters, dtype.itemsize, device)
-    found = fitted(found, cell, n_characters, n_rows, dtype.itemsize, device)
-    if found == STEPS:
-        return "steps: torch's operators for each step"
-    groups = triton.cdiv(n_rows, found.block_b)
-    if found.form == "program":
-        return f"program: {groups} programs of {found.block_b} sequences x {hidden} units, no barrier, 1 launch"
-    launches = triton.cdiv(groups, found.groups)
-    return (
-        f"columns: {min(groups, found.groups)} groups of {found.block_b} sequences x {found.columns} programs of "
-        f"{found.block_h} units, a barrier after each layer, {launches} launch{'es' * (launches > 1)} for {n_rows} "
-        "sequences"
-    )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from gatescope.engine.extract import ExtractConfig, extract_in_memory, extract_s
 from gatescope.engine.model import load_model
 from gatescope.engine.resume_points import ResumePoint
 from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
-from gatescope.kernels.sample_fused import SamplePlan
+from gatescope.kernels.sample_plan import SamplePlan
 
 LAYOUT = SamplePlan("program", 16, 16, 16, 16, 1, 9, 1, 16, 1)
 ALL = ("h", "c", "gates", "log_probability", "entropy")

@@ -29,6 +29,7 @@ from gatescope.kernels import (
     rnn_fused,
     sample,
     sample_fused,
+    sample_plan,
     schedule,
 )
 
@@ -143,10 +144,10 @@ def sample_launch_of(cell, kind, layers, b, h, dtype, device):
         for layer in range(layers)
     ]
     name = cell.partition("-")[0]
-    layout = sample_fused.plan(name, h, layers, n_characters, dtype.itemsize, device, cell != "gru-before")
+    layout = sample_plan.plan(name, h, layers, n_characters, dtype.itemsize, device, cell != "gru-before")
     given = n_characters, b, dtype.itemsize, device, cell != "gru-before", len(places)
-    layout = sample_fused.fitted(layout, name, *given)
-    if layout == sample_fused.STEPS:
+    layout = sample_plan.fitted(layout, name, *given)
+    if layout == sample_plan.STEPS:
         return None
     output = (empty(n_characters, h), empty(n_characters))
     sampler = sample_fused.FusedRecurrence(name, weights, None, output, b, cell != "gru-before", layout=layout)

@@ -12,7 +12,8 @@ from gatescope.kernels import sample_fused, sample_kernels
 from gatescope.kernels.choice import Draw, distribution
 from gatescope.kernels.philox import uniform
 from gatescope.kernels.plan import H200
-from gatescope.kernels.sample_fused import PLACES, Captured, FusedRecurrence, fitted
+from gatescope.kernels.sample_fused import PLACES, Captured, FusedRecurrence
+from gatescope.kernels.sample_plan import fitted, plan
 
 pytestmark = pytest.mark.cuda
 
@@ -109,7 +110,7 @@ def test_neither_neighbours_nor_blocks_nor_repetition_change_a_bit(cell, shape):
 def test_tiles_of_another_height_give_the_same_bits(shape, dtype):
     n_rows, n_steps, hidden, layers = shape
     model = random_model("lstm", V, hidden, layers)
-    base = sample_fused.plan("lstm", hidden, layers, V, 2, H200)
+    base = plan("lstm", hidden, layers, V, 2, H200)
     several = [fitted(base, "lstm", V, n, 2, kept=kept) for n, kept in ((n_rows, 2), (n_rows, PLACES), (64, PLACES))]
     assert len({layout.block_b for layout in several}) == 2
     whole, again = (sampled("lstm", model, n_rows, n_steps, dtype, layout=layout) for layout in (several[0], base))

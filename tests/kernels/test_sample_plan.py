@@ -1,0 +1,67 @@
+"""How the sampler's kernel is cut up: plans that fit models, devices and numbers of sequences."""
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+import triton
+
+from gatescope.kernels.plan import A100, H200, Device
+from gatescope.kernels.sample_plan import STEPS, describe_sampler, fitted, plan
+
+
+@pytest.mark.parametrize("device", [A100, H200, Device(16, 100 * 1024)], ids=["a100", "h200", "small"])
+@pytest.mark.parametrize("cell_name", ["lstm", "gru", "rnn"])
+def test_a_plan_covers_the_model_and_fits_the_device(device, cell_name):
+    for hidden in (1, 3, 21, 64, 100, 128, 129, 160, 512, 768, 1024, 2048):
+        for layers, n_characters, itemsize in ((1, 2, 2), (3, 96, 2), (2, 300, 4)):
+            found = plan(cell_name, hidden, layers, n_characters, itemsize, device)
+            if found == STEPS:
+                assert hidden > device.multiprocessors * 32 or (n_characters, itemsize) == (300, 4)
+                continue
+            assert found.columns * found.block_h == found.width >= hidden > found.width - max(128, found.block_h)
+            assert found.width % found.block_k == 0 and found.columns * found.groups <= device.multiprocessors
+            # The first programs of a group choose for 16 rows each.
+            assert found.columns * 16 >= found.block_b and (found.columns > 1 or found.block_b == 16)
+            slots = {"lstm": 4, "gru": 4, "rnn": 1}[cell_name]
+            part = found.block_k * itemsize * (slots * found.block_h + found.block_b)
+            output = found.output_k * itemsize * (triton.next_power_of_2(n_characters) + 16)
+            assert max(found.stages * part, found.output_stages * output) <= device.shared
+            for n_rows in (1, 64, 128, 300, 1024, 10_000):
+                own = fitted(found, cell_name, n_characters, n_rows, itemsize, device)
+                # Rows stay in tiles of whole ones, and are summed as they were.
+                assert own.block_b % found.block_b == 0 and own.block_k == found.block_k and own.width == found.width
+                assert own.columns * own.block_h == own.width and own.columns * own.groups <= device.multiprocessors
+                assert own.columns * 16 >= own.block_b or own.columns == 1
+                part = own.block_k * itemsize * (slots * own.block_h + own.block_b)
+                output = own.output_k * itemsize * (triton.next_power_of_2(n_characters) + 16)
+                assert max(own.stages * part, own.output_stages * output) <= device.shared and own.output_stages > 0
+                launches = [-(-n_rows // (each.block_b * each.groups)) for each in (own, found)]
+                if own.block_b == 128:
+                    assert 44.7 * launches[0] < 25.3 * launches[1]
+                elif own != found:
+                    assert launches[0] == 1
+    wide = plan(cell_name, 512, 3, 96, 2, H200)
+    for reset_after in (True, False):
+        several = [fitted(wide, cell_name, 96, n_rows, 2, H200, reset_after) for n_rows in (128, 256, 512, 1024)]
+        # A column of an Elman network has a weight for each unit, and a product at least 16 of them.
+        columns = [each.columns for each in several]
+        assert columns == [32 if cell_name == "rnn" or not reset_after else 64, 32, 16, 16]
+        assert [each.block_b for each in several] == [64, 64, 64, 128 if cell_name == "lstm" else 64]
+    assert fitted(wide, cell_name, 96, 1024, 2, H200, kept=6) == fitted(wide, "gru", 96, 1024, 2, A100) == wide
+    assert fitted(wide, cell_name, 200, 1024, 2, H200) == fitted(wide, cell_name, 96, 1500, 2, H200) == wide
+    narrow = plan(cell_name, 128, 2, 96, 2, H200)
+    forms = [fitted(narrow, cell_name, 96, n_rows, 2, H200).form for n_rows in (5, 1024, 1025)]
+    assert forms == (["columns", "columns", "program"] if cell_name == "lstm" else ["program"] * 3)
+    assert plan(cell_name, 128, 1, 5000, 2, device) == STEPS
+
+
+def test_describe_says_what_would_run():
+    told = describe_sampler("gru", 128, 2, 96, 1024, torch.bfloat16)
+    assert told == "program: 64 programs of 16 sequences x 128 units, no barrier, 1 launch"
+    told = describe_sampler("gru", 512, 3, 96, 1024, torch.bfloat16)
+    assert told.startswith("columns: 8 groups of 64 sequences x 16 programs of 32 units") and "2 launches" in told
+    told = describe_sampler("lstm", 512, 3, 96, 1024, torch.bfloat16)
+    assert told.startswith("columns: 8 groups of 128 sequences x 16 programs of 32 units") and "1 launch " in told
+    assert describe_sampler("gru", 64, 1, 5000, 8, torch.float16).startswith("steps")
