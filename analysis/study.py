@@ -26,10 +26,10 @@ from gatescope.analysis.ranking import top_units
 from gatescope.analysis.split import rows_of, sequence_ids_of, split_sequences
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
+from gatescope.engine.journey import SCORES
 from gatescope.engine.neurons import NeuronProbes
 from gatescope.engine.ridge import RidgeProbes
 from gatescope.engine.state_source import StateSource
-from gatescope.engine.walk import SCORES
 
 N_TOP_UNITS = 10
 BLOCK_ROWS = 8192

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 
 from benchmarks.stepwise import LENGTH, V, random_model
-from gatescope.engine.walk import weights_of
+from gatescope.engine.journey import weights_of
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.plan import device_of
 from gatescope.kernels.sample_fused import PLACES, Captured, FusedRecurrence

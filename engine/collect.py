@@ -14,9 +14,9 @@ from torch import Tensor
 from gatescope.engine.device_memory import sent
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.errors import InputError
+from gatescope.engine.journey import Piece, Reader
 from gatescope.engine.model import TrainedModel
 from gatescope.engine.record import walked
-from gatescope.engine.walk import Piece, Reader
 from gatescope.kernels.host import empty
 
 

@@ -16,6 +16,7 @@ from gatescope.engine.collect import States, collect
 from gatescope.engine.corpus import read_pieces
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.errors import InputError
+from gatescope.engine.journey import DTYPES
 from gatescope.engine.model import TrainedModel
 from gatescope.engine.record import (
     Capture,
@@ -27,7 +28,6 @@ from gatescope.engine.record import (
     settings_of,
 )
 from gatescope.engine.sample import default_prime
-from gatescope.engine.walk import DTYPES
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence
 

@@ -19,8 +19,8 @@ from gatescope.engine.concat import CONTINUES, concatenate
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec, difference
 from gatescope.engine.errors import InputError
+from gatescope.engine.journey import Reader
 from gatescope.engine.processes import meet, place
-from gatescope.engine.walk import Reader
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence
 

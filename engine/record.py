@@ -19,6 +19,7 @@ import torch
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
+from gatescope.engine.journey import DTYPES, SCORES, Journey, Piece, Reader
 from gatescope.engine.log import log
 from gatescope.engine.model import Architecture, TrainedModel
 from gatescope.engine.parts import record_together
@@ -26,7 +27,7 @@ from gatescope.engine.processes import place
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.resume_points import ResumePoint
 from gatescope.engine.settings import plain
-from gatescope.engine.walk import DTYPES, SCORES, Journey, Piece, Reader, sampler_plan, walk
+from gatescope.engine.walk import sampler_plan, walk
 from gatescope.engine.walk_fused import walk_fused
 from gatescope.kernels.sample import TILE
 

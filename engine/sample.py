@@ -14,6 +14,7 @@ from gatescope.engine.collect import States, collect
 from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.errors import InputError
+from gatescope.engine.journey import DTYPES
 from gatescope.engine.model import Architecture, TrainedModel
 from gatescope.engine.record import (
     Capture,
@@ -25,7 +26,6 @@ from gatescope.engine.record import (
     require_storable,
     settings_of,
 )
-from gatescope.engine.walk import DTYPES
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence
 

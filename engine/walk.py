@@ -12,88 +12,29 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gatescope.engine.finite import is_finite, require_characters, require_finite
+from gatescope.engine.journey import GATE_PLACES, SCORES, Buffers, Deliver, Journey, Piece, weights_of
 from gatescope.engine.model import TrainedModel
 from gatescope.engine.resume_points import ResumePoint
-from gatescope.kernels.choice import Draw
 from gatescope.kernels.host import empty
 from gatescope.kernels.sample import TILE, Recurrence
 
 if TYPE_CHECKING:
     from gatescope.kernels.sample_plan import SamplePlan
 
-# Of the gates, in the order of the weights.
-GATE_PLACES = {"i": 0, "f": 1, "g": 2, "o": 3, "r": 0, "z": 1, "n": 2}
 # Steps that are computed in float32 before they are rounded into a piece: few enough to stay in the cache.
 STEPS = 32
 # States of the pieces of all threads. Where whole sequences fit, a dump's blocks come at once, and need not be read
 # again to be sealed.
 PIECE_BYTES = 512 << 20
 MOST_STEPS = 16_384  # of a piece, so that the first of a long text comes out soon
-
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-# What the output layer says of each character, beside the recurrent states.
-SCORES = ("log_probability", "entropy")
-
-
-class Reader(Protocol):
-    """What decides which characters the sequences of a tile read."""
-
-    def warm_up(self, numbers: np.ndarray) -> Tensor:
-        """Return the ids that sequences [B] read before they are recorded, int64 [W, B] on the CPU; -1: not begun."""
-
-    def characters(self, numbers: np.ndarray, start: int, stop: int) -> Tensor | None:
-        """Return the ids that sequences [B] read in the steps from start up to stop, int64 [T, B] on the CPU.
-
-        None: they are drawn.
-        """
-
-    def draw(self, first: int) -> Draw:
-        """Say how characters are drawn for the sequences from the first on."""
-
-    def run(self, recurrence: Recurrence, numbers: np.ndarray, start: int, stop: int) -> Tensor:
-        """Move a tile over the steps from start up to stop, at most STEPS, and return their ids, int64 [T, TILE]."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Some steps of the sequences of a tile."""
-
-    first: int  # number of the first sequence
-    start: int  # the first step in each
-    tokens: np.ndarray  # [S, T]
-    states: dict[str, Tensor]  # [S, T, H or 1] each; once they are delivered others take their place
-    initial: dict[str, Tensor]  # [S, H] each, before step 0; empty in later pieces
-    state: tuple[Tensor, ...]  # behind the last step: h of every layer, then c, [TILE, H] each in the model's dtype
-
-
-@dataclass(frozen=True, eq=False)
-class Journey:
-    """What a walk is to compute.
-
-    Args:
-        trained: the model.
-        arrays: the states to keep and their width.
-        initial: those of them that are also given before the first step.
-        dtype: of the states.
-        lengths: of the sequences [S], in characters.
-        reader: what they read.
-    """
-
-    trained: TrainedModel
-    arrays: dict[str, int]
-    initial: list[str]
-    dtype: torch.dtype
-    lengths: np.ndarray
-    reader: Reader
 
 
 class _Walker:
@@ -192,10 +133,6 @@ class _Scores:
         ids = ids.clamp(max=p.shape[1] - 1)
         chosen = p.view(STEPS, TILE, -1)[: len(ids)].gather(2, ids[..., None])[..., 0]
         return {"log_probability": chosen, "entropy": entropy.view(STEPS, TILE)[: len(ids)]}
-
-
-Buffers = Callable[[int, int, int, int], dict[str, Tensor]]
-Deliver = Callable[[Piece], None]
 
 
 def walk(
@@ -329,22 +266,6 @@ def sampler_plan(trained: TrainedModel) -> SamplePlan | None:
         architecture.reset_after,
     )
     return None if found == STEPS else found
-
-
-def weights_of(trained: TrainedModel) -> tuple[list[tuple[Tensor, Tensor, Tensor, Tensor]], Tensor | None]:
-    """Return w_ih, w_hh, b_ih and b_hh of each layer, and the character vectors or None for one-hot characters."""
-    model = trained.model
-    weights = {name: weight.detach() for name, weight in model.rnn.named_parameters()}
-    layers = [
-        (
-            weights[f"weight_ih_l{layer}"],
-            weights[f"weight_hh_l{layer}"],
-            weights[f"bias_ih_l{layer}"],
-            weights[f"bias_hh_l{layer}"],
-        )
-        for layer in range(model.architecture.layers)
-    ]
-    return layers, None if model.embedding is None else model.embedding.weight.detach()
 
 
 def recurrence_of(trained: TrainedModel, steps: int = 1) -> Recurrence:

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from gatescope.engine.device_memory import sent
 from gatescope.engine.finite import require_characters, require_finite
+from gatescope.engine.journey import GATE_PLACES, SCORES, Buffers, Deliver, Journey, Piece, weights_of
 from gatescope.engine.resume_points import ResumePoint
-from gatescope.engine.walk import GATE_PLACES, SCORES, Buffers, Deliver, Journey, Piece, weights_of
 
 if TYPE_CHECKING:
     from gatescope.kernels.sample_fused import Captured, FusedRecurrence
