@@ -41,7 +41,7 @@ class Reader(Protocol):
         """Say how characters are drawn for the sequences from the first on."""
 
     def run(self, recurrence: Recurrence, numbers: np.ndarray, start: int, stop: int) -> Tensor:
-        """Move a tile over the steps from start up to stop, at most `walk.STEPS`, and return their ids, int64 [T, TILE]."""
+        """Move a tile over the steps from start up to stop, at most `walk.STEPS`; return their ids, int64 [T, TILE]."""
 
 
 @dataclass(frozen=True)
