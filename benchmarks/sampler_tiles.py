@@ -6,7 +6,6 @@ steps with h and c kept; compiling takes some seconds a tile.
 """
 
 import sys
-from dataclasses import replace
 
 import torch
 
@@ -15,7 +14,7 @@ from gatescope.engine.journey import weights_of
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.plan import device_of
 from gatescope.kernels.sample_fused import PLACES, Captured, FusedRecurrence
-from gatescope.kernels.sample_plan import fitted, plan
+from gatescope.kernels.sample_plan import fitted, in_columns, plan
 
 MODELS = [(512, 3), (128, 2)]  # H, L of LSTMs
 ROWS = (1024, 128)
@@ -32,13 +31,11 @@ def layouts(hidden, layers, n_rows, device):
     yield "in use", fitted(anyhow, "lstm", V, n_rows, 2, device)
     yield "for any number of sequences", anyhow
     for block_b, block_h, block_k, stages in TILES[hidden]:
-        columns = anyhow.width // block_h
-        tile = {"block_b": block_b, "block_h": block_h, "block_k": block_k, "stages": stages}
+        tile = {"block_b": block_b, "block_k": block_k, "stages": stages}
         # Of 128 units, so that no load goes through the first-level cache.
         output = {"output_k": 128, "output_stages": 2}
-        groups = device.multiprocessors // columns
         name = f"{block_b} rows x {block_h} units, {stages} parts of {block_k}"
-        yield name, replace(anyhow, form="columns", columns=columns, groups=groups, **tile, **output)
+        yield name, in_columns(anyhow, block_h, device, **tile, **output)
 
 
 def measure(trained, layout, n_rows, places):

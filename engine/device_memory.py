@@ -2,7 +2,8 @@
 
 Two caching allocators on a GPU each hold memory that the other lacks. While the solver works, CuPy takes its memory
 from torch's, and both put their work on torch's current stream, so that neither ever waits for the other. An array that
-outlives the context stays valid: it owns a tensor, and its memory goes back to torch when that is freed.
+outlives the context stays valid: it owns a tensor, and its memory goes back to torch when that is freed. Beside it
+stands how a tensor goes to a GPU without waiting for it.
 """
 
 from __future__ import annotations

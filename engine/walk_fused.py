@@ -154,7 +154,7 @@ class _Underway:
         return piece
 
 
-def _copied(values: Tensor, stream: torch.cuda.Stream) -> Tensor:
+def _host_copy(values: Tensor, stream: torch.cuda.Stream) -> Tensor:
     """Begin a copy to the host in a stream, the current one."""
     there = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     there.copy_(values, non_blocking=True)
@@ -167,13 +167,13 @@ class _FusedWalker:
 
     def __init__(self, journey: Journey, layout: SamplePlan, to_host: bool):
         self._lengths, self._reader = journey.lengths, journey.reader
-        # Of the sequences, where the kernel is told of them.
-        self._ends = torch.from_numpy(journey.lengths).to(journey.trained.model.output.weight.device, torch.int32)
         self._trained, self._layout, self._to_host = journey.trained, layout, to_host
         self._arrays, self._initial, self._dtype = journey.arrays, journey.initial, journey.dtype
         self._recurrence: FusedRecurrence | None = None
         self._steps = 0.0  # since the zero state, at most
         self._device = journey.trained.model.output.weight.device
+        # Of the sequences, where the kernel is told of them.
+        self._ends = torch.from_numpy(journey.lengths).to(self._device, torch.int32)
         self._copying = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         self._reused: list[dict[str, Tensor]] = [{}, {}]
         self._pinned: list[dict[str, Tensor]] = [{}, {}]
@@ -258,9 +258,9 @@ class _FusedWalker:
         stream.wait_event(torch.cuda.current_stream(self._device).record_event())
         states, initial = piece.states, piece.initial
         with torch.cuda.stream(stream):
-            tokens_there, total_there = (_copied(values, stream) for values in (tokens, total))
+            tokens_there, total_there = (_host_copy(values, stream) for values in (tokens, total))
             if self._to_host:
-                initial = {name: _copied(values, stream) for name, values in initial.items()}
+                initial = {name: _host_copy(values, stream) for name, values in initial.items()}
                 states = self._memory(self._pinned[place], len(tokens), tokens.shape[1], True)
                 for name, values in piece.states.items():
                     states[name].copy_(values, non_blocking=True)

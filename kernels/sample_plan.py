@@ -124,6 +124,13 @@ def plan(
     return SamplePlan(form, block_b, block_h, block_k, width, columns, groups, stages, output_k, output_stages)
 
 
+def in_columns(layout: SamplePlan, units: int, device: Device, **changed: int) -> SamplePlan:
+    """A plan with columns of some units, as many groups as the device holds, and what else is changed."""
+    columns = layout.width // units
+    places = {"block_h": units, "columns": columns, "groups": device.multiprocessors // columns}
+    return replace(layout, form="columns", **places, **changed)
+
+
 def fitted(
     layout: SamplePlan,
     cell: str,
@@ -149,19 +156,18 @@ def fitted(
     """
     lstm = cell == "lstm" and itemsize == 2 and device.warp_groups
     if layout.form == "program" and layout.width == 128 and lstm:
-        columns = layout.width // MIN_TILE
-        groups, part = device.multiprocessors // columns, 128 * itemsize * (block_v(n_characters) + MIN_TILE)
+        part = 128 * itemsize * (block_v(n_characters) + MIN_TILE)
         output = {"output_k": 128, "output_stages": min(2, (device.shared - SLACK) // part)}
-        narrow = replace(layout, form="columns", block_b=64, block_h=MIN_TILE, columns=columns, groups=groups, **output)
-        return replace(narrow, stages=3) if n_rows <= groups * narrow.block_b else layout
+        narrow = in_columns(layout, MIN_TILE, device, block_b=64, stages=3, **output)
+        return narrow if n_rows <= narrow.groups * narrow.block_b else layout
     if layout.form != "columns":
         return layout
     # Fewer than 16 columns are another instruction's, and a GRU without reset_after has a product of a single slot.
     least = MIN_TILE if cell == "rnn" or not reset_after else 8
     for units in sorted({least, MIN_TILE}):
-        columns = layout.width // units
-        if triton.cdiv(n_rows, layout.block_b) * columns <= device.multiprocessors:
-            return replace(layout, block_h=units, columns=columns, groups=device.multiprocessors // columns)
+        few = in_columns(layout, units, device)
+        if n_rows <= few.groups * few.block_b:
+            return few
     tall = replace(layout, block_b=2 * layout.block_b, stages=3)
     launches, of_tall = (triton.cdiv(n_rows, each.groups * each.block_b) for each in (layout, tall))
     # Each of the second kind takes 44.7 us a step, of the first 25.3.

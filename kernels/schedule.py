@@ -96,9 +96,9 @@ def side_by_side(
         recorded: a CUDA graph will launch them; what a benchmark has measured is such a graph's time.
     """
     n_steps, n_rows, hidden = sizes
-    known = _known(cell, layers, backward, n_rows, hidden, dtype, name) if recorded else None
     if layers < 2 or layers > device.multiprocessors or n_steps < 2 * CHUNK:
         return False
+    known = _known(cell, layers, backward, n_rows, hidden, dtype, name) if recorded else None
     if known is not None:
         return known != "layers"
     given = (cell, backward, n_rows, hidden, dtype)
