@@ -140,7 +140,7 @@ def persistent(
         kernel,
         (layout.groups, layout.columns),
         {**tensors, **between, "counter_ptr": None, "t0": 0, "t1": 0, "row0": 0, **sizes},
-        {**tiles, "COLUMNS": layout.columns, **constants, "P": above.p if above else 0.0, "INTERPRET": interpreting()},
+        {**tiles, "COLUMNS": layout.columns, **constants, "P": above.p if above else 0.0},
         layout.columns > 1,
         layout.warps,
     )

@@ -27,6 +27,7 @@ from gatescope.kernels.sequence import interpreting
 COUNTER_STRIDE = tl.constexpr(32)  # int32 between the counters of two groups: each on a cache line of its own
 # Arguments whose values make no new kernel.
 RUNTIME = ["t", "t0", "t1", "row0", "n_rows", "n_steps", "first_step", "first_row", "layer"]
+INTERPRETED = tl.constexpr(interpreting())  # as kernels see it, which become what they are when they are imported
 REGISTERS = 255  # of a thread of it: as many as there are, since one program at a time runs on a multiprocessor
 
 
@@ -114,13 +115,13 @@ def arrive(counter_ptr):
 
 
 @triton.jit
-def wait(counter_ptr, arrivals, INTERPRET: tl.constexpr):
+def wait(counter_ptr, arrivals):
     """Wait until a counter has reached a number of arrivals.
 
     Every thread polls by itself, so every thread's later loads come after what the arrived have released. The
     interpreter runs programs one after another and one step a launch, so that there is nothing to wait for.
     """
-    if not INTERPRET:
+    if not INTERPRETED:
         tl.inline_asm_elementwise(
             """
             {

@@ -57,7 +57,6 @@ def forward_kernel(
     SAVE: tl.constexpr,
     PHASE: tl.constexpr,
     P: tl.constexpr,
-    INTERPRET: tl.constexpr,
 ):
     i_b, i_h = tl.program_id(0), tl.program_id(1)
     # Pointers to its own rows, so that within them a program counts in 32 bits: 64 rows need all registers there are.
@@ -84,11 +83,11 @@ def forward_kernel(
     unit, gate = i_h * BLOCK_H + o_n // GATES, o_n % GATES
     at_w, in_w = w_ptr + (gate * H + unit) * H, (unit < H) & (gate < 3)
     if RESIDENT > 0:
-        w = load_resident(tl.trans(at_w), tl.trans(in_w), H, RESIDENT, BLOCK_K, PARTS, INTERPRET)
+        w = load_resident(tl.trans(at_w), tl.trans(in_w), H, RESIDENT, BLOCK_K, PARTS)
     else:
-        w = load_columns(at_w, in_w, H, 1, BLOCK_K, PARTS, INTERPRET)
+        w = load_columns(at_w, in_w, H, 1, BLOCK_K, PARTS)
         if not JOINED:
-            w_n = load_columns(w_ptr + (2 * H + o_h) * H, o_h < H, H, 1, BLOCK_K, PARTS, INTERPRET)
+            w_n = load_columns(w_ptr + (2 * H + o_h) * H, o_h < H, H, 1, BLOCK_K, PARTS)
     bias = 0.0
     if bias_ptr is not None:
         bias = tl.load(bias_ptr + o_h, mask=o_h < H, other=0.0).to(tl.float32)
@@ -103,7 +102,7 @@ def forward_kernel(
     for t in range(t0, t1):
         if PHASE != SECOND and COLUMNS > 1:
             if t > t0:
-                wait(counter, (t - t0) * COLUMNS * (1 if AFTER else 2), INTERPRET)
+                wait(counter, (t - t0) * COLUMNS * (1 if AFTER else 2))
             at_h = states_ptr + t * size + rows * H
             before = load_ahead(at_h, in_b, H, BLOCK_K, PARTS, 0, AHEAD)
         x_r, x_z, x_n = as_float32(a)
@@ -114,25 +113,25 @@ def forward_kernel(
         if PHASE != SECOND:
             if JOINED:
                 if RESIDENT > 0:
-                    sums = sum_of_resident(before, w, PARTS, INTERPRET)
+                    sums = sum_of_resident(before, w, PARTS)
                 else:
-                    sums = sum_of_loaded(before, at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET)
+                    sums = sum_of_loaded(before, at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS)
                 even, odd = tl.split(tl.reshape(sums, (BLOCK_B, BLOCK_H, 2, 2)))
                 h_r, sums_n = tl.split(even)
                 h_z, _ = tl.split(odd)
             else:
-                each = as_factor(before[0], INTERPRET)
-                sums, sums_n = product(each, w[0], INTERPRET), x_n
+                each = as_factor(before[0])
+                sums, sums_n = product(each, w[0]), x_n
                 if AFTER:
-                    sums_n = product(each, w_n[0], INTERPRET)
+                    sums_n = product(each, w_n[0])
                 # Part by part, so that no more than a part of the states stands in registers for both products.
                 for part in tl.static_range(1, PARTS):
                     if part + AHEAD - 1 < PARTS:
                         before += load_ahead(at_h, in_b, H, BLOCK_K, PARTS, part + AHEAD - 1, 1)
-                    each = as_factor(before[part], INTERPRET)
-                    sums = with_product(sums, each, w[part], WARP_GROUPS, INTERPRET)
+                    each = as_factor(before[part])
+                    sums = with_product(sums, each, w[part], WARP_GROUPS)
                     if AFTER:
-                        sums_n = with_product(sums_n, each, w_n[part], WARP_GROUPS, INTERPRET)
+                        sums_n = with_product(sums_n, each, w_n[part], WARP_GROUPS)
                 h_r, h_z = tl.split(tl.reshape(sums, (BLOCK_B, BLOCK_H, 2)))
             if reset_ptr is not None:
                 h_r, h_z = tl.where(keep, h_r, 0.0), tl.where(keep, h_z, 0.0)
@@ -142,7 +141,7 @@ def forward_kernel(
             if reset_ptr is not None:
                 sums_n = tl.where(keep, sums_n, 0.0)
             p = sums_n + bias
-            n = tanh(x_n + r * p)
+            n = tanh(x_n + r * p, dtype)
         else:
             p = r * h
             if COLUMNS > 1:
@@ -153,14 +152,14 @@ def forward_kernel(
                     tl.store(a_at + 2 * H, z, mask=own)
                 if PHASE == WHOLE:
                     arrive(counter)
-                    wait(counter, (2 * (t - t0) + 1) * COLUMNS, INTERPRET)
+                    wait(counter, (2 * (t - t0) + 1) * COLUMNS)
                 if PHASE != FIRST:
                     at_p = a_ptr + t * size * 4 + rows * (4 * H)
                     kept = load_ahead(at_p, in_b, H, BLOCK_K, PARTS, 0, AHEAD)
-                    n = x_n + sum_of_loaded(kept, at_p, in_b, w_n, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET)
-                    n = tanh(n)
+                    n = x_n + sum_of_loaded(kept, at_p, in_b, w_n, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS)
+                    n = tanh(n, dtype)
             else:
-                n = tanh(x_n + product(as_factor(p.to(dtype), INTERPRET), w_n[0], INTERPRET))
+                n = tanh(x_n + product(as_factor(p.to(dtype)), w_n[0]), dtype)
         if PHASE != FIRST:
             h = (n + z * (h - n)).to(dtype).to(tl.float32)
             tl.store(states_ptr + (t + 1) * size + o_own, h, mask=own)
@@ -218,7 +217,6 @@ def backward_kernel(
     AFTER: tl.constexpr,
     PHASE: tl.constexpr,
     P: tl.constexpr,
-    INTERPRET: tl.constexpr,
 ):
     i_b, i_h = tl.program_id(0), tl.program_id(1)
     rows = (row0 + i_b * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[:, None]
@@ -239,13 +237,13 @@ def backward_kernel(
     # In the order of the blocks of A that they multiply: n (of p, with reset_after), r, z.
     if SLICES > 0:
         at_w, in_w = (w_ptr + o_h)[None, :, :], in_h[None, :, :]
-        w = load_slices(at_w, in_w, 3 * H, BLOCKS * H, H, 2 * H if AFTER else 0, BLOCK_K, PARTS_D, SLICES, INTERPRET)
+        w = load_slices(at_w, in_w, 3 * H, BLOCKS * H, H, 2 * H if AFTER else 0, BLOCK_K, PARTS_D, SLICES)
         if not AFTER:
-            w_n = load_slices(at_w, in_w, 3 * H, H, H, 2 * H, BLOCK_K, PARTS_N, SLICES, INTERPRET)
+            w_n = load_slices(at_w, in_w, 3 * H, H, H, 2 * H, BLOCK_K, PARTS_N, SLICES)
     else:
-        w_n = load_columns(w_ptr + 2 * H * H + o_h, in_h, H, H, BLOCK_K, PARTS, INTERPRET)
-        w = load_columns(w_ptr + o_h, in_h, H, H, BLOCK_K, PARTS, INTERPRET)
-        w += load_columns(w_ptr + H * H + o_h, in_h, H, H, BLOCK_K, PARTS, INTERPRET)
+        w_n = load_columns(w_ptr + 2 * H * H + o_h, in_h, H, H, BLOCK_K, PARTS)
+        w = load_columns(w_ptr + o_h, in_h, H, H, BLOCK_K, PARTS)
+        w += load_columns(w_ptr + H * H + o_h, in_h, H, H, BLOCK_K, PARTS)
         if AFTER:
             w = w_n + w
 
@@ -266,7 +264,7 @@ def backward_kernel(
         later = in_b & (t + 1 < n_steps)
         if COLUMNS > 1:
             if back > 0:
-                wait(counter, back * COLUMNS * (1 if AFTER else 2), INTERPRET)
+                wait(counter, back * COLUMNS * (1 if AFTER else 2))
             after = da_ptr + (t + 1) * size * 4 + FIRST_BLOCK * H + rows * (4 * H)
             if SLICES > 0:
                 after, each = after[None, :, :], later[None, :, :]
@@ -285,11 +283,11 @@ def backward_kernel(
             h = tl.where(here, 0.0, h)
             cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=later, other=0) != 0
         if SLICES > 0:
-            through = sum_of_slices(d, after, each, w, BLOCKS * H, BLOCK_K, PARTS_D, SLICES, AHEAD, INTERPRET)
+            through = sum_of_slices(d, after, each, w, BLOCKS * H, BLOCK_K, PARTS_D, SLICES, AHEAD)
         elif COLUMNS > 1:
-            through = sum_of_loaded(d, after, later, w, H, BLOCK_K, PARTS, BLOCKS, AHEAD, WARP_GROUPS, INTERPRET)
+            through = sum_of_loaded(d, after, later, w, H, BLOCK_K, PARTS, BLOCKS, AHEAD, WARP_GROUPS)
         else:
-            through = sum_of_products(d, w, BLOCKS, WARP_GROUPS, INTERPRET)
+            through = sum_of_products(d, w, BLOCKS, WARP_GROUPS)
         earlier = own & (t > t0)
         a = load_blocks(a_ptr + (t - 1) * size * 4 + o_gate, earlier, H, 4)
         state = tl.load(states_ptr + (t - 1) * size + o_own, mask=earlier, other=0.0)
@@ -306,20 +304,20 @@ def backward_kernel(
         else:
             if PHASE == WHOLE and COLUMNS > 1:
                 arrive(counter)
-                wait(counter, (2 * back + 1) * COLUMNS, INTERPRET)
+                wait(counter, (2 * back + 1) * COLUMNS)
             if PHASE != FIRST:
                 if COLUMNS > 1:
                     at_n = da_ptr + t * size * 4 + 3 * H + rows * (4 * H)
                     if SLICES > 0:
                         at_n, each = at_n[None, :, :], in_b[None, :, :]
                         tiles = slices_ahead(at_n, each, H, BLOCK_K, PARTS_N, SLICES, 0, FEW)
-                        s_p = sum_of_slices(tiles, at_n, each, w_n, H, BLOCK_K, PARTS_N, SLICES, FEW, INTERPRET)
+                        s_p = sum_of_slices(tiles, at_n, each, w_n, H, BLOCK_K, PARTS_N, SLICES, FEW)
                     else:
                         tiles = load_ahead(at_n, in_b, H, BLOCK_K, PARTS, 0, FEW)
-                        s_p = sum_of_loaded(tiles, at_n, in_b, w_n, H, BLOCK_K, PARTS, 1, FEW, WARP_GROUPS, INTERPRET)
+                        s_p = sum_of_loaded(tiles, at_n, in_b, w_n, H, BLOCK_K, PARTS, 1, FEW, WARP_GROUPS)
                     s_p += own_p
                 else:
-                    s_p = product(as_factor(s_n.to(dtype), INTERPRET), w_n[0], INTERPRET) + own_p
+                    s_p = product(as_factor(s_n.to(dtype)), w_n[0]) + own_p
                 s_r = (s_p * h + own_r) * r * (1.0 - r)
                 passed += s_p * r
         carried = tl.where(here, 0.0, passed)

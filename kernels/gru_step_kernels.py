@@ -43,7 +43,7 @@ def forward_step_kernel(
         n = tl.load(a_at + 3 * H, mask=in_h, other=0.0).to(tl.float32)
         if AFTER:
             n += r * tl.load(a_at, mask=in_h, other=0.0).to(tl.float32)
-        n = tanh(n)
+        n = tanh(n, a_ptr.dtype.element_ty)
         tl.store(a_at + 3 * H, n, mask=in_h)
         tl.store(states_ptr + (at + n_rows) * H + o_h, n + z * (h - n), mask=in_h)
 

@@ -25,17 +25,17 @@ from gatescope.kernels.tiles import (
 
 
 @triton.jit
-def step(a_i, a_f, a_g, a_o, c):
+def step(a_i, a_f, a_g, a_o, c, dtype: tl.constexpr):
     """The gates, the cell and the hidden state from the sums before the activations and the cell before."""
-    i, f, g, o = sigmoid(a_i), sigmoid(a_f), tanh(a_g), sigmoid(a_o)
+    i, f, g, o = sigmoid(a_i), sigmoid(a_f), tanh(a_g, dtype), sigmoid(a_o)
     c = f * c + i * g
-    return i, f, g, o, c, o * tanh(c)
+    return i, f, g, o, c, o * tanh(c, dtype)
 
 
 @triton.jit
-def step_back(i, f, g, o, c, before, dh, dc, own_i, own_f, own_g, own_o):
+def step_back(i, f, g, o, c, before, dh, dc, own_i, own_f, own_g, own_o, dtype: tl.constexpr):
     """The gradients before the activations, and that of the cell before, from those of h, of c and of the gates."""
-    squashed = tanh(c)
+    squashed = tanh(c, dtype)
     dc = dc + dh * o * (1.0 - squashed * squashed)
     d_i = (dc * g + own_i) * i * (1.0 - i)
     d_f = (dc * before + own_f) * f * (1.0 - f)
@@ -72,7 +72,6 @@ def forward_kernel(
     RESIDENT: tl.constexpr,
     SAVE: tl.constexpr,
     P: tl.constexpr,
-    INTERPRET: tl.constexpr,
 ):
     i_b, i_h = tl.program_id(0), tl.program_id(1)
     rows = (row0 + i_b * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[:, None]
@@ -81,15 +80,16 @@ def forward_kernel(
     own, o_own = in_b & (o_h < H), rows * H + o_h
     counter = counter_ptr + i_b * COUNTER_STRIDE
     size = n_rows.to(tl.int64) * H
+    dtype = states_ptr.dtype.element_ty
 
     # The gates of a unit stand side by side, so that their sums are split within a thread.
     o_n = tl.arange(0, 4 * BLOCK_H)[None, :]
     unit = i_h * BLOCK_H + o_n // 4
     at_w, in_w = w_ptr + ((o_n % 4) * H + unit) * H, unit < H
     if RESIDENT > 0:
-        w = load_resident(tl.trans(at_w), tl.trans(in_w), H, RESIDENT, BLOCK_K, PARTS, INTERPRET)
+        w = load_resident(tl.trans(at_w), tl.trans(in_w), H, RESIDENT, BLOCK_K, PARTS)
     else:
-        w = load_columns(at_w, in_w, H, 1, BLOCK_K, PARTS, INTERPRET)
+        w = load_columns(at_w, in_w, H, 1, BLOCK_K, PARTS)
 
     c = tl.load(c0_ptr + o_own, mask=own & (t0 == 0), other=0.0).to(tl.float32)
     c += tl.load(c_ptr + (t0 - 1) * size + o_own, mask=own & (t0 > 0), other=0.0)
@@ -102,7 +102,7 @@ def forward_kernel(
     for t in range(t0, t1):
         if COLUMNS > 1:
             if t > t0:
-                wait(counter, (t - t0) * COLUMNS, INTERPRET)
+                wait(counter, (t - t0) * COLUMNS)
             at_h = states_ptr + t * size + rows * H
             h = load_ahead(at_h, in_b, H, BLOCK_K, PARTS, 0, AHEAD)
         a_i, a_f, a_g, a_o = as_float32(a)
@@ -111,27 +111,27 @@ def forward_kernel(
             keep = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) == 0
             c = tl.where(keep, c, 0.0)
         if RESIDENT > 0:
-            sums = sum_of_resident(h, w, PARTS, INTERPRET)
+            sums = sum_of_resident(h, w, PARTS)
         elif COLUMNS > 1:
-            sums = sum_of_loaded(h, at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET)
+            sums = sum_of_loaded(h, at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS)
         else:
-            sums = product(as_factor(h[0], INTERPRET), w[0], INTERPRET)
+            sums = product(as_factor(h[0]), w[0])
         a = load_blocks(a_at + size * 4, own & (t + 1 < t1), H, 4)
         if reset_ptr is not None:
             sums = tl.where(keep, sums, 0.0)
         even, odd = tl.split(tl.reshape(sums, (BLOCK_B, BLOCK_H, 2, 2)))
         h_i, h_g = tl.split(even)
         h_f, h_o = tl.split(odd)
-        i, f, g, o, c, h_new = step(a_i + h_i, a_f + h_f, a_g + h_g, a_o + h_o, c)
+        i, f, g, o, c, h_new = step(a_i + h_i, a_f + h_f, a_g + h_g, a_o + h_o, c, dtype)
         tl.store(states_ptr + (t + 1) * size + o_own, h_new, mask=own)
         if COLUMNS > 1:
             if t + 1 < t1:
                 arrive(counter)
         else:
-            h = (h_new.to(states_ptr.dtype.element_ty),)
+            h = (h_new.to(dtype),)
         # What no other program waits for comes after the release.
         if above_ptr is not None:
-            up = h_new.to(states_ptr.dtype.element_ty).to(tl.float32)
+            up = h_new.to(dtype).to(tl.float32)
             tl.store(above_ptr + t * size + o_own, dropped(up, seed_ptr, o_h, rows + first_row, t, layer, P), mask=own)
         tl.store(c_ptr + t * size + o_own, c, mask=own)
         if SAVE:
@@ -171,7 +171,6 @@ def backward_kernel(
     WARP_GROUPS: tl.constexpr,
     SLICES: tl.constexpr,
     P: tl.constexpr,
-    INTERPRET: tl.constexpr,
 ):
     i_b, i_h = tl.program_id(0), tl.program_id(1)
     rows = (row0 + i_b * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[:, None]
@@ -184,11 +183,11 @@ def backward_kernel(
 
     if SLICES > 0:
         at_w, in_w = (w_ptr + o_h)[None, :, :], (o_h < H)[None, :, :]
-        w = load_slices(at_w, in_w, 4 * H, 4 * H, H, 0, BLOCK_K, PARTS, SLICES, INTERPRET)
+        w = load_slices(at_w, in_w, 4 * H, 4 * H, H, 0, BLOCK_K, PARTS, SLICES)
     else:
-        w = load_columns(w_ptr + o_h, o_h < H, H, H, BLOCK_K, PARTS, INTERPRET)
+        w = load_columns(w_ptr + o_h, o_h < H, H, H, BLOCK_K, PARTS)
         for gate in tl.static_range(1, 4):
-            w += load_columns(w_ptr + gate * H * H + o_h, o_h < H, H, H, BLOCK_K, PARTS, INTERPRET)
+            w += load_columns(w_ptr + gate * H * H + o_h, o_h < H, H, H, BLOCK_K, PARTS)
 
     dc = tl.load(dc_ptr + o_own, mask=own, other=0.0)
     if COLUMNS == 1:
@@ -208,7 +207,7 @@ def backward_kernel(
         later = in_b & (t + 1 < n_steps)
         if COLUMNS > 1:
             if back > 0:
-                wait(counter, back * COLUMNS, INTERPRET)
+                wait(counter, back * COLUMNS)
             after = da_ptr + (t + 1) * size * 4 + rows * (4 * H)
             if SLICES > 0:
                 after, each = after[None, :, :], later[None, :, :]
@@ -224,11 +223,11 @@ def backward_kernel(
             cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=later, other=0)
             here = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0)
         if SLICES > 0:
-            through = sum_of_slices(d, after, each, w, 4 * H, BLOCK_K, PARTS, SLICES, AHEAD, INTERPRET)
+            through = sum_of_slices(d, after, each, w, 4 * H, BLOCK_K, PARTS, SLICES, AHEAD)
         elif COLUMNS > 1:
-            through = sum_of_loaded(d, after, later, w, H, BLOCK_K, PARTS, 4, AHEAD, WARP_GROUPS, INTERPRET)
+            through = sum_of_loaded(d, after, later, w, H, BLOCK_K, PARTS, 4, AHEAD, WARP_GROUPS)
         else:
-            through = sum_of_products(d, w, 4, WARP_GROUPS, INTERPRET)
+            through = sum_of_products(d, w, 4, WARP_GROUPS)
         earlier = own & (t > t0)
         a = load_blocks(a_ptr + (t - 1) * size * 4 + o_gate, earlier, H, 4)
         read = load_readers(dy_ptr, above_ptr, (t - 1) * size + o_own, earlier)
@@ -244,7 +243,7 @@ def backward_kernel(
         own_i, own_f, own_g, own_o = 0.0, 0.0, 0.0, 0.0
         if own_ptr is not None:
             own_i, own_f, own_g, own_o = as_float32(load_blocks(own_ptr + t * size * 4 + o_gate, own, H, 4))
-        s_i, s_f, s_g, s_o, dc = step_back(i, f, g, o, c_t, c_before, dh, dc, own_i, own_f, own_g, own_o)
+        s_i, s_f, s_g, s_o, dc = step_back(i, f, g, o, c_t, c_before, dh, dc, own_i, own_f, own_g, own_o, dtype)
         if reset_ptr is not None:
             dc = tl.where(here, 0.0, dc)
         store_blocks(da_ptr + t * size * 4 + o_gate, own, (s_i, s_f, s_g, s_o), H)

@@ -24,7 +24,7 @@ def forward_step_kernel(a_ptr, c0_ptr, reset_ptr, states_ptr, c_ptr, t, n_rows, 
     c += tl.load(c_ptr + (at - n_rows) * H + o_h, mask=in_h & (t > 0), other=0.0)
     if reset_ptr is not None:
         c = tl.where(tl.load(reset_ptr + at) != 0, 0.0, c)
-    i, f, g, o, c, h = step(a_i, a_f, a_g, a_o, c)
+    i, f, g, o, c, h = step(a_i, a_f, a_g, a_o, c, a_ptr.dtype.element_ty)
     store_blocks(a_at, in_h, (i, f, g, o), H)
     tl.store(c_ptr + at * H + o_h, c, mask=in_h)
     tl.store(states_ptr + (at + n_rows) * H + o_h, h, mask=in_h)
@@ -70,6 +70,8 @@ def backward_step_kernel(
     if reset_ptr is not None:
         here = tl.load(reset_ptr + at) != 0
         before = tl.where(here, 0.0, before)
-    s_i, s_f, s_g, s_o, dc = step_back(i, f, g, o, c, before, dh, dc, own_i, own_f, own_g, own_o)
+    s_i, s_f, s_g, s_o, dc = step_back(
+        i, f, g, o, c, before, dh, dc, own_i, own_f, own_g, own_o, a_ptr.dtype.element_ty
+    )
     store_blocks(da_ptr + o_gate, in_h, (s_i, s_f, s_g, s_o), H)
     tl.store(dc_ptr + row * H + o_h, tl.where(here, 0.0, dc), mask=in_h)

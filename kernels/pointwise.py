@@ -1,8 +1,10 @@
 """The arithmetic of one step inside Triton kernels, in float32 registers.
 
-sigmoid(x) = 1 / (1 + exp(-x)). tanh is an odd polynomial where |x| < 0.625 (the coefficients of Cephes' tanhf) and
-sign(x) (1 - 2 sigmoid(-2|x|)) beyond: in a float32 LSTM it has 1.3 times torch's error, where 2 sigmoid(2x) - 1 has
-twice as much, and the quotient of exponentials is NaN at x = -50.
+sigmoid(x) = 1 / (1 + exp(-x)), by the two instructions that a GPU has for it: `tl.exp` and a division take five more
+each for results that are no normal numbers, and those are 0 here, as good as 1e-39. tanh(x) = 1 - 2 sigmoid(-2x) is off
+by 1e-7, of which values of 16 bits show nothing. For those of float32 it is sign(x) (1 - 2 sigmoid(-2|x|)), and an odd
+polynomial where |x| < 0.625 (the coefficients of Cephes' tanhf): with these a float32 LSTM has 1.3 times torch's error,
+without them twice as much.
 """
 
 from __future__ import annotations
@@ -10,23 +12,39 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from gatescope.kernels.grid import INTERPRETED
+
 
 @triton.jit
 def sigmoid(x):
-    return 1.0 / (1.0 + tl.exp(-x))
+    power = x * -1.4426950408889634
+    if INTERPRETED:
+        return 1.0 / (1.0 + tl.exp2(power))
+    else:
+        shifted = 1.0 + _instruction(power, "ex2.approx.ftz.f32 $0, $1;")
+        return _instruction(shifted, "rcp.approx.ftz.f32 $0, $1;")
 
 
 @triton.jit
-def tanh(x):
-    square = x * x
-    series = -5.70498872745e-3 * square + 2.06390887954e-2
-    series = series * square - 5.37397155531e-2
-    series = series * square + 1.33314422036e-1
-    series = series * square - 3.33332819422e-1
-    near = x + x * square * series
-    size = tl.abs(x)
-    far = 1.0 - 2.0 * sigmoid(-2.0 * size)
-    return tl.where(size < 0.625, near, tl.where(x < 0, -far, far))
+def _instruction(x, NAME: tl.constexpr):
+    return tl.inline_asm_elementwise(NAME, "=f,f", [x], tl.float32, is_pure=True, pack=1)
+
+
+@triton.jit
+def tanh(x, dtype: tl.constexpr):
+    """The tangens hyperbolicus as near as values of a dtype show."""
+    if dtype.primitive_bitwidth == 16:
+        return 1.0 - 2.0 * sigmoid(-2.0 * x)
+    else:
+        square = x * x
+        series = -5.70498872745e-3 * square + 2.06390887954e-2
+        series = series * square - 5.37397155531e-2
+        series = series * square + 1.33314422036e-1
+        series = series * square - 3.33332819422e-1
+        near = x + x * square * series
+        size = tl.abs(x)
+        far = 1.0 - 2.0 * sigmoid(-2.0 * size)
+        return tl.where(size < 0.625, near, tl.where(x < 0, -far, far))
 
 
 @triton.jit

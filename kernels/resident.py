@@ -16,7 +16,6 @@ def load_resident(
     RESIDENT: tl.constexpr,
     BLOCK_K: tl.constexpr,
     PARTS: tl.constexpr,
-    INTERPRET: tl.constexpr,
 ):
     """Rows of a matrix as a tuple of tiles [n, BLOCK_K], of which the first stay in registers.
 
@@ -36,15 +35,15 @@ def load_resident(
         o = part * BLOCK_K + o_k[None, :]
         tile = tl.load(at + o, mask=in_row & (o < N), other=0.0)
         if part < RESIDENT:
-            tile = product(tile, one, INTERPRET).to(tile.dtype)
+            tile = product(tile, one).to(tile.dtype)
         tiles += (tile,)  # type: ignore[assignment]
     return tiles
 
 
 @triton.jit
-def sum_of_resident(tiles, rows, PARTS: tl.constexpr, INTERPRET: tl.constexpr):
+def sum_of_resident(tiles, rows, PARTS: tl.constexpr):
     """The product of tiles of states [rows, BLOCK_K] and what `load_resident` loaded, [rows, n] in float32."""
-    total = product(rows[0], tl.trans(tiles[0]), INTERPRET)
+    total = product(rows[0], tl.trans(tiles[0]))
     for part in tl.static_range(1, PARTS):
-        total = add_product(total, rows[part], tl.trans(tiles[part]), INTERPRET)
+        total = add_product(total, rows[part], tl.trans(tiles[part]))
     return tl.trans(total)

@@ -15,12 +15,12 @@ from gatescope.kernels.tiles import as_factor, load_ahead, load_columns, load_pa
 
 
 @triton.jit
-def _activate(a, RELU: tl.constexpr):
+def _activate(a, dtype: tl.constexpr, RELU: tl.constexpr):
     if RELU:
         # A NaN is passed on, as torch does.
         return tl.where(a < 0.0, 0.0, a)
     else:
-        return tanh(a)
+        return tanh(a, dtype)
 
 
 @triton.jit
@@ -55,7 +55,6 @@ def forward_kernel(
     WARP_GROUPS: tl.constexpr,
     RELU: tl.constexpr,
     P: tl.constexpr,
-    INTERPRET: tl.constexpr,
 ):
     i_b, i_h = tl.program_id(0), tl.program_id(1)
     rows = (row0 + i_b * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[:, None]
@@ -65,7 +64,7 @@ def forward_kernel(
     counter = counter_ptr + i_b * COUNTER_STRIDE
     size = n_rows.to(tl.int64) * H
 
-    w = load_columns(w_ptr + o_h * H, o_h < H, H, 1, BLOCK_K, PARTS, INTERPRET)
+    w = load_columns(w_ptr + o_h * H, o_h < H, H, 1, BLOCK_K, PARTS)
     if COLUMNS == 1:
         before = load_parts(states_ptr + t0 * size + rows * H, in_b, H, BLOCK_K, PARTS, "")
     # What a step reads by itself is loaded before the barrier, and converted when what it waits for is on its way.
@@ -74,20 +73,20 @@ def forward_kernel(
     for t in range(t0, t1):
         if COLUMNS > 1:
             if t > t0:
-                wait(counter, (t - t0) * COLUMNS, INTERPRET)
+                wait(counter, (t - t0) * COLUMNS)
             at_h = states_ptr + t * size + rows * H
             before = load_ahead(at_h, in_b, H, BLOCK_K, PARTS, 0, AHEAD)
         x = a.to(tl.float32)
         if reset_ptr is not None:
             clear = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) != 0
         if COLUMNS > 1:
-            sums = sum_of_loaded(before, at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET)
+            sums = sum_of_loaded(before, at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS)
         else:
-            sums = product(as_factor(before[0], INTERPRET), w[0], INTERPRET)
+            sums = product(as_factor(before[0]), w[0])
         a = tl.load(at + size, mask=own & (t + 1 < t1), other=0.0)
         if reset_ptr is not None:
             sums = tl.where(clear, 0.0, sums)
-        h = _activate(x + sums, RELU)
+        h = _activate(x + sums, states_ptr.dtype.element_ty, RELU)
         tl.store(at, h, mask=own)
         if COLUMNS > 1:
             if t + 1 < t1:
@@ -128,7 +127,6 @@ def backward_kernel(
     WARP_GROUPS: tl.constexpr,
     RELU: tl.constexpr,
     P: tl.constexpr,
-    INTERPRET: tl.constexpr,
 ):
     i_b, i_h = tl.program_id(0), tl.program_id(1)
     rows = (row0 + i_b * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[:, None]
@@ -138,7 +136,7 @@ def backward_kernel(
     counter = counter_ptr + i_b * COUNTER_STRIDE
     size = n_rows.to(tl.int64) * H
 
-    w = load_columns(w_ptr + o_h, o_h < H, H, H, BLOCK_K, PARTS, INTERPRET)
+    w = load_columns(w_ptr + o_h, o_h < H, H, H, BLOCK_K, PARTS)
     if COLUMNS == 1:
         after = load_parts(da_ptr + t1 * size + rows * H, in_b & (t1 < n_steps), H, BLOCK_K, PARTS, "")
     # What a step reads by itself is loaded before the barrier, and converted when what it waits for is on its way.
@@ -149,7 +147,7 @@ def backward_kernel(
         crossed = in_b & (t + 1 < n_steps)
         if COLUMNS > 1:
             if back > 0:
-                wait(counter, back * COLUMNS, INTERPRET)
+                wait(counter, back * COLUMNS)
             at_d = da_ptr + (t + 1) * size + rows * H
             after = load_ahead(at_d, crossed, H, BLOCK_K, PARTS, 0, AHEAD)
         h = state.to(tl.float32)
@@ -157,9 +155,9 @@ def backward_kernel(
         if reset_ptr is not None:
             cut = tl.load(reset_ptr + (t + 1) * n_rows + rows, mask=crossed, other=0) != 0
         if COLUMNS > 1:
-            through = sum_of_loaded(after, at_d, crossed, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS, INTERPRET)
+            through = sum_of_loaded(after, at_d, crossed, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS)
         else:
-            through = product(as_factor(after[0], INTERPRET), w[0], INTERPRET)
+            through = product(as_factor(after[0]), w[0])
         earlier = own & (t > t0)
         state = tl.load(y_ptr + (t - 1) * size + o_own, mask=earlier, other=0.0)
         read = load_readers(dy_ptr, above_ptr, (t - 1) * size + o_own, earlier)

@@ -193,6 +193,6 @@ class FusedRecurrence:
         }
         cut_k = draw is not None and 0 < draw.top_k < self._constants["V"]
         constants = {"GIVEN": draw is None, "TOP_K": cut_k, "TOP_P": draw is not None and draw.top_p < 1}
-        constants = self._constants | constants | {"PHASE": WHOLE.value, "INTERPRET": interpreting()}
+        constants = self._constants | constants | {"PHASE": WHOLE.value}
         grid = (self._groups, self.layout.columns)
         return Launch(sample_kernel, grid, self._tensors | others, constants, self.layout.columns > 1, WARPS)

@@ -38,12 +38,12 @@ CHANGING += ["seed", "temperature", "top_k", "top_p"]
 
 
 @triton.jit
-def _meet(counter, arrivals, COLUMNS: tl.constexpr, INTERPRET: tl.constexpr):
+def _meet(counter, arrivals, COLUMNS: tl.constexpr):
     """Wait until the group's states of the last exchange are in memory."""
     if COLUMNS == 1:
         tl.debug_barrier()
     else:
-        wait(counter, arrivals, INTERPRET)
+        wait(counter, arrivals)
 
 
 @triton.jit
@@ -56,7 +56,6 @@ def _add_product(
     HP: tl.constexpr,
     BLOCK_K: tl.constexpr,
     STAGES: tl.constexpr,
-    INTERPRET: tl.constexpr,
 ):
     """Add the product of states and weights to a total [rows, columns] in float32, part by part on their way in.
 
@@ -80,7 +79,7 @@ def _add_product(
             # Apart from the total, for the reason that `gatescope.kernels.tiles.product` gives, and not in TF32.
             total += tl.dot(h, w, input_precision="ieee", max_num_imprecise_acc=1 << 20)
         else:
-            total = add_product(total, h, w, INTERPRET)
+            total = add_product(total, h, w)
     return total
 
 
@@ -113,12 +112,11 @@ def _output(
     GIVEN: tl.constexpr,
     TOP_K: tl.constexpr,
     TOP_P: tl.constexpr,
-    INTERPRET: tl.constexpr,
 ):
     """The output layer on the topmost states of some rows: draw a character, or take the given one, and score it."""
     o_v = tl.arange(0, BLOCK_V)[None, :]
     logits = tl.zeros((row.shape[0], BLOCK_V), tl.float32) + tl.load(bias_ptr + o_v)
-    logits = _add_product(logits, top, row[:, None] * HP, output_ptr, o_v * HP, HP, BLOCK_K, STAGES, INTERPRET)
+    logits = _add_product(logits, top, row[:, None] * HP, output_ptr, o_v * HP, HP, BLOCK_K, STAGES)
     # A product of 16 rows is spread over all warps, row by row. Read back from memory a row is one warp's, and its sums
     # and its scan need no barrier.
     tl.store(logits_ptr + (row[:, None] * BLOCK_V + o_v), logits)
@@ -152,19 +150,19 @@ def _gates(sums, x_at, HP: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_H: tl.cons
 
 
 @triton.jit
-def _lstm(s0, s1, s2, s3, c_at, begun):
+def _lstm(s0, s1, s2, s3, c_at, begun, dtype: tl.constexpr):
     """The hidden state, and c, i, f, g, o; the cell is left in memory."""
-    i, f, g, o = sigmoid(s0), sigmoid(s1), tanh(s2), sigmoid(s3)
+    i, f, g, o = sigmoid(s0), sigmoid(s1), tanh(s2, dtype), sigmoid(s3)
     c = tl.where(begun, f * tl.load(c_at) + i * g, 0.0)
-    h = o * tanh(c)
+    h = o * tanh(c, dtype)
     tl.store(c_at, c)
     return h, (c, i, f, g, o)
 
 
 @triton.jit
-def _elman(a, CELL: tl.constexpr):
+def _elman(a, dtype: tl.constexpr, CELL: tl.constexpr):
     # A NaN is passed on, as torch does.
-    return tl.where(a < 0.0, 0.0, a) if CELL == RNN_RELU else tanh(a)
+    return tl.where(a < 0.0, 0.0, a) if CELL == RNN_RELU else tanh(a, dtype)
 
 
 @triton.jit
@@ -176,7 +174,6 @@ def _share(
     BEFORE: tl.constexpr,
     COLUMNS: tl.constexpr,
     PHASE: tl.constexpr,
-    INTERPRET: tl.constexpr,
 ):
     """Let the group's programs have values in the middle of a layer, and wait until all have left theirs.
 
@@ -190,7 +187,7 @@ def _share(
     if PHASE == WHOLE:
         if COLUMNS > 1:
             arrive(counter)
-        _meet(counter, arrivals + (BEFORE + 1) * COLUMNS, COLUMNS, INTERPRET)
+        _meet(counter, arrivals + (BEFORE + 1) * COLUMNS, COLUMNS)
 
 
 @triton.jit
@@ -252,7 +249,6 @@ def sample_kernel(
     TOP_K: tl.constexpr,
     TOP_P: tl.constexpr,
     PHASE: tl.constexpr,
-    INTERPRET: tl.constexpr,
 ):
     """Take every sequence through the steps t0 to t1 of a block.
 
@@ -292,7 +288,7 @@ def sample_kernel(
     for t in range(t0, tl.minimum(t1, tl.max(length, axis=0))):
         old, new = (taken + t) % 2, (taken + t + 1) % 2
         arrivals = (t - t0) * ((CHOICE + LAYERS * PARTS) * COLUMNS)
-        _meet(counter, arrivals, COLUMNS, INTERPRET)
+        _meet(counter, arrivals, COLUMNS)
         if OUTPUT and (PHASE == WHOLE or PHASE == 0):
             top = states_ptr + ((LAYERS - 1) * 2 + old) * size
             asked = (
@@ -302,12 +298,12 @@ def sample_kernel(
             if COLUMNS == 1:
                 token = _output(
                     top, output_ptr, bias_ptr, logits_ptr, tokens_ptr, log_probability_ptr, entropy_ptr,
-                    *asked, HP, V, BLOCK_V, OUTPUT_K, OUTPUT_STAGES, GIVEN, TOP_K, TOP_P, INTERPRET,
+                    *asked, HP, V, BLOCK_V, OUTPUT_K, OUTPUT_STAGES, GIVEN, TOP_K, TOP_P,
                 )  # fmt: skip
             elif i_h * BLOCK_C < BLOCK_B:
                 _output(
                     top, output_ptr, bias_ptr, logits_ptr, tokens_ptr, log_probability_ptr, entropy_ptr,
-                    *asked, HP, V, BLOCK_V, OUTPUT_K, OUTPUT_STAGES, GIVEN, TOP_K, TOP_P, INTERPRET,
+                    *asked, HP, V, BLOCK_V, OUTPUT_K, OUTPUT_STAGES, GIVEN, TOP_K, TOP_P,
                 )  # fmt: skip
             if COLUMNS > 1 and not GIVEN:
                 arrive(counter)
@@ -320,10 +316,10 @@ def sample_kernel(
                 before = states_ptr + (layer * 2 + old) * size
                 sums = tl.zeros((BLOCK_B, SLOTS * BLOCK_H), tl.float32)
                 w_at = w_ptr + 2 * layer * (SLOTS * HP * HP)
-                sums = _add_product(sums, before, o_row, w_at, o_w, HP, BLOCK_K, STAGES, INTERPRET)
+                sums = _add_product(sums, before, o_row, w_at, o_w, HP, BLOCK_K, STAGES)
                 if COLUMNS > 1 or GIVEN:
                     if layer == 0 and not GIVEN:
-                        _meet(counter, arrivals, COLUMNS, INTERPRET)
+                        _meet(counter, arrivals, COLUMNS)
                     token_at = tokens_ptr + row.to(tl.int64) * n_tokens + t
                     token = tl.load(token_at, mask=in_b, other=0, cache_modifier=".cg")
                 begun = (token >= 0)[:, None]
@@ -332,27 +328,27 @@ def sample_kernel(
                 else:
                     x_at = table_ptr + (V + layer - 1) * (SLOTS * HP) + o_h
                     below = states_ptr + ((layer - 1) * 2 + new) * size
-                    _meet(counter, arrivals + layer * PARTS * COLUMNS, COLUMNS, INTERPRET)
+                    _meet(counter, arrivals + layer * PARTS * COLUMNS, COLUMNS)
                     w_at = w_ptr + (2 * layer - 1) * (SLOTS * HP * HP)
-                    sums = _add_product(sums, below, o_row, w_at, o_w, HP, BLOCK_K, STAGES, INTERPRET)
+                    sums = _add_product(sums, below, o_row, w_at, o_w, HP, BLOCK_K, STAGES)
                 if CELL >= RNN:
-                    h = _elman(sums + tl.load(x_at), CELL)
+                    h = _elman(sums + tl.load(x_at), dtype, CELL)
                     others = (h,) * 5
                 else:
                     s0, s1, s2, s3 = _gates(sums, x_at, HP, BLOCK_B, BLOCK_H)
                 if CELL == LSTM:
-                    h, others = _lstm(s0, s1, s2, s3, cells_ptr + layer * size + (o_row + o_h), begun)
+                    h, others = _lstm(s0, s1, s2, s3, cells_ptr + layer * size + (o_row + o_h), begun, dtype)
                 elif CELL < RNN:
                     r, z = sigmoid(s0), sigmoid(s1)
                     h = tl.load(before + (o_row + o_h)).to(tl.float32)
                     if CELL == GRU:
-                        n = tanh(s3 + r * s2)
+                        n = tanh(s3 + r * s2, dtype)
                     else:
                         shared, r_h = kept_ptr + layer * size, (r * h).to(dtype)
-                        _share(shared + (o_row + o_h), r_h, counter, arrivals, 2 * layer, COLUMNS, PHASE, INTERPRET)
+                        _share(shared + (o_row + o_h), r_h, counter, arrivals, 2 * layer, COLUMNS, PHASE)
                         n_at = w_n_ptr + layer * (HP * HP)
-                        s3 = _add_product(s3, shared, o_row, n_at, o_h * HP, HP, BLOCK_K, STAGES, INTERPRET)
-                        n = tanh(s3)
+                        s3 = _add_product(s3, shared, o_row, n_at, o_h * HP, HP, BLOCK_K, STAGES)
+                        n = tanh(s3, dtype)
                     h = n + z * (h - n)
                     others = (h, r, z, n, n)
                 if PHASE == WHOLE or PHASE % PARTS == 0:

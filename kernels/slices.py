@@ -41,7 +41,6 @@ def load_slices(
     BLOCK_K: tl.constexpr,
     PARTS: tl.constexpr,
     SLICES: tl.constexpr,
-    INTERPRET: tl.constexpr,
 ):
     """Columns of a matrix as a tuple of tiles [SLICES, BLOCK_K, columns], which `sum_of_slices` multiplies.
 
@@ -59,7 +58,7 @@ def load_slices(
         o = part * BLOCK_K + o_k
         row = (o + FIRST) % ROWS
         tile = tl.load(at + row * STRIDE, mask=in_column & (o < N), other=0.0)
-        tiles += (as_factor(tile, INTERPRET),)  # type: ignore[assignment]
+        tiles += (as_factor(tile),)  # type: ignore[assignment]
     return tiles
 
 
@@ -74,12 +73,11 @@ def sum_of_slices(
     PARTS: tl.constexpr,
     SLICES: tl.constexpr,
     AHEAD: tl.constexpr,
-    INTERPRET: tl.constexpr,
 ):
     """What lies in memory, [rows, N], times a matrix that `load_slices` loaded, in float32: a slice for each warp."""
-    total = product(as_factor(tiles[0], INTERPRET), columns[0], INTERPRET)
+    total = product(as_factor(tiles[0]), columns[0])
     for part in tl.static_range(1, PARTS):
         if part + AHEAD - 1 < PARTS:
             tiles += slices_ahead(at, in_row, N, BLOCK_K, PARTS, SLICES, part + AHEAD - 1, 1)
-        total = add_product(total, as_factor(tiles[part], INTERPRET), columns[part], INTERPRET)
+        total = add_product(total, as_factor(tiles[part]), columns[part])
     return tl.sum(total, axis=0)

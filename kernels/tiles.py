@@ -9,16 +9,18 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from gatescope.kernels.grid import INTERPRETED
+
 
 @triton.jit
-def as_factor(x, INTERPRET: tl.constexpr):
+def as_factor(x):
     """A tile as tensor cores multiply it: float32 is rounded to the 10 bits of a fraction that TF32 has.
 
     They would cut off the others, which brings every factor nearer to zero, and with it every sum. Not pure, since the
     compiler would move a pure operation to where each warp reads what it multiplies, once for each that reads it.
     """
     # The interpreter multiplies all bits.
-    if INTERPRET or x.dtype != tl.float32:
+    if INTERPRETED or x.dtype != tl.float32:
         return x
     else:
         return tl.inline_asm_elementwise("cvt.rna.tf32.f32 $0, $1;", "=r,r", [x], tl.float32, is_pure=False, pack=1)
@@ -79,7 +81,6 @@ def load_columns(
     STRIDE: tl.constexpr,
     BLOCK_K: tl.constexpr,
     PARTS: tl.constexpr,
-    INTERPRET: tl.constexpr,
 ):
     """Columns of a matrix as a tuple of tiles [BLOCK_K, columns], factors of products.
 
@@ -95,36 +96,36 @@ def load_columns(
     for part in tl.static_range(PARTS):
         o = part * BLOCK_K + o_k
         tile = tl.load(at + o * STRIDE, mask=in_column & (o < N), other=0.0)
-        tiles += (as_factor(tile, INTERPRET),)  # type: ignore[assignment]
+        tiles += (as_factor(tile),)  # type: ignore[assignment]
     return tiles
 
 
 @triton.jit
-def product(a, b, INTERPRET: tl.constexpr):
+def product(a, b):
     """The product of two tiles in float32; the factors are of 16 bits, or float32 that is multiplied in TF32.
 
     A bound on inexact sums, which only 8-bit products heed, keeps the compiler from adding products up inside each
     other: it would lay them out for being multiplied by each other, and spill.
     """
     # The interpreter multiplies the bit patterns of bfloat16.
-    if INTERPRET:
+    if INTERPRETED:
         return tl.dot(a.to(tl.float32), b.to(tl.float32), input_precision="ieee")
     else:
         return tl.dot(a, b, input_precision="tf32", max_num_imprecise_acc=1 << 20)
 
 
 @triton.jit
-def add_product(total, a, b, INTERPRET: tl.constexpr):
+def add_product(total, a, b):
     """A total in float32 and the product of two tiles, added up where the product is made."""
     # The interpreter multiplies the bit patterns of bfloat16.
-    if INTERPRET:
+    if INTERPRETED:
         return tl.dot(a.to(tl.float32), b.to(tl.float32), total, input_precision="ieee")
     else:
         return tl.dot(a, b, total, input_precision="tf32")
 
 
 @triton.jit
-def with_product(total, a, b, WARP_GROUPS: tl.constexpr, INTERPRET: tl.constexpr):
+def with_product(total, a, b, WARP_GROUPS: tl.constexpr):
     """A total in float32 and one more product of two tiles.
 
     Where each warp multiplies by itself (mma.sync), it adds to the total as it multiplies: of products that stand apart
@@ -132,9 +133,9 @@ def with_product(total, a, b, WARP_GROUPS: tl.constexpr, INTERPRET: tl.constexpr
     (wgmma) keep their products apart, for the reason that `product` gives.
     """
     if WARP_GROUPS:
-        return total + product(a, b, INTERPRET)
+        return total + product(a, b)
     else:
-        return add_product(total, a, b, INTERPRET)
+        return add_product(total, a, b)
 
 
 @triton.jit
@@ -149,7 +150,6 @@ def sum_of_loaded(
     BLOCKS: tl.constexpr,
     AHEAD: tl.constexpr,
     WARP_GROUPS: tl.constexpr,
-    INTERPRET: tl.constexpr,
 ):
     """The sum over blocks of what lies in memory, [rows, N] each, times tiles [BLOCK_K, columns], in float32.
 
@@ -164,18 +164,18 @@ def sum_of_loaded(
         AHEAD: tiles on their way at once.
         WARP_GROUPS: whether warp groups multiply.
     """
-    total = product(as_factor(tiles[0], INTERPRET), columns[0], INTERPRET)
+    total = product(as_factor(tiles[0]), columns[0])
     for k in tl.static_range(1, BLOCKS * PARTS):
         if k + AHEAD - 1 < BLOCKS * PARTS:
             tiles += load_ahead(at, in_row, N, BLOCK_K, PARTS, k + AHEAD - 1, 1)
-        total = with_product(total, as_factor(tiles[k], INTERPRET), columns[k], WARP_GROUPS, INTERPRET)
+        total = with_product(total, as_factor(tiles[k]), columns[k], WARP_GROUPS)
     return total
 
 
 @triton.jit
-def sum_of_products(rows, columns, PARTS: tl.constexpr, WARP_GROUPS: tl.constexpr, INTERPRET: tl.constexpr):
+def sum_of_products(rows, columns, PARTS: tl.constexpr, WARP_GROUPS: tl.constexpr):
     """The product of tuples of tiles, [rows, BLOCK_K] and [BLOCK_K, columns], summed over the parts in float32."""
-    total = product(as_factor(rows[0], INTERPRET), columns[0], INTERPRET)
+    total = product(as_factor(rows[0]), columns[0])
     for part in tl.static_range(1, PARTS):
-        total = with_product(total, as_factor(rows[part], INTERPRET), columns[part], WARP_GROUPS, INTERPRET)
+        total = with_product(total, as_factor(rows[part]), columns[part], WARP_GROUPS)
     return total

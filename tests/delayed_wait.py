@@ -5,7 +5,7 @@ import triton.language as tl
 
 
 @triton.jit
-def delayed_wait(counter_ptr, arrivals, INTERPRET: tl.constexpr):
+def delayed_wait(counter_ptr, arrivals):
     """The wait of `gatescope.kernels.grid`, after a sleep that the clock chooses, up to two microseconds."""
     tl.inline_asm_elementwise(
         """

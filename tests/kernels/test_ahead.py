@@ -79,8 +79,8 @@ def check(job, told):
 
 def check_sampler(job, told):
     name = f"{job}: {told['registers']} registers"
-    # A program of 128 rows spills a little (32 bytes under Triton 3.7), and is faster by a tenth than two of 64.
-    spilled = 40 if told["rows"] == 128 else 0
+    # A program of 128 rows, a tenth faster than two of 64, spills: 16 loads in a step of 4,600 instructions.
+    spilled = 96 if told["rows"] == 128 else 0
     assert told["stack"] <= spilled, f"{name}, {told['stack']} bytes spilled"
     assert told["shared"] <= told["limit"], f"{name}, {told['shared']} bytes of shared memory of {told['limit']}"
     order, asynchronous = told["order"], told["asynchronous"]

@@ -68,7 +68,6 @@ def test_every_launch_is_cooperative_with_a_fresh_counter(cell, layout, monkeypa
         assert given["launch_cooperative_grid"] == (layout.columns > 1)
         assert zero and given["counter_ptr"].dtype == torch.int32
         assert given["counter_ptr"].numel() == GROUPS * COUNTER_STRIDE.value
-        assert not given["INTERPRET"]
     assert len({given["counter_ptr"].data_ptr() for *_, given in calls}) == 8
     covered = sorted((given["t0"], given["t1"], given["row0"]) for *_, given in calls)
     assert covered == sorted(2 * [(0, 2, 0), (0, 2, 32), (2, T, 0), (2, T, 32)])
@@ -83,7 +82,7 @@ def number(value):
 def test_programs_wait_for_what_the_barrier_model_waits_for(cell, layout, monkeypatch):
     """Every wait is for all columns to have arrived as often as the waiting program itself, which the model proves."""
     kernels, seen = importlib.import_module(f"gatescope.kernels.{cell.name}_kernels"), []
-    monkeypatch.setattr(kernels, "wait", lambda counter, arrivals, INTERPRET: seen.append(number(arrivals)))
+    monkeypatch.setattr(kernels, "wait", lambda counter, arrivals: seen.append(number(arrivals)))
     monkeypatch.setattr(kernels, "arrive", lambda counter: seen.append("arrive"))
     for walk in walks(cell, layout, monkeypatch):
         seen.clear()
