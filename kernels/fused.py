@@ -136,6 +136,7 @@ def persistent(
     sizes = sizes | {"first_row": first_row_of(sizes["n_rows"]), "layer": 0 if above is None else above.layer}
     tiles = {"H": like.shape[-1], "BLOCK_B": layout.block_b, "BLOCK_H": layout.block_h, "BLOCK_K": layout.block_k}
     tiles |= {"PARTS": layout.parts, "AHEAD": layout.ahead, "WARP_GROUPS": layout.warp_groups}
+    tiles |= {"RESIDENT": layout.resident}
     return Launch(
         kernel,
         (layout.groups, layout.columns),

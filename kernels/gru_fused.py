@@ -157,7 +157,8 @@ def forward_launch(
 ) -> Launch:
     """The persistent forward kernel on these tensors; time, rows and counters are filled in when it runs."""
     tensors = {"a_ptr": a, "w_ptr": w_hh, "bias_ptr": bias, "reset_ptr": reset, "states_ptr": states}
-    resident = layout.resident if reset_after else 0
+    # In columns, weights stand in registers where one product gives all gates.
+    resident = layout.resident if reset_after or layout.columns == 1 else 0
     modes = {"AFTER": reset_after, "SAVE": save, "RESIDENT": resident, "PHASE": WHOLE.value}
     return persistent(forward_kernel, layout, tensors, {"n_rows": states.shape[1]}, above, states, **modes)
 

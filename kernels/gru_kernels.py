@@ -12,7 +12,7 @@ import triton.language as tl
 from gatescope.kernels.dropout_kernel import dropped, incoming, load_readers
 from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
 from gatescope.kernels.pointwise import as_float32, load_blocks, sigmoid, store_blocks, tanh
-from gatescope.kernels.resident import load_resident, sum_of_resident
+from gatescope.kernels.resident import load_resident, resident_columns, sum_alone, sum_of_resident
 from gatescope.kernels.slices import load_slices, slices_ahead, sum_of_slices
 from gatescope.kernels.tiles import (
     as_factor,
@@ -21,7 +21,6 @@ from gatescope.kernels.tiles import (
     load_parts,
     product,
     sum_of_loaded,
-    sum_of_products,
     with_product,
 )
 
@@ -86,8 +85,10 @@ def forward_kernel(
         w = load_resident(tl.trans(at_w), tl.trans(in_w), H, RESIDENT, BLOCK_K, PARTS)
     else:
         w = load_columns(at_w, in_w, H, 1, BLOCK_K, PARTS)
-        if not JOINED:
-            w_n = load_columns(w_ptr + (2 * H + o_h) * H, o_h < H, H, 1, BLOCK_K, PARTS)
+    if not JOINED:
+        w_n = load_columns(w_ptr + (2 * H + o_h) * H, o_h < H, H, 1, BLOCK_K, PARTS)
+        if RESIDENT > 0:
+            w_n = resident_columns(w_n)
     bias = 0.0
     if bias_ptr is not None:
         bias = tl.load(bias_ptr + o_h, mask=o_h < H, other=0.0).to(tl.float32)
@@ -113,12 +114,17 @@ def forward_kernel(
         if PHASE != SECOND:
             if JOINED:
                 if RESIDENT > 0:
-                    sums = sum_of_resident(before, w, PARTS)
+                    sums = sum_of_resident(before, w, False)
                 else:
                     sums = sum_of_loaded(before, at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS)
                 even, odd = tl.split(tl.reshape(sums, (BLOCK_B, BLOCK_H, 2, 2)))
                 h_r, sums_n = tl.split(even)
                 h_z, _ = tl.split(odd)
+            elif COLUMNS == 1:
+                sums, sums_n = sum_alone(before, w, RESIDENT, WARP_GROUPS), x_n
+                if AFTER:
+                    sums_n = sum_alone(before, w_n, RESIDENT, WARP_GROUPS)
+                h_r, h_z = tl.split(tl.reshape(sums, (BLOCK_B, BLOCK_H, 2)))
             else:
                 each = as_factor(before[0])
                 sums, sums_n = product(each, w[0]), x_n
@@ -159,7 +165,7 @@ def forward_kernel(
                     n = x_n + sum_of_loaded(kept, at_p, in_b, w_n, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS)
                     n = tanh(n, dtype)
             else:
-                n = tanh(x_n + product(as_factor(p.to(dtype)), w_n[0]), dtype)
+                n = tanh(x_n + sum_alone((p.to(dtype),), w_n, RESIDENT, WARP_GROUPS), dtype)
         if PHASE != FIRST:
             h = (n + z * (h - n)).to(dtype).to(tl.float32)
             tl.store(states_ptr + (t + 1) * size + o_own, h, mask=own)
@@ -213,6 +219,7 @@ def backward_kernel(
     COLUMNS: tl.constexpr,
     AHEAD: tl.constexpr,
     WARP_GROUPS: tl.constexpr,
+    RESIDENT: tl.constexpr,
     SLICES: tl.constexpr,
     AFTER: tl.constexpr,
     PHASE: tl.constexpr,
@@ -249,6 +256,8 @@ def backward_kernel(
 
     carried = tl.load(dh_ptr + o_own, mask=own, other=0.0)
     if COLUMNS == 1:
+        if RESIDENT > 0:
+            w, w_n = resident_columns(w), resident_columns(w_n)
         after, later = da_ptr + t1 * size * 4 + FIRST_BLOCK * H + rows * (4 * H), in_b & (t1 < n_steps)
         d = load_parts(after, later, H, BLOCK_K, PARTS, "")
         for block in tl.static_range(1, BLOCKS):
@@ -287,7 +296,7 @@ def backward_kernel(
         elif COLUMNS > 1:
             through = sum_of_loaded(d, after, later, w, H, BLOCK_K, PARTS, BLOCKS, AHEAD, WARP_GROUPS)
         else:
-            through = sum_of_products(d, w, BLOCKS, WARP_GROUPS)
+            through = sum_alone(d, w, RESIDENT, WARP_GROUPS)
         earlier = own & (t > t0)
         a = load_blocks(a_ptr + (t - 1) * size * 4 + o_gate, earlier, H, 4)
         state = tl.load(states_ptr + (t - 1) * size + o_own, mask=earlier, other=0.0)
@@ -317,7 +326,7 @@ def backward_kernel(
                         s_p = sum_of_loaded(tiles, at_n, in_b, w_n, H, BLOCK_K, PARTS, 1, FEW, WARP_GROUPS)
                     s_p += own_p
                 else:
-                    s_p = product(as_factor(s_n.to(dtype)), w_n[0]) + own_p
+                    s_p = sum_alone((s_n.to(dtype),), w_n, RESIDENT, WARP_GROUPS) + own_p
                 s_r = (s_p * h + own_r) * r * (1.0 - r)
                 passed += s_p * r
         carried = tl.where(here, 0.0, passed)

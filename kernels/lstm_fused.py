@@ -137,8 +137,7 @@ def forward_launch(
 ) -> Launch:
     """The persistent forward kernel on these tensors; time, rows and counters are filled in when it runs."""
     tensors = {"a_ptr": a, "w_ptr": w_hh, "c0_ptr": c0, "reset_ptr": reset, "states_ptr": states, "c_ptr": cells}
-    modes = {"SAVE": save, "RESIDENT": layout.resident}
-    return persistent(forward_kernel, layout, tensors, {"n_rows": cells.shape[1]}, above, states, **modes)
+    return persistent(forward_kernel, layout, tensors, {"n_rows": cells.shape[1]}, above, states, SAVE=save)
 
 
 def forward_step(a: Tensor, c0: Tensor, reset: Tensor | None, states: Tensor, cells: Tensor) -> Launch:

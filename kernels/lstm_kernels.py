@@ -11,17 +11,9 @@ import triton.language as tl
 from gatescope.kernels.dropout_kernel import dropped, incoming, load_readers
 from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
 from gatescope.kernels.pointwise import as_float32, load_blocks, sigmoid, store_blocks, tanh
-from gatescope.kernels.resident import load_resident, sum_of_resident
+from gatescope.kernels.resident import load_resident, resident_columns, sum_alone, sum_of_resident
 from gatescope.kernels.slices import load_slices, slices_ahead, sum_of_slices
-from gatescope.kernels.tiles import (
-    as_factor,
-    load_ahead,
-    load_columns,
-    load_parts,
-    product,
-    sum_of_loaded,
-    sum_of_products,
-)
+from gatescope.kernels.tiles import load_ahead, load_columns, load_parts, sum_of_loaded
 
 
 @triton.jit
@@ -110,12 +102,12 @@ def forward_kernel(
         if reset_ptr is not None:
             keep = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) == 0
             c = tl.where(keep, c, 0.0)
-        if RESIDENT > 0:
-            sums = sum_of_resident(h, w, PARTS)
-        elif COLUMNS > 1:
-            sums = sum_of_loaded(h, at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS)
+        if COLUMNS == 1:
+            sums = sum_alone(h, w, RESIDENT, WARP_GROUPS)
+        elif RESIDENT > 0:
+            sums = sum_of_resident(h, w, False)
         else:
-            sums = product(as_factor(h[0]), w[0])
+            sums = sum_of_loaded(h, at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS)
         a = load_blocks(a_at + size * 4, own & (t + 1 < t1), H, 4)
         if reset_ptr is not None:
             sums = tl.where(keep, sums, 0.0)
@@ -169,6 +161,7 @@ def backward_kernel(
     COLUMNS: tl.constexpr,
     AHEAD: tl.constexpr,
     WARP_GROUPS: tl.constexpr,
+    RESIDENT: tl.constexpr,
     SLICES: tl.constexpr,
     P: tl.constexpr,
 ):
@@ -191,6 +184,8 @@ def backward_kernel(
 
     dc = tl.load(dc_ptr + o_own, mask=own, other=0.0)
     if COLUMNS == 1:
+        if RESIDENT > 0:
+            w = resident_columns(w)
         after, later = da_ptr + t1 * size * 4 + rows * (4 * H), in_b & (t1 < n_steps)
         d = load_parts(after, later, H, BLOCK_K, PARTS, "")
         for gate in tl.static_range(1, 4):
@@ -227,7 +222,7 @@ def backward_kernel(
         elif COLUMNS > 1:
             through = sum_of_loaded(d, after, later, w, H, BLOCK_K, PARTS, 4, AHEAD, WARP_GROUPS)
         else:
-            through = sum_of_products(d, w, 4, WARP_GROUPS)
+            through = sum_alone(d, w, RESIDENT, WARP_GROUPS)
         earlier = own & (t > t0)
         a = load_blocks(a_ptr + (t - 1) * size * 4 + o_gate, earlier, H, 4)
         read = load_readers(dy_ptr, above_ptr, (t - 1) * size + o_own, earlier)

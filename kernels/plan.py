@@ -3,7 +3,8 @@
 The grid is two-dimensional: groups of batch rows by columns of units. A plan never has more programs than the device
 holds at once, one on each multiprocessor, since the columns of a group wait for each other (`gatescope.kernels.grid`).
 
-Where the weights of a layer are few there is one column and no barrier. Where they do not fit on the chip, the plan is
+Where the weights of a layer are few there is one column and no barrier: in 16 bits, up to 128 units have them in the
+registers of each program, which then takes few rows. Where they do not fit on the chip, the plan is
 "steps": a matrix product and one pointwise kernel for each step, which a caller may record in a CUDA graph.
 """
 
@@ -22,9 +23,13 @@ FEW_WARPS = 4  # of one with few units or partial sums: each warp reads all of a
 # One after another, beyond which a product over all rows is expected to be faster. Measured up to two: with 1,024 rows
 # of 512 units in float16 an H200 has 1.27 times cuDNN's speed in an LSTM forward, 0.95 in a GRU.
 LAUNCHES = 3
-# Units, beyond which the gates of a layer are more work for one program than a barrier is for several: two layers of
-# 128 took an LSTM on an H200 0.72 ms forward and 1.02 back, and in columns of 32 units 0.51 and 0.75.
+# Units, beyond which the gates of 16 rows are more work for one program, with weights in shared memory, than a barrier
+# is for several: two layers of 128 took an LSTM on an H200 0.72 ms forward and 1.02 back, and in columns of 32 units
+# 0.51 and 0.75.
 ALONE = 64
+NARROW = (
+    128  # units, whose weights in 16 bits stand in the registers of one program; for sm_80 the compiler spills them
+)
 MIN_TILE = 16  # rows or columns of a tensor core's product
 # Where each warp takes a slice of the inner dimension: warps, and entries that each multiplies at once, by their bytes.
 SLICES = {2: (FEW_WARPS, 64), 4: (WARPS, 16)}
@@ -109,14 +114,14 @@ def plan(
     itemsize: int,
     device: Device,
     tiles: int = 1,
-    streamed: bool = False,
 ) -> Plan:
     """Choose tile and grid for one layer.
 
-    A tile fits if its weights stand in shared memory beside the states that it multiplies, and its sums in registers.
-    All units in one program need no barrier and come first, up to `ALONE`. Else the tile wins that takes the fewest
-    launches, one after another, for the whole batch; then the fewest rows a program, since a program reads as many
-    states a step; then, at 16 rows, weights in registers and the fewest units, and beyond the most units.
+    The weights of a narrow layer in 16 bits stand in one program's registers. Else a tile fits if its weights stand in
+    shared memory beside the states that it multiplies, and its sums in registers. All units in one program need no
+    barrier and come first, up to `ALONE`. Then the tile wins that takes the fewest launches, one after another, for the
+    whole batch; then the fewest rows a program, since a program reads as many states a step; then, at 16 rows, weights
+    in registers and the fewest units, and beyond the most units.
 
     Args:
         n_rows: B.
@@ -125,45 +130,43 @@ def plan(
         itemsize: bytes of a weight.
         device: its limits.
         tiles: how many tiles [rows, H] of what is exchanged a step multiplies.
-        streamed: the tiles pass through shared memory part by part, as `gatescope.kernels.tiles.sum_of_loaded` has it,
-            rather than stand in it together.
 
     Returns:
         A plan of the form "persistent", or `STEPS` where no tile fits or all take too many launches.
     """
-    found = []
+    groups_of_warps = device.warp_groups
+    if itemsize == 2 and hidden <= NARROW and groups_of_warps:
+        return _narrow(n_rows, hidden, device)
+    found, alone = [], ALONE if groups_of_warps else NARROW
     for block_h in (128, 64, 32, 16):
         columns = triton.cdiv(hidden, block_h)
-        if columns > device.multiprocessors:
+        if columns > device.multiprocessors or (columns == 1 and n_gates > 1 and hidden > alone):
             continue
         for block_b in (16, 32, 64):
-            if block_b == 32 and n_gates == 3 and device.warp_groups:
+            if block_b == 32 and n_gates == 3 and groups_of_warps:
                 # A GRU of 768 units and 128 rows took 12.8 us a step so on an H200, an LSTM 6.5.
                 continue
             groups = min(device.multiprocessors // columns, triton.cdiv(n_rows, block_b))
             if columns > 1 and triton.cdiv(n_rows, groups * block_b) > LAUNCHES:
                 continue
             grid = Plan("persistent", block_b, block_h, groups=groups, columns=columns)
-            # A program of one column keeps what it exchanges in registers.
-            streams = streamed and columns > 1
-            if streamed and not streams and n_gates > 1 and hidden > ALONE and device.warp_groups:
-                continue
-            if streams and tiles > 1 and block_b == MIN_TILE:
+            if columns > 1 and tiles > 1 and block_b == MIN_TILE:
                 each = _sliced(grid, hidden, itemsize, device, tiles)
-            elif streams and tiles == 1 < n_gates and (block_b, block_h, itemsize) == RESIDENT and device.warp_groups:
-                each = _resident(grid, hidden) or _tile(grid, hidden, n_gates, itemsize, device, tiles, streams)
+            elif columns > 1 and tiles == 1 < n_gates and (block_b, block_h, itemsize) == RESIDENT and groups_of_warps:
+                each = _resident(grid, hidden) or _tile(grid, hidden, n_gates, itemsize, device, tiles)
             else:
-                each = _tile(grid, hidden, n_gates, itemsize, device, tiles, streams)
+                each = _tile(grid, hidden, n_gates, itemsize, device, tiles)
             if each is not None:
                 found.append(each)
     return min(found, key=lambda each: _rank(each, n_rows), default=STEPS)
 
 
-def _tile(
-    grid: Plan, hidden: int, n_gates: int, itemsize: int, device: Device, tiles: int, streams: bool
-) -> Plan | None:
+def _tile(grid: Plan, hidden: int, n_gates: int, itemsize: int, device: Device, tiles: int) -> Plan | None:
     """The parts in which a program multiplies states by its units' weights, if these fit."""
     block_b, block_h = grid.block_b, grid.block_h
+    # What the programs of several columns exchange passes through shared memory part by part, as
+    # `gatescope.kernels.tiles.sum_of_loaded` has it; a program of one column keeps it in registers.
+    streams = grid.columns > 1
     several = streams and tiles > 1
     warp_groups = block_b == 64 and device.warp_groups
     if several and not warp_groups:
@@ -228,6 +231,20 @@ def _resident(grid: Plan, hidden: int) -> Plan | None:
     if parts > RESIDENT_PARTS + 1:
         return None
     return replace(grid, block_k=RESIDENT_PART, parts=parts, ahead=parts, resident=min(parts, RESIDENT_PARTS))
+
+
+def _narrow(n_rows: int, hidden: int, device: Device) -> Plan:
+    """All units in one program, its weights in registers: no barrier, and few rows, of which there are many programs.
+
+    A step of an LSTM of 128 units is 181 instructions of each of 8 warps for four rows, and 271 for eight (as compiled
+    for an H200), 32 of them products either way. In columns of 32 units, which 2 x 128 was measured with before, it was
+    185 for 16 rows, and after them the exchange through the L2 cache. Not timed yet.
+    """
+    block_h = max(MIN_TILE, triton.next_power_of_2(hidden))
+    block_b = 4 if n_rows <= 4 * device.multiprocessors else 8
+    groups = min(device.multiprocessors, triton.cdiv(n_rows, block_b))
+    warps = WARPS if block_h == NARROW else FEW_WARPS
+    return Plan("persistent", block_b, block_h, block_h, 1, groups, 1, warps=warps, resident=1)
 
 
 def _rank(found: Plan, n_rows: int) -> tuple[bool, int, int, bool, int]:

@@ -5,7 +5,25 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gatescope.kernels.tiles import add_product, product
+from gatescope.kernels.tiles import add_product, product, sum_of_products
+
+MIN_COLUMNS = tl.constexpr(8)  # of a tensor core's product
+
+
+@triton.jit
+def in_registers(tile):
+    """A factor [n, K] that stays in registers.
+
+    The compiler puts a factor into shared memory unless it is a product itself, and the product with one is that. Its
+    sums are of 16 bits, as many as the factor has: each is one weight, whatever its bits mean, but for NaN in float16.
+    """
+    o_k = tl.arange(0, tile.shape[1])
+    one = o_k[:, None] == o_k[None, :]
+    if tile.dtype.primitive_bitwidth == 16:
+        bits = tile.to(tl.float16, bitcast=True)
+        return tl.dot(bits, one.to(tl.float16), out_dtype=tl.float16).to(tile.dtype, bitcast=True)
+    else:
+        return product(tile, one.to(tile.dtype))
 
 
 @triton.jit
@@ -19,8 +37,6 @@ def load_resident(
 ):
     """Rows of a matrix as a tuple of tiles [n, BLOCK_K], of which the first stay in registers.
 
-    The compiler puts a factor into shared memory unless it is a product itself, and the product with one is that.
-
     Args:
         at: pointers to the first column of each row, [n, 1].
         in_row: which rows there are, [n, 1].
@@ -29,21 +45,68 @@ def load_resident(
         BLOCK_K, PARTS: columns of a tile, tiles.
     """
     o_k = tl.arange(0, BLOCK_K)
-    one = (o_k[:, None] == o_k[None, :]).to(at.dtype.element_ty)
     tiles = ()
     for part in tl.static_range(PARTS):
         o = part * BLOCK_K + o_k[None, :]
         tile = tl.load(at + o, mask=in_row & (o < N), other=0.0)
         if part < RESIDENT:
-            tile = product(tile, one).to(tile.dtype)
+            tile = in_registers(tile)
         tiles += (tile,)  # type: ignore[assignment]
     return tiles
 
 
 @triton.jit
-def sum_of_resident(tiles, rows, PARTS: tl.constexpr):
-    """The product of tiles of states [rows, BLOCK_K] and what `load_resident` loaded, [rows, n] in float32."""
-    total = product(rows[0], tl.trans(tiles[0]))
-    for part in tl.static_range(1, PARTS):
-        total = add_product(total, rows[part], tl.trans(tiles[part]))
+def resident_columns(tiles):
+    """Tiles [BLOCK_K, n] of a matrix as factors [n, BLOCK_K] that stay in registers."""
+    factors = ()
+    for k in tl.static_range(len(tiles)):
+        factors += (in_registers(tl.trans(tiles[k])),)  # type: ignore[assignment]
+    return factors
+
+
+@triton.jit
+def sum_of_resident(states, weights, APART: tl.constexpr):
+    """The sum of products of tiles of states [rows, BLOCK_K] and of weights [n, BLOCK_K], [rows, n] in float32.
+
+    Args:
+        states, weights: tuples of tiles.
+        APART: whether the products are added up after all are made, so that none waits for the one before, rather than
+            where they are made, which takes fewer registers.
+    """
+    total = product(weights[0], _as_columns(states[0]))
+    for part in tl.static_range(1, len(weights)):
+        if APART:
+            total += product(weights[part], _as_columns(states[part]))
+        else:
+            total = add_product(total, weights[part], _as_columns(states[part]))
+    rows: tl.constexpr = states[0].shape[0]
+    if rows < MIN_COLUMNS:
+        total, _ = tl.split(tl.reshape(total, (total.shape[0], rows, MIN_COLUMNS // rows)))
     return tl.trans(total)
+
+
+@triton.jit
+def sum_alone(states, weights, RESIDENT: tl.constexpr, WARP_GROUPS: tl.constexpr):
+    """The sum of products in a program of all units, whose states are in registers: with weights there, or in memory.
+
+    Args:
+        states: a tuple of tiles [rows, BLOCK_K].
+        weights: of tiles [BLOCK_K, n], or what `resident_columns` made of them.
+        RESIDENT: whether it did.
+        WARP_GROUPS: see `gatescope.kernels.tiles.with_product`.
+    """
+    if RESIDENT > 0:
+        return sum_of_resident(states, weights, True)
+    else:
+        return sum_of_products(states, weights, len(weights), WARP_GROUPS)
+
+
+@triton.jit
+def _as_columns(states):
+    """States [rows, K] as columns of a product; four rows stand there twice."""
+    rows: tl.constexpr = states.shape[0]
+    if rows < MIN_COLUMNS:
+        times: tl.constexpr = MIN_COLUMNS // rows
+        states = tl.broadcast_to(states[:, None, :], (rows, times, states.shape[1]))
+        states = tl.reshape(states, (MIN_COLUMNS, states.shape[2]))
+    return tl.trans(states)

@@ -11,7 +11,8 @@ import triton.language as tl
 from gatescope.kernels.dropout_kernel import dropped, incoming, load_readers
 from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
 from gatescope.kernels.pointwise import tanh
-from gatescope.kernels.tiles import as_factor, load_ahead, load_columns, load_parts, product, sum_of_loaded
+from gatescope.kernels.resident import resident_columns, sum_alone
+from gatescope.kernels.tiles import load_ahead, load_columns, load_parts, sum_of_loaded
 
 
 @triton.jit
@@ -53,6 +54,7 @@ def forward_kernel(
     COLUMNS: tl.constexpr,
     AHEAD: tl.constexpr,
     WARP_GROUPS: tl.constexpr,
+    RESIDENT: tl.constexpr,
     RELU: tl.constexpr,
     P: tl.constexpr,
 ):
@@ -66,6 +68,8 @@ def forward_kernel(
 
     w = load_columns(w_ptr + o_h * H, o_h < H, H, 1, BLOCK_K, PARTS)
     if COLUMNS == 1:
+        if RESIDENT > 0:
+            w = resident_columns(w)
         before = load_parts(states_ptr + t0 * size + rows * H, in_b, H, BLOCK_K, PARTS, "")
     # What a step reads by itself is loaded before the barrier, and converted when what it waits for is on its way.
     at = states_ptr + (t0 + 1) * size + o_own
@@ -82,7 +86,7 @@ def forward_kernel(
         if COLUMNS > 1:
             sums = sum_of_loaded(before, at_h, in_b, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS)
         else:
-            sums = product(as_factor(before[0]), w[0])
+            sums = sum_alone(before, w, RESIDENT, WARP_GROUPS)
         a = tl.load(at + size, mask=own & (t + 1 < t1), other=0.0)
         if reset_ptr is not None:
             sums = tl.where(clear, 0.0, sums)
@@ -125,6 +129,7 @@ def backward_kernel(
     COLUMNS: tl.constexpr,
     AHEAD: tl.constexpr,
     WARP_GROUPS: tl.constexpr,
+    RESIDENT: tl.constexpr,
     RELU: tl.constexpr,
     P: tl.constexpr,
 ):
@@ -138,6 +143,8 @@ def backward_kernel(
 
     w = load_columns(w_ptr + o_h, o_h < H, H, H, BLOCK_K, PARTS)
     if COLUMNS == 1:
+        if RESIDENT > 0:
+            w = resident_columns(w)
         after = load_parts(da_ptr + t1 * size + rows * H, in_b & (t1 < n_steps), H, BLOCK_K, PARTS, "")
     # What a step reads by itself is loaded before the barrier, and converted when what it waits for is on its way.
     state = tl.load(y_ptr + (t1 - 1) * size + o_own, mask=own, other=0.0)
@@ -157,7 +164,7 @@ def backward_kernel(
         if COLUMNS > 1:
             through = sum_of_loaded(after, at_d, crossed, w, H, BLOCK_K, PARTS, 1, AHEAD, WARP_GROUPS)
         else:
-            through = product(as_factor(after[0]), w[0])
+            through = sum_alone(after, w, RESIDENT, WARP_GROUPS)
         earlier = own & (t > t0)
         state = tl.load(y_ptr + (t - 1) * size + o_own, mask=earlier, other=0.0)
         read = load_readers(dy_ptr, above_ptr, (t - 1) * size + o_own, earlier)

@@ -62,7 +62,7 @@ def cell_plan(
         return STEPS
     gates = GATES[cell]
     tiles = gates if backward else 1
-    found = plan(n_rows, hidden, gates, dtype.itemsize, device, tiles, streamed=True)
+    found = plan(n_rows, hidden, gates, dtype.itemsize, device, tiles)
     read = found.read(tiles) * dtype.itemsize
     return STEPS if recorded and found != STEPS and triton.cdiv(n_rows, found.rows) * read > MOST_READ else found
 

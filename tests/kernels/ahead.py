@@ -202,8 +202,19 @@ def report(kernel):
         "order": re.findall(words, ptx),
         "products": sorted(set(re.findall(r"(?:wgmma\.mma_async|mma\.sync)\S+", ptx))),
         "rounded": ptx.count("cvt.rna.tf32.f32"),
+        "matrices": longest_loop(ptx).count("ldmatrix"),
         "asynchronous": re.findall(r"cp\.async\.c[ag]\.\S+ [^,]*, [^,]*, (\w+)", ptx),
     }
+
+
+def longest_loop(ptx):
+    """What stands between a label and the last jump back to it, where that is most: the walk through time."""
+    spans = [
+        ptx[label.end() : end]
+        for label in re.finditer(r"^(\S+):", ptx, re.MULTILINE)
+        if (end := ptx.rfind(f"bra \t{label[1]};")) > label.end()
+    ]
+    return max(spans, key=len, default="")
 
 
 def main():

@@ -22,11 +22,17 @@ SPLIT = Plan("persistent", 16, 16, 16, 3, 1, 3, 2)  # three columns, three parts
 HALVES = Plan("persistent", 16, 16, 16, 2, 1, 2, 1)
 GROUPS = Plan("persistent", 16, 16, 16, 2, 2, 2, 1, True)  # of rows: two at once, and products as warp groups have them
 SLICES = Plan("persistent", 16, 16, 16, 5, 1, 3, 2, warps=4, slices=2)  # of a sum of tiles going back: 5 x 16 of 4 x 40
+NARROW = Plan(
+    "persistent", 4, 32, 32, 1, 2, 1, resident=1
+)  # the same, weights first and in registers: two groups of rows
+EIGHT = Plan("persistent", 8, 32, 32, 1, 1, 1, resident=1)
 RESIDENT = Plan("persistent", 16, 16, 16, 3, 1, 3, 3, resident=2)  # weights first: two parts of three in registers
 # What a program of the interpreter takes does not depend on how many rows and units it has: few programs, few steps.
 LAYOUTS = {
     "one-column": (ONE, 5, 21, torch.float32),
     "one-column-float16": (ONE, 5, 21, torch.float16),
+    "narrow": (NARROW, 5, 21, torch.float32),
+    "narrow-float16": (EIGHT, 5, 21, torch.float16),
     "columns": (SPLIT, 5, 40, torch.float32),
     "columns-float16": (HALVES, 5, 24, torch.float16),
     "slices": (SLICES, 5, 40, torch.float32),
@@ -92,6 +98,8 @@ def test_within_rule(cell, name, lay_out, within_rule, resets):
 
 TALL = {
     "one-column": (ONE, 5, 21),
+    "narrow": (NARROW, 5, 32),
+    "narrow-eight": (replace(EIGHT, groups=2), 9, 24),
     "columns": (replace(SPLIT, groups=2), 37, 40),
     "slices": (replace(SLICES, groups=2), 37, 40),
     "resident": (replace(RESIDENT, groups=2), 37, 40),
@@ -110,7 +118,7 @@ def test_every_layout_within_rule(cell, name, dtype, lay_out, within_rule, reset
 
 
 ODD = {
-    "B1-T1": ((1, 1, 3, 4), (ONE, STEPS)),
+    "B1-T1": ((1, 1, 3, 4), (ONE, NARROW, STEPS)),
     "B1-T3": ((1, 3, 5, 33), (SPLIT, STEPS)),
     "B3-T1": ((3, 1, 2, 5), (ONE, STEPS)),
 }
@@ -126,9 +134,10 @@ def test_odd_shapes_without_bias_and_reset(cell, name, lay_out, within_rule):
         within_rule([draw(cell, shape, torch.float32, seed, bias=False) for seed in seeds])
 
 
-def test_bfloat16_is_near(cell, lay_out, resets):
+@pytest.mark.parametrize("layout", [HALVES, EIGHT], ids=["columns", "narrow"])
+def test_bfloat16_is_near(cell, layout, lay_out, resets):
     """The interpreter cuts float32 to bfloat16 where a GPU rounds: only twice the error may be asked."""
-    lay_out(HALVES)
+    lay_out(layout)
     mine, plain, *oracles = draw(cell, (5, 3, 6, 24), torch.bfloat16, 0, reset=resets(5, 3))
     for name, expected in oracles[0].items():
         scale, pairs = expected.square().mean().sqrt(), ((mine, oracles[0]), (plain, oracles[-1]))
