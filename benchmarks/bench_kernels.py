@@ -1,14 +1,15 @@
 """The recurrent kernels alone, in microseconds a step: one layer's walk through time, without the products around it.
 
 Persistent is the layer's own plan, on the whole device or on the share that one of three layers has, with nothing
-beside it; steps are a product and a pointwise kernel for each step. Both are replayed from a CUDA graph. Before a row
-is timed, its output and, going back, all gradients have to meet the rule of recurrent.py, a float64 loop the oracle.
+beside it; columns are what a narrow layer would have if it were wide; steps are a product and a pointwise kernel for
+each step. All are replayed from a CUDA graph. Before a row is timed, its output and, going back, all gradients have to
+meet the rule of recurrent.py, a float64 loop the oracle.
 
 The bytes that a program reads in a step are those of the estimate in `gatescope.kernels.schedule`, whose constants
 `python benchmarks/choose.py` fits to these rows.
 """
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from unittest import mock
 
@@ -17,7 +18,7 @@ import torch
 from recurrent import allowed, assert_within, by_steps, captured, oracle
 
 pytest.importorskip("triton")
-from gatescope.kernels import gru_fused, lstm_fused
+from gatescope.kernels import gru_fused, lstm_fused, plan
 from gatescope.kernels.wavefront import GATES
 
 T = 200
@@ -29,18 +30,31 @@ MODULES = {"lstm": (lstm_fused, 2, ()), "gru": (gru_fused, 1, (True,))}
 IMPLS = {
     "gatescope-persistent": ("persistent", 1),
     "gatescope-persistent-third": ("persistent", 3),
+    "gatescope-columns": ("columns", 1),
     "gatescope-steps": ("steps", 1),
 }
 SHARED = (128, 512)  # B, H of the layers that may run side by side
-SIZES = [SHARED, (32, 512), (16, 768), (1024, 512), (128, 1024), (128, 128)]
+NARROW = (128, 128)  # of those whose units may stand in one program or in columns
+SIZES = [SHARED, (32, 512), (16, 768), (1024, 512), (128, 1024), NARROW]
 ROWS = [
     pytest.param(cell, size, backward, impl, id=f"cuda-{cell}-B{size[0]}-H{size[1]}-{direction}-float16-{impl}-graph")
     for size in SIZES
     for cell in MODULES
     for backward, direction in ((False, "forward"), (True, "backward"))
-    for impl, (_, share) in IMPLS.items()
-    if share == 1 or size == SHARED
+    for impl, (form, share) in IMPLS.items()
+    if (share == 1 or size == SHARED) and (form != "columns" or size == NARROW)
 ]
+
+
+@contextmanager
+def in_columns():
+    """Let the units of a narrow layer stand in several programs, which wait for each other as those of a wide one."""
+    with mock.patch.object(plan, "NARROW", 0):
+        plan.plan.cache_clear()
+        try:
+            yield
+        finally:
+            plan.plan.cache_clear()
 
 
 def walked(cell, impl, backward, x, dy, weights):
@@ -49,7 +63,7 @@ def walked(cell, impl, backward, x, dy, weights):
     form, share = IMPLS[impl]
     steps = len(x)
     first = [x.new_zeros(x.shape[1], weights[1].shape[1])] * n_states
-    with by_steps(module) if form == "steps" else nullcontext():
+    with {"steps": partial(by_steps, module), "columns": in_columns}.get(form, nullcontext)():
         forward = module.Forward(x, *first, weights, None, *option, True, share=share)
         forward.advance(0, steps)
         outputs = forward.results()
@@ -91,7 +105,7 @@ def test_walk(benchmark, peak, cell, size, backward, impl):
         return
     layout, walk, error = checked(cell, impl, backward, (b, T, h, 1), "cuda")
     form, share = IMPLS[impl]
-    if layout.form != form:
+    if (layout.form == "steps") != (form == "steps"):
         pytest.skip("not measured: no persistent plan for this layer on this device")
     # A walk that is repeated begins with the activations that the one before has left in the products' place.
     with mock.patch.object(MODULES[cell][0], "input_product"):
@@ -113,7 +127,7 @@ def test_walk(benchmark, peak, cell, size, backward, impl):
         share_of_peak=round(2 * GATES[cell] * h * h * b / seconds / peak("cuda"), 4),
         error=round(error, 8),
     )  # fmt: skip
-    if form == "persistent":
+    if form != "steps":
         tiles = GATES[cell] if backward else 1
         benchmark.extra_info.update(
             plan=f"{layout.groups} x {layout.block_b} rows, {layout.columns} x {layout.block_h} units",

@@ -12,7 +12,7 @@ import torch
 from benchmarks.stepwise import LENGTH, V, random_model
 from gatescope.engine.journey import weights_of
 from gatescope.kernels.choice import Draw
-from gatescope.kernels.plan import device_of
+from gatescope.kernels.gpu import device_of
 from gatescope.kernels.sample_fused import PLACES, Captured, FusedRecurrence
 from gatescope.kernels.sample_plan import fitted, in_columns, plan
 

@@ -253,7 +253,7 @@ def sampler_plan(trained: TrainedModel) -> SamplePlan | None:
     if not weight.is_cuda:
         return None
     # Triton is asked for where it is needed only: it is not everywhere.
-    from gatescope.kernels.plan import device_of
+    from gatescope.kernels.gpu import device_of
     from gatescope.kernels.sample_plan import STEPS, plan
 
     found = plan(

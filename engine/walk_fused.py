@@ -292,7 +292,7 @@ class _FusedWalker:
     def _cleared(self, n: int) -> FusedRecurrence:
         """Return a recurrence of n sequences in the zero state."""
         # Triton is asked for where it is needed only: it is not everywhere.
-        from gatescope.kernels.plan import device_of
+        from gatescope.kernels.gpu import device_of
         from gatescope.kernels.sample_fused import FusedRecurrence
         from gatescope.kernels.sample_plan import fitted
 

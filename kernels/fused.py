@@ -14,8 +14,9 @@ import triton
 from torch import Tensor
 
 from gatescope.kernels.dropout import drop_steps, first_row_of
+from gatescope.kernels.gpu import H200, Device, current_device, device_of
 from gatescope.kernels.grid import Launch, counters
-from gatescope.kernels.plan import H200, Device, Plan, current_device, device_of
+from gatescope.kernels.plan import Plan
 from gatescope.kernels.schedule import share_plan, side_by_side
 from gatescope.kernels.sequence import blocks, interpreting, recording
 

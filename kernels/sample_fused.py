@@ -15,8 +15,9 @@ import triton
 from torch import Tensor
 
 from gatescope.kernels.choice import Draw, bounded
+from gatescope.kernels.gpu import device_of
 from gatescope.kernels.grid import Launch, counters
-from gatescope.kernels.plan import MIN_TILE, WARPS, device_of
+from gatescope.kernels.plan import MIN_TILE, WARPS
 from gatescope.kernels.sample_kernels import CAPTURED, GRU, GRU_BEFORE, LSTM, RNN, RNN_RELU, WHOLE, sample_kernel
 from gatescope.kernels.sample_plan import SamplePlan, fitted, plan
 from gatescope.kernels.sample_weights import Weights, block_v, packed_weights

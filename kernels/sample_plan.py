@@ -52,7 +52,8 @@ from dataclasses import dataclass, replace
 import torch
 import triton
 
-from gatescope.kernels.plan import H200, MIN_TILE, SLACK, Device
+from gatescope.kernels.gpu import H200, Device
+from gatescope.kernels.plan import MIN_TILE, SLACK
 from gatescope.kernels.sample_weights import SLOTS, block_v
 
 LOGITS = 8192  # of a tile, that the registers of a program hold beside their sums in float64

@@ -24,7 +24,8 @@ import torch
 import triton
 from torch import Tensor
 
-from gatescope.kernels.plan import STEPS, Device, Plan, device_of, plan
+from gatescope.kernels.gpu import Device, device_of
+from gatescope.kernels.plan import STEPS, Plan, plan
 from gatescope.kernels.precision import recurrent_precision
 from gatescope.kernels.sequence import recording
 from gatescope.kernels.wavefront import CHUNK, GATES

@@ -1,5 +1,7 @@
 """The rows of the recurrent kernels alone, and the estimate that is fitted to them."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ import bench_kernels
 import choose
 
 from gatescope.kernels import schedule
-from gatescope.kernels.plan import H200
+from gatescope.kernels.gpu import H200
 from gatescope.kernels.wavefront import GATES
 
 
@@ -19,21 +21,23 @@ def test_every_cell_direction_and_size():
         for size in ((128, 512), (32, 512), (16, 768), (1024, 512), (128, 1024), (128, 128)):
             for backward in (False, True):
                 impls = {impl for *given, impl in rows if given == [cell, size, backward]}
-                third = {"gatescope-persistent-third"} if size == (128, 512) else set()
-                assert impls == {"gatescope-persistent", "gatescope-steps"} | third
+                other = {(128, 512): {"gatescope-persistent-third"}, (128, 128): {"gatescope-columns"}}.get(size, set())
+                assert impls == {"gatescope-persistent", "gatescope-steps"} | other
                 for impl in impls - {"gatescope-steps"}:
-                    device = H200.shared_by(bench_kernels.IMPLS[impl][1])
-                    found = schedule.cell_plan(cell, backward, *size, torch.float16, device)
-                    assert found.form == "persistent" and found.columns > 1
+                    form, share = bench_kernels.IMPLS[impl]
+                    with bench_kernels.in_columns() if form == "columns" else nullcontext():
+                        found = schedule.cell_plan(cell, backward, *size, torch.float16, H200.shared_by(share))
+                    assert found.form == "persistent" and (found.columns == 1) == (size[1] == 128 and form != "columns")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="interpreted kernels; on a GPU each row checks its own answers")
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-@pytest.mark.parametrize("form", ["persistent", "steps"])
+@pytest.mark.parametrize("form", ["persistent", "columns", "steps"])
 def test_what_a_row_times(cell, form):
     for backward, name in ((False, "advance"), (True, "retreat")):
         layout, walk, _ = bench_kernels.checked(cell, f"gatescope-{form}", backward, (2, 2, 80, 1), "cpu")
-        assert (layout.form, walk.func.__name__, walk.args) == (form, name, (0, 2))
+        assert (walk.func.__name__, walk.args) == (name, (0, 2))
+        assert (layout.form, layout.columns > 1) == (form if form == "steps" else "persistent", form == "columns")
 
 
 def estimated(cell, size, backward):
@@ -53,5 +57,8 @@ def test_the_fit_finds_the_constants_of_the_estimate():
     assert len({row["launches"] for row in rows}) == 2
     constants, factors = choose.fitted([*rows, {"microseconds_per_step": 1.0}])
     assert constants == pytest.approx((schedule.FORWARD, schedule.BACKWARD, schedule.RATE), rel=1e-4)
-    assert len(factors) == len(rows) and factors == pytest.approx(1, rel=1e-4)
+    # A program of a narrow layer reads nothing of the others, and does not tell how fast that is.
+    assert len(factors) == sum(row["bytes_read"] > 0 for row in rows) == len(rows) - 12 and factors == pytest.approx(
+        1, rel=1e-4
+    )
     assert choose.fitted(rows[:1]) is None

@@ -23,6 +23,7 @@ from triton.compiler import ASTSource
 from gatescope.kernels import (
     dropout_kernel,
     fused,
+    gpu,
     gru_fused,
     lstm_fused,
     plan,
@@ -33,7 +34,7 @@ from gatescope.kernels import (
     schedule,
 )
 
-DEVICES = {80: plan.A100, 90: plan.H200}
+DEVICES = {80: gpu.A100, 90: gpu.H200}
 NONLINEARITIES = {"rnn": "tanh", "rnn-relu": "relu"}
 POINTERS = {
     torch.float16: "*fp16",

@@ -11,7 +11,8 @@ pytest.importorskip("triton")
 
 import triton
 
-from gatescope.kernels.plan import STEPS, current_device
+from gatescope.kernels.gpu import current_device
+from gatescope.kernels.plan import STEPS
 from gatescope.kernels.schedule import cell_plan
 
 pytestmark = pytest.mark.cuda

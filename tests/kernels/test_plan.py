@@ -6,7 +6,8 @@ import torch
 pytest.importorskip("triton")
 
 from gatescope.kernels.fused import describe
-from gatescope.kernels.plan import A100, H200, STEPS, Device, current_device, plan
+from gatescope.kernels.gpu import A100, H200, Device, current_device
+from gatescope.kernels.plan import STEPS, plan
 
 SHAPES = [
     (128, 512),

@@ -10,8 +10,8 @@ import triton
 
 from gatescope.kernels import sample_fused, sample_kernels
 from gatescope.kernels.choice import Draw, distribution
+from gatescope.kernels.gpu import H200
 from gatescope.kernels.philox import uniform
-from gatescope.kernels.plan import H200
 from gatescope.kernels.sample_fused import PLACES, Captured, FusedRecurrence
 from gatescope.kernels.sample_plan import fitted, plan
 

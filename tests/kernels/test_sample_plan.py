@@ -7,7 +7,7 @@ pytest.importorskip("triton")
 
 import triton
 
-from gatescope.kernels.plan import A100, H200, Device
+from gatescope.kernels.gpu import A100, H200, Device
 from gatescope.kernels.sample_plan import STEPS, describe_sampler, fitted, plan
 
 

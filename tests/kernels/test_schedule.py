@@ -8,7 +8,8 @@ import torch
 pytest.importorskip("triton")
 
 from gatescope.kernels import schedule
-from gatescope.kernels.plan import A100, H200, STEPS, Device
+from gatescope.kernels.gpu import A100, H200, Device
+from gatescope.kernels.plan import STEPS
 from gatescope.kernels.schedule import cell_plan, microseconds, row_name, share_plan, side_by_side, waves
 
 MAIN = (200, 128, 512)

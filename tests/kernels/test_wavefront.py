@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from gatescope.kernels import dropout, wavefront
-from gatescope.kernels.plan import H200, Plan
+from gatescope.kernels.gpu import H200
+from gatescope.kernels.plan import Plan
 from gatescope.kernels.rnn import RNN
 from gatescope.kernels.stack import RecurrentStack
 
