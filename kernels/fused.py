@@ -162,7 +162,8 @@ def run(
         phases: parts of a step with a barrier between them.
     """
     for row0 in range(0, n_rows, layout.rows):
-        zeros = counters(layout.groups, launch.arguments["w_ptr"])
+        # Programs of one column wait for nobody.
+        zeros = counters(layout.groups, launch.arguments["w_ptr"]) if layout.columns > 1 else None
         if not interpreting():
             launch(counter_ptr=zeros, t0=start, t1=stop, row0=row0)
             continue

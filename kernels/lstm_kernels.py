@@ -70,7 +70,8 @@ def forward_kernel(
     o_h = (i_h * BLOCK_H + tl.arange(0, BLOCK_H))[None, :]
     in_b = rows < n_rows
     own, o_own = in_b & (o_h < H), rows * H + o_h
-    counter = counter_ptr + i_b * COUNTER_STRIDE
+    if COLUMNS > 1:
+        counter = counter_ptr + i_b * COUNTER_STRIDE
     size = n_rows.to(tl.int64) * H
     dtype = states_ptr.dtype.element_ty
 
@@ -170,7 +171,8 @@ def backward_kernel(
     o_h = (i_h * BLOCK_H + tl.arange(0, BLOCK_H))[None, :]
     in_b = rows < n_rows
     own, o_own, o_gate = in_b & (o_h < H), rows * H + o_h, rows * (4 * H) + o_h
-    counter = counter_ptr + i_b * COUNTER_STRIDE
+    if COLUMNS > 1:
+        counter = counter_ptr + i_b * COUNTER_STRIDE
     size = n_rows.to(tl.int64) * H
     dtype = da_ptr.dtype.element_ty
 

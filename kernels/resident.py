@@ -15,7 +15,8 @@ def in_registers(tile):
     """A factor [n, K] that stays in registers.
 
     The compiler puts a factor into shared memory unless it is a product itself, and the product with one is that. Its
-    sums are of 16 bits, as many as the factor has: each is one weight, whatever its bits mean, but for NaN in float16.
+    sums take 16 bits, as the factor does: each is one weight, whose bits count as a float16 even where they mean a
+    bfloat16. Bits that are no number there, from 2^121 on in bfloat16, make a row NaN.
     """
     o_k = tl.arange(0, tile.shape[1])
     one = o_k[:, None] == o_k[None, :]

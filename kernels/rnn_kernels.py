@@ -63,7 +63,8 @@ def forward_kernel(
     o_h = (i_h * BLOCK_H + tl.arange(0, BLOCK_H))[None, :]
     in_b = rows < n_rows
     own, o_own = in_b & (o_h < H), rows * H + o_h
-    counter = counter_ptr + i_b * COUNTER_STRIDE
+    if COLUMNS > 1:
+        counter = counter_ptr + i_b * COUNTER_STRIDE
     size = n_rows.to(tl.int64) * H
 
     w = load_columns(w_ptr + o_h * H, o_h < H, H, 1, BLOCK_K, PARTS)
@@ -138,7 +139,8 @@ def backward_kernel(
     o_h = (i_h * BLOCK_H + tl.arange(0, BLOCK_H))[None, :]
     in_b = rows < n_rows
     own, o_own = in_b & (o_h < H), rows * H + o_h
-    counter = counter_ptr + i_b * COUNTER_STRIDE
+    if COLUMNS > 1:
+        counter = counter_ptr + i_b * COUNTER_STRIDE
     size = n_rows.to(tl.int64) * H
 
     w = load_columns(w_ptr + o_h, o_h < H, H, H, BLOCK_K, PARTS)

@@ -105,7 +105,8 @@ def launch_of(cell, direction, b, h, dtype, device, use=USES["everything"]):
         launch = gru_fused.forward_launch(layout, a, w, empty(h), reset, states, cell == "gru", use.save, above)
     else:
         launch = gru_fused.backward_launch(layout, a, w, states, reset, dy, own, da, wide[0], cell == "gru", above)
-    launch.arguments["counter_ptr"] = torch.empty(32 * layout.groups, dtype=torch.int32, device="meta")
+    if layout.columns > 1:
+        launch.arguments["counter_ptr"] = torch.empty(32 * layout.groups, dtype=torch.int32, device="meta")
     return launch
 
 
