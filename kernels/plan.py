@@ -4,8 +4,9 @@ The grid is two-dimensional: groups of batch rows by columns of units. A plan ne
 holds at once, one on each multiprocessor, since the columns of a group wait for each other (`gatescope.kernels.grid`).
 
 Where the weights of a layer are few there is one column and no barrier: in 16 bits, up to 128 units have them in the
-registers of each program, which then takes few rows. Where they do not fit on the chip, the plan is
-"steps": a matrix product and one pointwise kernel for each step, which a caller may record in a CUDA graph.
+registers of each program, which then takes few rows, and as many programs as there are rows for. Where weights do not
+fit on the chip, the plan is "steps": a matrix product and one pointwise kernel for each step, which a caller may record
+in a CUDA graph.
 """
 
 from __future__ import annotations
@@ -27,9 +28,8 @@ LAUNCHES = 3
 # is for several: two layers of 128 took an LSTM on an H200 0.72 ms forward and 1.02 back, and in columns of 32 units
 # 0.51 and 0.75.
 ALONE = 64
-NARROW = (
-    128  # units, whose weights in 16 bits stand in the registers of one program; for sm_80 the compiler spills them
-)
+# Units, whose weights in 16 bits stand in the registers of one program; compiled for sm_80 they are spilled.
+NARROW = 128
 MIN_TILE = 16  # rows or columns of a tensor core's product
 # Where each warp takes a slice of the inner dimension: warps, and entries that each multiplies at once, by their bytes.
 SLICES = {2: (FEW_WARPS, 64), 4: (WARPS, 16)}
@@ -201,15 +201,15 @@ def _resident(grid: Plan, hidden: int) -> Plan | None:
 def _narrow(n_rows: int, hidden: int, device: Device) -> Plan:
     """All units in one program, its weights in registers: no barrier, and few rows, of which there are many programs.
 
-    A step of an LSTM of 128 units is 181 instructions of each of 8 warps for four rows, and 271 for eight (as compiled
-    for an H200), 32 of them products either way. In columns of 32 units, which 2 x 128 was measured with before, it was
-    185 for 16 rows, and after them the exchange through the L2 cache. Not timed yet.
+    A step of an LSTM of 128 units is 173 instructions of each of 8 warps for four rows, and 268 for eight (float16, as
+    compiled for an H200), 32 of them products either way. In columns of 32 units, which 2 x 128 was measured with
+    before, it would be 185 for 16 rows, and after them the exchange through the L2 cache. Not timed yet. Eight rows of
+    an odd number of units above 64 spill registers.
     """
     block_h = max(MIN_TILE, triton.next_power_of_2(hidden))
     block_b = 4 if n_rows <= 4 * device.multiprocessors else 8
-    groups = min(device.multiprocessors, triton.cdiv(n_rows, block_b))
     warps = WARPS if block_h == NARROW else FEW_WARPS
-    return Plan("persistent", block_b, block_h, block_h, 1, groups, 1, warps=warps, resident=1)
+    return Plan("persistent", block_b, block_h, block_h, 1, triton.cdiv(n_rows, block_b), 1, warps=warps, resident=1)
 
 
 def _rank(found: Plan, n_rows: int) -> tuple[bool, int, int, bool, int]:

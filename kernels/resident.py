@@ -11,20 +11,20 @@ MIN_COLUMNS = tl.constexpr(8)  # of a tensor core's product
 
 
 @triton.jit
-def in_registers(tile):
+def in_registers(tile, sums: tl.constexpr):
     """A factor [n, K] that stays in registers.
 
-    The compiler puts a factor into shared memory unless it is a product itself, and the product with one is that. Its
-    sums take 16 bits, as the factor does: each is one weight, whose bits count as a float16 even where they mean a
-    bfloat16. Bits that are no number there, from 2^121 on in bfloat16, make a row NaN.
+    The compiler puts a factor into shared memory unless it is a product itself, and the product with one is that. With
+    sums in float16 it takes half the registers: each is one weight, whose bits count as a float16 even where they mean
+    a bfloat16. Bits that are no number there, from 2^121 on in bfloat16, make a row NaN.
     """
     o_k = tl.arange(0, tile.shape[1])
     one = o_k[:, None] == o_k[None, :]
-    if tile.dtype.primitive_bitwidth == 16:
+    if sums == tl.float16 and tile.dtype != tl.float32:
         bits = tile.to(tl.float16, bitcast=True)
-        return tl.dot(bits, one.to(tl.float16), out_dtype=tl.float16).to(tile.dtype, bitcast=True)
+        return tl.dot(bits, one.to(tl.float16), out_dtype=sums).to(tile.dtype, bitcast=True)
     else:
-        return product(tile, one.to(tile.dtype))
+        return product(tile, one.to(tile.dtype)).to(tile.dtype)
 
 
 @triton.jit
@@ -51,7 +51,8 @@ def load_resident(
         o = part * BLOCK_K + o_k[None, :]
         tile = tl.load(at + o, mask=in_row & (o < N), other=0.0)
         if part < RESIDENT:
-            tile = in_registers(tile)
+            # With sums of 16 bits the compiler would let the products of several parts wait for each other.
+            tile = in_registers(tile, tl.float32 if PARTS > 1 else tl.float16)
         tiles += (tile,)  # type: ignore[assignment]
     return tiles
 
@@ -61,7 +62,7 @@ def resident_columns(tiles):
     """Tiles [BLOCK_K, n] of a matrix as factors [n, BLOCK_K] that stay in registers."""
     factors = ()
     for k in tl.static_range(len(tiles)):
-        factors += (in_registers(tl.trans(tiles[k])),)  # type: ignore[assignment]
+        factors += (in_registers(tl.trans(tiles[k]), tl.float16),)  # type: ignore[assignment]
     return factors
 
 

@@ -28,7 +28,7 @@ benchmarks.sampler_tiles` times it) 1,024 sequences took, in microseconds a step
 activations became shorter (a step of 128 x 32 was of 7,467 instructions and is of 4,574 now):
 
     3 x 512   64 rows x 32 units in two launches 50.6; 64 x 64 46.2; 128 x 32 44.7, though it spills 40 bytes a thread
-              (80 now, 15 loads a step); the last two in parts of 32 units 48.0 and, without spills, 46.4
+              (80 now, 15 or 16 loads a step); the last two in parts of 32 units 48.0 and, without spills, 46.4
     2 x 128   programs of 16 rows 13.8; columns of 32 rows x 32 units 10.4, 16 x 64 11.3, 64 x 32 12.8, 64 x 16 10.0
 
 and each of these gave the same characters and states to the bit. Where all gates are kept, 128 rows spill 240 bytes:

@@ -194,16 +194,21 @@ def report(kernel):
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
-        told = subprocess.run([tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True)
+        told, code = (
+            subprocess.run([tool, asked, file.name], capture_output=True, text=True, check=True).stdout
+            for asked in ("--dump-resource-usage", "--dump-sass")
+        )
     ptx = kernel.asm["ptx"]
     words = "ld.acquire|ld.global[.a-z0-9]*|st.global[.a-z0-9]*|bar.sync|atom[.a-z0-9]*|mma.sync|wgmma.mma_async"
     return {
-        "registers": int(re.search(r"REG:(\d+)", told.stdout)[1]),
-        "stack": int(re.search(r"STACK:(\d+)", told.stdout)[1]) + int(re.search(r"LOCAL:(\d+)", told.stdout)[1]),
+        "registers": int(re.search(r"REG:(\d+)", told)[1]),
+        "stack": int(re.search(r"STACK:(\d+)", told)[1]) + int(re.search(r"LOCAL:(\d+)", told)[1]),
         "shared": kernel.metadata.shared,
         "order": re.findall(words, ptx),
         "products": sorted(set(re.findall(r"(?:wgmma\.mma_async|mma\.sync)\S+", ptx))),
         "rounded": ptx.count("cvt.rna.tf32.f32"),
+        "waits": code.count("WARPGROUP.ARRIVE"),
+        "group_products": code.count("HGMMA"),
         "matrices": longest_loop(ptx).count("ldmatrix"),
         "asynchronous": re.findall(r"cp\.async\.c[ag]\.\S+ [^,]*, [^,]*, (\w+)", ptx),
     }

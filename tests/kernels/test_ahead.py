@@ -12,7 +12,7 @@ import pytest
 triton = pytest.importorskip("triton")
 
 CELLS = ("lstm", "gru", "gru-before", "rnn")
-SHAPES = [(128, 512), (128, 128), (32, 512), (1024, 512), (16, 768), (128, 1024), (64, 2048)]
+SHAPES = [(128, 512), (128, 128), (32, 512), (1024, 512), (16, 768), (128, 1024), (64, 2048), (1024, 128)]
 DIRECTIONS = ("forward", "backward")
 
 
@@ -30,7 +30,8 @@ def compile_ahead(jobs, tmp_path):
 
 def check(job, told):
     name = f"{job}: {told['registers']} registers"
-    assert told["stack"] == 0, f"{name}, {told['stack']} bytes spilled"
+    # Eight rows of a narrow layer with all that it can be given: two words, under Triton 3.7.
+    assert told["stack"] <= (8 if told["rows"] == 8 else 0), f"{name}, {told['stack']} bytes spilled"
     assert told["shared"] <= told["limit"], f"{name}, {told['shared']} bytes of shared memory of {told['limit']}"
     order = told["order"]
     if told["columns"] is None:
@@ -63,6 +64,8 @@ def check(job, told):
         # A step loads states or gradients from shared memory, four matrices of 8 x 8 at once, but no weights.
         assert not told["resident"] or told["matrices"] <= 20, f"{name}: {told['matrices']} loads of matrices"
         return
+    # Products of warp groups follow each other: where registers are scarce, each would wait for the one before.
+    assert 2 * told["waits"] <= max(2, told["group_products"]), f"{name}: {told['group_products']} in {told['waits']}"
     exchanged = [word for word in order if word.startswith("ld.global.cg")]
     assert exchanged and set(exchanged) == {"ld.global.cg.v4.b32"}, name
     # Each release: stores, the threads meet, and only then the addition. Each acquire: before the exchanged loads.
@@ -81,7 +84,7 @@ def check(job, told):
 
 def check_sampler(job, told):
     name = f"{job}: {told['registers']} registers"
-    # A program of 128 rows, a tenth faster than two of 64, spills: 16 loads in a step of 4,600 instructions.
+    # A program of 128 rows, a tenth faster than two of 64, spills: 15 or 16 loads in a step of 4,600 instructions.
     spilled = 96 if told["rows"] == 128 else 0
     assert told["stack"] <= spilled, f"{name}, {told['stack']} bytes spilled"
     assert told["shared"] <= told["limit"], f"{name}, {told['shared']} bytes of shared memory of {told['limit']}"

@@ -21,6 +21,7 @@ SHAPES = [
     (128, 12, 512, 512),
     (128, 12, 128, 128),
     (33, 9, 70, 100),
+    (1100, 5, 64, 64),
     (16, 9, 768, 768),
     (600, 5, 64, 512),
     (5, 4, 64, 2048),
@@ -52,6 +53,7 @@ def exact_products(monkeypatch):
 CASES = [(shape, torch.float16) for shape in SHAPES] + [
     (shape, dtype) for shape in SHAPES[:2] for dtype in (torch.float32, torch.bfloat16)
 ]
+CASES += [((13, 9, 20, 21), torch.bfloat16)]
 
 
 @pytest.mark.parametrize(
