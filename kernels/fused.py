@@ -137,12 +137,12 @@ def persistent(
     sizes = sizes | {"first_row": first_row_of(sizes["n_rows"]), "layer": 0 if above is None else above.layer}
     tiles = {"H": like.shape[-1], "BLOCK_B": layout.block_b, "BLOCK_H": layout.block_h, "BLOCK_K": layout.block_k}
     tiles |= {"PARTS": layout.parts, "AHEAD": layout.ahead, "WARP_GROUPS": layout.warp_groups}
-    tiles |= {"RESIDENT": layout.resident}
+    tiles |= {"COLUMNS": layout.columns, "RESIDENT": layout.resident}
     return Launch(
         kernel,
         (layout.groups, layout.columns),
         {**tensors, **between, "counter_ptr": None, "t0": 0, "t1": 0, "row0": 0, **sizes},
-        {**tiles, "COLUMNS": layout.columns, **constants, "P": above.p if above else 0.0},
+        {**tiles, **constants, "P": above.p if above else 0.0},
         layout.columns > 1,
         layout.warps,
     )

@@ -99,16 +99,15 @@ def plan(
     Returns:
         A plan of the form "persistent", or `STEPS` where no tile fits or all take too many launches.
     """
-    groups_of_warps = device.warp_groups
-    if itemsize == 2 and hidden <= NARROW and groups_of_warps:
+    if itemsize == 2 and hidden <= NARROW and device.warp_groups:
         return _narrow(n_rows, hidden, device)
-    found, alone = [], ALONE if groups_of_warps else NARROW
+    found, alone = [], ALONE if device.warp_groups else NARROW
     for block_h in (128, 64, 32, 16):
         columns = triton.cdiv(hidden, block_h)
         if columns > device.multiprocessors or (columns == 1 and n_gates > 1 and hidden > alone):
             continue
         for block_b in (16, 32, 64):
-            if block_b == 32 and n_gates == 3 and groups_of_warps:
+            if block_b == 32 and n_gates == 3 and device.warp_groups:
                 # A GRU of 768 units and 128 rows took 12.8 us a step so on an H200, an LSTM 6.5.
                 continue
             groups = min(device.multiprocessors // columns, triton.cdiv(n_rows, block_b))
@@ -117,10 +116,10 @@ def plan(
             grid = Plan("persistent", block_b, block_h, groups=groups, columns=columns)
             if columns > 1 and tiles > 1 and block_b == MIN_TILE:
                 each = _sliced(grid, hidden, itemsize, device, tiles)
-            elif columns > 1 and tiles == 1 < n_gates and (block_b, block_h, itemsize) == RESIDENT and groups_of_warps:
-                each = _resident(grid, hidden) or _tile(grid, hidden, n_gates, itemsize, device, tiles)
             else:
                 each = _tile(grid, hidden, n_gates, itemsize, device, tiles)
+                if columns > 1 and tiles == 1 < n_gates and (block_b, block_h, itemsize) == RESIDENT:
+                    each = _resident(grid, hidden, device) or each
             if each is not None:
                 found.append(each)
     return min(found, key=lambda each: _rank(each, n_rows), default=STEPS)
@@ -186,14 +185,14 @@ def _sliced(grid: Plan, hidden: int, itemsize: int, device: Device, tiles: int) 
     return replace(grid, block_k=block_k, parts=parts, ahead=ahead, warps=warps, slices=warps)
 
 
-def _resident(grid: Plan, hidden: int) -> Plan | None:
+def _resident(grid: Plan, hidden: int, device: Device) -> Plan | None:
     """Weights in registers, multiplied by the states, if most of them find room there.
 
     Two groups of four warps have 64 gates each. Weights in shared memory are read again in every step, and that takes
     longer than the products: 3.8 us a step of an LSTM of 512 units and 128 rows on an H200, 3.1 from registers.
     """
     parts = triton.cdiv(hidden, RESIDENT_PART)
-    if parts > RESIDENT_PARTS + 1:
+    if parts > RESIDENT_PARTS + 1 or not device.warp_groups:
         return None
     return replace(grid, block_k=RESIDENT_PART, parts=parts, ahead=parts, resident=min(parts, RESIDENT_PARTS))
 

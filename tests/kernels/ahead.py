@@ -198,7 +198,7 @@ def report(kernel):
             subprocess.run([tool, asked, file.name], capture_output=True, text=True, check=True).stdout
             for asked in ("--dump-resource-usage", "--dump-sass")
         )
-    ptx = kernel.asm["ptx"]
+    ptx, walk = kernel.asm["ptx"], longest_loop(code)
     words = "ld.acquire|ld.global[.a-z0-9]*|st.global[.a-z0-9]*|bar.sync|atom[.a-z0-9]*|mma.sync|wgmma.mma_async"
     return {
         "registers": int(re.search(r"REG:(\d+)", told)[1]),
@@ -207,21 +207,25 @@ def report(kernel):
         "order": re.findall(words, ptx),
         "products": sorted(set(re.findall(r"(?:wgmma\.mma_async|mma\.sync)\S+", ptx))),
         "rounded": ptx.count("cvt.rna.tf32.f32"),
-        "waits": code.count("WARPGROUP.ARRIVE"),
-        "group_products": code.count("HGMMA"),
-        "matrices": longest_loop(ptx).count("ldmatrix"),
+        # Of a warp in a step: all, and some of them.
+        "instructions": len(walk),
+        "waits": sum("WARPGROUP.ARRIVE" in each for each in walk),
+        "group_products": sum("HGMMA" in each for each in walk),
+        "matrices": sum("LDSM" in each for each in walk),
         "asynchronous": re.findall(r"cp\.async\.c[ag]\.\S+ [^,]*, [^,]*, (\w+)", ptx),
     }
 
 
-def longest_loop(ptx):
-    """What stands between a label and the last jump back to it, where that is most: the walk through time."""
-    spans = [
-        ptx[label.end() : end]
-        for label in re.finditer(r"^(\S+):", ptx, re.MULTILINE)
-        if (end := ptx.rfind(f"bra \t{label[1]};")) > label.end()
-    ]
-    return max(spans, key=len, default="")
+def longest_loop(code):
+    """The instructions from one to the last jump back to it, where these are most: the walk through time."""
+    found = re.findall(r"/\*([0-9a-f]{4,})\*/\s+(\S[^;]*);", code)
+    place = {int(address, 16): k for k, (address, _) in enumerate(found)}
+    spans = [()]
+    for k, (_, instruction) in enumerate(found):
+        jump = re.search(r"\bBRA\b.*0x([0-9a-f]+)", instruction)
+        if jump:
+            spans.append(range(place.get(int(jump[1], 16), k + 1), k + 1))
+    return [found[k][1] for k in max(spans, key=len)]
 
 
 def main():

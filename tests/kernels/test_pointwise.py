@@ -8,7 +8,12 @@ import triton.language as tl
 from gatescope.kernels.pointwise import sigmoid, tanh
 
 SIZE = 1 << 14
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DTYPES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+# Interpreted, or on a GPU as it has them.
+INTERPRETED = pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is off where there is a GPU")
+DEVICES = pytest.mark.parametrize(
+    "device", [pytest.param("cpu", marks=INTERPRETED), pytest.param("cuda", marks=pytest.mark.cuda)]
+)
 
 
 @triton.jit
@@ -19,45 +24,39 @@ def activate(x_ptr, kind_ptr, sigmoid_ptr, tanh_ptr, SIZE: tl.constexpr):
     tl.store(tanh_ptr + at, tanh(x, kind_ptr.dtype.element_ty))
 
 
-def activations(x, dtype):
+def activations(x, dtype, device):
     """What the kernels make of float32 values where states are of a dtype."""
-    x = torch.nn.functional.pad(x.to(DEVICE), (0, SIZE - len(x)))
+    x = torch.nn.functional.pad(x.to(device), (0, SIZE - len(x)))
     found = torch.empty_like(x), torch.empty_like(x)
-    activate[(1,)](x, torch.empty(1, dtype=dtype, device=DEVICE), *found, SIZE)
+    activate[(1,)](x, torch.empty(1, dtype=dtype, device=device), *found, SIZE)
     return [each.cpu() for each in found]
 
 
-@pytest.mark.cuda
-def test_on_a_gpu():
-    test_near_float64(torch.float16)
-    test_near_float64(torch.float32)
-    test_ends(torch.bfloat16)
-    test_ends(torch.float32)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_near_float64(dtype):
+@DEVICES
+@DTYPES
+def test_near_float64(dtype, device):
     generator = torch.Generator().manual_seed(0)
     x = torch.cat((torch.linspace(-87, 87, SIZE // 2), torch.randn(SIZE // 2, generator=generator)))
-    for found, exact in zip(activations(x, dtype), (x.double().sigmoid(), x.double().tanh()), strict=True):
+    for found, exact in zip(activations(x, dtype, device), (x.double().sigmoid(), x.double().tanh()), strict=True):
         error = (found.double() - exact).abs()
         assert error.max() <= 5e-7
     # Small sigmoids, and in float32 small tangents, are exact to some of their own last bits.
     few_bits = 2.0**-20
     small = x.double().sigmoid() < 0.5
-    found, exact = activations(x, dtype)[0].double(), x.double().sigmoid()
+    found, exact = activations(x, dtype, device)[0].double(), x.double().sigmoid()
     # The last bit of an argument of 87 is 1e-5 of its power.
     allowed = (few_bits + x.double().abs() * 2.0**-23) * exact
     assert ((found - exact).abs() <= allowed)[small].all()
     if dtype == torch.float32:
-        found, exact = activations(x, dtype)[1].double(), x.double().tanh()
+        found, exact = activations(x, dtype, device)[1].double(), x.double().tanh()
         assert ((found - exact).abs() <= few_bits * exact.abs()).all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_ends(dtype):
+@DEVICES
+@DTYPES
+def test_ends(dtype, device):
     """Zero stays exactly zero, what has no end has its limit, and what is not a number none."""
     x = torch.tensor([0.0, -0.0, 1e4, -1e4, 3e38, -3e38, torch.inf, -torch.inf, torch.nan])
-    found = [each[: len(x)] for each in activations(x, dtype)]
+    found = [each[: len(x)] for each in activations(x, dtype, device)]
     torch.testing.assert_close(found[0], x.sigmoid(), rtol=0, atol=0, equal_nan=True)
     torch.testing.assert_close(found[1], x.tanh(), rtol=0, atol=0, equal_nan=True)

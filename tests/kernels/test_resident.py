@@ -7,7 +7,9 @@ import triton.language as tl
 
 from gatescope.kernels.resident import in_registers
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+# Interpreted, or on a GPU as it has them.
+INTERPRETED = pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is off where there is a GPU")
+DEVICES = [pytest.param("cpu", marks=INTERPRETED), pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 @triton.jit
@@ -16,15 +18,10 @@ def keep(x_ptr, out_ptr, N: tl.constexpr, K: tl.constexpr):
     tl.store(out_ptr + at, in_registers(tl.load(x_ptr + at), tl.float16))
 
 
-@pytest.mark.cuda
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_on_a_gpu(dtype):
-    test_every_number(dtype)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_every_number(dtype):
-    bits = torch.arange(1 << 16).to(torch.int16).view(512, 128).to(DEVICE)
+def test_every_number(dtype, device):
+    bits = torch.arange(1 << 16).to(torch.int16).view(512, 128).to(device)
     # What float16 has no number for would spread in its row. Minus zero comes out as zero.
     bits[(bits & 0x7C00) == 0x7C00] = 0
     out = torch.empty_like(bits)
