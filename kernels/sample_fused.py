@@ -1,7 +1,7 @@
 """Sampling and reading in one launch for a whole block of steps.
 
-The states of many sequences, and launches of the kernel (`gatescope.kernels.sample_kernels`) in the tiles of a plan
-(`gatescope.kernels.sample_plan`).
+The states of many sequences, and launches of a kernel in the tiles of a plan (`gatescope.kernels.sample_plan`): of the
+one whose weights stay on chip (`gatescope.kernels.sample_resident`), or the other (`gatescope.kernels.sample_kernels`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from torch import Tensor
 from gatescope.kernels.choice import Draw, bounded
 from gatescope.kernels.gpu import device_of
 from gatescope.kernels.grid import Launch, counters
-from gatescope.kernels.plan import MIN_TILE, WARPS
+from gatescope.kernels.plan import MIN_TILE
 from gatescope.kernels.sample_kernels import CAPTURED, GRU, GRU_BEFORE, LSTM, RNN, RNN_RELU, WHOLE, sample_kernel
 from gatescope.kernels.sample_plan import SamplePlan, fitted, plan
+from gatescope.kernels.sample_resident import resident_kernel
 from gatescope.kernels.sample_weights import Weights, block_v, packed_weights
 from gatescope.kernels.sequence import interpreting
 
@@ -117,6 +118,7 @@ class FusedRecurrence:
             "STAGES": layout.stages,
             "OUTPUT_K": layout.output_k,
             "OUTPUT_STAGES": layout.output_stages,
+            "RESIDENT": layout.resident,
         }
         self._phases = 1 + len(layers) * (2 if before else 1)
 
@@ -152,17 +154,24 @@ class FusedRecurrence:
             first_step: the number of the first step, for the random numbers.
         """
         launch = self.launch(tokens, lengths, captured, draw, first_step)
-        n_steps, rows = tokens.shape[1], self._groups * self.layout.block_b
         with torch.cuda.device_of(tokens):
-            for row0 in range(0, self.n_rows, rows):
-                if not interpreting():
-                    launch(counter_ptr=counters(self._groups, tokens), t1=n_steps, row0=row0)
-                    continue
-                for t in range(n_steps if self.layout.columns > 1 else 1):
-                    span = {"t0": t, "t1": t + 1} if self.layout.columns > 1 else {"t0": 0, "t1": n_steps}
-                    for phase in range(self._phases) if self.layout.columns > 1 else (WHOLE.value,):
-                        launch(counter_ptr=counters(self._groups, tokens), row0=row0, PHASE=phase, **span)
-        self.taken += n_steps
+            if self.layout.form == "resident":
+                launch()
+            else:
+                self._in_groups(launch, tokens)
+        self.taken += tokens.shape[1]
+
+    def _in_groups(self, launch: Launch, tokens: Tensor) -> None:
+        """Launch the kernel for as many groups of rows at a time as the device holds."""
+        n_steps = tokens.shape[1]
+        for row0 in range(0, self.n_rows, self._groups * self.layout.block_b):
+            if not interpreting():
+                launch(counter_ptr=counters(self._groups, tokens), t1=n_steps, row0=row0)
+                continue
+            for t in range(n_steps if self.layout.columns > 1 else 1):
+                span = {"t0": t, "t1": t + 1} if self.layout.columns > 1 else {"t0": 0, "t1": n_steps}
+                for phase in range(self._phases) if self.layout.columns > 1 else (WHOLE.value,):
+                    launch(counter_ptr=counters(self._groups, tokens), row0=row0, PHASE=phase, **span)
 
     def launch(
         self, tokens: Tensor, lengths: Tensor, captured: Captured, draw: Draw | None = None, first_step: int = 0
@@ -196,4 +205,9 @@ class FusedRecurrence:
         constants = {"GIVEN": draw is None, "TOP_K": cut_k, "TOP_P": draw is not None and draw.top_p < 1}
         constants = self._constants | constants | {"PHASE": WHOLE.value}
         grid = (self._groups, self.layout.columns)
-        return Launch(sample_kernel, grid, self._tensors | others, constants, self.layout.columns > 1, WARPS)
+        kernel = resident_kernel if self.layout.form == "resident" else sample_kernel
+        arguments, constants = (
+            {name: value for name, value in given.items() if name in kernel.arg_names}
+            for given in (self._tensors | others, constants)
+        )
+        return Launch(kernel, grid, arguments, constants, self.layout.columns > 1, self.layout.warps)

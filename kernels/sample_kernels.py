@@ -25,6 +25,7 @@ import triton
 import triton.language as tl
 
 from gatescope.kernels.grid import COUNTER_STRIDE, arrive, wait
+from gatescope.kernels.lstm_kernels import step as lstm_step
 from gatescope.kernels.pointwise import sigmoid, tanh
 from gatescope.kernels.sample_choice import choose, scores, uniform
 from gatescope.kernels.tiles import add_product
@@ -84,6 +85,46 @@ def _add_product(
 
 
 @triton.jit
+def draw_or_read(
+    logits,
+    tokens_ptr,
+    log_probability_ptr,
+    entropy_ptr,
+    row,
+    n_rows,
+    length,
+    t,
+    n_tokens,
+    step,
+    first_sequence,
+    stride,
+    seed,
+    temperature,
+    top_k,
+    top_p,
+    V: tl.constexpr,
+    GIVEN: tl.constexpr,
+    TOP_K: tl.constexpr,
+    TOP_P: tl.constexpr,
+):
+    """Draw the characters of some rows, or take those given (below 0: the row has not begun), and score them."""
+    wide, in_b = row.to(tl.int64), row < n_rows
+    if GIVEN:
+        token = tl.load(tokens_ptr + wide * n_tokens + t, mask=in_b, other=0)
+    else:
+        u = uniform(seed, first_sequence + wide, step)
+        token = choose(logits, u, temperature, top_k, top_p, V, TOP_K, TOP_P)
+        tl.store(tokens_ptr + wide * n_tokens + t, token, mask=in_b)
+    if log_probability_ptr is not None or entropy_ptr is not None:
+        log_probability, entropy = scores(logits, tl.maximum(token, 0))
+        if log_probability_ptr is not None:
+            tl.store(log_probability_ptr + wide * stride + t, log_probability, mask=in_b & (t < length))
+        if entropy_ptr is not None:
+            tl.store(entropy_ptr + wide * stride + t, entropy, mask=in_b & (t < length))
+    return token
+
+
+@triton.jit
 def _output(
     top,
     output_ptr,
@@ -113,7 +154,7 @@ def _output(
     TOP_K: tl.constexpr,
     TOP_P: tl.constexpr,
 ):
-    """The output layer on the topmost states of some rows: draw a character, or take the given one, and score it."""
+    """The output layer on the topmost states of some rows, and the character of each."""
     o_v = tl.arange(0, BLOCK_V)[None, :]
     logits = tl.zeros((row.shape[0], BLOCK_V), tl.float32) + tl.load(bias_ptr + o_v)
     logits = _add_product(logits, top, row[:, None] * HP, output_ptr, o_v * HP, HP, BLOCK_K, STAGES)
@@ -122,20 +163,10 @@ def _output(
     tl.store(logits_ptr + (row[:, None] * BLOCK_V + o_v), logits)
     tl.debug_barrier()
     logits = tl.load(logits_ptr + (row[:, None] * BLOCK_V + o_v))
-    wide, in_b = row.to(tl.int64), row < n_rows
-    if GIVEN:
-        token = tl.maximum(tl.load(tokens_ptr + wide * n_tokens + t, mask=in_b, other=0), 0)
-    else:
-        u = uniform(seed, first_sequence + wide, step)
-        token = choose(logits, u, temperature, top_k, top_p, V, TOP_K, TOP_P)
-        tl.store(tokens_ptr + wide * n_tokens + t, token, mask=in_b)
-    if log_probability_ptr is not None or entropy_ptr is not None:
-        log_probability, entropy = scores(logits, token)
-        if log_probability_ptr is not None:
-            tl.store(log_probability_ptr + wide * stride + t, log_probability, mask=in_b & (t < length))
-        if entropy_ptr is not None:
-            tl.store(entropy_ptr + wide * stride + t, entropy, mask=in_b & (t < length))
-    return token
+    return draw_or_read(
+        logits, tokens_ptr, log_probability_ptr, entropy_ptr, row, n_rows, length, t, n_tokens, step, first_sequence,
+        stride, seed, temperature, top_k, top_p, V, GIVEN, TOP_K, TOP_P,
+    )  # fmt: skip
 
 
 @triton.jit
@@ -150,17 +181,7 @@ def _gates(sums, x_at, HP: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_H: tl.cons
 
 
 @triton.jit
-def _lstm(s0, s1, s2, s3, c_at, begun, dtype: tl.constexpr):
-    """The hidden state, and c, i, f, g, o; the cell is left in memory."""
-    i, f, g, o = sigmoid(s0), sigmoid(s1), tanh(s2, dtype), sigmoid(s3)
-    c = tl.where(begun, f * tl.load(c_at) + i * g, 0.0)
-    h = o * tanh(c, dtype)
-    tl.store(c_at, c)
-    return h, (c, i, f, g, o)
-
-
-@triton.jit
-def _elman(a, dtype: tl.constexpr, CELL: tl.constexpr):
+def elman(a, dtype: tl.constexpr, CELL: tl.constexpr):
     # A NaN is passed on, as torch does.
     return tl.where(a < 0.0, 0.0, a) if CELL == RNN_RELU else tanh(a, dtype)
 
@@ -332,12 +353,16 @@ def sample_kernel(
                     w_at = w_ptr + (2 * layer - 1) * (SLOTS * HP * HP)
                     sums = _add_product(sums, below, o_row, w_at, o_w, HP, BLOCK_K, STAGES)
                 if CELL >= RNN:
-                    h = _elman(sums + tl.load(x_at), dtype, CELL)
+                    h = elman(sums + tl.load(x_at), dtype, CELL)
                     others = (h,) * 5
                 else:
                     s0, s1, s2, s3 = _gates(sums, x_at, HP, BLOCK_B, BLOCK_H)
                 if CELL == LSTM:
-                    h, others = _lstm(s0, s1, s2, s3, cells_ptr + layer * size + (o_row + o_h), begun, dtype)
+                    c_at = cells_ptr + layer * size + (o_row + o_h)
+                    i, f, g, o, c, h = lstm_step(s0, s1, s2, s3, tl.load(c_at), dtype)
+                    c = tl.where(begun, c, 0.0)
+                    tl.store(c_at, c)
+                    others = (c, i, f, g, o)
                 elif CELL < RNN:
                     r, z = sigmoid(s0), sigmoid(s1)
                     h = tl.load(before + (o_row + o_h)).to(tl.float32)

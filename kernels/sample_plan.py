@@ -1,13 +1,18 @@
-"""How the sampler's kernel is cut up for a GPU: which rows and units a program has.
+"""How the sampler's kernels are cut up for a GPU: which rows and units a program has.
 
-Two forms of one kernel (`gatescope.kernels.sample_kernels`). `plan` chooses by the model and the device; `fitted` then
-cuts the same work up for the number of sequences. A row is summed in the same order in all of these, so that a
-sequence's text and states are the same to the bit whatever runs beside it.
+`plan` chooses a form by the model and the device; `fitted` then cuts the same work up for the number of sequences. A
+row is summed in the same order in all that it makes of a plan, so that a sequence's text and states are the same to the
+bit whatever runs beside it.
 
-"program", H <= 128: one program runs all layers of 16 sequences, and programs know nothing of each other. Two LSTM
-layers of 128 units have 384 KB of weights in 16 bits, more than a multiprocessor holds, so that they are streamed from
-the L2 cache in every step, asynchronously and ahead of the products. 1,024 sequences are 64 programs. Up to as many
-LSTMs of 128 units stand in columns.
+"resident", in 16 bits, on sm_90: one program runs all layers of 8 sequences, and programs know nothing of each other.
+All weights stay on chip for the whole launch, first those of layer 0 in registers and what shared memory holds of the
+others there: of two LSTM layers of 128 units, 384 KB, and an output layer of 128 characters, 32 KB, six tiles of 32 KB
+are in registers, 192 of a thread's 255, and six in shared memory. 1,024 sequences are 128 programs, one on each
+multiprocessor of an H200 but four.
+
+"program", H <= 128: one program of 16 sequences streams its weights from the L2 cache in every step, asynchronously and
+ahead of the products, where they find no room on the chip: three layers of 128 units, 300 characters, float32, or
+sm_80. Up to as many LSTMs of 128 units as a launch holds stand in columns.
 
 "columns": the units are split over the programs of a group of 64 or 128 sequences, which meet at a barrier after each
 layer. Each program streams its own columns of the weights and the states of its rows from L2 in every step: the five
@@ -29,20 +34,21 @@ activations became shorter (a step of 128 x 32 was of 7,467 instructions and is 
 
     3 x 512   64 rows x 32 units in two launches 50.6; 64 x 64 46.2; 128 x 32 44.7, though it spills 40 bytes a thread
               (80 now, 15 or 16 loads a step); the last two in parts of 32 units 48.0 and, without spills, 46.4
-    2 x 128   programs of 16 rows 13.8; columns of 32 rows x 32 units 10.4, 16 x 64 11.3, 64 x 32 12.8, 64 x 16 10.0
+    2 x 128   programs of 16 rows 13.8; columns of 32 rows x 32 units 10.4, 16 x 64 11.3, 64 x 32 12.8, 64 x 16 10.0;
+              resident: not measured (951 instructions of a warp in a step, where columns of 64 x 16 have 1,335 and meet
+              three times; 32 of them are loads of what is spilled, cells and addresses)
 
-and each of these gave the same characters and states to the bit. Where all gates are kept, 128 rows spill 240 bytes:
-not measured, and not used. Nor was a GRU measured in such tiles. Bytes alone do not bound a step: on an H100 none of
-three reads a given text of 3 x 512 faster than in 40 us, and the choice took the other 9 to 19 us; of the 13.8 of 2 x
-128 it is 3.
+and each that was measured gave the same characters and states to the bit. Where all gates are kept, 128 rows spill 240
+bytes: not measured, and not used. Nor was a GRU measured in such tiles. Bytes alone do not bound a step: on an H100
+none of three reads a given text of 3 x 512 faster than in 40 us, and the choice took the other 9 to 19 us; of the 13.8
+of 2 x 128 it is 3.
 
 Not built: working a large batch in two phases, one half's products while the other half waits at its barrier. Between
 its arrival at a barrier and its wait there each program already does the next layer's recurrent product, which needs no
 news: 196 KB, 4 us at that rate. What the others wait for in full is the choice, once a step. To hide it two phases of
 half the rows would stream the weights once for each half, for 512 sequences 84 MB more, 14 us at that rate; for 1,024
 sequences that is no more than two launches load. Not measured; nor is multicast of weights within a cluster, which
-Gluon has from Triton 3.7 on and 3.6 has not; nor weights of narrow layers that stay in shared memory: in columns of 32
-units two layers of 128 have 96 KB.
+Gluon has from Triton 3.7 on and 3.6 has not.
 """
 
 from __future__ import annotations
@@ -53,7 +59,7 @@ import torch
 import triton
 
 from gatescope.kernels.gpu import H200, Device
-from gatescope.kernels.plan import MIN_TILE, SLACK
+from gatescope.kernels.plan import FEW_WARPS, MIN_TILE, NARROW, SLACK, WARPS
 from gatescope.kernels.sample_weights import SLOTS, block_v
 
 LOGITS = 8192  # of a tile, that the registers of a program hold beside their sums in float64
@@ -63,7 +69,7 @@ LOGITS = 8192  # of a tile, that the registers of a program hold beside their su
 class SamplePlan:
     """How the sampler works on a model."""
 
-    form: str  # "program", "columns" or "steps"
+    form: str  # "resident", "program", "columns" or "steps"
     block_b: int = 0  # sequences in a program
     block_h: int = 0  # units of each layer in a program
     block_k: int = 0  # units of the state that are multiplied at once
@@ -73,9 +79,15 @@ class SamplePlan:
     stages: int = 0  # parts of a product that are on their way at once
     output_k: int = 0  # units that the output layer multiplies at once
     output_stages: int = 0
+    resident: int = 0  # tiles of a gate's weights that stay in registers, where all weights stay on chip
+    warps: int = WARPS
 
 
 STEPS = SamplePlan("steps")
+GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+FEW = 8  # sequences in a program whose weights stay on chip: the columns of a tensor core's product
+WEIGHTS = 192  # of a thread's 255 registers, that hold weights at most
+MOST_CHARACTERS = 256  # whose logits a program of few warps has in registers
 
 
 def plan(
@@ -96,8 +108,25 @@ def plan(
         device: its limits.
         reset_after: of the gru.
     """
+    if hidden <= NARROW and itemsize == 2 and device.warp_groups:
+        found = _resident(GATES[cell], max(MIN_TILE, triton.next_power_of_2(hidden)), layers, n_characters, device)
+        if found is not None:
+            return found
+    return streaming(cell, hidden, layers, n_characters, itemsize, device, reset_after)
+
+
+def streaming(
+    cell: str,
+    hidden: int,
+    layers: int,
+    n_characters: int,
+    itemsize: int,
+    device: Device = H200,
+    reset_after: bool = True,
+) -> SamplePlan:
+    """`plan`'s choice among the forms whose weights are read from memory in every step."""
     columns_v, slots = block_v(n_characters), SLOTS[cell]
-    narrow = hidden <= 128
+    narrow = hidden <= NARROW
     block_b = MIN_TILE if narrow else 64
     block_h = max(MIN_TILE, triton.next_power_of_2(hidden)) if narrow else 32
     width = block_h if narrow else triton.cdiv(hidden, 128) * 128
@@ -124,6 +153,18 @@ def plan(
         return STEPS
     form, groups = "program" if narrow else "columns", device.multiprocessors // columns
     return SamplePlan(form, block_b, block_h, block_k, width, columns, groups, stages, output_k, output_stages)
+
+
+def _resident(gates: int, width: int, layers: int, n_characters: int, device: Device) -> SamplePlan | None:
+    """The form whose weights of 16 bits stay on chip, if they find room there."""
+    tiles, columns_v = (2 * layers - 1) * gates, block_v(n_characters)
+    # The states of one layer pass through shared memory at a time, and sums of several warps.
+    room = device.shared - 2 * width * (FEW + columns_v) - 1024
+    resident = max(gates, tiles - room // (2 * width * width))
+    warps = WARPS if width == NARROW else FEW_WARPS
+    if room < 0 or resident * width * width // (64 * warps) > WEIGHTS or columns_v > MOST_CHARACTERS:
+        return None
+    return SamplePlan("resident", FEW, width, width, width, columns=1, resident=resident, warps=warps)
 
 
 def in_columns(layout: SamplePlan, units: int, device: Device, **changed: int) -> SamplePlan:
@@ -196,8 +237,9 @@ def describe_sampler(
     if found == STEPS:
         return "steps: torch's operators for each step"
     groups = triton.cdiv(n_rows, found.block_b)
-    if found.form == "program":
-        return f"program: {groups} programs of {found.block_b} sequences x {hidden} units, no barrier, 1 launch"
+    if found.form in ("resident", "program"):
+        where = "stay on chip" if found.form == "resident" else "are streamed"
+        return f"{found.form}: {groups} programs of {found.block_b} sequences, weights {where}, no barrier, 1 launch"
     launches = triton.cdiv(groups, found.groups)
     return (
         f"columns: {min(groups, found.groups)} groups of {found.block_b} sequences x {found.columns} programs of "

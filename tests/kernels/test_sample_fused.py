@@ -1,4 +1,4 @@
-"""The sampler's kernel in Triton's interpreter, in both forms, against plain torch in float64 and the CPU's path."""
+"""The sampler's kernels in Triton's interpreter, in each form, against plain torch in float64 and the CPU's path."""
 
 import pytest
 import torch
@@ -15,7 +15,8 @@ from gatescope.kernels.sample_plan import SamplePlan
 
 PROGRAM = SamplePlan("program", 16, 32, 16, 32, 1, 9, 2, 16, 2)
 COLUMNS = SamplePlan("columns", 16, 16, 16, 32, 2, 1, 2, 32, 1)  # two programs a group, one group a launch
-FORMS = {"program": PROGRAM, "columns": COLUMNS}
+RESIDENT = SamplePlan("resident", 8, 32, 32, 32, 1, resident=6)
+FORMS = {"program": PROGRAM, "columns": COLUMNS, "resident": RESIDENT}
 V, H = 11, 21
 
 
@@ -64,9 +65,12 @@ def assert_chosen(tokens, logits, numbers, tolerance, temperature=0.8, **cut):
     ("form", "L"),
     [
         pytest.param("program", 1, id="program-L1"),
+        pytest.param("resident", 2, id="resident-L2"),
         pytest.param("columns", 2, id="columns-L2"),
         pytest.param("program", 3, id="program-L3", marks=pytest.mark.slow),
         pytest.param("columns", 3, id="columns-L3", marks=pytest.mark.slow),
+        pytest.param("resident", 1, id="resident-L1", marks=pytest.mark.slow),
+        pytest.param("resident", 3, id="resident-L3", marks=pytest.mark.slow),
     ],
 )
 def test_within_rule(cell, form, L, within_rule):
@@ -94,10 +98,11 @@ def test_within_rule(cell, form, L, within_rule):
     within_rule(draws[1:])
 
 
-def test_the_text_is_that_of_the_cpu(cell):
+@pytest.mark.parametrize("form", ["program", "resident"])
+def test_the_text_is_that_of_the_cpu(cell, form):
     """One seed, one text: the numbers of this seed lie nowhere within rounding of a border."""
     layers, vectors, output = model = converted(random_model(cell.name, V, H, 2, width=4), torch.float32)
-    tokens, _, _, fused = sample(cell.name, model, PROGRAM, 5, 3, draw=Draw(3, 0, 1.3, 4, 0.9), **cell.options)
+    tokens, _, _, fused = sample(cell.name, model, FORMS[form], 5, 3, draw=Draw(3, 0, 1.3, 4, 0.9), **cell.options)
     recurrence = Recurrence(cell.name, layers, vectors, **cell.options)
     for t, numbers in enumerate(uniform(3, torch.arange(TILE), torch.arange(3))):
         drawn = choose(recurrence.h[-1] @ output[0].T + output[1], numbers, 1.3, 4, 0.9)
@@ -166,21 +171,23 @@ def test_only_what_is_wanted_is_kept_and_nothing_else_changes():
     assert slab[:, :4].isnan().all() and slab[:, 6:].isnan().all()
 
 
-def test_captures_are_rounded_once():
+@pytest.mark.parametrize("form", FORMS)
+def test_captures_are_rounded_once(form):
     model = random_model("lstm", V, H, 1)
     layers, vectors, output = converted(model, torch.float32)
-    _, states, _, _ = sample("lstm", model, PROGRAM, 3, 2)
-    fused = FusedRecurrence("lstm", layers, vectors, output, 3, layout=PROGRAM)
+    _, states, _, _ = sample("lstm", model, FORMS[form], 3, 2)
+    fused = FusedRecurrence("lstm", layers, vectors, output, 3, layout=FORMS[form])
     half = Captured(captured_of("lstm", 3, 2, 1, dtype=torch.float16).states)
     fused.advance(torch.zeros(3, 2, dtype=torch.int32), torch.full((3,), 2, dtype=torch.int32), half, Draw(5, 0, 0.8))
     for name, values in by_place(half).items():
         assert torch.equal(values, states[name].half()), name
 
 
-def test_nan_draws_no_character_and_is_marked():
+@pytest.mark.parametrize("form", FORMS)
+def test_nan_draws_no_character_and_is_marked(form):
     layers, vectors, output = converted(random_model("lstm", V, H, 1), torch.float32)
     layers[0][1][3, 4] = torch.nan
-    fused = FusedRecurrence("lstm", layers, vectors, output, 2, layout=PROGRAM)
+    fused = FusedRecurrence("lstm", layers, vectors, output, 2, layout=FORMS[form])
     tokens = torch.zeros(2, 3, dtype=torch.int32)
     fused.advance(tokens, torch.full((2,), 3, dtype=torch.int32), Captured((None,) * PLACES), Draw(0, 0, 1.0))
     assert (tokens[:, 0] >= 0).all() and (tokens[:, 1] == -1).all() and (tokens < V).all()

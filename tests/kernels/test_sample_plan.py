@@ -8,15 +8,15 @@ pytest.importorskip("triton")
 import triton
 
 from gatescope.kernels.gpu import A100, H200, Device
-from gatescope.kernels.sample_plan import STEPS, describe_sampler, fitted, plan
+from gatescope.kernels.sample_plan import STEPS, describe_sampler, fitted, plan, streaming
 
 
 @pytest.mark.parametrize("device", [A100, H200, Device(16, 100 * 1024)], ids=["a100", "h200", "small"])
 @pytest.mark.parametrize("cell_name", ["lstm", "gru", "rnn"])
-def test_a_plan_covers_the_model_and_fits_the_device(device, cell_name):
+def test_streamed_weights_cover_the_model_and_fit_the_device(device, cell_name):
     for hidden in (1, 3, 21, 64, 100, 128, 129, 160, 512, 768, 1024, 2048):
         for layers, n_characters, itemsize in ((1, 2, 2), (3, 96, 2), (2, 300, 4)):
-            found = plan(cell_name, hidden, layers, n_characters, itemsize, device)
+            found = streaming(cell_name, hidden, layers, n_characters, itemsize, device)
             if found == STEPS:
                 assert hidden > device.multiprocessors * 32 or (n_characters, itemsize) == (300, 4)
                 continue
@@ -51,15 +51,41 @@ def test_a_plan_covers_the_model_and_fits_the_device(device, cell_name):
         assert [each.block_b for each in several] == [64, 64, 64, 128 if cell_name == "lstm" else 64]
     assert fitted(wide, cell_name, 96, 1024, 2, H200, kept=6) == fitted(wide, "gru", 96, 1024, 2, A100) == wide
     assert fitted(wide, cell_name, 200, 1024, 2, H200) == fitted(wide, cell_name, 96, 1500, 2, H200) == wide
-    narrow = plan(cell_name, 128, 2, 96, 2, H200)
+    narrow = streaming(cell_name, 128, 2, 96, 2, H200)
     forms = [fitted(narrow, cell_name, 96, n_rows, 2, H200).form for n_rows in (5, 1024, 1025)]
     assert forms == (["columns", "columns", "program"] if cell_name == "lstm" else ["program"] * 3)
     assert plan(cell_name, 128, 1, 5000, 2, device) == STEPS
 
 
+@pytest.mark.parametrize("cell_name", ["lstm", "gru", "rnn"])
+def test_weights_that_stay_find_room(cell_name):
+    gates = {"lstm": 4, "gru": 3, "rnn": 1}[cell_name]
+    for hidden in (1, 16, 21, 64, 100, 128, 129):
+        for layers in range(1, 9):
+            for n_characters in (2, 96, 128, 129, 300):
+                for itemsize, device in ((2, H200), (2, A100), (4, H200)):
+                    found = plan(cell_name, hidden, layers, n_characters, itemsize, device)
+                    if found.form != "resident":
+                        assert found == streaming(cell_name, hidden, layers, n_characters, itemsize, device)
+                        continue
+                    assert (itemsize, device) == (2, H200) and found.block_b == 8
+                    width, tiles = found.width, gates * (2 * layers - 1)
+                    assert width >= hidden > width // 2 or width == 16
+                    assert gates <= found.resident <= tiles or found.resident == gates
+                    in_registers = 2 * found.resident * width**2 / (4 * 32 * found.warps)
+                    in_shared = 2 * width * ((tiles - found.resident) * width + triton.next_power_of_2(n_characters))
+                    assert in_registers <= 192 and in_shared + 16 * width <= 227 * 1024
+                    assert all(fitted(found, cell_name, n_characters, n, 2, H200) == found for n in (1, 1024, 9999))
+    for shape in ((128, 2, 96), (128, 2, 128), (64, 3, 96), (100, 1, 256)):
+        assert plan(cell_name, *shape, 2, H200).form == "resident"
+    assert plan("lstm", 128, 3, 96, 2, H200).form == plan("lstm", 128, 2, 129, 2, H200).form == "program"
+
+
 def test_describe_says_what_would_run():
     told = describe_sampler("gru", 128, 2, 96, 1024, torch.bfloat16)
-    assert told == "program: 64 programs of 16 sequences x 128 units, no barrier, 1 launch"
+    assert told == "resident: 128 programs of 8 sequences, weights stay on chip, no barrier, 1 launch"
+    told = describe_sampler("gru", 128, 2, 96, 1024, torch.float32)
+    assert told == "program: 64 programs of 16 sequences, weights are streamed, no barrier, 1 launch"
     told = describe_sampler("gru", 512, 3, 96, 1024, torch.bfloat16)
     assert told.startswith("columns: 8 groups of 64 sequences x 16 programs of 32 units") and "2 launches" in told
     told = describe_sampler("lstm", 512, 3, 96, 1024, torch.bfloat16)
