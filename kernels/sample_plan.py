@@ -30,7 +30,7 @@ of 64 that is 126 MB a step in a launch of 128 programs.
 
 On an NVIDIA H200 (torch 2.11, Triton 3.6, bfloat16, h and c kept; the kernel alone, as `python -m
 benchmarks.sampler_tiles` times it) 1,024 sequences took, in microseconds a step to sample, as measured before
-activations became shorter (a step of 128 x 32 was of 7,467 instructions and is of 4,574 now):
+activations became shorter (a step of 128 x 32 was of 7,467 instructions and is of 4,577 now):
 
     3 x 512   64 rows x 32 units in two launches 50.6; 64 x 64 46.2; 128 x 32 44.7, though it spills 40 bytes a thread
               (80 now, 15 or 16 loads a step); the last two in parts of 32 units 48.0 and, without spills, 46.4
