@@ -14,7 +14,7 @@ from gatescope.engine.journey import weights_of
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.gpu import device_of
 from gatescope.kernels.sample_fused import PLACES, Captured, FusedRecurrence
-from gatescope.kernels.sample_plan import fitted, in_columns, plan, streaming
+from gatescope.kernels.sample_plan import ModelShape, fitted, in_columns, plan, streaming
 
 MODELS = [(512, 3), (128, 2)]  # H, L of LSTMs
 ROWS = (1024, 128)
@@ -27,8 +27,9 @@ TILES = {
 
 def layouts(hidden, layers, n_rows, device):
     """The plan in use, the one for any number of sequences whose weights are streamed, and others of these."""
-    yield "in use", fitted(plan("lstm", hidden, layers, V, 2, device), "lstm", V, n_rows, 2, device)
-    anyhow = streaming("lstm", hidden, layers, V, 2, device)
+    model = ModelShape("lstm", hidden, layers, V, 2)
+    yield "in use", fitted(plan(model, device), model, n_rows, device)
+    anyhow = streaming(model, device)
     yield "for any number of sequences, weights streamed", anyhow
     for block_b, block_h, block_k, stages in TILES[hidden]:
         tile = {"block_b": block_b, "block_k": block_k, "stages": stages}

@@ -27,8 +27,8 @@ from gatescope.engine.processes import place
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.resume_points import ResumePoint
 from gatescope.engine.settings import plain
-from gatescope.engine.walk import sampler_plan, walk
-from gatescope.engine.walk_fused import walk_fused
+from gatescope.engine.walk import walk
+from gatescope.engine.walk_fused import sampler_plan, walk_fused
 from gatescope.kernels.sample import TILE
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from gatescope.kernels.host import empty
 from gatescope.kernels.sample import TILE, Recurrence
 
 if TYPE_CHECKING:
-    from gatescope.kernels.sample_plan import SamplePlan
+    pass
 
 # Steps that are computed in float32 before they are rounded into a piece: few enough to stay in the cache.
 STEPS = 32
@@ -245,27 +245,6 @@ def _rounds(
         }
         for turn in range(max(map(len, starts.values()))):
             yield {tile: each[turn] for tile, each in starts.items() if turn < len(each)}
-
-
-def sampler_plan(trained: TrainedModel) -> SamplePlan | None:
-    """Return how the sampler's kernel would work on a model; None where it does not: on a CPU, or with no room."""
-    weight, architecture = trained.model.output.weight, trained.model.architecture
-    if not weight.is_cuda:
-        return None
-    # Triton is asked for where it is needed only: it is not everywhere.
-    from gatescope.kernels.gpu import device_of
-    from gatescope.kernels.sample_plan import STEPS, plan
-
-    found = plan(
-        architecture.cell,
-        architecture.hidden,
-        architecture.layers,
-        trained.model.n_characters,
-        weight.itemsize,
-        device_of(weight),
-        architecture.reset_after,
-    )
-    return None if found == STEPS else found
 
 
 def recurrence_of(trained: TrainedModel, steps: int = 1) -> Recurrence:

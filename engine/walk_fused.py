@@ -24,11 +24,12 @@ from torch import Tensor
 from gatescope.engine.device_memory import sent
 from gatescope.engine.finite import require_characters, require_finite
 from gatescope.engine.journey import GATE_PLACES, SCORES, Buffers, Deliver, Journey, Piece, weights_of
+from gatescope.engine.model import TrainedModel
 from gatescope.engine.resume_points import ResumePoint
 
 if TYPE_CHECKING:
     from gatescope.kernels.sample_fused import Captured, FusedRecurrence
-    from gatescope.kernels.sample_plan import SamplePlan
+    from gatescope.kernels.sample_plan import ModelShape, SamplePlan
 
 # States of one piece: on a GPU, where a launch should have many steps and many sequences.
 PIECE_BYTES = 512 << 20
@@ -40,6 +41,27 @@ MOST_STEPS = 512  # of one launch, so that the first of a long text comes out so
 # but a piece has LEAST_STEPS at least.
 CHARACTERS = 128 << 10
 LEAST_STEPS = 64
+
+
+def sampler_plan(trained: TrainedModel) -> SamplePlan | None:
+    """Return how the sampler's kernel would work on a model; None where it does not: on a CPU, or with no room."""
+    weight = trained.model.output.weight
+    if not weight.is_cuda:
+        return None
+    # Triton is asked for where it is needed only: it is not everywhere.
+    from gatescope.kernels.gpu import device_of
+    from gatescope.kernels.sample_plan import STEPS, plan
+
+    found = plan(_shape_of(trained), device_of(weight))
+    return None if found == STEPS else found
+
+
+def _shape_of(trained: TrainedModel) -> ModelShape:
+    from gatescope.kernels import sample_plan
+
+    model, its = trained.model, trained.model.architecture
+    itemsize = model.output.weight.itemsize
+    return sample_plan.ModelShape(its.cell, its.hidden, its.layers, model.n_characters, itemsize, its.reset_after)
 
 
 def walk_fused(
@@ -301,7 +323,6 @@ class _FusedWalker:
             output = self._trained.model.output
             scores = sum(name.endswith(SCORES) for name in self._arrays)
             kept = max(Counter(name.partition("/")[0] for name in self._arrays).values()) + scores
-            given = self._trained.model.n_characters, n, output.weight.itemsize, device_of(output.weight)
             self._recurrence = FusedRecurrence(
                 architecture.cell,
                 layers,
@@ -310,7 +331,7 @@ class _FusedWalker:
                 n,
                 architecture.reset_after,
                 architecture.nonlinearity,
-                fitted(self._layout, architecture.cell, *given, architecture.reset_after, kept),
+                fitted(self._layout, _shape_of(self._trained), n, device_of(output.weight), kept),
             )
         else:
             self._recurrence.clear()

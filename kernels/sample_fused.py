@@ -19,7 +19,7 @@ from gatescope.kernels.gpu import device_of
 from gatescope.kernels.grid import Launch, counters
 from gatescope.kernels.plan import MIN_TILE
 from gatescope.kernels.sample_kernels import CAPTURED, GRU, GRU_BEFORE, LSTM, RNN, RNN_RELU, WHOLE, sample_kernel
-from gatescope.kernels.sample_plan import SamplePlan, fitted, plan
+from gatescope.kernels.sample_plan import ModelShape, SamplePlan, fitted, plan
 from gatescope.kernels.sample_resident import resident_kernel
 from gatescope.kernels.sample_weights import Weights, block_v, packed_weights
 from gatescope.kernels.sequence import interpreting
@@ -82,9 +82,9 @@ class FusedRecurrence:
         w_hh = layers[0][1]
         hidden, n_characters = w_hh.shape[1], len(output[1])
         if layout is None:
+            model = ModelShape(cell, hidden, len(layers), n_characters, w_hh.itemsize, reset_after)
             device = device_of(w_hh)
-            layout = plan(cell, hidden, len(layers), n_characters, w_hh.itemsize, device, reset_after)
-            layout = fitted(layout, cell, n_characters, n_rows, w_hh.itemsize, device, reset_after, PLACES)
+            layout = fitted(plan(model, device), model, n_rows, device, PLACES)
         self.layout, self.n_rows, self.taken = layout, n_rows, 0
         self._groups = min(layout.groups, triton.cdiv(n_rows, layout.block_b))
         if layout.columns == 1:

@@ -55,7 +55,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
 import triton
 
 from gatescope.kernels.gpu import H200, Device
@@ -90,53 +89,49 @@ WEIGHTS = 192  # of a thread's 255 registers, that hold weights at most
 MOST_CHARACTERS = 256  # whose logits a program of few warps has in registers
 
 
-def plan(
-    cell: str,
-    hidden: int,
-    layers: int,
-    n_characters: int,
-    itemsize: int,
-    device: Device = H200,
-    reset_after: bool = True,
-) -> SamplePlan:
-    """Choose form and tile of the sampler: a function of the model and the device alone.
+@dataclass(frozen=True)
+class ModelShape:
+    """What a plan needs to know of a model.
 
     Args:
         cell: "lstm", "gru" or "rnn".
         hidden, layers, n_characters: H, L, V.
         itemsize: bytes of a weight.
-        device: its limits.
         reset_after: of the gru.
     """
-    if hidden <= NARROW and itemsize == 2 and device.warp_groups:
-        found = _resident(GATES[cell], max(MIN_TILE, triton.next_power_of_2(hidden)), layers, n_characters, device)
+
+    cell: str
+    hidden: int
+    layers: int
+    n_characters: int
+    itemsize: int
+    reset_after: bool = True
+
+
+def plan(model: ModelShape, device: Device = H200) -> SamplePlan:
+    """Choose form and tile of the sampler: a function of the model and the device alone."""
+    if model.hidden <= NARROW and model.itemsize == 2 and device.warp_groups:
+        found = _resident(model, device)
         if found is not None:
             return found
-    return streaming(cell, hidden, layers, n_characters, itemsize, device, reset_after)
+    return streaming(model, device)
 
 
-def streaming(
-    cell: str,
-    hidden: int,
-    layers: int,
-    n_characters: int,
-    itemsize: int,
-    device: Device = H200,
-    reset_after: bool = True,
-) -> SamplePlan:
+def streaming(model: ModelShape, device: Device = H200) -> SamplePlan:
     """`plan`'s choice among the forms whose weights are read from memory in every step."""
-    columns_v, slots = block_v(n_characters), SLOTS[cell]
+    hidden, itemsize = model.hidden, model.itemsize
+    columns_v, slots = block_v(model.n_characters), SLOTS[model.cell]
     narrow = hidden <= NARROW
     block_b = MIN_TILE if narrow else 64
     block_h = max(MIN_TILE, triton.next_power_of_2(hidden)) if narrow else 32
     width = block_h if narrow else triton.cdiv(hidden, 128) * 128
     columns = width // block_h
     # Offsets among the weights are of 32 bits.
-    counted = (2 * layers - 1) * slots * width * width < 2**31
+    counted = (2 * model.layers - 1) * slots * width * width < 2**31
     if MIN_TILE * columns_v > LOGITS or columns > device.multiprocessors or not counted:
         return STEPS
     # As much as the registers hold: compiled for sm_80 and sm_90 with float16 and bfloat16, nothing is spilled.
-    large = narrow or (device.warp_groups and reset_after)
+    large = narrow or (device.warp_groups and model.reset_after)
     block_k = min(width, 16 if itemsize == 4 else 64 if large else 32)
     # Asynchronous loads go past the first-level cache only 16 bytes at a time, and a program has 256 threads: 128 units
     # of the 16 rows that it chooses for. Within one program the cache sees all stores.
@@ -155,9 +150,10 @@ def streaming(
     return SamplePlan(form, block_b, block_h, block_k, width, columns, groups, stages, output_k, output_stages)
 
 
-def _resident(gates: int, width: int, layers: int, n_characters: int, device: Device) -> SamplePlan | None:
+def _resident(model: ModelShape, device: Device) -> SamplePlan | None:
     """The form whose weights of 16 bits stay on chip, if they find room there."""
-    tiles, columns_v = (2 * layers - 1) * gates, block_v(n_characters)
+    gates, columns_v = GATES[model.cell], block_v(model.n_characters)
+    tiles, width = (2 * model.layers - 1) * gates, max(MIN_TILE, triton.next_power_of_2(model.hidden))
     # The states of one layer pass through shared memory at a time, and sums of several warps.
     room = device.shared - 2 * width * (FEW + columns_v) - 1024
     resident = max(gates, tiles - room // (2 * width * width))
@@ -174,16 +170,7 @@ def in_columns(layout: SamplePlan, units: int, device: Device, **changed: int) -
     return replace(layout, form="columns", **places, **changed)
 
 
-def fitted(
-    layout: SamplePlan,
-    cell: str,
-    n_characters: int,
-    n_rows: int,
-    itemsize: int,
-    device: Device = H200,
-    reset_after: bool = True,
-    kept: int = 2,
-) -> SamplePlan:
+def fitted(layout: SamplePlan, model: ModelShape, n_rows: int, device: Device = H200, kept: int = 2) -> SamplePlan:
     """The plan for a number of sequences, whose text is the same to the bit whatever that number is.
 
     Few sequences have columns of few units, where all of them run at once: 128 of three LSTM layers of 512 units took
@@ -191,22 +178,23 @@ def fitted(
     have tiles of twice the height. LSTMs of 128 units have columns, too, as long as one launch holds all sequences.
 
     Args:
-        layout: `plan`'s choice.
-        cell, n_characters, itemsize, device, reset_after: as `plan` has them.
+        layout: `plan`'s choice for the model and the device.
+        model, device: these.
         n_rows: number of sequences.
         kept: arrays of a layer that are kept, at most, and scores: with more than two, as with more than 128
             characters, a program of 128 rows spills more registers than has been measured.
     """
-    lstm = cell == "lstm" and itemsize == 2 and device.warp_groups
+    lstm = model.cell == "lstm" and model.itemsize == 2 and device.warp_groups
+    columns_v = block_v(model.n_characters)
     if layout.form == "program" and layout.width == 128 and lstm:
-        part = 128 * itemsize * (block_v(n_characters) + MIN_TILE)
+        part = 128 * model.itemsize * (columns_v + MIN_TILE)
         output = {"output_k": 128, "output_stages": min(2, (device.shared - SLACK) // part)}
         narrow = in_columns(layout, MIN_TILE, device, block_b=64, stages=3, **output)
         return narrow if n_rows <= narrow.groups * narrow.block_b else layout
     if layout.form != "columns":
         return layout
     # Fewer than 16 columns are another instruction's, and a GRU without reset_after has a product of a single slot.
-    least = MIN_TILE if cell == "rnn" or not reset_after else 8
+    least = MIN_TILE if model.cell == "rnn" or not model.reset_after else 8
     for units in sorted({least, MIN_TILE}):
         few = in_columns(layout, units, device)
         if n_rows <= few.groups * few.block_b:
@@ -215,34 +203,25 @@ def fitted(
     launches, of_tall = (triton.cdiv(n_rows, each.groups * each.block_b) for each in (layout, tall))
     # Each of the second kind takes 44.7 us a step, of the first 25.3.
     faster = 7 * of_tall < 4 * launches
-    return tall if lstm and kept <= 2 and block_v(n_characters) <= 128 and faster else layout
+    return tall if lstm and kept <= 2 and columns_v <= 128 and faster else layout
 
 
-def describe_sampler(
-    cell: str, hidden: int, layers: int, n_characters: int, n_rows: int, dtype: torch.dtype, device: Device = H200
-) -> str:
-    """Say how a model would be sampled on a GPU.
+def describe_sampler(model: ModelShape, n_rows: int, device: Device = H200) -> str:
+    """Say how a number of sequences of a model would be sampled on a GPU.
 
-    >>> print(describe_sampler("lstm", 512, 3, 96, 128, torch.bfloat16))
+    >>> print(describe_sampler(ModelShape("lstm", 512, 3, 96, 2), 128))
     columns: 2 groups of 64 sequences x 64 programs of 8 units, a barrier after each layer, 1 launch for 128 sequences
-
-    Args:
-        cell: "lstm", "gru" or "rnn".
-        hidden, layers, n_characters, n_rows: H, L, V, and the number of sequences.
-        dtype: of the weights.
-        device: the GPU's limits.
     """
-    found = plan(cell, hidden, layers, n_characters, dtype.itemsize, device)
-    found = fitted(found, cell, n_characters, n_rows, dtype.itemsize, device)
+    found = fitted(plan(model, device), model, n_rows, device)
     if found == STEPS:
         return "steps: torch's operators for each step"
     groups = triton.cdiv(n_rows, found.block_b)
     if found.form in ("resident", "program"):
         where = "stay on chip" if found.form == "resident" else "are streamed"
         return f"{found.form}: {groups} programs of {found.block_b} sequences, weights {where}, no barrier, 1 launch"
-    launches = triton.cdiv(groups, found.groups)
+    launches, groups = triton.cdiv(groups, found.groups), min(groups, found.groups)
     return (
-        f"columns: {min(groups, found.groups)} groups of {found.block_b} sequences x {found.columns} programs of "
+        f"columns: {groups} group{'s' * (groups > 1)} of {found.block_b} sequences x {found.columns} programs of "
         f"{found.block_h} units, a barrier after each layer, {launches} launch{'es' * (launches > 1)} for {n_rows} "
         "sequences"
     )

@@ -16,7 +16,7 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.extract import ExtractConfig, extract_in_memory, extract_states
 from gatescope.engine.model import load_model
 from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
-from gatescope.engine.walk import sampler_plan
+from gatescope.engine.walk_fused import sampler_plan
 
 pytestmark = pytest.mark.cuda
 

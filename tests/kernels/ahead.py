@@ -146,9 +146,8 @@ def sample_launch_of(cell, kind, layers, b, h, dtype, device):
         for layer in range(layers)
     ]
     name = cell.partition("-")[0]
-    layout = sample_plan.plan(name, h, layers, n_characters, dtype.itemsize, device, cell != "gru-before")
-    given = n_characters, b, dtype.itemsize, device, cell != "gru-before", len(places)
-    layout = sample_plan.fitted(layout, name, *given)
+    model = sample_plan.ModelShape(name, h, layers, n_characters, dtype.itemsize, cell != "gru-before")
+    layout = sample_plan.fitted(sample_plan.plan(model, device), model, b, device, len(places))
     if layout == sample_plan.STEPS:
         return None
     output = (empty(n_characters, h), empty(n_characters))

@@ -13,7 +13,7 @@ from gatescope.kernels.choice import Draw, distribution
 from gatescope.kernels.gpu import H200
 from gatescope.kernels.philox import uniform
 from gatescope.kernels.sample_fused import PLACES, Captured, FusedRecurrence
-from gatescope.kernels.sample_plan import fitted, plan
+from gatescope.kernels.sample_plan import ModelShape, fitted, plan
 
 pytestmark = pytest.mark.cuda
 
@@ -112,8 +112,9 @@ def test_neither_neighbours_nor_blocks_nor_repetition_change_a_bit(cell, shape):
 def test_tiles_of_another_height_give_the_same_bits(shape, dtype):
     n_rows, n_steps, hidden, layers = shape
     model = random_model("lstm", V, hidden, layers)
-    base = plan("lstm", hidden, layers, V, 2, H200)
-    several = [fitted(base, "lstm", V, n, 2, kept=kept) for n, kept in ((n_rows, 2), (n_rows, PLACES), (64, PLACES))]
+    of_model = ModelShape("lstm", hidden, layers, V, 2)
+    base = plan(of_model, H200)
+    several = [fitted(base, of_model, n, kept=kept) for n, kept in ((n_rows, 2), (n_rows, PLACES), (64, PLACES))]
     assert len({layout.block_b for layout in several}) == 2
     whole, again = (sampled("lstm", model, n_rows, n_steps, dtype, layout=layout) for layout in (several[0], base))
     assert same(whole, again) and same(whole, sampled("lstm", model, 64, n_steps, dtype), slice(0, 64))

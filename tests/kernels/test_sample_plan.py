@@ -1,14 +1,15 @@
 """How the sampler's kernel is cut up: plans that fit models, devices and numbers of sequences."""
 
+from dataclasses import replace
+
 import pytest
-import torch
 
 pytest.importorskip("triton")
 
 import triton
 
 from gatescope.kernels.gpu import A100, H200, Device
-from gatescope.kernels.sample_plan import STEPS, describe_sampler, fitted, plan, streaming
+from gatescope.kernels.sample_plan import STEPS, ModelShape, describe_sampler, fitted, plan, streaming
 
 
 @pytest.mark.parametrize("device", [A100, H200, Device(16, 100 * 1024)], ids=["a100", "h200", "small"])
@@ -16,7 +17,8 @@ from gatescope.kernels.sample_plan import STEPS, describe_sampler, fitted, plan,
 def test_streamed_weights_cover_the_model_and_fit_the_device(device, cell_name):
     for hidden in (1, 3, 21, 64, 100, 128, 129, 160, 512, 768, 1024, 2048):
         for layers, n_characters, itemsize in ((1, 2, 2), (3, 96, 2), (2, 300, 4)):
-            found = streaming(cell_name, hidden, layers, n_characters, itemsize, device)
+            model = ModelShape(cell_name, hidden, layers, n_characters, itemsize)
+            found = streaming(model, device)
             if found == STEPS:
                 assert hidden > device.multiprocessors * 32 or (n_characters, itemsize) == (300, 4)
                 continue
@@ -29,7 +31,7 @@ def test_streamed_weights_cover_the_model_and_fit_the_device(device, cell_name):
             output = found.output_k * itemsize * (triton.next_power_of_2(n_characters) + 16)
             assert max(found.stages * part, found.output_stages * output) <= device.shared
             for n_rows in (1, 64, 128, 300, 1024, 10_000):
-                own = fitted(found, cell_name, n_characters, n_rows, itemsize, device)
+                own = fitted(found, model, n_rows, device)
                 # Rows stay in tiles of whole ones, and are summed as they were.
                 assert own.block_b % found.block_b == 0 and own.block_k == found.block_k and own.width == found.width
                 assert own.columns * own.block_h == own.width and own.columns * own.groups <= device.multiprocessors
@@ -42,19 +44,21 @@ def test_streamed_weights_cover_the_model_and_fit_the_device(device, cell_name):
                     assert 44.7 * launches[0] < 25.3 * launches[1]
                 elif own != found:
                     assert launches[0] == 1
-    wide = plan(cell_name, 512, 3, 96, 2, H200)
-    for reset_after in (True, False):
-        several = [fitted(wide, cell_name, 96, n_rows, 2, H200, reset_after) for n_rows in (128, 256, 512, 1024)]
+    models = [ModelShape(cell_name, 512, 3, 96, 2, reset_after) for reset_after in (True, False)]
+    wide = plan(models[0], H200)
+    for model in models:
+        several = [fitted(wide, model, n_rows, H200) for n_rows in (128, 256, 512, 1024)]
         # A column of an Elman network has a weight for each unit, and a product at least 16 of them.
         columns = [each.columns for each in several]
-        assert columns == [32 if cell_name == "rnn" or not reset_after else 64, 32, 16, 16]
+        assert columns == [32 if cell_name == "rnn" or not model.reset_after else 64, 32, 16, 16]
         assert [each.block_b for each in several] == [64, 64, 64, 128 if cell_name == "lstm" else 64]
-    assert fitted(wide, cell_name, 96, 1024, 2, H200, kept=6) == fitted(wide, "gru", 96, 1024, 2, A100) == wide
-    assert fitted(wide, cell_name, 200, 1024, 2, H200) == fitted(wide, cell_name, 96, 1500, 2, H200) == wide
-    narrow = streaming(cell_name, 128, 2, 96, 2, H200)
-    forms = [fitted(narrow, cell_name, 96, n_rows, 2, H200).form for n_rows in (5, 1024, 1025)]
+    model, gru = models[0], ModelShape("gru", 512, 3, 96, 2)
+    assert fitted(wide, model, 1024, H200, kept=6) == fitted(wide, gru, 1024, A100) == wide
+    assert fitted(wide, replace(model, n_characters=200), 1024, H200) == fitted(wide, model, 1500, H200) == wide
+    model = ModelShape(cell_name, 128, 2, 96, 2)
+    forms = [fitted(streaming(model, H200), model, n_rows, H200).form for n_rows in (5, 1024, 1025)]
     assert forms == (["columns", "columns", "program"] if cell_name == "lstm" else ["program"] * 3)
-    assert plan(cell_name, 128, 1, 5000, 2, device) == STEPS
+    assert plan(ModelShape(cell_name, 128, 1, 5000, 2), device) == STEPS
 
 
 @pytest.mark.parametrize("cell_name", ["lstm", "gru", "rnn"])
@@ -64,9 +68,10 @@ def test_weights_that_stay_find_room(cell_name):
         for layers in range(1, 9):
             for n_characters in (2, 96, 128, 129, 300):
                 for itemsize, device in ((2, H200), (2, A100), (4, H200)):
-                    found = plan(cell_name, hidden, layers, n_characters, itemsize, device)
+                    model = ModelShape(cell_name, hidden, layers, n_characters, itemsize)
+                    found = plan(model, device)
                     if found.form != "resident":
-                        assert found == streaming(cell_name, hidden, layers, n_characters, itemsize, device)
+                        assert found == streaming(model, device)
                         continue
                     assert (itemsize, device) == (2, H200) and found.block_b == 8
                     width, tiles = found.width, gates * (2 * layers - 1)
@@ -75,19 +80,22 @@ def test_weights_that_stay_find_room(cell_name):
                     in_registers = 2 * found.resident * width**2 / (4 * 32 * found.warps)
                     in_shared = 2 * width * ((tiles - found.resident) * width + triton.next_power_of_2(n_characters))
                     assert in_registers <= 192 and in_shared + 16 * width <= 227 * 1024
-                    assert all(fitted(found, cell_name, n_characters, n, 2, H200) == found for n in (1, 1024, 9999))
+                    assert all(fitted(found, model, n, H200) == found for n in (1, 1024, 9999))
     for shape in ((128, 2, 96), (128, 2, 128), (64, 3, 96), (100, 1, 256)):
-        assert plan(cell_name, *shape, 2, H200).form == "resident"
-    assert plan("lstm", 128, 3, 96, 2, H200).form == plan("lstm", 128, 2, 129, 2, H200).form == "program"
+        assert plan(ModelShape(cell_name, *shape, 2), H200).form == "resident"
+    for shape in ((128, 3, 96), (128, 2, 129)):
+        assert plan(ModelShape("lstm", *shape, 2), H200).form == "program"
 
 
 def test_describe_says_what_would_run():
-    told = describe_sampler("gru", 128, 2, 96, 1024, torch.bfloat16)
+    told = describe_sampler(ModelShape("gru", 128, 2, 96, 2), 1024)
     assert told == "resident: 128 programs of 8 sequences, weights stay on chip, no barrier, 1 launch"
-    told = describe_sampler("gru", 128, 2, 96, 1024, torch.float32)
+    told = describe_sampler(ModelShape("gru", 128, 2, 96, 4), 1024)
     assert told == "program: 64 programs of 16 sequences, weights are streamed, no barrier, 1 launch"
-    told = describe_sampler("gru", 512, 3, 96, 1024, torch.bfloat16)
+    told = describe_sampler(ModelShape("gru", 512, 3, 96, 2), 1024)
     assert told.startswith("columns: 8 groups of 64 sequences x 16 programs of 32 units") and "2 launches" in told
-    told = describe_sampler("lstm", 512, 3, 96, 1024, torch.bfloat16)
+    told = describe_sampler(ModelShape("gru", 512, 3, 96, 2, reset_after=False), 64)
+    assert told.startswith("columns: 1 group of 64 sequences x 32 programs of 16 units")
+    told = describe_sampler(ModelShape("lstm", 512, 3, 96, 2), 1024)
     assert told.startswith("columns: 8 groups of 128 sequences x 16 programs of 32 units") and "1 launch " in told
-    assert describe_sampler("gru", 64, 1, 5000, 8, torch.float16).startswith("steps")
+    assert describe_sampler(ModelShape("gru", 64, 1, 5000, 2), 8).startswith("steps")
