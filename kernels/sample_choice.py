@@ -42,9 +42,18 @@ def _least_with(p, weight, need):
     found = tl.zeros((p.shape[0], 1), tl.int32)
     for k in range(31):
         candidate = found | (1 << (30 - k))
-        enough = tl.sum(tl.where(bits >= candidate, weight, 0.0), axis=1)[:, None] >= need
+        enough = tl.sum(tl.where(bits >= candidate, weight, 0), axis=1)[:, None] >= need
         found = tl.where(enough, candidate, found)
     return found
+
+
+@triton.jit
+def _last(x):
+    """The last column of float64 [rows, columns], word by word: integers are added up in one instruction of a warp."""
+    bits, there = x.to(tl.int64, bitcast=True), tl.arange(0, x.shape[1])[None, :] == x.shape[1] - 1
+    high = tl.sum(tl.where(there, (bits >> 32).to(tl.int32), 0), axis=1)
+    low = tl.sum(tl.where(there, bits.to(tl.int32), 0), axis=1)
+    return ((high.to(tl.int64) << 32) | (low.to(tl.int64) & 0xFFFFFFFF)).to(tl.float64, bitcast=True)
 
 
 @triton.jit
@@ -64,7 +73,8 @@ def choose(logits, u, temperature, top_k, top_p, V: tl.constexpr, TOP_K: tl.cons
     total = tl.sum(p, axis=1)
     p = p / total[:, None]
     if TOP_K:
-        ones = tl.where(o_v < V, 1.0, 0.0) + p * 0.0
+        # Integers are added up across a warp in one instruction.
+        ones = tl.where((o_v < V) & (p >= 0.0), 1, 0)
         p = tl.where(p.to(tl.int32, bitcast=True) >= _least_with(p, ones, top_k), p, 0.0)
     if TOP_P:
         bits, wide = p.to(tl.int32, bitcast=True), p.to(tl.float64)
@@ -75,7 +85,7 @@ def choose(logits, u, temperature, top_k, top_p, V: tl.constexpr, TOP_K: tl.cons
         earlier = tl.cumsum(tl.where(equal, 1, 0), axis=1) - 1
         p = tl.where((bits > least) | (equal & (above + earlier * wide < need)), p, 0.0)
     cumulative = tl.cumsum(p.to(tl.float64), axis=1)
-    target = u * tl.max(cumulative, axis=1)
+    target = u * _last(cumulative)
     # A character without probability is none, whatever the sum's rounding.
     beyond = (cumulative > target[:, None]) & (p > 0.0)
     # Of a finite distribution the total is at least 1; of any other, NaN.
