@@ -17,7 +17,12 @@ from gatescope.kernels.grid import INTERPRETED
 
 @triton.jit
 def sigmoid(x):
-    power = x * -1.4426950408889634
+    return _falling(x * -1.4426950408889634)
+
+
+@triton.jit
+def _falling(power):
+    """1 / (1 + 2^power)."""
     if INTERPRETED:
         return 1.0 / (1.0 + tl.exp2(power))
     else:
@@ -34,7 +39,7 @@ def _instruction(x, NAME: tl.constexpr):
 def tanh(x, dtype: tl.constexpr):
     """The tangens hyperbolicus, for states of a dtype."""
     if dtype.primitive_bitwidth == 16:
-        return 1.0 - 2.0 * sigmoid(-2.0 * x)
+        return 1.0 - 2.0 * _falling(x * 2.8853900817779268)
     else:
         square = x * x
         series = -5.70498872745e-3 * square + 2.06390887954e-2
@@ -43,7 +48,7 @@ def tanh(x, dtype: tl.constexpr):
         series = series * square - 3.33332819422e-1
         near = x + x * square * series
         size = tl.abs(x)
-        far = 1.0 - 2.0 * sigmoid(-2.0 * size)
+        far = 1.0 - 2.0 * _falling(size * 2.8853900817779268)
         return tl.where(size < 0.625, near, tl.where(x < 0, -far, far))
 
 
