@@ -200,7 +200,7 @@ def _resident(grid: Plan, hidden: int, device: Device) -> Plan | None:
 def _narrow(n_rows: int, hidden: int, device: Device) -> Plan:
     """All units in one program, its weights in registers: no barrier, and few rows, of which there are many programs.
 
-    A step of an LSTM of 128 units is 173 instructions of each of 8 warps for four rows, and 268 for eight (float16, as
+    A step of an LSTM of 128 units is 169 instructions of each of 8 warps for four rows, and 260 for eight (float16, as
     compiled for an H200), 32 of them products either way. In columns of 32 units, which 2 x 128 was measured with
     before, it would be 185 for 16 rows, and after them the exchange through the L2 cache. Not timed yet. Eight rows of
     an odd number of units above 64 spill registers.

@@ -176,7 +176,7 @@ class FusedRecurrence:
     def launch(
         self, tokens: Tensor, lengths: Tensor, captured: Captured, draw: Draw | None = None, first_step: int = 0
     ) -> Launch:
-        """The kernel on these tensors; time, rows and counters are filled in when it runs."""
+        """The kernel on these tensors; that of groups is told of its steps, rows and counters when it runs."""
         seed = draw.seed - (draw.seed >> 63 << 64) if draw else 0
         others: dict[str, Any] = {
             "tokens_ptr": tokens,
@@ -210,4 +210,4 @@ class FusedRecurrence:
             {name: value for name, value in given.items() if name in kernel.arg_names}
             for given in (self._tensors | others, constants)
         )
-        return Launch(kernel, grid, arguments, constants, self.layout.columns > 1, self.layout.warps)
+        return Launch(kernel, grid, arguments, constants, self.layout.columns > 1)

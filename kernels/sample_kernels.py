@@ -1,4 +1,6 @@
-"""The sampler's kernel in Triton: what `gatescope.kernels.sample_fused` launches.
+"""The sampler's kernel in Triton, whose programs read their weights from memory in every step.
+
+`gatescope.kernels.sample_fused` launches it, or that of `gatescope.kernels.sample_resident`, where they stay on chip.
 
 One launch takes every sequence through a block of steps: a character is drawn, or a given one read, all layers run, and
 the states that are asked for are kept. A program has BLOCK_B rows (sequences) and BLOCK_H units of every layer. The
@@ -158,8 +160,8 @@ def _output(
     o_v = tl.arange(0, BLOCK_V)[None, :]
     logits = tl.zeros((row.shape[0], BLOCK_V), tl.float32) + tl.load(bias_ptr + o_v)
     logits = _add_product(logits, top, row[:, None] * HP, output_ptr, o_v * HP, HP, BLOCK_K, STAGES)
-    # A product of 16 rows is spread over all warps, row by row. Read back from memory a row is one warp's, and its sums
-    # and its scan need no barrier.
+    # A product of 16 rows is spread over all warps, row by row. Read back from memory a row of up to 128 characters is
+    # one warp's, and its sums and its scan need no barrier.
     tl.store(logits_ptr + (row[:, None] * BLOCK_V + o_v), logits)
     tl.debug_barrier()
     logits = tl.load(logits_ptr + (row[:, None] * BLOCK_V + o_v))

@@ -4,15 +4,16 @@
 row is summed in the same order in all that it makes of a plan, so that a sequence's text and states are the same to the
 bit whatever runs beside it.
 
-"resident", in 16 bits, on sm_90: one program runs all layers of 8 sequences, and programs know nothing of each other.
+"resident", up to 128 units, 128 characters and 3 layers in 16 bits, where a program has 227 KB of shared memory and
+255 registers a thread (sm_90): one program runs all layers of 8 sequences, and programs know nothing of each other.
 All weights stay on chip for the whole launch, first those of layer 0 in registers and what shared memory holds of the
 others there: of two LSTM layers of 128 units, 384 KB, and an output layer of 128 characters, 32 KB, six tiles of 32 KB
 are in registers, 192 of a thread's 255, and six in shared memory. 1,024 sequences are 128 programs, one on each
 multiprocessor of an H200 but four.
 
 "program", H <= 128: one program of 16 sequences streams its weights from the L2 cache in every step, asynchronously and
-ahead of the products, where they find no room on the chip: three layers of 128 units, 300 characters, float32, or
-sm_80. Up to as many LSTMs of 128 units as a launch holds stand in columns.
+ahead of the products, where they find no room on the chip: three layers of 128 units with gates, 300 characters,
+float32, or sm_80. Of such LSTMs of 128 units in 16 bits, as many as a launch holds stand in columns.
 
 "columns": the units are split over the programs of a group of 64 or 128 sequences, which meet at a barrier after each
 layer. Each program streams its own columns of the weights and the states of its rows from L2 in every step: the five
@@ -25,18 +26,18 @@ at once is worked group by group in several launches.
 into a program's registers, or the units not on the device.
 
 Traffic through L2 for one step of L layers of H units: each of the programs of a group reads (2 L - 1) 4 H BLOCK_H
-weights and (2 L - 1) H states a row, BLOCK_H = H in the first form. For three layers of 512 and 512 sequences in groups
-of 64 that is 126 MB a step in a launch of 128 programs.
+weights and (2 L - 1) H states a row, BLOCK_H = H in a program by itself. For three layers of 512 and 512 sequences in
+groups of 64 that is 126 MB a step in a launch of 128 programs.
 
 On an NVIDIA H200 (torch 2.11, Triton 3.6, bfloat16, h and c kept; the kernel alone, as `python -m
 benchmarks.sampler_tiles` times it) 1,024 sequences took, in microseconds a step to sample, as measured before
-activations became shorter (a step of 128 x 32 was of 7,467 instructions and is of 4,577 now):
+activations became shorter (a step of 128 x 32 was of 7,467 instructions and is of 4,399 now):
 
     3 x 512   64 rows x 32 units in two launches 50.6; 64 x 64 46.2; 128 x 32 44.7, though it spills 40 bytes a thread
-              (80 now, 15 or 16 loads a step); the last two in parts of 32 units 48.0 and, without spills, 46.4
+              (72 now, 14 loads a step); the last two in parts of 32 units 48.0 and, without spills, 46.4
     2 x 128   programs of 16 rows 13.8; columns of 32 rows x 32 units 10.4, 16 x 64 11.3, 64 x 32 12.8, 64 x 16 10.0;
-              resident: not measured (951 instructions of a warp in a step, where columns of 64 x 16 have 1,335 and meet
-              three times; 32 of them are loads of what is spilled, cells and addresses)
+              resident: not measured (864 instructions of a warp in a step, where columns of 64 x 16 had 1,335 and met
+              three times; 31 of them are loads of what is spilled, cells and addresses)
 
 and each that was measured gave the same characters and states to the bit. Where all gates are kept, 128 rows spill 240
 bytes: not measured, and not used. Nor was a GRU measured in such tiles. Bytes alone do not bound a step: on an H100
@@ -58,7 +59,7 @@ from dataclasses import dataclass, replace
 import triton
 
 from gatescope.kernels.gpu import H200, Device
-from gatescope.kernels.plan import FEW_WARPS, MIN_TILE, NARROW, SLACK, WARPS
+from gatescope.kernels.plan import MIN_TILE, NARROW, SLACK, WARPS
 from gatescope.kernels.sample_weights import SLOTS, block_v
 
 LOGITS = 8192  # of a tile, that the registers of a program hold beside their sums in float64
@@ -79,14 +80,14 @@ class SamplePlan:
     output_k: int = 0  # units that the output layer multiplies at once
     output_stages: int = 0
     resident: int = 0  # tiles of a gate's weights that stay in registers, where all weights stay on chip
-    warps: int = WARPS
 
 
 STEPS = SamplePlan("steps")
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 FEW = 8  # sequences in a program whose weights stay on chip: the columns of a tensor core's product
 WEIGHTS = 192  # of a thread's 255 registers, that hold weights at most
-MOST_CHARACTERS = 256  # whose logits a program of few warps has in registers
+# Of models whose weights stay on chip: beyond, their states and the choice of a character find no room beside them.
+MOST_LAYERS, MOST_CHARACTERS = 3, 128
 
 
 @dataclass(frozen=True)
@@ -153,14 +154,19 @@ def streaming(model: ModelShape, device: Device = H200) -> SamplePlan:
 def _resident(model: ModelShape, device: Device) -> SamplePlan | None:
     """The form whose weights of 16 bits stay on chip, if they find room there."""
     gates, columns_v = GATES[model.cell], block_v(model.n_characters)
-    tiles, width = (2 * model.layers - 1) * gates, max(MIN_TILE, triton.next_power_of_2(model.hidden))
-    # The states of one layer pass through shared memory at a time, and sums of several warps.
-    room = device.shared - 2 * width * (FEW + columns_v) - 1024
-    resident = max(gates, tiles - room // (2 * width * width))
-    warps = WARPS if width == NARROW else FEW_WARPS
-    if room < 0 or resident * width * width // (64 * warps) > WEIGHTS or columns_v > MOST_CHARACTERS:
+    if model.layers > MOST_LAYERS or columns_v > MOST_CHARACTERS:
         return None
-    return SamplePlan("resident", FEW, width, width, width, columns=1, resident=resident, warps=warps)
+    # Units of several warps, so that states on their way to a product pass through shared memory, where the warps meet.
+    tiles, width = (2 * model.layers - 1) * gates, max(2 * MIN_TILE, triton.next_power_of_2(model.hidden))
+    # States pass through shared memory, with three layers those of two at a time, and sums of several warps.
+    states = FEW * (2 if model.layers > 2 else 1)
+    room = device.shared - 2 * width * (states + columns_v) - 1024
+    resident = max(gates, tiles - room // (2 * width * width))
+    # Of a thread: a warp has 16 units of each gate, and where there are more warps than that takes, some have the same.
+    weights = resident * width**2 // (64 * min(WARPS, width // 16))
+    return (
+        SamplePlan("resident", FEW, width, width, width, columns=1, resident=resident) if weights <= WEIGHTS else None
+    )
 
 
 def in_columns(layout: SamplePlan, units: int, device: Device, **changed: int) -> SamplePlan:
@@ -175,7 +181,8 @@ def fitted(layout: SamplePlan, model: ModelShape, n_rows: int, device: Device = 
 
     Few sequences have columns of few units, where all of them run at once: 128 of three LSTM layers of 512 units took
     an H200 20.5 us a step in columns of 16 units, and 18.6 in columns of 8. More LSTM sequences than a launch holds
-    have tiles of twice the height. LSTMs of 128 units have columns, too, as long as one launch holds all sequences.
+    have tiles of twice the height. LSTMs of 128 units whose weights are streamed have columns, too, as long as one
+    launch holds all sequences.
 
     Args:
         layout: `plan`'s choice for the model and the device.

@@ -5,9 +5,10 @@ A program runs all layers of a few sequences by itself, and waits for nobody. It
 tiles [HP, HP] of one gate each, some in registers (`gatescope.kernels.resident`) and the others in shared memory. The
 sums [HP, rows] of the gates of a unit then stand in one thread, and so do its states, which stay there for all steps.
 
-Shared memory is nearly full of weights, so that nothing else may pass through it at the same time but the states of one
-layer on their way to a product: what is loaded or stored in a step does not (`gatescope.kernels.unstaged`), and the
-topmost layer's recurrent product is made with the output layer, which reads the same states.
+Shared memory is nearly full of weights, so that of two layers' states only one layer's may be there on their way to a
+product, and nothing beside them. A character's sums, logits and float32 do not pass through it
+(`gatescope.kernels.unstaged`), the topmost layer's recurrent product is made with the output layer, which reads the
+same states, and what is kept of a layer goes when the next one has read its states.
 
 Memory, numbers and equations are those of `gatescope.kernels.sample_kernels`.
 """
@@ -235,7 +236,8 @@ def resident_kernel(
     for t in range(longest):
         of_top = _recurrent(w_hh, LAYERS - 1, RECURRENT, GATES, h[LAYERS - 1])
         if OUTPUT:
-            # Read back from memory a row is one warp's, and its sums and its scan need no barrier.
+            # Read back from memory a row is one warp's, and its sums and its scan need no barrier. All warps have read
+            # those of the step before: since then they met, where the states passed through shared memory.
             store_unstaged(logits_ptr + (row[None, :] * BLOCK_V + o_v[:, None]), product(w_out, h[LAYERS - 1]))
             tl.debug_barrier()
             logits = tl.load(logits_ptr + (row[:, None] * BLOCK_V + o_v[None, :])) + tl.load(bias_ptr + o_v)[None, :]

@@ -21,13 +21,14 @@ from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_state
 from gatescope.kernels.sample_plan import SamplePlan
 
 LAYOUT = SamplePlan("program", 16, 16, 16, 16, 1, 9, 1, 16, 1)
+RESIDENT = SamplePlan("resident", 8, 32, 32, 32, 1, resident=4)
 ALL = ("h", "c", "gates", "log_probability", "entropy")
 
 
-@pytest.fixture
-def by_kernel(monkeypatch):
-    """Return a function that makes the walk take the kernel."""
-    return lambda: monkeypatch.setattr(record, "sampler_plan", lambda trained: LAYOUT)
+@pytest.fixture(params=[LAYOUT, RESIDENT], ids=lambda layout: layout.form)
+def by_kernel(request, monkeypatch):
+    """Return a function that makes the walk take a kernel."""
+    return lambda: monkeypatch.setattr(record, "sampler_plan", lambda trained: request.param)
 
 
 def assert_same(found, expected):

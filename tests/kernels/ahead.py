@@ -2,7 +2,8 @@
 
 A program of its own, since functions that Triton interprets cannot be compiled: `python ahead.py JOBS`, JOBS a JSON
 list of [cell, direction, B, H, dtype, architecture, layers that share the device, use]; a direction may also be
-"forward step" or "backward step", or "sample 2", "cut 2", "read 2" of a model of 2 layers and 96 characters; the cell
+"forward step" or "backward step", or "sample 2", "cut 2", "read 2", "states 2", "exact 2" of a model of 2 layers and 96
+characters; the cell
 also "dropout". A use is a key of USES, "everything" if it is left out. Tile, grid and signature are those of the
 launcher's own function, on tensors without memory. It prints a JSON object with the answers.
 """
@@ -75,7 +76,7 @@ def launch_of(cell, direction, b, h, dtype, device, use=USES["everything"]):
     def empty(*shape, dtype=dtype):
         return torch.empty(shape, dtype=dtype, device="meta")
 
-    if direction.split()[0] in ("sample", "cut", "read", "states"):
+    if direction.split()[0] in ("sample", "cut", "read", "states", "exact"):
         return sample_launch_of(cell, *direction.split(), b, h, dtype, device)
     if direction.endswith("step") or cell == "dropout":
         return step_launch_of(cell, direction, empty, b, h)
@@ -131,7 +132,7 @@ def step_launch_of(cell, direction, empty, b, h):
 
 
 def sample_launch_of(cell, kind, layers, b, h, dtype, device):
-    """The launch of the sampler; everything is kept, or h and c alone, in float16."""
+    """The launch of the sampler; everything is kept, or h and c alone, in float16, or all of it in float32."""
     layers, n_characters = int(layers), 96
     n_gates = {"lstm": 4, "gru": 3, "gru-before": 3, "rnn": 1}[cell]
     places = {"lstm": range(6), "gru": (0, 2, 3, 4), "gru-before": (0, 2, 3, 4), "rnn": (0,)}[cell]
@@ -152,9 +153,9 @@ def sample_launch_of(cell, kind, layers, b, h, dtype, device):
         return None
     output = (empty(n_characters, h), empty(n_characters))
     sampler = sample_fused.FusedRecurrence(name, weights, None, output, b, cell != "gru-before", layout=layout)
-    half = torch.float16
-    states = [empty(b, T, h, dtype=half) if place % 6 in places else None for place in range(6 * layers)]
-    scores = [] if kind == "states" else [empty(b, T, 1, dtype=half) for _ in range(2)]
+    kept = torch.float32 if kind == "exact" else torch.float16
+    states = [empty(b, T, h, dtype=kept) if place % 6 in places else None for place in range(6 * layers)]
+    scores = [] if kind == "states" else [empty(b, T, 1, dtype=kept) for _ in range(2)]
     captured = sample_fused.Captured(tuple(states), *scores)
     draw = sample.Draw(0, 0, 0.8, *((40, 0.9) if kind == "cut" else ()))
     int32 = {"dtype": torch.int32}

@@ -89,17 +89,17 @@ def check_products(name, told):
 
 def check_sampler(job, told):
     name = f"{job}: {told['registers']} registers"
-    # A program of 128 rows, a tenth faster than two of 64, spills: 15 or 16 loads in a step of 4,600 instructions. So
-    # does one with all weights of two LSTM layers of 128 units: cells and addresses, 32 to 50 loads of 950 to 1,300.
+    # A program of 128 rows, a tenth faster than two of 64, spills: 15 or 16 loads in a step of 4,400 instructions. So
+    # does one with all weights of two LSTM layers of 128 units: cells and addresses, 32 loads in a step of 860.
     full = told["resident"] and job[0] == "lstm" and job[1].endswith("2") and job[3] == 128
-    spilled = 96 if told["rows"] == 128 else 320 if full else 8 if told["resident"] else 0
+    spilled = 96 if told["rows"] == 128 else 400 if full else 0
     assert told["stack"] <= spilled, f"{name}, {told['stack']} bytes spilled"
     assert told["shared"] <= told["limit"], f"{name}, {told['shared']} bytes of shared memory of {told['limit']}"
     order, asynchronous = told["order"], told["asynchronous"]
     assert "mma.sync" in order or "wgmma.mma_async" in order, name
     check_products(name, told)
     if told["resident"]:
-        # Nothing is loaded by 16 bytes in a step but, to be multiplied, from shared memory.
+        # Nothing is on its way to shared memory in a step, and nobody is waited for.
         assert not asynchronous and not any(word.startswith(("atom", "ld.acquire")) for word in order), name
         return
     # Weights are on their way before they are needed, and all that is kept leaves 16 bytes a thread: 8 or 4 where a
@@ -142,7 +142,8 @@ def test_the_sampler(tmp_path):
 def test_every_shape_of_the_sampler(cell, architecture, tmp_path):
     shapes = [*SAMPLERS, ("cut 2", 1024, 128), ("cut 3", 128, 512), ("sample 1", 64, 1024)]
     # Beside weights that stay: what does not fit, and narrower.
-    narrow = [("states 2", 1024, 128), ("sample 3", 1024, 128), ("sample 3", 64, 50), ("sample 1", 64, 16)]
+    narrow = [("states 2", 1024, 128), ("sample 3", 1024, 128), ("exact 2", 64, 128), ("sample 3", 64, 50)]
+    narrow += [("sample 1", 64, 16)]
     shapes += narrow if architecture == 90 else narrow[:2]
     # In columns of 8 or 16, of 16, and of 32 units.
     same = [("sample 3", n_rows, 512) for n_rows in (128, 256, 1024)]
