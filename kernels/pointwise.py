@@ -23,11 +23,20 @@ def sigmoid(x):
 @triton.jit
 def _falling(power):
     """1 / (1 + 2^power)."""
+    shifted = 1.0 + exp2(power)
     if INTERPRETED:
-        return 1.0 / (1.0 + tl.exp2(power))
+        return 1.0 / shifted
     else:
-        shifted = 1.0 + _instruction(power, "ex2.approx.ftz.f32 $0, $1;")
         return _instruction(shifted, "rcp.approx.ftz.f32 $0, $1;")
+
+
+@triton.jit
+def exp2(x):
+    """2^x, or 0 where that is no normal number."""
+    if INTERPRETED:
+        return tl.exp2(x)
+    else:
+        return _instruction(x, "ex2.approx.ftz.f32 $0, $1;")
 
 
 @triton.jit

@@ -9,6 +9,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from gatescope.kernels.pointwise import exp2
+
+LOG2_E = tl.constexpr(1.4426950408889634)
+
 
 @triton.jit
 def uniform(seed, sequence, step):
@@ -69,9 +73,8 @@ def choose(logits, u, temperature, top_k, top_p, V: tl.constexpr, TOP_K: tl.cons
         ids int32 [rows]; -1, which is none, where logits are NaN or infinite.
     """
     o_v = tl.arange(0, logits.shape[1])[None, :]
-    p = tl.exp((logits - tl.max(logits, axis=1)[:, None]) / temperature)
-    total = tl.sum(p, axis=1)
-    p = p / total[:, None]
+    # As likely as the most likely one is, at most: the rule asks for ratios alone.
+    p = exp2((logits - tl.max(logits, axis=1)[:, None]) * (LOG2_E / temperature))
     if TOP_K:
         # Integers are added up across a warp in one instruction.
         ones = tl.where((o_v < V) & (p >= 0.0), 1, 0)
@@ -85,7 +88,8 @@ def choose(logits, u, temperature, top_k, top_p, V: tl.constexpr, TOP_K: tl.cons
         earlier = tl.cumsum(tl.where(equal, 1, 0), axis=1) - 1
         p = tl.where((bits > least) | (equal & (above + earlier * wide < need)), p, 0.0)
     cumulative = tl.cumsum(p.to(tl.float64), axis=1)
-    target = u * _last(cumulative)
+    total = _last(cumulative)
+    target = u * total
     # A character without probability is none, whatever the sum's rounding.
     beyond = (cumulative > target[:, None]) & (p > 0.0)
     # Of a finite distribution the total is at least 1; of any other, NaN.
@@ -97,8 +101,9 @@ def scores(logits, token):
     """The log-probability of a character, and the entropy, under softmax(logits), in nats, [rows] each."""
     o_v = tl.arange(0, logits.shape[1])[None, :]
     below = logits - tl.max(logits, axis=1)[:, None]
-    e = tl.exp(below)
+    e = exp2(below * LOG2_E)
     total = tl.sum(e, axis=1)
     chosen = tl.sum(tl.where(o_v == token[:, None], below, 0.0), axis=1)
-    mean = tl.sum(e * tl.where(e > 0.0, below, 0.0), axis=1) / total
+    # A product that is chosen is not fused with the addition of another thread's, by which threads would disagree.
+    mean = tl.sum(tl.where(e > 0.0, e * below, 0.0), axis=1) / total
     return chosen - tl.log(total), tl.log(total) - mean

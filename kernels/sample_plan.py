@@ -31,13 +31,13 @@ groups of 64 that is 126 MB a step in a launch of 128 programs.
 
 On an NVIDIA H200 (torch 2.11, Triton 3.6, bfloat16, h and c kept; the kernel alone, as `python -m
 benchmarks.sampler_tiles` times it) 1,024 sequences took, in microseconds a step to sample, as measured before
-activations became shorter (a step of 128 x 32 was of 7,467 instructions and is of 4,399 now):
+activations became shorter (a step of 128 x 32 was of 7,467 instructions and is of 4,310 now):
 
     3 x 512   64 rows x 32 units in two launches 50.6; 64 x 64 46.2; 128 x 32 44.7, though it spills 40 bytes a thread
               (72 now, 14 loads a step); the last two in parts of 32 units 48.0 and, without spills, 46.4
     2 x 128   programs of 16 rows 13.8; columns of 32 rows x 32 units 10.4, 16 x 64 11.3, 64 x 32 12.8, 64 x 16 10.0;
-              resident: not measured (864 instructions of a warp in a step, where columns of 64 x 16 had 1,335 and met
-              three times; 31 of them are loads of what is spilled, cells and addresses)
+              resident: not measured (801 instructions of a warp in a step, where columns of 64 x 16 had 1,335 and met
+              three times; 32 of them are loads of what is spilled, cells and addresses)
 
 and each that was measured gave the same characters and states to the bit. Where all gates are kept, 128 rows spill 240
 bytes: not measured, and not used. Nor was a GRU measured in such tiles. Bytes alone do not bound a step: on an H100

@@ -89,8 +89,8 @@ def check_products(name, told):
 
 def check_sampler(job, told):
     name = f"{job}: {told['registers']} registers"
-    # A program of 128 rows, a tenth faster than two of 64, spills: 15 or 16 loads in a step of 4,400 instructions. So
-    # does one with all weights of two LSTM layers of 128 units: cells and addresses, 31 loads in a step of 860, and up to
+    # A program of 128 rows, a tenth faster than two of 64, spills: 14 loads in a step of 4,300 instructions. So does
+    # one with all weights of two LSTM layers of 128 units: cells and addresses, 32 loads in a step of 800, and up to
     # twice as many where everything is kept; of two GRU layers in one case of 18, under either Triton, two words.
     full = told["resident"] and job[0] == "lstm" and job[1].endswith("2") and job[3] == 128
     spilled = 96 if told["rows"] == 128 else 512 if full else 8 if told["resident"] else 0
