@@ -107,3 +107,54 @@ def scores(logits, token):
     # A product that is chosen is not fused with the addition of another thread's, by which threads would disagree.
     mean = tl.sum(tl.where(e > 0.0, e * below, 0.0), axis=1) / total
     return chosen - tl.log(total), tl.log(total) - mean
+
+
+@triton.jit
+def draw_or_read(
+    logits,
+    tokens_ptr,
+    log_probability_ptr,
+    entropy_ptr,
+    row,
+    n_rows,
+    length,
+    t,
+    n_tokens,
+    step,
+    first_sequence,
+    stride,
+    seed,
+    temperature,
+    top_k,
+    top_p,
+    V: tl.constexpr,
+    GIVEN: tl.constexpr,
+    TOP_K: tl.constexpr,
+    TOP_P: tl.constexpr,
+):
+    """Draw the characters of some rows, or take those given (below 0: the row has not begun), and score them.
+
+    Args:
+        logits: [rows, columns], -inf behind the V characters; None where characters are given and not scored.
+        row: numbers of the rows, int32 [rows], of which those below n_rows are there.
+        length: of each row within the block; from there on nothing is kept.
+        step, first_sequence, seed: what the random numbers hang on.
+        others: see `gatescope.kernels.sample_kernels.sample_kernel`.
+
+    Returns:
+        ids int32 [rows].
+    """
+    wide, in_b = row.to(tl.int64), row < n_rows
+    if GIVEN:
+        token = tl.load(tokens_ptr + wide * n_tokens + t, mask=in_b, other=0)
+    else:
+        u = uniform(seed, first_sequence + wide, step)
+        token = choose(logits, u, temperature, top_k, top_p, V, TOP_K, TOP_P)
+        tl.store(tokens_ptr + wide * n_tokens + t, token, mask=in_b)
+    if log_probability_ptr is not None or entropy_ptr is not None:
+        log_probability, entropy = scores(logits, tl.maximum(token, 0))
+        if log_probability_ptr is not None:
+            tl.store(log_probability_ptr + wide * stride + t, log_probability, mask=in_b & (t < length))
+        if entropy_ptr is not None:
+            tl.store(entropy_ptr + wide * stride + t, entropy, mask=in_b & (t < length))
+    return token

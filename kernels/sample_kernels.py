@@ -29,7 +29,7 @@ import triton.language as tl
 from gatescope.kernels.grid import COUNTER_STRIDE, arrive, wait
 from gatescope.kernels.lstm_kernels import step as lstm_step
 from gatescope.kernels.pointwise import sigmoid, tanh
-from gatescope.kernels.sample_choice import choose, scores, uniform
+from gatescope.kernels.sample_choice import draw_or_read
 from gatescope.kernels.tiles import add_product
 
 LSTM, GRU, GRU_BEFORE, RNN, RNN_RELU = (tl.constexpr(cell) for cell in range(5))
@@ -84,46 +84,6 @@ def _add_product(
         else:
             total = add_product(total, h, w)
     return total
-
-
-@triton.jit
-def draw_or_read(
-    logits,
-    tokens_ptr,
-    log_probability_ptr,
-    entropy_ptr,
-    row,
-    n_rows,
-    length,
-    t,
-    n_tokens,
-    step,
-    first_sequence,
-    stride,
-    seed,
-    temperature,
-    top_k,
-    top_p,
-    V: tl.constexpr,
-    GIVEN: tl.constexpr,
-    TOP_K: tl.constexpr,
-    TOP_P: tl.constexpr,
-):
-    """Draw the characters of some rows, or take those given (below 0: the row has not begun), and score them."""
-    wide, in_b = row.to(tl.int64), row < n_rows
-    if GIVEN:
-        token = tl.load(tokens_ptr + wide * n_tokens + t, mask=in_b, other=0)
-    else:
-        u = uniform(seed, first_sequence + wide, step)
-        token = choose(logits, u, temperature, top_k, top_p, V, TOP_K, TOP_P)
-        tl.store(tokens_ptr + wide * n_tokens + t, token, mask=in_b)
-    if log_probability_ptr is not None or entropy_ptr is not None:
-        log_probability, entropy = scores(logits, tl.maximum(token, 0))
-        if log_probability_ptr is not None:
-            tl.store(log_probability_ptr + wide * stride + t, log_probability, mask=in_b & (t < length))
-        if entropy_ptr is not None:
-            tl.store(entropy_ptr + wide * stride + t, entropy, mask=in_b & (t < length))
-    return token
 
 
 @triton.jit

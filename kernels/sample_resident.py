@@ -21,7 +21,8 @@ import triton.language as tl
 from gatescope.kernels.lstm_kernels import step
 from gatescope.kernels.pointwise import sigmoid, tanh
 from gatescope.kernels.resident import in_registers
-from gatescope.kernels.sample_kernels import CAPTURED, CHANGING, GRU, GRU_BEFORE, LSTM, RNN, draw_or_read, elman
+from gatescope.kernels.sample_choice import draw_or_read
+from gatescope.kernels.sample_kernels import CAPTURED, CHANGING, GRU, GRU_BEFORE, LSTM, RNN, elman
 from gatescope.kernels.tiles import add_product, product
 from gatescope.kernels.unstaged import known_alike, load_unstaged, store_unstaged
 
