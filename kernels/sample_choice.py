@@ -77,7 +77,7 @@ def choose(logits, u, temperature, top_k, top_p, V: tl.constexpr, TOP_K: tl.cons
     p = exp2((logits - tl.max(logits, axis=1)[:, None]) * (LOG2_E / temperature))
     if TOP_K:
         # Integers are added up across a warp in one instruction.
-        ones = tl.where((o_v < V) & (p >= 0.0), 1, 0)
+        ones = tl.where(p > 0.0, 1, 0)
         p = tl.where(p.to(tl.int32, bitcast=True) >= _least_with(p, ones, top_k), p, 0.0)
     if TOP_P:
         bits, wide = p.to(tl.int32, bitcast=True), p.to(tl.float64)
