@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,9 +24,6 @@ from gatescope.engine.model import TrainedModel
 from gatescope.engine.resume_points import ResumePoint
 from gatescope.kernels.host import empty
 from gatescope.kernels.sample import TILE, Recurrence
-
-if TYPE_CHECKING:
-    pass
 
 # Steps that are computed in float32 before they are rounded into a piece: few enough to stay in the cache.
 STEPS = 32

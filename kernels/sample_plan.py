@@ -61,6 +61,7 @@ import triton
 from gatescope.kernels.gpu import H200, Device
 from gatescope.kernels.plan import MIN_TILE, NARROW, SLACK, WARPS
 from gatescope.kernels.sample_weights import SLOTS, block_v
+from gatescope.kernels.wavefront import GATES
 
 LOGITS = 8192  # of a tile, that the registers of a program hold beside their sums in float64
 
@@ -83,7 +84,6 @@ class SamplePlan:
 
 
 STEPS = SamplePlan("steps")
-GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 FEW = 8  # sequences in a program whose weights stay on chip: the columns of a tensor core's product
 WEIGHTS = 192  # of a thread's 255 registers, that hold weights at most
 # Of models whose weights stay on chip: beyond, their states and the choice of a character find no room beside them.

@@ -3,9 +3,8 @@
 A program of its own, since functions that Triton interprets cannot be compiled: `python ahead.py JOBS`, JOBS a JSON
 list of [cell, direction, B, H, dtype, architecture, layers that share the device, use]; a direction may also be
 "forward step" or "backward step", or "sample 2", "cut 2", "read 2", "states 2", "exact 2" of a model of 2 layers and 96
-characters; the cell
-also "dropout". A use is a key of USES, "everything" if it is left out. Tile, grid and signature are those of the
-launcher's own function, on tensors without memory. It prints a JSON object with the answers.
+characters; the cell also "dropout". A use is a key of USES, "everything" if it is left out. Tile, grid and signature
+are those of the launcher's own function, on tensors without memory. It prints a JSON object with the answers.
 """
 
 import json
