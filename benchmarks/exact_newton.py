@@ -14,8 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks import real_states
 from benchmarks.bench_irls import GRADIENT, gradient_and_objective
-from gatescope.engine.arrays import RowBlocks
 from gatescope.engine.irls import LogisticProbes
+from gatescope.engine.row_blocks import RowBlocks
 
 UNITS, ROWS, TARGETS = (16, 32, 64, 128), (10_000, 50_000), (1, 16, 64)
 MOST_STEPS = 60

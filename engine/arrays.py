@@ -1,58 +1,19 @@
-"""Rows of a large array in blocks: read once, in the precision of the computation, on all cores or on the GPU.
-
-Every pass of the solver over X [N, H] has one shape: for each block of rows do a little work and add up a few small
-results. `RowBlocks.totals` is that pass. The blocks are small enough to stay in the last cache between two products
-(`gatescope.engine.sweep_host` has smaller parts of them in a core's own), and each core works on blocks of its own with
-single-threaded BLAS: skinny products gain nothing from threads inside them, and the elementwise work between them is
-shared out too. Sums are accumulated in float64 in an order that depends on the number of threads alone, so that a
-repeated fit gives the same bits.
-
-An array in a GPU's memory is worked on where it lies: the block function sees CuPy arrays and everything else is the
-same. Products with 16-bit states take the blocks as they are stored, as torch tensors (`split_product`).
-"""
+"""NumPy, CuPy, torch and lazy arrays: which module works on one, what counts as rows of states, and conversions."""
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse
 import torch
-from threadpoolctl import ThreadpoolController
 
-from gatescope.engine.device_memory import torch_memory
 from gatescope.engine.errors import InputError
-from gatescope.engine.read_ahead import PIECE_BYTES, is_on_disk, read_ahead
-from gatescope.engine.shards import ALONE, Processes
 from gatescope.engine.state_source import StateSource
 
-# A block of about two megabytes in float32 is still in the last cache for its second product, and what is done between
-# the two costs little beside them.
-BLOCK_VALUES = 2**19
-# Where rows are converted each core has a copy of a block, of so many bytes.
-SCRATCH_BYTES = 2**20
-# Sums of a column of more rows than this would lose too many bits to rounding.
-BLOCK_ROWS = 2**11
-# A GPU is kept busy by large blocks; this many values are 256 MB in float32.
-DEVICE_BLOCK_VALUES = 2**26
-# Rows of a block of 16-bit states that is not converted: a pass over a million is then some dozens of launches.
-STORED_ROWS = 2**18
-# What is computed from a row of them, for 128 problems.
-STORED_ROW_BYTES = 2**13
 # Below this many values torch converts on the calling thread (its grain size).
 CONVERSION_VALUES = 2**15 - 1
-# Of the rows of a block that a compiled pass works on at a time: they stay in a core's own cache.
-CACHED_BYTES = 2**19
-FEWEST_CACHED = 32
-
-BlockFunction = Callable[[Any, int, int], tuple[Any, ...]]
 
 
 def array_namespace(array: Any) -> Any:
@@ -139,189 +100,6 @@ def computing_dtype(X: Any) -> type:
     return np.float32 if np.dtype(X.dtype) in (np.float16, np.float32) else np.float64
 
 
-@functools.cache
-def _blas_libraries() -> ThreadpoolController:
-    return ThreadpoolController().select(user_api="blas")
-
-
-def thread_count() -> int:
-    """Return how many cores a pass may use: the BLAS libraries' present limit, at most those of the process."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([available, *(library["num_threads"] for library in _blas_libraries().info())]))
-
-
-def cached_rows(n_rows: int, n_units: int, itemsize: int) -> int:
-    """Return how many of some rows a compiled pass works on at a time."""
-    return min(n_rows, max(FEWEST_CACHED, CACHED_BYTES // (itemsize * n_units)))
-
-
-class RowBlocks:
-    """The rows of X, to be passed over many times inside a `with` statement.
-
-    >>> with RowBlocks(X, np.float32) as rows:
-    ...     (column_sums,) = rows.totals(lambda block, start, stop: (block.sum(axis=0),))
-
-    Args:
-        X: [N, H], as `as_rows` returns it.
-        dtype: float32 or float64, of the blocks that the functions see.
-        memory_limit: bytes that the work on X may take beside X, or None; a quarter of it serves reading ahead where X
-            is on disk.
-        processes: those that hold the other rows, if X is a shard; totals are over all of them.
-    """
-
-    def __init__(self, X: Any, dtype: type, memory_limit: int | None = None, processes: Processes = ALONE):
-        self.source, self.memory_limit, self.processes = X, memory_limit, processes
-        self.shape: tuple[int, int] = tuple(X.shape)
-        self.dtype = np.dtype(dtype)
-        self.xp = array_namespace(X)
-        values = BLOCK_VALUES if self.xp is np else DEVICE_BLOCK_VALUES
-        if memory_limit is not None:
-            # Blocks on each core and what is computed from them, in float64 at most.
-            values = min(values, memory_limit // 256)
-        longest = BLOCK_ROWS if self.xp is np else self.shape[0]
-        self.block_rows = max(64, min(values // self.shape[1], longest, self.shape[0]))
-        self.n_threads = thread_count() if self.xp is np else 1
-        self.stored_rows = self._stored_rows()
-        self.stored_dtype = torch.bfloat16 if X.dtype == torch.bfloat16 else torch.float16
-        piece_bytes = PIECE_BYTES if memory_limit is None else min(PIECE_BYTES, memory_limit // 8)
-        piece_blocks = piece_bytes // (self.shape[1] * X.dtype.itemsize * self.block_rows)
-        # A piece has at least one block for each core.
-        self.piece_rows = max(piece_blocks, self.n_threads) * self.block_rows if is_on_disk(X) else None
-        self._pool: ThreadPoolExecutor | None = None
-        self._open = ExitStack()
-
-    def _stored_rows(self) -> int:
-        """Return the rows of a block that products take as it is stored; 0 where all blocks are converted."""
-        is_half = self.source.dtype in (np.float16, torch.bfloat16)
-        if self.xp is np or not is_half or self.dtype != np.float32:
-            return 0
-        limited = STORED_ROWS if self.memory_limit is None else self.memory_limit // STORED_ROW_BYTES
-        return max(64, min(limited, self.shape[0]))
-
-    def rows_at_once(self, shift: Any = None) -> int:
-        """Return the rows of a block of `totals`."""
-        if self.xp is not np or not self._copies(self.source, shift):
-            return self.block_rows
-        return max(64, min(SCRATCH_BYTES // (self.dtype.itemsize * self.shape[1]), self.block_rows))
-
-    def __enter__(self) -> RowBlocks:
-        if self.xp is not np:
-            self._open.enter_context(torch_memory(self.source))
-        else:
-            self._open.enter_context(_blas_libraries().limit(limits=1))
-        if self.n_threads > 1:
-            self._pool = self._open.enter_context(ThreadPoolExecutor(self.n_threads))
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._pool = None
-        self._open.close()
-
-    def stored_totals(self, function: BlockFunction) -> list[Any]:
-        """Do as `totals`, where `stored_rows` is not 0, with blocks that are torch tensors of the dtype of X."""
-        sums: list[Any] = []
-        for start in range(0, self.shape[0], self.stored_rows):
-            stop = min(start + self.stored_rows, self.shape[0])
-            sums = _added(sums, function(as_tensor(self.source[start:stop]), start, stop))
-        return self.processes.totals(sums)
-
-    def totals(self, function: BlockFunction, shift: Any = None, start: int = 0, stop: int | None = None) -> list[Any]:
-        """Call a function on each block of rows and add up what it returns.
-
-        Args:
-            function: called as `function(block, start, stop)` with the rows start..stop of X [b, H] that it must
-                not change, from several threads at once for different rows; returns a tuple of arrays.
-            shift: [H], subtracted from each row; None subtracts nothing.
-            start, stop: the rows to pass over; all by default.
-
-        Returns:
-            The sums of the returned arrays over all blocks, float64.
-        """
-        stop = self.shape[0] if stop is None else stop
-        if self.piece_rows is None:
-            return self.processes.totals(self._piece_totals(function, shift, self.source, 0, start, stop))
-        totals: list[Any] = []
-        for first, piece in read_ahead(self.source, start, stop, self.piece_rows):
-            totals = _added(totals, self._piece_totals(function, shift, piece, first, first, first + len(piece)))
-        return self.processes.totals(totals)
-
-    def _piece_totals(
-        self, function: BlockFunction, shift: Any, piece: Any, first: int, start: int, stop: int
-    ) -> list[Any]:
-        """Return the totals of the rows start..stop, which a piece holds from row `first` on."""
-        starts = range(start, stop, self.rows_at_once(shift))
-        if self._pool is None:
-            return self._range_totals(function, shift, piece, first, starts)
-        n_shares = min(self.n_threads, len(starts))
-        shares = [starts[len(starts) * i // n_shares : len(starts) * (i + 1) // n_shares] for i in range(n_shares)]
-        # The last share ends with the rows, not with a whole block.
-        shares[-1] = range(shares[-1].start, stop, starts.step)
-        tasks = [self._pool.submit(self._range_totals, function, shift, piece, first, share) for share in shares]
-        return functools.reduce(_added, [task.result() for task in tasks], [])
-
-    def each(self, function: Callable[[Any], None], items: Iterable[Any]) -> None:
-        """Call a function on each item, on all cores where the arrays are in the computer's memory."""
-        for _ in map(function, items) if self._pool is None else self._pool.map(function, items):
-            pass
-
-    def _range_totals(self, function: BlockFunction, shift: Any, piece: Any, first: int, starts: range) -> list[Any]:
-        copies = self._copies(piece, shift)
-        scratch = self.xp.empty((starts.step, self.shape[1]), self.dtype) if copies else None
-        sums: list[Any] = []
-        # Overflow and NaN are results here: they are looked for in the sums.
-        with np.errstate(all="ignore"):
-            for start in starts:
-                stop = min(start + starts.step, starts.stop)
-                block = self._block(piece[start - first : stop - first], scratch, shift)
-                sums = _added(sums, function(block, start, stop))
-        return sums
-
-    def gather(self, index: Any, shift: Any = None) -> Any:
-        """Return a copy of some rows [n, H] in the precision of the blocks, `shift` [H] subtracted."""
-        if isinstance(self.source, torch.Tensor) and not isinstance(index, slice):
-            index = torch.as_tensor(index) if self.xp is np else as_tensor(index)
-        piece = self.source[index]
-        if type(piece) is self.xp.ndarray and piece.dtype == self.dtype and not isinstance(index, slice):
-            if shift is not None:
-                piece -= shift
-            return piece
-        out = self.xp.empty(tuple(piece.shape), self.dtype)
-        self._convert(piece, out)
-        if shift is not None:
-            out -= shift
-        return out
-
-    def _copies(self, piece: Any, shift: Any) -> bool:
-        plain = getattr(piece, "flags", None) is not None and piece.flags.c_contiguous
-        return shift is not None or piece.dtype != self.dtype or not plain
-
-    def _block(self, values: Any, scratch: Any, shift: Any) -> Any:
-        if scratch is None:
-            return values
-        block = scratch[: len(values)]
-        self._convert(values, block)
-        if shift is not None:
-            block -= shift
-        return block
-
-    def _convert(self, values: Any, out: Any) -> None:
-        if self.xp is np:
-            convert(values, out)
-        elif isinstance(values, torch.Tensor):
-            as_tensor(out).copy_(values)
-        else:
-            out[...] = values
-
-
-def _added(totals: list[Any], values: Iterable[Any]) -> list[Any]:
-    """Add arrays to float64 totals in place; the first arrays are copied."""
-    if not totals:
-        return [array_namespace(value).array(value, dtype=np.float64) for value in values]
-    for total, value in zip(totals, values, strict=True):
-        total += value
-    return totals
-
-
 def convert(values: Any, out: np.ndarray) -> None:
     """Copy rows [b, H] into an array of another precision, on the calling thread.
 
@@ -351,21 +129,3 @@ def _writable(values: np.ndarray) -> np.ndarray:
     size = sum((length - 1) * stride for length, stride in zip(values.shape, values.strides, strict=True))
     memory = (ctypes.c_char * (size + values.itemsize)).from_address(values.ctypes.data)
     return np.ndarray(values.shape, values.dtype, memory, 0, values.strides)
-
-
-def check_finite(rows: RowBlocks) -> None:
-    """Raise the InputError that names the first value of X that is NaN or infinite; pass if there is none.
-
-    Processes that share their sums all come here, and all raise.
-    """
-    for start in range(0, rows.shape[0], rows.block_rows):
-        piece = rows.source[start : start + rows.block_rows]
-        finite = torch.isfinite(piece) if isinstance(piece, torch.Tensor) else rows.xp.isfinite(piece)
-        if not finite.all():
-            finite = finite.cpu().numpy() if isinstance(finite, torch.Tensor) else to_host(finite)
-            row, column = (int(axis[0]) for axis in np.nonzero(~finite))
-            value = float(piece[row, column])
-            word = "NaN" if np.isnan(value) else "inf" if value > 0 else "-inf"
-            raise InputError(f"X contains {word} at row {start + row}, column {column}: remove or replace that value")
-    if rows.processes.size > 1:
-        raise InputError("X contains NaN or infinity in the rows of another process, which names the place")

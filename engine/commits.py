@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from gatescope.engine.block_file import write_block
+from gatescope.engine.block_writer import BlockWriter
 from gatescope.engine.dump import GROUP_FILE
 from gatescope.engine.files import sync_folder, write_json
 from gatescope.engine.resume_points import ResumePoint, write_points
-from gatescope.engine.row_blocks import RowBlocks
 
 # A disk takes several files at once: twelve arrays were on it twice as fast side by side as one after another
 # (timed once, by hand).
@@ -35,7 +35,7 @@ class Commit:
     """What a commit makes count."""
 
     path: Path  # of the dump
-    blocks: RowBlocks
+    blocks: BlockWriter
     rows: int
     sealed: list[int]  # blocks
     unsealed: list[tuple[str, int]]  # array and block

@@ -1,6 +1,6 @@
 """Writing a state dump, so that a program killed at any moment loses nothing that was committed.
 
-Rows go into the files of their blocks as they come (`gatescope.engine.row_blocks`). A commit brings them to the disk
+Rows go into the files of their blocks as they come (`gatescope.engine.block_writer`). A commit brings them to the disk
 first; then the number of committed rows in the group's metadata moves, atomically. Rows count from that moment on, and
 a writer that opens the dump again goes on behind them. What is on disk of sequences that are computed side by side, and
 fills no block yet, counts by their resume points (`gatescope.engine.resume_points`). Nothing in the finished dump
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from gatescope.engine.block_table import BlockTable, require_arrays, rounded
+from gatescope.engine.block_writer import BlockWriter
 from gatescope.engine.commits import Commit, Commits
 from gatescope.engine.dump import StateDump, read_group
 from gatescope.engine.dump_folder import DumpFolder
@@ -32,7 +33,6 @@ from gatescope.engine.dump_spec import INITIAL_ROWS, DumpSpec, difference
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import remove_partial
 from gatescope.engine.resume_points import RESUME_FILE, ResumePoint, read_points
-from gatescope.engine.row_blocks import RowBlocks
 
 __all__ = ["DumpSpec", "DumpWriter"]
 
@@ -95,7 +95,7 @@ class DumpWriter:
             name: ((width,), spec.dtype) for name, width in spec.arrays.items()
         }
         arrays = {"tokens": ((), spec.token_dtype), **states}
-        self._rows = RowBlocks(self.path, arrays, spec.n_rows, spec.block_rows, self.committed_rows, spec.compression)
+        self._rows = BlockWriter(self.path, arrays, spec.n_rows, spec.block_rows, self.committed_rows, spec.compression)
         self._received = self.committed_rows
         self._initial_arrays = {f"initial/{name}": states[name] for name in spec.initial_arrays}
         self._begin_initial(int(np.searchsorted(self._starts[:-1], self.committed_rows)))
@@ -152,7 +152,7 @@ class DumpWriter:
         runs = [self._runs(point.first, point.n, 0, point.step) for point in points]
         starts, lengths = (np.concatenate(each) for each in zip(*runs, strict=True))
         before = self._rows
-        blocks = RowBlocks(self.path, before.arrays, before.n_rows, before.block_rows, rows, self._compression)
+        blocks = BlockWriter(self.path, before.arrays, before.n_rows, before.block_rows, rows, self._compression)
         held = blocks.add(starts, lengths).tolist()
         if not all(blocks.is_there(name, block) for name in blocks.arrays for block in held):
             return []

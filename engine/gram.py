@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from gatescope.engine.arrays import RowBlocks, array_namespace, as_tensor, check_finite, to_host
+from gatescope.engine.arrays import array_namespace, as_tensor, to_host
+from gatescope.engine.row_blocks import RowBlocks, check_finite
 from gatescope.engine.targets import Weights
 
 # Rows whose mean serves as the origin of the sums; the exact mean is corrected for afterwards.

@@ -11,9 +11,10 @@ import scipy.linalg
 import scipy.sparse
 import scipy.special
 
-from gatescope.engine.arrays import RowBlocks, to_host
+from gatescope.engine.arrays import to_host
 from gatescope.engine.errors import InputError
 from gatescope.engine.log_loss import log_loss, log_loss_curvature
+from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.targets import BinaryTargets
 
 

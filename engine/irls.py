@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from gatescope.engine.arrays import RowBlocks, array_namespace, as_rows, computing_dtype, to_host
+from gatescope.engine.arrays import array_namespace, as_rows, computing_dtype, to_host
 from gatescope.engine.errors import InputError
 from gatescope.engine.gram import Moments, weighted_sd
 from gatescope.engine.inference import StandardErrors, infer
@@ -21,6 +21,7 @@ from gatescope.engine.predictions import linear_predictions
 from gatescope.engine.problems import Problems, Solution
 from gatescope.engine.quasi_newton import QuasiNewton
 from gatescope.engine.read_ahead import bytes_of
+from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.shards import Processes
 from gatescope.engine.targets import BinaryTargets, ClassWeight, Weights, as_binary, as_targets
 from gatescope.engine.tile_width import tile_width

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import validate_data
 
-from gatescope.engine.arrays import RowBlocks, as_rows, check_finite, computing_dtype, to_host
+from gatescope.engine.arrays import as_rows, computing_dtype, to_host
 from gatescope.engine.neurons_cuda import device_statistics
 from gatescope.engine.quantiles import (
     FINE_BINS,
@@ -25,6 +25,7 @@ from gatescope.engine.quantiles import (
 )
 from gatescope.engine.ranks import N_CODES, DistinctValues, as_codes, code_values, mid_ranks
 from gatescope.engine.read_ahead import bytes_of, read_ahead
+from gatescope.engine.row_blocks import RowBlocks, check_finite
 from gatescope.engine.shards import Processes
 from gatescope.engine.targets import CHUNK_ROWS, BinaryTargets, Weights, as_binary, as_targets, equal_weights
 from gatescope.engine.unit_shares import exchanged

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from gatescope.engine.arrays import RowBlocks, array_namespace, as_tensor, check_finite, moved
+from gatescope.engine.arrays import array_namespace, as_tensor, moved
 from gatescope.engine.quantiles import best_bin, mutual_information
 from gatescope.engine.quantiles_cuda import count_labels, fill_bins, pack_labels
 from gatescope.engine.ranks import N_CODES, ascending_codes, code_values
 from gatescope.engine.ranks_cuda import count_codes, look_up_codes, sorted_ranks, transposed_codes
+from gatescope.engine.row_blocks import RowBlocks, check_finite
 from gatescope.engine.targets import Weights, equal_weights
 from gatescope.engine.univariate_cuda import fit_units
 

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from gatescope.engine.arrays import RowBlocks, array_namespace, to_host
+from gatescope.engine.arrays import array_namespace, to_host
 from gatescope.engine.precondition_cuda import NULL_PIVOT, DeviceFactor, add_gram
+from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.targets import CHUNK_ROWS
 from gatescope.engine.triangle_gram import gram_adder
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.engine.arrays import RowBlocks, check_finite, to_host
+from gatescope.engine.arrays import to_host
+from gatescope.engine.row_blocks import RowBlocks, check_finite
 
 
 def linear_predictions(rows: RowBlocks, coefficients: np.ndarray, intercepts: np.ndarray) -> np.ndarray:

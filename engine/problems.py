@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.engine.arrays import RowBlocks
+from gatescope.engine.row_blocks import RowBlocks
 
 
 @dataclass(frozen=True)

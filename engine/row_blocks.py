@@ -1,254 +1,252 @@
-"""The files of a dump's row blocks, written in place: rows come in any order, and a block with all its rows is sealed.
+"""Rows of a large array in blocks: read once, in the precision of the computation, on all cores or on the GPU.
 
-A file has its whole length from its first row on. The checksum behind the values is written last, so a block that lacks
-rows does not match it; rows are read again for it, unless all of a block come at once. Nothing is kept in memory,
-however long a sequence is and however many are computed abreast.
+Every pass of the solver over X [N, H] has one shape: for each block of rows do a little work and add up a few small
+results. `RowBlocks.totals` is that pass. The blocks are small enough to stay in the last cache between two products
+(`gatescope.engine.sweep_host` has smaller parts of them in a core's own), and each core works on blocks of its own with
+single-threaded BLAS: skinny products gain nothing from threads inside them, and the elementwise work between them is
+shared out too. Sums are accumulated in float64 in an order that depends on the number of threads alone, so that a
+repeated fit gives the same bits.
 
-Where a dump is compressed, the rows of a block grow in a raw file beside it, and sealing writes the block from it. The
-raw file is to stay until no resume point speaks of the block as one that lacks rows.
+An array in a GPU's memory is worked on where it lies: the block function sees CuPy arrays and everything else is the
+same. Products with 16-bit states take the blocks as they are stored, as torch tensors (`split_product`).
 """
 
 from __future__ import annotations
 
-import ctypes
-import itertools
-import mmap
+import functools
 import os
-import sys
-from collections.abc import Mapping
-from concurrent.futures import Executor
-from contextlib import suppress
-from pathlib import Path
-from threading import Lock
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
+import scipy.linalg  # noqa: F401  so that the BLAS of SciPy is loaded, and its threads limited as well
+import torch
+from threadpoolctl import ThreadpoolController
 
-from gatescope.engine.block_file import CHECKSUM_BYTES, BlockFiles, checksum, encoded, fill_value
-from gatescope.engine.files import write_new
+from gatescope.engine.arrays import array_namespace, as_tensor, convert, to_host
+from gatescope.engine.device_memory import torch_memory
+from gatescope.engine.errors import InputError
+from gatescope.engine.read_ahead import PIECE_BYTES, is_on_disk, read_ahead
+from gatescope.engine.shards import ALONE, Processes
 
-# What threads that compute meanwhile write in one call, at most. Of more Linux makes memory in larger pieces, which are
-# read faster (0.012 instead of 0.022 s for 134 MB); but a virtual machine was slow to give them: sampling to a dump of
-# 1.2 GB took 4.3 instead of 2.8 s.
-MOST_BYTES = 64 << 10
+# A block of about two megabytes in float32 is still in the last cache for its second product, and what is done between
+# the two costs little beside them.
+BLOCK_VALUES = 2**19
+# Where rows are converted each core has a copy of a block, of so many bytes.
+SCRATCH_BYTES = 2**20
+# Sums of a column of more rows than this would lose too many bits to rounding.
+BLOCK_ROWS = 2**11
+# A GPU is kept busy by large blocks; this many values are 256 MB in float32.
+DEVICE_BLOCK_VALUES = 2**26
+# Rows of a block of 16-bit states that is not converted: a pass over a million is then some dozens of launches.
+STORED_ROWS = 2**18
+# What is computed from a row of them, for 128 problems.
+STORED_ROW_BYTES = 2**13
+# Of the rows of a block that a compiled pass works on at a time: they stay in a core's own cache.
+CACHED_BYTES = 2**19
+FEWEST_CACHED = 32
 
-_SYNC_FILE_RANGE = getattr(ctypes.CDLL(None), "sync_file_range", None) if sys.platform == "linux" else None
+BlockFunction = Callable[[Any, int, int], tuple[Any, ...]]
 
 
-class RowBlocks(BlockFiles):
-    """Arrays that share their rows, in blocks of as many rows, a file for each array and block.
+@functools.cache
+def _blas_libraries() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
+
+
+def thread_count() -> int:
+    """Return how many cores a pass may use: the BLAS libraries' present limit, at most those of the process."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([available, *(library["num_threads"] for library in _blas_libraries().info())]))
+
+
+def cached_rows(n_rows: int, n_units: int, itemsize: int) -> int:
+    """Return how many of some rows a compiled pass works on at a time."""
+    return min(n_rows, max(FEWEST_CACHED, CACHED_BYTES // (itemsize * n_units)))
+
+
+class RowBlocks:
+    """The rows of X, to be passed over many times inside a `with` statement.
+
+    >>> with RowBlocks(X, np.float32) as rows:
+    ...     (column_sums,) = rows.totals(lambda block, start, stop: (block.sum(axis=0),))
 
     Args:
-        path, arrays, n_rows, block_rows, compression: as `BlockFiles` has them.
-        committed_rows: those that are there; their blocks are sealed.
+        X: [N, H], as `as_rows` returns it.
+        dtype: float32 or float64, of the blocks that the functions see.
+        memory_limit: bytes that the work on X may take beside X, or None; a quarter of it serves reading ahead where X
+            is on disk.
+        processes: those that hold the other rows, if X is a shard; totals are over all of them.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        arrays: dict[str, tuple[tuple[int, ...], np.dtype]],
-        n_rows: int,
-        block_rows: int,
-        committed_rows: int,
-        compression: str = "none",
-    ) -> None:
-        super().__init__(path, arrays, n_rows, block_rows, compression)
-        self.new_files_of: set[str] = set()
-        self._reserving = Lock()
-        self._whole: set[tuple[str, int]] = set()  # written at once, and sealed but for the disk
-        self._sizes = np.minimum(self.block_rows, n_rows - np.arange(0, n_rows, self.block_rows))
-        self._filled = np.zeros_like(self._sizes)
-        self._n_committed = -(-committed_rows // self.block_rows)
-        self._filled[: self._n_committed] = self._sizes[: self._n_committed]
-        self._n_leading = self._n_committed
+    def __init__(self, X: Any, dtype: type, memory_limit: int | None = None, processes: Processes = ALONE):
+        self.source, self.memory_limit, self.processes = X, memory_limit, processes
+        self.shape: tuple[int, int] = tuple(X.shape)
+        self.dtype = np.dtype(dtype)
+        self.xp = array_namespace(X)
+        values = BLOCK_VALUES if self.xp is np else DEVICE_BLOCK_VALUES
+        if memory_limit is not None:
+            # Blocks on each core and what is computed from them, in float64 at most.
+            values = min(values, memory_limit // 256)
+        longest = BLOCK_ROWS if self.xp is np else self.shape[0]
+        self.block_rows = max(64, min(values // self.shape[1], longest, self.shape[0]))
+        self.n_threads = thread_count() if self.xp is np else 1
+        self.stored_rows = self._stored_rows()
+        self.stored_dtype = torch.bfloat16 if X.dtype == torch.bfloat16 else torch.float16
+        piece_bytes = PIECE_BYTES if memory_limit is None else min(PIECE_BYTES, memory_limit // 8)
+        piece_blocks = piece_bytes // (self.shape[1] * X.dtype.itemsize * self.block_rows)
+        # A piece has at least one block for each core.
+        self.piece_rows = max(piece_blocks, self.n_threads) * self.block_rows if is_on_disk(X) else None
+        self._pool: ThreadPoolExecutor | None = None
+        self._open = ExitStack()
 
-    @property
-    def n_filled(self) -> int:
-        """How many rows are there, wherever they are."""
-        return int(self._filled.sum())
+    def _stored_rows(self) -> int:
+        """Return the rows of a block that products take as it is stored; 0 where all blocks are converted."""
+        is_half = self.source.dtype in (np.float16, torch.bfloat16)
+        if self.xp is np or not is_half or self.dtype != np.float32:
+            return 0
+        limited = STORED_ROWS if self.memory_limit is None else self.memory_limit // STORED_ROW_BYTES
+        return max(64, min(limited, self.shape[0]))
 
-    @property
-    def leading_rows(self) -> int:
-        """How many rows are in the blocks before the first that lacks rows."""
-        while self._n_leading < len(self._sizes) and self._filled[self._n_leading] == self._sizes[self._n_leading]:
-            self._n_leading += 1
-        return min(self._n_leading * self.block_rows, self.n_rows)
+    def rows_at_once(self, shift: Any = None) -> int:
+        """Return the rows of a block of `totals`."""
+        if self.xp is not np or not self._copies(self.source, shift):
+            return self.block_rows
+        return max(64, min(SCRATCH_BYTES // (self.dtype.itemsize * self.shape[1]), self.block_rows))
 
-    def is_complete(self, block: int) -> bool:
-        """Whether a block has all of its rows."""
-        return bool(self._filled[block] == self._sizes[block])
+    def __enter__(self) -> RowBlocks:
+        if self.xp is not np:
+            self._open.enter_context(torch_memory(self.source))
+        else:
+            self._open.enter_context(_blas_libraries().limit(limits=1))
+        if self.n_threads > 1:
+            self._pool = self._open.enter_context(ThreadPoolExecutor(self.n_threads))
+        return self
 
-    def add(self, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Count runs of rows as there, and return the blocks that have them, int64; some may be complete now."""
-        block, _, _, _, n = self._cut(starts, lengths)
-        np.add.at(self._filled, block, n)
-        return np.unique(block)
+    def __exit__(self, *exception: object) -> None:
+        self._pool = None
+        self._open.close()
 
-    def write(
-        self, starts: np.ndarray, lengths: np.ndarray, values: Mapping[str, np.ndarray], threads: Executor | None
-    ) -> None:
-        """Write runs of rows, each row once; those in committed blocks are left as they are. They count when added.
+    def stored_totals(self, function: BlockFunction) -> list[Any]:
+        """Do as `totals`, where `stored_rows` is not 0, with blocks that are torch tensors of the dtype of X."""
+        sums: list[Any] = []
+        for start in range(0, self.shape[0], self.stored_rows):
+            stop = min(start + self.stored_rows, self.shape[0])
+            sums = _added(sums, function(as_tensor(self.source[start:stop]), start, stop))
+        return self.processes.totals(sums)
 
-        Several threads may write at once, each its own rows.
+    def totals(self, function: BlockFunction, shift: Any = None, start: int = 0, stop: int | None = None) -> list[Any]:
+        """Call a function on each block of rows and add up what it returns.
 
         Args:
-            starts, lengths: int64 [K], first row and number of rows of each run.
-            values: [K, T, *shape of a row] for each array, of its dtype; run k has lengths[k] of T.
-            threads: they write several files side by side; None: the caller's thread writes all of them.
+            function: called as `function(block, start, stop)` with the rows start..stop of X [b, H] that it must
+                not change, from several threads at once for different rows; returns a tuple of arrays.
+            shift: [H], subtracted from each row; None subtracts nothing.
+            start, stop: the rows to pass over; all by default.
 
-        Raises:
-            OSError: the disk is full, or fails.
+        Returns:
+            The sums of the returned arrays over all blocks, float64.
         """
-        block, row, run, place, n = self._cut(starts, lengths)
-        order = np.lexsort((row, block))
-        blocks, firsts = np.unique(block[order], return_index=True)
-        source = run * next(iter(values.values())).shape[1] + place
-        parts = {
-            number: np.stack([row[part], source[part], n[part]], axis=1)
-            for number, part in zip(blocks.tolist(), np.split(order, firsts[1:]), strict=bool(len(blocks)))
-        }
-        memory = {name: _bytes(each) for name, each in values.items()}
-        most = MOST_BYTES if threads is None else sys.maxsize
-        files = [(name, number, parts[number], memory[name], most) for number in parts for name in self.arrays]
-        if threads is None:
-            for file in files:
-                self._write_parts(*file)
-            return
-        tasks = [threads.submit(self._write_parts, *file) for file in files]
-        # All of them have ended when the first failure is raised: the values belong to the caller.
-        failures = [task.exception() for task in tasks]
-        for failure in filter(None, failures):
-            raise failure
+        stop = self.shape[0] if stop is None else stop
+        if self.piece_rows is None:
+            return self.processes.totals(self._piece_totals(function, shift, self.source, 0, start, stop))
+        totals: list[Any] = []
+        for first, piece in read_ahead(self.source, start, stop, self.piece_rows):
+            totals = _added(totals, self._piece_totals(function, shift, piece, first, first, first + len(piece)))
+        return self.processes.totals(totals)
 
-    def begin_sync(self, blocks: list[int]) -> None:
-        """Let the disk take what blocks have, so that it is not idle until they are complete.
+    def _piece_totals(
+        self, function: BlockFunction, shift: Any, piece: Any, first: int, start: int, stop: int
+    ) -> list[Any]:
+        """Return the totals of the rows start..stop, which a piece holds from row `first` on."""
+        starts = range(start, stop, self.rows_at_once(shift))
+        if self._pool is None:
+            return self._range_totals(function, shift, piece, first, starts)
+        n_shares = min(self.n_threads, len(starts))
+        shares = [starts[len(starts) * i // n_shares : len(starts) * (i + 1) // n_shares] for i in range(n_shares)]
+        # The last share ends with the rows, not with a whole block.
+        shares[-1] = range(shares[-1].start, stop, starts.step)
+        tasks = [self._pool.submit(self._range_totals, function, shift, piece, first, share) for share in shares]
+        return functools.reduce(_added, [task.result() for task in tasks], [])
 
-        Only Linux has a call for it (sync_file_range(2)), which promises nothing. A disk that has a cache of its own
-        empties it when it is told to, and that takes most of the time: so one of the files is waited for.
+    def each(self, function: Callable[[Any], None], items: Iterable[Any]) -> None:
+        """Call a function on each item, on all cores where the arrays are in the computer's memory."""
+        for _ in map(function, items) if self._pool is None else self._pool.map(function, items):
+            pass
 
-        Raises:
-            OSError: the disk fails. The system says so once: nothing that was written may count then.
-        """
-        if _SYNC_FILE_RANGE is None or not blocks:
-            return
-        whole, write = ctypes.c_int64(0), ctypes.c_uint(2)
-        # A dump takes the place of another while this runs, or a raw file is gone since its block is sealed.
-        for block, name in itertools.product(blocks, self.arrays):
-            with suppress(FileNotFoundError), self._growing(name, block).open("rb+", buffering=0) as file:
-                _SYNC_FILE_RANGE(file.fileno(), whole, whole, write)
-        with suppress(FileNotFoundError):
-            self.sync(next(reversed(self.arrays)), blocks[-1])
+    def _range_totals(self, function: BlockFunction, shift: Any, piece: Any, first: int, starts: range) -> list[Any]:
+        copies = self._copies(piece, shift)
+        scratch = self.xp.empty((starts.step, self.shape[1]), self.dtype) if copies else None
+        sums: list[Any] = []
+        # Overflow and NaN are results here: they are looked for in the sums.
+        with np.errstate(all="ignore"):
+            for start in starts:
+                stop = min(start + starts.step, starts.stop)
+                block = self._block(piece[start - first : stop - first], scratch, shift)
+                sums = _added(sums, function(block, start, stop))
+        return sums
 
-    def seal(self, name: str, block: int) -> None:
-        """Write what is behind a complete block's rows, the checksum last, and bring its file to the disk."""
-        growing, size = self._growing(name, block), int(self._sizes[block]) * self.row_bytes(name)
-        with growing.open("rb+", buffering=0) as file:
-            if self.compression != "none":
-                raw = np.fromfile(growing, np.uint8)
-                raw[size:-CHECKSUM_BYTES] = self._rest(name, block)
-                write_new(self.file(name, block), encoded(raw, self.compression).data)
-                return
-            if (name, block) not in self._whole:
-                with mmap.mmap(file.fileno(), 0) as mapped:
-                    # No array may look at the mapping when it is closed.
-                    _write_at(file.fileno(), self._end(name, block, np.frombuffer(mapped, np.uint8, size)), size)
-            self._whole.discard((name, block))
-            os.fsync(file.fileno())
+    def gather(self, index: Any, shift: Any = None) -> Any:
+        """Return a copy of some rows [n, H] in the precision of the blocks, `shift` [H] subtracted."""
+        if isinstance(self.source, torch.Tensor) and not isinstance(index, slice):
+            index = torch.as_tensor(index) if self.xp is np else as_tensor(index)
+        piece = self.source[index]
+        if type(piece) is self.xp.ndarray and piece.dtype == self.dtype and not isinstance(index, slice):
+            if shift is not None:
+                piece -= shift
+            return piece
+        out = self.xp.empty(tuple(piece.shape), self.dtype)
+        self._convert(piece, out)
+        if shift is not None:
+            out -= shift
+        return out
 
-    def sync(self, name: str, block: int) -> None:
-        """Bring the rows that a block has to the disk."""
-        with self._growing(name, block).open("rb+", buffering=0) as file:
-            os.fsync(file.fileno())
+    def _copies(self, piece: Any, shift: Any) -> bool:
+        plain = getattr(piece, "flags", None) is not None and piece.flags.c_contiguous
+        return shift is not None or piece.dtype != self.dtype or not plain
 
-    def discard(self, block: int) -> None:
-        """Remove the raw files of a sealed block."""
-        if self.compression != "none":
-            for name in self.arrays:
-                self._growing(name, block).unlink(missing_ok=True)
+    def _block(self, values: Any, scratch: Any, shift: Any) -> Any:
+        if scratch is None:
+            return values
+        block = scratch[: len(values)]
+        self._convert(values, block)
+        if shift is not None:
+            block -= shift
+        return block
 
-    def discard_all(self) -> None:
-        """Remove every raw file, those that killed programs left included."""
-        if self.compression != "none":
-            for name in self.arrays:
-                for file in (self.path / name).glob("raw.*"):
-                    file.unlink()
-
-    def is_there(self, name: str, block: int) -> bool:
-        """Whether a block has its file: sealed, where it is complete; otherwise of the right length."""
-        if self.compression != "none" and self.is_complete(block):
-            return self.file(name, block).is_file()
-        file = self._growing(name, block)
-        return file.is_file() and file.stat().st_size == self.raw_bytes(name)
-
-    def _write_parts(self, name: str, block: int, parts: np.ndarray, values: np.ndarray, most: int) -> None:
-        row_bytes = self.row_bytes(name)
-        pieces = [(place, values[source : source + n]) for place, source, n in (parts * row_bytes).tolist()]
-        # Then all rows are at hand, and need not be read again.
-        whole = self.compression == "none" and parts[:, 2].sum() == self._sizes[block]
-        if whole:
-            pieces.append((self._sizes[block] * row_bytes, self._end(name, block, *(piece for _, piece in pieces))))
-        descriptor = os.open(self._growing(name, block), os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
-        if not self._filled[block]:
-            self.new_files_of.add(name)
-        try:
-            # Where a file system cannot reserve, zeros are written: never over rows of another thread.
-            with self._reserving:
-                if os.fstat(descriptor).st_size != self.raw_bytes(name):
-                    _set_length(descriptor, self.raw_bytes(name))
-            for place, piece in pieces:
-                _write_at(descriptor, piece, place, most)
-            if whole:
-                self._whole.add((name, block))
-        finally:
-            os.close(descriptor)
-
-    def _rest(self, name: str, block: int) -> np.ndarray:
-        """Return the bytes of a block's rows that are never filled: of the last one, behind the others."""
-        tail, dtype = self.arrays[name]
-        return _bytes(np.full((self.block_rows - int(self._sizes[block]), *tail), fill_value(dtype), dtype))
-
-    def _end(self, name: str, block: int, *rows: np.ndarray) -> np.ndarray:
-        """Return all that is behind a block's rows, which are given as bytes in pieces."""
-        rest = self._rest(name, block)
-        return np.concatenate([rest, checksum(*rows, rest)])
-
-    def _cut(self, starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Cut runs where blocks end: the block of each part, its row in there, its run, its place there, its length.
-
-        What lies in committed blocks is left out.
-        """
-        first, last = starts // self.block_rows, (starts + lengths - 1) // self.block_rows
-        n_parts = np.where(lengths > 0, last - first + 1, 0)
-        run = np.repeat(np.arange(len(starts)), n_parts)
-        block = first[run] + np.arange(len(run)) - np.repeat(np.cumsum(n_parts) - n_parts, n_parts)
-        low = np.maximum(starts[run], block * self.block_rows)
-        high = np.minimum(starts[run] + lengths[run], (block + 1) * self.block_rows)
-        parts = np.stack([block, low - block * self.block_rows, run, low - starts[run], high - low])
-        return tuple(parts[:, block >= self._n_committed])
-
-    def _growing(self, name: str, block: int) -> Path:
-        """The file that takes a block's rows."""
-        file = self.file(name, block)
-        return file if self.compression == "none" else file.with_name(f"raw.{block}")
-
-
-def _set_length(descriptor: int, n_bytes: int) -> None:
-    # Reserved at once, a file is in one piece on the disk and written faster, and a full disk is known before.
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, n_bytes)
-    os.ftruncate(descriptor, n_bytes)
-
-
-def _bytes(values: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-
-
-def _write_at(descriptor: int, values: np.ndarray, place: int, most: int = sys.maxsize) -> None:
-    """Write bytes at a place of a file, at most so many in a system call, which may take less than it was given."""
-    rest = values.data
-    while rest:
-        if hasattr(os, "pwrite"):
-            n = os.pwrite(descriptor, rest[:most], place)
+    def _convert(self, values: Any, out: Any) -> None:
+        if self.xp is np:
+            convert(values, out)
+        elif isinstance(values, torch.Tensor):
+            as_tensor(out).copy_(values)
         else:
-            os.lseek(descriptor, place, os.SEEK_SET)
-            n = os.write(descriptor, rest[:most])
-        rest, place = rest[n:], place + n
+            out[...] = values
+
+
+def _added(totals: list[Any], values: Iterable[Any]) -> list[Any]:
+    """Add arrays to float64 totals in place; the first arrays are copied."""
+    if not totals:
+        return [array_namespace(value).array(value, dtype=np.float64) for value in values]
+    for total, value in zip(totals, values, strict=True):
+        total += value
+    return totals
+
+
+def check_finite(rows: RowBlocks) -> None:
+    """Raise the InputError that names the first value of X that is NaN or infinite; pass if there is none.
+
+    Processes that share their sums all come here, and all raise.
+    """
+    for start in range(0, rows.shape[0], rows.block_rows):
+        piece = rows.source[start : start + rows.block_rows]
+        finite = torch.isfinite(piece) if isinstance(piece, torch.Tensor) else rows.xp.isfinite(piece)
+        if not finite.all():
+            finite = finite.cpu().numpy() if isinstance(finite, torch.Tensor) else to_host(finite)
+            row, column = (int(axis[0]) for axis in np.nonzero(~finite))
+            value = float(piece[row, column])
+            word = "NaN" if np.isnan(value) else "inf" if value > 0 else "-inf"
+            raise InputError(f"X contains {word} at row {start + row}, column {column}: remove or replace that value")
+    if rows.processes.size > 1:
+        raise InputError("X contains NaN or infinity in the rows of another process, which names the place")

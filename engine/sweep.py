@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.engine.arrays import BLOCK_ROWS, RowBlocks, array_namespace, to_host
+from gatescope.engine.arrays import array_namespace, to_host
 from gatescope.engine.log_loss import column_sizes, column_sums, log_loss, log_loss_curvature, log_loss_slope
+from gatescope.engine.row_blocks import BLOCK_ROWS, RowBlocks
 from gatescope.engine.split_product import SplitStep
 from gatescope.engine.targets import CHUNK_ROWS
 

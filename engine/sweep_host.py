@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.engine.arrays import cached_rows
 from gatescope.engine.log_loss_host import fill_loss
+from gatescope.engine.row_blocks import cached_rows
 from gatescope.engine.skinny_product import FEW, add_few_times, add_few_with, add_states_times, add_states_with, padded
 from gatescope.kernels.host import compiled
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from gatescope.engine.arrays import RowBlocks, cached_rows
 from gatescope.engine.precondition import KEPT_FACTORS, SAMPLE_ROWS
 from gatescope.engine.quasi_newton import MEMORY
+from gatescope.engine.row_blocks import RowBlocks, cached_rows
 
 # Problems in one pass: beyond about this many a matrix product gains nothing. Each holds a factor [H, H], pairs of
 # steps and arrays of N rows: fewer where they would need more memory than this, or than a byte for each value of X.

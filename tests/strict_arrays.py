@@ -248,5 +248,5 @@ def stand_in(monkeypatch):
         monkeypatch.setitem(sys.modules, "cupyx" + name, extension)
     extension.solve_triangular = lambda *arguments, **options: called(scipy.linalg.solve_triangular, arguments, options)
     # There is no stream and no allocator to share.
-    monkeypatch.setattr("gatescope.engine.arrays.torch_memory", lambda array: nullcontext())
+    monkeypatch.setattr("gatescope.engine.row_blocks.torch_memory", lambda array: nullcontext())
     return module

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from gatescope.engine.arrays import RowBlocks, as_rows
+from gatescope.engine.arrays import as_rows
 from gatescope.engine.device_memory import torch_memory
+from gatescope.engine.row_blocks import RowBlocks
 
 pytestmark = pytest.mark.cuda
 

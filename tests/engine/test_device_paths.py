@@ -10,11 +10,11 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from gatescope.engine import neurons_cuda
-from gatescope.engine.arrays import RowBlocks
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.neurons import STATISTICS, NeuronProbes
 from gatescope.engine.ridge import RidgeProbes
+from gatescope.engine.row_blocks import RowBlocks
 
 DTYPES = [np.float16, "bfloat16", np.float32, np.float64]
 ids = [str(getattr(dtype, "__name__", dtype)) for dtype in DTYPES]

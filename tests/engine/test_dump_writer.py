@@ -14,10 +14,10 @@ import torch
 from written_rows import BLOCK, GROUP, INITIAL, SPEC, STARTS, STATES, TOKENS, H, N, fill, groups, write
 
 from gatescope.engine import commits, row_blocks
+from gatescope.engine.block_writer import BlockWriter
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
-from gatescope.engine.row_blocks import RowBlocks
 
 
 @pytest.fixture(autouse=True)
@@ -171,7 +171,7 @@ def test_nothing_is_committed_behind_what_failed_in_the_background(undisturbed, 
 
 
 def test_nothing_counts_that_the_disk_failed_to_take(undisturbed, tmp_path, monkeypatch):
-    path, sync = tmp_path / "states.zarr", RowBlocks.sync
+    path, sync = tmp_path / "states.zarr", BlockWriter.sync
 
     def fails(self, name, block):
         raise OSError(errno.EIO, "the disk fails")
@@ -180,20 +180,20 @@ def test_nothing_counts_that_the_disk_failed_to_take(undisturbed, tmp_path, monk
     with pytest.raises(OSError, match="the disk fails"), DumpWriter(path, SPEC) as writer:
         for first, start, tokens, states in groups():
             # The system tells it once, to whom it is first told; files that are opened later know nothing of it.
-            monkeypatch.setattr(RowBlocks, "sync", fails if start > 600 and writer.committed_rows else sync)
+            monkeypatch.setattr(BlockWriter, "sync", fails if start > 600 and writer.committed_rows else sync)
             writer.write_initial(first, {name: values[first : first + GROUP] for name, values in INITIAL.items()})
             writer.append(start, tokens, states)
             wait([writer._commits.underway, *writer._syncing] if writer._commits.underway else writer._syncing)
     committed = writer.committed_rows
     assert 0 < committed < 1000
-    monkeypatch.setattr(RowBlocks, "sync", sync)
+    monkeypatch.setattr(BlockWriter, "sync", sync)
     assert StateDump.open(path, finished=False).verify() == [f"not finished: {committed} of {N} rows are written"]
     write(path)
     assert files_of(path) == files_of(undisturbed)
 
 
 def test_an_interrupt_while_rows_are_counted_commits_none_of_them(undisturbed, tmp_path, monkeypatch):
-    path, add = tmp_path / "states.zarr", RowBlocks.add
+    path, add = tmp_path / "states.zarr", BlockWriter.add
 
     def interrupted(self, starts, lengths):
         add(self, starts, lengths)
@@ -202,7 +202,7 @@ def test_an_interrupt_while_rows_are_counted_commits_none_of_them(undisturbed, t
         return np.unique(starts // BLOCK)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(RowBlocks, "add", interrupted)
+        patched.setattr(BlockWriter, "add", interrupted)
         write(path)
     dump = StateDump.open(path, finished=False)
     assert dump.verify() == [f"not finished: {dump.committed_rows} of {N} rows are written"]

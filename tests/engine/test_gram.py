@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gatescope.engine.arrays import RowBlocks
 from gatescope.engine.errors import InputError
 from gatescope.engine.gram import Moments, weighted_sd
+from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.targets import Weights
 
 

@@ -7,7 +7,7 @@ import pytest
 import statsmodels.api as sm
 from scipy.special import expit
 
-from gatescope.engine import arrays
+from gatescope.engine import row_blocks
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
 
@@ -23,8 +23,8 @@ def make(N=1500, H=5, K=3, seed=0):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(arrays, "BLOCK_VALUES", 1000)
-    monkeypatch.setattr(arrays, "thread_count", lambda: 3)
+    monkeypatch.setattr(row_blocks, "BLOCK_VALUES", 1000)
+    monkeypatch.setattr(row_blocks, "thread_count", lambda: 3)
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])

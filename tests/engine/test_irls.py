@@ -10,7 +10,7 @@ from logistic_problems import assert_equal_coefficients, assert_same_fit, fit_al
 from scipy.special import expit
 from sklearn.preprocessing import StandardScaler
 
-from gatescope.engine import arrays, tile_width
+from gatescope.engine import row_blocks, tile_width
 from gatescope.engine.irls import LogisticProbes
 
 
@@ -104,8 +104,8 @@ def test_block_size_and_threads_change_nothing_beyond_rounding(monkeypatch):
     X, Y = make_problem(2000, 10, 4)
     X = X * 3
     whole = LogisticProbes(tol=1e-12).fit(X, Y)
-    monkeypatch.setattr(arrays, "BLOCK_VALUES", 970)
-    monkeypatch.setattr(arrays, "thread_count", lambda: 3)
+    monkeypatch.setattr(row_blocks, "BLOCK_VALUES", 970)
+    monkeypatch.setattr(row_blocks, "thread_count", lambda: 3)
     pieces = LogisticProbes(tol=1e-12).fit(X, Y)
     np.testing.assert_allclose(pieces.coef_, whole.coef_, rtol=1e-10, atol=1e-10)
     again = LogisticProbes(tol=1e-12).fit(X, Y)

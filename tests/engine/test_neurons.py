@@ -9,9 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import mutual_info_score, roc_auc_score, roc_curve
 
 from gatescope.engine import neurons
-from gatescope.engine.arrays import RowBlocks
 from gatescope.engine.errors import InputError
 from gatescope.engine.neurons import STATISTICS, NeuronProbes
+from gatescope.engine.row_blocks import RowBlocks
 
 
 def problem(dtype, N=700, H=6, K=4):

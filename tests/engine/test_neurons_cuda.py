@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gatescope.engine.arrays import RowBlocks
 from gatescope.engine.neurons_cuda import FEWEST_UNITS, ROW_BYTES, TILE_BYTES, TILE_TARGETS, TILE_UNITS, tile_shape
+from gatescope.engine.row_blocks import RowBlocks
 
 
 def shape_for(n_rows, memory_limit=None):

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from gatescope.engine import precondition
-from gatescope.engine.arrays import RowBlocks, as_rows
+from gatescope.engine.arrays import as_rows
 from gatescope.engine.precondition import Factor, HessianSampler, SharedFactor, cholesky
+from gatescope.engine.row_blocks import RowBlocks
 
 
 def make(n_rows=4000, n_units=6):

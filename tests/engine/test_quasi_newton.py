@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from gatescope.engine import quasi_newton
-from gatescope.engine.arrays import RowBlocks, as_rows
+from gatescope.engine.arrays import as_rows
 from gatescope.engine.quasi_newton import Problems, QuasiNewton, _flat_at
+from gatescope.engine.row_blocks import RowBlocks
 
 
 def make(n_rows=3000, n_units=20, n_problems=4, sharpness=1.0):

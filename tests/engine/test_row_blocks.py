@@ -1,175 +1,119 @@
-"""Tests of blocks that are written in place: any order of rows gives the same files."""
+"""Passes over blocks of rows against plain NumPy on the whole array."""
 
-import errno
-from concurrent.futures import ThreadPoolExecutor
+from __future__ import annotations
 
-import google_crc32c
+import threading
+
 import numpy as np
 import pytest
-from numcodecs.zstd import Zstd
+import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from gatescope.engine import row_blocks
-from gatescope.engine.row_blocks import RowBlocks
-
-ARRAYS = {"tokens": ((), np.dtype(np.uint8)), "layer0/h": ((3,), np.dtype(np.float16))}
-N, BLOCK = 23, 5
-TOKENS = np.arange(N, dtype=np.uint8)
-STATES = np.random.default_rng(0).normal(size=(N, 3)).astype(np.float16)
+from gatescope.engine.arrays import as_rows
+from gatescope.engine.errors import InputError
+from gatescope.engine.row_blocks import RowBlocks, check_finite
 
 
-@pytest.fixture(params=[0, 3], ids=["one thread", "threads"])
-def threads(request):
-    """What writes several files side by side, or None."""
-    if request.param == 0:
-        yield None
-        return
-    with ThreadPoolExecutor(request.param) as pool:
-        yield pool
+def blas_threads():
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
 
 
-@pytest.fixture
-def make(tmp_path):
-    def make(committed_rows=0, compression="none"):
-        for name in ARRAYS:
-            (tmp_path / name).mkdir(parents=True, exist_ok=True)
-        return RowBlocks(tmp_path, ARRAYS, N, BLOCK, committed_rows, compression)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int16, bool, "bfloat16"])
+@pytest.mark.parametrize("computing", [np.float32, np.float64])
+@pytest.mark.parametrize("shifted", [False, True])
+def test_totals_see_every_row_once(monkeypatch, dtype, computing, shifted):
+    monkeypatch.setattr(row_blocks, "BLOCK_VALUES", 1)
+    monkeypatch.setattr(row_blocks, "thread_count", lambda: 3)
+    values = np.random.default_rng(0).integers(-9, 9, (1000, 7))
+    X = torch.from_numpy(values).to(torch.bfloat16) if dtype == "bfloat16" else values.astype(dtype)
+    expected = values.astype(bool) if dtype is bool else values
+    shift = np.arange(7).astype(computing) if shifted else None
+    seen = np.zeros(1000, int)
 
-    return make
+    def function(block, start, stop):
+        assert block.dtype == computing and len(block) == stop - start <= 64
+        seen[start:stop] += 1
+        return block.sum(axis=0), block.T @ block, len(block)
 
-
-def write(blocks, threads, starts, lengths):
-    width = max(lengths)
-    values = {
-        "tokens": np.full((len(starts), width), 255, np.uint8),
-        "layer0/h": np.ones((len(starts), width, 3), "f2"),
-    }
-    for run, (start, n) in enumerate(zip(starts, lengths, strict=True)):
-        values["tokens"][run, :n], values["layer0/h"][run, :n] = TOKENS[start : start + n], STATES[start : start + n]
-    runs = np.array(starts), np.array(lengths)
-    blocks.write(*runs, values, threads)
-    return blocks.add(*runs).tolist()
-
-
-def assert_whole(path):
-    for name, values, fill in (("tokens", TOKENS, 0), ("layer0/h", STATES, np.nan)):
-        padded = np.full((25, *values.shape[1:]), fill, values.dtype)
-        padded[:N] = values
-        for block in range(5):
-            stored = (path / name / (f"c.{block}" + ".0" * (values.ndim - 1))).read_bytes()
-            expected = padded[5 * block : 5 * block + 5].tobytes()
-            assert stored == expected + google_crc32c.value(expected).to_bytes(4, "little")
+    with RowBlocks(as_rows(X), computing) as rows:
+        sums, products, count = rows.totals(function, shift)
+    expected = expected.astype(float) - (np.arange(7) if shifted else 0)
+    assert (seen == 1).all() and count == 1000
+    np.testing.assert_array_equal(sums, expected.sum(axis=0))
+    np.testing.assert_array_equal(products, expected.T @ expected)
 
 
-@pytest.mark.parametrize("width", [1, 2, 3, 4, 11])
-def test_sequences_side_by_side(tmp_path, make, threads, width):
-    # Three sequences of 9, 11 and 3 rows, some steps at a time.
-    bounds = np.array([0, 9, 20, 23])
-    blocks, complete = make(), []
-    for step in range(0, 11, width):
-        lengths = np.clip(np.diff(bounds) - step, 0, width)
-        touched = write(blocks, threads, (bounds[:-1] + step).tolist(), lengths.tolist())
-        complete += [block for block in touched if blocks.is_complete(block)]
-        blocks.begin_sync(touched)
-    assert sorted(complete) == [0, 1, 2, 3, 4] and blocks.leading_rows == blocks.n_filled == N
-    for block in complete:
-        for name in ARRAYS:
-            blocks.seal(name, block)
-    assert_whole(tmp_path)
+def test_sums_are_accumulated_in_float64():
+    X = np.full((600_000, 3), 0.1, np.float32)
+    with RowBlocks(X, np.float32) as rows:
+        (total,) = rows.totals(lambda block, start, stop: (block[:1].sum(axis=0) * 0 + np.float32(1e8) + (start == 0),))
+    blocks = -(-600_000 // rows.block_rows)
+    assert blocks > 2
+    np.testing.assert_array_equal(total, np.full(3, float(np.float32(1e8)) * blocks))
+    tiny = np.array([[1e8], [1.0], [1.0], [1.0]], np.float32)
+    rows = RowBlocks(tiny, np.float32)
+    rows.block_rows = 1
+    with rows:
+        assert rows.totals(lambda block, start, stop: (block.sum(),))[0] == 100_000_003
 
 
-def test_a_block_that_comes_at_once_has_its_checksum_before_it_is_sealed(tmp_path, make, threads):
-    blocks = make()
-    # The first block and the last, which has three rows, as a whole; of the third what lacks a row, and then it.
-    assert write(blocks, threads, [0, 10, 20], [5, 4, 3]) == [0, 2, 4]
-    whole = {block: (tmp_path / "tokens" / f"c.{block}").read_bytes() for block in (0, 2, 4)}
-    for block, content in whole.items():
-        sealed = google_crc32c.value(content[:-4]).to_bytes(4, "little") == content[-4:]
-        assert sealed == (block != 2)
-    # Two runs of a block, the later one first.
-    assert write(blocks, threads, [14, 7, 5, 15], [1, 3, 2, 5]) == [1, 2, 3]
-    for name in ARRAYS:
-        for block in range(5):
-            blocks.seal(name, block)
-    assert_whole(tmp_path)
+def test_float64_and_float32_blocks_are_views():
+    X = np.ones((300, 4), np.float32)
+    owners = []
+    with RowBlocks(X, np.float32) as rows:
+        rows.totals(lambda block, start, stop: owners.append(np.shares_memory(block, X)) or (0,))
+    assert all(owners)
 
 
-def test_the_checksum_comes_last_and_only_of_what_was_written(tmp_path, make, threads, monkeypatch):
-    blocks, write_at, places = make(), row_blocks._write_at, []
-
-    def full(descriptor, values, place, most):
-        places.append(place)
-        if place > 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        write_at(descriptor, values, place, most)
-
-    monkeypatch.setattr(row_blocks, "_write_at", full)
-    with pytest.raises(OSError, match="No space"):
-        write(blocks, threads, [0], [5])
-    # Of tokens and states: the rows, and behind them what fails; without threads the second is not begun.
-    assert places in ([0, 5], [0, 5, 0, 30], [0, 0, 5, 30], [0, 0, 30, 5], [0, 30, 0, 5])
-    monkeypatch.setattr(row_blocks, "_write_at", write_at)
-    # With room again the rows come in parts.
-    for starts, lengths in (([0, 5], [3, 18]), ([3], [2])):
-        write(blocks, threads, starts, lengths)
-    for name in ARRAYS:
-        for block in range(5):
-            blocks.seal(name, block)
-    assert_whole(tmp_path)
+def test_blas_has_one_thread_inside_and_its_own_number_after():
+    with threadpool_limits(2, "blas"):
+        before = blas_threads()
+        inside = []
+        with RowBlocks(np.ones((10, 2)), np.float64) as rows:
+            assert rows.n_threads <= 2
+            rows.totals(lambda block, start, stop: inside.append(blas_threads()) or (0,))
+        assert inside and all(set(threads) == {1} for threads in inside)
+        assert blas_threads() == before
+    with threadpool_limits(1, "blas"):
+        assert RowBlocks(np.ones((10, 2)), np.float64).n_threads == 1
 
 
-def test_compressed_blocks_grow_raw(tmp_path, make, threads):
-    blocks = make(compression="zstd")
-    assert write(blocks, threads, [0, 10], [6, 4]) == [0, 1, 2]
-    blocks.seal("layer0/h", 0)
-    stored = (tmp_path / "layer0" / "h" / "c.0.0").read_bytes()
-    assert google_crc32c.value(stored[:-4]).to_bytes(4, "little") == stored[-4:]
-    assert Zstd().decode(stored[:-4]) == STATES[:5].tobytes()
-    assert write(make(compression="zstd"), threads, [20], [3]) == [4]
-    blocks.seal("layer0/h", 4)
-    last = (tmp_path / "layer0" / "h" / "c.4.0").read_bytes()
-    assert Zstd().decode(last[:-4]) == STATES[20:].tobytes() + np.full((2, 3), np.nan, "f2").tobytes()
-    # A resume point may still need the rows.
-    assert (tmp_path / "layer0" / "h" / "raw.0").is_file() and blocks.is_there("layer0/h", 0)
-    assert not blocks.is_there("tokens", 0) and blocks.is_there("tokens", 1)
-    blocks.discard(0)
-    # The disk may be told to begin with what is gone by then.
-    blocks.begin_sync([0, 1])
-    assert sorted(file.name for file in tmp_path.rglob("raw.*")) == [
-        "raw.1",
-        "raw.1",
-        "raw.2",
-        "raw.2",
-        "raw.4",
-        "raw.4",
-    ]
-    assert blocks.is_there("layer0/h", 0)
-    make(compression="zstd").discard_all()
-    assert sorted(file.name for file in tmp_path.rglob("*.*")) == ["c.0.0", "c.4.0"]
+def test_an_error_in_a_block_is_raised_and_the_pool_closed():
+    def fail(block, start, stop):
+        raise KeyError(start)
+
+    before = threading.active_count()
+    with pytest.raises(KeyError), RowBlocks(np.ones((1000, 9)), np.float64) as rows:
+        rows.totals(fail)
+    assert threading.active_count() == before
 
 
-def test_rows_count_from_the_front(make, threads):
-    blocks = make()
-    assert write(blocks, threads, [7, 2], [5, 2]) == [0, 1, 2]
-    assert blocks.leading_rows == 0 and blocks.n_filled == 7
-    assert [blocks.is_there("layer0/h", block) for block in range(5)] == [True, True, True, False, False]
-    assert write(blocks, threads, [0, 4], [2, 1]) == [0] and blocks.is_complete(0)
-    assert blocks.leading_rows == 5
-    assert write(blocks, threads, [5], [2]) == [1] and blocks.leading_rows == 10
-    assert blocks.add(np.array([12]), np.array([11])).tolist() == [2, 3, 4] and blocks.leading_rows == N
+def test_each_visits_every_item():
+    with RowBlocks(np.ones((5, 1)), np.float64) as rows:
+        seen = []
+        rows.each(seen.append, range(20))
+        assert sorted(seen) == list(range(20))
+        with pytest.raises(ZeroDivisionError):
+            rows.each(lambda item: 1 / item, [1, 0])
 
 
-def test_committed_blocks_are_left_as_they_are(tmp_path, make, threads):
-    blocks = make(committed_rows=10)
-    assert blocks.leading_rows == blocks.n_filled == 10
-    assert write(blocks, threads, [8], [9]) == [2, 3]
-    assert blocks.n_filled == 17 and not blocks.is_there("tokens", 1)
-    assert (tmp_path / "tokens" / "c.2").read_bytes()[:5] == bytes(range(10, 15))
-    assert make(committed_rows=N).leading_rows == N
+def test_gather_copies_rows():
+    X = np.arange(12, dtype=np.float16).reshape(4, 3)
+    rows = RowBlocks(X, np.float64)
+    np.testing.assert_array_equal(rows.gather(np.array([2, 0])), [[6, 7, 8], [0, 1, 2]])
+    np.testing.assert_array_equal(rows.gather(np.array([1]), np.array([3.0, 3, 3])), [[0, 1, 2]])
+    same = RowBlocks(X.astype(np.float64), np.float64)
+    same.gather(slice(None))[:] = 7
+    assert same.source[0, 0] == 0
 
 
-def test_rows_that_fail_do_not_count(tmp_path, make, threads):
-    blocks = make()
-    (tmp_path / "layer0" / "h").rmdir()
-    with pytest.raises(FileNotFoundError):
-        write(blocks, threads, [0], [5])
-    assert blocks.n_filled == 0
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, "bfloat16"])
+@pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "inf"), (-np.inf, "-inf")])
+def test_the_first_value_that_is_not_finite_is_named(dtype, value, word):
+    X = np.zeros((5000, 3))
+    X[4321, 2], X[4400, 0] = value, np.nan
+    X = torch.from_numpy(X).to(torch.bfloat16) if dtype == "bfloat16" else X.astype(dtype)
+    with pytest.raises(InputError, match=f"X contains {word} at row 4321, column 2:"):
+        check_finite(RowBlocks(X, np.float32))
+    check_finite(RowBlocks(X[:4000], np.float32))

@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy.special import expit
 
-from gatescope.engine.arrays import RowBlocks, as_rows
+from gatescope.engine.arrays import as_rows
+from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.split_product import SUMMED_ROWS
 from gatescope.engine.sweep import MULTIPLES, SweepTile, with_columns
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from gatescope.engine import arrays, sweep_host
+from gatescope.engine import row_blocks, sweep_host
 from gatescope.engine.skinny_product import FEW
 
 MULTIPLES = (2.0, 8.0)
@@ -18,7 +18,7 @@ MULTIPLES = (2.0, 8.0)
 def test_sums_of_a_block(monkeypatch, dtype, W, moves):
     n, H = 101, 12
     # The least: parts of 32 rows.
-    monkeypatch.setattr(arrays, "CACHED_BYTES", 1)
+    monkeypatch.setattr(row_blocks, "CACHED_BYTES", 1)
     generator = np.random.default_rng(W)
     block, z, signed = (generator.standard_normal(shape).astype(dtype) for shape in ((n, H), (n, W), (n, W)))
     step = generator.standard_normal((H, W)).astype(dtype) * moves
