@@ -18,20 +18,17 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
+from gatescope.engine.checkpoint import Progress, load_checkpoint, save_checkpoint
 from gatescope.engine.corpus import Corpus, Survey, encode_corpus, n_held_out, open_corpus
 from gatescope.engine.errors import InputError
-from gatescope.engine.files import write_atomic
+from gatescope.engine.evaluate import evaluate
 from gatescope.engine.log import log
 from gatescope.engine.model import (
     DESCRIPTION,
@@ -44,13 +41,12 @@ from gatescope.engine.model import (
 from gatescope.engine.processes import joined_columns, least_of_all, mean_of_all, meet, place
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.settings import claim
-from gatescope.engine.training_step import NEVER, Precision, TrainingStep
+from gatescope.engine.training_step import NEVER, Precision, TrainingStep, cut_lanes
 
 CHECKPOINT = "checkpoint.safetensors"
 TOKENS = "tokens.npy"
 OUTPUTS = (WEIGHTS, DESCRIPTION, CHECKPOINT, TOKENS)
 LOG_EVERY = 50
-VALIDATION_LANES = 64
 
 
 @dataclass(frozen=True)
@@ -103,16 +99,6 @@ class TrainConfig(Architecture):
         """Return the learning rate of a step: half a cosine from the first to the last."""
         height = 0.5 * (1 + math.cos(math.pi * step / self.steps))
         return self.learning_rate * (self.final_rate + (1 - self.final_rate) * height)
-
-
-@dataclass
-class Progress:
-    """Where training stands: everything but the weights and Adam's moments."""
-
-    step: int  # steps done
-    state: tuple[Tensor, ...]  # carried hidden state of all lanes, each [L, B, H]
-    best: float = math.inf  # lowest validation loss so far, nats
-    scale: dict[str, Any] = field(default_factory=dict)  # of the loss, where float16 needs one
 
 
 def train_model(
@@ -255,77 +241,6 @@ def _refuse_non_finite(taker: TrainingStep) -> None:
         f"the loss is {nats} nats and the gradient's norm {norm} at step {bad + 1}: "
         "train anew (--overwrite) with a lower --learning-rate or --clip"
     )
-
-
-@torch.no_grad()
-def evaluate(model: CharacterModel, tokens: np.ndarray, length: int, precision: Precision = "float32") -> float:
-    """Return the mean loss over held-out characters, in nats per character.
-
-    The text is read in up to 64 contiguous lanes, each from the zero state, which is carried from window to window.
-
-    Args:
-        model: left in evaluation mode.
-        tokens: ids [N], at least two.
-        length: characters read at once in a lane.
-        precision: in which products and recurrent layers compute.
-    """
-    model.eval()
-    dtype = getattr(torch, precision)
-    n_lanes = max(1, min(VALIDATION_LANES, len(tokens) // (2 * length)))
-    lanes = cut_lanes(tokens, n_lanes)
-    state = model.zero_state(n_lanes)
-    device, wide, low = model.output.weight.device, model.output.weight.dtype, dtype != torch.float32
-    total = 0.0
-    for start in range(0, lanes.shape[1] - 1, length):
-        window = torch.from_numpy(lanes[:, start : start + length + 1].T.astype(np.int64)).to(device)
-        with torch.autocast(device.type, dtype if low else None, low, cache_enabled=False):
-            logits, state = model(window[:-1], state)
-        total += cross_entropy(logits.flatten(0, 1).to(wide), window[1:].flatten(), reduction="sum").item()
-    return total / (n_lanes * (lanes.shape[1] - 1))
-
-
-def cut_lanes(tokens: np.ndarray, n_lanes: int) -> np.ndarray:
-    """Return the text as contiguous lanes [n_lanes, N // n_lanes]; a remainder at the end is left out."""
-    width = len(tokens) // n_lanes
-    return tokens[: n_lanes * width].reshape(n_lanes, width)
-
-
-def save_checkpoint(path: Path, model: CharacterModel, optimizer: torch.optim.Adam, progress: Progress) -> None:
-    """Write everything that the next step depends on, in one step."""
-    tensors = {}
-    for name, parameter in model.named_parameters():
-        tensors[f"weight.{name}"] = parameter.detach()
-        for moment, value in optimizer.state[parameter].items():
-            tensors[f"adam.{moment}.{name}"] = value
-    for index, value in enumerate(progress.state):
-        tensors[f"state.{index}"] = value
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    about = {"step": progress.step, "best": progress.best, "scale": progress.scale}
-    write_atomic(path, save(tensors, {"gatescope": json.dumps(about)}))
-
-
-def load_checkpoint(path: Path, model: CharacterModel, optimizer: torch.optim.Adam) -> Progress:
-    """Put model and optimizer where the last checkpoint left them; at the beginning where there is none.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    if not path.exists():
-        return Progress(0, ())
-    device = model.output.weight.device
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            about = json.loads(file.metadata()["gatescope"])
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(tensors[f"weight.{name}"])
-                moments = ("step", "exp_avg", "exp_avg_sq")
-                optimizer.state[parameter] = {moment: tensors[f"adam.{moment}.{name}"] for moment in moments}
-        state = tuple(tensors[f"state.{index}"] for index in range(len(model.architecture.states)))
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} is damaged ({error}): train anew with --overwrite") from None
-    return Progress(about["step"], state, about["best"], about["scale"])
 
 
 def _refuse_other_text(folder: Path, text: Survey) -> None:

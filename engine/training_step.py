@@ -168,3 +168,9 @@ class TrainingStep:
         first = ~fine & (self.first_bad == NEVER)
         self.bad.copy_(torch.where(first, torch.stack((self.loss.float(), self.norm.float())), self.bad))
         self.first_bad.copy_(torch.where(first, self._number, self.first_bad))
+
+
+def cut_lanes(tokens: np.ndarray, n_lanes: int) -> np.ndarray:
+    """Return the text as contiguous lanes [n_lanes, N // n_lanes]; a remainder at the end is left out."""
+    width = len(tokens) // n_lanes
+    return tokens[: n_lanes * width].reshape(n_lanes, width)

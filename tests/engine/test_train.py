@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from gatescope.engine.corpus import survey_corpus
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import CharacterModel, load_model
-from gatescope.engine.train import TrainConfig, cut_lanes, evaluate, train_model
+from gatescope.engine.train import TrainConfig, train_model
 
 TEXT = "the quick brown fox jumps over the lazy dog; " * 400
 SMALL = TrainConfig(hidden=12, layers=2, dropout=0.2, batch=4, length=20, steps=30, evaluate_every=7)
@@ -45,19 +45,6 @@ def test_every_cell_learns_a_repeated_sentence(text, tmp_path, cell, embedding):
     (final,) = [line for line in log_of(tmp_path / "model", "validate") if line["step"] == 150]
     assert final["perplexity"] == pytest.approx(math.exp(final["nats"]))
     assert final["bits_per_character"] == pytest.approx(final["nats"] / math.log(2))
-
-
-def test_evaluate_is_the_mean_cross_entropy_of_carried_states():
-    torch.manual_seed(0)
-    model = CharacterModel(TrainConfig(hidden=6).architecture, 5).double()
-    tokens = np.random.default_rng(0).integers(5, size=61).astype(np.uint8)
-    # One lane of 61 characters; windows of 40 and 20 must give what one pass gives.
-    window = torch.from_numpy(tokens.astype(np.int64))[:, None]
-    with torch.no_grad():
-        logits, _ = model(window[:-1], model.zero_state(1))
-    expected = torch.nn.functional.cross_entropy(logits[:, 0], window[1:, 0]).item()
-    assert evaluate(model, tokens, 40) == pytest.approx(expected, rel=1e-12)
-    assert evaluate(model, tokens[:2], 40) > 0
 
 
 def test_state_is_carried_from_window_to_window(text, tmp_path):
@@ -136,17 +123,6 @@ def test_the_step_that_went_wrong_is_named(text, tmp_path, monkeypatch):
         train_model(survey_corpus(text), tmp_path / "model", config)
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_evaluation_computes_in_the_precision_of_training(precision):
-    torch.manual_seed(0)
-    model = CharacterModel(TrainConfig(hidden=16), 5)
-    tokens, dtypes = torch.randint(5, (900,)).numpy(), set()
-    model.output.register_forward_hook(lambda module, given, logits: dtypes.add(logits.dtype))
-    nats = evaluate(model, tokens, 40, precision)
-    assert dtypes == {getattr(torch, precision)}
-    assert nats == pytest.approx(evaluate(model, tokens, 40), rel=1e-2)
-
-
 def test_a_text_too_short_for_its_lanes_says_what_it_needs(tmp_path):
     path = tmp_path / "short.txt"
     path.write_text("ab" * 50)
@@ -156,11 +132,6 @@ def test_a_text_too_short_for_its_lanes_says_what_it_needs(tmp_path):
     assert not (tmp_path / "model").exists()
     small = TrainConfig(hidden=4, batch=1, length=4, steps=1)
     assert train_model(survey_corpus(str(path)), tmp_path / "model", small)["step"] == 1
-
-
-def test_lanes_are_contiguous():
-    lanes = cut_lanes(np.arange(23), 3)
-    assert lanes.tolist() == [list(range(7)), list(range(7, 14)), list(range(14, 21))]
 
 
 @pytest.mark.parametrize(
@@ -173,12 +144,3 @@ def test_lanes_are_contiguous():
 def test_settings_out_of_range_are_refused_by_name(field, value):
     with pytest.raises(InputError, match=f"--{field.replace('_', '-')}"):
         TrainConfig(**{field: value})
-
-
-def test_damaged_checkpoint_is_named(text, tmp_path):
-    train_model(survey_corpus(text), tmp_path / "model", replace(SMALL, steps=7))
-    path = tmp_path / "model" / "checkpoint.safetensors"
-    for content in (path.read_bytes()[:100], b"", b"\xff" * 50):
-        path.write_bytes(content)
-        with pytest.raises(InputError, match=r"checkpoint\.safetensors is damaged.*--overwrite"):
-            train_model(survey_corpus(text), tmp_path / "model", replace(SMALL, steps=7))

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from forked import SERVER
@@ -18,8 +19,8 @@ from gatescope.analysis.cli import main
 from gatescope.engine.corpus import survey_corpus
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import CharacterModel
-from gatescope.engine.train import TrainConfig, cut_lanes, train_model
-from gatescope.engine.training_step import NEVER, TrainingStep
+from gatescope.engine.train import TrainConfig, train_model
+from gatescope.engine.training_step import NEVER, TrainingStep, cut_lanes
 
 TEXT = "the quick brown fox jumps over the lazy dog; " * 400
 SMALL = TrainConfig(hidden=12, layers=2, dropout=0.3, batch=4, length=20, steps=12, evaluate_every=5)
@@ -187,3 +188,8 @@ def test_torchrun_trains_the_model_that_one_process_trains(text, tmp_path, cell)
     losses = [logged(tmp_path / name) for name in ("one", "two")]
     assert len(losses[0]) >= 2
     assert losses[1] == [(step, pytest.approx(nats, rel=1e-5)) for step, nats in losses[0]]
+
+
+def test_lanes_are_contiguous():
+    lanes = cut_lanes(np.arange(23), 3)
+    assert lanes.tolist() == [list(range(7)), list(range(7, 14)), list(range(14, 21))]

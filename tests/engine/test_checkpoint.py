@@ -1,0 +1,61 @@
+"""The file that training goes on from."""
+
+import numpy as np
+import pytest
+import torch
+
+from gatescope.engine.checkpoint import Progress, load_checkpoint, save_checkpoint
+from gatescope.engine.errors import InputError
+from gatescope.engine.model import CharacterModel
+from gatescope.engine.train import TrainConfig
+
+
+def trained(steps, cell="lstm"):
+    """A model and Adam after some steps on the same window."""
+    torch.manual_seed(0)
+    model = CharacterModel(TrainConfig(cell=cell, hidden=5, layers=2).architecture, 7)
+    optimizer = torch.optim.Adam(model.parameters())
+    window = torch.randint(7, (6, 3))
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(window, model.zero_state(3))[0].square().sum().backward()
+        optimizer.step()
+    return model, optimizer
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_everything_comes_back_to_the_bit(tmp_path, cell):
+    model, optimizer = trained(3, cell)
+    state = tuple(torch.randn_like(s) for s in model.zero_state(3))
+    saved = Progress(3, state, 1.25, {"scale": 2.0**15, "_growth_tracker": 3})
+    save_checkpoint(tmp_path / "c", model, optimizer, saved)
+    other, its_optimizer = trained(0, cell)
+    loaded = load_checkpoint(tmp_path / "c", other, its_optimizer)
+    assert (loaded.step, loaded.best, loaded.scale) == (saved.step, saved.best, saved.scale)
+    assert len(loaded.state) == len(state)
+    for ours, theirs in zip(loaded.state, state, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for (name, ours), theirs in zip(other.named_parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, theirs), name
+        assert set(its_optimizer.state[ours]) == set(optimizer.state[theirs])
+        for moment, value in optimizer.state[theirs].items():
+            assert torch.equal(its_optimizer.state[ours][moment], value), (name, moment)
+
+
+def test_without_a_file_it_is_the_beginning(tmp_path):
+    progress = load_checkpoint(tmp_path / "none", *trained(0))
+    assert (progress.step, progress.state, progress.best) == (0, (), float("inf"))
+
+
+def test_a_damaged_or_foreign_file_is_named(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    model, optimizer = trained(1)
+    save_checkpoint(path, model, optimizer, Progress(1, model.zero_state(2)))
+    whole = path.read_bytes()
+    for content in (whole[:100], b"", b"\xff" * 50):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"checkpoint\.safetensors is damaged.*--overwrite"):
+            load_checkpoint(path, model, optimizer)
+    path.write_bytes(whole)
+    with pytest.raises(InputError, match="is damaged"):
+        load_checkpoint(path, *trained(0, "gru"))
