@@ -13,7 +13,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from gatescope.analysis.about import about
-from gatescope.analysis.hypotheses import detect_language
+from gatescope.analysis.language import detect_language
 from gatescope.analysis.paint import list_hypotheses, paint_hypothesis
 from gatescope.analysis.probe import OUTPUTS as PROBE_OUTPUTS
 from gatescope.analysis.probe import chosen_hypotheses, probe_dump, probe_settings, study_dump

@@ -3,26 +3,22 @@
 A hypothesis maps a text of n characters to n values and says where they are defined. A value is a statement about the
 reader who has just read the character; a hypothesis that sees the "past" needs nothing but the characters up to and
 including it, one that sees the "future" needs later ones. Built-in hypotheses come in sets, one for each language;
-others are registered with the decorator `hypothesis`, or made of a regular expression with `pattern`.
+others are registered with the decorator `hypothesis` or come as a regular expression
+(`gatescope.analysis.own_hypotheses`).
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
 
 from gatescope.analysis.language import LANGUAGES
-from gatescope.analysis.language import detect_language as detect_language
-from gatescope.analysis.patterns import CoveredBy
 from gatescope.analysis.user_code import CodeOfUser
 from gatescope.engine.errors import InputError
 
@@ -204,84 +200,22 @@ def select(names: Sequence[str], language: str) -> list[Hypothesis]:
     return [each for each in library() if (each.name, each.language) in chosen]
 
 
-def pattern(specification: str) -> Hypothesis:
-    r"""Make a hypothesis of a regular expression: positive at every character that a match covers.
-
-    Args:
-        specification: "NAME=REGEX", the name of letters, digits and underscores, the expression as Python's `re`
-            reads it. Matches are found from the left and do not overlap.
-
-    Raises:
-        InputError: a bad name or a bad expression, with the position. Later, from `label`: the expression took longer
-            than it may (see `gatescope.analysis.patterns`).
-
-    Example:
-        >>> pattern(r"number=\d+").label("a 42")[0].tolist()
-        [False, False, True, True]
-    """
-    name, equals, expression = specification.partition("=")
-    if not equals:
-        raise InputError(f"pattern {specification!r} has no '='; expected NAME=REGEX, such as number=[0-9]+")
-    bad = re.search(r"^[^A-Za-z_]|\W", name, re.ASCII)
-    if bad or not name:
-        place = bad.start() if bad else 0
-        raise InputError(
-            f"pattern {specification!r}: the name is wrong at position {place}; expected letters, digits and _ only, "
-            "and no digit first"
-        )
-    if any(each.name == name for each in library()):
-        raise InputError(f"pattern {specification!r}: a hypothesis named {name!r} exists already; choose another name")
-    if not expression:
-        raise InputError(f"pattern {specification!r}: the regular expression is empty at position {len(name) + 1}")
-    try:
-        re.compile(expression)
-    except (re.error, OverflowError, RecursionError) as error:
-        place = len(name) + 1 + (getattr(error, "pos", None) or 0)
-        reason = getattr(error, "msg", str(error))
-        raise InputError(
-            f"pattern {specification!r}: {reason} at position {place}; expected a regular expression"
-        ) from None
-    description = f"Covered by a match of {expression}"
-    return Hypothesis(name, "any", "boolean", "future", description, CoveredBy(name, expression))
-
-
-def load_functions(path: Path) -> list[Hypothesis]:
-    """Run a Python file and return the hypotheses that it registers with the decorator `hypothesis`.
-
-    Args:
-        path: the file. It can import what lies beside it, as a script can.
-
-    Raises:
-        InputError: the file is missing, raises (with the line), or registers nothing.
-    """
-    path = Path(path)
-    try:
-        source = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; expected a Python file that registers hypotheses") from None
+@contextmanager
+def registered_by(module: str) -> Iterator[list[Hypothesis]]:
+    """Let a module register anew what it has; behind the block the list holds that, after an error nothing changed."""
     _import_sets()
     before = dict(_registry)
-    module = ModuleType(f"functions of {path.resolve()}")
+    found: list[Hypothesis] = []
     for key, each in before.items():
-        if each.function.__module__ == module.__name__:
+        if each.function.__module__ == module:
             del _registry[key]
-    module.__file__ = str(path)
-    sys.modules[module.__name__] = module
-    sys.path.insert(0, str(path.resolve().parent))
-    loaded = False
     try:
-        with CodeOfUser(str(path), str(path)):
-            exec(compile(source, str(path), "exec"), module.__dict__)
-        loaded = True
-    finally:
-        sys.path.remove(str(path.resolve().parent))
-        if not loaded:
-            _registry.clear()
-            _registry.update(before)
-    found = [each for key, each in _registry.items() if before.get(key) is not each]
-    if not found:
-        raise InputError(f"{path} registers no hypothesis; put @hypothesis(language=...) above its functions")
-    return found
+        yield found
+    except BaseException:
+        _registry.clear()
+        _registry.update(before)
+        raise
+    found += [each for key, each in _registry.items() if before.get(key) is not each]
 
 
 def _is_built_in(function: Callable[..., Any]) -> bool:

@@ -9,11 +9,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from gatescope.analysis.hypotheses import select
+from gatescope.analysis.hypotheses import SETS, library, select
+from gatescope.analysis.language import detect_language
 from gatescope.engine.corpus import read_pieces
 from gatescope.engine.errors import InputError
-
-LANGUAGES = ("c", "python", "english", "any", "legacy")
 
 
 def list_hypotheses() -> Table:
@@ -21,7 +20,7 @@ def list_hypotheses() -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1))
     for heading in ("hypothesis", "language", "values", "sees", "description"):
         table.add_column(heading, overflow="fold")
-    for each in select(LANGUAGES, "any"):
+    for each in library():
         table.add_row(each.name, each.language, each.values, each.sees, Text(each.description))
     return table
 
@@ -31,13 +30,17 @@ def paint_hypothesis(name: str, path: Path) -> Text:
 
     Continuous values are painted from pale to dark between their least and greatest.
 
+    Of hypotheses of one name, such as the comments of C and of Python, that of the text's own language is painted.
+
     Raises:
-        InputError: no such hypothesis, or an unreadable text.
+        InputError: no such hypothesis, a set of them, or an unreadable text.
     """
+    if name in ("auto", *SETS):
+        raise InputError(f"--show {name} is a set of hypotheses: name one of them; `gatescope hypotheses` lists them")
     text = "".join(read_pieces(str(path)))
     if not text:
         raise InputError(f"text {str(path)!r} is empty: give a text of at least one character")
-    (hypothesis,) = select([name], "any")
+    (hypothesis,) = select([name], detect_language(text))
     values, defined = hypothesis.label(text)
     shades = np.asarray(values, dtype=np.float64)
     low, high = (shades[defined].min(), shades[defined].max()) if defined.any() else (0.0, 1.0)

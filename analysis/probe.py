@@ -23,9 +23,11 @@ import numpy as np
 from safetensors.numpy import save
 
 from gatescope.analysis.excerpts import Prediction, excerpt
-from gatescope.analysis.hypotheses import Hypothesis, detect_language, load_functions, pattern, select
+from gatescope.analysis.hypotheses import Hypothesis, select
 from gatescope.analysis.label_table import LabelTable, read_labels
 from gatescope.analysis.labels import Labels, label_dump, side_by_side
+from gatescope.analysis.language import detect_language
+from gatescope.analysis.own_hypotheses import load_functions, pattern
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.split import split_sequences
 from gatescope.engine.errors import InputError

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from gatescope.analysis.hypotheses import detect_language
+from gatescope.analysis.language import detect_language
 from gatescope.engine.corpus import read_pieces
 
 FRENCH = (

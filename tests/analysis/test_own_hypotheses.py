@@ -1,0 +1,124 @@
+import sys
+
+import pytest
+
+from gatescope.analysis import hypotheses
+from gatescope.analysis.hypotheses import library
+from gatescope.analysis.own_hypotheses import load_functions, pattern
+from gatescope.engine.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch):
+    """What a test registers does not outlive it."""
+    library()
+    monkeypatch.setattr(hypotheses, "_registry", dict(hypotheses._registry))
+
+
+def test_pattern():
+    found = pattern(r"number=\d+|\bx")
+    assert (found.name, found.language, found.values, found.sees) == ("number", "any", "boolean", "future")
+    values, defined = found.label("a 42 x", prime="4")
+    assert values.tolist() == [False, False, True, True, False, True]
+    assert defined.all()
+    assert pattern("a=b=c").label("b=c")[0].all()
+
+
+@pytest.mark.parametrize(
+    ("specification", "message"),
+    [
+        ("number", "has no '='"),
+        ("=a", "the name is wrong at position 0"),
+        ("1a=a", "the name is wrong at position 0"),
+        ("a b=a", "the name is wrong at position 1"),
+        ("é=a", "the name is wrong at position 0"),
+        ("a=", "empty at position 2"),
+        ("ab=x(y", r"missing \), unterminated subpattern at position 4"),
+        ("a=*", "nothing to repeat at position 2"),
+        ("a=[b", "unterminated character set at position 2"),
+        ("a=b{99999999999}", "at position 2"),
+        ("capitals=a", "'capitals' exists already"),
+    ],
+)
+def test_bad_patterns(specification, message):
+    with pytest.raises(InputError, match=message) as caught:
+        pattern(specification)
+    assert repr(specification) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+GOOD = """
+from gatescope.analysis.hypotheses import hypothesis
+import beside
+@hypothesis(language="any", values="continuous")
+def place(text):
+    "Offset in the text."
+    return beside.places(text)
+@hypothesis(language="c")
+def never(text):
+    return [False] * len(text)
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    (tmp_path / "beside.py").write_text("def places(text): return range(len(text))\n")
+    yield tmp_path / "my functions.py"
+    sys.modules.pop("beside", None)
+
+
+def test_load_functions(file):
+    file.write_text(GOOD)
+    path = list(sys.path)
+    found = load_functions(file)
+    assert [(each.name, each.language) for each in found] == [("place", "any"), ("never", "c")]
+    assert found[0].label("abc")[0].tolist() == [0, 1, 2]
+    assert sys.path == path
+    assert not list(file.parent.glob("**/my*.pyc"))
+    # Loading it again, changed or not, replaces what it registered.
+    file.write_text("\n\n" + GOOD)
+    again = load_functions(file)
+    assert [each.name for each in again] == ["place", "never"]
+    assert [each.name for each in library()].count("place") == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    {
+        "syntax": ("a = 1\nb = (\n", r"my functions.py, line 2: SyntaxError"),
+        "raises": ("\n\nraise KeyError('x')\n", r"my functions.py, line 3: KeyError: 'x'"),
+        "deep": ("def f():\n    return 1 / 0\nf()\n", r"my functions.py, line 2: ZeroDivisionError"),
+        "exits": ("import sys\nsys.exit('bye')\n", r"my functions.py, line 2: SystemExit: bye"),
+        "nothing": ("a = 1\n", r"my functions.py registers no hypothesis"),
+        "taken": (
+            GOOD.replace("place", "capitals"),
+            r"my functions.py, line \d: InputError: a hypothesis named 'capitals' exists already",
+        ),
+        "empty": ("", "registers no hypothesis"),
+        "NUL": ("a = '\0'\n", "my functions.py.*: "),
+    }.values(),
+)
+def test_bad_files(file, source, message):
+    file.write_text(source)
+    before = library()
+    with pytest.raises(InputError, match=message) as caught:
+        load_functions(file)
+    assert "\n" not in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert library() == before
+
+
+def test_a_file_that_fails_leaves_what_it_registered_before(file):
+    file.write_text(GOOD)
+    load_functions(file)
+    file.write_text(GOOD + "\n1 / 0\n")
+    with pytest.raises(InputError, match="ZeroDivisionError"):
+        load_functions(file)
+    assert [each.name for each in library()].count("place") == 1
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder"])
+def test_no_file(tmp_path, kind):
+    path = tmp_path if kind == "folder" else tmp_path / "nothing.py"
+    with pytest.raises(InputError, match="expected a Python file"):
+        load_functions(path)

@@ -1,0 +1,58 @@
+"""The list of hypotheses, and one painted on a text."""
+
+import pytest
+from rich.console import Console
+
+from gatescope.analysis.hypotheses import library, select
+from gatescope.analysis.paint import list_hypotheses, paint_hypothesis
+from gatescope.engine.errors import InputError
+
+PYTHON = "def f(self):\n    # a comment\n    return None\n"
+
+
+def marked(painted):
+    """The characters that have a colour behind them."""
+    return "".join(painted.plain[span.start : span.end] for span in painted.spans if "on rgb" in str(span.style))
+
+
+def test_every_hypothesis_is_listed():
+    table = list_hypotheses()
+    assert list(table.columns[0].cells) == [each.name for each in library()]
+    assert len(select(["c", "python", "english", "any", "legacy"], "any")) < len(library())
+    console = Console(width=160, record=True)
+    console.print(table)
+    assert "bracket_depth_ge_2" in console.export_text()
+
+
+def test_a_boolean_hypothesis_is_painted_where_it_holds(tmp_path):
+    path = tmp_path / "text.py"
+    path.write_text(PYTHON)
+    painted = paint_hypothesis("inside_comment", path)
+    assert painted.plain == PYTHON
+    (hypothesis,) = select(["inside_comment"], "python")
+    values, _ = hypothesis.label(PYTHON)
+    assert marked(painted) == "".join(c for c, value in zip(PYTHON, values, strict=True) if value) != ""
+
+
+def test_a_continuous_one_goes_from_pale_to_dark(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("abcd")
+    styles = [str(span.style) for span in paint_hypothesis("column", path).spans]
+    assert len(styles) == 3 and len(set(styles)) == 3  # the least, 0, has no colour
+    assert styles == sorted(styles, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("c", "x", "is a set of hypotheses"),
+        ("auto", "x", "is a set of hypotheses"),
+        ("inside_coment", "x", "did you mean inside_comment"),
+        ("column", "", "is empty"),
+    ],
+)
+def test_what_cannot_be_painted(tmp_path, name, text, message):
+    path = tmp_path / "text.txt"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        paint_hypothesis(name, path)
