@@ -54,10 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"gatescope: {one_line(str(error))}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             if not error.filename:
                 raise
-            # A folder where a file should be, a name that is too long: it is the path that is wrong.
+            # A folder where a file should be, a name that is too long, no permission: it is the path that is wrong.
             print(f"gatescope: {one_line(str(error.filename))}: {error.strerror}; give another path", file=sys.stderr)
             return 2
         where = f" ({error.filename})" if error.filename else ""

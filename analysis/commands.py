@@ -102,6 +102,7 @@ def corpus(
     out: Path,
     config: TreeConfig = TreeConfig(),  # noqa: B008
     seed: int = 0,
+    overwrite: bool = False,
 ) -> None:
     """Make one text out of a source tree, with a manifest of its files beside it.
 
@@ -110,8 +111,9 @@ def corpus(
         out: the text to write.
         config: which files, in which order.
         seed: of --shuffle.
+        overwrite: write it anew whatever --out holds.
     """
-    manifest = write_corpus(tree, out, config, seed)
+    manifest = write_corpus(tree, out, config, seed, overwrite=overwrite)
     left_out = f", {len(manifest['left_out'])} left out (see the manifest)" if manifest["left_out"] else ""
     _say(f"{out}: {manifest['characters']:,} characters of {len(manifest['files']):,} files{left_out}")
 

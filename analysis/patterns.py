@@ -54,7 +54,7 @@ class CoveredBy:
         return fill_between(spans, False, len(text))
 
     def _spans(self, text: str) -> np.ndarray:
-        process = self._running()
+        process, is_new = self._running()
         assert process.stdin is not None and process.stdout is not None
         limit = self.seconds + len(text) / CHARACTERS_PER_SECOND
         killed = threading.Event()
@@ -66,6 +66,8 @@ class CoveredBy:
         timer = threading.Timer(limit, kill)
         timer.start()
         try:
+            if is_new:
+                write_block(process.stdin, self.expression.encode("utf-8", "surrogatepass"))
             write_block(process.stdin, text.encode("utf-8", "surrogatepass"))
             block = read_block(process.stdout)
         except BrokenPipeError:
@@ -83,9 +85,11 @@ class CoveredBy:
             )
         raise InputError(f"pattern {self.name!r} failed on {len(text)} characters; simplify the regular expression")
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _running(self) -> tuple[subprocess.Popen[bytes], bool]:
+        """Return the process, and whether it is a new one that has not been told the expression."""
         # A forked copy of this program must not talk into the pipes of its parent.
-        if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
+        is_new = self._process is None or self._owner != os.getpid() or self._process.poll() is not None
+        if is_new:
             # -I and -S: nothing but the standard library is found, whatever the folder and the environment hold.
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(WORKER)],
@@ -95,9 +99,8 @@ class CoveredBy:
             )
             self._owner = os.getpid()
             weakref.finalize(self, _stop, self._process)
-            assert self._process.stdin is not None
-            write_block(self._process.stdin, self.expression.encode("utf-8", "surrogatepass"))
-        return self._process
+        assert self._process is not None
+        return self._process, is_new
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

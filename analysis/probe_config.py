@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from gatescope.engine.errors import InputError
+from gatescope.engine.settings import require_choices
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class ProbeConfig:
     ranking: Literal["weight_sd", "weight", "auroc"] = "weight_sd"  # what puts a unit first; the paper: weight
 
     def __post_init__(self) -> None:
+        require_choices(self)
         if not self.C > 0:
             raise InputError(f"--C {self.C}: expected a positive number")
         if not 0 < self.test_share < 1:

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from gatescope.engine.errors import InputError
+from gatescope.engine.files import partial_name, sync_file, sync_folder
 
 UNKNOWN = "\ufffd"
 RARE = 1_000_000  # a character is rare if it occurs less often than once in this many
@@ -240,21 +241,31 @@ def encode_corpus(survey: Survey, path: Path) -> Corpus:
     Args:
         survey: of the text, which is read a second time.
         path: where the ids go; written beside its place and renamed.
+
+    Raises:
+        InputError: the text is not the one that was surveyed.
     """
     vocabulary, rare = vocabulary_of(survey)
-    temporary = path.with_name(path.name + ".partial")
-    shape = (survey.n_characters,)
-    tokens = np.lib.format.open_memmap(temporary, mode="w+", dtype=vocabulary.dtype, shape=shape)
     table = vocabulary.table()
     table[table < 0] = vocabulary.characters.index(UNKNOWN) if rare else 0
-    start = 0
-    for piece in read_pieces(survey.source, survey.errors):
-        ids = table[code_points(piece)]
-        tokens[start : start + len(ids)] = ids
-        start += len(ids)
-    tokens.flush()
-    del tokens
-    os.replace(temporary, path)
+    temporary, digest, start = partial_name(path), hashlib.sha256(), 0
+    try:
+        tokens = np.lib.format.open_memmap(temporary, "w+", vocabulary.dtype, (survey.n_characters,))
+        for piece in read_pieces(survey.source, survey.errors):
+            digest.update(piece.encode("utf-8"))
+            ids = table[code_points(piece)][: survey.n_characters - start]
+            tokens[start : start + len(ids)] = ids
+            start += len(ids)
+        if digest.hexdigest() != survey.sha256:
+            raise InputError(f"corpus {survey.source!r} changed while it was read: give a text that stays as it is")
+        tokens.flush()
+        del tokens
+        sync_file(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
     return open_corpus(survey, path)
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_atomic, write_json
+from gatescope.engine.settings import require_choices
 from gatescope.kernels.dropout import dropout
 from gatescope.kernels.gru import GRU
 from gatescope.kernels.lstm import LSTM
@@ -45,9 +46,7 @@ class Architecture:
     nonlinearity: Literal["tanh", "relu"] = "tanh"  # rnn only
 
     def __post_init__(self) -> None:
-        for name, choices in (("cell", tuple(GATES)), ("nonlinearity", ("tanh", "relu"))):
-            if getattr(self, name) not in choices:
-                raise InputError(f"--{name} {getattr(self, name)!r} is unknown: expected {' or '.join(choices)}")
+        require_choices(self)
         for name in ("hidden", "layers"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} {getattr(self, name)} is too small: expected at least 1")

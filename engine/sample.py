@@ -26,6 +26,7 @@ from gatescope.engine.record import (
     require_storable,
     settings_of,
 )
+from gatescope.engine.settings import require_choices
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence
 
@@ -46,6 +47,7 @@ class SampleConfig:
     precision: Literal["float32", "float16", "bfloat16"] = "float32"  # of weights and products; 16 bits: on a GPU only
 
     def __post_init__(self) -> None:
+        require_choices(self)
         for name in ("sequences", "length"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} {getattr(self, name)} is too small: expected at least 1")
@@ -121,6 +123,8 @@ def sample_in_memory(trained: TrainedModel, config: SampleConfig, *, seed: int =
 
 
 def _planned(trained: TrainedModel, config: SampleConfig, seed: int) -> tuple[DumpSpec, _Sampler]:
+    if not 0 <= seed < 2**64:
+        raise InputError(f"--seed {seed}: expected a whole number of at least 0, below 2^64")
     prime = default_prime(trained.vocabulary, config.prime)
     starts = np.arange(config.sequences + 1, dtype=np.int64) * config.length
     spec = DumpSpec(

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import remove_partial, write_json
@@ -108,6 +108,25 @@ def first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, A
                 return found
         return None
     return None if before == now else (name, before, now)
+
+
+def require_choices(config: Any) -> None:
+    """Check the fields of a dataclass that have a few possible values, or are tuples of such.
+
+    Raises:
+        InputError: a field has another value.
+    """
+    for name, hint in get_type_hints(type(config)).items():
+        given, several = getattr(config, name), get_origin(hint) is tuple
+        choices = get_args(get_args(hint)[0] if several else hint)
+        if get_origin(get_args(hint)[0] if several else hint) is not Literal:
+            continue
+        if several and isinstance(given, str):
+            raise InputError(f"--{name} {given!r} is one word: expected several, such as ({given!r},)")
+        for value in given if several else (given,):
+            if value not in choices:
+                flag = name.replace("_", "-")
+                raise InputError(f"--{flag} {value!r} is unknown: expected {' or '.join(map(str, choices))}")
 
 
 def remove(path: Path) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import partial_name, write_json
+from gatescope.engine.settings import first_difference, plain
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,9 @@ class TreeConfig:
     limit: int = 0  # stop before the text is larger than this, bytes; 0: no limit
 
 
-def write_corpus(tree: Path, out: Path, config: TreeConfig, seed: int = 0) -> dict[str, Any]:
+def write_corpus(
+    tree: Path, out: Path, config: TreeConfig, seed: int = 0, *, overwrite: bool = False
+) -> dict[str, Any]:
     """Write the files of a tree one after the other, each ending with a newline, and the manifest `OUT.manifest.json`.
 
     Files are taken in the order of their paths relative to the tree (compared as strings, with `/`), or shuffled from
@@ -35,15 +39,20 @@ def write_corpus(tree: Path, out: Path, config: TreeConfig, seed: int = 0) -> di
         out: the text to write, UTF-8.
         config: which files, in which order, how much.
         seed: of the shuffle.
+        overwrite: write the text anew, whatever is there; else one of the same settings is left as it is.
 
     Returns:
         The manifest: files, bytes, characters, sha256, and each file's path, bytes and sha256.
 
     Raises:
-        InputError: no such folder, or no file in it fits.
+        InputError: no such folder, no file in it fits, or `out` is there and was made with other settings.
     """
     if out.is_dir():
         raise InputError(f"--out {out} is a folder: give the text to write")
+    settings = plain({"tree": tree.absolute(), "seed": seed, **asdict(config)})
+    manifest_path = out.with_name(out.name + ".manifest.json")
+    if out.exists() and not overwrite:
+        return _earlier(out, manifest_path, settings)
     if not tree.is_dir():
         raise InputError(f"source tree {str(tree)!r} is not a folder: give the folder whose files make the text")
     paths = sorted(_matching(tree, config.glob))
@@ -62,11 +71,28 @@ def write_corpus(tree: Path, out: Path, config: TreeConfig, seed: int = 0) -> di
                 + (f" within --limit {config.limit:,} bytes" if config.limit else "")
                 + ": give other patterns, such as --glob '*.py'"
             )
+        # A text without a manifest is written anew; one with another's would pass for it.
+        manifest_path.unlink(missing_ok=True)
         os.replace(temporary, out)
     finally:
         temporary.unlink(missing_ok=True)
-    manifest = {**summary, "glob": list(config.glob), "files": files, "left_out": left_out}
-    write_json(out.with_name(out.name + ".manifest.json"), manifest)
+    manifest = {**summary, "settings": settings, "files": files, "left_out": left_out}
+    write_json(manifest_path, manifest)
+    return manifest
+
+
+def _earlier(out: Path, manifest_path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the manifest of a text that is there already, of the same settings."""
+    try:
+        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+        difference = first_difference(manifest["settings"], settings)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"--out {out} is there and has no manifest: choose another, or give --overwrite") from None
+    if difference:
+        name, before, now = difference
+        raise InputError(
+            f"{out} was made with {name} = {before!r}, not {now!r}: choose another --out, or give --overwrite"
+        )
     return manifest
 
 

@@ -15,7 +15,6 @@ validates and writes.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import asdict, dataclass, fields
@@ -35,6 +34,7 @@ from gatescope.engine.model import (
     WEIGHTS,
     Architecture,
     CharacterModel,
+    read_description,
     write_description,
     write_weights,
 )
@@ -118,7 +118,7 @@ def train_model(
         text: the survey of the text (`survey_corpus`).
         folder: where the model goes.
         config: the model and how to train it.
-        seed: of the initial weights and of dropout.
+        seed: of the initial weights and of dropout, 0 <= seed < 2^63.
         device: "cpu" or "cuda".
         overwrite: start anew whatever the folder holds.
         log_path: the JSONL log; `log.jsonl` in the folder by default.
@@ -218,7 +218,7 @@ def take_steps(
     with torch.random.fork_rng(enabled=config.dropout > 0):
         while progress.step < last:
             if config.dropout:
-                torch.manual_seed(seed * 1_000_003 + progress.step)
+                torch.manual_seed((seed * 1_000_003 + progress.step) % 2**63)
             taker.take(progress.step, config.rate(progress.step))
             progress.step += 1
             if progress.step % LOG_EVERY == 0 or progress.step == last:
@@ -244,10 +244,9 @@ def _refuse_non_finite(taker: TrainingStep) -> None:
 
 
 def _refuse_other_text(folder: Path, text: Survey) -> None:
-    path = folder / DESCRIPTION
-    if not path.exists():
+    if not (folder / DESCRIPTION).exists():
         return
-    earlier = json.loads(path.read_text(encoding="utf-8"))["corpus"]["sha256"]
+    earlier = str(read_description(folder)["corpus"].get("sha256"))
     if earlier != text.sha256:
         raise InputError(
             f"{text.source} is not the text that {folder} was trained on (sha256 {text.sha256[:12]}, "

@@ -1,5 +1,6 @@
 """The real command line: what each command writes, and the one line that bad input gets."""
 
+import errno
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import pytest
 from forked import gatescope
 from killing import assert_survives_kills, contents
 
+from gatescope.analysis import cli
 from gatescope.analysis.cli import COMMANDS, main, one_line
 from gatescope.engine.dump import StateDump
 
@@ -357,3 +359,19 @@ def test_info_compares_the_weights_of_a_dump_with_a_model(model, states, text, t
     shutil.copytree(states, tmp_path / "states.zarr")
     assert main(["info", str(tmp_path)]) == 2
     assert "is of another model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EACCES, "states.zarr: Permission denied; give another path"),
+        (errno.ENOSPC, "cannot write: No space left"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(monkeypatch, capsys, number, said):
+    def refuse(name, words):
+        raise OSError(number, os.strerror(number), "states.zarr")
+
+    monkeypatch.setattr(cli, "call", refuse)
+    assert cli.main(["info", "states.zarr"]) == 2
+    assert said in capsys.readouterr().err

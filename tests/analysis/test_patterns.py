@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatescope.analysis import patterns
 from gatescope.analysis.patterns import CoveredBy
 from gatescope.engine.errors import InputError
 
@@ -113,3 +114,12 @@ def test_a_forked_copy_has_a_process_of_its_own():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert covered("ab").tolist() == [True, False]
     assert process_of(covered).pid == owner
+
+
+def test_a_process_that_dies_at_its_start_is_named(tmp_path, monkeypatch):
+    worker = tmp_path / "worker.py"
+    worker.write_text("raise SystemExit")
+    monkeypatch.setattr(patterns, "WORKER", worker)
+    long = "(" + "a|" * 100_000 + "b)"  # more than a pipe holds
+    with pytest.raises(InputError, match="pattern 'a' failed"):
+        CoveredBy("a", long)("a")

@@ -107,3 +107,15 @@ def test_standard_library_is_the_same_every_time_and_large(tmp_path):
     assert survey.sha256 == repeated.sha256
     assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
     assert first.vocabulary.decode(first.tokens[:1000]) == "".join(read_pieces("stdlib"))[:1000]
+
+
+@pytest.mark.parametrize("change", ["shorter", "longer", "other", "other characters"])
+def test_a_text_that_changed_since_the_survey_is_refused(tmp_path, change):
+    path = tmp_path / "text.txt"
+    path.write_text("abcab" * 100)
+    survey = survey_corpus(str(path))
+    texts = {"shorter": "abcab" * 99, "longer": "abcab" * 101, "other": "bacab" * 100, "other characters": "xyz" * 200}
+    path.write_text(texts[change])
+    with pytest.raises(InputError, match=r"text\.txt' changed while it was read"):
+        encode_corpus(survey, tmp_path / "tokens.npy")
+    assert [each.name for each in tmp_path.iterdir()] == ["text.txt"]

@@ -161,3 +161,9 @@ def test_bfloat16_is_for_memory_and_16_bits_of_precision_for_a_gpu(lstm, tmp_pat
         sample_states(lstm, tmp_path / "s.zarr", config)
     with pytest.raises(InputError, match="--precision float16 needs a GPU"):
         sample_in_memory(lstm, SampleConfig(precision="float16"))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_out_of_range_is_refused(lstm, tmp_path, seed):
+    with pytest.raises(InputError, match=f"--seed {seed}: expected"):
+        sampled(lstm, tmp_path / "s.zarr", seed=seed)

@@ -4,8 +4,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.engine.errors import InputError
+from gatescope.engine.extract import ExtractConfig
+from gatescope.engine.sample import SampleConfig
 from gatescope.engine.settings import claim, first_difference, plain, read_config, record_facts
+from gatescope.engine.train import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -78,3 +82,21 @@ def test_differences_and_plain_values():
     assert first_difference({"a": 1}, {"a": 1, "d": 4}) == ("d", None, 4)
     assert first_difference({"a": 1, "d": 4}, {"a": 1}) == ("d", 4, None)
     assert first_difference({"a": [1, 2]}, {"a": [1, 2]}) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "given", "message"),
+    [
+        (SampleConfig, {"capture": ("h", "cell")}, r"--capture 'cell' is unknown: expected h or c or gates or"),
+        (SampleConfig, {"capture": "h"}, r"--capture 'h' is one word: expected several, such as \('h',\)"),
+        (SampleConfig, {"dtype": "float8"}, "--dtype 'float8' is unknown: expected float16 or bfloat16 or float32"),
+        (ExtractConfig, {"errors": "ignore"}, "--errors 'ignore' is unknown: expected strict or replace"),
+        (TrainConfig, {"precision": "fp16"}, "--precision 'fp16' is unknown"),
+        (TrainConfig, {"cell": "lstn"}, "--cell 'lstn' is unknown: expected lstm or gru or rnn"),
+        (ProbeConfig, {"ranking": "auc"}, "--ranking 'auc' is unknown"),
+    ],
+)
+def test_a_choice_that_is_none_is_refused_by_name(config, given, message):
+    with pytest.raises(InputError, match=message):
+        config(**given)
+    assert SampleConfig(capture=["h", "gates"]).capture == ["h", "gates"]

@@ -35,15 +35,38 @@ def test_files_come_in_order_of_their_paths_with_a_manifest(tree, tmp_path):
 
 
 def test_glob_shuffle_and_limit(tree, tmp_path):
-    assert write_corpus(tree, tmp_path / "t", TreeConfig(glob=("*.py",)))["bytes"] == 6
+    def written(config, seed=0):
+        return write_corpus(tree, tmp_path / "t", config, seed, overwrite=True)
+
+    assert written(TreeConfig(glob=("*.py",)))["bytes"] == 6
     orders = set()
     for seed in range(8):
-        files = write_corpus(tree, tmp_path / "t", TreeConfig(shuffle=True), seed)["files"]
-        assert files == write_corpus(tree, tmp_path / "t", TreeConfig(shuffle=True), seed)["files"]
+        files = written(TreeConfig(shuffle=True), seed)["files"]
+        assert files == written(TreeConfig(shuffle=True), seed)["files"]
         orders.add(tuple(file["path"] for file in files))
     assert len(orders) > 1
-    assert write_corpus(tree, tmp_path / "t", TreeConfig(limit=18))["bytes"] == 18
-    assert write_corpus(tree, tmp_path / "t", TreeConfig(limit=17))["bytes"] == 7
+    assert written(TreeConfig(limit=18))["bytes"] == 18
+    assert written(TreeConfig(limit=17))["bytes"] == 7
+
+
+def test_a_text_that_is_there_is_left_or_refused(tree, tmp_path):
+    out = tmp_path / "text.txt"
+    first = write_corpus(tree, out, TreeConfig())
+    (tree / "new.c").write_text("int c;\n")
+    assert write_corpus(tree, out, TreeConfig()) == first
+    with pytest.raises(InputError, match="was made with seed = 0, not 1"):
+        write_corpus(tree, out, TreeConfig(), 1)
+    with pytest.raises(InputError, match="was made with shuffle = False, not True"):
+        write_corpus(tree, out, TreeConfig(shuffle=True))
+    assert len(write_corpus(tree, out, TreeConfig(), overwrite=True)["files"]) == len(first["files"]) + 1
+    mine = tmp_path / "thesis.txt"
+    for manifest in (None, "{", "{}", "[]"):
+        mine.write_text("years of work")
+        if manifest is not None:
+            (tmp_path / "thesis.txt.manifest.json").write_text(manifest)
+        with pytest.raises(InputError, match="is there and has no manifest"):
+            write_corpus(tree, mine, TreeConfig())
+        assert mine.read_text() == "years of work"
 
 
 @pytest.mark.parametrize("config", [TreeConfig(glob=("*.rs",)), TreeConfig(limit=3)])

@@ -93,10 +93,10 @@ def _train(text, folder):
 
 def test_another_seed_gives_other_weights(text, tmp_path):
     hashes = set()
-    for seed in (0, 1):
+    for seed in (0, 1, 2**63 - 1):
         train_model(survey_corpus(text), tmp_path / str(seed), replace(SMALL, steps=2), seed=seed)
         hashes.add(load_model(tmp_path / str(seed)).weights_sha256)
-    assert len(hashes) == 2
+    assert len(hashes) == 3
 
 
 def test_other_settings_or_another_text_are_refused(text, tmp_path):
@@ -105,6 +105,9 @@ def test_other_settings_or_another_text_are_refused(text, tmp_path):
         train_model(survey_corpus(text), tmp_path / "model", replace(SMALL, steps=3))
     Path(text).write_text(TEXT + "more")
     with pytest.raises(InputError, match="is not the text"):
+        train_model(survey_corpus(text), tmp_path / "model", replace(SMALL, steps=2))
+    (tmp_path / "model" / "model.json").write_text("{")
+    with pytest.raises(InputError, match=r"model\.json is damaged"):
         train_model(survey_corpus(text), tmp_path / "model", replace(SMALL, steps=2))
     train_model(survey_corpus(text), tmp_path / "model", replace(SMALL, steps=3), overwrite=True)
 
