@@ -24,8 +24,10 @@ setup(
         "triton>=3.6; sys_platform == 'linux'",  # the language of the fused kernels
         "numpy>=2.0",  # states, labels and the solver on the CPU
         "scipy>=1.13",  # LAPACK factorisations and statistics
+        "llvmlite>=0.45",  # vectors of the processor's width in what numba compiles
         "numba>=0.62",  # compiles the log-loss and steps of layers on the CPU into vectorised passes
         "scikit-learn>=1.6",  # estimator conventions, metrics and splits
+        "threadpoolctl>=3.5",  # one thread for BLAS inside passes that have all cores
         "nltk>=3.9",  # part-of-speech tags for the English hypotheses
         "zarr>=3.1",  # the open format of the state dump
         "numcodecs>=0.14",  # zstd of compressed blocks, as zarr computes it

@@ -52,7 +52,7 @@ class BlockWriter(BlockFiles):
         compression: str = "none",
     ) -> None:
         super().__init__(path, arrays, n_rows, block_rows, compression)
-        self.new_files_of: set[str] = set()
+        self._new_files_of: set[str] = set()
         self._reserving = Lock()
         self._whole: set[tuple[str, int]] = set()  # written at once, and sealed but for the disk
         self._sizes = np.minimum(self.block_rows, n_rows - np.arange(0, n_rows, self.block_rows))
@@ -76,6 +76,12 @@ class BlockWriter(BlockFiles):
     def is_complete(self, block: int) -> bool:
         """Whether a block has all of its rows."""
         return bool(self._filled[block] == self._sizes[block])
+
+    def take_new_files(self) -> set[str]:
+        """Return the arrays that have new files since the last call: the names of these are not on the disk yet."""
+        with self._reserving:
+            found, self._new_files_of = self._new_files_of, set()
+        return found
 
     def add(self, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Count runs of rows as there, and return the blocks that have them, int64; some may be complete now."""
@@ -187,11 +193,11 @@ class BlockWriter(BlockFiles):
         if whole:
             pieces.append((self._sizes[block] * row_bytes, self._end(name, block, *(piece for _, piece in pieces))))
         descriptor = os.open(self._growing(name, block), os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
-        if not self._filled[block]:
-            self.new_files_of.add(name)
         try:
             # Where a file system cannot reserve, zeros are written: never over rows of another thread.
             with self._reserving:
+                if not self._filled[block]:
+                    self._new_files_of.add(name)
                 if os.fstat(descriptor).st_size != self.raw_bytes(name):
                     _set_length(descriptor, self.raw_bytes(name))
             for place, piece in pieces:

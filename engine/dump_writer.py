@@ -314,10 +314,9 @@ class DumpWriter:
             return
         unsealed = [(name, block) for block in self._unsealed for name in self._rows.arrays if points]
         initial = {**self._waiting, **self._initial.partial()}
-        of_blocks = self._sealed, unsealed, self._syncing, initial, self._rows.new_files_of
+        of_blocks = self._sealed, unsealed, self._syncing, initial, self._rows.take_new_files()
         commit = Commit(self.path, self._rows, rows, *of_blocks, points)
-        self._waiting, self._sealed, self._unsealed, self._rows.new_files_of = {}, [], set(), set()
-        self._syncing = []
+        self._waiting, self._sealed, self._unsealed, self._syncing = {}, [], set(), []
         self._commits.begin(commit)
 
     def _commit_all(self) -> None:

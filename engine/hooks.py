@@ -76,6 +76,8 @@ def record_states(
         raise InputError("no modules: name at least one, such as {'layer0/h': 'rnn'}")
     if layout not in ("BTH", "TBH"):
         raise InputError(f"layout {layout!r} is unknown: expected 'BTH' or 'TBH'")
+    if np.dtype(dtype) not in (np.float16, np.float32):
+        raise InputError(f"dtype {dtype!r} is none of a dump's: expected 'float16' or 'float32'")
     target = Path(path)
     if not overwrite and target.exists():
         raise InputError(f"{target} is there already: choose another path, or overwrite=True")
@@ -147,6 +149,7 @@ class Recording:
         outputs, packed, self._outputs, self._packed_lengths = self._outputs, self._packed_lengths, {}, None
         states = {array: self._states(array, outputs.get(array, []), read.shape) for array in self._modules}
         given = packed if lengths is None else lengths
+        given = given.cpu() if isinstance(given, Tensor) else given
         ends = np.full(len(read), read.shape[1]) if given is None else np.asarray(given, dtype=np.int64)
         if ends.shape != (len(read),) or ends.min() < 1 or ends.max() > read.shape[1]:
             raise InputError(f"lengths are {ends.tolist()}: expected {len(read)} of them, from 1 to {read.shape[1]}")
@@ -221,6 +224,8 @@ class Recording:
 
     def _write(self) -> None:
         """Write the dump, once everything is known of it."""
+        if self._staging is None and not self._outputs:
+            raise InputError("no module was called: run the model, and call add(tokens), inside the with statement")
         if self._staging is None or any(self._outputs.values()):
             raise InputError("outputs were recorded without tokens: call add(tokens) after every forward pass")
         spec = self._spec(np.cumsum([0, *self._lengths], dtype=np.int64))

@@ -29,7 +29,7 @@ class ResumePoint:
     first: int  # number of the first sequence
     n: int  # sequences
     step: int  # the first that is missing
-    state: tuple[Tensor, ...]  # behind the step before, as `gatescope.engine.walk.Piece` has it
+    state: tuple[Tensor, ...]  # behind the step before, as `gatescope.engine.journey.Piece` has it
 
 
 def write_points(folder: Path, rows: int, points: Sequence[ResumePoint]) -> None:

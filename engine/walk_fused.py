@@ -26,6 +26,7 @@ from gatescope.engine.finite import require_characters, require_finite
 from gatescope.engine.journey import GATE_PLACES, SCORES, Buffers, Deliver, Journey, Piece, weights_of
 from gatescope.engine.model import TrainedModel
 from gatescope.engine.resume_points import ResumePoint
+from gatescope.kernels.sequence import has_triton
 
 if TYPE_CHECKING:
     from gatescope.kernels.sample_fused import Captured, FusedRecurrence
@@ -46,9 +47,8 @@ LEAST_STEPS = 64
 def sampler_plan(trained: TrainedModel) -> SamplePlan | None:
     """Return how the sampler's kernel would work on a model; None where it does not: on a CPU, or with no room."""
     weight = trained.model.output.weight
-    if not weight.is_cuda:
+    if not (weight.is_cuda and has_triton()):
         return None
-    # Triton is asked for where it is needed only: it is not everywhere.
     from gatescope.kernels.gpu import device_of
     from gatescope.kernels.sample_plan import STEPS, plan
 

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, distributed
 
+from gatescope.kernels.sequence import has_triton
+
 
 @torch.library.custom_op("gatescope::dropout", mutates_args=())
 def _dropout_op(x: Tensor, seed: Tensor, p: float, layer: int) -> Tensor:
@@ -27,13 +29,12 @@ def _dropout_op(x: Tensor, seed: Tensor, p: float, layer: int) -> Tensor:
 def drop_steps(x: Tensor, seed: Tensor, p: float, layer: int, first_step: int) -> Tensor:
     """Drop entries of the steps from first_step on, [steps, B, H], as dropping from all steps at once would."""
     first_row = first_row_of(x.shape[1])
-    if x.is_cuda:
-        # Triton is not there on every platform.
+    if x.is_cuda and has_triton():
         from gatescope.kernels.dropout_kernel import drop
 
         return drop(x, seed, p, layer, first_row, first_step)
     shape = torch.Size((first_step + len(x), *x.shape[1:]))
-    kept = _kept(shape, int(seed.item()), p, layer, first_row)[first_step:]
+    kept = _kept(shape, int(seed.item()), p, layer, first_row)[first_step:].to(x.device)
     return (x * kept.to(x.dtype).mul_(1 / (1 - p))).contiguous()
 
 

@@ -19,6 +19,7 @@ from gatescope.kernels.grid import Launch, counters
 from gatescope.kernels.plan import Plan
 from gatescope.kernels.schedule import share_plan, side_by_side
 from gatescope.kernels.sequence import blocks, interpreting, recording
+from gatescope.kernels.wavefront import GATES
 
 STEP_BLOCK = 256  # units in a program of a pointwise step
 
@@ -98,7 +99,15 @@ def describe(
         device: the GPU's limits; by default those of the current GPU, and of an H200 where there is none.
         layers, n_steps: L, T of a stack in one direction with the input of all steps at hand.
         recorded: a CUDA graph will launch them.
+
+    Returns:
+        A line for each direction.
+
+    Raises:
+        ValueError: for a cell that is none of these.
     """
+    if cell not in GATES:
+        raise ValueError(f"describe: cell: expected one of {', '.join(GATES)}, got {cell!r}")
     name = ""
     if device is None:
         here = torch.cuda.is_available()

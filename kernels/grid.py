@@ -79,15 +79,14 @@ class Launch:
         arguments = self.arguments | changed
         kinds = (_kind(arguments[n]) if n in arguments else self.constants[n] for n in self.kernel.arg_names)
         device = torch.cuda.current_device() if torch.cuda.is_available() else None
-        key = (self.kernel, self.grid, device, *self.options.values(), *kinds)
-        if key not in _RUNNERS:
-            compiled = self.kernel.warmup(grid=self.grid, **arguments, **self.constants, **self.options)
-            _RUNNERS[key] = compiled[(*self.grid, 1, 1)[:3]]
-        return _RUNNERS[key]
+        key = (self.kernel, device, *self.options.values(), *kinds)
+        if key not in _COMPILED:
+            _COMPILED[key] = self.kernel.warmup(grid=self.grid, **arguments, **self.constants, **self.options)
+        return _COMPILED[key][(*self.grid, 1, 1)[:3]]
 
 
-# By all that makes another kernel.
-_RUNNERS: dict[tuple[Any, ...], Any] = {}
+# Kernels by all that makes another.
+_COMPILED: dict[tuple[Any, ...], Any] = {}
 
 
 def _kind(value: Any) -> Any:

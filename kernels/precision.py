@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 # The switch is the whole process's: two threads that turned it at once could leave it turned.
-_TURNING = threading.Lock()
+_TURNING = threading.RLock()
 
 
 def recurrent_precision() -> str:

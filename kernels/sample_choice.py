@@ -1,7 +1,7 @@
 """Drawing characters inside Triton kernels, and what the distribution says of them: on logits in registers.
 
 The random numbers, the distribution and the rule of the choice are those of `gatescope.kernels.philox` and
-`gatescope.kernels.sample`, but that probabilities are not divided by their sum, and add up in another order.
+`gatescope.kernels.choice`, but that probabilities are not divided by their sum, and add up in another order.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -84,7 +86,7 @@ def choose_backend(backend: str | None, x: Tensor) -> str:
     Raises:
         ValueError: for an unknown one, or one that cannot run here.
     """
-    fused = x.dtype in FUSED_DTYPES and (x.is_cuda or interpreting()) and x.shape[1] > 0
+    fused = x.dtype in FUSED_DTYPES and ((x.is_cuda and has_triton()) or interpreting()) and x.shape[1] > 0
     if backend is None:
         return "triton" if fused and x.is_cuda else "loop"
     if backend not in BACKENDS:
@@ -95,6 +97,12 @@ def choose_backend(backend: str | None, x: Tensor) -> str:
             f"got {x.dtype} {list(x.shape)} on {x.device}"
         )
     return backend
+
+
+@cache
+def has_triton() -> bool:
+    """Whether the fused kernels can run on a GPU: there is Triton, and its instructions are NVIDIA's."""
+    return find_spec("triton") is not None and torch.version.hip is None
 
 
 def fake_states(x: Tensor, hidden: int, backend: str) -> Tensor:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from written_rows import BLOCK, GROUP, INITIAL, SPEC, STARTS, STATES, TOKENS, H, N, fill, groups, write
 
-from gatescope.engine import commits, row_blocks
+from gatescope.engine import block_writer, commits
 from gatescope.engine.block_writer import BlockWriter
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_writer import DumpWriter
@@ -176,7 +176,7 @@ def test_nothing_counts_that_the_disk_failed_to_take(undisturbed, tmp_path, monk
     def fails(self, name, block):
         raise OSError(errno.EIO, "the disk fails")
 
-    monkeypatch.setattr(row_blocks, "_SYNC_FILE_RANGE", lambda *_: 0)
+    monkeypatch.setattr(block_writer, "_SYNC_FILE_RANGE", lambda *_: 0)
     with pytest.raises(OSError, match="the disk fails"), DumpWriter(path, SPEC) as writer:
         for first, start, tokens, states in groups():
             # The system tells it once, to whom it is first told; files that are opened later know nothing of it.

@@ -147,7 +147,7 @@ def wrong(tmp_path, use, modules=None, model=None):
 
 
 BAD = [
-    (lambda model, recording: None, "outputs were recorded without tokens|call add"),
+    (lambda model, recording: None, "no module was called"),
     (lambda model, recording: model(torch.zeros(2, 3, dtype=torch.long)), "without tokens"),
     (lambda model, recording: recording.add(np.zeros((2, 3), int)), "layer0/h: its module was not called"),
     (lambda model, recording: recording.add(np.full((2, 3), 5)), "outside the vocabulary: expected 0 to 4"),
@@ -174,6 +174,8 @@ def test_what_does_not_fit_is_named(tmp_path, use, message):
 
 
 def test_other_refusals(tmp_path):
+    with pytest.raises(InputError, match="dtype 'float64' is none of a dump's"):
+        record_states(Tagger(), {"layer0/h": "rnn"}, tmp_path / "s", vocabulary=VOCABULARY, dtype="float64")
     with pytest.raises(InputError, match="the model has no module 'lstm': it has embedding, rnn, attention"):
         wrong(tmp_path, None, {"layer0/h": "lstm"})
     batch = torch.zeros(2, 3, dtype=torch.long)

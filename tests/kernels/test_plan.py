@@ -134,3 +134,8 @@ def test_describe_takes_the_current_gpu():
     here = torch.cuda.get_device_properties(0).multi_processor_count
     assert current_device().multiprocessors == here
     assert describe("lstm", 128, 512, torch.bfloat16) == describe("lstm", 128, 512, torch.bfloat16, current_device())
+
+
+def test_an_unknown_cell_is_named():
+    with pytest.raises(ValueError, match="describe: cell: expected one of lstm, gru, rnn, got 'LSTM'"):
+        describe("LSTM", 128, 512, torch.float16, H200)

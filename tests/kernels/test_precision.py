@@ -77,3 +77,8 @@ def test_errors_are_those_of_the_switch(cell, layers):
         assert all(value.isfinite().all() for value in found)
         errors.append((y.double() - expected).abs().max().item())
     assert errors[1] < 2e-5 < errors[0] < 2e-2
+
+
+def test_a_layer_within_the_switch_does_not_wait_for_itself():
+    with float32_products("ieee"), float32_products_as_cudnn(ON_A_GPU):
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from gatescope.kernels import sequence
 from gatescope.kernels.sequence import as_recorded, recording
 
 SHAPES = [(2, 63, 7, 100), (64, 32, 8, 8), (1, 1, 3, 4), (1, 17, 5, 6), (3, 1, 2, 5), (5, 16, 8, 8), (4, 33, 1, 2)]
@@ -265,3 +266,13 @@ def test_warming_up_runs_what_a_graph_will(monkeypatch):
             assert recording(on_gpu) and not recording(on_cpu)
             raise KeyError
         assert recording(on_gpu) == capturing
+
+
+def test_a_gpu_without_triton_runs_the_loop(monkeypatch):
+    on_gpu = SimpleNamespace(is_cuda=True, dtype=torch.float16, shape=(1, 1, 1), device="cuda")
+    monkeypatch.setattr(sequence, "interpreting", lambda: False)
+    for there in (True, False):
+        monkeypatch.setattr(sequence, "has_triton", lambda there=there: there)
+        assert sequence.choose_backend(None, on_gpu) == ("triton" if there else "loop")
+    with pytest.raises(ValueError, match="backend 'triton': expected"):
+        sequence.choose_backend("triton", on_gpu)
