@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from gatescope.engine.errors import InputError
+from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.settings import require_choices
 
 
@@ -30,8 +31,11 @@ class ProbeConfig:
     bootstrap: int = 1000  # resamples of the test sequences, for 95% intervals
     ranking: Literal["weight_sd", "weight", "auroc"] = "weight_sd"  # what puts a unit first; the paper: weight
 
+    memory_limit: str = "4GB"  # for states; a set that takes more than half is read from disk again in every pass
+
     def __post_init__(self) -> None:
         require_choices(self)
+        bytes_of(self.memory_limit)
         if not self.C > 0:
             raise InputError(f"--C {self.C}: expected a positive number")
         if not 0 < self.test_share < 1:

@@ -27,8 +27,10 @@ from gatescope.analysis.split import rows_of, sequence_ids_of, split_sequences
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.journey import SCORES
+from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.neurons import NeuronProbes
 from gatescope.engine.ridge import RidgeProbes
+from gatescope.engine.sequence_rows import SequenceRows
 from gatescope.engine.state_source import StateSource
 
 N_TOP_UNITS = 10
@@ -89,15 +91,15 @@ class Study:
             K records, the coefficients [K, H] and intercepts [K], with their standard errors where these are asked for,
             and each hypothesis's prediction on the test rows.
         """
-        features = self.dump.features(self.state_sets[name], self.config.alignment)
-        X_train, X_test = features[self.train_rows], features[self.test_rows]
-        del features
+        X_train, X_test = self._states(name, self.train), self._states(name, self.test)
+        memory = None if isinstance(X_train, np.ndarray) else self.config.memory_limit
         Y_train, Y_test = labels.values[self.train_rows], labels.values[self.test_rows]
         defined_train, defined_test = labels.defined[self.train_rows], labels.defined[self.test_rows]
         if weighting == "none":
-            model: LogisticProbes | RidgeProbes = RidgeProbes(C=self.config.C)
+            model: LogisticProbes | RidgeProbes = RidgeProbes(C=self.config.C, memory_limit=memory)
         else:
-            model = LogisticProbes(C=self.config.C, class_weight="balanced" if weighting == "balanced" else None)
+            class_weight = "balanced" if weighting == "balanced" else None
+            model = LogisticProbes(C=self.config.C, class_weight=class_weight, memory_limit=memory)
         model.fit(X_train, Y_train, sample_weight=defined_train.astype(np.float32))
         ngram = self._ngram(labels, weighting)
         auroc = None
@@ -110,7 +112,7 @@ class Study:
             # Of the training rows: the test rows must not choose the units that they then speak for.
             # Single units know no class weights: both weightings share them.
             if (labels.hypotheses, name) not in self._auroc:
-                units_alone = NeuronProbes().fit(X_train, Y_train, sample_weight=defined_train.astype(np.float32))
+                units_alone = NeuronProbes(memory).fit(X_train, Y_train, sample_weight=defined_train.astype(np.float32))
                 self._auroc[labels.hypotheses, name] = units_alone.auroc_
             auroc = self._auroc[labels.hypotheses, name]
         units = top_units(
@@ -129,6 +131,14 @@ class Study:
             errors = model.standard_errors(X_train, Y_train, defined_train.astype(np.float32), groups=ids)
             weights |= {"coefficient_error": errors.coef, "intercept_error": errors.intercept}
         return records, weights, found
+
+    def _states(self, name: str, sequences: np.ndarray) -> np.ndarray | SequenceRows:
+        """Return a state set in the rows of some sequences: in memory if all its rows take half of what may be used."""
+        states = self.dump.of_sequences(self.state_sets[name], sequences, self.config.alignment)
+        limit = bytes_of(self.config.memory_limit)
+        assert limit is not None
+        of_all = self.dump.n_rows * states.shape[1] * states.dtype.itemsize
+        return states if of_all > limit // 2 else np.asarray(states)
 
     def _records(
         self,
@@ -216,7 +226,7 @@ class Study:
         }
 
 
-def column_sd(X: np.ndarray) -> np.ndarray:
+def column_sd(X: np.ndarray | SequenceRows) -> np.ndarray:
     """Return the standard deviation of each column, float64 [H], without a float64 copy of the whole."""
     # Squares of values far from zero would cancel: any point near the mean will do as the origin.
     shift = X[:BLOCK_ROWS].mean(axis=0, dtype=np.float64)

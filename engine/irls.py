@@ -16,11 +16,11 @@ from gatescope.engine.arrays import array_namespace, as_rows, computing_dtype, t
 from gatescope.engine.errors import InputError
 from gatescope.engine.gram import Moments, weighted_sd
 from gatescope.engine.inference import StandardErrors, infer
+from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.objective import verify
 from gatescope.engine.predictions import linear_predictions
 from gatescope.engine.problems import Problems, Solution
 from gatescope.engine.quasi_newton import QuasiNewton
-from gatescope.engine.read_ahead import bytes_of
 from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.shards import Processes
 from gatescope.engine.targets import BinaryTargets, ClassWeight, Weights, as_binary, as_targets

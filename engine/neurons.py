@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import validate_data
 
 from gatescope.engine.arrays import as_rows, computing_dtype, to_host
+from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.neurons_cuda import device_statistics
 from gatescope.engine.quantiles import (
     FINE_BINS,
@@ -24,7 +25,7 @@ from gatescope.engine.quantiles import (
     smallest_in_bins,
 )
 from gatescope.engine.ranks import N_CODES, DistinctValues, as_codes, code_values, mid_ranks
-from gatescope.engine.read_ahead import bytes_of, read_ahead
+from gatescope.engine.read_ahead import read_ahead
 from gatescope.engine.row_blocks import RowBlocks, check_finite
 from gatescope.engine.shards import Processes
 from gatescope.engine.targets import CHUNK_ROWS, BinaryTargets, Weights, as_binary, as_targets, equal_weights

@@ -15,8 +15,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from gatescope.engine.arrays import array_namespace, as_rows, computing_dtype, moved, to_host
 from gatescope.engine.errors import InputError
 from gatescope.engine.gram import Moments
+from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.predictions import linear_predictions
-from gatescope.engine.read_ahead import bytes_of
 from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.shards import Processes
 from gatescope.engine.targets import Weights, as_continuous, as_targets, equal_weights

@@ -15,6 +15,7 @@ import torch
 from gatescope.engine.blocked_array import BlockedArray
 from gatescope.engine.errors import InputError
 from gatescope.engine.read_ahead import read_ahead
+from gatescope.engine.sequence_rows import SequenceRows
 from gatescope.engine.state_columns import StateColumns
 
 # Rows that `blocks` reads at once.
@@ -148,6 +149,28 @@ class StateSource:
         if not names:
             raise InputError(f"no array of {self.name} is named: it has {', '.join(self.names)}")
         return StateColumns([self.array(name) for name in names], units, self.dtype, range(self.n_rows))
+
+    def of_sequences(
+        self, names: Sequence[str], sequences: np.ndarray, alignment: Literal["post", "pre"] = "post"
+    ) -> SequenceRows:
+        """Return arrays side by side in the rows of chosen sequences, still on disk.
+
+        Args:
+            names: arrays such as "layer0/h", in the order of the columns.
+            sequences: their numbers, integers, in the order in which their rows are to come.
+            alignment: as `features` has it.
+
+        Returns:
+            A lazy array of the source's dtype.
+
+        Raises:
+            InputError: an array is not there, none is named, or has no initial states and the alignment is "pre".
+        """
+        before = None
+        if alignment == "pre":
+            before = np.concatenate([self.initial(name)[sequences] for name in names], axis=1)
+        starts, stops = self.sequence_starts[sequences], self.sequence_starts[sequences + 1]
+        return SequenceRows(self.states(names), starts, stops, before)
 
     def blocks(
         self,

@@ -15,6 +15,7 @@ from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
+from gatescope.engine.sequence_rows import SequenceRows
 
 N_SEQUENCES, LENGTH, H = 40, 50, 12
 N = N_SEQUENCES * LENGTH
@@ -168,3 +169,29 @@ def test_scores_are_no_states(tmp_path):
     assert study("both", {"layer0/h": 3, **scores}).state_sets == {"layer0/h": ["layer0/h"]}
     with pytest.raises(InputError, match="only has no states for probes of alignment 'post'"):
         study("only", scores)
+
+
+@pytest.mark.parametrize("alignment", ["post", "pre"])
+@pytest.mark.parametrize("weighting", ["plain", "balanced", "none"])
+def test_states_that_do_not_fit_into_memory_give_the_same(planted, weighting, alignment):
+    dump, labels = planted
+    if weighting == "none":
+        chosen = (hypothesis("planted", "continuous"), hypothesis("chance", "continuous"))
+        labels = Labels(chosen, labels.values.astype(np.float32), labels.defined)
+    options = {"weighting": weighting, "alignment": alignment, "standard_errors": True}
+    study, records, weights, predictions = fitted((dump, labels), **options)
+    small, again, weights_again, predictions_again = fitted((dump, labels), **options, memory_limit="150KB")
+    assert isinstance(study._states("all", study.train), np.ndarray)
+    assert isinstance(small._states("all", small.train), SequenceRows)
+    for record, other in zip(records, again, strict=True):
+        assert record.keys() == other.keys()
+        firsts = [[(unit["states"], unit["unit"]) for unit in each.pop("top_units")[:3]] for each in (record, other)]
+        assert firsts[0] == firsts[1]
+        numbers = {name for name, value in record.items() if isinstance(value, float)}
+        assert {name: record[name] for name in numbers} == pytest.approx({name: other[name] for name in numbers})
+        assert all(record[name] == other[name] for name in record.keys() - numbers)
+    assert weights.keys() == weights_again.keys()
+    for name, values in weights.items():
+        np.testing.assert_allclose(weights_again[name], values, rtol=1e-3, atol=1e-4 * np.abs(values).max())
+    for name, prediction in predictions.items():
+        np.testing.assert_allclose(predictions_again[name].values, prediction.values, atol=1e-4)

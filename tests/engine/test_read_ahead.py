@@ -8,22 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gatescope.engine.errors import InputError
-from gatescope.engine.read_ahead import bytes_of, is_on_disk, read_ahead
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [(None, None), ("1GB", 10**9), ("500 mb", 5 * 10**8), ("1.5K", 1500), (12345, 12345), ("7", 7)],
-)
-def test_sizes(given, expected):
-    assert bytes_of(given) == expected
-
-
-@pytest.mark.parametrize("given", ["", "GB", "-1GB", "0", "1 PB", "many", 0])
-def test_sizes_that_are_none(given):
-    with pytest.raises(InputError, match=r"memory_limit is .*expected a size such as"):
-        bytes_of(given)
+from gatescope.engine.read_ahead import is_on_disk, read_ahead
 
 
 class OnDisk:
