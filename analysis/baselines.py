@@ -39,6 +39,19 @@ def majority_f1(counts: np.ndarray) -> np.ndarray:
     return 2 * prevalence / (1 + prevalence)
 
 
+def always_positive(counts: np.ndarray) -> np.ndarray:
+    """Confusion counts of the predictor that always says yes, at the rows of those of another.
+
+    Args:
+        counts: [..., 4] of any predictor (tp, fp, fn, tn).
+
+    Returns:
+        [..., 4] of the same dtype.
+    """
+    tp, fp, fn, tn = np.moveaxis(counts, -1, 0)
+    return np.stack([tp + fn, fp + tn, np.zeros_like(tp), np.zeros_like(tp)], axis=-1)
+
+
 def last_characters(
     tokens: np.ndarray, sequence_starts: np.ndarray, rows: np.ndarray, k: int, alignment: str = "post"
 ) -> np.ndarray:

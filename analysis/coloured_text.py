@@ -61,7 +61,7 @@ def colourings(excerpt: Excerpt) -> tuple[Colouring, Colouring, Colouring]:
     nobody = np.zeros(len(value), dtype=bool)
     low, high, wrong = 0.0, 1.0, nobody
     if excerpt.kind == "boolean":
-        wrong = ((prediction >= 0.5) != (value >= 0.5)) & ~np.isnan(value) & ~np.isnan(prediction)
+        wrong = ((prediction > 0.5) != (value > 0.5)) & ~np.isnan(value) & ~np.isnan(prediction)
     elif not np.isnan(value).all():
         low, high = float(np.nanmin(value)), float(np.nanmax(value))
     ends = (_number(low), _number(high))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from rich.console import Console
 from tyro.conf import Positional
@@ -81,7 +82,7 @@ def run(
     train.require(text.n_characters)
     # What only later stages would refuse.
     sample.require(train.architecture, vocabulary_of(text)[0], where)
-    split_sequences(sample.sequences, probe.test_share, seed)
+    split_sequences(np.arange(sample.sequences), probe.test_share, seed)
     facts = {"language": detect_language(text.head)}
     settings = {"corpus": corpus, "train": train, "sample": sample, **probe_settings(probe, seed)}
     claim(out, "run", settings, RUN_OUTPUTS, overwrite)

@@ -75,7 +75,7 @@ def excerpt(
             round(float(number), 4) if known else None
             for number, known in zip(value, labels.defined[start:stop, k], strict=True)
         ],
-        "prediction": _rounded(prediction.values[at]),
+        "prediction": _rounded(prediction.values[at], each.values == "boolean"),
         "unit": None if unit is None else {"states": unit["states"], "unit": unit["unit"]},
         "activation": None if unit is None else _rounded(activation(unit, start, stop)),
     }
@@ -85,5 +85,10 @@ def _variance(values: np.ndarray, defined: np.ndarray) -> float:
     return float(np.var(values[defined].astype(np.float64))) * defined.sum() if defined.any() else 0.0
 
 
-def _rounded(values: np.ndarray) -> list[float | None]:
-    return [round(float(value), 4) if np.isfinite(value) else None for value in values]
+def _rounded(values: np.ndarray, decides: bool = False) -> list[float | None]:
+    """Values as JSON has them; what decides by being above 1/2 or not still does."""
+    rounded = np.round(values.astype(np.float64), 4)
+    if decides:
+        rounded[(rounded <= 0.5) & (values > 0.5)] = 0.5001
+        rounded[(rounded > 0.5) & (values <= 0.5)] = 0.5
+    return [float(value) if np.isfinite(value) else None for value in rounded]

@@ -130,21 +130,6 @@ def moment_metrics(moments: np.ndarray) -> dict[str, np.ndarray]:
     return {"r2": 1.0 - _ratio(residual_square, var_t), "pearson": np.clip(r, -1.0, 1.0)}
 
 
-def regression_metrics(target: np.ndarray, predicted: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
-    """R2 and Pearson's correlation of continuous predictions; see `moment_metrics`.
-
-    Args:
-        target: [n, K] values; anything, NaN too, where undefined.
-        predicted: [n, K] values.
-        weight: [n, K] >= 0, zero where the target is undefined.
-
-    Returns:
-        r2, pearson: float64 [K] each.
-    """
-    one_sequence = np.zeros(len(target), dtype=np.int64)
-    return moment_metrics(moments_by_sequence(target, predicted, weight, one_sequence).sum(axis=0))
-
-
 def bootstrap_interval(
     counts: np.ndarray, metric: str = "f1", n_bootstrap: int = 1000, seed: int = 0, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -29,7 +29,7 @@ from gatescope.analysis.labels import Labels, label_dump, side_by_side
 from gatescope.analysis.language import detect_language
 from gatescope.analysis.own_hypotheses import load_functions, pattern
 from gatescope.analysis.probe_config import ProbeConfig
-from gatescope.analysis.split import split_sequences
+from gatescope.analysis.split import groups_of, split_sequences
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_atomic, write_json
 from gatescope.engine.log import log
@@ -102,7 +102,7 @@ def probe_dump(
     if table and len(table.boolean.values) != dump.n_rows:
         raise InputError(f"--labels {labels} has {len(table.boolean.values)} rows, and {states} has {dump.n_rows}")
     plan = _planned(dump, config, table)
-    split_sequences(len(dump.sequence_starts) - 1, config.test_share, seed)
+    split_sequences(groups_of(dump), config.test_share, seed)
     if config.alignment == "pre":
         dump.initial(dump.names[0])
     settings = {**probe_settings(config, seed), "read": read, "dump": dump.identity()}

@@ -32,6 +32,7 @@ from gatescope.analysis.results import (
     best_unit,
     headline,
     leading,
+    number,
     ordered,
     read_results,
     score,
@@ -111,19 +112,27 @@ def _answer(result: Result, several: bool) -> str:
     records = [leading(weightings) for weightings in headline(result.records).values()]
     judged = [(record, verdict(record)) for record in records if record["kind"] == "boolean"]
     scored = [record for record, word in judged if word != Verdict.UNSCORED]
-    known = [record for record, word in judged if word == Verdict.KNOWN]
+    known, lost = ([record for record, word in judged if word == each] for each in (Verdict.KNOWN, Verdict.NOT_KNOWN))
+    n_open = len(scored) - len(known) - len(lost)
     who = f"<b>{escaped(result.name)}</b> knows" if several else "The states know"
     if known:
         best = max(known, key=lambda record: record["f1"])
         answer = (
-            f"{who} {len(known)} of {_hypotheses(len(scored))}: the 95% interval of F1, on unseen sequences, lies "
-            f"above both baselines. Best known is <b>{escaped(best['hypothesis'])}</b> (F1 {score(best['f1'])}, n-gram "
-            f"table {score(best['baseline_ngram_f1'])}), most of all by unit <b>{escaped(best_unit(best) or '–')}</b>."
+            f"{who} {len(known)} of {_hypotheses(len(scored))}: on unseen sequences F1 lies above both baselines, with "
+            f"the whole 95% interval of the difference. Best known is <b>{escaped(best['hypothesis'])}</b> (F1 "
+            f"{score(best['f1'])}, n-gram table {score(best['baseline_ngram_f1'])}), most of all by unit "
+            f"<b>{escaped(best_unit(best) or '–')}</b>."
         )
     elif scored:
-        answer = f"{who} none of {_hypotheses(len(scored))}: no 95% interval of F1 lies above both baselines."
+        answer = f"For none of {_hypotheses(len(scored))} F1 lies above both baselines with its whole 95% interval."
     else:
         answer = f"{who} no hypothesis of which F1 tells: none could be scored by it."
+    if scored and lost:
+        answer += f" Below a baseline: {len(lost)}."
+    if scored and n_open:
+        answer += f" Undecided: {n_open}."
+    if scored and all(number(record, "baseline_ngram_f1") is None for record in scored):
+        answer += " What was read is not known, so that the n-gram table is missing and nothing is decided."
     if len(scored) < len(judged):
         answer += f" {len(judged) - len(scored)} could not be scored."
     return f'<p class="answer">{answer}</p>\n{_model_line(result.facts)}'
@@ -186,11 +195,11 @@ def _texts(results: Sequence[Result], texts: Texts) -> str:
     return intro + "".join(_section(position, name, pairs, several) for position, (name, pairs) in shown)
 
 
-def _section(number: int, name: str, pairs: Sequence[tuple[Result, Excerpt]], several: bool) -> str:
+def _section(position: int, name: str, pairs: Sequence[tuple[Result, Excerpt]], several: bool) -> str:
     first = pairs[0][1]
     description, sees = escaped(first.description.rstrip(".")), SEES.get(first.sees, "")
     parts = [
-        f'<article aria-labelledby="text-{number}">\n<h3 id="text-{number}">{name_html(name)}</h3>\n',
+        f'<article aria-labelledby="text-{position}">\n<h3 id="text-{position}">{name_html(name)}</h3>\n',
         f'<p class="muted">{description}. {sees}</p>\n',
     ]
     for result, excerpt in pairs:
@@ -213,7 +222,9 @@ def _scores_line(excerpt: Excerpt, record: Any) -> str:
         words.append(f"F1 {score(record.get('f1'))} [{score(record.get('f1_low'))}, {score(record.get('f1_high'))}]")
         words += [f"{key} {score(record.get(key))}" for key in ("precision", "recall", "prevalence")]
     elif record is not None:
-        words.append(f"R² {score(record.get('r2'))}, Pearson’s r {score(record.get('pearson'))}")
+        words.append(f"R² {score(record.get('r2'))} [{score(record.get('r2_low'))}, {score(record.get('r2_high'))}]")
+        words.append(f"n-gram table {score(record.get('baseline_ngram_r2'))}")
+        words.append(f"Pearson’s r {score(record.get('pearson'))}")
     coefficient = _coefficient(excerpt, record)
     if coefficient and excerpt.kind == "boolean":
         colour = "orange" if coefficient > 0 else "teal"
@@ -231,14 +242,21 @@ def _coefficient(excerpt: Excerpt, record: Any) -> float | None:
 def _method() -> str:
     return (
         "<h2>How to read the numbers</h2>\n"
-        "<p>Probes are fitted on some sequences and scored on others. F1 is that of all states together unless a state "
-        "set is named. Its 95% interval comes from drawing test sequences anew; how far another training of the same "
-        "model would move it, it does not say.</p>\n"
+        "<p>Probes are fitted on some sequences and scored on others; the sequences of a document stay together where "
+        "there are at least 10 documents, and equal ones always. F1 is that of all states together unless a state set "
+        "is named. Its 95% interval comes from drawing test sequences (or documents) anew; how far another training of "
+        "the same model would move it, it does not say. With few of them, or few in which a hypothesis holds, such "
+        "intervals are too short.</p>\n"
         "<p>Majority is the better of two guesses: always the more frequent label, or always that the hypothesis "
         "holds. The n-gram table predicts from the last few characters that the state has read: what does not exceed "
         "it may be a memory of these characters and no more.</p>\n"
-        "<p>Known: the interval of the plain fit lies above both baselines. Undecided: it contains the stronger one. "
-        "Not known: it lies below. Each hypothesis is judged alone, without a correction for their number.</p>\n"
+        "<p>Known: F1 of the plain fit lies above both baselines, each difference with its whole 95% interval, for "
+        "which probe and baseline are scored on the same drawn sequences. Not known: one difference lies below 0 with "
+        "its whole interval. Undecided: neither. Each hypothesis is judged alone, without a correction for their "
+        "number: of 40 that states do not know one may pass by chance.</p>\n"
+        "<p>Units are ranked by the training sequences, and their AUROC is measured there: that of a unit which was "
+        "chosen as the best of many is too high for unseen text. F1 depends on how often a hypothesis holds; results "
+        "of different texts are better compared by MCC.</p>\n"
     )
 
 

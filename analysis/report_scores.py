@@ -69,7 +69,7 @@ def _answer_table(results: Sequence[Result], names: Sequence[str], kind: str, an
             head = f'<th scope="{scope}"{span}>{label}</th>' if i == 0 else ""
             head += f'<th scope="row" class="muted">{escaped(result.name)}</th>' if several else ""
             cells = _boolean_cells if kind == "boolean" else _continuous_cells
-            missing = f'<td colspan="{6 if kind == "boolean" else 4}" class="muted">not probed</td>'
+            missing = f'<td colspan="{6 if kind == "boolean" else 5}" class="muted">not probed</td>'
             rows.append(f"<tr>{head}{cells(weightings[name]) if name in weightings else missing}</tr>\n")
         groups.append("".join(rows))
     body = "".join(f'<tbody class="group">{group}</tbody>' for group in groups) if several else _body(groups)
@@ -79,8 +79,9 @@ def _answer_table(results: Sequence[Result], names: Sequence[str], kind: str, an
         heads.append('<th scope="col" class="r wide">n-gram</th><th scope="col" class="r wide">majority</th>')
         heads.append('<th scope="col">best unit</th><th scope="col">verdict</th>')
     else:
-        heads.append(f'<th scope="col" class="chart"><span>R², r</span>{AXIS}</th><th scope="col" class="r">R²</th>')
-        heads.append('<th scope="col" class="r">r</th><th scope="col">best unit</th>')
+        heads.append(f'<th scope="col" class="chart"><span>R², r</span>{AXIS}</th><th scope="col">R²</th>')
+        heads.append('<th scope="col" class="r wide">n-gram</th><th scope="col" class="r">r</th>')
+        heads.append('<th scope="col">best unit</th>')
     return (
         f'<div class="scroll"><table class="answers"><caption>{_keys(kind)}</caption>'
         f"<thead><tr>{''.join(heads)}</tr></thead>{body}</table></div>\n"
@@ -98,10 +99,7 @@ def _boolean_cells(weightings: Mapping[str, Record]) -> str:
     if judged == Verdict.UNSCORED:
         chart, f1 = "", "–"
     else:
-        chart, f1 = _f1_chart(weightings), score(record["f1"])
-        low, high = number(record, "f1_low"), number(record, "f1_high")
-        if low is not None and high is not None:
-            f1 += f" <small>{score(low)}–{score(high)}</small>"
+        chart, f1 = _f1_chart(weightings), _with_interval(record, "f1")
     known = " known" if judged == Verdict.KNOWN else ""
     return (
         f'<td class="chart">{chart}</td><td class="f">{f1}</td>'
@@ -113,21 +111,29 @@ def _boolean_cells(weightings: Mapping[str, Record]) -> str:
 
 def _continuous_cells(weightings: Mapping[str, Record]) -> str:
     record = leading(weightings)
-    r2, pearson = number(record, "r2"), number(record, "pearson")
+    r2, pearson, ngram = (number(record, key) for key in ("r2", "pearson", "baseline_ngram_r2"))
     if r2 is not None:
-        marks = "".join(
+        marks = "" if ngram is None else _cross(f"{_x(ngram)}%", 11)
+        marks += "".join(
             f'<circle class="{kind} dot" cx="{_x(value)}%" cy="11" r="3.4"/>'
             for kind, value in (("balanced", pearson), ("plain", r2))
             if value is not None
         )
-        words = f"R² {score(r2)}, Pearson’s r {score(pearson)}"
+        words = f"R² {score(r2)}, n-gram table {score(ngram)}, Pearson’s r {score(pearson)}"
         chart = f'<svg height="22" role="img" aria-label="{words}">{GRID}{marks}</svg>'
     else:
         chart = ""
     return (
-        f'<td class="chart">{chart}</td><td class="r">{score(r2)}</td><td class="r">{score(pearson)}</td>'
+        f'<td class="chart">{chart}</td><td class="f">{_with_interval(record, "r2")}</td>'
+        f'<td class="r wide">{score(ngram)}</td><td class="r">{score(pearson)}</td>'
         f'<td class="unit">{_unit(best_unit(record))}{_status(weightings)}</td>'
     )
+
+
+def _with_interval(record: Record, metric: str) -> str:
+    low, high = number(record, f"{metric}_low"), number(record, f"{metric}_high")
+    interval = "" if low is None or high is None else f" <small>{score(low)}–{score(high)}</small>"
+    return score(number(record, metric)) + interval
 
 
 def _unit(unit: str | None) -> str:
@@ -180,7 +186,7 @@ def _keys(kind: str) -> str:
         keys["n-gram table"] = _cross("13", 6)
         keys["majority"] = '<line class="mark" x1="13" x2="13" y1="1" y2="11"/>'
     else:
-        keys = {"R²": dots["plain"], "Pearson’s r": dots["balanced"]}
+        keys = {"R²": dots["plain"], "n-gram table": _cross("13", 6), "Pearson’s r": dots["balanced"]}
     return "".join(
         f'<span class="key"><svg aria-hidden="true">{mark}</svg>{word}</span> ' for word, mark in keys.items()
     )
@@ -245,6 +251,7 @@ COLUMNS = (
     ("majority F1", "baseline_majority_f1"),
     ("n-gram F1", "baseline_ngram_f1"),
     ("R²", "r2"),
+    ("n-gram R²", "baseline_ngram_r2"),
     ("r", "pearson"),
 )
 

@@ -93,7 +93,8 @@ def units_table(record: Record) -> str:
     return (
         f"<details><summary>Most responsible units: {names}</summary>\n"
         '<table><thead><tr><th scope="col">unit</th><th scope="col" class="r">coefficient w</th>'
-        '<th scope="col" class="r">importance |w|·sd</th><th scope="col" class="r">AUROC alone</th></tr></thead>'
+        '<th scope="col" class="r">importance |w|·sd</th>'
+        '<th scope="col" class="r">AUROC alone, training rows</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></details>\n"
     )
 

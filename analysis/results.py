@@ -26,7 +26,8 @@ KINDS = {"boolean": ("plain", "balanced"), "continuous": ("none",)}
 WORDS = ("hypothesis", "kind", "states", "weighting", "status")
 SCORES = (
     *("n_train", "n_test", "prevalence", "accuracy", "precision", "recall", "f1", "f1_low", "f1_high", "mcc"),
-    *("r2", "pearson", "baseline_majority_f1", "baseline_ngram_f1"),
+    *("f1_over_majority_low", "f1_over_majority_high", "f1_over_ngram_low", "f1_over_ngram_high"),
+    *("r2", "r2_low", "r2_high", "pearson", "baseline_majority_f1", "baseline_ngram_f1", "baseline_ngram_r2"),
 )
 
 
@@ -222,20 +223,21 @@ def best_unit(record: Record) -> str | None:
 
 
 def verdict(record: Record) -> Verdict:
-    """Say whether states are known to carry a hypothesis, by the 95% interval of F1 and the stronger baseline.
+    """Say whether states are known to carry a hypothesis, by how far F1 lies above each baseline.
 
-    `known`: the interval lies above both baselines. `not known`: it lies below the stronger one. `undecided`: it
-    contains the stronger one, or a baseline or the interval is missing. `not scored`: there is no F1.
+    The differences have 95% intervals, of resamples in which probe and baseline are scored on the same sequences.
+    `known`: both intervals lie above 0. `not known`: one lies below. `undecided`: one contains 0, or is missing.
+    `not scored`: there is no F1, or the training rows had one class.
     """
-    if number(record, "f1") is None:
+    if number(record, "f1") is None or record["status"] == "one_class":
         return Verdict.UNSCORED
-    low, high = number(record, "f1_low"), number(record, "f1_high")
-    majority, ngram = number(record, "baseline_majority_f1"), number(record, "baseline_ngram_f1")
-    if low is None or high is None or majority is None or ngram is None:
+    bounds = [number(record, f"f1_over_{each}_{end}") for each in ("majority", "ngram") for end in ("low", "high")]
+    if any(bound is None for bound in bounds):
         return Verdict.UNDECIDED
-    if low > max(majority, ngram):
+    low_majority, high_majority, low_ngram, high_ngram = (bound for bound in bounds if bound is not None)
+    if min(low_majority, low_ngram) > 0:
         return Verdict.KNOWN
-    return Verdict.NOT_KNOWN if high < max(majority, ngram) else Verdict.UNDECIDED
+    return Verdict.NOT_KNOWN if min(high_majority, high_ngram) < 0 else Verdict.UNDECIDED
 
 
 def headline(records: Iterable[Record], states: str = "all") -> dict[str, dict[str, Record]]:

@@ -3,44 +3,78 @@
 Neighbouring characters of one sequence share almost their whole hidden state, so a split by character puts near copies
 of the training rows into the test set and the score measures memory. Every split of gatescope is therefore a split of
 whole sequences. A sequence s owns the rows `sequence_starts[s]:sequence_starts[s + 1]`.
+
+Sequences that are not independent of each other share a group, and a group is never divided: copies of one text, and
+the sequences into which a document was cut.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from gatescope.engine.errors import InputError
+from gatescope.engine.state_source import StateSource
+
+# With fewer a test part would have one document or none to speak of.
+FEWEST_DOCUMENTS = 10
 
 
-def split_sequences(n_sequences: int, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Divide sequences at random into a training and a test part.
+def groups_of(source: StateSource) -> np.ndarray:
+    """The group of each sequence: its document, where there are at least 10, else itself; copies are one group.
 
-    The test part has the whole number of sequences nearest to `test_share * n_sequences`, but both parts keep at least
-    one sequence.
+    A copy has the same text and ends in the same state. A text that is one document, or a few, is divided within: then
+    a test sequence may follow a training one.
+
+    Returns:
+        int64 [S], equal where sequences belong together; numbered from 0.
+    """
+    starts, borders = source.sequence_starts, source.document_starts
+    if not FEWEST_DOCUMENTS < len(borders) < len(starts):
+        borders = starts
+    groups = np.searchsorted(borders, starts[:-1], side="right") - 1
+    if source.tokens is not None:
+        last = source.array(source.names[0])[np.maximum(borders[1:] - 1, 0)]
+        numbers: dict[bytes, int] = {}
+        copies = []
+        for start, stop, state in zip(borders[:-1].tolist(), borders[1:].tolist(), last, strict=True):
+            digest = hashlib.sha256(source.tokens[start:stop].tobytes() + state.tobytes()).digest()
+            copies.append(numbers.setdefault(digest, len(numbers)))
+        groups = np.array(copies, dtype=np.int64)[groups]
+    return np.unique(groups, return_inverse=True)[1]
+
+
+def split_sequences(groups: np.ndarray, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide the groups of sequences at random into a training and a test part.
+
+    The test part has the whole number of groups nearest to `test_share` of all, but both parts keep at least one.
 
     Args:
-        n_sequences: S, the number of sequences.
-        test_share: share of the sequences to test on, strictly between 0 and 1.
+        groups: [S] of each sequence, numbered from 0, as `groups_of` returns them.
+        test_share: share of the groups to test on, strictly between 0 and 1.
         seed: of the random choice; equal seeds give equal splits.
 
     Returns:
         train, test: sorted int64 sequence indices, disjoint, together 0 ... S - 1.
 
     Raises:
-        InputError: fewer than two sequences, or a share outside (0, 1).
+        InputError: fewer than two groups, or a share outside (0, 1).
     """
     if not 0.0 < test_share < 1.0:
         raise InputError(f"test share is {test_share}, expected a number between 0 and 1: give 0.2 to test on a fifth")
-    if n_sequences < 2:
+    n_groups = int(groups.max(initial=-1)) + 1
+    if n_groups < 2:
+        copies = "copies of one sequence" if len(groups) > 1 else "sequence(s)"
         raise InputError(
-            f"{n_sequences} sequence(s) cannot be split into training and test, expected at least 2: "
+            f"{len(groups)} {copies} cannot be split into training and test, expected at least 2 different ones: "
             "sample or extract more sequences"
         )
-    n_test = min(max(round(test_share * n_sequences), 1), n_sequences - 1)
-    order = np.random.default_rng(seed).permutation(n_sequences)
-    return np.sort(order[n_test:]), np.sort(order[:n_test])
+    n_test = min(max(round(test_share * n_groups), 1), n_groups - 1)
+    tested = np.zeros(n_groups, dtype=bool)
+    tested[np.random.default_rng(seed).permutation(n_groups)[:n_test]] = True
+    return np.flatnonzero(~tested[groups]), np.flatnonzero(tested[groups])
 
 
 def rows_of(sequences: Sequence[int] | np.ndarray, sequence_starts: np.ndarray) -> np.ndarray:

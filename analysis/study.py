@@ -1,8 +1,9 @@
 """The fits of one dump: the rows and columns that all probes share, and how a probe is scored.
 
-Sequences, not characters, are divided into training and test, and every variant sees the same rows. Scores are of the
-test rows, with bootstrap intervals over test sequences, beside the F1 of a predictor that ignores its input and of a
-table of the last three characters.
+Sequences, not characters, are divided into training and test, those of one document together where there are enough
+documents, and every variant sees the same rows. Scores are of the test rows, with bootstrap intervals over test
+sequences (or documents), beside the score of a predictor that ignores its input and of a table of the last three
+characters; how far F1 lies above theirs has an interval of its own, of the same resamples.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.analysis.baselines import NgramTable, majority_f1
+from gatescope.analysis.baselines import NgramTable, always_positive, majority_f1
 from gatescope.analysis.excerpts import Prediction
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.metrics import (
+    bootstrap_difference,
     bootstrap_interval,
     classification_metrics,
     confusion_by_sequence,
-    regression_metrics,
+    moment_metrics,
+    moments_by_sequence,
 )
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.ranking import top_units
-from gatescope.analysis.split import rows_of, sequence_ids_of, split_sequences
+from gatescope.analysis.split import groups_of, rows_of, sequence_ids_of, split_sequences
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.journey import SCORES
@@ -35,6 +38,12 @@ from gatescope.engine.state_source import StateSource
 
 N_TOP_UNITS = 10
 BLOCK_ROWS = 8192
+# Scores that the one kind of hypothesis has and the other lacks.
+CLASSIFICATION = (
+    *("prevalence", "accuracy", "precision", "recall", "f1", "f1_low", "f1_high"),
+    *("f1_over_majority_low", "f1_over_majority_high", "f1_over_ngram_low", "f1_over_ngram_high", "mcc"),
+)
+REGRESSION = ("r2", "r2_low", "r2_high", "pearson")
 
 
 class Study:
@@ -49,9 +58,10 @@ class Study:
     def __init__(self, dump: StateSource, config: ProbeConfig, seed: int):
         self.dump, self.config, self.seed = dump, config, seed
         starts = dump.sequence_starts
-        self.train, self.test = split_sequences(len(starts) - 1, config.test_share, seed)
+        self.groups = groups_of(dump)
+        self.train, self.test = split_sequences(self.groups, config.test_share, seed)
         self.train_rows, self.test_rows = rows_of(self.train, starts), rows_of(self.test, starts)
-        self.test_ids = sequence_ids_of(self.test_rows, starts)
+        self.test_groups = self.groups[sequence_ids_of(self.test_rows, starts)]
         states = [name for name in dump.names if not name.endswith(SCORES)]
         recurrent = [name for name in states if "/gates/" not in name]
         # Gates have no value before the first character, so that "pre" is of the recurrent states alone.
@@ -178,7 +188,8 @@ class Study:
         key = (labels.hypotheses, weighting)
         if key not in self._tables:
             weights = "balanced" if weighting == "balanced" else None
-            rows, starts, tokens = self.train_rows, self.dump.sequence_starts, self.dump.tokens
+            # A sequence that was cut out of a document follows what stands before it there, as its states do.
+            rows, starts, tokens = self.train_rows, self.dump.document_starts, self.dump.tokens
             table = NgramTable(class_weight=weights, alignment=self.config.alignment)
             table.fit(tokens, starts, rows, labels.values[rows], labels.defined[rows])
             self._tables[key] = table.predict_proba(tokens, starts, self.test_rows)
@@ -191,39 +202,60 @@ class Study:
     def _classification_scores(
         self, Y: np.ndarray, probability: np.ndarray, ngram: np.ndarray | None, defined: np.ndarray
     ) -> dict[str, np.ndarray]:
-        counts = confusion_by_sequence(Y, probability > 0.5, defined, self.test_ids)
+        resampling = ("f1", self.config.bootstrap, self.seed)
+        counts = self._counts(Y, probability, defined)
         metrics = classification_metrics(counts.sum(axis=0))
-        low, high = bootstrap_interval(counts, "f1", self.config.bootstrap, self.seed)
+        low, high = bootstrap_interval(counts, *resampling)
+        over_majority = bootstrap_difference(counts, always_positive(counts), *resampling)
         missing = table_f1 = np.full(Y.shape[1], np.nan)
+        over_table = missing, missing
         if ngram is not None:
-            table_counts = confusion_by_sequence(Y, ngram > 0.5, defined, self.test_ids).sum(axis=0)
-            table_f1 = classification_metrics(table_counts)["f1"]
+            table_counts = self._counts(Y, ngram, defined)
+            table_f1 = classification_metrics(table_counts.sum(axis=0))["f1"]
+            over_table = bootstrap_difference(counts, table_counts, *resampling)
         order = ("prevalence", "accuracy", "precision", "recall", "f1")
         return {
             **{name: metrics[name] for name in order},
             "f1_low": low,
             "f1_high": high,
+            "f1_over_majority_low": over_majority[0],
+            "f1_over_majority_high": over_majority[1],
+            "f1_over_ngram_low": over_table[0],
+            "f1_over_ngram_high": over_table[1],
             "mcc": metrics["mcc"],
-            "r2": missing,
-            "pearson": missing,
+            **dict.fromkeys(REGRESSION, missing),
             "baseline_majority_f1": majority_f1(counts.sum(axis=0)),
             "baseline_ngram_f1": table_f1,
             "baseline_ngram_r2": missing,
         }
 
+    def _counts(self, Y: np.ndarray, probability: np.ndarray, defined: np.ndarray) -> np.ndarray:
+        """Return confusion counts by group of sequences; what has no probability is counted nowhere."""
+        scored = defined & np.isfinite(probability)
+        return confusion_by_sequence(Y, probability > 0.5, scored, self.test_groups)
+
     def _regression_scores(
         self, Y: np.ndarray, predicted: np.ndarray, ngram: np.ndarray | None, defined: np.ndarray
     ) -> dict[str, np.ndarray]:
         missing = np.full(Y.shape[1], np.nan)
-        names = ("prevalence", "accuracy", "precision", "recall", "f1", "f1_low", "f1_high", "mcc")
-        weight = defined.astype(np.float64)
+        moments = self._moments(Y, predicted, defined)
+        metrics = moment_metrics(moments.sum(axis=0))
+        low, high = bootstrap_interval(moments, "r2", self.config.bootstrap, self.seed)
+        table_r2 = missing
+        if ngram is not None:
+            table_r2 = moment_metrics(self._moments(Y, ngram, defined).sum(axis=0))["r2"]
         return {
-            **dict.fromkeys(names, missing),
-            **regression_metrics(Y, predicted, weight),
+            **dict.fromkeys(CLASSIFICATION, missing),
+            **dict(zip(REGRESSION, (metrics["r2"], low, high, metrics["pearson"]), strict=True)),
             "baseline_majority_f1": missing,
             "baseline_ngram_f1": missing,
-            "baseline_ngram_r2": missing if ngram is None else regression_metrics(Y, ngram, weight)["r2"],
+            "baseline_ngram_r2": table_r2,
         }
+
+    def _moments(self, target: np.ndarray, predicted: np.ndarray, defined: np.ndarray) -> np.ndarray:
+        """Return regression moments by group of sequences; what has no prediction counts nowhere."""
+        weight = (defined & np.isfinite(predicted)).astype(np.float64)
+        return moments_by_sequence(target, np.where(weight > 0, predicted, 0), weight, self.test_groups)
 
 
 def column_sd(X: np.ndarray | SequenceRows) -> np.ndarray:

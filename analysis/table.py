@@ -18,8 +18,8 @@ def paper_table(records: Sequence[Record], states: str = "all", title: str | Non
     """Lay out probe results as Figures 3-6 of van der Ouderaa, Quantitatively understanding recurrent networks.
 
     A pair `.98/.97` is plain/balanced. F1 stands beside its 95% interval (of the plain fit) and two baselines: the
-    better of the majority and the all-positive guess, and the n-gram table. Continuous hypotheses follow with R2 and
-    Pearson's r. A status other than converged stands under the hypothesis.
+    better of the majority and the all-positive guess, and the n-gram table. Continuous hypotheses follow with R2, its
+    interval and that of the n-gram table, and Pearson's r. A status other than converged stands under the hypothesis.
 
     Args:
         records: records of probes.json, one per hypothesis x state set x weighting.
@@ -33,7 +33,7 @@ def paper_table(records: Sequence[Record], states: str = "all", title: str | Non
     table = Table(
         title=None if title is None else Text(visible(title)),
         title_justify="left",
-        caption="plain/balanced; 95%: interval of the plain F1; maj., n-gram: baselines",
+        caption="plain/balanced; 95%: interval of the plain F1, or of R²; maj., n-gram: baselines",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,
@@ -83,4 +83,7 @@ def _boolean(weightings: Mapping[str, Record]) -> list[str]:
 
 def _continuous(weightings: Mapping[str, Record]) -> list[str]:
     record = leading(weightings)
-    return ["", "", f"r {score(record.get('pearson'))}", f"R² {score(record.get('r2'))}", "", "", ""]
+    low, high = number(record, "r2_low"), number(record, "r2_high")
+    interval = "–" if low is None or high is None else f"{score(low)}–{score(high)}"
+    r, r2, ngram = (score(record.get(key)) for key in ("pearson", "r2", "baseline_ngram_r2"))
+    return ["", "", f"r {r}", f"R² {r2}", interval, "", ngram]

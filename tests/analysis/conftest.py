@@ -51,12 +51,15 @@ def _unit(rng, state_set, hidden=128):
 
 def _record(rng, name, kind, states, weighting, knows):
     scores = dict.fromkeys(["accuracy", "precision", "recall", "f1", "f1_low", "f1_high", "mcc", "r2", "pearson"])
-    scores |= dict.fromkeys(["baseline_majority_f1", "baseline_ngram_f1"])
+    scores |= dict.fromkeys(["baseline_majority_f1", "baseline_ngram_f1", "baseline_ngram_r2", "r2_low", "r2_high"])
     units = sorted((_unit(rng, "layer0/c") for _ in range(4)), key=lambda unit: -unit["importance"])
     units = [{"states": "layer0/c", "unit": 17, "coefficient": -3.1, "importance": 9.2, "auroc": 0.97}, *units]
     status = "converged"
     if kind == "continuous":
-        scores.update(r2=round(knows - 0.1, 4), pearson=round(knows**0.5, 4))
+        r2 = round(knows - 0.1, 4)
+        scores.update(
+            r2=r2, r2_low=r2 - 0.04, r2_high=r2 + 0.03, pearson=round(knows**0.5, 4), baseline_ngram_r2=r2 / 2
+        )
     elif knows == 0:
         status, units = "one_class", []
         scores.update(accuracy=1.0)
@@ -72,6 +75,9 @@ def _record(rng, name, kind, states, weighting, knows):
             f1_high=min(f1 + width, 1),
         )
         scores.update(mcc=f1 - 0.05, baseline_majority_f1=0.3 * knows, baseline_ngram_f1=0.3 + 0.25 * knows)
+        for baseline in ("majority", "ngram"):
+            for end in ("low", "high"):
+                scores[f"f1_over_{baseline}_{end}"] = scores[f"f1_{end}"] - scores[f"baseline_{baseline}_f1"]
     return {
         "hypothesis": name,
         "kind": kind,

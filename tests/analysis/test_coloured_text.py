@@ -36,7 +36,7 @@ def test_boolean_labels_predictions_and_activations_take_their_steps():
     assert prediction.step.tolist() == [0, 5, 9, 5, 5, UNDEFINED]
     assert unit.step.tolist() == [-10, 4, 0, 10, UNDEFINED, 4]
     # Wrong where defined, predicted, and on the other side of one half.
-    assert prediction.wrong.tolist() == [False, False, False, True, True, False]
+    assert prediction.wrong.tolist() == [False, True, False, True, False, False]
     assert not label.wrong.any() and not unit.wrong.any()
     assert (label.low, label.high, prediction.low, prediction.high) == ("0", "1", "0", "1")
     assert (unit.low, unit.high) == ("−2", "2")

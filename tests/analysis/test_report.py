@@ -165,9 +165,9 @@ def test_every_record_is_in_the_last_table(folder, page):
     for row, record in zip(rows, records, strict=True):
         assert row[:3] == [record["hypothesis"], record["states"], record["weighting"]]
         keys = ["prevalence", "accuracy", "precision", "recall", "f1", "f1_low", "f1_high", "mcc"]
-        keys += ["baseline_majority_f1", "baseline_ngram_f1", "r2", "pearson"]
-        assert row[3:15] == [score(record[key]) for key in keys]
-        assert row[15:] == ["20,000", "layer0/c 17" if record["top_units"] else "–", record["status"]]
+        keys += ["baseline_majority_f1", "baseline_ngram_f1", "r2", "baseline_ngram_r2", "pearson"]
+        assert row[3:16] == [score(record[key]) for key in keys]
+        assert row[16:] == ["20,000", "layer0/c 17" if record["top_units"] else "–", record["status"]]
 
 
 def test_state_sets_stand_side_by_side(folder, page):
@@ -369,7 +369,15 @@ def test_records_alone_make_a_report(tmp_path, write_result):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"f1_low": 0.0, "f1_high": 0.01}, "The states know none of 1 hypothesis:"),
+        (
+            {"f1_over_ngram_low": -0.2, "f1_over_ngram_high": -0.1},
+            "For none of 1 hypothesis F1 lies above both baselines with its whole 95% interval. Below a baseline: 1.",
+        ),
+        (
+            dict.fromkeys(("f1_over_ngram_low", "f1_over_ngram_high", "baseline_ngram_f1")),
+            "For none of 1 hypothesis F1 lies above both baselines with its whole 95% interval. Undecided: 1. What was "
+            "read is not known, so that the n-gram table is missing",
+        ),
         ({"f1": None, "status": "one_class"}, "The states know no hypothesis of which F1 tells"),
     ],
 )

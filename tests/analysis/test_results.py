@@ -28,28 +28,32 @@ def record(hypothesis="string", kind="boolean", states="all", weighting="plain",
     } | scores
 
 
-def scored(low, high, majority, ngram, f1=0.5):
-    return record(f1=f1, f1_low=low, f1_high=high, baseline_majority_f1=majority, baseline_ngram_f1=ngram)
+def over(majority, ngram, f1=0.5, **other):
+    """A record whose F1 lies so far above its baselines: (low, high) each, or None."""
+    ends = dict(zip(("f1_over_majority_low", "f1_over_majority_high"), majority or (None, None), strict=True))
+    ends |= dict(zip(("f1_over_ngram_low", "f1_over_ngram_high"), ngram or (None, None), strict=True))
+    return record(f1=f1, **ends, **other)
 
 
 @pytest.mark.parametrize(
     "given, expected",
     [
-        (scored(0.61, 0.7, 0.6, 0.5), Verdict.KNOWN),
-        (scored(0.61, 0.7, 0.5, 0.6), Verdict.KNOWN),
-        (scored(0.6, 0.7, 0.6, 0.5), Verdict.UNDECIDED),
-        (scored(0.55, 0.7, 0.5, 0.6), Verdict.UNDECIDED),
-        (scored(0.4, 0.6, 0.6, 0.5), Verdict.UNDECIDED),
-        (scored(0.4, 0.59, 0.6, 0.5), Verdict.NOT_KNOWN),
-        (scored(0.4, 0.59, 0.1, 0.6), Verdict.NOT_KNOWN),
-        (scored(0.9, 0.95, 0.6, None), Verdict.UNDECIDED),
-        (scored(None, 0.95, 0.6, 0.5), Verdict.UNDECIDED),
-        (scored(float("nan"), 0.95, 0.6, 0.5), Verdict.UNDECIDED),
-        (scored(0.9, 0.95, 0.6, 0.5, f1=None), Verdict.UNSCORED),
+        (over((0.01, 0.1), (0.11, 0.2)), Verdict.KNOWN),
+        (over((0.11, 0.2), (0.01, 0.1)), Verdict.KNOWN),
+        (over((0.0, 0.1), (0.11, 0.2)), Verdict.UNDECIDED),
+        (over((0.11, 0.2), (-0.05, 0.1)), Verdict.UNDECIDED),
+        (over((-0.2, 0.0), (0.1, 0.2)), Verdict.UNDECIDED),
+        (over((-0.2, -0.01), (0.1, 0.2)), Verdict.NOT_KNOWN),
+        (over((0.1, 0.2), (-0.2, -0.01)), Verdict.NOT_KNOWN),
+        (over((0.1, 0.2), None), Verdict.UNDECIDED),
+        (over((None, 0.2), (0.1, 0.2)), Verdict.UNDECIDED),
+        (over((float("nan"), 0.2), (0.1, 0.2)), Verdict.UNDECIDED),
+        (over((0.1, 0.2), (0.1, 0.2), f1=None), Verdict.UNSCORED),
+        (over((-0.2, -0.1), (-0.2, -0.1), f1=0.0, status="one_class"), Verdict.UNSCORED),
         (record(), Verdict.UNSCORED),
     ],
 )
-def test_verdict_compares_the_interval_with_the_stronger_baseline(given, expected):
+def test_verdict_asks_how_far_f1_lies_above_both_baselines(given, expected):
     assert verdict(given) == expected
 
 
@@ -113,21 +117,21 @@ def write(folder, records, excerpts=None, config=None):
 
 
 def test_hypotheses_stand_by_verdict_then_score_then_name(tmp_path):
-    def judged(name, **scores):
-        return record(name, **({"baseline_majority_f1": 0.3, "baseline_ngram_f1": 0.4} | scores))
+    def judged(name, f1, low, high):
+        return over((low, high), (low, high), f1, hypothesis=name)
 
     first = [
-        judged("lost", f1=0.2, f1_low=0.1, f1_high=0.3),
-        judged("open", f1=0.99, f1_low=0.35, f1_high=1.0),
-        judged("known_b", f1=0.7, f1_low=0.6, f1_high=0.8),
-        judged("known_a", f1=0.7, f1_low=0.6, f1_high=0.8),
-        judged("known_best", f1=0.9, f1_low=0.8, f1_high=0.95),
-        judged("none", f1=None),
+        judged("lost", 0.2, -0.3, -0.1),
+        judged("open", 0.99, -0.05, 0.6),
+        judged("known_b", 0.7, 0.2, 0.4),
+        judged("known_a", 0.7, 0.2, 0.4),
+        judged("known_best", 0.9, 0.4, 0.55),
+        judged("none", None, None, None),
         record("depth", "continuous", weighting="none", r2=0.2),
         record("column", "continuous", weighting="none", r2=0.9),
         record("flat", "continuous", weighting="none", r2=None),
     ]
-    second = [judged("only_here", f1=0.8, f1_low=0.7, f1_high=0.9), judged("lost", f1=0.99, f1_low=0.9, f1_high=1.0)]
+    second = [judged("only_here", 0.8, 0.3, 0.5), judged("lost", 0.99, 0.5, 0.6)]
     results = read_results([write(tmp_path / "a", first), write(tmp_path / "b", second)])
     assert ordered(results, "boolean") == ["known_best", "only_here", "known_a", "known_b", "open", "lost", "none"]
     assert ordered(results, "continuous") == ["column", "depth", "flat"]

@@ -7,7 +7,9 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
+from gatescope.analysis.metrics import bootstrap_difference, confusion_by_sequence
 from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.results import verdict
 from gatescope.analysis.split import rows_of
 from gatescope.analysis.study import Study, column_sd
 from gatescope.engine.dump import StateDump
@@ -162,7 +164,7 @@ def test_scores_are_no_states(tmp_path):
         starts = np.arange(0, 41, 4, dtype=np.int64)
         spec = DumpSpec(arrays, starts, starts, (), np.dtype(np.uint8), np.dtype(np.float16), attributes)
         with DumpWriter(tmp_path / name, spec) as writer:
-            writer.append(0, np.zeros(40, int), {array: np.ones((40, width)) for array, width in arrays.items()})
+            writer.append(0, np.arange(40) // 10, {array: np.ones((40, width)) for array, width in arrays.items()})
         return Study(StateDump.open(tmp_path / name), ProbeConfig(), seed=0)
 
     scores = {"layer1/log_probability": 1, "layer1/entropy": 1}
@@ -195,3 +197,36 @@ def test_states_that_do_not_fit_into_memory_give_the_same(planted, weighting, al
         np.testing.assert_allclose(weights_again[name], values, rtol=1e-3, atol=1e-4 * np.abs(values).max())
     for name, prediction in predictions.items():
         np.testing.assert_allclose(predictions_again[name].values, prediction.values, atol=1e-4)
+
+
+def test_the_verdict_rests_on_differences_of_the_same_resamples(planted):
+    study, (found, chance), _, predictions = fitted(planted)
+    _, labels = planted
+    Y, defined = labels.values[study.test_rows], labels.defined[study.test_rows]
+    probability = np.stack([predictions[name].values for name in ("planted", "chance")], axis=1)
+    counts = confusion_by_sequence(Y, probability > 0.5, defined, study.test_groups)
+    yes = confusion_by_sequence(Y, np.ones_like(Y), defined, study.test_groups)
+    low, high = bootstrap_difference(counts, yes, "f1", 200, 0)
+    for record, ends in zip((found, chance), zip(low, high, strict=True), strict=True):
+        assert (record["f1_over_majority_low"], record["f1_over_majority_high"]) == pytest.approx(ends, abs=1e-6)
+    assert (verdict(found), verdict(chance)) == ("known", "not known")
+
+
+def test_continuous_scores_have_an_interval_and_the_table_beside_them(planted):
+    dump, labels = planted
+    continuous = Labels(
+        (hypothesis("planted", "continuous"),), labels.values[:, :1].astype(np.float32), labels.defined[:, :1]
+    )
+    _, (record,), _, _ = fitted((dump, continuous), weighting="none")
+    assert record["r2_low"] < record["r2"] < record["r2_high"] < 1
+    assert abs(record["baseline_ngram_r2"]) < 0.2 < record["r2_low"]
+
+
+def test_what_has_no_probability_is_scored_nowhere(planted):
+    dump, labels = planted
+    study = Study(dump, ProbeConfig(bootstrap=200), seed=0)
+    Y, defined = labels.values[study.test_rows], labels.defined[study.test_rows]
+    probability = np.where(Y, 0.9, 0.1)
+    probability[:, 1] = np.nan
+    scores = study._classification_scores(Y, probability, None, defined)
+    assert scores["f1"][0] == 1 and np.isnan([scores[name][1] for name in ("f1", "accuracy", "f1_low", "mcc")]).all()

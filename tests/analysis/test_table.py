@@ -40,7 +40,7 @@ PLAIN = record(
     baseline_ngram_f1=0.5,
 )
 BALANCED = PLAIN | {"weighting": "balanced", "accuracy": 1.0, "recall": None, "f1_low": 0.1, "baseline_ngram_f1": 0.63}
-DEPTH = record("depth", "none", "continuous", r2=0.81, pearson=-0.9)
+DEPTH = record("depth", "none", "continuous", r2=0.81, r2_low=0.7, r2_high=0.86, pearson=-0.9, baseline_ngram_r2=0.4)
 
 
 def test_a_row_holds_the_pairs_of_the_paper():
@@ -58,7 +58,7 @@ def test_one_weighting_alone_gives_single_numbers():
 def test_continuous_hypotheses_come_last_with_r2_and_pearson():
     table = paper_table([DEPTH, PLAIN])
     assert cells(table)[0][0] == "string"
-    assert cells(table)[1] == ["depth", "", "", "r -.90", "R² .81", "", "", "", "layer0/c 17"]
+    assert cells(table)[1] == ["depth", "", "", "r -.90", "R² .81", ".70–.86", "", ".40", "layer0/c 17"]
     assert table.rows[0].end_section
 
 
