@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 
 from gatescope.analysis.probe import RECORDS
 from gatescope.analysis.results import read_results
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
+from gatescope.engine.evaluate import perplexity
 from gatescope.engine.location import is_url
 from gatescope.engine.model import DESCRIPTION, load_model
 from gatescope.engine.other_dumps import open_states
@@ -57,13 +59,13 @@ def _is_dump(path: Path) -> bool:
 def _model(path: Path) -> str:
     trained = load_model(path)
     facts, training = trained.facts(), trained.training
-    nats = training["validation_nats"]
+    nats, exp = training["validation_nats"], perplexity(training["validation_nats"])
     return (
         f"{path}: model, {facts['layers']} x {facts['hidden']} {facts['cell']}, {facts['parameters']:,} parameters, "
         f"{facts['vocabulary_size']} characters, trained on {trained.corpus['name']} "
         f"({trained.corpus['characters']:,} characters)\n"
         f"  validation loss {nats:.4f} nats = {nats / math.log(2):.4f} bits per character, "
-        f"perplexity {math.exp(nats):.3f}, at step {training['step']:,}\n"
+        f"perplexity {'beyond range' if exp is None else f'{exp:.3f}'}, at step {training['step']:,}\n"
         f"  weights sha256 {trained.weights_sha256}"
     )
 
@@ -100,8 +102,7 @@ def _results(path: Path) -> str:
     records = read_results([path])[0].records
     names = {record["hypothesis"] for record in records}
     states = list(dict.fromkeys(record["states"] for record in records))
-    unconverged = sum(record["status"] != "converged" for record in records)
-    return (
-        f"{path}: results of {len(names)} hypotheses on {', '.join(states)}: {len(records)} fits, "
-        f"{unconverged} not converged"
+    statuses = Counter(record["status"] for record in records)
+    return f"{path}: results of {len(names)} hypotheses on {', '.join(states)}: {len(records)} fits, " + ", ".join(
+        f"{count} {status}" for status, count in statuses.most_common()
     )

@@ -20,6 +20,7 @@ from gatescope.analysis.probe import OUTPUTS as PROBE_OUTPUTS
 from gatescope.analysis.probe import chosen_hypotheses, probe_dump, probe_settings, study_dump
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.split import split_sequences
+from gatescope.analysis.state_sets import state_sets
 from gatescope.analysis.table import paper_table
 from gatescope.engine.concat import concatenate
 from gatescope.engine.corpus import survey_corpus, vocabulary_of
@@ -30,6 +31,7 @@ from gatescope.engine.extract import ExtractConfig, extract_states
 from gatescope.engine.model import load_model
 from gatescope.engine.other_dumps import ReadConfig
 from gatescope.engine.processes import joined, place
+from gatescope.engine.record import captured_arrays
 from gatescope.engine.sample import SampleConfig, sample_states
 from gatescope.engine.settings import claim
 from gatescope.engine.source_tree import TreeConfig, write_corpus
@@ -83,6 +85,11 @@ def run(
     # What only later stages would refuse.
     sample.require(train.architecture, vocabulary_of(text)[0], where)
     split_sequences(np.arange(sample.sequences), probe.test_share, seed)
+    if not state_sets(captured_arrays(train.architecture, sample.capture), probe.alignment):
+        raise InputError(
+            f"--sample.capture {' '.join(sample.capture)} leaves no states for probes of --probe.alignment "
+            f"{probe.alignment}: capture h"
+        )
     facts = {"language": detect_language(text.head)}
     settings = {"corpus": corpus, "train": train, "sample": sample, **probe_settings(probe, seed)}
     claim(out, "run", settings, RUN_OUTPUTS, overwrite)

@@ -76,6 +76,12 @@ def read_labels(path: Path) -> LabelTable:
         if name not in NOT_LABELS:
             for kind, label, numbers, defined in _labels_of(path, name, values):
                 found[kind].append((label, numbers, defined))
+    names = [label for columns_of_kind in found.values() for label, _, _ in columns_of_kind]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(
+            f"--labels {path}: two hypotheses are called {twice!r}: give one of their columns another name"
+        )
     n_rows = max(lengths, default=0)
     boolean, continuous = (_gather(path, kind, found[kind], n_rows) for kind in found)
     if not (found["boolean"] or found["continuous"]):
@@ -91,16 +97,19 @@ def _npz_columns(path: Path) -> dict[str, np.ndarray]:
     for name, values in arrays.items():
         if name == "label_names":
             continue
-        if values.ndim == 1:
-            columns[name] = values
-        elif values.ndim == 2:
-            named = (
-                [str(label) for label in arrays["label_names"]] if name == "labels" and "label_names" in arrays else []
-            )
-            named = named or [f"{name}_{k}" for k in range(values.shape[1])]
+        if values.ndim not in (1, 2):
+            raise InputError(f"--labels {path}: {name} has {values.ndim} dimensions, expected [N] or [N, K]")
+        named = [name]
+        if values.ndim == 2:
+            named = [f"{name}_{k}" for k in range(values.shape[1])]
+            if name == "labels" and "label_names" in arrays:
+                named = [str(label) for label in arrays["label_names"]]
             if len(named) != values.shape[1]:
                 raise InputError(f"--labels {path}: {len(named)} label_names for {values.shape[1]} labels")
-            columns.update(zip(named, values.T, strict=True))
+        for label, column in zip(named, np.atleast_2d(values.T), strict=True):
+            if label in columns:
+                raise InputError(f"--labels {path}: two hypotheses are called {label!r}: give one another name")
+            columns[label] = column
     return columns
 
 
@@ -109,11 +118,16 @@ def _table_columns(path: Path) -> dict[str, np.ndarray]:
         import pandas
     except ImportError:
         raise InputError(f"--labels {path}: tables need pandas and pyarrow: pip install 'gatescope[files]'") from None
-    table = pandas.read_csv(path) if path.suffix.lower() == ".csv" else pandas.read_parquet(path)
+    table = _read_csv(pandas, path) if path.suffix.lower() == ".csv" else pandas.read_parquet(path)
     if not table.columns.is_unique:
         raise InputError(f"--labels {path}: two columns have one name")
     # Anything but numbers becomes objects, in which what is missing is None. One without a name is an index.
     return {str(name): _plain(column) for name, column in table.items() if not str(name).startswith("Unnamed: ")}
+
+
+def _read_csv(pandas: Any, path: Path) -> Any:
+    # "None" and "NA" are words, such as classes of entities; nothing at all and a number that is none are missing.
+    return pandas.read_csv(path, keep_default_na=False, na_values=["", "nan", "NaN"])
 
 
 def _plain(column: Any) -> np.ndarray:

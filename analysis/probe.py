@@ -29,13 +29,15 @@ from gatescope.analysis.labels import Labels, label_dump, side_by_side
 from gatescope.analysis.language import detect_language
 from gatescope.analysis.own_hypotheses import load_functions, pattern
 from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.results import read_results
 from gatescope.analysis.split import groups_of, split_sequences
 from gatescope.engine.errors import InputError
+from gatescope.engine.evaluate import perplexity
 from gatescope.engine.files import write_atomic, write_json
 from gatescope.engine.log import log
 from gatescope.engine.other_dumps import ReadConfig, open_states
 from gatescope.engine.progress import progress_bar
-from gatescope.engine.settings import claim, record_facts
+from gatescope.engine.settings import CONFIG, claim, record_facts, remove
 from gatescope.engine.state_source import StateSource
 
 RECORDS = "probes.json"
@@ -48,13 +50,16 @@ LANGUAGE_SAMPLE = 1 << 20  # characters of the dump's text by which its language
 def chosen_hypotheses(config: ProbeConfig, language: str) -> list[Hypothesis]:
     """Return the hypotheses that a configuration names, for a text of the given language.
 
+    Of a file of functions these are all, unless some are named.
+
     Raises:
         InputError: an unknown name, a bad pattern, an unusable file of functions, or a name given twice.
     """
+    own = load_functions(config.functions) if config.functions else []
     chosen = select(config.hypotheses, language)
     chosen += [pattern(specification) for specification in config.pattern]
-    if config.functions:
-        chosen += [each for each in load_functions(config.functions) if each not in chosen]
+    if not any(each in chosen for each in own):
+        chosen += own
     names = [each.name for each in chosen]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
@@ -108,9 +113,16 @@ def probe_dump(
     settings = {**probe_settings(config, seed), "read": read, "dump": dump.identity()}
     if labels:
         settings["labels_sha256"] = _sha256_of(labels)
+    is_new = overwrite or not (results / CONFIG).exists()
     claim(results, "probe", settings, OUTPUTS, overwrite)
     log_path = log_path or results / "log.jsonl"
-    return study_dump(dump, results, config, table=table, plan=plan, seed=seed, log_path=log_path, warn=warn)
+    try:
+        return study_dump(dump, results, config, table=table, plan=plan, seed=seed, log_path=log_path, warn=warn)
+    except InputError:
+        # Whoever mends what was wrong must not meet the settings that were.
+        if is_new:
+            remove(results / CONFIG)
+        raise
 
 
 def _planned(dump: StateSource, config: ProbeConfig, table: LabelTable | None) -> tuple[list[Hypothesis], str]:
@@ -123,9 +135,9 @@ def _planned(dump: StateSource, config: ProbeConfig, table: LabelTable | None) -
                 "or hypotheses of your own with --labels"
             )
         return [], "any"
-    language = (dump.attributes.get("corpus") or {}).get("language") or detect_language(
-        dump.text(0, min(dump.n_rows, LANGUAGE_SAMPLE))
-    )
+    # What a model writes is in the language of its corpus; a text that it read may be in another.
+    written = (dump.attributes.get("corpus") or {}) if dump.attributes.get("kind") == "sample" else {}
+    language = written.get("language") or detect_language(dump.text(0, min(dump.n_rows, LANGUAGE_SAMPLE)))
     if table and config.hypotheses == ("auto",):
         config = replace(config, hypotheses=())
     hypotheses = chosen_hypotheses(config, language)
@@ -148,7 +160,7 @@ def study_dump(
 ) -> list[dict[str, Any]]:
     """Do the work of `probe_dump` in a folder that is claimed already; the plan is of hypotheses and the language."""
     if (results / RECORDS).exists():
-        return json.loads((results / RECORDS).read_text(encoding="utf-8"))
+        return list(map(dict, read_results([results])[0].records))
     hypotheses, language = plan or _planned(dump, config, table)
     record_facts(results, _facts(dump, language))
     boolean, continuous = _labelled(dump, hypotheses, language, table, log_path, warn)
@@ -227,7 +239,7 @@ def _facts(dump: StateSource, language: str) -> dict[str, Any]:
     training = dict(attributes.get("training") or {})
     if "validation_nats" in training:
         training["bits_per_character"] = training["validation_nats"] / np.log(2)
-        training["perplexity"] = float(np.exp(training["validation_nats"]))
+        training["perplexity"] = perplexity(training["validation_nats"])
     settings = attributes.get("settings") or {}
     return {
         "model": attributes.get("model"),

@@ -12,17 +12,18 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.settings import require_choices
 
+HYPOTHESES = (
+    "names or sets (c, python, english, any); auto: the labels if given, else the default set of the text's language"
+)
+PATTERN = "NAME=REGEX, positive where a match covers the character; repeatable"
+
 
 @dataclass(frozen=True)
 class ProbeConfig:
     """Which hypotheses are asked of a dump, and how they are fitted."""
 
-    hypotheses: Annotated[tuple[str, ...], tyro.conf.arg(prefix_name=False)] = (
-        "auto",
-    )  # names or sets (c, python, english, any); auto: the labels if given, else the default set of the text's language
-    pattern: Annotated[
-        tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(prefix_name=False)
-    ] = ()  # NAME=REGEX, positive where a match covers the character; repeatable
+    hypotheses: Annotated[tuple[str, ...], tyro.conf.arg(prefix_name=False, help=HYPOTHESES)] = ("auto",)
+    pattern: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(prefix_name=False, help=PATTERN)] = ()
     functions: Path | None = None  # a Python file with functions marked by @hypothesis
     C: float = 1.0  # inverse strength of the penalty on coefficients, as in scikit-learn
     alignment: Literal["post", "pre"] = "post"  # the state after, or before, reading the labelled character

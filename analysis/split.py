@@ -69,7 +69,8 @@ def split_sequences(groups: np.ndarray, test_share: float, seed: int) -> tuple[n
         copies = "copies of one sequence" if len(groups) > 1 else "sequence(s)"
         raise InputError(
             f"{len(groups)} {copies} cannot be split into training and test, expected at least 2 different ones: "
-            "sample or extract more sequences"
+            "sample or extract more, or tell those of another program's states by --sequence-length or a column "
+            "sequence_id of --labels"
         )
     n_test = min(max(round(test_share * n_groups), 1), n_groups - 1)
     tested = np.zeros(n_groups, dtype=bool)

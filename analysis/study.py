@@ -27,9 +27,9 @@ from gatescope.analysis.metrics import (
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.ranking import top_units
 from gatescope.analysis.split import groups_of, rows_of, sequence_ids_of, split_sequences
+from gatescope.analysis.state_sets import state_sets
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
-from gatescope.engine.journey import SCORES
 from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.neurons import NeuronProbes
 from gatescope.engine.ridge import RidgeProbes
@@ -62,12 +62,7 @@ class Study:
         self.train, self.test = split_sequences(self.groups, config.test_share, seed)
         self.train_rows, self.test_rows = rows_of(self.train, starts), rows_of(self.test, starts)
         self.test_groups = self.groups[sequence_ids_of(self.test_rows, starts)]
-        states = [name for name in dump.names if not name.endswith(SCORES)]
-        recurrent = [name for name in states if "/gates/" not in name]
-        # Gates have no value before the first character, so that "pre" is of the recurrent states alone.
-        self.state_sets = {name: [name] for name in (states if config.alignment == "post" else recurrent)}
-        if len(recurrent) > 1 and "all" not in recurrent:
-            self.state_sets["all"] = recurrent
+        self.state_sets = state_sets(dump.names, config.alignment)
         if not self.state_sets:
             raise InputError(f"{dump.name} has no states for probes of alignment {config.alignment!r}: {dump.names}")
         self._tables: dict[tuple[tuple[Hypothesis, ...], str], np.ndarray] = {}
@@ -129,7 +124,8 @@ class Study:
             self.columns(name), model.coef_, column_sd(X_train), auroc, by=self._ranking(weighting), n=N_TOP_UNITS
         )
         # Without a fit there is nothing to rank by.
-        units = [found if np.isfinite(model.coef_[k]).all() else [] for k, found in enumerate(units)]
+        fitted = np.isfinite(model.coef_).all(axis=1) & (model.coef_ != 0).any(axis=1)
+        units = [found if fitted[k] else [] for k, found in enumerate(units)]
         records = self._records(name, labels, weighting, scores, units, model.status_)
         found = {
             each.name: Prediction(name, weighting, predicted[:, k], self.test_rows, units[k][0] if units[k] else None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
@@ -10,6 +12,12 @@ from gatescope.engine.model import CharacterModel
 from gatescope.engine.training_step import Precision, cut_lanes
 
 VALIDATION_LANES = 64
+MOST_NATS = 700.0
+
+
+def perplexity(nats: float) -> float | None:
+    """Return exp of a loss in nats per character; None where that is beyond what a float holds."""
+    return math.exp(nats) if nats < MOST_NATS else None
 
 
 @torch.no_grad()

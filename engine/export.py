@@ -10,6 +10,7 @@ LSTMVis itself also needs the dictionary `FILE.dict` and the configuration `FILE
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -73,6 +74,11 @@ def export_lstmvis(states: Path | str, file: Path, *, overwrite: bool = False) -
         write_atomic(companions[1], _dictionary(dump.vocabulary).encode())
         write_atomic(companions[2], _configuration(file, named).encode())
         partial.replace(file)
+    except RuntimeError as error:
+        # HDF5 says so, when the file is closed, of what the disk did not take.
+        if "errno" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, f"HDF5 could not write ({error})", str(file)) from error
     finally:
         partial.unlink(missing_ok=True)
     sync_folder(file.parent)

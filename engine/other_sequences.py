@@ -67,7 +67,10 @@ def checked_bounds(name: str, array: str, values: Any, n_rows: int) -> np.ndarra
 def _starts_of(name: str, ids: np.ndarray, n_rows: int) -> np.ndarray:
     """Return the first row of each run of equal ids, and N."""
     if ids.shape != (n_rows,):
-        raise InputError(f"{name} has {n_rows} rows, and sequence ids have the shape {ids.shape}")
+        raise InputError(f"{name} has {n_rows} rows, and there are {len(ids)} sequence ids: give one for each row")
+    missing = np.array([each is None or each != each for each in ids]) if ids.dtype.kind in "Of" else np.zeros(0, bool)
+    if missing.any():
+        raise InputError(f"{name}: row {int(np.argmax(missing))} has no sequence id: give one for each row")
     firsts = np.append(0, np.flatnonzero(ids[1:] != ids[:-1]) + 1)
     _, once = np.unique(ids[firsts], return_index=True)
     if len(once) < len(firsts):

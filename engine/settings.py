@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,11 +24,11 @@ def claim(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[
         stage: the command's name.
         settings: everything that decides the result, JSON values and dataclasses.
         outputs: the names in the folder that the stage writes.
-        overwrite: remove them first, whatever made them.
+        overwrite: remove them first, whatever made them, and what another stage wrote there.
 
     Raises:
-        InputError: the folder is a state dump, holds another stage's output, or this one's with other settings (the
-            first is named).
+        InputError: the folder is a state dump, has a config.json that is not gatescope's, or, without `overwrite`,
+            holds another stage's output, or this one's with other settings (the first is named).
     """
     settings = plain(settings)
     path = folder / CONFIG
@@ -37,8 +38,10 @@ def claim(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[
         raise InputError(f"--out {folder} holds a state dump: choose another folder")
     remove_partial(folder)
     if overwrite:
-        for name in (CONFIG, *outputs):
-            remove(folder / name)
+        # What another stage wrote there goes, too: nothing would tell that it is none of the new.
+        earlier = read_config(folder).get("outputs", []) if path.exists() else []
+        for name in (CONFIG, *outputs, *earlier):
+            remove(folder / Path(name).name)
     if not path.exists():
         present = [name for name in outputs if (folder / name).exists()]
         if present:
@@ -47,7 +50,7 @@ def claim(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[
                 "choose another --out, or start anew with --overwrite"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"stage": stage, "settings": settings})
+        write_json(path, {"stage": stage, "settings": settings, "outputs": list(outputs)})
         return
     earlier = read_config(folder)
     if earlier["stage"] != stage:
@@ -66,12 +69,11 @@ def claim(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[
 
 def record_facts(folder: Path, facts: dict[str, Any]) -> None:
     """Add to a stage's settings what the report says of its input: model, corpus, dump, versions."""
-    config = read_config(folder)
-    write_json(folder / CONFIG, {"stage": config["stage"], "settings": config["settings"], "facts": plain(facts)})
+    write_json(folder / CONFIG, {**read_config(folder), "facts": plain(facts)})
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return {"stage", "settings"[, "facts"]} of a stage's folder.
+    """Return {"stage", "settings", "outputs"[, "facts"]} of a stage's folder.
 
     Raises:
         InputError: there is none, or it is not gatescope's.
@@ -82,21 +84,22 @@ def read_config(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{folder} has no {CONFIG}: it is not a folder that gatescope wrote") from None
     except (UnicodeDecodeError, json.JSONDecodeError):
-        raise InputError(f"{path} is damaged: start anew with --overwrite") from None
+        raise InputError(f"{path} is damaged, or not gatescope's: choose another folder, or remove it") from None
     if not isinstance(config, dict) or not {"stage", "settings"} <= config.keys():
         raise InputError(f"{path} was not written by gatescope: choose another folder")
     return config
 
 
 def plain(value: Any) -> Any:
-    """Return dataclasses, tuples and paths as the JSON values that they come back as."""
+    """Return dataclasses, tuples, paths and infinities as the JSON values that they come back as."""
     if hasattr(value, "__dataclass_fields__"):
         value = asdict(value)
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    infinite = isinstance(value, float) and not math.isfinite(value)
+    return str(value) if infinite or isinstance(value, Path) else value
 
 
 def first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | None:

@@ -55,7 +55,8 @@ def write_corpus(
         return _earlier(out, manifest_path, settings)
     if not tree.is_dir():
         raise InputError(f"source tree {str(tree)!r} is not a folder: give the folder whose files make the text")
-    paths = sorted(_matching(tree, config.glob))
+    # What an earlier run wrote is no source.
+    paths = sorted(path for path in _matching(tree, config.glob) if (tree / path).absolute() != out.absolute())
     if config.shuffle:
         random.Random(seed).shuffle(paths)
     out.parent.mkdir(parents=True, exist_ok=True)

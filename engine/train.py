@@ -27,7 +27,7 @@ import torch
 from gatescope.engine.checkpoint import Progress, load_checkpoint, save_checkpoint
 from gatescope.engine.corpus import Corpus, Survey, encode_corpus, n_held_out, open_corpus
 from gatescope.engine.errors import InputError
-from gatescope.engine.evaluate import evaluate
+from gatescope.engine.evaluate import evaluate, perplexity
 from gatescope.engine.log import log
 from gatescope.engine.model import (
     DESCRIPTION,
@@ -192,7 +192,7 @@ def _begun(
 
 def _validated(
     taker: TrainingStep, progress: Progress, validation: np.ndarray, folder: Path, config: TrainConfig
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Measure the validation loss, keep the weights if they are the best, and a checkpoint."""
     model = taker.model
     nats = evaluate(model, validation, config.length, config.precision)
@@ -200,7 +200,7 @@ def _validated(
         progress.best = nats
         write_weights(folder, model, {"step": progress.step, "validation_nats": nats})
     save_checkpoint(folder / CHECKPOINT, model, taker.optimizer, progress)
-    return {"nats": nats, "bits_per_character": nats / math.log(2), "perplexity": math.exp(nats)}
+    return {"nats": nats, "bits_per_character": nats / math.log(2), "perplexity": perplexity(nats)}
 
 
 def take_steps(

@@ -214,3 +214,37 @@ def test_an_interrupt_is_not_swallowed():
 
     with pytest.raises(KeyboardInterrupt):
         made(function).label("abc")
+
+
+C_LINES = '#define A(x) \\\n\tf((x)\n/* one\n * two */ int a; // three\nif (a) {\n\tb = "x";\n}\n'
+PYTHON_LINES = 'def f(x):\n    """Say.\n\n    More."""\n    if (x and\n            y):  # why\n        return x\n'
+ENGLISH_LINES = 'First Citizen:\nHe said, "Speak.\nNow"\n\nAnd then. Was it so?\n'
+
+
+@pytest.mark.parametrize(
+    ("language", "text"), [("c", C_LINES), ("python", PYTHON_LINES), ("english", ENGLISH_LINES), ("any", C_LINES)]
+)
+def test_lines_that_end_with_a_return_have_the_labels_of_those_that_do_not(language, text):
+    for each in select(["auto"], language):
+        if "verb" in each.name or "noun" in each.name:
+            continue
+        values, defined = each.label(text)
+        again, where = each.label(text.replace("\n", "\r\n"))
+        kept = np.array([character != "\r" for character in text.replace("\n", "\r\n")])
+        assert again[kept].tolist() == values.tolist(), each.name
+        assert where[kept].tolist() == defined.tolist(), each.name
+        # The return itself is as what stands before it.
+        returns = np.flatnonzero(~kept)
+        inner = returns[(returns > 0) & kept[returns - 1]]
+        assert again[inner].tolist() == again[inner - 1].tolist(), each.name
+
+
+def test_a_return_in_the_prime_is_read_with_it():
+    (comment,) = select(["inside_comment"], "c")
+    assert comment.label("b*/c\r\n", "/*\r\n")[0].tolist() == comment.label("b*/c\n\n", "/*\n")[0].tolist()
+
+
+def test_a_user_s_function_reads_what_is_there():
+    seen = []
+    made(lambda text: seen.append(text) or [True] * len(text)).label("a\r\nb")
+    assert seen == ["a\r\nb"]

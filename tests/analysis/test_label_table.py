@@ -95,3 +95,26 @@ def test_columns_of_different_length(tmp_path):
     np.savez(tmp_path / "b.npz", labels=np.zeros((3, 2)), label_names=["one"])
     with pytest.raises(InputError, match="1 label_names for 2 labels"):
         read_labels(tmp_path / "b.npz")
+
+
+def test_words_that_look_like_nothing_are_words(tmp_path):
+    (tmp_path / "labels.csv").write_text("entity,score\nNone,1.5\nNA,\nLOC,nan\n,2\n")
+    table = read_labels(tmp_path / "labels.csv")
+    assert [each.name for each in table.boolean.hypotheses] == ["entity=LOC", "entity=NA", "entity=None"]
+    assert table.boolean.defined[:, 0].tolist() == [True, True, True, False]
+    assert table.continuous.defined[:, 0].tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"labels": np.eye(3)[:, :2], "label_names": np.array(["a", "a"])}, "two hypotheses are called 'a'"),
+        ({"x": np.eye(3)[:, :2], "x_1": np.ones(3)}, "two hypotheses are called 'x_1'"),
+        ({"tag": np.array(["NN", "VB", "NN"]), "tag=NN": np.ones(3)}, "two hypotheses are called 'tag=NN'"),
+        ({"x": np.zeros((3, 2, 2))}, "x has 3 dimensions, expected"),
+    ],
+)
+def test_names_that_two_hypotheses_would_share_and_more_dimensions_are_refused(tmp_path, arrays, message):
+    np.savez(tmp_path / "labels.npz", **arrays)
+    with pytest.raises(InputError, match=message):
+        read_labels(tmp_path / "labels.npz")

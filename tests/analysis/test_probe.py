@@ -1,6 +1,7 @@
 """Tests of probing what other programs recorded, through the command line."""
 
 import json
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -10,6 +11,36 @@ import zarr
 from safetensors.numpy import save_file
 
 from gatescope.analysis.cli import main
+from gatescope.analysis.probe import _planned
+from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.dump_writer import DumpWriter
+
+OWN = """from gatescope.analysis.hypotheses import hypothesis
+
+
+@hypothesis(language="any")
+def vowel(text):
+    return [character in "aeiou" for character in text]
+
+
+@hypothesis(language="any")
+def consonant(text):
+    return [character not in "aeiou" for character in text]
+"""
+
+
+@pytest.fixture
+def text_states(tmp_path):
+    """A dump of 20 sequences whose states follow their text."""
+    rng = np.random.default_rng(0)
+    starts = np.arange(21) * 30
+    tokens = rng.integers(5, size=600).astype(np.uint8)
+    attributes = {"vocabulary": ["\n", *"abei"]}
+    spec = DumpSpec({"layer0/h": 6}, starts, starts, (), np.dtype(np.uint8), np.dtype(np.float16), attributes)
+    with DumpWriter(tmp_path / "states.zarr", spec) as writer:
+        writer.append(0, tokens, {"layer0/h": np.eye(6)[tokens] + 0.1 * rng.normal(size=(600, 6))})
+    return tmp_path / "states.zarr"
 
 
 def rows_of_another_program(n=600, seed=0):
@@ -76,6 +107,7 @@ FOREIGN = [
     ("nothing to ask", [], "has no text to evaluate hypotheses on"),
     ("hypotheses without a text", ["--labels", "{labels}", "--hypotheses", "any"], "has no text"),
     ("one sequence", ["--labels", "{plain}"], "1 sequence(s) cannot be split"),
+    ("a row without a sequence", ["--labels", "{hole}"], "row 17 has no sequence id"),
     ("labels of other rows", ["--labels", "{short}", "--sequence-length", "50"], "has 3 rows, and"),
     ("no initial states", ["--labels", "{labels}", "--alignment", "pre"], "no state before"),
     ("one name twice", ["--text", "{text}", "--labels", "{labels}", "--pattern", "flag=x"], "two hypotheses"),
@@ -91,9 +123,59 @@ def test_what_is_missing_beside_states_of_another_program(tmp_path, capsys, word
     pandas.DataFrame(labels).to_csv(tmp_path / "labels.csv", index=False)
     pandas.DataFrame(labels).drop(columns="sequence_id").to_csv(tmp_path / "plain.csv", index=False)
     pandas.DataFrame(labels)[:3].drop(columns="sequence_id").to_csv(tmp_path / "short.csv", index=False)
-    places = {name: tmp_path / f"{name}.csv" for name in ("labels", "plain", "short")} | {"text": tmp_path / "text"}
+    holed = pandas.DataFrame(labels).astype({"sequence_id": object})
+    holed.loc[17, "sequence_id"] = None
+    holed.to_csv(tmp_path / "hole.csv", index=False)
+    places = {name: tmp_path / f"{name}.csv" for name in ("labels", "plain", "short", "hole")} | {
+        "text": tmp_path / "text"
+    }
     words = [word.format(**places) for word in words]
     assert main(["probe", str(tmp_path / "x.npy"), *words, "--out", str(tmp_path / "r")]) == 2
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
     assert not (tmp_path / "r").exists()
+
+
+def test_one_may_mend_what_was_wrong_and_repeat(tmp_path, capsys, text_states):
+    own = tmp_path / "own.py"
+    own.write_text(OWN.replace("return [character", "return [oops"))
+    words = ["probe", str(text_states), "--functions", str(own), "--hypotheses", "vowel", "--bootstrap", "20"]
+    assert main([*words, "--out", str(tmp_path / "r")]) == 2
+    assert "none of the 1 hypotheses could be evaluated" in capsys.readouterr().err
+    own.write_text(OWN)
+    assert main([*words, "--out", str(tmp_path / "r")]) == 0
+    records = json.loads((tmp_path / "r" / "probes.json").read_text())
+    # Of the functions of the file only the named one is asked.
+    assert {record["hypothesis"] for record in records} == {"vowel"}
+
+
+def test_an_infinite_c_is_a_setting(tmp_path, text_states):
+    words = ["probe", str(text_states), "--pattern", "a=a", "--hypotheses", "column", "--C", "inf", "--bootstrap", "20"]
+    for _ in range(2):
+        assert main([*words, "--out", str(tmp_path / "r")]) == 0
+
+
+def test_what_a_model_read_is_judged_by_its_own_language():
+    english = "To be, or not to be, that is the question: whether it is nobler in the mind. " * 3
+    vocabulary = sorted(set(english))
+    for kind, language in (("sample", "c"), ("extract", "english")):
+        source = SimpleNamespace(
+            vocabulary=vocabulary,
+            attributes={"kind": kind, "corpus": {"language": "c"}},
+            n_rows=len(english),
+            text=lambda start, stop: english[start:stop],
+        )
+        hypotheses, found = _planned(source, ProbeConfig(), None)
+        assert found == language
+        assert {each.language for each in hypotheses} == {language, "any"}
+
+
+def test_no_unit_is_named_where_nothing_tells(tmp_path):
+    states, labels = rows_of_another_program()
+    np.save(tmp_path / "x.npy", states)
+    del labels["flag"], labels["noise"]
+    np.savez(tmp_path / "labels.npz", constant=np.full(len(states), 2.5), **labels)
+    words = ["probe", str(tmp_path / "x.npy"), "--labels", str(tmp_path / "labels.npz"), "--bootstrap", "20"]
+    assert main([*words, "--out", str(tmp_path / "r")]) == 0
+    units = {each["hypothesis"]: each["top_units"] for each in json.loads((tmp_path / "r" / "probes.json").read_text())}
+    assert units["constant"] == [] and units["depth"][0]["unit"] == 5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gatescope.engine.evaluate import evaluate
+from gatescope.engine.evaluate import evaluate, perplexity
 from gatescope.engine.model import CharacterModel
 from gatescope.engine.train import TrainConfig
 
@@ -31,3 +31,8 @@ def test_evaluation_computes_in_the_precision_of_training(precision):
     nats = evaluate(model, tokens, 40, precision)
     assert dtypes == {getattr(torch, precision)}
     assert nats == pytest.approx(evaluate(model, tokens, 40), rel=1e-2)
+
+
+def test_perplexity_beyond_range_is_none():
+    assert perplexity(0.0) == 1 and perplexity(2.0) == pytest.approx(7.38905609893065)
+    assert perplexity(1e6) is None

@@ -1,5 +1,6 @@
 """Settings kept beside a stage's output."""
 
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -41,6 +42,25 @@ def test_overwrite_removes_only_what_the_stage_writes(tmp_path):
     assert read_config(tmp_path)["settings"] == {"seed": 1}
 
 
+def test_overwrite_removes_what_another_stage_wrote_there(tmp_path):
+    claim(tmp_path, "train", {"seed": 0}, ("weights",), False)
+    (tmp_path / "weights").write_text("of a model")
+    claim(tmp_path, "probe", {"C": math.inf}, ("records",), True)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    # Infinity is no number of JSON; it is told from others all the same.
+    claim(tmp_path, "probe", {"C": math.inf}, ("records",), False)
+    with pytest.raises(InputError, match=r"was made with C = 'inf', not 1\.0"):
+        claim(tmp_path, "probe", {"C": 1.0}, ("records",), False)
+
+
+@pytest.mark.parametrize("content", ["theme: dark", '{"theme": "dark"}'])
+def test_overwrite_leaves_a_config_of_another_program_alone(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError, match=r"config\.json"):
+        claim(tmp_path, "train", {}, ("weights",), True)
+    assert (tmp_path / "config.json").read_text() == content
+
+
 def test_output_of_unknown_origin_is_left_alone(tmp_path):
     (tmp_path / "weights").write_text("mine")
     with pytest.raises(InputError, match=r"holds weights but no config\.json"):
@@ -51,7 +71,7 @@ def test_output_of_unknown_origin_is_left_alone(tmp_path):
 def test_facts_stay_beside_the_settings(tmp_path):
     claim(tmp_path, "probe", {"seed": 0}, (), False)
     record_facts(tmp_path, {"rows": 3})
-    assert read_config(tmp_path) == {"stage": "probe", "settings": {"seed": 0}, "facts": {"rows": 3}}
+    assert read_config(tmp_path) == {"stage": "probe", "settings": {"seed": 0}, "outputs": [], "facts": {"rows": 3}}
     claim(tmp_path, "probe", {"seed": 0}, (), False)
 
 

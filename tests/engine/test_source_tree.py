@@ -49,6 +49,12 @@ def test_glob_shuffle_and_limit(tree, tmp_path):
     assert written(TreeConfig(limit=17))["bytes"] == 7
 
 
+def test_what_is_written_into_the_tree_is_no_source(tree):
+    out = tree / "all.c"
+    first = write_corpus(tree, out, TreeConfig())
+    assert write_corpus(tree, out, TreeConfig(), overwrite=True) == first
+
+
 def test_a_text_that_is_there_is_left_or_refused(tree, tmp_path):
     out = tmp_path / "text.txt"
     first = write_corpus(tree, out, TreeConfig())
