@@ -30,6 +30,7 @@ from gatescope.analysis.language import detect_language
 from gatescope.analysis.own_hypotheses import load_functions, pattern
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.results import read_results
+from gatescope.analysis.significance import benjamini_hochberg
 from gatescope.analysis.split import groups_of, split_sequences
 from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import perplexity
@@ -190,6 +191,11 @@ def study_dump(
     names = [*(each.name for each in hypotheses), *(table.names if table else ())]
     order = {name: place for place, name in enumerate(names)}
     records.sort(key=lambda record: order[record["hypothesis"]])
+    if config.controls:
+        # Of all hypotheses and state sets together: the more are asked, the more pass by chance.
+        p = np.array([record.get("best_unit_p") or np.nan for record in records])
+        for record, q in zip(records, benjamini_hochberg(p), strict=True):
+            record["best_unit_q"] = round(float(q), 6) if np.isfinite(q) else None
     contents = {"boolean": [each.name for each in boolean.hypotheses], "ridge": labelled[len(boolean.hypotheses) :]}
     columns = {name: study.columns(name) for name in study.state_sets}
     header = json.dumps({"hypotheses": contents, "columns": columns})

@@ -32,6 +32,7 @@ class ProbeConfig:
     bootstrap: int = 1000  # resamples of the test sequences, for 95% intervals
     ranking: Literal["weight_sd", "weight", "auroc"] = "weight_sd"  # what puts a unit first; the paper: weight
 
+    controls: bool = False  # control task, chance of the best unit, description length; several times the fits
     memory_limit: str = "4GB"  # for states; a set that takes more than half is read from disk again in every pass
 
     def __post_init__(self) -> None:

@@ -225,6 +225,9 @@ def _scores_line(excerpt: Excerpt, record: Any) -> str:
         words.append(f"R² {score(record.get('r2'))} [{score(record.get('r2_low'))}, {score(record.get('r2_high'))}]")
         words.append(f"n-gram table {score(record.get('baseline_ngram_r2'))}")
         words.append(f"Pearson’s r {score(record.get('pearson'))}")
+    alone = number(record or {}, "best_unit_f1")
+    if alone is not None:
+        words.append(f"first unit alone F1 {score(alone)}, AUROC {score(record.get('best_unit_auroc'))}")
     coefficient = _coefficient(excerpt, record)
     if coefficient and excerpt.kind == "boolean":
         colour = "orange" if coefficient > 0 else "teal"
@@ -254,8 +257,9 @@ def _method() -> str:
         "which probe and baseline are scored on the same drawn sequences. Not known: one difference lies below 0 with "
         "its whole interval. Undecided: neither. Each hypothesis is judged alone, without a correction for their "
         "number: of 40 that states do not know one may pass by chance.</p>\n"
-        "<p>Units are ranked by the training sequences, and their AUROC is measured there: that of a unit which was "
-        "chosen as the best of many is too high for unseen text. F1 depends on how often a hypothesis holds; results "
+        "<p>Units are ranked by the training sequences, and the AUROC in their lists is measured there: that of a unit "
+        "which was chosen as the best of many is too high for unseen text. What is said of the first unit alone is of "
+        "the test sequences. F1 depends on how often a hypothesis holds; results "
         "of different texts are better compared by MCC.</p>\n"
     )
 

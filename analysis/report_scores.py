@@ -248,11 +248,23 @@ COLUMNS = (
     ("low", "f1_low"),
     ("high", "f1_high"),
     ("MCC", "mcc"),
+    ("balanced acc.", "balanced_accuracy"),
+    ("AUROC", "auroc"),
+    ("average prec.", "average_precision"),
+    ("log-loss, bits", "log_loss_bits"),
+    ("ECE", "ece"),
     ("majority F1", "baseline_majority_f1"),
     ("n-gram F1", "baseline_ngram_f1"),
     ("R²", "r2"),
     ("n-gram R²", "baseline_ngram_r2"),
     ("r", "pearson"),
+)
+# Of results with controls.
+CONTROLS = (
+    ("control", "control_score"),
+    ("selectivity", "selectivity"),
+    ("compression", "compression"),
+    ("q of best unit", "best_unit_q"),
 )
 
 
@@ -261,9 +273,14 @@ def scores_table(results: Sequence[Result]) -> str:
     several = len(results) > 1
     words = ["result"] if several else []
     heads = "".join(f'<th scope="col">{word}</th>' for word in [*words, "hypothesis", "states", "weighting"])
-    heads += "".join(f'<th scope="col" class="r">{word}</th>' for word, _ in COLUMNS)
+    records = [record for result in results for record in result.records]
+    controlled = [column for column in CONTROLS if any(number(record, column[1]) is not None for record in records)]
+    columns = (*COLUMNS, *controlled)
+    heads += "".join(f'<th scope="col" class="r">{word}</th>' for word, _ in columns)
     heads += '<th scope="col" class="r">test rows</th><th scope="col">best unit</th><th scope="col">status</th>'
-    rows = [_score_row(result.name if several else None, record) for result in results for record in result.records]
+    rows = [
+        _score_row(result.name if several else None, record, columns) for result in results for record in result.records
+    ]
     state = " open" if len(rows) <= MOST_SCORES else ""
     return (
         f'<h2 id="scores">All scores</h2>\n<details{state}><summary>{len(rows):,} fits</summary>\n'
@@ -272,10 +289,10 @@ def scores_table(results: Sequence[Result]) -> str:
     )
 
 
-def _score_row(result: str | None, record: Record) -> str:
+def _score_row(result: str | None, record: Record, columns: Sequence[tuple[str, str]]) -> str:
     first = "" if result is None else f"<td>{escaped(result)}</td>"
     names = f'<th scope="row">{name_html(record["hypothesis"])}</th><td>{escaped(record["states"])}</td>'
-    numbers = "".join(f'<td class="r">{score(record.get(key))}</td>' for _, key in COLUMNS)
+    numbers = "".join(f'<td class="r">{score(record.get(key))}</td>' for _, key in columns)
     rows = record.get("n_test")
     return (
         f"<tr>{first}{names}<td>{record['weighting']}</td>{numbers}"

@@ -26,6 +26,9 @@ KINDS = {"boolean": ("plain", "balanced"), "continuous": ("none",)}
 WORDS = ("hypothesis", "kind", "states", "weighting", "status")
 SCORES = (
     *("n_train", "n_test", "prevalence", "accuracy", "precision", "recall", "f1", "f1_low", "f1_high", "mcc"),
+    *("balanced_accuracy", "auroc", "average_precision", "log_loss_bits", "brier", "ece"),
+    *("best_unit_f1", "best_unit_auroc", "localisation", "participation"),
+    *("control_score", "selectivity", "best_unit_p", "best_unit_q", "compression"),
     *("f1_over_majority_low", "f1_over_majority_high", "f1_over_ngram_low", "f1_over_ngram_high"),
     *("r2", "r2_low", "r2_high", "pearson", "baseline_majority_f1", "baseline_ngram_f1", "baseline_ngram_r2"),
 )

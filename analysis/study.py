@@ -11,21 +11,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
-from gatescope.analysis.baselines import NgramTable, always_positive, majority_f1
+from gatescope.analysis.baselines import NgramTable
+from gatescope.analysis.evidence import best_unit_p, compression, control_prediction
 from gatescope.analysis.excerpts import Prediction
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
-from gatescope.analysis.metrics import (
-    bootstrap_difference,
-    bootstrap_interval,
-    classification_metrics,
-    confusion_by_sequence,
-    moment_metrics,
-    moments_by_sequence,
-)
 from gatescope.analysis.probe_config import ProbeConfig
-from gatescope.analysis.ranking import top_units
+from gatescope.analysis.ranking import localisation, participation_ratio, top_units
+from gatescope.analysis.scorer import Scorer
+from gatescope.analysis.scoring import probability_metrics
 from gatescope.analysis.split import groups_of, rows_of, sequence_ids_of, split_sequences
 from gatescope.analysis.state_sets import state_sets
 from gatescope.engine.errors import InputError
@@ -38,12 +34,7 @@ from gatescope.engine.state_source import StateSource
 
 N_TOP_UNITS = 10
 BLOCK_ROWS = 8192
-# Scores that the one kind of hypothesis has and the other lacks.
-CLASSIFICATION = (
-    *("prevalence", "accuracy", "precision", "recall", "f1", "f1_low", "f1_high"),
-    *("f1_over_majority_low", "f1_over_majority_high", "f1_over_ngram_low", "f1_over_ngram_high", "mcc"),
-)
-REGRESSION = ("r2", "r2_low", "r2_high", "pearson")
+CONTROLS = ("control_score", "selectivity", "best_unit_p", "compression")
 
 
 class Study:
@@ -58,15 +49,16 @@ class Study:
     def __init__(self, dump: StateSource, config: ProbeConfig, seed: int):
         self.dump, self.config, self.seed = dump, config, seed
         starts = dump.sequence_starts
-        self.groups = groups_of(dump)
-        self.train, self.test = split_sequences(self.groups, config.test_share, seed)
+        group_of = groups_of(dump)
+        self.train, self.test = split_sequences(group_of, config.test_share, seed)
         self.train_rows, self.test_rows = rows_of(self.train, starts), rows_of(self.test, starts)
-        self.test_groups = self.groups[sequence_ids_of(self.test_rows, starts)]
+        groups = group_of[sequence_ids_of(self.test_rows, starts)]
+        self.scorer = Scorer(groups, config.bootstrap, seed)
         self.state_sets = state_sets(dump.names, config.alignment)
         if not self.state_sets:
             raise InputError(f"{dump.name} has no states for probes of alignment {config.alignment!r}: {dump.names}")
         self._tables: dict[tuple[tuple[Hypothesis, ...], str], np.ndarray] = {}
-        self._auroc: dict[tuple[tuple[Hypothesis, ...], str], np.ndarray] = {}
+        self._alone: dict[tuple[tuple[Hypothesis, ...], str], NeuronProbes] = {}
         self.main_set = "all" if "all" in self.state_sets else next(iter(self.state_sets))
 
     def columns(self, name: str) -> list[tuple[str, int]]:
@@ -96,7 +88,7 @@ class Study:
             K records, the coefficients [K, H] and intercepts [K], with their standard errors where these are asked for,
             and each hypothesis's prediction on the test rows.
         """
-        X_train, X_test = self._states(name, self.train), self._states(name, self.test)
+        X_train, X_test = self.states(name, self.train), self.states(name, self.test)
         memory = None if isinstance(X_train, np.ndarray) else self.config.memory_limit
         Y_train, Y_test = labels.values[self.train_rows], labels.values[self.test_rows]
         defined_train, defined_test = labels.defined[self.train_rows], labels.defined[self.test_rows]
@@ -110,22 +102,29 @@ class Study:
         auroc = None
         if weighting == "none":
             predicted = model.predict(X_test)
-            scores = self._regression_scores(Y_test, predicted, ngram, defined_test)
+            scores = self.scorer.regression(Y_test, predicted, ngram, defined_test)
         else:
             predicted = model.predict_proba(X_test)
-            scores = self._classification_scores(Y_test, predicted, ngram, defined_test)
+            # Of one class alone there is no probe whose probabilities could be carried back.
+            positive = np.maximum(Y_train.sum(axis=0), 1)
+            ratio = defined_train.sum(axis=0) / positive - 1 if weighting == "balanced" else None
+            scores = self.scorer.classification(Y_test, predicted, ngram, defined_test, ratio)
             # Of the training rows: the test rows must not choose the units that they then speak for.
             # Single units know no class weights: both weightings share them.
-            if (labels.hypotheses, name) not in self._auroc:
+            if (labels.hypotheses, name) not in self._alone:
                 units_alone = NeuronProbes(memory).fit(X_train, Y_train, sample_weight=defined_train.astype(np.float32))
-                self._auroc[labels.hypotheses, name] = units_alone.auroc_
-            auroc = self._auroc[labels.hypotheses, name]
-        units = top_units(
-            self.columns(name), model.coef_, column_sd(X_train), auroc, by=self._ranking(weighting), n=N_TOP_UNITS
-        )
+                self._alone[labels.hypotheses, name] = units_alone
+            auroc = self._alone[labels.hypotheses, name].auroc_
+        if self.config.controls and weighting != "balanced":
+            scores |= self._controls(name, model, labels, scores, X_train, X_test)
+        sd = column_sd(X_train)
+        units = top_units(self.columns(name), model.coef_, sd, auroc, by=self._ranking(weighting), n=N_TOP_UNITS)
+        scores["participation"] = participation_ratio(model.coef_ * sd)
         # Without a fit there is nothing to rank by.
         fitted = np.isfinite(model.coef_).all(axis=1) & (model.coef_ != 0).any(axis=1)
         units = [found if fitted[k] else [] for k, found in enumerate(units)]
+        if weighting != "none":
+            scores |= self._best_unit(name, labels, units, X_test, scores["f1"])
         records = self._records(name, labels, weighting, scores, units, model.status_)
         found = {
             each.name: Prediction(name, weighting, predicted[:, k], self.test_rows, units[k][0] if units[k] else None)
@@ -138,7 +137,38 @@ class Study:
             weights |= {"coefficient_error": errors.coef, "intercept_error": errors.intercept}
         return records, weights, found
 
-    def _states(self, name: str, sequences: np.ndarray) -> np.ndarray | SequenceRows:
+    def _best_unit(
+        self, name: str, labels: Labels, units: list[list[dict[str, Any]]], X_test: Any, f1: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Return how well the first unit of each ranking does alone on the test rows, [K] each."""
+        place = {column: number for number, column in enumerate(self.columns(name))}
+        chosen = np.array([place[found[0]["states"], found[0]["unit"]] if found else 0 for found in units])
+        alone, each = self._alone[labels.hypotheses, name], np.arange(len(units))
+        logits = X_test[:, chosen].astype(np.float64) * alone.coef_[each, chosen] + alone.intercept_[each, chosen]
+        logits[:, [not found for found in units]] = np.nan
+        Y, defined = labels.values[self.test_rows], labels.defined[self.test_rows]
+        best_f1 = self.scorer.f1(Y, expit(logits), defined)
+        auroc = probability_metrics(Y, expit(logits), defined)["auroc"]
+        return {"best_unit_f1": best_f1, "best_unit_auroc": auroc, "localisation": localisation(best_f1, f1)}
+
+    def _controls(
+        self, name: str, model: Any, labels: Labels, scores: dict[str, np.ndarray], X_train: Any, X_test: Any
+    ) -> dict[str, np.ndarray]:
+        """Return what stands behind the scores of a state set; NaN where it is not known or would take too much."""
+        missing, boolean = np.full(len(labels.hypotheses), np.nan), labels.values.dtype == bool
+        found = dict.fromkeys(CONTROLS, missing)
+        if self.dump.tokens is not None:
+            target, predicted = control_prediction(self, model, labels, X_train, X_test)
+            defined = labels.defined[self.test_rows]
+            score = (self.scorer.f1 if boolean else self.scorer.r2)(target, predicted, defined)
+            found |= {"control_score": score, "selectivity": scores["f1" if boolean else "r2"] - score}
+        if boolean:
+            found["compression"] = compression(self, model, name, labels)
+            if isinstance(X_train, np.ndarray):
+                found["best_unit_p"] = best_unit_p(self, labels, X_train)
+        return found
+
+    def states(self, name: str, sequences: np.ndarray) -> np.ndarray | SequenceRows:
         """Return a state set in the rows of some sequences: in memory if all its rows take half of what may be used."""
         states = self.dump.of_sequences(self.state_sets[name], sequences, self.config.alignment)
         limit = bytes_of(self.config.memory_limit)
@@ -194,64 +224,6 @@ class Study:
     def _ranking(self, weighting: str) -> str:
         # A continuous hypothesis has no classes for a unit to tell apart.
         return "weight_sd" if weighting == "none" and self.config.ranking == "auroc" else self.config.ranking
-
-    def _classification_scores(
-        self, Y: np.ndarray, probability: np.ndarray, ngram: np.ndarray | None, defined: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        resampling = ("f1", self.config.bootstrap, self.seed)
-        counts = self._counts(Y, probability, defined)
-        metrics = classification_metrics(counts.sum(axis=0))
-        low, high = bootstrap_interval(counts, *resampling)
-        over_majority = bootstrap_difference(counts, always_positive(counts), *resampling)
-        missing = table_f1 = np.full(Y.shape[1], np.nan)
-        over_table = missing, missing
-        if ngram is not None:
-            table_counts = self._counts(Y, ngram, defined)
-            table_f1 = classification_metrics(table_counts.sum(axis=0))["f1"]
-            over_table = bootstrap_difference(counts, table_counts, *resampling)
-        order = ("prevalence", "accuracy", "precision", "recall", "f1")
-        return {
-            **{name: metrics[name] for name in order},
-            "f1_low": low,
-            "f1_high": high,
-            "f1_over_majority_low": over_majority[0],
-            "f1_over_majority_high": over_majority[1],
-            "f1_over_ngram_low": over_table[0],
-            "f1_over_ngram_high": over_table[1],
-            "mcc": metrics["mcc"],
-            **dict.fromkeys(REGRESSION, missing),
-            "baseline_majority_f1": majority_f1(counts.sum(axis=0)),
-            "baseline_ngram_f1": table_f1,
-            "baseline_ngram_r2": missing,
-        }
-
-    def _counts(self, Y: np.ndarray, probability: np.ndarray, defined: np.ndarray) -> np.ndarray:
-        """Return confusion counts by group of sequences; what has no probability is counted nowhere."""
-        scored = defined & np.isfinite(probability)
-        return confusion_by_sequence(Y, probability > 0.5, scored, self.test_groups)
-
-    def _regression_scores(
-        self, Y: np.ndarray, predicted: np.ndarray, ngram: np.ndarray | None, defined: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        missing = np.full(Y.shape[1], np.nan)
-        moments = self._moments(Y, predicted, defined)
-        metrics = moment_metrics(moments.sum(axis=0))
-        low, high = bootstrap_interval(moments, "r2", self.config.bootstrap, self.seed)
-        table_r2 = missing
-        if ngram is not None:
-            table_r2 = moment_metrics(self._moments(Y, ngram, defined).sum(axis=0))["r2"]
-        return {
-            **dict.fromkeys(CLASSIFICATION, missing),
-            **dict(zip(REGRESSION, (metrics["r2"], low, high, metrics["pearson"]), strict=True)),
-            "baseline_majority_f1": missing,
-            "baseline_ngram_f1": missing,
-            "baseline_ngram_r2": table_r2,
-        }
-
-    def _moments(self, target: np.ndarray, predicted: np.ndarray, defined: np.ndarray) -> np.ndarray:
-        """Return regression moments by group of sequences; what has no prediction counts nowhere."""
-        weight = (defined & np.isfinite(predicted)).astype(np.float64)
-        return moments_by_sequence(target, np.where(weight > 0, predicted, 0), weight, self.test_groups)
 
 
 def column_sd(X: np.ndarray | SequenceRows) -> np.ndarray:

@@ -49,9 +49,11 @@ class SequenceRows(LazyArray):
         return np.searchsorted(self._edges, rows, side="right") - 1
 
     def _slice(self, start: int, stop: int, columns: Any) -> np.ndarray:
+        if columns is not None:
+            return self._gather(np.arange(start, stop), columns)
         values = np.empty((stop - start, self.shape[1]), self.dtype)
         self.read_into(values, start)
-        return values if columns is None else values[:, columns]
+        return values
 
     def _gather(self, index: np.ndarray, columns: Any) -> np.ndarray:
         run = self._run_of(index)

@@ -165,9 +165,10 @@ def test_every_record_is_in_the_last_table(folder, page):
     for row, record in zip(rows, records, strict=True):
         assert row[:3] == [record["hypothesis"], record["states"], record["weighting"]]
         keys = ["prevalence", "accuracy", "precision", "recall", "f1", "f1_low", "f1_high", "mcc"]
+        keys += ["balanced_accuracy", "auroc", "average_precision", "log_loss_bits", "ece"]
         keys += ["baseline_majority_f1", "baseline_ngram_f1", "r2", "baseline_ngram_r2", "pearson"]
-        assert row[3:16] == [score(record[key]) for key in keys]
-        assert row[16:] == ["20,000", "layer0/c 17" if record["top_units"] else "–", record["status"]]
+        assert row[3:21] == [score(record.get(key)) for key in keys]
+        assert row[21:] == ["20,000", "layer0/c 17" if record["top_units"] else "–", record["status"]]
 
 
 def test_state_sets_stand_side_by_side(folder, page):
@@ -406,3 +407,17 @@ def test_bad_input_leaves_the_earlier_report_alone(tmp_path, write_result):
     folder = write_result(tmp_path / "gru", hypotheses=[("inside_string", '"', 0.9)])
     with pytest.raises(InputError, match=r"probes\.json is a file: give a folder"):
         write_report([folder], folder / "probes.json")
+
+
+def test_controls_stand_in_the_last_table_where_there_are_any(tmp_path, write_result):
+    folder = write_result(tmp_path / "lstm", hypotheses=[("inside_string", '"', 0.9)])
+    controls = {"control_score": 0.11, "selectivity": 0.72, "compression": 1.9, "best_unit_q": 0.03}
+    records = [record | controls for record in json.loads((folder / "probes.json").read_text())]
+    (folder / "probes.json").write_text(json.dumps(records))
+    (table,) = Page(write_report([folder], folder).read_text(encoding="utf-8")).all("table", **{"class": "sortable"})
+    heads = [e["text"] for e in within(within(table, "thead")[0], "th")]
+    row = cells(body_rows(table)[0])
+    assert {head: cell for head, cell in zip(heads, row, strict=True) if head in ("control", "selectivity")} == {
+        "control": ".11",
+        "selectivity": ".72",
+    }

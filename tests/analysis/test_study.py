@@ -7,9 +7,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
-from gatescope.analysis.metrics import bootstrap_difference, confusion_by_sequence
 from gatescope.analysis.probe_config import ProbeConfig
-from gatescope.analysis.results import verdict
 from gatescope.analysis.split import rows_of
 from gatescope.analysis.study import Study, column_sd
 from gatescope.engine.dump import StateDump
@@ -183,8 +181,8 @@ def test_states_that_do_not_fit_into_memory_give_the_same(planted, weighting, al
     options = {"weighting": weighting, "alignment": alignment, "standard_errors": True}
     study, records, weights, predictions = fitted((dump, labels), **options)
     small, again, weights_again, predictions_again = fitted((dump, labels), **options, memory_limit="150KB")
-    assert isinstance(study._states("all", study.train), np.ndarray)
-    assert isinstance(small._states("all", small.train), SequenceRows)
+    assert isinstance(study.states("all", study.train), np.ndarray)
+    assert isinstance(small.states("all", small.train), SequenceRows)
     for record, other in zip(records, again, strict=True):
         assert record.keys() == other.keys()
         firsts = [[(unit["states"], unit["unit"]) for unit in each.pop("top_units")[:3]] for each in (record, other)]
@@ -199,19 +197,6 @@ def test_states_that_do_not_fit_into_memory_give_the_same(planted, weighting, al
         np.testing.assert_allclose(predictions_again[name].values, prediction.values, atol=1e-4)
 
 
-def test_the_verdict_rests_on_differences_of_the_same_resamples(planted):
-    study, (found, chance), _, predictions = fitted(planted)
-    _, labels = planted
-    Y, defined = labels.values[study.test_rows], labels.defined[study.test_rows]
-    probability = np.stack([predictions[name].values for name in ("planted", "chance")], axis=1)
-    counts = confusion_by_sequence(Y, probability > 0.5, defined, study.test_groups)
-    yes = confusion_by_sequence(Y, np.ones_like(Y), defined, study.test_groups)
-    low, high = bootstrap_difference(counts, yes, "f1", 200, 0)
-    for record, ends in zip((found, chance), zip(low, high, strict=True), strict=True):
-        assert (record["f1_over_majority_low"], record["f1_over_majority_high"]) == pytest.approx(ends, abs=1e-6)
-    assert (verdict(found), verdict(chance)) == ("known", "not known")
-
-
 def test_continuous_scores_have_an_interval_and_the_table_beside_them(planted):
     dump, labels = planted
     continuous = Labels(
@@ -222,11 +207,17 @@ def test_continuous_scores_have_an_interval_and_the_table_beside_them(planted):
     assert abs(record["baseline_ngram_r2"]) < 0.2 < record["r2_low"]
 
 
-def test_what_has_no_probability_is_scored_nowhere(planted):
+def test_the_first_unit_is_scored_alone_on_unseen_sequences(planted):
+    study, (found, chance), _, _ = fitted(planted)
     dump, labels = planted
-    study = Study(dump, ProbeConfig(bootstrap=200), seed=0)
-    Y, defined = labels.values[study.test_rows], labels.defined[study.test_rows]
-    probability = np.where(Y, 0.9, 0.1)
-    probability[:, 1] = np.nan
-    scores = study._classification_scores(Y, probability, None, defined)
-    assert scores["f1"][0] == 1 and np.isnan([scores[name][1] for name in ("f1", "accuracy", "f1_low", "mcc")]).all()
+    X = dump.features(study.state_sets["all"]).astype(np.float64)
+    train, test = study.train_rows, study.test_rows
+    for k, record in enumerate((found, chance)):
+        column = study.columns("all").index((record["top_units"][0]["states"], record["top_units"][0]["unit"]))
+        y = labels.values[:, k]
+        alone = LogisticRegression(tol=1e-10, solver="newton-cholesky").fit(X[train][:, [column]], y[train])
+        p = alone.predict_proba(X[test][:, [column]])[:, 1]
+        assert record["best_unit_auroc"] == pytest.approx(roc_auc_score(y[test], p), abs=1e-6)
+        assert record["best_unit_f1"] == pytest.approx(f1_score(y[test], p > 0.5, zero_division=0), abs=1e-6)
+    assert found["localisation"] == pytest.approx(found["best_unit_f1"] / found["f1"], abs=1e-5)
+    assert 1 <= found["participation"] < 3 < chance["participation"]

@@ -1,0 +1,102 @@
+"""What stands behind a score: how much of it is memory, whether chance finds such units, how cheaply labels are sent.
+
+Three controls for the hypotheses of one kind on one state set. They cost several fits each, so they are made when they
+are asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+from sklearn.base import clone
+
+from gatescope.analysis.controls import control_labels, ngram_types
+from gatescope.analysis.description_length import cut_points, online_description_length
+from gatescope.analysis.labels import Labels
+from gatescope.analysis.significance import shift_test
+from gatescope.analysis.split import rows_of
+
+N_SHIFTS = 200
+CONTEXT = 3  # characters that make a type of the control task: those of the n-gram table
+UNITS_AT_ONCE = 256
+
+
+def control_prediction(study: Any, model: Any, labels: Labels, X_train: Any, X_test: Any) -> tuple[np.ndarray, ...]:
+    """Fit a probe to the control task of each hypothesis: labels that the last three characters decide, at random.
+
+    Args:
+        study: the rows.
+        model: an estimator with the settings of the probe; it is left as it is.
+        labels: K hypotheses.
+        X_train, X_test: states of the study's rows.
+
+    Returns:
+        The control labels of the test rows [n, K] and what the probe predicts there [n, K], probabilities for boolean
+        hypotheses.
+    """
+    rows, n_train = np.concatenate([study.train_rows, study.test_rows]), len(study.train_rows)
+    types = ngram_types(study.dump.tokens, study.dump.document_starts, rows, CONTEXT, study.config.alignment)
+    values, defined = labels.values[rows], labels.defined[rows]
+    control = control_labels(types, values, defined, np.arange(n_train), study.seed)
+    fitted = clone(model).fit(X_train, control[:n_train], sample_weight=defined[:n_train].astype(np.float32))
+    predict = fitted.predict_proba if labels.values.dtype == bool else fitted.predict
+    return control[n_train:], predict(X_test)
+
+
+def best_unit_p(study: Any, labels: Labels, X_train: np.ndarray) -> np.ndarray:
+    """How often labels that say nothing have a unit as telling as the best one, [K].
+
+    The statistic is the largest |AUROC - 1/2| of all units (with undefined rows, of ranks among all); labels are
+    shifted in circles within their sequences.
+
+    Args:
+        study: the rows.
+        labels: K boolean hypotheses.
+        X_train: [n, H], states of the training rows, in memory.
+    """
+    n_rows, n_units = X_train.shape
+    ranks = np.empty((n_rows, n_units), np.float32)
+    for left in range(0, n_units, UNITS_AT_ONCE):
+        part = slice(left, left + UNITS_AT_ONCE)
+        ranks[:, part] = rankdata(X_train[:, part], axis=0) / n_rows - 0.5
+
+    def largest_difference(Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        positive, negative = ((chosen & weight).astype(np.float32) for chosen in (Y, ~Y))
+        sizes = np.stack([positive.sum(axis=0), negative.sum(axis=0)])
+        with np.errstate(invalid="ignore"):
+            difference = (positive.T @ ranks) / sizes[0][:, None] - (negative.T @ ranks) / sizes[1][:, None]
+        return np.abs(difference).max(axis=1)
+
+    rows, starts = study.train_rows, study.dump.sequence_starts
+    return shift_test(
+        largest_difference, labels.values[rows], labels.defined[rows], rows, starts, N_SHIFTS, study.seed
+    )[0]
+
+
+def compression(study: Any, model: Any, name: str, labels: Labels) -> np.ndarray:
+    """How many times shorter the online code of the training labels is than the one that knows their prevalence, [K].
+
+    Args:
+        study: the rows and states.
+        model: an estimator with the settings of the plain probe; it is left as it is.
+        name: the state set.
+        labels: K boolean hypotheses.
+    """
+    all_starts = study.dump.sequence_starts
+    lengths = all_starts[study.train + 1] - all_starts[study.train]
+    starts = np.append(0, np.cumsum(lengths))
+    Y, defined = labels.values[study.train_rows], labels.defined[study.train_rows]
+
+    def predict_next(start: int, stop: int) -> np.ndarray:
+        first, last = np.searchsorted(starts, [start, stop])
+        known = rows_of(study.train[:first], all_starts)
+        fitted = clone(model).fit(
+            study.states(name, study.train[:first]),
+            labels.values[known],
+            sample_weight=labels.defined[known].astype(np.float32),
+        )
+        return np.asarray(fitted.predict_proba(study.states(name, study.train[first:last])))
+
+    return online_description_length(predict_next, Y, defined, cut_points(starts))["compression_entropy"]

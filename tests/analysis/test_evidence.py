@@ -1,0 +1,90 @@
+"""The controls of a study in which one hypothesis was planted, one is chance and one is the last three characters."""
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata
+
+from gatescope.analysis.evidence import best_unit_p
+from gatescope.analysis.hypotheses import Hypothesis
+from gatescope.analysis.labels import Labels
+from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.study import Study
+from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.dump_writer import DumpWriter
+
+S, T, H = 60, 40, 12
+N = S * T
+
+
+@pytest.fixture(scope="module")
+def dump(tmp_path_factory):
+    """Units 0 to 3 hold the last character, unit 5 a label of its own, the others noise."""
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(4, size=N).astype(np.uint8)
+    planted = np.repeat(rng.random(N // 5) < 0.3, 5)
+    states = 0.5 * rng.normal(size=(N, H))
+    states[np.arange(N), tokens] += 3
+    states[:, 5] += 2 * planted
+    starts = np.arange(S + 1) * T
+    spec = DumpSpec(
+        {"layer0/h": H}, starts, starts, (), np.dtype(np.uint8), np.dtype(np.float16), {"vocabulary": list("abcd")}
+    )
+    path = tmp_path_factory.mktemp("evidence") / "states.zarr"
+    with DumpWriter(path, spec) as writer:
+        writer.append(0, tokens, {"layer0/h": states})
+    chance = np.repeat(rng.random(N // 5) < 0.3, 5)
+    values = np.stack([planted, chance, tokens == 2], axis=1)
+    named = tuple(Hypothesis(name, "any", "boolean", "past", "", list) for name in ("planted", "chance", "character"))
+    return StateDump.open(path), Labels(named, values, np.ones((N, 3), bool))
+
+
+@pytest.mark.parametrize("memory_limit", ["4GB", "100KB"])
+def test_controls_tell_what_is_known_from_what_is_not(dump, memory_limit):
+    source, labels = dump
+    study = Study(source, ProbeConfig(controls=True, bootstrap=20, memory_limit=memory_limit), seed=0)
+    (planted, chance, character), _, _ = study.fit("layer0/h", labels, "plain")
+    # Random labels of triples are beyond a linear probe that knows one character.
+    assert planted["selectivity"] > 0.5 and character["selectivity"] > 0.5
+    assert planted["selectivity"] == pytest.approx(planted["f1"] - planted["control_score"], abs=1e-6)
+    assert planted["compression"] > 1.5 and character["compression"] > 1.5 and chance["compression"] < 1.05
+    if memory_limit == "4GB":
+        assert planted["best_unit_p"] == character["best_unit_p"] == pytest.approx(1 / 201, abs=1e-6)
+        assert chance["best_unit_p"] > 0.05
+    else:
+        assert planted["best_unit_p"] is None
+    balanced, _, _ = study.fit("layer0/h", labels, "balanced")
+    assert "selectivity" not in balanced[0]
+
+
+def test_continuous_hypotheses_have_a_control_task(dump):
+    source, labels = dump
+    continuous = Labels(
+        (Hypothesis("planted", "any", "continuous", "past", "", list),),
+        labels.values[:, :1].astype(np.float32),
+        labels.defined[:, :1],
+    )
+    study = Study(source, ProbeConfig(controls=True, bootstrap=20), seed=0)
+    ((record,), _, _) = study.fit("layer0/h", continuous, "none")
+    assert record["selectivity"] == pytest.approx(record["r2"] - record["control_score"], abs=1e-5)
+    assert record["selectivity"] > 0.3 and record["compression"] is None
+
+
+def test_the_statistic_is_the_auroc_of_the_best_unit(dump, monkeypatch):
+    source, labels = dump
+    study = Study(source, ProbeConfig(bootstrap=20), seed=0)
+    X = study.states("layer0/h", study.train)
+    seen = {}
+
+    def observe(statistic, Y, weight, *rest):
+        seen["statistic"] = statistic(Y, weight)
+        return seen["statistic"], None
+
+    monkeypatch.setattr("gatescope.analysis.evidence.shift_test", observe)
+    best_unit_p(study, labels, X)
+    Y = labels.values[study.train_rows]
+    for k in range(3):
+        n1 = Y[:, k].sum()
+        ranks = rankdata(X.astype(np.float64), axis=0)[Y[:, k]].sum(axis=0)
+        auroc = (ranks - n1 * (n1 + 1) / 2) / (n1 * (len(Y) - n1))
+        assert seen["statistic"][k] == pytest.approx(np.abs(auroc - 0.5).max(), abs=1e-5)

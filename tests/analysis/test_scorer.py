@@ -1,0 +1,88 @@
+"""The scores of a record against scikit-learn's, and against each other."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, r2_score, roc_auc_score
+
+from gatescope.analysis.metrics import bootstrap_difference, confusion_by_sequence
+from gatescope.analysis.results import SCORES, verdict
+from gatescope.analysis.scorer import Scorer
+
+GROUPS = np.repeat(np.arange(30), 20)
+N = len(GROUPS)
+
+
+@pytest.fixture
+def labelled():
+    """Labels of two hypotheses, where they are defined, a probe that knows the first, a table that knows neither."""
+    rng = np.random.default_rng(0)
+    Y = rng.random((N, 2)) < [0.4, 0.2]
+    defined = rng.random((N, 2)) < 0.9
+    probability = np.clip(np.stack([0.7 * Y[:, 0], 0 * Y[:, 1]], axis=1) + 0.4 * rng.random((N, 2)), 0.01, 0.99)
+    return Y, defined, probability, 0.6 * rng.random((N, 2))
+
+
+def test_scores_are_those_of_scikit_learn_where_labels_are_defined(labelled):
+    Y, defined, probability, ngram = labelled
+    scores = Scorer(GROUPS, 200, 0).classification(Y, probability, ngram, defined)
+    for k in range(2):
+        y, p = Y[defined[:, k], k], probability[defined[:, k], k]
+        assert scores["f1"][k] == pytest.approx(f1_score(y, p > 0.5))
+        assert scores["balanced_accuracy"][k] == pytest.approx(balanced_accuracy_score(y, p > 0.5))
+        assert scores["auroc"][k] == pytest.approx(roc_auc_score(y, p))
+        assert scores["log_loss_bits"][k] == pytest.approx(log_loss(y, p) / np.log(2))
+    assert set(scores) <= set(SCORES) | {"brier", "ece"}
+
+
+def test_differences_come_from_the_same_resamples(labelled):
+    Y, defined, probability, ngram = labelled
+    scores = Scorer(GROUPS, 200, 3).classification(Y, probability, ngram, defined)
+    probe, table = (confusion_by_sequence(Y, p > 0.5, defined, GROUPS) for p in (probability, ngram))
+    always = confusion_by_sequence(Y, np.ones_like(Y), defined, GROUPS)
+    for name, counts in (("majority", always), ("ngram", table)):
+        low, high = bootstrap_difference(probe, counts, "f1", 200, 3)
+        np.testing.assert_array_equal(scores[f"f1_over_{name}_low"], low)
+        np.testing.assert_array_equal(scores[f"f1_over_{name}_high"], high)
+    records = [{"status": "converged"} | {name: values[k] for name, values in scores.items()} for k in range(2)]
+    assert [verdict(record) for record in records] == ["known", "not known"]
+
+
+def test_without_a_table_there_is_nothing_to_lie_above(labelled):
+    Y, defined, probability, _ = labelled
+    scores = Scorer(GROUPS, 50, 0).classification(Y, probability, None, defined)
+    assert np.isnan(scores["f1_over_ngram_low"]).all() and np.isfinite(scores["f1_over_majority_low"]).all()
+
+
+def test_balanced_probabilities_are_carried_back(labelled):
+    Y, defined, _, _ = labelled
+    prevalence = 0.2
+    # A probe that knows nothing says 1/2 in the balanced world, and the prevalence in the data's.
+    scores = Scorer(GROUPS, 50, 0).classification(
+        Y, np.full((N, 2), 0.5), None, defined, np.full(2, (1 - prevalence) / prevalence)
+    )
+    y = Y[defined[:, 1], 1]
+    assert scores["log_loss_bits"][1] == pytest.approx(log_loss(y, np.full(len(y), prevalence)) / np.log(2))
+    assert scores["ece"][1] == pytest.approx(abs(y.mean() - prevalence))
+
+
+def test_values_and_their_interval(labelled):
+    _, defined, _, _ = labelled
+    rng = np.random.default_rng(1)
+    target = rng.normal(size=(N, 2))
+    predicted = target + 0.5 * rng.normal(size=(N, 2))
+    predicted[:50, 1] = np.nan
+    scores = Scorer(GROUPS, 200, 0).regression(target, predicted, 0 * target, defined)
+    for k in range(2):
+        rows = defined[:, k] & np.isfinite(predicted[:, k])
+        assert scores["r2"][k] == pytest.approx(r2_score(target[rows, k], predicted[rows, k]))
+    assert (scores["r2_low"] < scores["r2"]).all() and (scores["r2"] < scores["r2_high"]).all()
+    assert (np.abs(scores["baseline_ngram_r2"]) < 0.02).all() and np.isnan(scores["f1"]).all()
+
+
+def test_what_has_no_probability_is_scored_nowhere(labelled):
+    Y, defined, _, _ = labelled
+    probability = np.where(Y, 0.9, 0.1)
+    probability[:, 1] = np.nan
+    scores = Scorer(GROUPS, 50, 0).classification(Y, probability, None, defined)
+    assert scores["f1"][0] == 1
+    assert np.isnan([scores[name][1] for name in ("f1", "accuracy", "f1_low", "mcc", "auroc")]).all()
