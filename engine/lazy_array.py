@@ -10,8 +10,8 @@ import numpy as np
 class LazyArray:
     """A lazy array of N rows: states [N, H], or one value a row [N].
 
-    `array[rows]` and `array[rows, columns]` take slices with step 1, integers, arrays of integers and boolean masks.
-    Rows and columns are chosen independently of each other: `array[[0, 5], [1, 2, 3]]` has the shape [2, 3].
+    `array[rows]` and `array[rows, columns]` take slices, integers, arrays of integers, boolean masks and `...`. Rows
+    and columns are chosen independently of each other: `array[[0, 5], [1, 2, 3]]` has the shape [2, 3].
     `numpy.asarray(array)` reads all of it.
 
     Args:
@@ -44,12 +44,13 @@ class LazyArray:
 
     def __getitem__(self, key: Any) -> np.ndarray:
         rows, columns = key if isinstance(key, tuple) else (key, None)
-        columns = self._column_numbers(columns)
+        rows = slice(None) if rows is Ellipsis else rows
+        columns = self._column_numbers(None if columns is Ellipsis else columns)
         if isinstance(rows, slice):
             start, stop, step = rows.indices(len(self))
-            if step != 1:
-                raise IndexError(f"{self.name}: rows are taken one after another, not in steps of {step}")
-            return self._slice(start, max(start, stop), columns)
+            if step == 1:
+                return self._slice(start, max(start, stop), columns)
+            rows = np.arange(start, stop, step)
         index = np.asarray(rows)
         values = self._gather(self._row_numbers(np.atleast_1d(index)), columns)
         return values if index.ndim else values[0]

@@ -118,7 +118,7 @@ class StateSource:
         """
         if alignment not in ("post", "pre"):
             raise InputError(f"alignment {alignment!r} is unknown: expected 'post' or 'pre'")
-        arrays = [self.array(name) for name in names]
+        arrays = [self.array(name) for name in ([names] if isinstance(names, str) else names)]
         edges = np.cumsum([0, *(array.shape[1] for array in arrays)])
         values = np.empty((self.n_rows, int(edges[-1])), self.dtype)
         for array, left, right in zip(arrays, edges[:-1], edges[1:], strict=True):
@@ -146,6 +146,7 @@ class StateSource:
         Raises:
             InputError: an array is not there, or none is named.
         """
+        names = [names] if isinstance(names, str) else names
         if not names:
             raise InputError(f"no array of {self.name} is named: it has {', '.join(self.names)}")
         return StateColumns([self.array(name) for name in names], units, self.dtype, range(self.n_rows))
@@ -167,6 +168,7 @@ class StateSource:
             InputError: an array is not there, none is named, or has no initial states and the alignment is "pre".
         """
         before = None
+        names = [names] if isinstance(names, str) else names
         if alignment == "pre":
             before = np.concatenate([self.initial(name)[sequences] for name in names], axis=1)
         starts, stops = self.sequence_starts[sequences], self.sequence_starts[sequences + 1]

@@ -167,7 +167,6 @@ def test_read_into_columns_of_a_wider_array(any_layout):
         (np.zeros(3, bool), "mask of shape"),
         ([[1, 2]], "slice, integers or a mask"),
         ([0.5], "slice, integers or a mask"),
-        (slice(0, 9, 2), "not in steps of 2"),
         ((slice(0, 9), H), "index 7"),
         ((slice(0, 9), [H]), "index 7"),
     ],

@@ -52,7 +52,8 @@ def labels(X):
 
 places = st.integers(-50, 49)
 chosen_rows = st.one_of(
-    st.slices(50).filter(lambda each: each.step in (None, 1)),
+    st.slices(50),
+    st.just(...),
     places,
     st.lists(places, max_size=9).map(lambda rows: np.array(rows, dtype=np.int64)),
     st.lists(st.booleans(), min_size=50, max_size=50).map(np.array),
