@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -30,13 +30,14 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.files import partial_name
 from gatescope.engine.staging import Staging
 
+Chosen = str | nn.Module  # a module, or its name in the model
 # Rows that are read back at once.
 CHUNK_ROWS = 8192
 
 
 def record_states(
     model: nn.Module,
-    modules: Mapping[str, str | nn.Module],
+    modules: Mapping[str, Chosen | tuple[Chosen, Callable[[Any], Any]]],
     path: str | os.PathLike[str],
     *,
     vocabulary: Sequence[str],
@@ -53,7 +54,8 @@ def record_states(
     Args:
         model: any module.
         modules: what to record: names such as "layer0/h" or "layer1/gates/i", and the modules or their names in the
-            model, as `model.named_modules()` has them.
+            model, as `model.named_modules()` has them; of another part of an output the pair of module and function,
+            such as {"layer0/h": "cell", "layer0/c": ("cell", lambda output: output[1])} of torch.nn.LSTMCell.
         path: the dump to write.
         vocabulary: the character of each token.
         layout: of outputs and tokens of three and two dimensions: batch first, or time first. An output [B, H] is one
@@ -65,13 +67,14 @@ def record_states(
     Raises:
         InputError: a module that the model lacks, an array of an impossible name, or a dump that is there.
     """
-    chosen = {}
+    chosen: dict[str, tuple[nn.Module, Callable[[Any], Any] | None]] = {}
     known = dict(model.named_modules())
-    for array, module in modules.items():
+    for array, given in modules.items():
+        module, select = given if isinstance(given, tuple) else (given, None)
         if isinstance(module, str) and module not in known:
             names = ", ".join(name for name in known if name)
             raise InputError(f"the model has no module {module!r}: it has {names[:500] or 'none'}")
-        chosen[array] = known[module] if isinstance(module, str) else module
+        chosen[array] = (known[module] if isinstance(module, str) else module), select
     if not chosen:
         raise InputError("no modules: name at least one, such as {'layer0/h': 'rnn'}")
     if layout not in ("BTH", "TBH"):
@@ -89,7 +92,7 @@ class Recording:
 
     def __init__(
         self,
-        modules: dict[str, nn.Module],
+        modules: dict[str, tuple[nn.Module, Callable[[Any], Any] | None]],
         path: Path,
         vocabulary: list[str],
         layout: str,
@@ -112,8 +115,8 @@ class Recording:
 
     def __enter__(self) -> Recording:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        for array, module in self._modules.items():
-            self._handles.append(module.register_forward_hook(self._hook(array)))
+        for array, (module, select) in self._modules.items():
+            self._handles.append(module.register_forward_hook(self._hook(array, select)))
         return self
 
     def __exit__(
@@ -182,8 +185,9 @@ class Recording:
             self._staging.put(read[part], {array: values[part] for array, values in rows.items()})
         self._lengths += lengths.tolist()
 
-    def _hook(self, array: str) -> Any:
+    def _hook(self, array: str, select: Callable[[Any], Any] | None) -> Any:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+            output = output if select is None else select(output)
             first = output[0] if isinstance(output, tuple | list) and not isinstance(output, PackedSequence) else output
             if isinstance(first, PackedSequence):
                 first, self._packed_lengths = pad_packed_sequence(first, batch_first=self._layout == "BTH")

@@ -103,6 +103,20 @@ def test_step_by_step(tmp_path, tokens):
     assert np.array_equal(np.asarray(StateDump.open(tmp_path / "s").array("layer0/h")), rows.half().numpy())
 
 
+def test_another_part_of_an_output(tmp_path):
+    cell, x = nn.LSTMCell(4, 3), torch.randn(5, 2, 4)
+    arrays = {"layer0/h": cell, "layer0/c": (cell, lambda output: output[1])}
+    state, expected = None, []
+    with record_states(cell, arrays, tmp_path / "s", vocabulary=["a"], dtype="float32") as recording:
+        for step in x:
+            state = cell(step, state)
+            expected.append(state[1])
+        recording.add(torch.zeros(2, 5, dtype=torch.long))
+    dump = StateDump.open(tmp_path / "s")
+    np.testing.assert_array_equal(dump["c"][0][:], torch.stack(expected, dim=1).flatten(0, 1).detach())
+    assert (np.asarray(dump["h"][0]) != np.asarray(dump["c"][0])).any()
+
+
 def test_one_sequence_without_a_batch(tmp_path, tokens):
     rnn = nn.RNN(V, H)
     outputs = outputs_of(rnn)
