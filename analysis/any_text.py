@@ -13,7 +13,7 @@ DEFAULT = ("newline_next", "line_position", "line_decay")
 LINE_WIDTH = 80
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)
 def _scan(text: str) -> tuple[np.ndarray, np.ndarray]:
     """Return where newlines are, bool [n], and the column after every character, int32 [n]."""
     raw = character_bytes(text)

@@ -37,7 +37,7 @@ TAB = 8  # the kernel's indentation; the other widths have names of their own
 OTHER_WIDTHS = (2, 4)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)
 def _scan(text: str, columns: int = TAB) -> CScan:
     found, _ = scan(text, columns=columns)
     for array in vars(found).values():

@@ -45,12 +45,12 @@ _SPEAKER = re.compile(
 )
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)
 def _scan(text: str) -> EnglishScan:
     return scan(text)[0]
 
 
-_tags = lru_cache(maxsize=4)(tag_characters)
+_tags = lru_cache(maxsize=1)(tag_characters)
 
 
 @hypothesis(language="english")

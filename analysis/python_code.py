@@ -34,7 +34,7 @@ DEFAULT = (
 )
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)
 def _scan(text: str) -> PythonScan:
     found, _ = scan(text)
     for array in vars(found).values():
