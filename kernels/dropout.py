@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
-from gatescope.kernels.sequence import has_triton
+from gatescope.kernels.sequence import has_triton, transformed
 
 
 @torch.library.custom_op("gatescope::dropout", mutates_args=())
@@ -73,6 +73,8 @@ _dropout_op.register_autograd(_backward, setup_context=_setup_context)
 def dropout(x: Tensor, p: float, training: bool, layer: int) -> Tensor:
     """Set a share p of the entries to zero and scale up the others, in training; else return x.
 
+    Under a transform of torch.func or forward-mode differentiation the masks are torch's own.
+
     Args:
         x: [T, B, H].
         p: share, 0 <= p <= 1.
@@ -83,6 +85,8 @@ def dropout(x: Tensor, p: float, training: bool, layer: int) -> Tensor:
         return x
     if p == 1:
         return x * 0
+    if transformed():
+        return nn.functional.dropout(x, p)
     return _dropout_op(x, draw_seed(x.device), p, layer)
 
 

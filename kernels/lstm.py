@@ -34,6 +34,7 @@ from gatescope.kernels.sequence import (
     joined_product,
     refuse_second_derivative,
     register_autocast,
+    transformed,
     wide_dtype,
 )
 from gatescope.kernels.stack import Batch, RecurrentStack, States, Weights
@@ -253,6 +254,9 @@ class LSTM(RecurrentStack):
 
     def handed_over(self, batch: Batch) -> tuple[Tensor, States] | None:
         if batch.x.device.type != "cpu" or batch.states[0].shape[1] == 0 or torch.compiler.is_compiling():
+            return None
+        if transformed():
+            # oneDNN's operator has no forward-mode derivative, and none of torch's runs under vmap.
             return None
         autocast = torch.is_autocast_enabled("cpu")
         if not _multiplies(torch.get_autocast_dtype("cpu") if autocast else batch.x.dtype):

@@ -83,11 +83,16 @@ def joined_product(
 def choose_backend(backend: str | None, x: Tensor) -> str:
     """The implementation to run: as forced, else "triton" for what its kernels take on a GPU, else "loop".
 
+    Under a transform of torch.func or forward-mode differentiation it is "reference", which these go through.
+
     Raises:
         ValueError: for an unknown one, or one that cannot run here.
+        NotImplementedError: for one that has no forward-mode derivative, where that is on.
     """
     fused = x.dtype in FUSED_DTYPES and ((x.is_cuda and has_triton()) or interpreting()) and x.shape[1] > 0
     if backend is None:
+        if transformed():
+            return "reference"
         return "triton" if fused and x.is_cuda else "loop"
     if backend not in BACKENDS:
         raise ValueError(f"backend: expected None or one of {', '.join(BACKENDS)}, got {backend!r}")
@@ -96,7 +101,24 @@ def choose_backend(backend: str | None, x: Tensor) -> str:
             f"backend 'triton': expected float16, bfloat16 or float32 on a CUDA device and at least one row, "
             f"got {x.dtype} {list(x.shape)} on {x.device}"
         )
+    if backend != "reference" and _forward_mode():
+        # torch would take its derivative for zero.
+        raise NotImplementedError(
+            f"backend {backend!r}: expected no forward-mode differentiation, which its operators do not have, got one "
+            f"of torch.func.jvp, jacfwd or a dual level; use backend=None or 'reference'"
+        )
     return backend
+
+
+def transformed() -> bool:
+    """Whether torch.func transforms what runs now, or it is differentiated forward: only plain torch takes part."""
+    # In a program that torch.compile traces the second breaks the graph where it is true; it is asked last.
+    return _forward_mode() or torch._C._functorch.maybe_current_level() is not None
+
+
+def _forward_mode() -> bool:
+    """Whether a dual level is open; torch.func.jvp and jacfwd open one, too."""
+    return torch.autograd.forward_ad._current_level >= 0
 
 
 @cache

@@ -1,0 +1,103 @@
+"""What torch does with a module beyond calling it: torch.func, forward mode, batched gradients, tracing, export."""
+
+import pytest
+import torch
+from stacks import B, H, I, T
+from torch.autograd import forward_ad
+from torch.func import functional_call, grad, jacfwd, jvp, stack_module_state, vmap
+
+from gatescope.kernels.cells import GRUCell
+from gatescope.kernels.dropout import dropout
+
+
+def pair(cell, **form):
+    """A module that chooses its backend and one in plain torch, float64, with the same weights."""
+    torch.manual_seed(0)
+    mine, plain = (cell.module(I, H, **form, **cell.options).double() for _ in range(2))
+    plain.load_state_dict(mine.state_dict())
+    plain.backend = "reference"
+    return mine, plain
+
+
+def drawn(*shape, seed=1):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("capture", [(), ("h",)], ids=["plain", "captured"])
+@pytest.mark.parametrize("frozen", [False, True], ids=["trained", "frozen"])
+def test_forward_mode(cell, capture, frozen):
+    """Tangents of torch.func.jvp and of a dual level, against a difference of values."""
+    module = pair(cell, num_layers=2, bidirectional=True)[0].requires_grad_(not frozen)
+    x, tangent = drawn(T, B, I), drawn(T, B, I, seed=2)
+
+    def run(x):
+        return module(x, capture=capture)[0]
+
+    expected = (run(x + 1e-6 * tangent) - run(x - 1e-6 * tangent)) / 2e-6
+    torch.testing.assert_close(jvp(run, (x,), (tangent,))[1], expected, rtol=1e-6, atol=1e-8)
+    with forward_ad.dual_level():
+        found = forward_ad.unpack_dual(run(forward_ad.make_dual(x, tangent))).tangent
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_forward_mode_of_a_cell_and_of_dropout():
+    x, tangent = drawn(B, I), drawn(B, I, seed=2)
+    module = GRUCell(I, H, reset_after=False, dtype=torch.float64)
+    expected = (module(x + 1e-6 * tangent) - module(x - 1e-6 * tangent)) / 2e-6
+    torch.testing.assert_close(jvp(module, (x,), (tangent,))[1], expected, rtol=1e-6, atol=1e-8)
+    ones = torch.ones(50, 20, 40)
+    y, of_y = jvp(lambda x: dropout(x, 0.5, True, 0), (ones,), (ones,))
+    assert 0 < (y == 0).sum() < y.numel() and torch.equal(of_y, y)
+
+
+@pytest.mark.parametrize("backend", ["loop", "triton"])
+def test_forward_mode_of_a_forced_backend_is_refused(cell, backend):
+    if backend == "triton":
+        pytest.importorskip("triton")
+    module, x = cell.module(I, H, 2, backend=backend, **cell.options), torch.zeros(T, B, I)
+    with pytest.raises(NotImplementedError, match=f"backend '{backend}': expected no forward-mode .* use backend=None"):
+        jvp(lambda x: module(x)[0], (x,), (x,))
+
+
+def test_reverse_mode_and_jacobians(cell):
+    mine, plain = pair(cell)
+    x = drawn(T, B, I).requires_grad_()
+    (expected,) = torch.autograd.grad(plain(x)[0].sin().sum(), x)
+    torch.testing.assert_close(grad(lambda x: mine(x)[0].sin().sum())(x), expected)
+    found = jacfwd(lambda x: mine(x)[0][-1])(x)
+    torch.testing.assert_close(found, torch.autograd.functional.jacobian(lambda x: plain(x)[0][-1], x))
+
+
+def test_vmap_over_inputs(cell):
+    mine = pair(cell, num_layers=2, dropout=0.5)[0].requires_grad_(False).eval()
+    x = drawn(T, 6, I).requires_grad_()
+    y = vmap(lambda row: mine(row)[0], in_dims=1, out_dims=1)(x.unsqueeze(2)).squeeze(2)
+    expected = mine(x)[0]
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(each.sin().sum(), x)[0] for each in (y, expected)))
+    mine.train()
+    assert vmap(lambda row: mine(row)[0], in_dims=1, randomness="different")(x.unsqueeze(2)).shape == (6, T, 1, H)
+
+
+def test_gradients_of_every_row_and_ensembles(cell):
+    modules, x = [pair(cell)[0], cell.module(I, H, **cell.options).double()], drawn(T, B, I)
+    weights = dict(modules[0].named_parameters())
+    found = vmap(grad(lambda w, x: functional_call(modules[0], w, (x,))[0].sum()), in_dims=(None, 1))(
+        weights, x.unsqueeze(2)
+    )
+    for row in range(B):
+        expected = torch.autograd.grad(modules[0](x[:, [row]])[0].sum(), list(weights.values()))
+        for mine, other in zip(found.values(), expected, strict=True):
+            torch.testing.assert_close(mine[row], other)
+    stacked, _ = stack_module_state(modules)
+    y = vmap(lambda w: functional_call(modules[0], w, (x,))[0])(stacked)
+    torch.testing.assert_close(y, torch.stack([module(x)[0] for module in modules]))
+
+
+def test_a_compiled_program_differentiates_forward(cell):
+    module, x = pair(cell)[0], drawn(T, B, I)
+
+    def run(x):
+        return jvp(lambda x: module(x, capture=("h",))[0], (x,), (torch.ones_like(x),))[1]
+
+    torch.testing.assert_close(torch.compile(run, backend="aot_eager")(x), run(x))
