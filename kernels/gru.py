@@ -24,7 +24,6 @@ from torch.nn import functional
 from gatescope.kernels import gru_loop
 from gatescope.kernels.checks import check_layer, check_reset
 from gatescope.kernels.sequence import (
-    BACKENDS,
     choose_backend,
     differentiable,
     fake_states,
@@ -223,7 +222,6 @@ class GRU(RecurrentStack):
     n_gates = 3
     state_names = ("h",)
     gate_names = ("r", "z", "n")
-    backends = BACKENDS
 
     def __init__(self, *args: Any, reset_after: bool = True, **kwargs: Any):
         super().__init__(*args, **kwargs)

@@ -27,7 +27,6 @@ from gatescope.kernels import lstm_loop
 from gatescope.kernels.checks import check_layer, check_reset
 from gatescope.kernels.dropout import dropout
 from gatescope.kernels.sequence import (
-    BACKENDS,
     choose_backend,
     differentiable,
     fake_states,
@@ -237,7 +236,6 @@ class LSTM(RecurrentStack):
     n_gates = 4
     state_names = ("h", "c")
     gate_names = ("i", "f", "g", "o")
-    backends = BACKENDS
 
     def named(self, outputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
         y, cells, gates = outputs
@@ -264,7 +262,7 @@ class LSTM(RecurrentStack):
         states, packed = batch.states, batch.packed
         if self.training and self.dropout > 0 and self.num_layers > 1:
             return None if packed is not None else self._handed_over_with_dropout(batch)
-        flat: list[Tensor] = [weight for weights in self.all_weights for weight in weights]
+        flat = [weight for each in batch.weights for weight in each]
         options = (self.bias, self.num_layers, 0.0, self.training, self.bidirectional)
         if packed is None:
             y, h, c = torch.lstm(batch.x, states, flat, *options, False)
@@ -283,7 +281,7 @@ class LSTM(RecurrentStack):
             if layer > 0:
                 y = dropout(y, self.dropout, self.training, layer - 1)
             own = slice(layer * directions, (layer + 1) * directions)
-            weights: list[Tensor] = [weight for each in self.all_weights[own] for weight in each]
+            weights = [weight for each in batch.weights[own] for weight in each]
             states = tuple(state[own] for state in batch.states)
             y, *ends = torch.lstm(y, states, weights, self.bias, 1, 0.0, self.training, self.bidirectional, False)
             final.append(ends)

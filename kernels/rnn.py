@@ -20,7 +20,6 @@ from torch.nn import functional
 from gatescope.kernels import rnn_loop
 from gatescope.kernels.checks import check_layer, check_reset
 from gatescope.kernels.sequence import (
-    BACKENDS,
     choose_backend,
     fake_states,
     refuse_second_derivative,
@@ -190,7 +189,6 @@ class RNN(RecurrentStack):
     n_gates = 1
     state_names = ("h",)
     gate_names = ()
-    backends = BACKENDS
 
     def __init__(
         self,

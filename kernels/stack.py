@@ -23,7 +23,7 @@ from gatescope.kernels import wavefront
 from gatescope.kernels.checks import ShapeError, check_arguments, check_capture, check_kind, check_tensor, told
 from gatescope.kernels.dropout import draw_seed, drop_again, dropout
 from gatescope.kernels.packing import Reversal, cleared_padding, last, pack, stacked
-from gatescope.kernels.sequence import choose_backend, entering
+from gatescope.kernels.sequence import BACKENDS, choose_backend, entering
 
 States = tuple[Tensor, ...]
 Weights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # w_ih, w_hh, b_ih, b_hh of a layer and direction
@@ -34,10 +34,18 @@ class Batch:
     """A validated input on its way through the layers, time-first."""
 
     x: Tensor  # [T, B, I], or the data [sum of lengths, I] of `packed`
+    weights: Sequence[Sequence[Tensor]]  # as `all_weights`, read once: each reading computes what is parametrised
     states: States  # [L*D, B, H] each, rows in the order in which the sequences were packed
     reset: Tensor | None  # [T, B] bool
     packed: PackedSequence | None
     unbatched: bool  # x had no batch dimension
+
+
+def with_biases(weights: Sequence[Tensor]) -> Weights:
+    """The weights of a layer and direction with None in the place of biases that it has not."""
+    w_ih, w_hh, *biases = weights
+    b_ih, b_hh = biases or (None, None)
+    return w_ih, w_hh, b_ih, b_hh
 
 
 class RecurrentStack(nn.Module):
@@ -64,7 +72,6 @@ class RecurrentStack(nn.Module):
     n_gates: int
     state_names: tuple[str, ...]
     gate_names: tuple[str, ...]
-    backends: tuple[str, ...]
 
     def __init__(
         self,
@@ -85,8 +92,8 @@ class RecurrentStack(nn.Module):
         check_arguments(input_size, hidden_size, num_layers, bias, batch_first, dropout)
         if proj_size != 0:
             raise ValueError(f"proj_size: expected 0, got {proj_size}; torch.nn.LSTM has projections, this has none")
-        if backend not in (None, *self.backends):
-            raise ValueError(f"backend: expected None or one of {', '.join(self.backends)}, got {backend!r}")
+        if backend not in (None, *BACKENDS):
+            raise ValueError(f"backend: expected None or one of {', '.join(BACKENDS)}, got {backend!r}")
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers
@@ -250,9 +257,10 @@ class RecurrentStack(nn.Module):
                 k = len(final)
                 states = tuple(s[k] for s in batch.states)
                 below, clear = (y, reset) if turn is None else (turn.flip(y), turn.reset)
-                steps = self.layer(below, states, self._layer_weights(k), clear, capture)
+                weights = with_biases(batch.weights[k])
+                steps = self.layer(below, states, weights, clear, capture)
                 if "preactivations" in capture:
-                    steps["preactivations"] = self._before_activations(below, steps["h"], states[0], k, clear)
+                    steps["preactivations"] = self._before_activations(below, steps["h"], states[0], weights, clear)
                 final.append(tuple(last(steps[name], lengths) for name in self.state_names))
                 if turn is not None:
                     steps = {name: turn.flip(steps[name]) for name in dict.fromkeys(("h", *capture))}
@@ -273,7 +281,7 @@ class RecurrentStack(nn.Module):
         self, x: Tensor, batch: Batch, reset: Tensor | None, lengths: Tensor | None, capture: tuple[str, ...]
     ) -> tuple[Tensor, States, dict[str, Tensor]]:
         """Run all layers in one operator; returns are those of `_run`."""
-        weights = [weight for weights in self.all_weights for weight in weights]
+        weights = [weight for each in batch.weights for weight in each]
         seeds = [draw_seed(x.device) for _ in range(self.num_layers - 1)] if self.training and self.dropout else []
         given = (x, batch.states, weights, reset, seeds, self.dropout, "gates" in capture)
         layers = [self.named(each) for each in wavefront.wavefront(self.cell.lower(), self.option, *given)]
@@ -281,33 +289,30 @@ class RecurrentStack(nn.Module):
         for k, steps in enumerate(layers):
             y = steps["h"]
             if "preactivations" in capture:
-                steps["preactivations"] = self._before_activations(below, y, batch.states[0][k], k, reset)
+                own = with_biases(batch.weights[k])
+                steps["preactivations"] = self._before_activations(below, y, batch.states[0][k], own, reset)
                 below = drop_again(y, seeds[k], self.dropout, k) if k < len(seeds) else y
         final = tuple(torch.stack([last(steps[name], lengths) for steps in layers]) for name in self.state_names)
         captured = {name: stacked([steps[name] for steps in layers], lengths) for name in capture}
         return y if batch.packed is None else pack(y, batch.packed), final, captured
 
-    def _before_activations(self, x: Tensor, h: Tensor, h0: Tensor, k: int, reset: Tensor | None) -> Tensor:
+    def _before_activations(self, x: Tensor, h: Tensor, h0: Tensor, weights: Weights, reset: Tensor | None) -> Tensor:
         """What the activations of a layer and direction were taken of, [T, B, G, H]."""
         before = entering(h0.to(h.dtype), h, reset)
-        return self.preactivations(x.to(h.dtype), before, self._layer_weights(k)).to(h.dtype)
-
-    def _layer_weights(self, k: int) -> Weights:
-        weights = [getattr(self, name) for name in self._names[k]]
-        return (weights[0], weights[1], weights[2], weights[3]) if self.bias else (weights[0], weights[1], None, None)
+        return self.preactivations(x.to(h.dtype), before, weights).to(h.dtype)
 
     def _enter(self, input: Tensor | PackedSequence, hx: Tensor | States | None, reset: Tensor | None) -> Batch:
         """Validate what the caller gave and bring it to time-first, batched form."""
-        unbatched = False
+        unbatched, weights = False, self.all_weights
         if isinstance(input, PackedSequence):
             x, packed = input.data, input
-            self._check_input(x, 2)
+            self._check_input(x, 2, weights[0][0])
             n_steps, n_rows = len(packed.batch_sizes), int(packed.batch_sizes[0])
         else:
             check_tensor(self.cell, "input", input)
             if input.dim() not in (2, 3):
                 raise ValueError(f"{self.cell}: Expected input to be 2D or 3D, got {input.dim()}D instead")
-            self._check_input(input, input.dim())
+            self._check_input(input, input.dim(), weights[0][0])
             unbatched, packed = input.dim() == 2, None
             x = input.unsqueeze(1) if unbatched else input.transpose(0, 1) if self.batch_first else input
             n_steps, n_rows = x.shape[:2]
@@ -323,10 +328,9 @@ class RecurrentStack(nn.Module):
                 )
             reset = reset.to(x.device)
             reset = reset.unsqueeze(1) if unbatched else reset
-        return Batch(x, states, reset, packed, unbatched)
+        return Batch(x, weights, states, reset, packed, unbatched)
 
-    def _check_input(self, x: Tensor, dim: int) -> None:
-        weight = getattr(self, self._names[0][0])
+    def _check_input(self, x: Tensor, dim: int, weight: Tensor) -> None:
         if x.dim() != dim:
             raise ShapeError(f"input must have {dim} dimensions, got {x.dim()}")
         if x.shape[-1] != self.input_size:

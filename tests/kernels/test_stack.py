@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 from stacks import B, H, I, T, as_state, flat, inputs, pair
+from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, unpack_sequence
 
 from gatescope.kernels.dropout import dropout
@@ -224,6 +225,37 @@ def test_preactivations_are_what_gates_are_activations_of(gated, resets, equal_b
         equal_but_for_rounding(f"value {k}", a, b, TERMS * B)
 
 
+class Thinned(torch.nn.Module):
+    """Another part of the weight at each reading, which it counts."""
+
+    def __init__(self):
+        super().__init__()
+        self.readings = 0
+
+    def forward(self, weight):
+        self.readings += 1
+        return torch.nn.functional.dropout(weight, 0.5)
+
+
+@pytest.mark.parametrize("backend", [None, "loop", "triton"])
+def test_weights_are_read_once(cell, backend):
+    """What is parametrised is the same for all that a call returns; dropout and captures take ways of their own."""
+    if backend == "triton":
+        pytest.importorskip("triton")
+    module = cell.module(I, H, 3, dropout=0.4, backend=backend, **cell.options)
+    drawn = [Thinned() for _ in module.all_weights]
+    for names, each in zip(module._names, drawn, strict=True):
+        parametrize.register_parametrization(module, names[1], each)
+    wanted = ("gates", "preactivations") if cell.gated else ("h",)
+    for n, capture in enumerate(((), wanted), sum(each.readings for each in drawn) // 3 + 1):
+        states = module(torch.randn(T, B, I), capture=capture)[-1]
+        assert {each.readings for each in drawn} == {n}
+    if cell.gated:
+        # Of the lowest layer, which reads nothing that was dropped.
+        first = torch.sigmoid(states["preactivations"][0, :, :, 0])
+        torch.testing.assert_close(first, states["gates"][0, :, :, 0], rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("padded", [False, True], ids=["whole", "packed"])
 def test_preactivations_in_16_bits(gated, padded):
     """One rounding of the sums, where the logits of 16-bit gates lose what lies beyond six."""
@@ -234,7 +266,7 @@ def test_preactivations_in_16_bits(gated, padded):
     oracle = gated.module(I, H, dtype=torch.float64, **gated.options)
     oracle.load_state_dict(module.state_dict())
     before = torch.cat((torch.zeros(1, B, H), states["h"][0, :-1])).double()
-    expected = oracle.preactivations(x.double(), before, oracle._layer_weights(0)).bfloat16()
+    expected = oracle.preactivations(x.double(), before, oracle.all_weights[0]).bfloat16()
     lengths = torch.tensor([T, 5, 2]) if padded else torch.full((3,), T)
     inside = torch.arange(T).unsqueeze(1) < lengths
     assert not states["preactivations"][0][~inside].any()
