@@ -56,6 +56,8 @@ def _sources() -> str:
 def by_shares(work: Callable[[int, int], Any], n_rows: int) -> list[Any]:
     """Call a function that needs no interpreter on shares of rows, from the first up to the last, on a thread each.
 
+    Where no thread can start it is called on all shares here, on some of them a second time, perhaps.
+
     Returns:
         What it returned, in the order of the shares; at least one, which may have no rows.
     """
@@ -63,16 +65,27 @@ def by_shares(work: Callable[[int, int], Any], n_rows: int) -> list[Any]:
     edges = [n_rows * k // n_shares // 4 * 4 for k in range(n_shares)] + [n_rows]
     if n_shares == 1:
         return [work(0, n_rows)]
+    shares = list(itertools.pairwise(edges))
     with ThreadPoolExecutor(n_shares - 1) as threads:
-        others = [threads.submit(work, *pair) for pair in itertools.pairwise(edges[1:])]
-        return [work(*edges[:2]), *(other.result() for other in others)]
+        try:
+            others = [threads.submit(work, *share) for share in shares[1:]]
+        except RuntimeError:
+            # No thread starts any more: the interpreter shuts down, which waits for threads that work until then.
+            others = None
+        if others is not None:
+            return [work(*shares[0]), *(other.result() for other in others)]
+    return [work(*share) for share in shares]
 
 
 def empty(dtype: torch.dtype, device: torch.device, *shape: int) -> Tensor:
-    """Return memory; on a CPU from NumPy, which asks the system for large pages: they are filled faster."""
+    """Return memory; on a CPU from NumPy, which asks the system for large pages: they are filled faster.
+
+    The tensor is no view of another one, which torch would not let its owner detach in place.
+    """
     if device.type != "cpu" or 0 in shape:
         return torch.empty(shape, dtype=dtype, device=device)
-    return torch.from_numpy(np.empty(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
+    memory = torch.from_numpy(np.empty(math.prod(shape) * dtype.itemsize, np.uint8))
+    return torch.empty(0, dtype=dtype).set_(memory.untyped_storage()).resize_(shape)
 
 
 def array(tensor: Tensor) -> Any:

@@ -114,7 +114,8 @@ def lstm_backward(
         dy = torch.zeros_like(y)
     gradients = Gradients(x, w_ih, w_hh, (needs[0], needs[3], needs[4], needs[5] or needs[6]), 4 * hidden)
     buffer = a.new_empty(min(n_steps, BLOCK), n_rows, 4, hidden)
-    dh, dc, nothing = dy[-1].clone(), y.new_zeros(n_rows, hidden), y.new_zeros(n_rows, hidden)
+    dh = dy[-1].clone(memory_format=torch.contiguous_format)
+    dc, nothing = y.new_zeros(n_rows, hidden), y.new_zeros(n_rows, hidden)
     clears, w_columns = cleared_rows(reset, n_steps), by_columns(w_hh)
     for start, stop in reversed(list(blocks(n_steps))):
         steps, gradient = slice(start, stop), buffer[: stop - start]

@@ -56,7 +56,7 @@ def rnn_backward(
     dy, h0, y = wide(dy, h0, y)
     gradients = Gradients(x, w_ih, w_hh, (needs[0], needs[2], needs[3], needs[4] or needs[5]), y.shape[2])
     buffer = torch.empty_like(y[:BLOCK])
-    dh, nothing = dy[-1].clone(), torch.zeros_like(y[0])
+    dh, nothing = dy[-1].clone(memory_format=torch.contiguous_format), torch.zeros_like(y[0])
     clears, w_columns = cleared_rows(reset, len(y)), by_columns(w_hh)
     for start, stop in reversed(list(blocks(len(y)))):
         steps, gradient = slice(start, stop), buffer[: stop - start]

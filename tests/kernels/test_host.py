@@ -1,5 +1,8 @@
 """The name under which what is compiled is kept changes with its sources; shares of rows are all rows."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -48,3 +51,34 @@ def test_shares_are_all_rows_in_their_order(n_rows):
         torch.set_num_threads(before)
     assert [row for share in shares for row in share] == list(range(n_rows))
     assert len(shares) == max(1, min(3, n_rows // host.SHARE))
+
+
+def test_shares_are_worked_on_while_the_interpreter_shuts_down():
+    """By a thread that outlives the program, and at its exit."""
+    program = """if True:
+        import atexit, threading, time
+        import torch
+        from gatescope.kernels.host import by_shares
+
+        def share(who):
+            print(who, by_shares(lambda first, last: (first, last), 32))
+
+        def later():
+            while threading.main_thread().is_alive():
+                time.sleep(0.01)
+            share("thread")
+
+        torch.set_num_threads(3)
+        atexit.register(share, "exit")
+        threading.Thread(target=later).start()
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    shares = [(0, 8), (8, 20), (20, 32)]
+    assert done.stdout.splitlines() == [f"thread {shares}", f"exit {shares}"], done.stderr
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_memory_is_nobodys_view(dtype):
+    made = host.empty(dtype, torch.device("cpu"), 3, 4)
+    assert made.shape == (3, 4) and made.dtype == dtype and made.is_contiguous() and not made._is_view()
+    assert made.untyped_storage().nbytes() == 12 * dtype.itemsize

@@ -153,12 +153,14 @@ def test_compiles_without_a_graph_break(cell, resets):
 @pytest.mark.parametrize("sizes", [(5, 7), (8, 16)], ids=["padded", "whole"])
 def test_gradients_have_the_strides_that_compiled_programs_expect(cell, sizes):
     width, hidden = sizes
-    # Enough rows and steps for a compiled walk.
-    tensors = cell.layer(9, 40, width, hidden, dtype=torch.float32)
-    outputs = cell.function(*tensors, **cell.options, backend="loop")
-    y = outputs[0] if isinstance(outputs, tuple) else outputs
-    for gradient, tensor in zip(torch.autograd.grad(y.sum(), tensors), tensors, strict=True):
-        assert gradient.shape == tensor.shape and gradient.is_contiguous()
+    # Few rows and steps, and enough for a compiled walk.
+    for n_rows, n_steps in ((2, 5), (9, 40)):
+        tensors = cell.layer(n_rows, n_steps, width, hidden, dtype=torch.float32)
+        outputs = cell.function(*tensors, **cell.options, backend="loop")
+        y = outputs[0] if isinstance(outputs, tuple) else outputs
+        turned = torch.ones(y.shape[::-1]).permute(2, 1, 0)
+        for gradient, tensor in zip(torch.autograd.grad(y, tensors, turned), tensors, strict=True):
+            assert gradient.shape == tensor.shape and gradient.is_contiguous()
 
 
 def test_second_derivative_names_the_reference(cell):

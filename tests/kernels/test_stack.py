@@ -405,6 +405,15 @@ def test_same_seed_gives_the_same_bits(cell):
         assert torch.equal(a, b)
 
 
+def test_outputs_may_be_changed_in_place(peered):
+    """As torch.nn's: detached, and by what comes next, where backward does not read them."""
+    module, x = peered.module(I, H, backend="loop", **peered.options), torch.randn(T, B, I)
+    module(x)[0].detach_()
+    with torch.no_grad():
+        y = module(x)[0]
+        assert torch.equal(y.clone().neg_(), y.neg_())
+
+
 def test_deepcopy_functional_call_and_habits_of_torch_nn(cell):
     module = cell.module(I, H, 2, device="cpu", dtype=torch.float64, **cell.options)
     module.flatten_parameters()
