@@ -209,16 +209,6 @@ def cleared(state: Tensor, rows: Tensor | None) -> Tensor:
     return state if rows is None else state.masked_fill(rows.unsqueeze(1), 0)
 
 
-def input_product(x: Tensor, w_ih: Tensor, bias: Tensor | None, out: Tensor) -> None:
-    """Write x W_ih^T + b of all steps: x [T, B, I], w_ih [R, I], bias [R] or None, out [T, B, R], any row stride."""
-    # A view, since where flatten copies, the product would be lost.
-    flat, product = x.flatten(0, 1), out.view(-1, out.shape[2])
-    if bias is None:
-        torch.mm(flat, w_ih.t(), out=product)
-    else:
-        torch.addmm(bias, flat, w_ih.t(), out=product)
-
-
 def input_gradient(da: Tensor, w_ih: Tensor, out: Tensor) -> None:
     """Write the gradient of x, contiguous [T, B, I], from that of its product with w_ih, [T, B, R], any row stride."""
     flat = da.flatten(0, 1)

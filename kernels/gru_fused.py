@@ -24,7 +24,6 @@ from gatescope.kernels.fused import (
     cleared,
     from_readers,
     input_gradient,
-    input_product,
     layer_plan,
     persistent,
     pointwise_step,
@@ -39,6 +38,7 @@ from gatescope.kernels.gru_loop import biases
 from gatescope.kernels.gru_step_kernels import backward_step_kernel, forward_step_kernel
 from gatescope.kernels.plan import Plan
 from gatescope.kernels.precision import float32_products_as_cudnn
+from gatescope.kernels.products import input_product
 from gatescope.kernels.sequence import entering
 from gatescope.kernels.stack import Weights
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from gatescope.kernels.host import empty
-from gatescope.kernels.products import Gradients, add_product, by_columns, factors, fits_panels, project
+from gatescope.kernels.products import Gradients, add_product, by_columns, factors, fits_panels, input_product
 from gatescope.kernels.sequence import BLOCK, blocks, cleared_rows, entering_block, wide
 
 
@@ -54,7 +54,7 @@ def gru_forward(
     h = h0
     for start, stop in blocks(n_steps):
         block = a[start:stop] if save else a[: stop - start]
-        project(x[start:stop], w_ih, bias, block[:, :, hidden:])
+        input_product(x[start:stop], w_ih, bias, block[:, :, hidden:])
         if reset_after:
             block[:, :, :hidden] = p_bias
         h = walk(block, h, y[start:stop], clears[start:stop], weights)

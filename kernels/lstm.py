@@ -26,10 +26,13 @@ from torch.nn import functional
 from gatescope.kernels import lstm_loop
 from gatescope.kernels.checks import check_layer, check_reset
 from gatescope.kernels.dropout import dropout
+from gatescope.kernels.products import onednn_multiplies_bfloat16
 from gatescope.kernels.sequence import (
     choose_backend,
     differentiable,
+    fake_gradients,
     fake_states,
+    in_dtype,
     joined_product,
     refuse_second_derivative,
     register_autocast,
@@ -129,10 +132,10 @@ def _lstm_backward_op(
     reset: Tensor | None,
     needs: Sequence[bool],
     backend: str,
-) -> list[Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     backward = _implementation(backend).lstm_backward
     gradients = backward(dy, dcells, dsaved, x, h0, c0, weight_ih, weight_hh, y, cells, saved, reset, tuple(needs))
-    return [x.new_empty(0) if g is None else g.to(x.dtype) for g in gradients]
+    return in_dtype(gradients, x)
 
 
 @_lstm_backward_op.register_fake
@@ -146,10 +149,10 @@ def _(
     weight_ih: Tensor,
     weight_hh: Tensor,
     *rest: Any,
-) -> list[Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     rows = weight_hh.shape[:1]
     shapes = (x.shape, h0.shape, c0.shape, weight_ih.shape, weight_hh.shape, rows, rows)
-    return [x.new_empty(shape if need else (0,)) for shape, need in zip(shapes, rest[-2], strict=True)]
+    return fake_gradients(shapes, rest[-2], x)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -221,9 +224,15 @@ def _multiplies(dtype: torch.dtype) -> bool:
 
     oneDNN refuses bfloat16 where the processor lacks it; in float16 it has no training, where torch asks it for one.
     """
-    if dtype == torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return dtype != torch.float16
+    return onednn_multiplies_bfloat16() if dtype == torch.bfloat16 else dtype != torch.float16
+
+
+def _exports_steps(x: Tensor) -> bool:
+    """Whether a program is exported for this number of steps.
+
+    Torch's operator lets it run where this package is not, but exports any number of steps as one number.
+    """
+    return torch.compiler.is_exporting() and not isinstance(x.shape[0], torch.SymInt)
 
 
 class LSTM(RecurrentStack):
@@ -251,7 +260,9 @@ class LSTM(RecurrentStack):
         return {"h": h, "c": c} if gates is None else {"h": h, "c": c, "gates": gates}
 
     def handed_over(self, batch: Batch) -> tuple[Tensor, States] | None:
-        if batch.x.device.type != "cpu" or batch.states[0].shape[1] == 0 or torch.compiler.is_compiling():
+        if batch.x.device.type != "cpu" or batch.states[0].shape[1] == 0:
+            return None
+        if torch.compiler.is_compiling() and not _exports_steps(batch.x):
             return None
         if transformed():
             # oneDNN's operator has no forward-mode derivative, and none of torch's runs under vmap.

@@ -24,7 +24,7 @@ from gatescope.kernels.products import (
     by_columns,
     factors,
     fits_panels,
-    project,
+    input_product,
     sum_product,
 )
 from gatescope.kernels.sequence import BLOCK, blocks, cleared_rows, entering_block, wide
@@ -63,7 +63,7 @@ def lstm_forward(
     h, c = h0, c0.detach().contiguous()
     for start, stop in blocks(n_steps):
         block = a[start:stop] if save else a[: stop - start]
-        project(x[start:stop], w_ih, bias, block)
+        input_product(x[start:stop], w_ih, bias, block)
         for all_, c_out, h_out, clear in zip(block, cells[start:stop], y[start:stop], clears[start:stop], strict=True):
             if clear is not None:
                 h, c = h.masked_fill(clear, 0), c.masked_fill(clear, 0)

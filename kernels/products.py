@@ -19,10 +19,16 @@ SPLIT = 8192  # entries of a weight whose gradient is summed step by step
 FEW_ROWS = 32  # of all steps, for which it would take longer to lay weights down in panels than to multiply them
 
 
+@torch.compiler.assume_constant_result
+def onednn_multiplies_bfloat16() -> bool:
+    """Whether oneDNN, which multiplies for torch on a CPU, is there and takes bfloat16 on this processor."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def multiplies_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 by itself, and oneDNN, which does it for torch, is there."""
+    """Whether this processor multiplies bfloat16 by itself, and oneDNN does it for torch."""
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return bool(native and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return native and onednn_multiplies_bfloat16()
 
 
 def factors(*tensors: Tensor) -> list[Tensor]:
@@ -41,10 +47,14 @@ def fits_panels(x: Tensor, state: Tensor) -> bool:
     return x.is_cpu and x.dtype == state.dtype and x.shape[0] * x.shape[1] >= FEW_ROWS
 
 
-def project(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
-    """Write x W^T + b: x [T, B, I], weight [R, I], bias [R] or None, out [T, B, R] with any row stride."""
+def input_product(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
+    """Write x W^T + b of all steps: x [T, B, I], weight [R, I], bias [R] or None, out [T, B, R] with any row stride.
+
+    The factors may have fewer bits than the product.
+    """
+    flat = x.flatten(0, 1)
     # A view, since where flatten copies, the product would be lost.
-    flat, product = x.flatten(0, 1), out.view(-1, out.shape[2])
+    product = out.view(len(flat), out.shape[2])
     if weight.dtype != out.dtype:
         narrow = torch.mm(flat, weight.t())
         product.copy_(narrow) if bias is None else torch.add(narrow, bias, out=product)

@@ -21,7 +21,9 @@ from gatescope.kernels import rnn_loop
 from gatescope.kernels.checks import check_layer, check_reset
 from gatescope.kernels.sequence import (
     choose_backend,
+    fake_gradients,
     fake_states,
+    in_dtype,
     refuse_second_derivative,
     register_autocast,
 )
@@ -108,17 +110,19 @@ def _rnn_backward_op(
     nonlinearity: str,
     needs: Sequence[bool],
     backend: str,
-) -> list[Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     backward = _implementation(backend).rnn_backward
     gradients = backward(dy, x, h0, weight_ih, weight_hh, y, reset, nonlinearity, tuple(needs))
-    return [x.new_empty(0) if g is None else g.to(x.dtype) for g in gradients]
+    return in_dtype(gradients, x)
 
 
 @_rnn_backward_op.register_fake
-def _(dy: Tensor, x: Tensor, h0: Tensor, weight_ih: Tensor, weight_hh: Tensor, *rest: Any) -> list[Tensor]:
+def _(
+    dy: Tensor, x: Tensor, h0: Tensor, weight_ih: Tensor, weight_hh: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     rows = weight_hh.shape[:1]
     shapes = (x.shape, h0.shape, weight_ih.shape, weight_hh.shape, rows, rows)
-    return [x.new_empty(shape if need else (0,)) for shape, need in zip(shapes, rest[-2], strict=True)]
+    return fake_gradients(shapes, rest[-2], x)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -17,7 +17,6 @@ from gatescope.kernels.fused import (
     cleared,
     from_readers,
     input_gradient,
-    input_product,
     layer_plan,
     persistent,
     read_gradient,
@@ -28,6 +27,7 @@ from gatescope.kernels.fused import (
 from gatescope.kernels.grid import Launch
 from gatescope.kernels.plan import Plan
 from gatescope.kernels.precision import float32_products_as_cudnn
+from gatescope.kernels.products import input_product
 from gatescope.kernels.rnn_kernels import backward_kernel, forward_kernel
 from gatescope.kernels.sequence import entering
 from gatescope.kernels.stack import Weights

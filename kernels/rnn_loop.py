@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gatescope.kernels.products import Gradients, add_product, by_columns, factors, project, sum_product
+from gatescope.kernels.products import Gradients, add_product, by_columns, factors, input_product, sum_product
 from gatescope.kernels.sequence import BLOCK, blocks, cleared_rows, entering_block, wide
 
 
@@ -32,7 +32,7 @@ def rnn_forward(
     clears = cleared_rows(reset, len(x))
     w_t, h = w_hh.t(), h0
     for start, stop in blocks(len(x)):
-        project(x[start:stop], w_ih, bias, y[start:stop])
+        input_product(x[start:stop], w_ih, bias, y[start:stop])
         for out, clear in zip(y[start:stop].unbind(0), clears[start:stop], strict=True):
             if clear is not None:
                 h = h.masked_fill(clear, 0)

@@ -8,7 +8,7 @@ product or walk wrote is then still in the cache when the next reads it, and bac
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
@@ -68,7 +68,9 @@ def autocast_on(x: Tensor) -> bool:
 
 
 def differentiable(*tensors: Tensor | None) -> bool:
-    """Whether anything that is made of these will be asked for its gradient."""
+    """Whether anything that is made of these may be asked for its gradient; what is traced or exported always may."""
+    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+        return True
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
@@ -133,6 +135,19 @@ def fake_states(x: Tensor, hidden: int, backend: str) -> Tensor:
     if backend == "triton":
         return x.new_empty(n_steps + 1, n_rows, hidden)[1:]
     return x.new_empty(n_steps, n_rows, hidden)
+
+
+def in_dtype(gradients: Sequence[Tensor | None], x: Tensor) -> Any:
+    """The gradients that a backward operator returns: in the dtype of x, empty where not needed.
+
+    A tuple, whose length is that which the operator declares: torch takes no lists through a batch of gradients.
+    """
+    return tuple(x.new_empty(0) if g is None else g.to(x.dtype) for g in gradients)
+
+
+def fake_gradients(shapes: Sequence[Sequence[int]], needs: Sequence[bool], x: Tensor) -> Any:
+    """The same without values."""
+    return tuple(x.new_empty(shape if need else (0,)) for shape, need in zip(shapes, needs, strict=True))
 
 
 # How many callers want what a graph launches, in whatever thread: autograd goes back in one of its own.

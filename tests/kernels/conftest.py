@@ -93,7 +93,7 @@ class Cell:
         generator = torch.Generator().manual_seed(seed)
         rows = self.n_gates * h
         shapes = [(t, b, i), *[(b, h)] * len(self.states), (rows, i), (rows, h), *([(rows,)] * 2 if bias else [])]
-        scales = [1.0] * (1 + len(self.states)) + [h**-0.5] * 4
+        scales = [1.0] * (1 + len(self.states)) + [max(h, 1) ** -0.5] * 4
         return [
             (torch.randn(shape, generator=generator, dtype=torch.float64) * scale).to(dtype).requires_grad_()
             for shape, scale in zip(shapes, scales, strict=False)

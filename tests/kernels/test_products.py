@@ -134,3 +134,12 @@ def test_blocks_are_summed_in_float32(native):
         gradients.of_biases(one.float())
     assert (gradients.w_ih, gradients.w_hh, gradients.sums) == (300, 300, 300)
     assert gradients.x.dtype == torch.bfloat16 and gradients.x.eq(1).all()
+
+
+def test_a_torch_without_onednn_is_asked_nothing(cell, monkeypatch):
+    module, x = cell.module(5, 6, dtype=torch.bfloat16, **cell.options), torch.randn(4, 3, 5).bfloat16()
+    expected = module(x)[0]
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    # What it registers there is not there either.
+    monkeypatch.setitem(vars(torch.ops), "mkldnn", None)
+    torch.testing.assert_close(module(x)[0], expected, rtol=2**-6, atol=2**-6)

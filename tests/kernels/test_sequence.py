@@ -239,9 +239,11 @@ def test_whole_numbers_are_refused(cell):
         cell.function(*(x.long() for x in cell.layer(2, 5, 3, 4)), **cell.options)
 
 
-def test_no_features(cell, equal_but_for_rounding):
+@pytest.mark.parametrize("steps", [5, 40])
+@pytest.mark.parametrize(("width", "hidden"), [(0, 4), (3, 0)], ids=["no-features", "no-units"])
+def test_nothing_in_a_dimension(cell, width, hidden, steps, equal_but_for_rounding):
     """An input without features leaves the biases and the recurrence."""
-    tensors = cell.layer(2, 5, 0, 4)
+    tensors = cell.layer(2, steps, width, hidden)
     expected = cell.results(cell.reference, tensors)
     for name, value in cell.results(cell.function, tensors).items():
         assert value.shape == expected[name].shape

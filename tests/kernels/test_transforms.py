@@ -1,5 +1,8 @@
 """What torch does with a module beyond calling it: torch.func, forward mode, batched gradients, tracing, export."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from stacks import B, H, I, T
@@ -8,6 +11,7 @@ from torch.func import functional_call, grad, jacfwd, jvp, stack_module_state, v
 
 from gatescope.kernels.cells import GRUCell
 from gatescope.kernels.dropout import dropout
+from gatescope.kernels.lstm import LSTM
 
 
 def pair(cell, **form):
@@ -101,3 +105,58 @@ def test_a_compiled_program_differentiates_forward(cell):
         return jvp(lambda x: module(x, capture=("h",))[0], (x,), (torch.ones_like(x),))[1]
 
     torch.testing.assert_close(torch.compile(run, backend="aot_eager")(x), run(x))
+
+
+@pytest.mark.parametrize("steps", [2, T], ids=["few-rows", "many-rows"])
+def test_batches_of_gradients(cell, steps):
+    """Through operators as they are: one backward pass with several gradients of the output."""
+    mine, plain = pair(cell)
+    x, dy = drawn(steps, B, I).requires_grad_(), drawn(4, steps, B, H, seed=2)
+    y = mine(x, capture=cell.outputs)[0]
+    (found,) = torch.autograd.grad(y, x, dy, is_grads_batched=True)
+    torch.testing.assert_close(found, torch.stack([torch.autograd.grad(plain(x)[0], x, each)[0] for each in dy]))
+    found = torch.autograd.functional.jacobian(lambda x: mine(x)[0][-1], x, vectorize=True)
+    torch.testing.assert_close(found, torch.autograd.functional.jacobian(lambda x: plain(x)[0][-1], x))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+def test_traced_modules_give_the_same_and_can_be_trained(cell):
+    """Also where they were traced without gradients; torch checks a trace by repeating it so."""
+    module, x = pair(cell)[0], drawn(T, B, I)
+    with torch.no_grad():
+        traced = torch.jit.trace(module, (x,))
+    expected = torch.autograd.grad(module(x)[0].sum(), module.weight_hh_l0)
+    torch.testing.assert_close(torch.autograd.grad(traced(x)[0].sum(), module.weight_hh_l0), expected)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_exported_modules_can_be_trained(cell, strict):
+    module, x = pair(cell, num_layers=2)[0], drawn(T, B, I)
+    steps = torch.export.Dim("steps", min=2, max=100)
+    # Strictly, torch's LSTM keeps its number of steps.
+    shapes = None if strict and cell.name == "lstm" else ({0: steps},)
+    with torch.no_grad():
+        exported = torch.export.export(module, (x,), dynamic_shapes=shapes, strict=strict).module()
+    x = drawn(T + 3, B, I) if shapes else x
+    weights = [each.get_parameter("weight_hh_l0") for each in (exported, module)]
+    found, expected = (
+        torch.autograd.grad(each(x)[0].sum(), w) for each, w in zip((exported, module), weights, strict=True)
+    )
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_an_exported_lstm_needs_nothing_of_this_package(dtype, tmp_path):
+    module, x = LSTM(I, H, 2, bidirectional=True, dtype=dtype), torch.randn(T, B, I).to(dtype)
+    for strict in (False, True):
+        torch.export.save(torch.export.export(module, (x,), strict=strict), tmp_path / "lstm.pt2")
+        torch.save((x, module(x)[0].detach()), tmp_path / "values.pt")
+        program = f"""if True:
+            import sys, torch
+            x, y = torch.load(r"{tmp_path / "values.pt"}")
+            found = torch.export.load(r"{tmp_path / "lstm.pt2"}").module()(x)[0]
+            torch.testing.assert_close(found, y, check_stride=False)
+            assert not any(name.startswith("gatescope") for name in sys.modules)
+        """
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
