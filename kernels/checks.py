@@ -97,9 +97,9 @@ def check_capture(cell: str, capture: Any, known: tuple[str, ...]) -> tuple[str,
 
 
 def check_arguments(
-    input_size: int, hidden_size: int, num_layers: int, bias: bool, batch_first: bool, dropout: float
+    input_size: int, hidden_size: int, num_layers: int, bias: bool, batch_first: bool, dropout: float, level: int
 ) -> None:
-    """Check what a module is made with, as torch.nn does.
+    """Check what a module is made with, as torch.nn does; `level` says how many calls up the module is made.
 
     Raises:
         ValueError: for a size or a share out of its range.
@@ -114,7 +114,7 @@ def check_arguments(
     if dropout > 0 and num_layers == 1:
         warnings.warn(
             f"dropout acts on all layers but the last: dropout={dropout} does nothing with num_layers=1",
-            stacklevel=4,
+            stacklevel=level,
         )
     for name, flag in (("bias", bias), ("batch_first", batch_first)):
         if not isinstance(flag, bool):

@@ -213,11 +213,15 @@ def gru(
 class GRU(RecurrentStack):
     """A gated recurrent network with the interface of torch.nn.GRU, that can return every gate of every step.
 
-    Equations and gate order are the module's; arguments those of `RecurrentStack` (but proj_size), and
+    Equations and gate order are the module's. The arguments are those of `RecurrentStack`, in torch.nn.GRU's order,
+    and one more:
 
     Args:
         reset_after: True multiplies by the reset gate after the recurrent product, as torch.nn and cuDNN do; False
             before it, as Cho et al. (2014). Either runs with weights of the same names and shapes.
+
+    Raises:
+        ValueError, TypeError: for an argument out of its range or of the wrong type.
     """
 
     cell = "GRU"
@@ -225,8 +229,24 @@ class GRU(RecurrentStack):
     state_names = ("h",)
     gate_names = ("r", "z", "n")
 
-    def __init__(self, *args: Any, reset_after: bool = True, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        proj_size: int = 0,
+        reset_after: bool = True,
+        backend: str | None = None,
+    ):
+        sizes = (input_size, hidden_size, num_layers)
+        super().__init__(*sizes, bias, batch_first, dropout, bidirectional, proj_size, device, dtype, backend=backend)
         self.reset_after = reset_after
 
     def extra_repr(self) -> str:

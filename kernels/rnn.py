@@ -185,8 +185,13 @@ def rnn(
 class RNN(RecurrentStack):
     """An Elman network with the interface of torch.nn.RNN, that can return the state of every layer and step.
 
-    Equations are the module's. Arguments are those of `RecurrentStack` (but proj_size), with `nonlinearity`, "tanh" or
-    "relu", in the fourth place as in torch.nn.RNN.
+    Equations are the module's. The arguments are those of `RecurrentStack`, in torch.nn.RNN's order, and one more:
+
+    Args:
+        nonlinearity: "tanh" or "relu".
+
+    Raises:
+        ValueError, TypeError: for an argument out of its range or of the wrong type.
     """
 
     cell = "RNN"
@@ -200,12 +205,20 @@ class RNN(RecurrentStack):
         hidden_size: int,
         num_layers: int = 1,
         nonlinearity: str = "tanh",
-        *args: Any,
-        **kwargs: Any,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        proj_size: int = 0,
+        backend: str | None = None,
     ):
         if nonlinearity not in NONLINEARITIES:
             raise ValueError(f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'.")
-        super().__init__(input_size, hidden_size, num_layers, *args, **kwargs)
+        sizes = (input_size, hidden_size, num_layers)
+        super().__init__(*sizes, bias, batch_first, dropout, bidirectional, proj_size, device, dtype, backend=backend)
         self.nonlinearity = nonlinearity
 
     @property

@@ -60,7 +60,7 @@ class RecurrentStack(nn.Module):
         dropout: share of the outputs of each layer but the last that is set to zero in training; masks are those of
             `gatescope.kernels.dropout`, not torch.nn's.
         bidirectional: run each layer in both directions and join their outputs.
-        proj_size: must be 0; projections are not implemented.
+        proj_size: must be 0; projections are not implemented. Only the LSTM takes it by its position, as in torch.nn.
         device, dtype: of the parameters.
         backend: forces an implementation that the functional form of the cell names; None chooses by the data.
 
@@ -89,7 +89,9 @@ class RecurrentStack(nn.Module):
         backend: str | None = None,
     ):
         super().__init__()
-        check_arguments(input_size, hidden_size, num_layers, bias, batch_first, dropout)
+        # Up to where the module is made, past this constructor and the cell's, if it has one.
+        level = 3 if type(self).__init__ is RecurrentStack.__init__ else 4
+        check_arguments(input_size, hidden_size, num_layers, bias, batch_first, dropout, level)
         if proj_size != 0:
             raise ValueError(f"proj_size: expected 0, got {proj_size}; torch.nn.LSTM has projections, this has none")
         if backend not in (None, *BACKENDS):

@@ -1,5 +1,6 @@
 """checks.py: what constructors and modules refuse, and what they say."""
 
+import inspect
 import warnings
 
 import pytest
@@ -32,11 +33,28 @@ def test_constructor_beyond_torch_nn(cell):
         cell.module(I, H, proj_size=2)
     with pytest.raises(ValueError, match="backend: expected None or one of reference, loop, triton, got 'cudnn'"):
         cell.module(I, H, backend="cudnn")
-    with pytest.warns(UserWarning, match="num_layers=1"):
+    with pytest.warns(UserWarning, match="num_layers=1") as warned:
         cell.module(I, H, dropout=0.5)
+    # It points here.
+    assert [warning.filename for warning in warned] == [__file__]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cell.module(I, H, 2, dropout=0.5)
+
+
+def test_constructors_take_arguments_in_the_order_that_torch_nn_documents(peered):
+    options = {"num_layers": 2, **({"nonlinearity": "relu"} if peered.name == "rnn" else {})}
+    options |= {"bias": False, "batch_first": True, "dropout": 0.5, "bidirectional": True}
+    options |= {"proj_size": 0} if peered.name == "lstm" else {}
+    places = {"device": "meta", "dtype": torch.float64}
+    # torch.nn.GRU and RNN take these two by their names alone.
+    theirs = peered.peer(I, H, *options.values(), **places)
+    mine = peered.module(I, H, *options.values(), *places.values())
+    made = [[(p.shape, p.device, p.dtype) for p in module.parameters()] for module in (mine, theirs)]
+    assert repr(mine) == repr(theirs) and made[0] == made[1]
+    arguments = inspect.signature(peered.module).parameters.values()
+    positional = [each.name for each in arguments if each.kind is each.POSITIONAL_OR_KEYWORD]
+    assert positional == ["input_size", "hidden_size", *options, *places]
 
 
 BAD = {
