@@ -28,6 +28,8 @@ class RecurrentCell(nn.Module):
     """
 
     n_gates: int
+    bias_ih: nn.Parameter | None
+    bias_hh: nn.Parameter | None
 
     def __init__(
         self,
@@ -45,8 +47,9 @@ class RecurrentCell(nn.Module):
             return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
 
         self.weight_ih, self.weight_hh = parameter(rows, input_size), parameter(rows, hidden_size)
-        self.bias_ih = parameter(rows) if bias else None
-        self.bias_hh = parameter(rows) if bias else None
+        # Without bias they are parameters that are None, as torch.nn's.
+        self.register_parameter("bias_ih", parameter(rows) if bias else None)
+        self.register_parameter("bias_hh", parameter(rows) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -89,9 +89,11 @@ def check_reset(cell: str, reset: Tensor | None, x: Tensor) -> None:
 
 
 def check_capture(cell: str, capture: Any, known: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of what is to be captured, each once."""
+    """The names of what is to be captured, each once; none of None."""
+    if capture is None:
+        return ()
     listed = isinstance(capture, Sequence | set | frozenset) and not isinstance(capture, str)
-    if not listed or not set(capture) <= set(known):
+    if not listed or not all(name in known for name in capture):
         raise ValueError(f"capture: expected names out of {known} of this {cell} in a tuple, got {capture!r}")
     return tuple(dict.fromkeys(capture))
 

@@ -194,7 +194,7 @@ class RecurrentStack(nn.Module):
         self,
         input: Tensor | PackedSequence,
         hx: Tensor | States | None = None,
-        capture: Sequence[str] = (),
+        capture: Sequence[str] | None = (),
         reset: Tensor | None = None,
     ) -> Any:
         """Run the network over a sequence.
@@ -202,9 +202,9 @@ class RecurrentStack(nn.Module):
         Args:
             input: [T, B, I] ([B, T, I] with batch_first), [T, I] for one sequence, or a PackedSequence.
             hx: initial h [L*D, B, H] ([L*D, H] for one sequence), for an LSTM the pair (h, c); zero by default.
-            capture: which of "h", "c", "gates", "preactivations" to return for every layer and step: gates after
-                their activation, preactivations before it. These are computed from the captured h after the loop,
-                in one product more over all steps (the GRU's in two or three).
+            capture: which of "h", "c", "gates", "preactivations" to return for every layer and step, by default none:
+                gates after their activation, preactivations before it. These are computed from the captured h after
+                the loop, in one product more over all steps (the GRU's in two or three).
             reset: [T, B] bool ([T] for one sequence), time-first: a new sequence begins at step t. The state is zero
                 before step t (in the reverse direction before step t - 1, which follows t there) and no gradient
                 crosses.
@@ -212,10 +212,11 @@ class RecurrentStack(nn.Module):
         Returns:
             (y, state) as torch.nn, and with capture (y, state, states): states is a dict from each name to
             [L*D, T, B, H], gates and preactivations [L*D, T, B, G, H]. All of them carry gradients. The h, c and gates
-            of one layer in one direction are the storage that backward reads. Copies are made of several layers or
-            directions, into one array (a layer hands its states to autograd alone, so that a gradient of the topmost
-            does not pass through all); of c, and on the CPU of gates, in 16 bits, which backward reads in float32; and
-            of what was packed, to clear its padding.
+            of one layer in one direction are the storage that backward reads, and its h is the memory of y: what
+            changes one in place changes the other. Copies are made of several layers or directions, into one array (a
+            layer hands its states to autograd alone, so that a gradient of the topmost does not pass through all); of
+            c, and on the CPU of gates, in 16 bits, which backward reads in float32; and of what was packed, to clear
+            its padding.
 
         Raises:
             ValueError: wrong shapes, types or names, saying what was expected and what came.
@@ -351,8 +352,13 @@ class RecurrentStack(nn.Module):
             got = told(hx) if len(states) == 1 else f"{len(states)} tensors"
             raise ShapeError(f"state: expected {' and '.join(self.state_names)}, got {got}")
         expected = (n_states, self.hidden_size) if unbatched else shape
+        given = "unbatched 2-D" if unbatched else "batched 3-D"
         for name, s in zip(self.state_names, states, strict=True):
             check_tensor(self.cell, f"state {name}", s)
+            if s.dim() != len(expected):
+                raise ShapeError(
+                    f"state {name}: For {given} input, hx should also be {len(expected)}-D but got {s.dim()}-D tensor"
+                )
             if tuple(s.shape) != expected:
                 raise ShapeError(f"state {name}: Expected hidden size {expected}, got {list(s.shape)}")
             check_kind(self.cell, f"state {name}", s, x, "the input")

@@ -35,6 +35,7 @@ def test_same_as_torch_nn(pair, bias):
     torch.manual_seed(0)
     theirs = peer(I, H, bias, **options)
     assert list(mine.state_dict()) == list(theirs.state_dict())
+    assert list(mine._parameters) == list(theirs._parameters)
     for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(a, b)
     x = torch.randn(B, I, requires_grad=True)

@@ -405,6 +405,12 @@ def test_same_seed_gives_the_same_bits(cell):
         assert torch.equal(a, b)
 
 
+def test_nothing_is_captured_of_none(cell):
+    module, x = cell.module(I, H, **cell.options), torch.randn(T, B, I)
+    y, _ = module(x, capture=None)
+    assert torch.equal(y, module(x)[0])
+
+
 def test_outputs_may_be_changed_in_place(peered):
     """As torch.nn's: detached, and by what comes next, where backward does not read them."""
     module, x = peered.module(I, H, backend="loop", **peered.options), torch.randn(T, B, I)
