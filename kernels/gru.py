@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from gatescope.kernels import gru_loop
 from gatescope.kernels.checks import check_layer, check_reset
+from gatescope.kernels.few_steps import few_steps
 from gatescope.kernels.sequence import (
     choose_backend,
     differentiable,
@@ -34,7 +35,7 @@ from gatescope.kernels.sequence import (
     register_autocast,
     wide_dtype,
 )
-from gatescope.kernels.stack import RecurrentStack, States, Weights
+from gatescope.kernels.stack import Batch, RecurrentStack, States, Weights
 
 
 def gru_reference(
@@ -259,6 +260,9 @@ class GRU(RecurrentStack):
     def named(self, outputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
         y, saved = outputs
         return {"h": y, "gates": saved[:, :, 1:].to(y.dtype)} if saved.dim() == 4 else {"h": y}
+
+    def handed_over(self, batch: Batch) -> tuple[Tensor, States] | None:
+        return few_steps(self, torch.gru, batch) if self.reset_after else None
 
     def preactivations(self, x: Tensor, before: Tensor, weights: Weights) -> Tensor:
         """What r, z, n are activations of; n's includes the reset gate: r (W_hn h + b_hn), or W_hn (r h) + b_hn."""

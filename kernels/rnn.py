@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from gatescope.kernels import rnn_loop
 from gatescope.kernels.checks import check_layer, check_reset
+from gatescope.kernels.few_steps import few_steps
 from gatescope.kernels.sequence import (
     choose_backend,
     fake_gradients,
@@ -27,7 +28,7 @@ from gatescope.kernels.sequence import (
     refuse_second_derivative,
     register_autocast,
 )
-from gatescope.kernels.stack import RecurrentStack, States, Weights
+from gatescope.kernels.stack import Batch, RecurrentStack, States, Weights
 
 NONLINEARITIES = ("tanh", "relu")
 
@@ -234,6 +235,9 @@ class RNN(RecurrentStack):
 
     def named(self, outputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
         return {"h": outputs[0]}
+
+    def handed_over(self, batch: Batch) -> tuple[Tensor, States] | None:
+        return few_steps(self, torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu, batch)
 
     def layer(
         self, x: Tensor, states: States, weights: Weights, reset: Tensor | None, capture: tuple[str, ...]
