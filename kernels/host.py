@@ -70,9 +70,9 @@ def by_shares(work: Callable[[int, int], Any], n_rows: int) -> list[Any]:
         try:
             others = [threads.submit(work, *share) for share in shares[1:]]
         except RuntimeError:
-            # No thread starts any more: the interpreter shuts down, which waits for threads that work until then.
-            others = None
-        if others is not None:
+            # Most likely the interpreter shuts down, and waits for the thread that asks.
+            pass
+        else:
             return [work(*shares[0]), *(other.result() for other in others)]
     return [work(*share) for share in shares]
 
