@@ -115,8 +115,8 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             self.
 
         Raises:
-            InputError: shapes that do not match, NaN or infinity in X (with row and column) or in the weights, labels
-                other than two classes, or a parameter out of range.
+            InputError: shapes that do not match, NaN or infinity in X (with row and column) or in the weights, weights
+                [N] that are zero everywhere, labels other than two classes, or a parameter out of range.
         """
         processes = Processes(self.distributed)
         with processes.together():

@@ -104,8 +104,8 @@ class NeuronProbes(BaseEstimator):
             self; the arrays have K = 1 after a one-dimensional y.
 
         Raises:
-            InputError: shapes that do not match, labels other than 0 and 1, or NaN or infinity in X (with row and
-                column) or in the weights.
+            InputError: shapes that do not match, labels other than 0 and 1, NaN or infinity in X (with row and column)
+                or in the weights, or weights [N] that are zero everywhere.
         """
         processes = Processes(self.distributed)
         with processes.together():

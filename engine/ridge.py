@@ -43,7 +43,7 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
 
     Attributes:
         coef_: [K, H], float64; NaN unless the status is "converged". [H] after a one-dimensional y.
-        intercept_: [K], float64; a number after a one-dimensional y.
+        intercept_: [K], float64, and NaN where `coef_` is: so are the predictions. A number after a one-dimensional y.
         status_: [K], str: "converged"; "empty": no row has weight; "not_finite": the arithmetic failed.
         grad_norm_: [K], the largest absolute gradient of the mean loss at the end.
         objective_: [K].
@@ -74,7 +74,8 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
             self.
 
         Raises:
-            InputError: shapes that do not match, NaN or infinity in X, Y or the weights, or C out of range.
+            InputError: shapes that do not match, NaN or infinity in X, Y or the weights, weights [N] that are zero
+                everywhere, or C out of range.
         """
         self._fit_all([self], X, y, sample_weight)
         return self

@@ -30,7 +30,7 @@ class Weights:
         processes: those that hold the other rows.
 
     Raises:
-        InputError: another shape, a negative weight, NaN or infinity, or zero everywhere.
+        InputError: another shape, a negative weight, NaN or infinity, or weights [N] that are zero everywhere.
     """
 
     def __init__(self, sample_weight: Any, n_rows: int, n_targets: int, xp: Any, processes: Processes = ALONE):
@@ -38,7 +38,8 @@ class Weights:
         with processes.together():
             self.values: Any = None if sample_weight is None else self._checked(_as_array(sample_weight))
         processes.check_equal("axes of sample_weight", [0 if self.values is None else self.values.ndim])
-        if self.values is not None and not processes.total((self.values > 0).any()):
+        # A column [N, K] without weight says something of one hypothesis, weights [N] of the whole call.
+        if self.values is not None and self.shared and not processes.total((self.values > 0).any()):
             raise InputError("sample_weight is zero everywhere: give at least one row a positive weight")
 
     def _checked(self, values: Any) -> Any:

@@ -33,6 +33,20 @@ def test_batch_equals_single_fits_and_a_bad_hypothesis_changes_nothing():
     assert (together.predict_proba(X)[:, 5] == 1).all() and np.isnan(together.predict_proba(X)[:, 6]).all()
 
 
+@pytest.mark.parametrize("n_targets", [1, 3])
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@pytest.mark.filterwarnings("error")
+def test_no_hypothesis_has_weight(dtype, n_targets):
+    X, Y = make_problem(200, 5, n_targets)
+    X, weight = X.astype(dtype), np.zeros(Y.shape)
+    for labels in (Y, Y[:, 0]) if n_targets == 1 else (Y,):
+        probes = LogisticProbes(class_weight="balanced", standardize=True).fit(X, labels, weight)
+        assert probes.status_.tolist() == ["one_class"] * n_targets
+        assert np.isnan(probes.coef_).all() and np.isnan(probes.intercept_).all()
+        assert np.isnan(probes.predict_proba(X)).all()
+        assert np.isnan(probes.standard_errors(X, labels, weight).coef).all()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.filterwarnings("ignore:.*probes did not converge")
 def test_batch_and_single_fits_have_the_same_status(dtype):

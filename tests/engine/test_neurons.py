@@ -48,6 +48,15 @@ def test_many_rows_do_not_lose_rank_sums():
     assert NeuronProbes().fit(X, Y).auroc_[0, 0] == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n_targets", [1, 4])
+def test_no_hypothesis_has_weight(n_targets):
+    X, Y = problem(np.float32)
+    units = NeuronProbes().fit(X, Y[:, :n_targets], sample_weight=np.zeros((len(Y), n_targets)))
+    assert (units.status_ == "one_class").all()
+    assert all(np.isnan(getattr(units, name)).all() for name in STATISTICS)
+
+
 def test_one_class_is_a_status_and_nan():
     X, Y = problem(np.float32)
     Y[:, 1] = False

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression, Ridge
 
 from gatescope.engine.errors import InputError
@@ -82,6 +83,15 @@ def test_a_target_without_rows_has_a_status_and_harms_no_other():
     assert list(probes.status_) == ["converged", "empty", "converged", "converged"]
     assert np.isnan(probes.coef_[1]).all()
     np.testing.assert_allclose(probes.coef_[2], Ridge().fit(X, Y[:, 2]).coef_, rtol=1e-7)
+
+
+def test_no_target_has_a_row():
+    X, Y = problem()
+    with pytest.warns(ConvergenceWarning, match="4 of 4 ridge probes have no result .*target 0, empty"):
+        probes = RidgeProbes().fit(X, Y, np.zeros(Y.shape))
+    assert (probes.status_ == "empty").all() and np.isnan(probes.coef_).all() and np.isnan(probes.predict(X)).all()
+    with pytest.warns(ConvergenceWarning, match="1 of 1 ridge probes have no result"):
+        assert RidgeProbes().fit(X, Y[:, :1], np.zeros((len(X), 1))).status_.tolist() == ["empty"]
 
 
 def test_values_that_are_not_finite_are_refused():

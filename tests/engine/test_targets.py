@@ -73,6 +73,14 @@ def test_a_class_without_weight_has_total_zero():
     assert (targets.class_totals[0] == 0).all() and (targets.class_totals[1] > 0).all()
 
 
+def test_hypotheses_without_weight_are_no_error_but_a_call_without_weight_is():
+    Y, _ = make(100)
+    targets = BinaryTargets(Y, Weights(np.zeros(Y.shape), *Y.shape, np), "balanced")
+    assert (targets.class_totals == 0).all() and (targets.unit == 1).all()
+    with pytest.raises(InputError, match="zero everywhere"):
+        Weights(np.zeros(100), *Y.shape, np)
+
+
 def test_labels():
     assert as_targets([1, 0], 2).shape == (2,)
     np.testing.assert_array_equal(as_binary(np.array([[1.0], [0.0]])), [[True], [False]])
