@@ -22,6 +22,7 @@ from gatescope.engine.predictions import linear_predictions
 from gatescope.engine.problems import Problems, Solution
 from gatescope.engine.quasi_newton import QuasiNewton
 from gatescope.engine.row_blocks import RowBlocks
+from gatescope.engine.separation import separated
 from gatescope.engine.shards import Processes
 from gatescope.engine.targets import BinaryTargets, ClassWeight, Weights, as_binary, as_targets
 from gatescope.engine.tile_width import tile_width
@@ -68,9 +69,11 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         coef_: [K, H], float64; NaN where the status is "one_class" or "not_finite".
         intercept_: [K], float64; where only one class has weight, +inf or -inf: that class is predicted for certain;
             NaN where no row has weight.
-        status_: [K], str: "converged"; "max_iter": stopped before the tolerance was met; "separable": without a
-            penalty the coefficients grow without end; "one_class": fewer than two classes have weight; "not_finite":
-            the arithmetic failed.
+        status_: [K], str: "converged"; "max_iter": stopped before the tolerance was met; "separable": there is no
+            penalty and no minimum, since a plane has every row on it or on its right side (Albert & Anderson 1984), and
+            the coefficients grow without end; "one_class": fewer than two classes have weight; "not_finite": the
+            arithmetic failed. At a coarse `tol` a fit may end with rows on the wrong side that such a plane would turn:
+            it is then "converged".
         grad_norm_: [K], the largest absolute gradient of the mean loss at the end, summed in float64: in the intercept
             and in the coefficients of X, or with `standardize` of (x - mean) / sd.
         half_decrement_: [K], half the Newton decrement at the end: about the distance to the minimum of the mean loss.
@@ -140,6 +143,11 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             start = (solution.coefficients, solution.intercepts)
             finer_solution = self._solve(X, np.float64, targets, C, refined & two_classes, start)
             solution = solution.updated(finer_solution, refined & two_classes)
+        unbounded = np.flatnonzero(two_classes & np.isinf(C) & (solution.status == "converged"))
+        if len(unbounded):
+            with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
+                split = separated(rows, targets, solution, unbounded, self.fit_intercept)
+            solution.status[unbounded[split]] = "separable"
         self._store(solution, targets.class_totals, two_classes)
         return self
 

@@ -61,9 +61,3 @@ def column_sums(values: Any) -> Any:
     totals = np.zeros(values.shape[1])
     log_loss_host.column_sums(values, totals)
     return totals
-
-
-def column_sizes(values: Any) -> Any:
-    """Return the largest magnitude of each column of [n, W], [W]; NaN where there is one."""
-    xp = array_namespace(values)
-    return np.abs(values).max(axis=0) if xp is np else xp.from_dlpack(as_tensor(values).abs().amax(dim=0))

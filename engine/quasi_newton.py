@@ -68,9 +68,6 @@ SHARING, MOST_SHARED = 8, 4
 # Where the loss is at its rounding error, and for so many steps no gradient is below this share of the smallest one
 # before, only noise is left of it.
 PATIENCE, PROGRESS = 8, 0.7
-# Without a penalty, logits that still move this far in the last step, or for which the probability is 1 to the last bit
-# of float64, have no limit.
-RUNAWAY_STEP, RUNAWAY_LOGIT = 0.5, 36.0
 # The objective is at most about this share of tol above its minimum, relative to itself.
 DECREMENT_SHARE = 0.02
 VECTORS = ("w", "g", "x", "v")
@@ -199,7 +196,7 @@ class QuasiNewton:
         self.w[:-1] += step.astype(np.float64) * scale
         self.w[-1] += offset
         stretching = np.flatnonzero(self.stretch & ~self.fresh & (self.alpha == 1))
-        sums = self.arrays(step, offset, stretching, bool((self.problems.ridge[0, self.problem] == 0).any()))
+        sums = self.arrays(step, offset, stretching)
         sums.products /= scale
         return sums
 
@@ -233,14 +230,13 @@ class QuasiNewton:
         self.v[:, again] = x[:, again] * (target - alpha)[again]
         self.alpha[again] = target[again]
         settled = np.flatnonzero(accepted & (longer == 1))
-        runaway = ~self.fresh & (ridge[0] == 0) & (sums.travel > RUNAWAY_STEP)
         self._remember(settled[~self.fresh[settled]], g)
         self.g[:, settled], self.loss[settled] = g[:, settled], loss[settled]
         self.n_steps[settled] += ~self.fresh[settled]
         self.fresh[settled] = False
         self._finish(np.flatnonzero(failed & ~finite), "not_finite")
         self._finish(np.flatnonzero(failed & finite), "stalled")
-        self._begin(settled, runaway[settled])
+        self._begin(settled)
 
     def _remember(self, columns: np.ndarray, g: np.ndarray) -> None:
         """Keep the steps just taken and their changes of the gradient."""
@@ -260,7 +256,7 @@ class QuasiNewton:
         self.reciprocals[place, columns] = np.where(usable, 1 / np.where(usable, curved, 1.0), 0.0)
         self.n_pairs[columns] += 1
 
-    def _begin(self, columns: np.ndarray, runaway: np.ndarray) -> None:
+    def _begin(self, columns: np.ndarray) -> None:
         """Stop the columns that have converged; choose the direction of the others' next step."""
         if not len(columns):
             return
@@ -274,11 +270,11 @@ class QuasiNewton:
         slope = _dot(g, x)
         self.solution.gradient[k], self.solution.half_decrement[k] = largest, -0.5 * slope
         done = (largest <= self.tol) & (-0.5 * slope <= DECREMENT_SHARE * self.tol * np.minimum(self.loss[columns], 1))
-        # Without a penalty, data that a plane separates have no minimum.
-        split = done & runaway
+        # Without a penalty, data that a plane separates have no minimum. (Those that it separates but for rows on it
+        # meet the tolerance: `separation` finds them.)
+        split = np.zeros_like(done)
         for i in np.flatnonzero(self.problems.ridge[0, k] == 0).tolist():
-            split[i] |= self.arrays.separates(int(columns[i]))
-            split[i] |= bool(done[i]) and self.arrays.largest_logit(int(columns[i])) > RUNAWAY_LOGIT
+            split[i] = self.arrays.separates(int(columns[i]))
         out_of_steps = ~done & ~split & (self.n_steps[columns] >= self.max_iter)
         better = (largest < PROGRESS * self.smallest[columns]) | (-0.5 * slope > self.rounding * self.loss[columns])
         self.smallest[columns] = np.where(better, largest, self.smallest[columns])

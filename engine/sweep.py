@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gatescope.engine.arrays import array_namespace, to_host
-from gatescope.engine.log_loss import column_sizes, column_sums, log_loss, log_loss_curvature, log_loss_slope
+from gatescope.engine.log_loss import column_sums, log_loss, log_loss_curvature, log_loss_slope
 from gatescope.engine.row_blocks import BLOCK_ROWS, RowBlocks
 from gatescope.engine.split_product import SplitStep
 from gatescope.engine.targets import CHUNK_ROWS
@@ -32,14 +32,12 @@ class Sums:
         residuals: the sum of r, [W].
         losses: [W].
         slopes: of the loss at MULTIPLES of the step, [M, W]; 0 where they were not asked for.
-        travel: the largest change of a logit, [W]; 0 where it was not asked for.
     """
 
     products: np.ndarray
     residuals: np.ndarray
     losses: np.ndarray
     slopes: np.ndarray
-    travel: np.ndarray
 
 
 def with_columns(array: Any, columns: np.ndarray, piece_rows: int = CHUNK_ROWS) -> Any:
@@ -112,23 +110,16 @@ class SweepTile:
         right = self.logits[:, column] * self.signed[:, column] > 0
         return not self.rows.processes.total(not (right | (self.signed[:, column] == 0)).all())
 
-    def largest_logit(self, column: int) -> float:
-        """Return the largest absolute logit of one problem."""
-        return float(self.rows.processes.largest(float(abs(self.logits[:, column]).max())))
-
-    def __call__(self, step: np.ndarray, offset: np.ndarray, stretching: np.ndarray, watched: bool) -> Sums:
+    def __call__(self, step: np.ndarray, offset: np.ndarray, stretching: np.ndarray) -> Sums:
         """Move the logits and pass over all rows once.
 
         Args:
             step: v [H, W], in the precision of the rows.
             offset: what is added to X v, [W].
             stretching: the columns whose slopes farther on are wanted, integers.
-            watched: whether the largest change of a logit is wanted.
         """
-        xp, dtype = self.rows.xp, self.rows.dtype
-        step, offset, far = xp.asarray(step), xp.asarray(offset, dtype=dtype), xp.asarray(stretching)
-        block_rows = self.rows.stored_rows if self.split else self.rows.rows_at_once(self.shift)
-        travel = xp.zeros((-(-self.rows.shape[0] // block_rows), step.shape[1]), dtype)
+        xp = self.rows.xp
+        step, offset, far = xp.asarray(step), xp.asarray(offset, dtype=self.rows.dtype), xp.asarray(stretching)
         split_step = SplitStep(step, offset, self.heaviest, self.rows.stored_dtype) if self.split else None
 
         def host_sums(block: Any, start: int, stop: int) -> tuple[Any, ...]:
@@ -136,10 +127,7 @@ class SweepTile:
             from gatescope.engine.sweep_host import block_sums
 
             z, signed = self.logits[start:stop], self.signed[start:stop]
-            *sums, farthest = block_sums(block, z, signed, step, offset, far, MULTIPLES)
-            if watched:
-                note_travel(start, farthest)
-            return tuple(sums)
+            return block_sums(block, z, signed, step, offset, far, MULTIPLES)
 
         def device_sums(block: Any, start: int, stop: int) -> tuple[Any, ...]:
             z, signed = self.logits[start:stop], self.signed[start:stop]
@@ -154,24 +142,14 @@ class SweepTile:
             slopes = xp.zeros((len(MULTIPLES), step.shape[1]))
             if len(stretching):
                 slopes[:, far] = _slopes_farther_on(z[:, far], signed[:, far], change[:, far])
-            if watched:
-                note_travel(start, column_sizes(change))
             return products, column_sums(residual), column_sums(loss), slopes
-
-        def note_travel(start: int, farthest: Any) -> None:
-            # Pieces from the disk may end inside a block: two blocks then have one place.
-            place = start // block_rows
-            travel[place] = xp.maximum(travel[place], farthest)
 
         if xp is np:
             sums = self.rows.totals(host_sums, shift=self.shift)
         else:
             sums = self.rows.stored_totals(device_sums) if self.split else self.rows.totals(device_sums, self.shift)
         products, residuals, losses, slopes = (to_host(value) for value in sums)
-        farthest = to_host(travel).max(axis=0).astype(np.float64)
-        return Sums(
-            products.T, residuals, losses, slopes, self.rows.processes.largest(farthest) if watched else farthest
-        )
+        return Sums(products.T, residuals, losses, slopes)
 
 
 def _slopes_farther_on(z: Any, signed: Any, change: Any) -> Any:

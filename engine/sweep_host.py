@@ -37,11 +37,11 @@ def block_sums(
         multiples: M of them.
 
     Returns:
-        The products R' X [W, H], the sums of r [W], the losses [W], the slopes [M, W], and the largest changes [W].
+        The products R' X [W, H], the sums of r [W], the losses [W], and the slopes [M, W].
     """
     (n_rows, n_units), width = block.shape, logits.shape[1]
     products = np.zeros((n_units, width))
-    residuals, losses, travel = np.zeros((3, width))
+    residuals, losses = np.zeros((2, width))
     slopes = np.zeros((len(multiples), width))
     part_rows = cached_rows(n_rows, n_units, block.itemsize)
     further = np.asarray(multiples, block.dtype) - 1
@@ -58,12 +58,11 @@ def block_sums(
         products,
         residuals,
         losses,
-        travel,
         far,
         further,
         slopes,
     )
-    return products.T, residuals, losses, slopes, travel
+    return products.T, residuals, losses, slopes
 
 
 @compiled
@@ -78,7 +77,6 @@ def _pass(
     products: Any,
     residuals: Any,
     losses: Any,
-    travel: Any,
     far: Any,
     further: Any,
     slopes: Any,
@@ -103,7 +101,6 @@ def _pass(
             for j in range(width):
                 change[i, j] += offset[j]
                 z[i, j] += change[i, j]
-                travel[j] = max(travel[j], abs(change[i, j]))
         fill_loss(z.reshape(-1), s.reshape(-1), loss[: n * width], slope[: n * width])
         for i in range(n):
             for j in range(width):

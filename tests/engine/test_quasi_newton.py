@@ -45,10 +45,10 @@ def test_every_step_goes_down(monkeypatch):
     seen = {k: [] for k in range(4)}
     begin = QuasiNewton._begin
 
-    def watched(self, columns, runaway):
+    def watched(self, columns):
         for column in columns:
             seen[int(self.problem[column])].append(float(self.loss[column]))
-        begin(self, columns, runaway)
+        begin(self, columns)
 
     monkeypatch.setattr(QuasiNewton, "_begin", watched)
     with RowBlocks(X, np.float64) as rows:

@@ -37,6 +37,8 @@ for name, options in json.load(open(f"{folder}/options.json")).items():
     probes = LogisticProbes(**options, distributed=True).fit(X, Y, s)
     for key in ("coef_", "intercept_", "objective_", "status_", "n_passes_"):
         results[f"{name} {key}"] = getattr(probes, key)
+marked = LogisticProbes(float("inf"), distributed=True).fit(np.hstack([X, data["marks"][rows]]), data["torn"][rows])
+results["marked"] = marked.status_
 probes = LogisticProbes(float("inf"), tol=1e-12, distributed=True).fit(X, Y[:, :2])
 results["errors"] = probes.standard_errors(X, Y[:, :2], groups=groups).coef
 for name in ("none", "shared", "each"):
@@ -96,12 +98,26 @@ def make():
     return X, Y, weight, np.arange(5000) // 77
 
 
+def make_marks(Y):
+    """Two units that are 1 at a few rows, and labels: at those all rows have one label, or all but one, or are split.
+
+    The row that disagrees lies in the other shard than the others.
+    """
+    marks, torn = np.zeros((5000, 2)), Y[:, [0, 0, 0]].copy()
+    marks[3000:3040, 0] = marks[4000:4040, 1] = marks[5, 1] = 1
+    torn[3000:3040, 0] = torn[4000:4040, :2] = True
+    torn[5, :2] = False
+    torn[3000:3040:2, 1:], torn[3001:3040:2, 1:] = True, False
+    return marks, torn
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     """What two processes found: one mapping for each."""
     folder = tmp_path_factory.mktemp("processes")
     X, Y, weight, groups = make()
-    np.savez(folder / "data.npz", X=X, Y=Y, weight=weight, groups=groups)
+    marks, torn = make_marks(Y)
+    np.savez(folder / "data.npz", X=X, Y=Y, weight=weight, groups=groups, marks=marks, torn=torn)
     (folder / "options.json").write_text(json.dumps(OPTIONS))
     (folder / "worker.py").write_text(WORKER)
     command = [sys.executable, "-W", "ignore", str(folder / "worker.py"), str(folder)]
@@ -130,6 +146,11 @@ def test_two_processes_find_what_one_finds(shared, name):
             )
     for key in ("coef_", "n_passes_"):
         np.testing.assert_array_equal(shared[0][f"{name} {key}"], shared[1][f"{name} {key}"])
+
+
+def test_a_plane_is_found_in_the_rows_of_both_processes(shared):
+    for got in shared:
+        assert got["marked"].tolist() == ["separable", "converged", "converged"]
 
 
 def test_errors_of_groups_that_lie_in_two_shards(shared):

@@ -27,8 +27,8 @@ def test_two_passes_add_up(shifted):
         tile = SweepTile(rows, shift, 3)
         for column in range(3):
             tile.start(column, signed[:, column])
-        tile(steps[0], offsets[0], np.zeros(0, int), False)
-        sums = tile(steps[1], offsets[1], np.array([0, 2]), True)
+        tile(steps[0], offsets[0], np.zeros(0, int))
+        sums = tile(steps[1], offsets[1], np.array([0, 2]))
     before = moved @ steps[0] + offsets[0]
     change = moved @ steps[1] + offsets[1]
     weight, label = np.abs(signed), signed > 0
@@ -41,27 +41,11 @@ def test_two_passes_add_up(shifted):
     np.testing.assert_allclose(sums.products, moved.T @ residual(z), rtol=1e-10, atol=1e-9)
     np.testing.assert_allclose(sums.residuals, residual(z).sum(axis=0), rtol=1e-10)
     np.testing.assert_allclose(sums.losses, (weight * np.logaddexp(0, np.where(label, -z, z))).sum(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(sums.travel, np.abs(change).max(axis=0))
     for i, multiple in enumerate(MULTIPLES):
         slopes = (residual(before + multiple * change) * change).sum(axis=0)
         np.testing.assert_allclose(sums.slopes[i, [0, 2]], slopes[[0, 2]], rtol=1e-10)
     assert (sums.slopes[:, 1] == 0).all()
     np.testing.assert_allclose(tile.curvature(1), weight[:, 1] * expit(z[:, 1]) * expit(-z[:, 1]), rtol=1e-10)
-    np.testing.assert_allclose(tile.largest_logit(2), np.abs(z[:, 2]).max(), rtol=1e-12)
-
-
-def test_pieces_from_the_disk_lose_no_travel(tmp_path):
-    """Of 1,536 units a block has 170 rows of converted states, and a piece 1,364: its last block has four."""
-    X = np.memmap(tmp_path / "states", np.float16, "w+", shape=(3000, 1536))
-    X[:, 0], X[1361, 0] = 1, 9
-    step = np.zeros((1536, 1), np.float32)
-    step[0] = 1
-    with RowBlocks(X, np.float32) as rows:
-        rows.piece_rows = 4 * rows.block_rows
-        assert (rows.rows_at_once(), rows.piece_rows) == (170, 1364)
-        tile = SweepTile(rows, None, 1)
-        tile.start(0, np.ones(3000, np.float32))
-        assert tile(step, np.zeros(1, np.float32), np.zeros(0, int), True).travel == 9
 
 
 def test_columns_are_kept_and_started_anew():
@@ -69,7 +53,7 @@ def test_columns_are_kept_and_started_anew():
         tile = SweepTile(rows, None, 3)
         for column in range(3):
             tile.start(column, np.full(10, float(column)))
-        tile(np.array([[1.0, 2, 3]]), np.zeros(3), np.zeros(0, int), False)
+        tile(np.array([[1.0, 2, 3]]), np.zeros(3), np.zeros(0, int))
         tile.keep(np.array([0, 2]))
         np.testing.assert_array_equal(tile.logits, np.tile([1, 3], (10, 1)))
         np.testing.assert_array_equal(tile.signed, np.tile([0, 2], (10, 1)))
@@ -83,7 +67,7 @@ def test_separation_ignores_rows_without_weight():
         tile = SweepTile(rows, None, 2)
         tile.start(0, np.array([1.0, 1, -1, 0]))
         tile.start(1, np.array([1.0, 1, -1, -1]))
-        tile(np.ones((1, 2)), np.zeros(2), np.zeros(0, int), False)
+        tile(np.ones((1, 2)), np.zeros(2), np.zeros(0, int))
         assert tile.separates(0) and not tile.separates(1)
 
 
@@ -106,7 +90,7 @@ def test_long_blocks_on_a_device(device, dtype):
         for column in range(3):
             tile.start(column + 1, device(signed[:, column]))
         tile.keep(np.array([1, 2, 3]))
-        sums = tile(step, offset, np.array([1]), True)
+        sums = tile(step, offset, np.array([1]))
         assert tile.split == (dtype != torch.float32)
         curvature = tile.curvature(1).get()
     moved = exact @ step.astype(np.float64) + offset
@@ -127,7 +111,6 @@ def test_long_blocks_on_a_device(device, dtype):
     np.testing.assert_allclose(sums.products / scale, exact.T @ slope / scale, rtol=0, atol=2.0**-21 + rounding)
     losses = np.abs(signed) * np.logaddexp(0, -np.sign(signed) * z)
     np.testing.assert_allclose(sums.losses, losses.sum(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(sums.travel, np.abs(z).max(axis=0), rtol=1e-6)
     # The logits began at zero, so that they are the change, too.
     far = np.array(MULTIPLES)[:, None] * z[:, 1]
     slopes = (-signed[:, 1] * expit(-np.sign(signed[:, 1]) * far) * z[:, 1]).sum(axis=1)
