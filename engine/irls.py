@@ -18,7 +18,7 @@ from gatescope.engine.gram import Moments, weighted_sd
 from gatescope.engine.inference import StandardErrors, infer
 from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.objective import verify
-from gatescope.engine.predictions import linear_predictions
+from gatescope.engine.predictions import cancels, linear_predictions, prediction_dtype
 from gatescope.engine.problems import Problems, Solution
 from gatescope.engine.quasi_newton import QuasiNewton
 from gatescope.engine.row_blocks import RowBlocks
@@ -136,6 +136,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         two_classes = (targets.class_totals > 0).all(axis=0)
         native = computing_dtype(X)
         start = self._earlier(X.shape[1], n_targets)
+        self._cancelling = False
         solution = self._solve(X, native, targets, C, two_classes, start)
         finer = (solution.gradient > self.tol) | (self.tol < FINEST_FLOAT32_TOL)
         refined = np.isin(solution.status, ["stalled", "not_finite"]) | ((solution.status == "converged") & finer)
@@ -206,6 +207,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         solution.objective *= targets.unit
         solution.coefficients /= scale[:, None]
         solution.intercepts -= origin @ solution.coefficients
+        self._cancelling |= cancels(solution.coefficients.T, mean, sd)
         if dtype == np.float32 and self.tol >= FINEST_FLOAT32_TOL:
             with RowBlocks(X, np.float64, bytes_of(self.memory_limit), targets.weights.processes) as rows:
                 around = origin if self.standardize else np.zeros_like(origin)
@@ -378,7 +380,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         source, X = X, as_rows(X)
         validate_data(self, source, reset=False, skip_check_array=True)
-        with RowBlocks(X, computing_dtype(X), bytes_of(self.memory_limit)) as rows:
+        with RowBlocks(X, prediction_dtype(X, self._cancelling), bytes_of(self.memory_limit)) as rows:
             return linear_predictions(rows, self.coef_, self.intercept_)
 
     def __sklearn_tags__(self) -> Any:

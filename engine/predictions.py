@@ -6,8 +6,29 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.engine.arrays import to_host
+from gatescope.engine.arrays import computing_dtype, to_host
 from gatescope.engine.row_blocks import RowBlocks, check_finite
+
+# Where a unit's mean counts this many times as much in a prediction as all that varies, single precision has lost a
+# thousandth of a percent of what varies.
+CANCELLING = 100.0
+
+
+def prediction_dtype(X: Any, cancelling: bool) -> type:
+    """Return the precision to predict in: that of the fit, but float64 where large parts cancel."""
+    return np.float64 if cancelling else computing_dtype(X)
+
+
+def cancels(coefficients: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> bool:
+    """Whether the means of units count far more in some prediction than what varies, and are taken away again by b.
+
+    Args:
+        coefficients: [K, H]; NaN counts as 0.
+        mean, sd: of the units, [H].
+    """
+    size = np.abs(np.nan_to_num(coefficients))
+    with np.errstate(all="ignore"):
+        return bool(((size * np.abs(mean)).max(axis=1) > CANCELLING * (size * sd).max(axis=1)).any())
 
 
 def linear_predictions(rows: RowBlocks, coefficients: np.ndarray, intercepts: np.ndarray) -> np.ndarray:

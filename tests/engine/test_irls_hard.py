@@ -134,6 +134,22 @@ def test_columns_far_from_zero(dtype):
         assert_equal_coefficients(probes.coef_[k], alone.coef_[0])
 
 
+@pytest.mark.parametrize("offset", [1e3, 1e6])
+@pytest.mark.parametrize("standardize", [False, True])
+def test_predictions_from_columns_far_from_zero_keep_what_varies(offset, standardize):
+    generator = np.random.default_rng(3)
+    X = (generator.standard_normal((2000, 30)) + offset).astype(np.float32)
+    exact = X.astype(np.float64)
+    Y = exact[:, :1] - offset + generator.logistic(size=(2000, 1)) > 0
+    probes = LogisticProbes(standardize=standardize).fit(X, Y)
+    expected = exact @ probes.coef_.T + probes.intercept_
+    np.testing.assert_allclose(probes.decision_function(X), expected, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(probes.predict(X), expected > 0)
+    # Nothing is lost by a unit that does not vary, so that single precision does.
+    near = np.hstack([X - np.float32(offset), np.full((2000, 1), 1234.5, np.float32)])
+    assert LogisticProbes().fit(near, Y).decision_function(near).dtype == np.float32
+
+
 def test_huge_and_tiny_scales():
     X, Y = make_problem(300, 4, 2)
     reference = LogisticProbes(C=np.inf, tol=1e-9).fit(X, Y)
