@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from gatescope.engine.arrays import array_namespace, as_rows, computing_dtype, moved, to_host
+from gatescope.engine.arrays import array_namespace, as_rows
 from gatescope.engine.errors import InputError
-from gatescope.engine.gram import Moments
 from gatescope.engine.memory_limit import bytes_of
-from gatescope.engine.predictions import linear_predictions
+from gatescope.engine.normal_equations import NormalEquations
+from gatescope.engine.predictions import cancels, linear_predictions, prediction_dtype
 from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.shards import Processes
 from gatescope.engine.targets import Weights, as_continuous, as_targets, equal_weights
@@ -45,7 +44,8 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
         coef_: [K, H], float64; NaN unless the status is "converged". [H] after a one-dimensional y.
         intercept_: [K], float64, and NaN where `coef_` is: so are the predictions. A number after a one-dimensional y.
         status_: [K], str: "converged"; "empty": no row has weight; "not_finite": the arithmetic failed.
-        grad_norm_: [K], the largest absolute gradient of the mean loss at the end.
+        grad_norm_: [K], the largest absolute gradient of the mean loss at the end. Without an intercept, of units far
+            from zero, it is mostly that of the last bit of `coef_`: about 1e-16 times the square of the distance.
         objective_: [K].
     """
 
@@ -81,7 +81,7 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
         return self
 
     def fit_path(self, X: Any, y: Any, Cs: Iterable[Any], sample_weight: Any = None) -> list[RidgeProbes]:
-        """Fit all targets once for each of several penalties, with one Gram matrix and one eigendecomposition for all.
+        """Fit all targets once for each of several penalties, with one Gram matrix for all.
 
         Args:
             X, y, sample_weight: as for `fit`.
@@ -111,15 +111,17 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
         processes.check_equal("columns of X and of Y", [X.shape[1], Y.shape[1]])
         coefficients = np.full((len(path), Y.shape[1], X.shape[1]), np.nan)
         intercepts, gradients, objectives = np.full((3, *C.shape), np.nan)
-        status = np.full(Y.shape[1], "not_finite", dtype="<U16")
+        status, cancelling = np.full(Y.shape[1], "not_finite", dtype="<U16"), np.zeros(len(path), bool)
         weights = Weights(sample_weight, X.shape[0], Y.shape[1], array_namespace(X), processes)
         with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
             for group in equal_weights(weights, Y.shape[1]):
-                system = _NormalEquations(rows, Y, weights.column(int(group[0])), group, self.fit_intercept)
+                system = NormalEquations(rows, Y, weights.column(int(group[0])), group, self.fit_intercept)
                 if system.total == 0:
                     status[group] = "empty"
                 elif system.finite:
-                    for number, w in enumerate(system.solutions(C[:, group])):
+                    for number in range(len(path)):
+                        w = system.solutions(C[number, group])
+                        cancelling[number] |= cancels(w.T, system.mean, system.sd)
                         coefficients[number, group], intercepts[number, group] = w.T, system.intercepts(w)
                         gradients[number, group] = np.abs(system.gradient(w, C[number, group])).max(axis=0)
                         objectives[number, group] = system.objective(w, C[number, group])
@@ -132,10 +134,10 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        for probes, w, b, gradient, objective in zip(
-            path, coefficients, intercepts, gradients, objectives, strict=True
+        for probes, w, b, gradient, objective, cancelled in zip(
+            path, coefficients, intercepts, gradients, objectives, cancelling.tolist(), strict=True
         ):
-            probes._flat, probes.status_ = flat, status.copy()
+            probes._flat, probes._cancelling, probes.status_ = flat, cancelled, status.copy()
             probes.grad_norm_, probes.objective_ = gradient, objective
             probes.coef_, probes.intercept_ = (w[0], float(b[0])) if flat else (w, b)
 
@@ -154,7 +156,7 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         source, X = X, as_rows(X)
         validate_data(self, source, reset=False, skip_check_array=True)
-        with RowBlocks(X, computing_dtype(X), bytes_of(self.memory_limit)) as rows:
+        with RowBlocks(X, prediction_dtype(X, self._cancelling), bytes_of(self.memory_limit)) as rows:
             coefficients = np.atleast_2d(self.coef_)
             predictions = linear_predictions(rows, coefficients, np.atleast_1d(self.intercept_))
         return predictions[:, 0] if self._flat else predictions
@@ -163,79 +165,3 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
-
-
-class _NormalEquations:
-    """The least-squares problems of the targets of one group, which share their weights.
-
-    Args:
-        rows: X [N, H].
-        Y: [N, K].
-        weight: [N] or None.
-        group: the targets, integers [G].
-        fit_intercept: whether means are taken out.
-    """
-
-    def __init__(self, rows: RowBlocks, Y: Any, weight: Any, group: np.ndarray, fit_intercept: bool):
-        xp = rows.xp
-        moments = Moments(rows, weight, covariance=True)
-        self.total = moments.total
-        if self.total == 0:
-            return
-        origin = moments.mean if fit_intercept else np.zeros_like(moments.mean)
-        columns = moved(group, array_namespace(Y)) if len(group) < Y.shape[1] else slice(None)
-        target_sum = np.zeros(len(group))
-
-        def block_targets(start: int, stop: int) -> tuple[Any, Any]:
-            targets = moved(Y[start:stop, columns], xp).astype(np.float64)
-            return targets, xp.ones(stop - start) if weight is None else weight[start:stop].astype(np.float64)
-
-        def sum_targets(_: Any, start: int, stop: int) -> tuple[Any, ...]:
-            targets, share = block_targets(start, stop)
-            return (share @ targets,)
-
-        if fit_intercept:
-            target_sum = to_host(rows.totals(sum_targets)[0])
-        self.target_mean = target_sum / self.total
-        center = xp.asarray(self.target_mean)
-
-        def cross(block: Any, start: int, stop: int) -> tuple[Any, ...]:
-            targets, share = block_targets(start, stop)
-            targets = targets - center
-            weighted = targets * share[:, None]
-            return block.T @ weighted, (targets * weighted).sum(axis=0)
-
-        products, squares = (to_host(value) for value in rows.totals(cross, shift=xp.asarray(origin)))
-        self.mean, self.cross, self.squares = origin, products / self.total, squares / self.total
-        self.gram = moments.covariance if fit_intercept else moments.covariance + np.outer(moments.mean, moments.mean)
-        self.finite = bool(np.isfinite(self.gram).all() and np.isfinite(self.cross).all())
-
-    def solutions(self, Cs: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the coefficients [H, G] for each of P penalties of the targets [P, G]."""
-        values = np.unique(Cs)
-        few = len(values) <= 2 and np.isfinite(values).all()
-        if not few:
-            eigenvalues, vectors = np.linalg.eigh(self.gram)
-            projected = vectors.T @ self.cross
-        for C in Cs:
-            if few:
-                w = np.empty_like(self.cross)
-                for value in np.unique(C).tolist():
-                    matrix = self.gram + np.eye(len(self.gram)) / (value * self.total)
-                    w[:, value == C] = scipy.linalg.solve(matrix, self.cross[:, value == C], assume_a="sym")
-                yield w
-                continue
-            spread = eigenvalues[:, None] + 1 / (C * self.total)
-            # Directions in which X does not vary have no coefficient unless the penalty sets it to zero.
-            usable = spread > eigenvalues[-1] * len(eigenvalues) * np.finfo(np.float64).eps
-            yield vectors @ np.where(usable, projected / np.where(usable, spread, 1.0), 0.0)
-
-    def intercepts(self, w: np.ndarray) -> np.ndarray:
-        return self.target_mean - self.mean @ w
-
-    def gradient(self, w: np.ndarray, C: np.ndarray) -> np.ndarray:
-        return self.gram @ w - self.cross + w / (C * self.total)
-
-    def objective(self, w: np.ndarray, C: np.ndarray) -> np.ndarray:
-        loss = self.squares - 2 * (w * self.cross).sum(axis=0) + (w * (self.gram @ w)).sum(axis=0)
-        return 0.5 * (self.total * loss + (w * w).sum(axis=0) / C)

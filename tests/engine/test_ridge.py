@@ -9,6 +9,14 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.ridge import RidgeProbes
 
 
+def smallest(X, Y, C=np.inf, weight=None):
+    """Of all minima without an intercept the one of smallest norm [K, H], from the singular values of X itself."""
+    root = np.ones((len(X), 1)) if weight is None else np.sqrt(weight)[:, None]
+    design = np.vstack([X * root, np.eye(X.shape[1]) / np.sqrt(C)])
+    right = np.vstack([Y * root, np.zeros((X.shape[1], Y.shape[1]))])
+    return np.linalg.lstsq(design, right, rcond=1e-14)[0].T
+
+
 def problem(N=300, H=12, K=4):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(N, H)) @ rng.normal(size=(H, H)) + 2
@@ -44,10 +52,12 @@ def test_one_C_for_each_target_and_none():
 
 def test_a_path_is_scikit_learns_and_has_one_eigendecomposition(monkeypatch):
     X, Y = problem()
+    # Where no penalty tells two equal units apart the eigenvectors do.
+    X = np.hstack([X, X[:, :1]])
     weight = np.random.default_rng(1).integers(0, 3, size=len(Y)).astype(float)
     decompose, made = np.linalg.eigh, []
     monkeypatch.setattr(np.linalg, "eigh", lambda matrix: made.append(matrix) or decompose(matrix))
-    Cs = [1e3, 1e-4, 1e-2, 1.0, np.array([0.1, 1.0, 10.0, 100.0]), np.inf]
+    Cs = [1e3, 1e-4, 1e-2, 1.0, np.array([0.1, 1.0, 10.0, 100.0]), np.inf, np.inf]
     probes = RidgeProbes(fit_intercept=True)
     path = probes.fit_path(X, Y, Cs, weight)
     assert len(path) == len(Cs) and len(made) == 1 and not hasattr(probes, "coef_")
@@ -55,15 +65,82 @@ def test_a_path_is_scikit_learns_and_has_one_eigendecomposition(monkeypatch):
         assert fitted.C is C and (fitted.status_ == "converged").all() and fitted.grad_norm_.max() < 1e-9
         for k, alpha in enumerate(np.broadcast_to(1 / np.asarray(C), 4)):
             alone = Ridge(alpha=alpha, solver="svd").fit(X, Y[:, k], sample_weight=weight)
+            if alpha == 0:
+                mean = np.average(np.column_stack([X, Y]), axis=0, weights=weight)
+                alone.coef_ = smallest(X - mean[:-4], Y - mean[-4:], weight=weight)[k]
+                alone.intercept_ = mean[k - 4] - mean[:-4] @ alone.coef_
             np.testing.assert_allclose(fitted.coef_[k], alone.coef_, rtol=0, atol=1e-9 * np.abs(alone.coef_).max())
             np.testing.assert_allclose(fitted.intercept_[k], alone.intercept_, rtol=1e-9)
             np.testing.assert_allclose(fitted.predict(X)[:, k], alone.predict(X), rtol=1e-6)
     single = RidgeProbes(C=1e-2).fit(X, Y, weight)
     np.testing.assert_allclose(path[2].coef_, single.coef_, rtol=1e-9)
     np.testing.assert_allclose(path[2].objective_, single.objective_, rtol=1e-12)
-    assert probes.fit_path(X, Y[:, 0], [1.0, 2.0, 3.0])[1].coef_.shape == (12,)
+    assert probes.fit_path(X, Y[:, 0], [1.0, 2.0, 3.0])[1].coef_.shape == (13,)
     with pytest.raises(InputError, match=r"C is -1.0"):
         probes.fit_path(X, Y, [1.0, -1.0])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("difference", [0.0, 1e-9, 1e-7, 1e-3])
+@pytest.mark.parametrize("C", [1.0, 1e9, 1e15, np.inf])
+def test_a_fit_and_a_path_agree_on_units_that_are_nearly_equal(difference, C):
+    X, Y = problem()
+    twice = np.hstack([X, X[:, :2] + difference * np.random.default_rng(2).normal(size=(300, 2))])
+    single, path = RidgeProbes(C).fit(twice, Y), RidgeProbes().fit_path(twice, Y, [1e-3, 0.1, C, 10.0])[2]
+    np.testing.assert_array_equal(single.coef_, path.coef_)
+    expected = smallest(twice - twice.mean(axis=0), Y - Y.mean(axis=0), C)
+    # What float64 sums cannot tell apart shares its coefficient, for hardly more squares.
+    squares = ((Y - Y.mean(axis=0) - (twice - twice.mean(axis=0)) @ expected.T) ** 2).sum(axis=0)
+    np.testing.assert_allclose(single.objective_, 0.5 * (squares + (expected**2).sum(axis=1) / C), rtol=0.02)
+    assert np.abs(single.coef_).max() < 1.1 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("C", [1e-3, 1.0, np.inf])
+def test_scales_far_apart(C):
+    X, Y = problem()
+    scale = 10.0 ** np.linspace(-9, 6, 12)
+    for probes in (RidgeProbes(C).fit(X * scale, Y), *RidgeProbes().fit_path(X * scale, Y, [C, 3 * C, 2 * C])[:1]):
+        # In coordinates in which every unit varies alike the penalties differ.
+        centred, ridge = X - X.mean(axis=0), np.diag(1 / (C * scale**2))
+        expected = np.linalg.solve(centred.T @ centred + ridge, centred.T @ (Y - Y.mean(axis=0)))
+        np.testing.assert_allclose(probes.coef_ * scale, expected.T, rtol=0, atol=1e-9 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e8])
+@pytest.mark.parametrize("C", [1e-3, 1.0, 1e12, np.inf])
+def test_without_an_intercept_units_far_from_zero_keep_their_coefficients(offset, C):
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(500, 20)) + offset
+    Y = X[:, :2] + generator.normal(size=(500, 2))
+    weight = generator.integers(0, 3, 500).astype(float)
+    probes = RidgeProbes(C, fit_intercept=False).fit(X, Y, weight)
+    expected = smallest(X, Y, C, weight)
+    np.testing.assert_allclose(probes.coef_, expected, rtol=0, atol=1e-7)
+    loss = (weight[:, None] * (X @ expected.T - Y) ** 2).sum(axis=0) + (expected**2).sum(axis=1) / C
+    np.testing.assert_allclose(probes.objective_, 0.5 * loss, rtol=1e-6)
+    assert (probes.intercept_ == 0).all() and (probes.grad_norm_ < 1e-14 * (1 + offset**2)).all()
+
+
+@pytest.mark.parametrize("C", [1.0, np.inf])
+def test_without_an_intercept_a_constant_unit_is_one(C):
+    X, Y = problem()
+    constant = np.hstack([X, np.full((300, 1), 5.0), X[:, :1]])
+    probes = RidgeProbes(C, fit_intercept=False).fit(constant, Y)
+    expected = smallest(constant, Y, C)
+    np.testing.assert_allclose(probes.coef_, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e6])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_predictions_from_units_far_from_zero_keep_what_varies(offset, fit_intercept):
+    generator = np.random.default_rng(0)
+    X = (generator.normal(size=(2000, 30)) + offset).astype(np.float32)
+    exact = X.astype(np.float64)
+    Y = exact[:, :2] - exact[:, 2:4] + [0, 3]
+    probes = RidgeProbes(fit_intercept=fit_intercept).fit(X, Y)
+    np.testing.assert_allclose(probes.predict(X), exact @ probes.coef_.T + probes.intercept_, rtol=0, atol=1e-6)
+    near = RidgeProbes().fit((exact - offset).astype(np.float32), Y)
+    assert near.predict((exact - offset).astype(np.float32)).dtype == np.float32
 
 
 def test_one_dimension_and_narrow_states():
