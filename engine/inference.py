@@ -44,6 +44,9 @@ def infer(
 ) -> StandardErrors:
     """Return the errors of each hypothesis; one pass over X for each.
 
+    The scores of a group are added as the threads come to its rows: its errors may differ from call to call in their
+    last bits.
+
     Args:
         rows: X [N, H] in float64.
         targets: labels and weights.
@@ -59,11 +62,13 @@ def infer(
     n_targets, n_units = coefficients.shape
     codes, n_groups = (None, 0) if groups is None else _codes(groups, rows)
     errors = np.full((n_targets, n_units + 1), np.nan)
+    # Without class weights: these are not more rows.
+    n_rows = np.broadcast_to(targets.weights.sums(), (n_targets,))
     # A hypothesis of one class has an infinite intercept.
     for k in np.flatnonzero(np.isfinite(coefficients).all(axis=1) & np.isfinite(intercepts)).tolist():
         point = np.append(coefficients[k], intercepts[k])
         signed = targets.signed(k, rows.dtype)
-        covariance = _covariance(rows, signed, point, ridge[k], codes, n_groups, fit_intercept)
+        covariance = _covariance(rows, signed, point, ridge[k], codes, n_groups, float(n_rows[k]), fit_intercept)
         if covariance is not None:
             errors[k, : len(covariance)] = np.sqrt(covariance.diagonal())
     z = np.where((ridge == 0).all(axis=1)[:, None], coefficients / errors[:, :-1], np.nan)
@@ -92,9 +97,18 @@ def _covariance(
     ridge: np.ndarray,
     codes: np.ndarray | None,
     n_groups: int,
+    n_rows: float,
     fit_intercept: bool,
 ) -> np.ndarray | None:
-    """Return the covariance of one hypothesis's coefficients, the intercept last; None where it does not exist."""
+    """Return the covariance of one hypothesis's coefficients, the intercept last; None where it does not exist.
+
+    Args:
+        signed: s_n (2 y_n - 1), [N].
+        point: the coefficients, [H + 1].
+        codes, n_groups: the number of each row's group [N], and of groups; None for independent rows.
+        n_rows: the sum of the weights, which count rows.
+        The others as in `infer`.
+    """
     xp, n_units = rows.xp, rows.shape[1]
     w, b = xp.asarray(point[:-1]), float(point[-1])
     width = n_units + int(fit_intercept)
@@ -132,7 +146,7 @@ def _covariance(
     weighted = to_host(signed) != 0
     counts = np.bincount(codes[weighted], minlength=n_groups).astype(np.float64)
     scores, counts = rows.processes.totals([scores, counts])
-    present, n_rows = int((counts > 0).sum()), int(counts.sum())
+    present = int((counts > 0).sum())
     if present < 2 or n_rows <= width:
         return None
     half = inverse @ scores.T

@@ -251,7 +251,8 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
 
         Args:
             X, y, sample_weight: what was fitted. Weights count rows.
-            groups: the group of each row [N], or None for independent rows.
+            groups: the group of each row [N], or None for independent rows. Scores are then added as the threads come
+                to a group's rows: errors may differ from call to call in their last bits.
 
         Returns:
             Errors and p-values, NaN where the status is not "converged" or the information is singular.

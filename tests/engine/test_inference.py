@@ -59,13 +59,28 @@ def test_rows_of_weight_zero_are_as_if_absent(clustered):
         np.testing.assert_allclose(got.p_values[k], expected.p_values[0], rtol=1e-5, atol=1e-300)
 
 
-def test_weights_count_rows():
-    X, Y, _ = make()
-    weight = np.random.default_rng(2).integers(0, 4, len(X))
+@pytest.mark.parametrize("clustered", [False, True])
+@pytest.mark.parametrize("each", [False, True])
+def test_weights_count_rows(clustered, each):
+    # Few rows: what is corrected for their number shows.
+    X, Y, groups = make(N=200)
+    weight = np.random.default_rng(2).integers(0, 4, Y.shape if each else len(X))
     probes = LogisticProbes(C=np.inf, tol=1e-11).fit(X, Y, weight)
-    got = probes.standard_errors(X, Y, weight)
-    repeated = probes.standard_errors(np.repeat(X, weight, axis=0), np.repeat(Y, weight, axis=0))
-    np.testing.assert_allclose(got.coef, repeated.coef, rtol=1e-9)
+    got = probes.standard_errors(X, Y, weight, groups if clustered else None)
+    for k in range(3):
+        rows = np.repeat(np.arange(len(X)), weight[:, k] if each else weight)
+        options = {"cov_type": "cluster", "cov_kwds": {"groups": groups[rows]}} if clustered else {}
+        oracle = sm.Logit(Y[rows, k].astype(float), sm.add_constant(X[rows])).fit(disp=0, tol=1e-14, **options)
+        np.testing.assert_allclose(np.append(got.intercept[k], got.coef[k]), oracle.bse, rtol=1e-7)
+        np.testing.assert_allclose(got.p_values[k], oracle.pvalues[1:], rtol=1e-5, atol=1e-300)
+
+
+def test_class_weights_are_no_more_rows():
+    X, Y, groups = make(N=200)
+    plain, heavy = (LogisticProbes(C=np.inf, tol=1e-11, class_weight=w).fit(X, Y) for w in (None, {0: 5.0, 1: 5.0}))
+    # All scores and all information are five times as large, and the rows as many.
+    expected = plain.standard_errors(X, Y, groups=groups).coef
+    np.testing.assert_allclose(heavy.standard_errors(X, Y, groups=groups).coef, expected, rtol=1e-7)
 
 
 @pytest.mark.parametrize("standardize", [False, True])
