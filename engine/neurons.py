@@ -82,7 +82,8 @@ class NeuronProbes(BaseEstimator):
         mutual_information_: bits, over at most 32 bins of equal mass, with the correction of Miller (1955): about 0 for
             independent labels, on either side of it.
         threshold_, informedness_: the best rule "positive where the unit is at least t", and its true minus false
-            positive rate (Youden 1950), negative where the rule should be turned round; to a 1024th of the mass.
+            positive rate (Youden 1950), negative where the rule should be turned round; to a 1024th of the mass, so
+            that a unit that tells the classes apart without error may have a little less than 1.
         status_: [K, H], str: "converged"; "one_class": fewer than two classes have weight; "constant_feature": the unit
             does not vary, so that its coefficient is 0 and it has no F statistic; "max_iter": the logistic regression
             did not converge; "not_finite": the unit's variance is beyond the range of float64.
