@@ -110,7 +110,8 @@ class _Planes:
         while directions.shape[1]:
             # The farthest that all rows on the right side can go together, as far as the bounded ones allow.
             step = linprog(-total @ directions, -bounded @ directions, np.zeros(len(bounded)), bounds=(-1, 1))
-            if not -step.fun > POSITIVE:
+            # Where the programme fails nothing was found, and the others go on.
+            if step.fun is None or -step.fun <= POSITIVE:
                 return False
             moved = self._along(directions @ step.x)
             excess = np.where(right, -sides * moved, np.where(sides == WRONG, np.abs(moved), 0.0))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from scipy.optimize import linprog
+from scipy.optimize import OptimizeResult, linprog
 from scipy.special import expit
 
+from gatescope.engine import separation
 from gatescope.engine.irls import LogisticProbes
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*probes did not converge")
@@ -108,3 +109,11 @@ def test_many_free_directions(device, gap):
         probes = LogisticProbes(np.inf, max_iter=2000).fit(states, y)
         wrong = (probes.predict(X) != y).sum()
         assert probes.status_.tolist() == ["separable" if gap else "converged"] and 0 < wrong < 40
+
+
+def test_a_programme_that_fails_stops_nothing(monkeypatch):
+    X, y, _ = with_a_mark()
+    real = separation.linprog
+    monkeypatch.setattr(separation, "linprog", lambda *given, **named: OptimizeResult(real(*given, **named), fun=None))
+    probes = LogisticProbes(np.inf).fit(X, np.column_stack([y, X[:, 0] > 0]))
+    assert probes.status_.tolist() == ["converged", "separable"]
