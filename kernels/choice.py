@@ -13,7 +13,7 @@ LEAST_TEMPERATURE = 1e-30
 
 @dataclass(frozen=True)
 class Draw:
-    """How characters are drawn, and what their random numbers hang on: see `choose`."""
+    """How characters are drawn, and what their random numbers depend on: see `choose`."""
 
     seed: int
     first_sequence: int  # number of the first row

@@ -2,7 +2,7 @@
 
 Probabilities are exp((logit - largest) / temperature) in the dtype of the logits, not divided by their sum: choices are
 those of `choose` but where a random number lies within rounding of the border between two characters, or the set of
-kept characters hangs on it. What is not kept is cut by `keep_likely` between the two passes.
+kept characters depends on it. What is not kept is cut by `keep_likely` between the two passes.
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ def pointwise_step(
 
 
 def step_of(x: Tensor | None, t: int) -> Tensor | None:
-    """Step t of what there may be, [T, ...]."""
+    """Step t of an optional array [T, ...]; None of None."""
     return None if x is None else x[t]
 
 

@@ -28,7 +28,7 @@ COUNTER_STRIDE = tl.constexpr(32)  # int32 between the counters of two groups: e
 # Arguments whose values make no new kernel.
 RUNTIME = ["t", "t0", "t1", "row0", "n_rows", "n_steps", "first_step", "first_row", "layer"]
 INTERPRETED = tl.constexpr(interpreting())  # as kernels see it, which become what they are when they are imported
-REGISTERS = 255  # of a thread of it: as many as there are, since one program at a time runs on a multiprocessor
+REGISTERS = 255  # of a thread, the most there are: only one program at a time runs on a multiprocessor
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ another, pass through their activations there, and leave it once, if they are ke
 (`gatescope.kernels.panels`), from which a library's product of so few rows would have to copy at every step.
 
 Backward keeps the gradients before the activations of some steps, from which two products add their part of the
-weights' gradients. These are sums of the shares', so that their last bits hang on the number of threads.
+weights' gradients. These are sums of the shares', so that their last bits depend on the number of threads.
 """
 
 from __future__ import annotations

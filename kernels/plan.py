@@ -21,14 +21,15 @@ from gatescope.kernels.gpu import Device
 SLACK = 4096  # bytes of shared memory left to the compiler
 WARPS = 8  # of a persistent program: weights pass through registers on their way to shared memory
 FEW_WARPS = 4  # of one with few units or partial sums: each warp reads all of a step's states, or adds one sum more
-# One after another, beyond which a product over all rows is expected to be faster. Measured up to two: with 1,024 rows
-# of 512 units in float16 an H200 has 1.27 times cuDNN's speed in an LSTM forward, 0.95 in a GRU.
+# Most launches that a layer takes, one after another; with more, a product over all rows for each step is expected to
+# be faster. Measured up to two: with 1,024 rows of 512 units in float16 an H200 has 1.27 times cuDNN's speed in an LSTM
+# forward, 0.95 in a GRU.
 LAUNCHES = 3
-# Units, beyond which the gates of 16 rows are more work for one program, with weights in shared memory, than a barrier
-# is for several: two layers of 128 took an LSTM on an H200 0.72 ms forward and 1.02 back, and in columns of 32 units
-# 0.51 and 0.75.
+# The largest H of which one program with its weights in shared memory does all units of 16 rows; beyond it several
+# programs, each with some of the units, are faster in spite of their barrier: two layers of 128 took an LSTM on an H200
+# 0.72 ms forward and 1.02 back, and in columns of 32 units 0.51 and 0.75.
 ALONE = 64
-# Units, whose weights in 16 bits stand in the registers of one program; compiled for sm_80 they are spilled.
+# The largest H whose weights in 16 bits stand in the registers of one program; compiled for sm_80 they are spilled.
 NARROW = 128
 MIN_TILE = 16  # rows or columns of a tensor core's product
 # Where each warp takes a slice of the inner dimension: warps, and entries that each multiplies at once, by their bytes.

@@ -46,7 +46,7 @@ def _instruction(x, NAME: tl.constexpr):
 
 @triton.jit
 def tanh(x, dtype: tl.constexpr):
-    """The tangens hyperbolicus, for states of a dtype."""
+    """tanh(x), as exactly as states of a dtype show."""
     if dtype.primitive_bitwidth == 16:
         return 1.0 - 2.0 * _falling(x * 2.8853900817779268)
     else:

@@ -138,7 +138,7 @@ def draw_or_read(
         logits: [rows, columns], -inf behind the V characters; None where characters are given and not scored.
         row: numbers of the rows, int32 [rows], of which those below n_rows are there.
         length: of each row within the block; from there on nothing is kept.
-        step, first_sequence, seed: what the random numbers hang on.
+        step, first_sequence, seed: what the random numbers depend on.
         others: see `gatescope.kernels.sample_kernels.sample_kernel`.
 
     Returns:

@@ -66,6 +66,9 @@ class FusedRecurrence:
         reset_after: of the gru.
         nonlinearity: of the rnn, "tanh" or "relu".
         layout: how the kernel works; default: `plan`'s choice.
+
+    Raises:
+        ValueError: more sequences than the kernel can count, some millions.
     """
 
     def __init__(
@@ -91,6 +94,10 @@ class FusedRecurrence:
             self._groups = triton.cdiv(n_rows, layout.block_b)
         rows = self._groups * layout.block_b
         self._padded = triton.cdiv(n_rows, rows) * rows
+        widest = max(layout.width, block_v(n_characters))
+        if self._padded * widest >= 2**31:
+            most = (2**31 - 1) // widest // layout.block_b * layout.block_b
+            raise ValueError(f"n_rows: expected at most {most} sequences side by side, got {n_rows}")
         before = cell == "gru" and not reset_after
         width, shape = layout.width, (len(layers), self._padded, layout.width)
         self.states = w_hh.new_zeros(len(layers), 2, *shape[1:])

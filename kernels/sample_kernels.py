@@ -247,7 +247,7 @@ def sample_kernel(
         log_probability_ptr, entropy_ptr: [n_rows, stride] or None.
         counter_ptr: of each group of rows.
         taken: steps before this block: which of the two states is the one before.
-        first_step, first_sequence, seed: the numbers that the random numbers hang on.
+        first_step, first_sequence, seed: what the random numbers depend on.
         PHASE: the part of a step to do, for the interpreter, whose programs cannot wait for each other.
     """
     i_b, i_h = tl.program_id(0), tl.program_id(1)

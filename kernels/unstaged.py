@@ -44,7 +44,7 @@ def store_unstaged(at, values, mask=None):
 
 @triton.jit
 def known_alike(x):
-    """A number that all threads have, as the compiler can see: it then reckons once a warp with what hangs on it."""
+    """A number that all threads have, as the compiler can see: what depends on it is computed once a warp."""
     if INTERPRETED:
         return x
     else:

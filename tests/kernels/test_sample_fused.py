@@ -203,3 +203,9 @@ def test_nan_draws_no_character_and_is_marked(form):
     tokens = torch.zeros(2, 3, dtype=torch.int32)
     fused.advance(tokens, torch.full((2,), 3, dtype=torch.int32), Captured((None,) * PLACES), Draw(0, 0, 1.0))
     assert (tokens[:, 0] >= 0).all() and (tokens[:, 1] == -1).all() and (tokens < V).all()
+
+
+def test_more_sequences_than_it_can_count_are_refused():
+    layers, vectors, output = converted(random_model("gru", V, H, 1), torch.float32)
+    with pytest.raises(ValueError, match="n_rows: expected at most 67108848 sequences side by side, got 1073741824"):
+        FusedRecurrence("gru", layers, vectors, output, 2**30, layout=PROGRAM)
