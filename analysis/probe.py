@@ -13,6 +13,7 @@ import hashlib
 import json
 import platform
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -167,6 +168,8 @@ def study_dump(
     boolean, continuous = _labelled(dump, hypotheses, language, table, log_path, warn)
     labelled = [each.name for each in (*boolean.hypotheses, *continuous.hypotheses)]
     # The solver and scikit-learn take seconds to import: commands that fit nothing are spared them.
+    from sklearn.exceptions import ConvergenceWarning
+
     from gatescope.analysis.study import Study
 
     study = Study(dump, config, seed)
@@ -179,7 +182,10 @@ def study_dump(
         for name in study.state_sets:
             for labels, weighting in fits:
                 started = time.perf_counter()
-                found, weights, predicted = study.fit(name, labels, weighting)
+                with warnings.catch_warnings():
+                    # Records and table have the status of each hypothesis.
+                    warnings.simplefilter("ignore", ConvergenceWarning)
+                    found, weights, predicted = study.fit(name, labels, weighting)
                 records += found
                 coefficients |= {f"{name}/{weighting}/{part}": array for part, array in weights.items()}
                 if name == study.main_set and weighting != "balanced":

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from gatescope.analysis.cli import main
 from gatescope.analysis.probe import _planned
 from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.split import split_sequences
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 
@@ -168,6 +169,22 @@ def test_what_a_model_read_is_judged_by_its_own_language():
         hypotheses, found = _planned(source, ProbeConfig(), None)
         assert found == language
         assert {each.language for each in hypotheses} == {language, "any"}
+
+
+def test_a_hypothesis_without_a_training_row_stops_no_other_and_has_a_status(tmp_path, capfd):
+    states, labels = rows_of_another_program()
+    np.save(tmp_path / "x.npy", states)
+    tested = 50 * split_sequences(np.arange(12), 0.2, 0)[1][0]
+    depth, flag = np.full(len(states), np.nan), np.full(len(states), np.nan)
+    depth[tested], flag[tested] = 1.5, 1
+    np.savez(tmp_path / "labels.npz", depth_nowhere=depth, flag_nowhere=flag, **labels)
+    words = ["probe", str(tmp_path / "x.npy"), "--labels", str(tmp_path / "labels.npz"), "--bootstrap", "20"]
+    assert main([*words, "--out", str(tmp_path / "r")]) == 0
+    records = json.loads((tmp_path / "r" / "probes.json").read_text())
+    statuses = {record["hypothesis"]: record["status"] for record in records if record["weighting"] != "balanced"}
+    assert statuses["flag"] == statuses["depth"] == "converged"
+    assert (statuses["flag_nowhere"], statuses["depth_nowhere"]) == ("one_class", "empty")
+    assert "Warning" not in capfd.readouterr().err
 
 
 def test_no_unit_is_named_where_nothing_tells(tmp_path):
