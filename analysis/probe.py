@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from gatescope.analysis.excerpts import Prediction, excerpt
+from gatescope.analysis.fit_files import holds_fit, load_fit, save_fit
 from gatescope.analysis.hypotheses import Hypothesis, select
 from gatescope.analysis.label_table import LabelTable, read_labels
 from gatescope.analysis.labels import Labels, label_dump, side_by_side
@@ -45,7 +47,8 @@ from gatescope.engine.state_source import StateSource
 RECORDS = "probes.json"
 EXCERPTS = "excerpts.json"
 COEFFICIENTS = "coefficients.safetensors"
-OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS)
+FITS = "fits"
+OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, FITS)
 LANGUAGE_SAMPLE = 1 << 20  # characters of the dump's text by which its language is told
 
 
@@ -124,6 +127,7 @@ def probe_dump(
         # Whoever mends what was wrong must not meet the settings that were.
         if is_new:
             remove(results / CONFIG)
+            remove(results / FITS)
         raise
 
 
@@ -179,21 +183,24 @@ def study_dump(
     fits = [(boolean, "plain"), (boolean, "balanced"), (continuous, "none")]
     fits = [(labels, weighting) for labels, weighting in fits if labels.hypotheses]
     with progress_bar("probe", len(study.state_sets) * len(labelled) * 2, "fits") as advance:
-        for name in study.state_sets:
-            for labels, weighting in fits:
+        for number, (name, (labels, weighting)) in enumerate(product(study.state_sets, fits)):
+            path = results / FITS / f"{number}.safetensors"
+            if not holds_fit(path, [each.name for each in labels.hypotheses]):
                 started = time.perf_counter()
                 with warnings.catch_warnings():
                     # Records and table have the status of each hypothesis.
                     warnings.simplefilter("ignore", ConvergenceWarning)
                     found, weights, predicted = study.fit(name, labels, weighting)
-                records += found
-                coefficients |= {f"{name}/{weighting}/{part}": array for part, array in weights.items()}
-                if name == study.main_set and weighting != "balanced":
-                    predictions |= predicted
+                is_shown = name == study.main_set and weighting != "balanced"
+                save_fit(path, (found, weights, predicted if is_shown else {}))
                 statuses = [record["status"] for record in found]
                 seconds = round(time.perf_counter() - started, 3)
                 log(log_path, "probe", states=name, weighting=weighting, seconds=seconds, statuses=statuses)
-                advance(len(labels.hypotheses) * (1 if labels is boolean else 2))
+            found, weights, predicted = load_fit(path, study.test_rows)
+            records += found
+            coefficients |= {f"{name}/{weighting}/{part}": array for part, array in weights.items()}
+            predictions |= predicted
+            advance(len(labels.hypotheses) * (1 if labels is boolean else 2))
     names = [*(each.name for each in hypotheses), *(table.names if table else ())]
     order = {name: place for place, name in enumerate(names)}
     records.sort(key=lambda record: order[record["hypothesis"]])
@@ -213,6 +220,8 @@ def study_dump(
         for k, each in enumerate(labels.hypotheses)
     ]
     write_json(results / EXCERPTS, sorted(painted, key=lambda item: order[item["hypothesis"]]))
+    # The records come last: with them a probe has ended.
+    remove(results / FITS)
     write_json(results / RECORDS, records)
     return records
 

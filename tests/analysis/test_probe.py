@@ -14,6 +14,7 @@ from gatescope.analysis.cli import main
 from gatescope.analysis.probe import _planned
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.split import split_sequences
+from gatescope.analysis.study import Study
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 
@@ -196,3 +197,31 @@ def test_no_unit_is_named_where_nothing_tells(tmp_path):
     assert main([*words, "--out", str(tmp_path / "r")]) == 0
     units = {each["hypothesis"]: each["top_units"] for each in json.loads((tmp_path / "r" / "probes.json").read_text())}
     assert units["constant"] == [] and units["depth"][0]["unit"] == 5
+
+
+def test_a_probe_that_was_stopped_goes_on_behind_its_finished_fits(tmp_path, text_states, monkeypatch):
+    words = ["probe", str(text_states), "--hypotheses", "any", "--pattern", "a=a", "--bootstrap", "20"]
+    assert main([*words, "--out", str(tmp_path / "undisturbed")]) == 0
+    fit, fitted = Study.fit, []
+
+    def stopped(study, name, labels, weighting):
+        if len(fitted) == 2:
+            raise KeyboardInterrupt
+        fitted.append((name, weighting))
+        return fit(study, name, labels, weighting)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Study, "fit", stopped)
+        assert main([*words, "--out", str(tmp_path / "r")]) == 130
+    assert len(list((tmp_path / "r" / "fits").iterdir())) == 2
+
+    def counted(study, name, labels, weighting):
+        fitted.append((name, weighting))
+        return fit(study, name, labels, weighting)
+
+    monkeypatch.setattr(Study, "fit", counted)
+    assert main([*words, "--out", str(tmp_path / "r")]) == 0
+    assert fitted == [("layer0/h", weighting) for weighting in ("plain", "balanced", "none")]
+    for name in ("probes.json", "excerpts.json", "coefficients.safetensors"):
+        assert (tmp_path / "r" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+    assert not (tmp_path / "r" / "fits").exists()
