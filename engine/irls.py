@@ -17,7 +17,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.gram import Moments, weighted_sd
 from gatescope.engine.inference import StandardErrors, infer
 from gatescope.engine.memory_limit import bytes_of
-from gatescope.engine.objective import verify
+from gatescope.engine.objective import recompute
 from gatescope.engine.predictions import cancels, linear_predictions, prediction_dtype
 from gatescope.engine.problems import Problems, Solution
 from gatescope.engine.quasi_newton import QuasiNewton
@@ -143,7 +143,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         if native == np.float32 and (refined & two_classes).any():
             start = (solution.coefficients, solution.intercepts)
             finer_solution = self._solve(X, np.float64, targets, C, refined & two_classes, start)
-            solution = solution.updated(finer_solution, refined & two_classes)
+            solution.update(finer_solution, refined & two_classes)
         unbounded = np.flatnonzero(two_classes & np.isinf(C) & (solution.status == "converged"))
         if len(unbounded):
             with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
@@ -211,7 +211,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         if dtype == np.float32 and self.tol >= FINEST_FLOAT32_TOL:
             with RowBlocks(X, np.float64, bytes_of(self.memory_limit), targets.weights.processes) as rows:
                 around = origin if self.standardize else np.zeros_like(origin)
-                verify(rows, targets, solution, ridge, around, scale, self.fit_intercept)
+                recompute(rows, targets, solution, ridge, around, scale, self.fit_intercept)
         return solution
 
     def _earlier(self, n_units: int, n_targets: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -22,7 +22,7 @@ from gatescope.engine.targets import BinaryTargets
 FEWEST = 64
 
 
-def verify(
+def recompute(
     rows: RowBlocks,
     targets: BinaryTargets,
     solution: Solution,

@@ -63,10 +63,9 @@ class Solution:
         self.n_iterations = np.zeros(n_problems, np.int64)
         self.n_passes = np.zeros(n_problems, np.int64)
 
-    def updated(self, finer: Solution, selected: np.ndarray) -> Solution:
-        """Return this solution with the results of some problems replaced by those of a solution that began here."""
+    def update(self, finer: Solution, selected: np.ndarray) -> None:
+        """Replace the results of some problems by those of a solution that began here."""
         for name in ("coefficients", "intercepts", "gradient", "half_decrement", "objective", "status"):
             getattr(self, name)[..., selected] = getattr(finer, name)[..., selected]
         self.n_iterations += finer.n_iterations
         self.n_passes += finer.n_passes
-        return self
