@@ -49,7 +49,9 @@ def groups_of(source: StateSource) -> np.ndarray:
 def split_sequences(groups: np.ndarray, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Divide the groups of sequences at random into a training and a test part.
 
-    The test part has the whole number of groups nearest to `test_share` of all, but both parts keep at least one.
+    The test part has the whole number of groups nearest to `test_share` of all, but both parts keep at least one. Where
+    all sequences are one group they are divided all the same: scores of a single group have no interval, and so decide
+    nothing.
 
     Args:
         groups: [S] of each sequence, numbered from 0, as `groups_of` returns them.
@@ -60,18 +62,18 @@ def split_sequences(groups: np.ndarray, test_share: float, seed: int) -> tuple[n
         train, test: sorted int64 sequence indices, disjoint, together 0 ... S - 1.
 
     Raises:
-        InputError: fewer than two groups, or a share outside (0, 1).
+        InputError: fewer than two sequences, or a share outside (0, 1).
     """
     if not 0.0 < test_share < 1.0:
         raise InputError(f"test share is {test_share}, expected a number between 0 and 1: give 0.2 to test on a fifth")
-    n_groups = int(groups.max(initial=-1)) + 1
-    if n_groups < 2:
-        copies = "copies of one sequence" if len(groups) > 1 else "sequence(s)"
+    if len(groups) < 2:
         raise InputError(
-            f"{len(groups)} {copies} cannot be split into training and test, expected at least 2 different ones: "
-            "sample or extract more, or tell those of another program's states by --sequence-length or a column "
-            "sequence_id of --labels"
+            f"{len(groups)} sequence(s) cannot be split into training and test, expected at least 2: sample or extract "
+            "more, or tell those of another program's states by --sequence-length or a column sequence_id of --labels"
         )
+    n_groups = int(groups.max()) + 1
+    if n_groups == 1:
+        groups, n_groups = np.arange(len(groups)), len(groups)
     n_test = min(max(round(test_share * n_groups), 1), n_groups - 1)
     tested = np.zeros(n_groups, dtype=bool)
     tested[np.random.default_rng(seed).permutation(n_groups)[:n_test]] = True

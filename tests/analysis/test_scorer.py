@@ -86,3 +86,11 @@ def test_what_has_no_probability_is_scored_nowhere(labelled):
     scores = Scorer(GROUPS, 50, 0).classification(Y, probability, None, defined)
     assert scores["f1"][0] == 1
     assert np.isnan([scores[name][1] for name in ("f1", "accuracy", "f1_low", "mcc", "auroc")]).all()
+
+
+def test_one_group_alone_has_no_interval_and_decides_nothing(labelled):
+    Y, defined, probability, ngram = labelled
+    scores = Scorer(np.zeros(N, int), 50, 0).classification(Y, probability, ngram, defined)
+    assert np.isnan(scores["f1_low"]).all() and (scores["f1"] > 0).any()
+    record = {"status": "converged"} | {name: values[0] for name, values in scores.items()}
+    assert verdict(record) == "undecided"

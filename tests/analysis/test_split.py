@@ -131,7 +131,9 @@ def test_equal_sequences_and_equal_documents_are_one_group():
     assert groups_of(source(np.arange(25) * 2, documents, tokens))[::2].tolist() == [0, 1, 2, 3, 4, 5, 6, 2, 7, 8, 2, 9]
 
 
-def test_copies_of_one_text_cannot_be_split():
+def test_copies_of_one_sequence_are_one_group_that_is_divided_all_the_same():
     starts = np.arange(6) * 3
-    with pytest.raises(InputError, match="5 copies of one sequence cannot be split"):
-        split_sequences(groups_of(source(starts, starts, np.tile([1, 2, 3], 5))), 0.2, 0)
+    groups = groups_of(source(starts, starts, np.tile([1, 2, 3], 5)))
+    assert set(groups) == {0}
+    train, test = split_sequences(groups, 0.2, 0)
+    assert sorted([*train, *test]) == list(range(5)) and len(test) == 1
