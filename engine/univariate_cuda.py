@@ -16,6 +16,7 @@ import numpy as np
 from gatescope.engine import univariate
 from gatescope.engine.launch_cuda import launch
 from gatescope.engine.quantiles_cuda import KEY_SOURCE, from_keys
+from gatescope.engine.unit_loss import ROUNDING
 from gatescope.engine.univariate import BINS, ORDER
 from gatescope.engine.warp_cuda import LANES
 from gatescope.engine.warp_cuda import SOURCE as WARP_SOURCE
@@ -27,11 +28,10 @@ CONSTANTS = (
     "SMALLEST",
     "FIRST_RADIUS",
     "OVERSHOOT",
-    "ROUNDING",
 )
 
 SOURCE = (
-    f"#define BINS {BINS}\n#define ORDER {ORDER}\n"
+    f"#define BINS {BINS}\n#define ORDER {ORDER}\n#define ROUNDING {ROUNDING}\n"
     + "".join(f"#define {name} {getattr(univariate, name)}\n" for name in CONSTANTS)
     + KEY_SOURCE
     + WARP_SOURCE

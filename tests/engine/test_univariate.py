@@ -13,7 +13,8 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from gatescope.engine import univariate
-from gatescope.engine.univariate import Values, _histogram
+from gatescope.engine.unit_loss import Values
+from gatescope.engine.univariate import _histogram
 
 
 def make(seed=0, N=5000):
