@@ -55,10 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            if not error.filename:
+            if not error.filename and error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
             # A folder where a file should be, a name that is too long, no permission: it is the path that is wrong.
-            print(f"gatescope: {one_line(str(error.filename))}: {error.strerror}; give another path", file=sys.stderr)
+            where = f"{one_line(str(error.filename))}: " if error.filename else ""
+            print(f"gatescope: {where}{error.strerror}; give another path", file=sys.stderr)
             return 2
         where = f" ({error.filename})" if error.filename else ""
         print(

@@ -121,9 +121,13 @@ def corpus(
         seed: of --shuffle.
         overwrite: write it anew whatever --out holds.
     """
+    is_there = out.exists() and not overwrite
     manifest = write_corpus(tree, out, config, seed, overwrite=overwrite)
     left_out = f", {len(manifest['left_out'])} left out (see the manifest)" if manifest["left_out"] else ""
-    _say(f"{out}: {manifest['characters']:,} characters of {len(manifest['files']):,} files{left_out}")
+    _say(
+        f"{out}: {manifest['characters']:,} characters of {len(manifest['files']):,} files{left_out}"
+        + "; left as it was" * is_there
+    )
 
 
 def train(

@@ -85,18 +85,17 @@ def compression(study: Any, model: Any, name: str, labels: Labels) -> np.ndarray
         labels: K boolean hypotheses.
     """
     all_starts = study.dump.sequence_starts
-    lengths = all_starts[study.train + 1] - all_starts[study.train]
-    starts = np.append(0, np.cumsum(lengths))
-    Y, defined = labels.values[study.train_rows], labels.defined[study.train_rows]
+    # In the order of a file the first texts may be of another kind than the others.
+    train = np.random.default_rng(study.seed).permutation(study.train)
+    rows = rows_of(train, all_starts)
+    starts = np.append(0, np.cumsum(all_starts[train + 1] - all_starts[train]))
+    Y, defined = labels.values[rows], labels.defined[rows]
 
     def predict_next(start: int, stop: int) -> np.ndarray:
         first, last = np.searchsorted(starts, [start, stop])
-        known = rows_of(study.train[:first], all_starts)
         fitted = clone(model).fit(
-            study.states(name, study.train[:first]),
-            labels.values[known],
-            sample_weight=labels.defined[known].astype(np.float32),
+            study.states(name, train[:first]), Y[:start], sample_weight=defined[:start].astype(np.float32)
         )
-        return np.asarray(fitted.predict_proba(study.states(name, study.train[first:last])))
+        return np.asarray(fitted.predict_proba(study.states(name, train[first:last])))
 
     return online_description_length(predict_next, Y, defined, cut_points(starts))["compression_entropy"]

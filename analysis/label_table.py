@@ -126,8 +126,13 @@ def _table_columns(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_csv(pandas: Any, path: Path) -> Any:
-    # "None" and "NA" are words, such as classes of entities; nothing at all and a number that is none are missing.
-    return pandas.read_csv(path, keep_default_na=False, na_values=["", "nan", "NaN"])
+    # Among numbers, and among True and False, "NA" and the like are missing; among words, such as classes of entities,
+    # "NA" and "None" are words.
+    words = pandas.read_csv(path, keep_default_na=False, na_values=["", "nan", "NaN"])
+    for name, column in pandas.read_csv(path).items():
+        if column.dtype.kind in "biuf" or all(isinstance(value, bool) for value in column.dropna()):
+            words[name] = column
+    return words
 
 
 def _plain(column: Any) -> np.ndarray:

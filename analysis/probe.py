@@ -251,7 +251,12 @@ def _labelled(
 
 def probe_settings(config: ProbeConfig, seed: int) -> dict[str, Any]:
     """Return everything about the probes, but the dump, that decides their results."""
-    settings = {"seed": seed, "probe": asdict(config)}
+    of_method = asdict(config)
+    # Memory decides nothing, and what controls add is a part of the results only where they are asked for.
+    del of_method["memory_limit"]
+    if not config.controls:
+        del of_method["controls"]
+    settings = {"seed": seed, "probe": of_method}
     return settings | ({"functions_sha256": _sha256_of(config.functions)} if config.functions else {})
 
 

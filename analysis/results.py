@@ -234,13 +234,22 @@ def verdict(record: Record) -> Verdict:
     """
     if number(record, "f1") is None or record["status"] == "one_class":
         return Verdict.UNSCORED
-    bounds = [number(record, f"f1_over_{each}_{end}") for each in ("majority", "ngram") for end in ("low", "high")]
+    bounds = [_over(record, each, end) for each in ("majority", "ngram") for end in ("low", "high")]
     if any(bound is None for bound in bounds):
         return Verdict.UNDECIDED
     low_majority, high_majority, low_ngram, high_ngram = (bound for bound in bounds if bound is not None)
     if min(low_majority, low_ngram) > 0:
         return Verdict.KNOWN
     return Verdict.NOT_KNOWN if min(high_majority, high_ngram) < 0 else Verdict.UNDECIDED
+
+
+def _over(record: Record, baseline: str, end: str) -> float | None:
+    """How far F1 lies above a baseline at one end of the interval; of older results, how far its own interval does."""
+    name = f"f1_over_{baseline}_{end}"
+    if name in record:
+        return number(record, name)
+    bound, of_baseline = number(record, f"f1_{end}"), number(record, f"baseline_{baseline}_f1")
+    return None if bound is None or of_baseline is None else bound - of_baseline
 
 
 def headline(records: Iterable[Record], states: str = "all") -> dict[str, dict[str, Record]]:

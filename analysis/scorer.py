@@ -19,18 +19,21 @@ PLAIN = ("prevalence", "accuracy", "precision", "recall", "f1", "mcc", "balanced
 OVER = ("f1_over_majority_low", "f1_over_majority_high", "f1_over_ngram_low", "f1_over_ngram_high")
 OF_PROBABILITIES = ("auroc", "average_precision", "log_loss_bits", "brier", "ece")
 REGRESSION = ("r2", "r2_low", "r2_high", "pearson")
+FEWEST_GROUPS = 8
 
 
 class Scorer:
     """Scores K hypotheses on the same n rows; what is undefined, or has no prediction, counts nowhere.
 
     Args:
-        groups: [n], the group of sequences of each row, which is resampled as a whole.
+        groups: [n], the group of sequences of each row, which is resampled as a whole. Of fewer than 8 there are no
+            intervals: resamples of two groups tell little more than whether both agree.
         n_bootstrap, seed: of the resampling.
     """
 
     def __init__(self, groups: np.ndarray, n_bootstrap: int, seed: int) -> None:
         self._groups, self._n_bootstrap, self._seed = groups, n_bootstrap, seed
+        self._has_intervals = len(np.unique(groups)) >= FEWEST_GROUPS
 
     def classification(
         self,
@@ -56,13 +59,16 @@ class Scorer:
         resampling = ("f1", self._n_bootstrap, self._seed)
         counts = self._counts(Y, probability, defined)
         metrics = classification_metrics(counts.sum(axis=0))
-        low, high = bootstrap_interval(counts, *resampling)
-        missing = table_f1 = np.full(Y.shape[1], np.nan)
-        over = [*bootstrap_difference(counts, always_positive(counts), *resampling), missing, missing]
+        missing = table_f1 = low = high = np.full(Y.shape[1], np.nan)
+        over = [missing] * len(OVER)
+        if self._has_intervals:
+            low, high = bootstrap_interval(counts, *resampling)
+            over[:2] = bootstrap_difference(counts, always_positive(counts), *resampling)
         if ngram is not None:
             table_counts = self._counts(Y, ngram, defined)
             table_f1 = classification_metrics(table_counts.sum(axis=0))["f1"]
-            over[2:] = bootstrap_difference(counts, table_counts, *resampling)
+            if self._has_intervals:
+                over[2:] = bootstrap_difference(counts, table_counts, *resampling)
         odds = probability if weight_ratio is None else restore_prior(probability, weight_ratio)
         return {
             **{name: metrics[name] for name in PLAIN},
@@ -80,10 +86,11 @@ class Scorer:
         self, target: np.ndarray, predicted: np.ndarray, ngram: np.ndarray | None, defined: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Score predicted values [n, K]; arguments and results as those of `classification`."""
-        missing = table_r2 = np.full(target.shape[1], np.nan)
+        missing = table_r2 = low = high = np.full(target.shape[1], np.nan)
         moments = self._moments(target, predicted, defined)
         metrics = moment_metrics(moments.sum(axis=0))
-        low, high = bootstrap_interval(moments, "r2", self._n_bootstrap, self._seed)
+        if self._has_intervals:
+            low, high = bootstrap_interval(moments, "r2", self._n_bootstrap, self._seed)
         if ngram is not None:
             table_r2 = self.r2(target, ngram, defined)
         names = (*PLAIN, "f1_low", "f1_high", *OVER, *OF_PROBABILITIES)

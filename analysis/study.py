@@ -172,9 +172,8 @@ class Study:
         """Return a state set in the rows of some sequences: in memory if all its rows take half of what may be used."""
         states = self.dump.of_sequences(self.state_sets[name], sequences, self.config.alignment)
         limit = bytes_of(self.config.memory_limit)
-        assert limit is not None
         of_all = self.dump.n_rows * states.shape[1] * states.dtype.itemsize
-        return states if of_all > limit // 2 else np.asarray(states)
+        return states if limit is not None and of_all > limit // 2 else np.asarray(states)
 
     def _records(
         self,

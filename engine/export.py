@@ -10,8 +10,9 @@ LSTMVis itself also needs the dictionary `FILE.dict` and the configuration `FILE
 
 from __future__ import annotations
 
-import errno
 import json
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -76,9 +77,10 @@ def export_lstmvis(states: Path | str, file: Path, *, overwrite: bool = False) -
         partial.replace(file)
     except RuntimeError as error:
         # HDF5 says so, when the file is closed, of what the disk did not take.
-        if "errno" not in str(error):
+        found = re.search(r"errno = (\d+)", str(error))
+        if found is None:
             raise
-        raise OSError(errno.ENOSPC, f"HDF5 could not write ({error})", str(file)) from error
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(file)) from error
     finally:
         partial.unlink(missing_ok=True)
     sync_folder(file.parent)

@@ -79,7 +79,7 @@ def record_states(
         raise InputError("no modules: name at least one, such as {'layer0/h': 'rnn'}")
     if layout not in ("BTH", "TBH"):
         raise InputError(f"layout {layout!r} is unknown: expected 'BTH' or 'TBH'")
-    if np.dtype(dtype) not in (np.float16, np.float32):
+    if dtype not in ("float16", "float32"):
         raise InputError(f"dtype {dtype!r} is none of a dump's: expected 'float16' or 'float32'")
     target = Path(path)
     if not overwrite and target.exists():

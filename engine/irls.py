@@ -255,7 +255,8 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
                 to a group's rows: errors may differ from call to call in their last bits.
 
         Returns:
-            Errors and p-values, NaN where the status is not "converged" or the information is singular.
+            Errors and p-values, NaN where the status is not "converged" or the information is singular; with groups
+            also where fewer than two have weight, or all weights sum to no more than there are coefficients.
 
         Raises:
             InputError: shapes that do not match.

@@ -8,7 +8,6 @@ directions have a coefficient at all. Each penalty is solved by itself: what oth
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -66,7 +65,8 @@ class NormalEquations:
         for value in np.unique(C).tolist():
             chosen, ridge = value == C, 1 / (value * self.total)
             right = np.column_stack([self.cross[:, chosen], self.mean])
-            solved = _solved(self.gram, ridge, right)
+            # What a unit that does not vary leaves in the matrix is rounding errors, which no scale may raise.
+            solved = _solved(self.gram, ridge, right) if ridge > 0 or self.sd.all() else None
             if solved is None:
                 w[:, chosen] = self._smallest(chosen, ridge)
                 continue
@@ -80,13 +80,17 @@ class NormalEquations:
 
     def _smallest(self, chosen: np.ndarray, ridge: float) -> np.ndarray:
         """Return the coefficients of some targets, and 0 in directions in which X varies by rounding errors at most."""
-        eigenvalues, vectors = self._spectrum
-        spread = eigenvalues + ridge
-        usable = spread > eigenvalues[-1] * len(eigenvalues) * np.finfo(np.float64).eps
-        inverse = np.where(usable, 1 / np.where(usable, spread, 1.0), 0.0)[:, None]
-        w = inverse * (vectors.T @ self.cross[:, chosen])
+        diagonal = self.gram.diagonal() + ridge
+        # Every unit is as long as any other; one that does not vary may do what an intercept would.
+        size = np.where((self.sd > 0) | (ridge > 0), np.sqrt(diagonal), np.abs(self.mean))
+        scale = 1 / np.where(size > 0, size, 1.0)
+        matrix = (self.gram + ridge * np.eye(len(scale))) * scale * scale[:, None]
+        eigenvalues, vectors = np.linalg.eigh(matrix)
+        usable = eigenvalues > eigenvalues[-1] * len(eigenvalues) * np.finfo(np.float64).eps
+        inverse = np.where(usable, 1 / np.where(usable, eigenvalues, 1.0), 0.0)[:, None]
+        w = inverse * (vectors.T @ (self.cross[:, chosen] * scale[:, None]))
         if not self.fit_intercept:
-            mean = vectors.T @ self.mean
+            mean = vectors.T @ (self.mean * scale)
             missing = self.target_mean[chosen] - mean @ w
             # A direction in which X is constant but not 0 does what an intercept would.
             constant = np.where(usable, 0.0, mean)
@@ -95,11 +99,7 @@ class NormalEquations:
             else:
                 pull = inverse[:, 0] * mean
                 w += np.outer(pull, missing / (1 + mean @ pull))
-        return vectors @ w
-
-    @functools.cached_property
-    def _spectrum(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.linalg.eigh(self.gram)
+        return (vectors @ w) * scale[:, None]
 
     def intercepts(self, w: np.ndarray) -> np.ndarray:
         missing = self.target_mean - self.mean @ w
@@ -121,8 +121,6 @@ class NormalEquations:
 def _solved(gram: np.ndarray, ridge: float, right: np.ndarray) -> np.ndarray | None:
     """Return the solution of (gram + ridge) w = right; None where rounding errors are all that tells some apart."""
     matrix = gram + ridge * np.eye(len(gram))
-    if not (matrix.diagonal() > 0).all():
-        return None
     scale = 1 / np.sqrt(matrix.diagonal())
     matrix *= scale * scale[:, None]
     try:

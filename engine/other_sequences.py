@@ -67,7 +67,7 @@ def checked_bounds(name: str, array: str, values: Any, n_rows: int) -> np.ndarra
 def _starts_of(name: str, ids: np.ndarray, n_rows: int) -> np.ndarray:
     """Return the first row of each run of equal ids, and N."""
     if ids.shape != (n_rows,):
-        raise InputError(f"{name} has {n_rows} rows, and there are {len(ids)} sequence ids: give one for each row")
+        raise InputError(f"{name} has {n_rows} rows, and sequence ids of shape {list(ids.shape)}: give one a row")
     missing = np.array([each is None or each != each for each in ids]) if ids.dtype.kind in "Of" else np.zeros(0, bool)
     if missing.any():
         raise InputError(f"{name}: row {int(np.argmax(missing))} has no sequence id: give one for each row")

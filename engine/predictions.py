@@ -9,8 +9,8 @@ import numpy as np
 from gatescope.engine.arrays import computing_dtype, to_host
 from gatescope.engine.row_blocks import RowBlocks, check_finite
 
-# Where a unit's mean counts this many times as much in a prediction as all that varies, single precision has lost a
-# thousandth of a percent of what varies.
+# Where a unit's mean counts this many times as much in a prediction as what varies in any unit, single precision has
+# lost a thousandth of a percent of that; of many such units, some times as much.
 CANCELLING = 100.0
 
 

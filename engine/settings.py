@@ -24,11 +24,11 @@ def claim(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[
         stage: the command's name.
         settings: everything that decides the result, JSON values and dataclasses.
         outputs: the names in the folder that the stage writes.
-        overwrite: remove them first, whatever made them, and what another stage wrote there.
+        overwrite: remove them first.
 
     Raises:
-        InputError: the folder is a state dump, has a config.json that is not gatescope's, or, without `overwrite`,
-            holds another stage's output, or this one's with other settings (the first is named).
+        InputError: the folder is a state dump, has a config.json that is not gatescope's, holds another stage's output,
+            or, without `overwrite`, this one's with other settings (the first is named).
     """
     settings = plain(settings)
     path = folder / CONFIG
@@ -38,10 +38,11 @@ def claim(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[
         raise InputError(f"--out {folder} holds a state dump: choose another folder")
     remove_partial(folder)
     if overwrite:
-        # What another stage wrote there goes, too: nothing would tell that it is none of the new.
-        earlier = read_config(folder).get("outputs", []) if path.exists() else []
-        for name in (CONFIG, *outputs, *earlier):
-            remove(folder / Path(name).name)
+        if path.exists():
+            # What another stage wrote there would pass for a part of the new.
+            _refuse_other_stage(folder, stage)
+        for name in (CONFIG, *outputs):
+            remove(folder / name)
     if not path.exists():
         present = [name for name in outputs if (folder / name).exists()]
         if present:
@@ -50,14 +51,9 @@ def claim(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[
                 "choose another --out, or start anew with --overwrite"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"stage": stage, "settings": settings, "outputs": list(outputs)})
+        write_json(path, {"stage": stage, "settings": settings})
         return
-    earlier = read_config(folder)
-    if earlier["stage"] != stage:
-        raise InputError(
-            f"{folder} holds the output of `gatescope {earlier['stage']}`: choose another --out, "
-            "or start anew with --overwrite"
-        )
+    earlier = _refuse_other_stage(folder, stage)
     difference = first_difference(earlier["settings"], settings)
     if difference:
         name, before, now = difference
@@ -67,13 +63,23 @@ def claim(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[
         )
 
 
+def _refuse_other_stage(folder: Path, stage: str) -> dict[str, Any]:
+    """Return the settings of a folder that is a stage's."""
+    earlier = read_config(folder)
+    if earlier["stage"] != stage:
+        raise InputError(
+            f"{folder} holds the output of `gatescope {earlier['stage']}`: choose another --out, or remove it"
+        )
+    return earlier
+
+
 def record_facts(folder: Path, facts: dict[str, Any]) -> None:
     """Add to a stage's settings what the report says of its input: model, corpus, dump, versions."""
     write_json(folder / CONFIG, {**read_config(folder), "facts": plain(facts)})
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return {"stage", "settings", "outputs"[, "facts"]} of a stage's folder.
+    """Return {"stage", "settings"[, "facts"]} of a stage's folder.
 
     Raises:
         InputError: there is none, or it is not gatescope's.

@@ -56,7 +56,8 @@ def write_corpus(
     if not tree.is_dir():
         raise InputError(f"source tree {str(tree)!r} is not a folder: give the folder whose files make the text")
     # What an earlier run wrote is no source.
-    paths = sorted(path for path in _matching(tree, config.glob) if (tree / path).absolute() != out.absolute())
+    own = {out.resolve(), manifest_path.resolve()}
+    paths = sorted(path for path in _matching(tree, config.glob) if (tree / path).resolve() not in own)
     if config.shuffle:
         random.Random(seed).shuffle(paths)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +89,10 @@ def _earlier(out: Path, manifest_path: Path, settings: dict[str, Any]) -> dict[s
         manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
         difference = first_difference(manifest["settings"], settings)
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"--out {out} is there and has no manifest: choose another, or give --overwrite") from None
+        raise InputError(
+            f"--out {out} is there, and no manifest says with which settings it was made: choose another, or give "
+            "--overwrite"
+        ) from None
     if difference:
         name, before, now = difference
         raise InputError(

@@ -167,12 +167,14 @@ class StateSource:
         Raises:
             InputError: an array is not there, none is named, or has no initial states and the alignment is "pre".
         """
-        before = None
-        names = [names] if isinstance(names, str) else names
+        states, sequences, before = self.states(names), np.asarray(sequences, dtype=np.int64), None
+        if alignment not in ("post", "pre"):
+            raise InputError(f"alignment {alignment!r} is unknown: expected 'post' or 'pre'")
         if alignment == "pre":
+            names = [names] if isinstance(names, str) else names
             before = np.concatenate([self.initial(name)[sequences] for name in names], axis=1)
         starts, stops = self.sequence_starts[sequences], self.sequence_starts[sequences + 1]
-        return SequenceRows(self.states(names), starts, stops, before)
+        return SequenceRows(states, starts, stops, before)
 
     def blocks(
         self,

@@ -50,7 +50,7 @@ def test_one_C_for_each_target_and_none():
     np.testing.assert_allclose(probes.coef_[3], LinearRegression().fit(X, Y[:, 3]).coef_, rtol=1e-7)
 
 
-def test_a_path_is_scikit_learns_and_has_one_eigendecomposition(monkeypatch):
+def test_a_path_is_scikit_learns_and_needs_eigenvectors_without_a_penalty_alone(monkeypatch):
     X, Y = problem()
     # Where no penalty tells two equal units apart the eigenvectors do.
     X = np.hstack([X, X[:, :1]])
@@ -60,7 +60,7 @@ def test_a_path_is_scikit_learns_and_has_one_eigendecomposition(monkeypatch):
     Cs = [1e3, 1e-4, 1e-2, 1.0, np.array([0.1, 1.0, 10.0, 100.0]), np.inf, np.inf]
     probes = RidgeProbes(fit_intercept=True)
     path = probes.fit_path(X, Y, Cs, weight)
-    assert len(path) == len(Cs) and len(made) == 1 and not hasattr(probes, "coef_")
+    assert len(path) == len(Cs) and len(made) == 2 and not hasattr(probes, "coef_")
     for C, fitted in zip(Cs, path, strict=True):
         assert fitted.C is C and (fitted.status_ == "converged").all() and fitted.grad_norm_.max() < 1e-9
         for k, alpha in enumerate(np.broadcast_to(1 / np.asarray(C), 4)):
@@ -176,3 +176,19 @@ def test_values_that_are_not_finite_are_refused():
     X[3, 4] = np.nan
     with pytest.raises(InputError, match=r"row 3.*column 4"):
         RidgeProbes().fit(X, Y)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e6])
+@pytest.mark.parametrize("constant", [0.0, 5.0])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_a_unit_of_another_scale_is_no_constant_beside_equal_ones(scale, constant, fit_intercept):
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=300)
+    X = np.column_stack([a, a, np.full(300, constant), scale * rng.normal(size=300)])
+    y = 3 * a + X[:, 3] / scale + 2 + rng.normal(size=300)
+    probes = RidgeProbes(C=np.inf, fit_intercept=fit_intercept).fit(X, y)
+    design = X / [1, 1, constant or 1, scale]
+    design = np.column_stack([design, np.ones(300)]) if fit_intercept else design
+    best = y - design @ np.linalg.lstsq(design, y, rcond=1e-12)[0]
+    assert probes.status_.tolist() == ["converged"]
+    assert ((y - probes.predict(X)) ** 2).sum() == pytest.approx((best**2).sum(), rel=1e-9)

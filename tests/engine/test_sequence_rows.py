@@ -93,5 +93,8 @@ def test_of_a_source(tmp_path, small_dump):
     for alignment in ("post", "pre"):
         lazy = dump.of_sequences(names, chosen, alignment)
         np.testing.assert_array_equal(np.asarray(lazy), dump.features(names, alignment)[rows])
-    with pytest.raises(InputError, match="no array of"):
-        dump.of_sequences([], chosen)
+        assert dump.of_sequences(names[0], [3, 0], alignment).shape == (20 + 7, 3)
+        with pytest.raises(InputError, match="no array of"):
+            dump.of_sequences([], chosen, alignment)
+    with pytest.raises(InputError, match="alignment 'before' is unknown"):
+        dump.of_sequences(names, chosen, "before")

@@ -42,12 +42,17 @@ def test_overwrite_removes_only_what_the_stage_writes(tmp_path):
     assert read_config(tmp_path)["settings"] == {"seed": 1}
 
 
-def test_overwrite_removes_what_another_stage_wrote_there(tmp_path):
-    claim(tmp_path, "train", {"seed": 0}, ("weights",), False)
-    (tmp_path / "weights").write_text("of a model")
-    claim(tmp_path, "probe", {"C": math.inf}, ("records",), True)
-    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
-    # Infinity is no number of JSON; it is told from others all the same.
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_another_stage_wrote_is_left_alone(tmp_path, overwrite):
+    claim(tmp_path, "run", {"seed": 0}, ("states.zarr", "records"), False)
+    (tmp_path / "records").write_text("of a run")
+    with pytest.raises(InputError, match="output of `gatescope run`: choose another --out, or remove it"):
+        claim(tmp_path, "probe", {}, ("records",), overwrite)
+    assert (tmp_path / "records").read_text() == "of a run"
+
+
+def test_infinity_is_told_from_other_settings(tmp_path):
+    claim(tmp_path, "probe", {"C": math.inf}, ("records",), False)
     claim(tmp_path, "probe", {"C": math.inf}, ("records",), False)
     with pytest.raises(InputError, match=r"was made with C = 'inf', not 1\.0"):
         claim(tmp_path, "probe", {"C": 1.0}, ("records",), False)
@@ -71,7 +76,7 @@ def test_output_of_unknown_origin_is_left_alone(tmp_path):
 def test_facts_stay_beside_the_settings(tmp_path):
     claim(tmp_path, "probe", {"seed": 0}, (), False)
     record_facts(tmp_path, {"rows": 3})
-    assert read_config(tmp_path) == {"stage": "probe", "settings": {"seed": 0}, "outputs": [], "facts": {"rows": 3}}
+    assert read_config(tmp_path) == {"stage": "probe", "settings": {"seed": 0}, "facts": {"rows": 3}}
     claim(tmp_path, "probe", {"seed": 0}, (), False)
 
 

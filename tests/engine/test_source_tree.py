@@ -50,9 +50,11 @@ def test_glob_shuffle_and_limit(tree, tmp_path):
 
 
 def test_what_is_written_into_the_tree_is_no_source(tree):
-    out = tree / "all.c"
-    first = write_corpus(tree, out, TreeConfig())
-    assert write_corpus(tree, out, TreeConfig(), overwrite=True) == first
+    out = tree / "a" / ".." / "all.c"
+    config = TreeConfig(glob=("*.c", "*.json"))
+    first = write_corpus(tree, out, config)
+    assert [file["path"] for file in first["files"]] == ["a.c", "b.c"]
+    assert write_corpus(tree, out, config, overwrite=True) == first
 
 
 def test_a_text_that_is_there_is_left_or_refused(tree, tmp_path):
@@ -70,7 +72,7 @@ def test_a_text_that_is_there_is_left_or_refused(tree, tmp_path):
         mine.write_text("years of work")
         if manifest is not None:
             (tmp_path / "thesis.txt.manifest.json").write_text(manifest)
-        with pytest.raises(InputError, match="is there and has no manifest"):
+        with pytest.raises(InputError, match="is there, and no manifest says"):
             write_corpus(tree, mine, TreeConfig())
         assert mine.read_text() == "years of work"
 
