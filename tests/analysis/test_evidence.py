@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from gatescope.analysis.evidence import best_unit_p
+from gatescope.analysis.evidence import best_unit_p, compression
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import ProbeConfig
@@ -12,6 +12,7 @@ from gatescope.analysis.study import Study
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
+from gatescope.engine.irls import LogisticProbes
 
 S, T, H = 60, 40, 12
 N = S * T
@@ -88,3 +89,18 @@ def test_the_statistic_is_the_auroc_of_the_best_unit(dump, monkeypatch):
         ranks = rankdata(X.astype(np.float64), axis=0)[Y[:, k]].sum(axis=0)
         auroc = (ranks - n1 * (n1 + 1) / 2) / (n1 * (len(Y) - n1))
         assert seen["statistic"][k] == pytest.approx(np.abs(auroc - 0.5).max(), abs=1e-5)
+
+
+def test_labels_are_sent_in_an_order_of_their_own(dump, monkeypatch):
+    source, labels = dump
+    study = Study(source, ProbeConfig(bootstrap=20), seed=0)
+    sent = {}
+
+    def observe(predict_next, Y, weight, cuts):
+        sent["Y"] = Y
+        return {"compression_entropy": np.zeros(Y.shape[1])}
+
+    monkeypatch.setattr("gatescope.analysis.evidence.online_description_length", observe)
+    compression(study, LogisticProbes(), "layer0/h", labels)
+    in_file = labels.values[study.train_rows]
+    assert sent["Y"].sum(axis=0).tolist() == in_file.sum(axis=0).tolist() and (sent["Y"] != in_file).any()

@@ -118,3 +118,12 @@ def test_names_that_two_hypotheses_would_share_and_more_dimensions_are_refused(t
     np.savez(tmp_path / "labels.npz", **arrays)
     with pytest.raises(InputError, match=message):
         read_labels(tmp_path / "labels.npz")
+
+
+def test_among_numbers_what_is_called_missing_is_missing(tmp_path):
+    (tmp_path / "labels.csv").write_text("closed,x,flag\n1,0.5,True\n0,NA,False\nNA,0.25,N/A\n1,1.5,True\n")
+    table = read_labels(tmp_path / "labels.csv")
+    assert [each.name for each in table.boolean.hypotheses] == ["closed", "flag"]
+    assert table.boolean.defined.tolist() == [[True, True], [True, True], [False, False], [True, True]]
+    assert [each.name for each in table.continuous.hypotheses] == ["x"]
+    assert table.continuous.defined[:, 0].tolist() == [True, False, True, True]

@@ -225,3 +225,12 @@ def test_a_probe_that_was_stopped_goes_on_behind_its_finished_fits(tmp_path, tex
     for name in ("probes.json", "excerpts.json", "coefficients.safetensors"):
         assert (tmp_path / "r" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
     assert not (tmp_path / "r" / "fits").exists()
+
+
+def test_the_limit_of_memory_decides_nothing(tmp_path, text_states):
+    words = ["probe", str(text_states), "--hypotheses", "column", "--bootstrap", "20", "--out", str(tmp_path / "r")]
+    assert main(words) == 0
+    before = (tmp_path / "r" / "probes.json").read_bytes()
+    assert main([*words, "--memory-limit", "1GB"]) == 0
+    assert (tmp_path / "r" / "probes.json").read_bytes() == before
+    assert main([*words, "--controls"]) == 2

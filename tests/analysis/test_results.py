@@ -230,3 +230,11 @@ def test_no_folder_a_file_and_a_folder_given_twice_are_refused(tmp_path):
     folder = write(tmp_path / "run", [record()])
     with pytest.raises(InputError, match="given twice"):
         read_results([folder, tmp_path / "run" / ".." / "run"])
+
+
+def test_older_results_are_judged_by_their_own_interval():
+    old = {"f1_low": 0.88, "f1_high": 0.92, "baseline_majority_f1": 0.3}
+    assert verdict(record(f1=0.9, **old, baseline_ngram_f1=0.4)) == Verdict.KNOWN
+    assert verdict(record(f1=0.9, **old, baseline_ngram_f1=0.9)) == Verdict.UNDECIDED
+    assert verdict(record(f1=0.9, **old, baseline_ngram_f1=0.95)) == Verdict.NOT_KNOWN
+    assert verdict(record(f1=0.9, **old, baseline_ngram_f1=None)) == Verdict.UNDECIDED

@@ -94,3 +94,14 @@ def test_one_group_alone_has_no_interval_and_decides_nothing(labelled):
     assert np.isnan(scores["f1_low"]).all() and (scores["f1"] > 0).any()
     record = {"status": "converged"} | {name: values[0] for name, values in scores.items()}
     assert verdict(record) == "undecided"
+
+
+@pytest.mark.parametrize(("n_groups", "has"), [(7, False), (8, True)])
+def test_few_groups_have_no_interval(labelled, n_groups, has):
+    Y, defined, probability, ngram = labelled
+    groups = np.arange(N) % n_groups
+    scores = Scorer(groups, 50, 0).classification(Y, probability, ngram, defined)
+    ends = ("f1_low", "f1_high", "f1_over_majority_low", "f1_over_ngram_high")
+    assert all(np.isfinite(scores[name][0]) == has for name in ends) and scores["f1"][0] > 0
+    target = Y.astype(float)
+    assert np.isfinite(Scorer(groups, 50, 0).regression(target, probability, None, defined)["r2_low"][0]) == has
