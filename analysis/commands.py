@@ -121,13 +121,10 @@ def corpus(
         seed: of --shuffle.
         overwrite: write it anew whatever --out holds.
     """
-    is_there = out.exists() and not overwrite
+    kept = "; left as it was" if out.exists() and not overwrite else ""
     manifest = write_corpus(tree, out, config, seed, overwrite=overwrite)
     left_out = f", {len(manifest['left_out'])} left out (see the manifest)" if manifest["left_out"] else ""
-    _say(
-        f"{out}: {manifest['characters']:,} characters of {len(manifest['files']):,} files{left_out}"
-        + "; left as it was" * is_there
-    )
+    _say(f"{out}: {manifest['characters']:,} characters of {len(manifest['files']):,} files{left_out}{kept}")
 
 
 def train(
