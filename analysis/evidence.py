@@ -6,7 +6,7 @@ are asked for.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import rankdata
@@ -18,16 +18,19 @@ from gatescope.analysis.labels import Labels
 from gatescope.analysis.significance import shift_test
 from gatescope.analysis.split import rows_of
 
+if TYPE_CHECKING:
+    from gatescope.analysis.study import Study
+
 N_SHIFTS = 200
 CONTEXT = 3  # characters that make a type of the control task: those of the n-gram table
 UNITS_AT_ONCE = 256
 
 
-def control_prediction(study: Any, model: Any, labels: Labels, X_train: Any, X_test: Any) -> tuple[np.ndarray, ...]:
+def control_prediction(study: Study, model: Any, labels: Labels, X_train: Any, X_test: Any) -> tuple[np.ndarray, ...]:
     """Fit a probe to the control task of each hypothesis: labels that the last three characters decide, at random.
 
     Args:
-        study: the rows.
+        study: the rows; it is known what was read.
         model: an estimator with the settings of the probe; it is left as it is.
         labels: K hypotheses.
         X_train, X_test: states of the study's rows.
@@ -36,8 +39,13 @@ def control_prediction(study: Any, model: Any, labels: Labels, X_train: Any, X_t
         The control labels of the test rows [n, K] and what the probe predicts there [n, K], probabilities for boolean
         hypotheses.
     """
-    rows, n_train = np.concatenate([study.train_rows, study.test_rows]), len(study.train_rows)
-    types = ngram_types(study.dump.tokens, study.dump.document_starts, rows, CONTEXT, study.config.alignment)
+    rows, n_train, tokens = (
+        np.concatenate([study.train_rows, study.test_rows]),
+        len(study.train_rows),
+        study.dump.tokens,
+    )
+    assert tokens is not None
+    types = ngram_types(tokens, study.dump.document_starts, rows, CONTEXT, study.config.alignment)
     values, defined = labels.values[rows], labels.defined[rows]
     control = control_labels(types, values, defined, np.arange(n_train), study.seed)
     fitted = clone(model).fit(X_train, control[:n_train], sample_weight=defined[:n_train].astype(np.float32))
@@ -45,7 +53,7 @@ def control_prediction(study: Any, model: Any, labels: Labels, X_train: Any, X_t
     return control[n_train:], predict(X_test)
 
 
-def best_unit_p(study: Any, labels: Labels, X_train: np.ndarray) -> np.ndarray:
+def best_unit_p(study: Study, labels: Labels, X_train: np.ndarray) -> np.ndarray:
     """How often labels that say nothing have a unit as telling as the best one, [K].
 
     The statistic is the largest |AUROC - 1/2| of all units (with undefined rows, of ranks among all); labels are
@@ -63,11 +71,11 @@ def best_unit_p(study: Any, labels: Labels, X_train: np.ndarray) -> np.ndarray:
         ranks[:, part] = rankdata(X_train[:, part], axis=0) / n_rows - 0.5
 
     def largest_difference(Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        positive, negative = ((chosen & weight).astype(np.float32) for chosen in (Y, ~Y))
-        sizes = np.stack([positive.sum(axis=0), negative.sum(axis=0)])
+        means = []
         with np.errstate(invalid="ignore"):
-            difference = (positive.T @ ranks) / sizes[0][:, None] - (negative.T @ ranks) / sizes[1][:, None]
-        return np.abs(difference).max(axis=1)
+            for chosen in (Y & weight, ~Y & weight):
+                means.append((chosen.T.astype(np.float32) @ ranks) / chosen.sum(axis=0)[:, None])
+        return np.abs(means[0] - means[1]).max(axis=1)
 
     rows, starts = study.train_rows, study.dump.sequence_starts
     return shift_test(
@@ -75,7 +83,7 @@ def best_unit_p(study: Any, labels: Labels, X_train: np.ndarray) -> np.ndarray:
     )[0]
 
 
-def compression(study: Any, model: Any, name: str, labels: Labels) -> np.ndarray:
+def compression(study: Study, model: Any, name: str, labels: Labels) -> np.ndarray:
     """How many times shorter the online code of the training labels is than the one that knows their prevalence, [K].
 
     Args:

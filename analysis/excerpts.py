@@ -90,5 +90,4 @@ def _rounded(values: np.ndarray, decides: bool = False) -> list[float | None]:
     rounded = np.round(values.astype(np.float64), 4)
     if decides:
         rounded[(rounded <= 0.5) & (values > 0.5)] = 0.5001
-        rounded[(rounded > 0.5) & (values <= 0.5)] = 0.5
     return [float(value) if np.isfinite(value) else None for value in rounded]

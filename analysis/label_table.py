@@ -128,11 +128,16 @@ def _table_columns(path: Path) -> dict[str, np.ndarray]:
 def _read_csv(pandas: Any, path: Path) -> Any:
     # Among numbers, and among True and False, "NA" and the like are missing; among words, such as classes of entities,
     # "NA" and "None" are words.
-    words = pandas.read_csv(path, keep_default_na=False, na_values=["", "nan", "NaN"])
-    for name, column in pandas.read_csv(path).items():
-        if column.dtype.kind in "biuf" or all(isinstance(value, bool) for value in column.dropna()):
-            words[name] = column
-    return words
+    table = pandas.read_csv(path)
+    of_words = [
+        place
+        for place, (_, column) in enumerate(table.items())
+        if column.dtype.kind not in "biuf" and not all(isinstance(value, bool) for value in column.dropna())
+    ]
+    if of_words:
+        words = pandas.read_csv(path, usecols=of_words, keep_default_na=False, na_values=["", "nan", "NaN"])
+        table[table.columns[of_words]] = words
+    return table
 
 
 def _plain(column: Any) -> np.ndarray:

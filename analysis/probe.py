@@ -19,13 +19,13 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors.numpy import save
 
 from gatescope.analysis.excerpts import Prediction, excerpt
-from gatescope.analysis.fit_files import holds_fit, load_fit, save_fit
+from gatescope.analysis.fit_files import Fit, holds_fit, load_fit, save_fit
 from gatescope.analysis.hypotheses import Hypothesis, select
 from gatescope.analysis.label_table import LabelTable, read_labels
 from gatescope.analysis.labels import Labels, label_dump, side_by_side
@@ -34,7 +34,7 @@ from gatescope.analysis.own_hypotheses import load_functions, pattern
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.results import read_results
 from gatescope.analysis.significance import benjamini_hochberg
-from gatescope.analysis.split import groups_of, split_sequences
+from gatescope.analysis.split import split_sequences
 from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import perplexity
 from gatescope.engine.files import write_atomic, write_json
@@ -43,6 +43,9 @@ from gatescope.engine.other_dumps import ReadConfig, open_states
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.settings import CONFIG, claim, record_facts, remove
 from gatescope.engine.state_source import StateSource
+
+if TYPE_CHECKING:
+    from gatescope.analysis.study import Study
 
 RECORDS = "probes.json"
 EXCERPTS = "excerpts.json"
@@ -112,7 +115,7 @@ def probe_dump(
     if table and len(table.boolean.values) != dump.n_rows:
         raise InputError(f"--labels {labels} has {len(table.boolean.values)} rows, and {states} has {dump.n_rows}")
     plan = _planned(dump, config, table)
-    split_sequences(groups_of(dump), config.test_share, seed)
+    split_sequences(np.arange(len(dump.sequence_starts) - 1), config.test_share, seed)
     if config.alignment == "pre":
         dump.initial(dump.names[0])
     settings = {**probe_settings(config, seed), "read": read, "dump": dump.identity()}
@@ -177,30 +180,10 @@ def study_dump(
     from gatescope.analysis.study import Study
 
     study = Study(dump, config, seed)
-    records: list[dict[str, Any]] = []
-    coefficients: dict[str, np.ndarray] = {}
-    predictions: dict[str, Prediction] = {}
-    fits = [(boolean, "plain"), (boolean, "balanced"), (continuous, "none")]
-    fits = [(labels, weighting) for labels, weighting in fits if labels.hypotheses]
-    with progress_bar("probe", len(study.state_sets) * len(labelled) * 2, "fits") as advance:
-        for number, (name, (labels, weighting)) in enumerate(product(study.state_sets, fits)):
-            path = results / FITS / f"{number}.safetensors"
-            if not holds_fit(path, [each.name for each in labels.hypotheses]):
-                started = time.perf_counter()
-                with warnings.catch_warnings():
-                    # Records and table have the status of each hypothesis.
-                    warnings.simplefilter("ignore", ConvergenceWarning)
-                    found, weights, predicted = study.fit(name, labels, weighting)
-                is_shown = name == study.main_set and weighting != "balanced"
-                save_fit(path, (found, weights, predicted if is_shown else {}))
-                statuses = [record["status"] for record in found]
-                seconds = round(time.perf_counter() - started, 3)
-                log(log_path, "probe", states=name, weighting=weighting, seconds=seconds, statuses=statuses)
-            found, weights, predicted = load_fit(path, study.test_rows)
-            records += found
-            coefficients |= {f"{name}/{weighting}/{part}": array for part, array in weights.items()}
-            predictions |= predicted
-            advance(len(labels.hypotheses) * (1 if labels is boolean else 2))
+    with warnings.catch_warnings():
+        # Records and table have the status of each hypothesis.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        records, coefficients, predictions = _fitted(study, boolean, continuous, results / FITS, log_path)
     names = [*(each.name for each in hypotheses), *(table.names if table else ())]
     order = {name: place for place, name in enumerate(names)}
     records.sort(key=lambda record: order[record["hypothesis"]])
@@ -224,6 +207,32 @@ def study_dump(
     remove(results / FITS)
     write_json(results / RECORDS, records)
     return records
+
+
+def _fitted(study: Study, boolean: Labels, continuous: Labels, folder: Path, log_path: Path) -> Fit:
+    """Fit every state set, behind the fits that a folder has; return all, coefficients by set and weighting."""
+    records: list[dict[str, Any]] = []
+    coefficients: dict[str, np.ndarray] = {}
+    predictions: dict[str, Prediction] = {}
+    fits = [(boolean, "plain"), (boolean, "balanced"), (continuous, "none")]
+    todo = list(product(study.state_sets, [(labels, weighting) for labels, weighting in fits if labels.hypotheses]))
+    with progress_bar("probe", sum(len(labels.hypotheses) for _, (labels, _) in todo), "fits") as advance:
+        for number, (name, (labels, weighting)) in enumerate(todo):
+            path = folder / f"{number}.safetensors"
+            if not holds_fit(path, [each.name for each in labels.hypotheses]):
+                started = time.perf_counter()
+                found, weights, predicted = study.fit(name, labels, weighting)
+                is_shown = name == study.main_set and weighting != "balanced"
+                save_fit(path, (found, weights, predicted if is_shown else {}))
+                statuses = [record["status"] for record in found]
+                seconds = round(time.perf_counter() - started, 3)
+                log(log_path, "probe", states=name, weighting=weighting, seconds=seconds, statuses=statuses)
+            found, weights, predicted = load_fit(path, study.test_rows)
+            records += found
+            coefficients |= {f"{name}/{weighting}/{part}": array for part, array in weights.items()}
+            predictions |= predicted
+            advance(len(labels.hypotheses))
+    return records, coefficients, predictions
 
 
 def _labelled(

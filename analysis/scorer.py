@@ -56,19 +56,17 @@ class Scorer:
         Returns:
             Every score of a record, [K] each.
         """
-        resampling = ("f1", self._n_bootstrap, self._seed)
         counts = self._counts(Y, probability, defined)
         metrics = classification_metrics(counts.sum(axis=0))
-        missing = table_f1 = low = high = np.full(Y.shape[1], np.nan)
-        over = [missing] * len(OVER)
-        if self._has_intervals:
-            low, high = bootstrap_interval(counts, *resampling)
-            over[:2] = bootstrap_difference(counts, always_positive(counts), *resampling)
-        if ngram is not None:
+        low, high = self._interval("f1", counts)
+        over = [*self._interval("f1", counts, always_positive(counts))]
+        missing = table_f1 = np.full(Y.shape[1], np.nan)
+        if ngram is None:
+            over += [missing, missing]
+        else:
             table_counts = self._counts(Y, ngram, defined)
             table_f1 = classification_metrics(table_counts.sum(axis=0))["f1"]
-            if self._has_intervals:
-                over[2:] = bootstrap_difference(counts, table_counts, *resampling)
+            over += self._interval("f1", counts, table_counts)
         odds = probability if weight_ratio is None else restore_prior(probability, weight_ratio)
         return {
             **{name: metrics[name] for name in PLAIN},
@@ -86,11 +84,10 @@ class Scorer:
         self, target: np.ndarray, predicted: np.ndarray, ngram: np.ndarray | None, defined: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Score predicted values [n, K]; arguments and results as those of `classification`."""
-        missing = table_r2 = low = high = np.full(target.shape[1], np.nan)
+        missing = table_r2 = np.full(target.shape[1], np.nan)
         moments = self._moments(target, predicted, defined)
         metrics = moment_metrics(moments.sum(axis=0))
-        if self._has_intervals:
-            low, high = bootstrap_interval(moments, "r2", self._n_bootstrap, self._seed)
+        low, high = self._interval("r2", moments)
         if ngram is not None:
             table_r2 = self.r2(target, ngram, defined)
         names = (*PLAIN, "f1_low", "f1_high", *OVER, *OF_PROBABILITIES)
@@ -109,6 +106,17 @@ class Scorer:
     def r2(self, target: np.ndarray, predicted: np.ndarray, defined: np.ndarray) -> np.ndarray:
         """R2 of predicted values, [K]."""
         return moment_metrics(self._moments(target, predicted, defined).sum(axis=0))["r2"]
+
+    def _interval(
+        self, metric: str, sums: np.ndarray, other: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The interval of a metric, or of how far it lies above that of another predictor; NaN where there is none."""
+        if not self._has_intervals:
+            missing = np.full(sums.shape[1], np.nan)
+            return missing, missing
+        if other is None:
+            return bootstrap_interval(sums, metric, self._n_bootstrap, self._seed)
+        return bootstrap_difference(sums, other, metric, self._n_bootstrap, self._seed)
 
     def _counts(self, Y: np.ndarray, probability: np.ndarray, defined: np.ndarray) -> np.ndarray:
         return confusion_by_sequence(Y, probability > 0.5, defined & np.isfinite(probability), self._groups)

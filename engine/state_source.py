@@ -118,7 +118,7 @@ class StateSource:
         """
         if alignment not in ("post", "pre"):
             raise InputError(f"alignment {alignment!r} is unknown: expected 'post' or 'pre'")
-        arrays = [self.array(name) for name in ([names] if isinstance(names, str) else names)]
+        arrays = [self.array(name) for name in _listed(names)]
         edges = np.cumsum([0, *(array.shape[1] for array in arrays)])
         values = np.empty((self.n_rows, int(edges[-1])), self.dtype)
         for array, left, right in zip(arrays, edges[:-1], edges[1:], strict=True):
@@ -146,7 +146,7 @@ class StateSource:
         Raises:
             InputError: an array is not there, or none is named.
         """
-        names = [names] if isinstance(names, str) else names
+        names = _listed(names)
         if not names:
             raise InputError(f"no array of {self.name} is named: it has {', '.join(self.names)}")
         return StateColumns([self.array(name) for name in names], units, self.dtype, range(self.n_rows))
@@ -171,8 +171,7 @@ class StateSource:
         if alignment not in ("post", "pre"):
             raise InputError(f"alignment {alignment!r} is unknown: expected 'post' or 'pre'")
         if alignment == "pre":
-            names = [names] if isinstance(names, str) else names
-            before = np.concatenate([self.initial(name)[sequences] for name in names], axis=1)
+            before = np.concatenate([self.initial(name)[sequences] for name in _listed(names)], axis=1)
         starts, stops = self.sequence_starts[sequences], self.sequence_starts[sequences + 1]
         return SequenceRows(states, starts, stops, before)
 
@@ -212,6 +211,11 @@ class StateSource:
 
     def _unknown(self, name: str) -> InputError:
         return InputError(f"{self.name} has no {name!r}: it has {', '.join(self.names)}")
+
+
+def _listed(names: Iterable[str]) -> list[str]:
+    """Return names as a list; one name by itself is a list of one, and not of its letters."""
+    return [names] if isinstance(names, str) else list(names)
 
 
 def _conversion(library: str) -> Any:

@@ -23,7 +23,8 @@ def few_steps(
     """Run all layers by torch's operator where the sequence is short and no operator of this package is needed.
 
     The loop takes this many times as long as torch's operator, one layer in float32 on one thread of an AMD EPYC that
-    others use, too, with B = 1, 8 and 64 rows, and inputs of 32 features for H = 64, 512 for H = 512:
+    others use, too, by a script that is not kept, with B = 1, 8 and 64 rows, and inputs of 32 features for H = 64, 512
+    for H = 512:
 
                     GRU forward   with backward   RNN forward   with backward
         H=64  T=1   5.3 4.5 2.2   2.8 2.5 1.9     3.6 3.3 2.6   3.1 3.0 2.7
