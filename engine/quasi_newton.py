@@ -32,17 +32,13 @@ passes, columns were summed by CuPy and steps remembered in array operations, it
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
-from typing import Any
+from collections import deque
 
 import numpy as np
 
-from gatescope.engine.arrays import to_host
-from gatescope.engine.precondition import Factor, HessianSampler, SharedFactor
-from gatescope.engine.precondition_cuda import DeviceFactor
+from gatescope.engine.inverse_hessian import MEMORY, InverseHessians, inner
 from gatescope.engine.problems import Problems, Solution
-from gatescope.engine.step_pairs_cuda import DevicePairs
-from gatescope.engine.sweep import MULTIPLES, Sums, SweepTile, with_columns
+from gatescope.engine.sweep import MULTIPLES, Sums, SweepTile
 
 SUFFICIENT_DECREASE = 1e-4
 SMALLEST_STEP = 1e-8
@@ -53,37 +49,18 @@ LONGER = 1.3
 # was sampled last: near the minimum the curvature stays, and only the memory of steps is worth keeping.
 RENEWAL_STEPS = 4
 SETTLED_DECREMENT = 0.05
-# Steps remembered.
-MEMORY = 20
 # On a GPU a pass costs nearly the same for one problem as for all, and a Hessian with its factor as much as so many
 # passes: they are sampled after as many steps as they cost, or when the memory of steps is full. (In a profile on an
 # NVIDIA H100 80GB HBM3, torch 2.11, CuPy 14.2, with (1e6, 1536) float16 states and 32 hypotheses, a pass had 1.4 ms of
 # products and kernels, and a Hessian with its factor 4 to 5 ms. Other numbers of passes were not measured in a fit.)
 DEVICE_RENEWAL_PASSES = 3
-# A sample's matrix may cost about as much as this many passes with one problem, within limits of rows for each unit.
-RENEWAL_PASSES = 4
-FEWEST_ROWS, MOST_ROWS = 8, 16
-# The sample of a matrix that many problems begin with is larger, by one for so many of them, up to four times.
-SHARING, MOST_SHARED = 8, 4
 # Where the loss is at its rounding error, and for so many steps no gradient is below this share of the smallest one
 # before, only noise is left of it.
 PATIENCE, PROGRESS = 8, 0.7
 # The objective is at most about this share of tol above its minimum, relative to itself.
 DECREMENT_SHARE = 0.02
 VECTORS = ("w", "g", "x", "v")
-SCALARS = (
-    "problem",
-    "loss",
-    "slope",
-    "alpha",
-    "n_steps",
-    "n_pairs",
-    "fresh",
-    "stretch",
-    "settled",
-    "smallest",
-    "n_idle",
-)
+SCALARS = ("loss", "slope", "alpha", "n_steps", "fresh", "stretch", "settled", "smallest", "n_idle")
 
 
 class QuasiNewton:
@@ -100,13 +77,8 @@ class QuasiNewton:
     def __init__(self, problems: Problems, tol: float, max_iter: int, tile: int, at_once: int = 1):
         self.problems, self.tol, self.max_iter, self.tile, self.at_once = problems, tol, max_iter, tile, at_once
         rows = self.rows = problems.rows
-        n_rows, n_units = rows.shape
-        self.solution = Solution(n_units, len(problems.total))
+        self.solution = Solution(rows.shape[1], len(problems.total))
         self.rounding = float(np.finfo(rows.dtype).eps)
-        wanted = 6 * RENEWAL_PASSES * int(rows.processes.total(n_rows)) // n_units
-        self.n_sampled = min(max(wanted, FEWEST_ROWS * n_units), MOST_ROWS * n_units)
-        penalised = bool((problems.ridge > 0).all())
-        self.sampler = HessianSampler(rows, problems.shift, problems.scale, problems.fit_intercept, coarse=penalised)
 
     def solve(self, selected: np.ndarray) -> Solution:
         """Minimise the selected problems, integers; the others' entries stay NaN."""
@@ -115,11 +87,9 @@ class QuasiNewton:
         # Problems that share a matrix follow one another; rare labels, which take longest, come first.
         rarity = np.minimum(self.problems.prevalence, 1 - self.problems.prevalence)[selected]
         self.queue = deque(selected[np.lexsort((rarity, self.problems.weighting[selected]))].tolist())
-        self.shared: dict[int, SharedFactor] = {}
-        self.n_sharing = Counter(self.problems.weighting[selected].tolist())
         # Overflow and NaN are results here: they are looked for in the loss and the gradient.
         with np.errstate(all="ignore"):
-            self._allocate(min(self.tile, len(selected)))
+            self._allocate(selected)
             self._admit()
             while self.queue or self._compact():
                 sums = self._sweep()
@@ -128,19 +98,20 @@ class QuasiNewton:
                 self._admit()
         return self.solution
 
-    def _allocate(self, width: int) -> None:
-        n_coordinates = self.rows.shape[1] + 1
+    def _allocate(self, selected: np.ndarray) -> None:
+        n_coordinates, width = self.rows.shape[1] + 1, min(self.tile, len(selected))
         self.arrays = SweepTile(self.rows, self.problems.shift, width)
-        self.problem = np.full(width, -1)
+        self.inverse = InverseHessians(self.problems, selected, width, self.at_once)
         # Coefficients, gradient, step, what the next pass moves by; the intercept comes last.
         self.w, self.g, self.x, self.v = (np.zeros((n_coordinates, width)) for _ in VECTORS)
-        # Pairs of a step and its change of the gradient, the reciprocals of their products, and the points in w.
-        self.steps, self.changes = self.rows.xp.zeros((2, MEMORY, n_coordinates, width))
-        self.reciprocals = np.zeros((MEMORY, width))
         self.loss, self.slope, self.alpha, self.smallest = np.zeros((4, width))
-        self.n_steps, self.n_pairs, self.n_idle = np.zeros((3, width), np.int64)
+        self.n_steps, self.n_idle = np.zeros((2, width), np.int64)
         self.fresh, self.stretch, self.settled = np.zeros((3, width), bool)
-        self.factor: list[Factor | DeviceFactor | None] = [None] * width
+
+    @property
+    def problem(self) -> np.ndarray:
+        """The problem of each column, -1 where there is none."""
+        return self.inverse.problem
 
     def _admit(self) -> None:
         """Give idle columns to waiting problems; each begins with a step from zero to where it starts."""
@@ -148,7 +119,7 @@ class QuasiNewton:
         admitted = [(column, self.queue.popleft()) for column in idle]
         self.rows.each(lambda pair: self.arrays.start(pair[0], self.problems.signed_weights(pair[1])), admitted)
         for column, k in admitted:
-            self.problem[column], self.factor[column] = k, None
+            self.inverse.start(column, k)
             for name in VECTORS:
                 getattr(self, name)[:, column] = 0.0
             if self.problems.start is not None and np.isfinite(self.problems.start[:, k]).all():
@@ -156,23 +127,11 @@ class QuasiNewton:
             elif self.problems.fit_intercept:
                 prevalence = self.problems.prevalence[k]
                 self.v[-1, column] = math.log(prevalence / (1 - prevalence))
-            self.reciprocals[:, column] = 0.0
-            self.n_steps[column] = self.n_pairs[column] = self.n_idle[column] = 0
+            self.n_steps[column] = self.n_idle[column] = 0
             self.fresh[column], self.stretch[column], self.settled[column] = True, True, False
             self.alpha[column], self.slope[column] = 1.0, 0.0
             self.loss[column] = self.smallest[column] = np.inf
-        self._share()
-
-    def _share(self) -> None:
-        """Have a shared matrix for each weighting of problems without one of their own, or of all while others wait."""
-        filled = [(k, factor) for k, factor in zip(self.problem.tolist(), self.factor, strict=True) if k >= 0]
-        needed = [k for k, factor in filled if self.queue or factor is None]
-        first = {int(self.problems.weighting[k]): k for k in needed}
-        kept = {number: shared for number, shared in self.shared.items() if number in first}
-        for number in first.keys() - kept.keys():
-            n_sampled = self.n_sampled * min(MOST_SHARED, 1 + self.n_sharing[number] // SHARING)
-            kept[number] = SharedFactor(self.sampler, self.problems.row_weight(first[number]), n_sampled)
-        self.shared = kept
+        self.inverse.share(waiting=bool(self.queue))
 
     def _compact(self) -> bool:
         """Drop idle columns; return whether any problem is left."""
@@ -180,13 +139,11 @@ class QuasiNewton:
         if len(active) == len(self.problem):
             return True
         self.arrays.keep(active)
+        self.inverse.keep(active)
         for name in VECTORS:
             setattr(self, name, getattr(self, name)[:, active])
-        self.steps, self.changes = with_columns(self.steps, active), with_columns(self.changes, active)
-        self.reciprocals = self.reciprocals[:, active]
         for name in SCALARS:
             setattr(self, name, getattr(self, name)[active])
-        self.factor = [self.factor[column] for column in active]
         return len(active) > 0
 
     def _sweep(self) -> Sums:
@@ -205,10 +162,10 @@ class QuasiNewton:
         k, w, x, slope, alpha = self.problem, self.w, self.x, self.slope, self.alpha
         total, ridge = self.problems.total[k], self.problems.ridge[:, k]
         g = np.empty_like(w)
-        loss = sums.losses / total + 0.5 * _dot(ridge * w[:-1], w[:-1])
+        loss = sums.losses / total + 0.5 * inner(ridge * w[:-1], w[:-1])
         g[:-1] = sums.products / total + ridge * w[:-1]
         g[-1] = sums.residuals / total if self.problems.fit_intercept else 0.0
-        end_slope = _dot(g, x)
+        end_slope = inner(g, x)
         lower = loss <= self.loss + SUFFICIENT_DECREASE * alpha * slope
         level = (end_slope <= -0.8 * slope) & (loss <= self.loss * (1 + 16 * self.rounding))
         shorter = np.clip(-slope / (end_slope - slope), 0.1, 0.7) * alpha
@@ -230,7 +187,8 @@ class QuasiNewton:
         self.v[:, again] = x[:, again] * (target - alpha)[again]
         self.alpha[again] = target[again]
         settled = np.flatnonzero(accepted & (longer == 1))
-        self._remember(settled[~self.fresh[settled]], g)
+        moved = settled[~self.fresh[settled]]
+        self.inverse.remember(moved, x[:, moved] * alpha[moved], g[:, moved] - self.g[:, moved])
         self.g[:, settled], self.loss[settled] = g[:, settled], loss[settled]
         self.n_steps[settled] += ~self.fresh[settled]
         self.fresh[settled] = False
@@ -238,36 +196,18 @@ class QuasiNewton:
         self._finish(np.flatnonzero(failed & finite), "stalled")
         self._begin(settled)
 
-    def _remember(self, columns: np.ndarray, g: np.ndarray) -> None:
-        """Keep the steps just taken and their changes of the gradient."""
-        step = self.x[:, columns] * self.alpha[columns]
-        change = g[:, columns] - self.g[:, columns]
-        curved = _dot(step, change)
-        for column in columns[self.n_pairs[columns] == MEMORY].tolist():
-            for kept in (self.steps, self.changes, self.reciprocals):
-                kept[:-1, ..., column] = kept[1:, ..., column].copy()
-            self.n_pairs[column] -= 1
-        place = self.n_pairs[columns]
-        xp = self.rows.xp
-        where = xp.asarray(place), slice(None), xp.asarray(columns)
-        self.steps[where], self.changes[where] = xp.asarray(step.T), xp.asarray(change.T)
-        # A pair without curvature beyond rounding is left out.
-        usable = curved > np.finfo(np.float64).eps * _dot(change, change)
-        self.reciprocals[place, columns] = np.where(usable, 1 / np.where(usable, curved, 1.0), 0.0)
-        self.n_pairs[columns] += 1
-
     def _begin(self, columns: np.ndarray) -> None:
         """Stop the columns that have converged; choose the direction of the others' next step."""
         if not len(columns):
             return
         g, k = self.g[:, columns], self.problem[columns]
         if self.problems.start is not None:
-            self._renew(np.array([column for column in columns.tolist() if self.factor[column] is None], int))
+            self._renew(np.array([column for column in columns.tolist() if self.inverse.factor[column] is None], int))
         origin = self.problems.origin
         seen = g if origin is None else np.vstack([g[:-1] + np.outer(origin, g[-1]), g[-1:]])
         largest = np.abs(seen).max(axis=0)
-        x = self._direction(columns)
-        slope = _dot(g, x)
+        x = self.inverse.direction(columns, g)
+        slope = inner(g, x)
         self.solution.gradient[k], self.solution.half_decrement[k] = largest, -0.5 * slope
         done = (largest <= self.tol) & (-0.5 * slope <= DECREMENT_SHARE * self.tol * np.minimum(self.loss[columns], 1))
         # Without a penalty, data that a plane separates have no minimum. (Those that it separates but for rows on it
@@ -285,11 +225,11 @@ class QuasiNewton:
         self._finish(columns[out_of_steps], "max_iter")
         self._finish(columns[stalled], "stalled")
         stale = ~(done | split | out_of_steps | stalled) & ~self.settled[columns]
-        stale &= self.n_pairs[columns] >= self._renewal_steps(int(stale.sum()))
+        stale &= self.inverse.n_pairs[columns] >= self._renewal_steps(int(stale.sum()))
         if stale.any():
             self._renew(columns[stale])
-            x[:, stale] = self._direction(columns[stale])
-            slope[stale] = _dot(g[:, stale], x[:, stale])
+            x[:, stale] = self.inverse.direction(columns[stale], g[:, stale])
+            slope[stale] = inner(g[:, stale], x[:, stale])
             self.settled[columns[stale]] = -0.5 * slope[stale] < SETTLED_DECREMENT * self.loss[columns[stale]]
         self.x[:, columns] = self.v[:, columns] = x
         self.alpha[columns], self.slope[columns] = 1.0, slope
@@ -302,66 +242,7 @@ class QuasiNewton:
 
     def _renew(self, columns: np.ndarray) -> None:
         """Sample a Hessian for each of these problems where it now stands, and forget the steps before."""
-        renewed = set(columns.tolist())
-        if not self.queue and all(factor is not None or i in renewed for i, factor in enumerate(self.factor)):
-            # Nobody needs a shared matrix from here on.
-            self.shared = {}
-
-        def renew(column: int, n_cores: int) -> None:
-            k = self.problem[column]
-            # The old one makes room.
-            self.factor[column] = None
-            with np.errstate(all="ignore"):
-                curvature, total = self.arrays.curvature(column), self.problems.total[k]
-                self.factor[column] = self.sampler.factor(
-                    curvature, total, self.problems.ridge[:, k], self.n_sampled, n_cores
-                )
-
-        self.sampler.each(renew, columns.tolist(), self.at_once)
-        self.n_pairs[columns] = 0
-        self.reciprocals[:, columns] = 0.0
-
-    def _direction(self, columns: np.ndarray) -> np.ndarray:
-        """Return the quasi-Newton step of each column, [H + 1, columns], by the two-loop recursion."""
-        xp, q = self.rows.xp, -self.g[:, columns]
-        n_pairs = int(self.n_pairs[columns].max(initial=0))
-        if xp is not np:
-            kept = DevicePairs(self.steps, self.changes, self.reciprocals[:n_pairs], columns)
-            q = xp.asarray(np.ascontiguousarray(q))
-            weights = kept.from_the_last(q)
-            x = self._precondition(columns, q)
-            kept.from_the_first(x, weights)
-            return to_host(x)
-        weights = np.zeros((n_pairs, len(columns)))
-        pairs = [
-            (self.steps[i][:, columns], self.changes[i][:, columns], self.reciprocals[i, columns])
-            for i in range(n_pairs)
-        ]
-        for i in reversed(range(n_pairs)):
-            step, change, reciprocal = pairs[i]
-            weights[i] = reciprocal * _dot(step, q)
-            q -= weights[i] * change
-        x = self._precondition(columns, q)
-        for i, (step, change, reciprocal) in enumerate(pairs):
-            x += step * (weights[i] - reciprocal * _dot(change, x))
-        return x
-
-    def _precondition(self, columns: np.ndarray, residual: Any) -> Any:
-        """Apply to each column of a residual [H + 1, columns] the inverse of its own or of a shared matrix."""
-        x = self.rows.xp.empty(residual.shape)
-        sharing: dict[int, list[int]] = {}
-        for i, column in enumerate(columns.tolist()):
-            factor = self.factor[column]
-            if factor is None:
-                sharing.setdefault(int(self.problems.weighting[self.problem[column]]), []).append(i)
-            else:
-                x[:, i] = factor.solve(residual[:, i])
-        for number, places in sharing.items():
-            k = self.problem[columns[places]]
-            prevalence, ridge = self.problems.prevalence[k], self.problems.ridge[:, k].mean(axis=0)
-            curvature = prevalence * (1 - prevalence) if self.problems.fit_intercept else np.full(len(k), 0.25)
-            x[:, places] = self.shared[number].solve(residual[:, places], curvature, ridge)
-        return x
+        self.inverse.renew(columns, self.arrays.curvature, waiting=bool(self.queue))
 
     def _finish(self, columns: np.ndarray, status: str) -> None:
         k = self.problem[columns]
@@ -371,12 +252,7 @@ class QuasiNewton:
         if status != "not_finite":
             solution.coefficients[:, k], solution.intercepts[k] = self.w[:-1, columns], self.w[-1, columns]
             solution.objective[k] = self.loss[columns] * self.problems.total[k]
-        self.problem[columns] = -1
-
-
-def _dot(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return the inner product of each column, [W]."""
-    return np.einsum("hk,hk->k", left, right)
+        self.inverse.stop(columns)
 
 
 def _flat_at(slope: float, slopes: np.ndarray) -> float:

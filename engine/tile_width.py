@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from gatescope.engine.inverse_hessian import MEMORY
 from gatescope.engine.precondition import KEPT_FACTORS, SAMPLE_ROWS
-from gatescope.engine.quasi_newton import MEMORY
 from gatescope.engine.row_blocks import RowBlocks, cached_rows
 
 # Problems in one pass: beyond about this many a matrix product gains nothing. Each holds a factor [H, H], pairs of

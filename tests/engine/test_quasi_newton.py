@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gatescope.engine import quasi_newton
+from gatescope.engine import inverse_hessian, quasi_newton
 from gatescope.engine.arrays import as_rows
-from gatescope.engine.quasi_newton import Problems, QuasiNewton, _flat_at
+from gatescope.engine.inverse_hessian import InverseHessians
+from gatescope.engine.problems import Problems
+from gatescope.engine.quasi_newton import QuasiNewton, _flat_at
 from gatescope.engine.row_blocks import RowBlocks
 
 
@@ -72,7 +74,7 @@ def test_a_start_at_the_minimum_stays_there():
 
 
 def test_a_long_history_forgets_the_oldest_steps(monkeypatch):
-    monkeypatch.setattr(quasi_newton, "MEMORY", 3)
+    monkeypatch.setattr(inverse_hessian, "MEMORY", 3)
     monkeypatch.setattr(quasi_newton, "SETTLED_DECREMENT", 1e9)
     X, signed = make(sharpness=5.0)
     with RowBlocks(X, np.float64) as rows:
@@ -120,4 +122,4 @@ def test_a_device_samples_anew_after_as_many_passes_as_it_costs(device):
 def test_rows_are_rounded_only_where_there_is_a_penalty(C, precision):
     X, signed = make(n_rows=200)
     with RowBlocks(X, np.float64) as rows:
-        assert QuasiNewton(problems_of(rows, signed, C=C), 1e-6, 200, 4).sampler.precision == precision
+        assert InverseHessians(problems_of(rows, signed, C=C), np.arange(4), 4, 1).sampler.precision == precision
