@@ -19,7 +19,7 @@ from recurrent import allowed, assert_within, by_steps, captured, oracle
 
 pytest.importorskip("triton")
 from gatescope.kernels import gru_fused, lstm_fused, plan
-from gatescope.kernels.wavefront import GATES
+from gatescope.kernels.checks import GATES
 
 T = 200
 TO_COMPILE = 2  # steps that call every kernel in all its forms

@@ -17,7 +17,6 @@ import pytest
 import torch
 from torch import nn
 
-from gatescope.kernels import wavefront
 from gatescope.kernels.gru import GRU
 from gatescope.kernels.lstm import LSTM
 from gatescope.kernels.products import multiplies_bfloat16
@@ -165,10 +164,13 @@ def scheduled(impl):
     """Run our stacked layers as the name of an implementation says."""
     with ExitStack() as patched:
         if impl in SCHEDULES:
+            # Triton is not there on every platform.
+            from gatescope.kernels import wavefront_walk
+
             _, together, stepwise = SCHEDULES[impl]
-            patched.enter_context(mock.patch.object(wavefront, "_waves", lambda *_: together))
+            patched.enter_context(mock.patch.object(wavefront_walk, "waves", lambda *_: together))
             for cell in CELLS if stepwise else ():
-                patched.enter_context(by_steps(wavefront._fused(cell)))
+                patched.enter_context(by_steps(wavefront_walk.FUSED[cell]))
         yield
 
 

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from gatescope.kernels.sequence import FUSED_DTYPES, autocast_on
 
+GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # blocks of rows in the weights
+
 
 class ShapeError(ValueError, RuntimeError):
     """A tensor that does not fit the others: a ValueError, and the RuntimeError that torch.nn raises in its place."""
@@ -43,6 +45,12 @@ def check_kind(owner: str, name: str, tensor: Tensor, like: Tensor, whose: str) 
         raise ShapeError(
             f"{owner}: {name}: expected {expected} on {like.device}, as {whose}, got {tensor.dtype} on {tensor.device}"
         )
+
+
+def layer_weights(weights: Sequence[Tensor], layers: int) -> list[list[Tensor | None]]:
+    """The weights of each of stacked layers: w_ih, w_hh and two biases or None."""
+    each = len(weights) // layers
+    return [[*weights[k * each : (k + 1) * each], *[None] * (4 - each)] for k in range(layers)]
 
 
 def check_layer(

@@ -58,10 +58,10 @@ from dataclasses import dataclass, replace
 
 import triton
 
+from gatescope.kernels.checks import GATES
 from gatescope.kernels.gpu import H200, Device
 from gatescope.kernels.plan import MIN_TILE, NARROW, SLACK, WARPS
 from gatescope.kernels.sample_weights import SLOTS, block_v
-from gatescope.kernels.wavefront import GATES
 
 LOGITS = 8192  # of a tile, that the registers of a program hold beside their sums in float64
 

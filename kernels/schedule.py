@@ -24,12 +24,13 @@ import torch
 import triton
 from torch import Tensor
 
+from gatescope.kernels.checks import GATES
 from gatescope.kernels.gpu import Device, device_of
 from gatescope.kernels.plan import STEPS, Plan, plan
 from gatescope.kernels.precision import recurrent_precision
 from gatescope.kernels.sequence import recording
-from gatescope.kernels.wavefront import CHUNK, GATES
 
+CHUNK = 25  # steps that a layer is ahead of the next
 FORWARD, BACKWARD = 2.0, 2.2  # microseconds of a step in which nothing is read
 RATE = 19e3  # bytes a microsecond that a program reads
 # Microseconds that a host takes to launch a chunk of a layer where no graph does: a product, a kernel, an event. A call

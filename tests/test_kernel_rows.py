@@ -10,8 +10,8 @@ import bench_kernels
 import choose
 
 from gatescope.kernels import schedule
+from gatescope.kernels.checks import GATES
 from gatescope.kernels.gpu import H200
-from gatescope.kernels.wavefront import GATES
 
 
 def test_every_cell_direction_and_size():

@@ -5,7 +5,7 @@ import importlib
 import pytest
 import torch
 
-from gatescope.kernels import wavefront
+from gatescope.kernels import wavefront_walk
 
 pytest.importorskip("triton")
 
@@ -137,7 +137,7 @@ def test_one_graph_replayed_100_times_in_both_directions(cell):
 
 @pytest.mark.parametrize("side_by_side", [False, True])
 def test_a_graph_of_stacked_layers(cell, side_by_side, monkeypatch):
-    monkeypatch.setattr(wavefront, "_waves", lambda *args: side_by_side)
+    monkeypatch.setattr(wavefront_walk, "waves", lambda *args: side_by_side)
     module = cell.module(64, 512, 3, device="cuda", dtype=torch.bfloat16, **cell.options)
     x = torch.randn(60, 128, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
 

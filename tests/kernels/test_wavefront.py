@@ -13,7 +13,7 @@ from gatescope.kernels.stack import RecurrentStack
 
 pytest.importorskip("triton")
 
-from gatescope.kernels import rnn_fused, schedule
+from gatescope.kernels import rnn_fused, schedule, wavefront_walk
 
 T, B, I, H, L = 5, 2, 3, 9, 3
 
@@ -24,8 +24,8 @@ def in_waves(monkeypatch):
     runs = []
     # Step by step: persistent kernels drop by themselves, which on a CPU draws other numbers.
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    monkeypatch.setattr(wavefront, "CHUNK", 2)
-    monkeypatch.setattr(wavefront, "_waves", lambda cell, layers, *rest: runs.append(cell) or layers > 1)
+    monkeypatch.setattr(wavefront_walk, "CHUNK", 2)
+    monkeypatch.setattr(wavefront_walk, "waves", lambda cell, layers, *rest: runs.append(cell) or layers > 1)
     return runs
 
 
@@ -79,7 +79,7 @@ def test_persistent_kernels_drop_by_themselves(cell, p, columns, in_waves, monke
     # Two columns have two groups of rows, too: what a program drops depends on where its rows begin.
     layout = Plan("persistent", 16, 16, 16, 1, 1, 1) if columns == 1 else Plan("persistent", 16, 8, 16, 1, 2, 2, 1)
     rows, steps = (2, 3) if columns == 1 else (18, 2)
-    monkeypatch.setattr(wavefront, "CHUNK", steps - 1)
+    monkeypatch.setattr(wavefront_walk, "CHUNK", steps - 1)
     module = importlib.import_module(f"gatescope.kernels.{cell.name}_fused")
     monkeypatch.setattr(module, "layer_plan", lambda *args, **options: layout)
 
@@ -109,7 +109,7 @@ def test_packed_frozen_and_without_gradients(cell, in_waves, monkeypatch):
 
 
 def test_diagonals_visit_every_chunk_once_and_in_order():
-    wavefront_chunks = list(wavefront._diagonals(3, 60, 25))
+    wavefront_chunks = list(wavefront_walk._diagonals(3, 60, 25))
     assert len(wavefront_chunks) == 9 and len({(place, chunk) for place, chunk, *_ in wavefront_chunks}) == 9
     seen = set()
     for place, chunk, start, stop in wavefront_chunks:
@@ -147,7 +147,7 @@ def test_compiles_without_a_graph_break(cell, monkeypatch, nothing_compiled):
     def on_a_gpu(cell, layers, x, hidden, backward):
         return schedule.side_by_side(cell, layers, backward, (*x.shape[:2], hidden), x.dtype, H200, name(x.device))
 
-    monkeypatch.setattr(schedule, "waves", on_a_gpu)
+    monkeypatch.setattr(wavefront_walk, "waves", on_a_gpu)
     module = cell.module(I, H, 2, backend="triton", **cell.options)
     x = torch.randn(4, B, I, requires_grad=True)
     y, _ = torch.compile(module, fullgraph=True, backend="aot_eager")(x)
@@ -224,7 +224,7 @@ def frozen(module, layers):
 @pytest.mark.parametrize("name", FROZEN)
 def test_backward_stops_at_the_lowest_layer_that_wants_a_gradient(name, beside, monkeypatch):
     freeze, n_walks, n_inputs = FROZEN[name]
-    monkeypatch.setattr(wavefront, "_waves", lambda cell, layers, *rest: beside and layers > 1)
+    monkeypatch.setattr(wavefront_walk, "waves", lambda cell, layers, *rest: beside and layers > 1)
     torch.manual_seed(0)
     module, x = RNN(I, H, L, backend="triton", dropout=0.3), torch.randn(T, B, I, requires_grad=True)
 
@@ -301,7 +301,7 @@ def test_one_operator_runs_layers_one_after_another_too(monkeypatch):
     module, results = RNN(I, H, L, backend="triton"), []
     x = torch.randn(T, B, I, requires_grad=True)
     for beside in ((False,), (True,), (), None):
-        monkeypatch.setattr(wavefront, "_waves", lambda *args, beside=beside: args[-1] in beside)
+        monkeypatch.setattr(wavefront_walk, "waves", lambda *args, beside=beside: args[-1] in beside)
         if beside is None:
             apart(monkeypatch)
         y = module(x)[0]
@@ -318,9 +318,9 @@ def test_streams_give_what_layers_give(cell, dropout, backward, monkeypatch):
     torch.manual_seed(0)
     module = cell.module(64, 512, 3, dropout=dropout, device="cuda", dtype=torch.bfloat16, **cell.options)
     x = torch.randn(200, 128, 64, device="cuda", dtype=torch.bfloat16)
-    real, runs, results = wavefront._Streams, [], []
-    monkeypatch.setattr(wavefront, "_Streams", lambda layers, device: runs.append(layers) or real(layers, device))
-    monkeypatch.setattr(wavefront, "_waves", lambda *args: backward or not args[-1])
+    real, runs, results = wavefront_walk._Streams, [], []
+    monkeypatch.setattr(wavefront_walk, "_Streams", lambda layers, device: runs.append(layers) or real(layers, device))
+    monkeypatch.setattr(wavefront_walk, "waves", lambda *args: backward or not args[-1])
     for together in (True, False):
         if not together:
             apart(monkeypatch)
