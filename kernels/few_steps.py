@@ -11,8 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gatescope.kernels.batch import Batch, States
 from gatescope.kernels.sequence import autocast_on, transformed
-from gatescope.kernels.stack import Batch, RecurrentStack, States
+from gatescope.kernels.stack import RecurrentStack
 
 FEW_STEPS = 4
 

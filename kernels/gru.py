@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gatescope.kernels import gru_loop
+from gatescope.kernels.batch import Batch, States, Weights
 from gatescope.kernels.checks import check_layer, check_reset
 from gatescope.kernels.few_steps import few_steps
 from gatescope.kernels.sequence import (
@@ -35,7 +36,7 @@ from gatescope.kernels.sequence import (
     register_autocast,
     wide_dtype,
 )
-from gatescope.kernels.stack import Batch, RecurrentStack, States, Weights
+from gatescope.kernels.stack import RecurrentStack
 
 
 def gru_reference(

@@ -18,6 +18,7 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
+from gatescope.kernels.batch import Weights
 from gatescope.kernels.fused import (
     Above,
     bias_gradient,
@@ -40,7 +41,6 @@ from gatescope.kernels.plan import Plan
 from gatescope.kernels.precision import float32_products_as_cudnn
 from gatescope.kernels.products import input_product
 from gatescope.kernels.sequence import entering
-from gatescope.kernels.stack import Weights
 
 
 class Forward:

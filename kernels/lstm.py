@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gatescope.kernels import lstm_loop
+from gatescope.kernels.batch import Batch, States, Weights
 from gatescope.kernels.checks import check_layer, check_reset
 from gatescope.kernels.dropout import dropout
 from gatescope.kernels.products import onednn_multiplies_bfloat16
@@ -39,7 +40,7 @@ from gatescope.kernels.sequence import (
     transformed,
     wide_dtype,
 )
-from gatescope.kernels.stack import Batch, RecurrentStack, States, Weights
+from gatescope.kernels.stack import RecurrentStack
 
 
 def lstm_reference(

@@ -23,6 +23,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gatescope.kernels.batch import Weights
 from gatescope.kernels.fused import (
     Above,
     bias_gradient,
@@ -44,7 +45,6 @@ from gatescope.kernels.plan import Plan
 from gatescope.kernels.precision import float32_products_as_cudnn
 from gatescope.kernels.products import input_product
 from gatescope.kernels.sequence import entering
-from gatescope.kernels.stack import Weights
 
 
 class Forward:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gatescope.kernels import rnn_loop
+from gatescope.kernels.batch import Batch, States, Weights
 from gatescope.kernels.checks import check_layer, check_reset
 from gatescope.kernels.few_steps import few_steps
 from gatescope.kernels.sequence import (
@@ -28,7 +29,7 @@ from gatescope.kernels.sequence import (
     refuse_second_derivative,
     register_autocast,
 )
-from gatescope.kernels.stack import Batch, RecurrentStack, States, Weights
+from gatescope.kernels.stack import RecurrentStack
 
 NONLINEARITIES = ("tanh", "relu")
 

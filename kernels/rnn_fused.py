@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gatescope.kernels.batch import Weights
 from gatescope.kernels.fused import (
     Above,
     bias_gradient,
@@ -30,7 +31,6 @@ from gatescope.kernels.precision import float32_products_as_cudnn
 from gatescope.kernels.products import input_product
 from gatescope.kernels.rnn_kernels import backward_kernel, forward_kernel
 from gatescope.kernels.sequence import entering
-from gatescope.kernels.stack import Weights
 
 
 class Forward:

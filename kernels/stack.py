@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,32 +19,11 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from gatescope.kernels import wavefront
-from gatescope.kernels.checks import ShapeError, check_arguments, check_capture, check_kind, check_tensor, told
+from gatescope.kernels.batch import Batch, States, Weights, enter, with_biases
+from gatescope.kernels.checks import check_arguments, check_capture
 from gatescope.kernels.dropout import draw_seed, drop_again, dropout
 from gatescope.kernels.packing import Reversal, cleared_padding, last, pack, stacked
 from gatescope.kernels.sequence import BACKENDS, choose_backend, entering
-
-States = tuple[Tensor, ...]
-Weights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # w_ih, w_hh, b_ih, b_hh of a layer and direction
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A validated input on its way through the layers, time-first."""
-
-    x: Tensor  # [T, B, I], or the data [sum of lengths, I] of `packed`
-    weights: Sequence[Sequence[Tensor]]  # as `all_weights`, read once: each reading computes what is parametrised
-    states: States  # [L*D, B, H] each, rows in the order in which the sequences were packed
-    reset: Tensor | None  # [T, B] bool
-    packed: PackedSequence | None
-    unbatched: bool  # x had no batch dimension
-
-
-def with_biases(weights: Sequence[Tensor]) -> Weights:
-    """The weights of a layer and direction with None in the place of biases that it has not."""
-    w_ih, w_hh, *biases = weights
-    b_ih, b_hh = biases or (None, None)
-    return w_ih, w_hh, b_ih, b_hh
 
 
 class RecurrentStack(nn.Module):
@@ -222,7 +200,7 @@ class RecurrentStack(nn.Module):
             ValueError: wrong shapes, types or names, saying what was expected and what came.
         """
         capture = check_capture(self.cell, capture, self._known())
-        batch = self._enter(input, hx, reset)
+        batch = enter(self, input, hx, reset)
         result = None
         if not capture and reset is None and self.backend is None:
             result = self.handed_over(batch)
@@ -303,66 +281,6 @@ class RecurrentStack(nn.Module):
         """What the activations of a layer and direction were taken of, [T, B, G, H]."""
         before = entering(h0.to(h.dtype), h, reset)
         return self.preactivations(x.to(h.dtype), before, weights).to(h.dtype)
-
-    def _enter(self, input: Tensor | PackedSequence, hx: Tensor | States | None, reset: Tensor | None) -> Batch:
-        """Validate what the caller gave and bring it to time-first, batched form."""
-        unbatched, weights = False, self.all_weights
-        if isinstance(input, PackedSequence):
-            x, packed = input.data, input
-            self._check_input(x, 2, weights[0][0])
-            n_steps, n_rows = len(packed.batch_sizes), int(packed.batch_sizes[0])
-        else:
-            check_tensor(self.cell, "input", input)
-            if input.dim() not in (2, 3):
-                raise ValueError(f"{self.cell}: Expected input to be 2D or 3D, got {input.dim()}D instead")
-            self._check_input(input, input.dim(), weights[0][0])
-            unbatched, packed = input.dim() == 2, None
-            x = input.unsqueeze(1) if unbatched else input.transpose(0, 1) if self.batch_first else input
-            n_steps, n_rows = x.shape[:2]
-        if n_steps == 0:
-            raise ShapeError("Expected sequence length to be larger than 0, got 0")
-        states = self._check_state(hx, x, n_rows, unbatched)
-        if reset is not None:
-            check_tensor(self.cell, "reset", reset)
-            expected = (n_steps,) if unbatched else (n_steps, n_rows)
-            if reset.dtype != torch.bool or tuple(reset.shape) != expected:
-                raise ShapeError(
-                    f"reset: expected bool {list(expected)}, time first, got {reset.dtype} {list(reset.shape)}"
-                )
-            reset = reset.to(x.device)
-            reset = reset.unsqueeze(1) if unbatched else reset
-        return Batch(x, weights, states, reset, packed, unbatched)
-
-    def _check_input(self, x: Tensor, dim: int, weight: Tensor) -> None:
-        if x.dim() != dim:
-            raise ShapeError(f"input must have {dim} dimensions, got {x.dim()}")
-        if x.shape[-1] != self.input_size:
-            raise ShapeError(
-                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {x.shape[-1]}"
-            )
-        check_kind(self.cell, "input", x, weight, "the weights")
-
-    def _check_state(self, hx: Tensor | States | None, x: Tensor, n_rows: int, unbatched: bool) -> States:
-        n_states = self.num_layers * (2 if self.bidirectional else 1)
-        shape = (n_states, n_rows, self.hidden_size)
-        if hx is None:
-            return tuple(x.new_zeros(shape) for _ in self.state_names)
-        states = tuple(hx) if isinstance(hx, tuple | list) else (hx,)
-        if len(states) != len(self.state_names):
-            got = told(hx) if len(states) == 1 else f"{len(states)} tensors"
-            raise ShapeError(f"state: expected {' and '.join(self.state_names)}, got {got}")
-        expected = (n_states, self.hidden_size) if unbatched else shape
-        given = "unbatched 2-D" if unbatched else "batched 3-D"
-        for name, s in zip(self.state_names, states, strict=True):
-            check_tensor(self.cell, f"state {name}", s)
-            if s.dim() != len(expected):
-                raise ShapeError(
-                    f"state {name}: For {given} input, hx should also be {len(expected)}-D but got {s.dim()}-D tensor"
-                )
-            if tuple(s.shape) != expected:
-                raise ShapeError(f"state {name}: Expected hidden size {expected}, got {list(s.shape)}")
-            check_kind(self.cell, f"state {name}", s, x, "the input")
-        return tuple(s.unsqueeze(1) for s in states) if unbatched else states
 
     def _known(self) -> tuple[str, ...]:
         """What can be captured."""

@@ -1,0 +1,104 @@
+"""What a stack of recurrent layers is given, validated and brought to one form: time-first and batched.
+
+Names, shapes and errors are torch.nn's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from gatescope.kernels.checks import ShapeError, check_kind, check_tensor, told
+
+if TYPE_CHECKING:
+    from gatescope.kernels.stack import RecurrentStack
+
+States = tuple[Tensor, ...]
+Weights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # w_ih, w_hh, b_ih, b_hh of a layer and direction
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A validated input on its way through the layers, time-first."""
+
+    x: Tensor  # [T, B, I], or the data [sum of lengths, I] of `packed`
+    weights: Sequence[Sequence[Tensor]]  # as `all_weights`, read once: each reading computes what is parametrised
+    states: States  # [L*D, B, H] each, rows in the order in which the sequences were packed
+    reset: Tensor | None  # [T, B] bool
+    packed: PackedSequence | None
+    unbatched: bool  # x had no batch dimension
+
+
+def with_biases(weights: Sequence[Tensor]) -> Weights:
+    """The weights of a layer and direction with None in the place of biases that it has not."""
+    w_ih, w_hh, *biases = weights
+    b_ih, b_hh = biases or (None, None)
+    return w_ih, w_hh, b_ih, b_hh
+
+
+def enter(
+    stack: RecurrentStack, input: Tensor | PackedSequence, hx: Tensor | States | None, reset: Tensor | None
+) -> Batch:
+    """Validate what the caller gave and bring it to time-first, batched form."""
+    unbatched, weights = False, stack.all_weights
+    if isinstance(input, PackedSequence):
+        x, packed = input.data, input
+        _check_input(stack, x, 2, weights[0][0])
+        n_steps, n_rows = len(packed.batch_sizes), int(packed.batch_sizes[0])
+    else:
+        check_tensor(stack.cell, "input", input)
+        if input.dim() not in (2, 3):
+            raise ValueError(f"{stack.cell}: Expected input to be 2D or 3D, got {input.dim()}D instead")
+        _check_input(stack, input, input.dim(), weights[0][0])
+        unbatched, packed = input.dim() == 2, None
+        x = input.unsqueeze(1) if unbatched else input.transpose(0, 1) if stack.batch_first else input
+        n_steps, n_rows = x.shape[:2]
+    if n_steps == 0:
+        raise ShapeError("Expected sequence length to be larger than 0, got 0")
+    states = _check_state(stack, hx, x, n_rows, unbatched)
+    if reset is not None:
+        check_tensor(stack.cell, "reset", reset)
+        expected = (n_steps,) if unbatched else (n_steps, n_rows)
+        if reset.dtype != torch.bool or tuple(reset.shape) != expected:
+            raise ShapeError(
+                f"reset: expected bool {list(expected)}, time first, got {reset.dtype} {list(reset.shape)}"
+            )
+        reset = reset.to(x.device)
+        reset = reset.unsqueeze(1) if unbatched else reset
+    return Batch(x, weights, states, reset, packed, unbatched)
+
+
+def _check_input(stack: RecurrentStack, x: Tensor, dim: int, weight: Tensor) -> None:
+    if x.dim() != dim:
+        raise ShapeError(f"input must have {dim} dimensions, got {x.dim()}")
+    if x.shape[-1] != stack.input_size:
+        raise ShapeError(f"input.size(-1) must be equal to input_size. Expected {stack.input_size}, got {x.shape[-1]}")
+    check_kind(stack.cell, "input", x, weight, "the weights")
+
+
+def _check_state(stack: RecurrentStack, hx: Tensor | States | None, x: Tensor, n_rows: int, unbatched: bool) -> States:
+    n_states = stack.num_layers * (2 if stack.bidirectional else 1)
+    shape = (n_states, n_rows, stack.hidden_size)
+    if hx is None:
+        return tuple(x.new_zeros(shape) for _ in stack.state_names)
+    states = tuple(hx) if isinstance(hx, tuple | list) else (hx,)
+    if len(states) != len(stack.state_names):
+        got = told(hx) if len(states) == 1 else f"{len(states)} tensors"
+        raise ShapeError(f"state: expected {' and '.join(stack.state_names)}, got {got}")
+    expected = (n_states, stack.hidden_size) if unbatched else shape
+    given = "unbatched 2-D" if unbatched else "batched 3-D"
+    for name, s in zip(stack.state_names, states, strict=True):
+        check_tensor(stack.cell, f"state {name}", s)
+        if s.dim() != len(expected):
+            raise ShapeError(
+                f"state {name}: For {given} input, hx should also be {len(expected)}-D but got {s.dim()}-D tensor"
+            )
+        if tuple(s.shape) != expected:
+            raise ShapeError(f"state {name}: Expected hidden size {expected}, got {list(s.shape)}")
+        check_kind(stack.cell, f"state {name}", s, x, "the input")
+    return tuple(s.unsqueeze(1) for s in states) if unbatched else states
