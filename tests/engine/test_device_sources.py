@@ -15,7 +15,7 @@ from gatescope.engine import (
     ranks_cuda,
     split_product,
     step_pairs_cuda,
-    univariate_cuda,
+    univariate_source,
 )
 
 
@@ -50,7 +50,7 @@ SOURCES = {
     "split_bfloat16": split_source("bfloat16", 3),
     "ranks": launch_cuda.text(ranks_cuda.SOURCE),
     "quantiles": launch_cuda.text(quantiles_cuda.SOURCE),
-    "univariate": launch_cuda.text(univariate_cuda.SOURCE),
+    "univariate": launch_cuda.text(univariate_source.SOURCE),
     "step_pairs": launch_cuda.text(step_pairs_cuda.SOURCE),
 }
 # What the compiler must have made of a kernel: additions that return nothing, sums in a warp.
