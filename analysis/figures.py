@@ -1,4 +1,4 @@
-"""Figures for a paper: F1 per hypothesis with intervals and baselines, and text coloured three ways.
+"""Figures for a paper: scores per hypothesis with intervals and baselines, and text coloured three ways.
 
 In kind they are Figures 3-6, and 2 and 7, of van der Ouderaa, Quantitatively understanding recurrent networks. PNG and
 SVG, the same bytes for the same results: matplotlib's default style whatever the user's own, no time stamp, and Figure
@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 
 from gatescope.analysis.coloured_text import LIGHT
-from gatescope.analysis.results import Excerpt, Record, Result, headline, leading, number, ordered
+from gatescope.analysis.results import CONVERGED, Excerpt, Record, Result, headline, leading, number, ordered
 from gatescope.analysis.text_figure import drawable, text_figure
 from gatescope.engine.files import write_atomic
 
@@ -46,6 +46,8 @@ MOST_ROWS = 40
 # A fit far worse than the mean would squeeze all others: below this its mark stands at the edge, as an arrow.
 LEAST_R2 = -1.0
 
+# What each figure of scores shows, and of which hypotheses.
+KINDS = {"auroc": "boolean", "f1": "boolean", "r2": "continuous"}
 PLAIN, BALANCED, BASELINE = "#1f5fae", "#c2600a", "#5c626c"
 WEIGHTINGS = {"plain": (PLAIN, "o", -0.14), "balanced": (BALANCED, "D", 0.14)}
 
@@ -69,14 +71,14 @@ def write_figures(results: Sequence[Result], excerpts: Sequence[tuple[Result, Ex
         folder: where the files go; made if it is absent.
 
     Returns:
-        The files written: `f1` where a hypothesis is boolean, `r2` where one is continuous, then the texts.
+        The files written: `auroc` and `f1` where a hypothesis is boolean, `r2` where one is continuous, then the texts.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     with paper_style():
-        for stem, kind in (("f1", "boolean"), ("r2", "continuous")):
+        for measure, kind in KINDS.items():
             if ordered(results, kind):
-                written += _save(scores_figure(results, kind), folder / stem)
+                written += _save(scores_figure(results, measure), folder / measure)
         taken: set[str] = set()
         for result, excerpt in excerpts:
             stem = f"text_{excerpt.hypothesis}" + (f"_{result.name}" if len(results) > 1 else "")
@@ -105,20 +107,20 @@ def _save(figure: Figure, stem: Path) -> list[Path]:
     return files
 
 
-def scores_figure(results: Sequence[Result], kind: str) -> Figure:
+def scores_figure(results: Sequence[Result], measure: str) -> Figure:
     """Draw one row per hypothesis, best known first, and one column per result.
 
-    Boolean: F1 of the plain and the balanced fit with its 95% interval, over the majority and n-gram baselines.
-    Continuous: R2 and Pearson's r.
+    Scores have their 95% interval and that of the n-gram table: AUROC of the plain fit; F1 of the plain and the
+    balanced fit, over the majority's; R2 of continuous hypotheses, with Pearson's r.
 
     Args:
         results: results that share the rows; a hypothesis that a result lacks is an empty row there.
-        kind: "boolean" or "continuous".
+        measure: "auroc", "f1" or "r2".
 
     Returns:
         The figure; it shows the first 40 hypotheses and says so if there are more.
     """
-    names = ordered(results, kind)
+    names = ordered(results, KINDS[measure])
     shown = names[:MOST_ROWS]
     labels = [drawable(name, 32) for name in shown]
     # Inches: room for the names, one panel per result, rows, and header with legend.
@@ -141,11 +143,12 @@ def scores_figure(results: Sequence[Result], kind: str) -> Figure:
         if len(results) > 1:
             axes.set_title(drawable(result.name, 34), fontsize=8, fontweight="bold", loc="left")
         rows_here = [(y, chosen[name]) for y, name in enumerate(shown) if name in chosen]
-        (_draw_f1 if kind == "boolean" else _draw_r2)(axes, rows_here)
+        {"auroc": _draw_auroc, "f1": _draw_f1, "r2": _draw_r2}[measure](axes, rows_here)
     leads = [leading(weightings) for result in results for weightings in headline(result.records).values()]
-    lowest = min((number(record, key) or 0.0 for record in leads for key in ("r2", "pearson")), default=0.0)
-    _scale(figure.axes, kind, lowest)
-    handles = _f1_legend() if kind == "boolean" else _r2_legend()
+    keys = (measure, f"{measure}_low", f"baseline_ngram_{measure}", *(("pearson",) if measure == "r2" else ()))
+    values = [value for record in leads for key in keys if (value := number(record, key)) is not None]
+    _scale(figure.axes, measure, min([*values, 0.5 if measure == "auroc" else 0.0]))
+    handles = _legend(measure)
     figure.legend(
         handles=handles,
         loc="upper left",
@@ -171,45 +174,57 @@ def _inches(label: str) -> float:
     return path.get_extents().width / 72
 
 
-def _scale(panels: Sequence[Axes], kind: str, lowest: float) -> None:
-    if kind == "boolean":
-        for axes in panels:
-            axes.set(xlim=(-0.02, 1.02), xticks=np.linspace(0, 1, 6), xlabel="F1 on held-out sequences")
-    else:
-        left = max(lowest, LEAST_R2) - (0.04 if lowest < 0 else 0.02)
-        ticks = [tick / 5 for tick in range(-5, 6) if tick / 5 >= left]
-        for axes in panels:
-            axes.set(xlim=(left, 1.02), xticks=ticks, xlabel="Score on held-out sequences")
+def _scale(panels: Sequence[Axes], measure: str, lowest: float) -> None:
+    label = {"auroc": "AUROC on held-out sequences; .5 by chance", "f1": "F1 on held-out sequences"}
+    ticks = np.linspace(-1, 1, 21 if measure == "auroc" else 11)
+    left = max(lowest, LEAST_R2) - (0.04 if lowest < 0 else 0.02)
+    for axes in panels:
+        axes.set(xlabel=label.get(measure, "R² and r on held-out sequences"), xlim=(left, 1.02))
+        axes.set(xticks=ticks[ticks >= left])
+        if measure == "auroc":
+            axes.axvline(0.5, color=BASELINE, linewidth=0.8)
 
 
 Row = tuple[float, Mapping[str, Record]]
 
 
+def _draw_auroc(axes: Axes, rows: Sequence[Row]) -> None:
+    fits = [(y, leading(weightings)) for y, weightings in rows]
+    _draw_fits(axes, [(y, record) for y, record in fits if number(record, "auroc") is not None], "auroc", "plain")
+    _say_unscored(axes, rows, "auroc")
+
+
 def _draw_f1(axes: Axes, rows: Sequence[Row]) -> None:
-    for name, (colour, marker, offset) in WEIGHTINGS.items():
+    for name, (_, _, offset) in WEIGHTINGS.items():
         fits = [(y + offset, weightings[name]) for y, weightings in rows if name in weightings]
         fits = [(y, record) for y, record in fits if number(record, "f1") is not None]
-        for key, mark, size in (("baseline_majority_f1", "|", 5), ("baseline_ngram_f1", "x", 3.5)):
-            axes.plot(*_points(fits, key), mark, color=BASELINE, markersize=size, markeredgewidth=0.9)
-        low, y_low = _points([fit for fit in fits if number(fit[1], "f1_high") is not None], "f1_low")
-        high, y_high = _points([fit for fit in fits if number(fit[1], "f1_low") is not None], "f1_high")
-        # One line with gaps, so that a figure of many rows stays quick.
-        gaps = [np.nan] * len(low)
-        axes.plot(_interleaved(low, high, gaps), _interleaved(y_low, y_high, gaps), "-", color=colour, linewidth=1.2)
-        face = colour if name == "plain" else LIGHT["paper"]
-        axes.plot(*_points(fits, "f1"), marker, color=colour, markerfacecolor=face, markersize=3.6, zorder=3)
+        axes.plot(*_points(fits, "baseline_majority_f1"), "|", color=BASELINE, markersize=5, markeredgewidth=0.9)
+        _draw_fits(axes, fits, "f1", name)
     _say_unscored(axes, rows, "f1")
 
 
 def _draw_r2(axes: Axes, rows: Sequence[Row]) -> None:
     fits = [(y, leading(weightings)) for y, weightings in rows]
     fits = [(y, record) for y, record in fits if number(record, "r2") is not None]
-    r2, y = (np.array(values) for values in _points(fits, "r2"))
-    shown = r2 >= LEAST_R2
-    axes.plot(r2[shown], y[shown], "o", color=PLAIN, markersize=4.4)
-    axes.plot(np.full((~shown).sum(), LEAST_R2), y[~shown], "<", color=PLAIN, markersize=4.4)
+    shown = [(y, record) for y, record in fits if record["r2"] >= LEAST_R2]
+    _draw_fits(axes, shown, "r2", "plain")
+    beyond = [y for y, record in fits if record["r2"] < LEAST_R2]
+    axes.plot(np.full(len(beyond), LEAST_R2), beyond, "<", color=PLAIN, markersize=4.4)
     axes.plot(*_points(fits, "pearson"), "D", color=BALANCED, markerfacecolor=LIGHT["paper"], markersize=3.6)
     _say_unscored(axes, rows, "r2")
+
+
+def _draw_fits(axes: Axes, fits: Sequence[tuple[float, Record]], measure: str, weighting: str) -> None:
+    """Draw scores of one weighting with their intervals, and those of the n-gram table."""
+    colour, marker, _ = WEIGHTINGS[weighting]
+    axes.plot(*_points(fits, f"baseline_ngram_{measure}"), "x", color=BASELINE, markersize=3.5, markeredgewidth=0.9)
+    low, y_low = _points([fit for fit in fits if number(fit[1], f"{measure}_high") is not None], f"{measure}_low")
+    high, y_high = _points([fit for fit in fits if number(fit[1], f"{measure}_low") is not None], f"{measure}_high")
+    # One line with gaps, so that a figure of many rows stays quick.
+    gaps = [np.nan] * len(low)
+    axes.plot(_interleaved(low, high, gaps), _interleaved(y_low, y_high, gaps), "-", color=colour, linewidth=1.2)
+    face = colour if weighting == "plain" else LIGHT["paper"]
+    axes.plot(*_points(fits, measure), marker, color=colour, markerfacecolor=face, markersize=3.6, zorder=3)
 
 
 def _points(fits: Sequence[tuple[float, Record]], key: str) -> tuple[list[float], list[float]]:
@@ -225,32 +240,19 @@ def _interleaved(*columns: Sequence[float]) -> np.ndarray:
 def _say_unscored(axes: Axes, rows: Sequence[Row], key: str) -> None:
     for y, weightings in rows:
         if all(number(record, key) is None for record in weightings.values()):
-            words = f"not scored ({drawable(leading(weightings)['status'], 40)})"
-            axes.text(0.0, y, words, va="center", fontsize=7, color=BASELINE)
+            status = leading(weightings)["status"]
+            why = "one class on the test rows" if status == CONVERGED else drawable(status, 40)
+            words, right = f"not scored ({why})", axes.get_yaxis_transform()
+            axes.text(0.02, y, words, transform=right, va="center", fontsize=7, color=BASELINE)
 
 
-def _f1_legend() -> list[Line2D]:
-    return [
-        Line2D([], [], color=PLAIN, marker="o", markersize=3.6, linewidth=1.2, label="plain, 95% interval"),
-        Line2D(
-            [], [], color=BALANCED, marker="D", markerfacecolor="white", markersize=3.6, linewidth=1.2, label="balanced"
-        ),
-        Line2D([], [], color=BASELINE, marker="|", linestyle="", markersize=6, label="majority"),
-        Line2D([], [], color=BASELINE, marker="x", linestyle="", markersize=4, label="n-gram table"),
-    ]
-
-
-def _r2_legend() -> list[Line2D]:
-    return [
-        Line2D([], [], color=PLAIN, marker="o", linestyle="", markersize=4.4, label="R²"),
-        Line2D(
-            [],
-            [],
-            color=BALANCED,
-            marker="D",
-            markerfacecolor="white",
-            linestyle="",
-            markersize=3.6,
-            label="Pearson's r",
-        ),
-    ]
+def _legend(measure: str) -> list[Line2D]:
+    name = {"auroc": "AUROC", "f1": "plain", "r2": "R²"}[measure]
+    handles = [Line2D([], [], color=PLAIN, marker="o", markersize=3.6, linewidth=1.2, label=f"{name}, 95% interval")]
+    if measure != "auroc":
+        label, line = ("balanced", "-") if measure == "f1" else ("Pearson's r", "")
+        handles.append(Line2D([], [], color=BALANCED, marker="D", markerfacecolor="white", markersize=3.6))
+        handles[-1].set(linestyle=line, linewidth=1.2, label=label)
+    if measure == "f1":
+        handles.append(Line2D([], [], color=BASELINE, marker="|", linestyle="", markersize=6, label="majority"))
+    return [*handles, Line2D([], [], color=BASELINE, marker="x", linestyle="", markersize=4, label="n-gram table")]

@@ -9,6 +9,8 @@ A metric whose denominator is empty is NaN, never 0: a recall without positives 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 # Order of the last axis of confusion counts.
@@ -149,7 +151,7 @@ def bootstrap_interval(
     Returns:
         low, high: float64 [K] each.
     """
-    return _percentiles(_resampled(counts, metric, n_bootstrap, seed), len(counts), level)
+    return percentiles(_resampled(counts, metric, n_bootstrap, seed), len(counts), level)
 
 
 def bootstrap_difference(
@@ -174,28 +176,31 @@ def bootstrap_difference(
     if len(counts) != len(other):
         raise ValueError(f"paired resampling needs the same sequences, got {len(counts)} and {len(other)} of them")
     difference = _resampled(counts, metric, n_bootstrap, seed) - _resampled(other, metric, n_bootstrap, seed)
-    return _percentiles(difference, len(counts), level)
+    return percentiles(difference, len(counts), level)
 
 
-def _resampled(counts: np.ndarray, metric: str, n_bootstrap: int, seed: int) -> np.ndarray:
-    """The metric under each resample of the sequences, [n_bootstrap, K]."""
-    n_sequences = len(counts)
-    flat = np.asarray(counts, dtype=np.float64).reshape(n_sequences, -1)
+def resamples(n_sequences: int, n_bootstrap: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield how often each resample draws each sequence, float64 [resamples, S], all of them in blocks."""
     generator = np.random.default_rng(seed)
-    totals = np.empty((n_bootstrap, flat.shape[1]))
     block = max(1, _BLOCK_ELEMENTS // max(1, n_sequences))
     for start in range(0, n_bootstrap, block):
         n_draws = min(block, n_bootstrap - start)
         drawn = generator.integers(n_sequences, size=(n_draws, n_sequences))
         drawn += n_sequences * np.arange(n_draws)[:, None]
-        times_drawn = np.bincount(drawn.ravel(), minlength=n_draws * n_sequences).reshape(n_draws, n_sequences)
-        totals[start : start + n_draws] = times_drawn.astype(np.float64) @ flat
+        times_drawn = np.bincount(drawn.ravel(), minlength=n_draws * n_sequences)
+        yield times_drawn.reshape(n_draws, n_sequences).astype(np.float64)
+
+
+def _resampled(counts: np.ndarray, metric: str, n_bootstrap: int, seed: int) -> np.ndarray:
+    """The metric under each resample of the sequences, [n_bootstrap, K]."""
+    flat = np.asarray(counts, dtype=np.float64).reshape(len(counts), -1)
+    totals = np.concatenate([times_drawn @ flat for times_drawn in resamples(len(counts), n_bootstrap, seed)])
     metrics = moment_metrics if metric in ("r2", "pearson") else classification_metrics
     return metrics(totals.reshape(n_bootstrap, *counts.shape[1:]))[metric]
 
 
-def _percentiles(resampled: np.ndarray, n_sequences: int, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Central interval of each column, NaN where the column does not support one."""
+def percentiles(resampled: np.ndarray, n_sequences: int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Return the central interval of each column [n_bootstrap, K], NaN where the column does not support one."""
     tail = (1.0 - level) / 2
     low, high = np.full((2, resampled.shape[1]), np.nan)
     undefined = np.isnan(resampled).mean(axis=0)

@@ -30,7 +30,7 @@ class ProbeConfig:
     test_share: float = 0.2  # of the sequences
     standard_errors: bool = False  # of the coefficients, robust to sequences; a pass over the states each
     bootstrap: int = 1000  # resamples of the test sequences, for 95% intervals
-    ranking: Literal["weight_sd", "weight", "auroc"] = "weight_sd"  # what puts a unit first; the paper: weight
+    ranking: Literal["auroc", "weight_sd", "weight"] = "auroc"  # what puts a unit first; the paper: weight
 
     controls: bool = False  # control task, chance of the best unit, description length; several times the fits
     memory_limit: str = "4GB"  # for states; a set that takes more than half is read from disk again in every pass

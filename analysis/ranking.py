@@ -7,11 +7,11 @@ whether the network uses them shows only in what happens when they are clamped.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-RANKINGS = ("weight", "weight_sd", "auroc", "mean_difference")
+RANKINGS = ("auroc", "correlation", "weight", "weight_sd", "mean_difference")
 
 
 def unit_importance(
@@ -21,12 +21,15 @@ def unit_importance(
     sd: np.ndarray | None = None,
     mean_difference: np.ndarray | None = None,
     auroc: np.ndarray | None = None,
+    correlation: np.ndarray | None = None,
 ) -> np.ndarray:
     """How much each unit matters to each hypothesis; the larger, the more.
 
-    - `weight`: `|w|`, the choice of van der Ouderaa (2019); it favours units of small range.
-    - `weight_sd`: `|w| * sd`, the coefficient on standardised states.
     - `auroc`: `|AUROC - 1/2|`, how well the unit alone separates the classes, in either direction.
+    - `correlation`: `|r|` with a continuous hypothesis.
+    - `weight`: `|w|`, the choice of van der Ouderaa (2019); it favours units of small range.
+    - `weight_sd`: `|w| * sd`, the coefficient on standardised states. Where units tell the same, weights are shared
+      among them, and a unit that tells nothing by itself may have a large one, to take from another what disturbs it.
     - `mean_difference`: `|mean of positives - mean of negatives|`, probeless (Antverg & Belinkov, 2021).
 
     Args:
@@ -35,6 +38,7 @@ def unit_importance(
         sd: [H] standard deviation of each unit over the training rows.
         mean_difference: [K, H] difference of the class means.
         auroc: [K, H] area under the ROC curve of each unit alone.
+        correlation: [K, H] Pearson's r of each unit.
 
     Returns:
         [K, H] float64; NaN where the statistic is.
@@ -46,6 +50,7 @@ def unit_importance(
         "weight": (coefficients,),
         "weight_sd": (coefficients, sd),
         "auroc": (auroc,),
+        "correlation": (correlation,),
         "mean_difference": (mean_difference,),
     }
     if by not in needs:
@@ -58,62 +63,44 @@ def unit_importance(
     return np.abs(math.prod(arrays[1:], start=arrays[0]))
 
 
-def rank_units(
-    coefficients: np.ndarray | None = None,
-    sd: np.ndarray | None = None,
-    mean_difference: np.ndarray | None = None,
-    auroc: np.ndarray | None = None,
-    by: str = "weight_sd",
-) -> np.ndarray:
-    """Order the units of each hypothesis by `unit_importance`.
-
-    Args:
-        coefficients, sd, mean_difference, auroc, by: as for `unit_importance`.
+def rank_units(by: str, **statistics: np.ndarray | None) -> np.ndarray:
+    """Order the units of each hypothesis by `unit_importance`, whose arguments it takes.
 
     Returns:
         [K, H] int64 unit indices, the most important first; equal ones by index, NaN last.
     """
-    importance = unit_importance(by, coefficients=coefficients, sd=sd, mean_difference=mean_difference, auroc=auroc)
+    importance = unit_importance(by, **statistics)
     # NaN sorts behind every number, and so does its negative.
     return np.argsort(-importance, axis=1, kind="stable")
 
 
-def top_units(
+def unit_records(
     columns: Sequence[tuple[str, int]],
+    order: np.ndarray,
     coefficients: np.ndarray,
     sd: np.ndarray,
-    auroc: np.ndarray | None = None,
-    mean_difference: np.ndarray | None = None,
-    by: str = "weight_sd",
-    n: int = 10,
+    alone: Mapping[str, np.ndarray],
 ) -> list[list[dict[str, object]]]:
     """The first units of each hypothesis as records for a result file.
 
     Args:
         columns: [H] pairs such as `("layer0/h", 17)` that name the columns of the (concatenated) feature matrix.
+        order: [K, n] indices of units, best first; -1 for none.
         coefficients: [K, H] of the probes, on the states' own scale.
         sd: [H] standard deviation of each column over the training rows.
-        auroc: [K, H], or None where no single-unit AUROC exists (continuous hypotheses).
-        mean_difference: [K, H], needed only to rank by it.
-        by: the ranking, one of `RANKINGS`.
-        n: units to keep, at most.
+        alone: what units tell by themselves, `auroc` or `correlation` [K, H].
 
     Returns:
-        Per hypothesis a list, best first, of `{"states", "unit", "coefficient", "importance", "auroc"}`, where
-        importance is `|coefficient| * sd` whatever the ranking, and None stands for NaN and for what was not given.
+        Per hypothesis a list of `{"states", "unit", "coefficient", "importance"}` and the numbers of `alone`.
+        Importance is `|coefficient| * sd`; None stands for NaN.
     """
-    order = rank_units(coefficients, sd, mean_difference, auroc, by)[:, :n]
-    importance = unit_importance("weight_sd", coefficients=coefficients, sd=sd)
+    numbers = {"coefficient": coefficients, "importance": np.abs(coefficients) * sd, **alone}
     return [
         [
-            {
-                "states": columns[unit][0],
-                "unit": columns[unit][1],
-                "coefficient": _number(coefficients[k, unit]),
-                "importance": _number(importance[k, unit]),
-                "auroc": None if auroc is None else _number(auroc[k, unit]),
-            }
+            {"states": columns[unit][0], "unit": columns[unit][1]}
+            | {name: _number(values[k, unit]) for name, values in numbers.items()}
             for unit in units
+            if unit >= 0
         ]
         for k, units in enumerate(order.tolist())
     ]
@@ -136,42 +123,20 @@ def participation_ratio(importance: np.ndarray) -> np.ndarray:
     return square.sum(axis=1) ** 2 / (square**2).sum(axis=1)
 
 
-def localisation(best_unit_score: np.ndarray, full_score: np.ndarray) -> np.ndarray:
-    """Share of the full probe's score that the best single unit reaches: `top-1 F1 / full F1`.
+def localisation(best_unit_auroc: np.ndarray, full_auroc: np.ndarray) -> np.ndarray:
+    """Share of what the full probe knows that the best single unit tells: `(A_unit - 1/2) / (A_full - 1/2)`.
+
+    Of AUROC, not F1 at 1/2: a unit alone seldom reaches probability 1/2 of a rare hypothesis, however well it tells it.
 
     Args:
-        best_unit_score: [K] test score (F1, or R2) of a probe on the first unit of a ranking.
-        full_score: [K] test score of the probe on all units, on the same rows.
+        best_unit_auroc: [K] of the first unit of a ranking, on test rows.
+        full_auroc: [K] of the probe on all units, on the same rows.
 
     Returns:
-        [K] float64; above 1 where the unit alone generalises better, NaN where the full probe scores nothing.
+        [K] float64; above 1 where the unit alone generalises better, NaN where the full probe knows nothing.
     """
-    full = np.asarray(full_score, dtype=np.float64)
-    return np.divide(best_unit_score, full, out=np.full(full.shape, np.nan), where=full > 0)
-
-
-def top_overlap(orders: np.ndarray, n: int = 10) -> np.ndarray:
-    """How stable a ranking's first units are: mean share of the top n that two of its repetitions have in common.
-
-    Two rankings at random share n / H on average; identical ones share 1.
-
-    Args:
-        orders: [R, K, H] orders from R >= 2 resamples of the training sequences.
-        n: how many units count as the top, at most H.
-
-    Returns:
-        [K] float64, the mean over all R (R - 1) / 2 pairs.
-    """
-    n_repeats, n_hypotheses, n_units = orders.shape
-    if n_repeats < 2:
-        raise ValueError(f"an overlap needs at least 2 rankings, got {n_repeats}")
-    if not 1 <= n <= n_units:
-        raise ValueError(f"the top must have 1 to {n_units} units, got {n}")
-    times_on_top = np.zeros((n_hypotheses, n_units))
-    np.add.at(times_on_top, (np.arange(n_hypotheses)[:, None], orders[:, :, :n]), 1)
-    # A unit on top in m repetitions is shared by m (m - 1) / 2 of the pairs.
-    shared = (times_on_top * (times_on_top - 1)).sum(axis=1)
-    return shared / (n * n_repeats * (n_repeats - 1))
+    full = np.asarray(full_auroc, dtype=np.float64) - 0.5
+    return np.divide(np.asarray(best_unit_auroc) - 0.5, full, out=np.full(full.shape, np.nan), where=full > 0)
 
 
 def _number(value: float) -> float | None:

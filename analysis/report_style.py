@@ -89,7 +89,7 @@ figcaption>span{overflow-wrap:anywhere;min-width:0}
 .scale i,.legend>i{display:inline-block;width:8px;height:10px}
 .legend>i{width:14px;margin-left:7px}
 pre{margin:0;font:11.5px/1.55 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;
-white-space:pre-wrap;overflow-wrap:anywhere;tab-size:4;unicode-bidi:plaintext;font-variant-ligatures:none}
+white-space:break-spaces;overflow-wrap:anywhere;tab-size:4;unicode-bidi:plaintext;font-variant-ligatures:none}
 pre *{padding:1.5px 0;font-style:normal;color:inherit}
 mark{color:inherit;background-color:transparent}
 .t::before,.n::before{opacity:.42}

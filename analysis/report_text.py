@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from gatescope.analysis.coloured_text import UNDEFINED, Colouring, colourings, printable, runs, visible
 from gatescope.analysis.report_style import tint_class
-from gatescope.analysis.results import Excerpt, Record, headline, leading, score, unit_name
+from gatescope.analysis.results import Excerpt, Record, Result, headline, leading, number, score, unit_name
 
 SEES = {
     "past": "The label follows from what the network has read.",
     "future": "The label needs characters that come later, so the states can only foretell it.",
 }
 MOST_UNITS = 5
+# Hypotheses whose text is painted, in the page and as figures; those beyond are in the tables.
+MOST_TEXTS = 20
+Unit = Mapping[str, Any]
+# The excerpts of each hypothesis, with their results.
+Texts = list[tuple[str, list[tuple[Result, Excerpt]]]]
 
 
 def escaped(text: str) -> str:
@@ -26,7 +32,79 @@ def name_html(name: str) -> str:
     return escaped(name).replace("_", "_<wbr>").replace("/", "/<wbr>")
 
 
-def text_panels(excerpt: Excerpt) -> str:
+def texts_section(results: Sequence[Result], texts: Texts) -> str:
+    """The text of each hypothesis, for each result that has it."""
+    if not texts:
+        return ""
+    more = ""
+    if len(texts) > MOST_TEXTS:
+        more = f" These are the best known {MOST_TEXTS} of {len(texts)} hypotheses; the tables hold all."
+    intro = (
+        '<h2 id="texts">Text, coloured three ways</h2>\n<p>By hypothesis: where its label holds. By prediction: the '
+        "probability (or the value) that the probe reads off the states. By unit: the activation of the one that alone "
+        "tells most, teal below zero and orange above. Underlined predictions are wrong at the threshold .5."
+        f"{more}</p>\n"
+    )
+    several = len(results) > 1
+    shown = enumerate(texts[:MOST_TEXTS], start=1)
+    return intro + "".join(_section(position, name, pairs, several) for position, (name, pairs) in shown)
+
+
+def _section(position: int, name: str, pairs: Sequence[tuple[Result, Excerpt]], several: bool) -> str:
+    about = [f'<p class="muted">{_about(excerpt)}</p>\n' for _, excerpt in pairs]
+    parts = [f'<article aria-labelledby="text-{position}">\n<h3 id="text-{position}">{name_html(name)}</h3>\n']
+    # One name may stand for another hypothesis in another language.
+    alike = len(set(about)) == 1
+    if alike:
+        parts.append(about[0])
+    for (result, excerpt), words in zip(pairs, about, strict=True):
+        if several:
+            parts.append(f"<h4>{escaped(result.name)}</h4>\n")
+        if not alike:
+            parts.append(words)
+        record = _excerpt_record(list(result.records), excerpt)
+        parts.append(f'<p class="line">{_scores_line(excerpt, record)}</p>\n')
+        parts.append(_text_panels(excerpt))
+        if record is not None:
+            parts.append(_units_table(record))
+    return "".join([*parts, "</article>\n"])
+
+
+def _about(excerpt: Excerpt) -> str:
+    return f"{escaped(excerpt.description.rstrip('.'))}. {SEES.get(excerpt.sees, '')}"
+
+
+def _scores_line(excerpt: Excerpt, record: Any) -> str:
+    words = [f"Sequence {excerpt.sequence}"]
+    states = "all states" if excerpt.states == "all" else escaped(excerpt.states)
+    fit = "" if excerpt.weighting == "none" else f", {escaped(excerpt.weighting)} fit"
+    words.append(f"probe on {states}{fit}")
+    if record is not None and record["kind"] == "boolean":
+        words += [_with_interval("AUROC", "auroc", record), f"F1 {score(number(record, 'f1'))}"]
+        words += [f"{key} {score(number(record, key))}" for key in ("precision", "recall", "prevalence")]
+        if number(record, "best_unit_auroc") is not None:
+            f1 = score(number(record, "best_unit_f1"))
+            words.append(f"its unit alone AUROC {score(number(record, 'best_unit_auroc'))}, F1 {f1}")
+    elif record is not None:
+        words += [_with_interval("R²", "r2", record), f"n-gram table {score(number(record, 'baseline_ngram_r2'))}"]
+        words.append(f"Pearson’s r {score(number(record, 'pearson'))}")
+        if number(record, "best_unit_pearson") is not None:
+            words.append(f"its unit alone r {score(number(record, 'best_unit_pearson'))}")
+    unit: Unit = next((each for each in (record or {}).get("top_units") or [] if unit_name(each) == excerpt.unit), {})
+    side = _direction(unit)
+    if side is not None:
+        what = "the hypothesis" if excerpt.kind == "boolean" else "high values"
+        words.append(f"{'orange' if side > 0 else 'teal'} of the unit speaks for {what}")
+    # A line may break between phrases and not inside one.
+    return "; ".join(word.replace(" ", "&nbsp;") for word in words) + "."
+
+
+def _with_interval(name: str, measure: str, record: Record) -> str:
+    low, high = (score(number(record, f"{measure}_{end}")) for end in ("low", "high"))
+    return f"{name} {score(number(record, measure))} [{low}, {high}]"
+
+
+def _text_panels(excerpt: Excerpt) -> str:
     """An excerpt coloured by hypothesis, by prediction and by unit, as three figures side by side."""
     panels = "".join(_panel(excerpt.text, colouring) for colouring in colourings(excerpt))
     return f'<div class="panels">{panels}</div>\n'
@@ -74,7 +152,7 @@ def _legend(colouring: Colouring) -> str:
     return f'<span class="legend">{colouring.low} {scale} {colouring.high}{keys}</span>'
 
 
-def excerpt_record(records: list[Record], excerpt: Excerpt) -> Record | None:
+def _excerpt_record(records: list[Record], excerpt: Excerpt) -> Record | None:
     """The record of the probe whose prediction an excerpt shows, or else the one that speaks for the hypothesis."""
     for record in records:
         if all(record[key] == getattr(excerpt, key) for key in ("hypothesis", "states", "weighting")):
@@ -83,27 +161,46 @@ def excerpt_record(records: list[Record], excerpt: Excerpt) -> Record | None:
     return leading(weightings) if weightings else None
 
 
-def units_table(record: Record) -> str:
+def _units_table(record: Record) -> str:
     """The first units of the ranking on one line, which opens to what each is worth."""
     units = (record.get("top_units") or [])[:MOST_UNITS]
     if not units:
         return f'<p class="muted">No units: the probe was not fitted ({escaped(record["status"])}).</p>\n'
     rows = "".join(_unit_row(unit) for unit in units)
-    names = ", ".join(escaped(unit_name(unit)) for unit in units)
+    alone = "AUROC" if record["kind"] == "boolean" else "r"
+    weights = _names((record.get("largest_weights") or [])[:MOST_UNITS])
+    largest = f'<p class="muted">Largest |w|·sd in the probe: {weights}.</p>' if weights else ""
     return (
-        f"<details><summary>Most responsible units: {names}</summary>\n"
-        '<table><thead><tr><th scope="col">unit</th><th scope="col" class="r">coefficient w</th>'
-        '<th scope="col" class="r">importance |w|·sd</th>'
-        '<th scope="col" class="r">AUROC alone, training rows</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table></details>\n"
+        f"<details><summary>Most responsible units: {_names(units)}</summary>\n"
+        f'<table><thead><tr><th scope="col">unit</th><th scope="col" class="r">{alone} alone, training rows</th>'
+        '<th scope="col">holds where it is</th><th scope="col" class="r">coefficient w</th>'
+        '<th scope="col" class="r">importance |w|·sd</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table>{largest}</details>\n"
     )
 
 
-def _unit_row(unit: Mapping[str, float | str | None]) -> str:
-    coefficient, importance, auroc = (unit.get(key) for key in ("coefficient", "importance", "auroc"))
-    cells = (significant(coefficient), significant(importance), score(auroc))  # type: ignore[arg-type]
-    numbers = "".join(f'<td class="r">{cell}</td>' for cell in cells)
-    return f'<tr><th scope="row">{escaped(unit_name(unit))}</th>{numbers}</tr>'
+def _names(units: Sequence[Unit]) -> str:
+    return ", ".join(escaped(unit_name(unit)) for unit in units)
+
+
+def _unit_row(unit: Unit) -> str:
+    side = _direction(unit)
+    auroc, r = unit.get("auroc"), unit.get("correlation")
+    alone = max(auroc, 1 - auroc) if auroc is not None else None if r is None else abs(r)
+    numbers = "".join(f'<td class="r">{significant(unit.get(key))}</td>' for key in ("coefficient", "importance"))
+    return (
+        f'<tr><th scope="row">{escaped(unit_name(unit))}</th><td class="r">{score(alone)}</td>'
+        f"<td>{'–' if side is None else 'high' if side > 0 else 'low'}</td>{numbers}</tr>"
+    )
+
+
+def _direction(unit: Unit) -> int | None:
+    """Whether a hypothesis holds where a unit is high, 1, or low, -1, by what it tells alone; None if unknown."""
+    if unit.get("auroc") is not None:
+        return 1 if unit["auroc"] >= 0.5 else -1
+    if unit.get("correlation") is not None:
+        return 1 if unit["correlation"] >= 0 else -1
+    return None
 
 
 def significant(value: object) -> str:

@@ -26,20 +26,24 @@ KINDS = {"boolean": ("plain", "balanced"), "continuous": ("none",)}
 WORDS = ("hypothesis", "kind", "states", "weighting", "status")
 SCORES = (
     *("n_train", "n_test", "prevalence", "accuracy", "precision", "recall", "f1", "f1_low", "f1_high", "mcc"),
-    *("balanced_accuracy", "auroc", "average_precision", "log_loss_bits", "brier", "ece"),
-    *("best_unit_f1", "best_unit_auroc", "localisation", "participation"),
+    *("balanced_accuracy", "auroc", "auroc_low", "auroc_high", "auroc_over_ngram_low", "auroc_over_ngram_high"),
+    *("average_precision", "log_loss_bits", "brier", "ece"),
+    *("r2", "r2_low", "r2_high", "r2_over_ngram_low", "r2_over_ngram_high", "pearson"),
+    *("baseline_majority_f1", "baseline_ngram_f1", "baseline_ngram_auroc", "baseline_ngram_r2"),
+    *("best_unit_f1", "best_unit_auroc", "best_unit_pearson", "localisation", "participation"),
     *("control_score", "selectivity", "best_unit_p", "best_unit_q", "compression"),
-    *("f1_over_majority_low", "f1_over_majority_high", "f1_over_ngram_low", "f1_over_ngram_high"),
-    *("r2", "r2_low", "r2_high", "pearson", "baseline_majority_f1", "baseline_ngram_f1", "baseline_ngram_r2"),
 )
+UNIT_NUMBERS = ("coefficient", "importance", "auroc", "correlation")
+# By what a hypothesis of each kind is judged, and what chance reaches of it.
+MEASURES = {"boolean": ("auroc", 0.5), "continuous": ("r2", 0.0)}
 
 
 class Verdict(StrEnum):
-    """What an F1 says beside its baselines: see `verdict`."""
+    """What a probe's score says beside its baselines: see `verdict`."""
 
     KNOWN = "known"
     UNDECIDED = "undecided"
-    NOT_KNOWN = "not known"
+    BELOW = "below a baseline"
     UNSCORED = "not scored"
 
 
@@ -154,7 +158,7 @@ def _is_unit(unit: Any) -> bool:
         isinstance(unit, dict)
         and isinstance(unit.get("states"), str)
         and isinstance(unit.get("unit"), int)
-        and all(_is_number(unit.get(key)) for key in ("coefficient", "importance", "auroc"))
+        and all(_is_number(unit.get(key)) for key in UNIT_NUMBERS)
     )
 
 
@@ -226,30 +230,23 @@ def best_unit(record: Record) -> str | None:
 
 
 def verdict(record: Record) -> Verdict:
-    """Say whether states are known to carry a hypothesis, by how far F1 lies above each baseline.
+    """Say whether states are known to carry a hypothesis, by how far a score lies above chance and the n-gram table.
 
-    The differences have 95% intervals, of resamples in which probe and baseline are scored on the same sequences.
-    `known`: both intervals lie above 0. `not known`: one lies below. `undecided`: one contains 0, or is missing.
-    `not scored`: there is no F1, or the training rows had one class.
+    The score is AUROC, which needs no threshold, with 1/2 by chance; of continuous hypotheses R2, with 0. It has a 95%
+    interval, and so has its difference from the table's, of resamples in which both are scored on the same sequences.
+    `known`: the whole of both lies above. `below a baseline`: the whole of one lies below. `undecided`: neither, or an
+    interval is missing. `not scored`: there is no score, or the training rows had one class.
     """
-    if number(record, "f1") is None or record["status"] == "one_class":
+    measure, chance = MEASURES[record["kind"]]
+    if number(record, measure) is None or record["status"] == "one_class":
         return Verdict.UNSCORED
-    bounds = [_over(record, each, end) for each in ("majority", "ngram") for end in ("low", "high")]
-    if any(bound is None for bound in bounds):
+    names = (f"{measure}_low", f"{measure}_high", f"{measure}_over_ngram_low", f"{measure}_over_ngram_high")
+    low, high, over_low, over_high = (number(record, name) for name in names)
+    if low is None or high is None or over_low is None or over_high is None:
         return Verdict.UNDECIDED
-    low_majority, high_majority, low_ngram, high_ngram = (bound for bound in bounds if bound is not None)
-    if min(low_majority, low_ngram) > 0:
+    if low > chance and over_low > 0:
         return Verdict.KNOWN
-    return Verdict.NOT_KNOWN if min(high_majority, high_ngram) < 0 else Verdict.UNDECIDED
-
-
-def _over(record: Record, baseline: str, end: str) -> float | None:
-    """How far F1 lies above a baseline at one end of the interval; of older results, how far its own interval does."""
-    name = f"f1_over_{baseline}_{end}"
-    if name in record:
-        return number(record, name)
-    bound, of_baseline = number(record, f"f1_{end}"), number(record, f"baseline_{baseline}_f1")
-    return None if bound is None or of_baseline is None else bound - of_baseline
+    return Verdict.BELOW if high < chance or over_high < 0 else Verdict.UNDECIDED
 
 
 def headline(records: Iterable[Record], states: str = "all") -> dict[str, dict[str, Record]]:
@@ -276,18 +273,17 @@ def leading(weightings: Mapping[str, Record]) -> Record:
 def ordered(results: Sequence[Result], kind: str) -> list[str]:
     """Names of the hypotheses of one kind, best known first.
 
-    A hypothesis stands where the first result that has it puts it: by verdict, then F1 (R2 for continuous ones) from
+    A hypothesis stands where the first result that has it puts it: by verdict, then AUROC (R2 for continuous ones) from
     high to low, then name.
     """
     first: dict[str, Record] = {}
     for result in results:
         for name, weightings in headline(result.records).items():
             first.setdefault(name, leading(weightings))
-    metric = "f1" if kind == "boolean" else "r2"
+    measure, _ = MEASURES[kind]
 
     def place(name: str) -> tuple[int, float, str]:
-        value = number(first[name], metric)
-        rank = list(Verdict).index(verdict(first[name])) if kind == "boolean" else 0
-        return rank, math.inf if value is None else -value, name
+        value = number(first[name], measure)
+        return list(Verdict).index(verdict(first[name])), math.inf if value is None else -value, name
 
     return sorted((name for name, record in first.items() if record["kind"] == kind), key=place)

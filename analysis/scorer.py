@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gatescope.analysis.baselines import always_positive, majority_f1
+from gatescope.analysis.baselines import majority_f1
 from gatescope.analysis.metrics import (
     bootstrap_difference,
     bootstrap_interval,
@@ -12,13 +12,16 @@ from gatescope.analysis.metrics import (
     confusion_by_sequence,
     moment_metrics,
     moments_by_sequence,
+    percentiles,
 )
+from gatescope.analysis.ordering import auroc, resampled_auroc
 from gatescope.analysis.scoring import probability_metrics, restore_prior
 
 PLAIN = ("prevalence", "accuracy", "precision", "recall", "f1", "mcc", "balanced_accuracy")
-OVER = ("f1_over_majority_low", "f1_over_majority_high", "f1_over_ngram_low", "f1_over_ngram_high")
+INTERVALS = ("f1_low", "f1_high", "auroc_low", "auroc_high", "auroc_over_ngram_low", "auroc_over_ngram_high")
 OF_PROBABILITIES = ("auroc", "average_precision", "log_loss_bits", "brier", "ece")
-REGRESSION = ("r2", "r2_low", "r2_high", "pearson")
+REGRESSION = ("r2", "pearson", "r2_low", "r2_high", "r2_over_ngram_low", "r2_over_ngram_high")
+BASELINES = ("baseline_majority_f1", "baseline_ngram_f1", "baseline_ngram_auroc", "baseline_ngram_r2")
 FEWEST_GROUPS = 8
 
 
@@ -58,45 +61,42 @@ class Scorer:
         """
         counts = self._counts(Y, probability, defined)
         metrics = classification_metrics(counts.sum(axis=0))
-        low, high = self._interval("f1", counts)
-        over = [*self._interval("f1", counts, always_positive(counts))]
-        missing = table_f1 = np.full(Y.shape[1], np.nan)
-        if ngram is None:
-            over += [missing, missing]
-        else:
-            table_counts = self._counts(Y, ngram, defined)
-            table_f1 = classification_metrics(table_counts.sum(axis=0))["f1"]
-            over += self._interval("f1", counts, table_counts)
+        missing = np.full(Y.shape[1], np.nan)
+        baselines = dict.fromkeys(BASELINES, missing) | {"baseline_majority_f1": majority_f1(counts.sum(axis=0))}
+        resampled = self._resampled_auroc(Y, probability, defined)
+        difference = np.full_like(resampled, np.nan)
+        if ngram is not None:
+            baselines["baseline_ngram_f1"] = self.f1(Y, ngram, defined)
+            baselines["baseline_ngram_auroc"] = auroc(Y, ngram, defined)
+            difference = resampled - self._resampled_auroc(Y, ngram, defined)
+        n_groups = len(counts)
+        ends = [*self._interval("f1", counts), *percentiles(resampled, n_groups), *percentiles(difference, n_groups)]
         odds = probability if weight_ratio is None else restore_prior(probability, weight_ratio)
         return {
             **{name: metrics[name] for name in PLAIN},
-            "f1_low": low,
-            "f1_high": high,
-            **dict(zip(OVER, over, strict=True)),
+            **dict(zip(INTERVALS, ends, strict=True)),
             **probability_metrics(Y, odds, defined),
             **dict.fromkeys(REGRESSION, missing),
-            "baseline_majority_f1": majority_f1(counts.sum(axis=0)),
-            "baseline_ngram_f1": table_f1,
-            "baseline_ngram_r2": missing,
+            **baselines,
         }
 
     def regression(
         self, target: np.ndarray, predicted: np.ndarray, ngram: np.ndarray | None, defined: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Score predicted values [n, K]; arguments and results as those of `classification`."""
-        missing = table_r2 = np.full(target.shape[1], np.nan)
+        missing = np.full(target.shape[1], np.nan)
         moments = self._moments(target, predicted, defined)
         metrics = moment_metrics(moments.sum(axis=0))
-        low, high = self._interval("r2", moments)
+        baselines, over = dict.fromkeys(BASELINES, missing), (missing, missing)
         if ngram is not None:
-            table_r2 = self.r2(target, ngram, defined)
-        names = (*PLAIN, "f1_low", "f1_high", *OVER, *OF_PROBABILITIES)
+            of_table = self._moments(target, ngram, defined)
+            baselines["baseline_ngram_r2"] = moment_metrics(of_table.sum(axis=0))["r2"]
+            over = self._interval("r2", moments, of_table)
+        found = metrics["r2"], metrics["pearson"], *self._interval("r2", moments), *over
         return {
-            **dict.fromkeys(names, missing),
-            **dict(zip(REGRESSION, (metrics["r2"], low, high, metrics["pearson"]), strict=True)),
-            "baseline_majority_f1": missing,
-            "baseline_ngram_f1": missing,
-            "baseline_ngram_r2": table_r2,
+            **dict.fromkeys((*PLAIN, *INTERVALS, *OF_PROBABILITIES), missing),
+            **dict(zip(REGRESSION, found, strict=True)),
+            **baselines,
         }
 
     def f1(self, Y: np.ndarray, probability: np.ndarray, defined: np.ndarray) -> np.ndarray:
@@ -106,6 +106,16 @@ class Scorer:
     def r2(self, target: np.ndarray, predicted: np.ndarray, defined: np.ndarray) -> np.ndarray:
         """R2 of predicted values, [K]."""
         return moment_metrics(self._moments(target, predicted, defined).sum(axis=0))["r2"]
+
+    def pearson(self, target: np.ndarray, predicted: np.ndarray, defined: np.ndarray) -> np.ndarray:
+        """Pearson's r of predicted values, [K]."""
+        return moment_metrics(self._moments(target, predicted, defined).sum(axis=0))["pearson"]
+
+    def _resampled_auroc(self, Y: np.ndarray, score: np.ndarray, defined: np.ndarray) -> np.ndarray:
+        """AUROC under each resample, [n_bootstrap, K]; NaN where there are too few groups."""
+        if not self._has_intervals:
+            return np.full((self._n_bootstrap, Y.shape[1]), np.nan)
+        return resampled_auroc(Y, score, defined, self._groups, self._n_bootstrap, self._seed)
 
     def _interval(
         self, metric: str, sums: np.ndarray, other: np.ndarray | None = None

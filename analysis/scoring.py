@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from gatescope.analysis.ordering import ordering
+
 
 def restore_prior(probability: np.ndarray, weight_ratio: np.ndarray) -> np.ndarray:
     """Probabilities on the data's own class frequencies, from a probe fitted with class weights.
@@ -54,31 +56,9 @@ def probability_metrics(
         y, p = Y[defined, k].astype(bool), np.asarray(probability[defined, k], dtype=np.float64)
         if len(y) == 0 or np.isnan(p).any():
             continue
-        metrics["auroc"][k], metrics["average_precision"][k] = _ordering(y, p)
+        metrics["auroc"][k], metrics["average_precision"][k] = ordering(y, p)
         metrics["log_loss_bits"][k] = -np.log2(np.maximum(np.where(y, p, 1 - p), np.finfo(np.float64).eps)).mean()
         metrics["brier"][k] = ((p - y) ** 2).mean()
         bins = np.minimum((p * n_bins).astype(np.int64), n_bins - 1)
         metrics["ece"][k] = np.abs(np.bincount(bins, weights=y - p)).sum() / len(y)
     return metrics
-
-
-def _ordering(y: np.ndarray, p: np.ndarray) -> tuple[float, float]:
-    """AUROC and average precision of one hypothesis from one sort."""
-    order = np.argsort(-p, kind="stable")
-    sorted_y, sorted_p = y[order], p[order]
-    # The last row of each run of equal probabilities: a threshold takes the whole run or none of it.
-    last = np.flatnonzero(np.diff(sorted_p, append=-np.inf))
-    true_positives = np.cumsum(sorted_y)[last].astype(np.float64)
-    chosen = last + 1.0
-    n_positive, n_negative = true_positives[-1], len(y) - true_positives[-1]
-    if n_positive == 0:
-        return np.nan, np.nan
-    gained = np.diff(true_positives, prepend=0.0)
-    average_precision = float((gained * true_positives / chosen).sum() / n_positive)
-    if n_negative == 0:
-        return np.nan, average_precision
-    false_positives = chosen - true_positives
-    # Trapezoids between thresholds give tied pairs their half.
-    middle = true_positives - gained / 2
-    auroc = float((np.diff(false_positives, prepend=0.0) * middle).sum() / (n_positive * n_negative))
-    return auroc, average_precision

@@ -2,8 +2,8 @@
 
 Sequences, not characters, are divided into training and test, those of one document together where there are enough
 documents, and every variant sees the same rows. Scores are of the test rows, with bootstrap intervals over test
-sequences (or documents), beside the score of a predictor that ignores its input and of a table of the last three
-characters; how far F1 lies above theirs has an interval of its own, of the same resamples.
+sequences (or documents), beside the score of a predictor that ignores its input and of a table of the last characters;
+how far a score lies above the table's has an interval of its own, of the same resamples.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
 from gatescope.analysis.baselines import NgramTable
 from gatescope.analysis.evidence import best_unit_p, compression, control_prediction
@@ -19,21 +18,19 @@ from gatescope.analysis.excerpts import Prediction
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import ProbeConfig
-from gatescope.analysis.ranking import localisation, participation_ratio, top_units
+from gatescope.analysis.ranking import localisation, participation_ratio, rank_units, unit_records
 from gatescope.analysis.scorer import Scorer
-from gatescope.analysis.scoring import probability_metrics
 from gatescope.analysis.split import groups_of, rows_of, sequence_ids_of, split_sequences
 from gatescope.analysis.state_sets import state_sets
+from gatescope.analysis.units_alone import best_unit_scores, column_sd, units_alone
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.memory_limit import bytes_of
-from gatescope.engine.neurons import NeuronProbes
 from gatescope.engine.ridge import RidgeProbes
 from gatescope.engine.sequence_rows import SequenceRows
 from gatescope.engine.state_source import StateSource
 
 N_TOP_UNITS = 10
-BLOCK_ROWS = 8192
 CONTROLS = ("control_score", "selectivity", "best_unit_p", "compression")
 
 
@@ -58,7 +55,7 @@ class Study:
         if not self.state_sets:
             raise InputError(f"{dump.name} has no states for probes of alignment {config.alignment!r}: {dump.names}")
         self._tables: dict[tuple[tuple[Hypothesis, ...], str], np.ndarray] = {}
-        self._alone: dict[tuple[tuple[Hypothesis, ...], str], NeuronProbes] = {}
+        self._alone: dict[tuple[tuple[Hypothesis, ...], str], dict[str, np.ndarray]] = {}
         self.main_set = "all" if "all" in self.state_sets else next(iter(self.state_sets))
 
     def columns(self, name: str) -> list[tuple[str, int]]:
@@ -99,7 +96,6 @@ class Study:
             model = LogisticProbes(C=self.config.C, class_weight=class_weight, memory_limit=memory)
         model.fit(X_train, Y_train, sample_weight=defined_train.astype(np.float32))
         ngram = self._ngram(labels, weighting)
-        auroc = None
         if weighting == "none":
             predicted = model.predict(X_test)
             scores = self.scorer.regression(Y_test, predicted, ngram, defined_test)
@@ -109,23 +105,14 @@ class Study:
             positive = np.maximum(Y_train.sum(axis=0), 1)
             ratio = defined_train.sum(axis=0) / positive - 1 if weighting == "balanced" else None
             scores = self.scorer.classification(Y_test, predicted, ngram, defined_test, ratio)
-            # Of the training rows: the test rows must not choose the units that they then speak for.
-            # Single units know no class weights: both weightings share them.
-            if (labels.hypotheses, name) not in self._alone:
-                units_alone = NeuronProbes(memory).fit(X_train, Y_train, sample_weight=defined_train.astype(np.float32))
-                self._alone[labels.hypotheses, name] = units_alone
-            auroc = self._alone[labels.hypotheses, name].auroc_
         if self.config.controls and weighting != "balanced":
             scores |= self._controls(name, model, labels, scores, X_train, X_test)
-        sd = column_sd(X_train)
-        units = top_units(self.columns(name), model.coef_, sd, auroc, by=self._ranking(weighting), n=N_TOP_UNITS)
-        scores["participation"] = participation_ratio(model.coef_ * sd)
-        # Without a fit there is nothing to rank by.
-        fitted = np.isfinite(model.coef_).all(axis=1) & (model.coef_ != 0).any(axis=1)
-        units = [found if fitted[k] else [] for k, found in enumerate(units)]
+        train, test = (X_train, Y_train, defined_train), (X_test, Y_test, defined_test)
+        of_units, units, largest = self._units(name, labels, weighting, model.coef_, train, test)
+        scores |= of_units
         if weighting != "none":
-            scores |= self._best_unit(name, labels, units, X_test, scores["f1"])
-        records = self._records(name, labels, weighting, scores, units, model.status_)
+            scores["localisation"] = localisation(scores["best_unit_auroc"], scores["auroc"])
+        records = self._records(name, labels, weighting, scores, units, largest, model.status_)
         found = {
             each.name: Prediction(name, weighting, predicted[:, k], self.test_rows, units[k][0] if units[k] else None)
             for k, each in enumerate(labels.hypotheses)
@@ -137,19 +124,43 @@ class Study:
             weights |= {"coefficient_error": errors.coef, "intercept_error": errors.intercept}
         return records, weights, found
 
-    def _best_unit(
-        self, name: str, labels: Labels, units: list[list[dict[str, Any]]], X_test: Any, f1: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """Return how well the first unit of each ranking does alone on the test rows, [K] each."""
-        place = {column: number for number, column in enumerate(self.columns(name))}
-        chosen = np.array([place[found[0]["states"], found[0]["unit"]] if found else 0 for found in units])
-        alone, each = self._alone[labels.hypotheses, name], np.arange(len(units))
-        logits = X_test[:, chosen].astype(np.float64) * alone.coef_[each, chosen] + alone.intercept_[each, chosen]
-        logits[:, [not found for found in units]] = np.nan
-        Y, defined = labels.values[self.test_rows], labels.defined[self.test_rows]
-        best_f1 = self.scorer.f1(Y, expit(logits), defined)
-        auroc = probability_metrics(Y, expit(logits), defined)["auroc"]
-        return {"best_unit_f1": best_f1, "best_unit_auroc": auroc, "localisation": localisation(best_f1, f1)}
+    def _units(
+        self,
+        name: str,
+        labels: Labels,
+        weighting: str,
+        coefficients: np.ndarray,
+        train: tuple[Any, np.ndarray, np.ndarray],
+        test: tuple[Any, np.ndarray, np.ndarray],
+    ) -> tuple[dict[str, np.ndarray], list[list[dict[str, Any]]], list[list[dict[str, Any]]]]:
+        """Return scores [K] of the units, and the records of those that the ranking, and that their weights, put first.
+
+        The training rows choose them: the test rows must not choose the units that they then speak for.
+
+        Args:
+            coefficients: [K, H] of the probes.
+            train, test: states, labels and where they are defined.
+        """
+        # Single units know no class weights: both weightings share them.
+        key = labels.hypotheses, name
+        if key not in self._alone:
+            memory = None if isinstance(train[0], np.ndarray) else self.config.memory_limit
+            self._alone[key] = units_alone(*train, memory)
+        alone, sd = self._alone[key], column_sd(train[0])
+        # Without a fit there is nothing to rank by.
+        unfitted = ~(np.isfinite(coefficients).all(axis=1) & (coefficients != 0).any(axis=1))
+        orders = [
+            rank_units(by, coefficients=coefficients, sd=sd, **alone) for by in (self._ranking(weighting), "weight_sd")
+        ]
+        for order in orders:
+            order[unfitted] = -1
+        columns = self.columns(name)
+        units, largest = (unit_records(columns, each[:, :N_TOP_UNITS], coefficients, sd, alone) for each in orders)
+        best = orders[0][:, 0]
+        (statistic, values), each = next(iter(alone.items())), np.arange(len(best))
+        sign = np.where(values[each, best] < (0.5 if statistic == "auroc" else 0), -1.0, 1.0)
+        scores = {"participation": participation_ratio(coefficients * sd)}
+        return scores | best_unit_scores(best, sign, train, test, self.scorer), units, largest
 
     def _controls(
         self, name: str, model: Any, labels: Labels, scores: dict[str, np.ndarray], X_train: Any, X_test: Any
@@ -182,6 +193,7 @@ class Study:
         weighting: str,
         scores: dict[str, np.ndarray],
         units: list[list[dict[str, Any]]],
+        largest: list[list[dict[str, Any]]],
         statuses: np.ndarray,
     ) -> list[dict[str, Any]]:
         """Return what `probes.json` says of each hypothesis."""
@@ -198,6 +210,7 @@ class Study:
                 "n_test": int(n_test[k]),
                 **{metric: _json_number(values[k]) for metric, values in scores.items()},
                 "top_units": units[k],
+                "largest_weights": largest[k],
                 "status": str(statuses[k]),
             }
             for k, each in enumerate(labels.hypotheses)
@@ -222,19 +235,7 @@ class Study:
 
     def _ranking(self, weighting: str) -> str:
         # A continuous hypothesis has no classes for a unit to tell apart.
-        return "weight_sd" if weighting == "none" and self.config.ranking == "auroc" else self.config.ranking
-
-
-def column_sd(X: np.ndarray | SequenceRows) -> np.ndarray:
-    """Return the standard deviation of each column, float64 [H], without a float64 copy of the whole."""
-    # Squares of values far from zero would cancel: any point near the mean will do as the origin.
-    shift = X[:BLOCK_ROWS].mean(axis=0, dtype=np.float64)
-    total, square = np.zeros((2, X.shape[1]))
-    for start in range(0, len(X), BLOCK_ROWS):
-        centred = X[start : start + BLOCK_ROWS].astype(np.float64) - shift
-        total += centred.sum(axis=0)
-        square += (centred**2).sum(axis=0)
-    return np.sqrt(np.maximum(square / len(X) - (total / len(X)) ** 2, 0))
+        return "correlation" if weighting == "none" and self.config.ranking == "auroc" else self.config.ranking
 
 
 def _json_number(value: float) -> float | None:

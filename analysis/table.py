@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gatescope.analysis.coloured_text import visible
-from gatescope.analysis.results import CONVERGED, Record, best_unit, headline, leading, number, score
+from gatescope.analysis.results import CONVERGED, Record, Verdict, best_unit, headline, leading, number, score, verdict
 
 WEIGHTINGS = ("plain", "balanced")
 
@@ -17,9 +17,10 @@ WEIGHTINGS = ("plain", "balanced")
 def paper_table(records: Sequence[Record], states: str = "all", title: str | None = None) -> Table:
     """Lay out probe results as Figures 3-6 of van der Ouderaa, Quantitatively understanding recurrent networks.
 
-    A pair `.98/.97` is plain/balanced. F1 stands beside its 95% interval (of the plain fit) and two baselines: the
-    better of the majority and the all-positive guess, and the n-gram table. Continuous hypotheses follow with R2, its
-    interval and that of the n-gram table, and Pearson's r. A status other than converged stands under the hypothesis.
+    A pair `.98/.97` is plain/balanced. AUROC of the plain fit stands beside its 95% interval and the n-gram table's;
+    what is known by these (`results.verdict`) has a star behind its name. Continuous hypotheses follow with Pearson's
+    r, R2 in the place of AUROC, its interval and that of the n-gram table. A status other than converged stands under
+    the hypothesis.
 
     Args:
         records: records of probes.json, one per hypothesis x state set x weighting.
@@ -33,14 +34,14 @@ def paper_table(records: Sequence[Record], states: str = "all", title: str | Non
     table = Table(
         title=None if title is None else Text(visible(title)),
         title_justify="left",
-        caption="plain/balanced; 95%: interval of the plain F1, or of R²; maj., n-gram: baselines",
+        caption="* known: AUROC (or R²) above chance and the n-gram table; pairs are plain/balanced",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,
         show_edge=False,
     )
     table.add_column("hypothesis", overflow="fold", min_width=12)
-    for heading in ("acc.", "prec.", "recall", "F1", "95%", "maj.", "n-gram"):
+    for heading in ("acc.", "prec.", "recall", "F1", "AUROC", "95%", "n-gram"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("best unit", overflow="fold", min_width=8)
     chosen = headline(records, states)
@@ -57,6 +58,8 @@ def paper_table(records: Sequence[Record], states: str = "all", title: str | Non
 def _label(name: str, weightings: Mapping[str, Record], states: str) -> Text:
     """The hypothesis, the state set where it is not the one asked for, and what went wrong with a fit."""
     label = Text(visible(name))
+    if verdict(leading(weightings)) == Verdict.KNOWN:
+        label.append("*")
     shown = leading(weightings)["states"]
     if shown != states:
         label.append(f"\n {visible(shown)}", style="dim")
@@ -70,20 +73,21 @@ def _label(name: str, weightings: Mapping[str, Record], states: str) -> Text:
 
 
 def _boolean(weightings: Mapping[str, Record]) -> list[str]:
-    def pair(key: str, once: bool = False) -> str:
-        words = [score(weightings[name].get(key)) for name in WEIGHTINGS if name in weightings]
-        return words[0] if once and len(set(words)) == 1 else "/".join(words)
+    def pair(key: str) -> str:
+        return "/".join(score(weightings[name].get(key)) for name in WEIGHTINGS if name in weightings)
 
-    record = leading(weightings)
-    low, high = number(record, "f1_low"), number(record, "f1_high")
-    interval = "–" if low is None or high is None else f"{score(low)}–{score(high)}"
-    scores = [pair(key) for key in ("accuracy", "precision", "recall", "f1")]
-    return [*scores, interval, pair("baseline_majority_f1", once=True), pair("baseline_ngram_f1", once=True)]
+    return [*map(pair, ("accuracy", "precision", "recall", "f1")), *_judged(weightings, "auroc")]
 
 
 def _continuous(weightings: Mapping[str, Record]) -> list[str]:
+    r = score(leading(weightings).get("pearson"))
+    value, *others = _judged(weightings, "r2")
+    return ["", "", "", f"r {r}", f"R² {value}", *others]
+
+
+def _judged(weightings: Mapping[str, Record], measure: str) -> list[str]:
+    """What a hypothesis is judged by: the score, its interval and the n-gram table's."""
     record = leading(weightings)
-    low, high = number(record, "r2_low"), number(record, "r2_high")
+    low, high = number(record, f"{measure}_low"), number(record, f"{measure}_high")
     interval = "–" if low is None or high is None else f"{score(low)}–{score(high)}"
-    r, r2, ngram = (score(record.get(key)) for key in ("pearson", "r2", "baseline_ngram_r2"))
-    return ["", "", f"r {r}", f"R² {r2}", interval, "", ngram]
+    return [score(number(record, measure)), interval, score(number(record, f"baseline_ngram_{measure}"))]

@@ -6,6 +6,8 @@ import re
 import numpy as np
 import pytest
 
+from gatescope.analysis.results import SCORES
+
 C_TEXT = """/* Drain the queue; called with the lock held. */
 static int drain_queue(struct queue *q, int budget)
 {
@@ -50,16 +52,17 @@ def _unit(rng, state_set, hidden=128):
 
 
 def _record(rng, name, kind, states, weighting, knows):
-    scores = dict.fromkeys(["accuracy", "precision", "recall", "f1", "f1_low", "f1_high", "mcc", "r2", "pearson"])
-    scores |= dict.fromkeys(["baseline_majority_f1", "baseline_ngram_f1", "baseline_ngram_r2", "r2_low", "r2_high"])
+    scores = dict.fromkeys(SCORES)
     units = sorted((_unit(rng, "layer0/c") for _ in range(4)), key=lambda unit: -unit["importance"])
     units = [{"states": "layer0/c", "unit": 17, "coefficient": -3.1, "importance": 9.2, "auroc": 0.97}, *units]
     status = "converged"
     if kind == "continuous":
         r2 = round(knows - 0.1, 4)
-        scores.update(
-            r2=r2, r2_low=r2 - 0.04, r2_high=r2 + 0.03, pearson=round(knows**0.5, 4), baseline_ngram_r2=r2 / 2
-        )
+        units = [{**unit, "correlation": round(unit["auroc"] - 1.4, 4)} for unit in units]
+        units = [{key: value for key, value in unit.items() if key != "auroc"} for unit in units]
+        scores.update(r2=r2, r2_low=r2 - 0.04, r2_high=r2 + 0.03, pearson=round(knows**0.5, 4))
+        scores.update(baseline_ngram_r2=r2 / 2, r2_over_ngram_low=r2 / 2 - 0.05, r2_over_ngram_high=r2 / 2 + 0.05)
+        scores.update(best_unit_pearson=-0.4)
     elif knows == 0:
         status, units = "one_class", []
         scores.update(accuracy=1.0)
@@ -75,20 +78,23 @@ def _record(rng, name, kind, states, weighting, knows):
             f1_high=min(f1 + width, 1),
         )
         scores.update(mcc=f1 - 0.05, baseline_majority_f1=0.3 * knows, baseline_ngram_f1=0.3 + 0.25 * knows)
-        for baseline in ("majority", "ngram"):
-            for end in ("low", "high"):
-                scores[f"f1_over_{baseline}_{end}"] = scores[f"f1_{end}"] - scores[f"baseline_{baseline}_f1"]
+        # Half as far above chance as F1 is, so that what is hardly known lies below the table's.
+        auroc, table = 0.5 + f1 / 2, 0.6 + knows / 10
+        scores.update(auroc=auroc, auroc_low=auroc - width / 2, auroc_high=min(auroc + width / 2, 1))
+        scores.update(baseline_ngram_auroc=table, best_unit_auroc=0.5 + knows / 4, best_unit_f1=f1 / 2)
+        scores.update(auroc_over_ngram_low=auroc - width / 2 - table, auroc_over_ngram_high=auroc + width / 2 - table)
     return {
         "hypothesis": name,
         "kind": kind,
         "states": states,
         "alignment": "post",
         "weighting": weighting,
+        **scores,
         "n_train": 80_000,
         "n_test": 20_000,
         "prevalence": None if kind == "continuous" else 0.12,
-        **scores,
         "top_units": units,
+        "largest_weights": units[1:],
         "status": status,
     }
 

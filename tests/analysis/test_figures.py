@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from gatescope.analysis.figures import _file_stem, paper_style, scores_figure, write_figures
-from gatescope.analysis.results import headline, ordered, read_results
+from gatescope.analysis.figures import PLAIN, _file_stem, paper_style, scores_figure, write_figures
+from gatescope.analysis.results import headline, leading, ordered, read_results
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def xs(axes, y, marker):
 
 
 def test_f1_marks_stand_where_the_numbers_are(results):
-    figure = scores_figure(results, "boolean")
+    figure = scores_figure(results, "f1")
     names = ordered(results, "boolean")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == names
     assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == [""] * len(names)
@@ -57,19 +57,29 @@ def test_f1_marks_stand_where_the_numbers_are(results):
             assert sorted(bars) == sorted((record["f1_low"], record["f1_high"]) for record in (plain, balanced))
 
 
-def test_r2_marks_stand_where_the_numbers_are(results):
-    figure = scores_figure(results[:1], "continuous")
+@pytest.mark.parametrize(("measure", "kind"), [("auroc", "boolean"), ("r2", "continuous")])
+def test_marks_of_what_is_judged_stand_where_the_numbers_are(results, measure, kind):
+    (axes,) = scores_figure(results[:1], measure).axes
     chosen = headline(results[0].records)
-    for y, name in enumerate(ordered(results[:1], "continuous")):
-        assert xs(figure.axes[0], y, "o") == [chosen[name]["none"]["r2"]]
-        assert xs(figure.axes[0], y, "D") == [chosen[name]["none"]["pearson"]]
+    for y, name in enumerate(ordered(results[:1], kind)):
+        record = leading(chosen[name])
+        if record[measure] is None:
+            assert xs(axes, y, "o") == []
+            continue
+        assert xs(axes, y, "o") == [record[measure]]
+        assert xs(axes, y, "x") == [record[f"baseline_ngram_{measure}"]]
+        assert xs(axes, y, "D") == ([record["pearson"]] if measure == "r2" else [])
+        bars = [line for line in axes.lines if line.get_color() == PLAIN and line.get_linestyle() == "-"]
+        ends = [np.asarray(line.get_xydata()).reshape(-1, 3, 2) for line in bars]
+        found = [(low, high) for line in ends for (low, at), (high, _), _ in line if at == y]
+        assert found == [(record[f"{measure}_low"], record[f"{measure}_high"])]
 
 
 def test_a_bad_r2_is_an_arrow_at_the_edge(tmp_path, write_result):
     (result,) = read_results([write_result(tmp_path / "lstm")])
     bad = [dict(record, r2=-250.0) for record in result.records if record["hypothesis"] == "line_position"]
     result = replace(result, records=(*bad, *result.records[-1:]))
-    axes = scores_figure([result], "continuous").axes[0]
+    axes = scores_figure([result], "r2").axes[0]
     assert xs(axes, ordered([result], "continuous").index("line_position"), "<") == [-1.0]
     assert axes.get_xlim()[0] < -1.0
 
@@ -88,10 +98,10 @@ def inside(figure):
 
 
 @pytest.mark.parametrize("several", [False, True], ids=["one", "two"])
-@pytest.mark.parametrize("kind", ["boolean", "continuous"])
-def test_nothing_is_clipped_or_covered(results, kind, several):
+@pytest.mark.parametrize("measure", ["auroc", "f1", "r2"])
+def test_nothing_is_clipped_or_covered(results, measure, several):
     with paper_style():
-        inside(scores_figure(results if several else results[:1], kind))
+        inside(scores_figure(results if several else results[:1], measure))
 
 
 def test_many_hypotheses_with_long_names_fit(tmp_path, write_result):
@@ -99,7 +109,7 @@ def test_many_hypotheses_with_long_names_fit(tmp_path, write_result):
     (result,) = read_results([write_result(tmp_path / "lstm", hypotheses=names)])
     with warnings.catch_warnings(), paper_style():
         warnings.simplefilter("error")
-        figure = scores_figure([result], "boolean")
+        figure = scores_figure([result], "auroc")
         inside(figure)
     assert len(figure.axes[0].get_yticklabels()) == 40
     assert not any(label.get_parse_math() for label in figure.axes[0].get_yticklabels())
@@ -111,7 +121,7 @@ def test_many_hypotheses_with_long_names_fit(tmp_path, write_result):
 def test_every_figure_is_written_as_png_and_svg(tmp_path, results):
     excerpts = [(result, result.excerpts["inside_string"]) for result in results]
     written = write_figures(results, excerpts, tmp_path / "new" / "figures")
-    stems = ["f1", "r2", "text_inside_string_lstm", "text_inside_string_gru"]
+    stems = ["auroc", "f1", "r2", "text_inside_string_lstm", "text_inside_string_gru"]
     assert [path.name for path in written] == [f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg")]
     assert sorted(path.name for path in (tmp_path / "new" / "figures").iterdir()) == sorted(p.name for p in written)
     for path in written:
@@ -120,7 +130,7 @@ def test_every_figure_is_written_as_png_and_svg(tmp_path, results):
         else:
             assert ElementTree.parse(path).getroot().tag.endswith("svg")
     alone = write_figures(results[:1], excerpts[:1], tmp_path / "alone")
-    assert [path.name for path in alone][4:] == ["text_inside_string.png", "text_inside_string.svg"]
+    assert [path.name for path in alone][6:] == ["text_inside_string.png", "text_inside_string.svg"]
 
 
 def test_bytes_do_not_depend_on_the_users_style_or_the_process(tmp_path, write_result):
@@ -142,7 +152,7 @@ def test_bytes_do_not_depend_on_the_users_style_or_the_process(tmp_path, write_r
         subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": seed})
     first = {path.name: path.read_bytes() for path in (tmp_path / "plain").iterdir()}
     second = {path.name: path.read_bytes() for path in (tmp_path / "style").iterdir()}
-    assert len(first) == 6
+    assert len(first) == 8
     assert [name for name in first if first[name] != second[name]] == []
     assert all(b"<dc:date>" not in content for content in first.values())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 
@@ -16,9 +15,8 @@ from gatescope.analysis.ranking import (
     localisation,
     participation_ratio,
     rank_units,
-    top_overlap,
-    top_units,
     unit_importance,
+    unit_records,
 )
 
 # NumPy warns where an undefined quotient is computed instead of left out.
@@ -34,13 +32,16 @@ SD = np.array([8.0, 0.5, 1.0, 3.0])
         ("weight", [[1, 2, 0, 3], [0, 1, 2, 3]]),
         ("weight_sd", [[0, 1, 2, 3], [0, 2, 1, 3]]),
         ("auroc", [[2, 0, 1, 3], [3, 0, 2, 1]]),
+        ("correlation", [[1, 0, 2, 3], [3, 1, 0, 2]]),
         ("mean_difference", [[3, 0, 2, 1], [1, 0, 2, 3]]),
     ],
 )
 def test_each_ranking_by_hand(by, expected):
     auroc = np.array([[0.6, 0.5, 0.1, np.nan], [0.5, np.nan, 0.5, 0.9]])
     mean_difference = np.array([[-0.3, 0.1, 0.2, 0.9], [0.0, -1.0, 0.0, 0.0]])
-    assert rank_units(COEFFICIENTS, SD, mean_difference, auroc, by=by).tolist() == expected
+    correlation = np.array([[-0.3, 0.4, 0.2, np.nan], [0.0, -0.1, 0.0, -0.9]])
+    given = {"coefficients": COEFFICIENTS, "sd": SD, "mean_difference": mean_difference, "auroc": auroc}
+    assert rank_units(by, correlation=correlation, **given).tolist() == expected
 
 
 # Few distinct values, so that ties are common.
@@ -56,7 +57,7 @@ def test_ties_go_by_index_and_nan_goes_last(coefficients):
         sorted(range(len(row)), key=lambda h: (math.isnan(row[h]), -abs(row[h]) if row[h] == row[h] else 0, h))
         for row in coefficients
     ]
-    assert rank_units(coefficients, by="weight").tolist() == expected
+    assert rank_units("weight", coefficients=coefficients).tolist() == expected
 
 
 @settings(deadline=None)
@@ -71,31 +72,30 @@ def test_permuting_units_permutes_importance(coefficients, data):
 
 def test_unknown_ranking_and_missing_array_are_named():
     with pytest.raises(ValueError, match="'size'"):
-        rank_units(COEFFICIENTS, SD, by="size")
+        rank_units("size", coefficients=COEFFICIENTS, sd=SD)
     with pytest.raises(ValueError, match="'auroc' needs"):
-        rank_units(COEFFICIENTS, SD, by="auroc")
+        rank_units("auroc", coefficients=COEFFICIENTS, sd=SD)
 
 
-def test_records_of_top_units_survive_json():
+def test_records_of_units_survive_json():
     columns = [("layer0/h", 0), ("layer0/h", 1), ("layer0/c", 0), ("layer0/c", 1)]
-    auroc = np.array([[0.7, np.nan, 0.2, 0.5], [0.5, 0.5, 0.5, 0.5]])
-    records = top_units(columns, COEFFICIENTS, SD, auroc, n=2)
+    auroc = np.array([[0.7, np.nan, 0.2, 0.5], [0.5, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.5]])
+    order = np.array([[0, 1], [2, 3], [-1, -1]])
+    coefficients = np.vstack([COEFFICIENTS, np.zeros(4)])
+    records = unit_records(columns, order, coefficients, SD, {"auroc": auroc})
     assert json.loads(json.dumps(records, allow_nan=False)) == [
         [
             {"states": "layer0/h", "unit": 0, "coefficient": 1.0, "importance": 8.0, "auroc": 0.7},
             {"states": "layer0/h", "unit": 1, "coefficient": -4.0, "importance": 2.0, "auroc": None},
         ],
         [
-            {"states": "layer0/h", "unit": 0, "coefficient": 0.5, "importance": 4.0, "auroc": 0.5},
             {"states": "layer0/c", "unit": 0, "coefficient": -0.5, "importance": 0.5, "auroc": 0.5},
+            {"states": "layer0/c", "unit": 1, "coefficient": None, "importance": None, "auroc": 0.5},
         ],
+        [],
     ]
-
-
-def test_importance_in_records_does_not_follow_the_ranking():
-    columns = [("all", h) for h in range(4)]
-    first = top_units(columns, COEFFICIENTS, SD, by="weight", n=1)[0][0]
-    assert (first["unit"], first["importance"], first["auroc"]) == (1, 2.0, None)
+    (first, *_), *_ = unit_records(columns, order, coefficients, SD, {"correlation": auroc})
+    assert first["correlation"] == 0.7 and "auroc" not in first
 
 
 def test_participation_ratio_at_its_extremes():
@@ -112,24 +112,6 @@ def test_participation_ratio_equals_its_formula_at_any_scale(weights, scale):
 
 
 def test_localisation():
-    share = localisation(np.array([0.4, 0.9, 0.1, 0.5, np.nan]), np.array([0.8, 0.9, 0.0, np.nan, 0.5]))
-    np.testing.assert_array_equal(share, [0.5, 1.0, np.nan, np.nan, np.nan])
-
-
-def test_top_overlap_equals_the_mean_over_pairs():
-    rng = np.random.default_rng(0)
-    orders = np.array([[rng.permutation(12) for _ in range(3)] for _ in range(5)])
-    pairs = list(itertools.combinations(orders, 2))
-    expected = [np.mean([len({*a[k][:4]} & {*b[k][:4]}) / 4 for a, b in pairs]) for k in range(3)]
-    np.testing.assert_allclose(top_overlap(orders, n=4), expected, rtol=1e-12)
-    assert top_overlap(np.repeat(orders[:1], 3, axis=0), n=4).tolist() == [1, 1, 1]
-
-
-def test_top_overlap_needs_two_rankings_and_enough_units():
-    orders = np.zeros((2, 1, 5), dtype=int)
-    with pytest.raises(ValueError, match="at least 2"):
-        top_overlap(orders[:1])
-    for n in (0, 6):
-        with pytest.raises(ValueError, match="1 to 5"):
-            top_overlap(orders, n=n)
-    assert top_overlap(orders, n=1).tolist() == [1]
+    share = localisation(np.array([0.6, 0.9, 0.4, 0.5, np.nan]), np.array([0.7, 0.9, 0.5, np.nan, 0.6]))
+    np.testing.assert_allclose(share, [0.5, 1.0, np.nan, np.nan, np.nan])
+    assert localisation(np.array([0.4]), np.array([0.6])) == pytest.approx(-1)

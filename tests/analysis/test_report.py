@@ -10,7 +10,7 @@ from report_page import Page, body_rows, cells, within
 
 from gatescope.analysis.coloured_text import printable
 from gatescope.analysis.report import write_report
-from gatescope.analysis.results import headline, read_results, score, verdict
+from gatescope.analysis.results import headline, leading, read_results, score, verdict
 from gatescope.engine.errors import InputError
 
 WILD = (
@@ -58,57 +58,101 @@ def numbers(folder):
 
 def test_it_opens_with_the_question_and_the_answer(folder, page):
     (result,) = read_results([folder])
-    plain = [weightings["plain"] for weightings in headline(result.records).values() if "plain" in weightings]
-    known = [record for record in plain if verdict(record) == "known"]
-    best = max(known, key=lambda record: record["f1"])
+    records = [leading(weightings) for weightings in headline(result.records).values()]
+    known = [record for record in records if verdict(record) == "known"]
+    best = max((record for record in known if record["kind"] == "boolean"), key=lambda record: record["auroc"])
+    column = max((record for record in known if record["kind"] == "continuous"), key=lambda record: record["r2"])
     assert page.all("h1")[0]["text"] == "What do the hidden states know, and which units know it?"
     (answer,) = page.all("p", **{"class": "answer"})
-    assert answer["text"].startswith(f"The states know {len(known)} of {len(plain) - 1} hypotheses:")
-    assert f"Best known is {best['hypothesis']} (F1 {score(best['f1'])}" in answer["text"]
-    assert "unit layer0/c 17" in answer["text"]
-    assert answer["text"].endswith("1 could not be scored.")
+    assert answer["text"].startswith(f"The states know {len(known)} of {len(records) - 1} hypotheses:")
+    assert f"Best known is {best['hypothesis']} (AUROC {score(best['auroc'])}, n-gram table" in answer["text"]
+    assert f"layer0/c 17 tells most of it (AUROC {score(best['best_unit_auroc'])})" in answer["text"]
+    assert f"Best of the continuous ones is {column['hypothesis']} (R² {score(column['r2'])}" in answer["text"]
+    assert answer["text"].endswith("Not scored: 1.")
     assert page.all("p")[1]["text"] == (
         "LSTM 1 × 128; 132,450 parameters; trained on stdlib; 12,345,678 characters; "
         "validation loss 1.391 nats per character; 100,000 states recorded; 200 sequences."
     )
 
 
-def test_the_answer_table_holds_the_headline_of_every_hypothesis(folder, page):
+def tables(page):
+    """The rows of the answer tables by their measure, each by its hypothesis."""
+    heads = {"AUROC": "auroc", "R²": "r2", "F1": "f1"}
+    return {
+        heads[next(e["text"] for e in within(table, "span") if e["text"] in heads)]: {
+            cells(row)[0]: row for row in body_rows(table)
+        }
+        for table in page.all("table", **{"class": "answers"})
+    }
+
+
+def test_the_answer_tables_hold_the_headline_of_every_hypothesis(folder, page):
     (result,) = read_results([folder])
-    rows = {row[0]: row for row in [cells(row) for row in body_rows(page.all("table", **{"class": "answers"})[0])]}
-    expected = {name: w for name, w in headline(result.records).items() if "plain" in w}
-    assert set(rows) == set(expected)
-    for name, weightings in expected.items():
-        record = weightings["plain"]
-        _, _, f1, ngram, majority, unit, judged = rows[name]
-        if record["f1"] is None:
-            assert (f1, ngram, majority, unit, judged) == ("–", "–", "–", "–", "not scored (one_class)")
+    rows, seen = tables(page), []
+    for name, weightings in headline(result.records).items():
+        record = leading(weightings)
+        measure, alone = ("auroc", "best_unit_auroc") if record["kind"] == "boolean" else ("r2", "best_unit_pearson")
+        _, _, value, ngram, other, unit, judged = cells(rows[measure][name])
+        seen.append(name)
+        if record[measure] is None:
+            assert (value, ngram, unit, judged) == ("–", "–", "–", "not scored (one_class)")
             continue
-        assert f1 == f"{score(record['f1'])} {score(record['f1_low'])}–{score(record['f1_high'])}"
-        assert ngram == score(record["baseline_ngram_f1"])
-        assert majority == score(record["baseline_majority_f1"])
-        assert (unit, judged) == ("layer0/c 17", verdict(record))
+        assert value == f"{score(record[measure])} {score(record[f'{measure}_low'])}–{score(record[f'{measure}_high'])}"
+        assert ngram == score(record[f"baseline_ngram_{measure}"])
+        both = "/".join(score(each["f1"]) for each in weightings.values())
+        assert other == (both if measure == "auroc" else score(record["pearson"]))
+        assert (unit, judged) == (f"layer0/c 17 {score(record[alone])}", verdict(record))
+    assert sorted([*rows["auroc"], *rows["r2"]]) == sorted(seen)
 
 
-def test_the_charts_show_what_the_numbers_say(folder, page):
+def test_f1_of_both_fits_has_a_table_of_its_own(folder, page):
     (result,) = read_results([folder])
-    table = page.all("table", **{"class": "answers"})[0]
-    rows = body_rows(table)
-    for row in rows:
-        (name,) = (e["text"] for e in within(row, "th"))
+    rows = tables(page)["f1"]
+    for name, weightings in headline(result.records).items():
+        if "plain" in weightings:
+            _, _, *fits, ngram, majority = cells(rows.pop(name))
+            for shown, record in zip(fits, weightings.values(), strict=True):
+                if record["f1"] is not None:
+                    assert shown == f"{score(record['f1'])} {score(record['f1_low'])}–{score(record['f1_high'])}"
+            assert ngram == "/".join(score(record["baseline_ngram_f1"]) for record in weightings.values())
+            assert majority == score(weightings["plain"]["baseline_majority_f1"])
+    assert not rows
+
+
+@pytest.mark.parametrize(("measure", "least"), [("auroc", 0.5), ("f1", 0.0), ("r2", 0.0)])
+def test_the_charts_show_what_the_numbers_say(folder, page, measure, least):
+    (result,) = read_results([folder])
+    for name, row in tables(page)[measure].items():
         weightings = headline(result.records)[name]
+        shown = weightings if measure == "f1" else {"plain": leading(weightings)}
         circles = [e["attrs"] for e in within(row, "circle")]
-        if weightings["plain"]["f1"] is None:
+        if shown["plain"][measure] is None:
             assert not circles
             continue
-        for weighting, record in weightings.items():
+        for weighting, record in shown.items():
             (dot,) = (c for c in circles if c["class"] == f"{weighting} dot")
-            assert abs(float(dot["cx"][:-1]) / 100 - record["f1"]) <= 0.0005 + 1e-9
             (bar,) = (e["attrs"] for e in within(row, "line") if e["attrs"]["class"] == f"{weighting} bar")
-            assert abs(float(bar["x1"][:-1]) / 100 - record["f1_low"]) <= 0.0005 + 1e-9
-            assert abs(float(bar["x2"][:-1]) / 100 - record["f1_high"]) <= 0.0005 + 1e-9
+            for at, key in ((dot["cx"], measure), (bar["x1"], f"{measure}_low"), (bar["x2"], f"{measure}_high")):
+                assert abs(float(at[:-1]) / 100 - (record[key] - least) / (1 - least)) <= 0.0005 + 1e-9
         (chart,) = (e["attrs"] for e in within(row, "svg") if e["attrs"].get("role") == "img")
-        assert f"plain F1 {score(weightings['plain']['f1'])}; interval" in chart["aria-label"]
+        first = {"auroc": "AUROC", "f1": "plain F1", "r2": "R²"}[measure]
+        assert chart["aria-label"].startswith(f"{first} {score(shown['plain'][measure])}, interval")
+        assert len(circles) == len(shown)
+
+
+def test_what_lies_beyond_the_left_end_is_an_arrow(tmp_path, write_result):
+    folder = write_result(tmp_path / "lstm", hypotheses=FEW[:1])
+    change = {"auroc": 0.41, "r2": -0.3}
+    records = [
+        record | {key: value for key, value in change.items() if record[key] is not None}
+        for record in json.loads((folder / "probes.json").read_text())
+    ]
+    (folder / "probes.json").write_text(json.dumps(records))
+    page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
+    for measure, rows in tables(page).items():
+        for row in rows.values():
+            arrows = [e for e in within(row, "path") if e["attrs"]["class"] == "plain dot"]
+            assert len(arrows) == (measure != "f1") and bool(within(row, "circle")) == (measure == "f1")
 
 
 def test_every_record_is_in_the_last_table(folder, page):
@@ -117,11 +161,13 @@ def test_every_record_is_in_the_last_table(folder, page):
     assert len(rows) == len(records)
     for row, record in zip(rows, records, strict=True):
         assert row[:3] == [record["hypothesis"], record["states"], record["weighting"]]
-        keys = ["prevalence", "accuracy", "precision", "recall", "f1", "f1_low", "f1_high", "mcc"]
-        keys += ["balanced_accuracy", "auroc", "average_precision", "log_loss_bits", "ece"]
-        keys += ["baseline_majority_f1", "baseline_ngram_f1", "r2", "baseline_ngram_r2", "pearson"]
-        assert row[3:21] == [score(record.get(key)) for key in keys]
-        assert row[21:] == ["20,000", "layer0/c 17" if record["top_units"] else "–", record["status"]]
+        keys = ["prevalence", "accuracy", "precision", "recall", "f1", "f1_low", "f1_high"]
+        keys += ["baseline_majority_f1", "baseline_ngram_f1", "auroc", "auroc_low", "auroc_high"]
+        keys += ["baseline_ngram_auroc", "average_precision", "balanced_accuracy", "mcc", "log_loss_bits", "ece"]
+        keys += ["r2", "baseline_ngram_r2", "pearson", "best_unit_f1", "best_unit_auroc", "best_unit_pearson"]
+        keys += ["localisation"]
+        assert row[3:28] == [score(record.get(key)) for key in keys]
+        assert row[28:] == ["20,000", "layer0/c 17" if record["top_units"] else "–", record["status"]]
 
 
 def test_state_sets_stand_side_by_side(folder, page):
@@ -133,7 +179,7 @@ def test_state_sets_stand_side_by_side(folder, page):
     rows = [cells(row) for row in body_rows(table)]
     assert len(rows) == 6
     for name, *shown in rows:
-        metric = "r2" if plain[name, "all"]["kind"] == "continuous" else "f1"
+        metric = "r2" if plain[name, "all"]["kind"] == "continuous" else "auroc"
         assert shown == [score(plain[name, states][metric]) for states in heads[1:]]
 
 
@@ -179,7 +225,9 @@ def test_marks_say_to_a_reader_what_tints_say_to_the_eye(folder, page):
             held = "".join(c for c, value in zip(excerpt["text"], excerpt["value"], strict=True) if value == 1)
             assert "".join(e["text"] for e in within(article, "mark")) == held
             checked += bool(held)
-            assert "unit −3.1 (teal speaks for the hypothesis)" in within(article, "p")[1]["text"]
+            # Where the unit is high the hypothesis holds, whatever its weight in the probe.
+            words = within(article, "p")[1]["text"].replace("\xa0", " ")
+            assert words.endswith("orange of the unit speaks for the hypothesis.")
     assert checked >= 3
 
 
@@ -261,7 +309,7 @@ def test_text_from_outside_stays_text(wild):
 def test_figures_lie_beside_the_page(wild, folder):
     assert {path.name for path in (folder / "figures").iterdir()} == {
         f"{stem}.{suffix}"
-        for stem in ("f1", "r2", *(f"text_{excerpt}" for excerpt in read_results([folder])[0].excerpts))
+        for stem in ("auroc", "f1", "r2", *(f"text_{excerpt}" for excerpt in read_results([folder])[0].excerpts))
         for suffix in ("png", "svg")
     }
     assert all(re.fullmatch(r"[\w.-]+", path.name, re.ASCII) for path in (wild / "figures").iterdir())
@@ -285,12 +333,28 @@ def test_several_results_stand_side_by_side(tmp_path, write_result):
     assert [e["text"].split(" knows")[0] for e in page.all("p", **{"class": "answer"})] == ["lstm", "gru"]
     groups = [e for e in page.all("tbody", **{"class": "group"}) if within(e, "th")[0]["text"] == "inside_string"]
     assert [e["text"] for e in within(groups[0], "th")] == ["inside_string", "lstm", "gru"]
-    (alone,) = (e for e in page.all("tbody") if [h["text"] for h in within(e, "th")] == ["only_lstm", "lstm", "gru"])
-    assert within(alone, "tr")[1]["text"].strip().endswith("not probed")
+    alone = [e for e in page.all("tbody") if [h["text"] for h in within(e, "th")] == ["only_lstm", "lstm", "gru"]]
+    assert len(alone) == 2 and all(within(e, "tr")[1]["text"].strip().endswith("not probed") for e in alone)
     section = next(e["above"][-1] for e in page.all("h3") if e["text"] == "inside_string")
     assert [e["text"] for e in within(section, "h4")] == ["lstm", "gru"]
     assert len(within(section, "pre")) == 6
     assert (tmp_path / "out" / "figures" / "text_inside_string_gru.svg").exists()
+
+
+def test_one_name_for_two_hypotheses_is_described_for_each(tmp_path, write_result):
+    few = [("inside_string", r'"[^"\n]*"', 0.9), ("inside_comment", r"//", 0.8)]
+    folders = [write_result(tmp_path / name, hypotheses=few) for name in ("c", "python")]
+    excerpts_of, excerpts = (json.loads((folder / "excerpts.json").read_text()) for folder in folders)
+    excerpts[0]["description"] = "Another thing of the same name."
+    (folders[1] / "excerpts.json").write_text(json.dumps(excerpts))
+    page = Page(write_report(folders, tmp_path / "out").read_text(encoding="utf-8"))
+    sections = {e["text"]: e["above"][-1] for e in page.all("h3") if e["text"].startswith("inside")}
+    words = {
+        name: [p["text"].split(".")[0] for p in within(section, "p") if "label" in p["text"]]
+        for name, section in sections.items()
+    }
+    assert words["inside_string"] == [excerpts_of[0]["description"][:-1], "Another thing of the same name"]
+    assert words["inside_comment"] == [excerpts_of[1]["description"][:-1]]
 
 
 def test_a_large_result_is_all_there_and_its_best_is_open(tmp_path, write_result):
@@ -302,7 +366,7 @@ def test_a_large_result_is_all_there_and_its_best_is_open(tmp_path, write_result
     assert len(page.all("article")) == 20 and len(list((tmp_path / "out" / "figures").glob("text_*.svg"))) == 20
     assert "the best known 20 of 74 hypotheses" in " ".join(e["text"] for e in page.all("p"))
     tables = page.all("table", **{"class": "answers"})
-    assert [len(body_rows(table)) for table in tables] == [40, 40, 2]
+    assert [len(body_rows(table)) for table in tables] == [40, 40, 2, 40, 40]
     assert "40 more hypotheses" in [e["text"] for e in page.all("summary")]
     assert [len(body_rows(table)) for table in page.all("table", **{"class": "where"})] == [40, 42]
     assert len([cells(row) for row in body_rows(page.all("table", **{"class": "sortable"})[0])]) == 8 * 10 * 4 * 2 + 8
@@ -317,22 +381,25 @@ def test_records_alone_make_a_report(tmp_path, write_result):
     page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
     assert not page.all("article") and not page.all("pre")
     assert "Facts" not in [e["text"] for e in page.all("h2")]
-    assert [path.name for path in sorted((folder / "figures").iterdir())] == ["f1.png", "f1.svg", "r2.png", "r2.svg"]
+    assert [path.name for path in sorted((folder / "figures").iterdir())] == [
+        f"{stem}.{suffix}" for stem in ("auroc", "f1", "r2") for suffix in ("png", "svg")
+    ]
 
 
 @pytest.mark.parametrize(
     "change, words",
     [
         (
-            {"f1_over_ngram_low": -0.2, "f1_over_ngram_high": -0.1},
-            "For none of 1 hypothesis F1 lies above both baselines with its whole 95% interval. Below a baseline: 1.",
+            {"auroc_over_ngram_low": -0.2, "auroc_over_ngram_high": -0.1},
+            "The states know none of 1 hypothesis better than chance and the last characters do for certain. "
+            "Below a baseline: 1.",
         ),
         (
-            dict.fromkeys(("f1_over_ngram_low", "f1_over_ngram_high", "baseline_ngram_f1")),
-            "For none of 1 hypothesis F1 lies above both baselines with its whole 95% interval. Undecided: 1. What was "
-            "read is not known, so that the n-gram table is missing",
+            dict.fromkeys(("auroc_over_ngram_low", "auroc_over_ngram_high", "baseline_ngram_auroc")),
+            "The states know none of 1 hypothesis better than chance and the last characters do for certain. "
+            "Undecided: 1. What was read is not known, so that the n-gram table is missing",
         ),
-        ({"f1": None, "status": "one_class"}, "The states know no hypothesis of which F1 tells"),
+        ({"auroc": None, "status": "one_class"}, "The states know nothing that could be scored. Not scored: 1."),
     ],
 )
 def test_an_answer_that_is_no_is_given(tmp_path, write_result, change, words):
@@ -342,7 +409,9 @@ def test_an_answer_that_is_no_is_given(tmp_path, write_result, change, words):
     (folder / "excerpts.json").unlink()
     page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
     assert page.all("p", **{"class": "answer"})[0]["text"].startswith(words)
-    assert [path.name for path in sorted((folder / "figures").iterdir())] == ["f1.png", "f1.svg"]
+    assert [path.name for path in sorted((folder / "figures").iterdir())] == [
+        f"{stem}.{suffix}" for stem in ("auroc", "f1") for suffix in ("png", "svg")
+    ]
 
 
 def test_bad_input_leaves_the_earlier_report_alone(tmp_path, write_result):

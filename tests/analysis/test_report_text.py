@@ -4,7 +4,14 @@ import re
 
 import pytest
 
-from gatescope.analysis.report_text import escaped, excerpt_record, name_html, significant, text_panels, units_table
+from gatescope.analysis.report_text import (
+    _excerpt_record,
+    _text_panels,
+    _units_table,
+    escaped,
+    name_html,
+    significant,
+)
 from gatescope.analysis.results import Excerpt
 
 
@@ -30,24 +37,29 @@ def test_a_text_goes_with_the_probe_that_made_its_prediction():
         for weighting in ("plain", "balanced")
     ]
     records.insert(0, record("other"))
-    assert excerpt_record(records, excerpt("layer0/h", "balanced")) is records[2]
-    assert excerpt_record(records, excerpt()) is records[3]
-    assert excerpt_record(records, excerpt("layer9/h")) is records[3]
-    assert excerpt_record(records[:1], excerpt()) is None
+    assert _excerpt_record(records, excerpt("layer0/h", "balanced")) is records[2]
+    assert _excerpt_record(records, excerpt()) is records[3]
+    assert _excerpt_record(records, excerpt("layer9/h")) is records[3]
+    assert _excerpt_record(records[:1], excerpt()) is None
 
 
 def test_units_are_listed_with_what_they_are_worth():
     units = [
-        {"states": "layer0/<c>", "unit": unit, "coefficient": -0.00123456, "importance": 12.345, "auroc": 0.5}
+        {"states": "layer0/<c>", "unit": unit, "coefficient": -0.00123456, "importance": 12.345, "auroc": 0.31}
         for unit in range(9)
     ]
-    table = units_table(record(top_units=units))
-    cells = re.findall(r"<t[dh][^>]*>(layer.*?|[^<]*)</t[dh]>", table)[4:]
-    assert cells[:4] == ["layer0/&lt;c&gt; 0", "−0.00123", "12.3", ".50"]
-    assert len(cells) == 5 * 4
+    table = _units_table(record(top_units=units))
+    cells = re.findall(r"<t[dh][^>]*>(layer.*?|[^<]*)</t[dh]>", table)[5:]
+    assert cells[:5] == ["layer0/&lt;c&gt; 0", ".69", "low", "−0.00123", "12.3"]
+    assert len(cells) == 5 * 5 and "Largest" not in table
+    table = _units_table(record(top_units=units, largest_weights=units[3:]))
+    assert "Largest |w|·sd in the probe: layer0/&lt;c&gt; 3, layer0/&lt;c&gt; 4," in table
     assert "Most responsible units: layer0/&lt;c&gt; 0, layer0/&lt;c&gt; 1," in table
-    assert "not fitted (max_iter)" in units_table(record(top_units=[]))
-    assert '<td class="r">–</td>' in units_table(record(top_units=[{"states": "layer0/h", "unit": 1}]))
+    assert "not fitted (max_iter)" in _units_table(record(top_units=[]))
+    assert '<td class="r">–</td>' in _units_table(record(top_units=[{"states": "layer0/h", "unit": 1}]))
+    correlated = [{"states": "layer0/h", "unit": 1, "correlation": 0.7}]
+    table = _units_table(record(top_units=correlated) | {"kind": "continuous"})
+    assert "r alone" in table and ".70" in table and "<td>high</td>" in table
 
 
 @pytest.mark.parametrize("value, text", [(None, "–"), (0, "0"), (-1234.5, "−1.23e+03"), (0.5, "0.5")])
@@ -62,6 +74,6 @@ def test_names_may_break_and_stay_safe():
 
 def test_an_empty_text_and_one_without_probe_make_panels():
     for text in ("", "a\n"):
-        html = text_panels(excerpt(text=text))
+        html = _text_panels(excerpt(text=text))
         assert html.count("<pre>") == html.count("</pre>") == 3
         assert ('class="u"' in html) == bool(text)

@@ -28,32 +28,45 @@ def record(hypothesis="string", kind="boolean", states="all", weighting="plain",
     } | scores
 
 
-def over(majority, ngram, f1=0.5, **other):
-    """A record whose F1 lies so far above its baselines: (low, high) each, or None."""
-    ends = dict(zip(("f1_over_majority_low", "f1_over_majority_high"), majority or (None, None), strict=True))
-    ends |= dict(zip(("f1_over_ngram_low", "f1_over_ngram_high"), ngram or (None, None), strict=True))
-    return record(f1=f1, **ends, **other)
+def judged(own, over, auroc=0.7, **other):
+    """A record whose AUROC has such an interval, and lies so far above the table's: (low, high) each, or None."""
+    ends = dict(zip(("auroc_low", "auroc_high"), own or (None, None), strict=True))
+    ends |= dict(zip(("auroc_over_ngram_low", "auroc_over_ngram_high"), over or (None, None), strict=True))
+    return record(auroc=auroc, **ends, **other)
+
+
+def r2(own, over, value=0.2):
+    names = ("r2_low", "r2_high", "r2_over_ngram_low", "r2_over_ngram_high")
+    return record(kind="continuous", weighting="none", r2=value, **dict(zip(names, (*own, *over), strict=True)))
 
 
 @pytest.mark.parametrize(
     "given, expected",
     [
-        (over((0.01, 0.1), (0.11, 0.2)), Verdict.KNOWN),
-        (over((0.11, 0.2), (0.01, 0.1)), Verdict.KNOWN),
-        (over((0.0, 0.1), (0.11, 0.2)), Verdict.UNDECIDED),
-        (over((0.11, 0.2), (-0.05, 0.1)), Verdict.UNDECIDED),
-        (over((-0.2, 0.0), (0.1, 0.2)), Verdict.UNDECIDED),
-        (over((-0.2, -0.01), (0.1, 0.2)), Verdict.NOT_KNOWN),
-        (over((0.1, 0.2), (-0.2, -0.01)), Verdict.NOT_KNOWN),
-        (over((0.1, 0.2), None), Verdict.UNDECIDED),
-        (over((None, 0.2), (0.1, 0.2)), Verdict.UNDECIDED),
-        (over((float("nan"), 0.2), (0.1, 0.2)), Verdict.UNDECIDED),
-        (over((0.1, 0.2), (0.1, 0.2), f1=None), Verdict.UNSCORED),
-        (over((-0.2, -0.1), (-0.2, -0.1), f1=0.0, status="one_class"), Verdict.UNSCORED),
+        (judged((0.51, 0.9), (0.11, 0.2)), Verdict.KNOWN),
+        (judged((0.6, 0.9), (0.01, 0.1)), Verdict.KNOWN),
+        (judged((0.5, 0.9), (0.11, 0.2)), Verdict.UNDECIDED),
+        (judged((0.6, 0.9), (0.0, 0.1)), Verdict.UNDECIDED),
+        (judged((0.6, 0.9), (-0.05, 0.1)), Verdict.UNDECIDED),
+        (judged((0.4, 0.5), (0.1, 0.2)), Verdict.UNDECIDED),
+        (judged((0.4, 0.49), (0.1, 0.2)), Verdict.BELOW),
+        (judged((0.6, 0.9), (-0.2, -0.01)), Verdict.BELOW),
+        (judged((0.6, 0.9), None), Verdict.UNDECIDED),
+        (judged((None, 0.9), (0.1, 0.2)), Verdict.UNDECIDED),
+        (judged((float("nan"), 0.9), (0.1, 0.2)), Verdict.UNDECIDED),
+        (judged((0.6, 0.9), (0.1, 0.2), auroc=None), Verdict.UNSCORED),
+        (judged((0.6, 0.9), (0.1, 0.2), status="one_class"), Verdict.UNSCORED),
         (record(), Verdict.UNSCORED),
+        # Nothing is known of F1 alone.
+        (record(f1=0.9, f1_low=0.8, f1_high=0.95), Verdict.UNSCORED),
+        (r2((0.01, 0.3), (0.01, 0.2)), Verdict.KNOWN),
+        (r2((0.0, 0.3), (0.01, 0.2)), Verdict.UNDECIDED),
+        (r2((0.4, 0.5), (-0.3, -0.1)), Verdict.BELOW),
+        (r2((-0.4, -0.1), (0.1, 0.3), value=-0.2), Verdict.BELOW),
+        (r2((0.1, 0.3), (0.1, 0.3), value=None), Verdict.UNSCORED),
     ],
 )
-def test_verdict_asks_how_far_f1_lies_above_both_baselines(given, expected):
+def test_verdict_asks_how_far_a_score_lies_above_chance_and_the_table(given, expected):
     assert verdict(given) == expected
 
 
@@ -117,21 +130,21 @@ def write(folder, records, excerpts=None, config=None):
 
 
 def test_hypotheses_stand_by_verdict_then_score_then_name(tmp_path):
-    def judged(name, f1, low, high):
-        return over((low, high), (low, high), f1, hypothesis=name)
+    def named(name, auroc, low, high):
+        return judged((0.6, 0.9), (low, high), auroc, hypothesis=name)
 
     first = [
-        judged("lost", 0.2, -0.3, -0.1),
-        judged("open", 0.99, -0.05, 0.6),
-        judged("known_b", 0.7, 0.2, 0.4),
-        judged("known_a", 0.7, 0.2, 0.4),
-        judged("known_best", 0.9, 0.4, 0.55),
-        judged("none", None, None, None),
+        named("lost", 0.2, -0.3, -0.1),
+        named("open", 0.99, -0.05, 0.6),
+        named("known_b", 0.7, 0.2, 0.4),
+        named("known_a", 0.7, 0.2, 0.4),
+        named("known_best", 0.9, 0.4, 0.55),
+        named("none", None, None, None),
         record("depth", "continuous", weighting="none", r2=0.2),
         record("column", "continuous", weighting="none", r2=0.9),
         record("flat", "continuous", weighting="none", r2=None),
     ]
-    second = [judged("only_here", 0.8, 0.3, 0.5), judged("lost", 0.99, 0.5, 0.6)]
+    second = [named("only_here", 0.8, 0.3, 0.5), named("lost", 0.99, 0.5, 0.6)]
     results = read_results([write(tmp_path / "a", first), write(tmp_path / "b", second)])
     assert ordered(results, "boolean") == ["known_best", "only_here", "known_a", "known_b", "open", "lost", "none"]
     assert ordered(results, "continuous") == ["column", "depth", "flat"]
@@ -230,11 +243,3 @@ def test_no_folder_a_file_and_a_folder_given_twice_are_refused(tmp_path):
     folder = write(tmp_path / "run", [record()])
     with pytest.raises(InputError, match="given twice"):
         read_results([folder, tmp_path / "run" / ".." / "run"])
-
-
-def test_older_results_are_judged_by_their_own_interval():
-    old = {"f1_low": 0.88, "f1_high": 0.92, "baseline_majority_f1": 0.3}
-    assert verdict(record(f1=0.9, **old, baseline_ngram_f1=0.4)) == Verdict.KNOWN
-    assert verdict(record(f1=0.9, **old, baseline_ngram_f1=0.9)) == Verdict.UNDECIDED
-    assert verdict(record(f1=0.9, **old, baseline_ngram_f1=0.95)) == Verdict.NOT_KNOWN
-    assert verdict(record(f1=0.9, **old, baseline_ngram_f1=None)) == Verdict.UNDECIDED

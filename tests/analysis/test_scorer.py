@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, r2_score, roc_auc_score
 
-from gatescope.analysis.metrics import bootstrap_difference, confusion_by_sequence
+from gatescope.analysis.ordering import resampled_auroc
 from gatescope.analysis.results import SCORES, verdict
 from gatescope.analysis.scorer import Scorer
 
@@ -37,20 +37,34 @@ def test_scores_are_those_of_scikit_learn_where_labels_are_defined(labelled):
 def test_differences_come_from_the_same_resamples(labelled):
     Y, defined, probability, ngram = labelled
     scores = Scorer(GROUPS, 200, 3).classification(Y, probability, ngram, defined)
-    probe, table = (confusion_by_sequence(Y, p > 0.5, defined, GROUPS) for p in (probability, ngram))
-    always = confusion_by_sequence(Y, np.ones_like(Y), defined, GROUPS)
-    for name, counts in (("majority", always), ("ngram", table)):
-        low, high = bootstrap_difference(probe, counts, "f1", 200, 3)
-        np.testing.assert_array_equal(scores[f"f1_over_{name}_low"], low)
-        np.testing.assert_array_equal(scores[f"f1_over_{name}_high"], high)
-    records = [{"status": "converged"} | {name: values[k] for name, values in scores.items()} for k in range(2)]
-    assert [verdict(record) for record in records] == ["known", "not known"]
+    probe, table = (resampled_auroc(Y, p, defined, GROUPS, 200, 3) for p in (probability, ngram))
+    for name, values in (("auroc", probe), ("auroc_over_ngram", probe - table)):
+        low, high = np.quantile(values, [0.025, 0.975], axis=0)
+        np.testing.assert_allclose(scores[f"{name}_low"], low)
+        np.testing.assert_allclose(scores[f"{name}_high"], high)
+    for k in range(2):
+        rows = defined[:, k]
+        assert scores["baseline_ngram_auroc"][k] == pytest.approx(roc_auc_score(Y[rows, k], ngram[rows, k]))
+        assert scores["baseline_ngram_f1"][k] == pytest.approx(f1_score(Y[rows, k], ngram[rows, k] > 0.5))
+    records = [converged(scores, k) for k in range(2)]
+    assert [verdict(record) for record in records] == ["known", "undecided"]
+
+
+def test_what_is_told_worse_than_by_the_table_lies_below(labelled):
+    Y, defined, probability, ngram = labelled
+    scores = Scorer(GROUPS, 200, 3).classification(Y, ngram, probability, defined)
+    assert verdict(converged(scores, 0)) == "below a baseline"
+
+
+def converged(scores, k):
+    return {"status": "converged", "kind": "boolean"} | {name: values[k] for name, values in scores.items()}
 
 
 def test_without_a_table_there_is_nothing_to_lie_above(labelled):
     Y, defined, probability, _ = labelled
     scores = Scorer(GROUPS, 50, 0).classification(Y, probability, None, defined)
-    assert np.isnan(scores["f1_over_ngram_low"]).all() and np.isfinite(scores["f1_over_majority_low"]).all()
+    assert np.isnan(scores["auroc_over_ngram_low"]).all() and np.isfinite(scores["auroc_low"]).all()
+    assert np.isnan([scores["baseline_ngram_f1"], scores["baseline_ngram_auroc"]]).all()
 
 
 def test_balanced_probabilities_are_carried_back(labelled):
@@ -77,6 +91,9 @@ def test_values_and_their_interval(labelled):
         assert scores["r2"][k] == pytest.approx(r2_score(target[rows, k], predicted[rows, k]))
     assert (scores["r2_low"] < scores["r2"]).all() and (scores["r2"] < scores["r2_high"]).all()
     assert (np.abs(scores["baseline_ngram_r2"]) < 0.02).all() and np.isnan(scores["f1"]).all()
+    # A table that says 0 has an R2 of about 0, so that the difference is about R2.
+    np.testing.assert_allclose(scores["r2_over_ngram_low"], scores["r2_low"], atol=0.02)
+    np.testing.assert_allclose(scores["r2_over_ngram_high"], scores["r2_high"], atol=0.02)
 
 
 def test_what_has_no_probability_is_scored_nowhere(labelled):
@@ -92,8 +109,7 @@ def test_one_group_alone_has_no_interval_and_decides_nothing(labelled):
     Y, defined, probability, ngram = labelled
     scores = Scorer(np.zeros(N, int), 50, 0).classification(Y, probability, ngram, defined)
     assert np.isnan(scores["f1_low"]).all() and (scores["f1"] > 0).any()
-    record = {"status": "converged"} | {name: values[0] for name, values in scores.items()}
-    assert verdict(record) == "undecided"
+    assert verdict(converged(scores, 0)) == "undecided"
 
 
 @pytest.mark.parametrize(("n_groups", "has"), [(7, False), (8, True)])
@@ -101,7 +117,7 @@ def test_few_groups_have_no_interval(labelled, n_groups, has):
     Y, defined, probability, ngram = labelled
     groups = np.arange(N) % n_groups
     scores = Scorer(groups, 50, 0).classification(Y, probability, ngram, defined)
-    ends = ("f1_low", "f1_high", "f1_over_majority_low", "f1_over_ngram_high")
+    ends = ("f1_low", "f1_high", "auroc_low", "auroc_over_ngram_high")
     assert all(np.isfinite(scores[name][0]) == has for name in ends) and scores["f1"][0] > 0
     target = Y.astype(float)
     assert np.isfinite(Scorer(groups, 50, 0).regression(target, probability, None, defined)["r2_low"][0]) == has

@@ -8,8 +8,9 @@ from sklearn.metrics import f1_score, roc_auc_score
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.results import verdict
 from gatescope.analysis.split import rows_of
-from gatescope.analysis.study import Study, column_sd
+from gatescope.analysis.study import Study
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
@@ -68,7 +69,10 @@ def test_the_planted_unit_is_found_and_chance_is_not(planted, ranking):
     assert (best["states"], best["unit"]) == PLANTED
     assert best["auroc"] > 0.99 and best["coefficient"] > 0
     assert found["f1_low"] > max(found["baseline_majority_f1"], found["baseline_ngram_f1"])
-    assert chance["f1"] < chance["baseline_majority_f1"]
+    assert found["auroc_over_ngram_low"] > 0 and verdict(found) == "known"
+    assert chance["f1"] < chance["baseline_majority_f1"] and verdict(chance) != "known"
+    largest = found["largest_weights"]
+    assert largest == sorted(largest, key=lambda unit: -unit["importance"]) and len(largest) == 10
     assert found["f1_low"] <= found["f1"] <= found["f1_high"]
     assert {found["status"], chance["status"]} == {"converged"}
 
@@ -129,13 +133,9 @@ def test_a_continuous_hypothesis_is_scored_by_r2(planted):
     labels = Labels((hypothesis("linear", "continuous"),), value, np.ones((N, 1), dtype=bool))
     (record,), _, _ = Study(dump, ProbeConfig(), seed=0).fit("layer0/h", labels, "none")
     assert record["r2"] > 0.99 and record["pearson"] > 0.99 and record["f1"] is None
-    assert record["top_units"][0]["unit"] == 2 and record["top_units"][0]["auroc"] is None
+    assert record["top_units"][0]["unit"] == 2 and record["top_units"][0]["correlation"] > 0.99
+    assert record["best_unit_pearson"] > 0.99 and "best_unit_f1" not in record
     assert record["baseline_ngram_r2"] < 0.1
-
-
-def test_column_sd_is_numpys():
-    X = (np.random.default_rng(0).normal(size=(20_000, 3)) * [1, 0.01, 0] + [0, 50, 7]).astype(np.float32)
-    np.testing.assert_allclose(column_sd(X), X.astype(np.float64).std(axis=0), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(("field", "value"), [("C", 0.0), ("test_share", 1.0), ("bootstrap", 0)])
@@ -185,8 +185,9 @@ def test_states_that_do_not_fit_into_memory_give_the_same(planted, weighting, al
     assert isinstance(small.states("all", small.train), SequenceRows)
     for record, other in zip(records, again, strict=True):
         assert record.keys() == other.keys()
-        firsts = [[(unit["states"], unit["unit"]) for unit in each.pop("top_units")[:3]] for each in (record, other)]
-        assert firsts[0] == firsts[1]
+        for units in ("top_units", "largest_weights"):
+            firsts = [[(unit["states"], unit["unit"]) for unit in each.pop(units)[:3]] for each in (record, other)]
+            assert firsts[0] == firsts[1]
         numbers = {name for name, value in record.items() if isinstance(value, float)}
         assert {name: record[name] for name in numbers} == pytest.approx({name: other[name] for name in numbers})
         assert all(record[name] == other[name] for name in record.keys() - numbers)
@@ -215,9 +216,11 @@ def test_the_first_unit_is_scored_alone_on_unseen_sequences(planted):
     for k, record in enumerate((found, chance)):
         column = study.columns("all").index((record["top_units"][0]["states"], record["top_units"][0]["unit"]))
         y = labels.values[:, k]
-        alone = LogisticRegression(tol=1e-10, solver="newton-cholesky").fit(X[train][:, [column]], y[train])
-        p = alone.predict_proba(X[test][:, [column]])[:, 1]
-        assert record["best_unit_auroc"] == pytest.approx(roc_auc_score(y[test], p), abs=1e-6)
-        assert record["best_unit_f1"] == pytest.approx(f1_score(y[test], p > 0.5, zero_division=0), abs=1e-6)
-    assert found["localisation"] == pytest.approx(found["best_unit_f1"] / found["f1"], abs=1e-5)
+        sign = 1 if roc_auc_score(y[train], X[train, column]) >= 0.5 else -1
+        values = [sign * X[rows, column] for rows in (train, test)]
+        seen = np.unique(values[0])
+        best = max((seen[1:] + seen[:-1]) / 2, key=lambda each: f1_score(y[train], values[0] > each))
+        assert record["best_unit_auroc"] == pytest.approx(roc_auc_score(y[test], values[1]), abs=1e-6)
+        assert record["best_unit_f1"] == pytest.approx(f1_score(y[test], values[1] > best), abs=1e-6)
+    assert found["localisation"] == pytest.approx((found["best_unit_auroc"] - 0.5) / (found["auroc"] - 0.5), abs=1e-5)
     assert 1 <= found["participation"] < 3 < chance["participation"]

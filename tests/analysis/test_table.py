@@ -7,7 +7,7 @@ from rich.console import Console
 
 from gatescope.analysis.table import paper_table
 
-HEADINGS = ["hypothesis", "acc.", "prec.", "recall", "F1", "95%", "maj.", "n-gram", "best unit"]
+HEADINGS = ["hypothesis", "acc.", "prec.", "recall", "F1", "AUROC", "95%", "n-gram", "best unit"]
 
 
 def cells(table):
@@ -34,12 +34,14 @@ PLAIN = record(
     precision=0.84,
     recall=0.914,
     f1=0.872,
-    f1_low=0.85,
-    f1_high=0.89,
-    baseline_majority_f1=0.1,
-    baseline_ngram_f1=0.5,
+    auroc=0.97,
+    auroc_low=0.95,
+    auroc_high=0.98,
+    auroc_over_ngram_low=-0.01,
+    auroc_over_ngram_high=0.1,
+    baseline_ngram_auroc=0.9,
 )
-BALANCED = PLAIN | {"weighting": "balanced", "accuracy": 1.0, "recall": None, "f1_low": 0.1, "baseline_ngram_f1": 0.63}
+BALANCED = PLAIN | {"weighting": "balanced", "accuracy": 1.0, "recall": None, "auroc_low": 0.1, "auroc": 0.63}
 DEPTH = record("depth", "none", "continuous", r2=0.81, r2_low=0.7, r2_high=0.86, pearson=-0.9, baseline_ngram_r2=0.4)
 
 
@@ -47,18 +49,24 @@ def test_a_row_holds_the_pairs_of_the_paper():
     table = paper_table([PLAIN, BALANCED])
     assert [column.header for column in table.columns] == HEADINGS
     assert cells(table) == [
-        ["string", ".99/1.00", ".84/.84", ".91/–", ".87/.87", ".85–.89", ".10", ".50/.63", "layer0/c 17"]
+        ["string", ".99/1.00", ".84/.84", ".91/–", ".87/.87", ".97", ".95–.98", ".90", "layer0/c 17"]
     ]
 
 
+def test_what_is_known_has_a_star():
+    known = {"auroc_over_ngram_low": 0.01}
+    deep = {"r2_over_ngram_low": 0.1, "r2_over_ngram_high": 0.3}
+    assert [row[0] for row in cells(paper_table([PLAIN | known, DEPTH | deep]))] == ["string*", "depth*"]
+
+
 def test_one_weighting_alone_gives_single_numbers():
-    assert cells(paper_table([BALANCED]))[0][1:8] == ["1.00", ".84", "–", ".87", ".10–.89", ".10", ".63"]
+    assert cells(paper_table([BALANCED]))[0][1:8] == ["1.00", ".84", "–", ".87", ".63", ".10–.98", ".90"]
 
 
 def test_continuous_hypotheses_come_last_with_r2_and_pearson():
     table = paper_table([DEPTH, PLAIN])
     assert cells(table)[0][0] == "string"
-    assert cells(table)[1] == ["depth", "", "", "r -.90", "R² .81", ".70–.86", "", ".40", "layer0/c 17"]
+    assert cells(table)[1] == ["depth", "", "", "", "r -.90", "R² .81", ".70–.86", ".40", "layer0/c 17"]
     assert table.rows[0].end_section
 
 
@@ -102,7 +110,7 @@ def test_no_number_is_cut(width):
     text = printed(paper_table([full, full | {"weighting": "balanced"}, DEPTH], title="lstm"), width)
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
-    for cell in ("1.00/1.00", ".84/.84", ".91/.91", ".87/.87", ".85–.89", ".10", ".50", "R² .81", "r -.90"):
+    for cell in ("1.00/1.00", ".84/.84", ".91/.91", ".87/.87", ".97", ".95–.98", ".90", "R² .81", "r -.90"):
         assert cell in text
     assert "layer0/c" in text and "17" in text
     if width == 160:

@@ -1,0 +1,265 @@
+"""The report's answer: what each hypothesis scores beside its baselines, who carries it, and what that says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gatescope.analysis.report_text import escaped, name_html
+from gatescope.analysis.results import (
+    CONVERGED,
+    Record,
+    Result,
+    Verdict,
+    best_unit,
+    headline,
+    leading,
+    number,
+    ordered,
+    score,
+    verdict,
+)
+
+# Rows of a table that are open at once; the others are one click away.
+MOST_OPEN = 40
+
+Anchors = Mapping[str, str]
+Weightings = Mapping[str, Record]
+
+GRID = "".join(f'<line class="grid" x1="{x}%" x2="{x}%" y1="-4" y2="29"/>' for x in (0, 50, 100))
+# Where the axis of a chart begins; it ends at 1.
+LEAST = {"auroc": 0.5, "r2": 0.0, "f1": 0.0}
+WORDS = {"auroc": "AUROC", "r2": "R²", "f1": "F1"}
+# The lines of one fit in a chart: class of its marks and height in pixels.
+FITS = {"plain": ("plain", 7), "balanced": ("balanced", 17)}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of a table behind the names: heads, the cells of a hypothesis, and the marks of its chart."""
+
+    measure: str
+    heads: str
+    cells: Callable[[Weightings], str]
+    keys: Mapping[str, str]
+
+
+def answer_tables(results: Sequence[Result], anchors: Anchors) -> str:
+    """The tables at the head: AUROC of boolean hypotheses, then R2 of continuous ones.
+
+    Args:
+        results: results whose rows stand under one another, hypothesis by hypothesis.
+        anchors: for hypotheses whose text is painted, the id to link to.
+    """
+    continuous = _tables(results, anchors, "continuous", R2)
+    return _tables(results, anchors, "boolean", AUROC) + (
+        f"<h2>Continuous hypotheses</h2>\n{continuous}" if continuous else ""
+    )
+
+
+def f1_tables(results: Sequence[Result], anchors: Anchors) -> str:
+    """F1 of the plain and the balanced fit, as the paper has it; arguments as for `answer_tables`."""
+    tables = _tables(results, anchors, "boolean", F1)
+    note = (
+        "At the threshold ½, as in the paper. A plain fit seldom says yes to what is rare, however well it tells it; a "
+        "balanced fit gives each class half of the weight."
+    )
+    return f'<h2>F1 of both fits</h2>\n<p class="muted">{note}</p>\n{tables}' if tables else ""
+
+
+def folded(count: int, content: str) -> str:
+    """Rows that are one click away."""
+    return f"<details><summary>{count} more hypotheses</summary>\n{content}</details>\n"
+
+
+def _tables(results: Sequence[Result], anchors: Anchors, kind: str, layout: Layout) -> str:
+    names = ordered(results, kind)
+    if not names:
+        return ""
+    first, rest = names[:MOST_OPEN], names[MOST_OPEN:]
+    more = folded(len(rest), _table(results, rest, anchors, layout)) if rest else ""
+    return _table(results, first, anchors, layout) + more
+
+
+def _table(results: Sequence[Result], names: Sequence[str], anchors: Anchors, layout: Layout) -> str:
+    several = len(results) > 1
+    chosen = [headline(result.records) for result in results]
+    missing = f'<td colspan="{layout.heads.count("<th")}" class="muted">not probed</td>'
+    groups = []
+    for name in names:
+        label = name_html(name)
+        label = f'<a href="#{anchors[name]}">{label}</a>' if name in anchors else label
+        span = f' rowspan="{len(results)}"' if several else ""
+        rows = []
+        for i, (result, weightings) in enumerate(zip(results, chosen, strict=True)):
+            scope = "rowgroup" if several else "row"
+            head = f'<th scope="{scope}"{span}>{label}</th>' if i == 0 else ""
+            head += f'<th scope="row" class="muted">{escaped(result.name)}</th>' if several else ""
+            cells = layout.cells(weightings[name]) if name in weightings else missing
+            rows.append(f"<tr>{head}{cells}</tr>\n")
+        groups.append("".join(rows))
+    wrapped = (f'<tbody class="group">{group}</tbody>' for group in groups)
+    body = "".join(wrapped) if several else f"<tbody>{''.join(groups)}</tbody>"
+    first = '<th scope="col">hypothesis</th>' + ('<th scope="col">result</th>' if several else "")
+    axis = f'<th scope="col" class="chart"><span>{WORDS[layout.measure]}</span>{_axis(LEAST[layout.measure])}</th>'
+    keys = "".join(
+        f'<span class="key"><svg aria-hidden="true">{mark}</svg>{word}</span> ' for word, mark in layout.keys.items()
+    )
+    return (
+        f'<div class="scroll"><table class="answers"><caption>{keys}</caption>'
+        f"<thead><tr>{first}{axis}{layout.heads}</tr></thead>{body}</table></div>\n"
+    )
+
+
+def _axis(least: float) -> str:
+    ticks = zip((0, 50, 100), ("start", "middle", "end"), (least, (1 + least) / 2, 1.0), strict=True)
+    words = (
+        f'<text x="{x}%" y="10" text-anchor="{anchor}">{f"{at:g}".removeprefix("0") or 0}</text>'
+        for x, anchor, at in ticks
+    )
+    return f'<svg height="12" aria-hidden="true">{"".join(words)}</svg>'
+
+
+def _auroc_cells(weightings: Weightings) -> str:
+    return _judged_cells(weightings, "auroc", "/".join(score(number(each, "f1")) for each in _fits(weightings)))
+
+
+def _r2_cells(weightings: Weightings) -> str:
+    return _judged_cells(weightings, "r2", score(number(leading(weightings), "pearson")))
+
+
+def _judged_cells(weightings: Weightings, measure: str, other: str) -> str:
+    """Chart, score and baseline of what a hypothesis is judged by, another score, the best unit and the verdict."""
+    record = leading(weightings)
+    judged = verdict(record)
+    value = chart = "–"
+    if judged != Verdict.UNSCORED:
+        value = _with_interval(record, measure)
+        chart = _svg(22, [_marks(record, measure, "plain", 11)], _said(record, measure))
+    known = " known" if judged == Verdict.KNOWN else ""
+    return (
+        f'<td class="chart">{chart}</td><td class="f">{value}</td>'
+        f'<td class="r">{score(number(record, f"baseline_ngram_{measure}"))}</td><td class="r wide">{other}</td>'
+        f'<td class="unit">{_unit(record, measure)}</td>'
+        f'<td class="verdict{known}">{judged}{_status(weightings)}</td>'
+    )
+
+
+def _unit(record: Record, measure: str) -> str:
+    """The best unit and what it tells alone."""
+    alone = number(record, "best_unit_auroc" if measure == "auroc" else "best_unit_pearson")
+    return escaped(best_unit(record) or "–") + ("" if alone is None else f" <small>{score(alone)}</small>")
+
+
+def _f1_cells(weightings: Weightings) -> str:
+    fits = _fits(weightings)
+    majority = number(leading(weightings), "baseline_majority_f1")
+    marks, words = [], []
+    for record in fits:
+        kind, y = FITS[record["weighting"]]
+        if number(record, "f1") is None:
+            continue
+        if majority is not None:
+            x = _x(majority, 0)
+            marks.append(f'<line class="mark" x1="{x}%" x2="{x}%" y1="{y - 5}" y2="{y + 5}"/>')
+        marks.append(_marks(record, "f1", kind, y))
+        words.append(f"{kind} {_said(record, 'f1')}")
+    scores = "".join(
+        f'<td class="f">{_with_interval(weightings[name], "f1") if name in weightings else "–"}</td>' for name in FITS
+    )
+    ngram = "/".join(score(number(record, "baseline_ngram_f1")) for record in fits)
+    return (
+        f'<td class="chart">{_svg(24, marks, "; ".join([*words, f"majority {score(majority)}"]))}</td>{scores}'
+        f'<td class="r wide">{ngram}</td><td class="r wide">{score(majority)}</td>'
+    )
+
+
+def _fits(weightings: Weightings) -> list[Record]:
+    return [weightings[name] for name in FITS if name in weightings]
+
+
+def _marks(record: Record, measure: str, kind: str, y: int) -> str:
+    """A score, its interval and that of the n-gram table in a chart."""
+    least, marks = LEAST[measure], ""
+    ngram, low, high = (
+        number(record, key) for key in (f"baseline_ngram_{measure}", f"{measure}_low", f"{measure}_high")
+    )
+    if ngram is not None:
+        marks += _cross(f"{_x(ngram, least)}%", y)
+    if low is not None and high is not None:
+        marks += f'<line class="{kind} bar" x1="{_x(low, least)}%" x2="{_x(high, least)}%" y1="{y}" y2="{y}"/>'
+    value = number(record, measure)
+    assert value is not None
+    if value < least:
+        # Beyond the left end.
+        return marks + f'<path class="{kind} dot" d="M0 {y}L6 {y - 4}L6 {y + 4}Z"/>'
+    return marks + f'<circle class="{kind} dot" cx="{_x(value, least)}%" cy="{y}" r="3.2"/>'
+
+
+def _said(record: Record, measure: str) -> str:
+    """What a chart shows, in words."""
+    low, high = number(record, f"{measure}_low"), number(record, f"{measure}_high")
+    interval = "" if low is None or high is None else f", interval {score(low)} to {score(high)}"
+    table = score(number(record, f"baseline_ngram_{measure}"))
+    return f"{WORDS[measure]} {score(number(record, measure))}{interval}, n-gram table {table}"
+
+
+def _svg(height: int, marks: Sequence[str], words: str) -> str:
+    return f'<svg height="{height}" role="img" aria-label="{words}">{GRID}{"".join(marks)}</svg>'
+
+
+def _with_interval(record: Record, measure: str) -> str:
+    low, high = number(record, f"{measure}_low"), number(record, f"{measure}_high")
+    interval = "" if low is None or high is None else f" <small>{score(low)}–{score(high)}</small>"
+    return score(number(record, measure)) + interval
+
+
+def _status(weightings: Weightings) -> str:
+    """What is to be said of fits that did not converge, if any."""
+    statuses = sorted({record["status"] for record in weightings.values()} - {CONVERGED})
+    return f" <small>({escaped(', '.join(statuses))})</small>" if statuses else ""
+
+
+def _x(value: float, least: float) -> str:
+    """A score's place on an axis from its least value to 1, in percent; what is below stands at its left end."""
+    return f"{100 * min(max((value - least) / (1 - least), 0.0), 1.0):.1f}"
+
+
+def _cross(x: str, y: float) -> str:
+    return f'<svg x="{x}" y="{y}"><path class="mark" d="M-3-3L3 3M-3 3L3-3"/></svg>'
+
+
+def _key(kind: str) -> str:
+    dot = f'<circle class="{kind} dot" cx="13" cy="6" r="3.2"/>'
+    return f'<line class="{kind} bar" x1="2" x2="24" y1="6" y2="6"/>{dot}'
+
+
+TABLE_KEY = {"n-gram table": _cross("13", 6)}
+JUDGED = (
+    '<th scope="col" class="r">n-gram</th><th scope="col" class="r wide">{}</th>'
+    '<th scope="col">best unit <small>alone</small></th><th scope="col">verdict</th>'
+)
+AUROC = Layout(
+    "auroc",
+    '<th scope="col">AUROC</th>' + JUDGED.format("F1, plain/bal."),
+    _auroc_cells,
+    {"probe, 95% interval": _key("plain"), **TABLE_KEY},
+)
+R2 = Layout(
+    "r2",
+    '<th scope="col">R²</th>' + JUDGED.format("r"),
+    _r2_cells,
+    {"probe, 95% interval": _key("plain"), **TABLE_KEY},
+)
+F1 = Layout(
+    "f1",
+    '<th scope="col">plain</th><th scope="col">balanced</th><th scope="col" class="r wide">n-gram</th>'
+    '<th scope="col" class="r wide">majority</th>',
+    _f1_cells,
+    {
+        "plain fit, 95% interval": _key("plain"),
+        "balanced fit": _key("balanced"),
+        **TABLE_KEY,
+        "majority": '<line class="mark" x1="13" x2="13" y1="1" y2="11"/>',
+    },
+)

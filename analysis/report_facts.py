@@ -1,0 +1,76 @@
+"""The report's facts: what was probed in one line, and every fact of config.json in a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from gatescope.analysis.report_text import escaped
+from gatescope.analysis.results import Result
+
+
+def model_line(facts: Any) -> str:
+    """What was probed, as far as the facts tell."""
+    known = {key: _fact(value) for key, value in _flat(facts).items()}
+    if "corpus.name" in known:
+        # A corpus may be named by its path; the last part tells it here, the facts have it whole.
+        known["corpus.name"] = known["corpus.name"].rsplit("/", 1)[-1]
+    phrases = []
+    if "model.cell" in known:
+        size = ""
+        if "model.layers" in known and "model.hidden" in known:
+            size = f" {known['model.layers']} × {known['model.hidden']}"
+        phrases.append(f"{escaped(str(facts['model']['cell']).upper())}{size}")
+    for key, before, after in (
+        ("model.parameters", "", " parameters"),
+        ("corpus.name", "trained on ", ""),
+        ("corpus.characters", "", " characters"),
+        ("training.validation_nats", "validation loss ", " nats per character"),
+        ("dump.rows", "", " states recorded"),
+        ("dump.sequences", "", " sequences"),
+    ):
+        if key in known:
+            phrases.append(f"{before}{known[key]}{after}")
+    return f'<p class="muted">{"; ".join(phrases)}.</p>\n' if phrases else ""
+
+
+def _fact(value: Any) -> str:
+    """A fact as escaped text: integers with separators, other numbers to four significant digits."""
+    if isinstance(value, str):
+        return escaped(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return escaped(json.dumps(value, ensure_ascii=False))
+
+
+def facts_table(results: Sequence[Result]) -> str:
+    """Every fact of config.json, results side by side."""
+    columns = [_flat(result.facts) for result in results]
+    keys = list(dict.fromkeys(key for column in columns for key in column))
+    if not keys:
+        return ""
+    heads = "".join(f'<th scope="col">{escaped(result.name)}</th>' for result in results)
+    rows = "".join(
+        f'<tr><th scope="row">{escaped(key)}</th>'
+        + "".join(f"<td>{_fact(column[key]) if key in column else '–'}</td>" for column in columns)
+        + "</tr>\n"
+        for key in keys
+    )
+    return (
+        "<h2>Facts</h2>\n<details><summary>Model, training, text, states and versions</summary>\n"
+        f'<div class="scroll"><table><thead><tr><th scope="col">fact</th>{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div></details>\n"
+    )
+
+
+def _flat(facts: Any, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            flat[f"{prefix}{key}"] = value
+    return flat

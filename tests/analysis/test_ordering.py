@@ -1,0 +1,81 @@
+"""AUROC against scikit-learn, its resamples against the same drawn rows, thresholds against every threshold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score, roc_auc_score
+
+from gatescope.analysis import ordering
+from gatescope.analysis.metrics import resamples
+from gatescope.analysis.ordering import auroc, f1_threshold, resampled_auroc
+
+# NumPy warns where an undefined quotient is computed instead of left out.
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
+
+
+def case(seed=0, n_groups=12, n=600, levels=None):
+    rng = np.random.default_rng(seed)
+    Y, defined = rng.random((n, 3)) < [0.4, 0.05, 0.4], rng.random((n, 3)) < 0.9
+    score = rng.normal(size=(n, 3)) + Y * [1, 2, 0]
+    score = score if levels is None else np.round(score * levels) / levels
+    return Y, score, defined, rng.integers(0, n_groups, n)
+
+
+def test_auroc_is_scikit_learns_where_labels_are_defined():
+    Y, score, defined, _ = case(levels=4)
+    Y[:, 2] = False
+    found = auroc(Y, score, defined)
+    for k in range(2):
+        rows = defined[:, k]
+        assert found[k] == pytest.approx(roc_auc_score(Y[rows, k], score[rows, k]), rel=1e-12)
+    assert np.isnan(found[2])
+    score[np.flatnonzero(defined[:, 0])[0], 0] = np.nan
+    score[np.flatnonzero(~defined[:, 1])[0], 1] = np.nan
+    again = auroc(Y, score, defined)
+    assert np.isnan(again[0]) and again[1] == found[1]
+
+
+@pytest.mark.parametrize(("levels", "tolerance"), [(4, 1e-12), (None, 1e-12)])
+def test_resamples_are_those_of_repeated_rows(levels, tolerance):
+    """Of 600 rows every distinct score has a part of its own."""
+    Y, score, defined, groups = case(levels=levels)
+    found = resampled_auroc(Y, score, defined, groups, 20, 5)
+    (times_drawn,) = resamples(12, 20, 5)
+    for k in range(3):
+        rows = defined[:, k]
+        for b in range(20):
+            weight = times_drawn[b][groups[rows]]
+            expected = roc_auc_score(Y[rows, k], score[rows, k], sample_weight=weight)
+            assert found[b, k] == pytest.approx(expected, rel=tolerance)
+
+
+def test_few_parts_move_it_little(monkeypatch):
+    Y, score, defined, groups = case(n=5000)
+    exact = resampled_auroc(Y, score, defined, groups, 50, 0)
+    monkeypatch.setattr(ordering, "BINS", 64)
+    coarse = resampled_auroc(Y, score, defined, groups, 50, 0)
+    assert 0 < np.abs(coarse - exact).max() < 1 / 64
+
+
+def test_a_resample_without_one_class_has_none():
+    Y = np.zeros((40, 1), bool)
+    Y[0] = True
+    found = resampled_auroc(Y, np.arange(40.0)[:, None], np.ones((40, 1), bool), np.arange(40) // 10, 200, 0)
+    # Three of four groups are never drawn with probability (3/4)^4.
+    assert 0.2 < np.isnan(found).mean() < 0.45
+    assert set(found[np.isfinite(found)]) <= {0.0}
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 40), st.sampled_from([2, 5, 100]))
+def test_no_other_threshold_gives_a_larger_f1(seed, n, levels):
+    rng = np.random.default_rng(seed)
+    y, score = rng.random(n) < 0.3, rng.integers(0, levels, n) / levels
+    threshold = f1_threshold(y, score)
+    assert threshold not in score
+    reached = f1_score(y, score > threshold, zero_division=0)
+    others = [f1_score(y, score > each, zero_division=0) for each in np.append(score, -1)]
+    assert reached == pytest.approx(max(others))

@@ -1,0 +1,75 @@
+"""Single units against NumPy and scikit-learn, on rows where hypotheses are defined."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, roc_auc_score
+
+from gatescope.analysis import units_alone as module
+from gatescope.analysis.scorer import Scorer
+from gatescope.analysis.units_alone import best_unit_scores, column_sd, unit_correlations, units_alone
+
+N, H, K = 900, 5, 3
+
+
+@pytest.fixture
+def states():
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=(N, H)) * [1, 0.01, 3, 1, 0] + [0, 50, 7, 0, 4]).astype(np.float32)
+    Y = X[:, :K] - X[:, :K].mean(axis=0) + rng.normal(size=(N, K)) * [0.3, 0.003, 9]
+    return X, Y, rng.random((N, K)) < 0.8
+
+
+def test_correlations_are_numpys_over_the_rows_that_are_defined(states, monkeypatch):
+    X, Y, defined = states
+    Y = np.where(defined, Y, np.nan)
+    monkeypatch.setattr(module, "BLOCK_ROWS", 100)
+    found = unit_correlations(X, Y, defined)
+    for k in range(K):
+        rows = defined[:, k]
+        expected = [np.corrcoef(X[rows, h].astype(float), Y[rows, k])[0, 1] for h in range(4)]
+        np.testing.assert_allclose(found[k, :4], expected, rtol=1e-6, atol=1e-9)
+    # A constant unit has none, and neither has a constant hypothesis.
+    assert np.isnan(found[:, 4]).all()
+    assert np.isnan(unit_correlations(X, np.ones((N, 1)), np.ones((N, 1), bool))).all()
+
+
+def test_a_hypothesis_is_told_in_the_terms_of_its_kind(states):
+    X, Y, defined = states
+    (name, auroc), *_ = units_alone(X, Y > 0, defined, None).items()
+    rows = defined[:, 0]
+    assert name == "auroc" and auroc[0, 0] == pytest.approx(roc_auc_score(Y[rows, 0] > 0, X[rows, 0]))
+    assert list(units_alone(X, Y, defined, None)) == ["correlation"]
+
+
+def test_column_sd_is_numpys():
+    X = (np.random.default_rng(0).normal(size=(20_000, 3)) * [1, 0.01, 0] + [0, 50, 7]).astype(np.float32)
+    np.testing.assert_allclose(column_sd(X), X.astype(np.float64).std(axis=0), rtol=1e-9, atol=1e-12)
+
+
+def test_the_training_rows_choose_the_threshold_and_the_test_rows_are_scored(states):
+    X, Y, defined = states
+    Y = np.quantile(Y, 0.9, axis=0) < Y
+    train, test = slice(0, 600), slice(600, N)
+    chosen, sign = np.array([0, -1, 2]), np.array([1.0, 1.0, -1.0])
+    given = [(X[rows], Y[rows], defined[rows]) for rows in (train, test)]
+    found = best_unit_scores(chosen, sign, *given, Scorer(np.arange(300) // 30, 10, 0))
+    for k in (0, 2):
+        rows = defined[:600, k]
+        values = sign[k] * X[:, chosen[k]]
+        seen = np.unique(values[:600][rows])
+        best = max((seen[1:] + seen[:-1]) / 2, key=lambda each: f1_score(Y[:600, k][rows], (values[:600] > each)[rows]))
+        y, unseen = (each[600:][defined[600:, k]] for each in (Y[:, k], values))
+        assert found["best_unit_auroc"][k] == pytest.approx(roc_auc_score(y, unseen))
+        assert found["best_unit_f1"][k] == pytest.approx(f1_score(y, unseen > best))
+    assert np.isnan([found["best_unit_auroc"][1], found["best_unit_f1"][1]]).all()
+
+
+def test_of_a_continuous_hypothesis_the_correlation_on_the_test_rows_is_kept(states):
+    X, Y, defined = states
+    given = [(X[rows], Y[rows], defined[rows]) for rows in (slice(0, 600), slice(600, N))]
+    found = best_unit_scores(np.array([0, 1, -1]), np.array([-1.0, 1.0, 1.0]), *given, Scorer(np.arange(300), 10, 0))
+    rows = defined[600:, 0]
+    expected = np.corrcoef(X[600:, 0][rows], Y[600:, 0][rows])[0, 1]
+    assert found["best_unit_pearson"][0] == pytest.approx(-expected) and np.isnan(found["best_unit_pearson"][2])
