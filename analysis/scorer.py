@@ -41,17 +41,17 @@ class Scorer:
     def classification(
         self,
         Y: np.ndarray,
-        probability: np.ndarray,
+        logit: np.ndarray,
         ngram: np.ndarray | None,
         defined: np.ndarray,
         weight_ratio: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
-        """Score probabilities at the threshold 1/2, and by themselves.
+        """Score logits at the threshold 0, where the probability is 1/2, and without one.
 
         Args:
             Y: [n, K] bool labels.
-            probability: [n, K], of the probe.
-            ngram: [n, K], of the n-gram table, or None.
+            logit: [n, K], of the probe.
+            ngram: [n, K], probabilities of the n-gram table, or None.
             defined: [n, K] bool.
             weight_ratio: [K], negatives per positive among the training rows, where classes had balanced weights: then
                 the metrics of probabilities are those at the frequencies of the data.
@@ -59,11 +59,11 @@ class Scorer:
         Returns:
             Every score of a record, [K] each.
         """
-        counts = self._counts(Y, probability, defined)
+        counts = self._counts(Y, logit > 0, defined & ~np.isnan(logit))
         metrics = classification_metrics(counts.sum(axis=0))
         missing = np.full(Y.shape[1], np.nan)
         baselines = dict.fromkeys(BASELINES, missing) | {"baseline_majority_f1": majority_f1(counts.sum(axis=0))}
-        resampled = self._resampled_auroc(Y, probability, defined)
+        resampled = self._resampled_auroc(Y, logit, defined)
         difference = np.full_like(resampled, np.nan)
         if ngram is not None:
             baselines["baseline_ngram_f1"] = self.f1(Y, ngram, defined)
@@ -71,11 +71,11 @@ class Scorer:
             difference = resampled - self._resampled_auroc(Y, ngram, defined)
         n_groups = len(counts)
         ends = [*self._interval("f1", counts), *percentiles(resampled, n_groups), *percentiles(difference, n_groups)]
-        odds = probability if weight_ratio is None else restore_prior(probability, weight_ratio)
+        own = logit if weight_ratio is None else restore_prior(logit, weight_ratio)
         return {
             **{name: metrics[name] for name in PLAIN},
             **dict(zip(INTERVALS, ends, strict=True)),
-            **probability_metrics(Y, odds, defined),
+            **probability_metrics(Y, own, defined),
             **dict.fromkeys(REGRESSION, missing),
             **baselines,
         }
@@ -101,7 +101,8 @@ class Scorer:
 
     def f1(self, Y: np.ndarray, probability: np.ndarray, defined: np.ndarray) -> np.ndarray:
         """F1 of probabilities at the threshold 1/2, [K]."""
-        return classification_metrics(self._counts(Y, probability, defined).sum(axis=0))["f1"]
+        counts = self._counts(Y, probability > 0.5, defined & ~np.isnan(probability))
+        return classification_metrics(counts.sum(axis=0))["f1"]
 
     def r2(self, target: np.ndarray, predicted: np.ndarray, defined: np.ndarray) -> np.ndarray:
         """R2 of predicted values, [K]."""
@@ -128,8 +129,8 @@ class Scorer:
             return bootstrap_interval(sums, metric, self._n_bootstrap, self._seed)
         return bootstrap_difference(sums, other, metric, self._n_bootstrap, self._seed)
 
-    def _counts(self, Y: np.ndarray, probability: np.ndarray, defined: np.ndarray) -> np.ndarray:
-        return confusion_by_sequence(Y, probability > 0.5, defined & np.isfinite(probability), self._groups)
+    def _counts(self, Y: np.ndarray, predicted: np.ndarray, defined: np.ndarray) -> np.ndarray:
+        return confusion_by_sequence(Y, predicted, defined, self._groups)
 
     def _moments(self, target: np.ndarray, predicted: np.ndarray, defined: np.ndarray) -> np.ndarray:
         weight = (defined & np.isfinite(predicted)).astype(np.float64)

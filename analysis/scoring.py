@@ -1,63 +1,67 @@
-"""Metrics of predicted probabilities: how well they order the rows, and whether they mean what they say.
+"""Metrics of predicted logits: how well they order the rows, and whether their probabilities mean what they say.
+
+Logits, not probabilities: of a float32 logit above 17 the probability is 1, and rows beyond could not be told apart.
 
 A probe that was fitted with balanced class weights speaks of a world where both classes are equally frequent; its
-probabilities must be carried back by `restore_prior` before any metric but AUROC and average precision is read.
+logits must be carried back by `restore_prior` before any metric but AUROC and average precision is read.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import expit
 
 from gatescope.analysis.ordering import ordering
 
 
-def restore_prior(probability: np.ndarray, weight_ratio: np.ndarray) -> np.ndarray:
-    """Probabilities on the data's own class frequencies, from a probe fitted with class weights.
+def restore_prior(logit: np.ndarray, weight_ratio: np.ndarray) -> np.ndarray:
+    """Logits on the data's own class frequencies, from a probe fitted with class weights.
 
     Weights w1, w0 multiply the odds by w1 / w0, so the logit is shifted back by `log(w1 / w0)` (King & Zeng, 2001).
 
     Args:
-        probability: [n, K] of the positive class, in the weighted world.
+        logit: [n, K] of the positive class, in the weighted world.
         weight_ratio: [K], w1 / w0 > 0; for balanced weights the negatives per positive among the training rows.
 
     Returns:
         [n, K] float64.
     """
-    return probability / (probability + weight_ratio * (1 - probability))
+    return logit - np.log(weight_ratio)
 
 
 def probability_metrics(
-    Y: np.ndarray, probability: np.ndarray, weight: np.ndarray, n_bins: int = 15
+    Y: np.ndarray, logit: np.ndarray, weight: np.ndarray, n_bins: int = 15
 ) -> dict[str, np.ndarray]:
     """Metrics of probabilities for all hypotheses, as scikit-learn defines them where it has them.
 
     - `auroc`: chance that a positive row has a higher probability than a negative one, ties counting half.
     - `average_precision`: `sum_i (R_i - R_(i-1)) P_i` over the distinct probabilities from the highest.
-    - `log_loss_bits`: mean `-log2` of the probability given to the true label, at least float64's rounding, 2.2e-16,
-      so that one certain error costs 52 bits.
+    - `log_loss_bits`: mean `-log2` of the probability given to the true label; infinite where one certain label is
+      wrong.
     - `brier`: mean squared difference between probability and label.
     - `ece`: expected calibration error, `sum_b n_b / n |positives_b / n_b - mean probability_b|` over bins of equal
       width (Guo et al., 2017, for the positive class).
 
     Args:
         Y: [n, K] bool labels; anything where undefined.
-        probability: [n, K] of the positive class.
+        logit: [n, K] of the positive class.
         weight: [n, K], nonzero where the label is defined.
         n_bins: bins of the calibration error.
 
     Returns:
         float64 [K] each. `auroc` is NaN without both classes, `average_precision` without a positive, all without a
-        defined row, and all where a defined probability is NaN (a probe without a fit).
+        defined row, and all where a defined logit is NaN (a probe without a fit).
     """
     names = ("auroc", "average_precision", "log_loss_bits", "brier", "ece")
     metrics = {name: np.full(Y.shape[1], np.nan) for name in names}
     for k in range(Y.shape[1]):
         defined = weight[:, k] != 0
-        y, p = Y[defined, k].astype(bool), np.asarray(probability[defined, k], dtype=np.float64)
-        if len(y) == 0 or np.isnan(p).any():
+        y, z = Y[defined, k].astype(bool), np.asarray(logit[defined, k], dtype=np.float64)
+        if len(y) == 0 or np.isnan(z).any():
             continue
-        metrics["auroc"][k], metrics["average_precision"][k] = ordering(y, p)
-        metrics["log_loss_bits"][k] = -np.log2(np.maximum(np.where(y, p, 1 - p), np.finfo(np.float64).eps)).mean()
+        metrics["auroc"][k], metrics["average_precision"][k] = ordering(y, z)
+        metrics["log_loss_bits"][k] = np.logaddexp(0, np.where(y, -z, z)).mean() / np.log(2)
+        p = expit(z)
         metrics["brier"][k] = ((p - y) ** 2).mean()
         bins = np.minimum((p * n_bins).astype(np.int64), n_bins - 1)
         metrics["ece"][k] = np.abs(np.bincount(bins, weights=y - p)).sum() / len(y)

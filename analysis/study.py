@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from gatescope.analysis.baselines import NgramTable
 from gatescope.analysis.evidence import best_unit_p, compression, control_prediction
@@ -46,10 +47,11 @@ class Study:
     def __init__(self, dump: StateSource, config: ProbeConfig, seed: int):
         self.dump, self.config, self.seed = dump, config, seed
         starts = dump.sequence_starts
-        group_of = groups_of(dump)
-        self.train, self.test = split_sequences(group_of, config.test_share, seed)
+        # Of each sequence: what belongs together is neither divided nor independent.
+        self.group_of = groups_of(dump)
+        self.train, self.test = split_sequences(self.group_of, config.test_share, seed)
         self.train_rows, self.test_rows = rows_of(self.train, starts), rows_of(self.test, starts)
-        groups = group_of[sequence_ids_of(self.test_rows, starts)]
+        groups = self.group_of[sequence_ids_of(self.test_rows, starts)]
         self.scorer = Scorer(groups, config.bootstrap, seed)
         self.state_sets = state_sets(dump.names, config.alignment)
         if not self.state_sets:
@@ -100,11 +102,12 @@ class Study:
             predicted = model.predict(X_test)
             scores = self.scorer.regression(Y_test, predicted, ngram, defined_test)
         else:
-            predicted = model.predict_proba(X_test)
+            logits = model.decision_function(X_test)
+            predicted = expit(logits)
             # Of one class alone there is no probe whose probabilities could be carried back.
             positive = np.maximum(Y_train.sum(axis=0), 1)
             ratio = defined_train.sum(axis=0) / positive - 1 if weighting == "balanced" else None
-            scores = self.scorer.classification(Y_test, predicted, ngram, defined_test, ratio)
+            scores = self.scorer.classification(Y_test, logits, ngram, defined_test, ratio)
         if self.config.controls and weighting != "balanced":
             scores |= self._controls(name, model, labels, scores, X_train, X_test)
         train, test = (X_train, Y_train, defined_train), (X_test, Y_test, defined_test)
@@ -119,8 +122,8 @@ class Study:
         }
         weights = {"coefficient": np.asarray(model.coef_), "intercept": np.asarray(model.intercept_)}
         if self.config.standard_errors and isinstance(model, LogisticProbes):
-            ids = sequence_ids_of(self.train_rows, self.dump.sequence_starts)
-            errors = model.standard_errors(X_train, Y_train, defined_train.astype(np.float32), groups=ids)
+            groups = self.group_of[sequence_ids_of(self.train_rows, self.dump.sequence_starts)]
+            errors = model.standard_errors(X_train, Y_train, defined_train.astype(np.float32), groups=groups)
             weights |= {"coefficient_error": errors.coef, "intercept_error": errors.intercept}
         return records, weights, found
 

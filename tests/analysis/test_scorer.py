@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.special import logit
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, r2_score, roc_auc_score
 
 from gatescope.analysis.ordering import resampled_auroc
@@ -24,7 +25,7 @@ def labelled():
 
 def test_scores_are_those_of_scikit_learn_where_labels_are_defined(labelled):
     Y, defined, probability, ngram = labelled
-    scores = Scorer(GROUPS, 200, 0).classification(Y, probability, ngram, defined)
+    scores = Scorer(GROUPS, 200, 0).classification(Y, logit(probability), ngram, defined)
     for k in range(2):
         y, p = Y[defined[:, k], k], probability[defined[:, k], k]
         assert scores["f1"][k] == pytest.approx(f1_score(y, p > 0.5))
@@ -36,8 +37,8 @@ def test_scores_are_those_of_scikit_learn_where_labels_are_defined(labelled):
 
 def test_differences_come_from_the_same_resamples(labelled):
     Y, defined, probability, ngram = labelled
-    scores = Scorer(GROUPS, 200, 3).classification(Y, probability, ngram, defined)
-    probe, table = (resampled_auroc(Y, p, defined, GROUPS, 200, 3) for p in (probability, ngram))
+    scores = Scorer(GROUPS, 200, 3).classification(Y, logit(probability), ngram, defined)
+    probe, table = (resampled_auroc(Y, p, defined, GROUPS, 200, 3) for p in (logit(probability), ngram))
     for name, values in (("auroc", probe), ("auroc_over_ngram", probe - table)):
         low, high = np.quantile(values, [0.025, 0.975], axis=0)
         np.testing.assert_allclose(scores[f"{name}_low"], low)
@@ -52,7 +53,7 @@ def test_differences_come_from_the_same_resamples(labelled):
 
 def test_what_is_told_worse_than_by_the_table_lies_below(labelled):
     Y, defined, probability, ngram = labelled
-    scores = Scorer(GROUPS, 200, 3).classification(Y, ngram, probability, defined)
+    scores = Scorer(GROUPS, 200, 3).classification(Y, logit(ngram), probability, defined)
     assert verdict(converged(scores, 0)) == "below a baseline"
 
 
@@ -62,7 +63,7 @@ def converged(scores, k):
 
 def test_without_a_table_there_is_nothing_to_lie_above(labelled):
     Y, defined, probability, _ = labelled
-    scores = Scorer(GROUPS, 50, 0).classification(Y, probability, None, defined)
+    scores = Scorer(GROUPS, 50, 0).classification(Y, logit(probability), None, defined)
     assert np.isnan(scores["auroc_over_ngram_low"]).all() and np.isfinite(scores["auroc_low"]).all()
     assert np.isnan([scores["baseline_ngram_f1"], scores["baseline_ngram_auroc"]]).all()
 
@@ -72,7 +73,7 @@ def test_balanced_probabilities_are_carried_back(labelled):
     prevalence = 0.2
     # A probe that knows nothing says 1/2 in the balanced world, and the prevalence in the data's.
     scores = Scorer(GROUPS, 50, 0).classification(
-        Y, np.full((N, 2), 0.5), None, defined, np.full(2, (1 - prevalence) / prevalence)
+        Y, np.zeros((N, 2)), None, defined, np.full(2, (1 - prevalence) / prevalence)
     )
     y = Y[defined[:, 1], 1]
     assert scores["log_loss_bits"][1] == pytest.approx(log_loss(y, np.full(len(y), prevalence)) / np.log(2))
@@ -100,14 +101,14 @@ def test_what_has_no_probability_is_scored_nowhere(labelled):
     Y, defined, _, _ = labelled
     probability = np.where(Y, 0.9, 0.1)
     probability[:, 1] = np.nan
-    scores = Scorer(GROUPS, 50, 0).classification(Y, probability, None, defined)
+    scores = Scorer(GROUPS, 50, 0).classification(Y, logit(probability), None, defined)
     assert scores["f1"][0] == 1
     assert np.isnan([scores[name][1] for name in ("f1", "accuracy", "f1_low", "mcc", "auroc")]).all()
 
 
 def test_one_group_alone_has_no_interval_and_decides_nothing(labelled):
     Y, defined, probability, ngram = labelled
-    scores = Scorer(np.zeros(N, int), 50, 0).classification(Y, probability, ngram, defined)
+    scores = Scorer(np.zeros(N, int), 50, 0).classification(Y, logit(probability), ngram, defined)
     assert np.isnan(scores["f1_low"]).all() and (scores["f1"] > 0).any()
     assert verdict(converged(scores, 0)) == "undecided"
 
@@ -116,7 +117,7 @@ def test_one_group_alone_has_no_interval_and_decides_nothing(labelled):
 def test_few_groups_have_no_interval(labelled, n_groups, has):
     Y, defined, probability, ngram = labelled
     groups = np.arange(N) % n_groups
-    scores = Scorer(groups, 50, 0).classification(Y, probability, ngram, defined)
+    scores = Scorer(groups, 50, 0).classification(Y, logit(probability), ngram, defined)
     ends = ("f1_low", "f1_high", "auroc_low", "auroc_over_ngram_high")
     assert all(np.isfinite(scores[name][0]) == has for name in ends) and scores["f1"][0] > 0
     target = Y.astype(float)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
@@ -112,6 +112,20 @@ def test_undefined_rows_count_nowhere(planted):
     (record, other), _, _ = study.fit("all", Labels(labels.hypotheses, values, defined), "plain")
     assert record["n_test"] == len(study.test_rows) // 2 and other["n_test"] == len(study.test_rows)
     assert record["f1"] > 0.9
+
+
+def test_balanced_odds_are_carried_back_by_the_rows_that_are_defined(planted):
+    """Where most negatives are undefined, classes are less unequal than in all rows."""
+    dump, labels = planted
+    defined = labels.defined & (labels.values | (np.arange(N) % 3 == 0)[:, None])
+    study = Study(dump, ProbeConfig(bootstrap=50), seed=0)
+    (_, chance), _, found = study.fit("layer0/h", Labels(labels.hypotheses, labels.values, defined), "balanced")
+    y, rows = labels.values[:, 1], defined[:, 1]
+    train, test = study.train_rows[rows[study.train_rows]], rows[study.test_rows]
+    odds = found[labels.hypotheses[1].name].values[test]
+    odds = odds / (1 - odds) * y[train].sum() / (~y[train]).sum()
+    expected = log_loss(y[study.test_rows][test], odds / (1 + odds)) / np.log(2)
+    assert chance["log_loss_bits"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_pre_alignment_reads_the_state_before(planted):
