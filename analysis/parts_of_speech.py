@@ -1,7 +1,8 @@
 """Parts of speech of English text: NLTK's tokenizer and tagger, with a tag for every character.
 
-Tokens come from `TreebankWordTokenizer.span_tokenize`, which says where each stands, and tags, those of the Penn
-Treebank, from the averaged perceptron tagger (Collins, 2002). Both work on one sentence at a time.
+Tokens come from `TreebankWordTokenizer`, which writes double quotes as the Penn Treebank does, `` and '', and tags,
+those of the Treebank, from the averaged perceptron tagger (Collins, 2002), which knows no other double quotes. Both
+work on one sentence at a time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from gatescope.analysis.english_scan import SENTENCE_END
 from gatescope.engine.errors import InputError
 
 DATA = "averaged_perceptron_tagger_eng"
+# The tokenizer's rules see straight quotes only, and a blank only beside an opening quote and behind a contraction.
+_PLAIN = str.maketrans({"“": '"', "”": '"', "\n": " ", "\t": " "})
+_QUOTES = re.compile("``|''|\"")
 _ANY_TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
@@ -39,8 +43,7 @@ def tag_characters(text: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     spans: list[tuple[int, int]] = []
     tags: list[int] = []
     for start, end in _sentences(text):
-        found = _token_spans(text[start:end])
-        words = [text[start + first : start + after] for first, after in found]
+        words, found = _tokens(text[start:end].translate(_PLAIN))
         tags += [names.setdefault(tag, len(names)) for _, tag in tagger.tag(words)]
         spans += [(start + first, start + after) for first, after in found]
     if spans and spans[-1][1] == len(text) and text[-1].isalnum():
@@ -59,14 +62,19 @@ def _sentences(text: str) -> list[tuple[int, int]]:
     return list(pairwise(borders))
 
 
-def _token_spans(sentence: str) -> list[tuple[int, int]]:
+def _tokens(sentence: str) -> tuple[list[str], list[tuple[int, int]]]:
+    """Return the tokens that the tagger reads, and where each stands."""
     from nltk.tokenize import TreebankWordTokenizer
+    from nltk.tokenize.util import align_tokens
 
+    words = TreebankWordTokenizer().tokenize(sentence)
+    quotes = _QUOTES.finditer(sentence)
     try:
-        return list(TreebankWordTokenizer().span_tokenize(sentence))
-    except (ValueError, RuntimeError):
-        # It rewrites quotes and then cannot always find its tokens in the text again, as in a line of stray ones.
-        return [match.span() for match in _ANY_TOKEN.finditer(sentence)]
+        return words, align_tokens([next(quotes)[0] if word in ("``", "''") else word for word in words], sentence)
+    except (ValueError, StopIteration):
+        # No text is known whose tokens are not found in it again, but nothing promises that there is none.
+        spans = [match.span() for match in _ANY_TOKEN.finditer(sentence)]
+        return [sentence[first:after].replace('"', "''") for first, after in spans], spans
 
 
 @lru_cache(maxsize=1)

@@ -38,6 +38,44 @@ def test_as_nltk_itself():
     assert tokens(sentence) == nltk.tag.perceptron.PerceptronTagger().tag(words)
 
 
+@pytest.mark.parametrize(
+    ("sentence", "quotes"),
+    [('"Will you come?" he said.', '""'), ('He said,\n"Yes."', '""'), ("“Will you come?” he said.", "“”")],
+    ids=["straight", "begins a line", "curly"],
+)
+def test_double_quotes_are_tagged_as_the_treebank_writes_them(sentence, quotes):
+    assert [pair for pair in tokens(sentence) if pair[0] in quotes] == list(zip(quotes, ("``", "''"), strict=True))
+
+
+def test_the_word_in_a_quote_is_tagged_as_elsewhere():
+    assert ("Will", "MD") in tokens('"Will you come?" he said.')
+
+
+def test_no_quote_around_a_real_speech_is_a_noun_or_a_verb(data):
+    parts = (data / "tinyshakespeare.txt").read_text()[:20_000].split("\n\n")
+    speeches = [part.partition(":\n")[2] for part in parts[:-1]]
+    text = "\n\n".join(f'"{speech}"' for speech in speeches)
+    _, tag, names = tag_characters(text)
+    quotes = [names[tag[place]] for place in range(len(text)) if text[place] == '"']
+    assert quotes == ["``", "''"] * len(speeches)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("abcnot \"'`.?!\n()[]{}<>:,$-;\x85é漢", max_size=30) | st.text(max_size=20))
+def test_tokens_stand_where_nltk_says(sentence):
+    words, spans = parts_of_speech._tokens(sentence)
+    assert words == nltk.tokenize.TreebankWordTokenizer().tokenize(sentence)
+    assert spans == list(nltk.tokenize.TreebankWordTokenizer().span_tokenize(sentence))
+
+
+def test_tokens_that_are_not_in_the_text(monkeypatch):
+    """Words and marks stand for them, and quotes are quotes still."""
+    monkeypatch.setattr(nltk.tokenize.TreebankWordTokenizer, "tokenize", lambda self, text: ["``", "``", "``"])
+    found = tokens('"The dog" ran')
+    assert [word for word, _ in found] == ['"', "The", "dog", '"']
+    assert [tag for word, tag in found if word == '"'] == ["''"] * 2
+
+
 def test_sentences_are_tagged_one_by_one():
     assert tokens("I saw. The saw!\n\nRun: ") == [*tokens("I saw. "), *tokens("The saw!\n\n"), *tokens("Run: ")]
 
