@@ -50,7 +50,7 @@ _LEXEME = re.compile(
     rb"'''[^'\\]*+(?:(?:\\.|'(?!''))[^'\\]*+)*+(''')?|'[^'\\\n]*+(?:\\(?:\r\n|.)[^'\\\n]*+)*+(')?",
     re.S,
 )
-_FIELD = re.compile(rb'["\'\n(){}\[\]:]')
+_FIELD = re.compile(rb'["\'#\n(){}\[\]:]')
 _STRING_REST = {
     b'"': re.compile(rb'[^"\\\n]*+(?:\\(?:\r\n|.)[^"\\\n]*+)*+(")?', re.S),
     b"'": re.compile(rb"[^'\\\n]*+(?:\\(?:\r\n|.)[^'\\\n]*+)*+(')?", re.S),
@@ -215,6 +215,9 @@ class Lexer:
         found, self.position = match[0], match.end()
         if found in b"\"'":
             self._open_string(match.start())
+        elif found == b"#":
+            self.position = match.start()
+            self.stack.append(Open("comment"))
         elif found == b"\n":
             if len(top.quote) == 1:
                 self.position = match.start()
