@@ -12,7 +12,7 @@ from gatescope.analysis.results import Excerpt, Record, Result, headline, leadin
 
 SEES = {
     "past": "The label follows from what the network has read.",
-    "future": "The label needs characters that come later, so the states can only foretell it.",
+    "future": "The label may need characters that come later, and then the states can only foretell it.",
 }
 MOST_UNITS = 5
 # Hypotheses whose text is painted, in the page and as figures; those beyond are in the tables.

@@ -5,6 +5,7 @@ import pytest
 from gatescope.analysis import hypotheses
 from gatescope.analysis.hypotheses import library
 from gatescope.analysis.own_hypotheses import load_functions, pattern
+from gatescope.analysis.report_text import SEES
 from gatescope.engine.errors import InputError
 
 
@@ -22,6 +23,16 @@ def test_pattern():
     assert values.tolist() == [False, False, True, True, False, True]
     assert defined.all()
     assert pattern("a=b=c").label("b=c")[0].all()
+
+
+@pytest.mark.parametrize(("expression", "needs_later"), [(r"\d", False), (r"\d+a", True)])
+def test_a_pattern_may_need_what_comes_later(expression, needs_later):
+    found, text = pattern(f"digits={expression}"), "b 42a 7"
+    whole = found.label(text)[0].tolist()
+    early = [found.label(text[: end + 1])[0].tolist()[end] for end in range(len(text))]
+    assert (early != whole) == needs_later
+    # The report says of both what is true of both.
+    assert SEES[found.sees].startswith("The label may need characters that come later")
 
 
 @pytest.mark.parametrize(
