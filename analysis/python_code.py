@@ -116,7 +116,7 @@ def _register_levels() -> None:
             levels = _scan(text).level
             return levels > level, levels >= 0
 
-        blocks = "block" if level == 0 else "blocks"
+        blocks = "block" if level == 1 else "blocks"
         _register(f"indent_gt_{level}", f"More than {level} {blocks} around the statement.", indented)
 
 

@@ -63,6 +63,14 @@ def test_indentation_is_undefined_in_blanks_and_at_the_newline(name):
     assert label(name, "a\n\n b c")[1].tolist() == [True, False, False, False, True, True, True]
 
 
+@pytest.mark.parametrize(
+    ("level", "blocks"), [(0, "blocks"), (1, "block"), (2, "blocks"), (3, "blocks"), (4, "blocks")]
+)
+def test_descriptions_count_in_english(level, blocks):
+    (chosen,) = select([f"indent_gt_{level}"], "python")
+    assert chosen.description == f"More than {level} {blocks} around the statement."
+
+
 def test_the_prime_is_parsed():
     assert label("inside_string", "b' c", prime="'a")[0].tolist() == [True, False, False, False]
 
