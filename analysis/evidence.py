@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gatescope.analysis.study import Study
 
 N_SHIFTS = 200
-CONTEXT = 3  # characters that make a type of the control task: those of the n-gram table
+CONTEXT = 3  # characters that make a type of the control task; of more, few types would recur
 UNITS_AT_ONCE = 256
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gatescope.analysis.baselines import NgramTable
+from gatescope.analysis.baselines import LONGEST_CONTEXT
 from gatescope.analysis.figures import write_figures
 from gatescope.analysis.report_answer import answer_tables, f1_tables
 from gatescope.analysis.report_facts import facts_table, model_line
@@ -156,7 +156,7 @@ def _method() -> str:
         "hypothesis. Its 95% interval comes from drawing test sequences (or documents) anew; how far another "
         "training of the same model would move it, it does not say. With few of them, or few in which a "
         "hypothesis holds, such intervals are too short; of fewer than 8 none is given.</p>\n"
-        f"<p>The n-gram table predicts from the last {NgramTable().k} characters that the state has read: what "
+        f"<p>The n-gram table predicts from the last {LONGEST_CONTEXT} characters that the state has read: what "
         "does not exceed it may be a memory of these characters and no more. Majority is the better F1 of two "
         "guesses: always the more frequent label, or always that the hypothesis holds.</p>\n"
         "<p>Known: AUROC of the plain fit (R² of continuous hypotheses) lies above chance and above that of the "

@@ -2,7 +2,7 @@
 
 Sequences, not characters, are divided into training and test, those of one document together where there are enough
 documents, and every variant sees the same rows. Scores are of the test rows, with bootstrap intervals over test
-sequences (or documents), beside the score of a predictor that ignores its input and of a table of the last characters;
+sequences (or documents), beside those of predictors that ignore their input and of a table of the last five characters;
 how far a score lies above the table's has an interval of its own, of the same resamples.
 """
 
@@ -220,7 +220,7 @@ class Study:
         ]
 
     def _ngram(self, labels: Labels, weighting: str) -> np.ndarray | None:
-        """Return what the table of three characters predicts at the test rows; every state set shares it.
+        """Return what the table of five characters predicts at the test rows; every state set shares it.
 
         None where it is not known what was read.
         """

@@ -1,4 +1,4 @@
-"""The back-off table against one made of Python dictionaries, the constant predictors against scikit-learn."""
+"""The smoothed table against one made of Python dictionaries, the constant predictors against scikit-learn."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.metrics import f1_score, log_loss, r2_score
 
-from gatescope.analysis.baselines import NgramTable, majority_f1
+from gatescope.analysis.baselines import PRIOR_ROWS, NgramTable, majority_f1
 from gatescope.engine.errors import InputError
 
 # NumPy warns where an undefined quotient is computed instead of left out.
@@ -42,10 +41,11 @@ def naive_table(tokens, starts, train, test, Y, weight, k, alignment):
                     entry[0] += s
                     entry[1] += s * y
         for i, contexts in enumerate(test_contexts):
-            for context in contexts:
+            for context in reversed(contexts):
                 if context in table:
-                    predicted[i, j] = table[context][1] / table[context][0]
-                    break
+                    mass, total = table[context]
+                    prior = PRIOR_ROWS * predicted[i, j] if context else 0
+                    predicted[i, j] = (total + prior) / (mass + PRIOR_ROWS * bool(context))
     return predicted
 
 
@@ -77,42 +77,69 @@ def test_table_equals_dictionaries(seed, k, alignment, continuous):
 
 @settings(deadline=None)
 @given(st.integers(0, 10**6))
-def test_balanced_table_weights_classes_as_scikit_learn(seed):
+def test_balanced_table_multiplies_the_odds(seed):
     tokens, starts, train, test, Y, weight = text_case(seed)
     table = NgramTable(2, class_weight="balanced").fit(tokens, starts, train, Y, weight)
     got = table.predict_proba(tokens, starts, test)
-    balanced = np.zeros(weight.shape)
+    expected = naive_table(tokens, starts, train, test, Y, weight, 2, "post")
     for j in range(Y.shape[1]):
-        defined = weight[:, j] > 0
-        if defined.any():
-            balanced[defined, j] = compute_sample_weight("balanced", Y[defined, j])
-    expected = naive_table(tokens, starts, train, test, Y, balanced, 2, "post")
+        positives, negatives = (np.sum(weight[:, j] * (Y[:, j] == label)) for label in (1, 0))
+        if positives and negatives:
+            odds = expected[:, j] / (1 - expected[:, j]) * negatives / positives
+            expected[:, j] = odds / (1 + odds)
     np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
 
 
-def test_weights_and_balance_together_equal_a_saturated_logistic_fit():
-    """With one character of context the table is the unpenalised logistic regression on its one-hot code."""
+def test_weights_balance_and_prior_together_equal_a_saturated_logistic_fit():
+    """With one character of context the table is the unpenalised logistic regression on its one-hot code.
+
+    The prior is a few rows more of each character, in which the label is as frequent as in all rows.
+    """
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, 4, 2000)
     y = rng.random(2000) < np.array([0.1, 0.3, 0.5, 0.8])[tokens]
     s = rng.integers(1, 5, 2000).astype(float)
     rows, starts = np.arange(2000), np.array([0, 2000])
+    share = np.average(y, weights=s)
     fit = LogisticRegression(
-        C=np.inf, class_weight="balanced", fit_intercept=False, tol=1e-12, solver="newton-cholesky", max_iter=100
+        C=np.inf,
+        class_weight={True: 1 / s[y].sum(), False: 1 / s[~y].sum()},
+        fit_intercept=False,
+        tol=1e-12,
+        solver="newton-cholesky",
+        max_iter=100,
     )
-    # scikit-learn multiplies sample weights with class weights that count the same sample weights.
-    expected = fit.fit(np.eye(4)[tokens], y, sample_weight=s).predict_proba(np.eye(4))[:, 1]
+    fit.fit(
+        np.eye(4)[np.concatenate([tokens, np.arange(4), np.arange(4)])],
+        np.concatenate([y, np.full(4, True), np.full(4, False)]),
+        sample_weight=np.concatenate([s, np.full(4, PRIOR_ROWS * share), np.full(4, PRIOR_ROWS * (1 - share))]),
+    )
     table = NgramTable(1, class_weight="balanced").fit(tokens, starts, rows, y[:, None], s[:, None])
     got = table.predict_proba(np.arange(4), np.arange(5), np.arange(4))[:, 0]
-    np.testing.assert_allclose(got, expected, rtol=1e-6)
+    np.testing.assert_allclose(got, fit.predict_proba(np.eye(4))[:, 1], rtol=1e-6)
 
 
 def test_contexts_do_not_cross_a_border():
-    # Sequences "ab", "b": the last b follows nothing, not an a.
+    # Sequences "ab", "b": the last b follows nothing, not an a. A third of the labels are positive.
     tokens, starts = np.array([0, 1, 1]), np.array([0, 2, 3])
     Y = np.array([[False], [True], [False]])
     table = NgramTable(2).fit(tokens, starts, np.arange(3), Y, np.ones((3, 1)))
-    assert table.predict_proba(tokens, starts, np.arange(3))[:, 0].tolist() == [0, 1, 0]
+    a, b = (0 + 3 * 1 / 3) / (1 + 3), (1 + 3 * 1 / 3) / (2 + 3)
+    expected = [(0 + 3 * a) / (1 + 3), (1 + 3 * b) / (1 + 3), (0 + 3 * b) / (1 + 3)]
+    np.testing.assert_allclose(table.predict_proba(tokens, starts, np.arange(3))[:, 0], expected, rtol=1e-14)
+
+
+def test_rare_contexts_do_not_make_the_table_worse_than_a_constant():
+    """Labels that the last character decides in part, in a text whose longest contexts occur once."""
+    rng = np.random.default_rng(0)
+    tokens, starts, rows = rng.integers(0, 20, 8000), np.array([0, 6000, 8000]), np.arange(8000)
+    value = tokens % 2 + rng.normal(size=8000)
+    flag = rng.random(8000) < np.where(tokens % 2, 0.4, 0.1)
+    train, test = rows[:6000], rows[6000:]
+    table = NgramTable().fit(tokens, starts, train, np.stack([value, flag], axis=1)[train], np.ones((6000, 2)))
+    predicted = table.predict_proba(tokens, starts, test)
+    assert r2_score(value[test], predicted[:, 0]) > 0
+    assert log_loss(flag[test], predicted[:, 1]) < log_loss(flag[test], np.full(2000, flag[train].mean()))
 
 
 def test_pre_reads_one_character_less_than_post():
@@ -124,7 +151,7 @@ def test_pre_reads_one_character_less_than_post():
         NgramTable(3, alignment=alignment).fit(tokens, starts, rows, Y, weight).predict_proba(tokens, starts, rows)
         for alignment in ("post", "pre")
     )
-    assert np.array_equal(post, Y)
+    assert np.array_equal(post > 0.5, Y)
     # Each of the eight full contexts is a mean of coin tosses: five standard deviations.
     _, context, tosses = np.unique(
         np.lib.stride_tricks.sliding_window_view(tokens, 3)[:-1], axis=0, return_inverse=True, return_counts=True
@@ -132,14 +159,18 @@ def test_pre_reads_one_character_less_than_post():
     assert (np.abs(pre[3:, 0] - 0.5) < 5 * 0.5 / np.sqrt(tosses[context])).all()
 
 
-def test_each_hypothesis_backs_off_by_its_own_mask():
+def test_each_hypothesis_is_smoothed_by_its_own_mask():
     tokens, starts = np.array([0, 1, 0, 1, 2, 1]), np.array([0, 6])
     Y = np.array([[1, 1], [1, 1], [0, 0], [0, 0], [1, 1], [0, 0]], dtype=bool)
     weight = np.ones((6, 2))
     # The only row whose last two characters are (2, 1) is undefined for the second hypothesis.
     weight[5, 1] = 0
-    table = NgramTable(2).fit(tokens, starts, np.arange(6), Y, weight)
-    np.testing.assert_allclose(table.predict_proba(tokens, starts, np.array([5]))[0], [0, 0.5])
+    shorter, longer = (
+        NgramTable(k).fit(tokens, starts, np.arange(6), Y, weight).predict_proba(tokens, starts, np.array([5]))[0]
+        for k in (1, 2)
+    )
+    assert longer[0] < shorter[0]
+    assert longer[1] == shorter[1] == (1 + 3 * 3 / 5) / (2 + 3)
 
 
 def test_undefined_rows_equal_removed_rows():
@@ -148,7 +179,7 @@ def test_undefined_rows_equal_removed_rows():
     for j in range(Y.shape[1]):
         kept = weight[:, j] > 0
         removed = NgramTable(3).fit(tokens, starts, train[kept], Y[kept, j : j + 1], weight[kept, j : j + 1])
-        np.testing.assert_array_equal(full[:, j], removed.predict_proba(tokens, starts, test)[:, 0])
+        np.testing.assert_allclose(full[:, j], removed.predict_proba(tokens, starts, test)[:, 0], rtol=1e-14)
 
 
 def test_order_of_sequences_does_not_matter():
@@ -176,7 +207,7 @@ def test_largest_character_ids_neither_wrap_nor_meet(dtype):
     np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
-def test_characters_that_training_never_saw_back_off_to_the_mean():
+def test_characters_that_training_never_saw_get_the_mean():
     tokens, starts = np.array([0, 0, 0, 7]), np.array([0, 3, 4])
     Y = np.array([[True], [False], [False]])
     table = NgramTable(3).fit(tokens, starts, np.arange(3), Y, np.ones((3, 1)))

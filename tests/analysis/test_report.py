@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from report_page import Page, body_rows, cells, within
 
+from gatescope.analysis.baselines import NgramTable
 from gatescope.analysis.coloured_text import printable
 from gatescope.analysis.report import write_report
 from gatescope.analysis.results import headline, leading, read_results, score, verdict
@@ -103,6 +104,11 @@ def test_the_answer_tables_hold_the_headline_of_every_hypothesis(folder, page):
         assert other == (both if measure == "auroc" else score(record["pearson"]))
         assert (unit, judged) == (f"layer0/c 17 {score(record[alone])}", verdict(record))
     assert sorted([*rows["auroc"], *rows["r2"]]) == sorted(seen)
+
+
+def test_the_page_says_how_many_characters_the_table_knows(page):
+    words = f"The n-gram table predicts from the last {NgramTable().k} characters that the state has read:"
+    assert sum(words in each["text"] for each in page.all("p")) == 1
 
 
 def test_f1_of_both_fits_has_a_table_of_its_own(folder, page):
