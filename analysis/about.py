@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def about(place: str | Path, model: Path | None = None) -> str:
         InputError: there is nothing, nothing that gatescope knows, something damaged (the message names each fault), or
             a dump of other weights than the model's.
     """
-    path = Path(place)
+    path = Path(os.path.expanduser(place))
     if is_url(place) or path.is_file() or _is_dump(path):
         return _states(place, model)
     if model is not None:

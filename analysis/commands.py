@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.export import export_lstmvis
 from gatescope.engine.extract import ExtractConfig, extract_states
+from gatescope.engine.location import local_path
 from gatescope.engine.model import load_model
 from gatescope.engine.other_dumps import ReadConfig
 from gatescope.engine.processes import joined, place
@@ -44,14 +46,15 @@ RUN_OUTPUTS = ("model", "states.zarr", *PROBE_OUTPUTS, "report.html", "figures",
 def prepared(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
     """Return the function with its work put off, so that reading its flags and doing its work are two things.
 
-    What all commands have in common is checked here: the seed.
+    What all commands have in common is done here: the seed is checked, and so are paths, in which `~` is expanded.
     """
 
     @functools.wraps(function)
     def put_off(*args: Any, **kwargs: Any) -> Callable[[], None]:
         if not 0 <= kwargs.get("seed", 0) < 2**63:
             raise InputError(f"--seed {kwargs['seed']}: expected a whole number from 0 to 2^63 - 1")
-        return functools.partial(function, *args, **kwargs)
+        named = {name: _on_this_machine(value) for name, value in kwargs.items()}
+        return functools.partial(function, *map(_on_this_machine, args), **named)
 
     return put_off
 
@@ -290,6 +293,15 @@ def info(path: Positional[str], model: Path | None = None) -> None:
         model: folder of the model that a state dump should be of: its weights are compared.
     """
     _say(about(path, model))
+
+
+def _on_this_machine(value: Any) -> Any:
+    """Return what a flag or a group of flags gives, a path as `local_path` has it."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{each.name: _on_this_machine(getattr(value, each.name)) for each in fields(value)})
+    if isinstance(value, tuple):
+        return tuple(map(_on_this_machine, value))
+    return local_path(value) if isinstance(value, Path) else value
 
 
 def _report(results: list[Path], out: Path) -> None:

@@ -11,6 +11,7 @@ from gatescope.analysis.hypotheses import Hypothesis, library, registered_by
 from gatescope.analysis.patterns import CoveredBy
 from gatescope.analysis.user_code import CodeOfUser
 from gatescope.engine.errors import InputError
+from gatescope.engine.location import local_path
 
 
 def pattern(specification: str) -> Hypothesis:
@@ -63,7 +64,7 @@ def load_functions(path: Path) -> list[Hypothesis]:
     Raises:
         InputError: the file is missing, raises (with the line), or registers nothing.
     """
-    path = Path(path)
+    path = local_path(path)
     try:
         source = path.read_bytes()
     except OSError as error:

@@ -38,6 +38,7 @@ from gatescope.analysis.split import split_sequences
 from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import perplexity
 from gatescope.engine.files import write_atomic, write_json
+from gatescope.engine.location import local_path
 from gatescope.engine.log import log
 from gatescope.engine.other_dumps import ReadConfig, open_states
 from gatescope.engine.progress import progress_bar
@@ -106,7 +107,8 @@ def probe_dump(
     Raises:
         InputError: an unusable dump, hypothesis or setting, or a folder of other settings.
     """
-    read = read or ReadConfig()
+    read, results = read or ReadConfig(), local_path(results)
+    labels = local_path(labels) if labels else None
     table = read_labels(labels) if labels else None
     dump = open_states(states, read, table.sequence_ids if table else None)
     problems = dump.verify()
@@ -300,6 +302,6 @@ def _facts(dump: StateSource, language: str) -> dict[str, Any]:
 
 def _sha256_of(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(local_path(path).read_bytes()).hexdigest()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None

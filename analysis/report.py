@@ -34,6 +34,7 @@ from gatescope.analysis.results import (
 )
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_atomic
+from gatescope.engine.location import local_path
 
 
 def write_report(results: Sequence[Path], out: Path) -> Path:
@@ -50,7 +51,7 @@ def write_report(results: Sequence[Path], out: Path) -> Path:
     Raises:
         InputError: a folder cannot be read as results, holds no record, or `out` is a file.
     """
-    read = read_results(results)
+    read, out = read_results([local_path(folder) for folder in results]), local_path(out)
     if not any(result.records for result in read):
         raise InputError(f"{results[0]}: probes.json holds no record: probe at least one hypothesis")
     if out.exists() and not out.is_dir():

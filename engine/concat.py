@@ -24,6 +24,7 @@ from gatescope.engine.dump_spec import INITIAL_ROWS, DumpSpec, create_skeleton
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import partial_name, sync_folder, write_json
+from gatescope.engine.location import local_path
 from gatescope.engine.progress import progress_bar
 
 # What must be the same in all parts: their states would mean different things.
@@ -46,10 +47,11 @@ def concatenate(parts: Sequence[Path], out: Path, *, overwrite: bool = False) ->
 
     Raises:
         InputError: no part, a part that is not whole, parts of different models or arrays (the first difference is
-            named), or an `out` that is one of the parts or something else.
+            named), or an `out` that is one of the parts, a URL or something else.
     """
     if not parts:
         raise InputError("no dumps: give the dumps to concatenate")
+    parts, out = [local_path(part) for part in parts], local_path(out)
     places = [part.resolve() for part in parts]
     twice = next((part for number, part in enumerate(parts) if places[number] in places[:number]), None)
     if twice is not None:

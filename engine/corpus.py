@@ -23,6 +23,7 @@ import numpy as np
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import partial_name, sync_file, sync_folder
+from gatescope.engine.location import local_path
 
 UNKNOWN = "\ufffd"
 RARE = 1_000_000  # a character is rare if it occurs less often than once in this many
@@ -172,7 +173,7 @@ def read_pieces(source: str, errors: str = "strict") -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8")(errors)
     offset = 0
     try:
-        with open(source, "rb") as file:
+        with open(local_path(source), "rb") as file:
             while piece := file.read(PIECE_BYTES):
                 pending = len(decoder.getstate()[0])
                 try:

@@ -32,6 +32,7 @@ from gatescope.engine.dump_folder import DumpFolder
 from gatescope.engine.dump_spec import INITIAL_ROWS, DumpSpec, difference
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import remove_partial
+from gatescope.engine.location import local_path
 from gatescope.engine.resume_points import RESUME_FILE, ResumePoint, read_points
 
 __all__ = ["DumpSpec", "DumpWriter"]
@@ -65,7 +66,7 @@ class DumpWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str], spec: DumpSpec, *, overwrite: bool = False) -> None:
-        self._folder = DumpFolder(Path(path), spec, overwrite=overwrite)
+        self._folder = DumpFolder(local_path(path), spec, overwrite=overwrite)
         try:
             self._open(spec)
         except BaseException:

@@ -21,6 +21,7 @@ from gatescope.engine.dump import BOUNDS, StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import partial_name, remove_partial_of, sync_file, sync_folder, write_atomic
 from gatescope.engine.hdf5 import h5py_module
+from gatescope.engine.location import local_path
 from gatescope.engine.progress import progress_bar
 
 NAMES = {"h": "output", "c": "states", "gates/i": "input", "gates/f": "forget", "gates/g": "hidden"}
@@ -43,7 +44,7 @@ def export_lstmvis(states: Path | str, file: Path, *, overwrite: bool = False) -
     Raises:
         InputError: a dump that is not whole, a file that is there or has another suffix, or no h5py.
     """
-    h5py = h5py_module()
+    h5py, file = h5py_module(), local_path(file)
     if file.suffix.lower() not in SUFFIXES:
         raise InputError(f"{file} must end in .h5 or .hdf5: LSTMVis knows HDF5 by that")
     companions = [file, file.with_suffix(".dict"), file.with_suffix(".yml")]

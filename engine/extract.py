@@ -87,8 +87,8 @@ def extract_states(
         The number of rows: characters in the texts.
 
     Raises:
-        InputError: an unreadable or empty text, a character that the vocabulary lacks, a dump of other settings, or a
-            state beyond the range of the dtype.
+        InputError: an unreadable or empty text, a character that the vocabulary lacks, a path that is a URL, a dump of
+            other settings, or a state beyond the range of the dtype.
     """
     require_storable(config.dtype)
     trained = at_precision(trained, config.precision)

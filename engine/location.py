@@ -36,6 +36,8 @@ UNREADABLE = (
     zlib.error,
 )
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+# As it stands in a text, and as a `Path` writes it.
+BEGINNING_OF_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 
 
 class Location:
@@ -47,7 +49,7 @@ class Location:
 
     def __init__(self, place: str | os.PathLike[str]) -> None:
         self.name = os.fspath(place).rstrip("/") or "/"
-        self.path: Path | None = None if is_url(place) else Path(place)
+        self.path: Path | None = None if is_url(place) else Path(os.path.expanduser(place))
         self._system: Any = None
         self._root = ""
         if self.path is None:
@@ -77,6 +79,21 @@ class Location:
 def is_url(place: str | os.PathLike[str]) -> bool:
     """Whether a place is a URL and not a path."""
     return bool(URL.match(os.fspath(place)))
+
+
+def local_path(place: str | os.PathLike[str]) -> Path:
+    """Return a path on this machine, with `~` as the home folder.
+
+    Raises:
+        InputError: it is a URL.
+    """
+    text = os.fspath(place)
+    if BEGINNING_OF_URL.match(text):
+        url = text if is_url(text) else BEGINNING_OF_URL.sub(r"\1://", text, count=1)
+        raise InputError(
+            f"{url} is a URL: expected a path on this machine; of URLs nothing is taken but states to read"
+        )
+    return Path(os.path.expanduser(text))
 
 
 def unreadable(name: str, error: Exception) -> InputError:

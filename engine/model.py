@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_atomic, write_json
+from gatescope.engine.location import local_path
 from gatescope.engine.settings import require_choices
 from gatescope.kernels.dropout import dropout
 from gatescope.kernels.gru import GRU
@@ -173,6 +174,7 @@ def load_model(folder: Path, device: str = "cpu") -> TrainedModel:
     Raises:
         InputError: no model, one of another version, or a damaged one.
     """
+    folder = local_path(folder)
     description = read_description(folder)
     architecture = Architecture(**description["architecture"])
     vocabulary = Vocabulary(tuple(description["vocabulary"]))

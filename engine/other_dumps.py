@@ -31,7 +31,7 @@ from gatescope.engine.file_arrays import (
     zarr_arrays,
 )
 from gatescope.engine.hdf5 import hdf5_arrays
-from gatescope.engine.location import UNREADABLE, Location, unreadable
+from gatescope.engine.location import UNREADABLE, Location, local_path, unreadable
 from gatescope.engine.other_array import OtherArray, is_float
 from gatescope.engine.other_sequences import IDS, checked_bounds, own_sequences, sequences
 from gatescope.engine.state_source import StateSource
@@ -194,7 +194,7 @@ class OtherDump(StateSource):
 
     def _tokens_of_file(self, path: Path) -> tuple[np.ndarray, list[str]]:
         try:
-            text = path.read_bytes().decode("utf-8")
+            text = local_path(path).read_bytes().decode("utf-8")
         except UnicodeDecodeError as error:
             raise InputError(f"--text {path} is not UTF-8 at offset {error.start}: convert it") from None
         except OSError as error:

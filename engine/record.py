@@ -20,6 +20,7 @@ from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.journey import DTYPES, SCORES, Journey, Piece, Reader
+from gatescope.engine.location import local_path
 from gatescope.engine.log import log
 from gatescope.engine.model import Architecture, TrainedModel
 from gatescope.engine.parts import record_together
@@ -95,6 +96,7 @@ def record(
     Returns:
         The number of rows in the dump.
     """
+    path = local_path(path)
     if place()[1] == 1:
         return _record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
 

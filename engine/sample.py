@@ -102,7 +102,8 @@ def sample_states(
 
     Raises:
         InputError: a prime that the vocabulary cannot spell, a capture that the cell lacks, a dtype that a dump does
-            not hold, 16 bits of precision on a CPU, a dump of other settings, or a state beyond the range of the dtype.
+            not hold, 16 bits of precision on a CPU, a path that is a URL, a dump of other settings, or a state beyond
+            the range of the dtype.
     """
     require_storable(config.dtype)
     trained = at_precision(trained, config.precision)

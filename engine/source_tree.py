@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import partial_name, write_json
+from gatescope.engine.location import local_path
 from gatescope.engine.settings import first_difference, plain
 
 
@@ -47,6 +48,7 @@ def write_corpus(
     Raises:
         InputError: no such folder, no file in it fits, or `out` is there and was made with other settings.
     """
+    tree, out = local_path(tree), local_path(out)
     if out.is_dir():
         raise InputError(f"--out {out} is a folder: give the text to write")
     settings = plain({"tree": tree.absolute(), "seed": seed, **asdict(config)})

@@ -28,6 +28,7 @@ from gatescope.engine.checkpoint import Progress, load_checkpoint, save_checkpoi
 from gatescope.engine.corpus import Corpus, Survey, encode_corpus, n_held_out, open_corpus
 from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import evaluate, perplexity
+from gatescope.engine.location import local_path
 from gatescope.engine.log import log
 from gatescope.engine.model import (
     DESCRIPTION,
@@ -131,6 +132,7 @@ def train_model(
         InputError: unusable text or settings, a folder of other settings, or a loss that is not finite.
     """
     config.require(text.n_characters)
+    folder = local_path(folder)
     rank, n_processes = place()
     if config.batch % n_processes:
         raise InputError(f"--batch {config.batch} lanes cannot be shared by {n_processes} processes: take a multiple")

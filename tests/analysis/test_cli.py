@@ -283,6 +283,41 @@ def test_export_and_concat(states, tmp_path, capsys):
     assert main(["probe", str(tmp_path / "both.h5"), "--out", str(tmp_path / "r"), *PROBE]) == 0
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "{text}", "--out", "s3://bucket/x"],
+        ["sample", "{model}", "--out=s3://bucket/x"],
+        ["extract", "{model}", "{text}", "--out", "s3://bucket/x"],
+        ["probe", "{states}", "--out", "s3://bucket/x"],
+        ["export", "{states}", "s3://bucket/x"],
+        ["concat", "{states}", "--out", "s3://bucket/x"],
+        ["concat", "s3://bucket/x", "--out", "{tmp}/x"],
+        ["report", "{tmp}", "--out", "s3://bucket/x"],
+    ],
+)
+def test_nothing_is_written_to_a_url(words, text, model, states, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([word.format(text=text, model=model, states=states, tmp=tmp_path) for word in words]) == 2
+    assert capsys.readouterr().err.startswith("gatescope: s3://bucket/x is a URL: expected a path on this machine")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_tilde_is_the_home_folder(states, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(states, tmp_path / "s.zarr")
+    (tmp_path / "my.py").write_text(
+        "from gatescope.analysis.hypotheses import hypothesis\n\n"
+        "@hypothesis(language='any', values='boolean')\ndef mine(text):\n    return [c == ' ' for c in text]\n"
+    )
+    assert main(["concat", "~/s.zarr", "--out=~/c.zarr"]) == 0
+    assert main(["info", "~/c.zarr"]) == 0
+    assert main(["export", "~/c.zarr", "~/e.h5"]) == 0
+    assert main(["probe", "~/e.h5", "--out=~/r", "--functions=~/my.py", *PROBE]) == 0
+    assert sorted(os.listdir(tmp_path)) == ["c.zarr", "e.dict", "e.h5", "e.yml", "my.py", "r", "s.zarr"]
+
+
 def _probe(states, out):
     # A fork inherits no thread of the parent; one thread gives the same sums whatever else runs.
     assert main(["probe", states, "--out", out, *PROBE]) == 0

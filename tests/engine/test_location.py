@@ -1,0 +1,67 @@
+"""Tests of places: what is a URL and what a path on this machine."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gatescope.engine.concat import concatenate, concatenated_spec
+from gatescope.engine.corpus import survey_corpus
+from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_writer import DumpWriter
+from gatescope.engine.errors import InputError
+from gatescope.engine.export import export_lstmvis
+from gatescope.engine.extract import ExtractConfig, extract_states
+from gatescope.engine.location import local_path
+from gatescope.engine.model import load_model
+from gatescope.engine.sample import SampleConfig, sample_states
+from gatescope.engine.source_tree import TreeConfig, write_corpus
+from gatescope.engine.train import TrainConfig, train_model
+
+URLS = ["s3://bucket/x", "memory://bucket/x", "file:///tmp/x", Path("s3://bucket/x")]
+
+
+@pytest.mark.parametrize("place", URLS)
+def test_a_url_is_no_path(place):
+    url = str(place) if isinstance(place, str) else "s3://bucket/x"
+    with pytest.raises(InputError, match=f"^{url} is a URL: expected a path on this machine"):
+        local_path(place)
+
+
+@pytest.mark.parametrize("place", ["states.zarr", "/tmp/a:b/c", "run:1/x", "a/~", "C:/x"])
+def test_a_path_stays_as_it_is(place):
+    assert local_path(place) == local_path(Path(place)) == Path(place)
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path, small_dump):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert local_path("~/x") == local_path(Path("~/x")) == tmp_path / "x"
+    small_dump(tmp_path / "s.zarr")
+    assert StateDump.open("~/s.zarr").verify() == []
+    (tmp_path / "text.txt").write_text("abc" * 10)
+    assert survey_corpus("~/text.txt").n_characters == 30
+
+
+WRITERS = {
+    "DumpWriter": lambda out, trained, dump, text: DumpWriter(out, concatenated_spec([StateDump.open(dump)])),
+    "sample": lambda out, trained, dump, text: sample_states(trained, out, SampleConfig(sequences=2, length=5)),
+    "extract": lambda out, trained, dump, text: extract_states(trained, text, out, ExtractConfig()),
+    "concatenate": lambda out, trained, dump, text: concatenate([dump], out),
+    "part": lambda out, trained, dump, text: concatenate([out], dump),
+    "export": lambda out, trained, dump, text: export_lstmvis(dump, out),
+    "corpus": lambda out, trained, dump, text: write_corpus(dump, out, TreeConfig(glob=("*.json",))),
+    "train": lambda out, trained, dump, text: train_model(survey_corpus(text), out, TrainConfig(batch=1, length=2)),
+    "load_model": lambda out, trained, dump, text: load_model(out),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_nothing_is_written_to_a_url(name, lstm, small_dump, tmp_path, monkeypatch):
+    dump, text = small_dump(tmp_path / "s.zarr"), tmp_path / "text.txt"
+    text.write_text("abc" * 30)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(os.listdir(tmp_path))
+    for out in ("s3://bucket/x.h5", Path("s3://bucket/x.h5")):
+        with pytest.raises(InputError, match=r"^s3://bucket/x.h5 is a URL"):
+            WRITERS[name](out, lstm, dump, str(text))
+    assert sorted(os.listdir(tmp_path)) == before
