@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import tyro
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -169,12 +170,13 @@ def load_model(folder: Path, device: str = "cpu") -> TrainedModel:
 
     Args:
         folder: as `gatescope train --out` wrote it.
-        device: where the weights go.
+        device: where the weights go, "cpu" or "cuda".
 
     Raises:
-        InputError: no model, one of another version, or a damaged one.
+        InputError: no model, one of another version, or a damaged one, or no such device.
     """
     folder = local_path(folder)
+    _require_device(device)
     description = read_description(folder)
     architecture = Architecture(**description["architecture"])
     vocabulary = Vocabulary(tuple(description["vocabulary"]))
@@ -202,6 +204,15 @@ def load_model(folder: Path, device: str = "cpu") -> TrainedModel:
     model.load_state_dict(weights)
     file_digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return TrainedModel(model.to(device).eval(), vocabulary, file_digest, description["corpus"], training)
+
+
+def _require_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    # A torch without CUDA says so with an AssertionError.
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0][:100]
+        raise InputError(f"device {device!r} cannot be used ({reason}): expected 'cpu', or 'cuda' with a GPU") from None
 
 
 def _digest(weights: dict[str, Tensor], training: dict[str, Any]) -> str:

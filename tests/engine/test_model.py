@@ -128,6 +128,13 @@ def test_a_path_that_is_not_there(tmp_path):
         load_model(tmp_path / "absent")
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_one_line(folder, device):
+    with pytest.raises(InputError, match=rf"^device '{device}' cannot be used \(.*\): expected 'cpu'") as error:
+        load_model(folder, device)
+    assert "\n" not in str(error.value)
+
+
 def test_widths_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="--hidden"):
         Architecture(hidden=0)
