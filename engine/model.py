@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -161,7 +162,7 @@ def write_weights(folder: Path, model: CharacterModel, training: dict[str, Any])
     """Write `model.safetensors` in one step: the weights and, in its header, the step and loss they belong to."""
     weights = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()}
     # One entry: safetensors has no order of its own for several, and the file's bytes follow from the model alone.
-    facts = json.dumps({**training, "sha256": _digest(weights, training)})
+    facts = json.dumps({**training, "sha256": weights_digest(weights, training)})
     write_atomic(folder / WEIGHTS, save(weights, {"gatescope": facts}))
 
 
@@ -190,7 +191,7 @@ def load_model(folder: Path, device: str = "cpu") -> TrainedModel:
             digest = training.pop("sha256", None)
     except (SafetensorError, KeyError, json.JSONDecodeError, AttributeError, OSError) as error:
         raise InputError(f"{path} is not a whole weight file of gatescope ({error}): train the model again") from None
-    if digest not in (None, _digest(weights, training)):
+    if digest not in (None, weights_digest(weights, training)):
         raise InputError(f"{path} does not match its checksum, it was damaged: copy it anew, or train the model again")
     model = CharacterModel(architecture, len(vocabulary))
     expected = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
@@ -215,12 +216,15 @@ def _require_device(device: str) -> None:
         raise InputError(f"device {device!r} cannot be used ({reason}): expected 'cpu', or 'cuda' with a GPU") from None
 
 
-def _digest(weights: dict[str, Tensor], training: dict[str, Any]) -> str:
-    """Return the sha256 of weights and what is said of them."""
-    digest = hashlib.sha256(json.dumps(training, sort_keys=True).encode())
+def weights_digest(weights: Mapping[str, Any], said: Mapping[str, Any] | None = None) -> str:
+    """Return the sha256 of weights, such as a `state_dict()`, and what is said of them."""
+    digest = hashlib.sha256(json.dumps(said or {}, sort_keys=True).encode())
     for name in sorted(weights):
-        digest.update(f"{name} {weights[name].dtype} {list(weights[name].shape)}".encode())
-        digest.update(weights[name].numpy().data)
+        # A module may keep other things there.
+        if isinstance(weights[name], Tensor):
+            digest.update(f"{name} {weights[name].dtype} {list(weights[name].shape)}".encode())
+            # As bytes, since NumPy has no bfloat16.
+            digest.update(weights[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -8,7 +8,14 @@ import torch
 
 from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.errors import InputError
-from gatescope.engine.model import Architecture, CharacterModel, load_model, write_description, write_weights
+from gatescope.engine.model import (
+    Architecture,
+    CharacterModel,
+    load_model,
+    weights_digest,
+    write_description,
+    write_weights,
+)
 
 VOCABULARY = Vocabulary(("\n", "a", "b", "é"))
 CORPUS = {"name": "test", "characters": 10}
@@ -121,6 +128,20 @@ def test_a_loss_that_was_altered_is_named(folder):
     file.write_bytes(file.read_bytes().replace(b"1.5", b"1.4"))
     with pytest.raises(InputError, match=r"model\.safetensors does not match its checksum"):
         load_model(folder)
+
+
+def test_the_digest_of_weights_tells_them_apart():
+    weights = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(1), "extra": "of the module's own"}
+    others = [
+        weights | {"a": weights["a"].T.contiguous().T},
+        weights | {"a": weights["a"].reshape(3, 2)},
+        weights | {"a": weights["a"].bfloat16()},
+        weights | {"b": torch.tensor(2)},
+        {"c": weights["a"], "b": weights["b"]},
+    ]
+    same, *different = [weights_digest(each) == weights_digest(weights) for each in others]
+    assert same and not any(different)
+    assert weights_digest(weights, {"step": 1}) != weights_digest(weights)
 
 
 def test_a_path_that_is_not_there(tmp_path):
