@@ -111,6 +111,62 @@ def clear_beside(path: Path) -> None:
         _clear(path)
 
 
+def require_free(path: Path, *, overwrite: bool) -> None:
+    """Check that a new dump may take a path.
+
+    Raises:
+        InputError: something is there; with `overwrite`, something that is no dump.
+    """
+    if _is_absent(path):
+        return
+    if not overwrite:
+        raise InputError(f"{path} is there already: choose another path, or overwrite=True")
+    read_group(path)
+
+
+@contextmanager
+def waiting_beside(path: Path) -> Iterator[Path]:
+    """Make a folder beside a path for what is not a dump yet, for one program at a time; it is gone behind the block.
+
+    Raises:
+        InputError: another has such a folder.
+    """
+    # The writer of a dump removes folders that begin with its name.
+    hidden = path.with_name(f".{path.name}")
+    folder, locks = partial_name(hidden), list[int]()
+    try:
+        with _alone_in(path.parent):
+            _clear(hidden)
+            if any(_is_beside(hidden, entry) for entry in path.parent.iterdir()):
+                raise InputError(f"{path} is being recorded already: wait for that, or choose another path")
+            folder.mkdir()
+            locks.append(_reserve(folder))
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _close(locks)
+
+
+def settle_at(path: Path, new: Path, *, overwrite: bool) -> None:
+    """Give a finished dump its place; an earlier one that was there has the name `new` then.
+
+    Raises:
+        InputError: the place is not free, or another program is writing there.
+    """
+    locks: list[int] = []
+    try:
+        with _alone_in(path.parent):
+            require_free(path, overwrite=overwrite)
+            if _is_absent(path):
+                os.replace(new, path)
+            else:
+                locks.append(_lock(path))
+                exchange(new, path)
+        sync_folder(path.parent)
+    finally:
+        _close(locks)
+
+
 def _is_absent(path: Path) -> bool:
     return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
@@ -153,14 +209,20 @@ def _create(path: Path, spec: DumpSpec) -> None:
 def _clear(path: Path) -> None:
     """Remove what a program left that was killed while it made or replaced this dump."""
     for entry in path.parent.iterdir():
-        ours = entry.name.startswith(f"{path.name}.") and PARTIAL.fullmatch(entry.name) and entry.is_dir()
-        if not ours or _is_locked(entry):
+        if not _is_beside(path, entry) or _is_locked(entry):
             continue
         # Where folders cannot change names at once, there is a moment in which none has the dump's.
         if not path.exists() and _has_rows(entry):
             os.replace(entry, path)
         else:
             shutil.rmtree(entry)
+
+
+def _is_beside(path: Path, entry: Path) -> bool:
+    """Whether an entry of a path's folder is a temporary folder for it."""
+    # Those of a longer name begin in the same way.
+    alike = entry.name.startswith(f"{path.name}.") and len(entry.name) == len(partial_name(path).name)
+    return alike and bool(PARTIAL.fullmatch(entry.name)) and entry.is_dir()
 
 
 def _has_rows(path: Path) -> bool:

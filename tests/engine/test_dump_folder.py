@@ -9,7 +9,7 @@ import pytest
 from forked import SERVER
 
 from gatescope.engine.dump import StateDump
-from gatescope.engine.dump_folder import DumpFolder
+from gatescope.engine.dump_folder import DumpFolder, settle_at, waiting_beside
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
@@ -130,4 +130,37 @@ def test_what_a_killed_program_began_is_removed(tmp_path):
     begun.release()
     path.rename(partial_name(path))
     write(path)
+    assert os.listdir(tmp_path) == ["states.zarr"]
+
+
+def test_a_finished_dump_takes_its_place(tmp_path):
+    path, new = tmp_path / "states.zarr", tmp_path / "new.zarr"
+    write(new)
+    settle_at(path, new, overwrite=False)
+    assert StateDump.open(path).attributes["seed"] == 0 and os.listdir(tmp_path) == ["states.zarr"]
+    write(new, 1)
+    with pytest.raises(InputError, match="is there already"):
+        settle_at(path, new, overwrite=False)
+    with DumpWriter(path, spec()), pytest.raises(InputError, match="is being written by another program"):
+        settle_at(path, new, overwrite=True)
+    assert StateDump.open(path).attributes["seed"] == 0
+    settle_at(path, new, overwrite=True)
+    assert StateDump.open(path).attributes["seed"] == 1 and StateDump.open(new).attributes["seed"] == 0
+
+
+def test_one_program_waits_beside_a_path(tmp_path):
+    path = tmp_path / "states.zarr"
+    left = partial_name(path.with_name(".states.zarr"))
+    left.mkdir()
+    with waiting_beside(path) as folder:
+        assert not left.exists()
+        (folder / "rows").touch()
+        with pytest.raises(InputError, match="is being recorded already"), waiting_beside(path):
+            pass
+        # A writer of the dump is no other.
+        write(path)
+        assert (folder / "rows").exists()
+    # Nor is one of a longer name.
+    with waiting_beside(tmp_path / "states.zarr.2"), waiting_beside(path):
+        pass
     assert os.listdir(tmp_path) == ["states.zarr"]
