@@ -105,12 +105,6 @@ def put_in_place(new: Path, old: Path) -> None:
         exchange(new, old)
 
 
-def clear_beside(path: Path) -> None:
-    """Remove the folders that killed programs left beside a path, none of which is a dump."""
-    with _alone_in(path.parent):
-        _clear(path)
-
-
 def require_free(path: Path, *, overwrite: bool) -> None:
     """Check that a new dump may take a path.
 

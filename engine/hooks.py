@@ -6,14 +6,15 @@
 ...         recording.add(tokens)
 
 The number of sequences is not known before the loop ends. So rows are kept in files beside the dump, and the dump is
-written when the loop has ended: a recording that fails, or is killed, leaves no dump.
+written when the loop has ended, beside its place, which it takes when it is whole: a recording that fails or is killed
+leaves no dump. What one that was killed leaves in a hidden folder is removed by the next recording to the same path.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -23,25 +24,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from gatescope.engine.dump_folder import clear_beside
-from gatescope.engine.dump_spec import DumpSpec
-from gatescope.engine.dump_writer import DumpWriter
+from gatescope.engine.dump_folder import require_free, waiting_beside
 from gatescope.engine.errors import InputError
-from gatescope.engine.files import partial_name
-from gatescope.engine.staging import Staging
+from gatescope.engine.location import local_path
+from gatescope.engine.model import weights_digest
+from gatescope.engine.module_outputs import Call, Chosen, ModuleOutputs, joined, layout_of
+from gatescope.engine.recorded_rows import RecordedRows
 
-Chosen = str | nn.Module  # a module, or its name in the model
-# Rows that are read back at once.
-CHUNK_ROWS = 8192
+Module = str | nn.Module  # a module, or its name in the model
 
 
 def record_states(
     model: nn.Module,
-    modules: Mapping[str, Chosen | tuple[Chosen, Callable[[Any], Any]]],
+    modules: Mapping[str, Module | tuple[Module, Callable[[Any], Any]]],
     path: str | os.PathLike[str],
     *,
     vocabulary: Sequence[str],
-    layout: Literal["BTH", "TBH"] = "BTH",
+    layout: Literal["BTH", "TBH"] | None = None,
     dtype: str = "float16",
     attributes: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -49,7 +48,8 @@ def record_states(
     """Record the outputs of modules while the block runs; the hooks are gone behind it, whatever happens in it.
 
     An output is a tensor, the first element of a tuple or list (as of torch.nn.LSTM), or a `PackedSequence`. Its rows
-    are the states after each token, so a dump's alignment is "post".
+    are the states after each token, so a dump's alignment is "post". Of a bidirectional module the second half of the
+    units are states of the way back, which have read what follows and not what came before.
 
     Args:
         model: any module.
@@ -57,34 +57,39 @@ def record_states(
             model, as `model.named_modules()` has them; of another part of an output the pair of module and function,
             such as {"layer0/h": "cell", "layer0/c": ("cell", lambda output: output[1])} of torch.nn.LSTMCell.
         path: the dump to write.
-        vocabulary: the character of each token.
+        vocabulary: the character of each token. It is of single characters, since hypotheses are about characters: who
+            has words or pieces of words saves arrays [N, H], `tokens` and `sequence_starts` by `numpy.savez`, and opens
+            the file with `gatescope.engine.other_dumps.open_states`.
         layout: of outputs and tokens of three and two dimensions: batch first, or time first. An output [B, H] is one
-            step.
+            step. Default: what `batch_first` of the modules says, and "BTH" where none has that, or with a function.
         dtype: of the dump: float16 or float32.
-        attributes: what the dump says of its origin, JSON values, such as {"weights_sha256": ..., "cell": "lstm"}.
+        attributes: what the dump says of its origin, JSON values, such as {"cell": "lstm"}. `weights_sha256` is made of
+            the model's `state_dict()` at the first `add`, if it is not given; dumps are concatenated where it is equal.
         overwrite: replace a dump that is there.
 
     Raises:
-        InputError: a module that the model lacks, an array of an impossible name, or a dump that is there.
+        InputError: a module that the model lacks, a layout that is not the module's, a vocabulary that is not of
+            characters, a path that is a URL, or a dump that is there.
     """
-    chosen: dict[str, tuple[nn.Module, Callable[[Any], Any] | None]] = {}
-    known = dict(model.named_modules())
-    for array, given in modules.items():
-        module, select = given if isinstance(given, tuple) else (given, None)
-        if isinstance(module, str) and module not in known:
-            names = ", ".join(name for name in known if name)
-            raise InputError(f"the model has no module {module!r}: it has {names[:500] or 'none'}")
-        chosen[array] = (known[module] if isinstance(module, str) else module), select
-    if not chosen:
-        raise InputError("no modules: name at least one, such as {'layer0/h': 'rnn'}")
-    if layout not in ("BTH", "TBH"):
+    chosen = _chosen(model, modules)
+    # The order of a mapping's keys says nothing of the tokens.
+    listed = isinstance(vocabulary, Iterable) and not isinstance(vocabulary, Mapping)
+    characters = list(vocabulary) if listed else []
+    if not characters or not all(isinstance(each, str) and len(each) == 1 for each in characters):
+        raise InputError(
+            f"vocabulary {repr(vocabulary)[:60]}: expected the single character of each token, such as list('abc'); of "
+            "words save states and tokens with numpy.savez, and read that with open_states"
+        )
+    if layout not in (None, "BTH", "TBH"):
         raise InputError(f"layout {layout!r} is unknown: expected 'BTH' or 'TBH'")
     if dtype not in ("float16", "float32"):
         raise InputError(f"dtype {dtype!r} is none of a dump's: expected 'float16' or 'float32'")
-    target = Path(path)
-    if not overwrite and target.exists():
-        raise InputError(f"{target} is there already: choose another path, or overwrite=True")
-    return Recording(chosen, target, list(vocabulary), layout, np.dtype(dtype), dict(attributes or {}), overwrite)
+    # The program may go to another folder meanwhile; and a link stays a link: what it points to is made or replaced.
+    target = local_path(path).absolute()
+    target = target.resolve() if target.is_symlink() else target
+    require_free(target, overwrite=overwrite)
+    about = {"kind": "recorded", **(attributes or {}), "vocabulary": characters, "alignment": "post"}
+    return Recording(model, chosen, target, layout_of(chosen, layout), np.dtype(dtype), about, overwrite)
 
 
 class Recording:
@@ -92,154 +97,145 @@ class Recording:
 
     def __init__(
         self,
-        modules: dict[str, tuple[nn.Module, Callable[[Any], Any] | None]],
+        model: nn.Module,
+        modules: Chosen,
         path: Path,
-        vocabulary: list[str],
         layout: str,
         dtype: np.dtype,
         attributes: dict[str, Any],
         overwrite: bool,
     ) -> None:
-        self._modules, self._path, self._vocabulary = modules, path, vocabulary
-        self._layout, self._dtype, self._overwrite = layout, dtype, overwrite
-        self._attributes = {"kind": "recorded", **attributes, "vocabulary": vocabulary, "alignment": "post"}
-        self._outputs: dict[str, list[Tensor]] = {}
-        self._packed_lengths: Tensor | None = None
-        self._handles: list[Any] = []
-        # The writer of the dump removes folders that begin with its name.
-        self._waiting = path.with_name(f".{path.name}")
-        self._folder = partial_name(self._waiting)
-        self._staging: Staging | None = None
-        self._widths: dict[str, int] = {}
-        self._lengths: list[int] = []
+        self._model, self._modules, self._path, self._layout = model, modules, path, layout
+        self._dtype, self._attributes, self._overwrite = dtype, attributes, overwrite
+        self._outputs = ModuleOutputs(modules, layout, dtype)
+        self._opened: ExitStack | None = None
+        self._folder: Path | None = None
+        self._rows: RecordedRows | None = None
 
     def __enter__(self) -> Recording:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        for array, (module, select) in self._modules.items():
-            self._handles.append(module.register_forward_hook(self._hook(array, select)))
+        if self._opened is not None:
+            raise InputError("a recording is used once: call record_states again for another")
+        require_free(self._path, overwrite=self._overwrite)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self._path.parent} cannot be a folder: {error.strerror}; choose another path") from None
+        with ExitStack() as stack:
+            self._folder = stack.enter_context(waiting_beside(self._path))
+            stack.enter_context(self._outputs.collected())
+            self._opened = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-        try:
+        assert self._opened is not None
+        with self._opened:
+            self._folder = None
             if kind is None:
                 self._write()
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, tokens: Any, lengths: Any = None) -> None:
         """Add sequences: what the modules put out since the last call, and the tokens that were read for it.
 
+        Each row of a batch is a sequence: a text of its own that hypotheses are evaluated on, from its first token to
+        its last. Where this fails, nothing is added, and what the modules put out is dropped.
+
         Args:
-            tokens: integers [B, T] or [T, B], as the layout says, or [T] for one sequence. Where the modules were
-                called once for every step, T is the number of calls.
-            lengths: [B], rows of each sequence that are no padding; default: T, or those of a `PackedSequence`.
+            tokens: integers [B, T] or [T, B], as the layout says, [T] for one sequence, or a `PackedSequence`. Where
+                the modules were called once for every step, T is the number of calls.
+            lengths: integers [B], rows of each sequence that are no padding; default: T, or those of a
+                `PackedSequence`. What stands behind them may be any token.
 
         Raises:
             InputError: outputs are missing, of another shape than the tokens, or not finite; a token is outside the
                 vocabulary.
         """
-        read = np.asarray(tokens.cpu() if isinstance(tokens, Tensor) else tokens)
-        if read.dtype.kind not in "iu" or read.ndim not in (1, 2) or not read.size:
-            raise InputError(f"tokens are {read.dtype} {list(read.shape)}: expected integers [B, T], [T, B] or [T]")
-        if not 0 <= read.min() <= read.max() < len(self._vocabulary):
-            raise InputError(f"a token is outside the vocabulary: expected 0 to {len(self._vocabulary) - 1}")
+        calls = self._outputs.take()
+        if self._folder is None:
+            raise InputError("add outside of its with statement: call it inside, after a forward pass")
+        # Products and sums in 16 bits are the model's business.
+        with torch.autocast("cpu", enabled=False):
+            read, states, ends = self._batch(calls, tokens, lengths)
+            real = np.arange(read.shape[1]) < ends[:, None]
+            words = read[real]
+            rows = {array: values[torch.from_numpy(real[:, : values.shape[1]])] for array, values in states.items()}
+        n_words = len(self._attributes["vocabulary"])
+        if len(words) and not 0 <= words.min() <= words.max() < n_words:
+            raise InputError(f"a token is outside the vocabulary: expected 0 to {n_words - 1}")
+        if self._rows is None:
+            if "weights_sha256" not in self._attributes:
+                self._attributes["weights_sha256"] = weights_digest(self._model.state_dict())
+            self._rows = RecordedRows(self._folder, self._dtype, self._attributes)
+        numbers = np.arange(len(ends)) + self._rows.n_sequences
+        self._rows.add(words, rows, ends, numbers)
+
+    def _batch(
+        self, calls: dict[str, list[Call]], tokens: Any, lengths: Any
+    ) -> tuple[np.ndarray, dict[str, Tensor], np.ndarray]:
+        """Return tokens [B, T], the states [B, T, H] of each array, and int64 lengths [B]."""
+        if isinstance(tokens, PackedSequence):
+            tokens, packed = pad_packed_sequence(tokens, batch_first=self._layout == "BTH")
+            lengths = packed if lengths is None else lengths
+        read = _integers("tokens", tokens)
+        if read.ndim not in (1, 2) or not read.size:
+            raise InputError(f"tokens are {list(read.shape)}: expected integers [B, T], [T, B] or [T]")
         read = read[None] if read.ndim == 1 else read if self._layout == "BTH" else read.T
-        outputs, packed, self._outputs, self._packed_lengths = self._outputs, self._packed_lengths, {}, None
-        states = {array: self._states(array, outputs.get(array, []), read.shape) for array in self._modules}
-        given = packed if lengths is None else lengths
-        given = given.cpu() if isinstance(given, Tensor) else given
-        ends = np.full(len(read), read.shape[1]) if given is None else np.asarray(given, dtype=np.int64)
-        if ends.shape != (len(read),) or ends.min() < 1 or ends.max() > read.shape[1]:
-            raise InputError(f"lengths are {ends.tolist()}: expected {len(read)} of them, from 1 to {read.shape[1]}")
-        self._keep(read, states, ends)
-
-    def _keep(self, tokens: np.ndarray, states: dict[str, Tensor], lengths: np.ndarray) -> None:
-        """Put the rows of sequences [B, T] into files."""
-        widths = {array: values.shape[2] for array, values in states.items()}
-        if self._staging is None:
-            self._widths = widths
-            # Everything that the first rows can show to be wrong is said before the whole loop has run.
-            self._spec(np.array([0, 1], np.int64))
-            clear_beside(self._waiting)
-            self._folder.mkdir()
-            self._staging = Staging(self._folder / "rows", widths, self._dtype)
-        if widths != self._widths:
-            raise InputError(f"the modules put out {widths} units, and before {self._widths}")
-        read = np.concatenate([row[:length] for row, length in zip(tokens, lengths, strict=True)])
-        rows = {array: _joined(values, lengths) for array, values in states.items()}
-        for array, values in rows.items():
-            wrong = (~torch.isfinite(values)).nonzero()
-            if len(wrong):
-                row, unit = wrong[0].tolist()
-                raise InputError(
-                    f"{array}: {values[row, unit]:g} at row {sum(self._lengths) + row}, unit {unit}: expected finite "
-                    f"states, within the range of {self._dtype}"
-                )
-        for first in range(0, len(read), CHUNK_ROWS):
-            part = slice(first, first + CHUNK_ROWS)
-            self._staging.put(read[part], {array: values[part] for array, values in rows.items()})
-        self._lengths += lengths.tolist()
-
-    def _hook(self, array: str, select: Callable[[Any], Any] | None) -> Any:
-        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            output = output if select is None else select(output)
-            first = output[0] if isinstance(output, tuple | list) and not isinstance(output, PackedSequence) else output
-            if isinstance(first, PackedSequence):
-                first, self._packed_lengths = pad_packed_sequence(first, batch_first=self._layout == "BTH")
-            if not isinstance(first, Tensor) or first.dim() not in (2, 3) or not first.is_floating_point():
-                shape = f"{first.dtype} {list(first.shape)}" if isinstance(first, Tensor) else type(first).__name__
-                raise InputError(f"{array}: its module puts out {shape}, expected floats of two or three dimensions")
-            # Rounded at once, so that a loop of many steps holds no more than the dump does.
-            rounded = first.detach().to("cpu", torch.from_numpy(np.empty(0, self._dtype)).dtype, copy=True)
-            self._outputs.setdefault(array, []).append(rounded)
-
-        return keep
-
-    def _states(self, array: str, outputs: list[Tensor], shape: tuple[int, ...]) -> Tensor:
-        """Return what one module put out, as [B, T, H]."""
-        if not outputs:
-            raise InputError(f"{array}: its module was not called since the last add")
-        if outputs[0].dim() == 2 and shape[0] == 1 and len(outputs) == 1 and len(outputs[0]) == shape[1]:
-            # One sequence without a batch: [T, H].
-            return outputs[0][None]
-        along_time = 1 if self._layout == "BTH" else 0
-        pieces = [output.unsqueeze(along_time) if output.dim() == 2 else output for output in outputs]
-        try:
-            whole = torch.cat(pieces, dim=along_time)
-        except RuntimeError as error:
-            raise InputError(f"{array}: the calls of its module do not fit together: {error}") from None
-        whole = whole if self._layout == "BTH" else whole.transpose(0, 1)
-        if tuple(whole.shape[:2]) != tuple(shape):
+        states, most = {}, np.full(len(read), read.shape[1])
+        for array in self._modules:
+            states[array], rows = joined(array, calls.get(array, []), read.shape, self._layout)
+            most = most if rows is None else np.minimum(most, rows)
+        ends = most if lengths is None else _integers("lengths", lengths).astype(np.int64)
+        if ends.shape != most.shape or ends.min() < 1 or (ends > most).any():
             raise InputError(
-                f"{array}: its module put out {whole.shape[0]} sequences of {whole.shape[1]} rows, and the tokens are "
-                f"{shape[0]} of {shape[1]}: call add after every forward pass, or see layout"
+                f"lengths are {ends.tolist()}: expected {len(read)} of them, from 1 to "
+                f"{most.max() if (most == most[0]).all() else most.tolist()}"
             )
-        return whole
-
-    def _spec(self, starts: np.ndarray) -> DumpSpec:
-        n_words = len(self._vocabulary)
-        size = np.uint8 if n_words <= 2**8 else np.uint16 if n_words <= 2**16 else np.uint32
-        return DumpSpec(self._widths, starts, starts, (), np.dtype(size), self._dtype, self._attributes)
+        return read, states, ends
 
     def _write(self) -> None:
         """Write the dump, once everything is known of it."""
-        if self._staging is None and not self._outputs:
+        waiting = any(self._outputs.take().values())
+        if self._rows is None and not waiting:
             raise InputError("no module was called: run the model, and call add(tokens), inside the with statement")
-        if self._staging is None or any(self._outputs.values()):
+        if self._rows is None or waiting:
             raise InputError("outputs were recorded without tokens: call add(tokens) after every forward pass")
-        spec = self._spec(np.cumsum([0, *self._lengths], dtype=np.int64))
-        with DumpWriter(self._path, spec, overwrite=self._overwrite) as writer:
-            row = 0
-            for tokens, states in self._staging.take():
-                writer.append(row, tokens, states)
-                row += len(tokens)
+        self._rows.write(self._path, overwrite=self._overwrite)
 
 
-def _joined(values: Tensor, lengths: np.ndarray) -> Tensor:
-    """Return the rows of sequences [B, T, H] that are no padding, one sequence after another."""
-    return torch.cat([row[:length] for row, length in zip(values, lengths.tolist(), strict=True)])
+def _chosen(model: nn.Module, modules: Any) -> Chosen:
+    """Return the modules themselves, and the functions of those that have one."""
+    if not isinstance(modules, Mapping) or not modules:
+        raise InputError("no modules: name at least one by its array, such as {'layer0/h': 'rnn'}")
+    # A module may have several names.
+    known = dict(model.named_modules(remove_duplicate=False))
+    chosen = {}
+    for array, given in modules.items():
+        module, select = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
+        if isinstance(module, str) and module not in known:
+            names = ", ".join(name for name in known if name)
+            raise InputError(f"the model has no module {module!r}: it has {names[:500] or 'none'}")
+        module = known[module] if isinstance(module, str) else module
+        if not isinstance(module, nn.Module) or not (select is None or callable(select)):
+            what = type(given).__name__
+            raise InputError(f"{array}: {what} is no module; expected one, its name, or a pair of one and a function")
+        chosen[array] = module, select
+    return chosen
+
+
+def _integers(what: str, given: Any) -> np.ndarray:
+    """Return integers as an array, whatever holds them.
+
+    Raises:
+        InputError: they are none.
+    """
+    given = given.detach().cpu() if isinstance(given, Tensor) else given
+    if isinstance(given, Tensor) and given.is_floating_point():
+        raise InputError(f"{what} are {given.dtype}: expected integers")
+    try:
+        array = np.asarray(given)
+    except (TypeError, ValueError):
+        raise InputError(f"{what} are ragged: pad them and give their lengths, or give a PackedSequence") from None
+    if array.dtype.kind not in "iu":
+        raise InputError(f"{what} are {array.dtype} {list(array.shape)}: expected integers")
+    return array

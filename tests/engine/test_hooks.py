@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from gatescope.engine.concat import concatenate
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.hooks import record_states
+from gatescope.engine.model import weights_digest
 
 V, I, H, B, T = 5, 4, 6, 3, 11
 VOCABULARY = list("abc\n ")
@@ -91,6 +93,46 @@ def test_packed_sequences(tmp_path, tokens):
     np.testing.assert_allclose(np.asarray(dump.array("layer0/h")), rows.detach().half().numpy(), atol=2e-3)
 
 
+def test_packed_batches_are_padded_with_anything(tmp_path, tokens):
+    rnn, lengths = nn.GRU(V, H, batch_first=True), torch.tensor([2, 7, 5])
+    x = nn.functional.one_hot(tokens[0], V).float()
+    padded = tokens[0].clone()
+    padded[torch.arange(T) >= lengths[:, None]] = -100
+    with record_states(rnn, {"layer0/h": rnn}, tmp_path / "s", vocabulary=VOCABULARY) as recording:
+        packed = rnn(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))[0]
+        # The batch is wider than its longest sequence.
+        recording.add(padded)
+        rnn(x)
+        recording.add(padded, lengths)
+        rnn(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+        recording.add(pack_padded_sequence(tokens[0], lengths, batch_first=True, enforce_sorted=False))
+        rnn(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+        with pytest.raises(InputError, match=r"lengths are \[2, 8, 5\]: expected 3 of them, from 1 to \[2, 7, 5\]"):
+            recording.add(tokens[0], [2, 8, 5])
+    dump = StateDump.open(tmp_path / "s")
+    assert np.diff(dump.sequence_starts).tolist() == 3 * [2, 7, 5]
+    words = torch.cat([tokens[0, b, :length] for b, length in enumerate(lengths)]).tolist()
+    assert dump.tokens.tolist() == 3 * words
+    rows = np.asarray(dump.array("layer0/h")).reshape(3, 14, H)
+    values, _ = pad_packed_sequence(packed, batch_first=True)
+    expected = torch.cat([values[b, :length] for b, length in enumerate(lengths)]).detach().half().numpy()
+    assert np.array_equal(rows[0], expected) and np.array_equal(rows[2], expected)
+    np.testing.assert_allclose(rows[1], rows[0], atol=2e-3)
+
+
+def test_under_autocast(tmp_path, tokens):
+    model = nn.Sequential(nn.Embedding(V, I), nn.Linear(I, H))
+    with (
+        record_states(model, {"layer0/h": "1"}, tmp_path / "s", vocabulary=VOCABULARY) as recording,
+        torch.autocast("cpu", torch.bfloat16),
+    ):
+        expected = model(tokens[0])
+        recording.add(tokens[0])
+    assert expected.dtype == torch.bfloat16
+    rows = np.asarray(StateDump.open(tmp_path / "s").array("layer0/h"))
+    assert np.array_equal(rows, expected.detach().half().reshape(-1, H).numpy())
+
+
 def test_step_by_step(tmp_path, tokens):
     cell = nn.LSTMCell(V, H)
     state, expected = None, []
@@ -130,6 +172,49 @@ def test_one_sequence_without_a_batch(tmp_path, tokens):
     assert np.array_equal(np.asarray(dump.array("layer0/h")), torch.cat(outputs).half().numpy())
 
 
+NAN = torch.tensor([[V - 1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("tokens", "lengths"),
+    [(NAN, None), (NAN.float(), None), ([[0], [1, 2]], None), (NAN[0, :1], None), (NAN, [3]), (NAN * 9, None)],
+    ids=["states", "floats", "ragged", "shape", "lengths", "vocabulary"],
+)
+def test_an_add_that_failed_is_no_hindrance(tmp_path, tokens, lengths):
+    model = nn.Embedding(V, H)
+    with torch.no_grad():
+        model.weight[V - 1] = float("nan")
+    with record_states(model, {"layer0/h": ""}, tmp_path / "s", vocabulary=VOCABULARY) as recording:
+        for _ in range(2):
+            model(NAN)
+            with pytest.raises(InputError):
+                recording.add(tokens, lengths)
+            model(torch.tensor([[0, 1]]))
+            recording.add([[0, 1]])
+    dump = StateDump.open(tmp_path / "s")
+    assert dump.tokens.tolist() == [0, 1, 0, 1]
+    expected = model.weight[[0, 1, 0, 1]].detach().half().numpy()
+    assert np.array_equal(np.asarray(dump.array("layer0/h")), expected)
+
+
+def test_the_weights_are_told_apart(tmp_path, tokens):
+    def recorded(name, model, **attributes):
+        path = tmp_path / name
+        with record_states(model, {"layer0/h": ""}, path, vocabulary=VOCABULARY, attributes=attributes) as recording:
+            model(tokens[0])
+            recording.add(tokens[0])
+        return path
+
+    model, other = nn.Embedding(V, H), nn.Embedding(V, H)
+    parts = [recorded("a", model), recorded("b", model)]
+    assert concatenate(parts, tmp_path / "ab") == 2 * B * T
+    assert StateDump.open(parts[0]).attributes["weights_sha256"] == weights_digest(model.state_dict())
+    with pytest.raises(InputError, match="weights_sha256 is"):
+        concatenate([*parts, recorded("c", other)], tmp_path / "abc")
+    own = recorded("d", other, weights_sha256="7" * 64)
+    assert StateDump.open(own).attributes["weights_sha256"] == "7" * 64
+
+
 def test_hooks_are_gone_and_nothing_is_left_after_an_error(tmp_path, tokens):
     model = Tagger()
     with (
@@ -142,18 +227,6 @@ def test_hooks_are_gone_and_nothing_is_left_after_an_error(tmp_path, tokens):
     assert not model.rnn._forward_hooks and os.listdir(tmp_path) == []
 
 
-def test_an_earlier_dump_is_kept_unless_asked(tmp_path, tokens):
-    model = Tagger()
-    path = tmp_path / "s"
-    for overwrite in (False, True):
-        with record_states(model, {"layer0/h": "rnn"}, path, vocabulary=VOCABULARY, overwrite=overwrite) as recording:
-            model(tokens[0])
-            recording.add(tokens[0])
-    with pytest.raises(InputError, match="is there already"):
-        record_states(model, {"layer0/h": "rnn"}, path, vocabulary=VOCABULARY)
-    assert StateDump.open(path).n_rows == B * T
-
-
 def wrong(tmp_path, use, modules=None, model=None):
     model = model or Tagger()
     with record_states(model, modules or {"layer0/h": "rnn"}, tmp_path / "s", vocabulary=VOCABULARY) as recording:
@@ -164,8 +237,14 @@ BAD = [
     (lambda model, recording: None, "no module was called"),
     (lambda model, recording: model(torch.zeros(2, 3, dtype=torch.long)), "without tokens"),
     (lambda model, recording: recording.add(np.zeros((2, 3), int)), "layer0/h: its module was not called"),
-    (lambda model, recording: recording.add(np.full((2, 3), 5)), "outside the vocabulary: expected 0 to 4"),
-    (lambda model, recording: recording.add(np.zeros((2, 3))), "expected integers"),
+    (
+        lambda model, recording: (model(torch.zeros(2, 3, dtype=torch.long)), recording.add(np.full((2, 3), 5))),
+        "outside the vocabulary: expected 0 to 4",
+    ),
+    (lambda model, recording: recording.add(np.zeros((2, 3))), r"tokens are float64 \[2, 3\]: expected integers"),
+    (lambda model, recording: recording.add(torch.zeros(2, 3)), "tokens are torch.float32: expected integers"),
+    (lambda model, recording: recording.add([[0, 1], [2]]), "tokens are ragged: pad them and give their lengths"),
+    (lambda model, recording: recording.add(np.zeros((1, 2, 3), int)), r"tokens are \[1, 2, 3\]: expected integers"),
     (
         lambda model, recording: (model(torch.zeros(2, 3, dtype=torch.long)), recording.add(np.zeros((3, 2), int))),
         "2 sequences of 3 rows, and the tokens are 3 of 2",
@@ -176,6 +255,20 @@ BAD = [
             recording.add(np.zeros((2, 3), int), [4, 1]),
         ),
         r"lengths are \[4, 1\]: expected 2 of them, from 1 to 3",
+    ),
+    *(
+        (
+            lambda model, recording, lengths=lengths: (
+                model(torch.zeros(2, 3, dtype=torch.long)),
+                recording.add(np.zeros((2, 3), int), lengths),
+            ),
+            message,
+        )
+        for lengths, message in [
+            ([2.7, 1], r"lengths are float64 \[2\]: expected integers"),
+            ([True, True], r"lengths are bool \[2\]: expected integers"),
+            ([0, 1], r"lengths are \[0, 1\]: expected 2 of them, from 1 to 3"),
+        ]
     ),
 ]
 
@@ -190,6 +283,22 @@ def test_what_does_not_fit_is_named(tmp_path, use, message):
 def test_other_refusals(tmp_path):
     with pytest.raises(InputError, match="dtype 'float64' is none of a dump's"):
         record_states(Tagger(), {"layer0/h": "rnn"}, tmp_path / "s", vocabulary=VOCABULARY, dtype="float64")
+    for vocabulary in (None, ["the", "cat"], {"a": 1, "b": 0}, 5, ""):
+        with pytest.raises(InputError, match="expected the single character of each token"):
+            record_states(Tagger(), {"layer0/h": "rnn"}, tmp_path / "s", vocabulary=vocabulary)
+    for modules in ({}, ["rnn"], "rnn", None):
+        with pytest.raises(InputError, match="no modules: name at least one by its array"):
+            record_states(Tagger(), modules, tmp_path / "s", vocabulary=VOCABULARY)
+    for given, what in ((None, "NoneType"), (("rnn", 1), "tuple"), (("rnn",), "tuple")):
+        with pytest.raises(InputError, match=f"layer0/h: {what} is no module; expected one, its name, or a pair"):
+            record_states(Tagger(), {"layer0/h": given}, tmp_path / "s", vocabulary=VOCABULARY)
+    with pytest.raises(InputError, match="s3://bucket/s is a URL"):
+        record_states(Tagger(), {"layer0/h": "rnn"}, "s3://bucket/s", vocabulary=VOCABULARY)
+    (tmp_path / "file").touch()
+    recording = record_states(Tagger(), {"layer0/h": "rnn"}, tmp_path / "file" / "s", vocabulary=VOCABULARY)
+    with pytest.raises(InputError, match="file cannot be a folder: File exists"), recording:
+        pass
+    (tmp_path / "file").unlink()
     with pytest.raises(InputError, match="the model has no module 'lstm': it has embedding, rnn, attention"):
         wrong(tmp_path, None, {"layer0/h": "lstm"})
     batch = torch.zeros(2, 3, dtype=torch.long)
@@ -197,7 +306,7 @@ def test_other_refusals(tmp_path):
         wrong(tmp_path, lambda model, recording: (model(batch), recording.add(batch)), {"hidden": "rnn"})
     model = Tagger()
     nn.init.constant_(model.embedding.weight, float("nan"))
-    with pytest.raises(InputError, match="layer0/h: nan at row 0, unit 0: expected finite"):
+    with pytest.raises(InputError, match="layer0/h: nan at row 0 of this add, unit 0: expected finite"):
         wrong(tmp_path, lambda model, recording: (model(batch), recording.add(batch)), model=model)
     with pytest.raises(InputError, match=r"layer0/h: its module puts out torch.int64 \[2, 3\], expected floats of two"):
         wrong(tmp_path, lambda model, recording: model(batch), {"layer0/h": ""}, nn.Identity())

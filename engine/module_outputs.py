@@ -1,0 +1,156 @@
+"""What chosen modules of a torch model put out, collected call by call until it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from gatescope.engine.errors import InputError
+
+# Of each array: a module, and what takes the recorded part of its output.
+Chosen = dict[str, tuple[nn.Module, Callable[[Any], Any] | None]]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a module put out in one call.
+
+    Args:
+        values: as they came, rounded, on the CPU; padded if they were packed.
+        lengths: int64 [B] of a `PackedSequence`.
+    """
+
+    values: Tensor
+    lengths: np.ndarray | None
+
+
+class ModuleOutputs:
+    """Collects the outputs of modules while `collected` runs.
+
+    Args:
+        modules: those of each array.
+        layout: of outputs of three dimensions, "BTH" or "TBH".
+        dtype: what the values are rounded to, float16 or float32.
+    """
+
+    def __init__(self, modules: Chosen, layout: str, dtype: np.dtype) -> None:
+        self._modules, self._layout = modules, layout
+        self._dtype = torch.from_numpy(np.empty(0, dtype)).dtype
+        self._calls: dict[str, list[Call]] = {}
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Let hooks collect what the modules put out; they are gone behind the block."""
+        with ExitStack() as stack:
+            for array, (module, select) in self._modules.items():
+                stack.callback(module.register_forward_hook(self._hook(array, select)).remove)
+            yield
+
+    def take(self) -> dict[str, list[Call]]:
+        """Return the calls of each array's module since the last time; they are forgotten here."""
+        calls, self._calls = self._calls, {}
+        return calls
+
+    def _hook(self, array: str, select: Callable[[Any], Any] | None) -> Any:
+        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+            output = output if select is None else select(output)
+            several = isinstance(output, tuple | list) and not isinstance(output, PackedSequence)
+            first, lengths = (output[0] if several and output else output), None
+            if isinstance(first, PackedSequence):
+                first, lengths = pad_packed_sequence(first, batch_first=self._layout == "BTH")
+            if not isinstance(first, Tensor) or first.dim() not in (2, 3) or not first.is_floating_point():
+                raise InputError(f"{array}: its module puts out {_described(first)}")
+            # Rounded at once, so that a loop of many steps holds no more than the dump does.
+            rounded = first.detach().to("cpu", self._dtype, copy=True)
+            self._calls.setdefault(array, []).append(Call(rounded, None if lengths is None else lengths.numpy()))
+
+        return keep
+
+
+def layout_of(modules: Chosen, layout: str | None) -> str:
+    """Return the layout of outputs: that of the modules' own `batch_first`, where they have one.
+
+    Args:
+        modules: those of each array; of the output of a function nothing is known.
+        layout: what is asked for, if anything.
+
+    Raises:
+        InputError: modules that differ, or are otherwise than what is asked for.
+    """
+    said = {
+        array: "BTH" if module.batch_first else "TBH"
+        for array, (module, select) in modules.items()
+        if select is None and isinstance(getattr(module, "batch_first", None), bool)
+    }
+    first = next(iter(said), "")
+    expected = layout or said.get(first, "BTH")
+    for array, own in said.items():
+        if own != expected:
+            other = f"the layout {layout!r} is asked for" if layout else f"that of {first} has not"
+            raise InputError(
+                f"{array}: its module has batch_first={own == 'BTH'}, and {other}: leave out layout, or bring its "
+                "output into the other by a pair, such as (module, lambda output: output[0].transpose(0, 1))"
+            )
+    return expected
+
+
+def joined(array: str, calls: list[Call], shape: tuple[int, ...], layout: str) -> tuple[Tensor, np.ndarray | None]:
+    """Return what a module put out in all its calls.
+
+    Args:
+        array: whose module it is.
+        calls: in their order.
+        shape: of the tokens, (B, T).
+        layout: of outputs of three dimensions.
+
+    Returns:
+        [B, T, H], and the lengths of what was packed, which has no rows behind the longest.
+
+    Raises:
+        InputError: there is no call, calls do not fit together, or they do not fit the tokens.
+    """
+    if not calls:
+        raise InputError(f"{array}: its module was not called since the last add")
+    if len(calls) > 1 and any(call.lengths is not None for call in calls):
+        raise InputError(
+            f"{array}: its module put out {len(calls)} packed sequences: call add after every forward pass"
+        )
+    lengths, outputs = calls[0].lengths, [call.values for call in calls]
+    if outputs[0].dim() == 2 and shape[0] == 1 and len(outputs) == 1 and len(outputs[0]) == shape[1]:
+        # One sequence without a batch: [T, H].
+        return outputs[0][None], None
+    along_time = 1 if layout == "BTH" else 0
+    pieces = [output.unsqueeze(along_time) if output.dim() == 2 else output for output in outputs]
+    try:
+        whole = torch.cat(pieces, dim=along_time)
+    except RuntimeError as error:
+        raise InputError(f"{array}: the calls of its module do not fit together: {error}") from None
+    whole = whole if layout == "BTH" else whole.transpose(0, 1)
+    n_sequences, n_rows = whole.shape[:2]
+    if n_sequences != shape[0] or (n_rows != shape[1] and (lengths is None or n_rows > shape[1])):
+        raise InputError(
+            f"{array}: its module put out {n_sequences} sequences of {n_rows} rows, and the tokens are {shape[0]} of "
+            f"{shape[1]}: call add after every forward pass, or see layout"
+        )
+    return whole, lengths
+
+
+def _described(output: Any) -> str:
+    """Say what an output is, and how to record a part of it."""
+    expected, part = "expected floats of two or three dimensions", "output.hidden"
+    if isinstance(output, Tensor):
+        return f"{output.dtype} {list(output.shape)}, {expected}"
+    what = type(output).__name__
+    if isinstance(output, Mapping) and output:
+        what += f" of {', '.join(map(repr, output))}"
+        part = f"output[{next(iter(output))!r}]"
+    elif isinstance(output, tuple | list) and output:
+        part = "output[0][0]"
+    return f"{what}, {expected}: name a part by a pair, such as (module, lambda output: {part})"

@@ -1,0 +1,94 @@
+"""Tests of collecting what modules put out: the layout that they have, and outputs that are no states."""
+
+from collections import OrderedDict
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from gatescope.engine.errors import InputError
+from gatescope.engine.module_outputs import ModuleOutputs, joined, layout_of
+from gatescope.kernels.lstm import LSTM
+
+FIRST, LAST = nn.GRU(2, 3, batch_first=True), nn.GRU(2, 3)
+
+
+def turned(output):
+    return output[0].transpose(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("modules", "layout", "expected"),
+    [
+        ([(FIRST, None)], None, "BTH"),
+        ([(LAST, None), (nn.Tanh(), None)], None, "TBH"),
+        ([(LSTM(2, 3), None)], None, "TBH"),
+        ([(nn.Tanh(), None)], None, "BTH"),
+        ([(nn.Tanh(), None)], "TBH", "TBH"),
+        ([(LAST, turned)], None, "BTH"),
+        ([(LAST, turned)], "BTH", "BTH"),
+        ([(LAST, turned), (FIRST, None)], None, "BTH"),
+        ([(LAST, None)], "TBH", "TBH"),
+    ],
+)
+def test_the_layout_is_that_of_the_modules(modules, layout, expected):
+    assert layout_of({f"layer{number}/h": each for number, each in enumerate(modules)}, layout) == expected
+
+
+@pytest.mark.parametrize(
+    ("modules", "layout", "message"),
+    [
+        ([(LAST, None)], "BTH", "layer0/h: its module has batch_first=False, and the layout 'BTH' is asked for"),
+        ([(FIRST, None)], "TBH", "layer0/h: its module has batch_first=True, and the layout 'TBH' is asked for"),
+        (
+            [(LAST, None), (FIRST, None)],
+            None,
+            "layer1/h: its module has batch_first=True, and that of layer0/h has not",
+        ),
+    ],
+)
+def test_a_layout_that_is_not_the_modules_is_refused(modules, layout, message):
+    with pytest.raises(InputError, match=message):
+        layout_of({f"layer{number}/h": each for number, each in enumerate(modules)}, layout)
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ({"h": 1, "c": 2}, r"dict of 'h', 'c', expected floats.*\(module, lambda output: output\['h'\]\)"),
+        (OrderedDict(last=torch.zeros(1)), r"OrderedDict of 'last', expected.*lambda output: output\['last'\]\)"),
+        (SimpleNamespace(h=1), r"SimpleNamespace, expected floats.*\(module, lambda output: output.hidden\)"),
+        (((torch.zeros(1, 2), 3), 4), r"tuple, expected floats.*\(module, lambda output: output\[0\]\[0\]\)"),
+        ((), "tuple, expected floats of two or three dimensions"),
+        (torch.zeros(3), r"torch.float32 \[3\], expected floats of two or three dimensions$"),
+    ],
+)
+def test_an_output_that_is_no_states_is_described(output, message):
+    module = nn.Identity()
+    outputs = ModuleOutputs({"layer0/h": (module, None)}, "BTH", np.dtype(np.float16))
+    with outputs.collected(), pytest.raises(InputError, match=f"layer0/h: its module puts out {message}"):
+        module(output)
+    assert outputs.take() == {} and not module._forward_hooks
+
+
+def test_what_is_taken_is_forgotten():
+    module = nn.Identity()
+    outputs = ModuleOutputs({"layer0/h": (module, None)}, "BTH", np.dtype(np.float32))
+    with outputs.collected():
+        module(torch.ones(1, 2, 3))
+        assert len(outputs.take()["layer0/h"]) == 1 and outputs.take() == {}
+    module(torch.ones(1, 2, 3))
+    assert outputs.take() == {}
+
+
+def test_several_packed_outputs_have_lengths_of_their_own():
+    outputs = ModuleOutputs({"layer0/h": (FIRST, None)}, "BTH", np.dtype(np.float32))
+    packed = pack_padded_sequence(torch.randn(2, 4, 2), [4, 3], batch_first=True)
+    with outputs.collected():
+        FIRST(packed)
+        FIRST(packed)
+    with pytest.raises(InputError, match="layer0/h: its module put out 2 packed sequences: call add after every"):
+        joined("layer0/h", outputs.take()["layer0/h"], (2, 8), "BTH")
