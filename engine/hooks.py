@@ -111,6 +111,8 @@ class Recording:
         self._opened: ExitStack | None = None
         self._folder: Path | None = None
         self._rows: RecordedRows | None = None
+        # The sequences of the add before, if the next may go on with them.
+        self._last: np.ndarray | None = None
 
     def __enter__(self) -> Recording:
         if self._opened is not None:
@@ -135,45 +137,59 @@ class Recording:
             if kind is None:
                 self._write()
 
-    def add(self, tokens: Any, lengths: Any = None) -> None:
+    def add(self, tokens: Any, lengths: Any = None, *, continues: bool = False) -> None:
         """Add sequences: what the modules put out since the last call, and the tokens that were read for it.
 
         Each row of a batch is a sequence: a text of its own that hypotheses are evaluated on, from its first token to
-        its last. Where this fails, nothing is added, and what the modules put out is dropped.
+        its last. A loop that reads long texts piece by piece and keeps the state says so with `continues`. Where this
+        fails, nothing is added, and what the modules put out is dropped.
 
         Args:
             tokens: integers [B, T] or [T, B], as the layout says, [T] for one sequence, or a `PackedSequence`. Where
                 the modules were called once for every step, T is the number of calls.
             lengths: integers [B], rows of each sequence that are no padding; default: T, or those of a
                 `PackedSequence`. What stands behind them may be any token.
+            continues: the sequences go on where those of the add before ended: as many, in the same order. The dump
+                holds each as a whole. One that has ended has the length 0.
 
         Raises:
             InputError: outputs are missing, of another shape than the tokens, or not finite; a token is outside the
-                vocabulary.
+                vocabulary; or there are no such sequences to go on with.
         """
-        calls = self._outputs.take()
+        calls, before = self._outputs.take(), self._last
+        self._last = None
         if self._folder is None:
             raise InputError("add outside of its with statement: call it inside, after a forward pass")
         # Products and sums in 16 bits are the model's business.
         with torch.autocast("cpu", enabled=False):
-            read, states, ends = self._batch(calls, tokens, lengths)
+            read, states, ends = self._batch(calls, tokens, lengths, 0 if continues else 1)
             real = np.arange(read.shape[1]) < ends[:, None]
             words = read[real]
             rows = {array: values[torch.from_numpy(real[:, : values.shape[1]])] for array, values in states.items()}
         n_words = len(self._attributes["vocabulary"])
         if len(words) and not 0 <= words.min() <= words.max() < n_words:
             raise InputError(f"a token is outside the vocabulary: expected 0 to {n_words - 1}")
+        if continues and (before is None or len(before) != len(ends)):
+            there = (
+                "there is no add before this, or it failed" if before is None else f"before there were {len(before)}"
+            )
+            raise InputError(f"{len(ends)} sequences cannot go on: {there}; leave out continues to begin new ones")
         if self._rows is None:
             if "weights_sha256" not in self._attributes:
                 self._attributes["weights_sha256"] = weights_digest(self._model.state_dict())
             self._rows = RecordedRows(self._folder, self._dtype, self._attributes)
-        numbers = np.arange(len(ends)) + self._rows.n_sequences
+        numbers = np.arange(len(ends)) + self._rows.n_sequences if before is None or not continues else before
         self._rows.add(words, rows, ends, numbers)
+        self._last = numbers
+
+    def discard(self) -> None:
+        """Drop what the modules put out since the last add: a pass that is not to be recorded, or one that failed."""
+        self._outputs.take()
 
     def _batch(
-        self, calls: dict[str, list[Call]], tokens: Any, lengths: Any
+        self, calls: dict[str, list[Call]], tokens: Any, lengths: Any, least: int
     ) -> tuple[np.ndarray, dict[str, Tensor], np.ndarray]:
-        """Return tokens [B, T], the states [B, T, H] of each array, and int64 lengths [B]."""
+        """Return tokens [B, T], the states [B, T, H] of each array, and int64 lengths [B] of at least `least`."""
         if isinstance(tokens, PackedSequence):
             tokens, packed = pad_packed_sequence(tokens, batch_first=self._layout == "BTH")
             lengths = packed if lengths is None else lengths
@@ -186,9 +202,9 @@ class Recording:
             states[array], rows = joined(array, calls.get(array, []), read.shape, self._layout)
             most = most if rows is None else np.minimum(most, rows)
         ends = most if lengths is None else _integers("lengths", lengths).astype(np.int64)
-        if ends.shape != most.shape or ends.min() < 1 or (ends > most).any():
+        if ends.shape != most.shape or ends.min() < least or (ends > most).any():
             raise InputError(
-                f"lengths are {ends.tolist()}: expected {len(read)} of them, from 1 to "
+                f"lengths are {ends.tolist()}: expected {len(read)} of them, from {least} to "
                 f"{most.max() if (most == most[0]).all() else most.tolist()}"
             )
         return read, states, ends
@@ -199,7 +215,7 @@ class Recording:
         if self._rows is None and not waiting:
             raise InputError("no module was called: run the model, and call add(tokens), inside the with statement")
         if self._rows is None or waiting:
-            raise InputError("outputs were recorded without tokens: call add(tokens) after every forward pass")
+            raise InputError("outputs were recorded without tokens: call add(tokens) after every pass, or discard()")
         self._rows.write(self._path, overwrite=self._overwrite)
 
 

@@ -172,6 +172,65 @@ def test_one_sequence_without_a_batch(tmp_path, tokens):
     assert np.array_equal(np.asarray(dump.array("layer0/h")), torch.cat(outputs).half().numpy())
 
 
+def test_a_loop_that_carries_its_state_on(tmp_path, tokens):
+    rnn, outputs = nn.GRU(V, H, batch_first=True), []
+    text = tokens.permute(1, 0, 2).reshape(B, 4 * T)
+    with record_states(rnn, {"layer0/h": rnn}, tmp_path / "s", vocabulary=VOCABULARY) as recording:
+        for _ in range(2):
+            state = None
+            for piece in range(4):
+                y, state = rnn(nn.functional.one_hot(tokens[piece], V).float(), state)
+                outputs.append(y.detach())
+                # The last sequence has ended before the last piece.
+                lengths = [T, T, 0] if piece == 3 else None
+                recording.add(tokens[piece], lengths, continues=piece > 0)
+    dump = StateDump.open(tmp_path / "s")
+    assert np.diff(dump.sequence_starts).tolist() == 2 * [4 * T, 4 * T, 3 * T]
+    assert np.array_equal(dump.document_starts, dump.sequence_starts)
+    words = torch.cat([text[0], text[1], text[2, : 3 * T]])
+    assert dump.tokens.tolist() == 2 * words.tolist()
+    rows = [torch.cat(outputs[4 * loop : 4 * loop + 4], dim=1) for loop in range(2)]
+    expected = torch.cat([each for y in rows for each in (y[0], y[1], y[2, : 3 * T])])
+    assert np.array_equal(np.asarray(dump.array("layer0/h")), expected.half().numpy())
+
+
+def test_what_cannot_go_on(tmp_path, tokens):
+    model = nn.Embedding(V, H)
+    with record_states(model, {"layer0/h": ""}, tmp_path / "s", vocabulary=VOCABULARY) as recording:
+
+        def add(batch, continues):
+            model(batch.clamp(min=0))
+            recording.add(batch, continues=continues)
+
+        with pytest.raises(InputError, match="3 sequences cannot go on: there is no add before this"):
+            add(tokens[0], True)
+        add(tokens[0], False)
+        with pytest.raises(InputError, match="2 sequences cannot go on: before there were 3; leave out continues"):
+            add(tokens[1, :2], True)
+        add(tokens[0], False)
+        with pytest.raises(InputError, match="a token is outside"):
+            add(tokens[1] - V, True)
+        # A piece is missing.
+        with pytest.raises(InputError, match="there is no add before this, or it failed"):
+            add(tokens[1], True)
+    assert StateDump.open(tmp_path / "s").tokens.tolist() == 2 * tokens[0].reshape(-1).tolist()
+
+
+def test_a_pass_that_is_left_out(tmp_path, tokens):
+    model = nn.Embedding(V, H)
+    with record_states(model, {"layer0/h": ""}, tmp_path / "s", vocabulary=VOCABULARY) as recording:
+        model(tokens[0])
+        recording.add(tokens[0])
+        model(tokens[1])
+        recording.discard()
+        model(tokens[2])
+        recording.add(tokens[2], continues=True)
+        model(tokens[3])
+        recording.discard()
+    dump = StateDump.open(tmp_path / "s")
+    assert dump.tokens.tolist() == torch.cat([tokens[0], tokens[2]], dim=1).reshape(-1).tolist()
+
+
 NAN = torch.tensor([[V - 1, 0]])
 
 
