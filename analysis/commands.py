@@ -226,7 +226,7 @@ def probe(
     Args:
         states: a state dump, or another program's .npy, .npz, .h5, .safetensors or Zarr; a path or a URL.
         out: folder of the results.
-        labels: .npz, .csv or .parquet with a hypothesis in each column and a row for each state.
+        labels: .npz, .csv, .tsv, .jsonl or .parquet with a hypothesis in each column and a row for each state.
         config: the hypotheses and how they are tested.
         read: which states, and what their file does not say.
         seed: of the split into training and test, and of the bootstrap.

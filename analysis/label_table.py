@@ -1,14 +1,17 @@
-"""Labels that are given in a file instead of computed from a text: .npz, .csv or .parquet, one row for each state.
+"""Labels that are given in a file instead of computed from a text, one row for each state.
 
-Every column is a hypothesis. A column of booleans, or of 0 and 1, is a boolean one; of other numbers a continuous one;
-of words, such as parts of speech, one boolean hypothesis `column=word` for each word. What is missing or NaN is
-undefined. A column `sequence_id` (or `sequence_ids`) tells the sequences, which no split cuts, and `token` what was
-read; both are no hypotheses. In an .npz a matrix [N, K] makes the columns `name_0`, `name_1`, ..., or those of
-`label_names` [K]; one that holds `labels` may hold the states and whatever else beside it.
+It may be .npz, .csv or .tsv (both also with .gz behind), .jsonl or .parquet. Every column is a hypothesis. A column of
+booleans, or of 0 and 1, is a boolean one; of other numbers a continuous one; of words, such as parts of speech, one
+boolean hypothesis `column=word` for each word. What is missing, NaN or an empty word is undefined. A column
+`sequence_id` (or `sequence_ids`) tells the sequences, which no split cuts, and `token` what was read; both are no
+hypotheses. In an .npz a matrix [N, K] makes the columns `name_0`, `name_1`, ..., or those of `label_names` [K]; one
+that holds `labels` may hold the states and whatever else beside it.
 """
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,8 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.location import UNREADABLE, unreadable
 
 IDS = ("sequence_id", "sequence_ids")
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = (".npz", *SEPARATORS, ".jsonl", ".parquet")
 NOT_LABELS = {*IDS, "token", "tokens", "label_names"}
 # A column of more words than this is an identifier or a text and not a set of classes.
 MOST_WORDS = 1000
@@ -47,17 +52,18 @@ class LabelTable:
         return [each.name for labels in (self.boolean, self.continuous) for each in labels.hypotheses]
 
 
-def read_labels(path: Path) -> LabelTable:
+def read_labels(path: str | os.PathLike[str]) -> LabelTable:
     """Read a file of labels.
 
     Raises:
         InputError: the file cannot be read, has no label, or columns of different length.
     """
-    suffix = path.suffix.lower()
-    if suffix not in (".npz", ".csv", ".parquet"):
-        raise InputError(f"--labels {path} is not of a known kind: expected .npz, .csv or .parquet")
+    path = Path(path)
+    suffix = _suffix(path)
+    if suffix not in SUFFIXES:
+        raise InputError(f"--labels {path} is not of a known kind: expected {', '.join(SUFFIXES)}")
     try:
-        columns = _npz_columns(path) if suffix == ".npz" else _table_columns(path)
+        columns = _npz_columns(path) if suffix == ".npz" else _table_columns(path, suffix)
     except InputError:
         raise
     except FileNotFoundError:
@@ -89,6 +95,13 @@ def read_labels(path: Path) -> LabelTable:
     return LabelTable(boolean, continuous, ids)
 
 
+def _suffix(path: Path) -> str:
+    """Return what kind of file it is, .csv for table.csv.gz too."""
+    name = Path(path.name.lower())
+    packed = name.suffix == ".gz" and Path(name.stem).suffix in SEPARATORS
+    return Path(name.stem).suffix if packed else name.suffix
+
+
 def _npz_columns(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as archive:
         wanted = {"labels", "label_names", *IDS} if "labels" in archive.files else set(archive.files)
@@ -113,30 +126,52 @@ def _npz_columns(path: Path) -> dict[str, np.ndarray]:
     return columns
 
 
-def _table_columns(path: Path) -> dict[str, np.ndarray]:
+def _table_columns(path: Path, suffix: str) -> dict[str, np.ndarray]:
     try:
         import pandas
     except ImportError:
         raise InputError(f"--labels {path}: tables need pandas and pyarrow: pip install 'gatescope[files]'") from None
-    table = _read_csv(pandas, path) if path.suffix.lower() == ".csv" else pandas.read_parquet(path)
+    if suffix in SEPARATORS:
+        table = _read_separated(pandas, path, SEPARATORS[suffix])
+    elif suffix == ".jsonl":
+        table = pandas.read_json(path, lines=True, dtype=False)
+    else:
+        table = pandas.read_parquet(path)
     if not table.columns.is_unique:
         raise InputError(f"--labels {path}: two columns have one name")
     # Anything but numbers becomes objects, in which what is missing is None. One without a name is an index.
     return {str(name): _plain(column) for name, column in table.items() if not str(name).startswith("Unnamed: ")}
 
 
-def _read_csv(pandas: Any, path: Path) -> Any:
+def _read_separated(pandas: Any, path: Path, separator: str) -> Any:
+    def read(**options: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pandas.errors.ParserWarning)
+            # Without `index_col` a comma behind each row would make names of rows out of the first column.
+            return pandas.read_csv(path, sep=separator, index_col=False, low_memory=False, **options)
+
+    called = "tabs" if separator == "\t" else "commas"
+    try:
+        table = read()
+    except pandas.errors.ParserWarning:
+        raise InputError(
+            f"--labels {path}: its rows have more fields than its first line has names: separate columns by {called}, "
+            "and name each in the first line"
+        ) from None
+    if len(table.columns) == 1 and any(sign in table.columns[0] for sign in ";\t," if sign != separator):
+        raise InputError(
+            f"--labels {path}: its only column is called {table.columns[0]!r}: separate columns by {called}"
+        )
     # Among numbers, and among True and False, "NA" and the like are missing; among words, such as classes of entities,
     # "NA" and "None" are words.
-    table = pandas.read_csv(path)
     of_words = [
         place
         for place, (_, column) in enumerate(table.items())
         if column.dtype.kind not in "biuf" and not all(isinstance(value, bool) for value in column.dropna())
     ]
     if of_words:
-        words = pandas.read_csv(path, usecols=of_words, keep_default_na=False, na_values=["", "nan", "NaN"])
-        table[table.columns[of_words]] = words
+        words = read(dtype=str, keep_default_na=False, na_values=["", "nan", "NaN"])
+        table[table.columns[of_words]] = words.iloc[:, of_words]
     return table
 
 
@@ -152,12 +187,18 @@ def _labels_of(path: Path, name: str, values: np.ndarray) -> Iterator[tuple[str,
     if values.dtype.kind == "O":
         defined = np.array([value is not None for value in values], dtype=bool)
         present = values[defined]
+        several = next((value for value in present if isinstance(value, list | tuple | dict | set | np.ndarray)), None)
+        if several is not None:
+            raise InputError(
+                f"--labels {path}: {name} holds a {type(several).__name__} in a row, expected a number or a word"
+            )
         if all(isinstance(value, bool | int | float | np.number | np.bool_) for value in present):
             numbers = np.zeros(len(values))
             numbers[defined] = present.astype(np.float64)
             yield from _numbers(path, name, numbers, defined)
             return
         values = np.where(defined, values, "").astype(str)
+        defined = values != ""
     elif values.dtype.kind in "biuf":
         defined = ~np.isnan(values) if values.dtype.kind == "f" else np.ones(len(values), dtype=bool)
         yield from _numbers(path, name, values, defined)

@@ -65,7 +65,63 @@ def test_a_matrix_of_labels(tmp_path):
     assert read_labels(tmp_path / "b.npz").names == ["y_0", "y_1"]
 
 
+@pytest.mark.parametrize("name", ["labels.tsv", "labels.csv.gz", "labels.tsv.gz", "labels.jsonl"])
+def test_other_kinds_of_tables(tmp_path, name):
+    columns = TABLE[["flag", "depth", "tag", "sequence_id"]]
+    if name == "labels.jsonl":
+        columns.to_json(tmp_path / name, orient="records", lines=True)
+    else:
+        columns.to_csv(tmp_path / name, sep="\t" if "tsv" in name else ",", index=False)
+    table = read_labels(str(tmp_path / name))
+    assert table.names == ["flag", "tag=NN", "tag=VB", "depth"]
+    assert table.boolean.values[:, 1].tolist() == [True, False, False, True]
+    assert table.boolean.defined[:, 1].tolist() == [True, False, True, True]
+    assert table.continuous.values.tolist() == [[0], [3], [2], [1]] and table.sequence_ids.tolist() == [7, 7, 3, 3]
+
+
+def test_a_comma_behind_each_row_shifts_nothing(tmp_path):
+    (tmp_path / "labels.csv").write_text("a,b,tag\n1,5,NN,\n0,6,NA,\n1,7,,\n")
+    table = read_labels(tmp_path / "labels.csv")
+    assert table.names == ["a", "tag=NA", "tag=NN", "b"]
+    assert table.boolean.values[:, 0].tolist() == [True, False, True]
+    assert table.boolean.defined[:, 1].tolist() == [True, True, False]
+    assert table.continuous.values[:, 0].tolist() == [5, 6, 7]
+
+
+def test_words_of_digits_stay_words_in_long_files(tmp_path):
+    # pandas reads a long file in pieces, each of a type of its own; here the first half looks like numbers.
+    rows, others = 40_000, 60
+    words = ["07" if row % 2 else "" if row < rows // 2 else "NN" for row in range(rows)]
+    names = ",".join(f"x{other}" for other in range(others))
+    (tmp_path / "labels.csv").write_text(f"{names},tag\n" + "".join("1," * others + f"{word}\n" for word in words))
+    table = read_labels(tmp_path / "labels.csv")
+    assert table.names[others:] == ["tag=07", "tag=NN"]
+    assert table.boolean.values[:, others:].sum(axis=0).tolist() == [rows // 2, rows // 4]
+
+
+def test_an_empty_word_is_undefined_in_every_format(tmp_path):
+    words = ["NN", "", "VB"]
+    pandas.DataFrame({"tag": words}).to_parquet(tmp_path / "a.parquet")
+    pandas.DataFrame({"tag": words}).to_csv(tmp_path / "a.csv", index=False)
+    np.savez(tmp_path / "a.npz", tag=np.array(words))
+    for name in ("a.parquet", "a.csv", "a.npz"):
+        table = read_labels(tmp_path / name)
+        assert table.names == ["tag=NN", "tag=VB"] and table.boolean.defined[:, 0].tolist() == [True, False, True]
+
+
+def test_a_list_in_a_row_is_refused(tmp_path):
+    pandas.DataFrame({"a": [[1], [2, 3]]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="a holds a ndarray in a row, expected a number or a word"):
+        read_labels(tmp_path / "a.parquet")
+
+
 BAD = [
+    ("more.csv", b"a,b\n1,0,5\n0,1,6\n", "more fields than its first line has names: separate columns by commas"),
+    ("one_more.csv", b"a,b\n1,0,\n0,1,6\n", "more fields than its first line"),
+    ("semicolons.csv", b"a;b\n0;1\n1;0\n", "only column is called 'a;b': separate columns by commas"),
+    ("tabs.csv", b"a\tb\n0\t1\n", r"separate columns by commas"),
+    ("commas.tsv", b"a,b\n0,1\n", "only column is called 'a,b': separate columns by tabs"),
+    ("damaged.jsonl", b'{"a":', "cannot be read"),
     ("labels.txt", b"a\n1\n", "not of a known kind"),
     ("absent.csv", None, "does not exist"),
     ("empty.csv", b"", "cannot be read"),
