@@ -49,7 +49,8 @@ class Location:
 
     def __init__(self, place: str | os.PathLike[str]) -> None:
         self.name = os.fspath(place).rstrip("/") or "/"
-        self.path: Path | None = None if is_url(place) else Path(os.path.expanduser(place))
+        # What is opened is read later too, wherever the program has gone by then.
+        self.path: Path | None = None if is_url(place) else Path(os.path.expanduser(place)).absolute()
         self._system: Any = None
         self._root = ""
         if self.path is None:

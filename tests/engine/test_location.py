@@ -1,9 +1,11 @@
-"""Tests of places: what is a URL and what a path on this machine."""
+"""Tests of places: what is a URL and what a path on this machine, and relative paths."""
 
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import zarr
 
 from gatescope.engine.concat import concatenate, concatenated_spec
 from gatescope.engine.corpus import survey_corpus
@@ -12,8 +14,9 @@ from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.export import export_lstmvis
 from gatescope.engine.extract import ExtractConfig, extract_states
-from gatescope.engine.location import local_path
+from gatescope.engine.location import Location, local_path
 from gatescope.engine.model import load_model
+from gatescope.engine.other_dumps import open_states
 from gatescope.engine.sample import SampleConfig, sample_states
 from gatescope.engine.source_tree import TreeConfig, write_corpus
 from gatescope.engine.train import TrainConfig, train_model
@@ -65,3 +68,26 @@ def test_nothing_is_written_to_a_url(name, lstm, small_dump, tmp_path, monkeypat
         with pytest.raises(InputError, match=r"^s3://bucket/x.h5 is a URL"):
             WRITERS[name](out, lstm, dump, str(text))
     assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_what_a_relative_path_opened_does_not_follow_the_working_folder(tmp_path, small_dump, monkeypatch):
+    path = small_dump(tmp_path / "states.zarr")
+    values = np.asarray(StateDump.open(path).array("layer0/h"))
+    np.savez_compressed(tmp_path / "x.npz", h=values)
+    zarr.save_group(tmp_path / "x.zarr", h=values)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    sources = [
+        (open_states(place), name) for place, name in (("states.zarr", "layer0/h"), ("x.npz", "h"), ("x.zarr", "h"))
+    ]
+    monkeypatch.chdir("elsewhere")
+    for source, name in sources:
+        assert np.array_equal(np.asarray(source.array(name)), values)
+    assert sources[0][0].verify() == []
+
+
+def test_messages_name_what_was_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert str(Location("a/states.zarr")) == "a/states.zarr"
+    with pytest.raises(InputError, match=r"^states\.zarr does not exist"):
+        StateDump.open("states.zarr")
