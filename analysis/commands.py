@@ -224,7 +224,7 @@ def probe(
     """Ask recorded states what they know: fits, scores, baselines and responsible units of every hypothesis.
 
     Args:
-        states: a state dump, or another program's .npy, .npz, .h5, .safetensors or Zarr; a path or a URL.
+        states: a state dump, or another program's .npy, .npz, .h5, .safetensors or Zarr; Zarr by its URL too.
         out: folder of the results.
         labels: .npz, .csv, .tsv, .jsonl or .parquet with a hypothesis in each column and a row for each state.
         config: the hypotheses and how they are tested.
@@ -289,7 +289,7 @@ def info(path: Positional[str], model: Path | None = None) -> None:
     """Say what a model, states or a results folder is, and whether it is whole.
 
     Args:
-        path: the folder, or another program's states; a path or a URL.
+        path: the folder, or another program's states; Zarr by its URL too.
         model: folder of the model that a state dump should be of: its weights are compared.
     """
     _say(about(path, model))

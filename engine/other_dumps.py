@@ -70,7 +70,7 @@ def open_states(
     """Open a state dump, or the states of another program: .npy, .npz, HDF5, .safetensors or Zarr.
 
     Args:
-        place: a file, a folder or a URL.
+        place: a file or a folder; a URL where it is Zarr.
         config: what the file does not say.
         sequence_ids: [N], the sequence of each row, where the file has no sequences of its own.
         finished: see `StateDump.open`.
@@ -82,6 +82,8 @@ def open_states(
     location = Location(place)
     if location.path is not None and not location.path.exists():
         raise InputError(f"{place} does not exist: give a state dump, {', '.join(READERS)} or Zarr")
+    if location.path is None and Path(location.name).suffix.lower() in READERS:
+        raise InputError(f"{place} is a URL, by which only Zarr is read: copy the file to this machine")
     if _is_dump(location):
         source: StateSource = StateDump.open(place, finished=finished)
         if config.text or config.sequence_length or config.batch_first or sequence_ids is not None:
@@ -223,7 +225,7 @@ def _is_dump(location: Location) -> bool:
 
 
 def _arrays(location: Location) -> dict[str, Any]:
-    """Open the arrays of a file, a Zarr folder or a URL."""
+    """Open the arrays of a file, or of Zarr in a folder or at a URL."""
     suffix = Path(location.name).suffix.lower()
     try:
         if location.path is None or location.path.is_dir():

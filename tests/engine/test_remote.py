@@ -55,6 +55,16 @@ def test_a_web_server(web, small_dump):
         StateDump.open(f"{url}/other.zarr")
 
 
+@pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.h5", "x.safetensors"])
+def test_files_that_are_not_zarr_are_refused_at_a_url(web, name):
+    folder, url = web
+    (folder / name).write_bytes(b"")
+    for place in (f"{url}/{name}", f"file://{folder}/{name}"):
+        with pytest.raises(InputError, match=f"{name} is a URL, by which only Zarr is read: copy the file") as raised:
+            open_states(place)
+        assert "\n" not in str(raised.value)
+
+
 def test_damage_is_seen_when_a_block_is_read(memory):
     url, _ = memory
     system = fsspec.filesystem("memory")
