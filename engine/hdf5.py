@@ -50,10 +50,6 @@ def hdf5_arrays(path: Path) -> dict[str, Any]:
     numbered = sorted((name for name in found if name.isdecimal() and found[name].ndim == 3), key=int)
     if numbered:
         return _sentences(found, numbered)
-    if "vocabulary" in found:
-        words = found["vocabulary"]
-        # Characters, or their code points.
-        found["vocabulary"] = np.array(list(map(chr, words[()]))) if words.dtype.kind == "u" else words.asstr()[()]
     return found
 
 

@@ -1,8 +1,9 @@
 """States that another program recorded, read through the interface of a state dump.
 
 A file or Zarr group may hold, by these names: the states, every float array [N, H], or [T, B, H], whose rows are then
-taken sequence by sequence; `sequence_ids` [N], or `sequence_starts` [S + 1]; `document_starts` [D + 1]; `tokens` (or
-`token_ids`, `word_ids`, `words`, `chars`) [N]; `vocabulary`, the character of each token; `labels`, which
+taken sequence by sequence, of each as many as `lengths` [B] says; `sequence_ids` [N], or `sequence_starts` [S + 1];
+`document_starts` [D + 1]; `tokens` (or `token_ids`, `word_ids`, `words`, `chars`), numbers or words, [N], or [T, B]
+beside states [T, B, H]; `vocabulary`, the character of each token, or its code point; `labels`, which
 `gatescope.analysis.label_table` reads.
 """
 
@@ -31,9 +32,10 @@ from gatescope.engine.file_arrays import (
     zarr_arrays,
 )
 from gatescope.engine.hdf5 import hdf5_arrays
-from gatescope.engine.location import UNREADABLE, Location, local_path, unreadable
+from gatescope.engine.location import UNREADABLE, Location, unreadable
 from gatescope.engine.other_array import OtherArray, is_float
-from gatescope.engine.other_sequences import IDS, checked_bounds, own_sequences, sequences
+from gatescope.engine.other_sequences import IDS, LENGTHS, checked_bounds, cube_of, own_sequences, sequences
+from gatescope.engine.other_text import TOKENS, stored_text, text_of_file
 from gatescope.engine.state_source import StateSource
 
 READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -42,8 +44,7 @@ READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     ".safetensors": safetensors_arrays,
     **dict.fromkeys((".h5", ".hdf5", ".hdf"), hdf5_arrays),
 }
-TOKENS = ("tokens", "token_ids", "word_ids", "words", "chars")
-RESERVED = {*TOKENS, *IDS, *BOUNDS, "vocabulary", "labels", "label_names"}
+RESERVED = {*TOKENS, *IDS, *BOUNDS, LENGTHS, "vocabulary", "labels", "label_names"}
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ class OtherDump(StateSource):
             missing = next((repr(each) for each in given if each not in arrays), "float array [N, H] or [T, B, H]")
             there = ", ".join(f"{each} {array.dtype} {list(array.shape)}" for each, array in arrays.items())
             raise InputError(f"{name} has no {missing}: it has {there[:500] or 'no arrays'}")
-        self._arrays = {each: OtherArray(each, array, config.batch_first) for each, array in chosen.items()}
+        cube = cube_of(name, arrays, chosen, config.batch_first)
+        self._arrays = {each: OtherArray(each, array, cube) for each, array in chosen.items()}
         self.names = list(self._arrays)
         self.n_rows = len(self._arrays[self.names[0]])
         for each, states in self._arrays.items():
@@ -132,9 +134,13 @@ class OtherDump(StateSource):
                     "name arrays that belong together with --arrays"
                 )
         self.dtype = np.result_type(*(array.dtype for array in self._arrays.values()))
-        own = own_sequences(name, arrays, chosen, config.batch_first, self.n_rows)
+        own = own_sequences(name, arrays, cube, self.n_rows)
         self.sequence_starts = sequences(name, own, sequence_ids, config.sequence_length, self.n_rows)
-        self._tokens, self.vocabulary = self._text(arrays, config)
+        self._tokens: np.ndarray | None
+        if config.text:
+            self._tokens, self.vocabulary = text_of_file(name, config.text, self.n_rows)
+        else:
+            self._tokens, self.vocabulary = stored_text(name, arrays, cube, self.n_rows)
         # A text that was only cut into sequences goes on from one to the next.
         cut = own is None and sequence_ids is None
         documents = np.array([0, self.n_rows]) if cut else self.sequence_starts
@@ -177,34 +183,6 @@ class OtherDump(StateSource):
                 checksum = google_crc32c.value(np.ascontiguousarray(block).view(np.uint8))
                 digest.update(checksum.to_bytes(4, "little"))
         return problems, digest.hexdigest()
-
-    def _text(self, arrays: dict[str, Any], config: ReadConfig) -> tuple[np.ndarray | None, list[str] | None]:
-        """Return the tokens and the character of each, as far as they are known."""
-        if config.text:
-            return self._tokens_of_file(config.text)
-        stored = next((arrays[name] for name in TOKENS if name in arrays and arrays[name].dtype.kind in "iu"), None)
-        if stored is None:
-            return None, None
-        tokens = np.asarray(stored[:])
-        if tokens.ndim == 2:
-            tokens = (tokens if config.batch_first else tokens.T).reshape(-1)
-        if tokens.shape != (self.n_rows,) or (tokens.size and not 0 <= tokens.min() <= tokens.max() < 2**32 - 1):
-            raise InputError(f"{self.name}: tokens {list(tokens.shape)} are not {self.n_rows} whole numbers from 0")
-        vocabulary = [str(word) for word in arrays["vocabulary"][:]] if "vocabulary" in arrays else []
-        known = bool(vocabulary) and all(len(word) == 1 for word in vocabulary) and tokens.max() < len(vocabulary)
-        return tokens.astype(np.uint32), vocabulary if known else None
-
-    def _tokens_of_file(self, path: Path) -> tuple[np.ndarray, list[str]]:
-        try:
-            text = local_path(path).read_bytes().decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(f"--text {path} is not UTF-8 at offset {error.start}: convert it") from None
-        except OSError as error:
-            raise InputError(f"--text {path} cannot be read: {error.strerror}") from None
-        if len(text) != self.n_rows:
-            raise InputError(f"--text {path} has {len(text)} characters, and {self.name} has {self.n_rows} rows")
-        codes, tokens = np.unique(np.frombuffer(text.encode("utf-32-le"), "<u4"), return_inverse=True)
-        return tokens.astype(np.uint32), [chr(code) for code in codes]
 
 
 def _is_state(name: str, array: Any) -> bool:

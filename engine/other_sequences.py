@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,18 +10,76 @@ import numpy as np
 from gatescope.engine.errors import InputError
 
 IDS = ("sequence_ids", "sequence_id")
+LENGTHS = "lengths"
 
 
-def own_sequences(
-    name: str, arrays: dict[str, Any], chosen: dict[str, Any], batch_first: bool, n_rows: int
-) -> np.ndarray | None:
+@dataclass(frozen=True)
+class Cube:
+    """How sequences lie in arrays of three dimensions.
+
+    Args:
+        shape: (T, B), or (B, T) where `batch_first`.
+        batch_first: the arrays are [B, T, H], not [T, B, H].
+        lengths: int64 [B], the steps of each sequence; those behind them are padding and no states.
+    """
+
+    shape: tuple[int, int]
+    batch_first: bool
+    lengths: np.ndarray
+
+    @property
+    def starts(self) -> np.ndarray:
+        """The first row of each sequence, and N: int64 [B + 1]."""
+        return np.append(0, np.cumsum(self.lengths)).astype(np.int64)
+
+    def rows(self, values: np.ndarray) -> np.ndarray:
+        """Return an array of the cube's shape sequence by sequence, without the padding: [N]."""
+        values = values if self.batch_first else values.T
+        return values[np.arange(values.shape[1]) < self.lengths[:, None]]
+
+
+def cube_of(name: str, arrays: dict[str, Any], chosen: dict[str, Any], batch_first: bool) -> Cube | None:
+    """Return how the sequences lie in a file's states of three dimensions, or None where it has no such.
+
+    Args:
+        name: of the file, for messages.
+        arrays: all that are in it; `lengths` [B] tells the steps of each sequence.
+        chosen: those that are states.
+        batch_first: they are [B, T, H], not [T, B, H].
+
+    Raises:
+        InputError: states of different sequences, or lengths that do not fit them.
+    """
+    shapes = sorted({tuple(map(int, array.shape[:2])) for array in chosen.values() if len(array.shape) == 3})
+    if not shapes:
+        return None
+    sizes = [shape if batch_first else shape[::-1] for shape in shapes]
+    if len(shapes) > 1:
+        raise InputError(
+            f"{name}: its arrays have {' and '.join(f'{n} sequences of {steps} rows' for n, steps in sizes)}: name "
+            "arrays that belong together with --arrays"
+        )
+    n_sequences, n_steps = sizes[0]
+    lengths = np.full(n_sequences, n_steps, np.int64)
+    if LENGTHS in arrays:
+        given = np.asarray(arrays[LENGTHS][:])
+        fits = given.shape == lengths.shape and given.dtype.kind in "iu"
+        if not fits or not ((given >= 1) & (given <= n_steps)).all():
+            raise InputError(
+                f"{name}: {LENGTHS} {given.dtype} {list(given.shape)}: expected whole numbers from 1 to {n_steps}, one "
+                f"for each of {n_sequences} sequences"
+            )
+        lengths = given.astype(np.int64)
+    return Cube((shapes[0][0], shapes[0][1]), batch_first, lengths)
+
+
+def own_sequences(name: str, arrays: dict[str, Any], cube: Cube | None, n_rows: int) -> np.ndarray | None:
     """Return the first row of each sequence, and N, as the file tells them; None where it does not.
 
     Args:
         name: of the file, for messages.
         arrays: all that are in it.
-        chosen: those that are states.
-        batch_first: states of three dimensions are [B, T, H], not [T, B, H].
+        cube: how the sequences lie in states of three dimensions, if there are such.
         n_rows: N.
     """
     if "sequence_starts" in arrays:
@@ -28,10 +87,7 @@ def own_sequences(
     ids = next((arrays[each] for each in IDS if each in arrays), None)
     if ids is not None:
         return _starts_of(name, np.asarray(ids[:]), n_rows)
-    cubes = {array.shape[1 if batch_first else 0] for array in chosen.values() if len(array.shape) == 3}
-    if len(cubes) > 1:
-        raise InputError(f"{name}: its arrays have sequences of {' and '.join(map(str, sorted(cubes)))} rows")
-    return np.arange(0, n_rows + 1, cubes.pop(), dtype=np.int64) if cubes else None
+    return None if cube is None else cube.starts
 
 
 def sequences(name: str, own: np.ndarray | None, ids: np.ndarray | None, length: int, n_rows: int) -> np.ndarray:

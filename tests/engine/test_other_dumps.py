@@ -197,7 +197,10 @@ BAD = [
     ({"states": ROWS, "sequence_starts": np.array([0, 7])}, {}, "sequence_starts does not rise from 0 to 120"),
     ({"states": ROWS, "document_starts": np.array([1, N])}, {}, "document_starts does not rise"),
     ({"states": ROWS, "tokens": np.arange(N) - 1}, {}, "not 120 whole numbers from 0"),
-    ({"states": CUBE, "other": np.zeros((20, 6, 2))}, {}, "sequences of 20 and 40 rows"),
+    ({"states": CUBE, "other": np.zeros((20, 6, 2))}, {}, "6 sequences of 20 rows and 3 sequences of 40 rows"),
+    ({"states": CUBE, "lengths": np.array([T, 0, 1])}, {}, "whole numbers from 1 to 40, one for each of 3 sequences"),
+    ({"states": CUBE, "lengths": np.array([T, T + 1, 1])}, {}, "whole numbers from 1 to 40"),
+    ({"states": CUBE, "lengths": np.full(T, 3)}, {}, r"lengths int64 \[40\]: expected"),
     ({"states": CUBE}, {"sequence_length": 5}, "leave out --sequence-length"),
 ]
 

@@ -1,0 +1,96 @@
+"""What was read beside states that another program recorded: tokens, and the character of each where it is known."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+import numpy as np
+
+from gatescope.engine.errors import InputError
+from gatescope.engine.location import local_path
+from gatescope.engine.other_sequences import Cube
+
+TOKENS = ("tokens", "token_ids", "word_ids", "words", "chars")
+
+
+def stored_text(
+    name: str, arrays: dict[str, Any], cube: Cube | None, n_rows: int
+) -> tuple[np.ndarray | None, list[str] | None]:
+    """Return the tokens of a file, uint32 [N], and the character of each number, both as far as they are known.
+
+    Numbers are taken as they are, before words, which are numbered in their order. Where all words are characters, so
+    is the vocabulary.
+
+    Args:
+        name: of the file, for messages.
+        arrays: all that are in it.
+        cube: how sequences lie in states of three dimensions, if there are such.
+        n_rows: N.
+
+    Raises:
+        InputError: tokens that do not fit the states, or are neither whole numbers from 0 nor words.
+    """
+    there = [each for each in TOKENS if each in arrays]
+    chosen = next((each for each in there if arrays[each].dtype.kind in "iu"), there[0] if there else None)
+    if chosen is None:
+        return None, None
+    dtype, shape = np.dtype(arrays[chosen].dtype), list(arrays[chosen].shape)
+    if dtype.kind not in "iuUSOT":
+        raise InputError(f"{name}: {chosen} are {dtype}: expected whole numbers from 0, or words")
+    are_words = dtype.kind not in "iu"
+    shapes = [[n_rows], *([list(cube.shape)] if cube else [])]
+    if shape not in shapes:
+        problem = f"{name}: {chosen} {shape} are not one for each state: expected {' or '.join(map(str, shapes))}"
+        if not are_words:
+            raise InputError(problem)
+        # A list of all words has that name too.
+        warnings.warn(f"{problem}; they are left out", stacklevel=4)
+        return None, None
+    tokens = np.asarray(arrays[chosen][:])
+    tokens = tokens if tokens.ndim == 1 or cube is None else cube.rows(tokens)
+    if are_words:
+        words, tokens = np.unique(tokens, return_inverse=True)
+        return tokens.astype(np.uint32), _characters(name, chosen, words)
+    if tokens.size and not 0 <= tokens.min() <= tokens.max() < 2**32 - 1:
+        raise InputError(f"{name}: {chosen} are not {n_rows} whole numbers from 0")
+    vocabulary = None
+    if "vocabulary" in arrays:
+        vocabulary = _characters(name, "vocabulary", np.asarray(arrays["vocabulary"][:]))
+    known = vocabulary is not None and tokens.max() < len(vocabulary)
+    return tokens.astype(np.uint32), vocabulary if known else None
+
+
+def text_of_file(name: str, path: str | os.PathLike[str], n_rows: int) -> tuple[np.ndarray, list[str]]:
+    """Return the tokens of a text, uint32 [N], and the character of each.
+
+    Args:
+        name: of the states, for messages.
+        path: a UTF-8 text of N characters.
+        n_rows: N.
+
+    Raises:
+        InputError: it cannot be read, or has another length.
+    """
+    try:
+        text = local_path(path).read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"--text {path} is not UTF-8 at offset {error.start}: convert it") from None
+    except OSError as error:
+        raise InputError(f"--text {path} cannot be read: {error.strerror}") from None
+    if len(text) != n_rows:
+        raise InputError(f"--text {path} has {len(text)} characters, and {name} has {n_rows} rows")
+    codes, tokens = np.unique(np.frombuffer(text.encode("utf-32-le"), "<u4"), return_inverse=True)
+    return tokens.astype(np.uint32), [chr(code) for code in codes]
+
+
+def _characters(name: str, array: str, values: np.ndarray) -> list[str] | None:
+    """Return text, bytes in UTF-8 or code points as characters, or None where one of them is longer than that."""
+    try:
+        if values.dtype.kind in "iu":
+            return [chr(code) for code in values]
+        words = [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values]
+    except (OverflowError, ValueError) as error:
+        raise InputError(f"{name}: {array} holds no text: {error}") from None
+    return words if all(len(word) == 1 for word in words) else None
