@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-# Bytes in a piece: large enough for a disk to read at its full rate. There are two of them.
+# Bytes in a piece: large enough for a disk to read at its full rate. There is one more than are kept.
 PIECE_BYTES = 2**26
 
 
@@ -20,21 +20,23 @@ def is_on_disk(source: Any) -> bool:
     return not isinstance(source, np.ndarray | torch.Tensor) and not hasattr(source, "__cuda_array_interface__")
 
 
-def read_ahead(source: Any, start: int, stop: int, step: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the first row of each piece and the piece, which is overwritten by the one after the next.
+def read_ahead(source: Any, start: int, stop: int, step: int, kept: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the first row of each piece and the piece.
 
     Args:
         source: [N, H].
         start, stop: the rows to read.
         step: rows in a piece.
+        kept: how many of the pieces yielded last stay as they are: 1, until the next one is asked for; 2, until the one
+            after the next is.
     """
-    buffers = [np.empty((min(step, stop - start), source.shape[1]), source.dtype) for _ in range(2)]
+    buffers = [np.empty((min(step, stop - start), source.shape[1]), source.dtype) for _ in range(kept + 1)]
     firsts = range(start, stop, step)
 
     def read(number: int) -> np.ndarray:
         first = firsts[number]
         last = min(first + step, stop)
-        piece = buffers[number % 2][: last - first]
+        piece = buffers[number % len(buffers)][: last - first]
         # Straight into the buffer, where the source can; a slice of it may be a copy already.
         if isinstance(source, np.ndarray) or not hasattr(source, "read_into"):
             piece[...] = source[first:last]

@@ -193,7 +193,8 @@ class StateSource:
                 current GPU.
 
         Yields:
-            [rows, columns] of the source's dtype, in order. A block's memory is used again for the one after the next.
+            [rows, columns] of the source's dtype, in order. A block stays as it is while the next one is worked on; its
+            memory is used again once the one after the next is asked for, so that what is kept longer must be copied.
 
         Raises:
             InputError: an array is not there, a block is missing or not whole, or there is no such library.
@@ -201,7 +202,7 @@ class StateSource:
         if rows < 1:
             raise InputError(f"blocks of {rows} rows: expected at least 1")
         convert = _conversion(library)
-        for _, block in read_ahead(self.states(names, units), 0, self.n_rows, rows):
+        for _, block in read_ahead(self.states(names, units), 0, self.n_rows, rows, kept=2):
             yield convert(block)
 
     def tokens_of(self, start: int, stop: int | None) -> np.ndarray:

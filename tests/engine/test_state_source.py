@@ -1,5 +1,7 @@
 """Tests of row blocks of chosen arrays and units, of state dumps and of other programs' states alike."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -31,6 +33,17 @@ def test_blocks_are_the_features_in_order(source, rows, units):
     blocks = [block.copy() for block in source.blocks(NAMES, units, rows=rows)]
     assert [len(block) for block in blocks[:-1]] == [rows] * (len(blocks) - 1)
     assert np.array_equal(np.concatenate(blocks), whole) and blocks[0].dtype == source.dtype
+
+
+def test_a_block_stays_whole_while_the_next_is_worked_on(source):
+    whole = np.asarray(source.array("layer1/h"))
+    before = None
+    for number, block in enumerate(source.blocks(["layer1/h"], rows=5)):
+        # Time for the block behind this one to be read.
+        time.sleep(0.05)
+        if before is not None:
+            assert np.array_equal(before, whole[(number - 1) * 5 : number * 5])
+        before = block
 
 
 def test_torch_shares_the_memory(source):
