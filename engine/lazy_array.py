@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ class LazyArray:
 
     `array[rows]` and `array[rows, columns]` take slices, integers, arrays of integers, boolean masks and `...`. Rows
     and columns are chosen independently of each other: `array[[0, 5], [1, 2, 3]]` has the shape [2, 3].
-    `numpy.asarray(array)` reads all of it.
+    `numpy.asarray(array)` and `torch.as_tensor(array)` read all of it.
 
     Args:
         name: what messages and tables call it.
@@ -35,6 +36,22 @@ class LazyArray:
     def ndim(self) -> int:
         return len(self.shape)
 
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all values take in memory."""
+        return self.size * self.dtype.itemsize
+
+    # By these torch reads all rows at once and not one by one.
+    def __dlpack__(self, **options: Any) -> Any:
+        return np.asarray(self).__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return np.empty(0).__dlpack_device__()
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError(f"{self.name} is on disk: it cannot become one array without a copy")
@@ -43,9 +60,8 @@ class LazyArray:
         return values if dtype is None else values.astype(dtype, copy=False)
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        rows, columns = key if isinstance(key, tuple) else (key, None)
-        rows = slice(None) if rows is Ellipsis else rows
-        columns = self._column_numbers(None if columns is Ellipsis else columns)
+        rows, columns = self._axes(key if isinstance(key, tuple) else (key,))
+        columns = self._column_numbers(columns)
         if isinstance(rows, slice):
             start, stop, step = rows.indices(len(self))
             if step == 1:
@@ -66,6 +82,18 @@ class LazyArray:
     def _gather(self, index: np.ndarray, columns: Any) -> np.ndarray:
         """Return some rows, int64 [n] from 0 on, of the columns that `_column_numbers` returned."""
         raise NotImplementedError
+
+    def _axes(self, key: tuple[Any, ...]) -> tuple[Any, Any]:
+        """Return the rows and the columns that a key chooses, columns None where it has none."""
+        if any(part is None for part in key):
+            raise IndexError(f"{self.name} takes no new axis: add it to what is read, array[:][:, None]")
+        places = [place for place, part in enumerate(key) if part is Ellipsis]
+        if len(places) > 1 or len(key) - len(places) > 2:
+            raise IndexError(f"{self.name} takes rows, columns and one ..., not {len(key)} indices")
+        for place in places:
+            key = (*key[:place], *[slice(None)] * (self.ndim + 1 - len(key)), *key[place + 1 :])
+        rows = key[0] if key else slice(None)
+        return rows, key[1] if len(key) > 1 else None
 
     def _row_numbers(self, index: np.ndarray) -> np.ndarray:
         if index.dtype == bool:
@@ -89,7 +117,10 @@ class LazyArray:
             raise IndexError(f"{self.name} has one value a row: it takes no columns")
         if isinstance(columns, slice):
             return columns
-        chosen = np.arange(self.shape[1])[columns if isinstance(columns, int | np.integer) else np.asarray(columns)]
+        index = np.asarray(columns)
+        chosen = np.arange(self.shape[1])[index if index.size else index.astype(np.int64)]
+        if chosen.ndim > 1:
+            raise IndexError(f"{self.name}: columns are a slice, integers or a mask, not of shape {index.shape}")
         return chosen if chosen.ndim else int(chosen)
 
     def _width_of(self, columns: Any) -> tuple[int, ...]:

@@ -18,12 +18,20 @@ class StateColumns(LazyArray):
 
     Args:
         arrays: [N, H] each.
-        units: the units of each array to take, a slice or integers [C]; None for all.
+        units: the units of each array to take, a slice, integers [C] or a mask; None for all.
         dtype: of the values that are read.
         within: the rows, one after another.
+
+    Raises:
+        InputError: units that are none of these.
     """
 
     def __init__(self, arrays: list[LazyArray], units: Any, dtype: np.dtype, within: range) -> None:
+        if not (units is None or isinstance(units, slice)):
+            given, units = units, np.asarray(units)
+            if units.ndim != 1 or (units.size and units.dtype.kind not in "iub"):
+                raise InputError(f"units {given!r}: expected a slice, integers [C] or a mask")
+            units = units if units.size else units.astype(np.int64)
         self._arrays, self._units, self._within = arrays, units, within
         self._chosen = [np.arange(array.shape[1])[slice(None) if units is None else units] for array in arrays]
         self._edges = np.cumsum([0, *map(len, self._chosen)])

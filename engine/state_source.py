@@ -138,7 +138,7 @@ class StateSource:
 
         Args:
             names: arrays such as "layer0/h", in the order of the columns.
-            units: the units of each array to take, a slice or integers [C]. Default: all.
+            units: the units of each array to take, a slice, integers [C] or a mask. Default: all.
 
         Returns:
             A lazy array [N, columns] of the source's dtype; its `rows(start, stop)` are lazy too.
@@ -152,22 +152,23 @@ class StateSource:
         return StateColumns([self.array(name) for name in names], units, self.dtype, range(self.n_rows))
 
     def of_sequences(
-        self, names: Sequence[str], sequences: np.ndarray, alignment: Literal["post", "pre"] = "post"
+        self, names: Sequence[str], sequences: Sequence[int] | np.ndarray, alignment: Literal["post", "pre"] = "post"
     ) -> SequenceRows:
         """Return arrays side by side in the rows of chosen sequences, still on disk.
 
         Args:
             names: arrays such as "layer0/h", in the order of the columns.
-            sequences: their numbers, integers, in the order in which their rows are to come.
+            sequences: their numbers, from 0 to S - 1 in the order in which their rows are to come, or a mask [S].
             alignment: as `features` has it.
 
         Returns:
             A lazy array of the source's dtype.
 
         Raises:
-            InputError: an array is not there, none is named, or has no initial states and the alignment is "pre".
+            InputError: an array is not there, none is named, or has no initial states and the alignment is "pre"; or
+                there are no such sequences.
         """
-        states, sequences, before = self.states(names), np.asarray(sequences, dtype=np.int64), None
+        states, sequences, before = self.states(names), self._sequence_numbers(sequences), None
         if alignment not in ("post", "pre"):
             raise InputError(f"alignment {alignment!r} is unknown: expected 'post' or 'pre'")
         if alignment == "pre":
@@ -187,7 +188,8 @@ class StateSource:
 
         Args:
             names: arrays such as "layer0/h", in the order of the columns.
-            units: the units of each array to take, a slice or integers [C]; only these are copied. Default: all.
+            units: the units of each array to take, a slice, integers [C] or a mask; only these are copied. Default:
+                all.
             rows: in each block but the last.
             library: what the blocks are: NumPy arrays, torch tensors that share their memory, or CuPy arrays on the
                 current GPU.
@@ -209,6 +211,20 @@ class StateSource:
         """Return the tokens of some rows, without reading those of others where that is possible."""
         assert self.tokens is not None
         return self.tokens[start:stop]
+
+    def _sequence_numbers(self, sequences: Any) -> np.ndarray:
+        """Return chosen sequences as numbers, int64."""
+        chosen, n_sequences = np.asarray(sequences), len(self.sequence_starts) - 1
+        if chosen.dtype == bool and chosen.shape == (n_sequences,):
+            return np.flatnonzero(chosen)
+        if chosen.ndim != 1 or chosen.dtype.kind not in ("iu" if chosen.size else "iuf"):
+            raise InputError(
+                f"sequences of {chosen.dtype} {list(chosen.shape)}: expected integers from 0 to {n_sequences - 1}, or "
+                f"a mask [{n_sequences}]"
+            )
+        if chosen.size and not 0 <= chosen.min() <= chosen.max() < n_sequences:
+            raise InputError(f"{self.name} has sequences 0 to {n_sequences - 1}, not {chosen.min()} to {chosen.max()}")
+        return chosen.astype(np.int64)
 
     def _unknown(self, name: str) -> InputError:
         return InputError(f"{self.name} has no {name!r}: it has {', '.join(self.names)}")

@@ -78,6 +78,18 @@ def test_rows_and_columns_are_those_of_the_arrays(dump, rows, columns):
     np.testing.assert_array_equal(got, expected)
 
 
+def test_units_are_a_sequence_or_a_mask(dump):
+    whole = dump.features(["layer0/h"])[:9]
+    mask = np.arange(H) % 3 == 1
+    for units in ((1, 2), range(3), mask, mask.tolist(), [], [-1], slice(5, 9)):
+        expected = whole[:, units if isinstance(units, slice) else np.array(units, bool if len(units) == H else int)]
+        assert np.array_equal(dump.states(["layer0/h"], units)[:9], expected)
+        assert np.array_equal(next(dump.blocks(["layer0/h"], units, rows=9)), expected)
+    for units in (3, "3", {1, 2}, [1.5], [[1, 2]]):
+        with pytest.raises(InputError, match="expected a slice, integers"):
+            dump.states(["layer0/h"], units)
+
+
 def test_all_of_it_at_once(dump):
     assert is_on_disk(dump.states(NAMES).rows(17, 9001))
     np.testing.assert_array_equal(np.asarray(dump.states(NAMES)), dump.features(NAMES))

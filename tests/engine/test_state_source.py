@@ -58,6 +58,20 @@ def test_cupy(source):
         assert isinstance(block, cupy.ndarray)
 
 
+def test_sequences_are_chosen_by_numbers_or_a_mask(source):
+    starts, names = source.sequence_starts, ["layer0/c"]
+    n_sequences = len(starts) - 1
+    last = np.asarray(source.array("layer0/c"))[starts[-2] :]
+    mask = np.arange(n_sequences) == n_sequences - 1
+    for chosen in ([n_sequences - 1], np.array([n_sequences - 1], np.uint8), mask, mask.tolist()):
+        assert np.array_equal(np.asarray(source.of_sequences(names, chosen)), last)
+    assert source.of_sequences(names, []).shape == (0, last.shape[1])
+    assert source.of_sequences(names, ~mask | mask).shape == source.array("layer0/c").shape
+    for chosen in ([-1], [n_sequences], [0.0], [1.7], mask[1:], [[0]], 0):
+        with pytest.raises(InputError, match="sequences"):
+            source.of_sequences(names, chosen)
+
+
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
