@@ -10,6 +10,7 @@ others are registered with the decorator `hypothesis` or come as a regular expre
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,7 +47,8 @@ class Hypothesis:
         values: "boolean" or "continuous".
         sees: "past" if a value follows from the characters up to and including its own, else "future".
         description: one line.
-        function: takes a text of n characters, returns n values or the pair (values, defined).
+        function: takes a text of n characters, returns n values or the pair (values, defined); what a masked array
+            masks is undefined.
     """
 
     name: str
@@ -82,15 +84,17 @@ class Hypothesis:
         n = len(read)
         mask = self._array(defined, "defined") if pair else np.ones(n, bool)
         array = self._array(values, "values")
+        masked = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else np.zeros(n, bool)
         for what, given in (("values", array), ("defined", mask)):
             if given.shape != (n,):
                 raise InputError(
                     f"hypothesis {self.name!r} returned {what} of shape {given.shape} for a text of {n} characters; "
                     "return one per character"
                 )
+        mask = mask.astype(bool) & ~masked
         if places is not None:
             array, mask = array[places], mask[places]
-        array, mask = array[len(prime) :], mask[len(prime) :].astype(bool)
+        array, mask = array[len(prime) :], mask[len(prime) :]
         return self._checked(array, mask), mask
 
     def _code_of_user(self) -> CodeOfUser:
@@ -142,7 +146,8 @@ def hypothesis(*, language: str, values: str = "boolean", sees: str = "past") ->
         sees: "past" if a value follows from the characters up to and including its own, else "future".
 
     Raises:
-        InputError: an argument that is none of these, or a name that another function has.
+        InputError: an argument that is none of these, a name that another function has, or a callable object without
+            a `__name__`.
 
     Example:
         >>> @hypothesis(language="any")
@@ -158,7 +163,9 @@ def hypothesis(*, language: str, values: str = "boolean", sees: str = "past") ->
         built_in = _is_built_in(function)
         if not built_in:
             _import_sets()
-        name = function.__name__
+        name = getattr(function, "__name__", None)
+        if name is None:
+            raise InputError(f"a {type(function).__name__} has no name: set its __name__, or wrap it into a function")
         for key, other in list(_registry.items()):
             if other.name != name:
                 continue
@@ -168,7 +175,8 @@ def hypothesis(*, language: str, values: str = "boolean", sees: str = "past") ->
                 raise InputError(
                     f"a hypothesis named {name!r} exists already, for {other.language}; choose another name"
                 )
-        description = (function.__doc__ or "").strip().split("\n")[0]
+        described = function.func if isinstance(function, functools.partial) else function
+        description = (described.__doc__ or "").strip().split("\n")[0]
         _registry[name, language] = Hypothesis(name, language, values, sees, description, function)
         return function
 
@@ -237,10 +245,17 @@ def _is_built_in(function: Callable[..., Any]) -> bool:
 
 def _redefines(function: Callable[..., Any], earlier: Callable[..., Any]) -> bool:
     """Return whether a function is an earlier one again, as from a notebook's cell run twice; not its namesake."""
-    if (function.__module__, function.__qualname__) != (earlier.__module__, earlier.__qualname__):
+    if (function.__module__, _path_of(function)) != (earlier.__module__, _path_of(earlier)):
         return False
-    new, old = function.__code__, earlier.__code__
+    new, old = getattr(function, "__code__", None), getattr(earlier, "__code__", None)
+    if new is None or old is None:
+        return new is old
     return new.co_filename != old.co_filename or new.co_firstlineno == old.co_firstlineno
+
+
+def _path_of(function: Callable[..., Any]) -> str:
+    """Return a function's name in its module; a callable object may have a plain one only."""
+    return getattr(function, "__qualname__", function.__name__)
 
 
 def _import_sets() -> None:

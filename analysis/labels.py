@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +38,7 @@ def side_by_side(first: Labels, second: Labels) -> Labels:
     )
 
 
-def label_dump(dump: StateSource, hypotheses: Sequence[Hypothesis]) -> tuple[Labels, Labels, dict[str, str]]:
+def label_dump(dump: StateSource, hypotheses: Iterable[Hypothesis]) -> tuple[Labels, Labels, dict[str, str]]:
     """Evaluate hypotheses on the documents of a dump, each after the prime that the model read before it.
 
     Args:
@@ -49,6 +49,7 @@ def label_dump(dump: StateSource, hypotheses: Sequence[Hypothesis]) -> tuple[Lab
         The boolean labels, the continuous ones, and for each hypothesis that could not be evaluated the reason: it is
         in neither, and the others are untouched.
     """
+    hypotheses = list(hypotheses)
     prime = dump.attributes.get("prime", "")
     dtypes = {"boolean": np.bool_, "continuous": np.float32}
     columns: dict[str, tuple[np.ndarray, np.ndarray]] = {

@@ -1,3 +1,4 @@
+import functools
 import subprocess
 import sys
 
@@ -248,3 +249,39 @@ def test_a_user_s_function_reads_what_is_there():
     seen = []
     made(lambda text: seen.append(text) or [True] * len(text)).label("a\r\nb")
     assert seen == ["a\r\nb"]
+
+
+def test_what_a_masked_array_masks_is_undefined():
+    def blank(text):
+        return np.ma.masked_array([True] * len(text), [character == " " for character in text])
+
+    for function in (blank, lambda text: (blank(text), [True] * len(text))):
+        each = Hypothesis("blank", "any", "boolean", "past", "", function)
+        assert each.label("b c", "a ")[1].tolist() == [True, False, True]
+        assert each.label("b c", "a ")[0].tolist() == [True, False, True]
+
+
+def test_a_callable_without_a_name_is_refused_and_with_one_registered():
+    class Fixed:
+        """Always so."""
+
+        def __call__(self, text):
+            return [True] * len(text)
+
+    def constant(value, text):
+        """Always the same."""
+        return [value] * len(text)
+
+    for function, name in ((functools.partial(constant, True), "partial"), (Fixed(), "Fixed")):
+        with pytest.raises(InputError, match=f"a {name} has no name: set its __name__"):
+            hypothesis(language="any")(function)
+        function.__name__ = f"named_{name}"
+        before = dict(hypotheses._registry)
+        try:
+            assert hypothesis(language="any")(function) is function
+            hypothesis(language="any")(function)
+            (found,) = select([f"named_{name}"], "any")
+            assert found.description.startswith("Always") and found.label("ab")[0].tolist() == [True, True]
+        finally:
+            hypotheses._registry.clear()
+            hypotheses._registry.update(before)
