@@ -10,7 +10,7 @@ import tyro
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.memory_limit import bytes_of
-from gatescope.engine.settings import require_choices
+from gatescope.engine.settings import require_values
 
 HYPOTHESES = (
     "names or sets (c, python, english, any); auto: the labels if given, else the default set of the text's language"
@@ -36,7 +36,7 @@ class ProbeConfig:
     memory_limit: str = "4GB"  # for states; a set that takes more than half is read from disk again in every pass
 
     def __post_init__(self) -> None:
-        require_choices(self)
+        require_values(self)
         bytes_of(self.memory_limit)
         if not self.C > 0:
             raise InputError(f"--C {self.C}: expected a positive number")

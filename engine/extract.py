@@ -28,7 +28,7 @@ from gatescope.engine.record import (
     settings_of,
 )
 from gatescope.engine.sample import default_prime
-from gatescope.engine.settings import require_choices
+from gatescope.engine.settings import require_values
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence
 
@@ -47,7 +47,7 @@ class ExtractConfig:
     errors: Literal["strict", "replace"] = "strict"  # replace: undecodable bytes and unknown characters as U+FFFD
 
     def __post_init__(self) -> None:
-        require_choices(self)
+        require_values(self)
         if self.length < 1:
             raise InputError(f"--length {self.length} is too small: expected at least 1")
         if self.context < 0:

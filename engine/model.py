@@ -23,7 +23,7 @@ from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_atomic, write_json
 from gatescope.engine.location import local_path
-from gatescope.engine.settings import require_choices
+from gatescope.engine.settings import require_values
 from gatescope.kernels.dropout import dropout
 from gatescope.kernels.gru import GRU
 from gatescope.kernels.lstm import LSTM
@@ -49,7 +49,7 @@ class Architecture:
     nonlinearity: Literal["tanh", "relu"] = "tanh"  # rnn only
 
     def __post_init__(self) -> None:
-        require_choices(self)
+        require_values(self)
         for name in ("hidden", "layers"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} {getattr(self, name)} is too small: expected at least 1")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,7 @@ from gatescope.engine.location import UNREADABLE, Location, unreadable
 from gatescope.engine.other_array import OtherArray, is_float
 from gatescope.engine.other_sequences import IDS, LENGTHS, checked_bounds, cube_of, own_sequences, sequences
 from gatescope.engine.other_text import TOKENS, stored_text, text_of_file
+from gatescope.engine.settings import require_values
 from gatescope.engine.state_source import StateSource
 
 READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -57,6 +58,7 @@ class ReadConfig:
     batch_first: bool = False  # arrays of three dimensions are [B, T, H], not [T, B, H]
 
     def __post_init__(self) -> None:
+        require_values(self)
         if self.sequence_length < 0:
             raise InputError(f"--sequence-length {self.sequence_length} is negative: expected a number of rows")
 
@@ -64,7 +66,7 @@ class ReadConfig:
 def open_states(
     place: str | os.PathLike[str],
     config: ReadConfig | None = None,
-    sequence_ids: np.ndarray | None = None,
+    sequence_ids: Sequence[Any] | np.ndarray | None = None,
     *,
     finished: bool = True,
 ) -> StateSource:
@@ -113,7 +115,11 @@ class OtherDump(StateSource):
     """
 
     def __init__(
-        self, name: str, arrays: dict[str, Any], config: ReadConfig, sequence_ids: np.ndarray | None = None
+        self,
+        name: str,
+        arrays: dict[str, Any],
+        config: ReadConfig,
+        sequence_ids: Sequence[Any] | np.ndarray | None = None,
     ) -> None:
         self.name = name
         self.attributes: dict[str, Any] = {}
@@ -135,7 +141,8 @@ class OtherDump(StateSource):
                 )
         self.dtype = np.result_type(*(array.dtype for array in self._arrays.values()))
         own = own_sequences(name, arrays, cube, self.n_rows)
-        self.sequence_starts = sequences(name, own, sequence_ids, config.sequence_length, self.n_rows)
+        ids = None if sequence_ids is None else np.asarray(sequence_ids)
+        self.sequence_starts = sequences(name, own, ids, config.sequence_length, self.n_rows)
         self._tokens: np.ndarray | None
         if config.text:
             self._tokens, self.vocabulary = text_of_file(name, config.text, self.n_rows)

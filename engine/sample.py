@@ -26,7 +26,7 @@ from gatescope.engine.record import (
     require_storable,
     settings_of,
 )
-from gatescope.engine.settings import require_choices
+from gatescope.engine.settings import require_values
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence
 
@@ -47,7 +47,7 @@ class SampleConfig:
     precision: Literal["float32", "float16", "bfloat16"] = "float32"  # of weights and products; 16 bits: on a GPU only
 
     def __post_init__(self) -> None:
-        require_choices(self)
+        require_values(self)
         for name in ("sequences", "length"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} {getattr(self, name)} is too small: expected at least 1")

@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -97,13 +98,15 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return dataclasses, tuples, paths and infinities as the JSON values that they come back as."""
+    """Return dataclasses, tuples, paths, NumPy's integers and infinities as the JSON values that they come back as."""
     if hasattr(value, "__dataclass_fields__"):
         value = asdict(value)
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
     infinite = isinstance(value, float) and not math.isfinite(value)
     return str(value) if infinite or isinstance(value, Path) else value
 
@@ -119,22 +122,24 @@ def first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, A
     return None if before == now else (name, before, now)
 
 
-def require_choices(config: Any) -> None:
-    """Check the fields of a dataclass that have a few possible values, or are tuples of such.
+def require_values(config: Any) -> None:
+    """Check the fields of a dataclass that are whole numbers, have a few possible values, or are tuples of such.
 
     Raises:
         InputError: a field has another value.
     """
     for name, hint in get_type_hints(type(config)).items():
         given, several = getattr(config, name), get_origin(hint) is tuple
+        flag = name.replace("_", "-")
+        if hint is int and (not isinstance(given, Integral) or isinstance(given, bool)):
+            raise InputError(f"--{flag} {given!r}: expected a whole number")
         choices = get_args(get_args(hint)[0] if several else hint)
         if get_origin(get_args(hint)[0] if several else hint) is not Literal:
             continue
         if several and isinstance(given, str):
-            raise InputError(f"--{name} {given!r} is one word: expected several, such as ({given!r},)")
+            raise InputError(f"--{flag} {given!r} is one word: expected several, such as ({given!r},)")
         for value in given if several else (given,):
             if value not in choices:
-                flag = name.replace("_", "-")
                 raise InputError(f"--{flag} {value!r} is unknown: expected {' or '.join(map(str, choices))}")
 
 

@@ -165,8 +165,9 @@ def test_a_text_beside_the_states(tmp_path):
     assert source.text() == TEXT and source.text(3, 9) == TEXT[3:9]
     assert list(source.documents()) == [(0, N, TEXT)]
     ids = np.repeat(["b", "a"], [100, 20])
-    source = open_states(tmp_path / "x.npy", ReadConfig(text=tmp_path / "text.txt"), ids)
-    assert list(source.documents()) == [(0, 100, TEXT[:100]), (100, N, TEXT[100:])]
+    for each in (ids, ids.tolist()):
+        source = open_states(tmp_path / "x.npy", ReadConfig(text=tmp_path / "text.txt"), each)
+        assert list(source.documents()) == [(0, 100, TEXT[:100]), (100, N, TEXT[100:])]
 
 
 def test_nan_is_named_with_row_and_unit(write):

@@ -3,11 +3,13 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.engine.errors import InputError
 from gatescope.engine.extract import ExtractConfig
+from gatescope.engine.other_dumps import ReadConfig
 from gatescope.engine.sample import SampleConfig
 from gatescope.engine.settings import claim, first_difference, plain, read_config, record_facts
 from gatescope.engine.train import TrainConfig
@@ -125,3 +127,17 @@ def test_a_choice_that_is_none_is_refused_by_name(config, given, message):
     with pytest.raises(InputError, match=message):
         config(**given)
     assert SampleConfig(capture=["h", "gates"]).capture == ["h", "gates"]
+
+
+@pytest.mark.parametrize("value", [7.5, 5.0, "5", None, True])
+def test_counts_are_whole_numbers(value):
+    for config, name in (
+        (ReadConfig, "sequence_length"),
+        (SampleConfig, "sequences"),
+        (ExtractConfig, "length"),
+        (TrainConfig, "steps"),
+        (ProbeConfig, "bootstrap"),
+    ):
+        with pytest.raises(InputError, match=f"--{name.replace('_', '-')} {value!r}: expected a whole number"):
+            config(**{name: value})
+        assert type(plain(config(**{name: np.int64(5)}))[name]) is int
