@@ -87,6 +87,7 @@ class StateDump(StateSource):
     >>> hidden = dump["h"][0]  # lazy array [N, H] of layer 0
     >>> hidden[100:200]  # mapped from the file, not copied, where the rows lie in one block
     >>> dump["gates/f"][1][rows, units]  # [n, C], only these are copied
+    >>> dump["layer1/h"]  # the same as dump["h"][1]
     >>> dump.features(["layer0/h", "layer1/h"])  # [N, 2 H], in memory
     >>> dump.states(["layer0/h", "layer1/h"])  # [N, 2 H], on disk: what probes take where it is larger than memory
     """
@@ -153,19 +154,6 @@ class StateDump(StateSource):
     def __repr__(self) -> str:
         n_sequences = len(self.sequence_starts) - 1
         return f"StateDump({self.name!r}, rows={self.n_rows}, sequences={n_sequences}, arrays={self.names})"
-
-    def __getitem__(self, state: str) -> tuple[StateArray, ...]:
-        """Return the arrays [N, H] of one state, such as "h" or "gates/f", one for each layer in order.
-
-        Raises:
-            InputError: the state was not recorded, or not in all layers; `array` gives those of single layers.
-        """
-        layers = [name for name in self.names if name.partition("/")[2] == state]
-        if layers != [f"layer{layer}/{state}" for layer in range(len(layers))]:
-            raise InputError(f"{self.name} has {state!r} only as {', '.join(layers)}: use array({layers[0]!r})")
-        if not layers:
-            raise self._unknown(state)
-        return tuple(self._arrays[name] for name in layers)
 
     @cached_property
     def tokens(self) -> np.ndarray:

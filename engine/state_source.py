@@ -5,6 +5,7 @@ A state dump is one (`gatescope.engine.dump`), files of other programs are anoth
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -55,6 +56,30 @@ class StateSource:
         if name not in self.names:
             raise self._unknown(name)
         return self._arrays[name]
+
+    def __getitem__(self, name: str) -> Any:
+        """Return one array [N, H], or the arrays of one state in the order of their layers.
+
+        Args:
+            name: the array's full name, such as "layer0/h"; or the state's, such as "h" or "gates/f", for a tuple.
+
+        Raises:
+            InputError: there is no such array, or the state was not recorded in all layers.
+        """
+        if name in self.names:
+            return self._arrays[name]
+        layers = self._layers(name)
+        if not layers:
+            raise self._unknown(name)
+        if sorted(layers) != list(range(len(layers))):
+            first = next(iter(layers.values()))
+            raise InputError(f"{self.name} has {name!r} only as {', '.join(layers.values())}: use array({first!r})")
+        return tuple(self._arrays[layers[number]] for number in range(len(layers)))
+
+    def __contains__(self, name: object) -> bool:
+        """Whether `[name]` returns something."""
+        layers = self._layers(name)
+        return name in self.names or (bool(layers) and sorted(layers) == list(range(len(layers))))
 
     @property
     def tokens(self) -> np.ndarray | None:
@@ -211,6 +236,11 @@ class StateSource:
         """Return the tokens of some rows, without reading those of others where that is possible."""
         assert self.tokens is not None
         return self.tokens[start:stop]
+
+    def _layers(self, state: object) -> dict[int, str]:
+        """Return the names of a state's arrays by the numbers of their layers."""
+        found = [re.fullmatch(r"layer(\d+)/(.+)", name) for name in self.names]
+        return {int(each[1]): each[0] for each in found if each and each[2] == state}
 
     def _sequence_numbers(self, sequences: Any) -> np.ndarray:
         """Return chosen sequences as numbers, int64."""

@@ -26,6 +26,23 @@ def source(request, tmp_path, small_dump):
     return open_states(tmp_path / "x.npz")
 
 
+def test_arrays_by_their_own_name_and_by_their_states(source, tmp_path):
+    for name in NAMES:
+        assert source[name] is source.array(name) and name in source
+    assert "c" in source and source["c"][0] is source["layer0/c"]
+    for name in ("layer9/h", "nope", 0):
+        assert name not in source
+        with pytest.raises(InputError, match=f"has no {name!r}"):
+            source[name]
+    values = {f"layer{layer}/h": np.full((4, 1), layer, np.float32) for layer in (10, 2, *range(2), *range(3, 10))}
+    np.savez(tmp_path / "many.npz", **values, **{"layer1/c": np.ones((4, 1))})
+    many = open_states(tmp_path / "many.npz")
+    assert [array[0, 0] for array in many["h"]] == list(range(11)) and "h" in many
+    assert "c" not in many
+    with pytest.raises(InputError, match=r"has 'c' only as layer1/c: use array\('layer1/c'\)"):
+        many["c"]
+
+
 @pytest.mark.parametrize("units", [None, [2, 0], slice(1, 3)])
 @pytest.mark.parametrize("rows", [1, 7, 16, 1000])
 def test_blocks_are_the_features_in_order(source, rows, units):
