@@ -25,6 +25,10 @@ class BlockedArray(LazyArray):
         self.block_rows = block_rows
         self._last: tuple[int, np.ndarray] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process reads for itself.
+        return {**self.__dict__, "_last": None}
+
     @property
     def n_blocks(self) -> int:
         return -(-self.shape[0] // self.block_rows)

@@ -77,6 +77,7 @@ class _Layer:
     def __init__(self, sets: list[Any], starts: np.ndarray, layer: int) -> None:
         self._sets, self._starts, self._layer = sets, starts, layer
         self.shape = (int(starts[-1]), sets[0].shape[2] if sets else 0)
+        self.file = sets[0].file if sets else None
         self.dtype = sets[0].dtype if sets else np.dtype(np.float32)
 
     def __getitem__(self, rows: slice) -> np.ndarray:

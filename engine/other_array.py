@@ -9,6 +9,7 @@ import numpy as np
 from gatescope.engine.blocked_array import BlockedArray
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import UNREADABLE, unreadable
+from gatescope.engine.other_file import OtherFile
 from gatescope.engine.other_sequences import Cube
 from gatescope.engine.state_source import BLOCK_ROWS
 
@@ -20,31 +21,33 @@ class OtherArray(BlockedArray):
 
     Args:
         name: as `LazyArray` has it.
-        array: with `shape`, `dtype` and slices.
+        file: that holds it by this name.
         cube: how sequences lie in it, if it has three dimensions.
     """
 
-    def __init__(self, name: str, array: Any, cube: Cube | None) -> None:
+    def __init__(self, name: str, file: OtherFile, cube: Cube | None) -> None:
+        array = file.arrays[name]
         shape = tuple(int(size) for size in array.shape)
         if not (is_float(array.dtype) and len(shape) in (2, 3) and 0 not in shape):
             raise InputError(f"{name} is {array.dtype} {list(shape)}: expected floats [N, H] or [T, B, H], not empty")
         width = shape[-1]
         dtype = np.dtype(array.dtype).newbyteorder("=")
         block_rows = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (width * dtype.itemsize)))
-        self._array, self._cube = array, cube if len(shape) == 3 else None
+        self._file, self._cube = file, cube if len(shape) == 3 else None
         self._starts = self._cube.starts if self._cube else np.array([0, shape[0]])
         super().__init__(name, (int(self._starts[-1]), width), dtype, block_rows)
 
     def _read_block(self, index: int, whole: bool) -> np.ndarray:
         start = index * self.block_rows
         stop = min(start + self.block_rows, len(self))
+        array = self._file.arrays[self.name]
         try:
-            values = self._sequences(start, stop, self._cube) if self._cube else np.asarray(self._array[start:stop])
+            values = self._sequences(array, start, stop, self._cube) if self._cube else np.asarray(array[start:stop])
         except UNREADABLE as error:
             raise unreadable(f"{self.name}, rows {start} to {stop - 1},", error) from error
         return values.astype(self.dtype, copy=False)
 
-    def _sequences(self, start: int, stop: int, cube: Cube) -> np.ndarray:
+    def _sequences(self, array: Any, start: int, stop: int, cube: Cube) -> np.ndarray:
         """Return rows of a three-dimensional array."""
         values = np.empty((stop - start, self.shape[1]), self.dtype)
         row, number = start, int(np.searchsorted(self._starts, start, side="right")) - 1
@@ -52,7 +55,7 @@ class OtherArray(BlockedArray):
             first, behind = self._starts[number : number + 2].tolist()
             high = min(behind, stop)
             steps = slice(row - first, high - first)
-            part = self._array[number, steps] if cube.batch_first else self._array[steps, number]
+            part = array[number, steps] if cube.batch_first else array[steps, number]
             values[row - start : high - start] = part
             row, number = high, number + 1
         return values

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,27 +24,15 @@ import numpy as np
 from gatescope.engine.blocked_array import first_not_finite
 from gatescope.engine.dump import BOUNDS, GROUP_FILE, StateDump
 from gatescope.engine.errors import InputError
-from gatescope.engine.file_arrays import (
-    is_zarr,
-    npy_arrays,
-    npz_arrays,
-    safetensors_arrays,
-    zarr_arrays,
-)
-from gatescope.engine.hdf5 import hdf5_arrays
-from gatescope.engine.location import UNREADABLE, Location, unreadable
+from gatescope.engine.file_arrays import is_zarr
+from gatescope.engine.location import Location
 from gatescope.engine.other_array import OtherArray, is_float
+from gatescope.engine.other_file import READERS, OtherFile
 from gatescope.engine.other_sequences import IDS, LENGTHS, checked_bounds, cube_of, own_sequences, sequences
 from gatescope.engine.other_text import TOKENS, stored_text, text_of_file
 from gatescope.engine.settings import require_values
 from gatescope.engine.state_source import StateSource
 
-READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    ".npy": npy_arrays,
-    ".npz": npz_arrays,
-    ".safetensors": safetensors_arrays,
-    **dict.fromkeys((".h5", ".hdf5", ".hdf"), hdf5_arrays),
-}
 RESERVED = {*TOKENS, *IDS, *BOUNDS, LENGTHS, "vocabulary", "labels", "label_names"}
 
 
@@ -95,7 +83,7 @@ def open_states(
                 "--batch-first and the labels' sequence_id"
             )
     else:
-        source = OtherDump(location.name, _arrays(location), config, sequence_ids)
+        source = OtherDump(OtherFile(location), config, sequence_ids)
     for name in config.arrays:
         source.array(name)
     source.names = list(dict.fromkeys(config.arrays)) or source.names
@@ -105,9 +93,11 @@ def open_states(
 class OtherDump(StateSource):
     """States that another program recorded.
 
+    A `with` statement closes their file behind it, and so does `close`. Another process, such as a worker of a
+    DataLoader, gets the place of the file and opens it anew.
+
     Args:
-        name: the path or URL.
-        arrays: its arrays, with `shape`, `dtype` and slices.
+        file: where they are.
         config, sequence_ids: see `open_states`.
 
     Raises:
@@ -115,12 +105,10 @@ class OtherDump(StateSource):
     """
 
     def __init__(
-        self,
-        name: str,
-        arrays: dict[str, Any],
-        config: ReadConfig,
-        sequence_ids: Sequence[Any] | np.ndarray | None = None,
+        self, file: OtherFile, config: ReadConfig, sequence_ids: Sequence[Any] | np.ndarray | None = None
     ) -> None:
+        self._file, self._made_of = file, (file, config, sequence_ids)
+        name, arrays = file.location.name, file.arrays
         self.name = name
         self.attributes: dict[str, Any] = {}
         given = config.arrays or [each for each, array in arrays.items() if _is_state(each, array)]
@@ -130,7 +118,7 @@ class OtherDump(StateSource):
             there = ", ".join(f"{each} {array.dtype} {list(array.shape)}" for each, array in arrays.items())
             raise InputError(f"{name} has no {missing}: it has {there[:500] or 'no arrays'}")
         cube = cube_of(name, arrays, chosen, config.batch_first)
-        self._arrays = {each: OtherArray(each, array, cube) for each, array in chosen.items()}
+        self._arrays = {each: OtherArray(each, file, cube) for each in chosen}
         self.names = list(self._arrays)
         self.n_rows = len(self._arrays[self.names[0]])
         for each, states in self._arrays.items():
@@ -154,6 +142,19 @@ class OtherDump(StateSource):
         if "document_starts" in arrays:
             documents = checked_bounds(name, "document_starts", arrays["document_starts"], self.n_rows)
         self.document_starts = documents.astype(np.int64)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OtherDump, self._made_of
+
+    def __enter__(self) -> OtherDump:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; nothing more is read from it."""
+        self._file.close()
 
     def __repr__(self) -> str:
         n_sequences = len(self.sequence_starts) - 1
@@ -207,18 +208,3 @@ def _is_dump(location: Location) -> bool:
         return not is_zarr(location)
     except (AttributeError, TypeError, ValueError, RecursionError):
         return True
-
-
-def _arrays(location: Location) -> dict[str, Any]:
-    """Open the arrays of a file, or of Zarr in a folder or at a URL."""
-    suffix = Path(location.name).suffix.lower()
-    try:
-        if location.path is None or location.path.is_dir():
-            return zarr_arrays(location)
-        if suffix not in READERS:
-            raise InputError(f"{location} is not of a known kind: expected a state dump, {', '.join(READERS)} or Zarr")
-        return READERS[suffix](location.path)
-    except InputError:
-        raise
-    except UNREADABLE as error:
-        raise unreadable(location.name, error) from error
