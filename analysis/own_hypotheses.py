@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from pathlib import Path
 from types import ModuleType
 
 from gatescope.analysis.hypotheses import Hypothesis, library, registered_by
@@ -55,7 +55,7 @@ def pattern(specification: str) -> Hypothesis:
     return Hypothesis(name, "any", "boolean", "future", description, CoveredBy(name, expression))
 
 
-def load_functions(path: Path) -> list[Hypothesis]:
+def load_functions(path: str | os.PathLike[str]) -> list[Hypothesis]:
     """Run a Python file and return the hypotheses that it registers with the decorator `hypothesis`.
 
     Args:

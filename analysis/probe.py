@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import time
 import warnings
@@ -77,12 +78,12 @@ def chosen_hypotheses(config: ProbeConfig, language: str) -> list[Hypothesis]:
 
 
 def probe_dump(
-    states: str | Path,
-    results: Path,
+    states: str | os.PathLike[str],
+    results: str | os.PathLike[str],
     config: ProbeConfig,
     *,
     read: ReadConfig | None = None,
-    labels: Path | None = None,
+    labels: str | os.PathLike[str] | None = None,
     seed: int = 0,
     overwrite: bool = False,
     log_path: Path | None = None,
@@ -300,7 +301,7 @@ def _facts(dump: StateSource, language: str) -> dict[str, Any]:
     }
 
 
-def _sha256_of(path: Path) -> str:
+def _sha256_of(path: str | os.PathLike[str]) -> str:
     try:
         return hashlib.sha256(local_path(path).read_bytes()).hexdigest()
     except OSError as error:

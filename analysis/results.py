@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -78,11 +79,11 @@ class Result:
     facts: Mapping[str, Any]
 
 
-def read_results(folders: Sequence[Path]) -> list[Result]:
+def read_results(folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Result]:
     """Read results folders and give each the shortest name that tells it from the others.
 
     Args:
-        folders: folders that `gatescope probe` or `gatescope run` wrote.
+        folders: folders that `gatescope probe` or `gatescope run` wrote, or one of them.
 
     Returns:
         One Result per folder, in the order given.
@@ -90,6 +91,7 @@ def read_results(folders: Sequence[Path]) -> list[Result]:
     Raises:
         InputError: no folder at all, one folder twice, a file that is missing, is not JSON, or lacks what it must have.
     """
+    folders = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
     if not folders:
         raise InputError("no results: give at least one folder that holds probes.json")
     resolved = [Path(folder).resolve() for folder in folders]

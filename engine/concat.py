@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,9 @@ CONTINUES = "continues_document"
 SHARED = ("vocabulary", "weights_sha256", "cell", "gates", "alignment", "prime")
 
 
-def concatenate(parts: Sequence[Path], out: Path, *, overwrite: bool = False) -> int:
+def concatenate(
+    parts: Iterable[str | os.PathLike[str]], out: str | os.PathLike[str], *, overwrite: bool = False
+) -> int:
     """Write the rows of several dumps, one dump after another, into one; go on with one that was interrupted.
 
     At most a few blocks are in memory. Every part is verified first.
@@ -49,18 +51,18 @@ def concatenate(parts: Sequence[Path], out: Path, *, overwrite: bool = False) ->
         InputError: no part, a part that is not whole, parts of different models or arrays (the first difference is
             named), or an `out` that is one of the parts, a URL or something else.
     """
-    if not parts:
+    paths, out = [local_path(part) for part in parts], local_path(out)
+    if not paths:
         raise InputError("no dumps: give the dumps to concatenate")
-    parts, out = [local_path(part) for part in parts], local_path(out)
-    places = [part.resolve() for part in parts]
-    twice = next((part for number, part in enumerate(parts) if places[number] in places[:number]), None)
+    places = [part.resolve() for part in paths]
+    twice = next((part for number, part in enumerate(paths) if places[number] in places[:number]), None)
     if twice is not None:
         raise InputError(f"{twice} is given twice: name each dump once")
     if out.resolve() == places[0]:
-        return _append(parts)
+        return _append(paths)
     if out.resolve() in places:
         raise InputError(f"{out} is one of the dumps: give another --out, or name it first to append to it")
-    dumps = [_whole(part) for part in parts]
+    dumps = [_whole(path) for path in paths]
     spec = concatenated_spec(dumps)
     out.parent.mkdir(parents=True, exist_ok=True)
     with DumpWriter(out, spec, overwrite=overwrite) as writer:

@@ -213,7 +213,7 @@ def stdlib_files() -> list[Path]:
     return sorted(files, key=lambda path: path.relative_to(root).as_posix())
 
 
-def survey_corpus(source: str, errors: str = "strict") -> Survey:
+def survey_corpus(source: str | os.PathLike[str], errors: str = "strict") -> Survey:
     """Read a text once and say what is in it; nothing is written.
 
     Args:
@@ -223,6 +223,7 @@ def survey_corpus(source: str, errors: str = "strict") -> Survey:
     Raises:
         InputError: the text cannot be read, or has fewer than two characters.
     """
+    source = os.fspath(source)
     counts = np.zeros(N_CODE_POINTS, dtype=np.int64)
     digest, head = hashlib.sha256(), ""
     for piece in read_pieces(source, errors):

@@ -30,7 +30,9 @@ SUFFIXES = (".h5", ".hdf5")
 SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍"}
 
 
-def export_lstmvis(states: Path | str, file: Path, *, overwrite: bool = False) -> list[str]:
+def export_lstmvis(
+    states: str | os.PathLike[str], file: str | os.PathLike[str], *, overwrite: bool = False
+) -> list[str]:
     """Write a dump as an HDF5 file, its dictionary and its configuration, block by block.
 
     Args:

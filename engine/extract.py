@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,9 @@ from gatescope.engine.settings import require_values
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence
 
+# The path of a text or "stdlib", or several of them.
+Texts = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
 
 @dataclass(frozen=True)
 class ExtractConfig:
@@ -56,8 +60,8 @@ class ExtractConfig:
 
 def extract_states(
     trained: TrainedModel,
-    source: str | Sequence[str],
-    path: Path,
+    source: Texts,
+    path: str | os.PathLike[str],
     config: ExtractConfig,
     *,
     overwrite: bool = False,
@@ -93,10 +97,10 @@ def extract_states(
     require_storable(config.dtype)
     trained = at_precision(trained, config.precision)
     spec, reader = _planned(trained, source, config)
-    return record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
+    return record(trained, Path(path), spec, reader, overwrite=overwrite, log_path=log_path)
 
 
-def extract_in_memory(trained: TrainedModel, source: str | Sequence[str], config: ExtractConfig) -> States:
+def extract_in_memory(trained: TrainedModel, source: Texts, config: ExtractConfig) -> States:
     """Read as `extract_states` does and keep the states in memory, on the model's device.
 
     Raises:
@@ -108,10 +112,8 @@ def extract_in_memory(trained: TrainedModel, source: str | Sequence[str], config
     return collect(trained, spec, reader, DTYPES[config.dtype])
 
 
-def _planned(
-    trained: TrainedModel, source: str | Sequence[str], config: ExtractConfig
-) -> tuple[DumpSpec, _DocumentReader]:
-    sources = [source] if isinstance(source, str) else list(source)
+def _planned(trained: TrainedModel, source: Texts, config: ExtractConfig) -> tuple[DumpSpec, _DocumentReader]:
+    sources = [os.fspath(each) for each in ([source] if isinstance(source, str | os.PathLike) else source)]
     if not sources:
         raise InputError("no text to read: give at least one")
     vocabulary = trained.vocabulary

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -166,7 +167,7 @@ def write_weights(folder: Path, model: CharacterModel, training: dict[str, Any])
     write_atomic(folder / WEIGHTS, save(weights, {"gatescope": facts}))
 
 
-def load_model(folder: Path, device: str = "cpu") -> TrainedModel:
+def load_model(folder: str | os.PathLike[str], device: str = "cpu") -> TrainedModel:
     """Read a model's folder.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -76,7 +77,7 @@ class SampleConfig:
 
 def sample_states(
     trained: TrainedModel,
-    path: Path,
+    path: str | os.PathLike[str],
     config: SampleConfig,
     *,
     seed: int = 0,
@@ -108,7 +109,7 @@ def sample_states(
     require_storable(config.dtype)
     trained = at_precision(trained, config.precision)
     spec, reader = _planned(trained, config, seed)
-    return record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
+    return record(trained, Path(path), spec, reader, overwrite=overwrite, log_path=log_path)
 
 
 def sample_in_memory(trained: TrainedModel, config: SampleConfig, *, seed: int = 0) -> States:

@@ -28,7 +28,12 @@ class TreeConfig:
 
 
 def write_corpus(
-    tree: Path, out: Path, config: TreeConfig, seed: int = 0, *, overwrite: bool = False
+    tree: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    config: TreeConfig,
+    seed: int = 0,
+    *,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write the files of a tree one after the other, each ending with a newline, and the manifest `OUT.manifest.json`.
 

@@ -16,6 +16,7 @@ validates and writes.
 from __future__ import annotations
 
 import math
+import os
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -104,7 +105,7 @@ class TrainConfig(Architecture):
 
 def train_model(
     text: Survey,
-    folder: Path,
+    folder: str | os.PathLike[str],
     config: TrainConfig,
     *,
     seed: int = 0,
@@ -131,6 +132,7 @@ def train_model(
     Raises:
         InputError: unusable text or settings, a folder of other settings, or a loss that is not finite.
     """
+    folder = Path(folder)
     config.require(text.n_characters)
     folder = local_path(folder)
     rank, n_processes = place()

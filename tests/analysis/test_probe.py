@@ -1,6 +1,7 @@
 """Tests of probing what other programs recorded, through the command line."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
@@ -11,12 +12,15 @@ import zarr
 from safetensors.numpy import save_file
 
 from gatescope.analysis.cli import main
-from gatescope.analysis.probe import _planned
+from gatescope.analysis.probe import _planned, probe_dump
 from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.results import read_results
 from gatescope.analysis.split import split_sequences
 from gatescope.analysis.study import Study
+from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
+from gatescope.engine.other_dumps import ReadConfig
 
 OWN = """from gatescope.analysis.hypotheses import hypothesis
 
@@ -234,3 +238,19 @@ def test_the_limit_of_memory_decides_nothing(tmp_path, text_states):
     assert main([*words, "--memory-limit", "1GB"]) == 0
     assert (tmp_path / "r" / "probes.json").read_bytes() == before
     assert main([*words, "--controls"]) == 2
+
+
+def test_paths_are_text_too(tmp_path, text_states, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dump = StateDump.open("states.zarr")
+    np.save("h.npy", dump.features(dump.names))
+    (tmp_path / "text.txt").write_text(dump.text())
+    (tmp_path / "labels.csv").write_text("row\n" + "".join(f"{row % 2}\n" for row in range(dump.n_rows)))
+    (tmp_path / "my.py").write_text(OWN)
+    config = ProbeConfig(hypotheses=("vowel",), functions="my.py", bootstrap=10)
+    read = ReadConfig(text="text.txt", sequence_length=30)
+    records = probe_dump("h.npy", "results", config, read=read, labels="labels.csv")
+    assert {record["hypothesis"] for record in records} == {"vowel", "row"}
+    for given in ("results", Path("results"), ["results"]):
+        (result,) = read_results(given)
+        assert result.name == "results" and list(result.records) == records

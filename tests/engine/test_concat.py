@@ -68,6 +68,16 @@ def test_the_parts_of_a_run_make_the_dump_of_the_whole(tmp_path, whole, cuts, co
     assert sorted(os.listdir(tmp_path)) == sorted([*(part.name for part in parts), "all.zarr"])
 
 
+def test_parts_may_be_named_by_text_and_come_one_by_one(tmp_path, whole, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("a.zarr", 0, 200)
+    write("b.zarr", 200, 600)
+    assert concatenate((name for name in ("a.zarr", "b.zarr")), "all.zarr") == N
+    assert concatenate(["a.zarr", "b.zarr"], "a.zarr") == N
+    for name in ("all.zarr", "a.zarr"):
+        assert contents(tmp_path / name) == contents(whole["none"])
+
+
 def test_full_blocks_are_shared_when_appending(tmp_path):
     one, two = write(tmp_path / "one.zarr", 0, 300), write(tmp_path / "two.zarr", 300, 600)
     before = {index: (one / "layer0/h" / f"c.{index}.0").stat().st_ino for index in range(1500 // BLOCK + 1)}

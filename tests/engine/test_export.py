@@ -30,7 +30,7 @@ def test_datasets(tmp_path, small_dump):
 
 def test_gatescope_reads_it_again(tmp_path, small_dump):
     dump = StateDump.open(small_dump(tmp_path / "states.zarr"))
-    export_lstmvis(dump.path, tmp_path / "states.h5")
+    export_lstmvis(str(dump.path), str(tmp_path / "states.h5"))
     again = open_states(tmp_path / "states.h5")
     assert again.text() == dump.text() and np.array_equal(again.sequence_starts, dump.sequence_starts)
     assert np.array_equal(again.document_starts, dump.document_starts)

@@ -24,7 +24,7 @@ def tree(tmp_path):
 
 def test_files_come_in_order_of_their_paths_with_a_manifest(tree, tmp_path):
     out = tmp_path / "out" / "text.txt"
-    manifest = write_corpus(tree, out, TreeConfig())
+    manifest = write_corpus(str(tree), str(out), TreeConfig())
     assert out.read_text() == "int a;\nno newline\nint b;\n"
     assert [file["path"] for file in manifest["files"]] == ["a.c", "a/z.h", "b.c"]
     assert [file["path"] for file in manifest["left_out"]] == ["empty.c", "latin.c"]

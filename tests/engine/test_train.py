@@ -14,7 +14,9 @@ from safetensors.numpy import load_file
 
 from gatescope.engine.corpus import survey_corpus
 from gatescope.engine.errors import InputError
+from gatescope.engine.extract import ExtractConfig, extract_states
 from gatescope.engine.model import CharacterModel, load_model
+from gatescope.engine.sample import SampleConfig, sample_states
 from gatescope.engine.train import TrainConfig, train_model
 
 TEXT = "the quick brown fox jumps over the lazy dog; " * 400
@@ -147,3 +149,15 @@ def test_a_text_too_short_for_its_lanes_says_what_it_needs(tmp_path):
 def test_settings_out_of_range_are_refused_by_name(field, value):
     with pytest.raises(InputError, match=f"--{field.replace('_', '-')}"):
         TrainConfig(**{field: value})
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_paths_are_text_or_path(text, tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    config = TrainConfig(hidden=4, batch=2, length=10, steps=2)
+    train_model(survey_corpus(kind(text)), kind("model"), config)
+    model = load_model(kind("model"))
+    assert sample_states(model, kind("sample.zarr"), SampleConfig(sequences=2, length=5)) == 10
+    assert extract_states(model, kind(text), kind("one.zarr"), ExtractConfig()) == len(TEXT)
+    assert extract_states(model, [kind(text), text], kind("two.zarr"), ExtractConfig()) == 2 * len(TEXT)
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["settings"]["corpus"] == text
