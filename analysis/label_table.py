@@ -22,7 +22,7 @@ import numpy as np
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.engine.errors import InputError
-from gatescope.engine.location import UNREADABLE, unreadable
+from gatescope.engine.location import UNREADABLE, local_path, unreadable
 
 IDS = ("sequence_id", "sequence_ids")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -58,7 +58,7 @@ def read_labels(path: str | os.PathLike[str]) -> LabelTable:
     Raises:
         InputError: the file cannot be read, has no label, or columns of different length.
     """
-    path = Path(path)
+    path = local_path(path)
     suffix = _suffix(path)
     if suffix not in SUFFIXES:
         raise InputError(f"--labels {path} is not of a known kind: expected {', '.join(SUFFIXES)}")

@@ -97,7 +97,7 @@ def extract_states(
     require_storable(config.dtype)
     trained = at_precision(trained, config.precision)
     spec, reader = _planned(trained, source, config)
-    return record(trained, Path(path), spec, reader, overwrite=overwrite, log_path=log_path)
+    return record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
 
 
 def extract_in_memory(trained: TrainedModel, source: Texts, config: ExtractConfig) -> States:

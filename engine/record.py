@@ -7,6 +7,7 @@ most the pieces since then are computed again.
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Collection, Generator
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -79,7 +80,13 @@ def dump_attributes(trained: TrainedModel, kind: str, prime: str, settings: dict
 
 
 def record(
-    trained: TrainedModel, path: Path, spec: DumpSpec, reader: Reader, *, overwrite: bool, log_path: Path | None
+    trained: TrainedModel,
+    path: str | os.PathLike[str],
+    spec: DumpSpec,
+    reader: Reader,
+    *,
+    overwrite: bool,
+    log_path: Path | None,
 ) -> int:
     """Write a dump: every sequence is warmed up, then read or sampled while its states are kept.
 

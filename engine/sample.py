@@ -109,7 +109,7 @@ def sample_states(
     require_storable(config.dtype)
     trained = at_precision(trained, config.precision)
     spec, reader = _planned(trained, config, seed)
-    return record(trained, Path(path), spec, reader, overwrite=overwrite, log_path=log_path)
+    return record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
 
 
 def sample_in_memory(trained: TrainedModel, config: SampleConfig, *, seed: int = 0) -> States:

@@ -132,7 +132,6 @@ def train_model(
     Raises:
         InputError: unusable text or settings, a folder of other settings, or a loss that is not finite.
     """
-    folder = Path(folder)
     config.require(text.n_characters)
     folder = local_path(folder)
     rank, n_processes = place()
