@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 CODE, STRING, COMMENT = range(3)
 # Kinds of segments, 0 being plain code, and for each its mode and the byte that stands for its characters in the code.
-LITERAL, COMMENTED, SECOND_QUOTE, FIELD_START = range(1, 5)
-MODES = (CODE, STRING, COMMENT, CODE, CODE)
+LITERAL, COMMENTED, SECOND_QUOTE, FIELD_START, FIELD_NEWLINE = range(1, 6)
+MODES = (CODE, STRING, COMMENT, CODE, CODE, CODE)
 LITERAL_BYTE, FIRST_QUOTE_BYTE, FIELD_BYTE = b"\x01\x02\x03"
-BYTES = (0, LITERAL_BYTE, ord(" "), LITERAL_BYTE, FIELD_BYTE)
+BYTES = (0, LITERAL_BYTE, ord(" "), LITERAL_BYTE, FIELD_BYTE, ord(" "))
 
 
 # Characters first to after - 1 that are not plain code, and their kind.
@@ -219,9 +219,12 @@ class Lexer:
             self.position = match.start()
             self.stack.append(Open("comment"))
         elif found == b"\n":
+            self.position = match.start()
             if len(top.quote) == 1:
-                self.position = match.start()
                 self._drop_literal()
+            else:
+                # It ends no statement.
+                self._emit(match.end(), FIELD_NEWLINE)
         elif found in b"([{":
             self.stack[-1] = top._replace(depth=top.depth + 1)
         elif found == b":":

@@ -47,6 +47,7 @@ CONDITIONS = {
 DECORATORS = {
     "plain": ("@a\ndef f(): b", "##..........."),
     "call over lines": ("@a(\n b)\nc", "#######.."),
+    "over the lines of a field": ("@f'''{\na}'''\nb", "############.."),
     "matrix product": ("a @ b", "....."),
     "spliced": ("@a\\\nb\nc", "#####.."),
 }
@@ -84,6 +85,7 @@ LEVELS = {
     "blank lines": ("a\n b\n\n   \n b", "0--1-------1"),
     "comment before what it does not end": ("a\n b\n# c\n  d", "0--1-000---2"),
     "in a docstring": ("def f():\n '''a\nb'''\nc", "00000000--1111-1111-0"),
+    "over the lines of a field": ("a\n b = f'''{\n  c, # d\"\n e}'''\n f\ng", "0--111111111---1111111--11111--1-0"),
     "inconsistent": ("a\n    b\n  c", "0-----1---1"),
     "spliced": ("a\n b\\\nc\nd", "0--11-1-0"),
     "after an open bracket": ("a\n b(\n return\n b", "0--11--111111--1"),
