@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -22,6 +21,9 @@ BLOCK = 16  # steps
 BACKENDS = ("reference", "loop", "triton")
 FUSED_DTYPES = (torch.float16, torch.bfloat16, torch.float32)  # of the Triton kernels
 AUTOCAST = ("cpu", "cuda")  # devices whose operators torch.autocast casts the inputs of
+
+# Looked for once, and here: torch.compile does not trace the search.
+_TRITON = find_spec("triton") is not None and torch.version.hip is None
 
 LIBRARY = torch.library.Library("gatescope", "FRAGMENT")
 
@@ -123,10 +125,9 @@ def _forward_mode() -> bool:
     return torch.autograd.forward_ad._current_level >= 0
 
 
-@cache
 def has_triton() -> bool:
     """Whether the fused kernels can run on a GPU: there is Triton, and its instructions are NVIDIA's."""
-    return find_spec("triton") is not None and torch.version.hip is None
+    return _TRITON
 
 
 def fake_states(x: Tensor, hidden: int, backend: str) -> Tensor:

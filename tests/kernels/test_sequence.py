@@ -280,3 +280,12 @@ def test_a_gpu_without_triton_runs_the_loop(monkeypatch):
         assert sequence.choose_backend(None, on_gpu) == ("triton" if there else "loop")
     with pytest.raises(ValueError, match="backend 'triton': expected"):
         sequence.choose_backend("triton", on_gpu)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_search_for_triton_is_not_traced(monkeypatch):
+    """By no torch: the later ones are made to refuse it as the oldest that the package runs on does."""
+    known = SimpleNamespace(util=SimpleNamespace(find_spec=object()), metadata=SimpleNamespace(version=object()))
+    monkeypatch.setattr("torch._dynamo.variables.functions.importlib", known, raising=False)
+    compiled = torch.compile(lambda x: x + sequence.has_triton(), fullgraph=True, backend="eager")
+    assert compiled(torch.zeros(1)) == sequence.has_triton()
