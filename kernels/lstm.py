@@ -31,6 +31,7 @@ from gatescope.kernels.products import onednn_multiplies_bfloat16
 from gatescope.kernels.sequence import (
     choose_backend,
     differentiable,
+    exporting,
     fake_gradients,
     fake_states,
     in_dtype,
@@ -233,7 +234,7 @@ def _exports_steps(x: Tensor) -> bool:
 
     Torch's operator lets it run where this package is not, but exports any number of steps as one number.
     """
-    return torch.compiler.is_exporting() and not isinstance(x.shape[0], torch.SymInt)
+    return exporting() and not isinstance(x.shape[0], torch.SymInt)
 
 
 class LSTM(RecurrentStack):

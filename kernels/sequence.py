@@ -71,9 +71,14 @@ def autocast_on(x: Tensor) -> bool:
 
 def differentiable(*tensors: Tensor | None) -> bool:
     """Whether anything that is made of these may be asked for its gradient; what is traced or exported always may."""
-    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+    if torch.jit.is_tracing() or exporting():
         return True
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def exporting() -> bool:
+    """Whether a program is exported; `torch.compiler.is_exporting` of torch 2.11 says so of what is compiled, too."""
+    return torch.compiler.is_exporting() and getattr(torch.compiler, "_is_exporting_flag", True)
 
 
 def joined_product(

@@ -11,6 +11,7 @@ from torch.func import functional_call, grad, jacfwd, jvp, stack_module_state, v
 
 from gatescope.kernels.cells import GRUCell
 from gatescope.kernels.dropout import dropout
+from gatescope.kernels.gru import GRU
 from gatescope.kernels.lstm import LSTM
 
 
@@ -160,3 +161,23 @@ def test_an_exported_lstm_needs_nothing_of_this_package(dtype, tmp_path):
         """
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_what_is_compiled_is_not_exported(name, monkeypatch):
+    """It runs this package's operator, and keeps nothing for a backward pass that cannot come."""
+    calls = []
+
+    def note(graph, _):
+        calls.extend(node for node in graph.graph.nodes if node.op == "call_function")
+        return graph
+
+    module, operator = {"lstm": LSTM, "gru": GRU}[name](I, H), getattr(torch.ops.gatescope, name).default
+    compiled = torch.compile(module, backend=note, fullgraph=True)
+    # As torch 2.11 answers while it compiles.
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    with torch.no_grad():
+        compiled(torch.randn(20, B, I))
+    (call,) = (node for node in calls if node.target is operator)
+    save = [argument.name for argument in operator._schema.arguments].index("save")
+    assert call.args[save] is False
