@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from gatescope.engine.arrays import array_namespace
 
 
 @contextmanager
@@ -21,8 +24,11 @@ def torch_memory(array: Any) -> Iterator[None]:
     """Let CuPy allocate through torch's allocator on the GPU of an array, and work on torch's current stream there.
 
     Args:
-        array: CuPy array or torch tensor in the memory of a GPU.
+        array: CuPy array or torch tensor in the memory of a GPU; for anything else nothing changes.
     """
+    if array_namespace(array) is np:
+        yield
+        return
     # CuPy is optional and is needed only where there is a GPU.
     import cupy  # type: ignore[import-not-found, unused-ignore]
 

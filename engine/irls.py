@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from gatescope.engine.arrays import array_namespace, as_rows, computing_dtype, to_host
+from gatescope.engine.device_memory import torch_memory
 from gatescope.engine.errors import InputError
 from gatescope.engine.gram import Moments, weighted_sd
 from gatescope.engine.inference import StandardErrors, infer
@@ -122,33 +123,35 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
                 [N] that are zero everywhere, labels other than two classes, or a parameter out of range.
         """
         processes = Processes(self.distributed)
-        with processes.together():
-            source, X = X, as_rows(X)
-            validate_data(self, source, skip_check_array=True)
-            Y = self._read_labels(y, X.shape[0])
-            if self.distributed and self._flat:
-                raise InputError("distributed=True with labels [N]: give Y [N, K], in which the classes are known")
-            n_targets = Y.shape[1]
-            C = self._read_parameters(n_targets)
-        processes.check_equal("columns of X and of Y", [X.shape[1], n_targets])
-        weights = Weights(sample_weight, X.shape[0], n_targets, array_namespace(X), processes)
-        targets = BinaryTargets(Y, weights, self._label_weights())
-        two_classes = (targets.class_totals > 0).all(axis=0)
-        native = computing_dtype(X)
-        start = self._earlier(X.shape[1], n_targets)
-        self._cancelling = False
-        solution = self._solve(X, native, targets, C, two_classes, start)
-        finer = (solution.gradient > self.tol) | (self.tol < FINEST_FLOAT32_TOL)
-        refined = np.isin(solution.status, ["stalled", "not_finite"]) | ((solution.status == "converged") & finer)
-        if native == np.float32 and (refined & two_classes).any():
-            start = (solution.coefficients, solution.intercepts)
-            finer_solution = self._solve(X, np.float64, targets, C, refined & two_classes, start)
-            solution.update(finer_solution, refined & two_classes)
-        unbounded = np.flatnonzero(two_classes & np.isinf(C) & (solution.status == "converged"))
-        if len(unbounded):
-            with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
-                split = separated(rows, targets, solution, unbounded, self.fit_intercept)
-            solution.status[unbounded[split]] = "separable"
+        # Labels and weights are worked on where X lies, as X is.
+        with torch_memory(X):
+            with processes.together():
+                source, X = X, as_rows(X)
+                validate_data(self, source, skip_check_array=True)
+                Y = self._read_labels(y, X.shape[0])
+                if self.distributed and self._flat:
+                    raise InputError("distributed=True with labels [N]: give Y [N, K], in which the classes are known")
+                n_targets = Y.shape[1]
+                C = self._read_parameters(n_targets)
+            processes.check_equal("columns of X and of Y", [X.shape[1], n_targets])
+            weights = Weights(sample_weight, X.shape[0], n_targets, array_namespace(X), processes)
+            targets = BinaryTargets(Y, weights, self._label_weights())
+            two_classes = (targets.class_totals > 0).all(axis=0)
+            native = computing_dtype(X)
+            start = self._earlier(X.shape[1], n_targets)
+            self._cancelling = False
+            solution = self._solve(X, native, targets, C, two_classes, start)
+            finer = (solution.gradient > self.tol) | (self.tol < FINEST_FLOAT32_TOL)
+            refined = np.isin(solution.status, ["stalled", "not_finite"]) | ((solution.status == "converged") & finer)
+            if native == np.float32 and (refined & two_classes).any():
+                start = (solution.coefficients, solution.intercepts)
+                finer_solution = self._solve(X, np.float64, targets, C, refined & two_classes, start)
+                solution.update(finer_solution, refined & two_classes)
+            unbounded = np.flatnonzero(two_classes & np.isinf(C) & (solution.status == "converged"))
+            if len(unbounded):
+                with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
+                    split = separated(rows, targets, solution, unbounded, self.fit_intercept)
+                solution.status[unbounded[split]] = "separable"
         self._store(solution, targets.class_totals, two_classes)
         return self
 
@@ -262,23 +265,26 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             InputError: shapes that do not match.
         """
         check_is_fitted(self)
-        source, X = X, as_rows(X)
-        validate_data(self, source, reset=False, skip_check_array=True)
         processes = Processes(self.distributed)
-        with processes.together():
-            Y = as_targets(y, X.shape[0])
-            labels = (to_host(Y) == self.classes_[-1])[:, None] if self._flat else as_binary(Y)
-            if labels.shape[1] != len(self.coef_):
-                raise InputError(f"Y has {labels.shape[1]} hypotheses: expected the {len(self.coef_)} that were fitted")
-        weights = Weights(sample_weight, X.shape[0], labels.shape[1], array_namespace(X), processes)
-        targets = BinaryTargets(labels, weights, self._label_weights())
-        C = np.broadcast_to(np.asarray(self.C, dtype=np.float64), (len(self.coef_),))
-        with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
-            ridge = np.broadcast_to(1 / C[:, None], self.coef_.shape)
-            if self.standardize:
-                ridge = ridge * self._penalty_scale(rows, weights, weights.groups()).T ** 2
-            coefficients = np.where((self.status_ == "converged")[:, None], self.coef_, np.nan)
-            found = infer(rows, targets, coefficients, self.intercept_, ridge, groups, self.fit_intercept)
+        with torch_memory(X):
+            source, X = X, as_rows(X)
+            validate_data(self, source, reset=False, skip_check_array=True)
+            with processes.together():
+                Y = as_targets(y, X.shape[0])
+                labels = (to_host(Y) == self.classes_[-1])[:, None] if self._flat else as_binary(Y)
+                if labels.shape[1] != len(self.coef_):
+                    raise InputError(
+                        f"Y has {labels.shape[1]} hypotheses: expected the {len(self.coef_)} that were fitted"
+                    )
+            weights = Weights(sample_weight, X.shape[0], labels.shape[1], array_namespace(X), processes)
+            targets = BinaryTargets(labels, weights, self._label_weights())
+            C = np.broadcast_to(np.asarray(self.C, dtype=np.float64), (len(self.coef_),))
+            with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
+                ridge = np.broadcast_to(1 / C[:, None], self.coef_.shape)
+                if self.standardize:
+                    ridge = ridge * self._penalty_scale(rows, weights, weights.groups()).T ** 2
+                coefficients = np.where((self.status_ == "converged")[:, None], self.coef_, np.nan)
+                found = infer(rows, targets, coefficients, self.intercept_, ridge, groups, self.fit_intercept)
         if self.class_weight is not None:
             found.p_values[:] = np.nan
         return found

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import validate_data
 
 from gatescope.engine.arrays import as_rows, computing_dtype, to_host
+from gatescope.engine.device_memory import torch_memory
 from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.neurons_cuda import device_statistics
 from gatescope.engine.ranks import N_CODES, DistinctValues, as_codes, code_values
@@ -96,16 +97,18 @@ class NeuronProbes(BaseEstimator):
                 or in the weights, or weights [N] that are zero everywhere.
         """
         processes = Processes(self.distributed)
-        with processes.together():
-            source, X = X, as_rows(X)
-            validate_data(self, source, skip_check_array=True)
-            Y = as_targets(y, X.shape[0])
-            Y = as_binary(Y.reshape(len(Y), -1))
-        processes.check_equal("columns of X and of Y", [X.shape[1], Y.shape[1]])
-        if processes.size == 1:
-            self._fit_rows(X, Y, sample_weight)
-        else:
-            self._fit_share(X, Y, sample_weight, processes)
+        # Labels and weights are worked on where X lies, as X is.
+        with torch_memory(X):
+            with processes.together():
+                source, X = X, as_rows(X)
+                validate_data(self, source, skip_check_array=True)
+                Y = as_targets(y, X.shape[0])
+                Y = as_binary(Y.reshape(len(Y), -1))
+            processes.check_equal("columns of X and of Y", [X.shape[1], Y.shape[1]])
+            if processes.size == 1:
+                self._fit_rows(X, Y, sample_weight)
+            else:
+                self._fit_share(X, Y, sample_weight, processes)
         unfinished = np.isin(self.status_, ["max_iter", "not_finite"])
         if unfinished.any():
             k, unit = np.argwhere(unfinished)[0].tolist()

@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from gatescope.engine.arrays import array_namespace, as_rows
+from gatescope.engine.device_memory import torch_memory
 from gatescope.engine.errors import InputError
 from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.normal_equations import NormalEquations
@@ -100,32 +101,34 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
     def _fit_all(self, path: list[RidgeProbes], X: Any, y: Any, sample_weight: Any) -> None:
         """Fit estimators that differ in C alone."""
         processes = Processes(self.distributed)
-        with processes.together():
-            source, X = X, as_rows(X)
-            Y = as_targets(y, X.shape[0])
-            flat = Y.ndim == 1
-            Y = as_continuous(Y)
-            C = np.array([probes._read_C(Y.shape[1]) for probes in path]).reshape(len(path), Y.shape[1])
-            for probes in path:
-                validate_data(probes, source, skip_check_array=True)
-        processes.check_equal("columns of X and of Y", [X.shape[1], Y.shape[1]])
-        coefficients = np.full((len(path), Y.shape[1], X.shape[1]), np.nan)
-        intercepts, gradients, objectives = np.full((3, *C.shape), np.nan)
-        status, cancelling = np.full(Y.shape[1], "not_finite", dtype="<U16"), np.zeros(len(path), bool)
-        weights = Weights(sample_weight, X.shape[0], Y.shape[1], array_namespace(X), processes)
-        with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
-            for group in equal_weights(weights, Y.shape[1]):
-                system = NormalEquations(rows, Y, weights.column(int(group[0])), group, self.fit_intercept)
-                if system.total == 0:
-                    status[group] = "empty"
-                elif system.finite:
-                    for number in range(len(path)):
-                        w = system.solutions(C[number, group])
-                        cancelling[number] |= cancels(w.T, system.mean, system.sd)
-                        coefficients[number, group], intercepts[number, group] = w.T, system.intercepts(w)
-                        gradients[number, group] = np.abs(system.gradient(w, C[number, group])).max(axis=0)
-                        objectives[number, group] = system.objective(w, C[number, group])
-                    status[group] = "converged"
+        # Targets and weights are worked on where X lies, as X is.
+        with torch_memory(X):
+            with processes.together():
+                source, X = X, as_rows(X)
+                Y = as_targets(y, X.shape[0])
+                flat = Y.ndim == 1
+                Y = as_continuous(Y)
+                C = np.array([probes._read_C(Y.shape[1]) for probes in path]).reshape(len(path), Y.shape[1])
+                for probes in path:
+                    validate_data(probes, source, skip_check_array=True)
+            processes.check_equal("columns of X and of Y", [X.shape[1], Y.shape[1]])
+            coefficients = np.full((len(path), Y.shape[1], X.shape[1]), np.nan)
+            intercepts, gradients, objectives = np.full((3, *C.shape), np.nan)
+            status, cancelling = np.full(Y.shape[1], "not_finite", dtype="<U16"), np.zeros(len(path), bool)
+            weights = Weights(sample_weight, X.shape[0], Y.shape[1], array_namespace(X), processes)
+            with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
+                for group in equal_weights(weights, Y.shape[1]):
+                    system = NormalEquations(rows, Y, weights.column(int(group[0])), group, self.fit_intercept)
+                    if system.total == 0:
+                        status[group] = "empty"
+                    elif system.finite:
+                        for number in range(len(path)):
+                            w = system.solutions(C[number, group])
+                            cancelling[number] |= cancels(w.T, system.mean, system.sd)
+                            coefficients[number, group], intercepts[number, group] = w.T, system.intercepts(w)
+                            gradients[number, group] = np.abs(system.gradient(w, C[number, group])).max(axis=0)
+                            objectives[number, group] = system.objective(w, C[number, group])
+                        status[group] = "converged"
         if (status != "converged").any():
             bad = np.flatnonzero(status != "converged")
             warnings.warn(

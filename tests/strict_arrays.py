@@ -228,7 +228,9 @@ def cupy_module():
     module.linalg = SimpleNamespace(cholesky=lambda matrix: called(np.linalg.cholesky, (matrix,), {}))
     module.ElementwiseKernel, module.RawKernel = ElementwiseKernel, RawKernel
     runtime = SimpleNamespace(getDevice=lambda: 0, deviceGetAttribute=lambda attribute, device: ATTRIBUTES[attribute])
-    module.cuda = SimpleNamespace(runtime=runtime)
+    # There is no stream and no allocator to share.
+    contexts = dict.fromkeys(("Device", "ExternalStream", "using_allocator"), lambda *_: nullcontext())
+    module.cuda = SimpleNamespace(runtime=runtime, **contexts)
     return module
 
 
@@ -247,6 +249,5 @@ def stand_in(monkeypatch):
         vars(extension).update(contents)
         monkeypatch.setitem(sys.modules, "cupyx" + name, extension)
     extension.solve_triangular = lambda *arguments, **options: called(scipy.linalg.solve_triangular, arguments, options)
-    # There is no stream and no allocator to share.
-    monkeypatch.setattr("gatescope.engine.row_blocks.torch_memory", lambda array: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=0))
     return module

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import strict_arrays
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
@@ -258,3 +260,32 @@ def test_a_fit_leaves_nothing_to_the_garbage_collector(device, probes, dtype):
         gc.set_debug(0)
         gc.enable()
         gc.garbage.clear()
+
+
+@pytest.mark.parametrize("make", [LogisticProbes, RidgeProbes, NeuronProbes])
+def test_all_work_is_in_torchs_memory_and_on_its_stream(monkeypatch, make):
+    inside, outside, called = [], [], strict_arrays.called
+
+    @contextmanager
+    def using_allocator(_):
+        inside.append(True)
+        yield
+        inside.pop()
+
+    def noted(function, *arguments):
+        if not inside:
+            outside.append(function.__name__)
+        return called(function, *arguments)
+
+    module = strict_arrays.stand_in(monkeypatch)
+    monkeypatch.setattr(module.cuda, "using_allocator", using_allocator)
+    monkeypatch.setattr(strict_arrays, "called", noted)
+    X, _, Y = problem(np.float32)
+    weight = np.random.default_rng(1).uniform(0, 2, Y.shape)
+    given = [module.asarray(each) for each in (X, Y.astype(np.float32), weight)]
+    probes = make().fit(*given)
+    if make is LogisticProbes:
+        probes.standard_errors(*given, groups=module.asarray(np.arange(len(Y)) // 50))
+    if make is not NeuronProbes:
+        probes.predict(given[0])
+    assert outside == []
