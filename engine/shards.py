@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.distributed
 
+from gatescope.engine.arrays import array_namespace, as_tensor
 from gatescope.engine.errors import InputError
 
 
@@ -66,11 +67,13 @@ class Processes:
         """Return float64 arrays summed over all processes, by one exchange; they may be overwritten."""
         if self.size == 1:
             return values
-        tensors = [torch.as_tensor(value, dtype=torch.float64) for value in values]
-        flat = self._reduced(torch.cat([tensor.reshape(-1) for tensor in tensors]), torch.distributed.ReduceOp.SUM)
-        sizes = [tensor.numel() for tensor in tensors]
-        parts = [part.reshape(tensor.shape) for part, tensor in zip(flat.split(sizes), tensors, strict=True)]
-        return [_like(part, value) for part, value in zip(parts, values, strict=True)]
+        tensors = [_tensor(value) for value in values]
+        # One exchange, also where some lie in a GPU's memory and others do not.
+        device = next((tensor.device for tensor in tensors if tensor.is_cuda), tensors[0].device)
+        flat = torch.cat([tensor.reshape(-1).to(device) for tensor in tensors])
+        parts = self._reduced(flat, torch.distributed.ReduceOp.SUM).split([tensor.numel() for tensor in tensors])
+        placed = [part.reshape(tensor.shape).to(tensor.device) for part, tensor in zip(parts, tensors, strict=True)]
+        return [_like(tensor, value) for tensor, value in zip(placed, values, strict=True)]
 
     def total(self, value: Any) -> float:
         """Return a number summed over all processes."""
@@ -107,29 +110,32 @@ class Processes:
         n_rows = self.sizes(len(values))
         padded = np.zeros((int(n_rows.max()), *values.shape[1:]), values.dtype)
         padded[: len(values)] = values
-        own = _on_device(torch.from_numpy(padded))
+        own = exchangeable(torch.from_numpy(padded))
         gathered = [torch.empty_like(own) for _ in range(self.size)]
         torch.distributed.all_gather(gathered, own)
         return np.concatenate([rows[:n].cpu().numpy() for rows, n in zip(gathered, n_rows, strict=True)])
 
     def _reduced(self, tensor: torch.Tensor, operation: Any) -> torch.Tensor:
-        there = _on_device(tensor)
+        there = exchangeable(tensor)
         torch.distributed.all_reduce(there, operation)
         return there.to(tensor.device)
 
 
-def _on_device(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor where the processes exchange theirs: NCCL knows GPU memory alone."""
-    return tensor.cuda() if torch.distributed.get_backend() == "nccl" else tensor
+def exchangeable(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor where the processes exchange theirs: NCCL knows GPU memory alone, Gloo sends none of it."""
+    backend = torch.distributed.get_backend()
+    return tensor.cuda() if backend == "nccl" else tensor.cpu() if backend == "gloo" else tensor
+
+
+def _tensor(value: Any) -> torch.Tensor:
+    """Return an array as a tensor of float64 where it lies."""
+    return torch.as_tensor(value if array_namespace(value) is np else as_tensor(value), dtype=torch.float64)
 
 
 def _like(tensor: torch.Tensor, value: Any) -> Any:
     """Return a tensor as the kind of array that it was made of."""
-    if isinstance(value, np.ndarray | np.generic):
-        return tensor.numpy()
-    import cupy  # type: ignore[import-not-found, unused-ignore]
-
-    return cupy.asarray(tensor)
+    xp = array_namespace(value)
+    return tensor.numpy() if xp is np else xp.from_dlpack(tensor)
 
 
 ALONE = Processes(False)

@@ -14,7 +14,7 @@ import torch
 import torch.distributed
 
 from gatescope.engine.arrays import array_namespace, as_tensor
-from gatescope.engine.shards import Processes
+from gatescope.engine.shards import Processes, exchangeable
 
 
 def exchanged(X: Any, processes: Processes, memory: int) -> Iterator[tuple[slice, Any]]:
@@ -52,6 +52,7 @@ def _tensor(values: Any) -> torch.Tensor:
 
 def _exchange(parts: list[torch.Tensor], n_rows: np.ndarray, rank: int) -> torch.Tensor:
     """Send each process its part [n, U] and return the parts of this one from all, below each other [N, U]."""
+    device, parts = parts[rank].device, [exchangeable(part) for part in parts]
     own = parts[rank]
     whole = own.new_empty((int(n_rows.sum()), own.shape[1]))
     pieces = list(whole.split(n_rows.tolist()))
@@ -65,4 +66,4 @@ def _exchange(parts: list[torch.Tensor], n_rows: np.ndarray, rank: int) -> torch
             operations.append(torch.distributed.P2POp(torch.distributed.irecv, pieces[other].view(torch.uint8), other))
     for work in torch.distributed.batch_isend_irecv(operations) if operations else []:
         work.wait()
-    return whole
+    return whole.to(device)

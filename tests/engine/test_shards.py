@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import strict_arrays
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from gatescope.engine import shards
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.neurons import STATISTICS, NeuronProbes
@@ -80,6 +85,34 @@ results["ridge"], results["ridge objective"] = ridge.coef_, ridge.objective_
 np.savez(f"{folder}/{rank}.npz", **results)
 torch.distributed.destroy_process_group()
 """
+# What each process does with its rows on a GPU, or on what stands in for one.
+DEVICE_WORKER = """
+import sys
+import numpy as np
+import pytest
+import torch.distributed
+from gatescope.engine.irls import LogisticProbes
+from gatescope.engine.neurons import STATISTICS, NeuronProbes
+from gatescope.engine.ridge import RidgeProbes
+
+folder, rank, tests = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+if tests:
+    sys.path.append(tests)
+    import strict_arrays
+    cupy = strict_arrays.stand_in(pytest.MonkeyPatch())
+else:
+    import cupy
+torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+data, rows = np.load(f"{folder}/data.npz"), slice(0, 613) if rank == 0 else slice(613, None)
+X, Y, weight, groups = (cupy.asarray(data[name][rows]) for name in ("X", "Y", "weight", "groups"))
+probes = LogisticProbes(standardize=True, tol=1e-10, distributed=True).fit(X, Y, weight)
+results = {"logistic": probes.coef_, "ridge": RidgeProbes(distributed=True).fit(X, X[:, :2], weight[:, 0]).coef_}
+results["errors"] = probes.standard_errors(X, Y, weight, groups).coef
+units = NeuronProbes(distributed=True).fit(X.astype(np.float16), Y, weight)
+results |= {name: getattr(units, name) for name in STATISTICS}
+np.savez(f"{folder}/{rank}.npz", **results)
+torch.distributed.destroy_process_group()
+"""
 OPTIONS = {
     "plain": {"tol": 1e-12},
     "weighted": {"tol": 1e-12, "class_weight": "balanced", "standardize": True},
@@ -111,6 +144,19 @@ def make_marks(Y):
     return marks, torn
 
 
+def run_two(folder, program, *arguments):
+    """Run a program in two processes; return what each found."""
+    (folder / "worker.py").write_text(program)
+    command = [sys.executable, "-W", "ignore", str(folder / "worker.py"), str(folder)]
+    workers = [subprocess.Popen([*command, str(rank), *arguments]) for rank in range(2)]
+    try:
+        assert [worker.wait(300) for worker in workers] == [0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
+    return [dict(np.load(folder / f"{rank}.npz")) for rank in range(2)]
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     """What two processes found: one mapping for each."""
@@ -119,15 +165,7 @@ def shared(tmp_path_factory):
     marks, torn = make_marks(Y)
     np.savez(folder / "data.npz", X=X, Y=Y, weight=weight, groups=groups, marks=marks, torn=torn)
     (folder / "options.json").write_text(json.dumps(OPTIONS))
-    (folder / "worker.py").write_text(WORKER)
-    command = [sys.executable, "-W", "ignore", str(folder / "worker.py"), str(folder)]
-    workers = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
-    try:
-        assert [worker.wait(120) for worker in workers] == [0, 0]
-    finally:
-        for worker in workers:
-            worker.kill()
-    return [dict(np.load(folder / f"{rank}.npz")) for rank in range(2)]
+    return run_two(folder, WORKER)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -202,6 +240,37 @@ def test_single_units_of_two_processes_are_those_of_one(shared, name, dtype):
                 np.testing.assert_array_equal(found, expected)
             else:
                 np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("place", ["stand-in", pytest.param("gpu", marks=pytest.mark.cuda)])
+def test_two_processes_with_gpu_arrays(tmp_path, place):
+    """Both may have the same GPU."""
+    X, Y, weight, groups = (array[:1500] for array in make())
+    X, Y, weight = X[:, :5], Y[:, :3], weight[:, :3]
+    np.savez(tmp_path / "data.npz", X=X, Y=Y, weight=weight, groups=groups)
+    found = run_two(tmp_path, DEVICE_WORKER, str(Path(__file__).parents[1]) if place == "stand-in" else "")
+    probes = LogisticProbes(standardize=True, tol=1e-10).fit(X, Y, weight)
+    units = NeuronProbes().fit(X.astype(np.float16), Y, weight)
+    expected = {"logistic": probes.coef_, "ridge": RidgeProbes().fit(X, X[:, :2], weight[:, 0]).coef_}
+    expected["errors"] = probes.standard_errors(X, Y, weight, groups).coef
+    expected |= {name: getattr(units, name) for name in STATISTICS}
+    for got in found:
+        for name, values in expected.items():
+            np.testing.assert_allclose(got[name], values, rtol=1e-6, atol=1e-8, err_msg=name)
+
+
+@pytest.mark.parametrize("places", [("cuda", "cpu"), ("cpu", "cuda"), ("cpu", "cpu")], ids="-".join)
+def test_sums_in_either_memory_are_exchanged_together(monkeypatch, places):
+    """Tensors without values may be those of a GPU that is not there, and torch refuses to join them with others."""
+    strict_arrays.stand_in(monkeypatch)
+    processes, joined = Processes(False), []
+    processes.size = 2
+    monkeypatch.setattr(processes, "_reduced", lambda tensor, _: joined.append(tensor.device.type) or tensor)
+    monkeypatch.setattr(shards, "_like", lambda tensor, value: tensor)
+    with FakeTensorMode():
+        totals = processes.totals([torch.empty(4, device=places[0]), torch.empty((), device=places[1])])
+    assert joined == ["cuda" if "cuda" in places else "cpu"]
+    assert [(total.device.type, total.shape) for total in totals] == [(places[0], (4,)), (places[1], ())]
 
 
 def test_one_process_alone():
