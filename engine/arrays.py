@@ -28,6 +28,8 @@ def array_namespace(array: Any) -> Any:
 
 def to_host(array: Any) -> np.ndarray:
     """Return an array in the computer's memory; one that is there already is not copied."""
+    if isinstance(array, torch.Tensor):
+        return array.detach().cpu().numpy()
     return np.asarray(array) if array_namespace(array) is np else array.get()
 
 

@@ -243,8 +243,7 @@ def check_finite(rows: RowBlocks) -> None:
         piece = rows.source[start : start + rows.block_rows]
         finite = torch.isfinite(piece) if isinstance(piece, torch.Tensor) else rows.xp.isfinite(piece)
         if not finite.all():
-            finite = finite.cpu().numpy() if isinstance(finite, torch.Tensor) else to_host(finite)
-            row, column = (int(axis[0]) for axis in np.nonzero(~finite))
+            row, column = (int(axis[0]) for axis in np.nonzero(~to_host(finite)))
             value = float(piece[row, column])
             word = "NaN" if np.isnan(value) else "inf" if value > 0 else "-inf"
             raise InputError(f"X contains {word} at row {start + row}, column {column}: remove or replace that value")

@@ -71,10 +71,10 @@ def test_labels_and_weights_may_lie_elsewhere_than_the_states(device):
     assert flat.score(device(X), Y[:, 0]) == LogisticProbes().fit(X, Y[:, 0], weight[:, 0]).score(X, Y[:, 0])
 
 
-@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("grouped", [None, np.asarray, torch.from_numpy], ids=["alone", "array", "tensor"])
 def test_standard_errors(device, grouped):
     X, _, Y = problem(np.float32)
-    groups = np.arange(len(Y)) // 50 if grouped else None
+    groups = None if grouped is None else grouped(np.arange(len(Y)) // 50)
     probes = LogisticProbes(C=np.inf, tol=1e-8).fit(X, Y)
     expected = probes.standard_errors(X, Y, groups=groups)
     got = probes.standard_errors(device(X), device(Y), groups=device(groups))
