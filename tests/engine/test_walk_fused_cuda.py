@@ -15,8 +15,10 @@ from gatescope.engine import walk_fused
 from gatescope.engine.dump import StateDump
 from gatescope.engine.extract import ExtractConfig, extract_in_memory, extract_states
 from gatescope.engine.model import load_model
+from gatescope.engine.record import at_precision
 from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
 from gatescope.engine.walk_fused import sampler_plan
+from gatescope.kernels.gpu import device_of
 
 pytestmark = pytest.mark.cuda
 
@@ -91,3 +93,23 @@ def test_reading_documents_to_disk(make_model, tmp_path, monkeypatch, architectu
         assert values.is_cuda and np.array_equal(dump.array(name)[:], values.cpu().numpy()), name
     cpu.model.double()
     assert_close(dump, extract_in_memory(cpu, documents, config))
+
+
+@pytest.mark.parametrize("architecture", [{"hidden": 128}, {"hidden": 100, "cell": "gru"}], ids=str)
+def test_weights_that_stay_on_chip(make_model, tmp_path, monkeypatch, architecture):
+    """In 16 bits programs of 8 sequences keep them there, and get the same whatever is cut."""
+    gpu = models(make_model(**architecture))[1]
+    if not device_of(gpu.model.output.weight).warp_groups:
+        pytest.skip("weights stay on chip from compute capability 9 on")
+    plan = sampler_plan(at_precision(gpu, "bfloat16"))
+    assert plan is not None and plan.form == "resident"
+    config = SampleConfig(sequences=300, length=45, capture=ALL, dtype="float32", precision="bfloat16")
+    sample_states(gpu, tmp_path / "whole.zarr", config)
+    with monkeypatch.context() as patch:
+        small_pieces(patch)
+        sample_states(gpu, tmp_path / "cut.zarr", config)
+    assert contents(tmp_path / "cut.zarr") == contents(tmp_path / "whole.zarr")
+    dump, states = StateDump.open(tmp_path / "cut.zarr"), sample_in_memory(gpu, config)
+    assert dump.verify() == []
+    for name, values in states.arrays.items():
+        assert np.array_equal(dump.array(name)[:], values.cpu().numpy()), name
