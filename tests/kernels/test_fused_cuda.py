@@ -96,7 +96,7 @@ def first(outputs):
 
 @pytest.mark.parametrize("shape", [(40, 3, 7, 96), (16, 2, 5, 20)], ids=["columns", "one-column"])
 def test_small_shapes_in_both_directions(cell, shape, resets):
-    """What `make sanitize` runs: 192 units take several columns, 20 one."""
+    """What `make sanitize` runs: 192 units take several columns, 40 one."""
     b, t, i, h = shape
     tensors = on_gpu(cell.layer(b, t, i, 2 * h, dtype=torch.float16))
     results = cell.results(cell.function, tensors, backend="triton", reset=resets(b, t).cuda())
