@@ -150,8 +150,6 @@ class BinaryTargets:
     def __init__(self, Y: Any, weights: Weights, class_weight: ClassWeight):
         self.Y, self.weights = Y, weights
         (totals,) = weights.processes.totals([self._class_sums()])
-        # A class whose rows all have weight zero may be left with rounding errors of the difference.
-        totals[0, totals[0] <= 8 * np.finfo(np.float64).eps * totals[1]] = 0.0
         self.factors = _class_factors(class_weight, totals)
         self.class_totals = totals * self.factors
         mean = self.class_totals.sum(axis=0) / weights.processes.total(len(Y))
@@ -159,7 +157,10 @@ class BinaryTargets:
         self.unit[~((mean > 0) & np.isfinite(mean))] = 1.0
 
     def _class_sums(self) -> np.ndarray:
-        """Return the sum of the weights of each class in this process, float64 [2, K]."""
+        """Return the sum of the weights of each class in this process, float64 [2, K].
+
+        Each is summed by itself: a difference would leave rounding errors of a class without weight.
+        """
         n_rows, n_targets = self.Y.shape
         xp = array_namespace(self.Y)
         if xp is not np and self.weights.xp is xp:
@@ -167,20 +168,19 @@ class BinaryTargets:
             # As many values at a time as a column has.
             piece_rows, every = max(CHUNK_ROWS, n_rows // n_targets), np.arange(n_targets)
             for start in range(0, n_rows, piece_rows):
-                labels = self.Y[start : start + piece_rows].astype(np.float64)
+                labels = self.Y[start : start + piece_rows]
                 weight = self.weights.rows(start, start + piece_rows, every)
                 weight = xp.ones((len(labels), 1)) if weight is None else weight
-                sums[0] += column_sums(weight)
+                sums[0] += column_sums(~labels * weight)
                 sums[1] += column_sums(labels * weight)
-            sums[0] -= sums[1]
             return to_host(sums)
         totals = np.zeros((2, n_targets))
         for start in range(0, n_rows, CHUNK_ROWS):
             stop = min(start + CHUNK_ROWS, n_rows)
             labels = to_host(self.Y[start:stop])
-            weight = self.weights.chunk(start, stop)
-            positive = np.einsum("nk,nk->k", labels.astype(np.float64), np.broadcast_to(weight, labels.shape))
-            totals += weight.sum(axis=0) - positive, positive
+            weight = np.broadcast_to(self.weights.chunk(start, stop), labels.shape)
+            for total, chosen in zip(totals, (~labels, labels), strict=True):
+                total += np.einsum("nk,nk->k", chosen.astype(np.float64), weight)
         return totals
 
     def signed(self, k: int, dtype: np.dtype, unit: float = 1.0) -> Any:

@@ -66,11 +66,18 @@ def test_weights_of_any_size_fit_into_single_precision(size):
         np.testing.assert_allclose(some[:, 0] * targets.unit[k], exact[100:200], rtol=1e-12)
 
 
-def test_a_class_without_weight_has_total_zero():
-    Y, _ = make(1000)
-    weight = Y * 0.1
-    targets = BinaryTargets(Y, Weights(weight, *Y.shape, np), "balanced")
-    assert (targets.class_totals[0] == 0).all() and (targets.class_totals[1] > 0).all()
+@pytest.mark.parametrize("label", [False, True])
+@pytest.mark.parametrize("n_targets", [1, 3])
+def test_a_class_without_weight_has_total_zero(device, label, n_targets):
+    # A large weight and many small ones: in another order their sum is rounded to another number.
+    weight = np.ones((20_000, n_targets))
+    weight[::5000] = 1e16
+    alike = np.full(weight.shape, label)
+    other = np.where(np.arange(20_000) % 3 == 0, label, not label)[:, None].repeat(n_targets, axis=1)
+    for move, xp in ((lambda array: array, np), (device, device.xp)):
+        for Y, given in ((alike, weight[:, 0]), (alike, weight), (other, weight * (other == label))):
+            totals = BinaryTargets(move(Y), Weights(move(given), *Y.shape, xp), "balanced").class_totals
+            assert (totals[int(not label)] == 0).all() and (totals[int(label)] > 0).all()
 
 
 def test_hypotheses_without_weight_are_no_error_but_a_call_without_weight_is():
