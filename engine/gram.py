@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from gatescope.engine.targets import Weights
 
 # Rows whose mean serves as the origin of the sums; the exact mean is corrected for afterwards.
 ORIGIN_ROWS = 1024
+# A mean square around the origin has lost its digits where the variance is less than so many rounding errors of it.
+CANCELLED = 1e4
+DOUBLE_EPS = float(np.finfo(np.float64).eps)
 
 
 class Moments:
@@ -33,7 +37,8 @@ class Moments:
     """
 
     def __init__(self, rows: RowBlocks, weight: Any = None, covariance: bool = False):
-        origin = column_origin(rows)
+        # The first rows may have no weight.
+        origin = column_origin(rows) if weight is None else _weighted_mean(rows, weight)
         xp = rows.xp
 
         def block_moments(block: Any, start: int, stop: int) -> tuple[Any, ...]:
@@ -56,8 +61,9 @@ class Moments:
                 self.covariance = second / self.total - np.outer(offset, offset)
             variance = self.covariance.diagonal() if covariance else second / self.total - offset**2
             self.sd = np.sqrt(variance.clip(min=0))
-        # A constant column leaves rounding errors of its values behind.
-        self.sd[self.sd <= 8 * np.finfo(rows.dtype).eps * np.abs(self.mean)] = 0.0
+        # A constant column leaves rounding errors behind: of its values less the origin, and of the origin.
+        noise = np.finfo(rows.dtype).eps * np.abs(offset) + DOUBLE_EPS * np.abs(self.mean)
+        self.sd[self.sd <= 8 * noise] = 0.0
 
 
 def _squares(block: Any) -> Any:
@@ -77,20 +83,76 @@ def weighted_sd(rows: RowBlocks, weights: Weights, columns: np.ndarray) -> np.nd
         columns: the hypotheses [G], integers; one where they share their weights.
     """
     origin = column_origin(rows)
-
-    def block_moments(block: Any, start: int, stop: int) -> tuple[Any, ...]:
-        weight = weights.rows(start, stop, columns)
-        share = ((rows.xp.ones((stop - start, 1)) if weight is None else weight) / unit).astype(rows.dtype)
-        return share.T @ block, share.T @ (block * block), share.sum(axis=0, dtype=np.float64)
-
     sums = np.broadcast_to(weights.sums(), (weights.shape[1],))[columns]
     unit = rows.xp.asarray(np.where(sums > 0, sums, 1.0) / rows.processes.total(rows.shape[0]))
+
+    def shares(start: int, stop: int) -> Any:
+        weight = weights.rows(start, stop, columns)
+        return (rows.xp.ones((stop - start, 1)) if weight is None else weight) / unit
+
+    def block_moments(block: Any, start: int, stop: int) -> tuple[Any, ...]:
+        share = shares(start, stop)
+        total, share = share.sum(axis=0), share.astype(rows.dtype)
+        return share.T @ block, share.T @ (block * block), total
+
     first, second, total = (to_host(value) for value in rows.totals(block_moments, shift=origin))
     with np.errstate(all="ignore"):
-        offset = first / total[:, None]
-        sd = np.sqrt((second / total[:, None] - offset**2).clip(min=0))
-        # As in `Moments`: a constant column leaves rounding errors of its values behind.
-        return np.where(sd <= 8 * np.finfo(rows.dtype).eps * np.abs(to_host(origin) + offset), 0.0, sd)
+        offset, square = first / total[:, None], second / total[:, None]
+        mean, variance = to_host(origin) + offset, square - offset**2
+        _sum_again(rows, shares, total, mean, variance, variance < CANCELLED * np.finfo(rows.dtype).eps * square)
+        sd = np.sqrt(variance.clip(min=0))
+        return np.where(sd <= 8 * DOUBLE_EPS * np.abs(mean), 0.0, sd)
+
+
+def _sum_again(
+    rows: RowBlocks,
+    shares: Callable[[int, int], Any],
+    total: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    chosen: np.ndarray,
+) -> None:
+    """Replace the chosen of the variances [G, H] by sums of float64 around the means, which are corrected.
+
+    Args:
+        rows: X [N, H].
+        shares: called with the first row and that behind the last, returns their weights, float64 [n, G].
+        total: the sums of those, [G].
+        mean: [G, H], up to the precision of the rows.
+        variance, chosen: [G, H].
+    """
+    groups = [(g, np.flatnonzero(chosen[g])) for g in np.flatnonzero(chosen.any(axis=1)).tolist()]
+    if not groups:
+        return
+    xp = rows.xp
+    places = [(g, xp.asarray(units), xp.asarray(mean[g, units])) for g, units in groups]
+
+    def block_moments(block: Any, start: int, stop: int) -> tuple[Any, ...]:
+        share, found = shares(start, stop), []
+        for g, units, center in places:
+            values = block[:, units] - center
+            found += [share[:, g] @ values, share[:, g] @ values**2]
+        return tuple(found)
+
+    sums = [to_host(value) for value in rows.totals(block_moments)]
+    for (g, units), first, second in zip(groups, sums[::2], sums[1::2], strict=True):
+        offset, square = first / total[g], second / total[g]
+        mean[g, units] += offset
+        found = square - offset**2
+        # What is left of a unit that is always as far from the mean that was taken out is rounding.
+        variance[g, units] = np.where(found < CANCELLED * DOUBLE_EPS * square, 0.0, found)
+
+
+def _weighted_mean(rows: RowBlocks, weight: Any) -> Any:
+    """Return the weighted mean of each column [H], summed in float64 and rounded to the precision of the rows."""
+
+    def block_sums(block: Any, start: int, stop: int) -> tuple[Any, ...]:
+        share = weight[start:stop].astype(np.float64)
+        return share @ block, share.sum()
+
+    total, mass = rows.totals(block_sums)
+    with np.errstate(all="ignore"):
+        return _finite(rows, total / float(mass))
 
 
 def column_origin(rows: RowBlocks) -> Any:
@@ -98,5 +160,9 @@ def column_origin(rows: RowBlocks) -> Any:
     with np.errstate(all="ignore"):
         values = rows.gather(slice(0, min(ORIGIN_ROWS, rows.shape[0])))
         total, count = rows.processes.totals([values.sum(axis=0, dtype=np.float64), np.array(float(len(values)))])
-        origin = total / float(count)
-        return rows.xp.where(rows.xp.isfinite(origin), origin, 0.0).astype(rows.dtype)
+        return _finite(rows, total / float(count))
+
+
+def _finite(rows: RowBlocks, origin: Any) -> Any:
+    """Return an origin in the precision of the rows, 0 where it is not finite."""
+    return rows.xp.where(rows.xp.isfinite(origin), origin, 0.0).astype(rows.dtype)

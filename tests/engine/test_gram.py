@@ -58,6 +58,43 @@ def test_spread_by_the_weights_of_some_hypotheses():
     np.testing.assert_allclose(plain[0], X.std(axis=0), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("spread", [0.0, 1e-4, 1.0])
+def test_the_spread_where_the_weights_are(device, dtype, spread):
+    """Units that vary far from where they have weight, and little there."""
+    generator = np.random.default_rng(2)
+    X = (generator.standard_normal((3000, 3)) * [1, 100, 1] + [0, 0, 50]).astype(dtype)
+    mask = np.arange(3000) % 3 == 0
+    # The first rows, whose mean is the origin, have no weight.
+    mask[:1500] = False
+    X[mask, :2] = (0.3 + spread * generator.standard_normal((mask.sum(), 2))).astype(dtype)
+    weight = np.stack([mask * generator.uniform(0.5, 2, 3000), np.ones(3000)], axis=1)
+    expected = [np.sqrt(np.cov(X.T.astype(np.longdouble), aweights=each, ddof=0).diagonal()) for each in weight.T]
+    for move, xp in ((lambda array: array, np), (device, device.xp)):
+        with RowBlocks(move(X), dtype) as rows:
+            rows.block_rows = 700
+            found = weighted_sd(rows, Weights(move(weight), *weight.shape, xp), np.array([0, 1]))
+            moments = Moments(rows, move(weight[:, 0]))
+        np.testing.assert_allclose(found, np.array(expected, float), rtol=1e-4, atol=1e-15)
+        np.testing.assert_allclose(moments.sd, found[0], rtol=1e-4)
+        assert (found[0, :2] == 0).all() == (moments.sd[:2] == 0).all() == (spread == 0)
+
+
+def test_a_unit_far_from_zero_varies_by_its_values_alone():
+    generator = np.random.default_rng(3)
+    X = (1000 + 5e-4 * generator.standard_normal((3000, 1))).astype(np.float32)
+    with RowBlocks(X, np.float32) as rows:
+        np.testing.assert_allclose(Moments(rows).sd, X.std(axis=0, dtype=np.float64), rtol=1e-4)
+    # One value, up to how it was rounded, is none that varies.
+    for few in (0, 1, 300):
+        X = np.full((3000, 1), 0.1)
+        X[:few] = np.nextafter(0.1, 1)
+        weight = generator.uniform(0, 1, (3000, 1))
+        with RowBlocks(X, np.float64) as rows:
+            assert Moments(rows).sd == Moments(rows, weight[:, 0]).sd == 0
+            assert weighted_sd(rows, Weights(weight, 3000, 1, np), np.array([0])) == 0
+
+
 def test_values_that_are_not_finite_are_named_and_large_ones_are_not():
     X = np.ones((500, 3), np.float32)
     X[77, 1] = np.nan
