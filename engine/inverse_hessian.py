@@ -46,7 +46,9 @@ class InverseHessians:
         wanted = 6 * RENEWAL_PASSES * int(rows.processes.total(n_rows)) // n_units
         self.n_sampled = min(max(wanted, FEWEST_ROWS * n_units), MOST_ROWS * n_units)
         penalised = bool((problems.ridge > 0).all())
-        self.sampler = HessianSampler(rows, problems.shift, problems.scale, problems.fit_intercept, coarse=penalised)
+        self.sampler = HessianSampler(
+            rows, problems.shift, problems.scale, problems.sd, problems.fit_intercept, coarse=penalised
+        )
         self.shared: dict[int, SharedFactor] = {}
         self.n_sharing = Counter(problems.weighting[selected].tolist())
         # Of each column the problem and its factor; pairs of a step and its change of the gradient, and the

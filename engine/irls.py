@@ -195,6 +195,8 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
                 rows,
                 rows.xp.asarray(origin, dtype=dtype) if far else None,
                 scale,
+                mean - origin,
+                sd,
                 seen,
                 lambda k: targets.signed(k, rows.dtype, targets.unit[k]),
                 lambda k: targets.weights.scaled(k, rows.dtype),

@@ -26,6 +26,7 @@ from gatescope.engine.precondition_cuda import NULL_PIVOT, DeviceFactor, add_gra
 from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.targets import CHUNK_ROWS
 from gatescope.engine.triangle_gram import gram_adder
+from gatescope.engine.unseen_units import UnseenUnits
 
 # Factors of the shared matrix are kept for ridges a factor of 4 apart: each is within a factor of 2 of the right one.
 RIDGE_STEP = 4.0
@@ -110,14 +111,18 @@ class HessianSampler:
         rows: X [N, H].
         shift: [H] subtracted from the rows, or None.
         scale: [H], the coefficients are those of X / scale.
+        sd: standard deviation of each unit of X over all rows, float64 [H]; 0 for a constant.
         fit_intercept: whether there is an intercept.
         coarse: whether float32 rows may be rounded where that makes products faster: on a GPU to TF32, on a CPU that
             multiplies it to bfloat16. Rounded rows no longer tell which units others determine exactly, which matters
             to problems without a penalty.
     """
 
-    def __init__(self, rows: RowBlocks, shift: Any, scale: np.ndarray, fit_intercept: bool, coarse: bool = False):
+    def __init__(
+        self, rows: RowBlocks, shift: Any, scale: np.ndarray, sd: np.ndarray, fit_intercept: bool, coarse: bool = False
+    ):
         self.rows, self.shift, self.scale, self.fit_intercept = rows, shift, scale, fit_intercept
+        self.unseen = UnseenUnits(rows, shift, scale, sd, fit_intercept)
         self.precision = "tf32" if coarse else "ieee"
         if rows.xp is np:
             self._add_gram = gram_adder(rows.shape[1], rows.dtype, coarse)
@@ -160,7 +165,8 @@ class HessianSampler:
         xp, rows = self.rows.xp, self.rows
         index, weight = self._draw(curvature, n_sampled)
         share = weight / float(total)
-        origin = xp.zeros(rows.shape[1], rows.dtype)
+        origin, mean = xp.zeros(rows.shape[1], rows.dtype), np.zeros(rows.shape[1])
+        curved = rows.processes.total(share.sum(dtype=np.float64))
         # States beyond the range of the precision are noticed in the gradient.
         with np.errstate(all="ignore"):
             if self.fit_intercept:
@@ -168,7 +174,6 @@ class HessianSampler:
             first, second = rows.processes.totals(self._sums(index, share, origin, n_cores or rows.n_threads))
             if self.fit_intercept:
                 # The mean of the first rows is corrected to that of all.
-                curved = rows.processes.total(share.sum(dtype=np.float64))
                 offset = (first / math.sqrt(curved)).astype(rows.dtype)
                 at_once = SAMPLE_ROWS if xp is np else len(offset)
                 for start in range(0, len(offset), at_once):
@@ -178,6 +183,7 @@ class HessianSampler:
             second = second.astype(rows.dtype, copy=False)
             second /= scale
             second /= scale[:, None]
+            self.unseen.put_right(second, curvature, curved, mean)
         return second, mean if self.fit_intercept else None
 
     def _sums(self, index: Any, share: Any, origin: Any, n_cores: int) -> list[Any]:

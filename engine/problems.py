@@ -19,6 +19,7 @@ class Problems:
         rows: X [N, H].
         shift: [H] subtracted from the rows, in their precision, or None.
         scale: [H].
+        mean, sd: of each unit of X over all rows, less the shift, float64 [H]; sd is 0 for a constant.
         origin: the shift where gradients are to be those of X itself, in which a coefficient's has that much of the
             intercept's, float64 [H]; or None.
         signed_weights: called with k, returns s_n (2 y_n - 1) [N] in the precision of the rows.
@@ -35,6 +36,8 @@ class Problems:
     rows: RowBlocks
     shift: Any
     scale: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
     origin: np.ndarray | None
     signed_weights: Callable[[int], Any]
     row_weight: Callable[[int], Any]

@@ -103,6 +103,20 @@ def test_without_a_penalty():
     assert ((probes.decision_function(X)[:, 0] > 0) == Y[:, 0]).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("C", [1e4, np.inf])
+def test_a_unit_that_varies_in_a_few_rows(dtype, C):
+    """A sample of the rows sees the unit at one value alone."""
+    generator = np.random.default_rng(0)
+    X, rare = generator.standard_normal((20_000, 64)), generator.random(20_000) < 0.0005
+    X[:, 0] = np.where(rare, 0.0, -1.0)
+    X, y = X.astype(dtype), generator.random(20_000) < 0.3 + 0.2 * rare
+    probes = LogisticProbes(C=C).fit(X, y)
+    assert probes.status_[0] == "converged" and probes.n_iter_[0] < 20
+    model = fit_alone(X.astype(np.float64), y, C=C)
+    np.testing.assert_allclose(probes.coef_, model.coef_, atol=3e-4)
+
+
 def test_a_separable_hypothesis_with_a_penalty_is_an_ordinary_one():
     X, _ = make_problem(300, 5, 1)
     y = X[:, 0] > 0

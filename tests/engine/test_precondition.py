@@ -35,7 +35,7 @@ def test_the_factor_of_all_rows_inverts_the_hessian(monkeypatch, fit_intercept, 
     scale = np.array([1.0, 2, 0.5, 1, 3, 1])
     shift = np.full(6, 4.0)
     with RowBlocks(X, np.float64) as rows:
-        sampler = HessianSampler(rows, shift, scale, fit_intercept)
+        sampler = HessianSampler(rows, shift, scale, np.ones(6), fit_intercept)
         factor = sampler.factor(curvature, 4000.0, 1e-3, 4000)
     hessian = dense_hessian((X - 4) / scale, curvature, 4000.0, 1e-3, fit_intercept)
     right = np.random.default_rng(1).standard_normal(7)
@@ -48,7 +48,7 @@ def test_the_factor_of_all_rows_inverts_the_hessian(monkeypatch, fit_intercept, 
 def test_a_sample_keeps_the_spectrum():
     X, curvature = make(40_000)
     with RowBlocks(X, np.float64) as rows:
-        sampler = HessianSampler(rows, None, np.ones(6), True)
+        sampler = HessianSampler(rows, None, np.ones(6), np.ones(6), True)
         half, mean = sampler.matrix(curvature, 40_000.0, 1200)
         index, weight = sampler._draw(curvature, 1200)
     assert 1000 < len(index) < 1400
@@ -69,7 +69,7 @@ def test_rows_that_carry_all_curvature_are_drawn_for_certain():
     curvature[::50] = 1.0
     curvature[7] = 1e-9
     with RowBlocks(X, np.float64) as rows:
-        sampler = HessianSampler(rows, None, np.ones(6), True)
+        sampler = HessianSampler(rows, None, np.ones(6), np.ones(6), True)
         index, weight = sampler._draw(curvature, 1000)
         assert set(range(0, 5000, 50)) <= set(index.tolist())
         np.testing.assert_allclose(weight[np.isin(index, np.arange(0, 5000, 50))], 1.0)
@@ -77,12 +77,27 @@ def test_rows_that_carry_all_curvature_are_drawn_for_certain():
     np.testing.assert_allclose(nothing.solve(np.arange(7.0)), [0, 2, 4, 6, 8, 10, 0])
 
 
+@pytest.mark.parametrize("largest", [1, 3])
+def test_the_row_of_the_largest_curvature_is_always_drawn(largest):
+    X, _ = make(5000)
+    with RowBlocks(X, np.float64) as rows:
+        sampler = HessianSampler(rows, None, np.ones(6), np.ones(6), True)
+        # A row that chance would leave out.
+        row = int(sampler.threshold.argmax())
+        curvature = np.full(5000, 1e-3)
+        curvature[row] *= largest
+        index, weight = sampler._draw(curvature, 50)
+        assert (row in index) == (largest == 3)
+        if largest == 3:
+            assert weight[index == row] == curvature[row]
+
+
 @pytest.mark.parametrize("power", [0, 6, 100])
 def test_a_sample_is_as_large_as_its_variance_asks_for(power):
     X, _ = make(40_000)
     curvature = np.random.default_rng(3).random(40_000) ** power
     with RowBlocks(X, np.float64) as rows:
-        index, weight = HessianSampler(rows, None, np.ones(6), True)._draw(curvature, 1200)
+        index, weight = HessianSampler(rows, None, np.ones(6), np.ones(6), True)._draw(curvature, 1200)
     share = curvature[index] / weight
     # The variance of an estimated sum of curvatures, from the sample itself.
     variance = (weight**2 * (1 - share)).sum() / curvature.sum() ** 2
@@ -96,12 +111,12 @@ def test_each_factor_is_made_once_by_a_share_of_the_cores(n_threads):
     X, curvature = make(2000)
     right, factors = np.arange(1.0, 8), {}
     with RowBlocks(X, np.float64) as rows:
-        sampler = HessianSampler(rows, None, np.ones(6), True)
+        sampler = HessianSampler(rows, None, np.ones(6), np.ones(6), True)
         alone = [sampler.factor(curvature**power, 2000.0, 1e-3, 500).solve(right) for power in (1, 2, 3)]
     with RowBlocks(X, np.float64) as rows:
         # As many threads, whatever the cores of this machine.
         rows.n_threads, rows._pool = n_threads, rows._open.enter_context(ThreadPoolExecutor(n_threads))
-        sampler = HessianSampler(rows, None, np.ones(6), True)
+        sampler = HessianSampler(rows, None, np.ones(6), np.ones(6), True)
 
         def make_factor(power, n_cores):
             assert 1 <= n_cores <= n_threads and power not in factors
@@ -115,7 +130,7 @@ def test_the_shared_factor_follows_curvature_and_ridge():
     X, _ = make(2000)
     right = np.random.default_rng(2).standard_normal((7, 2))
     with RowBlocks(X, np.float64) as rows:
-        shared = SharedFactor(HessianSampler(rows, None, np.ones(6), True), None, 2000)
+        shared = SharedFactor(HessianSampler(rows, None, np.ones(6), np.ones(6), True), None, 2000)
     for curvature in (0.25, 0.01, 1e-4):
         # The columns of one residual may differ in both.
         curvatures, ridges = np.array([1, 2]) * curvature, np.array([4.0**-10, 2 * 4.0**-3]) * curvature
@@ -137,12 +152,12 @@ def test_a_device_draws_the_same_rows_and_forms_the_same_matrix(device, dtype):
     X, curvature = X.astype(dtype), curvature.astype(dtype)
     shift, scale = np.full(6, 4, dtype), np.array([1.0, 2, 0.5, 1, 3, 1])
     with RowBlocks(X, dtype) as rows:
-        sampler = HessianSampler(rows, shift, scale, True)
+        sampler = HessianSampler(rows, shift, scale, np.ones(6), True)
         half, mean = sampler.matrix(curvature, 3000.0, 600)
     with RowBlocks(device(X), dtype) as rows:
         # More than one piece of the sample.
         rows.block_rows = 100
-        on_device = HessianSampler(rows, device(shift), scale, True)
+        on_device = HessianSampler(rows, device(shift), scale, np.ones(6), True)
         np.testing.assert_array_equal(on_device.threshold.get(), sampler.threshold)
         got, got_mean = on_device.matrix(device(curvature), 3000.0, 600)
     tolerance = 2e-5 if dtype == np.float32 else 1e-12
@@ -155,10 +170,10 @@ def test_a_device_keeps_the_factors_that_problems_share(device):
     residual = np.random.default_rng(2).standard_normal((7, 6))
     curvature, ridge = np.full(6, 0.2), 0.2 * 4.0 ** -np.array([9, 8, 7, 6, 5, 9])
     with RowBlocks(X, np.float64) as rows:
-        expected = SharedFactor(HessianSampler(rows, None, np.ones(6), True), None, 500)
+        expected = SharedFactor(HessianSampler(rows, None, np.ones(6), np.ones(6), True), None, 500)
         solution = expected.solve(residual, curvature, ridge)
     with RowBlocks(device(X), np.float64) as rows:
-        shared = SharedFactor(HessianSampler(rows, None, np.ones(6), True), None, 500)
+        shared = SharedFactor(HessianSampler(rows, None, np.ones(6), np.ones(6), True), None, 500)
         for _ in range(2):
             got = shared.solve(device(residual), curvature, ridge)
             made = dict(shared._factors)
@@ -176,7 +191,7 @@ def test_a_coarse_matrix_is_that_of_rounded_rows():
     found = []
     with RowBlocks(as_rows(X), np.float32) as rows:
         for coarse in (False, True):
-            sampler = HessianSampler(rows, None, np.ones(6), True, coarse)
+            sampler = HessianSampler(rows, None, np.ones(6), np.ones(6), True, coarse)
             found.append(sampler.matrix(cupy.from_dlpack(curvature), 3000.0, 3000)[0].get().astype(np.float64))
     error = np.abs(found[1] - found[0]).max() / np.abs(found[0]).max()
     assert 1e-6 < error < 2e-3

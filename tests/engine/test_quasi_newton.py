@@ -27,9 +27,8 @@ def problems_of(rows, signed, C=1.0, start=None):
     total = np.full(n_problems, float(n_rows))
     scale = np.ones(rows.shape[1])
     alike = np.zeros(n_problems, int)
-    return Problems(
-        rows, None, scale, None, lambda k: signed[:, k], lambda k: None, alike, ridge, total, prevalence, start, True
-    )
+    weigh = (lambda k: signed[:, k]), (lambda k: None)
+    return Problems(rows, None, scale, 0 * scale, scale, None, *weigh, alike, ridge, total, prevalence, start, True)
 
 
 @pytest.mark.parametrize("sharpness", [0.3, 1.0, 30.0])
