@@ -84,8 +84,15 @@ class InverseHessians:
         kept = {number: shared for number, shared in self.shared.items() if number in first}
         for number in first.keys() - kept.keys():
             n_sampled = self.n_sampled * min(MOST_SHARED, 1 + self.n_sharing[number] // SHARING)
-            kept[number] = SharedFactor(self.sampler, self.problems.row_weight(first[number]), n_sampled)
+            weight = self.problems.row_weight(first[number])
+            kept[number] = SharedFactor(self.sampler, weight, n_sampled, self._penalty(number))
         self.shared = kept
+
+    def _penalty(self, number: int) -> np.ndarray:
+        """Return the ridges of the units over their mean, which are those of all penalised problems of a weighting."""
+        ridge = self.problems.ridge[:, self.problems.weighting == number].sum(axis=1)
+        mean = ridge.mean()
+        return ridge / mean if 0 < mean < np.inf else np.ones_like(ridge)
 
     def remember(self, columns: np.ndarray, step: np.ndarray, change: np.ndarray) -> None:
         """Keep steps just taken and their changes of the gradient, [H + 1, columns]; the oldest make room."""

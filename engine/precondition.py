@@ -271,17 +271,19 @@ class SharedFactor:
         sampler: draws the rows.
         weight: of each row [N], or None for 1 each.
         n_sampled: rows to draw, about.
+        penalty: the ridges of the units over their mean, float64 [H] or [1].
     """
 
-    def __init__(self, sampler: HessianSampler, weight: Any, n_sampled: int):
+    def __init__(self, sampler: HessianSampler, weight: Any, n_sampled: int, penalty: np.ndarray):
         rows = sampler.rows
+        self.penalty = rows.xp.asarray(penalty, dtype=rows.dtype)
         curvature = rows.xp.ones(rows.shape[0], rows.dtype) if weight is None else weight
         total = rows.processes.total(curvature.sum(dtype=np.float64))
         self.matrix, self.mean = sampler.matrix(curvature, total, n_sampled)
         self._factors: dict[int | None, Factor | DeviceFactor] = {}
 
     def solve(self, residual: Any, curvature: np.ndarray, ridge: np.ndarray) -> Any:
-        """Apply the inverse of `curvature * matrix + ridge * I` to each column of a residual.
+        """Apply the inverse of `curvature * matrix + ridge * diag(penalty)` to each column of a residual.
 
         Args:
             residual: [H + 1, k], the intercept last.
@@ -306,7 +308,7 @@ class SharedFactor:
         if factor is None:
             matrix = self.matrix.copy()
             if step is not None:
-                matrix.reshape(-1)[:: len(matrix) + 1] += RIDGE_STEP**step
+                matrix.reshape(-1)[:: len(matrix) + 1] += RIDGE_STEP**step * self.penalty
             factor = _factor_of(matrix, self.mean, 1.0)
         self._factors[step] = factor
         while len(self._factors) > kept:

@@ -198,6 +198,21 @@ def test_standardize_takes_the_spread_by_the_weights_of_each_hypothesis():
         assert_equal_coefficients(probes.coef_[k] * scaler.scale_, alone.coef_[0])
 
 
+@pytest.mark.parametrize(("dtype", "spread"), [(np.float32, 1e-4), (np.float64, 1e-4), (np.float64, 1e-7)])
+@pytest.mark.parametrize("C", [1e-3, 1.0])
+def test_standardize_where_a_unit_varies_less_than_elsewhere(dtype, spread, C):
+    generator = np.random.default_rng(0)
+    X, mask, decisive = generator.standard_normal((5000, 2)), generator.random(5000) < 0.3, generator.normal(size=5000)
+    X[mask, 0] = 0.3 + spread * decisive[mask]
+    X, y = X.astype(dtype), (decisive + generator.logistic(size=5000) > 0)[:, None]
+    probes = LogisticProbes(standardize=True, C=C).fit(X, y, mask[:, None].astype(float))
+    alone = X[mask].astype(np.float64)
+    mean, sd = alone.mean(axis=0), alone.std(axis=0)
+    expected = fit_alone((alone - mean) / sd, y[mask, 0], C=C)
+    assert probes.status_[0] == "converged"
+    np.testing.assert_allclose(probes.coef_ * sd, expected.coef_, atol=1e-3)
+
+
 def test_the_objective_of_rare_labels_is_summed_in_float64():
     X, _ = make_problem(20_000, 60, 1)
     X = X.astype(np.float32)

@@ -130,7 +130,7 @@ def test_the_shared_factor_follows_curvature_and_ridge():
     X, _ = make(2000)
     right = np.random.default_rng(2).standard_normal((7, 2))
     with RowBlocks(X, np.float64) as rows:
-        shared = SharedFactor(HessianSampler(rows, None, np.ones(6), np.ones(6), True), None, 2000)
+        shared = SharedFactor(HessianSampler(rows, None, np.ones(6), np.ones(6), True), None, 2000, np.ones(1))
     for curvature in (0.25, 0.01, 1e-4):
         # The columns of one residual may differ in both.
         curvatures, ridges = np.array([1, 2]) * curvature, np.array([4.0**-10, 2 * 4.0**-3]) * curvature
@@ -144,6 +144,19 @@ def test_the_shared_factor_follows_curvature_and_ridge():
     for step in range(-12, 3):
         shared.solve(right, np.ones(2), np.full(2, 4.0**step))
     assert len(shared._factors) == precondition.KEPT_FACTORS
+
+
+def test_the_shared_factor_has_a_ridge_for_each_unit():
+    X, _ = make(2000)
+    right = np.random.default_rng(2).standard_normal(7)
+    penalty = np.array([1e-12, 1e-3, 1, 1, 2, 2 - 1e-3 - 1e-12])
+    X[:, 0] *= 1e-6
+    with RowBlocks(X, np.float64) as rows:
+        shared = SharedFactor(HessianSampler(rows, None, np.ones(6), X.std(axis=0), True), None, 2000, penalty)
+    solution = shared.solve(right[:, None], np.full(1, 0.25), np.full(1, 0.25 * 4.0**-3))
+    hessian = dense_hessian(X, np.full(2000, 0.25), 2000.0, 0.0, True)
+    hessian[range(6), range(6)] += 0.25 * 4.0**-3 * penalty
+    np.testing.assert_allclose(solution[:, 0], np.linalg.solve(hessian, right), rtol=1e-7)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -170,10 +183,10 @@ def test_a_device_keeps_the_factors_that_problems_share(device):
     residual = np.random.default_rng(2).standard_normal((7, 6))
     curvature, ridge = np.full(6, 0.2), 0.2 * 4.0 ** -np.array([9, 8, 7, 6, 5, 9])
     with RowBlocks(X, np.float64) as rows:
-        expected = SharedFactor(HessianSampler(rows, None, np.ones(6), np.ones(6), True), None, 500)
+        expected = SharedFactor(HessianSampler(rows, None, np.ones(6), np.ones(6), True), None, 500, np.ones(1))
         solution = expected.solve(residual, curvature, ridge)
     with RowBlocks(device(X), np.float64) as rows:
-        shared = SharedFactor(HessianSampler(rows, None, np.ones(6), np.ones(6), True), None, 500)
+        shared = SharedFactor(HessianSampler(rows, None, np.ones(6), np.ones(6), True), None, 500, np.ones(1))
         for _ in range(2):
             got = shared.solve(device(residual), curvature, ridge)
             made = dict(shared._factors)
