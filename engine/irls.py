@@ -31,6 +31,8 @@ from gatescope.engine.tile_width import tile_width
 # Gradients of float32 sums are good to about 1e-8 of the mean loss; a finer tolerance is reached in float64 from there.
 FLOAT32_NOISE = 1e-8
 FINEST_FLOAT32_TOL = 1e-7
+# A plane of a fit in which logits may be off by more than this is looked for once more.
+LARGEST_DRIFT = 1e-3
 # Columns whose mean is this many standard deviations from zero are shifted before they are multiplied.
 SHIFT_RATIO = 100.0
 
@@ -141,12 +143,17 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             start = self._earlier(X.shape[1], n_targets)
             self._cancelling = False
             solution = self._solve(X, native, targets, C, two_classes, start)
-            finer = (solution.gradient > self.tol) | (self.tol < FINEST_FLOAT32_TOL)
-            refined = np.isin(solution.status, ["stalled", "not_finite"]) | ((solution.status == "converged") & finer)
-            if native == np.float32 and (refined & two_classes).any():
+            # Once more from where a fit ended, with logits anew, where its own were not exact enough.
+            refined = (solution.status == "converged") & (solution.gradient > self.tol)
+            refined |= np.isin(solution.status, ["stalled", "separable"]) & (solution.drift > LARGEST_DRIFT)
+            if native == np.float32:
+                refined |= np.isin(solution.status, ["stalled", "not_finite"])
+                refined |= (solution.status == "converged") & (self.tol < FINEST_FLOAT32_TOL)
+            if (refined & two_classes).any():
                 start = (solution.coefficients, solution.intercepts)
                 finer_solution = self._solve(X, np.float64, targets, C, refined & two_classes, start)
                 solution.update(finer_solution, refined & two_classes)
+            solution.status[(solution.status == "converged") & (solution.gradient > self.tol)] = "max_iter"
             unbounded = np.flatnonzero(two_classes & np.isinf(C) & (solution.status == "converged"))
             if len(unbounded):
                 with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
@@ -213,10 +220,14 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         solution.coefficients /= scale[:, None]
         solution.intercepts -= origin @ solution.coefficients
         self._cancelling |= cancels(solution.coefficients.T, mean, sd)
-        if dtype == np.float32 and self.tol >= FINEST_FLOAT32_TOL:
+        # A gradient is off by a unit times a fourth of what the logits are off by, at most.
+        size = (np.hypot(sd, mean - origin) / scale).max()
+        inexact = ~(solution.drift * max(size, 1.0) <= tol) | (dtype == np.float32 and self.tol >= FINEST_FLOAT32_TOL)
+        inexact &= np.isfinite(solution.objective)
+        if inexact.any():
             with RowBlocks(X, np.float64, bytes_of(self.memory_limit), targets.weights.processes) as rows:
                 around = origin if self.standardize else np.zeros_like(origin)
-                recompute(rows, targets, solution, ridge, around, scale, self.fit_intercept)
+                recompute(rows, targets, solution, inexact, ridge, around, scale, self.fit_intercept)
         return solution
 
     def _earlier(self, n_units: int, n_targets: int) -> tuple[np.ndarray, np.ndarray] | None:

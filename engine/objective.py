@@ -1,8 +1,9 @@
-"""Objectives and gradients at the end of a fit in single precision, with logits and sums in float64.
+"""Objectives and gradients at the end of a fit, with logits anew and sums in float64.
 
-In single precision a logit is off by about 1e-6. A rare label's loss is that of a few rows: their sum may be off by
-more than the distance to the minimum. And where units are large and nearly constant the errors of all rows agree, and
-what a gradient of single precision says of itself is too small.
+A fit moves its logits from step to step: what a step far too long has rounded away of them does not come back. In
+single precision a logit is off by about 1e-6. A rare label's loss is that of a few rows: their sum may be off by more
+than the distance to the minimum. And where units are large and nearly constant the errors of all rows agree, and what a
+gradient of single precision says of itself is too small.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ def recompute(
     rows: RowBlocks,
     targets: BinaryTargets,
     solution: Solution,
+    selected: np.ndarray,
     ridge: np.ndarray,
     origin: np.ndarray,
     scale: np.ndarray,
@@ -37,11 +39,12 @@ def recompute(
         rows: X [N, H] in float64.
         targets: labels and weights.
         solution: on the scale of X.
+        selected: the hypotheses, bool [K].
         ridge: that of `Problems`.
         origin, scale: of the coordinates (x - origin) / scale whose gradient is wanted.
         fit_intercept: whether the gradient has a part of the intercept.
     """
-    found = np.flatnonzero(np.isfinite(solution.objective))
+    found = np.flatnonzero(selected)
     # What is computed from a block then takes about as much memory as the block.
     tile = max(FEWEST, rows.shape[1])
     for k in np.split(found, range(tile, len(found), tile)):

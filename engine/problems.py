@@ -28,8 +28,8 @@ class Problems:
         ridge: 1 / (C S_k) for each coefficient, float64 [H, K]; [1, K] where it is the same for all of a problem.
         total: S_k, float64 [K].
         prevalence: the weighted share of positives, float64 [K].
-        start: coefficients to begin with, the intercept last, float64 [H + 1, K]; without them, or where they are NaN,
-            a problem begins at its prevalence.
+        start: coefficients to begin with, the intercept last, float64 [H + 1, K]; without them, or where they are NaN
+            or worse than that, a problem begins at its prevalence.
         fit_intercept: whether b is fitted.
     """
 
@@ -54,6 +54,7 @@ class Solution:
 
     Attributes:
         status: "converged", "max_iter", "stalled" (no step lowers the loss beyond rounding), "separable", "not_finite".
+        drift: about how far logits may be from those of the coefficients, from rounding in all steps, [K].
     """
 
     def __init__(self, n_units: int, n_problems: int):
@@ -62,13 +63,14 @@ class Solution:
         self.gradient = np.full(n_problems, np.nan)
         self.half_decrement = np.full(n_problems, np.nan)
         self.objective = np.full(n_problems, np.nan)
+        self.drift = np.full(n_problems, np.nan)
         self.status = np.full(n_problems, "max_iter", "<U16")
         self.n_iterations = np.zeros(n_problems, np.int64)
         self.n_passes = np.zeros(n_problems, np.int64)
 
     def update(self, finer: Solution, selected: np.ndarray) -> None:
         """Replace the results of some problems by those of a solution that began here."""
-        for name in ("coefficients", "intercepts", "gradient", "half_decrement", "objective", "status"):
+        for name in ("coefficients", "intercepts", "gradient", "half_decrement", "objective", "drift", "status"):
             getattr(self, name)[..., selected] = getattr(finer, name)[..., selected]
         self.n_iterations += finer.n_iterations
         self.n_passes += finer.n_passes

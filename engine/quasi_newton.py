@@ -59,8 +59,8 @@ DEVICE_RENEWAL_PASSES = 3
 PATIENCE, PROGRESS = 8, 0.7
 # The objective is at most about this share of tol above its minimum, relative to itself.
 DECREMENT_SHARE = 0.02
-VECTORS = ("w", "g", "x", "v")
-SCALARS = ("loss", "slope", "alpha", "n_steps", "fresh", "stretch", "settled", "smallest", "n_idle")
+VECTORS = ("w", "g", "x", "v", "kept")
+SCALARS = ("loss", "slope", "alpha", "travel", "n_steps", "fresh", "given", "stretch", "settled", "smallest", "n_idle")
 
 
 class QuasiNewton:
@@ -79,6 +79,11 @@ class QuasiNewton:
         rows = self.rows = problems.rows
         self.solution = Solution(rows.shape[1], len(problems.total))
         self.rounding = float(np.finfo(rows.dtype).eps)
+        # Root mean squares of the units, and the loss where a problem begins without a start.
+        self.size = np.hypot(problems.sd, problems.mean) / problems.scale
+        with np.errstate(all="ignore"):
+            share = problems.prevalence if problems.fit_intercept else np.full(len(problems.total), 0.5)
+            self.plain_loss = -(share * np.log(share) + (1 - share) * np.log1p(-share))
 
     def solve(self, selected: np.ndarray) -> Solution:
         """Minimise the selected problems, integers; the others' entries stay NaN."""
@@ -102,11 +107,12 @@ class QuasiNewton:
         n_coordinates, width = self.rows.shape[1] + 1, min(self.tile, len(selected))
         self.arrays = SweepTile(self.rows, self.problems.shift, width)
         self.inverse = InverseHessians(self.problems, selected, width, self.at_once)
-        # Coefficients, gradient, step, what the next pass moves by; the intercept comes last.
-        self.w, self.g, self.x, self.v = (np.zeros((n_coordinates, width)) for _ in VECTORS)
-        self.loss, self.slope, self.alpha, self.smallest = np.zeros((4, width))
+        # Coefficients, gradient, step, what the next pass moves by, the last coefficients that were accepted; the
+        # intercept comes last.
+        self.w, self.g, self.x, self.v, self.kept = (np.zeros((n_coordinates, width)) for _ in VECTORS)
+        self.loss, self.slope, self.alpha, self.smallest, self.travel = np.zeros((5, width))
         self.n_steps, self.n_idle = np.zeros((2, width), np.int64)
-        self.fresh, self.stretch, self.settled = np.zeros((3, width), bool)
+        self.fresh, self.given, self.stretch, self.settled = np.zeros((4, width), bool)
 
     @property
     def problem(self) -> np.ndarray:
@@ -122,16 +128,32 @@ class QuasiNewton:
             self.inverse.start(column, k)
             for name in VECTORS:
                 getattr(self, name)[:, column] = 0.0
-            if self.problems.start is not None and np.isfinite(self.problems.start[:, k]).all():
-                self.v[:, column] = self.problems.start[:, k]
+            start = self.problems.start
+            self.given[column] = False
+            if start is not None and np.isfinite(start[:, k]).all():
+                self.given[column], self.v[:, column] = True, start[:, k]
             elif self.problems.fit_intercept:
-                prevalence = self.problems.prevalence[k]
-                self.v[-1, column] = math.log(prevalence / (1 - prevalence))
+                self.v[-1, column] = self._plain_intercept(k)
+            self.travel[column] = 0.0
             self.n_steps[column] = self.n_idle[column] = 0
             self.fresh[column], self.stretch[column], self.settled[column] = True, True, False
             self.alpha[column], self.slope[column] = 1.0, 0.0
             self.loss[column] = self.smallest[column] = np.inf
         self.inverse.share(waiting=bool(self.queue))
+
+    def _plain_intercept(self, k: int) -> float:
+        """Return the logit of the prevalence of problem k."""
+        prevalence = self.problems.prevalence[k]
+        return math.log(prevalence / (1 - prevalence))
+
+    def _restart(self, columns: np.ndarray) -> None:
+        """Have problems whose start was worse than none begin without it, with logits that have not been there."""
+        for column in columns.tolist():
+            self.arrays.restart(column)
+            self.w[:, column] = self.v[:, column] = 0.0
+            if self.problems.fit_intercept:
+                self.v[-1, column] = self._plain_intercept(self.problem[column])
+            self.travel[column] = 0.0
 
     def _compact(self) -> bool:
         """Drop idle columns; return whether any problem is left."""
@@ -152,6 +174,7 @@ class QuasiNewton:
         # The coefficients move by what the rows are multiplied with, to the bit.
         self.w[:-1] += step.astype(np.float64) * scale
         self.w[-1] += offset
+        self.travel += self.size @ np.abs(self.v[:-1]) + np.abs(self.v[-1])
         stretching = np.flatnonzero(self.stretch & ~self.fresh & (self.alpha == 1))
         sums = self.arrays(step, offset, stretching)
         sums.products /= scale
@@ -171,8 +194,10 @@ class QuasiNewton:
         shorter = np.clip(-slope / (end_slope - slope), 0.1, 0.7) * alpha
         finite = np.isfinite(loss) & np.isfinite(g).all(axis=0)
         shorter = np.where(finite & (end_slope > 0), shorter, np.where(finite, 0.5, 0.1) * alpha)
-        accepted = finite & (self.fresh | lower | level)
-        failed = ~accepted & (self.fresh | (shorter < SMALLEST_STEP))
+        worse = self.given & ~(loss <= self.plain_loss[k] * (1 + 16 * self.rounding))
+        self.given[:] = False
+        accepted = finite & ~worse & (self.fresh | lower | level)
+        failed = ~accepted & ~worse & (self.fresh | (shorter < SMALLEST_STEP))
         first = accepted & ~self.fresh & (alpha == 1)
         steep = first & (end_slope < STEEP * slope)
         longer = np.ones_like(alpha)
@@ -182,16 +207,17 @@ class QuasiNewton:
             longer[i] = _flat_at(end_slope[i], sums.slopes[:, i] / total[i] + penalty)
         longer[longer < LONGER] = 1.0
         self.stretch[first] = steep[first]
-        again = (~accepted & ~failed) | (longer > 1)
+        again = (~accepted & ~failed & ~worse) | (longer > 1)
         target = np.where(longer > 1, longer, shorter)
         self.v[:, again] = x[:, again] * (target - alpha)[again]
         self.alpha[again] = target[again]
         settled = np.flatnonzero(accepted & (longer == 1))
         moved = settled[~self.fresh[settled]]
         self.inverse.remember(moved, x[:, moved] * alpha[moved], g[:, moved] - self.g[:, moved])
-        self.g[:, settled], self.loss[settled] = g[:, settled], loss[settled]
+        self.g[:, settled], self.loss[settled], self.kept[:, settled] = g[:, settled], loss[settled], w[:, settled]
         self.n_steps[settled] += ~self.fresh[settled]
         self.fresh[settled] = False
+        self._restart(np.flatnonzero(worse))
         self._finish(np.flatnonzero(failed & ~finite), "not_finite")
         self._finish(np.flatnonzero(failed & finite), "stalled")
         self._begin(settled)
@@ -249,8 +275,10 @@ class QuasiNewton:
         solution = self.solution
         solution.status[k] = status
         solution.n_iterations[k] = self.n_steps[columns]
+        solution.drift[k] = self.rounding * self.travel[columns]
         if status != "not_finite":
-            solution.coefficients[:, k], solution.intercepts[k] = self.w[:-1, columns], self.w[-1, columns]
+            # A step that failed led elsewhere.
+            solution.coefficients[:, k], solution.intercepts[k] = self.kept[:-1, columns], self.kept[-1, columns]
             solution.objective[k] = self.loss[columns] * self.problems.total[k]
         self.inverse.stop(columns)
 

@@ -83,6 +83,10 @@ class SweepTile:
         if self.split:
             self.heaviest[column] = abs(signed).max()
 
+    def restart(self, column: int) -> None:
+        """Have the logits of a problem be 0 again."""
+        self.logits[:, column] = 0
+
     def keep(self, columns: np.ndarray) -> None:
         """Drop all other columns."""
         # A GPU copies as many rows at a time as a pass has in work.

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from logistic_problems import assert_equal_coefficients, assert_same_fit, fit_alone, make_problem
+from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 
+from gatescope.engine import quasi_newton, unseen_units
+from gatescope.engine.inverse_hessian import InverseHessians
 from gatescope.engine.irls import LogisticProbes
 
 
@@ -115,6 +118,71 @@ def test_a_unit_that_varies_in_a_few_rows(dtype, C):
     assert probes.status_[0] == "converged" and probes.n_iter_[0] < 20
     model = fit_alone(X.astype(np.float64), y, C=C)
     np.testing.assert_allclose(probes.coef_, model.coef_, atol=3e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.filterwarnings("ignore:.*probes did not converge")
+def test_what_is_said_of_a_fit_is_true_after_steps_far_too_long(monkeypatch, dtype, seed):
+    # The sample's matrix then has rounding errors where the unit varies, and steps are 1e17 times too long.
+    monkeypatch.setattr(unseen_units, "LEAST_VARIANCE", 0.0)
+    generator = np.random.default_rng(seed)
+    X, rare = generator.standard_normal((20_000, 64)), generator.random(20_000) < 0.0005
+    X[:, 0] = np.where(rare, 0.0, -1.0)
+    X, y = X.astype(dtype), generator.random(20_000) < 0.3 + 0.2 * rare
+    probes = LogisticProbes(C=np.inf).fit(X, y)
+    X = X.astype(np.float64)
+    logits = X @ probes.coef_[0] + probes.intercept_[0]
+    residual = expit(logits) - y
+    gradient = np.abs(np.append(X.T @ residual, residual.sum())).max() / 20_000
+    np.testing.assert_allclose(probes.grad_norm_, gradient, rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(probes.objective_, np.logaddexp(0, np.where(y, -logits, logits)).sum(), rtol=1e-7)
+    assert (probes.status_[0] == "converged") == (gradient < 1e-6)
+
+
+@pytest.mark.parametrize(("n_far", "status"), [(0, "converged"), (1, "converged"), (2, "max_iter")])
+@pytest.mark.filterwarnings("ignore:.*probes did not converge")
+def test_logits_that_were_far_away_are_computed_anew(monkeypatch, n_far, status):
+    monkeypatch.setattr(quasi_newton, "SMALLEST_STEP", 1e-30)
+    plain, calls = InverseHessians.direction, []
+
+    def direction(self, columns, g):
+        """The first step of a solver goes far too far."""
+        first = not hasattr(self, "directed")
+        self.directed = True
+        calls.append(first)
+        x = plain(self, columns, g)
+        return x * (1e12 / np.abs(x).max()) if first and sum(calls) <= n_far else x
+
+    monkeypatch.setattr(InverseHessians, "direction", direction)
+    X, Y = make_problem(2000, 5, 1)
+    probes = LogisticProbes().fit(X, Y)
+    assert sum(calls) == 1 + (n_far > 0) and probes.status_[0] == status
+    gradient = X.T @ (expit(probes.decision_function(X)) - Y)[:, 0] + probes.coef_[0]
+    assert (np.abs(gradient).max() / 2000 < 1e-6) == (status == "converged")
+
+
+def test_a_path_goes_on_behind_a_fit_that_failed():
+    X, Y = make_problem(500, 5, 2)
+    probes = LogisticProbes(warm_start=True).fit(X, Y)
+    expected, passes = probes.coef_, probes.n_passes_
+    for bad in (1e35, np.nan):
+        probes.coef_ = np.full_like(expected, bad)
+        assert (probes.fit(X, Y).status_ == "converged").all()
+        np.testing.assert_allclose(probes.coef_, expected, atol=1e-4)
+        # One pass tells that the coefficients are worse than none.
+        assert (probes.n_passes_ <= passes + 1).all()
+
+
+@pytest.mark.parametrize("C", [1e7, 1e9, 1e12])
+def test_a_penalised_hypothesis_is_never_separable(C):
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((500, 3))
+    y = X[:, 0] > 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        assert LogisticProbes(C=C).fit(X, y).status_[0] in ("converged", "max_iter")
+        assert LogisticProbes(C=np.inf).fit(X, y).status_[0] == "separable"
 
 
 def test_a_separable_hypothesis_with_a_penalty_is_an_ordinary_one():

@@ -72,6 +72,31 @@ def test_a_start_at_the_minimum_stays_there():
     np.testing.assert_allclose(again.coefficients[:, 0], first.coefficients[:, 0], rtol=1e-12)
 
 
+@pytest.mark.parametrize("bad", [-1.0, 1e30, 1e300])
+def test_a_start_that_is_worse_than_none_is_left(bad):
+    X, signed = make()
+    with RowBlocks(X, np.float64) as rows:
+        plain = QuasiNewton(problems_of(rows, signed), 1e-8, 200, 4).solve(np.arange(4))
+        start = np.vstack([plain.coefficients, plain.intercepts])
+        start[:, 1] *= bad
+        again = QuasiNewton(problems_of(rows, signed, start=start), 1e-8, 200, 4).solve(np.arange(4))
+    assert (again.status == "converged").all()
+    np.testing.assert_allclose(again.coefficients[:, 1], plain.coefficients[:, 1], atol=1e-5)
+    assert (again.n_passes[[0, 2, 3]] <= 2).all() and again.n_passes[1] <= plain.n_passes[1] + 1
+
+
+def test_a_step_that_fails_leaves_the_point_before_it(monkeypatch):
+    X, signed = make()
+    monkeypatch.setattr(quasi_newton, "SMALLEST_STEP", 1.0)
+    # Steps upwards, none of which can be accepted.
+    monkeypatch.setattr(InverseHessians, "direction", lambda self, columns, g: 10 * g)
+    with RowBlocks(X, np.float64) as rows:
+        solution = QuasiNewton(problems_of(rows, signed), 1e-8, 200, 4).solve(np.arange(4))
+    assert (solution.status == "stalled").all() and (solution.coefficients == 0).all()
+    prevalence = (signed > 0).mean(axis=0)
+    np.testing.assert_allclose(solution.intercepts, np.log(prevalence / (1 - prevalence)))
+
+
 def test_a_long_history_forgets_the_oldest_steps(monkeypatch):
     monkeypatch.setattr(inverse_hessian, "MEMORY", 3)
     monkeypatch.setattr(quasi_newton, "SETTLED_DECREMENT", 1e9)
