@@ -1,0 +1,58 @@
+"""The two-loop recursion against the matrices of Broyden, Fletcher, Goldfarb and Shanno themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gatescope.engine.arrays import as_rows
+from gatescope.engine.inverse_hessian import InverseHessians
+from gatescope.engine.problems import Problems
+from gatescope.engine.row_blocks import RowBlocks
+
+
+def inverse_hessians(rows, n_problems):
+    """One column for each problem, with a matrix that all share."""
+    ones = np.ones(n_problems)
+    scale = np.ones(rows.shape[1])
+    weigh = (lambda k: None), (lambda k: None)
+    groups, ridge, share = np.zeros(n_problems, int), 0.1 * ones[None], 0.5 * ones
+    problems = Problems(rows, None, scale, 0 * scale, scale, None, *weigh, groups, ridge, 100 * ones, share, None, True)
+    inverse = InverseHessians(problems, np.arange(n_problems), n_problems, 1)
+    for k in range(n_problems):
+        inverse.start(k, k)
+    inverse.share(waiting=False)
+    return inverse
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_directions_are_those_of_the_matrix_and_pairs_without_curvature_are_left_out(device, on_device):
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((300, 4))
+    columns = np.arange(3)
+    with RowBlocks(as_rows(device(X)) if on_device else X, np.float64) as rows:
+        inverse = inverse_hessians(rows, 3)
+        matrices = [
+            np.column_stack([-inverse.direction(np.array([k]), unit[:, None]) for unit in np.eye(5)]) for k in range(3)
+        ]
+        curvature = generator.standard_normal((5, 5))
+        curvature = curvature @ curvature.T
+        for i in range(4):
+            step = generator.standard_normal((5, 3))
+            change = curvature @ step
+            # The second problem has pairs of no curvature and of less than none.
+            if i == 1:
+                change[:, 1] -= (step[:, 1] @ change[:, 1]) / (step[:, 1] @ step[:, 1]) * step[:, 1]
+            if i == 2:
+                change[:, 1] *= -1
+            inverse.remember(columns, step, change)
+            for k in range(3):
+                if k == 1 and i in (1, 2):
+                    continue
+                rho = 1 / (step[:, k] @ change[:, k])
+                left = np.eye(5) - rho * np.outer(step[:, k], change[:, k])
+                matrices[k] = left @ matrices[k] @ left.T + rho * np.outer(step[:, k], step[:, k])
+        g = generator.standard_normal((5, 3))
+        found = inverse.direction(columns, g)
+    for k in range(3):
+        np.testing.assert_allclose(found[:, k], -matrices[k] @ g[:, k], rtol=1e-9)
