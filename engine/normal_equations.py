@@ -60,10 +60,14 @@ class NormalEquations:
         self.finite = bool(np.isfinite(self.gram).all() and np.isfinite(self.cross).all())
 
     def solutions(self, C: np.ndarray) -> np.ndarray:
-        """Return the coefficients [H, G] for the penalties of the targets [G]."""
+        """Return the coefficients [H, G] for the penalties of the targets [G]; NaN where one is infinite."""
         w = np.empty_like(self.cross)
         for value in np.unique(C).tolist():
-            chosen, ridge = value == C, 1 / (value * self.total)
+            with np.errstate(over="ignore", divide="ignore"):
+                chosen, ridge = value == C, float(1 / np.float64(value * self.total))
+            if np.isinf(ridge):
+                w[:, chosen] = np.nan
+                continue
             right = np.column_stack([self.cross[:, chosen], self.mean])
             # What a unit that does not vary leaves in the matrix is rounding errors, which no scale may raise.
             solved = _solved(self.gram, ridge, right) if ridge > 0 or self.sd.all() else None

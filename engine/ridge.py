@@ -114,13 +114,13 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
             processes.check_equal("columns of X and of Y", [X.shape[1], Y.shape[1]])
             coefficients = np.full((len(path), Y.shape[1], X.shape[1]), np.nan)
             intercepts, gradients, objectives = np.full((3, *C.shape), np.nan)
-            status, cancelling = np.full(Y.shape[1], "not_finite", dtype="<U16"), np.zeros(len(path), bool)
+            status, cancelling = np.full(C.shape, "not_finite", dtype="<U16"), np.zeros(len(path), bool)
             weights = Weights(sample_weight, X.shape[0], Y.shape[1], array_namespace(X), processes)
             with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
                 for group in equal_weights(weights, Y.shape[1]):
                     system = NormalEquations(rows, Y, weights.column(int(group[0])), group, self.fit_intercept)
                     if system.total == 0:
-                        status[group] = "empty"
+                        status[:, group] = "empty"
                     elif system.finite:
                         for number in range(len(path)):
                             w = system.solutions(C[number, group])
@@ -128,19 +128,20 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
                             coefficients[number, group], intercepts[number, group] = w.T, system.intercepts(w)
                             gradients[number, group] = np.abs(system.gradient(w, C[number, group])).max(axis=0)
                             objectives[number, group] = system.objective(w, C[number, group])
-                        status[group] = "converged"
-        if (status != "converged").any():
-            bad = np.flatnonzero(status != "converged")
+                            status[number, group[np.isfinite(w).all(axis=0)]] = "converged"
+        bad = np.argwhere(status != "converged")
+        if len(bad):
+            number, target = bad[0].tolist()
             warnings.warn(
-                f"{len(bad)} of {len(status)} ridge probes have no result (the first is target {bad[0]}, "
-                f"{status[bad[0]]}): give them rows of positive weight and values of moderate size",
+                f"{len(np.unique(bad[:, 1]))} of {Y.shape[1]} ridge probes have no result (the first is target "
+                f"{target}, {status[number, target]}): give them rows of positive weight and values of moderate size",
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        for probes, w, b, gradient, objective, cancelled in zip(
-            path, coefficients, intercepts, gradients, objectives, cancelling.tolist(), strict=True
+        for probes, w, b, gradient, objective, cancelled, found in zip(
+            path, coefficients, intercepts, gradients, objectives, cancelling.tolist(), status, strict=True
         ):
-            probes._flat, probes._cancelling, probes.status_ = flat, cancelled, status.copy()
+            probes._flat, probes._cancelling, probes.status_ = flat, cancelled, found.copy()
             probes.grad_norm_, probes.objective_ = gradient, objective
             probes.coef_, probes.intercept_ = (w[0], float(b[0])) if flat else (w, b)
 

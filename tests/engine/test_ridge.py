@@ -162,6 +162,20 @@ def test_a_target_without_rows_has_a_status_and_harms_no_other():
     np.testing.assert_allclose(probes.coef_[2], Ridge().fit(X, Y[:, 2]).coef_, rtol=1e-7)
 
 
+def test_a_penalty_beyond_arithmetic_is_a_status():
+    X, Y = (each[:10] for each in problem())
+    C = np.array([1.0, 1e-310, 1.0, 1.0])
+    with pytest.warns(ConvergenceWarning, match=r"1 of 4 ridge probes have no result \(the first is target 1, not_f"):
+        path = RidgeProbes().fit_path(X, Y, [1.0, C])
+    assert [list(probes.status_) for probes in path] == [
+        ["converged"] * 4,
+        ["converged", "not_finite"] + ["converged"] * 2,
+    ]
+    assert np.isnan(path[1].coef_[1]).all() and np.isnan(path[1].intercept_[1])
+    for k in (0, 2, 3):
+        np.testing.assert_array_equal(path[1].coef_[k], path[0].coef_[k])
+
+
 def test_no_target_has_a_row():
     X, Y = problem()
     with pytest.warns(ConvergenceWarning, match="4 of 4 ridge probes have no result .*target 0, empty"):
