@@ -28,6 +28,8 @@ from gatescope.engine.unit_shares import exchanged
 TILE_UNITS = 32
 # Hypotheses counted together, so that their labels stay small.
 TILE_TARGETS = 128
+# Smaller sums of weights have no products in float64.
+SMALLEST_TOTAL = 1e-100
 # Bytes to work with where no limit is given.
 DEFAULT_MEMORY = 2**31
 STATUSES = ("converged", "one_class", "constant_feature", "max_iter", "not_finite")
@@ -66,7 +68,7 @@ class NeuronProbes(BaseEstimator):
         mean_difference_: mean of the unit over the positive positions minus that over the negative ones (Antverg &
             Belinkov 2022).
         f_statistic_: variance between the classes over that within them, `SS_between / (SS_within / (S - 2))` with S
-            the sum of the weights (Fisher 1925).
+            the sum of the weights (Fisher 1925); NaN where S is at most 2.
         mutual_information_: bits, over at most 32 bins of equal mass, with the correction of Miller (1955): about 0 for
             independent labels, on either side of it.
         threshold_, informedness_: the best rule "positive where the unit is at least t", and its true minus false
@@ -74,7 +76,8 @@ class NeuronProbes(BaseEstimator):
             that a unit that tells the classes apart without error may have a little less than 1.
         status_: [K, H], str: "converged"; "one_class": fewer than two classes have weight; "constant_feature": the unit
             does not vary, so that its coefficient is 0 and it has no F statistic; "max_iter": the logistic regression
-            did not converge; "not_finite": the unit's variance is beyond the range of float64.
+            did not converge; "not_finite": the unit's variance, or products of the sums of weights, are beyond the
+            range of float64.
     """
 
     def __init__(self, memory_limit: str | int | None = None, *, distributed: bool = False):
@@ -128,7 +131,10 @@ class NeuronProbes(BaseEstimator):
         self.status_ = np.full((n_targets, n_units), "one_class", dtype="<U16")
         with RowBlocks(X, computing_dtype(X), bytes_of(self.memory_limit)) as rows:
             weights = Weights(sample_weight, X.shape[0], n_targets, rows.xp)
-            two_classes = (BinaryTargets(Y, weights, None).class_totals > 0).all(axis=0)
+            totals = BinaryTargets(Y, weights, None).class_totals
+            two_classes = (totals > 0).all(axis=0)
+            self.status_[two_classes & (totals.sum(axis=0) < SMALLEST_TOTAL)] = "not_finite"
+            two_classes &= self.status_[:, 0] == "one_class"
             if rows.xp is np:
                 self._fit_on_host(rows, Y, weights, two_classes)
             else:

@@ -201,7 +201,8 @@ def _unit_statistics(
     mean, spread = units.moments(total)
     difference = (value_sum / positive - mean[:, None]) * total / negative
     between = difference**2 * positive * negative / total
-    within = xp.where(spread[:, None] > between, (spread[:, None] - between) / (total - 2), 0.0)
+    # No more rows than means leave nothing that varies within the classes.
+    within = (spread[:, None] - between).clip(0) / (total - 2 if total > 2 else np.nan)
     constant = (units.low == units.high)[:, None]
     broken = ~constant & ~(xp.isfinite(spread) & (spread > 0))[:, None]
     sd = xp.where(constant[:, 0], 0.0, xp.sqrt(spread / total))

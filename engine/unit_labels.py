@@ -150,7 +150,9 @@ def _class_means(
         spread = np.array([mass[:, m] @ (values - mean[m]) ** 2 for m in range(len(mean))])
         difference = (positive_sum / positive_total - mean) * total / negative_total
         between = difference**2 * positive_total * negative_total / total
-        f = between / np.where(spread > between, (spread - between) / (total - 2), 0.0)
+        # No more rows than means leave nothing that varies within the classes.
+        within = np.where(total > 2, (spread - between).clip(min=0) / (total - 2), np.nan)
+        f = between / within
         w, b = np.zeros_like(f), np.log(positive_total / negative_total)
     constant = np.broadcast_to((mass > 0).sum(axis=0) == 1, f.shape)
     fitted = ~constant & np.isfinite(spread) & (spread > 0)

@@ -199,6 +199,31 @@ def test_f_statistic_is_scikit_learns():
         np.testing.assert_allclose(units.f_statistic_[k, varies], expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("total", [0.5, 2.0, 2.5])
+@pytest.mark.parametrize("n_targets", [1, 4])
+def test_there_is_no_f_statistic_of_two_rows(device, total, n_targets):
+    X = np.random.default_rng(0).standard_normal((32, 3))
+    X[:, 1] = np.arange(32) % 2
+    Y, weight = np.repeat(X[:, 1:2] == 0, n_targets, axis=1), np.full(32, total / 32)
+    for move in (lambda array: array, device):
+        units = NeuronProbes().fit(move(X), move(Y), move(weight))
+        assert np.isnan(units.f_statistic_).all() == (total <= 2)
+        if total > 2:
+            assert (units.f_statistic_[:, [0, 2]] > 0).all() and np.isinf(units.f_statistic_[:, 1]).all()
+
+
+@pytest.mark.parametrize("kind", ["shared", "each"])
+@pytest.mark.parametrize("size", [1e-320, 1e-200])
+@pytest.mark.filterwarnings("error", "ignore:.*single units did not converge")
+def test_weights_beyond_arithmetic_are_a_status(kind, size):
+    X, Y = problem(np.float32)
+    weight = np.ones(Y.shape)
+    weight[:, 1] = size
+    units = NeuronProbes().fit(X, Y, weight[:, 1] if kind == "shared" else weight)
+    assert (units.status_[1] == "not_finite").all() and np.isnan(units.auroc_[1]).all()
+    assert (units.status_[0, [0, 1]] == ("not_finite" if kind == "shared" else "converged")).all()
+
+
 def test_mutual_information_of_few_values_is_exact_and_of_independent_labels_zero():
     rng = np.random.default_rng(4)
     N = 4000
