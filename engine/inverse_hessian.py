@@ -58,6 +58,8 @@ class InverseHessians:
         self.steps, self.changes = self.xp.zeros((2, MEMORY, n_units + 1, width))
         self.reciprocals = np.zeros((MEMORY, width))
         self.n_pairs = np.zeros(width, np.int64)
+        # Whether the matrix of the last direction left units out.
+        self.singular = np.zeros(width, bool)
 
     def start(self, column: int, k: int) -> None:
         """Give a column to problem k, of which nothing is known."""
@@ -73,7 +75,7 @@ class InverseHessians:
         """Drop all other columns."""
         self.steps, self.changes = with_columns(self.steps, columns), with_columns(self.changes, columns)
         self.reciprocals, self.n_pairs = self.reciprocals[:, columns], self.n_pairs[columns]
-        self.problem = self.problem[columns]
+        self.problem, self.singular = self.problem[columns], self.singular[columns]
         self.factor = [self.factor[column] for column in columns]
 
     def share(self, waiting: bool) -> None:
@@ -169,11 +171,13 @@ class InverseHessians:
                 sharing.setdefault(int(self.problems.weighting[self.problem[column]]), []).append(i)
             else:
                 x[:, i] = factor.solve(residual[:, i])
+                self.singular[column] = factor.singular
         for number, places in sharing.items():
             k = self.problem[columns[places]]
             prevalence, ridge = self.problems.prevalence[k], self.problems.ridge[:, k].mean(axis=0)
             curvature = prevalence * (1 - prevalence) if self.problems.fit_intercept else np.full(len(k), 0.25)
             x[:, places] = self.shared[number].solve(residual[:, places], curvature, ridge)
+            self.singular[columns[places]] = self.shared[number].singular(curvature, ridge)
         return x
 
 

@@ -148,7 +148,9 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             refined |= np.isin(solution.status, ["stalled", "separable"]) & (solution.drift > LARGEST_DRIFT)
             if native == np.float32:
                 refined |= np.isin(solution.status, ["stalled", "not_finite"])
-                refined |= (solution.status == "converged") & (self.tol < FINEST_FLOAT32_TOL)
+                # What single precision takes for the sum of other units may differ from it by what decides the labels.
+                singular = solution.singular & np.isinf(C)
+                refined |= (solution.status == "converged") & (singular | (self.tol < FINEST_FLOAT32_TOL))
             if (refined & two_classes).any():
                 start = (solution.coefficients, solution.intercepts)
                 finer_solution = self._solve(X, np.float64, targets, C, refined & two_classes, start)

@@ -47,6 +47,9 @@ class Factor:
         matrix: [H, H], symmetric, positive definite up to rounding; its upper triangle is read and overwritten.
         mean: [H], around which the intercept is uncoupled, or None without an intercept.
         curvature: the mean of h_n.
+
+    Attributes:
+        singular: whether units are left out that others determine, as far as the precision tells.
     """
 
     def __init__(self, matrix: np.ndarray, mean: np.ndarray | None, curvature: float):
@@ -62,7 +65,9 @@ class Factor:
         # the inverse of that would send coefficients far apart.
         places = np.cumsum(np.arange(len(matrix), 0, -1)) - np.arange(len(matrix), 0, -1)
         pivots = self.triangle[places]
-        self.triangle[places] = np.where(pivots**2 > NULL_PIVOT * jitter, pivots, np.inf)
+        kept = pivots**2 > NULL_PIVOT * jitter
+        self.triangle[places] = np.where(kept, pivots, np.inf)
+        self.singular = not kept.all()
         (self._solve,) = scipy.linalg.blas.get_blas_funcs(("tpsv",), (self.triangle,))
 
     def solve(self, residual: np.ndarray) -> np.ndarray:
@@ -292,8 +297,7 @@ class SharedFactor:
         xp = array_namespace(residual)
         curvature = np.maximum(curvature, 1e-300)
         alike: dict[int | None, list[int]] = {}
-        for i, (h, r) in enumerate(zip(curvature.tolist(), ridge.tolist(), strict=True)):
-            step = round(math.log(min(max(r / h, 1e-300), 1e300), RIDGE_STEP)) if r > 0 else None
+        for i, step in enumerate(_ridge_steps(curvature, ridge)):
             alike.setdefault(step, []).append(i)
         # None has to wait for a factor that another displaced.
         kept = max(KEPT_FACTORS, len(alike))
@@ -301,6 +305,10 @@ class SharedFactor:
         for step, columns in alike.items():
             solution[:, columns] = self._factor(step, kept).solve(residual[:, columns]) / xp.asarray(curvature[columns])
         return solution
+
+    def singular(self, curvature: np.ndarray, ridge: np.ndarray) -> list[bool]:
+        """Return whether the factors that `solve` has just used leave units out, for each column."""
+        return [self._factors[step].singular for step in _ridge_steps(np.maximum(curvature, 1e-300), ridge)]
 
     def _factor(self, step: int | None, kept: int) -> Factor | DeviceFactor:
         """Return the factor for a ridge, made when it is first asked for; the oldest of more than `kept` makes room."""
@@ -314,3 +322,11 @@ class SharedFactor:
         while len(self._factors) > kept:
             del self._factors[next(iter(self._factors))]
         return factor
+
+
+def _ridge_steps(curvature: np.ndarray, ridge: np.ndarray) -> list[int | None]:
+    """Return the powers of RIDGE_STEP nearest to ridge / curvature; None where there is no ridge."""
+    return [
+        round(math.log(min(max(r / h, 1e-300), 1e300), RIDGE_STEP)) if r > 0 else None
+        for h, r in zip(curvature.tolist(), ridge.tolist(), strict=True)
+    ]

@@ -64,6 +64,7 @@ class DeviceFactor:
         triangle, jitter = cholesky(matrix * scale * scale[:, None])
         # A unit that the units before it determine is left out, as in `precondition.Factor`.
         kept = triangle.diagonal() ** 2 > NULL_PIVOT * jitter
+        self.singular = not bool(kept.all())
         triangle = xp.where(kept[:, None] & kept, triangle, identity)
         inverse = solve_triangular(triangle, identity * kept, lower=True) * scale
         self.root = xp.zeros((len(matrix) + 1, len(matrix) + 1), matrix.dtype)

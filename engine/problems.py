@@ -54,6 +54,7 @@ class Solution:
 
     Attributes:
         status: "converged", "max_iter", "stalled" (no step lowers the loss beyond rounding), "separable", "not_finite".
+        singular: whether units were left out at the end that others determine, as far as the precision tells, [K].
         drift: about how far logits may be from those of the coefficients, from rounding in all steps, [K].
     """
 
@@ -64,6 +65,7 @@ class Solution:
         self.half_decrement = np.full(n_problems, np.nan)
         self.objective = np.full(n_problems, np.nan)
         self.drift = np.full(n_problems, np.nan)
+        self.singular = np.zeros(n_problems, bool)
         self.status = np.full(n_problems, "max_iter", "<U16")
         self.n_iterations = np.zeros(n_problems, np.int64)
         self.n_passes = np.zeros(n_problems, np.int64)

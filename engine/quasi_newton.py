@@ -276,6 +276,7 @@ class QuasiNewton:
         solution.status[k] = status
         solution.n_iterations[k] = self.n_steps[columns]
         solution.drift[k] = self.rounding * self.travel[columns]
+        solution.singular[k] = self.inverse.singular[columns]
         if status != "not_finite":
             # A step that failed led elsewhere.
             solution.coefficients[:, k], solution.intercepts[k] = self.kept[:-1, columns], self.kept[-1, columns]

@@ -106,6 +106,20 @@ def test_without_a_penalty():
     assert ((probes.decision_function(X)[:, 0] > 0) == Y[:, 0]).all()
 
 
+@pytest.mark.parametrize("difference", [1e-4, 3e-6, 1e-6])
+def test_without_a_penalty_two_units_may_differ_by_little(difference):
+    generator = np.random.default_rng(0)
+    one, other = generator.standard_normal((2, 4000))
+    X = np.column_stack([one, one + difference * other]).astype(np.float32)
+    exact = np.column_stack([one.astype(np.float32), (X[:, 1].astype(np.float64) - X[:, 0]) / difference])
+    y = exact[:, 1] + generator.logistic(size=4000) > 0
+    probes = LogisticProbes(C=np.inf).fit(X, y)
+    model = fit_alone(exact, y, C=np.inf)
+    loss = np.logaddexp(0, np.where(y, -1, 1) * model.decision_function(exact)).sum()
+    assert probes.status_[0] == "converged"
+    np.testing.assert_allclose(probes.objective_, loss, rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("C", [1e4, np.inf])
 def test_a_unit_that_varies_in_a_few_rows(dtype, C):

@@ -223,6 +223,7 @@ def test_singular_matrices_get_just_enough_on_the_diagonal(dtype):
     factor.T[np.triu_indices(8)] = packed
     assert np.abs(factor @ factor.T - correlation).max() < 1e3 * np.finfo(dtype).eps
     assert jitter < 1e3 * np.finfo(dtype).eps
+    assert Factor(matrix.copy(), None, 1.0).singular and not Factor(np.eye(8, dtype=dtype), None, 1.0).singular
     solution = Factor(matrix.copy(), None, 1.0).solve(np.append(matrix @ np.arange(8, dtype=dtype), 0))
     assert np.isfinite(solution).all() and np.abs(solution).max() < 100
     # Three units span all: the others stay where they are, and what was asked for is reached.

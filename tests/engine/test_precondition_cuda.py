@@ -18,7 +18,9 @@ def hessian(n_units=30, seed=0):
 def test_it_solves_and_is_the_cpus(device, centred):
     matrix, mean = hessian(), np.linspace(-1, 1, 30) if centred else None
     residual = np.random.default_rng(1).normal(size=31)
-    got = DeviceFactor(device(matrix), mean, 0.2).solve(device(residual)).get()
+    factor = DeviceFactor(device(matrix), mean, 0.2)
+    got = factor.solve(device(residual)).get()
+    assert not factor.singular
     np.testing.assert_allclose(got, Factor(matrix.copy(), mean, 0.2).solve(residual), rtol=1e-8)
     residuals = np.column_stack([residual, -2 * residual, np.arange(31.0)])
     together = DeviceFactor(device(matrix), mean, 0.2).solve(device(residuals)).get()
@@ -37,6 +39,7 @@ def test_a_singular_matrix_has_a_factor(device):
     for dtype, close in ((np.float32, 1e-3), (np.float64, 1e-8)):
         matrix = (rows.T @ rows).astype(dtype)
         factors = DeviceFactor(device(matrix), None, 1.0), Factor(matrix.copy(), None, 1.0)
+        assert factors[0].singular and factors[1].singular
         units = np.append(np.eye(6), np.zeros((6, 1)), axis=1)
         inverse = np.stack([factors[0].solve(device(unit)).get()[:-1] for unit in units], axis=1)
         expected = np.stack([factors[1].solve(unit)[:-1] for unit in units], axis=1)
