@@ -12,29 +12,17 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from gatescope.engine.arrays import array_namespace, as_rows, computing_dtype, to_host
+from gatescope.engine.arrays import array_namespace, as_rows, to_host
 from gatescope.engine.device_memory import torch_memory
 from gatescope.engine.errors import InputError
-from gatescope.engine.gram import Moments, weighted_sd
 from gatescope.engine.inference import StandardErrors, infer
+from gatescope.engine.logistic_fit import LogisticFit, penalty_scale
 from gatescope.engine.memory_limit import bytes_of
-from gatescope.engine.objective import recompute
-from gatescope.engine.predictions import cancels, linear_predictions, prediction_dtype
-from gatescope.engine.problems import Problems, Solution
-from gatescope.engine.quasi_newton import QuasiNewton
+from gatescope.engine.predictions import linear_predictions, prediction_dtype
+from gatescope.engine.problems import Solution
 from gatescope.engine.row_blocks import RowBlocks
-from gatescope.engine.separation import separated
 from gatescope.engine.shards import Processes
 from gatescope.engine.targets import BinaryTargets, ClassWeight, Weights, as_binary, as_targets
-from gatescope.engine.tile_width import tile_width
-
-# Gradients of float32 sums are good to about 1e-8 of the mean loss; a finer tolerance is reached in float64 from there.
-FLOAT32_NOISE = 1e-8
-FINEST_FLOAT32_TOL = 1e-7
-# A plane of a fit in which logits may be off by more than this is looked for once more.
-LARGEST_DRIFT = 1e-3
-# Columns whose mean is this many standard deviations from zero are shifted before they are multiplied.
-SHIFT_RATIO = 100.0
 
 
 class LogisticProbes(ClassifierMixin, BaseEstimator):
@@ -139,98 +127,10 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             weights = Weights(sample_weight, X.shape[0], n_targets, array_namespace(X), processes)
             targets = BinaryTargets(Y, weights, self._label_weights())
             two_classes = (targets.class_totals > 0).all(axis=0)
-            native = computing_dtype(X)
-            start = self._earlier(X.shape[1], n_targets)
-            self._cancelling = False
-            solution = self._solve(X, native, targets, C, two_classes, start)
-            # Once more from where a fit ended, with logits anew, where its own were not exact enough.
-            refined = (solution.status == "converged") & (solution.gradient > self.tol)
-            refined |= np.isin(solution.status, ["stalled", "separable"]) & (solution.drift > LARGEST_DRIFT)
-            if native == np.float32:
-                refined |= np.isin(solution.status, ["stalled", "not_finite"])
-                # What single precision takes for the sum of other units may differ from it by what decides the labels.
-                singular = solution.singular & np.isinf(C)
-                refined |= (solution.status == "converged") & (singular | (self.tol < FINEST_FLOAT32_TOL))
-            if (refined & two_classes).any():
-                start = (solution.coefficients, solution.intercepts)
-                finer_solution = self._solve(X, np.float64, targets, C, refined & two_classes, start)
-                solution.update(finer_solution, refined & two_classes)
-            solution.status[(solution.status == "converged") & (solution.gradient > self.tol)] = "max_iter"
-            unbounded = np.flatnonzero(two_classes & np.isinf(C) & (solution.status == "converged"))
-            if len(unbounded):
-                with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
-                    split = separated(rows, targets, solution, unbounded, self.fit_intercept)
-                solution.status[unbounded[split]] = "separable"
+            fit = LogisticFit(C, self.tol, self.max_iter, self.fit_intercept, self.standardize, self.memory_limit)
+            solution, self._cancelling = fit.minimise(X, targets, two_classes, self._earlier(X.shape[1], n_targets))
         self._store(solution, targets.class_totals, two_classes)
         return self
-
-    def _solve(
-        self,
-        X: Any,
-        dtype: type,
-        targets: BinaryTargets,
-        C: np.ndarray,
-        selected: np.ndarray,
-        start: tuple[np.ndarray, np.ndarray] | None,
-    ) -> Solution:
-        """Choose the coordinates and minimise; the solution is on the scale of X.
-
-        Args:
-            dtype: the precision to compute in.
-            selected: the hypotheses to fit, bool [K].
-            start: coefficients [H, K] and intercepts [K] to begin with, on the scale of X.
-        """
-        totals, weighting = targets.class_totals.sum(axis=0), targets.weights.groups()
-        with np.errstate(all="ignore"):
-            ridge, prevalence = 1 / (C * totals)[None], targets.class_totals[1] / totals
-        tol = max(self.tol, FINEST_FLOAT32_TOL) if dtype == np.float32 else self.tol
-        with RowBlocks(X, dtype, bytes_of(self.memory_limit), targets.weights.processes) as rows:
-            # Of all rows, whatever their weights: coordinates must not depend on the other hypotheses.
-            moments = Moments(rows)
-            mean, sd = moments.mean, moments.sd
-            far = self.fit_intercept and bool((np.abs(mean) > SHIFT_RATIO * sd).any())
-            origin = mean.astype(dtype).astype(np.float64) if far else np.zeros_like(mean)
-            scale = np.where(sd > 0, sd, 1.0) if self.standardize else np.ones_like(sd)
-            if self.standardize and targets.weights.values is not None:
-                ridge = ridge * (self._penalty_scale(rows, targets.weights, weighting) / scale[:, None]) ** 2
-            # On the scale of X the noise of the intercept's gradient counts as often as columns are far from zero.
-            noise = FLOAT32_NOISE * np.abs(origin).max() if dtype == np.float32 else 0.0
-            seen = origin if far and not self.standardize and noise < tol / 2 else None
-            point = None
-            if start is not None:
-                w, b = start
-                point = np.vstack([w * scale[:, None], b + origin @ w])
-            problems = Problems(
-                rows,
-                rows.xp.asarray(origin, dtype=dtype) if far else None,
-                scale,
-                mean - origin,
-                sd,
-                seen,
-                lambda k: targets.signed(k, rows.dtype, targets.unit[k]),
-                lambda k: targets.weights.scaled(k, rows.dtype),
-                weighting,
-                ridge,
-                totals / targets.unit,
-                prevalence,
-                point,
-                self.fit_intercept,
-            )
-            tile, at_once = tile_width(rows, len(C), np.dtype(computing_dtype(X)).itemsize)
-            solution = QuasiNewton(problems, tol, self.max_iter, tile, at_once).solve(np.flatnonzero(selected))
-        solution.objective *= targets.unit
-        solution.coefficients /= scale[:, None]
-        solution.intercepts -= origin @ solution.coefficients
-        self._cancelling |= cancels(solution.coefficients.T, mean, sd)
-        # A gradient is off by a unit times a fourth of what the logits are off by, at most.
-        size = (np.hypot(sd, mean - origin) / scale).max()
-        inexact = ~(solution.drift * max(size, 1.0) <= tol) | (dtype == np.float32 and self.tol >= FINEST_FLOAT32_TOL)
-        inexact &= np.isfinite(solution.objective)
-        if inexact.any():
-            with RowBlocks(X, np.float64, bytes_of(self.memory_limit), targets.weights.processes) as rows:
-                around = origin if self.standardize else np.zeros_like(origin)
-                recompute(rows, targets, solution, inexact, ridge, around, scale, self.fit_intercept)
-        return solution
 
     def _earlier(self, n_units: int, n_targets: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the coefficients [H, K] and intercepts [K] to begin with, if there are any."""
@@ -297,18 +197,12 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
                 ridge = np.broadcast_to(1 / C[:, None], self.coef_.shape)
                 if self.standardize:
-                    ridge = ridge * self._penalty_scale(rows, weights, weights.groups()).T ** 2
+                    ridge = ridge * penalty_scale(rows, weights, weights.groups()).T ** 2
                 coefficients = np.where((self.status_ == "converged")[:, None], self.coef_, np.nan)
                 found = infer(rows, targets, coefficients, self.intercept_, ridge, groups, self.fit_intercept)
         if self.class_weight is not None:
             found.p_values[:] = np.nan
         return found
-
-    def _penalty_scale(self, rows: RowBlocks, weights: Weights, weighting: np.ndarray) -> np.ndarray:
-        """Return the standard deviation of each unit by the weights of each hypothesis, 1 for a constant, [H, K]."""
-        _, first = np.unique(weighting, return_index=True)
-        sd = weighted_sd(rows, weights, first)
-        return np.where(sd > 0, sd, 1.0)[weighting].T
 
     def _store(self, solution: Solution, class_totals: np.ndarray, two_classes: np.ndarray) -> None:
         solution.status[solution.status == "stalled"] = "max_iter"
