@@ -19,10 +19,13 @@ SPLIT = 8192  # entries of a weight whose gradient is summed step by step
 FEW_ROWS = 32  # of all steps, for which it would take longer to lay weights down in panels than to multiply them
 
 
-@torch.compiler.assume_constant_result
 def onednn_multiplies_bfloat16() -> bool:
     """Whether oneDNN, which multiplies for torch on a CPU, is there and takes bfloat16 on this processor."""
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+# All that torch.compiler.assume_constant_result does, which imports torch's compiler for it: over a second.
+onednn_multiplies_bfloat16._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def multiplies_bfloat16() -> bool:

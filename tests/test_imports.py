@@ -74,6 +74,13 @@ def test_every_module_imports_without(hidden):
     assert done.returncode == 0, done.stderr
 
 
+def test_commands_do_not_import_torchs_compiler():
+    """It takes more of the processor than all that is ours."""
+    program = "import sys, gatescope.analysis.commands; assert 'torch._dynamo' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 # What a machine with a GPU and the usual scientific packages has; `make wheels` fetches the rest.
 USUAL = {"torch", "triton", "numpy", "scipy", "sklearn", "threadpoolctl", "pytest", "hypothesis", "matplotlib", "rich"}
 USUAL |= {"joblib", "numba", "h5py", "pandas", "xarray", "fsspec", "safetensors", "statsmodels", "pygments", "mpmath"}

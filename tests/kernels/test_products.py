@@ -143,3 +143,9 @@ def test_a_torch_without_onednn_is_asked_nothing(cell, monkeypatch):
     # What it registers there is not there either.
     monkeypatch.setitem(vars(torch.ops), "mkldnn", None)
     torch.testing.assert_close(module(x)[0], expected, rtol=2**-6, atol=2**-6)
+
+
+def test_what_the_processor_can_do_is_a_constant_to_the_compiler():
+    """It cannot trace the question."""
+    answer = products.onednn_multiplies_bfloat16
+    assert torch.compile(lambda x: x + answer(), fullgraph=True, backend="aot_eager")(torch.zeros(1)) == answer()
