@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from gatescope.engine.errors import InputError
-from gatescope.engine.files import partial_name, sync_file, sync_folder
+from gatescope.engine.files import partial_name, sync_folder
 from gatescope.engine.location import local_path
 
 UNKNOWN = "\ufffd"
@@ -251,18 +251,20 @@ def encode_corpus(survey: Survey, path: Path) -> Corpus:
     table = vocabulary.table()
     table[table < 0] = vocabulary.characters.index(UNKNOWN) if rare else 0
     temporary, digest, start = partial_name(path), hashlib.sha256(), 0
+    header = {"descr": vocabulary.dtype.str, "fortran_order": False, "shape": (survey.n_characters,)}
     try:
-        tokens = np.lib.format.open_memmap(temporary, "w+", vocabulary.dtype, (survey.n_characters,))
-        for piece in read_pieces(survey.source, survey.errors):
-            digest.update(piece.encode("utf-8"))
-            ids = table[code_points(piece)][: survey.n_characters - start]
-            tokens[start : start + len(ids)] = ids
-            start += len(ids)
-        if digest.hexdigest() != survey.sha256:
-            raise InputError(f"corpus {survey.source!r} changed while it was read: give a text that stays as it is")
-        tokens.flush()
-        del tokens
-        sync_file(temporary)
+        # Written and not stored through a mapping, in which a full disk ends the program.
+        with temporary.open("xb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for piece in read_pieces(survey.source, survey.errors):
+                digest.update(piece.encode("utf-8"))
+                ids = table[code_points(piece)][: survey.n_characters - start].astype(vocabulary.dtype)
+                file.write(ids.data)
+                start += len(ids)
+            if digest.hexdigest() != survey.sha256:
+                raise InputError(f"corpus {survey.source!r} changed while it was read: give a text that stays as it is")
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

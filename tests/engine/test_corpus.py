@@ -119,3 +119,22 @@ def test_a_text_that_changed_since_the_survey_is_refused(tmp_path, change):
     with pytest.raises(InputError, match=r"text\.txt' changed while it was read"):
         encode_corpus(survey, tmp_path / "tokens.npy")
     assert [each.name for each in tmp_path.iterdir()] == ["text.txt"]
+
+
+def test_ids_are_written_as_they_come(tmp_path, monkeypatch):
+    """Stored through a mapping of a file that has its size before its content, they end the program on a full disk."""
+    path, sizes = tmp_path / "text.txt", []
+    path.write_text("abcab" * 200_000)
+    survey = survey_corpus(str(path))
+    monkeypatch.setattr(corpus_module, "PIECE_BYTES", 100_000)
+
+    def watched(*given):
+        for piece in read_pieces(*given):
+            sizes.append(sum(file.stat().st_size for file in tmp_path.glob("tokens.npy.*.partial")))
+            yield piece
+
+    monkeypatch.setattr(corpus_module, "read_pieces", watched)
+    corpus = encode_corpus(survey, tmp_path / "tokens.npy")
+    assert all(size <= 100_000 * number + 128 for number, size in enumerate(sizes))
+    np.save(tmp_path / "whole.npy", corpus.vocabulary.encode(path.read_text()))
+    assert (tmp_path / "tokens.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
