@@ -35,6 +35,9 @@ UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+# Of a dump, written once when it is made: its inode and its time tell the dump from any that takes its place. Those of
+# the folder do not: its inode is given anew as soon as it is gone, and its time moves with every commit.
+WRITTEN_ONCE = "tokens/zarr.json"
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # As it stands in a text, and as a `Path` writes it.
 BEGINNING_OF_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
@@ -55,6 +58,7 @@ class Location:
         self._root = ""
         if self.path is None:
             self._system, self._root = _file_system(self.name)
+        self._first = self._what_is_there()
 
     def __str__(self) -> str:
         return self.name
@@ -64,10 +68,12 @@ class Location:
 
         Raises:
             FileNotFoundError: it is not there.
-            InputError: the URL cannot be read.
+            InputError: the URL cannot be read, or another dump lies here now.
         """
         if self.path is not None:
-            return (self.path / key).read_bytes()
+            content = (self.path / key).read_bytes()
+            self.require_same()
+            return content
         try:
             return self._system.cat_file(f"{self._root}/{key}")
         except FileNotFoundError:
@@ -75,6 +81,24 @@ class Location:
         # Every file system has errors of its own: refused connections, permissions, names that do not resolve.
         except Exception as error:
             raise unreadable(self.name, error) from error
+
+    def require_same(self) -> None:
+        """Check, after a file was opened, that it is of the dump that was here at first.
+
+        Raises:
+            InputError: another one has taken its place.
+        """
+        if self._what_is_there() != self._first:
+            raise InputError(f"{self} was replaced while it was read: open it again")
+
+    def _what_is_there(self) -> tuple[int, ...] | None:
+        if self.path is None:
+            return None
+        try:
+            status = os.stat(self.path / WRITTEN_ONCE)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def is_url(place: str | os.PathLike[str]) -> bool:

@@ -59,6 +59,7 @@ class StateArray(BlockedArray):
             assert self._array is not None
             first = index * self.block_rows
             values = np.asarray(self._array[first : min(first + self.block_rows, len(self))])
+            self._location.require_same()
             values.flags.writeable = False
             return values
         return self._rows_of(self._raw(index, whole), index)
@@ -117,6 +118,7 @@ class StateArray(BlockedArray):
         return self.block_rows * math.prod(self.shape[1:]) * self.dtype.itemsize + CHECKSUM_BYTES
 
     def _missing(self, index: int) -> InputError:
+        self._location.require_same()
         return InputError(f"{self._where(index)} is missing: write the dump again")
 
     def _require_length(self, index: int, n_bytes: int) -> None:
@@ -135,6 +137,7 @@ class StateArray(BlockedArray):
         except FileNotFoundError:
             raise self._missing(index) from None
         try:
+            self._location.require_same()
             self._require_length(index, os.fstat(descriptor).st_size)
             rest, place = out.reshape(-1).view(np.uint8).data, row * out[:1].nbytes
             while rest:
@@ -149,6 +152,7 @@ class StateArray(BlockedArray):
     def _map(self, index: int, whole: bool) -> np.ndarray:
         assert self._location.path is not None
         with (self._location.path / self._key(index)).open("rb") as file:
+            self._location.require_same()
             self._require_length(index, os.fstat(file.fileno()).st_size)
             if whole and POPULATE:
                 # All pages at once: one by one they cost as much as copying them.

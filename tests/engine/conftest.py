@@ -68,7 +68,16 @@ def lstm(make_model):
 def small_dump():
     """Write a dump of two layers: sequences of 7, 1, 12 and 20 rows in two documents, blocks of 16 rows."""
 
-    def write(path, seed=0, lengths=(7, 1, 12, 20), dtype="float16", block_rows=16, compression="none", **attributes):
+    def write(
+        path,
+        seed=0,
+        lengths=(7, 1, 12, 20),
+        dtype="float16",
+        block_rows=16,
+        compression="none",
+        overwrite=False,
+        **attributes,
+    ):
         random = np.random.default_rng(seed)
         starts = np.cumsum([0, *lengths], dtype=np.int64)
         names = ["layer0/h", "layer0/c", "layer0/gates/i", "layer1/h", "layer1/c", "layer1/gates/i"]
@@ -84,7 +93,7 @@ def small_dump():
             compression=compression,
         )
         n = spec.n_rows
-        with DumpWriter(path, spec) as writer:
+        with DumpWriter(path, spec, overwrite=overwrite) as writer:
             writer.write_initial(0, {name: random.normal(size=(len(lengths), 3)) for name in spec.initial_arrays})
             writer.append(0, random.integers(0, 4, n), {name: random.normal(size=(n, 3)) for name in names})
         return path

@@ -168,16 +168,20 @@ def test_xarray_reads_it(path, dump):
     assert np.array_equal(tree["layer0"]["h"].isel(row=slice(3, 5), unit=2), stored("layer0/h", dump)[3:5, 2])
 
 
-def test_compressed_by_another_program(original, tmp_path):
-    """A copy that zarr-python rewrote with other codecs and without consolidated metadata is still a dump."""
+def rewritten(original, path):
+    """A copy that zarr-python wrote with other codecs and without consolidated metadata."""
     theirs = zarr.open_group(original, mode="r")
-    copy = zarr.create_group(tmp_path / "copy.zarr", attributes=theirs.attrs.asdict())
-    names = [name for name, member in theirs.members(max_depth=None) if isinstance(member, zarr.Array)]
-    assert len(names) == 3 + len(NAMES) + len(INITIAL)
-    for name in names:
-        source = zarr.open_array(original / name, mode="r")
-        copy.create_array(name, data=np.asarray(source), chunks=source.chunks, compressors=zarr.codecs.ZstdCodec())
-    dump = StateDump.open(tmp_path / "copy.zarr")
+    copy = zarr.create_group(path, attributes=theirs.attrs.asdict())
+    for name, member in theirs.members(max_depth=None):
+        if isinstance(member, zarr.Array):
+            codec = zarr.codecs.ZstdCodec()
+            copy.create_array(name, data=np.asarray(member[:]), chunks=member.chunks, compressors=codec)
+    return path
+
+
+def test_compressed_by_another_program(original, tmp_path):
+    """Another program's copy is still a dump."""
+    dump = StateDump.open(rewritten(original, tmp_path / "copy.zarr"))
     assert dump.verify() == []
     assert np.array_equal(dump.features(["layer1/h"], "pre"), StateDump.open(original).features(["layer1/h"], "pre"))
     assert dump.text() == StateDump.open(original).text()
@@ -241,6 +245,28 @@ def test_altered_attributes(own, before, after):
     group["attributes"] = json.loads(text.replace(before, after, 1))
     file.write_text(json.dumps(group))
     assert problems(own) == ["zarr.json: its attributes do not match their checksum, something altered them"]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("compression", ["none", "zstd", "of another program"])
+def test_a_dump_that_is_replaced_while_it_is_read(small_dump, tmp_path, compression, times):
+    """The second replacement is likely to be given the inode of the first dump's folder."""
+    path = small_dump(tmp_path / "states.zarr", compression="zstd" if compression == "zstd" else "none")
+    if compression == "of another program":
+        path = rewritten(path, tmp_path / "theirs.zarr")
+    dump = StateDump.open(path)
+    held = dump.array("layer0/h")[:16]
+    expected = held.copy()
+    for number in range(times):
+        small_dump(path, seed=number + 1, overwrite=True, lengths=(7, 1, 12, 4 + number))
+    for read in (
+        *(lambda: dump.tokens, lambda: dump.initial("layer0/h"), lambda: np.asarray(dump.array("layer1/h"))),
+        *(lambda: dump.array("layer0/c")[20:23], lambda: dump.array("layer0/c")[-1], dump.verify),
+    ):
+        with pytest.raises(InputError, match=r"\.zarr was replaced while it was read: open it again"):
+            read()
+    assert np.array_equal(held, expected)
+    assert StateDump.open(path).verify() == []
 
 
 def test_unfinished(tmp_path):
