@@ -35,7 +35,7 @@ from gatescope.engine.other_dumps import ReadConfig
 from gatescope.engine.processes import joined, place
 from gatescope.engine.record import captured_arrays
 from gatescope.engine.sample import SampleConfig, sample_states
-from gatescope.engine.settings import claim
+from gatescope.engine.settings import claimed
 from gatescope.engine.source_tree import TreeConfig, write_corpus
 from gatescope.engine.train import TrainConfig, train_model
 
@@ -95,17 +95,17 @@ def run(
         )
     facts = {"language": detect_language(text.head)}
     settings = {"corpus": corpus, "train": train, "sample": sample, **probe_settings(probe, seed)}
-    claim(out, "run", settings, RUN_OUTPUTS, overwrite)
-    log_path = out / "log.jsonl"
-    trained = train_model(text, out / "model", train, seed=seed, device=where, log_path=log_path, facts=facts)
-    _say(f"model: {out / 'model'}, validation loss {trained['validation_nats']:.3f} nats per character")
-    model = load_model(out / "model", where)
-    rows = sample_states(model, out / "states.zarr", sample, seed=seed, log_path=log_path)
-    _say(f"states: {out / 'states.zarr'}, {rows:,} characters")
-    dump = StateDump.open(out / "states.zarr")
-    records = study_dump(dump, out, probe, seed=seed, log_path=log_path, warn=_warn)
-    _print_table(records)
-    _report([out], out)
+    with claimed(out, "run", settings, RUN_OUTPUTS, overwrite):
+        log_path = out / "log.jsonl"
+        trained = train_model(text, out / "model", train, seed=seed, device=where, log_path=log_path, facts=facts)
+        _say(f"model: {out / 'model'}, validation loss {trained['validation_nats']:.3f} nats per character")
+        model = load_model(out / "model", where)
+        rows = sample_states(model, out / "states.zarr", sample, seed=seed, log_path=log_path)
+        _say(f"states: {out / 'states.zarr'}, {rows:,} characters")
+        dump = StateDump.open(out / "states.zarr")
+        records = study_dump(dump, out, probe, seed=seed, log_path=log_path, warn=_warn)
+        _print_table(records)
+        _report([out], out)
 
 
 def corpus(

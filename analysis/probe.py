@@ -43,7 +43,7 @@ from gatescope.engine.location import local_path
 from gatescope.engine.log import log
 from gatescope.engine.other_dumps import ReadConfig, open_states
 from gatescope.engine.progress import progress_bar
-from gatescope.engine.settings import CONFIG, claim, record_facts, remove
+from gatescope.engine.settings import CONFIG, claimed, record_facts, remove
 from gatescope.engine.state_source import StateSource
 
 if TYPE_CHECKING:
@@ -125,16 +125,16 @@ def probe_dump(
     if labels:
         settings["labels_sha256"] = _sha256_of(labels)
     is_new = overwrite or not (results / CONFIG).exists()
-    claim(results, "probe", settings, OUTPUTS, overwrite)
     log_path = log_path or results / "log.jsonl"
-    try:
-        return study_dump(dump, results, config, table=table, plan=plan, seed=seed, log_path=log_path, warn=warn)
-    except InputError:
-        # Whoever mends what was wrong must not meet the settings that were.
-        if is_new:
-            remove(results / CONFIG)
-            remove(results / FITS)
-        raise
+    with claimed(results, "probe", settings, OUTPUTS, overwrite):
+        try:
+            return study_dump(dump, results, config, table=table, plan=plan, seed=seed, log_path=log_path, warn=warn)
+        except InputError:
+            # Whoever mends what was wrong must not meet the settings that were.
+            if is_new:
+                remove(results / CONFIG)
+                remove(results / FITS)
+            raise
 
 
 def _planned(dump: StateSource, config: ProbeConfig, table: LabelTable | None) -> tuple[list[Hypothesis], str]:

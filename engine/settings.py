@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from numbers import Integral
 from pathlib import Path
@@ -13,12 +14,16 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import remove_partial, write_json
+from gatescope.engine.folder_lock import locked
 
 CONFIG = "config.json"
 
 
-def claim(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[str], overwrite: bool) -> None:
-    """Make a folder this stage's own, or find that it is already, with the same settings.
+@contextmanager
+def claimed(
+    folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[str], overwrite: bool
+) -> Iterator[None]:
+    """Make a folder this stage's own, or find that it is already, and keep other programs from it in the block.
 
     Args:
         folder: where the stage writes; made if it is absent.
@@ -29,15 +34,22 @@ def claim(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[
 
     Raises:
         InputError: the folder is a state dump, has a config.json that is not gatescope's, holds another stage's output,
-            or, without `overwrite`, this one's with other settings (the first is named).
+            or, without `overwrite`, this one's with other settings (the first is named); or another program has it.
     """
-    settings = plain(settings)
-    path = folder / CONFIG
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--out {folder} is a file: give a folder")
     if (folder / "zarr.json").exists():
         raise InputError(f"--out {folder} holds a state dump: choose another folder")
-    remove_partial(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        remove_partial(folder)
+        _take(folder, stage, plain(settings), outputs, overwrite)
+        yield
+
+
+def _take(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[str], overwrite: bool) -> None:
+    """Write the settings of a stage into its folder, or compare them with those that are there."""
+    path = folder / CONFIG
     if overwrite:
         if path.exists():
             # What another stage wrote there would pass for a part of the new.
@@ -51,7 +63,6 @@ def claim(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[
                 f"{folder} holds {present[0]} but no {CONFIG}, so it is not known what made it: "
                 "choose another --out, or start anew with --overwrite"
             )
-        folder.mkdir(parents=True, exist_ok=True)
         write_json(path, {"stage": stage, "settings": settings})
         return
     earlier = _refuse_other_stage(folder, stage)

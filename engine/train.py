@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ from gatescope.engine.model import (
 )
 from gatescope.engine.processes import joined_columns, least_of_all, mean_of_all, meet, place
 from gatescope.engine.progress import progress_bar
-from gatescope.engine.settings import claim
+from gatescope.engine.settings import claimed
 from gatescope.engine.training_step import NEVER, Precision, TrainingStep, cut_lanes
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -138,39 +139,31 @@ def train_model(
     if config.batch % n_processes:
         raise InputError(f"--batch {config.batch} lanes cannot be shared by {n_processes} processes: take a multiple")
     log_path = (log_path or folder / "log.jsonl") if rank == 0 else None
-    corpus = _encoded(text, folder, config, seed, overwrite)
-    about = {"name": text.source, "characters": text.n_characters, "sha256": text.sha256, "rare": corpus.rare}
-    about |= facts or {}
-    training, validation = corpus.split(config.validation_share)
-    torch.manual_seed(seed)
-    model = CharacterModel(config.architecture, len(corpus.vocabulary)).to(device)
-    taker, progress = _begun(model, training, folder, config)
-    if log_path:
-        write_description(folder, config.architecture, corpus.vocabulary, about)
-        facts = {"parameters": model.n_parameters, "seed": seed, "device": device, "processes": n_processes}
-        log(log_path, "train", step=progress.step, corpus=about, **facts)
-    meet()
-    per_step = config.batch * config.length
-    with progress_bar("train", config.steps * per_step, "characters", progress.step * per_step) as advance:
-        while progress.step < config.steps:
-            started = time.perf_counter()
-            first = progress.step
-            last = min(config.steps, (first // config.evaluate_every + 1) * config.evaluate_every)
-            take_steps(taker, progress, last, config, seed, advance, log_path)
-            rate = (progress.step - first) * per_step / (time.perf_counter() - started)
-            progress.state, progress.scale = joined_columns(taker.state), taker.scaler.state_dict()
-            if log_path:
-                measures = _validated(taker, progress, validation, folder, config)
-                log(log_path, "validate", step=progress.step, **measures, characters_per_second=round(rate))
-            meet()
-    return {"step": progress.step, "validation_nats": progress.best, "corpus": about}
+    with ExitStack() as held:
+        corpus = _encoded(text, folder, config, seed, overwrite, held)
+        about = {"name": text.source, "characters": text.n_characters, "sha256": text.sha256, "rare": corpus.rare}
+        about |= facts or {}
+        training, validation = corpus.split(config.validation_share)
+        torch.manual_seed(seed)
+        model = CharacterModel(config.architecture, len(corpus.vocabulary)).to(device)
+        taker, progress = _begun(model, training, folder, config)
+        if log_path:
+            write_description(folder, config.architecture, corpus.vocabulary, about)
+            facts = {"parameters": model.n_parameters, "seed": seed, "device": device, "processes": n_processes}
+            log(log_path, "train", step=progress.step, corpus=about, **facts)
+        meet()
+        _take_all(taker, progress, validation, folder, config, seed, log_path)
+        return {"step": progress.step, "validation_nats": progress.best, "corpus": about}
 
 
-def _encoded(text: Survey, folder: Path, config: TrainConfig, seed: int, overwrite: bool) -> Corpus:
-    """Claim the folder and write the text's tokens there, the first process for all, and open them."""
+def _encoded(text: Survey, folder: Path, config: TrainConfig, seed: int, overwrite: bool, held: ExitStack) -> Corpus:
+    """Claim the folder and write the text's tokens there, the first process for all, and open them.
+
+    The first process has the folder until `held` is closed.
+    """
     if place()[0] == 0:
         settings = {"corpus": text.source, "seed": seed, "errors": text.errors, "train": asdict(config)}
-        claim(folder, "train", settings, OUTPUTS, overwrite)
+        held.enter_context(claimed(folder, "train", settings, OUTPUTS, overwrite))
         _refuse_other_text(folder, text)
         corpus = encode_corpus(text, folder / TOKENS)
     meet()
@@ -191,6 +184,31 @@ def _begun(
         taker.state = tuple(value[:, mine].contiguous() for value in progress.state)
         taker.scaler.load_state_dict(progress.scale)
     return taker, progress
+
+
+def _take_all(
+    taker: TrainingStep,
+    progress: Progress,
+    validation: np.ndarray,
+    folder: Path,
+    config: TrainConfig,
+    seed: int,
+    log_path: Path | None,
+) -> None:
+    """Take the steps that are left, with a validation and a checkpoint after each `evaluate_every`."""
+    per_step = config.batch * config.length
+    with progress_bar("train", config.steps * per_step, "characters", progress.step * per_step) as advance:
+        while progress.step < config.steps:
+            started = time.perf_counter()
+            first = progress.step
+            last = min(config.steps, (first // config.evaluate_every + 1) * config.evaluate_every)
+            take_steps(taker, progress, last, config, seed, advance, log_path)
+            rate = (progress.step - first) * per_step / (time.perf_counter() - started)
+            progress.state, progress.scale = joined_columns(taker.state), taker.scaler.state_dict()
+            if log_path:
+                measures = _validated(taker, progress, validation, folder, config)
+                log(log_path, "validate", step=progress.step, **measures, characters_per_second=round(rate))
+            meet()
 
 
 def _validated(

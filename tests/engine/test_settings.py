@@ -11,7 +11,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.extract import ExtractConfig
 from gatescope.engine.other_dumps import ReadConfig
 from gatescope.engine.sample import SampleConfig
-from gatescope.engine.settings import claim, first_difference, plain, read_config, record_facts
+from gatescope.engine.settings import claimed, first_difference, plain, read_config, record_facts
 from gatescope.engine.train import TrainConfig
 
 
@@ -19,6 +19,11 @@ from gatescope.engine.train import TrainConfig
 class Config:
     hidden: int = 3
     names: tuple[str, ...] = ("a",)
+
+
+def claim(*given):
+    with claimed(*given):
+        pass
 
 
 def test_same_settings_go_on_and_others_are_refused_by_name(tmp_path):
@@ -141,3 +146,15 @@ def test_counts_are_whole_numbers(value):
         with pytest.raises(InputError, match=f"--{name.replace('_', '-')} {value!r}: expected a whole number"):
             config(**{name: value})
         assert type(plain(config(**{name: np.int64(5)}))[name]) is int
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_two_programs_in_one_folder(tmp_path, overwrite):
+    with claimed(tmp_path / "out", "train", {}, ("weights",), False):
+        (tmp_path / "out" / f"weights.{'0' * 32}.partial").write_text("half")
+        before = sorted((tmp_path / "out").iterdir())
+        with pytest.raises(InputError, match="out is being written by another program: wait for it"):
+            claim(tmp_path / "out", "train", {}, ("weights",), overwrite)
+        assert sorted((tmp_path / "out").iterdir()) == before
+    claim(tmp_path / "out", "train", {}, ("weights",), overwrite)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["config.json"]

@@ -18,6 +18,7 @@ from gatescope.engine.extract import ExtractConfig, extract_states
 from gatescope.engine.model import CharacterModel, load_model
 from gatescope.engine.sample import SampleConfig, sample_states
 from gatescope.engine.train import TrainConfig, train_model
+from gatescope.engine.training_step import TrainingStep
 
 TEXT = "the quick brown fox jumps over the lazy dog; " * 400
 SMALL = TrainConfig(hidden=12, layers=2, dropout=0.2, batch=4, length=20, steps=30, evaluate_every=7)
@@ -91,6 +92,24 @@ def test_stopping_and_going_on_changes_nothing(text, tmp_path, n_kills):
 
 def _train(text, folder):
     train_model(survey_corpus(text), Path(folder), SMALL)
+
+
+def test_two_programs_in_one_folder(text, tmp_path, monkeypatch):
+    """The other comes while the first takes its steps, and leaves what that writes alone."""
+    take, met = TrainingStep.take, []
+
+    def meanwhile(self, step, rate):
+        if step == 10:
+            for overwrite in (False, True):
+                with pytest.raises(InputError, match="model is being written by another program"):
+                    train_model(survey_corpus(text), tmp_path / "model", SMALL, overwrite=overwrite)
+                met.append(overwrite)
+        take(self, step, rate)
+
+    monkeypatch.setattr(TrainingStep, "take", meanwhile)
+    train_model(survey_corpus(text), tmp_path / "model", SMALL)
+    assert met == [False, True]
+    assert ".lock" not in [path.name for path in (tmp_path / "model").iterdir()]
 
 
 def test_another_seed_gives_other_weights(text, tmp_path):
