@@ -50,6 +50,7 @@ CHECKPOINT = "checkpoint.safetensors"
 TOKENS = "tokens.npy"
 OUTPUTS = (WEIGHTS, DESCRIPTION, CHECKPOINT, TOKENS)
 LOG_EVERY = 50
+GENTLER = "train anew (--overwrite) with a lower --learning-rate or --clip"
 
 
 @dataclass(frozen=True)
@@ -214,9 +215,15 @@ def _take_all(
 def _validated(
     taker: TrainingStep, progress: Progress, validation: np.ndarray, folder: Path, config: TrainConfig
 ) -> dict[str, float | None]:
-    """Measure the validation loss, keep the weights if they are the best, and a checkpoint."""
+    """Measure the validation loss, keep the weights if they are the best, and a checkpoint.
+
+    Raises:
+        InputError: the loss is not finite; nothing is kept then.
+    """
     model = taker.model
     nats = evaluate(model, validation, config.length, config.precision)
+    if not math.isfinite(nats):
+        raise InputError(f"the validation loss is {nats} nats after step {progress.step}: {GENTLER}")
     if nats < progress.best:
         progress.best = nats
         write_weights(folder, model, {"step": progress.step, "validation_nats": nats})
@@ -258,10 +265,7 @@ def _refuse_non_finite(taker: TrainingStep) -> None:
         return
     # Of the steps before the first one, this process may have none that was not finite.
     nats, norm = taker.bad.tolist() if taker.first_bad.item() == bad else (math.nan, math.nan)
-    raise InputError(
-        f"the loss is {nats} nats and the gradient's norm {norm} at step {bad + 1}: "
-        "train anew (--overwrite) with a lower --learning-rate or --clip"
-    )
+    raise InputError(f"the loss is {nats} nats and the gradient's norm {norm} at step {bad + 1}: {GENTLER}")
 
 
 def _refuse_other_text(folder: Path, text: Survey) -> None:

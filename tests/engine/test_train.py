@@ -147,6 +147,19 @@ def test_the_step_that_went_wrong_is_named(text, tmp_path, monkeypatch):
         train_model(survey_corpus(text), tmp_path / "model", config)
 
 
+@pytest.mark.parametrize("spoilt", [6, 29])
+def test_a_validation_loss_that_is_not_finite_stops_before_the_checkpoint(text, tmp_path, monkeypatch, spoilt):
+    """The last step before a validation spoils the weights: all losses of training were finite."""
+    rate = TrainConfig.rate
+    monkeypatch.setattr(TrainConfig, "rate", lambda self, step: math.inf if step == spoilt else rate(self, step))
+    with pytest.raises(InputError, match=rf"validation loss is nan nats after step {spoilt + 1}: .*--learning-rate"):
+        train_model(survey_corpus(text), tmp_path / "model", SMALL)
+    assert log_of(tmp_path / "model", "validate") == [] or spoilt == 29
+    assert (tmp_path / "model" / "checkpoint.safetensors").exists() == (spoilt == 29)
+    monkeypatch.undo()
+    assert train_model(survey_corpus(text), tmp_path / "model", SMALL)["step"] == 30
+
+
 def test_a_text_too_short_for_its_lanes_says_what_it_needs(tmp_path):
     path = tmp_path / "short.txt"
     path.write_text("ab" * 50)
