@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from gatescope.engine.errors import InputError
+from gatescope.engine.errors import InputError, RefusedElsewhere
 
 # What `gatescope --help` says, without importing torch to say it; each is a function of gatescope.analysis.commands.
 COMMANDS = {
@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name not in COMMANDS:
             raise InputError(f"unknown command {name!r}: expected one of {', '.join(COMMANDS)}")
         call(name, rest)
+    except RefusedElsewhere:
+        return 2
     except InputError as error:
         print(f"gatescope: {one_line(str(error))}", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""The one exception for input that a person can mend."""
+"""The exception for input that a person can mend, and what the other processes make of it."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
     The command line prints it as one line and exits with 2. Raise it where input enters (a flag, a file, an array from
     a caller), never for a fault of gatescope's own.
     """
+
+
+class RefusedElsewhere(InputError):
+    """Another process of `torchrun` has refused its input and says why: this one ends without a word."""

@@ -20,7 +20,7 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec, difference
 from gatescope.engine.errors import InputError
 from gatescope.engine.journey import Reader
-from gatescope.engine.processes import meet, place
+from gatescope.engine.processes import meet, place, together
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence
 
@@ -113,10 +113,10 @@ def record_together(
     if shares[number]:
         record_part(part_path(path, number, size), part_spec(spec, shares[number]), PartReader(reader, shares[number]))
     meet()
-    if number == 0:
-        parts = [part_path(path, each, size) for each, share in enumerate(shares) if share]
-        concatenate(parts, path, overwrite=overwrite)
-        for part in parts:
-            shutil.rmtree(part)
-    meet()
+    with together():
+        if number == 0:
+            parts = [part_path(path, each, size) for each, share in enumerate(shares) if share]
+            concatenate(parts, path, overwrite=overwrite)
+            for part in parts:
+                shutil.rmtree(part)
     return spec.n_rows

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, distributed
 
+from gatescope.engine.errors import InputError, RefusedElsewhere
+
 
 @contextmanager
 def joined(device: str) -> Iterator[None]:
@@ -16,6 +18,9 @@ def joined(device: str) -> Iterator[None]:
 
     Args:
         device: "cpu" or "cuda".
+
+    Raises:
+        InputError: another process ended before its time.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
@@ -25,6 +30,11 @@ def joined(device: str) -> Iterator[None]:
     distributed.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
         yield
+    except RuntimeError as error:
+        # Gloo's errors have no type of their own.
+        if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
+            raise
+        raise InputError("another process ended; its message says why") from None
     finally:
         distributed.destroy_process_group()
 
@@ -46,6 +56,24 @@ def meet() -> None:
     """Wait until all processes are here."""
     if distributed.is_initialized():
         distributed.barrier()
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Wait until all processes are behind the block, and go on only if no input was refused in it.
+
+    Raises:
+        InputError: this process refused its input.
+        RefusedElsewhere: another one did.
+    """
+    refused: InputError | None = None
+    try:
+        yield
+    except InputError as error:
+        refused = error
+    device = "cuda" if distributed.is_initialized() and distributed.get_backend() == "nccl" else "cpu"
+    if least_of_all(torch.tensor(int(refused is None), device=device)) == 0:
+        raise refused or RefusedElsewhere
 
 
 def mean_of_all(value: Tensor) -> float:

@@ -41,7 +41,7 @@ from gatescope.engine.model import (
     write_description,
     write_weights,
 )
-from gatescope.engine.processes import joined_columns, least_of_all, mean_of_all, meet, place
+from gatescope.engine.processes import joined_columns, least_of_all, mean_of_all, meet, place, together
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.settings import claimed
 from gatescope.engine.training_step import NEVER, Precision, TrainingStep, cut_lanes
@@ -162,13 +162,13 @@ def _encoded(text: Survey, folder: Path, config: TrainConfig, seed: int, overwri
 
     The first process has the folder until `held` is closed.
     """
-    if place()[0] == 0:
-        settings = {"corpus": text.source, "seed": seed, "errors": text.errors, "train": asdict(config)}
-        held.enter_context(claimed(folder, "train", settings, OUTPUTS, overwrite))
-        _refuse_other_text(folder, text)
-        corpus = encode_corpus(text, folder / TOKENS)
-    meet()
-    return corpus if place()[0] == 0 else open_corpus(text, folder / TOKENS)
+    with together():
+        if place()[0] == 0:
+            settings = {"corpus": text.source, "seed": seed, "errors": text.errors, "train": asdict(config)}
+            held.enter_context(claimed(folder, "train", settings, OUTPUTS, overwrite))
+            _refuse_other_text(folder, text)
+            encode_corpus(text, folder / TOKENS)
+    return open_corpus(text, folder / TOKENS)
 
 
 def _begun(
@@ -206,10 +206,10 @@ def _take_all(
             take_steps(taker, progress, last, config, seed, advance, log_path)
             rate = (progress.step - first) * per_step / (time.perf_counter() - started)
             progress.state, progress.scale = joined_columns(taker.state), taker.scaler.state_dict()
-            if log_path:
-                measures = _validated(taker, progress, validation, folder, config)
-                log(log_path, "validate", step=progress.step, **measures, characters_per_second=round(rate))
-            meet()
+            with together():
+                if log_path:
+                    measures = _validated(taker, progress, validation, folder, config)
+                    log(log_path, "validate", step=progress.step, **measures, characters_per_second=round(rate))
 
 
 def _validated(

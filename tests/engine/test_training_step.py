@@ -190,6 +190,22 @@ def test_torchrun_trains_the_model_that_one_process_trains(text, tmp_path, cell)
     assert losses[1] == [(step, pytest.approx(nats, rel=1e-5)) for step, nats in losses[0]]
 
 
+def test_what_the_first_process_refuses_is_one_line(text, tmp_path):
+    (tmp_path / "zarr.json").write_text("{}")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "gatescope.analysis.cli"]
+    flags = ["--hidden", "8", "--batch", "4", "--length", "10", "--steps", "4", "--device", "cpu"]
+    done = subprocess.run(
+        [*command, "train", text, "--out", str(tmp_path), *flags],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode != 0
+    assert done.stderr.count("gatescope: ") == 1 and "holds a state dump" in done.stderr
+    assert "[rank" not in done.stderr
+
+
 def test_lanes_are_contiguous():
     lanes = cut_lanes(np.arange(23), 3)
     assert lanes.tolist() == [list(range(7)), list(range(7, 14)), list(range(14, 21))]

@@ -1,0 +1,88 @@
+"""Two processes of torchrun: what one refuses, and what the other sees of one that ends."""
+
+import os
+import socket
+import time
+from functools import partial
+
+import pytest
+import torch
+from forked import SERVER
+
+from gatescope.engine.errors import InputError, RefusedElsewhere
+from gatescope.engine.processes import joined, mean_of_all, meet, place, together
+
+
+def _run(function, rank, port, answers):
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
+    try:
+        with joined("cpu"):
+            answers[rank].send(function())
+    except Exception as error:
+        answers[rank].send(error)
+
+
+def answers_of(function):
+    """What a function returns or raises in each of two processes; None for one that dies."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ends = [SERVER.Pipe(duplex=False) for _ in range(2)]
+    senders = [sender for _, sender in ends]
+    processes = [SERVER.Process(target=_run, args=(function, rank, port, senders)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [receiver.recv() if receiver.poll() else None for receiver, _ in ends]
+
+
+def _refuse_in_one():
+    with together():
+        if place()[0] == 0:
+            raise InputError("no such thing")
+
+
+def test_what_one_refuses_ends_the_others_without_a_word():
+    one, other = answers_of(_refuse_in_one)
+    assert type(one) is InputError and str(one) == "no such thing"
+    assert type(other) is RefusedElsewhere and str(other) == ""
+
+
+def _write_in_the_block(folder):
+    with together():
+        if place()[0] == 0:
+            time.sleep(0.3)
+            (folder / "written").touch()
+    return (folder / "written").exists()
+
+
+def test_all_wait_for_the_last(tmp_path):
+    assert answers_of(partial(_write_in_the_block, tmp_path)) == [True, True]
+
+
+def _die():
+    if place()[0] == 0:
+        os._exit(9)
+    meet()
+
+
+def _die_before_an_average():
+    if place()[0] == 0:
+        os._exit(9)
+    return mean_of_all(torch.ones(()))
+
+
+@pytest.mark.parametrize("function", [_die, _die_before_an_average])
+def test_a_process_that_dies_is_a_line_of_the_others(function):
+    one, other = answers_of(function)
+    assert one is None
+    assert type(other) is InputError and str(other) == "another process ended; its message says why"
+
+
+def _fault():
+    raise RuntimeError("a fault of our own")
+
+
+def test_other_faults_stay_what_they_are():
+    assert [type(answer) for answer in answers_of(_fault)] == [RuntimeError] * 2
