@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed
 
 from gatescope.engine.errors import InputError, RefusedElsewhere
+
+# The first process validates, or puts a large dump together, while the others wait; one that ended is known at once.
+# In milliseconds it fits an integer of 32 bits.
+PATIENCE = timedelta(days=14)
 
 
 @contextmanager
@@ -27,7 +32,7 @@ def joined(device: str) -> Iterator[None]:
         return
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield
     except RuntimeError as error:

@@ -3,11 +3,13 @@
 import os
 import socket
 import time
+from datetime import timedelta
 from functools import partial
 
 import pytest
 import torch
 from forked import SERVER
+from torch import distributed
 
 from gatescope.engine.errors import InputError, RefusedElsewhere
 from gatescope.engine.processes import joined, mean_of_all, meet, place, together
@@ -86,3 +88,12 @@ def _fault():
 
 def test_other_faults_stay_what_they_are():
     assert [type(answer) for answer in answers_of(_fault)] == [RuntimeError] * 2
+
+
+def _patience():
+    return distributed.group.WORLD._get_backend(torch.device("cpu")).options._timeout
+
+
+def test_nobody_is_given_up_who_waits_for_the_first():
+    """It verifies and copies a whole dump; torch gives up after 30 minutes."""
+    assert all(patience > timedelta(days=7) for patience in answers_of(_patience))
