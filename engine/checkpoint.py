@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -39,6 +41,7 @@ def save_checkpoint(path: Path, model: CharacterModel, optimizer: torch.optim.Ad
         tensors[f"state.{index}"] = value
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     about = {"step": progress.step, "best": progress.best, "scale": progress.scale}
+    about["checksum"] = _checksum(tensors, about)
     write_atomic(path, save(tensors, {"gatescope": json.dumps(about)}))
 
 
@@ -52,15 +55,31 @@ def load_checkpoint(path: Path, model: CharacterModel, optimizer: torch.optim.Ad
         return Progress(0, ())
     device = model.output.weight.device
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
+        with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             about = json.loads(file.metadata()["gatescope"])
+        # Checkpoints had none at first.
+        if about.pop("checksum", None) not in (None, _checksum(tensors, about)):
+            raise ValueError("it does not match its checksum")
+        tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(tensors[f"weight.{name}"])
                 moments = ("step", "exp_avg", "exp_avg_sq")
                 optimizer.state[parameter] = {moment: tensors[f"adam.{moment}.{name}"] for moment in moments}
         state = tuple(tensors[f"state.{index}"] for index in range(len(model.architecture.states)))
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        return Progress(about["step"], state, about["best"], about["scale"])
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} is damaged ({error}): train anew with --overwrite") from None
-    return Progress(about["step"], state, about["best"], about["scale"])
+
+
+def _checksum(tensors: dict[str, Tensor], about: dict[str, Any]) -> str:
+    """Return the CRC32C of tensors on the CPU and of what is said of them, as hexadecimal.
+
+    Of 67 MB it takes 6 ms beside the 180 of writing them, sha256 takes 38 (timed once, by hand).
+    """
+    value = google_crc32c.value(json.dumps(about, sort_keys=True).encode())
+    for name in sorted(tensors):
+        value = google_crc32c.extend(value, f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode())
+        value = google_crc32c.extend(value, tensors[name].numpy().reshape(-1).view(np.uint8))
+    return f"{value:08x}"

@@ -1,8 +1,12 @@
 """The file that training goes on from."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from gatescope.engine.checkpoint import Progress, load_checkpoint, save_checkpoint
 from gatescope.engine.errors import InputError
@@ -59,3 +63,34 @@ def test_a_damaged_or_foreign_file_is_named(tmp_path):
     path.write_bytes(whole)
     with pytest.raises(InputError, match="is damaged"):
         load_checkpoint(path, *trained(0, "gru"))
+
+
+@pytest.mark.parametrize("place", [-1, -1000, 0.5])
+def test_a_flipped_bit_is_named(tmp_path, place):
+    path = tmp_path / "checkpoint.safetensors"
+    model, optimizer = trained(1)
+    save_checkpoint(path, model, optimizer, Progress(1, model.zero_state(2)))
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content)) if isinstance(place, float) else place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"checkpoint\.safetensors is damaged \(it does not match its checksum\)"):
+        load_checkpoint(path, model, optimizer)
+
+
+def test_a_best_loss_that_was_altered_is_named(tmp_path):
+    model, optimizer = trained(1)
+    save_checkpoint(tmp_path / "c", model, optimizer, Progress(1, model.zero_state(2), 1.5))
+    (tmp_path / "c").write_bytes((tmp_path / "c").read_bytes().replace(b"1.5", b"1.4"))
+    with pytest.raises(InputError, match="does not match its checksum"):
+        load_checkpoint(tmp_path / "c", model, optimizer)
+
+
+def test_a_checkpoint_without_a_checksum_is_read(tmp_path):
+    """As the first versions wrote them."""
+    model, optimizer = trained(1)
+    save_checkpoint(tmp_path / "c", model, optimizer, Progress(1, model.zero_state(2), 1.5))
+    with safe_open(tmp_path / "c", framework="pt") as file:
+        about = json.loads(file.metadata()["gatescope"])
+    del about["checksum"]
+    save_file(load_file(tmp_path / "c"), tmp_path / "c", {"gatescope": json.dumps(about)})
+    assert load_checkpoint(tmp_path / "c", model, optimizer).best == 1.5
