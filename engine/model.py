@@ -1,7 +1,7 @@
 """The character language model: characters in, L recurrent layers, logits of the next character out.
 
 A model's folder holds `model.json` (architecture, vocabulary, the corpus it was made for) and `model.safetensors` (the
-weights, float32, with the step and the validation loss that they belong to, and a digest).
+weights, float32, with the step and the validation loss that they belong to), each with a digest.
 """
 
 from __future__ import annotations
@@ -156,6 +156,7 @@ def write_description(folder: Path, architecture: Architecture, vocabulary: Voca
         "vocabulary": list(vocabulary.characters),
         "corpus": corpus,
     }
+    description["sha256"] = weights_digest({}, description)
     write_json(folder / DESCRIPTION, description)
 
 
@@ -190,22 +191,43 @@ def load_model(folder: str | os.PathLike[str], device: str = "cpu") -> TrainedMo
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             training = json.loads((file.metadata() or {})["gatescope"])
             digest = training.pop("sha256", None)
-    except (SafetensorError, KeyError, json.JSONDecodeError, AttributeError, OSError) as error:
+            known = type(training["step"]) is int and isinstance(training["validation_nats"], int | float)
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
         raise InputError(f"{path} is not a whole weight file of gatescope ({error}): train the model again") from None
+    if not known:
+        raise InputError(f"{path} is not a weight file of gatescope: its step and loss are no numbers")
+    _require_fitting(path, weights, architecture, len(vocabulary))
     if digest not in (None, weights_digest(weights, training)):
         raise InputError(f"{path} does not match its checksum, it was damaged: copy it anew, or train the model again")
     model = CharacterModel(architecture, len(vocabulary))
+    model.load_state_dict(weights)
+    file_digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return TrainedModel(model.to(device).eval(), vocabulary, file_digest, description["corpus"], training)
+
+
+def _require_fitting(path: Path, weights: dict[str, Tensor], architecture: Architecture, n_characters: int) -> None:
+    """Refuse weights that are not those of a model, before memory is taken for one."""
+    mixed = "the two files do not belong together"
+    sizes = [len(weights), *(size for weight in weights.values() for size in weight.shape)]
+    largest = max(architecture.hidden, architecture.layers, architecture.embedding)
+    if largest > max(sizes):
+        raise InputError(f"{path} has no weight as large as {largest}, which {DESCRIPTION} asks for: {mixed}")
+    with torch.device("meta"):
+        model = CharacterModel(architecture, n_characters)
     expected = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     found = {name: tuple(weight.shape) for name, weight in weights.items()}
     if expected != found:
         wrong = next(name for name in sorted(expected | found) if expected.get(name) != found.get(name))
         raise InputError(
             f"{path}: weight {wrong} has shape {found.get(wrong)}, but {DESCRIPTION} asks for {expected.get(wrong)}: "
-            "the two files do not belong together"
+            f"{mixed}"
         )
-    model.load_state_dict(weights)
-    file_digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return TrainedModel(model.to(device).eval(), vocabulary, file_digest, description["corpus"], training)
+    for name, weight in weights.items():
+        if weight.dtype != torch.float32:
+            dtype = str(weight.dtype).removeprefix("torch.")
+            raise InputError(
+                f"{path}: weight {name} is {dtype}, expected float32: convert it, or train the model again"
+            )
 
 
 def _require_device(device: str) -> None:
@@ -240,7 +262,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder} is not a model: it has no {DESCRIPTION}; make one with `gatescope train`") from None
-    except (UnicodeDecodeError, json.JSONDecodeError):
+    except (ValueError, RecursionError):
         raise InputError(f"{path} is damaged: it is not JSON; train the model again") from None
     if not isinstance(description, dict) or description.get("format") != "gatescope model":
         raise InputError(f"{path} is not a model description of gatescope: expected format 'gatescope model'")
@@ -253,10 +275,19 @@ def read_description(folder: Path) -> dict[str, Any]:
         Architecture(**description["architecture"])
         corpus, characters = description["corpus"], description["vocabulary"]
     except (KeyError, TypeError):
-        raise InputError(f"{path} is damaged: entries are missing; train the model again") from None
+        raise InputError(f"{path} is damaged: entries are missing or of another kind; train the model again") from None
     except InputError as error:
         raise InputError(f"{path} is not of this gatescope: {error}") from None
-    whole = isinstance(corpus, dict) and isinstance(characters, list) and len(set(map(str, characters))) > 0
-    if not whole or not all(isinstance(character, str) and len(character) == 1 for character in characters):
-        raise InputError(f"{path} is damaged: its vocabulary is not a list of characters; train the model again")
+    if not isinstance(corpus, dict) or type(corpus.get("characters")) is not int or "name" not in corpus:
+        raise InputError(f"{path} is damaged: it does not say which corpus it is of; train the model again")
+    listed = isinstance(characters, list) and 0 < len(characters) == len(set(map(str, characters)))
+    if not listed or not all(
+        isinstance(each, str) and len(each) == 1 and not "\ud800" <= each <= "\udfff" for each in characters
+    ):
+        raise InputError(
+            f"{path} is damaged: its vocabulary is not a list of different characters; train the model again"
+        )
+    # The first models had none.
+    if description.pop("sha256", None) not in (None, weights_digest({}, description)):
+        raise InputError(f"{path} does not match its checksum, something altered it: copy it anew, or train again")
     return description

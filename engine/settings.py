@@ -101,7 +101,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{folder} has no {CONFIG}: it is not a folder that gatescope wrote") from None
-    except (UnicodeDecodeError, json.JSONDecodeError):
+    except (ValueError, RecursionError):
         raise InputError(f"{path} is damaged, or not gatescope's: choose another folder, or remove it") from None
     if not isinstance(config, dict) or not {"stage", "settings"} <= config.keys():
         raise InputError(f"{path} was not written by gatescope: choose another folder")

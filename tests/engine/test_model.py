@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.errors import InputError
@@ -82,7 +84,19 @@ def test_files_give_the_model_back(folder):
 
 
 def change(path: Path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    """Change a description as a program might that knows of no checksum."""
+    description = json.loads(path.read_text())
+    architecture = description["architecture"] | changes.pop("architecture", {})
+    del description["sha256"]
+    path.write_text(json.dumps(description | {"architecture": architecture} | changes))
+
+
+def rewrite(path: Path, dtype=torch.float32, about=None):
+    """Write the weights anew, as another dtype or with other facts."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    weights = {name: weight.to(dtype) for name, weight in load_file(path).items()}
+    save_file(weights, path, metadata if about is None else {"gatescope": about})
 
 
 @pytest.mark.parametrize(
@@ -95,7 +109,27 @@ def change(path: Path, **changes):
         (lambda f: change(f / "model.json", format="other"), "not a model description"),
         (lambda f: change(f / "model.json", architecture={"cell": "lstm", "speed": 3}), "is damaged: entries"),
         (lambda f: change(f / "model.json", architecture={"cell": "transformer"}), "--cell 'transformer' is unknown"),
-        (lambda f: change(f / "model.json", vocabulary=["ab", 3]), "vocabulary is not a list of characters"),
+        (lambda f: (f / "model.json").write_text("[" * 200_000), "is damaged: it is not JSON"),
+        (lambda f: change(f / "model.json", architecture={"hidden": 5.0}), "--hidden 5.0: expected a whole number"),
+        (lambda f: change(f / "model.json", architecture={"layers": True}), "--layers True: expected a whole number"),
+        (lambda f: change(f / "model.json", architecture={"embedding": "3"}), "--embedding '3': expected a whole number"),
+        (lambda f: change(f / "model.json", architecture={"dropout": "0"}), "missing or of another kind"),
+        (lambda f: change(f / "model.json", architecture={"hidden": 10**12}), "no weight as large as 1000000000000"),
+        (lambda f: change(f / "model.json", architecture={"layers": 10**12}), "no weight as large as 1000000000000"),
+        (lambda f: change(f / "model.json", architecture={"layers": 3}), "weight .* has shape"),
+        (lambda f: change(f / "model.json", vocabulary=["ab", 3]), "vocabulary is not a list of different characters"),
+        (lambda f: change(f / "model.json", vocabulary=list("aabc")), "is not a list of different characters"),
+        (lambda f: change(f / "model.json", vocabulary=list("abc\ud800")), "is not a list of different characters"),
+        (lambda f: change(f / "model.json", corpus={"name": "x"}), "does not say which corpus"),
+        (lambda f: rewrite(f / "model.safetensors", torch.bfloat16), r"weight \S+ is bfloat16, expected float32"),
+        (lambda f: rewrite(f / "model.safetensors", torch.float64), r"weight \S+ is float64, expected float32"),
+        (lambda f: rewrite(f / "model.safetensors", about="[1]"), "is not a whole weight file"),
+        (lambda f: rewrite(f / "model.safetensors", about="[" * 200_000), "is not a whole weight file"),
+        (lambda f: rewrite(f / "model.safetensors", about="{}"), "is not a whole weight file"),
+        (
+            lambda f: rewrite(f / "model.safetensors", about='{"step": 1, "validation_nats": null}'),
+            "its step and loss are no numbers",
+        ),
         (lambda f: change(f / "model.json", vocabulary=["a", "b"]), "weight .* has shape"),
         (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors"),
         (lambda f: (f / "model.safetensors").write_bytes(b"\x00" * 99), "is not a whole weight file"),
@@ -142,6 +176,24 @@ def test_the_digest_of_weights_tells_them_apart():
     same, *different = [weights_digest(each) == weights_digest(weights) for each in others]
     assert same and not any(different)
     assert weights_digest(weights, {"step": 1}) != weights_digest(weights)
+
+
+def test_a_vocabulary_that_was_altered_is_named(folder):
+    """Its letters would be read and written as others."""
+    file = folder / "model.json"
+    description = json.loads(file.read_text())
+    description["vocabulary"][1:3] = "b", "a"
+    file.write_text(json.dumps(description))
+    with pytest.raises(InputError, match=r"model\.json does not match its checksum"):
+        load_model(folder)
+
+
+def test_files_without_checksums_are_read(folder):
+    """As the first versions wrote them."""
+    change(folder / "model.json")
+    rewrite(folder / "model.safetensors", about='{"step": 7, "validation_nats": 1.5}')
+    trained = load_model(folder)
+    assert trained.vocabulary == VOCABULARY and trained.training == {"step": 7, "validation_nats": 1.5}
 
 
 def test_a_path_that_is_not_there(tmp_path):

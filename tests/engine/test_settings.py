@@ -87,7 +87,7 @@ def test_facts_stay_beside_the_settings(tmp_path):
     claim(tmp_path, "probe", {"seed": 0}, (), False)
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]", b'{"a": 1}'])
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]", b'{"a": 1}', b"[" * 200_000], ids=range(5))
 def test_a_damaged_or_foreign_config_is_one_line(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(InputError, match=r"config\.json"):
