@@ -7,8 +7,9 @@ the other, hold to the byte what one process would have written.
 from __future__ import annotations
 
 import itertools
-import shutil
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +18,12 @@ from torch import Tensor
 
 from gatescope.engine.concat import CONTINUES, concatenate
 from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_folder import reserved
 from gatescope.engine.dump_spec import DumpSpec, difference
 from gatescope.engine.errors import InputError
 from gatescope.engine.journey import Reader
 from gatescope.engine.processes import meet, place, together
+from gatescope.engine.settings import remove
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence
 
@@ -57,6 +60,26 @@ def part_spec(spec: DumpSpec, share: range) -> DumpSpec:
         document_starts=np.concatenate([starts[:1], inner, starts[-1:]]) - starts[0],
         attributes=spec.attributes | within,
     )
+
+
+def remove_parts(out: Path, spec: DumpSpec, height: int) -> None:
+    """Remove the parts of a dump that is whole, of any number of processes; what is another's, or written, stays.
+
+    Args:
+        out: the dump.
+        spec: what it holds.
+        height: sequences in a tile.
+    """
+    name = re.compile(re.escape(out.stem) + r"\.part(\d{1,6})of(\d{1,6})\.zarr")
+    for entry in out.parent.iterdir():
+        found = name.fullmatch(entry.name)
+        number, size = map(int, found.groups()) if found else (0, 0)
+        share = shares_of(spec.n_sequences, height, size)[number] if number < size else range(0)
+        if not share:
+            continue
+        with suppress(InputError), reserved(entry):
+            if difference(StateDump.open(entry, finished=False), part_spec(spec, share)) is None:
+                remove(entry)
 
 
 class PartReader:
@@ -108,6 +131,8 @@ def record_together(
         if found:
             raise InputError(f"{path} was begun with other settings: {found}; repeat those, or use --overwrite")
         if there.committed_rows == spec.n_rows:
+            if number == 0:
+                remove_parts(path, spec, height)
             return spec.n_rows
     shares = shares_of(spec.n_sequences, height, size)
     if shares[number]:
@@ -117,6 +142,5 @@ def record_together(
         if number == 0:
             parts = [part_path(path, each, size) for each, share in enumerate(shares) if share]
             concatenate(parts, path, overwrite=overwrite)
-            for part in parts:
-                shutil.rmtree(part)
+            remove_parts(path, spec, height)
     return spec.n_rows

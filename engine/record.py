@@ -24,7 +24,7 @@ from gatescope.engine.journey import DTYPES, SCORES, Journey, Piece, Reader
 from gatescope.engine.location import local_path
 from gatescope.engine.log import log
 from gatescope.engine.model import Architecture, TrainedModel
-from gatescope.engine.parts import record_together
+from gatescope.engine.parts import record_together, remove_parts
 from gatescope.engine.processes import place
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.resume_points import ResumePoint
@@ -103,14 +103,17 @@ def record(
     Returns:
         The number of rows in the dump.
     """
-    path = local_path(path)
+    path, height = local_path(path), tile_height(trained)
     if place()[1] == 1:
-        return _record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
+        n_rows = _record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
+        # Several processes may have begun it.
+        remove_parts(path, spec, height)
+        return n_rows
 
     def record_part(path: Path, spec: DumpSpec, reader: Reader) -> int:
         return _record(trained, path, spec, reader, overwrite=overwrite, log_path=None)
 
-    return record_together(path, spec, reader, tile_height(trained), record_part, overwrite)
+    return record_together(path, spec, reader, height, record_part, overwrite)
 
 
 def _record(

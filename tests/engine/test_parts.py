@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 from killing import contents
@@ -10,6 +11,7 @@ from killing import contents
 from gatescope.engine import parts
 from gatescope.engine.concat import concatenate
 from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_folder import reserved
 from gatescope.engine.extract import ExtractConfig, extract_states
 from gatescope.engine.model import load_model
 from gatescope.engine.parts import part_path, shares_of
@@ -76,6 +78,54 @@ def test_parts_of_documents(lstm, tmp_path, monkeypatch):
         lambda out: extract_states(lstm, [str(file) for file in files], out, config), tmp_path, monkeypatch, 2
     )
     assert [dump.document_starts.tolist() for dump in dumps] == [[0, 680, 1098], [0, 1112, 1129]]
+
+
+def interrupted_together(lstm, out, config, seed, monkeypatch):
+    """Leave the parts of two processes that were killed before they were put together."""
+
+    def killed(*given, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gatescope.engine.parts.meet", lambda: None)
+        patch.setattr(parts, "concatenate", killed)
+        for number in (1, 0):
+            for module in ("parts", "record"):
+                patch.setattr(f"gatescope.engine.{module}.place", lambda number=number: (number, 2))
+            with pytest.raises(KeyboardInterrupt) if number == 0 else nullcontext():
+                sample_states(lstm, out, config, seed=seed)
+    return sorted(file.name for file in out.parent.glob("*.part*"))
+
+
+@pytest.mark.parametrize("repeated", [False, True], ids=["unfinished", "whole"])
+def test_parts_go_when_one_process_finishes_the_dump(lstm, tmp_path, monkeypatch, repeated):
+    config, out = SampleConfig(sequences=130, length=20), tmp_path / "states.zarr"
+    if repeated:
+        sample_states(lstm, out, config, seed=4)
+        (tmp_path / "aside").mkdir()
+        out.rename(tmp_path / "aside" / out.name)
+    names = ["states.part0of2.zarr", "states.part1of2.zarr"]
+    assert interrupted_together(lstm, out, config, 4, monkeypatch) == names
+    if repeated:
+        (tmp_path / "aside" / out.name).rename(out)
+    # Parts of another seed, of another dump, and what only has the name of one.
+    others = tmp_path / "others"
+    others.mkdir()
+    interrupted_together(lstm, others / "states.zarr", config, 5, monkeypatch)
+    (others / names[0]).rename(tmp_path / "states.part0of3.zarr")
+    (others / names[1]).rename(tmp_path / "other.part1of2.zarr")
+    (tmp_path / "states.part2of3.zarr").mkdir()
+    sample_states(lstm, out, config, seed=4)
+    left = ["other.part1of2.zarr", "states.part0of3.zarr", "states.part2of3.zarr", "states.zarr"]
+    assert sorted(file.name for file in tmp_path.glob("*.zarr")) == left
+
+
+def test_a_part_that_is_being_written_stays(lstm, tmp_path, monkeypatch):
+    config, out = SampleConfig(sequences=130, length=20), tmp_path / "states.zarr"
+    second = interrupted_together(lstm, out, config, 4, monkeypatch)[1]
+    with reserved(tmp_path / second):
+        sample_states(lstm, out, config, seed=4)
+    assert sorted(file.name for file in tmp_path.glob("*.zarr")) == [second, "states.zarr"]
 
 
 def test_where_parts_go(tmp_path):
