@@ -19,6 +19,8 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_atomic
 from gatescope.engine.model import CharacterModel
 
+_DAMAGED = (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError)
+
 
 @dataclass
 class Progress:
@@ -45,6 +47,22 @@ def save_checkpoint(path: Path, model: CharacterModel, optimizer: torch.optim.Ad
     write_atomic(path, save(tensors, {"gatescope": json.dumps(about)}))
 
 
+def steps_done(path: Path) -> tuple[int, float]:
+    """Return the steps that a checkpoint stands behind and the best loss, in nats; 0 and infinity where there is none.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    if not path.exists():
+        return 0, math.inf
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads(file.metadata()["gatescope"])
+        return about["step"], about["best"]
+    except _DAMAGED as error:
+        raise _damaged(path, error) from None
+
+
 def load_checkpoint(path: Path, model: CharacterModel, optimizer: torch.optim.Adam) -> Progress:
     """Put model and optimizer where the last checkpoint left them; at the beginning where there is none.
 
@@ -69,8 +87,12 @@ def load_checkpoint(path: Path, model: CharacterModel, optimizer: torch.optim.Ad
                 optimizer.state[parameter] = {moment: tensors[f"adam.{moment}.{name}"] for moment in moments}
         state = tuple(tensors[f"state.{index}"] for index in range(len(model.architecture.states)))
         return Progress(about["step"], state, about["best"], about["scale"])
-    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} is damaged ({error}): train anew with --overwrite") from None
+    except _DAMAGED as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path} is damaged ({error}): train anew with --overwrite")
 
 
 def _checksum(tensors: dict[str, Tensor], about: dict[str, Any]) -> str:

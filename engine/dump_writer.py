@@ -273,7 +273,10 @@ class DumpWriter:
         finally:
             self._release()
         self._rows.discard_all()
-        (self.path / RESUME_FILE).unlink(missing_ok=True)
+        points = self.path / RESUME_FILE
+        # A whole dump may lie where nothing can be removed.
+        if points.exists():
+            points.unlink()
 
     def _require_initial(self, behind: int) -> None:
         if self._initial.arrays and self._initial.received < behind:

@@ -125,10 +125,10 @@ def _record(
     with DumpWriter(path, spec, overwrite=overwrite) as writer:
         committed = writer.committed_rows
         kind = spec.attributes["kind"]
-        if log_path:
-            log(log_path, kind, rows=spec.n_rows, sequences=spec.n_sequences, committed=committed, arrays=spec.arrays)
         if committed == spec.n_rows:
             return spec.n_rows
+        if log_path:
+            log(log_path, kind, rows=spec.n_rows, sequences=spec.n_sequences, committed=committed, arrays=spec.arrays)
         layout = sampler_plan(trained)
         begun = writer.resume(lambda point: _fits(point, layout, spec.n_sequences))
         height = tile_height(trained)

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from gatescope.engine.checkpoint import Progress, load_checkpoint, save_checkpoint
-from gatescope.engine.corpus import Corpus, Survey, encode_corpus, n_held_out, open_corpus
+from gatescope.engine.checkpoint import Progress, load_checkpoint, save_checkpoint, steps_done
+from gatescope.engine.corpus import Survey, encode_corpus, n_held_out, open_corpus, vocabulary_of
 from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import evaluate, perplexity
 from gatescope.engine.location import local_path
@@ -141,15 +141,20 @@ def train_model(
         raise InputError(f"--batch {config.batch} lanes cannot be shared by {n_processes} processes: take a multiple")
     log_path = (log_path or folder / "log.jsonl") if rank == 0 else None
     with ExitStack() as held:
-        corpus = _encoded(text, folder, config, seed, overwrite, held)
-        about = {"name": text.source, "characters": text.n_characters, "sha256": text.sha256, "rare": corpus.rare}
+        _prepare(text, folder, config, seed, overwrite, held)
+        vocabulary, rare = vocabulary_of(text)
+        about = {"name": text.source, "characters": text.n_characters, "sha256": text.sha256, "rare": rare}
         about |= facts or {}
+        step, best = steps_done(folder / CHECKPOINT)
+        if step == config.steps:
+            return {"step": step, "validation_nats": best, "corpus": about}
+        corpus = open_corpus(text, folder / TOKENS)
         training, validation = corpus.split(config.validation_share)
         torch.manual_seed(seed)
-        model = CharacterModel(config.architecture, len(corpus.vocabulary)).to(device)
+        model = CharacterModel(config.architecture, len(vocabulary)).to(device)
         taker, progress = _begun(model, training, folder, config)
         if log_path:
-            write_description(folder, config.architecture, corpus.vocabulary, about)
+            write_description(folder, config.architecture, vocabulary, about)
             facts = {"parameters": model.n_parameters, "seed": seed, "device": device, "processes": n_processes}
             log(log_path, "train", step=progress.step, corpus=about, **facts)
         meet()
@@ -157,18 +162,18 @@ def train_model(
         return {"step": progress.step, "validation_nats": progress.best, "corpus": about}
 
 
-def _encoded(text: Survey, folder: Path, config: TrainConfig, seed: int, overwrite: bool, held: ExitStack) -> Corpus:
-    """Claim the folder and write the text's tokens there, the first process for all, and open them.
+def _prepare(text: Survey, folder: Path, config: TrainConfig, seed: int, overwrite: bool, held: ExitStack) -> None:
+    """Claim the folder and write the text's tokens there, unless all steps are done, the first process for all.
 
-    The first process has the folder until `held` is closed.
+    It has the folder until `held` is closed.
     """
     with together():
         if place()[0] == 0:
             settings = {"corpus": text.source, "seed": seed, "errors": text.errors, "train": asdict(config)}
             held.enter_context(claimed(folder, "train", settings, OUTPUTS, overwrite))
             _refuse_other_text(folder, text)
-            encode_corpus(text, folder / TOKENS)
-    return open_corpus(text, folder / TOKENS)
+            if steps_done(folder / CHECKPOINT)[0] < config.steps:
+                encode_corpus(text, folder / TOKENS)
 
 
 def _begun(

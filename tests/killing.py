@@ -6,6 +6,7 @@ kills its own process at the number asked, whatever its other threads are doing.
 that need the same one try as often as chance has it.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -18,13 +19,17 @@ from forked import SERVER
 EVENTS = {"open", "os.rename", "os.remove", "os.truncate", "os.link"}
 
 
+def _is_write(event, values, folder):
+    if event not in EVENTS or not isinstance(values[0], str | bytes | os.PathLike):
+        return False
+    if event == "open" and not (values[2] or 0) & (os.O_WRONLY | os.O_RDWR):
+        return False
+    return os.fspath(values[0]).startswith(str(folder))
+
+
 def _victim(function, arguments, folder, kill_at, count):
     def hook(event, values):
-        if event not in EVENTS or not isinstance(values[0], str | bytes | os.PathLike):
-            return
-        if event == "open" and not (values[2] or 0) & (os.O_WRONLY | os.O_RDWR):
-            return
-        if not os.fspath(values[0]).startswith(str(folder)):
+        if not _is_write(event, values, folder):
             return
         with lock:
             count.value += 1
@@ -44,6 +49,23 @@ def run_forked(function, arguments, folder, kill_at=0):
     process.start()
     process.join()
     return count.value, process.exitcode
+
+
+def _reader(function, arguments, folder):
+    def hook(event, values):
+        if _is_write(event, values, folder):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), os.fspath(values[0]))
+
+    sys.addaudithook(hook)
+    function(*arguments)
+
+
+def run_read_only(function, arguments, folder):
+    """Run a function in a forked process in which the folder is on a read-only file system; return its exit code."""
+    process = SERVER.Process(target=_reader, args=(function, arguments, folder))
+    process.start()
+    process.join()
+    return process.exitcode
 
 
 def contents(folder, without=("log.jsonl",)):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from forked import gatescope
-from killing import assert_survives_kills, contents
+from killing import assert_survives_kills, contents, run_read_only
 
 from gatescope.analysis import cli
 from gatescope.analysis.cli import COMMANDS, main, one_line
@@ -329,6 +329,21 @@ def test_killing_probe_and_repeating_it_changes_nothing(model, tmp_path, n_kills
     states = str(tmp_path / "states.zarr")
     assert main(["sample", str(model), "--out", states, *SAMPLE, "--capture", "h"]) == 0
     assert_survives_kills(_probe, lambda folder: (states, str(folder)), tmp_path, n_kills)
+
+
+def _repeat(words):
+    assert main(words) == 0
+
+
+@pytest.mark.parametrize("command", ["train", "sample", "probe"])
+def test_a_finished_command_can_be_repeated_on_a_read_only_file_system(text, model, states, results, command):
+    words, folder = {
+        "train": (["train", str(text), "--out", str(model), *TRAIN], model),
+        "sample": (["sample", str(model), "--out", str(states), *SAMPLE, "--capture", "h", "c", "gates"], states),
+        "probe": (["probe", str(states), "--out", str(results), *PROBE], results),
+    }[command]
+    # The dump's folder lies on the file system, too.
+    assert run_read_only(_repeat, (words,), folder.parent) == 0
 
 
 @pytest.mark.parametrize("appears", ["config.json", "checkpoint.safetensors"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from killing import assert_survives_kills
+from killing import assert_survives_kills, run_read_only
 from safetensors.numpy import load_file
 
 from gatescope.engine.corpus import survey_corpus
@@ -92,6 +92,15 @@ def test_stopping_and_going_on_changes_nothing(text, tmp_path, n_kills):
 
 def _train(text, folder):
     train_model(survey_corpus(text), Path(folder), SMALL)
+
+
+def test_a_training_that_is_done_can_be_repeated_on_a_read_only_file_system(text, tmp_path):
+    folder = tmp_path / "model"
+    _train(text, folder)
+    assert run_read_only(_train, (text, folder), folder) == 0
+    # Not before.
+    (folder / "checkpoint.safetensors").unlink()
+    assert run_read_only(_train, (text, folder), folder) == 1
 
 
 def test_two_programs_in_one_folder(text, tmp_path, monkeypatch):
