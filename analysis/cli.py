@@ -56,24 +56,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"gatescope: {one_line(str(error))}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            if not error.filename and error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-                raise
-            # A folder where a file should be, a name that is too long, no permission: it is the path that is wrong.
-            where = f"{one_line(str(error.filename))}: " if error.filename else ""
-            print(f"gatescope: {where}{error.strerror}; give another path", file=sys.stderr)
-            return 2
-        where = f" ({error.filename})" if error.filename else ""
-        print(
-            f"gatescope: cannot write: {error.strerror}{where}; what was committed before is kept, "
-            "free some space or choose another --out, and repeat the command",
-            file=sys.stderr,
-        )
+        print(f"gatescope: {_of_the_system(error, rest)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("gatescope: interrupted; repeat the command to go on where it stopped", file=sys.stderr)
         return 130
     return 0
+
+
+def _of_the_system(error: OSError, words: Sequence[str]) -> str:
+    """Return the line that says what the system refused to a command; raise the error where that is not known."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        where = f" ({error.filename})" if error.filename else ""
+        return (
+            f"cannot write: {error.strerror}{where}; what was committed before is kept, "
+            "free some space or choose another --out, and repeat the command"
+        )
+    if not error.filename and error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        raise error
+    out = words[words.index("--out") + 1] if "--out" in words[:-1] else None
+    if error.errno == errno.ENOENT and out and os.path.abspath(str(error.filename)).startswith(os.path.abspath(out)):
+        return f"{one_line(out)} was removed, or moved away, while it was written: repeat the command"
+    # A folder where a file should be, a name that is too long, no permission: it is the path that is wrong.
+    where = f"{one_line(str(error.filename))}: " if error.filename else ""
+    return f"{where}{error.strerror}; give another path"
 
 
 def call(name: str, words: Sequence[str]) -> None:

@@ -425,3 +425,25 @@ def test_what_the_system_refuses_is_one_line(monkeypatch, capsys, number, said):
     monkeypatch.setattr(cli, "call", refuse)
     assert cli.main(["info", "states.zarr"]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_an_output_that_is_moved_away_is_named(model, tmp_path):
+    out = tmp_path / "s.zarr"
+    words = ["sample", str(model), "--out", str(out), "--sequences", "400", "--length", "3000"]
+    process = subprocess.Popen([PROGRAM, *words], stderr=subprocess.PIPE, text=True)
+    while not list(out.glob("tokens/c.*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    out.rename(tmp_path / "moved.zarr")
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert stderr == f"gatescope: {out} was removed, or moved away, while it was written: repeat the command\n"
+
+
+def test_an_input_that_is_gone_is_no_output(monkeypatch, capsys, tmp_path):
+    def refuse(name, words):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(tmp_path / "text"))
+
+    monkeypatch.setattr(cli, "call", refuse)
+    assert cli.main(["train", "text", "--out", str(tmp_path / "model")]) == 2
+    assert capsys.readouterr().err == f"gatescope: {tmp_path / 'text'}: No such file or directory; give another path\n"
