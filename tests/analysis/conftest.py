@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from gatescope.analysis import hypotheses
 from gatescope.analysis.results import SCORES
 
 C_TEXT = """/* Drain the queue; called with the lock held. */
@@ -39,6 +40,13 @@ HYPOTHESES = (
     ("preprocessor", r"(?m)^#.*$", 0.0),
     ("capitals", r"\b[A-Z_]{2,}\b", 0.6),
 )
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch):
+    """What a test registers does not outlive it."""
+    hypotheses.library()
+    monkeypatch.setattr(hypotheses, "_registry", dict(hypotheses._registry))
 
 
 def _unit(rng, state_set, hidden=128):

@@ -10,13 +10,6 @@ from gatescope.analysis.hypotheses import Hypothesis, hypothesis, library, selec
 from gatescope.engine.errors import InputError
 
 
-@pytest.fixture(autouse=True)
-def registry(monkeypatch):
-    """What a test registers does not outlive it."""
-    library()
-    monkeypatch.setattr(hypotheses, "_registry", dict(hypotheses._registry))
-
-
 def made(function, values="boolean"):
     return Hypothesis("made", "any", values, "past", "", function)
 

@@ -2,18 +2,10 @@ import sys
 
 import pytest
 
-from gatescope.analysis import hypotheses
 from gatescope.analysis.hypotheses import library
 from gatescope.analysis.own_hypotheses import load_functions, pattern
 from gatescope.analysis.report_text import SEES
 from gatescope.engine.errors import InputError
-
-
-@pytest.fixture(autouse=True)
-def registry(monkeypatch):
-    """What a test registers does not outlive it."""
-    library()
-    monkeypatch.setattr(hypotheses, "_registry", dict(hypotheses._registry))
 
 
 def test_pattern():

@@ -112,7 +112,10 @@ def rewrite(path: Path, dtype=torch.float32, about=None):
         (lambda f: (f / "model.json").write_text("[" * 200_000), "is damaged: it is not JSON"),
         (lambda f: change(f / "model.json", architecture={"hidden": 5.0}), "--hidden 5.0: expected a whole number"),
         (lambda f: change(f / "model.json", architecture={"layers": True}), "--layers True: expected a whole number"),
-        (lambda f: change(f / "model.json", architecture={"embedding": "3"}), "--embedding '3': expected a whole number"),
+        (
+            lambda f: change(f / "model.json", architecture={"embedding": "3"}),
+            "--embedding '3': expected a whole number",
+        ),
         (lambda f: change(f / "model.json", architecture={"dropout": "0"}), "missing or of another kind"),
         (lambda f: change(f / "model.json", architecture={"hidden": 10**12}), "no weight as large as 1000000000000"),
         (lambda f: change(f / "model.json", architecture={"layers": 10**12}), "no weight as large as 1000000000000"),
