@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from gatescope.analysis.results import read_results
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import perplexity
-from gatescope.engine.location import is_url
+from gatescope.engine.location import is_url, local_path
 from gatescope.engine.model import DESCRIPTION, load_model
 from gatescope.engine.other_dumps import open_states
 from gatescope.engine.settings import CONFIG, read_config
@@ -29,7 +28,7 @@ def about(place: str | Path, model: Path | None = None) -> str:
         InputError: there is nothing, nothing that gatescope knows, something damaged (the message names each fault), or
             a dump of other weights than the model's.
     """
-    path = Path(os.path.expanduser(place))
+    path = Path(place) if is_url(place) else local_path(place)
     if is_url(place) or path.is_file() or _is_dump(path):
         return _states(place, model)
     if model is not None:

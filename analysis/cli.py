@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 from gatescope.engine.errors import InputError, RefusedElsewhere
 
@@ -55,6 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"gatescope: {one_line(str(error))}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Who reads has read enough. What is left to be written is written nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         print(f"gatescope: {_of_the_system(error, rest)}", file=sys.stderr)
         return 2
@@ -74,12 +79,20 @@ def _of_the_system(error: OSError, words: Sequence[str]) -> str:
         )
     if not error.filename and error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
         raise error
-    out = words[words.index("--out") + 1] if "--out" in words[:-1] else None
-    if error.errno == errno.ENOENT and out and os.path.abspath(str(error.filename)).startswith(os.path.abspath(out)):
-        return f"{one_line(out)} was removed, or moved away, while it was written: repeat the command"
+    out = _out_of(words)
+    if error.errno == errno.ENOENT and out and Path(str(error.filename)).absolute().is_relative_to(out.absolute()):
+        return f"{one_line(str(out))} was removed, or moved away, while it was written: repeat the command"
     # A folder where a file should be, a name that is too long, no permission: it is the path that is wrong.
     where = f"{one_line(str(error.filename))}: " if error.filename else ""
     return f"{where}{error.strerror}; give another path"
+
+
+def _out_of(words: Sequence[str]) -> Path | None:
+    """Return what `--out` names, if it is there."""
+    for word, behind in zip(words, [*words[1:], ""], strict=True):
+        if word == "--out" or word.startswith("--out="):
+            return Path(os.path.expanduser(word.partition("=")[2] or behind))
+    return None
 
 
 def call(name: str, words: Sequence[str]) -> None:

@@ -134,7 +134,7 @@ def _table_columns(path: Path, suffix: str) -> dict[str, np.ndarray]:
     if suffix in SEPARATORS:
         table = _read_separated(pandas, path, SEPARATORS[suffix])
     elif suffix == ".jsonl":
-        table = pandas.read_json(path, lines=True, dtype=False)
+        table = pandas.read_json(path, lines=True, dtype=False, convert_dates=False)
     else:
         table = pandas.read_parquet(path)
     if not table.columns.is_unique:

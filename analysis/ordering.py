@@ -27,8 +27,7 @@ def ordering(y: np.ndarray, score: np.ndarray) -> tuple[float, float]:
     """
     order = np.argsort(-score, kind="stable")
     sorted_y, sorted_score = y[order], score[order]
-    # The last row of each run of equal scores: a threshold takes the whole run or none of it.
-    last = np.flatnonzero(np.diff(sorted_score, append=-np.inf))
+    last = _ends_of_ties(sorted_score)
     true_positives = np.cumsum(sorted_y)[last].astype(np.float64)
     chosen = last + 1.0
     n_positive = float(y.sum())
@@ -44,6 +43,11 @@ def ordering(y: np.ndarray, score: np.ndarray) -> tuple[float, float]:
     middle = true_positives - gained / 2
     auroc = float((np.diff(false_positives, prepend=0.0) * middle).sum() / (n_positive * n_negative))
     return auroc, average_precision
+
+
+def _ends_of_ties(sorted_score: np.ndarray) -> np.ndarray:
+    """Return the last row of each run of equal scores: a threshold takes the whole run or none of it."""
+    return np.flatnonzero(np.append(sorted_score[1:] != sorted_score[:-1], True))
 
 
 def auroc(Y: np.ndarray, score: np.ndarray, defined: np.ndarray) -> np.ndarray:
@@ -99,7 +103,7 @@ def f1_threshold(y: np.ndarray, score: np.ndarray) -> float:
     """
     order = np.argsort(-score, kind="stable")
     sorted_y, sorted_score = y[order], score[order].astype(np.float64)
-    last = np.flatnonzero(np.diff(sorted_score, append=-np.inf))
+    last = _ends_of_ties(sorted_score)
     f1 = 2 * np.cumsum(sorted_y)[last] / (last + 1.0 + max(y.sum(), 1))
     best = int(np.argmax(f1))
     # Half way to the next score: what is equal on unseen rows falls on the same side.

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-RANKINGS = ("auroc", "correlation", "weight", "weight_sd", "mean_difference")
+RANKINGS = ("auroc", "correlation", "weight", "weight_sd")
 
 
 def unit_importance(
@@ -19,7 +19,6 @@ def unit_importance(
     *,
     coefficients: np.ndarray | None = None,
     sd: np.ndarray | None = None,
-    mean_difference: np.ndarray | None = None,
     auroc: np.ndarray | None = None,
     correlation: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -30,13 +29,11 @@ def unit_importance(
     - `weight`: `|w|`, the choice of van der Ouderaa (2019); it favours units of small range.
     - `weight_sd`: `|w| * sd`, the coefficient on standardised states. Where units tell the same, weights are shared
       among them, and a unit that tells nothing by itself may have a large one, to take from another what disturbs it.
-    - `mean_difference`: `|mean of positives - mean of negatives|`, probeless (Antverg & Belinkov, 2021).
 
     Args:
         by: one of `RANKINGS`; the arrays that it names must be given.
         coefficients: [K, H] of the probes, on the states' own scale.
         sd: [H] standard deviation of each unit over the training rows.
-        mean_difference: [K, H] difference of the class means.
         auroc: [K, H] area under the ROC curve of each unit alone.
         correlation: [K, H] Pearson's r of each unit.
 
@@ -51,7 +48,6 @@ def unit_importance(
         "weight_sd": (coefficients, sd),
         "auroc": (auroc,),
         "correlation": (correlation,),
-        "mean_difference": (mean_difference,),
     }
     if by not in needs:
         raise ValueError(f"unknown ranking {by!r}, expected one of {', '.join(RANKINGS)}")

@@ -51,7 +51,7 @@ def write_report(results: Sequence[Path], out: Path) -> Path:
     Raises:
         InputError: a folder cannot be read as results, holds no record, or `out` is a file.
     """
-    read, out = read_results([local_path(folder) for folder in results]), local_path(out)
+    read, out = read_results(results), local_path(out)
     if not any(result.records for result in read):
         raise InputError(f"{results[0]}: probes.json holds no record: probe at least one hypothesis")
     if out.exists() and not out.is_dir():

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gatescope.engine.errors import InputError
+from gatescope.engine.location import local_path
 
 Record = Mapping[str, Any]
 
@@ -94,7 +95,7 @@ def read_results(folders: str | os.PathLike[str] | Iterable[str | os.PathLike[st
     folders = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
     if not folders:
         raise InputError("no results: give at least one folder that holds probes.json")
-    resolved = [Path(folder).resolve() for folder in folders]
+    resolved = [local_path(folder).resolve() for folder in folders]
     for position, folder in enumerate(resolved):
         if folder in resolved[:position]:
             raise InputError(f"{folders[position]} is given twice: name each results folder once")

@@ -105,8 +105,10 @@ class Study:
             logits = model.decision_function(X_test)
             predicted = expit(logits)
             # Of one class alone there is no probe whose probabilities could be carried back.
-            positive = np.maximum(Y_train.sum(axis=0), 1)
-            ratio = defined_train.sum(axis=0) / positive - 1 if weighting == "balanced" else None
+            positive = (Y_train & defined_train).sum(axis=0)
+            negative = defined_train.sum(axis=0) - positive
+            both = (positive > 0) & (negative > 0)
+            ratio = np.where(both, negative / np.maximum(positive, 1), 1.0) if weighting == "balanced" else None
             scores = self.scorer.classification(Y_test, logits, ngram, defined_test, ratio)
         if self.config.controls and weighting != "balanced":
             scores |= self._controls(name, model, labels, scores, X_train, X_test)

@@ -243,11 +243,15 @@ def weights_digest(weights: Mapping[str, Any], said: Mapping[str, Any] | None = 
     """Return the sha256 of weights, such as a `state_dict()`, and what is said of them."""
     digest = hashlib.sha256(json.dumps(said or {}, sort_keys=True).encode())
     for name in sorted(weights):
+        weight = weights[name]
         # A module may keep other things there.
-        if isinstance(weights[name], Tensor):
-            digest.update(f"{name} {weights[name].dtype} {list(weights[name].shape)}".encode())
+        if not isinstance(weight, Tensor):
+            continue
+        digest.update(f"{name} {weight.dtype} {list(weight.shape)}".encode())
+        if not weight.is_meta:
+            dense = weight.detach().to_dense() if weight.layout != torch.strided else weight.detach()
             # As bytes, since NumPy has no bfloat16.
-            digest.update(weights[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            digest.update(dense.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -64,7 +64,7 @@ def meet() -> None:
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def agreed() -> Iterator[None]:
     """Wait until all processes are behind the block, and go on only if no input was refused in it.
 
     Raises:

@@ -41,7 +41,7 @@ from gatescope.engine.model import (
     write_description,
     write_weights,
 )
-from gatescope.engine.processes import joined_columns, least_of_all, mean_of_all, meet, place, together
+from gatescope.engine.processes import agreed, joined_columns, least_of_all, mean_of_all, meet, place
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.settings import claimed
 from gatescope.engine.training_step import NEVER, Precision, TrainingStep, cut_lanes
@@ -167,7 +167,7 @@ def _prepare(text: Survey, folder: Path, config: TrainConfig, seed: int, overwri
 
     It has the folder until `held` is closed.
     """
-    with together():
+    with agreed():
         if place()[0] == 0:
             settings = {"corpus": text.source, "seed": seed, "errors": text.errors, "train": asdict(config)}
             held.enter_context(claimed(folder, "train", settings, OUTPUTS, overwrite))
@@ -211,7 +211,7 @@ def _take_all(
             take_steps(taker, progress, last, config, seed, advance, log_path)
             rate = (progress.step - first) * per_step / (time.perf_counter() - started)
             progress.state, progress.scale = joined_columns(taker.state), taker.scaler.state_dict()
-            with together():
+            with agreed():
                 if log_path:
                     measures = _validated(taker, progress, validation, folder, config)
                     log(log_path, "validate", step=progress.step, **measures, characters_per_second=round(rate))

@@ -52,6 +52,16 @@ def test_resamples_are_those_of_repeated_rows(levels, tolerance):
             assert found[b, k] == pytest.approx(expected, rel=tolerance)
 
 
+@pytest.mark.parametrize("certain", [-np.inf, np.inf, 0.0])
+def test_certain_scores_are_ties(certain):
+    """As those of a probe that had one class to learn from."""
+    y, score = np.arange(40) % 3 == 0, np.full(40, certain)
+    assert ordering.ordering(y, score) == pytest.approx((0.5, y.mean()))
+    assert resampled_auroc(
+        y[:, None], score[:, None], np.ones((40, 1), bool), np.arange(40) // 8, 5, 0
+    ) == pytest.approx(0.5)
+
+
 def test_few_parts_move_it_little(monkeypatch):
     Y, score, defined, groups = case(n=5000)
     exact = resampled_auroc(Y, score, defined, groups, 50, 0)

@@ -33,14 +33,12 @@ SD = np.array([8.0, 0.5, 1.0, 3.0])
         ("weight_sd", [[0, 1, 2, 3], [0, 2, 1, 3]]),
         ("auroc", [[2, 0, 1, 3], [3, 0, 2, 1]]),
         ("correlation", [[1, 0, 2, 3], [3, 1, 0, 2]]),
-        ("mean_difference", [[3, 0, 2, 1], [1, 0, 2, 3]]),
     ],
 )
 def test_each_ranking_by_hand(by, expected):
     auroc = np.array([[0.6, 0.5, 0.1, np.nan], [0.5, np.nan, 0.5, 0.9]])
-    mean_difference = np.array([[-0.3, 0.1, 0.2, 0.9], [0.0, -1.0, 0.0, 0.0]])
     correlation = np.array([[-0.3, 0.4, 0.2, np.nan], [0.0, -0.1, 0.0, -0.9]])
-    given = {"coefficients": COEFFICIENTS, "sd": SD, "mean_difference": mean_difference, "auroc": auroc}
+    given = {"coefficients": COEFFICIENTS, "sd": SD, "auroc": auroc}
     assert rank_units(by, correlation=correlation, **given).tolist() == expected
 
 

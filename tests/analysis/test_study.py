@@ -128,6 +128,19 @@ def test_balanced_odds_are_carried_back_by_the_rows_that_are_defined(planted):
     assert chance["log_loss_bits"] == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_hypothesis_of_one_class_is_scored_without_a_warning(planted, recwarn):
+    dump, labels = planted
+    for weighting in ("plain", "balanced"):
+        for value in (True, False):
+            alone = np.full_like(labels.values, value)
+            (record, _), _, _ = Study(dump, ProbeConfig(bootstrap=20), seed=0).fit(
+                "layer0/h", Labels(labels.hypotheses, alone, labels.defined), weighting
+            )
+            assert record["status"] == "one_class" and verdict(record) == "not scored"
+            assert record["log_loss_bits"] == 0
+    assert not recwarn.list
+
+
 def test_pre_alignment_reads_the_state_before(planted):
     dump, _ = planted
     study = Study(dump, ProbeConfig(alignment="pre"), seed=0)

@@ -181,6 +181,12 @@ def test_the_digest_of_weights_tells_them_apart():
     assert weights_digest(weights, {"step": 1}) != weights_digest(weights)
 
 
+def test_a_digest_takes_what_is_sparse_or_has_no_values():
+    sparse, meta = torch.eye(3).to_sparse(), torch.empty(2, 3, device="meta")
+    assert weights_digest({"a": sparse}) == weights_digest({"a": torch.eye(3)}) != weights_digest({"a": 2 * sparse})
+    assert weights_digest({"a": meta}) != weights_digest({"a": meta.T})
+
+
 def test_a_vocabulary_that_was_altered_is_named(folder):
     """Its letters would be read and written as others."""
     file = folder / "model.json"

@@ -12,7 +12,7 @@ from forked import SERVER
 from torch import distributed
 
 from gatescope.engine.errors import InputError, RefusedElsewhere
-from gatescope.engine.processes import joined, mean_of_all, meet, place, together
+from gatescope.engine.processes import agreed, joined, mean_of_all, meet, place
 
 
 def _run(function, rank, port, answers):
@@ -40,7 +40,7 @@ def answers_of(function):
 
 
 def _refuse_in_one():
-    with together():
+    with agreed():
         if place()[0] == 0:
             raise InputError("no such thing")
 
@@ -52,7 +52,7 @@ def test_what_one_refuses_ends_the_others_without_a_word():
 
 
 def _write_in_the_block(folder):
-    with together():
+    with agreed():
         if place()[0] == 0:
             time.sleep(0.3)
             (folder / "written").touch()
