@@ -95,7 +95,7 @@ def _earlier(out: Path, manifest_path: Path, settings: dict[str, Any]) -> dict[s
     try:
         manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
         difference = first_difference(manifest["settings"], settings)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError(
             f"--out {out} is there, and no manifest says with which settings it was made: choose another, or give "
             "--overwrite"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from gatescope.analysis.excerpts import Prediction
 from gatescope.analysis.fit_files import holds_fit, load_fit, save_fit
@@ -31,7 +32,10 @@ def test_a_fit_comes_back_as_it_was(tmp_path):
     assert found.rows is ROWS
 
 
-@pytest.mark.parametrize("content", [b"", b"xyz", b"\xff" * 40])
+NESTED = save({"a": np.zeros(1)}, {"gatescope": "[" * 100_000})
+
+
+@pytest.mark.parametrize("content", [b"", b"xyz", b"\xff" * 40, NESTED], ids=["empty", "short", "long", "nested"])
 def test_a_damaged_file_is_named(tmp_path, content):
     (tmp_path / "0.safetensors").write_bytes(content)
     with pytest.raises(InputError, match=r"0\.safetensors is damaged.*--overwrite"):

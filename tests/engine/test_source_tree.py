@@ -68,7 +68,7 @@ def test_a_text_that_is_there_is_left_or_refused(tree, tmp_path):
         write_corpus(tree, out, TreeConfig(shuffle=True))
     assert len(write_corpus(tree, out, TreeConfig(), overwrite=True)["files"]) == len(first["files"]) + 1
     mine = tmp_path / "thesis.txt"
-    for manifest in (None, "{", "{}", "[]"):
+    for manifest in (None, "{", "{}", "[]", "[" * 100_000):
         mine.write_text("years of work")
         if manifest is not None:
             (tmp_path / "thesis.txt.manifest.json").write_text(manifest)
