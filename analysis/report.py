@@ -24,6 +24,7 @@ from gatescope.analysis.results import (
     Result,
     Verdict,
     best_unit,
+    best_unit_alone,
     headline,
     leading,
     number,
@@ -131,7 +132,6 @@ def _best_known(known: Sequence[Record]) -> str:
         return ""
     measure, _ = MEASURES[known[0]["kind"]]
     best = max(known, key=lambda record: record[measure])
-    of_unit = number(best, "best_unit_auroc" if measure == "auroc" else "best_unit_pearson")
     among, name, of_one = "Best known", "AUROC", "AUROC"
     if measure == "r2":
         among, name, of_one = "Best of the continuous ones", "R²", "r"
@@ -139,7 +139,7 @@ def _best_known(known: Sequence[Record]) -> str:
     return (
         f"{among} is <b>{escaped(best['hypothesis'])}</b> ({name} {score(number(best, measure))}, n-gram table "
         f"{table}); of single units <b>{escaped(best_unit(best) or '–')}</b> tells most of it ({of_one} "
-        f"{score(of_unit)})."
+        f"{score(best_unit_alone(best))})."
     )
 
 

@@ -12,7 +12,9 @@ from gatescope.analysis.results import (
     Result,
     Verdict,
     best_unit,
+    best_unit_alone,
     headline,
+    interval,
     leading,
     number,
     ordered,
@@ -140,14 +142,14 @@ def _judged_cells(weightings: Weightings, measure: str, other: str) -> str:
     return (
         f'<td class="chart">{chart}</td><td class="f">{value}</td>'
         f'<td class="r">{score(number(record, f"baseline_ngram_{measure}"))}</td><td class="r wide">{other}</td>'
-        f'<td class="unit">{_unit(record, measure)}</td>'
+        f'<td class="unit">{_unit(record)}</td>'
         f'<td class="verdict{known}">{judged}{_status(weightings)}</td>'
     )
 
 
-def _unit(record: Record, measure: str) -> str:
+def _unit(record: Record) -> str:
     """The best unit and what it tells alone."""
-    alone = number(record, "best_unit_auroc" if measure == "auroc" else "best_unit_pearson")
+    alone = best_unit_alone(record)
     return escaped(best_unit(record) or "–") + ("" if alone is None else f" <small>{score(alone)}</small>")
 
 
@@ -199,9 +201,9 @@ def _marks(record: Record, measure: str, kind: str, y: int) -> str:
 def _said(record: Record, measure: str) -> str:
     """What a chart shows, in words."""
     low, high = number(record, f"{measure}_low"), number(record, f"{measure}_high")
-    interval = "" if low is None or high is None else f", interval {score(low)} to {score(high)}"
+    ends = "" if low is None or high is None else f", interval {score(low)} to {score(high)}"
     table = score(number(record, f"baseline_ngram_{measure}"))
-    return f"{WORDS[measure]} {score(number(record, measure))}{interval}, n-gram table {table}"
+    return f"{WORDS[measure]} {score(number(record, measure))}{ends}, n-gram table {table}"
 
 
 def _svg(height: int, marks: Sequence[str], words: str) -> str:
@@ -209,9 +211,8 @@ def _svg(height: int, marks: Sequence[str], words: str) -> str:
 
 
 def _with_interval(record: Record, measure: str) -> str:
-    low, high = number(record, f"{measure}_low"), number(record, f"{measure}_high")
-    interval = "" if low is None or high is None else f" <small>{score(low)}–{score(high)}</small>"
-    return score(number(record, measure)) + interval
+    ends = interval(record, measure)
+    return score(number(record, measure)) + (f" <small>{ends}</small>" if ends else "")
 
 
 def _status(weightings: Weightings) -> str:

@@ -222,6 +222,12 @@ def score(value: float | None) -> str:
     return sign + (digits[1:] if digits.startswith("0.") else digits)
 
 
+def interval(record: Record, measure: str) -> str | None:
+    """Write the 95% interval of a score, or None where it has none."""
+    low, high = number(record, f"{measure}_low"), number(record, f"{measure}_high")
+    return None if low is None or high is None else f"{score(low)}–{score(high)}"
+
+
 def unit_name(unit: Mapping[str, Any]) -> str:
     """The name of a unit: its states and its number there, such as `layer0/c 17`."""
     return f"{unit['states']} {unit['unit']}"
@@ -230,6 +236,11 @@ def unit_name(unit: Mapping[str, Any]) -> str:
 def best_unit(record: Record) -> str | None:
     """The name of the unit that the ranking puts first, or None where no probe was fitted."""
     return unit_name(record["top_units"][0]) if record.get("top_units") else None
+
+
+def best_unit_alone(record: Record) -> float | None:
+    """What the best unit tells alone on the test rows: AUROC, or Pearson's r of a continuous hypothesis."""
+    return number(record, "best_unit_auroc" if record["kind"] == "boolean" else "best_unit_pearson")
 
 
 def verdict(record: Record) -> Verdict:

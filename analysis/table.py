@@ -9,7 +9,18 @@ from rich.table import Table
 from rich.text import Text
 
 from gatescope.analysis.coloured_text import visible
-from gatescope.analysis.results import CONVERGED, Record, Verdict, best_unit, headline, leading, number, score, verdict
+from gatescope.analysis.results import (
+    CONVERGED,
+    Record,
+    Verdict,
+    best_unit,
+    headline,
+    interval,
+    leading,
+    number,
+    score,
+    verdict,
+)
 
 WEIGHTINGS = ("plain", "balanced")
 
@@ -88,6 +99,5 @@ def _continuous(weightings: Mapping[str, Record]) -> list[str]:
 def _judged(weightings: Mapping[str, Record], measure: str) -> list[str]:
     """What a hypothesis is judged by: the score, its interval and the n-gram table's."""
     record = leading(weightings)
-    low, high = number(record, f"{measure}_low"), number(record, f"{measure}_high")
-    interval = "–" if low is None or high is None else f"{score(low)}–{score(high)}"
-    return [score(number(record, measure)), interval, score(number(record, f"baseline_ngram_{measure}"))]
+    table = score(number(record, f"baseline_ngram_{measure}"))
+    return [score(number(record, measure)), interval(record, measure) or "–", table]

@@ -5,8 +5,10 @@ import re
 
 import numpy as np
 import pytest
+from report_page import Page
 
 from gatescope.analysis import hypotheses
+from gatescope.analysis.report import write_report
 from gatescope.analysis.results import SCORES
 
 C_TEXT = """/* Drain the queue; called with the lock held. */
@@ -39,6 +41,14 @@ HYPOTHESES = (
     ("in_condition", r"(?<=if )\(.*\)", 0.25),
     ("preprocessor", r"(?m)^#.*$", 0.0),
     ("capitals", r"\b[A-Z_]{2,}\b", 0.6),
+)
+
+
+FEW = (
+    ("inside_string", r'"[^"\n]*"', 0.9),
+    ("inside_comment", r"/\*.*?\*/|//[^\n]*", 0.85),
+    ("newline_next", r".(?=\n)", 0.35),
+    ("preprocessor", r"(?m)^#.*$", 0.0),
 )
 
 
@@ -172,3 +182,17 @@ def write_result():
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory, write_result):
+    """One result with several state sets, its report beside it."""
+    folder = tmp_path_factory.mktemp("report") / "lstm"
+    write_result(folder, state_sets=("layer0/h", "layer0/c", "all"), hypotheses=FEW)
+    write_report([folder], folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def page(folder):
+    return Page((folder / "report.html").read_text(encoding="utf-8"))

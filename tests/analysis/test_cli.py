@@ -1,6 +1,5 @@
 """The real command line: what each command writes, and the one line that bad input gets."""
 
-import errno
 import json
 import os
 import re
@@ -16,8 +15,7 @@ import pytest
 from forked import gatescope
 from killing import assert_survives_kills, contents, run_read_only
 
-from gatescope.analysis import cli
-from gatescope.analysis.cli import COMMANDS, main, one_line
+from gatescope.analysis.cli import COMMANDS, main
 from gatescope.engine.dump import StateDump
 
 PROGRAM = Path(sys.executable).with_name("gatescope")
@@ -380,10 +378,6 @@ def test_a_full_disk_is_one_line(model, tmp_path):
     assert "cannot write" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_one_line_takes_frames_away():
-    assert one_line("╭─ Bad ──╮\n│ no  such │\n╰────╯\n") == "Bad no such"
-
-
 def test_values_of_a_probe_do_not_depend_on_the_other_hypotheses(states, tmp_path):
     for name, extra in (("alone", []), ("beside", ["--pattern", "vowel=[aeiou]"])):
         words = ["probe", str(states), "--out", str(tmp_path / name), "--hypotheses", "newline_next", *extra]
@@ -411,22 +405,6 @@ def test_info_compares_the_weights_of_a_dump_with_a_model(model, states, text, t
     assert "is of another model" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("number", "said"),
-    [
-        (errno.EACCES, "states.zarr: Permission denied; give another path"),
-        (errno.ENOSPC, "cannot write: No space left"),
-    ],
-)
-def test_what_the_system_refuses_is_one_line(monkeypatch, capsys, number, said):
-    def refuse(name, words):
-        raise OSError(number, os.strerror(number), "states.zarr")
-
-    monkeypatch.setattr(cli, "call", refuse)
-    assert cli.main(["info", "states.zarr"]) == 2
-    assert said in capsys.readouterr().err
-
-
 def test_an_output_that_is_moved_away_is_named(model, tmp_path):
     out = tmp_path / "s.zarr"
     words = ["sample", str(model), "--out", str(out), "--sequences", "400", "--length", "3000"]
@@ -438,35 +416,3 @@ def test_an_output_that_is_moved_away_is_named(model, tmp_path):
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 2
     assert stderr == f"gatescope: {out} was removed, or moved away, while it was written: repeat the command\n"
-
-
-def test_an_input_that_is_gone_is_no_output(monkeypatch, capsys, tmp_path):
-    def refuse(name, words):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(tmp_path / "text"))
-
-    monkeypatch.setattr(cli, "call", refuse)
-    assert cli.main(["train", "text", "--out", str(tmp_path / "model")]) == 2
-    assert capsys.readouterr().err == f"gatescope: {tmp_path / 'text'}: No such file or directory; give another path\n"
-
-
-@pytest.mark.parametrize("flag", [["--out", "~/run"], ["--out=~/run"]])
-def test_only_what_lies_within_the_output_was_moved_away(monkeypatch, capsys, tmp_path, flag):
-    monkeypatch.setenv("HOME", str(tmp_path))
-
-    def refuse(name, words):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(tmp_path / words[-1]))
-
-    monkeypatch.setattr(cli, "call", refuse)
-    for missing, said in (
-        ("run/log.jsonl", "run was removed, or moved away"),
-        ("run2/labels.npz", "give another path"),
-    ):
-        assert cli.main(["probe", *flag, missing]) == 2
-        assert said in capsys.readouterr().err
-
-
-def test_a_reader_that_has_read_enough_ends_a_command_quietly():
-    process = subprocess.Popen([PROGRAM, "hypotheses"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    process.stdout.close()
-    assert process.stderr.read() == ""
-    assert process.wait(timeout=60) == 1

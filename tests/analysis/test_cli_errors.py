@@ -1,0 +1,66 @@
+"""The one line that the command line makes of what the system refuses."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gatescope.analysis import cli
+from gatescope.analysis.cli import one_line
+
+PROGRAM = Path(sys.executable).with_name("gatescope")
+
+
+def test_one_line_takes_frames_away():
+    assert one_line("╭─ Bad ──╮\n│ no  such │\n╰────╯\n") == "Bad no such"
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EACCES, "states.zarr: Permission denied; give another path"),
+        (errno.ENOSPC, "cannot write: No space left"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(monkeypatch, capsys, number, said):
+    def refuse(name, words):
+        raise OSError(number, os.strerror(number), "states.zarr")
+
+    monkeypatch.setattr(cli, "call", refuse)
+    assert cli.main(["info", "states.zarr"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_an_input_that_is_gone_is_no_output(monkeypatch, capsys, tmp_path):
+    def refuse(name, words):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(tmp_path / "text"))
+
+    monkeypatch.setattr(cli, "call", refuse)
+    assert cli.main(["train", "text", "--out", str(tmp_path / "model")]) == 2
+    assert capsys.readouterr().err == f"gatescope: {tmp_path / 'text'}: No such file or directory; give another path\n"
+
+
+@pytest.mark.parametrize("flag", [["--out", "~/run"], ["--out=~/run"]])
+def test_only_what_lies_within_the_output_was_moved_away(monkeypatch, capsys, tmp_path, flag):
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def refuse(name, words):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(tmp_path / words[-1]))
+
+    monkeypatch.setattr(cli, "call", refuse)
+    for missing, said in (
+        ("run/log.jsonl", "run was removed, or moved away"),
+        ("run2/labels.npz", "give another path"),
+    ):
+        assert cli.main(["probe", *flag, missing]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_reader_that_has_read_enough_ends_a_command_quietly():
+    process = subprocess.Popen([PROGRAM, "hypotheses"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 1
