@@ -8,6 +8,8 @@ fits" is scaled to all of them.
 import json
 from pathlib import Path
 
+import unmeasured
+
 HERE = Path(__file__).parent
 README = HERE / "README.md"
 MARKER = "<!-- below: python benchmarks/tables.py -->"
@@ -80,14 +82,20 @@ def _shown(value):
 
 
 def tables(path):
-    """All tables of one results file."""
+    """All tables of one results file, and what nobody has measured there."""
     results = json.loads(path.read_text())
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     parts = [f"## {path.name}", f"{results['processor']}; {versions}. Median of a few rounds, seconds."]
     groups = {}
     for row in sorted(results["rows"], key=lambda row: row["name"].split("::")[0]):
         groups.setdefault(row["group"], []).append(row)
-    return "\n\n".join([*parts, *(table(group, rows) for group, rows in groups.items())])
+    parts += [table(group, rows) for group, rows in groups.items()]
+    on_gpu, on_cpu = unmeasured.rows()
+    names, measured = on_cpu if path.stem == "cpu" else on_gpu, {row["name"] for row in results["rows"]}
+    missing = [name for name in names if name not in measured]
+    if missing:
+        parts += [f"**not measured: {len(missing)} of {len(names)} rows**", unmeasured.table(missing)]
+    return "\n\n".join(parts)
 
 
 def page():

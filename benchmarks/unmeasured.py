@@ -1,0 +1,49 @@
+"""The rows that a results file lacks, for `tables.py`: what pytest collects and nobody has measured there."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+SHAPE = re.compile(r"B\d+(-T\d+)?-H\d+(-L\d+)?")
+DIRECTION = re.compile(r"-?(forward|backward)")
+
+
+@cache
+def rows():
+    """The names of all rows, as results files have them, those of a GPU and those of a CPU."""
+    collected = Collected()
+    pytest.main([str(HERE), "--collect-only", "-p", "no:terminal"], plugins=[collected])
+    return collected.on_gpu, collected.on_cpu
+
+
+class Collected:
+    """Keeps the names of what pytest collects."""
+
+    def pytest_collection_finish(self, session):
+        self.on_gpu, self.on_cpu = [], []
+        for item in session.items:
+            names = self.on_gpu if item.get_closest_marker("cuda") else self.on_cpu
+            names.append(item.nodeid.rpartition("/")[2])
+
+
+def table(names):
+    """Names of rows as a Markdown table: a line for each file and shape, and a direction where the other was taken."""
+    lines = {}
+    for name in names:
+        file, _, case = name.partition("::")
+        given = case.partition("[")[2].rstrip("]") or case
+        shape = SHAPE.search(given)
+        form = given.replace(shape.group(), "") if shape else given
+        form = re.sub("-+", "-", form.removeprefix("cuda").removeprefix("cpu")).strip("-")
+        direction = DIRECTION.search(form)
+        form = DIRECTION.sub("", form).strip("-")
+        forms = lines.setdefault((file, shape.group() if shape else ""), {})
+        forms.setdefault(form, []).append(direction.group(1) if direction else "")
+    parts = ["| file | shape | not measured |", "|---|---|---|"]
+    for (file, shape), forms in lines.items():
+        cells = (form + f" ({found[0]})" * (len(found) == 1 and found[0] != "") for form, found in forms.items())
+        parts.append(f"| {file} | {shape} | {', '.join(cells)} |")
+    return "\n".join(parts)
