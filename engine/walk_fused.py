@@ -5,7 +5,7 @@ each launch a block of steps, and writes states straight into their place. What 
 runs beside it: the kernel sums its rows in one order in whatever tile they stand.
 
 Two pieces exist at a time: one is copied, checked and delivered while the next is computed
-(`gatescope.engine.fused_walker`).
+(`gatescope.engine.fused_pieces`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatescope.engine.fused_walker import FusedWalker, Underway, shape_of
+from gatescope.engine.fused_pieces import FusedPieces, Underway, shape_of
 from gatescope.engine.journey import Buffers, Deliver, Journey, Piece
 from gatescope.engine.model import TrainedModel
 from gatescope.engine.resume_points import ResumePoint
@@ -74,7 +74,7 @@ def walk_fused(
         sequence are not written.
     """
     lengths = journey.lengths
-    walker = FusedWalker(journey, layout, to_host and buffers is None)
+    pieces = FusedPieces(journey, layout, to_host and buffers is None)
     # States that have a place already take no memory of a piece's own.
     row_bytes = 0 if buffers else sum(journey.arrays.values()) * journey.dtype.itemsize
     height, size = _cut(layout, len(lengths) - first, int(lengths[first:].max()), row_bytes)
@@ -83,7 +83,7 @@ def walk_fused(
     for turn, (start, stop, begin, end) in enumerate(_pieces(lengths, first, height, size, points)):
         point = points.get(start)
         state = point.state if point and point.step == begin else ()
-        ahead = walker.submit(start, stop, begin, end, turn % 2, buffers, state)
+        ahead = pieces.submit(start, stop, begin, end, turn % 2, buffers, state)
         if behind is not None:
             yield behind.piece(deliver)
         behind = ahead

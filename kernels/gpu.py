@@ -16,7 +16,7 @@ class Device:
     multiprocessors: int
     shared: int  # bytes of shared memory that one program may have
     warp_groups: bool = False  # four warps multiply 64 rows in one instruction (wgmma of compute capability 9)
-    tf32: bool = True  # tensor cores multiply float32 in TF32 (compute capability 8 and later)
+    tensor_cores: bool = True  # Triton multiplies on them, float32 in TF32 (compute capability 8 and later)
 
     def shared_by(self, layers: int) -> Device:
         """The part of it that each of some layers has to itself."""

@@ -111,6 +111,8 @@ class ModelShape:
 
 def plan(model: ModelShape, device: Device = H200) -> SamplePlan:
     """Choose form and tile of the sampler: a function of the model and the device alone."""
+    if not device.tensor_cores:
+        return STEPS
     if model.hidden <= NARROW and model.itemsize == 2 and device.warp_groups:
         found = _resident(model, device)
         if found is not None:

@@ -56,11 +56,11 @@ def cell_plan(
     """The plan of one layer in one direction; recorded: a CUDA graph will launch it.
 
     Weights in float32 stay on chip where tensor cores may multiply them, in TF32 (`gatescope.kernels.precision`), and
-    take twice the room there. Float32 proper has no tensor cores: torch's products run step by step, as they do where
-    weights do not fit.
+    take twice the room there. Float32 proper has no tensor cores, nor has Triton any on a GPU before compute capability
+    8: torch's products run step by step, as they do where weights do not fit.
     """
-    in_tf32 = dtype == torch.float32 and device.tf32 and recurrent_precision() == "tf32"
-    if dtype not in HALVES and not in_tf32:
+    in_tf32 = dtype == torch.float32 and recurrent_precision() == "tf32"
+    if not device.tensor_cores or not (dtype in HALVES or in_tf32):
         return STEPS
     gates = GATES[cell]
     tiles = gates if backward else 1

@@ -34,7 +34,16 @@ from gatescope.kernels import (
     schedule,
 )
 
-DEVICES = {80: gpu.A100, 90: gpu.H200}
+KIB = 1024
+DEVICES = {
+    75: gpu.Device(40, 64 * KIB, tensor_cores=False),  # T4
+    80: gpu.A100,
+    86: gpu.Device(82, 99 * KIB),  # RTX 3090
+    89: gpu.Device(128, 99 * KIB),  # RTX 4090
+    90: gpu.H200,
+    100: gpu.Device(148, 227 * KIB),  # B200
+    120: gpu.Device(170, 99 * KIB),  # RTX 5090
+}
 NONLINEARITIES = {"rnn": "tanh", "rnn-relu": "relu"}
 POINTERS = {
     torch.float16: "*fp16",

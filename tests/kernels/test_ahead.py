@@ -177,6 +177,29 @@ def test_the_main_shapes(tmp_path):
         check(job, told)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", [86, 89, 100, 120])
+def test_other_architectures(architecture, tmp_path):
+    shapes = [(b, h, dtype) for b, h in SHAPES[:3] for dtype in ("bfloat16", "float32")]
+    jobs = [[cell, way, *shape, architecture, 1] for cell in CELLS for way in DIRECTIONS for shape in shapes]
+    answers = compile_ahead(jobs, tmp_path)
+    assert None not in answers.values()
+    for job, told in answers.items():
+        check(job, told)
+    samplers = [[cell, *shape, "bfloat16", architecture, 1] for cell in CELLS for shape in SAMPLERS[:3]]
+    for job, told in compile_ahead(samplers, tmp_path).items():
+        check_sampler(job, told)
+
+
+@pytest.mark.slow
+def test_before_compute_capability_8(tmp_path):
+    jobs = [[cell, f"{way} step", 128, 512, "float16", 75, 1] for cell in ("lstm", "gru") for way in DIRECTIONS]
+    for job, told in compile_ahead([*jobs, ["dropout", "forward", 128, 512, "float16", 75, 1]], tmp_path).items():
+        check(job, told)
+    persistent = [[cell, way, 128, 128, "float16", 75, 1] for cell in CELLS for way in (*DIRECTIONS, "sample 2")]
+    assert set(compile_ahead(persistent, tmp_path).values()) == {None}
+
+
 USES = {"forward": ("inference", "top", "lower, dropped"), "backward": ("top", "lower", "lower, dropped")}
 
 

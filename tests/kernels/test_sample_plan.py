@@ -12,6 +12,11 @@ from gatescope.kernels.gpu import A100, H200, Device
 from gatescope.kernels.sample_plan import STEPS, ModelShape, describe_sampler, fitted, plan, streaming
 
 
+def test_gpus_before_compute_capability_8_go_step_by_step():
+    model = ModelShape("lstm", 128, 2, 96, 2)
+    assert plan(model, A100) != STEPS and plan(model, replace(A100, tensor_cores=False)) == STEPS
+
+
 @pytest.mark.parametrize("device", [A100, H200, Device(16, 100 * 1024)], ids=["a100", "h200", "small"])
 @pytest.mark.parametrize("cell_name", ["lstm", "gru", "rnn"])
 def test_streamed_weights_cover_the_model_and_fit_the_device(device, cell_name):

@@ -1,6 +1,7 @@
 """schedule.py: when layers run side by side."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -160,6 +161,14 @@ def test_float32_stays_on_chip_where_tf32_is_allowed(cell, device, backward, mon
         assert (found != STEPS) == allowed
         assert cell_plan(cell, backward, 128, 256, torch.float16, device) != STEPS
     assert cell_plan(cell, backward, 128, 256, torch.float64, device) == STEPS
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_gpus_before_compute_capability_8_go_step_by_step(cell, dtype, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert cell_plan(cell, False, 128, 128, dtype, A100) != STEPS
+    assert cell_plan(cell, False, 128, 128, dtype, replace(A100, tensor_cores=False)) == STEPS
 
 
 def test_float32_has_times_of_its_own(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Sequences side by side in the sampler's kernel: what `gatescope.engine.walk_fused` computes a piece with.
+"""Pieces of sequences that the sampler's kernel computes side by side, for `gatescope.engine.walk_fused`.
 
 On a GPU a piece's states are copied to pinned memory in a stream of their own, while the next piece is computed, on
 either side. Nothing that is done to begin a piece waits for the one before.
@@ -83,8 +83,8 @@ def _host_copy(values: Tensor, stream: torch.cuda.Stream) -> Tensor:
     return there
 
 
-class FusedWalker:
-    """The sequences that run side by side."""
+class FusedPieces:
+    """Computes pieces of the sequences that run side by side, one after another."""
 
     def __init__(self, journey: Journey, layout: SamplePlan, to_host: bool):
         self._lengths, self._reader = journey.lengths, journey.reader
