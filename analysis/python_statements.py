@@ -215,26 +215,22 @@ class Statements:
 
         colons = np.flatnonzero(self.array == COLON)
         colons = colons[(colons >= begin) & (self._at(self.events, self.depths, colons) == 0)]
-        self.opened = self.perhaps_walrus = NOTHING
-        spans, body_starts = [np.zeros((3, 0), np.int64)], []
-        while len(start):
-            colon = np.append(colons, n)[np.searchsorted(colons, start)]
-            colon[kind == DECORATOR] = n
-            stop = np.minimum(colon, end)
-            spans.append(np.stack((start, stop, kind)))
-            # Only the last statement can reach the end of the piece.
-            self.opened = int(kind[stop == n].sum()) or self.opened
-            self.perhaps_walrus = int(kind[(colon < end) & (colon + 1 == n)].sum()) or self.perhaps_walrus
-            walrus = (colon < end) & (np.append(self.array, 0)[np.minimum(colon + 1, n)] == EQUALS)
-            body_starts += (colon[(colon < end) & ~walrus & (kind == HEADER)] + 1).tolist()
-            start, end, kind = colon[walrus] + 1, end[walrus], kind[walrus]
-        found = np.concatenate(spans, axis=1)
-        found = found[:, np.argsort(found[0], kind="stable")]
+        walrus = np.append(self.array, 0)[colons + 1] == EQUALS
+        colon = np.append(colons[~walrus], n)[np.searchsorted(colons[~walrus], start)]
+        colon[kind == DECORATOR] = n
+        stop = np.minimum(colon, end)
+        # Only the last statement can reach the end of the piece.
+        self.opened = int(kind[stop == n].sum())
+        self.perhaps_walrus = int(kind[(colon < end) & (colon + 1 == n)].sum())
+        body_starts = colon[(colon < end) & (kind == HEADER)] + 1
         header, condition, decorator = (
-            fill_between(found[:2, found[2] == each].T.ravel(), False, n)[begin:]
+            fill_between(np.stack((start, stop), axis=1)[kind == each].ravel(), False, n)
             for each in (HEADER, CONDITION, DECORATOR)
         )
-        return header, condition, decorator, self._docstrings(body_starts)
+        # Before its second half is read, the first half of a walrus is the colon that ends them.
+        header[colons[walrus]] = condition[colons[walrus]] = False
+        header, condition, decorator = header[begin:], condition[begin:], decorator[begin:]
+        return header, condition, decorator, self._docstrings(body_starts.tolist())
 
     def _openings(self) -> tuple[np.ndarray, np.ndarray]:
         """Return where headers, conditions and decorators begin, and which of them it is."""

@@ -1,5 +1,7 @@
 """Statements of code without literals and comments: what the whole scanner's tests do not reach directly."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -67,3 +69,17 @@ def test_levels_follow_the_width_of_statements():
     assert found.levels().tolist() == [0, 0, 1, 1, 2, 2, 2, 2, 0]
     found.brackets(), found.flags()
     assert found.state().indents == (0,)
+
+
+def test_a_statement_with_many_walruses_takes_no_more_steps_than_one_with_few():
+    def n_calls(code):
+        calls = []
+        found = Statements(code, np.zeros(len(code), bool), False, np.zeros(len(code), int), StatementState())
+        sys.setprofile(lambda frame, event, argument: calls.append(event))
+        try:
+            found.flags()
+        finally:
+            sys.setprofile(None)
+        return len(calls)
+
+    assert n_calls(b"if a" + b":=b" * 1000 + b": c") == n_calls(b"if a:=b:=b: c")
