@@ -21,6 +21,7 @@ import numpy as np
 
 from gatescope.analysis.language import LANGUAGES
 from gatescope.analysis.user_code import CodeOfUser
+from gatescope.engine.corpus import code_points
 from gatescope.engine.errors import InputError
 
 # The modules of the built-in sets, in the order in which their hypotheses are listed. Each names its default set.
@@ -73,8 +74,9 @@ class Hypothesis:
                 finite where they are defined.
         """
         whole = prime + text
-        # The built-in ones know lines that end with \n. A \r before it takes the value of the character before.
-        places = _without_returns(whole) if _is_built_in(self.function) and "\r\n" in whole else None
+        # The built-in ones know lines that end with \n. A \r before it takes the value of the character before; so does
+        # every \r where only the past is seen, for what follows is not known yet.
+        places = _without_returns(whole, self.sees) if _is_built_in(self.function) and "\r" in whole else None
         read = whole if places is None else whole.replace("\r\n", "\n")
         with self._code_of_user():
             result = self.function(read)
@@ -93,7 +95,7 @@ class Hypothesis:
                 )
         mask = mask.astype(bool) & ~masked
         if places is not None:
-            array, mask = array[places], mask[places]
+            array, mask = array[places], mask[places] & (places >= 0)
         array, mask = array[len(prime) :], mask[len(prime) :]
         return self._checked(array, mask), mask
 
@@ -232,11 +234,16 @@ def registered_by(module: str) -> Iterator[list[Hypothesis]]:
     found += [each for key, each in _registry.items() if before.get(key) is not each]
 
 
-def _without_returns(text: str) -> np.ndarray:
-    """Return the place of each character when each \\r before a \\n is left out; its own is that of the one before."""
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    left_out = np.append((codes[:-1] == ord("\r")) & (codes[1:] == ord("\n")), False)
-    return np.maximum(np.arange(len(codes)) - np.cumsum(left_out), 0)
+def _without_returns(text: str, sees: str) -> np.ndarray:
+    """Return the place of each character when every \\r before a \\n is left out; its own is its predecessor's.
+
+    For a hypothesis that sees the past, that of any other \\r is its predecessor's too; -1 where there is none.
+    """
+    codes = code_points(text)
+    returns = codes == ord("\r")
+    left_out = returns & (np.append(codes[1:], 0) == ord("\n"))
+    follows = returns if sees == "past" else left_out
+    return np.maximum.accumulate(np.where(follows, -1, np.arange(len(codes)) - np.cumsum(left_out)))
 
 
 def _is_built_in(function: Callable[..., Any]) -> bool:

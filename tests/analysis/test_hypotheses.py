@@ -233,6 +233,28 @@ def test_lines_that_end_with_a_return_have_the_labels_of_those_that_do_not(langu
         assert again[inner].tolist() == again[inner - 1].tolist(), each.name
 
 
+@pytest.mark.parametrize("text", ["ab\r\ncd", "ab\rcd\r", "\r\r\nab", "if (a)\r\n\tb;\r\r\n"])
+def test_at_a_return_nothing_tells_whether_a_newline_follows(text):
+    for each in library():
+        if each.sees != "past":
+            continue
+        values, defined = each.label(text)
+        for cut in range(len(text)):
+            early, where = each.label(text[:cut])
+            assert (early.tolist(), where.tolist()) == (values[:cut].tolist(), defined[:cut].tolist()), each.name
+
+
+def test_a_return_that_ends_a_text_has_no_next_character():
+    (newline_next,) = select(["newline_next"], "any")
+    assert newline_next.label("ab\r")[1].tolist() == [True, True, False]
+
+
+def test_a_return_that_begins_a_text_is_undefined():
+    (column,) = select(["column"], "any")
+    assert column.label("\r\nab")[1].tolist() == [False, True, True, True]
+    assert column.label("\rab")[0].tolist() == [0, 2, 3]
+
+
 def test_a_return_in_the_prime_is_read_with_it():
     (comment,) = select(["inside_comment"], "c")
     assert comment.label("b*/c\r\n", "/*\r\n")[0].tolist() == comment.label("b*/c\n\n", "/*\n")[0].tolist()
