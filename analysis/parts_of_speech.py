@@ -19,8 +19,9 @@ from gatescope.analysis.english_scan import SENTENCE_END
 from gatescope.engine.errors import InputError
 
 DATA = "averaged_perceptron_tagger_eng"
-# The tokenizer's rules see straight quotes only, and a blank only beside an opening quote and behind a contraction.
-_PLAIN = str.maketrans({"“": '"', "”": '"', "\n": " ", "\t": " "})
+# The tokenizer's rules see straight quotes and apostrophes only, no dash or ellipsis of one character, and a blank only
+# beside an opening quote and behind a contraction. The Treebank tags dashes and ellipses as it tags a semicolon.
+_PLAIN = str.maketrans("“”‘’–—…\n\t", '"""\';;;  ')
 _QUOTES = re.compile("``|''|\"")
 _ANY_TOKEN = re.compile(r"\w+|[^\w\s]")
 

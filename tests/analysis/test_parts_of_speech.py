@@ -47,6 +47,23 @@ def test_double_quotes_are_tagged_as_the_treebank_writes_them(sentence, quotes):
     assert [pair for pair in tokens(sentence) if pair[0] in quotes] == list(zip(quotes, ("``", "''"), strict=True))
 
 
+@pytest.mark.parametrize(
+    ("typeset", "typed"),
+    [
+        ("He’ll say it isn’t John’s dog. ", "He'll say it isn't John's dog. "),
+        ("‘Will you come?’ he said. ", "\"Will you come?' he said. "),
+        ("It was—well—late… then. ", "It was;well;late; then. "),
+        ("From 1914–18 – or so. ", "From 1914;18 ; or so. "),
+    ],
+    ids=["apostrophes", "single quotes", "dashes and ellipsis", "short dashes"],
+)
+def test_typeset_marks_are_read_as_typed_ones(typeset, typed):
+    tags = [tag for _, tag in tokens(typeset)]
+    assert tags == [tag for _, tag in tokens(typed)]
+    assert {tag for word, tag in tokens(typeset) if word in "–—…"} <= {":"}
+    assert not {tag for word, tag in tokens(typeset) if word in "‘’"} - {"``", "''"}
+
+
 def test_the_word_in_a_quote_is_tagged_as_elsewhere():
     assert ("Will", "MD") in tokens('"Will you come?" he said.')
 
