@@ -40,7 +40,10 @@ def philox(seed: int, counter: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[T
 
 
 def uniform(seed: int, sequences: Tensor, steps: Tensor) -> Tensor:
-    """Return the random number of each sequence at each step: (w + 1/2) / 2^32, w the first word of (step, sequence).
+    """Return the random number of each sequence at each step: (w + 1/2) / 2^32.
+
+    w is the first word of the counter (step, sequence mod 2^32, sequence div 2^32, 0) under the key seed, whose low
+    word comes first. The first recorded character of a sequence is its step 0.
 
     Args:
         seed: 0 <= seed < 2^64.
