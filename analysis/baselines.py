@@ -17,8 +17,10 @@ _CHARACTER_BITS = 32
 # The character that stands before every sequence; real characters are shifted up by one.
 _BEFORE_START = 0
 LONGEST_CONTEXT = 5  # characters
-# Training rows for which the mean after the context one shorter counts.
-PRIOR_ROWS = 3.0
+# Training rows for which the mean after the context one shorter may count.
+PRIOR_ROWS = (3.0, 30.0, 300.0)
+# Of fewer training rows none can be spared to choose among these: the first is taken.
+FEWEST_ROWS = 1000
 # Training rows counted at a time.
 _BLOCK_ROWS = 1 << 16
 
@@ -73,12 +75,15 @@ class NgramTable:
 
     The prediction at a row is `m_j` of its last j characters, the longest context up to k that training saw:
     `m_j = (sum s y + a m_(j-1)) / (sum s + a)`, summed over the training rows with the same j characters; `m_0` is the
-    mean of all training rows, a is `PRIOR_ROWS`. One symbol stands for everything before a sequence, so contexts never
-    cross a border. Each hypothesis is smoothed by its own undefined positions.
+    mean of all training rows. One symbol stands for everything before a sequence, so contexts never cross a border.
+    Each hypothesis is smoothed by its own undefined positions, and by the a of `PRIOR_ROWS` whose table of four fifths
+    of the training rows has the least squared error on the other fifth. Rows of one run of labels are less than
+    independent, and a table that is smoothed too little knows less than its last character does: what a model writes
+    may need a hundred times the prior that source code needs.
 
-    Measured on Python, C and English, 80,000 training characters each; 800,000 say the same. AUROC is .75 .79 .96 with
-    k = 5 and .73 .77 .95 with k = 3. Log-loss, F1 and R² of Python: .50 bits, .39, .29 with a = 3; .57, .40, .25 with
-    a = 1; .46, .35, .31 with a = 10. The mean label has .52 bits.
+    Measured with a = 3, 30, 300, mean AUROC on 80,000 training characters: .85 .83 .77 of C, .84 .83 .80 of Python, .99
+    .99 .97 of English; .60 .62 .62 of Python that a model of 1.7 nats wrote, where a linear probe of the last five
+    characters has up to .08 more than the table with a = 3.
 
     Args:
         k: characters of context; 0 predicts the training mean everywhere.
@@ -112,9 +117,42 @@ class NgramTable:
             weight: [n, K] >= 0, zero where the label is undefined.
 
         Returns:
-            self, with `codes_` (per context length 1 ... k, the sorted codes of the contexts seen) and `means_` (per
-            length 0 ... k, [contexts, K] predictions; NaN for a hypothesis without any positive weight).
+            self, with `codes_` (per context length 1 ... k, the sorted codes of the contexts seen), `prior_rows_` (the
+            a of each hypothesis, [K]) and `means_` (per length 0 ... k, [contexts, K] predictions; NaN for a hypothesis
+            without any positive weight).
         """
+        self.prior_rows_ = self._best_prior(tokens, sequence_starts, rows, Y, weight)
+        self.means_ = self._means(*self._count(tokens, sequence_starts, rows, Y, weight), self.prior_rows_)
+        if self.class_weight == "balanced":
+            # Of one class alone there are no odds to carry: any share between 0 and 1 leaves its means as they are.
+            share = np.where((self.means_[0] > 0) & (self.means_[0] < 1), self.means_[0], 0.5)
+            for depth, mean in enumerate(self.means_):
+                yes, no = mean * (1 - share), (1 - mean) * share
+                self.means_[depth] = yes / (yes + no)
+        return self
+
+    def _best_prior(
+        self, tokens: np.ndarray, sequence_starts: np.ndarray, rows: np.ndarray, Y: np.ndarray, weight: np.ndarray
+    ) -> np.ndarray:
+        """The prior of each hypothesis [K] that predicts ten runs of the training rows best from what lies between."""
+        if len(rows) < FEWEST_ROWS:
+            return np.full(Y.shape[1], PRIOR_ROWS[0])
+        held = np.arange(len(rows)) * 50 // len(rows) % 5 == 4
+        part = NgramTable(self.k, alignment=self.alignment)
+        sums = part._count(tokens, sequence_starts, rows[~held], Y[~held], weight[~held])
+        target = np.where(weight[held] > 0, Y[held], 0)
+        errors = []
+        for prior in PRIOR_ROWS:
+            part.means_ = part._means(*sums, np.full(Y.shape[1], prior))
+            residual = part.predict_proba(tokens, sequence_starts, rows[held]) - target
+            errors.append((weight[held] * residual**2).sum(axis=0))
+        # Without a prediction, NaN, there is nothing to choose.
+        return np.array(PRIOR_ROWS)[np.nan_to_num(errors).argmin(axis=0)]
+
+    def _count(
+        self, tokens: np.ndarray, sequence_starts: np.ndarray, rows: np.ndarray, Y: np.ndarray, weight: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Set the codes of the contexts; return the sums of weights and labels at the longest, [contexts, K] each."""
         characters = last_characters(tokens, sequence_starts, rows, self.k, self.alignment)
         context = np.zeros(len(rows), dtype=np.int64)
         self.codes_: list[np.ndarray] = []
@@ -124,9 +162,7 @@ class NgramTable:
             self.codes_.append(np.unique(code))
             context = np.searchsorted(self.codes_[-1], code)
         n_contexts = len(self.codes_[-1]) if self.codes_ else 1
-        weights, sums = self._sums(context, n_contexts, Y, weight)
-        self.means_ = self._means(weights, sums)
-        return self
+        return self._sums(context, n_contexts, Y, weight)
 
     def predict_proba(self, tokens: np.ndarray, sequence_starts: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Probability of the positive label at each row, or the expected value of a continuous one.
@@ -168,7 +204,7 @@ class NgramTable:
             sums += indicator @ (s * y)
         return weights, sums
 
-    def _means(self, weights: np.ndarray, sums: np.ndarray) -> list[np.ndarray]:
+    def _means(self, weights: np.ndarray, sums: np.ndarray, prior_rows: np.ndarray) -> list[np.ndarray]:
         """Smoothed mean label of every context of every length, shortest length first."""
         levels = [(weights, sums)]
         parents = [codes >> _CHARACTER_BITS for codes in self.codes_]
@@ -181,11 +217,5 @@ class NgramTable:
         means = [np.divide(total, mass, out=np.full(total.shape, np.nan), where=mass > 0)]
         for parent in parents:
             mass, total = levels.pop()
-            means.append((total + PRIOR_ROWS * means[-1][parent]) / (mass + PRIOR_ROWS))
-        if self.class_weight == "balanced":
-            # Of one class alone there are no odds to carry: any share between 0 and 1 leaves its means as they are.
-            share = np.where((means[0] > 0) & (means[0] < 1), means[0], 0.5)
-            for depth, mean in enumerate(means):
-                yes, no = mean * (1 - share), (1 - mean) * share
-                means[depth] = yes / (yes + no)
+            means.append((total + prior_rows * means[-1][parent]) / (mass + prior_rows))
         return means

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score, log_loss, r2_score
+from sklearn.metrics import f1_score, log_loss, r2_score, roc_auc_score
 
 from gatescope.analysis.baselines import PRIOR_ROWS, NgramTable, majority_f1
 from gatescope.engine.errors import InputError
@@ -27,7 +27,7 @@ def naive_contexts(tokens, starts, rows, k, alignment):
     return contexts
 
 
-def naive_table(tokens, starts, train, test, Y, weight, k, alignment):
+def naive_table(tokens, starts, train, test, Y, weight, k, alignment, prior=PRIOR_ROWS[0]):
     """Dictionaries from context to [weight, weighted sum], one hypothesis after another."""
     train_contexts = naive_contexts(tokens, starts, train, k, alignment)
     test_contexts = naive_contexts(tokens, starts, test, k, alignment)
@@ -44,8 +44,8 @@ def naive_table(tokens, starts, train, test, Y, weight, k, alignment):
             for context in reversed(contexts):
                 if context in table:
                     mass, total = table[context]
-                    prior = PRIOR_ROWS * predicted[i, j] if context else 0
-                    predicted[i, j] = (total + prior) / (mass + PRIOR_ROWS * bool(context))
+                    shorter = prior * predicted[i, j] if context else 0
+                    predicted[i, j] = (total + shorter) / (mass + prior * bool(context))
     return predicted
 
 
@@ -101,6 +101,8 @@ def test_weights_balance_and_prior_together_equal_a_saturated_logistic_fit():
     s = rng.integers(1, 5, 2000).astype(float)
     rows, starts = np.arange(2000), np.array([0, 2000])
     share = np.average(y, weights=s)
+    table = NgramTable(1, class_weight="balanced").fit(tokens, starts, rows, y[:, None], s[:, None])
+    prior = table.prior_rows_[0]
     fit = LogisticRegression(
         C=np.inf,
         class_weight={True: 1 / s[y].sum(), False: 1 / s[~y].sum()},
@@ -112,9 +114,8 @@ def test_weights_balance_and_prior_together_equal_a_saturated_logistic_fit():
     fit.fit(
         np.eye(4)[np.concatenate([tokens, np.arange(4), np.arange(4)])],
         np.concatenate([y, np.full(4, True), np.full(4, False)]),
-        sample_weight=np.concatenate([s, np.full(4, PRIOR_ROWS * share), np.full(4, PRIOR_ROWS * (1 - share))]),
+        sample_weight=np.concatenate([s, np.full(4, prior * share), np.full(4, prior * (1 - share))]),
     )
-    table = NgramTable(1, class_weight="balanced").fit(tokens, starts, rows, y[:, None], s[:, None])
     got = table.predict_proba(np.arange(4), np.arange(5), np.arange(4))[:, 0]
     np.testing.assert_allclose(got, fit.predict_proba(np.eye(4))[:, 1], rtol=1e-6)
 
@@ -140,6 +141,36 @@ def test_rare_contexts_do_not_make_the_table_worse_than_a_constant():
     predicted = table.predict_proba(tokens, starts, test)
     assert r2_score(value[test], predicted[:, 0]) > 0
     assert log_loss(flag[test], predicted[:, 1]) < log_loss(flag[test], np.full(2000, flag[train].mean()))
+
+
+def test_prior_follows_from_how_far_rows_of_one_context_agree():
+    """Runs of labels begin after one character more often than after others: rows of a run are not independent."""
+    rng = np.random.default_rng(0)
+    tokens, starts, rows = rng.integers(0, 6, 20_000), np.arange(0, 20_001, 500), np.arange(20_000)
+    flag = np.zeros(20_000, dtype=bool)
+    for row in np.flatnonzero(rng.random(20_000) < np.where(tokens == 3, 0.1, 0.002)):
+        flag[row : row + 8] = True
+    # Beside it, what the last two characters decide.
+    exact = (tokens + np.roll(tokens, 1)) % 2 == 1
+    train, test = rows[:16_000], rows[16_000:]
+    table = NgramTable().fit(tokens, starts, train, np.stack([flag, exact], axis=1)[train], np.ones((16_000, 2)))
+    predicted = table.predict_proba(tokens, starts, test)
+    assert table.prior_rows_.tolist() == [PRIOR_ROWS[1], PRIOR_ROWS[0]]
+    # With the prior of the other, 0.568.
+    assert roc_auc_score(flag[test], predicted[:, 0]) > 0.59
+    assert log_loss(exact[test], predicted[:, 1]) < 0.05
+
+
+def test_chosen_prior_has_the_least_error_on_the_fifth_that_is_held_out():
+    tokens, starts, _, _, _, _ = text_case(4, n_characters=6, lengths=(700, 500, 800))
+    rng, rows = np.random.default_rng(4), np.arange(2000)
+    Y, weight = rng.normal(size=(2000, 3)) + (tokens % 3)[:, None] * [0, 0.5, 5], rng.random((2000, 3))
+    held = (rows // 40) % 5 == 4
+    data = tokens, starts, rows[~held], rows[held], Y[~held], weight[~held], 5, "post"
+    errors = [((naive_table(*data, prior) - Y[held]) ** 2 * weight[held]).sum(axis=0) for prior in PRIOR_ROWS]
+    table = NgramTable().fit(tokens, starts, rows, Y, weight)
+    assert table.prior_rows_.tolist() == np.array(PRIOR_ROWS)[np.argmin(errors, axis=0)].tolist()
+    assert len(set(table.prior_rows_)) > 1
 
 
 def test_pre_reads_one_character_less_than_post():
