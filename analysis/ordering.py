@@ -6,13 +6,18 @@ that know nothing, however rare the hypothesis. Its intervals are over sequences
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from scipy import sparse
 
 from gatescope.analysis.metrics import resamples
 
 # Of resampled rows, scores that share one of so many equal parts count as ties. That moves AUROC by about 1 / (2 BINS)
 # at most, and far less where scores of both classes are mixed.
 BINS = 1024
+# A sparse product takes about this many times as long for each of its numbers as a dense one.
+SPARSE = 8
 
 
 def ordering(y: np.ndarray, score: np.ndarray) -> tuple[float, float]:
@@ -25,7 +30,8 @@ def ordering(y: np.ndarray, score: np.ndarray) -> tuple[float, float]:
     Returns:
         NaN for AUROC without both classes, for average precision without a positive.
     """
-    order = np.argsort(-score, kind="stable")
+    # Ties are taken together, in whatever order the sort leaves them.
+    order = np.argsort(-score)
     sorted_y, sorted_score = y[order], score[order]
     last = _ends_of_ties(sorted_score)
     true_positives = np.cumsum(sorted_y)[last].astype(np.float64)
@@ -71,27 +77,42 @@ def resampled_auroc(
 ) -> np.ndarray:
     """Return AUROC under each resample of the sequences, [n_bootstrap, K]; arguments as for `auroc`."""
     distinct, sequence = np.unique(sequence_ids, return_inverse=True)
+    # The same for every hypothesis: how often each sequence is drawn, [S, resamples], in a byte each.
+    blocks = [drawn.T.astype(np.uint8, order="C") for drawn in resamples(len(distinct), n_bootstrap, seed)]
+    most_drawn = max(int(block.max()) for block in blocks)
     found = np.full((n_bootstrap, Y.shape[1]), np.nan)
     for k in range(Y.shape[1]):
-        rows = defined[:, k]
-        y, s = Y[rows, k], score[rows, k]
-        if not len(y) or np.isnan(s).any():
+        rows = np.flatnonzero(defined[:, k])
+        s = score[rows, k]
+        if not len(s) or np.isnan(s).any():
             continue
-        parts = np.unique(np.quantile(s, np.linspace(0, 1, BINS + 1)[1:-1], method="higher"))
-        part = np.searchsorted(parts, s, side="right")
+        order = np.argsort(s)
+        rows, s = rows[order], s[order]
+        parts = np.unique(s[np.ceil(np.linspace(0, 1, BINS + 1)[1:-1] * (len(s) - 1)).astype(np.int64)])
         n_parts = len(parts) + 1
-        cells = np.bincount((2 * sequence[rows] + y) * n_parts + part, minlength=2 * len(distinct) * n_parts)
-        counts = cells.reshape(len(distinct), 2 * n_parts).astype(np.float64)
-        first = 0
-        for times_drawn in resamples(len(distinct), n_bootstrap, seed):
-            negatives, positives = np.split(times_drawn @ counts, 2, axis=1)
-            below = np.cumsum(negatives, axis=1) - negatives / 2
-            pairs = negatives.sum(axis=1) * positives.sum(axis=1)
-            ordered = np.einsum("np,np->n", positives, below)
-            behind = first + len(times_drawn)
-            found[first:behind, k] = np.divide(ordered, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
-            first = behind
+        part = np.repeat(np.arange(n_parts), np.diff(np.searchsorted(s, parts), prepend=0, append=len(s)))
+        counts = _cells(part + n_parts * Y[rows, k], sequence[rows], (2 * n_parts, len(distinct)))
+        # Whole numbers, exact in single precision unless the rows of a part are many.
+        exact = np.float32 if counts.sum(axis=1).max() * most_drawn < 2**24 else np.float64
+        counts = counts.astype(exact)
+        aurocs = []
+        for times_drawn in blocks:
+            drawn = (counts @ times_drawn.astype(exact)).astype(np.float64)
+            negatives, positives = drawn[:n_parts], drawn[n_parts:]
+            below = np.cumsum(negatives, axis=0)
+            pairs = below[-1] * positives.sum(axis=0)
+            below -= negatives / 2
+            ordered = np.einsum("pn,pn->n", positives, below)
+            aurocs.append(np.divide(ordered, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0))
+        found[:, k] = np.concatenate(aurocs)
     return found
+
+
+def _cells(cell: np.ndarray, sequence: np.ndarray, shape: tuple[int, int]) -> Any:
+    """Return how many rows of each sequence lie in each cell, [cells, S]; sparse where there are far more than rows."""
+    if shape[0] * shape[1] <= SPARSE * len(cell):
+        return np.bincount(cell * shape[1] + sequence, minlength=shape[0] * shape[1]).reshape(shape)
+    return sparse.coo_array((np.ones(len(cell), np.int64), (cell, sequence)), shape).tocsr()
 
 
 def f1_threshold(y: np.ndarray, score: np.ndarray) -> float:
@@ -101,7 +122,7 @@ def f1_threshold(y: np.ndarray, score: np.ndarray) -> float:
         y: [n] bool labels, not empty.
         score: [n].
     """
-    order = np.argsort(-score, kind="stable")
+    order = np.argsort(-score)
     sorted_y, sorted_score = y[order], score[order].astype(np.float64)
     last = _ends_of_ties(sorted_score)
     f1 = 2 * np.cumsum(sorted_y)[last] / (last + 1.0 + max(y.sum(), 1))
