@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from gatescope.analysis.baselines import majority_f1
@@ -25,6 +27,20 @@ BASELINES = ("baseline_majority_f1", "baseline_ngram_f1", "baseline_ngram_auroc"
 FEWEST_GROUPS = 8
 
 
+@dataclass(frozen=True)
+class TableScores:
+    """What the n-gram table scores on boolean hypotheses: the same beside every state set.
+
+    Args:
+        f1, auroc: [K].
+        resampled: AUROC under each resample, [n_bootstrap, K].
+    """
+
+    f1: np.ndarray
+    auroc: np.ndarray
+    resampled: np.ndarray
+
+
 class Scorer:
     """Scores K hypotheses on the same n rows; what is undefined, or has no prediction, counts nowhere.
 
@@ -42,7 +58,7 @@ class Scorer:
         self,
         Y: np.ndarray,
         logit: np.ndarray,
-        ngram: np.ndarray | None,
+        table: TableScores | None,
         defined: np.ndarray,
         weight_ratio: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
@@ -51,7 +67,7 @@ class Scorer:
         Args:
             Y: [n, K] bool labels.
             logit: [n, K], of the probe.
-            ngram: [n, K], probabilities of the n-gram table, or None.
+            table: what the n-gram table scores on the same rows, or None.
             defined: [n, K] bool.
             weight_ratio: [K], negatives per positive among the training rows, where classes had balanced weights: then
                 the metrics of probabilities are those at the frequencies of the data.
@@ -65,10 +81,9 @@ class Scorer:
         baselines = dict.fromkeys(BASELINES, missing) | {"baseline_majority_f1": majority_f1(counts.sum(axis=0))}
         resampled = self._resampled_auroc(Y, logit, defined)
         difference = np.full_like(resampled, np.nan)
-        if ngram is not None:
-            baselines["baseline_ngram_f1"] = self.f1(Y, ngram, defined)
-            baselines["baseline_ngram_auroc"] = auroc(Y, ngram, defined)
-            difference = resampled - self._resampled_auroc(Y, ngram, defined)
+        if table is not None:
+            baselines |= {"baseline_ngram_f1": table.f1, "baseline_ngram_auroc": table.auroc}
+            difference = resampled - table.resampled
         n_groups = len(counts)
         ends = [*self._interval("f1", counts), *percentiles(resampled, n_groups), *percentiles(difference, n_groups)]
         own = logit if weight_ratio is None else restore_prior(logit, weight_ratio)
@@ -80,10 +95,15 @@ class Scorer:
             **baselines,
         }
 
+    def table(self, Y: np.ndarray, ngram: np.ndarray, defined: np.ndarray) -> TableScores:
+        """Score what the n-gram table gives boolean hypotheses, probabilities [n, K]."""
+        resampled = self._resampled_auroc(Y, ngram, defined)
+        return TableScores(self.f1(Y, ngram, defined), auroc(Y, ngram, defined), resampled)
+
     def regression(
         self, target: np.ndarray, predicted: np.ndarray, ngram: np.ndarray | None, defined: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Score predicted values [n, K]; arguments and results as those of `classification`."""
+        """Score predicted values [n, K] beside those of the n-gram table; results as those of `classification`."""
         missing = np.full(target.shape[1], np.nan)
         moments = self._moments(target, predicted, defined)
         metrics = moment_metrics(moments.sum(axis=0))

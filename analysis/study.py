@@ -56,8 +56,11 @@ class Study:
         self.state_sets = state_sets(dump.names, config.alignment)
         if not self.state_sets:
             raise InputError(f"{dump.name} has no states for probes of alignment {config.alignment!r}: {dump.names}")
-        self._tables: dict[tuple[tuple[Hypothesis, ...], str], np.ndarray] = {}
-        self._alone: dict[tuple[tuple[Hypothesis, ...], str], dict[str, np.ndarray]] = {}
+        # What several fits of the same hypotheses share; and the standard deviations of each state set.
+        self._hypotheses: tuple[Hypothesis, ...] = ()
+        self._tables: dict[str, Any] = {}
+        self._alone: dict[str, dict[str, np.ndarray]] = {}
+        self._sd: dict[str, np.ndarray] = {}
         self.main_set = "all" if "all" in self.state_sets else next(iter(self.state_sets))
 
     def columns(self, name: str) -> list[tuple[str, int]]:
@@ -87,6 +90,8 @@ class Study:
             K records, the coefficients [K, H] and intercepts [K], with their standard errors where these are asked for,
             and each hypothesis's prediction on the test rows.
         """
+        if labels.hypotheses != self._hypotheses:
+            self._hypotheses, self._tables, self._alone = labels.hypotheses, {}, {}
         X_train, X_test = self.states(name, self.train), self.states(name, self.test)
         memory = None if isinstance(X_train, np.ndarray) else self.config.memory_limit
         Y_train, Y_test = labels.values[self.train_rows], labels.values[self.test_rows]
@@ -97,10 +102,10 @@ class Study:
             class_weight = "balanced" if weighting == "balanced" else None
             model = LogisticProbes(C=self.config.C, class_weight=class_weight, memory_limit=memory)
         model.fit(X_train, Y_train, sample_weight=defined_train.astype(np.float32))
-        ngram = self._ngram(labels, weighting)
+        table = self._table(labels, weighting)
         if weighting == "none":
             predicted = model.predict(X_test)
-            scores = self.scorer.regression(Y_test, predicted, ngram, defined_test)
+            scores = self.scorer.regression(Y_test, predicted, table, defined_test)
         else:
             logits = model.decision_function(X_test)
             predicted = expit(logits)
@@ -109,7 +114,7 @@ class Study:
             negative = defined_train.sum(axis=0) - positive
             both = (positive > 0) & (negative > 0)
             ratio = np.where(both, negative / np.maximum(positive, 1), 1.0) if weighting == "balanced" else None
-            scores = self.scorer.classification(Y_test, logits, ngram, defined_test, ratio)
+            scores = self.scorer.classification(Y_test, logits, table, defined_test, ratio)
         if self.config.controls and weighting != "balanced":
             scores |= self._controls(name, model, labels, scores, X_train, X_test)
         train, test = (X_train, Y_train, defined_train), (X_test, Y_test, defined_test)
@@ -147,11 +152,12 @@ class Study:
             train, test: states, labels and where they are defined.
         """
         # Single units know no class weights: both weightings share them.
-        key = labels.hypotheses, name
-        if key not in self._alone:
+        if name not in self._alone:
             memory = None if isinstance(train[0], np.ndarray) else self.config.memory_limit
-            self._alone[key] = units_alone(*train, memory)
-        alone, sd = self._alone[key], column_sd(train[0])
+            self._alone[name] = units_alone(*train, memory)
+        if name not in self._sd:
+            self._sd[name] = column_sd(train[0])
+        alone, sd = self._alone[name], self._sd[name]
         # Without a fit there is nothing to rank by.
         unfitted = ~(np.isfinite(coefficients).all(axis=1) & (coefficients != 0).any(axis=1))
         orders = [
@@ -221,22 +227,25 @@ class Study:
             for k, each in enumerate(labels.hypotheses)
         ]
 
-    def _ngram(self, labels: Labels, weighting: str) -> np.ndarray | None:
-        """Return what the table of five characters predicts at the test rows; every state set shares it.
+    def _table(self, labels: Labels, weighting: str) -> Any:
+        """Return what the table of five characters scores on the test rows, or predicts of continuous hypotheses.
 
-        None where it is not known what was read.
+        Every state set shares it. None where it is not known what was read.
         """
         if self.dump.tokens is None:
             return None
-        key = (labels.hypotheses, weighting)
-        if key not in self._tables:
+        if weighting not in self._tables:
             weights = "balanced" if weighting == "balanced" else None
             # A sequence that was cut out of a document follows what stands before it there, as its states do.
             rows, starts, tokens = self.train_rows, self.dump.document_starts, self.dump.tokens
             table = NgramTable(class_weight=weights, alignment=self.config.alignment)
             table.fit(tokens, starts, rows, labels.values[rows], labels.defined[rows])
-            self._tables[key] = table.predict_proba(tokens, starts, self.test_rows)
-        return self._tables[key]
+            ngram, test = table.predict_proba(tokens, starts, self.test_rows), self.test_rows
+            if weighting == "none":
+                self._tables[weighting] = ngram
+            else:
+                self._tables[weighting] = self.scorer.table(labels.values[test], ngram, labels.defined[test])
+        return self._tables[weighting]
 
     def _ranking(self, weighting: str) -> str:
         # A continuous hypothesis has no classes for a unit to tell apart.

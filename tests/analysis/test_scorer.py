@@ -23,9 +23,13 @@ def labelled():
     return Y, defined, probability, 0.6 * rng.random((N, 2))
 
 
+def classified(scorer, Y, probability, ngram, defined):
+    return scorer.classification(Y, logit(probability), scorer.table(Y, ngram, defined), defined)
+
+
 def test_scores_are_those_of_scikit_learn_where_labels_are_defined(labelled):
     Y, defined, probability, ngram = labelled
-    scores = Scorer(GROUPS, 200, 0).classification(Y, logit(probability), ngram, defined)
+    scores = classified(Scorer(GROUPS, 200, 0), Y, probability, ngram, defined)
     for k in range(2):
         y, p = Y[defined[:, k], k], probability[defined[:, k], k]
         assert scores["f1"][k] == pytest.approx(f1_score(y, p > 0.5))
@@ -37,7 +41,7 @@ def test_scores_are_those_of_scikit_learn_where_labels_are_defined(labelled):
 
 def test_differences_come_from_the_same_resamples(labelled):
     Y, defined, probability, ngram = labelled
-    scores = Scorer(GROUPS, 200, 3).classification(Y, logit(probability), ngram, defined)
+    scores = classified(Scorer(GROUPS, 200, 3), Y, probability, ngram, defined)
     probe, table = (resampled_auroc(Y, p, defined, GROUPS, 200, 3) for p in (logit(probability), ngram))
     for name, values in (("auroc", probe), ("auroc_over_ngram", probe - table)):
         low, high = np.quantile(values, [0.025, 0.975], axis=0)
@@ -53,7 +57,7 @@ def test_differences_come_from_the_same_resamples(labelled):
 
 def test_what_is_told_worse_than_by_the_table_lies_below(labelled):
     Y, defined, probability, ngram = labelled
-    scores = Scorer(GROUPS, 200, 3).classification(Y, logit(ngram), probability, defined)
+    scores = classified(Scorer(GROUPS, 200, 3), Y, ngram, probability, defined)
     assert verdict(converged(scores, 0)) == "below a baseline"
 
 
@@ -108,7 +112,7 @@ def test_what_has_no_probability_is_scored_nowhere(labelled):
 
 def test_one_group_alone_has_no_interval_and_decides_nothing(labelled):
     Y, defined, probability, ngram = labelled
-    scores = Scorer(np.zeros(N, int), 50, 0).classification(Y, logit(probability), ngram, defined)
+    scores = classified(Scorer(np.zeros(N, int), 50, 0), Y, probability, ngram, defined)
     assert np.isnan(scores["f1_low"]).all() and (scores["f1"] > 0).any()
     assert verdict(converged(scores, 0)) == "undecided"
 
@@ -117,7 +121,7 @@ def test_one_group_alone_has_no_interval_and_decides_nothing(labelled):
 def test_few_groups_have_no_interval(labelled, n_groups, has):
     Y, defined, probability, ngram = labelled
     groups = np.arange(N) % n_groups
-    scores = Scorer(groups, 50, 0).classification(Y, logit(probability), ngram, defined)
+    scores = classified(Scorer(groups, 50, 0), Y, probability, ngram, defined)
     ends = ("f1_low", "f1_high", "auroc_low", "auroc_over_ngram_high")
     assert all(np.isfinite(scores[name][0]) == has for name in ends) and scores["f1"][0] > 0
     target = Y.astype(float)
