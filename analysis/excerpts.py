@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,56 +33,71 @@ class Prediction:
     unit: dict[str, Any] | None
 
 
-def excerpt(
+def excerpts(
     dump: StateSource,
     labels: Labels,
-    k: int,
     test_sequences: np.ndarray,
-    prediction: Prediction,
+    predictions: Mapping[str, Prediction],
     activation: Callable[[dict[str, Any], int, int], np.ndarray],
-) -> dict[str, Any]:
-    """Return the record of one hypothesis for `excerpts.json`.
+) -> list[dict[str, Any]]:
+    """Return the record of each hypothesis for `excerpts.json`.
 
     The sequence is chosen by its labels alone: the one in whose first 500 characters they vary most.
 
     Args:
         dump: the states and their text.
-        labels: the labels of the hypothesis's kind.
-        k: its place among them.
-        test_sequences: the sequences to choose from.
-        prediction: of the probe to show.
+        labels: K hypotheses.
+        test_sequences: the sequences to choose from, sorted.
+        predictions: of the probe to show, by hypothesis.
         activation: gives a unit's activation at the rows start:stop.
     """
-    each = labels.hypotheses[k]
-    starts = dump.sequence_starts
-    spans = [(int(starts[s]), int(min(starts[s] + LONGEST, starts[s + 1]))) for s in test_sequences]
-    variances = [_variance(labels.values[a:b, k], labels.defined[a:b, k]) for a, b in spans]
-    best = int(np.argmax(variances))
-    start, stop = spans[best]
-    at = np.searchsorted(prediction.rows, np.arange(start, stop))
-    value = labels.values[start:stop, k].astype(np.float64)
-    unit = prediction.unit
-    return {
-        "hypothesis": each.name,
-        "kind": each.values,
-        "states": prediction.states,
-        "weighting": prediction.weighting,
-        "description": each.description,
-        "sees": each.sees,
-        "sequence": int(test_sequences[best]),
-        "text": dump.text(start, stop),
-        "value": [
-            round(float(number), 4) if known else None
-            for number, known in zip(value, labels.defined[start:stop, k], strict=True)
-        ],
-        "prediction": _rounded(prediction.values[at], each.values == "boolean"),
-        "unit": None if unit is None else {"states": unit["states"], "unit": unit["unit"]},
-        "activation": None if unit is None else _rounded(activation(unit, start, stop)),
-    }
+    begins, ends = dump.sequence_starts[test_sequences], dump.sequence_starts[test_sequences + 1]
+    chosen = test_sequences[ends > begins]
+    begins, ends = begins[ends > begins], np.minimum(begins + LONGEST, ends)[ends > begins]
+    first = np.cumsum(ends - begins) - (ends - begins)
+    rows = np.concatenate(list(map(np.arange, begins, ends)))
+    records = []
+    for k, each in enumerate(labels.hypotheses):
+        best = np.argmax(_variation(labels.values[rows, k], labels.defined[rows, k], first))
+        start, stop = int(begins[best]), int(ends[best])
+        prediction = predictions[each.name]
+        at, unit = np.searchsorted(prediction.rows, np.arange(start, stop)), prediction.unit
+        value = labels.values[start:stop, k].astype(np.float64)
+        records.append(
+            {
+                "hypothesis": each.name,
+                "kind": each.values,
+                "states": prediction.states,
+                "weighting": prediction.weighting,
+                "description": each.description,
+                "sees": each.sees,
+                "sequence": int(chosen[best]),
+                "text": dump.text(start, stop),
+                "value": [
+                    round(float(number), 4) if known else None
+                    for number, known in zip(value, labels.defined[start:stop, k], strict=True)
+                ],
+                "prediction": _rounded(prediction.values[at], each.values == "boolean"),
+                "unit": None if unit is None else {"states": unit["states"], "unit": unit["unit"]},
+                "activation": None if unit is None else _rounded(activation(unit, start, stop)),
+            }
+        )
+    return records
 
 
-def _variance(values: np.ndarray, defined: np.ndarray) -> float:
-    return float(np.var(values[defined].astype(np.float64))) * defined.sum() if defined.any() else 0.0
+def _variation(values: np.ndarray, defined: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Sum of squared differences from the mean, [S], over the defined rows of each sequence.
+
+    Args:
+        values, defined: of the rows of all sequences, one behind the other.
+        first: [S], where each begins.
+    """
+    numbers = np.where(defined, values, 0).astype(np.float64)
+    if values.dtype != bool and defined.any():
+        # Squares of values far from zero would cancel.
+        numbers = np.where(defined, numbers - numbers[defined].mean(), 0)
+    count, total, square = (np.add.reduceat(each, first) for each in (defined.astype(np.float64), numbers, numbers**2))
+    return square - total**2 / np.maximum(count, 1)
 
 
 def _rounded(values: np.ndarray, decides: bool = False) -> list[float | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,12 @@ class Labels:
     hypotheses: tuple[Hypothesis, ...]
     values: np.ndarray
     defined: np.ndarray
+
+    def parts(self, size: int) -> Iterator[Labels]:
+        """Yield so many hypotheses after another, the last ones fewer; views of the arrays."""
+        for first in range(0, len(self.hypotheses), size):
+            chosen = slice(first, first + size)
+            yield Labels(self.hypotheses[chosen], self.values[:, chosen], self.defined[:, chosen])
 
 
 def side_by_side(first: Labels, second: Labels) -> Labels:

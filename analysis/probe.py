@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import save
 
-from gatescope.analysis.excerpts import Prediction, excerpt
+from gatescope.analysis.excerpts import excerpts
 from gatescope.analysis.fit_files import Fit, holds_fit, load_fit, save_fit
 from gatescope.analysis.hypotheses import Hypothesis, select
 from gatescope.analysis.label_table import LabelTable, read_labels
@@ -41,6 +41,7 @@ from gatescope.engine.evaluate import perplexity
 from gatescope.engine.files import write_atomic, write_json
 from gatescope.engine.location import local_path
 from gatescope.engine.log import log
+from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.other_dumps import ReadConfig, open_states
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.settings import CONFIG, claimed, record_facts, remove
@@ -54,6 +55,8 @@ EXCERPTS = "excerpts.json"
 COEFFICIENTS = "coefficients.safetensors"
 FITS = "fits"
 OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, FITS)
+# What a fit of one hypothesis takes for each row of the dump: labels, weights, predictions, and the n-gram table.
+BYTES_OF_EACH = 32
 LANGUAGE_SAMPLE = 1 << 20  # characters of the dump's text by which its language is told
 
 
@@ -186,7 +189,7 @@ def study_dump(
     with warnings.catch_warnings():
         # Records and table have the status of each hypothesis.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        records, coefficients, predictions = _fitted(study, boolean, continuous, results / FITS, log_path)
+        records, coefficients, painted = _fitted(study, boolean, continuous, results / FITS, log_path)
     names = [*(each.name for each in hypotheses), *(table.names if table else ())]
     order = {name: place for place, name in enumerate(names)}
     records.sort(key=lambda record: order[record["hypothesis"]])
@@ -199,12 +202,6 @@ def study_dump(
     columns = {name: study.columns(name) for name in study.state_sets}
     header = json.dumps({"hypotheses": contents, "columns": columns})
     write_atomic(results / COEFFICIENTS, save(coefficients, {"gatescope": header}))
-    painted = [
-        excerpt(dump, labels, k, study.test, predictions[each.name], study.activation)
-        # Where the text is not known there is nothing to paint.
-        for labels in ((boolean, continuous) if dump.vocabulary is not None else ())
-        for k, each in enumerate(labels.hypotheses)
-    ]
     write_json(results / EXCERPTS, sorted(painted, key=lambda item: order[item["hypothesis"]]))
     # The records come last: with them a probe has ended.
     remove(results / FITS)
@@ -213,29 +210,45 @@ def study_dump(
 
 
 def _fitted(study: Study, boolean: Labels, continuous: Labels, folder: Path, log_path: Path) -> Fit:
-    """Fit every state set, behind the fits that a folder has; return all, coefficients by set and weighting."""
+    """Fit every state set, behind the fits that a folder has; return all, coefficients by set and weighting.
+
+    Hypotheses are fitted as many at a time as memory has room for: each part is fitted on every state set before the
+    next, and a file when it is.
+    """
     records: list[dict[str, Any]] = []
-    coefficients: dict[str, np.ndarray] = {}
-    predictions: dict[str, Prediction] = {}
-    fits = [(boolean, "plain"), (boolean, "balanced"), (continuous, "none")]
-    todo = list(product(study.state_sets, [(labels, weighting) for labels, weighting in fits if labels.hypotheses]))
-    with progress_bar("probe", sum(len(labels.hypotheses) for _, (labels, _) in todo), "fits") as advance:
-        for number, (name, (labels, weighting)) in enumerate(todo):
+    coefficients: dict[str, list[np.ndarray]] = {}
+    painted: list[dict[str, Any]] = []
+    limit = bytes_of(study.config.memory_limit)
+    assert limit is not None
+    size = max(1, limit // 2 // (BYTES_OF_EACH * study.dump.n_rows))
+    kinds = [(boolean, ("plain", "balanced")), (continuous, ("none",))]
+    todo = [
+        fit
+        for labels, names in kinds
+        for part in labels.parts(size)
+        for fit in product([part], study.state_sets, names)
+    ]
+    with progress_bar("probe", sum(len(labels.hypotheses) for labels, _, _ in todo), "fits") as advance:
+        for number, (labels, name, weighting) in enumerate(todo):
             path = folder / f"{number}.safetensors"
+            advance(0, f"{number + 1} of {len(todo)}: {len(labels.hypotheses)} x {name}, {weighting}")
             if not holds_fit(path, [each.name for each in labels.hypotheses]):
                 started = time.perf_counter()
                 found, weights, predicted = study.fit(name, labels, weighting)
-                is_shown = name == study.main_set and weighting != "balanced"
-                save_fit(path, (found, weights, predicted if is_shown else {}))
+                # Where the text is not known there is nothing to paint.
+                is_shown = name == study.main_set and weighting != "balanced" and study.dump.vocabulary is not None
+                texts = excerpts(study.dump, labels, study.test, predicted, study.activation) if is_shown else []
+                save_fit(path, (found, weights, texts))
                 statuses = [record["status"] for record in found]
                 seconds = round(time.perf_counter() - started, 3)
                 log(log_path, "probe", states=name, weighting=weighting, seconds=seconds, statuses=statuses)
-            found, weights, predicted = load_fit(path, study.test_rows)
+            found, weights, texts = load_fit(path)
             records += found
-            coefficients |= {f"{name}/{weighting}/{part}": array for part, array in weights.items()}
-            predictions |= predicted
+            painted += texts
+            for part, array in weights.items():
+                coefficients.setdefault(f"{name}/{weighting}/{part}", []).append(array)
             advance(len(labels.hypotheses))
-    return records, coefficients, predictions
+    return records, {name: np.concatenate(arrays) for name, arrays in coefficients.items()}, painted
 
 
 def _labelled(

@@ -4,16 +4,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from gatescope.analysis.excerpts import Prediction
 from gatescope.analysis.fit_files import holds_fit, load_fit, save_fit
 from gatescope.engine.errors import InputError
 
-ROWS = np.array([3, 4, 7])
-PREDICTED = np.array([[0.1, 0.9], [0.2, 0.8], [0.3, 0.7]])[:, 1]
 FIT = (
     [{"hypothesis": "a", "f1": 0.25, "r2": None, "top_units": [{"states": "h", "unit": 3, "coefficient": 1 / 3}]}],
     {"coefficient": np.arange(6.0).reshape(2, 3).T, "intercept": np.array([np.nan, np.inf])},
-    {"a": Prediction("h", "plain", PREDICTED, ROWS, {"states": "h", "unit": 3})},
+    [{"hypothesis": "a", "text": "x\n", "prediction": [0.1, None], "unit": {"states": "h", "unit": 3}}],
 )
 
 
@@ -22,14 +19,10 @@ def test_a_fit_comes_back_as_it_was(tmp_path):
     assert not holds_fit(path, ["a"])
     save_fit(path, FIT)
     assert holds_fit(path, ["a"]) and not holds_fit(path, ["a", "b"])
-    records, weights, predictions = load_fit(path, ROWS)
-    assert records == FIT[0] and weights.keys() == FIT[1].keys()
+    records, weights, painted = load_fit(path)
+    assert (records, painted) == (FIT[0], FIT[2]) and weights.keys() == FIT[1].keys()
     for name, values in FIT[1].items():
         np.testing.assert_array_equal(weights[name], values)
-    found, expected = predictions["a"], FIT[2]["a"]
-    assert (found.states, found.weighting, found.unit) == (expected.states, expected.weighting, expected.unit)
-    np.testing.assert_array_equal(found.values, expected.values)
-    assert found.rows is ROWS
 
 
 NESTED = save({"a": np.zeros(1)}, {"gatescope": "[" * 100_000})

@@ -9,10 +9,10 @@ import numpy as np
 import pandas
 import pytest
 import zarr
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from gatescope.analysis.cli import main
-from gatescope.analysis.probe import _planned, probe_dump
+from gatescope.analysis.probe import BYTES_OF_EACH, _planned, probe_dump
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.results import read_results
 from gatescope.analysis.split import split_sequences
@@ -238,6 +238,36 @@ def test_the_limit_of_memory_decides_nothing(tmp_path, text_states):
     assert main([*words, "--memory-limit", "1GB"]) == 0
     assert (tmp_path / "r" / "probes.json").read_bytes() == before
     assert main([*words, "--controls"]) == 2
+
+
+def test_hypotheses_beyond_the_memory_are_fitted_one_part_after_another(tmp_path, text_states, monkeypatch):
+    words = ["probe", str(text_states), "--hypotheses", "any", "--bootstrap", "20"]
+    words += [word for letter in "abei" for word in ("--pattern", f"is_{letter}={letter}")]
+    assert main([*words, "--out", str(tmp_path / "whole")]) == 0
+    fit, sizes = Study.fit, []
+
+    def counted(study, name, labels, weighting):
+        sizes.append(len(labels.hypotheses))
+        return fit(study, name, labels, weighting)
+
+    monkeypatch.setattr(Study, "fit", counted)
+    # Room for the fits of two hypotheses in half of it.
+    limit = str(4 * BYTES_OF_EACH * 600)
+    assert main([*words, "--memory-limit", limit, "--out", str(tmp_path / "parts")]) == 0
+    assert len(sizes) > 5 and max(sizes) == 2
+    whole, parts = (json.loads((tmp_path / name / "probes.json").read_text()) for name in ("whole", "parts"))
+    for one, other in zip(whole, parts, strict=True):
+        assert [one[key] for key in ("hypothesis", "states", "weighting")] == [
+            other[key] for key in ("hypothesis", "states", "weighting")
+        ]
+        assert one["auroc"] == pytest.approx(other["auroc"], abs=1e-3)
+        assert one["auroc_over_ngram_low"] == pytest.approx(other["auroc_over_ngram_low"], abs=1e-3)
+        assert one["r2"] == pytest.approx(other["r2"], abs=1e-3)
+    arrays = [load_file(tmp_path / name / "coefficients.safetensors") for name in ("whole", "parts")]
+    for name, array in arrays[0].items():
+        np.testing.assert_allclose(arrays[1][name], array, atol=1e-3, equal_nan=True)
+    texts = [json.loads((tmp_path / name / "excerpts.json").read_text()) for name in ("whole", "parts")]
+    assert [each["text"] for each in texts[0]] == [each["text"] for each in texts[1]]
 
 
 def test_paths_are_text_too(tmp_path, text_states, monkeypatch):
