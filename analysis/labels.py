@@ -8,8 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from gatescope.analysis.hypotheses import Hypothesis
+from gatescope.analysis.patterns import CoveredBy
 from gatescope.engine.errors import InputError
 from gatescope.engine.state_source import StateSource
+
+# Characters of documents that a pattern is asked about at once.
+BATCH = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -63,21 +67,62 @@ def label_dump(dump: StateSource, hypotheses: Iterable[Hypothesis]) -> tuple[Lab
         for each in hypotheses
     }
     failed: dict[str, str] = {}
-    # Document by document, so that scanners which keep the last text serve every hypothesis from one pass.
-    for start, stop, text in dump.documents() if hypotheses else ():
-        for each in hypotheses:
-            if each.name in failed:
-                continue
-            try:
-                found, defined = each.label(text, prime)
-            except InputError as error:
-                failed[each.name] = str(error)
-                continue
-            values, where = columns[each.name]
-            where[start:stop] = defined
-            values[start:stop] = np.where(defined, found, 0)
+    # Patterns answer many documents at once: a question to another process takes longer than most documents.
+    patterns = [each for each in hypotheses if isinstance(each.function, CoveredBy)]
+    others = [each for each in hypotheses if not isinstance(each.function, CoveredBy)]
+    for documents in _batches(dump) if hypotheses else ():
+        # Document by document, so that scanners which keep the last text serve every hypothesis from one pass.
+        for start, stop, text in documents:
+            for each in others:
+                if each.name in failed:
+                    continue
+                try:
+                    found, defined = each.label(text, prime)
+                except InputError as error:
+                    failed[each.name] = str(error)
+                    continue
+                values, where = columns[each.name]
+                where[start:stop] = defined
+                values[start:stop] = np.where(defined, found, 0)
+        for each in patterns:
+            if each.name not in failed:
+                try:
+                    _cover(*columns[each.name], each.function, documents, prime)
+                except InputError as error:
+                    failed[each.name] = str(error)
     evaluated = [each for each in hypotheses if each.name not in failed]
     return *(_gather(evaluated, kind, columns, dump.n_rows) for kind in dtypes), failed  # type: ignore[return-value]
+
+
+def _batches(dump: StateSource) -> Iterator[list[tuple[int, int, str]]]:
+    """Yield the documents of a dump, each with its first row and the one behind its last, about BATCH characters."""
+    batch: list[tuple[int, int, str]] = []
+    for document in dump.documents():
+        batch.append(document)
+        if batch[-1][1] - batch[0][0] >= BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _cover(
+    values: np.ndarray,
+    defined: np.ndarray,
+    pattern: CoveredBy,
+    documents: Sequence[tuple[int, int, str]],
+    prime: str,
+) -> None:
+    """Write what a pattern says of some documents, and leave no process behind: there may be hundreds of patterns."""
+    try:
+        covered = pattern.of_texts([prime + text for _, _, text in documents])
+    finally:
+        pattern.close()
+    place = 0
+    for start, stop, text in documents:
+        place += len(prime) + len(text)
+        values[start:stop] = covered[place - len(text) : place]
+        defined[start:stop] = True
 
 
 def _gather(

@@ -1,8 +1,9 @@
 """The process that evaluates a regular expression for `gatescope.analysis.patterns`, which runs this file by its path.
 
-Both sides speak in blocks: eight bytes of length, then the bytes. The first block in is the expression, every further
-one a text in UTF-8; each text is answered by a block of int64 pairs, first character and the one after the last, of
-every match. The end of the input ends the process.
+Both sides speak in blocks: eight bytes of length, then the bytes. The first block in is the expression. Then two blocks
+make a question, the numbers of characters of some texts, int64, and these texts one behind the other in UTF-8; it is
+answered by a block of int64 pairs, first character and the one after the last, of every match in any of them. The end
+of the input ends the process.
 """
 
 from __future__ import annotations
@@ -39,10 +40,12 @@ def serve(source: IO[bytes], sink: IO[bytes]) -> None:
     if first is None:
         return
     expression = re.compile(first.decode("utf-8", "surrogatepass"))
-    while (text := read_block(source)) is not None:
-        spans = array("q")
-        for match in expression.finditer(text.decode("utf-8", "surrogatepass")):
-            spans.extend(match.span())
+    while (lengths := read_block(source)) is not None and (block := read_block(source)) is not None:
+        texts, spans, first = block.decode("utf-8", "surrogatepass"), array("q"), 0
+        for length in array("q", lengths):
+            for match in expression.finditer(texts[first : first + length]):
+                spans.extend((first + match.start(), first + match.end()))
+            first += length
         write_block(sink, spans.tobytes())
 
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +49,23 @@ class CoveredBy:
         Raises:
             InputError: the expression took longer than it may, or failed (for example for want of memory).
         """
-        with self._lock:
-            spans = self._spans(text)
-        # Matches are in order and do not overlap: covered or not flips at each of their borders.
-        return fill_between(spans, False, len(text))
+        return self.of_texts([text])
 
-    def _spans(self, text: str) -> np.ndarray:
+    def of_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Return bool [n] for texts of n characters together, each searched by itself; raises what a call does."""
+        with self._lock:
+            spans = self._spans(texts)
+        # Matches are in order and do not overlap: covered or not flips at each of their borders.
+        return fill_between(spans, False, sum(map(len, texts)))
+
+    def close(self) -> None:
+        """End the process; another one answers the next text."""
+        if self._process and self._owner == os.getpid():
+            _stop(self._process)
+        self._process = None
+
+    def _spans(self, texts: Sequence[str]) -> np.ndarray:
+        text = "".join(texts)
         process, is_new = self._running()
         assert process.stdin is not None and process.stdout is not None
         limit = self.seconds + len(text) / CHARACTERS_PER_SECOND
@@ -68,6 +80,7 @@ class CoveredBy:
         try:
             if is_new:
                 write_block(process.stdin, self.expression.encode("utf-8", "surrogatepass"))
+            write_block(process.stdin, np.array(list(map(len, texts)), np.int64).tobytes())
             write_block(process.stdin, text.encode("utf-8", "surrogatepass"))
             block = read_block(process.stdout)
         except BrokenPipeError:

@@ -25,10 +25,19 @@ def test_an_incomplete_block_is_none():
         assert read_block(io.BytesIO(stream.getvalue()[:cut])) is None
 
 
+def question(*texts):
+    """The two blocks that ask for the matches in texts."""
+    stream = io.BytesIO()
+    write_block(stream, struct.pack(f"={len(texts)}q", *map(len, texts)))
+    write_block(stream, "".join(texts).encode("utf-8", "surrogatepass"))
+    return stream.getvalue()
+
+
 def test_serve():
     source, sink = io.BytesIO(), io.BytesIO()
-    for text in ("é|b*", "aébb", "", "\ud800b"):
-        write_block(source, text.encode("utf-8", "surrogatepass"))
+    write_block(source, "é|b*".encode())
+    for text in ("aébb", "", "\ud800b"):
+        source.write(question(text))
     source.seek(0)
     serve(source, sink)
     sink.seek(0)
@@ -36,6 +45,17 @@ def test_serve():
     while (block := read_block(sink)) is not None:
         spans.append(list(struct.iter_unpack("qq", block)))
     assert spans == [[(0, 0), (1, 2), (2, 4), (4, 4)], [(0, 0)], [(0, 0), (1, 2), (2, 2)]]
+
+
+def test_texts_of_one_question_are_searched_each_by_itself():
+    source, sink = io.BytesIO(), io.BytesIO()
+    write_block(source, b"^a+|b$")
+    source.write(question("éa", "", "aab", "b"))
+    source.seek(0)
+    serve(source, sink)
+    sink.seek(0)
+    block = read_block(sink)
+    assert block is not None and list(struct.iter_unpack("qq", block)) == [(2, 4), (4, 5), (5, 6)]
 
 
 def test_no_expression():
@@ -47,7 +67,7 @@ def test_no_expression():
 def test_the_file_runs_with_the_standard_library_alone(tmp_path):
     source = io.BytesIO()
     write_block(source, b"a")
-    write_block(source, b"ba")
+    source.write(question("ba"))
     done = subprocess.run(
         [sys.executable, "-I", "-S", pattern_worker.__file__],
         input=source.getvalue(),
