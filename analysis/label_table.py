@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,9 +82,11 @@ def read_labels(path: str | os.PathLike[str]) -> LabelTable:
     for name, values in columns.items():
         if name not in NOT_LABELS:
             for kind, label, numbers, defined in _labels_of(path, name, values):
-                found[kind].append((label, numbers, defined))
+                # Of thousands of columns, most of which miss nothing, all that is known of this takes no memory.
+                where = np.broadcast_to(np.True_, len(defined)) if defined.all() else defined
+                found[kind].append((label, numbers, where))
     names = [label for columns_of_kind in found.values() for label, _, _ in columns_of_kind]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice:
         raise InputError(
             f"--labels {path}: two hypotheses are called {twice!r}: give one of their columns another name"
@@ -199,7 +202,10 @@ def _labels_of(path: Path, name: str, values: np.ndarray) -> Iterator[tuple[str,
             return
         values = np.where(defined, values, "").astype(str)
         defined = values != ""
-    elif values.dtype.kind in "biuf":
+    elif values.dtype.kind == "b":
+        yield "boolean", name, values, np.ones(len(values), dtype=bool)
+        return
+    elif values.dtype.kind in "iuf":
         defined = ~np.isnan(values) if values.dtype.kind == "f" else np.ones(len(values), dtype=bool)
         yield from _numbers(path, name, values, defined)
         return
@@ -235,11 +241,12 @@ def _numbers(
 def _gather(path: Path, kind: str, columns: list[tuple[str, np.ndarray, np.ndarray]], n_rows: int) -> Labels:
     description = f"from {path.name}"
     hypotheses = tuple(Hypothesis(name, "any", kind, "unknown", description, _not_of_a_text) for name, _, _ in columns)
-    values, defined = (
-        np.stack([column[part] for column in columns], axis=1) if columns else np.zeros((n_rows, 0), dtype=bool)
-        for part in (1, 2)
-    )
-    return Labels(hypotheses, values, defined)
+    if not columns:
+        return Labels(hypotheses, *np.zeros((2, n_rows, 0), dtype=bool))
+    values = np.stack([numbers for _, numbers, _ in columns], axis=1)
+    if all(defined.strides == (0,) for _, _, defined in columns):
+        return Labels(hypotheses, values, np.broadcast_to(np.True_, values.shape))
+    return Labels(hypotheses, values, np.stack([defined for _, _, defined in columns], axis=1))
 
 
 def _not_of_a_text(text: str) -> Any:

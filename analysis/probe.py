@@ -15,6 +15,7 @@ import os
 import platform
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -74,7 +75,7 @@ def chosen_hypotheses(config: ProbeConfig, language: str) -> list[Hypothesis]:
     if not any(each in chosen for each in own):
         chosen += own
     names = [each.name for each in chosen]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice:
         raise InputError(f"two hypotheses are called {twice!r}: give the pattern or function another name")
     return chosen
@@ -156,7 +157,8 @@ def _planned(dump: StateSource, config: ProbeConfig, table: LabelTable | None) -
     if table and config.hypotheses == ("auto",):
         config = replace(config, hypotheses=())
     hypotheses = chosen_hypotheses(config, language)
-    twice = next((each.name for each in hypotheses if table and each.name in table.names), None)
+    of_table = set(table.names if table else ())
+    twice = next((each.name for each in hypotheses if each.name in of_table), None)
     if twice:
         raise InputError(f"two hypotheses are called {twice!r}: give the column of --labels another name")
     return hypotheses, language

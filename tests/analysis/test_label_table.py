@@ -183,3 +183,14 @@ def test_among_numbers_what_is_called_missing_is_missing(tmp_path):
     assert table.boolean.defined.tolist() == [[True, True], [True, True], [False, False], [True, True]]
     assert [each.name for each in table.continuous.hypotheses] == ["x"]
     assert table.continuous.defined[:, 0].tolist() == [True, False, True, True]
+
+
+def test_where_all_columns_are_whole_that_takes_no_memory(tmp_path):
+    whole = {"a": np.array([True, False, True]), "b": np.array([1.0, 0.0, 0.0]), "word": np.array(["x", "y", "x"])}
+    np.savez(tmp_path / "whole.npz", **whole)
+    labels = read_labels(tmp_path / "whole.npz").boolean
+    assert labels.defined.all() and labels.defined.shape == (3, 4) and labels.defined.strides == (0, 0)
+    np.savez(tmp_path / "holes.npz", **whole, c=np.array([1.0, np.nan, 0.0]))
+    labels = read_labels(tmp_path / "holes.npz").boolean
+    assert [each.name for each in labels.hypotheses] == ["a", "b", "word=x", "word=y", "c"]
+    assert labels.defined.all(axis=0).tolist() == [True] * 4 + [False] and labels.defined[:, 4].tolist() == [1, 0, 1]
