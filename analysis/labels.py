@@ -68,7 +68,7 @@ def label_dump(dump: StateSource, hypotheses: Iterable[Hypothesis]) -> tuple[Lab
     }
     failed: dict[str, str] = {}
     # Patterns answer many documents at once: a question to another process takes longer than most documents.
-    patterns = [each for each in hypotheses if isinstance(each.function, CoveredBy)]
+    patterns = [(each.name, each.function) for each in hypotheses if isinstance(each.function, CoveredBy)]
     others = [each for each in hypotheses if not isinstance(each.function, CoveredBy)]
     for documents in _batches(dump) if hypotheses else ():
         # Document by document, so that scanners which keep the last text serve every hypothesis from one pass.
@@ -84,12 +84,12 @@ def label_dump(dump: StateSource, hypotheses: Iterable[Hypothesis]) -> tuple[Lab
                 values, where = columns[each.name]
                 where[start:stop] = defined
                 values[start:stop] = np.where(defined, found, 0)
-        for each in patterns:
-            if each.name not in failed:
+        for name, pattern in patterns:
+            if name not in failed:
                 try:
-                    _cover(*columns[each.name], each.function, documents, prime)
+                    _cover(*columns[name], pattern, documents, prime)
                 except InputError as error:
-                    failed[each.name] = str(error)
+                    failed[name] = str(error)
     evaluated = [each for each in hypotheses if each.name not in failed]
     return *(_gather(evaluated, kind, columns, dump.n_rows) for kind in dtypes), failed  # type: ignore[return-value]
 

@@ -41,11 +41,11 @@ def serve(source: IO[bytes], sink: IO[bytes]) -> None:
         return
     expression = re.compile(first.decode("utf-8", "surrogatepass"))
     while (lengths := read_block(source)) is not None and (block := read_block(source)) is not None:
-        texts, spans, first = block.decode("utf-8", "surrogatepass"), array("q"), 0
-        for length in array("q", lengths):
-            for match in expression.finditer(texts[first : first + length]):
-                spans.extend((first + match.start(), first + match.end()))
-            first += length
+        texts, spans, begin = block.decode("utf-8", "surrogatepass"), array("q"), 0
+        for n_characters in array("q", lengths):
+            for match in expression.finditer(texts[begin : begin + n_characters]):
+                spans.extend((begin + match.start(), begin + match.end()))
+            begin += n_characters
         write_block(sink, spans.tobytes())
 
 

@@ -37,6 +37,9 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_atomic
 from gatescope.engine.location import local_path
 
+# Of hypotheses that states do not know, the share whose 95% interval lies above chance all the same.
+BY_CHANCE = 0.025
+
 
 def write_report(results: Sequence[Path], out: Path) -> Path:
     """Write `report.html` and the folder `figures` for one or several results, side by side.
@@ -121,6 +124,11 @@ def _answer(result: Result, several: bool) -> str:
         answer += f" Undecided: {n_open}."
     if len(scored) < len(judged):
         answer += f" Not scored: {len(judged) - len(scored)}."
+    if known and len(scored) * BY_CHANCE >= 1:
+        answer += (
+            " Verdicts are not corrected for the number of hypotheses: if the states knew none of these "
+            f"{len(scored)}, about {round(len(scored) * BY_CHANCE)} would pass by chance."
+        )
     if scored and all(number(record, f"baseline_ngram_{MEASURES[record['kind']][0]}") is None for record in scored):
         answer += " What was read is not known, so that the n-gram table is missing and nothing is decided."
     return f'<p class="answer">{answer.strip()}</p>\n{model_line(result.facts)}'

@@ -56,6 +56,16 @@ def test_it_opens_with_the_question_and_the_answer(folder, page):
     )
 
 
+@pytest.mark.parametrize(("copies", "says"), [(37, False), (78, True)])
+def test_the_answer_says_how_many_of_many_hypotheses_would_pass_by_chance(tmp_path, write_result, copies, says):
+    folder = write_result(tmp_path / "lstm", copies=copies, hypotheses=[("inside_string", '"', 0.9)])
+    (folder / "excerpts.json").unlink()
+    page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
+    (answer,) = page.all("p", **{"class": "answer"})
+    words = "if the states knew none of these 80, about 2 would pass by chance."
+    assert (words in answer["text"]) == says and ("by chance" in answer["text"]) == says
+
+
 def test_the_page_says_how_many_characters_the_table_knows(page):
     words = f"The n-gram table predicts from the last {NgramTable().k} characters that the state has read:"
     assert sum(words in each["text"] for each in page.all("p")) == 1
