@@ -33,7 +33,7 @@ class ProbeConfig:
     ranking: Literal["auroc", "weight_sd", "weight"] = "auroc"  # what puts a unit first; the paper: weight
 
     controls: bool = False  # control task, chance of the best unit, description length; several times the fits
-    memory_limit: str = "4GB"  # for states; a set that takes more than half is read from disk again in every pass
+    memory_limit: str = "4GB"  # half for states, beyond it read from disk in every pass; half for what fits together
 
     def __post_init__(self) -> None:
         require_values(self)
