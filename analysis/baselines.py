@@ -9,14 +9,11 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from gatescope.analysis.split import sequence_ids_of
+from gatescope.analysis.last_characters import LONGEST_CONTEXT, last_characters
 from gatescope.engine.errors import InputError
 
 # A context code holds the id of the context shorter by one in the high bits and one more character in the low ones.
 _CHARACTER_BITS = 32
-# The character that stands before every sequence; real characters are shifted up by one.
-_BEFORE_START = 0
-LONGEST_CONTEXT = 5  # characters
 # Training rows for which the mean after the context one shorter may count.
 PRIOR_ROWS = (3.0, 30.0, 300.0)
 # Of fewer training rows none can be spared to choose among these: the first is taken.
@@ -42,32 +39,6 @@ def majority_f1(counts: np.ndarray) -> np.ndarray:
     rows = tp + fp + fn + tn
     prevalence = np.divide(tp + fn, rows, out=np.full(rows.shape, np.nan), where=rows > 0)
     return 2 * prevalence / (1 + prevalence)
-
-
-def last_characters(
-    tokens: np.ndarray, sequence_starts: np.ndarray, rows: np.ndarray, k: int, alignment: str = "post"
-) -> np.ndarray:
-    """The last k characters that the state of each row has read, the newest first.
-
-    Args:
-        tokens: [N] character ids, non-negative integers below 2^32 - 1.
-        sequence_starts: [S + 1] first row of each sequence, then N.
-        rows: [n] row indices.
-        k: number of characters, 0 or more.
-        alignment: "post" where a row's state has read its own character, "pre" where it has not.
-
-    Returns:
-        [k, n] uint32 character ids plus 1; 0 stands for everything before the row's sequence.
-    """
-    rows = np.asarray(rows, dtype=np.int64)
-    first = np.asarray(sequence_starts, dtype=np.int64)[sequence_ids_of(rows, sequence_starts)]
-    newest = rows if alignment == "post" else rows - 1
-    characters = np.empty((k, len(rows)), dtype=np.uint32)
-    for back in range(k):
-        position = newest - back
-        shifted = np.asarray(tokens[np.maximum(position, 0)], dtype=np.int64) + 1
-        characters[back] = np.where(position >= first, shifted, _BEFORE_START)
-    return characters
 
 
 class NgramTable:

@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-from gatescope.analysis.baselines import last_characters
+from gatescope.analysis.last_characters import last_characters
 
 _WORD = re.compile(r"\w+|\W")
 

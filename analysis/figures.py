@@ -110,7 +110,7 @@ def _save(figure: Figure, stem: Path) -> list[Path]:
 def scores_figure(results: Sequence[Result], measure: str) -> Figure:
     """Draw one row per hypothesis, best known first, and one column per result.
 
-    Scores have their 95% interval and that of the n-gram table: AUROC of the plain fit; F1 of the plain and the
+    Scores have their 95% interval and that of the n-gram baseline: AUROC of the plain fit; F1 of the plain and the
     balanced fit, over the majority's; R2 of continuous hypotheses, with Pearson's r.
 
     Args:
@@ -215,7 +215,7 @@ def _draw_r2(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _draw_fits(axes: Axes, fits: Sequence[tuple[float, Record]], measure: str, weighting: str) -> None:
-    """Draw scores of one weighting with their intervals, and those of the n-gram table."""
+    """Draw scores of one weighting with their intervals, and those of the n-gram baseline."""
     colour, marker, _ = WEIGHTINGS[weighting]
     axes.plot(*_points(fits, f"baseline_ngram_{measure}"), "x", color=BASELINE, markersize=3.5, markeredgewidth=0.9)
     low, y_low = _points([fit for fit in fits if number(fit[1], f"{measure}_high") is not None], f"{measure}_low")
@@ -255,4 +255,4 @@ def _legend(measure: str) -> list[Line2D]:
         handles[-1].set(linestyle=line, linewidth=1.2, label=label)
     if measure == "f1":
         handles.append(Line2D([], [], color=BASELINE, marker="|", linestyle="", markersize=6, label="majority"))
-    return [*handles, Line2D([], [], color=BASELINE, marker="x", linestyle="", markersize=4, label="n-gram table")]
+    return [*handles, Line2D([], [], color=BASELINE, marker="x", linestyle="", markersize=4, label="n-gram baseline")]

@@ -56,7 +56,7 @@ EXCERPTS = "excerpts.json"
 COEFFICIENTS = "coefficients.safetensors"
 FITS = "fits"
 OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, FITS)
-# What a fit of one hypothesis takes for each row of the dump: labels, weights, predictions, and the n-gram table.
+# What a fit of one hypothesis takes for each row of the dump: labels, weights, predictions, and the n-gram baseline.
 BYTES_OF_EACH = 32
 LANGUAGE_SAMPLE = 1 << 20  # characters of the dump's text by which its language is told
 

@@ -1,9 +1,9 @@
 """The report: one self-contained page that answers which hypotheses the hidden states know, and which units know them.
 
-It opens with the answer (AUROC with its interval beside the n-gram table's, the best unit), then shows the text of each
-hypothesis coloured by hypothesis, by prediction and by the most responsible unit, as in Figures 2 and 7 of van der
-Ouderaa, Quantitatively understanding recurrent networks, and ends with every score. The page needs no network and no
-script, and the same results give the same bytes.
+It opens with the answer (AUROC with its interval, beside what the last characters tell, and the best unit), then shows
+the text of each hypothesis coloured by hypothesis, by prediction and by the most responsible unit, as in Figures 2 and
+7 of van der Ouderaa, Quantitatively understanding recurrent networks, and ends with every score. The page needs no
+network and no script, and the same results give the same bytes.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gatescope.analysis.baselines import LONGEST_CONTEXT
 from gatescope.analysis.figures import write_figures
+from gatescope.analysis.last_characters import LONGEST_CONTEXT
 from gatescope.analysis.report_answer import answer_tables, f1_tables
 from gatescope.analysis.report_facts import facts_table, model_line
 from gatescope.analysis.report_scores import scores_table, state_set_tables
@@ -130,7 +130,7 @@ def _answer(result: Result, several: bool) -> str:
             f"{len(scored)}, about {round(len(scored) * BY_CHANCE)} would pass by chance."
         )
     if scored and all(number(record, f"baseline_ngram_{MEASURES[record['kind']][0]}") is None for record in scored):
-        answer += " What was read is not known, so that the n-gram table is missing and nothing is decided."
+        answer += " What was read is not known, so that the n-gram baseline is missing and nothing is decided."
     return f'<p class="answer">{answer.strip()}</p>\n{model_line(result.facts)}'
 
 
@@ -145,7 +145,7 @@ def _best_known(known: Sequence[Record]) -> str:
         among, name, of_one = "Best of the continuous ones", "R²", "r"
     table = score(number(best, f"baseline_ngram_{measure}"))
     return (
-        f"{among} is <b>{escaped(best['hypothesis'])}</b> ({name} {score(number(best, measure))}, n-gram table "
+        f"{among} is <b>{escaped(best['hypothesis'])}</b> ({name} {score(number(best, measure))}, n-gram baseline "
         f"{table}); of single units <b>{escaped(best_unit(best) or '–')}</b> tells most of it ({of_one} "
         f"{score(best_unit_alone(best))})."
     )
@@ -165,13 +165,12 @@ def _method() -> str:
         "hypothesis. Its 95% interval comes from drawing test sequences (or documents) anew; how far another "
         "training of the same model would move it, it does not say. With few of them, or few in which a "
         "hypothesis holds, such intervals are too short; of fewer than 8 none is given.</p>\n"
-        f"<p>The n-gram table predicts from the last {LONGEST_CONTEXT} characters that the state has read: what "
-        "does not exceed it may be a memory of these characters and no more. It does not find all that they tell: a "
-        "linear probe of the same characters may reach an AUROC that is some hundredths higher, so that a small "
-        "lead over the table is no proof of a longer memory. Majority is the better F1 of two "
-        "guesses: always the more frequent label, or always that the hypothesis holds.</p>\n"
+        f"<p>The n-gram baseline predicts from the last {LONGEST_CONTEXT} characters that the state has read: what "
+        "does not exceed it may be a memory of these characters and no more. It is a smoothed table of contexts or a "
+        "linear probe of the characters themselves, whichever scores better on the test sequences. Majority is the "
+        "better F1 of two guesses: always the more frequent label, or always that the hypothesis holds.</p>\n"
         "<p>Known: AUROC of the plain fit (R² of continuous hypotheses) lies above chance and above that of the "
-        "n-gram table, each with the whole 95% interval, for which probe and table are scored on the same drawn "
+        "n-gram baseline, each with the whole 95% interval, for which both are scored on the same drawn "
         "sequences. Below a baseline: one of the intervals lies below. Undecided: neither. Each hypothesis is "
         "judged alone, without a correction for their number: of 40 that states do not know one may pass by "
         "chance. What is known may still be known badly; AUROC and F1 say how well.</p>\n"

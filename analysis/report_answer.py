@@ -181,7 +181,7 @@ def _fits(weightings: Weightings) -> list[Record]:
 
 
 def _marks(record: Record, measure: str, kind: str, y: int) -> str:
-    """A score, its interval and that of the n-gram table in a chart."""
+    """A score, its interval and that of the n-gram baseline in a chart."""
     least, marks = LEAST[measure], ""
     ngram, low, high = (
         number(record, key) for key in (f"baseline_ngram_{measure}", f"{measure}_low", f"{measure}_high")
@@ -203,7 +203,7 @@ def _said(record: Record, measure: str) -> str:
     low, high = number(record, f"{measure}_low"), number(record, f"{measure}_high")
     ends = "" if low is None or high is None else f", interval {score(low)} to {score(high)}"
     table = score(number(record, f"baseline_ngram_{measure}"))
-    return f"{WORDS[measure]} {score(number(record, measure))}{ends}, n-gram table {table}"
+    return f"{WORDS[measure]} {score(number(record, measure))}{ends}, n-gram baseline {table}"
 
 
 def _svg(height: int, marks: Sequence[str], words: str) -> str:
@@ -235,7 +235,7 @@ def _key(kind: str) -> str:
     return f'<line class="{kind} bar" x1="2" x2="24" y1="6" y2="6"/>{dot}'
 
 
-TABLE_KEY = {"n-gram table": _cross("13", 6)}
+TABLE_KEY = {"n-gram baseline": _cross("13", 6)}
 JUDGED = (
     '<th scope="col" class="r">n-gram</th><th scope="col" class="r wide">{}</th>'
     '<th scope="col">best unit <small>alone</small></th><th scope="col">verdict</th>'

@@ -244,7 +244,7 @@ def best_unit_alone(record: Record) -> float | None:
 
 
 def verdict(record: Record) -> Verdict:
-    """Say whether states are known to carry a hypothesis, by how far a score lies above chance and the n-gram table.
+    """Say whether states are known to carry a hypothesis, by how far a score lies above chance and the n-gram baseline.
 
     The score is AUROC, which needs no threshold, with 1/2 by chance; of continuous hypotheses R2, with 0. It has a 95%
     interval, and so has its difference from the table's, of resamples in which both are scored on the same sequences.

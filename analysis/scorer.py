@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +29,8 @@ FEWEST_GROUPS = 8
 
 
 @dataclass(frozen=True)
-class TableScores:
-    """What the n-gram table scores on boolean hypotheses: the same beside every state set.
+class NgramScores:
+    """What the last characters score on boolean hypotheses: the same beside every state set.
 
     Args:
         f1, auroc: [K].
@@ -58,7 +59,7 @@ class Scorer:
         self,
         Y: np.ndarray,
         logit: np.ndarray,
-        table: TableScores | None,
+        ngram: NgramScores | None,
         defined: np.ndarray,
         weight_ratio: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
@@ -67,7 +68,7 @@ class Scorer:
         Args:
             Y: [n, K] bool labels.
             logit: [n, K], of the probe.
-            table: what the n-gram table scores on the same rows, or None.
+            ngram: what the last characters score on the same rows, or None.
             defined: [n, K] bool.
             weight_ratio: [K], negatives per positive among the training rows, where classes had balanced weights: then
                 the metrics of probabilities are those at the frequencies of the data.
@@ -81,9 +82,9 @@ class Scorer:
         baselines = dict.fromkeys(BASELINES, missing) | {"baseline_majority_f1": majority_f1(counts.sum(axis=0))}
         resampled = self._resampled_auroc(Y, logit, defined)
         difference = np.full_like(resampled, np.nan)
-        if table is not None:
-            baselines |= {"baseline_ngram_f1": table.f1, "baseline_ngram_auroc": table.auroc}
-            difference = resampled - table.resampled
+        if ngram is not None:
+            baselines |= {"baseline_ngram_f1": ngram.f1, "baseline_ngram_auroc": ngram.auroc}
+            difference = resampled - ngram.resampled
         n_groups = len(counts)
         ends = [*self._interval("f1", counts), *percentiles(resampled, n_groups), *percentiles(difference, n_groups)]
         own = logit if weight_ratio is None else restore_prior(logit, weight_ratio)
@@ -95,23 +96,33 @@ class Scorer:
             **baselines,
         }
 
-    def table(self, Y: np.ndarray, ngram: np.ndarray, defined: np.ndarray) -> TableScores:
-        """Score what the n-gram table gives boolean hypotheses, probabilities [n, K]."""
-        resampled = self._resampled_auroc(Y, ngram, defined)
-        return TableScores(self.f1(Y, ngram, defined), auroc(Y, ngram, defined), resampled)
+    def best_of(self, predictions: Sequence[np.ndarray], Y: np.ndarray, defined: np.ndarray) -> np.ndarray:
+        """Return, of predictions [n, K] each, that of each hypothesis which scores best on these rows, by AUROC or R2.
+
+        So it may owe something to chance: of baselines, which make it no easier for a probe then.
+        """
+        score = auroc if Y.dtype == bool else self.r2
+        scores = np.stack([score(Y, each, defined) for each in predictions])
+        best = np.where(np.isnan(scores), -np.inf, scores).argmax(axis=0)
+        return np.take_along_axis(np.stack(predictions), best[None, None], axis=0)[0]
+
+    def ngram(self, Y: np.ndarray, probability: np.ndarray, defined: np.ndarray) -> NgramScores:
+        """Score what the last characters give boolean hypotheses, probabilities [n, K]."""
+        resampled = self._resampled_auroc(Y, probability, defined)
+        return NgramScores(self.f1(Y, probability, defined), auroc(Y, probability, defined), resampled)
 
     def regression(
         self, target: np.ndarray, predicted: np.ndarray, ngram: np.ndarray | None, defined: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Score predicted values [n, K] beside those of the n-gram table; results as those of `classification`."""
+        """Score predicted values [n, K] beside those of the last characters; results as those of `classification`."""
         missing = np.full(target.shape[1], np.nan)
         moments = self._moments(target, predicted, defined)
         metrics = moment_metrics(moments.sum(axis=0))
         baselines, over = dict.fromkeys(BASELINES, missing), (missing, missing)
         if ngram is not None:
-            of_table = self._moments(target, ngram, defined)
-            baselines["baseline_ngram_r2"] = moment_metrics(of_table.sum(axis=0))["r2"]
-            over = self._interval("r2", moments, of_table)
+            of_ngram = self._moments(target, ngram, defined)
+            baselines["baseline_ngram_r2"] = moment_metrics(of_ngram.sum(axis=0))["r2"]
+            over = self._interval("r2", moments, of_ngram)
         found = metrics["r2"], metrics["pearson"], *self._interval("r2", moments), *over
         return {
             **dict.fromkeys((*PLAIN, *INTERVALS, *OF_PROBABILITIES), missing),

@@ -2,8 +2,8 @@
 
 Sequences, not characters, are divided into training and test, those of one document together where there are enough
 documents, and every variant sees the same rows. Scores are of the test rows, with bootstrap intervals over test
-sequences (or documents), beside those of predictors that ignore their input and of a table of the last five characters;
-how far a score lies above the table's has an interval of its own, of the same resamples.
+sequences (or documents), beside those of predictors that ignore their input and of what the last five characters tell;
+how far a score lies above the latter has an interval of its own, of the same resamples.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gatescope.analysis.evidence import best_unit_p, compression, control_predic
 from gatescope.analysis.excerpts import Prediction
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
+from gatescope.analysis.last_characters import CharacterProbe
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.ranking import localisation, participation_ratio, rank_units, unit_records
 from gatescope.analysis.scorer import Scorer
@@ -58,7 +59,7 @@ class Study:
             raise InputError(f"{dump.name} has no states for probes of alignment {config.alignment!r}: {dump.names}")
         # What several fits of the same hypotheses share; and the standard deviations of each state set.
         self._hypotheses: tuple[Hypothesis, ...] = ()
-        self._tables: dict[str, Any] = {}
+        self._baselines: dict[str, Any] = {}
         self._alone: dict[str, dict[str, np.ndarray]] = {}
         self._sd: dict[str, np.ndarray] = {}
         self.main_set = "all" if "all" in self.state_sets else next(iter(self.state_sets))
@@ -91,7 +92,7 @@ class Study:
             and each hypothesis's prediction on the test rows.
         """
         if labels.hypotheses != self._hypotheses:
-            self._hypotheses, self._tables, self._alone = labels.hypotheses, {}, {}
+            self._hypotheses, self._baselines, self._alone = labels.hypotheses, {}, {}
         X_train, X_test = self.states(name, self.train), self.states(name, self.test)
         memory = None if isinstance(X_train, np.ndarray) else self.config.memory_limit
         Y_train, Y_test = labels.values[self.train_rows], labels.values[self.test_rows]
@@ -102,10 +103,10 @@ class Study:
             class_weight = "balanced" if weighting == "balanced" else None
             model = LogisticProbes(C=self.config.C, class_weight=class_weight, memory_limit=memory)
         model.fit(X_train, Y_train, sample_weight=defined_train.astype(np.float32))
-        table = self._table(labels, weighting)
+        ngram = self._baseline(labels, weighting)
         if weighting == "none":
             predicted = model.predict(X_test)
-            scores = self.scorer.regression(Y_test, predicted, table, defined_test)
+            scores = self.scorer.regression(Y_test, predicted, ngram, defined_test)
         else:
             logits = model.decision_function(X_test)
             predicted = expit(logits)
@@ -114,7 +115,7 @@ class Study:
             negative = defined_train.sum(axis=0) - positive
             both = (positive > 0) & (negative > 0)
             ratio = np.where(both, negative / np.maximum(positive, 1), 1.0) if weighting == "balanced" else None
-            scores = self.scorer.classification(Y_test, logits, table, defined_test, ratio)
+            scores = self.scorer.classification(Y_test, logits, ngram, defined_test, ratio)
         if self.config.controls and weighting != "balanced":
             scores |= self._controls(name, model, labels, scores, X_train, X_test)
         train, test = (X_train, Y_train, defined_train), (X_test, Y_test, defined_test)
@@ -227,25 +228,28 @@ class Study:
             for k, each in enumerate(labels.hypotheses)
         ]
 
-    def _table(self, labels: Labels, weighting: str) -> Any:
-        """Return what the table of five characters scores on the test rows, or predicts of continuous hypotheses.
+    def _baseline(self, labels: Labels, weighting: str) -> Any:
+        """Return what the last five characters score on the test rows, or predict of continuous hypotheses.
 
         Every state set shares it. None where it is not known what was read.
         """
         if self.dump.tokens is None:
             return None
-        if weighting not in self._tables:
-            weights = "balanced" if weighting == "balanced" else None
+        if weighting not in self._baselines:
             # A sequence that was cut out of a document follows what stands before it there, as its states do.
-            rows, starts, tokens = self.train_rows, self.dump.document_starts, self.dump.tokens
-            table = NgramTable(class_weight=weights, alignment=self.config.alignment)
-            table.fit(tokens, starts, rows, labels.values[rows], labels.defined[rows])
-            ngram, test = table.predict_proba(tokens, starts, self.test_rows), self.test_rows
-            if weighting == "none":
-                self._tables[weighting] = ngram
-            else:
-                self._tables[weighting] = self.scorer.table(labels.values[test], ngram, labels.defined[test])
-        return self._tables[weighting]
+            text, rows, test = (self.dump.tokens, self.dump.document_starts), self.train_rows, self.test_rows
+            class_weight, alignment = "balanced" if weighting == "balanced" else None, self.config.alignment
+            predictions = [
+                each.fit(*text, rows, labels.values[rows], labels.defined[rows]).predict_proba(*text, test)
+                for each in (
+                    NgramTable(class_weight=class_weight, alignment=alignment),
+                    CharacterProbe(weighting, alignment),
+                )
+            ]
+            Y, defined = labels.values[test], labels.defined[test]
+            best = self.scorer.best_of(predictions, Y, defined)
+            self._baselines[weighting] = best if weighting == "none" else self.scorer.ngram(Y, best, defined)
+        return self._baselines[weighting]
 
     def _ranking(self, weighting: str) -> str:
         # A continuous hypothesis has no classes for a unit to tell apart.

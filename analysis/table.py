@@ -28,10 +28,10 @@ WEIGHTINGS = ("plain", "balanced")
 def paper_table(records: Sequence[Record], states: str = "all", title: str | None = None) -> Table:
     """Lay out probe results as Figures 3-6 of van der Ouderaa, Quantitatively understanding recurrent networks.
 
-    A pair `.98/.97` is plain/balanced. AUROC of the plain fit stands beside its 95% interval and the n-gram table's;
-    what is known by these (`results.verdict`) has a star behind its name. Continuous hypotheses follow with Pearson's
-    r, R2 in the place of AUROC, its interval and that of the n-gram table. A status other than converged stands under
-    the hypothesis.
+    A pair `.98/.97` is plain/balanced. AUROC of the plain fit stands beside its 95% interval and that of the n-gram
+    baseline; what is known by these (`results.verdict`) has a star behind its name. Continuous hypotheses follow with
+    Pearson's r, R2 in the place of AUROC, its interval and that of the n-gram baseline. A status other than converged
+    stands under the hypothesis.
 
     Args:
         records: records of probes.json, one per hypothesis x state set x weighting.
@@ -45,7 +45,7 @@ def paper_table(records: Sequence[Record], states: str = "all", title: str | Non
     table = Table(
         title=None if title is None else Text(visible(title)),
         title_justify="left",
-        caption="* known: AUROC (or R²) above chance and the n-gram table; pairs are plain/balanced",
+        caption="* known: AUROC (or R²) above chance and the n-gram baseline; pairs are plain/balanced",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,
@@ -97,7 +97,7 @@ def _continuous(weightings: Mapping[str, Record]) -> list[str]:
 
 
 def _judged(weightings: Mapping[str, Record], measure: str) -> list[str]:
-    """What a hypothesis is judged by: the score, its interval and the n-gram table's."""
+    """What a hypothesis is judged by: the score, its interval and the n-gram baseline's."""
     record = leading(weightings)
     table = score(number(record, f"baseline_ngram_{measure}"))
     return [score(number(record, measure)), interval(record, measure) or "–", table]

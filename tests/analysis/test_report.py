@@ -46,7 +46,7 @@ def test_it_opens_with_the_question_and_the_answer(folder, page):
     assert page.all("h1")[0]["text"] == "What do the hidden states know, and which units know it?"
     (answer,) = page.all("p", **{"class": "answer"})
     assert answer["text"].startswith(f"The states know {len(known)} of {len(records) - 1} hypotheses:")
-    assert f"Best known is {best['hypothesis']} (AUROC {score(best['auroc'])}, n-gram table" in answer["text"]
+    assert f"Best known is {best['hypothesis']} (AUROC {score(best['auroc'])}, n-gram baseline" in answer["text"]
     assert f"layer0/c 17 tells most of it (AUROC {score(best['best_unit_auroc'])})" in answer["text"]
     assert f"Best of the continuous ones is {column['hypothesis']} (R² {score(column['r2'])}" in answer["text"]
     assert answer["text"].endswith("Not scored: 1.")
@@ -67,7 +67,7 @@ def test_the_answer_says_how_many_of_many_hypotheses_would_pass_by_chance(tmp_pa
 
 
 def test_the_page_says_how_many_characters_the_table_knows(page):
-    words = f"The n-gram table predicts from the last {NgramTable().k} characters that the state has read:"
+    words = f"The n-gram baseline predicts from the last {NgramTable().k} characters that the state has read:"
     assert sum(words in each["text"] for each in page.all("p")) == 1
 
 
@@ -313,7 +313,7 @@ def test_records_alone_make_a_report(tmp_path, write_result):
         (
             dict.fromkeys(("auroc_over_ngram_low", "auroc_over_ngram_high", "baseline_ngram_auroc")),
             "The states know none of 1 hypothesis better than chance and the last characters do for certain. "
-            "Undecided: 1. What was read is not known, so that the n-gram table is missing",
+            "Undecided: 1. What was read is not known, so that the n-gram baseline is missing",
         ),
         ({"auroc": None, "status": "one_class"}, "The states know nothing that could be scored. Not scored: 1."),
     ],

@@ -24,7 +24,7 @@ def labelled():
 
 
 def classified(scorer, Y, probability, ngram, defined):
-    return scorer.classification(Y, logit(probability), scorer.table(Y, ngram, defined), defined)
+    return scorer.classification(Y, logit(probability), scorer.ngram(Y, ngram, defined), defined)
 
 
 def test_scores_are_those_of_scikit_learn_where_labels_are_defined(labelled):
@@ -53,6 +53,17 @@ def test_differences_come_from_the_same_resamples(labelled):
         assert scores["baseline_ngram_f1"][k] == pytest.approx(f1_score(Y[rows, k], ngram[rows, k] > 0.5))
     records = [converged(scores, k) for k in range(2)]
     assert [verdict(record) for record in records] == ["known", "undecided"]
+
+
+def test_of_several_predictions_the_best_counts_for_each_hypothesis(labelled):
+    Y, defined, probability, ngram = labelled
+    swapped = [np.stack([probability[:, 0], ngram[:, 1]], axis=1), np.stack([ngram[:, 0], Y[:, 1]], axis=1)]
+    best = Scorer(GROUPS, 200, 3).best_of(swapped, Y, defined)
+    np.testing.assert_array_equal(best, np.stack([probability[:, 0], Y[:, 1]], axis=1))
+    target, constant = Y + 0.25, np.zeros((N, 2))
+    undefined = np.full((N, 2), np.nan)
+    np.testing.assert_array_equal(Scorer(GROUPS, 200, 3).best_of([constant, Y], target, defined), Y)
+    np.testing.assert_array_equal(Scorer(GROUPS, 200, 3).best_of([undefined, ngram], Y, defined), ngram)
 
 
 def test_what_is_told_worse_than_by_the_table_lies_below(labelled):

@@ -62,6 +62,25 @@ def fitted(planted, name="all", weighting="plain", **config):
     return study, *study.fit(name, labels, weighting)
 
 
+def test_states_that_know_the_last_characters_alone_know_nothing(tmp_path):
+    """Linear in characters whose contexts are all rare, the labels are told by no table of contexts."""
+    rng = np.random.default_rng(3)
+    tokens = rng.integers(16, size=N).astype(np.uint8)
+    effect = rng.normal(size=(5, 16))
+    last = [np.where(np.arange(N) % LENGTH >= back, np.roll(tokens, back), 16) for back in range(5)]
+    states = np.concatenate([np.eye(17)[each] for each in last], axis=1)
+    label = sum(np.append(effect[back], 0)[each] for back, each in enumerate(last)) + rng.normal(size=N) > 1
+    starts = np.arange(N_SEQUENCES + 1, dtype=np.int64) * LENGTH
+    vocabulary = {"vocabulary": list("abcdefghijklmnop")}
+    spec = DumpSpec({"layer0/h": 85}, starts, starts, (), np.dtype(np.uint8), np.dtype(np.float16), vocabulary)
+    with DumpWriter(tmp_path / "states.zarr", spec) as writer:
+        writer.append(0, tokens, {"layer0/h": states})
+    labels = Labels((hypothesis("recent"),), label[:, None], np.ones((N, 1), dtype=bool))
+    _, (record,), _, _ = fitted((StateDump.open(tmp_path / "states.zarr"), labels), "layer0/h")
+    assert record["auroc_low"] > 0.75 and abs(record["baseline_ngram_auroc"] - record["auroc"]) < 0.01
+    assert verdict(record) != "known"
+
+
 @pytest.mark.parametrize("ranking", ["weight", "weight_sd", "auroc"])
 def test_the_planted_unit_is_found_and_chance_is_not(planted, ranking):
     _, (found, chance), _, _ = fitted(planted, ranking=ranking)
