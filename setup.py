@@ -12,7 +12,7 @@ setup(
     description="What the hidden states of a recurrent network know, and which units know it",
     long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    license_expression="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
     keywords=["recurrent neural networks", "interpretability", "probing", "LSTM", "GRU", "Triton"],
@@ -39,7 +39,7 @@ setup(
         "nltk>=3.9",  # part-of-speech tags for the English hypotheses
         "zarr>=3.1",  # the open format of the state dump
         "numcodecs>=0.14",  # zstd of compressed blocks, as zarr computes it
-        "google-crc32c>=1.5",  # checksums of the dump's blocks at the speed of memory, as zarr computes them
+        "google-crc32c>=1.6",  # checksums of the dump's blocks at the speed of memory, as zarr computes them
         "safetensors>=0.5",  # weights and checkpoints without pickle
         "rich>=13",  # progress bars with a rate, and tables in the terminal
         "tyro>=1.0",  # command-line flags out of the stages' dataclasses
