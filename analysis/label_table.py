@@ -63,12 +63,12 @@ def read_labels(path: str | os.PathLike[str]) -> LabelTable:
     suffix = _suffix(path)
     if suffix not in SUFFIXES:
         raise InputError(f"--labels {path} is not of a known kind: expected {', '.join(SUFFIXES)}")
+    if not path.exists():
+        raise InputError(f"--labels {path} does not exist: give the path of a table")
     try:
         columns = _npz_columns(path) if suffix == ".npz" else _table_columns(path, suffix)
     except InputError:
         raise
-    except FileNotFoundError:
-        raise InputError(f"--labels {path} does not exist") from None
     # pandas and pyarrow derive theirs from ValueError, OSError and others of these.
     except UNREADABLE as error:
         raise unreadable(f"--labels {path}", error) from error
