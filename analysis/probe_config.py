@@ -28,7 +28,7 @@ class ProbeConfig:
     C: float = 1.0  # inverse strength of the penalty on coefficients, as in scikit-learn
     alignment: Literal["post", "pre"] = "post"  # the state after, or before, reading the labelled character
     test_share: float = 0.2  # of the sequences
-    standard_errors: bool = False  # of the coefficients, robust to sequences; a pass over the states each
+    standard_errors: bool = False  # of the coefficients, robust to the dependence within a sequence
     bootstrap: int = 1000  # resamples of the test sequences, for 95% intervals
     ranking: Literal["auroc", "weight_sd", "weight"] = "auroc"  # what puts a unit first; the paper: weight
 

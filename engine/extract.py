@@ -44,7 +44,7 @@ class ExtractConfig:
     length: int = 500  # characters in each sequence; the last of a document may be shorter
     context: int = 100  # characters of the document read before each sequence, not recorded
     prime: str | None = None  # read before the context; default: a newline, if the model knows it
-    capture: tuple[Capture, ...] = ("h", "c")  # c only where the cell has it
+    capture: tuple[Capture, ...] = ("h", "c")  # what is recorded; c where the cell has it
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"  # of the recorded states; bfloat16: in memory only
     compression: Literal["none", "zstd"] = "none"  # of the dump's files; zstd: smaller, but they cannot be mapped
     precision: Literal["float32", "float16", "bfloat16"] = "float32"  # of weights and products; 16 bits: on a GPU only

@@ -36,13 +36,13 @@ from gatescope.kernels.sample import Recurrence
 class SampleConfig:
     """What to sample and which states to keep."""
 
-    sequences: int = 200  # S
+    sequences: int = 200  # S, each begins anew
     length: int = 500  # characters in each
     temperature: float = 0.8  # below 1 favours the probable
     top_k: int = 0  # draw among the k most probable characters only; 0: among all
     top_p: float = 1.0  # draw among the fewest characters that have this probability together
     prime: str | None = None  # read before each sequence, not recorded; default: a newline, if the model knows it
-    capture: tuple[Capture, ...] = ("h", "c")  # c only where the cell has it
+    capture: tuple[Capture, ...] = ("h", "c")  # what is recorded; c where the cell has it
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"  # of the recorded states; bfloat16: in memory only
     compression: Literal["none", "zstd"] = "none"  # of the dump's files; zstd: smaller, but they cannot be mapped
     precision: Literal["float32", "float16", "bfloat16"] = "float32"  # of weights and products; 16 bits: on a GPU only
