@@ -113,7 +113,9 @@ def call(name: str, words: Sequence[str]) -> None:
             ready = tyro.cli(commands.prepared(function), prog=f"gatescope {name}", args=words, config=prefixes)
     except SystemExit as stop:
         if stop.code:
-            raise InputError(f"{name}: {one_line(complaint.getvalue())}") from None
+            # Without the title above, which says the same, and the name that the settings have in the program.
+            said = complaint.getvalue().strip().partition("\n")[2]
+            raise InputError(f"{name}: {re.sub(r'^Error parsing (?!-)[a-z]+: ', '', one_line(said))}") from None
         return
     ready()
 

@@ -37,6 +37,7 @@ FORMAT = "state dump"
 VERSION = 1
 GROUP_FILE = "zarr.json"
 BOUNDS = ("sequence_starts", "document_starts")
+EXPECTED = "expected a folder that `gatescope sample` or `extract` wrote, such as the states.zarr of a run"
 
 
 def read_group(place: str | os.PathLike[str] | Location) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def read_group(place: str | os.PathLike[str] | Location) -> dict[str, Any]:
         known = header["format"] == FORMAT
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         what = "is not a state dump" if location.path is not None and location.path.exists() else "does not exist"
-        raise InputError(f"{location} {what}: expected a folder that `gatescope sample` or `extract` wrote") from None
+        raise InputError(f"{location} {what}: {EXPECTED}") from None
     except InputError:
         raise
     except (ValueError, RecursionError):
@@ -60,9 +61,7 @@ def read_group(place: str | os.PathLike[str] | Location) -> dict[str, Any]:
     except (KeyError, TypeError):
         known = False
     if not known:
-        raise InputError(
-            f"{location} is not a state dump: expected a folder that `gatescope sample` or `extract` wrote"
-        )
+        raise InputError(f"{location} is not a state dump: {EXPECTED}")
     version, rows, committed = (header.get(key) for key in ("version", "rows", "rows_committed"))
     if version != VERSION:
         raise InputError(

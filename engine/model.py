@@ -33,6 +33,7 @@ from gatescope.kernels.rnn import RNN
 VERSION = 1
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
+EXPECTED = "expected a folder that `gatescope train` wrote, such as the model/ of a run"
 GATES = {"lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "n"), "rnn": ()}
 STATES = {"lstm": ("h", "c"), "gru": ("h",), "rnn": ("h",)}
 
@@ -43,7 +44,7 @@ class Architecture:
 
     cell: Annotated[Literal["lstm", "gru", "rnn"], tyro.conf.arg(prefix_name=False)] = "lstm"  # kind of layer
     hidden: int = 128  # H, units in each layer
-    layers: int = 1  # L
+    layers: int = 1  # L, one on top of the other
     embedding: int = 0  # width of the character embedding; 0 feeds the one-hot character
     dropout: float = 0.0  # between layers and before the output, share of units
     reset_after: bool = True  # gru only: apply the reset gate after the matrix product, as cuDNN; the paper: before
@@ -265,7 +266,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{folder} is not a model: it has no {DESCRIPTION}; make one with `gatescope train`") from None
+        raise InputError(f"{folder} is not a model: it has no {DESCRIPTION}; {EXPECTED}") from None
     except (ValueError, RecursionError):
         raise InputError(f"{path} is damaged: it is not JSON; train the model again") from None
     if not isinstance(description, dict) or description.get("format") != "gatescope model":

@@ -19,6 +19,21 @@ def test_one_line_takes_frames_away():
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "x", "--out", "m", "--dropout", "2"], "train: --dropout 2.0 is not a share"),
+        (["run", "--out", "m", "--train.dropout", "2"], "run: --dropout 2.0 is not a share"),
+        (["train", "x", "--out", "m", "--hiden", "3"], "train: Unrecognized options: --hiden, 3 "),
+        (["train", "x", "--out", "m", "--cell", "ltsm"], "train: invalid choice 'ltsm' for argument '--cell'"),
+        (["train", "x", "--out", "m", "--hidden", "many"], "train: Error parsing --hidden: "),
+    ],
+)
+def test_what_a_flag_gets_wrong_is_said_once(words, said, capsys):
+    assert cli.main(words) == 2
+    assert capsys.readouterr().err.startswith(f"gatescope: {said}")
+
+
+@pytest.mark.parametrize(
     ("number", "said"),
     [
         (errno.EACCES, "states.zarr: Permission denied; give another path"),
