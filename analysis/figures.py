@@ -255,4 +255,4 @@ def _legend(measure: str) -> list[Line2D]:
         handles[-1].set(linestyle=line, linewidth=1.2, label=label)
     if measure == "f1":
         handles.append(Line2D([], [], color=BASELINE, marker="|", linestyle="", markersize=6, label="majority"))
-    return [*handles, Line2D([], [], color=BASELINE, marker="x", linestyle="", markersize=4, label="n-gram baseline")]
+    return [*handles, Line2D([], [], color=BASELINE, marker="x", linestyle="", markersize=4, label="n-gram")]

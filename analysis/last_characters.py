@@ -18,9 +18,8 @@ from gatescope.engine.ridge import RidgeProbes
 LONGEST_CONTEXT = 5  # characters
 # The character that stands before every sequence; real characters are shifted up by one.
 BEFORE_START = 0
-MOST_CHARACTERS = 64  # that have columns of their own, the most frequent
-# Training rows, evenly spaced, with which a few hundred coefficients are known well.
-MOST_ROWS = 1 << 19
+MOST_CHARACTERS = 128  # that have columns of their own, the most frequent
+MOST_BYTES = 256 << 20  # of codes: of training rows, evenly spaced, that tell a few hundred coefficients well
 # Test rows that have columns at a time.
 _BLOCK_ROWS = 1 << 16
 
@@ -57,21 +56,23 @@ class CharacterProbe:
     Args:
         weighting: "plain", "balanced", or "none" for continuous hypotheses, as the probe's that it stands beside.
         alignment: "post" where a row's state has read its own character, "pre" where it has not.
+        most_bytes: of the codes of training rows; where all of them are more, some rows are fitted, evenly spaced.
     """
 
-    def __init__(self, weighting: str, alignment: str = "post") -> None:
+    def __init__(self, weighting: str, alignment: str = "post", most_bytes: int = MOST_BYTES) -> None:
         self._model: LogisticProbes | RidgeProbes = RidgeProbes()
         if weighting != "none":
             self._model = LogisticProbes(class_weight="balanced" if weighting == "balanced" else None)
-        self._alignment = alignment
+        self._alignment, self._most_bytes = alignment, most_bytes
 
     def fit(
         self, tokens: np.ndarray, sequence_starts: np.ndarray, rows: np.ndarray, Y: np.ndarray, weight: np.ndarray
     ) -> CharacterProbe:
         """Fit the training rows; arguments as those of `gatescope.analysis.baselines.NgramTable.fit`."""
-        some = np.arange(0, len(rows), -(-len(rows) // MOST_ROWS))
         characters, counts = np.unique(last_characters(tokens, sequence_starts, rows, 1), return_counts=True)
         self._characters = np.sort(characters[np.argsort(-counts, kind="stable")[:MOST_CHARACTERS]])
+        row_bytes = LONGEST_CONTEXT * (len(self._characters) + 1) * np.dtype(np.float16).itemsize
+        some = np.arange(0, len(rows), -(-len(rows) * row_bytes // self._most_bytes))
         X = self._columns(tokens, sequence_starts, rows[some])
         self._model.fit(X, Y[some], sample_weight=weight[some].astype(np.float32))
         return self

@@ -18,7 +18,7 @@ from gatescope.analysis.evidence import best_unit_p, compression, control_predic
 from gatescope.analysis.excerpts import Prediction
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
-from gatescope.analysis.last_characters import CharacterProbe
+from gatescope.analysis.last_characters import MOST_BYTES, CharacterProbe
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.ranking import localisation, participation_ratio, rank_units, unit_records
 from gatescope.analysis.scorer import Scorer
@@ -238,12 +238,14 @@ class Study:
         if weighting not in self._baselines:
             # A sequence that was cut out of a document follows what stands before it there, as its states do.
             text, rows, test = (self.dump.tokens, self.dump.document_starts), self.train_rows, self.test_rows
+            limit = bytes_of(self.config.memory_limit)
+            assert limit is not None
             class_weight, alignment = "balanced" if weighting == "balanced" else None, self.config.alignment
             predictions = [
                 each.fit(*text, rows, labels.values[rows], labels.defined[rows]).predict_proba(*text, test)
                 for each in (
                     NgramTable(class_weight=class_weight, alignment=alignment),
-                    CharacterProbe(weighting, alignment),
+                    CharacterProbe(weighting, alignment, min(MOST_BYTES, max(limit // 4, 1))),
                 )
             ]
             Y, defined = labels.values[test], labels.defined[test]
