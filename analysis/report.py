@@ -115,7 +115,10 @@ def _answer(result: Result, several: bool) -> str:
             + " ".join(_best_known([record for record in known if record["kind"] == kind]) for kind in MEASURES)
         )
     elif scored:
-        answer = f"{who} none of {_hypotheses(len(scored))} better than chance and the last characters do for certain."
+        answer = (
+            f"{who} none of {_hypotheses(len(scored))} for certain: of none does the score lie above chance and above "
+            "what the last characters tell, with the whole of both 95% intervals."
+        )
     else:
         answer = f"{who} nothing that could be scored."
     if below:

@@ -307,12 +307,14 @@ def test_records_alone_make_a_report(tmp_path, write_result):
     [
         (
             {"auroc_over_ngram_low": -0.2, "auroc_over_ngram_high": -0.1},
-            "The states know none of 1 hypothesis better than chance and the last characters do for certain. "
+            "The states know none of 1 hypothesis for certain: of none does the score lie above chance and above what "
+            "the last characters tell, with the whole of both 95% intervals. "
             "Below a baseline: 1.",
         ),
         (
             dict.fromkeys(("auroc_over_ngram_low", "auroc_over_ngram_high", "baseline_ngram_auroc")),
-            "The states know none of 1 hypothesis better than chance and the last characters do for certain. "
+            "The states know none of 1 hypothesis for certain: of none does the score lie above chance and above what "
+            "the last characters tell, with the whole of both 95% intervals. "
             "Undecided: 1. What was read is not known, so that the n-gram baseline is missing",
         ),
         ({"auroc": None, "status": "one_class"}, "The states know nothing that could be scored. Not scored: 1."),
