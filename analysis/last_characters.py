@@ -56,14 +56,13 @@ class CharacterProbe:
     Args:
         weighting: "plain", "balanced", or "none" for continuous hypotheses, as the probe's that it stands beside.
         alignment: "post" where a row's state has read its own character, "pre" where it has not.
-        most_bytes: of the codes of training rows; where all of them are more, some rows are fitted, evenly spaced.
     """
 
-    def __init__(self, weighting: str, alignment: str = "post", most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, weighting: str, alignment: str = "post") -> None:
         self._model: LogisticProbes | RidgeProbes = RidgeProbes()
         if weighting != "none":
             self._model = LogisticProbes(class_weight="balanced" if weighting == "balanced" else None)
-        self._alignment, self._most_bytes = alignment, most_bytes
+        self._alignment = alignment
 
     def fit(
         self, tokens: np.ndarray, sequence_starts: np.ndarray, rows: np.ndarray, Y: np.ndarray, weight: np.ndarray
@@ -72,7 +71,7 @@ class CharacterProbe:
         characters, counts = np.unique(last_characters(tokens, sequence_starts, rows, 1), return_counts=True)
         self._characters = np.sort(characters[np.argsort(-counts, kind="stable")[:MOST_CHARACTERS]])
         row_bytes = LONGEST_CONTEXT * (len(self._characters) + 1) * np.dtype(np.float16).itemsize
-        some = np.arange(0, len(rows), -(-len(rows) * row_bytes // self._most_bytes))
+        some = np.arange(0, len(rows), -(-len(rows) * row_bytes // MOST_BYTES))
         X = self._columns(tokens, sequence_starts, rows[some])
         self._model.fit(X, Y[some], sample_weight=weight[some].astype(np.float32))
         return self

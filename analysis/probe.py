@@ -42,7 +42,6 @@ from gatescope.engine.evaluate import perplexity
 from gatescope.engine.files import write_atomic, write_json
 from gatescope.engine.location import local_path
 from gatescope.engine.log import log
-from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.other_dumps import ReadConfig, open_states
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.settings import CONFIG, claimed, record_facts, remove
@@ -57,7 +56,7 @@ COEFFICIENTS = "coefficients.safetensors"
 FITS = "fits"
 OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, FITS)
 # What a fit of one hypothesis takes for each row of the dump: labels, weights, predictions, and the n-gram baseline.
-BYTES_OF_EACH = 32
+BYTES_OF_EACH = 40
 LANGUAGE_SAMPLE = 1 << 20  # characters of the dump's text by which its language is told
 
 
@@ -220,9 +219,7 @@ def _fitted(study: Study, boolean: Labels, continuous: Labels, folder: Path, log
     records: list[dict[str, Any]] = []
     coefficients: dict[str, list[np.ndarray]] = {}
     painted: list[dict[str, Any]] = []
-    limit = bytes_of(study.config.memory_limit)
-    assert limit is not None
-    size = max(1, limit // 2 // (BYTES_OF_EACH * study.dump.n_rows))
+    size = max(1, study.config.memory_bytes // 2 // (BYTES_OF_EACH * study.dump.n_rows))
     kinds = [(boolean, ("plain", "balanced")), (continuous, ("none",))]
     todo = [
         fit

@@ -37,10 +37,21 @@ class ProbeConfig:
 
     def __post_init__(self) -> None:
         require_values(self)
-        bytes_of(self.memory_limit)
+        _ = self.memory_bytes
         if not self.C > 0:
             raise InputError(f"--C {self.C}: expected a positive number")
         if not 0 < self.test_share < 1:
             raise InputError(f"--test-share {self.test_share}: expected a share between 0 and 1, such as 0.2")
         if self.bootstrap < 1:
             raise InputError(f"--bootstrap {self.bootstrap}: expected at least 1 resample, such as 1000")
+
+    @property
+    def memory_bytes(self) -> int:
+        """The limit of memory.
+
+        Raises:
+            InputError: it is no size.
+        """
+        limit = bytes_of(self.memory_limit)
+        assert limit is not None
+        return limit

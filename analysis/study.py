@@ -18,7 +18,7 @@ from gatescope.analysis.evidence import best_unit_p, compression, control_predic
 from gatescope.analysis.excerpts import Prediction
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
-from gatescope.analysis.last_characters import MOST_BYTES, CharacterProbe
+from gatescope.analysis.last_characters import CharacterProbe
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.ranking import localisation, participation_ratio, rank_units, unit_records
 from gatescope.analysis.scorer import Scorer
@@ -27,7 +27,6 @@ from gatescope.analysis.state_sets import state_sets
 from gatescope.analysis.units_alone import best_unit_scores, column_sd, units_alone
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
-from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.ridge import RidgeProbes
 from gatescope.engine.sequence_rows import SequenceRows
 from gatescope.engine.state_source import StateSource
@@ -194,9 +193,8 @@ class Study:
     def states(self, name: str, sequences: np.ndarray) -> np.ndarray | SequenceRows:
         """Return a state set in the rows of some sequences: in memory if all its rows take half of what may be used."""
         states = self.dump.of_sequences(self.state_sets[name], sequences, self.config.alignment)
-        limit = bytes_of(self.config.memory_limit)
         of_all = self.dump.n_rows * states.shape[1] * states.dtype.itemsize
-        return states if limit is not None and of_all > limit // 2 else np.asarray(states)
+        return states if of_all > self.config.memory_bytes // 2 else np.asarray(states)
 
     def _records(
         self,
@@ -238,15 +236,14 @@ class Study:
         if weighting not in self._baselines:
             # A sequence that was cut out of a document follows what stands before it there, as its states do.
             text, rows, test = (self.dump.tokens, self.dump.document_starts), self.train_rows, self.test_rows
-            limit = bytes_of(self.config.memory_limit)
-            assert limit is not None
             class_weight, alignment = "balanced" if weighting == "balanced" else None, self.config.alignment
+            predictors = (
+                NgramTable(class_weight=class_weight, alignment=alignment),
+                CharacterProbe(weighting, alignment),
+            )
             predictions = [
                 each.fit(*text, rows, labels.values[rows], labels.defined[rows]).predict_proba(*text, test)
-                for each in (
-                    NgramTable(class_weight=class_weight, alignment=alignment),
-                    CharacterProbe(weighting, alignment, min(MOST_BYTES, max(limit // 4, 1))),
-                )
+                for each in predictors
             ]
             Y, defined = labels.values[test], labels.defined[test]
             best = self.scorer.best_of(predictions, Y, defined)

@@ -48,13 +48,14 @@ def test_predictions_are_those_of_scikit_learn(weighting, alignment, monkeypatch
         np.testing.assert_allclose(found[:, k], expected, atol=2e-3)
 
 
-def test_many_rows_are_fitted_by_some_of_them_evenly_spaced():
+def test_many_rows_are_fitted_by_some_of_them_evenly_spaced(monkeypatch):
     rng = np.random.default_rng(1)
     tokens, y, rows = rng.integers(5, size=N).astype(np.uint8), rng.random((N, 1)) < 0.3, np.arange(N)
     everywhere = np.ones((N, 1))
     expected = CharacterProbe("plain").fit(tokens, STARTS, rows[::3], y[::3], everywhere[::3])
     # Of 5 places with 6 columns of 2 bytes each, 1,000 rows.
-    found = CharacterProbe("plain", most_bytes=60_000).fit(tokens, STARTS, rows, y, everywhere)
+    monkeypatch.setattr(last_characters, "MOST_BYTES", 60_000)
+    found = CharacterProbe("plain").fit(tokens, STARTS, rows, y, everywhere)
     of_all, of_some = (each.predict_proba(tokens, STARTS, rows) for each in (expected, found))
     np.testing.assert_array_equal(of_all, of_some)
 
