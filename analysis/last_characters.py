@@ -51,7 +51,7 @@ def last_characters(
 
 
 class CharacterProbe:
-    """A linear probe of one-hot codes of the last five characters; a rare character has the code of none.
+    """A linear probe of one-hot codes of the last five characters, with C = 1; a rare character has the code of none.
 
     Args:
         weighting: "plain", "balanced", or "none" for continuous hypotheses, as the probe's that it stands beside.

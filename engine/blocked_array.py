@@ -31,6 +31,7 @@ class BlockedArray(LazyArray):
 
     @property
     def n_blocks(self) -> int:
+        """How many blocks the rows are in, the last of which may have fewer."""
         return -(-self.shape[0] // self.block_rows)
 
     def blocks(self, rows_per_block: int | None = None, columns: Any = None) -> Iterator[np.ndarray]:

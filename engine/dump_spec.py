@@ -106,10 +106,12 @@ class DumpSpec:
 
     @property
     def n_rows(self) -> int:
+        """N, the characters of all sequences."""
         return int(self.sequence_starts[-1])
 
     @property
     def n_sequences(self) -> int:
+        """S."""
         return len(self.sequence_starts) - 1
 
     @property

@@ -34,10 +34,12 @@ class LazyArray:
 
     @property
     def ndim(self) -> int:
+        """How many dimensions there are."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
+        """How many values there are."""
         return math.prod(self.shape)
 
     @property

@@ -9,6 +9,12 @@ and goes on when all columns have (acquire). The counters are fresh and zeroed f
 so a CUDA graph repeats the zeroing with the launch. A spinning program needs the others to run: the plan has no more
 programs than the device holds at once, and the launch is cooperative, so that the driver refuses what would not fit
 rather than let it hang.
+
+What the kernels of all cells are given beside their tensors (`gatescope.kernels.fused.persistent`): `t0`, `t1`, the
+steps of the launch, and `row0`, its first row; `n_rows` B and `n_steps` T; `first_row`, the number of the batch's first
+row among those of all processes, and `layer`, for the random numbers of dropout with probability `P`; and what
+`gatescope.kernels.plan.Plan` says of H: BLOCK_B, BLOCK_H, BLOCK_K, PARTS, COLUMNS, AHEAD, WARP_GROUPS, RESIDENT and
+SLICES.
 """
 
 from __future__ import annotations

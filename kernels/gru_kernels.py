@@ -57,6 +57,16 @@ def forward_kernel(
     PHASE: tl.constexpr,
     P: tl.constexpr,
 ):
+    """Walk forward: h_t of the program's rows and units from the states before, at every step of the launch.
+
+    Args:
+        a_ptr: [T, B, 4, H], input products with biases in the places of r, z, n; p, r, z, n take them if SAVE.
+        w_ptr, bias_ptr, reset_ptr: W_hh [3H, H], b_hn [H] with reset_after or None, bool [T, B] or None.
+        states_ptr: h [T + 1, B, H] behind h0, written.
+        above_ptr, seed_ptr: what the layer above reads, [T, B, H], and the seed of its dropout, or None.
+        counter_ptr: of the groups, zeros; None with one column.
+        AFTER, PHASE: reset_after, and the part of a step.
+    """
     i_b, i_h = tl.program_id(0), tl.program_id(1)
     # Pointers to its own rows, so that within them a program counts in 32 bits: 64 rows need all registers there are.
     row = row0 + i_b * BLOCK_B
@@ -226,6 +236,18 @@ def backward_kernel(
     PHASE: tl.constexpr,
     P: tl.constexpr,
 ):
+    """Walk back: the gradients before the activations, from those of the step after.
+
+    Args:
+        a_ptr, states_ptr: p, r, z, n [T, B, 4, H] and h [T + 1, B, H] that forward has saved.
+        w_ptr, reset_ptr: as forward had them.
+        own_ptr: gradients of captured p and gates [T, B, 4, H], or None.
+        da_ptr, dh_ptr: the gradients [T, B, 4, H], written, and what passes the step by, without W_hh, [B, H].
+        dy_ptr: gradients of the states from outside, [T, B, H], or None.
+        above_ptr, seed_ptr: those of what the layer above has read, and the seed of its dropout, or None.
+        counter_ptr: of the groups, zeros; None with one column.
+        AFTER, PHASE: reset_after, and the part of a step.
+    """
     i_b, i_h = tl.program_id(0), tl.program_id(1)
     rows = (row0 + i_b * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[:, None]
     o_h = (i_h * BLOCK_H + tl.arange(0, BLOCK_H))[None, :]

@@ -65,6 +65,15 @@ def forward_kernel(
     SAVE: tl.constexpr,
     P: tl.constexpr,
 ):
+    """Walk forward: h_t and c_t of the program's rows and units from those before, at every step of the launch.
+
+    Args:
+        a_ptr: input products with biases [T, B, 4, H]; the gates take their place if SAVE.
+        w_ptr, c0_ptr, reset_ptr: W_hh [4H, H], c0 [B, H], bool [T, B] or None.
+        states_ptr, c_ptr: h [T + 1, B, H] behind h0 and c, float32 [T, B, H], both written.
+        above_ptr, seed_ptr: what the layer above reads, [T, B, H], and the seed of its dropout, or None.
+        counter_ptr: of the groups, zeros; None with one column.
+    """
     i_b, i_h = tl.program_id(0), tl.program_id(1)
     rows = (row0 + i_b * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[:, None]
     o_h = (i_h * BLOCK_H + tl.arange(0, BLOCK_H))[None, :]
@@ -166,6 +175,17 @@ def backward_kernel(
     SLICES: tl.constexpr,
     P: tl.constexpr,
 ):
+    """Walk back: the gradients before the activations, from those of the step after.
+
+    Args:
+        a_ptr, c_ptr: gates [T, B, 4, H] and cells [T, B, H] that forward has saved.
+        w_ptr, c0_ptr, reset_ptr: as forward had them.
+        dcells_ptr, own_ptr: gradients of captured cells [T, B, H] and gates [T, B, 4, H], or None.
+        da_ptr, dc_ptr: the gradients [T, B, 4, H], written, and that of the cell before the last step done, [B, H].
+        dy_ptr: gradients of the states from outside, [T, B, H], or None.
+        above_ptr, seed_ptr: those of what the layer above has read, and the seed of its dropout, or None.
+        counter_ptr: of the groups, zeros; None with one column.
+    """
     i_b, i_h = tl.program_id(0), tl.program_id(1)
     rows = (row0 + i_b * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[:, None]
     o_h = (i_h * BLOCK_H + tl.arange(0, BLOCK_H))[None, :]

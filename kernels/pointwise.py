@@ -17,6 +17,7 @@ from gatescope.kernels.grid import INTERPRETED
 
 @triton.jit
 def sigmoid(x):
+    """1 / (1 + exp(-x))."""
     return _falling(x * -1.4426950408889634)
 
 

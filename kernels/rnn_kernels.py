@@ -58,6 +58,15 @@ def forward_kernel(
     RELU: tl.constexpr,
     P: tl.constexpr,
 ):
+    """Walk forward: h_t of the program's rows and units from the states before, at every step of the launch.
+
+    Args:
+        w_ptr, reset_ptr: W_hh [H, H], bool [T, B] or None.
+        states_ptr: [T + 1, B, H], h0 and input products with biases, in whose place h is written.
+        above_ptr, seed_ptr: what the layer above reads, [T, B, H], and the seed of its dropout, or None.
+        counter_ptr: of the groups, zeros; None with one column.
+        RELU: or tanh.
+    """
     i_b, i_h = tl.program_id(0), tl.program_id(1)
     rows = (row0 + i_b * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[:, None]
     o_h = (i_h * BLOCK_H + tl.arange(0, BLOCK_H))[None, :]
@@ -134,6 +143,16 @@ def backward_kernel(
     RELU: tl.constexpr,
     P: tl.constexpr,
 ):
+    """Walk back: the gradients before the activations, from those of the step after.
+
+    Args:
+        w_ptr, y_ptr, reset_ptr: W_hh [H, H], h [T, B, H], bool [T, B] or None.
+        da_ptr: the gradients [T, B, H], written.
+        dy_ptr: gradients of the states from outside, [T, B, H], or None.
+        above_ptr, seed_ptr: those of what the layer above has read, and the seed of its dropout, or None.
+        counter_ptr: of the groups, zeros; None with one column.
+        RELU: or tanh.
+    """
     i_b, i_h = tl.program_id(0), tl.program_id(1)
     rows = (row0 + i_b * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[:, None]
     o_h = (i_h * BLOCK_H + tl.arange(0, BLOCK_H))[None, :]

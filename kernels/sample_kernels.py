@@ -144,6 +144,7 @@ def _gates(sums, x_at, HP: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_H: tl.cons
 
 @triton.jit
 def elman(a, dtype: tl.constexpr, CELL: tl.constexpr):
+    """The hidden state of an Elman network from its sum: relu or tanh."""
     # A NaN is passed on, as torch does.
     return tl.where(a < 0.0, 0.0, a) if CELL == RNN_RELU else tanh(a, dtype)
 
