@@ -78,10 +78,9 @@ class CharacterProbe:
 
     def predict_proba(self, tokens: np.ndarray, sequence_starts: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Probability of the positive label at each row, or the expected value of a continuous one, [m, K]."""
-        parts = []
+        parts, logistic = [], isinstance(self._model, LogisticProbes)
         for start in range(0, len(rows), _BLOCK_ROWS):
             X = self._columns(tokens, sequence_starts, rows[start : start + _BLOCK_ROWS])
-            logistic = isinstance(self._model, LogisticProbes)
             parts.append(expit(self._model.decision_function(X)) if logistic else self._model.predict(X))
         return np.concatenate(parts)
 

@@ -37,7 +37,7 @@ class ProbeConfig:
 
     def __post_init__(self) -> None:
         require_values(self)
-        _ = self.memory_bytes
+        bytes_of(self.memory_limit)
         if not self.C > 0:
             raise InputError(f"--C {self.C}: expected a positive number")
         if not 0 < self.test_share < 1:
@@ -47,11 +47,7 @@ class ProbeConfig:
 
     @property
     def memory_bytes(self) -> int:
-        """The limit of memory.
-
-        Raises:
-            InputError: it is no size.
-        """
+        """The limit of memory."""
         limit = bytes_of(self.memory_limit)
         assert limit is not None
         return limit

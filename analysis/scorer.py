@@ -96,20 +96,22 @@ class Scorer:
             **baselines,
         }
 
-    def best_of(self, predictions: Sequence[np.ndarray], Y: np.ndarray, defined: np.ndarray) -> np.ndarray:
-        """Return, of predictions [n, K] each, that of each hypothesis which scores best on these rows, by AUROC or R2.
+    def best_of(
+        self, predictions: Sequence[np.ndarray], Y: np.ndarray, defined: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return, of predictions [n, K] each, what scores best on these rows for each hypothesis, and the scores [K].
 
-        So it may owe something to chance: of baselines, which make it no easier for a probe then.
+        By AUROC or R2. That may owe something to chance: of baselines, which make it no easier for a probe then.
         """
         score = auroc if Y.dtype == bool else self.r2
         scores = np.stack([score(Y, each, defined) for each in predictions])
         best = np.where(np.isnan(scores), -np.inf, scores).argmax(axis=0)
-        return np.take_along_axis(np.stack(predictions), best[None, None], axis=0)[0]
+        return np.choose(best, predictions), np.choose(best, scores)
 
-    def ngram(self, Y: np.ndarray, probability: np.ndarray, defined: np.ndarray) -> NgramScores:
-        """Score what the last characters give boolean hypotheses, probabilities [n, K]."""
-        resampled = self._resampled_auroc(Y, probability, defined)
-        return NgramScores(self.f1(Y, probability, defined), auroc(Y, probability, defined), resampled)
+    def ngram(self, Y: np.ndarray, probabilities: Sequence[np.ndarray], defined: np.ndarray) -> NgramScores:
+        """Score the best of what the last characters give boolean hypotheses, probabilities [n, K] each."""
+        best, area = self.best_of(probabilities, Y, defined)
+        return NgramScores(self.f1(Y, best, defined), area, self._resampled_auroc(Y, best, defined))
 
     def regression(
         self, target: np.ndarray, predicted: np.ndarray, ngram: np.ndarray | None, defined: np.ndarray

@@ -236,18 +236,18 @@ class Study:
         if weighting not in self._baselines:
             # A sequence that was cut out of a document follows what stands before it there, as its states do.
             text, rows, test = (self.dump.tokens, self.dump.document_starts), self.train_rows, self.test_rows
+            train = rows, labels.values[rows], labels.defined[rows]
             class_weight, alignment = "balanced" if weighting == "balanced" else None, self.config.alignment
             predictors = (
                 NgramTable(class_weight=class_weight, alignment=alignment),
                 CharacterProbe(weighting, alignment),
             )
-            predictions = [
-                each.fit(*text, rows, labels.values[rows], labels.defined[rows]).predict_proba(*text, test)
-                for each in predictors
-            ]
+            predictions = [each.fit(*text, *train).predict_proba(*text, test) for each in predictors]
             Y, defined = labels.values[test], labels.defined[test]
-            best = self.scorer.best_of(predictions, Y, defined)
-            self._baselines[weighting] = best if weighting == "none" else self.scorer.ngram(Y, best, defined)
+            if weighting == "none":
+                self._baselines[weighting], _ = self.scorer.best_of(predictions, Y, defined)
+            else:
+                self._baselines[weighting] = self.scorer.ngram(Y, predictions, defined)
         return self._baselines[weighting]
 
     def _ranking(self, weighting: str) -> str:

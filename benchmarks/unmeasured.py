@@ -15,7 +15,8 @@ DIRECTION = re.compile(r"-?(forward|backward)")
 def rows():
     """The names of all rows, as results files have them, those of a GPU and those of a CPU."""
     collected = Collected()
-    pytest.main([str(HERE), "--collect-only", "-p", "no:terminal"], plugins=[collected])
+    code = pytest.main([str(HERE), "--collect-only", "-p", "no:terminal"], plugins=[collected])
+    assert code == pytest.ExitCode.OK, f"pytest could not collect the benchmarks: {code!r}"
     return collected.on_gpu, collected.on_cpu
 
 

@@ -24,7 +24,7 @@ def labelled():
 
 
 def classified(scorer, Y, probability, ngram, defined):
-    return scorer.classification(Y, logit(probability), scorer.ngram(Y, ngram, defined), defined)
+    return scorer.classification(Y, logit(probability), scorer.ngram(Y, [ngram], defined), defined)
 
 
 def test_scores_are_those_of_scikit_learn_where_labels_are_defined(labelled):
@@ -58,12 +58,14 @@ def test_differences_come_from_the_same_resamples(labelled):
 def test_of_several_predictions_the_best_counts_for_each_hypothesis(labelled):
     Y, defined, probability, ngram = labelled
     swapped = [np.stack([probability[:, 0], ngram[:, 1]], axis=1), np.stack([ngram[:, 0], Y[:, 1]], axis=1)]
-    best = Scorer(GROUPS, 200, 3).best_of(swapped, Y, defined)
+    scorer = Scorer(GROUPS, 200, 3)
+    best, area = scorer.best_of(swapped, Y, defined)
     np.testing.assert_array_equal(best, np.stack([probability[:, 0], Y[:, 1]], axis=1))
+    assert area[1] == 1 and area[0] == scorer.ngram(Y, [probability], defined).auroc[0]
     target, constant = Y + 0.25, np.zeros((N, 2))
     undefined = np.full((N, 2), np.nan)
-    np.testing.assert_array_equal(Scorer(GROUPS, 200, 3).best_of([constant, Y], target, defined), Y)
-    np.testing.assert_array_equal(Scorer(GROUPS, 200, 3).best_of([undefined, ngram], Y, defined), ngram)
+    np.testing.assert_array_equal(scorer.best_of([constant, Y], target, defined)[0], Y)
+    np.testing.assert_array_equal(scorer.best_of([undefined, ngram], Y, defined)[0], ngram)
 
 
 def test_what_is_told_worse_than_by_the_table_lies_below(labelled):
