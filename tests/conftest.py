@@ -1,6 +1,7 @@
 """What every test shares: how kernels run here, where real text lies, and memory that is never clean by luck."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import hypothesis
@@ -11,6 +12,10 @@ import torch
 # the interpreter would copy CUDA tensors to the CPU silently, so it must never be on.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+    if find_spec("triton") is not None:
+        import quick_interpreter
+
+        quick_interpreter.install()
 
 # A property test must not fail because the machine is busy; its examples are the same in every run.
 hypothesis.settings.register_profile("gatescope", deadline=None, derandomize=True)

@@ -6,8 +6,9 @@ import re
 import numpy as np
 import pytest
 from report_page import Page
+from sklearn.metrics import precision_recall_curve
 
-from gatescope.analysis import hypotheses
+from gatescope.analysis import hypotheses, report
 from gatescope.analysis.report import write_report
 from gatescope.analysis.results import SCORES
 
@@ -182,6 +183,28 @@ def write_result():
         return folder
 
     return write
+
+
+@pytest.fixture
+def f1_above():
+    """A function of labels and scores: scikit-learn's F1 of the rules "the score is at least t", t every score."""
+
+    def curve(y, score):
+        precision, recall, thresholds = precision_recall_curve(y, score)
+        f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
+        return f1[:-1], thresholds
+
+    return curve
+
+
+@pytest.fixture
+def texts_to_draw(monkeypatch):
+    """Let reports be pages alone, since most of their time goes to figures: whose texts would have been drawn."""
+    names = []
+    monkeypatch.setattr(
+        report, "write_figures", lambda _, excerpts, folder: names.extend(e.hypothesis for _, e in excerpts)
+    )
+    return names
 
 
 @pytest.fixture(scope="session")

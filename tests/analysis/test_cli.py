@@ -321,7 +321,7 @@ def _probe(states, out):
     assert main(["probe", states, "--out", out, *PROBE]) == 0
 
 
-@pytest.mark.parametrize("n_kills", [8, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_kills", [5, pytest.param(20, marks=pytest.mark.slow)])
 def test_killing_probe_and_repeating_it_changes_nothing(model, tmp_path, n_kills):
     # Two arrays of states make as many kinds of writes as nine.
     states = str(tmp_path / "states.zarr")

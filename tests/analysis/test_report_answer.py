@@ -74,7 +74,7 @@ def test_the_charts_show_what_the_numbers_say(folder, page, measure, least):
         assert len(circles) == len(shown)
 
 
-def test_what_lies_beyond_the_left_end_is_an_arrow(tmp_path, write_result):
+def test_what_lies_beyond_the_left_end_is_an_arrow(tmp_path, write_result, texts_to_draw):
     folder = write_result(tmp_path / "lstm", hypotheses=[("inside_string", r'"[^"\n]*"', 0.9)])
     change = {"auroc": 0.41, "r2": -0.3}
     records = [

@@ -254,7 +254,7 @@ def test_continuous_scores_have_an_interval_and_the_table_beside_them(planted):
     assert record["baseline_ngram_r2"] < 0.2 < record["r2_low"]
 
 
-def test_the_first_unit_is_scored_alone_on_unseen_sequences(planted):
+def test_the_first_unit_is_scored_alone_on_unseen_sequences(planted, f1_above):
     study, (found, chance), _, _ = fitted(planted)
     dump, labels = planted
     X = dump.features(study.state_sets["all"]).astype(np.float64)
@@ -264,8 +264,9 @@ def test_the_first_unit_is_scored_alone_on_unseen_sequences(planted):
         y = labels.values[:, k]
         sign = 1 if roc_auc_score(y[train], X[train, column]) >= 0.5 else -1
         values = [sign * X[rows, column] for rows in (train, test)]
-        seen = np.unique(values[0])
-        best = max((seen[1:] + seen[:-1]) / 2, key=lambda each: f1_score(y[train], values[0] > each))
+        f1, seen = f1_above(y[train], values[0])
+        first = 1 + f1[1:].argmax()
+        best = (seen[first - 1] + seen[first]) / 2
         assert record["best_unit_auroc"] == pytest.approx(roc_auc_score(y[test], values[1]), abs=1e-6)
         assert record["best_unit_f1"] == pytest.approx(f1_score(y[test], values[1] > best), abs=1e-6)
     assert found["localisation"] == pytest.approx((found["best_unit_auroc"] - 0.5) / (found["auroc"] - 0.5), abs=1e-5)

@@ -48,7 +48,7 @@ def test_column_sd_is_numpys():
     np.testing.assert_allclose(column_sd(X), X.astype(np.float64).std(axis=0), rtol=1e-9, atol=1e-12)
 
 
-def test_the_training_rows_choose_the_threshold_and_the_test_rows_are_scored(states):
+def test_the_training_rows_choose_the_threshold_and_the_test_rows_are_scored(states, f1_above):
     X, Y, defined = states
     Y = np.quantile(Y, 0.9, axis=0) < Y
     train, test = slice(0, 600), slice(600, N)
@@ -58,8 +58,9 @@ def test_the_training_rows_choose_the_threshold_and_the_test_rows_are_scored(sta
     for k in (0, 2):
         rows = defined[:600, k]
         values = sign[k] * X[:, chosen[k]]
-        seen = np.unique(values[:600][rows])
-        best = max((seen[1:] + seen[:-1]) / 2, key=lambda each: f1_score(Y[:600, k][rows], (values[:600] > each)[rows]))
+        f1, seen = f1_above(Y[:600, k][rows], values[:600][rows])
+        first = 1 + f1[1:].argmax()
+        best = (seen[first - 1] + seen[first]) / 2
         y, unseen = (each[600:][defined[600:, k]] for each in (Y[:, k], values))
         assert found["best_unit_auroc"][k] == pytest.approx(roc_auc_score(y, unseen))
         assert found["best_unit_f1"][k] == pytest.approx(f1_score(y, unseen > best))

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import strict_arrays
 import torch
+from forked import SERVER
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gatescope.engine import shards
@@ -20,104 +16,87 @@ from gatescope.engine.neurons import STATISTICS, NeuronProbes
 from gatescope.engine.ridge import RidgeProbes
 from gatescope.engine.shards import ALONE, Processes
 
-# What each process runs: its own rows of every problem in the file, the results into a file of its own.
-WORKER = """
-import json, sys
-import numpy as np
-import torch.distributed
-from gatescope.engine.errors import InputError
-from gatescope.engine.irls import LogisticProbes
-from gatescope.engine.neurons import STATISTICS, NeuronProbes
-from gatescope.engine.ridge import RidgeProbes
-from gatescope.engine.shards import Processes
-
-folder, rank = sys.argv[1], int(sys.argv[2])
-torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-data = np.load(f"{folder}/data.npz")
-rows = slice(0, 2113) if rank == 0 else slice(2113, None)
-X, Y, weight, groups = (data[name][rows] for name in ("X", "Y", "weight", "groups"))
-results = {}
-for name, options in json.load(open(f"{folder}/options.json")).items():
-    s = weight if name == "weighted" else None
-    probes = LogisticProbes(**options, distributed=True).fit(X, Y, s)
-    for key in ("coef_", "intercept_", "objective_", "status_", "n_passes_"):
-        results[f"{name} {key}"] = getattr(probes, key)
-marked = LogisticProbes(float("inf"), distributed=True).fit(np.hstack([X, data["marks"][rows]]), data["torn"][rows])
-results["marked"] = marked.status_
-probes = LogisticProbes(float("inf"), tol=1e-12, distributed=True).fit(X, Y[:, :2])
-results["errors"] = probes.standard_errors(X, Y[:, :2], groups=groups).coef
-for name in ("none", "shared", "each"):
-    for memory_limit, dtype in ((None, np.float16), (10**5, np.float64)):
-        # Units that the processes cannot share out evenly, one of which does not vary.
-        varied = np.where(np.arange(12) == 4, 2.0, X).astype(dtype)[:, :11]
-        s = {"none": None, "shared": weight[:, 0], "each": weight}[name]
-        units = NeuronProbes(memory_limit, distributed=True).fit(varied, Y, s)
-        for key in (*STATISTICS, "status_"):
-            results[f"units {name} {np.dtype(dtype)} {key}"] = getattr(units, key)
-processes = Processes(True)
-results["union"] = processes.union(np.arange(rank, 5 * rank + 3, rank + 1))
-results["first row"] = processes.first_row(len(X))
-results["largest"] = processes.largest(np.array([rank, -rank, np.nan if rank else 0.0]))
-if rank == 1:
-    X = X.copy()
-    X[17, 3] = np.nan
-try:
-    LogisticProbes(distributed=True).fit(X, Y)
-except InputError as error:
-    results["refused"] = str(error)
-try:
-    NeuronProbes(distributed=True).fit(X, Y)
-except InputError as error:
-    results["refused unit"] = str(error)
-own_rows = 1.0 if rank == 0 else np.nan
-for name, call in {
-    "weight": lambda: LogisticProbes(distributed=True).fit(data["X"][rows], Y, np.full(len(Y), own_rows)),
-    "weights of one": lambda: NeuronProbes(distributed=True).fit(data["X"][rows], Y, weight if rank else weight[:, 0]),
-    "labels": lambda: RidgeProbes(distributed=True).fit(data["X"][rows], Y * own_rows),
-    "width": lambda: LogisticProbes(distributed=True).fit(data["X"][rows][:, rank:], Y),
-}.items():
-    try:
-        call()
-    except InputError as error:
-        results[f"refused {name}"] = str(error)
-ridge = RidgeProbes(distributed=True).fit(data["X"][rows], data["X"][rows][:, :3] ** 2, weight[:, [0, 1, 0]])
-results["ridge"], results["ridge objective"] = ridge.coef_, ridge.objective_
-np.savez(f"{folder}/{rank}.npz", **results)
-torch.distributed.destroy_process_group()
-"""
-# What each process does with its rows on a GPU, or on what stands in for one.
-DEVICE_WORKER = """
-import sys
-import numpy as np
-import pytest
-import torch.distributed
-from gatescope.engine.irls import LogisticProbes
-from gatescope.engine.neurons import STATISTICS, NeuronProbes
-from gatescope.engine.ridge import RidgeProbes
-
-folder, rank, tests = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-if tests:
-    sys.path.append(tests)
-    import strict_arrays
-    cupy = strict_arrays.stand_in(pytest.MonkeyPatch())
-else:
-    import cupy
-torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-data, rows = np.load(f"{folder}/data.npz"), slice(0, 613) if rank == 0 else slice(613, None)
-X, Y, weight, groups = (cupy.asarray(data[name][rows]) for name in ("X", "Y", "weight", "groups"))
-probes = LogisticProbes(standardize=True, tol=1e-10, distributed=True).fit(X, Y, weight)
-results = {"logistic": probes.coef_, "ridge": RidgeProbes(distributed=True).fit(X, X[:, :2], weight[:, 0]).coef_}
-results["errors"] = probes.standard_errors(X, Y, weight, groups).coef
-units = NeuronProbes(distributed=True).fit(X.astype(np.float16), Y, weight)
-results |= {name: getattr(units, name) for name in STATISTICS}
-np.savez(f"{folder}/{rank}.npz", **results)
-torch.distributed.destroy_process_group()
-"""
 OPTIONS = {
     "plain": {"tol": 1e-12},
     "weighted": {"tol": 1e-12, "class_weight": "balanced", "standardize": True},
     "unpenalised": {"C": np.inf, "tol": 1e-12, "max_iter": 60},
 }
+
+
+def _fit_own_rows(folder, rank):
+    """Fit what a process has of every problem in the file, and write the results into a file of its own."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    data = np.load(f"{folder}/data.npz")
+    rows = slice(0, 2113) if rank == 0 else slice(2113, None)
+    X, Y, weight, groups = (data[name][rows] for name in ("X", "Y", "weight", "groups"))
+    results = {}
+    for name, options in OPTIONS.items():
+        s = weight if name == "weighted" else None
+        probes = LogisticProbes(**options, distributed=True).fit(X, Y, s)
+        for key in ("coef_", "intercept_", "objective_", "status_", "n_passes_"):
+            results[f"{name} {key}"] = getattr(probes, key)
+    marked = LogisticProbes(float("inf"), distributed=True).fit(np.hstack([X, data["marks"][rows]]), data["torn"][rows])
+    results["marked"] = marked.status_
+    probes = LogisticProbes(float("inf"), tol=1e-12, distributed=True).fit(X, Y[:, :2])
+    results["errors"] = probes.standard_errors(X, Y[:, :2], groups=groups).coef
+    for name in ("none", "shared", "each"):
+        for memory_limit, dtype in ((None, np.float16), (10**5, np.float64)):
+            # Units that the processes cannot share out evenly, one of which does not vary.
+            varied = np.where(np.arange(12) == 4, 2.0, X).astype(dtype)[:, :11]
+            s = {"none": None, "shared": weight[:, 0], "each": weight}[name]
+            units = NeuronProbes(memory_limit, distributed=True).fit(varied, Y, s)
+            for key in (*STATISTICS, "status_"):
+                results[f"units {name} {np.dtype(dtype)} {key}"] = getattr(units, key)
+    processes = Processes(True)
+    results["union"] = processes.union(np.arange(rank, 5 * rank + 3, rank + 1))
+    results["first row"] = processes.first_row(len(X))
+    results["largest"] = processes.largest(np.array([rank, -rank, np.nan if rank else 0.0]))
+    if rank == 1:
+        X = X.copy()
+        X[17, 3] = np.nan
+    try:
+        LogisticProbes(distributed=True).fit(X, Y)
+    except InputError as error:
+        results["refused"] = str(error)
+    try:
+        NeuronProbes(distributed=True).fit(X, Y)
+    except InputError as error:
+        results["refused unit"] = str(error)
+    own_rows = 1.0 if rank == 0 else np.nan
+    for name, call in {
+        "weight": lambda: LogisticProbes(distributed=True).fit(data["X"][rows], Y, np.full(len(Y), own_rows)),
+        "weights of one": lambda: NeuronProbes(distributed=True).fit(
+            data["X"][rows], Y, weight if rank else weight[:, 0]
+        ),
+        "labels": lambda: RidgeProbes(distributed=True).fit(data["X"][rows], Y * own_rows),
+        "width": lambda: LogisticProbes(distributed=True).fit(data["X"][rows][:, rank:], Y),
+    }.items():
+        try:
+            call()
+        except InputError as error:
+            results[f"refused {name}"] = str(error)
+    ridge = RidgeProbes(distributed=True).fit(data["X"][rows], data["X"][rows][:, :3] ** 2, weight[:, [0, 1, 0]])
+    results["ridge"], results["ridge objective"] = ridge.coef_, ridge.objective_
+    np.savez(f"{folder}/{rank}.npz", **results)
+    torch.distributed.destroy_process_group()
+
+
+def _fit_rows_of_a_gpu(folder, rank, stands_in):
+    """Fit what a process has on a GPU, or on what stands in for one."""
+    if stands_in:
+        cupy = strict_arrays.stand_in(pytest.MonkeyPatch())
+    else:
+        import cupy
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    data, rows = np.load(f"{folder}/data.npz"), slice(0, 613) if rank == 0 else slice(613, None)
+    X, Y, weight, groups = (cupy.asarray(data[name][rows]) for name in ("X", "Y", "weight", "groups"))
+    probes = LogisticProbes(standardize=True, tol=1e-10, distributed=True).fit(X, Y, weight)
+    results = {"logistic": probes.coef_, "ridge": RidgeProbes(distributed=True).fit(X, X[:, :2], weight[:, 0]).coef_}
+    results["errors"] = probes.standard_errors(X, Y, weight, groups).coef
+    units = NeuronProbes(distributed=True).fit(X.astype(np.float16), Y, weight)
+    results |= {name: getattr(units, name) for name in STATISTICS}
+    np.savez(f"{folder}/{rank}.npz", **results)
+    torch.distributed.destroy_process_group()
 
 
 def make():
@@ -144,16 +123,14 @@ def make_marks(Y):
     return marks, torn
 
 
-def run_two(folder, program, *arguments):
-    """Run a program in two processes; return what each found."""
-    (folder / "worker.py").write_text(program)
-    command = [sys.executable, "-W", "ignore", str(folder / "worker.py"), str(folder)]
-    workers = [subprocess.Popen([*command, str(rank), *arguments]) for rank in range(2)]
-    try:
-        assert [worker.wait(300) for worker in workers] == [0, 0]
-    finally:
-        for worker in workers:
-            worker.kill()
+def run_two(folder, function, *arguments):
+    """Run a function in two processes; return what each found."""
+    workers = [SERVER.Process(target=function, args=(folder, rank, *arguments)) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
     return [dict(np.load(folder / f"{rank}.npz")) for rank in range(2)]
 
 
@@ -164,8 +141,7 @@ def shared(tmp_path_factory):
     X, Y, weight, groups = make()
     marks, torn = make_marks(Y)
     np.savez(folder / "data.npz", X=X, Y=Y, weight=weight, groups=groups, marks=marks, torn=torn)
-    (folder / "options.json").write_text(json.dumps(OPTIONS))
-    return run_two(folder, WORKER)
+    return run_two(folder, _fit_own_rows)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -248,7 +224,7 @@ def test_two_processes_with_gpu_arrays(tmp_path, place):
     X, Y, weight, groups = (array[:1500] for array in make())
     X, Y, weight = X[:, :5], Y[:, :3], weight[:, :3]
     np.savez(tmp_path / "data.npz", X=X, Y=Y, weight=weight, groups=groups)
-    found = run_two(tmp_path, DEVICE_WORKER, str(Path(__file__).parents[1]) if place == "stand-in" else "")
+    found = run_two(tmp_path, _fit_rows_of_a_gpu, place == "stand-in")
     probes = LogisticProbes(standardize=True, tol=1e-10).fit(X, Y, weight)
     units = NeuronProbes().fit(X.astype(np.float16), Y, weight)
     expected = {"logistic": probes.coef_, "ridge": RidgeProbes().fit(X, X[:, :2], weight[:, 0]).coef_}

@@ -85,7 +85,7 @@ def test_the_learning_rate_falls_along_half_a_cosine():
     assert all(a > b for a, b in itertools.pairwise(rates))
 
 
-@pytest.mark.parametrize("n_kills", [8, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_kills", [5, pytest.param(20, marks=pytest.mark.slow)])
 def test_stopping_and_going_on_changes_nothing(text, tmp_path, n_kills):
     assert_survives_kills(_train, lambda folder: (text, folder), tmp_path, n_kills)
 
