@@ -93,7 +93,7 @@ def draw(cell, shape, dtype, seed, **options):
 def test_within_rule(cell, name, lay_out, within_rule, resets):
     layout, b, h, dtype = LAYOUTS[name]
     lay_out(layout)
-    within_rule([draw(cell, (b, 3, 6, h), dtype, 0, reset=resets(b, 3))])
+    within_rule([draw(cell, (b, 3, 6, h), dtype, seed, reset=resets(b, 3)) for seed in range(2)])
 
 
 TALL = {

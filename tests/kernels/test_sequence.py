@@ -23,7 +23,7 @@ def draw(cell, shape, dtype, seed, **options):
 @pytest.mark.parametrize("shape", SHAPES, ids=IDS)
 def test_loop_within_rule(cell, shape, within_rule, resets):
     mask = resets(*shape[:2])
-    within_rule([draw(cell, shape, torch.float32, seed, reset=mask) for seed in range(4)])
+    within_rule([draw(cell, shape, torch.float32, seed, reset=mask) for seed in range(8)])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
