@@ -32,7 +32,11 @@ def joined(device: str) -> Iterator[None]:
         return
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+    except distributed.DistNetworkError as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"torchrun's processes did not meet ({reason}): if another one ended, it says why") from None
     try:
         yield
     except RuntimeError as error:

@@ -24,11 +24,15 @@ def _run(function, rank, port, answers):
         answers[rank].send(error)
 
 
-def answers_of(function):
-    """What a function returns or raises in each of two processes; None for one that dies."""
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def answers_of(function):
+    """What a function returns or raises in each of two processes; None for one that dies."""
+    port = free_port()
     ends = [SERVER.Pipe(duplex=False) for _ in range(2)]
     senders = [sender for _, sender in ends]
     processes = [SERVER.Process(target=_run, args=(function, rank, port, senders)) for rank in range(2)]
@@ -64,12 +68,14 @@ def test_all_wait_for_the_last(tmp_path):
 
 
 def _die():
+    meet()
     if place()[0] == 0:
         os._exit(9)
     meet()
 
 
 def _die_before_an_average():
+    meet()
     if place()[0] == 0:
         os._exit(9)
     return mean_of_all(torch.ones(()))
@@ -80,6 +86,28 @@ def test_a_process_that_dies_is_a_line_of_the_others(function):
     one, other = answers_of(function)
     assert one is None
     assert type(other) is InputError and str(other) == "another process ended; its message says why"
+
+
+def _die_before_the_other_has_joined(port):
+    store = distributed.TCPStore("127.0.0.1", port, 2, is_master=True, wait_for_workers=False)
+    while store.num_keys() < 2:
+        time.sleep(0.01)
+    os._exit(9)
+
+
+def test_a_process_that_dies_before_all_have_met_is_a_line_of_the_others():
+    port, (receiver, sender) = free_port(), SERVER.Pipe(duplex=False)
+    processes = [
+        SERVER.Process(target=_die_before_the_other_has_joined, args=(port,)),
+        SERVER.Process(target=_run, args=(meet, 1, port, [None, sender])),
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    error = receiver.recv()
+    assert type(error) is InputError
+    assert str(error).startswith("torchrun's processes did not meet (") and str(error).endswith("it says why")
 
 
 def _fault():
