@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ def test_kernels_need_only_torch_triton_numpy_and_numba():
     assert third_party - set(sys.stdlib_module_names) <= {"torch", "triton", "numpy", "numba", "llvmlite", "gatescope"}
 
 
+@cache
 def kernel_modules():
     """The modules that are made of Triton kernels: they import triton when they are imported, or a module that does."""
     imports = {}
@@ -107,6 +109,12 @@ def test_tests_are_collected_on_a_machine_with_a_gpu():
         for name in skipped_or_imported(path):
             top = name.split(".")[0]
             assert DISTRIBUTIONS.get(top, top) in known, f"{path}: {name}: importorskip it, or add it to `make wheels`"
+
+
+def test_tests_are_collected_without_triton():
+    for path in (REPOSITORY / "tests").glob("*/test_*.py"):
+        first = set(skipped_or_imported(path)) & kernel_modules()
+        assert not first, f"{path}: {first}: pytest.importorskip('triton') before it"
 
 
 def test_no_folder_is_a_regular_package():

@@ -12,10 +12,10 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+pytest.importorskip("triton")
+
 from gatescope.kernels import fused
 from gatescope.kernels.plan import STEPS, Plan
-
-pytest.importorskip("triton")
 
 ONE = Plan("persistent", 16, 32, 32, 1, 1, 1)  # all units in one program, no exchange
 SPLIT = Plan("persistent", 16, 16, 16, 3, 1, 3, 2)  # three columns, three parts of the product, two on their way

@@ -5,15 +5,13 @@ import importlib
 import pytest
 import torch
 
-from gatescope.kernels import dropout, wavefront
+pytest.importorskip("triton")
+
+from gatescope.kernels import dropout, rnn_fused, schedule, wavefront, wavefront_walk
 from gatescope.kernels.gpu import H200
 from gatescope.kernels.plan import Plan
 from gatescope.kernels.rnn import RNN
 from gatescope.kernels.stack import RecurrentStack
-
-pytest.importorskip("triton")
-
-from gatescope.kernels import rnn_fused, schedule, wavefront_walk
 
 T, B, I, H, L = 5, 2, 3, 9, 3
 
