@@ -26,7 +26,8 @@ def units_alone(X: States, Y: np.ndarray, defined: np.ndarray, memory_limit: str
     """
     if Y.dtype != bool:
         return {"correlation": unit_correlations(X, Y, defined)}
-    return {"auroc": NeuronProbes(memory_limit).fit(X, Y, sample_weight=defined.astype(np.float32)).auroc_}
+    units = NeuronProbes(memory_limit, only_auroc=True).fit(X, Y, sample_weight=defined.astype(np.float32))
+    return {"auroc": units.auroc_}
 
 
 def unit_correlations(X: States, Y: np.ndarray, defined: np.ndarray) -> np.ndarray:

@@ -54,6 +54,7 @@ class NeuronProbes(BaseEstimator):
     Args:
         memory_limit: what a fit may take beside X, Y and the weights, such as "1GB", or a number of bytes; None for as
             much as is useful. Fewer units and hypotheses are then looked at together, at least one.
+        only_auroc: whether to compute `auroc_` and `status_` alone, on a CPU in a quarter to a seventh of the time.
         distributed: whether X, Y and the weights are this process's rows of all that the processes of the default group
             of torch.distributed hold together; each looks at a share of the units, and all get the same results. Each
             has the labels and weights of all rows in memory.
@@ -80,8 +81,9 @@ class NeuronProbes(BaseEstimator):
             range of float64.
     """
 
-    def __init__(self, memory_limit: str | int | None = None, *, distributed: bool = False):
+    def __init__(self, memory_limit: str | int | None = None, *, only_auroc: bool = False, distributed: bool = False):
         self.memory_limit = memory_limit
+        self.only_auroc = only_auroc
         self.distributed = distributed
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NeuronProbes:
@@ -126,7 +128,7 @@ class NeuronProbes(BaseEstimator):
     def _fit_rows(self, X: Any, Y: Any, sample_weight: Any) -> NeuronProbes:
         """Compute all statistics from all rows."""
         n_targets, n_units = Y.shape[1], X.shape[1]
-        for name in STATISTICS:
+        for name in self._names:
             setattr(self, name, np.full((n_targets, n_units), np.nan))
         self.status_ = np.full((n_targets, n_units), "one_class", dtype="<U16")
         with RowBlocks(X, computing_dtype(X), bytes_of(self.memory_limit)) as rows:
@@ -139,8 +141,13 @@ class NeuronProbes(BaseEstimator):
                 self._fit_on_host(rows, Y, weights, two_classes)
             else:
                 for targets, units, status, statistics in device_statistics(rows, Y, weights, two_classes, C):
-                    self._put(targets, units, status, statistics)
+                    found = dict(zip(STATISTICS, statistics, strict=True))
+                    self._put(targets, units, status, [found[name] for name in self._names])
         return self
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return ("auroc_",) if self.only_auroc else STATISTICS
 
     def _fit_share(self, X: Any, Y: Any, sample_weight: Any, processes: Processes) -> None:
         """Compute the statistics of this process's share of the units, and get the others'."""
@@ -148,26 +155,27 @@ class NeuronProbes(BaseEstimator):
         if weight is not None:
             weight = processes.rows_of_all(to_host(weight).astype(np.float64))
         Y = processes.rows_of_all(to_host(Y))
-        results = np.zeros((len(STATISTICS) + 1, Y.shape[1], X.shape[1]))
+        results = np.zeros((len(self._names) + 1, Y.shape[1], X.shape[1]))
         memory = bytes_of(self.memory_limit) or DEFAULT_MEMORY
         for units, columns in exchanged(X, processes, memory // 2):
             if processes.largest(not torch.isfinite(columns).all()):
                 with RowBlocks(X, computing_dtype(X), processes=processes) as rows:
                     check_finite(rows)
             if columns.shape[1]:
-                found = NeuronProbes(memory // 2)._fit_rows(as_rows(columns), Y, weight)
+                alone = NeuronProbes(memory // 2, only_auroc=self.only_auroc)
+                found = alone._fit_rows(as_rows(columns), Y, weight)
                 results[0][:, units] = [[STATUSES.index(status) for status in row] for row in found.status_.tolist()]
-                results[1:, :, units] = [getattr(found, name) for name in STATISTICS]
+                results[1:, :, units] = [getattr(found, name) for name in self._names]
         # Each unit is 0 in all processes but one.
         status, *statistics = processes.totals([results])[0]
         self.status_ = np.array(STATUSES)[status.astype(np.int64)]
-        for name, result in zip(STATISTICS, statistics, strict=True):
+        for name, result in zip(self._names, statistics, strict=True):
             setattr(self, name, result)
 
     def _put(self, targets: np.ndarray, units: Any, status: np.ndarray, statistics: Iterable[np.ndarray]) -> None:
-        """Keep the status and the STATISTICS of some hypotheses and a unit [G], or a slice of units [G, U]."""
+        """Keep the status and the statistics of some hypotheses and a unit [G], or a slice of units [G, U]."""
         self.status_[targets, units] = status
-        for name, result in zip(STATISTICS, statistics, strict=True):
+        for name, result in zip(self._names, statistics, strict=True):
             getattr(self, name)[targets, units] = result
 
     def _fit_on_host(self, rows: RowBlocks, Y: Any, weights: Weights, two_classes: np.ndarray) -> None:
@@ -188,7 +196,8 @@ class NeuronProbes(BaseEstimator):
                 check_finite(rows)
             if not len(labels.targets):
                 return
-            for i, (status, statistics) in enumerate(labels.statistics(units), left + first):
+            found = labels.aurocs(units) if self.only_auroc else labels.statistics(units)
+            for i, (status, statistics) in enumerate(found, left + first):
                 self._put(labels.targets, i, status, statistics)
 
         rows.each(fit_tile, range(0, len(columns), width))

@@ -40,6 +40,28 @@ def test_auroc_is_scikit_learns_with_ties_and_weights(dtype, weighted):
             assert units.mean_difference_[k, unit] == pytest.approx(difference, abs=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@pytest.mark.parametrize("weight", [None, "shared", "masks", "each"])
+def test_aurocs_alone_are_those_beside_the_other_statistics(dtype, weight):
+    X, Y = problem(dtype)
+    Y = np.hstack([Y, np.zeros((len(Y), 1), bool)])
+    drawn = np.random.default_rng(1).uniform(0, 2, Y.shape)
+    s = {None: None, "shared": drawn[:, 0], "masks": drawn > 0.5, "each": drawn}[weight]
+    everything, alone = NeuronProbes().fit(X, Y, s), NeuronProbes(only_auroc=True).fit(X, Y, s)
+    np.testing.assert_allclose(alone.auroc_, everything.auroc_, rtol=1e-13)
+    np.testing.assert_array_equal(alone.status_, everything.status_)
+    assert {"converged", "constant_feature", "one_class"} == set(alone.status_.flat)
+    assert not any(hasattr(alone, name) for name in STATISTICS if name != "auroc_")
+
+
+def test_aurocs_alone_on_a_gpu(device):
+    X, Y = problem(np.float32)
+    x, y = (device.xp.asarray(each) for each in (X, Y))
+    alone = NeuronProbes(only_auroc=True).fit(x, y)
+    np.testing.assert_allclose(alone.auroc_, NeuronProbes().fit(X, Y).auroc_, rtol=1e-12)
+    assert not hasattr(alone, "coef_")
+
+
 def test_many_rows_do_not_lose_rank_sums():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(70_000, 1)).astype(np.float16)

@@ -47,6 +47,7 @@ def _fit_own_rows(folder, rank):
             units = NeuronProbes(memory_limit, distributed=True).fit(varied, Y, s)
             for key in (*STATISTICS, "status_"):
                 results[f"units {name} {np.dtype(dtype)} {key}"] = getattr(units, key)
+    results["units alone"] = NeuronProbes(only_auroc=True, distributed=True).fit(X, Y, weight).auroc_
     processes = Processes(True)
     results["union"] = processes.union(np.arange(rank, 5 * rank + 3, rank + 1))
     results["first row"] = processes.first_row(len(X))
@@ -216,6 +217,13 @@ def test_single_units_of_two_processes_are_those_of_one(shared, name, dtype):
                 np.testing.assert_array_equal(found, expected)
             else:
                 np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_aurocs_alone_of_two_processes(shared):
+    X, Y, weight, _ = make()
+    alone = NeuronProbes(only_auroc=True).fit(X, Y, weight).auroc_
+    for got in shared:
+        np.testing.assert_allclose(got["units alone"], alone, rtol=1e-12)
 
 
 @pytest.mark.parametrize("place", ["stand-in", pytest.param("gpu", marks=pytest.mark.cuda)])
