@@ -34,14 +34,14 @@ setup(
         "scipy>=1.13",  # LAPACK factorisations and statistics
         "llvmlite>=0.45",  # vectors of the processor's width in what numba compiles
         "numba>=0.62",  # compiles the log-loss and steps of layers on the CPU into vectorised passes
-        "scikit-learn>=1.6",  # estimator conventions, metrics and splits
+        "scikit-learn>=1.7",  # estimator conventions, metrics and splits
         "threadpoolctl>=3.5",  # one thread for BLAS inside passes that have all cores
-        "nltk>=3.9",  # part-of-speech tags for the English hypotheses
-        "zarr>=3.1",  # the open format of the state dump
+        "nltk>=3.9.1",  # part-of-speech tags for the English hypotheses
+        "zarr>=3.1.2",  # the open format of the state dump
         "numcodecs>=0.14",  # zstd of compressed blocks, as zarr computes it
         "google-crc32c>=1.6",  # checksums of the dump's blocks at the speed of memory, as zarr computes them
         "safetensors>=0.5",  # weights and checkpoints without pickle
-        "rich>=13",  # progress bars with a rate, and tables in the terminal
+        "rich>=13.5",  # progress bars with a rate, and tables in the terminal
         "tyro>=1.0",  # command-line flags out of the stages' dataclasses
         "matplotlib>=3.9",  # figures as PNG and SVG
     ],

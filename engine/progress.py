@@ -32,6 +32,10 @@ def progress_bar(description: str, total: int, unit: str, done: int = 0) -> Iter
         `advance(amount, note="")`: call it as work is done; the note stands behind the description.
     """
     console = Console(stderr=True)
+    if not console.is_terminal:
+        # Before its version 14.3 rich ends even a bar that is disabled with an empty line.
+        yield lambda amount, note="": None
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -40,7 +44,7 @@ def progress_bar(description: str, total: int, unit: str, done: int = 0) -> Iter
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console) as progress:
         task = progress.add_task(description, total=total, completed=done, unit=unit, note="")
 
         def advance(amount: int, note: str = "") -> None:
