@@ -48,7 +48,7 @@ setup(
     extras_require={
         "cuda": ["cupy-cuda13x>=14"],  # the solver on the GPU
         # Other tools' dumps, tables of labels, and URLs.
-        "files": ["h5py>=3.11", "pandas>=2.2.2", "pyarrow>=16", "fsspec[http]>=2024.6"],
+        "files": ["h5py>=3.11", "pandas>=2.2.2", "pyarrow>=16", "fsspec[http]>=2024.12"],
         "test": [
             "gatescope[files]",
             "pytest>=8.2",

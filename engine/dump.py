@@ -199,7 +199,8 @@ class StateDump(StateSource):
         group = read_group(self.location)
         if group["attributes"]["gatescope"].get("checksum", "") not in ("", attributes_checksum(group["attributes"])):
             problems.append(f"{GROUP_FILE}: its attributes do not match their checksum, something altered them")
-        metadata = group.get("consolidated_metadata", {}).get("metadata", {})
+        # Some versions of zarr-python write null where there is none.
+        metadata = (group.get("consolidated_metadata") or {}).get("metadata", {})
         begun = int(np.searchsorted(self.sequence_starts[:-1], self.committed_rows))
         for name, array in self._arrays.items():
             if name in metadata and _read_json(self.location, f"{name}/{GROUP_FILE}") != metadata[name]:
