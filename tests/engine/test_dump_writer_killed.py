@@ -199,10 +199,10 @@ def extract(model, path):
 @pytest.mark.parametrize(
     ("stage", "kills"),
     [
-        (sample, 5),
-        (extract, 4),
-        (sample_compressed, 3),
-        (sample_whole, 3),
+        (sample, 8),
+        (extract, 7),
+        (sample_compressed, 2),
+        (sample_whole, 2),
         pytest.param(sample, 25, marks=pytest.mark.slow),
         pytest.param(extract, 25, marks=pytest.mark.slow),
         pytest.param(sample_compressed, 25, marks=pytest.mark.slow),
