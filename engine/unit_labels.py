@@ -74,7 +74,11 @@ class UnitLabels:
         self.positive = np.multiply(labels, self.weight, order="C")
 
     def aurocs(self, units: list[DistinctValues]) -> Iterator[tuple[np.ndarray, tuple[np.ndarray]]]:
-        """Yield the status and the AUROC of each unit, each [G]: a quarter to a seventh of the time of `statistics`."""
+        """Yield the status and the AUROC of each unit, each [G].
+
+        For 80,000 rows of 512 units in float16 on two cores it takes 1.2 instead of 5.3 s with 13 hypotheses, 2.4
+        instead of 8.4 with as many masks, and 3.1 instead of 19.4 with 200 hypotheses (timed once, by hand).
+        """
         positive_total = self.positive.sum(axis=0, dtype=np.float64)
         masses = [self._mass(unit) for unit in units]
         ranks = [mid_ranks(mass) for mass in masses]
