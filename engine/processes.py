@@ -34,18 +34,24 @@ def joined(device: str) -> Iterator[None]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     try:
         distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
-    except distributed.DistNetworkError as error:
+    except RuntimeError as error:
+        if not _is_of_another(error):
+            raise
         reason = str(error).partition("\n")[0]
         raise InputError(f"torchrun's processes did not meet ({reason}): if another one ended, it says why") from None
     try:
         yield
     except RuntimeError as error:
-        # Gloo's errors have no type of their own.
-        if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
+        if not _is_of_another(error):
             raise
         raise InputError("another process ended; its message says why") from None
     finally:
         distributed.destroy_process_group()
+
+
+def _is_of_another(error: RuntimeError) -> bool:
+    """Whether an error is of what processes exchange; gloo's have no type of their own."""
+    return isinstance(error, distributed.DistError) or "gloo" in str(error)
 
 
 def place() -> tuple[int, int]:

@@ -185,7 +185,7 @@ def write_result():
     return write
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def f1_above():
     """A function of labels and scores: scikit-learn's F1 of the rules "the score is at least t", t every score."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
 
@@ -79,7 +79,7 @@ def test_a_resample_without_one_class_has_none():
     assert set(found[np.isfinite(found)]) <= {0.0}
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 40), st.sampled_from([2, 5, 100]))
 @pytest.mark.filterwarnings("ignore:No positive class found")
 def test_no_other_threshold_gives_a_larger_f1(f1_above, seed, n, levels):

@@ -163,11 +163,13 @@ def test_every_shape_of_the_sampler(cell, architecture, tmp_path):
 
 
 def test_the_main_shapes(tmp_path):
-    """Each kernel once; test_every_use and test_every_benchmark_shape have the others."""
+    """Each kernel of layers once; test_every_use and test_every_benchmark_shape have the others."""
     jobs = [[cell, way, 128, 512, "bfloat16", 90, 1] for cell in ("lstm", "gru") for way in DIRECTIONS]
-    jobs += [["gru-before", "backward", 128, 512, "bfloat16", 90, 1], ["rnn", "backward", 128, 512, "float32", 90, 1]]
+    jobs += [["gru-before", "backward", 128, 512, "bfloat16", 90, 1]]
+    jobs += [["rnn", "forward", 128, 512, "bfloat16", 90, 1], ["rnn", "backward", 128, 512, "float32", 90, 1]]
     jobs += [["lstm", "forward", 128, 128, "bfloat16", 90, 2, "top"], ["gru", "backward", 128, 128, "float16", 90, 2]]
-    jobs += [["lstm", "backward", 128, 512, "float32", 90, 1], ["lstm", "backward step", 128, 1024, "bfloat16", 90, 1]]
+    jobs += [["lstm", "backward", 128, 512, "float32", 90, 1]]
+    jobs += [[cell, f"{way} step", 128, 1024, "bfloat16", 90, 1] for cell in ("lstm", "gru") for way in DIRECTIONS]
     jobs += [["dropout", "forward", 128, 512, "bfloat16", 90, 1]]
     # What training launches below the top of a stack.
     jobs += [["lstm", "backward", 128, 512, "bfloat16", 90, 3, "lower, dropped"]]
