@@ -10,6 +10,7 @@ that holds `labels` may hold the states and whatever else beside it.
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections import Counter
@@ -137,13 +138,26 @@ def _table_columns(path: Path, suffix: str) -> dict[str, np.ndarray]:
     if suffix in SEPARATORS:
         table = _read_separated(pandas, path, SEPARATORS[suffix])
     elif suffix == ".jsonl":
-        table = pandas.read_json(path, lines=True, dtype=False, convert_dates=False)
+        # Pandas' own reader takes words for dates.
+        table = pandas.DataFrame(_records(path))
     else:
         table = pandas.read_parquet(path)
     if not table.columns.is_unique:
         raise InputError(f"--labels {path}: two columns have one name")
     # Anything but numbers becomes objects, in which what is missing is None. One without a name is an index.
     return {str(name): _plain(column) for name, column in table.items() if not str(name).startswith("Unnamed: ")}
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """Return the JSON object of each line; where one has no field of a name, that is missing."""
+    with path.open(encoding="utf-8") as file:
+        records = [json.loads(line) for line in file if line.strip()]
+    wrong = next((record for record in records if not isinstance(record, dict)), None)
+    if wrong is not None:
+        raise InputError(
+            f'--labels {path}: a line holds a {type(wrong).__name__}, expected an object such as {{"verb": 1}}'
+        )
+    return records
 
 
 def _read_separated(pandas: Any, path: Path, separator: str) -> Any:

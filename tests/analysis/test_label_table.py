@@ -79,6 +79,21 @@ def test_other_kinds_of_tables(tmp_path, name):
     assert table.continuous.values.tolist() == [[0], [3], [2], [1]] and table.sequence_ids.tolist() == [7, 7, 3, 3]
 
 
+def test_lines_of_json_stay_what_they_are(tmp_path):
+    lines = [
+        '{"date": "2020-01-02", "flag": true, "n": 3}',
+        "",
+        '{"date": "07", "n": null}',
+        '{"flag": false, "n": 0.5}',
+    ]
+    (tmp_path / "labels.jsonl").write_text("\n".join(lines))
+    table = read_labels(tmp_path / "labels.jsonl")
+    assert table.names == ["date=07", "date=2020-01-02", "flag", "n"]
+    assert table.boolean.defined.T.tolist() == [[True, True, False], [True, True, False], [True, False, True]]
+    assert table.boolean.values[:, 0].tolist()[:2] == [False, True]
+    assert table.continuous.defined[:, 0].tolist() == [True, False, True]
+
+
 def test_a_comma_behind_each_row_shifts_nothing(tmp_path):
     (tmp_path / "labels.csv").write_text("a,b,tag\n1,5,NN,\n0,6,NA,\n1,7,,\n")
     table = read_labels(tmp_path / "labels.csv")
@@ -122,6 +137,8 @@ BAD = [
     ("tabs.csv", b"a\tb\n0\t1\n", r"separate columns by commas"),
     ("commas.tsv", b"a,b\n0,1\n", "only column is called 'a,b': separate columns by tabs"),
     ("damaged.jsonl", b'{"a":', "cannot be read"),
+    ("bytes.jsonl", b'{"a": "\xff"}', "cannot be read"),
+    ("lists.jsonl", b'{"a": 1}\n[1]\n', "a line holds a list, expected an object"),
     ("labels.txt", b"a\n1\n", "not of a known kind"),
     ("absent.csv", None, "does not exist"),
     ("empty.csv", b"", "cannot be read"),
