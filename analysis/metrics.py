@@ -1,15 +1,12 @@
-"""How well predictions fit a hypothesis, for all K hypotheses at once and with intervals over sequences.
+"""How well predictions fit a hypothesis, for all K hypotheses at once.
 
 Everything rests on sums per sequence: confusion counts for yes-or-no hypotheses, moments for continuous ones. Sums over
-sequences give the metrics, and resampled sums give their intervals without another look at the rows, since characters
-of one sequence are not independent and only whole sequences may be resampled.
+sequences give the metrics, and resampled sums give their intervals (`intervals`) without another look at the rows.
 
 A metric whose denominator is empty is NaN, never 0: a recall without positives says nothing, and 0 would say "bad".
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -18,8 +15,6 @@ COUNTS = ("tp", "fp", "fn", "tn")
 # Order of the last axis of regression moments: weight, then weighted sums of target t, prediction p and their products.
 MOMENTS = ("weight", "t", "p", "tt", "pp", "tp", "residual_square")
 
-# Resampling weights are made and multiplied in blocks of this many numbers (32 MB as float64).
-_BLOCK_ELEMENTS = 1 << 22
 # A centred sum of squares below this share of the uncentred one is rounding: the values are constant.
 _CONSTANT = 1e-12
 
@@ -130,84 +125,6 @@ def moment_metrics(moments: np.ndarray) -> dict[str, np.ndarray]:
     covariance = tp - _ratio(t * p, w)
     r = _ratio(covariance, np.sqrt(var_t) * np.sqrt(var_p))
     return {"r2": 1.0 - _ratio(residual_square, var_t), "pearson": np.clip(r, -1.0, 1.0)}
-
-
-def bootstrap_interval(
-    counts: np.ndarray, metric: str = "f1", n_bootstrap: int = 1000, seed: int = 0, level: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile interval of a metric under resampling of whole sequences (Efron, 1979).
-
-    A resample draws S sequences with replacement, the same ones for every hypothesis, and computes the metric from
-    their summed counts. Resamples in which the metric is undefined are left out; where they are more than `1 - level`
-    of all, or there are fewer than two sequences, no interval can be stated and both ends are NaN.
-
-    Args:
-        counts: [S, K, 4] confusion counts, or [S, K, 7] moments for the metrics r2 and pearson.
-        metric: a key of `classification_metrics` or `moment_metrics`.
-        n_bootstrap: number of resamples.
-        seed: of the resampling; hypotheses and state sets that share it share their resamples.
-        level: probability that the interval covers.
-
-    Returns:
-        low, high: float64 [K] each.
-    """
-    return percentiles(_resampled(counts, metric, n_bootstrap, seed), len(counts), level)
-
-
-def bootstrap_difference(
-    counts: np.ndarray,
-    other: np.ndarray,
-    metric: str = "f1",
-    n_bootstrap: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile interval of `metric(counts) - metric(other)`, both from the same resampled sequences.
-
-    Two predictors that err on the same sequences are compared far more sharply in pairs than by two intervals.
-
-    Args:
-        counts, other: [S, K, 4] confusion counts (or [S, K, 7] moments) of two predictors on the same sequences.
-        metric, n_bootstrap, seed, level: as for `bootstrap_interval`.
-
-    Returns:
-        low, high: float64 [K] each; NaN as for `bootstrap_interval`.
-    """
-    if len(counts) != len(other):
-        raise ValueError(f"paired resampling needs the same sequences, got {len(counts)} and {len(other)} of them")
-    difference = _resampled(counts, metric, n_bootstrap, seed) - _resampled(other, metric, n_bootstrap, seed)
-    return percentiles(difference, len(counts), level)
-
-
-def resamples(n_sequences: int, n_bootstrap: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield how often each resample draws each sequence, float64 [resamples, S], all of them in blocks."""
-    generator = np.random.default_rng(seed)
-    block = max(1, _BLOCK_ELEMENTS // max(1, n_sequences))
-    for start in range(0, n_bootstrap, block):
-        n_draws = min(block, n_bootstrap - start)
-        drawn = generator.integers(n_sequences, size=(n_draws, n_sequences))
-        drawn += n_sequences * np.arange(n_draws)[:, None]
-        times_drawn = np.bincount(drawn.ravel(), minlength=n_draws * n_sequences)
-        yield times_drawn.reshape(n_draws, n_sequences).astype(np.float64)
-
-
-def _resampled(counts: np.ndarray, metric: str, n_bootstrap: int, seed: int) -> np.ndarray:
-    """The metric under each resample of the sequences, [n_bootstrap, K]."""
-    flat = np.asarray(counts, dtype=np.float64).reshape(len(counts), -1)
-    totals = np.concatenate([times_drawn @ flat for times_drawn in resamples(len(counts), n_bootstrap, seed)])
-    metrics = moment_metrics if metric in ("r2", "pearson") else classification_metrics
-    return metrics(totals.reshape(n_bootstrap, *counts.shape[1:]))[metric]
-
-
-def percentiles(resampled: np.ndarray, n_sequences: int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Return the central interval of each column [n_bootstrap, K], NaN where the column does not support one."""
-    tail = (1.0 - level) / 2
-    low, high = np.full((2, resampled.shape[1]), np.nan)
-    undefined = np.isnan(resampled).mean(axis=0)
-    usable = undefined <= 1.0 - level if n_sequences >= 2 else np.zeros(len(undefined), dtype=bool)
-    if usable.any():
-        low[usable], high[usable] = np.nanquantile(resampled[:, usable], [tail, 1.0 - tail], axis=0)
-    return low, high
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from gatescope.analysis.metrics import resamples
+from gatescope.analysis.intervals import resamples
 
 # Of resampled rows, scores that share one of so many equal parts count as ties. That moves AUROC by about 1 / (2 BINS)
 # at most, and far less where scores of both classes are mixed.

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from gatescope.analysis.baselines import majority_f1
+from gatescope.analysis.intervals import SHARE, UNBOUNDED, bootstrap_difference, bootstrap_interval, t_interval
 from gatescope.analysis.metrics import (
-    bootstrap_difference,
-    bootstrap_interval,
     classification_metrics,
     confusion_by_sequence,
     moment_metrics,
     moments_by_sequence,
-    percentiles,
 )
 from gatescope.analysis.ordering import auroc, resampled_auroc
 from gatescope.analysis.scoring import probability_metrics, restore_prior
@@ -80,18 +78,18 @@ class Scorer:
         metrics = classification_metrics(counts.sum(axis=0))
         missing = np.full(Y.shape[1], np.nan)
         baselines = dict.fromkeys(BASELINES, missing) | {"baseline_majority_f1": majority_f1(counts.sum(axis=0))}
-        resampled = self._resampled_auroc(Y, logit, defined)
-        difference = np.full_like(resampled, np.nan)
+        own = logit if weight_ratio is None else restore_prior(logit, weight_ratio)
+        of_probabilities = probability_metrics(Y, own, defined)
+        area, resampled = of_probabilities["auroc"], self._resampled_auroc(Y, logit, defined)
+        over = (missing, missing)
         if ngram is not None:
             baselines |= {"baseline_ngram_f1": ngram.f1, "baseline_ngram_auroc": ngram.auroc}
-            difference = resampled - ngram.resampled
-        n_groups = len(counts)
-        ends = [*self._interval("f1", counts), *percentiles(resampled, n_groups), *percentiles(difference, n_groups)]
-        own = logit if weight_ratio is None else restore_prior(logit, weight_ratio)
+            over = t_interval(area - ngram.auroc, resampled - ngram.resampled, len(counts), UNBOUNDED)
+        ends = [*self._interval("f1", counts), *t_interval(area, resampled, len(counts), SHARE), *over]
         return {
             **{name: metrics[name] for name in PLAIN},
             **dict(zip(INTERVALS, ends, strict=True)),
-            **probability_metrics(Y, own, defined),
+            **of_probabilities,
             **dict.fromkeys(REGRESSION, missing),
             **baselines,
         }

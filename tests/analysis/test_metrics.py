@@ -1,8 +1,7 @@
-"""Metrics against scikit-learn hypothesis by hypothesis, intervals against a bootstrap written out row by row."""
+"""Metrics against scikit-learn, hypothesis by hypothesis."""
 
 from __future__ import annotations
 
-import itertools
 import warnings
 
 import numpy as np
@@ -11,12 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
+from scored_cases import boolean_case, continuous_case
 from sklearn import metrics as sk
 
 from gatescope.analysis.metrics import (
-    _resampled,
-    bootstrap_difference,
-    bootstrap_interval,
     classification_metrics,
     confusion_by_sequence,
     moment_metrics,
@@ -33,16 +30,6 @@ def regression_metrics(target, predicted, weight):
     """R2 and Pearson's r of all rows together."""
     moments = moments_by_sequence(target, predicted, weight, np.zeros(len(target), dtype=np.int64))
     return moment_metrics(moments.sum(axis=0))
-
-
-def boolean_case(seed: int, n: int = 400, n_hypotheses: int = 5, n_sequences: int = 8):
-    """Labels, predictions that often agree with them, masks and sequence ids with gaps between them."""
-    rng = np.random.default_rng(seed)
-    Y = rng.random((n, n_hypotheses)) < np.linspace(0.05, 0.9, n_hypotheses)
-    predicted = Y ^ (rng.random(Y.shape) < 0.2)
-    weight = rng.random(Y.shape) < 0.8
-    sequence_ids = np.sort(rng.choice(np.arange(n_sequences) * 3 + 2, n))
-    return Y, predicted, weight, sequence_ids
 
 
 def totals(Y, predicted, weight, sequence_ids):
@@ -139,79 +126,6 @@ def test_undefined_rows_equal_removed_rows(case):
             np.testing.assert_equal(got[name][k], value[0])
 
 
-def naive_bootstrap(Y, predicted, sequence_ids, score, n_bootstrap, seed):
-    """Gather the rows of the drawn sequences and score them, one resample after another."""
-    rng = np.random.default_rng(seed)
-    rows = [np.flatnonzero(sequence_ids == s) for s in np.unique(sequence_ids)]
-    drawn = rng.integers(len(rows), size=(n_bootstrap, len(rows)))
-    gathered = (np.concatenate([rows[s] for s in draw]) for draw in drawn)
-    return np.array([score(Y[r], predicted[r]) for r in gathered])
-
-
-@pytest.mark.parametrize(("metric", "score"), [("f1", sk.f1_score), ("mcc", sk.matthews_corrcoef)])
-def test_interval_equals_the_bootstrap_written_out(metric, score):
-    Y, predicted, _, sequence_ids = boolean_case(3, n=120, n_hypotheses=2)
-    counts = confusion_by_sequence(Y, predicted, np.ones_like(Y), sequence_ids)
-    low, high = bootstrap_interval(counts, metric, n_bootstrap=200, seed=5, level=0.9)
-    for k in range(2):
-        replicates = naive_bootstrap(Y[:, k], predicted[:, k], sequence_ids, score, 200, 5)
-        np.testing.assert_allclose([low[k], high[k]], np.percentile(replicates, [5, 95]), rtol=RTOL)
-
-
-def test_difference_is_paired():
-    """The interval of a difference between predictors is that of the differences, resample by resample."""
-    Y, predicted, _, sequence_ids = boolean_case(4, n=120, n_hypotheses=1)
-    other = predicted ^ (np.random.default_rng(0).random(Y.shape) < 0.05)
-    defined = np.ones_like(Y)
-    counts, other_counts = (confusion_by_sequence(Y, p, defined, sequence_ids) for p in (predicted, other))
-    low, high = bootstrap_difference(counts, other_counts, "accuracy", n_bootstrap=200, seed=6)
-    replicates = [
-        naive_bootstrap(Y[:, 0], p[:, 0], sequence_ids, sk.accuracy_score, 200, 6) for p in (predicted, other)
-    ]
-    expected = np.percentile(replicates[0] - replicates[1], [2.5, 97.5])
-    np.testing.assert_allclose([low[0], high[0]], expected, rtol=RTOL, atol=1e-15)
-    same_low, same_high = bootstrap_difference(counts, counts)
-    assert same_low.tolist() == same_high.tolist() == [0.0]
-
-
-def test_blocks_of_resamples_draw_each_combination_equally_often(monkeypatch):
-    """Three sequences have 27 equally likely resamples; the tercile of their accuracies is read off the list."""
-    monkeypatch.setattr("gatescope.analysis.metrics._BLOCK_ELEMENTS", 2100)
-    counts = np.array([[[1, 0, 9, 0]], [[5, 0, 5, 0]], [[9, 0, 1, 0]]])
-    every = [np.mean(draw) for draw in itertools.product([0.1, 0.5, 0.9], repeat=3)]
-    resampled = _resampled(counts, "accuracy", 20_000, 0)[:, 0]
-    values = np.unique(np.round(every, 9))
-    expected = np.array([np.isclose(every, value).sum() for value in values]) / 27 * 20_000
-    observed = np.array([np.isclose(resampled, value).sum() for value in values])
-    assert stats.chisquare(observed, expected).pvalue > 1e-6
-
-
-def test_no_interval_where_resamples_do_not_support_one():
-    perfect, rare = [10, 0, 0, 0], [0, 0, 0, 10]
-    # Positives in all 6 sequences, in half of them, in one (absent from a third of the resamples), in none.
-    columns = [[perfect] * 6, [perfect, rare] * 3, [perfect] + [rare] * 5, [rare] * 6]
-    low, high = bootstrap_interval(np.array(columns).transpose(1, 0, 2))
-    assert low[:2].tolist() == high[:2].tolist() == [1.0, 1.0]
-    assert np.isnan([low[2:], high[2:]]).all()
-
-
-def test_two_sequences_have_an_interval_and_one_has_none():
-    two = np.array([[[3, 1, 2, 4]], [[5, 1, 0, 4]]])
-    # One resample in four repeats either sequence, so the 95% interval reaches from one's F1 to the other's.
-    low, high = bootstrap_interval(two)
-    np.testing.assert_allclose([low[0], high[0]], [6 / 9, 10 / 11], rtol=RTOL)
-    assert np.isnan(bootstrap_interval(two[:1])).all()
-
-
-def continuous_case(seed: int, n: int = 300, offset: float = 0.0):
-    rng = np.random.default_rng(seed)
-    target = rng.normal(size=(n, 3)) * [1, 10, 0.1] + offset
-    predicted = target + rng.normal(size=target.shape) * [0.5, 20, 0.01]
-    weight = (rng.random(target.shape) < 0.8).astype(float)
-    target[weight == 0] = np.nan
-    return target, predicted, weight, np.sort(rng.integers(0, 7, n))
-
-
 @pytest.mark.parametrize("offset", [0.0, 1e6])
 def test_regression_metrics_equal_scikit_learn_and_scipy(offset):
     target, predicted, weight, _ = continuous_case(0, offset=offset)
@@ -265,16 +179,3 @@ def test_undefined_everywhere_is_nan_without_a_warning():
         warnings.simplefilter("error")
         got = regression_metrics(np.full((5, 1), np.nan), np.ones((5, 1)), np.zeros((5, 1)))
     assert np.isnan([got["r2"], got["pearson"]]).all()
-
-
-@pytest.mark.parametrize(("metric", "score"), [("r2", sk.r2_score), ("pearson", lambda t, p: stats.pearsonr(t, p)[0])])
-def test_interval_of_a_continuous_metric_equals_the_bootstrap_written_out(metric, score):
-    target, predicted, _, sequence_ids = continuous_case(3)
-    # Sequences at different heights, so that a resample's means are not the whole's.
-    heights = sequence_ids[:, None] * [1.0, 5.0, 0.1]
-    target, predicted = np.nan_to_num(target) + heights, predicted + heights
-    moments = moments_by_sequence(target, predicted, np.ones_like(target), sequence_ids)
-    low, high = bootstrap_interval(moments, metric, n_bootstrap=100, seed=1)
-    for k in range(3):
-        replicates = naive_bootstrap(target[:, k], predicted[:, k], sequence_ids, score, 100, 1)
-        np.testing.assert_allclose([low[k], high[k]], np.percentile(replicates, [2.5, 97.5]), rtol=1e-10)

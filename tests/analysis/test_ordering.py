@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
 
 from gatescope.analysis import ordering
-from gatescope.analysis.metrics import resamples
+from gatescope.analysis.intervals import resamples
 from gatescope.analysis.ordering import auroc, f1_threshold, resampled_auroc
 
 # NumPy warns where an undefined quotient is computed instead of left out.

@@ -5,7 +5,8 @@ import pytest
 from scipy.special import logit
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, r2_score, roc_auc_score
 
-from gatescope.analysis.ordering import resampled_auroc
+from gatescope.analysis.intervals import SHARE, UNBOUNDED, t_interval
+from gatescope.analysis.ordering import auroc, resampled_auroc
 from gatescope.analysis.results import SCORES, verdict
 from gatescope.analysis.scorer import Scorer
 
@@ -43,8 +44,12 @@ def test_differences_come_from_the_same_resamples(labelled):
     Y, defined, probability, ngram = labelled
     scores = classified(Scorer(GROUPS, 200, 3), Y, probability, ngram, defined)
     probe, table = (resampled_auroc(Y, p, defined, GROUPS, 200, 3) for p in (logit(probability), ngram))
-    for name, values in (("auroc", probe), ("auroc_over_ngram", probe - table)):
-        low, high = np.quantile(values, [0.025, 0.975], axis=0)
+    found = np.stack([auroc(Y, p, defined) for p in (probability, ngram)])
+    for name, *case in (
+        ("auroc", found[0], probe, 30, SHARE),
+        ("auroc_over_ngram", found[0] - found[1], probe - table, 30, UNBOUNDED),
+    ):
+        low, high = t_interval(*case)
         np.testing.assert_allclose(scores[f"{name}_low"], low)
         np.testing.assert_allclose(scores[f"{name}_high"], high)
     for k in range(2):

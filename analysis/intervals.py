@@ -1,0 +1,155 @@
+"""Intervals of scores over sequences: characters of one are not independent, so only whole ones may be resampled.
+
+The spread of a score is that of its bootstrap, and Student's t says how many such spreads an interval takes. Central
+quantiles of the resamples, the usual interval, are too narrow where sequences are few, and most of all where a score
+is near its end or a hypothesis holds in few sequences. For one that holds in 40% of 12 sequences the 95% interval of an
+AUROC of .93 covered it in 79% of 300 draws and now does in 93%, that of an F1 of .59 in 88% and now 98%, and that of
+how far one AUROC lies above another in 84% and now 93% (`python -m benchmarks.interval_coverage`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy.special import expit, logit
+from scipy.stats import t as student
+
+from gatescope.analysis.metrics import classification_metrics, moment_metrics
+
+# Between which values a metric can lie. What is bounded on both sides has its interval on a logit scale.
+SHARE = (0.0, 1.0)
+CORRELATION = (-1.0, 1.0)
+EXPLAINED = (-np.inf, 1.0)
+UNBOUNDED = (-np.inf, np.inf)
+# How near to its ends a bounded score is told from them: the logit of an end is infinite.
+_NEAREST = 1e-6
+# Resampling weights are made and multiplied in blocks of this many numbers (32 MB as float64).
+_BLOCK_ELEMENTS = 1 << 22
+
+
+def bootstrap_interval(
+    counts: np.ndarray, metric: str = "f1", n_bootstrap: int = 1000, seed: int = 0, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Interval of a metric under resampling of whole sequences.
+
+    A resample draws S sequences with replacement, the same ones for every hypothesis, and computes the metric from
+    their summed counts. What follows is `t_interval`'s.
+
+    Args:
+        counts: [S, K, 4] confusion counts, or [S, K, 7] moments for the metrics r2 and pearson.
+        metric: a key of `classification_metrics` or `moment_metrics`.
+        n_bootstrap: number of resamples.
+        seed: of the resampling; hypotheses and state sets that share it share their resamples.
+        level: probability that the interval covers.
+
+    Returns:
+        low, high: float64 [K] each.
+    """
+    bounds = {"r2": EXPLAINED, "pearson": CORRELATION, "mcc": CORRELATION}.get(metric, SHARE)
+    found = _metric(counts.sum(axis=0), metric)
+    return t_interval(found, _resampled(counts, metric, n_bootstrap, seed), len(counts), bounds, level)
+
+
+def bootstrap_difference(
+    counts: np.ndarray,
+    other: np.ndarray,
+    metric: str = "f1",
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Interval of `metric(counts) - metric(other)`, both from the same resampled sequences.
+
+    Two predictors that err on the same sequences are compared far more sharply in pairs than by two intervals.
+
+    Args:
+        counts, other: [S, K, 4] confusion counts (or [S, K, 7] moments) of two predictors on the same sequences.
+        metric, n_bootstrap, seed, level: as for `bootstrap_interval`.
+
+    Returns:
+        low, high: float64 [K] each; NaN as for `t_interval`.
+    """
+    if len(counts) != len(other):
+        raise ValueError(f"paired resampling needs the same sequences, got {len(counts)} and {len(other)} of them")
+    found = _metric(counts.sum(axis=0), metric) - _metric(other.sum(axis=0), metric)
+    resampled = _resampled(counts, metric, n_bootstrap, seed) - _resampled(other, metric, n_bootstrap, seed)
+    return t_interval(found, resampled, len(counts), UNBOUNDED, level)
+
+
+def t_interval(
+    found: np.ndarray,
+    resampled: np.ndarray,
+    n_sequences: int,
+    bounds: tuple[float, float],
+    level: float = 0.95,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `found -+ t se`, with the standard error of the bootstrap and Student's t of S - 1 degrees of freedom.
+
+    S draws from S sequences spread less than S others would, by sqrt((S - 1) / S), for which `se` makes up (the t
+    interval with bootstrap standard error of Hesterberg, What Teachers Should Know About the Bootstrap, The American
+    Statistician 69, 2015). A score that is bounded on both sides is taken to the logit of its place between them and
+    back, so that its interval stays within. Resamples in which the score is undefined are left out; where they are more
+    than `1 - level` of all, or there are fewer than two sequences, no interval can be stated and both ends are NaN.
+
+    Args:
+        found: [K] scores of all sequences.
+        resampled: [n_bootstrap, K] scores of resamples.
+        n_sequences: S.
+        bounds: the least and the largest value that a score can have, one of those above.
+        level: probability that the interval covers.
+
+    Returns:
+        low, high: float64 [K] each, with `found` between them.
+    """
+    low, high = np.full((2, len(found)), np.nan)
+    undefined = np.isnan(resampled).mean(axis=0)
+    usable = (undefined <= 1.0 - level) & ~np.isnan(found) & (n_sequences >= 2)
+    if not usable.any():
+        return low, high
+    spread = np.nanstd(_stretched(resampled[:, usable], *bounds), axis=0)
+    reach = student.ppf((1 + level) / 2, n_sequences - 1) * spread * np.sqrt(n_sequences / (n_sequences - 1))
+    centre = _stretched(found[usable], *bounds)
+    # From the score itself, which at an end of its range is not quite that of its place.
+    moved = _shrunk(np.stack([centre - reach, centre + reach]), *bounds) - _shrunk(centre, *bounds)
+    low[usable], high[usable] = np.clip(found[usable] + moved, *bounds)
+    return low, high
+
+
+def _stretched(score: np.ndarray, least: float, largest: float) -> np.ndarray:
+    """A bounded score on a line without ends, any other as it is."""
+    if np.isinf(least):
+        return score
+    return np.asarray(logit(np.clip((score - least) / (largest - least), _NEAREST, 1 - _NEAREST)))
+
+
+def _shrunk(place: np.ndarray, least: float, largest: float) -> np.ndarray:
+    """The score at a place of `_stretched`."""
+    if np.isinf(least):
+        return place
+    return least + (largest - least) * np.asarray(expit(place))
+
+
+def resamples(n_sequences: int, n_bootstrap: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield how often each resample draws each sequence, float64 [resamples, S], all of them in blocks."""
+    generator = np.random.default_rng(seed)
+    block = max(1, _BLOCK_ELEMENTS // max(1, n_sequences))
+    for start in range(0, n_bootstrap, block):
+        n_draws = min(block, n_bootstrap - start)
+        drawn = generator.integers(n_sequences, size=(n_draws, n_sequences))
+        drawn += n_sequences * np.arange(n_draws)[:, None]
+        times_drawn = np.bincount(drawn.ravel(), minlength=n_draws * n_sequences)
+        yield times_drawn.reshape(n_draws, n_sequences).astype(np.float64)
+
+
+def _resampled(counts: np.ndarray, metric: str, n_bootstrap: int, seed: int) -> np.ndarray:
+    """The metric under each resample of the sequences, [n_bootstrap, K]."""
+    flat = np.asarray(counts, dtype=np.float64).reshape(len(counts), -1)
+    totals = np.concatenate([times_drawn @ flat for times_drawn in resamples(len(counts), n_bootstrap, seed)])
+    return _metric(totals.reshape(n_bootstrap, *counts.shape[1:]), metric)
+
+
+def _metric(counts: np.ndarray, metric: str) -> np.ndarray:
+    """One metric of counts or moments."""
+    metrics = moment_metrics if metric in ("r2", "pearson") else classification_metrics
+    return metrics(counts)[metric]

@@ -1,0 +1,145 @@
+"""Intervals against a bootstrap written out row by row, and by how often they cover."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+from scored_cases import boolean_case, continuous_case
+from sklearn import metrics as sk
+
+from gatescope.analysis.intervals import (
+    SHARE,
+    UNBOUNDED,
+    _resampled,
+    bootstrap_difference,
+    bootstrap_interval,
+    t_interval,
+)
+from gatescope.analysis.metrics import confusion_by_sequence, moments_by_sequence
+
+# NumPy warns where an undefined quotient is computed instead of left out.
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
+
+RTOL = 1e-10
+
+
+def naive_bootstrap(Y, predicted, sequence_ids, score, n_bootstrap, seed):
+    """Gather the rows of the drawn sequences and score them, one resample after another."""
+    rng = np.random.default_rng(seed)
+    rows = [np.flatnonzero(sequence_ids == s) for s in np.unique(sequence_ids)]
+    drawn = rng.integers(len(rows), size=(n_bootstrap, len(rows)))
+    gathered = (np.concatenate([rows[s] for s in draw]) for draw in drawn)
+    return np.array([score(Y[r], predicted[r]) for r in gathered])
+
+
+def student(found, replicates, n_sequences, level=0.95):
+    """Found -+ t times the standard error, by SciPy's own interval of Student's distribution."""
+    se = np.std(replicates) * np.sqrt(n_sequences / (n_sequences - 1))
+    return np.array(stats.t.interval(level, n_sequences - 1, loc=found, scale=se))
+
+
+@pytest.mark.parametrize(("metric", "score", "least"), [("f1", sk.f1_score, 0.0), ("mcc", sk.matthews_corrcoef, -1.0)])
+def test_interval_equals_the_bootstrap_written_out(metric, score, least):
+    Y, predicted, _, sequence_ids = boolean_case(3, n=120, n_hypotheses=2)
+    counts = confusion_by_sequence(Y, predicted, np.ones_like(Y), sequence_ids)
+    low, high = bootstrap_interval(counts, metric, n_bootstrap=200, seed=5, level=0.9)
+    for k in range(2):
+        replicates = naive_bootstrap(Y[:, k], predicted[:, k], sequence_ids, score, 200, 5)
+        odds = [np.log((value - least) / (1 - value)) for value in (score(Y[:, k], predicted[:, k]), replicates)]
+        places = 1 / (1 + np.exp(-student(*odds, 8, 0.9)))
+        np.testing.assert_allclose([low[k], high[k]], least + (1 - least) * places, rtol=RTOL)
+
+
+def test_difference_is_paired():
+    """The interval of a difference between predictors is that of the differences, resample by resample."""
+    Y, predicted, _, sequence_ids = boolean_case(4, n=120, n_hypotheses=1)
+    other = predicted ^ (np.random.default_rng(0).random(Y.shape) < 0.05)
+    defined = np.ones_like(Y)
+    counts, other_counts = (confusion_by_sequence(Y, p, defined, sequence_ids) for p in (predicted, other))
+    low, high = bootstrap_difference(counts, other_counts, "accuracy", n_bootstrap=200, seed=6)
+    replicates = [
+        naive_bootstrap(Y[:, 0], p[:, 0], sequence_ids, sk.accuracy_score, 200, 6) for p in (predicted, other)
+    ]
+    found = sk.accuracy_score(Y[:, 0], predicted[:, 0]) - sk.accuracy_score(Y[:, 0], other[:, 0])
+    np.testing.assert_allclose([low[0], high[0]], student(found, replicates[0] - replicates[1], 8), rtol=RTOL)
+    same_low, same_high = bootstrap_difference(counts, counts)
+    assert same_low.tolist() == same_high.tolist() == [0.0]
+
+
+def test_blocks_of_resamples_draw_each_combination_equally_often(monkeypatch):
+    """Three sequences have 27 equally likely resamples; the tercile of their accuracies is read off the list."""
+    monkeypatch.setattr("gatescope.analysis.intervals._BLOCK_ELEMENTS", 2100)
+    counts = np.array([[[1, 0, 9, 0]], [[5, 0, 5, 0]], [[9, 0, 1, 0]]])
+    every = [np.mean(draw) for draw in itertools.product([0.1, 0.5, 0.9], repeat=3)]
+    resampled = _resampled(counts, "accuracy", 20_000, 0)[:, 0]
+    values = np.unique(np.round(every, 9))
+    expected = np.array([np.isclose(every, value).sum() for value in values]) / 27 * 20_000
+    observed = np.array([np.isclose(resampled, value).sum() for value in values])
+    assert stats.chisquare(observed, expected).pvalue > 1e-6
+
+
+def test_no_interval_where_resamples_do_not_support_one():
+    perfect, rare = [10, 0, 0, 0], [0, 0, 0, 10]
+    # Positives in all 6 sequences, in half of them, in one (absent from a third of the resamples), in none.
+    columns = [[perfect] * 6, [perfect, rare] * 3, [perfect] + [rare] * 5, [rare] * 6]
+    low, high = bootstrap_interval(np.array(columns).transpose(1, 0, 2))
+    assert low[:2].tolist() == high[:2].tolist() == [1.0, 1.0]
+    assert np.isnan([low[2:], high[2:]]).all()
+
+
+def test_two_sequences_have_an_interval_and_one_has_none():
+    two = np.array([[[3, 1, 2, 4]], [[5, 1, 0, 4]]])
+    low, high = bootstrap_interval(two)
+    found = 16 / 20
+    assert 0 < low[0] < found < high[0] < 1
+    assert np.isnan(bootstrap_interval(two[:1])).all()
+
+
+def test_interval_of_r2_equals_the_bootstrap_written_out():
+    target, predicted, _, sequence_ids = continuous_case(3)
+    # Sequences at different heights, so that a resample's means are not the whole's.
+    heights = sequence_ids[:, None] * [1.0, 5.0, 0.1]
+    target, predicted = np.nan_to_num(target) + heights, predicted + heights
+    moments = moments_by_sequence(target, predicted, np.ones_like(target), sequence_ids)
+    low, high = bootstrap_interval(moments, "r2", n_bootstrap=100, seed=1)
+    for k in range(3):
+        replicates = naive_bootstrap(target[:, k], predicted[:, k], sequence_ids, sk.r2_score, 100, 1)
+        ends = student(sk.r2_score(target[:, k], predicted[:, k]), replicates, 7)
+        np.testing.assert_allclose([low[k], high[k]], np.minimum(ends, 1), rtol=RTOL)
+
+
+def test_scores_at_an_end_keep_it_and_intervals_stay_within():
+    rng = np.random.default_rng(0)
+    found = np.array([1.0, 0.0, 0.999, 0.5])
+    resampled = np.clip(found + [[0.0, 0.0, 0.02, 0.4]] * rng.normal(size=(400, 4)), 0, 1)
+    low, high = t_interval(found, resampled, 12, SHARE)
+    assert [low[0], high[0], low[1], high[1]] == [1, 1, 0, 0]
+    assert (low[2:] >= 0).all() and (low < found)[2:].all() and (found < high)[2:].all() and (high <= 1).all()
+
+
+def test_an_undefined_score_has_no_interval():
+    low, high = t_interval(np.array([np.nan, 0.5]), np.full((100, 2), 0.5), 12, SHARE)
+    assert np.isnan([low[0], high[0]]).all() and low[1] == high[1] == 0.5
+
+
+def test_intervals_cover_as_often_as_they_say():
+    """Of 12 sequences whose accuracies differ: central quantiles of the resamples cover in 86 to 89 of 100 cases."""
+    rng = np.random.default_rng(4)
+    n_cases, n_sequences, n_rows, truth = 600, 12, 400, 0.8
+    hits = rng.binomial(n_rows, rng.beta(20 * truth, 20 * (1 - truth), size=(n_sequences, n_cases)))
+    counts = np.stack([hits, 0 * hits, n_rows - hits, 0 * hits], axis=-1)
+    low, high = bootstrap_interval(counts, "recall")
+    narrow, wide = np.quantile(_resampled(counts, "recall", 1000, 0), [0.025, 0.975], axis=0)
+    assert 0.93 < ((low < truth) & (truth < high)).mean() < 0.97
+    assert ((narrow < truth) & (truth < wide)).mean() < 0.91
+
+
+def test_intervals_of_differences_cover_as_often_as_they_say():
+    rng = np.random.default_rng(5)
+    differences = rng.normal(0.03, 0.1, size=(12, 600))
+    drawn = np.stack([differences[rng.integers(12, size=12)].mean(axis=0) for _ in range(500)])
+    low, high = t_interval(differences.mean(axis=0), drawn, 12, UNBOUNDED)
+    assert 0.93 < ((low < 0.03) & (high > 0.03)).mean() < 0.97
