@@ -15,10 +15,11 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from gatescope.analysis.about import about
+from gatescope.analysis.asked import chosen_hypotheses
 from gatescope.analysis.language import detect_language
 from gatescope.analysis.paint import list_hypotheses, paint_hypothesis
 from gatescope.analysis.probe import OUTPUTS as PROBE_OUTPUTS
-from gatescope.analysis.probe import chosen_hypotheses, probe_dump, probe_settings, study_dump
+from gatescope.analysis.probe import probe_dump, probe_settings, study_dump
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.split import split_sequences
 from gatescope.analysis.state_sets import state_sets

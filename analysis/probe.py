@@ -15,9 +15,8 @@ import os
 import platform
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -26,13 +25,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import save
 
+from gatescope.analysis.asked import labelled_rows, planned
 from gatescope.analysis.excerpts import excerpts
 from gatescope.analysis.fit_files import Fit, holds_fit, load_fit, save_fit
-from gatescope.analysis.hypotheses import Hypothesis, select
+from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.label_table import LabelTable, read_labels
-from gatescope.analysis.labels import Labels, label_dump, side_by_side
-from gatescope.analysis.language import detect_language
-from gatescope.analysis.own_hypotheses import load_functions, pattern
+from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.results import read_results
 from gatescope.analysis.significance import benjamini_hochberg
@@ -57,27 +55,6 @@ FITS = "fits"
 OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, FITS)
 # What a fit of one hypothesis takes for each row of the dump: labels, weights, predictions, and the n-gram baseline.
 BYTES_OF_EACH = 40
-LANGUAGE_SAMPLE = 1 << 20  # characters of the dump's text by which its language is told
-
-
-def chosen_hypotheses(config: ProbeConfig, language: str) -> list[Hypothesis]:
-    """Return the hypotheses that a configuration names, for a text of the given language.
-
-    Of a file of functions these are all, unless some are named.
-
-    Raises:
-        InputError: an unknown name, a bad pattern, an unusable file of functions, or a name given twice.
-    """
-    own = load_functions(config.functions) if config.functions else []
-    chosen = select(config.hypotheses, language)
-    chosen += [pattern(specification) for specification in config.pattern]
-    if not any(each in chosen for each in own):
-        chosen += own
-    names = [each.name for each in chosen]
-    twice = next((name for name, count in Counter(names).items() if count > 1), None)
-    if twice:
-        raise InputError(f"two hypotheses are called {twice!r}: give the pattern or function another name")
-    return chosen
 
 
 def probe_dump(
@@ -120,7 +97,7 @@ def probe_dump(
         raise InputError(f"{states} is not whole: {'; '.join(problems)}; record the states again")
     if table and len(table.boolean.values) != dump.n_rows:
         raise InputError(f"--labels {labels} has {len(table.boolean.values)} rows, and {states} has {dump.n_rows}")
-    plan = _planned(dump, config, table)
+    plan = planned(dump, config, table)
     split_sequences(np.arange(len(dump.sequence_starts) - 1), config.test_share, seed)
     if config.alignment == "pre":
         dump.initial(dump.names[0])
@@ -140,29 +117,6 @@ def probe_dump(
             raise
 
 
-def _planned(dump: StateSource, config: ProbeConfig, table: LabelTable | None) -> tuple[list[Hypothesis], str]:
-    """Return the hypotheses about the text of a dump, none where only labels are asked for, and its language."""
-    asked = config.hypotheses != ("auto",) or config.pattern or config.functions
-    if dump.vocabulary is None:
-        if asked or table is None:
-            raise InputError(
-                f"{dump.name} has no text to evaluate hypotheses on: give one of {dump.n_rows} characters with --text, "
-                "or hypotheses of your own with --labels"
-            )
-        return [], "any"
-    # What a model writes is in the language of its corpus; a text that it read may be in another.
-    written = (dump.attributes.get("corpus") or {}) if dump.attributes.get("kind") == "sample" else {}
-    language = written.get("language") or detect_language(dump.text(0, min(dump.n_rows, LANGUAGE_SAMPLE)))
-    if table and config.hypotheses == ("auto",):
-        config = replace(config, hypotheses=())
-    hypotheses = chosen_hypotheses(config, language)
-    of_table = set(table.names if table else ())
-    twice = next((each.name for each in hypotheses if each.name in of_table), None)
-    if twice:
-        raise InputError(f"two hypotheses are called {twice!r}: give the column of --labels another name")
-    return hypotheses, language
-
-
 def study_dump(
     dump: StateSource,
     results: Path,
@@ -177,9 +131,9 @@ def study_dump(
     """Do the work of `probe_dump` in a folder that is claimed already; the plan is of hypotheses and the language."""
     if (results / RECORDS).exists():
         return list(map(dict, read_results([results])[0].records))
-    hypotheses, language = plan or _planned(dump, config, table)
+    hypotheses, language = plan or planned(dump, config, table)
     record_facts(results, _facts(dump, language))
-    boolean, continuous = _labelled(dump, hypotheses, language, table, log_path, warn)
+    boolean, continuous = labelled_rows(dump, hypotheses, language, table, log_path, warn)
     labelled = [each.name for each in (*boolean.hypotheses, *continuous.hypotheses)]
     # The solver and scikit-learn take seconds to import: commands that fit nothing are spared them.
     from sklearn.exceptions import ConvergenceWarning
@@ -248,29 +202,6 @@ def _fitted(study: Study, boolean: Labels, continuous: Labels, folder: Path, log
                 coefficients.setdefault(f"{name}/{weighting}/{part}", []).append(array)
             advance(len(labels.hypotheses))
     return records, {name: np.concatenate(arrays) for name, arrays in coefficients.items()}, painted
-
-
-def _labelled(
-    dump: StateSource,
-    hypotheses: list[Hypothesis],
-    language: str,
-    table: LabelTable | None,
-    log_path: Path,
-    warn: Callable[[str], None],
-) -> tuple[Labels, Labels]:
-    """Return the boolean and the continuous labels of a dump's rows, those of a table behind those of hypotheses."""
-    started = time.perf_counter()
-    boolean, continuous, failed = label_dump(dump, hypotheses)
-    if table:
-        boolean, continuous = side_by_side(boolean, table.boolean), side_by_side(continuous, table.continuous)
-    seconds = round(time.perf_counter() - started, 3)
-    for name, why in failed.items():
-        warn(f"{name}: {why}")
-    labelled = [each.name for each in (*boolean.hypotheses, *continuous.hypotheses)]
-    log(log_path, "label", seconds=seconds, language=language, hypotheses=labelled, failed=failed)
-    if not labelled:
-        raise InputError(f"none of the {len(hypotheses)} hypotheses could be evaluated: see the lines above")
-    return boolean, continuous
 
 
 def probe_settings(config: ProbeConfig, seed: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The approximate inverse Hessian of each problem of a tile: a factor from a sample of rows, and the steps since.
 
 A quasi-Newton step is `-H g`, where H comes out of the two-loop recursion (Nocedal & Wright 2006, algorithm 7.4) over
-the last steps and their changes of the gradient. The matrix that it begins with is a `precondition.Factor` of the
+the last steps and their changes of the gradient. The matrix that it begins with is a `factor.Factor` of the
 problem or, until there is one, a matrix shared by all problems of equal weights.
 """
 
@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from gatescope.engine.arrays import to_host
-from gatescope.engine.precondition import Factor, HessianSampler, SharedFactor
+from gatescope.engine.factor import Factor
+from gatescope.engine.precondition import HessianSampler
 from gatescope.engine.precondition_cuda import DeviceFactor
 from gatescope.engine.problems import Problems
+from gatescope.engine.shared_factor import SharedFactor
 from gatescope.engine.step_pairs_cuda import DevicePairs
 from gatescope.engine.sweep import with_columns
 

@@ -5,9 +5,6 @@ h_nk = s_nk p_nk (1 - p_nk). Forming it exactly costs N H^2 multiplications for 
 drawn with probability proportional to h_nk and weighted by its inverse, give a matrix with nearly the same spectrum
 (Xu et al. 2016, sub-sampled Newton with non-uniform sampling), and the less of the data is still undecided the nearer.
 The intercept is uncoupled by centring the sample at its weighted mean.
-
-Until a hypothesis has a matrix of its own it shares one, of equal weights, up to the mean of h_nk (Boehning & Lindsay
-1988 bound the Hessian by it).
 """
 
 from __future__ import annotations
@@ -19,18 +16,15 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 
-from gatescope.engine.arrays import array_namespace, to_host
-from gatescope.engine.precondition_cuda import NULL_PIVOT, DeviceFactor, add_gram
+from gatescope.engine.arrays import to_host
+from gatescope.engine.factor import Factor, factor_of
+from gatescope.engine.precondition_cuda import DeviceFactor, add_gram
 from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.targets import CHUNK_ROWS
 from gatescope.engine.triangle_gram import gram_adder
 from gatescope.engine.unseen_units import UnseenUnits
 
-# Factors of the shared matrix are kept for ridges a factor of 4 apart: each is within a factor of 2 of the right one.
-RIDGE_STEP = 4.0
-KEPT_FACTORS = 3
 # Rows of a sample that each core has in memory at once.
 SAMPLE_ROWS = 128
 # Steps to the threshold of a sample.
@@ -38,75 +32,6 @@ THRESHOLD_STEPS = 4
 # Rows of a sample at least, as a share of those that it has with equal curvatures: of hardly more rows than units a
 # matrix is nearly singular.
 LEAST_SHARE = 0.5
-
-
-class Factor:
-    """Cholesky factor of one approximate Hessian.
-
-    Args:
-        matrix: [H, H], symmetric, positive definite up to rounding; its upper triangle is read and overwritten.
-        mean: [H], around which the intercept is uncoupled, or None without an intercept.
-        curvature: the mean of h_n.
-
-    Attributes:
-        singular: whether units are left out that others determine, as far as the precision tells.
-    """
-
-    def __init__(self, matrix: np.ndarray, mean: np.ndarray | None, curvature: float):
-        self.mean, self.curvature = mean, curvature
-        if not np.isfinite(matrix).all():
-            matrix = np.eye(len(matrix), dtype=matrix.dtype)
-        diagonal = matrix.diagonal()
-        self.scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
-        matrix *= self.scale
-        matrix *= self.scale[:, None]
-        self.triangle, jitter = cholesky(matrix)
-        # A unit that the units before it determine keeps its coefficient: what is left of its pivot is rounding, and
-        # the inverse of that would send coefficients far apart.
-        places = np.cumsum(np.arange(len(matrix), 0, -1)) - np.arange(len(matrix), 0, -1)
-        pivots = self.triangle[places]
-        kept = pivots**2 > NULL_PIVOT * jitter
-        self.triangle[places] = np.where(kept, pivots, np.inf)
-        self.singular = not kept.all()
-        (self._solve,) = scipy.linalg.blas.get_blas_funcs(("tpsv",), (self.triangle,))
-
-    def solve(self, residual: np.ndarray) -> np.ndarray:
-        """Apply the inverse to a vector [H + 1], the intercept last, or to each column of a matrix [H + 1, k]."""
-        if residual.ndim == 2:
-            return np.stack([self.solve(column) for column in residual.T], axis=1)
-        right = residual[:-1] if self.mean is None else residual[:-1] - residual[-1] * self.mean
-        right = (right * self.scale).astype(self.triangle.dtype)
-        n_units = len(right)
-        half = self._solve(n_units, self.triangle, right, lower=1, overwrite_x=1)
-        solution = np.zeros_like(residual)
-        solution[:-1] = self._solve(n_units, self.triangle, half, lower=1, trans=1, overwrite_x=1) * self.scale
-        if self.mean is not None:
-            solution[-1] = residual[-1] / self.curvature - self.mean @ solution[:-1]
-        return solution
-
-
-def _factor_of(matrix: Any, mean: np.ndarray | None, curvature: float) -> Factor | DeviceFactor:
-    """Return the factor of a matrix where it lies."""
-    return (Factor if array_namespace(matrix) is np else DeviceFactor)(matrix, mean, curvature)
-
-
-def cholesky(matrix: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the lower factor of a correlation matrix from its upper triangle, and what was added to the diagonal.
-
-    That is just enough for it to exist. The factor is packed column by column without the zeros [H (H + 1) / 2], half
-    of the memory of a square; it is made in LAPACK's rectangular form, which packs as well and is as fast as a square.
-    """
-    n_units, diagonal = len(matrix), np.diag_indices(len(matrix))
-    fold, factorise, pack = scipy.linalg.lapack.get_lapack_funcs(("trttf", "pftrf", "tfttp"), (matrix,))
-    jitter = 4 * float(np.finfo(matrix.dtype).eps)
-    while True:
-        matrix[diagonal] = 1 + jitter
-        # The transpose of a symmetric matrix is the same matrix in the order that LAPACK wants.
-        folded, _ = fold(matrix.T, uplo="L")
-        folded, failed = factorise(n_units, folded, uplo="L", overwrite_a=1)
-        if not failed:
-            return pack(n_units, folded, uplo="L")[0], jitter
-        jitter *= 30
 
 
 class HessianSampler:
@@ -238,7 +163,7 @@ class HessianSampler:
             # Where every label is certain only the penalty is left.
             matrix, mean = self.rows.xp.zeros((n_units, n_units), self.rows.dtype), None
         matrix.reshape(-1)[:: n_units + 1] += self.rows.xp.asarray(ridge, dtype=self.rows.dtype)
-        return _factor_of(matrix, mean, curved)
+        return factor_of(matrix, mean, curved)
 
     def _draw(self, curvature: Any, n_sampled: int) -> tuple[Any, Any]:
         """Return the rows drawn and their weights.
@@ -267,66 +192,3 @@ class HessianSampler:
             share[largest] = 1
         index = xp.flatnonzero(self.threshold < share)
         return index, curvature[index] / share[index]
-
-
-class SharedFactor:
-    """One matrix for all hypotheses that weigh the rows alike, scaled by their mean curvatures.
-
-    Args:
-        sampler: draws the rows.
-        weight: of each row [N], or None for 1 each.
-        n_sampled: rows to draw, about.
-        penalty: the ridges of the units over their mean, float64 [H] or [1].
-    """
-
-    def __init__(self, sampler: HessianSampler, weight: Any, n_sampled: int, penalty: np.ndarray):
-        rows = sampler.rows
-        self.penalty = rows.xp.asarray(penalty, dtype=rows.dtype)
-        curvature = rows.xp.ones(rows.shape[0], rows.dtype) if weight is None else weight
-        total = rows.processes.total(curvature.sum(dtype=np.float64))
-        self.matrix, self.mean = sampler.matrix(curvature, total, n_sampled)
-        self._factors: dict[int | None, Factor | DeviceFactor] = {}
-
-    def solve(self, residual: Any, curvature: np.ndarray, ridge: np.ndarray) -> Any:
-        """Apply the inverse of `curvature * matrix + ridge * diag(penalty)` to each column of a residual.
-
-        Args:
-            residual: [H + 1, k], the intercept last.
-            curvature, ridge: of each column, [k].
-        """
-        xp = array_namespace(residual)
-        curvature = np.maximum(curvature, 1e-300)
-        alike: dict[int | None, list[int]] = {}
-        for i, step in enumerate(_ridge_steps(curvature, ridge)):
-            alike.setdefault(step, []).append(i)
-        # None has to wait for a factor that another displaced.
-        kept = max(KEPT_FACTORS, len(alike))
-        solution = xp.empty(residual.shape)
-        for step, columns in alike.items():
-            solution[:, columns] = self._factor(step, kept).solve(residual[:, columns]) / xp.asarray(curvature[columns])
-        return solution
-
-    def singular(self, curvature: np.ndarray, ridge: np.ndarray) -> list[bool]:
-        """Return whether the factors that `solve` has just used leave units out, for each column."""
-        return [self._factors[step].singular for step in _ridge_steps(np.maximum(curvature, 1e-300), ridge)]
-
-    def _factor(self, step: int | None, kept: int) -> Factor | DeviceFactor:
-        """Return the factor for a ridge, made when it is first asked for; the oldest of more than `kept` makes room."""
-        factor = self._factors.pop(step, None)
-        if factor is None:
-            matrix = self.matrix.copy()
-            if step is not None:
-                matrix.reshape(-1)[:: len(matrix) + 1] += RIDGE_STEP**step * self.penalty
-            factor = _factor_of(matrix, self.mean, 1.0)
-        self._factors[step] = factor
-        while len(self._factors) > kept:
-            del self._factors[next(iter(self._factors))]
-        return factor
-
-
-def _ridge_steps(curvature: np.ndarray, ridge: np.ndarray) -> list[int | None]:
-    """Return the powers of RIDGE_STEP nearest to ridge / curvature; None where there is no ridge."""
-    return [
-        round(math.log(min(max(r / h, 1e-300), 1e300), RIDGE_STEP)) if r > 0 else None
-        for h, r in zip(curvature.tolist(), ridge.tolist(), strict=True)
-    ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from gatescope.engine.inverse_hessian import MEMORY
-from gatescope.engine.precondition import KEPT_FACTORS, SAMPLE_ROWS
+from gatescope.engine.precondition import SAMPLE_ROWS
 from gatescope.engine.row_blocks import RowBlocks, cached_rows
+from gatescope.engine.shared_factor import KEPT_FACTORS
 
 # Problems in one pass: beyond about this many a matrix product gains nothing. Each holds a factor [H, H], pairs of
 # steps and arrays of N rows: fewer where they would need more memory than this, or than a byte for each value of X.

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -12,7 +11,7 @@ import zarr
 from safetensors.numpy import load_file, save_file
 
 from gatescope.analysis.cli import main
-from gatescope.analysis.probe import BYTES_OF_EACH, _planned, probe_dump
+from gatescope.analysis.probe import BYTES_OF_EACH, probe_dump
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.results import read_results
 from gatescope.analysis.split import split_sequences
@@ -159,21 +158,6 @@ def test_an_infinite_c_is_a_setting(tmp_path, text_states):
     words = ["probe", str(text_states), "--pattern", "a=a", "--hypotheses", "column", "--C", "inf", "--bootstrap", "20"]
     for _ in range(2):
         assert main([*words, "--out", str(tmp_path / "r")]) == 0
-
-
-def test_what_a_model_read_is_judged_by_its_own_language():
-    english = "To be, or not to be, that is the question: whether it is nobler in the mind. " * 3
-    vocabulary = sorted(set(english))
-    for kind, language in (("sample", "c"), ("extract", "english")):
-        source = SimpleNamespace(
-            vocabulary=vocabulary,
-            attributes={"kind": kind, "corpus": {"language": "c"}},
-            n_rows=len(english),
-            text=lambda start, stop: english[start:stop],
-        )
-        hypotheses, found = _planned(source, ProbeConfig(), None)
-        assert found == language
-        assert {each.language for each in hypotheses} == {language, "any"}
 
 
 def test_a_hypothesis_without_a_training_row_stops_no_other_and_has_a_status(tmp_path, capfd):

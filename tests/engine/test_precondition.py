@@ -1,4 +1,4 @@
-"""Factors of approximate Hessians against dense linear algebra in float64."""
+"""Samples of rows, and the factors of their matrices, against dense linear algebra in float64."""
 
 from __future__ import annotations
 
@@ -7,24 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from curved_rows import dense_hessian, make
 
 from gatescope.engine import precondition
 from gatescope.engine.arrays import as_rows
-from gatescope.engine.precondition import Factor, HessianSampler, SharedFactor, cholesky
+from gatescope.engine.precondition import HessianSampler
 from gatescope.engine.row_blocks import RowBlocks
-
-
-def make(n_rows=4000, n_units=6):
-    generator = np.random.default_rng(0)
-    X = generator.standard_normal((n_rows, n_units)) @ generator.standard_normal((n_units, n_units)) + 5
-    curvature = generator.random(n_rows) ** 6
-    return X, curvature
-
-
-def dense_hessian(X, curvature, total, ridge, fit_intercept):
-    design = np.column_stack([X, np.ones(len(X))]) if fit_intercept else X
-    matrix = design.T @ (design * curvature[:, None]) / total
-    return matrix + ridge * np.diag([1.0] * X.shape[1] + [0.0] * fit_intercept)
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
@@ -126,39 +114,6 @@ def test_each_factor_is_made_once_by_a_share_of_the_cores(n_threads):
     np.testing.assert_allclose([factors[power].solve(right) for power in (1, 2, 3)], alone, rtol=1e-10)
 
 
-def test_the_shared_factor_follows_curvature_and_ridge():
-    X, _ = make(2000)
-    right = np.random.default_rng(2).standard_normal((7, 2))
-    with RowBlocks(X, np.float64) as rows:
-        shared = SharedFactor(HessianSampler(rows, None, np.ones(6), np.ones(6), True), None, 2000, np.ones(1))
-    for curvature in (0.25, 0.01, 1e-4):
-        # The columns of one residual may differ in both.
-        curvatures, ridges = np.array([1, 2]) * curvature, np.array([4.0**-10, 2 * 4.0**-3]) * curvature
-        solution = shared.solve(right, curvatures, ridges)
-        for i in range(2):
-            hessian = dense_hessian(X, np.full(2000, curvatures[i]), 2000.0, ridges[i], True)
-            np.testing.assert_allclose(solution[:, i], np.linalg.solve(hessian, right[:, i]), rtol=1e-8)
-    # Between two steps the ridge is taken to be at most twice too large or too small.
-    both = shared.solve(right[:, [0, 0]], np.full(2, 0.25), 0.25 * 4.0**-5 * np.array([0.51, 1.99]))
-    np.testing.assert_array_equal(*both.T)
-    for step in range(-12, 3):
-        shared.solve(right, np.ones(2), np.full(2, 4.0**step))
-    assert len(shared._factors) == precondition.KEPT_FACTORS
-
-
-def test_the_shared_factor_has_a_ridge_for_each_unit():
-    X, _ = make(2000)
-    right = np.random.default_rng(2).standard_normal(7)
-    penalty = np.array([1e-12, 1e-3, 1, 1, 2, 2 - 1e-3 - 1e-12])
-    X[:, 0] *= 1e-6
-    with RowBlocks(X, np.float64) as rows:
-        shared = SharedFactor(HessianSampler(rows, None, np.ones(6), X.std(axis=0), True), None, 2000, penalty)
-    solution = shared.solve(right[:, None], np.full(1, 0.25), np.full(1, 0.25 * 4.0**-3))
-    hessian = dense_hessian(X, np.full(2000, 0.25), 2000.0, 0.0, True)
-    hessian[range(6), range(6)] += 0.25 * 4.0**-3 * penalty
-    np.testing.assert_allclose(solution[:, 0], np.linalg.solve(hessian, right), rtol=1e-7)
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_device_draws_the_same_rows_and_forms_the_same_matrix(device, dtype):
     X, curvature = make(3000)
@@ -178,24 +133,6 @@ def test_a_device_draws_the_same_rows_and_forms_the_same_matrix(device, dtype):
     np.testing.assert_allclose(got_mean, mean, rtol=tolerance)
 
 
-def test_a_device_keeps_the_factors_that_problems_share(device):
-    X, _ = make(500)
-    residual = np.random.default_rng(2).standard_normal((7, 6))
-    curvature, ridge = np.full(6, 0.2), 0.2 * 4.0 ** -np.array([9, 8, 7, 6, 5, 9])
-    with RowBlocks(X, np.float64) as rows:
-        expected = SharedFactor(HessianSampler(rows, None, np.ones(6), np.ones(6), True), None, 500, np.ones(1))
-        solution = expected.solve(residual, curvature, ridge)
-    with RowBlocks(device(X), np.float64) as rows:
-        shared = SharedFactor(HessianSampler(rows, None, np.ones(6), np.ones(6), True), None, 500, np.ones(1))
-        for _ in range(2):
-            got = shared.solve(device(residual), curvature, ridge)
-            made = dict(shared._factors)
-            np.testing.assert_allclose(got.get(), solution, rtol=1e-8)
-            assert len(made) == 5
-        shared.solve(device(residual), curvature, ridge)
-    assert all(shared._factors[step] is factor for step, factor in made.items())
-
-
 @pytest.mark.cuda
 def test_a_coarse_matrix_is_that_of_rounded_rows():
     """TF32 keeps 10 bits of a factor's fraction, float32 23."""
@@ -209,26 +146,3 @@ def test_a_coarse_matrix_is_that_of_rounded_rows():
     error = np.abs(found[1] - found[0]).max() / np.abs(found[0]).max()
     assert 1e-6 < error < 2e-3
     assert torch.backends.cuda.matmul.fp32_precision != "tf32"
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_singular_matrices_get_just_enough_on_the_diagonal(dtype):
-    generator = np.random.default_rng(3)
-    thin = np.vstack([np.eye(3), generator.standard_normal((5, 3))]).astype(dtype)
-    matrix = thin @ thin.T
-    scale = 1 / np.sqrt(matrix.diagonal())
-    correlation = matrix * scale * scale[:, None]
-    packed, jitter = cholesky(correlation.copy())
-    factor = np.zeros_like(correlation)
-    factor.T[np.triu_indices(8)] = packed
-    assert np.abs(factor @ factor.T - correlation).max() < 1e3 * np.finfo(dtype).eps
-    assert jitter < 1e3 * np.finfo(dtype).eps
-    assert Factor(matrix.copy(), None, 1.0).singular and not Factor(np.eye(8, dtype=dtype), None, 1.0).singular
-    solution = Factor(matrix.copy(), None, 1.0).solve(np.append(matrix @ np.arange(8, dtype=dtype), 0))
-    assert np.isfinite(solution).all() and np.abs(solution).max() < 100
-    # Three units span all: the others stay where they are, and what was asked for is reached.
-    assert (solution[3:] == 0).all() and (solution[:3] != 0).all()
-    np.testing.assert_allclose(
-        matrix @ solution[:-1], matrix @ np.arange(8), rtol=1e-3 if dtype == np.float32 else 1e-9
-    )
-    assert np.isfinite(Factor(np.full((3, 3), np.nan), None, 1.0).solve(np.ones(4))).all()

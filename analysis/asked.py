@@ -1,0 +1,87 @@
+"""What a probe asks of a dump: hypotheses about its text and labels of one's own, and what holds at each row."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from gatescope.analysis.hypotheses import Hypothesis, select
+from gatescope.analysis.label_table import LabelTable
+from gatescope.analysis.labels import Labels, label_dump, side_by_side
+from gatescope.analysis.language import detect_language
+from gatescope.analysis.own_hypotheses import load_functions, pattern
+from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.engine.errors import InputError
+from gatescope.engine.log import log
+from gatescope.engine.state_source import StateSource
+
+LANGUAGE_SAMPLE = 1 << 20  # characters of the dump's text by which its language is told
+
+
+def chosen_hypotheses(config: ProbeConfig, language: str) -> list[Hypothesis]:
+    """Return the hypotheses that a configuration names, for a text of the given language.
+
+    Of a file of functions these are all, unless some are named.
+
+    Raises:
+        InputError: an unknown name, a bad pattern, an unusable file of functions, or a name given twice.
+    """
+    own = load_functions(config.functions) if config.functions else []
+    chosen = select(config.hypotheses, language)
+    chosen += [pattern(specification) for specification in config.pattern]
+    if not any(each in chosen for each in own):
+        chosen += own
+    names = [each.name for each in chosen]
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice:
+        raise InputError(f"two hypotheses are called {twice!r}: give the pattern or function another name")
+    return chosen
+
+
+def planned(dump: StateSource, config: ProbeConfig, table: LabelTable | None) -> tuple[list[Hypothesis], str]:
+    """Return the hypotheses about the text of a dump, none where only labels are asked for, and its language."""
+    asked = config.hypotheses != ("auto",) or config.pattern or config.functions
+    if dump.vocabulary is None:
+        if asked or table is None:
+            raise InputError(
+                f"{dump.name} has no text to evaluate hypotheses on: give one of {dump.n_rows} characters with --text, "
+                "or hypotheses of your own with --labels"
+            )
+        return [], "any"
+    # What a model writes is in the language of its corpus; a text that it read may be in another.
+    written = (dump.attributes.get("corpus") or {}) if dump.attributes.get("kind") == "sample" else {}
+    language = written.get("language") or detect_language(dump.text(0, min(dump.n_rows, LANGUAGE_SAMPLE)))
+    if table and config.hypotheses == ("auto",):
+        config = replace(config, hypotheses=())
+    hypotheses = chosen_hypotheses(config, language)
+    of_table = set(table.names if table else ())
+    twice = next((each.name for each in hypotheses if each.name in of_table), None)
+    if twice:
+        raise InputError(f"two hypotheses are called {twice!r}: give the column of --labels another name")
+    return hypotheses, language
+
+
+def labelled_rows(
+    dump: StateSource,
+    hypotheses: list[Hypothesis],
+    language: str,
+    table: LabelTable | None,
+    log_path: Path,
+    warn: Callable[[str], None],
+) -> tuple[Labels, Labels]:
+    """Return the boolean and the continuous labels of a dump's rows, those of a table behind those of hypotheses."""
+    started = time.perf_counter()
+    boolean, continuous, failed = label_dump(dump, hypotheses)
+    if table:
+        boolean, continuous = side_by_side(boolean, table.boolean), side_by_side(continuous, table.continuous)
+    seconds = round(time.perf_counter() - started, 3)
+    for name, why in failed.items():
+        warn(f"{name}: {why}")
+    labelled = [each.name for each in (*boolean.hypotheses, *continuous.hypotheses)]
+    log(log_path, "label", seconds=seconds, language=language, hypotheses=labelled, failed=failed)
+    if not labelled:
+        raise InputError(f"none of the {len(hypotheses)} hypotheses could be evaluated: see the lines above")
+    return boolean, continuous
