@@ -48,7 +48,9 @@ def ngram_types(
     return types
 
 
-def control_labels(types: np.ndarray, Y: np.ndarray, weight: np.ndarray, train: np.ndarray, seed: int) -> np.ndarray:
+def control_labels(
+    types: np.ndarray, Y: np.ndarray, weight: np.ndarray, train: np.ndarray, seed: int | tuple[int, ...]
+) -> np.ndarray:
     """Labels that depend on the type alone, drawn from each hypothesis's own labels.
 
     A type's label is that of a training row drawn at random among those where the hypothesis is defined, so frequent

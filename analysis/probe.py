@@ -31,7 +31,7 @@ from gatescope.analysis.fit_files import Fit, holds_fit, load_fit, save_fit
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.label_table import LabelTable, read_labels
 from gatescope.analysis.labels import Labels
-from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig
 from gatescope.analysis.results import read_results
 from gatescope.analysis.significance import benjamini_hochberg
 from gatescope.analysis.split import split_sequences
@@ -173,7 +173,8 @@ def _fitted(study: Study, boolean: Labels, continuous: Labels, folder: Path, log
     records: list[dict[str, Any]] = []
     coefficients: dict[str, list[np.ndarray]] = {}
     painted: list[dict[str, Any]] = []
-    size = max(1, study.config.memory_bytes // 2 // (BYTES_OF_EACH * study.dump.n_rows))
+    at_once = 1 + CONTROL_DRAWS * study.config.controls
+    size = max(1, study.config.memory_bytes // 2 // (BYTES_OF_EACH * at_once * study.dump.n_rows))
     kinds = [(boolean, ("plain", "balanced")), (continuous, ("none",))]
     todo = [
         fit

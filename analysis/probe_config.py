@@ -15,6 +15,8 @@ from gatescope.engine.settings import require_values
 HYPOTHESES = (
     "names or sets (c, python, english, any); auto: the labels if given, else the default set of the text's language"
 )
+# Draws of random labels for the control task of each hypothesis.
+CONTROL_DRAWS = 10
 PATTERN = "NAME=REGEX, positive where a match covers the character; repeatable"
 
 
@@ -42,8 +44,8 @@ class ProbeConfig:
             raise InputError(f"--C {self.C}: expected a positive number")
         if not 0 < self.test_share < 1:
             raise InputError(f"--test-share {self.test_share}: expected a share between 0 and 1, such as 0.2")
-        if self.bootstrap < 1:
-            raise InputError(f"--bootstrap {self.bootstrap}: expected at least 1 resample, such as 1000")
+        if self.bootstrap < 2:
+            raise InputError(f"--bootstrap {self.bootstrap}: expected at least 2 resamples, such as 1000")
 
     @property
     def memory_bytes(self) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import expit
 
 from gatescope.analysis.baselines import NgramTable
-from gatescope.analysis.evidence import best_unit_p, compression, control_prediction
+from gatescope.analysis.evidence import best_unit_p, compression, control_score
 from gatescope.analysis.excerpts import Prediction
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
@@ -180,9 +180,7 @@ class Study:
         missing, boolean = np.full(len(labels.hypotheses), np.nan), labels.values.dtype == bool
         found = dict.fromkeys(CONTROLS, missing)
         if self.dump.tokens is not None:
-            target, predicted = control_prediction(self, model, labels, X_train, X_test)
-            defined = labels.defined[self.test_rows]
-            score = (self.scorer.f1 if boolean else self.scorer.r2)(target, predicted, defined)
+            score = control_score(self, model, labels, X_train, X_test)
             found |= {"control_score": score, "selectivity": scores["f1" if boolean else "r2"] - score}
         if boolean:
             found["compression"] = compression(self, model, name, labels)

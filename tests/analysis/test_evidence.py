@@ -1,13 +1,17 @@
 """The controls of a study in which one hypothesis was planted, one is chance and one is the last three characters."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import rankdata
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
 
-from gatescope.analysis.evidence import best_unit_p, compression
+from gatescope.analysis.evidence import best_unit_p, compression, control_score
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
-from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig
 from gatescope.analysis.study import Study
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
@@ -47,7 +51,8 @@ def test_controls_tell_what_is_known_from_what_is_not(dump, memory_limit):
     (planted, chance, character), _, _ = study.fit("layer0/h", labels, "plain")
     # Random labels of triples are beyond a linear probe that knows one character.
     assert planted["selectivity"] > 0.5 and character["selectivity"] > 0.5
-    assert planted["selectivity"] == pytest.approx(planted["f1"] - planted["control_score"], abs=1e-6)
+    # Each of the three is rounded to six digits.
+    assert planted["selectivity"] == pytest.approx(planted["f1"] - planted["control_score"], abs=1.6e-6)
     assert planted["compression"] > 1.5 and character["compression"] > 1.5 and chance["compression"] < 1.05
     if memory_limit == "4GB":
         assert planted["best_unit_p"] == character["best_unit_p"] == pytest.approx(1 / 201, abs=1e-6)
@@ -56,6 +61,29 @@ def test_controls_tell_what_is_known_from_what_is_not(dump, memory_limit):
         assert planted["best_unit_p"] is None
     balanced, _, _ = study.fit("layer0/h", labels, "balanced")
     assert "selectivity" not in balanced[0]
+
+
+def test_a_control_score_is_the_mean_over_draws_of_random_labels(dump):
+    source, labels = dump
+    study = Study(source, ProbeConfig(bootstrap=20), seed=3)
+    X_train, X_test = (study.states("layer0/h", part).astype(np.float64) for part in (study.train, study.test))
+    labels = replace(labels, defined=np.stack([np.arange(N) % 7 > k for k in (-1, 0, -1)], axis=1))
+    found = control_score(study, LogisticProbes(), labels, X_train, X_test)
+    # Characters of a sequence and the two before, 0 where there are none.
+    tokens = np.pad(np.array(source.tokens).reshape(S, T) + 1, ((0, 0), (2, 0)))
+    triples = 25 * tokens[:, 2:] + 5 * tokens[:, 1:-1] + tokens[:, :-2]
+    scores = []
+    for draw in range(CONTROL_DRAWS):
+        of_rows = [triples[part].ravel() for part in (study.train, study.test)]
+        types = np.unique(np.concatenate(of_rows), return_inverse=True)[1]
+        numbers = np.random.default_rng((3, draw)).random(types.max() + 1)
+        defined = labels.defined[study.train_rows, 1]
+        own = labels.values[study.train_rows, 1][defined]
+        control = own[(numbers * len(own)).astype(int)][types]
+        fitted = LogisticRegression().fit(X_train[defined], control[: len(X_train)][defined])
+        tested = labels.defined[study.test_rows, 1]
+        scores.append(f1_score(control[len(X_train) :][tested], fitted.predict(X_test)[tested]))
+    assert np.std(scores) > 0.01 and found[1] == pytest.approx(np.mean(scores), abs=2e-3)
 
 
 def test_continuous_hypotheses_have_a_control_task(dump):
