@@ -233,7 +233,8 @@ def survey_corpus(source: str | os.PathLike[str], errors: str = "strict") -> Sur
         head += piece[: HEAD_CHARACTERS - len(head)]
     n_characters = int(counts.sum())
     if n_characters < 2:
-        raise InputError(f"corpus {source!r} has {n_characters} characters: at least 2 are needed to predict one")
+        count = ("no character", "1 character")[n_characters]
+        raise InputError(f"corpus {source!r} has {count}: at least 2 are needed to predict one")
     return Survey(source, errors, n_characters, counts, digest.hexdigest(), head)
 
 

@@ -68,9 +68,9 @@ def test_bytes_that_are_not_utf8_are_named_by_offset(tmp_path, monkeypatch, cont
     assert replaced.vocabulary.decode(replaced.tokens) == (content + b" more text").decode(errors="replace")
 
 
-@pytest.mark.parametrize(("content", "count"), [("", 0), ("x", 1)])
+@pytest.mark.parametrize(("content", "count"), [("", "no character"), ("x", "1 character")])
 def test_empty_and_one_character_texts_are_refused(tmp_path, content, count):
-    with pytest.raises(InputError, match=f"has {count} characters: at least 2"):
+    with pytest.raises(InputError, match=f"has {count}: at least 2"):
         encoded(tmp_path, content)
 
 
