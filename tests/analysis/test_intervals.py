@@ -37,7 +37,8 @@ def naive_bootstrap(Y, predicted, sequence_ids, score, n_bootstrap, seed):
 
 def student(found, replicates, n_sequences, level=0.95):
     """Found -+ t times the standard error, by SciPy's own interval of Student's distribution."""
-    se = np.std(replicates) * np.sqrt(n_sequences / (n_sequences - 1))
+    se = np.subtract(*np.percentile(replicates, [95, 5])) / np.subtract(*stats.norm.interval(0.9)[::-1])
+    se *= np.sqrt(n_sequences / (n_sequences - 1))
     return np.array(stats.t.interval(level, n_sequences - 1, loc=found, scale=se))
 
 
@@ -118,6 +119,13 @@ def test_scores_at_an_end_keep_it_and_intervals_stay_within():
     low, high = t_interval(found, resampled, 12, SHARE)
     assert [low[0], high[0], low[1], high[1]] == [1, 1, 0, 0]
     assert (low[2:] >= 0).all() and (low < found)[2:].all() and (found < high)[2:].all() and (high <= 1).all()
+
+
+def test_a_few_resamples_at_an_end_do_not_widen_it():
+    resampled = np.random.default_rng(0).normal(0.5, 0.05, size=(1000, 2))
+    resampled[:40, 1] = 0
+    low, high = t_interval(np.full(2, 0.5), resampled, 20, SHARE)
+    assert high[1] - low[1] == pytest.approx(high[0] - low[0], rel=0.15)
 
 
 def test_an_undefined_score_has_no_interval():
