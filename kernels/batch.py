@@ -45,7 +45,7 @@ def enter(
     stack: RecurrentStack, input: Tensor | PackedSequence, hx: Tensor | States | None, reset: Tensor | None
 ) -> Batch:
     """Validate what the caller gave and bring it to time-first, batched form."""
-    unbatched, weights = False, stack.all_weights
+    unbatched, weights = False, stack.read_weights()
     if isinstance(input, PackedSequence):
         x, packed = input.data, input
         _check_input(stack, x, 2, weights[0][0])

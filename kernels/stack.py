@@ -86,7 +86,8 @@ class RecurrentStack(nn.Module):
 
         directions = 2 if bidirectional else 1
         rows = self.n_gates * hidden_size
-        self._names: list[list[str]] = []
+        # As torch.nn calls it: code that fills the biases of forget gates goes over these names.
+        self._all_weights: list[list[str]] = []
         for k in range(num_layers * directions):
             layer, direction = divmod(k, directions)
             width = input_size if layer == 0 else hidden_size * directions
@@ -96,7 +97,7 @@ class RecurrentStack(nn.Module):
             suffix = f"_l{layer}" + ("_reverse" if direction else "")
             for name, shape in shapes.items():
                 setattr(self, name + suffix, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
-            self._names.append([name + suffix for name in shapes])
+            self._all_weights.append([name + suffix for name in shapes])
         self.reset_parameters()
 
     @property
@@ -107,7 +108,11 @@ class RecurrentStack(nn.Module):
     @property
     def all_weights(self) -> list[list[nn.Parameter]]:
         """The parameters of each layer and direction: weight_ih, weight_hh and, with bias, bias_ih, bias_hh."""
-        return [[getattr(self, name) for name in names] for names in self._names]
+        return self.read_weights()
+
+    def read_weights(self) -> list[list[nn.Parameter]]:
+        """Return `all_weights`; where a weight is gone the error names it, and not the property that asked for it."""
+        return [[getattr(self, name) for name in names] for names in self._all_weights]
 
     def reset_parameters(self) -> None:
         """Draw every parameter from U(-1/sqrt(H), 1/sqrt(H)), in the order and from the generator of torch.nn."""

@@ -150,8 +150,10 @@ def test_padding_cannot_overflow_into_gradients(bidirectional):
 def test_dropout_acts_between_layers_and_rests_in_eval(cell):
     module = cell.module(I, H, 3, dropout=0.4, **cell.options).double()
     alone = [cell.module(I if layer == 0 else H, H, backend="loop", **cell.options).double() for layer in range(3)]
-    for one, names in zip(alone, module._names, strict=True):
-        one.load_state_dict({own: module.get_parameter(name) for name, own in zip(names, one._names[0], strict=True)})
+    for one, names in zip(alone, module._all_weights, strict=True):
+        one.load_state_dict(
+            {own: module.get_parameter(name) for name, own in zip(names, one._all_weights[0], strict=True)}
+        )
     x = torch.randn(T, B, I, dtype=torch.float64)
     for training in (True, False):
         module.train(training)
@@ -244,7 +246,7 @@ def test_weights_are_read_once(cell, backend):
         pytest.importorskip("triton")
     module = cell.module(I, H, 3, dropout=0.4, backend=backend, **cell.options)
     drawn = [Thinned() for _ in module.all_weights]
-    for names, each in zip(module._names, drawn, strict=True):
+    for names, each in zip(module._all_weights, drawn, strict=True):
         parametrize.register_parametrization(module, names[1], each)
     wanted = ("gates", "preactivations") if cell.gated else ("h",)
     for n, capture in enumerate(((), wanted), sum(each.readings for each in drawn) // 3 + 1):
@@ -279,6 +281,18 @@ def test_the_names_of_torch_nn(peered):
     x, *states = inputs(peered, mine)
     for a, b in zip(*(flat(m(input=x, hx=as_state(states))) for m in (mine, theirs)), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_names_of_weights_are_where_torch_nn_has_them(peered, form):
+    mine, theirs = pair(peered, **form)
+    assert mine._all_weights == theirs._all_weights
+
+
+def test_a_weight_that_is_gone_is_named(cell):
+    module = cell.module(I, H, **cell.options)
+    del module.weight_hh_l0
+    with pytest.raises(AttributeError, match="weight_hh_l0"):
+        module(torch.zeros(T, B, I))
 
 
 def test_meta_modules_and_autocast_take_what_they_can(cell):
