@@ -12,9 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.special import expit, logit
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import expit, logit, ndtri, stdtrit
 
 from gatescope.analysis.metrics import classification_metrics, moment_metrics
 
@@ -51,7 +49,7 @@ def bootstrap_interval(
     """
     bounds = {"r2": EXPLAINED, "pearson": CORRELATION, "mcc": CORRELATION}.get(metric, SHARE)
     found = _metric(counts.sum(axis=0), metric)
-    return t_interval(found, _resampled(counts, metric, n_bootstrap, seed), len(counts), bounds, level)
+    return t_interval(found, resampled_metric(counts, metric, n_bootstrap, seed), len(counts), bounds, level)
 
 
 def bootstrap_difference(
@@ -76,7 +74,7 @@ def bootstrap_difference(
     if len(counts) != len(other):
         raise ValueError(f"paired resampling needs the same sequences, got {len(counts)} and {len(other)} of them")
     found = _metric(counts.sum(axis=0), metric) - _metric(other.sum(axis=0), metric)
-    resampled = _resampled(counts, metric, n_bootstrap, seed) - _resampled(other, metric, n_bootstrap, seed)
+    resampled = resampled_metric(counts, metric, n_bootstrap, seed) - resampled_metric(other, metric, n_bootstrap, seed)
     return t_interval(found, resampled, len(counts), UNBOUNDED, level)
 
 
@@ -112,8 +110,8 @@ def t_interval(
     if not usable.any():
         return low, high
     ends = np.nanquantile(_stretched(resampled[:, usable], *bounds), [_TAIL, 1 - _TAIL], axis=0)
-    se = (ends[1] - ends[0]) / (2 * norm.ppf(1 - _TAIL)) * np.sqrt(n_sequences / (n_sequences - 1))
-    reach = student.ppf((1 + level) / 2, n_sequences - 1) * se
+    se = (ends[1] - ends[0]) / (2 * ndtri(1 - _TAIL)) * np.sqrt(n_sequences / (n_sequences - 1))
+    reach = stdtrit(n_sequences - 1, (1 + level) / 2) * se
     centre = _stretched(found[usable], *bounds)
     # From the score itself, which at an end of its range is not quite that of its place.
     moved = _shrunk(np.stack([centre - reach, centre + reach]), *bounds) - _shrunk(centre, *bounds)
@@ -147,8 +145,8 @@ def resamples(n_sequences: int, n_bootstrap: int, seed: int) -> Iterator[np.ndar
         yield times_drawn.reshape(n_draws, n_sequences).astype(np.float64)
 
 
-def _resampled(counts: np.ndarray, metric: str, n_bootstrap: int, seed: int) -> np.ndarray:
-    """The metric under each resample of the sequences, [n_bootstrap, K]."""
+def resampled_metric(counts: np.ndarray, metric: str, n_bootstrap: int, seed: int) -> np.ndarray:
+    """Return a metric under each resample of the sequences, [n_bootstrap, K]; arguments as for `bootstrap_interval`."""
     flat = np.asarray(counts, dtype=np.float64).reshape(len(counts), -1)
     totals = np.concatenate([times_drawn @ flat for times_drawn in resamples(len(counts), n_bootstrap, seed)])
     return _metric(totals.reshape(n_bootstrap, *counts.shape[1:]), metric)

@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from gatescope.analysis.intervals import EXPLAINED, SHARE, UNBOUNDED, _resampled, t_interval
+from gatescope.analysis.intervals import EXPLAINED, SHARE, UNBOUNDED, resampled_metric, t_interval
 from gatescope.analysis.metrics import (
     classification_metrics,
     confusion_by_sequence,
@@ -83,14 +83,19 @@ def scored(truth, first, second, ids, n_bootstrap, seed):
     if truth.dtype == bool:
         areas = [auroc(truth, each, everywhere) for each in (first, second)]
         counts = confusion_by_sequence(truth, first > 0, everywhere, ids)
-        yield "F1", classification_metrics(counts.sum(axis=0))["f1"], _resampled(counts, "f1", n_bootstrap, seed), SHARE
+        yield (
+            "F1",
+            classification_metrics(counts.sum(axis=0))["f1"],
+            resampled_metric(counts, "f1", n_bootstrap, seed),
+            SHARE,
+        )
         drawn = [resampled_auroc(truth, each, everywhere, ids, n_bootstrap, seed) for each in (first, second)]
         yield "AUROC", areas[0], drawn[0], SHARE
         yield "AUROC above another", areas[0] - areas[1], drawn[0] - drawn[1], UNBOUNDED
         return
     moments = [moments_by_sequence(truth, each, everywhere.astype(float), ids) for each in (first, second)]
     found = [moment_metrics(each.sum(axis=0))["r2"] for each in moments]
-    drawn = [_resampled(each, "r2", n_bootstrap, seed) for each in moments]
+    drawn = [resampled_metric(each, "r2", n_bootstrap, seed) for each in moments]
     yield "R2", found[0], drawn[0], EXPLAINED
     yield "R2 above another", found[0] - found[1], drawn[0] - drawn[1], UNBOUNDED
 
