@@ -110,13 +110,15 @@ class CharacterModel(nn.Module):
         Returns:
             logits [T, B, V] and the states after, in the form of `state`.
         """
-        if self.embedding is None:
-            x = nn.functional.one_hot(tokens, self.n_characters).to(self.output.weight.dtype)
-        else:
-            x = self.embedding(tokens)
-        y, after = self.rnn(x, state if len(state) > 1 else state[0])
+        y, after = self.rnn(self.inputs(tokens), state if len(state) > 1 else state[0])
         y = dropout(y, self.architecture.dropout, self.training, self.architecture.layers)
         return self.output(y), after if isinstance(after, tuple) else (after,)
+
+    def inputs(self, tokens: Tensor) -> Tensor:
+        """Return what the first layer reads of characters: their embedding, or one-hot vectors [..., I]."""
+        if self.embedding is None:
+            return nn.functional.one_hot(tokens, self.n_characters).to(self.output.weight.dtype)
+        return self.embedding(tokens)
 
     def zero_state(self, batch: int) -> tuple[Tensor, ...]:
         """Return the states before any character, each [L, B, H]."""

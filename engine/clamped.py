@@ -1,0 +1,115 @@
+"""The recurrence with units held at given values: what a model loses when some of its units say something else.
+
+A clamped unit has its h, and c where the cell has one, overwritten after every step, before the next step, the layer
+above and the output layer read them. So its influence is cut off wherever it goes, and not only at the probe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from gatescope.engine.model import CharacterModel
+from gatescope.kernels.cells import GRUCell, LSTMCell, RNNCell
+
+# Rows that are stepped side by side: products of fewer do not fill two cores, and of more the states leave the caches.
+MOST_ROWS = 1024
+
+
+@torch.no_grad()
+def undisturbed(
+    model: CharacterModel, tokens: Tensor, initial: Mapping[str, Tensor]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Read sequences as they are.
+
+    Args:
+        model: in float32.
+        tokens: ids int64 [S, T], on the model's device; shorter sequences padded with any id.
+        initial: the recurrent states before the first character by name, "h" and "c", [L, S, H] each.
+
+    Returns:
+        What the model loses at each next character, in nats [S, T - 1], and the states after each character,
+        [L, T, S, H] by name.
+    """
+    names = model.architecture.states
+    before = tuple(initial[name] for name in names)
+    x = model.inputs(tokens.T)
+    y, _, states = model.rnn(x, before if len(before) > 1 else before[0], capture=names)
+    losses = _losses(model, y[:-1].flatten(0, 1), tokens.T[1:].flatten())
+    return losses.view(-1, len(tokens)).T, states
+
+
+@torch.no_grad()
+def clamped_losses(
+    model: CharacterModel,
+    tokens: Tensor,
+    initial: Mapping[str, Tensor],
+    values: Mapping[str, Tensor],
+    units: Tensor,
+) -> Tensor:
+    """Read sequences once for each of V sets of units, which are held at given values.
+
+    Args:
+        model, tokens, initial: as for `undisturbed`.
+        values: what units are held at after each character, [L, T, S, H] by name.
+        units: which ones, bool [V, L, H].
+
+    Returns:
+        What the model loses at each next character, in nats [V, S, T - 1].
+    """
+    at_once = max(1, MOST_ROWS // len(tokens))
+    cells = _cells(model)
+    return torch.cat([_clamped(model, cells, tokens, initial, values, part) for part in units.split(at_once)])
+
+
+def _clamped(
+    model: CharacterModel,
+    cells: list[nn.Module],
+    tokens: Tensor,
+    initial: Mapping[str, Tensor],
+    values: Mapping[str, Tensor],
+    units: Tensor,
+) -> Tensor:
+    n_sets, (n_sequences, n_steps) = len(units), tokens.shape
+    # Row v S + s is sequence s with set v held.
+    names = model.architecture.states
+    states = [[initial[name][layer].repeat(n_sets, 1) for name in names] for layer in range(len(cells))]
+    losses = []
+    for step in range(n_steps - 1):
+        x = model.inputs(tokens[:, step]).repeat(n_sets, 1)
+        for layer, cell in enumerate(cells):
+            before = states[layer]
+            after = cell(x, tuple(before) if len(before) > 1 else before[0])
+            held = [
+                torch.where(units[:, layer, None], values[name][layer, step], state.view(n_sets, n_sequences, -1))
+                for name, state in zip(names, after if isinstance(after, tuple) else (after,), strict=True)
+            ]
+            states[layer] = [state.flatten(0, 1) for state in held]
+            x = states[layer][0]
+        losses.append(_losses(model, x, tokens[:, step + 1].repeat(n_sets)))
+    return torch.stack(losses, dim=1).view(n_sets, n_sequences, n_steps - 1)
+
+
+def _losses(model: CharacterModel, hidden: Tensor, following: Tensor) -> Tensor:
+    return cross_entropy(model.output(hidden), following, reduction="none")
+
+
+def _cells(model: CharacterModel) -> list[nn.Module]:
+    """Return each layer of a model as a cell that takes one step."""
+    architecture, cells = model.architecture, []
+    placed: dict[str, Any] = {"device": model.output.weight.device, "dtype": model.output.weight.dtype}
+    for layer in range(architecture.layers):
+        width = architecture.hidden if layer else architecture.embedding or model.n_characters
+        if architecture.cell == "lstm":
+            cell: nn.Module = LSTMCell(width, architecture.hidden, **placed)
+        elif architecture.cell == "gru":
+            cell = GRUCell(width, architecture.hidden, reset_after=architecture.reset_after, **placed)
+        else:
+            cell = RNNCell(width, architecture.hidden, nonlinearity=architecture.nonlinearity, **placed)
+        cell.load_state_dict({name: getattr(model.rnn, f"{name}_l{layer}") for name in cell.state_dict()})
+        cells.append(cell)
+    return cells

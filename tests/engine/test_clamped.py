@@ -1,0 +1,118 @@
+"""Losses with units held, against torch.nn's cells in float64, step by step and unit by unit."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import log_softmax
+
+from gatescope.engine import clamped
+from gatescope.engine.clamped import clamped_losses, undisturbed
+from gatescope.engine.model import Architecture, CharacterModel
+
+S, T, V, H = 5, 12, 7, 6
+MODELS = {
+    "lstm": {"cell": "lstm", "layers": 2},
+    "lstm of embedded characters": {"cell": "lstm", "layers": 3, "embedding": 4, "dropout": 0.5},
+    "gru": {"cell": "gru", "layers": 2},
+    "elman": {"cell": "rnn", "layers": 2},
+    "relu": {"cell": "rnn", "layers": 1, "nonlinearity": "relu"},
+}
+
+
+def drawn(**architecture):
+    """A model with large weights in float64, ids of characters, initial states and values to hold units at."""
+    chosen = Architecture(hidden=H, **architecture)
+    torch.manual_seed(0)
+    model = CharacterModel(chosen, V).double().eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    tokens = torch.randint(V, (S, T))
+    initial = {name: torch.randn(chosen.layers, S, H).double().tanh() for name in chosen.states}
+    values = {name: torch.randn(chosen.layers, T, S, H).double() for name in chosen.states}
+    return model, tokens, initial, values
+
+
+def oracle(model, tokens, initial, values, units):
+    """What one sequence after another loses, by torch.nn's cells, with single numbers overwritten."""
+    chosen, losses = model.architecture, np.zeros((S, T - 1))
+    kinds = {"lstm": nn.LSTMCell, "gru": nn.GRUCell, "rnn": nn.RNNCell}
+    cells = []
+    for layer in range(chosen.layers):
+        width = H if layer else chosen.embedding or V
+        named = {"nonlinearity": chosen.nonlinearity} if chosen.cell == "rnn" else {}
+        cell = kinds[chosen.cell](width, H, **named).double()
+        cell.load_state_dict({name: getattr(model.rnn, f"{name}_l{layer}") for name in cell.state_dict()})
+        cells.append(cell)
+    with torch.no_grad():
+        for s in range(S):
+            states = [[initial[name][layer, s].clone() for name in chosen.states] for layer in range(chosen.layers)]
+            for t in range(T - 1):
+                x = (
+                    torch.eye(V).double()[tokens[s, t]]
+                    if model.embedding is None
+                    else model.embedding.weight[tokens[s, t]]
+                )
+                for layer, cell in enumerate(cells):
+                    after = cell(x, tuple(states[layer]) if chosen.cell == "lstm" else states[layer][0])
+                    after = list(after) if chosen.cell == "lstm" else [after]
+                    for name, state in zip(chosen.states, after, strict=True):
+                        for unit in range(H):
+                            if units[layer, unit]:
+                                state[unit] = values[name][layer, t, s, unit]
+                    states[layer], x = after, after[0]
+                losses[s, t] = -log_softmax(model.output(x), dim=0)[tokens[s, t + 1]]
+    return losses
+
+
+@pytest.mark.parametrize("architecture", MODELS.values(), ids=MODELS)
+def test_units_are_held_in_every_layer_and_state(architecture):
+    model, tokens, initial, values = drawn(**architecture)
+    units = torch.rand(4, model.architecture.layers, H) < 0.3
+    units[0] = False
+    found = clamped_losses(model, tokens, initial, values, units)
+    assert found.shape == (4, S, T - 1)
+    for number in range(4):
+        expected = oracle(model, tokens, initial, values, units[number])
+        np.testing.assert_allclose(found[number], expected, rtol=1e-12, atol=1e-12)
+    losses, states = undisturbed(model, tokens, initial)
+    np.testing.assert_allclose(losses, found[0], rtol=1e-12, atol=1e-12)
+    assert set(states) == set(model.architecture.states)
+    # Held at what they are, all of them, units change nothing.
+    everything = torch.ones(1, model.architecture.layers, H, dtype=torch.bool)
+    np.testing.assert_allclose(
+        clamped_losses(model, tokens, initial, states, everything)[0], losses, rtol=1e-12, atol=1e-12
+    )
+
+
+def test_a_gru_that_resets_before_the_product_is_stepped_as_its_layer_goes():
+    model, tokens, initial, _ = drawn(cell="gru", layers=2, reset_after=False)
+    losses, states = undisturbed(model, tokens, initial)
+    units = torch.zeros(2, 2, H, dtype=torch.bool)
+    units[1, :, ::2] = True
+    np.testing.assert_allclose(clamped_losses(model, tokens, initial, states, units)[0], losses, rtol=1e-12, atol=1e-12)
+    other = {name: torch.zeros_like(each) for name, each in states.items()}
+    assert (clamped_losses(model, tokens, initial, other, units)[1] - losses).abs().max() > 0.01
+    after = CharacterModel(Architecture(cell="gru", hidden=H, layers=2), V).double()
+    after.load_state_dict(model.state_dict())
+    assert (undisturbed(after, tokens, initial)[0] - losses).abs().max() > 0.01
+
+
+def test_without_its_top_layer_a_model_knows_its_output_bias_alone():
+    model, tokens, initial, values = drawn(cell="lstm", layers=2)
+    units = torch.zeros(1, 2, H, dtype=torch.bool)
+    units[0, 1] = True
+    zeros = {name: torch.zeros_like(each) for name, each in values.items()}
+    found = clamped_losses(model, tokens, initial, zeros, units)[0]
+    np.testing.assert_allclose(found, -log_softmax(model.output.bias, 0)[tokens[:, 1:]].detach(), rtol=1e-12)
+
+
+def test_sets_are_read_a_part_at_a_time(monkeypatch):
+    model, tokens, initial, values = drawn(cell="lstm", layers=2)
+    units = torch.rand(7, 2, H) < 0.5
+    together = clamped_losses(model, tokens, initial, values, units)
+    for rows in (1, 3 * S):
+        monkeypatch.setattr(clamped, "MOST_ROWS", rows)
+        np.testing.assert_allclose(
+            clamped_losses(model, tokens, initial, values, units), together, rtol=1e-12, atol=1e-12
+        )
