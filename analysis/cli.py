@@ -25,6 +25,7 @@ COMMANDS = {
     "sample": "sample text from a model and record every state",
     "extract": "read texts with a model and record every state",
     "probe": "ask recorded states what they know and which units know it",
+    "ablate": "ask whether the network uses the units that know it",
     "export": "write a state dump as HDF5 in the layout of LSTMVis",
     "concat": "put dumps of one model together, or append to one",
     "hypotheses": "list the hypotheses, or paint one on a text",

@@ -12,8 +12,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from rich.console import Console
+from rich.table import Table
 from tyro.conf import Positional
 
+from gatescope.analysis.ablation_config import AblationConfig
+from gatescope.analysis.ablation_table import ablation_table
 from gatescope.analysis.about import about
 from gatescope.analysis.asked import chosen_hypotheses
 from gatescope.analysis.language import detect_language
@@ -21,6 +24,7 @@ from gatescope.analysis.paint import list_hypotheses, paint_hypothesis
 from gatescope.analysis.probe import OUTPUTS as PROBE_OUTPUTS
 from gatescope.analysis.probe import probe_dump, probe_settings, study_dump
 from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.results import ABLATION
 from gatescope.analysis.split import split_sequences
 from gatescope.analysis.state_sets import state_sets
 from gatescope.analysis.table import paper_table
@@ -105,7 +109,7 @@ def run(
         _say(f"states: {out / 'states.zarr'}, {rows:,} characters")
         dump = StateDump.open(out / "states.zarr")
         records = study_dump(dump, out, probe, seed=seed, log_path=log_path, warn=_warn)
-        _print_table(records)
+        _print_table(paper_table(records))
         _report([out], out)
 
 
@@ -233,8 +237,42 @@ def probe(
         seed: of the split into training and test, and of the bootstrap.
         overwrite: start anew whatever --out holds.
     """
-    _print_table(probe_dump(states, out, config, read=read, labels=labels, seed=seed, overwrite=overwrite, warn=_warn))
+    records = probe_dump(states, out, config, read=read, labels=labels, seed=seed, overwrite=overwrite, warn=_warn)
+    _print_table(paper_table(records))
     _say(f"results: {out}; for the report: gatescope report {out}")
+
+
+def ablate(
+    results: Positional[Path],
+    model: Path | None = None,
+    states: Path | None = None,
+    labels: Path | None = None,
+    out: Path | None = None,
+    config: AblationConfig = AblationConfig(),  # noqa: B008
+    seed: int = 0,
+    device: Device = "auto",
+) -> None:
+    """Ask whether the network uses the units that carry a hypothesis: what it loses while they are held.
+
+    Args:
+        results: folder that `gatescope probe` or `gatescope run` wrote.
+        model: folder of the model; default: the one of the run.
+        states: the state dump that was probed; default: the one of the run.
+        labels: the labels that the probe had, for hypotheses that they hold.
+        out: folder of ablation.json; default: the results.
+        config: which units are held, at what, and on how much text.
+        seed: of the random sets of units.
+        device: where the model runs; auto takes a GPU if there is one.
+    """
+    # Here because scikit-learn takes seconds to import, and most commands need none of it.
+    from gatescope.analysis.ablation import ablate_results
+
+    where = _device(device)
+    model, states = model or _of_run(results, "model"), states or _of_run(results, "states.zarr")
+    out = out or results
+    records = ablate_results(results, load_model(model, where), states, out, config, labels=labels, seed=seed)
+    _print_table(ablation_table(records))
+    _say(f"ablation: {out / ABLATION}" + f"; for the report: gatescope report {out}" * (out == results))
 
 
 def export(states: Positional[str], file: Positional[Path], overwrite: bool = False) -> None:
@@ -305,6 +343,14 @@ def _on_this_machine(value: Any) -> Any:
     return local_path(value) if isinstance(value, Path) else value
 
 
+def _of_run(results: Path, name: str) -> Path:
+    """Return a part of a run, which is what results are where nothing else is said."""
+    if not (results / name).exists():
+        flag = name.partition(".")[0]
+        raise InputError(f"{results} has no {name}, as a run has: give that of the results with --{flag}")
+    return results / name
+
+
 def _report(results: list[Path], out: Path) -> None:
     # Here because Matplotlib takes a second to import, and most commands draw nothing.
     from gatescope.analysis.report import write_report
@@ -318,10 +364,10 @@ def _device(name: Device) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
-def _print_table(records: list[dict[str, Any]]) -> None:
+def _print_table(table: Table) -> None:
     console = Console()
     # A pipe has no width of its own.
-    (console if console.is_terminal else Console(width=120)).print(paper_table(records))
+    (console if console.is_terminal else Console(width=120)).print(table)
 
 
 def _say(line: str) -> None:

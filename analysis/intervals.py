@@ -78,6 +78,25 @@ def bootstrap_difference(
     return t_interval(found, resampled, len(counts), UNBOUNDED, level)
 
 
+def mean_interval(sums: np.ndarray, counts: np.ndarray, n_bootstrap: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """Interval of a mean over the characters of all sequences, which have different numbers of them.
+
+    Args:
+        sums: [S], over the characters of each sequence.
+        counts: [S], how many they are.
+        n_bootstrap, seed: as for `bootstrap_interval`.
+
+    Returns:
+        low, high; NaN as for `t_interval`.
+    """
+    both = np.stack([sums, counts], axis=1).astype(np.float64)
+    totals = np.concatenate([times_drawn @ both for times_drawn in resamples(len(both), n_bootstrap, seed)])
+    with np.errstate(invalid="ignore"):
+        found = both[:, :1].sum(axis=0) / both[:, 1:].sum(axis=0)
+        low, high = t_interval(found, totals[:, :1] / totals[:, 1:], len(both), UNBOUNDED)
+    return float(low[0]), float(high[0])
+
+
 def t_interval(
     found: np.ndarray,
     resampled: np.ndarray,

@@ -32,7 +32,7 @@ from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.label_table import LabelTable, read_labels
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig
-from gatescope.analysis.results import read_results
+from gatescope.analysis.results import ABLATION, read_results
 from gatescope.analysis.significance import benjamini_hochberg
 from gatescope.analysis.split import split_sequences
 from gatescope.engine.errors import InputError
@@ -52,7 +52,7 @@ RECORDS = "probes.json"
 EXCERPTS = "excerpts.json"
 COEFFICIENTS = "coefficients.safetensors"
 FITS = "fits"
-OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, FITS)
+OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, FITS, ABLATION)
 # What a fit of one hypothesis takes for each row of the dump: labels, weights, predictions, and the n-gram baseline.
 BYTES_OF_EACH = 40
 
@@ -103,7 +103,7 @@ def probe_dump(
         dump.initial(dump.names[0])
     settings = {**probe_settings(config, seed), "read": read, "dump": dump.identity()}
     if labels:
-        settings["labels_sha256"] = _sha256_of(labels)
+        settings["labels_sha256"] = sha256_of(labels)
     is_new = overwrite or not (results / CONFIG).exists()
     log_path = log_path or results / "log.jsonl"
     with claimed(results, "probe", settings, OUTPUTS, overwrite):
@@ -213,7 +213,7 @@ def probe_settings(config: ProbeConfig, seed: int) -> dict[str, Any]:
     if not config.controls:
         del of_method["controls"]
     settings = {"seed": seed, "probe": of_method}
-    return settings | ({"functions_sha256": _sha256_of(config.functions)} if config.functions else {})
+    return settings | ({"functions_sha256": sha256_of(config.functions)} if config.functions else {})
 
 
 def _facts(dump: StateSource, language: str) -> dict[str, Any]:
@@ -245,7 +245,8 @@ def _facts(dump: StateSource, language: str) -> dict[str, Any]:
     }
 
 
-def _sha256_of(path: str | os.PathLike[str]) -> str:
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, as hexadecimal."""
     try:
         return hashlib.sha256(local_path(path).read_bytes()).hexdigest()
     except OSError as error:

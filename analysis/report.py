@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gatescope.analysis.figures import write_figures
 from gatescope.analysis.last_characters import LONGEST_CONTEXT
+from gatescope.analysis.report_ablation import ablation_tables
 from gatescope.analysis.report_answer import answer_tables, f1_tables
 from gatescope.analysis.report_facts import facts_table, model_line
 from gatescope.analysis.report_scores import scores_table, state_set_tables
@@ -92,6 +93,7 @@ def _page(results: Sequence[Result], texts: Texts) -> str:
         answer_tables(results, anchors),
         f1_tables(results, anchors),
         state_set_tables(results),
+        ablation_tables(results),
         texts_section(results, texts),
         scores_table(results),
         _method(),

@@ -69,9 +69,9 @@ def f1_tables(results: Sequence[Result], anchors: Anchors) -> str:
     return f'<h2>F1 of both fits</h2>\n<p class="muted">{note}</p>\n{tables}' if tables else ""
 
 
-def folded(count: int, content: str) -> str:
+def folded(count: int, content: str, of: str = "hypotheses") -> str:
     """Rows that are one click away."""
-    return f"<details><summary>{count} more hypotheses</summary>\n{content}</details>\n"
+    return f"<details><summary>{count} more {of}</summary>\n{content}</details>\n"
 
 
 def _tables(results: Sequence[Result], anchors: Anchors, kind: str, layout: Layout) -> str:

@@ -1,8 +1,8 @@
 """Results of the probe stage as the table, the figures and the report read them, and what counts as known.
 
 A results folder holds `probes.json` (a list of records, one per hypothesis x state set x weighting), `excerpts.json`
-(for each hypothesis one text with label, prediction and activation of every character) and `config.json` (facts about
-model, text and dump). Only `probes.json` must be there.
+(for each hypothesis one text with label, prediction and activation of every character), `config.json` (facts about
+model, text and dump) and `ablation.json` (what the model loses while units are held). Only `probes.json` must be there.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from gatescope.engine.location import local_path
 
 Record = Mapping[str, Any]
 
+# The file in a results folder that says what the model loses without the units named there.
+ABLATION = "ablation.json"
 # The status of a fit that reached its tolerance; every other status is shown.
 CONVERGED = "converged"
 
@@ -34,6 +36,11 @@ SCORES = (
     *("baseline_majority_f1", "baseline_ngram_f1", "baseline_ngram_auroc", "baseline_ngram_r2"),
     *("best_unit_f1", "best_unit_auroc", "best_unit_pearson", "localisation", "participation"),
     *("control_score", "selectivity", "best_unit_p", "best_unit_q", "compression"),
+)
+HELD_WORDS = ("hypothesis", "ranking", "method")
+HELD_NUMBERS = (
+    *("change_holds", "change_holds_low", "change_holds_high", "change_elsewhere"),
+    *("random_sets", "random_change_holds", "random_change_elsewhere", "p_holds", "p_difference"),
 )
 UNIT_NUMBERS = ("coefficient", "importance", "auroc", "correlation")
 # By what a hypothesis of each kind is judged, and what chance reaches of it.
@@ -72,12 +79,16 @@ class Excerpt:
 
 @dataclass(frozen=True)
 class Result:
-    """One results folder: a name to tell it from the others, its records, excerpts by hypothesis, and facts."""
+    """One results folder: a name to tell it from the others, its records, excerpts by hypothesis, and facts.
+
+    `ablation` has what is lost while units are held, a record for each set of units; nothing where nobody asked.
+    """
 
     name: str
     records: tuple[Record, ...]
     excerpts: Mapping[str, Excerpt]
     facts: Mapping[str, Any]
+    ablation: tuple[Record, ...]
 
 
 def read_results(folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Result]:
@@ -115,7 +126,10 @@ def _read_result(folder: Path, name: str) -> Result:
     facts = config.get("facts", {})
     if not isinstance(facts, dict):
         raise InputError(f"{folder / 'config.json'}: facts is a {type(facts).__name__}, expected an object")
-    return Result(name, tuple(records), {excerpt.hypothesis: excerpt for excerpt in parsed}, facts)
+    held = _read_json(folder / ABLATION, list) if (folder / ABLATION).exists() else []
+    for position, record in enumerate(held):
+        _check_held(record, f"{folder / ABLATION}, record {position}")
+    return Result(name, tuple(records), {excerpt.hypothesis: excerpt for excerpt in parsed}, facts, tuple(held))
 
 
 def _read_json(path: Path, expected: type) -> Any:
@@ -126,10 +140,10 @@ def _read_json(path: Path, expected: type) -> Any:
     except NotADirectoryError:
         raise InputError(f"{path.parent} is a file: give the folder that holds {path.name}") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON ({error}): run `gatescope probe` again") from None
+        raise InputError(f"{path} is not JSON ({error}): write it again") from None
     if not isinstance(value, expected):
         wanted = "a list" if expected is list else "an object"
-        raise InputError(f"{path} holds a {type(value).__name__}, expected {wanted}: run `gatescope probe` again")
+        raise InputError(f"{path} holds a {type(value).__name__}, expected {wanted}: write it again")
     return value
 
 
@@ -147,9 +161,25 @@ def _check_record(record: Any, where: str) -> None:
     for key in SCORES:
         if not _is_number(record.get(key)):
             raise InputError(f"{where}: {key} is {record[key]!r}, expected a number or null")
-    units = record.get("top_units") or []
-    if not isinstance(units, list) or not all(_is_unit(unit) for unit in units):
-        raise InputError(f"{where}: top_units must be a list of objects with states, unit and numbers")
+    for key in ("top_units", "largest_weights"):
+        units = record.get(key) or []
+        if not isinstance(units, list) or not all(_is_unit(unit) for unit in units):
+            raise InputError(f"{where}: {key} must be a list of objects with states, unit and numbers")
+
+
+def _check_held(record: Any, where: str) -> None:
+    if not isinstance(record, dict):
+        raise InputError(f"{where} is a {type(record).__name__}, expected an object")
+    for key in HELD_WORDS:
+        if not isinstance(record.get(key), str):
+            raise InputError(f"{where}: {key} is {record.get(key)!r}, expected text")
+    for key in HELD_NUMBERS:
+        if not _is_number(record.get(key)):
+            raise InputError(f"{where}: {key} is {record[key]!r}, expected a number or null")
+    units = record.get("units")
+    known = isinstance(units, list) and all(isinstance(unit, dict) for unit in units)
+    if not known or not units or not all(type(unit.get(key)) is int for unit in units for key in ("layer", "unit")):
+        raise InputError(f"{where}: units must be a list of objects with layer and unit")
 
 
 def _is_number(value: Any) -> bool:
@@ -160,7 +190,7 @@ def _is_unit(unit: Any) -> bool:
     return (
         isinstance(unit, dict)
         and isinstance(unit.get("states"), str)
-        and isinstance(unit.get("unit"), int)
+        and type(unit.get("unit")) is int
         and all(_is_number(unit.get(key)) for key in UNIT_NUMBERS)
     )
 

@@ -17,7 +17,13 @@ from gatescope.analysis.cli import main
 SERVER = multiprocessing.get_context("forkserver")
 # What commands import when they need it: the fits, the figures, compiled walks, hypotheses, and torch its compiler with
 # the first optimiser.
-LATER = ["gatescope.analysis.study", "gatescope.analysis.report", "gatescope.kernels.tile_walk", "torch._dynamo"]
+LATER = [
+    "gatescope.analysis.study",
+    "gatescope.analysis.ablation",
+    "gatescope.analysis.report",
+    "gatescope.kernels.tile_walk",
+    "torch._dynamo",
+]
 LATER += ["gatescope.analysis.python_code", "gatescope.analysis.c_code", "gatescope.engine.log_loss_host"]
 SERVER.set_forkserver_preload(["gatescope.analysis.commands", *LATER])
 

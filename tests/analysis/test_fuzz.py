@@ -61,6 +61,13 @@ LINES = {
     "extract documents": (["{model}", "{text}", "{text}", "--out", "{out}.zarr", "--length", "9"], 3),
     "probe": (["{any_states}", "--out", "{out}", *PROBE], 12),
     "probe labels": (["{other}", "--labels", "{labels}", "--out", "{out}", "--bootstrap", "2"], 24),
+    "ablate": (
+        [
+            *("{results}", "--model", "{model}", "--states", "{states}", "--out", "{out}"),
+            *("--hypothesis", "newline_next", "--sequences", "3", "--length", "5"),
+        ],
+        8,
+    ),
     "export": (["{states}", "{out}.h5"], 10),
     "concat": (["{states}", "{more}", "--out", "{out}.zarr"], 10),
     "hypotheses": (["--show", "newline_next", "--text", "{text}"], 6),

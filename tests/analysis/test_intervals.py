@@ -15,6 +15,7 @@ from gatescope.analysis.intervals import (
     UNBOUNDED,
     bootstrap_difference,
     bootstrap_interval,
+    mean_interval,
     resampled_metric,
     t_interval,
 )
@@ -110,6 +111,19 @@ def test_interval_of_r2_equals_the_bootstrap_written_out():
         replicates = naive_bootstrap(target[:, k], predicted[:, k], sequence_ids, sk.r2_score, 100, 1)
         ends = student(sk.r2_score(target[:, k], predicted[:, k]), replicates, 7)
         np.testing.assert_allclose([low[k], high[k]], np.minimum(ends, 1), rtol=RTOL)
+
+
+def test_interval_of_a_mean_equals_the_bootstrap_written_out():
+    _, _, _, sequence_ids = boolean_case(3, n=120, n_hypotheses=2)
+    values = np.random.default_rng(1).normal(size=120) + sequence_ids
+    number = np.unique(sequence_ids, return_inverse=True)[1]
+    sums, counts = (np.bincount(number, each) for each in (values, np.ones(120)))
+    assert len(set(counts)) > 2
+    replicates = naive_bootstrap(values, values, sequence_ids, lambda of, _: of.mean(), 200, 5)
+    expected = student(values.mean(), replicates, len(counts))
+    np.testing.assert_allclose(mean_interval(sums, counts, 200, 5), expected, rtol=RTOL)
+    assert np.isnan(mean_interval(np.zeros(8), np.zeros(8), 200, 5)).all()
+    assert np.isnan(mean_interval(sums[:1], counts[:1], 200, 5)).all()
 
 
 def test_scores_at_an_end_keep_it_and_intervals_stay_within():

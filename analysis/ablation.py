@@ -1,0 +1,150 @@
+"""Whether the network uses the units that carry a hypothesis: its loss with these units held, beside random ones.
+
+A ranking of units says which tell a hypothesis, and not what the network does with them. Here the recurrence runs again
+over unseen sequences while the first units of a ranking are held at values that say nothing of the text
+(`gatescope.analysis.clamping`), and the loss of each next character is compared with the undisturbed one: at characters
+where the hypothesis holds, and elsewhere. Random sets of as many units in the same layers show what any units would do.
+
+Two rankings are tried: that of the results (by default the AUROC of each unit alone), and that of the probe's largest
+weights on standardised states.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gatescope.analysis.ablation_config import AblationConfig
+from gatescope.analysis.ablation_records import ablation_records
+from gatescope.analysis.asked import planned
+from gatescope.analysis.clamped_reading import ClampedReading
+from gatescope.analysis.label_table import read_labels
+from gatescope.analysis.labels import Labels, label_dump, side_by_side
+from gatescope.analysis.probe import sha256_of
+from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.results import ABLATION, Record, Verdict, headline, leading, read_results, verdict
+from gatescope.analysis.split import groups_of, split_sequences
+from gatescope.engine.dump import StateDump
+from gatescope.engine.errors import InputError
+from gatescope.engine.files import write_json
+from gatescope.engine.folder_lock import locked
+from gatescope.engine.model import TrainedModel
+from gatescope.engine.settings import CONFIG, read_config
+
+
+def ablate_results(
+    results: Path,
+    trained: TrainedModel,
+    states: Path,
+    out: Path,
+    config: AblationConfig,
+    *,
+    labels: Path | None = None,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Hold the units that results name, and write what the model loses by it to `ablation.json`.
+
+    Args:
+        results: a folder that `gatescope probe` or `gatescope run` wrote.
+        trained: the model whose states were probed.
+        states: the dump of these states, with the recurrent states of every layer.
+        out: the folder to write into.
+        config: units, values, text.
+        labels: the file of labels that the probe had, if a hypothesis is one of its columns.
+        seed: of the random sets.
+
+    Returns:
+        The records: for each hypothesis, ranking and number of units the loss and its changes, in nats per character.
+
+    Raises:
+        InputError: results, model and states do not belong together, or a hypothesis that cannot be asked.
+    """
+    settings, records = read_config(results)["settings"], _chosen(results, config.hypothesis)
+    asked, split_seed = _asked(results, settings)
+    dump = _dump_of(states, trained, settings)
+    chosen = _labels(dump, list(records), asked, settings, labels)
+    groups = groups_of(dump)
+    _, test = split_sequences(groups, asked.test_share, split_seed)
+    test = test[np.linspace(0, len(test) - 1, min(config.sequences, len(test))).round().astype(int)]
+    if config.method == "resample" and len(test) < 2:
+        raise InputError("--method resample takes states of another test sequence, and there is one: use --method mean")
+    reading = ClampedReading(trained, dump, chosen, asked.alignment, test, config.length)
+    found = list(ablation_records(reading, list(records.values()), groups[test], asked.ranking, config, seed))
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        write_json(out / ABLATION, found)
+    return found
+
+
+def _asked(results: Path, settings: dict[str, Any]) -> tuple[ProbeConfig, int]:
+    """Return those settings of the probe that decide labels, split and rankings, and the seed of the split."""
+    try:
+        probe, seed = settings["probe"], settings["seed"]
+        several: dict[str, Any] = {name: tuple(map(str, probe[name])) for name in ("hypotheses", "pattern")}
+        functions = Path(probe["functions"]) if probe["functions"] else None
+        alone = {name: probe[name] for name in ("alignment", "test_share", "ranking")}
+        if type(seed) is not int or seed < 0:
+            raise ValueError(f"seed {seed!r}")
+        return ProbeConfig(functions=functions, **several, **alone), seed
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{results / CONFIG} is damaged, or not of a probe ({error}): probe again") from None
+
+
+def _labels(
+    dump: StateDump, names: list[str], asked: ProbeConfig, settings: dict[str, Any], labels: Path | None
+) -> Labels:
+    """Return what some hypotheses say of the rows of the dump, as the probe had it."""
+    for path, digest in ((asked.functions, "functions_sha256"), (labels, "labels_sha256")):
+        if path and sha256_of(path) != settings.get(digest):
+            raise InputError(f"{path} is not what the probe read: probe again, or give what it was")
+    table = read_labels(labels) if labels else None
+    hypotheses, _ = planned(dump, asked, table)
+    found, _, failed = label_dump(dump, [each for each in hypotheses if each.name in names])
+    if table:
+        found = side_by_side(found, table.boolean)
+    places = {each.name: k for k, each in enumerate(found.hypotheses)}
+    missing = next((name for name in names if name not in places), None)
+    if missing:
+        why = failed.get(missing, "it is neither a hypothesis about the text nor in --labels: give those of the probe")
+        raise InputError(f"{missing}: {why}")
+    columns = [places[name] for name in names]
+    return Labels(tuple(found.hypotheses[k] for k in columns), found.values[:, columns], found.defined[:, columns])
+
+
+def _chosen(results: Path, names: tuple[str, ...]) -> dict[str, Record]:
+    """Return the record of each hypothesis that is asked for, whose rankings name units of h or c."""
+    of_all = {name: leading(found) for name, found in headline(read_results([results])[0].records).items()}
+    if not names:
+        names = tuple(
+            name for name, record in of_all.items() if record["kind"] == "boolean" and verdict(record) == Verdict.KNOWN
+        )
+        if not names:
+            raise InputError(f"{results} has no boolean hypothesis that is known: name some with --hypothesis")
+    for name in names:
+        if name not in of_all:
+            raise InputError(f"--hypothesis {name!r} is not in {results}: it has {', '.join(of_all)}")
+        if of_all[name]["kind"] != "boolean":
+            raise InputError(
+                f"--hypothesis {name!r} is continuous: there are no characters where it holds; name another"
+            )
+        if not of_all[name].get("top_units"):
+            raise InputError(f"--hypothesis {name!r} has no ranking of units: no probe was fitted; name another")
+    return {name: of_all[name] for name in names}
+
+
+def _dump_of(states: Path, trained: TrainedModel, settings: dict[str, Any]) -> StateDump:
+    """Return the dump that was probed, which is the model's."""
+    dump = StateDump.open(states)
+    problems = dump.verify()
+    if problems:
+        raise InputError(f"{states} is not whole: {'; '.join(problems)}; record the states again")
+    if settings.get("dump") not in (None, dump.identity()):
+        raise InputError(f"{states} is not what was probed: give the states of these results")
+    weights, expected = dump.attributes.get("weights_sha256", "unknown"), trained.weights_sha256
+    if weights != expected:
+        raise InputError(
+            f"{states} is of another model: its weights have sha256 {weights}, those of the model {expected}"
+        )
+    return dump

@@ -1,0 +1,35 @@
+"""Which units an ablation holds, at what, and on how much text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gatescope.engine.errors import InputError
+from gatescope.engine.settings import require_values
+
+FEWEST_RANDOM = 20
+
+
+@dataclass(frozen=True)
+class AblationConfig:
+    """Which units are held, at what, and on how much text."""
+
+    hypothesis: tuple[str, ...] = ()  # names of boolean ones; default: those that the states know
+    method: Literal["mean", "zero", "resample", "translate"] = "mean"  # what units are held at
+    units: tuple[int, ...] = (1, 10)  # how many of the first units of a ranking are held together, up to 10
+    random_sets: int = 40  # sets of as many units in the same layers, at least 20
+    sequences: int = 40  # of the test part, at most
+    length: int = 500  # characters of each, at most
+
+    def __post_init__(self) -> None:
+        require_values(self)
+        if self.random_sets < FEWEST_RANDOM:
+            raise InputError(
+                f"--random-sets {self.random_sets}: expected at least {FEWEST_RANDOM}: with fewer no p is below .05"
+            )
+        for flag, value, least in (("sequences", self.sequences, 1), ("length", self.length, 2)):
+            if value < least:
+                raise InputError(f"--{flag} {value} is too small: expected at least {least}")
+        if not self.units or min(self.units) < 1:
+            raise InputError(f"--units {' '.join(map(str, self.units))}: expected numbers of units, such as 1 10")

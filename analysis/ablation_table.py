@@ -1,0 +1,67 @@
+"""What a model loses without the units that carry a hypothesis, in the terminal: a line for each set of units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from gatescope.analysis.coloured_text import visible
+from gatescope.analysis.results import Record, number, score
+
+CAPTION = (
+    "nats per character lost while units are held, where the hypothesis holds and elsewhere; p: share of sets of as "
+    "many random units that lose at least as much there, and whose difference of the two is as large"
+)
+HEADINGS = ("holds", "95%", "elsewhere", "random: holds", "elsewhere", "p", "p, difference")
+
+
+def ablation_table(records: Sequence[Record]) -> Table:
+    """Lay out `ablation.json`: changes of the loss in nats per character, and how many random sets change as much.
+
+    Args:
+        records: one per hypothesis, ranking and number of units.
+
+    Returns:
+        A table for `rich.print`, readable from 100 columns on; names are plain text, never markup.
+    """
+    table = Table(
+        caption=CAPTION,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+    )
+    table.add_column("hypothesis", overflow="fold", min_width=12)
+    table.add_column("ranking", no_wrap=True)
+    table.add_column("units", overflow="fold", min_width=8)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for record in records:
+        words = [record["hypothesis"], record["ranking"], held_units(record), *effects(record)]
+        table.add_row(*(Text(visible(word)) for word in words))
+    return table
+
+
+def held_units(record: Record) -> str:
+    """The unit that is held, by its layer and number, or how many are."""
+    units = record["units"]
+    return f"layer{units[0]['layer']} {units[0]['unit']}" if len(units) == 1 else f"first {len(units)}"
+
+
+def effects(record: Record) -> list[str]:
+    """What stands in a line behind the units, in the order of `HEADINGS`."""
+    low, high = number(record, "change_holds_low"), number(record, "change_holds_high")
+    return [
+        nats(number(record, "change_holds")),
+        "–" if low is None or high is None else f"{nats(low)} to {nats(high)}",
+        *(nats(number(record, key)) for key in ("change_elsewhere", "random_change_holds", "random_change_elsewhere")),
+        *(score(number(record, key)) for key in ("p_holds", "p_difference")),
+    ]
+
+
+def nats(value: float | None) -> str:
+    """Write a change of the loss with its sign and three decimals, no leading zero; a dash where there is none."""
+    return "–" if value is None else f"{round(value, 3) + 0.0:+.3f}".replace("+0.", "+.").replace("-0.", "-.")

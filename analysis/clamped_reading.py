@@ -1,0 +1,123 @@
+"""Some sequences of a dump as a model reads them, with units held or not, and its losses where hypotheses hold."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatescope.analysis.clamping import held_values
+from gatescope.analysis.labels import Labels
+from gatescope.engine.clamped import clamped_losses, undisturbed
+from gatescope.engine.dump import StateDump
+from gatescope.engine.errors import InputError
+from gatescope.engine.model import TrainedModel
+
+
+class ClampedReading:
+    """Sequences of a dump, read again by its model.
+
+    The state after a character predicts the next one. With alignment `post` it is the label of the character just read
+    that belongs to such a prediction, with `pre` that of the character predicted.
+
+    Args:
+        trained: the model, in float32.
+        dump: its states, with the recurrent ones of all layers.
+        labels: K boolean hypotheses at the rows of the dump.
+        alignment: that of the probes.
+        sequences: the S numbers of the sequences to read.
+        length: characters of each, at most; the first ones.
+
+    Attributes:
+        architecture: that of the model.
+        alignment: as given.
+        losses: what the model loses undisturbed, in nats, summed over characters: [1 + 2 K, S]. In the first row over
+            all; then, for each hypothesis, where it holds; then where it does not.
+        counts: of how many characters each is the sum, [1 + 2 K, S].
+
+    Raises:
+        InputError: the dump lacks states to begin with.
+    """
+
+    def __init__(
+        self,
+        trained: TrainedModel,
+        dump: StateDump,
+        labels: Labels,
+        alignment: Literal["post", "pre"],
+        sequences: np.ndarray,
+        length: int,
+    ) -> None:
+        self.architecture, self.alignment = trained.model.architecture, alignment
+        self._model = trained.model.eval()
+        device = self._model.output.weight.device
+        starts = dump.sequence_starts
+        self._lengths = np.minimum(starts[sequences + 1] - starts[sequences], length)
+        there = np.arange(self._lengths.max()) < self._lengths[:, None]  # [S, T]
+        rows = np.where(there, starts[sequences][:, None] + np.arange(there.shape[1]), 0)
+        assert dump.tokens is not None
+        self._tokens = torch.from_numpy(np.where(there, dump.tokens[rows], 0).astype(np.int64)).to(device)
+        self._initial = _initial_states(trained, dump, sequences)
+        defined = labels.defined[rows] & there[..., None]  # [S, T, K]
+        holds = labels.values[rows] & defined
+        if alignment == "pre":
+            holds, defined = (np.roll(each, -1, axis=1) for each in (holds, defined))
+            holds[:, -1] = defined[:, -1] = False
+        self._holds, self._defined = (torch.from_numpy(each.transpose(2, 1, 0)) for each in (holds, defined))
+        self._base, self._states = undisturbed(self._model, self._tokens, self._initial)
+        predicted = there[:, 1:]
+        where = [
+            predicted[None],
+            *((each[:, :-1] & predicted[..., None]).transpose(2, 0, 1) for each in (holds, defined & ~holds)),
+        ]
+        self._where = torch.from_numpy(np.concatenate(where)).to(device, torch.float64)  # [1 + 2 K, S, T - 1]
+        self.losses = self._summed(self._base[None])[0]
+        self.counts = self._where.sum(dim=2).cpu().numpy()
+
+    def held(self, method: str, hypothesis: int, seed: int) -> dict[str, Tensor]:
+        """Return what units are held at: `held_values` of one of the K hypotheses."""
+        return held_values(
+            method, self._states, self._lengths, self._holds[hypothesis], self._defined[hypothesis], seed
+        )
+
+    def changes(self, values: dict[str, Tensor], units: Tensor) -> np.ndarray:
+        """Return how much more is lost with units held.
+
+        Args:
+            values: what they are held at.
+            units: V sets, bool [V, L, H].
+
+        Returns:
+            [V, 1 + 2 K, S], in nats, summed over characters as `losses` is.
+        """
+        device = self._tokens.device
+        return self._summed(
+            clamped_losses(self._model, self._tokens, self._initial, values, units.to(device)) - self._base
+        )
+
+    @property
+    def n_characters(self) -> int:
+        """How many characters one set of units takes to read, with padding."""
+        return self._tokens.numel()
+
+    def _summed(self, losses: Tensor) -> np.ndarray:
+        return torch.einsum("vst,pst->vps", losses.double(), self._where).cpu().numpy()
+
+
+def _initial_states(trained: TrainedModel, dump: StateDump, sequences: np.ndarray) -> dict[str, Tensor]:
+    architecture, device = trained.model.architecture, trained.model.output.weight.device
+    initial = {}
+    for state in architecture.states:
+        layers = [f"layer{number}/{state}" for number in range(architecture.layers)]
+        missing = next((name for name in layers if name not in dump.names), None)
+        if missing:
+            raise InputError(
+                f"{dump.name} has no {missing}, from which its sequences begin: record the states with "
+                f"--capture {' '.join(architecture.states)}"
+            )
+        initial[state] = (
+            torch.from_numpy(np.stack([dump.initial(name)[sequences] for name in layers])).to(device).float()
+        )
+    return initial

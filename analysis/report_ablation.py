@@ -1,0 +1,70 @@
+"""The report's ablations: what the model loses while the units that tell a hypothesis are held."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gatescope.analysis.ablation_table import effects, held_units
+from gatescope.analysis.report_answer import MOST_OPEN, folded
+from gatescope.analysis.report_text import escaped, name_html
+from gatescope.analysis.results import Record, Result
+
+HEADS = (
+    '<thead><tr><th rowspan="2" scope="col">hypothesis</th><th rowspan="2" scope="col">ranking</th>'
+    '<th rowspan="2" scope="col">units</th><th colspan="3" scope="colgroup">these units</th>'
+    '<th colspan="2" scope="colgroup">random units</th><th colspan="2" scope="colgroup">p</th></tr><tr>'
+    + "".join(
+        f'<th scope="col" class="r">{word}</th>'
+        for word in ("where it holds", "95%", "elsewhere", "where it holds", "elsewhere", "holds", "difference")
+    )
+    + "</tr></thead>"
+)
+HELD_AT = {
+    "zero": "0",
+    "mean": "their mean over all characters",
+    "resample": "what they were at the same step of another sequence",
+    "translate": "what they were, moved by the difference of their means where the hypothesis holds and where not",
+}
+
+
+def ablation_tables(results: Sequence[Result]) -> str:
+    """What is lost at unseen characters where a hypothesis holds, and elsewhere, beside random units."""
+    parts = []
+    for result in results:
+        if not result.ablation:
+            continue
+        rows = [_row(record) for record in result.ablation]
+        if len(results) > 1:
+            parts.append(f"<h3>{escaped(result.name)}</h3>\n")
+        parts.append(_note(result.ablation) + _table(rows[:MOST_OPEN]))
+        if len(rows) > MOST_OPEN:
+            parts.append(folded(len(rows) - MOST_OPEN, _table(rows[MOST_OPEN:]), "sets of units"))
+    return "<h2>Does the network use these units?</h2>\n" + "".join(parts) if parts else ""
+
+
+def _note(records: Sequence[Record]) -> str:
+    methods = dict.fromkeys(str(record["method"]) for record in records)
+    held = " or ".join(HELD_AT.get(method, method) for method in methods)
+    return (
+        f'<p class="muted">The model reads unseen sequences again while units are held at {escaped(held)}, after every '
+        "step, in h and c. Numbers are nats per character that it loses more than undisturbed, at characters where "
+        "the hypothesis holds and elsewhere, beside the mean of sets of as many random units in the same layers. p "
+        "is the share of such sets, this one included, that lose at least as much where it holds, and whose "
+        "difference between there and elsewhere is at least as large. Small in both, the network uses these units, "
+        "and there above all.</p>\n"
+    )
+
+
+def _table(rows: Sequence[str]) -> str:
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="Loss while units are held">'
+        f"<table>{HEADS}<tbody>{''.join(rows)}</tbody></table></div>\n"
+    )
+
+
+def _row(record: Record) -> str:
+    numbers = "".join(f'<td class="r">{each}</td>' for each in effects(record))
+    return (
+        f'<tr><th scope="row">{name_html(record["hypothesis"])}</th><td>{escaped(record["ranking"])}</td>'
+        f"<td>{escaped(held_units(record))}</td>{numbers}</tr>\n"
+    )

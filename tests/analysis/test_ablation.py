@@ -1,0 +1,287 @@
+"""Units held in a model made by hand, of which it is known what each does, through the command line and alone."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from killing import contents
+from latched_model import CHARACTERS, COPY, HIDDEN, INSIDE, LATCH, write_latched_model
+from safetensors.torch import load_file
+from scipy.special import log_softmax
+
+from gatescope.analysis.ablation_config import AblationConfig
+from gatescope.analysis.clamping import random_sets
+from gatescope.analysis.cli import main
+from gatescope.engine.dump import StateDump
+from gatescope.engine.errors import InputError
+
+S, T, SEED = 60, 80, 3
+SAMPLE = ["--sequences", str(S), "--length", str(T), "--capture", "h", "--dtype", "float32"]
+PROBE = ["--hypotheses", "any", "--pattern", f"inside={INSIDE}", "--pattern", "a=a", "--bootstrap", "50"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """The folder of model, states and results; the states' text is of brackets that stay open for long."""
+    folder = tmp_path_factory.mktemp("latched")
+    write_latched_model(folder / "model")
+    for words in (
+        ["sample", folder / "model", "--out", folder / "states.zarr", *SAMPLE],
+        ["probe", folder / "states.zarr", "--out", folder / "results", *PROBE, "--seed", SEED],
+        ["probe", folder / "states.zarr", "--out", folder / "before", *PROBE, "--seed", SEED, "--alignment", "pre"],
+    ):
+        assert main(list(map(str, words))) == 0
+    return folder
+
+
+def ablate(world, *words, results="results", code=0):
+    out = world / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    given = ["ablate", world / results, "--model", world / "model", "--states", world / "states.zarr", "--out", out]
+    assert main(list(map(str, [*given, *words]))) == code
+    return json.loads((out / "ablation.json").read_text()) if code == 0 else None
+
+
+@pytest.fixture(scope="module")
+def losses(world):
+    """By NumPy: labels and next characters of test sequences, losses as they are, and where LATCH or COPY is held."""
+    dump = StateDump.open(world / "states.zarr")
+    tested = np.sort(np.random.default_rng(SEED).permutation(S)[: S // 5])
+    tokens = dump.tokens.reshape(S, T)[tested].astype(int)
+    h = [dump[f"layer{layer}/h"][:].reshape(S, T, HIDDEN)[tested].astype(float) for layer in (0, 1)]
+    weights = {name: each.double().numpy() for name, each in load_file(world / "model" / "model.safetensors").items()}
+
+    def loss(copy):
+        logits = np.asarray(copy)[..., None] * weights["output.weight"][:, COPY[1]] + weights["output.bias"]
+        logits = np.broadcast_to(logits, (*tokens.shape, len(CHARACTERS)))
+        return -np.take_along_axis(log_softmax(logits, axis=-1)[:, :-1], tokens[:, 1:, None], axis=2)[..., 0]
+
+    held = {
+        LATCH: loss(np.tanh(3 * h[0][..., LATCH[1]].mean())),
+        COPY: loss(h[1][..., COPY[1]].mean()),
+    }
+    text = np.array(list(CHARACTERS))[tokens]
+    inside = np.zeros(tokens.shape, bool)
+    for s in range(len(tested)):
+        is_open = False
+        for t in range(T):
+            is_open = (is_open or text[s, t] == "(") and text[s, t] != ")"
+            inside[s, t] = is_open
+    return inside, loss(h[1][..., COPY[1]]), held
+
+
+@pytest.mark.parametrize("results", ["results", "before"])
+def test_the_loss_is_what_the_states_say(world, losses, results):
+    inside, base, held = losses
+    (record,) = ablate(world, "--hypothesis", "inside", "--units", "1", results=results)[:1]
+    (unit,) = [(each["layer"], each["unit"]) for each in record["units"]]
+    assert unit in (LATCH, COPY)
+    where = inside[:, 1:] if results == "before" else inside[:, :-1]
+    change = held[unit] - base
+    assert (record["n_sequences"], record["n_characters"], record["n_holds"]) == (S // 5, change.size, where.sum())
+    for name, part in {"": ..., "_holds": where, "_elsewhere": ~where}.items():
+        np.testing.assert_allclose(record[f"loss{name}"], base[part].mean(), atol=2e-6)
+        np.testing.assert_allclose(record[f"change{name}"], change[part].mean(), atol=2e-6)
+    assert record["change_holds"] > 0.02 and record["change_elsewhere"] > 0.02
+    assert record["change_holds_low"] < record["change_holds"] < record["change_holds_high"]
+    # No unit but this one matters to the output, so that random sets do as much where they have it.
+    counts = tuple(int(layer == unit[0]) for layer in (0, 1))
+    drawn = random_sets(counts, HIDDEN, 40, 0)[:, unit[0], unit[1]].sum().item()
+    assert record["random_sets"] == 40 and record["p_holds"] == round((1 + drawn) / 41, 6)
+    np.testing.assert_allclose(record["random_change_holds"], drawn / 40 * record["change_holds"], atol=2e-6)
+
+
+@pytest.mark.parametrize("method", ["zero", "resample", "translate"])
+def test_every_method_finds_the_unit_that_matters(world, method):
+    records = ablate(world, "--hypothesis", "inside", "a", "--units", "1", "--method", method, "--random-sets", "20")
+    assert {record["method"] for record in records} == {method}
+    found = [(record["units"][0]["layer"], record["units"][0]["unit"]) for record in records]
+    for record, unit in zip(records, found, strict=True):
+        if unit in (LATCH, COPY):
+            assert record["change"] > 0.1 and record["p_holds"] < 0.3
+        else:
+            assert abs(record["change"]) < 1e-6
+    assert found[0] in (LATCH, COPY)
+    translated = records[0]["change_holds"]
+    # Told that nothing is open, the model is surer of what is wrong than where it is told nothing.
+    if method == "translate":
+        (mean,) = ablate(world, "--hypothesis", "inside", "--units", "1", "--method", "mean")[:1]
+        assert translated > 1.2 * mean["change_holds"]
+
+
+def test_hypotheses_that_are_known_are_asked_and_the_report_shows_it(world, tmp_path, capsys):
+    shutil.copytree(world / "results", tmp_path / "results")
+    shutil.copytree(world / "model", tmp_path / "results" / "model")
+    shutil.copytree(world / "states.zarr", tmp_path / "results" / "states.zarr")
+    assert main(["ablate", str(tmp_path / "results"), "--units", "1", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1].endswith(f"gatescope report {tmp_path / 'results'}")
+    records = json.loads((tmp_path / "results" / "ablation.json").read_text())
+    assert {record["hypothesis"] for record in records} == {"inside"}
+    assert {len(record["units"]) for record in records} == {1, 3} and "first 3" in printed
+    assert main(["report", str(tmp_path / "results")]) == 0
+    assert "Does the network use these units?" in (tmp_path / "results" / "report.html").read_text()
+    # A probe that starts anew does not keep what was found of the one before.
+    probe = ["probe", world / "states.zarr", "--out", tmp_path / "results", *PROBE, "--seed", "4", "--overwrite"]
+    assert main(list(map(str, probe))) == 0
+    assert not (tmp_path / "results" / "ablation.json").exists()
+
+
+@pytest.mark.parametrize("method", ["mean", "translate"])
+def test_a_hypothesis_is_answered_as_if_it_were_alone(world, method):
+    words = ["--method", method, "--hypothesis"]
+    together = ablate(world, *words, "a", "inside")
+    assert together == ablate(world, *words, "a") + ablate(world, *words, "inside")
+
+
+def test_equal_seeds_give_equal_bytes_and_others_other_random_sets(world):
+    words = ["--hypothesis", "inside", "--method", "resample"]
+    first, same, other = (ablate(world, *words, "--seed", seed) for seed in (1, 1, 2))
+    assert first == same and first != other
+    assert [each["units"] for each in first] == [each["units"] for each in other]
+    plain = [ablate(world, "--hypothesis", "inside", "--seed", seed)[0] for seed in (1, 2)]
+    assert plain[0]["change"] == plain[1]["change"] and plain[0]["random_change"] != plain[1]["random_change"]
+
+
+def test_fewer_sequences_and_characters_are_read_where_it_is_asked(world):
+    (record,) = ablate(world, "--hypothesis", "inside", "--units", "1", "--sequences", "3", "--length", "20")[:1]
+    assert (record["n_sequences"], record["n_characters"]) == (3, 3 * 19)
+    assert record["change_holds_low"] is None
+
+
+def test_sequences_of_one_document_are_one_draw(world, tmp_path):
+    text = StateDump.open(world / "states.zarr").text()
+    documents = [tmp_path / f"{number}.txt" for number in range(30)]
+    for number, path in enumerate(documents):
+        path.write_text(text[T * number : T * number + T])
+    extract = ["extract", world / "model", *documents, "--out", tmp_path / "states.zarr", "--capture", "h"]
+    probe = ["probe", tmp_path / "states.zarr", "--out", tmp_path / "results", *PROBE, "--test-share", "0.2"]
+    for words in ([*extract, "--length", T // 2], probe):
+        assert main(list(map(str, words))) == 0
+    words = ["ablate", tmp_path / "results", "--model", world / "model", "--states", tmp_path / "states.zarr"]
+    assert main(list(map(str, [*words, "--hypothesis", "inside"]))) == 0
+    record = json.loads((tmp_path / "results" / "ablation.json").read_text())[0]
+    # Of 12 sequences there would be an interval, of 6 documents there is none.
+    assert record["n_sequences"] == 12 and record["change_holds_low"] is None
+
+
+BAD = {
+    "no such hypothesis": (["--hypothesis", "absent"], "absent"),
+    "continuous": (["--hypothesis", "line_position"], "continuous"),
+    "too few random sets": (["--random-sets", "5"], "--random-sets 5"),
+    "no units": (["--units", "0"], "--units 0"),
+    "no characters": (["--length", "1"], "--length 1"),
+    "method": (["--method", "lesion"], "--method"),
+    "one sequence": (["--method", "resample", "--sequences", "1"], "--method resample"),
+    "labels that were not the probe's": (["--labels", "{labels}"], "labels.csv"),
+}
+
+
+@pytest.mark.parametrize(("words", "message"), BAD.values(), ids=BAD)
+def test_bad_flags_get_one_line_and_write_nothing(world, words, message, capsys, tmp_path):
+    (tmp_path / "labels.csv").write_text("y\n" + "0\n1\n" * (S * T // 2))
+    before = contents(world / "results")
+    ablate(world, *(word.format(labels=tmp_path / "labels.csv") for word in words), code=2)
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (world / "out").exists() and contents(world / "results") == before
+
+
+def test_what_does_not_belong_together_is_refused(world, tmp_path, capsys):
+    def refused(message, results=world / "results", **changed):
+        given = {"model": world / "model", "states": world / "states.zarr"} | changed
+        flags = [word for name, value in given.items() if value for word in (f"--{name}", value)]
+        assert main(list(map(str, ["ablate", results, *flags, "--out", tmp_path / "out"]))) == 2
+        assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+    refused("--model", model=None)
+    refused("--states", states=None)
+    refused("config.json", results=tmp_path)
+    more = tmp_path / "more.zarr"
+    assert main(["sample", str(world / "model"), "--out", str(more), *SAMPLE, "--seed", "1"]) == 0
+    refused("is not what was probed", states=more)
+    train = ["--hidden", "4", "--steps", "2", "--batch", "2", "--length", "5", "--evaluate-every", "1"]
+    (tmp_path / "text").write_text("\n()ab" * 50)
+    assert main(["train", str(tmp_path / "text"), "--out", str(tmp_path / "other"), *train]) == 0
+    refused("another model", model=tmp_path / "other")
+
+
+def test_states_without_those_of_every_layer_are_refused(world, tmp_path, capsys):
+    train = ["--hidden", "4", "--steps", "2", "--batch", "2", "--length", "5", "--evaluate-every", "1"]
+    (tmp_path / "text").write_text("ab b\n" * 50)
+    sample = ["--sequences", "20", "--length", "30", "--capture", "h"]
+    for words in (
+        ["train", tmp_path / "text", "--out", tmp_path / "model", *train],
+        ["sample", tmp_path / "model", "--out", tmp_path / "states.zarr", *sample],
+        ["probe", tmp_path / "states.zarr", "--out", tmp_path / "results", *PROBE],
+    ):
+        assert main(list(map(str, words))) == 0
+    capsys.readouterr()
+    words = ["ablate", tmp_path / "results", "--model", tmp_path / "model", "--states", tmp_path / "states.zarr"]
+    assert main(list(map(str, [*words, "--hypothesis", "a"]))) == 2
+    assert "--capture h c" in capsys.readouterr().err
+
+
+def test_hypotheses_of_a_table_are_asked_with_it(world, tmp_path):
+    text = StateDump.open(world / "states.zarr").text()
+    rows = "\n".join(str(int(character == "(")) for character in text)
+    (tmp_path / "labels.csv").write_text(f"opens\n{rows}\n")
+    words = [tmp_path / "results", "--labels", tmp_path / "labels.csv"]
+    assert main(list(map(str, ["probe", world / "states.zarr", "--out", *words, "--bootstrap", "20"]))) == 0
+    shutil.copytree(tmp_path / "results", world / "labelled")
+    asked = ["--hypothesis", "opens", "--units", "1"]
+    (record,) = ablate(world, *asked, "--labels", tmp_path / "labels.csv", results="labelled")[:1]
+    tested = np.random.default_rng(0).permutation(S)[: S // 5]
+    # The state after the last character predicts nothing that is there.
+    opens = np.array(list(text)).reshape(S, T)[tested, :-1] == "("
+    assert record["n_holds"] == opens.sum() > 0
+    ablate(world, *asked, results="labelled", code=2)
+
+
+@pytest.mark.parametrize(
+    ("unit", "message"),
+    [
+        ({"states": "layer1/h", "unit": 24}, "layer1/h 24 is no unit of the model: it has 2 layers of 24"),
+        ({"states": "layer2/h", "unit": 0}, "layer2/h 0 is no unit of the model"),
+        ({"states": "layer0/h", "unit": -1}, "layer0/h -1 is no unit of the model"),
+        ({"states": "layer0/c", "unit": 1}, "layer0/c 1 is no recurrent state: only units of h can be held"),
+        ({"states": "layer0/gates/i", "unit": 1}, "is no recurrent state"),
+    ],
+)
+def test_rankings_of_what_is_no_unit_are_refused(world, tmp_path, capsys, unit, message):
+    shutil.copytree(world / "results", tmp_path / "results")
+    path = tmp_path / "results" / "probes.json"
+    records = json.loads(path.read_text())
+    for record in records:
+        record["largest_weights"] = [*record["largest_weights"], unit]
+    path.write_text(json.dumps(records))
+    words = ["ablate", tmp_path / "results", "--model", world / "model", "--states", world / "states.zarr"]
+    assert main(list(map(str, [*words, "--hypothesis", "inside", "--units", "1"]))) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "results" / "ablation.json").exists()
+
+
+def test_rankings_that_begin_alike_are_one_line_and_units_count_once(world, tmp_path):
+    shutil.copytree(world / "results", tmp_path / "results")
+    path = tmp_path / "results" / "probes.json"
+    records = json.loads(path.read_text())
+    for record in records:
+        record["top_units"] = [{"states": f"layer{layer}/h", "unit": unit} for layer, unit in [(0, 2), (1, 4), (0, 2)]]
+        record["largest_weights"] = record["top_units"][1::-1]
+    path.write_text(json.dumps(records))
+    words = ["ablate", tmp_path / "results", "--model", world / "model", "--states", world / "states.zarr"]
+    assert main(list(map(str, [*words, "--hypothesis", "inside", "--units", "1", "2", "3"]))) == 0
+    found = json.loads((tmp_path / "results" / "ablation.json").read_text())
+    latch, copy = ({"layer": layer, "unit": unit} for layer, unit in (LATCH, COPY))
+    assert [(each["ranking"], each["units"]) for each in found] == [
+        ("auroc", [latch]),
+        ("auroc, weight_sd", [latch, copy]),
+        ("weight_sd", [copy]),
+    ]
+
+
+@pytest.mark.parametrize("given", [{"units": ()}, {"units": (3, 0)}, {"sequences": 0}, {"random_sets": 19}])
+def test_configurations_that_make_no_sense_are_refused(given):
+    with pytest.raises(InputError):
+        AblationConfig(**given)

@@ -1,0 +1,40 @@
+"""The table of ablations in the terminal: what its cells say."""
+
+import io
+
+from held_record import record
+from rich.console import Console
+
+from gatescope.analysis.ablation_table import HEADINGS, ablation_table, nats
+
+
+def cells(records):
+    columns = [[str(cell) for cell in column.cells] for column in ablation_table(records).columns]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def test_a_row_says_what_is_lost():
+    assert [column.header for column in ablation_table([]).columns][3:] == list(HEADINGS)
+    assert cells([record()]) == [
+        [
+            *("inside_[bold]string", "auroc, weight_sd", "layer1 17", "+.123", "-.010 to +1.250"),
+            *("+.000", "+.020", "+.031", ".02", "1.00"),
+        ]
+    ]
+
+
+def test_several_units_are_counted_and_what_is_missing_is_a_dash():
+    units = [{"layer": 0, "unit": 1}, {"layer": 1, "unit": 1}]
+    (row,) = cells([record(units=units, change_holds=None, change_holds_low=None, p_holds=None)])
+    assert row[2:5] == ["first 2", "–", "–"] and row[8] == "–"
+
+
+def test_it_fits_a_terminal_of_120_columns():
+    file = io.StringIO()
+    Console(file=file, width=120).print(ablation_table([record(hypothesis="inside_bracket_deep")]))
+    assert "…" not in file.getvalue() and "inside_bracket_deep" in file.getvalue()
+
+
+def test_a_change_has_its_sign_and_no_leading_zero():
+    found = list(map(nats, (0.5, -0.5, 0.0, -0.0001, 0.9996, -1.5, None)))
+    assert found == ["+.500", "-.500", "+.000", "+.000", "+1.000", "-1.500", "–"]

@@ -1,0 +1,124 @@
+"""Sequences of different lengths, read again: sums of losses against a loop over characters and models of torch."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from latched_model import CHARACTERS, HIDDEN, write_latched_model
+from torch import nn
+
+from gatescope.analysis.clamped_reading import ClampedReading
+from gatescope.analysis.labels import Labels
+from gatescope.engine.dump import StateDump
+from gatescope.engine.errors import InputError
+from gatescope.engine.extract import ExtractConfig, extract_states
+from gatescope.engine.model import load_model
+
+K, LENGTH = 3, 11
+DOCUMENTS = ["(ab)a(bb", "b", "aa(b(ab)))ab", "ba(ab", "()" * 12]
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    """The model, a dump of documents cut into sequences of up to 9, and labels at random."""
+    folder = tmp_path_factory.mktemp("read")
+    trained = load_model(write_latched_model(folder / "model"))
+    texts = []
+    for number, text in enumerate(DOCUMENTS):
+        texts.append(folder / f"{number}.txt")
+        texts[-1].write_text(text)
+    extract_states(
+        trained, texts, folder / "states.zarr", ExtractConfig(length=9, capture=("h",), dtype="float32", context=4)
+    )
+    dump = StateDump.open(folder / "states.zarr")
+    generator = np.random.default_rng(0)
+    hypotheses = tuple(SimpleNamespace(name=f"h{k}") for k in range(K))
+    values, defined = generator.random((2, dump.n_rows, K)) < np.array([0.4, 0.8])[:, None, None]
+    return trained, dump, Labels(hypotheses, values, defined)
+
+
+def by_character(trained, dump, labels, alignment, sequences, length):
+    """Sums and numbers of losses, [1 + 2 K, S] each, one character after another."""
+    net = nn.RNN(len(CHARACTERS), HIDDEN, 2)
+    net.load_state_dict(trained.model.rnn.state_dict())
+    sums, counts = np.zeros((2, 1 + 2 * K, len(sequences)))
+    for place, s in enumerate(sequences):
+        start, stop = dump.sequence_starts[s : s + 2]
+        stop = min(stop, start + length)
+        before = np.stack([dump.initial(f"layer{layer}/h")[s] for layer in (0, 1)])[:, None]
+        x = torch.eye(len(CHARACTERS))[torch.from_numpy(dump.tokens[start:stop].astype(int))][:, None]
+        with torch.no_grad():
+            log_p = trained.model.output(net(x, torch.from_numpy(before))[0][:, 0]).log_softmax(1).numpy()
+        for row in range(start, stop - 1):
+            loss, asked = -log_p[row - start, dump.tokens[row + 1]], row + (alignment == "pre")
+            where = [True]
+            where += [labels.defined[asked, k] and labels.values[asked, k] for k in range(K)]
+            where += [labels.defined[asked, k] and not labels.values[asked, k] for k in range(K)]
+            sums[where, place] += loss
+            counts[where, place] += 1
+    return sums, counts
+
+
+@pytest.mark.parametrize("alignment", ["post", "pre"])
+@pytest.mark.parametrize("length", [LENGTH, 6])
+def test_losses_are_summed_where_hypotheses_hold(case, alignment, length):
+    trained, dump, labels = case
+    sequences = np.array([0, 1, 2, 4, 5, 6])
+    assert len(set(np.diff(dump.sequence_starts)[sequences])) > 2
+    reading = ClampedReading(trained, dump, labels, alignment, sequences, length)
+    sums, counts = by_character(trained, dump, labels, alignment, sequences, length)
+    np.testing.assert_array_equal(reading.counts, counts)
+    np.testing.assert_allclose(reading.losses, sums, rtol=1e-5, atol=1e-5)
+    assert counts[1:].min(axis=0).max() > 0
+
+
+def test_what_follows_the_last_character_is_not_known(case):
+    trained, dump, labels = case
+    sequences = np.arange(len(dump.sequence_starts) - 1)
+    h = ClampedReading(trained, dump, labels, "pre", sequences, 9).held("translate", 0, 0)["h"].numpy()
+    states = [dump[f"layer{layer}/h"][:] for layer in (0, 1)]
+    moved = 0
+    for s, (start, stop) in enumerate(zip(dump.sequence_starts[:-1], dump.sequence_starts[1:], strict=True)):
+        # A state is moved by the label of the next character: the last one stays as it is.
+        for row in range(start, stop):
+            defined = row + 1 < stop and labels.defined[row + 1, 0]
+            before = np.stack([each[row] for each in states])
+            assert np.allclose(h[:, row - start, s], before, atol=1e-5) != defined
+            moved += defined
+    assert moved > 10
+
+
+def test_changes_are_of_the_same_characters(case):
+    trained, dump, labels = case
+    sequences = np.arange(len(dump.sequence_starts) - 1)
+    reading = ClampedReading(trained, dump, labels, "post", sequences, LENGTH)
+    values = reading.held("zero", 0, 0)
+    units = torch.zeros(2, 2, HIDDEN, dtype=torch.bool)
+    units[1, 1] = True
+    none, whole = reading.changes(values, units)
+    np.testing.assert_allclose(none, 0, atol=1e-5)
+    # Without the top layer every character costs what the output's bias says of it.
+    bias = trained.model.output.bias.detach().log_softmax(0).numpy()
+    for s, (start, stop) in enumerate(zip(dump.sequence_starts[:-1], dump.sequence_starts[1:], strict=True)):
+        stop = min(stop, start + LENGTH)
+        expected = -bias[dump.tokens[start + 1 : stop]].sum() - reading.losses[0, s]
+        np.testing.assert_allclose(whole[0, s], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_sequence_of_one_character_predicts_nothing(case):
+    trained, dump, labels = case
+    (one,) = np.flatnonzero(np.diff(dump.sequence_starts) == 1)[:1]
+    reading = ClampedReading(trained, dump, labels, "post", np.array([one]), LENGTH)
+    assert not reading.counts.any() and not reading.losses.any()
+
+
+def test_states_to_begin_with_are_needed(case, tmp_path):
+    trained, _, labels = case
+    (tmp_path / "text").write_text("(ab)" * 5)
+    config = ExtractConfig(length=9, capture=("log_probability",))
+    extract_states(trained, tmp_path / "text", Path(tmp_path / "states.zarr"), config)
+    dump = StateDump.open(tmp_path / "states.zarr")
+    with pytest.raises(InputError, match=r"layer0/h.*--capture h"):
+        ClampedReading(trained, dump, labels, "post", np.array([0]), LENGTH)

@@ -1,0 +1,97 @@
+"""What units are held at, number by number, and which random ones they are compared with."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from gatescope.analysis.clamping import held_values, mask_of, p_value, random_sets
+
+L, T, S, H = 2, 9, 4, 3
+LENGTHS = np.array([9, 4, 7, 9])
+
+
+@pytest.fixture
+def case():
+    """States whose padding is enormous, and where a hypothesis holds and is defined."""
+    generator = np.random.default_rng(0)
+    there = np.arange(T)[:, None] < LENGTHS
+    states = generator.normal(size=(L, T, S, H))
+    states[:, ~there] = 1e6
+    defined = (generator.random((T, S)) < 0.8) & there
+    holds = (generator.random((T, S)) < 0.4) & defined
+    return {"h": torch.from_numpy(states), "c": torch.from_numpy(3 * states)}, there, holds, defined
+
+
+def held(method, case, seed=0):
+    states, _, holds, defined = case
+    found = held_values(method, states, LENGTHS, torch.from_numpy(holds), torch.from_numpy(defined), seed)
+    assert set(found) == {"h", "c"} and all(each.shape == (L, T, S, H) for each in found.values())
+    return {name: each.numpy() for name, each in found.items()}
+
+
+def test_zero_is_zero(case):
+    assert not held("zero", case)["c"].any()
+
+
+def test_mean_is_of_all_characters_that_are_there(case):
+    states, there, _, _ = case
+    for name, found in held("mean", case).items():
+        for layer in range(L):
+            expected = states[name].numpy()[layer][there].mean(axis=0)
+            np.testing.assert_allclose(found[layer], np.broadcast_to(expected, (T, S, H)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_resampled_is_another_sequence_at_the_same_step(case, seed):
+    states = case[0]["h"].numpy()
+    found = held("resample", case, seed)
+    others = set()
+    for s in range(S):
+        # A shorter sequence begins anew.
+        follows = [
+            o for o in range(S) if all((found["h"][:, t, s] == states[:, t % LENGTHS[o], o]).all() for t in range(T))
+        ]
+        assert len(follows) == 1 and follows != [s]
+        others.update(follows)
+    assert others == set(range(S))
+    np.testing.assert_array_equal(found["c"], 3 * found["h"])
+
+
+def test_resampling_depends_on_the_seed(case):
+    assert len({held("resample", case, seed)["h"].tobytes() for seed in range(20)}) > 3
+
+
+def test_translated_says_the_opposite(case):
+    states, _, holds, defined = case
+    for name, found in held("translate", case).items():
+        before = states[name].numpy()
+        for layer in range(L):
+            where, elsewhere = before[layer][holds], before[layer][defined & ~holds]
+            np.testing.assert_allclose(found[layer][holds].mean(axis=0), elsewhere.mean(axis=0), rtol=1e-10)
+            np.testing.assert_allclose(found[layer][defined & ~holds].mean(axis=0), where.mean(axis=0), rtol=1e-10)
+            np.testing.assert_array_equal(found[layer][~defined], before[layer][~defined])
+
+
+def test_a_mask_has_the_units_that_it_is_made_of():
+    mask = mask_of([(1, 2), (0, 0), (1, 0)], 2, 3)
+    assert mask.tolist() == [[True, False, False], [True, False, True]]
+
+
+def test_random_sets_have_as_many_units_in_each_layer():
+    sets = random_sets((1, 0, 3), 5, 400, seed=7)
+    assert sets.shape == (400, 3, 5)
+    assert (sets.sum(dim=2) == torch.tensor([1, 0, 3])).all()
+    # Every unit is as likely as the next: 400 draws of 1 of 5, standard deviation 8; of 3 of 5, 10.
+    assert ((sets[:, 0].sum(dim=0) - 80).abs() < 40).all() and ((sets[:, 2].sum(dim=0) - 240).abs() < 50).all()
+    assert len(Counter(map(bytes, sets.numpy()))) > 40
+    assert (random_sets((1, 0, 3), 5, 400, seed=7) == sets).all()
+    assert (random_sets((1, 0, 3), 5, 400, seed=8) != sets).any()
+
+
+def test_p_counts_the_tested_set_among_the_others():
+    assert p_value(3.0, np.arange(5.0)) == 3 / 6  # 3 and 4 do as much
+    assert p_value(9.0, np.arange(19.0)[:9]) == 1 / 10
+    assert p_value(-1.0, np.arange(5.0)) == 1.0
+    assert np.isnan(p_value(np.nan, np.arange(5.0)))

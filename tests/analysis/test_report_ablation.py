@@ -1,0 +1,74 @@
+"""The report's table of ablations."""
+
+import json
+
+import pytest
+from held_record import record
+from report_page import Page, body_rows, cells
+
+from gatescope.analysis.report import write_report
+from gatescope.analysis.report_answer import MOST_OPEN
+from gatescope.analysis.results import read_results
+from gatescope.engine.errors import InputError
+
+HEADING = "Does the network use these units?"
+
+
+def held(write_result, folder, records):
+    write_result(folder)
+    (folder / "ablation.json").write_text(records if isinstance(records, str) else json.dumps(records))
+    return folder
+
+
+def region(page):
+    return [each for each in page.all("div") if each["attrs"].get("aria-label") == "Loss while units are held"]
+
+
+def test_every_set_of_units_has_a_row(write_result, tmp_path, texts_to_draw):
+    records = [record(), record(hypothesis="b<script>", method="zero", units=[{"layer": 0, "unit": 3}] * 2)]
+    folder = held(write_result, tmp_path / "a", records)
+    text = write_report([folder], folder).read_text()
+    page = Page(text)
+    assert HEADING in [each["text"] for each in page.all("h2")] and "b<script>" not in text
+    (table,) = region(page)
+    found = [cells(row) for row in body_rows(table)]
+    assert found[0][1:] == [
+        *("auroc, weight_sd", "layer1 17", "+.123", "-.010 to +1.250", "+.000", "+.020", "+.031", ".02", "1.00")
+    ]
+    assert found[1][0].replace("\u200b", "") == "b<script>" and found[1][2] == "first 2"
+    (note,) = [each["text"] for each in page.all("p") if "nats per character that it loses" in each["text"]]
+    assert "held at their mean over all characters or 0, after" in note
+
+
+def test_beyond_so_many_sets_rows_are_a_click_away(write_result, tmp_path, texts_to_draw):
+    folder = held(write_result, tmp_path / "a", [record()] * (MOST_OPEN + 2))
+    page = Page(write_report([folder], folder).read_text())
+    assert [len(body_rows(table)) for table in region(page)] == [MOST_OPEN, 2]
+    assert "2 more sets of units" in [each["text"] for each in page.all("summary")]
+
+
+def test_results_without_it_say_nothing_and_several_are_told_apart(write_result, tmp_path, texts_to_draw):
+    first, second = write_result(tmp_path / "a"), held(write_result, tmp_path / "b", [record()])
+    assert HEADING not in write_report([first], tmp_path / "r").read_text()
+    page = Page(write_report([first, second], tmp_path / "r").read_text())
+    assert len(region(page)) == 1 and "b" in [each["text"] for each in page.all("h3")]
+
+
+WRONG = {
+    "not JSON": ("[", "is not JSON"),
+    "no list": ({}, "holds a dict, expected a list"),
+    "no object": ([1], "record 0 is a int, expected an object"),
+    "no name": ([record(hypothesis=None)], "hypothesis is None"),
+    "no number": ([record(), record(p_holds="x")], "record 1: p_holds is 'x'"),
+    "no units": ([record(units=[])], "units must be"),
+    "units that are none": ([record(units=[{"layer": 0}])], "units must be"),
+    "a unit of words": ([record(units=["layer0/h 1"])], "units must be"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), WRONG.values(), ids=WRONG)
+def test_a_damaged_file_is_named(write_result, tmp_path, content, message):
+    folder = held(write_result, tmp_path / "a", content)
+    with pytest.raises(InputError, match=r"ablation\.json") as error:
+        read_results([folder])
+    assert message in str(error.value)

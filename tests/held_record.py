@@ -1,0 +1,19 @@
+"""A record of ablation.json, for the table and the report."""
+
+
+def record(**changed):
+    fixed = {
+        "hypothesis": "inside_[bold]string",
+        "ranking": "auroc, weight_sd",
+        "method": "mean",
+        "units": [{"layer": 1, "unit": 17}],
+        "change_holds": 0.1234,
+        "change_holds_low": -0.01,
+        "change_holds_high": 1.25,
+        "change_elsewhere": -0.0004,
+        "random_change_holds": 0.02,
+        "random_change_elsewhere": 0.031,
+        "p_holds": 0.0244,
+        "p_difference": 1.0,
+    }
+    return fixed | changed

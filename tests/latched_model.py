@@ -1,0 +1,42 @@
+"""A model made by hand: one unit of layer 0 knows whether a bracket is open, one of layer 1 passes it on to the output.
+
+All other units are moved by the characters and read by nobody.
+"""
+
+import torch
+
+from gatescope.engine.corpus import Vocabulary
+from gatescope.engine.model import Architecture, CharacterModel, write_description, write_weights
+
+CHARACTERS = "\n()ab"
+HIDDEN = 24
+# (layer, unit)
+LATCH, COPY = (0, 2), (1, 4)
+INSIDE = r"\([^)]*"
+
+
+def write_latched_model(folder):
+    """Write its folder, as `gatescope train` does."""
+    folder.mkdir()
+    chosen = Architecture(cell="rnn", hidden=HIDDEN, layers=2)
+    torch.manual_seed(0)
+    model = CharacterModel(chosen, len(CHARACTERS))
+    with torch.no_grad():
+        for name, weight in model.rnn.named_parameters():
+            weight.normal_(std=0.4)
+            if "hh" in name and weight.dim() == 2:
+                weight[LATCH[1] if name.endswith("l0") else COPY[1]] = 0
+        latch, copy = LATCH[1], COPY[1]
+        model.rnn.weight_hh_l0[latch, latch] = 2.0
+        model.rnn.weight_ih_l0[latch] = torch.tensor([-4.0, 6.0, -6.0, 0.0, 0.0])
+        model.rnn.bias_ih_l0[latch] = model.rnn.bias_hh_l0[latch] = 0.0
+        model.rnn.weight_ih_l1[copy] = 0
+        model.rnn.weight_ih_l1[copy, latch] = 3.0
+        model.rnn.bias_ih_l1[copy] = model.rnn.bias_hh_l1[copy] = 0.0
+        model.output.weight.zero_()
+        # Now and then a bracket closes where one is open, and opens where none is: letters tell nothing of it.
+        model.output.weight[:, copy] = torch.tensor([0.0, -3.0, 3.0, 0.0, 0.0])
+        model.output.bias.copy_(torch.tensor([-9.0, -3.4, -3.4, 1.2, 1.2]))
+    write_description(folder, chosen, Vocabulary(tuple(CHARACTERS)), {"name": "latch", "characters": 1})
+    write_weights(folder, model, {"step": 0, "validation_nats": 1.0})
+    return folder
