@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gatescope.analysis.clamping import held_values
 from gatescope.analysis.labels import Labels
-from gatescope.engine.clamped import clamped_losses, undisturbed
+from gatescope.engine.clamped import clamped_losses, undisturbed_states
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import TrainedModel
@@ -66,14 +66,17 @@ class ClampedReading:
             holds, defined = (np.roll(each, -1, axis=1) for each in (holds, defined))
             holds[:, -1] = defined[:, -1] = False
         self._holds, self._defined = (torch.from_numpy(each.transpose(2, 1, 0)) for each in (holds, defined))
-        self._base, self._states = undisturbed(self._model, self._tokens, self._initial)
+        self._states = undisturbed_states(self._model, self._tokens, self._initial)
+        # Step by step, too: a GPU may multiply in another precision where it reads a sequence at once.
+        nothing = torch.zeros(1, self.architecture.layers, self.architecture.hidden, dtype=torch.bool, device=device)
+        self._base = clamped_losses(self._model, self._tokens, self._initial, self._states, nothing)
         predicted = there[:, 1:]
         where = [
             predicted[None],
             *((each[:, :-1] & predicted[..., None]).transpose(2, 0, 1) for each in (holds, defined & ~holds)),
         ]
         self._where = torch.from_numpy(np.concatenate(where)).to(device, torch.float64)  # [1 + 2 K, S, T - 1]
-        self.losses = self._summed(self._base[None])[0]
+        self.losses = self._summed(self._base)[0]
         self.counts = self._where.sum(dim=2).cpu().numpy()
 
     def held(self, method: str, hypothesis: int, seed: int) -> dict[str, Tensor]:

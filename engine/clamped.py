@@ -21,9 +21,7 @@ MOST_ROWS = 1024
 
 
 @torch.no_grad()
-def undisturbed(
-    model: CharacterModel, tokens: Tensor, initial: Mapping[str, Tensor]
-) -> tuple[Tensor, dict[str, Tensor]]:
+def undisturbed_states(model: CharacterModel, tokens: Tensor, initial: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Read sequences as they are.
 
     Args:
@@ -32,15 +30,12 @@ def undisturbed(
         initial: the recurrent states before the first character by name, "h" and "c", [L, S, H] each.
 
     Returns:
-        What the model loses at each next character, in nats [S, T - 1], and the states after each character,
-        [L, T, S, H] by name.
+        The states after each character, [L, T, S, H] by name.
     """
     names = model.architecture.states
     before = tuple(initial[name] for name in names)
-    x = model.inputs(tokens.T)
-    y, _, states = model.rnn(x, before if len(before) > 1 else before[0], capture=names)
-    losses = _losses(model, y[:-1].flatten(0, 1), tokens.T[1:].flatten())
-    return losses.view(-1, len(tokens)).T, states
+    _, _, states = model.rnn(model.inputs(tokens.T), before if len(before) > 1 else before[0], capture=names)
+    return states
 
 
 @torch.no_grad()
@@ -51,10 +46,10 @@ def clamped_losses(
     values: Mapping[str, Tensor],
     units: Tensor,
 ) -> Tensor:
-    """Read sequences once for each of V sets of units, which are held at given values.
+    """Read sequences once for each of V sets of units, which are held at given values; an empty set holds nothing.
 
     Args:
-        model, tokens, initial: as for `undisturbed`.
+        model, tokens, initial: as for `undisturbed_states`.
         values: what units are held at after each character, [L, T, S, H] by name.
         units: which ones, bool [V, L, H].
 
@@ -78,7 +73,7 @@ def _clamped(
     # Row v S + s is sequence s with set v held.
     names = model.architecture.states
     states = [[initial[name][layer].repeat(n_sets, 1) for name in names] for layer in range(len(cells))]
-    losses = []
+    losses = model.output.weight.new_empty(n_steps - 1, n_sets * n_sequences)
     for step in range(n_steps - 1):
         x = model.inputs(tokens[:, step]).repeat(n_sets, 1)
         for layer, cell in enumerate(cells):
@@ -90,12 +85,8 @@ def _clamped(
             ]
             states[layer] = [state.flatten(0, 1) for state in held]
             x = states[layer][0]
-        losses.append(_losses(model, x, tokens[:, step + 1].repeat(n_sets)))
-    return torch.stack(losses, dim=1).view(n_sets, n_sequences, n_steps - 1)
-
-
-def _losses(model: CharacterModel, hidden: Tensor, following: Tensor) -> Tensor:
-    return cross_entropy(model.output(hidden), following, reduction="none")
+        losses[step] = cross_entropy(model.output(x), tokens[:, step + 1].repeat(n_sets), reduction="none")
+    return losses.T.view(n_sets, n_sequences, n_steps - 1)
 
 
 def _cells(model: CharacterModel) -> list[nn.Module]:

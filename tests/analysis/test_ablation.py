@@ -144,6 +144,17 @@ def test_equal_seeds_give_equal_bytes_and_others_other_random_sets(world):
     assert plain[0]["change"] == plain[1]["change"] and plain[0]["random_change"] != plain[1]["random_change"]
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("method", ["mean", "resample", "translate"])
+def test_a_gpu_finds_the_same(world, method):
+    cpu, gpu = (ablate(world, "--hypothesis", "inside", "--method", method, "--device", d) for d in ("cpu", "cuda"))
+    for here, there in zip(cpu, gpu, strict=True):
+        assert here["units"] == there["units"]
+        np.testing.assert_allclose(
+            *([each[key] for key in ("loss", "change_holds", "random_change")] for each in (here, there)), atol=5e-3
+        )
+
+
 def test_fewer_sequences_and_characters_are_read_where_it_is_asked(world):
     (record,) = ablate(world, "--hypothesis", "inside", "--units", "1", "--sequences", "3", "--length", "20")[:1]
     assert (record["n_sequences"], record["n_characters"]) == (3, 3 * 19)
