@@ -26,6 +26,7 @@ COMMANDS = {
     "extract": "read texts with a model and record every state",
     "probe": "ask recorded states what they know and which units know it",
     "ablate": "ask whether the network uses the units that know it",
+    "reproduce": "train the paper's models and set our numbers beside its own",
     "export": "write a state dump as HDF5 in the layout of LSTMVis",
     "concat": "put dumps of one model together, or append to one",
     "hypotheses": "list the hypotheses, or paint one on a text",

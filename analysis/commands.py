@@ -9,7 +9,6 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -18,34 +17,30 @@ from tyro.conf import Positional
 from gatescope.analysis.ablation_config import AblationConfig
 from gatescope.analysis.ablation_table import ablation_table
 from gatescope.analysis.about import about
-from gatescope.analysis.asked import chosen_hypotheses
 from gatescope.analysis.language import detect_language
 from gatescope.analysis.paint import list_hypotheses, paint_hypothesis
-from gatescope.analysis.probe import OUTPUTS as PROBE_OUTPUTS
-from gatescope.analysis.probe import probe_dump, probe_settings, study_dump
+from gatescope.analysis.probe import probe_dump
 from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.reproduction import CELLS, EXPERIMENTS, REPRODUCTION, compared, conditions
+from gatescope.analysis.reproduction_table import reproduction_table
 from gatescope.analysis.results import ABLATION
-from gatescope.analysis.split import split_sequences
-from gatescope.analysis.state_sets import state_sets
+from gatescope.analysis.stages import run_stages
 from gatescope.analysis.table import paper_table
 from gatescope.engine.concat import concatenate
-from gatescope.engine.corpus import survey_corpus, vocabulary_of
-from gatescope.engine.dump import StateDump
+from gatescope.engine.corpus import survey_corpus
 from gatescope.engine.errors import InputError
 from gatescope.engine.export import export_lstmvis
 from gatescope.engine.extract import ExtractConfig, extract_states
+from gatescope.engine.files import write_json
 from gatescope.engine.location import local_path
 from gatescope.engine.model import load_model
 from gatescope.engine.other_dumps import ReadConfig
 from gatescope.engine.processes import joined, place
-from gatescope.engine.record import captured_arrays
 from gatescope.engine.sample import SampleConfig, sample_states
-from gatescope.engine.settings import claimed
 from gatescope.engine.source_tree import TreeConfig, write_corpus
 from gatescope.engine.train import TrainConfig, train_model
 
 Device = Literal["auto", "cpu", "cuda"]
-RUN_OUTPUTS = ("model", "states.zarr", *PROBE_OUTPUTS, "report.html", "figures", "log.jsonl")
 
 
 def prepared(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
@@ -86,31 +81,12 @@ def run(
         device: where the model runs; auto takes a GPU if there is one.
         overwrite: start anew whatever --out holds.
     """
-    where = _device(device)
-    chosen_hypotheses(probe, "any")
-    text = survey_corpus(corpus)
-    train.require(text.n_characters)
-    # What only later stages would refuse.
-    sample.require(train.architecture, vocabulary_of(text)[0], where)
-    split_sequences(np.arange(sample.sequences), probe.test_share, seed)
-    if not state_sets(captured_arrays(train.architecture, sample.capture), probe.alignment):
-        raise InputError(
-            f"--sample.capture {' '.join(sample.capture)} leaves no states for probes of --probe.alignment "
-            f"{probe.alignment}: capture h"
-        )
-    facts = {"language": detect_language(text.head)}
-    settings = {"corpus": corpus, "train": train, "sample": sample, **probe_settings(probe, seed)}
-    with claimed(out, "run", settings, RUN_OUTPUTS, overwrite):
-        log_path = out / "log.jsonl"
-        trained = train_model(text, out / "model", train, seed=seed, device=where, log_path=log_path, facts=facts)
-        _say(f"model: {out / 'model'}, validation loss {trained['validation_nats']:.3f} nats per character")
-        model = load_model(out / "model", where)
-        rows = sample_states(model, out / "states.zarr", sample, seed=seed, log_path=log_path)
-        _say(f"states: {out / 'states.zarr'}, {rows:,} characters")
-        dump = StateDump.open(out / "states.zarr")
-        records = study_dump(dump, out, probe, seed=seed, log_path=log_path, warn=_warn)
-        _print_table(paper_table(records))
-        _report([out], out)
+    stages = train, sample, probe
+    records = run_stages(
+        out, corpus, *stages, seed=seed, device=_device(device), overwrite=overwrite, say=_say, warn=_warn
+    )
+    _print_table(paper_table(records))
+    _report([out], out)
 
 
 def corpus(
@@ -273,6 +249,41 @@ def ablate(
     records = ablate_results(results, load_model(model, where), states, out, config, labels=labels, seed=seed)
     _print_table(ablation_table(records))
     _say(f"ablation: {out / ABLATION}" + f"; for the report: gatescope report {out}" * (out == results))
+
+
+def reproduce(
+    experiment: Positional[Literal["shakespeare", "linux"]],
+    corpus: Path,
+    out: Path,
+    steps: int | None = None,
+    sequences: int = 200,
+    seed: int = 0,
+    device: Device = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Train the paper's models, ask its hypotheses, and set our numbers beside its own. Repeat the command to go on.
+
+    Args:
+        experiment: which of the paper's corpora.
+        corpus: path of the text, UTF-8; see the README.
+        out: folder of a run for each cell, of reproduction.json and of the report.
+        steps: windows of 128 x 200 characters to train on; default: 2,000 of Shakespeare, 20,000 of Linux.
+        sequences: sampled texts of 500 characters; probes are tested on a twentieth of them.
+        seed: of every random choice.
+        device: where the models run; auto takes a GPU if there is one.
+        overwrite: start anew whatever --out holds.
+    """
+    paper, rows = EXPERIMENTS[experiment], []
+    common: dict[str, Any] = {"seed": seed, "device": _device(device), "overwrite": overwrite}
+    for cell in CELLS:
+        stages = conditions(paper, cell, paper.steps if steps is None else steps, sequences)
+        records = run_stages(out / cell, str(corpus), *stages, **common, say=_say, warn=_warn)
+        _say(f"the paper's {cell}: {paper.nats[cell]:.3f} nats per character")
+        rows += compared(paper, cell, records)
+    write_json(out / REPRODUCTION, rows)
+    _print_table(reproduction_table(rows))
+    _say(f"comparison: {out / REPRODUCTION}")
+    _report([out / cell for cell in CELLS], out)
 
 
 def export(states: Positional[str], file: Positional[Path], overwrite: bool = False) -> None:

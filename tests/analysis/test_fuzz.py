@@ -68,6 +68,8 @@ LINES = {
         ],
         8,
     ),
+    # Its texts are long and its models large: what goes through is tested elsewhere.
+    "reproduce": (["shakespeare", "--corpus", "{text}", "--out", "{out}", "--steps", "1", "--sequences", "4"], 7),
     "export": (["{states}", "{out}.h5"], 10),
     "concat": (["{states}", "{more}", "--out", "{out}.zarr"], 10),
     "hypotheses": (["--show", "newline_next", "--text", "{text}"], 6),

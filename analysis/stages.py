@@ -1,0 +1,81 @@
+"""All stages in one folder: a model is trained on a text, writes texts of its own, and its states are probed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gatescope.analysis.asked import chosen_hypotheses
+from gatescope.analysis.language import detect_language
+from gatescope.analysis.probe import OUTPUTS as PROBE_OUTPUTS
+from gatescope.analysis.probe import probe_settings, study_dump
+from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.split import split_sequences
+from gatescope.analysis.state_sets import state_sets
+from gatescope.engine.corpus import survey_corpus, vocabulary_of
+from gatescope.engine.dump import StateDump
+from gatescope.engine.errors import InputError
+from gatescope.engine.model import load_model
+from gatescope.engine.record import captured_arrays
+from gatescope.engine.sample import SampleConfig, sample_states
+from gatescope.engine.settings import claimed
+from gatescope.engine.train import TrainConfig, train_model
+
+OUTPUTS = ("model", "states.zarr", *PROBE_OUTPUTS, "report.html", "figures", "log.jsonl")
+
+
+def run_stages(
+    out: Path,
+    corpus: str,
+    train: TrainConfig,
+    sample: SampleConfig,
+    probe: ProbeConfig,
+    *,
+    seed: int,
+    device: str,
+    overwrite: bool,
+    say: Callable[[str], None],
+    warn: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """Train, sample and probe, or go on where that was stopped; what a later stage would refuse is refused at once.
+
+    Args:
+        out: folder of `model`, `states.zarr` and the results.
+        corpus: "stdlib" or the path of a UTF-8 text.
+        train, sample, probe: the settings of each stage.
+        seed: of every random choice.
+        device: where the model runs, "cpu" or "cuda".
+        overwrite: start anew whatever the folder holds.
+        say: gets a line when the model is there, and one when the states are.
+        warn: gets one line for each hypothesis that could not be evaluated.
+
+    Returns:
+        The records, as in `probes.json`.
+
+    Raises:
+        InputError: an unusable text or setting, or a folder of other settings.
+    """
+    chosen_hypotheses(probe, "any")
+    text = survey_corpus(corpus)
+    train.require(text.n_characters)
+    sample.require(train.architecture, vocabulary_of(text)[0], device)
+    split_sequences(np.arange(sample.sequences), probe.test_share, seed)
+    if not state_sets(captured_arrays(train.architecture, sample.capture), probe.alignment):
+        raise InputError(
+            f"--sample.capture {' '.join(sample.capture)} leaves no states for probes of --probe.alignment "
+            f"{probe.alignment}: capture h"
+        )
+    facts = {"language": detect_language(text.head)}
+    settings = {"corpus": corpus, "train": train, "sample": sample, **probe_settings(probe, seed)}
+    with claimed(out, "run", settings, OUTPUTS, overwrite):
+        log_path = out / "log.jsonl"
+        trained = train_model(text, out / "model", train, seed=seed, device=device, log_path=log_path, facts=facts)
+        say(f"model: {out / 'model'}, validation loss {trained['validation_nats']:.3f} nats per character")
+        rows = sample_states(
+            load_model(out / "model", device), out / "states.zarr", sample, seed=seed, log_path=log_path
+        )
+        say(f"states: {out / 'states.zarr'}, {rows:,} characters")
+        return study_dump(StateDump.open(out / "states.zarr"), out, probe, seed=seed, log_path=log_path, warn=warn)

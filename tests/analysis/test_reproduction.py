@@ -1,0 +1,151 @@
+"""The paper's numbers, its conditions, and which of our records stand beside them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from gatescope.analysis import commands
+from gatescope.analysis.cli import main
+from gatescope.analysis.hypotheses import select
+from gatescope.analysis.reproduction import EXPERIMENTS, METRICS, Experiment, Row, compared, conditions
+
+# As they are printed: accuracy, precision, recall, F1, each plain/balanced.
+FIGURES = {
+    ("linux", "lstm"): """
+        parentheses .98/.97 .95/.95 .96/.98 .96/.96
+        quotation   .99/.99 .84/.82 .91/.93 .87/.87
+        comments    .99/.98 .97/.90 .95/.93 .96/.91
+        indent > 1  .94/.98 .98/.99 .98/.97 .98/.98
+        indent > 2  .97/.98 .97/.93 .94/.97 .95/.95
+        indent > 3  .98/.98 .93/.84 .90/.93 .91/.88""",
+    ("linux", "gru"): """
+        parentheses .96/.94 .93/.88 .96/.91 .94/.90
+        quotation   .99/.99 .73/.84 .81/.99 .77/.91
+        comments    .95/.93 .92/.94 .84/.75 .88/.83
+        indent > 1  .95/.92 .97/.93 .97/.97 .97/.95
+        indent > 2  .96/.93 .93/.95 .96/.88 .95/.91
+        indent > 3  .96/.94 .67/.83 .61/.84 .63/.84""",
+    ("shakespeare", "lstm"): """
+        capitalised 1.00/.99 .97/.90 .99/1.0 .98/.95
+        verbs       .80/.74 .68/.26 .29/.66 .40/.38
+        nouns       .81/.80 .72/.68 .63/.75 .67/.72""",
+    ("shakespeare", "gru"): """
+        capitalised 1.00/.99 .99/.99 1.0/1.0 .99/1.00
+        verbs       .78/.76 .68/.59 .59/.73 .63/.65
+        nouns       .91/.77 .49/.24 .18/.81 .26/.37""",
+}
+
+
+def printed(name, cell):
+    """The rows of a figure: name, and [4, 2] scores."""
+    for line in FIGURES[name, cell].strip().splitlines():
+        *words, a, p, r, f = line.split()
+        yield " ".join(words), np.array([list(map(float, pair.split("/"))) for pair in (a, p, r, f)])
+
+
+def record(name, weighting, states="all", **scores):
+    fixed = {"hypothesis": name, "kind": "boolean", "states": states, "weighting": weighting, "status": "converged"}
+    return fixed | scores
+
+
+@pytest.mark.parametrize(("name", "cell"), FIGURES)
+def test_the_papers_scores_are_those_printed(name, cell):
+    rows = compared(EXPERIMENTS[name], cell, [])
+    assert [row["name"] for row in rows] == [each for each, _ in printed(name, cell)]
+    for row, (_, scores) in zip(rows, printed(name, cell), strict=True):
+        found = [[row["paper"][metric][weighting] for weighting in ("plain", "balanced")] for metric in METRICS]
+        np.testing.assert_array_equal(found, scores)
+        assert row["legacy"] is None and row["corrected"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "perplexities"), [("shakespeare", (2.55, 2.68)), ("linux", (2.23, 2.29))], ids=["shakespeare", "linux"]
+)
+def test_its_perplexity_is_two_to_the_nats(name, perplexities):
+    nats = EXPERIMENTS[name].nats
+    np.testing.assert_allclose([2 ** nats["lstm"], 2 ** nats["gru"]], perplexities, rtol=1e-12)
+
+
+def test_models_are_trained_as_the_paper_says():
+    train, sample, probe = conditions(EXPERIMENTS["linux"], "gru", 7, 50)
+    assert (train.cell, train.layers, train.hidden, train.dropout, train.reset_after) == ("gru", 3, 512, 0.3, False)
+    assert (train.batch, train.length, train.steps, train.learning_rate) == (128, 200, 7, 0.01)
+    assert (sample.sequences, sample.length, sample.temperature, sample.capture) == (50, 500, 0.8, ("h", "c"))
+    assert (probe.alignment, probe.test_share, probe.ranking) == ("pre", 0.05, "weight")
+    train, _, _ = conditions(EXPERIMENTS["shakespeare"], "lstm", 7, 50)
+    assert (train.cell, train.layers, train.hidden, train.dropout) == ("lstm", 2, 128, 0.0)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_hypothesis_is_in_the_library(name):
+    language = {"shakespeare": "english", "linux": "c"}[name]
+    *_, probe = conditions(EXPERIMENTS[name], "lstm", 1, 40)
+    found = {each.name: each for each in select(probe.hypotheses, language)}
+    for row in EXPERIMENTS[name].rows:
+        assert found[row.corrected].values == "boolean" and not row.corrected.startswith("legacy")
+        assert row.legacy is None or row.legacy.startswith("legacy_")
+
+
+def test_records_of_all_states_stand_beside_the_paper():
+    records = [
+        record("legacy_capitals", "plain", "layer0/h", f1=0.1),
+        record("legacy_capitals", "plain", accuracy=0.9, precision=0.8, recall=None, f1=0.7),
+        record("legacy_capitals", "balanced", accuracy=0.5, precision=0.4, recall=0.3, f1=0.2),
+        record("verbs", "plain", f1=0.6),
+    ]
+    capitals, verbs, nouns = compared(EXPERIMENTS["shakespeare"], "gru", records)
+    assert capitals["legacy"] == {
+        "accuracy": {"plain": 0.9, "balanced": 0.5},
+        "precision": {"plain": 0.8, "balanced": 0.4},
+        "recall": {"plain": None, "balanced": 0.3},
+        "f1": {"plain": 0.7, "balanced": 0.2},
+    }
+    assert (capitals["cell"], capitals["figure"], capitals["corrected"]) == ("gru", "Figure 6", None)
+    assert verbs["corrected"]["f1"] == {"plain": 0.6} and verbs["legacy"] is None
+    assert nouns["corrected"] is None and nouns["hypotheses"] == {"legacy": None, "corrected": "nouns"}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """An experiment that takes seconds."""
+    scores = tuple(round(0.1 * n, 1) for n in range(1, 9))
+    rows = (
+        Row("capitalised", "legacy_capitals", "capitals_word", {"lstm": scores, "gru": scores}),
+        Row("words", None, "inside_word", {"lstm": scores, "gru": scores}),
+    )
+    figures, nats = {"lstm": "Figure 5", "gru": "Figure 6"}, {"lstm": 1.25, "gru": 1.5}
+    experiment = Experiment(1, 8, 0.0, 2, figures, nats, rows)
+    monkeypatch.setattr(commands, "EXPERIMENTS", {"shakespeare": experiment})
+
+
+def test_both_models_are_trained_and_compared(small, tmp_path, capsys, texts_to_draw):
+    text = "First Citizen:\nWe are accounted POOR citizens.\n\nKING HENRY\n"
+    (tmp_path / "text").write_text(text * 600)
+    words = ["reproduce", "shakespeare", "--corpus", tmp_path / "text", "--out", tmp_path / "out", "--sequences", 20]
+    assert main(list(map(str, words))) == 0
+    out = capsys.readouterr().out
+    rows = json.loads((tmp_path / "out" / "reproduction.json").read_text())
+    assert [(row["cell"], row["name"]) for row in rows] == [
+        (cell, name) for cell in ("lstm", "gru") for name in ("capitalised", "words")
+    ]
+    for row in rows:
+        records = json.loads((tmp_path / "out" / row["cell"] / "probes.json").read_text())
+        states = "all" if row["cell"] == "lstm" else "layer0/h"
+        for key in ("legacy", "corrected"):
+            for metric in METRICS if row["hypotheses"][key] else ():
+                assert row[key][metric] == {
+                    each["weighting"]: each[metric]
+                    for each in records
+                    if each["hypothesis"] == row["hypotheses"][key] and each["states"] == states
+                }
+    assert "the paper's gru: 1.500 nats per character" in out and "not reproducible" in out
+    assert (tmp_path / "out" / "report.html").exists() and (tmp_path / "out" / "gru" / "model").is_dir()
+    # Repeated, it says the same of what is there.
+    before = (tmp_path / "out" / "lstm" / "model" / "model.safetensors").stat().st_mtime_ns
+    assert main(list(map(str, words))) == 0
+    assert (tmp_path / "out" / "lstm" / "model" / "model.safetensors").stat().st_mtime_ns == before
+    assert capsys.readouterr().out == out
+    # Other settings are refused by name.
+    assert main([*map(str, words), "--steps", "3"]) == 2
+    assert "train.steps = 2, not 3" in capsys.readouterr().err
