@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 METHODS = ("zero", "mean", "resample", "translate")
+# Effects, in nats per character, that float32 does not tell apart: one set of units read beside other ones.
+SAME = 1e-6
 # (layer, unit)
 Unit = tuple[int, int]
 
@@ -98,7 +100,7 @@ def p_value(found: float, random: np.ndarray) -> float:
     """Return the share of sets whose effect is at least that of the tested one, which is among them.
 
     Args:
-        found: the effect of the tested set.
+        found: the effect of the tested set, in nats per character.
         random: [R] effects of random sets of the same size.
 
     Returns:
@@ -106,4 +108,4 @@ def p_value(found: float, random: np.ndarray) -> float:
     """
     if np.isnan(found):
         return np.nan
-    return float((1 + (random >= found).sum()) / (1 + len(random)))
+    return float((1 + (random >= found - SAME).sum()) / (1 + len(random)))

@@ -92,6 +92,7 @@ def test_random_sets_have_as_many_units_in_each_layer():
 
 def test_p_counts_the_tested_set_among_the_others():
     assert p_value(3.0, np.arange(5.0)) == 3 / 6  # 3 and 4 do as much
+    assert p_value(3.0000001, np.arange(5.0)) == 3 / 6 and p_value(3.00001, np.arange(5.0)) == 2 / 6
     assert p_value(9.0, np.arange(19.0)[:9]) == 1 / 10
     assert p_value(-1.0, np.arange(5.0)) == 1.0
     assert np.isnan(p_value(np.nan, np.arange(5.0)))
