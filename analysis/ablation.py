@@ -11,20 +11,21 @@ weights on standardised states.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gatescope.analysis.ablation_config import AblationConfig
-from gatescope.analysis.ablation_records import ablation_records
+from gatescope.analysis.ablation_records import ablation_records, tested_sets
 from gatescope.analysis.asked import planned
 from gatescope.analysis.clamped_reading import ClampedReading
 from gatescope.analysis.label_table import read_labels
 from gatescope.analysis.labels import Labels, label_dump, side_by_side
 from gatescope.analysis.probe import sha256_of
 from gatescope.analysis.probe_config import ProbeConfig
-from gatescope.analysis.results import ABLATION, Record, Verdict, headline, leading, read_results, verdict
+from gatescope.analysis.results import ABLATION, Record, Verdict, headline, leading, read_records, verdict
 from gatescope.analysis.split import groups_of, split_sequences
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
@@ -42,6 +43,7 @@ def ablate_results(
     config: AblationConfig,
     *,
     labels: Path | None = None,
+    functions: Path | None = None,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
     """Hold the units that results name, and write what the model loses by it to `ablation.json`.
@@ -53,6 +55,7 @@ def ablate_results(
         out: the folder to write into.
         config: units, values, text.
         labels: the file of labels that the probe had, if a hypothesis is one of its columns.
+        functions: the file of functions that the probe had, where it has moved.
         seed: of the random sets.
 
     Returns:
@@ -61,19 +64,28 @@ def ablate_results(
     Raises:
         InputError: results, model and states do not belong together, or a hypothesis that cannot be asked.
     """
-    settings, records = read_config(results)["settings"], _chosen(results, config.hypothesis)
+    made, records = read_config(results), list(_chosen(results, config.hypothesis).values())
+    settings = made["settings"]
     asked, split_seed = _asked(results, settings)
-    dump = _dump_of(states, trained, settings)
-    chosen = _labels(dump, list(records), asked, settings, labels)
+    asked = replace(asked, functions=functions or asked.functions)
+    dump = _dump_of(states, trained, made)
+    sets = [tested_sets(record, asked.ranking, config.units, trained.model.architecture) for record in records]
+    chosen = _labels(dump, [record["hypothesis"] for record in records], asked, settings, labels)
     groups = groups_of(dump)
     _, test = split_sequences(groups, asked.test_share, split_seed)
     test = test[np.linspace(0, len(test) - 1, min(config.sequences, len(test))).round().astype(int)]
     if config.method == "resample" and len(test) < 2:
         raise InputError("--method resample takes states of another test sequence, and there is one: use --method mean")
     reading = ClampedReading(trained, dump, chosen, asked.alignment, test, config.length)
-    found = list(ablation_records(reading, list(records.values()), groups[test], asked.ranking, config, seed))
+    for record, n_holds in zip(records, reading.counts[1:].sum(axis=1), strict=False):
+        if not n_holds:
+            raise InputError(
+                f"{record['hypothesis']} holds at none of the {int(reading.counts[0].sum()):,} characters that are "
+                "read: give more --sequences or --length, or name other hypotheses"
+            )
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
+        found = list(ablation_records(reading, records, sets, groups[test], config, seed))
         write_json(out / ABLATION, found)
     return found
 
@@ -115,7 +127,7 @@ def _labels(
 
 def _chosen(results: Path, names: tuple[str, ...]) -> dict[str, Record]:
     """Return the record of each hypothesis that is asked for, whose rankings name units of h or c."""
-    of_all = {name: leading(found) for name, found in headline(read_results([results])[0].records).items()}
+    of_all = {name: leading(found) for name, found in headline(read_records(results)).items()}
     if not names:
         names = tuple(
             name for name, record in of_all.items() if record["kind"] == "boolean" and verdict(record) == Verdict.KNOWN
@@ -134,13 +146,14 @@ def _chosen(results: Path, names: tuple[str, ...]) -> dict[str, Record]:
     return {name: of_all[name] for name in names}
 
 
-def _dump_of(states: Path, trained: TrainedModel, settings: dict[str, Any]) -> StateDump:
+def _dump_of(states: Path, trained: TrainedModel, made: dict[str, Any]) -> StateDump:
     """Return the dump that was probed, which is the model's."""
     dump = StateDump.open(states)
     problems = dump.verify()
     if problems:
         raise InputError(f"{states} is not whole: {'; '.join(problems)}; record the states again")
-    if settings.get("dump") not in (None, dump.identity()):
+    # A run says nothing of its dump: it lies beside.
+    if made["settings"].get("dump") != (dump.identity() if made["stage"] == "probe" else None):
         raise InputError(f"{states} is not what was probed: give the states of these results")
     weights, expected = dump.attributes.get("weights_sha256", "unknown"), trained.weights_sha256
     if weights != expected:

@@ -8,7 +8,7 @@ from typing import Literal
 from gatescope.engine.errors import InputError
 from gatescope.engine.settings import require_values
 
-FEWEST_RANDOM = 20
+FEWEST_RANDOM, MOST_RANDOM = 20, 10_000
 
 
 @dataclass(frozen=True)
@@ -17,16 +17,19 @@ class AblationConfig:
 
     hypothesis: tuple[str, ...] = ()  # names of boolean ones; default: those that the states know
     method: Literal["mean", "zero", "resample", "translate"] = "mean"  # what units are held at
-    units: tuple[int, ...] = (1, 10)  # how many of the first units of a ranking are held together, up to 10
-    random_sets: int = 40  # sets of as many units in the same layers, at least 20
+    units: tuple[int, ...] = (
+        1,
+        10,
+    )  # held together: the first so many of the 10 in a ranking; h and c of a unit are one
+    random_sets: int = 40  # other sets of as many units in the same layers, 20 to 10000
     sequences: int = 40  # of the test part, at most
     length: int = 500  # characters of each, at most
 
     def __post_init__(self) -> None:
         require_values(self)
-        if self.random_sets < FEWEST_RANDOM:
+        if not FEWEST_RANDOM <= self.random_sets <= MOST_RANDOM:
             raise InputError(
-                f"--random-sets {self.random_sets}: expected at least {FEWEST_RANDOM}: with fewer no p is below .05"
+                f"--random-sets {self.random_sets}: expected {FEWEST_RANDOM} (for p below .05) to {MOST_RANDOM}"
             )
         for flag, value, least in (("sequences", self.sequences, 1), ("length", self.length, 2)):
             if value < least:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import torch
 
 from gatescope.analysis.ablation_config import AblationConfig
 from gatescope.analysis.clamped_reading import ClampedReading
@@ -19,12 +19,49 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.model import Architecture
 from gatescope.engine.progress import progress_bar
 
+# The rankings that begin with these units, and the units.
+TestedSet = tuple[str, list[Unit]]
+
+
+def tested_sets(record: Record, ranking: str, sizes: tuple[int, ...], architecture: Architecture) -> list[TestedSet]:
+    """Return the first units of each ranking in each size, and the rankings that begin with just these.
+
+    A unit whose h and c both stand in a ranking counts once.
+
+    Args:
+        record: of `probes.json`.
+        ranking: what its own ranking is called.
+        sizes: numbers of units; of a shorter ranking all.
+        architecture: that of the model.
+
+    Raises:
+        InputError: a ranking names what is no unit of the model.
+    """
+    layers = {f"layer{layer}/{state}": layer for layer in range(architecture.layers) for state in architecture.states}
+
+    def unit_of(named: Record) -> Unit:
+        if named["states"] not in layers or not 0 <= named["unit"] < architecture.hidden:
+            raise InputError(
+                f"{unit_name(named)} cannot be held: the model has units 0 to {architecture.hidden - 1} of "
+                + ", ".join(layers)
+            )
+        return layers[named["states"]], named["unit"]
+
+    rankings = {ranking: record["top_units"]}
+    rankings.setdefault("weight_sd", record.get("largest_weights") or [])
+    found: dict[frozenset[Unit], tuple[list[str], list[Unit]]] = {}
+    for name, listed in rankings.items():
+        units = list(dict.fromkeys(map(unit_of, listed)))
+        for size in sorted({min(size, len(units)) for size in sizes} - {0}):
+            found.setdefault(frozenset(units[:size]), ([], units[:size]))[0].append(name)
+    return [(", ".join(names), units) for names, units in found.values()]
+
 
 def ablation_records(
     reading: ClampedReading,
     records: list[Record],
+    sets: list[list[TestedSet]],
     groups: np.ndarray,
-    ranking: str,
     config: AblationConfig,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
@@ -32,80 +69,54 @@ def ablation_records(
 
     Args:
         reading: the sequences, with labels of the K hypotheses.
-        records: K, of `probes.json`: they name the units.
+        records: K, of `probes.json`.
+        sets: K, those to test of each.
         groups: [S] of each sequence: what belongs together is resampled together.
-        ranking: what the records' own ranking is called.
-        config: method and sizes.
+        config: method and number of random sets.
         seed: of the random sets.
-
-    Raises:
-        InputError: a ranking names what is no unit of the model.
     """
     architecture = reading.architecture
-    sets = [
-        (k, *each) for k, record in enumerate(records) for each in _sets(record, ranking, config.units, architecture)
-    ]
-    # What units are held at, and so what random sets change, is the same for all hypotheses, unless it moves them.
+    # What units are held at, and so what other sets change, is the same for all hypotheses, unless it moves them.
     of_hypothesis = config.method == "translate"
 
-    def random_key(k: int, units: list[Unit]) -> tuple[int, tuple[int, ...]]:
+    def others(k: int, units: list[Unit]) -> tuple[int, tuple[int, ...]]:
         counts = Counter(layer for layer, _ in units)
         return k * of_hypothesis, tuple(counts[layer] for layer in range(architecture.layers))
 
-    random: dict[tuple[int, tuple[int, ...]], np.ndarray] = {}
-    n_random = len({random_key(k, units) for k, _, units in sets})
-    total = (len(sets) + n_random * config.random_sets) * reading.n_characters
+    def changes(several: Iterable[Iterable[Unit]]) -> np.ndarray:
+        masks = [mask_of(units, architecture.layers, architecture.hidden) for units in several]
+        advance(len(masks) * reading.n_characters)
+        return reading.changes(values, torch.stack(masks))
+
+    n_tested = sum(map(len, sets))
+    n_random = len({others(k, units) for k, of_one in enumerate(sets) for _, units in of_one})
+    drawn: dict[tuple[int, tuple[int, ...]], tuple[list[frozenset[Unit]], np.ndarray]] = {}
     last, values = None, {}
-    with progress_bar("ablate", total, "characters") as advance:
-        for k, by, units in sets:
-            advance(0, records[k]["hypothesis"])
+    with progress_bar(
+        "ablate", (n_tested + n_random * (config.random_sets + 1)) * reading.n_characters, "characters"
+    ) as advance:
+        for k, of_one in enumerate(sets):
             if k * of_hypothesis != last:
                 last = k * of_hypothesis
                 values = reading.held(config.method, k, seed)
-            key = random_key(k, units)
-            if key not in random:
-                drawn = random_sets(key[1], architecture.hidden, config.random_sets, seed)
-                random[key] = reading.changes(values, drawn)
-                advance(config.random_sets * reading.n_characters)
-            change = reading.changes(values, mask_of(units, architecture.layers, architecture.hidden)[None])[0]
-            advance(reading.n_characters)
-            yield {
-                **{name: records[k][name] for name in ("hypothesis", "states")},
-                "alignment": reading.alignment,
-                "ranking": by,
-                "method": config.method,
-                "units": [{"layer": layer, "unit": unit} for layer, unit in units],
-                **_numbers(reading, k, change, random[key], groups, seed),
-            }
-
-
-def _sets(
-    record: Record, ranking: str, sizes: tuple[int, ...], architecture: Architecture
-) -> list[tuple[str, list[Unit]]]:
-    """Return the first units of each ranking in each size, and the rankings that begin with just these.
-
-    A unit whose h and c both stand in a ranking counts once.
-    """
-    rankings = {ranking: record["top_units"], "weight_sd": record.get("largest_weights") or []}
-    found: dict[frozenset[Unit], tuple[list[str], list[Unit]]] = {}
-    for name, listed in rankings.items():
-        units = list(dict.fromkeys(_unit(each, architecture) for each in listed))
-        for size in sorted({min(size, len(units)) for size in sizes} - {0}):
-            found.setdefault(frozenset(units[:size]), ([], units[:size]))[0].append(name)
-    return [(", ".join(names), units) for names, units in found.values()]
-
-
-def _unit(named: Record, architecture: Architecture) -> Unit:
-    found = re.fullmatch(r"layer(\d+)/([a-z]+)", named["states"])
-    if not found or found[2] not in architecture.states:
-        held = " and ".join(architecture.states)
-        raise InputError(f"{unit_name(named)} is no recurrent state: only units of {held} can be held")
-    layer, unit = int(found[1]), named["unit"]
-    if not (layer < architecture.layers and 0 <= unit < architecture.hidden):
-        raise InputError(
-            f"{unit_name(named)} is no unit of the model: it has {architecture.layers} layers of {architecture.hidden}"
-        )
-    return layer, unit
+            for ranking, units in of_one:
+                advance(0, records[k]["hypothesis"])
+                key = others(k, units)
+                if key not in drawn:
+                    # One more than asked for: the tested one, if it is there, is left out.
+                    random = random_sets(key[1], architecture.hidden, config.random_sets + 1, seed)
+                    drawn[key] = random, changes(random)
+                random, effects = drawn[key]
+                is_other = [each != frozenset(units) for each in random]
+                yield {
+                    **{name: records[k][name] for name in ("hypothesis", "states")},
+                    "alignment": reading.alignment,
+                    "ranking": ranking,
+                    "method": config.method,
+                    "seed": seed,
+                    "units": [{"layer": layer, "unit": unit} for layer, unit in units],
+                    **_numbers(reading, k, changes([units])[0], effects[is_other][: config.random_sets], groups, seed),
+                }
 
 
 def _numbers(
@@ -115,7 +126,7 @@ def _numbers(
 
     Args:
         change: [1 + 2 K, S], nats summed over characters.
-        random: [R, 1 + 2 K, S], the same of random sets.
+        random: [R, 1 + 2 K, S], the same of other sets.
     """
     n_hypotheses = len(reading.counts) // 2
     places = {"": 0, "_holds": 1 + k, "_elsewhere": 1 + n_hypotheses + k}
@@ -135,7 +146,10 @@ def _numbers(
         "change_holds_low": _json_number(low),
         "change_holds_high": _json_number(high),
         "random_sets": len(random),
-        **{f"random_change{name}": _json_number(value.mean()) for name, value in others.items()},
+        **{
+            f"random_change{name}": _json_number(value.mean() if len(value) else np.nan)
+            for name, value in others.items()
+        },
         "p_holds": _json_number(p_value(found["_holds"], others["_holds"])),
         "p_difference": _json_number(
             p_value(found["_holds"] - found["_elsewhere"], others["_holds"] - others["_elsewhere"])

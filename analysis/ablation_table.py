@@ -12,8 +12,8 @@ from gatescope.analysis.coloured_text import visible
 from gatescope.analysis.results import Record, number, score
 
 CAPTION = (
-    "nats per character lost while units are held, where the hypothesis holds and elsewhere; p: share of sets of as "
-    "many random units that lose at least as much there, and whose difference of the two is as large"
+    "nats per character lost while units are held, where the hypothesis holds and elsewhere; p: among these units and "
+    "sets of as many random ones, the share that loses at least as much there, and whose difference is as large"
 )
 HEADINGS = ("holds", "95%", "elsewhere", "random: holds", "elsewhere", "p", "p, difference")
 

@@ -15,6 +15,9 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import TrainedModel
 
+# Rows that are stepped side by side: products of fewer do not fill two cores, and of more the states leave the caches.
+MOST_ROWS = 1024
+
 
 class ClampedReading:
     """Sequences of a dump, read again by its model.
@@ -95,10 +98,10 @@ class ClampedReading:
         Returns:
             [V, 1 + 2 K, S], in nats, summed over characters as `losses` is.
         """
-        device = self._tokens.device
-        return self._summed(
-            clamped_losses(self._model, self._tokens, self._initial, values, units.to(device)) - self._base
-        )
+        at_once = max(1, MOST_ROWS // len(self._tokens))
+        given = self._model, self._tokens, self._initial, values
+        parts = units.to(self._tokens.device).split(at_once)
+        return np.concatenate([self._summed(clamped_losses(*given, part) - self._base) for part in parts])
 
     @property
     def n_characters(self) -> int:

@@ -1,7 +1,7 @@
 """What units are held at, and which units they are compared with, when their part in a prediction is asked for.
 
 - `zero`: 0. The plainest, and a value that most units seldom have.
-- `mean`: the unit's mean over all characters: it says nothing of this text any more.
+- `mean`: the unit's mean over the characters read: it says nothing of this text any more.
 - `resample`: what it was at the same step of another sequence: it speaks of another text, in its own way.
 - `translate`: what it was here, moved by the difference of its means where the hypothesis holds and where not, so that
   it says the opposite (Antverg & Belinkov 2022, On the Pitfalls of Analyzing Individual Neurons in Language Models).
@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -64,7 +66,7 @@ def _mean(states: Tensor, where: Tensor) -> Tensor:
     return states[:, where].double().mean(dim=1).to(states.dtype)[:, None, None]
 
 
-def mask_of(units: Sequence[Unit], n_layers: int, hidden: int) -> Tensor:
+def mask_of(units: Iterable[Unit], n_layers: int, hidden: int) -> Tensor:
     """Return a set of units as bool [L, H]."""
     mask = torch.zeros(n_layers, hidden, dtype=torch.bool)
     for layer, unit in units:
@@ -72,36 +74,38 @@ def mask_of(units: Sequence[Unit], n_layers: int, hidden: int) -> Tensor:
     return mask
 
 
-def random_sets(counts: Sequence[int], hidden: int, n_sets: int, seed: int) -> Tensor:
-    """Draw sets of units, each with as many in each layer.
+def random_sets(counts: Sequence[int], hidden: int, n_sets: int, seed: int) -> list[frozenset[Unit]]:
+    """Draw different sets of units, each with as many in each layer.
 
     Args:
         counts: [L], at most H each.
         hidden: H.
-        n_sets: R.
+        n_sets: R, at most; where there are no more sets than that, these are all.
         seed: of the draws; equal counts give equal sets.
-
-    Returns:
-        bool [R, L, H].
     """
     generator = np.random.default_rng((seed, *counts))
-    drawn = [
-        mask_of(
-            [(layer, unit) for layer, n in enumerate(counts) for unit in generator.permutation(hidden)[:n]],
-            len(counts),
-            hidden,
-        )
-        for _ in range(n_sets)
-    ]
-    return torch.stack(drawn)
+    n_sets = min(n_sets, math.prod(math.comb(hidden, n) for n in counts))
+    # Of nearly all sets the last ones would be long in coming: all that there are stand in a random order.
+    if 2 * n_sets > math.prod(math.comb(hidden, n) for n in counts):
+        parts = (itertools.combinations(range(hidden), n) for n in counts)
+        every = [
+            frozenset((layer, unit) for layer, units in enumerate(each) for unit in units)
+            for each in itertools.product(*parts)
+        ]
+        return [every[place] for place in generator.permutation(len(every))[:n_sets]]
+    found: dict[frozenset[Unit], None] = {}
+    while len(found) < n_sets:
+        drawn = [(layer, unit) for layer, n in enumerate(counts) for unit in generator.permutation(hidden)[:n].tolist()]
+        found[frozenset(drawn)] = None
+    return list(found)
 
 
 def p_value(found: float, random: np.ndarray) -> float:
-    """Return the share of sets whose effect is at least that of the tested one, which is among them.
+    """Return the share of sets whose effect is at least that of the tested one, which is one of them.
 
     Args:
         found: the effect of the tested set, in nats per character.
-        random: [R] effects of random sets of the same size.
+        random: [R] effects of other sets of the same size.
 
     Returns:
         At least 1 / (R + 1); NaN where the effect is.

@@ -223,6 +223,7 @@ def ablate(
     model: Path | None = None,
     states: Path | None = None,
     labels: Path | None = None,
+    functions: Path | None = None,
     out: Path | None = None,
     config: AblationConfig = AblationConfig(),  # noqa: B008
     seed: int = 0,
@@ -235,6 +236,7 @@ def ablate(
         model: folder of the model; default: the one of the run.
         states: the state dump that was probed; default: the one of the run.
         labels: the labels that the probe had, for hypotheses that they hold.
+        functions: the Python file that the probe had, where it is no longer at its place.
         out: folder of ablation.json; default: the results.
         config: which units are held, at what, and on how much text.
         seed: of the random sets of units.
@@ -246,7 +248,8 @@ def ablate(
     where = _device(device)
     model, states = model or _of_run(results, "model"), states or _of_run(results, "states.zarr")
     out = out or results
-    records = ablate_results(results, load_model(model, where), states, out, config, labels=labels, seed=seed)
+    own = {"labels": labels, "functions": functions}
+    records = ablate_results(results, load_model(model, where), states, out, config, **own, seed=seed)
     _print_table(ablation_table(records))
     _say(f"ablation: {out / ABLATION}" + f"; for the report: gatescope report {out}" * (out == results))
 
@@ -256,7 +259,7 @@ def reproduce(
     corpus: Path,
     out: Path,
     steps: int | None = None,
-    sequences: int = 200,
+    sequences: int = 1000,
     seed: int = 0,
     device: Device = "auto",
     overwrite: bool = False,

@@ -30,16 +30,16 @@ def ordering(y: np.ndarray, score: np.ndarray) -> tuple[float, float]:
     Returns:
         NaN for AUROC without both classes, for average precision without a positive.
     """
+    n_positive = float(y.sum())
+    n_negative = len(y) - n_positive
+    if n_positive == 0:
+        return np.nan, np.nan
     # Ties are taken together, in whatever order the sort leaves them.
     order = np.argsort(-score)
     sorted_y, sorted_score = y[order], score[order]
     last = _ends_of_ties(sorted_score)
     true_positives = np.cumsum(sorted_y)[last].astype(np.float64)
     chosen = last + 1.0
-    n_positive = float(y.sum())
-    n_negative = len(y) - n_positive
-    if n_positive == 0:
-        return np.nan, np.nan
     gained = np.diff(true_positives, prepend=0.0)
     average_precision = float((gained * true_positives / chosen).sum() / n_positive)
     if n_negative == 0:

@@ -21,7 +21,7 @@ HEADS = (
 )
 HELD_AT = {
     "zero": "0",
-    "mean": "their mean over all characters",
+    "mean": "their mean over the characters read",
     "resample": "what they were at the same step of another sequence",
     "translate": "what they were, moved by the difference of their means where the hypothesis holds and where not",
 }
@@ -51,7 +51,8 @@ def _note(records: Sequence[Record]) -> str:
         "the hypothesis holds and elsewhere, beside the mean of sets of as many random units in the same layers. p "
         "is the share of such sets, this one included, that lose at least as much where it holds, and whose "
         "difference between there and elsewhere is at least as large. Small in both, the network uses these units, "
-        "and there above all.</p>\n"
+        "and there above all. Each is of its line alone, without a correction for their number. h and c of a unit that "
+        "both stand in a ranking of ten are one unit.</p>\n"
     )
 
 

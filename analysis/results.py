@@ -116,10 +116,20 @@ def read_results(folders: str | os.PathLike[str] | Iterable[str | os.PathLike[st
     return [_read_result(path, "/".join(path.parts[-depth:])) for path in resolved]
 
 
-def _read_result(folder: Path, name: str) -> Result:
+def read_records(folder: Path) -> tuple[Record, ...]:
+    """Read the records of a results folder, and nothing else of it.
+
+    Raises:
+        InputError: `probes.json` is missing, is not JSON, or lacks what it must have.
+    """
     records = _read_json(folder / "probes.json", list)
     for position, record in enumerate(records):
         _check_record(record, f"{folder / 'probes.json'}, record {position}")
+    return tuple(records)
+
+
+def _read_result(folder: Path, name: str) -> Result:
+    records = read_records(folder)
     excerpts = _read_json(folder / "excerpts.json", list) if (folder / "excerpts.json").exists() else []
     parsed = [_excerpt(item, f"{folder / 'excerpts.json'}, entry {i}") for i, item in enumerate(excerpts)]
     config = _read_json(folder / "config.json", dict) if (folder / "config.json").exists() else {}
@@ -129,10 +139,11 @@ def _read_result(folder: Path, name: str) -> Result:
     held = _read_json(folder / ABLATION, list) if (folder / ABLATION).exists() else []
     for position, record in enumerate(held):
         _check_held(record, f"{folder / ABLATION}, record {position}")
-    return Result(name, tuple(records), {excerpt.hypothesis: excerpt for excerpt in parsed}, facts, tuple(held))
+    return Result(name, records, {excerpt.hypothesis: excerpt for excerpt in parsed}, facts, tuple(held))
 
 
 def _read_json(path: Path, expected: type) -> Any:
+    again = f"run `gatescope {'ablate' if path.name == ABLATION else 'probe'}` again"
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -140,10 +151,10 @@ def _read_json(path: Path, expected: type) -> Any:
     except NotADirectoryError:
         raise InputError(f"{path.parent} is a file: give the folder that holds {path.name}") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON ({error}): write it again") from None
+        raise InputError(f"{path} is not JSON ({error}): {again}") from None
     if not isinstance(value, expected):
         wanted = "a list" if expected is list else "an object"
-        raise InputError(f"{path} holds a {type(value).__name__}, expected {wanted}: write it again")
+        raise InputError(f"{path} holds a {type(value).__name__}, expected {wanted}: {again}")
     return value
 
 

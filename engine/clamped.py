@@ -16,9 +16,6 @@ from torch.nn.functional import cross_entropy
 from gatescope.engine.model import CharacterModel
 from gatescope.kernels.cells import GRUCell, LSTMCell, RNNCell
 
-# Rows that are stepped side by side: products of fewer do not fill two cores, and of more the states leave the caches.
-MOST_ROWS = 1024
-
 
 @torch.no_grad()
 def undisturbed_states(model: CharacterModel, tokens: Tensor, initial: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -56,19 +53,7 @@ def clamped_losses(
     Returns:
         What the model loses at each next character, in nats [V, S, T - 1].
     """
-    at_once = max(1, MOST_ROWS // len(tokens))
     cells = _cells(model)
-    return torch.cat([_clamped(model, cells, tokens, initial, values, part) for part in units.split(at_once)])
-
-
-def _clamped(
-    model: CharacterModel,
-    cells: list[nn.Module],
-    tokens: Tensor,
-    initial: Mapping[str, Tensor],
-    values: Mapping[str, Tensor],
-    units: Tensor,
-) -> Tensor:
     n_sets, (n_sequences, n_steps) = len(units), tokens.shape
     # Row v S + s is sequence s with set v held.
     names = model.architecture.states

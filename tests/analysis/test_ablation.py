@@ -5,16 +5,19 @@ import shutil
 
 import numpy as np
 import pytest
+from forked import gatescope
 from killing import contents
 from latched_model import CHARACTERS, COPY, HIDDEN, INSIDE, LATCH, write_latched_model
 from safetensors.torch import load_file
 from scipy.special import log_softmax
 
+from gatescope.analysis import ablation
 from gatescope.analysis.ablation_config import AblationConfig
-from gatescope.analysis.clamping import random_sets
 from gatescope.analysis.cli import main
+from gatescope.analysis.intervals import mean_interval
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
+from gatescope.engine.folder_lock import locked
 
 S, T, SEED = 60, 80, 3
 SAMPLE = ["--sequences", str(S), "--length", str(T), "--capture", "h", "--dtype", "float32"]
@@ -85,11 +88,14 @@ def test_the_loss_is_what_the_states_say(world, losses, results):
         np.testing.assert_allclose(record[f"change{name}"], change[part].mean(), atol=2e-6)
     assert record["change_holds"] > 0.02 and record["change_elsewhere"] > 0.02
     assert record["change_holds_low"] < record["change_holds"] < record["change_holds_high"]
-    # No unit but this one matters to the output, so that random sets do as much where they have it.
-    counts = tuple(int(layer == unit[0]) for layer in (0, 1))
-    drawn = random_sets(counts, HIDDEN, 40, 0)[:, unit[0], unit[1]].sum().item()
-    assert record["random_sets"] == 40 and record["p_holds"] == round((1 + drawn) / 41, 6)
-    np.testing.assert_allclose(record["random_change_holds"], drawn / 40 * record["change_holds"], atol=2e-6)
+    sums, counts = ((each * where).sum(axis=1) for each in (change, np.ones(change.shape)))
+    ends = record["change_holds_low"], record["change_holds_high"]
+    np.testing.assert_allclose(ends, mean_interval(sums, counts, 1000, 0), atol=1e-5)
+    # No unit but these two matters to the output. Of 23 others in its layer one set is one unit.
+    assert record["random_sets"] == HIDDEN - 1 and record["p_holds"] == round(1 / HIDDEN, 6)
+    np.testing.assert_allclose([record["random_change_holds"], record["random_change"]], 0, atol=2e-6)
+    less_elsewhere = record["change_holds"] > record["change_elsewhere"]
+    assert record["p_difference"] == (round(1 / HIDDEN, 6) if less_elsewhere else 1.0)
 
 
 @pytest.mark.parametrize("method", ["zero", "resample", "translate"])
@@ -140,7 +146,7 @@ def test_equal_seeds_give_equal_bytes_and_others_other_random_sets(world):
     first, same, other = (ablate(world, *words, "--seed", seed) for seed in (1, 1, 2))
     assert first == same and first != other
     assert [each["units"] for each in first] == [each["units"] for each in other]
-    plain = [ablate(world, "--hypothesis", "inside", "--seed", seed)[0] for seed in (1, 2)]
+    plain = [ablate(world, "--hypothesis", "inside", "--seed", seed)[1] for seed in (1, 2)]
     assert plain[0]["change"] == plain[1]["change"] and plain[0]["random_change"] != plain[1]["random_change"]
 
 
@@ -181,6 +187,7 @@ BAD = {
     "no such hypothesis": (["--hypothesis", "absent"], "absent"),
     "continuous": (["--hypothesis", "line_position"], "continuous"),
     "too few random sets": (["--random-sets", "5"], "--random-sets 5"),
+    "too many": (["--random-sets", "1000000000"], "--random-sets 1000000000"),
     "no units": (["--units", "0"], "--units 0"),
     "no characters": (["--length", "1"], "--length 1"),
     "method": (["--method", "lesion"], "--method"),
@@ -234,6 +241,53 @@ def test_states_without_those_of_every_layer_are_refused(world, tmp_path, capsys
     assert "--capture h c" in capsys.readouterr().err
 
 
+def test_a_damaged_ablation_is_written_anew(world, tmp_path, capsys):
+    shutil.copytree(world / "results", tmp_path / "results")
+    for name in ("ablation.json", "excerpts.json"):
+        (tmp_path / "results" / name).write_text("[")
+    words = ["ablate", tmp_path / "results", "--model", world / "model", "--states", world / "states.zarr"]
+    assert main(list(map(str, [*words, "--hypothesis", "inside", "--units", "1"]))) == 0
+    assert json.loads((tmp_path / "results" / "ablation.json").read_text())
+
+
+def test_a_folder_that_another_program_writes_is_refused_before_the_work(world, tmp_path, capsys, monkeypatch):
+    def never(*_):
+        raise AssertionError("it was computed")
+
+    monkeypatch.setattr(ablation, "ablation_records", never)
+    (tmp_path / "out").mkdir()
+    words = ["ablate", world / "results", "--model", world / "model", "--states", world / "states.zarr"]
+    with locked(tmp_path / "out"):
+        assert main(list(map(str, [*words, "--hypothesis", "inside", "--out", tmp_path / "out"]))) == 2
+    assert "is being written by another program" in capsys.readouterr().err
+
+
+def test_a_hypothesis_that_holds_nowhere_in_what_is_read_is_named(world, capsys):
+    ablate(world, "--hypothesis", "inside", "a", "--sequences", "1", "--length", "2", code=2)
+    assert "holds at none of the 1 characters that are read" in capsys.readouterr().err
+    assert not (world / "out").exists()
+
+
+def test_functions_are_found_where_they_have_moved(world, tmp_path, capsys):
+    functions = tmp_path / "my.py"
+    functions.write_text(
+        "from gatescope.analysis.hypotheses import hypothesis\n\n"
+        "@hypothesis(language='any', values='boolean', sees='past')\ndef is_b(text):\n"
+        "    'The character is b.'\n    return [each == 'b' for each in text]\n"
+    )
+    results = tmp_path / "results"
+    probe = ["probe", world / "states.zarr", "--out", results, "--functions", functions, "--bootstrap", "20"]
+    assert main(list(map(str, [*probe, "--hypotheses", "is_b"]))) == 0
+    words = ["ablate", results, "--model", world / "model", "--states", world / "states.zarr", "--hypothesis", "is_b"]
+    moved = functions.rename(tmp_path / "moved.py")
+    assert main(list(map(str, words))) == 2 and "my.py" in capsys.readouterr().err
+    done = gatescope(*words, "--functions", moved)
+    assert done.returncode == 0, done.stderr
+    moved.write_text(moved.read_text() + "# other\n")
+    done = gatescope(*words, "--functions", moved)
+    assert done.returncode == 2 and "moved.py is not what the probe read" in done.stderr
+
+
 def test_hypotheses_of_a_table_are_asked_with_it(world, tmp_path):
     text = StateDump.open(world / "states.zarr").text()
     rows = "\n".join(str(int(character == "(")) for character in text)
@@ -253,11 +307,14 @@ def test_hypotheses_of_a_table_are_asked_with_it(world, tmp_path):
 @pytest.mark.parametrize(
     ("unit", "message"),
     [
-        ({"states": "layer1/h", "unit": 24}, "layer1/h 24 is no unit of the model: it has 2 layers of 24"),
-        ({"states": "layer2/h", "unit": 0}, "layer2/h 0 is no unit of the model"),
-        ({"states": "layer0/h", "unit": -1}, "layer0/h -1 is no unit of the model"),
-        ({"states": "layer0/c", "unit": 1}, "layer0/c 1 is no recurrent state: only units of h can be held"),
-        ({"states": "layer0/gates/i", "unit": 1}, "is no recurrent state"),
+        (
+            {"states": "layer1/h", "unit": 24},
+            "layer1/h 24 cannot be held: the model has units 0 to 23 of layer0/h",
+        ),
+        ({"states": "layer2/h", "unit": 0}, "layer2/h 0 cannot be held"),
+        ({"states": "layer0/h", "unit": -1}, "layer0/h -1 cannot be held"),
+        ({"states": "layer0/c", "unit": 1}, "layer0/c 1 cannot be held"),
+        ({"states": f"layer{'9' * 5000}/h", "unit": 1}, "cannot be held"),
     ],
 )
 def test_rankings_of_what_is_no_unit_are_refused(world, tmp_path, capsys, unit, message):

@@ -9,6 +9,7 @@ import torch
 from latched_model import CHARACTERS, HIDDEN, write_latched_model
 from torch import nn
 
+from gatescope.analysis import clamped_reading
 from gatescope.analysis.clamped_reading import ClampedReading
 from gatescope.analysis.labels import Labels
 from gatescope.engine.dump import StateDump
@@ -105,6 +106,17 @@ def test_changes_are_of_the_same_characters(case):
         stop = min(stop, start + LENGTH)
         expected = -bias[dump.tokens[start + 1 : stop]].sum() - reading.losses[0, s]
         np.testing.assert_allclose(whole[0, s], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_sets_are_read_a_part_at_a_time(case, monkeypatch):
+    trained, dump, labels = case
+    reading = ClampedReading(trained, dump, labels, "post", np.arange(5), LENGTH)
+    values, units = reading.held("mean", 0, 0), torch.rand(7, 2, HIDDEN) < 0.3
+    together = reading.changes(values, units)
+    assert together.shape == (7, 1 + 2 * K, 5) and np.abs(together).max() > 0.1
+    for rows in (1, 15):
+        monkeypatch.setattr(clamped_reading, "MOST_ROWS", rows)
+        np.testing.assert_allclose(reading.changes(values, units), together, atol=2e-5)
 
 
 def test_a_sequence_of_one_character_predicts_nothing(case):

@@ -79,15 +79,24 @@ def test_a_mask_has_the_units_that_it_is_made_of():
     assert mask.tolist() == [[True, False, False], [True, False, True]]
 
 
-def test_random_sets_have_as_many_units_in_each_layer():
-    sets = random_sets((1, 0, 3), 5, 400, seed=7)
-    assert sets.shape == (400, 3, 5)
-    assert (sets.sum(dim=2) == torch.tensor([1, 0, 3])).all()
-    # Every unit is as likely as the next: 400 draws of 1 of 5, standard deviation 8; of 3 of 5, 10.
-    assert ((sets[:, 0].sum(dim=0) - 80).abs() < 40).all() and ((sets[:, 2].sum(dim=0) - 240).abs() < 50).all()
-    assert len(Counter(map(bytes, sets.numpy()))) > 40
-    assert (random_sets((1, 0, 3), 5, 400, seed=7) == sets).all()
-    assert (random_sets((1, 0, 3), 5, 400, seed=8) != sets).any()
+def test_random_sets_have_as_many_units_in_each_layer_and_differ():
+    sets = random_sets((1, 0, 3), 12, 400, seed=7)
+    assert len(sets) == len(set(sets)) == 400
+    for each in sets:
+        assert Counter(layer for layer, _ in each) == {0: 1, 2: 3}
+        assert all(0 <= unit < 12 for _, unit in each)
+    # Every unit is as likely as the next: 400 draws of 1 of 12, standard deviation 6; of 3 of 12, 9.
+    counts = Counter(unit for each in sets for unit in each)
+    assert all(abs(counts[0, unit] - 400 / 12) < 30 and abs(counts[2, unit] - 100) < 45 for unit in range(12))
+    assert random_sets((1, 0, 3), 12, 400, seed=7) == sets
+    assert random_sets((1, 0, 3), 12, 400, seed=8) != sets
+
+
+@pytest.mark.parametrize(("n_sets", "expected"), [(4, 4), (5, 5), (9, 9), (10, 10), (40, 10)])
+def test_there_are_no_more_sets_than_there_are(n_sets, expected):
+    sets = random_sets((3, 5), 5, n_sets, seed=0)
+    assert len(sets) == len(set(sets)) == expected
+    assert all(Counter(layer for layer, _ in each) == {0: 3, 1: 5} for each in sets)
 
 
 def test_p_counts_the_tested_set_among_the_others():

@@ -24,6 +24,13 @@ def case(seed=0, n_groups=12, n=600, levels=None):
     return Y, score, defined, rng.integers(0, n_groups, n)
 
 
+def test_without_rows_there_is_no_order():
+    assert np.isnan(ordering.ordering(np.zeros(0, bool), np.zeros(0))).all()
+    Y, score, defined, _ = case()
+    defined[:, 1] = False
+    assert np.isnan(auroc(Y, score, defined)[1])
+
+
 def test_auroc_is_scikit_learns_where_labels_are_defined():
     Y, score, defined, _ = case(levels=4)
     Y[:, 2] = False

@@ -37,7 +37,7 @@ def test_every_set_of_units_has_a_row(write_result, tmp_path, texts_to_draw):
     ]
     assert found[1][0].replace("\u200b", "") == "b<script>" and found[1][2] == "first 2"
     (note,) = [each["text"] for each in page.all("p") if "nats per character that it loses" in each["text"]]
-    assert "held at their mean over all characters or 0, after" in note
+    assert "held at their mean over the characters read or 0, after" in note
 
 
 def test_beyond_so_many_sets_rows_are_a_click_away(write_result, tmp_path, texts_to_draw):
@@ -72,3 +72,4 @@ def test_a_damaged_file_is_named(write_result, tmp_path, content, message):
     with pytest.raises(InputError, match=r"ablation\.json") as error:
         read_results([folder])
     assert message in str(error.value)
+    assert "JSON" not in message or str(error.value).endswith("run `gatescope ablate` again")

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 from torch.nn.functional import log_softmax
 
-from gatescope.engine import clamped
 from gatescope.engine.clamped import clamped_losses, undisturbed_states
 from gatescope.engine.model import Architecture, CharacterModel
 
@@ -103,14 +102,3 @@ def test_without_its_top_layer_a_model_knows_its_output_bias_alone():
     zeros = {name: torch.zeros_like(each) for name, each in values.items()}
     found = clamped_losses(model, tokens, initial, zeros, units)[0]
     np.testing.assert_allclose(found, -log_softmax(model.output.bias, 0)[tokens[:, 1:]].detach(), rtol=1e-12)
-
-
-def test_sets_are_read_a_part_at_a_time(monkeypatch):
-    model, tokens, initial, values = drawn(cell="lstm", layers=2)
-    units = torch.rand(7, 2, H) < 0.5
-    together = clamped_losses(model, tokens, initial, values, units)
-    for rows in (1, 3 * S):
-        monkeypatch.setattr(clamped, "MOST_ROWS", rows)
-        np.testing.assert_allclose(
-            clamped_losses(model, tokens, initial, values, units), together, rtol=1e-12, atol=1e-12
-        )
