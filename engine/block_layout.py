@@ -43,7 +43,13 @@ class BlockLayout:
 
 
 def layout_of_array(array: zarr.Array[Any]) -> BlockLayout:
-    """Return the layout of an array that zarr-python opened."""
+    """Return the layout of an array that zarr-python opened.
+
+    Raises:
+        ValueError: its blocks have no rows, which zarr-python lets pass.
+    """
+    if not all(array.chunks):
+        raise ValueError(f"{array.path} has blocks of the shape {array.chunks}")
     codecs: tuple[Any, ...] = tuple(getattr(array.metadata, "codecs", ()))
     names = getattr(array.metadata, "chunk_key_encoding", None)
     whole_rows = (

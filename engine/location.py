@@ -30,6 +30,7 @@ UNREADABLE = (
     SyntaxError,
     TypeError,
     ValueError,
+    ZeroDivisionError,
     struct.error,
     tokenize.TokenError,
     zipfile.BadZipFile,

@@ -304,6 +304,13 @@ def edit(own, change):
     file.write_text(json.dumps(group))
 
 
+BLOCKED = ["tokens", "sequence_starts", "layer0/c", "initial/layer0/h"]
+
+
+def no_rows(document):
+    document["chunk_grid"]["configuration"]["chunk_shape"][0] = 0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -319,6 +326,10 @@ def edit(own, change):
         (lambda group, header, arrays: arrays["layer0/c"].update(shape=[7, 5]), r"layer0/c has the shape \(7, 5\)"),
         (lambda group, header, arrays: arrays["tokens"].update(data_type="int8"), "tokens are not 1000 unsigned"),
         (lambda group, header, arrays: arrays["layer0/c"].update(codecs=[]), "is damaged"),
+        *(
+            (lambda group, header, arrays, name=name: no_rows(arrays[name]), r"has blocks of the shape \(0,")
+            for name in BLOCKED
+        ),
         (lambda group, header, arrays: header["initial"].append("layer0/gates"), "layer0/gates"),
         (lambda group, header, arrays: group["attributes"].pop("vocabulary"), "is damaged: KeyError: 'vocabulary'"),
         (lambda group, header, arrays: group["attributes"].update(vocabulary=["ab"]), "not a list of characters"),

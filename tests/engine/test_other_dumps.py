@@ -243,6 +243,16 @@ def test_damaged_files_are_refused(tmp_path, name):
             raise InputError(f"{name} {source.verify()[0]}")
 
 
+def test_blocks_without_rows_are_refused(tmp_path):
+    zarr.create_group(tmp_path / "x.zarr").create_array("h", data=ROWS, chunks=(10, ROWS.shape[1]))
+    file = tmp_path / "x.zarr" / "h" / "zarr.json"
+    document = json.loads(file.read_text())
+    document["chunk_grid"]["configuration"]["chunk_shape"][0] = 0
+    file.write_text(json.dumps(document))
+    (problem,) = open_states(tmp_path / "x.zarr").verify()
+    assert "cannot be read" in problem
+
+
 def test_python_objects_are_never_loaded(tmp_path):
     np.save(tmp_path / "x.npy", np.array([{}, []], dtype=object), allow_pickle=True)
     with pytest.raises(InputError, match="Python objects"):
