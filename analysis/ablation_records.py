@@ -13,7 +13,7 @@ from gatescope.analysis.ablation_config import AblationConfig
 from gatescope.analysis.clamped_reading import ClampedReading
 from gatescope.analysis.clamping import Unit, mask_of, p_value, random_sets
 from gatescope.analysis.intervals import mean_interval
-from gatescope.analysis.results import Record, unit_name
+from gatescope.analysis.results import Record, json_number, unit_name
 from gatescope.analysis.scorer import FEWEST_GROUPS
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import Architecture
@@ -141,17 +141,17 @@ def _numbers(
         "n_sequences": len(groups),
         "n_characters": int(n[""]),
         "n_holds": int(n["_holds"]),
-        **{f"loss{name}": _json_number(value) for name, value in loss.items()},
-        **{f"change{name}": _json_number(value) for name, value in found.items()},
-        "change_holds_low": _json_number(low),
-        "change_holds_high": _json_number(high),
+        **{f"loss{name}": json_number(value) for name, value in loss.items()},
+        **{f"change{name}": json_number(value) for name, value in found.items()},
+        "change_holds_low": json_number(low),
+        "change_holds_high": json_number(high),
         "random_sets": len(random),
         **{
-            f"random_change{name}": _json_number(value.mean() if len(value) else np.nan)
+            f"random_change{name}": json_number(value.mean() if len(value) else np.nan)
             for name, value in others.items()
         },
-        "p_holds": _json_number(p_value(found["_holds"], others["_holds"])),
-        "p_difference": _json_number(
+        "p_holds": json_number(p_value(found["_holds"], others["_holds"])),
+        "p_difference": json_number(
             p_value(found["_holds"] - found["_elsewhere"], others["_holds"] - others["_elsewhere"])
         ),
     }
@@ -163,7 +163,3 @@ def _interval(change: np.ndarray, counts: np.ndarray, groups: np.ndarray, seed: 
     if number.max() + 1 < FEWEST_GROUPS:
         return np.nan, np.nan
     return mean_interval(np.bincount(number, change), np.bincount(number, counts), seed=seed)
-
-
-def _json_number(value: float) -> float | None:
-    return round(float(value), 6) if np.isfinite(value) else None

@@ -25,7 +25,7 @@ def ablation_table(records: Sequence[Record]) -> Table:
         records: one per hypothesis, ranking and number of units.
 
     Returns:
-        A table for `rich.print`, readable from 100 columns on; names are plain text, never markup.
+        A table for `rich.print`, readable from 120 columns on; names are plain text, never markup.
     """
     table = Table(
         caption=CAPTION,

@@ -15,7 +15,7 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import TrainedModel
 
-# Rows that are stepped side by side: products of fewer do not fill two cores, and of more the states leave the caches.
+# Rows that are stepped side by side, so that memory does not grow with the number of sets.
 MOST_ROWS = 1024
 
 

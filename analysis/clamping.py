@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-METHODS = ("zero", "mean", "resample", "translate")
 # Effects, in nats per character, that float32 does not tell apart: one set of units read beside other ones.
 SAME = 1e-6
 # (layer, unit)
@@ -30,7 +29,7 @@ def held_values(
     """Return what every unit would be held at after each character.
 
     Args:
-        method: one of `METHODS`.
+        method: one of those above.
         states: those of the undisturbed sequences, [L, T, S, H] by name.
         lengths: characters of each sequence, int [S]; what is behind them in the states is padding.
         holds, defined: whether the hypothesis holds at each state, and is defined there, bool [T, S]; for `translate`.
@@ -84,9 +83,10 @@ def random_sets(counts: Sequence[int], hidden: int, n_sets: int, seed: int) -> l
         seed: of the draws; equal counts give equal sets.
     """
     generator = np.random.default_rng((seed, *counts))
-    n_sets = min(n_sets, math.prod(math.comb(hidden, n) for n in counts))
+    n_all = math.prod(math.comb(hidden, n) for n in counts)
+    n_sets = min(n_sets, n_all)
     # Of nearly all sets the last ones would be long in coming: all that there are stand in a random order.
-    if 2 * n_sets > math.prod(math.comb(hidden, n) for n in counts):
+    if 2 * n_sets > n_all:
         parts = (itertools.combinations(range(hidden), n) for n in counts)
         every = [
             frozenset((layer, unit) for layer, units in enumerate(each) for unit in units)

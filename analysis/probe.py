@@ -32,7 +32,7 @@ from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.label_table import LabelTable, read_labels
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig
-from gatescope.analysis.results import ABLATION, read_results
+from gatescope.analysis.results import ABLATION, json_number, read_results
 from gatescope.analysis.significance import benjamini_hochberg
 from gatescope.analysis.split import split_sequences
 from gatescope.engine.errors import InputError
@@ -152,7 +152,7 @@ def study_dump(
         # Of all hypotheses and state sets together: the more are asked, the more pass by chance.
         p = np.array([record.get("best_unit_p") or np.nan for record in records])
         for record, q in zip(records, benjamini_hochberg(p), strict=True):
-            record["best_unit_q"] = round(float(q), 6) if np.isfinite(q) else None
+            record["best_unit_q"] = json_number(q)
     contents = {"boolean": [each.name for each in boolean.hypotheses], "ridge": labelled[len(boolean.hypotheses) :]}
     columns = {name: study.columns(name) for name in study.state_sets}
     header = json.dumps({"hypotheses": contents, "columns": columns})

@@ -53,8 +53,8 @@ class Experiment:
     rows: tuple[Row, ...]
 
 
-def _row(name: str, legacy: str | None, corrected: str, lstm: Scores, gru: Scores | None = None) -> Row:
-    return Row(name, legacy, corrected, {"lstm": lstm} | ({"gru": gru} if gru else {}))
+def _row(name: str, legacy: str | None, corrected: str, lstm: Scores, gru: Scores) -> Row:
+    return Row(name, legacy, corrected, {"lstm": lstm, "gru": gru})
 
 
 EXPERIMENTS = {

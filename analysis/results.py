@@ -253,6 +253,11 @@ def number(record: Mapping[str, Any], key: str) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+def json_number(value: float) -> float | None:
+    """Return a metric as records hold it: six decimals, None where it does not apply."""
+    return round(float(value), 6) if math.isfinite(value) else None
+
+
 def score(value: float | None) -> str:
     """Write a score as the field's tables do: two decimals, no leading zero, a dash where it does not apply."""
     if value is None or not math.isfinite(value):

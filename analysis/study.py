@@ -21,6 +21,7 @@ from gatescope.analysis.labels import Labels
 from gatescope.analysis.last_characters import CharacterProbe
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.ranking import localisation, participation_ratio, rank_units, unit_records
+from gatescope.analysis.results import json_number
 from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.split import groups_of, rows_of, sequence_ids_of, split_sequences
 from gatescope.analysis.state_sets import state_sets
@@ -216,7 +217,7 @@ class Study:
                 "weighting": weighting,
                 "n_train": int(n_train[k]),
                 "n_test": int(n_test[k]),
-                **{metric: _json_number(values[k]) for metric, values in scores.items()},
+                **{metric: json_number(values[k]) for metric, values in scores.items()},
                 "top_units": units[k],
                 "largest_weights": largest[k],
                 "status": str(statuses[k]),
@@ -251,7 +252,3 @@ class Study:
     def _ranking(self, weighting: str) -> str:
         # A continuous hypothesis has no classes for a unit to tell apart.
         return "correlation" if weighting == "none" and self.config.ranking == "auroc" else self.config.ranking
-
-
-def _json_number(value: float) -> float | None:
-    return round(float(value), 6) if np.isfinite(value) else None
