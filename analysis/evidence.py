@@ -1,6 +1,6 @@
 """What stands behind a score: how much of it is memory, whether chance finds such units, how cheaply labels are sent.
 
-Three controls for the hypotheses of one kind on one state set. They cost several fits each, so they are made when they
+Four controls for the hypotheses of one kind on one state set. They cost several fits each, so they are made when they
 are asked for.
 """
 
@@ -18,6 +18,7 @@ from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import CONTROL_DRAWS
 from gatescope.analysis.significance import shift_test
 from gatescope.analysis.split import rows_of
+from gatescope.analysis.units_alone import column_sd
 
 if TYPE_CHECKING:
     from gatescope.analysis.study import Study
@@ -61,6 +62,36 @@ def control_score(study: Study, model: Any, labels: Labels, X_train: Any, X_test
     score = study.scorer.f1 if is_boolean else study.scorer.r2
     scores = score(control[n_train:], predicted, defined[n_train:]).reshape(CONTROL_DRAWS, -1)
     return np.asarray(np.ma.masked_invalid(scores).mean(axis=0).filled(np.nan))
+
+
+def above_untrained(
+    study: Study, model: Any, name: str, labels: Labels, score: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Score the same probe on states of the network before training, and how far that of the trained one lies above.
+
+    States of small random weights are small. So that the penalty does not hold down what they tell, C is divided by
+    the mean variance of the units: on 80,000 states of 256 units that raised the AUROC of an untrained network by .02
+    to .06 (by less than .01 where C was ten times as large again).
+
+    Args:
+        study: the rows, with states of an untrained network.
+        model: an estimator with the settings of the probe; it is left as it is.
+        name: the state set.
+        labels: K hypotheses.
+        score: [n, K], logits or predicted values of the trained network's probe on the test rows.
+
+    Returns:
+        AUROC, or R2 of continuous hypotheses, and the ends of the interval, [K] each.
+    """
+    assert study.untrained is not None
+    X_train, X_test = (study.states(name, part, study.untrained) for part in (study.train, study.test))
+    Y, defined = labels.values, labels.defined
+    # Units that never move tell nothing, whatever the penalty.
+    variance = float((column_sd(X_train) ** 2).mean()) or 1.0
+    fitted = clone(model).set_params(C=model.C / variance)
+    fitted.fit(X_train, Y[study.train_rows], sample_weight=defined[study.train_rows].astype(np.float32))
+    predict = fitted.decision_function if Y.dtype == bool else fitted.predict
+    return study.scorer.above(Y[study.test_rows], score, predict(X_test), defined[study.test_rows])
 
 
 def best_unit_p(study: Study, labels: Labels, X_train: np.ndarray) -> np.ndarray:

@@ -110,7 +110,7 @@ def _save(figure: Figure, stem: Path) -> list[Path]:
 def scores_figure(results: Sequence[Result], measure: str) -> Figure:
     """Draw one row per hypothesis, best known first, and one column per result.
 
-    Scores have their 95% interval and that of the n-gram baseline: AUROC of the plain fit; F1 of the plain and the
+    Scores have their 95% interval and that of the text baseline: AUROC of the plain fit; F1 of the plain and the
     balanced fit, over the majority's; R2 of continuous hypotheses, with Pearson's r.
 
     Args:
@@ -145,7 +145,7 @@ def scores_figure(results: Sequence[Result], measure: str) -> Figure:
         rows_here = [(y, chosen[name]) for y, name in enumerate(shown) if name in chosen]
         {"auroc": _draw_auroc, "f1": _draw_f1, "r2": _draw_r2}[measure](axes, rows_here)
     leads = [leading(weightings) for result in results for weightings in headline(result.records).values()]
-    keys = (measure, f"{measure}_low", f"baseline_ngram_{measure}", *(("pearson",) if measure == "r2" else ()))
+    keys = (measure, f"{measure}_low", f"baseline_text_{measure}", *(("pearson",) if measure == "r2" else ()))
     values = [value for record in leads for key in keys if (value := number(record, key)) is not None]
     _scale(figure.axes, measure, min([*values, 0.5 if measure == "auroc" else 0.0]))
     handles = _legend(measure)
@@ -215,9 +215,9 @@ def _draw_r2(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _draw_fits(axes: Axes, fits: Sequence[tuple[float, Record]], measure: str, weighting: str) -> None:
-    """Draw scores of one weighting with their intervals, and those of the n-gram baseline."""
+    """Draw scores of one weighting with their intervals, and those of the text baseline."""
     colour, marker, _ = WEIGHTINGS[weighting]
-    axes.plot(*_points(fits, f"baseline_ngram_{measure}"), "x", color=BASELINE, markersize=3.5, markeredgewidth=0.9)
+    axes.plot(*_points(fits, f"baseline_text_{measure}"), "x", color=BASELINE, markersize=3.5, markeredgewidth=0.9)
     low, y_low = _points([fit for fit in fits if number(fit[1], f"{measure}_high") is not None], f"{measure}_low")
     high, y_high = _points([fit for fit in fits if number(fit[1], f"{measure}_low") is not None], f"{measure}_high")
     # One line with gaps, so that a figure of many rows stays quick.
@@ -255,4 +255,4 @@ def _legend(measure: str) -> list[Line2D]:
         handles[-1].set(linestyle=line, linewidth=1.2, label=label)
     if measure == "f1":
         handles.append(Line2D([], [], color=BASELINE, marker="|", linestyle="", markersize=6, label="majority"))
-    return [*handles, Line2D([], [], color=BASELINE, marker="x", linestyle="", markersize=4, label="n-gram")]
+    return [*handles, Line2D([], [], color=BASELINE, marker="x", linestyle="", markersize=4, label="text")]

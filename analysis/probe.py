@@ -44,6 +44,7 @@ from gatescope.engine.other_dumps import ReadConfig, open_states
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.settings import CONFIG, claimed, record_facts, remove
 from gatescope.engine.state_source import StateSource
+from gatescope.engine.untrained import untrained_states
 
 if TYPE_CHECKING:
     from gatescope.analysis.study import Study
@@ -52,8 +53,9 @@ RECORDS = "probes.json"
 EXCERPTS = "excerpts.json"
 COEFFICIENTS = "coefficients.safetensors"
 FITS = "fits"
-OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, FITS, ABLATION)
-# What a fit of one hypothesis takes for each row of the dump: labels, weights, predictions, and the n-gram baseline.
+UNTRAINED = "untrained.zarr"
+OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, FITS, UNTRAINED, ABLATION)
+# What a fit of one hypothesis takes for each row of the dump: labels, weights, predictions, and the text baseline.
 BYTES_OF_EACH = 40
 
 
@@ -140,7 +142,8 @@ def study_dump(
 
     from gatescope.analysis.study import Study
 
-    study = Study(dump, config, seed)
+    untrained = untrained_states(dump, results / UNTRAINED, seed=seed, log_path=log_path) if config.controls else None
+    study = Study(dump, config, seed, untrained)
     with warnings.catch_warnings():
         # Records and table have the status of each hypothesis.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -159,7 +162,8 @@ def study_dump(
     write_atomic(results / COEFFICIENTS, save(coefficients, {"gatescope": header}))
     write_json(results / EXCERPTS, sorted(painted, key=lambda item: order[item["hypothesis"]]))
     # The records come last: with them a probe has ended.
-    remove(results / FITS)
+    for name in (FITS, UNTRAINED):
+        remove(results / name)
     write_json(results / RECORDS, records)
     return records
 

@@ -34,7 +34,7 @@ class ProbeConfig:
     bootstrap: int = 1000  # resamples of the test sequences, for 95% intervals
     ranking: Literal["auroc", "weight_sd", "weight"] = "auroc"  # what puts a unit first; the paper: weight
 
-    controls: bool = False  # control task, chance of the best unit, description length; several times the fits
+    controls: bool = False  # control task, chance, description length, untrained network; several times the fits
     memory_limit: str = "4GB"  # half for states, beyond it read from disk in every pass; half for what fits together
 
     def __post_init__(self) -> None:

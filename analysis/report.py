@@ -1,6 +1,6 @@
 """The report: one self-contained page that answers which hypotheses the hidden states know, and which units know them.
 
-It opens with the answer (AUROC with its interval, beside what the last characters tell, and the best unit), then shows
+It opens with the answer (AUROC with its interval, beside what the text alone tells, and the best unit), then shows
 the text of each hypothesis coloured by hypothesis, by prediction and by the most responsible unit, as in Figures 2 and
 7 of van der Ouderaa, Quantitatively understanding recurrent networks, and ends with every score. The page needs no
 network and no script, and the same results give the same bytes.
@@ -97,6 +97,7 @@ def _page(results: Sequence[Result], texts: Texts) -> str:
         texts_section(results, texts),
         scores_table(results),
         _method(),
+        _controls(results),
         facts_table(results),
         f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
     ]
@@ -113,16 +114,17 @@ def _answer(result: Result, several: bool) -> str:
     if known:
         answer = (
             f"{who} {len(known)} of {_hypotheses(len(scored))}: on unseen sequences a probe tells them better than "
-            "chance and better than the last characters do, with the whole of both 95% intervals. "
+            "chance and better than the text alone does, with the whole of both 95% intervals. "
             + " ".join(_best_known([record for record in known if record["kind"] == kind]) for kind in MEASURES)
         )
     elif scored:
         answer = (
             f"{who} none of {_hypotheses(len(scored))} for certain: of none does the score lie above chance and above "
-            "what the last characters tell, with the whole of both 95% intervals."
+            "what the text alone tells, with the whole of both 95% intervals."
         )
     else:
         answer = f"{who} nothing that could be scored."
+    answer += _untrained(known)
     if below:
         answer += f" Below a baseline: {len(below)}."
     if n_open:
@@ -134,8 +136,8 @@ def _answer(result: Result, several: bool) -> str:
             " Verdicts are not corrected for the number of hypotheses: if the states knew none of these "
             f"{len(scored)}, about {round(len(scored) * BY_CHANCE)} would pass by chance."
         )
-    if scored and all(number(record, f"baseline_ngram_{MEASURES[record['kind']][0]}") is None for record in scored):
-        answer += " What was read is not known, so that the n-gram baseline is missing and nothing is decided."
+    if scored and all(number(record, f"baseline_text_{MEASURES[record['kind']][0]}") is None for record in scored):
+        answer += " What was read is not known, so that the text baseline is missing and nothing is decided."
     return f'<p class="answer">{answer.strip()}</p>\n{model_line(result.facts)}'
 
 
@@ -148,12 +150,21 @@ def _best_known(known: Sequence[Record]) -> str:
     among, name, of_one = "Best known", "AUROC", "AUROC"
     if measure == "r2":
         among, name, of_one = "Best of the continuous ones", "R²", "r"
-    table = score(number(best, f"baseline_ngram_{measure}"))
+    table = score(number(best, f"baseline_text_{measure}"))
     return (
-        f"{among} is <b>{escaped(best['hypothesis'])}</b> ({name} {score(number(best, measure))}, n-gram baseline "
+        f"{among} is <b>{escaped(best['hypothesis'])}</b> ({name} {score(number(best, measure))}, text baseline "
         f"{table}); of single units <b>{escaped(best_unit(best) or '–')}</b> tells most of it ({of_one} "
         f"{score(best_unit_alone(best))})."
     )
+
+
+def _untrained(known: Sequence[Record]) -> str:
+    """A sentence about what training added to what is known, where an untrained network was asked, too."""
+    ends = [end for record in known if (end := number(record, "above_untrained_low")) is not None]
+    if not ends:
+        return ""
+    learnt = sum(end > 0 for end in ends)
+    return f" {learnt} of these {len(ends)} they tell better than before training, with the whole of the interval."
 
 
 def _hypotheses(count: int) -> str:
@@ -171,12 +182,14 @@ def _method() -> str:
         "spread of what was drawn; how far another training of the same model would move it, it does not say. "
         "Where a hypothesis holds in a handful of them such intervals are still too short; of fewer than 8 "
         "none is given.</p>\n"
-        f"<p>The n-gram baseline predicts from the last {LONGEST_CONTEXT} characters that the state has read: what "
-        "does not exceed it may be a memory of these characters and no more. It is a smoothed table of contexts or a "
-        "linear probe of the characters themselves, whichever scores better on the test sequences. Majority is the "
-        "better F1 of two guesses: always the more frequent label, or always that the hypothesis holds.</p>\n"
+        f"<p>The text baseline predicts from the last {LONGEST_CONTEXT} characters that the state has read, and from "
+        "how many characters it is from the beginning of the text, where every text stands at no depth and inside of "
+        "nothing: what does not exceed it may be a memory of these and no more. It is a smoothed table of contexts, a "
+        "linear probe of characters and place, or one of the place alone, whichever scores best on the test "
+        "sequences. Majority is the better F1 of two guesses: always the more frequent label, or always that the "
+        "hypothesis holds.</p>\n"
         "<p>Known: AUROC of the plain fit (R² of continuous hypotheses) lies above chance and above that of the "
-        "n-gram baseline, each with the whole 95% interval, for which both are scored on the same drawn "
+        "text baseline, each with the whole 95% interval, for which both are scored on the same drawn "
         "sequences. Below a baseline: one of the intervals lies below. Undecided: neither. Each hypothesis is "
         "judged alone, without a correction for their number: of 40 that states do not know one may pass by "
         "chance. What is known may still be known badly; AUROC and F1 say how well.</p>\n"
@@ -186,4 +199,18 @@ def _method() -> str:
         "may put another one first. The largest weights of a probe are listed apart: their units help together, "
         "and one of them may tell nothing alone. F1 depends on how often a hypothesis holds; results of different "
         "texts are better compared by AUROC or MCC.</p>\n"
+    )
+
+
+def _controls(results: Sequence[Result]) -> str:
+    """What the controls in the last table mean, where there are any."""
+    if not any("control_score" in record for result in results for record in result.records):
+        return ""
+    return (
+        "<p>Controls, in the table of all scores. Control: F1 (R²) of the same probe on labels that the last three "
+        "characters decide at random; selectivity is how far the hypothesis lies above that. Compression: how many "
+        "times shorter the labels are sent by probes of these states than at their known frequency. q of any unit: "
+        "how often shifted labels have a unit as telling as the best, corrected for all that was asked. Untrained: "
+        "AUROC (R²) of the same probe on states of the same network before training, which owe to its architecture "
+        "what they tell; above it: the 95% interval of how far the trained network’s probe lies above.</p>\n"
     )

@@ -141,7 +141,7 @@ def _judged_cells(weightings: Weightings, measure: str, other: str) -> str:
     known = " known" if judged == Verdict.KNOWN else ""
     return (
         f'<td class="chart">{chart}</td><td class="f">{value}</td>'
-        f'<td class="r">{score(number(record, f"baseline_ngram_{measure}"))}</td><td class="r wide">{other}</td>'
+        f'<td class="r">{score(number(record, f"baseline_text_{measure}"))}</td><td class="r wide">{other}</td>'
         f'<td class="unit">{_unit(record)}</td>'
         f'<td class="verdict{known}">{judged}{_status(weightings)}</td>'
     )
@@ -169,10 +169,10 @@ def _f1_cells(weightings: Weightings) -> str:
     scores = "".join(
         f'<td class="f">{_with_interval(weightings[name], "f1") if name in weightings else "–"}</td>' for name in FITS
     )
-    ngram = "/".join(score(number(record, "baseline_ngram_f1")) for record in fits)
+    text = "/".join(score(number(record, "baseline_text_f1")) for record in fits)
     return (
         f'<td class="chart">{_svg(24, marks, "; ".join([*words, f"majority {score(majority)}"]))}</td>{scores}'
-        f'<td class="r wide">{ngram}</td><td class="r wide">{score(majority)}</td>'
+        f'<td class="r wide">{text}</td><td class="r wide">{score(majority)}</td>'
     )
 
 
@@ -181,13 +181,11 @@ def _fits(weightings: Weightings) -> list[Record]:
 
 
 def _marks(record: Record, measure: str, kind: str, y: int) -> str:
-    """A score, its interval and that of the n-gram baseline in a chart."""
+    """A score, its interval and that of the text baseline in a chart."""
     least, marks = LEAST[measure], ""
-    ngram, low, high = (
-        number(record, key) for key in (f"baseline_ngram_{measure}", f"{measure}_low", f"{measure}_high")
-    )
-    if ngram is not None:
-        marks += _cross(f"{_x(ngram, least)}%", y)
+    text, low, high = (number(record, key) for key in (f"baseline_text_{measure}", f"{measure}_low", f"{measure}_high"))
+    if text is not None:
+        marks += _cross(f"{_x(text, least)}%", y)
     if low is not None and high is not None:
         marks += f'<line class="{kind} bar" x1="{_x(low, least)}%" x2="{_x(high, least)}%" y1="{y}" y2="{y}"/>'
     value = number(record, measure)
@@ -202,8 +200,8 @@ def _said(record: Record, measure: str) -> str:
     """What a chart shows, in words."""
     low, high = number(record, f"{measure}_low"), number(record, f"{measure}_high")
     ends = "" if low is None or high is None else f", interval {score(low)} to {score(high)}"
-    table = score(number(record, f"baseline_ngram_{measure}"))
-    return f"{WORDS[measure]} {score(number(record, measure))}{ends}, n-gram baseline {table}"
+    table = score(number(record, f"baseline_text_{measure}"))
+    return f"{WORDS[measure]} {score(number(record, measure))}{ends}, text baseline {table}"
 
 
 def _svg(height: int, marks: Sequence[str], words: str) -> str:
@@ -235,9 +233,9 @@ def _key(kind: str) -> str:
     return f'<line class="{kind} bar" x1="2" x2="24" y1="6" y2="6"/>{dot}'
 
 
-TABLE_KEY = {"n-gram baseline": _cross("13", 6)}
+TABLE_KEY = {"text baseline": _cross("13", 6)}
 JUDGED = (
-    '<th scope="col" class="r">n-gram</th><th scope="col" class="r wide">{}</th>'
+    '<th scope="col" class="r">text</th><th scope="col" class="r wide">{}</th>'
     '<th scope="col">best unit <small>alone</small></th><th scope="col">verdict</th>'
 )
 AUROC = Layout(
@@ -254,7 +252,7 @@ R2 = Layout(
 )
 F1 = Layout(
     "f1",
-    '<th scope="col">plain</th><th scope="col">balanced</th><th scope="col" class="r wide">n-gram</th>'
+    '<th scope="col">plain</th><th scope="col">balanced</th><th scope="col" class="r wide">text</th>'
     '<th scope="col" class="r wide">majority</th>',
     _f1_cells,
     {

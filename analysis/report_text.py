@@ -86,7 +86,7 @@ def _scores_line(excerpt: Excerpt, record: Any) -> str:
             f1 = score(number(record, "best_unit_f1"))
             words.append(f"its unit alone AUROC {score(number(record, 'best_unit_auroc'))}, F1 {f1}")
     elif record is not None:
-        words += [_with_interval("R²", "r2", record), f"n-gram baseline {score(number(record, 'baseline_ngram_r2'))}"]
+        words += [_with_interval("R²", "r2", record), f"text baseline {score(number(record, 'baseline_text_r2'))}"]
         words.append(f"Pearson’s r {score(number(record, 'pearson'))}")
         if number(record, "best_unit_pearson") is not None:
             words.append(f"its unit alone r {score(number(record, 'best_unit_pearson'))}")

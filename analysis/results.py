@@ -30,12 +30,13 @@ KINDS = {"boolean": ("plain", "balanced"), "continuous": ("none",)}
 WORDS = ("hypothesis", "kind", "states", "weighting", "status")
 SCORES = (
     *("n_train", "n_test", "prevalence", "accuracy", "precision", "recall", "f1", "f1_low", "f1_high", "mcc"),
-    *("balanced_accuracy", "auroc", "auroc_low", "auroc_high", "auroc_over_ngram_low", "auroc_over_ngram_high"),
+    *("balanced_accuracy", "auroc", "auroc_low", "auroc_high", "auroc_over_text_low", "auroc_over_text_high"),
     *("average_precision", "log_loss_bits", "brier", "ece"),
-    *("r2", "r2_low", "r2_high", "r2_over_ngram_low", "r2_over_ngram_high", "pearson"),
-    *("baseline_majority_f1", "baseline_ngram_f1", "baseline_ngram_auroc", "baseline_ngram_r2"),
+    *("r2", "r2_low", "r2_high", "r2_over_text_low", "r2_over_text_high", "pearson"),
+    *("baseline_majority_f1", "baseline_text_f1", "baseline_text_auroc", "baseline_text_r2"),
     *("best_unit_f1", "best_unit_auroc", "best_unit_pearson", "localisation", "participation"),
     *("control_score", "selectivity", "best_unit_p", "best_unit_q", "compression"),
+    *("untrained_score", "above_untrained_low", "above_untrained_high"),
 )
 HELD_WORDS = ("hypothesis", "ranking", "method")
 HELD_NUMBERS = (
@@ -290,7 +291,7 @@ def best_unit_alone(record: Record) -> float | None:
 
 
 def verdict(record: Record) -> Verdict:
-    """Say whether states are known to carry a hypothesis, by how far a score lies above chance and the n-gram baseline.
+    """Say whether states are known to carry a hypothesis, by how far a score lies above chance and the text baseline.
 
     The score is AUROC, which needs no threshold, with 1/2 by chance; of continuous hypotheses R2, with 0. It has a 95%
     interval, and so has its difference from the table's, of resamples in which both are scored on the same sequences.
@@ -300,7 +301,7 @@ def verdict(record: Record) -> Verdict:
     measure, chance = MEASURES[record["kind"]]
     if number(record, measure) is None or record["status"] == "one_class":
         return Verdict.UNSCORED
-    names = (f"{measure}_low", f"{measure}_high", f"{measure}_over_ngram_low", f"{measure}_over_ngram_high")
+    names = (f"{measure}_low", f"{measure}_high", f"{measure}_over_text_low", f"{measure}_over_text_high")
     low, high, over_low, over_high = (number(record, name) for name in names)
     if low is None or high is None or over_low is None or over_high is None:
         return Verdict.UNDECIDED

@@ -19,16 +19,16 @@ from gatescope.analysis.ordering import auroc, resampled_auroc
 from gatescope.analysis.scoring import probability_metrics, restore_prior
 
 PLAIN = ("prevalence", "accuracy", "precision", "recall", "f1", "mcc", "balanced_accuracy")
-INTERVALS = ("f1_low", "f1_high", "auroc_low", "auroc_high", "auroc_over_ngram_low", "auroc_over_ngram_high")
+INTERVALS = ("f1_low", "f1_high", "auroc_low", "auroc_high", "auroc_over_text_low", "auroc_over_text_high")
 OF_PROBABILITIES = ("auroc", "average_precision", "log_loss_bits", "brier", "ece")
-REGRESSION = ("r2", "pearson", "r2_low", "r2_high", "r2_over_ngram_low", "r2_over_ngram_high")
-BASELINES = ("baseline_majority_f1", "baseline_ngram_f1", "baseline_ngram_auroc", "baseline_ngram_r2")
+REGRESSION = ("r2", "pearson", "r2_low", "r2_high", "r2_over_text_low", "r2_over_text_high")
+BASELINES = ("baseline_majority_f1", "baseline_text_f1", "baseline_text_auroc", "baseline_text_r2")
 FEWEST_GROUPS = 8
 
 
 @dataclass(frozen=True)
-class NgramScores:
-    """What the last characters score on boolean hypotheses: the same beside every state set.
+class TextScores:
+    """What the text alone scores on boolean hypotheses: the same beside every state set.
 
     Args:
         f1, auroc: [K].
@@ -57,7 +57,7 @@ class Scorer:
         self,
         Y: np.ndarray,
         logit: np.ndarray,
-        ngram: NgramScores | None,
+        text: TextScores | None,
         defined: np.ndarray,
         weight_ratio: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
@@ -66,7 +66,7 @@ class Scorer:
         Args:
             Y: [n, K] bool labels.
             logit: [n, K], of the probe.
-            ngram: what the last characters score on the same rows, or None.
+            text: what the text alone scores on the same rows, or None.
             defined: [n, K] bool.
             weight_ratio: [K], negatives per positive among the training rows, where classes had balanced weights: then
                 the metrics of probabilities are those at the frequencies of the data.
@@ -82,9 +82,9 @@ class Scorer:
         of_probabilities = probability_metrics(Y, own, defined)
         area, resampled = of_probabilities["auroc"], self._resampled_auroc(Y, logit, defined)
         over = (missing, missing)
-        if ngram is not None:
-            baselines |= {"baseline_ngram_f1": ngram.f1, "baseline_ngram_auroc": ngram.auroc}
-            over = t_interval(area - ngram.auroc, resampled - ngram.resampled, len(counts), UNBOUNDED)
+        if text is not None:
+            baselines |= {"baseline_text_f1": text.f1, "baseline_text_auroc": text.auroc}
+            over = t_interval(area - text.auroc, resampled - text.resampled, len(counts), UNBOUNDED)
         ends = [*self._interval("f1", counts), *t_interval(area, resampled, len(counts), SHARE), *over]
         return {
             **{name: metrics[name] for name in PLAIN},
@@ -93,6 +93,21 @@ class Scorer:
             **dict.fromkeys(REGRESSION, missing),
             **baselines,
         }
+
+    def above(
+        self, Y: np.ndarray, score: np.ndarray, other: np.ndarray, defined: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what another predictor scores, and the interval of how far the first lies above it, [K] each.
+
+        By AUROC of logits or probabilities [n, K], or R2 of values.
+        """
+        if Y.dtype == bool:
+            found = [auroc(Y, each, defined) for each in (score, other)]
+            drawn = [self._resampled_auroc(Y, each, defined) for each in (score, other)]
+            n_groups = len(np.unique(self._groups))
+            return found[1], *t_interval(found[0] - found[1], drawn[0] - drawn[1], n_groups, UNBOUNDED)
+        moments = [self._moments(Y, each, defined) for each in (score, other)]
+        return moment_metrics(moments[1].sum(axis=0))["r2"], *self._interval("r2", *moments)
 
     def best_of(
         self, predictions: Sequence[np.ndarray], Y: np.ndarray, defined: np.ndarray
@@ -106,23 +121,23 @@ class Scorer:
         best = np.where(np.isnan(scores), -np.inf, scores).argmax(axis=0)
         return np.choose(best, predictions), np.choose(best, scores)
 
-    def ngram(self, Y: np.ndarray, probabilities: Sequence[np.ndarray], defined: np.ndarray) -> NgramScores:
-        """Score the best of what the last characters give boolean hypotheses, probabilities [n, K] each."""
+    def text(self, Y: np.ndarray, probabilities: Sequence[np.ndarray], defined: np.ndarray) -> TextScores:
+        """Score the best of what the text alone gives boolean hypotheses, probabilities [n, K] each."""
         best, area = self.best_of(probabilities, Y, defined)
-        return NgramScores(self.f1(Y, best, defined), area, self._resampled_auroc(Y, best, defined))
+        return TextScores(self.f1(Y, best, defined), area, self._resampled_auroc(Y, best, defined))
 
     def regression(
-        self, target: np.ndarray, predicted: np.ndarray, ngram: np.ndarray | None, defined: np.ndarray
+        self, target: np.ndarray, predicted: np.ndarray, text: np.ndarray | None, defined: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Score predicted values [n, K] beside those of the last characters; results as those of `classification`."""
+        """Score predicted values [n, K] beside those of the text alone; results as those of `classification`."""
         missing = np.full(target.shape[1], np.nan)
         moments = self._moments(target, predicted, defined)
         metrics = moment_metrics(moments.sum(axis=0))
         baselines, over = dict.fromkeys(BASELINES, missing), (missing, missing)
-        if ngram is not None:
-            of_ngram = self._moments(target, ngram, defined)
-            baselines["baseline_ngram_r2"] = moment_metrics(of_ngram.sum(axis=0))["r2"]
-            over = self._interval("r2", moments, of_ngram)
+        if text is not None:
+            of_text = self._moments(target, text, defined)
+            baselines["baseline_text_r2"] = moment_metrics(of_text.sum(axis=0))["r2"]
+            over = self._interval("r2", moments, of_text)
         found = metrics["r2"], metrics["pearson"], *self._interval("r2", moments), *over
         return {
             **dict.fromkeys((*PLAIN, *INTERVALS, *OF_PROBABILITIES), missing),

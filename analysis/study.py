@@ -2,8 +2,9 @@
 
 Sequences, not characters, are divided into training and test, those of one document together where there are enough
 documents, and every variant sees the same rows. Scores are of the test rows, with bootstrap intervals over test
-sequences (or documents), beside those of predictors that ignore their input and of what the last five characters tell;
-how far a score lies above the latter has an interval of its own, of the same resamples.
+sequences (or documents), beside those of predictors that ignore their input and of what the text alone tells, its last
+five characters and the place in it; how far a score lies above the latter has an interval of its own, of the same
+resamples.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ import numpy as np
 from scipy.special import expit
 
 from gatescope.analysis.baselines import NgramTable
-from gatescope.analysis.evidence import best_unit_p, compression, control_score
+from gatescope.analysis.evidence import above_untrained, best_unit_p, compression, control_score
 from gatescope.analysis.excerpts import Prediction
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
-from gatescope.analysis.last_characters import CharacterProbe
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.ranking import localisation, participation_ratio, rank_units, unit_records
 from gatescope.analysis.results import json_number
 from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.split import groups_of, rows_of, sequence_ids_of, split_sequences
 from gatescope.analysis.state_sets import state_sets
+from gatescope.analysis.text_probe import TextProbe
 from gatescope.analysis.units_alone import best_unit_scores, column_sd, units_alone
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
@@ -33,7 +34,8 @@ from gatescope.engine.sequence_rows import SequenceRows
 from gatescope.engine.state_source import StateSource
 
 N_TOP_UNITS = 10
-CONTROLS = ("control_score", "selectivity", "best_unit_p", "compression")
+UNTRAINED = ("untrained_score", "above_untrained_low", "above_untrained_high")
+CONTROLS = ("control_score", "selectivity", "best_unit_p", "compression", *UNTRAINED)
 
 
 class Study:
@@ -43,10 +45,11 @@ class Study:
         dump: the states.
         config: the method.
         seed: of the split and the bootstrap.
+        untrained: states of the network before training at the same rows, for a control.
     """
 
-    def __init__(self, dump: StateSource, config: ProbeConfig, seed: int):
-        self.dump, self.config, self.seed = dump, config, seed
+    def __init__(self, dump: StateSource, config: ProbeConfig, seed: int, untrained: StateSource | None = None):
+        self.dump, self.config, self.seed, self.untrained = dump, config, seed, untrained
         starts = dump.sequence_starts
         # Of each sequence: what belongs together is neither divided nor independent.
         self.group_of = groups_of(dump)
@@ -103,21 +106,21 @@ class Study:
             class_weight = "balanced" if weighting == "balanced" else None
             model = LogisticProbes(C=self.config.C, class_weight=class_weight, memory_limit=memory)
         model.fit(X_train, Y_train, sample_weight=defined_train.astype(np.float32))
-        ngram = self._baseline(labels, weighting)
+        alone = self._baseline(labels, weighting)
         if weighting == "none":
             predicted = model.predict(X_test)
-            scores = self.scorer.regression(Y_test, predicted, ngram, defined_test)
+            raw, scores = predicted, self.scorer.regression(Y_test, predicted, alone, defined_test)
         else:
-            logits = model.decision_function(X_test)
-            predicted = expit(logits)
+            raw = model.decision_function(X_test)
+            predicted = expit(raw)
             # Of one class alone there is no probe whose probabilities could be carried back.
             positive = (Y_train & defined_train).sum(axis=0)
             negative = defined_train.sum(axis=0) - positive
             both = (positive > 0) & (negative > 0)
             ratio = np.where(both, negative / np.maximum(positive, 1), 1.0) if weighting == "balanced" else None
-            scores = self.scorer.classification(Y_test, logits, ngram, defined_test, ratio)
+            scores = self.scorer.classification(Y_test, raw, alone, defined_test, ratio)
         if self.config.controls and weighting != "balanced":
-            scores |= self._controls(name, model, labels, scores, X_train, X_test)
+            scores |= self._controls(name, model, labels, scores, raw, X_train, X_test)
         train, test = (X_train, Y_train, defined_train), (X_test, Y_test, defined_test)
         of_units, units, largest = self._units(name, labels, weighting, model.coef_, train, test)
         scores |= of_units
@@ -175,7 +178,14 @@ class Study:
         return scores | best_unit_scores(best, sign, train, test, self.scorer), units, largest
 
     def _controls(
-        self, name: str, model: Any, labels: Labels, scores: dict[str, np.ndarray], X_train: Any, X_test: Any
+        self,
+        name: str,
+        model: Any,
+        labels: Labels,
+        scores: dict[str, np.ndarray],
+        raw: np.ndarray,
+        X_train: Any,
+        X_test: Any,
     ) -> dict[str, np.ndarray]:
         """Return what stands behind the scores of a state set; NaN where it is not known or would take too much."""
         missing, boolean = np.full(len(labels.hypotheses), np.nan), labels.values.dtype == bool
@@ -183,15 +193,23 @@ class Study:
         if self.dump.tokens is not None:
             score = control_score(self, model, labels, X_train, X_test)
             found |= {"control_score": score, "selectivity": scores["f1" if boolean else "r2"] - score}
+        if self.untrained is not None:
+            found |= dict(zip(UNTRAINED, above_untrained(self, model, name, labels, raw), strict=True))
         if boolean:
             found["compression"] = compression(self, model, name, labels)
             if isinstance(X_train, np.ndarray):
                 found["best_unit_p"] = best_unit_p(self, labels, X_train)
         return found
 
-    def states(self, name: str, sequences: np.ndarray) -> np.ndarray | SequenceRows:
-        """Return a state set in the rows of some sequences: in memory if all its rows take half of what may be used."""
-        states = self.dump.of_sequences(self.state_sets[name], sequences, self.config.alignment)
+    def states(self, name: str, sequences: np.ndarray, of: StateSource | None = None) -> np.ndarray | SequenceRows:
+        """Return a state set in the rows of some sequences: in memory if all its rows take half of what may be used.
+
+        Args:
+            name: the state set.
+            sequences: their numbers.
+            of: states at the same rows as the dump's; default: the dump.
+        """
+        states = (of or self.dump).of_sequences(self.state_sets[name], sequences, self.config.alignment)
         of_all = self.dump.n_rows * states.shape[1] * states.dtype.itemsize
         return states if of_all > self.config.memory_bytes // 2 else np.asarray(states)
 
@@ -226,7 +244,7 @@ class Study:
         ]
 
     def _baseline(self, labels: Labels, weighting: str) -> Any:
-        """Return what the last five characters score on the test rows, or predict of continuous hypotheses.
+        """Return what the text alone scores on the test rows, or predicts of continuous hypotheses.
 
         Every state set shares it. None where it is not known what was read.
         """
@@ -239,14 +257,15 @@ class Study:
             class_weight, alignment = "balanced" if weighting == "balanced" else None, self.config.alignment
             predictors = (
                 NgramTable(class_weight=class_weight, alignment=alignment),
-                CharacterProbe(weighting, alignment),
+                TextProbe(weighting, alignment),
+                TextProbe(weighting, alignment, k=0),
             )
             predictions = [each.fit(*text, *train).predict_proba(*text, test) for each in predictors]
             Y, defined = labels.values[test], labels.defined[test]
             if weighting == "none":
                 self._baselines[weighting], _ = self.scorer.best_of(predictions, Y, defined)
             else:
-                self._baselines[weighting] = self.scorer.ngram(Y, predictions, defined)
+                self._baselines[weighting] = self.scorer.text(Y, predictions, defined)
         return self._baselines[weighting]
 
     def _ranking(self, weighting: str) -> str:

@@ -28,9 +28,9 @@ WEIGHTINGS = ("plain", "balanced")
 def paper_table(records: Sequence[Record], states: str = "all", title: str | None = None) -> Table:
     """Lay out probe results as Figures 3-6 of van der Ouderaa, Quantitatively understanding recurrent networks.
 
-    A pair `.98/.97` is plain/balanced. AUROC of the plain fit stands beside its 95% interval and that of the n-gram
+    A pair `.98/.97` is plain/balanced. AUROC of the plain fit stands beside its 95% interval and that of the text
     baseline; what is known by these (`results.verdict`) has a star behind its name. Continuous hypotheses follow with
-    Pearson's r, R2 in the place of AUROC, its interval and that of the n-gram baseline. A status other than converged
+    Pearson's r, R2 in the place of AUROC, its interval and that of the text baseline. A status other than converged
     stands under the hypothesis.
 
     Args:
@@ -45,14 +45,14 @@ def paper_table(records: Sequence[Record], states: str = "all", title: str | Non
     table = Table(
         title=None if title is None else Text(visible(title)),
         title_justify="left",
-        caption="* known: AUROC (or R²) above chance and the n-gram baseline; pairs are plain/balanced",
+        caption="* known: AUROC (or R²) above chance and the text baseline; pairs are plain/balanced",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,
         show_edge=False,
     )
     table.add_column("hypothesis", overflow="fold", min_width=12)
-    for heading in ("acc.", "prec.", "recall", "F1", "AUROC", "95%", "n-gram"):
+    for heading in ("acc.", "prec.", "recall", "F1", "AUROC", "95%", "text"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("best unit", overflow="fold", min_width=8)
     chosen = headline(records, states)
@@ -97,7 +97,7 @@ def _continuous(weightings: Mapping[str, Record]) -> list[str]:
 
 
 def _judged(weightings: Mapping[str, Record], measure: str) -> list[str]:
-    """What a hypothesis is judged by: the score, its interval and the n-gram baseline's."""
+    """What a hypothesis is judged by: the score, its interval and the text baseline's."""
     record = leading(weightings)
-    table = score(number(record, f"baseline_ngram_{measure}"))
+    table = score(number(record, f"baseline_text_{measure}"))
     return [score(number(record, measure)), interval(record, measure) or "–", table]

@@ -112,7 +112,7 @@ def extract_in_memory(trained: TrainedModel, source: Texts, config: ExtractConfi
     return collect(trained, spec, reader, DTYPES[config.dtype])
 
 
-def _planned(trained: TrainedModel, source: Texts, config: ExtractConfig) -> tuple[DumpSpec, _DocumentReader]:
+def _planned(trained: TrainedModel, source: Texts, config: ExtractConfig) -> tuple[DumpSpec, DocumentReader]:
     sources = [os.fspath(each) for each in ([source] if isinstance(source, str | os.PathLike) else source)]
     if not sources:
         raise InputError("no text to read: give at least one")
@@ -136,7 +136,7 @@ def _planned(trained: TrainedModel, source: Texts, config: ExtractConfig) -> tup
         ),
     )
     tokens, prime_ids = np.concatenate(documents), vocabulary.encode(prime)
-    return spec, _DocumentReader(tokens, sequence_starts, document_starts, prime_ids, config.context)
+    return spec, DocumentReader(tokens, sequence_starts, document_starts, prime_ids, config.context)
 
 
 def _document(trained: TrainedModel, source: str, errors: str) -> np.ndarray:
@@ -154,7 +154,7 @@ def _document(trained: TrainedModel, source: str, errors: str) -> np.ndarray:
     return np.concatenate(pieces)
 
 
-class _DocumentReader:
+class DocumentReader:
     """Lets every sequence read the prime, its context and its own part of a document.
 
     Args:

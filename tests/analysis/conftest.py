@@ -80,7 +80,7 @@ def _record(rng, name, kind, states, weighting, knows):
         units = [{**unit, "correlation": round(unit["auroc"] - 1.4, 4)} for unit in units]
         units = [{key: value for key, value in unit.items() if key != "auroc"} for unit in units]
         scores.update(r2=r2, r2_low=r2 - 0.04, r2_high=r2 + 0.03, pearson=round(knows**0.5, 4))
-        scores.update(baseline_ngram_r2=r2 / 2, r2_over_ngram_low=r2 / 2 - 0.05, r2_over_ngram_high=r2 / 2 + 0.05)
+        scores.update(baseline_text_r2=r2 / 2, r2_over_text_low=r2 / 2 - 0.05, r2_over_text_high=r2 / 2 + 0.05)
         scores.update(best_unit_pearson=-0.4)
     elif knows == 0:
         status, units = "one_class", []
@@ -96,12 +96,12 @@ def _record(rng, name, kind, states, weighting, knows):
             f1_low=max(f1 - width, 0),
             f1_high=min(f1 + width, 1),
         )
-        scores.update(mcc=f1 - 0.05, baseline_majority_f1=0.3 * knows, baseline_ngram_f1=0.3 + 0.25 * knows)
+        scores.update(mcc=f1 - 0.05, baseline_majority_f1=0.3 * knows, baseline_text_f1=0.3 + 0.25 * knows)
         # Half as far above chance as F1 is, so that what is hardly known lies below the table's.
         auroc, table = 0.5 + f1 / 2, 0.6 + knows / 10
         scores.update(auroc=auroc, auroc_low=auroc - width / 2, auroc_high=min(auroc + width / 2, 1))
-        scores.update(baseline_ngram_auroc=table, best_unit_auroc=0.5 + knows / 4, best_unit_f1=f1 / 2)
-        scores.update(auroc_over_ngram_low=auroc - width / 2 - table, auroc_over_ngram_high=auroc + width / 2 - table)
+        scores.update(baseline_text_auroc=table, best_unit_auroc=0.5 + knows / 4, best_unit_f1=f1 / 2)
+        scores.update(auroc_over_text_low=auroc - width / 2 - table, auroc_over_text_high=auroc + width / 2 - table)
     return {
         "hypothesis": name,
         "kind": kind,

@@ -107,7 +107,7 @@ def test_stages_by_hand_and_info(text, model, states, results, tmp_path, capsys)
 
 def test_records_have_every_field_and_null_where_a_metric_does_not_apply(results):
     fields = "hypothesis kind states alignment weighting n_train n_test prevalence accuracy precision recall f1 f1_low "
-    fields += "f1_high mcc r2 pearson baseline_majority_f1 baseline_ngram_f1 top_units status"
+    fields += "f1_high mcc r2 pearson baseline_majority_f1 baseline_text_f1 top_units status"
     records = json.loads((results / "probes.json").read_text())
     for record in records:
         assert set(fields.split()) <= record.keys()
@@ -387,7 +387,7 @@ def test_values_of_a_probe_do_not_depend_on_the_other_hypotheses(states, tmp_pat
         records = json.loads((tmp_path / name / "probes.json").read_text())
         found[name] = [record for record in records if record["hypothesis"] == "newline_next"]
     for one, other in zip(found["alone"], found["beside"], strict=True):
-        for field in ("accuracy", "f1", "f1_low", "baseline_ngram_f1", "n_test"):
+        for field in ("accuracy", "f1", "f1_low", "baseline_text_f1", "n_test"):
             assert one[field] == other[field]
         assert np.allclose(one["top_units"][0]["coefficient"], other["top_units"][0]["coefficient"], rtol=1e-3)
 

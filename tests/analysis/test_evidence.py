@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.stats import rankdata
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import f1_score, r2_score, roc_auc_score
 
-from gatescope.analysis.evidence import best_unit_p, compression, control_score
+from gatescope.analysis.evidence import above_untrained, best_unit_p, compression, control_score
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig
@@ -17,6 +17,7 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.irls import LogisticProbes
+from gatescope.engine.ridge import RidgeProbes
 
 S, T, H = 60, 40, 12
 N = S * T
@@ -132,3 +133,59 @@ def test_labels_are_sent_in_an_order_of_their_own(dump, monkeypatch):
     compression(study, LogisticProbes(), "layer0/h", labels)
     in_file = labels.values[study.train_rows]
     assert sent["Y"].sum(axis=0).tolist() == in_file.sum(axis=0).tolist() and (sent["Y"] != in_file).any()
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    """Two dumps of the same sequences, in which unit 5 alone moves with the last character; one has tiny states."""
+    rng = np.random.default_rng(7)
+    tokens, starts, paths = rng.integers(4, size=N).astype(np.uint8), np.arange(S + 1) * T, []
+    states = 0.5 * rng.normal(size=(N, H))
+    states[:, 5] += tokens == 2
+    for scale in (1.0, 2.0**-12):
+        paths.append(tmp_path_factory.mktemp("untrained") / "states.zarr")
+        spec = DumpSpec(
+            {"layer0/h": H}, starts, starts, (), np.dtype(np.uint8), np.dtype(np.float32), {"vocabulary": list("abcd")}
+        )
+        with DumpWriter(paths[-1], spec) as writer:
+            writer.append(0, tokens, {"layer0/h": states * scale})
+    return [StateDump.open(path) for path in paths], tokens, states
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_what_an_untrained_network_tells_does_not_depend_on_the_size_of_its_states(dump, untrained, continuous):
+    source, labels = dump
+    dumps, tokens, states = untrained
+    values = np.stack([tokens == 2, np.roll(tokens, 3) == 1, tokens > 0], axis=1)
+    labels = replace(labels, values=values + 0.5 if continuous else values)
+    model, sklearn = (RidgeProbes(C=0.02), Ridge) if continuous else (LogisticProbes(C=0.02), LogisticRegression)
+    found = []
+    for each in dumps:
+        study = Study(source, ProbeConfig(bootstrap=20), 0, each)
+        own = np.random.default_rng(1).normal(size=(len(study.test_rows), 3))
+        found.append(above_untrained(study, model, "layer0/h", labels, own))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-3)
+    train, test = study.train_rows, study.test_rows
+    C = 0.02 / states[train].var(axis=0).mean()
+    for k in range(3):
+        y = labels.values[:, k]
+        fitted = sklearn(**({"alpha": 1 / C} if continuous else {"C": C})).fit(states[train], y[train])
+        predicted = fitted.predict(states[test]) if continuous else fitted.decision_function(states[test])
+        score = r2_score if continuous else roc_auc_score
+        assert found[0][0][k] == pytest.approx(score(y[test], predicted), abs=1e-3)
+        difference = score(y[test], own[:, k]) - found[0][0][k]
+        assert found[0][1][k] < difference < found[0][2][k]
+
+
+def test_an_untrained_network_whose_units_never_move_tells_nothing(dump, tmp_path):
+    source, labels = dump
+    spec = DumpSpec(
+        {"layer0/h": H}, *(np.arange(S + 1) * T,) * 2, (), np.dtype(np.uint8), source.dtype, {"vocabulary": ["a"]}
+    )
+    with DumpWriter(tmp_path / "still.zarr", spec) as writer:
+        writer.append(0, np.zeros(N, np.uint8), {"layer0/h": np.zeros((N, H))})
+    study = Study(source, ProbeConfig(bootstrap=20), 0, StateDump.open(tmp_path / "still.zarr"))
+    logits = labels.values[study.test_rows] + 0.1 * np.random.default_rng(2).normal(size=(len(study.test_rows), 3))
+    score, low, _ = above_untrained(study, LogisticProbes(), "layer0/h", labels, logits)
+    np.testing.assert_array_equal(score, 0.5)
+    assert (low > 0.4).all()

@@ -49,7 +49,7 @@ def test_f1_marks_stand_where_the_numbers_are(results):
             assert xs(axes, y, "o") == [plain["f1"]]
             assert xs(axes, y, "D") == [balanced["f1"]]
             assert xs(axes, y, "|") == sorted(record["baseline_majority_f1"] for record in (plain, balanced))
-            assert xs(axes, y, "x") == sorted(record["baseline_ngram_f1"] for record in (plain, balanced))
+            assert xs(axes, y, "x") == sorted(record["baseline_text_f1"] for record in (plain, balanced))
             lines = [np.asarray(line.get_xydata()) for line in axes.lines if line.get_linestyle() == "-"]
             # Ends of a bar are neighbours, a gap follows.
             ends = [points.reshape(-1, 3, 2) for points in lines]
@@ -67,7 +67,7 @@ def test_marks_of_what_is_judged_stand_where_the_numbers_are(results, measure, k
             assert xs(axes, y, "o") == []
             continue
         assert xs(axes, y, "o") == [record[measure]]
-        assert xs(axes, y, "x") == [record[f"baseline_ngram_{measure}"]]
+        assert xs(axes, y, "x") == [record[f"baseline_text_{measure}"]]
         assert xs(axes, y, "D") == ([record["pearson"]] if measure == "r2" else [])
         bars = [line for line in axes.lines if line.get_color() == PLAIN and line.get_linestyle() == "-"]
         ends = [np.asarray(line.get_xydata()).reshape(-1, 3, 2) for line in bars]

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pandas
 import pytest
+import torch
 import zarr
 from safetensors.numpy import load_file, save_file
 
@@ -16,10 +17,13 @@ from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.results import read_results
 from gatescope.analysis.split import split_sequences
 from gatescope.analysis.study import Study
+from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
+from gatescope.engine.model import Architecture, CharacterModel, TrainedModel
 from gatescope.engine.other_dumps import ReadConfig
+from gatescope.engine.sample import SampleConfig, sample_states
 
 OWN = """from gatescope.analysis.hypotheses import hypothesis
 
@@ -79,7 +83,7 @@ def test_states_of_another_program_are_probed(tmp_path, capsys, suffix):
     assert plain.keys() == {"flag", "noise", "depth"}
     assert plain["flag"]["f1"] > 0.9 and plain["flag"]["top_units"][0]["unit"] == 3
     assert plain["depth"]["r2"] > 0.99 and plain["depth"]["top_units"][0]["unit"] == 5
-    assert plain["noise"]["f1"] < 0.3 and plain["flag"]["baseline_ngram_f1"] is None
+    assert plain["noise"]["f1"] < 0.3 and plain["flag"]["baseline_text_f1"] is None
     assert main(["report", str(tmp_path / "r")]) == 0
     # The same states again are the same study, others are refused by name.
     assert main([*words, "--out", str(tmp_path / "r")]) == 0
@@ -105,7 +109,7 @@ def test_a_text_and_labels_beside_states_of_another_program(tmp_path):
     assert main([*words, "--labels", str(tmp_path / "labels.npz"), "--out", str(tmp_path / "b")]) == 0
     records = json.loads((tmp_path / "b" / "probes.json").read_text())
     assert {record["hypothesis"] for record in records} == {"flag", "depth", "noise"}
-    assert all(record["baseline_ngram_f1"] is not None for record in records if record["kind"] == "boolean")
+    assert all(record["baseline_text_f1"] is not None for record in records if record["kind"] == "boolean")
 
 
 FOREIGN = [
@@ -224,6 +228,42 @@ def test_the_limit_of_memory_decides_nothing(tmp_path, text_states):
     assert main([*words, "--controls"]) == 2
 
 
+def test_controls_ask_the_network_before_its_training(tmp_path, monkeypatch):
+    """States of a network that was never trained tell as much as themselves, and the dump of them goes."""
+    architecture, vocabulary = Architecture(hidden=12), Vocabulary(("\n", *"abei"))
+    torch.manual_seed(3)
+    untrained = TrainedModel(CharacterModel(architecture, 5).eval(), vocabulary, "", {}, {})
+    sample_states(untrained, tmp_path / "states.zarr", SampleConfig(sequences=60, length=30), seed=1)
+    words = ["probe", str(tmp_path / "states.zarr"), "--hypotheses", "column", "--pattern", "vowel=[aei]"]
+    words += ["--bootstrap", "50", "--seed", "3", "--C", "1e9", "--controls", "--out", str(tmp_path / "r")]
+
+    def stopped(*arguments):
+        assert (tmp_path / "r" / "untrained.zarr").exists()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Study, "fit", stopped)
+        assert main(words) == 130
+    assert main(words) == 0
+    assert not (tmp_path / "r" / "untrained.zarr").exists()
+    for record in json.loads((tmp_path / "r" / "probes.json").read_text()):
+        if record["weighting"] == "balanced":
+            assert "untrained_score" not in record
+            continue
+        score = record["auroc" if record["kind"] == "boolean" else "r2"]
+        # A penalty would know the size of the states; of this one little is left.
+        assert record["untrained_score"] == pytest.approx(score, abs=2e-3)
+        assert record["above_untrained_low"] < 2e-3 and record["above_untrained_high"] > -2e-3
+
+
+def test_states_of_other_programs_have_no_untrained_network(tmp_path, text_states):
+    words = ["probe", str(text_states), "--hypotheses", "any", "--controls", "--out", str(tmp_path / "r")]
+    assert main(words) == 0
+    records = json.loads((tmp_path / "r" / "probes.json").read_text())
+    assert all(record.get("untrained_score") is None for record in records)
+    assert any(record.get("control_score") is not None for record in records)
+
+
 def test_hypotheses_beyond_the_memory_are_fitted_one_part_after_another(tmp_path, text_states, monkeypatch):
     words = ["probe", str(text_states), "--hypotheses", "any", "--bootstrap", "20"]
     words += [word for letter in "abei" for word in ("--pattern", f"is_{letter}={letter}")]
@@ -245,7 +285,7 @@ def test_hypotheses_beyond_the_memory_are_fitted_one_part_after_another(tmp_path
             other[key] for key in ("hypothesis", "states", "weighting")
         ]
         assert one["auroc"] == pytest.approx(other["auroc"], abs=1e-3)
-        assert one["auroc_over_ngram_low"] == pytest.approx(other["auroc_over_ngram_low"], abs=1e-3)
+        assert one["auroc_over_text_low"] == pytest.approx(other["auroc_over_text_low"], abs=1e-3)
         assert one["r2"] == pytest.approx(other["r2"], abs=1e-3)
     arrays = [load_file(tmp_path / name / "coefficients.safetensors") for name in ("whole", "parts")]
     for name, array in arrays[0].items():

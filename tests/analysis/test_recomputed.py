@@ -134,10 +134,12 @@ def smoothed(tokens, y, train, prior):
 
 
 def codes_of_characters(tokens):
-    """A column for each of the last five characters and what it may be, before the sequence -1."""
+    """A column for each of the last five characters and what it may be, before the sequence -1, and of the place."""
     rows = np.arange(len(tokens))
+    place = 2 * np.log2(rows % T + 1)[:, None]
     last = [np.where(back <= rows % T, np.roll(tokens, back).astype(int), -1) for back in range(5)]
-    return np.concatenate([each[:, None] == np.arange(-1, tokens.max() + 1) for each in last], axis=1).astype(float)
+    characters = [each[:, None] == np.arange(-1, tokens.max() + 1) for each in last]
+    return np.concatenate([np.maximum(1 - np.abs(place - np.arange(14)), 0), *characters], axis=1)
 
 
 def interval(scores, rows):
@@ -161,9 +163,11 @@ def test_a_boolean_record_is_that_of_scikit_learn(run, weighting):
     np.testing.assert_allclose(found, model.coef_[0], atol=1e-3 * np.abs(model.coef_).max())
     logit = model.decision_function(X)
     codes = codes_of_characters(tokens)
-    linear = model.set_params(C=1.0).fit(codes[train], y[train]).predict_proba(codes)[:, 1]
-    of_characters = table_of_characters(tokens, y, tested, weighting == "balanced"), linear
-    ngram = max(of_characters, key=lambda p: metrics.roc_auc_score(y[test], p[test]))
+    linear, placed = (
+        model.set_params(C=1.0).fit(X[train], y[train]).predict_proba(X)[:, 1] for X in (codes, codes[:, :14])
+    )
+    of_text = table_of_characters(tokens, y, tested, weighting == "balanced"), linear, placed
+    alone = max(of_text, key=lambda p: metrics.roc_auc_score(y[test], p[test]))
     yes = logit[test] > 0
     expected = {
         "n_train": train.sum(),
@@ -178,8 +182,8 @@ def test_a_boolean_record_is_that_of_scikit_learn(run, weighting):
         "auroc": metrics.roc_auc_score(y[test], logit[test]),
         "average_precision": metrics.average_precision_score(y[test], logit[test]),
         "baseline_majority_f1": metrics.f1_score(y[test], np.ones(test.sum(), bool)),
-        "baseline_ngram_auroc": metrics.roc_auc_score(y[test], ngram[test]),
-        "baseline_ngram_f1": metrics.f1_score(y[test], ngram[test] > 0.5),
+        "baseline_text_auroc": metrics.roc_auc_score(y[test], alone[test]),
+        "baseline_text_f1": metrics.f1_score(y[test], alone[test] > 0.5),
     }
     share = y[train].mean()
     p = expit(logit[test] - (np.log((1 - share) / share) if weighting == "balanced" else 0))
@@ -189,21 +193,21 @@ def test_a_boolean_record_is_that_of_scikit_learn(run, weighting):
     expected["ece"] = sum(abs((y[test] - p)[each].sum()) for each in bins) / test.sum()
     # The unit that alone orders the training rows best, with the sign that it has there.
     ranks, n = rankdata(X[train], axis=0), y[train].sum()
-    alone = (ranks[y[train]].mean(axis=0) - (n + 1) / 2) / (train.sum() - n)
-    unit = np.abs(alone - 0.5).argmax()
+    of_units = (ranks[y[train]].mean(axis=0) - (n + 1) / 2) / (train.sum() - n)
+    unit = np.abs(of_units - 0.5).argmax()
     assert record["top_units"][0]["unit"] == unit
-    assert record["top_units"][0]["auroc"] == pytest.approx(alone[unit], abs=1e-6)
-    of_unit = metrics.roc_auc_score(y[test], X[test, unit] * np.sign(alone[unit] - 0.5))
+    assert record["top_units"][0]["auroc"] == pytest.approx(of_units[unit], abs=1e-6)
+    of_unit = metrics.roc_auc_score(y[test], X[test, unit] * np.sign(of_units[unit] - 0.5))
     expected |= {"best_unit_auroc": of_unit, "localisation": (of_unit - 0.5) / (expected["auroc"] - 0.5)}
     assert {name: record[name] for name in expected} == pytest.approx(expected, abs=2e-3)
     if weighting == "plain":
         return
 
     def scores(rows):
-        area, of_ngram = (metrics.roc_auc_score(y[rows], each[rows]) for each in (logit, ngram))
-        return area, area - of_ngram, metrics.f1_score(y[rows], logit[rows] > 0)
+        area, below = (metrics.roc_auc_score(y[rows], each[rows]) for each in (logit, alone))
+        return area, area - below, metrics.f1_score(y[rows], logit[rows] > 0)
 
     ends = interval(scores, np.flatnonzero(test))
-    names = ("auroc", "auroc_over_ngram", "f1")
+    names = ("auroc", "auroc_over_text", "f1")
     found = np.array([[record[f"{name}_{end}"] for name in names] for end in ("low", "high")])
     assert (np.abs(found - ends) < 0.25 * (ends[1] - ends[0])).all()

@@ -46,7 +46,7 @@ def test_it_opens_with_the_question_and_the_answer(folder, page):
     assert page.all("h1")[0]["text"] == "What do the hidden states know, and which units know it?"
     (answer,) = page.all("p", **{"class": "answer"})
     assert answer["text"].startswith(f"The states know {len(known)} of {len(records) - 1} hypotheses:")
-    assert f"Best known is {best['hypothesis']} (AUROC {score(best['auroc'])}, n-gram baseline" in answer["text"]
+    assert f"Best known is {best['hypothesis']} (AUROC {score(best['auroc'])}, text baseline" in answer["text"]
     assert f"layer0/c 17 tells most of it (AUROC {score(best['best_unit_auroc'])})" in answer["text"]
     assert f"Best of the continuous ones is {column['hypothesis']} (R² {score(column['r2'])}" in answer["text"]
     assert answer["text"].endswith("Not scored: 1.")
@@ -69,7 +69,7 @@ def test_the_answer_says_how_many_of_many_hypotheses_would_pass_by_chance(
 
 
 def test_the_page_says_how_many_characters_the_table_knows(page):
-    words = f"The n-gram baseline predicts from the last {NgramTable().k} characters that the state has read:"
+    words = f"The text baseline predicts from the last {NgramTable().k} characters that the state has read, and"
     assert sum(words in each["text"] for each in page.all("p")) == 1
 
 
@@ -80,9 +80,9 @@ def test_every_record_is_in_the_last_table(folder, page):
     for row, record in zip(rows, records, strict=True):
         assert row[:3] == [record["hypothesis"], record["states"], record["weighting"]]
         keys = ["prevalence", "accuracy", "precision", "recall", "f1", "f1_low", "f1_high"]
-        keys += ["baseline_majority_f1", "baseline_ngram_f1", "auroc", "auroc_low", "auroc_high"]
-        keys += ["baseline_ngram_auroc", "average_precision", "balanced_accuracy", "mcc", "log_loss_bits", "ece"]
-        keys += ["r2", "baseline_ngram_r2", "pearson", "best_unit_f1", "best_unit_auroc", "best_unit_pearson"]
+        keys += ["baseline_majority_f1", "baseline_text_f1", "auroc", "auroc_low", "auroc_high"]
+        keys += ["baseline_text_auroc", "average_precision", "balanced_accuracy", "mcc", "log_loss_bits", "ece"]
+        keys += ["r2", "baseline_text_r2", "pearson", "best_unit_f1", "best_unit_auroc", "best_unit_pearson"]
         keys += ["localisation"]
         assert row[3:28] == [score(record.get(key)) for key in keys]
         assert row[28:] == ["20,000", "layer0/c 17" if record["top_units"] else "–", record["status"]]
@@ -308,16 +308,16 @@ def test_records_alone_make_a_report(tmp_path, write_result):
     "change, words",
     [
         (
-            {"auroc_over_ngram_low": -0.2, "auroc_over_ngram_high": -0.1},
+            {"auroc_over_text_low": -0.2, "auroc_over_text_high": -0.1},
             "The states know none of 1 hypothesis for certain: of none does the score lie above chance and above what "
-            "the last characters tell, with the whole of both 95% intervals. "
+            "the text alone tells, with the whole of both 95% intervals. "
             "Below a baseline: 1.",
         ),
         (
-            dict.fromkeys(("auroc_over_ngram_low", "auroc_over_ngram_high", "baseline_ngram_auroc")),
+            dict.fromkeys(("auroc_over_text_low", "auroc_over_text_high", "baseline_text_auroc")),
             "The states know none of 1 hypothesis for certain: of none does the score lie above chance and above what "
-            "the last characters tell, with the whole of both 95% intervals. "
-            "Undecided: 1. What was read is not known, so that the n-gram baseline is missing",
+            "the text alone tells, with the whole of both 95% intervals. "
+            "Undecided: 1. What was read is not known, so that the text baseline is missing",
         ),
         ({"auroc": None, "status": "one_class"}, "The states know nothing that could be scored. Not scored: 1."),
     ],
@@ -354,12 +354,19 @@ def test_bad_input_leaves_the_earlier_report_alone(tmp_path, write_result):
 def test_controls_stand_in_the_last_table_where_there_are_any(tmp_path, write_result, texts_to_draw):
     folder = write_result(tmp_path / "lstm", hypotheses=[("inside_string", '"', 0.9)])
     controls = {"control_score": 0.11, "selectivity": 0.72, "compression": 1.9, "best_unit_q": 0.03}
+    controls |= {"untrained_score": 0.66, "above_untrained_low": 0.08, "above_untrained_high": 0.2}
     records = [record | controls for record in json.loads((folder / "probes.json").read_text())]
     (folder / "probes.json").write_text(json.dumps(records))
-    (table,) = Page(write_report([folder], folder).read_text(encoding="utf-8")).all("table", **{"class": "sortable"})
+    page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
+    (table,) = page.all("table", **{"class": "sortable"})
     heads = [e["text"] for e in within(within(table, "thead")[0], "th")]
     row = cells(body_rows(table)[0])
-    assert {head: cell for head, cell in zip(heads, row, strict=True) if head in ("control", "selectivity")} == {
-        "control": ".11",
-        "selectivity": ".72",
-    }
+    shown = {"control": ".11", "selectivity": ".72", "untrained": ".66"}
+    shown |= {"above it, low": ".08", "above it, high": ".20"}
+    assert {head: cell for head, cell in zip(heads, row, strict=True) if head in shown} == shown
+    words = "3 of these 3 they tell better than before training, with the whole of the interval."
+    assert words in page.all("p", **{"class": "answer"})[0]["text"]
+    assert sum(each["text"].startswith("Controls, in the table of all scores.") for each in page.all("p")) == 1
+    (folder / "probes.json").write_text(json.dumps([{**each, "above_untrained_low": -0.1} for each in records]))
+    page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
+    assert words.replace("3", "0", 1) in page.all("p", **{"class": "answer"})[0]["text"]

@@ -26,13 +26,13 @@ def test_the_answer_tables_hold_the_headline_of_every_hypothesis(folder, page):
     for name, weightings in headline(result.records).items():
         record = leading(weightings)
         measure, alone = ("auroc", "best_unit_auroc") if record["kind"] == "boolean" else ("r2", "best_unit_pearson")
-        _, _, value, ngram, other, unit, judged = cells(rows[measure][name])
+        _, _, value, text, other, unit, judged = cells(rows[measure][name])
         seen.append(name)
         if record[measure] is None:
-            assert (value, ngram, unit, judged) == ("–", "–", "–", "not scored (one_class)")
+            assert (value, text, unit, judged) == ("–", "–", "–", "not scored (one_class)")
             continue
         assert value == f"{score(record[measure])} {score(record[f'{measure}_low'])}–{score(record[f'{measure}_high'])}"
-        assert ngram == score(record[f"baseline_ngram_{measure}"])
+        assert text == score(record[f"baseline_text_{measure}"])
         both = "/".join(score(each["f1"]) for each in weightings.values())
         assert other == (both if measure == "auroc" else score(record["pearson"]))
         assert (unit, judged) == (f"layer0/c 17 {score(record[alone])}", verdict(record))
@@ -44,11 +44,11 @@ def test_f1_of_both_fits_has_a_table_of_its_own(folder, page):
     rows = tables(page)["f1"]
     for name, weightings in headline(result.records).items():
         if "plain" in weightings:
-            _, _, *fits, ngram, majority = cells(rows.pop(name))
+            _, _, *fits, text, majority = cells(rows.pop(name))
             for shown, record in zip(fits, weightings.values(), strict=True):
                 if record["f1"] is not None:
                     assert shown == f"{score(record['f1'])} {score(record['f1_low'])}–{score(record['f1_high'])}"
-            assert ngram == "/".join(score(record["baseline_ngram_f1"]) for record in weightings.values())
+            assert text == "/".join(score(record["baseline_text_f1"]) for record in weightings.values())
             assert majority == score(weightings["plain"]["baseline_majority_f1"])
     assert not rows
 

@@ -279,7 +279,7 @@ def test_a_reader_is_told_what_the_eye_sees(browser, folder):
     assert {"main", "heading", "table", "columnheader", "rowheader", "figure", "mark", "article"} <= set(roles)
     charts = [name for role, name in names if role == "image"]
     assert any(name.startswith("plain F1 .") and "balanced F1 ." in name for name in charts)
-    assert any(name.startswith("AUROC .") and "n-gram baseline ." in name for name in charts)
+    assert any(name.startswith("AUROC .") and "text baseline ." in name for name in charts)
     assert any(name == "colour scale from 0 to 1" for name in charts)
     # Nothing that can be operated or looked at is without a name.
     for role, name in names:

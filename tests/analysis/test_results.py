@@ -31,12 +31,12 @@ def record(hypothesis="string", kind="boolean", states="all", weighting="plain",
 def judged(own, over, auroc=0.7, **other):
     """A record whose AUROC has such an interval, and lies so far above the table's: (low, high) each, or None."""
     ends = dict(zip(("auroc_low", "auroc_high"), own or (None, None), strict=True))
-    ends |= dict(zip(("auroc_over_ngram_low", "auroc_over_ngram_high"), over or (None, None), strict=True))
+    ends |= dict(zip(("auroc_over_text_low", "auroc_over_text_high"), over or (None, None), strict=True))
     return record(auroc=auroc, **ends, **other)
 
 
 def r2(own, over, value=0.2):
-    names = ("r2_low", "r2_high", "r2_over_ngram_low", "r2_over_ngram_high")
+    names = ("r2_low", "r2_high", "r2_over_text_low", "r2_over_text_high")
     return record(kind="continuous", weighting="none", r2=value, **dict(zip(names, (*own, *over), strict=True)))
 
 

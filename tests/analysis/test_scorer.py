@@ -24,13 +24,13 @@ def labelled():
     return Y, defined, probability, 0.6 * rng.random((N, 2))
 
 
-def classified(scorer, Y, probability, ngram, defined):
-    return scorer.classification(Y, logit(probability), scorer.ngram(Y, [ngram], defined), defined)
+def classified(scorer, Y, probability, text, defined):
+    return scorer.classification(Y, logit(probability), scorer.text(Y, [text], defined), defined)
 
 
 def test_scores_are_those_of_scikit_learn_where_labels_are_defined(labelled):
-    Y, defined, probability, ngram = labelled
-    scores = classified(Scorer(GROUPS, 200, 0), Y, probability, ngram, defined)
+    Y, defined, probability, text = labelled
+    scores = classified(Scorer(GROUPS, 200, 0), Y, probability, text, defined)
     for k in range(2):
         y, p = Y[defined[:, k], k], probability[defined[:, k], k]
         assert scores["f1"][k] == pytest.approx(f1_score(y, p > 0.5))
@@ -41,41 +41,54 @@ def test_scores_are_those_of_scikit_learn_where_labels_are_defined(labelled):
 
 
 def test_differences_come_from_the_same_resamples(labelled):
-    Y, defined, probability, ngram = labelled
-    scores = classified(Scorer(GROUPS, 200, 3), Y, probability, ngram, defined)
-    probe, table = (resampled_auroc(Y, p, defined, GROUPS, 200, 3) for p in (logit(probability), ngram))
-    found = np.stack([auroc(Y, p, defined) for p in (probability, ngram)])
+    Y, defined, probability, text = labelled
+    scores = classified(Scorer(GROUPS, 200, 3), Y, probability, text, defined)
+    probe, table = (resampled_auroc(Y, p, defined, GROUPS, 200, 3) for p in (logit(probability), text))
+    found = np.stack([auroc(Y, p, defined) for p in (probability, text)])
     for name, *case in (
         ("auroc", found[0], probe, 30, SHARE),
-        ("auroc_over_ngram", found[0] - found[1], probe - table, 30, UNBOUNDED),
+        ("auroc_over_text", found[0] - found[1], probe - table, 30, UNBOUNDED),
     ):
         low, high = t_interval(*case)
         np.testing.assert_allclose(scores[f"{name}_low"], low)
         np.testing.assert_allclose(scores[f"{name}_high"], high)
     for k in range(2):
         rows = defined[:, k]
-        assert scores["baseline_ngram_auroc"][k] == pytest.approx(roc_auc_score(Y[rows, k], ngram[rows, k]))
-        assert scores["baseline_ngram_f1"][k] == pytest.approx(f1_score(Y[rows, k], ngram[rows, k] > 0.5))
+        assert scores["baseline_text_auroc"][k] == pytest.approx(roc_auc_score(Y[rows, k], text[rows, k]))
+        assert scores["baseline_text_f1"][k] == pytest.approx(f1_score(Y[rows, k], text[rows, k] > 0.5))
     records = [converged(scores, k) for k in range(2)]
     assert [verdict(record) for record in records] == ["known", "undecided"]
 
 
+def test_how_far_one_predictor_lies_above_another_is_as_beside_the_text(labelled):
+    Y, defined, probability, text = labelled
+    scorer = Scorer(GROUPS, 200, 3)
+    scores = classified(scorer, Y, probability, text, defined)
+    found = scorer.above(Y, logit(probability), text, defined)
+    for values, name in zip(found, ("baseline_text_auroc", "auroc_over_text_low", "auroc_over_text_high"), strict=True):
+        np.testing.assert_array_equal(values, scores[name])
+    target, predicted = Y + 0.0, probability
+    scores, found = (each(target, predicted, text, defined) for each in (scorer.regression, scorer.above))
+    for values, name in zip(found, ("baseline_text_r2", "r2_over_text_low", "r2_over_text_high"), strict=True):
+        np.testing.assert_array_equal(values, scores[name])
+
+
 def test_of_several_predictions_the_best_counts_for_each_hypothesis(labelled):
-    Y, defined, probability, ngram = labelled
-    swapped = [np.stack([probability[:, 0], ngram[:, 1]], axis=1), np.stack([ngram[:, 0], Y[:, 1]], axis=1)]
+    Y, defined, probability, text = labelled
+    swapped = [np.stack([probability[:, 0], text[:, 1]], axis=1), np.stack([text[:, 0], Y[:, 1]], axis=1)]
     scorer = Scorer(GROUPS, 200, 3)
     best, area = scorer.best_of(swapped, Y, defined)
     np.testing.assert_array_equal(best, np.stack([probability[:, 0], Y[:, 1]], axis=1))
-    assert area[1] == 1 and area[0] == scorer.ngram(Y, [probability], defined).auroc[0]
+    assert area[1] == 1 and area[0] == scorer.text(Y, [probability], defined).auroc[0]
     target, constant = Y + 0.25, np.zeros((N, 2))
     undefined = np.full((N, 2), np.nan)
     np.testing.assert_array_equal(scorer.best_of([constant, Y], target, defined)[0], Y)
-    np.testing.assert_array_equal(scorer.best_of([undefined, ngram], Y, defined)[0], ngram)
+    np.testing.assert_array_equal(scorer.best_of([undefined, text], Y, defined)[0], text)
 
 
 def test_what_is_told_worse_than_by_the_table_lies_below(labelled):
-    Y, defined, probability, ngram = labelled
-    scores = classified(Scorer(GROUPS, 200, 3), Y, ngram, probability, defined)
+    Y, defined, probability, text = labelled
+    scores = classified(Scorer(GROUPS, 200, 3), Y, text, probability, defined)
     assert verdict(converged(scores, 0)) == "below a baseline"
 
 
@@ -86,8 +99,8 @@ def converged(scores, k):
 def test_without_a_table_there_is_nothing_to_lie_above(labelled):
     Y, defined, probability, _ = labelled
     scores = Scorer(GROUPS, 50, 0).classification(Y, logit(probability), None, defined)
-    assert np.isnan(scores["auroc_over_ngram_low"]).all() and np.isfinite(scores["auroc_low"]).all()
-    assert np.isnan([scores["baseline_ngram_f1"], scores["baseline_ngram_auroc"]]).all()
+    assert np.isnan(scores["auroc_over_text_low"]).all() and np.isfinite(scores["auroc_low"]).all()
+    assert np.isnan([scores["baseline_text_f1"], scores["baseline_text_auroc"]]).all()
 
 
 def test_balanced_probabilities_are_carried_back(labelled):
@@ -113,10 +126,10 @@ def test_values_and_their_interval(labelled):
         rows = defined[:, k] & np.isfinite(predicted[:, k])
         assert scores["r2"][k] == pytest.approx(r2_score(target[rows, k], predicted[rows, k]))
     assert (scores["r2_low"] < scores["r2"]).all() and (scores["r2"] < scores["r2_high"]).all()
-    assert (np.abs(scores["baseline_ngram_r2"]) < 0.02).all() and np.isnan(scores["f1"]).all()
+    assert (np.abs(scores["baseline_text_r2"]) < 0.02).all() and np.isnan(scores["f1"]).all()
     # A table that says 0 has an R2 of about 0, so that the difference is about R2.
-    np.testing.assert_allclose(scores["r2_over_ngram_low"], scores["r2_low"], atol=0.02)
-    np.testing.assert_allclose(scores["r2_over_ngram_high"], scores["r2_high"], atol=0.02)
+    np.testing.assert_allclose(scores["r2_over_text_low"], scores["r2_low"], atol=0.02)
+    np.testing.assert_allclose(scores["r2_over_text_high"], scores["r2_high"], atol=0.02)
 
 
 def test_what_has_no_probability_is_scored_nowhere(labelled):
@@ -129,18 +142,18 @@ def test_what_has_no_probability_is_scored_nowhere(labelled):
 
 
 def test_one_group_alone_has_no_interval_and_decides_nothing(labelled):
-    Y, defined, probability, ngram = labelled
-    scores = classified(Scorer(np.zeros(N, int), 50, 0), Y, probability, ngram, defined)
+    Y, defined, probability, text = labelled
+    scores = classified(Scorer(np.zeros(N, int), 50, 0), Y, probability, text, defined)
     assert np.isnan(scores["f1_low"]).all() and (scores["f1"] > 0).any()
     assert verdict(converged(scores, 0)) == "undecided"
 
 
 @pytest.mark.parametrize(("n_groups", "has"), [(7, False), (8, True)])
 def test_few_groups_have_no_interval(labelled, n_groups, has):
-    Y, defined, probability, ngram = labelled
+    Y, defined, probability, text = labelled
     groups = np.arange(N) % n_groups
-    scores = classified(Scorer(groups, 50, 0), Y, probability, ngram, defined)
-    ends = ("f1_low", "f1_high", "auroc_low", "auroc_over_ngram_high")
+    scores = classified(Scorer(groups, 50, 0), Y, probability, text, defined)
+    ends = ("f1_low", "f1_high", "auroc_low", "auroc_over_text_high")
     assert all(np.isfinite(scores[name][0]) == has for name in ends) and scores["f1"][0] > 0
     target = Y.astype(float)
     assert np.isfinite(Scorer(groups, 50, 0).regression(target, probability, None, defined)["r2_low"][0]) == has

@@ -77,7 +77,24 @@ def test_states_that_know_the_last_characters_alone_know_nothing(tmp_path):
         writer.append(0, tokens, {"layer0/h": states})
     labels = Labels((hypothesis("recent"),), label[:, None], np.ones((N, 1), dtype=bool))
     _, (record,), _, _ = fitted((StateDump.open(tmp_path / "states.zarr"), labels), "layer0/h")
-    assert record["auroc_low"] > 0.75 and abs(record["baseline_ngram_auroc"] - record["auroc"]) < 0.01
+    assert record["auroc_low"] > 0.75 and abs(record["baseline_text_auroc"] - record["auroc"]) < 0.01
+    assert verdict(record) != "known"
+
+
+def test_states_that_know_how_far_the_text_has_come_alone_know_nothing(tmp_path):
+    """A label that no text begins with; the states count characters."""
+    rng = np.random.default_rng(4)
+    tokens, read = rng.integers(4, size=N).astype(np.uint8), np.arange(N) % LENGTH
+    label = rng.random(N) < np.minimum(read / 20, 0.95)
+    starts = np.arange(N_SEQUENCES + 1, dtype=np.int64) * LENGTH
+    states = np.tanh(read[:, None] / [2, 5, 10, 20, 40])
+    vocabulary = {"vocabulary": list("abcd")}
+    spec = DumpSpec({"layer0/h": 5}, starts, starts, (), np.dtype(np.uint8), np.dtype(np.float16), vocabulary)
+    with DumpWriter(tmp_path / "states.zarr", spec) as writer:
+        writer.append(0, tokens, {"layer0/h": states})
+    labels = Labels((hypothesis("late"),), label[:, None], np.ones((N, 1), dtype=bool))
+    _, (record,), _, _ = fitted((StateDump.open(tmp_path / "states.zarr"), labels), "layer0/h")
+    assert record["auroc_low"] > 0.6 and abs(record["baseline_text_auroc"] - record["auroc"]) < 0.02
     assert verdict(record) != "known"
 
 
@@ -87,8 +104,8 @@ def test_the_planted_unit_is_found_and_chance_is_not(planted, ranking):
     best = found["top_units"][0]
     assert (best["states"], best["unit"]) == PLANTED
     assert best["auroc"] > 0.99 and best["coefficient"] > 0
-    assert found["f1_low"] > max(found["baseline_majority_f1"], found["baseline_ngram_f1"])
-    assert found["auroc_over_ngram_low"] > 0 and verdict(found) == "known"
+    assert found["f1_low"] > max(found["baseline_majority_f1"], found["baseline_text_f1"])
+    assert found["auroc_over_text_low"] > 0 and verdict(found) == "known"
     assert chance["f1"] < chance["baseline_majority_f1"] and verdict(chance) != "known"
     largest = found["largest_weights"]
     assert largest == sorted(largest, key=lambda unit: -unit["importance"]) and len(largest) == 10
@@ -181,7 +198,7 @@ def test_a_continuous_hypothesis_is_scored_by_r2(planted):
     assert record["r2"] > 0.99 and record["pearson"] > 0.99 and record["f1"] is None
     assert record["top_units"][0]["unit"] == 2 and record["top_units"][0]["correlation"] > 0.99
     assert record["best_unit_pearson"] > 0.99 and "best_unit_f1" not in record
-    assert record["baseline_ngram_r2"] < 0.1
+    assert record["baseline_text_r2"] < 0.1
 
 
 @pytest.mark.parametrize(("field", "value"), [("C", 0.0), ("test_share", 1.0), ("bootstrap", 0)])
@@ -251,7 +268,7 @@ def test_continuous_scores_have_an_interval_and_the_table_beside_them(planted):
     )
     _, (record,), _, _ = fitted((dump, continuous), weighting="none")
     assert record["r2_low"] < record["r2"] < record["r2_high"] < 1
-    assert record["baseline_ngram_r2"] < 0.2 < record["r2_low"]
+    assert record["baseline_text_r2"] < 0.2 < record["r2_low"]
 
 
 def test_the_first_unit_is_scored_alone_on_unseen_sequences(planted, f1_above):

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from gatescope.analysis.table import paper_table
 
-HEADINGS = ["hypothesis", "acc.", "prec.", "recall", "F1", "AUROC", "95%", "n-gram", "best unit"]
+HEADINGS = ["hypothesis", "acc.", "prec.", "recall", "F1", "AUROC", "95%", "text", "best unit"]
 
 
 def cells(table):
@@ -37,12 +37,12 @@ PLAIN = record(
     auroc=0.97,
     auroc_low=0.95,
     auroc_high=0.98,
-    auroc_over_ngram_low=-0.01,
-    auroc_over_ngram_high=0.1,
-    baseline_ngram_auroc=0.9,
+    auroc_over_text_low=-0.01,
+    auroc_over_text_high=0.1,
+    baseline_text_auroc=0.9,
 )
 BALANCED = PLAIN | {"weighting": "balanced", "accuracy": 1.0, "recall": None, "auroc_low": 0.1, "auroc": 0.63}
-DEPTH = record("depth", "none", "continuous", r2=0.81, r2_low=0.7, r2_high=0.86, pearson=-0.9, baseline_ngram_r2=0.4)
+DEPTH = record("depth", "none", "continuous", r2=0.81, r2_low=0.7, r2_high=0.86, pearson=-0.9, baseline_text_r2=0.4)
 
 
 def test_a_row_holds_the_pairs_of_the_paper():
@@ -54,8 +54,8 @@ def test_a_row_holds_the_pairs_of_the_paper():
 
 
 def test_what_is_known_has_a_star():
-    known = {"auroc_over_ngram_low": 0.01}
-    deep = {"r2_over_ngram_low": 0.1, "r2_over_ngram_high": 0.3}
+    known = {"auroc_over_text_low": 0.01}
+    deep = {"r2_over_text_low": 0.1, "r2_over_text_high": 0.3}
     assert [row[0] for row in cells(paper_table([PLAIN | known, DEPTH | deep]))] == ["string*", "depth*"]
 
 

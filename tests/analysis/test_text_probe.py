@@ -1,0 +1,79 @@
+"""The probe of characters and place against scikit-learn's on one-hot codes made character by character."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from gatescope.analysis import text_probe
+from gatescope.analysis.text_probe import TextProbe
+
+STARTS = np.arange(0, 3001, 30)
+# The first places, as numbers of characters.
+PLACES = [2 ** (i / 2) for i in range(11)]
+N = STARTS[-1]
+
+
+def one_hot(tokens, rows, alignment, kept, k):
+    """Codes of the last k characters, a column for each of some and one for all others, and of the place."""
+    X, places = np.zeros((len(rows), k, len(kept) + 1)), np.zeros((len(rows), len(PLACES)))
+    for i, row in enumerate(rows):
+        places[i] = [np.interp(np.log(row % 30 + 1), np.log(PLACES), hat) for hat in np.eye(len(PLACES))]
+        for back in range(k):
+            place = row - back - (alignment == "pre")
+            read = tokens[place] + 1 if place >= row // 30 * 30 else 0
+            X[i, back, kept.index(read) + 1 if read in kept else 0] = 1
+    return np.concatenate([X.reshape(len(rows), -1), places], axis=1)
+
+
+@pytest.mark.parametrize("k", [5, 0])
+@pytest.mark.parametrize("alignment", ["post", "pre"])
+@pytest.mark.parametrize("weighting", ["plain", "balanced", "none"])
+def test_predictions_are_those_of_scikit_learn(weighting, alignment, k, monkeypatch):
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(text_probe, "MOST_CHARACTERS", 4)
+    monkeypatch.setattr(text_probe, "_BLOCK_ROWS", 100)
+    tokens = rng.choice(8, N, p=[0.3, 0.02, 0.2, 0.03, 0.2, 0.02, 0.2, 0.03]).astype(np.uint8)
+    rows = rng.permutation(N)
+    train, test = rows[:2200], rows[2200:]
+    value = rng.normal(size=(N, 2)) + np.stack([tokens == 2, np.roll(tokens, 2) == 4], axis=1)
+    value += (np.arange(N) % 30 < 4)[:, None]
+    Y = value if weighting == "none" else value > 0.8
+    weight = rng.random((N, 2)) < 0.8
+    probe = TextProbe(weighting, alignment, k).fit(tokens, STARTS, train, Y[train], weight[train])
+    found = probe.predict_proba(tokens, STARTS, test)
+    X = one_hot(tokens, np.arange(N), alignment, [1, 3, 5, 7], k)
+    for column in range(2):
+        own = train[weight[train, column]]
+        if weighting == "none":
+            expected = Ridge(alpha=1.0).fit(X[own], Y[own, column]).predict(X[test])
+        else:
+            classes = "balanced" if weighting == "balanced" else None
+            model = LogisticRegression(class_weight=classes, solver="newton-cholesky", tol=1e-10)
+            expected = model.fit(X[own], Y[own, column]).predict_proba(X[test])[:, 1]
+        np.testing.assert_allclose(found[:, column], expected, atol=2e-3)
+
+
+def test_many_rows_are_fitted_by_some_of_them_evenly_spaced(monkeypatch):
+    rng = np.random.default_rng(1)
+    tokens, y, rows = rng.integers(5, size=N).astype(np.uint8), rng.random((N, 1)) < 0.3, np.arange(N)
+    everywhere = np.ones((N, 1))
+    expected = TextProbe("plain").fit(tokens, STARTS, rows[::3], y[::3], everywhere[::3])
+    # Of 5 characters with 6 columns each and 64 places, of 2 bytes each, 1,000 rows.
+    monkeypatch.setattr(text_probe, "MOST_BYTES", 188_000)
+    found = TextProbe("plain").fit(tokens, STARTS, rows, y, everywhere)
+    of_all, of_some = (each.predict_proba(tokens, STARTS, rows) for each in (expected, found))
+    np.testing.assert_array_equal(of_all, of_some)
+
+
+def test_one_class_and_no_label_predict_without_telling_rows_apart():
+    tokens, rows = np.zeros(N, np.uint8), np.arange(N)
+    Y, weight = np.stack([rows >= 0, rows % 2 == 0], axis=1), np.stack([rows >= 0, rows < 0], axis=1)
+    found = TextProbe("plain").fit(tokens, STARTS, rows, Y, weight).predict_proba(tokens, STARTS, rows)
+    np.testing.assert_array_equal(found, np.broadcast_to(found[0], (N, 2)))
+
+
+def test_places_are_told_to_the_end_of_the_longest_text():
+    starts, far = np.array([0, 2**40]), np.array([0, 2**31 - 2, 2**31 - 1, 2**39])
+    probe = TextProbe("plain", k=0).fit(np.zeros(1, np.uint8), np.array([0, 1]), np.zeros(1, int), *np.ones((2, 1, 1)))
+    found = probe._columns(np.zeros(1, np.uint8), starts, far)
+    assert found.argmax(axis=1).tolist() == [0, 62, 62, 63] and (found.sum(axis=1) == 1).all()
