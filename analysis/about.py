@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from gatescope.analysis.probe import RECORDS
-from gatescope.analysis.results import read_results
+from gatescope.analysis.read_results import read_results
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import perplexity

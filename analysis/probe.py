@@ -32,7 +32,8 @@ from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.label_table import LabelTable, read_labels
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig
-from gatescope.analysis.results import ABLATION, json_number, read_results
+from gatescope.analysis.read_results import read_results
+from gatescope.analysis.results import ABLATION, json_number
 from gatescope.analysis.significance import benjamini_hochberg
 from gatescope.analysis.split import split_sequences
 from gatescope.engine.errors import InputError

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gatescope.analysis.figures import write_figures
 from gatescope.analysis.last_characters import LONGEST_CONTEXT
+from gatescope.analysis.read_results import read_results
 from gatescope.analysis.report_ablation import ablation_tables
 from gatescope.analysis.report_answer import answer_tables, f1_tables
 from gatescope.analysis.report_facts import facts_table, model_line
@@ -30,7 +31,6 @@ from gatescope.analysis.results import (
     leading,
     number,
     ordered,
-    read_results,
     score,
     verdict,
 )

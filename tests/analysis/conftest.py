@@ -9,8 +9,8 @@ from report_page import Page
 from sklearn.metrics import precision_recall_curve
 
 from gatescope.analysis import hypotheses, report
+from gatescope.analysis.read_results import SCORES
 from gatescope.analysis.report import write_report
-from gatescope.analysis.results import SCORES
 
 C_TEXT = """/* Drain the queue; called with the lock held. */
 static int drain_queue(struct queue *q, int budget)

@@ -12,7 +12,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from gatescope.analysis.figures import PLAIN, _file_stem, paper_style, scores_figure, write_figures
-from gatescope.analysis.results import headline, leading, ordered, read_results
+from gatescope.analysis.read_results import read_results
+from gatescope.analysis.results import headline, leading, ordered
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,7 @@ def test_bytes_do_not_depend_on_the_users_style_or_the_process(tmp_path, write_r
     folder = write_result(tmp_path / "lstm")
     program = (
         "import matplotlib, sys; from pathlib import Path\n"
-        "from gatescope.analysis.results import read_results\n"
+        "from gatescope.analysis.read_results import read_results\n"
         "from gatescope.analysis.figures import write_figures\n"
         "if sys.argv[3] == 'style': matplotlib.rcParams.update({'font.size': 20, 'axes.facecolor': 'red',"
         " 'svg.fonttype': 'none', 'savefig.bbox': 'tight', 'text.usetex': False, 'font.family': 'monospace'})\n"

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from gatescope.analysis.cli import main
 from gatescope.analysis.probe import BYTES_OF_EACH, probe_dump
 from gatescope.analysis.probe_config import ProbeConfig
-from gatescope.analysis.results import read_results
+from gatescope.analysis.read_results import read_results
 from gatescope.analysis.split import split_sequences
 from gatescope.analysis.study import Study
 from gatescope.engine.corpus import Vocabulary

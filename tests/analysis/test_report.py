@@ -10,8 +10,9 @@ from report_page import Page, body_rows, cells, within
 
 from gatescope.analysis.baselines import NgramTable
 from gatescope.analysis.coloured_text import printable
+from gatescope.analysis.read_results import read_results
 from gatescope.analysis.report import write_report
-from gatescope.analysis.results import headline, leading, read_results, score, verdict
+from gatescope.analysis.results import headline, leading, score, verdict
 from gatescope.engine.errors import InputError
 
 WILD = (

@@ -5,8 +5,9 @@ import json
 import pytest
 from report_page import Page, body_rows, cells, within
 
+from gatescope.analysis.read_results import read_results
 from gatescope.analysis.report import write_report
-from gatescope.analysis.results import headline, leading, read_results, score, verdict
+from gatescope.analysis.results import headline, leading, score, verdict
 
 
 def tables(page):

@@ -7,7 +7,8 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, r2_scor
 
 from gatescope.analysis.intervals import SHARE, UNBOUNDED, t_interval
 from gatescope.analysis.ordering import auroc, resampled_auroc
-from gatescope.analysis.results import SCORES, verdict
+from gatescope.analysis.read_results import SCORES
+from gatescope.analysis.results import verdict
 from gatescope.analysis.scorer import Scorer
 
 GROUPS = np.repeat(np.arange(30), 20)

@@ -1,0 +1,194 @@
+"""Reading results folders, and checking what stands in their files.
+
+A results folder holds `probes.json` (a list of records, one per hypothesis x state set x weighting), `excerpts.json`
+(for each hypothesis one text with label, prediction and activation of every character), `config.json` (facts about
+model, text and dump) and `ablation.json` (what the model loses while units are held). Only `probes.json` must be there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gatescope.analysis.results import ABLATION, Excerpt, Record, Result, unit_name
+from gatescope.engine.errors import InputError
+from gatescope.engine.location import local_path
+
+KINDS = {"boolean": ("plain", "balanced"), "continuous": ("none",)}
+WORDS = ("hypothesis", "kind", "states", "weighting", "status")
+SCORES = (
+    *("n_train", "n_test", "prevalence", "accuracy", "precision", "recall", "f1", "f1_low", "f1_high", "mcc"),
+    *("balanced_accuracy", "auroc", "auroc_low", "auroc_high", "auroc_over_text_low", "auroc_over_text_high"),
+    *("average_precision", "log_loss_bits", "brier", "ece"),
+    *("r2", "r2_low", "r2_high", "r2_over_text_low", "r2_over_text_high", "pearson"),
+    *("baseline_majority_f1", "baseline_text_f1", "baseline_text_auroc", "baseline_text_r2"),
+    *("best_unit_f1", "best_unit_auroc", "best_unit_pearson", "localisation", "participation"),
+    *("control_score", "selectivity", "best_unit_p", "best_unit_q", "compression"),
+    *("untrained_score", "above_untrained_low", "above_untrained_high"),
+)
+HELD_WORDS = ("hypothesis", "ranking", "method")
+HELD_NUMBERS = (
+    *("change_holds", "change_holds_low", "change_holds_high", "change_elsewhere"),
+    *("random_sets", "random_change_holds", "random_change_elsewhere", "p_holds", "p_difference"),
+)
+UNIT_NUMBERS = ("coefficient", "importance", "auroc", "correlation")
+
+
+def read_results(folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Result]:
+    """Read results folders and give each the shortest name that tells it from the others.
+
+    Args:
+        folders: folders that `gatescope probe` or `gatescope run` wrote, or one of them.
+
+    Returns:
+        One Result per folder, in the order given.
+
+    Raises:
+        InputError: no folder at all, one folder twice, a file that is missing, is not JSON, or lacks what it must have.
+    """
+    folders = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
+    if not folders:
+        raise InputError("no results: give at least one folder that holds probes.json")
+    resolved = [local_path(folder).resolve() for folder in folders]
+    for position, folder in enumerate(resolved):
+        if folder in resolved[:position]:
+            raise InputError(f"{folders[position]} is given twice: name each results folder once")
+    depth = 1
+    while len({path.parts[-depth:] for path in resolved}) < len(resolved):
+        depth += 1
+    return [_read_result(path, "/".join(path.parts[-depth:])) for path in resolved]
+
+
+def read_records(folder: Path) -> tuple[Record, ...]:
+    """Read the records of a results folder, and nothing else of it.
+
+    Raises:
+        InputError: `probes.json` is missing, is not JSON, or lacks what it must have.
+    """
+    records = _read_json(folder / "probes.json", list)
+    for position, record in enumerate(records):
+        _check_record(record, f"{folder / 'probes.json'}, record {position}")
+    return tuple(records)
+
+
+def _read_result(folder: Path, name: str) -> Result:
+    records = read_records(folder)
+    excerpts = _read_json(folder / "excerpts.json", list) if (folder / "excerpts.json").exists() else []
+    parsed = [_excerpt(item, f"{folder / 'excerpts.json'}, entry {i}") for i, item in enumerate(excerpts)]
+    config = _read_json(folder / "config.json", dict) if (folder / "config.json").exists() else {}
+    facts = config.get("facts", {})
+    if not isinstance(facts, dict):
+        raise InputError(f"{folder / 'config.json'}: facts is a {type(facts).__name__}, expected an object")
+    held = _read_json(folder / ABLATION, list) if (folder / ABLATION).exists() else []
+    for position, record in enumerate(held):
+        _check_held(record, f"{folder / ABLATION}, record {position}")
+    return Result(name, records, {excerpt.hypothesis: excerpt for excerpt in parsed}, facts, tuple(held))
+
+
+def _read_json(path: Path, expected: type) -> Any:
+    again = f"run `gatescope {'ablate' if path.name == ABLATION else 'probe'}` again"
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is not there: give a folder that `gatescope probe` wrote") from None
+    except NotADirectoryError:
+        raise InputError(f"{path.parent} is a file: give the folder that holds {path.name}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON ({error}): {again}") from None
+    if not isinstance(value, expected):
+        wanted = "a list" if expected is list else "an object"
+        raise InputError(f"{path} holds a {type(value).__name__}, expected {wanted}: {again}")
+    return value
+
+
+def _check_record(record: Any, where: str) -> None:
+    if not isinstance(record, dict):
+        raise InputError(f"{where} is a {type(record).__name__}, expected an object")
+    for key in WORDS:
+        if not isinstance(record.get(key), str):
+            raise InputError(f"{where}: {key} is {record.get(key)!r}, expected text")
+    if record["kind"] not in KINDS:
+        raise InputError(f"{where}: kind is {record['kind']!r}, expected boolean or continuous")
+    if record["weighting"] not in KINDS[record["kind"]]:
+        wanted = " or ".join(KINDS[record["kind"]])
+        raise InputError(f"{where}: weighting is {record['weighting']!r}, expected {wanted}")
+    for key in SCORES:
+        if not _is_number(record.get(key)):
+            raise InputError(f"{where}: {key} is {record[key]!r}, expected a number or null")
+    for key in ("top_units", "largest_weights"):
+        units = record.get(key) or []
+        if not isinstance(units, list) or not all(_is_unit(unit) for unit in units):
+            raise InputError(f"{where}: {key} must be a list of objects with states, unit and numbers")
+
+
+def _check_held(record: Any, where: str) -> None:
+    if not isinstance(record, dict):
+        raise InputError(f"{where} is a {type(record).__name__}, expected an object")
+    for key in HELD_WORDS:
+        if not isinstance(record.get(key), str):
+            raise InputError(f"{where}: {key} is {record.get(key)!r}, expected text")
+    for key in HELD_NUMBERS:
+        if not _is_number(record.get(key)):
+            raise InputError(f"{where}: {key} is {record[key]!r}, expected a number or null")
+    units = record.get("units")
+    known = isinstance(units, list) and all(isinstance(unit, dict) for unit in units)
+    if not known or not units or not all(type(unit.get(key)) is int for unit in units for key in ("layer", "unit")):
+        raise InputError(f"{where}: units must be a list of objects with layer and unit")
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _is_unit(unit: Any) -> bool:
+    return (
+        isinstance(unit, dict)
+        and isinstance(unit.get("states"), str)
+        and type(unit.get("unit")) is int
+        and all(_is_number(unit.get(key)) for key in UNIT_NUMBERS)
+    )
+
+
+def _excerpt(item: Any, where: str) -> Excerpt:
+    if not isinstance(item, dict):
+        raise InputError(f"{where} is a {type(item).__name__}, expected an object")
+    for key in ("hypothesis", "kind", "states", "weighting", "description", "sees", "text"):
+        if not isinstance(item.get(key), str):
+            raise InputError(f"{where}: {key} is {item.get(key)!r}, expected text")
+    if item["kind"] not in KINDS:
+        raise InputError(f"{where}: kind is {item['kind']!r}, expected boolean or continuous")
+    if not isinstance(item.get("sequence"), int):
+        raise InputError(f"{where}: sequence is {item.get('sequence')!r}, expected an integer")
+    unit = item.get("unit")
+    if unit is not None and not _is_unit(unit):
+        raise InputError(f"{where}: unit must be null or an object with states and unit")
+    length = len(item["text"])
+    return Excerpt(
+        hypothesis=item["hypothesis"],
+        kind=item["kind"],
+        states=item["states"],
+        weighting=item["weighting"],
+        description=item["description"],
+        sees=item["sees"],
+        sequence=item["sequence"],
+        text=item["text"],
+        value=_per_character(item, "value", length, where),
+        prediction=_per_character(item, "prediction", length, where),
+        unit=None if unit is None else unit_name(unit),
+        activation=_per_character(item, "activation", length, where),
+    )
+
+
+def _per_character(item: Mapping[str, Any], key: str, length: int, where: str) -> tuple[float | None, ...]:
+    numbers = item.get(key)
+    if numbers is None:
+        return (None,) * length
+    if not isinstance(numbers, list) or not all(map(_is_number, numbers)):
+        raise InputError(f"{where}: {key} must be a list of numbers or nulls, one per character")
+    if len(numbers) != length:
+        raise InputError(f"{where}: {key} has {len(numbers)} numbers for a text of {length} characters")
+    return tuple(None if value is None or not math.isfinite(value) else value for value in numbers)
