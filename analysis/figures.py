@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 
 from gatescope.analysis.coloured_text import LIGHT
+from gatescope.analysis.gates_figure import gates_figure
 from gatescope.analysis.results import CONVERGED, Excerpt, Record, Result, headline, leading, number, ordered
 from gatescope.analysis.text_figure import drawable, text_figure
 from gatescope.engine.files import write_atomic
@@ -71,7 +72,8 @@ def write_figures(results: Sequence[Result], excerpts: Sequence[tuple[Result, Ex
         folder: where the files go; made if it is absent.
 
     Returns:
-        The files written: `auroc` and `f1` where a hypothesis is boolean, `r2` where one is continuous, then the texts.
+        The files written: `auroc` and `f1` where a hypothesis is boolean, `r2` where one is continuous, the texts, and
+        `gates` (or `gates_<result>`) where gates were recorded.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
@@ -83,6 +85,10 @@ def write_figures(results: Sequence[Result], excerpts: Sequence[tuple[Result, Ex
         for result, excerpt in excerpts:
             stem = f"text_{excerpt.hypothesis}" + (f"_{result.name}" if len(results) > 1 else "")
             written += _save(text_figure(excerpt), folder / _file_stem(stem, taken))
+        for result in results:
+            if result.gates:
+                stem = f"gates_{result.name}" if len(results) > 1 else "gates"
+                written += _save(gates_figure(result), folder / _file_stem(stem, taken))
     return written
 
 

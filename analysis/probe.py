@@ -3,8 +3,8 @@
 For each state set (each recorded array, and all h and c together) every boolean hypothesis is fitted twice, plain and
 with balanced classes, and every continuous one by ridge regression.
 
-The results folder gets `probes.json` (the records), `excerpts.json` (texts to paint), `coefficients.safetensors` and
-`config.json`.
+The results folder gets `probes.json` (the records), `excerpts.json` (texts to paint), `coefficients.safetensors`,
+`config.json`, and of gates that were recorded `gates.json`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from gatescope.analysis.label_table import LabelTable, read_labels
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig
 from gatescope.analysis.read_results import read_results
-from gatescope.analysis.results import ABLATION, json_number
+from gatescope.analysis.results import ABLATION, GATES, json_number
+from gatescope.analysis.saturation import saturation
 from gatescope.analysis.significance import benjamini_hochberg
 from gatescope.analysis.split import split_sequences
 from gatescope.engine.errors import InputError
@@ -55,7 +56,7 @@ EXCERPTS = "excerpts.json"
 COEFFICIENTS = "coefficients.safetensors"
 FITS = "fits"
 UNTRAINED = "untrained.zarr"
-OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, FITS, UNTRAINED, ABLATION)
+OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, FITS, UNTRAINED, ABLATION, GATES)
 # What a fit of one hypothesis takes for each row of the dump: labels, weights, predictions, and the text baseline.
 BYTES_OF_EACH = 40
 
@@ -162,6 +163,9 @@ def study_dump(
     header = json.dumps({"hypotheses": contents, "columns": columns})
     write_atomic(results / COEFFICIENTS, save(coefficients, {"gatescope": header}))
     write_json(results / EXCERPTS, sorted(painted, key=lambda item: order[item["hypothesis"]]))
+    gates = saturation(dump)
+    if gates:
+        write_json(results / GATES, gates)
     # The records come last: with them a probe has ended.
     for name in (FITS, UNTRAINED):
         remove(results / name)

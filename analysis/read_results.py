@@ -2,7 +2,8 @@
 
 A results folder holds `probes.json` (a list of records, one per hypothesis x state set x weighting), `excerpts.json`
 (for each hypothesis one text with label, prediction and activation of every character), `config.json` (facts about
-model, text and dump) and `ablation.json` (what the model loses while units are held). Only `probes.json` must be there.
+model, text and dump), `ablation.json` (what the model loses while units are held) and `gates.json` (how often gates are
+open and shut). Only `probes.json` must be there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gatescope.analysis.results import ABLATION, Excerpt, Record, Result, unit_name
+from gatescope.analysis.results import ABLATION, GATES, Excerpt, Record, Result, unit_name
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
 
@@ -86,7 +87,10 @@ def _read_result(folder: Path, name: str) -> Result:
     held = _read_json(folder / ABLATION, list) if (folder / ABLATION).exists() else []
     for position, record in enumerate(held):
         _check_held(record, f"{folder / ABLATION}, record {position}")
-    return Result(name, records, {excerpt.hypothesis: excerpt for excerpt in parsed}, facts, tuple(held))
+    gates = _read_json(folder / GATES, list) if (folder / GATES).exists() else []
+    for position, record in enumerate(gates):
+        _check_gate(record, f"{folder / GATES}, record {position}")
+    return Result(name, records, {excerpt.hypothesis: excerpt for excerpt in parsed}, facts, tuple(held), tuple(gates))
 
 
 def _read_json(path: Path, expected: type) -> Any:
@@ -138,6 +142,19 @@ def _check_held(record: Any, where: str) -> None:
     known = isinstance(units, list) and all(isinstance(unit, dict) for unit in units)
     if not known or not units or not all(type(unit.get(key)) is int for unit in units for key in ("layer", "unit")):
         raise InputError(f"{where}: units must be a list of objects with layer and unit")
+
+
+def _check_gate(record: Any, where: str) -> None:
+    if not isinstance(record, dict) or type(record.get("layer")) is not int or not isinstance(record.get("gate"), str):
+        raise InputError(f"{where} is {record!r:.60}, expected an object with layer and gate")
+    shares = [record.get("open"), record.get("shut")]
+    lists = [each for each in shares if isinstance(each, list) and each and all(map(_is_share, each))]
+    if len(lists) < 2 or len(lists[0]) != len(lists[1]):
+        raise InputError(f"{where}: open and shut must be lists of shares from 0 to 1, one for each unit")
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _is_number(value: Any) -> bool:

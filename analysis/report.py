@@ -17,6 +17,7 @@ from gatescope.analysis.read_results import read_results
 from gatescope.analysis.report_ablation import ablation_tables
 from gatescope.analysis.report_answer import answer_tables, f1_tables
 from gatescope.analysis.report_facts import facts_table, model_line
+from gatescope.analysis.report_gates import gates_section
 from gatescope.analysis.report_scores import scores_table, state_set_tables
 from gatescope.analysis.report_style import POLICY, SCRIPT, STYLE
 from gatescope.analysis.report_text import MOST_TEXTS, Texts, escaped, texts_section
@@ -94,6 +95,7 @@ def _page(results: Sequence[Result], texts: Texts) -> str:
         f1_tables(results, anchors),
         state_set_tables(results),
         ablation_tables(results),
+        gates_section(results),
         texts_section(results, texts),
         scores_table(results),
         _method(),

@@ -84,6 +84,8 @@ figure{margin:0;min-width:0}
 figcaption{display:flex;flex-wrap:wrap;justify-content:space-between;gap:2px 12px;font-size:12.5px;
 border-bottom:1px solid var(--rule);padding-bottom:4px;margin-bottom:6px}
 figcaption>span{overflow-wrap:anywhere;min-width:0}
+.gates{display:flex;flex-wrap:wrap;gap:16px 26px;margin:14px 0}.gates figure{width:180px}
+.units{stroke:var(--plain);stroke-width:3.5;stroke-linecap:round;stroke-opacity:.6;fill:none}
 .legend{color:var(--muted);font-size:12px;display:inline-flex;align-items:center;gap:5px}
 .scale{display:inline-flex;border:1px solid var(--faint)}
 .scale i,.legend>i{display:inline-block;width:8px;height:10px}

@@ -10,8 +10,8 @@ from typing import Any
 
 Record = Mapping[str, Any]
 
-# The file in a results folder that says what the model loses without the units named there.
-ABLATION = "ablation.json"
+# Files in a results folder: what the model loses without the units named there, and how often gates are open or shut.
+ABLATION, GATES = "ablation.json", "gates.json"
 # The status of a fit that reached its tolerance; every other status is shown.
 CONVERGED = "converged"
 
@@ -53,7 +53,8 @@ class Excerpt:
 class Result:
     """One results folder: a name to tell it from the others, its records, excerpts by hypothesis, and facts.
 
-    `ablation` has what is lost while units are held, a record for each set of units; nothing where nobody asked.
+    `ablation` has what is lost while units are held, a record for each set of units; nothing where nobody asked. Where
+    gates were recorded, `gates` has how often the units of each layer and gate are open and shut (`saturation`).
     """
 
     name: str
@@ -61,6 +62,7 @@ class Result:
     excerpts: Mapping[str, Excerpt]
     facts: Mapping[str, Any]
     ablation: tuple[Record, ...]
+    gates: tuple[Record, ...]
 
 
 def number(record: Mapping[str, Any], key: str) -> float | None:

@@ -36,6 +36,9 @@ from gatescope.kernels.sample import TILE
 if TYPE_CHECKING:
     from gatescope.kernels.sample_plan import SamplePlan
 
+# What a dump says of the values of its gates.
+ACTIVATED = "after their activation"
+
 Capture = Literal["h", "c", "gates", "log_probability", "entropy"]
 
 
@@ -72,7 +75,7 @@ def dump_attributes(trained: TrainedModel, kind: str, prime: str, settings: dict
         "corpus": trained.corpus,
         "training": trained.training,
         "cell": architecture.cell,
-        "gates": {"order": list(architecture.gates), "values": "after their activation"},
+        "gates": {"order": list(architecture.gates), "values": ACTIVATED},
         "alignment": "post",
         "prime": prime,
         "settings": settings,

@@ -120,9 +120,10 @@ def test_many_hypotheses_with_long_names_fit(tmp_path, write_result):
 
 
 def test_every_figure_is_written_as_png_and_svg(tmp_path, results):
+    results = [results[0], replace(results[1], gates=({"layer": 0, "gate": "z", "open": [0.5], "shut": [0.1]},))]
     excerpts = [(result, result.excerpts["inside_string"]) for result in results]
     written = write_figures(results, excerpts, tmp_path / "new" / "figures")
-    stems = ["auroc", "f1", "r2", "text_inside_string_lstm", "text_inside_string_gru"]
+    stems = ["auroc", "f1", "r2", "text_inside_string_lstm", "text_inside_string_gru", "gates_gru"]
     assert [path.name for path in written] == [f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg")]
     assert sorted(path.name for path in (tmp_path / "new" / "figures").iterdir()) == sorted(p.name for p in written)
     for path in written:
@@ -132,6 +133,8 @@ def test_every_figure_is_written_as_png_and_svg(tmp_path, results):
             assert ElementTree.parse(path).getroot().tag.endswith("svg")
     alone = write_figures(results[:1], excerpts[:1], tmp_path / "alone")
     assert [path.name for path in alone][6:] == ["text_inside_string.png", "text_inside_string.svg"]
+    with_gates = write_figures(results[1:], [], tmp_path / "gates")
+    assert [path.name for path in with_gates][6:] == ["gates.png", "gates.svg"]
 
 
 def test_bytes_do_not_depend_on_the_users_style_or_the_process(tmp_path, write_result):

@@ -1,6 +1,7 @@
 """Tests of probing what other programs recorded, through the command line."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -254,6 +255,22 @@ def test_controls_ask_the_network_before_its_training(tmp_path, monkeypatch):
         # A penalty would know the size of the states; of this one little is left.
         assert record["untrained_score"] == pytest.approx(score, abs=2e-3)
         assert record["above_untrained_low"] < 2e-3 and record["above_untrained_high"] > -2e-3
+
+
+def test_gates_that_were_recorded_are_counted_and_shown(tmp_path):
+    architecture, vocabulary = Architecture(hidden=12), Vocabulary(("\n", *"abei"))
+    model = TrainedModel(CharacterModel(architecture, 5).eval(), vocabulary, "", {}, {})
+    config = SampleConfig(sequences=20, length=30, capture=("h", "gates"))
+    sample_states(model, tmp_path / "states.zarr", config)
+    words = ["probe", str(tmp_path / "states.zarr"), "--hypotheses", "column", "--bootstrap", "20"]
+    assert main([*words, "--out", str(tmp_path / "r")]) == 0
+    gates = json.loads((tmp_path / "r" / "gates.json").read_text())
+    assert [(each["layer"], each["gate"], len(each["open"])) for each in gates] == [(0, gate, 12) for gate in "ifo"]
+    assert main([*words, "--alignment", "pre", "--overwrite", "--out", str(tmp_path / "r")]) == 0
+    assert json.loads((tmp_path / "r" / "gates.json").read_text()) == gates
+    sample_states(model, tmp_path / "states.zarr", replace(config, capture=("h",)), overwrite=True)
+    assert main([*words, "--overwrite", "--out", str(tmp_path / "r")]) == 0
+    assert not (tmp_path / "r" / "gates.json").exists()
 
 
 def test_states_of_other_programs_have_no_untrained_network(tmp_path, text_states):

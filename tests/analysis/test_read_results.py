@@ -5,6 +5,7 @@ import json
 import pytest
 
 from gatescope.analysis.read_results import read_results
+from gatescope.analysis.results import GATES
 from gatescope.engine.errors import InputError
 
 
@@ -101,6 +102,40 @@ def test_what_cannot_be_used_is_named(tmp_path, probes, excerpts, config, messag
         read_results([tmp_path])
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+GATE = {"layer": 0, "gate": "f", "open": [0.5, 0.25], "shut": [0, 0.75]}
+
+
+def test_gates_are_read_where_they_are(tmp_path):
+    write(tmp_path, [record()])
+    assert read_results([tmp_path])[0].gates == ()
+    (tmp_path / GATES).write_text(json.dumps([GATE]))
+    assert read_results([tmp_path])[0].gates == (GATE,)
+
+
+@pytest.mark.parametrize(
+    "gates, message",
+    [
+        ("[", "gates.json is not JSON"),
+        ({}, "gates.json holds a dict, expected a list"),
+        ([3], "record 0 is 3, expected an object with layer and gate"),
+        ([GATE, GATE | {"layer": "0"}], "record 1 is {'layer': '0'"),
+        ([GATE | {"gate": None}], "expected an object with layer and gate"),
+        ([GATE | {"open": []}], "open and shut must be lists of shares from 0 to 1"),
+        ([GATE | {"open": [0.5]}], "open and shut must be lists of shares"),
+        ([GATE | {"shut": [0.5, 1.5]}], "open and shut must be lists of shares"),
+        ([GATE | {"shut": [0.5, -0.5]}], "open and shut must be lists of shares"),
+        ([GATE | {"shut": [0.5, float("nan")]}], "open and shut must be lists of shares"),
+        ([GATE | {"shut": None}], "open and shut must be lists of shares"),
+    ],
+)
+def test_gates_that_cannot_be_used_are_named(tmp_path, gates, message):
+    write(tmp_path, [record()])
+    (tmp_path / GATES).write_text(gates if isinstance(gates, str) else json.dumps(gates))
+    with pytest.raises(InputError) as raised:
+        read_results([tmp_path])
+    assert message in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_bytes_that_are_not_text_are_named(tmp_path):

@@ -134,6 +134,6 @@ def test_hypotheses_stand_by_verdict_then_score_then_name():
         record("flat", "continuous", weighting="none", r2=None),
     ]
     second = [named("only_here", 0.8, 0.3, 0.5), named("lost", 0.99, 0.5, 0.6)]
-    results = [Result(name, tuple(records), {}, {}, ()) for name, records in (("a", first), ("b", second))]
+    results = [Result(name, tuple(records), {}, {}, (), ()) for name, records in (("a", first), ("b", second))]
     assert ordered(results, "boolean") == ["known_best", "only_here", "known_a", "known_b", "open", "lost", "none"]
     assert ordered(results, "continuous") == ["column", "depth", "flat"]

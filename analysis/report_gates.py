@@ -1,0 +1,72 @@
+"""The report's gates: how often each is open and shut, in numbers and as a dot for each unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gatescope.analysis.report_text import escaped
+from gatescope.analysis.results import Record, Result, score
+from gatescope.analysis.saturation import OPEN, SHUT
+
+# A unit whose gate is open, or shut, for a larger share of the time than this hardly ever moves it.
+ALWAYS = 0.9
+SIDE = 150
+HEADS = ("open", "shut", "in between", "units always open", "units always shut")
+
+
+def gates_section(results: Sequence[Result]) -> str:
+    """How often gates are saturated, for results whose states have gates."""
+    parts = []
+    for result in results:
+        if not result.gates:
+            continue
+        if len(results) > 1:
+            parts.append(f"<h3>{escaped(result.name)}</h3>\n")
+        heads = "".join(f'<th scope="col" class="r">{word}</th>' for word in HEADS)
+        rows = "".join(map(_row, result.gates))
+        parts.append(
+            '<div class="scroll" tabindex="0" role="region" aria-label="How often gates are open and shut"><table>'
+            f'<thead><tr><th scope="col">gate</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>\n'
+            f'<div class="gates">{"".join(map(_plot, result.gates))}</div>\n'
+        )
+    if not parts:
+        return ""
+    note = (
+        f"A gate is open above {_bound(OPEN)} and shut below {_bound(SHUT)}. The shares are of all characters and "
+        "units, and units always open (or shut) are those whose gate is so for more than "
+        f"{_bound(ALWAYS)} of the characters. Below, each dot is a unit: to the right by how often its gate is shut, "
+        "upwards by how often it is open. Dots on the slope are switches, which are hardly ever in between; a dot in "
+        "the lower left corner is never saturated. An LSTM keeps what it has while f is open, a GRU while z is."
+    )
+    return f'<h2>How far are the gates open?</h2>\n<p class="muted">{note}</p>\n{"".join(parts)}'
+
+
+def _row(record: Record) -> str:
+    is_open, is_shut = (np.array(record[word], dtype=np.float64) for word in ("open", "shut"))
+    shares = is_open.mean(), is_shut.mean(), 1 - is_open.mean() - is_shut.mean()
+    cells = [*map(score, shares), *(f"{(each > ALWAYS).sum()} of {len(each)}" for each in (is_open, is_shut))]
+    numbers = "".join(f'<td class="r">{cell}</td>' for cell in cells)
+    return f'<tr><th scope="row">{_name(record)}</th>{numbers}</tr>\n'
+
+
+def _plot(record: Record) -> str:
+    """A square with a dot for each unit."""
+    pairs = zip(record["shut"], record["open"], strict=True)
+    dots = "".join(f"M{SIDE * shut:.1f} {SIDE * (1 - is_open):.1f}h0" for shut, is_open in pairs)
+    words = f"{_name(record)}: share of characters at which each unit is shut, to the right, and open, upwards"
+    return (
+        f'<figure><figcaption>{_name(record)}</figcaption><svg viewBox="-4 -4 {SIDE + 8} {SIDE + 20}" role="img" '
+        f'aria-label="{words}"><path class="grid" fill="none" d="M0 0V{SIDE}H{SIDE}L0 0"/>'
+        f'<text x="7" y="5">open</text><text x="{SIDE}" y="{SIDE + 13}" text-anchor="end">shut</text>'
+        f'<path class="units" d="{dots}"/></svg></figure>'
+    )
+
+
+def _bound(value: float) -> str:
+    return f"{value:g}".removeprefix("0")
+
+
+def _name(record: Record) -> str:
+    return f"layer{record['layer']} {escaped(record['gate'])}"

@@ -1,0 +1,50 @@
+"""How often each gate is open, and how often it is shut.
+
+A gate that is hardly ever in between is a switch: a unit whose forget gate stays open keeps what it has counted, one
+whose gate stays shut is a layer without recurrence (Karpathy, Johnson & Fei-Fei, Visualizing and Understanding
+Recurrent Networks, 2016, whose bounds these are).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from gatescope.engine.record import ACTIVATED
+from gatescope.engine.state_source import StateSource
+
+OPEN, SHUT = 0.9, 0.1
+# The gates between 0 and 1; an LSTM's g and a GRU's n are what may be taken in, from -1 to 1.
+SWITCHES = {"lstm": ("i", "f", "o"), "gru": ("r", "z")}
+
+
+def saturation(dump: StateSource) -> list[dict[str, Any]]:
+    """Return how often gates are open and shut, over all rows of a dump.
+
+    Args:
+        dump: the states; only gates recorded by gatescope are known to lie between 0 and 1.
+
+    Returns:
+        For each layer and recorded gate its `layer`, `gate`, and by unit the shares of rows, [H] each, at which it is
+        above .9 (`open`) and below .1 (`shut`).
+    """
+    attributes, found = dump.attributes, []
+    gates = attributes.get("gates")
+    if not isinstance(gates, dict) or gates.get("values") != ACTIVATED:
+        return []
+    for name in dump.names:
+        match = re.fullmatch(r"layer(\d+)/gates/(\w+)", name)
+        if match is None or match[2] not in SWITCHES.get(str(attributes.get("cell")), ()):
+            continue
+        n_open, n_shut = np.zeros((2, dump.array(name).shape[1]), np.int64)
+        for block in dump.blocks([name]):
+            # Rounded to float16 .1 is smaller than it is.
+            values = block.astype(np.float32)
+            n_open += (values > OPEN).sum(axis=0)
+            n_shut += (values < SHUT).sum(axis=0)
+        shares = {"open": n_open, "shut": n_shut}
+        rounded = {word: np.round(count / dump.n_rows, 6).tolist() for word, count in shares.items()}
+        found.append({"layer": int(match[1]), "gate": match[2], **rounded})
+    return found
