@@ -41,6 +41,9 @@ def after_bracket(text):
 TRAIN = ["--hidden", "3", "--layers", "1", "--batch", "2", "--length", "5", "--steps", "2", "--evaluate-every", "1"]
 SAMPLE = ["--sequences", "4", "--length", "6"]
 PROBE = ["--hypotheses", "newline_next", "--bootstrap", "2"]
+LETTER = ["--pattern", "letter=[a-z]"]
+HELD = ["--hypothesis", "letter", "--sequences", "3", "--length", "5"]
+MODEL = [("model", "model"), ("states", "states.zarr")]
 RUN = [
     f"--{stage}.{word[2:]}" if word[:2] == "--" else word
     for stage, part in (("train", TRAIN), ("sample", SAMPLE))
@@ -63,8 +66,7 @@ LINES = {
     "probe labels": (["{other}", "--labels", "{labels}", "--out", "{out}", "--bootstrap", "2"], 24),
     "ablate": (
         [
-            *("{results}", "--model", "{model}", "--states", "{states}", "--out", "{out}"),
-            *("--hypothesis", "newline_next", "--sequences", "3", "--length", "5"),
+            *("{results}", "--model", "{model}", "--states", "{states}", "--out", "{out}", *HELD),
         ],
         8,
     ),
@@ -158,12 +160,15 @@ def world(tmp_path_factory):
         ["train", str(folder / "text"), "--out", str(folder / "model"), *TRAIN],
         ["sample", str(folder / "model"), "--out", str(folder / "states.zarr"), *SAMPLE],
         ["sample", str(folder / "model"), "--out", str(folder / "more.zarr"), *SAMPLE, "--seed", "1"],
-        ["probe", str(folder / "states.zarr"), "--out", str(folder / "results"), *PROBE],
+        ["probe", str(folder / "states.zarr"), "--out", str(folder / "results"), *PROBE, *LETTER],
+        ["ablate", str(folder / "results"), *(f"--{each}={folder / name}" for each, name in MODEL), *HELD],
         ["export", str(folder / "states.zarr"), str(folder / "lstmvis.h5")],
     ]
     for words in sound:
         with contextlib.redirect_stdout(io.StringIO()):
             assert main(words) == 0
+    gates = [{"layer": 0, "gate": gate, "open": [0.5, 0, 1], "shut": [0.25, 1, 0]} for gate in "ifo"]
+    (folder / "results" / "gates.json").write_text(json.dumps(gates))
     rows = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32)
     ids = np.repeat(np.arange(4), 6)
     np.save(folder / "rows.npy", rows)
