@@ -316,17 +316,17 @@ def test_a_tilde_is_the_home_folder(states, tmp_path, monkeypatch, capsys):
     assert sorted(os.listdir(tmp_path)) == ["c.zarr", "e.dict", "e.h5", "e.yml", "my.py", "r", "s.zarr"]
 
 
-def _probe(states, out):
+def _probe(states, out, *controls):
     # A fork inherits no thread of the parent; one thread gives the same sums whatever else runs.
-    assert main(["probe", states, "--out", out, *PROBE]) == 0
+    assert main(["probe", states, "--out", out, *PROBE, *controls]) == 0
 
 
-@pytest.mark.parametrize("n_kills", [5, pytest.param(20, marks=pytest.mark.slow)])
-def test_killing_probe_and_repeating_it_changes_nothing(model, tmp_path, n_kills):
+@pytest.mark.parametrize("n_kills, controls", [(5, []), pytest.param(30, ["--controls"], marks=pytest.mark.slow)])
+def test_killing_probe_and_repeating_it_changes_nothing(model, tmp_path, n_kills, controls):
     # Two arrays of states make as many kinds of writes as nine.
     states = str(tmp_path / "states.zarr")
     assert main(["sample", str(model), "--out", states, *SAMPLE, "--capture", "h"]) == 0
-    assert_survives_kills(_probe, lambda folder: (states, str(folder)), tmp_path, n_kills)
+    assert_survives_kills(_probe, lambda folder: (states, str(folder), *controls), tmp_path, n_kills)
 
 
 def _repeat(words):
