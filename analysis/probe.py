@@ -56,7 +56,10 @@ EXCERPTS = "excerpts.json"
 COEFFICIENTS = "coefficients.safetensors"
 FITS = "fits"
 UNTRAINED = "untrained.zarr"
-OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, FITS, UNTRAINED, ABLATION, GATES)
+UNFINISHED = (FITS, UNTRAINED)
+OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, *UNFINISHED, ABLATION, GATES)
+# Of which kind they are: results of others do not go on.
+BASELINES = "table, characters, place"
 # What a fit of one hypothesis takes for each row of the dump: labels, weights, predictions, and the text baseline.
 BYTES_OF_EACH = 40
 
@@ -116,8 +119,8 @@ def probe_dump(
         except InputError:
             # Whoever mends what was wrong must not meet the settings that were.
             if is_new:
-                remove(results / CONFIG)
-                remove(results / FITS)
+                for name in (CONFIG, *UNFINISHED):
+                    remove(results / name)
             raise
 
 
@@ -134,6 +137,7 @@ def study_dump(
 ) -> list[dict[str, Any]]:
     """Do the work of `probe_dump` in a folder that is claimed already; the plan is of hypotheses and the language."""
     if (results / RECORDS).exists():
+        _tidy(results)
         return list(map(dict, read_results([results])[0].records))
     hypotheses, language = plan or planned(dump, config, table)
     record_facts(results, _facts(dump, language))
@@ -167,10 +171,17 @@ def study_dump(
     if gates:
         write_json(results / GATES, gates)
     # The records come last: with them a probe has ended.
-    for name in (FITS, UNTRAINED):
-        remove(results / name)
     write_json(results / RECORDS, records)
+    _tidy(results)
     return records
+
+
+def _tidy(results: Path) -> None:
+    """Remove what only a probe that has not ended needs."""
+    for name in UNFINISHED:
+        # Finished results may lie where nothing can be removed.
+        if (results / name).exists():
+            remove(results / name)
 
 
 def _fitted(study: Study, boolean: Labels, continuous: Labels, folder: Path, log_path: Path) -> Fit:
@@ -217,11 +228,12 @@ def _fitted(study: Study, boolean: Labels, continuous: Labels, folder: Path, log
 def probe_settings(config: ProbeConfig, seed: int) -> dict[str, Any]:
     """Return everything about the probes, but the dump, that decides their results."""
     of_method = asdict(config)
-    # Memory decides nothing, and what controls add is a part of the results only where they are asked for.
+    # Memory decides nothing, and what is added is a part of the results only where it is asked for.
     del of_method["memory_limit"]
-    if not config.controls:
-        del of_method["controls"]
-    settings = {"seed": seed, "probe": of_method}
+    for name in ("controls", "sparse"):
+        if not getattr(config, name):
+            del of_method[name]
+    settings = {"seed": seed, "probe": of_method, "baselines": BASELINES}
     return settings | ({"functions_sha256": sha256_of(config.functions)} if config.functions else {})
 
 

@@ -34,7 +34,8 @@ class ProbeConfig:
     bootstrap: int = 1000  # resamples of the test sequences, for 95% intervals
     ranking: Literal["auroc", "weight_sd", "weight"] = "auroc"  # what puts a unit first; the paper: weight
 
-    controls: bool = False  # control task, chance, description length, untrained network; several times the fits
+    sparse: bool = False  # how many units it takes: probes of the first 1, 2, 4 ... 64 of rankings, and of random ones
+    controls: bool = False  # control task, chance, description length, random weights; several times the fits
     memory_limit: str = "4GB"  # half for states, beyond it read from disk in every pass; half for what fits together
 
     def __post_init__(self) -> None:

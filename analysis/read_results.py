@@ -29,7 +29,7 @@ SCORES = (
     *("baseline_majority_f1", "baseline_text_f1", "baseline_text_auroc", "baseline_text_r2"),
     *("best_unit_f1", "best_unit_auroc", "best_unit_pearson", "localisation", "participation"),
     *("control_score", "selectivity", "best_unit_p", "best_unit_q", "compression"),
-    *("untrained_score", "above_untrained_low", "above_untrained_high"),
+    *("untrained_score", "above_untrained_low", "above_untrained_high", "units_needed"),
 )
 HELD_WORDS = ("hypothesis", "ranking", "method")
 HELD_NUMBERS = (
@@ -120,6 +120,8 @@ def _check_record(record: Any, where: str) -> None:
     if record["weighting"] not in KINDS[record["kind"]]:
         wanted = " or ".join(KINDS[record["kind"]])
         raise InputError(f"{where}: weighting is {record['weighting']!r}, expected {wanted}")
+    if "baseline_ngram_f1" in record:
+        raise InputError(f"{where} is of an earlier gatescope, with other baselines: probe anew with --overwrite")
     for key in SCORES:
         if not _is_number(record.get(key)):
             raise InputError(f"{where}: {key} is {record[key]!r}, expected a number or null")
@@ -127,6 +129,8 @@ def _check_record(record: Any, where: str) -> None:
         units = record.get(key) or []
         if not isinstance(units, list) or not all(_is_unit(unit) for unit in units):
             raise InputError(f"{where}: {key} must be a list of objects with states, unit and numbers")
+    if "sparse" in record and not _is_sparse(record["sparse"]):
+        raise InputError(f"{where}: sparse must have units, random, rankings: a list of as many numbers or nulls each")
 
 
 def _check_held(record: Any, where: str) -> None:
@@ -144,13 +148,22 @@ def _check_held(record: Any, where: str) -> None:
         raise InputError(f"{where}: units must be a list of objects with layer and unit")
 
 
+def _is_sparse(value: Any) -> bool:
+    """Whether this is what `gatescope.analysis.sparse` writes of a hypothesis."""
+    if not isinstance(value, dict) or not {"units", "random"} < value.keys():
+        return False
+    lists = [each for each in value.values() if isinstance(each, list) and all(map(_is_number, each))]
+    return len(lists) == len(value) and len({len(each) for each in lists}) == 1
+
+
 def _check_gate(record: Any, where: str) -> None:
     if not isinstance(record, dict) or type(record.get("layer")) is not int or not isinstance(record.get("gate"), str):
         raise InputError(f"{where} is {record!r:.60}, expected an object with layer and gate")
     shares = [record.get("open"), record.get("shut")]
     lists = [each for each in shares if isinstance(each, list) and each and all(map(_is_share, each))]
-    if len(lists) < 2 or len(lists[0]) != len(lists[1]):
-        raise InputError(f"{where}: open and shut must be lists of shares from 0 to 1, one for each unit")
+    of_units = len(lists) == 2 and len(lists[0]) == len(lists[1])
+    if not of_units or any(sum(pair) > 1 + 1e-5 for pair in zip(*lists, strict=True)):
+        raise InputError(f"{where}: open and shut must be lists of shares of one whole, one for each unit")
 
 
 def _is_share(value: Any) -> bool:

@@ -19,6 +19,7 @@ from gatescope.analysis.report_answer import answer_tables, f1_tables
 from gatescope.analysis.report_facts import facts_table, model_line
 from gatescope.analysis.report_gates import gates_section
 from gatescope.analysis.report_scores import scores_table, state_set_tables
+from gatescope.analysis.report_sparse import sparse_tables
 from gatescope.analysis.report_style import POLICY, SCRIPT, STYLE
 from gatescope.analysis.report_text import MOST_TEXTS, Texts, escaped, texts_section
 from gatescope.analysis.results import (
@@ -94,6 +95,7 @@ def _page(results: Sequence[Result], texts: Texts) -> str:
         answer_tables(results, anchors),
         f1_tables(results, anchors),
         state_set_tables(results),
+        sparse_tables(results),
         ablation_tables(results),
         gates_section(results),
         texts_section(results, texts),
@@ -152,21 +154,21 @@ def _best_known(known: Sequence[Record]) -> str:
     among, name, of_one = "Best known", "AUROC", "AUROC"
     if measure == "r2":
         among, name, of_one = "Best of the continuous ones", "R²", "r"
-    table = score(number(best, f"baseline_text_{measure}"))
+    alone = score(number(best, f"baseline_text_{measure}"))
     return (
         f"{among} is <b>{escaped(best['hypothesis'])}</b> ({name} {score(number(best, measure))}, text baseline "
-        f"{table}); of single units <b>{escaped(best_unit(best) or '–')}</b> tells most of it ({of_one} "
+        f"{alone}); of single units <b>{escaped(best_unit(best) or '–')}</b> tells most of it ({of_one} "
         f"{score(best_unit_alone(best))})."
     )
 
 
 def _untrained(known: Sequence[Record]) -> str:
-    """A sentence about what training added to what is known, where an untrained network was asked, too."""
+    """A sentence about what of the known is owed to training, where a network of random weights was asked, too."""
     ends = [end for record in known if (end := number(record, "above_untrained_low")) is not None]
     if not ends:
         return ""
     learnt = sum(end > 0 for end in ends)
-    return f" {learnt} of these {len(ends)} they tell better than before training, with the whole of the interval."
+    return f" {learnt} of {len(ends)} are told better than by states of random weights, with the whole of the interval."
 
 
 def _hypotheses(count: int) -> str:
@@ -185,11 +187,11 @@ def _method() -> str:
         "Where a hypothesis holds in a handful of them such intervals are still too short; of fewer than 8 "
         "none is given.</p>\n"
         f"<p>The text baseline predicts from the last {LONGEST_CONTEXT} characters that the state has read, and from "
-        "how many characters it is from the beginning of the text, where every text stands at no depth and inside of "
-        "nothing: what does not exceed it may be a memory of these and no more. It is a smoothed table of contexts, a "
-        "linear probe of characters and place, or one of the place alone, whichever scores best on the test "
-        "sequences. Majority is the better F1 of two guesses: always the more frequent label, or always that the "
-        "hypothesis holds.</p>\n"
+        "how many it has read since its sequence began, for a text begins at no depth and inside of nothing: what does "
+        "not exceed it may be a memory of these and no more. It is a smoothed table of contexts, a linear probe of "
+        "characters and number, or one of the number alone, whichever has the best AUROC (R²) on the test sequences; "
+        "the choice makes it harder to be known, and a little easier to lie below. Majority is the better F1 of two "
+        "guesses: always the more frequent label, or always that the hypothesis holds.</p>\n"
         "<p>Known: AUROC of the plain fit (R² of continuous hypotheses) lies above chance and above that of the "
         "text baseline, each with the whole 95% interval, for which both are scored on the same drawn "
         "sequences. Below a baseline: one of the intervals lies below. Undecided: neither. Each hypothesis is "
@@ -204,15 +206,22 @@ def _method() -> str:
     )
 
 
+# What the columns of controls mean, by the score that is there where they are.
+CONTROLS = {
+    "control_score": "Control: F1 (R²) of the same probe on labels that the last three characters decide at random; "
+    "selectivity is how far the hypothesis lies above that.",
+    "compression": "Compression: how many times shorter the labels are sent by probes of these states than at their "
+    "known frequency.",
+    "best_unit_q": "q of any unit: how often shifted labels have a unit as telling as the best, corrected for all that "
+    "was asked.",
+    "untrained_score": "Untrained: AUROC (R²) of a probe on states of random weights, one draw of a network built as "
+    "this one that reads the same text, with C divided by the mean variance of its units, since small states would "
+    "bear a larger penalty. Above it: the 95% interval of how far the trained network’s probe lies above.",
+}
+
+
 def _controls(results: Sequence[Result]) -> str:
-    """What the controls in the last table mean, where there are any."""
-    if not any("control_score" in record for result in results for record in result.records):
-        return ""
-    return (
-        "<p>Controls, in the table of all scores. Control: F1 (R²) of the same probe on labels that the last three "
-        "characters decide at random; selectivity is how far the hypothesis lies above that. Compression: how many "
-        "times shorter the labels are sent by probes of these states than at their known frequency. q of any unit: "
-        "how often shifted labels have a unit as telling as the best, corrected for all that was asked. Untrained: "
-        "AUROC (R²) of the same probe on states of the same network before training, which owe to its architecture "
-        "what they tell; above it: the 95% interval of how far the trained network’s probe lies above.</p>\n"
-    )
+    """What the controls in the last table mean, those that are there."""
+    records = [record for result in results for record in result.records]
+    said = [words for key, words in CONTROLS.items() if any(number(record, key) is not None for record in records)]
+    return f"<p>Controls, in the table of all scores. {' '.join(said)}</p>\n" if said else ""

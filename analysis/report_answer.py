@@ -200,8 +200,8 @@ def _said(record: Record, measure: str) -> str:
     """What a chart shows, in words."""
     low, high = number(record, f"{measure}_low"), number(record, f"{measure}_high")
     ends = "" if low is None or high is None else f", interval {score(low)} to {score(high)}"
-    table = score(number(record, f"baseline_text_{measure}"))
-    return f"{WORDS[measure]} {score(number(record, measure))}{ends}, text baseline {table}"
+    alone = score(number(record, f"baseline_text_{measure}"))
+    return f"{WORDS[measure]} {score(number(record, measure))}{ends}, text baseline {alone}"
 
 
 def _svg(height: int, marks: Sequence[str], words: str) -> str:
@@ -233,7 +233,7 @@ def _key(kind: str) -> str:
     return f'<line class="{kind} bar" x1="2" x2="24" y1="6" y2="6"/>{dot}'
 
 
-TABLE_KEY = {"text baseline": _cross("13", 6)}
+TEXT_KEY = {"text baseline": _cross("13", 6)}
 JUDGED = (
     '<th scope="col" class="r">text</th><th scope="col" class="r wide">{}</th>'
     '<th scope="col">best unit <small>alone</small></th><th scope="col">verdict</th>'
@@ -242,13 +242,13 @@ AUROC = Layout(
     "auroc",
     '<th scope="col">AUROC</th>' + JUDGED.format("F1, plain/bal."),
     _auroc_cells,
-    {"probe, 95% interval": _key("plain"), **TABLE_KEY},
+    {"probe, 95% interval": _key("plain"), **TEXT_KEY},
 )
 R2 = Layout(
     "r2",
     '<th scope="col">R²</th>' + JUDGED.format("r"),
     _r2_cells,
-    {"probe, 95% interval": _key("plain"), **TABLE_KEY},
+    {"probe, 95% interval": _key("plain"), **TEXT_KEY},
 )
 F1 = Layout(
     "f1",
@@ -258,7 +258,7 @@ F1 = Layout(
     {
         "plain fit, 95% interval": _key("plain"),
         "balanced fit": _key("balanced"),
-        **TABLE_KEY,
+        **TEXT_KEY,
         "majority": '<line class="mark" x1="13" x2="13" y1="1" y2="11"/>',
     },
 )

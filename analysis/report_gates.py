@@ -69,4 +69,4 @@ def _bound(value: float) -> str:
 
 
 def _name(record: Record) -> str:
-    return f"layer{record['layer']} {escaped(record['gate'])}"
+    return f"layer{record['layer']}\u00a0{escaped(record['gate'])}"

@@ -111,7 +111,7 @@ def verdict(record: Record) -> Verdict:
     """Say whether states are known to carry a hypothesis, by how far a score lies above chance and the text baseline.
 
     The score is AUROC, which needs no threshold, with 1/2 by chance; of continuous hypotheses R2, with 0. It has a 95%
-    interval, and so has its difference from the table's, of resamples in which both are scored on the same sequences.
+    interval, and so has its difference from the text's, of resamples in which both are scored on the same sequences.
     `known`: the whole of both lies above. `below a baseline`: the whole of one lies below. `undecided`: neither, or an
     interval is missing. `not scored`: there is no score, or the training rows had one class.
     """

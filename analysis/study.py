@@ -3,7 +3,7 @@
 Sequences, not characters, are divided into training and test, those of one document together where there are enough
 documents, and every variant sees the same rows. Scores are of the test rows, with bootstrap intervals over test
 sequences (or documents), beside those of predictors that ignore their input and of what the text alone tells, its last
-five characters and the place in it; how far a score lies above the latter has an interval of its own, of the same
+five characters and how many were read; how far a score lies above the latter has an interval of its own, of the same
 resamples.
 """
 
@@ -23,6 +23,7 @@ from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.ranking import localisation, participation_ratio, rank_units, unit_records
 from gatescope.analysis.results import json_number
 from gatescope.analysis.scorer import Scorer
+from gatescope.analysis.sparse import sparse_records
 from gatescope.analysis.split import groups_of, rows_of, sequence_ids_of, split_sequences
 from gatescope.analysis.state_sets import state_sets
 from gatescope.analysis.text_probe import TextProbe
@@ -122,11 +123,20 @@ class Study:
         if self.config.controls and weighting != "balanced":
             scores |= self._controls(name, model, labels, scores, raw, X_train, X_test)
         train, test = (X_train, Y_train, defined_train), (X_test, Y_test, defined_test)
-        of_units, units, largest = self._units(name, labels, weighting, model.coef_, train, test)
+        orders, of_units = self._units(name, weighting, model.coef_, train, test)
         scores |= of_units
         if weighting != "none":
             scores["localisation"] = localisation(scores["best_unit_auroc"], scores["auroc"])
+        columns, of_each = self.columns(name), (model.coef_, self._sd[name], self._alone[name])
+        units, largest = (
+            unit_records(columns, orders[by][:, :N_TOP_UNITS], *of_each)
+            for by in (self._ranking(weighting), "weight_sd")
+        )
         records = self._records(name, labels, weighting, scores, units, largest, model.status_)
+        if self.config.sparse and name == self.main_set and weighting != "balanced":
+            full = scores["r2" if weighting == "none" else "auroc"]
+            more = sparse_records(self, model, labels, orders, full, X_train, X_test)
+            records = [record | each for record, each in zip(records, more, strict=True)]
         found = {
             each.name: Prediction(name, weighting, predicted[:, k], self.test_rows, units[k][0] if units[k] else None)
             for k, each in enumerate(labels.hypotheses)
@@ -141,13 +151,12 @@ class Study:
     def _units(
         self,
         name: str,
-        labels: Labels,
         weighting: str,
         coefficients: np.ndarray,
         train: tuple[Any, np.ndarray, np.ndarray],
         test: tuple[Any, np.ndarray, np.ndarray],
-    ) -> tuple[dict[str, np.ndarray], list[list[dict[str, Any]]], list[list[dict[str, Any]]]]:
-        """Return scores [K] of the units, and the records of those that the ranking, and that their weights, put first.
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Return the order [K, H] of the units by the ranking and by their weights, and scores [K] of the first unit.
 
         The training rows choose them: the test rows must not choose the units that they then speak for.
 
@@ -164,18 +173,15 @@ class Study:
         alone, sd = self._alone[name], self._sd[name]
         # Without a fit there is nothing to rank by.
         unfitted = ~(np.isfinite(coefficients).all(axis=1) & (coefficients != 0).any(axis=1))
-        orders = [
-            rank_units(by, coefficients=coefficients, sd=sd, **alone) for by in (self._ranking(weighting), "weight_sd")
-        ]
-        for order in orders:
+        ranking = self._ranking(weighting)
+        orders = {by: rank_units(by, coefficients=coefficients, sd=sd, **alone) for by in (ranking, "weight_sd")}
+        for order in orders.values():
             order[unfitted] = -1
-        columns = self.columns(name)
-        units, largest = (unit_records(columns, each[:, :N_TOP_UNITS], coefficients, sd, alone) for each in orders)
-        best = orders[0][:, 0]
+        best = orders[ranking][:, 0]
         (statistic, values), each = next(iter(alone.items())), np.arange(len(best))
         sign = np.where(values[each, best] < (0.5 if statistic == "auroc" else 0), -1.0, 1.0)
         scores = {"participation": participation_ratio(coefficients * sd)}
-        return scores | best_unit_scores(best, sign, train, test, self.scorer), units, largest
+        return orders, scores | best_unit_scores(best, sign, train, test, self.scorer)
 
     def _controls(
         self,
@@ -255,10 +261,11 @@ class Study:
             text, rows, test = (self.dump.tokens, self.dump.document_starts), self.train_rows, self.test_rows
             train = rows, labels.values[rows], labels.defined[rows]
             class_weight, alignment = "balanced" if weighting == "balanced" else None, self.config.alignment
+            starts = self.dump.sequence_starts
             predictors = (
                 NgramTable(class_weight=class_weight, alignment=alignment),
-                TextProbe(weighting, alignment),
-                TextProbe(weighting, alignment, k=0),
+                TextProbe(starts, weighting, alignment),
+                TextProbe(starts, weighting, alignment, k=0),
             )
             predictions = [each.fit(*text, *train).predict_proba(*text, test) for each in predictors]
             Y, defined = labels.values[test], labels.defined[test]

@@ -1,14 +1,14 @@
-"""A probe of what was read in the place of the state: the last characters, and how far the text has come.
+"""A probe of what was read in the place of the state: the last characters, and how many there were.
 
 What is linear in single characters, a linear probe finds in every state that tells its last characters apart. A table
 of contexts (`gatescope.analysis.baselines`) counts each by itself, and does not find it where they are rare: of one-hot
 codes of the last five characters as states, in text that a model of 1.7 nats wrote, 3 of 13 hypotheses lay above the
 table with the whole interval.
 
-Every text begins in the plain state, at no depth, so that labels depend on the distance from its beginning, which a
-recurrent state tells. On 80,000 characters that a model of 1.3 nats wrote in sequences of 500, AUROC of this distance
-alone is .84 for "indented at all" and .78 for "indented by more than three levels", of the last five characters .63 and
-.59, of both together .82 and .77.
+A text begins in the plain state, at no depth, so that labels depend on the distance from its beginning; and so do
+states, from the beginning of their sequence on. On 80,000 characters that a model of 1.3 nats wrote in sequences of
+500, AUROC of this distance alone is .84 for "indented at all" and .78 for "indented by more than three levels", of the
+last five characters .63 and .59, of both together .82 and .77.
 """
 
 from __future__ import annotations
@@ -23,47 +23,49 @@ from gatescope.engine.ridge import RidgeProbes
 
 MOST_CHARACTERS = 128  # that have columns of their own, the most frequent
 MOST_BYTES = 256 << 20  # of codes: of training rows, evenly spaced, that tell a few hundred coefficients well
-# Distances from the beginning of a text, two for each doubling: the last is three thousand million characters.
+# Distances from the beginning of a sequence, two for each doubling: the last is three thousand million characters.
 PLACES = 64
 # Test rows that have columns at a time.
 _BLOCK_ROWS = 1 << 16
 
 
 class TextProbe:
-    """A linear probe of one-hot codes of the last characters and of the place in the text, with C = 1.
+    """A linear probe of one-hot codes of the last characters and of the place in the sequence, with C = 1.
 
     A rare character has the code of none. Of the place t the probe is a function that is linear between the places
     `2 log2(t + 1)` = 0, 1, 2 ...
 
     Args:
+        starts: [S + 1] first row of each sequence, where its state begins, then N. A sequence that was cut out of a
+            document has a place of its own: its state does not know how far the document has come.
         weighting: "plain", "balanced", or "none" for continuous hypotheses, as the probe's that it stands beside.
         alignment: "post" where a row's state has read its own character, "pre" where it has not.
         k: characters of context; 0 for the place alone.
     """
 
-    def __init__(self, weighting: str, alignment: str = "post", k: int = LONGEST_CONTEXT) -> None:
+    def __init__(self, starts: np.ndarray, weighting: str, alignment: str = "post", k: int = LONGEST_CONTEXT) -> None:
         self._model: LogisticProbes | RidgeProbes = RidgeProbes()
         if weighting != "none":
             self._model = LogisticProbes(class_weight="balanced" if weighting == "balanced" else None)
-        self._alignment, self._k = alignment, k
+        self._starts, self._alignment, self._k = starts, alignment, k
 
     def fit(
-        self, tokens: np.ndarray, sequence_starts: np.ndarray, rows: np.ndarray, Y: np.ndarray, weight: np.ndarray
+        self, tokens: np.ndarray, document_starts: np.ndarray, rows: np.ndarray, Y: np.ndarray, weight: np.ndarray
     ) -> TextProbe:
         """Fit the training rows; arguments as those of `gatescope.analysis.baselines.NgramTable.fit`."""
-        characters, counts = np.unique(last_characters(tokens, sequence_starts, rows, 1), return_counts=True)
+        characters, counts = np.unique(last_characters(tokens, document_starts, rows, 1), return_counts=True)
         self._characters = np.sort(characters[np.argsort(-counts, kind="stable")[:MOST_CHARACTERS]])
         row_bytes = self._n_columns * np.dtype(np.float16).itemsize
         some = np.arange(0, len(rows), -(-len(rows) * row_bytes // MOST_BYTES))
-        X = self._columns(tokens, sequence_starts, rows[some])
+        X = self._columns(tokens, document_starts, rows[some])
         self._model.fit(X, Y[some], sample_weight=weight[some].astype(np.float32))
         return self
 
-    def predict_proba(self, tokens: np.ndarray, sequence_starts: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def predict_proba(self, tokens: np.ndarray, document_starts: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Probability of the positive label at each row, or the expected value of a continuous one, [m, K]."""
         parts, logistic = [], isinstance(self._model, LogisticProbes)
         for start in range(0, len(rows), _BLOCK_ROWS):
-            X = self._columns(tokens, sequence_starts, rows[start : start + _BLOCK_ROWS])
+            X = self._columns(tokens, document_starts, rows[start : start + _BLOCK_ROWS])
             parts.append(expit(self._model.decision_function(X)) if logistic else self._model.predict(X))
         return np.concatenate(parts)
 
@@ -71,15 +73,15 @@ class TextProbe:
     def _n_columns(self) -> int:
         return PLACES + self._k * (len(self._characters) + 1)
 
-    def _columns(self, tokens: np.ndarray, sequence_starts: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def _columns(self, tokens: np.ndarray, document_starts: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """A column for each place, then for no character and each character of each of k, float16 [n, columns]."""
         n = len(self._characters) + 1
         X, each = np.zeros((len(rows), self._n_columns), np.float16), np.arange(len(rows))
-        read = rows - sequence_starts[sequence_ids_of(rows, sequence_starts)] + 1
+        read = rows - self._starts[sequence_ids_of(rows, self._starts)] + 1
         beyond, before = np.modf(np.minimum(2 * np.log2(read), PLACES - 1))
         X[each, before.astype(np.int64)] = 1 - beyond
         X[each, np.ceil(before + beyond).astype(np.int64)] += beyond
-        found = last_characters(tokens, sequence_starts, rows, self._k, self._alignment)
+        found = last_characters(tokens, document_starts, rows, self._k, self._alignment)
         for back, characters in enumerate(found):
             place = np.minimum(np.searchsorted(self._characters, characters), n - 2)
             X[each, PLACES + back * n + np.where(self._characters[place] == characters, place + 1, 0)] = 1

@@ -161,7 +161,7 @@ class DocumentReader:
         tokens: ids of all documents, one behind the other, [N].
         starts, document_starts: as `DumpSpec` has them.
         prime: ids read before the context.
-        context: how many characters of the document are read before a sequence, at most.
+        context: how many characters of the document are read before a sequence, at most; or of each, [S + 1].
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class DocumentReader:
         starts: np.ndarray,
         document_starts: np.ndarray,
         prime: np.ndarray,
-        context: int,
+        context: int | np.ndarray,
     ):
         self._tokens, self._starts = tokens, starts
         begins = document_starts[np.searchsorted(document_starts, starts, side="right") - 1]

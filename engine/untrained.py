@@ -1,4 +1,4 @@
-"""The network that a dump is of as it was before training, reading what the dump's network read.
+"""A network of random weights, built as the one that a dump is of and reading what that read.
 
 What a probe finds in random weights is owed to the architecture: a recurrent network remembers some of what it has read
 before it has learnt anything (Zhang & Bowman, Language Modeling Teaches You More than Translation Does, 2018).
@@ -25,9 +25,10 @@ from gatescope.engine.state_source import StateSource
 def untrained_states(dump: StateSource, path: Path, *, seed: int, log_path: Path | None = None) -> StateDump | None:
     """Record the states that a network of random weights has while it reads the sequences of a dump.
 
-    They are those of the same architecture, with the weights from which `gatescope train --seed` starts, and begin as
-    those of the dump do: behind its prime and, in texts that were read, behind the characters before a sequence. A
-    recording that was interrupted goes on.
+    Its weights are those from which `gatescope train` starts with this seed, so that it is the network of the dump
+    before training where that had the same seed, as in a run. Its states begin as those of the dump do: behind the
+    prime and, in texts that were read, behind the characters before a sequence. A recording that was interrupted goes
+    on.
 
     Args:
         dump: states of a model of gatescope.
@@ -43,7 +44,7 @@ def untrained_states(dump: StateSource, path: Path, *, seed: int, log_path: Path
     """
     architecture, arrays = _architecture(dump), {name: dump.array(name).shape[1] for name in dump.names}
     arrays = {name: width for name, width in arrays.items() if not name.endswith(SCORES)}
-    if architecture is None or dump.tokens is None or dump.vocabulary is None:
+    if architecture is None or dump.tokens is None or dump.vocabulary is None or not arrays:
         return None
     if not arrays.items() <= captured_arrays(architecture, (*architecture.states, "gates")).items():
         return None
@@ -51,9 +52,6 @@ def untrained_states(dump: StateSource, path: Path, *, seed: int, log_path: Path
         torch.manual_seed(seed)
         model = CharacterModel(architecture, len(dump.vocabulary)).eval()
     vocabulary, attributes = Vocabulary(tuple(dump.vocabulary)), dump.attributes
-    # Dumps that were put together say of their parts what is not the same in all.
-    settings = [(attributes | part).get("settings") or {} for part in attributes.get("parts", [{}])]
-    context = max(int(each.get("context", 0)) for each in settings)
     spec = DumpSpec(
         arrays=arrays,
         sequence_starts=dump.sequence_starts,
@@ -65,9 +63,20 @@ def untrained_states(dump: StateSource, path: Path, *, seed: int, log_path: Path
         attributes={"kind": "untrained", "vocabulary": list(vocabulary.characters), "seed": seed},
     )
     prime = vocabulary.encode(attributes.get("prime", ""))
-    reader = DocumentReader(np.asarray(dump.tokens), dump.sequence_starts, dump.document_starts, prime, context)
+    bounds = dump.sequence_starts, dump.document_starts
+    reader = DocumentReader(np.asarray(dump.tokens), *bounds, prime, _contexts(dump))
     record(TrainedModel(model, vocabulary, "", {}, {}), path, spec, reader, overwrite=False, log_path=log_path)
     return StateDump.open(path)
+
+
+def _contexts(dump: StateSource) -> np.ndarray:
+    """Return how many characters before each sequence were read at most, int64 [S + 1], of none behind the last."""
+    # Dumps that were put together say of their parts what is not the same in all.
+    parts = dump.attributes.get("parts") or [{"rows": dump.n_rows}]
+    settings = [(dump.attributes | part).get("settings") or {} for part in parts]
+    contexts = np.array([*(each.get("context", 0) for each in settings), 0], dtype=np.int64)
+    ends = np.cumsum([part["rows"] for part in parts])
+    return contexts[np.searchsorted(ends, dump.sequence_starts, side="right")]
 
 
 def _architecture(dump: StateSource) -> Architecture | None:

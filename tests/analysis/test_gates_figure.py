@@ -30,6 +30,10 @@ def test_a_panel_for_each_gate_of_each_layer_has_a_dot_for_each_unit():
     assert [axes.get_ylabel().partition("\n")[0] for axes in figure.axes] == ["layer 0", "", "", "layer 1", "", ""]
 
 
+def test_more_layers_than_a_page_has_room_for_are_left_out():
+    assert len(gates_figure(result("rz", 40)).axes) == 12
+
+
 @pytest.mark.parametrize("gates, layers", [("ifo", 1), ("rz", 3), ("f", 1)])
 def test_all_words_are_inside(gates, layers):
     with paper_style():

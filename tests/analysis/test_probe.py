@@ -13,7 +13,7 @@ import zarr
 from safetensors.numpy import load_file, save_file
 
 from gatescope.analysis.cli import main
-from gatescope.analysis.probe import BYTES_OF_EACH, probe_dump
+from gatescope.analysis.probe import BYTES_OF_EACH, probe_dump, probe_settings
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.read_results import read_results
 from gatescope.analysis.split import split_sequences
@@ -227,6 +227,9 @@ def test_the_limit_of_memory_decides_nothing(tmp_path, text_states):
     assert main([*words, "--memory-limit", "1GB"]) == 0
     assert (tmp_path / "r" / "probes.json").read_bytes() == before
     assert main([*words, "--controls"]) == 2
+    assert main([*words, "--sparse"]) == 2
+    # What was not asked for makes no difference between results from before it could be and after.
+    assert not {"controls", "sparse"} & probe_settings(ProbeConfig(), 0)["probe"].keys()
 
 
 def test_controls_ask_the_network_before_its_training(tmp_path, monkeypatch):

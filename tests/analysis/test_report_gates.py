@@ -29,8 +29,8 @@ def test_the_table_has_shares_and_units(page):
         each for each in page[0].all("div") if each["attrs"].get("aria-label") == "How often gates are open and shut"
     ]
     assert [cells(row) for row in body_rows(table)] == [
-        ["layer0 f", ".59", ".32", ".09", "1 of 4", "1 of 4"],
-        ["layer1 o<b>", ".00", ".00", "1.00", "0 of 1", "0 of 1"],
+        ["layer0\u00a0f", ".59", ".32", ".09", "1 of 4", "1 of 4"],
+        ["layer1\u00a0o<b>", ".00", ".00", "1.00", "0 of 1", "0 of 1"],
     ]
     assert "o<b>" not in page[1]
     (note,) = [each["text"] for each in page[0].all("p") if each["text"].startswith("A gate is open above .9")]

@@ -39,7 +39,7 @@ def test_predictions_are_those_of_scikit_learn(weighting, alignment, k, monkeypa
     value += (np.arange(N) % 30 < 4)[:, None]
     Y = value if weighting == "none" else value > 0.8
     weight = rng.random((N, 2)) < 0.8
-    probe = TextProbe(weighting, alignment, k).fit(tokens, STARTS, train, Y[train], weight[train])
+    probe = TextProbe(STARTS, weighting, alignment, k).fit(tokens, STARTS, train, Y[train], weight[train])
     found = probe.predict_proba(tokens, STARTS, test)
     X = one_hot(tokens, np.arange(N), alignment, [1, 3, 5, 7], k)
     for column in range(2):
@@ -57,10 +57,10 @@ def test_many_rows_are_fitted_by_some_of_them_evenly_spaced(monkeypatch):
     rng = np.random.default_rng(1)
     tokens, y, rows = rng.integers(5, size=N).astype(np.uint8), rng.random((N, 1)) < 0.3, np.arange(N)
     everywhere = np.ones((N, 1))
-    expected = TextProbe("plain").fit(tokens, STARTS, rows[::3], y[::3], everywhere[::3])
+    expected = TextProbe(STARTS, "plain").fit(tokens, STARTS, rows[::3], y[::3], everywhere[::3])
     # Of 5 characters with 6 columns each and 64 places, of 2 bytes each, 1,000 rows.
     monkeypatch.setattr(text_probe, "MOST_BYTES", 188_000)
-    found = TextProbe("plain").fit(tokens, STARTS, rows, y, everywhere)
+    found = TextProbe(STARTS, "plain").fit(tokens, STARTS, rows, y, everywhere)
     of_all, of_some = (each.predict_proba(tokens, STARTS, rows) for each in (expected, found))
     np.testing.assert_array_equal(of_all, of_some)
 
@@ -68,12 +68,23 @@ def test_many_rows_are_fitted_by_some_of_them_evenly_spaced(monkeypatch):
 def test_one_class_and_no_label_predict_without_telling_rows_apart():
     tokens, rows = np.zeros(N, np.uint8), np.arange(N)
     Y, weight = np.stack([rows >= 0, rows % 2 == 0], axis=1), np.stack([rows >= 0, rows < 0], axis=1)
-    found = TextProbe("plain").fit(tokens, STARTS, rows, Y, weight).predict_proba(tokens, STARTS, rows)
+    found = TextProbe(STARTS, "plain").fit(tokens, STARTS, rows, Y, weight).predict_proba(tokens, STARTS, rows)
     np.testing.assert_array_equal(found, np.broadcast_to(found[0], (N, 2)))
 
 
 def test_places_are_told_to_the_end_of_the_longest_text():
     starts, far = np.array([0, 2**40]), np.array([0, 2**31 - 2, 2**31 - 1, 2**39])
-    probe = TextProbe("plain", k=0).fit(np.zeros(1, np.uint8), np.array([0, 1]), np.zeros(1, int), *np.ones((2, 1, 1)))
+    probe = TextProbe(starts, "plain", k=0).fit(np.zeros(1, np.uint8), starts, np.zeros(1, int), *np.ones((2, 1, 1)))
     found = probe._columns(np.zeros(1, np.uint8), starts, far)
     assert found.argmax(axis=1).tolist() == [0, 62, 62, 63] and (found.sum(axis=1) == 1).all()
+
+
+def test_characters_reach_into_the_document_and_the_place_does_not():
+    tokens, rows = np.random.default_rng(2).integers(7, size=N).astype(np.uint8), np.arange(N)
+    value = np.stack([rows % 30, np.roll(tokens, 4)], axis=1).astype(float)
+    value[:4, 1] = 0
+    probe = TextProbe(STARTS, "none").fit(tokens, np.array([0, N]), rows, value, np.ones((N, 2)))
+    found = probe.predict_proba(tokens, np.array([0, N]), rows)
+    assert np.abs(found[:, 0] - value[:, 0]).max() < 3 and np.abs(found[4:, 1] - value[4:, 1]).max() < 0.1
+    cut = TextProbe(STARTS, "none").fit(tokens, STARTS, rows, value, np.ones((N, 2)))
+    assert np.abs(cut.predict_proba(tokens, STARTS, rows)[4:, 1] - value[4:, 1]).max() > 1

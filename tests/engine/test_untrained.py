@@ -34,10 +34,9 @@ def recorded(kind, trained, folder, capture):
         config = SampleConfig(sequences=5, length=30, prime="ab", capture=capture)
         sample_states(trained, folder / "dump", config)
         return StateDump.open(folder / "dump")
-    parts = [
-        read(trained, folder, "one", capture, "abc cab\n" * 9, 7),
-        read(trained, folder, "two", capture, "ba" * 25, 7),
-    ]
+    parts = [read(trained, folder, "one", capture, "abc cab\n" * 9, 7)]
+    parts.append(read(trained, folder, "two", capture, "ba" * 25, 0))
+    parts.append(read(trained, folder, "three", capture, "cab" * 25, 30))
     if kind == "extract":
         return StateDump.open(parts[0])
     concatenate(parts, folder / "both")
@@ -96,3 +95,8 @@ def test_of_other_networks_there_are_none(small_dump, tmp_path, model):
     dump = StateDump.open(small_dump(tmp_path / "dump", **({} if model is None else {"model": model})))
     assert untrained_states(dump, tmp_path / "untrained.zarr", seed=0) is None
     assert not (tmp_path / "untrained.zarr").exists()
+
+
+def test_scores_alone_are_no_states(tmp_path):
+    dump = recorded("sample", before_training(), tmp_path, ("entropy",))
+    assert untrained_states(dump, tmp_path / "untrained.zarr", seed=SEED) is None

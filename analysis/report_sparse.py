@@ -1,0 +1,63 @@
+"""The report's table of few units: what probes of the first 1, 2, 4 ... units of a ranking tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gatescope.analysis.report_answer import MOST_OPEN, folded
+from gatescope.analysis.report_text import escaped, name_html
+from gatescope.analysis.results import MEASURES, Record, Result, number, ordered, score
+
+# What stands beside the rankings in a record.
+BESIDE = ("units", "random", "reversed")
+
+
+def sparse_tables(results: Sequence[Result]) -> str:
+    """How many units it takes, for results that were asked."""
+    parts = []
+    for result in results:
+        records = {record["hypothesis"]: record for record in result.records if record.get("sparse")}
+        if not records:
+            continue
+        names = [name for kind in MEASURES for name in ordered([result], kind) if name in records]
+        sizes = max((records[name]["sparse"]["units"] for name in names), key=len)
+        heads = "".join(f'<th scope="col" class="r">{size}</th>' for size in sizes)
+        head = (
+            f'<thead><tr><th scope="col">hypothesis</th>{heads}<th scope="col" class="r">all</th>'
+            '<th scope="col" class="r">units for 95%</th></tr></thead>'
+        )
+        rows = [_row(records[name], len(sizes)) for name in names]
+        title = f"<h3>{escaped(result.name)}</h3>\n" if len(results) > 1 else ""
+        parts.append(title + _table(head, rows[:MOST_OPEN]))
+        if len(rows) > MOST_OPEN:
+            parts.append(folded(len(rows) - MOST_OPEN, _table(head, rows[MOST_OPEN:])))
+    if not parts:
+        return ""
+    note = (
+        "AUROC (R²) of probes fitted anew to the first 1, 2, 4 … units of a ranking, the better of two on these rows: "
+        "the ranking of the results, and the weights of the probe of all. Small, the mean of four draws of as many "
+        "random units. The last column is the least of these numbers that reaches 95% of how far the probe of all lies "
+        "above chance; h and c of a unit count as two."
+    )
+    return f'<h2>How many units does it take?</h2>\n<p class="muted">{note}</p>\n{"".join(parts)}'
+
+
+def _table(head: str, rows: Sequence[str]) -> str:
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="Scores of few units">'
+        f"<table>{head}<tbody>{''.join(rows)}</tbody></table></div>\n"
+    )
+
+
+def _row(record: Record, n_sizes: int) -> str:
+    sparse, (measure, _) = record["sparse"], MEASURES[record["kind"]]
+    rankings = [values for name, values in sparse.items() if name not in BESIDE]
+    cells = []
+    for scores, random in zip(zip(*rankings, strict=True), sparse["random"], strict=True):
+        best = max((value for value in scores if value is not None), default=None)
+        cells.append(f'<td class="r">{score(best)} <small>{score(random)}</small></td>')
+    cells += ["<td></td>"] * (n_sizes - len(cells))
+    needed = number(record, "units_needed")
+    cells += [f'<td class="r">{score(number(record, measure))}</td>']
+    cells += [f'<td class="r">{"–" if needed is None else int(needed)}</td>']
+    return f'<tr><th scope="row">{name_html(record["hypothesis"])}</th>{"".join(cells)}</tr>\n'

@@ -1,0 +1,123 @@
+"""Probes of few units, on states in which one hypothesis is known by one unit, one by three, and one by none."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import r2_score, roc_auc_score
+
+from gatescope.analysis.hypotheses import Hypothesis
+from gatescope.analysis.labels import Labels
+from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.sparse import sparse_records
+from gatescope.analysis.study import Study
+from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.dump_writer import DumpWriter
+from gatescope.engine.irls import LogisticProbes
+
+S, T, H = 50, 30, 20
+N = S * T
+
+
+@pytest.fixture(scope="module")
+def dump(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    states = rng.normal(size=(N, H))
+    starts = np.arange(S + 1) * T
+    arrays = {"layer0/h": H // 2, "layer0/c": H // 2}
+    about = {"vocabulary": list("abcd")}
+    spec = DumpSpec(arrays, starts, starts, (), np.dtype(np.uint8), np.dtype(np.float32), about)
+    path = tmp_path_factory.mktemp("sparse") / "states.zarr"
+    with DumpWriter(path, spec) as writer:
+        parts = dict(zip(arrays, np.split(states, 2, axis=1), strict=True))
+        writer.append(0, rng.integers(4, size=N).astype(np.uint8), parts)
+    return StateDump.open(path), states.astype(np.float32)
+
+
+def labels_of(states, continuous=False):
+    """What unit 7, units 3, 5 and 12 together, and no unit tells; with rows at which it is not defined."""
+    rng = np.random.default_rng(1)
+    value = np.stack([states[:, 7], states[:, [3, 5, 12]].sum(axis=1), rng.normal(size=N)], axis=1)
+    value += 0.1 * rng.normal(size=value.shape)
+    kind = "continuous" if continuous else "boolean"
+    named = tuple(Hypothesis(name, "any", kind, "past", "", list) for name in ("one", "three", "none"))
+    return Labels(named, value if continuous else value > 0.5, rng.random((N, 3)) < 0.9)
+
+
+def records_of(dump, labels, weighting="plain", name="all", **config):
+    study = Study(dump, ProbeConfig(bootstrap=20, sparse=True, **config), seed=0)
+    return study, study.fit(name, labels, weighting)[0]
+
+
+@pytest.mark.parametrize("memory_limit", ["4GB", "50KB"])
+def test_as_many_units_are_needed_as_were_planted(dump, memory_limit):
+    _, (one, three, none) = records_of(dump[0], labels_of(dump[1]), memory_limit=memory_limit)
+    assert one["sparse"]["units"] == [1, 2, 4, 8, 16]
+    assert one["units_needed"] == 1 and three["units_needed"] == 4
+    assert three["sparse"]["auroc"][0] < 0.85 < 0.97 < three["sparse"]["auroc"][2]
+    assert max(map(abs, np.array(none["sparse"]["weight_sd"]) - 0.5)) < 0.1
+    # The last units have never heard of it, and random ones seldom.
+    assert one["sparse"]["reversed"][3] < 0.6 and one["sparse"]["random"][0] < 0.8
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_scores_are_those_of_scikit_learn_on_the_same_columns(dump, continuous):
+    labels = labels_of(dump[1], continuous)
+    study, records = records_of(dump[0], labels, "none" if continuous else "plain", C=0.3)
+    train, test = study.train_rows, study.test_rows
+    for k, record in enumerate(records):
+        y, defined, X = labels.values[:, k], labels.defined[:, k], dump[1]
+        rows, of_test = train[defined[train]], test[defined[test]]
+
+        def score(columns, y=y, rows=rows, of_test=of_test, X=X):
+            model = Ridge(alpha=1 / 0.3) if continuous else LogisticRegression(C=0.3, tol=1e-8)
+            model.fit(X[np.ix_(rows, columns)], y[rows])
+            tested = X[np.ix_(of_test, columns)]
+            if continuous:
+                return r2_score(y[of_test], model.predict(tested))
+            return roc_auc_score(y[of_test], model.decision_function(tested))
+
+        units = [H // 2 * (unit["states"] == "layer0/c") + unit["unit"] for unit in record["top_units"]]
+        largest = [H // 2 * (unit["states"] == "layer0/c") + unit["unit"] for unit in record["largest_weights"]]
+        own = "correlation" if continuous else "auroc"
+        generator = np.random.default_rng(0)
+        drawn = [generator.permutation(H) for _ in range(4)]
+        for place, size in enumerate([1, 2, 4, 8]):
+            assert record["sparse"][own][place] == pytest.approx(score(units[:size]), abs=1e-3)
+            assert record["sparse"]["weight_sd"][place] == pytest.approx(score(largest[:size]), abs=1e-3)
+            expected = np.mean([score(each[:size]) for each in drawn])
+            assert record["sparse"]["random"][place] == pytest.approx(expected, abs=1e-3)
+        alone = np.array([score([unit]) for unit in range(H)])
+        assert record["sparse"]["reversed"][0] < np.quantile(alone, 0.9)
+
+
+def test_a_label_of_one_class_has_no_ranking(dump):
+    labels = labels_of(dump[1])
+    labels.values[:, 0] = True
+    _, (one, three, _) = records_of(dump[0], labels)
+    assert one["units_needed"] is None and set(one["sparse"]["auroc"]) == {None}
+    assert three["units_needed"] == 4
+
+
+def test_other_sets_and_weightings_and_those_who_did_not_ask_have_none(dump):
+    labels = labels_of(dump[1])
+    for name, weighting in (("layer0/h", "plain"), ("all", "balanced")):
+        assert "sparse" not in records_of(dump[0], labels, weighting, name)[1][0]
+    study = Study(dump[0], ProbeConfig(bootstrap=20), seed=0)
+    assert "sparse" not in study.fit("all", labels, "plain")[0][0]
+    _, (one, *_) = records_of(dump[0], labels, ranking="weight_sd")
+    assert list(one["sparse"]) == ["units", "weight_sd", "reversed", "random"]
+
+
+def test_units_are_needed_where_a_ranking_reaches_what_all_tell_and_all_tell_something(dump):
+    labels = labels_of(dump[1])
+    study = Study(dump[0], ProbeConfig(bootstrap=20), seed=0)
+    states = [study.states("all", part) for part in (study.train, study.test)]
+    best_last = np.tile([*np.delete(np.arange(H), [7, 3, 5, 12]), 3, 5, 12, 7], (3, 1))
+
+    def needed(order, full):
+        found = sparse_records(study, LogisticProbes(), labels, {"auroc": order}, np.full(3, full), *states)
+        return [record["units_needed"] for record in found]
+
+    assert needed(best_last[:, ::-1], 0.97)[0] == 1 and needed(best_last, 0.97) == [None] * 3
+    assert needed(best_last[:, ::-1], 0.5) == [None] * 3
