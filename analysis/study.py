@@ -107,19 +107,7 @@ class Study:
             class_weight = "balanced" if weighting == "balanced" else None
             model = LogisticProbes(C=self.config.C, class_weight=class_weight, memory_limit=memory)
         model.fit(X_train, Y_train, sample_weight=defined_train.astype(np.float32))
-        alone = self._baseline(labels, weighting)
-        if weighting == "none":
-            predicted = model.predict(X_test)
-            raw, scores = predicted, self.scorer.regression(Y_test, predicted, alone, defined_test)
-        else:
-            raw = model.decision_function(X_test)
-            predicted = expit(raw)
-            # Of one class alone there is no probe whose probabilities could be carried back.
-            positive = (Y_train & defined_train).sum(axis=0)
-            negative = defined_train.sum(axis=0) - positive
-            both = (positive > 0) & (negative > 0)
-            ratio = np.where(both, negative / np.maximum(positive, 1), 1.0) if weighting == "balanced" else None
-            scores = self.scorer.classification(Y_test, raw, alone, defined_test, ratio)
+        raw, predicted, scores = self._scored(labels, weighting, model, X_test)
         if self.config.controls and weighting != "balanced":
             scores |= self._controls(name, model, labels, scores, raw, X_train, X_test)
         train, test = (X_train, Y_train, defined_train), (X_test, Y_test, defined_test)
@@ -147,6 +135,25 @@ class Study:
             errors = model.standard_errors(X_train, Y_train, defined_train.astype(np.float32), groups=groups)
             weights |= {"coefficient_error": errors.coef, "intercept_error": errors.intercept}
         return records, weights, found
+
+    def _scored(
+        self, labels: Labels, weighting: str, model: LogisticProbes | RidgeProbes, X_test: Any
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """Return logits (values of continuous hypotheses) and predictions [n, K] on the test rows, and their scores."""
+        Y_test, defined_test = labels.values[self.test_rows], labels.defined[self.test_rows]
+        alone = self._baseline(labels, weighting)
+        if isinstance(model, RidgeProbes):
+            predicted = model.predict(X_test)
+            return predicted, predicted, self.scorer.regression(Y_test, predicted, alone, defined_test)
+        logits, ratio = model.decision_function(X_test), None
+        if weighting == "balanced":
+            Y_train, defined_train = labels.values[self.train_rows], labels.defined[self.train_rows]
+            positive = (Y_train & defined_train).sum(axis=0)
+            negative = defined_train.sum(axis=0) - positive
+            # Of one class alone there is no probe whose probabilities could be carried back.
+            both = (positive > 0) & (negative > 0)
+            ratio = np.where(both, negative / np.maximum(positive, 1), 1.0)
+        return logits, expit(logits), self.scorer.classification(Y_test, logits, alone, defined_test, ratio)
 
     def _units(
         self,
