@@ -109,12 +109,20 @@ def _read_json(path: Path, expected: type) -> Any:
     return value
 
 
-def _check_record(record: Any, where: str) -> None:
+def _check_fields(record: Any, where: str, words: Iterable[str], numbers: Iterable[str] = ()) -> None:
+    """Refuse what is no object, lacks a word, or has something else in the place of a number."""
     if not isinstance(record, dict):
         raise InputError(f"{where} is a {type(record).__name__}, expected an object")
-    for key in WORDS:
+    for key in words:
         if not isinstance(record.get(key), str):
             raise InputError(f"{where}: {key} is {record.get(key)!r}, expected text")
+    for key in numbers:
+        if not _is_number(record.get(key)):
+            raise InputError(f"{where}: {key} is {record[key]!r}, expected a number or null")
+
+
+def _check_record(record: Any, where: str) -> None:
+    _check_fields(record, where, WORDS, SCORES)
     if record["kind"] not in KINDS:
         raise InputError(f"{where}: kind is {record['kind']!r}, expected boolean or continuous")
     if record["weighting"] not in KINDS[record["kind"]]:
@@ -122,9 +130,6 @@ def _check_record(record: Any, where: str) -> None:
         raise InputError(f"{where}: weighting is {record['weighting']!r}, expected {wanted}")
     if "baseline_ngram_f1" in record:
         raise InputError(f"{where} is of an earlier gatescope, with other baselines: probe anew with --overwrite")
-    for key in SCORES:
-        if not _is_number(record.get(key)):
-            raise InputError(f"{where}: {key} is {record[key]!r}, expected a number or null")
     for key in ("top_units", "largest_weights"):
         units = record.get(key) or []
         if not isinstance(units, list) or not all(_is_unit(unit) for unit in units):
@@ -134,14 +139,7 @@ def _check_record(record: Any, where: str) -> None:
 
 
 def _check_held(record: Any, where: str) -> None:
-    if not isinstance(record, dict):
-        raise InputError(f"{where} is a {type(record).__name__}, expected an object")
-    for key in HELD_WORDS:
-        if not isinstance(record.get(key), str):
-            raise InputError(f"{where}: {key} is {record.get(key)!r}, expected text")
-    for key in HELD_NUMBERS:
-        if not _is_number(record.get(key)):
-            raise InputError(f"{where}: {key} is {record[key]!r}, expected a number or null")
+    _check_fields(record, where, HELD_WORDS, HELD_NUMBERS)
     units = record.get("units")
     known = isinstance(units, list) and all(isinstance(unit, dict) for unit in units)
     if not known or not units or not all(type(unit.get(key)) is int for unit in units for key in ("layer", "unit")):
@@ -184,11 +182,7 @@ def _is_unit(unit: Any) -> bool:
 
 
 def _excerpt(item: Any, where: str) -> Excerpt:
-    if not isinstance(item, dict):
-        raise InputError(f"{where} is a {type(item).__name__}, expected an object")
-    for key in ("hypothesis", "kind", "states", "weighting", "description", "sees", "text"):
-        if not isinstance(item.get(key), str):
-            raise InputError(f"{where}: {key} is {item.get(key)!r}, expected text")
+    _check_fields(item, where, ("hypothesis", "kind", "states", "weighting", "description", "sees", "text"))
     if item["kind"] not in KINDS:
         raise InputError(f"{where}: kind is {item['kind']!r}, expected boolean or continuous")
     if not isinstance(item.get("sequence"), int):

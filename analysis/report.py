@@ -18,7 +18,7 @@ from gatescope.analysis.report_ablation import ablation_tables
 from gatescope.analysis.report_answer import answer_tables, f1_tables
 from gatescope.analysis.report_facts import facts_table, model_line
 from gatescope.analysis.report_gates import gates_section
-from gatescope.analysis.report_scores import scores_table, state_set_tables
+from gatescope.analysis.report_scores import controls_words, scores_table, state_set_tables
 from gatescope.analysis.report_sparse import sparse_tables
 from gatescope.analysis.report_style import POLICY, SCRIPT, STYLE
 from gatescope.analysis.report_text import MOST_TEXTS, Texts, escaped, texts_section
@@ -101,7 +101,7 @@ def _page(results: Sequence[Result], texts: Texts) -> str:
         texts_section(results, texts),
         scores_table(results),
         _method(),
-        _controls(results),
+        controls_words(results),
         facts_table(results),
         f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
     ]
@@ -204,24 +204,3 @@ def _method() -> str:
         "and one of them may tell nothing alone. F1 depends on how often a hypothesis holds; results of different "
         "texts are better compared by AUROC or MCC.</p>\n"
     )
-
-
-# What the columns of controls mean, by the score that is there where they are.
-CONTROLS = {
-    "control_score": "Control: F1 (R²) of the same probe on labels that the last three characters decide at random; "
-    "selectivity is how far the hypothesis lies above that.",
-    "compression": "Compression: how many times shorter the labels are sent by probes of these states than at their "
-    "known frequency.",
-    "best_unit_q": "q of any unit: how often shifted labels have a unit as telling as the best, corrected for all that "
-    "was asked.",
-    "untrained_score": "Untrained: AUROC (R²) of a probe on states of random weights, one draw of a network built as "
-    "this one that reads the same text, with C divided by the mean variance of its units, since small states would "
-    "bear a larger penalty. Above it: the 95% interval of how far the trained network’s probe lies above.",
-}
-
-
-def _controls(results: Sequence[Result]) -> str:
-    """What the controls in the last table mean, those that are there."""
-    records = [record for result in results for record in result.records]
-    said = [words for key, words in CONTROLS.items() if any(number(record, key) is not None for record in records)]
-    return f"<p>Controls, in the table of all scores. {' '.join(said)}</p>\n" if said else ""

@@ -95,6 +95,18 @@ CONTROLS = (
     ("above it, low", "above_untrained_low"),
     ("above it, high", "above_untrained_high"),
 )
+# What the columns of controls mean, by the score that is there where they are.
+CONTROLS_MEAN = {
+    "control_score": "Control: F1 (R²) of the same probe on labels that the last three characters decide at random; "
+    "selectivity is how far the hypothesis lies above that.",
+    "compression": "Compression: how many times shorter the labels are sent by probes of these states than at their "
+    "known frequency.",
+    "best_unit_q": "q of any unit: how often shifted labels have a unit as telling as the best, corrected for all that "
+    "was asked.",
+    "untrained_score": "Untrained: AUROC (R²) of a probe on states of random weights, one draw of a network built as "
+    "this one that reads the same text, with C divided by the mean variance of its units, since small states would "
+    "bear a larger penalty. Above it: the 95% interval of how far the trained network’s probe lies above.",
+}
 
 
 def scores_table(results: Sequence[Result]) -> str:
@@ -128,3 +140,10 @@ def _score_row(result: str | None, record: Record, columns: Sequence[tuple[str, 
         f'<td class="r">{"–" if rows is None else f"{rows:,}"}</td><td>{escaped(best_unit(record) or "–")}</td>'
         f"<td>{escaped(record['status'])}</td></tr>\n"
     )
+
+
+def controls_words(results: Sequence[Result]) -> str:
+    """What the controls in the last table mean, those that are there."""
+    records = [record for result in results for record in result.records]
+    said = [words for key, words in CONTROLS_MEAN.items() if any(number(record, key) is not None for record in records)]
+    return f"<p>Controls, in the table of all scores. {' '.join(said)}</p>\n" if said else ""

@@ -7,7 +7,6 @@ Recurrent Networks, 2016, whose bounds these are).
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -34,17 +33,16 @@ def saturation(dump: StateSource) -> list[dict[str, Any]]:
     gates = attributes.get("gates")
     if not isinstance(gates, dict) or gates.get("values") != ACTIVATED:
         return []
-    for name in dump.names:
-        match = re.fullmatch(r"layer(\d+)/gates/(\w+)", name)
-        if match is None or match[2] not in SWITCHES.get(str(attributes.get("cell")), ()):
-            continue
-        n_open, n_shut = np.zeros((2, dump.array(name).shape[1]), np.int64)
-        for block in dump.blocks([name]):
+    switches = [gate for gate in SWITCHES.get(str(attributes.get("cell")), ()) if f"gates/{gate}" in dump]
+    arrays = [(layer, gate, array) for gate in switches for layer, array in enumerate(dump[f"gates/{gate}"])]
+    for layer, gate, array in sorted(arrays, key=lambda each: each[0]):
+        n_open, n_shut = np.zeros((2, array.shape[1]), np.int64)
+        for block in dump.blocks([array.name]):
             # Rounded to float16 .1 is smaller than it is.
             values = block.astype(np.float32)
             n_open += (values > OPEN).sum(axis=0)
             n_shut += (values < SHUT).sum(axis=0)
         shares = {"open": n_open, "shut": n_shut}
         rounded = {word: np.round(count / dump.n_rows, 6).tolist() for word, count in shares.items()}
-        found.append({"layer": int(match[1]), "gate": match[2], **rounded})
+        found.append({"layer": layer, "gate": gate, **rounded})
     return found

@@ -46,7 +46,7 @@ class Study:
         dump: the states.
         config: the method.
         seed: of the split and the bootstrap.
-        untrained: states of the network before training at the same rows, for a control.
+        untrained: states of random weights at the same rows, for a control.
     """
 
     def __init__(self, dump: StateSource, config: ProbeConfig, seed: int, untrained: StateSource | None = None):
@@ -107,10 +107,10 @@ class Study:
             class_weight = "balanced" if weighting == "balanced" else None
             model = LogisticProbes(C=self.config.C, class_weight=class_weight, memory_limit=memory)
         model.fit(X_train, Y_train, sample_weight=defined_train.astype(np.float32))
-        raw, predicted, scores = self._scored(labels, weighting, model, X_test)
+        train, test = (X_train, Y_train, defined_train), (X_test, Y_test, defined_test)
+        raw, predicted, scores = self._scored(labels, weighting, model, train, test)
         if self.config.controls and weighting != "balanced":
             scores |= self._controls(name, model, labels, scores, raw, X_train, X_test)
-        train, test = (X_train, Y_train, defined_train), (X_test, Y_test, defined_test)
         orders, of_units = self._units(name, weighting, model.coef_, train, test)
         scores |= of_units
         if weighting != "none":
@@ -137,17 +137,21 @@ class Study:
         return records, weights, found
 
     def _scored(
-        self, labels: Labels, weighting: str, model: LogisticProbes | RidgeProbes, X_test: Any
+        self,
+        labels: Labels,
+        weighting: str,
+        model: LogisticProbes | RidgeProbes,
+        train: tuple[Any, np.ndarray, np.ndarray],
+        test: tuple[Any, np.ndarray, np.ndarray],
     ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         """Return logits (values of continuous hypotheses) and predictions [n, K] on the test rows, and their scores."""
-        Y_test, defined_test = labels.values[self.test_rows], labels.defined[self.test_rows]
+        (_, Y_train, defined_train), (X_test, Y_test, defined_test) = train, test
         alone = self._baseline(labels, weighting)
         if isinstance(model, RidgeProbes):
             predicted = model.predict(X_test)
             return predicted, predicted, self.scorer.regression(Y_test, predicted, alone, defined_test)
         logits, ratio = model.decision_function(X_test), None
         if weighting == "balanced":
-            Y_train, defined_train = labels.values[self.train_rows], labels.defined[self.train_rows]
             positive = (Y_train & defined_train).sum(axis=0)
             negative = defined_train.sum(axis=0) - positive
             # Of one class alone there is no probe whose probabilities could be carried back.

@@ -3,20 +3,11 @@
 import json
 
 import pytest
+from probe_record import record
 
 from gatescope.analysis.read_results import read_results
 from gatescope.analysis.results import GATES
 from gatescope.engine.errors import InputError
-
-
-def record(hypothesis="string", kind="boolean", states="all", weighting="plain", **scores):
-    return {
-        "hypothesis": hypothesis,
-        "kind": kind,
-        "states": states,
-        "weighting": weighting,
-        "status": "converged",
-    } | scores
 
 
 def write(folder, records, excerpts=None, config=None):

@@ -1,6 +1,7 @@
 """What is said of results: verdicts, order, the form of scores."""
 
 import pytest
+from probe_record import record
 
 from gatescope.analysis.results import (
     Result,
@@ -13,16 +14,6 @@ from gatescope.analysis.results import (
     score,
     verdict,
 )
-
-
-def record(hypothesis="string", kind="boolean", states="all", weighting="plain", **scores):
-    return {
-        "hypothesis": hypothesis,
-        "kind": kind,
-        "states": states,
-        "weighting": weighting,
-        "status": "converged",
-    } | scores
 
 
 def judged(own, over, auroc=0.7, **other):
