@@ -73,7 +73,8 @@ def ablate_results(
     sets = [tested_sets(record, asked.ranking, config.units, trained.model.architecture) for record in records]
     chosen = _labels(dump, [record["hypothesis"] for record in records], asked, settings, labels)
     groups = groups_of(dump)
-    _, test = split_sequences(groups, asked.test_share, split_seed)
+    # Of several folds the first, whose training sequences chose the units.
+    _, test = split_sequences(groups, asked.tested_share, split_seed)
     test = test[np.linspace(0, len(test) - 1, min(config.sequences, len(test))).round().astype(int)]
     if config.method == "resample" and len(test) < 2:
         raise InputError("--method resample takes states of another test sequence, and there is one: use --method mean")
@@ -97,7 +98,9 @@ def _asked(results: Path, settings: dict[str, Any]) -> tuple[ProbeConfig, int]:
         probe, seed = settings["probe"], settings["seed"]
         several: dict[str, Any] = {name: tuple(map(str, probe[name])) for name in ("hypotheses", "pattern")}
         functions = Path(probe["functions"]) if probe["functions"] else None
-        alone = {name: probe[name] for name in ("alignment", "test_share", "ranking")}
+        alone = {name: probe[name] for name in ("alignment", "test_share", "ranking")} | {
+            "folds": probe.get("folds", 1)
+        }
         if type(seed) is not int or seed < 0:
             raise ValueError(f"seed {seed!r}")
         return ProbeConfig(functions=functions, **several, **alone), seed

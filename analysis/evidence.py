@@ -16,8 +16,9 @@ from gatescope.analysis.controls import control_labels, ngram_types
 from gatescope.analysis.description_length import cut_points, online_description_length
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import CONTROL_DRAWS
+from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.significance import shift_test
-from gatescope.analysis.split import rows_of
+from gatescope.analysis.split import Fold, rows_of
 from gatescope.analysis.units_alone import column_sd
 
 if TYPE_CHECKING:
@@ -28,70 +29,70 @@ CONTEXT = 3  # characters that make a type of the control task; of more, few typ
 UNITS_AT_ONCE = 256
 
 
-def control_score(study: Study, model: Any, labels: Labels, X_train: Any, X_test: Any) -> np.ndarray:
-    """Score a probe on the control task of each hypothesis: labels that the last three characters decide, at random.
+def control_task(
+    study: Study, fold: Fold, model: Any, labels: Labels, X_train: Any, X_test: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ask a probe of the control task of each hypothesis: labels that the last three characters decide, at random.
 
-    The mean over `CONTROL_DRAWS` draws of such labels, all fitted at once: one would tell little. For nine of 12
-    hypotheses a probe's F1 on one draw differs by .1 to .2 from that on another (standard deviations over 8 draws,
-    80,000 states of 256 units of a model of Python).
+    `CONTROL_DRAWS` draws of such labels, all fitted at once: one would tell little. For nine of 12 hypotheses a probe's
+    F1 on one draw differs by .1 to .2 from that on another (standard deviations over 8 draws, 80,000 states of 256
+    units of a model of Python).
 
     Args:
-        study: the rows; it is known what was read.
+        study: the labels' text; it is known what was read.
+        fold: the rows.
         model: an estimator with the settings of the probe; it is left as it is.
         labels: K hypotheses.
-        X_train, X_test: states of the study's rows.
+        X_train, X_test: states of the fold's rows.
 
     Returns:
-        [K] F1, or R2 of continuous hypotheses, on the test rows; NaN where no draw has one.
+        The labels of the n test rows and what is said of them, [n, draws * K]: probabilities, or values of continuous
+        hypotheses.
     """
-    rows, n_train, tokens = (
-        np.concatenate([study.train_rows, study.test_rows]),
-        len(study.train_rows),
-        study.dump.tokens,
-    )
+    rows, n_train, tokens = np.concatenate([fold.train_rows, fold.test_rows]), len(fold.train_rows), study.dump.tokens
     assert tokens is not None
     types = ngram_types(tokens, study.dump.document_starts, rows, CONTEXT, study.config.alignment)
     values, defined = labels.values[rows], labels.defined[rows]
     draws = [
         control_labels(types, values, defined, np.arange(n_train), (study.seed, draw)) for draw in range(CONTROL_DRAWS)
     ]
-    control, defined = np.concatenate(draws, axis=1), np.tile(defined, CONTROL_DRAWS)
-    fitted = clone(model).fit(X_train, control[:n_train], sample_weight=defined[:n_train].astype(np.float32))
-    is_boolean = labels.values.dtype == bool
-    predicted = (fitted.predict_proba if is_boolean else fitted.predict)(X_test)
-    score = study.scorer.f1 if is_boolean else study.scorer.r2
-    scores = score(control[n_train:], predicted, defined[n_train:]).reshape(CONTROL_DRAWS, -1)
+    control, weight = np.concatenate(draws, axis=1), np.tile(defined[:n_train].astype(np.float32), CONTROL_DRAWS)
+    fitted = clone(model).fit(X_train, control[:n_train], sample_weight=weight)
+    return control[n_train:], (fitted.predict_proba if control.dtype == bool else fitted.predict)(X_test)
+
+
+def control_score(scorer: Scorer, control: np.ndarray, said: np.ndarray, defined: np.ndarray) -> np.ndarray:
+    """Return the mean F1, or R2 of continuous hypotheses, of the draws of `control_task`, [K]; NaN where none has one.
+
+    Args:
+        scorer: of the n rows.
+        control, said: [n, draws * K], labels and what is said of them.
+        defined: [n, K] bool.
+    """
+    score = scorer.f1 if control.dtype == bool else scorer.r2
+    scores = score(control, said, np.tile(defined, CONTROL_DRAWS)).reshape(CONTROL_DRAWS, -1)
     return np.asarray(np.ma.masked_invalid(scores).mean(axis=0).filled(np.nan))
 
 
-def above_untrained(
-    study: Study, model: Any, name: str, labels: Labels, score: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Score the same probe on states of random weights, and how far that of the trained network lies above.
+def untrained_model(study: Study, fold: Fold, model: Any, name: str, labels: Labels) -> Any:
+    """Return the same probes, fitted to states of random weights.
 
     States of small random weights are small. So that the penalty does not hold down what they tell, C is divided by
     the mean variance of the units: on 80,000 states of 256 units that raised the AUROC of 11 of 12 hypotheses, by up to
     .05, and took .005 from one; ten times that C adds at most .02.
 
     Args:
-        study: the rows, with states of an untrained network.
+        study: states of an untrained network.
+        fold: the rows.
         model: an estimator with the settings of the probe; it is left as it is.
         name: the state set.
         labels: K hypotheses.
-        score: [n, K], logits or predicted values of the trained network's probe on the test rows.
-
-    Returns:
-        AUROC, or R2 of continuous hypotheses, and the ends of the interval, [K] each.
     """
-    assert study.untrained is not None
-    X_train, X_test = (study.states(name, part, study.untrained) for part in (study.train, study.test))
-    Y, defined = labels.values, labels.defined
+    X = study.states(name, fold.train, study.untrained)
     # Units that never move tell nothing, whatever the penalty.
-    variance = float((column_sd(X_train) ** 2).mean()) or 1.0
-    fitted = clone(model).set_params(C=model.C / variance)
-    fitted.fit(X_train, Y[study.train_rows], sample_weight=defined[study.train_rows].astype(np.float32))
-    predict = fitted.decision_function if Y.dtype == bool else fitted.predict
-    return study.scorer.above(Y[study.test_rows], score, predict(X_test), defined[study.test_rows])
+    variance = float((column_sd(X) ** 2).mean()) or 1.0
+    weight = labels.defined[fold.train_rows].astype(np.float32)
+    return clone(model).set_params(C=model.C / variance).fit(X, labels.values[fold.train_rows], sample_weight=weight)
 
 
 def best_unit_p(study: Study, labels: Labels, X_train: np.ndarray) -> np.ndarray:

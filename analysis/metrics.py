@@ -8,6 +8,9 @@ A metric whose denominator is empty is NaN, never 0: a recall without positives 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
+
 import numpy as np
 
 # Order of the last axis of confusion counts.
@@ -77,7 +80,11 @@ def classification_metrics(counts: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def moments_by_sequence(
-    target: np.ndarray, predicted: np.ndarray, weight: np.ndarray, sequence_ids: np.ndarray
+    target: np.ndarray,
+    predicted: np.ndarray,
+    weight: np.ndarray,
+    sequence_ids: np.ndarray,
+    parts: Sequence[slice] = (slice(None),),
 ) -> np.ndarray:
     """Sums per sequence from which R2 and Pearson's r of a continuous prediction follow.
 
@@ -86,25 +93,25 @@ def moments_by_sequence(
         predicted: [n, K] values.
         weight: [n, K] >= 0, zero where the target is undefined.
         sequence_ids: [n] integers, the sequence of each row.
+        parts: of the rows, each with predictions of one probe.
 
     Returns:
         [S, K, 7] float64 weighted sums in the order of `MOMENTS`, target and prediction each taken from its own mean
-        over all rows. S is the number of distinct ids, sorted.
+        over the rows of its part. S is the number of distinct ids, sorted.
     """
     n_hypotheses = target.shape[1]
     distinct, sequence = np.unique(sequence_ids, return_inverse=True)
-    moments = np.empty((len(distinct), n_hypotheses, len(MOMENTS)))
-    for k in range(n_hypotheses):
-        w = np.asarray(weight[:, k], dtype=np.float64)
-        defined = w > 0
-        w, ids = w[defined], sequence[defined]
-        t, p = (np.asarray(column[defined, k], dtype=np.float64) for column in (target, predicted))
+    moments = np.zeros((len(distinct), n_hypotheses, len(MOMENTS)))
+    for k, part in product(range(n_hypotheses), parts):
+        defined = weight[part, k] > 0
+        w, ids = np.asarray(weight[part, k][defined], dtype=np.float64), sequence[part][defined]
+        t, p = (np.asarray(column[part, k][defined], dtype=np.float64) for column in (target, predicted))
         residual = t - p
         # Squares of values far from zero would cancel, so each column is centred first.
         if len(w):
             t, p = t - np.average(t, weights=w), p - np.average(p, weights=w)
         for m, term in enumerate((np.ones_like(w), t, p, t * t, p * p, t * p, residual**2)):
-            moments[:, k, m] = np.bincount(ids, weights=w * term, minlength=len(distinct))
+            moments[:, k, m] += np.bincount(ids, weights=w * term, minlength=len(distinct))
     return moments
 
 

@@ -2,10 +2,16 @@
 
 AUROC is the chance that a positive row has a higher score than a negative one (Mann & Whitney, 1947): 1/2 for scores
 that know nothing, however rare the hypothesis. Its intervals are over sequences, as those of `metrics` are.
+
+Scores of different probes, such as those of several folds, have no common scale: rows are compared within the part that
+one probe scored, and every pair of them counts alike. Over all rows at once AUROC would lie too low, for where a
+hypothesis is frequent among the test rows it is rarer among the training rows (Parker, Gunter & Bedo, Stratification
+bias in low signal microarray studies, BMC Bioinformatics 8, 2007).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +19,12 @@ from scipy import sparse
 
 from gatescope.analysis.intervals import resamples
 
-# Of resampled rows, scores that share one of so many equal parts count as ties. That moves AUROC by about 1 / (2 BINS)
+# Of resampled rows, scores that share one of so many equal bins count as ties. That moves AUROC by about 1 / (2 BINS)
 # at most, and far less where scores of both classes are mixed.
 BINS = 1024
 # A sparse product takes about this many times as long for each of its numbers as a dense one.
 SPARSE = 8
+WHOLE = (slice(None),)
 
 
 def ordering(y: np.ndarray, score: np.ndarray) -> tuple[float, float]:
@@ -56,56 +63,96 @@ def _ends_of_ties(sorted_score: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.append(sorted_score[1:] != sorted_score[:-1], True))
 
 
-def auroc(Y: np.ndarray, score: np.ndarray, defined: np.ndarray) -> np.ndarray:
-    """Return AUROC of K hypotheses, NaN without both classes or where a defined row has no score.
+def ordering_within(
+    Y: np.ndarray, score: np.ndarray, defined: np.ndarray, parts: Sequence[slice] = WHOLE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return AUROC and average precision of K hypotheses within parts; NaN where a defined row has no score.
+
+    The mean over parts, AUROC's by their pairs of a positive and a negative, average precision's by their positives.
 
     Args:
         Y: [n, K] bool labels.
         score: [n, K].
         defined: [n, K] bool.
+        parts: of the rows, each with scores of one probe.
     """
-    found = np.full(Y.shape[1], np.nan)
+    found = np.full((2, Y.shape[1]), np.nan)
     for k in range(Y.shape[1]):
-        y, s = Y[defined[:, k], k], score[defined[:, k], k]
-        if not np.isnan(s).any():
-            found[k] = ordering(y, s)[0]
-    return found
+        total, weights = np.zeros((2, 2))
+        for part in parts:
+            rows = defined[part, k]
+            y, s = Y[part, k][rows], score[part, k][rows]
+            if np.isnan(s).any():
+                weights[:] = 0
+                break
+            n_positive = int(y.sum())
+            weight = np.array([n_positive * (len(y) - n_positive), n_positive], dtype=np.float64)
+            total += np.where(weight > 0, ordering(y, s), 0) * weight
+            weights += weight
+        np.divide(total, weights, out=found[:, k], where=weights > 0)
+    return found[0], found[1]
+
+
+def auroc(Y: np.ndarray, score: np.ndarray, defined: np.ndarray, parts: Sequence[slice] = WHOLE) -> np.ndarray:
+    """Return AUROC of K hypotheses, NaN without both classes; arguments as for `ordering_within`."""
+    return ordering_within(Y, score, defined, parts)[0]
 
 
 def resampled_auroc(
-    Y: np.ndarray, score: np.ndarray, defined: np.ndarray, sequence_ids: np.ndarray, n_bootstrap: int, seed: int
+    Y: np.ndarray,
+    score: np.ndarray,
+    defined: np.ndarray,
+    sequence_ids: np.ndarray,
+    n_bootstrap: int,
+    seed: int,
+    parts: Sequence[slice] = WHOLE,
 ) -> np.ndarray:
     """Return AUROC under each resample of the sequences, [n_bootstrap, K]; arguments as for `auroc`."""
     distinct, sequence = np.unique(sequence_ids, return_inverse=True)
     # The same for every hypothesis: how often each sequence is drawn, [S, resamples], in a byte each.
     blocks = [drawn.T.astype(np.uint8, order="C") for drawn in resamples(len(distinct), n_bootstrap, seed)]
-    most_drawn = max(int(block.max()) for block in blocks)
     found = np.full((n_bootstrap, Y.shape[1]), np.nan)
     for k in range(Y.shape[1]):
-        rows = np.flatnonzero(defined[:, k])
-        s = score[rows, k]
-        if not len(s) or np.isnan(s).any():
+        if np.isnan(score[defined[:, k], k]).any():
             continue
-        order = np.argsort(s)
-        rows, s = rows[order], s[order]
-        parts = np.unique(s[np.ceil(np.linspace(0, 1, BINS + 1)[1:-1] * (len(s) - 1)).astype(np.int64)])
-        n_parts = len(parts) + 1
-        part = np.repeat(np.arange(n_parts), np.diff(np.searchsorted(s, parts), prepend=0, append=len(s)))
-        counts = _cells(part + n_parts * Y[rows, k], sequence[rows], (2 * n_parts, len(distinct)))
-        # Whole numbers, exact in single precision unless the rows of a part are many.
-        exact = np.float32 if counts.sum(axis=1).max() * most_drawn < 2**24 else np.float64
-        counts = counts.astype(exact)
-        aurocs = []
-        for times_drawn in blocks:
-            drawn = (counts @ times_drawn.astype(exact)).astype(np.float64)
-            negatives, positives = drawn[:n_parts], drawn[n_parts:]
-            below = np.cumsum(negatives, axis=0)
-            pairs = below[-1] * positives.sum(axis=0)
-            below -= negatives / 2
-            ordered = np.einsum("pn,pn->n", positives, below)
-            aurocs.append(np.divide(ordered, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0))
-        found[:, k] = np.concatenate(aurocs)
+        ordered, pairs = np.zeros((2, n_bootstrap))
+        for part in parts:
+            rows = np.flatnonzero(defined[part, k])
+            if len(rows):
+                found_here = _resampled_pairs(Y[part, k][rows], score[part, k][rows], sequence[part][rows], blocks)
+                ordered += found_here[0]
+                pairs += found_here[1]
+        np.divide(ordered, pairs, out=found[:, k], where=pairs > 0)
     return found
+
+
+def _resampled_pairs(y: np.ndarray, s: np.ndarray, sequence: np.ndarray, blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """How many pairs of a negative and a positive row each resample orders rightly, and has, [2, resamples].
+
+    Args:
+        y: [n] bool.
+        s: [n] scores.
+        sequence: [n] number of each row's sequence.
+        blocks: how often each resample draws each sequence, [S, resamples].
+    """
+    order = np.argsort(s)
+    y, s, sequence = y[order], s[order], sequence[order]
+    ends = np.unique(s[np.ceil(np.linspace(0, 1, BINS + 1)[1:-1] * (len(s) - 1)).astype(np.int64)])
+    n_bins = len(ends) + 1
+    of_row = np.repeat(np.arange(n_bins), np.diff(np.searchsorted(s, ends), prepend=0, append=len(s)))
+    counts = _cells(of_row + n_bins * y, sequence, (2 * n_bins, len(blocks[0])))
+    # Whole numbers, exact in single precision unless the rows of a bin are many.
+    most_drawn = max(int(block.max()) for block in blocks)
+    exact = np.float32 if counts.sum(axis=1).max() * most_drawn < 2**24 else np.float64
+    counts, found = counts.astype(exact), []
+    for times_drawn in blocks:
+        drawn = (counts @ times_drawn.astype(exact)).astype(np.float64)
+        negatives, positives = drawn[:n_bins], drawn[n_bins:]
+        below = np.cumsum(negatives, axis=0)
+        pairs = below[-1] * positives.sum(axis=0)
+        below -= negatives / 2
+        found.append(np.stack([np.einsum("pn,pn->n", positives, below), pairs]))
+    return np.concatenate(found, axis=1)
 
 
 def _cells(cell: np.ndarray, sequence: np.ndarray, shape: tuple[int, int]) -> Any:

@@ -62,6 +62,8 @@ OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, *UNFINISHED, ABLATION, GATES)
 BASELINES = "table, characters, place"
 # What a fit of one hypothesis takes for each row of the dump: labels, weights, predictions, and the text baseline.
 BYTES_OF_EACH = 40
+# So many times that where not a fifth but all rows are tested, and have predictions.
+FOLDS_TIMES = 3
 
 
 def probe_dump(
@@ -105,7 +107,7 @@ def probe_dump(
     if table and len(table.boolean.values) != dump.n_rows:
         raise InputError(f"--labels {labels} has {len(table.boolean.values)} rows, and {states} has {dump.n_rows}")
     plan = planned(dump, config, table)
-    split_sequences(np.arange(len(dump.sequence_starts) - 1), config.test_share, seed)
+    split_sequences(np.arange(len(dump.sequence_starts) - 1), config.tested_share, seed, config.folds - 1)
     if config.alignment == "pre":
         dump.initial(dump.names[0])
     settings = {**probe_settings(config, seed), "read": read, "dump": dump.identity()}
@@ -193,7 +195,7 @@ def _fitted(study: Study, boolean: Labels, continuous: Labels, folder: Path, log
     records: list[dict[str, Any]] = []
     coefficients: dict[str, list[np.ndarray]] = {}
     painted: list[dict[str, Any]] = []
-    at_once = 1 + CONTROL_DRAWS * study.config.controls
+    at_once = (1 + CONTROL_DRAWS * study.config.controls) * (FOLDS_TIMES if study.config.folds > 1 else 1)
     size = max(1, study.config.memory_bytes // 2 // (BYTES_OF_EACH * at_once * study.dump.n_rows))
     kinds = [(boolean, ("plain", "balanced")), (continuous, ("none",))]
     todo = [
@@ -230,8 +232,8 @@ def probe_settings(config: ProbeConfig, seed: int) -> dict[str, Any]:
     of_method = asdict(config)
     # Memory decides nothing, and what is added is a part of the results only where it is asked for.
     del of_method["memory_limit"]
-    for name in ("controls", "sparse"):
-        if not getattr(config, name):
+    for name in ("controls", "sparse", "folds"):
+        if getattr(config, name) == getattr(ProbeConfig, name):
             del of_method[name]
     settings = {"seed": seed, "probe": of_method, "baselines": BASELINES}
     return settings | ({"functions_sha256": sha256_of(config.functions)} if config.functions else {})

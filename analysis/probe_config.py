@@ -30,6 +30,7 @@ class ProbeConfig:
     C: float = 1.0  # inverse strength of the penalty on coefficients, as in scikit-learn
     alignment: Literal["post", "pre"] = "post"  # the state after, or before, reading the labelled character
     test_share: float = 0.2  # of the sequences
+    folds: int = 1  # parts of the sequences, each tested by probes of the others: scores are of all; 1: one test part
     standard_errors: bool = False  # of the coefficients, robust to the dependence within a sequence
     bootstrap: int = 1000  # resamples of the test sequences, for 95% intervals
     ranking: Literal["auroc", "weight_sd", "weight"] = "auroc"  # what puts a unit first; the paper: weight
@@ -45,8 +46,19 @@ class ProbeConfig:
             raise InputError(f"--C {self.C}: expected a positive number")
         if not 0 < self.test_share < 1:
             raise InputError(f"--test-share {self.test_share}: expected a share between 0 and 1, such as 0.2")
+        if self.folds < 1:
+            raise InputError(f"--folds {self.folds}: expected a number of parts of the sequences, such as 5, or 1")
+        if self.folds > 1 and self.test_share != ProbeConfig.test_share:
+            raise InputError(
+                f"--folds {self.folds} tests 1/{self.folds} at a time: leave out --test-share {self.test_share}"
+            )
         if self.bootstrap < 2:
             raise InputError(f"--bootstrap {self.bootstrap}: expected at least 2 resamples, such as 1000")
+
+    @property
+    def tested_share(self) -> float:
+        """The share of the sequences that the first fold tests."""
+        return 1 / self.folds if self.folds > 1 else self.test_share
 
     @property
     def memory_bytes(self) -> int:

@@ -29,7 +29,7 @@ SCORES = (
     *("baseline_majority_f1", "baseline_text_f1", "baseline_text_auroc", "baseline_text_r2"),
     *("best_unit_f1", "best_unit_auroc", "best_unit_pearson", "localisation", "participation"),
     *("control_score", "selectivity", "best_unit_p", "best_unit_q", "compression"),
-    *("untrained_score", "above_untrained_low", "above_untrained_high", "units_needed"),
+    *("untrained_score", "above_untrained_low", "above_untrained_high", "units_needed", "folds", "top_units_shared"),
 )
 HELD_WORDS = ("hypothesis", "ranking", "method")
 HELD_NUMBERS = (

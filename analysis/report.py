@@ -100,7 +100,7 @@ def _page(results: Sequence[Result], texts: Texts) -> str:
         gates_section(results),
         texts_section(results, texts),
         scores_table(results),
-        _method(),
+        _method(results),
         controls_words(results),
         facts_table(results),
         f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
@@ -175,7 +175,21 @@ def _hypotheses(count: int) -> str:
     return "1 hypothesis" if count == 1 else f"{count} hypotheses"
 
 
-def _method() -> str:
+def _folds(results: Sequence[Result]) -> str:
+    """A paragraph on folds, where a result has them."""
+    numbers = {record["folds"] for result in results for record in result.records if record.get("folds")}
+    if not numbers:
+        return ""
+    words = " or ".join(map(str, sorted(numbers)))
+    return (
+        f"<p>Of {words} folds each is tested once, by probes, text baselines and best units of the others, so that "
+        "scores and intervals are of all sequences. AUROC compares characters of one fold alone, for probes of "
+        "different folds have no common scale. Coefficients, units and coloured texts are those of the first fold; "
+        "units shared says what part of the ten first units two folds have in common.</p>\n"
+    )
+
+
+def _method(results: Sequence[Result]) -> str:
     return (
         "<h2>How to read the numbers</h2>\n"
         "<p>Probes are fitted on some sequences and scored on others; the sequences of a document stay together "
@@ -202,5 +216,5 @@ def _method() -> str:
         "threshold that was best on the training sequences. Many units may tell nearly the same, and another text "
         "may put another one first. The largest weights of a probe are listed apart: their units help together, "
         "and one of them may tell nothing alone. F1 depends on how often a hypothesis holds; results of different "
-        "texts are better compared by AUROC or MCC.</p>\n"
+        "texts are better compared by AUROC or MCC.</p>\n" + _folds(results)
     )

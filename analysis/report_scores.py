@@ -85,8 +85,9 @@ COLUMNS = (
     ("unit’s r", "best_unit_pearson"),
     ("localisation", "localisation"),
 )
-# Of results with controls.
-CONTROLS = (
+# Of results with folds or controls.
+MORE = (
+    ("units shared", "top_units_shared"),
     ("control", "control_score"),
     ("selectivity", "selectivity"),
     ("compression", "compression"),
@@ -115,8 +116,8 @@ def scores_table(results: Sequence[Result]) -> str:
     words = ["result"] if several else []
     heads = "".join(f'<th scope="col">{word}</th>' for word in [*words, "hypothesis", "states", "weighting"])
     records = [record for result in results for record in result.records]
-    controlled = [column for column in CONTROLS if any(number(record, column[1]) is not None for record in records)]
-    columns = (*COLUMNS, *controlled)
+    more = [column for column in MORE if any(number(record, column[1]) is not None for record in records)]
+    columns = (*COLUMNS, *more)
     heads += "".join(f'<th scope="col" class="r">{word}</th>' for word, _ in columns)
     heads += '<th scope="col" class="r">test rows</th><th scope="col">best unit</th><th scope="col">status</th>'
     rows = [

@@ -15,8 +15,8 @@ from gatescope.analysis.metrics import (
     moment_metrics,
     moments_by_sequence,
 )
-from gatescope.analysis.ordering import auroc, resampled_auroc
-from gatescope.analysis.scoring import probability_metrics, restore_prior
+from gatescope.analysis.ordering import WHOLE, auroc, resampled_auroc
+from gatescope.analysis.scoring import probability_metrics
 
 PLAIN = ("prevalence", "accuracy", "precision", "recall", "f1", "mcc", "balanced_accuracy")
 INTERVALS = ("f1_low", "f1_high", "auroc_low", "auroc_high", "auroc_over_text_low", "auroc_over_text_high")
@@ -47,10 +47,12 @@ class Scorer:
         groups: [n], the group of sequences of each row, which is resampled as a whole. Of fewer than 8 there are no
             intervals: resamples of two groups tell little more than whether both agree.
         n_bootstrap, seed: of the resampling.
+        parts: of the rows, each scored by one probe. What one says is not compared with what another does: AUROC and
+            average precision are means within parts, and R2 and Pearson's r take values from the means of their part.
     """
 
-    def __init__(self, groups: np.ndarray, n_bootstrap: int, seed: int) -> None:
-        self._groups, self._n_bootstrap, self._seed = groups, n_bootstrap, seed
+    def __init__(self, groups: np.ndarray, n_bootstrap: int, seed: int, parts: Sequence[slice] = WHOLE) -> None:
+        self._groups, self._n_bootstrap, self._seed, self._parts = groups, n_bootstrap, seed, parts
         self._has_intervals = len(np.unique(groups)) >= FEWEST_GROUPS
 
     def classification(
@@ -59,7 +61,7 @@ class Scorer:
         logit: np.ndarray,
         text: TextScores | None,
         defined: np.ndarray,
-        weight_ratio: np.ndarray | None = None,
+        restored: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """Score logits at the threshold 0, where the probability is 1/2, and without one.
 
@@ -68,8 +70,8 @@ class Scorer:
             logit: [n, K], of the probe.
             text: what the text alone scores on the same rows, or None.
             defined: [n, K] bool.
-            weight_ratio: [K], negatives per positive among the training rows, where classes had balanced weights: then
-                the metrics of probabilities are those at the frequencies of the data.
+            restored: [n, K], the logits at the frequencies of the data where the probe's are of balanced classes:
+                metrics of probabilities are theirs.
 
         Returns:
             Every score of a record, [K] each.
@@ -78,8 +80,7 @@ class Scorer:
         metrics = classification_metrics(counts.sum(axis=0))
         missing = np.full(Y.shape[1], np.nan)
         baselines = dict.fromkeys(BASELINES, missing) | {"baseline_majority_f1": majority_f1(counts.sum(axis=0))}
-        own = logit if weight_ratio is None else restore_prior(logit, weight_ratio)
-        of_probabilities = probability_metrics(Y, own, defined)
+        of_probabilities = probability_metrics(Y, logit if restored is None else restored, defined, self._parts)
         area, resampled = of_probabilities["auroc"], self._resampled_auroc(Y, logit, defined)
         over = (missing, missing)
         if text is not None:
@@ -102,7 +103,7 @@ class Scorer:
         By AUROC of logits or probabilities [n, K], or R2 of values.
         """
         if Y.dtype == bool:
-            found = [auroc(Y, each, defined) for each in (score, other)]
+            found = [self.auroc(Y, each, defined) for each in (score, other)]
             drawn = [self._resampled_auroc(Y, each, defined) for each in (score, other)]
             n_groups = len(np.unique(self._groups))
             return found[1], *t_interval(found[0] - found[1], drawn[0] - drawn[1], n_groups, UNBOUNDED)
@@ -116,7 +117,7 @@ class Scorer:
 
         By AUROC or R2. That may owe something to chance: of baselines, which make it no easier for a probe then.
         """
-        score = auroc if Y.dtype == bool else self.r2
+        score = self.auroc if Y.dtype == bool else self.r2
         scores = np.stack([score(Y, each, defined) for each in predictions])
         best = np.where(np.isnan(scores), -np.inf, scores).argmax(axis=0)
         return np.choose(best, predictions), np.choose(best, scores)
@@ -150,6 +151,10 @@ class Scorer:
         counts = self._counts(Y, probability > 0.5, defined & ~np.isnan(probability))
         return classification_metrics(counts.sum(axis=0))["f1"]
 
+    def auroc(self, Y: np.ndarray, score: np.ndarray, defined: np.ndarray) -> np.ndarray:
+        """AUROC of scores, [K]."""
+        return auroc(Y, score, defined, self._parts)
+
     def r2(self, target: np.ndarray, predicted: np.ndarray, defined: np.ndarray) -> np.ndarray:
         """R2 of predicted values, [K]."""
         return moment_metrics(self._moments(target, predicted, defined).sum(axis=0))["r2"]
@@ -162,7 +167,7 @@ class Scorer:
         """AUROC under each resample, [n_bootstrap, K]; NaN where there are too few groups."""
         if not self._has_intervals:
             return np.full((self._n_bootstrap, Y.shape[1]), np.nan)
-        return resampled_auroc(Y, score, defined, self._groups, self._n_bootstrap, self._seed)
+        return resampled_auroc(Y, score, defined, self._groups, self._n_bootstrap, self._seed, self._parts)
 
     def _interval(
         self, metric: str, sums: np.ndarray, other: np.ndarray | None = None
@@ -180,4 +185,4 @@ class Scorer:
 
     def _moments(self, target: np.ndarray, predicted: np.ndarray, defined: np.ndarray) -> np.ndarray:
         weight = (defined & np.isfinite(predicted)).astype(np.float64)
-        return moments_by_sequence(target, np.where(weight > 0, predicted, 0), weight, self._groups)
+        return moments_by_sequence(target, np.where(weight > 0, predicted, 0), weight, self._groups, self._parts)

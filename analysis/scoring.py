@@ -8,10 +8,12 @@ logits must be carried back by `restore_prior` before any metric but AUROC and a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.special import expit
 
-from gatescope.analysis.ordering import ordering
+from gatescope.analysis.ordering import WHOLE, ordering_within
 
 
 def restore_prior(logit: np.ndarray, weight_ratio: np.ndarray) -> np.ndarray:
@@ -30,7 +32,7 @@ def restore_prior(logit: np.ndarray, weight_ratio: np.ndarray) -> np.ndarray:
 
 
 def probability_metrics(
-    Y: np.ndarray, logit: np.ndarray, weight: np.ndarray, n_bins: int = 15
+    Y: np.ndarray, logit: np.ndarray, weight: np.ndarray, parts: Sequence[slice] = WHOLE, n_bins: int = 15
 ) -> dict[str, np.ndarray]:
     """Metrics of probabilities for all hypotheses, as scikit-learn defines them where it has them.
 
@@ -46,23 +48,24 @@ def probability_metrics(
         Y: [n, K] bool labels; anything where undefined.
         logit: [n, K] of the positive class.
         weight: [n, K], nonzero where the label is defined.
+        parts: of the rows, each with logits of one probe, within which AUROC and average precision are taken.
         n_bins: bins of the calibration error.
 
     Returns:
         float64 [K] each. `auroc` is NaN without both classes, `average_precision` without a positive, all without a
         defined row, and all where a defined logit is NaN (a probe without a fit).
     """
-    names = ("auroc", "average_precision", "log_loss_bits", "brier", "ece")
+    names = ("log_loss_bits", "brier", "ece")
     metrics = {name: np.full(Y.shape[1], np.nan) for name in names}
+    orders = ordering_within(Y, logit, weight != 0, parts)
     for k in range(Y.shape[1]):
         defined = weight[:, k] != 0
         y, z = Y[defined, k].astype(bool), np.asarray(logit[defined, k], dtype=np.float64)
         if len(y) == 0 or np.isnan(z).any():
             continue
-        metrics["auroc"][k], metrics["average_precision"][k] = ordering(y, z)
         metrics["log_loss_bits"][k] = np.logaddexp(0, np.where(y, -z, z)).mean() / np.log(2)
         p = expit(z)
         metrics["brier"][k] = ((p - y) ** 2).mean()
         bins = np.minimum((p * n_bins).astype(np.int64), n_bins - 1)
         metrics["ece"][k] = np.abs(np.bincount(bins, weights=y - p)).sum() / len(y)
-    return metrics
+    return {"auroc": orders[0], "average_precision": orders[1], **metrics}

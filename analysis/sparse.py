@@ -7,18 +7,15 @@ orders anything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 
-from gatescope.analysis.labels import Labels
-from gatescope.analysis.ordering import auroc
 from gatescope.analysis.results import json_number
-
-if TYPE_CHECKING:
-    from gatescope.analysis.study import Study
+from gatescope.analysis.scorer import Scorer
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 RANDOM_ORDERS = 4
@@ -26,76 +23,104 @@ RANDOM_ORDERS = 4
 ENOUGH = 0.95
 
 
-def sparse_records(
-    study: Study,
+@dataclass(frozen=True)
+class SparseScores:
+    """What probes of few units tell of the rows that one fold tests.
+
+    Args:
+        sizes: how many units.
+        scores: AUROC, or R2 of continuous hypotheses, [K, sizes]: with the first of each ranking, with the last of the
+            first one (`reversed`), and the mean with units at random (`random`).
+        weight: of the fold in a mean over folds, [K].
+    """
+
+    sizes: list[int]
+    scores: dict[str, np.ndarray]
+    weight: np.ndarray
+
+
+def sparse_scores(
     model: Any,
-    labels: Labels,
     orders: Mapping[str, np.ndarray],
-    full: np.ndarray,
-    X_train: Any,
-    X_test: Any,
-) -> list[dict[str, Any]]:
+    train: tuple[Any, np.ndarray, np.ndarray],
+    test: tuple[Any, np.ndarray, np.ndarray],
+    seed: int,
+) -> SparseScores:
     """Score probes of few units of each hypothesis.
 
     Args:
-        study: the rows.
         model: an estimator with the settings of the probe; it is left as it is.
-        labels: K hypotheses.
         orders: the H columns by each ranking, the most important first, [K, H]; -1 where there is no ranking. The first
             is that of the results.
-        full: AUROC, or R2 of continuous hypotheses, of the probe of all units, [K].
-        X_train, X_test: states of the study's rows.
-
-    Returns:
-        For each hypothesis `sparse`: the numbers of `units` and, in lists of the same length, the score with the first
-        of each ranking, with the last of the first ranking (`reversed`) and the mean with units at random (`random`);
-        and `units_needed`, the least of these numbers with which a ranking reaches 95% of how far `full` lies above
-        chance, None where none does.
+        train, test: states [n, H], labels [n, K] and where they are defined, bool [n, K].
+        seed: of the random units.
     """
-    n_units, n_hypotheses = X_train.shape[1], len(labels.hypotheses)
+    n_units, n_hypotheses = train[0].shape[1], train[1].shape[1]
     sizes = [size for size in SIZES if size < n_units]
     first = next(iter(orders.values()))
-    scores = np.full((len(orders) + 1, n_hypotheses, len(sizes)), np.nan)
-    for scored, order in zip(scores, [*orders.values(), first[:, ::-1]], strict=True):
+    scores = {name: np.full((n_hypotheses, len(sizes)), np.nan) for name in (*orders, "reversed")}
+    for name, order in {**orders, "reversed": first[:, ::-1]}.items():
         for k in np.flatnonzero(first[:, 0] >= 0).tolist():
-            scored[k] = _scores(study, model, labels, [k], order[k], sizes, X_train, X_test)[:, 0]
+            scores[name][k] = _scores(model, [k], order[k], sizes, train, test)[:, 0]
     everyone = list(range(n_hypotheses))
-    generator = np.random.default_rng(study.seed)
+    generator = np.random.default_rng(seed)
     drawn = [generator.permutation(n_units) for _ in range(RANDOM_ORDERS)]
-    random = np.mean([_scores(study, model, labels, everyone, each, sizes, X_train, X_test) for each in drawn], axis=0)
-    chance = 0.5 if labels.values.dtype == bool else 0.0
+    scores["random"] = np.mean([_scores(model, everyone, each, sizes, train, test) for each in drawn], axis=0).T
+    _, Y, defined = test
+    # By these AUROC and R2 of all folds are means of theirs: the pairs of both classes are the sum of squares of labels
+    # 0 and 1 from their mean, times the number of rows.
+    n_rows = np.maximum(defined.sum(axis=0), 1)
+    mean = np.where(defined, Y, 0).sum(axis=0, dtype=np.float64) / n_rows
+    squares = (np.where(defined, Y - mean, 0) ** 2).sum(axis=0)
+    return SparseScores(sizes, scores, squares * n_rows if Y.dtype == bool else squares)
+
+
+def sparse_records(folds: Sequence[SparseScores], full: np.ndarray, chance: float) -> list[dict[str, Any]]:
+    """Say how many units it takes.
+
+    Args:
+        folds: what each found.
+        full: AUROC, or R2 of continuous hypotheses, of the probe of all units, [K].
+        chance: what such scores are of states that know nothing.
+
+    Returns:
+        For each hypothesis `sparse`: the numbers of `units` and, in lists of the same length, the scores of each
+        ranking, `reversed` and `random`; and `units_needed`, the least of these numbers with which a ranking reaches
+        95% of how far `full` lies above chance, None where none does.
+    """
+    weights = np.stack([fold.weight for fold in folds])[..., None]
+    mean = {}
+    for name in folds[0].scores:
+        scores = np.ma.masked_invalid([fold.scores[name] for fold in folds])
+        average = np.ma.average(scores, axis=0, weights=np.broadcast_to(weights, scores.shape))
+        mean[name] = np.ma.filled(average, np.nan)
+    rankings, sizes = [name for name in mean if name not in ("reversed", "random")], folds[0].sizes
     found = []
-    for k in everyone:
-        named = {**dict(zip([*orders, "reversed"], scores[:, k], strict=True)), "random": random[:, k]}
-        lists = {name: list(map(json_number, values)) for name, values in named.items()}
-        enough = (scores[:-1, k] - chance >= ENOUGH * (full[k] - chance)).any(axis=0) & (full[k] > chance)
+    for k, of_all in enumerate(full):
+        lists = {name: list(map(json_number, values[k])) for name, values in mean.items()}
+        best = np.max([mean[name][k] for name in rankings], axis=0)
+        enough = (best - chance >= ENOUGH * (of_all - chance)) & (of_all > chance)
         needed = sizes[int(enough.argmax())] if enough.any() else None
         found.append({"sparse": {"units": sizes, **lists}, "units_needed": needed})
     return found
 
 
 def _scores(
-    study: Study,
     model: Any,
-    labels: Labels,
     hypotheses: list[int],
     order: np.ndarray,
     sizes: list[int],
-    X_train: Any,
-    X_test: Any,
+    train: tuple[Any, np.ndarray, np.ndarray],
+    test: tuple[Any, np.ndarray, np.ndarray],
 ) -> np.ndarray:
     """AUROC or R2 on the test rows of probes of the first units of one order, [sizes, hypotheses]."""
-    values, defined = labels.values[:, hypotheses], labels.defined[:, hypotheses]
-    Y_train, Y_test = values[study.train_rows], values[study.test_rows]
-    weight, counts = defined[study.train_rows].astype(np.float32), defined[study.test_rows]
     # Columns that are far apart are gathered once.
     chosen = order[: sizes[-1]]
-    of_train, of_test = np.asarray(X_train[:, chosen]), np.asarray(X_test[:, chosen])
-    scores = []
+    of_train, of_test = np.asarray(train[0][:, chosen]), np.asarray(test[0][:, chosen])
+    (Y_train, defined), (Y, counts) = ([each[:, hypotheses] for each in part[1:]] for part in (train, test))
+    scorer, is_boolean, scores = Scorer(np.zeros(len(Y)), n_bootstrap=0, seed=0), Y.dtype == bool, []
     for size in sizes:
-        fitted = clone(model).fit(of_train[:, :size], Y_train, sample_weight=weight)
-        if values.dtype == bool:
-            scores.append(auroc(Y_test, fitted.decision_function(of_test[:, :size]), counts))
-        else:
-            scores.append(study.scorer.r2(Y_test, fitted.predict(of_test[:, :size]), counts))
+        fitted = clone(model).fit(of_train[:, :size], Y_train, sample_weight=defined.astype(np.float32))
+        says = (fitted.decision_function if is_boolean else fitted.predict)(of_test[:, :size])
+        scores.append((scorer.auroc if is_boolean else scorer.r2)(Y, says, counts))
     return np.stack(scores)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -46,23 +47,24 @@ def groups_of(source: StateSource) -> np.ndarray:
     return np.unique(groups, return_inverse=True)[1]
 
 
-def split_sequences(groups: np.ndarray, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def split_sequences(groups: np.ndarray, test_share: float, seed: int, fold: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Divide the groups of sequences at random into a training and a test part.
 
     The test part has the whole number of groups nearest to `test_share` of all, but both parts keep at least one. Where
     all sequences are one group they are divided all the same: scores of a single group have no interval, and so decide
-    nothing.
+    nothing. Of `1 / test_share` folds each tests its own part, the first the one that is tested without folds.
 
     Args:
         groups: [S] of each sequence, numbered from 0, as `groups_of` returns them.
         test_share: share of the groups to test on, strictly between 0 and 1.
         seed: of the random choice; equal seeds give equal splits.
+        fold: number of the fold, from 0.
 
     Returns:
         train, test: sorted int64 sequence indices, disjoint, together 0 ... S - 1.
 
     Raises:
-        InputError: fewer than two sequences, or a share outside (0, 1).
+        InputError: fewer than two sequences, fewer groups than folds, or a share outside (0, 1).
     """
     if not 0.0 < test_share < 1.0:
         raise InputError(f"test share is {test_share}, expected a number between 0 and 1: give 0.2 to test on a fifth")
@@ -74,10 +76,35 @@ def split_sequences(groups: np.ndarray, test_share: float, seed: int) -> tuple[n
     n_groups = int(groups.max()) + 1
     if n_groups == 1:
         groups, n_groups = np.arange(len(groups)), len(groups)
-    n_test = min(max(round(test_share * n_groups), 1), n_groups - 1)
+    first, last = (round(number * test_share * n_groups) for number in (fold, fold + 1))
+    if fold == 0:
+        last = min(max(last, 1), n_groups - 1)
+    elif n_groups * test_share < 1:
+        raise InputError(f"--folds {round(1 / test_share)}: expected at most {n_groups}, as many sequences (documents)")
     tested = np.zeros(n_groups, dtype=bool)
-    tested[np.random.default_rng(seed).permutation(n_groups)[:n_test]] = True
+    tested[np.random.default_rng(seed).permutation(n_groups)[first:last]] = True
     return np.flatnonzero(~tested[groups]), np.flatnonzero(tested[groups])
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One division of the sequences: those that train probes and those that test them, and their rows.
+
+    Args:
+        train, test: sorted sequence indices.
+        train_rows, test_rows: row indices.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    train_rows: np.ndarray
+    test_rows: np.ndarray
+
+
+def folds_of(groups: np.ndarray, sequence_starts: np.ndarray, test_share: float, n_folds: int, seed: int) -> list[Fold]:
+    """Return every division; arguments as for `split_sequences` and `rows_of`."""
+    divided = [split_sequences(groups, test_share, seed, fold) for fold in range(n_folds)]
+    return [Fold(*parts, *(rows_of(part, sequence_starts) for part in parts)) for parts in divided]
 
 
 def rows_of(sequences: Sequence[int] | np.ndarray, sequence_starts: np.ndarray) -> np.ndarray:

@@ -4,33 +4,35 @@ Sequences, not characters, are divided into training and test, those of one docu
 documents, and every variant sees the same rows. Scores are of the test rows, with bootstrap intervals over test
 sequences (or documents), beside those of predictors that ignore their input and of what the text alone tells, its last
 five characters and how many were read; how far a score lies above the latter has an interval of its own, of the same
-resamples.
+resamples. With folds every row is a test row, once: the probes, text baselines and first units that speak of it are
+those of its fold.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
 from gatescope.analysis.baselines import NgramTable
-from gatescope.analysis.evidence import above_untrained, best_unit_p, compression, control_score
+from gatescope.analysis.evidence import control_score
 from gatescope.analysis.excerpts import Prediction
+from gatescope.analysis.fold_fit import fit_fold
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import ProbeConfig
-from gatescope.analysis.ranking import localisation, participation_ratio, rank_units, unit_records
-from gatescope.analysis.results import json_number
+from gatescope.analysis.ranking import localisation, participation_ratio, top_units_shared, unit_records
+from gatescope.analysis.results import CONVERGED, MEASURES, ONE_CLASS, json_number
 from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.sparse import sparse_records
-from gatescope.analysis.split import groups_of, rows_of, sequence_ids_of, split_sequences
+from gatescope.analysis.split import Fold, folds_of, groups_of, sequence_ids_of
 from gatescope.analysis.state_sets import state_sets
 from gatescope.analysis.text_probe import TextProbe
-from gatescope.analysis.units_alone import best_unit_scores, column_sd, units_alone
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
-from gatescope.engine.ridge import RidgeProbes
 from gatescope.engine.sequence_rows import SequenceRows
 from gatescope.engine.state_source import StateSource
 
@@ -54,18 +56,18 @@ class Study:
         starts = dump.sequence_starts
         # Of each sequence: what belongs together is neither divided nor independent.
         self.group_of = groups_of(dump)
-        self.train, self.test = split_sequences(self.group_of, config.test_share, seed)
-        self.train_rows, self.test_rows = rows_of(self.train, starts), rows_of(self.test, starts)
-        groups = self.group_of[sequence_ids_of(self.test_rows, starts)]
-        self.scorer = Scorer(groups, config.bootstrap, seed)
+        self.folds = folds_of(self.group_of, starts, config.tested_share, config.folds, seed)
+        # Coefficients, units and texts are those of the first.
+        self.train, self.test, self.train_rows, self.test_rows = astuple(self.folds[0])
+        self.tested_rows = np.concatenate([fold.test_rows for fold in self.folds])
+        ends = np.cumsum([len(fold.test_rows) for fold in self.folds])
+        parts = [slice(end - len(fold.test_rows), end) for fold, end in zip(self.folds, ends.tolist(), strict=True)]
+        self.scorer = Scorer(self.group_of[sequence_ids_of(self.tested_rows, starts)], config.bootstrap, seed, parts)
         self.state_sets = state_sets(dump.names, config.alignment)
         if not self.state_sets:
             raise InputError(f"{dump.name} has no states for probes of alignment {config.alignment!r}: {dump.names}")
-        # What several fits of the same hypotheses share; and the standard deviations of each state set.
         self._hypotheses: tuple[Hypothesis, ...] = ()
-        self._baselines: dict[str, Any] = {}
-        self._alone: dict[str, dict[str, np.ndarray]] = {}
-        self._sd: dict[str, np.ndarray] = {}
+        self._shared: dict[Hashable, Any] = {}
         self.main_set = "all" if "all" in self.state_sets else next(iter(self.state_sets))
 
     def columns(self, name: str) -> list[tuple[str, int]]:
@@ -92,131 +94,89 @@ class Study:
             weighting: "plain", "balanced", or "none" for continuous ones.
 
         Returns:
-            K records, the coefficients [K, H] and intercepts [K], with their standard errors where these are asked for,
-            and each hypothesis's prediction on the test rows.
+            K records, the coefficients [K, H] and intercepts [K] of the first fold, with their standard errors where
+            these are asked for, and each hypothesis's prediction on the rows that it tests.
         """
         if labels.hypotheses != self._hypotheses:
-            self._hypotheses, self._baselines, self._alone = labels.hypotheses, {}, {}
-        X_train, X_test = self.states(name, self.train), self.states(name, self.test)
-        memory = None if isinstance(X_train, np.ndarray) else self.config.memory_limit
-        Y_train, Y_test = labels.values[self.train_rows], labels.values[self.test_rows]
-        defined_train, defined_test = labels.defined[self.train_rows], labels.defined[self.test_rows]
-        if weighting == "none":
-            model: LogisticProbes | RidgeProbes = RidgeProbes(C=self.config.C, memory_limit=memory)
-        else:
-            class_weight = "balanced" if weighting == "balanced" else None
-            model = LogisticProbes(C=self.config.C, class_weight=class_weight, memory_limit=memory)
-        model.fit(X_train, Y_train, sample_weight=defined_train.astype(np.float32))
-        train, test = (X_train, Y_train, defined_train), (X_test, Y_test, defined_test)
-        raw, predicted, scores = self._scored(labels, weighting, model, train, test)
+            self._hypotheses, self._shared = labels.hypotheses, {}
+        folds = [fit_fold(self, number, name, labels, weighting) for number in range(len(self.folds))]
+        first, says = folds[0], {who: np.concatenate([fold.says[who] for fold in folds]) for who in folds[0].says}
+        scores = self._scores(labels, weighting, says)
+        scores["participation"] = participation_ratio(first.model.coef_ * first.sd)
         if self.config.controls and weighting != "balanced":
-            scores |= self._controls(name, model, labels, scores, raw, X_train, X_test)
-        orders, of_units = self._units(name, weighting, model.coef_, train, test)
-        scores |= of_units
+            scores |= self._controls(labels, scores, says, first.controls)
         if weighting != "none":
             scores["localisation"] = localisation(scores["best_unit_auroc"], scores["auroc"])
-        columns, of_each = self.columns(name), (model.coef_, self._sd[name], self._alone[name])
+        columns, of_each = self.columns(name), (first.model.coef_, first.sd, first.alone)
         units, largest = (
-            unit_records(columns, orders[by][:, :N_TOP_UNITS], *of_each)
-            for by in (self._ranking(weighting), "weight_sd")
+            unit_records(columns, first.orders[by][:, :N_TOP_UNITS], *of_each)
+            for by in (self.ranking(weighting), "weight_sd")
         )
-        records = self._records(name, labels, weighting, scores, units, largest, model.status_)
-        if self.config.sparse and name == self.main_set and weighting != "balanced":
-            full = scores["r2" if weighting == "none" else "auroc"]
-            more = sparse_records(self, model, labels, orders, full, X_train, X_test)
+        # What one fold could not fit is shown, where all sequences of one class are tested at once most of all.
+        statuses = np.stack([fold.model.status_ for fold in folds])
+        worst = np.argmax(2 * (statuses == ONE_CLASS) + (statuses != CONVERGED), axis=0)
+        status = np.take_along_axis(statuses, worst[None], axis=0)[0]
+        records = self._records(name, labels, weighting, scores, units, largest, status)
+        if len(folds) > 1:
+            shared = top_units_shared([fold.orders[self.ranking(weighting)][:, :N_TOP_UNITS] for fold in folds])
+            for record, share in zip(records, shared, strict=True):
+                record |= {"folds": len(folds), "top_units_shared": json_number(share)}
+        sparse = [fold.sparse for fold in folds if fold.sparse is not None]
+        if sparse:
+            measure, chance = MEASURES["continuous" if weighting == "none" else "boolean"]
+            more = sparse_records(sparse, scores[measure], chance)
             records = [record | each for record, each in zip(records, more, strict=True)]
+        predicted = first.says["probe"] if weighting == "none" else expit(first.says["probe"])
         found = {
             each.name: Prediction(name, weighting, predicted[:, k], self.test_rows, units[k][0] if units[k] else None)
             for k, each in enumerate(labels.hypotheses)
         }
-        weights = {"coefficient": np.asarray(model.coef_), "intercept": np.asarray(model.intercept_)}
-        if self.config.standard_errors and isinstance(model, LogisticProbes):
+        weights = {"coefficient": np.asarray(first.model.coef_), "intercept": np.asarray(first.model.intercept_)}
+        if self.config.standard_errors and isinstance(first.model, LogisticProbes):
             groups = self.group_of[sequence_ids_of(self.train_rows, self.dump.sequence_starts)]
-            errors = model.standard_errors(X_train, Y_train, defined_train.astype(np.float32), groups=groups)
+            of_train = labels.values[self.train_rows], labels.defined[self.train_rows].astype(np.float32)
+            errors = first.model.standard_errors(self.states(name, self.train), *of_train, groups=groups)
             weights |= {"coefficient_error": errors.coef, "intercept_error": errors.intercept}
         return records, weights, found
 
-    def _scored(
-        self,
-        labels: Labels,
-        weighting: str,
-        model: LogisticProbes | RidgeProbes,
-        train: tuple[Any, np.ndarray, np.ndarray],
-        test: tuple[Any, np.ndarray, np.ndarray],
-    ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """Return logits (values of continuous hypotheses) and predictions [n, K] on the test rows, and their scores."""
-        (_, Y_train, defined_train), (X_test, Y_test, defined_test) = train, test
-        alone = self._baseline(labels, weighting)
-        if isinstance(model, RidgeProbes):
-            predicted = model.predict(X_test)
-            return predicted, predicted, self.scorer.regression(Y_test, predicted, alone, defined_test)
-        logits, ratio = model.decision_function(X_test), None
-        if weighting == "balanced":
-            positive = (Y_train & defined_train).sum(axis=0)
-            negative = defined_train.sum(axis=0) - positive
-            # Of one class alone there is no probe whose probabilities could be carried back.
-            both = (positive > 0) & (negative > 0)
-            ratio = np.where(both, negative / np.maximum(positive, 1), 1.0)
-        return logits, expit(logits), self.scorer.classification(Y_test, logits, alone, defined_test, ratio)
-
-    def _units(
-        self,
-        name: str,
-        weighting: str,
-        coefficients: np.ndarray,
-        train: tuple[Any, np.ndarray, np.ndarray],
-        test: tuple[Any, np.ndarray, np.ndarray],
-    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Return the order [K, H] of the units by the ranking and by their weights, and scores [K] of the first unit.
-
-        The training rows choose them: the test rows must not choose the units that they then speak for.
-
-        Args:
-            coefficients: [K, H] of the probes.
-            train, test: states, labels and where they are defined.
-        """
-        # Single units know no class weights: both weightings share them.
-        if name not in self._alone:
-            memory = None if isinstance(train[0], np.ndarray) else self.config.memory_limit
-            self._alone[name] = units_alone(*train, memory)
-        if name not in self._sd:
-            self._sd[name] = column_sd(train[0])
-        alone, sd = self._alone[name], self._sd[name]
-        # Without a fit there is nothing to rank by.
-        unfitted = ~(np.isfinite(coefficients).all(axis=1) & (coefficients != 0).any(axis=1))
-        ranking = self._ranking(weighting)
-        orders = {by: rank_units(by, coefficients=coefficients, sd=sd, **alone) for by in (ranking, "weight_sd")}
-        for order in orders.values():
-            order[unfitted] = -1
-        best = orders[ranking][:, 0]
-        (statistic, values), each = next(iter(alone.items())), np.arange(len(best))
-        sign = np.where(values[each, best] < (0.5 if statistic == "auroc" else 0), -1.0, 1.0)
-        scores = {"participation": participation_ratio(coefficients * sd)}
-        return orders, scores | best_unit_scores(best, sign, train, test, self.scorer)
+    def _scores(self, labels: Labels, weighting: str, says: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return how well probes and single units tell the tested rows, beside what the text alone tells."""
+        Y, defined = labels.values[self.tested_rows], labels.defined[self.tested_rows]
+        text, probe, unit = self._text(labels, weighting), says["probe"], says["unit"]
+        if weighting == "none":
+            scores = self.scorer.regression(Y, probe, text, defined)
+            return scores | {"best_unit_pearson": self.scorer.pearson(Y, unit, defined)}
+        scores = self.scorer.classification(Y, probe, text, defined, says.get("restored"))
+        of_unit = self.scorer.auroc(Y, unit, defined), self.scorer.f1(Y, says["unit_above"], defined)
+        return scores | dict(zip(("best_unit_auroc", "best_unit_f1"), of_unit, strict=True))
 
     def _controls(
         self,
-        name: str,
-        model: Any,
         labels: Labels,
         scores: dict[str, np.ndarray],
-        raw: np.ndarray,
-        X_train: Any,
-        X_test: Any,
+        says: dict[str, np.ndarray],
+        of_training: dict[str, np.ndarray],
     ) -> dict[str, np.ndarray]:
         """Return what stands behind the scores of a state set; NaN where it is not known or would take too much."""
-        missing, boolean = np.full(len(labels.hypotheses), np.nan), labels.values.dtype == bool
-        found = dict.fromkeys(CONTROLS, missing)
-        if self.dump.tokens is not None:
-            score = control_score(self, model, labels, X_train, X_test)
-            found |= {"control_score": score, "selectivity": scores["f1" if boolean else "r2"] - score}
-        if self.untrained is not None:
-            found |= dict(zip(UNTRAINED, above_untrained(self, model, name, labels, raw), strict=True))
-        if boolean:
-            found["compression"] = compression(self, model, name, labels)
-            if isinstance(X_train, np.ndarray):
-                found["best_unit_p"] = best_unit_p(self, labels, X_train)
+        Y, defined = labels.values[self.tested_rows], labels.defined[self.tested_rows]
+        found = dict.fromkeys(CONTROLS, np.full(len(labels.hypotheses), np.nan)) | of_training
+        if "control" in says:
+            score = control_score(self.scorer, says["control_labels"], says["control"], defined)
+            found |= {"control_score": score, "selectivity": scores["f1" if Y.dtype == bool else "r2"] - score}
+        if "untrained" in says:
+            above = self.scorer.above(Y, says["probe"], says["untrained"], defined)
+            found |= dict(zip(UNTRAINED, above, strict=True))
         return found
+
+    def shared(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Return what several fits of the same hypotheses share; the first makes it."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]
+
+    def ranking(self, weighting: str) -> str:
+        """What puts a unit first: a continuous hypothesis has no classes for one to tell apart."""
+        return "correlation" if weighting == "none" and self.config.ranking == "auroc" else self.config.ranking
 
     def states(self, name: str, sequences: np.ndarray, of: StateSource | None = None) -> np.ndarray | SequenceRows:
         """Return a state set in the rows of some sequences: in memory if all its rows take half of what may be used.
@@ -242,7 +202,7 @@ class Study:
     ) -> list[dict[str, Any]]:
         """Return what `probes.json` says of each hypothesis."""
         n_train = labels.defined[self.train_rows].sum(axis=0)
-        n_test = labels.defined[self.test_rows].sum(axis=0)
+        n_test = labels.defined[self.tested_rows].sum(axis=0)
         return [
             {
                 "hypothesis": each.name,
@@ -260,32 +220,35 @@ class Study:
             for k, each in enumerate(labels.hypotheses)
         ]
 
-    def _baseline(self, labels: Labels, weighting: str) -> Any:
-        """Return what the text alone scores on the test rows, or predicts of continuous hypotheses.
+    def _text(self, labels: Labels, weighting: str) -> Any:
+        """Return what the text alone scores on the tested rows, or predicts of continuous hypotheses.
 
         Every state set shares it. None where it is not known what was read.
         """
         if self.dump.tokens is None:
             return None
-        if weighting not in self._baselines:
-            # A sequence that was cut out of a document follows what stands before it there, as its states do.
-            text, rows, test = (self.dump.tokens, self.dump.document_starts), self.train_rows, self.test_rows
-            train = rows, labels.values[rows], labels.defined[rows]
-            class_weight, alignment = "balanced" if weighting == "balanced" else None, self.config.alignment
-            starts = self.dump.sequence_starts
-            predictors = (
-                NgramTable(class_weight=class_weight, alignment=alignment),
-                TextProbe(starts, weighting, alignment),
-                TextProbe(starts, weighting, alignment, k=0),
-            )
-            predictions = [each.fit(*text, *train).predict_proba(*text, test) for each in predictors]
-            Y, defined = labels.values[test], labels.defined[test]
-            if weighting == "none":
-                self._baselines[weighting], _ = self.scorer.best_of(predictions, Y, defined)
-            else:
-                self._baselines[weighting] = self.scorer.text(Y, predictions, defined)
-        return self._baselines[weighting]
+        Y, defined = labels.values[self.tested_rows], labels.defined[self.tested_rows]
 
-    def _ranking(self, weighting: str) -> str:
-        # A continuous hypothesis has no classes for a unit to tell apart.
-        return "correlation" if weighting == "none" and self.config.ranking == "auroc" else self.config.ranking
+        def best() -> Any:
+            folds = [self._of_text(fold, labels, weighting) for fold in self.folds]
+            says = [np.concatenate(each) for each in zip(*folds, strict=True)]
+            if weighting == "none":
+                return self.scorer.best_of(says, Y, defined)[0]
+            return self.scorer.text(Y, says, defined)
+
+        return self.shared(("text", weighting), best)
+
+    def _of_text(self, fold: Fold, labels: Labels, weighting: str) -> list[np.ndarray]:
+        """Return what each predictor that reads the text alone says of the rows that a fold tests."""
+        # A sequence that was cut out of a document follows what stands before it there, as its states do.
+        assert self.dump.tokens is not None
+        text, rows = (self.dump.tokens, self.dump.document_starts), fold.train_rows
+        train = rows, labels.values[rows], labels.defined[rows]
+        class_weight, alignment = "balanced" if weighting == "balanced" else None, self.config.alignment
+        starts = self.dump.sequence_starts
+        predictors = (
+            NgramTable(class_weight=class_weight, alignment=alignment),
+            TextProbe(starts, weighting, alignment),
+            TextProbe(starts, weighting, alignment, k=0),
+        )
+        return [each.fit(*text, *train).predict_proba(*text, fold.test_rows) for each in predictors]

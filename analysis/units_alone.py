@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from gatescope.analysis.ordering import auroc, f1_threshold
-from gatescope.analysis.scorer import Scorer
+from gatescope.analysis.ordering import f1_threshold
 from gatescope.engine.neurons import NeuronProbes
 from gatescope.engine.sequence_rows import SequenceRows
 
@@ -59,34 +59,33 @@ def column_sd(X: States) -> np.ndarray:
     return np.sqrt(np.maximum(square / len(X) - (total / len(X)) ** 2, 0))
 
 
-def best_unit_scores(
+def best_unit_says(
     chosen: np.ndarray,
-    sign: np.ndarray,
+    alone: Mapping[str, np.ndarray],
     train: tuple[Any, np.ndarray, np.ndarray],
     test: tuple[Any, np.ndarray, np.ndarray],
-    scorer: Scorer,
 ) -> dict[str, np.ndarray]:
-    """Return how well one unit of each hypothesis does alone on the test rows, [K] each; NaN where there is none.
+    """Return what one unit of each hypothesis says alone of the test rows, [n, K] each; NaN where there is none.
 
-    A boolean hypothesis holds beyond the value of its unit that gives the largest F1 on the training rows.
+    `unit` is its value, turned so that the hypothesis holds at high ones; of boolean hypotheses, `unit_above` is
+    whether that lies beyond the value that gives the largest F1 on the training rows.
 
     Args:
         chosen: [K], the column of each hypothesis's unit, -1 for none.
-        sign: [K], 1 where the hypothesis holds at high values of its unit, -1 at low ones.
+        alone: what units tell by themselves on the training rows, `auroc` or `correlation`, [K, H].
         train, test: states [n, H], labels [n, K] and where they are defined, bool [n, K].
-        scorer: of the test rows.
     """
     columns = np.unique(chosen[chosen >= 0])
     places = {k: int(np.searchsorted(columns, chosen[k])) for k in np.flatnonzero(chosen >= 0).tolist()}
-    X, Y, defined = test
-    values = np.full(Y.shape, np.nan)
-    X = X[:, columns]
+    (statistic, of_units), values = next(iter(alone.items())), np.full(test[1].shape, np.nan)
+    falls = of_units[np.arange(len(chosen)), chosen] < (0.5 if statistic == "auroc" else 0)
+    sign, X = np.where(falls, -1.0, 1.0), test[0][:, columns]
     for k, place in places.items():
         values[:, k] = sign[k] * X[:, place]
-    if Y.dtype != bool:
-        return {"best_unit_pearson": scorer.pearson(Y, values, defined)}
-    above, X_train = np.full(Y.shape, np.nan), train[0][:, columns]
+    if train[1].dtype != bool:
+        return {"unit": values}
+    above, X_train = np.full(values.shape, np.nan), train[0][:, columns]
     for k, place in places.items():
         rows = train[2][:, k]
         above[:, k] = values[:, k] > f1_threshold(train[1][rows, k], sign[k] * X_train[rows, place])
-    return {"best_unit_auroc": auroc(Y, values, defined), "best_unit_f1": scorer.f1(Y, above, defined)}
+    return {"unit": values, "unit_above": above}

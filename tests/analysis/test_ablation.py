@@ -167,6 +167,13 @@ def test_fewer_sequences_and_characters_are_read_where_it_is_asked(world):
     assert record["change_holds_low"] is None
 
 
+def test_of_folds_the_first_chose_the_units_and_is_read(world):
+    words = [*PROBE, "--seed", str(SEED), "--folds", "5"]
+    assert main(["probe", str(world / "states.zarr"), "--out", str(world / "folds"), *words]) == 0
+    asked = ["--hypothesis", "inside", "--units", "1"]
+    assert ablate(world, *asked, results="folds") == ablate(world, *asked)
+
+
 def test_sequences_of_one_document_are_one_draw(world, tmp_path):
     text = StateDump.open(world / "states.zarr").text()
     documents = [tmp_path / f"{number}.txt" for number in range(30)]

@@ -8,7 +8,7 @@ from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import f1_score, r2_score, roc_auc_score
 
-from gatescope.analysis.evidence import above_untrained, best_unit_p, compression, control_score
+from gatescope.analysis.evidence import best_unit_p, compression, control_score, control_task, untrained_model
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig
@@ -69,7 +69,8 @@ def test_a_control_score_is_the_mean_over_draws_of_random_labels(dump):
     study = Study(source, ProbeConfig(bootstrap=20), seed=3)
     X_train, X_test = (study.states("layer0/h", part).astype(np.float64) for part in (study.train, study.test))
     labels = replace(labels, defined=np.stack([np.arange(N) % 7 > k for k in (-1, 0, -1)], axis=1))
-    found = control_score(study, LogisticProbes(), labels, X_train, X_test)
+    asked = control_task(study, study.folds[0], LogisticProbes(), labels, X_train, X_test)
+    found = control_score(study.scorer, *asked, labels.defined[study.test_rows])
     # Characters of a sequence and the two before, 0 where there are none.
     tokens = np.pad(np.array(source.tokens).reshape(S, T) + 1, ((0, 0), (2, 0)))
     triples = 25 * tokens[:, 2:] + 5 * tokens[:, 1:-1] + tokens[:, :-2]
@@ -152,6 +153,14 @@ def untrained(tmp_path_factory):
     return [StateDump.open(path) for path in paths], tokens, states
 
 
+def above_untrained(study, model, labels, own):
+    """What states of random weights tell, and the interval of how far what a probe said lies above."""
+    fitted = untrained_model(study, study.folds[0], model, "layer0/h", labels)
+    X = study.states("layer0/h", study.test, study.untrained)
+    said = fitted.predict(X) if isinstance(model, RidgeProbes) else fitted.decision_function(X)
+    return study.scorer.above(labels.values[study.test_rows], own, said, labels.defined[study.test_rows])
+
+
 @pytest.mark.parametrize("continuous", [False, True])
 def test_what_an_untrained_network_tells_does_not_depend_on_the_size_of_its_states(dump, untrained, continuous):
     source, labels = dump
@@ -163,7 +172,7 @@ def test_what_an_untrained_network_tells_does_not_depend_on_the_size_of_its_stat
     for each in dumps:
         study = Study(source, ProbeConfig(bootstrap=20), 0, each)
         own = np.random.default_rng(1).normal(size=(len(study.test_rows), 3))
-        found.append(above_untrained(study, model, "layer0/h", labels, own))
+        found.append(above_untrained(study, model, labels, own))
     np.testing.assert_allclose(found[0], found[1], atol=1e-3)
     train, test = study.train_rows, study.test_rows
     C = 0.02 / states[train].var(axis=0).mean()
@@ -186,6 +195,6 @@ def test_an_untrained_network_whose_units_never_move_tells_nothing(dump, tmp_pat
         writer.append(0, np.zeros(N, np.uint8), {"layer0/h": np.zeros((N, H))})
     study = Study(source, ProbeConfig(bootstrap=20), 0, StateDump.open(tmp_path / "still.zarr"))
     logits = labels.values[study.test_rows] + 0.1 * np.random.default_rng(2).normal(size=(len(study.test_rows), 3))
-    score, low, _ = above_untrained(study, LogisticProbes(), "layer0/h", labels, logits)
+    score, low, _ = above_untrained(study, LogisticProbes(), labels, logits)
     np.testing.assert_array_equal(score, 0.5)
     assert (low > 0.4).all()

@@ -139,6 +139,24 @@ def test_regression_metrics_equal_scikit_learn_and_scipy(offset):
         np.testing.assert_allclose(got["pearson"][k], stats.pearsonr(t, p).statistic, rtol=rtol)
 
 
+def test_values_are_taken_from_the_means_of_their_part():
+    target, predicted, weight, sequence_ids = continuous_case(3, n=60)
+    weight[40:50] = 0
+    parts = [slice(0, 25), slice(25, 40), slice(40, 50), slice(50, 60)]
+    got = moment_metrics(moments_by_sequence(target, predicted, weight, sequence_ids, parts).sum(axis=0))
+    for k in range(3):
+        moved, missed = [], 0.0
+        for part in parts:
+            rows = weight[part, k] > 0
+            t, p = target[part, k][rows], predicted[part, k][rows]
+            missed += ((t - p) ** 2).sum()
+            if rows.any():
+                moved.append(np.stack([t - t.mean(), p - p.mean()]))
+        t, p = np.concatenate(moved, axis=1)
+        np.testing.assert_allclose(got["r2"][k], 1 - missed / (t**2).sum(), rtol=RTOL)
+        np.testing.assert_allclose(got["pearson"][k], stats.pearsonr(t, p).statistic, rtol=RTOL)
+
+
 def test_real_weights_count_rows_as_often_as_they_say():
     target, predicted, _, sequence_ids = continuous_case(1, n=40)
     target = np.nan_to_num(target)

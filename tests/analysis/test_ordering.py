@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from gatescope.analysis import ordering
 from gatescope.analysis.intervals import resamples
@@ -57,6 +57,42 @@ def test_resamples_are_those_of_repeated_rows(levels):
             weight = times_drawn[b][groups[rows]]
             expected = roc_auc_score(Y[rows, k], score[rows, k], sample_weight=weight)
             assert found[b, k] == pytest.approx(expected, rel=1e-12)
+
+
+def test_rows_are_compared_with_those_of_their_part_alone():
+    """With a scale of its own in each part, and a part without a positive."""
+    Y, score, defined, groups = case(levels=4)
+    parts = [slice(0, 250), slice(250, 300), slice(300, 600)]
+    Y[250:300, 1] = False
+    score[:250] = 5 * score[:250] - 7
+    areas, precisions = ordering.ordering_within(Y, score, defined, parts)
+    resampled = resampled_auroc(Y, score, defined, groups, 20, 5, parts)
+    (times_drawn,) = resamples(12, 20, 5)
+    for k in range(3):
+        y, rows, s, drawn = Y[:, k], defined[:, k], score[:, k], times_drawn[:, groups]
+        found = []
+        for part in parts:
+            chosen = np.arange(600)[part][rows[part]]
+            if y[chosen].any():
+                weights = [drawn[b, chosen] for b in range(20)]
+                pairs = [float((w * y[chosen]).sum() * (w * ~y[chosen]).sum()) for w in weights]
+                area = [roc_auc_score(y[chosen], s[chosen], sample_weight=w) for w in weights]
+                found.append((area, pairs, roc_auc_score(y[chosen], s[chosen]), y[chosen].sum(), (~y[chosen]).sum()))
+        area, pairs = (np.array([each[place] for each in found]) for place in (0, 1))
+        np.testing.assert_allclose(resampled[:, k], (area * pairs).sum(axis=0) / pairs.sum(axis=0), rtol=1e-12)
+        of_all = [each[3] * each[4] for each in found]
+        assert areas[k] == pytest.approx(np.average([each[2] for each in found], weights=of_all), rel=1e-12)
+        chosen = [np.arange(600)[part][rows[part]] for part in parts]
+        each = [average_precision_score(y[rows], s[rows]) if y[rows].any() else 0 for rows in chosen]
+        expected = np.average(each, weights=[y[rows].sum() for rows in chosen])
+        assert precisions[k] == pytest.approx(expected, rel=1e-12)
+    score[np.flatnonzero(defined[:, 0])[0], 0] = np.nan
+    assert np.isnan(auroc(Y, score, defined, parts)).tolist() == [True, False, False]
+    assert np.isnan(resampled_auroc(Y, score, defined, groups, 3, 0, parts)).all(axis=0).tolist() == [
+        True,
+        False,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("certain", [-np.inf, np.inf, 0.0])

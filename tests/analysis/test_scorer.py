@@ -108,9 +108,8 @@ def test_balanced_probabilities_are_carried_back(labelled):
     Y, defined, _, _ = labelled
     prevalence = 0.2
     # A probe that knows nothing says 1/2 in the balanced world, and the prevalence in the data's.
-    scores = Scorer(GROUPS, 50, 0).classification(
-        Y, np.zeros((N, 2)), None, defined, np.full(2, (1 - prevalence) / prevalence)
-    )
+    restored = np.full((N, 2), logit(prevalence))
+    scores = Scorer(GROUPS, 50, 0).classification(Y, np.zeros((N, 2)), None, defined, restored)
     y = Y[defined[:, 1], 1]
     assert scores["log_loss_bits"][1] == pytest.approx(log_loss(y, np.full(len(y), prevalence)) / np.log(2))
     assert scores["ece"][1] == pytest.approx(abs(y.mean() - prevalence))

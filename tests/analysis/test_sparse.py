@@ -8,12 +8,11 @@ from sklearn.metrics import r2_score, roc_auc_score
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import ProbeConfig
-from gatescope.analysis.sparse import sparse_records
+from gatescope.analysis.sparse import SparseScores, sparse_records
 from gatescope.analysis.study import Study
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
-from gatescope.engine.irls import LogisticProbes
 
 S, T, H = 50, 30, 20
 N = S * T
@@ -110,14 +109,25 @@ def test_other_sets_and_weightings_and_those_who_did_not_ask_have_none(dump):
 
 
 def test_units_are_needed_where_a_ranking_reaches_what_all_tell_and_all_tell_something(dump):
-    labels = labels_of(dump[1])
-    study = Study(dump[0], ProbeConfig(bootstrap=20), seed=0)
-    states = [study.states("all", part) for part in (study.train, study.test)]
-    best_last = np.tile([*np.delete(np.arange(H), [7, 3, 5, 12]), 3, 5, 12, 7], (3, 1))
+    def needed(first, second, full):
+        scores = {"auroc": np.array([first]), "weight_sd": np.array([second]), "reversed": np.ones((1, 3))}
+        fold = SparseScores([1, 2, 4], scores | {"random": np.ones((1, 3))}, np.ones(1))
+        return sparse_records([fold], np.array([full]), 0.5)[0]["units_needed"]
 
-    def needed(order, full):
-        found = sparse_records(study, LogisticProbes(), labels, {"auroc": order}, np.full(3, full), *states)
-        return [record["units_needed"] for record in found]
+    low = [0.5, 0.6, 0.7]
+    assert needed([0.88, 0.89, 0.9], low, 0.9) == 1 and needed([0.87, 0.89, 0.9], low, 0.9) == 2
+    assert needed(low, [0.7, 0.87, 0.88], 0.9) == 4 and needed(low, [0.7, 0.87, 0.87], 0.9) is None
+    assert needed([0.5, 0.5, 0.5], low, 0.5) is None
 
-    assert needed(best_last[:, ::-1], 0.97)[0] == 1 and needed(best_last, 0.97) == [None] * 3
-    assert needed(best_last[:, ::-1], 0.5) == [None] * 3
+
+def test_scores_of_folds_are_those_of_all_that_they_test():
+    """AUROC by the pairs of each fold, and a fold that has none of its own says nothing."""
+
+    def fold(scores, weight):
+        return SparseScores([1, 2], {"auroc": np.array(scores), "random": np.array(scores) / 2}, np.array(weight))
+
+    folds = [fold([[0.6, 0.7], [0.9, 0.9]], [3.0, 1.0]), fold([[0.8, 0.9], [np.nan] * 2], [1.0, 0.0])]
+    one, other = sparse_records(folds, np.array([0.9, 0.9]), 0.5)
+    assert one["sparse"] == {"units": [1, 2], "auroc": [0.65, 0.75], "random": [0.325, 0.375]}
+    assert other["sparse"]["auroc"] == [0.9, 0.9] and other["units_needed"] == 1
+    assert sparse_records([fold([[np.nan] * 2], [0.0])], np.array([np.nan]), 0.5)[0]["sparse"]["auroc"] == [None, None]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatescope.analysis.split import groups_of, rows_of, sequence_ids_of, split_sequences
+from gatescope.analysis.split import folds_of, groups_of, rows_of, sequence_ids_of, split_sequences
 from gatescope.engine.errors import InputError
 
 
@@ -49,6 +49,27 @@ def test_each_sequence_is_tested_equally_often():
     # Draws without replacement shrink the variance of a count from n p to n p (1 - p) * 10 / 9 of the chi-square's.
     statistic = ((counts - n_splits * 0.3) ** 2 / (n_splits * 0.3 * 0.7 * 10 / 9)).sum()
     assert statistic < 9 + 5 * np.sqrt(2 * 9)
+
+
+@settings(deadline=None)
+@given(st.integers(2, 60), st.integers(2, 60), st.integers(1, 3), st.integers(0, 2**32))
+def test_folds_test_every_group_once_and_the_first_is_the_part_without_folds(n_groups, n_folds, copies, seed):
+    groups = np.tile(np.arange(n_groups), copies)
+    starts = 3 * np.arange(len(groups) + 1)
+    if n_folds > n_groups:
+        with pytest.raises(InputError, match=f"--folds {n_folds}: expected at most {n_groups}"):
+            folds_of(groups, starts, 1 / n_folds, n_folds, seed)
+        return
+    folds = folds_of(groups, starts, 1 / n_folds, n_folds, seed)
+    assert sorted(np.concatenate([fold.test for fold in folds])) == list(range(len(groups)))
+    sizes = [len(np.unique(groups[fold.test])) for fold in folds]
+    assert sum(sizes) == n_groups and min(sizes) > 0 and max(sizes) - min(sizes) <= 1
+    for fold in folds:
+        assert not set(groups[fold.train]) & set(groups[fold.test])
+        assert sorted([*fold.train, *fold.test]) == list(range(len(groups)))
+        np.testing.assert_array_equal(fold.test_rows, rows_of(fold.test, starts))
+        np.testing.assert_array_equal(fold.train_rows, rows_of(fold.train, starts))
+    np.testing.assert_array_equal(folds[0].test, split_sequences(groups, 1 / n_folds, seed)[1])
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 1.5, float("nan")])

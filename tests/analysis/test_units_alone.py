@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from gatescope.analysis import units_alone as module
-from gatescope.analysis.scorer import Scorer
-from gatescope.analysis.units_alone import best_unit_scores, column_sd, unit_correlations, units_alone
+from gatescope.analysis.units_alone import best_unit_says, column_sd, unit_correlations, units_alone
 
 N, H, K = 900, 5, 3
 
@@ -52,25 +51,27 @@ def test_the_training_rows_choose_the_threshold_and_the_test_rows_are_scored(sta
     X, Y, defined = states
     Y = np.quantile(Y, 0.9, axis=0) < Y
     train, test = slice(0, 600), slice(600, N)
-    chosen, sign = np.array([0, -1, 2]), np.array([1.0, 1.0, -1.0])
+    chosen, sign, alone = np.array([0, -1, 2]), (1, 1, -1), {"auroc": np.tile([0.8, 0.1, 0.2], (3, 1))}
     given = [(X[rows], Y[rows], defined[rows]) for rows in (train, test)]
-    found = best_unit_scores(chosen, sign, *given, Scorer(np.arange(300) // 30, 10, 0))
+    found = best_unit_says(chosen, alone, *given)
     for k in (0, 2):
         rows = defined[:600, k]
         values = sign[k] * X[:, chosen[k]]
         f1, seen = f1_above(Y[:600, k][rows], values[:600][rows])
         first = 1 + f1[1:].argmax()
         best = (seen[first - 1] + seen[first]) / 2
-        y, unseen = (each[600:][defined[600:, k]] for each in (Y[:, k], values))
-        assert found["best_unit_auroc"][k] == pytest.approx(roc_auc_score(y, unseen))
-        assert found["best_unit_f1"][k] == pytest.approx(f1_score(y, unseen > best))
-    assert np.isnan([found["best_unit_auroc"][1], found["best_unit_f1"][1]]).all()
+        unseen = values[600:][defined[600:, k]]
+        unit, above = (found[name][defined[600:, k], k] for name in ("unit", "unit_above"))
+        np.testing.assert_array_equal(unit, unseen)
+        np.testing.assert_array_equal(above, unseen > best)
+    assert np.isnan([found["unit"][:, 1], found["unit_above"][:, 1]]).all()
 
 
-def test_of_a_continuous_hypothesis_the_correlation_on_the_test_rows_is_kept(states):
+def test_of_a_continuous_hypothesis_the_unit_is_turned_by_its_correlation(states):
     X, Y, defined = states
     given = [(X[rows], Y[rows], defined[rows]) for rows in (slice(0, 600), slice(600, N))]
-    found = best_unit_scores(np.array([0, 1, -1]), np.array([-1.0, 1.0, 1.0]), *given, Scorer(np.arange(300), 10, 0))
-    rows = defined[600:, 0]
-    expected = np.corrcoef(X[600:, 0][rows], Y[600:, 0][rows])[0, 1]
-    assert found["best_unit_pearson"][0] == pytest.approx(-expected) and np.isnan(found["best_unit_pearson"][2])
+    alone = {"correlation": np.tile([-0.2, 0.1, 0.0], (3, 1))}
+    found = best_unit_says(np.array([0, 1, -1]), alone, *given)
+    assert list(found) == ["unit"]
+    np.testing.assert_array_equal(found["unit"][:, :2], X[600:, :2] * [-1.0, 1.0])
+    assert np.isnan(found["unit"][:, 2]).all()

@@ -1,0 +1,119 @@
+"""The probes of one fold: what they, their first units and their controls say of the rows that the fold tests.
+
+Everything that chooses, units and thresholds too, sees the training rows alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import clone
+
+from gatescope.analysis.evidence import best_unit_p, compression, control_task, untrained_model
+from gatescope.analysis.labels import Labels
+from gatescope.analysis.ranking import rank_units
+from gatescope.analysis.scoring import restore_prior
+from gatescope.analysis.sparse import SparseScores, sparse_scores
+from gatescope.analysis.units_alone import best_unit_says, column_sd, units_alone
+from gatescope.engine.irls import LogisticProbes
+from gatescope.engine.ridge import RidgeProbes
+
+if TYPE_CHECKING:
+    from gatescope.analysis.study import Study
+
+
+@dataclass(frozen=True)
+class FoldFit:
+    """What one fold found of K hypotheses.
+
+    Args:
+        model: the fitted probes.
+        alone: what units tell by themselves on the training rows, `auroc` or `correlation`, [K, H].
+        sd: standard deviation of each unit there, [H].
+        orders: the units by the ranking of the results, and by their weights, [K, H]; -1 where there was no fit.
+        says: of the n test rows, [n, K] each: `probe` (logits, or values of continuous hypotheses), of balanced ones
+            also `restored` (logits at the frequencies of the data), `unit` and `unit_above` (the first unit of the
+            ranking, and whether it is beyond its threshold), and with controls `control`, `control_labels` (several
+            times K columns) and `untrained`.
+        controls: what the training rows say by themselves, [K] each; of the first fold alone.
+        sparse: scores of probes of few units, where they are asked for.
+    """
+
+    model: LogisticProbes | RidgeProbes
+    alone: dict[str, np.ndarray]
+    sd: np.ndarray
+    orders: dict[str, np.ndarray]
+    says: dict[str, np.ndarray]
+    controls: dict[str, np.ndarray]
+    sparse: SparseScores | None
+
+
+def fit_fold(study: Study, number: int, name: str, labels: Labels, weighting: str) -> FoldFit:
+    """Fit all hypotheses of one kind on one state set of one fold.
+
+    Args:
+        study: the rows, and the method.
+        number: of the fold.
+        name: the state set.
+        labels: K hypotheses.
+        weighting: "plain", "balanced", or "none" for continuous ones.
+    """
+    fold, config = study.folds[number], study.config
+    X_train, X_test = study.states(name, fold.train), study.states(name, fold.test)
+    train = X_train, labels.values[fold.train_rows], labels.defined[fold.train_rows]
+    test = X_test, labels.values[fold.test_rows], labels.defined[fold.test_rows]
+    memory = None if isinstance(X_train, np.ndarray) else config.memory_limit
+    if weighting == "none":
+        model: LogisticProbes | RidgeProbes = RidgeProbes(C=config.C, memory_limit=memory)
+    else:
+        class_weight = "balanced" if weighting == "balanced" else None
+        model = LogisticProbes(C=config.C, class_weight=class_weight, memory_limit=memory)
+    model.fit(*train[:2], sample_weight=train[2].astype(np.float32))
+    says = {"probe": _says(model, X_test)}
+    if weighting == "balanced":
+        says["restored"] = restore_prior(says["probe"], _negatives_per_positive(*train[1:]))
+    # Single units know no class weights: both weightings share them.
+    alone, sd = study.shared(("units", number, name), lambda: (units_alone(*train, memory), column_sd(X_train)))
+    orders = _orders(study.ranking(weighting), model.coef_, sd, alone)
+    says |= best_unit_says(orders[study.ranking(weighting)][:, 0], alone, train, test)
+    controls, sparse = {}, None
+    if config.controls and weighting != "balanced":
+        if study.dump.tokens is not None:
+            says["control_labels"], says["control"] = control_task(study, fold, model, labels, X_train, X_test)
+        if study.untrained is not None:
+            untrained = untrained_model(study, fold, model, name, labels)
+            says["untrained"] = _says(untrained, study.states(name, fold.test, study.untrained))
+        if number == 0 and weighting == "plain":
+            controls["compression"] = compression(study, model, name, labels)
+            if isinstance(X_train, np.ndarray):
+                controls["best_unit_p"] = best_unit_p(study, labels, X_train)
+    if config.sparse and name == study.main_set and weighting != "balanced":
+        sparse = sparse_scores(clone(model), orders, train, test, study.seed)
+    return FoldFit(model, alone, sd, orders, says, controls, sparse)
+
+
+def _says(model: Any, X: Any) -> np.ndarray:
+    """Logits of the positive class, or values of continuous hypotheses, [n, K]."""
+    return np.asarray(model.decision_function(X) if isinstance(model, LogisticProbes) else model.predict(X))
+
+
+def _negatives_per_positive(Y: np.ndarray, defined: np.ndarray) -> np.ndarray:
+    """By what balanced weights multiply the odds, [K]; 1 where there is one class."""
+    positive = (Y & defined).sum(axis=0)
+    negative = defined.sum(axis=0) - positive
+    # Of one class alone there is no probe whose probabilities could be carried back.
+    return np.where((positive > 0) & (negative > 0), negative / np.maximum(positive, 1), 1.0)
+
+
+def _orders(
+    ranking: str, coefficients: np.ndarray, sd: np.ndarray, alone: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The order [K, H] of the units by the ranking and by their weights."""
+    orders = {by: rank_units(by, coefficients=coefficients, sd=sd, **alone) for by in (ranking, "weight_sd")}
+    # Without a fit there is nothing to rank by.
+    unfitted = ~(np.isfinite(coefficients).all(axis=1) & (coefficients != 0).any(axis=1))
+    for order in orders.values():
+        order[unfitted] = -1
+    return orders

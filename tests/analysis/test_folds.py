@@ -1,0 +1,233 @@
+"""Scores of several folds, against scikit-learn fitted fold by fold, and what stays that of the first fold."""
+
+import json
+
+import numpy as np
+import pytest
+from fold_states import N, T, fold_dump, fold_labels
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import average_precision_score, brier_score_loss, f1_score, roc_auc_score
+
+from gatescope.analysis.baselines import NgramTable
+from gatescope.analysis.cli import main
+from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.results import verdict
+from gatescope.analysis.study import Study
+from gatescope.analysis.text_probe import TextProbe
+
+N_FOLDS = 4
+
+
+@pytest.fixture(scope="module")
+def dump(tmp_path_factory):
+    return fold_dump(tmp_path_factory.mktemp("folds") / "states.zarr")
+
+
+def study_of(dump, folds=N_FOLDS, untrained=None, **config):
+    return Study(dump, ProbeConfig(**{"folds": folds, "bootstrap": 100, **config}), 1, untrained)
+
+
+def by_pairs(scores, labels):
+    """The mean over folds of AUROC, by the pairs of a positive and a negative that each has."""
+    pairs = [float(y.sum() * (~y).sum()) for y in labels]
+    return np.average(scores, weights=pairs)
+
+
+@pytest.mark.parametrize("weighting", ["plain", "balanced"])
+def test_scores_are_those_of_scikit_learn_fold_by_fold(dump, weighting):
+    labels = fold_labels(dump)
+    study = study_of(dump, C=0.5)
+    records, _, _ = study.fit("layer0/h", labels, weighting)
+    X = dump.array("layer0/h")[:].astype(np.float64)
+    for k, record in enumerate(records[:2]):
+        y, defined = labels.values[:, k], labels.defined[:, k]
+        areas, precisions, tested, said, chances, units = [], [], [], [], [], []
+        for fold in study.folds:
+            train, test = (rows[defined[rows]] for rows in (fold.train_rows, fold.test_rows))
+            balanced = {"class_weight": "balanced"} if weighting == "balanced" else {}
+            oracle = LogisticRegression(C=0.5, tol=1e-10, solver="newton-cholesky", **balanced).fit(X[train], y[train])
+            logits = oracle.decision_function(X[test])
+            areas.append(roc_auc_score(y[test], logits))
+            precisions.append(average_precision_score(y[test], logits))
+            odds = np.exp(logits) * (y[train].mean() / (1 - y[train].mean()) if balanced else 1)
+            tested.append(y[test])
+            said.append(logits > 0)
+            chances.append(odds / (1 + odds))
+            alone = np.array([roc_auc_score(y[train], X[train, unit]) for unit in range(X.shape[1])])
+            best = np.abs(alone - 0.5).argmax()
+            units.append(roc_auc_score(y[test], np.sign(alone[best] - 0.5) * X[test, best]))
+        everyone = np.concatenate(tested)
+        assert record["auroc"] == pytest.approx(by_pairs(areas, tested), abs=1e-4)
+        positives = [each.sum() for each in tested]
+        assert record["average_precision"] == pytest.approx(np.average(precisions, weights=positives), abs=1e-4)
+        assert record["f1"] == pytest.approx(f1_score(everyone, np.concatenate(said)), abs=1e-3)
+        assert record["brier"] == pytest.approx(brier_score_loss(everyone, np.concatenate(chances)), abs=1e-4)
+        assert record["best_unit_auroc"] == pytest.approx(by_pairs(units, tested), abs=1e-6)
+        share = (record["best_unit_auroc"] - 0.5) / (record["auroc"] - 0.5)
+        assert record["localisation"] == pytest.approx(share, abs=1e-5)
+        assert record["n_test"] == defined.sum() and record["folds"] == N_FOLDS
+        assert record["auroc_low"] < record["auroc"] < record["auroc_high"]
+
+
+def test_a_continuous_hypothesis_is_scored_by_the_squares_within_folds(dump):
+    labels = fold_labels(dump, continuous=True)
+    study = study_of(dump)
+    (record, *_), _, _ = study.fit("layer0/h", labels, "none")
+    X, y = dump.array("layer0/h")[:].astype(np.float64), labels.values[:, 0].astype(np.float64)
+    missed, spread = 0.0, 0.0
+    for fold in study.folds:
+        train, test = (rows[labels.defined[rows, 0]] for rows in (fold.train_rows, fold.test_rows))
+        missed += ((y[test] - Ridge(alpha=1).fit(X[train], y[train]).predict(X[test])) ** 2).sum()
+        spread += ((y[test] - y[test].mean()) ** 2).sum()
+    assert record["r2"] == pytest.approx(1 - missed / spread, abs=1e-5)
+    assert record["r2_low"] < record["r2"] < record["r2_high"]
+    assert record["best_unit_pearson"] > 0.3 and record["folds"] == N_FOLDS
+
+
+def test_the_text_is_read_fold_by_fold_and_the_best_of_all_rows_counts(dump):
+    labels = fold_labels(dump)
+    study = study_of(dump)
+    (record, *_), _, _ = study.fit("layer0/h", labels, "plain")
+    starts, text = dump.sequence_starts, (dump.tokens, dump.document_starts)
+    of_predictors = []
+    for make in (NgramTable, lambda: TextProbe(starts, "plain"), lambda: TextProbe(starts, "plain", k=0)):
+        areas, tested = [], []
+        for fold in study.folds:
+            rows, test = fold.train_rows, fold.test_rows
+            said = make().fit(*text, rows, labels.values[rows], labels.defined[rows]).predict_proba(*text, test)
+            defined = labels.defined[test, 0]
+            tested.append(labels.values[test, 0][defined])
+            areas.append(roc_auc_score(tested[-1], said[defined, 0]))
+        of_predictors.append(by_pairs(areas, tested))
+    assert record["baseline_text_auroc"] == pytest.approx(max(of_predictors), abs=1e-6)
+    low, high = record["auroc_over_text_low"], record["auroc_over_text_high"]
+    assert low < record["auroc"] - record["baseline_text_auroc"] < high
+    assert verdict(record) == "known"
+
+
+def test_the_first_fold_is_the_part_that_is_tested_without_folds(dump):
+    labels = fold_labels(dump)
+    one, several = study_of(dump, folds=1, test_share=0.25), study_of(dump, standard_errors=True)
+    np.testing.assert_array_equal(one.test, several.test)
+    alone, weights, found = one.fit("layer0/h", labels, "plain")
+    records, same, also = several.fit("layer0/h", labels, "plain")
+    for name, values in weights.items():
+        np.testing.assert_array_equal(same[name], values)
+    assert same["coefficient_error"].shape == same["coefficient"].shape
+    for name, prediction in found.items():
+        np.testing.assert_array_equal(also[name].values, prediction.values)
+        np.testing.assert_array_equal(also[name].rows, prediction.rows)
+    for record, other in zip(records, alone, strict=True):
+        for name in ("top_units", "largest_weights", "participation", "n_train"):
+            assert record[name] == other[name]
+        assert "folds" not in other and "top_units_shared" not in other
+
+
+def test_a_label_that_one_fold_has_alone_is_not_scored(dump):
+    study, labels = study_of(dump), fold_labels(dump)
+    labels.values[:, 2] = False
+    labels.values[study.folds[2].test_rows[::7], 2] = True
+    for weighting in ("plain", "balanced"):
+        records, _, _ = study.fit("layer0/h", labels, weighting)
+        assert [record["status"] for record in records] == ["converged", "converged", "one_class"]
+        assert records[2]["auroc"] == 0.5 and verdict(records[2]) == "not scored"
+
+
+def test_states_that_know_nothing_lie_around_one_half(dump):
+    """Over all rows at once they would lie below: where a fold tests more positives, fewer trained its probe."""
+    study, labels = study_of(dump, C=1e-6), fold_labels(dump)
+    labels.values[:, 2] = np.repeat(np.random.default_rng(5).random(N // T) < 0.3, T)
+    (*_, record), _, _ = study.fit("layer0/h", labels, "plain")
+    logits = []
+    X = dump.array("layer0/h")[:].astype(np.float64)
+    for fold in study.folds:
+        y = labels.values[fold.train_rows, 2]
+        logits.append(LogisticRegression(C=1e-6).fit(X[fold.train_rows], y).decision_function(X[fold.test_rows]))
+    together = roc_auc_score(labels.values[study.tested_rows, 2], np.concatenate(logits))
+    assert together < 0.4 and abs(record["auroc"] - 0.5) < 0.06
+
+
+def test_controls_are_asked_in_every_fold(dump, tmp_path):
+    labels = fold_labels(dump)
+    untrained = fold_dump(tmp_path / "untrained.zarr", seed=9)
+    study = study_of(dump, controls=True, untrained=untrained)
+    records, _, _ = study.fit("layer0/h", labels, "plain")
+    first, _, _ = study_of(dump, folds=1, test_share=0.25, controls=True, untrained=untrained).fit(
+        "layer0/h", labels, "plain"
+    )
+    X = untrained.array("layer0/h")[:].astype(np.float64)
+    for k, (record, other) in enumerate(zip(records, first, strict=True)):
+        areas, tested = [], []
+        for fold in study.folds:
+            train, test = (rows[labels.defined[rows, k]] for rows in (fold.train_rows, fold.test_rows))
+            C = 1 / X[fold.train_rows].var(axis=0).mean()
+            fitted = LogisticRegression(C=C, tol=1e-8).fit(X[train], labels.values[train, k])
+            tested.append(labels.values[test, k])
+            areas.append(roc_auc_score(tested[-1], fitted.decision_function(X[test])))
+        assert record["untrained_score"] == pytest.approx(by_pairs(areas, tested), abs=1e-3)
+        assert record["above_untrained_low"] < record["auroc"] - record["untrained_score"]
+        assert record["selectivity"] == pytest.approx(record["f1"] - record["control_score"], abs=2e-6)
+        # Of the training rows, which are the first fold's.
+        assert [record[name] for name in ("compression", "best_unit_p")] == [
+            other[name] for name in ("compression", "best_unit_p")
+        ]
+    assert records[0]["control_score"] != first[0]["control_score"]
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_few_units_are_scored_in_every_fold(dump, continuous):
+    labels = fold_labels(dump, continuous)
+    weighting, measure = ("none", "r2") if continuous else ("plain", "auroc")
+    (record, *_), _, _ = study_of(dump, sparse=True).fit("layer0/h", labels, weighting)
+    ranking = "correlation" if continuous else "auroc"
+    # Of eight units four are random ones' largest number: nearly all of the five that matter.
+    assert record["sparse"]["units"] == [1, 2, 4] and record["units_needed"] in (1, 2, 4)
+    one = record["sparse"][ranking][0]
+    assert 0.9 * record[measure] < record["sparse"][ranking][2] <= record[measure] + 0.01
+    if not continuous:
+        assert one == pytest.approx(record["best_unit_auroc"], abs=0.01)
+
+
+def test_folds_share_the_units_that_matter(dump):
+    records, _, _ = study_of(dump).fit("layer0/h", fold_labels(dump), "plain")
+    # Of eight units all are among the first ten.
+    assert [record["top_units_shared"] for record in records] == [1.0] * 3
+
+
+def test_states_that_do_not_fit_into_memory_give_the_same(dump):
+    labels = fold_labels(dump)
+    for weighting in ("plain", "balanced"):
+        whole, *_ = study_of(dump, bootstrap=20).fit("layer0/h", labels, weighting)
+        pieces, *_ = study_of(dump, bootstrap=20, memory_limit="20KB").fit("layer0/h", labels, weighting)
+        for record, other in zip(whole, pieces, strict=True):
+            numbers = {name for name, value in record.items() if isinstance(value, float)}
+            assert {name: record[name] for name in numbers} == pytest.approx(
+                {name: other[name] for name in numbers}, abs=1e-4
+            )
+
+
+def test_the_command_tests_all_sequences_and_says_so(tmp_path, capsys):
+    fold_dump(tmp_path / "states.zarr")
+    words = ["probe", str(tmp_path / "states.zarr"), "--hypotheses", "any", "--bootstrap", "20"]
+    assert main([*words, "--folds", "4", "--out", str(tmp_path / "r")]) == 0
+    records = json.loads((tmp_path / "r" / "probes.json").read_text())
+    assert {record["folds"] for record in records} == {4} and max(record["n_test"] for record in records) == N
+    assert main(["report", str(tmp_path / "r")]) == 0
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert "Of 4 folds each is tested once" in page and "units shared" in page
+    capsys.readouterr()
+    assert main([*words, "--out", str(tmp_path / "r")]) == 2
+    assert "probe.folds" in capsys.readouterr().err
+    assert main([*words, "--out", str(tmp_path / "one")]) == 0 and main(["report", str(tmp_path / "one")]) == 0
+    page = (tmp_path / "one" / "report.html").read_text()
+    assert "folds" not in page and "units shared" not in page
+    for flags, message in [
+        (["--folds", "0"], "--folds 0: expected a number of parts"),
+        (["--folds", "4", "--test-share", "0.3"], "leave out --test-share 0.3"),
+        (["--folds", "1000"], "--folds 1000: expected at most 48"),
+    ]:
+        capsys.readouterr()
+        assert main([*words, *flags, "--out", str(tmp_path / "x")]) == 2
+        said = capsys.readouterr().err
+        assert message in said and said.count("\n") == 1
+    assert not (tmp_path / "x").exists()
