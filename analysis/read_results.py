@@ -135,7 +135,9 @@ def _check_record(record: Any, where: str) -> None:
         if not isinstance(units, list) or not all(_is_unit(unit) for unit in units):
             raise InputError(f"{where}: {key} must be a list of objects with states, unit and numbers")
     if "sparse" in record and not _is_sparse(record["sparse"]):
-        raise InputError(f"{where}: sparse must have units, random, rankings: a list of as many numbers or nulls each")
+        raise InputError(
+            f"{where}: sparse must have units, selected, random, rankings: a list of as many numbers or nulls each"
+        )
 
 
 def _check_held(record: Any, where: str) -> None:
@@ -148,7 +150,7 @@ def _check_held(record: Any, where: str) -> None:
 
 def _is_sparse(value: Any) -> bool:
     """Whether this is what `gatescope.analysis.sparse` writes of a hypothesis."""
-    if not isinstance(value, dict) or not {"units", "random"} < value.keys():
+    if not isinstance(value, dict) or not {"units", "selected", "random"} < value.keys():
         return False
     lists = [each for each in value.values() if isinstance(each, list) and all(map(_is_number, each))]
     return len(lists) == len(value) and len({len(each) for each in lists}) == 1

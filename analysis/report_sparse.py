@@ -1,4 +1,4 @@
-"""The report's table of few units: what probes of the first 1, 2, 4 ... units of a ranking tell."""
+"""The report's table of few units: what probes of the 1, 2, 4 ... units tell that were selected."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from gatescope.analysis.report_answer import MOST_OPEN, folded
 from gatescope.analysis.report_text import escaped, name_html
 from gatescope.analysis.results import MEASURES, Record, Result, number, ordered, score
-
-# What stands beside the rankings in a record.
-BESIDE = ("units", "random", "reversed")
 
 
 def sparse_tables(results: Sequence[Result]) -> str:
@@ -34,10 +31,10 @@ def sparse_tables(results: Sequence[Result]) -> str:
     if not parts:
         return ""
     note = (
-        "AUROC (R²) of probes fitted anew to the first 1, 2, 4 … units of a ranking, the better of two on these rows: "
-        "the ranking of the results, and the weights of the probe of all. Small, the mean of four draws of as many "
-        "random units. The last column is the least of these numbers that reaches 95% of how far the probe of all lies "
-        "above chance; h and c of a unit count as two."
+        "AUROC (R²) of probes fitted anew to 1, 2, 4 … units, which the training sequences selected one after another, "
+        "each as the one that adds most to those before. Small, the mean of four draws of as many random units. The "
+        "last column is the least of these numbers that reaches 95% of how far the probe of all lies above chance; h "
+        "and c of a unit count as two."
     )
     return f'<h2>How many units does it take?</h2>\n<p class="muted">{note}</p>\n{"".join(parts)}'
 
@@ -51,11 +48,8 @@ def _table(head: str, rows: Sequence[str]) -> str:
 
 def _row(record: Record, n_sizes: int) -> str:
     sparse, (measure, _) = record["sparse"], MEASURES[record["kind"]]
-    rankings = [values for name, values in sparse.items() if name not in BESIDE]
-    cells = []
-    for scores, random in zip(zip(*rankings, strict=True), sparse["random"], strict=True):
-        best = max((value for value in scores if value is not None), default=None)
-        cells.append(f'<td class="r">{score(best)} <small>{score(random)}</small></td>')
+    pairs = zip(sparse["selected"], sparse["random"], strict=True)
+    cells = [f'<td class="r">{score(selected)} <small>{score(random)}</small></td>' for selected, random in pairs]
     cells += ["<td></td>"] * (n_sizes - len(cells))
     needed = number(record, "units_needed")
     cells += [f'<td class="r">{score(number(record, measure))}</td>']

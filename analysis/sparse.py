@@ -1,8 +1,8 @@
-"""How many units it takes to tell a hypothesis: probes of the first units of a ranking, beside units at random.
+"""How many units it takes to tell a hypothesis: probes of units that are selected, ranked first, or random.
 
-A ranking is judged by probes that are fitted anew to the units that it puts first (k-sparse probes; Gurnee et al.,
-Finding Neurons in a Haystack, 2023). Random units show what any would do, and the last units of the ranking whether it
-orders anything.
+Units are judged by probes that are fitted anew to them (k-sparse probes; Gurnee et al., Finding Neurons in a Haystack,
+2023). How many it takes, those say that are selected one after another; the first of a ranking may all tell the same.
+Random units show what any would do, and the last units of a ranking whether it orders anything.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sklearn.base import clone
 
 from gatescope.analysis.results import json_number
 from gatescope.analysis.scorer import Scorer
+from gatescope.analysis.unit_selection import selected_units
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 RANDOM_ORDERS = 4
@@ -29,8 +30,8 @@ class SparseScores:
 
     Args:
         sizes: how many units.
-        scores: AUROC, or R2 of continuous hypotheses, [K, sizes]: with the first of each ranking, with the last of the
-            first one (`reversed`), and the mean with units at random (`random`).
+        scores: AUROC, or R2 of continuous hypotheses, [K, sizes]: of units that were `selected`, of the first of each
+            ranking, of the last of the first one (`reversed`), and the mean of units at random (`random`).
         weight: of the fold in a mean over folds, [K].
     """
 
@@ -56,10 +57,11 @@ def sparse_scores(
         seed: of the random units.
     """
     n_units, n_hypotheses = train[0].shape[1], train[1].shape[1]
-    sizes = [size for size in SIZES if size < n_units]
+    sizes = [1, *(size for size in SIZES[1:] if size < n_units)]
     first = next(iter(orders.values()))
-    scores = {name: np.full((n_hypotheses, len(sizes)), np.nan) for name in (*orders, "reversed")}
-    for name, order in {**orders, "reversed": first[:, ::-1]}.items():
+    by = {"selected": selected_units(*train, sizes[-1]), **orders, "reversed": first[:, ::-1]}
+    scores = {name: np.full((n_hypotheses, len(sizes)), np.nan) for name in by}
+    for name, order in by.items():
         for k in np.flatnonzero(first[:, 0] >= 0).tolist():
             scores[name][k] = _scores(model, [k], order[k], sizes, train, test)[:, 0]
     everyone = list(range(n_hypotheses))
@@ -84,9 +86,9 @@ def sparse_records(folds: Sequence[SparseScores], full: np.ndarray, chance: floa
         chance: what such scores are of states that know nothing.
 
     Returns:
-        For each hypothesis `sparse`: the numbers of `units` and, in lists of the same length, the scores of each
-        ranking, `reversed` and `random`; and `units_needed`, the least of these numbers with which a ranking reaches
-        95% of how far `full` lies above chance, None where none does.
+        For each hypothesis `sparse`: the numbers of `units` and, in lists of the same length, the scores of `selected`
+        ones, of each ranking, `reversed` and `random`; and `units_needed`, the least of these numbers with which those
+        selected reach 95% of how far `full` lies above chance, None where none does.
     """
     weights = np.stack([fold.weight for fold in folds])[..., None]
     mean = {}
@@ -94,12 +96,10 @@ def sparse_records(folds: Sequence[SparseScores], full: np.ndarray, chance: floa
         scores = np.ma.masked_invalid([fold.scores[name] for fold in folds])
         average = np.ma.average(scores, axis=0, weights=np.broadcast_to(weights, scores.shape))
         mean[name] = np.ma.filled(average, np.nan)
-    rankings, sizes = [name for name in mean if name not in ("reversed", "random")], folds[0].sizes
-    found = []
+    sizes, found = folds[0].sizes, []
     for k, of_all in enumerate(full):
         lists = {name: list(map(json_number, values[k])) for name, values in mean.items()}
-        best = np.max([mean[name][k] for name in rankings], axis=0)
-        enough = (best - chance >= ENOUGH * (of_all - chance)) & (of_all > chance)
+        enough = (mean["selected"][k] - chance >= ENOUGH * (of_all - chance)) & (of_all > chance)
         needed = sizes[int(enough.argmax())] if enough.any() else None
         found.append({"sparse": {"units": sizes, **lists}, "units_needed": needed})
     return found

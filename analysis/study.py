@@ -25,7 +25,7 @@ from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.ranking import localisation, participation_ratio, top_units_shared, unit_records
-from gatescope.analysis.results import CONVERGED, MEASURES, ONE_CLASS, json_number
+from gatescope.analysis.results import CONVERGED, MEASURES, json_number
 from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.sparse import sparse_records
 from gatescope.analysis.split import Fold, folds_of, groups_of, sequence_ids_of
@@ -112,10 +112,9 @@ class Study:
             unit_records(columns, first.orders[by][:, :N_TOP_UNITS], *of_each)
             for by in (self.ranking(weighting), "weight_sd")
         )
-        # What one fold could not fit is shown, where all sequences of one class are tested at once most of all.
+        # What a fold could not fit is shown.
         statuses = np.stack([fold.model.status_ for fold in folds])
-        worst = np.argmax(2 * (statuses == ONE_CLASS) + (statuses != CONVERGED), axis=0)
-        status = np.take_along_axis(statuses, worst[None], axis=0)[0]
+        status = np.take_along_axis(statuses, (statuses != CONVERGED).argmax(axis=0)[None], axis=0)[0]
         records = self._records(name, labels, weighting, scores, units, largest, status)
         if len(folds) > 1:
             shared = top_units_shared([fold.orders[self.ranking(weighting)][:, :N_TOP_UNITS] for fold in folds])

@@ -168,10 +168,11 @@ def test_fewer_sequences_and_characters_are_read_where_it_is_asked(world):
 
 
 def test_of_folds_the_first_chose_the_units_and_is_read(world):
-    words = [*PROBE, "--seed", str(SEED), "--folds", "5"]
-    assert main(["probe", str(world / "states.zarr"), "--out", str(world / "folds"), *words]) == 0
+    for name, flags in (("folds", ["--folds", "4"]), ("quarter", ["--test-share", "0.25"])):
+        words = [*PROBE, "--seed", str(SEED), *flags, "--out", str(world / name)]
+        assert main(["probe", str(world / "states.zarr"), *words]) == 0
     asked = ["--hypothesis", "inside", "--units", "1"]
-    assert ablate(world, *asked, results="folds") == ablate(world, *asked)
+    assert ablate(world, *asked, results="folds") == ablate(world, *asked, results="quarter")
 
 
 def test_sequences_of_one_document_are_one_draw(world, tmp_path):

@@ -140,6 +140,11 @@ BAD = [
     ("one character", ["train", "{one}", "--out", "{tmp}/m"], "has 1 character:"),
     ("not UTF-8", ["train", "{latin}", "--out", "{tmp}/m"], "offset 3"),
     ("short text", ["train", "{short}", "--out", "{tmp}/m"], "longer text"),
+    (
+        "more folds than sequences",
+        ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--probe.folds", "201"],
+        "at most 200",
+    ),
     ("one sequence", ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--sample.sequences", "1"], "cannot be split"),
     ("prime of a run", ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--sample.prime", "é"], "vocabulary"),
     (

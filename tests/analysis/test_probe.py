@@ -229,7 +229,7 @@ def test_the_limit_of_memory_decides_nothing(tmp_path, text_states):
     assert main([*words, "--controls"]) == 2
     assert main([*words, "--sparse"]) == 2
     # What was not asked for makes no difference between results from before it could be and after.
-    assert not {"controls", "sparse"} & probe_settings(ProbeConfig(), 0)["probe"].keys()
+    assert not {"controls", "sparse", "folds"} & probe_settings(ProbeConfig(), 0)["probe"].keys()
 
 
 def test_controls_ask_the_network_before_its_training(tmp_path, monkeypatch):
@@ -299,6 +299,11 @@ def test_hypotheses_beyond_the_memory_are_fitted_one_part_after_another(tmp_path
     limit = str(4 * BYTES_OF_EACH * 600)
     assert main([*words, "--memory-limit", limit, "--out", str(tmp_path / "parts")]) == 0
     assert len(sizes) > 5 and max(sizes) == 2
+    sizes.clear()
+    # Where all rows are tested each hypothesis takes three times as much.
+    limit = str(6 * BYTES_OF_EACH * 600)
+    assert main([*words, "--folds", "2", "--memory-limit", limit, "--out", str(tmp_path / "folds")]) == 0
+    assert max(sizes) == 1
     whole, parts = (json.loads((tmp_path / name / "probes.json").read_text()) for name in ("whole", "parts"))
     for one, other in zip(whole, parts, strict=True):
         assert [one[key] for key in ("hypothesis", "states", "weighting")] == [

@@ -16,7 +16,7 @@ def asked(write_result, folder, **hypotheses):
     for record in records:
         if record["states"] == "all" and record["weighting"] != "balanced":
             own = "correlation" if record["kind"] == "continuous" else "auroc"
-            scores = {own: [0.5, 0.75, None], "weight_sd": [0.625, 0.7, None], "random": [0.51, 0.52, 0.53]}
+            scores = {own: [0.5] * 3, "selected": [0.625, 0.75, None], "random": [0.51, 0.52, 0.53]}
             record |= {"sparse": {"units": [1, 2, 4], **scores, "reversed": [0.4] * 3}, "units_needed": 2}
     (folder / "probes.json").write_text(json.dumps(records))
     return folder
@@ -26,7 +26,7 @@ def tables(page):
     return [each for each in page.all("div") if each["attrs"].get("aria-label") == "Scores of few units"]
 
 
-def test_the_better_of_both_rankings_stands_beside_random_units(write_result, tmp_path, texts_to_draw):
+def test_selected_units_stand_beside_random_ones(write_result, tmp_path, texts_to_draw):
     folder = asked(write_result, tmp_path / "a", hypotheses=[("inside_string", '"', 0.9)])
     records = json.loads((folder / "probes.json").read_text())
     page = Page(write_report([folder], folder).read_text(encoding="utf-8"))

@@ -104,6 +104,22 @@ def test_without_a_table_there_is_nothing_to_lie_above(labelled):
     assert np.isnan([scores["baseline_text_f1"], scores["baseline_text_auroc"]]).all()
 
 
+def test_intervals_are_of_what_is_compared_within_parts(labelled):
+    Y, defined, probability, text = labelled
+    parts = [slice(0, 200), slice(200, N)]
+    shifted = logit(probability)
+    shifted[:200] += 3
+    scorer = Scorer(GROUPS, 200, 3, parts)
+    scores = scorer.classification(Y, shifted, scorer.text(Y, [text], defined), defined)
+    probe, table = (resampled_auroc(Y, each, defined, GROUPS, 200, 3, parts) for each in (shifted, text))
+    found = [auroc(Y, each, defined, parts) for each in (shifted, text)]
+    np.testing.assert_allclose(scores["auroc"], found[0])
+    np.testing.assert_allclose(scores["baseline_text_auroc"], found[1])
+    np.testing.assert_allclose([scores["auroc_low"], scores["auroc_high"]], t_interval(found[0], probe, 30, SHARE))
+    over = t_interval(found[0] - found[1], probe - table, 30, UNBOUNDED)
+    np.testing.assert_allclose([scores["auroc_over_text_low"], scores["auroc_over_text_high"]], over)
+
+
 def test_balanced_probabilities_are_carried_back(labelled):
     Y, defined, _, _ = labelled
     prevalence = 0.2

@@ -8,11 +8,13 @@ from sklearn.metrics import r2_score, roc_auc_score
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import ProbeConfig
-from gatescope.analysis.sparse import SparseScores, sparse_records
+from gatescope.analysis.sparse import SparseScores, sparse_records, sparse_scores
 from gatescope.analysis.study import Study
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
+from gatescope.engine.irls import LogisticProbes
+from gatescope.engine.ridge import RidgeProbes
 
 S, T, H = 50, 30, 20
 N = S * T
@@ -105,29 +107,51 @@ def test_other_sets_and_weightings_and_those_who_did_not_ask_have_none(dump):
     study = Study(dump[0], ProbeConfig(bootstrap=20), seed=0)
     assert "sparse" not in study.fit("all", labels, "plain")[0][0]
     _, (one, *_) = records_of(dump[0], labels, ranking="weight_sd")
-    assert list(one["sparse"]) == ["units", "weight_sd", "reversed", "random"]
+    assert list(one["sparse"]) == ["units", "selected", "weight_sd", "reversed", "random"]
 
 
-def test_units_are_needed_where_a_ranking_reaches_what_all_tell_and_all_tell_something(dump):
-    def needed(first, second, full):
-        scores = {"auroc": np.array([first]), "weight_sd": np.array([second]), "reversed": np.ones((1, 3))}
-        fold = SparseScores([1, 2, 4], scores | {"random": np.ones((1, 3))}, np.ones(1))
+def test_of_one_unit_there_is_one(dump):
+    labels, rows = labels_of(dump[1]), slice(0, 200)
+    train = test = dump[1][rows, 7:8], labels.values[rows], labels.defined[rows]
+    found = sparse_scores(LogisticProbes(), {"auroc": np.zeros((3, 1), int)}, train, test, 0)
+    assert found.sizes == [1] and found.scores["selected"][0] > 0.95
+    np.testing.assert_array_equal(found.scores["selected"], found.scores["random"])
+
+
+def test_units_are_needed_where_those_selected_reach_what_all_tell_and_all_tell_something(dump):
+    def needed(selected, full):
+        scores = {name: np.ones((1, 3)) for name in ("auroc", "reversed", "random")}
+        fold = SparseScores([1, 2, 4], scores | {"selected": np.array([selected])}, np.ones(1))
         return sparse_records([fold], np.array([full]), 0.5)[0]["units_needed"]
 
-    low = [0.5, 0.6, 0.7]
-    assert needed([0.88, 0.89, 0.9], low, 0.9) == 1 and needed([0.87, 0.89, 0.9], low, 0.9) == 2
-    assert needed(low, [0.7, 0.87, 0.88], 0.9) == 4 and needed(low, [0.7, 0.87, 0.87], 0.9) is None
-    assert needed([0.5, 0.5, 0.5], low, 0.5) is None
+    assert needed([0.88, 0.89, 0.9], 0.9) == 1 and needed([0.87, 0.89, 0.9], 0.9) == 2
+    assert needed([0.7, 0.87, 0.88], 0.9) == 4 and needed([0.7, 0.87, 0.87], 0.9) is None
+    assert needed([0.5, 0.5, 0.5], 0.5) is None
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_a_fold_counts_by_its_pairs_or_its_squares(dump, continuous):
+    labels, rows = labels_of(dump[1], continuous), slice(0, 200)
+    train = test = dump[1][rows], labels.values[rows], labels.defined[rows]
+    model = RidgeProbes() if continuous else LogisticProbes()
+    found = sparse_scores(model, {"auroc": np.tile(np.arange(H), (3, 1))}, train, test, 0).weight
+    for k in range(3):
+        y = labels.values[rows, k][labels.defined[rows, k]]
+        expected = ((y - y.mean()) ** 2).sum() if continuous else y.sum() * (~y).sum()
+        assert found[k] == pytest.approx(expected)
 
 
 def test_scores_of_folds_are_those_of_all_that_they_test():
     """AUROC by the pairs of each fold, and a fold that has none of its own says nothing."""
 
     def fold(scores, weight):
-        return SparseScores([1, 2], {"auroc": np.array(scores), "random": np.array(scores) / 2}, np.array(weight))
+        return SparseScores([1, 2], {"selected": np.array(scores), "random": np.array(scores) / 2}, np.array(weight))
 
     folds = [fold([[0.6, 0.7], [0.9, 0.9]], [3.0, 1.0]), fold([[0.8, 0.9], [np.nan] * 2], [1.0, 0.0])]
     one, other = sparse_records(folds, np.array([0.9, 0.9]), 0.5)
-    assert one["sparse"] == {"units": [1, 2], "auroc": [0.65, 0.75], "random": [0.325, 0.375]}
-    assert other["sparse"]["auroc"] == [0.9, 0.9] and other["units_needed"] == 1
-    assert sparse_records([fold([[np.nan] * 2], [0.0])], np.array([np.nan]), 0.5)[0]["sparse"]["auroc"] == [None, None]
+    assert one["sparse"] == {"units": [1, 2], "selected": [0.65, 0.75], "random": [0.325, 0.375]}
+    assert other["sparse"]["selected"] == [0.9, 0.9] and other["units_needed"] == 1
+    assert sparse_records([fold([[np.nan] * 2], [0.0])], np.array([np.nan]), 0.5)[0]["sparse"]["selected"] == [
+        None,
+        None,
+    ]

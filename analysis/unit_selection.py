@@ -1,0 +1,87 @@
+"""A few units that tell a hypothesis together: forward selection, which passes over what those before have told.
+
+The first units of a ranking by what each tells alone may all tell the same. Of 12 hypotheses on 80,000 states of 256
+units of a model of Python, probes of 2, 4, 8 and 16 units have mean AUROC .721 .736 .743 .749 where these units are
+selected, .715 .728 .734 .737 where they are the first by AUROC, .712 .726 .735 .740 by mean difference in standard
+deviations (F statistic), .688 .706 .733 .746 by weight times standard deviation, .673 .709 .720 .723 by weight, and
+.637 .657 .713 .730 by mean difference (probeless); all units have .749. Of a GRU of Shakespeare, states of 80,000
+characters: .953 .969 .978 .988 selected, .947 .952 .969 .979 by AUROC, .923 .949 .977 .990 by weight times deviation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+BLOCK_ROWS = 8192
+# A unit of which less than this share of the variance is left, given those before, tells nothing new.
+LEAST_LEFT = 1e-4
+
+
+def selected_units(X: Any, Y: np.ndarray, defined: np.ndarray, n_units: int) -> np.ndarray:
+    """Select units for each hypothesis, one after another, each the one that adds most to what those before tell.
+
+    What units tell is R2 of least squares; for a boolean hypothesis that is Fisher's discriminant, and the choice that
+    of Torroba Hennigen, Williams & Cotterell (Intrinsic Probing through Dimension Selection, 2020) with one covariance
+    of both classes.
+
+    Args:
+        X: [n, H] states, in memory or read in pieces.
+        Y: [n, K] labels, bool or float.
+        defined: [n, K] bool.
+        n_units: how many, at most H.
+
+    Returns:
+        [K, n_units] int64 columns in the order of their choice.
+    """
+    chosen = np.empty((Y.shape[1], n_units), np.int64)
+    # Hypotheses that are defined at the same rows share the products of the units.
+    masks, of_hypothesis = np.unique(defined, axis=1, return_inverse=True)
+    for place in range(masks.shape[1]):
+        members = np.flatnonzero(of_hypothesis.ravel() == place)
+        correlation, with_labels = _correlations(X, Y[:, members], masks[:, place])
+        for k, products in zip(members.tolist(), with_labels, strict=True):
+            chosen[k] = _forward(correlation, products, n_units)
+    return chosen
+
+
+def _correlations(X: Any, Y: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Correlations of the units [H, H], and up to a factor those of the labels with them [K, H]; 0 of still units."""
+    shift = X[:BLOCK_ROWS].mean(axis=0, dtype=np.float64).astype(np.float32)
+    n_units, n_rows = X.shape[1], max(int(mask.sum()), 1)
+    square, products, total = np.zeros((n_units, n_units)), np.zeros((Y.shape[1], n_units)), np.zeros(n_units)
+    y = np.where(mask[:, None], Y, 0) - np.where(mask[:, None], Y, 0).sum(axis=0, dtype=np.float64) / n_rows
+    for start in range(0, len(X), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        inside = mask[rows]
+        centred = X[rows][inside].astype(np.float32) - shift
+        square += centred.T @ centred
+        products += y[rows][inside].T @ centred
+        total += centred.sum(axis=0, dtype=np.float64)
+    square -= np.outer(total, total) / n_rows
+    sd = np.sqrt(np.maximum(np.diag(square), 0))
+    scale = np.divide(1, sd, out=np.zeros(n_units), where=sd > 0)
+    return square * scale[:, None] * scale, products * scale
+
+
+def _forward(correlation: np.ndarray, products: np.ndarray, n_units: int) -> np.ndarray:
+    """The units that reduce the squares of a label most, by a Cholesky factor whose pivots are the choice.
+
+    Args:
+        correlation: [H, H] of the units.
+        products: [H] of the label with them.
+        n_units: how many to choose.
+    """
+    left, of_label, factor = np.diag(correlation).copy(), products.copy(), np.zeros((len(products), n_units))
+    chosen = np.empty(n_units, np.int64)
+    for step in range(n_units):
+        adds = np.where(left > LEAST_LEFT, of_label**2 / np.maximum(left, LEAST_LEFT), 0.0)
+        adds[chosen[:step]] = -1
+        unit = chosen[step] = adds.argmax()
+        if left[unit] > LEAST_LEFT:
+            column = (correlation[:, unit] - factor[:, :step] @ factor[unit, :step]) / np.sqrt(left[unit])
+            of_label -= column * (of_label[unit] / np.sqrt(left[unit]))
+            left -= column**2
+            factor[:, step] = column
+    return chosen

@@ -1,0 +1,65 @@
+"""Forward selection against least squares that is fitted anew for every unit that might come next."""
+
+import numpy as np
+import pytest
+
+from gatescope.analysis import unit_selection
+from gatescope.analysis.unit_selection import selected_units
+
+N, H = 700, 9
+
+
+@pytest.fixture(scope="module")
+def states():
+    """Units of different scale and place; 4 is nearly unit 2 again, 6 never moves."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(N, H)) @ (np.eye(H) + 0.8 * rng.normal(size=(H, H)))
+    X = X * np.logspace(-2, 2, H) + np.linspace(-30, 30, H)
+    X[:, 4] = 3 * X[:, 2] + 1
+    X[:, 6] = 7.5
+    return X.astype(np.float32)
+
+
+def labels_of(X, continuous):
+    """Told by units 2 and 7, by 0, 3 and 8, and by none; the first two are defined at the same rows."""
+    rng = np.random.default_rng(1)
+    Z = (X - X.mean(axis=0)) / np.maximum(X.std(axis=0), 1e-6)
+    value = np.stack([Z[:, 2] + 0.6 * Z[:, 7], Z[:, [0, 3, 8]].sum(axis=1), np.zeros(N)], axis=1)
+    value += 0.5 * rng.normal(size=value.shape)
+    defined = np.stack([rng.random(N) < 0.8, rng.random(N) < 0.8, np.ones(N, bool)], axis=1)
+    defined[:, 1] = defined[:, 0]
+    return value.astype(np.float32) if continuous else value > 0.4, defined
+
+
+def missed(X, y, columns):
+    """What least squares of these columns leaves of the squares of a label."""
+    A = np.column_stack([np.ones(len(X)), *((X[:, c] - X[:, c].mean()) / max(X[:, c].std(), 1e-6) for c in columns)])
+    return ((y - A @ np.linalg.lstsq(A, y, rcond=1e-6)[0]) ** 2).sum()
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("block", [8192, 100])
+def test_each_unit_is_the_one_that_leaves_least(states, monkeypatch, continuous, block):
+    monkeypatch.setattr(unit_selection, "BLOCK_ROWS", block)
+    Y, defined = labels_of(states, continuous)
+    found = selected_units(states, np.where(defined, Y, ~Y if Y.dtype == bool else np.nan), defined, 7)
+    X = states.astype(np.float64)
+    for k in range(3):
+        rows, chosen = defined[:, k], []
+        for unit in found[k].tolist():
+            # What differs from unit 2 by rounding alone adds what chance does.
+            others = set(range(H)) - ({2, 4} if {2, 4} & set(chosen) else set())
+            left = {other: missed(X[rows], Y[rows, k].astype(float), [*chosen, other]) for other in others}
+            assert left[unit] == pytest.approx(min(left.values()), rel=1e-6)
+            chosen.append(unit)
+        # Of two that are the same one is enough, and one that never moves adds nothing.
+        assert len(set(chosen)) == 7 and not {2, 4} <= set(chosen) and 6 not in chosen
+    assert set(found[0][:2]) in ({2, 7}, {4, 7}) and set(found[1][:3]) == {0, 3, 8}
+
+
+def test_where_nothing_tells_units_are_still_named_once(states):
+    same, nowhere = np.ones((N, 1), bool), np.zeros((N, 1), bool)
+    for Y, defined in ((same, same), (nowhere, same), (same, nowhere)):
+        with np.errstate(all="raise"):
+            (found,) = selected_units(states, Y, defined, H)
+        assert sorted(found) == list(range(H))
