@@ -24,6 +24,7 @@ from matplotlib.textpath import TextPath
 from gatescope.analysis.coloured_text import LIGHT
 from gatescope.analysis.gates_figure import gates_figure
 from gatescope.analysis.results import CONVERGED, Excerpt, Record, Result, headline, leading, number, ordered
+from gatescope.analysis.sparse_figure import drawn, sparse_figure
 from gatescope.analysis.text_figure import drawable, text_figure
 from gatescope.engine.files import write_atomic
 
@@ -73,7 +74,7 @@ def write_figures(results: Sequence[Result], excerpts: Sequence[tuple[Result, Ex
 
     Returns:
         The files written: `auroc` and `f1` where a hypothesis is boolean, `r2` where one is continuous, the texts, and
-        `gates` (or `gates_<result>`) where gates were recorded.
+        `gates` (or `gates_<result>`) where gates were recorded, and `units` where it was asked how many units it takes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
@@ -86,9 +87,11 @@ def write_figures(results: Sequence[Result], excerpts: Sequence[tuple[Result, Ex
             stem = f"text_{excerpt.hypothesis}" + (f"_{result.name}" if len(results) > 1 else "")
             written += _save(text_figure(excerpt), folder / _file_stem(stem, taken))
         for result in results:
+            behind = f"_{result.name}" if len(results) > 1 else ""
             if result.gates:
-                stem = f"gates_{result.name}" if len(results) > 1 else "gates"
-                written += _save(gates_figure(result), folder / _file_stem(stem, taken))
+                written += _save(gates_figure(result), folder / _file_stem(f"gates{behind}", taken))
+            if drawn(result):
+                written += _save(sparse_figure(result), folder / _file_stem(f"units{behind}", taken))
     return written
 
 
