@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gatescope.engine.errors import InputError, RefusedElsewhere
 
-# What `gatescope --help` says, without importing torch to say it; each is a function of gatescope.analysis.commands.
+# What `gatescope --help` says, without importing torch to say it; each is a function of `commands` or `recording`.
 COMMANDS = {
     "run": "everything: train, sample, probe and report",
     "corpus": "make one text out of a source tree",
@@ -105,14 +105,15 @@ def call(name: str, words: Sequence[str]) -> None:
     """
     import tyro
 
-    from gatescope.analysis import commands
+    from gatescope.analysis import commands, recording
+    from gatescope.analysis.console import prepared
 
-    function = getattr(commands, name)
+    function = getattr(commands, name, None) or getattr(recording, name)
     prefixes = () if name == "run" else (tyro.conf.OmitArgPrefixes,)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            ready = tyro.cli(commands.prepared(function), prog=f"gatescope {name}", args=words, config=prefixes)
+            ready = tyro.cli(prepared(function), prog=f"gatescope {name}", args=words, config=prefixes)
     except SystemExit as stop:
         if stop.code:
             # Without the title above, which says the same, and the name that the settings have in the program.

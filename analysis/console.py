@@ -1,0 +1,68 @@
+"""What all commands have in common: flags that are read before the work begins, and lines for the terminal."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from gatescope.engine.errors import InputError
+from gatescope.engine.location import local_path
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def prepared(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """Return the function with its work put off, so that reading its flags and doing its work are two things.
+
+    What all commands have in common is done here: the seed is checked, and so are paths, in which `~` is expanded.
+    """
+
+    @functools.wraps(function)
+    def put_off(*args: Any, **kwargs: Any) -> Callable[[], None]:
+        if not 0 <= kwargs.get("seed", 0) < 2**63:
+            raise InputError(f"--seed {kwargs['seed']}: expected a whole number from 0 to 2^63 - 1")
+        named = {name: _on_this_machine(value) for name, value in kwargs.items()}
+        return functools.partial(function, *map(_on_this_machine, args), **named)
+
+    return put_off
+
+
+def _on_this_machine(value: Any) -> Any:
+    """Return what a flag or a group of flags gives, a path as `local_path` has it."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{each.name: _on_this_machine(getattr(value, each.name)) for each in fields(value)})
+    if isinstance(value, tuple):
+        return tuple(map(_on_this_machine, value))
+    return local_path(value) if isinstance(value, Path) else value
+
+
+def device_of(name: Device) -> str:
+    """Return the device that is asked for, `auto` a GPU if there is one."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no CUDA GPU here; use --device cpu")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def print_table(table: Table) -> None:
+    """Print a table as wide as the terminal, or as 120 columns where it goes elsewhere."""
+    console = Console()
+    # A pipe has no width of its own.
+    (console if console.is_terminal else Console(width=120)).print(table)
+
+
+def say(line: str) -> None:
+    """Print a result."""
+    print(line, flush=True)
+
+
+def warn(line: str) -> None:
+    """Print what went wrong, apart from the results."""
+    print(f"gatescope: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,151 @@
+"""The commands that make texts, models and state dumps.
+
+Each is a function: its arguments are the flags, its docstring is the help.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from gatescope.analysis.console import Device, device_of, say
+from gatescope.analysis.language import detect_language
+from gatescope.engine.concat import concatenate
+from gatescope.engine.corpus import survey_corpus
+from gatescope.engine.export import export_lstmvis
+from gatescope.engine.extract import ExtractConfig, extract_states
+from gatescope.engine.model import load_model
+from gatescope.engine.processes import joined, place
+from gatescope.engine.sample import SampleConfig, sample_states
+from gatescope.engine.source_tree import TreeConfig, write_corpus
+from gatescope.engine.train import TrainConfig, train_model
+
+
+def corpus(
+    tree: Positional[Path],
+    out: Path,
+    config: TreeConfig = TreeConfig(),  # noqa: B008
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Make one text out of a source tree, with a manifest of its files beside it.
+
+    Args:
+        tree: folder to take files from.
+        out: the text to write.
+        config: which files, in which order.
+        seed: of --shuffle.
+        overwrite: write it anew whatever --out holds.
+    """
+    kept = "; left as it was" if out.exists() and not overwrite else ""
+    manifest = write_corpus(tree, out, config, seed, overwrite=overwrite)
+    left_out = f", {len(manifest['left_out'])} left out (see the manifest)" if manifest["left_out"] else ""
+    say(f"{out}: {manifest['characters']:,} characters of {len(manifest['files']):,} files{left_out}{kept}")
+
+
+def train(
+    text: Positional[str],
+    out: Path,
+    config: TrainConfig = TrainConfig(),  # noqa: B008
+    errors: Literal["strict", "replace"] = "strict",
+    seed: int = 0,
+    device: Device = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Train a character language model on a text. Repeat the command to go on from the last checkpoint.
+
+    Args:
+        text: path of a UTF-8 text, or stdlib (the source of the running Python's library).
+        out: folder of the model.
+        config: the model and its training.
+        errors: replace reads bytes that are not UTF-8 as U+FFFD.
+        seed: of the initial weights and of dropout.
+        device: where the model runs; auto takes a GPU if there is one.
+        overwrite: start anew whatever --out holds.
+    """
+    survey = survey_corpus(text, errors)
+    facts = {"language": detect_language(survey.head)}
+    where = device_of(device)
+    with joined(where):
+        trained = train_model(survey, out, config, seed=seed, device=where, overwrite=overwrite, facts=facts)
+        if place()[0] > 0:
+            return
+    say(f"{out}: validation loss {trained['validation_nats']:.4f} nats per character at step {trained['step']:,}")
+
+
+def sample(
+    model: Positional[Path],
+    out: Path,
+    config: SampleConfig = SampleConfig(),  # noqa: B008
+    seed: int = 0,
+    device: Device = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Sample text from a model and record its states in a dump. Repeat the command to go on.
+
+    Args:
+        model: folder of the model.
+        out: the state dump to write, such as states.zarr.
+        config: how much text, how, and which states.
+        seed: of the text.
+        device: where the model runs; auto takes a GPU if there is one.
+        overwrite: start anew whatever --out holds.
+    """
+    where = device_of(device)
+    with joined(where):
+        rows = sample_states(load_model(model, where), out, config, seed=seed, overwrite=overwrite)
+        if place()[0] > 0:
+            return
+    say(f"{out}: {rows:,} characters")
+
+
+def extract(
+    model: Positional[Path],
+    texts: Positional[tuple[str, ...]],
+    out: Path,
+    config: ExtractConfig = ExtractConfig(),  # noqa: B008
+    device: Device = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Read texts with a model and record its states in a dump. Repeat the command to go on.
+
+    Args:
+        model: folder of the model.
+        texts: paths of UTF-8 texts, or stdlib; each is a document of its own.
+        out: the state dump to write, such as states.zarr.
+        config: how the texts are read, and which states.
+        device: where the model runs; auto takes a GPU if there is one.
+        overwrite: start anew whatever --out holds.
+    """
+    where = device_of(device)
+    with joined(where):
+        rows = extract_states(load_model(model, where), texts, out, config, overwrite=overwrite)
+        if place()[0] > 0:
+            return
+    say(f"{out}: {rows:,} characters" + f" of {len(texts):,} documents" * (len(texts) > 1))
+
+
+def export(states: Positional[str], file: Positional[Path], overwrite: bool = False) -> None:
+    """Write a state dump as an HDF5 file in the layout of LSTMVis, with the dictionary and configuration it needs.
+
+    Args:
+        states: the dump; a path or a URL.
+        file: the file to write, FILE.h5; FILE.dict and FILE.yml stand beside it.
+        overwrite: replace files that are there.
+    """
+    datasets = export_lstmvis(states, file, overwrite=overwrite)
+    say(f"{file}: {', '.join(datasets)}; for LSTMVis copy {file.with_suffix('.yml').name} to lstm.yml")
+
+
+def concat(states: Positional[tuple[Path, ...]], out: Path, overwrite: bool = False) -> None:
+    """Put dumps of one model together, one behind the other. Repeat the command to go on.
+
+    Args:
+        states: the dumps, in order.
+        out: the dump to write; the first of the dumps itself to append the others to it.
+        overwrite: start anew whatever --out holds.
+    """
+    rows = concatenate(states, out, overwrite=overwrite)
+    say(f"{out}: {rows:,} characters of {len(states)} dumps")
