@@ -78,7 +78,10 @@ def test_every_module_imports_without_triton_and_extras():
 
 def test_commands_do_not_import_torchs_compiler():
     """It takes more of the processor than all that is ours."""
-    program = "import sys, gatescope.analysis.commands, gatescope.analysis.recording; assert 'torch._dynamo' not in sys.modules"
+    program = (
+        "import sys, gatescope.analysis.commands, gatescope.analysis.recording\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
