@@ -54,16 +54,16 @@ setup(
             "pytest>=8.2",
             "pytest-benchmark>=5",
             "pytest-xdist>=3.6",  # the suite on all cores at once
-            "hypothesis>=6.100",  # property tests
+            "hypothesis>=6.103",  # property tests
             "nvidia-cuda-nvrtc>=13; sys_platform == 'linux'",  # compiles the solver's CUDA C without a GPU
             "ruff>=0.9",
             "mypy>=1.14",
             "pygments>=2.18",  # independent truth for comments and literals in C
             "tree-sitter>=0.23",  # independent truth for conditions and depth in C
             "tree-sitter-c>=0.23",
-            "xarray>=2024.10",  # reads a state dump unaided
+            "xarray>=2025.3.1",  # reads a state dump unaided
             "pyyaml>=6",  # reads the exported configuration as LSTMVis does
-            "statsmodels>=0.14",  # independent standard errors
+            "statsmodels>=0.14.2",  # independent standard errors
             "selenium>=4.25",  # opens the report in a real browser
         ],
     },

@@ -74,7 +74,7 @@ def ablate_results(
     chosen = _labels(dump, [record["hypothesis"] for record in records], asked, settings, labels)
     groups = groups_of(dump)
     # Of several folds the first, whose training sequences chose the units.
-    _, test = split_sequences(groups, asked.tested_share, split_seed)
+    _, test = split_sequences(groups, asked.test_share, split_seed, asked.folds)
     test = test[np.linspace(0, len(test) - 1, min(config.sequences, len(test))).round().astype(int)]
     if config.method == "resample" and len(test) < 2:
         raise InputError("--method resample takes states of another test sequence, and there is one: use --method mean")

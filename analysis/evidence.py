@@ -95,6 +95,28 @@ def untrained_model(study: Study, fold: Fold, model: Any, name: str, labels: Lab
     return clone(model).set_params(C=model.C / variance).fit(X, labels.values[fold.train_rows], sample_weight=weight)
 
 
+def character_split_score(study: Study, model: Any, name: str, labels: Labels) -> np.ndarray:
+    """Score a probe whose test characters are drawn at random among those that train it, [K] AUROC or R2.
+
+    Neighbouring characters share most of their state and most labels: how far this lies above the score of unseen
+    sequences is what a split of characters would make of memory.
+
+    Args:
+        study: the rows and states.
+        model: an estimator with the settings of the probe; it is left as it is.
+        name: the state set.
+        labels: K hypotheses.
+    """
+    X, (n_rows, _) = study.states(name, np.arange(len(study.group_of))), labels.values.shape
+    share = len(study.test) / len(study.group_of)
+    tested = np.less(np.random.default_rng(study.seed).random(n_rows), share)
+    weight = (labels.defined & ~tested[:, None]).astype(np.float32)
+    fitted, scorer = clone(model).fit(X, labels.values, sample_weight=weight), Scorer(np.zeros(n_rows), 0, 0)
+    if labels.values.dtype == bool:
+        return scorer.auroc(labels.values, fitted.decision_function(X), labels.defined & tested[:, None])
+    return scorer.r2(labels.values, fitted.predict(X), labels.defined & tested[:, None])
+
+
 def best_unit_p(study: Study, labels: Labels, X_train: np.ndarray) -> np.ndarray:
     """How often labels that say nothing have a unit as telling as the best one, [K].
 

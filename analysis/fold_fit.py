@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import clone
 
-from gatescope.analysis.evidence import best_unit_p, compression, control_task, untrained_model
+from gatescope.analysis.evidence import best_unit_p, character_split_score, compression, control_task, untrained_model
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.ranking import rank_units
 from gatescope.analysis.scoring import restore_prior
@@ -37,7 +37,7 @@ class FoldFit:
             also `restored` (logits at the frequencies of the data), `unit` and `unit_above` (the first unit of the
             ranking, and whether it is beyond its threshold), and with controls `control`, `control_labels` (several
             times K columns) and `untrained`.
-        controls: what the training rows say by themselves, [K] each; of the first fold alone.
+        controls: those that need no test rows of a fold, [K] each; of the first alone.
         sparse: scores of probes of few units, where they are asked for.
     """
 
@@ -85,6 +85,8 @@ def fit_fold(study: Study, number: int, name: str, labels: Labels, weighting: st
         if study.untrained is not None:
             untrained = untrained_model(study, fold, model, name, labels)
             says["untrained"] = _says(untrained, study.states(name, fold.test, study.untrained))
+        if number == 0:
+            controls["character_split_score"] = character_split_score(study, model, name, labels)
         if number == 0 and weighting == "plain":
             controls["compression"] = compression(study, model, name, labels)
             if isinstance(X_train, np.ndarray):

@@ -119,21 +119,29 @@ def resampled_auroc(
         for part in parts:
             rows = np.flatnonzero(defined[part, k])
             if len(rows):
-                found_here = _resampled_pairs(Y[part, k][rows], score[part, k][rows], sequence[part][rows], blocks)
+                of_part = Y[part, k][rows], score[part, k][rows], sequence[part][rows]
+                found_here = _resampled_pairs(*of_part, blocks, several=len(parts) > 1)
                 ordered += found_here[0]
                 pairs += found_here[1]
         np.divide(ordered, pairs, out=found[:, k], where=pairs > 0)
     return found
 
 
-def _resampled_pairs(y: np.ndarray, s: np.ndarray, sequence: np.ndarray, blocks: Sequence[np.ndarray]) -> np.ndarray:
+def _resampled_pairs(
+    y: np.ndarray, s: np.ndarray, sequence: np.ndarray, blocks: Sequence[np.ndarray], several: bool
+) -> np.ndarray:
     """How many pairs of a negative and a positive row each resample orders rightly, and has, [2, resamples].
+
+    Copies of a sequence are different sequences, as in every bootstrap; but where this is one of several parts, they
+    are not compared with each other. Of ten parts of four sequences such pairs would decide, and make the spread of the
+    resamples 1.25 times that of the score; it is 1.13 times as large so, and 1.04 times with parts of eight.
 
     Args:
         y: [n] bool.
         s: [n] scores.
         sequence: [n] number of each row's sequence.
         blocks: how often each resample draws each sequence, [S, resamples].
+        several: whether this is one of several parts.
     """
     order = np.argsort(s)
     y, s, sequence = y[order], s[order], sequence[order]
@@ -141,6 +149,7 @@ def _resampled_pairs(y: np.ndarray, s: np.ndarray, sequence: np.ndarray, blocks:
     n_bins = len(ends) + 1
     of_row = np.repeat(np.arange(n_bins), np.diff(np.searchsorted(s, ends), prepend=0, append=len(s)))
     counts = _cells(of_row + n_bins * y, sequence, (2 * n_bins, len(blocks[0])))
+    of_copies = _pairs_within(y, of_row, sequence, len(blocks[0])) if several else np.zeros((2, len(blocks[0])))
     # Whole numbers, exact in single precision unless the rows of a bin are many.
     most_drawn = max(int(block.max()) for block in blocks)
     exact = np.float32 if counts.sum(axis=1).max() * most_drawn < 2**24 else np.float64
@@ -151,8 +160,21 @@ def _resampled_pairs(y: np.ndarray, s: np.ndarray, sequence: np.ndarray, blocks:
         below = np.cumsum(negatives, axis=0)
         pairs = below[-1] * positives.sum(axis=0)
         below -= negatives / 2
-        found.append(np.stack([np.einsum("pn,pn->n", positives, below), pairs]))
+        ordered = np.einsum("pn,pn->n", positives, below)
+        found.append(np.stack([ordered, pairs]) - of_copies @ (times_drawn * (times_drawn - 1.0)))
     return np.concatenate(found, axis=1)
+
+
+def _pairs_within(y: np.ndarray, score: np.ndarray, sequence: np.ndarray, n_sequences: int) -> np.ndarray:
+    """How many pairs of a negative and a positive row each sequence orders rightly, and has, [2, S]."""
+    found, order = np.zeros((2, n_sequences)), np.argsort(sequence, kind="stable")
+    present, starts = np.unique(sequence[order], return_index=True)
+    for number, rows in zip(present.tolist(), np.split(order, starts[1:]), strict=True):
+        n_positive = int(y[rows].sum())
+        pairs = n_positive * (len(rows) - n_positive)
+        if pairs:
+            found[:, number] = ordering(y[rows], score[rows])[0] * pairs, pairs
+    return found
 
 
 def _cells(cell: np.ndarray, sequence: np.ndarray, shape: tuple[int, int]) -> Any:

@@ -36,7 +36,7 @@ from gatescope.analysis.read_results import read_results
 from gatescope.analysis.results import ABLATION, GATES, json_number
 from gatescope.analysis.saturation import saturation
 from gatescope.analysis.significance import benjamini_hochberg
-from gatescope.analysis.split import split_sequences
+from gatescope.analysis.split import groups_of, split_sequences
 from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import perplexity
 from gatescope.engine.files import write_atomic, write_json
@@ -60,6 +60,7 @@ UNFINISHED = (FITS, UNTRAINED)
 OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, *UNFINISHED, ABLATION, GATES)
 # Of which kind they are: results of others do not go on.
 BASELINES = "table, characters, place"
+UNITS = "selected, ranked, reversed, random"
 # What a fit of one hypothesis takes for each row of the dump: labels, weights, predictions, and the text baseline.
 BYTES_OF_EACH = 40
 # So many times that where not a fifth but all rows are tested, and have predictions.
@@ -107,7 +108,7 @@ def probe_dump(
     if table and len(table.boolean.values) != dump.n_rows:
         raise InputError(f"--labels {labels} has {len(table.boolean.values)} rows, and {states} has {dump.n_rows}")
     plan = planned(dump, config, table)
-    split_sequences(np.arange(len(dump.sequence_starts) - 1), config.tested_share, seed, config.folds - 1)
+    split_sequences(groups_of(dump), config.test_share, seed, config.folds)
     if config.alignment == "pre":
         dump.initial(dump.names[0])
     settings = {**probe_settings(config, seed), "read": read, "dump": dump.identity()}
@@ -235,7 +236,7 @@ def probe_settings(config: ProbeConfig, seed: int) -> dict[str, Any]:
     for name in ("controls", "sparse", "folds"):
         if getattr(config, name) == getattr(ProbeConfig, name):
             del of_method[name]
-    settings = {"seed": seed, "probe": of_method, "baselines": BASELINES}
+    settings = {"seed": seed, "probe": of_method, "baselines": BASELINES} | ({"units": UNITS} if config.sparse else {})
     return settings | ({"functions_sha256": sha256_of(config.functions)} if config.functions else {})
 
 

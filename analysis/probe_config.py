@@ -30,12 +30,14 @@ class ProbeConfig:
     C: float = 1.0  # inverse strength of the penalty on coefficients, as in scikit-learn
     alignment: Literal["post", "pre"] = "post"  # the state after, or before, reading the labelled character
     test_share: float = 0.2  # of the sequences
-    folds: int = 1  # parts of the sequences, each tested by probes of the others: scores are of all; 1: one test part
+    folds: int = (
+        1  # parts of the sequences, 5 or 10, each tested by probes of the others: scores are of all; 1: one part
+    )
     standard_errors: bool = False  # of the coefficients, robust to the dependence within a sequence
     bootstrap: int = 1000  # resamples of the test sequences, for 95% intervals
     ranking: Literal["auroc", "weight_sd", "weight"] = "auroc"  # what puts a unit first; the paper: weight
 
-    sparse: bool = False  # how many units it takes: probes of the first 1, 2, 4 ... 64 of rankings, and of random ones
+    sparse: bool = False  # how many units it takes: probes of 1, 2, 4 ... 64 selected ones, of rankings, of random ones
     controls: bool = False  # control task, chance, description length, random weights; several times the fits
     memory_limit: str = "4GB"  # half for states, beyond it read from disk in every pass; half for what fits together
 
@@ -54,11 +56,6 @@ class ProbeConfig:
             )
         if self.bootstrap < 2:
             raise InputError(f"--bootstrap {self.bootstrap}: expected at least 2 resamples, such as 1000")
-
-    @property
-    def tested_share(self) -> float:
-        """The share of the sequences that the first fold tests."""
-        return 1 / self.folds if self.folds > 1 else self.test_share
 
     @property
     def memory_bytes(self) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 
 import numpy as np
 
@@ -118,24 +117,6 @@ def participation_ratio(importance: np.ndarray) -> np.ndarray:
     largest = np.abs(importance).max(axis=1, keepdims=True)
     square = np.divide(importance, largest, out=np.full(importance.shape, np.nan), where=largest > 0) ** 2
     return square.sum(axis=1) ** 2 / (square**2).sum(axis=1)
-
-
-def top_units_shared(orders: Sequence[np.ndarray]) -> np.ndarray:
-    """Share of the first n units that two folds have in common, the mean over all pairs of folds.
-
-    Args:
-        orders: of each fold the first units of each hypothesis, [K, n]; -1 for none.
-
-    Returns:
-        [K] float64; NaN where fewer than two folds have any.
-    """
-    found = np.full(len(orders[0]), np.nan)
-    for k in range(len(found)):
-        firsts = [set(order[k].tolist()) for order in orders if (order[k] >= 0).all()]
-        shares = [len(one & other) / len(one) for one, other in combinations(firsts, 2)]
-        if shares:
-            found[k] = np.mean(shares)
-    return found
 
 
 def localisation(best_unit_auroc: np.ndarray, full_auroc: np.ndarray) -> np.ndarray:

@@ -28,8 +28,8 @@ SCORES = (
     *("r2", "r2_low", "r2_high", "r2_over_text_low", "r2_over_text_high", "pearson"),
     *("baseline_majority_f1", "baseline_text_f1", "baseline_text_auroc", "baseline_text_r2"),
     *("best_unit_f1", "best_unit_auroc", "best_unit_pearson", "localisation", "participation"),
-    *("control_score", "selectivity", "best_unit_p", "best_unit_q", "compression"),
-    *("untrained_score", "above_untrained_low", "above_untrained_high", "units_needed", "folds", "top_units_shared"),
+    *("control_score", "selectivity", "character_split_score", "leak", "best_unit_p", "best_unit_q", "compression"),
+    *("untrained_score", "above_untrained_low", "above_untrained_high", "units_needed", "folds", "best_unit_share"),
 )
 HELD_WORDS = ("hypothesis", "ranking", "method")
 HELD_NUMBERS = (
@@ -134,6 +134,10 @@ def _check_record(record: Any, where: str) -> None:
         units = record.get(key) or []
         if not isinstance(units, list) or not all(_is_unit(unit) for unit in units):
             raise InputError(f"{where}: {key} must be a list of objects with states, unit and numbers")
+    if isinstance(record.get("sparse"), dict) and "selected" not in record["sparse"]:
+        raise InputError(
+            f"{where} is of an earlier gatescope, with other units of --sparse: probe anew with --overwrite"
+        )
     if "sparse" in record and not _is_sparse(record["sparse"]):
         raise InputError(
             f"{where}: sparse must have units, selected, random, rankings: a list of as many numbers or nulls each"

@@ -182,10 +182,13 @@ def _folds(results: Sequence[Result]) -> str:
         return ""
     words = " or ".join(map(str, sorted(numbers)))
     return (
-        f"<p>Of {words} folds each is tested once, by probes, text baselines and best units of the others, so that "
-        "scores and intervals are of all sequences. AUROC compares characters of one fold alone, for probes of "
-        "different folds have no common scale. Coefficients, units and coloured texts are those of the first fold; "
-        "units shared says what part of the ten first units two folds have in common.</p>\n"
+        f"<p>Of {words} folds each is tested once, by probes, text baselines and single units of the others, so that "
+        "scores and intervals are of all sequences. AUROC and average precision compare characters of one fold alone, "
+        "for probes of different folds have no common scale, and R² and r take values from the mean of their fold. "
+        "What is no score of unseen sequences is of the first fold: coefficients, ten first units, participation, "
+        "number of training characters, compression, q, coloured texts. The number beside a unit’s name is of the "
+        "units that each fold’s training sequences put first, and unit’s folds is the share of folds in which that is "
+        "the unit that is named.</p>\n"
     )
 
 

@@ -87,9 +87,10 @@ COLUMNS = (
 )
 # Of results with folds or controls.
 MORE = (
-    ("units shared", "top_units_shared"),
+    ("unit’s folds", "best_unit_share"),
     ("control", "control_score"),
     ("selectivity", "selectivity"),
+    ("leak", "leak"),
     ("compression", "compression"),
     ("q of any unit", "best_unit_q"),
     ("untrained", "untrained_score"),
@@ -100,10 +101,12 @@ MORE = (
 CONTROLS_MEAN = {
     "control_score": "Control: F1 (R²) of the same probe on labels that the last three characters decide at random; "
     "selectivity is how far the hypothesis lies above that.",
-    "compression": "Compression: how many times shorter the labels are sent by probes of these states than at their "
-    "known frequency.",
-    "best_unit_q": "q of any unit: how often shifted labels have a unit as telling as the best, corrected for all that "
-    "was asked.",
+    "leak": "Leak: how far AUROC (R²) would lie above this if characters were divided into training and test, and not "
+    "whole sequences.",
+    "compression": "Compression: how many times shorter the labels of the training sequences are sent by probes of "
+    "these states than at their known frequency.",
+    "best_unit_q": "q of any unit: how often shifted labels have a unit as telling as the best, on the training "
+    "sequences, corrected for all that was asked.",
     "untrained_score": "Untrained: AUROC (R²) of a probe on states of random weights, one draw of a network built as "
     "this one that reads the same text, with C divided by the mean variance of its units, since small states would "
     "bear a larger penalty. Above it: the 95% interval of how far the trained network’s probe lies above.",

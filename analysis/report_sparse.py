@@ -32,9 +32,9 @@ def sparse_tables(results: Sequence[Result]) -> str:
         return ""
     note = (
         "AUROC (R²) of probes fitted anew to 1, 2, 4 … units, which the training sequences selected one after another, "
-        "each as the one that adds most to those before. Small, the mean of four draws of as many random units. The "
-        "last column is the least of these numbers that reaches 95% of how far the probe of all lies above chance; h "
-        "and c of a unit count as two."
+        "each as the one that adds most to R² of least squares there. Small, the mean of four draws of as many random "
+        "units. The last column is the least of these numbers from which on all reach 95% of how far the probe of all "
+        "lies above chance; h and c of a unit count as two."
     )
     return f'<h2>How many units does it take?</h2>\n<p class="muted">{note}</p>\n{"".join(parts)}'
 

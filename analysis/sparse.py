@@ -67,7 +67,8 @@ def sparse_scores(
     everyone = list(range(n_hypotheses))
     generator = np.random.default_rng(seed)
     drawn = [generator.permutation(n_units) for _ in range(RANDOM_ORDERS)]
-    scores["random"] = np.mean([_scores(model, everyone, each, sizes, train, test) for each in drawn], axis=0).T
+    random = np.mean([_scores(model, everyone, each, sizes, train, test) for each in drawn], axis=0).T
+    scores["random"] = np.where(first[:, :1] >= 0, random, np.nan)
     _, Y, defined = test
     # By these AUROC and R2 of all folds are means of theirs: the pairs of both classes are the sum of squares of labels
     # 0 and 1 from their mean, times the number of rows.
@@ -87,8 +88,8 @@ def sparse_records(folds: Sequence[SparseScores], full: np.ndarray, chance: floa
 
     Returns:
         For each hypothesis `sparse`: the numbers of `units` and, in lists of the same length, the scores of `selected`
-        ones, of each ranking, `reversed` and `random`; and `units_needed`, the least of these numbers with which those
-        selected reach 95% of how far `full` lies above chance, None where none does.
+        ones, of each ranking, `reversed` and `random`; and `units_needed`, the least of these numbers from which
+        on all of those selected reach 95% of how far `full` lies above chance, None where there is none.
     """
     weights = np.stack([fold.weight for fold in folds])[..., None]
     mean = {}
@@ -100,7 +101,8 @@ def sparse_records(folds: Sequence[SparseScores], full: np.ndarray, chance: floa
     for k, of_all in enumerate(full):
         lists = {name: list(map(json_number, values[k])) for name, values in mean.items()}
         enough = (mean["selected"][k] - chance >= ENOUGH * (of_all - chance)) & (of_all > chance)
-        needed = sizes[int(enough.argmax())] if enough.any() else None
+        first = max(np.flatnonzero(~enough), default=-1) + 1
+        needed = sizes[first] if first < len(sizes) else None
         found.append({"sparse": {"units": sizes, **lists}, "units_needed": needed})
     return found
 

@@ -47,18 +47,22 @@ def groups_of(source: StateSource) -> np.ndarray:
     return np.unique(groups, return_inverse=True)[1]
 
 
-def split_sequences(groups: np.ndarray, test_share: float, seed: int, fold: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def split_sequences(
+    groups: np.ndarray, test_share: float, seed: int, n_folds: int = 1, fold: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Divide the groups of sequences at random into a training and a test part.
 
     The test part has the whole number of groups nearest to `test_share` of all, but both parts keep at least one. Where
     all sequences are one group they are divided all the same: scores of a single group have no interval, and so decide
-    nothing. Of `1 / test_share` folds each tests its own part, the first the one that is tested without folds.
+    nothing. Of several folds each tests its own part of nearly equal size, the first the one that `1 / n_folds` as the
+    test share would test.
 
     Args:
         groups: [S] of each sequence, numbered from 0, as `groups_of` returns them.
         test_share: share of the groups to test on, strictly between 0 and 1.
         seed: of the random choice; equal seeds give equal splits.
-        fold: number of the fold, from 0.
+        n_folds: number of folds; of several, the test share decides nothing.
+        fold: which of them, from 0.
 
     Returns:
         train, test: sorted int64 sequence indices, disjoint, together 0 ... S - 1.
@@ -76,11 +80,11 @@ def split_sequences(groups: np.ndarray, test_share: float, seed: int, fold: int 
     n_groups = int(groups.max()) + 1
     if n_groups == 1:
         groups, n_groups = np.arange(len(groups)), len(groups)
-    first, last = (round(number * test_share * n_groups) for number in (fold, fold + 1))
-    if fold == 0:
-        last = min(max(last, 1), n_groups - 1)
-    elif n_groups * test_share < 1:
-        raise InputError(f"--folds {round(1 / test_share)}: expected at most {n_groups}, as many sequences (documents)")
+    if n_folds > n_groups:
+        raise InputError(f"--folds {n_folds}: expected at most {n_groups}, as many as there are sequences (documents)")
+    first, last = (round(number * n_groups / n_folds) for number in (fold, fold + 1))
+    if n_folds == 1:
+        last = min(max(round(test_share * n_groups), 1), n_groups - 1)
     tested = np.zeros(n_groups, dtype=bool)
     tested[np.random.default_rng(seed).permutation(n_groups)[first:last]] = True
     return np.flatnonzero(~tested[groups]), np.flatnonzero(tested[groups])
@@ -103,7 +107,7 @@ class Fold:
 
 def folds_of(groups: np.ndarray, sequence_starts: np.ndarray, test_share: float, n_folds: int, seed: int) -> list[Fold]:
     """Return every division; arguments as for `split_sequences` and `rows_of`."""
-    divided = [split_sequences(groups, test_share, seed, fold) for fold in range(n_folds)]
+    divided = [split_sequences(groups, test_share, seed, n_folds, fold) for fold in range(n_folds)]
     return [Fold(*parts, *(rows_of(part, sequence_starts) for part in parts)) for parts in divided]
 
 

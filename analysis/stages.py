@@ -62,7 +62,7 @@ def run_stages(
     text = survey_corpus(corpus)
     train.require(text.n_characters)
     sample.require(train.architecture, vocabulary_of(text)[0], device)
-    split_sequences(np.arange(sample.sequences), probe.tested_share, seed, probe.folds - 1)
+    split_sequences(np.arange(sample.sequences), probe.test_share, seed, probe.folds)
     if not state_sets(captured_arrays(train.architecture, sample.capture), probe.alignment):
         raise InputError(
             f"--sample.capture {' '.join(sample.capture)} leaves no states for probes of --probe.alignment "

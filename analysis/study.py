@@ -24,7 +24,7 @@ from gatescope.analysis.fold_fit import fit_fold
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import ProbeConfig
-from gatescope.analysis.ranking import localisation, participation_ratio, top_units_shared, unit_records
+from gatescope.analysis.ranking import localisation, participation_ratio, unit_records
 from gatescope.analysis.results import CONVERGED, MEASURES, json_number
 from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.sparse import sparse_records
@@ -38,7 +38,8 @@ from gatescope.engine.state_source import StateSource
 
 N_TOP_UNITS = 10
 UNTRAINED = ("untrained_score", "above_untrained_low", "above_untrained_high")
-CONTROLS = ("control_score", "selectivity", "best_unit_p", "compression", *UNTRAINED)
+SPLIT = ("character_split_score", "leak")
+CONTROLS = ("control_score", "selectivity", *SPLIT, "best_unit_p", "compression", *UNTRAINED)
 
 
 class Study:
@@ -56,7 +57,7 @@ class Study:
         starts = dump.sequence_starts
         # Of each sequence: what belongs together is neither divided nor independent.
         self.group_of = groups_of(dump)
-        self.folds = folds_of(self.group_of, starts, config.tested_share, config.folds, seed)
+        self.folds = folds_of(self.group_of, starts, config.test_share, config.folds, seed)
         # Coefficients, units and texts are those of the first.
         self.train, self.test, self.train_rows, self.test_rows = astuple(self.folds[0])
         self.tested_rows = np.concatenate([fold.test_rows for fold in self.folds])
@@ -117,9 +118,10 @@ class Study:
         status = np.take_along_axis(statuses, (statuses != CONVERGED).argmax(axis=0)[None], axis=0)[0]
         records = self._records(name, labels, weighting, scores, units, largest, status)
         if len(folds) > 1:
-            shared = top_units_shared([fold.orders[self.ranking(weighting)][:, :N_TOP_UNITS] for fold in folds])
-            for record, share in zip(records, shared, strict=True):
-                record |= {"folds": len(folds), "top_units_shared": json_number(share)}
+            best = np.stack([fold.orders[self.ranking(weighting)][:, 0] for fold in folds])
+            agreed = np.where(best[0] >= 0, (best == best[0]).mean(axis=0), np.nan)
+            for record, share in zip(records, agreed, strict=True):
+                record |= {"folds": len(folds), "best_unit_share": json_number(share)}
         sparse = [fold.sparse for fold in folds if fold.sparse is not None]
         if sparse:
             measure, chance = MEASURES["continuous" if weighting == "none" else "boolean"]
@@ -146,7 +148,9 @@ class Study:
             scores = self.scorer.regression(Y, probe, text, defined)
             return scores | {"best_unit_pearson": self.scorer.pearson(Y, unit, defined)}
         scores = self.scorer.classification(Y, probe, text, defined, says.get("restored"))
-        of_unit = self.scorer.auroc(Y, unit, defined), self.scorer.f1(Y, says["unit_above"], defined)
+        # Where one fold has no unit, neither score is of all.
+        f1 = np.where(np.isnan(unit).any(axis=0), np.nan, self.scorer.f1(Y, says["unit_above"], defined))
+        of_unit = self.scorer.auroc(Y, unit, defined), f1
         return scores | dict(zip(("best_unit_auroc", "best_unit_f1"), of_unit, strict=True))
 
     def _controls(
@@ -154,11 +158,12 @@ class Study:
         labels: Labels,
         scores: dict[str, np.ndarray],
         says: dict[str, np.ndarray],
-        of_training: dict[str, np.ndarray],
+        others: dict[str, np.ndarray],
     ) -> dict[str, np.ndarray]:
         """Return what stands behind the scores of a state set; NaN where it is not known or would take too much."""
         Y, defined = labels.values[self.tested_rows], labels.defined[self.tested_rows]
-        found = dict.fromkeys(CONTROLS, np.full(len(labels.hypotheses), np.nan)) | of_training
+        found = dict.fromkeys(CONTROLS, np.full(len(labels.hypotheses), np.nan)) | others
+        found["leak"] = found["character_split_score"] - scores["auroc" if Y.dtype == bool else "r2"]
         if "control" in says:
             score = control_score(self.scorer, says["control_labels"], says["control"], defined)
             found |= {"control_score": score, "selectivity": scores["f1" if Y.dtype == bool else "r2"] - score}

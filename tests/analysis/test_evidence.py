@@ -101,6 +101,31 @@ def test_continuous_hypotheses_have_a_control_task(dump):
     assert record["selectivity"] > 0.3 and record["compression"] is None
 
 
+@pytest.mark.parametrize("memory_limit", ["4GB", "100KB"])
+@pytest.mark.parametrize("continuous", [False, True])
+def test_a_split_of_characters_flatters_what_differs_between_sequences(dump, continuous, memory_limit):
+    """A label that each sequence has or has not; states cannot know it, but tell sequences apart."""
+    source, labels = dump
+    values, named = labels.values.copy(), np.repeat(np.random.default_rng(4).random(S) < 0.5, T)
+    values[:, 1] = named
+    defined = np.stack([np.arange(N) % 5 > 0, np.ones(N, bool), np.arange(N) % 3 > 0], axis=1)
+    labels = replace(labels, values=values + 0.5 if continuous else values, defined=defined)
+    config = ProbeConfig(controls=True, bootstrap=20, C=0.3, memory_limit=memory_limit)
+    study = Study(source, config, seed=2)
+    records, _, _ = study.fit("layer0/h", labels, "none" if continuous else "plain")
+    X = source.array("layer0/h")[:].astype(np.float64)
+    tested = np.random.default_rng(2).random(N) < 0.2
+    for k, record in enumerate(records):
+        y, rows = labels.values[:, k], labels.defined[:, k]
+        model = Ridge(alpha=1 / 0.3) if continuous else LogisticRegression(C=0.3, tol=1e-8)
+        model.fit(X[rows & ~tested], y[rows & ~tested])
+        said = (model.predict if continuous else model.decision_function)(X[rows & tested])
+        expected = (r2_score if continuous else roc_auc_score)(y[rows & tested], said)
+        assert record["character_split_score"] == pytest.approx(expected, abs=1e-3)
+        of_sequences = record["r2" if continuous else "auroc"]
+        assert record["leak"] == pytest.approx(record["character_split_score"] - of_sequences, abs=2e-6)
+
+
 def test_the_statistic_is_the_auroc_of_the_best_unit(dump, monkeypatch):
     source, labels = dump
     study = Study(source, ProbeConfig(bootstrap=20), seed=0)

@@ -121,7 +121,7 @@ def test_the_first_fold_is_the_part_that_is_tested_without_folds(dump):
     for record, other in zip(records, alone, strict=True):
         for name in ("top_units", "largest_weights", "participation", "n_train"):
             assert record[name] == other[name]
-        assert "folds" not in other and "top_units_shared" not in other
+        assert "folds" not in other and "best_unit_share" not in other
 
 
 def test_a_label_that_one_fold_has_alone_is_not_scored(dump):
@@ -132,6 +132,7 @@ def test_a_label_that_one_fold_has_alone_is_not_scored(dump):
         records, _, _ = study.fit("layer0/h", labels, weighting)
         assert [record["status"] for record in records] == ["converged", "converged", "one_class"]
         assert records[2]["auroc"] == 0.5 and verdict(records[2]) == "not scored"
+        assert records[2]["best_unit_auroc"] is None and records[2]["best_unit_f1"] is None
 
 
 def test_states_that_know_nothing_lie_around_one_half(dump):
@@ -152,11 +153,11 @@ def test_controls_are_asked_in_every_fold_but_those_of_the_training_rows_alone(d
     labels = fold_labels(dump)
     untrained = fold_dump(tmp_path / "untrained.zarr", seed=9)
     study, asked = study_of(dump, controls=True, untrained=untrained), []
-    for name in ("compression", "best_unit_p"):
+    for name in ("compression", "best_unit_p", "character_split_score"):
         whole = getattr(fold_fit, name)
         monkeypatch.setattr(fold_fit, name, lambda *given, whole=whole: asked.append(whole) or whole(*given))
     records, _, _ = study.fit("layer0/h", labels, "plain")
-    assert len(asked) == 2
+    assert len(asked) == 3
     first, _, _ = study_of(dump, folds=1, test_share=0.25, controls=True, untrained=untrained).fit(
         "layer0/h", labels, "plain"
     )
@@ -173,9 +174,9 @@ def test_controls_are_asked_in_every_fold_but_those_of_the_training_rows_alone(d
         assert record["above_untrained_low"] < record["auroc"] - record["untrained_score"]
         assert record["selectivity"] == pytest.approx(record["f1"] - record["control_score"], abs=2e-6)
         # Of the training rows, which are the first fold's.
-        assert [record[name] for name in ("compression", "best_unit_p")] == [
-            other[name] for name in ("compression", "best_unit_p")
-        ]
+        for name in ("compression", "best_unit_p", "character_split_score"):
+            assert record[name] == other[name]
+        assert record["leak"] == pytest.approx(record["character_split_score"] - record["auroc"], abs=2e-6)
     assert records[0]["control_score"] != first[0]["control_score"]
 
 
@@ -193,10 +194,19 @@ def test_few_units_are_scored_in_every_fold(dump, continuous):
         assert one == pytest.approx(record["best_unit_auroc"], abs=0.01)
 
 
-def test_folds_share_the_units_that_matter(dump):
-    records, _, _ = study_of(dump).fit("layer0/h", fold_labels(dump), "plain")
-    # Of eight units all are among the first ten.
-    assert [record["top_units_shared"] for record in records] == [1.0] * 3
+def test_it_is_said_how_many_folds_put_the_first_unit_first(dump):
+    study, labels = study_of(dump), fold_labels(dump)
+    records, _, _ = study.fit("layer0/h", labels, "plain")
+    X = dump.array("layer0/h")[:]
+    for k, record in enumerate(records):
+        best = []
+        for fold in study.folds:
+            rows = fold.train_rows[labels.defined[fold.train_rows, k]]
+            alone = [roc_auc_score(labels.values[rows, k], X[rows, unit]) for unit in range(X.shape[1])]
+            best.append(np.abs(np.array(alone) - 0.5).argmax())
+        assert record["top_units"][0]["unit"] == best[0]
+        assert record["best_unit_share"] == np.mean([each == best[0] for each in best])
+    assert records[2]["best_unit_share"] < 1
 
 
 def test_states_that_do_not_fit_into_memory_give_the_same(dump):
@@ -219,13 +229,13 @@ def test_the_command_tests_all_sequences_and_says_so(tmp_path, capsys):
     assert {record["folds"] for record in records} == {4} and max(record["n_test"] for record in records) == N
     assert main(["report", str(tmp_path / "r")]) == 0
     page = (tmp_path / "r" / "report.html").read_text()
-    assert "Of 4 folds each is tested once" in page and "units shared" in page
+    assert "Of 4 folds each is tested once" in page and "unit’s folds" in page
     capsys.readouterr()
     assert main([*words, "--out", str(tmp_path / "r")]) == 2
     assert "probe.folds" in capsys.readouterr().err
     assert main([*words, "--out", str(tmp_path / "one")]) == 0 and main(["report", str(tmp_path / "one")]) == 0
     page = (tmp_path / "one" / "report.html").read_text()
-    assert "folds" not in page and "units shared" not in page
+    assert "folds" not in page and "unit’s folds" not in page
     for flags, message in [
         (["--folds", "0"], "--folds 0: expected a number of parts"),
         (["--folds", "4", "--test-share", "0.3"], "leave out --test-share 0.3"),

@@ -70,18 +70,22 @@ def test_rows_are_compared_with_those_of_their_part_alone():
     (times_drawn,) = resamples(12, 20, 5)
     for k in range(3):
         y, rows, s, drawn = Y[:, k], defined[:, k], score[:, k], times_drawn[:, groups]
-        found = []
+        found, counts, ordered, of_all = [], [], np.zeros(20), np.zeros(20)
         for part in parts:
             chosen = np.arange(600)[part][rows[part]]
-            if y[chosen].any():
-                weights = [drawn[b, chosen] for b in range(20)]
-                pairs = [float((w * y[chosen]).sum() * (w * ~y[chosen]).sum()) for w in weights]
-                area = [roc_auc_score(y[chosen], s[chosen], sample_weight=w) for w in weights]
-                found.append((area, pairs, roc_auc_score(y[chosen], s[chosen]), y[chosen].sum(), (~y[chosen]).sum()))
-        area, pairs = (np.array([each[place] for each in found]) for place in (0, 1))
-        np.testing.assert_allclose(resampled[:, k], (area * pairs).sum(axis=0) / pairs.sum(axis=0), rtol=1e-12)
-        of_all = [each[3] * each[4] for each in found]
-        assert areas[k] == pytest.approx(np.average([each[2] for each in found], weights=of_all), rel=1e-12)
+            one, other = chosen[y[chosen]], chosen[~y[chosen]]
+            if len(one):
+                found.append(roc_auc_score(y[chosen], s[chosen]))
+                counts.append(len(one) * len(other))
+            right = (s[one][:, None] > s[other]) + 0.5 * (s[one][:, None] == s[other])
+            # A sequence that is drawn m times meets others m times for each of theirs, and itself m times.
+            same = groups[one][:, None] == groups[other]
+            for b in range(20):
+                weight = np.where(same, drawn[b, one][:, None], np.outer(drawn[b, one], drawn[b, other]))
+                ordered[b] += (weight * right).sum()
+                of_all[b] += weight.sum()
+        np.testing.assert_allclose(resampled[:, k], ordered / of_all, rtol=1e-12)
+        assert areas[k] == pytest.approx(np.average(found, weights=counts), rel=1e-12)
         chosen = [np.arange(600)[part][rows[part]] for part in parts]
         each = [average_precision_score(y[rows], s[rows]) if y[rows].any() else 0 for rows in chosen]
         expected = np.average(each, weights=[y[rows].sum() for rows in chosen])

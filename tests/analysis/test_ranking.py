@@ -15,7 +15,6 @@ from gatescope.analysis.ranking import (
     localisation,
     participation_ratio,
     rank_units,
-    top_units_shared,
     unit_importance,
     unit_records,
 )
@@ -108,16 +107,6 @@ def test_participation_ratio_at_its_extremes():
 def test_participation_ratio_equals_its_formula_at_any_scale(weights, scale):
     expected = [math.fsum(w**2 for w in row) ** 2 / math.fsum(w**4 for w in row) for row in weights.tolist()]
     np.testing.assert_allclose(participation_ratio(weights * scale), expected, rtol=1e-12)
-
-
-def test_units_shared_are_those_of_pairs_of_folds():
-    folds = [
-        np.array([[1, 2, 3, 4], [0, 1, 2, 3]]),
-        np.array([[4, 3, 8, 9], [-1] * 4]),
-        np.array([[1, 2, 3, 8], [-1] * 4]),
-    ]
-    found = top_units_shared(folds)
-    assert found[0] == pytest.approx((2 + 3 + 2) / 3 / 4) and np.isnan(found[1])
 
 
 def test_localisation():

@@ -77,7 +77,13 @@ def test_an_excerpt_without_probe_or_unit_is_read(tmp_path):
         ([record(top_units=[{"states": "layer0/h"}])], None, None, "top_units must be a list of objects"),
         ([record(top_units={"unit": 1})], None, None, "top_units must be a list of objects"),
         ([record(sparse=[1])], None, None, "record 0: sparse must have units, selected, random, rankings"),
-        ([record(sparse={"units": [1], "random": [1], "auroc": [1]})], None, None, "sparse must have units, selected"),
+        (
+            [record(sparse={"units": [1], "random": [1], "auroc": [1]})],
+            None,
+            None,
+            "is of an earlier gatescope, with other",
+        ),
+        ([record(sparse={"units": [1], "selected": [1]})], None, None, "sparse must have units, selected, random"),
         (
             [record(sparse={"units": [1], "selected": [1], "random": [1], "auroc": [1, 2]})],
             None,

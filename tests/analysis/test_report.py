@@ -354,7 +354,7 @@ def test_bad_input_leaves_the_earlier_report_alone(tmp_path, write_result):
 
 def test_controls_stand_in_the_last_table_where_there_are_any(tmp_path, write_result, texts_to_draw):
     folder = write_result(tmp_path / "lstm", hypotheses=[("inside_string", '"', 0.9)])
-    controls = {"control_score": 0.11, "selectivity": 0.72, "compression": 1.9, "best_unit_q": 0.03}
+    controls = {"control_score": 0.11, "selectivity": 0.72, "compression": 1.9, "leak": 0.07, "best_unit_q": 0.03}
     controls |= {"untrained_score": 0.66, "above_untrained_low": 0.08, "above_untrained_high": 0.2}
     records = [record | controls for record in json.loads((folder / "probes.json").read_text())]
     (folder / "probes.json").write_text(json.dumps(records))
@@ -362,7 +362,7 @@ def test_controls_stand_in_the_last_table_where_there_are_any(tmp_path, write_re
     (table,) = page.all("table", **{"class": "sortable"})
     heads = [e["text"] for e in within(within(table, "thead")[0], "th")]
     row = cells(body_rows(table)[0])
-    shown = {"control": ".11", "selectivity": ".72", "untrained": ".66"}
+    shown = {"control": ".11", "selectivity": ".72", "untrained": ".66", "leak": ".07"}
     shown |= {"above it, low": ".08", "above it, high": ".20"}
     assert {head: cell for head, cell in zip(heads, row, strict=True) if head in shown} == shown
     words = "3 of 3 are told better than by states of random weights, with the whole of the interval."

@@ -127,6 +127,8 @@ def test_units_are_needed_where_those_selected_reach_what_all_tell_and_all_tell_
     assert needed([0.88, 0.89, 0.9], 0.9) == 1 and needed([0.87, 0.89, 0.9], 0.9) == 2
     assert needed([0.7, 0.87, 0.88], 0.9) == 4 and needed([0.7, 0.87, 0.87], 0.9) is None
     assert needed([0.5, 0.5, 0.5], 0.5) is None
+    # What fewer units reached by chance, more must reach too.
+    assert needed([0.9, 0.87, 0.88], 0.9) == 4 and needed([0.9, 0.9, 0.87], 0.9) is None
 
 
 @pytest.mark.parametrize("continuous", [False, True])
