@@ -38,7 +38,7 @@ class ProbeConfig:
     ranking: Literal["auroc", "weight_sd", "weight"] = "auroc"  # what puts a unit first; the paper: weight
 
     sparse: bool = False  # how many units it takes: probes of 1, 2, 4 ... 64 selected ones, of rankings, of random ones
-    controls: bool = False  # control task, chance, description length, random weights; several times the fits
+    controls: bool = False  # control task, chance, description length, leak, random weights; several times the fits
     memory_limit: str = "4GB"  # half for states, beyond it read from disk in every pass; half for what fits together
 
     def __post_init__(self) -> None:
