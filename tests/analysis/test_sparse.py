@@ -96,7 +96,7 @@ def test_a_label_of_one_class_has_no_ranking(dump):
     labels = labels_of(dump[1])
     labels.values[:, 0] = True
     _, (one, three, _) = records_of(dump[0], labels)
-    assert one["units_needed"] is None and set(one["sparse"]["auroc"]) == {None}
+    assert one["units_needed"] is None and set(one["sparse"]["auroc"] + one["sparse"]["random"]) == {None}
     assert three["units_needed"] == 4
 
 
