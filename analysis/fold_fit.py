@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.base import clone
 
 from gatescope.analysis.evidence import best_unit_p, character_split_score, compression, control_task, untrained_model
 from gatescope.analysis.labels import Labels
@@ -92,7 +91,7 @@ def fit_fold(study: Study, number: int, name: str, labels: Labels, weighting: st
             if isinstance(X_train, np.ndarray):
                 controls["best_unit_p"] = best_unit_p(study, labels, X_train)
     if config.sparse and name == study.main_set and weighting != "balanced":
-        sparse = sparse_scores(clone(model), orders, train, test, study.seed)
+        sparse = sparse_scores(model, orders, train, test, study.seed)
     return FoldFit(model, alone, sd, orders, says, controls, sparse)
 
 

@@ -18,6 +18,9 @@ COUNTS = ("tp", "fp", "fn", "tn")
 # Order of the last axis of regression moments: weight, then weighted sums of target t, prediction p and their products.
 MOMENTS = ("weight", "t", "p", "tt", "pp", "tp", "residual_square")
 
+# All rows as one part.
+WHOLE = (slice(None),)
+
 # A centred sum of squares below this share of the uncentred one is rounding: the values are constant.
 _CONSTANT = 1e-12
 
@@ -84,7 +87,7 @@ def moments_by_sequence(
     predicted: np.ndarray,
     weight: np.ndarray,
     sequence_ids: np.ndarray,
-    parts: Sequence[slice] = (slice(None),),
+    parts: Sequence[slice] = WHOLE,
 ) -> np.ndarray:
     """Sums per sequence from which R2 and Pearson's r of a continuous prediction follow.
 

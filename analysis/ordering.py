@@ -5,7 +5,7 @@ that know nothing, however rare the hypothesis. Its intervals are over sequences
 
 Scores of different probes, such as those of several folds, have no common scale: rows are compared within the part that
 one probe scored, and every pair of them counts alike. Over all rows at once AUROC would lie too low, for where a
-hypothesis is frequent among the test rows it is rarer among the training rows (Parker, Gunter & Bedo, Stratification
+hypothesis is frequent among the test rows it is rarer among the training rows (Parker, Günter & Bedo, Stratification
 bias in low signal microarray studies, BMC Bioinformatics 8, 2007).
 """
 
@@ -18,13 +18,13 @@ import numpy as np
 from scipy import sparse
 
 from gatescope.analysis.intervals import resamples
+from gatescope.analysis.metrics import WHOLE
 
 # Of resampled rows, scores that share one of so many equal bins count as ties. That moves AUROC by about 1 / (2 BINS)
 # at most, and far less where scores of both classes are mixed.
 BINS = 1024
 # A sparse product takes about this many times as long for each of its numbers as a dense one.
 SPARSE = 8
-WHOLE = (slice(None),)
 
 
 def ordering(y: np.ndarray, score: np.ndarray) -> tuple[float, float]:

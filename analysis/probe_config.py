@@ -30,9 +30,7 @@ class ProbeConfig:
     C: float = 1.0  # inverse strength of the penalty on coefficients, as in scikit-learn
     alignment: Literal["post", "pre"] = "post"  # the state after, or before, reading the labelled character
     test_share: float = 0.2  # of the sequences
-    folds: int = (
-        1  # parts of the sequences, 5 or 10, each tested by probes of the others: scores are of all; 1: one part
-    )
+    folds: int = 1  # parts of the sequences, such as 5, each tested by probes of the others; 1: one part is tested
     standard_errors: bool = False  # of the coefficients, robust to the dependence within a sequence
     bootstrap: int = 1000  # resamples of the test sequences, for 95% intervals
     ranking: Literal["auroc", "weight_sd", "weight"] = "auroc"  # what puts a unit first; the paper: weight

@@ -14,8 +14,6 @@ Record = Mapping[str, Any]
 ABLATION, GATES = "ablation.json", "gates.json"
 # The status of a fit that reached its tolerance; every other status is shown.
 CONVERGED = "converged"
-# That of labels which the training rows do not have both of.
-ONE_CLASS = "one_class"
 
 # By what a hypothesis of each kind is judged, and what chance reaches of it.
 MEASURES = {"boolean": ("auroc", 0.5), "continuous": ("r2", 0.0)}
@@ -118,7 +116,7 @@ def verdict(record: Record) -> Verdict:
     interval is missing. `not scored`: there is no score, or the training rows had one class.
     """
     measure, chance = MEASURES[record["kind"]]
-    if number(record, measure) is None or record["status"] == ONE_CLASS:
+    if number(record, measure) is None or record["status"] == "one_class":
         return Verdict.UNSCORED
     names = (f"{measure}_low", f"{measure}_high", f"{measure}_over_text_low", f"{measure}_over_text_high")
     low, high, over_low, over_high = (number(record, name) for name in names)

@@ -10,12 +10,13 @@ import numpy as np
 from gatescope.analysis.baselines import majority_f1
 from gatescope.analysis.intervals import SHARE, UNBOUNDED, bootstrap_difference, bootstrap_interval, t_interval
 from gatescope.analysis.metrics import (
+    WHOLE,
     classification_metrics,
     confusion_by_sequence,
     moment_metrics,
     moments_by_sequence,
 )
-from gatescope.analysis.ordering import WHOLE, auroc, resampled_auroc
+from gatescope.analysis.ordering import auroc, resampled_auroc
 from gatescope.analysis.scoring import probability_metrics
 
 PLAIN = ("prevalence", "accuracy", "precision", "recall", "f1", "mcc", "balanced_accuracy")

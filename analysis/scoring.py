@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import expit
 
-from gatescope.analysis.ordering import WHOLE, ordering_within
+from gatescope.analysis.metrics import WHOLE
+from gatescope.analysis.ordering import ordering_within
 
 
 def restore_prior(logit: np.ndarray, weight_ratio: np.ndarray) -> np.ndarray:
