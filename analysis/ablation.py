@@ -98,9 +98,8 @@ def _asked(results: Path, settings: dict[str, Any]) -> tuple[ProbeConfig, int]:
         probe, seed = settings["probe"], settings["seed"]
         several: dict[str, Any] = {name: tuple(map(str, probe[name])) for name in ("hypotheses", "pattern")}
         functions = Path(probe["functions"]) if probe["functions"] else None
-        alone = {name: probe[name] for name in ("alignment", "test_share", "ranking")} | {
-            "folds": probe.get("folds", 1)
-        }
+        alone = {name: probe[name] for name in ("alignment", "test_share", "ranking")}
+        alone["folds"] = probe.get("folds", 1)
         if type(seed) is not int or seed < 0:
             raise ValueError(f"seed {seed!r}")
         return ProbeConfig(functions=functions, **several, **alone), seed

@@ -20,6 +20,7 @@ from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.significance import shift_test
 from gatescope.analysis.split import Fold, rows_of
 from gatescope.analysis.units_alone import column_sd
+from gatescope.engine.irls import LogisticProbes
 
 if TYPE_CHECKING:
     from gatescope.analysis.study import Study
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 N_SHIFTS = 200
 CONTEXT = 3  # characters that make a type of the control task; of more, few types would recur
 UNITS_AT_ONCE = 256
+
+
+def says(model: Any, X: Any) -> np.ndarray:
+    """Return the logits of the positive class, or values of continuous hypotheses, [n, K]."""
+    return np.asarray(model.decision_function(X) if isinstance(model, LogisticProbes) else model.predict(X))
 
 
 def control_task(
@@ -111,10 +117,8 @@ def character_split_score(study: Study, model: Any, name: str, labels: Labels) -
     share = len(study.test) / len(study.group_of)
     tested = np.less(np.random.default_rng(study.seed).random(n_rows), share)
     weight = (labels.defined & ~tested[:, None]).astype(np.float32)
-    fitted, scorer = clone(model).fit(X, labels.values, sample_weight=weight), Scorer(np.zeros(n_rows), 0, 0)
-    if labels.values.dtype == bool:
-        return scorer.auroc(labels.values, fitted.decision_function(X), labels.defined & tested[:, None])
-    return scorer.r2(labels.values, fitted.predict(X), labels.defined & tested[:, None])
+    said = says(clone(model).fit(X, labels.values, sample_weight=weight), X)
+    return Scorer(np.zeros(n_rows), 0, 0).score(labels.values, said, labels.defined & tested[:, None])
 
 
 def best_unit_p(study: Study, labels: Labels, X_train: np.ndarray) -> np.ndarray:

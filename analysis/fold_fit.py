@@ -6,11 +6,18 @@ Everything that chooses, units and thresholds too, sees the training rows alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatescope.analysis.evidence import best_unit_p, character_split_score, compression, control_task, untrained_model
+from gatescope.analysis.evidence import (
+    best_unit_p,
+    character_split_score,
+    compression,
+    control_task,
+    says,
+    untrained_model,
+)
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.ranking import rank_units
 from gatescope.analysis.scoring import restore_prior
@@ -32,7 +39,7 @@ class FoldFit:
         alone: what units tell by themselves on the training rows, `auroc` or `correlation`, [K, H].
         sd: standard deviation of each unit there, [H].
         orders: the units by the ranking of the results, and by their weights, [K, H]; -1 where there was no fit.
-        says: of the n test rows, [n, K] each: `probe` (logits, or values of continuous hypotheses), of balanced ones
+        said: of the n test rows, [n, K] each: `probe` (logits, or values of continuous hypotheses), of balanced ones
             also `restored` (logits at the frequencies of the data), `unit` and `unit_above` (the first unit of the
             ranking, and whether it is beyond its threshold), and with controls `control`, `control_labels` (several
             times K columns) and `untrained`.
@@ -44,7 +51,7 @@ class FoldFit:
     alone: dict[str, np.ndarray]
     sd: np.ndarray
     orders: dict[str, np.ndarray]
-    says: dict[str, np.ndarray]
+    said: dict[str, np.ndarray]
     controls: dict[str, np.ndarray]
     sparse: SparseScores | None
 
@@ -70,20 +77,20 @@ def fit_fold(study: Study, number: int, name: str, labels: Labels, weighting: st
         class_weight = "balanced" if weighting == "balanced" else None
         model = LogisticProbes(C=config.C, class_weight=class_weight, memory_limit=memory)
     model.fit(*train[:2], sample_weight=train[2].astype(np.float32))
-    says = {"probe": _says(model, X_test)}
+    said = {"probe": says(model, X_test)}
     if weighting == "balanced":
-        says["restored"] = restore_prior(says["probe"], _negatives_per_positive(*train[1:]))
+        said["restored"] = restore_prior(said["probe"], _negatives_per_positive(*train[1:]))
     # Single units know no class weights: both weightings share them.
     alone, sd = study.shared(("units", number, name), lambda: (units_alone(*train, memory), column_sd(X_train)))
     orders = _orders(study.ranking(weighting), model.coef_, sd, alone)
-    says |= best_unit_says(orders[study.ranking(weighting)][:, 0], alone, train, test)
+    said |= best_unit_says(orders[study.ranking(weighting)][:, 0], alone, train, test)
     controls, sparse = {}, None
     if config.controls and weighting != "balanced":
         if study.dump.tokens is not None:
-            says["control_labels"], says["control"] = control_task(study, fold, model, labels, X_train, X_test)
+            said["control_labels"], said["control"] = control_task(study, fold, model, labels, X_train, X_test)
         if study.untrained is not None:
             untrained = untrained_model(study, fold, model, name, labels)
-            says["untrained"] = _says(untrained, study.states(name, fold.test, study.untrained))
+            said["untrained"] = says(untrained, study.states(name, fold.test, study.untrained))
         if number == 0:
             controls["character_split_score"] = character_split_score(study, model, name, labels)
         if number == 0 and weighting == "plain":
@@ -92,12 +99,7 @@ def fit_fold(study: Study, number: int, name: str, labels: Labels, weighting: st
                 controls["best_unit_p"] = best_unit_p(study, labels, X_train)
     if config.sparse and name == study.main_set and weighting != "balanced":
         sparse = sparse_scores(model, orders, train, test, study.seed)
-    return FoldFit(model, alone, sd, orders, says, controls, sparse)
-
-
-def _says(model: Any, X: Any) -> np.ndarray:
-    """Logits of the positive class, or values of continuous hypotheses, [n, K]."""
-    return np.asarray(model.decision_function(X) if isinstance(model, LogisticProbes) else model.predict(X))
+    return FoldFit(model, alone, sd, orders, said, controls, sparse)
 
 
 def _negatives_per_positive(Y: np.ndarray, defined: np.ndarray) -> np.ndarray:

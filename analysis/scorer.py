@@ -111,6 +111,10 @@ class Scorer:
         moments = [self._moments(Y, each, defined) for each in (score, other)]
         return moment_metrics(moments[1].sum(axis=0))["r2"], *self._interval("r2", *moments)
 
+    def score(self, Y: np.ndarray, said: np.ndarray, defined: np.ndarray) -> np.ndarray:
+        """By what a hypothesis is judged, [K]: AUROC of scores, or R2 of values."""
+        return (self.auroc if Y.dtype == bool else self.r2)(Y, said, defined)
+
     def best_of(
         self, predictions: Sequence[np.ndarray], Y: np.ndarray, defined: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -118,8 +122,7 @@ class Scorer:
 
         By AUROC or R2. That may owe something to chance: of baselines, which make it no easier for a probe then.
         """
-        score = self.auroc if Y.dtype == bool else self.r2
-        scores = np.stack([score(Y, each, defined) for each in predictions])
+        scores = np.stack([self.score(Y, each, defined) for each in predictions])
         best = np.where(np.isnan(scores), -np.inf, scores).argmax(axis=0)
         return np.choose(best, predictions), np.choose(best, scores)
 

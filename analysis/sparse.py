@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+from gatescope.analysis.evidence import says
 from gatescope.analysis.results import json_number
 from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.unit_selection import selected_units
@@ -120,9 +121,8 @@ def _scores(
     chosen = order[: sizes[-1]]
     of_train, of_test = np.asarray(train[0][:, chosen]), np.asarray(test[0][:, chosen])
     (Y_train, defined), (Y, counts) = ([each[:, hypotheses] for each in part[1:]] for part in (train, test))
-    scorer, is_boolean, scores = Scorer(np.zeros(len(Y)), n_bootstrap=0, seed=0), Y.dtype == bool, []
+    scorer, scores = Scorer(np.zeros(len(Y)), n_bootstrap=0, seed=0), []
     for size in sizes:
         fitted = clone(model).fit(of_train[:, :size], Y_train, sample_weight=defined.astype(np.float32))
-        says = (fitted.decision_function if is_boolean else fitted.predict)(of_test[:, :size])
-        scores.append((scorer.auroc if is_boolean else scorer.r2)(Y, says, counts))
+        scores.append(scorer.score(Y, says(fitted, of_test[:, :size]), counts))
     return np.stack(scores)

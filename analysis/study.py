@@ -101,11 +101,11 @@ class Study:
         if labels.hypotheses != self._hypotheses:
             self._hypotheses, self._shared = labels.hypotheses, {}
         folds = [fit_fold(self, number, name, labels, weighting) for number in range(len(self.folds))]
-        first, says = folds[0], {who: np.concatenate([fold.says[who] for fold in folds]) for who in folds[0].says}
-        scores = self._scores(labels, weighting, says)
+        first, said = folds[0], {who: np.concatenate([fold.said[who] for fold in folds]) for who in folds[0].said}
+        scores = self._scores(labels, weighting, said)
         scores["participation"] = participation_ratio(first.model.coef_ * first.sd)
         if self.config.controls and weighting != "balanced":
-            scores |= self._controls(labels, scores, says, first.controls)
+            scores |= self._controls(labels, scores, said, first.controls)
         if weighting != "none":
             scores["localisation"] = localisation(scores["best_unit_auroc"], scores["auroc"])
         columns, of_each = self.columns(name), (first.model.coef_, first.sd, first.alone)
@@ -127,7 +127,7 @@ class Study:
             measure, chance = MEASURES["continuous" if weighting == "none" else "boolean"]
             more = sparse_records(sparse, scores[measure], chance)
             records = [record | each for record, each in zip(records, more, strict=True)]
-        predicted = first.says["probe"] if weighting == "none" else expit(first.says["probe"])
+        predicted = first.said["probe"] if weighting == "none" else expit(first.said["probe"])
         found = {
             each.name: Prediction(name, weighting, predicted[:, k], self.test_rows, units[k][0] if units[k] else None)
             for k, each in enumerate(labels.hypotheses)
@@ -140,16 +140,16 @@ class Study:
             weights |= {"coefficient_error": errors.coef, "intercept_error": errors.intercept}
         return records, weights, found
 
-    def _scores(self, labels: Labels, weighting: str, says: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _scores(self, labels: Labels, weighting: str, said: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return how well probes and single units tell the tested rows, beside what the text alone tells."""
         Y, defined = labels.values[self.tested_rows], labels.defined[self.tested_rows]
-        text, probe, unit = self._text(labels, weighting), says["probe"], says["unit"]
+        text, probe, unit = self._text(labels, weighting), said["probe"], said["unit"]
         if weighting == "none":
             scores = self.scorer.regression(Y, probe, text, defined)
             return scores | {"best_unit_pearson": self.scorer.pearson(Y, unit, defined)}
-        scores = self.scorer.classification(Y, probe, text, defined, says.get("restored"))
+        scores = self.scorer.classification(Y, probe, text, defined, said.get("restored"))
         # Where one fold has no unit, neither score is of all.
-        f1 = np.where(np.isnan(unit).any(axis=0), np.nan, self.scorer.f1(Y, says["unit_above"], defined))
+        f1 = np.where(np.isnan(unit).any(axis=0), np.nan, self.scorer.f1(Y, said["unit_above"], defined))
         of_unit = self.scorer.auroc(Y, unit, defined), f1
         return scores | dict(zip(("best_unit_auroc", "best_unit_f1"), of_unit, strict=True))
 
@@ -157,18 +157,18 @@ class Study:
         self,
         labels: Labels,
         scores: dict[str, np.ndarray],
-        says: dict[str, np.ndarray],
+        said: dict[str, np.ndarray],
         others: dict[str, np.ndarray],
     ) -> dict[str, np.ndarray]:
         """Return what stands behind the scores of a state set; NaN where it is not known or would take too much."""
         Y, defined = labels.values[self.tested_rows], labels.defined[self.tested_rows]
         found = dict.fromkeys(CONTROLS, np.full(len(labels.hypotheses), np.nan)) | others
         found["leak"] = found["character_split_score"] - scores["auroc" if Y.dtype == bool else "r2"]
-        if "control" in says:
-            score = control_score(self.scorer, says["control_labels"], says["control"], defined)
+        if "control" in said:
+            score = control_score(self.scorer, said["control_labels"], said["control"], defined)
             found |= {"control_score": score, "selectivity": scores["f1" if Y.dtype == bool else "r2"] - score}
-        if "untrained" in says:
-            above = self.scorer.above(Y, says["probe"], says["untrained"], defined)
+        if "untrained" in said:
+            above = self.scorer.above(Y, said["probe"], said["untrained"], defined)
             found |= dict(zip(UNTRAINED, above, strict=True))
         return found
 

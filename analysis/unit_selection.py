@@ -51,7 +51,8 @@ def _correlations(X: Any, Y: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, 
     shift = X[:BLOCK_ROWS].mean(axis=0, dtype=np.float64).astype(np.float32)
     n_units, n_rows = X.shape[1], max(int(mask.sum()), 1)
     square, products, total = np.zeros((n_units, n_units)), np.zeros((Y.shape[1], n_units)), np.zeros(n_units)
-    y = np.where(mask[:, None], Y, 0) - np.where(mask[:, None], Y, 0).sum(axis=0, dtype=np.float64) / n_rows
+    y = np.where(mask[:, None], Y, 0)
+    y = y - y.sum(axis=0, dtype=np.float64) / n_rows
     for start in range(0, len(X), BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
         inside = mask[rows]
