@@ -5,8 +5,8 @@ over unseen sequences while the first units of a ranking are held at values that
 (`gatescope.analysis.clamping`), and the loss of each next character is compared with the undisturbed one: at characters
 where the hypothesis holds, and elsewhere. Random sets of as many units in the same layers show what any units would do.
 
-Two rankings are tried: that of the results (by default the AUROC of each unit alone), and that of the probe's largest
-weights on standardised states.
+The rankings tried are that of the results (by default the AUROC of each unit alone), that of the probe's largest
+weights on standardised states and, of results of `--sparse`, the units that were selected one after another.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class AblationConfig:
 
     hypothesis: tuple[str, ...] = ()  # names of boolean ones; default: those that the states know
     method: Literal["mean", "zero", "resample", "translate"] = "mean"  # what units are held at
-    units: tuple[int, ...] = (1, 10)  # held together: so many of the 10 in a ranking; h and c of a unit are one
+    units: tuple[int, ...] = (1, 10)  # so many held together, of 10 ranked or 64 selected; h and c of a unit are one
     random_sets: int = 40  # other sets of as many units in the same layers, 20 to 10000
     sequences: int = 40  # of the test part, at most
     length: int = 500  # characters of each, at most

@@ -49,6 +49,7 @@ def tested_sets(record: Record, ranking: str, sizes: tuple[int, ...], architectu
 
     rankings = {ranking: record["top_units"]}
     rankings.setdefault("weight_sd", record.get("largest_weights") or [])
+    rankings["selected"] = record.get("selected_units") or []
     found: dict[frozenset[Unit], tuple[list[str], list[Unit]]] = {}
     for name, listed in rankings.items():
         units = list(dict.fromkeys(map(unit_of, listed)))

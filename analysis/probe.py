@@ -60,7 +60,7 @@ UNFINISHED = (FITS, UNTRAINED)
 OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, *UNFINISHED, ABLATION, GATES)
 # Of which kind they are: results of others do not go on.
 BASELINES = "table, characters, place"
-UNITS = "selected, ranked, reversed, random"
+UNITS = "selected by name, ranked, reversed, random"
 # What a fit of one hypothesis takes for each row of the dump: labels, weights, predictions, and the text baseline.
 BYTES_OF_EACH = 40
 # So many times that where not a fifth but all rows are tested, and have predictions.

@@ -130,7 +130,7 @@ def _check_record(record: Any, where: str) -> None:
         raise InputError(f"{where}: weighting is {record['weighting']!r}, expected {wanted}")
     if "baseline_ngram_f1" in record:
         raise InputError(f"{where} is of an earlier gatescope, with other baselines: probe anew with --overwrite")
-    for key in ("top_units", "largest_weights"):
+    for key in ("top_units", "largest_weights", "selected_units"):
         units = record.get(key) or []
         if not isinstance(units, list) or not all(_is_unit(unit) for unit in units):
             raise InputError(f"{where}: {key} must be a list of objects with states, unit and numbers")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gatescope.analysis.report_answer import MOST_OPEN, folded
-from gatescope.analysis.report_text import escaped, name_html
+from gatescope.analysis.report_text import MOST_UNITS, escaped, name_html, unit_names
 from gatescope.analysis.results import MEASURES, Record, Result, number, ordered, score
 
 
@@ -21,7 +21,7 @@ def sparse_tables(results: Sequence[Result]) -> str:
         heads = "".join(f'<th scope="col" class="r">{size}</th>' for size in sizes)
         head = (
             f'<thead><tr><th scope="col">hypothesis</th>{heads}<th scope="col" class="r">all</th>'
-            '<th scope="col" class="r">units for 95%</th></tr></thead>'
+            '<th scope="col" class="r">units for 95%</th><th scope="col">selected, in this order</th></tr></thead>'
         )
         rows = [_row(records[name], len(sizes)) for name in names]
         title = f"<h3>{escaped(result.name)}</h3>\n" if len(results) > 1 else ""
@@ -54,4 +54,7 @@ def _row(record: Record, n_sizes: int) -> str:
     needed = number(record, "units_needed")
     cells += [f'<td class="r">{score(number(record, measure))}</td>']
     cells += [f'<td class="r">{"–" if needed is None else int(needed)}</td>']
+    units = record.get("selected_units") or []
+    names = unit_names(units[:MOST_UNITS]) + " …" * (len(units) > MOST_UNITS)
+    cells += [f"<td>{names or '–'}</td>"]
     return f'<tr><th scope="row">{name_html(record["hypothesis"])}</th>{"".join(cells)}</tr>\n'

@@ -168,10 +168,10 @@ def _units_table(record: Record) -> str:
         return f'<p class="muted">No units: the probe was not fitted ({escaped(record["status"])}).</p>\n'
     rows = "".join(_unit_row(unit) for unit in units)
     alone = "AUROC" if record["kind"] == "boolean" else "r"
-    weights = _names((record.get("largest_weights") or [])[:MOST_UNITS])
+    weights = unit_names((record.get("largest_weights") or [])[:MOST_UNITS])
     largest = f'<p class="muted">Largest |w|·sd in the probe: {weights}.</p>' if weights else ""
     return (
-        f"<details><summary>Most responsible units: {_names(units)}</summary>\n"
+        f"<details><summary>Most responsible units: {unit_names(units)}</summary>\n"
         f'<table><thead><tr><th scope="col">unit</th><th scope="col" class="r">{alone} alone, training rows</th>'
         '<th scope="col">holds where it is</th><th scope="col" class="r">coefficient w</th>'
         '<th scope="col" class="r">importance |w|·sd</th></tr></thead>'
@@ -179,7 +179,8 @@ def _units_table(record: Record) -> str:
     )
 
 
-def _names(units: Sequence[Unit]) -> str:
+def unit_names(units: Sequence[Unit]) -> str:
+    """Return what units are called, for HTML."""
     return ", ".join(escaped(unit_name(unit)) for unit in units)
 
 

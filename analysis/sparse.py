@@ -34,11 +34,13 @@ class SparseScores:
         scores: AUROC, or R2 of continuous hypotheses, [K, sizes]: of units that were `selected`, of the first of each
             ranking, of the last of the first one (`reversed`), and the mean of units at random (`random`).
         weight: of the fold in a mean over folds, [K].
+        selected: the columns in the order of their choice, [K, largest size]; -1 where there is no ranking.
     """
 
     sizes: list[int]
     scores: dict[str, np.ndarray]
     weight: np.ndarray
+    selected: np.ndarray
 
 
 def sparse_scores(
@@ -60,7 +62,8 @@ def sparse_scores(
     n_units, n_hypotheses = train[0].shape[1], train[1].shape[1]
     sizes = [1, *(size for size in SIZES[1:] if size < n_units)]
     first = next(iter(orders.values()))
-    by = {"selected": selected_units(*train, sizes[-1]), **orders, "reversed": first[:, ::-1]}
+    selected = np.where(first[:, :1] >= 0, selected_units(*train, sizes[-1]), -1)
+    by = {"selected": selected, **orders, "reversed": first[:, ::-1]}
     scores = {name: np.full((n_hypotheses, len(sizes)), np.nan) for name in by}
     for name, order in by.items():
         for k in np.flatnonzero(first[:, 0] >= 0).tolist():
@@ -76,7 +79,7 @@ def sparse_scores(
     n_rows = np.maximum(defined.sum(axis=0), 1)
     mean = np.where(defined, Y, 0).sum(axis=0, dtype=np.float64) / n_rows
     squares = (np.where(defined, Y - mean, 0) ** 2).sum(axis=0)
-    return SparseScores(sizes, scores, squares * n_rows if Y.dtype == bool else squares)
+    return SparseScores(sizes, scores, squares * n_rows if Y.dtype == bool else squares, selected)
 
 
 def sparse_records(folds: Sequence[SparseScores], full: np.ndarray, chance: float) -> list[dict[str, Any]]:

@@ -126,7 +126,9 @@ class Study:
         if sparse:
             measure, chance = MEASURES["continuous" if weighting == "none" else "boolean"]
             more = sparse_records(sparse, scores[measure], chance)
-            records = [record | each for record, each in zip(records, more, strict=True)]
+            selected = unit_records(columns, sparse[0].selected, *of_each)
+            for record, each, units_of in zip(records, more, selected, strict=True):
+                record |= each | {"selected_units": units_of}
         predicted = first.said["probe"] if weighting == "none" else expit(first.said["probe"])
         found = {
             each.name: Prediction(name, weighting, predicted[:, k], self.test_rows, units[k][0] if units[k] else None)

@@ -345,15 +345,17 @@ def test_rankings_that_begin_alike_are_one_line_and_units_count_once(world, tmp_
     for record in records:
         record["top_units"] = [{"states": f"layer{layer}/h", "unit": unit} for layer, unit in [(0, 2), (1, 4), (0, 2)]]
         record["largest_weights"] = record["top_units"][1::-1]
+        record["selected_units"] = [*record["largest_weights"], {"states": "layer0/h", "unit": 5}]
     path.write_text(json.dumps(records))
     words = ["ablate", tmp_path / "results", "--model", world / "model", "--states", world / "states.zarr"]
     assert main(list(map(str, [*words, "--hypothesis", "inside", "--units", "1", "2", "3"]))) == 0
     found = json.loads((tmp_path / "results" / "ablation.json").read_text())
-    latch, copy = ({"layer": layer, "unit": unit} for layer, unit in (LATCH, COPY))
+    latch, copy, other = ({"layer": layer, "unit": unit} for layer, unit in (LATCH, COPY, (0, 5)))
     assert [(each["ranking"], each["units"]) for each in found] == [
         ("auroc", [latch]),
-        ("auroc, weight_sd", [latch, copy]),
-        ("weight_sd", [copy]),
+        ("auroc, weight_sd, selected", [latch, copy]),
+        ("weight_sd, selected", [copy]),
+        ("selected", [copy, latch, other]),
     ]
 
 

@@ -108,7 +108,10 @@ def test_the_text_is_read_fold_by_fold_and_the_best_of_all_rows_counts(dump):
 
 def test_the_first_fold_is_the_part_that_is_tested_without_folds(dump):
     labels = fold_labels(dump)
-    one, several = study_of(dump, folds=1, test_share=0.25), study_of(dump, standard_errors=True)
+    one, several = (
+        study_of(dump, folds=1, test_share=0.25, sparse=True),
+        study_of(dump, standard_errors=True, sparse=True),
+    )
     np.testing.assert_array_equal(one.test, several.test)
     alone, weights, found = one.fit("layer0/h", labels, "plain")
     records, same, also = several.fit("layer0/h", labels, "plain")
@@ -119,7 +122,7 @@ def test_the_first_fold_is_the_part_that_is_tested_without_folds(dump):
         np.testing.assert_array_equal(also[name].values, prediction.values)
         np.testing.assert_array_equal(also[name].rows, prediction.rows)
     for record, other in zip(records, alone, strict=True):
-        for name in ("top_units", "largest_weights", "participation", "n_train"):
+        for name in ("top_units", "largest_weights", "selected_units", "participation", "n_train"):
             assert record[name] == other[name]
         assert "folds" not in other and "best_unit_share" not in other
 

@@ -76,6 +76,7 @@ def test_an_excerpt_without_probe_or_unit_is_read(tmp_path):
         ([record(f1=True)], None, None, "f1 is True, expected a number or null"),
         ([record(top_units=[{"states": "layer0/h"}])], None, None, "top_units must be a list of objects"),
         ([record(top_units={"unit": 1})], None, None, "top_units must be a list of objects"),
+        ([record(selected_units=[3])], None, None, "selected_units must be a list of objects"),
         ([record(sparse=[1])], None, None, "record 0: sparse must have units, selected, random, rankings"),
         (
             [record(sparse={"units": [1], "random": [1], "auroc": [1]})],

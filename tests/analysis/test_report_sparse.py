@@ -8,6 +8,7 @@ from gatescope.analysis.report import write_report
 from gatescope.analysis.report_answer import MOST_OPEN
 
 HEADING = "How many units does it take?"
+FIVE = "layer0/h 0, layer0/h 1, layer0/h 2, layer0/h 3, layer0/h 4 …"
 
 
 def asked(write_result, folder, **hypotheses):
@@ -18,6 +19,8 @@ def asked(write_result, folder, **hypotheses):
             own = "correlation" if record["kind"] == "continuous" else "auroc"
             scores = {own: [0.5] * 3, "selected": [0.625, 0.75, None], "random": [0.51, 0.52, 0.53]}
             record |= {"sparse": {"units": [1, 2, 4], **scores, "reversed": [0.4] * 3}, "units_needed": 2}
+            if record["hypothesis"] == "inside_string":
+                record["selected_units"] = [{"states": "layer0/h", "unit": unit} for unit in range(7)]
     (folder / "probes.json").write_text(json.dumps(records))
     return folder
 
@@ -32,12 +35,12 @@ def test_selected_units_stand_beside_random_ones(write_result, tmp_path, texts_t
     page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
     (table,) = tables(page)
     assert [each["text"] for each in within(within(table, "thead")[0], "th")] == [
-        *("hypothesis", "1", "2", "4", "all", "units for 95%")
+        *("hypothesis", "1", "2", "4", "all", "units for 95%", "selected, in this order")
     ]
     rows = {row[0].replace("\u200b", ""): row[1:] for row in map(cells, body_rows(table))}
     (full,) = [r["auroc"] for r in records if r["hypothesis"] == "inside_string" and "sparse" in r]
-    assert rows["inside_string"] == [".62 .51", ".75 .52", "– .53", f"{full:.2f}"[1:], "2"]
-    assert len(rows) == 3
+    assert rows["inside_string"] == [".62 .51", ".75 .52", "– .53", f"{full:.2f}"[1:], "2", FIVE]
+    assert len(rows) == 3 and {row[-1] for name, row in rows.items() if name != "inside_string"} == {"–"}
 
 
 def test_results_that_were_not_asked_say_nothing_and_many_are_a_click_away(write_result, tmp_path, texts_to_draw):

@@ -55,6 +55,11 @@ def test_as_many_units_are_needed_as_were_planted(dump, memory_limit):
     _, (one, three, none) = records_of(dump[0], labels_of(dump[1]), memory_limit=memory_limit)
     assert one["sparse"]["units"] == [1, 2, 4, 8, 16]
     assert one["units_needed"] == 1 and three["units_needed"] == 4
+    columns = [
+        [H // 2 * (unit["states"] == "layer0/c") + unit["unit"] for unit in each["selected_units"]]
+        for each in (one, three)
+    ]
+    assert columns[0][0] == 7 and set(columns[1][:3]) == {3, 5, 12} and [len(set(each)) for each in columns] == [16, 16]
     assert three["sparse"]["auroc"][0] < 0.85 < 0.97 < three["sparse"]["auroc"][2]
     assert max(map(abs, np.array(none["sparse"]["weight_sd"]) - 0.5)) < 0.1
     # The last units have never heard of it, and random ones seldom.
@@ -97,6 +102,7 @@ def test_a_label_of_one_class_has_no_ranking(dump):
     labels.values[:, 0] = True
     _, (one, three, _) = records_of(dump[0], labels)
     assert one["units_needed"] is None and set(one["sparse"]["auroc"] + one["sparse"]["random"]) == {None}
+    assert one["selected_units"] == [] and three["selected_units"]
     assert three["units_needed"] == 4
 
 
@@ -121,7 +127,7 @@ def test_of_one_unit_there_is_one(dump):
 def test_units_are_needed_where_those_selected_reach_what_all_tell_and_all_tell_something(dump):
     def needed(selected, full):
         scores = {name: np.ones((1, 3)) for name in ("auroc", "reversed", "random")}
-        fold = SparseScores([1, 2, 4], scores | {"selected": np.array([selected])}, np.ones(1))
+        fold = SparseScores([1, 2, 4], scores | {"selected": np.array([selected])}, np.ones(1), np.zeros((1, 4)))
         return sparse_records([fold], np.array([full]), 0.5)[0]["units_needed"]
 
     assert needed([0.88, 0.89, 0.9], 0.9) == 1 and needed([0.87, 0.89, 0.9], 0.9) == 2
@@ -147,7 +153,8 @@ def test_scores_of_folds_are_those_of_all_that_they_test():
     """AUROC by the pairs of each fold, and a fold that has none of its own says nothing."""
 
     def fold(scores, weight):
-        return SparseScores([1, 2], {"selected": np.array(scores), "random": np.array(scores) / 2}, np.array(weight))
+        given = {"selected": np.array(scores), "random": np.array(scores) / 2}
+        return SparseScores([1, 2], given, np.array(weight), np.zeros((len(scores), 2)))
 
     folds = [fold([[0.6, 0.7], [0.9, 0.9]], [3.0, 1.0]), fold([[0.8, 0.9], [np.nan] * 2], [1.0, 0.0])]
     one, other = sparse_records(folds, np.array([0.9, 0.9]), 0.5)
