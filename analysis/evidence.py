@@ -63,7 +63,8 @@ def control_task(
         control_labels(types, values, defined, np.arange(n_train), (study.seed, draw)) for draw in range(CONTROL_DRAWS)
     ]
     control, weight = np.concatenate(draws, axis=1), np.tile(defined[:n_train].astype(np.float32), CONTROL_DRAWS)
-    fitted = clone(model).fit(X_train, control[:n_train], sample_weight=weight)
+    penalty = np.tile(np.broadcast_to(model.C, labels.values.shape[1]), CONTROL_DRAWS)
+    fitted = clone(model).set_params(C=penalty).fit(X_train, control[:n_train], sample_weight=weight)
     return control[n_train:], (fitted.predict_proba if control.dtype == bool else fitted.predict)(X_test)
 
 

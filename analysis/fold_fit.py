@@ -19,6 +19,7 @@ from gatescope.analysis.evidence import (
     untrained_model,
 )
 from gatescope.analysis.labels import Labels
+from gatescope.analysis.penalty import best_penalty
 from gatescope.analysis.ranking import rank_units
 from gatescope.analysis.scoring import restore_prior
 from gatescope.analysis.sparse import SparseScores, sparse_scores
@@ -72,10 +73,12 @@ def fit_fold(study: Study, number: int, name: str, labels: Labels, weighting: st
     test = X_test, labels.values[fold.test_rows], labels.defined[fold.test_rows]
     memory = None if isinstance(X_train, np.ndarray) else config.memory_limit
     if weighting == "none":
-        model: LogisticProbes | RidgeProbes = RidgeProbes(C=config.C, memory_limit=memory)
+        model: LogisticProbes | RidgeProbes = RidgeProbes(C=config.C[0], memory_limit=memory)
     else:
         class_weight = "balanced" if weighting == "balanced" else None
-        model = LogisticProbes(C=config.C, class_weight=class_weight, memory_limit=memory)
+        model = LogisticProbes(C=config.C[0], class_weight=class_weight, memory_limit=memory)
+    if len(config.C) > 1:
+        model.set_params(C=best_penalty(study, fold, model, name, labels, config.C))
     model.fit(*train[:2], sample_weight=train[2].astype(np.float32))
     said = {"probe": says(model, X_test)}
     if weighting == "balanced":

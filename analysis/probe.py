@@ -233,6 +233,7 @@ def probe_settings(config: ProbeConfig, seed: int) -> dict[str, Any]:
     of_method = asdict(config)
     # Memory decides nothing, and what is added is a part of the results only where it is asked for.
     del of_method["memory_limit"]
+    of_method["C"] = config.C if len(config.C) > 1 else config.C[0]
     for name in ("controls", "sparse", "folds"):
         if getattr(config, name) == getattr(ProbeConfig, name):
             del of_method[name]

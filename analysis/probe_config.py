@@ -27,7 +27,7 @@ class ProbeConfig:
     hypotheses: Annotated[tuple[str, ...], tyro.conf.arg(prefix_name=False, help=HYPOTHESES)] = ("auto",)
     pattern: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(prefix_name=False, help=PATTERN)] = ()
     functions: Path | None = None  # a Python file with functions marked by @hypothesis
-    C: float = 1.0  # inverse strength of the penalty on coefficients, as in scikit-learn
+    C: tuple[float, ...] = (1.0,)  # inverse strength of the penalty, as in scikit-learn; of several the best for each
     alignment: Literal["post", "pre"] = "post"  # the state after, or before, reading the labelled character
     test_share: float = 0.2  # of the sequences
     folds: int = 1  # parts of the sequences, such as 5, each tested by probes of the others; 1: one part is tested
@@ -42,8 +42,8 @@ class ProbeConfig:
     def __post_init__(self) -> None:
         require_values(self)
         bytes_of(self.memory_limit)
-        if not self.C > 0:
-            raise InputError(f"--C {self.C}: expected a positive number")
+        if not self.C or not min(self.C) > 0:
+            raise InputError(f"--C {' '.join(map(str, self.C))}: expected positive numbers, such as 1, or 0.01 0.1 1")
         if not 0 < self.test_share < 1:
             raise InputError(f"--test-share {self.test_share}: expected a share between 0 and 1, such as 0.2")
         if self.folds < 1:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gatescope.analysis.coloured_text import STEPS
 from gatescope.analysis.report_answer import MOST_OPEN, folded
 from gatescope.analysis.report_style import tint_class
-from gatescope.analysis.report_text import escaped, name_html
+from gatescope.analysis.report_text import escaped, name_html, significant
 from gatescope.analysis.results import MEASURES, Record, Result, best_unit, number, ordered, score
 
 # Beyond this many records the table of all scores is closed at first.
@@ -85,8 +85,9 @@ COLUMNS = (
     ("unit’s r", "best_unit_pearson"),
     ("localisation", "localisation"),
 )
-# Of results with folds or controls.
+# Of results with a choice of penalties, folds or controls.
 MORE = (
+    ("C", "C"),
     ("unit’s folds", "best_unit_share"),
     ("control", "control_score"),
     ("selectivity", "selectivity"),
@@ -137,7 +138,9 @@ def scores_table(results: Sequence[Result]) -> str:
 def _score_row(result: str | None, record: Record, columns: Sequence[tuple[str, str]]) -> str:
     first = "" if result is None else f"<td>{escaped(result)}</td>"
     names = f'<th scope="row">{name_html(record["hypothesis"])}</th><td>{escaped(record["states"])}</td>'
-    numbers = "".join(f'<td class="r">{score(record.get(key))}</td>' for _, key in columns)
+    numbers = "".join(
+        f'<td class="r">{(significant if key == "C" else score)(record.get(key))}</td>' for _, key in columns
+    )
     rows = record.get("n_test")
     return (
         f"<tr>{first}{names}<td>{record['weighting']}</td>{numbers}"

@@ -124,8 +124,9 @@ def _scores(
     chosen = order[: sizes[-1]]
     of_train, of_test = np.asarray(train[0][:, chosen]), np.asarray(test[0][:, chosen])
     (Y_train, defined), (Y, counts) = ([each[:, hypotheses] for each in part[1:]] for part in (train, test))
+    probes = clone(model).set_params(C=np.broadcast_to(model.C, train[1].shape[1])[hypotheses])
     scorer, scores = Scorer(np.zeros(len(Y)), n_bootstrap=0, seed=0), []
     for size in sizes:
-        fitted = clone(model).fit(of_train[:, :size], Y_train, sample_weight=defined.astype(np.float32))
-        scores.append(scorer.score(Y, says(fitted, of_test[:, :size]), counts))
+        probes.fit(of_train[:, :size], Y_train, sample_weight=defined.astype(np.float32))
+        scores.append(scorer.score(Y, says(probes, of_test[:, :size]), counts))
     return np.stack(scores)

@@ -104,6 +104,8 @@ class Study:
         first, said = folds[0], {who: np.concatenate([fold.said[who] for fold in folds]) for who in folds[0].said}
         scores = self._scores(labels, weighting, said)
         scores["participation"] = participation_ratio(first.model.coef_ * first.sd)
+        if len(self.config.C) > 1:
+            scores["C"] = first.model.C
         if self.config.controls and weighting != "balanced":
             scores |= self._controls(labels, scores, said, first.controls)
         if weighting != "none":

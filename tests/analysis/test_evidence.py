@@ -110,7 +110,7 @@ def test_a_split_of_characters_flatters_what_differs_between_sequences(dump, con
     values[:, 1] = named
     defined = np.stack([np.arange(N) % 5 > 0, np.ones(N, bool), np.arange(N) % 3 > 0], axis=1)
     labels = replace(labels, values=values + 0.5 if continuous else values, defined=defined)
-    config = ProbeConfig(controls=True, bootstrap=20, C=0.3, memory_limit=memory_limit, test_share=0.3)
+    config = ProbeConfig(controls=True, bootstrap=20, C=(0.3,), memory_limit=memory_limit, test_share=0.3)
     study = Study(source, config, seed=2)
     records, _, _ = study.fit("layer0/h", labels, "none" if continuous else "plain")
     X = source.array("layer0/h")[:].astype(np.float64)

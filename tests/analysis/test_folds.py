@@ -37,7 +37,7 @@ def by_pairs(scores, labels):
 @pytest.mark.parametrize("weighting", ["plain", "balanced"])
 def test_scores_are_those_of_scikit_learn_fold_by_fold(dump, weighting):
     labels = fold_labels(dump)
-    study = study_of(dump, C=0.5)
+    study = study_of(dump, C=(0.5,))
     records, _, _ = study.fit("layer0/h", labels, weighting)
     X = dump.array("layer0/h")[:].astype(np.float64)
     for k, record in enumerate(records):
@@ -140,7 +140,7 @@ def test_a_label_that_one_fold_has_alone_is_not_scored(dump):
 
 def test_states_that_know_nothing_lie_around_one_half(dump):
     """Over all rows at once they would lie below: where a fold tests more positives, fewer trained its probe."""
-    study, labels = study_of(dump, C=1e-6), fold_labels(dump)
+    study, labels = study_of(dump, C=(1e-6,)), fold_labels(dump)
     labels.values[:, 2] = np.repeat(np.random.default_rng(5).random(N // T) < 0.3, T)
     (*_, record), _, _ = study.fit("layer0/h", labels, "plain")
     logits = []

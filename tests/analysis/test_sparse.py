@@ -69,7 +69,7 @@ def test_as_many_units_are_needed_as_were_planted(dump, memory_limit):
 @pytest.mark.parametrize("continuous", [False, True])
 def test_scores_are_those_of_scikit_learn_on_the_same_columns(dump, continuous):
     labels = labels_of(dump[1], continuous)
-    study, records = records_of(dump[0], labels, "none" if continuous else "plain", C=0.3)
+    study, records = records_of(dump[0], labels, "none" if continuous else "plain", C=(0.3,))
     train, test = study.train_rows, study.test_rows
     for k, record in enumerate(records):
         y, defined, X = labels.values[:, k], labels.defined[:, k], dump[1]

@@ -116,7 +116,7 @@ def test_the_planted_unit_is_found_and_chance_is_not(planted, ranking):
 @pytest.mark.parametrize("weighting", ["plain", "balanced"])
 @pytest.mark.parametrize("name", ["layer0/c", "all"])
 def test_scores_are_those_of_scikit_learn_on_the_same_rows(planted, name, weighting):
-    study, (record, _), weights, _ = fitted(planted, name, weighting, C=0.5)
+    study, (record, _), weights, _ = fitted(planted, name, weighting, C=(0.5,))
     dump, labels = planted
     X = dump.features(study.state_sets[name]).astype(np.float64)
     y = labels.values[:, 0]
@@ -201,7 +201,7 @@ def test_a_continuous_hypothesis_is_scored_by_r2(planted):
     assert record["baseline_text_r2"] < 0.1
 
 
-@pytest.mark.parametrize(("field", "value"), [("C", 0.0), ("test_share", 1.0), ("bootstrap", 0)])
+@pytest.mark.parametrize(("field", "value"), [("C", (1.0, 0.0)), ("C", ()), ("test_share", 1.0), ("bootstrap", 0)])
 def test_settings_out_of_range(field, value):
     with pytest.raises(InputError, match=f"--{field.replace('_', '-')}"):
         ProbeConfig(**{field: value})

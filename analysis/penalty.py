@@ -1,0 +1,77 @@
+"""The penalty of each hypothesis, where several are offered: the one whose probes lose least on unseen sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gatescope.analysis.labels import Labels
+from gatescope.analysis.split import Fold, folds_of
+from gatescope.engine.errors import InputError
+from gatescope.engine.irls import LogisticProbes
+from gatescope.engine.ridge import RidgeProbes
+
+if TYPE_CHECKING:
+    from gatescope.analysis.study import Study
+
+N_PARTS = 5
+
+
+def best_penalty(
+    study: Study, fold: Fold, model: LogisticProbes | RidgeProbes, name: str, labels: Labels, Cs: Sequence[float]
+) -> np.ndarray:
+    """Choose C of each hypothesis by grouped validation on the training sequences of a fold.
+
+    Each of five parts of them is told by probes of the others. What is compared is the loss that the fit minimises
+    without its penalty, summed over all parts: log-loss, with both classes weighing the same if they do in the fit, or
+    squares of continuous hypotheses.
+
+    Args:
+        study: the rows and states.
+        fold: whose training sequences they are.
+        model: an estimator with the other settings of the probe; it is left as it is.
+        name: the state set.
+        labels: K hypotheses.
+        Cs: what there is to choose from.
+
+    Returns:
+        [K] float64; of equal losses the least C.
+
+    Raises:
+        InputError: one training sequence, which cannot be divided.
+    """
+    Cs, (groups, lengths) = sorted(Cs), (study.group_of[fold.train], np.diff(study.dump.sequence_starts)[fold.train])
+    if len(groups) < 2:
+        raise InputError("--C of several values is chosen by the training sequences, and there is one: give one value")
+    groups = np.unique(groups, return_inverse=True)[1]
+    n_parts = min(N_PARTS, int(groups.max()) + 1 if groups.max() else len(groups))
+    Y, defined = labels.values[fold.train_rows], labels.defined[fold.train_rows]
+    weight, losses = _weights(model, Y, defined), np.zeros((len(Cs), Y.shape[1]))
+    for part in folds_of(groups, np.append(0, np.cumsum(lengths)), 1 / n_parts, n_parts, study.seed):
+        rows, unseen = part.train_rows, part.test_rows
+        X = study.states(name, fold.train[part.train])
+        path: Sequence[Any] = model.fit_path(X, Y[rows], Cs, sample_weight=defined[rows].astype(np.float32))
+        X = study.states(name, fold.train[part.test])
+        for place, fitted in enumerate(path):
+            loss = np.where(defined[unseen], _loss(fitted, X, Y[unseen]), 0)
+            of_part = (loss * weight[unseen]).sum(axis=0)
+            # Where the other parts have one class alone there is no probe, whatever C.
+            losses[place] += np.where(np.isfinite(of_part), of_part, 0)
+    return np.asarray(Cs)[losses.argmin(axis=0)]
+
+
+def _weights(model: LogisticProbes | RidgeProbes, Y: np.ndarray, defined: np.ndarray) -> np.ndarray:
+    """What each label weighs in the fit, [n, K], up to a factor of each hypothesis."""
+    if not (isinstance(model, LogisticProbes) and model.class_weight == "balanced"):
+        return np.ones(Y.shape, np.float32)
+    positive, negative = ((each & defined).sum(axis=0) for each in (Y, ~Y))
+    return np.where(Y, 1 / np.maximum(positive, 1), 1 / np.maximum(negative, 1))
+
+
+def _loss(fitted: LogisticProbes | RidgeProbes, X: Any, Y: np.ndarray) -> np.ndarray:
+    """The loss of each label, [n, K]."""
+    if isinstance(fitted, LogisticProbes):
+        return np.logaddexp(0, np.where(Y, -1, 1) * fitted.decision_function(X))
+    return np.asarray((Y - fitted.predict(X)) ** 2)
