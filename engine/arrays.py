@@ -38,6 +38,16 @@ def moved(array: Any, xp: Any) -> Any:
     return to_host(array) if xp is np else xp.asarray(array)
 
 
+def as_array(values: Any) -> Any:
+    """Return labels or weights as a NumPy or CuPy array, without copying what is one."""
+    if isinstance(values, torch.Tensor):
+        # The others have no bfloat16; every one of its values is one of float32.
+        values = values.detach().float() if values.dtype == torch.bfloat16 else values.detach()
+        xp = array_namespace(values)
+        return values.numpy() if xp is np else xp.from_dlpack(values)
+    return values if array_namespace(values) is not np else np.asarray(values)
+
+
 def as_rows(X: Any) -> Any:
     """Return X as something with `shape`, `dtype` and slices of rows, without copying what has them already.
 

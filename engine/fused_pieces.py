@@ -192,8 +192,10 @@ class FusedPieces:
         """Return memory [n, n_steps, width] for each array, made when it is first asked for."""
         for name, width in self._arrays.items():
             if name not in buffer or len(buffer[name]) < n * n_steps:
-                device = "cpu" if pinned else self._device
-                buffer[name] = torch.empty(n * n_steps, width, dtype=self._dtype, device=device, pin_memory=pinned)
+                shape, device = (n * n_steps, width), "cpu" if pinned else self._device
+                # What nobody writes, behind the end of a sequence, is a witness of the kernel's.
+                make = torch.empty if pinned else torch.zeros
+                buffer[name] = make(shape, dtype=self._dtype, device=device, pin_memory=pinned)
         return {name: values[: n * n_steps].view(n, n_steps, -1) for name, values in buffer.items()}
 
     def _warmed(self, numbers: np.ndarray) -> FusedRecurrence:

@@ -10,7 +10,7 @@ import torch
 
 from gatescope.engine.arrays import array_namespace, as_tensor, to_host
 from gatescope.engine.row_blocks import RowBlocks, check_finite
-from gatescope.engine.targets import Weights
+from gatescope.engine.weights import Weights
 
 # Rows whose mean serves as the origin of the sums; the exact mean is corrected for afterwards.
 ORIGIN_ROWS = 1024

@@ -21,8 +21,9 @@ from gatescope.engine.problems import Problems, Solution
 from gatescope.engine.quasi_newton import QuasiNewton
 from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.separation import separated
-from gatescope.engine.targets import BinaryTargets, Weights
+from gatescope.engine.targets import BinaryTargets
 from gatescope.engine.tile_width import tile_width
+from gatescope.engine.weights import Weights
 
 # Gradients of float32 sums are good to about 1e-8 of the mean loss; a finer tolerance is reached in float64 from there.
 FLOAT32_NOISE = 1e-8
@@ -102,7 +103,7 @@ class LogisticFit:
             selected: the hypotheses to fit, bool [K].
             start: coefficients [H, K] and intercepts [K] to begin with, on the scale of X.
         """
-        totals, weighting = targets.class_totals.sum(axis=0), targets.weights.groups()
+        totals, weighting = targets.class_totals.sum(axis=0), targets.weights.groups
         with np.errstate(all="ignore"):
             ridge, prevalence = 1 / (self.C * totals)[None], targets.class_totals[1] / totals
         tol = max(self.tol, FINEST_FLOAT32_TOL) if dtype == np.float32 else self.tol

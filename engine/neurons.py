@@ -20,9 +20,10 @@ from gatescope.engine.ranks import N_CODES, DistinctValues, as_codes, code_value
 from gatescope.engine.read_ahead import read_ahead
 from gatescope.engine.row_blocks import RowBlocks, check_finite
 from gatescope.engine.shards import Processes
-from gatescope.engine.targets import BinaryTargets, Weights, as_binary, as_targets
+from gatescope.engine.targets import BinaryTargets, as_binary, as_targets
 from gatescope.engine.unit_labels import C, UnitLabels, label_tiles
 from gatescope.engine.unit_shares import exchanged
+from gatescope.engine.weights import Weights
 
 # Units transposed together: a cache line of 16-bit values.
 TILE_UNITS = 32
@@ -140,9 +141,8 @@ class NeuronProbes(BaseEstimator):
             if rows.xp is np:
                 self._fit_on_host(rows, Y, weights, two_classes)
             else:
-                for targets, units, status, statistics in device_statistics(rows, Y, weights, two_classes, C):
-                    found = dict(zip(STATISTICS, statistics, strict=True))
-                    self._put(targets, units, status, [found[name] for name in self._names])
+                for found in device_statistics(rows, Y, weights, two_classes, C, self.only_auroc):
+                    self._put(*found)
         return self
 
     @property

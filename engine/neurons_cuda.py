@@ -8,6 +8,10 @@ counts of the labels in the bins.
 X is read twice, and ranks and values in float64 and bins are written once and read once: 6 and 55 GB for float16 states
 (1e6, 1536) and 32 labels. These take 0.141 s on an NVIDIA H200 (torch 2.11, CuPy 14.2). With labels and codes counted
 by additions of float64 in the GPU's memory, 0.74 and 0.09 s of it, they took 1.33 s on an NVIDIA H100 80GB HBM3.
+
+Hypotheses of other weights or masks are another group, and all of this is done for each. What is added up in float64 in
+the GPU's memory, moments and weights that are no whole numbers, is added in any order: its last bits differ from run to
+run, and so do those of coefficients.
 """
 
 from __future__ import annotations
@@ -23,10 +27,10 @@ from gatescope.engine.arrays import array_namespace, as_tensor, moved
 from gatescope.engine.quantiles import best_bin, mutual_information
 from gatescope.engine.quantiles_cuda import count_labels, fill_bins, pack_labels
 from gatescope.engine.ranks import N_CODES, ascending_codes, code_values
-from gatescope.engine.ranks_cuda import count_codes, look_up_codes, sorted_ranks, transposed_codes
+from gatescope.engine.ranks_cuda import count_codes, look_up_codes, look_up_ranks, sorted_ranks, transposed_codes
 from gatescope.engine.row_blocks import RowBlocks, check_finite
-from gatescope.engine.targets import Weights, equal_weights
 from gatescope.engine.univariate_cuda import fit_units
+from gatescope.engine.weights import Weights, equal_weights
 
 # Units and hypotheses looked at together: each tile is hundreds of small operations, which take the host milliseconds.
 TILE_UNITS = 128
@@ -77,7 +81,7 @@ class DeviceLabels:
 
 
 class _Units:
-    """The entries of U units, and their rows.
+    """The entries of U units, and their rows; for AUROC alone without what that does not need: values and bins.
 
     Attributes:
         values, mass, ranks: of the entries, float64 [U, E]; the mass [E] where it is that of all units. The values are
@@ -88,7 +92,7 @@ class _Units:
         codes: of the rows, uint16 [U, N], where the entries are codes, else None.
     """
 
-    def __init__(self, rows: RowBlocks, left: int, right: int, labels: DeviceLabels):
+    def __init__(self, rows: RowBlocks, left: int, right: int, labels: DeviceLabels, only_auroc: bool):
         xp = self.xp = rows.xp
         by_code = code_values(rows.source.dtype)
         columns = _columns(rows, left, right, labels.kept)
@@ -103,10 +107,13 @@ class _Units:
             values = xp.zeros((len(columns), N_CODES)) + xp.asarray(np.where(np.isfinite(table), table, 0.0))
             self.mass = count_codes(xp, columns, labels.weight)
             self.ranks = self.mass.cumsum(axis=1) - 0.5 * self.mass
-        bins, self.bin_mass, self.smallest = fill_bins(xp, values, self.mass, self.ranks, labels.total)
         present = self.mass > 0
-        low = xp.where(present, values, np.inf).min(axis=1)
-        high = xp.where(present, values, -np.inf).max(axis=1)
+        low = self.low = xp.where(present, values, np.inf).min(axis=1)
+        high = self.high = xp.where(present, values, -np.inf).max(axis=1)
+        if only_auroc:
+            self.row_ranks = self.ranks if self.codes is None else look_up_ranks(xp, columns, self.ranks)
+            return
+        bins, self.bin_mass, self.smallest = fill_bins(xp, values, self.mass, self.ranks, labels.total)
         self.origin = 0.5 * low + 0.5 * high
         self.low, self.high, self.values = low - self.origin, high - self.origin, values - self.origin[:, None]
         if self.codes is None:
@@ -149,9 +156,9 @@ def _columns(rows: RowBlocks, left: int, right: int, kept: Any) -> Any:
 
 
 def device_statistics(
-    rows: RowBlocks, Y: Any, weights: Weights, wanted: np.ndarray, C: float
+    rows: RowBlocks, Y: Any, weights: Weights, wanted: np.ndarray, C: float, only_auroc: bool
 ) -> Iterator[tuple[np.ndarray, slice, np.ndarray, list[np.ndarray]]]:
-    """Yield some hypotheses, some units, and their status and `neurons.STATISTICS`, each [G, U], until all are done.
+    """Yield some hypotheses, some units, and their status and statistics, each [G, U], until all are done.
 
     Args:
         rows: X [N, H], CuPy or a tensor on a GPU.
@@ -159,6 +166,7 @@ def device_statistics(
         weights: of the rows.
         wanted: which hypotheses to look at, bool [K].
         C: inverse strength of the penalty on the coefficients.
+        only_auroc: whether AUROC is the only statistic, and not all `neurons.STATISTICS`.
 
     Raises:
         InputError: a value is NaN or infinite.
@@ -172,8 +180,9 @@ def device_statistics(
             labels = DeviceLabels(Y, weights.column(int(targets[0])), targets, rows.xp)
             for left in range(0, rows.shape[1], n_units):
                 units = slice(left, min(left + n_units, rows.shape[1]))
-                status, statistics = _unit_statistics(rows, units.start, units.stop, labels, C)
-                yield targets, units, status, statistics
+                entries = _Units(rows, units.start, units.stop, labels, only_auroc)
+                found = _aurocs(entries, labels) if only_auroc else _statistics(entries, labels, rows.memory_limit, C)
+                yield targets, units, *found
 
 
 def tile_shape(rows: RowBlocks) -> tuple[int, int]:
@@ -185,14 +194,26 @@ def tile_shape(rows: RowBlocks) -> tuple[int, int]:
     return int(min(TILE_UNITS, max(1, row_bytes / ROW_BYTES - 4))), int(min(TILE_TARGETS, max(1, row_bytes / 32)))
 
 
-def _unit_statistics(
-    rows: RowBlocks, left: int, right: int, labels: DeviceLabels, C: float
+def _auroc(units: _Units, labels: DeviceLabels) -> Any:
+    """Return the AUROC of some units, [U, G]."""
+    positive, negative = labels.positive_total, labels.total - labels.positive_total
+    return (units.row_ranks @ labels.positive - 0.5 * positive**2) / (positive * negative)
+
+
+def _aurocs(units: _Units, labels: DeviceLabels) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the status and the AUROC of some units, each [G, U]."""
+    auroc = _auroc(units, labels).get().T
+    status = np.where((units.low == units.high).get(), "constant_feature", "converged")
+    return np.broadcast_to(status, auroc.shape), [auroc]
+
+
+def _statistics(
+    units: _Units, labels: DeviceLabels, memory_limit: int | None, C: float
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return the status and `neurons.STATISTICS` of the units left..right, each [G, U]."""
-    xp, total = rows.xp, labels.total
-    units = _Units(rows, left, right, labels)
+    """Return the status and `neurons.STATISTICS` of some units, each [G, U]."""
+    xp, total = units.xp, labels.total
     positive, negative = labels.positive_total, total - labels.positive_total
-    auroc = (units.row_ranks @ labels.positive - 0.5 * positive**2) / (positive * negative)
+    auroc = _auroc(units, labels)
     value_sum = units.row_values @ labels.positive
     counts = labels.counts(xp, units.row_bins, units.bin_mass)
     information = mutual_information(units.bin_mass[..., None], counts)
@@ -207,7 +228,7 @@ def _unit_statistics(
     broken = ~constant & ~(xp.isfinite(spread) & (spread > 0))[:, None]
     sd = xp.where(constant[:, 0], 0.0, xp.sqrt(spread / total))
     sums = value_sum, functools.partial(units.sums_of, labels.positive)
-    memory = FIT_BYTES if rows.memory_limit is None else rows.memory_limit // 4
+    memory = FIT_BYTES if memory_limit is None else memory_limit // 4
     moments = mean, sd, units.low, units.high
     w, b, converged = fit_units(xp, units.values, units.mass, units.ranks, moments, positive, *sums, total, C, memory)
     b = b - w * units.origin[:, None]

@@ -21,9 +21,9 @@ from gatescope.engine.arrays import to_host
 from gatescope.engine.factor import Factor, factor_of
 from gatescope.engine.precondition_cuda import DeviceFactor, add_gram
 from gatescope.engine.row_blocks import RowBlocks
-from gatescope.engine.targets import CHUNK_ROWS
 from gatescope.engine.triangle_gram import gram_adder
 from gatescope.engine.unseen_units import UnseenUnits
+from gatescope.engine.weights import CHUNK_ROWS
 
 # Rows of a sample that each core has in memory at once.
 SAMPLE_ROWS = 128

@@ -101,6 +101,13 @@ extern "C" __global__ void add_weights(const unsigned short* codes, const double
     }
 }
 
+extern "C" __global__ void look_up_ranks(const unsigned short* codes, const double* code_ranks, long long n_rows,
+                                         double* ranks) {
+    const long long unit = blockIdx.y, stride = (long long)gridDim.x * blockDim.x;
+    for (long long n = (long long)blockIdx.x * blockDim.x + threadIdx.x; n < n_rows; n += stride)
+        ranks[unit * n_rows + n] = code_ranks[unit * 65536 + ascending(codes[unit * n_rows + n])];
+}
+
 extern "C" __global__ void look_up_codes(const unsigned short* codes, const double* code_ranks,
                                          const unsigned short* code_bins, const double* code_values, long long n_rows,
                                          double* ranks, unsigned short* bins, double* values) {
@@ -139,6 +146,14 @@ def count_codes(xp: Any, codes: Any, weight: Any) -> Any:
     else:
         launch(xp, SOURCE, "add_weights", (-(-n_rows // RUN), n_units), (codes, weight, n_rows, mass))
     return mass
+
+
+def look_up_ranks(xp: Any, codes: Any, ranks: Any) -> Any:
+    """Return the rank of each row, float64 [U, N], from those of each code [U, 65536]."""
+    n_units, n_rows = codes.shape
+    found = xp.empty(codes.shape)
+    launch(xp, SOURCE, "look_up_ranks", (n_rows, n_units), (codes, ranks, n_rows, found))
+    return found
 
 
 def look_up_codes(xp: Any, codes: Any, ranks: Any, bins: Any, values: Any) -> tuple[Any, Any, Any]:

@@ -19,7 +19,8 @@ from gatescope.engine.normal_equations import NormalEquations
 from gatescope.engine.predictions import cancels, linear_predictions, prediction_dtype
 from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.shards import Processes
-from gatescope.engine.targets import Weights, as_continuous, as_targets, equal_weights
+from gatescope.engine.targets import as_continuous, as_targets
+from gatescope.engine.weights import Weights, equal_weights
 
 
 class RidgeProbes(RegressorMixin, BaseEstimator):

@@ -17,7 +17,7 @@ from gatescope.engine.arrays import array_namespace, to_host
 from gatescope.engine.log_loss import column_sums, log_loss, log_loss_curvature, log_loss_slope
 from gatescope.engine.row_blocks import BLOCK_ROWS, RowBlocks
 from gatescope.engine.split_product import SplitStep
-from gatescope.engine.targets import CHUNK_ROWS
+from gatescope.engine.weights import CHUNK_ROWS
 
 # Multiples of a step at which its slope can be looked at without another product with X.
 MULTIPLES = (2.0, 4.0, 8.0)

@@ -18,8 +18,8 @@ from gatescope.engine.quantiles import (
     smallest_in_bins,
 )
 from gatescope.engine.ranks import DistinctValues, mid_ranks
-from gatescope.engine.targets import CHUNK_ROWS, Weights, equal_weights
 from gatescope.engine.univariate import fit_univariate
+from gatescope.engine.weights import CHUNK_ROWS, Weights, equal_weights
 
 # Hypotheses that share their weights are worth a tile of their own from this many on.
 FEW_TARGETS = 4

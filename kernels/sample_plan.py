@@ -133,7 +133,8 @@ def streaming(model: ModelShape, device: Device = H200) -> SamplePlan:
     counted = (2 * model.layers - 1) * slots * width * width < 2**31
     if MIN_TILE * columns_v > LOGITS or columns > device.multiprocessors or not counted:
         return STEPS
-    # As much as the registers hold: compiled for sm_80 and sm_90 with float16 and bfloat16, nothing is spilled.
+    # As much as the registers hold: compiled for sm_80 and sm_90 with float16 and bfloat16, nothing is spilled of up to
+    # 256 characters (but 32 bytes a thread of 3 x 512); of 257 to 512 it is 120 to 850, whose cost was not measured.
     large = narrow or (device.warp_groups and model.reset_after)
     block_k = min(width, 16 if itemsize == 4 else 64 if large else 32)
     # Asynchronous loads go past the first-level cache only 16 bytes at a time, and a program has 256 threads: 128 units

@@ -147,6 +147,12 @@ def test_neuron_probes(device, monkeypatch, dtype, weighted):
         values, references = getattr(got, name), getattr(expected, name)
         loose = {"coef_": 1e-7, "intercept_": 1e-7}.get(name, 1e-10)
         np.testing.assert_allclose(values, references, rtol=loose, atol=1e-12, err_msg=name)
+    # Neither bins nor regressions are computed for AUROC alone.
+    monkeypatch.setattr(neurons_cuda, "fill_bins", None)
+    alone = NeuronProbes(only_auroc=True).fit(device(X), device(Y), device(weight))
+    np.testing.assert_array_equal(alone.status_, NeuronProbes(only_auroc=True).fit(exact, Y, weight).status_)
+    np.testing.assert_array_equal(alone.auroc_, got.auroc_)
+    assert not hasattr(alone, "coef_")
 
 
 def test_neuron_probes_beyond_arithmetic(device):
@@ -156,6 +162,9 @@ def test_neuron_probes_beyond_arithmetic(device):
         units = NeuronProbes().fit(device(X), Y)
     assert set(units.status_[:, 4]) == {"not_finite"} and set(units.status_[:, 5]) == {"converged"}
     assert np.isfinite(units.auroc_[:, 4]).all() and np.isnan(units.coef_[:, 4]).all()
+    alone = NeuronProbes(only_auroc=True).fit(device(X), Y)
+    assert set(alone.status_.flat) == {"converged"}
+    np.testing.assert_array_equal(alone.auroc_, units.auroc_)
 
 
 def test_states_far_from_zero_and_warm_starts(device):

@@ -59,6 +59,7 @@ EXPECTED = {
     "count_codes": r"(red|atom)\.shared\.add\.u32",
     "add_weights": r"red\.global\.add\.f64|atom\.global\.add\.f64",
     "look_up_codes": r"st\.global\.f64",
+    "look_up_ranks": r"st\.global\.f64",
     "fill_bins": r"atom\.global\.min\.u64|red\.global\.min\.u64",
     "count_labels": r"(red|atom)\.shared\.add\.u32",
     "add_label_weights": r"red\.global\.add\.f64|atom\.global\.add\.f64",

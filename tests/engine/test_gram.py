@@ -8,7 +8,7 @@ import pytest
 from gatescope.engine.errors import InputError
 from gatescope.engine.gram import Moments, weighted_sd
 from gatescope.engine.row_blocks import RowBlocks
-from gatescope.engine.targets import Weights
+from gatescope.engine.weights import Weights
 
 
 @pytest.mark.parametrize("weighted", [False, True])

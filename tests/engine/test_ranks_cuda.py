@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 
 from gatescope.engine import launch_cuda
 from gatescope.engine.ranks import ascending_codes, code_values
-from gatescope.engine.ranks_cuda import count_codes, look_up_codes, sorted_ranks, transposed_codes
+from gatescope.engine.ranks_cuda import count_codes, look_up_codes, look_up_ranks, sorted_ranks, transposed_codes
 
 
 def all_codes(dtype):
@@ -39,6 +39,7 @@ def test_ranks_of_every_16_bit_number(device, dtype, weighted):
     values_of = device(np.tile(np.where(finite, table, 0.0), (2, 1)))
     row_ranks, row_bins, row_values = look_up_codes(device.xp, device(codes), ranks, bins, values_of)
     np.testing.assert_array_equal(row_values.get(), values)
+    np.testing.assert_array_equal(look_up_ranks(device.xp, device(codes), ranks).get(), row_ranks.get())
     np.testing.assert_array_equal(table[row_bins.get()], values)
     for unit in range(2):
         np.testing.assert_array_equal(row_ranks[unit].get(), exact_ranks(values[unit], weight))

@@ -7,7 +7,8 @@ import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
 from gatescope.engine.errors import InputError
-from gatescope.engine.targets import BinaryTargets, Weights, as_binary, as_continuous, as_targets, equal_weights
+from gatescope.engine.targets import BinaryTargets, as_binary, as_continuous, as_targets
+from gatescope.engine.weights import Weights
 
 
 def make(n_rows=20_000, n_targets=3):
@@ -36,21 +37,6 @@ def test_signed_weights_and_totals(kind, class_weight):
         expected = s * np.where(Y[:, k], factors[1], -factors[0])
         np.testing.assert_allclose(targets.signed(k, np.dtype(np.float64)), expected, rtol=1e-7)
         np.testing.assert_allclose(targets.class_totals[:, k], [-expected[~Y[:, k]].sum(), expected[Y[:, k]].sum()])
-
-
-def test_sums_and_equal_columns():
-    Y, weight = make()
-    weight[:, 2] = weight[:, 0]
-    each = Weights(weight, *Y.shape, np)
-    np.testing.assert_allclose(each.sums(), weight.sum(axis=0, dtype=np.float64))
-    groups = each.groups()
-    assert groups[0] == groups[2] != groups[1] and set(groups) == {0, 1}
-    assert sorted(group.tolist() for group in equal_weights(each, 3)) == [[0, 2], [1]]
-    # The last row counts as the first does.
-    weight[-1, 2] += 1
-    assert len(set(Weights(weight, *Y.shape, np).groups())) == 3
-    assert Weights(None, *Y.shape, np).groups().tolist() == Weights(2.5, *Y.shape, np).groups().tolist() == [0, 0, 0]
-    np.testing.assert_allclose(Weights(2.5, 4, 2, np).sums(), [10])
 
 
 @pytest.mark.parametrize("size", [1e-300, 1e-46, 1.0, 1e40])
@@ -107,6 +93,7 @@ def test_classes_and_bad_weights_are_found_on_a_device_in_any_piece(device, monk
     Y, weight = make(n_rows=500)
     weight = {None: None, "shared": weight[:, 0], "each": weight}[weighted]
     monkeypatch.setattr("gatescope.engine.targets.CHUNK_ROWS", 50)
+    monkeypatch.setattr("gatescope.engine.weights.CHUNK_ROWS", 50)
     expected = BinaryTargets(Y, Weights(weight, *Y.shape, np), "balanced")
     given = Weights(device(weight), *Y.shape, device.xp)
     # Labels may lie elsewhere than the weights.

@@ -8,7 +8,7 @@ import pytest
 from gatescope.engine.arrays import to_host
 from gatescope.engine.precondition import HessianSampler
 from gatescope.engine.row_blocks import RowBlocks
-from gatescope.engine.targets import CHUNK_ROWS
+from gatescope.engine.weights import CHUNK_ROWS
 
 SCALE = np.array([1.0, 2, 1, 1, 1, 0.5])
 

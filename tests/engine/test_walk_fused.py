@@ -9,7 +9,7 @@ from killing import contents
 
 pytest.importorskip("triton")
 
-from gatescope.engine import extract, record, walk_fused
+from gatescope.engine import extract, fused_pieces, record, walk_fused
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
@@ -70,6 +70,8 @@ def test_reading_documents_gives_what_the_cpu_gives(lstm, by_kernel, monkeypatch
     found = extract_in_memory(lstm, documents, config)
     assert len(found.sequence_starts) == 20
     assert_same(found, expected)
+    # Rows behind the end of a document, which nobody writes, do not make each piece be looked through on the host.
+    monkeypatch.setattr(fused_pieces, "require_finite", None)
     extract_states(lstm, documents, tmp_path / "e.zarr", config)
     dump = StateDump.open(tmp_path / "e.zarr")
     for name, values in found.arrays.items():
