@@ -7,7 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 from gatescope.analysis.probe import RECORDS
-from gatescope.analysis.read_results import read_results
+from gatescope.analysis.read_results import read_ablation, read_results
+from gatescope.analysis.reproduction import CELLS, REPRODUCTION
+from gatescope.analysis.results import ABLATION
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import perplexity
@@ -47,6 +49,11 @@ def about(place: str | Path, model: Path | None = None) -> str:
         parts.append(_model(whole_model))
     if (path / "states.zarr").is_dir():
         parts.append(_states(path / "states.zarr", whole_model))
+    if (path / REPRODUCTION).exists():
+        parts += [f"{path}: output of `gatescope reproduce`", *(about(path / cell) for cell in CELLS)]
+    if (path / ABLATION).exists():
+        n_sets = len(read_ablation(path))
+        parts.append(f"{path / ABLATION}: what the model loses while {n_sets:,} sets of units are held")
     if not parts:
         raise InputError(f"{path} is nothing that gatescope wrote: expected a model, a state dump, results or a run")
     return "\n".join(parts)

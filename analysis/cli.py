@@ -34,6 +34,9 @@ COMMANDS = {
     "info": "say what a model, states or a results folder is, and whether it is whole",
 }
 
+# Commands whose work several processes share.
+SHARED = ("train", "sample", "extract")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
@@ -108,6 +111,8 @@ def call(name: str, words: Sequence[str]) -> None:
     from gatescope.analysis import commands, recording
     from gatescope.analysis.console import prepared
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and name not in SHARED:
+        raise InputError(f"{name} works in one process: leave torchrun out ({', '.join(SHARED)} take several)")
     function = getattr(commands, name, None) or getattr(recording, name)
     prefixes = () if name == "run" else (tyro.conf.OmitArgPrefixes,)
     complaint = io.StringIO()

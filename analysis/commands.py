@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
 from tyro.conf import Positional
 
 from gatescope.analysis.ablation_config import AblationConfig
@@ -166,8 +165,7 @@ def hypotheses(show: str | None = None, text: Path | None = None) -> None:
     """
     if (show is None) != (text is None):
         raise InputError("--show and --text belong together: give both to paint, neither to list")
-    console = Console()
-    console.print(list_hypotheses() if show is None or text is None else paint_hypothesis(show, text))
+    print_table(list_hypotheses() if show is None or text is None else paint_hypothesis(show, text))
 
 
 def report(results: Positional[tuple[Path, ...]], out: Path | None = None) -> None:

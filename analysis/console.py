@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
@@ -51,8 +52,8 @@ def device_of(name: Device) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
-def print_table(table: Table) -> None:
-    """Print a table as wide as the terminal, or as 120 columns where it goes elsewhere."""
+def print_table(table: Table | Text) -> None:
+    """Print a table, or a text, as wide as the terminal, or as 120 columns where it goes elsewhere."""
     console = Console()
     # A pipe has no width of its own.
     (console if console.is_terminal else Console(width=120)).print(table)

@@ -6,6 +6,8 @@ are asked for.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,7 +124,7 @@ def character_split_score(study: Study, model: Any, name: str, labels: Labels) -
     return Scorer(np.zeros(n_rows), 0, 0).score(labels.values, said, labels.defined & tested[:, None])
 
 
-def best_unit_p(study: Study, labels: Labels, X_train: np.ndarray) -> np.ndarray:
+def best_unit_p(study: Study, labels: Labels, X_train: Any) -> np.ndarray:
     """How often labels that say nothing have a unit as telling as the best one, [K].
 
     The statistic is the largest |AUROC - 1/2| of all units (with undefined rows, of ranks among all); labels are
@@ -131,25 +133,24 @@ def best_unit_p(study: Study, labels: Labels, X_train: np.ndarray) -> np.ndarray
     Args:
         study: the rows.
         labels: K boolean hypotheses.
-        X_train: [n, H], states of the training rows, in memory.
+        X_train: [n, H], states of the training rows, in memory or read in pieces.
     """
     n_rows, n_units = X_train.shape
-    ranks = np.empty((n_rows, n_units), np.float32)
-    for left in range(0, n_units, UNITS_AT_ONCE):
-        part = slice(left, left + UNITS_AT_ONCE)
-        ranks[:, part] = rankdata(X_train[:, part], axis=0) / n_rows - 0.5
 
-    def largest_difference(Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    def largest_difference(ranks: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         means = []
         with np.errstate(invalid="ignore"):
             for chosen in (Y & weight, ~Y & weight):
                 means.append((chosen.T.astype(np.float32) @ ranks) / chosen.sum(axis=0)[:, None])
         return np.abs(means[0] - means[1]).max(axis=1)
 
+    def of_all() -> Iterator[Callable[[np.ndarray, np.ndarray], np.ndarray]]:
+        for left in range(0, n_units, UNITS_AT_ONCE):
+            ranks = rankdata(X_train[:, left : left + UNITS_AT_ONCE], axis=0) / n_rows - 0.5
+            yield functools.partial(largest_difference, ranks.astype(np.float32))
+
     rows, starts = study.train_rows, study.dump.sequence_starts
-    return shift_test(
-        largest_difference, labels.values[rows], labels.defined[rows], rows, starts, N_SHIFTS, study.seed
-    )[0]
+    return shift_test(of_all(), labels.values[rows], labels.defined[rows], rows, starts, N_SHIFTS, study.seed)[0]
 
 
 def compression(study: Study, model: Any, name: str, labels: Labels) -> np.ndarray:

@@ -98,8 +98,7 @@ def fit_fold(study: Study, number: int, name: str, labels: Labels, weighting: st
             controls["character_split_score"] = character_split_score(study, model, name, labels)
         if number == 0 and weighting == "plain":
             controls["compression"] = compression(study, model, name, labels)
-            if isinstance(X_train, np.ndarray):
-                controls["best_unit_p"] = best_unit_p(study, labels, X_train)
+            controls["best_unit_p"] = best_unit_p(study, labels, X_train)
     if config.sparse and name == study.main_set and weighting != "balanced":
         sparse = sparse_scores(model, orders, train, test, study.seed)
     return FoldFit(model, alone, sd, orders, said, controls, sparse)

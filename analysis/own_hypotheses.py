@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import suppress
 from types import ModuleType
 
 from gatescope.analysis.hypotheses import Hypothesis, library, registered_by
@@ -69,15 +70,20 @@ def load_functions(path: str | os.PathLike[str]) -> list[Hypothesis]:
         source = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; expected a Python file that registers hypotheses") from None
+    folder = str(path.resolve().parent)
     module = ModuleType(f"functions of {path.resolve()}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
-    sys.path.insert(0, str(path.resolve().parent))
+    sys.path.insert(0, folder)
     try:
         with registered_by(module.__name__) as found, CodeOfUser(str(path), str(path)):
             exec(compile(source, str(path), "exec"), module.__dict__)
     finally:
-        sys.path.remove(str(path.resolve().parent))
+        with suppress(ValueError):
+            sys.path.remove(folder)
+        # For what a function imports when it is called; first would be before our own libraries.
+        if folder not in sys.path:
+            sys.path.append(folder)
     if not found:
         raise InputError(f"{path} registers no hypothesis; put @hypothesis(language=...) above its functions")
     return found

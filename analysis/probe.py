@@ -37,6 +37,7 @@ from gatescope.analysis.results import ABLATION, GATES, json_number
 from gatescope.analysis.saturation import saturation
 from gatescope.analysis.significance import benjamini_hochberg
 from gatescope.analysis.split import groups_of, split_sequences
+from gatescope.analysis.state_sets import state_sets
 from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import perplexity
 from gatescope.engine.files import write_atomic, write_json
@@ -61,6 +62,8 @@ OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, *UNFINISHED, ABLATION, GATES)
 # Of which kind they are: results of others do not go on.
 BASELINES = "table, characters, place"
 UNITS = "selected by name, ranked, reversed, random"
+# The settings that are of the probes alone.
+OF_PROBES = ("probe", "baselines", "units", "functions_sha256")
 # What a fit of one hypothesis takes for each row of the dump: labels, weights, predictions, and the text baseline.
 BYTES_OF_EACH = 40
 # So many times that where not a fifth but all rows are tested, and have predictions.
@@ -110,7 +113,8 @@ def probe_dump(
     plan = planned(dump, config, table)
     split_sequences(groups_of(dump), config.test_share, seed, config.folds)
     if config.alignment == "pre":
-        dump.initial(dump.names[0])
+        for name in {name for arrays in state_sets(dump.names, "pre").values() for name in arrays}:
+            dump.initial(name)
     settings = {**probe_settings(config, seed), "read": read, "dump": dump.identity()}
     if labels:
         settings["labels_sha256"] = sha256_of(labels)

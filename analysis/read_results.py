@@ -76,6 +76,18 @@ def read_records(folder: Path) -> tuple[Record, ...]:
     return tuple(records)
 
 
+def read_ablation(folder: Path) -> tuple[Record, ...]:
+    """Read what a model loses while units are held.
+
+    Raises:
+        InputError: `ablation.json` is missing, is not JSON, or lacks what it must have.
+    """
+    held = _read_json(folder / ABLATION, list)
+    for position, record in enumerate(held):
+        _check_held(record, f"{folder / ABLATION}, record {position}")
+    return tuple(held)
+
+
 def _read_result(folder: Path, name: str) -> Result:
     records = read_records(folder)
     excerpts = _read_json(folder / "excerpts.json", list) if (folder / "excerpts.json").exists() else []
@@ -84,13 +96,11 @@ def _read_result(folder: Path, name: str) -> Result:
     facts = config.get("facts", {})
     if not isinstance(facts, dict):
         raise InputError(f"{folder / 'config.json'}: facts is a {type(facts).__name__}, expected an object")
-    held = _read_json(folder / ABLATION, list) if (folder / ABLATION).exists() else []
-    for position, record in enumerate(held):
-        _check_held(record, f"{folder / ABLATION}, record {position}")
+    held = read_ablation(folder) if (folder / ABLATION).exists() else ()
     gates = _read_json(folder / GATES, list) if (folder / GATES).exists() else []
     for position, record in enumerate(gates):
         _check_gate(record, f"{folder / GATES}, record {position}")
-    return Result(name, records, {excerpt.hypothesis: excerpt for excerpt in parsed}, facts, tuple(held), tuple(gates))
+    return Result(name, records, {excerpt.hypothesis: excerpt for excerpt in parsed}, facts, held, tuple(gates))
 
 
 def _read_json(path: Path, expected: type) -> Any:

@@ -7,7 +7,7 @@ keeps the runs of the labels and of the states as they are and breaks only the t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def circular_shift(rows: np.ndarray, sequence_starts: np.ndarray, generator: np.
 
 
 def shift_test(
-    statistic: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    statistics: Iterable[Callable[[np.ndarray, np.ndarray], np.ndarray]],
     Y: np.ndarray,
     weight: np.ndarray,
     rows: np.ndarray,
@@ -70,7 +70,8 @@ def shift_test(
     the best of all units as the statistic, p accounts for the search among them.
 
     Args:
-        statistic: maps labels [n, K] and weights [n, K] to [K]; the larger, the stronger. It holds the states itself.
+        statistics: each maps labels [n, K] and weights [n, K] to [K], and the largest of all counts: the larger, the
+            stronger. They hold the states themselves; one at a time is asked for.
         Y, weight: [n, K] labels and where they are defined; both are shifted together.
         rows: [n] the rows they belong to, whole sequences.
         sequence_starts: [S + 1] first row of each sequence, then N.
@@ -81,12 +82,13 @@ def shift_test(
         p: [K], NaN where the observed statistic is.
         null: [n_shifts, K] statistics of the shifted labels. A shift whose statistic is NaN counts against the finding.
     """
-    observed = np.asarray(statistic(Y, weight), dtype=np.float64)
-    generator = np.random.default_rng(seed)
-    null = np.empty((n_shifts, len(observed)))
-    for i in range(n_shifts):
-        moved = circular_shift(rows, sequence_starts, generator)
-        null[i] = statistic(Y[moved], weight[moved])
+    observed, null = np.full(Y.shape[1], -np.inf), np.full((n_shifts, Y.shape[1]), -np.inf)
+    for statistic in statistics:
+        observed = np.maximum(observed, statistic(Y, weight))
+        generator = np.random.default_rng(seed)
+        for of_shift in null:
+            moved = circular_shift(rows, sequence_starts, generator)
+            np.maximum(of_shift, statistic(Y[moved], weight[moved]), out=of_shift)
     # Not-below rather than at-least, so that NaN counts.
     p = (1 + (~(null < observed)).sum(axis=0)) / (1 + n_shifts)
     return np.where(np.isnan(observed), np.nan, p), null

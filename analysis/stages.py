@@ -10,8 +10,8 @@ import numpy as np
 
 from gatescope.analysis.asked import chosen_hypotheses
 from gatescope.analysis.language import detect_language
+from gatescope.analysis.probe import OF_PROBES, RECORDS, UNFINISHED, probe_settings, study_dump
 from gatescope.analysis.probe import OUTPUTS as PROBE_OUTPUTS
-from gatescope.analysis.probe import probe_settings, study_dump
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.split import split_sequences
 from gatescope.analysis.state_sets import state_sets
@@ -21,7 +21,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.model import load_model
 from gatescope.engine.record import captured_arrays
 from gatescope.engine.sample import SampleConfig, sample_states
-from gatescope.engine.settings import claimed
+from gatescope.engine.settings import claimed, leave_undecided, remove
 from gatescope.engine.train import TrainConfig, train_model
 
 OUTPUTS = ("model", "states.zarr", *PROBE_OUTPUTS, "report.html", "figures", "log.jsonl")
@@ -78,4 +78,12 @@ def run_stages(
             load_model(out / "model", device), out / "states.zarr", sample, seed=seed, log_path=log_path
         )
         say(f"states: {out / 'states.zarr'}, {rows:,} characters")
-        return study_dump(StateDump.open(out / "states.zarr"), out, probe, seed=seed, log_path=log_path, warn=warn)
+        try:
+            return study_dump(StateDump.open(out / "states.zarr"), out, probe, seed=seed, log_path=log_path, warn=warn)
+        except InputError:
+            # Whoever mends what was wrong keeps model and states.
+            if not (out / RECORDS).exists():
+                leave_undecided(out, OF_PROBES)
+                for name in UNFINISHED:
+                    remove(out / name)
+            raise

@@ -27,13 +27,16 @@ from gatescope.engine.files import partial_name, sync_folder, write_json
 from gatescope.engine.location import local_path
 from gatescope.engine.progress import progress_bar
 
-# What must be the same in all parts: their states would mean different things.
 CONTINUES = "continues_document"
+# What must be the same in all parts: their states would mean different things.
 SHARED = ("vocabulary", "weights_sha256", "cell", "gates", "alignment", "prime")
 
 
 def concatenate(
-    parts: Iterable[str | os.PathLike[str]], out: str | os.PathLike[str], *, overwrite: bool = False
+    parts: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
 ) -> int:
     """Write the rows of several dumps, one dump after another, into one; go on with one that was interrupted.
 
@@ -51,6 +54,7 @@ def concatenate(
         InputError: no part, a part that is not whole, parts of different models or arrays (the first difference is
             named), or an `out` that is one of the parts, a URL or something else.
     """
+    parts = [parts] if isinstance(parts, str | os.PathLike) else parts
     paths, out = [local_path(part) for part in parts], local_path(out)
     if not paths:
         raise InputError("no dumps: give the dumps to concatenate")

@@ -199,7 +199,7 @@ def read_pieces(source: str, errors: str = "strict") -> Iterator[str]:
 def _not_utf8(source: str, offset: int) -> InputError:
     return InputError(
         f"{source} is not UTF-8: the byte at offset {offset:,} cannot be decoded; "
-        "convert the file, or read such bytes as U+FFFD with --errors replace"
+        "convert the file (iconv -t UTF-8); train and extract read such bytes as U+FFFD with --errors replace"
     )
 
 

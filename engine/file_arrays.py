@@ -23,7 +23,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.location import Location
 
 SAFETENSORS = {"F64": "f8", "F32": "f4", "F16": "f2", "BF16": "f4"}
-SAFETENSORS |= {"I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1", "U8": "u1", "BOOL": "?"}
+SAFETENSORS |= {f"{kind}{8 * size}": f"{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)} | {"BOOL": "?"}
 
 
 def npy_arrays(path: Path) -> dict[str, Any]:

@@ -157,7 +157,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             probes = clone(self).set_params(C=C, warm_start=True)
             if path:
                 probes.coef_, probes.intercept_ = path[-1].coef_, path[-1].intercept_
-            path.append(probes.fit(X, y, sample_weight))
+            path.append(probes.fit(X, y, sample_weight).set_params(warm_start=self.warm_start))
         return path
 
     def standard_errors(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> StandardErrors:
@@ -273,7 +273,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         return logits[:, 0] if self._flat else logits
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the probability of the positive class [N, K]; after a one-dimensional y those of both classes [N, 2].
+        """Return the probability of the positive class [N, K]; after a one-dimensional y that of each class [N, 2].
 
         Args:
             X: states [N, H].
@@ -281,7 +281,9 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         logits = self._logits(X)
         with np.errstate(over="ignore"):
             positive = 1 / (1 + np.exp(-logits))
-        return np.hstack([1 - positive, positive]) if self._flat else positive
+        if not self._flat:
+            return positive
+        return np.hstack([1 - positive, positive]) if len(self.classes_) == 2 else np.ones_like(positive)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the likelier label: [N, K] of the type of Y, or [N] of the labels of y.

@@ -66,13 +66,21 @@ def _take(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[
         write_json(path, {"stage": stage, "settings": settings})
         return
     earlier = _refuse_other_stage(folder, stage)
-    difference = first_difference(earlier["settings"], settings)
+    undecided = {name: settings.get(name) for name in earlier.get("undecided", [])}
+    difference = first_difference({**earlier["settings"], **undecided}, settings)
     if difference:
         name, before, now = difference
         raise InputError(
             f"{folder} was made with {name} = {before!r}, not {now!r}: repeat the command with the same settings to "
             "go on, choose another --out, or start anew with --overwrite"
         )
+    if undecided:
+        write_json(path, {"stage": stage, "settings": settings})
+
+
+def leave_undecided(folder: Path, names: Sequence[str]) -> None:
+    """Let the next command that claims the folder choose some settings anew: they made nothing that is left."""
+    write_json(folder / CONFIG, {**read_config(folder), "undecided": list(names)})
 
 
 def _refuse_other_stage(folder: Path, stage: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import partial_name, write_json
 from gatescope.engine.location import local_path
-from gatescope.engine.settings import first_difference, plain
+from gatescope.engine.settings import first_difference, plain, require_values
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,13 @@ class TreeConfig:
     glob: tuple[str, ...] = ("*.c", "*.h")  # names of the files to take
     shuffle: bool = False  # order the files at random (--seed) instead of by path
     limit: int = 0  # stop before the text is larger than this, bytes; 0: no limit
+
+    def __post_init__(self) -> None:
+        require_values(self)
+        if not self.glob:
+            raise InputError("--glob names no files: give patterns such as '*.py'")
+        if self.limit < 0:
+            raise InputError(f"--limit {self.limit} is negative: give a number of bytes, or 0 for no limit")
 
 
 def write_corpus(
@@ -74,11 +81,12 @@ def write_corpus(
             summary, files, left_out = _joined(tree, paths, text, config.limit)
             text.flush()
             os.fsync(text.fileno())
+        if not files and paths and config.limit and not left_out:
+            raise InputError(f"{tree / paths[0]} alone is larger than --limit {config.limit:,} bytes: raise it")
         if not files:
             raise InputError(
-                f"no file under {str(tree)!r} fits --glob {' '.join(config.glob)}"
-                + (f" within --limit {config.limit:,} bytes" if config.limit else "")
-                + ": give other patterns, such as --glob '*.py'"
+                f"no file under {str(tree)!r} fits --glob {' '.join(config.glob)} and is UTF-8 text: give other "
+                "patterns, such as --glob '*.py'"
             )
         # A text without a manifest is written anew; one with another's would pass for it.
         manifest_path.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ class StateColumns(LazyArray):
         within: the rows, one after another.
 
     Raises:
-        InputError: units that are none of these.
+        InputError: units that are none of these, or that an array does not have.
     """
 
     def __init__(self, arrays: list[LazyArray], units: Any, dtype: np.dtype, within: range) -> None:
@@ -33,7 +33,11 @@ class StateColumns(LazyArray):
                 raise InputError(f"units {given!r}: expected a slice, integers [C] or a mask")
             units = units if units.size else units.astype(np.int64)
         self._arrays, self._units, self._within = arrays, units, within
-        self._chosen = [np.arange(array.shape[1])[slice(None) if units is None else units] for array in arrays]
+        try:
+            self._chosen = [np.arange(array.shape[1])[slice(None) if units is None else units] for array in arrays]
+        except IndexError as error:
+            widths = ", ".join(f"{array.name} has {array.shape[1]}" for array in arrays)
+            raise InputError(f"units {units}: {error}; {widths}") from None
         self._edges = np.cumsum([0, *map(len, self._chosen)])
         name = " + ".join(array.name for array in arrays)
         super().__init__(name, (len(within), int(self._edges[-1])), dtype)

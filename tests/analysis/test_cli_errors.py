@@ -14,6 +14,14 @@ from gatescope.analysis.cli import one_line
 PROGRAM = Path(sys.executable).with_name("gatescope")
 
 
+def test_what_works_in_one_process_is_refused_under_torchrun(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for words in (["probe", "x.npz", "--out", str(tmp_path / "r")], ["run", "--out", str(tmp_path / "r")]):
+        assert cli.main(words) == 2
+        assert f"{words[0]} works in one process: leave torchrun out" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_one_line_takes_frames_away():
     assert one_line("╭─ Bad ──╮\n│ no  such │\n╰────╯\n") == "Bad no such"
 

@@ -66,8 +66,10 @@ def never(text):
 @pytest.fixture
 def file(tmp_path):
     (tmp_path / "beside.py").write_text("def places(text): return range(len(text))\n")
+    path = list(sys.path)
     yield tmp_path / "my functions.py"
     sys.modules.pop("beside", None)
+    sys.path[:] = path
 
 
 def test_load_functions(file):
@@ -76,13 +78,22 @@ def test_load_functions(file):
     found = load_functions(file)
     assert [(each.name, each.language) for each in found] == [("place", "any"), ("never", "c")]
     assert found[0].label("abc")[0].tolist() == [0, 1, 2]
-    assert sys.path == path
+    # Last, so that it hides no library.
+    assert sys.path == [*path, str(file.parent)]
     assert not list(file.parent.glob("**/my*.pyc"))
     # Loading it again, changed or not, replaces what it registered.
     file.write_text("\n\n" + GOOD)
     again = load_functions(file)
     assert [each.name for each in again] == ["place", "never"]
     assert [each.name for each in library()].count("place") == 1
+
+
+def test_a_function_may_import_when_it_is_called_and_its_file_may_change_the_folder(file, monkeypatch):
+    monkeypatch.chdir(file.parent)
+    late = GOOD.replace("import beside\n", "import os\nos.chdir('/')\n")
+    file.write_text(late.replace("    return beside", "    import beside\n    return beside"))
+    found = load_functions(file.name)
+    assert found[0].label("abc")[0].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

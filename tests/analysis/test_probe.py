@@ -272,6 +272,9 @@ def test_gates_that_were_recorded_are_counted_and_shown(tmp_path):
     assert [(each["layer"], each["gate"], len(each["open"])) for each in gates] == [(0, gate, 12) for gate in "ifo"]
     assert main([*words, "--alignment", "pre", "--overwrite", "--out", str(tmp_path / "r")]) == 0
     assert json.loads((tmp_path / "r" / "gates.json").read_text()) == gates
+    # Gates are of none of the sets, wherever they stand.
+    arrays = ["--arrays", "layer0/gates/f", "layer0/h"]
+    assert main([*words, *arrays, "--alignment", "pre", "--overwrite", "--out", str(tmp_path / "r")]) == 0
     sample_states(model, tmp_path / "states.zarr", replace(config, capture=("h",)), overwrite=True)
     assert main([*words, "--overwrite", "--out", str(tmp_path / "r")]) == 0
     assert not (tmp_path / "r" / "gates.json").exists()

@@ -146,6 +146,9 @@ def test_both_models_are_trained_and_compared(small, tmp_path, capsys, texts_to_
     assert main(list(map(str, words))) == 0
     assert (tmp_path / "out" / "lstm" / "model" / "model.safetensors").stat().st_mtime_ns == before
     assert capsys.readouterr().out == out
+    assert main(["info", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "output of `gatescope reproduce`" in said and said.count("output of `gatescope run`") == 2
     # Other settings are refused by name.
     assert main([*map(str, words), "--steps", "3"]) == 2
     assert "train.steps = 2, not 3" in capsys.readouterr().err

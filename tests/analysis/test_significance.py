@@ -86,7 +86,7 @@ def text_like_case(seed, n_hypotheses, n_sequences=6, length=60, n_units=5):
 
 def test_p_values_of_unrelated_labels_are_uniform_however_slowly_they_change():
     X, Y, rows, starts = text_like_case(0, n_hypotheses=300)
-    p, null = shift_test(best_difference(X), Y, np.ones(Y.shape), rows, starts, n_shifts=99, seed=1)
+    p, null = shift_test([best_difference(X)], Y, np.ones(Y.shape), rows, starts, n_shifts=99, seed=1)
     assert null.shape == (99, 300)
     # p takes the values 0.01, 0.02 ... 1, each with chance 1 in 100; in tens for the chi-square.
     assert stats.chisquare(np.bincount(np.ceil(p * 10 - 1e-9).astype(int), minlength=11)[1:]).pvalue > 1e-6
@@ -97,11 +97,11 @@ def test_a_planted_unit_is_found_and_p_counts_the_null():
     Y[:, 1] = X[:, 2] > 0.5
     statistic = best_difference(X)
     weight = np.ones(Y.shape)
-    p, null = shift_test(statistic, Y, weight, rows, starts, n_shifts=60, seed=2)
+    p, null = shift_test([statistic], Y, weight, rows, starts, n_shifts=60, seed=2)
     assert p[1] == 1 / 61
     observed = statistic(Y, weight)
     assert p.tolist() == [(1 + sum(null[:, k] >= observed[k])) / 61 for k in range(3)]
-    again, _ = shift_test(statistic, Y, weight, rows, starts, n_shifts=60, seed=2)
+    again, _ = shift_test([statistic], Y, weight, rows, starts, n_shifts=60, seed=2)
     assert np.array_equal(p, again)
 
 
@@ -113,7 +113,7 @@ def test_weights_turn_with_their_labels():
         seen.append(np.column_stack([labels, weight]))
         return np.zeros(1)
 
-    shift_test(statistic, Y, 2.0 * Y, np.arange(5), np.array([0, 5]), n_shifts=20)
+    shift_test([statistic], Y, 2.0 * Y, np.arange(5), np.array([0, 5]), n_shifts=20)
     assert len({tuple(pair[:, 0]) for pair in seen}) > 1
     assert all(np.array_equal(pair[:, 1], 2 * pair[:, 0]) for pair in seen)
 
@@ -122,6 +122,17 @@ def test_weights_turn_with_their_labels():
 def test_undefined_shifts_count_against_the_finding(observed, expected):
     answers = iter([observed] + [np.nan] * 9)
     p, _ = shift_test(
-        lambda y, w: np.array([next(answers)]), np.zeros((4, 1)), np.ones((4, 1)), np.arange(4), np.array([0, 4]), 9
+        [lambda y, w: np.array([next(answers)])], np.zeros((4, 1)), np.ones((4, 1)), np.arange(4), np.array([0, 4]), 9
     )
     np.testing.assert_array_equal(p, [expected])
+
+
+def test_the_largest_of_several_statistics_is_that_of_all_units_together():
+    generator = np.random.default_rng(5)
+    X, Y = generator.normal(size=(60, 5)), generator.random((60, 3)) < 0.4
+    rows, starts = np.arange(60), np.array([0, 10, 35, 60])
+    given = Y, np.ones(Y.shape), rows, starts, 40, 7
+    p, null = shift_test((best_difference(X[:, part]) for part in (slice(0, 2), slice(2, 5))), *given)
+    expected, null_of_all = shift_test([best_difference(X)], *given)
+    np.testing.assert_array_equal(p, expected)
+    np.testing.assert_allclose(null, null_of_all)

@@ -73,6 +73,8 @@ def test_parts_may_be_named_by_text_and_come_one_by_one(tmp_path, whole, monkeyp
     write("a.zarr", 0, 200)
     write("b.zarr", 200, 600)
     assert concatenate((name for name in ("a.zarr", "b.zarr")), "all.zarr") == N
+    assert concatenate("a.zarr", "one.zarr") < N
+    assert contents(tmp_path / "one.zarr") == contents(tmp_path / "a.zarr")
     assert concatenate(["a.zarr", "b.zarr"], "a.zarr") == N
     for name in ("all.zarr", "a.zarr"):
         assert contents(tmp_path / name) == contents(whole["none"])

@@ -168,7 +168,7 @@ def test_a_path_of_penalties():
     Cs = [0.01, 0.1, 1.0, 10.0]
     path = LogisticProbes(tol=1e-12, class_weight="balanced").fit_path(X, Y, Cs)
     for C, probes in zip(Cs, path, strict=True):
-        assert probes.C == C
+        assert probes.C == C and not probes.warm_start
         for k in range(3):
             assert_same_fit(probes, k, fit_alone(X, Y[:, k], C=C, class_weight="balanced"))
 

@@ -125,6 +125,8 @@ def test_one_dimensional_labels_follow_scikit_learn():
     y = np.where(Y[:, 0], "b", "a")
     probes, alone = LogisticProbes(tol=1e-10).fit(X, y), fit_alone(X, y)
     assert probes.classes_.tolist() == ["a", "b"]
+    single = LogisticProbes().fit(X, np.full(len(X), "a"))
+    assert (single.predict_proba(X) == np.ones((len(X), 1))).all() and set(single.predict(X)) == {"a"}
     np.testing.assert_array_equal(probes.predict(X), alone.predict(X))
     np.testing.assert_allclose(probes.predict_proba(X), alone.predict_proba(X), rtol=1e-6)
     np.testing.assert_allclose(probes.decision_function(X), alone.decision_function(X), rtol=1e-6, atol=1e-8)

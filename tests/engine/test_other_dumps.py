@@ -121,6 +121,13 @@ def test_a_stored_member_is_mapped_and_a_compressed_one_is_not(tmp_path):
         assert is_mapped(array[3:9]) == mapped
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.uint64, np.int8])
+def test_whole_numbers_of_any_size_are_read(tmp_path, dtype):
+    arrays = {"h": np.ones((4, 2), np.float16), "tokens": np.array([0, 3, 1, 2], dtype)}
+    source = open_states(write_safetensors(tmp_path / "x.safetensors", **arrays))
+    assert source.tokens.tolist() == [0, 3, 1, 2]
+
+
 def test_bfloat16_of_safetensors_is_read_as_float32(tmp_path):
     values = torch.from_numpy(ROWS).bfloat16()
     save_file({"h": values}, tmp_path / "x.safetensors")

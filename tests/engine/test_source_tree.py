@@ -77,12 +77,26 @@ def test_a_text_that_is_there_is_left_or_refused(tree, tmp_path):
         assert mine.read_text() == "years of work"
 
 
-@pytest.mark.parametrize("config", [TreeConfig(glob=("*.rs",)), TreeConfig(limit=3)])
-def test_nothing_that_fits_is_said_and_nothing_is_written(tree, tmp_path, config):
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (TreeConfig(glob=("*.rs",)), r"fits --glob \*.rs"),
+        (TreeConfig(limit=3), "alone is larger than --limit 3 bytes: raise it"),
+    ],
+)
+def test_nothing_that_fits_is_said_and_nothing_is_written(tree, tmp_path, config, message):
     out = tmp_path / "out" / "text.txt"
-    with pytest.raises(InputError, match="fits --glob"):
+    with pytest.raises(InputError, match=message):
         write_corpus(tree, out, config)
     assert list(out.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [({"glob": ()}, "--glob names no files"), ({"limit": -5}, "--limit -5 is negative")]
+)
+def test_settings_that_fit_no_tree(given, message):
+    with pytest.raises(InputError, match=message):
+        TreeConfig(**given)
 
 
 def test_a_tree_that_is_not_there(tmp_path):

@@ -1,0 +1,49 @@
+"""A run whose probe was refused: what is mended goes on with the model and the states that are there."""
+
+import json
+
+import pytest
+from killing import contents
+
+from gatescope.analysis.cli import main
+
+BAD = """from gatescope.analysis.hypotheses import hypothesis
+@hypothesis(language="any", values="boolean")
+def vowel(text):
+    "A vowel."
+    return [oops in "aeiou" for character in text]
+"""
+
+
+@pytest.fixture
+def words(tmp_path):
+    (tmp_path / "text.py").write_text("def f(x):  # comment\n    return {'a': x}\n\n" * 60)
+    (tmp_path / "own.py").write_text(BAD)
+    train = (
+        "--train.hidden 8 --train.batch 8 --train.length 25 --train.steps 4 --sample.sequences 12 --sample.length 40"
+    )
+    given = [f"--corpus {tmp_path}/text.py --out {tmp_path}/out --hypotheses vowel", train, "--probe.bootstrap 20"]
+    return ["run", *" ".join(given).split(), "--probe.functions", str(tmp_path / "own.py")]
+
+
+@pytest.mark.parametrize("mended", ["the file", "the flag"])
+def test_a_run_goes_on_with_what_was_mended(words, tmp_path, capsys, texts_to_draw, mended):
+    assert main(words) == 2
+    assert "none of the 1 hypotheses could be evaluated" in capsys.readouterr().err
+    made = {name: contents(tmp_path / "out" / name) for name in ("model", "states.zarr")}
+    if mended == "the file":
+        (tmp_path / "own.py").write_text(BAD.replace("oops", "character"))
+    else:
+        words[words.index("vowel")] = "line_position"
+        del words[-2:]
+    # Settings of what is there still count.
+    assert main([*words, "--seed", "3"]) == 2 and "made with seed = 0" in capsys.readouterr().err
+    assert main([*words, "--train.dropout", "0.5"]) == 2 and "train.dropout" in capsys.readouterr().err
+    assert main([*words, "--probe.C", "2"]) == 0
+    assert {name: contents(tmp_path / "out" / name) for name in made} == made
+    settings = json.loads((tmp_path / "out" / "config.json").read_text())["settings"]
+    assert settings["probe"]["C"] == 2 and ("functions_sha256" in settings) == (mended == "the file")
+    # And so do those of the probe, now that it has results.
+    capsys.readouterr()
+    assert main([*words, "--probe.C", "3"]) == 2 and "probe.C = 2" in capsys.readouterr().err
+    assert main([*words, "--probe.C", "2"]) == 0
