@@ -41,23 +41,31 @@ def chosen_hypotheses(config: ProbeConfig, language: str) -> list[Hypothesis]:
     return chosen
 
 
+def columns_asked(table: LabelTable, config: ProbeConfig) -> LabelTable:
+    """Return those labels of a table that a configuration names, or all where it names none."""
+    named = [name for name in config.hypotheses if name in table.names]
+    return table.only(named) if named and "auto" not in config.hypotheses else table
+
+
 def planned(dump: StateSource, config: ProbeConfig, table: LabelTable | None) -> tuple[list[Hypothesis], str]:
     """Return the hypotheses about the text of a dump, none where only labels are asked for, and its language."""
-    asked = config.hypotheses != ("auto",) or config.pattern or config.functions
+    of_table = set(table.names if table else ())
+    if table:
+        # What a table says is not asked of the text, and what is chosen without being named is the table's.
+        of_text = tuple(name for name in config.hypotheses if name not in ("auto", *of_table))
+        config = replace(config, hypotheses=of_text)
+    asked = config.hypotheses or config.pattern or config.functions
     if dump.vocabulary is None:
         if asked or table is None:
             raise InputError(
                 f"{dump.name} has no text to evaluate hypotheses on: give one of {dump.n_rows} characters with --text, "
-                "or hypotheses of your own with --labels"
+                "or hypotheses of your own with --labels, which may be the same file"
             )
         return [], "any"
     # What a model writes is in the language of its corpus; a text that it read may be in another.
     written = (dump.attributes.get("corpus") or {}) if dump.attributes.get("kind") == "sample" else {}
     language = written.get("language") or detect_language(dump.text(0, min(dump.n_rows, LANGUAGE_SAMPLE)))
-    if table and config.hypotheses == ("auto",):
-        config = replace(config, hypotheses=())
     hypotheses = chosen_hypotheses(config, language)
-    of_table = set(table.names if table else ())
     twice = next((each.name for each in hypotheses if each.name in of_table), None)
     if twice:
         raise InputError(f"two hypotheses are called {twice!r}: give the column of --labels another name")

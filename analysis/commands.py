@@ -8,12 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.console import Console
 from tyro.conf import Positional
 
 from gatescope.analysis.ablation_config import AblationConfig
 from gatescope.analysis.ablation_table import ablation_table
 from gatescope.analysis.about import about
 from gatescope.analysis.console import Device, device_of, print_table, say, warn
+from gatescope.analysis.own_hypotheses import load_functions
 from gatescope.analysis.paint import list_hypotheses, paint_hypothesis
 from gatescope.analysis.probe import probe_dump
 from gatescope.analysis.probe_config import ProbeConfig
@@ -156,15 +158,20 @@ def reproduce(
     _report([out / cell for cell in CELLS], out)
 
 
-def hypotheses(show: str | None = None, text: Path | None = None) -> None:
+def hypotheses(show: str | None = None, text: Path | None = None, functions: Path | None = None) -> None:
     """List the hypotheses, or paint one on a text.
 
     Args:
-        show: name of a hypothesis to paint.
+        show: hypothesis to paint: its name, or NAME=REGEX.
         text: path of a UTF-8 text to paint it on.
+        functions: a Python file with hypotheses of your own.
     """
     if (show is None) != (text is None):
         raise InputError("--show and --text belong together: give both to paint, neither to list")
+    if functions:
+        load_functions(functions)
+    if text and not Console().is_terminal:
+        warn("what holds is marked by colours, which a pipe or file does not get: set FORCE_COLOR=1")
     print_table(list_hypotheses() if show is None or text is None else paint_hypothesis(show, text))
 
 

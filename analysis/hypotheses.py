@@ -67,7 +67,7 @@ class Hypothesis:
             prime: characters that stand before the text; they are read with it, and have no values.
 
         Returns:
-            values [n], bool or float32, False or 0 where undefined, and defined [n], bool.
+            values [n], bool or float64, False or 0 where undefined, and defined [n], bool.
 
         Raises:
             InputError: the function raised, or returned values that are too few or too many, not numbers, or not
@@ -124,10 +124,9 @@ class Hypothesis:
                     )
                 array = array == 1
             return array & mask
+        numbers = np.where(mask, array, 0).astype(np.float64)
         with np.errstate(over="ignore"):
-            numbers = array.astype(np.float32)
-        numbers[~mask] = 0
-        wrong = np.flatnonzero(~np.isfinite(numbers))
+            wrong = np.flatnonzero(~np.isfinite(numbers.astype(np.float32)))
         if len(wrong):
             raise InputError(
                 f"hypothesis {self.name!r} returned {array[wrong[0]]} at character {wrong[0]}; return finite numbers, "

@@ -14,7 +14,7 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,17 @@ class LabelTable:
     boolean: Labels
     continuous: Labels
     sequence_ids: np.ndarray | None
+
+    def only(self, names: Iterable[str]) -> LabelTable:
+        """Return the table of some hypotheses."""
+
+        def of(labels: Labels) -> Labels:
+            columns = [k for k, each in enumerate(labels.hypotheses) if each.name in chosen]
+            kept = tuple(labels.hypotheses[k] for k in columns)
+            return Labels(kept, labels.values[:, columns], labels.defined[:, columns])
+
+        chosen = set(names)
+        return LabelTable(of(self.boolean), of(self.continuous), self.sequence_ids)
 
     @property
     def names(self) -> list[str]:
@@ -168,6 +179,10 @@ def _read_separated(pandas: Any, path: Path, separator: str) -> Any:
             return pandas.read_csv(path, sep=separator, index_col=False, low_memory=False, **options)
 
     called = "tabs" if separator == "\t" else "commas"
+    # Pandas gives columns of one name others.
+    names = pandas.read_csv(path, sep=separator, header=None, nrows=1, dtype=str).iloc[0].dropna()
+    if not names.is_unique:
+        raise InputError(f"--labels {path}: two columns are called {names[names.duplicated()].iloc[0]!r}")
     try:
         table = read()
     except pandas.errors.ParserWarning:
@@ -244,10 +259,11 @@ def _numbers(
     if ((present == 0) | (present == 1)).all():
         yield "boolean", name, defined & (values == 1), defined
         return
+    numbers = np.where(defined, values, 0).astype(np.float64)
     with np.errstate(over="ignore"):
-        numbers = np.where(defined, values, 0).astype(np.float32)
-    if not np.isfinite(numbers).all():
-        row = int(np.flatnonzero(~np.isfinite(numbers))[0])
+        wrong = np.flatnonzero(~np.isfinite(numbers.astype(np.float32)))
+    if len(wrong):
+        row = int(wrong[0])
         raise InputError(f"--labels {path}: {name} is {values[row]} in row {row}, expected finite numbers or nothing")
     yield "continuous", name, numbers, defined
 

@@ -22,7 +22,7 @@ class Labels:
 
     Args:
         hypotheses: the K hypotheses.
-        values: [N, K], bool or float32; False or 0 where undefined.
+        values: [N, K], bool or float64; False or 0 where undefined.
         defined: bool [N, K].
     """
 
@@ -61,7 +61,7 @@ def label_dump(dump: StateSource, hypotheses: Iterable[Hypothesis]) -> tuple[Lab
     """
     hypotheses = list(hypotheses)
     prime = dump.attributes.get("prime", "")
-    dtypes = {"boolean": np.bool_, "continuous": np.float32}
+    dtypes = {"boolean": np.bool_, "continuous": np.float64}
     columns: dict[str, tuple[np.ndarray, np.ndarray]] = {
         each.name: (np.zeros(dump.n_rows, dtype=dtypes[each.values]), np.zeros(dump.n_rows, dtype=bool))
         for each in hypotheses

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from gatescope.analysis.hypotheses import SETS, library, select
 from gatescope.analysis.language import detect_language
+from gatescope.analysis.own_hypotheses import pattern
 from gatescope.engine.corpus import read_pieces
 from gatescope.engine.errors import InputError
 
@@ -40,7 +41,7 @@ def paint_hypothesis(name: str, path: Path) -> Text:
     text = "".join(read_pieces(str(path)))
     if not text:
         raise InputError(f"text {str(path)!r} is empty: give a text of at least one character")
-    (hypothesis,) = select([name], detect_language(text))
+    (hypothesis,) = [pattern(name)] if "=" in name else select([name], detect_language(text))
     values, defined = hypothesis.label(text)
     shades = np.asarray(values, dtype=np.float64)
     low, high = (shades[defined].min(), shades[defined].max()) if defined.any() else (0.0, 1.0)

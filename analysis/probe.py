@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import save
 
-from gatescope.analysis.asked import labelled_rows, planned
+from gatescope.analysis.asked import columns_asked, labelled_rows, planned
 from gatescope.analysis.excerpts import excerpts
 from gatescope.analysis.fit_files import Fit, holds_fit, load_fit, save_fit
 from gatescope.analysis.hypotheses import Hypothesis
@@ -93,7 +93,7 @@ def probe_dump(
         seed: of the split and of the bootstrap.
         overwrite: start anew whatever the folder holds.
         log_path: the JSONL log; `log.jsonl` in the folder by default.
-        warn: gets one line for each hypothesis that could not be evaluated.
+        warn: gets one line for each hypothesis that could not be evaluated, and one where no interval can be given.
 
     Returns:
         The records, as in `probes.json`.
@@ -103,7 +103,7 @@ def probe_dump(
     """
     read, results = read or ReadConfig(), local_path(results)
     labels = local_path(labels) if labels else None
-    table = read_labels(labels) if labels else None
+    table = columns_asked(read_labels(labels), config) if labels else None
     dump = open_states(states, read, table.sequence_ids if table else None)
     problems = dump.verify()
     if problems:
@@ -153,10 +153,16 @@ def study_dump(
     # The solver and scikit-learn take seconds to import: commands that fit nothing are spared them.
     from sklearn.exceptions import ConvergenceWarning
 
+    from gatescope.analysis.scorer import FEWEST_GROUPS
     from gatescope.analysis.study import Study
 
     untrained = untrained_states(dump, results / UNTRAINED, seed=seed, log_path=log_path) if config.controls else None
     study = Study(dump, config, seed, untrained)
+    if study.n_tested < FEWEST_GROUPS:
+        warn(
+            f"{study.n_tested} sequences (documents) are tested, and intervals, without which nothing is known, need "
+            f"{FEWEST_GROUPS}: give more, or test all with --folds"
+        )
     with warnings.catch_warnings():
         # Records and table have the status of each hypothesis.
         warnings.simplefilter("ignore", ConvergenceWarning)

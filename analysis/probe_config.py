@@ -13,7 +13,8 @@ from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.settings import require_values
 
 HYPOTHESES = (
-    "names or sets (c, python, english, any); auto: the labels if given, else the default set of the text's language"
+    "names (of --labels too) or sets (c, python, english, any); auto: all labels if given, else the default set of the "
+    "text's language"
 )
 # Draws of random labels for the control task of each hypothesis.
 CONTROL_DRAWS = 10

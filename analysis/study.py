@@ -63,7 +63,9 @@ class Study:
         self.tested_rows = np.concatenate([fold.test_rows for fold in self.folds])
         ends = np.cumsum([len(fold.test_rows) for fold in self.folds])
         parts = [slice(end - len(fold.test_rows), end) for fold, end in zip(self.folds, ends.tolist(), strict=True)]
-        self.scorer = Scorer(self.group_of[sequence_ids_of(self.tested_rows, starts)], config.bootstrap, seed, parts)
+        tested = self.group_of[sequence_ids_of(self.tested_rows, starts)]
+        self.n_tested = len(np.unique(tested))
+        self.scorer = Scorer(tested, config.bootstrap, seed, parts)
         self.state_sets = state_sets(dump.names, config.alignment)
         if not self.state_sets:
             raise InputError(f"{dump.name} has no states for probes of alignment {config.alignment!r}: {dump.names}")
@@ -100,6 +102,7 @@ class Study:
         """
         if labels.hypotheses != self._hypotheses:
             self._hypotheses, self._shared = labels.hypotheses, {}
+        labels, origin = self.shared(("centred", weighting == "none"), lambda: _centred(labels))
         folds = [fit_fold(self, number, name, labels, weighting) for number in range(len(self.folds))]
         first, said = folds[0], {who: np.concatenate([fold.said[who] for fold in folds]) for who in folds[0].said}
         scores = self._scores(labels, weighting, said)
@@ -131,12 +134,15 @@ class Study:
             selected = unit_records(columns, sparse[0].selected, *of_each)
             for record, each, units_of in zip(records, more, selected, strict=True):
                 record |= each | {"selected_units": units_of}
-        predicted = first.said["probe"] if weighting == "none" else expit(first.said["probe"])
+        predicted = first.said["probe"] + origin if weighting == "none" else expit(first.said["probe"])
         found = {
             each.name: Prediction(name, weighting, predicted[:, k], self.test_rows, units[k][0] if units[k] else None)
             for k, each in enumerate(labels.hypotheses)
         }
-        weights = {"coefficient": np.asarray(first.model.coef_), "intercept": np.asarray(first.model.intercept_)}
+        weights = {
+            "coefficient": np.asarray(first.model.coef_),
+            "intercept": np.asarray(first.model.intercept_) + origin,
+        }
         if self.config.standard_errors and isinstance(first.model, LogisticProbes):
             groups = self.group_of[sequence_ids_of(self.train_rows, self.dump.sequence_starts)]
             of_train = labels.values[self.train_rows], labels.defined[self.train_rows].astype(np.float32)
@@ -260,3 +266,16 @@ class Study:
             TextProbe(starts, weighting, alignment, k=0),
         )
         return [each.fit(*text, *train).predict_proba(*text, fold.test_rows) for each in predictors]
+
+
+def _centred(labels: Labels) -> tuple[Labels, np.ndarray | float]:
+    """Return continuous labels less their means, and these, [K].
+
+    Neither R2 nor r is of what all have in common, such as the seconds since 1970; predictions in single precision
+    would be of little else.
+    """
+    if labels.values.dtype == bool:
+        return labels, 0.0
+    n = np.maximum(labels.defined.sum(axis=0), 1)
+    origin = np.where(labels.defined, labels.values, 0).sum(axis=0) / n
+    return Labels(labels.hypotheses, np.where(labels.defined, labels.values - origin, 0), labels.defined), origin

@@ -44,7 +44,8 @@ def concatenate(
 
     Args:
         parts: the dumps, in order.
-        out: the dump to write; where it is the first of the parts, the others are appended to it.
+        out: the dump to write; where it is the first of the parts, the others are appended to it, unless it ends with
+            them already.
         overwrite: start anew if `out` is there.
 
     Returns:
@@ -84,6 +85,8 @@ def _append(parts: Sequence[Path]) -> int:
     with reserved(path):
         dumps = [_whole(part) for part in parts]
         spec = concatenated_spec(dumps)
+        if _ends_with(*dumps):
+            return dumps[0].n_rows
         partial = partial_name(path)
         try:
             create_skeleton(partial, spec)
@@ -94,6 +97,22 @@ def _append(parts: Sequence[Path]) -> int:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return spec.n_rows
+
+
+def _ends_with(first: StateDump, *others: StateDump) -> bool:
+    """Whether a dump has the rows of the others behind rows of its own, as after it was appended to."""
+    stop = first.n_rows - sum(dump.n_rows for dump in others)
+    if stop <= 0:
+        return False
+    for dump in others:
+        start, stop = stop, stop + dump.n_rows
+        if not np.array_equal(first.tokens_of(start, stop), dump.tokens_of(0, dump.n_rows)):
+            return False
+        # The same text may have been read by another model.
+        ends = dump.sequence_starts[1:] - 1
+        if any(not np.array_equal(first.array(n)[start + ends], dump.array(n)[ends]) for n in dump.names):
+            return False
+    return True
 
 
 def concatenated_spec(dumps: Sequence[StateDump]) -> DumpSpec:

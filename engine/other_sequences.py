@@ -101,6 +101,8 @@ def sequences(name: str, own: np.ndarray | None, ids: np.ndarray | None, length:
     """
     if own is not None and length:
         raise InputError(f"{name} has sequences of its own: leave out --sequence-length")
+    if ids is not None and length:
+        raise InputError(f"{name} has sequences by the labels' sequence_id: leave out --sequence-length")
     if ids is not None:
         starts = _starts_of(name, ids, n_rows)
         if own is not None and not np.array_equal(own, starts):

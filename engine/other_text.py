@@ -58,8 +58,9 @@ def stored_text(
     vocabulary = None
     if "vocabulary" in arrays:
         vocabulary = _characters(name, "vocabulary", np.asarray(arrays["vocabulary"][:]))
-    known = vocabulary is not None and tokens.max() < len(vocabulary)
-    return tokens.astype(np.uint32), vocabulary if known else None
+    if vocabulary is not None and tokens.size and tokens.max() >= len(vocabulary):
+        raise InputError(f"{name}: {chosen} go up to {tokens.max()}, and vocabulary has {len(vocabulary)} characters")
+    return tokens.astype(np.uint32), vocabulary
 
 
 def text_of_file(name: str, path: str | os.PathLike[str], n_rows: int) -> tuple[np.ndarray, list[str]]:

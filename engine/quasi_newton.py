@@ -57,10 +57,13 @@ DEVICE_RENEWAL_PASSES = 3
 # Where the loss is at its rounding error, and for so many steps no gradient is below this share of the smallest one
 # before, only noise is left of it.
 PATIENCE, PROGRESS = 8, 0.7
+# In single precision the same of the smallest gradient of all after so many steps, though each seems to lower the loss.
+LONG_PATIENCE = 50
 # The objective is at most about this share of tol above its minimum, relative to itself.
 DECREMENT_SHARE = 0.02
 VECTORS = ("w", "g", "x", "v", "kept")
-SCALARS = ("loss", "slope", "alpha", "travel", "n_steps", "fresh", "given", "stretch", "settled", "smallest", "n_idle")
+COUNTERS = ("n_steps", "n_idle", "n_flat")
+SCALARS = (*COUNTERS, "loss", "slope", "alpha", "travel", "fresh", "given", "stretch", "settled", "smallest", "least")
 
 
 class QuasiNewton:
@@ -110,8 +113,8 @@ class QuasiNewton:
         # Coefficients, gradient, step, what the next pass moves by, the last coefficients that were accepted; the
         # intercept comes last.
         self.w, self.g, self.x, self.v, self.kept = (np.zeros((n_coordinates, width)) for _ in VECTORS)
-        self.loss, self.slope, self.alpha, self.smallest, self.travel = np.zeros((5, width))
-        self.n_steps, self.n_idle = np.zeros((2, width), np.int64)
+        self.loss, self.slope, self.alpha, self.smallest, self.least, self.travel = np.zeros((6, width))
+        self.n_steps, self.n_idle, self.n_flat = np.zeros((3, width), np.int64)
         self.fresh, self.given, self.stretch, self.settled = np.zeros((4, width), bool)
 
     @property
@@ -135,10 +138,10 @@ class QuasiNewton:
             elif self.problems.fit_intercept:
                 self.v[-1, column] = self._plain_intercept(k)
             self.travel[column] = 0.0
-            self.n_steps[column] = self.n_idle[column] = 0
+            self.n_steps[column] = self.n_idle[column] = self.n_flat[column] = 0
             self.fresh[column], self.stretch[column], self.settled[column] = True, True, False
             self.alpha[column], self.slope[column] = 1.0, 0.0
-            self.loss[column] = self.smallest[column] = np.inf
+            self.loss[column] = self.smallest[column] = self.least[column] = np.inf
         self.inverse.share(waiting=bool(self.queue))
 
     def _plain_intercept(self, k: int) -> float:
@@ -243,9 +246,15 @@ class QuasiNewton:
             split[i] = self.arrays.separates(int(columns[i]))
         out_of_steps = ~done & ~split & (self.n_steps[columns] >= self.max_iter)
         better = (largest < PROGRESS * self.smallest[columns]) | (-0.5 * slope > self.rounding * self.loss[columns])
+        lowest = largest < PROGRESS * self.least[columns]
+        self.least[columns] = np.where(lowest, largest, self.least[columns])
+        self.n_flat[columns] = np.where(lowest, 0, self.n_flat[columns] + 1)
         self.smallest[columns] = np.where(better, largest, self.smallest[columns])
         self.n_idle[columns] = np.where(better, 0, self.n_idle[columns] + 1)
-        stalled = ~(done | split | out_of_steps) & (self.n_idle[columns] >= PATIENCE)
+        idle = self.n_idle[columns] >= PATIENCE
+        if self.rows.dtype == np.float32:
+            idle |= self.n_flat[columns] >= LONG_PATIENCE
+        stalled = ~(done | split | out_of_steps) & idle
         self._finish(columns[split], "separable")
         self._finish(columns[done & ~split], "converged")
         self._finish(columns[out_of_steps], "max_iter")

@@ -145,7 +145,7 @@ def test_undefined_values_are_false_or_zero():
     values, mask = made(lambda text: ([1, 1, 0], defined)).label("abc")
     assert (values.tolist(), mask.tolist()) == ([True, False, False], defined)
     values, _ = made(lambda text: (np.array([1.5, np.nan, 2]), np.array(defined)), "continuous").label("abc")
-    assert values.dtype == np.float32
+    assert values.dtype == np.float64
     assert values.tolist() == [1.5, 0, 2]
 
 

@@ -49,11 +49,28 @@ def test_every_kind_of_column(path):
     assert values["tag=NN"].tolist() == [True, False, False, True]
     assert defined["tag=NN"].tolist() == defined["tag=VB"].tolist() == [True, False, True, True]
     assert [each.name for each in table.continuous.hypotheses] == ["depth", "angle"]
-    assert table.continuous.values.dtype == np.float32
-    assert table.continuous.values.tolist() == [[0, 0.5], [3, 0], [2, -2], [1, np.float32(1e30)]]
+    assert table.continuous.values.dtype == np.float64
+    assert table.continuous.values.tolist() == [[0, 0.5], [3, 0], [2, -2], [1, 1e30]]
     assert table.continuous.defined[:, 1].tolist() == [True, False, True, True]
     assert table.sequence_ids.tolist() == [7, 7, 3, 3]
     assert set(table.names) == {*values, "depth", "angle"}
+
+
+def test_some_of_a_table(path):
+    table = read_labels(path)
+    some = table.only(["angle", "tag=VB", "nothing"])
+    assert some.names == ["tag=VB", "angle"] and some.sequence_ids is table.sequence_ids
+    np.testing.assert_array_equal(some.boolean.values[:, 0], table.boolean.values[:, table.names.index("tag=VB")])
+    np.testing.assert_array_equal(some.continuous.values, table.continuous.values[:, 1:])
+    np.testing.assert_array_equal(some.continuous.defined, table.continuous.defined[:, 1:])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_columns_of_one_name_are_refused(tmp_path, suffix):
+    separator = {"csv": ",", "tsv": "\t"}[suffix]
+    (tmp_path / f"x.{suffix}").write_text(separator.join(["y", "z", "y"]) + "\n" + separator.join("101") + "\n")
+    with pytest.raises(InputError, match="two columns are called 'y'"):
+        read_labels(tmp_path / f"x.{suffix}")
 
 
 def test_a_matrix_of_labels(tmp_path):

@@ -3,7 +3,9 @@
 import pytest
 from rich.console import Console
 
-from gatescope.analysis.hypotheses import library, select
+from gatescope.analysis.cli import main
+from gatescope.analysis.hypotheses import library, registered_by, select
+from gatescope.analysis.own_hypotheses import load_functions
 from gatescope.analysis.paint import list_hypotheses, paint_hypothesis
 from gatescope.engine.errors import InputError
 
@@ -56,3 +58,31 @@ def test_what_cannot_be_painted(tmp_path, name, text, message):
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         paint_hypothesis(name, path)
+
+
+def test_a_pattern_and_a_function_of_ones_own_are_painted(tmp_path, capsys, monkeypatch):
+    (tmp_path / "text.txt").write_text("a1b22\n")
+    assert marked(paint_hypothesis("n=[0-9]+", tmp_path / "text.txt")) == "122"
+    (tmp_path / "own.py").write_text(
+        "from gatescope.analysis.hypotheses import hypothesis\n"
+        '@hypothesis(language="any", values="boolean")\n'
+        'def is_b(text):\n    "A b."\n    return [c == "b" for c in text]\n'
+    )
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    words = [
+        "hypotheses",
+        "--show",
+        "is_b",
+        "--text",
+        str(tmp_path / "text.txt"),
+        "--functions",
+        str(tmp_path / "own.py"),
+    ]
+    assert main(words) == 0
+    assert "\x1b[" in capsys.readouterr().out
+    monkeypatch.delenv("FORCE_COLOR")
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert said.out == "a1b22\n\n" and "set FORCE_COLOR=1" in said.err
+    with registered_by(load_functions(tmp_path / "own.py")[0].function.__module__):
+        pass

@@ -113,12 +113,37 @@ def test_a_text_and_labels_beside_states_of_another_program(tmp_path):
     assert all(record["baseline_text_f1"] is not None for record in records if record["kind"] == "boolean")
 
 
+def test_columns_of_a_table_are_chosen_by_name(tmp_path, capsys):
+    states, labels = rows_of_another_program()
+    np.save(tmp_path / "x.npy", states)
+    (tmp_path / "text.txt").write_text("".join("(" if flag else "x" for flag in labels["flag"]))
+    pandas.DataFrame(labels).to_csv(tmp_path / "labels.csv", index=False)
+    words = ["probe", str(tmp_path / "x.npy"), "--labels", str(tmp_path / "labels.csv"), "--bootstrap", "20"]
+    text = ["--text", str(tmp_path / "text.txt")]
+    for place, (more, expected) in enumerate(
+        [
+            (["--hypotheses", "depth", "noise"], {"depth", "noise"}),
+            ([*text, "--hypotheses", "flag", "column"], {"flag", "column"}),
+            ([*text, "--hypotheses", "auto", "column"], {"flag", "noise", "depth", "column"}),
+            ([*text, "--hypotheses", "column"], {"flag", "noise", "depth", "column"}),
+        ]
+    ):
+        assert main([*words, *more, "--out", str(tmp_path / str(place))]) == 0
+        records = json.loads((tmp_path / str(place) / "probes.json").read_text())
+        assert {record["hypothesis"] for record in records} == expected
+    # Of twelve sequences two are tested.
+    assert "2 sequences (documents) are tested, and intervals" in capsys.readouterr().err
+    assert main([*words, "--folds", "4", "--out", str(tmp_path / "folds")]) == 0
+    assert not capsys.readouterr().err
+
+
 FOREIGN = [
     ("nothing to ask", [], "has no text to evaluate hypotheses on"),
     ("hypotheses without a text", ["--labels", "{labels}", "--hypotheses", "any"], "has no text"),
     ("one sequence", ["--labels", "{plain}"], "1 sequence(s) cannot be split"),
     ("a row without a sequence", ["--labels", "{hole}"], "row 17 has no sequence id"),
     ("labels of other rows", ["--labels", "{short}", "--sequence-length", "50"], "has 3 rows, and"),
+    ("sequences twice", ["--labels", "{labels}", "--sequence-length", "50"], "sequences by the labels' sequence_id"),
     ("no initial states", ["--labels", "{labels}", "--alignment", "pre"], "no state before"),
     ("one name twice", ["--text", "{text}", "--labels", "{labels}", "--pattern", "flag=x"], "two hypotheses"),
     ("no such array", ["--labels", "{labels}", "--arrays", "h"], "has no 'h'"),

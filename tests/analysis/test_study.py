@@ -201,6 +201,26 @@ def test_a_continuous_hypothesis_is_scored_by_r2(planted):
     assert record["baseline_text_r2"] < 0.1
 
 
+def test_what_all_values_have_in_common_is_not_scored(planted):
+    """Seconds since 1970, beside which single precision knows no minute."""
+    dump, _ = planted
+    value = 3 * dump.features(["layer0/h"])[:, [2]].astype(np.float64) + np.random.default_rng(0).normal(size=(N, 1))
+    defined = np.random.default_rng(1).random((N, 1)) < 0.8
+    found = {}
+    for offset in (0.0, 1.7e9):
+        labels = Labels((hypothesis("time", "continuous"),), np.where(defined, value + offset, 0), defined)
+        study = Study(dump, ProbeConfig(bootstrap=50, controls=True), seed=0)
+        (record,), weights, predictions = study.fit("layer0/h", labels, "none")
+        found[offset] = record, weights, predictions["time"].values
+        np.testing.assert_array_equal(labels.values, np.where(defined, value + offset, 0))
+    (near, of_near, said), (far, of_far, said_far) = found.values()
+    for name in ("r2", "r2_low", "pearson", "best_unit_pearson", "baseline_text_r2", "selectivity", "leak"):
+        assert far[name] == pytest.approx(near[name], abs=2e-6), name
+    np.testing.assert_allclose(of_far["coefficient"], of_near["coefficient"], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(of_far["intercept"] - 1.7e9, of_near["intercept"], atol=1e-5)
+    np.testing.assert_allclose(said_far - 1.7e9, said, atol=1e-4)
+
+
 @pytest.mark.parametrize(("field", "value"), [("C", (1.0, 0.0)), ("C", ()), ("test_share", 1.0), ("bootstrap", 0)])
 def test_settings_out_of_range(field, value):
     with pytest.raises(InputError, match=f"--{field.replace('_', '-')}"):

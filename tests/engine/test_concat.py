@@ -75,7 +75,9 @@ def test_parts_may_be_named_by_text_and_come_one_by_one(tmp_path, whole, monkeyp
     assert concatenate((name for name in ("a.zarr", "b.zarr")), "all.zarr") == N
     assert concatenate("a.zarr", "one.zarr") < N
     assert contents(tmp_path / "one.zarr") == contents(tmp_path / "a.zarr")
-    assert concatenate(["a.zarr", "b.zarr"], "a.zarr") == N
+    # Repeated, it finds them there.
+    for _ in range(2):
+        assert concatenate(["a.zarr", "b.zarr"], "a.zarr") == N
     for name in ("all.zarr", "a.zarr"):
         assert contents(tmp_path / name) == contents(whole["none"])
 

@@ -314,3 +314,12 @@ def test_any_small_problem_is_solved_or_has_one_class(seed, n_rows, n_units, C, 
         assert np.abs(gradient).max() <= 1.1e-9
         tolerance = 1e-6 * max(np.abs(w).max(), 1e-3) * max(1.0, C)
         np.testing.assert_allclose(permuted.coef_[k], w[order], rtol=0, atol=tolerance)
+
+
+def test_a_gradient_that_no_longer_falls_in_single_precision_goes_on_in_double(monkeypatch):
+    """Though each step seems to lower the loss, and no other sign of noise is looked for."""
+    monkeypatch.setattr("gatescope.engine.quasi_newton.PATIENCE", 10**9)
+    monkeypatch.setattr("gatescope.engine.logistic_fit.FINEST_FLOAT32_TOL", 1e-12)
+    X, Y = make_problem(4000, 20, 3)
+    probes = LogisticProbes(tol=1e-12).fit(X.astype(np.float32), Y)
+    assert probes.status_.tolist() == ["converged"] * 3 and probes.n_iter_.max() < 200

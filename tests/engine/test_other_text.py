@@ -101,6 +101,9 @@ def test_what_is_no_token_is_refused_or_left_out_aloud(tmp_path):
     path = write(tmp_path / "x.npz", h=ROWS, tokens=np.arange(N) % 3, vocabulary=np.array([97, -1, 10]))
     with pytest.raises(InputError, match="vocabulary holds no text"):
         open_states(path)
+    path = write(tmp_path / "x.npz", h=ROWS, tokens=np.arange(N) % 3, vocabulary=np.array(["a", "b"]))
+    with pytest.raises(InputError, match="tokens go up to 2, and vocabulary has 2 characters"):
+        open_states(path)
     path = write(tmp_path / "x.npz", h=ROWS, words=WORDS[:3])
     with pytest.warns(UserWarning, match=r"words \[3\] are not one for each state: expected \[60\]; they are left out"):
         assert open_states(path).tokens is None
