@@ -77,7 +77,7 @@ def ablate_results(
     _, test = split_sequences(groups, asked.test_share, split_seed, asked.folds)
     test = test[np.linspace(0, len(test) - 1, min(config.sequences, len(test))).round().astype(int)]
     if config.method == "resample" and len(test) < 2:
-        raise InputError("--method resample takes states of another test sequence, and there is one: use --method mean")
+        raise InputError("--method resample needs a second test sequence, but there is only one: use --method mean")
     reading = ClampedReading(trained, dump, chosen, asked.alignment, test, config.length)
     for record, n_holds in zip(records, reading.counts[1:].sum(axis=1), strict=False):
         if not n_holds:
@@ -113,7 +113,7 @@ def _labels(
     """Return what some hypotheses say of the rows of the dump, as the probe had it."""
     for path, digest in ((asked.functions, "functions_sha256"), (labels, "labels_sha256")):
         if path and sha256_of(path) != settings.get(digest):
-            raise InputError(f"{path} is not what the probe read: probe again, or give what it was")
+            raise InputError(f"{path} is not the file that the probe read: give that file, or probe again")
     table = read_labels(labels) if labels else None
     hypotheses, _ = planned(dump, asked, table)
     found, _, failed = label_dump(dump, [each for each in hypotheses if each.name in names])

@@ -15,11 +15,11 @@ FEWEST_RANDOM, MOST_RANDOM = 20, 10_000
 class AblationConfig:
     """Which units are held, at what, and on how much text."""
 
-    hypothesis: tuple[str, ...] = ()  # names of boolean ones; default: those that the states know
+    hypothesis: tuple[str, ...] = ()  # boolean ones to test; default: all that are known
     method: Literal["mean", "zero", "resample", "translate"] = "mean"  # what units are held at
-    units: tuple[int, ...] = (1, 10)  # so many held together, of 10 ranked or 64 selected; h and c of a unit are one
+    units: tuple[int, ...] = (1, 10)  # sizes of the sets held, of 10 ranked or 64 selected; h and c count once
     random_sets: int = 40  # other sets of as many units in the same layers, 20 to 10000
-    sequences: int = 40  # of the test part, at most
+    sequences: int = 40  # test sequences to read, at most
     length: int = 500  # characters of each, at most
 
     def __post_init__(self) -> None:

@@ -34,7 +34,7 @@ def about(place: str | Path, model: Path | None = None) -> str:
     if is_url(place) or path.is_file() or _is_dump(path):
         return _states(place, model)
     if model is not None:
-        raise InputError(f"--model belongs to a state dump, and {path} is none: leave it out")
+        raise InputError(f"--model needs a state dump, but {path} is not one: leave it out")
     if not path.exists():
         raise InputError(f"{path} does not exist: give the folder of a model, a state dump, results or a run")
     if (path / DESCRIPTION).exists():
@@ -55,7 +55,7 @@ def about(place: str | Path, model: Path | None = None) -> str:
         n_sets = len(read_ablation(path))
         parts.append(f"{path / ABLATION}: what the model loses while {n_sets:,} sets of units are held")
     if not parts:
-        raise InputError(f"{path} is nothing that gatescope wrote: expected a model, a state dump, results or a run")
+        raise InputError(f"{path} was not written by gatescope: expected a model, a state dump, results or a run")
     return "\n".join(parts)
 
 

@@ -31,7 +31,7 @@ COMMANDS = {
     "concat": "put dumps of one model together, or append to one",
     "hypotheses": "list the hypotheses, or paint one on a text",
     "report": "write the HTML report and the figures of one or several results",
-    "info": "say what a model, states or a results folder is, and whether it is whole",
+    "info": "describe a model, dump or results folder, and check that it is whole",
 }
 
 # Commands whose work several processes share.
@@ -86,7 +86,7 @@ def _of_the_system(error: OSError, words: Sequence[str]) -> str:
         raise error
     out = _out_of(words)
     if error.errno == errno.ENOENT and out and Path(str(error.filename)).absolute().is_relative_to(out.absolute()):
-        return f"{one_line(str(out))} was removed, or moved away, while it was written: repeat the command"
+        return f"{one_line(str(out))} was removed or moved while it was being written: repeat the command"
     # A folder where a file should be, a name that is too long, no permission: it is the path that is wrong.
     where = f"{one_line(str(error.filename))}: " if error.filename else ""
     return f"{where}{error.strerror}; give another path"

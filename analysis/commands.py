@@ -50,7 +50,7 @@ def run(
         train: the model and its training.
         sample: the text that the model writes and the states that are kept.
         probe: the hypotheses and how they are tested.
-        seed: of every random choice.
+        seed: seed of every random choice.
         device: where the model runs; auto takes a GPU if there is one.
         overwrite: start anew whatever --out holds.
     """
@@ -141,7 +141,7 @@ def reproduce(
         out: folder of a run for each cell, of reproduction.json and of the report.
         steps: windows of 128 x 200 characters to train on; default: 2,000 of Shakespeare, 20,000 of Linux.
         sequences: sampled texts of 500 characters; probes are tested on a twentieth of them.
-        seed: of every random choice.
+        seed: seed of every random choice.
         device: where the models run; auto takes a GPU if there is one.
         overwrite: start anew whatever --out holds.
     """

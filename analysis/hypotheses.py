@@ -166,7 +166,7 @@ def hypothesis(*, language: str, values: str = "boolean", sees: str = "past") ->
             _import_sets()
         name = getattr(function, "__name__", None)
         if name is None:
-            raise InputError(f"a {type(function).__name__} has no name: set its __name__, or wrap it into a function")
+            raise InputError(f"a {type(function).__name__} has no name: set its __name__, or wrap it in a function")
         for key, other in list(_registry.items()):
             if other.name != name:
                 continue

@@ -106,7 +106,9 @@ def read_labels(path: str | os.PathLike[str]) -> LabelTable:
     n_rows = max(lengths, default=0)
     boolean, continuous = (_gather(path, kind, found[kind], n_rows) for kind in found)
     if not (found["boolean"] or found["continuous"]):
-        raise InputError(f"--labels {path} has no column but {', '.join(columns) or 'none'}: expected labels")
+        raise InputError(
+            f"--labels {path} has no column of labels, only {', '.join(columns) or 'none'}: expected labels"
+        )
     return LabelTable(boolean, continuous, ids)
 
 

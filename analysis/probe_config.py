@@ -30,15 +30,15 @@ class ProbeConfig:
     functions: Path | None = None  # a Python file with functions marked by @hypothesis
     C: tuple[float, ...] = (1.0,)  # inverse strength of the penalty, as in scikit-learn; of several the best for each
     alignment: Literal["post", "pre"] = "post"  # the state after, or before, reading the labelled character
-    test_share: float = 0.2  # of the sequences
-    folds: int = 1  # parts of the sequences, such as 5, each tested by probes of the others; 1: one part is tested
-    standard_errors: bool = False  # of the coefficients, robust to the dependence within a sequence
+    test_share: float = 0.2  # share of the sequences to test on
+    folds: int = 1  # parts of the sequences, such as 5, each tested by probes of the others; 1: a single test part
+    standard_errors: bool = False  # also of the coefficients, robust to dependence within a sequence
     bootstrap: int = 1000  # resamples of the test sequences, for 95% intervals
     ranking: Literal["auroc", "weight_sd", "weight"] = "auroc"  # what puts a unit first; the paper: weight
 
-    sparse: bool = False  # how many units it takes: probes of 1, 2, 4 ... 64 selected ones, of rankings, of random ones
-    controls: bool = False  # control task, chance, description length, leak, random weights; several times the fits
-    memory_limit: str = "4GB"  # half for states, beyond it read from disk in every pass; half for what fits together
+    sparse: bool = False  # also how many units it takes: probes of 1, 2, 4 ... 64 selected, ranked and random ones
+    controls: bool = False  # also control task, chance, description length, leak, random weights: many more fits
+    memory_limit: str = "4GB"  # half holds states (larger ones are read from disk in every pass), half the fits
 
     def __post_init__(self) -> None:
         require_values(self)

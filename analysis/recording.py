@@ -36,7 +36,7 @@ def corpus(
         tree: folder to take files from.
         out: the text to write.
         config: which files, in which order.
-        seed: of --shuffle.
+        seed: seed of --shuffle.
         overwrite: write it anew whatever --out holds.
     """
     kept = "; left as it was" if out.exists() and not overwrite else ""

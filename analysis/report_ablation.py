@@ -48,11 +48,10 @@ def _note(records: Sequence[Record]) -> str:
     return (
         f'<p class="muted">The model reads unseen sequences again while units are held at {escaped(held)}, after every '
         "step, in h and c. Numbers are nats per character that it loses more than undisturbed, at characters where "
-        "the hypothesis holds and elsewhere, beside the mean of sets of as many random units in the same layers. p "
-        "is the share of such sets, this one included, that lose at least as much where it holds, and whose "
-        "difference between there and elsewhere is at least as large. Small in both, the network uses these units, "
-        "and there above all. Each is of its line alone, without a correction for their number. h and c of a unit that "
-        "both stand in a ranking of ten are one unit.</p>\n"
+        "the hypothesis holds and elsewhere, beside the mean of sets of as many random units in the same layers. p: "
+        "the share of these sets, the tested one included, that lose at least as much where it holds; p of the "
+        "difference: whose excess there over elsewhere is at least as large. If both are small, the network uses these "
+        "units, and mostly there. p is not corrected for the number of lines. h and c of a unit count once.</p>\n"
     )
 
 

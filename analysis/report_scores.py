@@ -102,8 +102,8 @@ MORE = (
 CONTROLS_MEAN = {
     "control_score": "Control: F1 (R²) of the same probe on labels that the last three characters decide at random; "
     "selectivity is how far the hypothesis lies above that.",
-    "leak": "Leak: how far AUROC (R²) would lie above this if characters were divided into training and test, and not "
-    "whole sequences; without folds the luck of the one test part is in it.",
+    "leak": "Leak: how much higher AUROC (R²) would be if single characters, not whole sequences, were divided into "
+    "training and test; without folds it includes the luck of the one test part.",
     "compression": "Compression: how many times shorter the labels of the training sequences are sent by probes of "
     "these states than at their known frequency.",
     "best_unit_q": "q of any unit: how often shifted labels have a unit as telling as the best, on the training "

@@ -132,7 +132,7 @@ def waiting_beside(path: Path) -> Iterator[Path]:
         with _alone_in(path.parent):
             _clear(hidden)
             if any(_is_beside(hidden, entry) for entry in path.parent.iterdir()):
-                raise InputError(f"{path} is being recorded already: wait for that, or choose another path")
+                raise InputError(f"{path} is being recorded already: wait until that ends, or choose another path")
             folder.mkdir()
             locks.append(_reserve(folder))
         yield folder

@@ -77,13 +77,13 @@ def record_states(
     characters = list(vocabulary) if listed else []
     if not characters or not all(isinstance(each, str) and len(each) == 1 for each in characters):
         raise InputError(
-            f"vocabulary {repr(vocabulary)[:60]}: expected the single character of each token, such as list('abc'); of "
-            "words save states and tokens with numpy.savez, and read that with open_states"
+            f"vocabulary {repr(vocabulary)[:60]}: expected the single character of each token, such as list('abc'); "
+            "for words, save states and tokens with numpy.savez and open them with open_states"
         )
     if layout not in (None, "BTH", "TBH"):
         raise InputError(f"layout {layout!r} is unknown: expected 'BTH' or 'TBH'")
     if dtype not in ("float16", "float32"):
-        raise InputError(f"dtype {dtype!r} is none of a dump's: expected 'float16' or 'float32'")
+        raise InputError(f"dtype {dtype!r} cannot be stored in a dump: expected 'float16' or 'float32'")
     # The program may go to another folder meanwhile; and a link stays a link: what it points to is made or replaced.
     target = local_path(path).absolute()
     target = target.resolve() if target.is_symlink() else target
@@ -170,10 +170,8 @@ class Recording:
         if len(words) and not 0 <= words.min() <= words.max() < n_words:
             raise InputError(f"a token is outside the vocabulary: expected 0 to {n_words - 1}")
         if continues and (before is None or len(before) != len(ends)):
-            there = (
-                "there is no add before this, or it failed" if before is None else f"before there were {len(before)}"
-            )
-            raise InputError(f"{len(ends)} sequences cannot go on: {there}; leave out continues to begin new ones")
+            there = "there is no add before this, or it failed" if before is None else f"the last add had {len(before)}"
+            raise InputError(f"{len(ends)} sequences cannot continue: {there}; leave out continues to begin new ones")
         if self._rows is None:
             if "weights_sha256" not in self._attributes:
                 self._attributes["weights_sha256"] = weights_digest(self._model.state_dict())

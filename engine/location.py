@@ -116,9 +116,7 @@ def local_path(place: str | os.PathLike[str]) -> Path:
     text = os.fspath(place)
     if BEGINNING_OF_URL.match(text):
         url = text if is_url(text) else BEGINNING_OF_URL.sub(r"\1://", text, count=1)
-        raise InputError(
-            f"{url} is a URL: expected a path on this machine; of URLs nothing is taken but states to read"
-        )
+        raise InputError(f"{url} is a URL: expected a path on this machine; URLs are taken only for states to read")
     return Path(os.path.expanduser(text))
 
 

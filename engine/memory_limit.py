@@ -20,5 +20,7 @@ def bytes_of(memory_limit: str | int | None) -> int | None:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", str(memory_limit).upper())
     size = int(float(found[1]) * UNITS[found[2]]) if found else 0
     if size <= 0:
-        raise InputError(f"memory_limit is {memory_limit!r}: expected a size such as '1GB', '500MB' or bytes")
+        raise InputError(
+            f"memory_limit is {memory_limit!r}: expected a size such as '1GB' or '500MB', or a number of bytes"
+        )
     return size

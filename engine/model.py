@@ -46,7 +46,7 @@ class Architecture:
     hidden: int = 128  # H, units in each layer
     layers: int = 1  # L, one on top of the other
     embedding: int = 0  # width of the character embedding; 0 feeds the one-hot character
-    dropout: float = 0.0  # between layers and before the output, share of units
+    dropout: float = 0.0  # share of units dropped, between layers and before the output
     reset_after: bool = True  # gru only: apply the reset gate after the matrix product, as cuDNN; the paper: before
     nonlinearity: Literal["tanh", "relu"] = "tanh"  # rnn only
 
@@ -188,7 +188,9 @@ def load_model(folder: str | os.PathLike[str], device: str = "cpu") -> TrainedMo
     vocabulary = Vocabulary(tuple(description["vocabulary"]))
     path = folder / WEIGHTS
     if not path.exists():
-        raise InputError(f"{folder} has no {WEIGHTS}: its training has not come to a first validation, go on with it")
+        raise InputError(
+            f"{folder} has no {WEIGHTS}: its training stopped before the first validation: repeat `gatescope train`"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -196,12 +198,14 @@ def load_model(folder: str | os.PathLike[str], device: str = "cpu") -> TrainedMo
             digest = training.pop("sha256", None)
             known = type(training["step"]) is int and isinstance(training["validation_nats"], int | float)
     except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
-        raise InputError(f"{path} is not a whole weight file of gatescope ({error}): train the model again") from None
+        raise InputError(
+            f"{path} is not a complete weight file of gatescope ({error}): train the model again"
+        ) from None
     if not known:
-        raise InputError(f"{path} is not a weight file of gatescope: its step and loss are no numbers")
+        raise InputError(f"{path} is not a weight file of gatescope: its step and loss are not numbers")
     _require_fitting(path, weights, architecture, len(vocabulary))
     if digest not in (None, weights_digest(weights, training)):
-        raise InputError(f"{path} does not match its checksum, it was damaged: copy it anew, or train the model again")
+        raise InputError(f"{path} does not match its checksum and is damaged: copy it again, or train the model again")
     model = CharacterModel(architecture, len(vocabulary))
     model.load_state_dict(weights)
     file_digest = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -93,7 +93,7 @@ def layout_of(modules: Chosen, layout: str | None) -> str:
     expected = layout or said.get(first, "BTH")
     for array, own in said.items():
         if own != expected:
-            other = f"the layout {layout!r} is asked for" if layout else f"that of {first} has not"
+            other = f"the layout {layout!r} is asked for" if layout else f"that of {first} does not"
             raise InputError(
                 f"{array}: its module has batch_first={own == 'BTH'}, and {other}: leave out layout, or bring its "
                 "output into the other by a pair, such as (module, lambda output: output[0].transpose(0, 1))"

@@ -42,7 +42,7 @@ class ReadConfig:
 
     arrays: tuple[str, ...] = ()  # names of the arrays to read; default: all
     text: Path | None = None  # UTF-8 text that was read, one character for each row, where the states have none
-    sequence_length: int = 0  # rows in each sequence, where nothing else tells the sequences; 0: not known
+    sequence_length: int = 0  # rows in each sequence, if the file does not say; 0: unknown
     batch_first: bool = False  # arrays of three dimensions are [B, T, H], not [T, B, H]
 
     def __post_init__(self) -> None:
@@ -74,7 +74,7 @@ def open_states(
     if location.path is not None and not location.path.exists():
         raise InputError(f"{place} does not exist: give a state dump, {', '.join(READERS)} or Zarr")
     if location.path is None and Path(location.name).suffix.lower() in READERS:
-        raise InputError(f"{place} is a URL, by which only Zarr is read: copy the file to this machine")
+        raise InputError(f"{place} is a URL, from which only Zarr can be read: copy the file to this machine")
     if _is_dump(location):
         source: StateSource = StateDump.open(place, finished=finished)
         if config.text or config.sequence_length or config.batch_first or sequence_ids is not None:

@@ -106,7 +106,7 @@ def sequences(name: str, own: np.ndarray | None, ids: np.ndarray | None, length:
     if ids is not None:
         starts = _starts_of(name, ids, n_rows)
         if own is not None and not np.array_equal(own, starts):
-            raise InputError(f"{name} has sequences of its own, and the labels' sequence_id tells others")
+            raise InputError(f"{name} has other sequences than the labels' sequence_id: leave one of the two out")
         return starts
     if own is not None:
         return own
@@ -125,7 +125,9 @@ def checked_bounds(name: str, array: str, values: Any, n_rows: int) -> np.ndarra
 def _starts_of(name: str, ids: np.ndarray, n_rows: int) -> np.ndarray:
     """Return the first row of each run of equal ids, and N."""
     if ids.shape != (n_rows,):
-        raise InputError(f"{name} has {n_rows} rows, and sequence ids of shape {list(ids.shape)}: give one a row")
+        raise InputError(
+            f"{name} has {n_rows} rows, and sequence ids of shape {list(ids.shape)}: give one for each row"
+        )
     missing = np.array([each is None or each != each for each in ids]) if ids.dtype.kind in "Of" else np.zeros(0, bool)
     if missing.any():
         raise InputError(f"{name}: row {int(np.argmax(missing))} has no sequence id: give one for each row")

@@ -38,7 +38,9 @@ def joined(device: str) -> Iterator[None]:
         if not _is_of_another(error):
             raise
         reason = str(error).partition("\n")[0]
-        raise InputError(f"torchrun's processes did not meet ({reason}): if another one ended, it says why") from None
+        raise InputError(
+            f"torchrun's processes could not connect ({reason}): if one of them stopped, its message says why"
+        ) from None
     try:
         yield
     except RuntimeError as error:

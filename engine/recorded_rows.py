@@ -54,7 +54,7 @@ class RecordedRows:
             # Everything that the first rows can show to be wrong is said before the whole loop has run.
             self._spec(widths, np.array([0, 1], np.int64))
         elif widths != self._widths:
-            raise InputError(f"the modules put out {widths} units, and before {self._widths}")
+            raise InputError(f"the modules return {widths} units, and {self._widths} before")
         for array, values in states.items():
             wrong = (~torch.isfinite(values)).nonzero()
             if len(wrong):

@@ -36,9 +36,9 @@ from gatescope.kernels.sample import Recurrence
 class SampleConfig:
     """What to sample and which states to keep."""
 
-    sequences: int = 200  # S, each begins anew
+    sequences: int = 200  # S, each from the zero state
     length: int = 500  # characters in each
-    temperature: float = 0.8  # below 1 favours the probable
+    temperature: float = 0.8  # below 1 favours probable characters
     top_k: int = 0  # draw among the k most probable characters only; 0: among all
     top_p: float = 1.0  # draw among the fewest characters that have this probability together
     prime: str | None = None  # read before each sequence, not recorded; default: a newline, if the model knows it

@@ -60,7 +60,7 @@ def _take(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[
         present = [name for name in outputs if (folder / name).exists()]
         if present:
             raise InputError(
-                f"{folder} holds {present[0]} but no {CONFIG}, so it is not known what made it: "
+                f"{folder} holds {present[0]} but no {CONFIG}, so its settings are unknown: "
                 "choose another --out, or start anew with --overwrite"
             )
         write_json(path, {"stage": stage, "settings": settings})

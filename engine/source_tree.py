@@ -105,7 +105,7 @@ def _earlier(out: Path, manifest_path: Path, settings: dict[str, Any]) -> dict[s
         difference = first_difference(manifest["settings"], settings)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError(
-            f"--out {out} is there, and no manifest says with which settings it was made: choose another, or give "
+            f"--out {out} exists, but no manifest says with which settings it was made: choose another, or give "
             "--overwrite"
         ) from None
     if difference:

@@ -60,12 +60,12 @@ class TrainConfig(Architecture):
     batch: int = 32  # B, lanes of text read side by side
     length: int = 100  # T, characters in a window, through which the gradient flows back
     steps: int = 3000  # windows to train on
-    learning_rate: float = 0.01  # of Adam, at the start
-    final_rate: float = 0.05  # learning rate at the end, share of the one at the start
+    learning_rate: float = 0.01  # Adam's learning rate at the first step
+    final_rate: float = 0.05  # learning rate at the last step, as a share of the first
     clip: float = 1.0  # largest norm of the gradient, nats per unit of weight
-    validation_share: float = 0.05  # of the characters, at the end of the text
+    validation_share: float = 0.05  # share of the text, at its end, that validates
     evaluate_every: int = 500  # steps between validations, each of which keeps a checkpoint
-    precision: Precision = "float32"  # of products and recurrent layers; the weights stay float32
+    precision: Precision = "float32"  # of matrix products and recurrent layers; weights stay float32
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,8 +90,8 @@ class TrainConfig(Architecture):
         needed = self.batch * (self.length + 1)
         if training < needed:
             raise InputError(
-                f"the text has {training:,} characters to train on, but {self.batch} lanes of {self.length} characters "
-                f"and one to predict need {needed:,}: lower --batch or --length, or give a longer text"
+                f"the text has {training:,} characters to train on, but {self.batch} lanes of {self.length} + 1 "
+                f"characters need {needed:,}: lower --batch or --length, or give a longer text"
             )
 
     @property

@@ -293,7 +293,7 @@ def test_functions_are_found_where_they_have_moved(world, tmp_path, capsys):
     assert done.returncode == 0, done.stderr
     moved.write_text(moved.read_text() + "# other\n")
     done = gatescope(*words, "--functions", moved)
-    assert done.returncode == 2 and "moved.py is not what the probe read" in done.stderr
+    assert done.returncode == 2 and "moved.py is not the file that the probe read" in done.stderr
 
 
 def test_hypotheses_of_a_table_are_asked_with_it(world, tmp_path):

@@ -174,7 +174,7 @@ BAD = [
     ("no results", ["report", "{tmp}/absent"], "probes.json"),
     ("report of nothing", ["report"], "no results"),
     ("info of nothing", ["info", "{tmp}/absent"], "does not exist"),
-    ("info of something else", ["info", "{tmp}"], "nothing that gatescope wrote"),
+    ("info of something else", ["info", "{tmp}"], "was not written by gatescope"),
     ("source tree", ["corpus", "{tmp}/absent", "--out", "{tmp}/c.txt"], "is not a folder"),
     ("show without text", ["hypotheses", "--show", "newline_next"], "--text"),
     ("no GPU here", ["train", "{text}", "--out", "{tmp}/m", "--device", "cuda"], "--device c"),
@@ -420,4 +420,4 @@ def test_an_output_that_is_moved_away_is_named(model, tmp_path):
     out.rename(tmp_path / "moved.zarr")
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert stderr == f"gatescope: {out} was removed, or moved away, while it was written: repeat the command\n"
+    assert stderr == f"gatescope: {out} was removed or moved while it was being written: repeat the command\n"

@@ -75,7 +75,7 @@ def test_only_what_lies_within_the_output_was_moved_away(monkeypatch, capsys, tm
 
     monkeypatch.setattr(cli, "call", refuse)
     for missing, said in (
-        ("run/log.jsonl", "run was removed, or moved away"),
+        ("run/log.jsonl", "run was removed or moved while"),
         ("run2/labels.npz", "give another path"),
     ):
         assert cli.main(["probe", *flag, missing]) == 2

@@ -161,7 +161,7 @@ BAD = [
     ("empty.csv", b"", "cannot be read"),
     ("damaged.parquet", b"PAR1", "cannot be read"),
     ("damaged.npz", b"PK\3\4", "cannot be read"),
-    ("only.csv", b"sequence_id\n1\n2\n", "no column but sequence_id"),
+    ("only.csv", b"sequence_id\n1\n2\n", "no column of labels, only sequence_id"),
     ("infinite.csv", b"a\n2\ninf\n", "a is inf in row 1"),
     ("texts.csv", b"a\n" + b"".join(b"word%d\n" % i for i in range(1001)), "a has 1001 different words"),
     ("header.csv", b"a,b\n", "rows|no column"),

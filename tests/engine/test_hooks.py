@@ -202,10 +202,10 @@ def test_what_cannot_go_on(tmp_path, tokens):
             model(batch.clamp(min=0))
             recording.add(batch, continues=continues)
 
-        with pytest.raises(InputError, match="3 sequences cannot go on: there is no add before this"):
+        with pytest.raises(InputError, match="3 sequences cannot continue: there is no add before this"):
             add(tokens[0], True)
         add(tokens[0], False)
-        with pytest.raises(InputError, match="2 sequences cannot go on: before there were 3; leave out continues"):
+        with pytest.raises(InputError, match="2 sequences cannot continue: the last add had 3; leave out continues"):
             add(tokens[1, :2], True)
         add(tokens[0], False)
         with pytest.raises(InputError, match="a token is outside"):
@@ -340,7 +340,7 @@ def test_what_does_not_fit_is_named(tmp_path, use, message):
 
 
 def test_other_refusals(tmp_path):
-    with pytest.raises(InputError, match="dtype 'float64' is none of a dump's"):
+    with pytest.raises(InputError, match="dtype 'float64' cannot be stored in a dump"):
         record_states(Tagger(), {"layer0/h": "rnn"}, tmp_path / "s", vocabulary=VOCABULARY, dtype="float64")
     for vocabulary in (None, ["the", "cat"], {"a": 1, "b": 0}, 5, ""):
         with pytest.raises(InputError, match="expected the single character of each token"):

@@ -58,7 +58,10 @@ def test_recordings_that_were_made_before_either_ran(tmp_path, tokens):
     with first:
         model(tokens[0])
         first.add(tokens[0])
-        with pytest.raises(InputError, match=r"s is being recorded already: wait for that, or choose another"), second:
+        with (
+            pytest.raises(InputError, match=r"s is being recorded already: wait until that ends, or choose another"),
+            second,
+        ):
             pass
     before = contents(path)
     with pytest.raises(InputError, match="is there already"), second:

@@ -46,7 +46,7 @@ def test_the_layout_is_that_of_the_modules(modules, layout, expected):
         (
             [(LAST, None), (FIRST, None)],
             None,
-            "layer1/h: its module has batch_first=True, and that of layer0/h has not",
+            "layer1/h: its module has batch_first=True, and that of layer0/h does not",
         ),
     ],
 )

@@ -107,7 +107,9 @@ def test_a_process_that_dies_before_all_have_met_is_a_line_of_the_others():
         process.join()
     error = receiver.recv()
     assert type(error) is InputError
-    assert str(error).startswith("torchrun's processes did not meet (") and str(error).endswith("it says why")
+    assert str(error).startswith("torchrun's processes could not connect (") and str(error).endswith(
+        "its message says why"
+    )
 
 
 def _fault():

@@ -56,7 +56,7 @@ def test_rows_that_are_refused_do_not_count(rows, tmp_path):
         rows.add(np.zeros(2, int), {"layer0/h": infinite}, np.array([2]), np.array([0]))
     # Another width than that of the rows that were refused.
     add(rows, [0], [1], [0])
-    with pytest.raises(InputError, match=r"the modules put out {'layer0/h': 3} units, and before {'layer0/h': 2}"):
+    with pytest.raises(InputError, match=r"the modules return {'layer0/h': 3} units, and {'layer0/h': 2} before"):
         rows.add(np.zeros(1, int), {"layer0/h": torch.zeros(1, 3)}, np.array([1]), np.array([1]))
     rows.write(tmp_path / "s", overwrite=False)
     assert StateDump.open(tmp_path / "s").n_rows == 1

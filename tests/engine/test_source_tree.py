@@ -72,7 +72,7 @@ def test_a_text_that_is_there_is_left_or_refused(tree, tmp_path):
         mine.write_text("years of work")
         if manifest is not None:
             (tmp_path / "thesis.txt.manifest.json").write_text(manifest)
-        with pytest.raises(InputError, match="is there, and no manifest says"):
+        with pytest.raises(InputError, match="exists, but no manifest says"):
             write_corpus(tree, mine, TreeConfig())
         assert mine.read_text() == "years of work"
 
