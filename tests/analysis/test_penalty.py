@@ -12,10 +12,12 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 
 from gatescope.analysis.cli import main
+from gatescope.analysis.evidence import control_task
 from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.penalty import best_penalty
 from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.sparse import sparse_scores
 from gatescope.analysis.study import Study
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
@@ -101,6 +103,41 @@ def test_what_has_one_class_has_the_least_c_and_a_class_in_one_part_alone_costs_
     labels.values[study.train_rows[3], 2] = labels.defined[study.train_rows[3], 2] = True
     chosen = chosen_of(study, "plain", labels)
     assert chosen[1] == min(Cs) and chosen[2] in Cs and chosen[0] == chosen_of(study, "plain", fold_labels(dump))[0]
+
+
+def test_a_part_that_has_a_class_alone_says_nothing_of_the_others_probes(dump):
+    """What it holds of all positives would be infinitely unlikely, whatever C."""
+    study, labels = study_of(dump), fold_labels(dump)
+    groups = np.unique(study.group_of[study.train], return_inverse=True)[1]
+    n_groups = groups.max() + 1
+    in_part = np.isin(groups, np.random.default_rng(1).permutation(n_groups)[: round(n_groups / 5)])
+    alone = np.isin(dump.sequence_ids, study.train[in_part])
+    unit = dump.array("layer0/h")[:][:, 7]
+    labels.values[:, 0] = alone & (unit > 2)
+    assert labels.values[study.train_rows, 0].sum() > 5
+    labels.defined[:, 0] = alone | (unit < 1)
+    # Of the four other parts all are negative, and far from what is positive: the surer of that, the better.
+    assert chosen_of(study, "plain", labels)[0] == max(Cs)
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_each_hypothesis_keeps_its_own_penalty_in_what_is_asked_behind_the_scores(dump, continuous):
+    study, labels = study_of(dump), fold_labels(dump, continuous)
+    (fold,), own = study.folds, np.array([1e-4, 1.0, 1e-2])
+    X_train, X_test = (study.states("layer0/h", part) for part in (fold.train, fold.test))
+    make = RidgeProbes if continuous else LogisticProbes
+    train, test = (
+        (X, labels.values[rows], labels.defined[rows])
+        for X, rows in ((X_train, fold.train_rows), (X_test, fold.test_rows))
+    )
+    orders = {"weight_sd": np.tile(np.arange(8), (3, 1))}
+    several = control_task(study, fold, make(C=own), labels, X_train, X_test)[1]
+    sizes = sparse_scores(make(C=own), orders, train, test, 0).scores
+    for k, C in enumerate(own.tolist()):
+        one = control_task(study, fold, make(C=C), labels, X_train, X_test)[1]
+        np.testing.assert_allclose(several[:, k::3], one[:, k::3], rtol=1e-3, atol=1e-5)
+        for name, scores in sparse_scores(make(C=C), orders, train, test, 0).scores.items():
+            np.testing.assert_allclose(sizes[name][k], scores[k], atol=2e-4, err_msg=name)
 
 
 def test_one_sequence_is_not_divided(dump):

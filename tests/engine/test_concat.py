@@ -75,7 +75,10 @@ def test_parts_may_be_named_by_text_and_come_one_by_one(tmp_path, whole, monkeyp
     assert concatenate((name for name in ("a.zarr", "b.zarr")), "all.zarr") == N
     assert concatenate("a.zarr", "one.zarr") < N
     assert contents(tmp_path / "one.zarr") == contents(tmp_path / "a.zarr")
-    # Repeated, it finds them there.
+    # One that is the same as a whole is another one; repeated, it finds the rows there.
+    write("copy.zarr", 0, 200)
+    for _ in range(2):
+        assert concatenate(["copy.zarr", "one.zarr"], "copy.zarr") == 2 * StateDump.open("one.zarr").n_rows
     for _ in range(2):
         assert concatenate(["a.zarr", "b.zarr"], "a.zarr") == N
     for name in ("all.zarr", "a.zarr"):
