@@ -1,34 +1,15 @@
 """Control tasks: how much of a score is the probe's own power to memorise (Hewitt & Liang, 2019).
 
-Every type, a word or a string of k characters, gets one random label that it keeps everywhere, in the training and in
+Every type, a string of k characters, gets one random label that it keeps everywhere, in the training and in
 the test rows. Such labels say nothing about the text, so whatever a probe scores on them it learnt by heart; its
 selectivity is the score on the hypothesis minus the score on the hypothesis's control.
 """
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 
 from gatescope.analysis.last_characters import last_characters
-
-_WORD = re.compile(r"\w+|\W")
-
-
-def word_types(text: str) -> np.ndarray:
-    """The word that each character belongs to; a character outside words is a word of its own.
-
-    Args:
-        text: n characters.
-
-    Returns:
-        [n] int64 ids from 0, equal where the words are equal.
-    """
-    words = _WORD.findall(text)
-    ids: dict[str, int] = {}
-    of_word = np.array([ids.setdefault(word, len(ids)) for word in words], dtype=np.int64)
-    return np.repeat(of_word, [len(word) for word in words])
 
 
 def ngram_types(

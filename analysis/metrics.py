@@ -13,8 +13,6 @@ from itertools import product
 
 import numpy as np
 
-# Order of the last axis of confusion counts.
-COUNTS = ("tp", "fp", "fn", "tn")
 # Order of the last axis of regression moments: weight, then weighted sums of target t, prediction p and their products.
 MOMENTS = ("weight", "t", "p", "tt", "pp", "tp", "residual_square")
 

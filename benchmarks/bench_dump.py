@@ -14,7 +14,8 @@ import torch
 import zarr
 
 from gatescope.engine.dump import StateDump
-from gatescope.engine.dump_writer import DumpSpec, DumpWriter
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.settings import remove
 
 N, H, BLOCK = 131_072, 512, 8192

@@ -14,7 +14,8 @@ import pytest
 
 from benchmarks import real_states
 from gatescope.engine.dump import StateDump
-from gatescope.engine.dump_writer import DumpSpec, DumpWriter
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.irls import LogisticProbes
 
 BYTES, K, STEPS = 8 * 10**9, 4, 3

@@ -35,8 +35,6 @@ from gatescope.engine.files import remove_partial
 from gatescope.engine.location import local_path
 from gatescope.engine.resume_points import RESUME_FILE, ResumePoint, read_points
 
-__all__ = ["DumpSpec", "DumpWriter"]
-
 # Rows go into the system's cache, which takes the processor and not the disk: more threads would be in each other's
 # way. They have their own, so as not to wait behind files that are brought to the disk.
 COPIERS = 2

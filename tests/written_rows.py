@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from gatescope.engine.dump_writer import DumpSpec, DumpWriter
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.dump_writer import DumpWriter
 
 # 700 sequences of 3 rows: their initial states, too, fill several blocks; groups of 64 end inside blocks of rows.
 N, H, BLOCK, GROUP = 2100, 6, 256, 64

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,22 +9,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gatescope.analysis.baselines import NgramTable
-from gatescope.analysis.controls import control_labels, ngram_types, word_types
+from gatescope.analysis.controls import control_labels, ngram_types
 
 # NumPy warns where an undefined quotient is computed instead of left out.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
-
-
-@settings(deadline=None)
-@given(st.text(alphabet="ab_1é \n-", max_size=60))
-def test_word_types_are_equal_where_the_words_are(text):
-    types = word_types(text)
-    assert types.dtype == np.int64
-    spans = [match.span() for match in re.finditer(r"\w+|\W", text)]
-    words = [text[a:b] for a, b in spans for _ in range(a, b)]
-    assert len(types) == len(text)
-    assert len(set(zip(words, types.tolist(), strict=True))) == len(set(words)) == len(set(types.tolist()))
-    assert set(types.tolist()) == set(range(len(set(words))))
 
 
 @settings(deadline=None)

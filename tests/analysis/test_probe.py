@@ -123,6 +123,7 @@ def test_columns_of_a_table_are_chosen_by_name(tmp_path, capsys):
     for place, (more, expected) in enumerate(
         [
             (["--hypotheses", "depth", "noise"], {"depth", "noise"}),
+            (["--hypotheses", "auto", "noise"], {"flag", "noise", "depth"}),
             ([*text, "--hypotheses", "flag", "column"], {"flag", "column"}),
             ([*text, "--hypotheses", "auto", "column"], {"flag", "noise", "depth", "column"}),
             ([*text, "--hypotheses", "column"], {"flag", "noise", "depth", "column"}),

@@ -12,7 +12,8 @@ import xarray
 import zarr
 
 from gatescope.engine.dump import StateDump
-from gatescope.engine.dump_writer import DumpSpec, DumpWriter
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 
 N, H, BLOCK = 1000, 5, 128

@@ -19,7 +19,8 @@ from killing import assert_survives_kills
 
 from gatescope.engine import commits, walk
 from gatescope.engine.dump import StateDump
-from gatescope.engine.dump_writer import DumpSpec, DumpWriter
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.extract import ExtractConfig, extract_states
 from gatescope.engine.model import load_model
 from gatescope.engine.resume_points import read_points
