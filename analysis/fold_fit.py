@@ -68,10 +68,7 @@ def fit_fold(study: Study, number: int, name: str, labels: Labels, weighting: st
         weighting: "plain", "balanced", or "none" for continuous ones.
     """
     fold, config = study.folds[number], study.config
-    X_train, X_test = study.states(name, fold.train), study.states(name, fold.test)
-    train = X_train, labels.values[fold.train_rows], labels.defined[fold.train_rows]
-    test = X_test, labels.values[fold.test_rows], labels.defined[fold.test_rows]
-    memory = None if isinstance(X_train, np.ndarray) else config.memory_limit
+    memory = config.memory_limit if study.stays_on_disk(name) else None
     if weighting == "none":
         model: LogisticProbes | RidgeProbes = RidgeProbes(C=config.C[0], memory_limit=memory)
     else:
@@ -79,6 +76,9 @@ def fit_fold(study: Study, number: int, name: str, labels: Labels, weighting: st
         model = LogisticProbes(C=config.C[0], class_weight=class_weight, memory_limit=memory)
     if len(config.C) > 1:
         model.set_params(C=best_penalty(study, fold, model, name, labels, config.C))
+    X_train, X_test = study.states(name, fold.train), study.states(name, fold.test)
+    train = X_train, labels.values[fold.train_rows], labels.defined[fold.train_rows]
+    test = X_test, labels.values[fold.test_rows], labels.defined[fold.test_rows]
     model.fit(*train[:2], sample_weight=train[2].astype(np.float32))
     said = {"probe": says(model, X_test)}
     if weighting == "balanced":

@@ -102,7 +102,9 @@ class Study:
         """
         if labels.hypotheses != self._hypotheses:
             self._hypotheses, self._shared = labels.hypotheses, {}
-        labels, origin = self.shared(("centred", weighting == "none"), lambda: _centred(labels))
+        origin: np.ndarray | float = 0.0
+        if weighting == "none":
+            labels, origin = self.shared("centred", lambda: _centred(labels))
         folds = [fit_fold(self, number, name, labels, weighting) for number in range(len(self.folds))]
         first, said = folds[0], {who: np.concatenate([fold.said[who] for fold in folds]) for who in folds[0].said}
         scores = self._scores(labels, weighting, said)
@@ -201,8 +203,12 @@ class Study:
             of: states at the same rows as the dump's; default: the dump.
         """
         states = (of or self.dump).of_sequences(self.state_sets[name], sequences, self.config.alignment)
-        of_all = self.dump.n_rows * states.shape[1] * states.dtype.itemsize
-        return states if of_all > self.config.memory_bytes // 2 else np.asarray(states)
+        return states if self.stays_on_disk(name, of) else np.asarray(states)
+
+    def stays_on_disk(self, name: str, of: StateSource | None = None) -> bool:
+        """Whether all rows of a state set take more than half of what may be used."""
+        of_all = self.dump.n_rows * len(self.columns(name)) * (of or self.dump).dtype.itemsize
+        return of_all > self.config.memory_bytes // 2
 
     def _records(
         self,
@@ -268,14 +274,12 @@ class Study:
         return [each.fit(*text, *train).predict_proba(*text, fold.test_rows) for each in predictors]
 
 
-def _centred(labels: Labels) -> tuple[Labels, np.ndarray | float]:
+def _centred(labels: Labels) -> tuple[Labels, np.ndarray]:
     """Return continuous labels less their means, and these, [K].
 
     Neither R2 nor r is of what all have in common, such as the seconds since 1970; predictions in single precision
     would be of little else.
     """
-    if labels.values.dtype == bool:
-        return labels, 0.0
     n = np.maximum(labels.defined.sum(axis=0), 1)
     origin = np.where(labels.defined, labels.values, 0).sum(axis=0) / n
     return Labels(labels.hypotheses, np.where(labels.defined, labels.values - origin, 0), labels.defined), origin
