@@ -79,7 +79,7 @@ def probe(
         labels: .npz, .csv, .tsv, .jsonl or .parquet with a hypothesis in each column and a row for each state.
         config: the hypotheses and how they are tested.
         read: which states, and what their file does not say.
-        seed: of the split into training and test, and of the bootstrap.
+        seed: seed of the split into training and test, and of the bootstrap.
         overwrite: start anew whatever --out holds.
     """
     records = probe_dump(states, out, config, read=read, labels=labels, seed=seed, overwrite=overwrite, warn=warn)
@@ -108,7 +108,7 @@ def ablate(
         functions: the Python file that the probe had, where it is no longer at its place.
         out: folder of ablation.json; default: the results.
         config: which units are held, at what, and on how much text.
-        seed: of the random sets of units.
+        seed: seed of the random sets of units.
         device: where the model runs; auto takes a GPU if there is one.
     """
     # Here because scikit-learn takes seconds to import, and most commands need none of it.

@@ -32,7 +32,7 @@ class ProbeConfig:
     alignment: Literal["post", "pre"] = "post"  # the state after, or before, reading the labelled character
     test_share: float = 0.2  # share of the sequences to test on
     folds: int = 1  # parts of the sequences, such as 5, each tested by probes of the others; 1: a single test part
-    standard_errors: bool = False  # also of the coefficients, robust to dependence within a sequence
+    standard_errors: bool = False  # also standard errors of coefficients, robust to dependence within a sequence
     bootstrap: int = 1000  # resamples of the test sequences, for 95% intervals
     ranking: Literal["auroc", "weight_sd", "weight"] = "auroc"  # what puts a unit first; the paper: weight
 

@@ -61,7 +61,7 @@ def train(
         out: folder of the model.
         config: the model and its training.
         errors: replace reads bytes that are not UTF-8 as U+FFFD.
-        seed: of the initial weights and of dropout.
+        seed: seed of the initial weights and of dropout.
         device: where the model runs; auto takes a GPU if there is one.
         overwrite: start anew whatever --out holds.
     """
@@ -89,7 +89,7 @@ def sample(
         model: folder of the model.
         out: the state dump to write, such as states.zarr.
         config: how much text, how, and which states.
-        seed: of the text.
+        seed: seed of the random characters.
         device: where the model runs; auto takes a GPU if there is one.
         overwrite: start anew whatever --out holds.
     """
