@@ -79,6 +79,11 @@ def test_parts_may_be_named_by_text_and_come_one_by_one(tmp_path, whole, monkeyp
     write("copy.zarr", 0, 200)
     for _ in range(2):
         assert concatenate(["copy.zarr", "one.zarr"], "copy.zarr") == 2 * StateDump.open("one.zarr").n_rows
+    with monkeypatch.context() as patch:
+        # The same text with other states is another part.
+        patch.setitem(STATES, "layer1/h", -STATES["layer1/h"])
+        write("other.zarr", 0, 200)
+    assert concatenate(["copy.zarr", "other.zarr"], "copy.zarr") == 3 * StateDump.open("one.zarr").n_rows
     for _ in range(2):
         assert concatenate(["a.zarr", "b.zarr"], "a.zarr") == N
     for name in ("all.zarr", "a.zarr"):
