@@ -62,8 +62,6 @@ OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, *UNFINISHED, ABLATION, GATES)
 # Of which kind they are: results of others do not go on.
 BASELINES = "table, characters, place"
 UNITS = "selected by name, ranked, reversed, random"
-# The settings that are of the probes alone.
-OF_PROBES = ("probe", "baselines", "units", "functions_sha256")
 # What a fit of one hypothesis takes for each row of the dump: labels, weights, predictions, and the text baseline.
 BYTES_OF_EACH = 40
 # So many times that where not a fifth but all rows are tested, and have predictions.

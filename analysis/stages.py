@@ -10,8 +10,8 @@ import numpy as np
 
 from gatescope.analysis.asked import chosen_hypotheses
 from gatescope.analysis.language import detect_language
-from gatescope.analysis.probe import OF_PROBES, RECORDS, UNFINISHED, probe_settings, study_dump
 from gatescope.analysis.probe import OUTPUTS as PROBE_OUTPUTS
+from gatescope.analysis.probe import RECORDS, UNFINISHED, probe_settings, study_dump
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.split import split_sequences
 from gatescope.analysis.state_sets import state_sets
@@ -21,9 +21,11 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.model import load_model
 from gatescope.engine.record import captured_arrays
 from gatescope.engine.sample import SampleConfig, sample_states
-from gatescope.engine.settings import claimed, leave_undecided, remove
+from gatescope.engine.settings import claimed, keep_only, remove
 from gatescope.engine.train import TrainConfig, train_model
 
+# The settings of what stands before the probe.
+DECIDED = ("corpus", "train", "sample", "seed")
 OUTPUTS = ("model", "states.zarr", *PROBE_OUTPUTS, "report.html", "figures", "log.jsonl")
 
 
@@ -83,7 +85,7 @@ def run_stages(
         except InputError:
             # Whoever mends what was wrong keeps model and states.
             if not (out / RECORDS).exists():
-                leave_undecided(out, OF_PROBES)
+                keep_only(out, DECIDED)
                 for name in UNFINISHED:
                     remove(out / name)
             raise

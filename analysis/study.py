@@ -33,6 +33,7 @@ from gatescope.analysis.state_sets import state_sets
 from gatescope.analysis.text_probe import TextProbe
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
+from gatescope.engine.ridge import RidgeProbes
 from gatescope.engine.sequence_rows import SequenceRows
 from gatescope.engine.state_source import StateSource
 
@@ -141,16 +142,19 @@ class Study:
             each.name: Prediction(name, weighting, predicted[:, k], self.test_rows, units[k][0] if units[k] else None)
             for k, each in enumerate(labels.hypotheses)
         }
-        weights = {
-            "coefficient": np.asarray(first.model.coef_),
-            "intercept": np.asarray(first.model.intercept_) + origin,
-        }
-        if self.config.standard_errors and isinstance(first.model, LogisticProbes):
+        return records, self._coefficients(name, labels, first.model, origin), found
+
+    def _coefficients(
+        self, name: str, labels: Labels, model: LogisticProbes | RidgeProbes, origin: np.ndarray | float
+    ) -> dict[str, np.ndarray]:
+        """Return coefficients and intercepts, with their standard errors where these are asked for."""
+        found = {"coefficient": np.asarray(model.coef_), "intercept": np.asarray(model.intercept_) + origin}
+        if self.config.standard_errors and isinstance(model, LogisticProbes):
             groups = self.group_of[sequence_ids_of(self.train_rows, self.dump.sequence_starts)]
             of_train = labels.values[self.train_rows], labels.defined[self.train_rows].astype(np.float32)
-            errors = first.model.standard_errors(self.states(name, self.train), *of_train, groups=groups)
-            weights |= {"coefficient_error": errors.coef, "intercept_error": errors.intercept}
-        return records, weights, found
+            errors = model.standard_errors(self.states(name, self.train), *of_train, groups=groups)
+            found |= {"coefficient_error": errors.coef, "intercept_error": errors.intercept}
+        return found
 
     def _scores(self, labels: Labels, weighting: str, said: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return how well probes and single units tell the tested rows, beside what the text alone tells."""

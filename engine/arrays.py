@@ -42,9 +42,7 @@ def as_array(values: Any) -> Any:
     """Return labels or weights as a NumPy or CuPy array, without copying what is one."""
     if isinstance(values, torch.Tensor):
         # The others have no bfloat16; every one of its values is one of float32.
-        values = values.detach().float() if values.dtype == torch.bfloat16 else values.detach()
-        xp = array_namespace(values)
-        return values.numpy() if xp is np else xp.from_dlpack(values)
+        return _from_torch(values.float() if values.dtype == torch.bfloat16 else values)
     return values if array_namespace(values) is not np else np.asarray(values)
 
 

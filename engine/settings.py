@@ -66,21 +66,23 @@ def _take(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[
         write_json(path, {"stage": stage, "settings": settings})
         return
     earlier = _refuse_other_stage(folder, stage)
-    undecided = {name: settings.get(name) for name in earlier.get("undecided", [])}
-    difference = first_difference({**earlier["settings"], **undecided}, settings)
+    before = earlier["settings"]
+    if "decided" in earlier:
+        before = {**settings, **{name: before.get(name) for name in earlier["decided"]}}
+    difference = first_difference(before, settings)
     if difference:
         name, before, now = difference
         raise InputError(
             f"{folder} was made with {name} = {before!r}, not {now!r}: repeat the command with the same settings to "
             "go on, choose another --out, or start anew with --overwrite"
         )
-    if undecided:
+    if "decided" in earlier:
         write_json(path, {"stage": stage, "settings": settings})
 
 
-def leave_undecided(folder: Path, names: Sequence[str]) -> None:
-    """Let the next command that claims the folder choose some settings anew: they made nothing that is left."""
-    write_json(folder / CONFIG, {**read_config(folder), "undecided": list(names)})
+def keep_only(folder: Path, decided: Sequence[str]) -> None:
+    """Let the next command that claims the folder choose all settings anew but these: the others made nothing of it."""
+    write_json(folder / CONFIG, {**read_config(folder), "decided": list(decided)})
 
 
 def _refuse_other_stage(folder: Path, stage: str) -> dict[str, Any]:
