@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from gatescope.analysis.baselines import majority_f1
-from gatescope.analysis.intervals import SHARE, UNBOUNDED, bootstrap_difference, bootstrap_interval, t_interval
+from gatescope.analysis.intervals import (
+    SHARE,
+    UNBOUNDED,
+    bootstrap_difference,
+    bootstrap_interval,
+    effective_sequences,
+    t_interval,
+)
 from gatescope.analysis.metrics import (
     WHOLE,
     classification_metrics,
@@ -83,11 +90,11 @@ class Scorer:
         baselines = dict.fromkeys(BASELINES, missing) | {"baseline_majority_f1": majority_f1(counts.sum(axis=0))}
         of_probabilities = probability_metrics(Y, logit if restored is None else restored, defined, self._parts)
         area, resampled = of_probabilities["auroc"], self._resampled_auroc(Y, logit, defined)
-        over = (missing, missing)
+        n_sequences, over = effective_sequences(counts), (missing, missing)
         if text is not None:
             baselines |= {"baseline_text_f1": text.f1, "baseline_text_auroc": text.auroc}
-            over = t_interval(area - text.auroc, resampled - text.resampled, len(counts), UNBOUNDED)
-        ends = [*self._interval("f1", counts), *t_interval(area, resampled, len(counts), SHARE), *over]
+            over = t_interval(area - text.auroc, resampled - text.resampled, n_sequences, UNBOUNDED)
+        ends = [*self._interval("f1", counts), *t_interval(area, resampled, n_sequences, SHARE), *over]
         return {
             **{name: metrics[name] for name in PLAIN},
             **dict(zip(INTERVALS, ends, strict=True)),
@@ -106,8 +113,8 @@ class Scorer:
         if Y.dtype == bool:
             found = [self.auroc(Y, each, defined) for each in (score, other)]
             drawn = [self._resampled_auroc(Y, each, defined) for each in (score, other)]
-            n_groups = len(np.unique(self._groups))
-            return found[1], *t_interval(found[0] - found[1], drawn[0] - drawn[1], n_groups, UNBOUNDED)
+            n_sequences = effective_sequences(self._counts(Y, Y, defined))
+            return found[1], *t_interval(found[0] - found[1], drawn[0] - drawn[1], n_sequences, UNBOUNDED)
         moments = [self._moments(Y, each, defined) for each in (score, other)]
         return moment_metrics(moments[1].sum(axis=0))["r2"], *self._interval("r2", *moments)
 

@@ -1,6 +1,7 @@
 """Keeps the reduced results of a benchmark run in `results/<device>.json`: a row per benchmark, newest wins."""
 
 import json
+import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+# Large pages for torch's memory, on both sides and as the command line has them; torch looks before its first tensor.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "numpy", "scikit-learn", "zarr")
 

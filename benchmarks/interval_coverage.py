@@ -10,7 +10,14 @@ import sys
 
 import numpy as np
 
-from gatescope.analysis.intervals import EXPLAINED, SHARE, UNBOUNDED, resampled_metric, t_interval
+from gatescope.analysis.intervals import (
+    EXPLAINED,
+    SHARE,
+    UNBOUNDED,
+    effective_sequences,
+    resampled_metric,
+    t_interval,
+)
 from gatescope.analysis.metrics import (
     classification_metrics,
     confusion_by_sequence,
@@ -78,26 +85,22 @@ def draw(rng, n_sequences, share, strength, of_second):
 
 
 def scored(truth, first, second, ids, n_bootstrap, seed):
-    """Of each score its name, value, resamples [n_bootstrap] and bounds."""
+    """Of each score its name, value, resamples [n_bootstrap, 1], effective number of sequences and bounds."""
     everywhere = np.ones(truth.shape, dtype=bool)
     if truth.dtype == bool:
         areas = [auroc(truth, each, everywhere) for each in (first, second)]
         counts = confusion_by_sequence(truth, first > 0, everywhere, ids)
-        yield (
-            "F1",
-            classification_metrics(counts.sum(axis=0))["f1"],
-            resampled_metric(counts, "f1", n_bootstrap, seed),
-            SHARE,
-        )
+        f1, n = classification_metrics(counts.sum(axis=0))["f1"], effective_sequences(counts)
+        yield "F1", f1, resampled_metric(counts, "f1", n_bootstrap, seed), n, SHARE
         drawn = [resampled_auroc(truth, each, everywhere, ids, n_bootstrap, seed) for each in (first, second)]
-        yield "AUROC", areas[0], drawn[0], SHARE
-        yield "AUROC above another", areas[0] - areas[1], drawn[0] - drawn[1], UNBOUNDED
+        yield "AUROC", areas[0], drawn[0], n, SHARE
+        yield "AUROC above another", areas[0] - areas[1], drawn[0] - drawn[1], n, UNBOUNDED
         return
     moments = [moments_by_sequence(truth, each, everywhere.astype(float), ids) for each in (first, second)]
     found = [moment_metrics(each.sum(axis=0))["r2"] for each in moments]
-    drawn = [resampled_metric(each, "r2", n_bootstrap, seed) for each in moments]
-    yield "R2", found[0], drawn[0], EXPLAINED
-    yield "R2 above another", found[0] - found[1], drawn[0] - drawn[1], UNBOUNDED
+    drawn, n = [resampled_metric(each, "r2", n_bootstrap, seed) for each in moments], effective_sequences(moments[0])
+    yield "R2", found[0], drawn[0], n, EXPLAINED
+    yield "R2 above another", found[0] - found[1], drawn[0] - drawn[1], n, UNBOUNDED
 
 
 def covered(rng, case, n_draws):
@@ -109,8 +112,8 @@ def covered(rng, case, n_draws):
         hits = {name: {"quantiles": [], "t": []} for name in truths}
         for seed in range(n_draws):
             variables, ids = draw(rng, n_sequences, *case)
-            for name, value, resampled, bounds in scored(*variables, ids, N_BOOTSTRAP, seed):
-                low, high = t_interval(value, resampled, n_sequences, bounds)
+            for name, value, resampled, n, bounds in scored(*variables, ids, N_BOOTSTRAP, seed):
+                low, high = t_interval(value, resampled, n, bounds)
                 if np.isnan(low[0]):
                     continue
                 middle = np.nanquantile(resampled[:, 0], [0.025, 0.975])

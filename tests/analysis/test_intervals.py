@@ -15,6 +15,7 @@ from gatescope.analysis.intervals import (
     UNBOUNDED,
     bootstrap_difference,
     bootstrap_interval,
+    effective_sequences,
     mean_interval,
     resampled_metric,
     t_interval,
@@ -43,6 +44,12 @@ def student(found, replicates, n_sequences, level=0.95):
     return np.array(stats.t.interval(level, n_sequences - 1, loc=found, scale=se))
 
 
+def effective(y, sequence_ids):
+    """How many sequences of equal size tell as much: of rows, or of the rows of the class that lies in fewer."""
+    sizes = [np.unique(sequence_ids[y == value], return_counts=True)[1] for value in np.unique(y)]
+    return min(np.sum(n) ** 2 / np.sum(n**2) for n in sizes)
+
+
 @pytest.mark.parametrize(("metric", "score", "least"), [("f1", sk.f1_score, 0.0), ("mcc", sk.matthews_corrcoef, -1.0)])
 def test_interval_equals_the_bootstrap_written_out(metric, score, least):
     Y, predicted, _, sequence_ids = boolean_case(3, n=120, n_hypotheses=2)
@@ -51,7 +58,7 @@ def test_interval_equals_the_bootstrap_written_out(metric, score, least):
     for k in range(2):
         replicates = naive_bootstrap(Y[:, k], predicted[:, k], sequence_ids, score, 200, 5)
         odds = [np.log((value - least) / (1 - value)) for value in (score(Y[:, k], predicted[:, k]), replicates)]
-        places = 1 / (1 + np.exp(-student(*odds, 8, 0.9)))
+        places = 1 / (1 + np.exp(-student(*odds, effective(Y[:, k], sequence_ids), 0.9)))
         np.testing.assert_allclose([low[k], high[k]], least + (1 - least) * places, rtol=RTOL)
 
 
@@ -66,7 +73,8 @@ def test_difference_is_paired():
         naive_bootstrap(Y[:, 0], p[:, 0], sequence_ids, sk.accuracy_score, 200, 6) for p in (predicted, other)
     ]
     found = sk.accuracy_score(Y[:, 0], predicted[:, 0]) - sk.accuracy_score(Y[:, 0], other[:, 0])
-    np.testing.assert_allclose([low[0], high[0]], student(found, replicates[0] - replicates[1], 8), rtol=RTOL)
+    n = effective(Y[:, 0], sequence_ids)
+    np.testing.assert_allclose([low[0], high[0]], student(found, replicates[0] - replicates[1], n), rtol=RTOL)
     same_low, same_high = bootstrap_difference(counts, counts)
     assert same_low.tolist() == same_high.tolist() == [0.0]
 
@@ -109,7 +117,8 @@ def test_interval_of_r2_equals_the_bootstrap_written_out():
     low, high = bootstrap_interval(moments, "r2", n_bootstrap=100, seed=1)
     for k in range(3):
         replicates = naive_bootstrap(target[:, k], predicted[:, k], sequence_ids, sk.r2_score, 100, 1)
-        ends = student(sk.r2_score(target[:, k], predicted[:, k]), replicates, 7)
+        n = effective(np.ones(len(target)), sequence_ids)
+        ends = student(sk.r2_score(target[:, k], predicted[:, k]), replicates, n)
         np.testing.assert_allclose([low[k], high[k]], np.minimum(ends, 1), rtol=RTOL)
 
 
@@ -120,7 +129,7 @@ def test_interval_of_a_mean_equals_the_bootstrap_written_out():
     sums, counts = (np.bincount(number, each) for each in (values, np.ones(120)))
     assert len(set(counts)) > 2
     replicates = naive_bootstrap(values, values, sequence_ids, lambda of, _: of.mean(), 200, 5)
-    expected = student(values.mean(), replicates, len(counts))
+    expected = student(values.mean(), replicates, counts.sum() ** 2 / (counts**2).sum())
     np.testing.assert_allclose(mean_interval(sums, counts, 200, 5), expected, rtol=RTOL)
     assert np.isnan(mean_interval(np.zeros(8), np.zeros(8), 200, 5)).all()
     assert np.isnan(mean_interval(sums[:1], counts[:1], 200, 5)).all()
@@ -130,7 +139,7 @@ def test_scores_at_an_end_keep_it_and_intervals_stay_within():
     rng = np.random.default_rng(0)
     found = np.array([1.0, 0.0, 0.999, 0.5])
     resampled = np.clip(found + [[0.0, 0.0, 0.02, 0.4]] * rng.normal(size=(400, 4)), 0, 1)
-    low, high = t_interval(found, resampled, 12, SHARE)
+    low, high = t_interval(found, resampled, np.full(4, 12), SHARE)
     assert [low[0], high[0], low[1], high[1]] == [1, 1, 0, 0]
     assert (low[2:] >= 0).all() and (low < found)[2:].all() and (found < high)[2:].all() and (high <= 1).all()
 
@@ -138,12 +147,12 @@ def test_scores_at_an_end_keep_it_and_intervals_stay_within():
 def test_a_few_resamples_at_an_end_do_not_widen_it():
     resampled = np.random.default_rng(0).normal(0.5, 0.05, size=(1000, 2))
     resampled[:40, 1] = 0
-    low, high = t_interval(np.full(2, 0.5), resampled, 20, SHARE)
+    low, high = t_interval(np.full(2, 0.5), resampled, np.full(2, 20), SHARE)
     assert high[1] - low[1] == pytest.approx(high[0] - low[0], rel=0.15)
 
 
 def test_an_undefined_score_has_no_interval():
-    low, high = t_interval(np.array([np.nan, 0.5]), np.full((100, 2), 0.5), 12, SHARE)
+    low, high = t_interval(np.array([np.nan, 0.5]), np.full((100, 2), 0.5), np.full(2, 12), SHARE)
     assert np.isnan([low[0], high[0]]).all() and low[1] == high[1] == 0.5
 
 
@@ -159,9 +168,36 @@ def test_intervals_cover_as_often_as_they_say():
     assert ((narrow < truth) & (truth < wide)).mean() < 0.91
 
 
+def test_intervals_of_what_few_sequences_have_cover_no_less_often_than_they_say():
+    """Positives in five of 20 sequences, in different numbers: they do not tell as much as 20 would."""
+    rng = np.random.default_rng(6)
+    n_cases, n_sequences, truth = 600, 20, 0.8
+    n_rows = (100 + rng.exponential(100, (n_sequences, n_cases))).astype(int)
+    n_rows[5:] = 0
+    hits = rng.binomial(n_rows, rng.beta(20 * truth, 20 * (1 - truth), size=(n_sequences, n_cases)))
+    counts = np.stack([hits, 0 * hits, n_rows - hits, np.full_like(hits, 500)], axis=-1)
+    low, high = bootstrap_interval(counts, "recall")
+    assert 0.93 < ((low < truth) & (truth < high)).mean() < 0.98
+    found = hits.sum(axis=0) / n_rows.sum(axis=0)
+    narrow, wide = t_interval(found, resampled_metric(counts, "recall", 1000, 0), np.full(n_cases, n_sequences), SHARE)
+    assert ((narrow < truth) & (truth < wide)).mean() < 0.91
+
+
+def test_effective_sequences_are_of_the_class_that_lies_in_fewer():
+    everywhere, nowhere = [3, 1, 3, 1], [0, 0, 0, 0]
+    # As many positives in each of 4 sequences, in two of them, half of all in one, in none; and no row at all.
+    columns = [[everywhere] * 4, [everywhere, [0, 1, 0, 1]] * 2]
+    columns += [[[2, 0, 1, 9], [1, 1, 0, 9], [1, 0, 0, 9], [1, 0, 0, 9]], [[0, 4, 0, 1]] * 4, [nowhere] * 4]
+    found = effective_sequences(np.array(columns).transpose(1, 0, 2))
+    np.testing.assert_allclose(found, [4, 2, 36 / 12, 4, 0])
+    weights = np.zeros((3, 2, 7))
+    weights[:, :, 0] = [[5, 0], [5, 2], [5, 1]]
+    np.testing.assert_allclose(effective_sequences(weights), [3, 9 / 5])
+
+
 def test_intervals_of_differences_cover_as_often_as_they_say():
     rng = np.random.default_rng(5)
     differences = rng.normal(0.03, 0.1, size=(12, 600))
     drawn = np.stack([differences[rng.integers(12, size=12)].mean(axis=0) for _ in range(500)])
-    low, high = t_interval(differences.mean(axis=0), drawn, 12, UNBOUNDED)
+    low, high = t_interval(differences.mean(axis=0), drawn, np.full(600, 12), UNBOUNDED)
     assert 0.93 < ((low < 0.03) & (high > 0.03)).mean() < 0.97

@@ -25,6 +25,12 @@ def labelled():
     return Y, defined, probability, 0.6 * rng.random((N, 2))
 
 
+def effective(Y, defined):
+    """Of sequences whose rows of a class number n, (sum n)^2 / sum n^2; the less of both classes, [K]."""
+    n = [[np.bincount(GROUPS, here[:, k] & defined[:, k]) for k in range(2)] for here in (Y, ~Y)]
+    return (np.sum(n, axis=2) ** 2 / np.sum(np.square(n), axis=2)).min(axis=0)
+
+
 def classified(scorer, Y, probability, text, defined):
     return scorer.classification(Y, logit(probability), scorer.text(Y, [text], defined), defined)
 
@@ -47,8 +53,8 @@ def test_differences_come_from_the_same_resamples(labelled):
     probe, table = (resampled_auroc(Y, p, defined, GROUPS, 200, 3) for p in (logit(probability), text))
     found = np.stack([auroc(Y, p, defined) for p in (probability, text)])
     for name, *case in (
-        ("auroc", found[0], probe, 30, SHARE),
-        ("auroc_over_text", found[0] - found[1], probe - table, 30, UNBOUNDED),
+        ("auroc", found[0], probe, effective(Y, defined), SHARE),
+        ("auroc_over_text", found[0] - found[1], probe - table, effective(Y, defined), UNBOUNDED),
     ):
         low, high = t_interval(*case)
         np.testing.assert_allclose(scores[f"{name}_low"], low)
@@ -115,8 +121,9 @@ def test_intervals_are_of_what_is_compared_within_parts(labelled):
     found = [auroc(Y, each, defined, parts) for each in (shifted, text)]
     np.testing.assert_allclose(scores["auroc"], found[0])
     np.testing.assert_allclose(scores["baseline_text_auroc"], found[1])
-    np.testing.assert_allclose([scores["auroc_low"], scores["auroc_high"]], t_interval(found[0], probe, 30, SHARE))
-    over = t_interval(found[0] - found[1], probe - table, 30, UNBOUNDED)
+    n = effective(Y, defined)
+    np.testing.assert_allclose([scores["auroc_low"], scores["auroc_high"]], t_interval(found[0], probe, n, SHARE))
+    over = t_interval(found[0] - found[1], probe - table, n, UNBOUNDED)
     np.testing.assert_allclose([scores["auroc_over_text_low"], scores["auroc_over_text_high"]], over)
 
 
