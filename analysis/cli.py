@@ -149,8 +149,6 @@ def one_line(message: str) -> str:
 
 def program() -> int:
     """Run the command line as a program of its own, and return its exit status."""
-    # torch asks the system for large pages then, and fresh memory comes faster; it looks before its first tensor.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     status = main()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         # Threads of torch's process group outlive it (after DistributedDataParallel, torch 2.13), and one that still

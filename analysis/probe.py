@@ -15,7 +15,7 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from itertools import product
@@ -61,6 +61,7 @@ UNFINISHED = (FITS, UNTRAINED)
 OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, *UNFINISHED, ABLATION, GATES)
 # Of which kind they are: results of others do not go on.
 BASELINES = "table, characters, place"
+INTERVALS = "of as many sequences as tell"
 UNITS = "selected by name, ranked, reversed, random"
 # What a fit of one hypothesis takes for each row of the dump: labels, weights, predictions, and the text baseline.
 BYTES_OF_EACH = 40
@@ -91,7 +92,8 @@ def probe_dump(
         seed: of the split and of the bootstrap.
         overwrite: start anew whatever the folder holds.
         log_path: the JSONL log; `log.jsonl` in the folder by default.
-        warn: gets one line for each hypothesis that could not be evaluated, and one where no interval can be given.
+        warn: gets one line for each hypothesis that could not be evaluated, one where no interval can be given, and
+            one for each end of several C that is chosen.
 
     Returns:
         The records, as in `probes.json`.
@@ -165,6 +167,7 @@ def study_dump(
         # Records and table have the status of each hypothesis.
         warnings.simplefilter("ignore", ConvergenceWarning)
         records, coefficients, painted = _fitted(study, boolean, continuous, results / FITS, log_path)
+    _warn_of_ends([record["C"] for record in records if "C" in record], config.C, warn)
     names = [*(each.name for each in hypotheses), *(table.names if table else ())]
     order = {name: place for place, name in enumerate(names)}
     records.sort(key=lambda record: order[record["hypothesis"]])
@@ -185,6 +188,13 @@ def study_dump(
     write_json(results / RECORDS, records)
     _tidy(results)
     return records
+
+
+def _warn_of_ends(chosen: list[float], Cs: Sequence[float], warn: Callable[[str], None]) -> None:
+    """Say how many fits have a penalty beyond which there may be a better one."""
+    for end, beyond in ((min(Cs), "smaller"), (max(Cs), "larger")):
+        if end in chosen:
+            warn(f"--C: {end:g} is the best for {chosen.count(end)} of {len(chosen)} fits: offer {beyond} ones, too")
 
 
 def _tidy(results: Path) -> None:
@@ -245,7 +255,8 @@ def probe_settings(config: ProbeConfig, seed: int) -> dict[str, Any]:
     for name in ("controls", "sparse", "folds"):
         if getattr(config, name) == getattr(ProbeConfig, name):
             del of_method[name]
-    settings = {"seed": seed, "probe": of_method, "baselines": BASELINES} | ({"units": UNITS} if config.sparse else {})
+    settings = {"seed": seed, "probe": of_method, "baselines": BASELINES, "intervals": INTERVALS}
+    settings |= {"units": UNITS} if config.sparse else {}
     return settings | ({"functions_sha256": sha256_of(config.functions)} if config.functions else {})
 
 

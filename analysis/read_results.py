@@ -22,7 +22,8 @@ from gatescope.engine.location import local_path
 KINDS = {"boolean": ("plain", "balanced"), "continuous": ("none",)}
 WORDS = ("hypothesis", "kind", "states", "weighting", "status")
 SCORES = (
-    *("C", "n_train", "n_test", "prevalence", "accuracy", "precision", "recall", "f1", "f1_low", "f1_high", "mcc"),
+    *("C", "n_train", "n_test", "n_sequences"),
+    *("prevalence", "accuracy", "precision", "recall", "f1", "f1_low", "f1_high", "mcc"),
     *("balanced_accuracy", "auroc", "auroc_low", "auroc_high", "auroc_over_text_low", "auroc_over_text_high"),
     *("average_precision", "log_loss_bits", "brier", "ece"),
     *("r2", "r2_low", "r2_high", "r2_over_text_low", "r2_over_text_high", "pearson"),

@@ -123,7 +123,8 @@ def scores_table(results: Sequence[Result]) -> str:
     more = [column for column in MORE if any(number(record, column[1]) is not None for record in records)]
     columns = (*COLUMNS, *more)
     heads += "".join(f'<th scope="col" class="r">{word}</th>' for word, _ in columns)
-    heads += '<th scope="col" class="r">test rows</th><th scope="col">best unit</th><th scope="col">status</th>'
+    heads += "".join(f'<th scope="col" class="r">{word}</th>' for word in ("sequences", "test rows"))
+    heads += '<th scope="col">best unit</th><th scope="col">status</th>'
     rows = [
         _score_row(result.name if several else None, record, columns) for result in results for record in result.records
     ]
@@ -144,6 +145,7 @@ def _score_row(result: str | None, record: Record, columns: Sequence[tuple[str, 
     rows = record.get("n_test")
     return (
         f"<tr>{first}{names}<td>{record['weighting']}</td>{numbers}"
+        f'<td class="r">{significant(record.get("n_sequences"))}</td>'
         f'<td class="r">{"–" if rows is None else f"{rows:,}"}</td><td>{escaped(best_unit(record) or "–")}</td>'
         f"<td>{escaped(record['status'])}</td></tr>\n"
     )

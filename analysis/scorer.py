@@ -82,7 +82,7 @@ class Scorer:
                 metrics of probabilities are theirs.
 
         Returns:
-            Every score of a record, [K] each.
+            Every score of a record, and how many sequences tell of each hypothesis, [K] each.
         """
         counts = self._counts(Y, logit > 0, defined & ~np.isnan(logit))
         metrics = classification_metrics(counts.sum(axis=0))
@@ -101,6 +101,7 @@ class Scorer:
             **of_probabilities,
             **dict.fromkeys(REGRESSION, missing),
             **baselines,
+            "n_sequences": n_sequences,
         }
 
     def above(
@@ -155,6 +156,7 @@ class Scorer:
             **dict.fromkeys((*PLAIN, *INTERVALS, *OF_PROBABILITIES), missing),
             **dict(zip(REGRESSION, found, strict=True)),
             **baselines,
+            "n_sequences": effective_sequences(moments),
         }
 
     def f1(self, Y: np.ndarray, probability: np.ndarray, defined: np.ndarray) -> np.ndarray:

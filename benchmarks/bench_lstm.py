@@ -6,6 +6,7 @@ from recurrent import measure, rows_on_cpu, rows_on_gpu
 ROWS = [*rows_on_cpu(("gatescope", "gatescope-capture", "torch")), *rows_on_gpu()]
 
 
+@pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 @pytest.mark.parametrize(("device", "shape", "dtype", "impl", "graph"), ROWS)
 def test_lstm(benchmark, peak, device, shape, dtype, impl, graph, backward):

@@ -54,6 +54,7 @@ def assert_same_logits(model, ours, device):
     model.train()
 
 
+@pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize(("device", "shape", "dtype", "impl"), ROWS)
 def test_iteration(benchmark, device, shape, dtype, impl):
     taker, ours = taker_of(device, shape, dtype, impl)

@@ -1,7 +1,6 @@
 """Keeps the reduced results of a benchmark run in `results/<device>.json`: a row per benchmark, newest wins."""
 
 import json
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -10,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-# Large pages for torch's memory, on both sides and as the command line has them; torch looks before its first tensor.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+from gatescope.engine.kept_memory import kept_memory
+
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "numpy", "scikit-learn", "zarr")
 
@@ -32,6 +31,13 @@ def processor():
 
 def _lines(path):
     return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+@pytest.fixture
+def kept():
+    """Freed memory stays with the process, on both sides, as `gatescope train` has it."""
+    with kept_memory():
+        yield
 
 
 @pytest.fixture(scope="session")

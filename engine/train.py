@@ -30,6 +30,7 @@ from gatescope.engine.checkpoint import Progress, load_checkpoint, save_checkpoi
 from gatescope.engine.corpus import Survey, encode_corpus, n_held_out, open_corpus, vocabulary_of
 from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import evaluate, perplexity
+from gatescope.engine.kept_memory import kept_memory
 from gatescope.engine.location import local_path
 from gatescope.engine.log import log
 from gatescope.engine.model import (
@@ -203,7 +204,8 @@ def _take_all(
 ) -> None:
     """Take the steps that are left, with a validation and a checkpoint after each `evaluate_every`."""
     per_step = config.batch * config.length
-    with progress_bar("train", config.steps * per_step, "characters", progress.step * per_step) as advance:
+    bar = progress_bar("train", config.steps * per_step, "characters", progress.step * per_step)
+    with kept_memory(), bar as advance:
         while progress.step < config.steps:
             started = time.perf_counter()
             first = progress.step

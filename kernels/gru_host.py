@@ -18,6 +18,7 @@ from gatescope.kernels.panels import (
     DEPTH,
     add_product,
     add_product_across,
+    apart,
     pack_rows,
     packed,
     padded_width,
@@ -225,8 +226,8 @@ def gru_walk_back(
         hidden, width: H and I.
     """
     n, rows, dtype, item = len(dh), 4 * hidden, x.dtype, x.itemsize
-    size = min(max(DEPTH // max(n, 1), 1), n_steps)
-    g, before = np.empty(size * n * rows, dtype), np.empty((n, hidden), dtype)
+    size, stride = min(max(DEPTH // max(n, 1), 1), n_steps), apart(rows, item)
+    g, before = np.empty(size * n * stride, dtype), np.empty((n, hidden), dtype)
     inputs = np.zeros(size * n * dw_ih.shape[1] if len(dw_ih) else 0, dtype)
     states = np.zeros(size * n * dw_hh.shape[1] if len(dw_hh) else 0, dtype)
     # What the product of n had on its left.
@@ -246,27 +247,29 @@ def gru_walk_back(
                 if len(dy):
                     add_row(dh[i, :hidden], dy[at : at + hidden])
                 own = da[4 * at : 4 * (at + hidden)] if len(da) else sums[:0]
-                out = g[(place + i) * rows : (place + i + 1) * rows]
+                out = g[(place + i) * stride : (place + i) * stride + rows]
                 gru_row_back(saved[4 * at : 4 * (at + hidden)], before[i], dh[i, :hidden], own, out)
             if not reset_after:
                 through.fill(0)
-                add_product(g[place * rows + 3 * hidden :], rows, n, hidden, w_n, through)
+                add_product(g[place * stride + 3 * hidden :], stride, n, hidden, w_n, through)
             for i in range(n):
                 at = (top + i) * hidden
                 own = da[4 * at : 4 * (at + hidden)] if len(da) else sums[:0]
-                out = g[(place + i) * rows : (place + i + 1) * rows]
+                out = g[(place + i) * stride : (place + i) * stride + rows]
                 if not reset_after:
                     fill_row(out[:hidden], through[i])
                     if len(own):
                         add_row(out[:hidden], own)
                 gru_reset_row_back(saved[4 * at : 4 * (at + hidden)], before[i], dh[i, :hidden], own, out, reset_after)
-            add_product(g[place * rows + hidden :], rows, n, 2 * hidden, w_rz, dh)
+            add_product(g[place * stride + hidden :], stride, n, 2 * hidden, w_rz, dh)
             if reset_after:
-                add_product(g[place * rows :], rows, n, hidden, w_n, dh)
+                add_product(g[place * stride :], stride, n, hidden, w_n, dh)
             if len(dx):
-                write_product(g[place * rows + hidden :], rows, n, 3 * hidden, w_ih, below, dx[top * width :], width)
+                write_product(
+                    g[place * stride + hidden :], stride, n, 3 * hidden, w_ih, below, dx[top * width :], width
+                )
             if len(db):
-                add_bias_gradient(db, g[place * rows :], n, sums)
+                add_bias_gradient(db, g[place * stride :], stride, n, sums)
             if len(inputs):
                 pack_rows(x[top * width :], n, width, inputs, depth, place)
             if len(states):
@@ -280,8 +283,8 @@ def gru_walk_back(
                     if reset[top + i]:
                         dh[i].fill(0)
         if len(inputs):
-            add_product_across(g[hidden:], rows, 3 * hidden, depth, inputs, dw_ih)
+            add_product_across(g[hidden:], stride, 3 * hidden, depth, inputs, dw_ih)
         if len(states):
-            add_product_across(g[hidden:], rows, 2 * hidden, depth, states, dw_hh)
+            add_product_across(g[hidden:], stride, 2 * hidden, depth, states, dw_hh)
             of_n, right = (g, states) if reset_after else (g[3 * hidden :], gated)
-            add_product_across(of_n, rows, hidden, depth, right, dw_hh[2 * hidden :])
+            add_product_across(of_n, stride, hidden, depth, right, dw_hh[2 * hidden :])

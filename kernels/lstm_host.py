@@ -22,6 +22,7 @@ from gatescope.kernels.panels import (
     DEPTH,
     add_product,
     add_product_across,
+    apart,
     pack_rows,
     packed,
     padded_width,
@@ -201,8 +202,8 @@ def lstm_walk_back(
         width: I.
     """
     (n, hidden), rows, dtype = dc.shape, 4 * dc.shape[1], x.dtype
-    size = min(max(DEPTH // max(n, 1), 1), n_steps)
-    g, before = np.empty(size * n * rows, dtype), np.empty((n, hidden), dtype)
+    size, stride = min(max(DEPTH // max(n, 1), 1), n_steps), apart(rows, x.itemsize)
+    g, before = np.empty(size * n * stride, dtype), np.empty((n, hidden), dtype)
     inputs = np.zeros(size * n * dw_ih.shape[1] if len(dw_ih) else 0, dtype)
     states = np.zeros(size * n * dw_hh.shape[1] if len(dw_hh) else 0, dtype)
     below = np.empty((n if len(dx) else 0, padded_width(width, x.itemsize)), dtype)
@@ -223,16 +224,16 @@ def lstm_walk_back(
                 if len(dcells):
                     add_row(dc[i], dcells[at : at + hidden])
                 own = da[4 * at : 4 * (at + hidden)] if len(da) else sums[:0]
-                out = g[(place + i) * rows : (place + i + 1) * rows]
+                out = g[(place + i) * stride : (place + i) * stride + rows]
                 kept, cell = gates[4 * at : 4 * (at + hidden)], cells[at : at + hidden]
                 lstm_row_back(kept, cell, old, dh[i, :hidden], dc[i], own, out, squashed)
                 fill_row(before[i], nothing if new else before_h[behind : behind + hidden])
             if len(db):
-                add_bias_gradient(db, g[place * rows :], n, sums)
+                add_bias_gradient(db, g[place * stride :], stride, n, sums)
             dh.fill(0)
-            add_product(g[place * rows :], rows, n, rows, w_hh, dh)
+            add_product(g[place * stride :], stride, n, rows, w_hh, dh)
             if len(dx):
-                write_product(g[place * rows :], rows, n, rows, w_ih, below, dx[top * width :], width)
+                write_product(g[place * stride :], stride, n, rows, w_ih, below, dx[top * width :], width)
             if len(inputs):
                 pack_rows(x[top * width :], n, width, inputs, depth, place)
             if len(states):
@@ -243,6 +244,6 @@ def lstm_walk_back(
                         dh[i].fill(0)
                         dc[i].fill(0)
         if len(inputs):
-            add_product_across(g, rows, rows, depth, inputs, dw_ih)
+            add_product_across(g, stride, rows, depth, inputs, dw_ih)
         if len(states):
-            add_product_across(g, rows, rows, depth, states, dw_hh)
+            add_product_across(g, stride, rows, depth, states, dw_hh)

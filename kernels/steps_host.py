@@ -40,14 +40,14 @@ def add_row(out: Any, values: Any) -> None:
 
 
 @register_jitable
-def add_bias_gradient(db: Any, g: Any, n_rows: int, sums: Any) -> None:
-    """Add the columns of a step's gradients g [n_rows, R], flat, to db [R] in float64; sums [R] is room.
+def add_bias_gradient(db: Any, g: Any, stride: int, n_rows: int, sums: Any) -> None:
+    """Add the columns of a step's gradients, n_rows rows of g, flat and `stride` apart, to db [R] in float64.
 
-    A running total over all rows and steps would be several times less exact in float32.
+    A running total over all rows and steps would be several times less exact in float32; sums [R] is room.
     """
     sums.fill(0)
     for i in range(n_rows):
-        add_row(sums, g[i * len(sums) : (i + 1) * len(sums)])
+        add_row(sums, g[i * stride : i * stride + len(sums)])
     add_row(db, sums)
 
 

@@ -15,7 +15,6 @@ import pytest
 from forked import gatescope
 from killing import assert_survives_kills, contents, run_read_only
 
-from gatescope.analysis import cli
 from gatescope.analysis.cli import COMMANDS, main
 from gatescope.engine.dump import StateDump
 
@@ -54,17 +53,6 @@ def results(states, tmp_path_factory):
     folder = tmp_path_factory.mktemp("probed") / "results"
     assert main(["probe", str(states), "--out", str(folder), *PROBE]) == 0
     return folder
-
-
-@pytest.mark.parametrize(("before", "expected"), [(None, "1"), ("0", "0")])
-def test_the_program_has_large_pages_unless_told_otherwise(monkeypatch, before, expected):
-    seen = []
-    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", before or "")
-    if before is None:
-        monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
-    monkeypatch.setattr(cli, "main", lambda: seen.append(os.environ["THP_MEM_ALLOC_ENABLE"]) or 0)
-    assert cli.program() == 0
-    assert seen == [expected]
 
 
 # Each hypothesis is a figure, and figures are what takes time: one cell has them all.

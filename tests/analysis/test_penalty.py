@@ -154,13 +154,18 @@ def test_probes_have_the_penalty_that_is_written_beside_them(tmp_path, capsys):
     assert main([*words, "--C", *values, "--sparse", "--controls", "--out", str(tmp_path / "r")]) == 0
     records = json.loads((tmp_path / "r" / "probes.json").read_text())
     several = load_file(tmp_path / "r" / "coefficients.safetensors")
+    chosen, said = [record["C"] for record in records], capsys.readouterr()
+    for end, beyond in ((0.0001, "smaller"), (1.0, "larger")):
+        line = f"--C: {end:g} is the best for {chosen.count(end)} of {len(chosen)} fits: offer {beyond} ones, too"
+        assert (line in said.out + said.err) == (end in chosen)
+    assert 0.01 in chosen and {0.0001, 1.0} & set(chosen)
     found = {}
     for C in values:
         assert main([*words, "--C", C, "--out", str(tmp_path / C)]) == 0
         found[float(C)] = load_file(tmp_path / C / "coefficients.safetensors")
         alone = json.loads((tmp_path / C / "probes.json").read_text())
         assert json.loads((tmp_path / C / "config.json").read_text())["settings"]["probe"]["C"] == float(C)
-        assert "C" not in alone[0]
+        assert "C" not in alone[0] and "--C" not in capsys.readouterr().err
     assert len({record["C"] for record in records}) > 1
     for states, weighting in {(record["states"], record["weighting"]) for record in records}:
         of_set = [each for each in records if (each["states"], each["weighting"]) == (states, weighting)]

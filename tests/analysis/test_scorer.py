@@ -59,6 +59,7 @@ def test_differences_come_from_the_same_resamples(labelled):
         low, high = t_interval(*case)
         np.testing.assert_allclose(scores[f"{name}_low"], low)
         np.testing.assert_allclose(scores[f"{name}_high"], high)
+    np.testing.assert_allclose(scores["n_sequences"], effective(Y, defined))
     for k in range(2):
         rows = defined[:, k]
         assert scores["baseline_text_auroc"][k] == pytest.approx(roc_auc_score(Y[rows, k], text[rows, k]))
