@@ -45,7 +45,7 @@ from gatescope.engine.location import local_path
 from gatescope.engine.log import log
 from gatescope.engine.other_dumps import ReadConfig, open_states
 from gatescope.engine.progress import progress_bar
-from gatescope.engine.settings import CONFIG, claimed, record_facts, remove
+from gatescope.engine.settings import CONFIG, KINDS, claimed, record_facts, remove
 from gatescope.engine.state_source import StateSource
 from gatescope.engine.untrained import untrained_states
 
@@ -59,7 +59,7 @@ FITS = "fits"
 UNTRAINED = "untrained.zarr"
 UNFINISHED = (FITS, UNTRAINED)
 OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, *UNFINISHED, ABLATION, GATES)
-# Of which kind they are: results of others do not go on.
+# Of which kind they are: results of another kind do not go on.
 BASELINES = "table, characters, place"
 INTERVALS = "of as many sequences as tell"
 UNITS = "selected by name, ranked, reversed, random"
@@ -255,8 +255,8 @@ def probe_settings(config: ProbeConfig, seed: int) -> dict[str, Any]:
     for name in ("controls", "sparse", "folds"):
         if getattr(config, name) == getattr(ProbeConfig, name):
             del of_method[name]
-    settings = {"seed": seed, "probe": of_method, "baselines": BASELINES, "intervals": INTERVALS}
-    settings |= {"units": UNITS} if config.sparse else {}
+    kinds = {"baselines": BASELINES, "intervals": INTERVALS} | ({"units": UNITS} if config.sparse else {})
+    settings = {"seed": seed, "probe": of_method, KINDS: kinds}
     return settings | ({"functions_sha256": sha256_of(config.functions)} if config.functions else {})
 
 

@@ -17,6 +17,8 @@ from gatescope.engine.files import remove_partial, write_json
 from gatescope.engine.folder_lock import locked
 
 CONFIG = "config.json"
+# Where settings say what is no choice of the user's, but of the version that made the results.
+KINDS = "kinds"
 
 
 @contextmanager
@@ -72,6 +74,11 @@ def _take(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[
     difference = first_difference(before, settings)
     if difference:
         name, before, now = difference
+        if name.partition(".")[0] == KINDS:
+            raise InputError(
+                f"{folder} was made by another version of gatescope, whose results are of another kind: "
+                "choose another --out, or start anew with --overwrite"
+            )
         raise InputError(
             f"{folder} was made with {name} = {before!r}, not {now!r}: repeat the command with the same settings to "
             "go on, choose another --out, or start anew with --overwrite"

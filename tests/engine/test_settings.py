@@ -11,7 +11,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.extract import ExtractConfig
 from gatescope.engine.other_dumps import ReadConfig
 from gatescope.engine.sample import SampleConfig
-from gatescope.engine.settings import claimed, first_difference, plain, read_config, record_facts
+from gatescope.engine.settings import KINDS, claimed, first_difference, plain, read_config, record_facts
 from gatescope.engine.train import TrainConfig
 
 
@@ -63,6 +63,16 @@ def test_infinity_is_told_from_other_settings(tmp_path):
     claim(tmp_path, "probe", {"C": math.inf}, ("records",), False)
     with pytest.raises(InputError, match=r"was made with C = 'inf', not 1\.0"):
         claim(tmp_path, "probe", {"C": 1.0}, ("records",), False)
+
+
+@pytest.mark.parametrize("before", [{}, {"baselines": "of old"}, {KINDS: {"intervals": "of old"}}])
+def test_what_another_version_made_does_not_go_on(tmp_path, before):
+    claim(tmp_path, "probe", {"seed": 0, **before}, ("records",), False)
+    now = {"seed": 0, KINDS: {"intervals": "of now"}}
+    with pytest.raises(InputError, match="made by another version of gatescope, whose results are of another kind"):
+        claim(tmp_path, "probe", now, ("records",), False)
+    claim(tmp_path, "probe", now, ("records",), True)
+    claim(tmp_path, "probe", now, ("records",), False)
 
 
 @pytest.mark.parametrize("content", ["theme: dark", '{"theme": "dark"}'])
