@@ -86,7 +86,7 @@ def test_every_record_is_in_the_last_table(folder, page):
         keys += ["r2", "baseline_text_r2", "pearson", "best_unit_f1", "best_unit_auroc", "best_unit_pearson"]
         keys += ["localisation"]
         assert row[3:28] == [score(record.get(key)) for key in keys]
-        assert row[28:] == ["20,000", "layer0/c 17" if record["top_units"] else "–", record["status"]]
+        assert row[28:] == ["3.27", "20,000", "layer0/c 17" if record["top_units"] else "–", record["status"]]
 
 
 def test_state_sets_stand_side_by_side(folder, page):

@@ -15,9 +15,10 @@ pytestmark = pytest.mark.skipif(
 PAGES = (64 << 20) // resource.getpagesize()
 
 
-def fresh_pages(times=5):
+def fresh_pages(times=20):
     """How many pages each of several arrays of 64 MB, one after another, takes from the system."""
-    torch.ones(16 << 20)
+    for _ in range(3):
+        torch.ones(16 << 20)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(times):
         torch.ones(16 << 20)
@@ -33,10 +34,10 @@ def test_arrays_that_come_again_take_no_fresh_memory():
     outside = fresh_pages()
     with kept_memory():
         inside, held = fresh_pages(), resident_pages()
-    assert inside < outside / 10
+    assert inside < outside / 4
     # Behind the block what was kept goes back, and arrays go as before.
     assert resident_pages() < held - PAGES / 2
-    assert fresh_pages() > 10 * inside
+    assert fresh_pages() > 4 * inside
 
 
 def test_memory_goes_back_after_a_failure():
