@@ -32,7 +32,7 @@ def padded_width(n_columns: int, item_bytes: int) -> int:
 
 @register_jitable
 def apart(n_columns: int, item_bytes: int) -> int:
-    """How far apart rows lie that are read across: where it is 4 KB, all would share a few places of the inner cache.
+    """How far apart rows lie that are read across: at multiples of 4 KB they would share a few places of a cache.
 
     Sums over 512 rows of 2,048 columns ran at 238 instead of 199 GFLOP/s on a core (Zen 5).
     """
