@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
@@ -21,11 +21,9 @@ from gatescope.analysis.probe_config import CONTROL_DRAWS
 from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.significance import shift_test
 from gatescope.analysis.split import Fold, rows_of
+from gatescope.analysis.study import Study
 from gatescope.analysis.units_alone import column_sd
 from gatescope.engine.irls import LogisticProbes
-
-if TYPE_CHECKING:
-    from gatescope.analysis.study import Study
 
 N_SHIFTS = 200
 CONTEXT = 3  # characters that make a type of the control task; of more, few types would recur

@@ -6,7 +6,6 @@ Everything that chooses, units and thresholds too, sees the training rows alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,12 +22,10 @@ from gatescope.analysis.penalty import best_penalty
 from gatescope.analysis.ranking import rank_units
 from gatescope.analysis.scoring import restore_prior
 from gatescope.analysis.sparse import SparseScores, sparse_scores
+from gatescope.analysis.study import Study
 from gatescope.analysis.units_alone import best_unit_says, column_sd, units_alone
 from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.ridge import RidgeProbes
-
-if TYPE_CHECKING:
-    from gatescope.analysis.study import Study
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.split import Fold, folds_of
+from gatescope.analysis.study import Study
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.ridge import RidgeProbes
-
-if TYPE_CHECKING:
-    from gatescope.analysis.study import Study
 
 N_PARTS = 5
 

@@ -211,6 +211,8 @@ def _fitted(study: Study, boolean: Labels, continuous: Labels, folder: Path, log
     Hypotheses are fitted as many at a time as memory has room for: each part is fitted on every state set before the
     next, and a file when it is.
     """
+    from gatescope.analysis.study_fit import fit_study
+
     records: list[dict[str, Any]] = []
     coefficients: dict[str, list[np.ndarray]] = {}
     painted: list[dict[str, Any]] = []
@@ -229,7 +231,7 @@ def _fitted(study: Study, boolean: Labels, continuous: Labels, folder: Path, log
             advance(0, f"{number + 1} of {len(todo)}: {len(labels.hypotheses)} x {name}, {weighting}")
             if not holds_fit(path, [each.name for each in labels.hypotheses]):
                 started = time.perf_counter()
-                found, weights, predicted = study.fit(name, labels, weighting)
+                found, weights, predicted = fit_study(study, name, labels, weighting)
                 # Where the text is not known there is nothing to paint.
                 is_shown = name == study.main_set and weighting != "balanced" and study.dump.vocabulary is not None
                 texts = excerpts(study.dump, labels, study.test, predicted, study.activation) if is_shown else []

@@ -21,6 +21,7 @@ from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.split import rows_of
 from gatescope.analysis.state_sets import state_sets
 from gatescope.analysis.study import Study
+from gatescope.analysis.study_fit import fit_study
 from gatescope.engine.dump import StateDump
 from gatescope.engine.other_dumps import open_states
 
@@ -62,7 +63,7 @@ def main():
             with open_states(path) as states:
                 for folds in (1, N_FOLDS):
                     study = Study(states, ProbeConfig(test_share=1 / N_FOLDS, folds=folds), draw)
-                    records, weights, _ = study.fit("all", of_draw, "plain")
+                    records, weights, _ = fit_study(study, "all", of_draw, "plain")
                     found.append([[np.nan if r[name] is None else r[name] for name in NUMBERS] for r in records])
         says = X_others.astype(np.float32) @ weights["coefficient"].T.astype(np.float32) + weights["intercept"]
         truths.append(auroc(labels.values[population], says, labels.defined[population]))

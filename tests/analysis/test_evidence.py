@@ -13,6 +13,7 @@ from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig
 from gatescope.analysis.study import Study
+from gatescope.analysis.study_fit import fit_study
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
@@ -49,7 +50,7 @@ def dump(tmp_path_factory):
 def test_controls_tell_what_is_known_from_what_is_not(dump, memory_limit):
     source, labels = dump
     study = Study(source, ProbeConfig(controls=True, bootstrap=20, memory_limit=memory_limit), seed=0)
-    (planted, chance, character), _, _ = study.fit("layer0/h", labels, "plain")
+    (planted, chance, character), _, _ = fit_study(study, "layer0/h", labels, "plain")
     # Random labels of triples are beyond a linear probe that knows one character.
     assert planted["selectivity"] > 0.5 and character["selectivity"] > 0.5
     # Each of the three is rounded to six digits.
@@ -57,7 +58,7 @@ def test_controls_tell_what_is_known_from_what_is_not(dump, memory_limit):
     assert planted["compression"] > 1.5 and character["compression"] > 1.5 and chance["compression"] < 1.05
     assert planted["best_unit_p"] == character["best_unit_p"] == pytest.approx(1 / 201, abs=1e-6)
     assert chance["best_unit_p"] > 0.05
-    balanced, _, _ = study.fit("layer0/h", labels, "balanced")
+    balanced, _, _ = fit_study(study, "layer0/h", labels, "balanced")
     assert "selectivity" not in balanced[0]
 
 
@@ -93,7 +94,7 @@ def test_continuous_hypotheses_have_a_control_task(dump):
         labels.defined[:, :1],
     )
     study = Study(source, ProbeConfig(controls=True, bootstrap=20), seed=0)
-    ((record,), _, _) = study.fit("layer0/h", continuous, "none")
+    ((record,), _, _) = fit_study(study, "layer0/h", continuous, "none")
     assert record["selectivity"] == pytest.approx(record["r2"] - record["control_score"], abs=1e-5)
     assert record["selectivity"] > 0.3 and record["compression"] is None
 
@@ -109,7 +110,7 @@ def test_a_split_of_characters_flatters_what_differs_between_sequences(dump, con
     labels = replace(labels, values=values + 0.5 if continuous else values, defined=defined)
     config = ProbeConfig(controls=True, bootstrap=20, C=(0.3,), memory_limit=memory_limit, test_share=0.3)
     study = Study(source, config, seed=2)
-    records, _, _ = study.fit("layer0/h", labels, "none" if continuous else "plain")
+    records, _, _ = fit_study(study, "layer0/h", labels, "none" if continuous else "plain")
     X = source.array("layer0/h")[:].astype(np.float64)
     tested = np.random.default_rng(2).random(N) < 0.3
     for k, record in enumerate(records):

@@ -14,6 +14,7 @@ from gatescope.analysis.cli import main
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.results import verdict
 from gatescope.analysis.study import Study
+from gatescope.analysis.study_fit import fit_study
 from gatescope.analysis.text_probe import TextProbe
 
 N_FOLDS = 4
@@ -38,7 +39,7 @@ def by_pairs(scores, labels):
 def test_scores_are_those_of_scikit_learn_fold_by_fold(dump, weighting):
     labels = fold_labels(dump)
     study = study_of(dump, C=(0.5,))
-    records, _, _ = study.fit("layer0/h", labels, weighting)
+    records, _, _ = fit_study(study, "layer0/h", labels, weighting)
     X = dump.array("layer0/h")[:].astype(np.float64)
     for k, record in enumerate(records):
         y, defined = labels.values[:, k], labels.defined[:, k]
@@ -73,7 +74,7 @@ def test_scores_are_those_of_scikit_learn_fold_by_fold(dump, weighting):
 def test_a_continuous_hypothesis_is_scored_by_the_squares_within_folds(dump):
     labels = fold_labels(dump, continuous=True)
     study = study_of(dump)
-    (record, *_), _, _ = study.fit("layer0/h", labels, "none")
+    (record, *_), _, _ = fit_study(study, "layer0/h", labels, "none")
     X, y = dump.array("layer0/h")[:].astype(np.float64), labels.values[:, 0].astype(np.float64)
     missed, spread = 0.0, 0.0
     for fold in study.folds:
@@ -88,7 +89,7 @@ def test_a_continuous_hypothesis_is_scored_by_the_squares_within_folds(dump):
 def test_the_text_is_read_fold_by_fold_and_the_best_of_all_rows_counts(dump):
     labels = fold_labels(dump)
     study = study_of(dump)
-    (record, *_), _, _ = study.fit("layer0/h", labels, "plain")
+    (record, *_), _, _ = fit_study(study, "layer0/h", labels, "plain")
     starts, text = dump.sequence_starts, (dump.tokens, dump.document_starts)
     of_predictors = []
     for make in (NgramTable, lambda: TextProbe(starts, "plain"), lambda: TextProbe(starts, "plain", k=0)):
@@ -113,8 +114,8 @@ def test_the_first_fold_is_the_part_that_is_tested_without_folds(dump):
         study_of(dump, standard_errors=True, sparse=True),
     )
     np.testing.assert_array_equal(one.test, several.test)
-    alone, weights, found = one.fit("layer0/h", labels, "plain")
-    records, same, also = several.fit("layer0/h", labels, "plain")
+    alone, weights, found = fit_study(one, "layer0/h", labels, "plain")
+    records, same, also = fit_study(several, "layer0/h", labels, "plain")
     for name, values in weights.items():
         np.testing.assert_array_equal(same[name], values)
     assert same["coefficient_error"].shape == same["coefficient"].shape
@@ -132,7 +133,7 @@ def test_a_label_that_one_fold_has_alone_is_not_scored(dump):
     labels.values[:, 2] = False
     labels.values[study.folds[2].test_rows[::7], 2] = True
     for weighting in ("plain", "balanced"):
-        records, _, _ = study.fit("layer0/h", labels, weighting)
+        records, _, _ = fit_study(study, "layer0/h", labels, weighting)
         assert [record["status"] for record in records] == ["converged", "converged", "one_class"]
         assert records[2]["auroc"] == 0.5 and verdict(records[2]) == "not scored"
         assert records[2]["best_unit_auroc"] is None and records[2]["best_unit_f1"] is None
@@ -142,7 +143,7 @@ def test_states_that_know_nothing_lie_around_one_half(dump):
     """Over all rows at once they would lie below: where a fold tests more positives, fewer trained its probe."""
     study, labels = study_of(dump, C=(1e-6,)), fold_labels(dump)
     labels.values[:, 2] = np.repeat(np.random.default_rng(5).random(N // T) < 0.3, T)
-    (*_, record), _, _ = study.fit("layer0/h", labels, "plain")
+    (*_, record), _, _ = fit_study(study, "layer0/h", labels, "plain")
     logits = []
     X = dump.array("layer0/h")[:].astype(np.float64)
     for fold in study.folds:
@@ -159,11 +160,10 @@ def test_controls_are_asked_in_every_fold_but_those_of_the_training_rows_alone(d
     for name in ("compression", "best_unit_p", "character_split_score"):
         whole = getattr(fold_fit, name)
         monkeypatch.setattr(fold_fit, name, lambda *given, whole=whole: asked.append(whole) or whole(*given))
-    records, _, _ = study.fit("layer0/h", labels, "plain")
+    records, _, _ = fit_study(study, "layer0/h", labels, "plain")
     assert len(asked) == 3
-    first, _, _ = study_of(dump, folds=1, test_share=0.25, controls=True, untrained=untrained).fit(
-        "layer0/h", labels, "plain"
-    )
+    alone = study_of(dump, folds=1, test_share=0.25, controls=True, untrained=untrained)
+    first, _, _ = fit_study(alone, "layer0/h", labels, "plain")
     X = untrained.array("layer0/h")[:].astype(np.float64)
     for k, (record, other) in enumerate(zip(records, first, strict=True)):
         areas, tested = [], []
@@ -187,7 +187,7 @@ def test_controls_are_asked_in_every_fold_but_those_of_the_training_rows_alone(d
 def test_few_units_are_scored_in_every_fold(dump, continuous):
     labels = fold_labels(dump, continuous)
     weighting, measure = ("none", "r2") if continuous else ("plain", "auroc")
-    (record, *_), _, _ = study_of(dump, sparse=True).fit("layer0/h", labels, weighting)
+    (record, *_), _, _ = fit_study(study_of(dump, sparse=True), "layer0/h", labels, weighting)
     assert record["sparse"]["units"] == [1, 2, 4] and record["units_needed"] in (1, 2, 4)
     # Two units tell it.
     assert 0.9 * record[measure] < record["sparse"]["selected"][2] <= record[measure] + 0.01
@@ -197,7 +197,7 @@ def test_few_units_are_scored_in_every_fold(dump, continuous):
 
 def test_it_is_said_how_many_folds_put_the_first_unit_first(dump):
     study, labels = study_of(dump), fold_labels(dump)
-    records, _, _ = study.fit("layer0/h", labels, "plain")
+    records, _, _ = fit_study(study, "layer0/h", labels, "plain")
     X = dump.array("layer0/h")[:]
     for k, record in enumerate(records):
         best = []
@@ -213,8 +213,8 @@ def test_it_is_said_how_many_folds_put_the_first_unit_first(dump):
 def test_states_that_do_not_fit_into_memory_give_the_same(dump):
     labels = fold_labels(dump)
     for weighting in ("plain", "balanced"):
-        whole, *_ = study_of(dump, bootstrap=20).fit("layer0/h", labels, weighting)
-        pieces, *_ = study_of(dump, bootstrap=20, memory_limit="20KB").fit("layer0/h", labels, weighting)
+        whole, *_ = fit_study(study_of(dump, bootstrap=20), "layer0/h", labels, weighting)
+        pieces, *_ = fit_study(study_of(dump, bootstrap=20, memory_limit="20KB"), "layer0/h", labels, weighting)
         for record, other in zip(whole, pieces, strict=True):
             numbers = {name for name, value in record.items() if isinstance(value, float)}
             assert {name: record[name] for name in numbers} == pytest.approx(

@@ -12,12 +12,12 @@ import torch
 import zarr
 from safetensors.numpy import load_file, save_file
 
+from gatescope.analysis import study_fit
 from gatescope.analysis.cli import main
 from gatescope.analysis.probe import BYTES_OF_EACH, probe_dump, probe_settings
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.read_results import read_results
 from gatescope.analysis.split import split_sequences
-from gatescope.analysis.study import Study
 from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
@@ -221,7 +221,7 @@ def test_no_unit_is_named_where_nothing_tells(tmp_path):
 def test_a_probe_that_was_stopped_goes_on_behind_its_finished_fits(tmp_path, text_states, monkeypatch):
     words = ["probe", str(text_states), "--hypotheses", "any", "--pattern", "a=a", "--bootstrap", "20"]
     assert main([*words, "--out", str(tmp_path / "undisturbed")]) == 0
-    fit, fitted = Study.fit, []
+    fit, fitted = study_fit.fit_study, []
 
     def stopped(study, name, labels, weighting):
         if len(fitted) == 2:
@@ -230,7 +230,7 @@ def test_a_probe_that_was_stopped_goes_on_behind_its_finished_fits(tmp_path, tex
         return fit(study, name, labels, weighting)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Study, "fit", stopped)
+        patched.setattr(study_fit, "fit_study", stopped)
         assert main([*words, "--out", str(tmp_path / "r")]) == 130
     assert len(list((tmp_path / "r" / "fits").iterdir())) == 2
 
@@ -238,7 +238,7 @@ def test_a_probe_that_was_stopped_goes_on_behind_its_finished_fits(tmp_path, tex
         fitted.append((name, weighting))
         return fit(study, name, labels, weighting)
 
-    monkeypatch.setattr(Study, "fit", counted)
+    monkeypatch.setattr(study_fit, "fit_study", counted)
     assert main([*words, "--out", str(tmp_path / "r")]) == 0
     assert fitted == [("layer0/h", weighting) for weighting in ("plain", "balanced", "none")]
     for name in ("probes.json", "excerpts.json", "coefficients.safetensors"):
@@ -274,7 +274,7 @@ def test_controls_ask_the_network_before_its_training(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Study, "fit", stopped)
+        patched.setattr(study_fit, "fit_study", stopped)
         assert main(words) == 130
     assert main(words) == 0
     assert not (tmp_path / "r" / "untrained.zarr").exists()
@@ -319,13 +319,13 @@ def test_hypotheses_beyond_the_memory_are_fitted_one_part_after_another(tmp_path
     words = ["probe", str(text_states), "--hypotheses", "any", "--bootstrap", "20"]
     words += [word for letter in "abei" for word in ("--pattern", f"is_{letter}={letter}")]
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
-    fit, sizes = Study.fit, []
+    fit, sizes = study_fit.fit_study, []
 
     def counted(study, name, labels, weighting):
         sizes.append(len(labels.hypotheses))
         return fit(study, name, labels, weighting)
 
-    monkeypatch.setattr(Study, "fit", counted)
+    monkeypatch.setattr(study_fit, "fit_study", counted)
     # Room for the fits of two hypotheses in half of it.
     limit = str(4 * BYTES_OF_EACH * 600)
     assert main([*words, "--memory-limit", limit, "--out", str(tmp_path / "parts")]) == 0

@@ -10,6 +10,7 @@ from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.sparse import SparseScores, sparse_records, sparse_scores
 from gatescope.analysis.study import Study
+from gatescope.analysis.study_fit import fit_study
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
@@ -47,7 +48,7 @@ def labels_of(states, continuous=False):
 
 def records_of(dump, labels, weighting="plain", name="all", **config):
     study = Study(dump, ProbeConfig(bootstrap=20, sparse=True, **config), seed=0)
-    return study, study.fit(name, labels, weighting)[0]
+    return study, fit_study(study, name, labels, weighting)[0]
 
 
 @pytest.mark.parametrize("memory_limit", ["4GB", "50KB"])
@@ -111,7 +112,7 @@ def test_other_sets_and_weightings_and_those_who_did_not_ask_have_none(dump):
     for name, weighting in (("layer0/h", "plain"), ("all", "balanced")):
         assert "sparse" not in records_of(dump[0], labels, weighting, name)[1][0]
     study = Study(dump[0], ProbeConfig(bootstrap=20), seed=0)
-    assert "sparse" not in study.fit("all", labels, "plain")[0][0]
+    assert "sparse" not in fit_study(study, "all", labels, "plain")[0][0]
     _, (one, *_) = records_of(dump[0], labels, ranking="weight_sd")
     assert list(one["sparse"]) == ["units", "selected", "weight_sd", "reversed", "random"]
 

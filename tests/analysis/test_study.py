@@ -1,242 +1,41 @@
-"""The fits of one dump, on states in which some hypotheses were planted and others are not there."""
+"""The rows and columns that fits share, on a planted dump."""
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score, log_loss, roc_auc_score
+from planted import N_SEQUENCES, N, hypothesis, planted_states
 
-from gatescope.analysis.hypotheses import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import ProbeConfig
-from gatescope.analysis.results import verdict
-from gatescope.analysis.split import rows_of
 from gatescope.analysis.study import Study
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
-from gatescope.engine.irls import LogisticProbes
-from gatescope.engine.sequence_rows import SequenceRows
-
-N_SEQUENCES, LENGTH, H = 40, 50, 12
-N = N_SEQUENCES * LENGTH
-PLANTED = ("layer0/c", 5)
-
-
-def hypothesis(name, values="boolean"):
-    return Hypothesis(name, "any", values, "past", "", lambda text: [])
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """A dump of smooth random states, in which one unit follows a label, and the labels."""
-    rng = np.random.default_rng(0)
-    label = np.repeat(rng.random((N_SEQUENCES, LENGTH // 5)) < 0.3, 5, axis=1).ravel()
-    chance = np.repeat(rng.random((N_SEQUENCES, LENGTH // 5)) < 0.3, 5, axis=1).ravel()
-    states = {name: 0.8 * np.tanh(rng.normal(size=(N, H))) for name in ("layer0/h", "layer0/c", "layer0/gates/f")}
-    states["layer0/c"][:, PLANTED[1]] = np.where(label, 2.0, -2.0) + rng.normal(size=N)
-    starts = np.arange(N_SEQUENCES + 1, dtype=np.int64) * LENGTH
-    spec = DumpSpec(
-        arrays=dict.fromkeys(states, H),
-        sequence_starts=starts,
-        document_starts=starts,
-        initial=("h", "c"),
-        token_dtype=np.dtype(np.uint8),
-        dtype=np.dtype(np.float16),
-        attributes={"vocabulary": list("abcd")},
-        block_rows=300,
-    )
-    path = tmp_path_factory.mktemp("planted") / "states.zarr"
-    initial = {name: np.full((N_SEQUENCES, H), 0.25) for name in ("layer0/h", "layer0/c")}
-    with DumpWriter(path, spec) as writer:
-        writer.write_initial(0, initial)
-        writer.append(0, rng.integers(4, size=N).astype(np.uint8), states)
-    values = np.stack([label, chance], axis=1)
-    labels = Labels((hypothesis("planted"), hypothesis("chance")), values, np.ones((N, 2), dtype=bool))
-    return StateDump.open(path), labels
-
-
-def fitted(planted, name="all", weighting="plain", **config):
-    dump, labels = planted
-    study = Study(dump, ProbeConfig(**{"bootstrap": 200, **config}), seed=0)
-    return study, *study.fit(name, labels, weighting)
-
-
-def test_states_that_know_the_last_characters_alone_know_nothing(tmp_path):
-    """Linear in characters whose contexts are all rare, the labels are told by no table of contexts."""
-    rng = np.random.default_rng(3)
-    tokens = rng.integers(16, size=N).astype(np.uint8)
-    effect = rng.normal(size=(5, 16))
-    last = [np.where(np.arange(N) % LENGTH >= back, np.roll(tokens, back), 16) for back in range(5)]
-    states = np.concatenate([np.eye(17)[each] for each in last], axis=1)
-    label = sum(np.append(effect[back], 0)[each] for back, each in enumerate(last)) + rng.normal(size=N) > 1
-    starts = np.arange(N_SEQUENCES + 1, dtype=np.int64) * LENGTH
-    vocabulary = {"vocabulary": list("abcdefghijklmnop")}
-    spec = DumpSpec({"layer0/h": 85}, starts, starts, (), np.dtype(np.uint8), np.dtype(np.float16), vocabulary)
-    with DumpWriter(tmp_path / "states.zarr", spec) as writer:
-        writer.append(0, tokens, {"layer0/h": states})
-    labels = Labels((hypothesis("recent"),), label[:, None], np.ones((N, 1), dtype=bool))
-    _, (record,), _, _ = fitted((StateDump.open(tmp_path / "states.zarr"), labels), "layer0/h")
-    assert record["auroc_low"] > 0.75 and abs(record["baseline_text_auroc"] - record["auroc"]) < 0.01
-    assert verdict(record) != "known"
-
-
-def test_states_that_know_how_far_the_text_has_come_alone_know_nothing(tmp_path):
-    """A label that no text begins with; the states count characters."""
-    rng = np.random.default_rng(4)
-    tokens, read = rng.integers(4, size=N).astype(np.uint8), np.arange(N) % LENGTH
-    label = rng.random(N) < np.minimum(read / 20, 0.95)
-    starts = np.arange(N_SEQUENCES + 1, dtype=np.int64) * LENGTH
-    states = np.tanh(read[:, None] / [2, 5, 10, 20, 40])
-    vocabulary = {"vocabulary": list("abcd")}
-    spec = DumpSpec({"layer0/h": 5}, starts, starts, (), np.dtype(np.uint8), np.dtype(np.float16), vocabulary)
-    with DumpWriter(tmp_path / "states.zarr", spec) as writer:
-        writer.append(0, tokens, {"layer0/h": states})
-    labels = Labels((hypothesis("late"),), label[:, None], np.ones((N, 1), dtype=bool))
-    _, (record,), _, _ = fitted((StateDump.open(tmp_path / "states.zarr"), labels), "layer0/h")
-    assert record["auroc_low"] > 0.6 and abs(record["baseline_text_auroc"] - record["auroc"]) < 0.02
-    assert verdict(record) != "known"
-
-
-@pytest.mark.parametrize("ranking", ["weight", "weight_sd", "auroc"])
-def test_the_planted_unit_is_found_and_chance_is_not(planted, ranking):
-    _, (found, chance), _, _ = fitted(planted, ranking=ranking)
-    best = found["top_units"][0]
-    assert (best["states"], best["unit"]) == PLANTED
-    assert best["auroc"] > 0.99 and best["coefficient"] > 0
-    assert found["f1_low"] > max(found["baseline_majority_f1"], found["baseline_text_f1"])
-    assert found["auroc_over_text_low"] > 0 and verdict(found) == "known"
-    assert chance["f1"] < chance["baseline_majority_f1"] and verdict(chance) != "known"
-    largest = found["largest_weights"]
-    assert largest == sorted(largest, key=lambda unit: -unit["importance"]) and len(largest) == 10
-    assert found["f1_low"] <= found["f1"] <= found["f1_high"]
-    assert {found["status"], chance["status"]} == {"converged"}
-
-
-@pytest.mark.parametrize("weighting", ["plain", "balanced"])
-@pytest.mark.parametrize("name", ["layer0/c", "all"])
-def test_scores_are_those_of_scikit_learn_on_the_same_rows(planted, name, weighting):
-    study, (record, _), weights, _ = fitted(planted, name, weighting, C=(0.5,))
-    dump, labels = planted
-    X = dump.features(study.state_sets[name]).astype(np.float64)
-    y = labels.values[:, 0]
-    train, test = rows_of(study.train, dump.sequence_starts), rows_of(study.test, dump.sequence_starts)
-    balanced = {"class_weight": "balanced"} if weighting == "balanced" else {}
-    oracle = LogisticRegression(C=0.5, tol=1e-10, solver="newton-cholesky", **balanced).fit(X[train], y[train])
-    np.testing.assert_allclose(weights["coefficient"][0], oracle.coef_[0], rtol=1e-3, atol=1e-4)
-    assert record["f1"] == pytest.approx(f1_score(y[test], oracle.predict(X[test])), abs=1e-6)
-    assert record["n_train"] == len(train) and record["n_test"] == len(test)
-    column = study.columns(name).index(PLANTED)
-    assert record["top_units"][0]["auroc"] == pytest.approx(roc_auc_score(y[train], X[train, column]), abs=1e-9)
+    return planted_states(tmp_path_factory.mktemp("planted") / "states.zarr")[0]
 
 
 def test_no_sequence_is_in_training_and_test(planted):
-    study, *_ = fitted(planted)
+    study = Study(planted, ProbeConfig(), seed=0)
     assert not set(study.train) & set(study.test)
     assert len(study.test) == N_SEQUENCES // 5
     assert list(study.state_sets) == ["layer0/h", "layer0/c", "layer0/gates/f", "all"]
     assert study.state_sets["all"] == ["layer0/h", "layer0/c"]
 
 
-def test_undefined_rows_count_nowhere(planted):
-    dump, labels = planted
-    defined = labels.defined.copy()
-    defined[:, 0] = np.arange(N) % 2 == 0
-    values = labels.values.copy()
-    values[~defined[:, 0], 0] ^= True
-    study = Study(dump, ProbeConfig(bootstrap=50), seed=0)
-    (record, other), _, _ = study.fit("all", Labels(labels.hypotheses, values, defined), "plain")
-    assert record["n_test"] == len(study.test_rows) // 2 and other["n_test"] == len(study.test_rows)
-    assert record["f1"] > 0.9
-
-
-def test_balanced_odds_are_carried_back_by_the_rows_that_are_defined(planted):
-    """Where most negatives are undefined, classes are less unequal than in all rows."""
-    dump, labels = planted
-    defined = labels.defined & (labels.values | (np.arange(N) % 3 == 0)[:, None])
-    study = Study(dump, ProbeConfig(bootstrap=50), seed=0)
-    (_, chance), _, found = study.fit("layer0/h", Labels(labels.hypotheses, labels.values, defined), "balanced")
-    y, rows = labels.values[:, 1], defined[:, 1]
-    train, test = study.train_rows[rows[study.train_rows]], rows[study.test_rows]
-    odds = found[labels.hypotheses[1].name].values[test]
-    odds = odds / (1 - odds) * y[train].sum() / (~y[train]).sum()
-    expected = log_loss(y[study.test_rows][test], odds / (1 + odds)) / np.log(2)
-    assert chance["log_loss_bits"] == pytest.approx(expected, abs=1e-5)
-
-
-def test_a_hypothesis_of_one_class_is_scored_without_a_warning(planted, recwarn):
-    dump, labels = planted
-    for weighting in ("plain", "balanced"):
-        for value in (True, False):
-            alone = np.full_like(labels.values, value)
-            (record, _), _, _ = Study(dump, ProbeConfig(bootstrap=20), seed=0).fit(
-                "layer0/h", Labels(labels.hypotheses, alone, labels.defined), weighting
-            )
-            assert record["status"] == "one_class" and verdict(record) == "not scored"
-            assert record["log_loss_bits"] == 0
-    assert not recwarn.list
-
-
 def test_pre_alignment_reads_the_state_before(planted):
-    dump, _ = planted
-    study = Study(dump, ProbeConfig(alignment="pre"), seed=0)
+    study = Study(planted, ProbeConfig(alignment="pre"), seed=0)
     assert list(study.state_sets) == ["layer0/h", "layer0/c", "all"]
     unit = {"states": "layer0/c", "unit": 5}
-    start = int(dump.sequence_starts[3])
-    expected = dump.features(["layer0/c"], "pre")[start : start + 10, 5]
+    start = int(planted.sequence_starts[3])
+    expected = planted.features(["layer0/c"], "pre")[start : start + 10, 5]
     np.testing.assert_array_equal(study.activation(unit, start, start + 10), expected.astype(np.float64))
     assert study.activation(unit, start, start + 10)[0] == 0.25
-    post = Study(dump, ProbeConfig(), seed=0).activation(unit, start, start + 10)
+    post = Study(planted, ProbeConfig(), seed=0).activation(unit, start, start + 10)
     np.testing.assert_array_equal(post[:-1], expected[1:].astype(np.float64))
-
-
-def test_a_continuous_hypothesis_is_scored_by_r2(planted):
-    dump, _ = planted
-    value = 3 * dump.features(["layer0/h"])[:, [2]].astype(np.float32) - 1
-    labels = Labels((hypothesis("linear", "continuous"),), value, np.ones((N, 1), dtype=bool))
-    (record,), _, _ = Study(dump, ProbeConfig(), seed=0).fit("layer0/h", labels, "none")
-    assert record["r2"] > 0.99 and record["pearson"] > 0.99 and record["f1"] is None
-    assert record["top_units"][0]["unit"] == 2 and record["top_units"][0]["correlation"] > 0.99
-    assert record["best_unit_pearson"] > 0.99 and "best_unit_f1" not in record
-    assert record["baseline_text_r2"] < 0.1
-
-
-def test_what_all_values_have_in_common_is_not_scored(planted):
-    """Seconds since 1970, beside which single precision knows no minute."""
-    dump, _ = planted
-    value = 3 * dump.features(["layer0/h"])[:, [2]].astype(np.float64) + np.random.default_rng(0).normal(size=(N, 1))
-    defined = np.random.default_rng(1).random((N, 1)) < 0.8
-    found = {}
-    for offset in (0.0, 1.7e9):
-        labels = Labels((hypothesis("time", "continuous"),), np.where(defined, value + offset, 0), defined)
-        study = Study(dump, ProbeConfig(bootstrap=50, controls=True), seed=0)
-        (record,), weights, predictions = study.fit("layer0/h", labels, "none")
-        found[offset] = record, weights, predictions["time"].values
-        np.testing.assert_array_equal(labels.values, np.where(defined, value + offset, 0))
-    (near, of_near, said), (far, of_far, said_far) = found.values()
-    for name in ("r2", "r2_low", "pearson", "best_unit_pearson", "baseline_text_r2", "selectivity", "leak"):
-        assert far[name] == pytest.approx(near[name], abs=2e-6), name
-    np.testing.assert_allclose(of_far["coefficient"], of_near["coefficient"], rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(of_far["intercept"] - 1.7e9, of_near["intercept"], atol=1e-5)
-    np.testing.assert_allclose(said_far - 1.7e9, said, atol=1e-4)
-
-
-@pytest.mark.parametrize(("field", "value"), [("C", (1.0, 0.0)), ("C", ()), ("test_share", 1.0), ("bootstrap", 0)])
-def test_settings_out_of_range(field, value):
-    with pytest.raises(InputError, match=f"--{field.replace('_', '-')}"):
-        ProbeConfig(**{field: value})
-
-
-def test_standard_errors_are_robust_to_sequences(planted):
-    dump, labels = planted
-    study, _, weights, _ = fitted(planted, "layer0/c", standard_errors=True)
-    X, Y = dump.array("layer0/c")[study.train_rows], labels.values[study.train_rows]
-    probes = LogisticProbes().fit(X, Y)
-    expected = probes.standard_errors(X, Y, groups=study.train_rows // LENGTH)
-    assert np.isfinite(expected.coef).all()
-    np.testing.assert_allclose(weights["coefficient_error"], expected.coef, rtol=1e-4)
-    np.testing.assert_allclose(weights["intercept_error"], expected.intercept, rtol=1e-4)
-    assert "coefficient_error" not in fitted(planted, "layer0/c")[2]
 
 
 def test_scores_are_no_states(tmp_path):
@@ -254,57 +53,21 @@ def test_scores_are_no_states(tmp_path):
         study("only", scores)
 
 
-@pytest.mark.parametrize("alignment", ["post", "pre"])
-@pytest.mark.parametrize("weighting", ["plain", "balanced", "none"])
-def test_states_that_do_not_fit_into_memory_give_the_same(planted, weighting, alignment):
-    dump, labels = planted
-    if weighting == "none":
-        chosen = (hypothesis("planted", "continuous"), hypothesis("chance", "continuous"))
-        labels = Labels(chosen, labels.values.astype(np.float32), labels.defined)
-    options = {"weighting": weighting, "alignment": alignment, "standard_errors": True}
-    study, records, weights, predictions = fitted((dump, labels), **options)
-    small, again, weights_again, predictions_again = fitted((dump, labels), **options, memory_limit="150KB")
-    assert isinstance(study.states("all", study.train), np.ndarray)
-    assert isinstance(small.states("all", small.train), SequenceRows)
-    for record, other in zip(records, again, strict=True):
-        assert record.keys() == other.keys()
-        for units in ("top_units", "largest_weights"):
-            firsts = [[(unit["states"], unit["unit"]) for unit in each.pop(units)[:3]] for each in (record, other)]
-            assert firsts[0] == firsts[1]
-        numbers = {name for name, value in record.items() if isinstance(value, float)}
-        assert {name: record[name] for name in numbers} == pytest.approx({name: other[name] for name in numbers})
-        assert all(record[name] == other[name] for name in record.keys() - numbers)
-    assert weights.keys() == weights_again.keys()
-    for name, values in weights.items():
-        np.testing.assert_allclose(weights_again[name], values, rtol=1e-3, atol=1e-4 * np.abs(values).max())
-    for name, prediction in predictions.items():
-        np.testing.assert_allclose(predictions_again[name].values, prediction.values, atol=1e-4)
+def test_what_fits_share_is_made_once_for_each_set_of_hypotheses(planted):
+    study, (some, others) = Study(planted, ProbeConfig(), seed=0), (labels("some"), labels("others"))
+    made = []
+
+    def make():
+        made.append(len(made))
+        return made[-1]
+
+    study.begin(some)
+    assert [study.shared("key", make), study.shared("key", make), study.shared("other key", make)] == [0, 0, 1]
+    study.begin(labels("some"))
+    assert study.shared("key", make) == 0
+    study.begin(others)
+    assert study.shared("key", make) == 2
 
 
-def test_continuous_scores_have_an_interval_and_the_table_beside_them(planted):
-    dump, labels = planted
-    continuous = Labels(
-        (hypothesis("planted", "continuous"),), labels.values[:, :1].astype(np.float32), labels.defined[:, :1]
-    )
-    _, (record,), _, _ = fitted((dump, continuous), weighting="none")
-    assert record["r2_low"] < record["r2"] < record["r2_high"] < 1
-    assert record["baseline_text_r2"] < 0.2 < record["r2_low"]
-
-
-def test_the_first_unit_is_scored_alone_on_unseen_sequences(planted, f1_above):
-    study, (found, chance), _, _ = fitted(planted)
-    dump, labels = planted
-    X = dump.features(study.state_sets["all"]).astype(np.float64)
-    train, test = study.train_rows, study.test_rows
-    for k, record in enumerate((found, chance)):
-        column = study.columns("all").index((record["top_units"][0]["states"], record["top_units"][0]["unit"]))
-        y = labels.values[:, k]
-        sign = 1 if roc_auc_score(y[train], X[train, column]) >= 0.5 else -1
-        values = [sign * X[rows, column] for rows in (train, test)]
-        f1, seen = f1_above(y[train], values[0])
-        first = 1 + f1[1:].argmax()
-        best = (seen[first - 1] + seen[first]) / 2
-        assert record["best_unit_auroc"] == pytest.approx(roc_auc_score(y[test], values[1]), abs=1e-6)
-        assert record["best_unit_f1"] == pytest.approx(f1_score(y[test], values[1] > best), abs=1e-6)
-    assert found["localisation"] == pytest.approx((found["best_unit_auroc"] - 0.5) / (found["auroc"] - 0.5), abs=1e-5)
-    assert 1 <= found["participation"] < 3 < chance["participation"]
+def labels(name):
+    return Labels((hypothesis(name),), np.zeros((N, 1), bool), np.ones((N, 1), bool))

@@ -1,0 +1,215 @@
+"""What all probes of one kind find on one state set: their scores beside those that explain less, units and texts.
+
+Scores are of the test rows, with bootstrap intervals over test sequences (or documents), beside those of predictors
+that ignore their input and of what the text alone tells, its last five characters and how many were read; how far a
+score lies above the latter has an interval of its own, of the same resamples. With folds the probes, text baselines and
+first units that speak of a row are those of the fold that tests it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from gatescope.analysis.baselines import NgramTable
+from gatescope.analysis.evidence import control_score
+from gatescope.analysis.excerpts import Prediction
+from gatescope.analysis.fold_fit import fit_fold
+from gatescope.analysis.labels import Labels
+from gatescope.analysis.ranking import localisation, participation_ratio, unit_records
+from gatescope.analysis.results import CONVERGED, MEASURES, json_number
+from gatescope.analysis.sparse import sparse_records
+from gatescope.analysis.split import Fold, sequence_ids_of
+from gatescope.analysis.study import Study
+from gatescope.analysis.text_probe import TextProbe
+from gatescope.engine.irls import LogisticProbes
+from gatescope.engine.ridge import RidgeProbes
+
+N_TOP_UNITS = 10
+UNTRAINED = ("untrained_score", "above_untrained_low", "above_untrained_high")
+SPLIT = ("character_split_score", "leak")
+CONTROLS = ("control_score", "selectivity", *SPLIT, "best_unit_p", "compression", *UNTRAINED)
+
+
+def fit_study(
+    study: Study, name: str, labels: Labels, weighting: str
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray], dict[str, Prediction]]:
+    """Fit and score all hypotheses of one kind on one state set.
+
+    Args:
+        study: the rows, and the method.
+        name: the state set.
+        labels: K hypotheses.
+        weighting: "plain", "balanced", or "none" for continuous ones.
+
+    Returns:
+        K records, the coefficients [K, H] and intercepts [K] of the first fold, with their standard errors where
+        these are asked for, and each hypothesis's prediction on the rows that it tests.
+    """
+    study.begin(labels)
+    origin: np.ndarray | float = 0.0
+    if weighting == "none":
+        labels, origin = study.shared("centred", lambda: _centred(labels))
+    folds = [fit_fold(study, number, name, labels, weighting) for number in range(len(study.folds))]
+    first, said = folds[0], {who: np.concatenate([fold.said[who] for fold in folds]) for who in folds[0].said}
+    scores = _scores(study, labels, weighting, said)
+    scores["participation"] = participation_ratio(first.model.coef_ * first.sd)
+    if len(study.config.C) > 1:
+        scores["C"] = first.model.C
+    if study.config.controls and weighting != "balanced":
+        scores |= _controls(study, labels, scores, said, first.controls)
+    if weighting != "none":
+        scores["localisation"] = localisation(scores["best_unit_auroc"], scores["auroc"])
+    columns, of_each = study.columns(name), (first.model.coef_, first.sd, first.alone)
+    units, largest = (
+        unit_records(columns, first.orders[by][:, :N_TOP_UNITS], *of_each)
+        for by in (study.ranking(weighting), "weight_sd")
+    )
+    # What a fold could not fit is shown.
+    statuses = np.stack([fold.model.status_ for fold in folds])
+    status = np.take_along_axis(statuses, (statuses != CONVERGED).argmax(axis=0)[None], axis=0)[0]
+    records = _records(study, name, labels, weighting, scores, units, largest, status)
+    if len(folds) > 1:
+        best = np.stack([fold.orders[study.ranking(weighting)][:, 0] for fold in folds])
+        agreed = np.where(best[0] >= 0, (best == best[0]).mean(axis=0), np.nan)
+        for record, share in zip(records, agreed, strict=True):
+            record |= {"folds": len(folds), "best_unit_share": json_number(share)}
+    sparse = [fold.sparse for fold in folds if fold.sparse is not None]
+    if sparse:
+        measure, chance = MEASURES["continuous" if weighting == "none" else "boolean"]
+        more = sparse_records(sparse, scores[measure], chance)
+        selected = unit_records(columns, sparse[0].selected, *of_each)
+        for record, each, units_of in zip(records, more, selected, strict=True):
+            record |= each | {"selected_units": units_of}
+    predicted = first.said["probe"] + origin if weighting == "none" else expit(first.said["probe"])
+    found = {
+        each.name: Prediction(name, weighting, predicted[:, k], study.test_rows, units[k][0] if units[k] else None)
+        for k, each in enumerate(labels.hypotheses)
+    }
+    return records, _coefficients(study, name, labels, first.model, origin), found
+
+
+def _coefficients(
+    study: Study, name: str, labels: Labels, model: LogisticProbes | RidgeProbes, origin: np.ndarray | float
+) -> dict[str, np.ndarray]:
+    """Return coefficients and intercepts, with their standard errors where these are asked for."""
+    found = {"coefficient": np.asarray(model.coef_), "intercept": np.asarray(model.intercept_) + origin}
+    if study.config.standard_errors and isinstance(model, LogisticProbes):
+        groups = study.group_of[sequence_ids_of(study.train_rows, study.dump.sequence_starts)]
+        of_train = labels.values[study.train_rows], labels.defined[study.train_rows].astype(np.float32)
+        errors = model.standard_errors(study.states(name, study.train), *of_train, groups=groups)
+        found |= {"coefficient_error": errors.coef, "intercept_error": errors.intercept}
+    return found
+
+
+def _scores(study: Study, labels: Labels, weighting: str, said: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return how well probes and single units tell the tested rows, beside what the text alone tells."""
+    Y, defined = labels.values[study.tested_rows], labels.defined[study.tested_rows]
+    text, probe, unit = _text(study, labels, weighting), said["probe"], said["unit"]
+    if weighting == "none":
+        scores = study.scorer.regression(Y, probe, text, defined)
+        return scores | {"best_unit_pearson": study.scorer.pearson(Y, unit, defined)}
+    scores = study.scorer.classification(Y, probe, text, defined, said.get("restored"))
+    # Where one fold has no unit, neither score is of all.
+    f1 = np.where(np.isnan(unit).any(axis=0), np.nan, study.scorer.f1(Y, said["unit_above"], defined))
+    of_unit = study.scorer.auroc(Y, unit, defined), f1
+    return scores | dict(zip(("best_unit_auroc", "best_unit_f1"), of_unit, strict=True))
+
+
+def _controls(
+    study: Study,
+    labels: Labels,
+    scores: dict[str, np.ndarray],
+    said: dict[str, np.ndarray],
+    others: dict[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Return what stands behind the scores of a state set; NaN where it is not known or would take too much."""
+    Y, defined = labels.values[study.tested_rows], labels.defined[study.tested_rows]
+    found = dict.fromkeys(CONTROLS, np.full(len(labels.hypotheses), np.nan)) | others
+    found["leak"] = found["character_split_score"] - scores["auroc" if Y.dtype == bool else "r2"]
+    if "control" in said:
+        score = control_score(study.scorer, said["control_labels"], said["control"], defined)
+        found |= {"control_score": score, "selectivity": scores["f1" if Y.dtype == bool else "r2"] - score}
+    if "untrained" in said:
+        above = study.scorer.above(Y, said["probe"], said["untrained"], defined)
+        found |= dict(zip(UNTRAINED, above, strict=True))
+    return found
+
+
+def _records(
+    study: Study,
+    name: str,
+    labels: Labels,
+    weighting: str,
+    scores: dict[str, np.ndarray],
+    units: list[list[dict[str, Any]]],
+    largest: list[list[dict[str, Any]]],
+    statuses: np.ndarray,
+) -> list[dict[str, Any]]:
+    """Return what `probes.json` says of each hypothesis."""
+    n_train = labels.defined[study.train_rows].sum(axis=0)
+    n_test = labels.defined[study.tested_rows].sum(axis=0)
+    return [
+        {
+            "hypothesis": each.name,
+            "kind": each.values,
+            "states": name,
+            "alignment": study.config.alignment,
+            "weighting": weighting,
+            "n_train": int(n_train[k]),
+            "n_test": int(n_test[k]),
+            **{metric: json_number(values[k]) for metric, values in scores.items()},
+            "top_units": units[k],
+            "largest_weights": largest[k],
+            "status": str(statuses[k]),
+        }
+        for k, each in enumerate(labels.hypotheses)
+    ]
+
+
+def _text(study: Study, labels: Labels, weighting: str) -> Any:
+    """Return what the text alone scores on the tested rows, or predicts of continuous hypotheses.
+
+    Every state set shares it. None where it is not known what was read.
+    """
+    if study.dump.tokens is None:
+        return None
+    Y, defined = labels.values[study.tested_rows], labels.defined[study.tested_rows]
+
+    def best() -> Any:
+        folds = [_of_text(study, fold, labels, weighting) for fold in study.folds]
+        says = [np.concatenate(each) for each in zip(*folds, strict=True)]
+        if weighting == "none":
+            return study.scorer.best_of(says, Y, defined)[0]
+        return study.scorer.text(Y, says, defined)
+
+    return study.shared(("text", weighting), best)
+
+
+def _of_text(study: Study, fold: Fold, labels: Labels, weighting: str) -> list[np.ndarray]:
+    """Return what each predictor that reads the text alone says of the rows that a fold tests."""
+    # A sequence that was cut out of a document follows what stands before it there, as its states do.
+    assert study.dump.tokens is not None
+    text, rows = (study.dump.tokens, study.dump.document_starts), fold.train_rows
+    train = rows, labels.values[rows], labels.defined[rows]
+    class_weight, alignment = "balanced" if weighting == "balanced" else None, study.config.alignment
+    starts = study.dump.sequence_starts
+    predictors = (
+        NgramTable(class_weight=class_weight, alignment=alignment),
+        TextProbe(starts, weighting, alignment),
+        TextProbe(starts, weighting, alignment, k=0),
+    )
+    return [each.fit(*text, *train).predict_proba(*text, fold.test_rows) for each in predictors]
+
+
+def _centred(labels: Labels) -> tuple[Labels, np.ndarray]:
+    """Return continuous labels less their means, and these, [K].
+
+    Neither R2 nor r is of what all have in common, such as the seconds since 1970; predictions in single precision
+    would be of little else.
+    """
+    n = np.maximum(labels.defined.sum(axis=0), 1)
+    origin = np.where(labels.defined, labels.values, 0).sum(axis=0) / n
+    return Labels(labels.hypotheses, np.where(labels.defined, labels.values - origin, 0), labels.defined), origin
