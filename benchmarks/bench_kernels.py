@@ -19,7 +19,7 @@ from recurrent import allowed, assert_within, by_steps, captured, oracle
 
 pytest.importorskip("triton")
 from gatescope.kernels import gru_fused, lstm_fused, plan
-from gatescope.kernels.checks import GATES
+from gatescope.kernels.checks import N_GATES
 
 T = 200
 TO_COMPILE = 2  # steps that call every kernel in all its forms
@@ -90,7 +90,7 @@ def checked(cell, impl, backward, shape, device):
 
 def compiled(cell, impl, backward, shape):
     b, t, h, _ = shape
-    rows = GATES[cell] * h
+    rows = N_GATES[cell] * h
     sizes = [(t, b, h), (t, b, h), (rows, h), (rows, h), (rows,), (rows,)]
     x, dy, *weights = (torch.zeros(size, device="cuda", dtype=torch.float16) for size in sizes)
     walked(cell, impl, backward, x, dy, weights)
@@ -124,11 +124,11 @@ def test_walk(benchmark, peak, cell, size, backward, impl):
         impl=impl, device="cuda", dtype="float16", graph=True, B=b, T=T, H=h, share=share, direction=direction,
         replays=REPLAYS,
         microseconds_per_step=round(seconds * 1e6, 3),
-        share_of_peak=round(2 * GATES[cell] * h * h * b / seconds / peak("cuda"), 4),
+        share_of_peak=round(2 * N_GATES[cell] * h * h * b / seconds / peak("cuda"), 4),
         error=round(error, 8),
     )  # fmt: skip
     if form != "steps":
-        tiles = GATES[cell] if backward else 1
+        tiles = N_GATES[cell] if backward else 1
         benchmark.extra_info.update(
             plan=f"{layout.groups} x {layout.block_b} rows, {layout.columns} x {layout.block_h} units",
             launches=-(-b // layout.rows),

@@ -7,19 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from gatescope.kernels.checks import ShapeError, check_kind, check_tensor, told
+from gatescope.kernels.checks import ShapeError, States, check_kind, check_tensor, told
 
-if TYPE_CHECKING:
-    from gatescope.kernels.stack import RecurrentStack
 
-States = tuple[Tensor, ...]
-Weights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # w_ih, w_hh, b_ih, b_hh of a layer and direction
+class Layers(Protocol):
+    """What of a stack of layers its input is checked against."""
+
+    cell: str
+    state_names: tuple[str, ...]
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    batch_first: bool
+    bidirectional: bool
+
+    def read_weights(self) -> Sequence[Sequence[Tensor]]:
+        """The weights of each layer and direction."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +43,7 @@ class Batch:
     unbatched: bool  # x had no batch dimension
 
 
-def with_biases(weights: Sequence[Tensor]) -> Weights:
-    """The weights of a layer and direction with None in the place of biases that it has not."""
-    w_ih, w_hh, *biases = weights
-    b_ih, b_hh = biases or (None, None)
-    return w_ih, w_hh, b_ih, b_hh
-
-
-def enter(
-    stack: RecurrentStack, input: Tensor | PackedSequence, hx: Tensor | States | None, reset: Tensor | None
-) -> Batch:
+def enter(stack: Layers, input: Tensor | PackedSequence, hx: Tensor | States | None, reset: Tensor | None) -> Batch:
     """Validate what the caller gave and bring it to time-first, batched form."""
     unbatched, weights = False, stack.read_weights()
     if isinstance(input, PackedSequence):
@@ -73,7 +73,7 @@ def enter(
     return Batch(x, weights, states, reset, packed, unbatched)
 
 
-def _check_input(stack: RecurrentStack, x: Tensor, dim: int, weight: Tensor) -> None:
+def _check_input(stack: Layers, x: Tensor, dim: int, weight: Tensor) -> None:
     if x.dim() != dim:
         raise ShapeError(f"input must have {dim} dimensions, got {x.dim()}")
     if x.shape[-1] != stack.input_size:
@@ -81,7 +81,7 @@ def _check_input(stack: RecurrentStack, x: Tensor, dim: int, weight: Tensor) -> 
     check_kind(stack.cell, "input", x, weight, "the weights")
 
 
-def _check_state(stack: RecurrentStack, hx: Tensor | States | None, x: Tensor, n_rows: int, unbatched: bool) -> States:
+def _check_state(stack: Layers, hx: Tensor | States | None, x: Tensor, n_rows: int, unbatched: bool) -> States:
     n_states = stack.num_layers * (2 if stack.bidirectional else 1)
     shape = (n_states, n_rows, stack.hidden_size)
     if hx is None:

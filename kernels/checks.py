@@ -15,7 +15,9 @@ from torch import Tensor
 
 from gatescope.kernels.sequence import FUSED_DTYPES, autocast_on
 
-GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # blocks of rows in the weights
+N_GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # blocks of rows in the weights
+States = tuple[Tensor, ...]
+Weights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # w_ih, w_hh, b_ih, b_hh of a layer and direction
 
 
 class ShapeError(ValueError, RuntimeError):
@@ -45,6 +47,13 @@ def check_kind(owner: str, name: str, tensor: Tensor, like: Tensor, whose: str) 
         raise ShapeError(
             f"{owner}: {name}: expected {expected} on {like.device}, as {whose}, got {tensor.dtype} on {tensor.device}"
         )
+
+
+def with_biases(weights: Sequence[Tensor]) -> Weights:
+    """The weights of a layer and direction with None in the place of biases that it has not."""
+    w_ih, w_hh, *biases = weights
+    b_ih, b_hh = biases or (None, None)
+    return w_ih, w_hh, b_ih, b_hh
 
 
 def layer_weights(weights: Sequence[Tensor], layers: int) -> list[list[Tensor | None]]:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gatescope.kernels.batch import Batch, States
+from gatescope.kernels.batch import Batch
+from gatescope.kernels.checks import States
 from gatescope.kernels.sequence import autocast_on, transformed
 from gatescope.kernels.stack import RecurrentStack
 

@@ -13,7 +13,7 @@ import torch
 import triton
 from torch import Tensor
 
-from gatescope.kernels.checks import GATES
+from gatescope.kernels.checks import N_GATES
 from gatescope.kernels.dropout import drop_steps, first_row_of
 from gatescope.kernels.gpu import H200, Device, current_device, device_of
 from gatescope.kernels.grid import Launch, counters
@@ -106,8 +106,8 @@ def describe(
     Raises:
         ValueError: for a cell that is none of these.
     """
-    if cell not in GATES:
-        raise ValueError(f"describe: cell: expected one of {', '.join(GATES)}, got {cell!r}")
+    if cell not in N_GATES:
+        raise ValueError(f"describe: cell: expected one of {', '.join(N_GATES)}, got {cell!r}")
     name = ""
     if device is None:
         here = torch.cuda.is_available()

@@ -18,7 +18,7 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from gatescope.kernels.batch import Weights
+from gatescope.kernels.checks import Weights
 from gatescope.kernels.fused import (
     Above,
     bias_gradient,

@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from gatescope.kernels import lstm_loop
-from gatescope.kernels.batch import Batch, States, Weights
-from gatescope.kernels.checks import check_layer, check_reset
+from gatescope.kernels.batch import Batch
+from gatescope.kernels.checks import States, Weights, check_layer, check_reset
 from gatescope.kernels.dropout import dropout
 from gatescope.kernels.products import onednn_multiplies_bfloat16
 from gatescope.kernels.sequence import (

@@ -23,7 +23,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gatescope.kernels.batch import Weights
+from gatescope.kernels.checks import Weights
 from gatescope.kernels.fused import (
     Above,
     bias_gradient,

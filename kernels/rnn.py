@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from gatescope.kernels import rnn_loop
-from gatescope.kernels.batch import Batch, States, Weights
-from gatescope.kernels.checks import check_layer, check_reset
+from gatescope.kernels.batch import Batch
+from gatescope.kernels.checks import States, Weights, check_layer, check_reset
 from gatescope.kernels.few_steps import few_steps
 from gatescope.kernels.sequence import (
     choose_backend,

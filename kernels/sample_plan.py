@@ -58,7 +58,7 @@ from dataclasses import dataclass, replace
 
 import triton
 
-from gatescope.kernels.checks import GATES
+from gatescope.kernels.checks import N_GATES
 from gatescope.kernels.gpu import H200, Device
 from gatescope.kernels.plan import MIN_TILE, NARROW, SLACK, WARPS
 from gatescope.kernels.sample_weights import SLOTS, block_v
@@ -156,7 +156,7 @@ def streaming(model: ModelShape, device: Device = H200) -> SamplePlan:
 
 def _resident(model: ModelShape, device: Device) -> SamplePlan | None:
     """The form whose weights of 16 bits stay on chip, if they find room there."""
-    gates, columns_v = GATES[model.cell], block_v(model.n_characters)
+    gates, columns_v = N_GATES[model.cell], block_v(model.n_characters)
     if model.layers > MOST_LAYERS or columns_v > MOST_CHARACTERS:
         return None
     # Units of several warps, so that states on their way to a product pass through shared memory, where the warps meet.

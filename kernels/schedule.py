@@ -24,7 +24,7 @@ import torch
 import triton
 from torch import Tensor
 
-from gatescope.kernels.checks import GATES
+from gatescope.kernels.checks import N_GATES
 from gatescope.kernels.gpu import Device, device_of
 from gatescope.kernels.plan import STEPS, Plan, plan
 from gatescope.kernels.precision import recurrent_precision
@@ -62,7 +62,7 @@ def cell_plan(
     in_tf32 = dtype == torch.float32 and recurrent_precision() == "tf32"
     if not device.tensor_cores or not (dtype in HALVES or in_tf32):
         return STEPS
-    gates = GATES[cell]
+    gates = N_GATES[cell]
     tiles = gates if backward else 1
     found = plan(n_rows, hidden, gates, dtype.itemsize, device, tiles)
     read = found.read(tiles) * dtype.itemsize
@@ -108,7 +108,7 @@ def side_by_side(
     if STEPS in (whole, part):
         # Step by step, what one layer launches leaves room for the next one's on the device: measured in 16 bits alone.
         return recorded and whole == part and dtype in HALVES
-    tiles = GATES[cell] if backward else 1
+    tiles = N_GATES[cell] if backward else 1
     one, many = (microseconds(each, n_rows, tiles, dtype.itemsize, backward) for each in (whole, part))
     apart, together = layers * n_steps * one, (n_steps + (layers - 1) * CHUNK) * many
     if not recorded:

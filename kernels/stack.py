@@ -1,7 +1,8 @@
 """What LSTM, GRU and RNN modules share: parameters, layers, directions, dropout, packing, captures and validation.
 
-Names, shapes, initialisation and errors are torch.nn's, so that a state_dict moves both ways. A cell supplies one
-function, `layer`, which runs one layer in one direction over a whole sequence.
+Names, shapes, initialisation and errors are torch.nn's, so that a state_dict moves both ways. A cell supplies
+`layer`, which runs one layer in one direction over a whole sequence, and says what its operator returns and which other
+library may run it.
 
 Captured states are time-first whatever `batch_first` says, [L*D, T, B, H] (gates [L*D, T, B, G, H]), D directions
 within a layer as torch.nn orders them; step t of the reverse direction is the state after it has read t. Sequences of a
@@ -19,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from gatescope.kernels import wavefront
-from gatescope.kernels.batch import Batch, States, Weights, enter, with_biases
-from gatescope.kernels.checks import check_arguments, check_capture
+from gatescope.kernels.batch import Batch, enter
+from gatescope.kernels.checks import States, Weights, check_arguments, check_capture, with_biases
 from gatescope.kernels.dropout import draw_seed, drop_again, dropout
 from gatescope.kernels.packing import Reversal, cleared_padding, last, pack, stacked
 from gatescope.kernels.sequence import BACKENDS, choose_backend, entering

@@ -32,6 +32,18 @@ def test_imports_point_one_way(path):
             assert parts[1] in ALLOWED[own], f"{path}: {own} must not import {name}"
 
 
+def test_no_module_imports_one_that_needs_it():
+    """Imports for type hints and within functions count, too."""
+    modules = {f"gatescope.{path.parts[-2]}.{path.stem}": path for path in FILES}
+    needs = {
+        module: {name if name in modules else name.rpartition(".")[0] for name in imported_names(path)} & set(modules)
+        for module, path in modules.items()
+    }
+    while free := {module for module, needed in needs.items() if not needed & needs.keys()}:
+        needs = {module: needed for module, needed in needs.items() if module not in free}
+    assert not needs, f"these, or what needs them, import each other: {sorted(needs)}"
+
+
 def test_kernels_need_only_torch_triton_numpy_and_numba():
     """NumPy's tanh takes half of torch's time on one thread, and its Philox a fraction of one in torch operators.
 

@@ -10,7 +10,7 @@ import bench_kernels
 import choose
 
 from gatescope.kernels import schedule
-from gatescope.kernels.checks import GATES
+from gatescope.kernels.checks import N_GATES
 from gatescope.kernels.gpu import H200
 
 
@@ -42,7 +42,7 @@ def test_what_a_row_times(cell, form):
 
 def estimated(cell, size, backward):
     """A row whose step takes what the estimate says."""
-    tiles = GATES[cell] if backward else 1
+    tiles = N_GATES[cell] if backward else 1
     found = schedule.cell_plan(cell, backward, *size, torch.float16, H200)
     return {
         "direction": "backward" if backward else "forward",

@@ -63,7 +63,7 @@ def test_what_fits_share_is_made_once_for_each_set_of_hypotheses(planted):
 
     study.begin(some)
     assert [study.shared("key", make), study.shared("key", make), study.shared("other key", make)] == [0, 0, 1]
-    study.begin(labels("some"))
+    study.begin(Labels(some.hypotheses, ~some.values, some.defined))
     assert study.shared("key", make) == 0
     study.begin(others)
     assert study.shared("key", make) == 2
