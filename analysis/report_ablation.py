@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gatescope.analysis.ablation_table import effects, held_units
-from gatescope.analysis.report_answer import MOST_OPEN, folded
+from gatescope.analysis.report_table import opened, result_title, scrolled
 from gatescope.analysis.report_text import escaped, name_html
 from gatescope.analysis.results import Record, Result
 
@@ -34,11 +34,7 @@ def ablation_tables(results: Sequence[Result]) -> str:
         if not result.ablation:
             continue
         rows = [_row(record) for record in result.ablation]
-        if len(results) > 1:
-            parts.append(f"<h3>{escaped(result.name)}</h3>\n")
-        parts.append(_note(result.ablation) + _table(rows[:MOST_OPEN]))
-        if len(rows) > MOST_OPEN:
-            parts.append(folded(len(rows) - MOST_OPEN, _table(rows[MOST_OPEN:]), "sets of units"))
+        parts.append(result_title(result, results) + _note(result.ablation) + opened(rows, _table, "sets of units"))
     return "<h2>Does the network use these units?</h2>\n" + "".join(parts) if parts else ""
 
 
@@ -56,10 +52,7 @@ def _note(records: Sequence[Record]) -> str:
 
 
 def _table(rows: Sequence[str]) -> str:
-    return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Loss while units are held">'
-        f"<table>{HEADS}<tbody>{''.join(rows)}</tbody></table></div>\n"
-    )
+    return scrolled("Loss while units are held", f"{HEADS}<tbody>{''.join(rows)}</tbody>")
 
 
 def _row(record: Record) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from gatescope.analysis.report_table import opened, scrolled
 from gatescope.analysis.report_text import escaped, name_html
 from gatescope.analysis.results import (
     CONVERGED,
@@ -21,9 +22,6 @@ from gatescope.analysis.results import (
     score,
     verdict,
 )
-
-# Rows of a table that are open at once; the others are one click away.
-MOST_OPEN = 40
 
 Anchors = Mapping[str, str]
 Weightings = Mapping[str, Record]
@@ -69,18 +67,9 @@ def f1_tables(results: Sequence[Result], anchors: Anchors) -> str:
     return f'<h2>F1 of both fits</h2>\n<p class="muted">{note}</p>\n{tables}' if tables else ""
 
 
-def folded(count: int, content: str, of: str = "hypotheses") -> str:
-    """Rows that are one click away."""
-    return f"<details><summary>{count} more {of}</summary>\n{content}</details>\n"
-
-
 def _tables(results: Sequence[Result], anchors: Anchors, kind: str, layout: Layout) -> str:
     names = ordered(results, kind)
-    if not names:
-        return ""
-    first, rest = names[:MOST_OPEN], names[MOST_OPEN:]
-    more = folded(len(rest), _table(results, rest, anchors, layout)) if rest else ""
-    return _table(results, first, anchors, layout) + more
+    return opened(names, lambda shown: _table(results, shown, anchors, layout)) if names else ""
 
 
 def _table(results: Sequence[Result], names: Sequence[str], anchors: Anchors, layout: Layout) -> str:
@@ -107,10 +96,8 @@ def _table(results: Sequence[Result], names: Sequence[str], anchors: Anchors, la
     keys = "".join(
         f'<span class="key"><svg aria-hidden="true">{mark}</svg>{word}</span> ' for word, mark in layout.keys.items()
     )
-    return (
-        f'<div class="scroll"><table class="answers"><caption>{keys}</caption>'
-        f"<thead><tr>{first}{axis}{layout.heads}</tr></thead>{body}</table></div>\n"
-    )
+    head = f"<caption>{keys}</caption><thead><tr>{first}{axis}{layout.heads}</tr></thead>"
+    return scrolled(f"{WORDS[layout.measure]} of hypotheses", head + body, "answers")
 
 
 def _axis(least: float) -> str:

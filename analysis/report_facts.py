@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from gatescope.analysis.report_table import scrolled
 from gatescope.analysis.report_text import escaped
 from gatescope.analysis.results import Result
 
@@ -59,10 +60,9 @@ def facts_table(results: Sequence[Result]) -> str:
         + "</tr>\n"
         for key in keys
     )
+    table = scrolled("Facts", f'<thead><tr><th scope="col">fact</th>{heads}</tr></thead><tbody>{rows}</tbody>')
     return (
-        "<h2>Facts</h2>\n<details><summary>Model, training, text, states and versions</summary>\n"
-        f'<div class="scroll"><table><thead><tr><th scope="col">fact</th>{heads}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div></details>\n"
+        f"<h2>Facts</h2>\n<details><summary>Model, training, text, states and versions</summary>\n{table}</details>\n"
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gatescope.analysis.report_table import result_title, scrolled
 from gatescope.analysis.report_text import escaped
 from gatescope.analysis.results import Record, Result, score
 from gatescope.analysis.saturation import OPEN, SHUT
@@ -22,15 +23,11 @@ def gates_section(results: Sequence[Result]) -> str:
     for result in results:
         if not result.gates:
             continue
-        if len(results) > 1:
-            parts.append(f"<h3>{escaped(result.name)}</h3>\n")
         heads = "".join(f'<th scope="col" class="r">{word}</th>' for word in HEADS)
         rows = "".join(map(_row, result.gates))
-        parts.append(
-            '<div class="scroll" tabindex="0" role="region" aria-label="How often gates are open and shut"><table>'
-            f'<thead><tr><th scope="col">gate</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>\n'
-            f'<div class="gates">{"".join(map(_plot, result.gates))}</div>\n'
-        )
+        table = f'<thead><tr><th scope="col">gate</th>{heads}</tr></thead><tbody>{rows}</tbody>'
+        plots = f'<div class="gates">{"".join(map(_plot, result.gates))}</div>\n'
+        parts.append(result_title(result, results) + scrolled("How often gates are open and shut", table) + plots)
     if not parts:
         return ""
     note = (

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from gatescope.analysis.coloured_text import STEPS
-from gatescope.analysis.report_answer import MOST_OPEN, folded
 from gatescope.analysis.report_style import tint_class
+from gatescope.analysis.report_table import opened, result_title, scrolled
 from gatescope.analysis.report_text import escaped, name_html, significant
 from gatescope.analysis.results import MEASURES, Record, Result, best_unit, number, ordered, score
 
@@ -33,22 +34,16 @@ def state_set_tables(results: Sequence[Result]) -> str:
         for name in names:
             cells = "".join(_tinted(scores.get((name, states)), chance[name]) for states in state_sets)
             rows.append(f'<tr><th scope="row">{name_html(name)}</th>{cells}</tr>\n')
-        title = f"<h3>{escaped(result.name)}</h3>\n" if len(results) > 1 else ""
-        top = f'<thead><tr><th scope="col">hypothesis</th>{heads}</tr></thead>'
-        parts.append(title + _where_table(top, rows[:MOST_OPEN]))
-        if len(rows) > MOST_OPEN:
-            parts.append(folded(len(rows) - MOST_OPEN, _where_table(top, rows[MOST_OPEN:])))
+        parts.append(result_title(result, results) + opened(rows, partial(_where_table, heads)))
     if not parts:
         return ""
     note = "AUROC of the plain fit on each state set alone (½ by chance); R² for continuous hypotheses."
     return f'<h2>Where it is</h2>\n<p class="muted">{note}</p>\n{"".join(parts)}'
 
 
-def _where_table(head: str, rows: Sequence[str]) -> str:
-    return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Scores by state set">'
-        f'<table class="where">{head}<tbody>{"".join(rows)}</tbody></table></div>\n'
-    )
+def _where_table(heads: str, rows: Sequence[str]) -> str:
+    head = f'<thead><tr><th scope="col">hypothesis</th>{heads}</tr></thead>'
+    return scrolled("Scores by state set", f"{head}<tbody>{''.join(rows)}</tbody>", "where")
 
 
 def _tinted(value: float | None, chance: float) -> str:
@@ -129,10 +124,9 @@ def scores_table(results: Sequence[Result]) -> str:
         _score_row(result.name if several else None, record, columns) for result in results for record in result.records
     ]
     state = " open" if len(rows) <= MOST_SCORES else ""
+    table = scrolled("All scores", f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody>", "sortable")
     return (
-        f'<h2 id="scores">All scores</h2>\n<details{state}><summary>{len(rows):,} fits</summary>\n'
-        '<div class="scroll" tabindex="0" role="region" aria-label="All scores"><table class="sortable">'
-        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></details>\n"
+        f'<h2 id="scores">All scores</h2>\n<details{state}><summary>{len(rows):,} fits</summary>\n{table}</details>\n'
     )
 
 

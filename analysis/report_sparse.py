@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from gatescope.analysis.report_answer import MOST_OPEN, folded
-from gatescope.analysis.report_text import MOST_UNITS, escaped, name_html, unit_names
+from gatescope.analysis.report_table import opened, result_title, scrolled
+from gatescope.analysis.report_text import MOST_UNITS, name_html, unit_names
 from gatescope.analysis.results import MEASURES, Record, Result, number, ordered, score
 
 
@@ -24,10 +25,7 @@ def sparse_tables(results: Sequence[Result]) -> str:
             '<th scope="col" class="r">units for 95%</th><th scope="col">selected, in this order</th></tr></thead>'
         )
         rows = [_row(records[name], len(sizes)) for name in names]
-        title = f"<h3>{escaped(result.name)}</h3>\n" if len(results) > 1 else ""
-        parts.append(title + _table(head, rows[:MOST_OPEN]))
-        if len(rows) > MOST_OPEN:
-            parts.append(folded(len(rows) - MOST_OPEN, _table(head, rows[MOST_OPEN:])))
+        parts.append(result_title(result, results) + opened(rows, partial(_table, head)))
     if not parts:
         return ""
     note = (
@@ -40,10 +38,7 @@ def sparse_tables(results: Sequence[Result]) -> str:
 
 
 def _table(head: str, rows: Sequence[str]) -> str:
-    return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Scores of few units">'
-        f"<table>{head}<tbody>{''.join(rows)}</tbody></table></div>\n"
-    )
+    return scrolled("Scores of few units", f"{head}<tbody>{''.join(rows)}</tbody>")
 
 
 def _row(record: Record, n_sizes: int) -> str:
