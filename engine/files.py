@@ -110,7 +110,7 @@ def _write_synced(path: Path, data: bytes | bytearray | memoryview) -> None:
         os.fsync(file.fileno())
 
 
-def write_json(path: str | os.PathLike[str], value: Any, *, sort_keys: bool = False) -> None:
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write a value as JSON, atomically, indented and with a newline at its end.
 
     The bytes follow from the value alone. Characters outside ASCII are escaped, so that any string can be written, file
@@ -118,14 +118,13 @@ def write_json(path: str | os.PathLike[str], value: Any, *, sort_keys: bool = Fa
 
     Args:
         path: the file; its folder must exist.
-        value: dicts with string keys, lists, strings, finite numbers, booleans and None.
-        sort_keys: order keys by name; otherwise they keep the order of the dict.
+        value: dicts with string keys, which keep their order, lists, strings, finite numbers, booleans and None.
 
     Raises:
         ValueError: a number is NaN or infinite, which JSON cannot say; use None.
         OSError: see `write_atomic`.
     """
-    text = json.dumps(value, indent=2, sort_keys=sort_keys, allow_nan=False)
+    text = json.dumps(value, indent=2, allow_nan=False)
     write_atomic(path, (text + "\n").encode("ascii"))
 
 

@@ -1,4 +1,4 @@
-"""What a walk over sequences computes, and what it gives: the words that both walks have in common.
+"""What both walks share: what is to be computed, what is read, and the pieces that come out.
 
 `gatescope.engine.walk` walks a model tile by tile on the cores of a CPU, `gatescope.engine.walk_fused` with the
 sampler's kernel.
@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatescope.engine.model import TrainedModel
+from gatescope.engine.model import CELLS, TrainedModel
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence
 
 # Of the gates, in the order of the weights.
-GATE_PLACES = {"i": 0, "f": 1, "g": 2, "o": 3, "r": 0, "z": 1, "n": 2}
+GATE_PLACES = {gate: place for cell in CELLS.values() for place, gate in enumerate(cell.gate_names)}
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 # What the output layer says of each character, beside the recurrent states.
 SCORES = ("log_probability", "entropy")

@@ -29,13 +29,13 @@ from gatescope.kernels.dropout import dropout
 from gatescope.kernels.gru import GRU
 from gatescope.kernels.lstm import LSTM
 from gatescope.kernels.rnn import RNN
+from gatescope.kernels.stack import RecurrentStack
 
 VERSION = 1
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
 EXPECTED = "expected a folder that `gatescope train` wrote, such as the model/ of a run"
-GATES = {"lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "n"), "rnn": ()}
-STATES = {"lstm": ("h", "c"), "gru": ("h",), "rnn": ("h",)}
+CELLS: dict[str, type[RecurrentStack]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ class Architecture:
     @property
     def gates(self) -> tuple[str, ...]:
         """The cell's gates in the order of its weights."""
-        return GATES[self.cell]
+        return CELLS[self.cell].gate_names
 
     @property
     def states(self) -> tuple[str, ...]:
         """The cell's recurrent states."""
-        return STATES[self.cell]
+        return CELLS[self.cell].state_names
 
 
 class CharacterModel(nn.Module):
@@ -89,13 +89,12 @@ class CharacterModel(nn.Module):
         self.embedding = nn.Embedding(n_characters, architecture.embedding) if architecture.embedding else None
         width = architecture.embedding or n_characters
         hidden, layers = architecture.hidden, architecture.layers
-        dropout = architecture.dropout if layers > 1 else 0.0
-        if architecture.cell == "lstm":
-            self.rnn: nn.Module = LSTM(width, hidden, layers, dropout=dropout)
-        elif architecture.cell == "gru":
-            self.rnn = GRU(width, hidden, layers, dropout=dropout, reset_after=architecture.reset_after)
-        else:
-            self.rnn = RNN(width, hidden, layers, dropout=dropout, nonlinearity=architecture.nonlinearity)
+        variant: dict[str, Any] = {"dropout": architecture.dropout if layers > 1 else 0.0}
+        if architecture.cell == "gru":
+            variant["reset_after"] = architecture.reset_after
+        elif architecture.cell == "rnn":
+            variant["nonlinearity"] = architecture.nonlinearity
+        self.rnn: nn.Module = CELLS[architecture.cell](width, hidden, layers, **variant)
         self.output = nn.Linear(architecture.hidden, n_characters)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.08, 0.08)

@@ -173,7 +173,7 @@ def device_statistics(
     """
     check_finite(rows)
     n_units, n_targets = tile_shape(rows)
-    for group in equal_weights(weights, len(wanted)):
+    for group in equal_weights(weights):
         group = group[wanted[group]]
         for first in range(0, len(group), n_targets):
             targets = group[first : first + n_targets]

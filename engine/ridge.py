@@ -118,7 +118,7 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
             status, cancelling = np.full(C.shape, "not_finite", dtype="<U16"), np.zeros(len(path), bool)
             weights = Weights(sample_weight, X.shape[0], Y.shape[1], array_namespace(X), processes)
             with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
-                for group in equal_weights(weights, Y.shape[1]):
+                for group in equal_weights(weights):
                     system = NormalEquations(rows, Y, weights.column(int(group[0])), group, self.fit_intercept)
                     if system.total == 0:
                         status[:, group] = "empty"

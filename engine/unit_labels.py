@@ -38,7 +38,7 @@ def label_tiles(weights: Weights, wanted: np.ndarray, width: int) -> list[tuple[
         width: the most in a tile.
     """
     tiles, rest = [], []
-    for group in equal_weights(weights, len(wanted)):
+    for group in equal_weights(weights):
         group = group[wanted[group]]
         if len(group) < FEW_TARGETS and not weights.shared:
             rest.extend(group)

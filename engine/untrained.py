@@ -17,7 +17,7 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.extract import DocumentReader
 from gatescope.engine.journey import SCORES
-from gatescope.engine.model import GATES, Architecture, CharacterModel, TrainedModel
+from gatescope.engine.model import CELLS, Architecture, CharacterModel, TrainedModel
 from gatescope.engine.record import captured_arrays, record
 from gatescope.engine.state_source import StateSource
 
@@ -82,6 +82,6 @@ def _contexts(dump: StateSource) -> np.ndarray:
 def _architecture(dump: StateSource) -> Architecture | None:
     """Return how the network of a dump is built, or None where that is not said."""
     facts = dump.attributes.get("model")
-    if not isinstance(facts, dict) or facts.get("cell") not in GATES or "hidden" not in facts:
+    if not isinstance(facts, dict) or facts.get("cell") not in CELLS or "hidden" not in facts:
         return None
     return Architecture(**{each.name: facts[each.name] for each in fields(Architecture) if each.name in facts})

@@ -123,7 +123,7 @@ class Weights:
         return np.asarray(self.processes.totals([np.asarray(total)])[0])
 
 
-def equal_weights(weights: Weights, n_targets: int) -> list[np.ndarray]:
+def equal_weights(weights: Weights) -> list[np.ndarray]:
     """Return the hypotheses grouped by equal weights."""
     number = weights.groups
     return [np.flatnonzero(number == group) for group in range(number.max() + 1)]

@@ -195,7 +195,7 @@ def forward_kernel(
 
 
 @triton.jit
-def first_back(r, z, n, p, h, dh, own_r, own_z, own_n):
+def first_back(z, n, h, dh, own_z, own_n):
     """The gradients before the activations of n and z, and the part of h's that needs no product."""
     d_n = (dh * (1.0 - z) + own_n) * (1.0 - n * n)
     d_z = (dh * (h - n) + own_z) * z * (1.0 - z)
@@ -328,7 +328,7 @@ def backward_kernel(
         if reset_ptr is not None:
             through = tl.where(cut, 0.0, through)
         dh += through
-        s_n, s_z, passed = first_back(r, z, n, p, h, dh, own_r, own_z, own_n)
+        s_n, s_z, passed = first_back(z, n, h, dh, own_z, own_n)
         tl.store(da_at + 3 * H, s_n, mask=own)
         if AFTER:
             s_r = (s_n * p + own_r) * r * (1.0 - r)

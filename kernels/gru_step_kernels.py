@@ -85,7 +85,7 @@ def backward_step_kernel(
     if reset_ptr is not None:
         here = tl.load(reset_ptr + at) != 0
         h = tl.where(here, 0.0, h)
-    d_n, d_z, passed = first_back(r, z, n, p, h, dh, own_r, own_z, own_n)
+    d_n, d_z, passed = first_back(z, n, h, dh, own_z, own_n)
     if PHASE != SECOND:
         tl.store(da_ptr + o_gate + 2 * H, d_z, mask=in_h)
         tl.store(da_ptr + o_gate + 3 * H, d_n, mask=in_h)

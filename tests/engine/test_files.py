@@ -121,10 +121,6 @@ def test_write_json(tmp_path):
     assert json.loads(text) == value
     assert text.endswith("}\n") and text.index('"b"') < text.index('"a"')
     assert "\n  " in text
-    write_json(file, value, sort_keys=True)
-    text = file.read_text(encoding="ascii")
-    assert json.loads(text) == value
-    assert text.index('"a"') < text.index('"b"') and text.index('"y"') < text.index('"z"')
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])

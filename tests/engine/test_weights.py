@@ -21,7 +21,7 @@ def test_sums_and_equal_columns(device, dtype):
         each = Weights(move(weight), *weight.shape, xp)
         np.testing.assert_allclose(each.sums(), weight.sum(axis=0, dtype=np.float64))
         assert each.groups[0] == each.groups[2] != each.groups[1] and set(each.groups) == {0, 1}
-        assert sorted(group.tolist() for group in equal_weights(each, 3)) == [[0, 2], [1]]
+        assert sorted(group.tolist() for group in equal_weights(each)) == [[0, 2], [1]]
         # The last row counts as the first does, and so does the order.
         for row in (-1, 0):
             other = weight.copy()
@@ -52,4 +52,4 @@ def test_weights_are_compared_once(monkeypatch):
     made, digests = [], weights._column_digests
     monkeypatch.setattr(weights, "_column_digests", lambda values: made.append(0) or digests(values))
     each = Weights(make(), 20_000, 3, np)
-    assert each.groups is each.groups and len(equal_weights(each, 3)) == 2 and len(made) == 1
+    assert each.groups is each.groups and len(equal_weights(each)) == 2 and len(made) == 1
