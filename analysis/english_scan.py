@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gatescope.analysis.lines import fill_between
-from gatescope.engine.corpus import code_points
+from gatescope.engine.vocabulary import code_points
 
 SENTENCE_END = re.compile(r"[.!?][\"')\]”’]*+\s|:[ \t]*+\n|\n[ \t]*+\n")
 _QUOTE = re.compile(r"[\"“”]|\n[ \t]*+\n")

@@ -21,8 +21,8 @@ import numpy as np
 
 from gatescope.analysis.language import LANGUAGES
 from gatescope.analysis.user_code import CodeOfUser
-from gatescope.engine.corpus import code_points
 from gatescope.engine.errors import InputError
+from gatescope.engine.vocabulary import code_points
 
 # The modules of the built-in sets, in the order in which their hypotheses are listed. Each names its default set.
 SETS = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gatescope.engine.corpus import code_points
+from gatescope.engine.vocabulary import code_points
 
 NEWLINE = 10
 BLANKS = b" \t\x0b\x0c\r"

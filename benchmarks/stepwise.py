@@ -2,8 +2,8 @@
 
 import torch
 
-from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.model import Architecture, CharacterModel, TrainedModel
+from gatescope.engine.vocabulary import Vocabulary
 
 V, SEQUENCES, LENGTH = 96, 200, 500
 

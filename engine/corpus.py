@@ -1,4 +1,4 @@
-"""A text as integer ids: the built-in corpus, any UTF-8 file, and the character vocabulary.
+"""A text as integer ids: the built-in corpus, and any UTF-8 file.
 
 A text is read twice in pieces, first to count its characters, then to write their ids, so that a corpus of any size
 needs little memory. The ids lie in one `.npy` file that is memory-mapped afterwards.
@@ -11,7 +11,6 @@ vocabulary without rare characters has no such entry.
 from __future__ import annotations
 
 import codecs
-import functools
 import hashlib
 import os
 import sysconfig
@@ -24,10 +23,9 @@ import numpy as np
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import partial_name, sync_folder
 from gatescope.engine.location import local_path
+from gatescope.engine.vocabulary import N_CODE_POINTS, UNKNOWN, Vocabulary, code_points
 
-UNKNOWN = "\ufffd"
 RARE = 1_000_000  # a character is rare if it occurs less often than once in this many
-N_CODE_POINTS = 0x110000
 PIECE_BYTES = 1 << 24
 HEAD_CHARACTERS = 1_000_000
 
@@ -37,72 +35,6 @@ STDLIB_LEFT_OUT = {
     *("site-packages", "dist-packages", "_bundled"),
     *("encodings", "pydoc_data", "lib-dynload"),
 }
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """The characters of a model: the place of a character is its id.
-
-    Args:
-        characters: the V characters, each once; U+FFFD, where present, stands for every character that is not listed.
-    """
-
-    characters: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.characters)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The smallest unsigned integer type that holds every id."""
-        return np.min_scalar_type(len(self.characters) - 1)
-
-    def encode(self, text: str, errors: str = "strict", offset: int = 0) -> np.ndarray:
-        """Return the id of every character, [N].
-
-        Args:
-            text: N characters.
-            errors: "strict" refuses a character that the vocabulary lacks, "replace" reads it as U+FFFD.
-            offset: where the text begins in what the user gave, for the message.
-
-        Raises:
-            InputError: with errors="strict", a character that the vocabulary lacks; with "replace", such a character
-                where the vocabulary has no U+FFFD to stand for it.
-        """
-        points = code_points(text)
-        ids = self._table[points]
-        lacking = np.flatnonzero(ids < 0)
-        if len(lacking):
-            unknown = self.characters.index(UNKNOWN) if UNKNOWN in self.characters else None
-            if errors == "strict" or unknown is None:
-                place = int(lacking[0])
-                remedy = (
-                    "--errors replace reads it as U+FFFD"
-                    if unknown is not None
-                    else "this vocabulary has no U+FFFD to read it as: take it out of the text"
-                )
-                raise InputError(
-                    f"character {text[place]!r} (U+{points[place]:04X}) at offset {offset + place:,} is not among the "
-                    f"{len(self)} characters of the model's vocabulary; {remedy}"
-                )
-            ids[lacking] = unknown
-        return ids.astype(self.dtype)
-
-    def decode(self, ids: np.ndarray) -> str:
-        """Return the text of ids [N]."""
-        points = np.array([ord(character) for character in self.characters], dtype="<u4")
-        return points[ids].tobytes().decode("utf-32-le")
-
-    def table(self) -> np.ndarray:
-        """Return the id of each code point, int32 [1,114,112]; -1 where the vocabulary lacks it."""
-        return self._table.copy()
-
-    @functools.cached_property
-    def _table(self) -> np.ndarray:
-        """Made once: many short texts are encoded one by one."""
-        table = np.full(N_CODE_POINTS, -1, dtype=np.int32)
-        table[[ord(character) for character in self.characters]] = np.arange(len(self), dtype=np.int32)
-        return table
 
 
 @dataclass(frozen=True)
@@ -149,11 +81,6 @@ class Corpus:
 def n_held_out(n_characters: int, validation_share: float) -> int:
     """Return how many characters at the end of a text are for validation: two at least, so that one is predicted."""
     return max(2, round(n_characters * validation_share))
-
-
-def code_points(text: str) -> np.ndarray:
-    """Return the code point of every character, uint32 [N]."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
 def read_pieces(source: str, errors: str = "strict") -> Iterator[str]:

@@ -20,11 +20,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_atomic, write_json
 from gatescope.engine.location import local_path
 from gatescope.engine.settings import require_values
+from gatescope.engine.vocabulary import Vocabulary
 from gatescope.kernels.dropout import dropout
 from gatescope.kernels.gru import GRU
 from gatescope.kernels.lstm import LSTM

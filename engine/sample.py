@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from gatescope.engine.collect import States, collect
-from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.errors import InputError
 from gatescope.engine.journey import DTYPES
@@ -28,6 +27,7 @@ from gatescope.engine.record import (
     settings_of,
 )
 from gatescope.engine.settings import require_values
+from gatescope.engine.vocabulary import Vocabulary
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence
 

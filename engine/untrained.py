@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.extract import DocumentReader
@@ -20,6 +19,7 @@ from gatescope.engine.journey import SCORES
 from gatescope.engine.model import CELLS, Architecture, CharacterModel, TrainedModel
 from gatescope.engine.record import captured_arrays, record
 from gatescope.engine.state_source import StateSource
+from gatescope.engine.vocabulary import Vocabulary
 
 
 def untrained_states(dump: StateSource, path: Path, *, seed: int, log_path: Path | None = None) -> StateDump | None:

@@ -5,8 +5,8 @@ All other units are moved by the characters and read by nobody.
 
 import torch
 
-from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.model import Architecture, CharacterModel, write_description, write_weights
+from gatescope.engine.vocabulary import Vocabulary
 
 CHARACTERS = "\n()ab"
 HIDDEN = 24

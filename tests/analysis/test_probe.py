@@ -18,13 +18,13 @@ from gatescope.analysis.probe import BYTES_OF_EACH, probe_dump, probe_settings
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.read_results import read_results
 from gatescope.analysis.split import split_sequences
-from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.model import Architecture, CharacterModel, TrainedModel
 from gatescope.engine.other_dumps import ReadConfig
 from gatescope.engine.sample import SampleConfig, sample_states
+from gatescope.engine.vocabulary import Vocabulary
 
 OWN = """from gatescope.analysis.hypotheses import hypothesis
 

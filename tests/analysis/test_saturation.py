@@ -6,10 +6,10 @@ import torch
 
 from gatescope.analysis.saturation import saturation
 from gatescope.engine import state_source
-from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.dump import StateDump
 from gatescope.engine.model import Architecture, CharacterModel, TrainedModel
 from gatescope.engine.sample import SampleConfig, sample_states
+from gatescope.engine.vocabulary import Vocabulary
 
 
 def sampled(path, capture=("h", "gates"), **architecture):

@@ -5,10 +5,10 @@ import pytest
 import strict_arrays
 import torch
 
-from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.model import Architecture, CharacterModel, load_model, write_description, write_weights
+from gatescope.engine.vocabulary import Vocabulary
 
 CHARACTERS = "\n abcdefghij(){}"
 

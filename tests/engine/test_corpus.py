@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from gatescope.engine import corpus as corpus_module
-from gatescope.engine.corpus import UNKNOWN, Vocabulary, encode_corpus, read_pieces, stdlib_files, survey_corpus
+from gatescope.engine.corpus import encode_corpus, read_pieces, stdlib_files, survey_corpus
 from gatescope.engine.errors import InputError
+from gatescope.engine.vocabulary import UNKNOWN
 
 
 def encoded(tmp_path, content, errors="strict"):
@@ -86,15 +87,6 @@ def test_split_is_contiguous(tmp_path):
     training, validation = corpus.split(0.05)
     assert len(validation) == 50
     assert np.concatenate([training, validation]).tolist() == corpus.tokens.tolist()
-
-
-def test_unknown_characters_are_refused_or_replaced():
-    with_unknown = Vocabulary(("a", "b", UNKNOWN))
-    with pytest.raises(InputError, match=r"'é' \(U\+00E9\) at offset 12 is not among the 3 characters"):
-        with_unknown.encode("abé", offset=10)
-    assert with_unknown.decode(with_unknown.encode("abé", errors="replace")) == "ab" + UNKNOWN
-    with pytest.raises(InputError, match="has no U"):
-        Vocabulary(("a", "b")).encode("abé", errors="replace")
 
 
 def test_standard_library_is_the_same_every_time_and_large(tmp_path):

@@ -8,7 +8,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import (
     Architecture,
@@ -18,6 +17,7 @@ from gatescope.engine.model import (
     write_description,
     write_weights,
 )
+from gatescope.engine.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(("\n", "a", "b", "é"))
 CORPUS = {"name": "test", "characters": 10}

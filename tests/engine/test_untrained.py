@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from gatescope.engine.concat import concatenate
-from gatescope.engine.corpus import Vocabulary
 from gatescope.engine.dump import StateDump
 from gatescope.engine.extract import ExtractConfig, extract_states
 from gatescope.engine.model import Architecture, CharacterModel, TrainedModel, load_model
 from gatescope.engine.sample import SampleConfig, sample_states
 from gatescope.engine.untrained import untrained_states
+from gatescope.engine.vocabulary import Vocabulary
 
 CHARACTERS = "\n abc"
 SEED = 11
