@@ -21,9 +21,9 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def prepared(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
-    """Return the function with its work put off, so that reading its flags and doing its work are two things.
+    """Return the function as one that checks what it is given at once, and returns the work, to be done later.
 
-    What all commands have in common is done here: the seed is checked, and so are paths, in which `~` is expanded.
+    Checked are the seed and paths, in which `~` is expanded: what all commands have in common.
     """
 
     @functools.wraps(function)

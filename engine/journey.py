@@ -53,7 +53,7 @@ class Piece:
     tokens: np.ndarray  # [S, T]
     states: dict[str, Tensor]  # [S, T, H or 1] each; once they are delivered others take their place
     initial: dict[str, Tensor]  # [S, H] each, before step 0; empty in later pieces
-    state: tuple[Tensor, ...]  # behind the last step: h of every layer, then c, [TILE, H] each in the model's dtype
+    state: tuple[Tensor, ...]  # behind the last step: h of every layer, then c, [TILE, H] each, or of a GPU [S, H]
 
 
 @dataclass(frozen=True, eq=False)

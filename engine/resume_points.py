@@ -1,8 +1,8 @@
 """Where sequences stand whose rows are in a dump up to some step, so that computing them goes on from there.
 
 A dump's blocks are complete only when whole sequences are. What is on disk before that counts by the resume points: for
-each tile of sequences the steps that are there and the recurrent states behind them, in float32 as they were computed.
-They lie beside the blocks in a file that is gone when the dump is finished.
+each tile of sequences the steps that are there and the recurrent states behind them, in the precision in which they
+were computed. They lie beside the blocks in a file that is gone when the dump is finished.
 """
 
 from __future__ import annotations

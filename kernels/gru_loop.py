@@ -88,7 +88,7 @@ def _walk(block: Tensor, h: Tensor, y: Tensor, clears: Sequence[Tensor | None], 
 def _walk_on_host(
     block: Tensor, h: Tensor, y: Tensor, clears: Sequence[Tensor | None], weights: Sequence[Tensor]
 ) -> Tensor:
-    """Do the same with what a step does beside its products in compiled passes."""
+    """As `_walk`, with all but the matrix products in passes that Numba compiles."""
     from gatescope.kernels.steps_host import gru_gates, gru_state
 
     hidden, reset_after, h = h.shape[1], len(weights) == 1, h.detach().contiguous()
@@ -202,7 +202,7 @@ def _walk_back_on_host(
     clears: Sequence[Tensor | None],
     weights: Sequence[Tensor],
 ) -> None:
-    """Do the same with what a step does beside its products in compiled passes, which need no coefficients."""
+    """As `_walk_back`, with all but the matrix products in passes that Numba compiles, which need no coefficients."""
     from gatescope.kernels.steps_host import gru_reset_back, gru_state_back
 
     hidden, reset_after = dh.shape[1], len(weights) == 1

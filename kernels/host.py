@@ -1,4 +1,4 @@
-"""What computing on a CPU takes: functions compiled for the processor at hand, and memory in large pages."""
+"""Functions compiled for the processor at hand, rows shared among its cores, and memory in large pages."""
 
 from __future__ import annotations
 
