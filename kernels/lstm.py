@@ -10,8 +10,8 @@ Gate order i, f, g, o, as torch.nn.LSTM (Hochreiter & Schmidhuber 1997, with the
 Backward saves y, c and, for every step, i, f, g, o: 6 H values a row; tanh(c) is computed again. A step reads and
 writes about 12 H values a row and takes 8 H (I + H) FLOP forward, twice that backward.
 
-On the CPU, where nothing but the output is asked, the module hands all layers to torch's own fused operator (oneDNN),
-which no loop of separate operators beats.
+On the CPU, where nothing but the output is asked, the module hands all layers to torch's own operator
+(`gatescope.kernels.torch_lstm`).
 """
 
 from __future__ import annotations
@@ -26,22 +26,19 @@ from torch.nn import functional
 from gatescope.kernels import lstm_loop
 from gatescope.kernels.batch import Batch
 from gatescope.kernels.checks import States, Weights, check_layer, check_reset
-from gatescope.kernels.dropout import dropout
-from gatescope.kernels.products import onednn_multiplies_bfloat16
 from gatescope.kernels.sequence import (
     choose_backend,
     differentiable,
-    exporting,
     fake_gradients,
     fake_states,
     in_dtype,
     joined_product,
     refuse_second_derivative,
     register_autocast,
-    transformed,
     wide_dtype,
 )
 from gatescope.kernels.stack import RecurrentStack
+from gatescope.kernels.torch_lstm import torch_lstm
 
 
 def lstm_reference(
@@ -221,22 +218,6 @@ def lstm(
     return y, cells.to(y.dtype), saved.to(y.dtype) if gates else None
 
 
-def _multiplies(dtype: torch.dtype) -> bool:
-    """Whether torch's own LSTM runs in this dtype on this processor.
-
-    oneDNN refuses bfloat16 where the processor lacks it; in float16 it has no training, where torch asks it for one.
-    """
-    return onednn_multiplies_bfloat16() if dtype == torch.bfloat16 else dtype != torch.float16
-
-
-def _exports_steps(x: Tensor) -> bool:
-    """Whether a program is exported for this number of steps.
-
-    Torch's operator lets it run where this package is not, but exports any number of steps as one number.
-    """
-    return exporting() and not isinstance(x.shape[0], torch.SymInt)
-
-
 class LSTM(RecurrentStack):
     """A long short-term memory with the interface of torch.nn.LSTM, that can return every cell and gate of every step.
 
@@ -262,41 +243,4 @@ class LSTM(RecurrentStack):
         return {"h": h, "c": c} if gates is None else {"h": h, "c": c, "gates": gates}
 
     def handed_over(self, batch: Batch) -> tuple[Tensor, States] | None:
-        if batch.x.device.type != "cpu" or batch.states[0].shape[1] == 0:
-            return None
-        if torch.compiler.is_compiling() and not _exports_steps(batch.x):
-            return None
-        if transformed():
-            # oneDNN's operator has no forward-mode derivative, and none of torch's runs under vmap.
-            return None
-        autocast = torch.is_autocast_enabled("cpu")
-        if not _multiplies(torch.get_autocast_dtype("cpu") if autocast else batch.x.dtype):
-            return None
-        states, packed = batch.states, batch.packed
-        if self.training and self.dropout > 0 and self.num_layers > 1:
-            return None if packed is not None else self._handed_over_with_dropout(batch)
-        flat = [weight for each in batch.weights for weight in each]
-        options = (self.bias, self.num_layers, 0.0, self.training, self.bidirectional)
-        if packed is None:
-            y, h, c = torch.lstm(batch.x, states, flat, *options, False)
-            return y, (h, c)
-        if packed.sorted_indices is not None:
-            states = tuple(s.index_select(1, packed.sorted_indices) for s in states)
-        y, h, c = torch.lstm(packed.data, packed.batch_sizes, states, flat, *options)
-        if packed.unsorted_indices is not None:
-            h, c = (s.index_select(1, packed.unsorted_indices) for s in (h, c))
-        return y, (h, c)
-
-    def _handed_over_with_dropout(self, batch: Batch) -> tuple[Tensor, States]:
-        """Layer after layer by torch's operator, with the dropout of this package, which counts rows, in between."""
-        y, directions, final = batch.x, 2 if self.bidirectional else 1, []
-        for layer in range(self.num_layers):
-            if layer > 0:
-                y = dropout(y, self.dropout, self.training, layer - 1)
-            own = slice(layer * directions, (layer + 1) * directions)
-            weights = [weight for each in batch.weights[own] for weight in each]
-            states = tuple(state[own] for state in batch.states)
-            y, *ends = torch.lstm(y, states, weights, self.bias, 1, 0.0, self.training, self.bidirectional, False)
-            final.append(ends)
-        h, c = (torch.cat(ends) for ends in zip(*final, strict=True))
-        return y, (h, c)
+        return torch_lstm(self, batch)
