@@ -70,7 +70,7 @@ class ClampedReading:
             holds[:, -1] = defined[:, -1] = False
         self._holds, self._defined = (torch.from_numpy(each.transpose(2, 1, 0)) for each in (holds, defined))
         self._states = undisturbed_states(self._model, self._tokens, self._initial)
-        # Step by step, too: a GPU may multiply in another precision where it reads a sequence at once.
+        # Step by step, too: what is read at once is summed in another order.
         nothing = torch.zeros(1, self.architecture.layers, self.architecture.hidden, dtype=torch.bool, device=device)
         self._base = clamped_losses(self._model, self._tokens, self._initial, self._states, nothing)
         predicted = there[:, 1:]

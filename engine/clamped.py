@@ -2,6 +2,9 @@
 
 A clamped unit has its h, and c where the cell has one, overwritten after every step, before the next step, the layer
 above and the output layer read them. So its influence is cut off wherever it goes, and not only at the probe.
+
+What sets of units lose is compared with what none lose, read in another batch. On a GPU layers multiply in float32
+proper here: sums in TF32, whose order depends on the batch, would differ by more than small effects.
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ from torch.nn.functional import cross_entropy
 
 from gatescope.engine.model import CharacterModel
 from gatescope.kernels.cells import GRUCell, LSTMCell, RNNCell
+from gatescope.kernels.precision import recurrent_float32
 
 
 @torch.no_grad()
+@recurrent_float32()
 def undisturbed_states(model: CharacterModel, tokens: Tensor, initial: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Read sequences as they are.
 
@@ -36,6 +41,7 @@ def undisturbed_states(model: CharacterModel, tokens: Tensor, initial: Mapping[s
 
 
 @torch.no_grad()
+@recurrent_float32()
 def clamped_losses(
     model: CharacterModel,
     tokens: Tensor,

@@ -29,6 +29,19 @@ def recurrent_precision() -> str:
 
 
 @contextmanager
+def recurrent_float32() -> Iterator[None]:
+    """Let recurrent layers that run inside multiply float32 on a GPU in float32 proper."""
+    layers = torch.backends.cudnn.rnn
+    with _TURNING:
+        before: str = layers.fp32_precision  # type: ignore[attr-defined]
+        layers.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            layers.fp32_precision = before  # type: ignore[attr-defined]
+
+
+@contextmanager
 def float32_products_as_cudnn(x: Tensor) -> Iterator[None]:
     """Let matrix products follow the switch of recurrent layers, for layers over x in float32 on a GPU."""
     if not x.is_cuda or x.dtype != torch.float32:

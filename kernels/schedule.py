@@ -69,10 +69,12 @@ def cell_plan(
     return STEPS if recorded and found != STEPS and triton.cdiv(n_rows, found.rows) * read > MOST_READ else found
 
 
-def microseconds(found: Plan, n_rows: int, tiles: int, itemsize: int, backward: bool) -> float:
-    """The estimated time of a step of all rows under a persistent plan."""
+def microseconds(found: Plan, n_rows: int, tiles: int, itemsize: int, backward: bool, device: Device) -> float:
+    """The estimated time of a step of all rows under a persistent plan, on a device or a layer's share of it."""
     read = found.read(tiles) * itemsize
-    return triton.cdiv(n_rows, found.rows) * ((BACKWARD if backward else FORWARD) + read / RATE)
+    # Programs that wait for no others may be more than there are multiprocessors.
+    turns = triton.cdiv(n_rows, found.rows) * triton.cdiv(found.groups * found.columns, device.multiprocessors)
+    return turns * ((BACKWARD if backward else FORWARD) + read / RATE)
 
 
 def side_by_side(
@@ -104,12 +106,16 @@ def side_by_side(
     if known is not None:
         return known != "layers"
     given = (cell, backward, n_rows, hidden, dtype)
-    whole, part = (cell_plan(*given, each, recorded) for each in (device, device.shared_by(layers)))
+    devices = device, device.shared_by(layers)
+    whole, part = (cell_plan(*given, each, recorded) for each in devices)
     if STEPS in (whole, part):
         # Step by step, what one layer launches leaves room for the next one's on the device: measured in 16 bits alone.
         return recorded and whole == part and dtype in HALVES
     tiles = N_GATES[cell] if backward else 1
-    one, many = (microseconds(each, n_rows, tiles, dtype.itemsize, backward) for each in (whole, part))
+    one, many = (
+        microseconds(each, n_rows, tiles, dtype.itemsize, backward, place)
+        for each, place in zip((whole, part), devices, strict=True)
+    )
     apart, together = layers * n_steps * one, (n_steps + (layers - 1) * CHUNK) * many
     if not recorded:
         launches = layers * triton.cdiv(n_steps, CHUNK) * triton.cdiv(n_rows, part.rows)

@@ -8,6 +8,7 @@ from torch.nn.functional import log_softmax
 
 from gatescope.engine.clamped import clamped_losses, undisturbed_states
 from gatescope.engine.model import Architecture, CharacterModel
+from gatescope.kernels.precision import recurrent_precision
 
 S, T, V, H = 5, 12, 7, 6
 MODELS = {
@@ -102,3 +103,14 @@ def test_without_its_top_layer_a_model_knows_its_output_bias_alone():
     zeros = {name: torch.zeros_like(each) for name, each in values.items()}
     found = clamped_losses(model, tokens, initial, zeros, units)[0]
     np.testing.assert_allclose(found, -log_softmax(model.output.bias, 0)[tokens[:, 1:]].detach(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("cell", [{"cell": "lstm"}, {"cell": "gru", "reset_after": False}, {"cell": "rnn"}])
+def test_a_gpu_would_multiply_in_float32_proper(cell, monkeypatch):
+    model, tokens, initial, values = drawn(layers=1, **cell)
+    said, inputs = [], CharacterModel.inputs
+    monkeypatch.setattr(CharacterModel, "inputs", lambda *given: said.append(recurrent_precision()) or inputs(*given))
+    assert recurrent_precision() == "tf32"
+    undisturbed_states(model, tokens, initial)
+    clamped_losses(model, tokens, initial, values, torch.zeros(1, 1, H, dtype=torch.bool))
+    assert said == ["ieee"] * T and recurrent_precision() == "tf32"

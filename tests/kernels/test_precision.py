@@ -5,7 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gatescope.kernels.precision import float32_products, float32_products_as_cudnn, recurrent_precision
+from gatescope.kernels.precision import (
+    float32_products,
+    float32_products_as_cudnn,
+    recurrent_float32,
+    recurrent_precision,
+)
 
 ON_A_GPU = SimpleNamespace(is_cuda=True, dtype=torch.float32)
 
@@ -82,3 +87,14 @@ def test_errors_are_those_of_the_switch(cell, layers):
 def test_a_layer_within_the_switch_does_not_wait_for_itself():
     with float32_products("ieee"), float32_products_as_cudnn(ON_A_GPU):
         assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+
+
+def test_layers_multiply_float32_proper_until_the_end():
+    before = torch.backends.cudnn.rnn.fp32_precision
+    with pytest.raises(KeyError), recurrent_float32():
+        assert recurrent_precision() == "ieee"
+        with recurrent_float32():
+            assert recurrent_precision() == "ieee"
+        assert recurrent_precision() == "ieee"
+        raise KeyError
+    assert torch.backends.cudnn.rnn.fp32_precision == before and recurrent_precision() == "tf32"

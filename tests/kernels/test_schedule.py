@@ -146,9 +146,24 @@ def test_the_dtype_of_the_input_decides(monkeypatch):
 
 
 def test_a_step_takes_longer_with_more_rows_and_more_launches():
-    full, share = (cell_plan("lstm", True, 128, 512, torch.bfloat16, d) for d in (H200, H200.shared_by(3)))
-    assert microseconds(full, 128, 4, 2, True) < microseconds(share, 128, 4, 2, True)
-    assert microseconds(full, 256, 4, 2, True) == 2 * microseconds(full, 128, 4, 2, True)
+    third = H200.shared_by(3)
+    full, share = (cell_plan("lstm", True, 128, 512, torch.bfloat16, d) for d in (H200, third))
+    assert microseconds(full, 128, 4, 2, True, H200) < microseconds(share, 128, 4, 2, True, third)
+    assert microseconds(full, 256, 4, 2, True, H200) == 2 * microseconds(full, 128, 4, 2, True, H200)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("backward", [False, True])
+def test_narrow_layers_with_more_programs_than_their_share_take_turns(cell, backward):
+    """Up to 528 rows of 128 units two layers have a multiprocessor for each program; above one would wait."""
+    for n_rows, beside in ((128, True), (528, True), (536, False), (1056, False), (1064, True)):
+        shape = (200, n_rows, 128)
+        assert side_by_side(cell, 2, backward, shape, torch.bfloat16, H200, recorded=True) == beside, n_rows
+    half = H200.shared_by(2)
+    narrow = cell_plan(cell, backward, 1056, 128, torch.float16, half)
+    assert narrow.groups == 132 and narrow.columns == 1
+    alone, shared = (microseconds(narrow, 1056, 4, 2, backward, place) for place in (H200, half))
+    assert shared == 2 * alone
 
 
 @pytest.mark.parametrize("device", [A100, H200], ids=["a100", "h200"])
