@@ -25,7 +25,6 @@ from gatescope.engine.record import (
     captured_arrays,
     dump_attributes,
     record,
-    require_storable,
     settings_of,
 )
 from gatescope.engine.sample import default_prime
@@ -45,7 +44,7 @@ class ExtractConfig:
     context: int = 100  # characters of the document read before each sequence, not recorded
     prime: str | None = None  # read before the context; default: a newline, if the model knows it
     capture: tuple[Capture, ...] = ("h", "c")  # what is recorded; c where the cell has it
-    dtype: Literal["float16", "bfloat16", "float32"] = "float16"  # of the recorded states; bfloat16: in memory only
+    dtype: Literal["float16", "float32"] = "float16"  # of the recorded states
     compression: Literal["none", "zstd"] = "none"  # of the dump's files; zstd: smaller, but they cannot be mapped
     precision: Literal["float32", "float16", "bfloat16"] = "float32"  # of weights and products; 16 bits: on a GPU only
     errors: Literal["strict", "replace"] = "strict"  # replace: undecodable bytes and unknown characters as U+FFFD
@@ -94,14 +93,19 @@ def extract_states(
         InputError: an unreadable or empty text, a character that the vocabulary lacks, a path that is a URL, a dump of
             other settings, or a state beyond the range of the dtype.
     """
-    require_storable(config.dtype)
     trained = at_precision(trained, config.precision)
     spec, reader = _planned(trained, source, config)
     return record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
 
 
-def extract_in_memory(trained: TrainedModel, source: Texts, config: ExtractConfig) -> States:
+def extract_in_memory(
+    trained: TrainedModel, source: Texts, config: ExtractConfig, *, dtype: torch.dtype | None = None
+) -> States:
     """Read as `extract_states` does and keep the states in memory, on the model's device.
+
+    Args:
+        trained, source, config: as for `extract_states`.
+        dtype: of the states, such as bfloat16, which a dump does not hold; default: that of the configuration.
 
     Raises:
         InputError: an unreadable or empty text, a character that the vocabulary lacks, a capture that the cell lacks,
@@ -109,7 +113,7 @@ def extract_in_memory(trained: TrainedModel, source: Texts, config: ExtractConfi
     """
     trained = at_precision(trained, config.precision)
     spec, reader = _planned(trained, source, config)
-    return collect(trained, spec, reader, DTYPES[config.dtype])
+    return collect(trained, spec, reader, dtype or DTYPES[config.dtype])
 
 
 def _planned(trained: TrainedModel, source: Texts, config: ExtractConfig) -> tuple[DumpSpec, DocumentReader]:
@@ -129,7 +133,7 @@ def _planned(trained: TrainedModel, source: Texts, config: ExtractConfig) -> tup
         document_starts=document_starts,
         initial=trained.model.architecture.states,
         token_dtype=vocabulary.dtype,
-        dtype=np.dtype("float32" if config.dtype == "bfloat16" else config.dtype),
+        dtype=np.dtype(config.dtype),
         compression=config.compression,
         attributes=dump_attributes(
             trained, "extract", prime, settings_of(config, text=sources[0] if len(sources) == 1 else sources)

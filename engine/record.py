@@ -153,16 +153,6 @@ def _record(
     return spec.n_rows
 
 
-def require_storable(dtype: str) -> None:
-    """Refuse a dtype that a dump does not hold.
-
-    Raises:
-        InputError: bfloat16: NumPy has none, and so neither has Zarr's own implementation.
-    """
-    if dtype == "bfloat16":
-        raise InputError("--dtype bfloat16: a dump holds float16 or float32; bfloat16 is for states in memory")
-
-
 def require_precision(precision: str, device: str) -> None:
     """Refuse 16 bits on a CPU.
 

@@ -23,7 +23,6 @@ from gatescope.engine.record import (
     dump_attributes,
     record,
     require_precision,
-    require_storable,
     settings_of,
 )
 from gatescope.engine.settings import require_values
@@ -43,7 +42,7 @@ class SampleConfig:
     top_p: float = 1.0  # draw among the fewest characters that have this probability together
     prime: str | None = None  # read before each sequence, not recorded; default: a newline, if the model knows it
     capture: tuple[Capture, ...] = ("h", "c")  # what is recorded; c where the cell has it
-    dtype: Literal["float16", "bfloat16", "float32"] = "float16"  # of the recorded states; bfloat16: in memory only
+    dtype: Literal["float16", "float32"] = "float16"  # of the recorded states
     compression: Literal["none", "zstd"] = "none"  # of the dump's files; zstd: smaller, but they cannot be mapped
     precision: Literal["float32", "float16", "bfloat16"] = "float32"  # of weights and products; 16 bits: on a GPU only
 
@@ -69,7 +68,6 @@ class SampleConfig:
         Raises:
             InputError: `sample_states` would refuse a setting.
         """
-        require_storable(self.dtype)
         require_precision(self.precision, device)
         captured_arrays(architecture, self.capture)
         vocabulary.encode(default_prime(vocabulary, self.prime))
@@ -102,18 +100,22 @@ def sample_states(
         The number of rows: sequences x length.
 
     Raises:
-        InputError: a prime that the vocabulary cannot spell, a capture that the cell lacks, a dtype that a dump does
-            not hold, 16 bits of precision on a CPU, a path that is a URL, a dump of other settings, or a state beyond
-            the range of the dtype.
+        InputError: a prime that the vocabulary cannot spell, a capture that the cell lacks, 16 bits of precision on a
+            CPU, a path that is a URL, a dump of other settings, or a state beyond the range of the dtype.
     """
-    require_storable(config.dtype)
     trained = at_precision(trained, config.precision)
     spec, reader = _planned(trained, config, seed)
     return record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
 
 
-def sample_in_memory(trained: TrainedModel, config: SampleConfig, *, seed: int = 0) -> States:
+def sample_in_memory(
+    trained: TrainedModel, config: SampleConfig, *, seed: int = 0, dtype: torch.dtype | None = None
+) -> States:
     """Sample as `sample_states` does and keep the states in memory, on the model's device.
+
+    Args:
+        trained, config, seed: as for `sample_states`.
+        dtype: of the states, such as bfloat16, which a dump does not hold; default: that of the configuration.
 
     Raises:
         InputError: a prime that the vocabulary cannot spell, a capture that the cell lacks, or states that do not fit
@@ -121,7 +123,7 @@ def sample_in_memory(trained: TrainedModel, config: SampleConfig, *, seed: int =
     """
     trained = at_precision(trained, config.precision)
     spec, reader = _planned(trained, config, seed)
-    return collect(trained, spec, reader, DTYPES[config.dtype])
+    return collect(trained, spec, reader, dtype or DTYPES[config.dtype])
 
 
 def _planned(trained: TrainedModel, config: SampleConfig, seed: int) -> tuple[DumpSpec, _Sampler]:
@@ -135,7 +137,7 @@ def _planned(trained: TrainedModel, config: SampleConfig, seed: int) -> tuple[Du
         document_starts=starts,
         initial=trained.model.architecture.states,
         token_dtype=trained.vocabulary.dtype,
-        dtype=np.dtype("float32" if config.dtype == "bfloat16" else config.dtype),
+        dtype=np.dtype(config.dtype),
         compression=config.compression,
         attributes=dump_attributes(trained, "sample", prime, settings_of(config, seed=seed))
         | {"temperature": config.temperature, "seed": seed},

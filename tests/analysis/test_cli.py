@@ -152,7 +152,7 @@ BAD = [
         ["run", "--corpus", "{text}", "--cell", "gru", "--out", "{tmp}/o", "--sample.capture", "c"],
         "--capture c",
     ),
-    ("dtype of a run", ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--sample.dtype", "bfloat16"], "--dtype b"),
+    ("dtype of a run", ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--sample.dtype", "bfloat16"], "float32"),
     (
         "16 bits on a CPU",
         ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--device", "cpu", "--sample.precision", "float16"],

@@ -69,7 +69,7 @@ def test_states_that_do_not_fit_are_refused_before_the_model_runs(make_model, de
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_what_states_take(lstm, dtype):
-    config = SampleConfig(sequences=3, length=4, capture=("h", "gates"), dtype=str(dtype).removeprefix("torch."))
-    states = sample_in_memory(lstm, config)
+    config = SampleConfig(sequences=3, length=4, capture=("h", "gates"))
+    states = sample_in_memory(lstm, config, dtype=dtype)
     held = sum(each.nbytes for each in (*states.arrays.values(), *states.initial.values()))
     assert state_bytes(_planned(lstm, config, 0)[0], dtype) == held

@@ -74,8 +74,8 @@ def test_sequences_of_different_length(lstm, tmp_path, monkeypatch, threads, len
 @pytest.mark.parametrize(("cell", "gates"), [("lstm", "ifgo"), ("gru", "rzn")])
 def test_states_are_those_of_the_steps_rounded(make_model, cell, gates, dtype):
     trained, n, length = load_model(make_model(cell=cell)), 3, 40
-    config = SampleConfig(sequences=n, length=length, capture=("h", "c", "gates"), dtype=dtype, prime="")
-    states = sample_in_memory(trained, config)
+    config = SampleConfig(sequences=n, length=length, capture=("h", "c", "gates"), prime="")
+    states = sample_in_memory(trained, config, dtype=getattr(torch, dtype))
     tile, tokens = walk.recurrence_of(trained, length), torch.zeros(length, TILE, dtype=torch.int64)
     tokens[:, :n] = torch.from_numpy(states.tokens.astype(np.int64)).view(n, length).T
     tile.read(tokens)
