@@ -7,7 +7,7 @@ interpreter, whose programs run one after another and could not wait for each ot
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import triton
@@ -232,3 +232,25 @@ def weight_gradient(da: Tensor, inputs: Tensor) -> Tensor:
     for start, stop in blocks(len(da)):
         total.addmm_(da[start:stop].flatten(0, 1).t(), inputs[start:stop].flatten(0, 1))
     return total
+
+
+class WayBack(Protocol):
+    """A layer on its way back through time."""
+
+    def retreat(self, start: int, stop: int) -> None:
+        """Run the steps from the one before stop down to start."""
+
+    def input_gradient(self, start: int, stop: int, out: Tensor) -> None:
+        """Write the gradient of x from start to stop."""
+
+    def results(self, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
+        """The gradients of everything else, None where not needed."""
+
+
+def gradients_of(layer: WayBack, x: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
+    """Run a layer back through all steps: the gradient of x, and of everything else; None where not needed."""
+    layer.retreat(0, len(x))
+    dx = x.new_empty(x.shape) if needs[0] else None
+    if dx is not None:
+        layer.input_gradient(0, len(x), dx)
+    return dx, *layer.results(needs[1:])

@@ -1,4 +1,4 @@
-"""The GRU's kernels in Triton: what `gatescope.kernels.gru_fused` launches.
+"""The GRU's kernels in Triton: what `gatescope.kernels.gru_launch` binds to tensors.
 
 A [T, B, 4, H] holds p, r, z, n of every step, or their gradients; `states` [T + 1, B, H] begins with h0. A step without
 reset_after has two parts, which the interpreter runs in two launches, and a kernel on a GPU in one with a barrier.

@@ -29,19 +29,15 @@ from gatescope.kernels.fused import (
     bias_gradient,
     cleared,
     from_readers,
+    gradients_of,
     input_gradient,
     layer_plan,
-    persistent,
-    pointwise_step,
     read_gradient,
     run,
     step_of,
     weight_gradient,
 )
-from gatescope.kernels.grid import Launch
-from gatescope.kernels.lstm_kernels import backward_kernel, forward_kernel
-from gatescope.kernels.lstm_step_kernels import backward_step_kernel, forward_step_kernel
-from gatescope.kernels.plan import Plan
+from gatescope.kernels.lstm_launch import backward_launch, backward_step, forward_launch, forward_step
 from gatescope.kernels.precision import float32_products_as_cudnn
 from gatescope.kernels.products import input_product
 from gatescope.kernels.sequence import entering
@@ -122,28 +118,6 @@ def lstm_forward(
         layer = Forward(x, h0, c0, (w_ih, w_hh, b_ih, b_hh), reset, save)
         layer.advance(0, len(x))
         return layer.results()
-
-
-def forward_launch(
-    layout: Plan,
-    a: Tensor,
-    w_hh: Tensor,
-    c0: Tensor,
-    reset: Tensor | None,
-    states: Tensor,
-    cells: Tensor,
-    save: bool,
-    above: Above | None = None,
-) -> Launch:
-    """The persistent forward kernel on these tensors; time, rows and counters are filled in when it runs."""
-    tensors = {"a_ptr": a, "w_ptr": w_hh, "c0_ptr": c0, "reset_ptr": reset, "states_ptr": states, "c_ptr": cells}
-    return persistent(forward_kernel, layout, tensors, {"n_rows": cells.shape[1]}, above, states, SAVE=save)
-
-
-def forward_step(a: Tensor, c0: Tensor, reset: Tensor | None, states: Tensor, cells: Tensor) -> Launch:
-    """The pointwise kernel of one step forward on these tensors."""
-    tensors = {"a_ptr": a, "c0_ptr": c0, "reset_ptr": reset, "states_ptr": states, "c_ptr": cells}
-    return pointwise_step(forward_step_kernel, tensors, {"n_rows": cells.shape[1]}, cells)
 
 
 class Backward:
@@ -241,57 +215,4 @@ def lstm_backward(
     """Gradients of x, h0, c0, w_ih, w_hh, b_ih, b_hh from those of y, c and the gates; None where not needed."""
     with torch.cuda.device_of(x), float32_products_as_cudnn(x):
         layer = Backward(dy, dcells, own, x, h0, c0, w_ih, w_hh, y, cells, a, reset)
-        layer.retreat(0, len(x))
-        dx = x.new_empty(x.shape) if needs[0] else None
-        if dx is not None:
-            layer.input_gradient(0, len(x), dx)
-        return dx, *layer.results(needs[1:])
-
-
-def backward_launch(
-    layout: Plan,
-    a: Tensor,
-    w_hh: Tensor,
-    c0: Tensor,
-    cells: Tensor,
-    reset: Tensor | None,
-    dy: Tensor | None,
-    dcells: Tensor | None,
-    own: Tensor | None,
-    da: Tensor,
-    dc: Tensor,
-    above: Above | None = None,
-) -> Launch:
-    """The persistent backward kernel on these tensors; time, rows and counters are filled in when it runs."""
-    tensors = {"a_ptr": a, "w_ptr": w_hh, "c0_ptr": c0, "c_ptr": cells, "reset_ptr": reset, "dy_ptr": dy}
-    tensors |= {"dcells_ptr": dcells, "own_ptr": own, "da_ptr": da, "dc_ptr": dc}
-    return persistent(
-        backward_kernel,
-        layout,
-        tensors,
-        {"n_rows": da.shape[1], "n_steps": len(da)},
-        above,
-        cells,
-        SLICES=layout.slices,
-    )
-
-
-def backward_step(
-    a: Tensor,
-    c0: Tensor,
-    cells: Tensor,
-    reset: Tensor | None,
-    through: Tensor,
-    dcells: Tensor | None,
-    own: Tensor | None,
-    da: Tensor,
-    dc: Tensor,
-) -> Launch:
-    """The pointwise kernel of one step back on these tensors; what the step after brings goes `through` [B, H].
-
-    The gradient of the states, and the step that it begins with, are filled in when it runs.
-    """
-    tensors = {"a_ptr": a, "c0_ptr": c0, "c_ptr": cells, "reset_ptr": reset, "dy_ptr": None, "through_ptr": through}
-    tensors |= {"dcells_ptr": dcells, "own_ptr": own, "da_ptr": da, "dc_ptr": dc}
-    sizes = {"first_step": 0, "n_rows": da.shape[1], "n_steps": len(da)}
-    return pointwise_step(backward_step_kernel, tensors, sizes, cells)
+        return gradients_of(layer, x, needs)

@@ -1,4 +1,4 @@
-"""The LSTM's kernels in Triton: what `gatescope.kernels.lstm_fused` launches.
+"""The LSTM's kernels in Triton: what `gatescope.kernels.lstm_launch` binds to tensors.
 
 A [T, B, 4, H] holds i, f, g, o of every step, or their gradients; `states` [T + 1, B, H] begins with h0.
 """

@@ -17,19 +17,17 @@ from gatescope.kernels.fused import (
     bias_gradient,
     cleared,
     from_readers,
+    gradients_of,
     input_gradient,
     layer_plan,
-    persistent,
     read_gradient,
     run,
     step_of,
     weight_gradient,
 )
-from gatescope.kernels.grid import Launch
-from gatescope.kernels.plan import Plan
 from gatescope.kernels.precision import float32_products_as_cudnn
 from gatescope.kernels.products import input_product
-from gatescope.kernels.rnn_kernels import backward_kernel, forward_kernel
+from gatescope.kernels.rnn_launch import backward_launch, forward_launch
 from gatescope.kernels.sequence import entering
 
 
@@ -99,20 +97,6 @@ def rnn_forward(
         layer = Forward(x, h0, (w_ih, w_hh, b_ih, b_hh), reset, nonlinearity)
         layer.advance(0, len(x))
         return layer.results()[0]
-
-
-def forward_launch(
-    layout: Plan,
-    w_hh: Tensor,
-    reset: Tensor | None,
-    states: Tensor,
-    nonlinearity: str,
-    above: Above | None = None,
-) -> Launch:
-    """The persistent forward kernel on these tensors; time, rows and counters are filled in when it runs."""
-    tensors = {"w_ptr": w_hh, "reset_ptr": reset, "states_ptr": states}
-    sizes = {"n_rows": states.shape[1]}
-    return persistent(forward_kernel, layout, tensors, sizes, above, states, RELU=nonlinearity == "relu")
 
 
 class Backward:
@@ -198,24 +182,4 @@ def rnn_backward(
     """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from that of y; None where not needed."""
     with torch.cuda.device_of(x), float32_products_as_cudnn(x):
         layer = Backward(dy, x, h0, w_ih, w_hh, y, reset, nonlinearity)
-        layer.retreat(0, len(x))
-        dx = x.new_empty(x.shape) if needs[0] else None
-        if dx is not None:
-            layer.input_gradient(0, len(x), dx)
-        return dx, *layer.results(needs[1:])
-
-
-def backward_launch(
-    layout: Plan,
-    w_hh: Tensor,
-    y: Tensor,
-    reset: Tensor | None,
-    dy: Tensor | None,
-    da: Tensor,
-    nonlinearity: str,
-    above: Above | None = None,
-) -> Launch:
-    """The persistent backward kernel on these tensors; time, rows and counters are filled in when it runs."""
-    tensors = {"w_ptr": w_hh, "y_ptr": y, "reset_ptr": reset, "dy_ptr": dy, "da_ptr": da}
-    sizes = {"n_rows": da.shape[1], "n_steps": len(da)}
-    return persistent(backward_kernel, layout, tensors, sizes, above, y, RELU=nonlinearity == "relu")
+        return gradients_of(layer, x, needs)

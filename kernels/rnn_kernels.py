@@ -1,4 +1,4 @@
-"""The Elman network's kernels in Triton: what `gatescope.kernels.rnn_fused` launches.
+"""The Elman network's kernels in Triton: what `gatescope.kernels.rnn_launch` binds to tensors.
 
 `states` [T + 1, B, H] begins with h0; the place of each later state first holds its input product.
 """

@@ -46,7 +46,7 @@ def estimated(cell, size, backward):
     found = schedule.cell_plan(cell, backward, *size, torch.float16, H200)
     return {
         "direction": "backward" if backward else "forward",
-        "microseconds_per_step": schedule.microseconds(found, size[0], tiles, 2, backward),
+        "microseconds_per_step": schedule.microseconds(found, size[0], tiles, 2, backward, H200),
         "launches": -(-size[0] // found.rows),
         "bytes_read": 2 * found.read(tiles),
     }

@@ -24,10 +24,10 @@ from gatescope.kernels import (
     dropout_kernel,
     fused,
     gpu,
-    gru_fused,
-    lstm_fused,
+    gru_launch,
+    lstm_launch,
     plan,
-    rnn_fused,
+    rnn_launch,
     sample,
     sample_fused,
     sample_plan,
@@ -89,7 +89,7 @@ def launch_of(cell, direction, b, h, dtype, device, use=USES["everything"]):
     if direction.endswith("step") or cell == "dropout":
         return step_launch_of(cell, direction, empty, b, h)
     kind, forward = cell.partition("-")[0], direction == "forward"
-    n_gates = schedule.GATES[kind]
+    n_gates = schedule.N_GATES[kind]
     layout = schedule.cell_plan(kind, not forward, b, h, dtype, device)
     if layout == plan.STEPS:
         return None
@@ -102,18 +102,18 @@ def launch_of(cell, direction, b, h, dtype, device, use=USES["everything"]):
     reads = use.dropped if forward else use.above
     above = fused.Above(empty(T, b, h), seed, 0.3 if use.dropped else 0.0, 0) if reads else None
     if kind == "rnn" and forward:
-        launch = rnn_fused.forward_launch(layout, w, reset, states, NONLINEARITIES[cell], above)
+        launch = rnn_launch.forward_launch(layout, w, reset, states, NONLINEARITIES[cell], above)
     elif kind == "rnn":
-        launch = rnn_fused.backward_launch(layout, w, y, reset, dy, empty(T, b, h), NONLINEARITIES[cell], above)
+        launch = rnn_launch.backward_launch(layout, w, y, reset, dy, empty(T, b, h), NONLINEARITIES[cell], above)
     elif kind == "lstm" and forward:
-        launch = lstm_fused.forward_launch(layout, a, w, empty(b, h), reset, states, wide, use.save, above)
+        launch = lstm_launch.forward_launch(layout, a, w, empty(b, h), reset, states, wide, use.save, above)
     elif kind == "lstm":
         saved = (layout, a, w, empty(b, h), wide, reset)
-        launch = lstm_fused.backward_launch(*saved, dy, dcells, own, da, wide[0], above)
+        launch = lstm_launch.backward_launch(*saved, dy, dcells, own, da, wide[0], above)
     elif forward:
-        launch = gru_fused.forward_launch(layout, a, w, empty(h), reset, states, cell == "gru", use.save, above)
+        launch = gru_launch.forward_launch(layout, a, w, empty(h), reset, states, cell == "gru", use.save, above)
     else:
-        launch = gru_fused.backward_launch(layout, a, w, states, reset, dy, own, da, wide[0], cell == "gru", above)
+        launch = gru_launch.backward_launch(layout, a, w, states, reset, dy, own, da, wide[0], cell == "gru", above)
     if layout.columns > 1:
         launch.arguments["counter_ptr"] = torch.empty(32 * layout.groups, dtype=torch.int32, device="meta")
     return launch
@@ -127,14 +127,14 @@ def step_launch_of(cell, direction, empty, b, h):
         seed = empty(1, dtype=torch.int64)
         return dropout_kernel.drop_launch(empty(T, b, h), seed, empty(T, b, h), 0.3, 1, 0, 0)
     if cell == "lstm" and direction == "forward step":
-        return lstm_fused.forward_step(a, first, reset, states, wide)
+        return lstm_launch.forward_step(a, first, reset, states, wide)
     if cell == "lstm":
-        launch = lstm_fused.backward_step(a, first, wide, reset, first, wide, a, a, wide[0])
+        launch = lstm_launch.backward_step(a, first, wide, reset, first, wide, a, a, wide[0])
     else:
-        phase = gru_fused.step_phases(cell == "gru")[-1]
+        phase = gru_launch.step_phases(cell == "gru")[-1]
         if direction == "forward step":
-            return gru_fused.forward_step(a, reset, states, cell == "gru", phase)
-        launch = gru_fused.backward_step(a, states, reset, first, first, a, a, wide[0], cell == "gru", phase)
+            return gru_launch.forward_step(a, reset, states, cell == "gru", phase)
+        launch = gru_launch.backward_step(a, states, reset, first, first, a, a, wide[0], cell == "gru", phase)
     launch.arguments["dy_ptr"] = y
     return launch
 

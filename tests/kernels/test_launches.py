@@ -52,7 +52,7 @@ class Recorder:
 
 @LAYOUTS
 def test_every_launch_is_cooperative_with_a_fresh_counter(cell, layout, monkeypatch):
-    module = importlib.import_module(f"gatescope.kernels.{cell.name}_fused")
+    module = importlib.import_module(f"gatescope.kernels.{cell.name}_launch")
     recorders = []
     for name in ("forward_kernel", "backward_kernel"):
         recorders.append(Recorder(getattr(module, name)))
