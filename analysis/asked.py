@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from gatescope.analysis.hypotheses import Hypothesis, select
+from gatescope.analysis.foresight import LONGEST, looks_ahead
+from gatescope.analysis.hypotheses import Hypothesis, is_built_in, known_names, select
 from gatescope.analysis.label_table import LabelTable
 from gatescope.analysis.labels import Labels, label_dump, side_by_side
 from gatescope.analysis.language import detect_language
@@ -24,14 +27,16 @@ LANGUAGE_SAMPLE = 1 << 20  # characters of the dump's text by which its language
 def chosen_hypotheses(config: ProbeConfig, language: str) -> list[Hypothesis]:
     """Return the hypotheses that a configuration names, for a text of the given language.
 
-    Of a file of functions these are all, unless some are named.
+    Of a file of functions these are all, and so of patterns, unless some of them are named.
 
     Raises:
         InputError: an unknown name, a bad pattern, an unusable file of functions, or a name given twice.
     """
     own = load_functions(config.functions) if config.functions else []
-    chosen = select(config.hypotheses, language)
-    chosen += [pattern(specification) for specification in config.pattern]
+    patterns = [pattern(specification) for specification in config.pattern]
+    named = [each for each in patterns if each.name in config.hypotheses]
+    of_patterns = {each.name for each in patterns}
+    chosen = select([name for name in config.hypotheses if name not in of_patterns], language) + (named or patterns)
     if not any(each in chosen for each in own):
         chosen += own
     names = [each.name for each in chosen]
@@ -42,7 +47,18 @@ def chosen_hypotheses(config: ProbeConfig, language: str) -> list[Hypothesis]:
 
 
 def columns_asked(table: LabelTable, config: ProbeConfig) -> LabelTable:
-    """Return those labels of a table that a configuration names, or all where it names none."""
+    """Return those labels of a table that a configuration names, or all where it names none.
+
+    Raises:
+        InputError: a name that neither the table nor anything else has.
+    """
+    # A file of functions has names of its own.
+    elsewhere = known_names() | {each.partition("=")[0] for each in config.pattern}
+    unknown = next((name for name in config.hypotheses if name not in elsewhere.union(table.names)), None)
+    if unknown and not config.functions:
+        close = difflib.get_close_matches(unknown, [*table.names, *elsewhere], n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"the labels are {', '.join(table.names[:10])}"
+        raise InputError(f"no label, hypothesis or set is named {unknown!r}; {hint}")
     named = [name for name in config.hypotheses if name in table.names]
     return table.only(named) if named and "auto" not in config.hypotheses else table
 
@@ -82,6 +98,7 @@ def labelled_rows(
 ) -> tuple[Labels, Labels]:
     """Return the boolean and the continuous labels of a dump's rows, those of a table behind those of hypotheses."""
     started = time.perf_counter()
+    hypotheses = [_as_seen(each, dump, warn) for each in hypotheses]
     boolean, continuous, failed = label_dump(dump, hypotheses)
     if table:
         boolean, continuous = side_by_side(boolean, table.boolean), side_by_side(continuous, table.continuous)
@@ -93,3 +110,16 @@ def labelled_rows(
     if not labelled:
         raise InputError(f"none of the {len(hypotheses)} hypotheses could be evaluated: see the lines above")
     return boolean, continuous
+
+
+def _as_seen(hypothesis: Hypothesis, dump: StateSource, warn: Callable[[str], None]) -> Hypothesis:
+    """Return a hypothesis, as one that sees the future where it is a user's and is found out to look ahead."""
+    if hypothesis.sees != "past" or is_built_in(hypothesis.function):
+        return hypothesis
+    bounds = itertools.pairwise(dump.document_starts.tolist())
+    texts = (dump.text(start, min(stop, start + LONGEST)) for start, stop in bounds)
+    found = looks_ahead(hypothesis, texts, dump.attributes.get("prime", ""))
+    if found is None:
+        return hypothesis
+    warn(f"{hypothesis.name}: {found}: it is taken as one that sees='future'")
+    return replace(hypothesis, sees="future")

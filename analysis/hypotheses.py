@@ -76,7 +76,7 @@ class Hypothesis:
         whole = prime + text
         # The built-in ones know lines that end with \n. A \r before it takes the value of the character before; so does
         # every \r where only the past is seen, for what follows is not known yet.
-        places = _without_returns(whole, self.sees) if _is_built_in(self.function) and "\r" in whole else None
+        places = _without_returns(whole, self.sees) if is_built_in(self.function) and "\r" in whole else None
         read = whole if places is None else whole.replace("\r\n", "\n")
         with self._code_of_user():
             result = self.function(read)
@@ -161,7 +161,7 @@ def hypothesis(*, language: str, values: str = "boolean", sees: str = "past") ->
             raise InputError(f"{what}={given!r}; expected one of {', '.join(allowed)}")
 
     def register(function: F) -> F:
-        built_in = _is_built_in(function)
+        built_in = is_built_in(function)
         if not built_in:
             _import_sets()
         name = getattr(function, "__name__", None)
@@ -189,6 +189,11 @@ def library() -> list[Hypothesis]:
     _import_sets()
     order = {module: place for place, module in enumerate(SETS.values())}
     return sorted(_registry.values(), key=lambda each: order.get(each.function.__module__, len(order)))
+
+
+def known_names() -> set[str]:
+    """Return what a selection may name: hypotheses, sets and "auto"."""
+    return {each.name for each in library()} | {"auto", *SETS}
 
 
 def select(names: Sequence[str], language: str) -> list[Hypothesis]:
@@ -245,7 +250,8 @@ def _without_returns(text: str, sees: str) -> np.ndarray:
     return np.maximum.accumulate(np.where(follows, -1, np.arange(len(codes)) - np.cumsum(left_out)))
 
 
-def _is_built_in(function: Callable[..., Any]) -> bool:
+def is_built_in(function: Callable[..., Any]) -> bool:
+    """Whether a function is one of the built-in sets."""
     return function.__module__ in SETS.values()
 
 
@@ -281,7 +287,7 @@ def _default_set(name: str) -> set[tuple[str, str]]:
 def _single(name: str, language: str) -> tuple[str, str]:
     found = {each.language: each for each in library() if each.name == name}
     if not found:
-        known = sorted({each.name for each in library()} | {"auto", *SETS})
+        known = sorted(known_names())
         close = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "`gatescope hypotheses` lists them"
         raise InputError(f"no hypothesis or set is named {name!r}; {hint}")

@@ -13,8 +13,8 @@ from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.settings import require_values
 
 HYPOTHESES = (
-    "names (of --labels too) or sets (c, python, english, any); auto: all labels if given, else the default set of the "
-    "text's language"
+    "names (of --pattern, --functions and --labels too) or sets (c, python, english, any); auto: all labels if given, "
+    "else the default set of the text's language; nothing: those of --pattern and --functions alone"
 )
 # Draws of random labels for the control task of each hypothesis.
 CONTROL_DRAWS = 10

@@ -1,9 +1,14 @@
 """Which hypotheses are asked of a text."""
 
+from itertools import pairwise
 from types import SimpleNamespace
 
-from gatescope.analysis.asked import planned
+import numpy as np
+import pytest
+
+from gatescope.analysis.asked import chosen_hypotheses, labelled_rows, planned
 from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.engine.errors import InputError
 
 
 def test_what_a_model_read_is_judged_by_its_own_language():
@@ -19,3 +24,61 @@ def test_what_a_model_read_is_judged_by_its_own_language():
         hypotheses, found = planned(source, ProbeConfig(), None)
         assert found == language
         assert {each.language for each in hypotheses} == {language, "any"}
+
+
+FUNCTIONS = """
+from gatescope.analysis.hypotheses import hypothesis
+
+@hypothesis(language="any")
+def next_is_b(text):
+    return [text[i + 1 : i + 2] == "b" for i in range(len(text))]
+
+@hypothesis(language="any")
+def is_b(text):
+    return [character == "b" for character in text]
+"""
+
+
+@pytest.fixture
+def functions(tmp_path):
+    (tmp_path / "own.py").write_text(FUNCTIONS)
+    return tmp_path / "own.py"
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ((), ["digit", "vowel", "is_b", "next_is_b"]),
+        (("line_decay",), ["line_decay", "digit", "vowel", "is_b", "next_is_b"]),
+        (("line_decay", "vowel"), ["line_decay", "vowel", "is_b", "next_is_b"]),
+        (("is_b",), ["is_b", "digit", "vowel"]),
+        (("vowel", "is_b"), ["is_b", "vowel"]),
+    ],
+)
+def test_ones_own_are_all_asked_unless_some_are_named(functions, names, expected):
+    config = ProbeConfig(hypotheses=names, pattern=("digit=[0-9]", "vowel=[aeiou]"), functions=functions)
+    assert sorted(each.name for each in chosen_hypotheses(config, "any")) == sorted(expected)
+
+
+def test_two_patterns_of_one_name():
+    with pytest.raises(InputError, match="two hypotheses are called 'x'"):
+        chosen_hypotheses(ProbeConfig(hypotheses=("x",), pattern=("x=a", "x=b")), "any")
+
+
+def test_a_function_that_looks_ahead_is_one_of_the_future(functions, tmp_path):
+    texts, warned = ["xab b\n", "bbxb ab"], []
+    starts, whole = np.cumsum([0, *map(len, texts)]), "".join(texts)
+    source = SimpleNamespace(
+        attributes={"prime": "\n"},
+        document_starts=starts,
+        n_rows=len(whole),
+        text=lambda start, stop: whole[start:stop],
+        documents=lambda: [(int(a), int(b), whole[a:b]) for a, b in pairwise(starts)],
+    )
+    config = ProbeConfig(hypotheses=(), functions=functions)
+    given = source, chosen_hypotheses(config, "any"), "any", None, tmp_path / "log.jsonl", warned.append
+    boolean, _ = labelled_rows(*given)
+    assert {each.name: each.sees for each in boolean.hypotheses} == {"next_is_b": "future", "is_b": "past"}
+    (line,) = warned
+    assert line.startswith("next_is_b: its label of character ")
+    assert line.endswith(": it is taken as one that sees='future'")

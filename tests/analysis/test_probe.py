@@ -148,6 +148,12 @@ FOREIGN = [
     ("no initial states", ["--labels", "{labels}", "--alignment", "pre"], "no state before"),
     ("one name twice", ["--text", "{text}", "--labels", "{labels}", "--pattern", "flag=x"], "two hypotheses"),
     ("no such array", ["--labels", "{labels}", "--arrays", "h"], "has no 'h'"),
+    (
+        "a label misspelled",
+        ["--labels", "{labels}", "--hypotheses", "flg"],
+        "is named 'flg'; did you mean flag?",
+    ),
+    ("and which is meant", ["--labels", "{labels}", "--hypotheses", "flag", "dept"], "did you mean depth?"),
 ]
 
 

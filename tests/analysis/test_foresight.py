@@ -1,0 +1,82 @@
+"""Functions that look ahead are found out, and those that do not are left alone."""
+
+import numpy as np
+import pytest
+
+from gatescope.analysis.foresight import MOST, looks_ahead
+from gatescope.analysis.hypotheses import Hypothesis, library
+from gatescope.engine.errors import InputError
+
+TEXTS = ["a `b` c\nd `e\nf` g\n``` h\n", "x y\nz `w`\n", ""]
+
+
+def made(function, values="boolean"):
+    return Hypothesis("own", "any", values, "past", "", function)
+
+
+def of_whole_line(text):
+    lines = text.split("\n")
+    return np.concatenate([np.full(len(line) + 1, line.startswith("```")) for line in lines])[: len(text)]
+
+
+def backward_fill(text):
+    known = np.array([character == "\n" for character in text])
+    return np.arange(len(text), dtype=float), np.maximum.accumulate(known[::-1])[::-1]
+
+
+AHEAD = {
+    "the next character": lambda text: [text[i + 1 : i + 2] == "`" for i in range(len(text))],
+    "the whole line": of_whole_line,
+    "share of the text": (lambda text: np.arange(len(text)) / len(text)),
+    "where it is defined": backward_fill,
+}
+PAST = {
+    "this character": lambda text: [character == "`" for character in text],
+    "within a pair": lambda text: np.cumsum([character == "`" for character in text]) % 2 == 1,
+    "never": lambda text: np.zeros(len(text), bool),
+    "how many": lambda text: np.cumsum([character == "`" for character in text]).astype(float) + 1e-12 * len(text),
+    "defined from the third on": lambda text: (np.arange(len(text)) % 2 == 0, np.arange(len(text)) > 2),
+}
+CONTINUOUS = {"share of the text", "how many", "where it is defined"}
+
+
+@pytest.mark.parametrize("name", AHEAD)
+def test_what_looks_ahead(name):
+    found = looks_ahead(made(AHEAD[name], "continuous" if name in CONTINUOUS else "boolean"), TEXTS)
+    assert found is not None and "another when the text ends behind character" in found
+
+
+def test_the_place_is_named():
+    assert looks_ahead(made(AHEAD["the next character"]), ["ab`"]) == (
+        "its label of character 1 of a text is another when the text ends behind character 1"
+    )
+
+
+@pytest.mark.parametrize("name", PAST)
+def test_what_sees_the_past(name):
+    assert looks_ahead(made(PAST[name], "continuous" if name in CONTINUOUS else "boolean"), TEXTS, prime="`\n") is None
+
+
+@pytest.mark.parametrize("each", [each for each in library() if each.sees == "past"], ids=lambda each: each.name)
+def test_built_in_hypotheses_keep_their_word(each):
+    code = 'def f(a, b):\n    """Doc."""\n    if (a[0] == "x"):  # c\n        return b\n'
+    texts = [code, "/* d */ int g() { while (1); }\n", "ROME. He said “no”.\nDUKE:\nI go?\n"]
+    assert looks_ahead(each, texts) is None
+
+
+def test_a_function_that_fails_is_left_to_say_so():
+    def fails(text):
+        raise InputError("no")
+
+    assert looks_ahead(made(fails), TEXTS) is None
+
+
+def test_no_more_is_asked_than_needed():
+    asked = []
+
+    def counted(text):
+        asked.append(len(text))
+        return [character == "`" for character in text]
+
+    assert looks_ahead(made(counted), ["a`b`c`d`e`" * 1000] * 50) is None
+    assert max(asked) == 4096 and len(asked) == MOST + MOST // 6
