@@ -10,6 +10,7 @@ from gatescope.analysis.probe import RECORDS
 from gatescope.analysis.read_results import read_ablation, read_results
 from gatescope.analysis.reproduction import CELLS, REPRODUCTION
 from gatescope.analysis.results import ABLATION
+from gatescope.engine.checkpoint import standing
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import perplexity
@@ -17,6 +18,9 @@ from gatescope.engine.location import is_url, local_path
 from gatescope.engine.model import DESCRIPTION, load_model
 from gatescope.engine.other_dumps import open_states
 from gatescope.engine.settings import CONFIG, read_config
+from gatescope.engine.train import CHECKPOINT
+
+UNFINISHED = "not finished: repeat the command to go on"
 
 
 def about(place: str | Path, model: Path | None = None) -> str:
@@ -41,7 +45,9 @@ def about(place: str | Path, model: Path | None = None) -> str:
         return _model(path)
     parts = []
     if (path / CONFIG).exists():
-        parts.append(f"{path}: output of `gatescope {read_config(path)['stage']}`")
+        stage = read_config(path)["stage"]
+        whole = stage not in ("probe", "run") or (path / RECORDS).exists()
+        parts.append(f"{path}: output of `gatescope {stage}`" + ("" if whole else f", {UNFINISHED}"))
     if (path / RECORDS).exists():
         parts.append(_results(path))
     whole_model = path / "model" if (path / "model").is_dir() else None
@@ -73,8 +79,16 @@ def _model(path: Path) -> str:
         f"({trained.corpus['characters']:,} characters)\n"
         f"  validation loss {nats:.4f} nats = {nats / math.log(2):.4f} bits per character, "
         f"perplexity {'beyond range' if exp is None else f'{exp:.3f}'}, at step {training['step']:,}\n"
-        f"  weights sha256 {trained.weights_sha256}"
+        f"  weights sha256 {trained.weights_sha256}" + _steps_left(path)
     )
+
+
+def _steps_left(path: Path) -> str:
+    """Say how far the training of a model has come, where its folder knows that there are steps left."""
+    if not (path / CONFIG).exists():
+        return ""
+    steps, done = read_config(path)["settings"].get("train", {}).get("steps", 0), standing(path / CHECKPOINT).step
+    return f"\n  step {done:,} of {steps:,}, {UNFINISHED}" if done < steps else ""
 
 
 def _states(place: str | Path, model: Path | None) -> str:

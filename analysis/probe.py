@@ -15,6 +15,7 @@ import os
 import platform
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -63,6 +64,8 @@ OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, *UNFINISHED, ABLATION, GATES)
 BASELINES = "table, characters, place"
 INTERVALS = "of as many sequences as tell"
 UNITS = "selected by name, ranked, reversed, random"
+# Words of a column of labels, beyond which it may be one that nobody meant to ask.
+MANY_WORDS = 100
 # What a fit of one hypothesis takes for each row of the dump: labels, weights, predictions, and the text baseline.
 BYTES_OF_EACH = 40
 # So many times that where not a fifth but all rows are tested, and have predictions.
@@ -104,6 +107,8 @@ def probe_dump(
     read, results = read or ReadConfig(), local_path(results)
     labels = local_path(labels) if labels else None
     table = columns_asked(read_labels(labels), config) if labels else None
+    if table:
+        _warn_of_words(table.names, warn)
     dump = open_states(states, read, table.sequence_ids if table else None)
     problems = dump.verify()
     if problems:
@@ -188,6 +193,15 @@ def study_dump(
     write_json(results / RECORDS, records)
     _tidy(results)
     return records
+
+
+def _warn_of_words(names: Sequence[str], warn: Callable[[str], None]) -> None:
+    """Say which column of words, if any, makes more hypotheses than are likely to be meant."""
+    (column, count), *_ = Counter(name.partition("=")[0] for name in names).most_common(1)
+    if count > MANY_WORDS:
+        warn(
+            f"--labels: {count} words of {column!r} are a hypothesis each: --hypotheses asks those alone that it names"
+        )
 
 
 def _warn_of_ends(chosen: list[float], Cs: Sequence[float], warn: Callable[[str], None]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from gatescope.analysis.results import ABLATION, GATES, Excerpt, Record, Result, unit_name
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
+from gatescope.engine.settings import CONFIG, read_config
 
 KINDS = {"boolean": ("plain", "balanced"), "continuous": ("none",)}
 WORDS = ("hypothesis", "kind", "states", "weighting", "status")
@@ -109,6 +110,12 @@ def _read_json(path: Path, expected: type) -> Any:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if path.name == "probes.json" and (path.parent / CONFIG).exists():
+            stage = read_config(path.parent)["stage"]
+            raise InputError(
+                f"{path.parent} has no results: `gatescope {stage}` "
+                + ("has not finished there: repeat the command to go on" if stage in ("probe", "run") else "makes none")
+            ) from None
         raise InputError(f"{path} is not there: give a folder that `gatescope probe` wrote") from None
     except NotADirectoryError:
         raise InputError(f"{path.parent} is a file: give the folder that holds {path.name}") from None

@@ -72,7 +72,8 @@ def train(
         trained = train_model(survey, out, config, seed=seed, device=where, overwrite=overwrite, facts=facts)
         if place()[0] > 0:
             return
-    say(f"{out}: validation loss {trained['validation_nats']:.4f} nats per character at step {trained['step']:,}")
+    loss = f"validation loss {trained['validation_nats']:.4f} nats per character"
+    say(f"{out}: {loss}, the least, at step {trained['step']:,} of {config.steps:,}, whose weights are kept")
 
 
 def sample(

@@ -29,6 +29,7 @@ class Progress:
     step: int  # steps done
     state: tuple[Tensor, ...]  # carried hidden state of all lanes, each [L, B, H]
     best: float = math.inf  # lowest validation loss so far, nats
+    best_step: int = 0  # after which it was measured, and the weights were kept
     scale: dict[str, Any] = field(default_factory=dict)  # of the loss, where float16 needs one
 
 
@@ -42,23 +43,22 @@ def save_checkpoint(path: Path, model: CharacterModel, optimizer: torch.optim.Ad
     for index, value in enumerate(progress.state):
         tensors[f"state.{index}"] = value
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    about = {"step": progress.step, "best": progress.best, "scale": progress.scale}
+    about = {name: getattr(progress, name) for name in ("step", "best", "best_step", "scale")}
     about["checksum"] = _checksum(tensors, about)
     write_atomic(path, save(tensors, {"gatescope": json.dumps(about)}))
 
 
-def steps_done(path: Path) -> tuple[int, float]:
-    """Return the steps that a checkpoint stands behind and the best loss, in nats; 0 and infinity where there is none.
+def standing(path: Path) -> Progress:
+    """Return where the training of a checkpoint stands, without its state; at the beginning where there is none.
 
     Raises:
         InputError: the file is damaged.
     """
     if not path.exists():
-        return 0, math.inf
+        return Progress(0, ())
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads(file.metadata()["gatescope"])
-        return about["step"], about["best"]
+            return _progress(json.loads(file.metadata()["gatescope"]), ())
     except _DAMAGED as error:
         raise _damaged(path, error) from None
 
@@ -86,9 +86,14 @@ def load_checkpoint(path: Path, model: CharacterModel, optimizer: torch.optim.Ad
                 moments = ("step", "exp_avg", "exp_avg_sq")
                 optimizer.state[parameter] = {moment: tensors[f"adam.{moment}.{name}"] for moment in moments}
         state = tuple(tensors[f"state.{index}"] for index in range(len(model.architecture.states)))
-        return Progress(about["step"], state, about["best"], about["scale"])
+        return _progress(about, state)
     except _DAMAGED as error:
         raise _damaged(path, error) from None
+
+
+def _progress(about: dict[str, Any], state: tuple[Tensor, ...]) -> Progress:
+    # Checkpoints did not say at first which step was the best.
+    return Progress(about["step"], state, about["best"], about.get("best_step", about["step"]), about["scale"])
 
 
 def _damaged(path: Path, error: Exception) -> InputError:

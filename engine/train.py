@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gatescope.engine.checkpoint import Progress, load_checkpoint, save_checkpoint, steps_done
+from gatescope.engine.checkpoint import Progress, load_checkpoint, save_checkpoint, standing
 from gatescope.engine.corpus import Survey, encode_corpus, n_held_out, open_corpus, vocabulary_of
 from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import evaluate, perplexity
@@ -146,9 +146,9 @@ def train_model(
         vocabulary, rare = vocabulary_of(text)
         about = {"name": text.source, "characters": text.n_characters, "sha256": text.sha256, "rare": rare}
         about |= facts or {}
-        step, best = steps_done(folder / CHECKPOINT)
-        if step == config.steps:
-            return {"step": step, "validation_nats": best, "corpus": about}
+        there = standing(folder / CHECKPOINT)
+        if there.step == config.steps:
+            return _kept(there, about)
         corpus = open_corpus(text, folder / TOKENS)
         training, validation = corpus.split(config.validation_share)
         torch.manual_seed(seed)
@@ -160,7 +160,11 @@ def train_model(
             log(log_path, "train", step=progress.step, corpus=about, **facts)
         meet()
         _take_all(taker, progress, validation, folder, config, seed, log_path)
-        return {"step": progress.step, "validation_nats": progress.best, "corpus": about}
+        return _kept(progress, about)
+
+
+def _kept(progress: Progress, corpus: dict[str, Any]) -> dict[str, Any]:
+    return {"step": progress.best_step, "validation_nats": progress.best, "corpus": corpus}
 
 
 def _prepare(text: Survey, folder: Path, config: TrainConfig, seed: int, overwrite: bool, held: ExitStack) -> None:
@@ -173,7 +177,7 @@ def _prepare(text: Survey, folder: Path, config: TrainConfig, seed: int, overwri
             settings = {"corpus": text.source, "seed": seed, "errors": text.errors, "train": asdict(config)}
             held.enter_context(claimed(folder, "train", settings, OUTPUTS, overwrite))
             _refuse_other_text(folder, text)
-            if steps_done(folder / CHECKPOINT)[0] < config.steps:
+            if standing(folder / CHECKPOINT).step < config.steps:
                 encode_corpus(text, folder / TOKENS)
 
 
@@ -232,7 +236,7 @@ def _validated(
     if not math.isfinite(nats):
         raise InputError(f"the validation loss is {nats} nats after step {progress.step}: {GENTLER}")
     if nats < progress.best:
-        progress.best = nats
+        progress.best, progress.best_step = nats, progress.step
         write_weights(folder, model, {"step": progress.step, "validation_nats": nats})
     save_checkpoint(folder / CHECKPOINT, model, taker.optimizer, progress)
     return {"nats": nats, "bits_per_character": nats / math.log(2), "perplexity": perplexity(nats)}

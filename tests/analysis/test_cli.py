@@ -17,6 +17,7 @@ from killing import assert_survives_kills, contents, run_read_only
 
 from gatescope.analysis.cli import COMMANDS, main
 from gatescope.engine.dump import StateDump
+from gatescope.engine.evaluate import evaluate
 
 PROGRAM = Path(sys.executable).with_name("gatescope")
 TRAIN = ["--hidden", "16", "--batch", "8", "--length", "25", "--steps", "40", "--evaluate-every", "10"]
@@ -395,6 +396,31 @@ def test_values_of_a_probe_do_not_depend_on_the_other_hypotheses(states, tmp_pat
         for field in ("accuracy", "f1", "f1_low", "baseline_text_f1", "n_test"):
             assert one[field] == other[field]
         assert np.allclose(one["top_units"][0]["coefficient"], other["top_units"][0]["coefficient"], rtol=1e-3)
+
+
+def test_what_is_not_finished_says_so(text, states, tmp_path, capsys, monkeypatch):
+    calls = []
+
+    def stopped(*given, **options):
+        calls.append(1)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return evaluate(*given, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("gatescope.engine.train.evaluate", stopped)
+        train = ["train", str(text), "--out", str(tmp_path / "m"), "--hidden", "4", "--steps", "4"]
+        assert main([*train, "--evaluate-every", "2", "--batch", "2", "--length", "10"]) == 130
+    assert main(["info", str(tmp_path / "m")]) == 0
+    assert "step 2 of 4, not finished: repeat the command to go on" in capsys.readouterr().out
+    with monkeypatch.context() as patched:
+        patched.setattr("gatescope.analysis.study_fit.fit_study", stopped)
+        assert main(["probe", str(states), "--out", str(tmp_path / "r")]) == 130
+    assert main(["info", str(tmp_path / "r")]) == 0
+    assert "output of `gatescope probe`, not finished: repeat" in capsys.readouterr().out
+    for folder, message in (("r", "`gatescope probe` has not finished there"), ("m", "`gatescope train` makes none")):
+        assert main(["report", str(tmp_path / folder)]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_info_compares_the_weights_of_a_dump_with_a_model(model, states, text, tmp_path, capsys):

@@ -178,6 +178,18 @@ def test_what_is_missing_beside_states_of_another_program(tmp_path, capsys, word
     assert not (tmp_path / "r").exists()
 
 
+def test_a_column_of_many_words_is_pointed_out(tmp_path, capsys):
+    states, labels = rows_of_another_program()
+    words = [f"w{row % 101}" for row in range(len(states))]
+    np.save(tmp_path / "x.npy", states)
+    pandas.DataFrame(labels | {"word": words}).to_csv(tmp_path / "labels.csv", index=False)
+    given = ["probe", str(tmp_path / "x.npy"), "--labels", str(tmp_path / "labels.csv"), "--bootstrap", "20"]
+    assert main([*given, "--hypotheses", "flag", "word=w0", "--out", str(tmp_path / "some")]) == 0
+    assert "words of" not in capsys.readouterr().err
+    assert main([*given, "--out", str(tmp_path / "all")]) == 0
+    assert "101 words of 'word' are a hypothesis each" in capsys.readouterr().err
+
+
 def test_one_may_mend_what_was_wrong_and_repeat(tmp_path, capsys, text_states):
     own = tmp_path / "own.py"
     own.write_text(OWN.replace("return [character", "return [oops"))

@@ -50,6 +50,17 @@ def test_every_cell_learns_a_repeated_sentence(text, tmp_path, cell, embedding):
     assert final["bits_per_character"] == pytest.approx(final["nats"] / math.log(2))
 
 
+def test_the_step_that_is_said_is_that_of_the_weights_that_are_kept(text, tmp_path, monkeypatch):
+    nats = iter([2.0, 1.0, 1.5, 1.25])
+    monkeypatch.setattr("gatescope.engine.train.evaluate", lambda *given: next(nats))
+    config = TrainConfig(hidden=4, batch=2, length=10, steps=4, evaluate_every=1)
+    result = train_model(survey_corpus(text), tmp_path / "model", config)
+    assert (result["step"], result["validation_nats"]) == (2, 1.0)
+    assert load_model(tmp_path / "model").training == {"step": 2, "validation_nats": 1.0}
+    # Nothing is left to do, and the same is said.
+    assert train_model(survey_corpus(text), tmp_path / "model", config) == result
+
+
 def test_state_is_carried_from_window_to_window(text, tmp_path):
     # With a vanishing learning rate the weights stay what they were, so that the carried state can be computed anew.
     config = TrainConfig(hidden=8, batch=2, length=10, steps=3, evaluate_every=3, learning_rate=1e-30)
