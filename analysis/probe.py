@@ -200,7 +200,7 @@ def _warn_of_words(names: Sequence[str], warn: Callable[[str], None]) -> None:
     (column, count), *_ = Counter(name.partition("=")[0] for name in names).most_common(1)
     if count > MANY_WORDS:
         warn(
-            f"--labels: {count} words of {column!r} are a hypothesis each: --hypotheses asks those alone that it names"
+            f"--labels: {count} words of {column!r} are a hypothesis each: --hypotheses asks only what it names"
         )
 
 
