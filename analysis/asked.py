@@ -95,8 +95,11 @@ def labelled_rows(
     table: LabelTable | None,
     log_path: Path,
     warn: Callable[[str], None],
-) -> tuple[Labels, Labels]:
-    """Return the boolean and the continuous labels of a dump's rows, those of a table behind those of hypotheses."""
+) -> tuple[Labels, Labels, dict[str, str]]:
+    """Return the boolean and the continuous labels of a dump's rows, those of a table behind those of hypotheses.
+
+    What could not be evaluated comes third, with the reason.
+    """
     started = time.perf_counter()
     hypotheses = [_as_seen(each, dump, warn) for each in hypotheses]
     boolean, continuous, failed = label_dump(dump, hypotheses)
@@ -109,7 +112,7 @@ def labelled_rows(
     log(log_path, "label", seconds=seconds, language=language, hypotheses=labelled, failed=failed)
     if not labelled:
         raise InputError(f"none of the {len(hypotheses)} hypotheses could be evaluated: see the lines above")
-    return boolean, continuous
+    return boolean, continuous, failed
 
 
 def _as_seen(hypothesis: Hypothesis, dump: StateSource, warn: Callable[[str], None]) -> Hypothesis:

@@ -12,13 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,13 +32,12 @@ from gatescope.analysis.label_table import LabelTable, read_labels
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig
 from gatescope.analysis.read_results import read_results
-from gatescope.analysis.results import ABLATION, GATES, json_number
+from gatescope.analysis.results import ABLATION, GATES, NOT_EVALUATED, json_number
 from gatescope.analysis.saturation import saturation
 from gatescope.analysis.significance import benjamini_hochberg
 from gatescope.analysis.split import groups_of, split_sequences
 from gatescope.analysis.state_sets import state_sets
 from gatescope.engine.errors import InputError
-from gatescope.engine.evaluate import perplexity
 from gatescope.engine.files import write_atomic, write_json
 from gatescope.engine.location import local_path
 from gatescope.engine.log import log
@@ -82,6 +79,7 @@ def probe_dump(
     seed: int = 0,
     overwrite: bool = False,
     log_path: Path | None = None,
+    say: Callable[[str], None] = print,
     warn: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """Fit and score every hypothesis on recorded states and write the results folder; one that is finished is read.
@@ -95,6 +93,7 @@ def probe_dump(
         seed: of the split and of the bootstrap.
         overwrite: start anew whatever the folder holds.
         log_path: the JSONL log; `log.jsonl` in the folder by default.
+        say: gets a line on how the states are read: rows, sequences, language.
         warn: gets one line for each hypothesis that could not be evaluated, one where no interval can be given, and
             one for each end of several C that is chosen.
 
@@ -127,7 +126,8 @@ def probe_dump(
     log_path = log_path or results / "log.jsonl"
     with claimed(results, "probe", settings, OUTPUTS, overwrite):
         try:
-            return study_dump(dump, results, config, table=table, plan=plan, seed=seed, log_path=log_path, warn=warn)
+            told: dict[str, Any] = {"log_path": log_path, "say": say, "warn": warn}
+            return study_dump(dump, results, config, table=table, plan=plan, seed=seed, **told)
         except InputError:
             # Whoever mends what was wrong must not meet the settings that were.
             if is_new:
@@ -143,6 +143,7 @@ def study_dump(
     *,
     seed: int,
     log_path: Path,
+    say: Callable[[str], None],
     warn: Callable[[str], None],
     table: LabelTable | None = None,
     plan: tuple[list[Hypothesis], str] | None = None,
@@ -150,19 +151,24 @@ def study_dump(
     """Do the work of `probe_dump` in a folder that is claimed already; the plan is of hypotheses and the language."""
     if (results / RECORDS).exists():
         _tidy(results)
-        return list(map(dict, read_results([results])[0].records))
+        found = read_results([results])[0]
+        for name, why in found.facts.get(NOT_EVALUATED, {}).items():
+            warn(f"{name}: {why}")
+        return list(map(dict, found.records))
     hypotheses, language = plan or planned(dump, config, table)
-    record_facts(results, _facts(dump, language))
-    boolean, continuous = labelled_rows(dump, hypotheses, language, table, log_path, warn)
+    boolean, continuous, failed = labelled_rows(dump, hypotheses, language, table, log_path, warn)
     labelled = [each.name for each in (*boolean.hypotheses, *continuous.hypotheses)]
     # The solver and scikit-learn take seconds to import: commands that fit nothing are spared them.
     from sklearn.exceptions import ConvergenceWarning
 
+    from gatescope.analysis.facts import facts_of, reading
     from gatescope.analysis.scorer import FEWEST_GROUPS
     from gatescope.analysis.study import Study
 
     untrained = untrained_states(dump, results / UNTRAINED, seed=seed, log_path=log_path) if config.controls else None
     study = Study(dump, config, seed, untrained)
+    say(reading(study, language))
+    record_facts(results, facts_of(study, language, failed))
     if study.n_tested < FEWEST_GROUPS:
         warn(
             f"{study.n_tested} sequences (documents) are tested, and intervals, without which nothing is known, need "
@@ -199,9 +205,7 @@ def _warn_of_words(names: Sequence[str], warn: Callable[[str], None]) -> None:
     """Say which column of words, if any, makes more hypotheses than are likely to be meant."""
     (column, count), *_ = Counter(name.partition("=")[0] for name in names).most_common(1)
     if count > MANY_WORDS:
-        warn(
-            f"--labels: {count} words of {column!r} are a hypothesis each: --hypotheses asks only what it names"
-        )
+        warn(f"--labels: {count} words of {column!r} are a hypothesis each: --hypotheses asks only what it names")
 
 
 def _warn_of_ends(chosen: list[float], Cs: Sequence[float], warn: Callable[[str], None]) -> None:
@@ -274,35 +278,6 @@ def probe_settings(config: ProbeConfig, seed: int) -> dict[str, Any]:
     kinds = {"baselines": BASELINES, "intervals": INTERVALS} | ({"units": UNITS} if config.sparse else {})
     settings = {"seed": seed, "probe": of_method, KINDS: kinds}
     return settings | ({"functions_sha256": sha256_of(config.functions)} if config.functions else {})
-
-
-def _facts(dump: StateSource, language: str) -> dict[str, Any]:
-    attributes = dump.attributes
-    training = dict(attributes.get("training") or {})
-    if "validation_nats" in training:
-        training["bits_per_character"] = training["validation_nats"] / np.log(2)
-        training["perplexity"] = perplexity(training["validation_nats"])
-    settings = attributes.get("settings") or {}
-    return {
-        "model": attributes.get("model"),
-        "training": training,
-        "corpus": attributes.get("corpus"),
-        "dump": {
-            "kind": attributes.get("kind"),
-            "rows": dump.n_rows,
-            "sequences": len(dump.sequence_starts) - 1,
-            "alignment": attributes.get("alignment"),
-            "temperature": settings.get("temperature"),
-            "seed": settings.get("seed"),
-            "language": language,
-        },
-        "versions": {
-            "gatescope": version("gatescope"),
-            "numpy": version("numpy"),
-            "torch": version("torch"),
-            "python": platform.python_version(),
-        },
-    }
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

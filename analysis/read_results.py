@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gatescope.analysis.results import ABLATION, GATES, Excerpt, Record, Result, unit_name
+from gatescope.analysis.results import ABLATION, GATES, NOT_EVALUATED, Excerpt, Record, Result, unit_name
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
 from gatescope.engine.settings import CONFIG, read_config
@@ -98,6 +98,8 @@ def _read_result(folder: Path, name: str) -> Result:
     facts = config.get("facts", {})
     if not isinstance(facts, dict):
         raise InputError(f"{folder / 'config.json'}: facts is a {type(facts).__name__}, expected an object")
+    if not isinstance(facts.get(NOT_EVALUATED, {}), dict):
+        raise InputError(f"{folder / 'config.json'}: {NOT_EVALUATED} is not an object of names and reasons")
     held = read_ablation(folder) if (folder / ABLATION).exists() else ()
     gates = _read_json(folder / GATES, list) if (folder / GATES).exists() else []
     for position, record in enumerate(gates):

@@ -24,6 +24,7 @@ from gatescope.analysis.report_style import POLICY, SCRIPT, STYLE
 from gatescope.analysis.report_text import MOST_TEXTS, Texts, escaped, texts_section
 from gatescope.analysis.results import (
     MEASURES,
+    NOT_EVALUATED,
     Record,
     Result,
     Verdict,
@@ -135,6 +136,9 @@ def _answer(result: Result, several: bool) -> str:
         answer += f" Undecided: {n_open}."
     if len(scored) < len(judged):
         answer += f" Not scored: {len(judged) - len(scored)}."
+    failed = result.facts.get(NOT_EVALUATED)
+    if failed:
+        answer += f" Could not be evaluated, as the facts at the end say: {escaped(', '.join(failed))}."
     if known and len(scored) * BY_CHANCE >= 1:
         answer += (
             " Verdicts are not corrected for the number of hypotheses: if the states knew none of these "

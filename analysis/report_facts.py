@@ -30,6 +30,8 @@ def model_line(facts: Any) -> str:
         ("training.validation_nats", "validation loss ", " nats per character"),
         ("dump.rows", "", " states recorded"),
         ("dump.sequences", "", " sequences"),
+        ("probe.training_sequences", "", " to fit probes"),
+        ("probe.test_sequences", "", " to test them"),
     ):
         if key in known:
             phrases.append(f"{before}{known[key]}{after}")

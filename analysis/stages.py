@@ -51,7 +51,7 @@ def run_stages(
         seed: of every random choice.
         device: where the model runs, "cpu" or "cuda".
         overwrite: start anew whatever the folder holds.
-        say: gets a line when the model is there, and one when the states are.
+        say: gets a line when the model is there, one when the states are, and one on how they are probed.
         warn: gets one line for each hypothesis that could not be evaluated.
 
     Returns:
@@ -81,7 +81,8 @@ def run_stages(
         )
         say(f"states: {out / 'states.zarr'}, {rows:,} characters")
         try:
-            return study_dump(StateDump.open(out / "states.zarr"), out, probe, seed=seed, log_path=log_path, warn=warn)
+            dump = StateDump.open(out / "states.zarr")
+            return study_dump(dump, out, probe, seed=seed, log_path=log_path, say=say, warn=warn)
         except InputError:
             # Whoever mends what was wrong keeps model and states.
             if not (out / RECORDS).exists():

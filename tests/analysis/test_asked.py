@@ -77,7 +77,7 @@ def test_a_function_that_looks_ahead_is_one_of_the_future(functions, tmp_path):
     )
     config = ProbeConfig(hypotheses=(), functions=functions)
     given = source, chosen_hypotheses(config, "any"), "any", None, tmp_path / "log.jsonl", warned.append
-    boolean, _ = labelled_rows(*given)
+    boolean, _, _ = labelled_rows(*given)
     assert {each.name: each.sees for each in boolean.hypotheses} == {"next_is_b": "future", "is_b": "past"}
     (line,) = warned
     assert line.startswith("next_is_b: its label of character ")

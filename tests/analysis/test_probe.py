@@ -190,6 +190,52 @@ def test_a_column_of_many_words_is_pointed_out(tmp_path, capsys):
     assert "101 words of 'word' are a hypothesis each" in capsys.readouterr().err
 
 
+OWN = """
+from gatescope.analysis.hypotheses import hypothesis
+
+@hypothesis(language="any")
+def vowel(text):
+    return [character in "aei" for character in text]
+
+@hypothesis(language="any")
+def too_short(text):
+    return [True]
+"""
+
+
+@pytest.mark.parametrize("folds", [1, 5])
+def test_how_it_was_probed_and_what_failed_stays_known(tmp_path, capsys, text_states, folds):
+    (tmp_path / "own.py").write_text(OWN)
+    words = ["probe", str(text_states), "--functions", str(tmp_path / "own.py"), "--hypotheses", "--bootstrap", "50"]
+    words += ["--seed", "3", "--C", "0.5", "--out", str(tmp_path / "r"), *(["--folds", "5"] if folds > 1 else [])]
+    assert main(words) == 0
+    said = capsys.readouterr()
+    tested = "all tested in turn" if folds > 1 else "4 of them tested"
+    assert f"states.zarr: 600 rows in 20 sequences of 30, {tested}; text: any; states: layer0/h" in said.out
+    assert "too_short: hypothesis" in said.err
+    # Repeated, the command does nothing, and says again what is lacking.
+    assert main(words) == 0
+    (again,) = capsys.readouterr().err.splitlines()
+    assert again in said.err.splitlines()
+    facts = json.loads((tmp_path / "r" / "config.json").read_text())["facts"]
+    assert facts["probe"] == {
+        "training_sequences": 16,
+        "test_sequences": 20 if folds > 1 else 4,
+        **({"folds": 5} if folds > 1 else {"test_share": 0.2}),
+        "C": "0.5",
+        "alignment": "post",
+        "ranking": "auroc",
+        "bootstrap": 50,
+        "seed": 3,
+    }
+    assert list(facts["not_evaluated"]) == ["too_short"]
+    assert main(["report", str(tmp_path / "r")]) == 0
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert "Could not be evaluated, as the facts at the end say: too_short." in page
+    assert "16 to fit probes" in page and '<th scope="row">probe.seed</th><td>3</td>' in page
+    assert "returned values of shape (1,) for a text of" in page
+
+
 def test_one_may_mend_what_was_wrong_and_repeat(tmp_path, capsys, text_states):
     own = tmp_path / "own.py"
     own.write_text(OWN.replace("return [character", "return [oops"))

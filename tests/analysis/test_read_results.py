@@ -107,6 +107,7 @@ def test_an_excerpt_without_probe_or_unit_is_read(tmp_path):
         ([record()], [EXCERPT | {"unit": "layer0/h 3"}], None, "unit must be null or an object"),
         ([record()], None, [], "config.json holds a list, expected an object"),
         ([record()], None, {"facts": 3}, "facts is a int, expected an object"),
+        ([record()], None, {"facts": {"not_evaluated": ["a"]}}, "not_evaluated is not an object"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path, probes, excerpts, config, message):

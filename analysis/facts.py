@@ -1,0 +1,73 @@
+"""What is recorded of a probe beside its scores: the model, the text and the states, how they were probed, versions."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from gatescope.analysis.results import NOT_EVALUATED
+from gatescope.analysis.study import Study
+from gatescope.engine.evaluate import perplexity
+
+
+def facts_of(study: Study, language: str, failed: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a report says of what was probed and how, as JSON values.
+
+    Args:
+        study: the states, and the method.
+        language: of the text.
+        failed: hypotheses that could not be evaluated, and why.
+    """
+    dump, config = study.dump, study.config
+    attributes = dump.attributes
+    training = dict(attributes.get("training") or {})
+    if "validation_nats" in training:
+        training["bits_per_character"] = training["validation_nats"] / np.log(2)
+        training["perplexity"] = perplexity(training["validation_nats"])
+    settings = attributes.get("settings") or {}
+    return {
+        "model": attributes.get("model"),
+        "training": training,
+        "corpus": attributes.get("corpus"),
+        "dump": {
+            "kind": attributes.get("kind"),
+            "rows": dump.n_rows,
+            "sequences": len(dump.sequence_starts) - 1,
+            "alignment": attributes.get("alignment"),
+            "temperature": settings.get("temperature"),
+            "seed": settings.get("seed"),
+            "language": language,
+        },
+        "probe": {
+            "training_sequences": len(study.train),
+            "test_sequences": sum(len(fold.test) for fold in study.folds),
+            **({"folds": config.folds} if config.folds > 1 else {"test_share": config.test_share}),
+            "C": ", ".join(f"{C:g}" for C in config.C),
+            "alignment": config.alignment,
+            "ranking": config.ranking,
+            "bootstrap": config.bootstrap,
+            "seed": study.seed,
+        },
+        NOT_EVALUATED: dict(failed),
+        "versions": {
+            "gatescope": version("gatescope"),
+            "numpy": version("numpy"),
+            "torch": version("torch"),
+            "python": platform.python_version(),
+        },
+    }
+
+
+def reading(study: Study, language: str) -> str:
+    """Say in a line how states are read."""
+    lengths = np.diff(study.dump.sequence_starts)
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    each = f"{shortest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"
+    tested = "all tested in turn" if len(study.folds) > 1 else f"{len(study.test):,} of them tested"
+    text = "no text" if study.dump.vocabulary is None else f"text: {language}"
+    rows = f"{study.dump.n_rows:,} rows in {len(lengths):,} sequences of {each}, {tested}"
+    return f"{study.dump.name}: {rows}; {text}; states: {', '.join(study.state_sets)}"
