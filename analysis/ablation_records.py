@@ -35,7 +35,7 @@ def tested_sets(record: Record, ranking: str, sizes: tuple[int, ...], architectu
         architecture: that of the model.
 
     Raises:
-        InputError: a ranking names what is no unit of the model.
+        InputError: a ranking names what is no unit of the model, or none is as long as is asked though there are units.
     """
     layers = {f"layer{layer}/{state}": layer for layer in range(architecture.layers) for state in architecture.states}
 
@@ -50,6 +50,12 @@ def tested_sets(record: Record, ranking: str, sizes: tuple[int, ...], architectu
     rankings = {ranking: record["top_units"]}
     rankings.setdefault("weight_sd", record.get("largest_weights") or [])
     rankings["selected"] = record.get("selected_units") or []
+    longest = max(map(len, rankings.values()))
+    if longest < min(max(sizes), architecture.layers * architecture.hidden):
+        raise InputError(
+            f"--units {max(sizes)}: the results name the first {longest} units of {record['hypothesis']}, and "
+            f"{architecture.layers * architecture.hidden} there are: give at most {longest}"
+        )
     found: dict[frozenset[Unit], tuple[list[str], list[Unit]]] = {}
     for name, listed in rankings.items():
         units = list(dict.fromkeys(map(unit_of, listed)))

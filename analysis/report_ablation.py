@@ -43,11 +43,13 @@ def _note(records: Sequence[Record]) -> str:
     held = " or ".join(HELD_AT.get(method, method) for method in methods)
     return (
         f'<p class="muted">The model reads unseen sequences again while units are held at {escaped(held)}, after every '
-        "step, in h and c. Numbers are nats per character that it loses more than undisturbed, at characters where "
-        "the hypothesis holds and elsewhere, beside the mean of sets of as many random units in the same layers. p: "
-        "the share of these sets, the tested one included, that lose at least as much where it holds; p of the "
-        "difference: whose excess there over elsewhere is at least as large. If both are small, the network uses these "
-        "units, and mostly there. p is not corrected for the number of lines. h and c of a unit count once.</p>\n"
+        "step, in h and in c, where there is one. Numbers are nats per character that it loses more than undisturbed, "
+        "at characters where the hypothesis holds and elsewhere, beside the mean of sets of as many random units in "
+        "the same layers. p: the share of these sets, the tested one included, that lose at least as much where it "
+        "holds; p of the difference: whose excess there over elsewhere is at least as large. If both are small, the "
+        "network uses these units, and mostly there. p is not corrected for the number of lines. h and c of a unit "
+        "count once. Rankings: auroc, by what a unit tells alone; weight_sd and weight, by its weight in the probe, "
+        "with and without its standard deviation; selected, as --sparse chose.</p>\n"
     )
 
 

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection
 
 from gatescope.engine.journey import SCORES
 
+# What LSTMVis calls the gates of the layer whose hidden states are output1, and what `gatescope export` calls others.
+_LSTMVIS_GATES, _LSTMVIS_SCORES = r"(?:input|forget|hidden|gate_[a-z])([0-9]+)", r"(?:log_probability|entropy)[0-9]+"
 
-def state_sets(names: Iterable[str], alignment: str) -> dict[str, list[str]]:
+
+def state_sets(names: Collection[str], alignment: str) -> dict[str, list[str]]:
     """Return the arrays of each set, by its name: every array alone, and "all" recurrent states together.
 
     Args:
-        names: of the arrays, such as "layer0/h" or "layer0/gates/i"; scores such as "layer2/entropy" are no states.
+        names: of the arrays, such as "layer0/h" or "layer0/gates/i", or as LSTMVis has them; scores such as
+            "layer2/entropy" are no states.
         alignment: "post" or "pre"; gates have no value before the first character, so that "pre" is of the recurrent
             states alone.
     """
-    states = [name for name in names if not name.endswith(SCORES)]
-    recurrent = [name for name in states if "/gates/" not in name]
+    states = [name for name in names if not (name.endswith(SCORES) or re.fullmatch(_LSTMVIS_SCORES, name))]
+    recurrent = [name for name in states if not _is_gate(name, names)]
     sets = {name: [name] for name in (states if alignment == "post" else recurrent)}
     if len(recurrent) > 1 and "all" not in recurrent:
         sets["all"] = recurrent
     return sets
+
+
+def _is_gate(name: str, names: Collection[str]) -> bool:
+    found = re.fullmatch(_LSTMVIS_GATES, name)
+    return "/gates/" in name or (found is not None and f"output{found[1]}" in names)

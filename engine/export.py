@@ -21,6 +21,7 @@ from gatescope.engine.dump import BOUNDS, StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import partial_name, remove_partial_of, sync_file, sync_folder, write_atomic
 from gatescope.engine.hdf5 import h5py_module
+from gatescope.engine.journey import SCORES
 from gatescope.engine.location import local_path
 from gatescope.engine.progress import progress_bar
 
@@ -113,6 +114,8 @@ def _configuration(file: Path, named: dict[str, str]) -> str:
     types = []
     for name, target in named.items():
         layer, _, state = name.partition("/")
+        if state in SCORES:
+            continue
         kind, transform = ("state", "tanh") if state == "c" else ("output", "none")
         types.append(f"    {{type: {kind}, layer: {int(layer[5:]) + 1}, path: {target}, transform: {transform}}}")
     text = json.dumps(file.stem)

@@ -27,7 +27,7 @@ from gatescope.engine.record import (
     record,
     settings_of,
 )
-from gatescope.engine.sample import default_prime
+from gatescope.engine.sample import prime_of
 from gatescope.engine.settings import require_values
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence
@@ -126,7 +126,7 @@ def _planned(trained: TrainedModel, source: Texts, config: ExtractConfig) -> tup
     document_starts = np.append(0, ends)
     starts = [np.arange(*bounds, config.length) for bounds in itertools.pairwise(document_starts)]
     sequence_starts = np.concatenate([*starts, ends[-1:]]).astype(np.int64)
-    prime = default_prime(vocabulary, config.prime)
+    prime, prime_ids = prime_of(vocabulary, config.prime)
     spec = DumpSpec(
         arrays=captured_arrays(trained.model.architecture, config.capture),
         sequence_starts=sequence_starts,
@@ -139,8 +139,7 @@ def _planned(trained: TrainedModel, source: Texts, config: ExtractConfig) -> tup
             trained, "extract", prime, settings_of(config, text=sources[0] if len(sources) == 1 else sources)
         ),
     )
-    tokens, prime_ids = np.concatenate(documents), vocabulary.encode(prime)
-    return spec, DocumentReader(tokens, sequence_starts, document_starts, prime_ids, config.context)
+    return spec, DocumentReader(np.concatenate(documents), sequence_starts, document_starts, prime_ids, config.context)
 
 
 def _document(trained: TrainedModel, source: str, errors: str) -> np.ndarray:

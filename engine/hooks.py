@@ -13,6 +13,7 @@ leaves no dump. What one that was killed leaves in a hidden folder is removed by
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -223,7 +224,7 @@ def _chosen(model: nn.Module, modules: Any) -> Chosen:
         raise InputError("no modules: name at least one by its array, such as {'layer0/h': 'rnn'}")
     # A module may have several names.
     known = dict(model.named_modules(remove_duplicate=False))
-    chosen = {}
+    chosen: Chosen = {}
     for array, given in modules.items():
         module, select = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
         if isinstance(module, str) and module not in known:
@@ -233,6 +234,16 @@ def _chosen(model: nn.Module, modules: Any) -> Chosen:
         if not isinstance(module, nn.Module) or not (select is None or callable(select)):
             what = type(given).__name__
             raise InputError(f"{array}: {what} is no module; expected one, its name, or a pair of one and a function")
+        twin = next((other for other, pair in chosen.items() if pair == (module, select)), None)
+        if twin is not None:
+            raise InputError(f"{twin} and {array} are one output: tell them apart by pairs of module and function")
+        topmost = module.num_layers - 1 if isinstance(module, nn.RNNBase) else 0
+        if select is None and topmost and not array.startswith(f"layer{topmost}/"):
+            warnings.warn(
+                f"{array}: {type(module).__name__} puts out its topmost layer alone, layer{topmost}; those of "
+                "gatescope.kernels return all of them with capture=",
+                stacklevel=3,
+            )
         chosen[array] = module, select
     return chosen
 

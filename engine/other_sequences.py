@@ -126,7 +126,8 @@ def _starts_of(name: str, ids: np.ndarray, n_rows: int) -> np.ndarray:
     """Return the first row of each run of equal ids, and N."""
     if ids.shape != (n_rows,):
         raise InputError(
-            f"{name} has {n_rows} rows, and sequence ids of shape {list(ids.shape)}: give one for each row"
+            f"{name} has {n_rows} rows, and sequence ids of shape {list(ids.shape)}, its own or of --labels: give "
+            "one for each row"
         )
     missing = np.array([each is None or each != each for each in ids]) if ids.dtype.kind in "Of" else np.zeros(0, bool)
     if missing.any():

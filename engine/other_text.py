@@ -12,6 +12,8 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
 from gatescope.engine.other_sequences import Cube
 
+# Characters that whoever counts may not have counted.
+EASILY_MISSED = {"\r": "carriage returns", "\ufeff": "byte order marks"}
 TOKENS = ("tokens", "token_ids", "word_ids", "words", "chars")
 
 
@@ -81,7 +83,9 @@ def text_of_file(name: str, path: str | os.PathLike[str], n_rows: int) -> tuple[
     except OSError as error:
         raise InputError(f"--text {path} cannot be read: {error.strerror}") from None
     if len(text) != n_rows:
-        raise InputError(f"--text {path} has {len(text)} characters, and {name} has {n_rows} rows")
+        more = [f"{text.count(sign)} of them {word}" for sign, word in EASILY_MISSED.items() if sign in text]
+        found = f"{len(text)} characters" + (f" ({', '.join(more)})" if more else "")
+        raise InputError(f"--text {path} has {found}, and {name} has {n_rows} rows")
     codes, tokens = np.unique(np.frombuffer(text.encode("utf-32-le"), "<u4"), return_inverse=True)
     return tokens.astype(np.uint32), [chr(code) for code in codes]
 

@@ -70,7 +70,7 @@ class SampleConfig:
         """
         require_precision(self.precision, device)
         captured_arrays(architecture, self.capture)
-        vocabulary.encode(default_prime(vocabulary, self.prime))
+        prime_of(vocabulary, self.prime)
 
 
 def sample_states(
@@ -129,7 +129,7 @@ def sample_in_memory(
 def _planned(trained: TrainedModel, config: SampleConfig, seed: int) -> tuple[DumpSpec, _Sampler]:
     if not 0 <= seed < 2**64:
         raise InputError(f"--seed {seed}: expected a whole number of at least 0, below 2^64")
-    prime = default_prime(trained.vocabulary, config.prime)
+    prime, prime_ids = prime_of(trained.vocabulary, config.prime)
     starts = np.arange(config.sequences + 1, dtype=np.int64) * config.length
     spec = DumpSpec(
         arrays=captured_arrays(trained.model.architecture, config.capture),
@@ -142,7 +142,7 @@ def _planned(trained: TrainedModel, config: SampleConfig, seed: int) -> tuple[Du
         attributes=dump_attributes(trained, "sample", prime, settings_of(config, seed=seed))
         | {"temperature": config.temperature, "seed": seed},
     )
-    return spec, _Sampler(config, trained.vocabulary.encode(prime), seed)
+    return spec, _Sampler(config, prime_ids, seed)
 
 
 class _Sampler:
@@ -166,8 +166,15 @@ class _Sampler:
         return recurrence.draw(self.draw(int(numbers[0])), start, stop)
 
 
-def default_prime(vocabulary: Vocabulary, prime: str | None) -> str:
-    """Return the text read before each sequence: as asked, else a newline where the model knows it, else nothing."""
-    if prime is not None:
-        return prime
-    return "\n" if "\n" in vocabulary.characters else ""
+def prime_of(vocabulary: Vocabulary, prime: str | None) -> tuple[str, np.ndarray]:
+    """Return the text read before each sequence, and its ids: as asked, else a newline where the model knows it.
+
+    Raises:
+        InputError: a character that the vocabulary lacks.
+    """
+    if prime is None:
+        prime = "\n" if "\n" in vocabulary.characters else ""
+    try:
+        return prime, vocabulary.encode(prime)
+    except InputError as error:
+        raise InputError(f"--prime {prime!r}: {error}") from None

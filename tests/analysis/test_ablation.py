@@ -197,6 +197,10 @@ BAD = {
     "too few random sets": (["--random-sets", "5"], "--random-sets 5"),
     "too many": (["--random-sets", "1000000000"], "--random-sets 1000000000"),
     "no units": (["--units", "0"], "--units 0"),
+    "more than are ranked": (
+        ["--hypothesis", "inside", "--units", "1", "11"],
+        "--units 11: the results name the first 10",
+    ),
     "no characters": (["--length", "1"], "--length 1"),
     "method": (["--method", "lesion"], "--method"),
     "one sequence": (["--method", "resample", "--sequences", "1"], "--method resample"),

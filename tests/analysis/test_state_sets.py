@@ -18,3 +18,15 @@ def test_gates_have_no_value_before_the_first_character():
 def test_one_array_is_no_set_of_all():
     assert state_sets(["h"], "post") == {"h": ["h"]}
     assert state_sets(NAMES[3:], "post") == {}
+
+
+def test_files_of_lstmvis_have_gates_and_scores_too():
+    names = ["output1", "states1", "input1", "forget1", "hidden1", "gate_o1", "entropy2", "log_probability2"]
+    assert state_sets(names, "post")["all"] == ["output1", "states1"]
+    assert list(state_sets(names, "post")) == [*names[:6], "all"]
+    assert list(state_sets(names, "pre")) == ["output1", "states1", "all"]
+
+
+def test_what_others_call_hidden_is_a_state():
+    assert state_sets(["hidden1", "hidden2"], "post")["all"] == ["hidden1", "hidden2"]
+    assert state_sets(["hidden1", "output2", "entropy"], "post")["all"] == ["hidden1", "output2"]

@@ -274,6 +274,22 @@ def test_the_weights_are_told_apart(tmp_path, tokens):
     assert StateDump.open(own).attributes["weights_sha256"] == "7" * 64
 
 
+def test_one_output_has_one_name(tmp_path):
+    both = {"layer0/h": "rnn", "layer1/h": "rnn"}
+    with pytest.raises(InputError, match="layer0/h and layer1/h are one output: tell them apart by pairs"):
+        record_states(Tagger(), both, tmp_path / "s", vocabulary=VOCABULARY)
+    first, second = (("rnn", lambda output, k=k: output[1][k]) for k in (0, 1))
+    record_states(Tagger(), {"layer1/h": first, "layer1/c": second}, tmp_path / "s", vocabulary=VOCABULARY)
+
+
+def test_the_topmost_layer_of_several_is_said_to_be_that(tmp_path, recwarn):
+    record_states(Tagger(), {"layer1/h": "rnn"}, tmp_path / "s", vocabulary=VOCABULARY)
+    record_states(nn.LSTM(I, H), {"layer0/h": ""}, tmp_path / "s", vocabulary=VOCABULARY)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="layer0/h: LSTM puts out its topmost layer alone, layer1"):
+        record_states(Tagger(), {"layer0/h": "rnn"}, tmp_path / "s", vocabulary=VOCABULARY)
+
+
 def test_hooks_are_gone_and_nothing_is_left_after_an_error(tmp_path, tokens):
     model = Tagger()
     with (

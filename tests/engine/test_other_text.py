@@ -7,6 +7,7 @@ import zarr
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.other_dumps import ReadConfig, open_states
+from gatescope.engine.other_text import text_of_file
 
 T, B, H = 10, 6, 4
 N = T * B
@@ -112,3 +113,23 @@ def test_what_is_no_token_is_refused_or_left_out_aloud(tmp_path):
 def test_numbers_are_taken_before_words(tmp_path):
     source = open_states(write(tmp_path / "x.npz", h=ROWS, words=WORDS, word_ids=np.arange(N) % 5))
     assert np.array_equal(source.tokens, np.arange(N) % 5)
+
+
+def test_characters_in_the_order_of_their_code(tmp_path):
+    (tmp_path / "text").write_text("bé\nb", encoding="utf-8")
+    tokens, characters = text_of_file("x.npy", tmp_path / "text", 4)
+    assert characters == ["\n", "b", "é"] and tokens.tolist() == [1, 2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ab", r"has 2 characters, and x\.npy has 3 rows"),
+        ("a\r\nb\r\n", r"has 6 characters \(2 of them carriage returns\), and"),
+        ("\ufeffa\r\n", r"has 4 characters \(1 of them carriage returns, 1 of them byte order marks\), and"),
+    ],
+)
+def test_another_length_says_what_may_not_have_been_counted(tmp_path, text, message):
+    (tmp_path / "text").write_text(text, encoding="utf-8", newline="")
+    with pytest.raises(InputError, match=message):
+        text_of_file("x.npy", tmp_path / "text", 3)
