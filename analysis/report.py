@@ -74,10 +74,17 @@ def write_report(results: Sequence[Path], out: Path) -> Path:
 
 
 def _excerpts(results: Sequence[Result]) -> Texts:
-    """The excerpts of each hypothesis, best known first and boolean before continuous."""
-    texts = []
+    """The excerpts of each hypothesis that is scored, best known first and boolean before continuous."""
+    texts, unscored = [], set()
+    for result in results:
+        records = {name: leading(weightings) for name, weightings in headline(result.records).items()}
+        unscored |= {(result.name, name) for name, each in records.items() if verdict(each) == Verdict.UNSCORED}
     for name in [*ordered(results, "boolean"), *ordered(results, "continuous")]:
-        pairs = [(result, result.excerpts[name]) for result in results if name in result.excerpts]
+        pairs = [
+            (result, result.excerpts[name])
+            for result in results
+            if name in result.excerpts and (result.name, name) not in unscored
+        ]
         if pairs:
             texts.append((name, pairs))
     return texts
@@ -218,7 +225,8 @@ def _method(results: Sequence[Result]) -> str:
         "text baseline, each with the whole 95% interval, for which both are scored on the same drawn "
         "sequences. Below a baseline: one of the intervals lies below. Undecided: neither. Each hypothesis is "
         "judged alone, without a correction for their number: of 40 that states do not know one may pass by "
-        "chance. What is known may still be known badly; AUROC and F1 say how well.</p>\n"
+        "chance. What is known may still be known badly; AUROC and F1 say how well. Not scored (one_class): in the "
+        "training or the test sequences it holds everywhere or nowhere.</p>\n"
         "<p>The best unit is the one that alone tells most on the training sequences (by AUROC in either "
         "direction, or by Pearson’s r). The number beside its name is of the test sequences; its F1 is at the "
         "threshold that was best on the training sequences. Many units may tell nearly the same, and another text "

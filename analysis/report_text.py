@@ -71,7 +71,8 @@ def _section(position: int, name: str, pairs: Sequence[tuple[Result, Excerpt]], 
 
 
 def _about(excerpt: Excerpt) -> str:
-    return f"{escaped(excerpt.description.rstrip('.'))}. {SEES.get(excerpt.sees, '')}"
+    described = excerpt.description.rstrip(".")
+    return (f"{escaped(described)}. " if described else "") + SEES.get(excerpt.sees, "")
 
 
 def _scores_line(excerpt: Excerpt, record: Any) -> str:

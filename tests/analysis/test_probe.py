@@ -207,7 +207,17 @@ def too_short(text):
 def test_how_it_was_probed_and_what_failed_stays_known(tmp_path, capsys, text_states, folds):
     (tmp_path / "own.py").write_text(OWN)
     words = ["probe", str(text_states), "--functions", str(tmp_path / "own.py"), "--hypotheses", "--bootstrap", "50"]
-    words += ["--seed", "3", "--C", "0.5", "--out", str(tmp_path / "r"), *(["--folds", "5"] if folds > 1 else [])]
+    words += [
+        "--pattern",
+        "never=zzz",
+        "--seed",
+        "3",
+        "--C",
+        "0.5",
+        "--out",
+        str(tmp_path / "r"),
+        *(["--folds", "5"] if folds > 1 else []),
+    ]
     assert main(words) == 0
     said = capsys.readouterr()
     tested = "all tested in turn" if folds > 1 else "4 of them tested"
@@ -234,6 +244,8 @@ def test_how_it_was_probed_and_what_failed_stays_known(tmp_path, capsys, text_st
     assert "Could not be evaluated, as the facts at the end say: too_short." in page
     assert "16 to fit probes" in page and '<th scope="row">probe.seed</th><td>3</td>' in page
     assert "returned values of shape (1,) for a text of" in page
+    # What is not scored is not painted, and what is not described has no empty sentence.
+    assert page.count("<article") == 1 and '<p class="muted">The label follows from what' in page
 
 
 def test_one_may_mend_what_was_wrong_and_repeat(tmp_path, capsys, text_states):
