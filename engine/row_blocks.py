@@ -190,6 +190,9 @@ class RowBlocks:
 
     def gather(self, index: Any, shift: Any = None) -> Any:
         """Return a copy of some rows [n, H] in the precision of the blocks, `shift` [H] subtracted."""
+        if not isinstance(index, slice) and not len(index):
+            # CuPy's array of nothing has no memory that torch could be given.
+            return self.xp.empty((0, self.shape[1]), self.dtype)
         if isinstance(self.source, torch.Tensor) and not isinstance(index, slice):
             index = torch.as_tensor(index) if self.xp is np else as_tensor(index)
         piece = self.source[index]

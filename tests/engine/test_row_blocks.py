@@ -103,6 +103,8 @@ def test_gather_copies_rows():
     rows = RowBlocks(X, np.float64)
     np.testing.assert_array_equal(rows.gather(np.array([2, 0])), [[6, 7, 8], [0, 1, 2]])
     np.testing.assert_array_equal(rows.gather(np.array([1]), np.array([3.0, 3, 3])), [[0, 1, 2]])
+    nothing = rows.gather(np.empty(0, np.int64))
+    assert nothing.shape == (0, 3) and nothing.dtype == rows.dtype
     same = RowBlocks(X.astype(np.float64), np.float64)
     same.gather(slice(None))[:] = 7
     assert same.source[0, 0] == 0
