@@ -45,14 +45,15 @@ def test_loss_slope_and_curvature(device, dtype, signed):
 def test_it_is_the_cpus_for_any_strides(device, dtype):
     generator = np.random.default_rng(1)
     logits, signed = generator.normal(0, 20, (2, 70, 900)).astype(dtype)
-    eps, (tiny, flushed) = np.finfo(dtype).eps, least(device, dtype)
+    # The CPU takes exp(-|z|) below the least normal number for 0, whatever it is multiplied by.
+    eps, (tiny, _) = np.finfo(dtype).eps, least(device, dtype)
     for z, s in ((logits, signed), (logits.T, signed.T), (logits[:, ::3], signed[:, ::3])):
         moved = [device(np.ascontiguousarray(values)) for values in (logits, signed)]
         if z.shape != logits.shape:
             moved = [values.T if z.shape[0] == 900 else values[:, ::3] for values in moved]
         for got, expected in zip(log_loss(*moved), log_loss(z, s), strict=True):
             assert got.shape == z.shape
-            np.testing.assert_allclose(got.get(), expected, rtol=6 * eps, atol=tiny + flushed * abs(s).max())
+            np.testing.assert_allclose(got.get(), expected, rtol=6 * eps, atol=tiny * (1 + abs(s).max()))
 
 
 def test_what_is_not_finite_stays_so(device):

@@ -131,7 +131,7 @@ def test_differences_and_plain_values():
     [
         (SampleConfig, {"capture": ("h", "cell")}, r"--capture 'cell' is unknown: expected h or c or gates or"),
         (SampleConfig, {"capture": "h"}, r"--capture 'h' is one word: expected several, such as \('h',\)"),
-        (SampleConfig, {"dtype": "float8"}, "--dtype 'float8' is unknown: expected float16 or bfloat16 or float32"),
+        (SampleConfig, {"dtype": "float8"}, "--dtype 'float8' is unknown: expected float16 or float32"),
         (ExtractConfig, {"errors": "ignore"}, "--errors 'ignore' is unknown: expected strict or replace"),
         (TrainConfig, {"precision": "fp16"}, "--precision 'fp16' is unknown"),
         (TrainConfig, {"cell": "lstn"}, "--cell 'lstn' is unknown: expected lstm or gru or rnn"),
