@@ -33,6 +33,10 @@ from gatescope.analysis.hypotheses import hypothesis
 def next_is_b(text):
     return [text[i + 1 : i + 2] == "b" for i in range(len(text))]
 
+@hypothesis(language="any", sees="future")
+def b_later(text):
+    return ["b" in text[i + 1 :] for i in range(len(text))]
+
 @hypothesis(language="any")
 def is_b(text):
     return [character == "b" for character in text]
@@ -48,9 +52,9 @@ def functions(tmp_path):
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        ((), ["digit", "vowel", "is_b", "next_is_b"]),
-        (("line_decay",), ["line_decay", "digit", "vowel", "is_b", "next_is_b"]),
-        (("line_decay", "vowel"), ["line_decay", "vowel", "is_b", "next_is_b"]),
+        ((), ["digit", "vowel", "b_later", "is_b", "next_is_b"]),
+        (("line_decay",), ["line_decay", "digit", "vowel", "b_later", "is_b", "next_is_b"]),
+        (("line_decay", "vowel"), ["line_decay", "vowel", "b_later", "is_b", "next_is_b"]),
         (("is_b",), ["is_b", "digit", "vowel"]),
         (("vowel", "is_b"), ["is_b", "vowel"]),
     ],
@@ -78,7 +82,11 @@ def test_a_function_that_looks_ahead_is_one_of_the_future(functions, tmp_path):
     config = ProbeConfig(hypotheses=(), functions=functions)
     given = source, chosen_hypotheses(config, "any"), "any", None, tmp_path / "log.jsonl", warned.append
     boolean, _, _ = labelled_rows(*given)
-    assert {each.name: each.sees for each in boolean.hypotheses} == {"next_is_b": "future", "is_b": "past"}
+    assert {each.name: each.sees for each in boolean.hypotheses} == {
+        "next_is_b": "future",
+        "b_later": "future",
+        "is_b": "past",
+    }
     (line,) = warned
     assert line.startswith("next_is_b: its label of character ")
     assert line.endswith(": it is taken as one that sees='future'")

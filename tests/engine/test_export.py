@@ -9,6 +9,8 @@ import yaml
 from killing import assert_survives_kills
 
 from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.export import export_lstmvis
 from gatescope.engine.other_dumps import open_states
@@ -73,3 +75,16 @@ def _export(dump, folder):
 def test_killed_at_any_write(tmp_path, small_dump):
     dump = small_dump(tmp_path / "s.zarr")
     assert_survives_kills(_export, lambda folder: (dump, folder), tmp_path, n_kills=2)
+
+
+def test_scores_are_exported_and_are_no_states_to_look_at(tmp_path):
+    attributes = {"vocabulary": list("ab")}
+    starts = np.arange(0, 9, 4, dtype=np.int64)
+    spec = DumpSpec(
+        {"layer0/h": 3, "layer1/entropy": 1}, starts, starts, (), np.dtype(np.uint8), np.dtype(np.float16), attributes
+    )
+    with DumpWriter(tmp_path / "s.zarr", spec) as writer:
+        writer.append(0, np.arange(8) % 2, {"layer0/h": np.ones((8, 3)), "layer1/entropy": np.ones((8, 1))})
+    assert export_lstmvis(tmp_path / "s.zarr", tmp_path / "s.h5") == ["output1", "entropy2"]
+    types = yaml.safe_load((tmp_path / "s.yml").read_text())["states"]["types"]
+    assert [each["path"] for each in types] == ["output1"]
