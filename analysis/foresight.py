@@ -53,7 +53,7 @@ def looks_ahead(hypothesis: Hypothesis, texts: Iterable[str], prime: str = "") -
 
 
 def _beginnings(values: np.ndarray, defined: np.ndarray) -> list[int]:
-    """How long the beginnings of a text are that end behind a change and before it, of some from all over, or midway."""
+    """How long beginnings of a text are that end behind a change and before it, of some from all over, or midway."""
     shown = np.where(defined, values, np.inf)
     changes = np.flatnonzero(shown[1:] != shown[:-1]) + 1
     chosen = changes[np.linspace(0, max(len(changes) - 1, 0), min(len(changes), CHANGES)).astype(int)]

@@ -148,7 +148,11 @@ BAD = [
         "at most 200",
     ),
     ("one sequence", ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--sample.sequences", "1"], "cannot be split"),
-    ("prime of a run", ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--sample.prime", "é"], "vocabulary"),
+    (
+        "prime of a run",
+        ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--sample.prime", "é"],
+        "--prime 'é': character",
+    ),
     (
         "capture of a run",
         ["run", "--corpus", "{text}", "--cell", "gru", "--out", "{tmp}/o", "--sample.capture", "c"],
