@@ -9,7 +9,7 @@ from pathlib import Path
 from gatescope.analysis.probe import RECORDS
 from gatescope.analysis.read_results import read_ablation, read_results
 from gatescope.analysis.reproduction import CELLS, REPRODUCTION
-from gatescope.analysis.results import ABLATION
+from gatescope.analysis.results import ABLATION, PROBING
 from gatescope.engine.checkpoint import standing
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
@@ -46,7 +46,7 @@ def about(place: str | Path, model: Path | None = None) -> str:
     parts = []
     if (path / CONFIG).exists():
         stage = read_config(path)["stage"]
-        whole = stage not in ("probe", "run") or (path / RECORDS).exists()
+        whole = stage not in PROBING or (path / RECORDS).exists()
         parts.append(f"{path}: output of `gatescope {stage}`" + ("" if whole else f", {UNFINISHED}"))
     if (path / RECORDS).exists():
         parts.append(_results(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import time
 from collections import Counter
@@ -11,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gatescope.analysis.foresight import LONGEST, looks_ahead
-from gatescope.analysis.hypotheses import Hypothesis, is_built_in, known_names, select
+from gatescope.analysis.hypotheses import Hypothesis, did_you_mean, is_built_in, known_names, select
 from gatescope.analysis.label_table import LabelTable
 from gatescope.analysis.labels import Labels, label_dump, side_by_side
 from gatescope.analysis.language import detect_language
@@ -56,8 +55,7 @@ def columns_asked(table: LabelTable, config: ProbeConfig) -> LabelTable:
     elsewhere = known_names() | {each.partition("=")[0] for each in config.pattern}
     unknown = next((name for name in config.hypotheses if name not in elsewhere.union(table.names)), None)
     if unknown and not config.functions:
-        close = difflib.get_close_matches(unknown, [*table.names, *elsewhere], n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"the labels are {', '.join(table.names[:10])}"
+        hint = did_you_mean(unknown, elsewhere.union(table.names), f"the labels are {', '.join(table.names[:10])}")
         raise InputError(f"no label, hypothesis or set is named {unknown!r}; {hint}")
     named = [name for name in config.hypotheses if name in table.names]
     return table.only(named) if named and "auto" not in config.hypotheses else table

@@ -82,8 +82,9 @@ def probe(
         seed: seed of the split into training and test, and of the bootstrap.
         overwrite: start anew whatever --out holds.
     """
-    told: dict[str, Any] = {"say": say, "warn": warn}
-    records = probe_dump(states, out, config, read=read, labels=labels, seed=seed, overwrite=overwrite, **told)
+    records = probe_dump(
+        states, out, config, read=read, labels=labels, seed=seed, overwrite=overwrite, say=say, warn=warn
+    )
     print_table(paper_table(records))
     say(f"results: {out}; for the report: gatescope report {out}")
 

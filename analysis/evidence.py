@@ -1,8 +1,7 @@
 """What stands behind a score: how much of it is memory, whether chance finds such units, how cheaply labels are sent.
 
 Five controls for the hypotheses of one kind on one state set: labels at random, random weights, a split by characters,
-shifted labels, and description length. They cost several fits each, so they are made when they
-are asked for.
+shifted labels, and description length. They cost several fits each, so they are made when they are asked for.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def looks_ahead(hypothesis: Hypothesis, texts: Iterable[str], prime: str = "") -
                     )
         except InputError:
             # Of the whole text it says so when its labels are asked for; a beginning may be too short for it.
-            continue
+            asked += 1
     return None
 
 

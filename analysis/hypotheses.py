@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -196,6 +196,12 @@ def known_names() -> set[str]:
     return {each.name for each in library()} | {"auto", *SETS}
 
 
+def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Return which known names one that is unknown may stand for, or what else is to be said of it."""
+    close = difflib.get_close_matches(name, sorted(known), n=3)
+    return f"did you mean {' or '.join(close)}?" if close else otherwise
+
+
 def select(names: Sequence[str], language: str) -> list[Hypothesis]:
     """Return the hypotheses that a selection names, each once, in the order of the library.
 
@@ -287,9 +293,7 @@ def _default_set(name: str) -> set[tuple[str, str]]:
 def _single(name: str, language: str) -> tuple[str, str]:
     found = {each.language: each for each in library() if each.name == name}
     if not found:
-        known = sorted(known_names())
-        close = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "`gatescope hypotheses` lists them"
+        hint = did_you_mean(name, known_names(), "`gatescope hypotheses` lists them")
         raise InputError(f"no hypothesis or set is named {name!r}; {hint}")
     for candidate in (language, "any", *found):
         if candidate in found:

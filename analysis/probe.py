@@ -94,8 +94,9 @@ def probe_dump(
         overwrite: start anew whatever the folder holds.
         log_path: the JSONL log; `log.jsonl` in the folder by default.
         say: gets a line on how the states are read: rows, sequences, language.
-        warn: gets one line for each hypothesis that could not be evaluated, one where no interval can be given, and
-            one for each end of several C that is chosen.
+        warn: gets one line for each hypothesis that could not be evaluated or is found out to look ahead, one for a
+            column of very many words, one where no interval can be given, and one for each end of several C that is
+            chosen.
 
     Returns:
         The records, as in `probes.json`.
@@ -126,8 +127,9 @@ def probe_dump(
     log_path = log_path or results / "log.jsonl"
     with claimed(results, "probe", settings, OUTPUTS, overwrite):
         try:
-            told: dict[str, Any] = {"log_path": log_path, "say": say, "warn": warn}
-            return study_dump(dump, results, config, table=table, plan=plan, seed=seed, **told)
+            return study_dump(
+                dump, results, config, table=table, plan=plan, seed=seed, log_path=log_path, say=say, warn=warn
+            )
         except InputError:
             # Whoever mends what was wrong must not meet the settings that were.
             if is_new:

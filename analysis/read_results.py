@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gatescope.analysis.results import ABLATION, GATES, NOT_EVALUATED, Excerpt, Record, Result, unit_name
+from gatescope.analysis.results import ABLATION, GATES, NOT_EVALUATED, PROBING, Excerpt, Record, Result, unit_name
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
 from gatescope.engine.settings import CONFIG, read_config
@@ -116,7 +116,7 @@ def _read_json(path: Path, expected: type) -> Any:
             stage = read_config(path.parent)["stage"]
             raise InputError(
                 f"{path.parent} has no results: `gatescope {stage}` "
-                + ("has not finished there: repeat the command to go on" if stage in ("probe", "run") else "makes none")
+                + ("has not finished there: repeat the command to go on" if stage in PROBING else "makes none")
             ) from None
         raise InputError(f"{path} is not there: give a folder that `gatescope probe` wrote") from None
     except NotADirectoryError:

@@ -12,6 +12,8 @@ Record = Mapping[str, Any]
 
 # Files in a results folder: what the model loses without the units named there, and how often gates are open or shut.
 ABLATION, GATES = "ablation.json", "gates.json"
+# The stages that make results.
+PROBING = ("probe", "run")
 # Among the facts: hypotheses that could not be evaluated, and why.
 NOT_EVALUATED = "not_evaluated"
 # The status of a fit that reached its tolerance; every other status is shown.

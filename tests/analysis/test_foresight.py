@@ -83,3 +83,14 @@ def test_no_more_is_asked_than_needed():
     # Seven beginnings of each text, beside the whole.
     n_texts = -(-MOST // 7)
     assert max(asked) == 4096 and len(asked) == 8 * n_texts
+
+
+def test_a_function_that_always_fails_is_not_asked_of_every_text():
+    asked = []
+
+    def fails(text):
+        asked.append(text)
+        raise InputError("no")
+
+    assert looks_ahead(made(fails), ["a`b"] * 1000) is None
+    assert len(asked) == MOST
