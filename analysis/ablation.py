@@ -32,8 +32,8 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_json
 from gatescope.engine.folder_lock import locked
-from gatescope.engine.model import TrainedModel
 from gatescope.engine.settings import CONFIG, read_config
+from gatescope.engine.trained_model import TrainedModel
 
 
 def ablate_results(

@@ -15,10 +15,10 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import perplexity
 from gatescope.engine.location import is_url, local_path
-from gatescope.engine.model import DESCRIPTION, load_model
 from gatescope.engine.other_dumps import open_states
 from gatescope.engine.settings import CONFIG, read_config
 from gatescope.engine.train import CHECKPOINT
+from gatescope.engine.trained_model import DESCRIPTION, load_model
 
 UNFINISHED = "not finished: repeat the command to go on"
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from gatescope.analysis.foresight import LONGEST, looks_ahead
-from gatescope.analysis.hypotheses import Hypothesis, did_you_mean, is_built_in, known_names, select
+from gatescope.analysis.hypotheses import did_you_mean, known_names, select
+from gatescope.analysis.hypothesis import Hypothesis, is_built_in
 from gatescope.analysis.label_table import LabelTable
 from gatescope.analysis.labels import Labels, label_dump, side_by_side
 from gatescope.analysis.language import detect_language

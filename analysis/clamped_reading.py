@@ -13,7 +13,7 @@ from gatescope.analysis.labels import Labels
 from gatescope.engine.clamped import clamped_losses, undisturbed_states
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
-from gatescope.engine.model import TrainedModel
+from gatescope.engine.trained_model import TrainedModel
 
 # Rows that are stepped side by side, so that memory does not grow with the number of sets.
 MOST_ROWS = 1024

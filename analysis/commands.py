@@ -26,10 +26,10 @@ from gatescope.analysis.stages import run_stages
 from gatescope.analysis.table import paper_table
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_json
-from gatescope.engine.model import load_model
 from gatescope.engine.other_dumps import ReadConfig
 from gatescope.engine.sample import SampleConfig
 from gatescope.engine.train import TrainConfig
+from gatescope.engine.trained_model import load_model
 
 
 def run(

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from gatescope.analysis.hypotheses import Hypothesis
+from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.engine.errors import InputError
 
 LONGEST = 4096  # characters of a text that are looked at

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.analysis.hypotheses import Hypothesis
+from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import UNREADABLE, local_path, unreadable

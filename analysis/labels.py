@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gatescope.analysis.hypotheses import Hypothesis
+from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.patterns import CoveredBy
 from gatescope.engine.errors import InputError
 from gatescope.engine.state_source import StateSource

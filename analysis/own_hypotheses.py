@@ -8,7 +8,8 @@ import sys
 from contextlib import suppress
 from types import ModuleType
 
-from gatescope.analysis.hypotheses import Hypothesis, library, registered_by
+from gatescope.analysis.hypotheses import library, registered_by
+from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.patterns import CoveredBy
 from gatescope.analysis.user_code import CodeOfUser
 from gatescope.engine.errors import InputError

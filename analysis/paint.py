@@ -9,7 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from gatescope.analysis.hypotheses import SETS, library, select
+from gatescope.analysis.hypotheses import library, select
+from gatescope.analysis.hypothesis import SETS
 from gatescope.analysis.language import detect_language
 from gatescope.analysis.own_hypotheses import pattern
 from gatescope.engine.corpus import read_pieces

@@ -27,7 +27,7 @@ from safetensors.numpy import save
 from gatescope.analysis.asked import columns_asked, labelled_rows, planned
 from gatescope.analysis.excerpts import excerpts
 from gatescope.analysis.fit_files import Fit, holds_fit, load_fit, save_fit
-from gatescope.analysis.hypotheses import Hypothesis
+from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.label_table import LabelTable, read_labels
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig

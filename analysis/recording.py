@@ -16,11 +16,11 @@ from gatescope.engine.concat import concatenate
 from gatescope.engine.corpus import survey_corpus
 from gatescope.engine.export import export_lstmvis
 from gatescope.engine.extract import ExtractConfig, extract_states
-from gatescope.engine.model import load_model
 from gatescope.engine.processes import joined, place
 from gatescope.engine.sample import SampleConfig, sample_states
 from gatescope.engine.source_tree import TreeConfig, write_corpus
 from gatescope.engine.train import TrainConfig, train_model
+from gatescope.engine.trained_model import load_model
 
 
 def corpus(

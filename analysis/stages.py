@@ -18,11 +18,11 @@ from gatescope.analysis.state_sets import state_sets
 from gatescope.engine.corpus import survey_corpus, vocabulary_of
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
-from gatescope.engine.model import load_model
 from gatescope.engine.record import captured_arrays
 from gatescope.engine.sample import SampleConfig, sample_states
 from gatescope.engine.settings import claimed, keep_only, remove
 from gatescope.engine.train import TrainConfig, train_model
+from gatescope.engine.trained_model import load_model
 
 # The settings of what stands before the probe.
 DECIDED = ("corpus", "train", "sample", "seed")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.analysis.hypotheses import Hypothesis
+from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.scorer import Scorer

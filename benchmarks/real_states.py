@@ -14,9 +14,9 @@ from gatescope.analysis.hypotheses import select
 from gatescope.analysis.labels import label_dump
 from gatescope.engine.corpus import survey_corpus
 from gatescope.engine.dump import StateDump
-from gatescope.engine.model import load_model
 from gatescope.engine.sample import SampleConfig, sample_states
 from gatescope.engine.train import TrainConfig, train_model
+from gatescope.engine.trained_model import load_model
 
 FOLDER = Path(__file__).parents[1] / "out" / "benchmark-states"
 LOSS = 1.8

@@ -2,7 +2,8 @@
 
 import torch
 
-from gatescope.engine.model import Architecture, CharacterModel, TrainedModel
+from gatescope.engine.model import Architecture, CharacterModel
+from gatescope.engine.trained_model import TrainedModel
 from gatescope.engine.vocabulary import Vocabulary
 
 V, SEQUENCES, LENGTH = 96, 200, 500

@@ -15,8 +15,8 @@ from gatescope.engine.device_memory import sent
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.errors import InputError
 from gatescope.engine.journey import Piece, Reader
-from gatescope.engine.model import TrainedModel
 from gatescope.engine.record import walked
+from gatescope.engine.trained_model import TrainedModel
 from gatescope.kernels.host import empty
 
 

@@ -18,7 +18,6 @@ from gatescope.engine.corpus import read_pieces
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.errors import InputError
 from gatescope.engine.journey import DTYPES
-from gatescope.engine.model import TrainedModel
 from gatescope.engine.record import (
     Capture,
     at_precision,
@@ -29,6 +28,7 @@ from gatescope.engine.record import (
 )
 from gatescope.engine.sample import prime_of
 from gatescope.engine.settings import require_values
+from gatescope.engine.trained_model import TrainedModel
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence
 

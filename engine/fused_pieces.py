@@ -19,7 +19,7 @@ from torch import Tensor
 from gatescope.engine.device_memory import sent
 from gatescope.engine.finite import require_characters, require_finite
 from gatescope.engine.journey import GATE_PLACES, SCORES, Buffers, Deliver, Journey, Piece, weights_of
-from gatescope.engine.model import TrainedModel
+from gatescope.engine.trained_model import TrainedModel
 
 if TYPE_CHECKING:
     from gatescope.kernels.sample_fused import Captured, FusedRecurrence

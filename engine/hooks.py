@@ -28,9 +28,9 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from gatescope.engine.dump_folder import require_free, waiting_beside
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
-from gatescope.engine.model import weights_digest
 from gatescope.engine.module_outputs import Call, Chosen, ModuleOutputs, joined, layout_of
 from gatescope.engine.recorded_rows import RecordedRows
+from gatescope.engine.trained_model import weights_digest
 
 Module = str | nn.Module  # a module, or its name in the model
 

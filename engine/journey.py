@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatescope.engine.model import CELLS, TrainedModel
+from gatescope.engine.model import CELLS
+from gatescope.engine.trained_model import TrainedModel
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence
 

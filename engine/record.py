@@ -23,12 +23,13 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.journey import DTYPES, SCORES, Journey, Piece, Reader
 from gatescope.engine.location import local_path
 from gatescope.engine.log import log
-from gatescope.engine.model import Architecture, TrainedModel
+from gatescope.engine.model import Architecture
 from gatescope.engine.parts import record_together, remove_parts
 from gatescope.engine.processes import place
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.resume_points import ResumePoint
 from gatescope.engine.settings import plain
+from gatescope.engine.trained_model import TrainedModel
 from gatescope.engine.walk import walk
 from gatescope.engine.walk_fused import sampler_plan, walk_fused
 from gatescope.kernels.sample import TILE

@@ -15,7 +15,7 @@ from gatescope.engine.collect import States, collect
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.errors import InputError
 from gatescope.engine.journey import DTYPES
-from gatescope.engine.model import Architecture, TrainedModel
+from gatescope.engine.model import Architecture
 from gatescope.engine.record import (
     Capture,
     at_precision,
@@ -26,6 +26,7 @@ from gatescope.engine.record import (
     settings_of,
 )
 from gatescope.engine.settings import require_values
+from gatescope.engine.trained_model import TrainedModel
 from gatescope.engine.vocabulary import Vocabulary
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence

@@ -33,18 +33,11 @@ from gatescope.engine.evaluate import evaluate, perplexity
 from gatescope.engine.kept_memory import kept_memory
 from gatescope.engine.location import local_path
 from gatescope.engine.log import log
-from gatescope.engine.model import (
-    DESCRIPTION,
-    WEIGHTS,
-    Architecture,
-    CharacterModel,
-    read_description,
-    write_description,
-    write_weights,
-)
+from gatescope.engine.model import Architecture, CharacterModel
 from gatescope.engine.processes import agreed, joined_columns, least_of_all, mean_of_all, meet, place
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.settings import claimed
+from gatescope.engine.trained_model import DESCRIPTION, WEIGHTS, read_description, write_description, write_weights
 from gatescope.engine.training_step import NEVER, Precision, TrainingStep, cut_lanes
 
 CHECKPOINT = "checkpoint.safetensors"

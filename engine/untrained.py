@@ -16,9 +16,10 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.extract import DocumentReader
 from gatescope.engine.journey import SCORES
-from gatescope.engine.model import CELLS, Architecture, CharacterModel, TrainedModel
+from gatescope.engine.model import CELLS, Architecture, CharacterModel
 from gatescope.engine.record import captured_arrays, record
 from gatescope.engine.state_source import StateSource
+from gatescope.engine.trained_model import TrainedModel
 from gatescope.engine.vocabulary import Vocabulary
 
 

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from gatescope.engine.finite import is_finite, require_characters, require_finite
 from gatescope.engine.journey import GATE_PLACES, SCORES, Buffers, Deliver, Journey, Piece, weights_of
-from gatescope.engine.model import TrainedModel
 from gatescope.engine.resume_points import ResumePoint
+from gatescope.engine.trained_model import TrainedModel
 from gatescope.kernels.host import empty
 from gatescope.kernels.sample import TILE, Recurrence
 

@@ -5,7 +5,8 @@ All other units are moved by the characters and read by nobody.
 
 import torch
 
-from gatescope.engine.model import Architecture, CharacterModel, write_description, write_weights
+from gatescope.engine.model import Architecture, CharacterModel
+from gatescope.engine.trained_model import write_description, write_weights
 from gatescope.engine.vocabulary import Vocabulary
 
 CHARACTERS = "\n()ab"

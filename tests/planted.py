@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gatescope.analysis.hypotheses import Hypothesis
+from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec

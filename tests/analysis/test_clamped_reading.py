@@ -15,7 +15,7 @@ from gatescope.analysis.labels import Labels
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.extract import ExtractConfig, extract_states
-from gatescope.engine.model import load_model
+from gatescope.engine.trained_model import load_model
 
 K, LENGTH = 3, 11
 DOCUMENTS = ["(ab)a(bb", "b", "aa(b(ab)))ab", "ba(ab", "()" * 12]

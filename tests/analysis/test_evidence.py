@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import f1_score, r2_score, roc_auc_score
 
 from gatescope.analysis.evidence import best_unit_p, compression, control_score, control_task, untrained_model
-from gatescope.analysis.hypotheses import Hypothesis
+from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig
 from gatescope.analysis.study import Study

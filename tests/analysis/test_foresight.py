@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from gatescope.analysis.foresight import MOST, looks_ahead
-from gatescope.analysis.hypotheses import Hypothesis, library
+from gatescope.analysis.hypotheses import library
+from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.engine.errors import InputError
 
 TEXTS = ["a `b` c\nd `e\nf` g\n``` h\n", "x y\nz `w`\n", ""]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gatescope.analysis import labels
-from gatescope.analysis.hypotheses import Hypothesis
+from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.labels import label_dump
 from gatescope.analysis.own_hypotheses import pattern
 from gatescope.engine.other_dumps import open_states

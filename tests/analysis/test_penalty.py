@@ -13,7 +13,7 @@ from sklearn.metrics import log_loss
 
 from gatescope.analysis.cli import main
 from gatescope.analysis.evidence import control_task
-from gatescope.analysis.hypotheses import Hypothesis
+from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.penalty import best_penalty
 from gatescope.analysis.probe_config import ProbeConfig

@@ -21,9 +21,10 @@ from gatescope.analysis.split import split_sequences
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
-from gatescope.engine.model import Architecture, CharacterModel, TrainedModel
+from gatescope.engine.model import Architecture, CharacterModel
 from gatescope.engine.other_dumps import ReadConfig
 from gatescope.engine.sample import SampleConfig, sample_states
+from gatescope.engine.trained_model import TrainedModel
 from gatescope.engine.vocabulary import Vocabulary
 
 OWN = """from gatescope.analysis.hypotheses import hypothesis

@@ -7,8 +7,9 @@ import torch
 from gatescope.analysis.saturation import saturation
 from gatescope.engine import state_source
 from gatescope.engine.dump import StateDump
-from gatescope.engine.model import Architecture, CharacterModel, TrainedModel
+from gatescope.engine.model import Architecture, CharacterModel
 from gatescope.engine.sample import SampleConfig, sample_states
+from gatescope.engine.trained_model import TrainedModel
 from gatescope.engine.vocabulary import Vocabulary
 
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import r2_score, roc_auc_score
 
-from gatescope.analysis.hypotheses import Hypothesis
+from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.sparse import SparseScores, sparse_records, sparse_scores

@@ -9,8 +9,8 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.extract import ExtractConfig, extract_in_memory, extract_states
 from gatescope.engine.irls import LogisticProbes
-from gatescope.engine.model import load_model
 from gatescope.engine.sample import SampleConfig, _planned, sample_in_memory, sample_states
+from gatescope.engine.trained_model import load_model
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 SAMPLE = SampleConfig(sequences=30, length=40)

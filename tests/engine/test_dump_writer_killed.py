@@ -22,9 +22,9 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.extract import ExtractConfig, extract_states
-from gatescope.engine.model import load_model
 from gatescope.engine.resume_points import read_points
 from gatescope.engine.sample import SampleConfig, sample_states
+from gatescope.engine.trained_model import load_model
 
 # 700 sequences of 3 rows: their initial states, too, fill several blocks; groups of 64 end inside blocks of rows.
 N, H, BLOCK, GROUP = 2100, 6, 256, 64

@@ -12,7 +12,7 @@ from gatescope.engine.concat import concatenate
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.hooks import record_states
-from gatescope.engine.model import weights_digest
+from gatescope.engine.trained_model import weights_digest
 
 V, I, H, B, T = 5, 4, 6, 3, 11
 VOCABULARY = list("abc\n ")

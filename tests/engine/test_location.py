@@ -15,11 +15,11 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.export import export_lstmvis
 from gatescope.engine.extract import ExtractConfig, extract_states
 from gatescope.engine.location import Location, local_path
-from gatescope.engine.model import load_model
 from gatescope.engine.other_dumps import open_states
 from gatescope.engine.sample import SampleConfig, sample_states
 from gatescope.engine.source_tree import TreeConfig, write_corpus
 from gatescope.engine.train import TrainConfig, train_model
+from gatescope.engine.trained_model import load_model
 
 URLS = ["s3://bucket/x", "memory://bucket/x", "file:///tmp/x", Path("s3://bucket/x")]
 

@@ -13,9 +13,9 @@ from gatescope.engine.concat import concatenate
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_folder import reserved
 from gatescope.engine.extract import ExtractConfig, extract_states
-from gatescope.engine.model import load_model
 from gatescope.engine.parts import part_path, shares_of
 from gatescope.engine.sample import SampleConfig, sample_states
+from gatescope.engine.trained_model import load_model
 
 
 @pytest.mark.parametrize("n_sequences", [1, 99, 100, 101, 350, 1234])

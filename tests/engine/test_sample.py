@@ -7,8 +7,8 @@ from scipy import stats
 
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
-from gatescope.engine.model import load_model
 from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
+from gatescope.engine.trained_model import load_model
 
 ALL = ("h", "c", "gates")
 

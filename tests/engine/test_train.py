@@ -15,9 +15,10 @@ from safetensors.numpy import load_file
 from gatescope.engine.corpus import survey_corpus
 from gatescope.engine.errors import InputError
 from gatescope.engine.extract import ExtractConfig, extract_states
-from gatescope.engine.model import CharacterModel, load_model
+from gatescope.engine.model import CharacterModel
 from gatescope.engine.sample import SampleConfig, sample_states
 from gatescope.engine.train import TrainConfig, train_model
+from gatescope.engine.trained_model import load_model
 from gatescope.engine.training_step import TrainingStep
 
 TEXT = "the quick brown fox jumps over the lazy dog; " * 400

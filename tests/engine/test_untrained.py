@@ -7,8 +7,9 @@ import torch
 from gatescope.engine.concat import concatenate
 from gatescope.engine.dump import StateDump
 from gatescope.engine.extract import ExtractConfig, extract_states
-from gatescope.engine.model import Architecture, CharacterModel, TrainedModel, load_model
+from gatescope.engine.model import Architecture, CharacterModel
 from gatescope.engine.sample import SampleConfig, sample_states
+from gatescope.engine.trained_model import TrainedModel, load_model
 from gatescope.engine.untrained import untrained_states
 from gatescope.engine.vocabulary import Vocabulary
 

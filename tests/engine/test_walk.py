@@ -15,9 +15,9 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_folder import DumpFolder
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.extract import ExtractConfig, extract_in_memory, extract_states
-from gatescope.engine.model import load_model
 from gatescope.engine.resume_points import RESUME_FILE
 from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
+from gatescope.engine.trained_model import load_model
 from gatescope.kernels.sample import TILE
 
 CONFIG = SampleConfig(sequences=130, length=75, capture=("h", "c", "gates"))
@@ -92,7 +92,7 @@ PEAK = """
 import sys
 from pathlib import Path
 from gatescope.engine import walk
-from gatescope.engine.model import load_model
+from gatescope.engine.trained_model import load_model
 from gatescope.engine.sample import SampleConfig, sample_states
 walk.PIECE_BYTES = 1 << 20
 model = load_model(Path(sys.argv[1]))

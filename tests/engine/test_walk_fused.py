@@ -15,9 +15,9 @@ from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.extract import ExtractConfig, extract_in_memory, extract_states
-from gatescope.engine.model import load_model
 from gatescope.engine.resume_points import ResumePoint
 from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
+from gatescope.engine.trained_model import load_model
 from gatescope.kernels.sample_plan import SamplePlan
 
 LAYOUT = SamplePlan("program", 16, 16, 16, 16, 1, 9, 1, 16, 1)

@@ -14,9 +14,9 @@ pytest.importorskip("triton")
 from gatescope.engine import walk_fused
 from gatescope.engine.dump import StateDump
 from gatescope.engine.extract import ExtractConfig, extract_in_memory, extract_states
-from gatescope.engine.model import load_model
 from gatescope.engine.record import at_precision
 from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
+from gatescope.engine.trained_model import load_model
 from gatescope.engine.walk_fused import sampler_plan
 from gatescope.kernels.gpu import device_of
 

@@ -1,0 +1,143 @@
+"""A hypothesis about a text: what a reader might know after each character.
+
+It maps a text of n characters to n values and says where they are defined. A value is a statement about the reader who
+has just read the character; a hypothesis that sees the "past" needs nothing but the characters up to and including it,
+one that sees the "future" needs later ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gatescope.analysis.user_code import CodeOfUser
+from gatescope.engine.errors import InputError
+from gatescope.engine.vocabulary import code_points
+
+# The modules of the built-in sets, in the order in which their hypotheses are listed. Each names its default set.
+SETS = {
+    "c": "gatescope.analysis.c_code",
+    "python": "gatescope.analysis.python_code",
+    "english": "gatescope.analysis.english",
+    "any": "gatescope.analysis.any_text",
+    "legacy": "gatescope.analysis.legacy",
+}
+VALUES = ("boolean", "continuous")
+SEES = ("past", "future")
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A named statement about every character of a text.
+
+    Args:
+        name: what tables and files call it.
+        language: "c", "python", "english", or "any" for texts of every kind.
+        values: "boolean" or "continuous".
+        sees: "past" if a value follows from the characters up to and including its own, else "future".
+        description: one line.
+        function: takes a text of n characters, returns n values or the pair (values, defined); what a masked array
+            masks is undefined.
+    """
+
+    name: str
+    language: str
+    values: str
+    sees: str
+    description: str
+    function: Callable[[str], Any]
+
+    def label(self, text: str, prime: str = "") -> tuple[np.ndarray, np.ndarray]:
+        """Return the values of a text, and where they are defined.
+
+        Args:
+            text: n characters.
+            prime: characters that stand before the text; they are read with it, and have no values.
+
+        Returns:
+            values [n], bool or float64, False or 0 where undefined, and defined [n], bool.
+
+        Raises:
+            InputError: the function raised, or returned values that are too few or too many, not numbers, or not
+                finite where they are defined.
+        """
+        whole = prime + text
+        # The built-in ones know lines that end with \n. A \r before it takes the value of the character before; so does
+        # every \r where only the past is seen, for what follows is not known yet.
+        places = _without_returns(whole, self.sees) if is_built_in(self.function) and "\r" in whole else None
+        read = whole if places is None else whole.replace("\r\n", "\n")
+        with self._code_of_user():
+            result = self.function(read)
+            # A text of two characters may have a plain tuple of two values.
+            pair = isinstance(result, tuple) and len(result) == 2 and np.ndim(result[0]) == 1
+        values, defined = result if pair else (result, True)
+        n = len(read)
+        mask = self._array(defined, "defined") if pair else np.ones(n, bool)
+        array = self._array(values, "values")
+        masked = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else np.zeros(n, bool)
+        for what, given in (("values", array), ("defined", mask)):
+            if given.shape != (n,):
+                raise InputError(
+                    f"hypothesis {self.name!r} returned {what} of shape {given.shape} for a text of {n} characters; "
+                    "return one per character"
+                )
+        mask = mask.astype(bool) & ~masked
+        if places is not None:
+            array, mask = array[places], mask[places] & (places >= 0)
+        array, mask = array[len(prime) :], mask[len(prime) :]
+        return self._checked(array, mask), mask
+
+    def _code_of_user(self) -> CodeOfUser:
+        code = getattr(self.function, "__code__", None)
+        return CodeOfUser(f"hypothesis {self.name!r}", code.co_filename if code else "")
+
+    def _array(self, given: Any, what: str) -> np.ndarray:
+        with self._code_of_user():
+            array = np.asarray(given)
+        if array.dtype.kind not in "buif" and array.size:
+            raise InputError(
+                f"hypothesis {self.name!r} returned {what} of type {array.dtype}; return numbers, and the positions "
+                "without a value as False in a second array (values, defined)"
+            )
+        return array
+
+    def _checked(self, array: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        if self.values == "boolean":
+            if array.dtype != bool:
+                wrong = np.flatnonzero(mask & (array != 0) & (array != 1))
+                if len(wrong):
+                    raise InputError(
+                        f"hypothesis {self.name!r} returned {array[wrong[0]]} at character {wrong[0]}; a boolean one "
+                        'returns True and False (declare values="continuous" for others)'
+                    )
+                array = array == 1
+            return array & mask
+        numbers = np.where(mask, array, 0).astype(np.float64)
+        with np.errstate(over="ignore"):
+            wrong = np.flatnonzero(~np.isfinite(numbers.astype(np.float32)))
+        if len(wrong):
+            raise InputError(
+                f"hypothesis {self.name!r} returned {array[wrong[0]]} at character {wrong[0]}; return finite numbers, "
+                "and the positions without a value as False in a second array (values, defined)"
+            )
+        return numbers
+
+
+def is_built_in(function: Callable[..., Any]) -> bool:
+    """Whether a function is one of the built-in sets."""
+    return function.__module__ in SETS.values()
+
+
+def _without_returns(text: str, sees: str) -> np.ndarray:
+    """Return the place of each character when every \\r before a \\n is left out; its own is its predecessor's.
+
+    For a hypothesis that sees the past, that of any other \\r is its predecessor's too; -1 where there is none.
+    """
+    codes = code_points(text)
+    returns = codes == ord("\r")
+    left_out = returns & (np.append(codes[1:], 0) == ord("\n"))
+    follows = returns if sees == "past" else left_out
+    return np.maximum.accumulate(np.where(follows, -1, np.arange(len(codes)) - np.cumsum(left_out)))

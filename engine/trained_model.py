@@ -1,0 +1,204 @@
+"""A model on the disk, with what is known of it.
+
+Its folder holds `model.json` (architecture, vocabulary, the corpus it was made for) and `model.safetensors` (the
+weights, float32, with the step and the validation loss that they belong to), each with a digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from gatescope.engine.errors import InputError
+from gatescope.engine.files import write_atomic, write_json
+from gatescope.engine.location import local_path
+from gatescope.engine.model import Architecture, CharacterModel
+from gatescope.engine.vocabulary import Vocabulary
+
+VERSION = 1
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+EXPECTED = "expected a folder that `gatescope train` wrote, such as the model/ of a run"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model from disk with what is known of it."""
+
+    model: CharacterModel
+    vocabulary: Vocabulary
+    weights_sha256: str
+    corpus: dict[str, Any]
+    training: dict[str, Any]  # step, validation_nats
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a state dump and a report say of the model, as JSON values."""
+        return {
+            **asdict(self.model.architecture),
+            "parameters": self.model.n_parameters,
+            "vocabulary_size": len(self.vocabulary),
+        }
+
+
+def write_description(folder: Path, architecture: Architecture, vocabulary: Vocabulary, corpus: dict[str, Any]) -> None:
+    """Write `model.json`."""
+    description = {
+        "format": "gatescope model",
+        "version": VERSION,
+        "architecture": asdict(architecture),
+        "vocabulary": list(vocabulary.characters),
+        "corpus": corpus,
+    }
+    description["sha256"] = weights_digest({}, description)
+    write_json(folder / DESCRIPTION, description)
+
+
+def write_weights(folder: Path, model: CharacterModel, training: dict[str, Any]) -> None:
+    """Write `model.safetensors` in one step: the weights and, in its header, the step and loss they belong to."""
+    weights = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()}
+    # One entry: safetensors has no order of its own for several, and the file's bytes follow from the model alone.
+    facts = json.dumps({**training, "sha256": weights_digest(weights, training)})
+    write_atomic(folder / WEIGHTS, save(weights, {"gatescope": facts}))
+
+
+def load_model(folder: str | os.PathLike[str], device: str = "cpu") -> TrainedModel:
+    """Read a model's folder.
+
+    Args:
+        folder: as `gatescope train --out` wrote it.
+        device: where the weights go, "cpu" or "cuda".
+
+    Raises:
+        InputError: no model, one of another version, or a damaged one, or no such device.
+    """
+    folder = local_path(folder)
+    _require_device(device)
+    description = read_description(folder)
+    architecture = Architecture(**description["architecture"])
+    vocabulary = Vocabulary(tuple(description["vocabulary"]))
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise InputError(
+            f"{folder} has no {WEIGHTS}: its training stopped before the first validation: repeat `gatescope train`"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            training = json.loads((file.metadata() or {})["gatescope"])
+            digest = training.pop("sha256", None)
+            known = type(training["step"]) is int and isinstance(training["validation_nats"], int | float)
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
+        raise InputError(
+            f"{path} is not a complete weight file of gatescope ({error}): train the model again"
+        ) from None
+    if not known:
+        raise InputError(f"{path} is not a weight file of gatescope: its step and loss are not numbers")
+    _require_fitting(path, weights, architecture, len(vocabulary))
+    if digest not in (None, weights_digest(weights, training)):
+        raise InputError(f"{path} does not match its checksum and is damaged: copy it again, or train the model again")
+    model = CharacterModel(architecture, len(vocabulary))
+    model.load_state_dict(weights)
+    file_digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return TrainedModel(model.to(device).eval(), vocabulary, file_digest, description["corpus"], training)
+
+
+def _require_fitting(path: Path, weights: dict[str, Tensor], architecture: Architecture, n_characters: int) -> None:
+    """Refuse weights that are not those of a model, before memory is taken for one."""
+    mixed = "the two files do not belong together"
+    sizes = [len(weights), *(size for weight in weights.values() for size in weight.shape)]
+    largest = max(architecture.hidden, architecture.layers, architecture.embedding)
+    if largest > max(sizes):
+        raise InputError(f"{path} has no weight as large as {largest}, which {DESCRIPTION} asks for: {mixed}")
+    with torch.device("meta"):
+        model = CharacterModel(architecture, n_characters)
+    expected = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    found = {name: tuple(weight.shape) for name, weight in weights.items()}
+    if expected != found:
+        wrong = next(name for name in sorted(expected | found) if expected.get(name) != found.get(name))
+        raise InputError(
+            f"{path}: weight {wrong} has shape {found.get(wrong)}, but {DESCRIPTION} asks for {expected.get(wrong)}: "
+            f"{mixed}"
+        )
+    for name, weight in weights.items():
+        if weight.dtype != torch.float32:
+            dtype = str(weight.dtype).removeprefix("torch.")
+            raise InputError(
+                f"{path}: weight {name} is {dtype}, expected float32: convert it, or train the model again"
+            )
+
+
+def _require_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    # A torch without CUDA says so with an AssertionError.
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0][:100]
+        raise InputError(f"device {device!r} cannot be used ({reason}): expected 'cpu', or 'cuda' with a GPU") from None
+
+
+def weights_digest(weights: Mapping[str, Any], said: Mapping[str, Any] | None = None) -> str:
+    """Return the sha256 of weights, such as a `state_dict()`, and what is said of them."""
+    digest = hashlib.sha256(json.dumps(said or {}, sort_keys=True).encode())
+    for name in sorted(weights):
+        weight = weights[name]
+        # A module may keep other things there.
+        if not isinstance(weight, Tensor):
+            continue
+        digest.update(f"{name} {weight.dtype} {list(weight.shape)}".encode())
+        if not weight.is_meta:
+            dense = weight.detach().to_dense() if weight.layout != torch.strided else weight.detach()
+            # As bytes, since NumPy has no bfloat16.
+            digest.update(dense.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Return the contents of `model.json`.
+
+    Raises:
+        InputError: there is none, it is damaged, or of a version that this gatescope does not read.
+    """
+    path = folder / DESCRIPTION
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{folder} is not a model: it has no {DESCRIPTION}; {EXPECTED}") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{path} is damaged: it is not JSON; train the model again") from None
+    if not isinstance(description, dict) or description.get("format") != "gatescope model":
+        raise InputError(f"{path} is not a model description of gatescope: expected format 'gatescope model'")
+    if description.get("version") != VERSION:
+        raise InputError(
+            f"{path} has model version {description.get('version')!r}, this gatescope reads {VERSION}: "
+            "use the gatescope that wrote it, or train again"
+        )
+    try:
+        Architecture(**description["architecture"])
+        corpus, characters = description["corpus"], description["vocabulary"]
+    except (KeyError, TypeError):
+        raise InputError(f"{path} is damaged: entries are missing or of another kind; train the model again") from None
+    except InputError as error:
+        raise InputError(f"{path} is not of this gatescope: {error}") from None
+    if not isinstance(corpus, dict) or type(corpus.get("characters")) is not int or "name" not in corpus:
+        raise InputError(f"{path} is damaged: it does not say which corpus it is of; train the model again")
+    listed = isinstance(characters, list) and 0 < len(characters) == len(set(map(str, characters)))
+    if not listed or not all(
+        isinstance(each, str) and len(each) == 1 and not "\ud800" <= each <= "\udfff" for each in characters
+    ):
+        raise InputError(
+            f"{path} is damaged: its vocabulary is not a list of different characters; train the model again"
+        )
+    # The first models had none.
+    if description.pop("sha256", None) not in (None, weights_digest({}, description)):
+        raise InputError(f"{path} does not match its checksum, something altered it: copy it anew, or train again")
+    return description
