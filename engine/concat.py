@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from gatescope.engine.array_name import layer_and_state
 from gatescope.engine.block_file import block_name, write_block
 from gatescope.engine.block_table import BlockTable
 from gatescope.engine.dump import BOUNDS, GROUP_FILE, StateDump, read_group
@@ -145,7 +146,7 @@ def concatenated_spec(dumps: Sequence[StateDump]) -> DumpSpec:
         arrays=first["arrays"],
         sequence_starts=bounds["sequence_starts"],
         document_starts=np.setdiff1d(bounds["document_starts"], continued).astype(np.int64),
-        initial=tuple(dict.fromkeys(name.partition("/")[2] for name in first["initial"])),
+        initial=tuple(dict.fromkeys(layer_and_state(name)[1] for name in first["initial"])),
         token_dtype=np.dtype(first["token_dtype"]),
         dtype=dumps[0].dtype,
         attributes=_shared_attributes(dumps),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from gatescope.engine.array_name import ARRAY_NAME, layer_and_state
 from gatescope.engine.block_file import COMPRESSIONS, LEVEL, fill_value
 from gatescope.engine.dump import BOUNDS, FORMAT, VERSION, StateDump, attributes_checksum, read_group
 from gatescope.engine.errors import InputError
@@ -22,8 +22,6 @@ from gatescope.engine.files import sync_folder
 
 # Sequences in one block of initial states: a block that is not full is written anew with every commit.
 INITIAL_ROWS = 256
-
-ARRAY_NAME = re.compile(r"layer[0-9]+(/[A-Za-z][A-Za-z0-9_]*){1,2}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,15 +58,17 @@ class DumpSpec:
     def __post_init__(self) -> None:
         if not self.arrays:
             raise InputError("a dump without arrays: name at least one, such as layer0/h")
-        widths: dict[str, int] = {}
+        widths: dict[int, int] = {}
         for name, width in self.arrays.items():
             if not ARRAY_NAME.fullmatch(name) or any(other.startswith(f"{name}/") for other in self.arrays):
                 raise InputError(
                     f"array {name!r} cannot be named so: expected names such as layer0/h or layer0/gates/i"
                 )
-            layer = name.partition("/")[0]
+            layer, _ = layer_and_state(name)
             if width < 1 or widths.setdefault(layer, width) != width:
-                raise InputError(f"array {name} has {width} units: expected one width of at least 1 for all of {layer}")
+                raise InputError(
+                    f"array {name} has {width} units: expected one width of at least 1 for all of layer{layer}"
+                )
         if self.dtype not in (np.dtype(np.float16), np.dtype(np.float32)):
             raise InputError(f"states in {self.dtype}: expected float16 or float32")
         if self.token_dtype not in (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.uint32)):
@@ -117,7 +117,7 @@ class DumpSpec:
     @property
     def initial_arrays(self) -> list[str]:
         """The recorded arrays that have a state before each sequence."""
-        return [name for name in self.arrays if name.partition("/")[2] in self.initial]
+        return [name for name in self.arrays if layer_and_state(name)[1] in self.initial]
 
     def group_attributes(self) -> dict[str, Any]:
         """Return the attributes of the Zarr group of a dump without rows."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gatescope.engine.array_name import layer_and_state
 from gatescope.engine.dump import BOUNDS, StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import partial_name, remove_partial_of, sync_file, sync_folder, write_atomic
@@ -93,8 +94,8 @@ def export_lstmvis(
 
 def _lstmvis_name(name: str) -> str:
     """Return what LSTMVis calls an array: output1 for layer0/h."""
-    layer, _, state = name.partition("/")
-    return NAMES.get(state, state.replace("gates/", "gate_").replace("/", "_")) + str(int(layer[5:]) + 1)
+    layer, state = layer_and_state(name)
+    return NAMES.get(state, state.replace("gates/", "gate_").replace("/", "_")) + str(layer + 1)
 
 
 def _dictionary(vocabulary: list[str]) -> str:
@@ -113,11 +114,11 @@ def _configuration(file: Path, named: dict[str, str]) -> str:
     """Return an lstm.yml; h and gates are between -1 and 1 already, so that LSTMVis need not apply its tanh."""
     types = []
     for name, target in named.items():
-        layer, _, state = name.partition("/")
+        layer, state = layer_and_state(name)
         if state in SCORES:
             continue
         kind, transform = ("state", "tanh") if state == "c" else ("output", "none")
-        types.append(f"    {{type: {kind}, layer: {int(layer[5:]) + 1}, path: {target}, transform: {transform}}}")
+        types.append(f"    {{type: {kind}, layer: {layer + 1}, path: {target}, transform: {transform}}}")
     text = json.dumps(file.stem)
     return (
         f"name: {text}\ndescription: {text}\n\n"

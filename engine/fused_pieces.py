@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatescope.engine.array_name import layer_and_state
 from gatescope.engine.device_memory import sent
 from gatescope.engine.finite import require_characters, require_finite
 from gatescope.engine.journey import GATE_PLACES, SCORES, Buffers, Deliver, Journey, Piece, weights_of
@@ -223,7 +224,7 @@ class FusedPieces:
             architecture, (layers, vectors) = self._trained.model.architecture, weights_of(self._trained)
             output = self._trained.model.output
             scores = sum(name.endswith(SCORES) for name in self._arrays)
-            kept = max(Counter(name.partition("/")[0] for name in self._arrays).values()) + scores
+            kept = max(Counter(layer_and_state(name)[0] for name in self._arrays).values()) + scores
             self._recurrence = FusedRecurrence(
                 architecture.cell,
                 layers,
@@ -249,16 +250,17 @@ class FusedPieces:
         places: list[Tensor | None] = [None] * (PLACES * self._n_layers)
         scores: dict[str, Tensor] = {}
         for name, values in states.items():
-            layer, state, *gate = name.removeprefix("layer").split("/")
+            layer, state = layer_and_state(name)
             if state in SCORES:
                 scores[state] = values
             else:
-                places[PLACES * int(layer) + (2 + GATE_PLACES[gate[0]] if gate else "hc".index(state))] = values
+                gate = state.removeprefix("gates/")
+                places[PLACES * layer + ("hc".index(state) if gate == state else 2 + GATE_PLACES[gate])] = values
         return Captured(tuple(places), **scores)
 
     def _before(self, recurrence: FusedRecurrence) -> dict[str, Tensor]:
         """Return the states [n, H] after the last step behind arrays such as layer0/c, float32."""
-        states = {name.partition("/")[2] for name in self._initial}
+        places = {name: layer_and_state(name) for name in self._initial}
+        states = {state for _, state in places.values()}
         copies = {state: getattr(recurrence, state).to(torch.float32, copy=True) for state in states}
-        places = (name.removeprefix("layer").split("/") for name in self._initial)
-        return {f"layer{layer}/{state}": copies[state][int(layer)] for layer, state in places}
+        return {name: copies[state][layer] for name, (layer, state) in places.items()}

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatescope.engine.array_name import layer_and_state
 from gatescope.engine.finite import is_finite, require_characters, require_finite
 from gatescope.engine.journey import GATE_PLACES, SCORES, Buffers, Deliver, Journey, Piece, weights_of
 from gatescope.engine.resume_points import ResumePoint
@@ -85,7 +86,7 @@ class _Walker:
         scores = self._scores.of(ids) if self._scores else {}
         for name in out:
             if name.endswith(SCORES):
-                score = scores[name.partition("/")[2]][:, :n].T[..., None]
+                score = scores[layer_and_state(name)[1]][:, :n].T[..., None]
                 out[name].copy_(score)
                 if not is_finite(out[name]):
                     require_finite(name, first, begin, score, out[name], self._lengths)
@@ -269,12 +270,13 @@ def _rounding(journey: Journey) -> Callable[[Tensor, Tensor], bool]:
 
 def _source(recurrence: Recurrence, name: str) -> tuple[Tensor, int]:
     """Return what holds the kept steps of an array such as layer0/c or layer1/gates/f, and its place in there."""
-    layer, state, *gate = name.removeprefix("layer").split("/")
-    kept = {"h": recurrence.kept_h, "c": recurrence.kept_c, "gates": recurrence.kept_gates}[state][int(layer)]
-    return kept, GATE_PLACES[gate[0]] if gate else 0
+    layer, state = layer_and_state(name)
+    kind, _, gate = state.partition("/")
+    kept = {"h": recurrence.kept_h, "c": recurrence.kept_c, "gates": recurrence.kept_gates}[kind][layer]
+    return kept, GATE_PLACES[gate] if gate else 0
 
 
 def _live(recurrence: Recurrence, name: str) -> Tensor:
     """Return the state [TILE, H] after the last step behind an array such as layer0/c."""
-    layer, state = name.removeprefix("layer").split("/")
-    return getattr(recurrence, state)[int(layer)]
+    layer, state = layer_and_state(name)
+    return getattr(recurrence, state)[layer]
