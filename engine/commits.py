@@ -39,7 +39,7 @@ class Commit:
     rows: int
     sealed: list[int]  # blocks
     unsealed: list[tuple[str, int]]  # array and block
-    syncing: list[Future[None]]  # sealed blocks, and what others had, on their way to the disk
+    on_the_way: list[Future[None]]  # sealed blocks, and what others had, to the disk
     initial: dict[Path, np.ndarray]
     new_files_of: set[str]
     points: list[ResumePoint]
@@ -101,7 +101,7 @@ class Commits:
     def _make(self, commit: Commit) -> None:
         """Bring everything to the disk, then say so: nothing counts before it is there."""
         self._each(lambda each: commit.blocks.sync(*each), commit.unsealed)
-        for task in commit.syncing:
+        for task in commit.on_the_way:
             task.result()
         write = partial(write_block, compression=self._compression)
         self._each(write, commit.initial, commit.initial.values())

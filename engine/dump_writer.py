@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
-from itertools import product
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -26,7 +25,7 @@ from torch import Tensor
 
 from gatescope.engine.block_table import BlockTable, require_arrays, rounded
 from gatescope.engine.block_writer import BlockWriter
-from gatescope.engine.commits import Commit, Commits
+from gatescope.engine.commits import Commits
 from gatescope.engine.dump import StateDump, read_group
 from gatescope.engine.dump_folder import DumpFolder
 from gatescope.engine.dump_spec import INITIAL_ROWS, DumpSpec, difference
@@ -34,6 +33,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.files import remove_partial
 from gatescope.engine.location import local_path
 from gatescope.engine.resume_points import RESUME_FILE, ResumePoint, read_points
+from gatescope.engine.uncommitted import Uncommitted
 
 # Rows go into the system's cache, which takes the processor and not the disk: more threads would be in each other's
 # way. They have their own, so as not to wait behind files that are brought to the disk.
@@ -72,12 +72,6 @@ class DumpWriter:
             raise
         self._copiers = ThreadPoolExecutor(COPIERS, "dump-rows")
         self._moves, self._moving = self._folder.replaces, Lock()
-        self._waiting: dict[Path, np.ndarray] = {}
-        self._sealed: list[int] = []
-        self._unsealed: set[int] = set()
-        self._syncing: list[Future[None]] = []
-        self._counted = True
-        self._points: dict[int, ResumePoint] = {}
 
     def _open(self, spec: DumpSpec) -> None:
         """Take up a dump where its last writer left it."""
@@ -95,6 +89,7 @@ class DumpWriter:
         }
         arrays = {"tokens": ((), spec.token_dtype), **states}
         self._rows = BlockWriter(self.path, arrays, spec.n_rows, spec.block_rows, self.committed_rows, spec.compression)
+        self._uncommitted = Uncommitted(self._rows, self._commits)
         self._received = self.committed_rows
         self._initial_arrays = {f"initial/{name}": states[name] for name in spec.initial_arrays}
         self._begin_initial(int(np.searchsorted(self._starts[:-1], self.committed_rows)))
@@ -131,7 +126,7 @@ class DumpWriter:
         try:
             # The exception that is on its way says more than one of the disk.
             with suppress(OSError, ValueError):
-                if self._counted and not (failed and self._folder.is_new and not self.committed_rows):
+                if self._uncommitted.is_counted and not (failed and self._folder.is_new and not self.committed_rows):
                     self._commit_all()
         finally:
             self._release(failed)
@@ -156,7 +151,7 @@ class DumpWriter:
         if not all(blocks.is_there(name, block) for name in blocks.arrays for block in held):
             return []
         self._rows, self._commits.rows = blocks, rows
-        self._points = {point.first: point for point in points}
+        self._uncommitted = Uncommitted(blocks, self._commits, points)
         self._begin_initial(max(self._initial.received, last))
         return points
 
@@ -255,7 +250,7 @@ class DumpWriter:
             return
         named = {f"initial/{name}": values for name, values in states.items()}
         for files in self._initial.fill(first_sequence, named):
-            self._waiting.update(files)
+            self._uncommitted.add_initial(files)
 
     def close(self) -> None:
         """Finish the dump: wait until everything is committed.
@@ -288,18 +283,7 @@ class DumpWriter:
 
     def _count(self, starts: np.ndarray, lengths: np.ndarray, point: ResumePoint | None = None) -> None:
         self._commits.check()
-        # An interrupt in here would leave rows that count and whose blocks nobody seals.
-        self._counted = False
-        if point is not None:
-            self._points[point.first] = point
-        blocks = set(self._rows.add(starts, lengths).tolist())
-        complete = set(filter(self._rows.is_complete, blocks))
-        self._unsealed = (self._unsealed | blocks) - complete
-        self._sealed += sorted(complete)
-        self._syncing.append(self._commits.later(self._rows.begin_sync, sorted(blocks - complete)))
-        for name, block in product(self._rows.arrays, sorted(complete)):
-            self._syncing.append(self._commits.later(self._rows.seal, name, block))
-        self._counted = True
+        self._uncommitted.count(starts, lengths, point)
         if self._commits.due:
             self._begin_commit()
 
@@ -309,17 +293,9 @@ class DumpWriter:
         self._commits.reset_clock()
         if self._folder.replaces and self._commits.underway is not None:
             self._settle()
-        rows = self._rows.leading_rows
-        points = [point for point in self._points.values() if self._starts[point.first + point.n] > rows]
-        self._points = {point.first: point for point in points}
-        if rows == self.committed_rows and not points:
-            return
-        unsealed = [(name, block) for block in self._unsealed for name in self._rows.arrays if points]
-        initial = {**self._waiting, **self._initial.partial()}
-        of_blocks = self._sealed, unsealed, self._syncing, initial, self._rows.take_new_files()
-        commit = Commit(self.path, self._rows, rows, *of_blocks, points)
-        self._waiting, self._sealed, self._unsealed, self._syncing = {}, [], set(), []
-        self._commits.begin(commit)
+        commit = self._uncommitted.take(self.path, self._starts, self._initial)
+        if commit is not None:
+            self._commits.begin(commit)
 
     def _commit_all(self) -> None:
         """Commit whatever is there, and wait for it."""
@@ -331,15 +307,14 @@ class DumpWriter:
 
     def _settle(self) -> None:
         """Take the place of the dump that is replaced."""
-        for task in self._syncing:
-            task.result()
+        self._uncommitted.wait()
         before = self.path
         # Nothing is written meanwhile.
         with self._moving:
             self._folder.settle()
             self._rows.path, self._moves = self.path, False
         self._initial.move(self.path)
-        self._waiting = {self.path / file.relative_to(before): block for file, block in self._waiting.items()}
+        self._uncommitted.move(before, self.path)
 
     def _release(self, failed: bool = False) -> None:
         self._commits.shutdown()

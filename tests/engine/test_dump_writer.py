@@ -183,7 +183,8 @@ def test_nothing_counts_that_the_disk_failed_to_take(undisturbed, tmp_path, monk
             monkeypatch.setattr(BlockWriter, "sync", fails if start > 600 and writer.committed_rows else sync)
             writer.write_initial(first, {name: values[first : first + GROUP] for name, values in INITIAL.items()})
             writer.append(start, tokens, states)
-            wait([writer._commits.underway, *writer._syncing] if writer._commits.underway else writer._syncing)
+            on_the_way = writer._uncommitted._on_the_way
+            wait([writer._commits.underway, *on_the_way] if writer._commits.underway else on_the_way)
     committed = writer.committed_rows
     assert 0 < committed < 1000
     monkeypatch.setattr(BlockWriter, "sync", sync)
