@@ -192,7 +192,8 @@ def study_dump(
     contents = {"boolean": [each.name for each in boolean.hypotheses], "ridge": labelled[len(boolean.hypotheses) :]}
     columns = {name: study.columns(name) for name in study.state_sets}
     header = json.dumps({"hypotheses": contents, "columns": columns})
-    write_atomic(results / COEFFICIENTS, save(coefficients, {"gatescope": header}))
+    arrays = {**coefficients, "fold_that_tests": study.fold_that_tests}
+    write_atomic(results / COEFFICIENTS, save(arrays, {"gatescope": header}))
     write_json(results / EXCERPTS, sorted(painted, key=lambda item: order[item["hypothesis"]]))
     gates = saturation(dump)
     if gates:

@@ -54,6 +54,14 @@ class Study:
         self._shared: dict[Hashable, Any] = {}
         self.main_set = "all" if "all" in self.state_sets else next(iter(self.state_sets))
 
+    @property
+    def fold_that_tests(self) -> np.ndarray:
+        """The number of the fold that tests each sequence, from 0, or -1 of those that none tests; int32 [S]."""
+        numbers = np.full(len(self.group_of), -1, np.int32)
+        for number, fold in enumerate(self.folds):
+            numbers[fold.test] = number
+        return numbers
+
     def columns(self, name: str) -> list[tuple[str, int]]:
         """Return (array, unit) of each column of a state set."""
         return [(array, unit) for array in self.state_sets[name] for unit in range(self.dump.array(array).shape[1])]

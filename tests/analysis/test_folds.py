@@ -107,6 +107,13 @@ def test_the_text_is_read_fold_by_fold_and_the_best_of_all_rows_counts(dump):
     assert verdict(record) == "known"
 
 
+def test_every_sequence_is_tested_by_the_fold_that_did_not_train_on_it(dump):
+    study = study_of(dump)
+    for number, fold in enumerate(study.folds):
+        np.testing.assert_array_equal(np.flatnonzero(study.fold_that_tests == number), fold.test)
+        np.testing.assert_array_equal(np.flatnonzero(study.fold_that_tests != number), fold.train)
+
+
 def test_the_first_fold_is_the_part_that_is_tested_without_folds(dump):
     labels = fold_labels(dump)
     one, several = (

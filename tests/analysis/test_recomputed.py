@@ -160,6 +160,7 @@ def test_a_boolean_record_is_that_of_scikit_learn(run, weighting):
     with safe_open(out / "coefficients.safetensors", "numpy") as file:
         place = json.loads(file.metadata()["gatescope"])["hypotheses"]["boolean"].index("long")
         found = file.get_tensor(f"layer0/c/{weighting}/coefficient")[place]
+        np.testing.assert_array_equal(np.repeat(file.get_tensor("fold_that_tests"), T), np.where(tested, 0, -1))
     np.testing.assert_allclose(found, model.coef_[0], atol=1e-3 * np.abs(model.coef_).max())
     logit = model.decision_function(X)
     codes = codes_of_characters(tokens)
