@@ -10,7 +10,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from gatescope.analysis.console import Device, device_of, say
+from gatescope.analysis.console import Device, device_of, say, warn
 from gatescope.analysis.language import detect_language
 from gatescope.engine.concat import concatenate
 from gatescope.engine.corpus import survey_corpus
@@ -69,6 +69,8 @@ def train(
     facts = {"language": detect_language(survey.head)}
     where = device_of(device)
     with joined(where):
+        if survey.warning and place()[0] == 0:
+            warn(survey.warning)
         trained = train_model(survey, out, config, seed=seed, device=where, overwrite=overwrite, facts=facts)
         if place()[0] > 0:
             return

@@ -52,7 +52,7 @@ def run_stages(
         device: where the model runs, "cpu" or "cuda".
         overwrite: start anew whatever the folder holds.
         say: gets a line when the model is there, one when the states are, and one on how they are probed.
-        warn: gets one line for each hypothesis that could not be evaluated.
+        warn: gets one line for each hypothesis that could not be evaluated, and one for a text with hidden characters.
 
     Returns:
         The records, as in `probes.json`.
@@ -70,6 +70,8 @@ def run_stages(
             f"--sample.capture {' '.join(sample.capture)} leaves no states for probes of --probe.alignment "
             f"{probe.alignment}: capture h"
         )
+    if text.warning:
+        warn(text.warning)
     facts = {"language": detect_language(text.head)}
     settings = {"corpus": corpus, "train": train, "sample": sample, **probe_settings(probe, seed)}
     with claimed(out, "run", settings, OUTPUTS, overwrite):

@@ -23,7 +23,7 @@ import numpy as np
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import partial_name, sync_folder
 from gatescope.engine.location import local_path
-from gatescope.engine.vocabulary import N_CODE_POINTS, UNKNOWN, Vocabulary, code_points
+from gatescope.engine.vocabulary import EASILY_MISSED, N_CODE_POINTS, UNKNOWN, Vocabulary, code_points
 
 RARE = 1_000_000  # a character is rare if it occurs less often than once in this many
 PIECE_BYTES = 1 << 24
@@ -56,6 +56,13 @@ class Survey:
     counts: np.ndarray
     sha256: str
     head: str
+
+    @property
+    def warning(self) -> str | None:
+        """A line on characters that few expect in a text, or None if it has none of them."""
+        found = {name: int(self.counts[ord(sign)]) for sign, name in EASILY_MISSED.items()}
+        counts = " and ".join(f"{count:,} {name}" for name, count in found.items() if count)
+        return f"{self.source} has {counts}, which the model learns as characters" if counts else None
 
 
 @dataclass(frozen=True)

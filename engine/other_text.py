@@ -11,9 +11,8 @@ import numpy as np
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
 from gatescope.engine.other_sequences import Cube
+from gatescope.engine.vocabulary import EASILY_MISSED
 
-# Characters that whoever counts may not have counted.
-EASILY_MISSED = {"\r": "carriage returns", "\ufeff": "byte order marks"}
 TOKENS = ("tokens", "token_ids", "word_ids", "words", "chars")
 
 

@@ -11,6 +11,8 @@ from gatescope.engine.errors import InputError
 
 UNKNOWN = "\ufffd"  # stands for every character that a vocabulary does not list, where it has an id
 N_CODE_POINTS = 0x110000
+# Characters that editors hide, so that whoever counts may not have counted them.
+EASILY_MISSED = {"\r": "carriage returns", "\ufeff": "byte order marks"}
 
 
 @dataclass(frozen=True)

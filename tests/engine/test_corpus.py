@@ -69,6 +69,15 @@ def test_bytes_that_are_not_utf8_are_named_by_offset(tmp_path, monkeypatch, cont
     assert replaced.vocabulary.decode(replaced.tokens) == (content + b" more text").decode(errors="replace")
 
 
+def test_characters_that_editors_hide_are_counted(tmp_path):
+    (tmp_path / "plain").write_text("a\n" * 3)
+    assert survey_corpus(tmp_path / "plain").warning is None
+    (tmp_path / "hidden").write_bytes(b"\xef\xbb\xbf" + b"a\r\n" * 3)
+    assert survey_corpus(tmp_path / "hidden").warning == (
+        f"{tmp_path}/hidden has 3 carriage returns and 1 byte order marks, which the model learns as characters"
+    )
+
+
 @pytest.mark.parametrize(("content", "count"), [("", "no character"), ("x", "1 character")])
 def test_empty_and_one_character_texts_are_refused(tmp_path, content, count):
     with pytest.raises(InputError, match=f"has {count}: at least 2"):
