@@ -26,6 +26,8 @@ class Layers(Protocol):
     num_layers: int
     batch_first: bool
     bidirectional: bool
+    n_gates: int
+    _all_weights: list[list[str]]  # the names of `read_weights`
 
     def read_weights(self) -> Sequence[Sequence[Tensor]]:
         """The weights of each layer and direction."""
@@ -42,10 +44,16 @@ class Batch:
     packed: PackedSequence | None
     unbatched: bool  # x had no batch dimension
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that may be differentiated."""
+        return [self.x, *self.states, *(weight for each in self.weights for weight in each)]
+
 
 def enter(stack: Layers, input: Tensor | PackedSequence, hx: Tensor | States | None, reset: Tensor | None) -> Batch:
     """Validate what the caller gave and bring it to time-first, batched form."""
     unbatched, weights = False, stack.read_weights()
+    _check_weights(stack, weights)
     if isinstance(input, PackedSequence):
         x, packed = input.data, input
         _check_input(stack, x, 2, weights[0][0])
@@ -71,6 +79,19 @@ def enter(stack: Layers, input: Tensor | PackedSequence, hx: Tensor | States | N
         reset = reset.to(x.device)
         reset = reset.unsqueeze(1) if unbatched else reset
     return Batch(x, weights, states, reset, packed, unbatched)
+
+
+def _check_weights(stack: Layers, weights: Sequence[Sequence[Tensor]]) -> None:
+    """Check what may have been put in the place of parameters: compiled code looks at no bounds."""
+    hidden, first = stack.hidden_size, weights[0][0]
+    directions = 2 if stack.bidirectional else 1
+    rows = stack.n_gates * hidden
+    for k, (names, tensors) in enumerate(zip(stack._all_weights, weights, strict=True)):
+        width = stack.input_size if k < directions else hidden * directions
+        for name, tensor, shape in zip(names, tensors, ((rows, width), (rows, hidden), (rows,), (rows,)), strict=False):
+            if tensor.shape != shape:
+                raise ShapeError(f"{stack.cell}: {name}: expected shape {list(shape)}, got {list(tensor.shape)}")
+            check_kind(stack.cell, name, tensor, first, names[0])
 
 
 def _check_input(stack: Layers, x: Tensor, dim: int, weight: Tensor) -> None:

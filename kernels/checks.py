@@ -93,6 +93,31 @@ def check_layer(
         raise ShapeError(f"{cell}: expected both biases or none, got one")
 
 
+def check_operands(
+    cell: str, n_gates: int, states: Sequence[Tensor], weights: Sequence[Tensor | None], x: Tensor
+) -> None:
+    """Do what `check_layer` does, quickly, for an operator that is called past its functional form.
+
+    Compiled loops and kernels look at no bounds.
+    """
+    w_ih, w_hh, b_ih, b_hh = weights
+    assert w_ih is not None and w_hh is not None
+    given = [tensor for tensor in (w_ih, w_hh, b_ih, b_hh, *states) if tensor is not None]
+    rows, hidden = n_gates * w_hh.shape[-1], w_hh.shape[-1]
+    fits = (
+        x.dim() == 3
+        and len(x) > 0
+        and w_hh.shape == (rows, hidden)
+        and w_ih.shape == (rows, x.shape[2])
+        and (b_ih is None) == (b_hh is None)
+        and all(bias is None or bias.shape == (rows,) for bias in (b_ih, b_hh))
+        and all(state.shape == (x.shape[1], hidden) for state in states)
+        and all(tensor.device == x.device for tensor in given)
+    )
+    if not fits:
+        check_layer(cell, n_gates, {f"state {k}": state for k, state in enumerate(states)}, weights, x)
+
+
 def check_reset(cell: str, reset: Tensor | None, x: Tensor) -> None:
     """Check a mask of resets; a ValueError names what was expected and what came."""
     if reset is None:

@@ -85,7 +85,7 @@ def dropout(x: Tensor, p: float, training: bool, layer: int) -> Tensor:
         return x
     if p == 1:
         return x * 0
-    if transformed():
+    if transformed(x):
         return nn.functional.dropout(x, p)
     return _dropout_op(x, draw_seed(x.device), p, layer)
 

@@ -47,7 +47,7 @@ def few_steps(
         The output [T, B, D*H] and the final state [L*D, B, H]; None where the loop is to run.
     """
     # What is compiled keeps one operator for any number of steps.
-    if torch.compiler.is_compiling() or transformed() or batch.packed is not None:
+    if torch.compiler.is_compiling() or transformed(*batch.tensors) or batch.packed is not None:
         return None
     x, state, dropout = batch.x, batch.states[0], module.dropout if module.training and module.num_layers > 1 else 0
     if not x.is_cpu or x.dtype not in (torch.float32, torch.float64) or autocast_on(x):

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from gatescope.kernels import gru_loop
 from gatescope.kernels.batch import Batch
-from gatescope.kernels.checks import States, Weights, check_layer, check_reset
+from gatescope.kernels.checks import States, Weights, check_layer, check_operands, check_reset
 from gatescope.kernels.few_steps import few_steps
 from gatescope.kernels.sequence import (
     choose_backend,
@@ -34,6 +34,7 @@ from gatescope.kernels.sequence import (
     joined_product,
     refuse_second_derivative,
     register_autocast,
+    unread,
     wide_dtype,
 )
 from gatescope.kernels.stack import RecurrentStack
@@ -103,9 +104,10 @@ def _gru_op(
     save: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
+    check_operands("gru", 3, (h0,), (weight_ih, weight_hh, bias_ih, bias_hh), x)
     forward = _implementation(backend).gru_forward
     y, saved = forward(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reset, reset_after, save)
-    return y.to(x.dtype), saved
+    return y.to(h0.dtype), saved
 
 
 @_gru_op.register_fake
@@ -114,7 +116,7 @@ def _(x: Tensor, h0: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     save, backend = rest[-2:]
     shape = (n_steps, n_rows, 4, hidden) if save else (0,)
     dtype = x.dtype if backend == "triton" else wide_dtype(x.dtype)
-    return fake_states(x, hidden, backend), x.new_empty(shape, dtype=dtype)
+    return fake_states(x, hidden, backend, h0.dtype), x.new_empty(shape, dtype=dtype)
 
 
 @torch.library.custom_op("gatescope::gru_backward", mutates_args=())
@@ -151,7 +153,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     if not save:
         raise RuntimeError("gatescope::gru: expected save=True where a gradient is wanted, got save=False")
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, h0, weight_ih, weight_hh, reset, *output)
+    asked = ctx.needs_input_grad
+    ctx.save_for_backward(unread(x, asked[2]), h0, unread(weight_ih, asked[0]), weight_hh, reset, *output)
     ctx.reset_after, ctx.backend = reset_after, backend
 
 
@@ -165,7 +168,8 @@ def _backward(ctx: Any, dy: Tensor | None, dsaved: Tensor | None) -> tuple[Tenso
 
 _gru_op.register_autograd(_backward, setup_context=_setup_context)
 _gru_backward_op.register_autograd(refuse_second_derivative("gru", "gru_reference (backend='reference')"))
-register_autocast("gru")
+# In torch.nn's on a CPU autocast has products alone in 16 bits, and a state in float32 stays so.
+register_autocast("gru", left_on_cpu=1)
 
 
 def gru(
@@ -203,7 +207,7 @@ def gru(
     weights = (weight_ih, weight_hh, bias_ih, bias_hh)
     check_layer("gru", 3, {"h0": h0}, weights, x)
     check_reset("gru", reset, x)
-    backend = choose_backend(backend, x)
+    backend = choose_backend(backend, x, h0, *weights)
     if backend == "reference":
         y, all_gates = gru_reference(x, h0, *weights, reset, reset_after)
         return y, all_gates if gates else None
@@ -240,10 +244,10 @@ class GRU(RecurrentStack):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        proj_size: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        proj_size: int = 0,
         reset_after: bool = True,
         backend: str | None = None,
     ):

@@ -80,7 +80,8 @@ def gru_backward(
     dx = empty(x.dtype, x.device, *x.shape) if needs[0] else x.new_empty(0)
     recurrent = array(w_hh)
     weights = packed(array(w_ih)), packed(recurrent[: 2 * hidden]), packed(recurrent[2 * hidden :])
-    given = flat(dy, x), flat(da, x), flat(x), flat(h0), *weights, flat(reset), flat(a), flat(y)
+    inputs = flat(x if needs[2] else None, x)
+    given = flat(dy, x), flat(da, x), inputs, flat(h0), *weights, flat(reset), flat(a), flat(y)
 
     def run(first: int, last: int) -> tuple[np.ndarray, ...]:
         wide, wide_input = padded_width(hidden, x.element_size()), padded_width(width, x.element_size())

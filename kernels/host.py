@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 import itertools
-import math
+import mmap
+import sys
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +21,10 @@ from torch import Tensor
 SHARE = 8
 # Of layers that read no characters.
 NO_TOKENS = np.empty(0, np.int64)
+# NumPy, too, asks for large pages from here on.
+LARGE_BYTES = 4 << 20
+
+_ADVISE = ctypes.CDLL(None).madvise if sys.platform == "linux" else None
 
 
 def compiled(function: Callable[..., Any], fast: Collection[str] = ()) -> Callable[..., Any]:
@@ -78,14 +84,14 @@ def by_shares(work: Callable[[int, int], Any], n_rows: int) -> list[Any]:
 
 
 def empty(dtype: torch.dtype, device: torch.device, *shape: int) -> Tensor:
-    """Return memory; on a CPU from NumPy, which asks the system for large pages: they are filled faster.
-
-    The tensor is no view of another one, which torch would not let its owner detach in place.
-    """
-    if device.type != "cpu" or 0 in shape:
-        return torch.empty(shape, dtype=dtype, device=device)
-    memory = torch.from_numpy(np.empty(math.prod(shape) * dtype.itemsize, np.uint8))
-    return torch.empty(0, dtype=dtype).set_(memory.untyped_storage()).resize_(shape)
+    """Return memory, on a CPU in large pages where it is much: they are filled faster."""
+    tensor = torch.empty(shape, dtype=dtype, device=device)
+    if device.type == "cpu" and tensor.nbytes >= LARGE_BYTES and _ADVISE is not None:
+        first = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+        n_bytes = (tensor.data_ptr() + tensor.nbytes - first) // mmap.PAGESIZE * mmap.PAGESIZE
+        # A system that has none says so, and nothing is lost.
+        _ADVISE(ctypes.c_void_p(first), ctypes.c_size_t(n_bytes), mmap.MADV_HUGEPAGE)
+    return tensor
 
 
 def array(tensor: Tensor) -> Any:

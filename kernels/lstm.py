@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from gatescope.kernels import lstm_loop
 from gatescope.kernels.batch import Batch
-from gatescope.kernels.checks import States, Weights, check_layer, check_reset
+from gatescope.kernels.checks import States, Weights, check_layer, check_operands, check_reset
 from gatescope.kernels.sequence import (
     choose_backend,
     differentiable,
@@ -100,6 +100,7 @@ def _lstm_op(
     save: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    check_operands("lstm", 4, (h0, c0), (weight_ih, weight_hh, bias_ih, bias_hh), x)
     forward = _implementation(backend).lstm_forward
     y, cells, saved = forward(x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, reset, save)
     return y.to(x.dtype), cells, saved
@@ -209,7 +210,7 @@ def lstm(
     weights = (weight_ih, weight_hh, bias_ih, bias_hh)
     check_layer("lstm", 4, {"h0": h0, "c0": c0}, weights, x)
     check_reset("lstm", reset, x)
-    backend = choose_backend(backend, x)
+    backend = choose_backend(backend, x, h0, c0, *weights)
     if backend == "reference":
         y, cells, all_gates = lstm_reference(x, h0, c0, *weights, reset)
         return y, cells, all_gates if gates else None

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from gatescope.kernels import rnn_loop
 from gatescope.kernels.batch import Batch
-from gatescope.kernels.checks import States, Weights, check_layer, check_reset
+from gatescope.kernels.checks import States, Weights, check_layer, check_operands, check_reset
 from gatescope.kernels.few_steps import few_steps
 from gatescope.kernels.sequence import (
     choose_backend,
@@ -28,6 +28,7 @@ from gatescope.kernels.sequence import (
     in_dtype,
     refuse_second_derivative,
     register_autocast,
+    unread,
 )
 from gatescope.kernels.stack import RecurrentStack
 
@@ -88,6 +89,7 @@ def _rnn_op(
     nonlinearity: str,
     backend: str,
 ) -> Tensor:
+    check_operands("rnn", 1, (h0,), (weight_ih, weight_hh, bias_ih, bias_hh), x)
     return (
         _implementation(backend)
         .rnn_forward(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reset, nonlinearity)
@@ -129,7 +131,8 @@ def _(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, h0, weight_ih, weight_hh, _, _, reset, nonlinearity, backend = inputs
-    ctx.save_for_backward(x, h0, weight_ih, weight_hh, reset, output)
+    asked = ctx.needs_input_grad
+    ctx.save_for_backward(unread(x, asked[2]), h0, unread(weight_ih, asked[0]), weight_hh, reset, output)
     ctx.nonlinearity, ctx.backend = nonlinearity, backend
 
 
@@ -179,7 +182,7 @@ def rnn(
     check_reset("rnn", reset, x)
     if nonlinearity not in NONLINEARITIES:
         raise ValueError(f"rnn: nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
-    backend = choose_backend(backend, x)
+    backend = choose_backend(backend, x, h0, weight_ih, weight_hh, bias_ih, bias_hh)
     given = (x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reset, nonlinearity)
     return rnn_reference(*given) if backend == "reference" else _rnn_op(*given, backend)
 
@@ -211,10 +214,10 @@ class RNN(RecurrentStack):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        proj_size: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        proj_size: int = 0,
         backend: str | None = None,
     ):
         if nonlinearity not in NONLINEARITIES:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional
 
 BLOCK = 16  # steps
@@ -89,10 +90,15 @@ def joined_product(
     return functional.linear(torch.cat((x, h), dim=2), torch.cat((w_ih, w_hh), dim=1), bias)
 
 
-def choose_backend(backend: str | None, x: Tensor) -> str:
+def choose_backend(backend: str | None, x: Tensor, *others: Tensor | None) -> str:
     """The implementation to run: as forced, else "triton" for what its kernels take on a GPU, else "loop".
 
     Under a transform of torch.func or forward-mode differentiation it is "reference", which these go through.
+
+    Args:
+        backend: one of `BACKENDS`, or None.
+        x: the input.
+        others: states and weights, which may be differentiated forward though the input is not.
 
     Raises:
         ValueError: for an unknown one, or one that cannot run here.
@@ -100,7 +106,7 @@ def choose_backend(backend: str | None, x: Tensor) -> str:
     """
     fused = x.dtype in FUSED_DTYPES and ((x.is_cuda and has_triton()) or interpreting()) and x.shape[1] > 0
     if backend is None:
-        if transformed():
+        if transformed(x, *others):
             return "reference"
         return "triton" if fused and x.is_cuda else "loop"
     if backend not in BACKENDS:
@@ -110,7 +116,7 @@ def choose_backend(backend: str | None, x: Tensor) -> str:
             f"backend 'triton': expected float16, bfloat16 or float32 on a CUDA device and at least one row, "
             f"got {x.dtype} {list(x.shape)} on {x.device}"
         )
-    if backend != "reference" and _forward_mode():
+    if backend != "reference" and _forward_mode(x, *others):
         # torch would take its derivative for zero.
         raise NotImplementedError(
             f"backend {backend!r}: expected no forward-mode differentiation, which its operators do not have, got one "
@@ -119,15 +125,18 @@ def choose_backend(backend: str | None, x: Tensor) -> str:
     return backend
 
 
-def transformed() -> bool:
-    """Whether torch.func transforms what runs now, or it is differentiated forward: only plain torch takes part."""
+def transformed(*tensors: Tensor | None) -> bool:
+    """Whether torch.func transforms what runs now, or these are differentiated forward: only plain torch takes part."""
     # In a program that torch.compile traces the second breaks the graph where it is true; it is asked last.
-    return _forward_mode() or torch._C._functorch.maybe_current_level() is not None
+    return _forward_mode(*tensors) or torch._C._functorch.maybe_current_level() is not None
 
 
-def _forward_mode() -> bool:
-    """Whether a dual level is open; torch.func.jvp and jacfwd open one, too."""
-    return torch.autograd.forward_ad._current_level >= 0
+def _forward_mode(*tensors: Tensor | None) -> bool:
+    """Whether one of these has a tangent, of a dual level or of torch.func.jvp or jacfwd."""
+    # The level is that of all threads.
+    if forward_ad._current_level < 0:
+        return False
+    return any(each is not None and forward_ad.unpack_dual(each).tangent is not None for each in tensors)
 
 
 def has_triton() -> bool:
@@ -135,12 +144,17 @@ def has_triton() -> bool:
     return _TRITON
 
 
-def fake_states(x: Tensor, hidden: int, backend: str) -> Tensor:
+def fake_states(x: Tensor, hidden: int, backend: str, dtype: torch.dtype | None = None) -> Tensor:
     """The states [T, B, H] without values; the kernels' begin with the initial one, which is not part of them."""
     n_steps, n_rows = x.shape[:2]
     if backend == "triton":
-        return x.new_empty(n_steps + 1, n_rows, hidden)[1:]
-    return x.new_empty(n_steps, n_rows, hidden)
+        return x.new_empty(n_steps + 1, n_rows, hidden, dtype=dtype)[1:]
+    return x.new_empty(n_steps, n_rows, hidden, dtype=dtype)
+
+
+def unread(tensor: Tensor, is_read: bool) -> Tensor:
+    """What is kept of a tensor for backward: its shape, without its memory, where its values are not read."""
+    return tensor if is_read else tensor.new_empty(1).expand(tensor.shape)
 
 
 def in_dtype(gradients: Sequence[Tensor | None], x: Tensor) -> Any:
@@ -185,20 +199,25 @@ def interpreting() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def register_autocast(name: str) -> None:
-    """Let an operator run in the dtype of torch.autocast where that is on, its float inputs cast."""
+def register_autocast(name: str, left_on_cpu: int | None = None) -> None:
+    """Let an operator run in the dtype of torch.autocast where that is on, its float inputs cast.
+
+    Args:
+        name: of the operator.
+        left_on_cpu: the place of an input that is left as it is on a CPU.
+    """
     op = getattr(torch.ops.gatescope, name)
 
-    def rule(device_type: str) -> Callable[..., Any]:
+    def rule(device_type: str, left: int | None) -> Callable[..., Any]:
         def run(_keyset: Any, *args: Any) -> Any:
             dtype = torch.get_autocast_dtype(device_type)
             with torch.autocast(device_type, enabled=False):
-                return op(*(_cast(argument, dtype) for argument in args))
+                return op(*(each if place == left else _cast(each, dtype) for place, each in enumerate(args)))
 
         return run
 
-    LIBRARY.impl(name, rule("cpu"), "AutocastCPU", with_keyset=True)
-    LIBRARY.impl(name, rule("cuda"), "AutocastCUDA", with_keyset=True)
+    LIBRARY.impl(name, rule("cpu", left_on_cpu), "AutocastCPU", with_keyset=True)
+    LIBRARY.impl(name, rule("cuda", None), "AutocastCUDA", with_keyset=True)
 
 
 def _cast(argument: Any, dtype: torch.dtype) -> Any:

@@ -39,7 +39,7 @@ class RecurrentStack(nn.Module):
         dropout: share of the outputs of each layer but the last that is set to zero in training; masks are those of
             `gatescope.kernels.dropout`, not torch.nn's.
         bidirectional: run each layer in both directions and join their outputs.
-        proj_size: must be 0; projections are not implemented. Only the LSTM takes it by its position, as in torch.nn.
+        proj_size: must be 0; projections are not implemented.
         device, dtype: of the parameters.
         backend: forces an implementation that the functional form of the cell names; None chooses by the data.
 
@@ -232,7 +232,7 @@ class RecurrentStack(nn.Module):
         turns: tuple[Reversal | None, ...] = (None,)
         if self.bidirectional:
             turns = (None, Reversal(len(y), batch.reset, lengths))
-        if self._runs_as_wavefront(y):
+        if self._runs_as_wavefront(batch):
             return self._run_wavefront(y, batch, reset, lengths, capture)
         captured: dict[str, list[Tensor]] = {name: [] for name in capture}
         final: list[tuple[Tensor, ...]] = []
@@ -260,9 +260,9 @@ class RecurrentStack(nn.Module):
         states = tuple(torch.stack(ends) for ends in zip(*final, strict=True))
         return y, states, {name: stacked(steps, lengths) for name, steps in captured.items()}
 
-    def _runs_as_wavefront(self, x: Tensor) -> bool:
+    def _runs_as_wavefront(self, batch: Batch) -> bool:
         one_way = self.num_layers > 1 and not self.bidirectional
-        return one_way and self.dropout < 1 and choose_backend(self.backend, x) == "triton"
+        return one_way and self.dropout < 1 and choose_backend(self.backend, *batch.tensors) == "triton"
 
     def _run_wavefront(
         self, x: Tensor, batch: Batch, reset: Tensor | None, lengths: Tensor | None, capture: tuple[str, ...]

@@ -28,7 +28,7 @@ def torch_lstm(module: RecurrentStack, batch: Batch) -> tuple[Tensor, States] | 
         return None
     if torch.compiler.is_compiling() and not _exports_steps(batch.x):
         return None
-    if transformed():
+    if transformed(*batch.tensors):
         # oneDNN's operator has no forward-mode derivative, and none of torch's runs under vmap.
         return None
     autocast = torch.is_autocast_enabled("cpu")

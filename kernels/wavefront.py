@@ -203,4 +203,4 @@ def _check(
         check_layer(cell, N_GATES[cell], first, of_layer, below)
         below = states[0][k].expand(*x.shape[:2], states[0].shape[2])
     check_reset(cell, reset, x)
-    choose_backend("triton", x)
+    choose_backend("triton", x, *states, *weights)

@@ -1,6 +1,7 @@
 """checks.py: what constructors and modules refuse, and what they say."""
 
 import inspect
+import re
 import warnings
 
 import pytest
@@ -42,13 +43,11 @@ def test_constructor_beyond_torch_nn(cell):
         cell.module(I, H, 2, dropout=0.5)
 
 
-def test_constructors_take_arguments_in_the_order_that_torch_nn_documents(peered):
+def test_constructors_take_arguments_in_the_order_of_torch_nn(peered):
     options = {"num_layers": 2, **({"nonlinearity": "relu"} if peered.name == "rnn" else {})}
-    options |= {"bias": False, "batch_first": True, "dropout": 0.5, "bidirectional": True}
-    options |= {"proj_size": 0} if peered.name == "lstm" else {}
+    options |= {"bias": False, "batch_first": True, "dropout": 0.5, "bidirectional": True, "proj_size": 0}
     places = {"device": "meta", "dtype": torch.float64}
-    # torch.nn.GRU and RNN take these two by their names alone.
-    theirs = peered.peer(I, H, *options.values(), **places)
+    theirs = peered.peer(I, H, *options.values(), *places.values())
     mine = peered.module(I, H, *options.values(), *places.values())
     made = [[(p.shape, p.device, p.dtype) for p in module.parameters()] for module in (mine, theirs)]
     assert made[0] == made[1]
@@ -117,3 +116,48 @@ def test_no_gates_to_capture(cell):
     for name in {"h", "c", "gates", "preactivations"} - known:
         with pytest.raises(ValueError, match=f"{module.cell} in a tuple, got"):
             module(torch.zeros(T, B, I), capture=(name,))
+
+
+@pytest.mark.parametrize("capture", [(), ("h",)], ids=["plain", "captured"])
+@pytest.mark.parametrize("steps", [2, T])
+@pytest.mark.parametrize("name", ["weight_ih_l1", "weight_hh_l0", "weight_hh_l1_reverse", "bias_hh_l0"])
+def test_what_is_put_in_the_place_of_a_parameter_is_checked(cell, name, steps, capture):
+    """Compiled loops, torch's own among them, read beyond a weight that is too small."""
+    module, x = cell.module(I, H, 2, bidirectional=True, **cell.options), torch.zeros(steps, B, I)
+    whole = getattr(module, name)
+    for other in (whole[1:], torch.cat((whole, whole)), whole.unsqueeze(0)):
+        setattr(module, name, torch.nn.Parameter(other.detach()))
+        expected, got = re.escape(str(list(whole.shape))), re.escape(str(list(other.shape)))
+        with pytest.raises(ValueError, match=rf"{name}: expected shape {expected}, got {got}"):
+            module(x, capture=capture)
+    setattr(module, name, torch.nn.Parameter(whole.detach().double()))
+    with pytest.raises(ValueError, match=f"{name}: expected torch.float32 on cpu, as weight_ih_l.*got torch.float64"):
+        module(x, capture=capture)
+    setattr(module, name, whole)
+    assert module(x, capture=capture)[0].isfinite().all()
+
+
+def wrong_operands(x, states, weights):
+    w_ih, w_hh, b_ih, b_hh = weights
+    wide = [state.new_zeros(len(state), 900) for state in states]
+    yield x[:, 0], states, weights
+    yield x[:0], states, weights
+    yield x, wide, weights
+    yield x, [state[1:] for state in states], weights
+    yield x[..., 1:], states, weights
+    yield x, states, (w_ih[1:], w_hh, b_ih, b_hh)
+    yield x, states, (w_ih, w_hh[1:], b_ih, b_hh)
+    yield x, states, (w_ih, w_hh, b_ih[1:], b_hh)
+    yield x, states, (w_ih, w_hh, b_ih, None)
+
+
+def test_operators_check_what_they_are_called_with(cell):
+    """They stand in exported programs, past the function that checks."""
+    options = {"lstm": (False,), "gru": (cell.options.get("reset_after", True), False)}
+    tail = *options.get(cell.name, (cell.options.get("nonlinearity", "tanh"),)), "loop"
+    x, *rest = (each.detach() for each in cell.layer(B, 20, I, H))
+    states, weights = rest[:-4], rest[-4:]
+    assert cell.operator(x, *states, *weights, None, *tail) is not None
+    for given, of_states, of_weights in wrong_operands(x, states, weights):
+        with pytest.raises(ValueError, match="expected"):
+            cell.operator(given, *of_states, *of_weights, None, *tail)

@@ -191,8 +191,12 @@ def test_autocast_runs_in_its_dtype(cell, dtype):
     expected = cell.function(*(x.to(dtype) for x in tensors), **cell.options)
     outputs, expected = (o if isinstance(o, tuple) else (o,) for o in (outputs, expected))
     for mine, other in zip(outputs, expected, strict=True):
-        assert mine.dtype == dtype
-        assert torch.equal(mine, other)
+        # A GRU's state stays in float32, as torch.nn's does on a CPU.
+        assert mine.dtype == (torch.float32 if cell.name.startswith("gru") else dtype)
+        if mine.dtype == dtype:
+            assert torch.equal(mine, other)
+        else:
+            torch.testing.assert_close(mine, other.float(), rtol=0, atol=2 * torch.finfo(dtype).eps)
     for gradient in torch.autograd.grad(outputs[0].float().sum(), tensors):
         assert gradient.dtype == torch.float32
         assert gradient.isfinite().all()

@@ -397,13 +397,61 @@ def test_autocast_and_16_bit_modules(cell):
     x = torch.randn(T, B, I)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y, state = module(x)
-    assert y.dtype == torch.bfloat16
+    # What torch.nn's has on a CPU.
+    kept = torch.float32 if cell.name.startswith("gru") else torch.bfloat16
+    assert {each.dtype for each in flat((y, state))} == {kept}
     y.float().sum().backward()
     assert all(p.grad.dtype == torch.float32 for p in module.parameters())
     low = cell.module(I, H, 2, dtype=torch.bfloat16, **cell.options)
     y, state, captures = captured(cell, low, x.bfloat16())
     tensors = [y, *(state if isinstance(state, tuple) else (state,)), *captures.values()]
     assert {tensor.dtype for tensor in tensors} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("steps", [2, 20])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast_gives_the_dtypes_of_torch_nn(peered, dtype, steps):
+    theirs = peered.peer(I, H, 2, **peered.options)
+    mine = peered.module(I, H, 2, **peered.options)
+    mine.load_state_dict(theirs.state_dict())
+    x = torch.randn(steps, B, I)
+    with torch.autocast("cpu", dtype=dtype):
+        found = flat(mine(x))
+        try:
+            expected = flat(theirs(x))
+        except RuntimeError:
+            pytest.skip("torch's operator does not multiply this dtype on this processor")
+    for own, other in zip(found, expected, strict=True):
+        assert own.dtype == other.dtype
+        torch.testing.assert_close(own.float(), other.float(), rtol=0, atol=4 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("steps", [2, 20])
+def test_what_backward_does_not_read_may_change(peered, steps):
+    if peered.name == "lstm":
+        pytest.skip("torch.nn's refuses it, too")
+    theirs, x = peered.peer(I, H, **peered.options), torch.randn(steps, B, I)
+    mine = peered.module(I, H, **peered.options)
+    mine.load_state_dict(theirs.state_dict())
+    for module in (mine, theirs):
+        y = module(x)[0]
+        with torch.no_grad():
+            module.weight_ih_l0.mul_(0.9)
+        y.sum().backward()
+    for module in (mine, theirs):
+        given = x.clone()
+        module.weight_ih_l0.requires_grad_(False)
+        y = module(given)[0]
+        given.zero_()
+        y.sum().backward()
+    for name, parameter in mine.named_parameters():
+        torch.testing.assert_close(parameter.grad, getattr(theirs, name).grad)
+    x.requires_grad_()
+    y = mine(x)[0]
+    with torch.no_grad():
+        mine.weight_ih_l0.mul_(0.9)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
 
 
 def test_same_seed_gives_the_same_bits(cell):

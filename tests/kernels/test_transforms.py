@@ -65,6 +65,34 @@ def test_forward_mode_of_a_forced_backend_is_refused(cell, backend):
         jvp(lambda x: module(x)[0], (x,), (x,))
 
 
+@pytest.mark.parametrize("backend", [None, "loop"])
+def test_a_dual_level_is_nothing_to_layers_without_tangents(cell, backend):
+    module, x = cell.module(I, H, 2, dropout=0.5, backend=backend, **cell.options), torch.randn(T, B, I)
+    torch.manual_seed(0)
+    expected = module(x)[0]
+    torch.manual_seed(0)
+    with forward_ad.dual_level():
+        assert torch.equal(module(x)[0], expected)
+
+
+@pytest.mark.parametrize("capture", [(), ("h",)], ids=["plain", "captured"])
+@pytest.mark.parametrize("what", ["weight", "state"])
+def test_forward_mode_of_a_weight_or_a_state_alone(cell, what, capture):
+    module, x = cell.module(I, H, **cell.options).double(), drawn(T, B, I)
+    first = module.weight_hh_l0.detach() if what == "weight" else drawn(1, B, H, seed=3)
+    tangent = drawn(*first.shape, seed=2)
+
+    def run(given):
+        if what == "weight":
+            return functional_call(module, {"weight_hh_l0": given}, (x,), {"capture": capture})[0]
+        return module(x, (given, given) if cell.name == "lstm" else given, capture)[0]
+
+    expected = (run(first + 1e-6 * tangent) - run(first - 1e-6 * tangent)) / 2e-6
+    with forward_ad.dual_level():
+        found = forward_ad.unpack_dual(run(forward_ad.make_dual(first, tangent))).tangent
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
+
+
 def test_reverse_mode_and_jacobians(cell):
     mine, plain = pair(cell)
     x = drawn(T, B, I).requires_grad_()
