@@ -108,12 +108,14 @@ def _states(place: str | Path, model: Path | None) -> str:
         )
     attributes = source.attributes
     weights = attributes.get("weights_sha256", "unknown")
+    parts = (attributes, *attributes.get("parts", ()))
+    kinds = " and ".join(dict.fromkeys(part["kind"] for part in parts if "kind" in part))
     expected = load_model(model).weights_sha256 if model else weights
     if weights != expected:
         raise InputError(f"{place} is of another model: its weights have sha256 {weights}, those of {model} {expected}")
     return (
         f"{place}: state dump, {source.n_rows:,} characters in {sequences}, "
-        f"{attributes.get('kind', 'made elsewhere')}, alignment {attributes.get('alignment', 'unknown')}; whole\n"
+        f"{kinds or 'made elsewhere'}, alignment {attributes.get('alignment', 'unknown')}; whole\n"
         f"  {arrays}, {source.dtype}\n"
         f"  weights sha256 {weights}" + (f", those of {model}" if model else "")
     )

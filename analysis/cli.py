@@ -45,6 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `gatescope`; those of the process by default.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # A path that the terminal cannot spell is no reason to end with an error.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if not words or words[0] in ("-h", "--help"):
         print(usage())
         return 0 if words else 2
@@ -67,6 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         print(f"gatescope: {_of_the_system(error, rest)}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"gatescope: not enough memory ({one_line(str(error))}): ask for less at a time", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("gatescope: interrupted; repeat the command to go on where it stopped", file=sys.stderr)

@@ -34,15 +34,15 @@ class States:
 def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.dtype) -> States:
     """Do what `gatescope.engine.record.record` does, in memory and in any dtype.
 
-    The states take `state_bytes`, in one tensor for each array. Sequences of one length are computed in their place;
-    those of different lengths go there from pieces of `gatescope.engine.walk.PIECE_BYTES` in all, or on a GPU from two
-    of `gatescope.engine.walk_fused.PIECE_BYTES` each.
+    The states are one tensor for each array. Sequences of one length are computed in their place; those of different
+    lengths go there from pieces of `gatescope.engine.walk.PIECE_BYTES` in all, or on a GPU from two of
+    `gatescope.engine.walk_fused.PIECE_BYTES` each.
 
     Raises:
         InputError: the device has not that much memory.
     """
     lengths, device = np.diff(spec.sequence_starts), trained.model.output.weight.device
-    require_room(state_bytes(spec, dtype), device)
+    require_room(spec.n_values * dtype.itemsize, device)
     n, length = spec.n_sequences, int(lengths[0])
     even = bool((lengths[:-1] == length).all() and lengths[-1] <= length)
     n_places = n * length if even else spec.n_rows
@@ -87,13 +87,6 @@ def _put(arrays: dict[str, Tensor], states: dict[str, Tensor], rows: np.ndarray,
     of, to = sent(torch.from_numpy(places), source), sent(torch.from_numpy(rows), target)
     for name, values in states.items():
         arrays[name].index_copy_(0, to, values.flatten(0, 1).index_select(0, of).to(target))
-
-
-def state_bytes(spec: DumpSpec, dtype: torch.dtype) -> int:
-    """Return what the states of a spec take in memory: N rows of each array, S of each initial state."""
-    n_values = spec.n_rows * sum(spec.arrays.values())
-    n_values += spec.n_sequences * sum(spec.arrays[name] for name in spec.initial_arrays)
-    return n_values * dtype.itemsize
 
 
 def require_room(n_bytes: int, device: torch.device) -> None:

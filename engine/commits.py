@@ -18,7 +18,7 @@ import numpy as np
 
 from gatescope.engine.block_file import write_block
 from gatescope.engine.block_writer import BlockWriter
-from gatescope.engine.dump import GROUP_FILE
+from gatescope.engine.dump import BLOCKS_DIGEST, GROUP_FILE, StateDump
 from gatescope.engine.files import sync_folder, write_json
 from gatescope.engine.resume_points import ResumePoint, write_points
 
@@ -109,7 +109,10 @@ class Commits:
         if commit.points:
             write_points(commit.path, commit.rows, commit.points)
         if commit.rows > self.rows:
-            self._group["attributes"]["gatescope"]["rows_committed"] = commit.rows
+            header = self._group["attributes"]["gatescope"]
+            header["rows_committed"] = commit.rows
+            if commit.rows == header["rows"]:
+                header[BLOCKS_DIGEST] = StateDump.open(commit.path, finished=False).blocks_digest()
             write_json(commit.path / GROUP_FILE, self._group)
             self.rows = commit.rows
         for block in commit.sealed:

@@ -37,6 +37,8 @@ FORMAT = "state dump"
 VERSION = 1
 GROUP_FILE = "zarr.json"
 BOUNDS = ("sequence_starts", "document_starts")
+# In the header of a finished dump: what `StateDump.blocks_digest` was when it was finished.
+BLOCKS_DIGEST = "blocks_sha256"
 EXPECTED = "expected a folder that `gatescope sample` or `extract` wrote, such as the states.zarr of a run"
 
 
@@ -73,8 +75,9 @@ def read_group(place: str | os.PathLike[str] | Location) -> dict[str, Any]:
 
 
 def attributes_checksum(attributes: dict[str, Any]) -> str:
-    """Return the CRC32C of all that a dump's attributes say but the number of rows that are there, as hexadecimal."""
-    header = {key: value for key, value in attributes["gatescope"].items() if key not in ("rows_committed", "checksum")}
+    """Return the CRC32C of all that a dump's attributes say from its beginning on, as hexadecimal."""
+    later = ("rows_committed", BLOCKS_DIGEST, "checksum")
+    header = {key: value for key, value in attributes["gatescope"].items() if key not in later}
     text = json.dumps({**attributes, "gatescope": header}, sort_keys=True)
     return f"{google_crc32c.value(text.encode()):08x}"
 
@@ -191,13 +194,14 @@ class StateDump(StateSource):
         """Return what is wrong with the dump, one line for each fault; an empty list if it is whole.
 
         Reads every block once and compares its length and its checksum; looks for values that are not finite, for
-        tokens outside the vocabulary, and for rows that were not written yet.
+        tokens outside the vocabulary, for rows that were not written yet, and for blocks of another place.
         """
         problems = []
         if self.committed_rows < self.n_rows:
             problems.append(f"not finished: {self.committed_rows} of {self.n_rows} rows are written")
         group = read_group(self.location)
-        if group["attributes"]["gatescope"].get("checksum", "") not in ("", attributes_checksum(group["attributes"])):
+        header = group["attributes"]["gatescope"]
+        if header.get("checksum", "") not in ("", attributes_checksum(group["attributes"])):
             problems.append(f"{GROUP_FILE}: its attributes do not match their checksum, something altered them")
         # Some versions of zarr-python write null where there is none.
         metadata = (group.get("consolidated_metadata") or {}).get("metadata", {})
@@ -212,7 +216,22 @@ class StateDump(StateSource):
                     problem = f"tokens: block {index} goes beyond the vocabulary's {len(self.vocabulary)} characters"
                 if problem is not None:
                     problems.append(problem)
+        # Another program may have cut or compressed the blocks in its own way.
+        alike = self._arrays["tokens"].block_rows == min(header["block_rows"], self.n_rows)
+        digest = self.blocks_digest() if alike and not problems else ""
+        if digest and header.get(BLOCKS_DIGEST, digest) != digest:
+            problems.append("its blocks are whole, but not those that were written: some are exchanged, or another's")
         return problems
+
+    def blocks_digest(self) -> str:
+        """Return the SHA-256 of the checksums of all blocks in their order; empty where compression decides on them."""
+        if not all(array.ends_with_checksums for array in self._arrays.values()):
+            return ""
+        digest = hashlib.sha256()
+        for array in self._arrays.values():
+            for index in range(array.n_blocks):
+                digest.update(array.stored_checksum(index))
+        return digest.hexdigest()
 
     def identity(self) -> dict[str, Any]:
         return {

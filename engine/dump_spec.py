@@ -16,7 +16,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from gatescope.engine.array_name import ARRAY_NAME, layer_and_state
 from gatescope.engine.block_file import COMPRESSIONS, LEVEL, fill_value
-from gatescope.engine.dump import BOUNDS, FORMAT, VERSION, StateDump, attributes_checksum, read_group
+from gatescope.engine.dump import BLOCKS_DIGEST, BOUNDS, FORMAT, VERSION, StateDump, attributes_checksum, read_group
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import sync_folder
 
@@ -115,6 +115,12 @@ class DumpSpec:
         return len(self.sequence_starts) - 1
 
     @property
+    def n_values(self) -> int:
+        """How many numbers the states are: N rows of each array, S of each initial state."""
+        recorded = self.n_rows * sum(self.arrays.values())
+        return recorded + self.n_sequences * sum(self.arrays[name] for name in self.initial_arrays)
+
+    @property
     def initial_arrays(self) -> list[str]:
         """The recorded arrays that have a state before each sequence."""
         return [name for name in self.arrays if layer_and_state(name)[1] in self.initial]
@@ -197,7 +203,8 @@ def difference(dump: StateDump, spec: DumpSpec) -> str | None:
     there.setdefault("compression", "none")
     for side in (there, now):
         del side["gatescope"], side["rows_committed"]
-        side.pop("checksum", None)
+        for name in ("checksum", BLOCKS_DIGEST):
+            side.pop(name, None)
     found = _first_difference("", there, now)
     if found:
         return found

@@ -68,6 +68,9 @@ class DumpWriter:
         try:
             self._open(spec)
         except BaseException:
+            # What was made just now is of no use to anybody, and would be in the way of other settings.
+            if self._folder.is_new:
+                self._folder.discard()
             self._folder.release()
             raise
         self._copiers = ThreadPoolExecutor(COPIERS, "dump-rows")

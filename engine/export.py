@@ -119,10 +119,13 @@ def _configuration(file: Path, named: dict[str, str]) -> str:
             continue
         kind, transform = ("state", "tanh") if state == "c" else ("output", "none")
         types.append(f"    {{type: {kind}, layer: {layer + 1}, path: {target}, transform: {transform}}}")
-    text = json.dumps(file.stem)
+    # In UTF-8: JSON escapes some characters in two halves, of which YAML makes two.
+    name, states, words = (
+        json.dumps(text, ensure_ascii=False) for text in (file.stem, file.name, file.with_suffix(".dict").name)
+    )
     return (
-        f"name: {text}\ndescription: {text}\n\n"
-        f"files:\n  states: {json.dumps(file.name)}\n  words_dict: {json.dumps(file.with_suffix('.dict').name)}\n\n"
+        f"name: {name}\ndescription: {name}\n\n"
+        f"files:\n  states: {states}\n  words_dict: {words}\n\n"
         "word_sequence:\n  file: states\n  path: word_ids\n  dict_file: words_dict\n\n"
         "states:\n  file: states\n  types: [\n" + ",\n".join(types) + "\n  ]\n"
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,6 +32,9 @@ from gatescope.engine.settings import require_values
 from gatescope.engine.trained_model import TrainedModel
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence
+
+# Of what sequences read before they are recorded, in one piece: enough for a launch of a kernel.
+WARM_UP_STEPS = 1024
 
 # The path of a text or "stdlib", or several of them.
 Texts = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -127,6 +131,11 @@ def _planned(trained: TrainedModel, source: Texts, config: ExtractConfig) -> tup
     starts = [np.arange(*bounds, config.length) for bounds in itertools.pairwise(document_starts)]
     sequence_starts = np.concatenate([*starts, ends[-1:]]).astype(np.int64)
     prime, prime_ids = prime_of(vocabulary, config.prime)
+    tokens = np.concatenate(documents)
+    read = {
+        "text": sources[0] if len(sources) == 1 else sources,
+        "tokens_sha256": hashlib.sha256(tokens.tobytes()).hexdigest(),
+    }
     spec = DumpSpec(
         arrays=captured_arrays(trained.model.architecture, config.capture),
         sequence_starts=sequence_starts,
@@ -135,11 +144,10 @@ def _planned(trained: TrainedModel, source: Texts, config: ExtractConfig) -> tup
         token_dtype=vocabulary.dtype,
         dtype=np.dtype(config.dtype),
         compression=config.compression,
-        attributes=dump_attributes(
-            trained, "extract", prime, settings_of(config, text=sources[0] if len(sources) == 1 else sources)
-        ),
+        attributes=dump_attributes(trained, "extract", prime, settings_of(config, **read)),
     )
-    return spec, DocumentReader(np.concatenate(documents), sequence_starts, document_starts, prime_ids, config.context)
+    context = min(config.context, len(tokens))
+    return spec, DocumentReader(tokens, sequence_starts, document_starts, prime_ids, context)
 
 
 def _document(trained: TrainedModel, source: str, errors: str) -> np.ndarray:
@@ -181,17 +189,19 @@ class DocumentReader:
         # Backwards, and before its first character there is none.
         self._prime = np.append(prime[::-1].astype(np.int64), -1)
 
-    def warm_up(self, numbers: np.ndarray) -> Tensor:
+    def warm_up(self, numbers: np.ndarray) -> Iterator[Tensor]:
         absent = numbers >= len(self._starts) - 1
         numbers = np.minimum(numbers, len(self._starts) - 1)
         starts, n_context = self._starts[numbers], np.where(absent, 0, self._n_context[numbers])
-        # How far before the sequence, and how far before its context: 1 is the character just before.
-        before = np.arange(len(self._prime) - 1 + n_context.max(), 0, -1)[:, None]
-        before_context = before - n_context
-        ids = self._prime[np.clip(before_context - 1, 0, len(self._prime) - 1)]
-        ids = np.where(before_context > 0, ids, self._tokens[np.maximum(starts - before, 0)])
-        ids[:, absent] = -1
-        return torch.from_numpy(ids)
+        n_steps = len(self._prime) - 1 + int(n_context.max())
+        for first in range(n_steps, 0, -WARM_UP_STEPS):
+            # How far before the sequence, and how far before its context: 1 is the character just before.
+            before = np.arange(first, max(first - WARM_UP_STEPS, 0), -1)[:, None]
+            before_context = before - n_context
+            ids = self._prime[np.clip(before_context - 1, 0, len(self._prime) - 1)]
+            ids = np.where(before_context > 0, ids, self._tokens[np.maximum(starts - before, 0)])
+            ids[:, absent] = -1
+            yield torch.from_numpy(ids)
 
     def characters(self, numbers: np.ndarray, start: int, stop: int) -> Tensor:
         first, behind = (self._starts[np.minimum(numbers + more, len(self._starts) - 1)] for more in (0, 1))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import struct
 import zipfile
+from collections.abc import Callable, Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from gatescope.engine.location import Location
 SAFETENSORS = {"F64": "f8", "F32": "f4", "F16": "f2", "BF16": "f4"}
 SAFETENSORS |= {f"{kind}{8 * size}": f"{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)} | {"BOOL": "?"}
 
+# Read at a time where only a checksum is made of it.
+PIECE_BYTES = 16 << 20
+
 
 def npy_arrays(path: Path) -> dict[str, Any]:
     """The one array of a .npy file, by the file's name."""
@@ -35,7 +39,56 @@ def npz_arrays(path: Path) -> dict[str, Any]:
     """The members of an .npz file."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-    return {member.filename.removesuffix(".npy"): _NpzMember(path, member).opened() for member in members}
+    return _with_a_readable({each.filename.removesuffix(".npy"): _opened(_npz_member, path, each) for each in members})
+
+
+def damaged_members(path: Path, names: Collection[str]) -> list[str]:
+    """Return in a line each which members of an .npz file, of those that are mapped, something altered."""
+    problems = []
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            if name not in names or member.compress_type != zipfile.ZIP_STORED:
+                continue
+            try:
+                with archive.open(member) as file:
+                    while file.read(PIECE_BYTES):
+                        pass
+            except zipfile.BadZipFile:
+                problems.append(f"{name} does not match its checksum in {path}")
+    return problems
+
+
+class Unreadable:
+    """An array that cannot be read, which is no matter as long as nobody asks for it."""
+
+    shape, dtype = (), np.dtype(object)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        raise self.error
+
+
+def _opened(kind: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return kind(*arguments)
+    except (ValueError, EOFError) as error:
+        return Unreadable(error)
+
+
+def _with_a_readable(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Return the arrays of a file, unless none of them can be read: then its error says why."""
+    errors = [array.error for array in arrays.values() if isinstance(array, Unreadable)]
+    if errors and len(errors) == len(arrays):
+        raise errors[0]
+    return arrays
+
+
+def _npz_member(path: Path, member: zipfile.ZipInfo) -> Any:
+    """Return a member of an .npz file, mapped where it is not compressed."""
+    return _NpzMember(path, member).opened()
 
 
 class _NpzMember:
@@ -74,7 +127,7 @@ class _NpzMember:
 def safetensors_arrays(path: Path) -> dict[str, Any]:
     """The tensors of a .safetensors file."""
     file = safe_open(path, "pt")
-    return {name: _Tensor(file.get_slice(name)) for name in file.keys()}  # noqa: SIM118
+    return _with_a_readable({name: _opened(_Tensor, file.get_slice(name)) for name in file.keys()})  # noqa: SIM118
 
 
 class _Tensor:

@@ -202,11 +202,13 @@ class FusedPieces:
     def _warmed(self, numbers: np.ndarray) -> FusedRecurrence:
         """Return the recurrence of these sequences after what they read before they are recorded."""
         recurrence = self._cleared(len(numbers))
-        ids = self._moved(self._reader.warm_up(numbers))
-        self._steps = ids.shape[1]
-        if ids.shape[1]:
-            lengths = torch.full((len(ids),), ids.shape[1], dtype=torch.int32, device=self._device)
-            recurrence.advance(ids, lengths, self._captured({}))
+        self._steps = 0
+        for ids in map(self._moved, self._reader.warm_up(numbers)):
+            n_rows, n_steps = ids.shape
+            if n_steps:
+                lengths = torch.full((n_rows,), n_steps, dtype=torch.int32, device=self._device)
+                recurrence.advance(ids, lengths, self._captured({}))
+            self._steps += n_steps
         return recurrence
 
     def _moved(self, ids: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ def hdf5_arrays(path: Path) -> dict[str, Any]:
 
     file.visititems(visit)
     numbered = sorted((name for name in found if name.isdecimal() and found[name].ndim == 3), key=int)
-    if numbered:
+    if numbered and any(name in found for name in SENTENCES):
         return _sentences(found, numbered)
     return found
 
@@ -64,8 +64,8 @@ def _sentences(found: dict[str, Any], numbered: list[str]) -> dict[str, Any]:
     starts = np.cumsum([0, *(dataset.shape[1] for dataset in kept)], dtype=np.int64)
     arrays: dict[str, Any] = {f"layer{layer}": _Layer(kept, starts, layer) for layer in range(n_layers)}
     arrays["sequence_starts"] = starts
-    index = next((found[name] for name in SENTENCES if name in found), None)
-    words = None if index is None else _words(index.asstr()[0], numbered)
+    index = next(found[name] for name in SENTENCES if name in found)
+    words = _words(index.asstr()[0], numbered)
     if words is not None and len(words) == starts[-1]:
         arrays["tokens"] = np.unique(words, return_inverse=True)[1].astype(np.uint32)
     return arrays

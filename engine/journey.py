@@ -6,7 +6,7 @@ sampler's kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,8 +29,11 @@ SCORES = ("log_probability", "entropy")
 class Reader(Protocol):
     """What decides which characters the sequences of a tile read."""
 
-    def warm_up(self, numbers: np.ndarray) -> Tensor:
-        """Return the ids that sequences [B] read before they are recorded, int64 [W, B] on the CPU; -1: not begun."""
+    def warm_up(self, numbers: np.ndarray) -> Iterator[Tensor]:
+        """Yield the ids that sequences [B] read before they are recorded, in pieces int64 [W, B] on the CPU.
+
+        -1: not begun.
+        """
 
     def characters(self, numbers: np.ndarray, start: int, stop: int) -> Tensor | None:
         """Return the ids that sequences [B] read in the steps from start up to stop, int64 [T, B] on the CPU.

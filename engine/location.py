@@ -39,9 +39,11 @@ UNREADABLE = (
 # Of a dump, written once when it is made: its inode and its time tell the dump from any that takes its place. Those of
 # the folder do not: its inode is given anew as soon as it is gone, and its time moves with every commit.
 WRITTEN_ONCE = "tokens/zarr.json"
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+# One protocol, or several of fsspec's in a chain, such as simplecache::s3://.
+_PROTOCOLS = r"((?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+)"
+URL = re.compile(_PROTOCOLS + "://")
 # As it stands in a text, and as a `Path` writes it.
-BEGINNING_OF_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
+BEGINNING_OF_URL = re.compile(_PROTOCOLS + ":/+")
 
 
 class Location:
@@ -82,6 +84,15 @@ class Location:
         # Every file system has errors of its own: refused connections, permissions, names that do not resolve.
         except Exception as error:
             raise unreadable(self.name, error) from error
+
+    def read_end(self, key: str, n_bytes: int) -> bytes:
+        """Return the last bytes of a file; raises what `read` does."""
+        if self.path is None:
+            return self.read(key)[-n_bytes:]
+        with (self.path / key).open("rb") as file:
+            self.require_same()
+            file.seek(-n_bytes, os.SEEK_END)
+            return file.read()
 
     def require_same(self) -> None:
         """Check, after a file was opened, that it is of the dump that was here at first.

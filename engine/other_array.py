@@ -8,6 +8,7 @@ import numpy as np
 
 from gatescope.engine.blocked_array import BlockedArray
 from gatescope.engine.errors import InputError
+from gatescope.engine.file_arrays import Unreadable
 from gatescope.engine.location import UNREADABLE, unreadable
 from gatescope.engine.other_file import OtherFile
 from gatescope.engine.other_sequences import Cube
@@ -27,6 +28,8 @@ class OtherArray(BlockedArray):
 
     def __init__(self, name: str, file: OtherFile, cube: Cube | None) -> None:
         array = file.arrays[name]
+        if isinstance(array, Unreadable):
+            raise unreadable(name, array.error)
         shape = tuple(int(size) for size in array.shape)
         if not (is_float(array.dtype) and len(shape) in (2, 3) and 0 not in shape):
             raise InputError(f"{name} is {array.dtype} {list(shape)}: expected floats [N, H] or [T, B, H], not empty")

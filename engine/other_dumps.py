@@ -174,7 +174,7 @@ class OtherDump(StateSource):
     @cached_property
     def _read_once(self) -> tuple[list[str], str]:
         """The first fault of each array, and a digest of the checksums of all blocks."""
-        problems, digest = [], hashlib.sha256()
+        problems, digest = self._file.damaged(self.names), hashlib.sha256()
         for name in self.names:
             array = self._arrays[name]
             for index in range(array.n_blocks):

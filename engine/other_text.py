@@ -95,6 +95,9 @@ def _characters(name: str, array: str, values: np.ndarray) -> list[str] | None:
         if values.dtype.kind in "iu":
             return [chr(code) for code in values]
         words = [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values]
+        if values.dtype.kind in "US":
+            # NumPy takes the NUL at the end of a word for none.
+            words = [word or "\0" for word in words]
     except (OverflowError, ValueError) as error:
         raise InputError(f"{name}: {array} holds no text: {error}") from None
     return words if all(len(word) == 1 for word in words) else None

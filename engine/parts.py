@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -88,7 +88,7 @@ class PartReader:
     def __init__(self, reader: Reader, share: range):
         self._reader, self._first = reader, share.start
 
-    def warm_up(self, numbers: np.ndarray) -> Tensor:
+    def warm_up(self, numbers: np.ndarray) -> Iterator[Tensor]:
         return self._reader.warm_up(numbers + self._first)
 
     def characters(self, numbers: np.ndarray, start: int, stop: int) -> Tensor | None:

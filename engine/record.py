@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 from collections.abc import Collection, Generator
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -131,6 +132,8 @@ def _record(
         kind = spec.attributes["kind"]
         if committed == spec.n_rows:
             return spec.n_rows
+        if not writer.n_rows_there and not overwrite:
+            _require_room(path, spec)
         if log_path:
             log(log_path, kind, rows=spec.n_rows, sequences=spec.n_sequences, committed=committed, arrays=spec.arrays)
         layout = sampler_plan(trained)
@@ -152,6 +155,16 @@ def _record(
                 point = ResumePoint(piece.first, n, piece.start + n_steps, piece.state)
                 advance(writer.count_steps(point, piece.start))
     return spec.n_rows
+
+
+def _require_room(path: Path, spec: DumpSpec) -> None:
+    """Refuse a new dump that its disk has no room for."""
+    needed, free = spec.n_values * spec.dtype.itemsize, shutil.disk_usage(path).free
+    if spec.compression == "none" and needed > free:
+        raise InputError(
+            f"{path}: its states take {needed / 1e9:,.2f} GB and the disk has {free / 1e9:,.2f} GB free: record fewer "
+            "sequences, arrays or bytes of dtype, or choose another disk"
+        )
 
 
 def require_precision(precision: str, device: str) -> None:

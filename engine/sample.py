@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Literal
 
@@ -52,6 +54,9 @@ class SampleConfig:
         for name in ("sequences", "length"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} {getattr(self, name)} is too small: expected at least 1")
+            # The generator counts both in 32 bits.
+            if getattr(self, name) >= 2**32:
+                raise InputError(f"--{name} {getattr(self, name)} is too large: expected less than 2^32")
         if self.top_k < 0:
             raise InputError(f"--top-k {self.top_k} is negative: expected a number of characters, or 0 for all")
         if not 0 < self.top_p <= 1:
@@ -128,8 +133,10 @@ def sample_in_memory(
 
 
 def _planned(trained: TrainedModel, config: SampleConfig, seed: int) -> tuple[DumpSpec, _Sampler]:
-    if not 0 <= seed < 2**64:
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**64:
         raise InputError(f"--seed {seed}: expected a whole number of at least 0, below 2^64")
+    # Or NumPy's.
+    seed = int(seed)
     prime, prime_ids = prime_of(trained.vocabulary, config.prime)
     starts = np.arange(config.sequences + 1, dtype=np.int64) * config.length
     spec = DumpSpec(
@@ -141,7 +148,7 @@ def _planned(trained: TrainedModel, config: SampleConfig, seed: int) -> tuple[Du
         dtype=np.dtype(config.dtype),
         compression=config.compression,
         attributes=dump_attributes(trained, "sample", prime, settings_of(config, seed=seed))
-        | {"temperature": config.temperature, "seed": seed},
+        | {"temperature": float(config.temperature), "seed": seed},
     )
     return spec, _Sampler(config, prime_ids, seed)
 
@@ -153,8 +160,8 @@ class _Sampler:
         self._prime = torch.from_numpy(prime.astype(np.int64))
         self._config, self._seed = config, seed
 
-    def warm_up(self, numbers: np.ndarray) -> Tensor:
-        return self._prime[:, None].expand(-1, len(numbers))
+    def warm_up(self, numbers: np.ndarray) -> Iterator[Tensor]:
+        yield self._prime[:, None].expand(-1, len(numbers))
 
     def characters(self, numbers: np.ndarray, start: int, stop: int) -> Tensor | None:
         return None

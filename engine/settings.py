@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -126,7 +126,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return dataclasses, tuples, paths, NumPy's integers and infinities as the JSON values that they come back as."""
+    """Return dataclasses, tuples, paths, NumPy's numbers and infinities as the JSON values that they come back as."""
     if hasattr(value, "__dataclass_fields__"):
         value = asdict(value)
     if isinstance(value, dict):
@@ -135,6 +135,8 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, Integral) and not isinstance(value, bool):
         return int(value)
+    if isinstance(value, Real) and not isinstance(value, bool):
+        value = float(value)
     infinite = isinstance(value, float) and not math.isfinite(value)
     return str(value) if infinite or isinstance(value, Path) else value
 

@@ -89,6 +89,15 @@ class StateArray(BlockedArray):
         return None
 
     @property
+    def ends_with_checksums(self) -> bool:
+        """Whether each block is a file of its values and, behind them, their checksum."""
+        return self._layout.compression == "none"
+
+    def stored_checksum(self, index: int) -> bytes:
+        """Return the checksum at the end of a block's file."""
+        return self._location.read_end(self._key(index), CHECKSUM_BYTES)
+
+    @property
     def _is_mapped(self) -> bool:
         return self._layout.compression == "none" and self._location.path is not None
 

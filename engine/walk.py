@@ -97,14 +97,19 @@ class _Walker:
             if not self._round(exact, out[name]):
                 require_finite(name, first, begin, exact.transpose(0, 1), out[name], self._lengths)
 
-    def _warm(self, tokens: Tensor) -> None:
+    def _warm(self, pieces: Iterator[Tensor]) -> None:
         """Read the warm-up from the zero state; a row whose warm-up has not begun (-1) stays at zero."""
         self._recurrence.clear()
-        for column in tokens.to(self._recurrence.h[0].device):
-            self._recurrence.step(column.clamp(min=0))
-            waiting = column < 0
-            if waiting.any():
-                self._recurrence.clear(waiting)
+        for tokens in chain.from_iterable(piece.split(STEPS) for piece in pieces):
+            # To the bit what steps leave, whatever other rows wait for.
+            if self._recurrence.is_compiled and (tokens >= 0).all():
+                self._recurrence.read(tokens)
+                continue
+            for column in tokens.to(self._recurrence.h[0].device):
+                self._recurrence.step(column.clamp(min=0))
+                waiting = column < 0
+                if waiting.any():
+                    self._recurrence.clear(waiting)
 
 
 class _Scores:

@@ -120,6 +120,11 @@ class Recurrence:
             else:
                 state[rows] = 0
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether its steps are a compiled walk, in which many at once leave what one after another do."""
+        return self._walk is not None
+
     def rewind(self) -> None:
         """Let the next step be the first that is kept."""
         self._next = 0

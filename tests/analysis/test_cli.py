@@ -286,6 +286,7 @@ def test_export_and_concat(states, tmp_path, capsys):
     assert main(["concat", *parts, "--out", parts[0]]) == 0
     assert contents(tmp_path / "one.zarr") == contents(tmp_path / "both.zarr")
     assert StateDump.open(tmp_path / "both.zarr").text() == 2 * StateDump.open(states).text()
+    assert main(["info", str(tmp_path / "both.zarr")]) == 0 and ", sample, alignment" in capsys.readouterr().out
     assert main(["export", str(tmp_path / "both.zarr"), str(tmp_path / "both.h5")]) == 0
     assert "both.h5: output1, states1, input1, forget1, hidden1, gate_o1" in capsys.readouterr().out
     assert main(["export", str(tmp_path / "both.zarr"), str(tmp_path / "both.h5")]) == 2

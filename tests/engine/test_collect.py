@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from gatescope.engine.collect import state_bytes
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.extract import ExtractConfig, extract_in_memory, extract_states
@@ -72,4 +71,4 @@ def test_what_states_take(lstm, dtype):
     config = SampleConfig(sequences=3, length=4, capture=("h", "gates"))
     states = sample_in_memory(lstm, config, dtype=dtype)
     held = sum(each.nbytes for each in (*states.arrays.values(), *states.initial.values()))
-    assert state_bytes(_planned(lstm, config, 0)[0], dtype) == held
+    assert _planned(lstm, config, 0)[0].n_values * dtype.itemsize == held

@@ -223,6 +223,32 @@ def test_damaged_blocks_are_named(own, file, where):
     assert problems(own) == [f"{where} is missing: write the dump again"]
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("layer1/h/c.3.0", "layer1/h/c.2.0"), ("layer1/h/c.3.0", "layer0/c/c.3.0"), ("tokens/c.0", "tokens/c.1")],
+)
+def test_whole_blocks_in_each_other_s_places(own, one, other):
+    data = [(own / file).read_bytes() for file in (one, other)]
+    for file, content in zip((other, one), data, strict=True):
+        (own / file).write_bytes(content)
+    expected = "its blocks are whole, but not those that were written: some are exchanged, or another's"
+    assert problems(own) == [expected]
+    for file, content in zip((one, other), data, strict=True):
+        (own / file).write_bytes(content)
+    assert problems(own) == []
+
+
+def test_blocks_that_another_program_cuts_otherwise_are_no_fault(original, tmp_path):
+    theirs = zarr.open_group(original, mode="r")
+    copy = zarr.create_group(tmp_path / "copy.zarr", attributes=theirs.attrs.asdict())
+    for name, member in theirs.members(max_depth=None):
+        if isinstance(member, zarr.Array):
+            chunks = tuple(max(1, size // 2) for size in member.chunks[:1]) + member.chunks[1:]
+            codec = zarr.codecs.Crc32cCodec()
+            copy.create_array(name, data=np.asarray(member[:]), chunks=chunks, compressors=codec)
+    assert problems(tmp_path / "copy.zarr") == []
+
+
 def test_a_block_with_a_right_checksum_may_still_be_wrong(own):
     zarr.open_array(own / "layer1/c", mode="r+")[130, 4] = np.nan
     zarr.open_array(own / "tokens", mode="r+")[999] = len(VOCABULARY)

@@ -53,6 +53,12 @@ def test_dictionary_and_configuration(tmp_path, small_dump):
     assert {"type": "output", "layer": 1, "path": "output1", "transform": "none"} in config["states"]["types"]
 
 
+def test_a_name_of_any_characters(tmp_path, small_dump):
+    export_lstmvis(small_dump(tmp_path / "s.zarr"), tmp_path / "😀 é.h5")
+    config = yaml.safe_load((tmp_path / "😀 é.yml").read_text(encoding="utf-8"))
+    assert config["files"] == {"states": "😀 é.h5", "words_dict": "😀 é.dict"} and config["name"] == "😀 é"
+
+
 def test_refusals_leave_nothing(tmp_path, small_dump):
     dump = small_dump(tmp_path / "s.zarr")
     with pytest.raises(InputError, match="must end in"):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from killing import contents
 
-from gatescope.engine import walk
+from gatescope.engine import extract, walk
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
@@ -154,7 +154,46 @@ def test_no_step_is_spent_on_context_that_no_document_has(lstm, documents):
     config = ExtractConfig(length=200, context=100, prime="ab")
     spec, reader = _planned(lstm, documents, config)
     assert (spec.document_starts == spec.sequence_starts).all()
-    assert reader.warm_up(np.arange(100)).shape == (2, 100)
+    assert [piece.shape for piece in reader.warm_up(np.arange(100))] == [(2, 100)]
+
+
+def test_a_long_context_is_read_in_pieces(lstm, text, tmp_path, monkeypatch):
+    config = ExtractConfig(length=40, context=300, prime="ab", dtype="float32")
+    whole = extract_in_memory(lstm, text, config)
+    monkeypatch.setattr(extract, "WARM_UP_STEPS", 37)
+    _, reader = _planned(lstm, text, config)
+    pieces = list(reader.warm_up(np.arange(100)))
+    assert [len(piece) for piece in pieces] == [37] * 8 + [6]
+    cut = extract_in_memory(lstm, text, config)
+    assert all(torch.equal(values, cut.arrays[name]) for name, values in whole.arrays.items())
+    # No more is read than a document has, however much is asked for.
+    all_, more = (
+        extract_in_memory(lstm, text, ExtractConfig(length=40, context=context, dtype="float32")).arrays["layer1/h"]
+        for context in (len(TEXT), 10**30)
+    )
+    assert torch.equal(all_, more)
+
+
+@pytest.mark.parametrize("is_finished", [True, False], ids=["finished", "begun"])
+def test_a_text_that_changed_is_another_setting(lstm, text, tmp_path, monkeypatch, is_finished):
+    if not is_finished:
+        count_steps = DumpWriter.count_steps
+        monkeypatch.setattr(walk, "PIECE_BYTES", 1)
+
+        def count(self, point, start):
+            count_steps(self, point, start)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(DumpWriter, "count_steps", count)
+            extracted(lstm, text, tmp_path / "e.zarr", length=100)
+    else:
+        extracted(lstm, text, tmp_path / "e.zarr", length=100)
+    Path(text).write_text(TEXT.replace("a", "b"))
+    with pytest.raises(InputError, match=r"begun with other settings: settings\.tokens_sha256 is"):
+        extracted(lstm, text, tmp_path / "e.zarr", length=100)
+    Path(text).write_text(TEXT)
+    assert extracted(lstm, text, tmp_path / "e.zarr", length=100).text() == TEXT
 
 
 def test_what_is_wrong_with_one_of_many_documents_is_named(lstm, documents, tmp_path):

@@ -21,7 +21,14 @@ from gatescope.engine.source_tree import TreeConfig, write_corpus
 from gatescope.engine.train import TrainConfig, train_model
 from gatescope.engine.trained_model import load_model
 
-URLS = ["s3://bucket/x", "memory://bucket/x", "file:///tmp/x", Path("s3://bucket/x")]
+URLS = [
+    "s3://bucket/x",
+    "simplecache::s3://bucket/x",
+    "zip://a::file:///tmp/x",
+    "memory://bucket/x",
+    "file:///tmp/x",
+    Path("s3://bucket/x"),
+]
 
 
 @pytest.mark.parametrize("place", URLS)

@@ -165,6 +165,48 @@ def test_neurox_layout(tmp_path):
     assert np.array_equal(source.tokens, same) and len(set(source.tokens)) == len(first)
 
 
+def test_numbers_for_names_are_no_sentences_without_their_index(tmp_path):
+    cubes = RANDOM.normal(size=(2, 15, 8, H)).astype(np.float32)
+    source = open_states(write_h5(tmp_path / "layers.h5", **{"0": cubes[0], "1": cubes[1]}))
+    assert source.names == ["0", "1"] and source.n_rows == 120 and len(source.sequence_starts) == 9
+    assert np.array_equal(source.array("1")[15:30], cubes[1][:, 1])
+
+
+def test_characters_may_be_nul(tmp_path):
+    source = open_states(write_npz(tmp_path / "x.npz", h=ROWS, chars=np.array(list("ab\0") * (N // 3))))
+    assert "".join(source.vocabulary[token] for token in source.tokens) == "ab\0" * (N // 3)
+    write_zarr(tmp_path / "z.zarr", h=ROWS, tokens=np.arange(N) % 3)
+    zarr.open_group(tmp_path / "z.zarr").attrs["vocabulary"] = ["a", "b", "\0"]
+    assert open_states(tmp_path / "z.zarr").vocabulary == ["a", "b", "\0"]
+
+
+def test_a_stored_member_of_an_npz_is_compared_with_its_checksum(tmp_path):
+    many = np.tile(ROWS, (100, 1))
+    path = write_npz(tmp_path / "x.npz", h=many, other=2 * many)
+    assert open_states(path).verify() == []
+    data = bytearray(path.read_bytes())
+    data[data.index(many.tobytes()) + many.nbytes - 4] ^= 1
+    path.write_bytes(data)
+    assert open_states(path).verify() == [f"h does not match its checksum in {path}"]
+    assert open_states(path, ReadConfig(arrays=("other",))).verify() == []
+
+
+def test_what_cannot_be_read_and_nobody_asks_for_is_no_matter(tmp_path):
+    np.savez(tmp_path / "x.npz", h=ROWS, meta=np.array({"a": 1}))
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
+        archive.writestr("README.txt", "no array")
+    assert open_states(tmp_path / "x.npz").names == ["h"]
+    with pytest.raises(InputError, match=r"meta cannot be read: .*Python objects"):
+        open_states(tmp_path / "x.npz", ReadConfig(arrays=("meta",)))
+    with pytest.raises(InputError, match=r"README.txt cannot be read"):
+        open_states(tmp_path / "x.npz", ReadConfig(arrays=("README.txt",)))
+    small = torch.zeros(N, H).to(torch.float8_e4m3fn)
+    save_file({"h": torch.from_numpy(ROWS), "f8": small}, tmp_path / "x.safetensors")
+    assert open_states(tmp_path / "x.safetensors").names == ["h"]
+    with pytest.raises(InputError, match=r"f8 cannot be read: .*F8_E4M3"):
+        open_states(tmp_path / "x.safetensors", ReadConfig(arrays=("f8",)))
+
+
 def test_a_text_beside_the_states(tmp_path):
     np.save(tmp_path / "x.npy", ROWS)
     (tmp_path / "text.txt").write_bytes(TEXT.encode())

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
+from gatescope.engine import dump_writer
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
@@ -115,7 +116,10 @@ def test_a_finished_dump_is_left_alone_and_other_settings_are_refused(lstm, tmp_
         sampled(lstm, tmp_path / "s.zarr", seed=1)
 
 
-@pytest.mark.parametrize(("field", "value"), [("sequences", 0), ("length", -1), ("temperature", 0.0)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("sequences", 0), ("length", -1), ("temperature", 0.0), ("sequences", 2**32), ("length", 10**23)],
+)
 def test_settings_out_of_range(field, value):
     with pytest.raises(InputError, match=f"--{field}"):
         SampleConfig(**{field: value})
@@ -165,3 +169,38 @@ def test_bfloat16_is_for_memory_and_16_bits_of_precision_for_a_gpu(lstm):
 def test_a_seed_out_of_range_is_refused(lstm, tmp_path, seed):
     with pytest.raises(InputError, match=f"--seed {seed}: expected"):
         sampled(lstm, tmp_path / "s.zarr", seed=seed)
+
+
+def test_numbers_may_be_those_of_numpy(lstm, tmp_path):
+    plain = sampled(lstm, tmp_path / "plain", seed=1, sequences=2, length=5, temperature=0.5, top_p=0.25, top_k=3)
+    given = {"sequences": np.int64(2), "length": np.int32(5), "top_k": np.uint8(3)}
+    given |= {"temperature": np.float32(0.5), "top_p": np.float64(0.25)}
+    found = sampled(lstm, tmp_path / "numpy", seed=np.int64(1), **given)
+    assert found.attributes == plain.attributes and found.text() == plain.text()
+    for seed in (1.0, "1", None):
+        with pytest.raises(InputError, match=r"--seed .*: expected a whole number"):
+            sampled(lstm, tmp_path / "s.zarr", seed=seed)
+
+
+def test_what_the_disk_has_no_room_for_is_refused_and_leaves_nothing(lstm, tmp_path):
+    with pytest.raises(
+        InputError, match=r"its states take 8[0-9],[0-9,.]+ GB and the disk has .* GB free: record fewer"
+    ):
+        sampled(lstm, tmp_path / "s.zarr", sequences=1000, length=10**9)
+    assert not any(tmp_path.glob("s.zarr*"))
+    assert sampled(lstm, tmp_path / "s.zarr", sequences=2, length=5).n_rows == 10
+
+
+def test_a_dump_that_cannot_be_opened_leaves_nothing(lstm, tmp_path, monkeypatch):
+    def fails(*arguments):
+        raise MemoryError("too large")
+
+    with monkeypatch.context() as patched, pytest.raises(MemoryError):
+        patched.setattr(dump_writer, "BlockWriter", fails)
+        sampled(lstm, tmp_path / "s.zarr", length=7)
+    assert not any(tmp_path.glob("s.zarr*"))
+    sampled(lstm, tmp_path / "s.zarr", length=5)
+    with monkeypatch.context() as patched, pytest.raises(MemoryError):
+        patched.setattr(dump_writer, "BlockWriter", fails)
+        sampled(lstm, tmp_path / "s.zarr", length=5)
+    assert StateDump.open(tmp_path / "s.zarr").verify() == []

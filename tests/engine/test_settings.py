@@ -124,6 +124,8 @@ def test_differences_and_plain_values():
     assert first_difference({"a": 1}, {"a": 1, "d": 4}) == ("d", None, 4)
     assert first_difference({"a": 1, "d": 4}, {"a": 1}) == ("d", 4, None)
     assert first_difference({"a": [1, 2]}, {"a": [1, 2]}) is None
+    numbers = plain([np.int64(3), np.float32(0.5), np.float64(0.25), True, float("inf")])
+    assert numbers == [3, 0.5, 0.25, True, "inf"] and list(map(type, numbers)) == [int, float, float, bool, str]
 
 
 @pytest.mark.parametrize(
