@@ -52,11 +52,13 @@ def column_sd(X: States) -> np.ndarray:
     # Squares of values far from zero would cancel: any point near the mean will do as the origin.
     shift = X[:BLOCK_ROWS].mean(axis=0, dtype=np.float64)
     total, square = np.zeros((2, X.shape[1]))
-    for start in range(0, len(X), BLOCK_ROWS):
-        centred = X[start : start + BLOCK_ROWS].astype(np.float64) - shift
-        total += centred.sum(axis=0)
-        square += (centred**2).sum(axis=0)
-    return np.sqrt(np.maximum(square / len(X) - (total / len(X)) ** 2, 0))
+    # What overflows is refused where it is fitted.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, len(X), BLOCK_ROWS):
+            centred = X[start : start + BLOCK_ROWS].astype(np.float64) - shift
+            total += centred.sum(axis=0)
+            square += (centred**2).sum(axis=0)
+        return np.sqrt(np.maximum(square / len(X) - (total / len(X)) ** 2, 0))
 
 
 def best_unit_says(

@@ -119,6 +119,8 @@ class StateArray(BlockedArray):
             raw = self._map(index, whole) if self._is_mapped else self._load(index)
         except FileNotFoundError:
             raise self._missing(index) from None
+        except IsADirectoryError:
+            raise InputError(f"{self._where(index)} is a folder, expected a file: write the dump again") from None
         self._require_length(index, len(raw))
         return raw
 

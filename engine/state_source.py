@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -226,8 +227,8 @@ class StateSource:
         Raises:
             InputError: an array is not there, a block is missing or not whole, or there is no such library.
         """
-        if rows < 1:
-            raise InputError(f"blocks of {rows} rows: expected at least 1")
+        if not isinstance(rows, Integral) or rows < 1:
+            raise InputError(f"blocks of {rows} rows: expected a whole number of at least 1")
         convert = _conversion(library)
         for _, block in read_ahead(self.states(names, units), 0, self.n_rows, rows, kept=2):
             yield convert(block)

@@ -87,3 +87,25 @@ def test_a_reader_that_has_read_enough_ends_a_command_quietly():
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait(timeout=60) == 1
+
+
+def test_a_path_that_the_terminal_cannot_spell(tmp_path):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    (tmp_path / "ü.txt").write_text("some text\n" * 100)
+    words = ["train", "ü.txt", "--out", "mö", "--hidden", "4", "--batch", "4", "--length", "10", "--steps", "2"]
+    done = subprocess.run([PROGRAM, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("m\\xf6: validation loss") and not done.stderr
+    done = subprocess.run([PROGRAM, "info", "mä"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("gatescope: m\\xe4 does not exist")
+
+
+def test_too_little_memory_is_one_line(monkeypatch, capsys):
+    def fails(*arguments):
+        raise MemoryError("Unable to allocate 1.00 TiB")
+
+    monkeypatch.setattr(cli, "call", fails)
+    assert cli.main(["info", "x"]) == 2
+    assert (
+        capsys.readouterr().err
+        == "gatescope: not enough memory (Unable to allocate 1.00 TiB): ask for less at a time\n"
+    )

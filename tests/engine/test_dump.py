@@ -223,6 +223,18 @@ def test_damaged_blocks_are_named(own, file, where):
     assert problems(own) == [f"{where} is missing: write the dump again"]
 
 
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_a_folder_in_the_place_of_a_block(small_dump, tmp_path, compression):
+    path = small_dump(tmp_path / "s.zarr", compression=compression)
+    block = path / "layer0/h/c.0.0"
+    block.unlink()
+    block.mkdir()
+    (problem,) = problems(path)
+    assert problem.startswith("layer0/h: block 0") and "is a folder, expected a file" in problem
+    with pytest.raises(InputError, match="is a folder, expected a file"):
+        StateDump.open(path).array("layer0/h")[:2, :1].sum()
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [("layer1/h/c.3.0", "layer1/h/c.2.0"), ("layer1/h/c.3.0", "layer0/c/c.3.0"), ("tokens/c.0", "tokens/c.1")],

@@ -69,6 +69,12 @@ def test_torch_shares_the_memory(source):
     assert np.array_equal(torch.cat(blocks).numpy(), source.features(NAMES))
 
 
+@pytest.mark.parametrize("rows", [0, -1, 2.5])
+def test_blocks_have_whole_numbers_of_rows(source, rows):
+    with pytest.raises(InputError, match=f"blocks of {rows} rows: expected a whole number of at least 1"):
+        next(source.blocks(NAMES, rows=rows))
+
+
 def test_cupy(source):
     cupy = pytest.importorskip("cupy")
     for block in source.blocks(NAMES, rows=20, library="cupy"):
