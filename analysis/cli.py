@@ -72,8 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"gatescope: {_of_the_system(error, rest)}", file=sys.stderr)
         return 2
-    except MemoryError as error:
-        print(f"gatescope: not enough memory ({one_line(str(error))}): ask for less at a time", file=sys.stderr)
+    except (MemoryError, RuntimeError) as error:
+        said = one_line(str(error))
+        # torch has no class of its own for a CPU's memory.
+        if not isinstance(error, MemoryError) and "can't allocate memory" not in said and "out of memory" not in said:
+            raise
+        print(f"gatescope: not enough memory ({said[:200]}): ask for less at a time", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("gatescope: interrupted; repeat the command to go on where it stopped", file=sys.stderr)
@@ -92,7 +96,7 @@ def _of_the_system(error: OSError, words: Sequence[str]) -> str:
     if not error.filename and error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
         raise error
     out = _out_of(words)
-    if error.errno == errno.ENOENT and out and Path(str(error.filename)).absolute().is_relative_to(out.absolute()):
+    if error.errno == errno.ENOENT and out and out.absolute() in Path(str(error.filename)).absolute().parents:
         return f"{one_line(str(out))} was removed or moved while it was being written: repeat the command"
     # A folder where a file should be, a name that is too long, no permission: it is the path that is wrong.
     where = f"{one_line(str(error.filename))}: " if error.filename else ""

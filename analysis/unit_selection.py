@@ -48,7 +48,10 @@ def selected_units(X: Any, Y: np.ndarray, defined: np.ndarray, n_units: int) -> 
 
 def _correlations(X: Any, Y: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Correlations of the units [H, H], and up to a factor those of the labels with them [K, H]; 0 of still units."""
-    shift = X[:BLOCK_ROWS].mean(axis=0, dtype=np.float64).astype(np.float32)
+    # Of rows that count: any point near the mean will do.
+    first = int(mask.argmax())
+    near = X[first : first + BLOCK_ROWS][mask[first : first + BLOCK_ROWS]]
+    shift = near.mean(axis=0, dtype=np.float64) if len(near) else np.zeros(X.shape[1])
     n_units, n_rows = X.shape[1], max(int(mask.sum()), 1)
     square, products, total = np.zeros((n_units, n_units)), np.zeros((Y.shape[1], n_units)), np.zeros(n_units)
     y = np.where(mask[:, None], Y, 0)
@@ -56,7 +59,7 @@ def _correlations(X: Any, Y: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, 
     for start in range(0, len(X), BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
         inside = mask[rows]
-        centred = X[rows][inside].astype(np.float32) - shift
+        centred = (X[rows][inside] - shift).astype(np.float32)
         square += centred.T @ centred
         products += y[rows][inside].T @ centred
         total += centred.sum(axis=0, dtype=np.float64)

@@ -43,6 +43,10 @@ def as_array(values: Any) -> Any:
     if isinstance(values, torch.Tensor):
         # The others have no bfloat16; every one of its values is one of float32.
         return _from_torch(values.float() if values.dtype == torch.bfloat16 else values)
+    if scipy.sparse.issparse(values):
+        raise InputError("labels and weights in a sparse matrix are not taken: give a dense array, such as .toarray()")
+    if isinstance(values, np.ma.MaskedArray):
+        return _unmasked(values, "labels or weights")
     return values if array_namespace(values) is not np else np.asarray(values)
 
 
@@ -61,6 +65,8 @@ def as_rows(X: Any) -> Any:
         raise InputError(f"X is a state dump: choose its arrays, such as dump.states([{X.names[0]!r}])")
     if isinstance(X, torch.Tensor):
         X = _from_torch(X)
+    elif isinstance(X, np.ma.MaskedArray):
+        X = _unmasked(X, "X")
     elif (
         not all(hasattr(X, name) for name in ("shape", "dtype", "__getitem__"))
         or hasattr(X, "iloc")
@@ -87,13 +93,25 @@ def as_rows(X: Any) -> Any:
     return X
 
 
+def _unmasked(values: np.ma.MaskedArray, what: str) -> np.ndarray:
+    """Return the values of a masked array that masks none."""
+    if np.ma.getmaskarray(values).any():
+        raise InputError(f"{what} have masked values: give positions that do not count the sample_weight 0 instead")
+    return np.asarray(values.data)
+
+
 def _from_torch(X: torch.Tensor) -> Any:
     """Return a tensor as the array that shares its memory; bfloat16 stays a tensor: the others have no such type."""
     X = X.detach()
+    if X.layout != torch.strided or X.is_meta:
+        raise InputError(f"a tensor of layout {X.layout} on {X.device}: give a dense one, such as .to_dense()")
     if X.dtype == torch.bfloat16:
         return X
     xp = array_namespace(X)
-    return X.numpy() if xp is np else xp.from_dlpack(X)
+    try:
+        return X.numpy() if xp is np else xp.from_dlpack(X)
+    except (BufferError, TypeError) as error:
+        raise InputError(f"a tensor of {X.dtype} is not taken ({error}): give one of float32") from None
 
 
 def _numeric(X: Any) -> np.ndarray:
@@ -117,7 +135,10 @@ def convert(values: Any, out: np.ndarray) -> None:
     timeit`, 2^20 values, one core of an AMD EPYC, NumPy 2.4).
     """
     is_tensor = isinstance(values, torch.Tensor)
-    if not is_tensor and (values.dtype != np.float16 or min(values.strides, default=0) <= 0):
+    strides = () if is_tensor else values.strides
+    if not is_tensor and (
+        values.dtype != np.float16 or any(stride <= 0 or stride % values.itemsize for stride in strides)
+    ):
         out[...] = values
         return
     source = values if is_tensor else torch.from_numpy(_writable(values))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ from torch import Tensor
 
 from gatescope.engine.device_memory import sent
 from gatescope.engine.dump_spec import DumpSpec
-from gatescope.engine.errors import InputError
+from gatescope.engine.free_memory import require_room
 from gatescope.engine.journey import Piece, Reader
 from gatescope.engine.record import walked
 from gatescope.engine.trained_model import TrainedModel
@@ -42,7 +40,10 @@ def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.
         InputError: the device has not that much memory.
     """
     lengths, device = np.diff(spec.sequence_starts), trained.model.output.weight.device
-    require_room(spec.n_values * dtype.itemsize, device)
+    remedy = (
+        "record fewer sequences, arrays or bytes of dtype, or write them to a dump with sample_states or extract_states"
+    )
+    require_room(spec.n_values * dtype.itemsize, device, "the states", remedy)
     n, length = spec.n_sequences, int(lengths[0])
     even = bool((lengths[:-1] == length).all() and lengths[-1] <= length)
     n_places = n * length if even else spec.n_rows
@@ -87,36 +88,3 @@ def _put(arrays: dict[str, Tensor], states: dict[str, Tensor], rows: np.ndarray,
     of, to = sent(torch.from_numpy(places), source), sent(torch.from_numpy(rows), target)
     for name, values in states.items():
         arrays[name].index_copy_(0, to, values.flatten(0, 1).index_select(0, of).to(target))
-
-
-def require_room(n_bytes: int, device: torch.device) -> None:
-    """Refuse states that the memory of a device cannot hold.
-
-    Raises:
-        InputError: more is needed than is free.
-    """
-    free = free_bytes(device, n_bytes)
-    if free is not None and n_bytes > free:
-        raise InputError(
-            f"the states take {n_bytes / 1e9:,.2f} GB and {device} has {free / 1e9:,.2f} GB free: record fewer "
-            "sequences, arrays or bytes of dtype, or write them to a dump with sample_states or extract_states"
-        )
-
-
-def free_bytes(device: torch.device, enough: int) -> int | None:
-    """Return the memory that a device can still give, what torch has put by included; None where nothing says so.
-
-    Args:
-        enough: of which no more need be known than that there is as much.
-    """
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        if free >= enough:
-            return free
-        held = torch.cuda.memory_stats_as_nested_dict(device)
-        return free + held["reserved_bytes"]["all"]["current"] - held["allocated_bytes"]["all"]["current"]
-    try:
-        found = re.search(r"MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
-    except OSError:
-        return None
-    return int(found[1]) << 10 if found else None

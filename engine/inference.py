@@ -60,6 +60,7 @@ def infer(
         InputError: groups of another length.
     """
     n_targets, n_units = coefficients.shape
+    mean = _mean(rows) if fit_intercept else np.zeros(n_units)
     codes, n_groups = (None, 0) if groups is None else _codes(groups, rows)
     errors = np.full((n_targets, n_units + 1), np.nan)
     # Without class weights: these are not more rows.
@@ -68,11 +69,17 @@ def infer(
     for k in np.flatnonzero(np.isfinite(coefficients).all(axis=1) & np.isfinite(intercepts)).tolist():
         point = np.append(coefficients[k], intercepts[k])
         signed = targets.signed(k, rows.dtype)
-        covariance = _covariance(rows, signed, point, ridge[k], codes, n_groups, float(n_rows[k]), fit_intercept)
+        covariance = _covariance(rows, signed, point, mean, ridge[k], codes, n_groups, float(n_rows[k]), fit_intercept)
         if covariance is not None:
             errors[k, : len(covariance)] = np.sqrt(covariance.diagonal())
     z = np.where((ridge == 0).all(axis=1)[:, None], coefficients / errors[:, :-1], np.nan)
     return StandardErrors(errors[:, :-1], errors[:, -1], 2 * scipy.special.ndtr(-np.abs(z)))
+
+
+def _mean(rows: RowBlocks) -> np.ndarray:
+    """Return the mean of each unit, [H], over all rows of all processes."""
+    (sums,) = rows.totals(lambda block, start, stop: (block.sum(axis=0),))
+    return np.asarray(to_host(sums)) / rows.processes.total(rows.shape[0])
 
 
 def _codes(groups: Any, rows: RowBlocks) -> tuple[np.ndarray, int]:
@@ -84,7 +91,10 @@ def _codes(groups: Any, rows: RowBlocks) -> tuple[np.ndarray, int]:
         if rows.processes.size > 1 and groups.dtype.kind not in "iu":
             raise InputError(f"groups has the dtype {groups.dtype}: expected integers, the same in all processes")
     if rows.processes.size == 1:
-        names, codes = np.unique(groups, return_inverse=True)
+        try:
+            names, codes = np.unique(groups, return_inverse=True)
+        except TypeError:
+            raise InputError("groups has missing values, or names of several types: give each row one") from None
         return codes, len(names)
     names = rows.processes.union(groups)
     return np.searchsorted(names, groups), len(names)
@@ -94,6 +104,7 @@ def _covariance(
     rows: RowBlocks,
     signed: Any,
     point: np.ndarray,
+    mean: np.ndarray,
     ridge: np.ndarray,
     codes: np.ndarray | None,
     n_groups: int,
@@ -105,12 +116,13 @@ def _covariance(
     Args:
         signed: s_n (2 y_n - 1), [N].
         point: the coefficients, [H + 1].
+        mean: of the units [H], subtracted from them so that far from zero digits are left; 0 without an intercept.
         codes, n_groups: the number of each row's group [N], and of groups; None for independent rows.
         n_rows: the sum of the weights, which count rows.
         The others as in `infer`.
     """
     xp, n_units = rows.xp, rows.shape[1]
-    w, b = xp.asarray(point[:-1]), float(point[-1])
+    w, b = xp.asarray(point[:-1]), float(point[-1] + point[:-1] @ mean)
     width = n_units + int(fit_intercept)
     scores = np.zeros((n_groups, width))
     adding = Lock()
@@ -129,7 +141,7 @@ def _covariance(
         return (root.T @ root,)
 
     with np.errstate(all="ignore"):
-        information = to_host(rows.totals(block_sums)[0])
+        information = to_host(rows.totals(block_sums, shift=xp.asarray(mean))[0])
     information[np.diag_indices(n_units)] += ridge
     scale = 1 / np.sqrt(np.where(information.diagonal() > 0, information.diagonal(), 1.0))
     correlation = information * scale * scale[:, None]
@@ -141,14 +153,18 @@ def _covariance(
     if factor[0].diagonal().min() ** 2 < width * np.finfo(np.float64).eps:
         return None
     inverse = scipy.linalg.cho_solve(factor, np.eye(width)) * scale * scale[:, None]
+    # To the intercept at zero from that at the mean.
+    back = np.eye(width)
+    if fit_intercept:
+        back[-1, :-1] = -mean
     if codes is None:
-        return inverse
+        return np.asarray(back @ inverse @ back.T)
     weighted = to_host(signed) != 0
     counts = np.bincount(codes[weighted], minlength=n_groups).astype(np.float64)
     scores, counts = rows.processes.totals([scores, counts])
     present = int((counts > 0).sum())
     if present < 2 or n_rows <= width:
         return None
-    half = inverse @ scores.T
+    half = back @ inverse @ scores.T
     # The correction for few groups that Stata and statsmodels make.
     return half @ half.T * (present / (present - 1) * (n_rows - 1) / (n_rows - width))

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from gatescope.engine.arrays import array_namespace, as_rows, to_host
+from gatescope.engine.arrays import array_namespace, as_rows, computing_dtype, to_host
 from gatescope.engine.device_memory import torch_memory
 from gatescope.engine.errors import InputError
 from gatescope.engine.inference import StandardErrors, infer
@@ -67,7 +67,8 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             arithmetic failed. At a coarse `tol` a fit may end with rows on the wrong side that such a plane would turn:
             it is then "converged".
         grad_norm_: [K], the largest absolute gradient of the mean loss at the end, summed in float64: in the intercept
-            and in the coefficients of X, or with `standardize` of (x - mean) / sd.
+            and in the coefficients of X, or with `standardize` of x / sd, of (x - mean) / sd where some unit's mean is
+            more than 100 times its sd.
         half_decrement_: [K], half the Newton decrement at the end: about the distance to the minimum of the mean loss.
         objective_: [K], the objective at the end, nats.
         n_iter_: [K], steps.
@@ -124,9 +125,12 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
                     raise InputError("distributed=True with labels [N]: give Y [N, K], in which the classes are known")
                 n_targets = Y.shape[1]
                 C = self._read_parameters(n_targets)
+                class_weight = self._label_weights()
+                bytes_of(self.memory_limit)
             processes.check_equal("columns of X and of Y", [X.shape[1], n_targets])
+            processes.check_equal("settings or in the precision of X", self._told(C, class_weight, X))
             weights = Weights(sample_weight, X.shape[0], n_targets, array_namespace(X), processes)
-            targets = BinaryTargets(Y, weights, self._label_weights())
+            targets = BinaryTargets(Y, weights, class_weight)
             two_classes = (targets.class_totals > 0).all(axis=0)
             fit = LogisticFit(C, self.tol, self.max_iter, self.fit_intercept, self.standardize, self.memory_limit)
             solution, self._cancelling = fit.minimise(X, targets, two_classes, self._earlier(X.shape[1], n_targets))
@@ -187,14 +191,18 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             validate_data(self, source, reset=False, skip_check_array=True)
             with processes.together():
                 Y = as_targets(y, X.shape[0])
-                labels = (to_host(Y) == self.classes_[-1])[:, None] if self._flat else as_binary(Y)
+                if (Y.ndim == 1) != self._flat:
+                    raise InputError(
+                        f"Y has the shape {Y.shape}: what was fitted is {'[N]' if self._flat else '[N, K]'}"
+                    )
+                labels = self._known_labels(to_host(Y)) if self._flat else as_binary(Y)
                 if labels.shape[1] != len(self.coef_):
                     raise InputError(
                         f"Y has {labels.shape[1]} hypotheses: expected the {len(self.coef_)} that were fitted"
                     )
+                C = self._read_parameters(len(self.coef_))
             weights = Weights(sample_weight, X.shape[0], labels.shape[1], array_namespace(X), processes)
             targets = BinaryTargets(labels, weights, self._label_weights())
-            C = np.broadcast_to(np.asarray(self.C, dtype=np.float64), (len(self.coef_),))
             with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
                 ridge = np.broadcast_to(1 / C[:, None], self.coef_.shape)
                 if self.standardize:
@@ -234,6 +242,13 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             raise InputError(f"max_iter is {self.max_iter}: expected at least 1 step")
         return np.broadcast_to(C, (n_targets,))
 
+    def _told(self, C: np.ndarray, class_weight: ClassWeight, X: Any) -> list[float]:
+        """Return in numbers what must be the same in all processes."""
+        factors = [class_weight.get(label, 1.0) for label in (False, True)] if isinstance(class_weight, Mapping) else []
+        balanced = class_weight == "balanced"
+        settings = (self.tol, self.max_iter, self.fit_intercept, self.standardize, balanced, *(factors or [1.0, 1.0]))
+        return [*C.tolist(), *map(float, settings), float(np.dtype(computing_dtype(X)).itemsize)]
+
     def _read_labels(self, Y: Any, n_rows: int) -> Any:
         """Return labels [N, K] as booleans and note the classes."""
         Y = as_targets(Y, n_rows)
@@ -252,16 +267,25 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         # A single class is the positive one, which is then predicted everywhere.
         return codes.reshape(-1, 1) == len(self.classes_) - 1
 
+    def _known_labels(self, y: np.ndarray) -> np.ndarray:
+        """Return whether each of some labels [N] is the class that the coefficients speak for, [N, 1]."""
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise InputError(f"y has the label {unknown[0]!r}: what was fitted has {self.classes_.tolist()}")
+        return (y == self.classes_[-1])[:, None]
+
     def _label_weights(self) -> ClassWeight:
         """Return the class weights with False and True as keys."""
         if not isinstance(self.class_weight, Mapping):
             return self.class_weight
         known = self.classes_.tolist()
         unknown = [label for label in self.class_weight if label not in known]
-        if unknown:
+        # Of a single class the other's name is not known.
+        if unknown and len(known) == 2:
             raise InputError(f"class_weight names the class {unknown[0]!r}: the labels are {known}")
         shift = 2 - len(known)
-        return {bool(known.index(label) + shift): factor for label, factor in self.class_weight.items()}
+        there = {label: factor for label, factor in self.class_weight.items() if label in known}
+        return {bool(known.index(label) + shift): factor for label, factor in there.items()}
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the logits w . x + b: [N, K], or [N] after a one-dimensional y.

@@ -106,6 +106,8 @@ class LogisticFit:
         totals, weighting = targets.class_totals.sum(axis=0), targets.weights.groups
         with np.errstate(all="ignore"):
             ridge, prevalence = 1 / (self.C * totals)[None], targets.class_totals[1] / totals
+        # Of two classes that both have weight, however little the one has beside the other.
+        prevalence = np.clip(prevalence, np.finfo(np.float64).tiny, 1 - np.finfo(np.float64).epsneg)
         tol = max(self.tol, FINEST_FLOAT32_TOL) if dtype == np.float32 else self.tol
         with RowBlocks(X, dtype, bytes_of(self.memory_limit), targets.weights.processes) as rows:
             # Of all rows, whatever their weights: coordinates must not depend on the other hypotheses.
@@ -144,7 +146,7 @@ class LogisticFit:
         solution.objective *= targets.unit
         solution.coefficients /= scale[:, None]
         solution.intercepts -= origin @ solution.coefficients
-        cancelling = cancels(solution.coefficients.T, mean, sd)
+        cancelling = cancels(solution.coefficients.T, solution.intercepts, mean, sd)
         # A gradient is off by a unit times a fourth of what the logits are off by, at most.
         size = (np.hypot(sd, mean - origin) / scale).max()
         inexact = ~(solution.drift * max(size, 1.0) <= tol) | (dtype == np.float32 and self.tol >= FINEST_FLOAT32_TOL)

@@ -12,6 +12,8 @@ from gatescope.engine.row_blocks import RowBlocks, check_finite
 # Where a unit's mean counts this many times as much in a prediction as what varies in any unit, single precision has
 # lost a thousandth of a percent of that; of many such units, some times as much.
 CANCELLING = 100.0
+# Far enough from the largest number of single precision that no sum of units reaches it.
+LARGE = 1e30
 
 
 def prediction_dtype(X: Any, cancelling: bool) -> type:
@@ -19,16 +21,19 @@ def prediction_dtype(X: Any, cancelling: bool) -> type:
     return np.float64 if cancelling else computing_dtype(X)
 
 
-def cancels(coefficients: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> bool:
-    """Whether the means of units count far more in some prediction than what varies, and are taken away again by b.
+def cancels(coefficients: np.ndarray, intercepts: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> bool:
+    """Whether what is the same everywhere counts far more in some prediction than what varies: a mean, or all of it.
 
     Args:
         coefficients: [K, H]; NaN counts as 0.
+        intercepts: [K]; what is not finite counts as 0.
         mean, sd: of the units, [H].
     """
-    size = np.abs(np.nan_to_num(coefficients))
+    w, b = np.nan_to_num(coefficients), np.where(np.isfinite(intercepts), intercepts, 0.0)
     with np.errstate(all="ignore"):
-        return bool(((size * np.abs(mean)).max(axis=1) > CANCELLING * (size * sd).max(axis=1)).any())
+        same = np.maximum(np.abs(w * mean).max(axis=1), np.abs(w @ mean + b))
+        varied = np.abs(w * sd).max(axis=1)
+        return bool((((same > CANCELLING * varied) & (varied > 0)) | (same > LARGE) | (varied > LARGE)).any())
 
 
 def linear_predictions(rows: RowBlocks, coefficients: np.ndarray, intercepts: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
 
     Args:
         C: inverse strength of the penalty, a number or one for each target [K]; `inf` for none, and then of all minima
-            the one of smallest norm.
+            the one of smallest norm in units of equal standard deviation.
         fit_intercept: whether b is fitted; otherwise it is 0.
         memory_limit: what a fit may take beside X, Y, the weights and the Gram matrix, such as "1GB"; None for as
             much as is useful. X on disk is read ahead in smaller pieces.
@@ -113,6 +113,7 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
                 for probes in path:
                     validate_data(probes, source, skip_check_array=True)
             processes.check_equal("columns of X and of Y", [X.shape[1], Y.shape[1]])
+            processes.check_equal("C and fit_intercept", [*C.ravel().tolist(), self.fit_intercept])
             coefficients = np.full((len(path), Y.shape[1], X.shape[1]), np.nan)
             intercepts, gradients, objectives = np.full((3, *C.shape), np.nan)
             status, cancelling = np.full(C.shape, "not_finite", dtype="<U16"), np.zeros(len(path), bool)
@@ -125,8 +126,9 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
                     elif system.finite:
                         for number in range(len(path)):
                             w = system.solutions(C[number, group])
-                            cancelling[number] |= cancels(w.T, system.mean, system.sd)
-                            coefficients[number, group], intercepts[number, group] = w.T, system.intercepts(w)
+                            b = system.intercepts(w)
+                            cancelling[number] |= cancels(w.T, b, system.mean, system.sd)
+                            coefficients[number, group], intercepts[number, group] = w.T, b
                             gradients[number, group] = np.abs(system.gradient(w, C[number, group])).max(axis=0)
                             objectives[number, group] = system.objective(w, C[number, group])
                             status[number, group[np.isfinite(w).all(axis=0)]] = "converged"

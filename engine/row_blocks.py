@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from threading import Lock, local
 from typing import Any
 
 import numpy as np
@@ -56,10 +58,60 @@ def _blas_libraries() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
+class _OneThreadEach:
+    """Lets the BLAS libraries compute on the calling thread while any thread of the process is inside.
+
+    Their limit is the process's: the first to come lowers it, and the last to go brings back what it was.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._n_inside, self._own = Lock(), 0, local()
+        self._limit: Any = None
+        self._before = 1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._n_inside:
+                self._before = _blas_threads()
+                self._limit = _blas_libraries().limit(limits=1)
+            self._n_inside += 1
+        self._own.depth = getattr(self._own, "depth", 0) + 1
+
+    def __exit__(self, *exception: object) -> None:
+        self._own.depth -= 1
+        with self._lock:
+            self._n_inside -= 1
+            if not self._n_inside:
+                # From version 3.8 on only the thread that limited OpenBLAS may set it, which may be gone or another.
+                _let_any_thread_set()
+                self._limit.restore_original_limits()
+                _let_any_thread_set()
+
+    def threads(self) -> int:
+        """How many threads the libraries had before any thread was inside; 1 inside."""
+        with self._lock:
+            if getattr(self._own, "depth", 0):
+                return 1
+            return self._before if self._n_inside else _blas_threads()
+
+
+_one_thread_each = _OneThreadEach()
+
+
+def _let_any_thread_set() -> None:
+    for library in _blas_libraries().lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread(force=True)
+
+
+def _blas_threads() -> int:
+    return min((library["num_threads"] for library in _blas_libraries().info()), default=sys.maxsize)
+
+
 def thread_count() -> int:
     """Return how many cores a pass may use: the BLAS libraries' present limit, at most those of the process."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([available, *(library["num_threads"] for library in _blas_libraries().info())]))
+    return max(1, min(available, _one_thread_each.threads()))
 
 
 def cached_rows(n_rows: int, n_units: int, itemsize: int) -> int:
@@ -120,7 +172,7 @@ class RowBlocks:
         if self.xp is not np:
             self._open.enter_context(torch_memory(self.source))
         else:
-            self._open.enter_context(_blas_libraries().limit(limits=1))
+            self._open.enter_context(_one_thread_each)
         if self.n_threads > 1:
             self._pool = self._open.enter_context(ThreadPoolExecutor(self.n_threads))
         return self

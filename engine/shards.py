@@ -5,7 +5,7 @@ The processes of `torchrun` join with `torch.distributed.init_process_group("glo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,13 +55,11 @@ class Processes:
             return
         raise refused or InputError("the rows of another process were refused, whose message says why")
 
-    def check_equal(self, what: str, counts: list[int]) -> None:
-        """Raise an InputError in all processes unless each has the same counts of something."""
-        largest, smallest = self.largest(counts), -self.largest([-count for count in counts])
+    def check_equal(self, what: str, numbers: Sequence[float]) -> None:
+        """Raise an InputError in all processes unless each has the same numbers for something."""
+        largest, smallest = self.largest(numbers), -self.largest([-number for number in numbers])
         if (largest != smallest).any():
-            raise InputError(
-                f"the processes hold different numbers of {what}, here {counts}: expected shards of the same arrays"
-            )
+            raise InputError(f"the processes differ in {what}, here {list(numbers)}: expected the same in all of them")
 
     def totals(self, values: list[Any]) -> list[Any]:
         """Return float64 arrays summed over all processes, by one exchange; they may be overwritten."""

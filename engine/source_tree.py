@@ -45,7 +45,8 @@ def write_corpus(
     """Write the files of a tree one after the other, each ending with a newline, and the manifest `OUT.manifest.json`.
 
     Files are taken in the order of their paths relative to the tree (compared as strings, with `/`), or shuffled from
-    that order. Symbolic links are not followed; files that are empty or not UTF-8 are left out, as the manifest says.
+    that order. Symbolic links are not followed; these and files that are empty or not UTF-8 are left out, as the
+    manifest says.
 
     Args:
         tree: the folder.
@@ -58,7 +59,8 @@ def write_corpus(
         The manifest: files, bytes, characters, sha256, and each file's path, bytes and sha256.
 
     Raises:
-        InputError: no such folder, no file in it fits, or `out` is there and was made with other settings.
+        InputError: no such folder, no file in it fits, or `out` is there and was made with other settings, or altered.
+        OSError: a file or folder cannot be read.
     """
     tree, out = local_path(tree), local_path(out)
     if out.is_dir():
@@ -71,18 +73,19 @@ def write_corpus(
         raise InputError(f"source tree {str(tree)!r} is not a folder: give the folder whose files make the text")
     # What an earlier run wrote is no source.
     own = {out.resolve(), manifest_path.resolve()}
-    paths = sorted(path for path in _matching(tree, config.glob) if (tree / path).resolve() not in own)
+    found, unfit = _matching(tree, config.glob)
+    paths = sorted(path for path in found if (tree / path).resolve() not in own)
     if config.shuffle:
         random.Random(seed).shuffle(paths)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = partial_name(out)
     try:
         with open(temporary, "xb") as text:
-            summary, files, left_out = _joined(tree, paths, text, config.limit)
+            summary, files, left_out, beyond = _joined(tree, paths, text, config.limit)
             text.flush()
             os.fsync(text.fileno())
-        if not files and paths and config.limit and not left_out:
-            raise InputError(f"{tree / paths[0]} alone is larger than --limit {config.limit:,} bytes: raise it")
+        if not files and beyond:
+            raise InputError(f"{tree / beyond} alone is larger than --limit {config.limit:,} bytes: raise it")
         if not files:
             raise InputError(
                 f"no file under {str(tree)!r} fits --glob {' '.join(config.glob)} and is UTF-8 text: give other "
@@ -93,7 +96,7 @@ def write_corpus(
         os.replace(temporary, out)
     finally:
         temporary.unlink(missing_ok=True)
-    manifest = {**summary, "settings": settings, "files": files, "left_out": left_out}
+    manifest = {**summary, "settings": settings, "files": files, "left_out": left_out + unfit}
     write_json(manifest_path, manifest)
     return manifest
 
@@ -113,14 +116,23 @@ def _earlier(out: Path, manifest_path: Path, settings: dict[str, Any]) -> dict[s
         raise InputError(
             f"{out} was made with {name} = {before!r}, not {now!r}: choose another --out, or give --overwrite"
         )
+    with out.open("rb") as text:
+        if hashlib.file_digest(text, "sha256").hexdigest() != manifest.get("sha256"):
+            raise InputError(
+                f"{out} is not the text that its manifest tells of: choose another --out, or give --overwrite"
+            )
     return manifest
 
 
 def _joined(
     tree: Path, paths: list[str], text: BinaryIO, limit: int
-) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Write files one after the other; return what they are together, the files, and those that were left out."""
-    files, left_out = [], []
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]], str]:
+    """Write files one after the other, up to the limit.
+
+    Returns:
+        what they are together, the files, those that were left out, and the one that would go beyond the limit, if any.
+    """
+    files, left_out, beyond = [], [], ""
     digest, n_bytes, n_characters = hashlib.sha256(), 0, 0
     for path in paths:
         content = (tree / path).read_bytes()
@@ -135,21 +147,31 @@ def _joined(
             left_out.append({"path": path, "why": "empty"})
             continue
         if limit and n_bytes + len(content) > limit:
+            beyond = path
             break
         text.write(content)
         digest.update(content)
         n_bytes += len(content)
         n_characters += characters
         files.append({"path": path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
-    return {"bytes": n_bytes, "characters": n_characters, "sha256": digest.hexdigest()}, files, left_out
+    return {"bytes": n_bytes, "characters": n_characters, "sha256": digest.hexdigest()}, files, left_out, beyond
 
 
-def _matching(tree: Path, patterns: Sequence[str]) -> list[str]:
-    paths = []
-    for folder, folders, names in os.walk(tree):
-        folders[:] = [name for name in folders if not os.path.islink(os.path.join(folder, name))]
+def _matching(tree: Path, patterns: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the files whose names fit, and what else has such a name, with what it is."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    paths, others = [], []
+    for folder, _, names in os.walk(tree, onerror=refuse):
         for name in names:
             path = Path(folder, name)
-            if any(fnmatchcase(name, pattern) for pattern in patterns) and path.is_file() and not path.is_symlink():
-                paths.append(path.relative_to(tree).as_posix())
-    return paths
+            if not any(fnmatchcase(name, pattern) for pattern in patterns):
+                continue
+            inside = path.relative_to(tree).as_posix()
+            if path.is_file() and not path.is_symlink():
+                paths.append(inside)
+            else:
+                others.append({"path": inside, "why": "a symbolic link" if path.is_symlink() else "no file"})
+    return paths, sorted(others, key=lambda other: other["path"])

@@ -121,7 +121,7 @@ def as_targets(Y: Any, n_rows: int) -> Any:
     xp = array_namespace(Y)
     if Y.dtype.kind == "f" and not xp.isfinite(Y).all():
         place = tuple(int(axis[0]) for axis in xp.nonzero(~xp.isfinite(Y)))
-        raise InputError(f"Y contains NaN or inf at {place}: give undefined positions the sample weight 0 instead")
+        raise InputError(f"Y contains NaN or inf at {place}: give undefined ones any label and the sample weight 0")
     return Y
 
 
@@ -129,15 +129,18 @@ def as_continuous(Y: Any) -> Any:
     """Return targets [N, K] that are real numbers.
 
     Raises:
-        InputError: the values are not numbers.
+        InputError: the values are not numbers, or one of them is NaN or infinite.
     """
     Y = Y.reshape(len(Y), -1)
     if Y.dtype.kind in "biuf":
         return Y
     try:
-        return Y.astype(np.float64)
+        if Y.dtype.kind in "mM":
+            raise TypeError("times have no zero: give numbers of a unit")
+        values = Y.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"Unknown label type: Y has the dtype {Y.dtype}: expected real numbers ({error})") from error
+    return as_targets(values, len(values))
 
 
 def as_binary(Y: Any) -> Any:

@@ -30,6 +30,7 @@ from gatescope.engine.checkpoint import Progress, load_checkpoint, save_checkpoi
 from gatescope.engine.corpus import Survey, encode_corpus, n_held_out, open_corpus, vocabulary_of
 from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import evaluate, perplexity
+from gatescope.engine.free_memory import require_room
 from gatescope.engine.kept_memory import kept_memory
 from gatescope.engine.location import local_path
 from gatescope.engine.log import log
@@ -37,7 +38,14 @@ from gatescope.engine.model import Architecture, CharacterModel
 from gatescope.engine.processes import agreed, joined_columns, least_of_all, mean_of_all, meet, place
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.settings import claimed
-from gatescope.engine.trained_model import DESCRIPTION, WEIGHTS, read_description, write_description, write_weights
+from gatescope.engine.trained_model import (
+    DESCRIPTION,
+    WEIGHTS,
+    read_description,
+    require_weights,
+    write_description,
+    write_weights,
+)
 from gatescope.engine.training_step import NEVER, Precision, TrainingStep, cut_lanes
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -55,7 +63,7 @@ class TrainConfig(Architecture):
     length: int = 100  # T, characters in a window, through which the gradient flows back
     steps: int = 3000  # windows to train on
     learning_rate: float = 0.01  # Adam's learning rate at the first step
-    final_rate: float = 0.05  # learning rate at the last step, as a share of the first
+    final_rate: float = 0.05  # share of the first learning rate that it has fallen to when all steps are done
     clip: float = 1.0  # largest norm of the gradient, nats per unit of weight
     validation_share: float = 0.05  # share of the text, at its end, that validates
     evaluate_every: int = 500  # steps between validations, each of which keeps a checkpoint
@@ -94,7 +102,7 @@ class TrainConfig(Architecture):
         return Architecture(**{field.name: getattr(self, field.name) for field in fields(Architecture)})
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of a step: half a cosine from the first to the last."""
+        """Return the learning rate of a step: half a cosine from the first to behind the last."""
         height = 0.5 * (1 + math.cos(math.pi * step / self.steps))
         return self.learning_rate * (self.final_rate + (1 - self.final_rate) * height)
 
@@ -134,9 +142,10 @@ def train_model(
     if config.batch % n_processes:
         raise InputError(f"--batch {config.batch} lanes cannot be shared by {n_processes} processes: take a multiple")
     log_path = (log_path or folder / "log.jsonl") if rank == 0 else None
+    vocabulary, rare = vocabulary_of(text)
+    _require_memory(config.architecture, len(vocabulary), device)
     with ExitStack() as held:
         _prepare(text, folder, config, seed, overwrite, held)
-        vocabulary, rare = vocabulary_of(text)
         about = {"name": text.source, "characters": text.n_characters, "sha256": text.sha256, "rare": rare}
         about |= facts or {}
         there = standing(folder / CHECKPOINT)
@@ -170,8 +179,20 @@ def _prepare(text: Survey, folder: Path, config: TrainConfig, seed: int, overwri
             settings = {"corpus": text.source, "seed": seed, "errors": text.errors, "train": asdict(config)}
             held.enter_context(claimed(folder, "train", settings, OUTPUTS, overwrite))
             _refuse_other_text(folder, text)
-            if standing(folder / CHECKPOINT).step < config.steps:
+            there = standing(folder / CHECKPOINT)
+            if there.best_step:
+                require_weights(folder, there.best_step)
+            if there.step < config.steps:
                 encode_corpus(text, folder / TOKENS)
+
+
+def _require_memory(architecture: Architecture, n_characters: int, device: str) -> None:
+    """Refuse a model for which there is no memory, before anything is written."""
+    with torch.device("meta"):
+        n_parameters = CharacterModel(architecture, n_characters).n_parameters
+    # Weights and gradients, and two moments of each.
+    n_bytes, what = 4 * 4 * n_parameters, f"{n_parameters:,} weights, their gradients and what Adam keeps"
+    require_room(n_bytes, torch.device(device), what, "lower --hidden, --layers or --embedding")
 
 
 def _begun(

@@ -89,7 +89,8 @@ def load_model(folder: str | os.PathLike[str], device: str = "cpu") -> TrainedMo
     path = folder / WEIGHTS
     if not path.exists():
         raise InputError(
-            f"{folder} has no {WEIGHTS}: its training stopped before the first validation: repeat `gatescope train`"
+            f"{folder} has no {WEIGHTS}: repeat `gatescope train`, which goes on where it stopped before its first "
+            "validation"
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -110,6 +111,23 @@ def load_model(folder: str | os.PathLike[str], device: str = "cpu") -> TrainedMo
     model.load_state_dict(weights)
     file_digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return TrainedModel(model.to(device).eval(), vocabulary, file_digest, description["corpus"], training)
+
+
+def require_weights(folder: Path, step: int) -> None:
+    """Check that a folder has the weights that its training kept at a step, or after a later one.
+
+    Raises:
+        InputError: they are gone, or something altered them.
+    """
+    try:
+        if load_model(folder).training["step"] >= step:
+            return
+    except InputError:
+        pass
+    raise InputError(
+        f"{folder} has not the weights any more that were the best of its training, at step {step}: copy {WEIGHTS} and "
+        f"{DESCRIPTION} there again, or start anew with --overwrite"
+    )
 
 
 def _require_fitting(path: Path, weights: dict[str, Tensor], architecture: Architecture, n_characters: int) -> None:

@@ -96,7 +96,10 @@ class UnitLabels:
         """Yield the status and the STATISTICS of each unit, each [G]."""
         masses = [self._mass(unit) for unit in units]
         # Away from zero first: the mean of a unit may be far larger than what it varies by.
-        offsets = [unit.values - 0.5 * (unit.values[0] + unit.values[-1]) for unit in units]
+        ranges = [_weighted_range(unit.values, mass) for unit, mass in zip(units, masses, strict=True)]
+        middles = [0.5 * (low + high) for low, high in ranges]
+        # What has no weight is no further than what has.
+        offsets = [np.clip(unit.values, *ends) - at for unit, ends, at in zip(units, ranges, middles, strict=True)]
         ranks = [mid_ranks(mass) for mass in masses]
         if self.alike:
             tables = [np.stack([rank[:, 0], offset]) for rank, offset in zip(ranks, offsets, strict=True)]
@@ -121,7 +124,7 @@ class UnitLabels:
             best, informedness = best_bin(bin_mass, bin_positive)
             threshold = smallest_in_bins(unit.values, bins, masses[i] > 0, best)
             status, (w, b, difference, f) = _class_means(offsets[i], masses[i], positive_total, offset_sum, positive_at)
-            b -= w * (unit.values[0] - offsets[i][0])
+            b -= w * middles[i]
             yield status, (w, b, auroc, difference, f, information, threshold, informedness)
 
     def _mass(self, unit: DistinctValues) -> np.ndarray:
@@ -149,6 +152,12 @@ class UnitLabels:
                     np.take(row, unit.places[start : start + CHUNK_ROWS], out=out_row, mode="clip")
             sums += part.reshape(width * depth, -1) @ positive
         return sums.reshape(width, depth, -1)
+
+
+def _weighted_range(values: np.ndarray, mass: np.ndarray) -> tuple[float, float]:
+    """Return the least and the largest of ascending values [D] that have any mass [D, G]."""
+    first, last = np.flatnonzero(mass.any(axis=1))[[0, -1]]
+    return float(values[first]), float(values[last])
 
 
 def _auroc(rank_sum: np.ndarray, positive_total: np.ndarray, total: np.ndarray) -> np.ndarray:

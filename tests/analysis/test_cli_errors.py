@@ -103,6 +103,18 @@ def test_too_little_memory_is_one_line(monkeypatch, capsys):
     def fails(*arguments):
         raise MemoryError("Unable to allocate 1.00 TiB")
 
+    def fails_in_torch(*arguments):
+        raise RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory: 1 byte\nframes")
+
+    def fails_otherwise(*arguments):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(cli, "call", fails_in_torch)
+    assert cli.main(["info", "x"]) == 2
+    assert capsys.readouterr().err.startswith("gatescope: not enough memory ([enforce fail]")
+    monkeypatch.setattr(cli, "call", fails_otherwise)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(["info", "x"])
     monkeypatch.setattr(cli, "call", fails)
     assert cli.main(["info", "x"]) == 2
     assert (

@@ -63,3 +63,14 @@ def test_where_nothing_tells_units_are_still_named_once(states):
         with np.errstate(all="raise"):
             (found,) = selected_units(states, Y, defined, H)
         assert sorted(found) == list(range(H))
+
+
+def test_states_far_from_zero_and_rows_that_do_not_count():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 6))
+    Y = (X[:, [4]] + 0.5 * X[:, [2]] + 0.1 * rng.normal(size=(2000, 1))) > 0
+    defined = np.ones((2000, 1), bool)
+    assert selected_units(X, Y, defined, 2).tolist() == [[4, 2]]
+    assert selected_units(X + 1e8, Y, defined, 2).tolist() == [[4, 2]]
+    defined[0], X[0] = False, 1e8
+    assert selected_units(X.astype(np.float32), Y, defined, 2).tolist() == [[4, 2]]

@@ -126,3 +126,38 @@ def test_what_has_no_errors_is_nan():
     words = np.where(Y[:, 0], "yes", "no")
     flat = LogisticProbes(C=np.inf).fit(X, words).standard_errors(X, words)
     np.testing.assert_allclose(flat.coef[0], LogisticProbes(C=np.inf).fit(X, Y).standard_errors(X, Y).coef[0])
+
+
+@pytest.mark.parametrize("offset", [1e6, 1e8])
+@pytest.mark.parametrize("grouped", [False, True], ids=["rows", "groups"])
+def test_units_far_from_zero_have_the_errors_that_they_have_near_it(offset, grouped):
+    rng = np.random.default_rng(0)
+    X = rng.integers(-50, 50, size=(600, 4)) / 16
+    y = X[:, 0] + rng.normal(size=600) > 0
+    groups = np.arange(600) // 10 if grouped else None
+    near, far = (
+        LogisticProbes(C=np.inf, tol=1e-10).fit(states, y).standard_errors(states, y, groups=groups)
+        for states in (X, X + offset)
+    )
+    np.testing.assert_allclose(far.coef, near.coef, rtol=1e-5)
+    np.testing.assert_allclose(far.p_values, near.p_values, rtol=1e-3)
+    assert far.intercept[0] > near.intercept[0] * offset / 1000
+
+
+def test_what_was_not_fitted_has_no_errors():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 3))
+    y = X[:, 0] + rng.normal(size=300) > 0
+    words, Y = np.where(y, "yes", "no"), np.stack([y, ~y], axis=1)
+    flat, wide = LogisticProbes().fit(X, words), LogisticProbes().fit(X, Y)
+    for wrong in (y, np.full(300, "zzz"), np.arange(300)):
+        with pytest.raises(InputError, match="y has the label"):
+            flat.standard_errors(X, wrong)
+    for probes, wrong in ((flat, words[:, None]), (wide, y)):
+        with pytest.raises(InputError, match="Y has the shape"):
+            probes.standard_errors(X, wrong)
+    with pytest.raises(InputError, match="C is"):
+        LogisticProbes().fit(X, Y).set_params(C=[1, 2, 3]).standard_errors(X, Y)
+    for groups in (np.array([None, "a", 1] * 100, dtype=object), [1, "a", None] * 100):
+        with pytest.raises(InputError, match="groups has"):
+            flat.standard_errors(X, words, groups=np.array(groups, dtype=object))

@@ -6,6 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from logistic_problems import assert_equal_coefficients, assert_same_fit, fit_alone, make_problem
 from sklearn.base import clone
@@ -252,3 +253,63 @@ def test_what_goes_on_in_float64_takes_no_more_memory():
     X = X.astype(np.float32)
     # Finer than float32 can see: all go on.
     assert peak_of(lambda: LogisticProbes(tol=1e-8).fit(X, Y)) < 4 * (6 * Y.size + 4 * 256**2)
+
+
+def test_a_hypothesis_of_hardly_any_weight_leaves_the_others_alone():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 6))
+    y = X[:, 0] + rng.normal(size=300) > 0
+    alone = LogisticProbes().fit(X, y)
+    for light in (np.where(y, 1e-300, 1e100), np.where(y, 1e100, 1e-300), np.where(y, 1.0, 1e-17)):
+        both = LogisticProbes().fit(X, np.c_[y, y], np.c_[np.ones(300), light])
+        assert both.status_[0] == "converged"
+        np.testing.assert_allclose(both.coef_[0], alone.coef_.ravel(), atol=1e-5)
+
+
+def test_a_class_that_a_fold_lacks_may_have_a_weight():
+    probes = LogisticProbes(class_weight={0: 1, 1: 2}).fit(np.eye(3), np.ones(3, int))
+    assert probes.status_.tolist() == ["one_class"]
+    with pytest.raises(InputError, match="class_weight names the class 2"):
+        LogisticProbes(class_weight={0: 1, 2: 2}).fit(np.eye(3), [0, 1, 1])
+
+
+def test_masks_are_refused_and_masked_arrays_without_one_are_taken():
+    X, y = np.random.default_rng(0).normal(size=(50, 3)), np.arange(50) % 2 == 0
+    expected = LogisticProbes().fit(X, y)
+    found = LogisticProbes().fit(np.ma.array(X), np.ma.array(y), np.ma.array(np.ones(50)))
+    assert np.array_equal(found.coef_, expected.coef_)
+    assert np.array_equal(found.predict(np.ma.array(X)), expected.predict(X))
+    some = np.zeros(50, bool)
+    some[3] = True
+    masked = np.ma.array(X, mask=np.repeat(some[:, None], 3, axis=1)), np.ma.array(y, mask=some)
+    for given in ((masked[0], y), (X, masked[1]), (X, y, np.ma.array(np.ones(50), mask=some))):
+        with pytest.raises(InputError, match="have masked values"):
+            LogisticProbes().fit(*given)
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        torch.eye(3).to_sparse(),
+        torch.empty(3, 3, device="meta"),
+        torch.eye(3).to(torch.float8_e4m3fn),
+    ],
+    ids=["sparse", "meta", "float8"],
+)
+def test_what_is_no_dense_array_of_numbers_is_one_line(X):
+    with pytest.raises(InputError):
+        LogisticProbes().fit(X, [0, 1, 0])
+
+
+def test_a_sparse_matrix_of_labels_or_weights_is_named():
+    for given in ((np.eye(3), scipy.sparse.eye_array(3)), (np.eye(3), [0, 1, 1], scipy.sparse.eye_array(3))):
+        with pytest.raises(InputError, match="sparse matrix"):
+            LogisticProbes().fit(*given)
+
+
+def test_fields_of_records_are_states(tmp_path):
+    records = np.zeros(300, [("flag", "u1"), ("x", "f2", (6,))])
+    records["x"] = np.random.default_rng(0).normal(size=(300, 6))
+    Y = records["x"][:, :2] > 0
+    found, expected = (LogisticProbes().fit(X, Y) for X in (records["x"], records["x"].copy()))
+    assert np.array_equal(found.coef_, expected.coef_)

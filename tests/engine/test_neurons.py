@@ -306,3 +306,20 @@ def test_values_beyond_arithmetic_are_a_status():
         units = NeuronProbes().fit(X, Y)
     assert set(units.status_[:, 4]) == {"not_finite"} and set(units.status_[:, 5]) == {"converged"}
     assert np.isfinite(units.auroc_[:, 4]).all() and np.isnan(units.coef_[:, 4]).all()
+
+
+@pytest.mark.parametrize("far", [1e14, 1e20, -1e200])
+@pytest.mark.parametrize("masks", [False, True], ids=["shared", "masks"])
+def test_values_without_weight_change_nothing(far, masks):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1000, 3)) + 5
+    Y = X[:, :2] + rng.normal(size=(1000, 2)) > 5
+    weight = np.ones((1000, 2))
+    weight[0] = weight[7] = 0
+    weight = weight if masks else weight[:, 0]
+    expected = NeuronProbes().fit(X, Y, weight)
+    X[0] = X[7] = far
+    found = NeuronProbes().fit(X, Y, weight)
+    assert (found.status_ == "converged").all()
+    for name in STATISTICS:
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-9, err_msg=name)

@@ -8,11 +8,23 @@ from gatescope.engine.predictions import CANCELLING, cancels
 def test_means_cancel_where_they_outweigh_what_varies():
     """Compared in a prediction: each unit by its coefficient, the largest mean with the largest spread of any unit."""
     mean, sd = np.array([-2.0 * CANCELLING, 0.0]), np.array([1.0, 1.0])
-    assert cancels(np.array([[1.0, 1.0]]), mean, sd)
+
+    def found(coefficients, mean, sd):
+        w = np.array(coefficients)
+        return cancels(w, -np.nan_to_num(w) @ mean, mean, sd)
+
+    assert found([[1.0, 1.0]], mean, sd)
     # The second unit varies more than the first one's mean counts; one such hypothesis among others decides.
-    varied = np.array([[1.0, 3.0]])
-    assert not cancels(varied, mean, sd)
-    assert cancels(np.array([[1.0, 3.0], [1.0, np.nan]]), mean, sd)
-    assert not cancels(np.array([[1.0, 1.0]]), mean, np.array([1.0, 2.5]))
-    assert cancels(np.array([[0.1, 0.1]]), mean, np.array([0.1, 0.1]))
-    assert not cancels(np.zeros((1, 2)), mean, sd)
+    assert not found([[1.0, 3.0]], mean, sd)
+    assert found([[1.0, 3.0], [1.0, np.nan]], mean, sd)
+    assert not found([[1.0, 1.0]], mean, np.array([1.0, 2.5]))
+    assert found([[0.1, 0.1]], mean, np.array([0.1, 0.1]))
+    assert not found(np.zeros((1, 2)), mean, sd)
+
+
+def test_a_prediction_far_from_zero_needs_double_precision_too():
+    mean, sd, w = np.zeros(2), np.ones(2), np.array([[1.0, 0.0]])
+    assert cancels(w, np.array([1.1 * CANCELLING]), mean, sd)
+    assert not cancels(w, np.array([0.9 * CANCELLING]), mean, sd)
+    # Where one class has all the weight, or there is no fit.
+    assert not cancels(np.vstack([w, w * np.nan]), np.array([np.inf, np.nan]), mean, sd)

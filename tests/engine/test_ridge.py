@@ -209,3 +209,28 @@ def test_a_unit_of_another_scale_is_no_constant_beside_equal_ones(scale, constan
     best = y - design @ np.linalg.lstsq(design, y, rcond=1e-12)[0]
     assert probes.status_.tolist() == ["converged"]
     assert ((y - probes.predict(X)) ** 2).sum() == pytest.approx((best**2).sum(), rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_targets_far_from_zero_are_predicted(dtype):
+    X = np.random.default_rng(0).normal(size=(300, 6)).astype(dtype)
+    y = 3 * X[:, 0].astype(float) + 0.1 * np.random.default_rng(1).normal(size=300)
+    for offset in (1.7e9, 1e60):
+        scaled = y + offset if offset < 1e10 else y * offset
+        mine = RidgeProbes().fit(X, scaled)
+        theirs = Ridge().fit(X.astype(float), scaled)
+        np.testing.assert_allclose(mine.predict(X), theirs.predict(X.astype(float)), rtol=1e-12)
+        assert mine.score(X, scaled) > 0.99
+
+
+def test_times_and_values_that_are_missing_are_no_targets():
+    X, y = np.eye(4), np.arange(4.0)
+    times = np.datetime64("2020-01-01") + np.arange(4).astype("m8[D]")
+    for wrong in (times, times - times[0]):
+        with pytest.raises(InputError, match="expected real numbers"):
+            RidgeProbes().fit(X, wrong)
+    for missing in (np.nan, "nan", np.inf):
+        given = y.astype(object)
+        given[3] = missing
+        with pytest.raises(InputError, match=r"Y contains NaN or inf at \(3, 0\)"):
+            RidgeProbes().fit(X, given)

@@ -71,6 +71,14 @@ def _fit_own_rows(folder, rank):
         ),
         "labels": lambda: RidgeProbes(distributed=True).fit(data["X"][rows], Y * own_rows),
         "width": lambda: LogisticProbes(distributed=True).fit(data["X"][rows][:, rank:], Y),
+        "C": lambda: LogisticProbes(C=1.0 + rank, distributed=True).fit(data["X"][rows], Y),
+        "class weight": lambda: LogisticProbes(class_weight={1: 1 + rank}, distributed=True).fit(data["X"][rows], Y),
+        "balance": lambda: LogisticProbes(class_weight=[None, "balanced"][rank], distributed=True).fit(
+            data["X"][rows], Y
+        ),
+        "precision": lambda: LogisticProbes(distributed=True).fit(data["X"][rows].astype(["f4", "f8"][rank]), Y),
+        "memory": lambda: LogisticProbes(memory_limit=["1GB", "much"][rank], distributed=True).fit(data["X"][rows], Y),
+        "ridge": lambda: RidgeProbes(C=1.0 + rank, distributed=True).fit(data["X"][rows], Y * 1.0),
     }.items():
         try:
             call()
@@ -191,8 +199,13 @@ def test_what_is_wrong_in_one_process_is_refused_in_all(shared):
     for name in ("weight", "labels"):
         assert "the rows of another process were refused" in str(shared[0][f"refused {name}"])
     for got, width in zip(shared, (12, 11), strict=True):
-        assert f"different numbers of columns of X and of Y, here [{width}, 6]" in str(got["refused width"])
-        assert "different numbers of axes of sample_weight" in str(got["refused weights of one"])
+        assert f"the processes differ in columns of X and of Y, here [{width}, 6]" in str(got["refused width"])
+        assert "the processes differ in axes of sample_weight" in str(got["refused weights of one"])
+        for name in ("C", "class weight", "balance", "precision"):
+            assert "the processes differ in settings or in the precision of X" in str(got[f"refused {name}"])
+        assert "the processes differ in C and fit_intercept" in str(got["refused ridge"])
+    assert "memory_limit is 'much'" in str(shared[1]["refused memory"])
+    assert "of another process were refused" in str(shared[0]["refused memory"])
 
 
 def test_ridge_probes_of_two_processes(shared):

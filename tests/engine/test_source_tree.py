@@ -1,10 +1,12 @@
 """One text out of a source tree."""
 
+import errno
 import hashlib
 import json
 
 import pytest
 
+from gatescope.engine import source_tree
 from gatescope.engine.errors import InputError
 from gatescope.engine.source_tree import TreeConfig, write_corpus
 
@@ -27,7 +29,8 @@ def test_files_come_in_order_of_their_paths_with_a_manifest(tree, tmp_path):
     manifest = write_corpus(str(tree), str(out), TreeConfig())
     assert out.read_text() == "int a;\nno newline\nint b;\n"
     assert [file["path"] for file in manifest["files"]] == ["a.c", "a/z.h", "b.c"]
-    assert [file["path"] for file in manifest["left_out"]] == ["empty.c", "latin.c"]
+    assert [file["path"] for file in manifest["left_out"]] == ["empty.c", "latin.c", "link.c"]
+    assert manifest["left_out"][2]["why"] == "a symbolic link"
     assert "byte 3 is not UTF-8" in manifest["left_out"][1]["why"]
     assert manifest["sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
     assert json.loads((tmp_path / "out" / "text.txt.manifest.json").read_text()) == manifest
@@ -102,3 +105,31 @@ def test_settings_that_fit_no_tree(given, message):
 def test_a_tree_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="is not a folder"):
         write_corpus(tmp_path / "absent", tmp_path / "t", TreeConfig())
+
+
+def test_what_may_not_be_read_is_no_part_that_is_missing(tree, tmp_path, monkeypatch):
+    def forbidden(top, onerror=None, **options):
+        onerror(PermissionError(errno.EACCES, "Permission denied", str(tree / "a")))
+        return iter(())
+
+    monkeypatch.setattr(source_tree.os, "walk", forbidden)
+    with pytest.raises(PermissionError):
+        write_corpus(tree, tmp_path / "t", TreeConfig())
+    assert not (tmp_path / "t").exists()
+
+
+def test_a_text_that_was_altered_is_not_the_one_of_its_manifest(tree, tmp_path):
+    write_corpus(tree, tmp_path / "t", TreeConfig())
+    whole = (tmp_path / "t").read_bytes()
+    for altered in (whole[:-3], whole.replace(b"int", b"INT")):
+        (tmp_path / "t").write_bytes(altered)
+        with pytest.raises(InputError, match="is not the text that its manifest tells of"):
+            write_corpus(tree, tmp_path / "t", TreeConfig())
+    (tmp_path / "t").write_bytes(whole)
+    assert len(write_corpus(tree, tmp_path / "t", TreeConfig())["files"]) == 3
+
+
+def test_the_file_that_is_larger_than_the_limit_is_named(tree, tmp_path):
+    (tree / "a.c").write_bytes(b"")
+    with pytest.raises(InputError, match=r"a/z\.h alone is larger than --limit 5 bytes"):
+        write_corpus(tree, tmp_path / "t", TreeConfig(limit=5))

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +13,14 @@ import torch
 from killing import assert_survives_kills, run_read_only
 from safetensors.numpy import load_file
 
+from gatescope.engine import train
 from gatescope.engine.corpus import survey_corpus
 from gatescope.engine.errors import InputError
 from gatescope.engine.extract import ExtractConfig, extract_states
 from gatescope.engine.model import CharacterModel
 from gatescope.engine.sample import SampleConfig, sample_states
 from gatescope.engine.train import TrainConfig, train_model
-from gatescope.engine.trained_model import load_model
+from gatescope.engine.trained_model import load_model, write_weights
 from gatescope.engine.training_step import TrainingStep
 
 TEXT = "the quick brown fox jumps over the lazy dog; " * 400
@@ -214,3 +216,41 @@ def test_paths_are_text_or_path(text, tmp_path, monkeypatch, kind):
     assert extract_states(model, kind(text), kind("one.zarr"), ExtractConfig()) == len(TEXT)
     assert extract_states(model, [kind(text), text], kind("two.zarr"), ExtractConfig()) == 2 * len(TEXT)
     assert json.loads((tmp_path / "model" / "config.json").read_text())["settings"]["corpus"] == text
+
+
+@pytest.mark.parametrize("steps", [14, 30], ids=["begun", "finished"])
+@pytest.mark.parametrize("damage", ["no weights", "no description", "cut", "earlier"])
+def test_weights_that_were_kept_and_are_gone_are_missed(text, tmp_path, monkeypatch, steps, damage):
+    folder = tmp_path / "model"
+    interrupted = steps < SMALL.steps
+
+    def take_steps(taker, progress, last, *given):
+        if last > steps:
+            raise KeyboardInterrupt
+        plain(taker, progress, last, *given)
+
+    plain = train.take_steps
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) if interrupted else nullcontext():
+        patched.setattr(train, "take_steps", take_steps)
+        train_model(survey_corpus(text), folder, SMALL)
+    weights = (folder / "model.safetensors").read_bytes()
+    if damage == "no weights":
+        (folder / "model.safetensors").unlink()
+    elif damage == "no description":
+        (folder / "model.json").unlink()
+    elif damage == "cut":
+        (folder / "model.safetensors").write_bytes(weights[:-100])
+    else:
+        write_weights(folder, load_model(folder).model, {"step": 1, "validation_nats": 9.0})
+    with pytest.raises(InputError, match=r"has not the weights any more .* start anew with --overwrite"):
+        train_model(survey_corpus(text), folder, SMALL)
+    if damage != "no description":
+        (folder / "model.safetensors").write_bytes(weights)
+        assert train_model(survey_corpus(text), folder, SMALL)["step"] >= 7
+
+
+def test_a_model_that_memory_cannot_hold_leaves_nothing(text, tmp_path):
+    for config in (TrainConfig(hidden=10**6), TrainConfig(embedding=10**11), TrainConfig(layers=10**3, hidden=10**4)):
+        with pytest.raises(InputError, match=r"weights, their gradients .* GB free: lower --hidden"):
+            train_model(survey_corpus(text), tmp_path / "model", config)
+    assert not (tmp_path / "model").exists()

@@ -1,0 +1,46 @@
+"""What a device's memory has room for, asked before it is taken."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from gatescope.engine.errors import InputError
+
+
+def require_room(n_bytes: int, device: torch.device, what: str, remedy: str) -> None:
+    """Refuse what the memory of a device cannot hold.
+
+    Args:
+        n_bytes: that it takes.
+        device: where.
+        what: takes them, in the plural.
+        remedy: what to do.
+
+    Raises:
+        InputError: more is needed than is free.
+    """
+    free = free_bytes(device, n_bytes)
+    if free is not None and n_bytes > free:
+        raise InputError(f"{what} take {n_bytes / 1e9:,.2f} GB and {device} has {free / 1e9:,.2f} GB free: {remedy}")
+
+
+def free_bytes(device: torch.device, enough: int) -> int | None:
+    """Return the memory that a device can still give, what torch has put by included; None where nothing says so.
+
+    Args:
+        enough: of which no more need be known than that there is as much.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if free >= enough:
+            return free
+        held = torch.cuda.memory_stats_as_nested_dict(device)
+        return free + held["reserved_bytes"]["all"]["current"] - held["allocated_bytes"]["all"]["current"]
+    try:
+        found = re.search(r"MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
+    except OSError:
+        return None
+    return int(found[1]) << 10 if found else None
