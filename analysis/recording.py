@@ -30,7 +30,9 @@ def corpus(
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Make one text out of a source tree, with a manifest of its files beside it.
+    """Make one text out of a source tree, with a manifest of its files beside it, and of what was left out.
+
+    Left out are symbolic links, and files that are empty or not UTF-8.
 
     Args:
         tree: folder to take files from.
