@@ -217,7 +217,8 @@ class StateDump(StateSource):
                 if problem is not None:
                     problems.append(problem)
         # Another program may have cut or compressed the blocks in its own way.
-        alike = self._arrays["tokens"].block_rows == min(header["block_rows"], self.n_rows)
+        block_rows = header.get("block_rows")
+        alike = isinstance(block_rows, int) and self._arrays["tokens"].block_rows == min(block_rows, self.n_rows)
         digest = self.blocks_digest() if alike and not problems else ""
         if digest and header.get(BLOCKS_DIGEST, digest) != digest:
             problems.append("its blocks are whole, but not those that were written: some are exchanged, or another's")

@@ -382,6 +382,16 @@ def test_damaged_metadata(own, change, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("value", [None, "many", 7.5])
+def test_a_header_without_a_number_of_rows_in_a_block(own, value):
+    def change(group, header, arrays):
+        header.pop("checksum")
+        header.pop("block_rows") if value is None else header.update(block_rows=value)
+
+    edit(own, change)
+    assert problems(own) == []
+
+
 @pytest.mark.parametrize("values", [[0, 300, 200, 1000], [1, 300, 999, 1000], [0, 300, 300, 1000], [0, 300, 999, 998]])
 def test_damaged_document_starts(own, values):
     zarr.open_array(own / "document_starts", mode="r+")[:] = values
