@@ -38,7 +38,7 @@ VERSION = 1
 GROUP_FILE = "zarr.json"
 BOUNDS = ("sequence_starts", "document_starts")
 # In the header of a finished dump: what `StateDump.blocks_digest` was when it was finished.
-BLOCKS_DIGEST = "blocks_sha256"
+BLOCKS_DIGEST = "blocks"
 EXPECTED = "expected a folder that `gatescope sample` or `extract` wrote, such as the states.zarr of a run"
 
 
@@ -216,23 +216,26 @@ class StateDump(StateSource):
                     problem = f"tokens: block {index} goes beyond the vocabulary's {len(self.vocabulary)} characters"
                 if problem is not None:
                     problems.append(problem)
+        written, digest = header.get(BLOCKS_DIGEST), self.blocks_digest() if not problems else {}
         # Another program may have cut or compressed the blocks in its own way.
-        block_rows = header.get("block_rows")
-        alike = isinstance(block_rows, int) and self._arrays["tokens"].block_rows == min(block_rows, self.n_rows)
-        digest = self.blocks_digest() if alike and not problems else ""
-        if digest and header.get(BLOCKS_DIGEST, digest) != digest:
+        alike = isinstance(written, dict) and digest and written.get("rows") == digest["rows"]
+        if alike and written != digest:
             problems.append("its blocks are whole, but not those that were written: some are exchanged, or another's")
         return problems
 
-    def blocks_digest(self) -> str:
-        """Return the SHA-256 of the checksums of all blocks in their order; empty where compression decides on them."""
+    def blocks_digest(self) -> dict[str, Any]:
+        """Return the rows in a block of each array, and the SHA-256 of the checksums of all blocks in their order.
+
+        Nothing where compression decides on the checksums.
+        """
         if not all(array.ends_with_checksums for array in self._arrays.values()):
-            return ""
+            return {}
         digest = hashlib.sha256()
         for array in self._arrays.values():
             for index in range(array.n_blocks):
                 digest.update(array.stored_checksum(index))
-        return digest.hexdigest()
+        rows = {name: array.block_rows for name, array in self._arrays.items()}
+        return {"rows": rows, "sha256": digest.hexdigest()}
 
     def identity(self) -> dict[str, Any]:
         return {

@@ -59,8 +59,9 @@ class DumpFolder:
                     self.path = partial_name(self._final)
                     create_skeleton(self.path, spec)
                 elif absent:
-                    _create(self._final, spec)
-                if self.is_new:
+                    # Where there are no locks, another may have come first: it is that one's.
+                    self.is_new = _create(self._final, spec)
+                if self.is_new or absent:
                     self._locks.append(_lock(self.path))
         except BaseException:
             if self.path != self._final:
@@ -186,18 +187,19 @@ def _alone_in(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _create(path: Path, spec: DumpSpec) -> None:
-    """Make a dump without rows, all at once."""
+def _create(path: Path, spec: DumpSpec) -> bool:
+    """Make a dump without rows, all at once; False if another has come first."""
     skeleton = partial_name(path)
     try:
         create_skeleton(skeleton, spec)
         os.replace(skeleton, path)
     except BaseException as error:
         shutil.rmtree(skeleton, ignore_errors=True)
-        # Where there are no locks, another may have come first.
         if not isinstance(error, OSError) or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
+        return False
     sync_folder(path.parent)
+    return True
 
 
 def _clear(path: Path) -> None:

@@ -69,9 +69,11 @@ class DumpWriter:
             self._open(spec)
         except BaseException:
             # What was made just now is of no use to anybody, and would be in the way of other settings.
-            if self._folder.is_new:
-                self._folder.discard()
-            self._folder.release()
+            try:
+                if self._folder.is_new:
+                    self._folder.discard()
+            finally:
+                self._folder.release()
             raise
         self._copiers = ThreadPoolExecutor(COPIERS, "dump-rows")
         self._moves, self._moving = self._folder.replaces, Lock()

@@ -67,9 +67,6 @@ class Unreadable:
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    def __getitem__(self, key: Any) -> np.ndarray:
-        raise self.error
-
 
 def _opened(kind: Callable[..., Any], *arguments: Any) -> Any:
     try:

@@ -128,7 +128,8 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
                 class_weight = self._label_weights()
                 bytes_of(self.memory_limit)
             processes.check_equal("columns of X and of Y", [X.shape[1], n_targets])
-            processes.check_equal("settings or in the precision of X", self._told(C, class_weight, X))
+            if processes.size > 1:
+                processes.check_equal("settings or in the precision of X", self._told(C, class_weight, X))
             weights = Weights(sample_weight, X.shape[0], n_targets, array_namespace(X), processes)
             targets = BinaryTargets(Y, weights, class_weight)
             two_classes = (targets.class_totals > 0).all(axis=0)
@@ -246,7 +247,8 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         """Return in numbers what must be the same in all processes."""
         factors = [class_weight.get(label, 1.0) for label in (False, True)] if isinstance(class_weight, Mapping) else []
         balanced = class_weight == "balanced"
-        settings = (self.tol, self.max_iter, self.fit_intercept, self.standardize, balanced, *(factors or [1.0, 1.0]))
+        flags = bool(self.fit_intercept), bool(self.standardize), balanced
+        settings = (self.tol, self.max_iter, *flags, *(factors or [1.0, 1.0]))
         return [*C.tolist(), *map(float, settings), float(np.dtype(computing_dtype(X)).itemsize)]
 
     def _read_labels(self, Y: Any, n_rows: int) -> Any:

@@ -24,8 +24,8 @@ import numpy as np
 from gatescope.engine.blocked_array import first_not_finite
 from gatescope.engine.dump import BOUNDS, GROUP_FILE, StateDump
 from gatescope.engine.errors import InputError
-from gatescope.engine.file_arrays import is_zarr
-from gatescope.engine.location import Location
+from gatescope.engine.file_arrays import Unreadable, is_zarr
+from gatescope.engine.location import Location, unreadable
 from gatescope.engine.other_array import OtherArray, is_float
 from gatescope.engine.other_file import READERS, OtherFile
 from gatescope.engine.other_sequences import IDS, LENGTHS, checked_bounds, cube_of, own_sequences, sequences
@@ -111,6 +111,9 @@ class OtherDump(StateSource):
         name, arrays = file.location.name, file.arrays
         self.name = name
         self.attributes: dict[str, Any] = {}
+        for each, array in arrays.items():
+            if each in RESERVED and isinstance(array, Unreadable):
+                raise unreadable(f"{name}: {each}", array.error)
         given = config.arrays or [each for each, array in arrays.items() if _is_state(each, array)]
         chosen = {each: arrays[each] for each in given if each in arrays}
         if len(chosen) < len(given) or not chosen:

@@ -132,12 +132,12 @@ def _record(
         kind = spec.attributes["kind"]
         if committed == spec.n_rows:
             return spec.n_rows
-        if not writer.n_rows_there and not overwrite:
-            _require_room(path, spec)
         if log_path:
             log(log_path, kind, rows=spec.n_rows, sequences=spec.n_sequences, committed=committed, arrays=spec.arrays)
         layout = sampler_plan(trained)
         begun = writer.resume(lambda point: _fits(point, layout, spec.n_sequences))
+        if not (committed or begun or overwrite):
+            _require_room(path, spec)
         height = tile_height(trained)
         first = (int(np.searchsorted(starts, writer.committed_rows, side="right")) - 1) // height * height
         # Tiles that the kernel works on side by side have one resume point, and the first may be committed already.
@@ -158,8 +158,10 @@ def _record(
 
 
 def _require_room(path: Path, spec: DumpSpec) -> None:
-    """Refuse a new dump that its disk has no room for."""
-    needed, free = spec.n_values * spec.dtype.itemsize, shutil.disk_usage(path).free
+    """Refuse a dump without rows that its disk has no room for."""
+    needed = spec.n_values * spec.dtype.itemsize
+    # What was reserved by a program that was killed is written over.
+    free = shutil.disk_usage(path).free + sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     if spec.compression == "none" and needed > free:
         raise InputError(
             f"{path}: its states take {needed / 1e9:,.2f} GB and the disk has {free / 1e9:,.2f} GB free: record fewer "

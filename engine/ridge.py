@@ -112,8 +112,8 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
                 C = np.array([probes._read_C(Y.shape[1]) for probes in path]).reshape(len(path), Y.shape[1])
                 for probes in path:
                     validate_data(probes, source, skip_check_array=True)
-            processes.check_equal("columns of X and of Y", [X.shape[1], Y.shape[1]])
-            processes.check_equal("C and fit_intercept", [*C.ravel().tolist(), self.fit_intercept])
+            processes.check_equal("columns of X and of Y, or in penalties", [X.shape[1], Y.shape[1], len(path)])
+            processes.check_equal("C and fit_intercept", [*C.ravel().tolist(), bool(self.fit_intercept)])
             coefficients = np.full((len(path), Y.shape[1], X.shape[1]), np.nan)
             intercepts, gradients, objectives = np.full((3, *C.shape), np.nan)
             status, cancelling = np.full(C.shape, "not_finite", dtype="<U16"), np.zeros(len(path), bool)

@@ -54,58 +54,64 @@ BlockFunction = Callable[[Any, int, int], tuple[Any, ...]]
 
 
 @functools.cache
-def _blas_libraries() -> ThreadpoolController:
-    return ThreadpoolController().select(user_api="blas")
+def _blas_libraries() -> tuple[list[Any], list[Any]]:
+    """The BLAS libraries whose number of threads is the process's, and those of which each thread has its own."""
+    found = ThreadpoolController().select(user_api="blas").lib_controllers
+    own = [library for library in found if getattr(library, "threading_layer", "") == "openmp"]
+    return [library for library in found if library not in own], own
 
 
 class _OneThreadEach:
     """Lets the BLAS libraries compute on the calling thread while any thread of the process is inside.
 
-    Their limit is the process's: the first to come lowers it, and the last to go brings back what it was.
+    The limit of most is the process's: the first to come lowers it, and the last to go brings back what it was. That of
+    an OpenBLAS with OpenMP is each thread's own.
     """
 
     def __init__(self) -> None:
         self._lock, self._n_inside, self._own = Lock(), 0, local()
-        self._limit: Any = None
-        self._before = 1
+        self._before: list[int] = []
 
     def __enter__(self) -> None:
+        shared, own = _blas_libraries()
         with self._lock:
             if not self._n_inside:
-                self._before = _blas_threads()
-                self._limit = _blas_libraries().limit(limits=1)
+                self._before = [library.num_threads for library in shared]
+                _set_threads(shared, [1] * len(shared))
             self._n_inside += 1
-        self._own.depth = getattr(self._own, "depth", 0) + 1
+        if not hasattr(self._own, "before"):
+            self._own.before = []
+        self._own.before.append([library.num_threads for library in own])
+        _set_threads(own, [1] * len(own))
 
     def __exit__(self, *exception: object) -> None:
-        self._own.depth -= 1
+        shared, own = _blas_libraries()
+        _set_threads(own, self._own.before.pop())
         with self._lock:
             self._n_inside -= 1
             if not self._n_inside:
-                # From version 3.8 on only the thread that limited OpenBLAS may set it, which may be gone or another.
-                _let_any_thread_set()
-                self._limit.restore_original_limits()
-                _let_any_thread_set()
+                _set_threads(shared, self._before)
 
     def threads(self) -> int:
         """How many threads the libraries had before any thread was inside; 1 inside."""
+        shared, own = _blas_libraries()
+        if getattr(self._own, "before", None):
+            return 1
         with self._lock:
-            if getattr(self._own, "depth", 0):
-                return 1
-            return self._before if self._n_inside else _blas_threads()
+            numbers = self._before if self._n_inside else [library.num_threads for library in shared]
+        return min([*numbers, *(library.num_threads for library in own)], default=sys.maxsize)
 
 
 _one_thread_each = _OneThreadEach()
 
 
-def _let_any_thread_set() -> None:
-    for library in _blas_libraries().lib_controllers:
-        if hasattr(library, "clear_controlling_thread"):
-            library.clear_controlling_thread(force=True)
-
-
-def _blas_threads() -> int:
-    return min((library["num_threads"] for library in _blas_libraries().info()), default=sys.maxsize)
+def _set_threads(libraries: list[Any], numbers: list[int]) -> None:
+    for library, number in zip(libraries, numbers, strict=True):
+        # From version 3.8 of threadpoolctl on one thread has OpenBLAS, which may be gone, or another than this.
+        clear = getattr(library, "clear_controlling_thread", lambda force: None)
+        clear(force=True)
+        library.set_num_threads(number)
+        clear(force=True)
 
 
 def thread_count() -> int:

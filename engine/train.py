@@ -143,8 +143,10 @@ def train_model(
         raise InputError(f"--batch {config.batch} lanes cannot be shared by {n_processes} processes: take a multiple")
     log_path = (log_path or folder / "log.jsonl") if rank == 0 else None
     vocabulary, rare = vocabulary_of(text)
-    _require_memory(config.architecture, len(vocabulary), device)
     with ExitStack() as held:
+        with agreed():
+            if overwrite or standing(folder / CHECKPOINT).step < config.steps:
+                _require_memory(config.architecture, len(vocabulary), device)
         _prepare(text, folder, config, seed, overwrite, held)
         about = {"name": text.source, "characters": text.n_characters, "sha256": text.sha256, "rare": rare}
         about |= facts or {}
@@ -180,8 +182,8 @@ def _prepare(text: Survey, folder: Path, config: TrainConfig, seed: int, overwri
             held.enter_context(claimed(folder, "train", settings, OUTPUTS, overwrite))
             _refuse_other_text(folder, text)
             there = standing(folder / CHECKPOINT)
-            if there.best_step:
-                require_weights(folder, there.best_step)
+            if math.isfinite(there.best):
+                require_weights(folder, there.best)
             if there.step < config.steps:
                 encode_corpus(text, folder / TOKENS)
 

@@ -113,20 +113,20 @@ def load_model(folder: str | os.PathLike[str], device: str = "cpu") -> TrainedMo
     return TrainedModel(model.to(device).eval(), vocabulary, file_digest, description["corpus"], training)
 
 
-def require_weights(folder: Path, step: int) -> None:
-    """Check that a folder has the weights that its training kept at a step, or after a later one.
+def require_weights(folder: Path, nats: float) -> None:
+    """Check that a folder has the weights that its training kept for this validation loss, or for a lower one.
 
     Raises:
         InputError: they are gone, or something altered them.
     """
     try:
-        if load_model(folder).training["step"] >= step:
+        if load_model(folder).training["validation_nats"] <= nats:
             return
     except InputError:
         pass
     raise InputError(
-        f"{folder} has not the weights any more that were the best of its training, at step {step}: copy {WEIGHTS} and "
-        f"{DESCRIPTION} there again, or start anew with --overwrite"
+        f"{folder} has not the weights any more that were the best of its training, of {nats:.4f} nats: copy {WEIGHTS} "
+        f"and {DESCRIPTION} there again, or start anew with --overwrite"
     )
 
 

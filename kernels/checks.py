@@ -94,16 +94,22 @@ def check_layer(
 
 
 def check_operands(
-    cell: str, n_gates: int, states: Sequence[Tensor], weights: Sequence[Tensor | None], x: Tensor
+    cell: str,
+    n_gates: int,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor | None],
+    x: Tensor,
+    reset: Tensor | None,
 ) -> None:
-    """Do what `check_layer` does, quickly, for an operator that is called past its functional form.
+    """Do what `check_layer` and `check_reset` do, quickly, for an operator that is called past its functional form.
 
     Compiled loops and kernels look at no bounds.
     """
     w_ih, w_hh, b_ih, b_hh = weights
     assert w_ih is not None and w_hh is not None
     given = [tensor for tensor in (w_ih, w_hh, b_ih, b_hh, *states) if tensor is not None]
-    rows, hidden = n_gates * w_hh.shape[-1], w_hh.shape[-1]
+    hidden = w_hh.shape[-1] if w_hh.dim() else 0
+    rows = n_gates * hidden
     fits = (
         x.dim() == 3
         and len(x) > 0
@@ -116,6 +122,8 @@ def check_operands(
     )
     if not fits:
         check_layer(cell, n_gates, {f"state {k}": state for k, state in enumerate(states)}, weights, x)
+    if reset is not None:
+        check_reset(cell, reset, x)
 
 
 def check_reset(cell: str, reset: Tensor | None, x: Tensor) -> None:

@@ -104,7 +104,7 @@ def _gru_op(
     save: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
-    check_operands("gru", 3, (h0,), (weight_ih, weight_hh, bias_ih, bias_hh), x)
+    check_operands("gru", 3, (h0,), (weight_ih, weight_hh, bias_ih, bias_hh), x, reset)
     forward = _implementation(backend).gru_forward
     y, saved = forward(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reset, reset_after, save)
     return y.to(h0.dtype), saved

@@ -100,7 +100,7 @@ def _lstm_op(
     save: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    check_operands("lstm", 4, (h0, c0), (weight_ih, weight_hh, bias_ih, bias_hh), x)
+    check_operands("lstm", 4, (h0, c0), (weight_ih, weight_hh, bias_ih, bias_hh), x, reset)
     forward = _implementation(backend).lstm_forward
     y, cells, saved = forward(x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, reset, save)
     return y.to(x.dtype), cells, saved

@@ -89,7 +89,7 @@ def _rnn_op(
     nonlinearity: str,
     backend: str,
 ) -> Tensor:
-    check_operands("rnn", 1, (h0,), (weight_ih, weight_hh, bias_ih, bias_hh), x)
+    check_operands("rnn", 1, (h0,), (weight_ih, weight_hh, bias_ih, bias_hh), x, reset)
     return (
         _implementation(backend)
         .rnn_forward(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reset, nonlinearity)

@@ -136,6 +136,9 @@ def _forward_mode(*tensors: Tensor | None) -> bool:
     # The level is that of all threads.
     if forward_ad._current_level < 0:
         return False
+    # What is traced, and what a transform wraps, does not say whether it has one.
+    if torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None:
+        return True
     return any(each is not None and forward_ad.unpack_dual(each).tangent is not None for each in tensors)
 
 

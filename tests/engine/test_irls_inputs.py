@@ -316,3 +316,10 @@ def test_fields_of_records_are_states(tmp_path):
     Y = records["x"][:, :2] > 0
     found, expected = (LogisticProbes().fit(X, Y) for X in (records["x"], records["x"].copy()))
     assert np.array_equal(found.coef_, expected.coef_)
+
+
+def test_settings_are_compared_between_processes_alone():
+    X, y = np.eye(4), [0, 1, 0, 1]
+    with pytest.raises(InputError, match="class_weight of class False is nan"):
+        LogisticProbes(class_weight={0: np.nan, 1: 1}).fit(X, y)
+    assert LogisticProbes(standardize=None, fit_intercept="yes").fit(X, y).status_.tolist() == ["converged"]

@@ -200,6 +200,10 @@ def test_what_cannot_be_read_and_nobody_asks_for_is_no_matter(tmp_path):
         open_states(tmp_path / "x.npz", ReadConfig(arrays=("meta",)))
     with pytest.raises(InputError, match=r"README.txt cannot be read"):
         open_states(tmp_path / "x.npz", ReadConfig(arrays=("README.txt",)))
+    for name in ("sequence_starts", "document_starts", "sequence_ids", "tokens", "chars", "vocabulary"):
+        np.savez(tmp_path / "y.npz", h=ROWS, **{name: np.array([{}] * N, dtype=object)})
+        with pytest.raises(InputError, match=rf"y\.npz: {name} cannot be read: .*Python objects"):
+            open_states(tmp_path / "y.npz")
     small = torch.zeros(N, H).to(torch.float8_e4m3fn)
     save_file({"h": torch.from_numpy(ROWS), "f8": small}, tmp_path / "x.safetensors")
     assert open_states(tmp_path / "x.safetensors").names == ["h"]

@@ -145,3 +145,19 @@ def test_fits_that_overlap_leave_the_threads_as_they_were():
     first_left.set()
     other.join()
     assert counts == [before, before, 1] and thread_count() == before
+
+
+def test_another_thread_that_limits_the_libraries_is_no_hindrance():
+    if thread_count() < 2:
+        pytest.skip("one core")
+    seen = []
+
+    def fit():
+        with RowBlocks(np.zeros((4, 2)), np.float64):
+            seen.extend(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+
+    with threadpool_limits(2, user_api="blas"):
+        other = threading.Thread(target=fit)
+        other.start()
+        other.join()
+        assert set(seen) == {1} and thread_count() == 2

@@ -1,13 +1,18 @@
 """Sampling with every state recorded."""
 
+import shutil
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from gatescope.engine import dump_writer
+from gatescope.engine import dump_writer, walk
 from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
+from gatescope.engine.resume_points import RESUME_FILE
 from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
 from gatescope.engine.trained_model import load_model
 
@@ -204,3 +209,26 @@ def test_a_dump_that_cannot_be_opened_leaves_nothing(lstm, tmp_path, monkeypatch
         patched.setattr(dump_writer, "BlockWriter", fails)
         sampled(lstm, tmp_path / "s.zarr", length=5)
     assert StateDump.open(tmp_path / "s.zarr").verify() == []
+
+
+def test_a_dump_that_was_begun_goes_on_in_the_room_that_it_has(lstm, tmp_path, monkeypatch):
+    """Its blocks are on the disk in their whole length, whether they count or not."""
+    config = {"sequences": 4, "length": 300}
+    count_steps = DumpWriter.count_steps
+
+    def count(self, point, start):
+        count_steps(self, point, start)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(walk, "PIECE_BYTES", 1)
+    for committed in (True, False):
+        path = tmp_path / str(committed)
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(DumpWriter, "count_steps", count)
+            sampled(lstm, path, **config)
+        if not committed:
+            (path / RESUME_FILE).unlink()
+        assert StateDump.open(path, finished=False).committed_rows == 0
+        with monkeypatch.context() as patched:
+            patched.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
+            assert sampled(lstm, path, **config).verify() == []

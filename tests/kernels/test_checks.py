@@ -147,6 +147,7 @@ def wrong_operands(x, states, weights):
     yield x[..., 1:], states, weights
     yield x, states, (w_ih[1:], w_hh, b_ih, b_hh)
     yield x, states, (w_ih, w_hh[1:], b_ih, b_hh)
+    yield x, states, (w_ih, w_hh.sum(), b_ih, b_hh)
     yield x, states, (w_ih, w_hh, b_ih[1:], b_hh)
     yield x, states, (w_ih, w_hh, b_ih, None)
 
@@ -161,3 +162,6 @@ def test_operators_check_what_they_are_called_with(cell):
     for given, of_states, of_weights in wrong_operands(x, states, weights):
         with pytest.raises(ValueError, match="expected"):
             cell.operator(given, *of_states, *of_weights, None, *tail)
+    for reset in (torch.zeros(1, 1, dtype=torch.bool), torch.zeros(*x.shape[:2])):
+        with pytest.raises(ValueError, match="reset: expected bool"):
+            cell.operator(x, *states, *weights, reset, *tail)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -94,6 +95,33 @@ def test_forward_mode_of_a_weight_or_a_state_alone(cell, what, capture):
         with forward_ad.dual_level():
             found = forward_ad.unpack_dual(run(forward_ad.make_dual(first, tangent))).tangent
         torch.testing.assert_close(found, expected.to(dtype), rtol=100 * tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("backend", [None, "loop"])
+def test_transforms_within_a_dual_level(cell, backend):
+    """What a transform wraps does not say whether it has a tangent."""
+    module, x = cell.module(I, H, backend=backend, **cell.options).double(), drawn(2, T, B, I)
+    expected = torch.stack([module(each)[0] for each in x])
+    many = vmap(lambda each: module(each)[0])
+    # jvp opens a level of its own.
+    for level, call in ((forward_ad.dual_level(), lambda: many(x)), (nullcontext(), lambda: jvp(many, (x,), (x,))[0])):
+        with level:
+            if backend == "loop":
+                with pytest.raises(NotImplementedError, match="expected no forward-mode"):
+                    call()
+            else:
+                torch.testing.assert_close(call(), expected)
+
+
+def test_a_compiled_program_within_a_dual_level(cell):
+    """What is traced does not say it either: compiled outside or inside of the level, tangents come out."""
+    module, x = cell.module(I, H, 2, **cell.options).double().requires_grad_(False), drawn(T, B, I)
+    tangent = drawn(T, B, I, seed=2)
+    run = torch.compile(lambda x: module(x)[0], backend="aot_eager")
+    expected = (module(x + 1e-6 * tangent)[0] - module(x - 1e-6 * tangent)[0]) / 2e-6
+    with forward_ad.dual_level():
+        found = forward_ad.unpack_dual(run(forward_ad.make_dual(x, tangent))).tangent
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
 
 
 def test_reverse_mode_and_jacobians(cell):
