@@ -127,6 +127,8 @@ def _record(
     """Write the dump of one process."""
     starts = spec.sequence_starts
     path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        _require_room(path, spec)
     with DumpWriter(path, spec, overwrite=overwrite) as writer:
         committed = writer.committed_rows
         kind = spec.attributes["kind"]
@@ -136,8 +138,6 @@ def _record(
             log(log_path, kind, rows=spec.n_rows, sequences=spec.n_sequences, committed=committed, arrays=spec.arrays)
         layout = sampler_plan(trained)
         begun = writer.resume(lambda point: _fits(point, layout, spec.n_sequences))
-        if not (committed or begun or overwrite):
-            _require_room(path, spec)
         height = tile_height(trained)
         first = (int(np.searchsorted(starts, writer.committed_rows, side="right")) - 1) // height * height
         # Tiles that the kernel works on side by side have one resume point, and the first may be committed already.
@@ -158,10 +158,8 @@ def _record(
 
 
 def _require_room(path: Path, spec: DumpSpec) -> None:
-    """Refuse a dump without rows that its disk has no room for."""
-    needed = spec.n_values * spec.dtype.itemsize
-    # What was reserved by a program that was killed is written over.
-    free = shutil.disk_usage(path).free + sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    """Refuse a new dump that its disk has no room for."""
+    needed, free = spec.n_values * spec.dtype.itemsize, shutil.disk_usage(path.parent).free
     if spec.compression == "none" and needed > free:
         raise InputError(
             f"{path}: its states take {needed / 1e9:,.2f} GB and the disk has {free / 1e9:,.2f} GB free: record fewer "
