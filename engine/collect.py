@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gatescope.engine.device_memory import sent
 from gatescope.engine.dump_spec import DumpSpec
-from gatescope.engine.free_memory import require_room
+from gatescope.engine.free_memory import require_memory
 from gatescope.engine.journey import Piece, Reader
 from gatescope.engine.record import walked
 from gatescope.engine.trained_model import TrainedModel
@@ -43,7 +43,7 @@ def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.
     remedy = (
         "record fewer sequences, arrays or bytes of dtype, or write them to a dump with sample_states or extract_states"
     )
-    require_room(spec.n_values * dtype.itemsize, device, "the states", remedy)
+    require_memory(spec.n_values * dtype.itemsize, device, "the states", remedy)
     n, length = spec.n_sequences, int(lengths[0])
     even = bool((lengths[:-1] == length).all() and lengths[-1] <= length)
     n_places = n * length if even else spec.n_rows

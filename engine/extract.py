@@ -134,7 +134,7 @@ def _planned(trained: TrainedModel, source: Texts, config: ExtractConfig) -> tup
     tokens = np.concatenate(documents)
     read = {
         "text": sources[0] if len(sources) == 1 else sources,
-        "tokens_sha256": hashlib.sha256(tokens.tobytes()).hexdigest(),
+        "tokens_sha256": hashlib.sha256(tokens.data).hexdigest(),
     }
     spec = DumpSpec(
         arrays=captured_arrays(trained.model.architecture, config.capture),

@@ -1,4 +1,4 @@
-"""What a device's memory has room for, asked before it is taken."""
+"""What a device's memory or a disk has room for, asked before it is taken."""
 
 from __future__ import annotations
 
@@ -10,21 +10,27 @@ import torch
 from gatescope.engine.errors import InputError
 
 
-def require_room(n_bytes: int, device: torch.device, what: str, remedy: str) -> None:
-    """Refuse what the memory of a device cannot hold.
+def require_memory(n_bytes: int, device: torch.device, what: str, remedy: str) -> None:
+    """Do what `require_room` does for the memory of a device, where something says how much is free."""
+    free = free_bytes(device, n_bytes)
+    if free is not None:
+        require_room(n_bytes, free, what, str(device), remedy)
+
+
+def require_room(n_bytes: int, free: int, what: str, where: str, remedy: str) -> None:
+    """Refuse what there is no room for.
 
     Args:
-        n_bytes: that it takes.
-        device: where.
+        n_bytes, free: that it takes, and that there are.
         what: takes them, in the plural.
+        where: of the device or disk.
         remedy: what to do.
 
     Raises:
         InputError: more is needed than is free.
     """
-    free = free_bytes(device, n_bytes)
-    if free is not None and n_bytes > free:
-        raise InputError(f"{what} take {n_bytes / 1e9:,.2f} GB and {device} has {free / 1e9:,.2f} GB free: {remedy}")
+    if n_bytes > free:
+        raise InputError(f"{what} take {n_bytes / 1e9:,.2f} GB and {where} has {free / 1e9:,.2f} GB free: {remedy}")
 
 
 def free_bytes(device: torch.device, enough: int) -> int | None:

@@ -245,10 +245,9 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
 
     def _told(self, C: np.ndarray, class_weight: ClassWeight, X: Any) -> list[float]:
         """Return in numbers what must be the same in all processes."""
-        factors = [class_weight.get(label, 1.0) for label in (False, True)] if isinstance(class_weight, Mapping) else []
-        balanced = class_weight == "balanced"
-        flags = bool(self.fit_intercept), bool(self.standardize), balanced
-        settings = (self.tol, self.max_iter, *flags, *(factors or [1.0, 1.0]))
+        factors = class_weight if isinstance(class_weight, Mapping) else {}
+        flags = bool(self.fit_intercept), bool(self.standardize), class_weight == "balanced"
+        settings = (self.tol, self.max_iter, *flags, factors.get(False, 1.0), factors.get(True, 1.0))
         return [*C.tolist(), *map(float, settings), float(np.dtype(computing_dtype(X)).itemsize)]
 
     def _read_labels(self, Y: Any, n_rows: int) -> Any:

@@ -21,6 +21,7 @@ import torch
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
+from gatescope.engine.free_memory import require_room
 from gatescope.engine.journey import DTYPES, SCORES, Journey, Piece, Reader
 from gatescope.engine.location import local_path
 from gatescope.engine.log import log
@@ -127,8 +128,10 @@ def _record(
     """Write the dump of one process."""
     starts = spec.sequence_starts
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        _require_room(path, spec)
+    if not path.exists() and spec.compression == "none":
+        needed, free = spec.n_values * spec.dtype.itemsize, shutil.disk_usage(path.parent).free
+        remedy = "record fewer sequences, arrays or bytes of dtype, or choose another disk"
+        require_room(needed, free, f"{path}: its states", "the disk", remedy)
     with DumpWriter(path, spec, overwrite=overwrite) as writer:
         committed = writer.committed_rows
         kind = spec.attributes["kind"]
@@ -155,16 +158,6 @@ def _record(
                 point = ResumePoint(piece.first, n, piece.start + n_steps, piece.state)
                 advance(writer.count_steps(point, piece.start))
     return spec.n_rows
-
-
-def _require_room(path: Path, spec: DumpSpec) -> None:
-    """Refuse a new dump that its disk has no room for."""
-    needed, free = spec.n_values * spec.dtype.itemsize, shutil.disk_usage(path.parent).free
-    if spec.compression == "none" and needed > free:
-        raise InputError(
-            f"{path}: its states take {needed / 1e9:,.2f} GB and the disk has {free / 1e9:,.2f} GB free: record fewer "
-            "sequences, arrays or bytes of dtype, or choose another disk"
-        )
 
 
 def require_precision(precision: str, device: str) -> None:

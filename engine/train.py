@@ -30,7 +30,7 @@ from gatescope.engine.checkpoint import Progress, load_checkpoint, save_checkpoi
 from gatescope.engine.corpus import Survey, encode_corpus, n_held_out, open_corpus, vocabulary_of
 from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import evaluate, perplexity
-from gatescope.engine.free_memory import require_room
+from gatescope.engine.free_memory import require_memory
 from gatescope.engine.kept_memory import kept_memory
 from gatescope.engine.location import local_path
 from gatescope.engine.log import log
@@ -194,7 +194,7 @@ def _require_memory(architecture: Architecture, n_characters: int, device: str) 
         n_parameters = CharacterModel(architecture, n_characters).n_parameters
     # Weights and gradients, and two moments of each.
     n_bytes, what = 4 * 4 * n_parameters, f"{n_parameters:,} weights, their gradients and what Adam keeps"
-    require_room(n_bytes, torch.device(device), what, "lower --hidden, --layers or --embedding")
+    require_memory(n_bytes, torch.device(device), what, "lower --hidden, --layers or --embedding")
 
 
 def _begun(

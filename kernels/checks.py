@@ -103,7 +103,7 @@ def check_operands(
 ) -> None:
     """Do what `check_layer` and `check_reset` do, quickly, for an operator that is called past its functional form.
 
-    Compiled loops and kernels look at no bounds.
+    Compiled loops and kernels look at no bounds. Dtypes may differ: under autocast a state may stay wider than x.
     """
     w_ih, w_hh, b_ih, b_hh = weights
     assert w_ih is not None and w_hh is not None
