@@ -20,7 +20,6 @@ pytestmark = pytest.mark.skipif(
 )
 PAGES = (64 << 20) // resource.getpagesize()
 
-
 # How many times as large arrays are behind a block.
 LARGER = 8
 
