@@ -15,6 +15,7 @@ from gatescope.analysis.evidence import (
     compression,
     control_task,
     says,
+    top_units_overlap,
     untrained_model,
 )
 from gatescope.analysis.labels import Labels
@@ -26,6 +27,8 @@ from gatescope.analysis.study import Study
 from gatescope.analysis.units_alone import best_unit_says, column_sd, units_alone
 from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.ridge import RidgeProbes
+
+N_TOP_UNITS = 10
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ def fit_fold(study: Study, number: int, name: str, labels: Labels, weighting: st
             untrained = untrained_model(study, fold, model, name, labels)
             said["untrained"] = says(untrained, study.states(name, fold.test, study.untrained))
         if number == 0:
+            ranking, first = study.ranking(weighting), orders[study.ranking(weighting)][:, :N_TOP_UNITS]
+            controls["top_units_overlap"] = top_units_overlap(study, model, labels, X_train, ranking, first)
             controls["character_split_score"] = character_split_score(study, model, name, labels)
         if number == 0 and weighting == "plain":
             controls["compression"] = compression(study, model, name, labels)

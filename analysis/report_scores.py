@@ -89,6 +89,7 @@ MORE = (
     ("leak", "leak"),
     ("compression", "compression"),
     ("q of any unit", "best_unit_q"),
+    ("ten again", "top_units_overlap"),
     ("untrained", "untrained_score"),
     ("above it, low", "above_untrained_low"),
     ("above it, high", "above_untrained_high"),
@@ -103,6 +104,8 @@ CONTROLS_MEAN = {
     "these states than at their known frequency.",
     "best_unit_q": "q of any unit: how often shifted labels have a unit as telling as the best, on the training "
     "sequences, corrected for all that was asked.",
+    "top_units_overlap": "Ten again: the share of the ten first units that are among the ten first again where the "
+    "training sequences are drawn anew, mean of 20 resamples; 10 / H where chance orders H units.",
     "untrained_score": "Untrained: AUROC (R²) of a probe on states of random weights, one draw of a network built as "
     "this one that reads the same text, with C divided by the mean variance of its units, since small states would "
     "bear a larger penalty. Above it: the 95% interval of how far the trained network’s probe lies above.",

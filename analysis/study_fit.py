@@ -16,7 +16,7 @@ from scipy.special import expit
 from gatescope.analysis.baselines import NgramTable
 from gatescope.analysis.evidence import control_score
 from gatescope.analysis.excerpts import Prediction
-from gatescope.analysis.fold_fit import fit_fold
+from gatescope.analysis.fold_fit import N_TOP_UNITS, fit_fold
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.ranking import localisation, participation_ratio, unit_records
 from gatescope.analysis.results import CONVERGED, MEASURES, json_number
@@ -27,10 +27,9 @@ from gatescope.analysis.text_probe import TextProbe
 from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.ridge import RidgeProbes
 
-N_TOP_UNITS = 10
 UNTRAINED = ("untrained_score", "above_untrained_low", "above_untrained_high")
 SPLIT = ("character_split_score", "leak")
-CONTROLS = ("control_score", "selectivity", *SPLIT, "best_unit_p", "compression", *UNTRAINED)
+CONTROLS = ("control_score", "selectivity", *SPLIT, "best_unit_p", "top_units_overlap", "compression", *UNTRAINED)
 
 
 def fit_study(
