@@ -35,7 +35,7 @@ def ablation_table(records: Sequence[Record]) -> Table:
         show_edge=False,
     )
     table.add_column("hypothesis", overflow="fold", min_width=12)
-    table.add_column("ranking", no_wrap=True)
+    table.add_column("ranking", overflow="fold", min_width=7)
     table.add_column("units", overflow="fold", min_width=8)
     for heading in HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)

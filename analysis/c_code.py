@@ -101,7 +101,7 @@ def inside_condition(text: str) -> np.ndarray:
 
 @hypothesis(language="c")
 def inside_body(text: str) -> np.ndarray:
-    """In the statement that a condition governs, through its last character."""
+    """In the statement behind such a condition, through its last character; else and do have none."""
     return _scan(text).state & BODY > 0
 
 

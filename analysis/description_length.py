@@ -59,8 +59,8 @@ def online_description_length(
 
     Returns:
         bits, uniform_bits, entropy_bits, compression, compression_entropy: float64 [K] each, and block_bits
-        [len(cuts), K]. The compressions are NaN where no label is defined; `compression_entropy` is 0 where all labels
-        are equal, since they cost nothing to send at a known prevalence.
+        [len(cuts), K]. The compressions are NaN where no label is defined, `compression_entropy` also where all are
+        equal: they cost nothing to send at a known prevalence.
     """
     defined = np.asarray(weight) > 0
     positive = np.asarray(Y, dtype=bool) & defined
@@ -80,7 +80,7 @@ def online_description_length(
         "uniform_bits": n,
         "entropy_bits": entropy_bits,
         "compression": np.divide(n, bits, out=np.full(n.shape, np.nan), where=bits > 0),
-        "compression_entropy": np.divide(entropy_bits, bits, out=np.full(n.shape, np.nan), where=bits > 0),
+        "compression_entropy": np.divide(entropy_bits, bits, out=np.full(n.shape, np.nan), where=entropy_bits > 0),
         "block_bits": block_bits,
     }
 

@@ -44,9 +44,7 @@ def control_task(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ask a probe of the control task of each hypothesis: labels that the last three characters decide, at random.
 
-    `CONTROL_DRAWS` draws of such labels, all fitted at once: one would tell little. For nine of 12 hypotheses a probe's
-    F1 on one draw differs by .1 to .2 from that on another (standard deviations over 8 draws, 80,000 states of 256
-    units of a model of Python).
+    `CONTROL_DRAWS` draws of such labels, all fitted at once: one would tell little.
 
     Args:
         study: the labels' text; it is known what was read.
@@ -56,7 +54,7 @@ def control_task(
         X_train, X_test: states of the fold's rows.
 
     Returns:
-        The labels of the n test rows and what is said of them, [n, draws * K]: probabilities, or values of continuous
+        The labels of the n test rows and what is said of them, [n, draws * K]: logits, or values of continuous
         hypotheses.
     """
     rows, n_train, tokens = np.concatenate([fold.train_rows, fold.test_rows]), len(fold.train_rows), study.dump.tokens
@@ -69,19 +67,20 @@ def control_task(
     control, weight = np.concatenate(draws, axis=1), np.tile(defined[:n_train].astype(np.float32), CONTROL_DRAWS)
     penalty = np.tile(np.broadcast_to(model.C, labels.values.shape[1]), CONTROL_DRAWS)
     fitted = clone(model).set_params(C=penalty).fit(X_train, control[:n_train], sample_weight=weight)
-    return control[n_train:], (fitted.predict_proba if control.dtype == bool else fitted.predict)(X_test)
+    return control[n_train:], says(fitted, X_test)
 
 
 def control_score(scorer: Scorer, control: np.ndarray, said: np.ndarray, defined: np.ndarray) -> np.ndarray:
-    """Return the mean F1, or R2 of continuous hypotheses, of the draws of `control_task`, [K]; NaN where none has one.
+    """Return the mean AUROC, or R2 of continuous hypotheses, of the draws of `control_task`, [K]; NaN where none has.
+
+    By F1 it would be a matter of luck how often random labels hold: a frequent type has them all.
 
     Args:
         scorer: of the n rows.
         control, said: [n, draws * K], labels and what is said of them.
         defined: [n, K] bool.
     """
-    score = scorer.f1 if control.dtype == bool else scorer.r2
-    scores = score(control, said, np.tile(defined, CONTROL_DRAWS)).reshape(CONTROL_DRAWS, -1)
+    scores = scorer.score(control, said, np.tile(defined, CONTROL_DRAWS)).reshape(CONTROL_DRAWS, -1)
     return np.asarray(np.ma.masked_invalid(scores).mean(axis=0).filled(np.nan))
 
 

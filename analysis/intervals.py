@@ -99,7 +99,7 @@ def mean_interval(sums: np.ndarray, counts: np.ndarray, n_bootstrap: int = 1000,
 
 
 def effective_sequences(sums: np.ndarray) -> np.ndarray:
-    """How many sequences that have as many rows each would tell as much of a hypothesis, [K]; 0 without a row.
+    """How many sequences that have as many rows each would tell as much of a hypothesis, [K]; 0 where it never holds.
 
     `(sum n)^2 / sum n^2` over sequences of n rows (Kish, Survey Sampling, 1965), of the class that lies in fewer: if
     five of 40 sequences have comments, and one of them half of all, what is said of comments rests on fewer than four.
@@ -109,9 +109,8 @@ def effective_sequences(sums: np.ndarray) -> np.ndarray:
     """
     if sums.shape[-1] != 4:
         return _effective(sums[..., 0])
-    of_classes = np.stack([_effective(sums[..., k] + sums[..., k + 2]) for k in (0, 1)])
-    least = of_classes.min(axis=0)
-    return np.where(least > 0, least, of_classes.max(axis=0))
+    positive, negative = (_effective(sums[..., k] + sums[..., k + 2]) for k in (0, 1))
+    return np.where(negative > 0, np.minimum(positive, negative), positive)
 
 
 def _effective(n_rows: np.ndarray) -> np.ndarray:
@@ -135,7 +134,8 @@ def t_interval(
     interval with bootstrap standard error of Hesterberg, What Teachers Should Know About the Bootstrap, The American
     Statistician 69, 2015). A score that is bounded on both sides is taken to the logit of its place between them and
     back, so that its interval stays within. Resamples in which the score is undefined are left out; where they are more
-    than `1 - level` of all, or S is below two, no interval can be stated and both ends are NaN.
+    than `1 - level` of all, or S is below two, no interval can be stated and both ends are NaN. Nor can it of the least
+    score that there is, such as the F1 of a probe without a hit, which has none in any resample.
 
     Args:
         found: [K] scores of all sequences.
@@ -149,7 +149,7 @@ def t_interval(
     """
     low, high = np.full((2, len(found)), np.nan)
     undefined = np.isnan(resampled).mean(axis=0)
-    usable = (undefined <= 1.0 - level) & ~np.isnan(found) & (n_sequences >= 2)
+    usable = (undefined <= 1.0 - level) & (found > bounds[0]) & (n_sequences >= 2)
     if not usable.any():
         return low, high
     ends = np.nanquantile(_stretched(resampled[:, usable], *bounds), [_TAIL, 1 - _TAIL], axis=0)

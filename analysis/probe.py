@@ -35,7 +35,7 @@ from gatescope.analysis.read_results import read_results
 from gatescope.analysis.results import ABLATION, GATES, NOT_EVALUATED, json_number
 from gatescope.analysis.saturation import saturation
 from gatescope.analysis.significance import benjamini_hochberg
-from gatescope.analysis.split import groups_of, split_sequences
+from gatescope.analysis.split import FEWEST_DOCUMENTS, divides_documents, groups_of, split_sequences
 from gatescope.analysis.state_sets import state_sets
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_atomic, write_json
@@ -171,6 +171,17 @@ def study_dump(
     study = Study(dump, config, seed, untrained)
     say(reading(study, language))
     record_facts(results, facts_of(study, language, failed))
+    if divides_documents(dump):
+        warn(
+            f"{len(dump.document_starts) - 1} documents are too few to keep each whole: sequences that follow each "
+            f"other train and test probes, and count as independent; with {FEWEST_DOCUMENTS} documents they do not"
+        )
+    n_columns, n_training = len(study.columns(study.main_set)), len(np.unique(study.group_of[study.train]))
+    if config.standard_errors and n_training <= n_columns:
+        warn(
+            f"--standard-errors: {n_training} sequences (documents) for {n_columns} units: errors come out too small "
+            "(with 64 for 128 units 95% intervals covered 78%)"
+        )
     if study.n_tested < FEWEST_GROUPS:
         warn(
             f"{study.n_tested} sequences (documents) are tested, and intervals, without which nothing is known, need "

@@ -2,6 +2,12 @@
 
 A ranking is only an order of suspects. Whether it is right shows in a second probe on the units it puts first, and
 whether the network uses them shows only in what happens when they are clamped.
+
+Of 12 hypotheses on 80,000 states of 256 units of a model of Python, probes of the first 1, 2, 4, 8 and 16 units have
+mean AUROC .784 .782 .795 .812 .818 by AUROC, and .785 .792 .802 .807 .818 by mutual information, .779 .788 .799 .815
+.820 by Youden's J, .776 .785 .805 .816 .819 by F, .776 .794 .801 .814 .822 by |w| * sd: much the same, where mean
+difference has .650 .679 .732 .780 .809 and |w| .619 .709 .746 .799 .799. Weight mass (Dalvi et al. 2019) orders the
+units of one hypothesis as |w| does. What is offered here is one of those that do well, and the paper's.
 """
 
 from __future__ import annotations
@@ -119,7 +125,7 @@ def participation_ratio(importance: np.ndarray) -> np.ndarray:
     return square.sum(axis=1) ** 2 / (square**2).sum(axis=1)
 
 
-def localisation(best_unit_auroc: np.ndarray, full_auroc: np.ndarray) -> np.ndarray:
+def localisation(best_unit_auroc: np.ndarray, full_auroc: np.ndarray, full_low: np.ndarray) -> np.ndarray:
     """Share of what the full probe knows that the best single unit tells: `(A_unit - 1/2) / (A_full - 1/2)`.
 
     Of AUROC, not F1 at 1/2: a unit alone seldom reaches probability 1/2 of a rare hypothesis, however well it tells it.
@@ -127,12 +133,15 @@ def localisation(best_unit_auroc: np.ndarray, full_auroc: np.ndarray) -> np.ndar
     Args:
         best_unit_auroc: [K] of the first unit of a ranking, on test rows.
         full_auroc: [K] of the probe on all units, on the same rows.
+        full_low: [K], the lower end of its interval.
 
     Returns:
-        [K] float64; above 1 where the unit alone generalises better, NaN where the full probe knows nothing.
+        [K] float64; above 1 where the unit alone generalises better, NaN where the probe does not lie above chance
+        with its whole interval: there is nothing to take a share of.
     """
     full = np.asarray(full_auroc, dtype=np.float64) - 0.5
-    return np.divide(np.asarray(best_unit_auroc) - 0.5, full, out=np.full(full.shape, np.nan), where=full > 0)
+    known = np.asarray(full_low) > 0.5
+    return np.divide(np.asarray(best_unit_auroc) - 0.5, full, out=np.full(full.shape, np.nan), where=known)
 
 
 def _number(value: float) -> float | None:

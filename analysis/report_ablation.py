@@ -47,9 +47,10 @@ def _note(records: Sequence[Record]) -> str:
         "at characters where the hypothesis holds and elsewhere, beside the mean of sets of as many random units in "
         "the same layers. p: the share of these sets, the tested one included, that lose at least as much where it "
         "holds; p of the difference: whose excess there over elsewhere is at least as large. If both are small, the "
-        "network uses these units, and mostly there. p is not corrected for the number of lines. h and c of a unit "
-        "count once. Rankings: auroc, by what a unit tells alone; weight_sd and weight, by its weight in the probe, "
-        "with and without its standard deviation; selected, as --sparse chose.</p>\n"
+        "network uses these units, and mostly there; of a hypothesis about what is read next (newline_next, and any "
+        "with alignment pre) that may mean only that it expects this less. p is not corrected for the number of lines. "
+        "h and c of a unit count once. Rankings: auroc, by what a unit tells alone; weight_sd and weight, by its "
+        "weight in the probe, with and without its standard deviation; selected, as --sparse chose.</p>\n"
     )
 
 

@@ -96,14 +96,16 @@ MORE = (
 )
 # What the columns of controls mean, by the score that is there where they are.
 CONTROLS_MEAN = {
-    "control_score": "Control: F1 (R²) of the same probe on labels that the last three characters decide at random; "
-    "selectivity is how far the hypothesis lies above that.",
+    "control_score": "Control: AUROC (R²) of the same probe on labels that the last three characters decide at random, "
+    "mean of ten draws; selectivity is how far the hypothesis lies above that.",
     "leak": "Leak: how much higher AUROC (R²) would be if single characters, not whole sequences, were divided into "
     "training and test; without folds it includes the luck of the one test part.",
     "compression": "Compression: how many times shorter the labels of the training sequences are sent by probes of "
     "these states than at their known frequency.",
-    "best_unit_q": "q of any unit: how often shifted labels have a unit as telling as the best, on the training "
-    "sequences, corrected for all that was asked.",
+    "best_unit_q": "q of any unit: the share of false ones among the findings, by Benjamini and Hochberg, if all "
+    "hypotheses of this q or less are called findings; of p, how often labels that are shifted in circles within the "
+    "training sequences have a unit as telling as the best. Labels and units that both depend on the place in a "
+    "sequence have a small p, too.",
     "top_units_overlap": "Ten again: the share of the ten first units that are among the ten first again where the "
     "training sequences are drawn anew, mean of 20 resamples; 10 / H where chance orders H units.",
     "untrained_score": "Untrained: AUROC (R²) of a probe on states of random weights, one draw of a network built as "

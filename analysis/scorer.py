@@ -135,9 +135,10 @@ class Scorer:
         return np.choose(best, predictions), np.choose(best, scores)
 
     def text(self, Y: np.ndarray, probabilities: Sequence[np.ndarray], defined: np.ndarray) -> TextScores:
-        """Score the best of what the text alone gives boolean hypotheses, probabilities [n, K] each."""
+        """Score what the text alone gives boolean hypotheses, probabilities [n, K] each: the best F1 and AUROC."""
         best, area = self.best_of(probabilities, Y, defined)
-        return TextScores(self.f1(Y, best, defined), area, self._resampled_auroc(Y, best, defined))
+        f1 = np.max([self.f1(Y, each, defined) for each in probabilities], axis=0)
+        return TextScores(f1, area, self._resampled_auroc(Y, best, defined))
 
     def regression(
         self, target: np.ndarray, predicted: np.ndarray, text: np.ndarray | None, defined: np.ndarray

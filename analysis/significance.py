@@ -79,7 +79,8 @@ def shift_test(
         seed: of the shifts.
 
     Returns:
-        p: [K], NaN where the observed statistic is.
+        p: [K], NaN where the observed statistic is, and where labels differ between sequences alone: then every shift
+            leaves them as they are.
         null: [n_shifts, K] statistics of the shifted labels. A shift whose statistic is NaN counts against the finding.
     """
     observed, null = np.full(Y.shape[1], -np.inf), np.full((n_shifts, Y.shape[1]), -np.inf)
@@ -91,4 +92,7 @@ def shift_test(
             np.maximum(of_shift, statistic(Y[moved], weight[moved]), out=of_shift)
     # Not-below rather than at-least, so that NaN counts.
     p = (1 + (~(null < observed)).sum(axis=0)) / (1 + n_shifts)
-    return np.where(np.isnan(observed), np.nan, p), null
+    of_sequence = sequence_ids_of(rows, sequence_starts)
+    within = (of_sequence[1:] == of_sequence[:-1])[:, None]
+    moves = (within & ((Y[1:] != Y[:-1]) | (weight[1:] != weight[:-1]))).any(axis=0)
+    return np.where(np.isnan(observed) | ~moves, np.nan, p), null

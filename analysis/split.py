@@ -26,14 +26,13 @@ FEWEST_DOCUMENTS = 10
 def groups_of(source: StateSource) -> np.ndarray:
     """The group of each sequence: its document, where there are at least 10, else itself; copies are one group.
 
-    A copy has the same text and ends in the same state. A text that is one document, or a few, is divided within: then
-    a test sequence may follow a training one.
+    A copy has the same text and ends in the same state. A text that is one document, or a few, is divided within.
 
     Returns:
         int64 [S], equal where sequences belong together; numbered from 0.
     """
     starts, borders = source.sequence_starts, source.document_starts
-    if not FEWEST_DOCUMENTS < len(borders) < len(starts):
+    if divides_documents(source):
         borders = starts
     groups = np.searchsorted(borders, starts[:-1], side="right") - 1
     if source.tokens is not None:
@@ -45,6 +44,11 @@ def groups_of(source: StateSource) -> np.ndarray:
             copies.append(numbers.setdefault(digest, len(numbers)))
         groups = np.array(copies, dtype=np.int64)[groups]
     return np.unique(groups, return_inverse=True)[1]
+
+
+def divides_documents(source: StateSource) -> bool:
+    """Whether documents are too few to be kept whole: a test sequence may follow a training one."""
+    return len(source.document_starts) <= min(FEWEST_DOCUMENTS, len(source.sequence_starts) - 1)
 
 
 def split_sequences(

@@ -60,7 +60,7 @@ def fit_study(
     if study.config.controls and weighting != "balanced":
         scores |= _controls(study, labels, scores, said, first.controls)
     if weighting != "none":
-        scores["localisation"] = localisation(scores["best_unit_auroc"], scores["auroc"])
+        scores["localisation"] = localisation(*(scores[each] for each in ("best_unit_auroc", "auroc", "auroc_low")))
     columns, of_each = study.columns(name), (first.model.coef_, first.sd, first.alone)
     units, largest = (
         unit_records(columns, first.orders[by][:, :N_TOP_UNITS], *of_each)
@@ -127,10 +127,11 @@ def _controls(
     """Return what stands behind the scores of a state set; NaN where it is not known or would take too much."""
     Y, defined = labels.values[study.tested_rows], labels.defined[study.tested_rows]
     found = dict.fromkeys(CONTROLS, np.full(len(labels.hypotheses), np.nan)) | others
-    found["leak"] = found["character_split_score"] - scores["auroc" if Y.dtype == bool else "r2"]
+    judged = scores["auroc" if Y.dtype == bool else "r2"]
+    found["leak"] = found["character_split_score"] - judged
     if "control" in said:
-        score = control_score(study.scorer, said["control_labels"], said["control"], defined)
-        found |= {"control_score": score, "selectivity": scores["f1" if Y.dtype == bool else "r2"] - score}
+        control = control_score(study.scorer, said["control_labels"], said["control"], defined)
+        found |= {"control_score": np.where(np.isnan(judged), np.nan, control), "selectivity": judged - control}
     if "untrained" in said:
         above = study.scorer.above(Y, said["probe"], said["untrained"], defined)
         found |= dict(zip(UNTRAINED, above, strict=True))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import f1_score, r2_score, roc_auc_score
+from sklearn.metrics import r2_score, roc_auc_score
 
 from gatescope.analysis.evidence import (
     N_RESAMPLES,
@@ -60,9 +60,9 @@ def test_controls_tell_what_is_known_from_what_is_not(dump, memory_limit):
     study = Study(source, ProbeConfig(controls=True, bootstrap=20, memory_limit=memory_limit), seed=0)
     (planted, chance, character), _, _ = fit_study(study, "layer0/h", labels, "plain")
     # Random labels of triples are beyond a linear probe that knows one character.
-    assert planted["selectivity"] > 0.5 and character["selectivity"] > 0.5
+    assert planted["selectivity"] > 0.35 and character["selectivity"] > 0.35
     # Each of the three is rounded to six digits.
-    assert planted["selectivity"] == pytest.approx(planted["f1"] - planted["control_score"], abs=1.6e-6)
+    assert planted["selectivity"] == pytest.approx(planted["auroc"] - planted["control_score"], abs=1.6e-6)
     assert planted["compression"] > 1.5 and character["compression"] > 1.5 and chance["compression"] < 1.05
     assert planted["best_unit_p"] == character["best_unit_p"] == pytest.approx(1 / 201, abs=1e-6)
     assert chance["best_unit_p"] > 0.05
@@ -92,7 +92,7 @@ def test_a_control_score_is_the_mean_over_draws_of_random_labels(dump):
         control = own[(numbers * len(own)).astype(int)][types]
         fitted = LogisticRegression().fit(X_train[defined], control[: len(X_train)][defined])
         tested = labels.defined[study.test_rows, 1]
-        scores.append(f1_score(control[len(X_train) :][tested], fitted.predict(X_test)[tested]))
+        scores.append(roc_auc_score(control[len(X_train) :][tested], fitted.decision_function(X_test)[tested]))
     assert np.std(scores) > 0.01 and found[1] == pytest.approx(np.mean(scores), abs=2e-3)
 
 

@@ -182,7 +182,7 @@ def test_controls_are_asked_in_every_fold_but_those_of_the_training_rows_alone(d
             areas.append(roc_auc_score(tested[-1], fitted.decision_function(X[test])))
         assert record["untrained_score"] == pytest.approx(by_pairs(areas, tested), abs=1e-3)
         assert record["above_untrained_low"] < record["auroc"] - record["untrained_score"]
-        assert record["selectivity"] == pytest.approx(record["f1"] - record["control_score"], abs=2e-6)
+        assert record["selectivity"] == pytest.approx(record["auroc"] - record["control_score"], abs=2e-6)
         # Of the training rows, which are the first fold's.
         for name in ("compression", "best_unit_p", "character_split_score"):
             assert record[name] == other[name]

@@ -137,11 +137,11 @@ def test_interval_of_a_mean_equals_the_bootstrap_written_out():
 
 def test_scores_at_an_end_keep_it_and_intervals_stay_within():
     rng = np.random.default_rng(0)
-    found = np.array([1.0, 0.0, 0.999, 0.5])
+    found = np.array([1.0, 0.0, 0.999, 0.5])  # a resample of a probe without a hit has none either
     resampled = np.clip(found + [[0.0, 0.0, 0.02, 0.4]] * rng.normal(size=(400, 4)), 0, 1)
     low, high = t_interval(found, resampled, np.full(4, 12), SHARE)
-    assert [low[0], high[0], low[1], high[1]] == [1, 1, 0, 0]
-    assert (low[2:] >= 0).all() and (low < found)[2:].all() and (found < high)[2:].all() and (high <= 1).all()
+    assert low[0] == high[0] == 1 and np.isnan([low[1], high[1]]).all()
+    assert (low[2:] >= 0).all() and (low < found)[2:].all() and (found < high)[2:].all() and (high[2:] <= 1).all()
 
 
 def test_a_few_resamples_at_an_end_do_not_widen_it():
@@ -189,7 +189,9 @@ def test_effective_sequences_are_of_the_class_that_lies_in_fewer():
     columns = [[everywhere] * 4, [everywhere, [0, 1, 0, 1]] * 2]
     columns += [[[2, 0, 1, 9], [1, 1, 0, 9], [1, 0, 0, 9], [1, 0, 0, 9]], [[0, 4, 0, 1]] * 4, [nowhere] * 4]
     found = effective_sequences(np.array(columns).transpose(1, 0, 2))
-    np.testing.assert_allclose(found, [4, 2, 36 / 12, 4, 0])
+    np.testing.assert_allclose(found, [4, 2, 36 / 12, 0, 0])
+    # What holds everywhere is told by the sequences that it is in.
+    np.testing.assert_allclose(effective_sequences(np.array([[[4, 0, 1, 0]], [[2, 0, 3, 0]]])), [2])
     weights = np.zeros((3, 2, 7))
     weights[:, :, 0] = [[5, 0], [5, 2], [5, 1]]
     np.testing.assert_allclose(effective_sequences(weights), [3, 9 / 5])

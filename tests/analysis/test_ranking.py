@@ -110,6 +110,8 @@ def test_participation_ratio_equals_its_formula_at_any_scale(weights, scale):
 
 
 def test_localisation():
-    share = localisation(np.array([0.6, 0.9, 0.4, 0.5, np.nan]), np.array([0.7, 0.9, 0.5, np.nan, 0.6]))
-    np.testing.assert_allclose(share, [0.5, 1.0, np.nan, np.nan, np.nan])
-    assert localisation(np.array([0.4]), np.array([0.6])) == pytest.approx(-1)
+    unit, probe = np.array([0.6, 0.9, 0.4, 0.5, np.nan, 0.4]), np.array([0.7, 0.9, 0.5, np.nan, 0.6, 0.6])
+    share = localisation(unit, probe, probe - 0.05)
+    np.testing.assert_allclose(share, [0.5, 1.0, np.nan, np.nan, np.nan, -1])
+    # A probe that may know nothing has no share to tell of, nor has one without an interval.
+    assert np.isnan(localisation(unit[:2], probe[:2], np.array([0.5, np.nan]))).all()

@@ -122,9 +122,19 @@ def test_weights_turn_with_their_labels():
 def test_undefined_shifts_count_against_the_finding(observed, expected):
     answers = iter([observed] + [np.nan] * 9)
     p, _ = shift_test(
-        [lambda y, w: np.array([next(answers)])], np.zeros((4, 1)), np.ones((4, 1)), np.arange(4), np.array([0, 4]), 9
+        [lambda y, w: np.array([next(answers)])], np.eye(4, 1), np.ones((4, 1)), np.arange(4), np.array([0, 4]), 9
     )
     np.testing.assert_array_equal(p, [expected])
+
+
+def test_labels_of_whole_sequences_cannot_be_tested_by_shifts():
+    X, starts = np.random.default_rng(0).normal(size=(40, 2)), np.arange(0, 41, 10)
+    of_sequences = np.repeat([True, False, True, False], 10)
+    # The second label moves within one sequence, the third is not defined everywhere there.
+    Y, weight = np.stack([of_sequences] * 3, axis=1), np.ones((40, 3))
+    Y[3, 1], weight[25, 2] = False, 0
+    p, _ = shift_test([best_difference(X)], Y, weight, np.arange(40), starts, 19)
+    assert np.isnan(p).tolist() == [True, False, False]
 
 
 def test_the_largest_of_several_statistics_is_that_of_all_units_together():
