@@ -16,7 +16,7 @@ from scipy.special import expit
 from gatescope.analysis.baselines import NgramTable
 from gatescope.analysis.evidence import control_score
 from gatescope.analysis.excerpts import Prediction
-from gatescope.analysis.fold_fit import N_TOP_UNITS, fit_fold
+from gatescope.analysis.fold_fit import N_TOP_UNITS, FoldFit, fit_fold
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.ranking import localisation, participation_ratio, unit_records
 from gatescope.analysis.results import CONVERGED, MEASURES, json_number
@@ -25,7 +25,6 @@ from gatescope.analysis.split import Fold, sequence_ids_of
 from gatescope.analysis.study import Study
 from gatescope.analysis.text_probe import TextProbe
 from gatescope.engine.irls import LogisticProbes
-from gatescope.engine.ridge import RidgeProbes
 
 UNTRAINED = ("untrained_score", "above_untrained_low", "above_untrained_high")
 SPLIT = ("character_split_score", "leak")
@@ -87,14 +86,15 @@ def fit_study(
         each.name: Prediction(name, weighting, predicted[:, k], study.test_rows, units[k][0] if units[k] else None)
         for k, each in enumerate(labels.hypotheses)
     }
-    return records, _coefficients(study, name, labels, first.model, origin), found
+    return records, _coefficients(study, name, labels, first, origin), found
 
 
 def _coefficients(
-    study: Study, name: str, labels: Labels, model: LogisticProbes | RidgeProbes, origin: np.ndarray | float
+    study: Study, name: str, labels: Labels, fit: FoldFit, origin: np.ndarray | float
 ) -> dict[str, np.ndarray]:
-    """Return coefficients and intercepts, with their standard errors where these are asked for."""
-    found = {"coefficient": np.asarray(model.coef_), "intercept": np.asarray(model.intercept_) + origin}
+    """Return coefficients on both scales and intercepts, with their standard errors where these are asked for."""
+    model = fit.model
+    found = {"coefficient": model.coef_, "standardised": model.coef_ * fit.sd, "intercept": model.intercept_ + origin}
     if study.config.standard_errors and isinstance(model, LogisticProbes):
         groups = study.group_of[sequence_ids_of(study.train_rows, study.dump.sequence_starts)]
         of_train = labels.values[study.train_rows], labels.defined[study.train_rows].astype(np.float32)

@@ -33,6 +33,12 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
+def same_numbers():
+    """Let tests that draw from torch's generator have the same numbers in whatever process they run."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def unclean_memory():
     """Let torch.empty return NaN, so that reading what nobody wrote is seen."""
     deterministic = torch.are_deterministic_algorithms_enabled()

@@ -18,6 +18,7 @@ def tagger(data):
         patch.setenv("NLTK_DATA", str(data / "nltk_data"))
         parts_of_speech._tagger.cache_clear()
         yield
+    parts_of_speech._tagger.cache_clear()
 
 
 def tokens(text):
