@@ -249,6 +249,24 @@ def test_how_it_was_probed_and_what_failed_stays_known(tmp_path, capsys, text_st
     assert page.count("<article") == 1 and '<p class="muted">The label follows from what' in page
 
 
+def test_what_makes_intervals_and_errors_too_small_is_pointed_out(tmp_path, capsys):
+    rng, starts = np.random.default_rng(0), np.arange(31) * 10
+    tokens = rng.integers(5, size=300).astype(np.uint8)
+    told = {}
+    for name, documents, width in (("few", starts[::10], 30), ("many", starts, 4)):
+        attributes = {"vocabulary": ["\n", *"abei"]}
+        spec = DumpSpec(
+            {"layer0/h": width}, starts, documents, (), np.dtype(np.uint8), np.dtype(np.float16), attributes
+        )
+        with DumpWriter(tmp_path / name, spec) as writer:
+            writer.append(0, tokens, {"layer0/h": rng.normal(size=(300, width))})
+        words = ["--pattern", "vowel=[aei]", "--hypotheses", "--standard-errors", "--bootstrap", "20"]
+        assert main(["probe", str(tmp_path / name), *words, "--out", str(tmp_path / f"{name}-r")]) == 0
+        told[name] = capsys.readouterr().err
+    assert "3 documents are too few to keep each whole" in told["few"] and "too few to keep" not in told["many"]
+    assert "--standard-errors: 24 sequences (documents) for 30 units" in told["few"] and "errors" not in told["many"]
+
+
 def test_one_may_mend_what_was_wrong_and_repeat(tmp_path, capsys, text_states):
     own = tmp_path / "own.py"
     own.write_text(OWN.replace("return [character", "return [oops"))

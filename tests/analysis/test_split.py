@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatescope.analysis.split import folds_of, groups_of, rows_of, sequence_ids_of, split_sequences
+from gatescope.analysis.split import divides_documents, folds_of, groups_of, rows_of, sequence_ids_of, split_sequences
 from gatescope.engine.errors import InputError
 
 
@@ -134,7 +134,11 @@ def test_sequences_of_a_document_are_one_group_where_there_are_enough():
     assert groups_of(source(starts, ten, tokens)).tolist() == np.repeat(np.arange(10), 3).tolist()
     assert groups_of(source(starts, ten, None)).tolist() == np.repeat(np.arange(10), 3).tolist()
     # Of nine documents one side would have too few.
-    assert groups_of(source(starts, np.append(starts[:27:3], 150), tokens)).tolist() == list(range(30))
+    nine = np.append(starts[:27:3], 150)
+    assert groups_of(source(starts, nine, tokens)).tolist() == list(range(30))
+    assert [divides_documents(source(starts, each, tokens)) for each in (starts, ten, nine)] == [False, False, True]
+    # A few sequences that are documents of their own are not cut out of anything.
+    assert not divides_documents(source(starts[:4], starts[:4], tokens))
 
 
 def test_equal_sequences_and_equal_documents_are_one_group():
