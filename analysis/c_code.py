@@ -14,8 +14,8 @@ import numpy as np
 
 from gatescope.analysis.c_lexer import BLOCK_COMMENT, CHARACTER, LINE_COMMENT, STRING
 from gatescope.analysis.c_scan import BODY, CONDITION, DIRECTIVE, MODE, CScan, scan
+from gatescope.analysis.closings import register_closing
 from gatescope.analysis.hypotheses import hypothesis
-from gatescope.analysis.lines import character_bytes
 
 DEFAULT = (
     "inside_parentheses",
@@ -160,27 +160,16 @@ def indent_level(text: str) -> tuple[np.ndarray, np.ndarray]:
     return level, level >= 0
 
 
-def _closed_by(base: Callable[[str], np.ndarray], closing: bytes) -> Callable[[str], np.ndarray]:
-    def closed(text: str) -> np.ndarray:
-        inside = base(text)
-        closes = np.isin(np.frombuffer(character_bytes(text), np.uint8), list(closing))
-        inside[1:] |= inside[:-1] & closes[1:]
-        return inside
-
-    return closed
-
-
 def _register_delimiters() -> None:
     for base, closing in (
-        (inside_parentheses, b")"),
-        (inside_condition, b")"),
-        (inside_string, b'"'),
-        (inside_character, b"'"),
-        (inside_comment, b"/"),
-        (inside_block_comment, b"/"),
+        (inside_parentheses, ")"),
+        (inside_condition, ")"),
+        (inside_string, '"'),
+        (inside_character, "'"),
+        (inside_comment, "/"),
+        (inside_block_comment, "/"),
     ):
-        description = (base.__doc__ or "").rstrip(".")
-        _register(f"{base.__name__}+close", f"{description}; its closing counts as inside.", _closed_by(base, closing))
+        register_closing("c", base, closing)
 
     for comment in (inside_comment, inside_line_comment, inside_block_comment):
 

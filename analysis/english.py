@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from gatescope.analysis.closings import register_closing
 from gatescope.analysis.english_scan import OTHER, UPPER, EnglishScan, in_word, letter_cases, scan
 from gatescope.analysis.hypotheses import hypothesis
 from gatescope.analysis.lines import fill_between
@@ -100,8 +101,11 @@ def sentence_start(text: str) -> np.ndarray:
 
 @hypothesis(language="english")
 def inside_quotation(text: str) -> np.ndarray:
-    """Between double quotes, from the opening one to the closing one; a blank line ends a quotation too."""
+    """From an opening double quote to the closing one, or a blank line."""
     return _scan(text).quotation
+
+
+register_closing("english", inside_quotation, '"“”')
 
 
 @hypothesis(language="english")

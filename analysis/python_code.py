@@ -1,8 +1,9 @@
 """Hypotheses about Python source, read from one scan of a text (`gatescope.analysis.python_scan`).
 
 A value is the parser's state after the character: an opening quote or bracket is already inside, a closing one no
-longer is. The prefix of a literal is outside it. Where three quotes open one, the second is outside, for what has been
-read is an empty literal then. What a header or condition holds begins after its keyword and ends before its colon.
+longer is, but in the name with `+close`. The prefix of a literal is outside it. Where three quotes open one, the second
+is outside, for what has been read is an empty literal then. What a header or condition holds begins after its keyword
+and ends before its colon.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from gatescope.analysis.closings import register_closing
 from gatescope.analysis.hypotheses import hypothesis
 from gatescope.analysis.python_lexer import COMMENT, STRING
 from gatescope.analysis.python_scan import CONDITION, DECORATOR, DOCSTRING, HEADER, MODE, PythonScan, scan
@@ -121,3 +123,6 @@ def _register_levels() -> None:
 
 
 _register_levels()
+for _literal in (inside_string, inside_docstring):
+    register_closing("python", _literal, "\"'")
+register_closing("python", inside_brackets, ")]}")

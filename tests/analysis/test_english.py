@@ -36,6 +36,7 @@ def positive(name, text):
         "speaker_line": ["First Citizen:", "ALL:"],
         "sentence_start": ["First", "Speak", "ALL", "Resolved"],
         "inside_quotation": ['"I AM'],
+        "inside_quotation+close": ['"I AM"'],
         "inside_word": [
             *("First", "Citizen", "Speak", "ROME", "DON'T", "say", "I", "AM", "to", "Caius", "ALL", "Resolved", "I")
         ],

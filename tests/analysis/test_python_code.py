@@ -32,6 +32,9 @@ def positive(name, text=TEXT):
     {
         "inside_string": ['"doc', '"x'],
         "inside_docstring": ['"doc'],
+        "inside_string+close": ['"doc"', '"x"'],
+        "inside_docstring+close": ['"doc"'],
+        "inside_brackets+close": ["(c)", "(self, d={})", '(d["x"])'],
         "inside_comment": ["# e"],
         "inside_brackets": ["(c", "(self, d={}", '(d["x"]'],
         "bracket_depth_ge_2": ["{", '["x"'],
@@ -56,6 +59,14 @@ def test_where_it_holds(name, expected):
 )
 def test_continuous(name, text, expected):
     assert label(name, text)[0].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "runs"),
+    [("'' 'a\"b'.c", ["''", "'a\"b'"]), ("f'{d[\"k\"]}z' x", ["'", '"k"', "}z'"]), ("'a\n' b\n", ["'a", "' b"])],
+)
+def test_a_closing_quote_counts_where_it_is_asked_for(text, runs):
+    assert positive("inside_string+close", text) == runs
 
 
 @pytest.mark.parametrize("name", ["indent_gt_0", "indent_level"])

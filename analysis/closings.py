@@ -1,0 +1,31 @@
+"""Hypotheses that count the closing delimiter as inside, beside those whose value is the state after each character."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gatescope.analysis.hypotheses import hypothesis
+from gatescope.engine.vocabulary import code_points
+
+
+def register_closing(language: str, base: Callable[[str], np.ndarray], closing: str) -> None:
+    """Register the hypothesis `base+close`: inside, or at the character that has just ended that.
+
+    Args:
+        language: of the hypothesis.
+        base: the hypothesis without the closing delimiter.
+        closing: the characters that may be one.
+    """
+
+    def closed(text: str) -> np.ndarray:
+        inside = np.array(base(text))
+        inside[1:] |= inside[:-1] & np.isin(code_points(text)[1:], code_points(closing))
+        return inside
+
+    # Of the set of its base, and no other's namesake.
+    closed.__module__ = base.__module__
+    closed.__name__ = f"{base.__name__}+close"
+    closed.__doc__ = f"{(base.__doc__ or '').rstrip('.')}; its closing counts as inside."
+    hypothesis(language=language)(closed)
