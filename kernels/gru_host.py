@@ -212,7 +212,7 @@ def gru_walk_back(
     Args:
         dy: [T, B, H], flat, as all whose shapes are in brackets below, or nothing.
         da: of p, r, z, n, [T, B, 4H], or nothing.
-        x: [T, B, I].
+        x: [T, B, I], or nothing without dw_ih.
         h0: [B, H].
         w_ih, w_rz, w_n: [3H, I], and the rows of W_hh of r and z [2H, H] and of n [H, H], in panels.
         reset: [T, B] or nothing.

@@ -35,6 +35,7 @@ from gatescope.kernels.sequence import (
     joined_product,
     refuse_second_derivative,
     register_autocast,
+    unread,
     wide_dtype,
 )
 from gatescope.kernels.stack import RecurrentStack
@@ -160,7 +161,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     if not save:
         raise RuntimeError("gatescope::lstm: expected save=True where a gradient is wanted, got save=False")
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, h0, c0, weight_ih, weight_hh, reset, *output)
+    asked = ctx.needs_input_grad
+    ctx.save_for_backward(unread(x, asked[3]), h0, c0, unread(weight_ih, asked[0]), weight_hh, reset, *output)
     ctx.backend = backend
 
 

@@ -79,7 +79,8 @@ def lstm_backward(
     dx = empty(x.dtype, x.device, *x.shape) if needs[0] else x.new_empty(0)
     gradients, saved = (flat(dy, x), flat(dcells, x), flat(da, x)), (flat(a), flat(y), flat(cells))
     begin = flat(h0), flat(c0)
-    given = flat(x), *begin, packed(array(w_ih)), packed(array(w_hh)), flat(reset)
+    inputs = flat(x if needs[3] else None, x)
+    given = inputs, *begin, packed(array(w_ih)), packed(array(w_hh)), flat(reset)
     itemsize = x.element_size()
 
     def run(first: int, last: int) -> tuple[np.ndarray, ...]:
@@ -187,7 +188,7 @@ def lstm_walk_back(
     Args:
         dy, dcells: [T, B, H], flat, as all whose shapes are in brackets below, or nothing.
         da: of the gates, [T, B, 4H], or nothing.
-        x: [T, B, I].
+        x: [T, B, I], or nothing without dw_ih.
         h0, c0: [B, H].
         w_ih, w_hh: [4H, I] and [4H, H] in panels.
         reset: [T, B] or nothing.

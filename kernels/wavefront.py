@@ -25,6 +25,7 @@ from gatescope.kernels.sequence import (
     fake_states,
     refuse_second_derivative,
     register_autocast,
+    unread,
 )
 
 OPTIONS = {"lstm": ("",), "gru": ("after", "before"), "rnn": ("tanh", "relu")}
@@ -114,7 +115,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> N
         raise RuntimeError("gatescope::wavefront: expected save=True where a gradient is wanted, got save=False")
     ctx.counts = (len(states), len(weights), len(seeds))
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, *states, *weights, *seeds, reset, *output)
+    # Versions of torch differ in how they nest `ctx.needs_input_grad` here.
+    ctx.save_for_backward(unread(x, weights[0].requires_grad), *states, *weights, *seeds, reset, *output)
 
 
 def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:

@@ -91,6 +91,31 @@ def test_captures_of_one_layer_are_what_backward_reads(cell, backend):
     assert states["h"].data_ptr() == y.data_ptr()
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("backend", ["loop", "triton"])
+def test_an_input_is_kept_only_for_a_weight_that_is_trained(cell, backend, layers):
+    if backend == "triton":
+        pytest.importorskip("triton")
+    module = cell.module(I, H, layers, backend=backend, **cell.options)
+    # Steps enough for a compiled walk on the CPU.
+    x = torch.randn(20, 2, I)
+
+    def run():
+        kept = set()
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t: kept.add(t.untyped_storage().data_ptr()) or t, lambda t: t
+        ):
+            y, _ = module(x)
+        gradients = torch.autograd.grad(y.square().sum(), [module.weight_hh_l0, module.bias_ih_l0])
+        return x.data_ptr() in kept, gradients
+
+    trained, expected = run()
+    module.weight_ih_l0.requires_grad_(False)
+    frozen, gradients = run()
+    assert trained and not frozen
+    assert all(map(torch.equal, gradients, expected))
+
+
 def test_empty_batch(peered, form):
     mine, theirs = pair(peered, None, **form)
     x, *states = inputs(peered, mine, batch=0)
