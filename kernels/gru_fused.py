@@ -140,7 +140,7 @@ class Backward:
 
     Args:
         dy: [T, B, H] or None; only steps that have been reached need to be there.
-        own: gradient of A [T, B, 4, H], or None.
+        dsaved: gradient of A [T, B, 4, H], or None.
         x, h0, w_ih, w_hh: as forward had them.
         y, a: what forward returned.
         reset: [T, B] bool or None.
@@ -152,7 +152,7 @@ class Backward:
     def __init__(
         self,
         dy: Tensor | None,
-        own: Tensor | None,
+        dsaved: Tensor | None,
         x: Tensor,
         h0: Tensor,
         w_ih: Tensor,
@@ -169,11 +169,11 @@ class Backward:
         # Rows n, r, z with reset_after, else r, z: those of the first blocks of A's gradient.
         self._w_back = self._w_hh.roll(hidden, 0) if reset_after else self._w_hh[: 2 * hidden]
         self._dy, self._above = from_readers(dy, above, y)
-        self._own, self._reset = (None if each is None else each.contiguous() for each in (own, reset))
+        self._dsaved, self._reset = (None if each is None else each.contiguous() for each in (dsaved, reset))
         self._a, self._states = a.contiguous(), torch.cat((h0.unsqueeze(0), y))
         self._da, self._passed = a.new_empty(a.shape), y.new_zeros(n_rows, hidden, dtype=torch.float32)
         self.layout = layer_plan("gru", True, n_rows, hidden, y, share)
-        gradients = (self._own, self._da, self._passed)
+        gradients = (self._dsaved, self._da, self._passed)
         if self.layout.form == "persistent":
             saved = (self._a, self._w_hh, self._states, self._reset)
             self._launch = backward_launch(self.layout, *saved, self._dy, *gradients, reset_after, above)
@@ -236,7 +236,7 @@ class Backward:
 
 def gru_backward(
     dy: Tensor | None,
-    own: Tensor | None,
+    dsaved: Tensor | None,
     x: Tensor,
     h0: Tensor,
     w_ih: Tensor,
@@ -249,5 +249,5 @@ def gru_backward(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from those of y and, if any, of A; None where not needed."""
     with torch.cuda.device_of(x), float32_products_as_cudnn(x):
-        layer = Backward(dy, own, x, h0, w_ih, w_hh, y, a, reset, reset_after)
+        layer = Backward(dy, dsaved, x, h0, w_ih, w_hh, y, a, reset, reset_after)
         return gradients_of(layer, x, needs)

@@ -64,7 +64,7 @@ def gru_forward(
 
 def gru_backward(
     dy: Tensor | None,
-    da: Tensor | None,
+    dsaved: Tensor | None,
     x: Tensor,
     h0: Tensor,
     w_ih: Tensor,
@@ -81,7 +81,7 @@ def gru_backward(
     recurrent = array(w_hh)
     weights = packed(array(w_ih)), packed(recurrent[: 2 * hidden]), packed(recurrent[2 * hidden :])
     inputs = flat(x if needs[2] else None, x)
-    given = flat(dy, x), flat(da, x), inputs, flat(h0), *weights, flat(reset), flat(a), flat(y)
+    given = flat(dy, x), flat(dsaved, x), inputs, flat(h0), *weights, flat(reset), flat(a), flat(y)
 
     def run(first: int, last: int) -> tuple[np.ndarray, ...]:
         wide, wide_input = padded_width(hidden, x.element_size()), padded_width(width, x.element_size())
@@ -186,7 +186,7 @@ def gru_walk(
 @compiled
 def gru_walk_back(
     dy: Any,
-    da: Any,
+    dsaved: Any,
     x: Any,
     h0: Any,
     w_ih: Any,
@@ -211,7 +211,7 @@ def gru_walk_back(
 
     Args:
         dy: [T, B, H], flat, as all whose shapes are in brackets below, or nothing.
-        da: of p, r, z, n, [T, B, 4H], or nothing.
+        dsaved: of p, r, z, n, [T, B, 4H], or nothing.
         x: [T, B, I], or nothing without dw_ih.
         h0: [B, H].
         w_ih, w_rz, w_n: [3H, I], and the rows of W_hh of r and z [2H, H] and of n [H, H], in panels.
@@ -247,21 +247,23 @@ def gru_walk_back(
                 fill_row(before[i], nothing if new else source[behind : behind + hidden])
                 if len(dy):
                     add_row(dh[i, :hidden], dy[at : at + hidden])
-                own = da[4 * at : 4 * (at + hidden)] if len(da) else sums[:0]
+                given = dsaved[4 * at : 4 * (at + hidden)] if len(dsaved) else sums[:0]
                 out = g[(place + i) * stride : (place + i) * stride + rows]
-                gru_row_back(saved[4 * at : 4 * (at + hidden)], before[i], dh[i, :hidden], own, out)
+                gru_row_back(saved[4 * at : 4 * (at + hidden)], before[i], dh[i, :hidden], given, out)
             if not reset_after:
                 through.fill(0)
                 add_product(g[place * stride + 3 * hidden :], stride, n, hidden, w_n, through)
             for i in range(n):
                 at = (top + i) * hidden
-                own = da[4 * at : 4 * (at + hidden)] if len(da) else sums[:0]
+                given = dsaved[4 * at : 4 * (at + hidden)] if len(dsaved) else sums[:0]
                 out = g[(place + i) * stride : (place + i) * stride + rows]
                 if not reset_after:
                     fill_row(out[:hidden], through[i])
-                    if len(own):
-                        add_row(out[:hidden], own)
-                gru_reset_row_back(saved[4 * at : 4 * (at + hidden)], before[i], dh[i, :hidden], own, out, reset_after)
+                    if len(given):
+                        add_row(out[:hidden], given)
+                gru_reset_row_back(
+                    saved[4 * at : 4 * (at + hidden)], before[i], dh[i, :hidden], given, out, reset_after
+                )
             add_product(g[place * stride + hidden :], stride, n, 2 * hidden, w_rz, dh)
             if reset_after:
                 add_product(g[place * stride :], stride, n, hidden, w_n, dh)

@@ -11,7 +11,7 @@ import triton.language as tl
 
 from gatescope.kernels.dropout_kernel import dropped, incoming, load_readers
 from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
-from gatescope.kernels.pointwise import as_float32, load_blocks, sigmoid, store_blocks, tanh
+from gatescope.kernels.pointwise import as_float32, load_blocks, sigmoid, sigmoid_back, store_blocks, tanh, tanh_back
 from gatescope.kernels.resident import load_resident, resident_columns, sum_alone, sum_of_resident
 from gatescope.kernels.slices import load_slices, slices_ahead, sum_of_slices
 from gatescope.kernels.tiles import (
@@ -195,11 +195,9 @@ def forward_kernel(
 
 
 @triton.jit
-def first_back(z, n, h, dh, own_z, own_n):
+def first_back(z, n, h, dh, given_z, given_n):
     """The gradients before the activations of n and z, and the part of h's that needs no product."""
-    d_n = (dh * (1.0 - z) + own_n) * (1.0 - n * n)
-    d_z = (dh * (h - n) + own_z) * z * (1.0 - z)
-    return d_n, d_z, dh * z
+    return tanh_back(dh * (1.0 - z) + given_n, n), sigmoid_back(dh * (h - n) + given_z, z), dh * z
 
 
 @triton.jit(do_not_specialize=RUNTIME)
@@ -209,7 +207,7 @@ def backward_kernel(
     states_ptr,
     reset_ptr,
     dy_ptr,
-    own_ptr,
+    dsaved_ptr,
     da_ptr,
     dh_ptr,
     above_ptr,
@@ -241,7 +239,7 @@ def backward_kernel(
     Args:
         a_ptr, states_ptr: p, r, z, n [T, B, 4, H] and h [T + 1, B, H] that forward has saved.
         w_ptr, reset_ptr: as forward had them.
-        own_ptr: gradients of captured p and gates [T, B, 4, H], or None.
+        dsaved_ptr: gradients of captured p and gates [T, B, 4, H], or None.
         da_ptr, dh_ptr: the gradients [T, B, 4, H], written, and what passes the step by, without W_hh, [B, H].
         dy_ptr: gradients of the states from outside, [T, B, H], or None.
         above_ptr, seed_ptr: those of what the layer above has read, and the seed of its dropout, or None.
@@ -307,9 +305,9 @@ def backward_kernel(
         p, r, z, n = as_float32(a)
         h = state.to(tl.float32)
         dh = incoming(read, above_ptr, seed_ptr, o_h, rows + first_row, t, layer, P) + carried
-        own_p, own_r, own_z, own_n = 0.0, 0.0, 0.0, 0.0
-        if own_ptr is not None:
-            own_p, own_r, own_z, own_n = as_float32(load_blocks(own_ptr + t * size * 4 + o_gate, own, H, 4))
+        given_p, given_r, given_z, given_n = 0.0, 0.0, 0.0, 0.0
+        if dsaved_ptr is not None:
+            given_p, given_r, given_z, given_n = as_float32(load_blocks(dsaved_ptr + t * size * 4 + o_gate, own, H, 4))
         here = False
         if reset_ptr is not None:
             here = tl.load(reset_ptr + t * n_rows + rows, mask=in_b, other=0) != 0
@@ -328,11 +326,11 @@ def backward_kernel(
         if reset_ptr is not None:
             through = tl.where(cut, 0.0, through)
         dh += through
-        s_n, s_z, passed = first_back(z, n, h, dh, own_z, own_n)
+        s_n, s_z, passed = first_back(z, n, h, dh, given_z, given_n)
         tl.store(da_at + 3 * H, s_n, mask=own)
         if AFTER:
-            s_r = (s_n * p + own_r) * r * (1.0 - r)
-            s_p = s_n * r + own_p
+            s_r = sigmoid_back(s_n * p + given_r, r)
+            s_p = s_n * r + given_p
             tl.store(da_at, s_p, mask=own)
         else:
             if PHASE == WHOLE and COLUMNS > 1:
@@ -348,10 +346,10 @@ def backward_kernel(
                     else:
                         tiles = load_ahead(at_n, in_b, H, BLOCK_K, PARTS, 0, FEW)
                         s_p = sum_of_loaded(tiles, at_n, in_b, w_n, H, BLOCK_K, PARTS, 1, FEW, WARP_GROUPS)
-                    s_p += own_p
+                    s_p += given_p
                 else:
-                    s_p = sum_alone((s_n.to(dtype),), w_n, RESIDENT, WARP_GROUPS) + own_p
-                s_r = (s_p * h + own_r) * r * (1.0 - r)
+                    s_p = sum_alone((s_n.to(dtype),), w_n, RESIDENT, WARP_GROUPS) + given_p
+                s_r = sigmoid_back(s_p * h + given_r, r)
                 passed += s_p * r
         carried = tl.where(here, 0.0, passed)
         if PHASE != FIRST:

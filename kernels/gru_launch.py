@@ -49,14 +49,14 @@ def backward_launch(
     states: Tensor,
     reset: Tensor | None,
     dy: Tensor | None,
-    own: Tensor | None,
+    dsaved: Tensor | None,
     da: Tensor,
     passed: Tensor,
     reset_after: bool,
     above: Above | None = None,
 ) -> Launch:
     """The persistent backward kernel on these tensors; time, rows and counters are filled in when it runs."""
-    tensors = {"a_ptr": a, "w_ptr": w_hh, "states_ptr": states, "reset_ptr": reset, "dy_ptr": dy, "own_ptr": own}
+    tensors = {"a_ptr": a, "w_ptr": w_hh, "states_ptr": states, "reset_ptr": reset, "dy_ptr": dy, "dsaved_ptr": dsaved}
     tensors |= {"da_ptr": da, "dh_ptr": passed}
     sizes = {"n_rows": da.shape[1], "n_steps": len(da)}
     modes = {"AFTER": reset_after, "SLICES": layout.slices, "PHASE": WHOLE.value}
@@ -69,7 +69,7 @@ def backward_step(
     reset: Tensor | None,
     through: Tensor,
     dq: Tensor | None,
-    own: Tensor | None,
+    dsaved: Tensor | None,
     da: Tensor,
     passed: Tensor,
     reset_after: bool,
@@ -80,6 +80,6 @@ def backward_step(
     The gradient of the states, and the step that it begins with, are filled in when it runs.
     """
     tensors = {"a_ptr": a, "states_ptr": states, "reset_ptr": reset, "dy_ptr": None, "through_ptr": through}
-    tensors |= {"dq_ptr": dq, "own_ptr": own, "da_ptr": da, "passed_ptr": passed}
+    tensors |= {"dq_ptr": dq, "dsaved_ptr": dsaved, "da_ptr": da, "passed_ptr": passed}
     sizes = {"first_step": 0, "n_rows": da.shape[1], "n_steps": len(da)}
     return pointwise_step(backward_step_kernel, tensors, sizes, states, AFTER=reset_after, PHASE=phase.value)

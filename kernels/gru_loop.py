@@ -110,7 +110,7 @@ def _walk_on_host(
 
 def gru_backward(
     dy: Tensor | None,
-    da: Tensor | None,
+    dsaved: Tensor | None,
     x: Tensor,
     h0: Tensor,
     w_ih: Tensor,
@@ -123,11 +123,11 @@ def gru_backward(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from those of y and, if any, of A; None where not needed."""
     x, w_ih, w_hh = factors(x, w_ih, w_hh)
-    dy, da, h0, y = wide(dy, da, h0, y)
+    dy, dsaved, h0, y = wide(dy, dsaved, h0, y)
     if fits_panels(x, h0):
         from gatescope.kernels import gru_host
 
-        return gru_host.gru_backward(dy, da, x, h0, w_ih, w_hh, y, a, reset, reset_after, needs)
+        return gru_host.gru_backward(dy, dsaved, x, h0, w_ih, w_hh, y, a, reset, reset_after, needs)
     n_steps, n_rows, hidden = y.shape
     if dy is None:
         dy = torch.zeros_like(y)
@@ -140,9 +140,9 @@ def gru_backward(
     for start, stop in reversed(list(blocks(n_steps))):
         steps, gradient = slice(start, stop), buffer[: stop - start]
         before = entering_block(h0, y, start, stop, reset)
-        own = None if da is None else da[steps].contiguous()
+        given = None if dsaved is None else dsaved[steps].contiguous()
         dys = (dy[start - 1] if start > 0 else nothing, *dy[start : stop - 1].unbind(0))
-        walk(gradient, own, a[steps], before, dh, dys, clears[steps], weights)
+        walk(gradient, given, a[steps], before, dh, dys, clears[steps], weights)
         _add(gradients, gradient.flatten(2), steps, before, a[steps, :, 0], reset_after)
     dw_hh, sums = gradients.w_hh, gradients.sums
     db_ih = db_hh = None
@@ -161,7 +161,7 @@ def _parts(w_hh: Tensor, hidden: int, reset_after: bool) -> tuple[Tensor, ...]:
 
 def _walk_back(
     gradient: Tensor,
-    own: Tensor | None,
+    given: Tensor | None,
     a: Tensor,
     before: Tensor,
     dh: Tensor,
@@ -173,7 +173,7 @@ def _walk_back(
 
     Args:
         gradient: [S, B, 4, H], of p, r, z, n.
-        own: [S, B, 4, H], the gradients of a itself, if any.
+        given: [S, B, 4, H], the gradients of a itself, if any.
         a: [S, B, 4, H], p, r, z, n.
         before: [S, B, H], the state before each step.
         dh: [B, H], the gradient of the state after the block.
@@ -182,19 +182,19 @@ def _walk_back(
         weights: as of the way forward, each [rows, H].
     """
     walk = _walk_after if len(weights) == 1 else _walk_before
-    own = _coefficients(a, before, gradient, own, len(weights) == 1)
+    added = _coefficients(a, before, gradient, given, len(weights) == 1)
     nothing = torch.zeros_like(dh)
     for t in reversed(range(len(a))):
-        added, clear = None if own is None else own[t], clears[t]
+        more, clear = None if added is None else added[t], clears[t]
         if clear is None:
-            walk(gradient[t], added, a[t], dh, dys[t], *weights)
+            walk(gradient[t], more, a[t], dh, dys[t], *weights)
         else:
-            walk(gradient[t], added, a[t], dh, nothing, *weights).masked_fill_(clear, 0).add_(dys[t])
+            walk(gradient[t], more, a[t], dh, nothing, *weights).masked_fill_(clear, 0).add_(dys[t])
 
 
 def _walk_back_on_host(
     gradient: Tensor,
-    own: Tensor | None,
+    given: Tensor | None,
     a: Tensor,
     before: Tensor,
     dh: Tensor,
@@ -207,44 +207,46 @@ def _walk_back_on_host(
 
     hidden, reset_after = dh.shape[1], len(weights) == 1
     gradient = gradient.flatten(2)
-    owns = gradient.new_empty(*gradient.shape[:2], 0) if own is None else own.flatten(2)
+    all_given = gradient.new_empty(*gradient.shape[:2], 0) if given is None else given.flatten(2)
     inner = gradient[..., : 3 * hidden] if reset_after else gradient[..., hidden : 3 * hidden]
     every_p, every_n = gradient[..., :hidden], gradient[..., 3 * hidden :]
     nothing, above = torch.zeros_like(dh), dh.numpy()
     arrays = zip(a.flatten(2).numpy(), before.numpy(), gradient.numpy(), strict=True)
     for t, (saved, state, g) in reversed(list(enumerate(arrays))):
-        added, clear = owns[t].numpy(), clears[t]
-        gru_state_back(saved, state, above, added, g)
+        of_step, clear = all_given[t].numpy(), clears[t]
+        gru_state_back(saved, state, above, of_step, g)
         if not reset_after:
-            p = every_p[t].zero_() if own is None else every_p[t].copy_(owns[t, :, :hidden])
+            p = every_p[t].zero_() if given is None else every_p[t].copy_(all_given[t, :, :hidden])
             add_product(p, every_n[t], weights[1])
         dy = dys[t].contiguous() if clear is None else nothing
-        gru_reset_back(saved, state, above, added, g, dy.numpy(), reset_after)
+        gru_reset_back(saved, state, above, of_step, g, dy.numpy(), reset_after)
         add_product(dh, inner[t], weights[0])
         if clear is not None:
             dh.masked_fill_(clear, 0).add_(dys[t])
 
 
-def _walk_after(g: Tensor, own: Tensor | None, a: Tensor, dh: Tensor, dy: Tensor, w_nrz: Tensor) -> Tensor:
+def _walk_after(g: Tensor, added: Tensor | None, a: Tensor, dh: Tensor, dy: Tensor, w_nrz: Tensor) -> Tensor:
     """One step back with reset_after: coefficients g [B, 4, H] become gradients; return that of h before the step."""
-    if own is None:
+    if added is None:
         g.mul_(dh.unsqueeze(1))
     else:
-        torch.addcmul(own, g, dh.unsqueeze(1), out=g)
+        torch.addcmul(added, g, dh.unsqueeze(1), out=g)
     return add_product(torch.addcmul(dy, dh, a[:, 2], out=dh), g.flatten(1)[:, : len(w_nrz)], w_nrz)
 
 
-def _walk_before(g: Tensor, own: Tensor | None, a: Tensor, dh: Tensor, dy: Tensor, w_rz: Tensor, w_n: Tensor) -> Tensor:
+def _walk_before(
+    g: Tensor, added: Tensor | None, a: Tensor, dh: Tensor, dy: Tensor, w_rz: Tensor, w_n: Tensor
+) -> Tensor:
     """One step back without reset_after, where the gradient of p = r*h comes out of that of n."""
     p, r, zn = g[:, 0], g[:, 1], g[:, 2:]
     zn.mul_(dh.unsqueeze(1))
-    if own is not None:
-        zn.add_(own[:, 2:])
-        p.copy_(own[:, 0])
+    if added is not None:
+        zn.add_(added[:, 2:])
+        p.copy_(added[:, 0])
     add_product(p, g[:, 3], w_n)
     r.mul_(p)
-    if own is not None:
-        r.add_(own[:, 1])
+    if added is not None:
+        r.add_(added[:, 1])
     torch.addcmul(dy, dh, a[:, 2], out=dh).addcmul_(p, a[:, 1])
     return add_product(dh, g[:, 1:3].flatten(1), w_rz)
 
@@ -260,7 +262,7 @@ def biases(
     return torch.cat((b_ih[: 2 * hidden] + b_hh[: 2 * hidden], b_ih[2 * hidden :])), b_hh[2 * hidden :]
 
 
-def _coefficients(a: Tensor, before: Tensor, out: Tensor, da: Tensor | None, reset_after: bool) -> Tensor | None:
+def _coefficients(a: Tensor, before: Tensor, out: Tensor, given: Tensor | None, reset_after: bool) -> Tensor | None:
     """Write what the gradient of h is multiplied with, for a block of steps; return what the gates' own gradients add.
 
     With reset_after `dn = dh (1-z)(1-n^2)`, `dp = dn r`, `dr = dn p r(1-r)`, `dz = dh (h-n) z(1-z)`, each before its
@@ -278,13 +280,13 @@ def _coefficients(a: Tensor, before: Tensor, out: Tensor, da: Tensor | None, res
     else:
         out_p.zero_()
         torch.mul(before, r, out=out_r).mul_(not_r)
-    if da is None:
+    if given is None:
         return None
-    dp, dr, dz, dn = da.unbind(2)
-    own_n, own_z = dn * n_slope, dz * z * not_z
+    dp, dr, dz, dn = given.unbind(2)
+    added_n, added_z = dn * n_slope, dz * z * not_z
     if reset_after:
-        return torch.stack((dp + own_n * r, (dr + own_n * p) * r * not_r, own_z, own_n), dim=2)
-    return torch.stack((dp, dr * r * not_r, own_z, own_n), dim=2)
+        return torch.stack((dp + added_n * r, (dr + added_n * p) * r * not_r, added_z, added_n), dim=2)
+    return torch.stack((dp, dr * r * not_r, added_z, added_n), dim=2)
 
 
 def _add(gradients: Gradients, gradient: Tensor, steps: slice, before: Tensor, p: Tensor, reset_after: bool) -> None:

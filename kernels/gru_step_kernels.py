@@ -10,7 +10,7 @@ import triton.language as tl
 
 from gatescope.kernels.grid import RUNTIME
 from gatescope.kernels.gru_kernels import FIRST, SECOND, first_back
-from gatescope.kernels.pointwise import as_float32, load_blocks, passed_on, sigmoid, tanh
+from gatescope.kernels.pointwise import as_float32, load_blocks, passed_on, sigmoid, sigmoid_back, tanh
 
 
 @triton.jit(do_not_specialize=RUNTIME)
@@ -56,7 +56,7 @@ def backward_step_kernel(
     dy_ptr,
     through_ptr,
     dq_ptr,
-    own_ptr,
+    dsaved_ptr,
     da_ptr,
     passed_ptr,
     t,
@@ -78,24 +78,24 @@ def backward_step_kernel(
     dh = tl.load(dy_ptr + o_read, mask=in_h, other=0.0).to(tl.float32)
     dh += tl.load(passed_ptr + o_own, mask=in_h, other=0.0)
     dh += passed_on(through_ptr, reset_ptr, row, at, o_h, t + 1 < n_steps, n_rows, H)
-    own_p, own_r, own_z, own_n = 0.0, 0.0, 0.0, 0.0
-    if own_ptr is not None:
-        own_p, own_r, own_z, own_n = as_float32(load_blocks(own_ptr + o_gate, in_h, H, 4))
+    given_p, given_r, given_z, given_n = 0.0, 0.0, 0.0, 0.0
+    if dsaved_ptr is not None:
+        given_p, given_r, given_z, given_n = as_float32(load_blocks(dsaved_ptr + o_gate, in_h, H, 4))
     here = False
     if reset_ptr is not None:
         here = tl.load(reset_ptr + at) != 0
         h = tl.where(here, 0.0, h)
-    d_n, d_z, passed = first_back(z, n, h, dh, own_z, own_n)
+    d_n, d_z, passed = first_back(z, n, h, dh, given_z, given_n)
     if PHASE != SECOND:
         tl.store(da_ptr + o_gate + 2 * H, d_z, mask=in_h)
         tl.store(da_ptr + o_gate + 3 * H, d_n, mask=in_h)
     if PHASE != FIRST:
         if AFTER:
-            d_r = (d_n * p + own_r) * r * (1.0 - r)
-            tl.store(da_ptr + o_gate, d_n * r + own_p, mask=in_h)
+            d_r = sigmoid_back(d_n * p + given_r, r)
+            tl.store(da_ptr + o_gate, d_n * r + given_p, mask=in_h)
         else:
-            d_q = tl.load(dq_ptr + o_own, mask=in_h, other=0.0).to(tl.float32) + own_p
-            d_r = (d_q * h + own_r) * r * (1.0 - r)
+            d_q = tl.load(dq_ptr + o_own, mask=in_h, other=0.0).to(tl.float32) + given_p
+            d_r = sigmoid_back(d_q * h + given_r, r)
             passed += d_q * r
         tl.store(da_ptr + o_gate + H, d_r, mask=in_h)
         tl.store(passed_ptr + o_own, tl.where(here, 0.0, passed), mask=in_h)

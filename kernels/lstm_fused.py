@@ -125,7 +125,7 @@ class Backward:
 
     Args:
         dy: [T, B, H] or None; only steps that have been reached need to be there.
-        dcells, own: gradients of c [T, B, H] and of the gates [T, B, 4, H], or None.
+        dcells, dsaved: gradients of c [T, B, H] and of the gates [T, B, 4, H], or None.
         x, h0, c0, w_ih, w_hh: as forward had them.
         y, cells, a: what forward returned.
         reset: [T, B] bool or None.
@@ -137,7 +137,7 @@ class Backward:
         self,
         dy: Tensor | None,
         dcells: Tensor | None,
-        own: Tensor | None,
+        dsaved: Tensor | None,
         x: Tensor,
         h0: Tensor,
         c0: Tensor,
@@ -153,13 +153,13 @@ class Backward:
         n_rows, hidden = h0.shape
         self._x, self._h0, self._w_ih, self._y = x, h0, w_ih, y
         self._dy, self._above = from_readers(dy, above, y)
-        self._dcells, self._own, self._reset = (
-            None if each is None else each.contiguous() for each in (dcells, own, reset)
+        self._dcells, self._dsaved, self._reset = (
+            None if each is None else each.contiguous() for each in (dcells, dsaved, reset)
         )
         self._a, self._cells, self._c0, self._w_hh = (each.contiguous() for each in (a, cells, c0, w_hh))
         self._da, self._dc = a.new_empty(a.shape), cells.new_zeros(n_rows, hidden)
         self.layout = layer_plan("lstm", True, n_rows, hidden, y, share)
-        gradients = (self._dcells, self._own, self._da, self._dc)
+        gradients = (self._dcells, self._dsaved, self._da, self._dc)
         if self.layout.form == "persistent":
             saved = (self._a, self._w_hh, self._c0, self._cells, self._reset, self._dy)
             self._launch = backward_launch(self.layout, *saved, *gradients, above)
@@ -200,7 +200,7 @@ class Backward:
 def lstm_backward(
     dy: Tensor | None,
     dcells: Tensor | None,
-    own: Tensor | None,
+    dsaved: Tensor | None,
     x: Tensor,
     h0: Tensor,
     c0: Tensor,
@@ -214,5 +214,5 @@ def lstm_backward(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, h0, c0, w_ih, w_hh, b_ih, b_hh from those of y, c and the gates; None where not needed."""
     with torch.cuda.device_of(x), float32_products_as_cudnn(x):
-        layer = Backward(dy, dcells, own, x, h0, c0, w_ih, w_hh, y, cells, a, reset)
+        layer = Backward(dy, dcells, dsaved, x, h0, c0, w_ih, w_hh, y, cells, a, reset)
         return gradients_of(layer, x, needs)

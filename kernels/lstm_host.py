@@ -62,7 +62,7 @@ def lstm_forward(
 def lstm_backward(
     dy: Tensor | None,
     dcells: Tensor | None,
-    da: Tensor | None,
+    dsaved: Tensor | None,
     x: Tensor,
     h0: Tensor,
     c0: Tensor,
@@ -77,7 +77,7 @@ def lstm_backward(
     """Do what `gatescope.kernels.lstm_loop.lstm_backward` does, in float32 or float64."""
     (n_steps, n_rows, width), hidden = x.shape, h0.shape[1]
     dx = empty(x.dtype, x.device, *x.shape) if needs[0] else x.new_empty(0)
-    gradients, saved = (flat(dy, x), flat(dcells, x), flat(da, x)), (flat(a), flat(y), flat(cells))
+    gradients, saved = (flat(dy, x), flat(dcells, x), flat(dsaved, x)), (flat(a), flat(y), flat(cells))
     begin = flat(h0), flat(c0)
     inputs = flat(x if needs[3] else None, x)
     given = inputs, *begin, packed(array(w_ih)), packed(array(w_hh)), flat(reset)
@@ -162,7 +162,7 @@ def lstm_walk(
 def lstm_walk_back(
     dy: Any,
     dcells: Any,
-    da: Any,
+    dsaved: Any,
     x: Any,
     h0: Any,
     c0: Any,
@@ -187,7 +187,7 @@ def lstm_walk_back(
 
     Args:
         dy, dcells: [T, B, H], flat, as all whose shapes are in brackets below, or nothing.
-        da: of the gates, [T, B, 4H], or nothing.
+        dsaved: of the gates, [T, B, 4H], or nothing.
         x: [T, B, I], or nothing without dw_ih.
         h0, c0: [B, H].
         w_ih, w_hh: [4H, I] and [4H, H] in panels.
@@ -224,10 +224,10 @@ def lstm_walk_back(
                     add_row(dh[i, :hidden], dy[at : at + hidden])
                 if len(dcells):
                     add_row(dc[i], dcells[at : at + hidden])
-                own = da[4 * at : 4 * (at + hidden)] if len(da) else sums[:0]
+                given = dsaved[4 * at : 4 * (at + hidden)] if len(dsaved) else sums[:0]
                 out = g[(place + i) * stride : (place + i) * stride + rows]
                 kept, cell = gates[4 * at : 4 * (at + hidden)], cells[at : at + hidden]
-                lstm_row_back(kept, cell, old, dh[i, :hidden], dc[i], own, out, squashed)
+                lstm_row_back(kept, cell, old, dh[i, :hidden], dc[i], given, out, squashed)
                 fill_row(before[i], nothing if new else before_h[behind : behind + hidden])
             if len(db):
                 add_bias_gradient(db, g[place * stride :], stride, n, sums)

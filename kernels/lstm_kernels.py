@@ -10,7 +10,7 @@ import triton.language as tl
 
 from gatescope.kernels.dropout_kernel import dropped, incoming, load_readers
 from gatescope.kernels.grid import COUNTER_STRIDE, RUNTIME, arrive, wait
-from gatescope.kernels.pointwise import as_float32, load_blocks, sigmoid, store_blocks, tanh
+from gatescope.kernels.pointwise import as_float32, load_blocks, sigmoid, sigmoid_back, store_blocks, tanh, tanh_back
 from gatescope.kernels.resident import load_resident, resident_columns, sum_alone, sum_of_resident
 from gatescope.kernels.slices import load_slices, slices_ahead, sum_of_slices
 from gatescope.kernels.tiles import load_ahead, load_columns, load_parts, sum_of_loaded
@@ -25,14 +25,12 @@ def step(a_i, a_f, a_g, a_o, c, dtype: tl.constexpr):
 
 
 @triton.jit
-def step_back(i, f, g, o, c, before, dh, dc, own_i, own_f, own_g, own_o, dtype: tl.constexpr):
+def step_back(i, f, g, o, c, before, dh, dc, given_i, given_f, given_g, given_o, dtype: tl.constexpr):
     """The gradients before the activations, and that of the cell before, from those of h, of c and of the gates."""
     squashed = tanh(c, dtype)
-    dc = dc + dh * o * (1.0 - squashed * squashed)
-    d_i = (dc * g + own_i) * i * (1.0 - i)
-    d_f = (dc * before + own_f) * f * (1.0 - f)
-    d_g = (dc * i + own_g) * (1.0 - g * g)
-    d_o = (dh * squashed + own_o) * o * (1.0 - o)
+    dc = dc + tanh_back(dh * o, squashed)
+    d_i, d_f = sigmoid_back(dc * g + given_i, i), sigmoid_back(dc * before + given_f, f)
+    d_g, d_o = tanh_back(dc * i + given_g, g), sigmoid_back(dh * squashed + given_o, o)
     return d_i, d_f, d_g, d_o, dc * f
 
 
@@ -150,7 +148,7 @@ def backward_kernel(
     reset_ptr,
     dy_ptr,
     dcells_ptr,
-    own_ptr,
+    dsaved_ptr,
     da_ptr,
     dc_ptr,
     above_ptr,
@@ -180,7 +178,7 @@ def backward_kernel(
     Args:
         a_ptr, c_ptr: gates [T, B, 4, H] and cells [T, B, H] that forward has saved.
         w_ptr, c0_ptr, reset_ptr: as forward had them.
-        dcells_ptr, own_ptr: gradients of captured cells [T, B, H] and gates [T, B, 4, H], or None.
+        dcells_ptr, dsaved_ptr: gradients of captured cells [T, B, H] and gates [T, B, 4, H], or None.
         da_ptr, dc_ptr: the gradients [T, B, 4, H], written, and that of the cell before the last step done, [B, H].
         dy_ptr: gradients of the states from outside, [T, B, H], or None.
         above_ptr, seed_ptr: those of what the layer above has read, and the seed of its dropout, or None.
@@ -257,10 +255,10 @@ def backward_kernel(
         # Gradients of captured cells and gates are rare, and registers for the products scarce.
         if dcells_ptr is not None:
             dc += tl.load(dcells_ptr + t * size + o_own, mask=own, other=0.0).to(tl.float32)
-        own_i, own_f, own_g, own_o = 0.0, 0.0, 0.0, 0.0
-        if own_ptr is not None:
-            own_i, own_f, own_g, own_o = as_float32(load_blocks(own_ptr + t * size * 4 + o_gate, own, H, 4))
-        s_i, s_f, s_g, s_o, dc = step_back(i, f, g, o, c_t, c_before, dh, dc, own_i, own_f, own_g, own_o, dtype)
+        given_i, given_f, given_g, given_o = 0.0, 0.0, 0.0, 0.0
+        if dsaved_ptr is not None:
+            given_i, given_f, given_g, given_o = as_float32(load_blocks(dsaved_ptr + t * size * 4 + o_gate, own, H, 4))
+        s_i, s_f, s_g, s_o, dc = step_back(i, f, g, o, c_t, c_before, dh, dc, given_i, given_f, given_g, given_o, dtype)
         if reset_ptr is not None:
             dc = tl.where(here, 0.0, dc)
         store_blocks(da_ptr + t * size * 4 + o_gate, own, (s_i, s_f, s_g, s_o), H)

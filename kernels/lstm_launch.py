@@ -42,14 +42,14 @@ def backward_launch(
     reset: Tensor | None,
     dy: Tensor | None,
     dcells: Tensor | None,
-    own: Tensor | None,
+    dsaved: Tensor | None,
     da: Tensor,
     dc: Tensor,
     above: Above | None = None,
 ) -> Launch:
     """The persistent backward kernel on these tensors; time, rows and counters are filled in when it runs."""
     tensors = {"a_ptr": a, "w_ptr": w_hh, "c0_ptr": c0, "c_ptr": cells, "reset_ptr": reset, "dy_ptr": dy}
-    tensors |= {"dcells_ptr": dcells, "own_ptr": own, "da_ptr": da, "dc_ptr": dc}
+    tensors |= {"dcells_ptr": dcells, "dsaved_ptr": dsaved, "da_ptr": da, "dc_ptr": dc}
     return persistent(
         backward_kernel,
         layout,
@@ -68,7 +68,7 @@ def backward_step(
     reset: Tensor | None,
     through: Tensor,
     dcells: Tensor | None,
-    own: Tensor | None,
+    dsaved: Tensor | None,
     da: Tensor,
     dc: Tensor,
 ) -> Launch:
@@ -77,6 +77,6 @@ def backward_step(
     The gradient of the states, and the step that it begins with, are filled in when it runs.
     """
     tensors = {"a_ptr": a, "c0_ptr": c0, "c_ptr": cells, "reset_ptr": reset, "dy_ptr": None, "through_ptr": through}
-    tensors |= {"dcells_ptr": dcells, "own_ptr": own, "da_ptr": da, "dc_ptr": dc}
+    tensors |= {"dcells_ptr": dcells, "dsaved_ptr": dsaved, "da_ptr": da, "dc_ptr": dc}
     sizes = {"first_step": 0, "n_rows": da.shape[1], "n_steps": len(da)}
     return pointwise_step(backward_step_kernel, tensors, sizes, cells)

@@ -90,7 +90,7 @@ def activate(a: Tensor, before: Tensor, c: Tensor, h: Tensor) -> None:
 def lstm_backward(
     dy: Tensor | None,
     dcells: Tensor | None,
-    da: Tensor | None,
+    dsaved: Tensor | None,
     x: Tensor,
     h0: Tensor,
     c0: Tensor,
@@ -104,11 +104,11 @@ def lstm_backward(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, h0, c0, w_ih, w_hh, b_ih, b_hh from those of y, c and the gates; None where not needed."""
     x, w_ih, w_hh = factors(x, w_ih, w_hh)
-    dy, dcells, da, h0, c0, y = wide(dy, dcells, da, h0, c0, y)
+    dy, dcells, dsaved, h0, c0, y = wide(dy, dcells, dsaved, h0, c0, y)
     if fits_panels(x, h0):
         from gatescope.kernels import lstm_host
 
-        return lstm_host.lstm_backward(dy, dcells, da, x, h0, c0, w_ih, w_hh, y, cells, a, reset, needs)
+        return lstm_host.lstm_backward(dy, dcells, dsaved, x, h0, c0, w_ih, w_hh, y, cells, a, reset, needs)
     n_steps, n_rows, hidden = y.shape
     if dy is None:
         dy = torch.zeros_like(y)
@@ -120,8 +120,8 @@ def lstm_backward(
     for start, stop in reversed(list(blocks(n_steps))):
         steps, gradient = slice(start, stop), buffer[: stop - start]
         before = entering_block(c0, cells, start, stop, reset)
-        own = None if da is None else da[steps]
-        through, own = _coefficients(a[steps], before, cells[steps], gradient, own)
+        given = None if dsaved is None else dsaved[steps]
+        through, added = _coefficients(a[steps], before, cells[steps], gradient, given)
         dys = (dy[start - 1] if start > 0 else nothing, *dy[start : stop - 1].unbind(0))
         walked = (range(start, stop), gradient, through, a[steps, :, 1], dys)
         for t, g, to_c, f, before_dy in reversed(list(zip(*walked, strict=True))):
@@ -130,8 +130,8 @@ def lstm_backward(
             dc.addcmul_(dh, to_c)
             g[:, :3].mul_(dc.unsqueeze(1))
             g[:, 3].mul_(dh)
-            if own is not None:
-                g.add_(own[t - start])
+            if added is not None:
+                g.add_(added[t - start])
             dc.mul_(f)
             clear = clears[t]
             sum_product(before_dy if clear is None else nothing, g.flatten(1), w_columns, out=dh)
@@ -148,7 +148,7 @@ def lstm_backward(
 
 
 def _coefficients(
-    a: Tensor, before: Tensor, cells: Tensor, out: Tensor, da: Tensor | None
+    a: Tensor, before: Tensor, cells: Tensor, out: Tensor, given: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """Write what the gradients of c (i, f, g) and h (o) are multiplied with, for a block of steps.
 
@@ -166,6 +166,6 @@ def _coefficients(
     torch.mul(torch.addcmul(one, g, g, value=-1), i, out=out_g)
     torch.mul(squashed, o, out=out_o).mul_(1 - o)
     through = torch.addcmul(one, squashed, squashed, value=-1).mul_(o)
-    if da is None:
+    if given is None:
         return through, None
-    return through, da * torch.stack((i * (1 - i), f * (1 - f), 1 - g * g, o * (1 - o)), dim=2)
+    return through, given * torch.stack((i * (1 - i), f * (1 - f), 1 - g * g, o * (1 - o)), dim=2)

@@ -39,7 +39,7 @@ def backward_step_kernel(
     dy_ptr,
     through_ptr,
     dcells_ptr,
-    own_ptr,
+    dsaved_ptr,
     da_ptr,
     dc_ptr,
     t,
@@ -61,9 +61,9 @@ def backward_step_kernel(
     dh = tl.load(dy_ptr + o_read, mask=in_h, other=0.0).to(tl.float32)
     dh += passed_on(through_ptr, reset_ptr, row, at, o_h, t + 1 < n_steps, n_rows, H)
     dc = tl.load(dc_ptr + row * H + o_h, mask=in_h, other=0.0)
-    own_i, own_f, own_g, own_o = 0.0, 0.0, 0.0, 0.0
-    if own_ptr is not None:
-        own_i, own_f, own_g, own_o = as_float32(load_blocks(own_ptr + o_gate, in_h, H, 4))
+    given_i, given_f, given_g, given_o = 0.0, 0.0, 0.0, 0.0
+    if dsaved_ptr is not None:
+        given_i, given_f, given_g, given_o = as_float32(load_blocks(dsaved_ptr + o_gate, in_h, H, 4))
     if dcells_ptr is not None:
         dc += tl.load(dcells_ptr + o_own, mask=in_h, other=0.0).to(tl.float32)
     here = False
@@ -71,7 +71,7 @@ def backward_step_kernel(
         here = tl.load(reset_ptr + at) != 0
         before = tl.where(here, 0.0, before)
     s_i, s_f, s_g, s_o, dc = step_back(
-        i, f, g, o, c, before, dh, dc, own_i, own_f, own_g, own_o, a_ptr.dtype.element_ty
+        i, f, g, o, c, before, dh, dc, given_i, given_f, given_g, given_o, a_ptr.dtype.element_ty
     )
     store_blocks(da_ptr + o_gate, in_h, (s_i, s_f, s_g, s_o), H)
     tl.store(dc_ptr + row * H + o_h, tl.where(here, 0.0, dc), mask=in_h)

@@ -63,6 +63,18 @@ def tanh(x, dtype: tl.constexpr):
 
 
 @triton.jit
+def sigmoid_back(gradient, s):
+    """The gradient of x from that of s = sigmoid(x)."""
+    return gradient * s * (1.0 - s)
+
+
+@triton.jit
+def tanh_back(gradient, s):
+    """The gradient of x from that of s = tanh(x)."""
+    return gradient * (1.0 - s * s)
+
+
+@triton.jit
 def load_blocks(at, own, H: tl.constexpr, COUNT: tl.constexpr):
     """Blocks of A that follow each other, H apart, as they are stored.
 

@@ -16,7 +16,8 @@ from gatescope.kernels.tiles import load_ahead, load_columns, load_parts, sum_of
 
 
 @triton.jit
-def _activate(a, dtype: tl.constexpr, RELU: tl.constexpr):
+def activate(a, dtype: tl.constexpr, RELU: tl.constexpr):
+    """The hidden state from the sum before the activation."""
     if RELU:
         # A NaN is passed on, as torch does.
         return tl.where(a < 0.0, 0.0, a)
@@ -100,7 +101,7 @@ def forward_kernel(
         a = tl.load(at + size, mask=own & (t + 1 < t1), other=0.0)
         if reset_ptr is not None:
             sums = tl.where(clear, 0.0, sums)
-        h = _activate(x + sums, states_ptr.dtype.element_ty, RELU)
+        h = activate(x + sums, states_ptr.dtype.element_ty, RELU)
         tl.store(at, h, mask=own)
         if COLUMNS > 1:
             if t + 1 < t1:

@@ -29,6 +29,7 @@ import triton.language as tl
 from gatescope.kernels.grid import COUNTER_STRIDE, arrive, wait
 from gatescope.kernels.lstm_kernels import step as lstm_step
 from gatescope.kernels.pointwise import sigmoid, tanh
+from gatescope.kernels.rnn_kernels import activate
 from gatescope.kernels.sample_choice import draw_or_read
 from gatescope.kernels.tiles import add_product
 
@@ -140,13 +141,6 @@ def _gates(sums, x_at, HP: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_H: tl.cons
     s0, s1 = s0 + tl.load(x_at), s1 + tl.load(x_at + HP)
     s2, s3 = s2 + tl.load(x_at + 2 * HP), s3 + tl.load(x_at + 3 * HP)
     return s0, s1, s2, s3
-
-
-@triton.jit
-def elman(a, dtype: tl.constexpr, CELL: tl.constexpr):
-    """The hidden state of an Elman network from its sum: relu or tanh."""
-    # A NaN is passed on, as torch does.
-    return tl.where(a < 0.0, 0.0, a) if CELL == RNN_RELU else tanh(a, dtype)
 
 
 @triton.jit
@@ -316,7 +310,7 @@ def sample_kernel(
                     w_at = w_ptr + (2 * layer - 1) * (SLOTS * HP * HP)
                     sums = _add_product(sums, below, o_row, w_at, o_w, HP, BLOCK_K, STAGES)
                 if CELL >= RNN:
-                    h = elman(sums + tl.load(x_at), dtype, CELL)
+                    h = activate(sums + tl.load(x_at), dtype, CELL == RNN_RELU)
                     others = (h,) * 5
                 else:
                     s0, s1, s2, s3 = _gates(sums, x_at, HP, BLOCK_B, BLOCK_H)

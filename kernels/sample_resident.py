@@ -21,8 +21,9 @@ import triton.language as tl
 from gatescope.kernels.lstm_kernels import step
 from gatescope.kernels.pointwise import sigmoid, tanh
 from gatescope.kernels.resident import in_registers
+from gatescope.kernels.rnn_kernels import activate
 from gatescope.kernels.sample_choice import draw_or_read
-from gatescope.kernels.sample_kernels import CAPTURED, CHANGING, GRU, GRU_BEFORE, LSTM, RNN, elman
+from gatescope.kernels.sample_kernels import CAPTURED, CHANGING, GRU, GRU_BEFORE, LSTM, RNN, RNN_RELU
 from gatescope.kernels.tiles import add_product, product
 from gatescope.kernels.unstaged import known_alike, load_unstaged, store_unstaged
 
@@ -141,7 +142,7 @@ def _cell(sums, before, c, w_n, begun, dtype: tl.constexpr, CELL: tl.constexpr):
         i, f, g, o, c, h = step(sums[0], sums[1], sums[2], sums[3], c, dtype)
         others = (tl.where(begun, c, 0.0), i, f, g, o)
     elif CELL >= RNN:
-        h = elman(sums[0], dtype, CELL)
+        h = activate(sums[0], dtype, CELL == RNN_RELU)
         others = (h,) * 5
     else:
         r, z, h = sigmoid(sums[0]), sigmoid(sums[1]), before.to(tl.float32)

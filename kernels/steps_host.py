@@ -100,8 +100,8 @@ def gru_state(a: Any, h: Any, out: Any, reset_after: bool) -> None:
 
 
 @register_jitable
-def gru_row_back(a: Any, h: Any, dh: Any, own: Any, out: Any) -> None:
-    """Do for one row what `gru_state_back` does for all: own [4H] or nothing."""
+def gru_row_back(a: Any, h: Any, dh: Any, given: Any, out: Any) -> None:
+    """Do for one row what `gru_state_back` does for all: given [4H] or nothing."""
     hidden, one = len(h), h.dtype.type(1)
     _, _, z, n = _four(a)
     _, _, out_z, out_n = _four(out)
@@ -109,10 +109,10 @@ def gru_row_back(a: Any, h: Any, dh: Any, own: Any, out: Any) -> None:
         out_z[i] = dh[i] * (h[i] - n[i])
     for i in range(hidden):
         out_n[i] = dh[i] * (one - z[i])
-    if len(own):
-        out_zn, own_zn = out[2 * hidden :], own[2 * hidden :]
+    if len(given):
+        out_zn, given_zn = out[2 * hidden :], given[2 * hidden :]
         for i in range(2 * hidden):
-            out_zn[i] += own_zn[i]
+            out_zn[i] += given_zn[i]
     for i in range(hidden):
         out_z[i] *= z[i] * (one - z[i])
     for i in range(hidden):
@@ -120,8 +120,8 @@ def gru_row_back(a: Any, h: Any, dh: Any, own: Any, out: Any) -> None:
 
 
 @register_jitable
-def gru_reset_row_back(a: Any, h: Any, dh: Any, own: Any, out: Any, reset_after: bool) -> None:
-    """Do for one row what `gru_reset_back` does for all, but for dy: own [4H] or nothing."""
+def gru_reset_row_back(a: Any, h: Any, dh: Any, given: Any, out: Any, reset_after: bool) -> None:
+    """Do for one row what `gru_reset_back` does for all, but for dy: given [4H] or nothing."""
     hidden, one = len(h), h.dtype.type(1)
     p, r, z, _ = _four(a)
     out_p, out_r, _, out_n = _four(out)
@@ -135,39 +135,39 @@ def gru_reset_row_back(a: Any, h: Any, dh: Any, own: Any, out: Any, reset_after:
         for i in range(hidden):
             dh[i] += out_p[i] * r[i]
             out_r[i] = out_p[i] * h[i]
-    if len(own):
-        own_p, own_r, _, _ = _four(own)
+    if len(given):
+        given_p, given_r, _, _ = _four(given)
         for i in range(hidden):
-            out_r[i] += own_r[i]
+            out_r[i] += given_r[i]
         if reset_after:
             for i in range(hidden):
-                out_p[i] += own_p[i]
+                out_p[i] += given_p[i]
     for i in range(hidden):
         out_r[i] *= r[i] * (one - r[i])
 
 
 @_compiled
-def gru_state_back(a: Any, h: Any, dh: Any, own: Any, out: Any) -> None:
+def gru_state_back(a: Any, h: Any, dh: Any, given: Any, out: Any) -> None:
     """Write the gradients of z and n before their activations, of a step's a, into out [B, 4H].
 
     Args:
         a: [B, 4H], p, r, z, n after their activation.
         h: [B, H], the state before the step.
         dh: [B, H], the gradient of the state after it.
-        own: [B, 4H], the gradients of a itself, or [B, 0].
+        given: [B, 4H], the gradients of a itself, or [B, 0].
     """
     for row in range(len(a)):
-        gru_row_back(a[row], h[row], dh[row], own[row], out[row])
+        gru_row_back(a[row], h[row], dh[row], given[row], out[row])
 
 
 @_compiled
-def gru_reset_back(a: Any, h: Any, dh: Any, own: Any, out: Any, dy: Any, reset_after: bool) -> None:
+def gru_reset_back(a: Any, h: Any, dh: Any, given: Any, out: Any, dy: Any, reset_after: bool) -> None:
     """Write the gradients of p and r, and turn dh into dy + dh z: what reaches the state before the step directly.
 
     With reset_after p's is made of n's; without, p's is there already, and reaches the state directly as well.
     """
     for row in range(len(a)):
-        gru_reset_row_back(a[row], h[row], dh[row], own[row], out[row], reset_after)
+        gru_reset_row_back(a[row], h[row], dh[row], given[row], out[row], reset_after)
         add_row(dh[row], dy[row])
 
 
@@ -198,14 +198,14 @@ def lstm_state(a: Any, before: Any, c: Any, h: Any) -> None:
 
 
 @register_jitable
-def lstm_row_back(gates: Any, cell: Any, before: Any, dh: Any, dc: Any, own: Any, out: Any, squashed: Any) -> None:
+def lstm_row_back(gates: Any, cell: Any, before: Any, dh: Any, dc: Any, given: Any, out: Any, squashed: Any) -> None:
     """Write the gradients of one row's gates before their activation, and turn dc into that of the cell before.
 
     Args:
         gates: [4H], i, f, g, o after their activation.
         cell, before: [H], the cell after the step and before it.
         dh, dc: [H], the gradients of the state and the cell after the step.
-        own: [4H], the gradients of the gates themselves, or nothing.
+        given: [4H], the gradients of the gates themselves, or nothing.
         out: [4H].
         squashed: [H], room for tanh(c).
     """
@@ -224,9 +224,9 @@ def lstm_row_back(gates: Any, cell: Any, before: Any, dh: Any, dc: Any, own: Any
         d_f[j] = dc[j] * before[j]
     for j in range(hidden):
         dc[j] *= f[j]
-    if len(own):
+    if len(given):
         for j in range(4 * hidden):
-            out[j] += own[j]
+            out[j] += given[j]
     for j in range(hidden):
         d_i[j] *= i[j] * (one - i[j])
     for j in range(hidden):

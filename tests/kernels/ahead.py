@@ -1,6 +1,6 @@
 """Compiles kernels for GPUs that are not here, and says what the compiler made of them.
 
-A program of its own, since functions that Triton interprets cannot be compiled: `python ahead.py JOBS`, JOBS a JSON
+A program of its dsaved, since functions that Triton interprets cannot be compiled: `python ahead.py JOBS`, JOBS a JSON
 list of [cell, direction, B, H, dtype, architecture, layers that share the device, use]; a direction may also be
 "forward step" or "backward step", or "sample 2", "cut 2", "read 2", "states 2", "exact 2" of a model of 2 layers and 96
 characters; the cell also "dropout". A use is a key of USES, "everything" if it is left out. Tile, grid and signature
@@ -96,7 +96,7 @@ def launch_of(cell, direction, b, h, dtype, device, use=USES["everything"]):
     a, da, w = empty(T, b, 4, h), empty(T, b, 4, h), empty(n_gates * h, h)
     y, states, wide = empty(T, b, h), empty(T + 1, b, h), empty(T, b, h, dtype=torch.float32)
     reset = empty(T, b, dtype=torch.bool) if use.reset else None
-    dy, dcells, own = y if use.read else None, wide if use.captured else None, a if use.captured else None
+    dy, dcells, dsaved = y if use.read else None, wide if use.captured else None, a if use.captured else None
     seed = empty(1, dtype=torch.int64) if use.dropped else None
     # Forward fills what the layer above reads only where it drops some of it.
     reads = use.dropped if forward else use.above
@@ -109,11 +109,11 @@ def launch_of(cell, direction, b, h, dtype, device, use=USES["everything"]):
         launch = lstm_launch.forward_launch(layout, a, w, empty(b, h), reset, states, wide, use.save, above)
     elif kind == "lstm":
         saved = (layout, a, w, empty(b, h), wide, reset)
-        launch = lstm_launch.backward_launch(*saved, dy, dcells, own, da, wide[0], above)
+        launch = lstm_launch.backward_launch(*saved, dy, dcells, dsaved, da, wide[0], above)
     elif forward:
         launch = gru_launch.forward_launch(layout, a, w, empty(h), reset, states, cell == "gru", use.save, above)
     else:
-        launch = gru_launch.backward_launch(layout, a, w, states, reset, dy, own, da, wide[0], cell == "gru", above)
+        launch = gru_launch.backward_launch(layout, a, w, states, reset, dy, dsaved, da, wide[0], cell == "gru", above)
     if layout.columns > 1:
         launch.arguments["counter_ptr"] = torch.empty(32 * layout.groups, dtype=torch.int32, device="meta")
     return launch
