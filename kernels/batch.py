@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from gatescope.kernels.checks import ShapeError, States, check_kind, check_tensor, told
+from gatescope.kernels.checks import ShapeError, States, check_kind, check_reset, check_tensor, told
 
 
 class Layers(Protocol):
@@ -70,13 +69,7 @@ def enter(stack: Layers, input: Tensor | PackedSequence, hx: Tensor | States | N
         raise ShapeError("Expected sequence length to be larger than 0, got 0")
     states = _check_state(stack, hx, x, n_rows, unbatched)
     if reset is not None:
-        check_tensor(stack.cell, "reset", reset)
-        expected = (n_steps,) if unbatched else (n_steps, n_rows)
-        if reset.dtype != torch.bool or tuple(reset.shape) != expected:
-            raise ShapeError(
-                f"reset: expected bool {list(expected)}, time first, got {reset.dtype} {list(reset.shape)}"
-            )
-        reset = reset.to(x.device)
+        check_reset(stack.cell, reset, (n_steps,) if unbatched else (n_steps, n_rows), x.device)
         reset = reset.unsqueeze(1) if unbatched else reset
     return Batch(x, weights, states, reset, packed, unbatched)
 

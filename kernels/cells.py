@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gatescope.kernels.checks import ShapeError, check_kind, check_tensor, told
+from gatescope.kernels.checks import N_GATES, ShapeError, check_kind, check_tensor, told
 from gatescope.kernels.gru import gru
 
 
@@ -90,7 +90,7 @@ class RecurrentCell(nn.Module):
 class LSTMCell(RecurrentCell):
     """One step of an LSTM, as torch.nn.LSTMCell: gate order i, f, g, o."""
 
-    n_gates = 4
+    n_gates = N_GATES["lstm"]
 
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Take a step.
@@ -117,7 +117,7 @@ class GRUCell(RecurrentCell):
         reset_after: True multiplies by the reset gate after the recurrent product, as torch.nn; False before it.
     """
 
-    n_gates = 3
+    n_gates = N_GATES["gru"]
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class RNNCell(RecurrentCell):
         nonlinearity: "tanh" or "relu".
     """
 
-    n_gates = 1
+    n_gates = N_GATES["rnn"]
 
     def __init__(
         self,

@@ -62,10 +62,14 @@ def layer_weights(weights: Sequence[Tensor], layers: int) -> list[list[Tensor | 
     return [[*weights[k * each : (k + 1) * each], *[None] * (4 - each)] for k in range(layers)]
 
 
-def check_layer(
-    cell: str, n_gates: int, states: dict[str, Tensor], weights: Sequence[Tensor | None], x: Tensor
-) -> None:
+def check_layer(cell: str, states: dict[str, Tensor], weights: Sequence[Tensor | None], x: Tensor) -> None:
     """Check one layer's tensors against each other.
+
+    Args:
+        cell: "lstm", "gru" or "rnn".
+        states: initial states [B, H], by their names.
+        weights: w_ih, w_hh and the two biases or None.
+        x: [T, B, I].
 
     Raises:
         ValueError: naming the tensor, the expected and the given shape, dtype or device.
@@ -79,8 +83,8 @@ def check_layer(
     w_hh = named["weight_hh"]
     assert w_hh is not None
     if w_hh.dim() != 2:
-        raise ShapeError(f"{cell}: weight_hh: expected shape [{n_gates} H, H], got {list(w_hh.shape)}")
-    rows, hidden = n_gates * w_hh.shape[1], w_hh.shape[1]
+        raise ShapeError(f"{cell}: weight_hh: expected shape [{N_GATES[cell]} H, H], got {list(w_hh.shape)}")
+    rows, hidden = N_GATES[cell] * w_hh.shape[1], w_hh.shape[1]
     shapes = {"weight_ih": (rows, x.shape[2]), "weight_hh": (rows, hidden), "bias_ih": (rows,), "bias_hh": (rows,)}
     shapes |= dict.fromkeys(states, (x.shape[1], hidden))
     for name, tensor in {**states, **named}.items():
@@ -95,7 +99,6 @@ def check_layer(
 
 def check_operands(
     cell: str,
-    n_gates: int,
     states: Sequence[Tensor],
     weights: Sequence[Tensor | None],
     x: Tensor,
@@ -109,7 +112,7 @@ def check_operands(
     assert w_ih is not None and w_hh is not None
     given = [tensor for tensor in (w_ih, w_hh, b_ih, b_hh, *states) if tensor is not None]
     hidden = w_hh.shape[-1] if w_hh.dim() else 0
-    rows = n_gates * hidden
+    rows = N_GATES[cell] * hidden
     fits = (
         x.dim() == 3
         and len(x) > 0
@@ -121,21 +124,17 @@ def check_operands(
         and all(tensor.device == x.device for tensor in given)
     )
     if not fits:
-        check_layer(cell, n_gates, {f"state {k}": state for k, state in enumerate(states)}, weights, x)
-    if reset is not None:
-        check_reset(cell, reset, x)
+        check_layer(cell, {f"state {k}": state for k, state in enumerate(states)}, weights, x)
+    check_reset(cell, reset, x.shape[:2], x.device)
 
 
-def check_reset(cell: str, reset: Tensor | None, x: Tensor) -> None:
+def check_reset(cell: str, reset: Tensor | None, shape: Sequence[int], device: torch.device) -> None:
     """Check a mask of resets; a ValueError names what was expected and what came."""
     if reset is None:
         return
     check_tensor(cell, "reset", reset)
-    if reset.dtype != torch.bool or reset.shape != x.shape[:2] or reset.device != x.device:
-        raise ShapeError(
-            f"{cell}: reset: expected bool {list(x.shape[:2])} on {x.device}, "
-            f"got {reset.dtype} {list(reset.shape)} on {reset.device}"
-        )
+    if reset.dtype != torch.bool or reset.shape != shape or reset.device != device:
+        raise ShapeError(f"{cell}: reset: expected bool {list(shape)} on {device}, time first, got {told(reset)}")
 
 
 def check_capture(cell: str, capture: Any, known: tuple[str, ...]) -> tuple[str, ...]:

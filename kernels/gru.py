@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from gatescope.kernels import gru_loop
 from gatescope.kernels.batch import Batch
-from gatescope.kernels.checks import States, Weights, check_layer, check_operands, check_reset
+from gatescope.kernels.checks import N_GATES, States, Weights, check_layer, check_operands, check_reset
 from gatescope.kernels.few_steps import few_steps
 from gatescope.kernels.sequence import (
     choose_backend,
@@ -104,7 +104,7 @@ def _gru_op(
     save: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
-    check_operands("gru", 3, (h0,), (weight_ih, weight_hh, bias_ih, bias_hh), x, reset)
+    check_operands("gru", (h0,), (weight_ih, weight_hh, bias_ih, bias_hh), x, reset)
     forward = _implementation(backend).gru_forward
     y, saved = forward(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reset, reset_after, save)
     return y.to(h0.dtype), saved
@@ -205,8 +205,8 @@ def gru(
         ValueError: for a shape, dtype, device or name that does not fit.
     """
     weights = (weight_ih, weight_hh, bias_ih, bias_hh)
-    check_layer("gru", 3, {"h0": h0}, weights, x)
-    check_reset("gru", reset, x)
+    check_layer("gru", {"h0": h0}, weights, x)
+    check_reset("gru", reset, x.shape[:2], x.device)
     backend = choose_backend(backend, x, h0, *weights)
     if backend == "reference":
         y, all_gates = gru_reference(x, h0, *weights, reset, reset_after)
@@ -231,7 +231,7 @@ class GRU(RecurrentStack):
     """
 
     cell = "GRU"
-    n_gates = 3
+    n_gates = N_GATES["gru"]
     state_names = ("h",)
     gate_names = ("r", "z", "n")
 

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from gatescope.kernels import lstm_loop
 from gatescope.kernels.batch import Batch
-from gatescope.kernels.checks import States, Weights, check_layer, check_operands, check_reset
+from gatescope.kernels.checks import N_GATES, States, Weights, check_layer, check_operands, check_reset
 from gatescope.kernels.sequence import (
     choose_backend,
     differentiable,
@@ -101,7 +101,7 @@ def _lstm_op(
     save: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    check_operands("lstm", 4, (h0, c0), (weight_ih, weight_hh, bias_ih, bias_hh), x, reset)
+    check_operands("lstm", (h0, c0), (weight_ih, weight_hh, bias_ih, bias_hh), x, reset)
     forward = _implementation(backend).lstm_forward
     y, cells, saved = forward(x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, reset, save)
     return y.to(x.dtype), cells, saved
@@ -210,8 +210,8 @@ def lstm(
         ValueError: for a shape, dtype, device or name that does not fit.
     """
     weights = (weight_ih, weight_hh, bias_ih, bias_hh)
-    check_layer("lstm", 4, {"h0": h0, "c0": c0}, weights, x)
-    check_reset("lstm", reset, x)
+    check_layer("lstm", {"h0": h0, "c0": c0}, weights, x)
+    check_reset("lstm", reset, x.shape[:2], x.device)
     backend = choose_backend(backend, x, h0, c0, *weights)
     if backend == "reference":
         y, cells, all_gates = lstm_reference(x, h0, c0, *weights, reset)
@@ -228,7 +228,7 @@ class LSTM(RecurrentStack):
     """
 
     cell = "LSTM"
-    n_gates = 4
+    n_gates = N_GATES["lstm"]
     state_names = ("h", "c")
     gate_names = ("i", "f", "g", "o")
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from gatescope.kernels import rnn_loop
 from gatescope.kernels.batch import Batch
-from gatescope.kernels.checks import States, Weights, check_layer, check_operands, check_reset
+from gatescope.kernels.checks import N_GATES, States, Weights, check_layer, check_operands, check_reset
 from gatescope.kernels.few_steps import few_steps
 from gatescope.kernels.sequence import (
     choose_backend,
@@ -89,7 +89,7 @@ def _rnn_op(
     nonlinearity: str,
     backend: str,
 ) -> Tensor:
-    check_operands("rnn", 1, (h0,), (weight_ih, weight_hh, bias_ih, bias_hh), x, reset)
+    check_operands("rnn", (h0,), (weight_ih, weight_hh, bias_ih, bias_hh), x, reset)
     return (
         _implementation(backend)
         .rnn_forward(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reset, nonlinearity)
@@ -178,8 +178,8 @@ def rnn(
     Raises:
         ValueError: for a shape, dtype, device or name that does not fit.
     """
-    check_layer("rnn", 1, {"h0": h0}, (weight_ih, weight_hh, bias_ih, bias_hh), x)
-    check_reset("rnn", reset, x)
+    check_layer("rnn", {"h0": h0}, (weight_ih, weight_hh, bias_ih, bias_hh), x)
+    check_reset("rnn", reset, x.shape[:2], x.device)
     if nonlinearity not in NONLINEARITIES:
         raise ValueError(f"rnn: nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
     backend = choose_backend(backend, x, h0, weight_ih, weight_hh, bias_ih, bias_hh)
@@ -200,7 +200,7 @@ class RNN(RecurrentStack):
     """
 
     cell = "RNN"
-    n_gates = 1
+    n_gates = N_GATES["rnn"]
     state_names = ("h",)
     gate_names = ()
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatescope.kernels.checks import N_GATES, ShapeError, check_layer, check_reset, layer_weights
+from gatescope.kernels.checks import ShapeError, check_layer, check_reset, layer_weights
 from gatescope.kernels.sequence import (
     choose_backend,
     differentiable,
@@ -202,7 +202,7 @@ def _check(
     below = x
     for k, of_layer in enumerate(layer_weights(weights, layers)):
         first = {f"state {name} of layer {k}": state[k] for name, state in zip(names, states, strict=True)}
-        check_layer(cell, N_GATES[cell], first, of_layer, below)
+        check_layer(cell, first, of_layer, below)
         below = states[0][k].expand(*x.shape[:2], states[0].shape[2])
-    check_reset(cell, reset, x)
+    check_reset(cell, reset, x.shape[:2], x.device)
     choose_backend("triton", x, *states, *weights)

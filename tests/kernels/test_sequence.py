@@ -228,7 +228,11 @@ BAD = {
         lambda h: h.to("meta"),
         "h0: expected torch.float64 on cpu, as x, got torch.float64 on meta",
     ),
-    "transposed reset": ("reset", lambda r: r.t(), r"reset: expected bool \[5, 2\] on cpu, got torch.bool \[2, 5\]"),
+    "transposed reset": (
+        "reset",
+        lambda r: r.t(),
+        r"reset: expected bool \[5, 2\] on cpu, time first, got torch.bool \[2, 5\]",
+    ),
     "reset of numbers": ("reset", lambda r: r.float(), "reset: expected bool .* got torch.float32"),
     "unknown backend": (
         "backend",
