@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from gatescope.kernels.host import compiled
-from gatescope.kernels.register_tile import PAIRS, PART_BYTES, VECTOR_BYTES, add_panel
+from gatescope.kernels.register_tile import PAIRS, PART_BYTES, add_panel, panel_width
 
 # Columns that are summed side by side.
-PANEL = 4 * VECTOR_BYTES // 4
+PANEL = panel_width(4)
 
 
 def rounds(n_units: int, dtype: np.dtype) -> bool:

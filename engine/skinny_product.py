@@ -13,7 +13,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from gatescope.kernels.host import compiled
-from gatescope.kernels.register_tile import PART_BYTES, VECTOR_BYTES, add_panel
+from gatescope.kernels.register_tile import PART_BYTES, add_panel, panel_width
 
 # Rows of the states whose products with the residuals are summed at once: they lie a row of X apart, on so many pages.
 DEPTH = 16
@@ -68,7 +68,7 @@ def _add(left: Any, row: int, step: int, right: Any, out: Any, depth: int) -> No
     Args:
         depth: of the inner dimension k that is summed at once.
     """
-    (height, width), panel = out.shape, 4 * VECTOR_BYTES // right.itemsize
+    (height, width), panel = out.shape, panel_width(right.itemsize)
     columns, sums = right.reshape(-1), out.reshape(-1)
     for top in range(0, len(right), depth):
         n = min(depth, len(right) - top)

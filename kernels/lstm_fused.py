@@ -39,7 +39,7 @@ from gatescope.kernels.fused import (
 )
 from gatescope.kernels.lstm_launch import backward_launch, backward_step, forward_launch, forward_step
 from gatescope.kernels.precision import float32_products_as_cudnn
-from gatescope.kernels.products import input_product
+from gatescope.kernels.products import input_product, joint_bias
 from gatescope.kernels.sequence import entering
 
 
@@ -69,7 +69,7 @@ class Forward:
     ):
         n_steps, n_rows, hidden = *x.shape[:2], h0.shape[1]
         w_ih, w_hh, b_ih, b_hh = weights
-        self._x, self._w_ih, self._bias = x, w_ih, None if b_ih is None or b_hh is None else b_ih + b_hh
+        self._x, self._w_ih, self._bias = x, w_ih, joint_bias(b_ih, b_hh)
         self._c0, self._w_hh = c0.contiguous(), w_hh.contiguous()
         self._reset = None if reset is None else reset.contiguous()
         self.states = x.new_empty(n_steps + 1, n_rows, hidden)

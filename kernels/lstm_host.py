@@ -28,6 +28,7 @@ from gatescope.kernels.panels import (
     padded_width,
     write_product,
 )
+from gatescope.kernels.products import joint_bias
 from gatescope.kernels.steps_host import add_bias_gradient, add_row, fill_row, lstm_row, lstm_row_back
 
 
@@ -46,9 +47,10 @@ def lstm_forward(
     (n_steps, n_rows, width), hidden = x.shape, h0.shape[1]
     y, cells = (empty(x.dtype, x.device, n_steps, n_rows, hidden) for _ in range(2))
     gates = empty(x.dtype, x.device, n_steps, n_rows, 4, hidden) if save else x.new_empty(0)
-    bias = x.new_zeros(1, 4 * hidden) if b_ih is None or b_hh is None else (b_ih + b_hh).unsqueeze(0)
+    bias = joint_bias(b_ih, b_hh)
+    starts = x.new_zeros(1, 4 * hidden) if bias is None else bias.unsqueeze(0)
     weights = packed(array(w_ih).T), packed(array(w_hh).T)
-    given, outputs = (flat(x), *weights, array(bias), NO_TOKENS, flat(reset)), (flat(gates), flat(y), flat(cells))
+    given, outputs = (flat(x), *weights, array(starts), NO_TOKENS, flat(reset)), (flat(gates), flat(y), flat(cells))
     h_begin, c_begin = array(h0), array(c0)
 
     def run(first: int, last: int) -> None:

@@ -25,6 +25,7 @@ from gatescope.kernels.products import (
     factors,
     fits_panels,
     input_product,
+    joint_bias,
     sum_product,
 )
 from gatescope.kernels.sequence import BLOCK, blocks, cleared_rows, entering_block, wide
@@ -53,7 +54,7 @@ def lstm_forward(
     make = functools.partial(empty, h0.dtype, h0.device)
     y, cells = make(n_steps, n_rows, hidden), make(n_steps, n_rows, hidden)
     a = make(n_steps if save else min(n_steps, BLOCK), n_rows, 4 * hidden)
-    bias = None if b_ih is None or b_hh is None else b_ih + b_hh
+    bias = joint_bias(b_ih, b_hh)
     w_t = w_hh.t()
     clears = cleared_rows(reset, n_steps)
     on_host = h0.is_cpu

@@ -13,7 +13,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from gatescope.kernels.host import compiled
-from gatescope.kernels.register_tile import PART_BYTES, VECTOR_BYTES, add_panel
+from gatescope.kernels.register_tile import PART_BYTES, add_panel, panel_width
 
 # Terms that are summed in one running total, which goes to a sum of such totals then: longer ones are less exact.
 CHAIN = 64
@@ -42,7 +42,7 @@ def apart(n_columns: int, item_bytes: int) -> int:
 def packed(matrix: np.ndarray) -> np.ndarray:
     """Return a matrix [K, R] in panels, flat."""
     depth, n_columns = matrix.shape
-    width, panel = padded_width(n_columns, matrix.itemsize), 4 * VECTOR_BYTES // matrix.itemsize
+    width, panel = padded_width(n_columns, matrix.itemsize), panel_width(matrix.itemsize)
     out = np.zeros(depth * width, matrix.dtype)
     for first in range(0, n_columns, panel):
         last = min(first + panel, n_columns)
@@ -63,7 +63,7 @@ def pack_rows(rows: Any, n_rows: int, n_columns: int, out: Any, depth: int, firs
         out, depth: the panels, flat, and the rows of all.
         first: which row of all the first is.
     """
-    width, panel = padded_width(n_columns, rows.itemsize), 4 * VECTOR_BYTES // rows.itemsize
+    width, panel = padded_width(n_columns, rows.itemsize), panel_width(rows.itemsize)
     for left in range(0, n_columns, panel):
         wide, n = min(panel, width - left), min(panel, n_columns - left)
         for row in range(n_rows):
@@ -105,7 +105,7 @@ def write_product(
 
 @register_jitable
 def _add(left: Any, row: int, step: int, n_rows: int, depth: int, right: Any, out: Any) -> None:
-    width, panel = out.shape[1], 4 * VECTOR_BYTES // out.itemsize
+    width, panel = out.shape[1], panel_width(out.itemsize)
     sums = out.reshape(-1)
     for at in range(0, width, panel):
         n = min(panel, width - at)

@@ -50,6 +50,11 @@ def fits_panels(x: Tensor, state: Tensor) -> bool:
     return x.is_cpu and x.dtype == state.dtype and x.shape[0] * x.shape[1] >= FEW_ROWS
 
 
+def joint_bias(b_ih: Tensor | None, b_hh: Tensor | None) -> Tensor | None:
+    """What both biases [R] add to a sum, None without biases."""
+    return None if b_ih is None or b_hh is None else b_ih + b_hh
+
+
 def input_product(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
     """Write x W^T + b of all steps: x [T, B, I], weight [R, I], bias [R] or None, out [T, B, R] with any row stride.
 

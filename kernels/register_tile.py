@@ -15,13 +15,13 @@ import llvmlite.binding
 import numba
 from llvmlite import ir
 from numba.core import cgutils, codegen
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 # Of the processor that Numba compiles for, such as "+avx512f".
 _SETTINGS: Any = numba.config
 FEATURES = (codegen.get_host_cpu_features() if _SETTINGS.CPU_FEATURES is None else _SETTINGS.CPU_FEATURES).split(",")
 VECTOR_BYTES = 64 if "+avx512f" in FEATURES else 32
-# A panel is as many columns as four vectors have, or fewer: a multiple of these bytes.
+# A panel is `panel_width` columns, or fewer: a multiple of these bytes.
 PART_BYTES = 32
 # Rows of a tile by the vectors that it is wide: as many sums as sixteen registers hold beside what they are made of; of
 # 32 half are enough.
@@ -31,6 +31,12 @@ PAIRS = "+avx512f" in FEATURES and "+avx512bf16" in FEATURES
 if PAIRS:
     # The instruction is written by its name: LLVM's own name for it has changed its arguments.
     llvmlite.binding.initialize_native_asmparser()
+
+
+@register_jitable
+def panel_width(item_bytes: int) -> int:
+    """The columns of a whole panel, four vectors of the processor."""
+    return 4 * VECTOR_BYTES // item_bytes
 
 
 class _Side(NamedTuple):

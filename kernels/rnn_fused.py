@@ -26,7 +26,7 @@ from gatescope.kernels.fused import (
     weight_gradient,
 )
 from gatescope.kernels.precision import float32_products_as_cudnn
-from gatescope.kernels.products import input_product
+from gatescope.kernels.products import input_product, joint_bias
 from gatescope.kernels.rnn_launch import backward_launch, forward_launch
 from gatescope.kernels.sequence import entering
 
@@ -56,7 +56,7 @@ class Forward:
     ):
         w_ih, w_hh, b_ih, b_hh = weights
         self._x, self._w_ih, self._w_hh = x, w_ih, w_hh.contiguous()
-        self._bias = None if b_ih is None or b_hh is None else b_ih + b_hh
+        self._bias = joint_bias(b_ih, b_hh)
         self._reset = None if reset is None else reset.contiguous()
         self._activate = torch.relu_ if nonlinearity == "relu" else torch.tanh_
         self.states, self._above = x.new_empty(len(x) + 1, *h0.shape), above

@@ -9,7 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gatescope.kernels.products import Gradients, add_product, by_columns, factors, input_product, sum_product
+from gatescope.kernels.products import (
+    Gradients,
+    add_product,
+    by_columns,
+    factors,
+    input_product,
+    joint_bias,
+    sum_product,
+)
 from gatescope.kernels.sequence import BLOCK, blocks, cleared_rows, entering_block, wide
 
 
@@ -27,7 +35,7 @@ def rnn_forward(
     x, w_ih, w_hh = factors(x, w_ih, w_hh)
     h0, b_ih, b_hh = wide(h0, b_ih, b_hh)
     y = h0.new_empty(*x.shape[:2], h0.shape[1])
-    bias = None if b_ih is None or b_hh is None else b_ih + b_hh
+    bias = joint_bias(b_ih, b_hh)
     activate = torch.tanh_ if nonlinearity == "tanh" else torch.relu_
     clears = cleared_rows(reset, len(x))
     w_t, h = w_hh.t(), h0
