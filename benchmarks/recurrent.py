@@ -20,8 +20,8 @@ from torch import nn
 from gatescope.kernels.gru import GRU
 from gatescope.kernels.lstm import LSTM
 from gatescope.kernels.products import multiplies_bfloat16
+from gatescope.kernels.recording import as_recorded
 from gatescope.kernels.rnn import RNN
-from gatescope.kernels.sequence import as_recorded
 
 CELLS = {"lstm": (LSTM, nn.LSTM, 4), "gru": (GRU, nn.GRU, 3), "rnn": (RNN, nn.RNN, 1)}
 ON_CPU = [(128, 200, 128, 2), (128, 200, 512, 3)]

@@ -33,7 +33,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gatescope.engine.model import CharacterModel
 from gatescope.engine.processes import place
-from gatescope.kernels.sequence import as_recorded
+from gatescope.kernels.recording import as_recorded
 
 Precision = Literal["float32", "bfloat16", "float16"]
 NEVER = 2**62

@@ -19,7 +19,7 @@ from gatescope.engine.fused_pieces import FusedPieces, Underway, shape_of
 from gatescope.engine.journey import Buffers, Deliver, Journey, Piece
 from gatescope.engine.resume_points import ResumePoint
 from gatescope.engine.trained_model import TrainedModel
-from gatescope.kernels.sequence import has_triton
+from gatescope.kernels.backend import has_triton
 
 if TYPE_CHECKING:
     from gatescope.kernels.sample_plan import SamplePlan

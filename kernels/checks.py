@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatescope.kernels.sequence import FUSED_DTYPES, autocast_on
+from gatescope.kernels.backend import FUSED_DTYPES
+from gatescope.kernels.operators import autocast_on
 
 N_GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # blocks of rows in the weights
 States = tuple[Tensor, ...]

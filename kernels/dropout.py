@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
-from gatescope.kernels.sequence import has_triton, transformed
+from gatescope.kernels.backend import has_triton, transformed
 
 
 @torch.library.custom_op("gatescope::dropout", mutates_args=())

@@ -11,9 +11,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gatescope.kernels.backend import transformed
 from gatescope.kernels.batch import Batch
 from gatescope.kernels.checks import States
-from gatescope.kernels.sequence import autocast_on, transformed
+from gatescope.kernels.operators import autocast_on
 from gatescope.kernels.stack import RecurrentStack
 
 FEW_STEPS = 4

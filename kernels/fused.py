@@ -13,13 +13,15 @@ import torch
 import triton
 from torch import Tensor
 
+from gatescope.kernels.backend import interpreting
 from gatescope.kernels.checks import N_GATES
 from gatescope.kernels.dropout import drop_steps, first_row_of
 from gatescope.kernels.gpu import H200, Device, current_device, device_of
 from gatescope.kernels.grid import Launch, counters
 from gatescope.kernels.plan import Plan
+from gatescope.kernels.recording import recording
 from gatescope.kernels.schedule import share_plan, side_by_side
-from gatescope.kernels.sequence import blocks, interpreting, recording
+from gatescope.kernels.time_blocks import blocks
 
 STEP_BLOCK = 256  # units in a program of a pointwise step
 

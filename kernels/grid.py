@@ -27,8 +27,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from gatescope.kernels.backend import interpreting
 from gatescope.kernels.plan import FEW_WARPS, WARPS
-from gatescope.kernels.sequence import interpreting
 
 COUNTER_STRIDE = tl.constexpr(32)  # int32 between the counters of two groups: each on a cache line of its own
 # Arguments whose values make no new kernel.

@@ -36,7 +36,7 @@ from gatescope.kernels.gru_loop import biases
 from gatescope.kernels.plan import Plan
 from gatescope.kernels.precision import float32_products_as_cudnn
 from gatescope.kernels.products import input_product
-from gatescope.kernels.sequence import entering
+from gatescope.kernels.time_blocks import entering
 
 
 class Forward:

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from gatescope.kernels.host import empty
-from gatescope.kernels.products import Gradients, add_product, by_columns, factors, fits_panels, input_product
-from gatescope.kernels.sequence import BLOCK, blocks, cleared_rows, entering_block, wide
+from gatescope.kernels.products import Gradients, add_product, by_columns, factors, fits_panels, input_product, wide
+from gatescope.kernels.time_blocks import BLOCK, blocks, cleared_rows, entering_block
 
 
 def gru_forward(

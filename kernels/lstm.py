@@ -24,20 +24,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from gatescope.kernels import lstm_loop
+from gatescope.kernels.backend import choose_backend
 from gatescope.kernels.batch import Batch
 from gatescope.kernels.checks import N_GATES, States, Weights, check_layer, check_operands, check_reset
-from gatescope.kernels.sequence import (
-    choose_backend,
+from gatescope.kernels.operators import (
     differentiable,
     fake_gradients,
     fake_states,
     in_dtype,
-    joined_product,
     refuse_second_derivative,
     register_autocast,
     unread,
-    wide_dtype,
 )
+from gatescope.kernels.products import joined_product, wide_dtype
 from gatescope.kernels.stack import RecurrentStack
 from gatescope.kernels.torch_lstm import torch_lstm
 

@@ -40,7 +40,7 @@ from gatescope.kernels.fused import (
 from gatescope.kernels.lstm_launch import backward_launch, backward_step, forward_launch, forward_step
 from gatescope.kernels.precision import float32_products_as_cudnn
 from gatescope.kernels.products import input_product, joint_bias
-from gatescope.kernels.sequence import entering
+from gatescope.kernels.time_blocks import entering
 
 
 class Forward:

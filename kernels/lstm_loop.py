@@ -27,8 +27,9 @@ from gatescope.kernels.products import (
     input_product,
     joint_bias,
     sum_product,
+    wide,
 )
-from gatescope.kernels.sequence import BLOCK, blocks, cleared_rows, entering_block, wide
+from gatescope.kernels.time_blocks import BLOCK, blocks, cleared_rows, entering_block
 
 
 def lstm_forward(

@@ -8,12 +8,13 @@ to it, states and gradients among them, as torch.nn's layers do; sums over block
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from gatescope.kernels.host import empty
-from gatescope.kernels.sequence import wide
 
 SPLIT = 8192  # entries of a weight whose gradient is summed step by step
 FEW_ROWS = 32  # of all steps, for which it would take longer to lay weights down in panels than to multiply them
@@ -32,6 +33,16 @@ def multiplies_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 by itself, and oneDNN does it for torch."""
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return native and onednn_multiplies_bfloat16()
+
+
+def wide(*tensors: Any) -> list[Any]:
+    """Tensors of 16 bits as float32, everything else as it is: loops keep states and gates in at least float32."""
+    return [t.float() if isinstance(t, Tensor) and t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors]
+
+
+def wide_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which a loop over this dtype accumulates, and keeps what backward reads."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
 def factors(*tensors: Tensor) -> list[Tensor]:
@@ -70,6 +81,13 @@ def input_product(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -
         torch.mm(flat, weight.t(), out=product)
     else:
         torch.addmm(bias, flat, weight.t(), out=product)
+
+
+def joined_product(
+    x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None, b_hh: Tensor | None
+) -> Tensor:
+    """x W_ih^T + b_ih + h W_hh^T + b_hh, [T, B, R], in one product, which rounds once; torch differentiates it."""
+    return functional.linear(torch.cat((x, h), dim=2), torch.cat((w_ih, w_hh), dim=1), joint_bias(b_ih, b_hh))
 
 
 def add_product(out: Tensor, a: Tensor, b: Tensor) -> Tensor:

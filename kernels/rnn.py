@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from gatescope.kernels import rnn_loop
+from gatescope.kernels.backend import choose_backend
 from gatescope.kernels.batch import Batch
 from gatescope.kernels.checks import N_GATES, States, Weights, check_layer, check_operands, check_reset
 from gatescope.kernels.few_steps import few_steps
-from gatescope.kernels.sequence import (
-    choose_backend,
+from gatescope.kernels.operators import (
     fake_gradients,
     fake_states,
     in_dtype,

@@ -28,7 +28,7 @@ from gatescope.kernels.fused import (
 from gatescope.kernels.precision import float32_products_as_cudnn
 from gatescope.kernels.products import input_product, joint_bias
 from gatescope.kernels.rnn_launch import backward_launch, forward_launch
-from gatescope.kernels.sequence import entering
+from gatescope.kernels.time_blocks import entering
 
 
 class Forward:

@@ -14,6 +14,7 @@ import torch
 import triton
 from torch import Tensor
 
+from gatescope.kernels.backend import interpreting
 from gatescope.kernels.choice import Draw, bounded
 from gatescope.kernels.gpu import device_of
 from gatescope.kernels.grid import Launch, counters
@@ -22,7 +23,6 @@ from gatescope.kernels.sample_kernels import CAPTURED, GRU, GRU_BEFORE, LSTM, RN
 from gatescope.kernels.sample_plan import ModelShape, SamplePlan, fitted, plan
 from gatescope.kernels.sample_resident import resident_kernel
 from gatescope.kernels.sample_weights import Weights, block_v, packed_weights
-from gatescope.kernels.sequence import interpreting
 
 PLACES = CAPTURED.value  # of a layer among what is captured: h, c, and up to four gates in the order of the weights
 

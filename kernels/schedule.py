@@ -28,7 +28,7 @@ from gatescope.kernels.checks import N_GATES
 from gatescope.kernels.gpu import Device, device_of
 from gatescope.kernels.plan import STEPS, Plan, plan
 from gatescope.kernels.precision import recurrent_precision
-from gatescope.kernels.sequence import recording
+from gatescope.kernels.recording import recording
 
 CHUNK = 25  # steps that a layer is ahead of the next
 FORWARD, BACKWARD = 2.0, 2.2  # microseconds of a step in which nothing is read

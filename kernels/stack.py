@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from gatescope.kernels import wavefront
+from gatescope.kernels.backend import BACKENDS, choose_backend
 from gatescope.kernels.batch import Batch, enter
 from gatescope.kernels.checks import States, Weights, check_arguments, check_capture, with_biases
 from gatescope.kernels.dropout import draw_seed, drop_again, dropout
 from gatescope.kernels.packing import Reversal, cleared_padding, last, pack, stacked
-from gatescope.kernels.sequence import BACKENDS, choose_backend, entering
+from gatescope.kernels.time_blocks import entering
 
 
 class RecurrentStack(nn.Module):

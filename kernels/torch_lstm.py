@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gatescope.kernels.backend import transformed
 from gatescope.kernels.batch import Batch
 from gatescope.kernels.checks import States
 from gatescope.kernels.dropout import dropout
+from gatescope.kernels.operators import exporting
 from gatescope.kernels.products import onednn_multiplies_bfloat16
-from gatescope.kernels.sequence import exporting, transformed
 from gatescope.kernels.stack import RecurrentStack
 
 

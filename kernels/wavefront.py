@@ -18,15 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gatescope.kernels.backend import choose_backend
 from gatescope.kernels.checks import ShapeError, check_layer, check_reset, layer_weights
-from gatescope.kernels.sequence import (
-    choose_backend,
-    differentiable,
-    fake_states,
-    refuse_second_derivative,
-    register_autocast,
-    unread,
-)
+from gatescope.kernels.operators import differentiable, fake_states, refuse_second_derivative, register_autocast, unread
 
 OPTIONS = {"lstm": ("",), "gru": ("after", "before"), "rnn": ("tanh", "relu")}
 
