@@ -24,9 +24,12 @@ class Layers(Protocol):
     hidden_size: int
     num_layers: int
     batch_first: bool
-    bidirectional: bool
     n_gates: int
     _all_weights: list[list[str]]  # the names of `read_weights`
+
+    @property
+    def directions(self) -> int:
+        """D, the directions in which each layer runs."""
 
     def read_weights(self) -> Sequence[Sequence[Tensor]]:
         """The weights of each layer and direction."""
@@ -77,10 +80,9 @@ def enter(stack: Layers, input: Tensor | PackedSequence, hx: Tensor | States | N
 def _check_weights(stack: Layers, weights: Sequence[Sequence[Tensor]]) -> None:
     """Check what may have been put in the place of parameters: compiled code looks at no bounds."""
     hidden, first = stack.hidden_size, weights[0][0]
-    directions = 2 if stack.bidirectional else 1
     rows = stack.n_gates * hidden
     for k, (names, tensors) in enumerate(zip(stack._all_weights, weights, strict=True)):
-        width = stack.input_size if k < directions else hidden * directions
+        width = stack.input_size if k < stack.directions else hidden * stack.directions
         for name, tensor, shape in zip(names, tensors, ((rows, width), (rows, hidden), (rows,), (rows,)), strict=False):
             if tensor.shape != shape:
                 raise ShapeError(f"{stack.cell}: {name}: expected shape {list(shape)}, got {list(tensor.shape)}")
@@ -96,7 +98,7 @@ def _check_input(stack: Layers, x: Tensor, dim: int, weight: Tensor) -> None:
 
 
 def _check_state(stack: Layers, hx: Tensor | States | None, x: Tensor, n_rows: int, unbatched: bool) -> States:
-    n_states = stack.num_layers * (2 if stack.bidirectional else 1)
+    n_states = stack.num_layers * stack.directions
     shape = (n_states, n_rows, stack.hidden_size)
     if hx is None:
         return tuple(x.new_zeros(shape) for _ in stack.state_names)

@@ -14,13 +14,12 @@ import triton
 from torch import Tensor
 
 from gatescope.kernels.backend import interpreting
-from gatescope.kernels.checks import N_GATES
 from gatescope.kernels.dropout import drop_steps, first_row_of
-from gatescope.kernels.gpu import H200, Device, current_device, device_of
+from gatescope.kernels.gpu import device_of
 from gatescope.kernels.grid import Launch, counters
 from gatescope.kernels.plan import Plan
 from gatescope.kernels.recording import recording
-from gatescope.kernels.schedule import share_plan, side_by_side
+from gatescope.kernels.schedule import share_plan
 from gatescope.kernels.time_blocks import blocks
 
 STEP_BLOCK = 256  # units in a program of a pointwise step
@@ -51,11 +50,11 @@ class Above:
         return self.dropped(self.values[start:stop], start)
 
 
-def from_readers(dy: Tensor | None, above: Above | None, y: Tensor) -> tuple[Tensor | None, Above | None]:
-    """Where the gradient of the states comes from: the caller's, the layer above, or zeros if neither gives any."""
+def from_caller(dy: Tensor | None, above: Above | None, y: Tensor) -> Tensor | None:
+    """The caller's gradient of the states, for the kernels; zeros if neither the caller nor a layer above gives any."""
     if dy is None:
-        return y.new_zeros(y.shape) if above is None else None, above
-    return dy.contiguous(), above
+        return y.new_zeros(y.shape) if above is None else None
+    return dy.contiguous()
 
 
 def read_gradient(dy: Tensor | None, above: Above | None, start: int, stop: int) -> Tensor:
@@ -69,67 +68,7 @@ def read_gradient(dy: Tensor | None, above: Above | None, start: int, stop: int)
 
 def layer_plan(cell: str, backward: bool, n_rows: int, hidden: int, x: Tensor, share: int = 1) -> Plan:
     """The plan of one layer in one direction, on its share of the device of x."""
-    recorded = recording(x)
-    name = torch.cuda.get_device_name(x.device) if x.is_cuda and recorded else ""
-    return share_plan(cell, share, backward, n_rows, hidden, x.dtype, device_of(x), name, recorded)
-
-
-def describe(
-    cell: str,
-    n_rows: int,
-    hidden: int,
-    dtype: torch.dtype,
-    device: Device | None = None,
-    layers: int = 1,
-    n_steps: int = 200,
-    recorded: bool = False,
-) -> str:
-    """Say how layers would run on a GPU, forward and backward.
-
-    >>> print(describe("lstm", 128, 512, torch.bfloat16, H200))
-    forward: persistent, 8 groups of 16 rows x 16 columns of 32 units, 1 launch for 128 rows
-    backward: persistent, 8 groups of 16 rows x 16 columns of 32 units, 1 launch for 128 rows
-    >>> print(describe("lstm", 128, 512, torch.bfloat16, H200, layers=3, recorded=True).splitlines()[0])
-    forward: persistent, 2 groups of 64 rows x 16 columns of 32 units, 1 launch for 128 rows; 3 layers side by side
-    >>> print(describe("lstm", 128, 1024, torch.bfloat16, H200, recorded=True).splitlines()[1])
-    backward: a product and a pointwise kernel for each step
-
-    Args:
-        cell: "lstm", "gru" or "rnn".
-        n_rows, hidden: B, H.
-        dtype: in which the layers compute; float32 as `torch.backends.cudnn.allow_tf32` has it now.
-        device: the GPU's limits; by default those of the current GPU, and of an H200 where there is none.
-        layers, n_steps: L, T of a stack in one direction with the input of all steps at hand.
-        recorded: a CUDA graph will launch them.
-
-    Returns:
-        A line for each direction.
-
-    Raises:
-        ValueError: for a cell that is none of these.
-    """
-    if cell not in N_GATES:
-        raise ValueError(f"describe: cell: expected one of {', '.join(N_GATES)}, got {cell!r}")
-    name = ""
-    if device is None:
-        here = torch.cuda.is_available()
-        device, name = (current_device(), torch.cuda.get_device_name()) if here else (H200, "")
-    lines = []
-    for direction, backward in (("forward", False), ("backward", True)):
-        together = side_by_side(cell, layers, backward, (n_steps, n_rows, hidden), dtype, device, name, recorded)
-        at_once = layers if together else 1
-        found = share_plan(cell, at_once, backward, n_rows, hidden, dtype, device, name, recorded)
-        text = "a product and a pointwise kernel for each step"
-        if found.form == "persistent":
-            launches = triton.cdiv(n_rows, found.rows)
-            text = (
-                f"persistent, {found.groups} groups of {found.block_b} rows x {found.columns} columns of "
-                f"{found.block_h} units, {launches} launch{'es' * (launches > 1)} for {n_rows} rows"
-            )
-        if layers > 1:
-            text += f"; {layers} layers {'side by side' if together else 'one after another'}"
-        lines.append(f"{direction}: {text}")
-    return "\n".join(lines)
+    return share_plan(cell, share, backward, n_rows, hidden, x.dtype, device_of(x), recording(x))
 
 
 def persistent(

@@ -17,6 +17,7 @@ class Device:
     shared: int  # bytes of shared memory that one program may have
     warp_groups: bool = False  # four warps multiply 64 rows in one instruction (wgmma of compute capability 9)
     tensor_cores: bool = True  # Triton multiplies on them, float32 in TF32 (compute capability 8 and later)
+    name: str = ""  # as torch has it, under which measurements are kept
 
     def shared_by(self, layers: int) -> Device:
         """The part of it that each of some layers has to itself."""
@@ -41,4 +42,5 @@ def current_device() -> Device:
 def _limits(index: int) -> Device:
     properties = torch.cuda.get_device_properties(index)
     shared = getattr(properties, "shared_memory_per_block_optin", 48 * 1024)
-    return Device(properties.multi_processor_count, shared, properties.major == 9, properties.major >= 8)
+    flags = properties.major == 9, properties.major >= 8
+    return Device(properties.multi_processor_count, shared, *flags, properties.name)

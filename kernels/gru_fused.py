@@ -22,7 +22,7 @@ from gatescope.kernels.fused import (
     Above,
     bias_gradient,
     cleared,
-    from_readers,
+    from_caller,
     gradients_of,
     input_gradient,
     layer_plan,
@@ -168,7 +168,7 @@ class Backward:
         self._x, self._w_ih, self._w_hh, self._after = x, w_ih, w_hh.contiguous(), reset_after
         # Rows n, r, z with reset_after, else r, z: those of the first blocks of A's gradient.
         self._w_back = self._w_hh.roll(hidden, 0) if reset_after else self._w_hh[: 2 * hidden]
-        self._dy, self._above = from_readers(dy, above, y)
+        self._dy, self._above = from_caller(dy, above, y), above
         self._dsaved, self._reset = (None if each is None else each.contiguous() for each in (dsaved, reset))
         self._a, self._states = a.contiguous(), torch.cat((h0.unsqueeze(0), y))
         self._da, self._passed = a.new_empty(a.shape), y.new_zeros(n_rows, hidden, dtype=torch.float32)

@@ -28,7 +28,7 @@ from gatescope.kernels.fused import (
     Above,
     bias_gradient,
     cleared,
-    from_readers,
+    from_caller,
     gradients_of,
     input_gradient,
     layer_plan,
@@ -152,7 +152,7 @@ class Backward:
     ):
         n_rows, hidden = h0.shape
         self._x, self._h0, self._w_ih, self._y = x, h0, w_ih, y
-        self._dy, self._above = from_readers(dy, above, y)
+        self._dy, self._above = from_caller(dy, above, y), above
         self._dcells, self._dsaved, self._reset = (
             None if each is None else each.contiguous() for each in (dcells, dsaved, reset)
         )

@@ -16,7 +16,7 @@ from gatescope.kernels.fused import (
     Above,
     bias_gradient,
     cleared,
-    from_readers,
+    from_caller,
     gradients_of,
     input_gradient,
     layer_plan,
@@ -125,7 +125,7 @@ class Backward:
         share: int = 1,
         above: Above | None = None,
     ):
-        self._dy, self._above = from_readers(dy, above, y)
+        self._dy, self._above = from_caller(dy, above, y), above
         self._y, self._w_hh = y.contiguous(), w_hh.contiguous()
         self._x, self._h0, self._w_ih, self._relu = x, h0, w_ih, nonlinearity == "relu"
         self._reset = None if reset is None else reset.contiguous()

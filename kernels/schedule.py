@@ -25,7 +25,7 @@ import triton
 from torch import Tensor
 
 from gatescope.kernels.checks import N_GATES
-from gatescope.kernels.gpu import Device, device_of
+from gatescope.kernels.gpu import H200, Device, current_device, device_of
 from gatescope.kernels.plan import STEPS, Plan, plan
 from gatescope.kernels.precision import recurrent_precision
 from gatescope.kernels.recording import recording
@@ -84,7 +84,6 @@ def side_by_side(
     sizes: tuple[int, int, int],
     dtype: torch.dtype,
     device: Device,
-    name: str = "",
     recorded: bool = False,
 ) -> bool:
     """Whether layers run side by side: in a CUDA graph as measured on the device, else as estimated.
@@ -95,14 +94,13 @@ def side_by_side(
         backward: the direction.
         sizes: T, B, H.
         dtype: in which the layers compute.
-        device: its limits.
-        name: of the device, as torch has it.
+        device: its limits, and its name.
         recorded: a CUDA graph will launch them; what a benchmark has measured is such a graph's time.
     """
     n_steps, n_rows, hidden = sizes
     if layers < 2 or layers > device.multiprocessors or n_steps < 2 * CHUNK:
         return False
-    known = _known(cell, layers, backward, n_rows, hidden, dtype, name) if recorded else None
+    known = _known(cell, layers, backward, n_rows, hidden, dtype, device) if recorded else None
     if known is not None:
         return known != "layers"
     given = (cell, backward, n_rows, hidden, dtype)
@@ -131,11 +129,10 @@ def share_plan(
     hidden: int,
     dtype: torch.dtype,
     device: Device,
-    name: str = "",
     recorded: bool = False,
 ) -> Plan:
     """The plan of each of some layers that run at the same time, or of one alone; arguments as in `side_by_side`."""
-    if layers > 1 and recorded and _known(cell, layers, backward, n_rows, hidden, dtype, name) == "steps":
+    if layers > 1 and recorded and _known(cell, layers, backward, n_rows, hidden, dtype, device) == "steps":
         return STEPS
     return cell_plan(cell, backward, n_rows, hidden, dtype, device.shared_by(layers), recorded)
 
@@ -143,9 +140,63 @@ def share_plan(
 def waves(cell: str, layers: int, x: Tensor, hidden: int, backward: bool) -> bool:
     """Whether layers over x [T, B, I], in its dtype and on its device, run side by side."""
     sizes, dtype = (len(x), x.shape[1], hidden), x.dtype
-    recorded = recording(x)
-    name = torch.cuda.get_device_name(x.device) if recorded and x.is_cuda else ""
-    return side_by_side(cell, layers, backward, sizes, dtype, device_of(x), name, recorded)
+    return side_by_side(cell, layers, backward, sizes, dtype, device_of(x), recording(x))
+
+
+def describe(
+    cell: str,
+    n_rows: int,
+    hidden: int,
+    dtype: torch.dtype,
+    device: Device | None = None,
+    layers: int = 1,
+    n_steps: int = 200,
+    recorded: bool = False,
+) -> str:
+    """Say how layers would run on a GPU, forward and backward.
+
+    >>> print(describe("lstm", 128, 512, torch.bfloat16, H200))
+    forward: persistent, 8 groups of 16 rows x 16 columns of 32 units, 1 launch for 128 rows
+    backward: persistent, 8 groups of 16 rows x 16 columns of 32 units, 1 launch for 128 rows
+    >>> print(describe("lstm", 128, 512, torch.bfloat16, H200, layers=3, recorded=True).splitlines()[0])
+    forward: persistent, 2 groups of 64 rows x 16 columns of 32 units, 1 launch for 128 rows; 3 layers side by side
+    >>> print(describe("lstm", 128, 1024, torch.bfloat16, H200, recorded=True).splitlines()[1])
+    backward: a product and a pointwise kernel for each step
+
+    Args:
+        cell: "lstm", "gru" or "rnn".
+        n_rows, hidden: B, H.
+        dtype: in which the layers compute; float32 as `torch.backends.cudnn.allow_tf32` has it now.
+        device: the GPU's limits; by default those of the current GPU, and of an H200 where there is none.
+        layers, n_steps: L, T of a stack in one direction with the input of all steps at hand.
+        recorded: a CUDA graph will launch them.
+
+    Returns:
+        A line for each direction.
+
+    Raises:
+        ValueError: for a cell that is none of these.
+    """
+    if cell not in N_GATES:
+        raise ValueError(f"describe: cell: expected one of {', '.join(N_GATES)}, got {cell!r}")
+    if device is None:
+        device = current_device() if torch.cuda.is_available() else H200
+    lines = []
+    for direction, backward in (("forward", False), ("backward", True)):
+        together = side_by_side(cell, layers, backward, (n_steps, n_rows, hidden), dtype, device, recorded)
+        at_once = layers if together else 1
+        found = share_plan(cell, at_once, backward, n_rows, hidden, dtype, device, recorded)
+        text = "a product and a pointwise kernel for each step"
+        if found.form == "persistent":
+            launches = triton.cdiv(n_rows, found.rows)
+            text = (
+                f"persistent, {found.groups} groups of {found.block_b} rows x {found.columns} columns of "
+                f"{found.block_h} units, {launches} launch{'es' * (launches > 1)} for {n_rows} rows"
+            )
+        if layers > 1:
+            text += f"; {layers} layers {'side by side' if together else 'one after another'}"
+        lines.append(f"{direction}: {text}")
+    return "\n".join(lines)
 
 
 def row_name(cell: str, layers: int, backward: bool, n_rows: int, hidden: int, dtype: torch.dtype) -> str:
@@ -155,10 +206,10 @@ def row_name(cell: str, layers: int, backward: bool, n_rows: int, hidden: int, d
 
 
 def _known(
-    cell: str, layers: int, backward: bool, n_rows: int, hidden: int, dtype: torch.dtype, name: str
+    cell: str, layers: int, backward: bool, n_rows: int, hidden: int, dtype: torch.dtype, device: Device
 ) -> str | None:
     """What was the fastest in a graph on a device, if that has been measured."""
-    rows, row = _measured().get(name, {}), (cell, layers, backward, n_rows, hidden)
+    rows, row = _measured().get(device.name, {}), (cell, layers, backward, n_rows, hidden)
     twin = torch.float16 if dtype in HALVES else dtype
     return rows.get(row_name(*row, dtype)) or rows.get(row_name(*row, twin))
 

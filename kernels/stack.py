@@ -86,13 +86,12 @@ class RecurrentStack(nn.Module):
         self.proj_size = 0
         self.backend = backend
 
-        directions = 2 if bidirectional else 1
         rows = self.n_gates * hidden_size
         # As torch.nn calls it: code that fills the biases of forget gates goes over these names.
         self._all_weights: list[list[str]] = []
-        for k in range(num_layers * directions):
-            layer, direction = divmod(k, directions)
-            width = input_size if layer == 0 else hidden_size * directions
+        for k in range(num_layers * self.directions):
+            layer, direction = divmod(k, self.directions)
+            width = input_size if layer == 0 else hidden_size * self.directions
             shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, width), "weight_hh": (rows, hidden_size)}
             if bias:
                 shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
@@ -101,6 +100,11 @@ class RecurrentStack(nn.Module):
                 setattr(self, name + suffix, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
             self._all_weights.append([name + suffix for name in shapes])
         self.reset_parameters()
+
+    @property
+    def directions(self) -> int:
+        """D, the directions in which each layer runs."""
+        return 2 if self.bidirectional else 1
 
     @property
     def mode(self) -> str:

@@ -53,11 +53,11 @@ def torch_lstm(module: RecurrentStack, batch: Batch) -> tuple[Tensor, States] | 
 
 def _with_dropout(module: RecurrentStack, batch: Batch) -> tuple[Tensor, States]:
     """Layer after layer by torch's operator, with the dropout of this package, which counts rows, in between."""
-    y, directions, final = batch.x, 2 if module.bidirectional else 1, []
+    y, final = batch.x, []
     for layer in range(module.num_layers):
         if layer > 0:
             y = dropout(y, module.dropout, module.training, layer - 1)
-        own = slice(layer * directions, (layer + 1) * directions)
+        own = slice(layer * module.directions, (layer + 1) * module.directions)
         weights = [weight for each in batch.weights[own] for weight in each]
         states = tuple(state[own] for state in batch.states)
         y, *ends = torch.lstm(y, states, weights, module.bias, 1, 0.0, module.training, module.bidirectional, False)

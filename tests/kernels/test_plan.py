@@ -1,12 +1,10 @@
-"""plan.py: plans that fit the device, and what fused.py says of them."""
+"""plan.py: plans that fit the device."""
 
 import pytest
-import torch
 
 pytest.importorskip("triton")
 
-from gatescope.kernels.fused import describe
-from gatescope.kernels.gpu import A100, H200, Device, current_device
+from gatescope.kernels.gpu import A100, H200, Device
 from gatescope.kernels.plan import STEPS, plan
 
 SHAPES = [
@@ -104,38 +102,3 @@ def test_plans_in_float32():
     # Four gates of 16 units of 1024 take 256 KB, and four launches, one after another, are too many.
     assert plan(128, 1024, 4, 4, H200) == STEPS
     assert plan(1024, 512, 4, 4, H200) == STEPS
-
-
-def test_describe_says_what_would_run(monkeypatch):
-    told = describe("lstm", 128, 512, torch.bfloat16, H200).splitlines()
-    assert told[0] == "forward: persistent, 8 groups of 16 rows x 16 columns of 32 units, 1 launch for 128 rows"
-    assert told[1].startswith("backward: persistent")
-    assert describe("lstm", 1024, 512, torch.float16, H200).splitlines()[0].endswith("2 launches for 1024 rows")
-    assert describe("gru", 64, 2048, torch.bfloat16, H200).count("a product and a pointwise kernel for each step") == 2
-    for allowed in (True, False):
-        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
-        told = describe("gru", 8, 16, torch.float32, H200)
-        assert told.count("a product and a pointwise kernel for each step") == (0 if allowed else 2)
-
-
-def test_describe_says_what_a_stack_does():
-    forward, backward = describe("lstm", 128, 512, torch.bfloat16, H200, layers=3, recorded=True).splitlines()
-    assert "2 groups of 64 rows" in forward and forward.endswith("; 3 layers side by side")
-    assert "8 groups of 16 rows" in backward and backward.endswith("; 3 layers one after another")
-    for recorded in (False, True):
-        forward, backward = describe("lstm", 128, 1024, torch.bfloat16, H200, 2, recorded=recorded).splitlines()
-        assert "2 groups of 64 rows" in forward and forward.endswith("; 2 layers one after another")
-        assert ("for each step; 2 layers side by side" if recorded else "2 groups of 64 rows") in backward
-    assert "; 3" not in describe("lstm", 128, 512, torch.bfloat16, H200)
-
-
-@pytest.mark.cuda
-def test_describe_takes_the_current_gpu():
-    here = torch.cuda.get_device_properties(0).multi_processor_count
-    assert current_device().multiprocessors == here
-    assert describe("lstm", 128, 512, torch.bfloat16) == describe("lstm", 128, 512, torch.bfloat16, current_device())
-
-
-def test_an_unknown_cell_is_named():
-    with pytest.raises(ValueError, match="describe: cell: expected one of lstm, gru, rnn, got 'LSTM'"):
-        describe("LSTM", 128, 512, torch.float16, H200)

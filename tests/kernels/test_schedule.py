@@ -9,9 +9,9 @@ import torch
 pytest.importorskip("triton")
 
 from gatescope.kernels import schedule
-from gatescope.kernels.gpu import A100, H200, Device
+from gatescope.kernels.gpu import A100, H200, Device, current_device
 from gatescope.kernels.plan import STEPS
-from gatescope.kernels.schedule import cell_plan, microseconds, row_name, share_plan, side_by_side, waves
+from gatescope.kernels.schedule import cell_plan, describe, microseconds, row_name, share_plan, side_by_side, waves
 
 MAIN = (200, 128, 512)
 
@@ -34,7 +34,7 @@ def test_what_a_graph_launches_step_by_step_runs_side_by_side():
         assert cell_plan(cell, True, 128, 1024, torch.float16, H200) != STEPS
         assert side_by_side(cell, 2, True, shape, torch.float16, H200, recorded=True)
         # Measured was the graph: what is launched one by one is another program.
-        assert not side_by_side(cell, 2, True, shape, torch.float16, H200, "NVIDIA H200")
+        assert not side_by_side(cell, 2, True, shape, torch.float16, replace(H200, name="NVIDIA H200"))
     assert not side_by_side("lstm", 2, True, shape, torch.float32, H200, recorded=True)
     # One layer of 1024 rows of 512 units reads as much in two launches as 128 rows of 1024 units in one.
     assert cell_plan("lstm", True, 1024, 512, torch.float16, H200, recorded=True) == STEPS
@@ -56,7 +56,7 @@ def test_what_does_not_run_side_by_side():
 def test_without_a_graph_the_host_has_to_keep_up():
     """Three layers of 512 units take 1.7 ms on an H200, and the launches of their 24 chunks twice as long."""
     assert not side_by_side("lstm", 3, False, MAIN, torch.float16, H200)
-    assert not side_by_side("lstm", 3, False, MAIN, torch.float16, H200, "NVIDIA H200")
+    assert not side_by_side("lstm", 3, False, MAIN, torch.float16, replace(H200, name="NVIDIA H200"))
     assert side_by_side("lstm", 2, True, (200, 256, 512), torch.float16, H200)
 
 
@@ -73,7 +73,7 @@ def test_a_measurement_goes_before_the_estimate(tmp_path, monkeypatch):
             (torch.bfloat16, "a third", True),
             (torch.float16, "a GPU", True),
         ):
-            assert side_by_side("lstm", 3, False, MAIN, dtype, H200, name, recorded=True) == beside
+            assert side_by_side("lstm", 3, False, MAIN, dtype, replace(H200, name=name), recorded=True) == beside
     finally:
         schedule._measured.cache_clear()
 
@@ -84,14 +84,15 @@ def test_layers_run_step_by_step_side_by_side_where_that_was_measured(tmp_path, 
     monkeypatch.setattr(schedule, "MEASURED", path)
     schedule._measured.cache_clear()
     try:
-        given = (*shape, torch.bfloat16, H200)
-        assert share_plan(*given, "a GPU", recorded=True) == STEPS
-        assert side_by_side("gru", 2, False, (200, 128, 1024), torch.bfloat16, H200, "a GPU", recorded=True)
+        known, unknown = replace(H200, name="a GPU"), replace(H200, name="another")
+        given = (*shape, torch.bfloat16)
+        assert share_plan(*given, known, recorded=True) == STEPS
+        assert side_by_side("gru", 2, False, (200, 128, 1024), torch.bfloat16, known, recorded=True)
         # Neither without a graph, nor on another device, nor of a layer alone.
-        for other, recorded in (("a GPU", False), ("another", True)):
+        for other, recorded in ((known, False), (unknown, True)):
             assert share_plan(*given, other, recorded) != STEPS
-            assert not side_by_side("gru", 2, False, (200, 128, 1024), torch.bfloat16, H200, other, recorded)
-        assert share_plan("gru", 1, *given[2:], "a GPU", recorded=True) != STEPS
+            assert not side_by_side("gru", 2, False, (200, 128, 1024), torch.bfloat16, other, recorded)
+        assert share_plan("gru", 1, *given[2:], known, recorded=True) != STEPS
     finally:
         schedule._measured.cache_clear()
 
@@ -196,7 +197,43 @@ def test_float32_has_times_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(schedule, "MEASURED", path)
     schedule._measured.cache_clear()
     try:
-        assert side_by_side("lstm", 3, False, MAIN, torch.bfloat16, H200, "a GPU", recorded=True)
-        assert not side_by_side("lstm", 3, False, MAIN, torch.float32, H200, "a GPU", recorded=True)
+        known = replace(H200, name="a GPU")
+        assert side_by_side("lstm", 3, False, MAIN, torch.bfloat16, known, recorded=True)
+        assert not side_by_side("lstm", 3, False, MAIN, torch.float32, known, recorded=True)
     finally:
         schedule._measured.cache_clear()
+
+
+def test_describe_says_what_would_run(monkeypatch):
+    told = describe("lstm", 128, 512, torch.bfloat16, H200).splitlines()
+    assert told[0] == "forward: persistent, 8 groups of 16 rows x 16 columns of 32 units, 1 launch for 128 rows"
+    assert told[1].startswith("backward: persistent")
+    assert describe("lstm", 1024, 512, torch.float16, H200).splitlines()[0].endswith("2 launches for 1024 rows")
+    assert describe("gru", 64, 2048, torch.bfloat16, H200).count("a product and a pointwise kernel for each step") == 2
+    for allowed in (True, False):
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+        told = describe("gru", 8, 16, torch.float32, H200)
+        assert told.count("a product and a pointwise kernel for each step") == (0 if allowed else 2)
+
+
+def test_describe_says_what_a_stack_does():
+    forward, backward = describe("lstm", 128, 512, torch.bfloat16, H200, layers=3, recorded=True).splitlines()
+    assert "2 groups of 64 rows" in forward and forward.endswith("; 3 layers side by side")
+    assert "8 groups of 16 rows" in backward and backward.endswith("; 3 layers one after another")
+    for recorded in (False, True):
+        forward, backward = describe("lstm", 128, 1024, torch.bfloat16, H200, 2, recorded=recorded).splitlines()
+        assert "2 groups of 64 rows" in forward and forward.endswith("; 2 layers one after another")
+        assert ("for each step; 2 layers side by side" if recorded else "2 groups of 64 rows") in backward
+    assert "; 3" not in describe("lstm", 128, 512, torch.bfloat16, H200)
+
+
+@pytest.mark.cuda
+def test_describe_takes_the_current_gpu():
+    here = torch.cuda.get_device_properties(0).multi_processor_count
+    assert current_device().multiprocessors == here
+    assert describe("lstm", 128, 512, torch.bfloat16) == describe("lstm", 128, 512, torch.bfloat16, current_device())
+
+
+def test_an_unknown_cell_is_named():
+    with pytest.raises(ValueError, match="describe: cell: expected one of lstm, gru, rnn, got 'LSTM'"):
+        describe("LSTM", 128, 512, torch.float16, H200)
