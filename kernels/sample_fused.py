@@ -203,7 +203,7 @@ class FusedRecurrence:
             "first_sequence": draw.first_sequence if draw else 0,
             "stride": captured.stride(),
             "seed": seed,
-            # What is padded has logits of minus infinity.
+            # Padded characters have logits of minus infinity, which divided by an infinite temperature would be NaN.
             "temperature": bounded(draw.temperature) if draw else 1.0,
             "top_k": draw.top_k if draw else 0,
             "top_p": float(draw.top_p) if draw else 1.0,

@@ -121,8 +121,8 @@ def _output(
     o_v = tl.arange(0, BLOCK_V)[None, :]
     logits = tl.zeros((row.shape[0], BLOCK_V), tl.float32) + tl.load(bias_ptr + o_v)
     logits = _add_product(logits, top, row[:, None] * HP, output_ptr, o_v * HP, HP, BLOCK_K, STAGES)
-    # A product of 16 rows is spread over all warps, row by row. Read back from memory a row of up to 128 characters is
-    # one warp's, and its sums and its scan need no barrier.
+    # The product leaves every row spread over all warps. Stored and loaded again, a row of up to 128 characters lies in
+    # one warp, whose sums and scan need no barrier.
     tl.store(logits_ptr + (row[:, None] * BLOCK_V + o_v), logits)
     tl.debug_barrier()
     logits = tl.load(logits_ptr + (row[:, None] * BLOCK_V + o_v))
@@ -153,12 +153,12 @@ def _share(
     COLUMNS: tl.constexpr,
     PHASE: tl.constexpr,
 ):
-    """Let the group's programs have values in the middle of a layer, and wait until all have left theirs.
+    """Store what the group's other programs need within a layer, and wait until every one of them has done so.
 
     Args:
         at, values: pointers, and what to store there.
         counter, arrivals: of the group, and how many there have been before the first layer.
-        BEFORE: exchanges of the layers in this step that come first.
+        BEFORE: how many times the group has exchanged states in this step, for the layers below.
     """
     if PHASE == WHOLE or PHASE % 2 == 1:
         tl.store(at, values)

@@ -238,8 +238,8 @@ def resident_kernel(
     for t in range(longest):
         of_top = _recurrent(w_hh, LAYERS - 1, RECURRENT, GATES, h[LAYERS - 1])
         if OUTPUT:
-            # Read back from memory a row is one warp's, and its sums and its scan need no barrier. All warps have read
-            # those of the step before: since then they met, where the states passed through shared memory.
+            # Stored and loaded again, a row lies in one warp, whose sums and scan need no barrier. No warp still reads
+            # the logits of the step before: since then all have met, where the states passed through shared memory.
             store_unstaged(logits_ptr + (row[None, :] * BLOCK_V + o_v[:, None]), product(w_out, h[LAYERS - 1]))
             tl.debug_barrier()
             logits = tl.load(logits_ptr + (row[:, None] * BLOCK_V + o_v[None, :])) + tl.load(bias_ptr + o_v)[None, :]
