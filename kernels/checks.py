@@ -75,58 +75,50 @@ def check_layer(cell: str, states: dict[str, Tensor], weights: Sequence[Tensor |
     Raises:
         ValueError: naming the tensor, the expected and the given shape, dtype or device.
     """
-    named = dict(zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), weights, strict=True))
-    for name, tensor in {"x": x, **states, **named}.items():
+    given = {**states, **_named(weights)}
+    for name, tensor in {"x": x, **given}.items():
         if tensor is not None or not name.startswith("bias"):
             check_tensor(cell, name, tensor)
+    _check_shapes(cell, states, weights, x)
+    for name, tensor in given.items():
+        if tensor is not None:
+            check_kind(cell, name, tensor, x, "x")
+
+
+def check_operands(
+    cell: str, states: Sequence[Tensor], weights: Sequence[Tensor | None], x: Tensor, reset: Tensor | None
+) -> None:
+    """Check what compiled loops and kernels, which look at no bounds, take from an operator that is called directly.
+
+    Dtypes may differ: under autocast a state may stay wider than x.
+    """
+    named = {f"state {k}": state for k, state in enumerate(states)}
+    _check_shapes(cell, named, weights, x)
+    for name, tensor in {**named, **_named(weights)}.items():
+        if tensor is not None and tensor.device != x.device:
+            raise ShapeError(f"{cell}: {name}: expected a tensor on {x.device}, as x, got {told(tensor)}")
+    check_reset(cell, reset, x.shape[:2], x.device)
+
+
+def _named(weights: Sequence[Tensor | None]) -> dict[str, Tensor | None]:
+    return dict(zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), weights, strict=True))
+
+
+def _check_shapes(cell: str, states: dict[str, Tensor], weights: Sequence[Tensor | None], x: Tensor) -> None:
     if x.dim() != 3 or x.shape[0] == 0:
         raise ShapeError(f"{cell}: x: expected [T, B, I] with at least one step, got {list(x.shape)}")
-    w_hh = named["weight_hh"]
+    w_hh = weights[1]
     assert w_hh is not None
     if w_hh.dim() != 2:
         raise ShapeError(f"{cell}: weight_hh: expected shape [{N_GATES[cell]} H, H], got {list(w_hh.shape)}")
     rows, hidden = N_GATES[cell] * w_hh.shape[1], w_hh.shape[1]
     shapes = {"weight_ih": (rows, x.shape[2]), "weight_hh": (rows, hidden), "bias_ih": (rows,), "bias_hh": (rows,)}
     shapes |= dict.fromkeys(states, (x.shape[1], hidden))
-    for name, tensor in {**states, **named}.items():
-        if tensor is None:
-            continue
-        if tuple(tensor.shape) != shapes[name]:
+    for name, tensor in {**states, **_named(weights)}.items():
+        if tensor is not None and tuple(tensor.shape) != shapes[name]:
             raise ShapeError(f"{cell}: {name}: expected shape {list(shapes[name])}, got {list(tensor.shape)}")
-        check_kind(cell, name, tensor, x, "x")
     if (weights[2] is None) != (weights[3] is None):
         raise ShapeError(f"{cell}: expected both biases or none, got one")
-
-
-def check_operands(
-    cell: str,
-    states: Sequence[Tensor],
-    weights: Sequence[Tensor | None],
-    x: Tensor,
-    reset: Tensor | None,
-) -> None:
-    """Do what `check_layer` and `check_reset` do, quickly, for an operator that is called past its functional form.
-
-    Compiled loops and kernels look at no bounds. Dtypes may differ: under autocast a state may stay wider than x.
-    """
-    w_ih, w_hh, b_ih, b_hh = weights
-    assert w_ih is not None and w_hh is not None
-    given = [tensor for tensor in (w_ih, w_hh, b_ih, b_hh, *states) if tensor is not None]
-    hidden = w_hh.shape[-1] if w_hh.dim() else 0
-    rows = N_GATES[cell] * hidden
-    fits = (
-        x.dim() == 3
-        and len(x) > 0
-        and w_hh.shape == (rows, hidden)
-        and w_ih.shape == (rows, x.shape[2])
-        and (b_ih is None) == (b_hh is None)
-        and all(bias is None or bias.shape == (rows,) for bias in (b_ih, b_hh))
-        and all(state.shape == (x.shape[1], hidden) for state in states)
-        and all(tensor.device == x.device for tensor in given)
-    )
-    if not fits:
-        check_layer(cell, {f"state {k}": state for k, state in enumerate(states)}, weights, x)
-    check_reset(cell, reset, x.shape[:2], x.device)
 
 
 def check_reset(cell: str, reset: Tensor | None, shape: Sequence[int], device: torch.device) -> None:
@@ -134,7 +126,7 @@ def check_reset(cell: str, reset: Tensor | None, shape: Sequence[int], device: t
     if reset is None:
         return
     check_tensor(cell, "reset", reset)
-    if reset.dtype != torch.bool or reset.shape != shape or reset.device != device:
+    if reset.dtype != torch.bool or tuple(reset.shape) != tuple(shape) or reset.device != device:
         raise ShapeError(f"{cell}: reset: expected bool {list(shape)} on {device}, time first, got {told(reset)}")
 
 
