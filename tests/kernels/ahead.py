@@ -33,6 +33,7 @@ from gatescope.kernels import (
     sample_plan,
     schedule,
 )
+from gatescope.kernels.checks import N_GATES
 
 KIB = 1024
 DEVICES = {
@@ -89,7 +90,7 @@ def launch_of(cell, direction, b, h, dtype, device, use=USES["everything"]):
     if direction.endswith("step") or cell == "dropout":
         return step_launch_of(cell, direction, empty, b, h)
     kind, forward = cell.partition("-")[0], direction == "forward"
-    n_gates = schedule.N_GATES[kind]
+    n_gates = N_GATES[kind]
     layout = schedule.cell_plan(kind, not forward, b, h, dtype, device)
     if layout == plan.STEPS:
         return None
@@ -142,7 +143,8 @@ def step_launch_of(cell, direction, empty, b, h):
 def sample_launch_of(cell, kind, layers, b, h, dtype, device):
     """The launch of the sampler; everything is kept, or h and c alone, in float16, or all of it in float32."""
     layers, n_characters = int(layers), 96
-    n_gates = {"lstm": 4, "gru": 3, "gru-before": 3, "rnn": 1}[cell]
+    name = cell.partition("-")[0]
+    n_gates = N_GATES[name]
     places = {"lstm": range(6), "gru": (0, 2, 3, 4), "gru-before": (0, 2, 3, 4), "rnn": (0,)}[cell]
     if kind == "states":
         places = places[:2]
@@ -154,7 +156,6 @@ def sample_launch_of(cell, kind, layers, b, h, dtype, device):
         (empty(n_gates * h, h if layer else n_characters), empty(n_gates * h, h), *[empty(n_gates * h)] * 2)
         for layer in range(layers)
     ]
-    name = cell.partition("-")[0]
     model = sample_plan.ModelShape(name, h, layers, n_characters, dtype.itemsize, cell != "gru-before")
     layout = sample_plan.fitted(sample_plan.plan(model, device), model, b, device, len(places))
     if layout == sample_plan.STEPS:

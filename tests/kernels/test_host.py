@@ -42,15 +42,10 @@ def test_a_change_of_any_file_that_numba_has_to_do_with_is_seen(monkeypatch, tmp
 
 
 @pytest.mark.parametrize("n_rows", [0, 1, 31, 32, 100, 1000])
-def test_shares_are_all_rows_in_their_order(n_rows):
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        shares = host.by_shares(lambda first, last: list(range(first, last)), n_rows)
-    finally:
-        torch.set_num_threads(before)
+def test_shares_are_all_rows_in_their_order(threads, n_rows):
+    shares = host.by_shares(lambda first, last: list(range(first, last)), n_rows)
     assert [row for share in shares for row in share] == list(range(n_rows))
-    assert len(shares) == max(1, min(3, n_rows // host.SHARE))
+    assert len(shares) == max(1, min(threads, n_rows // host.SHARE))
 
 
 def test_shares_are_worked_on_while_the_interpreter_shuts_down():
