@@ -80,7 +80,17 @@ def persistent(
     like: Tensor,
     **constants: Any,
 ) -> Launch:
-    """A persistent kernel on these tensors; `run` fills in time, rows and counters."""
+    """A persistent kernel on the tensors of a layer; `run` fills in time, rows and counters.
+
+    Args:
+        kernel: takes the tensors, what is between the layer and the one above, sizes and constants.
+        layout: the layer's plan.
+        tensors: by their names.
+        sizes: n_rows, and other whole numbers that make no new kernel.
+        above: what the layer above reads, or its gradient, if there is one.
+        like: [..., H].
+        constants: of the cell.
+    """
     between: dict[str, Any] = {"above_ptr": None, "seed_ptr": None}
     if above is not None:
         between = {"above_ptr": above.values, "seed_ptr": above.seed}
@@ -133,6 +143,7 @@ def pointwise_step(
         tensors: by their names.
         sizes: whole numbers that make no new kernel.
         like: [T, B, H].
+        constants: of the cell.
     """
     n_rows, hidden = like.shape[1:]
     given = {**tensors, "t": 0, **sizes}

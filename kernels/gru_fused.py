@@ -124,7 +124,7 @@ def gru_forward(
     reset_after: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Run one layer: y [T, B, H], and A [T, B, 4, H] if it is to be saved, else an empty tensor."""
+    """Do what `gatescope.kernels.gru_loop.gru_forward` does; y and A are in the dtype of x."""
     with torch.cuda.device_of(x), float32_products_as_cudnn(x):
         layer = Forward(x, h0, (w_ih, w_hh, b_ih, b_hh), reset, reset_after, save)
         layer.advance(0, len(x))
@@ -247,7 +247,7 @@ def gru_backward(
     reset_after: bool,
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from those of y and, if any, of A; None where not needed."""
+    """Do what `gatescope.kernels.gru_loop.gru_backward` does."""
     with torch.cuda.device_of(x), float32_products_as_cudnn(x):
         layer = Backward(dy, dsaved, x, h0, w_ih, w_hh, y, a, reset, reset_after)
         return gradients_of(layer, x, needs)

@@ -209,7 +209,7 @@ def backward_kernel(
     dy_ptr,
     dsaved_ptr,
     da_ptr,
-    dh_ptr,
+    passed_ptr,
     above_ptr,
     seed_ptr,
     counter_ptr,
@@ -240,7 +240,7 @@ def backward_kernel(
         a_ptr, states_ptr: p, r, z, n [T, B, 4, H] and h [T + 1, B, H] that forward has saved.
         w_ptr, reset_ptr: as forward had them.
         dsaved_ptr: gradients of captured p and gates [T, B, 4, H], or None.
-        da_ptr, dh_ptr: the gradients [T, B, 4, H], written, and what passes the step by, without W_hh, [B, H].
+        da_ptr, passed_ptr: the gradients [T, B, 4, H], written, and what passes the step by, without W_hh, [B, H].
         dy_ptr: gradients of the states from outside, [T, B, H], or None.
         above_ptr, seed_ptr: those of what the layer above has read, and the seed of its dropout, or None.
         counter_ptr: of the groups, zeros; None with one column.
@@ -276,7 +276,7 @@ def backward_kernel(
         if AFTER:
             w = w_n + w
 
-    carried = tl.load(dh_ptr + o_own, mask=own, other=0.0)
+    carried = tl.load(passed_ptr + o_own, mask=own, other=0.0)
     if COLUMNS == 1:
         if RESIDENT > 0:
             w, w_n = resident_columns(w), resident_columns(w_n)
@@ -363,4 +363,4 @@ def backward_kernel(
                 if AFTER:
                     d = (s_p.to(dtype), s_r.to(dtype), s_z.to(dtype))
     if PHASE != FIRST:
-        tl.store(dh_ptr + o_own, carried, mask=own)
+        tl.store(passed_ptr + o_own, carried, mask=own)

@@ -1,4 +1,9 @@
-"""The GRU's kernels bound to tensors: what a layer launches in one direction."""
+"""The GRU's kernels bound to tensors: what a layer launches in one direction.
+
+Tensors are those of the kernels' arguments of the same names, whose shapes stand in `gatescope.kernels.gru_kernels`;
+`w_hh` is that of `w_ptr`. `layout` is the layer's plan in its direction, and `above` what stands between it and the
+layer above, if there is one.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +62,7 @@ def backward_launch(
 ) -> Launch:
     """The persistent backward kernel on these tensors; time, rows and counters are filled in when it runs."""
     tensors = {"a_ptr": a, "w_ptr": w_hh, "states_ptr": states, "reset_ptr": reset, "dy_ptr": dy, "dsaved_ptr": dsaved}
-    tensors |= {"da_ptr": da, "dh_ptr": passed}
+    tensors |= {"da_ptr": da, "passed_ptr": passed}
     sizes = {"n_rows": da.shape[1], "n_steps": len(da)}
     modes = {"AFTER": reset_after, "SLICES": layout.slices, "PHASE": WHOLE.value}
     return persistent(backward_kernel, layout, tensors, sizes, above, states, **modes)

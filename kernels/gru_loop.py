@@ -36,7 +36,20 @@ def gru_forward(
     reset_after: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Run one layer: y [T, B, H], and A [T, B, 4, H] if it is to be saved, else an empty tensor."""
+    """Run one layer.
+
+    Args:
+        x: [T, B, I].
+        h0: [B, H], the state before the first step.
+        w_ih, w_hh: [3H, I], [3H, H], rows r, z, n.
+        b_ih, b_hh: [3H], both or none.
+        reset: [T, B] bool or None: h is zero before the step.
+        reset_after: where the reset gate multiplies, see `gatescope.kernels.gru`.
+        save: keep A.
+
+    Returns:
+        y [T, B, H] and A [T, B, 4, H], in at least float32; an empty tensor if A is not kept.
+    """
     x, w_ih, w_hh = factors(x, w_ih, w_hh)
     h0, b_ih, b_hh = wide(h0, b_ih, b_hh)
     if fits_panels(x, h0):
@@ -121,7 +134,19 @@ def gru_backward(
     reset_after: bool,
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from those of y and, if any, of A; None where not needed."""
+    """Go back through one layer.
+
+    Args:
+        dy, dsaved: gradients of y and A; None where there are none.
+        x, h0, w_ih, w_hh: as forward had them; x matters where needs[2], w_ih where needs[0].
+        y, a: what forward returned.
+        reset: [T, B] bool or None.
+        reset_after: as forward had it.
+        needs: which gradients are wanted, in the order of those that are returned.
+
+    Returns:
+        Gradients of x, h0, w_ih, w_hh, b_ih, b_hh; None where not needed.
+    """
     x, w_ih, w_hh = factors(x, w_ih, w_hh)
     dy, dsaved, h0, y = wide(dy, dsaved, h0, y)
     if fits_panels(x, h0):

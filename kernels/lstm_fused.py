@@ -113,7 +113,7 @@ def lstm_forward(
     reset: Tensor | None,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run one layer: y [T, B, H], c in float32 [T, B, H], and the gates [T, B, 4, H] if they are to be saved."""
+    """Do what `gatescope.kernels.lstm_loop.lstm_forward` does; y and the gates are in the dtype of x, c in float32."""
     with torch.cuda.device_of(x), float32_products_as_cudnn(x):
         layer = Forward(x, h0, c0, (w_ih, w_hh, b_ih, b_hh), reset, save)
         layer.advance(0, len(x))
@@ -212,7 +212,7 @@ def lstm_backward(
     reset: Tensor | None,
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of x, h0, c0, w_ih, w_hh, b_ih, b_hh from those of y, c and the gates; None where not needed."""
+    """Do what `gatescope.kernels.lstm_loop.lstm_backward` does."""
     with torch.cuda.device_of(x), float32_products_as_cudnn(x):
         layer = Backward(dy, dcells, dsaved, x, h0, c0, w_ih, w_hh, y, cells, a, reset)
         return gradients_of(layer, x, needs)

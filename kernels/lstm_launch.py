@@ -1,4 +1,9 @@
-"""The LSTM's kernels bound to tensors: what a layer launches in one direction."""
+"""The LSTM's kernels bound to tensors: what a layer launches in one direction.
+
+Tensors are those of the kernels' arguments of the same names, whose shapes stand in `gatescope.kernels.lstm_kernels`;
+`w_hh` is that of `w_ptr`, and `cells` that of `c_ptr`. `layout` is the layer's plan in its direction, and `above` what
+stands between it and the layer above, if there is one.
+"""
 
 from __future__ import annotations
 

@@ -43,7 +43,19 @@ def lstm_forward(
     reset: Tensor | None,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run one layer: y and c [T, B, H], and the gates [T, B, 4, H] if they are to be saved, else an empty tensor."""
+    """Run one layer.
+
+    Args:
+        x: [T, B, I].
+        h0, c0: [B, H], the states before the first step.
+        w_ih, w_hh: [4H, I], [4H, H], rows i, f, g, o.
+        b_ih, b_hh: [4H], both or none.
+        reset: [T, B] bool or None: h and c are zero before the step.
+        save: keep the gates.
+
+    Returns:
+        y and c [T, B, H] and the gates [T, B, 4, H], in at least float32; an empty tensor if gates are not kept.
+    """
     x, w_ih, w_hh = factors(x, w_ih, w_hh)
     h0, c0, b_ih, b_hh = wide(h0, c0, b_ih, b_hh)
     if fits_panels(x, h0):
@@ -104,7 +116,18 @@ def lstm_backward(
     reset: Tensor | None,
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of x, h0, c0, w_ih, w_hh, b_ih, b_hh from those of y, c and the gates; None where not needed."""
+    """Go back through one layer.
+
+    Args:
+        dy, dcells, dsaved: gradients of y, c and the gates; None where there are none.
+        x, h0, c0, w_ih, w_hh: as forward had them; x matters where needs[3], w_ih where needs[0].
+        y, cells, a: what forward returned.
+        reset: [T, B] bool or None.
+        needs: which gradients are wanted, in the order of those that are returned.
+
+    Returns:
+        Gradients of x, h0, c0, w_ih, w_hh, b_ih, b_hh; None where not needed.
+    """
     x, w_ih, w_hh = factors(x, w_ih, w_hh)
     dy, dcells, dsaved, h0, c0, y = wide(dy, dcells, dsaved, h0, c0, y)
     if fits_panels(x, h0):

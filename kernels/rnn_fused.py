@@ -92,7 +92,7 @@ def rnn_forward(
     reset: Tensor | None,
     nonlinearity: str,
 ) -> Tensor:
-    """Run one layer: y [T, B, H]."""
+    """Do what `gatescope.kernels.rnn_loop.rnn_forward` does; y is in the dtype of x."""
     with torch.cuda.device_of(x), float32_products_as_cudnn(x):
         layer = Forward(x, h0, (w_ih, w_hh, b_ih, b_hh), reset, nonlinearity)
         layer.advance(0, len(x))
@@ -179,7 +179,7 @@ def rnn_backward(
     nonlinearity: str,
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from that of y; None where not needed."""
+    """Do what `gatescope.kernels.rnn_loop.rnn_backward` does."""
     with torch.cuda.device_of(x), float32_products_as_cudnn(x):
         layer = Backward(dy, x, h0, w_ih, w_hh, y, reset, nonlinearity)
         return gradients_of(layer, x, needs)

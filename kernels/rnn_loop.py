@@ -32,7 +32,19 @@ def rnn_forward(
     reset: Tensor | None,
     nonlinearity: str,
 ) -> Tensor:
-    """Run one layer: y [T, B, H]."""
+    """Run one layer.
+
+    Args:
+        x: [T, B, I].
+        h0: [B, H], the state before the first step.
+        w_ih, w_hh: [H, I], [H, H].
+        b_ih, b_hh: [H], both or none.
+        reset: [T, B] bool or None: h is zero before the step.
+        nonlinearity: "tanh" or "relu".
+
+    Returns:
+        y [T, B, H], in at least float32.
+    """
     x, w_ih, w_hh = factors(x, w_ih, w_hh)
     h0, b_ih, b_hh = wide(h0, b_ih, b_hh)
     y = h0.new_empty(*x.shape[:2], h0.shape[1])
@@ -60,7 +72,19 @@ def rnn_backward(
     nonlinearity: str,
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of x, h0, w_ih, w_hh, b_ih, b_hh from that of y; None where not needed."""
+    """Go back through one layer.
+
+    Args:
+        dy: gradient of y.
+        x, h0, w_ih, w_hh: as forward had them; x matters where needs[2], w_ih where needs[0].
+        y: what forward returned.
+        reset: [T, B] bool or None.
+        nonlinearity: as forward had it.
+        needs: which gradients are wanted, in the order of those that are returned.
+
+    Returns:
+        Gradients of x, h0, w_ih, w_hh, b_ih, b_hh; None where not needed.
+    """
     x, w_ih, w_hh = factors(x, w_ih, w_hh)
     dy, h0, y = wide(dy, h0, y)
     gradients = Gradients(x, w_ih, w_hh, (needs[0], needs[2], needs[3], needs[4] or needs[5]), y.shape[2])
