@@ -89,6 +89,10 @@ BAD_BEYOND = {
     ),
     "unknown capture": (lambda x, s: ((x,), {"capture": ("h", "hidden")}), r"capture: expected names out of \('h'"),
     "capture in a string": (lambda x, s: ((x,), {"capture": "gates"}), "in a tuple, got 'gates'"),
+    "reset on another device": (
+        lambda x, s: ((x,), {"reset": torch.zeros(T, B, dtype=torch.bool, device="meta")}),
+        "reset: expected bool .* on cpu, .* on meta",
+    ),
     "reset batch first": (lambda x, s: ((x,), {"reset": torch.zeros(B, T, dtype=torch.bool)}), r"bool \[11, 3\]"),
     "reset of numbers": (lambda x, s: ((x,), {"reset": torch.zeros(T, B)}), "got torch.float32"),
 }
