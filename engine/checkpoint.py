@@ -76,8 +76,7 @@ def load_checkpoint(path: Path, model: CharacterModel, optimizer: torch.optim.Ad
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             about = json.loads(file.metadata()["gatescope"])
-        # Checkpoints had none at first.
-        if about.pop("checksum", None) not in (None, _checksum(tensors, about)):
+        if about.pop("checksum", None) != _checksum(tensors, about):
             raise ValueError("it does not match its checksum")
         tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
         with torch.no_grad():
@@ -92,8 +91,7 @@ def load_checkpoint(path: Path, model: CharacterModel, optimizer: torch.optim.Ad
 
 
 def _progress(about: dict[str, Any], state: tuple[Tensor, ...]) -> Progress:
-    # Checkpoints did not say at first which step was the best.
-    return Progress(about["step"], state, about["best"], about.get("best_step", about["step"]), about["scale"])
+    return Progress(about["step"], state, about["best"], about["best_step"], about["scale"])
 
 
 def _damaged(path: Path, error: Exception) -> InputError:

@@ -151,7 +151,7 @@ def concatenated_spec(dumps: Sequence[StateDump]) -> DumpSpec:
         dtype=dumps[0].dtype,
         attributes=_shared_attributes(dumps),
         block_rows=first["block_rows"],
-        compression=first.get("compression", "none"),
+        compression=first["compression"],
     )
 
 

@@ -201,7 +201,7 @@ class StateDump(StateSource):
             problems.append(f"not finished: {self.committed_rows} of {self.n_rows} rows are written")
         group = read_group(self.location)
         header = group["attributes"]["gatescope"]
-        if header.get("checksum", "") not in ("", attributes_checksum(group["attributes"])):
+        if header.get("checksum") != attributes_checksum(group["attributes"]):
             problems.append(f"{GROUP_FILE}: its attributes do not match their checksum, something altered them")
         # Some versions of zarr-python write null where there is none.
         metadata = (group.get("consolidated_metadata") or {}).get("metadata", {})
@@ -216,12 +216,17 @@ class StateDump(StateSource):
                     problem = f"tokens: block {index} goes beyond the vocabulary's {len(self.vocabulary)} characters"
                 if problem is not None:
                     problems.append(problem)
-        written, digest = header.get(BLOCKS_DIGEST), self.blocks_digest() if not problems else {}
+        return problems or self._exchanged_blocks(header.get(BLOCKS_DIGEST))
+
+    def _exchanged_blocks(self, written: Any) -> list[str]:
+        """Return what is wrong with a finished dump whose blocks are whole, given the digest in its header."""
+        if not isinstance(written, dict):
+            return [f"{GROUP_FILE}: it has no digest of the blocks, something altered it"]
+        digest = self.blocks_digest()
         # Another program may have cut or compressed the blocks in its own way.
-        alike = isinstance(written, dict) and digest and written.get("rows") == digest["rows"]
-        if alike and written != digest:
-            problems.append("its blocks are whole, but not those that were written: some are exchanged, or another's")
-        return problems
+        if not digest or written.get("rows") != digest["rows"] or written == digest:
+            return []
+        return ["its blocks are whole, but not those that were written: some are exchanged, or another's"]
 
     def blocks_digest(self) -> dict[str, Any]:
         """Return the rows in a block of each array, and the SHA-256 of the checksums of all blocks in their order.

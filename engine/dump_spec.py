@@ -200,7 +200,6 @@ def difference(dump: StateDump, spec: DumpSpec) -> str | None:
     """Say in words where a dump differs from a spec; None if it could have been begun with it."""
     stored = read_group(dump.path)["attributes"]
     there, now = ({**attributes, **attributes["gatescope"]} for attributes in (stored, spec.group_attributes()))
-    there.setdefault("compression", "none")
     for side in (there, now):
         del side["gatescope"], side["rows_committed"]
         for name in ("checksum", BLOCKS_DIGEST):

@@ -95,7 +95,7 @@ def load_model(folder: str | os.PathLike[str], device: str = "cpu") -> TrainedMo
     try:
         with safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            training = json.loads((file.metadata() or {})["gatescope"])
+            training = json.loads(file.metadata()["gatescope"])
             digest = training.pop("sha256", None)
             known = type(training["step"]) is int and isinstance(training["validation_nats"], int | float)
     except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
@@ -105,7 +105,7 @@ def load_model(folder: str | os.PathLike[str], device: str = "cpu") -> TrainedMo
     if not known:
         raise InputError(f"{path} is not a weight file of gatescope: its step and loss are not numbers")
     _require_fitting(path, weights, architecture, len(vocabulary))
-    if digest not in (None, weights_digest(weights, training)):
+    if digest != weights_digest(weights, training):
         raise InputError(f"{path} does not match its checksum and is damaged: copy it again, or train the model again")
     model = CharacterModel(architecture, len(vocabulary))
     model.load_state_dict(weights)
@@ -216,7 +216,6 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is damaged: its vocabulary is not a list of different characters; train the model again"
         )
-    # The first models had none.
-    if description.pop("sha256", None) not in (None, weights_digest({}, description)):
+    if description.pop("sha256", None) != weights_digest({}, description):
         raise InputError(f"{path} does not match its checksum, something altered it: copy it anew, or train again")
     return description

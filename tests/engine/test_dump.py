@@ -11,7 +11,7 @@ import pytest
 import xarray
 import zarr
 
-from gatescope.engine.dump import StateDump
+from gatescope.engine.dump import StateDump, attributes_checksum
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
@@ -302,6 +302,18 @@ def test_altered_attributes(own, before, after):
     assert problems(own) == ["zarr.json: its attributes do not match their checksum, something altered them"]
 
 
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ("checksum", "its attributes do not match their checksum, something altered them"),
+        ("blocks", "it has no digest of the blocks, something altered it"),
+    ],
+)
+def test_a_checksum_that_was_removed(own, entry, problem):
+    edit(own, lambda group, header, arrays: header.pop(entry))
+    assert problems(own) == [f"zarr.json: {problem}"]
+
+
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("compression", ["none", "zstd", "of another program"])
 def test_a_dump_that_is_replaced_while_it_is_read(small_dump, tmp_path, compression, times):
@@ -396,8 +408,8 @@ def test_damaged_metadata(own, change, message):
 @pytest.mark.parametrize("value", [None, "many", 7.5])
 def test_a_header_without_a_number_of_rows_in_a_block(own, value):
     def change(group, header, arrays):
-        header.pop("checksum")
         header.pop("block_rows") if value is None else header.update(block_rows=value)
+        header["checksum"] = attributes_checksum(group["attributes"])
 
     edit(own, change)
     assert problems(own) == []

@@ -41,11 +41,12 @@ def test_files_give_the_model_back(folder):
 
 
 def change(path: Path, **changes):
-    """Change a description as a program might that knows of no checksum."""
+    """Change a description, and let its checksum follow."""
     description = json.loads(path.read_text())
     architecture = description["architecture"] | changes.pop("architecture", {})
     del description["sha256"]
-    path.write_text(json.dumps(description | {"architecture": architecture} | changes))
+    description |= {"architecture": architecture} | changes
+    path.write_text(json.dumps(description | {"sha256": weights_digest({}, description)}))
 
 
 def rewrite(path: Path, dtype=torch.float32, about=None):
@@ -154,12 +155,18 @@ def test_a_vocabulary_that_was_altered_is_named(folder):
         load_model(folder)
 
 
-def test_files_without_checksums_are_read(folder):
-    """As the first versions wrote them."""
-    change(folder / "model.json")
+def test_weights_whose_checksum_was_removed_are_named(folder):
     rewrite(folder / "model.safetensors", about='{"step": 7, "validation_nats": 1.5}')
-    trained = load_model(folder)
-    assert trained.vocabulary == VOCABULARY and trained.training == {"step": 7, "validation_nats": 1.5}
+    with pytest.raises(InputError, match=r"model\.safetensors does not match its checksum"):
+        load_model(folder)
+
+
+def test_a_description_whose_checksum_was_removed_is_named(folder):
+    description = json.loads((folder / "model.json").read_text())
+    del description["sha256"]
+    (folder / "model.json").write_text(json.dumps(description))
+    with pytest.raises(InputError, match=r"model\.json does not match its checksum"):
+        load_model(folder)
 
 
 def test_a_path_that_is_not_there(tmp_path):
