@@ -10,4 +10,4 @@ class InputError(ValueError):
 
 
 class RefusedElsewhere(InputError):
-    """Another process of `torchrun` has refused its input and says why: this one ends without a word."""
+    """Another process of `torchrun` has refused its input and says why: a command ends without a word then."""

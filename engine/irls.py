@@ -20,8 +20,8 @@ from gatescope.engine.logistic_fit import LogisticFit, penalty_scale
 from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.predictions import linear_predictions, prediction_dtype
 from gatescope.engine.problems import Solution
+from gatescope.engine.processes import Processes
 from gatescope.engine.row_blocks import RowBlocks
-from gatescope.engine.shards import Processes
 from gatescope.engine.targets import BinaryTargets, ClassWeight, as_binary, as_targets
 from gatescope.engine.weights import Weights
 

@@ -16,10 +16,10 @@ from gatescope.engine.arrays import as_rows, computing_dtype, to_host
 from gatescope.engine.device_memory import torch_memory
 from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.neurons_cuda import device_statistics
+from gatescope.engine.processes import Processes
 from gatescope.engine.ranks import N_CODES, DistinctValues, as_codes, code_values
 from gatescope.engine.read_ahead import read_ahead
 from gatescope.engine.row_blocks import RowBlocks, check_finite
-from gatescope.engine.shards import Processes
 from gatescope.engine.targets import BinaryTargets, as_binary, as_targets
 from gatescope.engine.unit_labels import C, UnitLabels, label_tiles
 from gatescope.engine.unit_shares import exchanged

@@ -22,7 +22,7 @@ from gatescope.engine.dump_folder import reserved
 from gatescope.engine.dump_spec import DumpSpec, difference
 from gatescope.engine.errors import InputError
 from gatescope.engine.journey import Reader
-from gatescope.engine.processes import agreed, meet, place
+from gatescope.engine.processes import everybody, meet, place
 from gatescope.engine.settings import remove
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence
@@ -138,7 +138,7 @@ def record_together(
     if shares[number]:
         record_part(part_path(path, number, size), part_spec(spec, shares[number]), PartReader(reader, shares[number]))
     meet()
-    with agreed():
+    with everybody().together():
         if number == 0:
             parts = [part_path(path, each, size) for each, share in enumerate(shares) if share]
             concatenate(parts, path, overwrite=overwrite)

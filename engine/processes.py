@@ -1,19 +1,26 @@
-"""Several processes working together under `torchrun` (torch.distributed): who is who, and what they share."""
+"""Several processes working together under `torchrun` (torch.distributed): who is who, and what they share.
+
+A command joins them by `joined`; a script of one's own does by `torch.distributed.init_process_group("gloo")`, or
+"nccl" with a GPU each.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, distributed
 
+from gatescope.engine.arrays import array_namespace, as_tensor
 from gatescope.engine.errors import InputError, RefusedElsewhere
 
 # The first process validates, or puts a large dump together, while the others wait; one that ended is known at once.
-# In milliseconds it fits an integer of 32 bits.
+# The milliseconds fit a 32-bit integer.
 PATIENCE = timedelta(days=14)
 
 
@@ -52,7 +59,8 @@ def joined(device: str) -> Iterator[None]:
 
 
 def _is_of_another(error: RuntimeError) -> bool:
-    """Whether an error is of what processes exchange; gloo's have no type of their own."""
+    """Whether an error came from the exchange with another process."""
+    # Errors of gloo are plain RuntimeErrors.
     return isinstance(error, distributed.DistError) or "gloo" in str(error)
 
 
@@ -73,24 +81,6 @@ def meet() -> None:
     """Wait until all processes are here."""
     if distributed.is_initialized():
         distributed.barrier()
-
-
-@contextmanager
-def agreed() -> Iterator[None]:
-    """Wait until all processes are behind the block, and go on only if no input was refused in it.
-
-    Raises:
-        InputError: this process refused its input.
-        RefusedElsewhere: another one did.
-    """
-    refused: InputError | None = None
-    try:
-        yield
-    except InputError as error:
-        refused = error
-    device = "cuda" if distributed.is_initialized() and distributed.get_backend() == "nccl" else "cpu"
-    if least_of_all(torch.tensor(int(refused is None), device=device)) == 0:
-        raise refused or RefusedElsewhere
 
 
 def mean_of_all(value: Tensor) -> float:
@@ -120,3 +110,134 @@ def joined_columns(values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         distributed.all_gather(parts, value.contiguous())
         whole.append(torch.cat(parts, dim=1))
     return tuple(whole)
+
+
+class Processes:
+    """The processes that share some work; alone, every operation returns what it is given.
+
+    Each holds a shard of the rows of a fit, and all take the same decisions.
+
+    Args:
+        several: whether they are those of the default process group, or this one alone.
+
+    Attributes:
+        size: the number of processes.
+        rank: the number of this one.
+
+    Raises:
+        InputError: there is no process group to share with.
+    """
+
+    def __init__(self, several: bool):
+        if several and not distributed.is_initialized():
+            raise InputError(
+                "distributed=True, but this process has joined no others: start the script with torchrun and call "
+                "torch.distributed.init_process_group('gloo') first"
+            )
+        self.rank, self.size = place() if several else (0, 1)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Wait until all processes are behind the block, and go on only if no input was refused in it.
+
+        A process that left alone would let the others wait for it. Inside the block nothing may be exchanged.
+
+        Raises:
+            InputError: this process refused its input.
+            RefusedElsewhere: another one did.
+        """
+        refused: InputError | None = None
+        try:
+            yield
+        except InputError as error:
+            refused = error
+        if self.total(refused is not None) > 0:
+            raise refused or RefusedElsewhere("another process refused its input; its message says why")
+
+    def check_equal(self, what: str, numbers: Sequence[float]) -> None:
+        """Raise an InputError in all processes unless each has the same numbers for something."""
+        largest, smallest = self.largest(numbers), -self.largest([-number for number in numbers])
+        if (largest != smallest).any():
+            raise InputError(f"the processes differ in {what}, here {list(numbers)}: expected the same in all of them")
+
+    def totals(self, values: list[Any]) -> list[Any]:
+        """Return float64 arrays summed over all processes, by one exchange; they may be overwritten."""
+        if self.size == 1:
+            return values
+        tensors = [_tensor(value) for value in values]
+        # One exchange, also where some lie in a GPU's memory and others do not.
+        device = next((tensor.device for tensor in tensors if tensor.is_cuda), tensors[0].device)
+        flat = torch.cat([tensor.reshape(-1).to(device) for tensor in tensors])
+        parts = self._reduced(flat, distributed.ReduceOp.SUM).split([tensor.numel() for tensor in tensors])
+        placed = [part.reshape(tensor.shape).to(tensor.device) for part, tensor in zip(parts, tensors, strict=True)]
+        return [_like(tensor, value) for tensor, value in zip(placed, values, strict=True)]
+
+    def total(self, value: Any) -> float:
+        """Return a number summed over all processes."""
+        return float(self.totals([np.array(float(value))])[0])
+
+    def largest(self, values: Any) -> np.ndarray:
+        """Return the elementwise maximum over all processes, float64; NaN counts as the largest."""
+        values = np.asarray(values, dtype=np.float64)
+        if self.size == 1:
+            return values
+        finite = np.where(np.isnan(values), np.inf, values)
+        return self._reduced(torch.from_numpy(np.atleast_1d(finite)), distributed.ReduceOp.MAX).numpy()[
+            () if values.ndim else 0
+        ]
+
+    def sizes(self, n_rows: int) -> np.ndarray:
+        """Return how many rows each process holds, int64 [processes]."""
+        counts = np.zeros(self.size)
+        counts[self.rank] = n_rows
+        return np.asarray(self.totals([counts])[0]).astype(np.int64)
+
+    def first_row(self, n_rows: int) -> int:
+        """Return how many rows the processes before this one hold together."""
+        return int(self.sizes(n_rows)[: self.rank].sum())
+
+    def union(self, values: np.ndarray) -> np.ndarray:
+        """Return the sorted distinct integers of all processes, int64."""
+        return np.unique(self.rows_of_all(np.unique(values).astype(np.int64)))
+
+    def rows_of_all(self, values: np.ndarray) -> np.ndarray:
+        """Return the rows of all processes, in their order; all have the same type and differ in their number alone."""
+        if self.size == 1:
+            return values
+        n_rows = self.sizes(len(values))
+        padded = np.zeros((int(n_rows.max()), *values.shape[1:]), values.dtype)
+        padded[: len(values)] = values
+        own = exchangeable(torch.from_numpy(padded))
+        gathered = [torch.empty_like(own) for _ in range(self.size)]
+        distributed.all_gather(gathered, own)
+        return np.concatenate([rows[:n].cpu().numpy() for rows, n in zip(gathered, n_rows, strict=True)])
+
+    def _reduced(self, tensor: torch.Tensor, operation: Any) -> torch.Tensor:
+        there = exchangeable(tensor)
+        distributed.all_reduce(there, operation)
+        return there.to(tensor.device)
+
+
+def exchangeable(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor where the processes exchange theirs: NCCL knows GPU memory alone, Gloo sends none of it."""
+    backend = distributed.get_backend()
+    return tensor.cuda() if backend == "nccl" else tensor.cpu() if backend == "gloo" else tensor
+
+
+def _tensor(value: Any) -> torch.Tensor:
+    """Return an array as a tensor of float64 where it lies."""
+    return torch.as_tensor(value if array_namespace(value) is np else as_tensor(value), dtype=torch.float64)
+
+
+def _like(tensor: torch.Tensor, value: Any) -> Any:
+    """Return a tensor as the kind of array that it was made of."""
+    xp = array_namespace(value)
+    return tensor.numpy() if xp is np else xp.from_dlpack(tensor)
+
+
+ALONE = Processes(False)
+
+
+def everybody() -> Processes:
+    """Return all processes that have joined, be it this one alone."""
+    return Processes(distributed.is_initialized())

@@ -17,8 +17,8 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.normal_equations import NormalEquations
 from gatescope.engine.predictions import cancels, linear_predictions, prediction_dtype
+from gatescope.engine.processes import Processes
 from gatescope.engine.row_blocks import RowBlocks
-from gatescope.engine.shards import Processes
 from gatescope.engine.targets import as_continuous, as_targets
 from gatescope.engine.weights import Weights, equal_weights
 

@@ -30,8 +30,8 @@ from threadpoolctl import ThreadpoolController
 from gatescope.engine.arrays import array_namespace, as_tensor, convert, to_host
 from gatescope.engine.device_memory import torch_memory
 from gatescope.engine.errors import InputError
+from gatescope.engine.processes import ALONE, Processes
 from gatescope.engine.read_ahead import PIECE_BYTES, is_on_disk, read_ahead
-from gatescope.engine.shards import ALONE, Processes
 
 # A block of about two megabytes in float32 is still in the last cache for its second product, and what is done between
 # the two costs little beside them.

@@ -35,7 +35,7 @@ from gatescope.engine.kept_memory import kept_memory
 from gatescope.engine.location import local_path
 from gatescope.engine.log import log
 from gatescope.engine.model import Architecture, CharacterModel
-from gatescope.engine.processes import agreed, joined_columns, least_of_all, mean_of_all, meet, place
+from gatescope.engine.processes import everybody, joined_columns, least_of_all, mean_of_all, meet, place
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.settings import claimed
 from gatescope.engine.trained_model import (
@@ -144,7 +144,7 @@ def train_model(
     log_path = (log_path or folder / "log.jsonl") if rank == 0 else None
     vocabulary, rare = vocabulary_of(text)
     with ExitStack() as held:
-        with agreed():
+        with everybody().together():
             if overwrite or standing(folder / CHECKPOINT).step < config.steps:
                 _require_memory(config.architecture, len(vocabulary), device)
         _prepare(text, folder, config, seed, overwrite, held)
@@ -176,7 +176,7 @@ def _prepare(text: Survey, folder: Path, config: TrainConfig, seed: int, overwri
 
     It has the folder until `held` is closed.
     """
-    with agreed():
+    with everybody().together():
         if place()[0] == 0:
             settings = {"corpus": text.source, "seed": seed, "errors": text.errors, "train": asdict(config)}
             held.enter_context(claimed(folder, "train", settings, OUTPUTS, overwrite))
@@ -233,7 +233,7 @@ def _take_all(
             take_steps(taker, progress, last, config, seed, advance, log_path)
             rate = (progress.step - first) * per_step / (time.perf_counter() - started)
             progress.state, progress.scale = joined_columns(taker.state), taker.scaler.state_dict()
-            with agreed():
+            with everybody().together():
                 if log_path:
                     measures = _validated(taker, progress, validation, folder, config)
                     log(log_path, "validate", step=progress.step, **measures, characters_per_second=round(rate))

@@ -14,7 +14,7 @@ import torch
 import torch.distributed
 
 from gatescope.engine.arrays import array_namespace, as_tensor
-from gatescope.engine.shards import Processes, exchangeable
+from gatescope.engine.processes import Processes, exchangeable
 
 
 def exchanged(X: Any, processes: Processes, memory: int) -> Iterator[tuple[slice, Any]]:

@@ -1,7 +1,6 @@
 """Two processes of torchrun: what one refuses, and what the other sees of one that ends."""
 
 import os
-import socket
 import time
 from datetime import timedelta
 from functools import partial
@@ -12,11 +11,15 @@ from forked import SERVER
 from torch import distributed
 
 from gatescope.engine.errors import InputError, RefusedElsewhere
-from gatescope.engine.processes import agreed, joined, mean_of_all, meet, place
+from gatescope.engine.processes import everybody, joined, mean_of_all, meet, own_rows, place
+
+# The store is there already, as under torchrun, which holds it in a process of its own.
+HELD_STORE = {"TORCHELASTIC_USE_AGENT_STORE": "True"}
 
 
-def _run(function, rank, port, answers):
+def _run(function, rank, port, answers, environment=HELD_STORE):
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= environment
     try:
         with joined("cpu"):
             answers[rank].send(function())
@@ -24,18 +27,13 @@ def _run(function, rank, port, answers):
         answers[rank].send(error)
 
 
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 def answers_of(function):
     """What a function returns or raises in each of two processes; None for one that dies."""
-    port = free_port()
+    # Port 0 is one that the system chooses, and no other process can take.
+    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     ends = [SERVER.Pipe(duplex=False) for _ in range(2)]
     senders = [sender for _, sender in ends]
-    processes = [SERVER.Process(target=_run, args=(function, rank, port, senders)) for rank in range(2)]
+    processes = [SERVER.Process(target=_run, args=(function, rank, store.port, senders)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
@@ -44,7 +42,7 @@ def answers_of(function):
 
 
 def _refuse_in_one():
-    with agreed():
+    with everybody().together():
         if place()[0] == 0:
             raise InputError("no such thing")
 
@@ -52,11 +50,17 @@ def _refuse_in_one():
 def test_what_one_refuses_ends_the_others_without_a_word():
     one, other = answers_of(_refuse_in_one)
     assert type(one) is InputError and str(one) == "no such thing"
-    assert type(other) is RefusedElsewhere and str(other) == ""
+    assert type(other) is RefusedElsewhere and str(other) == "another process refused its input; its message says why"
+
+
+def test_processes_share_rows_out_without_a_gap():
+    assert own_rows(7) == (0, 7)
+    assert answers_of(partial(own_rows, 7)) == [(0, 3), (3, 7)]
+    assert answers_of(partial(own_rows, 1)) == [(0, 0), (0, 1)]
 
 
 def _write_in_the_block(folder):
-    with agreed():
+    with everybody().together():
         if place()[0] == 0:
             time.sleep(0.3)
             (folder / "written").touch()
@@ -89,21 +93,20 @@ def test_a_process_that_dies_is_a_line_of_the_others(function):
 
 
 def _die_before_the_other_has_joined(port):
-    store = distributed.TCPStore("127.0.0.1", port, 2, is_master=True, wait_for_workers=False)
+    store = distributed.TCPStore("127.0.0.1", 0, 2, is_master=True, wait_for_workers=False)
+    port.send(store.port)
     while store.num_keys() < 2:
         time.sleep(0.01)
     os._exit(9)
 
 
 def test_a_process_that_dies_before_all_have_met_is_a_line_of_the_others():
-    port, (receiver, sender) = free_port(), SERVER.Pipe(duplex=False)
-    processes = [
-        SERVER.Process(target=_die_before_the_other_has_joined, args=(port,)),
-        SERVER.Process(target=_run, args=(meet, 1, port, [None, sender])),
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
+    (port, port_sender), (receiver, sender) = (SERVER.Pipe(duplex=False) for _ in range(2))
+    first = SERVER.Process(target=_die_before_the_other_has_joined, args=(port_sender,))
+    first.start()
+    second = SERVER.Process(target=_run, args=(meet, 1, port.recv(), [None, sender], {}))
+    second.start()
+    for process in (first, second):
         process.join()
     error = receiver.recv()
     assert type(error) is InputError

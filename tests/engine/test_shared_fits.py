@@ -9,12 +9,12 @@ import torch
 from forked import SERVER
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from gatescope.engine import shards
+from gatescope.engine import processes as module
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.neurons import STATISTICS, NeuronProbes
+from gatescope.engine.processes import ALONE, Processes
 from gatescope.engine.ridge import RidgeProbes
-from gatescope.engine.shards import ALONE, Processes
 
 OPTIONS = {
     "plain": {"tol": 1e-12},
@@ -197,7 +197,7 @@ def test_what_is_wrong_in_one_process_is_refused_in_all(shared):
     assert "sample_weight is nan at row 0" in str(shared[1]["refused weight"])
     assert "Y contains NaN" in str(shared[1]["refused labels"])
     for name in ("weight", "labels"):
-        assert "the rows of another process were refused" in str(shared[0][f"refused {name}"])
+        assert str(shared[0][f"refused {name}"]) == "another process refused its input; its message says why"
     for got, width in zip(shared, (12, 11), strict=True):
         assert f"the processes differ in columns of X and of Y, here [{width}, 6]" in str(got["refused width"])
         assert "the processes differ in axes of sample_weight" in str(got["refused weights of one"])
@@ -205,7 +205,7 @@ def test_what_is_wrong_in_one_process_is_refused_in_all(shared):
             assert "the processes differ in settings or in the precision of X" in str(got[f"refused {name}"])
         assert "the processes differ in C and fit_intercept" in str(got["refused ridge"])
     assert "memory_limit is 'much'" in str(shared[1]["refused memory"])
-    assert "of another process were refused" in str(shared[0]["refused memory"])
+    assert str(shared[0]["refused memory"]) == "another process refused its input; its message says why"
 
 
 def test_ridge_probes_of_two_processes(shared):
@@ -263,7 +263,7 @@ def test_sums_in_either_memory_are_exchanged_together(monkeypatch, places):
     processes, joined = Processes(False), []
     processes.size = 2
     monkeypatch.setattr(processes, "_reduced", lambda tensor, _: joined.append(tensor.device.type) or tensor)
-    monkeypatch.setattr(shards, "_like", lambda tensor, value: tensor)
+    monkeypatch.setattr(module, "_like", lambda tensor, value: tensor)
     with FakeTensorMode():
         totals = processes.totals([torch.empty(4, device=places[0]), torch.empty((), device=places[1])])
     assert joined == ["cuda" if "cuda" in places else "cpu"]
