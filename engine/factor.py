@@ -8,7 +8,8 @@ import numpy as np
 import scipy.linalg
 
 from gatescope.engine.arrays import array_namespace
-from gatescope.engine.precondition_cuda import NULL_PIVOT, DeviceFactor
+from gatescope.engine.positive_definite import NULL_PIVOT, with_least_jitter
+from gatescope.engine.precondition_cuda import DeviceFactor
 
 
 class Factor:
@@ -69,12 +70,12 @@ def cholesky(matrix: np.ndarray) -> tuple[np.ndarray, float]:
     """
     n_units, diagonal = len(matrix), np.diag_indices(len(matrix))
     fold, factorise, pack = scipy.linalg.lapack.get_lapack_funcs(("trttf", "pftrf", "tfttp"), (matrix,))
-    jitter = 4 * float(np.finfo(matrix.dtype).eps)
-    while True:
+
+    def packed(jitter: float) -> np.ndarray | None:
         matrix[diagonal] = 1 + jitter
         # The transpose of a symmetric matrix is the same matrix in the order that LAPACK wants.
         folded, _ = fold(matrix.T, uplo="L")
         folded, failed = factorise(n_units, folded, uplo="L", overwrite_a=1)
-        if not failed:
-            return pack(n_units, folded, uplo="L")[0], jitter
-        jitter *= 30
+        return None if failed else pack(n_units, folded, uplo="L")[0]
+
+    return with_least_jitter(packed, matrix.dtype)

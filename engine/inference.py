@@ -7,13 +7,13 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse
 import scipy.special
 
 from gatescope.engine.arrays import to_host
 from gatescope.engine.errors import InputError
 from gatescope.engine.log_loss import log_loss, log_loss_curvature
+from gatescope.engine.positive_definite import solution
 from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.targets import BinaryTargets
 
@@ -143,16 +143,9 @@ def _covariance(
     with np.errstate(all="ignore"):
         information = to_host(rows.totals(block_sums, shift=xp.asarray(mean))[0])
     information[np.diag_indices(n_units)] += ridge
-    scale = 1 / np.sqrt(np.where(information.diagonal() > 0, information.diagonal(), 1.0))
-    correlation = information * scale * scale[:, None]
-    try:
-        factor = scipy.linalg.cho_factor(correlation, lower=True)
-    except (scipy.linalg.LinAlgError, ValueError):
+    inverse = solution(information, np.eye(width))
+    if inverse is None:
         return None
-    # Columns that are multiples of each other leave a pivot of rounding errors.
-    if factor[0].diagonal().min() ** 2 < width * np.finfo(np.float64).eps:
-        return None
-    inverse = scipy.linalg.cho_solve(factor, np.eye(width)) * scale * scale[:, None]
     # To the intercept at zero from that at the mean.
     back = np.eye(width)
     if fit_intercept:

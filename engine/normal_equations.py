@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 
 from gatescope.engine.arrays import array_namespace, moved, to_host
 from gatescope.engine.gram import Moments
+from gatescope.engine.positive_definite import solution
 from gatescope.engine.row_blocks import RowBlocks
 
 
@@ -70,7 +70,8 @@ class NormalEquations:
                 continue
             right = np.column_stack([self.cross[:, chosen], self.mean])
             # What a unit that does not vary leaves in the matrix is rounding errors, which no scale may raise.
-            solved = _solved(self.gram, ridge, right) if ridge > 0 or self.sd.all() else None
+            solvable = ridge > 0 or self.sd.all()
+            solved = solution(self.gram + ridge * np.eye(len(self.gram)), right) if solvable else None
             if solved is None:
                 w[:, chosen] = self._smallest(chosen, ridge)
                 continue
@@ -106,13 +107,16 @@ class NormalEquations:
         return (vectors @ w) * scale[:, None]
 
     def intercepts(self, w: np.ndarray) -> np.ndarray:
+        """Return the intercepts [G] that go with coefficients [H, G]."""
         missing = self.target_mean - self.mean @ w
         return missing if self.fit_intercept else np.zeros_like(missing)
 
     def gradient(self, w: np.ndarray, C: np.ndarray) -> np.ndarray:
+        """Return the gradient [H, G] of the mean loss at coefficients [H, G] and their intercepts."""
         return self.gram @ w - self.cross + w / (C * self.total) - np.outer(self.mean, self._mean_residual(w))
 
     def objective(self, w: np.ndarray, C: np.ndarray) -> np.ndarray:
+        """Return the sum that is minimised [G], at coefficients [H, G] and their intercepts."""
         loss = self.squares - 2 * (w * self.cross).sum(axis=0) + (w * (self.gram @ w)).sum(axis=0)
         # The sum of squares of a perfect fit is 0 up to rounding.
         loss = loss.clip(min=0) + self._mean_residual(w) ** 2
@@ -120,17 +124,3 @@ class NormalEquations:
 
     def _mean_residual(self, w: np.ndarray) -> np.ndarray:
         return self.target_mean - self.mean @ w - self.intercepts(w)
-
-
-def _solved(gram: np.ndarray, ridge: float, right: np.ndarray) -> np.ndarray | None:
-    """Return the solution of (gram + ridge) w = right; None where rounding errors are all that tells some apart."""
-    matrix = gram + ridge * np.eye(len(gram))
-    scale = 1 / np.sqrt(matrix.diagonal())
-    matrix *= scale * scale[:, None]
-    try:
-        factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True)
-    except (scipy.linalg.LinAlgError, ValueError):
-        return None
-    if factor[0].diagonal().min() ** 2 < len(gram) * np.finfo(np.float64).eps:
-        return None
-    return scipy.linalg.cho_solve(factor, right * scale[:, None]) * scale[:, None]

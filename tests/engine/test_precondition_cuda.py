@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gatescope.engine.precondition import Factor
+from gatescope.engine.factor import Factor
 from gatescope.engine.precondition_cuda import DeviceFactor, cholesky
 
 
