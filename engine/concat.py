@@ -19,6 +19,7 @@ import numpy as np
 from gatescope.engine.array_name import layer_and_state
 from gatescope.engine.block_file import block_name, write_block
 from gatescope.engine.block_table import BlockTable
+from gatescope.engine.differences import shortened
 from gatescope.engine.dump import BOUNDS, GROUP_FILE, StateDump, read_group
 from gatescope.engine.dump_folder import put_in_place, reserved
 from gatescope.engine.dump_spec import INITIAL_ROWS, DumpSpec, create_skeleton
@@ -163,11 +164,10 @@ def _whole(path: Path) -> StateDump:
     return dump
 
 
-def _compare(one: StateDump, other: StateDump, key: str, there: Any, here: Any) -> None:
-    if there != here:
-        texts = [repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..." for value in (there, here)]
+def _compare(one: StateDump, other: StateDump, key: str, ours: Any, theirs: Any) -> None:
+    if ours != theirs:
         raise InputError(
-            f"{other.name} does not go with {one.name}: {key} is {texts[1]} there and {texts[0]} here; "
+            f"{other.name} does not go with {one.name}: {key} is {shortened(theirs)} there and {shortened(ours)} here; "
             "only dumps of one model with the same arrays can be one"
         )
 

@@ -16,6 +16,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from gatescope.engine.array_name import ARRAY_NAME, layer_and_state
 from gatescope.engine.block_file import COMPRESSIONS, LEVEL, fill_value
+from gatescope.engine.differences import first_difference, shortened
 from gatescope.engine.dump import BLOCKS_DIGEST, BOUNDS, FORMAT, VERSION, StateDump, attributes_checksum, read_group
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import sync_folder
@@ -201,39 +202,23 @@ def difference(dump: StateDump, spec: DumpSpec) -> str | None:
     stored = read_group(dump.path)["attributes"]
     there, now = ({**attributes, **attributes["gatescope"]} for attributes in (stored, spec.group_attributes()))
     for side in (there, now):
-        del side["gatescope"], side["rows_committed"]
-        for name in ("checksum", BLOCKS_DIGEST):
+        for name in ("gatescope", "rows_committed", "checksum", BLOCKS_DIGEST):
             side.pop(name, None)
-    found = _first_difference("", there, now)
-    if found:
-        return found
+    found = first_difference(there, now)
     for name in BOUNDS:
         starts, asked = getattr(dump, name), getattr(spec, name)
-        if len(starts) != len(asked):
-            return f"{name} has {len(starts)} entries there and {len(asked)} now"
-        if (starts != asked).any():
-            place = int(np.argmax(starts != asked))
-            return f"{name}[{place}] is {starts[place]} there and {asked[place]} now"
-    return None
+        # There may be millions.
+        if found is None and not np.array_equal(starts, asked):
+            found = first_difference(starts.tolist(), asked.tolist(), name)
+    return found and f"{found[0]} is {shortened(found[1])} there and {shortened(found[2])} now"
 
 
-def _first_difference(place: str, there: Any, now: Any) -> str | None:
-    if isinstance(there, dict) and isinstance(now, dict):
-        for key in [*now, *(key for key in there if key not in now)]:
-            inner = f"{place}.{key}".lstrip(".")
-            if key not in there or key not in now:
-                side, value = ("not set there", now[key]) if key in now else ("not set now", there[key])
-                return f"{inner} is {side}, and {_short(value)} {'now' if key in now else 'there'}"
-            found = _first_difference(inner, there[key], now[key])
-            if found:
-                return found
-        return None
-    if isinstance(there, list) and isinstance(now, list) and len(there) == len(now):
-        places = (_first_difference(f"{place}[{i}]", *pair) for i, pair in enumerate(zip(there, now, strict=True)))
-        return next((found for found in places if found), None)
-    return None if there == now else f"{place} is {_short(there)} there and {_short(now)} now"
+def require_begun_with(dump: StateDump, spec: DumpSpec) -> None:
+    """Check that a dump could have been begun with a spec.
 
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    Raises:
+        InputError: it differs; the first difference is named.
+    """
+    found = difference(dump, spec)
+    if found:
+        raise InputError(f"{dump.name} was begun with other settings: {found}; repeat those, or use --overwrite")

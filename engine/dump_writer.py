@@ -28,7 +28,7 @@ from gatescope.engine.block_writer import BlockWriter
 from gatescope.engine.commits import Commits
 from gatescope.engine.dump import StateDump, read_group
 from gatescope.engine.dump_folder import DumpFolder
-from gatescope.engine.dump_spec import INITIAL_ROWS, DumpSpec, difference
+from gatescope.engine.dump_spec import INITIAL_ROWS, DumpSpec, require_begun_with
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import remove_partial
 from gatescope.engine.location import local_path
@@ -81,9 +81,7 @@ class DumpWriter:
     def _open(self, spec: DumpSpec) -> None:
         """Take up a dump where its last writer left it."""
         there = StateDump.open(self.path, finished=False)
-        found = difference(there, spec)
-        if found:
-            raise InputError(f"{self.path} was begun with other settings: {found}; repeat those, or use --overwrite")
+        require_begun_with(there, spec)
         remove_partial(self.path)
         self._commits = Commits(read_group(self.path), there.committed_rows, spec.compression)
         self._starts = spec.sequence_starts

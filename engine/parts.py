@@ -19,7 +19,7 @@ from torch import Tensor
 from gatescope.engine.concat import CONTINUES, concatenate
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_folder import reserved
-from gatescope.engine.dump_spec import DumpSpec, difference
+from gatescope.engine.dump_spec import DumpSpec, difference, require_begun_with
 from gatescope.engine.errors import InputError
 from gatescope.engine.journey import Reader
 from gatescope.engine.processes import everybody, meet, place
@@ -127,9 +127,7 @@ def record_together(
     number, size = place()
     if path.exists() and not overwrite:
         there = StateDump.open(path, finished=False)
-        found = difference(there, spec)
-        if found:
-            raise InputError(f"{path} was begun with other settings: {found}; repeat those, or use --overwrite")
+        require_begun_with(there, spec)
         if there.committed_rows == spec.n_rows:
             if number == 0:
                 remove_parts(path, spec, height)

@@ -12,6 +12,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from gatescope.engine.differences import first_difference, shortened
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import remove_partial, write_json
 from gatescope.engine.folder_lock import locked
@@ -80,15 +81,15 @@ def _take(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[
                 "choose another --out, or start anew with --overwrite"
             )
         raise InputError(
-            f"{folder} was made with {name} = {before!r}, not {now!r}: repeat the command with the same settings to "
-            "go on, choose another --out, or start anew with --overwrite"
+            f"{folder} was made with {name} = {shortened(before)}, not {shortened(now)}: repeat the command with the "
+            "same settings to go on, choose another --out, or start anew with --overwrite"
         )
     if "decided" in earlier:
         write_json(path, {"stage": stage, "settings": settings})
 
 
 def keep_only(folder: Path, decided: Sequence[str]) -> None:
-    """Let the next command that claims the folder choose all settings anew but these: the others made nothing of it."""
+    """Let the next command that claims the folder change all settings but these, which decided what is in it."""
     write_json(folder / CONFIG, {**read_config(folder), "decided": list(decided)})
 
 
@@ -139,17 +140,6 @@ def plain(value: Any) -> Any:
         value = float(value)
     infinite = isinstance(value, float) and not math.isfinite(value)
     return str(value) if infinite or isinstance(value, Path) else value
-
-
-def first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | None:
-    """Return the first setting, by name, on which two nested dictionaries differ, with both values."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in [*now, *(key for key in before if key not in now)]:
-            found = first_difference(before.get(key), now.get(key), f"{name}.{key}" if name else str(key))
-            if found:
-                return found
-        return None
-    return None if before == now else (name, before, now)
 
 
 def require_values(config: Any) -> None:

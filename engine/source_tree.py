@@ -12,10 +12,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gatescope.engine.differences import first_difference, shortened
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import partial_name, write_json
 from gatescope.engine.location import local_path
-from gatescope.engine.settings import first_difference, plain, require_values
+from gatescope.engine.settings import plain, require_values
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ def _earlier(out: Path, manifest_path: Path, settings: dict[str, Any]) -> dict[s
     if difference:
         name, before, now = difference
         raise InputError(
-            f"{out} was made with {name} = {before!r}, not {now!r}: choose another --out, or give --overwrite"
+            f"{out} was made with {name} = {shortened(before)}, not {shortened(now)}: choose another --out, or give "
+            "--overwrite"
         )
     with out.open("rb") as text:
         if hashlib.file_digest(text, "sha256").hexdigest() != manifest.get("sha256"):

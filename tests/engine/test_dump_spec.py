@@ -114,10 +114,10 @@ def test_an_equal_spec_does_not_differ(tmp_path):
     dump = StateDump.open(tmp_path / "dump", finished=False)
     assert difference(dump, SPEC) is None
     longer = replace(SPEC, document_starts=starts(0, 5, 9))
-    assert difference(dump, longer) == "document_starts has 2 entries there and 3 now"
+    assert difference(dump, longer) == "document_starts is [0, 9] there and [0, 5, 9] now"
     other = replace(SPEC, attributes={**SPEC.attributes, "lengths": [1, 2, 3], "prime": "x" * 99})
     assert difference(dump, other) == "lengths is [1, 2] there and [1, 2, 3] now"
     more = replace(SPEC, attributes={**SPEC.attributes, "prime": "x" * 99})
-    assert difference(dump, more) == f"prime is not set there, and '{'x' * 56}... now"
+    assert difference(dump, more) == f"prime is unset there and '{'x' * 56}... now"
     names = {**SPEC.attributes, "names": {}}
-    assert difference(dump, replace(SPEC, attributes=names)) == ("names.1 is not set now, and None there")
+    assert difference(dump, replace(SPEC, attributes=names)) == "names.1 is None there and unset now"

@@ -221,8 +221,8 @@ def test_full_disk_before_the_first_row(tmp_path, limited_files):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"arrays": {**SPEC.arrays, "layer1/gates/i": H}}, "arrays.layer1/gates/i is not set there, and 6 now"),
-        ({"arrays": {"layer0/h": H}}, "arrays.layer0/gates/i is not set now, and 6 there"),
+        ({"arrays": {**SPEC.arrays, "layer1/gates/i": H}}, "arrays.layer1/gates/i is unset there and 6 now"),
+        ({"arrays": {"layer0/h": H}}, "arrays.layer0/gates/i is 6 there and unset now"),
         ({"dtype": np.dtype(np.float32)}, "dtype is 'float16' there and 'float32' now"),
         ({"token_dtype": np.dtype(np.uint16)}, "token_dtype is 'uint8' there and 'uint16' now"),
         ({"block_rows": 100}, "block_rows is 256 there and 100 now"),

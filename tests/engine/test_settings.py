@@ -11,7 +11,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.extract import ExtractConfig
 from gatescope.engine.other_dumps import ReadConfig
 from gatescope.engine.sample import SampleConfig
-from gatescope.engine.settings import KINDS, claimed, first_difference, plain, read_config, record_facts
+from gatescope.engine.settings import KINDS, claimed, plain, read_config, record_facts
 from gatescope.engine.train import TrainConfig
 
 
@@ -118,12 +118,8 @@ def test_out_that_is_a_dump(tmp_path, overwrite):
     assert [path.name for path in tmp_path.iterdir()] == ["zarr.json"]
 
 
-def test_differences_and_plain_values():
+def test_plain_values():
     assert plain({"c": Config(), "p": (1, (2,))}) == {"c": {"hidden": 3, "names": ["a"]}, "p": [1, [2]]}
-    assert first_difference({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}}) == ("b.c", 2, 3)
-    assert first_difference({"a": 1}, {"a": 1, "d": 4}) == ("d", None, 4)
-    assert first_difference({"a": 1, "d": 4}, {"a": 1}) == ("d", 4, None)
-    assert first_difference({"a": [1, 2]}, {"a": [1, 2]}) is None
     numbers = plain([np.int64(3), np.float32(0.5), np.float64(0.25), True, float("inf")])
     assert numbers == [3, 0.5, 0.25, True, "inf"] and list(map(type, numbers)) == [int, float, float, bool, str]
 
