@@ -9,19 +9,16 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import sys
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from gatescope.engine.dump import read_group
 from gatescope.engine.dump_spec import DumpSpec, create_skeleton
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import PARTIAL, exchange, partial_name, sync_folder
-
-if sys.platform != "win32":
-    import fcntl
+from gatescope.engine.folder_lock import alone_in, being_written, reserve
 
 
 class DumpFolder:
@@ -46,7 +43,7 @@ class DumpFolder:
         self.release = weakref.finalize(self, _close, self._locks)
         try:
             # Two writers that begin at once must not remove each other's beginnings.
-            with _alone_in(self._final.parent):
+            with alone_in(self._final.parent):
                 if not _is_absent(self._final):
                     self._locks.append(_lock(self._final))
                 _clear(self._final)
@@ -92,7 +89,7 @@ def reserved(path: Path) -> Iterator[None]:
     """
     locks: list[int] = []
     try:
-        with _alone_in(path.parent):
+        with alone_in(path.parent):
             locks.append(_lock(path))
             _clear(path)
         yield
@@ -102,7 +99,7 @@ def reserved(path: Path) -> Iterator[None]:
 
 def put_in_place(new: Path, old: Path) -> None:
     """Let the folders of two dumps change names; the earlier one has the name `new` then."""
-    with _alone_in(old.parent):
+    with alone_in(old.parent):
         exchange(new, old)
 
 
@@ -130,12 +127,12 @@ def waiting_beside(path: Path) -> Iterator[Path]:
     hidden = path.with_name(f".{path.name}")
     folder, locks = partial_name(hidden), list[int]()
     try:
-        with _alone_in(path.parent):
+        with alone_in(path.parent):
             _clear(hidden)
             if any(_is_beside(hidden, entry) for entry in path.parent.iterdir()):
                 raise InputError(f"{path} is being recorded already: wait until that ends, or choose another path")
             folder.mkdir()
-            locks.append(_reserve(folder))
+            locks.append(reserve(folder))
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -150,7 +147,7 @@ def settle_at(path: Path, new: Path, *, overwrite: bool) -> None:
     """
     locks: list[int] = []
     try:
-        with _alone_in(path.parent):
+        with alone_in(path.parent):
             require_free(path, overwrite=overwrite)
             if _is_absent(path):
                 os.replace(new, path)
@@ -169,22 +166,6 @@ def _is_absent(path: Path) -> bool:
 def _close(descriptors: list[int]) -> None:
     while descriptors:
         os.close(descriptors.pop())
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep other writers from making, replacing or clearing dumps in a folder; it takes a moment."""
-    if sys.platform == "win32":
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        # A network file system may have no locks.
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _create(path: Path, spec: DumpSpec) -> bool:
@@ -230,7 +211,7 @@ def _has_rows(path: Path) -> bool:
 
 def _is_locked(path: Path) -> bool:
     try:
-        os.close(_reserve(path))
+        os.close(reserve(path))
     except BlockingIOError:
         return True
     return False
@@ -244,21 +225,6 @@ def _lock(path: Path) -> int:
     """
     read_group(path)
     try:
-        return _reserve(path)
+        return reserve(path)
     except BlockingIOError:
-        raise InputError(f"{path} is being written by another program: wait for it, or choose another folder") from None
-
-
-def _reserve(path: Path) -> int:
-    if sys.platform == "win32":
-        return os.open(os.devnull, os.O_RDONLY)
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise
-    except OSError:
-        # A network file system without locks.
-        return descriptor
-    return descriptor
+        raise being_written(path) from None
