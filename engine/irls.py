@@ -207,7 +207,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
                 ridge = np.broadcast_to(1 / C[:, None], self.coef_.shape)
                 if self.standardize:
-                    ridge = ridge * penalty_scale(rows, weights, weights.groups).T ** 2
+                    ridge = ridge * penalty_scale(rows, weights).T ** 2
                 coefficients = np.where((self.status_ == "converged")[:, None], self.coef_, np.nan)
                 found = infer(rows, targets, coefficients, self.intercept_, ridge, groups, self.fit_intercept)
         if self.class_weight is not None:

@@ -35,6 +35,22 @@ SHIFT_RATIO = 100.0
 
 
 @dataclass(frozen=True)
+class Coordinates:
+    """Where a fit is made: on (X - origin) / scale, float64 [H] each.
+
+    Args:
+        mean, sd: of each unit of X over all rows.
+        origin: 0 where no unit is far from it.
+        scale: 1 where units are not standardised.
+    """
+
+    mean: np.ndarray
+    sd: np.ndarray
+    origin: np.ndarray
+    scale: np.ndarray
+
+
+@dataclass(frozen=True)
 class LogisticFit:
     """The settings of a fit, as `LogisticProbes` has them, C for each hypothesis [K]."""
 
@@ -96,70 +112,83 @@ class LogisticFit:
         selected: np.ndarray,
         start: tuple[np.ndarray, np.ndarray] | None,
     ) -> tuple[Solution, bool]:
-        """Choose the coordinates and minimise; returns are those of `minimise`.
+        """Minimise in coordinates of its own; returns are those of `minimise`.
 
         Args:
             dtype: the precision to compute in.
             selected: the hypotheses to fit, bool [K].
             start: coefficients [H, K] and intercepts [K] to begin with, on the scale of X.
         """
-        totals, weighting = targets.class_totals.sum(axis=0), targets.weights.groups
-        with np.errstate(all="ignore"):
-            ridge, prevalence = 1 / (self.C * totals)[None], targets.class_totals[1] / totals
-        # Of two classes that both have weight, however little the one has beside the other.
-        prevalence = np.clip(prevalence, np.finfo(np.float64).tiny, 1 - np.finfo(np.float64).epsneg)
         tol = max(self.tol, FINEST_FLOAT32_TOL) if dtype == np.float32 else self.tol
         with RowBlocks(X, dtype, bytes_of(self.memory_limit), targets.weights.processes) as rows:
-            # Of all rows, whatever their weights: coordinates must not depend on the other hypotheses.
-            moments = Moments(rows)
-            mean, sd = moments.mean, moments.sd
-            far = self.fit_intercept and bool((np.abs(mean) > SHIFT_RATIO * sd).any())
-            origin = mean.astype(dtype).astype(np.float64) if far else np.zeros_like(mean)
-            scale = np.where(sd > 0, sd, 1.0) if self.standardize else np.ones_like(sd)
-            if self.standardize and targets.weights.values is not None:
-                ridge = ridge * (penalty_scale(rows, targets.weights, weighting) / scale[:, None]) ** 2
-            # On the scale of X the noise of the intercept's gradient counts as often as columns are far from zero.
-            noise = FLOAT32_NOISE * np.abs(origin).max() if dtype == np.float32 else 0.0
-            seen = origin if far and not self.standardize and noise < tol / 2 else None
-            point = None
-            if start is not None:
-                w, b = start
-                point = np.vstack([w * scale[:, None], b + origin @ w])
-            problems = Problems(
-                rows,
-                rows.xp.asarray(origin, dtype=dtype) if far else None,
-                scale,
-                mean - origin,
-                sd,
-                seen,
-                lambda k: targets.signed(k, rows.dtype, targets.unit[k]),
-                lambda k: targets.weights.scaled(k, rows.dtype),
-                weighting,
-                ridge,
-                totals / targets.unit,
-                prevalence,
-                point,
-                self.fit_intercept,
-            )
+            at = self._coordinates(rows)
+            problems = self._problems(rows, targets, at, tol, start)
             tile, at_once = tile_width(rows, len(self.C), np.dtype(computing_dtype(X)).itemsize)
             solution = QuasiNewton(problems, tol, self.max_iter, tile, at_once).solve(np.flatnonzero(selected))
         solution.objective *= targets.unit
-        solution.coefficients /= scale[:, None]
-        solution.intercepts -= origin @ solution.coefficients
-        cancelling = cancels(solution.coefficients.T, solution.intercepts, mean, sd)
+        solution.coefficients /= at.scale[:, None]
+        solution.intercepts -= at.origin @ solution.coefficients
+        cancelling = cancels(solution.coefficients.T, solution.intercepts, at.mean, at.sd)
         # A gradient is off by a unit times a fourth of what the logits are off by, at most.
-        size = (np.hypot(sd, mean - origin) / scale).max()
+        size = (np.hypot(at.sd, at.mean - at.origin) / at.scale).max()
         inexact = ~(solution.drift * max(size, 1.0) <= tol) | (dtype == np.float32 and self.tol >= FINEST_FLOAT32_TOL)
         inexact &= np.isfinite(solution.objective)
         if inexact.any():
             with RowBlocks(X, np.float64, bytes_of(self.memory_limit), targets.weights.processes) as rows:
-                around = origin if self.standardize else np.zeros_like(origin)
-                recompute(rows, targets, solution, inexact, ridge, around, scale, self.fit_intercept)
+                around = at.origin if self.standardize else np.zeros_like(at.origin)
+                recompute(rows, targets, solution, inexact, problems.ridge, around, at.scale, self.fit_intercept)
         return solution, cancelling
 
+    def _coordinates(self, rows: RowBlocks) -> Coordinates:
+        # Of all rows, whatever their weights: coordinates must not depend on the other hypotheses.
+        moments = Moments(rows)
+        mean, sd = moments.mean, moments.sd
+        far = self.fit_intercept and bool((np.abs(mean) > SHIFT_RATIO * sd).any())
+        origin = mean.astype(rows.dtype).astype(np.float64) if far else np.zeros_like(mean)
+        scale = np.where(sd > 0, sd, 1.0) if self.standardize else np.ones_like(sd)
+        return Coordinates(mean, sd, origin, scale)
 
-def penalty_scale(rows: RowBlocks, weights: Weights, weighting: np.ndarray) -> np.ndarray:
+    def _problems(
+        self,
+        rows: RowBlocks,
+        targets: BinaryTargets,
+        at: Coordinates,
+        tol: float,
+        start: tuple[np.ndarray, np.ndarray] | None,
+    ) -> Problems:
+        """Return what is to be minimised in some coordinates; arguments are those of `_solve`."""
+        weights, totals = targets.weights, targets.class_totals.sum(axis=0)
+        with np.errstate(all="ignore"):
+            ridge, prevalence = 1 / (self.C * totals)[None], targets.class_totals[1] / totals
+        if self.standardize and weights.values is not None:
+            ridge = ridge * (penalty_scale(rows, weights) / at.scale[:, None]) ** 2
+        # On the scale of X the noise of the intercept's gradient counts as often as columns are far from zero.
+        noise = FLOAT32_NOISE * np.abs(at.origin).max() if rows.dtype == np.float32 else 0.0
+        shifted, point = bool(at.origin.any()), None
+        if start is not None:
+            w, b = start
+            point = np.vstack([w * at.scale[:, None], b + at.origin @ w])
+        return Problems(
+            rows=rows,
+            shift=rows.xp.asarray(at.origin, dtype=rows.dtype) if shifted else None,
+            scale=at.scale,
+            mean=at.mean - at.origin,
+            sd=at.sd,
+            origin=at.origin if shifted and not self.standardize and noise < tol / 2 else None,
+            signed_weights=lambda k: targets.signed(k, rows.dtype, targets.unit[k]),
+            row_weight=lambda k: weights.scaled(k, rows.dtype),
+            weighting=weights.groups,
+            ridge=ridge,
+            total=totals / targets.unit,
+            # Of two classes that both have weight, however little the one has beside the other.
+            prevalence=np.clip(prevalence, np.finfo(np.float64).tiny, 1 - np.finfo(np.float64).epsneg),
+            start=point,
+            fit_intercept=self.fit_intercept,
+        )
+
+
+def penalty_scale(rows: RowBlocks, weights: Weights) -> np.ndarray:
     """Return the standard deviation of each unit by the weights of each hypothesis, 1 for a constant, [H, K]."""
-    _, first = np.unique(weighting, return_index=True)
+    _, first = np.unique(weights.groups, return_index=True)
     sd = weighted_sd(rows, weights, first)
-    return np.where(sd > 0, sd, 1.0)[weighting].T
+    return np.where(sd > 0, sd, 1.0)[weights.groups].T

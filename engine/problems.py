@@ -11,7 +11,7 @@ import numpy as np
 from gatescope.engine.row_blocks import RowBlocks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problems:
     """What is to be minimised: K problems on the states X / scale.
 

@@ -48,19 +48,19 @@ def block_sums(
     few = width <= FEW
     columns = np.ascontiguousarray(step.T) if few else padded(step)
     _pass(
-        block.reshape(-1),
-        logits,
-        signed,
-        columns,
-        few,
-        offset,
-        part_rows,
-        products,
-        residuals,
-        losses,
-        far,
-        further,
-        slopes,
+        states=block.reshape(-1),
+        logits=logits,
+        signed=signed,
+        columns=columns,
+        few=few,
+        offset=offset,
+        part_rows=part_rows,
+        products=products,
+        residuals=residuals,
+        losses=losses,
+        far=far,
+        further=further,
+        slopes=slopes,
     )
     return products.T, residuals, losses, slopes
 

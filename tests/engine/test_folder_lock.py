@@ -60,5 +60,7 @@ def test_where_there_are_no_locks_nobody_is_kept(tmp_path, monkeypatch, error):
         raise error
 
     monkeypatch.setattr("os.open" if error.errno == 30 else "fcntl.flock", refuse)
+    entered = []
     with locked(tmp_path), locked(tmp_path):
-        pass
+        entered.append(True)
+    assert entered and list(tmp_path.iterdir()) == []

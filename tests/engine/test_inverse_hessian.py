@@ -13,11 +13,23 @@ from gatescope.engine.row_blocks import RowBlocks
 
 def inverse_hessians(rows, n_problems):
     """One column for each problem, with a matrix that all share."""
-    ones = np.ones(n_problems)
-    scale = np.ones(rows.shape[1])
-    weigh = (lambda k: None), (lambda k: None)
-    groups, ridge, share = np.zeros(n_problems, int), 0.1 * ones[None], 0.5 * ones
-    problems = Problems(rows, None, scale, 0 * scale, scale, None, *weigh, groups, ridge, 100 * ones, share, None, True)
+    ones = np.ones(rows.shape[1])
+    problems = Problems(
+        rows=rows,
+        shift=None,
+        scale=ones,
+        mean=0 * ones,
+        sd=ones,
+        origin=None,
+        signed_weights=lambda k: None,
+        row_weight=lambda k: None,
+        weighting=np.zeros(n_problems, int),
+        ridge=np.full((1, n_problems), 0.1),
+        total=np.full(n_problems, 100.0),
+        prevalence=np.full(n_problems, 0.5),
+        start=None,
+        fit_intercept=True,
+    )
     inverse = InverseHessians(problems, np.arange(n_problems), n_problems, 1)
     for k in range(n_problems):
         inverse.start(k, k)

@@ -22,13 +22,23 @@ def make(n_rows=3000, n_units=20, n_problems=4, sharpness=1.0):
 
 def problems_of(rows, signed, C=1.0, start=None):
     n_rows, n_problems = signed.shape
-    prevalence = (signed > 0).mean(axis=0)
-    ridge = np.full((1, n_problems), 1 / (C * n_rows))
-    total = np.full(n_problems, float(n_rows))
-    scale = np.ones(rows.shape[1])
-    alike = np.zeros(n_problems, int)
-    weigh = (lambda k: signed[:, k]), (lambda k: None)
-    return Problems(rows, None, scale, 0 * scale, scale, None, *weigh, alike, ridge, total, prevalence, start, True)
+    ones = np.ones(rows.shape[1])
+    return Problems(
+        rows=rows,
+        shift=None,
+        scale=ones,
+        mean=0 * ones,
+        sd=ones,
+        origin=None,
+        signed_weights=lambda k: signed[:, k],
+        row_weight=lambda k: None,
+        weighting=np.zeros(n_problems, int),
+        ridge=np.full((1, n_problems), 1 / (C * n_rows)),
+        total=np.full(n_problems, float(n_rows)),
+        prevalence=(signed > 0).mean(axis=0),
+        start=start,
+        fit_intercept=True,
+    )
 
 
 @pytest.mark.parametrize("sharpness", [0.3, 1.0, 30.0])
