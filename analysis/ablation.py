@@ -152,9 +152,7 @@ def _chosen(results: Path, names: tuple[str, ...]) -> dict[str, Record]:
 def _dump_of(states: Path, trained: TrainedModel, made: dict[str, Any]) -> StateDump:
     """Return the dump that was probed, which is the model's."""
     dump = StateDump.open(states)
-    problems = dump.verify()
-    if problems:
-        raise InputError(f"{states} is not whole: {'; '.join(problems)}; record the states again")
+    dump.require_whole()
     # A run says nothing of its dump: it lies beside.
     if made["settings"].get("dump") != (dump.identity() if made["stage"] == "probe" else None):
         raise InputError(f"{states} is not what was probed: give the states of these results")

@@ -93,9 +93,7 @@ def _steps_left(path: Path) -> str:
 
 def _states(place: str | Path, model: Path | None) -> str:
     source = open_states(place, finished=False)
-    problems = source.verify()
-    if problems:
-        raise InputError(f"{place} is not whole: " + "; ".join(problems))
+    source.require_whole()
     arrays = ", ".join(f"{name} [{source.n_rows:,}, {source.array(name).shape[1]}]" for name in source.names)
     sequences = f"{len(source.sequence_starts) - 1:,} sequences"
     if not isinstance(source, StateDump):

@@ -110,9 +110,7 @@ def probe_dump(
     if table:
         _warn_of_words(table.names, warn)
     dump = open_states(states, read, table.sequence_ids if table else None)
-    problems = dump.verify()
-    if problems:
-        raise InputError(f"{states} is not whole: {'; '.join(problems)}; record the states again")
+    dump.require_whole()
     if table and len(table.boolean.values) != dump.n_rows:
         raise InputError(f"--labels {labels} has {len(table.boolean.values)} rows, and {states} has {dump.n_rows}")
     plan = planned(dump, config, table)

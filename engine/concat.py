@@ -158,9 +158,7 @@ def concatenated_spec(dumps: Sequence[StateDump]) -> DumpSpec:
 
 def _whole(path: Path) -> StateDump:
     dump = StateDump.open(path)
-    problems = dump.verify()
-    if problems:
-        raise InputError(f"{path} is not whole: {'; '.join(problems)}")
+    dump.require_whole()
     return dump
 
 

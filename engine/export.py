@@ -56,9 +56,7 @@ def export_lstmvis(
     if there is not None and (not overwrite or there.is_dir()):
         raise InputError(f"{there} is there already: choose another name, or replace it with --overwrite")
     dump = StateDump.open(states)
-    problems = dump.verify()
-    if problems:
-        raise InputError(f"{states} is not whole: {'; '.join(problems)}")
+    dump.require_whole()
     named = {name: _lstmvis_name(name) for name in dump.names}
     file.parent.mkdir(parents=True, exist_ok=True)
     remove_partial_of(file)

@@ -99,6 +99,16 @@ class StateSource:
         """Return what is wrong, one line for each fault; an empty list if everything is whole."""
         raise NotImplementedError
 
+    def require_whole(self) -> None:
+        """Read everything once, and refuse states of which something is missing or altered.
+
+        Raises:
+            InputError: there is a fault; all are named.
+        """
+        problems = self.verify()
+        if problems:
+            raise InputError(f"{self.name} is not whole: {'; '.join(problems)}; record the states again")
+
     def identity(self) -> dict[str, Any]:
         """Return what tells these states from others, as JSON values."""
         raise NotImplementedError
@@ -142,8 +152,7 @@ class StateSource:
         Raises:
             InputError: an array is not there, or has no initial states and the alignment is "pre".
         """
-        if alignment not in ("post", "pre"):
-            raise InputError(f"alignment {alignment!r} is unknown: expected 'post' or 'pre'")
+        _require_alignment(alignment)
         arrays = [self.array(name) for name in _listed(names)]
         edges = np.cumsum([0, *(array.shape[1] for array in arrays)])
         values = np.empty((self.n_rows, int(edges[-1])), self.dtype)
@@ -195,8 +204,7 @@ class StateSource:
                 there are no such sequences.
         """
         states, sequences, before = self.states(names), self._sequence_numbers(sequences), None
-        if alignment not in ("post", "pre"):
-            raise InputError(f"alignment {alignment!r} is unknown: expected 'post' or 'pre'")
+        _require_alignment(alignment)
         if alignment == "pre":
             before = np.concatenate([self.initial(name)[sequences] for name in _listed(names)], axis=1)
         starts, stops = self.sequence_starts[sequences], self.sequence_starts[sequences + 1]
@@ -264,6 +272,11 @@ class StateSource:
 def _listed(names: Iterable[str]) -> list[str]:
     """Return names as a list; one name by itself is a list of one, and not of its letters."""
     return [names] if isinstance(names, str) else list(names)
+
+
+def _require_alignment(alignment: str) -> None:
+    if alignment not in ("post", "pre"):
+        raise InputError(f"alignment {alignment!r} is unknown: expected 'post' or 'pre'")
 
 
 def _conversion(library: str) -> Any:
