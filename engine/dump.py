@@ -188,6 +188,7 @@ class StateDump(StateSource):
         return {name.removeprefix(prefix): array for name, array in self._arrays.items() if name.startswith(prefix)}
 
     def tokens_of(self, start: int, stop: int | None) -> np.ndarray:
+        """Return the tokens of some rows; no other blocks are read."""
         return self._arrays["tokens"][start:stop]
 
     def verify(self) -> list[str]:
@@ -243,6 +244,7 @@ class StateDump(StateSource):
         return {"rows": rows, "sha256": digest.hexdigest()}
 
     def identity(self) -> dict[str, Any]:
+        """Return the digests of the model's weights and of the tokens, and the settings of the recording."""
         return {
             "weights_sha256": self.attributes.get("weights_sha256"),
             "settings": self.attributes.get("settings"),

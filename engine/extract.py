@@ -190,6 +190,7 @@ class DocumentReader:
         self._prime = np.append(prime[::-1].astype(np.int64), -1)
 
     def warm_up(self, numbers: np.ndarray) -> Iterator[Tensor]:
+        """Yield the prime and the text before the sequences, ids [T, S] at a time; -1 where there is none."""
         absent = numbers >= len(self._starts) - 1
         numbers = np.minimum(numbers, len(self._starts) - 1)
         starts, n_context = self._starts[numbers], np.where(absent, 0, self._n_context[numbers])
@@ -204,15 +205,18 @@ class DocumentReader:
             yield torch.from_numpy(ids)
 
     def characters(self, numbers: np.ndarray, start: int, stop: int) -> Tensor:
+        """Return what the sequences read in these steps, ids [T, S]; 0 behind their ends."""
         first, behind = (self._starts[np.minimum(numbers + more, len(self._starts) - 1)] for more in (0, 1))
         rows = first + np.arange(start, stop)[:, None]
         ids = np.where(rows < behind, self._tokens[np.minimum(rows, len(self._tokens) - 1)], 0)
         return torch.from_numpy(ids.astype(np.int64))
 
     def draw(self, first: int) -> Draw:
+        """Raise NotImplementedError: a text has its characters already."""
         raise NotImplementedError("a text that is read is not drawn")
 
     def run(self, recurrence: Recurrence, numbers: np.ndarray, start: int, stop: int) -> Tensor:
+        """Let a recurrence read these steps, and return what it read, ids [T, S]."""
         tokens = self.characters(numbers, start, stop).to(recurrence.h[0].device)
         recurrence.read(tokens)
         return tokens

@@ -194,7 +194,7 @@ class FusedPieces:
         for name, width in self._arrays.items():
             if name not in buffer or len(buffer[name]) < n * n_steps:
                 shape, device = (n * n_steps, width), "cpu" if pinned else self._device
-                # What nobody writes, behind the end of a sequence, is a witness of the kernel's.
+                # Nothing is written behind a sequence's end: a NaN left there would look like one of the kernel's.
                 make = torch.empty if pinned else torch.zeros
                 buffer[name] = make(shape, dtype=self._dtype, device=device, pin_memory=pinned)
         return {name: values[: n * n_steps].view(n, n_steps, -1) for name, values in buffer.items()}

@@ -165,12 +165,15 @@ class OtherDump(StateSource):
 
     @property
     def tokens(self) -> np.ndarray | None:
+        """What was read, by the file or the text given with it: unsigned integers [N], or None."""
         return self._tokens
 
     def verify(self) -> list[str]:
+        """Return the first fault of each array, one line each; everything is read once, for `identity` as well."""
         return self._read_once[0]
 
     def identity(self) -> dict[str, Any]:
+        """Return the dtype and shape of each array, and a digest of all values."""
         arrays = {name: [str(self._arrays[name].dtype), *self._arrays[name].shape] for name in self.names}
         return {"arrays": arrays, "sha256_of_checksums": self._read_once[1]}
 

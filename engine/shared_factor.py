@@ -51,7 +51,7 @@ class SharedFactor:
         alike: dict[int | None, list[int]] = {}
         for i, step in enumerate(_ridge_steps(curvature, ridge)):
             alike.setdefault(step, []).append(i)
-        # None has to wait for a factor that another displaced.
+        # No factor of this call may make room for another: `singular` asks for all of them afterwards.
         kept = max(KEPT_FACTORS, len(alike))
         solution = xp.empty(residual.shape)
         for step, columns in alike.items():
