@@ -85,32 +85,29 @@ def _with_a_readable(arrays: dict[str, Any]) -> dict[str, Any]:
 
 def _npz_member(path: Path, member: zipfile.ZipInfo) -> Any:
     """Return a member of an .npz file, mapped where it is not compressed."""
-    return _NpzMember(path, member).opened()
+    found = _NpzMember(path, member)
+    if member.compress_type != zipfile.ZIP_STORED or 0 in found.shape:
+        return found
+    with path.open("rb") as file:
+        file.seek(member.header_offset)
+        # Local file header (APPNOTE 4.3.7): its last two fields are the lengths of the name and of what follows it.
+        name, extra = struct.unpack("<26xHH", file.read(30))
+    offset = member.header_offset + 30 + name + extra + found.header_bytes
+    return np.memmap(path, found.dtype, "r", offset, found.shape, "F" if found.fortran else "C")
 
 
 class _NpzMember:
-    """A compressed member of an .npz file."""
+    """A member of an .npz file, which is read as a whole."""
 
     def __init__(self, path: Path, member: zipfile.ZipInfo) -> None:
         self._path, self._member = path, member
         with zipfile.ZipFile(path) as archive, archive.open(member) as file:
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            self.shape, self._fortran, self.dtype = read(file)
-            self._header_bytes = file.tell()
+            self.shape, self.fortran, self.dtype = read(file)
+            self.header_bytes = file.tell()
         if self.dtype.hasobject:
             raise ValueError(f"{member.filename} holds Python objects, which are never loaded")
-
-    def opened(self) -> Any:
-        """Return the member mapped, where it is not compressed."""
-        if self._member.compress_type != zipfile.ZIP_STORED or 0 in self.shape:
-            return self
-        with self._path.open("rb") as file:
-            file.seek(self._member.header_offset)
-            # Local file header (APPNOTE 4.3.7): its last two fields are the lengths of the name and of what follows it.
-            name, extra = struct.unpack("<26xHH", file.read(30))
-        offset = self._member.header_offset + 30 + name + extra + self._header_bytes
-        return np.memmap(self._path, self.dtype, "r", offset, self.shape, "F" if self._fortran else "C")
 
     @cached_property
     def _values(self) -> np.ndarray:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from gatescope.engine.errors import InputError
+from gatescope.engine.other_sequences import steps_of_rows
 
 OCCURRENCE = re.compile(r" \(Occurrence \d+\)$")
 SENTENCES = ("sentence_to_index", "sentence_to_idx")
@@ -82,13 +83,8 @@ class _Layer:
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         values = np.empty((rows.stop - rows.start, self.shape[1]), self.dtype)
-        row = rows.start
-        number = int(np.searchsorted(self._starts, row, side="right")) - 1
-        while row < rows.stop:
-            first, behind = self._starts[number : number + 2].tolist()
-            stop = min(behind, rows.stop)
-            values[row - rows.start : stop - rows.start] = self._sets[number][self._layer, row - first : stop - first]
-            row, number = stop, number + 1
+        for number, steps, places in steps_of_rows(self._starts, rows.start, rows.stop):
+            values[places] = self._sets[number][self._layer, steps]
         return values
 
 

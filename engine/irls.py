@@ -22,7 +22,7 @@ from gatescope.engine.predictions import linear_predictions, prediction_dtype
 from gatescope.engine.problems import Solution
 from gatescope.engine.processes import Processes
 from gatescope.engine.row_blocks import RowBlocks
-from gatescope.engine.targets import BinaryTargets, ClassWeight, as_binary, as_targets
+from gatescope.engine.targets import BinaryTargets, ClassWeight, as_binary, as_targets, inverse_penalties
 from gatescope.engine.weights import Weights
 
 
@@ -234,14 +234,11 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             )
 
     def _read_parameters(self, n_targets: int) -> np.ndarray:
-        C = np.asarray(self.C, dtype=np.float64)
-        if C.shape not in ((), (n_targets,)) or not (C > 0).all():
-            raise InputError(f"C is {self.C}: expected a number above 0, or one for each of {n_targets} hypotheses")
         if not self.tol > 0:
             raise InputError(f"tol is {self.tol}: expected a number above 0")
         if not self.max_iter >= 1:
             raise InputError(f"max_iter is {self.max_iter}: expected at least 1 step")
-        return np.broadcast_to(C, (n_targets,))
+        return inverse_penalties(self.C, n_targets)
 
     def _told(self, C: np.ndarray, class_weight: ClassWeight, X: Any) -> list[float]:
         """Return in numbers what must be the same in all processes."""

@@ -29,6 +29,7 @@ from gatescope.engine.quantiles_cuda import count_labels, fill_bins, pack_labels
 from gatescope.engine.ranks import N_CODES, ascending_codes, code_values
 from gatescope.engine.ranks_cuda import count_codes, look_up_codes, look_up_ranks, sorted_ranks, transposed_codes
 from gatescope.engine.row_blocks import RowBlocks, check_finite
+from gatescope.engine.univariate import compare_means
 from gatescope.engine.univariate_cuda import fit_units
 from gatescope.engine.weights import Weights, equal_weights
 
@@ -220,10 +221,8 @@ def _statistics(
     best, informedness = best_bin(units.bin_mass[..., None], counts)
     threshold = xp.take_along_axis(units.smallest, best, axis=1)
     mean, spread = units.moments(total)
-    difference = (value_sum / positive - mean[:, None]) * total / negative
-    between = difference**2 * positive * negative / total
-    # No more rows than means leave nothing that varies within the classes.
-    within = (spread[:, None] - between).clip(0) / (total - 2 if total > 2 else np.nan)
+    freedom = total - 2 if total > 2 else np.nan
+    difference, f = compare_means(value_sum, positive, mean[:, None], spread[:, None], total, freedom)
     constant = (units.low == units.high)[:, None]
     broken = ~constant & ~(xp.isfinite(spread) & (spread > 0))[:, None]
     sd = xp.where(constant[:, 0], 0.0, xp.sqrt(spread / total))
@@ -235,7 +234,7 @@ def _statistics(
     w, b = xp.where(constant, 0.0, w), xp.where(constant, xp.log(positive / negative), b)
     w, b = xp.where(broken, np.nan, w), xp.where(broken, np.nan, b)
     difference = xp.where(constant, 0.0, difference)
-    f = xp.where(constant | broken, np.nan, between / within)
+    f = xp.where(constant | broken, np.nan, f)
     found = (w, b, auroc, difference, f, information, threshold, informedness)
     status = np.where(converged.get(), "converged", "max_iter")
     status = np.where(constant.get(), "constant_feature", np.where(broken.get(), "not_finite", status))

@@ -11,7 +11,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.file_arrays import Unreadable
 from gatescope.engine.location import UNREADABLE, unreadable
 from gatescope.engine.other_file import OtherFile
-from gatescope.engine.other_sequences import Cube
+from gatescope.engine.other_sequences import Cube, steps_of_rows
 from gatescope.engine.state_source import BLOCK_ROWS
 
 BLOCK_BYTES = 2**25
@@ -53,14 +53,8 @@ class OtherArray(BlockedArray):
     def _sequences(self, array: Any, start: int, stop: int, cube: Cube) -> np.ndarray:
         """Return rows of a three-dimensional array."""
         values = np.empty((stop - start, self.shape[1]), self.dtype)
-        row, number = start, int(np.searchsorted(self._starts, start, side="right")) - 1
-        while row < stop:
-            first, behind = self._starts[number : number + 2].tolist()
-            high = min(behind, stop)
-            steps = slice(row - first, high - first)
-            part = array[number, steps] if cube.batch_first else array[steps, number]
-            values[row - start : high - start] = part
-            row, number = high, number + 1
+        for number, steps, places in steps_of_rows(self._starts, start, stop):
+            values[places] = array[number, steps] if cube.batch_first else array[steps, number]
         return values
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,20 @@ class Cube:
         """Return an array of the cube's shape sequence by sequence, without the padding: [N]."""
         values = values if self.batch_first else values.T
         return values[np.arange(values.shape[1]) < self.lengths[:, None]]
+
+
+def steps_of_rows(starts: np.ndarray, start: int, stop: int) -> Iterator[tuple[int, slice, slice]]:
+    """Yield each sequence that has some of the rows `start` to `stop`: its number, its steps, and their places there.
+
+    Args:
+        starts: the first row of each sequence, and N: int64 [S + 1].
+    """
+    row, number = start, int(np.searchsorted(starts, start, side="right")) - 1
+    while row < stop:
+        first, behind = starts[number : number + 2].tolist()
+        end = min(behind, stop)
+        yield number, slice(row - first, end - first), slice(row - start, end - start)
+        row, number = end, number + 1
 
 
 def cube_of(name: str, arrays: dict[str, Any], chosen: dict[str, Any], batch_first: bool) -> Cube | None:

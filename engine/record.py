@@ -109,21 +109,29 @@ def record(
     Returns:
         The number of rows in the dump.
     """
-    path, height = local_path(path), tile_height(trained)
+    path, layout = local_path(path), sampler_plan(trained)
+    height = tile_height(layout)
     if place()[1] == 1:
-        n_rows = _record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
+        n_rows = _record(trained, layout, path, spec, reader, overwrite=overwrite, log_path=log_path)
         # Several processes may have begun it.
         remove_parts(path, spec, height)
         return n_rows
 
     def record_part(path: Path, spec: DumpSpec, reader: Reader) -> int:
-        return _record(trained, path, spec, reader, overwrite=overwrite, log_path=None)
+        return _record(trained, layout, path, spec, reader, overwrite=overwrite, log_path=None)
 
     return record_together(path, spec, reader, height, record_part, overwrite)
 
 
 def _record(
-    trained: TrainedModel, path: Path, spec: DumpSpec, reader: Reader, *, overwrite: bool, log_path: Path | None
+    trained: TrainedModel,
+    layout: SamplePlan | None,
+    path: Path,
+    spec: DumpSpec,
+    reader: Reader,
+    *,
+    overwrite: bool,
+    log_path: Path | None,
 ) -> int:
     """Write the dump of one process."""
     starts = spec.sequence_starts
@@ -139,9 +147,8 @@ def _record(
             return spec.n_rows
         if log_path:
             log(log_path, kind, rows=spec.n_rows, sequences=spec.n_sequences, committed=committed, arrays=spec.arrays)
-        layout = sampler_plan(trained)
         begun = writer.resume(lambda point: _fits(point, layout, spec.n_sequences))
-        height = tile_height(trained)
+        height = tile_height(layout)
         first = (int(np.searchsorted(starts, writer.committed_rows, side="right")) - 1) // height * height
         # Tiles that the kernel works on side by side have one resume point, and the first may be committed already.
         first = min([first, *(point.first for point in begun)])
@@ -182,9 +189,8 @@ def at_precision(trained: TrainedModel, precision: str) -> TrainedModel:
     return replace(trained, model=copy.deepcopy(trained.model).to(DTYPES[precision]))
 
 
-def tile_height(trained: TrainedModel) -> int:
+def tile_height(layout: SamplePlan | None) -> int:
     """How many sequences stand in one tile: a walk may begin at any multiple."""
-    layout = sampler_plan(trained)
     return TILE if layout is None else layout.block_b
 
 

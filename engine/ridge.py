@@ -13,13 +13,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from gatescope.engine.arrays import array_namespace, as_rows
 from gatescope.engine.device_memory import torch_memory
-from gatescope.engine.errors import InputError
 from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.normal_equations import NormalEquations
 from gatescope.engine.predictions import cancels, linear_predictions, prediction_dtype
 from gatescope.engine.processes import Processes
 from gatescope.engine.row_blocks import RowBlocks
-from gatescope.engine.targets import as_continuous, as_targets
+from gatescope.engine.targets import as_continuous, as_targets, inverse_penalties
 from gatescope.engine.weights import Weights, equal_weights
 
 
@@ -109,7 +108,7 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
                 Y = as_targets(y, X.shape[0])
                 flat = Y.ndim == 1
                 Y = as_continuous(Y)
-                C = np.array([probes._read_C(Y.shape[1]) for probes in path]).reshape(len(path), Y.shape[1])
+                C = np.array([inverse_penalties(probes.C, Y.shape[1]) for probes in path]).reshape(-1, Y.shape[1])
                 for probes in path:
                     validate_data(probes, source, skip_check_array=True)
             processes.check_equal("columns of X and of Y, or in penalties", [X.shape[1], Y.shape[1], len(path)])
@@ -147,12 +146,6 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
             probes._flat, probes._cancelling, probes.status_ = flat, cancelled, found.copy()
             probes.grad_norm_, probes.objective_ = gradient, objective
             probes.coef_, probes.intercept_ = (w[0], float(b[0])) if flat else (w, b)
-
-    def _read_C(self, n_targets: int) -> np.ndarray:
-        C = np.asarray(self.C, dtype=np.float64)
-        if C.shape not in ((), (n_targets,)) or not (C > 0).all():
-            raise InputError(f"C is {self.C}: expected a number above 0, or one for each of {n_targets} targets")
-        return np.broadcast_to(C, (n_targets,))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the predicted targets: [N, K], or [N] after a one-dimensional y.

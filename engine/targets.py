@@ -15,6 +15,18 @@ from gatescope.engine.weights import CHUNK_ROWS, Weights, columns_of
 ClassWeight = str | Mapping[Any, float] | None
 
 
+def inverse_penalties(C: Any, n_targets: int) -> np.ndarray:
+    """Return the inverse strength of the penalty of each target, float64 [K].
+
+    Raises:
+        InputError: it is neither a number above 0 nor one for each.
+    """
+    values = np.asarray(C, dtype=np.float64)
+    if values.shape not in ((), (n_targets,)) or not (values > 0).all():
+        raise InputError(f"C is {C}: expected a number above 0, or one for each of {n_targets} columns of Y")
+    return np.broadcast_to(values, (n_targets,))
+
+
 class BinaryTargets:
     """Labels of K hypotheses with their weights, class weights included.
 

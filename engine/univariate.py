@@ -37,6 +37,26 @@ FIRST_RADIUS = 6.0
 OVERSHOOT = 0.1
 
 
+def compare_means(
+    positive_sum: Any, positive: Any, mean: Any, spread: Any, total: Any, freedom: Any
+) -> tuple[Any, Any]:
+    """Return the difference of the means of two classes, and its F statistic; arrays of NumPy or CuPy.
+
+    Args:
+        positive_sum: the weighted sum of the values of the positive class.
+        positive: its weight.
+        mean: of both classes together.
+        spread: the weighted sum of squares around it.
+        total: the weight of both.
+        freedom: how much of it varies within the classes, total - 2; NaN where that is 0, since no more rows than
+            means leave nothing.
+    """
+    negative = total - positive
+    difference = (positive_sum / positive - mean) * total / negative
+    between = difference**2 * positive * negative / total
+    return difference, between / ((spread - between).clip(0) / freedom)
+
+
 def fit_univariate(
     values: np.ndarray,
     mass: np.ndarray,

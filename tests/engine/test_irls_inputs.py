@@ -168,7 +168,7 @@ def broken(X, value, row, column):
         ({}, lambda X, Y: (X, Y, np.zeros(100)), "zero everywhere"),
         ({}, lambda X, Y: (X, np.arange(100) % 3), "y has 3 classes"),
         ({"C": 0.0}, lambda X, Y: (X, Y), "C is 0.0"),
-        ({"C": [1.0, 2.0, 3.0]}, lambda X, Y: (X, Y), "one for each of 2 hypotheses"),
+        ({"C": [1.0, 2.0, 3.0]}, lambda X, Y: (X, Y), "one for each of 2 columns of Y"),
         ({"tol": 0}, lambda X, Y: (X, Y), "tol is 0"),
         ({"max_iter": 0}, lambda X, Y: (X, Y), "max_iter is 0"),
         ({"class_weight": "even"}, lambda X, Y: (X, Y), "class_weight 'even' is unknown"),
