@@ -67,6 +67,14 @@ def lstm(make_model):
 
 
 @pytest.fixture
+def text(request, tmp_path):
+    """The path of a file that holds the TEXT of the tests' module."""
+    path = tmp_path / "text.txt"
+    path.write_text(request.module.TEXT)
+    return str(path)
+
+
+@pytest.fixture
 def small_dump():
     """Write a dump of two layers: sequences of 7, 1, 12 and 20 rows in two documents, blocks of 16 rows."""
 

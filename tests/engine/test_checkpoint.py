@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from gatescope.engine.checkpoint import Progress, load_checkpoint, save_checkpoint
+from gatescope.engine.checkpoint import Progress, load_checkpoint, save_checkpoint, standing
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import CharacterModel
 from gatescope.engine.train import TrainConfig
@@ -86,12 +86,16 @@ def test_a_best_loss_that_was_altered_is_named(tmp_path):
         load_checkpoint(tmp_path / "c", model, optimizer)
 
 
-def test_a_checkpoint_whose_checksum_was_removed_is_named(tmp_path):
-    model, optimizer = trained(1)
-    save_checkpoint(tmp_path / "c", model, optimizer, Progress(1, model.zero_state(2), 1.5))
-    with safe_open(tmp_path / "c", framework="pt") as file:
+@pytest.mark.parametrize("entry", ["checksum", "best_step"])
+def test_an_entry_that_was_removed_is_named(tmp_path, entry):
+    path, (model, optimizer) = tmp_path / "c", trained(1)
+    save_checkpoint(path, model, optimizer, Progress(1, model.zero_state(2), 1.5))
+    with safe_open(path, framework="pt") as file:
         about = json.loads(file.metadata()["gatescope"])
-    del about["checksum"]
-    save_file(load_file(tmp_path / "c"), tmp_path / "c", {"gatescope": json.dumps(about)})
-    with pytest.raises(InputError, match=r"is damaged \(it does not match its checksum"):
-        load_checkpoint(tmp_path / "c", model, optimizer)
+    del about[entry]
+    save_file(load_file(path), path, {"gatescope": json.dumps(about)})
+    with pytest.raises(InputError, match=r"is damaged \(it does not match its checksum\): train anew"):
+        load_checkpoint(path, model, optimizer)
+    if entry == "best_step":
+        with pytest.raises(InputError, match=r"is damaged \('best_step'\): train anew"):
+            standing(path)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from killing import contents
 from written_rows import BLOCK, GROUP, INITIAL, SPEC, STARTS, STATES, TOKENS, H, N, fill, groups, write
 
 from gatescope.engine import block_writer, commits
@@ -23,10 +24,6 @@ from gatescope.engine.errors import InputError
 @pytest.fixture(autouse=True)
 def commits_at_once(monkeypatch):
     monkeypatch.setattr(commits, "COMMIT_SECONDS", 0)
-
-
-def files_of(folder):
-    return {str(file.relative_to(folder)): file.read_bytes() for file in Path(folder).rglob("*") if file.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +67,13 @@ def test_bytes_do_not_depend_on_how_rows_come(undisturbed, tmp_path):
     with DumpWriter(tmp_path / "one.zarr", SPEC) as writer:
         writer.write_initial(0, {name: torch.from_numpy(values) for name, values in INITIAL.items()})
         writer.append(0, torch.from_numpy(TOKENS), {name: torch.from_numpy(values) for name, values in STATES.items()})
-    assert files_of(tmp_path / "one.zarr") == files_of(undisturbed)
+    assert contents(tmp_path / "one.zarr") == contents(undisturbed)
     with DumpWriter(tmp_path / "many.zarr", SPEC) as writer:
         for sequence in range(len(STARTS) - 1):
             writer.write_initial(sequence, {name: values[sequence, None] for name, values in INITIAL.items()})
             for row in range(3 * sequence, 3 * sequence + 3):
                 writer.append(row, TOKENS[row, None], {name: values[row, None] for name, values in STATES.items()})
-    assert files_of(tmp_path / "many.zarr") == files_of(undisturbed)
+    assert contents(tmp_path / "many.zarr") == contents(undisturbed)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 255, 256, 257, 1024, 2048, 2099])
@@ -95,7 +92,7 @@ def test_interrupted_and_resumed(undisturbed, tmp_path, rows):
     fill(writer)
     writer.close()
     assert writer.committed_rows == N
-    assert files_of(path) == files_of(undisturbed)
+    assert contents(path) == contents(undisturbed)
 
 
 def test_a_finished_dump_is_left_alone(undisturbed):
@@ -121,7 +118,7 @@ def test_full_disk(undisturbed, tmp_path, limited_files):
     dump = StateDump.open(path, finished=False)
     assert dump.verify() == [f"not finished: {committed} of {N} rows are written"]
     write(path)
-    assert files_of(path) == files_of(undisturbed)
+    assert contents(path) == contents(undisturbed)
 
 
 def test_a_failed_block_is_never_passed_over(undisturbed, tmp_path, limited_files):
@@ -145,7 +142,7 @@ def test_a_failed_block_is_never_passed_over(undisturbed, tmp_path, limited_file
         writer.close()
     assert StateDump.open(path, finished=False).committed_rows == BLOCK
     write(path)
-    assert files_of(path) == files_of(undisturbed)
+    assert contents(path) == contents(undisturbed)
 
 
 def test_nothing_is_committed_behind_what_failed_in_the_background(undisturbed, tmp_path):
@@ -167,7 +164,7 @@ def test_nothing_is_committed_behind_what_failed_in_the_background(undisturbed, 
     (path / "elsewhere").rename(path / "initial" / "layer0" / "h")
     assert StateDump.open(path, finished=False).committed_rows == BLOCK
     write(path)
-    assert files_of(path) == files_of(undisturbed)
+    assert contents(path) == contents(undisturbed)
 
 
 def test_nothing_counts_that_the_disk_failed_to_take(undisturbed, tmp_path, monkeypatch):
@@ -190,7 +187,7 @@ def test_nothing_counts_that_the_disk_failed_to_take(undisturbed, tmp_path, monk
     monkeypatch.setattr(BlockWriter, "sync", sync)
     assert StateDump.open(path, finished=False).verify() == [f"not finished: {committed} of {N} rows are written"]
     write(path)
-    assert files_of(path) == files_of(undisturbed)
+    assert contents(path) == contents(undisturbed)
 
 
 def test_an_interrupt_while_rows_are_counted_commits_none_of_them(undisturbed, tmp_path, monkeypatch):
@@ -208,7 +205,7 @@ def test_an_interrupt_while_rows_are_counted_commits_none_of_them(undisturbed, t
     dump = StateDump.open(path, finished=False)
     assert dump.verify() == [f"not finished: {dump.committed_rows} of {N} rows are written"]
     write(path)
-    assert files_of(path) == files_of(undisturbed)
+    assert contents(path) == contents(undisturbed)
 
 
 def test_full_disk_before_the_first_row(tmp_path, limited_files):
@@ -251,7 +248,7 @@ def test_overwrite(undisturbed, tmp_path):
     with DumpWriter(path, replace(SPEC, attributes={"vocabulary": ["a", "b", "c"]})) as writer:
         fill(writer)
     write(path, overwrite=True)
-    assert files_of(path) == files_of(undisturbed)
+    assert contents(path) == contents(undisturbed)
     assert os.listdir(tmp_path) == ["states.zarr"]
 
 
@@ -263,7 +260,7 @@ def test_what_is_not_a_dump_is_never_replaced(tmp_path, overwrite):
     for name in ("work", "file"):
         with pytest.raises(InputError, match=f"{name} is not a state dump"):
             DumpWriter(tmp_path / name, SPEC, overwrite=overwrite)
-    assert files_of(tmp_path) == {"work/thesis.tex": b"years of work", "file": b"more"}
+    assert contents(tmp_path) == {"work/thesis.tex": b"years of work", "file": b"more"}
     with pytest.raises(InputError, match="missing is not a folder"):
         DumpWriter(tmp_path / "missing" / "states.zarr", SPEC)
 
@@ -274,12 +271,12 @@ def test_a_link_stays_a_link(undisturbed, tmp_path):
     for _ in range(2):
         write(tmp_path / "states.zarr", overwrite=True)
         assert (tmp_path / "states.zarr").is_symlink()
-        assert files_of(tmp_path / "large disk") == files_of(undisturbed)
+        assert contents(tmp_path / "large disk") == contents(undisturbed)
 
 
 def test_an_empty_folder_may_become_a_dump(undisturbed, tmp_path):
     write(tmp_path)
-    assert files_of(tmp_path) == files_of(undisturbed)
+    assert contents(tmp_path) == contents(undisturbed)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

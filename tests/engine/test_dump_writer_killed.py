@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from killing import assert_survives_kills
+from killing import assert_survives_kills, contents
 
 from gatescope.engine import commits, walk
 from gatescope.engine.dump import StateDump
@@ -56,10 +56,6 @@ def finish_commit(writer):
     """Wait for what is being committed, so that every run has the same moments."""
     if writer._commits.underway is not None:
         wait([writer._commits.underway])
-
-
-def files_of(folder):
-    return {str(file.relative_to(folder)): file.read_bytes() for file in Path(folder).rglob("*") if file.is_file()}
 
 
 @pytest.fixture
@@ -132,7 +128,7 @@ def server():
 @pytest.mark.parametrize(("overwrite", "kills"), [(False, 8), (True, 7)], ids=["new", "overwrite"])
 def test_killed_at_any_moment(folder_in_memory, server, overwrite, kills):
     write(folder_in_memory / "undisturbed")
-    expected = {f"states.zarr/{name}": data for name, data in files_of(folder_in_memory / "undisturbed").items()}
+    expected = {f"states.zarr/{name}": data for name, data in contents(folder_in_memory / "undisturbed").items()}
     committed = set()
     moments = 1
     for part in range(kills + 1):
@@ -154,7 +150,7 @@ def test_killed_at_any_moment(folder_in_memory, server, overwrite, kills):
                 unfinished = [f"not finished: {dump.committed_rows} of {N} rows are written"]
                 assert dump.verify() == unfinished[: dump.committed_rows < N]
             assert server(path, overwrite)[0] == 0
-        assert files_of(folder) == expected
+        assert contents(folder) == expected
     assert moments > 100
     assert len(committed) >= 3 and {rows % BLOCK for rows in committed} <= {0, N % BLOCK}
 

@@ -18,13 +18,6 @@ TEXT = "(abc) {def} ghij\n" * 30
 
 
 @pytest.fixture
-def text(tmp_path):
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT)
-    return str(path)
-
-
-@pytest.fixture
 def documents(tmp_path):
     """Paths of 120 documents of 1 to 130 characters: more sequences than a tile has rows."""
     random, paths = np.random.default_rng(0), []

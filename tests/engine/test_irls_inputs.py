@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
-
 import numpy as np
 import pytest
 import scipy.sparse
@@ -15,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 from threadpoolctl import threadpool_limits
+from traced import traced
 
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
@@ -110,12 +109,7 @@ def test_states_on_disk_within_a_limit_of_memory_give_the_same(tmp_path, kind):
     else:
         source = write_dump(tmp_path / "states.zarr", X)
     expected = LogisticProbes(tol=1e-12).fit(X, Y)
-    tracemalloc.start()
-    try:
-        got = LogisticProbes(tol=1e-12, memory_limit="4MB").fit(source, Y)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    got, peak = traced(lambda: LogisticProbes(tol=1e-12, memory_limit="4MB").fit(source, Y))
     # All problems at once would take 3.8 MB for logits and labels alone, and the states 3.8 MB in float64.
     assert peak < 4e6
     np.testing.assert_allclose(got.coef_, expected.coef_, rtol=1e-10, atol=1e-10)
@@ -206,17 +200,6 @@ def test_scikit_learn_estimator_checks():
     assert not failed
 
 
-def peak_of(fit):
-    """Return the most memory that a fit takes when all that it needs was compiled, bytes."""
-    fit()
-    tracemalloc.start()
-    try:
-        fit()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
 @pytest.mark.filterwarnings("ignore:.*probes did not converge")
 @pytest.mark.parametrize(
     "wrap",
@@ -233,7 +216,7 @@ def test_memory_is_six_arrays_of_rows_and_four_matrices(wrap):
     X, Y = make_problem(20_000, 256, 32)
     X = wrap(X)
     itemsize = 8 if X.dtype == np.float64 else 4
-    assert peak_of(lambda: LogisticProbes(max_iter=8).fit(X, Y)) < itemsize * (6 * Y.size + 4 * 256**2)
+    assert traced(lambda: LogisticProbes(max_iter=8).fit(X, Y))[1] < itemsize * (6 * Y.size + 4 * 256**2)
 
 
 def test_few_units_take_no_more_memory():
@@ -241,7 +224,7 @@ def test_few_units_take_no_more_memory():
     X = X.astype(np.float32)
     # Each thread has room of its own.
     with threadpool_limits(1, user_api="blas"):
-        assert peak_of(lambda: LogisticProbes().fit(X, Y)) < 4 * (6 * Y.size + 4 * 16**2)
+        assert traced(lambda: LogisticProbes().fit(X, Y))[1] < 4 * (6 * Y.size + 4 * 16**2)
 
 
 def test_an_old_matrix_is_an_array():
@@ -255,7 +238,7 @@ def test_what_goes_on_in_float64_takes_no_more_memory():
     X, Y = make_problem(20_000, 256, 32)
     X = X.astype(np.float32)
     # Finer than float32 can see: all go on.
-    assert peak_of(lambda: LogisticProbes(tol=1e-8).fit(X, Y)) < 4 * (6 * Y.size + 4 * 256**2)
+    assert traced(lambda: LogisticProbes(tol=1e-8).fit(X, Y))[1] < 4 * (6 * Y.size + 4 * 256**2)
 
 
 def test_a_hypothesis_of_hardly_any_weight_leaves_the_others_alone():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tracemalloc
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from traced import traced
 
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
@@ -111,16 +110,6 @@ def test_all_of_it_at_once(dump):
 def test_refusals(dump, call, message):
     with pytest.raises(InputError, match=message):
         call(dump)
-
-
-def traced(function):
-    """Return what a function returns and the most memory that it took, bytes, when all that it needs was loaded."""
-    function()
-    tracemalloc.start()
-    try:
-        return function(), tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def test_logistic_probes_of_several_arrays_within_a_limit_below_their_size(dump):

@@ -11,10 +11,7 @@ import numpy as np
 import pytest
 import torch
 from killing import assert_survives_kills, run_read_only
-from safetensors import safe_open
 from safetensors.numpy import load_file
-from safetensors.torch import load_file as load_torch_file
-from safetensors.torch import save_file
 
 from gatescope.engine import free_memory, train
 from gatescope.engine.corpus import survey_corpus
@@ -28,13 +25,6 @@ from gatescope.engine.training_step import TrainingStep
 
 TEXT = "the quick brown fox jumps over the lazy dog; " * 400
 SMALL = TrainConfig(hidden=12, layers=2, dropout=0.2, batch=4, length=20, steps=30, evaluate_every=7)
-
-
-@pytest.fixture
-def text(tmp_path):
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT)
-    return str(path)
 
 
 def log_of(folder, stage):
@@ -268,16 +258,3 @@ def test_a_training_that_is_done_needs_no_memory_and_one_that_lacks_it_loses_not
     with pytest.raises(InputError, match="GB free"):
         train_model(survey_corpus(text), folder, SMALL, overwrite=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-
-
-def test_a_checkpoint_that_does_not_say_which_step_was_best_goes_on(text, tmp_path, monkeypatch):
-    nats = iter([2.0, 1.0, 1.5, 1.25])
-    monkeypatch.setattr("gatescope.engine.train.evaluate", lambda *given: next(nats))
-    config = TrainConfig(hidden=4, batch=2, length=10, steps=4, evaluate_every=1)
-    train_model(survey_corpus(text), tmp_path / "model", config)
-    path = tmp_path / "model" / "checkpoint.safetensors"
-    with safe_open(path, "pt") as file:
-        about = json.loads(file.metadata()["gatescope"])
-    del about["best_step"]
-    save_file(load_torch_file(path), path, {"gatescope": json.dumps(about)})
-    assert train_model(survey_corpus(text), tmp_path / "model", config)["validation_nats"] == 1.0

@@ -26,13 +26,6 @@ TEXT = "the quick brown fox jumps over the lazy dog; " * 400
 SMALL = TrainConfig(hidden=12, layers=2, dropout=0.3, batch=4, length=20, steps=12, evaluate_every=5)
 
 
-@pytest.fixture
-def text(tmp_path):
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT)
-    return str(path)
-
-
 def _train_together(rank, n_processes, text, folder, dtype, cell):
     torch.set_default_dtype(dtype)
     if n_processes > 1:

@@ -58,5 +58,7 @@ def test_a_sample_that_sees_all_units_costs_no_pass(monkeypatch):
     X = np.random.default_rng(1).standard_normal((3 * CHUNK_ROWS, 6))
     with RowBlocks(X, np.float64) as rows:
         sampler = HessianSampler(rows, None, SCALE, X.std(axis=0), True)
-        monkeypatch.setattr(rows, "totals", None)
-        sampler.factor(np.ones(len(X)), float(len(X)), 0.0, 200)
+        passes = []
+        monkeypatch.setattr(rows, "totals", lambda *given, **named: passes.append(given))
+        factor = sampler.factor(np.ones(len(X)), float(len(X)), 0.0, 200)
+    assert not passes and not factor.singular

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from killing import contents
 
 from gatescope.engine import commits, walk
 from gatescope.engine.dump import StateDump
@@ -31,10 +32,6 @@ def threads():
     torch.set_num_threads(before)
 
 
-def files_of(folder):
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 @pytest.mark.parametrize("piece_bytes", [1, 50 * 12 * 20 * 40, walk.PIECE_BYTES], ids=["16", "32", "all"])
 def test_states_do_not_depend_on_how_the_work_is_cut(lstm, tmp_path, monkeypatch, threads, piece_bytes, n_threads):
@@ -44,7 +41,7 @@ def test_states_do_not_depend_on_how_the_work_is_cut(lstm, tmp_path, monkeypatch
     monkeypatch.setattr(walk, "PIECE_BYTES", piece_bytes)
     sample_states(lstm, tmp_path / "cut.zarr", CONFIG)
     assert torch.get_num_threads() == n_threads
-    assert files_of(tmp_path / "cut.zarr") == files_of(tmp_path / "whole.zarr")
+    assert contents(tmp_path / "cut.zarr") == contents(tmp_path / "whole.zarr")
     states = sample_in_memory(lstm, CONFIG)
     dump = StateDump.open(tmp_path / "whole.zarr")
     assert np.array_equal(states.tokens, dump.tokens)
@@ -146,7 +143,7 @@ def test_goes_on_inside_a_tile(lstm, tmp_path, monkeypatch, threads, n_threads):
     sample_states(lstm, tmp_path / "cut.zarr", CONFIG)
     # Nothing was computed twice.
     assert sorted(pieces) == [(first, start) for first in (0, 100) for start in (0, 32, 64)]
-    assert files_of(tmp_path / "cut.zarr") == files_of(tmp_path / "whole.zarr")
+    assert contents(tmp_path / "cut.zarr") == contents(tmp_path / "whole.zarr")
 
 
 def test_without_its_resume_points_a_tile_begins_again(lstm, tmp_path, monkeypatch):
@@ -169,7 +166,7 @@ def test_without_its_resume_points_a_tile_begins_again(lstm, tmp_path, monkeypat
     ]
     (tmp_path / "cut.zarr" / RESUME_FILE).unlink()
     sample_states(lstm, tmp_path / "cut.zarr", config)
-    assert files_of(tmp_path / "cut.zarr") == files_of(tmp_path / "whole.zarr")
+    assert contents(tmp_path / "cut.zarr") == contents(tmp_path / "whole.zarr")
 
 
 def test_threads_write_while_a_dump_takes_the_place_of_another(lstm, tmp_path, monkeypatch, threads):
@@ -188,4 +185,4 @@ def test_threads_write_while_a_dump_takes_the_place_of_another(lstm, tmp_path, m
     monkeypatch.setattr(DumpFolder, "settle", slow)
     threads(2)
     sample_states(lstm, tmp_path / "replaced.zarr", config, overwrite=True)
-    assert files_of(tmp_path / "replaced.zarr") == files_of(tmp_path / "whole.zarr")
+    assert contents(tmp_path / "replaced.zarr") == contents(tmp_path / "whole.zarr")
