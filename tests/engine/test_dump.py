@@ -199,6 +199,14 @@ def test_a_whole_dump_has_no_problem(dump):
     assert dump.verify() == []
 
 
+def test_what_is_not_whole_is_refused_with_all_faults(own):
+    StateDump.open(own).require_whole()
+    for file in ("layer1/h/c.3.0", "tokens/c.0"):
+        (own / file).unlink()
+    with pytest.raises(InputError, match=r"own\.zarr is not whole: tokens: .*; layer1/h: .*; record the states again$"):
+        StateDump.open(own).require_whole()
+
+
 def problems(path):
     return StateDump.open(path, finished=False).verify()
 

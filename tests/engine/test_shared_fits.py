@@ -9,7 +9,6 @@ import torch
 from forked import SERVER
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from gatescope.engine import processes as module
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.neurons import STATISTICS, NeuronProbes
@@ -263,7 +262,7 @@ def test_sums_in_either_memory_are_exchanged_together(monkeypatch, places):
     processes, joined = Processes(False), []
     processes.size = 2
     monkeypatch.setattr(processes, "_reduced", lambda tensor, _: joined.append(tensor.device.type) or tensor)
-    monkeypatch.setattr(module, "_like", lambda tensor, value: tensor)
+    monkeypatch.setattr("gatescope.engine.processes._like", lambda tensor, value: tensor)
     with FakeTensorMode():
         totals = processes.totals([torch.empty(4, device=places[0]), torch.empty((), device=places[1])])
     assert joined == ["cuda" if "cuda" in places else "cpu"]
