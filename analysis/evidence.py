@@ -1,8 +1,7 @@
 """What stands behind a score: how much of it is memory, whether chance finds such units, how cheaply labels are sent.
 
-Six controls for the hypotheses of one kind on one state set: labels at random, random weights, a split by characters,
-shifted labels, sequences drawn anew, and description length. They cost several fits each, so they are made when they
-are asked for.
+Five controls for the hypotheses of one kind on one state set: labels at random, random weights, a split by characters,
+shifted labels, and description length. They cost several fits each, so they are made when they are asked for.
 """
 
 from __future__ import annotations
@@ -17,19 +16,16 @@ from sklearn.base import clone
 
 from gatescope.analysis.controls import control_labels, ngram_types
 from gatescope.analysis.description_length import cut_points, online_description_length
-from gatescope.analysis.intervals import resamples
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import CONTROL_DRAWS
-from gatescope.analysis.ranking import rank_units
 from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.significance import shift_test
-from gatescope.analysis.split import Fold, rows_of, sequence_ids_of
+from gatescope.analysis.split import Fold, rows_of
 from gatescope.analysis.study import Study
-from gatescope.analysis.units_alone import column_sd, units_alone
+from gatescope.analysis.units_alone import column_sd
 from gatescope.engine.irls import LogisticProbes
 
 N_SHIFTS = 200
-N_RESAMPLES = 20
 CONTEXT = 3  # characters that make a type of the control task; of more, few types would recur
 UNITS_AT_ONCE = 256
 
@@ -152,42 +148,6 @@ def best_unit_p(study: Study, labels: Labels, X_train: Any) -> np.ndarray:
 
     rows, starts = study.train_rows, study.dump.sequence_starts
     return shift_test(of_all(), labels.values[rows], labels.defined[rows], rows, starts, N_SHIFTS, study.seed)[0]
-
-
-def top_units_overlap(study: Study, model: Any, labels: Labels, X_train: Any, by: str, order: np.ndarray) -> np.ndarray:
-    """Which share of the first units comes first again where the training sequences are drawn anew, [K].
-
-    It is the mean over bootstrap resamples of the training sequences (documents), whose units are ranked as those of
-    all were. n units drawn at random from H would have n / H in common.
-
-    Args:
-        study: the rows.
-        model: an estimator with the settings of the probe; it is left as it is.
-        labels: K hypotheses.
-        X_train: [n, H], states of the training rows, in memory or read in pieces.
-        by: the ranking.
-        order: [K, n], the first units by it; -1 where there are none.
-
-    Returns:
-        [K] float64; NaN where there are no first units, or one sequence (document) alone.
-    """
-    rows, sequences = study.train_rows, sequence_ids_of(study.train_rows, study.dump.sequence_starts)
-    groups, group = np.unique(study.group_of[sequences], return_inverse=True)
-    if len(groups) < 2:
-        return np.full(len(order), np.nan)
-    Y, defined, sd, found = labels.values[rows], labels.defined[rows], column_sd(X_train), []
-    for times_drawn in np.concatenate(list(resamples(len(groups), N_RESAMPLES, study.seed))):
-        weight = (defined * times_drawn[group][:, None]).astype(np.float32)
-        if by in ("auroc", "correlation"):
-            statistics = units_alone(X_train, Y, weight, model.memory_limit)
-        else:
-            statistics = {"coefficients": clone(model).fit(X_train, Y, sample_weight=weight).coef_, "sd": sd}
-        again = rank_units(by, **statistics)[:, : order.shape[1]]
-        shared = (order[:, :, None] == again[:, None, :]).any(axis=2).mean(axis=1)
-        # Of one class alone nothing comes first.
-        ranked = np.isfinite(next(iter(statistics.values()))).any(axis=1) & (order[:, 0] >= 0)
-        found.append(np.where(ranked, shared, np.nan))
-    return np.asarray(np.ma.masked_invalid(found).mean(axis=0).filled(np.nan))
 
 
 def compression(study: Study, model: Any, name: str, labels: Labels) -> np.ndarray:

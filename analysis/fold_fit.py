@@ -19,7 +19,6 @@ from gatescope.analysis.evidence import (
     compression,
     control_task,
     says,
-    top_units_overlap,
     untrained_model,
 )
 from gatescope.analysis.labels import Labels
@@ -28,6 +27,7 @@ from gatescope.analysis.ranking import rank_units
 from gatescope.analysis.scoring import restore_prior
 from gatescope.analysis.sparse import SparseScores, sparse_scores
 from gatescope.analysis.study import Study
+from gatescope.analysis.unit_overlap import top_units_overlap
 from gatescope.analysis.units_alone import best_unit_says, column_sd, units_alone
 from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.ridge import RidgeProbes

@@ -15,36 +15,35 @@ BLOCK_ROWS = 8192
 States = np.ndarray | SequenceRows
 
 
-def units_alone(X: States, Y: np.ndarray, weight: np.ndarray, memory_limit: str | int | None) -> dict[str, np.ndarray]:
+def units_alone(X: States, Y: np.ndarray, defined: np.ndarray, memory_limit: str | None) -> dict[str, np.ndarray]:
     """Return how well each unit tells each hypothesis: `auroc` of boolean ones, `correlation` of others, [K, H].
 
     Args:
         X: [n, H], states of the training rows.
         Y: [n, K] labels, bool or float.
-        weight: [n, K], how often each row counts; bool where it is once or not at all.
+        defined: [n, K] bool.
         memory_limit: for states on disk.
     """
     if Y.dtype != bool:
-        return {"correlation": unit_correlations(X, Y, weight)}
-    units = NeuronProbes(memory_limit, only_auroc=True).fit(X, Y, sample_weight=weight.astype(np.float32))
+        return {"correlation": unit_correlations(X, Y, defined)}
+    units = NeuronProbes(memory_limit, only_auroc=True).fit(X, Y, sample_weight=defined.astype(np.float32))
     return {"auroc": units.auroc_}
 
 
-def unit_correlations(X: States, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def unit_correlations(X: States, Y: np.ndarray, defined: np.ndarray) -> np.ndarray:
     """Return Pearson's r of each unit with each hypothesis, float64 [K, H]; NaN where one of them is constant."""
     shift = X[:BLOCK_ROWS].mean(axis=0, dtype=np.float64)
-    count = np.where(weight.any(axis=0), weight.sum(axis=0, dtype=np.float64), 1)[:, None]
-    y = np.where(weight > 0, Y, 0)
-    deviation = y - (weight * y).sum(axis=0) / count[:, 0]
-    y = weight * deviation
+    count = np.maximum(defined.sum(axis=0), 1)[:, None]
+    y = np.where(defined, Y, 0)
+    y = np.where(defined, y - y.sum(axis=0) / count[:, 0], 0)
     products, first, second = np.zeros((3, Y.shape[1], X.shape[1]))
     for start in range(0, len(X), BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
-        centred, of_rows = X[rows].astype(np.float64) - shift, weight[rows].astype(np.float64).T
+        centred, weight = X[rows].astype(np.float64) - shift, defined[rows].astype(np.float64).T
         products += y[rows].T @ centred
-        first += of_rows @ centred
-        second += of_rows @ centred**2
-    spread = np.sqrt(np.maximum(second - first**2 / count, 0) * (y * deviation).sum(axis=0)[:, None])
+        first += weight @ centred
+        second += weight @ centred**2
+    spread = np.sqrt(np.maximum(second - first**2 / count, 0) * (y**2).sum(axis=0)[:, None])
     return np.divide(products, spread, out=np.full(products.shape, np.nan), where=spread > 0)
 
 

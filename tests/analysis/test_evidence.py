@@ -9,12 +9,10 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import r2_score, roc_auc_score
 
 from gatescope.analysis.evidence import (
-    N_RESAMPLES,
     best_unit_p,
     compression,
     control_score,
     control_task,
-    top_units_overlap,
     untrained_model,
 )
 from gatescope.analysis.hypothesis import Hypothesis
@@ -155,48 +153,6 @@ def test_the_statistic_is_the_auroc_of_the_best_unit(dump, monkeypatch):
         auroc = (ranks - n1 * (n1 + 1) / 2) / (n1 * (len(Y) - n1))
         assert seen["parts"] == -(-X.shape[1] // 3)
         assert seen["statistic"][k] == pytest.approx(np.abs(auroc - 0.5).max(), abs=1e-5)
-
-
-@pytest.mark.parametrize("kind", ["auroc", "correlation", "weight"])
-def test_units_that_come_first_again_where_sequences_are_drawn_anew(dump, kind):
-    source, labels = dump
-    labels = replace(labels, defined=np.stack([np.arange(N) % 3 > k for k in (-1, 0, -1)], axis=1))
-    if kind == "correlation":
-        labels = replace(labels, values=labels.values + 0.5)
-    study = Study(source, ProbeConfig(bootstrap=20), seed=3)
-    X = study.states("layer0/h", study.train).astype(np.float64)
-    Y, defined, n = labels.values[study.train_rows], labels.defined[study.train_rows], len(study.train)
-    model = LogisticProbes()
-
-    def first(sequences, k):
-        rows = (np.asarray(sequences)[:, None] * T + np.arange(T)).ravel()
-        rows = rows[defined[rows, k]]
-        if kind == "weight":
-            fitted = LogisticRegression(tol=1e-8).fit(X[rows], Y[rows, k])
-            importance = np.abs(fitted.coef_[0])
-        elif kind == "auroc":
-            importance = np.abs([roc_auc_score(Y[rows, k], unit) - 0.5 for unit in X[rows].T])
-        else:
-            importance = np.abs([np.corrcoef(Y[rows, k], unit)[0, 1] for unit in X[rows].T])
-        return np.argsort(-importance)[:4]
-
-    order = np.stack([first(range(n), k) for k in range(3)])
-    order[2] = -1
-    found = top_units_overlap(study, model, labels, study.states("layer0/h", study.train), kind, order)
-    drawn = np.random.default_rng(3).integers(n, size=(N_RESAMPLES, n))
-    for k in range(2):
-        expected = [len(set(first(sequences, k)) & set(order[k])) / 4 for sequences in drawn]
-        assert found[k] == pytest.approx(np.mean(expected), abs=1e-12)
-    # Chance is not told by the same units again and again, and what was not fitted has no first units.
-    assert found[1] < 0.9 and np.isnan(found[2])
-
-
-def test_one_document_cannot_be_drawn_anew(dump):
-    source, labels = dump
-    study = Study(source, ProbeConfig(bootstrap=20), seed=0)
-    study.group_of = np.zeros(S, int)
-    X, order = study.states("layer0/h", study.train), np.zeros((3, 2), int)
-    assert np.isnan(top_units_overlap(study, LogisticProbes(), labels, X, "auroc", order)).all()
 
 
 def test_labels_are_sent_in_an_order_of_their_own(dump, monkeypatch):

@@ -34,17 +34,6 @@ def test_correlations_are_numpys_over_the_rows_that_are_defined(states, monkeypa
     assert np.isnan(unit_correlations(X, np.ones((N, 1)), np.ones((N, 1), bool))).all()
 
 
-def test_a_row_of_weight_two_is_two_rows(states):
-    X, Y, _ = states
-    times = np.random.default_rng(1).integers(0, 4, (N, K))
-    for labels in (Y, Y > 0):
-        ((_, found),) = units_alone(X, labels, times.astype(np.float32), None).items()
-        for k in range(K):
-            rows = np.repeat(np.arange(N), times[:, k])
-            ((_, expected),) = units_alone(X[rows], labels[rows], np.ones((len(rows), K), bool), None).items()
-            np.testing.assert_allclose(found[k], expected[k], rtol=1e-6, atol=1e-9)
-
-
 def test_a_hypothesis_is_told_in_the_terms_of_its_kind(states):
     X, Y, defined = states
     (name, auroc), *_ = units_alone(X, Y > 0, defined, None).items()
