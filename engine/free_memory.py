@@ -30,7 +30,14 @@ def require_room(n_bytes: int, free: int, what: str, where: str, remedy: str) ->
         InputError: more is needed than is free.
     """
     if n_bytes > free:
-        raise InputError(f"{what} take {n_bytes / 1e9:,.2f} GB and {where} has {free / 1e9:,.2f} GB free: {remedy}")
+        raise InputError(f"{what} take {size(n_bytes)} and {where} has {size(free)} free: {remedy}")
+
+
+def size(n_bytes: int) -> str:
+    """Return a number of bytes in the largest unit of which there is one."""
+    units = {"GB": 10**9, "MB": 10**6, "kB": 10**3}
+    unit = next((name for name, each in units.items() if n_bytes >= each), None)
+    return f"{n_bytes / units[unit]:,.2f} {unit}" if unit else f"{n_bytes} bytes"
 
 
 def free_bytes(device: torch.device, enough: int) -> int | None:
