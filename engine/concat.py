@@ -22,7 +22,7 @@ from gatescope.engine.block_table import BlockTable
 from gatescope.engine.differences import shortened
 from gatescope.engine.dump import BOUNDS, GROUP_FILE, StateDump, read_group
 from gatescope.engine.dump_folder import put_in_place, reserved
-from gatescope.engine.dump_spec import INITIAL_ROWS, DumpSpec, create_skeleton
+from gatescope.engine.dump_spec import INITIAL_ROWS, DumpSpec, create_skeleton, difference
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import partial_name, sync_folder, write_json
@@ -71,10 +71,25 @@ def concatenate(
         raise InputError(f"{out} is one of the dumps: give another --out, or name it first to append to it")
     dumps = [_whole(path) for path in paths]
     spec = concatenated_spec(dumps)
+    if (out / GROUP_FILE).exists() and not overwrite:
+        _refuse_another(out, spec)
     out.parent.mkdir(parents=True, exist_ok=True)
     with DumpWriter(out, spec, overwrite=overwrite) as writer:
         _copy(dumps, writer)
     return spec.n_rows
+
+
+def _refuse_another(out: Path, spec: DumpSpec) -> None:
+    """Refuse a dump that was not made of the parts, saying what it is."""
+    there = StateDump.open(out, finished=False)
+    if difference(there, spec):
+        n_parts = len(there.attributes.get("parts", ()))
+        kinds = dict.fromkeys(each.get("kind") for each in (there.attributes, *there.attributes.get("parts", ())))
+        made = " and ".join(filter(None, kinds)) + f" in {n_parts} parts" * bool(n_parts)
+        raise InputError(
+            f"{out} is another dump, of {there.n_rows:,} characters{f' ({made})' if made else ''}, and these have "
+            f"{spec.n_rows:,}: choose another --out, name it first to append to it, or start anew with --overwrite"
+        )
 
 
 def _append(parts: Sequence[Path]) -> int:

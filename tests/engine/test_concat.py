@@ -147,8 +147,12 @@ def test_refusals(tmp_path):
         concatenate([one, two, one], tmp_path / "all.zarr")
     with pytest.raises(InputError, match=r"two.zarr is one of the dumps"):
         concatenate([one, two], two)
-    with pytest.raises(InputError, match="begun with other settings"):
+    with pytest.raises(InputError, match=r"copy.zarr is another dump, of 25 characters, and these have 20: choose"):
         concatenate([two], one.parent / shutil.copytree(one, tmp_path / "copy.zarr").name)
+    three = write(tmp_path / "three.zarr", 5, 9, kind="sample", seed=4)
+    concatenate([write(tmp_path / "four.zarr", 0, 5, kind="extract"), three], tmp_path / "both.zarr")
+    with pytest.raises(InputError, match=r"both.zarr is another dump, of 45 .* \(extract and sample in 2 parts\), and"):
+        concatenate([one, two], tmp_path / "both.zarr")
     block = two / "layer0/h/c.0.0"
     block.write_bytes(b"\1" + block.read_bytes()[1:])
     with pytest.raises(InputError, match=r"two.zarr is not whole: layer0/h: block 0 .* does not match its checksum"):
