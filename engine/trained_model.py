@@ -89,8 +89,8 @@ def load_model(folder: str | os.PathLike[str], device: str = "cpu") -> TrainedMo
     path = folder / WEIGHTS
     if not path.exists():
         raise InputError(
-            f"{folder} has no {WEIGHTS}: repeat `gatescope train`, which goes on where it stopped before its first "
-            "validation"
+            f"{folder} has no {WEIGHTS}, for its training did not reach a validation: repeat the command that began "
+            "it, or, if its loss was not finite, train anew (--overwrite) with a lower --learning-rate or --clip"
         )
     try:
         with safe_open(path, framework="pt") as file:

@@ -92,7 +92,7 @@ def rewrite(path: Path, dtype=torch.float32, about=None):
             "its step and loss are not numbers",
         ),
         (lambda f: change(f / "model.json", vocabulary=["a", "b"]), "weight .* has shape"),
-        (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors"),
+        (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors, .*repeat .*or, if its loss was not"),
         (lambda f: (f / "model.safetensors").write_bytes(b"\x00" * 99), "is not a complete weight file"),
         (lambda f: (f / "model.safetensors").write_bytes(b""), "is not a complete weight file"),
         (
