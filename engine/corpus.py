@@ -13,6 +13,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import os
+import shlex
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -123,9 +124,8 @@ def read_pieces(source: str, errors: str = "strict") -> Iterator[str]:
     except FileNotFoundError:
         raise InputError(f"corpus {source!r} not found: give the path of a UTF-8 text, or stdlib") from None
     except IsADirectoryError:
-        raise InputError(
-            f"corpus {source!r} is a folder: make one text of it with `gatescope corpus {source} --glob ... --out FILE`"
-        ) from None
+        command = f"gatescope corpus {shlex.quote(source)} --glob ... --out FILE"
+        raise InputError(f"corpus {source!r} is a folder: make one text of it with `{command}`") from None
     except PermissionError:
         raise InputError(f"corpus {source!r} may not be read: check its permissions") from None
 

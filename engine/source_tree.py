@@ -71,7 +71,8 @@ def write_corpus(
     if out.exists() and not overwrite:
         return _earlier(out, manifest_path, settings)
     if not tree.is_dir():
-        raise InputError(f"source tree {str(tree)!r} is not a folder: give the folder whose files make the text")
+        what = "is not a folder" if tree.exists() else "does not exist"
+        raise InputError(f"source tree {str(tree)!r} {what}: give the folder whose files make the text")
     # What an earlier run wrote is no source.
     own = {out.resolve(), manifest_path.resolve()}
     found, unfit = _matching(tree, config.glob)

@@ -181,7 +181,7 @@ BAD = [
     ("report of nothing", ["report"], "no results"),
     ("info of nothing", ["info", "{tmp}/absent"], "does not exist"),
     ("info of something else", ["info", "{tmp}"], "was not written by gatescope"),
-    ("source tree", ["corpus", "{tmp}/absent", "--out", "{tmp}/c.txt"], "is not a folder"),
+    ("source tree", ["corpus", "{tmp}/absent", "--out", "{tmp}/c.txt"], "does not exist"),
     ("show without text", ["hypotheses", "--show", "newline_next"], "--text"),
     ("no GPU here", ["train", "{text}", "--out", "{tmp}/m", "--device", "cuda"], "--device c"),
 ]

@@ -87,8 +87,9 @@ def test_empty_and_one_character_texts_are_refused(tmp_path, content, count):
 def test_missing_file_and_folder_are_refused(tmp_path):
     with pytest.raises(InputError, match="not found"):
         survey_corpus(str(tmp_path / "absent.txt"))
-    with pytest.raises(InputError, match=r"is a folder.*gatescope corpus"):
-        survey_corpus(str(tmp_path))
+    (tmp_path / "two words").mkdir()
+    with pytest.raises(InputError, match=r"is a folder.*gatescope corpus '.*/two words' --glob"):
+        survey_corpus(str(tmp_path / "two words"))
 
 
 def test_split_is_contiguous(tmp_path):

@@ -103,8 +103,11 @@ def test_settings_that_fit_no_tree(given, message):
 
 
 def test_a_tree_that_is_not_there(tmp_path):
-    with pytest.raises(InputError, match="is not a folder"):
+    with pytest.raises(InputError, match="absent' does not exist: give the folder"):
         write_corpus(tmp_path / "absent", tmp_path / "t", TreeConfig())
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file' is not a folder"):
+        write_corpus(tmp_path / "file", tmp_path / "t", TreeConfig())
 
 
 def test_what_may_not_be_read_is_no_part_that_is_missing(tree, tmp_path, monkeypatch):
