@@ -17,6 +17,9 @@ from pathlib import Path
 
 from gatescope.engine.errors import InputError, RefusedElsewhere
 
+# What `gatescope.engine.files.partial_name` puts behind the name of a file that is not whole yet.
+BESIDE = r"\.[0-9a-f]{32}\.partial(?=$|/)"
+
 # What `gatescope --help` says, without importing torch to say it; each is a function of `commands` or `recording`.
 COMMANDS = {
     "run": "everything: train, sample, probe and report",
@@ -36,6 +39,8 @@ COMMANDS = {
 
 # Commands whose work several processes share.
 SHARED = ("train", "sample", "extract")
+# Commands that go on where they were stopped; the others do their work from its beginning.
+RESUMED = ("run", "train", "sample", "extract", "probe", "reproduce", "concat")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"gatescope: not enough memory ({said[:200]}): ask for less at a time", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("gatescope: interrupted; repeat the command to go on where it stopped", file=sys.stderr)
+        again = "to go on where it stopped" if name in RESUMED else "to start over"
+        print(f"gatescope: interrupted; repeat the command {again}", file=sys.stderr)
         return 130
     return 0
 
@@ -99,7 +105,8 @@ def _of_the_system(error: OSError, words: Sequence[str]) -> str:
     if error.errno == errno.ENOENT and out and out.absolute() in Path(str(error.filename)).absolute().parents:
         return f"{one_line(str(out))} was removed or moved while it was being written: repeat the command"
     # A folder where a file should be, a name that is too long, no permission: it is the path that is wrong.
-    where = f"{one_line(str(error.filename))}: " if error.filename else ""
+    # Of what is written beside its place the user knows the place alone.
+    where = f"{one_line(re.sub(BESIDE, '', str(error.filename)))}: " if error.filename else ""
     return f"{where}{error.strerror}; give another path"
 
 

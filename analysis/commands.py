@@ -5,6 +5,7 @@ Each is a function: its arguments are the flags, its docstring is the help.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,9 +56,9 @@ def run(
         overwrite: start anew whatever --out holds.
     """
     stages = train, sample, probe
-    records = run_stages(
-        out, corpus, *stages, seed=seed, device=device_of(device), overwrite=overwrite, say=say, warn=warn
-    )
+    common: dict[str, Any] = {"seed": seed, "device": device_of(device), "overwrite": overwrite}
+    more = "give more --sample.sequences, or test all with --probe.folds"
+    records = run_stages(out, corpus, *stages, **common, more=more, say=say, warn=warn)
     print_table(paper_table(records))
     _report([out], out)
 
@@ -73,6 +74,8 @@ def probe(
 ) -> None:
     """Ask recorded states what they know: fits, scores, baselines and responsible units of every hypothesis.
 
+    Repeat the command to go on.
+
     Args:
         states: a state dump, or another program's .npy, .npz, .h5, .safetensors or Zarr; Zarr by its URL too.
         out: folder of the results.
@@ -86,7 +89,7 @@ def probe(
         states, out, config, read=read, labels=labels, seed=seed, overwrite=overwrite, say=say, warn=warn
     )
     print_table(paper_table(records))
-    say(f"results: {out}; for the report: gatescope report {out}")
+    say(f"results: {out}; {_for_the_report(out)}")
 
 
 def ablate(
@@ -122,7 +125,7 @@ def ablate(
     own = {"labels": labels, "functions": functions}
     records = ablate_results(results, load_model(model, where), states, out, config, **own, seed=seed)
     print_table(ablation_table(records))
-    say(f"ablation: {out / ABLATION}" + f"; for the report: gatescope report {out}" * (out == results))
+    say(f"ablation: {out / ABLATION}" + f"; {_for_the_report(out)}" * (out == results))
 
 
 def reproduce(
@@ -151,7 +154,8 @@ def reproduce(
     common: dict[str, Any] = {"seed": seed, "device": device_of(device), "overwrite": overwrite}
     for cell in CELLS:
         stages = conditions(paper, cell, paper.steps if steps is None else steps, sequences)
-        records = run_stages(out / cell, str(corpus), *stages, **common, say=say, warn=warn)
+        more = "give more --sequences"
+        records = run_stages(out / cell, str(corpus), *stages, **common, more=more, say=say, warn=warn)
         say(f"the paper's {cell}: {paper.nats[cell]:.3f} nats per character")
         rows += compared(paper, cell, records)
     write_json(out / REPRODUCTION, rows)
@@ -205,6 +209,10 @@ def _of_run(results: Path, name: str) -> Path:
         flag = name.partition(".")[0]
         raise InputError(f"{results} has no {name}, as a run has: give that of the results with --{flag}")
     return results / name
+
+
+def _for_the_report(results: Path) -> str:
+    return f"for the report: gatescope report {shlex.quote(str(results))}"
 
 
 def _report(results: list[Path], out: Path) -> None:

@@ -147,8 +147,12 @@ def study_dump(
     warn: Callable[[str], None],
     table: LabelTable | None = None,
     plan: tuple[list[Hypothesis], str] | None = None,
+    more: str = "give more, or test all with --folds",
 ) -> list[dict[str, Any]]:
-    """Do the work of `probe_dump` in a folder that is claimed already; the plan is of hypotheses and the language."""
+    """Do the work of `probe_dump` in a folder that is claimed already.
+
+    The plan is of hypotheses and the language; `more` says what to do where too few sequences are tested.
+    """
     if (results / RECORDS).exists():
         _tidy(results)
         found = read_results([results])[0]
@@ -183,7 +187,7 @@ def study_dump(
     if study.n_tested < FEWEST_GROUPS:
         warn(
             f"{study.n_tested} sequences (documents) are tested, and intervals, without which nothing is known, need "
-            f"{FEWEST_GROUPS}: give more, or test all with --folds"
+            f"{FEWEST_GROUPS}: {more}"
         )
     with warnings.catch_warnings():
         # Records and table have the status of each hypothesis.

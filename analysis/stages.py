@@ -39,6 +39,7 @@ def run_stages(
     seed: int,
     device: str,
     overwrite: bool,
+    more: str,
     say: Callable[[str], None],
     warn: Callable[[str], None],
 ) -> list[dict[str, Any]]:
@@ -51,6 +52,7 @@ def run_stages(
         seed: of every random choice.
         device: where the model runs, "cpu" or "cuda".
         overwrite: start anew whatever the folder holds.
+        more: what to do where too few sequences are tested, in the flags of the command.
         say: gets a line when the model is there, one when the states are, and one on how they are probed.
         warn: gets one line for each hypothesis that could not be evaluated, and one for a text with hidden characters.
 
@@ -84,7 +86,7 @@ def run_stages(
         say(f"states: {out / 'states.zarr'}, {rows:,} characters")
         try:
             dump = StateDump.open(out / "states.zarr")
-            return study_dump(dump, out, probe, seed=seed, log_path=log_path, say=say, warn=warn)
+            return study_dump(dump, out, probe, seed=seed, log_path=log_path, more=more, say=say, warn=warn)
         except InputError:
             # Whoever mends what was wrong keeps model and states.
             if not (out / RECORDS).exists():

@@ -8,10 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from gatescope.analysis import cli
+from gatescope.analysis import cli, commands, recording
 from gatescope.analysis.cli import one_line
+from gatescope.engine.files import partial_name
 
 PROGRAM = Path(sys.executable).with_name("gatescope")
+
+
+def test_a_command_that_is_suggested_can_be_pasted():
+    assert commands._for_the_report(Path("two words")) == "for the report: gatescope report 'two words'"
+    assert commands._for_the_report(Path("out/run")) == "for the report: gatescope report out/run"
 
 
 def test_what_works_in_one_process_is_refused_under_torchrun(monkeypatch, capsys, tmp_path):
@@ -55,6 +61,31 @@ def test_what_the_system_refuses_is_one_line(monkeypatch, capsys, number, said):
     monkeypatch.setattr(cli, "call", refuse)
     assert cli.main(["info", "states.zarr"]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("behind", ["", "/zarr.json"])
+def test_what_is_written_beside_its_place_is_named_by_its_place(monkeypatch, capsys, tmp_path, behind):
+    def refuse(name, words):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), f"{partial_name(tmp_path / 'c.txt')}{behind}")
+
+    monkeypatch.setattr(cli, "call", refuse)
+    assert cli.main(["corpus", "tree", "--out", str(tmp_path / "c.txt")]) == 2
+    said = f"{tmp_path / 'c.txt'}{behind}: Read-only file system; give another path\n"
+    assert capsys.readouterr().err == f"gatescope: {said}"
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_an_interrupted_command_says_whether_it_goes_on(monkeypatch, capsys, name):
+    def interrupt(name, words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "call", interrupt)
+    assert cli.main([name]) == 130
+    function = getattr(commands, name, None) or getattr(recording, name)
+    over = name in ("ablate", "report", "corpus", "export", "hypotheses", "info")
+    assert ("to go on" not in function.__doc__) == over
+    said = "to start over" if over else "to go on where it stopped"
+    assert capsys.readouterr().err == f"gatescope: interrupted; repeat the command {said}\n"
 
 
 def test_an_input_that_is_gone_is_no_output(monkeypatch, capsys, tmp_path):

@@ -124,7 +124,8 @@ def test_both_models_are_trained_and_compared(small, tmp_path, capsys, texts_to_
     (tmp_path / "text").write_text(text * 600)
     words = ["reproduce", "shakespeare", "--corpus", tmp_path / "text", "--out", tmp_path / "out", "--sequences", 20]
     assert main(list(map(str, words))) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert err.count("need 8: give more --sequences\n") == 2
     rows = json.loads((tmp_path / "out" / "reproduction.json").read_text())
     assert [(row["cell"], row["name"]) for row in rows] == [
         (cell, name) for cell in ("lstm", "gru") for name in ("capitalised", "words")

@@ -58,4 +58,6 @@ def test_a_text_with_hidden_characters_is_pointed_out(tmp_path, capsys):
     run = ["run", "--corpus", str(tmp_path / "text"), "--out", str(tmp_path / "out"), "--hypotheses", "line_position"]
     words = " ".join(f"--train.{each}" for each in train) + " --sample.sequences 12 --sample.length 40"
     assert main([*run, *words.split(), "--probe.bootstrap", "20"]) == 0
-    assert capsys.readouterr().err.count("has 200 carriage returns") == 1
+    said = capsys.readouterr().err
+    assert said.count("has 200 carriage returns") == 1
+    assert said.endswith("need 8: give more --sample.sequences, or test all with --probe.folds\n")
