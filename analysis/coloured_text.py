@@ -3,8 +3,8 @@
 The three colourings of an excerpt are those of van der Ouderaa, Quantitatively understanding recurrent networks, in
 Figures 2 and 7: by hypothesis, by prediction and by the activation of the most responsible unit. Report and figures
 share them. Colours are tints behind the text, few enough to tell apart, that leave it readable: single-hue blue where a
-number has one direction, teal over neutral to orange where it has a sign (both safe for the common kinds of colour
-blindness).
+number has one direction, teal over neutral to orange where it lies below or above a middle (both safe for the common
+kinds of colour blindness).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from gatescope.analysis.results import Excerpt
 
-# Steps of a scale in each direction: 0 to STEPS, or -STEPS to STEPS where numbers have a sign.
+# Steps of a scale in each direction: 0 to STEPS, or -STEPS to STEPS where numbers lie on both sides of a middle.
 STEPS = 10
 UNDEFINED = -128
 
@@ -33,7 +33,7 @@ class Colouring:
     """One number per character as steps of a colour scale, and the words of its legend.
 
     `step` [n] holds 0..STEPS, or -STEPS..STEPS where `signed`, or UNDEFINED; `wrong` [n] marks characters on which
-    the prediction decides against the label. `low` and `high` are the numbers at the ends of the scale.
+    the prediction decides against the label. `low` and `high` are the numbers at the ends of the legend.
     """
 
     title: str
@@ -44,18 +44,21 @@ class Colouring:
     high: str
     two_valued: bool = False
 
-    def scale(self) -> range:
-        """The steps that a legend shows, from `low` to `high`: 2 of them, or 11."""
+    def scale(self) -> list[int]:
+        """The steps that a legend shows, from `low` to `high`: 2 of them, or 11 at most."""
         if self.signed:
-            return range(-STEPS, STEPS + 1, 2)
-        return range(0, STEPS + 1, STEPS if self.two_valued else 1)
+            # A legend that went on to a step that is nowhere would promise a colour that is not there.
+            known = self.step[self.step != UNDEFINED].tolist() or [0]
+            return [*range(min(known), max(known), 2), max(known)]
+        return list(range(0, STEPS + 1, STEPS if self.two_valued else 1))
 
 
 def colourings(excerpt: Excerpt) -> tuple[Colouring, Colouring, Colouring]:
     """The three colourings of an excerpt: by hypothesis, by prediction, by the activation of the most responsible unit.
 
     Label and prediction share one scale: 0 to 1 for a boolean hypothesis, the range of the labels for a continuous one.
-    The activation's scale is symmetric about 0 and ends at the largest magnitude in the excerpt.
+    The activation's scale is symmetric about its mean over the excerpt, so that both colours are there and say whether
+    the unit is higher or lower than usual, whatever its sign; it ends at the largest distance from the mean.
     """
     value, prediction, activation = (_array(x) for x in (excerpt.value, excerpt.prediction, excerpt.activation))
     nobody = np.zeros(len(value), dtype=bool)
@@ -65,16 +68,20 @@ def colourings(excerpt: Excerpt) -> tuple[Colouring, Colouring, Colouring]:
     elif not np.isnan(value).all():
         low, high = float(np.nanmin(value)), float(np.nanmax(value))
     ends = (_number(low), _number(high))
-    largest = float(np.nanmax(np.abs(activation), initial=0.0, where=~np.isnan(activation)))
+    known = activation[~np.isnan(activation)]
+    least, largest = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    # The mean of equal numbers may differ from them by rounding.
+    middle = float(known.mean()) if largest > least else least
+    reach = max(largest - middle, middle - least)
     return (
         Colouring("Hypothesis", False, _steps(value, low, high), nobody, *ends, two_valued=excerpt.kind == "boolean"),
         Colouring("Prediction", False, _steps(prediction, low, high), wrong, *ends),
         Colouring(
             f"Unit {excerpt.unit}" if excerpt.unit else "No unit",
             True,
-            _steps(activation, 0.0, largest, signed=True),
+            _steps(activation, middle, middle + reach, signed=True),
             nobody,
-            _number(-largest),
+            _number(least),
             _number(largest),
         ),
     )

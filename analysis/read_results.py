@@ -23,7 +23,7 @@ from gatescope.engine.settings import CONFIG, read_config
 KINDS = {"boolean": ("plain", "balanced"), "continuous": ("none",)}
 WORDS = ("hypothesis", "kind", "states", "weighting", "status")
 SCORES = (
-    *("C", "n_train", "n_test", "n_sequences"),
+    *("C", "n_train", "n_test", "n_holds", "n_sequences"),
     *("prevalence", "accuracy", "precision", "recall", "f1", "f1_low", "f1_high", "mcc"),
     *("balanced_accuracy", "auroc", "auroc_low", "auroc_high", "auroc_over_text_low", "auroc_over_text_high"),
     *("average_precision", "log_loss_bits", "brier", "ece"),

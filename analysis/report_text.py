@@ -8,7 +8,18 @@ from typing import Any
 
 from gatescope.analysis.coloured_text import UNDEFINED, Colouring, colourings, printable, runs, visible
 from gatescope.analysis.report_style import tint_class
-from gatescope.analysis.results import Excerpt, Record, Result, headline, leading, number, score, unit_name
+from gatescope.analysis.results import (
+    Excerpt,
+    Record,
+    Result,
+    headline,
+    holds_at,
+    interval,
+    leading,
+    number,
+    score,
+    unit_name,
+)
 
 SEES = {
     "past": "The label follows from what the network has read.",
@@ -42,7 +53,8 @@ def texts_section(results: Sequence[Result], texts: Texts) -> str:
     intro = (
         '<h2 id="texts">Text, coloured three ways</h2>\n<p>By hypothesis: where its label holds. By prediction: the '
         "probability (or the value) that the probe reads off the states. By unit: the activation of the one that alone "
-        "tells most, teal below zero and orange above. Underlined predictions are wrong at the threshold .5."
+        "tells most, teal below its mean over the text shown and orange above. Underlined predictions are wrong at the "
+        "threshold .5."
         f"{more}</p>\n"
     )
     several = len(results) > 1
@@ -76,13 +88,15 @@ def _about(excerpt: Excerpt) -> str:
 
 
 def _scores_line(excerpt: Excerpt, record: Any) -> str:
-    words = [f"Sequence {excerpt.sequence}"]
+    words = [f"Test sequence {excerpt.sequence}"]
     states = "all states" if excerpt.states == "all" else escaped(excerpt.states)
     fit = "" if excerpt.weighting == "none" else f", {escaped(excerpt.weighting)} fit"
     words.append(f"probe on {states}{fit}")
     if record is not None and record["kind"] == "boolean":
         words += [_with_interval("AUROC", "auroc", record), f"F1 {score(number(record, 'f1'))}"]
         words += [f"{key} {score(number(record, key))}" for key in ("precision", "recall", "prevalence")]
+        holds = holds_at(record)
+        words[-1] += "" if holds is None else f" ({holds} characters)"
         if number(record, "best_unit_auroc") is not None:
             f1 = score(number(record, "best_unit_f1"))
             words.append(f"its unit alone AUROC {score(number(record, 'best_unit_auroc'))}, F1 {f1}")
@@ -101,8 +115,7 @@ def _scores_line(excerpt: Excerpt, record: Any) -> str:
 
 
 def _with_interval(name: str, measure: str, record: Record) -> str:
-    low, high = (score(number(record, f"{measure}_{end}")) for end in ("low", "high"))
-    return f"{name} {score(number(record, measure))} [{low}, {high}]"
+    return f"{name} {score(number(record, measure))} [{interval(record, measure) or '–'}]"
 
 
 def _text_panels(excerpt: Excerpt) -> str:

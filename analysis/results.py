@@ -96,6 +96,12 @@ def interval(record: Record, measure: str) -> str | None:
     return None if low is None or high is None else f"{score(low)}–{score(high)}"
 
 
+def holds_at(record: Record) -> str | None:
+    """Write at how many of the characters that are tested a hypothesis holds, or None where nothing says so."""
+    holds, tested = record.get("n_holds"), record.get("n_test")
+    return None if holds is None or tested is None else f"{holds:,} of {tested:,}"
+
+
 def unit_name(unit: Mapping[str, Any]) -> str:
     """The name of a unit: its states and its number there, such as `layer0/c 17`."""
     return f"{unit['states']} {unit['unit']}"

@@ -151,6 +151,7 @@ def _records(
     """Return what `probes.json` says of each hypothesis."""
     n_train = labels.defined[study.train_rows].sum(axis=0)
     n_test = labels.defined[study.tested_rows].sum(axis=0)
+    holds = (labels.values[study.tested_rows].astype(bool) & labels.defined[study.tested_rows]).sum(axis=0)
     return [
         {
             "hypothesis": each.name,
@@ -160,6 +161,7 @@ def _records(
             "weighting": weighting,
             "n_train": int(n_train[k]),
             "n_test": int(n_test[k]),
+            "n_holds": None if weighting == "none" else int(holds[k]),
             **{metric: json_number(values[k]) for metric, values in scores.items()},
             "top_units": units[k],
             "largest_weights": largest[k],

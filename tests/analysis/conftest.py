@@ -111,6 +111,7 @@ def _record(rng, name, kind, states, weighting, knows):
         **scores,
         "n_train": 80_000,
         "n_test": 20_000,
+        "n_holds": None if kind == "continuous" else 2_400,
         "n_sequences": 3.268,
         "prevalence": None if kind == "continuous" else 0.12,
         "top_units": units,

@@ -108,8 +108,10 @@ def test_stages_by_hand_and_info(text, model, states, results, tmp_path, capsys)
 
 
 def test_records_have_every_field_and_null_where_a_metric_does_not_apply(results):
-    fields = "hypothesis kind states alignment weighting n_train n_test prevalence accuracy precision recall f1 f1_low "
-    fields += "f1_high mcc r2 pearson baseline_majority_f1 baseline_text_f1 top_units status"
+    fields = (
+        "hypothesis kind states alignment weighting n_train n_test n_holds prevalence accuracy precision recall f1 "
+    )
+    fields += "f1_low f1_high mcc r2 pearson baseline_majority_f1 baseline_text_f1 top_units status"
     records = json.loads((results / "probes.json").read_text())
     for record in records:
         assert set(fields.split()) <= record.keys()

@@ -34,16 +34,26 @@ def test_boolean_labels_predictions_and_activations_take_their_steps():
     )
     assert label.step.tolist() == [0, STEPS, UNDEFINED, STEPS, 0, STEPS]
     assert prediction.step.tolist() == [0, 5, 9, 5, 5, UNDEFINED]
-    assert unit.step.tolist() == [-10, 4, 0, 10, UNDEFINED, 4]
+    # From the mean, 0.332, to the farthest, 2.332 below.
+    assert unit.step.tolist() == [-10, 2, -1, 7, UNDEFINED, 2]
     # Wrong where defined, predicted, and on the other side of one half.
     assert prediction.wrong.tolist() == [False, True, False, True, False, False]
     assert not label.wrong.any() and not unit.wrong.any()
     assert (label.low, label.high, prediction.low, prediction.high) == ("0", "1", "0", "1")
     assert (unit.low, unit.high) == ("−2", "2")
     assert (label.title, prediction.title, unit.title) == ("Hypothesis", "Prediction", "Unit layer0/h 3")
-    assert list(label.scale()) == [0, STEPS]
-    assert list(prediction.scale()) == list(range(STEPS + 1))
-    assert list(unit.scale()) == [-10, -8, -6, -4, -2, 0, 2, 4, 6, 8, 10]
+    assert label.scale() == [0, STEPS]
+    assert prediction.scale() == list(range(STEPS + 1))
+    assert unit.scale() == [-10, -8, -6, -4, -2, 0, 2, 4, 6, 7]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_unit_that_keeps_its_sign_has_both_colours(sign):
+    activation = tuple(sign * value for value in (0.9, 0.8, 0.1, 1.0))
+    unit = colourings(excerpt((0, 0, 1, 0), (0.5,) * 4, activation))[2]
+    assert unit.step.tolist() == [sign * step for step in (3, 2, -10, 5)]
+    assert (unit.low, unit.high) == (("0.1", "1") if sign > 0 else ("−1", "−0.1"))
+    assert (unit.scale()[0], unit.scale()[-1]) == ((-10, 5) if sign > 0 else (-5, 10))
 
 
 def test_continuous_predictions_take_the_scale_of_the_labels():
@@ -71,8 +81,9 @@ def test_steps_are_the_nearest_and_runs_cover_the_text(numbers):
     for colouring in colourings(excerpt(values, values, values, kind="continuous")):
         known = np.array([number for number in numbers if number is not None])
         steps = colouring.step[[number is not None for number in numbers]]
-        if colouring.signed and known.size and np.abs(known).max() > 0:
-            assert np.all(np.abs(known / np.abs(known).max() * STEPS - steps) <= 0.5 + 1e-9)
+        if colouring.signed and known.size and known.max() > known.min():
+            far = known - known.mean()
+            assert np.all(np.abs(far / np.abs(far).max() * STEPS - steps) <= 0.5 + 1e-9)
         elif not colouring.signed and known.size and known.max() > known.min():
             shares = (known - known.min()) / (known.max() - known.min())
             assert np.all(np.abs(shares * STEPS - steps) <= 0.5 + 1e-9)

@@ -175,6 +175,7 @@ def test_a_boolean_record_is_that_of_scikit_learn(run, weighting):
     expected = {
         "n_train": train.sum(),
         "n_test": test.sum(),
+        "n_holds": y[test].sum(),
         "prevalence": y[test].mean(),
         "accuracy": metrics.accuracy_score(y[test], yes),
         "precision": metrics.precision_score(y[test], yes),

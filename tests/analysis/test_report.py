@@ -113,7 +113,8 @@ def test_each_character_has_the_colour_of_its_numbers(folder, page):
             assert "".join(character for character, _ in shown) == excerpt["text"]
         known = [value for value in excerpt["value"] if value is not None]
         low, high = (0, 1) if excerpt["kind"] == "boolean" else (min(known), max(known))
-        largest = max(map(abs, excerpt["activation"]))
+        middle = sum(excerpt["activation"]) / len(excerpt["activation"])
+        largest = max(abs(activation - middle) for activation in excerpt["activation"])
         for i, (value, probability, activation) in enumerate(
             zip(excerpt["value"], excerpt["prediction"], excerpt["activation"], strict=True)
         ):
@@ -125,7 +126,7 @@ def test_each_character_has_the_colour_of_its_numbers(folder, page):
             assert abs(10 * share - step(prediction[i][1])) <= 0.5 + 1e-9
             wrong = excerpt["kind"] == "boolean" and value is not None and (value == 1) != (probability >= 0.5)
             assert ("w" in prediction[i][1]) == wrong
-            assert abs(10 * activation / largest - step(unit[i][1])) <= 0.5 + 1e-9
+            assert abs(10 * (activation - middle) / largest - step(unit[i][1])) <= 0.5 + 1e-9
 
 
 def step(classes):

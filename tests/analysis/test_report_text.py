@@ -6,6 +6,7 @@ import pytest
 
 from gatescope.analysis.report_text import (
     _excerpt_record,
+    _scores_line,
     _text_panels,
     _units_table,
     escaped,
@@ -41,6 +42,15 @@ def test_a_text_goes_with_the_probe_that_made_its_prediction():
     assert _excerpt_record(records, excerpt()) is records[3]
     assert _excerpt_record(records, excerpt("layer9/h")) is records[3]
     assert _excerpt_record(records[:1], excerpt()) is None
+
+
+def test_what_holds_almost_nowhere_is_seen():
+    rare = record(auroc=0.97, f1=0.5, prevalence=1 / 6000, n_test=6000, n_holds=1)
+    line = _scores_line(excerpt(), rare).replace("&nbsp;", " ")
+    assert line.startswith("Test sequence 0; ") and "; AUROC .97 [–]; " in line
+    assert line.endswith("; prevalence .00 (1 of 6,000 characters).")
+    line = _scores_line(excerpt(), rare | {"n_holds": None, "auroc_low": 0.9, "auroc_high": 0.99})
+    assert "[.90–.99]" in line and line.endswith("prevalence&nbsp;.00.")
 
 
 def test_units_are_listed_with_what_they_are_worth():

@@ -71,13 +71,13 @@ def rgb(colour):
 def test_each_panel_has_the_colour_of_its_numbers():
     # Blanks, so that no glyph stands over the tint.
     text = " " * 4
-    figure = text_figure(excerpt(text, (0, 1, 1, None), (0.0, 0.3, 1.0, 1.0), (-1.0, 0.6, 1.0, None)))
+    figure = text_figure(excerpt(text, (0, 1, 1, None), (0.0, 0.3, 1.0, 1.0), (-1.0, 0.3, 0.7, None)))
     image = pixels(figure)
     panel = 44 * CELL_WIDTH
     expected: list[list[str | None]] = [
         [LIGHT["paper"], LIGHT["high"], LIGHT["high"], None],
         [LIGHT["paper"], tint(3, False, LIGHT), LIGHT["high"], LIGHT["high"]],
-        [LIGHT["negative"], tint(6, True, LIGHT), LIGHT["positive"], None],
+        [LIGHT["negative"], tint(3, True, LIGHT), tint(7, True, LIGHT), None],
     ]
     for i_panel, colours in enumerate(expected):
         for column, colour in enumerate(colours):
