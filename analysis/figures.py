@@ -23,7 +23,18 @@ from matplotlib.textpath import TextPath
 
 from gatescope.analysis.coloured_text import LIGHT
 from gatescope.analysis.gates_figure import gates_figure
-from gatescope.analysis.results import CONVERGED, Excerpt, Record, Result, headline, leading, number, ordered
+from gatescope.analysis.results import (
+    Excerpt,
+    Record,
+    Result,
+    Verdict,
+    headline,
+    leading,
+    number,
+    ordered,
+    verdict,
+    why_unscored,
+)
 from gatescope.analysis.sparse_figure import drawn, sparse_figure
 from gatescope.analysis.text_figure import drawable, text_figure
 from gatescope.engine.files import write_atomic
@@ -152,7 +163,10 @@ def scores_figure(results: Sequence[Result], measure: str) -> Figure:
         if len(results) > 1:
             axes.set_title(drawable(result.name, 34), fontsize=8, fontweight="bold", loc="left")
         rows_here = [(y, chosen[name]) for y, name in enumerate(shown) if name in chosen]
-        {"auroc": _draw_auroc, "f1": _draw_f1, "r2": _draw_r2}[measure](axes, rows_here)
+        unscored = [row for row in rows_here if verdict(leading(row[1])) == Verdict.UNSCORED]
+        scored = [row for row in rows_here if row not in unscored]
+        {"auroc": _draw_auroc, "f1": _draw_f1, "r2": _draw_r2}[measure](axes, scored)
+        _say_unscored(axes, unscored)
     leads = [leading(weightings) for result in results for weightings in headline(result.records).values()]
     keys = (measure, f"{measure}_low", f"baseline_text_{measure}", *(("pearson",) if measure == "r2" else ()))
     values = [value for record in leads for key in keys if (value := number(record, key)) is not None]
@@ -199,8 +213,7 @@ Row = tuple[float, Mapping[str, Record]]
 
 def _draw_auroc(axes: Axes, rows: Sequence[Row]) -> None:
     fits = [(y, leading(weightings)) for y, weightings in rows]
-    _draw_fits(axes, [(y, record) for y, record in fits if number(record, "auroc") is not None], "auroc", "plain")
-    _say_unscored(axes, rows, "auroc")
+    _draw_fits(axes, fits, "auroc", "plain")
 
 
 def _draw_f1(axes: Axes, rows: Sequence[Row]) -> None:
@@ -209,18 +222,15 @@ def _draw_f1(axes: Axes, rows: Sequence[Row]) -> None:
         fits = [(y, record) for y, record in fits if number(record, "f1") is not None]
         axes.plot(*_points(fits, "baseline_majority_f1"), "|", color=BASELINE, markersize=5, markeredgewidth=0.9)
         _draw_fits(axes, fits, "f1", name)
-    _say_unscored(axes, rows, "f1")
 
 
 def _draw_r2(axes: Axes, rows: Sequence[Row]) -> None:
     fits = [(y, leading(weightings)) for y, weightings in rows]
-    fits = [(y, record) for y, record in fits if number(record, "r2") is not None]
     shown = [(y, record) for y, record in fits if record["r2"] >= LEAST_R2]
     _draw_fits(axes, shown, "r2", "plain")
     beyond = [y for y, record in fits if record["r2"] < LEAST_R2]
     axes.plot(np.full(len(beyond), LEAST_R2), beyond, "<", color=PLAIN, markersize=4.4)
     axes.plot(*_points(fits, "pearson"), "D", color=BALANCED, markerfacecolor=LIGHT["paper"], markersize=3.6)
-    _say_unscored(axes, rows, "r2")
 
 
 def _draw_fits(axes: Axes, fits: Sequence[tuple[float, Record]], measure: str, weighting: str) -> None:
@@ -246,13 +256,11 @@ def _interleaved(*columns: Sequence[float]) -> np.ndarray:
     return np.array(columns, dtype=np.float64).T.ravel()
 
 
-def _say_unscored(axes: Axes, rows: Sequence[Row], key: str) -> None:
+def _say_unscored(axes: Axes, rows: Sequence[Row]) -> None:
     for y, weightings in rows:
-        if all(number(record, key) is None for record in weightings.values()):
-            status = leading(weightings)["status"]
-            why = "one class on the test rows" if status == CONVERGED else drawable(status, 40)
-            words, right = f"not scored ({why})", axes.get_yaxis_transform()
-            axes.text(0.02, y, words, transform=right, va="center", fontsize=7, color=BASELINE)
+        record, right = leading(weightings), axes.get_yaxis_transform()
+        words = f"not scored ({why_unscored(record) or drawable(record['status'], 40)})"
+        axes.text(0.02, y, words, transform=right, va="center", fontsize=7, color=BASELINE)
 
 
 def _legend(measure: str) -> list[Line2D]:

@@ -15,12 +15,14 @@ from gatescope.analysis.results import (
     best_unit,
     best_unit_alone,
     headline,
+    holds_at,
     interval,
     leading,
     number,
     ordered,
     score,
     verdict,
+    why_unscored,
 )
 
 Anchors = Mapping[str, str]
@@ -32,16 +34,22 @@ LEAST = {"auroc": 0.5, "r2": 0.0, "f1": 0.0}
 WORDS = {"auroc": "AUROC", "r2": "R²", "f1": "F1"}
 # The lines of one fit in a chart: class of its marks and height in pixels.
 FITS = {"plain": ("plain", 7), "balanced": ("balanced", 17)}
+# The shape of the text baseline's mark, and the class of what says that a mark or an interval lies below the axis.
+CROSS, BELOW_AXIS = "M-3-3L3 3M-3 3L3-3", ' cut"'
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of a table behind the names: heads, the cells of a hypothesis, and the marks of its chart."""
+    """The columns of a table behind the names: heads, the cells of a hypothesis, and the marks of its chart.
+
+    `wide` names the columns that a narrow window has no room for.
+    """
 
     measure: str
     heads: str
     cells: Callable[[Weightings], str]
     keys: Mapping[str, str]
+    wide: str
 
 
 def answer_tables(results: Sequence[Result], anchors: Anchors) -> str:
@@ -75,7 +83,8 @@ def _tables(results: Sequence[Result], anchors: Anchors, kind: str, layout: Layo
 def _table(results: Sequence[Result], names: Sequence[str], anchors: Anchors, layout: Layout) -> str:
     several = len(results) > 1
     chosen = [headline(result.records) for result in results]
-    missing = f'<td colspan="{layout.heads.count("<th")}" class="muted">not probed</td>'
+    # The chart's column, too.
+    missing = f'<td colspan="{1 + layout.heads.count("<th")}" class="muted">not probed</td>'
     groups = []
     for name in names:
         label = name_html(name)
@@ -94,10 +103,22 @@ def _table(results: Sequence[Result], names: Sequence[str], anchors: Anchors, la
     first = '<th scope="col">hypothesis</th>' + ('<th scope="col">result</th>' if several else "")
     axis = f'<th scope="col" class="chart"><span>{WORDS[layout.measure]}</span>{_axis(LEAST[layout.measure])}</th>'
     keys = "".join(
-        f'<span class="key"><svg aria-hidden="true">{mark}</svg>{word}</span> ' for word, mark in layout.keys.items()
+        f'<span class="key"><svg aria-hidden="true">{mark}</svg>{word}</span> '
+        for word, mark in _keys(layout, body).items()
     )
+    keys += f'<span class="narrow">A wider window also shows {layout.wide}.</span>'
     head = f"<caption>{keys}</caption><thead><tr>{first}{axis}{layout.heads}</tr></thead>"
     return scrolled(f"{WORDS[layout.measure]} of hypotheses", head + body, "answers")
+
+
+def _keys(layout: Layout, body: str) -> dict[str, str]:
+    """The marks that a table has, by what they mean."""
+    keys = dict(layout.keys)
+    if CROSS in body:
+        keys["text baseline"] = _cross("13", 6)
+    if BELOW_AXIS in body:
+        keys["goes on below the axis"] = _chevron("mark", 10, 6)
+    return keys
 
 
 def _axis(least: float) -> str:
@@ -110,27 +131,32 @@ def _axis(least: float) -> str:
 
 
 def _auroc_cells(weightings: Weightings) -> str:
-    return _judged_cells(weightings, "auroc", "/".join(score(number(each, "f1")) for each in _fits(weightings)))
+    holds, _, tested = (holds_at(leading(weightings)) or "–").partition(" ")
+    holds += f" <small>{tested}</small>" if tested else ""
+    f1 = "/".join(score(number(each, "f1")) for each in _fits(weightings))
+    return _judged_cells(weightings, "auroc", f1, f'<td class="r wide">{holds}</td>')
 
 
 def _r2_cells(weightings: Weightings) -> str:
     return _judged_cells(weightings, "r2", score(number(leading(weightings), "pearson")))
 
 
-def _judged_cells(weightings: Weightings, measure: str, other: str) -> str:
-    """Chart, score and baseline of what a hypothesis is judged by, another score, the best unit and the verdict."""
+def _judged_cells(weightings: Weightings, measure: str, other: str, more: str = "") -> str:
+    """Chart, score and baseline of what a hypothesis is judged by, another score, more, the best unit, the verdict."""
     record = leading(weightings)
-    judged = verdict(record)
-    value = chart = "–"
-    if judged != Verdict.UNSCORED:
-        value = _with_interval(record, measure)
+    judged, why = verdict(record), why_unscored(record)
+    if judged == Verdict.UNSCORED:
+        chart = value = text = other = unit = "–"
+    else:
         chart = _svg(22, [_marks(record, measure, "plain", 11)], _said(record, measure))
+        value, text = _with_interval(record, measure), score(number(record, f"baseline_text_{measure}"))
+        unit = _unit(record)
     known = " known" if judged == Verdict.KNOWN else ""
+    reason = f" <small>({why})</small>" if why else ""
     return (
-        f'<td class="chart">{chart}</td><td class="f">{value}</td>'
-        f'<td class="r">{score(number(record, f"baseline_text_{measure}"))}</td><td class="r wide">{other}</td>'
-        f'<td class="unit">{_unit(record)}</td>'
-        f'<td class="verdict{known}">{judged}{_status(weightings)}</td>'
+        f'<td class="chart">{chart}</td><td class="f">{value}</td><td class="r">{text}</td>'
+        f'<td class="r wide">{other}</td>{more}<td class="unit">{unit}</td>'
+        f'<td class="verdict{known}">{judged}{reason}{_status(weightings)}</td>'
     )
 
 
@@ -141,6 +167,9 @@ def _unit(record: Record) -> str:
 
 
 def _f1_cells(weightings: Weightings) -> str:
+    if verdict(leading(weightings)) == Verdict.UNSCORED:
+        # What holds everywhere or nowhere has an F1 that says nothing.
+        return f'<td class="chart">–</td>{"<td>–</td>" * 2}{WIDE_DASH * 2}'
     fits = _fits(weightings)
     majority = number(leading(weightings), "baseline_majority_f1")
     marks, words = [], []
@@ -173,6 +202,8 @@ def _marks(record: Record, measure: str, kind: str, y: int) -> str:
     text, low, high = (number(record, key) for key in (f"baseline_text_{measure}", f"{measure}_low", f"{measure}_high"))
     if text is not None:
         marks += _cross(f"{_x(text, least)}%", y)
+        # Left of the axis, where no interval is.
+        marks += _chevron("mark", -6, y) if text < least else ""
     if low is not None and high is not None:
         marks += f'<line class="{kind} bar" x1="{_x(low, least)}%" x2="{_x(high, least)}%" y1="{y}" y2="{y}"/>'
     value = number(record, measure)
@@ -180,6 +211,8 @@ def _marks(record: Record, measure: str, kind: str, y: int) -> str:
     if value < least:
         # Beyond the left end.
         return marks + f'<path class="{kind} dot" d="M0 {y}L6 {y - 4}L6 {y + 4}Z"/>'
+    if low is not None and high is not None and low < least:
+        marks += _chevron(kind, 1, y)
     return marks + f'<circle class="{kind} dot" cx="{_x(value, least)}%" cy="{y}" r="3.2"/>'
 
 
@@ -196,8 +229,7 @@ def _svg(height: int, marks: Sequence[str], words: str) -> str:
 
 
 def _with_interval(record: Record, measure: str) -> str:
-    ends = interval(record, measure)
-    return score(number(record, measure)) + (f" <small>{ends}</small>" if ends else "")
+    return f"{score(number(record, measure))} <small>{interval(record, measure) or '–'}</small>"
 
 
 def _status(weightings: Weightings) -> str:
@@ -212,7 +244,12 @@ def _x(value: float, least: float) -> str:
 
 
 def _cross(x: str, y: float) -> str:
-    return f'<svg x="{x}" y="{y}"><path class="mark" d="M-3-3L3 3M-3 3L3-3"/></svg>'
+    return f'<svg x="{x}" y="{y}"><path class="mark" d="{CROSS}"/></svg>'
+
+
+def _chevron(kind: str, x: int, y: int) -> str:
+    """A point to the left, with its tip at a place."""
+    return f'<path class="{kind}{BELOW_AXIS} d="M{x + 4} {y - 4}L{x} {y}L{x + 4} {y + 4}"/>'
 
 
 def _key(kind: str) -> str:
@@ -220,22 +257,24 @@ def _key(kind: str) -> str:
     return f'<line class="{kind} bar" x1="2" x2="24" y1="6" y2="6"/>{dot}'
 
 
-TEXT_KEY = {"text baseline": _cross("13", 6)}
+WIDE_DASH = '<td class="r wide">–</td>'
 JUDGED = (
-    '<th scope="col" class="r">text</th><th scope="col" class="r wide">{}</th>'
+    '<th scope="col" class="r">text</th><th scope="col" class="r wide">{}</th>{}'
     '<th scope="col">best unit <small>alone</small></th><th scope="col">verdict</th>'
 )
 AUROC = Layout(
     "auroc",
-    '<th scope="col">AUROC</th>' + JUDGED.format("F1, plain/bal."),
+    '<th scope="col">AUROC</th>' + JUDGED.format("F1, plain/bal.", '<th scope="col" class="r wide">holds at</th>'),
     _auroc_cells,
-    {"probe, 95% interval": _key("plain"), **TEXT_KEY},
+    {"probe, 95% interval": _key("plain")},
+    "F1, and at how many of the tested characters it holds",
 )
 R2 = Layout(
     "r2",
-    '<th scope="col">R²</th>' + JUDGED.format("r"),
+    '<th scope="col">R²</th>' + JUDGED.format("r", ""),
     _r2_cells,
-    {"probe, 95% interval": _key("plain"), **TEXT_KEY},
+    {"probe, 95% interval": _key("plain")},
+    "Pearson’s r",
 )
 F1 = Layout(
     "f1",
@@ -245,7 +284,7 @@ F1 = Layout(
     {
         "plain fit, 95% interval": _key("plain"),
         "balanced fit": _key("balanced"),
-        **TEXT_KEY,
         "majority": '<line class="mark" x1="13" x2="13" y1="1" y2="11"/>',
     },
+    "F1 of the text baseline and of the majority",
 )

@@ -10,6 +10,9 @@ from gatescope.analysis.report_table import scrolled
 from gatescope.analysis.report_text import escaped
 from gatescope.analysis.results import Result
 
+# What the facts say of how sequences were divided.
+DIVISION = ("training_sequences", "test_sequences", "folds")
+
 
 def model_line(facts: Any) -> str:
     """What was probed, as far as the facts tell."""
@@ -30,12 +33,25 @@ def model_line(facts: Any) -> str:
         ("training.validation_nats", "validation loss ", " nats per character"),
         ("dump.rows", "", " states recorded"),
         ("dump.sequences", "", " sequences"),
-        ("probe.training_sequences", "", " to fit probes"),
-        ("probe.test_sequences", "", " to test them"),
     ):
         if key in known:
             phrases.append(f"{before}{known[key]}{after}")
+    phrases += _division(*(facts.get("probe", {}).get(key) for key in DIVISION))
     return f'<p class="muted">{"; ".join(phrases)}.</p>\n' if phrases else ""
+
+
+def _division(training: int | None, tested: int | None, folds: int | None) -> list[str]:
+    """Which sequences fit probes and which test them, as far as the facts tell."""
+    if training is None or tested is None:
+        return []
+    if folds is None:
+        return [f"{_fact(training)} to fit probes", f"{_fact(tested)} to test them"]
+    # Those of the first fold; others may have more or fewer.
+    about = "" if tested * (folds - 1) == training * folds else "about "
+    return [
+        f"{_fact(folds)} folds: each of the {_fact(tested)} sequences is tested by probes fitted on {about}"
+        f"{_fact(training)} others"
+    ]
 
 
 def _fact(value: Any) -> str:

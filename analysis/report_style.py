@@ -63,21 +63,21 @@ td.r,th.r{text-align:right}
 td.r,td.f{white-space:nowrap}
 .scroll{overflow-x:auto;max-width:100%}
 .answers{width:100%;margin-top:14px}
-.answers .chart{width:38%;min-width:110px}
+.answers .chart{width:31%;min-width:110px}
 .answers .known{font-weight:600}
 tbody.group th[rowspan]{vertical-align:top}
 tbody.group tr:not(:last-child)>:not([rowspan]){border-bottom:0}
 svg{display:block;width:100%;overflow:visible}
 svg text{fill:var(--muted);font-size:11px}
-.grid{stroke:var(--rule)}.mark{stroke:var(--muted);stroke-width:1.4;fill:none}
+.grid{stroke:var(--rule)}.mark{stroke:var(--muted);stroke-width:1.4;fill:none}.narrow{display:none}
 .plain{stroke:var(--plain);fill:var(--plain)}.balanced{stroke:var(--balanced);fill:var(--paper)}
-.bar{stroke-width:2}.dot{stroke-width:1.6}
+.bar{stroke-width:2}.cut{stroke-width:1.8;fill:none}.dot{stroke-width:1.6}
 .key{display:inline-block;white-space:nowrap;margin-right:16px}
 .key svg{display:inline-block;width:26px;height:12px;vertical-align:-1px;margin-right:5px}
 .sortable{font-size:12.5px}.sortable th,.sortable td{padding-right:12px}
 .sortable tbody :is(th,td){white-space:nowrap}
 .where td{text-align:center;padding:3px 9px;border-color:var(--paper)}
-.where th{padding-right:14px}
+.where th{padding-right:14px}.scroll+h3,details+h3{margin-top:24px}
 article{padding:20px 0 4px;border-top:1px solid var(--rule);margin-top:18px}
 .panels{display:grid;grid-template-columns:repeat(3,minmax(0,1fr));gap:8px 26px;margin:10px 0 14px}
 figure{margin:0;min-width:0}
@@ -110,11 +110,13 @@ color:var(--ink);width:min(100%,22em)}
 .filter{margin:8px 0}
 @media (max-width:1000px){.panels{grid-template-columns:minmax(0,1fr);gap:16px}}
 @media (max-width:700px){main{padding:20px 16px 48px}h1{font-size:21px}.answer{font-size:15.5px}.wide{display:none}
+.narrow{display:block}
 .answers .chart{width:28%;min-width:84px}th,td{padding-right:9px}
 .answers td.f small{display:block}table{font-size:13px}}
 @media (max-width:480px){.answers .chart{width:18%;min-width:60px}th,td{padding-right:6px}}
 @media print{body{font-size:10pt}main{max-width:none;padding:0}.filter{display:none}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}figure,tr,h3{break-inside:avoid}h2,h3{break-after:avoid}
+.paper::details-content{content-visibility:visible}
 table,.sortable{font-size:8.5pt}
 th,td{padding-right:8px}.answers .chart{width:32%}
 .panels{grid-template-columns:repeat(3,minmax(0,1fr));gap:4px 14px}pre{font-size:6.4pt}}

@@ -185,7 +185,7 @@ def _units_table(record: Record) -> str:
     weights = unit_names((record.get("largest_weights") or [])[:MOST_UNITS])
     largest = f'<p class="muted">Largest |w|·sd in the probe: {weights}.</p>' if weights else ""
     return (
-        f"<details><summary>Most responsible units: {unit_names(units)}</summary>\n"
+        f'<details class="paper"><summary>Most responsible units: {unit_names(units)}</summary>\n'
         f'<table><thead><tr><th scope="col">unit</th><th scope="col" class="r">{alone} alone, training rows</th>'
         '<th scope="col">holds where it is</th><th scope="col" class="r">coefficient w</th>'
         '<th scope="col" class="r">importance |w|·sd</th></tr></thead>'

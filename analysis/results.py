@@ -137,6 +137,20 @@ def verdict(record: Record) -> Verdict:
     return Verdict.BELOW if high < chance or over_high < 0 else Verdict.UNDECIDED
 
 
+def why_unscored(record: Record) -> str | None:
+    """Say why a hypothesis has no score although its probe was fitted; None where it has one, or the status says it."""
+    if verdict(record) != Verdict.UNSCORED or record["status"] == "one_class":
+        return None
+    if record.get("n_test") == 0:
+        return "undefined in the test sequences"
+    if record["kind"] == "continuous":
+        return "constant in the test sequences"
+    share = number(record, "prevalence")
+    if share in (0, 1):
+        return f"holds {'everywhere' if share else 'nowhere'} in the test sequences"
+    return "in no fold does it hold here and not there" if number(record, "folds") else None
+
+
 def headline(records: Iterable[Record], states: str = "all") -> dict[str, dict[str, Record]]:
     """Choose one state set per hypothesis, without looking at its scores.
 

@@ -76,6 +76,19 @@ def test_marks_of_what_is_judged_stand_where_the_numbers_are(results, measure, k
         assert found == [(record[f"{measure}_low"], record[f"{measure}_high"])]
 
 
+def test_what_the_test_sequences_cannot_score_is_not_drawn(results):
+    name = "inside_string"
+    change = {"auroc": None, "prevalence": 0.0, "f1": 0.0}
+    records = [dict(each, **change) if each["hypothesis"] == name else each for each in results[0].records]
+    result = replace(results[0], records=tuple(records))
+    y = ordered([result], "boolean").index(name)
+    for measure in ("auroc", "f1"):
+        (axes,) = scores_figure([result], measure).axes
+        assert not xs(axes, y, "o") and not xs(axes, y - 0.14, "o")
+        (words,) = (text.get_text() for text in axes.texts if text.get_position()[1] == y)
+        assert words == "not scored (holds nowhere in the test sequences)"
+
+
 def test_a_bad_r2_is_an_arrow_at_the_edge(tmp_path, write_result):
     (result,) = read_results([write_result(tmp_path / "lstm")])
     bad = [dict(record, r2=-250.0) for record in result.records if record["hypothesis"] == "line_position"]

@@ -12,6 +12,7 @@ from gatescope.analysis.baselines import NgramTable
 from gatescope.analysis.coloured_text import printable
 from gatescope.analysis.read_results import read_results
 from gatescope.analysis.report import write_report
+from gatescope.analysis.report_facts import model_line
 from gatescope.analysis.results import headline, leading, score, verdict
 from gatescope.engine.errors import InputError
 
@@ -255,6 +256,12 @@ def test_several_results_stand_side_by_side(tmp_path, write_result):
     assert [e["text"] for e in within(groups[0], "th")] == ["inside_string", "lstm", "gru"]
     alone = [e for e in page.all("tbody") if [h["text"] for h in within(e, "th")] == ["only_lstm", "lstm", "gru"]]
     assert len(alone) == 2 and all(within(e, "tr")[1]["text"].strip().endswith("not probed") for e in alone)
+    for group in alone:
+        # To the last column, so that the rule below is whole.
+        first, second = (
+            sum(int(cell["attrs"].get("colspan", 1)) for cell in within(row, "td")) for row in within(group, "tr")
+        )
+        assert first == second
     section = next(e["above"][-1] for e in page.all("h3") if e["text"] == "inside_string")
     assert [e["text"] for e in within(section, "h4")] == ["lstm", "gru"]
     assert len(within(section, "pre")) == 6
@@ -351,6 +358,24 @@ def test_bad_input_leaves_the_earlier_report_alone(tmp_path, write_result):
     folder = write_result(tmp_path / "gru", hypotheses=[("inside_string", '"', 0.9)])
     with pytest.raises(InputError, match=r"probes\.json is a file: give a folder"):
         write_report([folder], folder / "probes.json")
+
+
+@pytest.mark.parametrize(
+    ("probe", "words"),
+    [
+        ({"training_sequences": 160, "test_sequences": 40}, "; 160 to fit probes; 40 to test them."),
+        (
+            {"training_sequences": 160, "test_sequences": 200, "folds": 5},
+            "; 5 folds: each of the 200 sequences is tested by probes fitted on 160 others.",
+        ),
+        (
+            {"training_sequences": 133, "test_sequences": 200, "folds": 3},
+            "; 3 folds: each of the 200 sequences is tested by probes fitted on about 133 others.",
+        ),
+    ],
+)
+def test_how_sequences_are_divided_is_said(probe, words):
+    assert words in model_line({"dump": {"sequences": 200}, "probe": probe})
 
 
 def test_controls_stand_in_the_last_table_where_there_are_any(tmp_path, write_result, texts_to_draw):

@@ -149,7 +149,9 @@ def test_colours_are_those_of_the_numbers(browser, folder, theme, colours):
                     {"", "rgba(0, 0, 0, 0)"} if 0 in steps else set()
                 )
             else:
-                share = 10 * excerpt["activation"][i] / max(map(abs, excerpt["activation"]))
+                middle = sum(excerpt["activation"]) / len(excerpt["activation"])
+                far = [activation - middle for activation in excerpt["activation"]]
+                share = 10 * far[i] / max(map(abs, far))
                 steps = {step for step in range(-10, 11) if abs(share - step) <= 0.5 + 1e-9}
                 expected = {rgb(tint(step, True, colours)) for step in steps} | ({""} if 0 in steps else set())
             assert background in expected, (panel, i)
