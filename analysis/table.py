@@ -11,6 +11,7 @@ from rich.text import Text
 from gatescope.analysis.coloured_text import visible
 from gatescope.analysis.results import (
     CONVERGED,
+    MEASURES,
     Record,
     Verdict,
     best_unit,
@@ -20,6 +21,7 @@ from gatescope.analysis.results import (
     number,
     score,
     verdict,
+    why_unscored,
 )
 
 WEIGHTINGS = ("plain", "balanced")
@@ -35,17 +37,21 @@ def paper_table(records: Sequence[Record], states: str = "all", title: str | Non
 
     Args:
         records: records of probes.json, one per hypothesis x state set x weighting.
-        states: the state set to show; a hypothesis without it is shown by its first state set, which is named.
+        states: the state set to show; a hypothesis without it is shown by its first state set, which is named, once
+            below the table where it is that of all.
         title: a line above the table.
 
     Returns:
         A table for `rich.print`, readable from 80 columns on; names are plain text, never markup. Hypotheses keep the
         order of the records.
     """
+    chosen = headline(records, states)
+    sets = {leading(weightings)["states"] for weightings in chosen.values()}
+    shared = next(iter(sets)) if len(sets) == 1 else states
     table = Table(
         title=None if title is None else Text(visible(title)),
         title_justify="left",
-        caption="* known: AUROC (or R²) above chance and the text baseline; pairs are plain/balanced",
+        caption=Text(_caption(chosen, states, shared)),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,
@@ -55,25 +61,35 @@ def paper_table(records: Sequence[Record], states: str = "all", title: str | Non
     for heading in ("acc.", "prec.", "recall", "F1", "AUROC", "95%", "text"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("best unit", overflow="fold", min_width=8)
-    chosen = headline(records, states)
     for kind, cells in (("boolean", _boolean), ("continuous", _continuous)):
         for name, weightings in chosen.items():
             record = leading(weightings)
             if record["kind"] == kind:
                 words = [*cells(weightings), visible(best_unit(record) or "–")]
-                table.add_row(_label(name, weightings, states), *map(Text, words))
+                table.add_row(_label(name, weightings, shared), *map(Text, words))
         table.add_section()
     return table
 
 
+def _caption(chosen: Mapping[str, Mapping[str, Record]], asked: str, shared: str) -> str:
+    """What the star and the pairs mean, and which states are shown where these are not the ones asked for."""
+    scored = [record for each in chosen.values() if verdict(record := leading(each)) != Verdict.UNSCORED]
+    words = "* known: AUROC (or R²) above chance and the text baseline"
+    if scored and all(number(record, f"baseline_text_{MEASURES[record['kind']][0]}") is None for record in scored):
+        words = "the text is not known: without a text baseline nothing is called known"
+    return f"{words}; pairs are plain/balanced" + ("" if shared == asked else f"; states: {visible(shared)}")
+
+
 def _label(name: str, weightings: Mapping[str, Record], states: str) -> Text:
-    """The hypothesis, the state set where it is not the one asked for, and what went wrong with a fit."""
+    """The hypothesis, its state set where that is not that of all, why it has no score, what went wrong with a fit."""
     label = Text(visible(name))
     if verdict(leading(weightings)) == Verdict.KNOWN:
         label.append("*")
     shown = leading(weightings)["states"]
     if shown != states:
         label.append(f"\n {visible(shown)}", style="dim")
+    if why := why_unscored(leading(weightings)):
+        label.append(f"\n {why}", style="yellow")
     statuses = {key: record["status"] for key, record in weightings.items() if record["status"] != CONVERGED}
     if len(statuses) == len(weightings) and len(set(statuses.values())) == 1:
         label.append(f"\n {visible(next(iter(statuses.values())))}", style="yellow")

@@ -78,6 +78,26 @@ def test_the_asked_state_set_is_shown_and_another_is_named():
     assert [row[4] for row in rows] == [".11", ".22"]
 
 
+def test_states_that_all_rows_share_are_named_once():
+    alone = [PLAIN | {"states": "layer0/h"}, DEPTH | {"states": "layer0/h"}]
+    table = paper_table(alone)
+    assert [row[0] for row in cells(table)] == ["string", "depth"]
+    assert str(table.caption).endswith("; pairs are plain/balanced; states: layer0/h")
+    assert "states:" not in str(paper_table([PLAIN, DEPTH]).caption)
+
+
+def test_without_a_text_nothing_is_said_of_a_star():
+    without = PLAIN | {"baseline_text_auroc": None}
+    caption = str(paper_table([without, DEPTH | {"baseline_text_r2": None}]).caption)
+    assert caption == "the text is not known: without a text baseline nothing is called known; pairs are plain/balanced"
+    assert str(paper_table([without, DEPTH]).caption).startswith("* known")
+
+
+def test_what_the_test_rows_cannot_score_says_why():
+    nowhere = PLAIN | {"auroc": None, "prevalence": 0.0}
+    assert cells(paper_table([nowhere]))[0][0] == "string\n holds nowhere in the test sequences"
+
+
 @pytest.mark.parametrize(
     "statuses, label",
     [
