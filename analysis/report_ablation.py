@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from gatescope.analysis.ablation_table import effects, held_units
 from gatescope.analysis.report_table import opened, result_title, scrolled
 from gatescope.analysis.report_text import escaped, name_html
-from gatescope.analysis.results import Record, Result
+from gatescope.analysis.results import Record, Result, number
 
 HEADS = (
-    '<thead><tr><th rowspan="2" scope="col">hypothesis</th><th rowspan="2" scope="col">ranking</th>'
+    '<thead><tr><th rowspan="2" scope="col">hypothesis</th><th rowspan="2" scope="col" class="r">holds at</th>'
+    '<th rowspan="2" scope="col">ranking</th>'
     '<th rowspan="2" scope="col">units</th><th colspan="3" scope="colgroup">these units</th>'
     '<th colspan="2" scope="colgroup">random units</th><th colspan="2" scope="colgroup">p</th></tr><tr>'
     + "".join(
@@ -41,17 +42,26 @@ def ablation_tables(results: Sequence[Result]) -> str:
 def _note(records: Sequence[Record]) -> str:
     methods = dict.fromkeys(str(record["method"]) for record in records)
     held = " or ".join(HELD_AT.get(method, method) for method in methods)
+    sequences, characters, sets = (_counts(records, key) for key in ("n_sequences", "n_characters", "random_sets"))
+    of = f" ({characters}characters)" if characters else ""
     return (
-        f'<p class="muted">The model reads unseen sequences again while units are held at {escaped(held)}, after every '
-        "step, in h and in c, where there is one. Numbers are nats per character that it loses more than undisturbed, "
-        "at characters where the hypothesis holds and elsewhere, beside the mean of sets of as many random units in "
-        "the same layers. p: the share of these sets, the tested one included, that lose at least as much where it "
-        "holds; p of the difference: whose excess there over elsewhere is at least as large. If both are small, the "
-        "network uses these units, and mostly there; of a hypothesis about what is read next (newline_next, and any "
-        "with alignment pre) that may mean only that it expects this less. p is not corrected for the number of lines. "
-        "h and c of a unit count once. Rankings: auroc, by what a unit tells alone; weight_sd and weight, by its "
-        "weight in the probe, with and without its standard deviation; selected, as --sparse chose.</p>\n"
+        f'<p class="muted">The model reads {sequences}unseen sequences again{of} while units are held at '
+        f"{escaped(held)}, after every step, in h and in c, where there is one. Numbers are nats per character that it "
+        "loses more than undisturbed, at characters where the hypothesis holds (holds at: how many they are) and "
+        f"elsewhere, beside the mean of {sets}sets of as many random units in the same layers. p: the share of these "
+        "sets, the tested one included, that lose at least as much where it holds; p of the difference: whose excess "
+        "there over elsewhere is at least as large. If both are small, the network uses these units, and mostly there; "
+        "of a hypothesis about what is read next (newline_next, and any with alignment pre) that may mean only that it "
+        "expects this less. p is not corrected for the number of lines. h and c of a unit count once. Rankings: auroc, "
+        "by what a unit tells alone; weight_sd and weight, by its weight in the probe, with and without its standard "
+        "deviation; selected, as --sparse chose.</p>\n"
     )
+
+
+def _counts(records: Sequence[Record], key: str) -> str:
+    """The different values of a count, with a blank behind them; nothing where records do not have it."""
+    found = dict.fromkeys(value for record in records if (value := number(record, key)) is not None)
+    return " or ".join(f"{value:,}" for value in found) + " " * bool(found)
 
 
 def _table(rows: Sequence[str]) -> str:
@@ -60,7 +70,17 @@ def _table(rows: Sequence[str]) -> str:
 
 def _row(record: Record) -> str:
     numbers = "".join(f'<td class="r">{each}</td>' for each in effects(record))
+    holds = _counts([record], "n_holds").strip() or "–"
     return (
-        f'<tr><th scope="row">{name_html(record["hypothesis"])}</th><td>{escaped(record["ranking"])}</td>'
-        f"<td>{escaped(held_units(record))}</td>{numbers}</tr>\n"
+        f'<tr><th scope="row">{name_html(record["hypothesis"])}</th><td class="r">{holds}</td>'
+        f"<td>{escaped(record['ranking'])}</td><td>{_units(record)}</td>{numbers}</tr>\n"
     )
+
+
+def _units(record: Record) -> str:
+    """The unit that is held, or how many are, which opens to their names."""
+    words = escaped(held_units(record))
+    if len(record["units"]) == 1:
+        return words
+    names = ", ".join(f"layer{unit['layer']} {unit['unit']}" for unit in record["units"])
+    return f'<details class="paper"><summary>{words}</summary>{names}</details>'

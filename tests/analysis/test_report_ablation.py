@@ -25,7 +25,10 @@ def region(page):
 
 
 def test_every_set_of_units_has_a_row(write_result, tmp_path, texts_to_draw):
-    records = [record(), record(hypothesis="b<script>", method="zero", units=[{"layer": 0, "unit": 3}] * 2)]
+    records = [
+        record(),
+        record(hypothesis="b<script>", method="zero", units=[{"layer": 0, "unit": unit} for unit in (3, 4)]),
+    ]
     folder = held(write_result, tmp_path / "a", records)
     text = write_report([folder], folder).read_text()
     page = Page(text)
@@ -33,11 +36,25 @@ def test_every_set_of_units_has_a_row(write_result, tmp_path, texts_to_draw):
     (table,) = region(page)
     found = [cells(row) for row in body_rows(table)]
     assert found[0][1:] == [
-        *("auroc, weight_sd", "layer1 17", "+.123", "-.010 to +1.250", "+.000", "+.020", "+.031", ".02", "1.00")
+        *(
+            "1,234",
+            "auroc, weight_sd",
+            "layer1 17",
+            "+.123",
+            "-.010 to +1.250",
+            "+.000",
+            "+.020",
+            "+.031",
+            ".02",
+            "1.00",
+        )
     ]
-    assert found[1][0].replace("\u200b", "") == "b<script>" and found[1][2] == "first 2"
+    assert found[1][0].replace("\u200b", "") == "b<script>" and found[1][3] == "first 2layer0 3, layer0 4"
+    assert "first 2" in [each["text"] for each in page.all("summary")]
     (note,) = [each["text"] for each in page.all("p") if "nats per character that it loses" in each["text"]]
     assert "held at their mean over the characters read or 0, after" in note
+    assert note.startswith("The model reads 20 unseen sequences again (5,980 characters) while")
+    assert "the mean of 40 sets of as many random units in" in note
 
 
 def test_beyond_so_many_sets_rows_are_a_click_away(write_result, tmp_path, texts_to_draw):
