@@ -46,7 +46,7 @@ def facts_of(study: Study, language: str, failed: Mapping[str, str]) -> dict[str
             "training_sequences": len(study.train),
             "test_sequences": sum(len(fold.test) for fold in study.folds),
             **({"folds": config.folds} if config.folds > 1 else {"test_share": config.test_share}),
-            "C": ", ".join(f"{C:g}" for C in config.C),
+            "C": list(config.C),
             "alignment": config.alignment,
             "ranking": config.ranking,
             "bootstrap": config.bootstrap,

@@ -62,6 +62,8 @@ def _fact(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(map(_fact, value))
     return escaped(json.dumps(value, ensure_ascii=False))
 
 

@@ -233,7 +233,7 @@ def test_how_it_was_probed_and_what_failed_stays_known(tmp_path, capsys, text_st
         "training_sequences": 16,
         "test_sequences": 20 if folds > 1 else 4,
         **({"folds": 5} if folds > 1 else {"test_share": 0.2}),
-        "C": "0.5",
+        "C": [0.5],
         "alignment": "post",
         "ranking": "auroc",
         "bootstrap": 50,
@@ -243,7 +243,8 @@ def test_how_it_was_probed_and_what_failed_stays_known(tmp_path, capsys, text_st
     assert main(["report", str(tmp_path / "r")]) == 0
     page = (tmp_path / "r" / "report.html").read_text()
     assert "Could not be evaluated, as the facts at the end say: too_short." in page
-    assert "16 to fit probes" in page and '<th scope="row">probe.seed</th><td>3</td>' in page
+    assert ("tested by probes fitted on 16 others" if folds > 1 else "16 to fit probes; 4 to test them") in page
+    assert '<th scope="row">probe.C</th><td>0.5</td>' in page and '<th scope="row">probe.seed</th><td>3</td>' in page
     assert "returned values of shape (1,) for a text of" in page
     # What is not scored is not painted, and what is not described has no empty sentence.
     assert page.count("<article") == 1 and '<p class="muted">The label follows from what' in page
