@@ -10,8 +10,7 @@ from gatescope.analysis.report_text import escaped, name_html
 from gatescope.analysis.results import Record, Result, number
 
 HEADS = (
-    '<thead><tr><th rowspan="2" scope="col">hypothesis</th><th rowspan="2" scope="col" class="r">holds at</th>'
-    '<th rowspan="2" scope="col">ranking</th>'
+    '<thead><tr><th rowspan="2" scope="col">hypothesis</th><th rowspan="2" scope="col">ranking</th>'
     '<th rowspan="2" scope="col">units</th><th colspan="3" scope="colgroup">these units</th>'
     '<th colspan="2" scope="colgroup">random units</th><th colspan="2" scope="colgroup">p</th></tr><tr>'
     + "".join(
@@ -35,7 +34,8 @@ def ablation_tables(results: Sequence[Result]) -> str:
         if not result.ablation:
             continue
         rows = [_row(record) for record in result.ablation]
-        parts.append(result_title(result, results) + _note(result.ablation) + opened(rows, _table, "sets of units"))
+        table = opened(rows, _table, "sets of units")
+        parts.append(result_title(result, results) + _note(result.ablation) + table + _units(result.ablation))
     return "<h2>Does the network use these units?</h2>\n" + "".join(parts) if parts else ""
 
 
@@ -47,7 +47,7 @@ def _note(records: Sequence[Record]) -> str:
     return (
         f'<p class="muted">The model reads {sequences}unseen sequences again{of} while units are held at '
         f"{escaped(held)}, after every step, in h and in c, where there is one. Numbers are nats per character that it "
-        "loses more than undisturbed, at characters where the hypothesis holds (holds at: how many they are) and "
+        "loses more than undisturbed, at characters where the hypothesis holds (as many as stand behind its name) and "
         f"elsewhere, beside the mean of {sets}sets of as many random units in the same layers. p: the share of these "
         "sets, the tested one included, that lose at least as much where it holds; p of the difference: whose excess "
         "there over elsewhere is at least as large. If both are small, the network uses these units, and mostly there; "
@@ -70,17 +70,21 @@ def _table(rows: Sequence[str]) -> str:
 
 def _row(record: Record) -> str:
     numbers = "".join(f'<td class="r">{each}</td>' for each in effects(record))
-    holds = _counts([record], "n_holds").strip() or "–"
+    holds = _counts([record], "n_holds").strip()
+    name = name_html(record["hypothesis"]) + (f" <small>{holds}</small>" if holds else "")
     return (
-        f'<tr><th scope="row">{name_html(record["hypothesis"])}</th><td class="r">{holds}</td>'
-        f"<td>{escaped(record['ranking'])}</td><td>{_units(record)}</td>{numbers}</tr>\n"
+        f'<tr><th scope="row">{name}</th><td>{escaped(record["ranking"])}</td>'
+        f"<td>{escaped(held_units(record))}</td>{numbers}</tr>\n"
     )
 
 
-def _units(record: Record) -> str:
-    """The unit that is held, or how many are, which opens to their names."""
-    words = escaped(held_units(record))
-    if len(record["units"]) == 1:
-        return words
-    names = ", ".join(f"layer{unit['layer']} {unit['unit']}" for unit in record["units"])
-    return f'<details class="paper"><summary>{words}</summary>{names}</details>'
+def _units(records: Sequence[Record]) -> str:
+    """Which the units are of sets of several."""
+    items = "".join(
+        f"<li>{name_html(record['hypothesis'])}, {escaped(record['ranking'])}, {escaped(held_units(record))}: "
+        + ", ".join(f"layer{unit['layer']} {unit['unit']}" for unit in record["units"])
+        + "</li>\n"
+        for record in records
+        if len(record["units"]) > 1
+    )
+    return f'<details class="paper"><summary>Units of the sets</summary><ul>{items}</ul></details>\n' if items else ""

@@ -101,6 +101,7 @@ mark{color:inherit;background-color:transparent}
 .u{background-image:repeating-linear-gradient(135deg,var(--rule) 0 1.5px,transparent 1.5px 4px)}
 .w{box-shadow:inset 0 -2px 0 var(--ink)}
 details{margin-top:10px}
+ul{margin:6px 0 0;padding-left:20px;max-width:90ch;font-size:13.5px}
 summary{cursor:pointer}
 button{font:inherit;color:inherit;background:none;border:0;padding:0;cursor:pointer;text-align:inherit}
 [aria-sort=ascending] button::after{content:" ▲"}
@@ -108,6 +109,7 @@ button{font:inherit;color:inherit;background:none;border:0;padding:0;cursor:poin
 input{font:inherit;padding:3px 7px;border:1px solid var(--faint);border-radius:3px;background:var(--paper);
 color:var(--ink);width:min(100%,22em)}
 .filter{margin:8px 0}
+@media (min-width:1001px){.answers .unit{white-space:nowrap}.answers thead th:first-child{min-width:11em}}
 @media (max-width:1000px){.panels{grid-template-columns:minmax(0,1fr);gap:16px}}
 @media (max-width:700px){main{padding:20px 16px 48px}h1{font-size:21px}.answer{font-size:15.5px}.wide{display:none}
 .narrow{display:block}

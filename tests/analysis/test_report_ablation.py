@@ -37,7 +37,6 @@ def test_every_set_of_units_has_a_row(write_result, tmp_path, texts_to_draw):
     found = [cells(row) for row in body_rows(table)]
     assert found[0][1:] == [
         *(
-            "1,234",
             "auroc, weight_sd",
             "layer1 17",
             "+.123",
@@ -49,8 +48,8 @@ def test_every_set_of_units_has_a_row(write_result, tmp_path, texts_to_draw):
             "1.00",
         )
     ]
-    assert found[1][0].replace("\u200b", "") == "b<script>" and found[1][3] == "first 2layer0 3, layer0 4"
-    assert "first 2" in [each["text"] for each in page.all("summary")]
+    assert found[1][0].replace("\u200b", "") == "b<script> 1,234" and found[1][2] == "first 2"
+    assert [each["text"] for each in page.all("li")] == ["b<script>, auroc, weight_sd, first 2: layer0 3, layer0 4"]
     (note,) = [each["text"] for each in page.all("p") if "nats per character that it loses" in each["text"]]
     assert "held at their mean over the characters read or 0, after" in note
     assert note.startswith("The model reads 20 unseen sequences again (5,980 characters) while")

@@ -268,6 +268,31 @@ def test_print_keeps_colours_and_light_paper(browser, folder):
     assert browser.execute_script(script, "body")[0] == rgb(LIGHT["paper"])
     assert browser.execute_script(script, "pre mark.s10") == [rgb(LIGHT["high"]), "exact"]
     assert browser.execute_script(script.replace("backgroundColor", "display"), ".filter")[0] == "none"
+    # Nobody can unfold paper.
+    shown = "return document.querySelector('article details table').checkVisibility({contentVisibilityAuto: true})"
+    assert browser.execute_script(shown)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen", "features": features})
+    assert not browser.execute_script(shown)
+
+
+def test_a_narrow_window_says_which_columns_it_leaves_out(browser, folder):
+    for width, hidden in ((1280, 0), (500, 1)):
+        visit(browser, folder, width=width)
+        for table in browser.find_elements(By.CSS_SELECTOR, ".answers"):
+            hint = table.find_element(By.CSS_SELECTOR, ".narrow")
+            wide = table.find_elements(By.CSS_SELECTOR, ".wide")
+            assert wide and {each.is_displayed() for each in wide} == {not hidden}
+            assert hint.is_displayed() == bool(hidden)
+
+
+def test_names_of_results_stand_apart_from_the_table_above(browser, folder):
+    visit(browser, folder, "both")
+    gap = """
+      const [first, second] = document.querySelectorAll(".where");
+      const title = second.closest(".scroll").previousElementSibling;
+      return [title.tagName, title.getBoundingClientRect().top - first.getBoundingClientRect().bottom]"""
+    tag, space = browser.execute_script(gap)
+    assert tag == "H3" and space > 15
 
 
 def test_a_reader_is_told_what_the_eye_sees(browser, folder):
