@@ -78,8 +78,8 @@ def export_lstmvis(
         write_atomic(companions[1], _dictionary(dump.vocabulary).encode())
         write_atomic(companions[2], _configuration(file, named).encode())
         partial.replace(file)
-    except RuntimeError as error:
-        # HDF5 says so, when the file is closed, of what the disk did not take.
+    except (OSError, RuntimeError) as error:
+        # HDF5 says so of a file that it may not make and, when it is closed, of what the disk did not take.
         found = re.search(r"errno = (\d+)", str(error))
         if found is None:
             raise

@@ -1,6 +1,8 @@
 """Tests of exporting a dump; the file is read by h5py and the dictionary as LSTMVis reads it."""
 
+import errno
 import os
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -76,6 +78,15 @@ def test_refusals_leave_nothing(tmp_path, small_dump):
 
 def _export(dump, folder):
     export_lstmvis(dump, folder / "states.h5", overwrite=True)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
+def test_a_file_that_cannot_be_made_is_named_by_its_place(tmp_path, small_dump):
+    # A folder in which not even root may make a file.
+    file = Path("/proc/self/states.h5")
+    with pytest.raises(OSError) as error:
+        export_lstmvis(small_dump(tmp_path / "states.zarr"), file)
+    assert (error.value.errno, error.value.filename) == (errno.ENOENT, str(file))
 
 
 def test_killed_at_any_write(tmp_path, small_dump):
