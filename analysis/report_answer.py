@@ -5,6 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from gatescope.analysis.report_chart import (
+    BELOW_AXIS,
+    CROSS,
+    LEAST,
+    WORDS,
+    axis_of,
+    chart_of,
+    chevron,
+    cross,
+    in_words,
+    key_of,
+    marks_of,
+    place_on,
+)
 from gatescope.analysis.report_table import opened, scrolled
 from gatescope.analysis.report_text import escaped, name_html
 from gatescope.analysis.results import (
@@ -28,14 +42,8 @@ from gatescope.analysis.results import (
 Anchors = Mapping[str, str]
 Weightings = Mapping[str, Record]
 
-GRID = "".join(f'<line class="grid" x1="{x}%" x2="{x}%" y1="-4" y2="29"/>' for x in (0, 50, 100))
-# Where the axis of a chart begins; it ends at 1.
-LEAST = {"auroc": 0.5, "r2": 0.0, "f1": 0.0}
-WORDS = {"auroc": "AUROC", "r2": "R²", "f1": "F1"}
 # The lines of one fit in a chart: class of its marks and height in pixels.
 FITS = {"plain": ("plain", 7), "balanced": ("balanced", 17)}
-# The shape of the text baseline's mark, and the class of what says that a mark or an interval lies below the axis.
-CROSS, BELOW_AXIS = "M-3-3L3 3M-3 3L3-3", ' cut"'
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ def _table(results: Sequence[Result], names: Sequence[str], anchors: Anchors, la
     wrapped = (f'<tbody class="group">{group}</tbody>' for group in groups)
     body = "".join(wrapped) if several else f"<tbody>{''.join(groups)}</tbody>"
     first = '<th scope="col">hypothesis</th>' + ('<th scope="col">result</th>' if several else "")
-    axis = f'<th scope="col" class="chart"><span>{WORDS[layout.measure]}</span>{_axis(LEAST[layout.measure])}</th>'
+    axis = f'<th scope="col" class="chart"><span>{WORDS[layout.measure]}</span>{axis_of(LEAST[layout.measure])}</th>'
     keys = "".join(
         f'<span class="key"><svg aria-hidden="true">{mark}</svg>{word}</span> '
         for word, mark in _keys(layout, body).items()
@@ -115,19 +123,10 @@ def _keys(layout: Layout, body: str) -> dict[str, str]:
     """The marks that a table has, by what they mean."""
     keys = dict(layout.keys)
     if CROSS in body:
-        keys["text baseline"] = _cross("13", 6)
+        keys["text baseline"] = cross("13", 6)
     if BELOW_AXIS in body:
-        keys["goes on below the axis"] = _chevron("mark", 10, 6)
+        keys["goes on below the axis"] = chevron("mark", 10, 6)
     return keys
-
-
-def _axis(least: float) -> str:
-    ticks = zip((0, 50, 100), ("start", "middle", "end"), (least, (1 + least) / 2, 1.0), strict=True)
-    words = (
-        f'<text x="{x}%" y="10" text-anchor="{anchor}">{f"{at:g}".removeprefix("0") or 0}</text>'
-        for x, anchor, at in ticks
-    )
-    return f'<svg height="12" aria-hidden="true">{"".join(words)}</svg>'
 
 
 def _auroc_cells(weightings: Weightings) -> str:
@@ -148,7 +147,7 @@ def _judged_cells(weightings: Weightings, measure: str, other: str, more: str = 
     if judged == Verdict.UNSCORED:
         chart = value = text = other = unit = "–"
     else:
-        chart = _svg(22, [_marks(record, measure, "plain", 11)], _said(record, measure))
+        chart = chart_of(22, [marks_of(record, measure, "plain", 11)], in_words(record, measure))
         value, text = _with_interval(record, measure), score(number(record, f"baseline_text_{measure}"))
         unit = _unit(record)
     known = " known" if judged == Verdict.KNOWN else ""
@@ -178,54 +177,22 @@ def _f1_cells(weightings: Weightings) -> str:
         if number(record, "f1") is None:
             continue
         if majority is not None:
-            x = _x(majority, 0)
+            x = place_on(majority, 0)
             marks.append(f'<line class="mark" x1="{x}%" x2="{x}%" y1="{y - 5}" y2="{y + 5}"/>')
-        marks.append(_marks(record, "f1", kind, y))
-        words.append(f"{kind} {_said(record, 'f1')}")
+        marks.append(marks_of(record, "f1", kind, y))
+        words.append(f"{kind} {in_words(record, 'f1')}")
     scores = "".join(
         f'<td class="f">{_with_interval(weightings[name], "f1") if name in weightings else "–"}</td>' for name in FITS
     )
     text = "/".join(score(number(record, "baseline_text_f1")) for record in fits)
     return (
-        f'<td class="chart">{_svg(24, marks, "; ".join([*words, f"majority {score(majority)}"]))}</td>{scores}'
+        f'<td class="chart">{chart_of(24, marks, "; ".join([*words, f"majority {score(majority)}"]))}</td>{scores}'
         f'<td class="r wide">{text}</td><td class="r wide">{score(majority)}</td>'
     )
 
 
 def _fits(weightings: Weightings) -> list[Record]:
     return [weightings[name] for name in FITS if name in weightings]
-
-
-def _marks(record: Record, measure: str, kind: str, y: int) -> str:
-    """A score, its interval and that of the text baseline in a chart."""
-    least, marks = LEAST[measure], ""
-    text, low, high = (number(record, key) for key in (f"baseline_text_{measure}", f"{measure}_low", f"{measure}_high"))
-    if text is not None:
-        marks += _cross(f"{_x(text, least)}%", y)
-        # Left of the axis, where no interval is.
-        marks += _chevron("mark", -6, y) if text < least else ""
-    if low is not None and high is not None:
-        marks += f'<line class="{kind} bar" x1="{_x(low, least)}%" x2="{_x(high, least)}%" y1="{y}" y2="{y}"/>'
-    value = number(record, measure)
-    assert value is not None
-    if value < least:
-        # Beyond the left end.
-        return marks + f'<path class="{kind} dot" d="M0 {y}L6 {y - 4}L6 {y + 4}Z"/>'
-    if low is not None and high is not None and low < least:
-        marks += _chevron(kind, 1, y)
-    return marks + f'<circle class="{kind} dot" cx="{_x(value, least)}%" cy="{y}" r="3.2"/>'
-
-
-def _said(record: Record, measure: str) -> str:
-    """What a chart shows, in words."""
-    low, high = number(record, f"{measure}_low"), number(record, f"{measure}_high")
-    ends = "" if low is None or high is None else f", interval {score(low)} to {score(high)}"
-    alone = score(number(record, f"baseline_text_{measure}"))
-    return f"{WORDS[measure]} {score(number(record, measure))}{ends}, text baseline {alone}"
-
-
-def _svg(height: int, marks: Sequence[str], words: str) -> str:
-    return f'<svg height="{height}" role="img" aria-label="{words}">{GRID}{"".join(marks)}</svg>'
 
 
 def _with_interval(record: Record, measure: str) -> str:
@@ -238,25 +205,6 @@ def _status(weightings: Weightings) -> str:
     return f" <small>({escaped(', '.join(statuses))})</small>" if statuses else ""
 
 
-def _x(value: float, least: float) -> str:
-    """A score's place on an axis from its least value to 1, in percent; what is below stands at its left end."""
-    return f"{100 * min(max((value - least) / (1 - least), 0.0), 1.0):.1f}"
-
-
-def _cross(x: str, y: float) -> str:
-    return f'<svg x="{x}" y="{y}"><path class="mark" d="{CROSS}"/></svg>'
-
-
-def _chevron(kind: str, x: int, y: int) -> str:
-    """A point to the left, with its tip at a place."""
-    return f'<path class="{kind}{BELOW_AXIS} d="M{x + 4} {y - 4}L{x} {y}L{x + 4} {y + 4}"/>'
-
-
-def _key(kind: str) -> str:
-    dot = f'<circle class="{kind} dot" cx="13" cy="6" r="3.2"/>'
-    return f'<line class="{kind} bar" x1="2" x2="24" y1="6" y2="6"/>{dot}'
-
-
 WIDE_DASH = '<td class="r wide">–</td>'
 JUDGED = (
     '<th scope="col" class="r">text</th><th scope="col" class="r wide">{}</th>{}'
@@ -266,14 +214,14 @@ AUROC = Layout(
     "auroc",
     '<th scope="col">AUROC</th>' + JUDGED.format("F1, plain/bal.", '<th scope="col" class="r wide">holds at</th>'),
     _auroc_cells,
-    {"probe, 95% interval": _key("plain")},
+    {"probe, 95% interval": key_of("plain")},
     "F1, and at how many of the tested characters it holds",
 )
 R2 = Layout(
     "r2",
     '<th scope="col">R²</th>' + JUDGED.format("r", ""),
     _r2_cells,
-    {"probe, 95% interval": _key("plain")},
+    {"probe, 95% interval": key_of("plain")},
     "Pearson’s r",
 )
 F1 = Layout(
@@ -282,8 +230,8 @@ F1 = Layout(
     '<th scope="col" class="r wide">majority</th>',
     _f1_cells,
     {
-        "plain fit, 95% interval": _key("plain"),
-        "balanced fit": _key("balanced"),
+        "plain fit, 95% interval": key_of("plain"),
+        "balanced fit": key_of("balanced"),
         "majority": '<line class="mark" x1="13" x2="13" y1="1" y2="11"/>',
     },
     "F1 of the text baseline and of the majority",
