@@ -76,3 +76,17 @@ def test_one_document_cannot_be_drawn_anew(case):
     study, labels, states = case
     study.group_of = np.zeros(S, int)
     assert np.isnan(top_units_overlap(study, None, labels, states, "auroc", np.zeros((3, 2), int))).all()
+
+
+def test_correlations_are_numpys_of_rows_as_often_as_they_are_drawn():
+    rng = np.random.default_rng(1)
+    # Far from zero, and a few rows in one resample, so that means differ from those of all.
+    x, Y = rng.normal(50, 1, size=(60, 3)), rng.normal(7, 2, size=(60, 2))
+    defined, times = rng.random((60, 2)) < 0.8, rng.integers(0, 3, (4, 60)).astype(np.float32)
+    times[0, 9:] = 0
+    times[0, :9] += 1
+    found = unit_overlap._correlations(x, Y, defined, times)
+    for draw, k, unit in np.ndindex(found.shape):
+        rows = np.repeat(np.arange(60), (times[draw] * defined[:, k]).astype(int))
+        expected = abs(np.corrcoef(Y[rows, k], x[rows, unit])[0, 1])
+        assert found[draw, k, unit] == pytest.approx(expected, abs=1e-5)
