@@ -66,11 +66,10 @@ def alone(function):
 
 def test_arrays_that_come_again_take_no_fresh_memory():
     outside, inside, held, left, behind = alone(pages_around_a_block)
-    assert outside > 0.9 * PAGES
-    assert inside < PAGES / 100
+    assert inside < outside / 100
     # Behind the block what was kept goes back, and arrays go as before.
     assert left < held - PAGES / 2
-    assert behind > 0.9 * LARGER * PAGES
+    assert behind > outside / 4
 
 
 def test_memory_goes_back_after_a_failure():
