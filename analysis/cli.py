@@ -17,9 +17,6 @@ from pathlib import Path
 
 from gatescope.engine.errors import InputError, RefusedElsewhere
 
-# What `gatescope.engine.files.partial_name` puts behind the name of a file that is not whole yet.
-BESIDE = r"\.[0-9a-f]{32}\.partial(?=$|/)"
-
 # What `gatescope --help` says, without importing torch to say it; each is a function of `commands` or `recording`.
 COMMANDS = {
     "run": "everything: train, sample, probe and report",
@@ -106,7 +103,9 @@ def _of_the_system(error: OSError, words: Sequence[str]) -> str:
         return f"{one_line(str(out))} was removed or moved while it was being written: repeat the command"
     # A folder where a file should be, a name that is too long, no permission: it is the path that is wrong.
     # Of what is written beside its place the user knows the place alone.
-    where = f"{one_line(re.sub(BESIDE, '', str(error.filename)))}: " if error.filename else ""
+    from gatescope.engine.files import settled_name
+
+    where = f"{one_line(settled_name(str(error.filename)))}: " if error.filename else ""
     return f"{where}{error.strerror}; give another path"
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 from sklearn.base import clone
 
 from gatescope.analysis.controls import control_labels, ngram_types
@@ -22,12 +21,11 @@ from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.significance import shift_test
 from gatescope.analysis.split import Fold, rows_of
 from gatescope.analysis.study import Study
-from gatescope.analysis.units_alone import column_sd
+from gatescope.analysis.units_alone import UNITS_AT_ONCE, column_sd, ranks_of
 from gatescope.engine.irls import LogisticProbes
 
 N_SHIFTS = 200
 CONTEXT = 3  # characters that make a type of the control task; of more, few types would recur
-UNITS_AT_ONCE = 256
 
 
 def says(model: Any, X: Any) -> np.ndarray:
@@ -132,7 +130,6 @@ def best_unit_p(study: Study, labels: Labels, X_train: Any) -> np.ndarray:
         labels: K boolean hypotheses.
         X_train: [n, H], states of the training rows, in memory or read in pieces.
     """
-    n_rows, n_units = X_train.shape
 
     def largest_difference(ranks: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         means = []
@@ -142,9 +139,9 @@ def best_unit_p(study: Study, labels: Labels, X_train: Any) -> np.ndarray:
         return np.abs(means[0] - means[1]).max(axis=1)
 
     def of_all() -> Iterator[Callable[[np.ndarray, np.ndarray], np.ndarray]]:
-        for left in range(0, n_units, UNITS_AT_ONCE):
-            ranks = rankdata(X_train[:, left : left + UNITS_AT_ONCE], axis=0) / n_rows - 0.5
-            yield functools.partial(largest_difference, ranks.astype(np.float32))
+        for left in range(0, X_train.shape[1], UNITS_AT_ONCE):
+            ranks = ranks_of(X_train[:, left : left + UNITS_AT_ONCE])
+            yield functools.partial(largest_difference, ranks)
 
     rows, starts = study.train_rows, study.dump.sequence_starts
     return shift_test(of_all(), labels.values[rows], labels.defined[rows], rows, starts, N_SHIFTS, study.seed)[0]

@@ -166,29 +166,13 @@ def study_dump(
     from sklearn.exceptions import ConvergenceWarning
 
     from gatescope.analysis.facts import facts_of, reading
-    from gatescope.analysis.scorer import FEWEST_GROUPS
     from gatescope.analysis.study import Study
 
     untrained = untrained_states(dump, results / UNTRAINED, seed=seed, log_path=log_path) if config.controls else None
     study = Study(dump, config, seed, untrained)
     say(reading(study, language))
     record_facts(results, facts_of(study, language, failed))
-    if divides_documents(dump):
-        warn(
-            f"{len(dump.document_starts) - 1} documents are too few to keep each whole: sequences that follow each "
-            f"other train and test probes, and count as independent; with {FEWEST_DOCUMENTS} documents they do not"
-        )
-    n_columns, n_training = len(study.columns(study.main_set)), len(np.unique(study.group_of[study.train]))
-    if config.standard_errors and n_training <= n_columns:
-        warn(
-            f"--standard-errors: {n_training} sequences (documents) for {n_columns} units: errors come out too small "
-            "(with 64 for 128 units 95% intervals covered 78%)"
-        )
-    if study.n_tested < FEWEST_GROUPS:
-        warn(
-            f"{study.n_tested} sequences (documents) are tested, and intervals, without which nothing is known, need "
-            f"{FEWEST_GROUPS}: {more}"
-        )
+    _warn_of_few(study, more, warn)
     with warnings.catch_warnings():
         # Records and table have the status of each hypothesis.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -215,6 +199,25 @@ def study_dump(
     write_json(results / RECORDS, records)
     _tidy(results)
     return records
+
+
+def _warn_of_few(study: Study, more: str, warn: Callable[[str], None]) -> None:
+    """Say where documents or sequences are too few for what is told of them; `more` says how to have more of them."""
+    from gatescope.analysis.scorer import FEWEST_GROUPS
+
+    if divides_documents(study.dump):
+        warn(
+            f"{len(study.dump.document_starts) - 1} documents are too few to keep each whole: sequences that follow "
+            f"each other train and test probes, and count as independent; with {FEWEST_DOCUMENTS} documents they do not"
+        )
+    n_columns, n_training = len(study.columns(study.main_set)), len(np.unique(study.group_of[study.train]))
+    if study.config.standard_errors and n_training <= n_columns:
+        warn(f"--standard-errors: {n_training} sequences (documents) for {n_columns} units: errors come out too small")
+    if study.n_tested < FEWEST_GROUPS:
+        warn(
+            f"{study.n_tested} sequences (documents) are tested, and intervals, without which nothing is known, need "
+            f"{FEWEST_GROUPS}: {more}"
+        )
 
 
 def _warn_of_words(names: Sequence[str], warn: Callable[[str], None]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 from sklearn.base import clone
 
 from gatescope.analysis.intervals import resamples
@@ -13,10 +12,9 @@ from gatescope.analysis.labels import Labels
 from gatescope.analysis.ranking import unit_importance
 from gatescope.analysis.split import sequence_ids_of
 from gatescope.analysis.study import Study
-from gatescope.analysis.units_alone import column_sd
+from gatescope.analysis.units_alone import UNITS_AT_ONCE, column_sd, ranks_of
 
 N_RESAMPLES = 20
-UNITS_AT_ONCE = 256
 
 
 def top_units_overlap(study: Study, model: Any, labels: Labels, X_train: Any, by: str, order: np.ndarray) -> np.ndarray:
@@ -64,8 +62,7 @@ def _by_units(X: Any, Y: np.ndarray, defined: np.ndarray, times_drawn: np.ndarra
 
 
 def _rank_differences(x: np.ndarray, Y: np.ndarray, defined: np.ndarray, times_drawn: np.ndarray) -> np.ndarray:
-    ranks = (rankdata(x, axis=0) / len(x) - 0.5).astype(np.float32)
-    means = []
+    ranks, means = ranks_of(x), []
     for chosen in (Y & defined, ~Y & defined):
         weights = [(chosen * times[:, None]).T for times in times_drawn]
         means.append(np.stack([weight @ ranks / weight.sum(axis=1, keepdims=True) for weight in weights]))

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
 from gatescope.analysis.ordering import f1_threshold
 from gatescope.engine.neurons import NeuronProbes
 from gatescope.engine.sequence_rows import SequenceRows
 
 BLOCK_ROWS = 8192
+UNITS_AT_ONCE = 256  # whose ranks are in memory
 States = np.ndarray | SequenceRows
 
 
@@ -45,6 +47,11 @@ def unit_correlations(X: States, Y: np.ndarray, defined: np.ndarray) -> np.ndarr
         second += weight @ centred**2
     spread = np.sqrt(np.maximum(second - first**2 / count, 0) * (y**2).sum(axis=0)[:, None])
     return np.divide(products, spread, out=np.full(products.shape, np.nan), where=spread > 0)
+
+
+def ranks_of(X: np.ndarray) -> np.ndarray:
+    """Return the rank of each value in its column, the mean of equal ones, from -1/2 to 1/2, float32 [n, columns]."""
+    return (rankdata(X, axis=0) / len(X) - 0.5).astype(np.float32)
 
 
 def column_sd(X: States) -> np.ndarray:

@@ -17,12 +17,18 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-PARTIAL = re.compile(r".*\.[0-9a-f]{32}\.partial", re.DOTALL)
+_BEHIND = r"\.[0-9a-f]{32}\.partial"
+PARTIAL = re.compile(f".*{_BEHIND}", re.DOTALL)
 
 
 def partial_name(path: Path) -> Path:
     """Return a new temporary name beside ``path``, which `remove_partial` recognises."""
     return path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+
+
+def settled_name(path: str) -> str:
+    """Return a path as its user knows it, where it is of a `partial_name` or within one."""
+    return re.sub(f"{_BEHIND}(?=$|/)", "", path)
 
 
 def sync_folder(folder: Path) -> None:
