@@ -30,6 +30,7 @@ COMMANDS = {
     "export": "write a state dump as HDF5 in the layout of LSTMVis",
     "concat": "put dumps of one model together, or append to one",
     "hypotheses": "list the hypotheses, or paint one on a text",
+    "unit": "say what one unit tells, and where it is highest and lowest",
     "report": "write the HTML report and the figures of one or several results",
     "info": "describe a model, dump or results folder, and check that it is whole",
 }

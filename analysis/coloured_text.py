@@ -57,8 +57,6 @@ def colourings(excerpt: Excerpt) -> tuple[Colouring, Colouring, Colouring]:
     """The three colourings of an excerpt: by hypothesis, by prediction, by the activation of the most responsible unit.
 
     Label and prediction share one scale: 0 to 1 for a boolean hypothesis, the range of the labels for a continuous one.
-    The activation's scale is symmetric about its mean over the excerpt, so that both colours are there and say whether
-    the unit is higher or lower than usual, whatever its sign; it ends at the largest distance from the mean.
     """
     value, prediction, activation = (_array(x) for x in (excerpt.value, excerpt.prediction, excerpt.activation))
     nobody = np.zeros(len(value), dtype=bool)
@@ -68,23 +66,27 @@ def colourings(excerpt: Excerpt) -> tuple[Colouring, Colouring, Colouring]:
     elif not np.isnan(value).all():
         low, high = float(np.nanmin(value)), float(np.nanmax(value))
     ends = (_number(low), _number(high))
+    title = f"Unit {excerpt.unit}" if excerpt.unit else "No unit"
+    return (
+        Colouring("Hypothesis", False, _steps(value, low, high), nobody, *ends, two_valued=excerpt.kind == "boolean"),
+        Colouring("Prediction", False, _steps(prediction, low, high), wrong, *ends),
+        activation_colouring(title, activation),
+    )
+
+
+def activation_colouring(title: str, activation: np.ndarray) -> Colouring:
+    """The colouring of a unit's values, NaN where there is none.
+
+    The scale is symmetric about their mean, so that both colours are there and say whether the unit is higher or lower
+    than usual, whatever its sign; it ends at the largest distance from the mean.
+    """
     known = activation[~np.isnan(activation)]
     least, largest = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
     # The mean of equal numbers may differ from them by rounding.
     middle = float(known.mean()) if largest > least else least
     reach = max(largest - middle, middle - least)
-    return (
-        Colouring("Hypothesis", False, _steps(value, low, high), nobody, *ends, two_valued=excerpt.kind == "boolean"),
-        Colouring("Prediction", False, _steps(prediction, low, high), wrong, *ends),
-        Colouring(
-            f"Unit {excerpt.unit}" if excerpt.unit else "No unit",
-            True,
-            _steps(activation, middle, middle + reach, signed=True),
-            nobody,
-            _number(least),
-            _number(largest),
-        ),
-    )
+    steps = _steps(activation, middle, middle + reach, signed=True)
+    return Colouring(title, True, steps, np.zeros(len(steps), dtype=bool), _number(least), _number(largest))
 
 
 def _array(numbers: Sequence[float | None]) -> np.ndarray:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 
 from gatescope.analysis.ablation_config import AblationConfig
 from gatescope.analysis.ablation_table import ablation_table
 from gatescope.analysis.about import about
+from gatescope.analysis.asked import planned
 from gatescope.analysis.console import Device, device_of, print_table, say, warn
 from gatescope.analysis.own_hypotheses import load_functions
 from gatescope.analysis.paint import list_hypotheses, paint_hypothesis
@@ -27,7 +28,7 @@ from gatescope.analysis.stages import run_stages
 from gatescope.analysis.table import paper_table
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_json
-from gatescope.engine.other_dumps import ReadConfig
+from gatescope.engine.other_dumps import ReadConfig, open_states
 from gatescope.engine.sample import SampleConfig
 from gatescope.engine.train import TrainConfig
 from gatescope.engine.trained_model import load_model
@@ -179,6 +180,37 @@ def hypotheses(show: str | None = None, text: Path | None = None, functions: Pat
     if text and not Console().is_terminal:
         warn("what holds is marked by colours, which a pipe or file does not get: set FORCE_COLOR=1")
     print_table(list_hypotheses() if show is None or text is None else paint_hypothesis(show, text))
+
+
+def unit(
+    states: Positional[str],
+    array: Positional[str],
+    number: Positional[int],
+    hypotheses: tuple[str, ...] = ("auto",),
+    pattern: UseAppendAction[tuple[str, ...]] = (),
+    functions: Path | None = None,
+    read: ReadConfig = ReadConfig(),  # noqa: B008
+) -> None:
+    """Say what one unit does: what it tells, how long it remembers, where it is highest and lowest.
+
+    Args:
+        states: a state dump, or another program's .npy, .npz, .h5, .safetensors or Zarr; Zarr by its URL too.
+        array: the states, such as layer0/c.
+        number: of the unit, from 0.
+        hypotheses: names or sets (c, python, english, any); auto: the default set of the text's language.
+        pattern: NAME=REGEX, positive where a match covers the character; repeatable.
+        functions: a Python file with functions marked by @hypothesis.
+        read: which states, and what their file does not say.
+    """
+    from gatescope.analysis.unit_page import unit_page
+    from gatescope.analysis.unit_view import view_unit
+
+    dump = open_states(states, read)
+    chosen, _ = planned(dump, ProbeConfig(hypotheses=hypotheses, pattern=pattern, functions=functions), None)
+    view = view_unit(dump, array, number, chosen)
+    for name, why in view.not_evaluated.items():
+        warn(f"{name}: {why}")
+    print_table(unit_page(view))
 
 
 def report(results: Positional[tuple[Path, ...]], out: Path | None = None) -> None:

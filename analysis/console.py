@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console, RenderableType
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
@@ -52,7 +50,7 @@ def device_of(name: Device) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
-def print_table(table: Table | Text) -> None:
+def print_table(table: RenderableType) -> None:
     """Print a table, or a text, as wide as the terminal, or as 120 columns where it goes elsewhere."""
     console = Console()
     # A pipe has no width of its own.

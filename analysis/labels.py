@@ -48,29 +48,31 @@ def side_by_side(first: Labels, second: Labels) -> Labels:
     )
 
 
-def label_dump(dump: StateSource, hypotheses: Iterable[Hypothesis]) -> tuple[Labels, Labels, dict[str, str]]:
+def label_dump(
+    dump: StateSource, hypotheses: Iterable[Hypothesis], n_rows: int | None = None
+) -> tuple[Labels, Labels, dict[str, str]]:
     """Evaluate hypotheses on the documents of a dump, each after the prime that the model read before it.
 
     Args:
         dump: whose text is labelled.
         hypotheses: boolean and continuous ones.
+        n_rows: of the text so many characters from its beginning, as if there were no others. Default: all.
 
     Returns:
         The boolean labels, the continuous ones, and for each hypothesis that could not be evaluated the reason: it is
         in neither, and the others are untouched.
     """
-    hypotheses = list(hypotheses)
+    hypotheses, n = list(hypotheses), dump.n_rows if n_rows is None else n_rows
     prime = dump.attributes.get("prime", "")
     dtypes = {"boolean": np.bool_, "continuous": np.float64}
     columns: dict[str, tuple[np.ndarray, np.ndarray]] = {
-        each.name: (np.zeros(dump.n_rows, dtype=dtypes[each.values]), np.zeros(dump.n_rows, dtype=bool))
-        for each in hypotheses
+        each.name: (np.zeros(n, dtype=dtypes[each.values]), np.zeros(n, dtype=bool)) for each in hypotheses
     }
     failed: dict[str, str] = {}
     # Patterns answer many documents at once: a question to another process takes longer than most documents.
     patterns = [(each.name, each.function) for each in hypotheses if isinstance(each.function, CoveredBy)]
     others = [each for each in hypotheses if not isinstance(each.function, CoveredBy)]
-    for documents in _batches(dump) if hypotheses else ():
+    for documents in _batches(dump, n) if hypotheses else ():
         # Document by document, so that scanners which keep the last text serve every hypothesis from one pass.
         for start, stop, text in documents:
             for each in others:
@@ -91,14 +93,16 @@ def label_dump(dump: StateSource, hypotheses: Iterable[Hypothesis]) -> tuple[Lab
                 except InputError as error:
                     failed[name] = str(error)
     evaluated = [each for each in hypotheses if each.name not in failed]
-    return *(_gather(evaluated, kind, columns, dump.n_rows) for kind in dtypes), failed  # type: ignore[return-value]
+    return *(_gather(evaluated, kind, columns, n) for kind in dtypes), failed  # type: ignore[return-value]
 
 
-def _batches(dump: StateSource) -> Iterator[list[tuple[int, int, str]]]:
-    """Yield the documents of a dump, each with its first row and the one behind its last, about BATCH characters."""
+def _batches(dump: StateSource, n_rows: int) -> Iterator[list[tuple[int, int, str]]]:
+    """Yield the documents of the first rows, each with its first row and the one behind its last, BATCH at a time."""
     batch: list[tuple[int, int, str]] = []
-    for document in dump.documents():
-        batch.append(document)
+    for start, stop, text in dump.documents():
+        if start >= n_rows:
+            break
+        batch.append((start, min(stop, n_rows), text[: n_rows - start]))
         if batch[-1][1] - batch[0][0] >= BATCH:
             yield batch
             batch = []

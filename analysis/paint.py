@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from gatescope.analysis.coloured_text import printable
 from gatescope.analysis.hypotheses import library, select
 from gatescope.analysis.hypothesis import SETS
 from gatescope.analysis.language import detect_language
@@ -51,5 +52,5 @@ def paint_hypothesis(name: str, path: Path) -> Text:
     for character, shade, known in zip(text, shades, defined, strict=True):
         level = round(255 - 155 * float(shade)) if known else 255
         style = f"black on rgb({level},{level},255)" if known and shade > 0 else ("" if known else "dim")
-        painted.append(character, style)
+        painted.append(character if character in "\n\t" else printable(character), style)
     return painted

@@ -129,7 +129,7 @@ def test_help_says_what_each_flag_is(words, capsys):
     out = capsys.readouterr().out
     assert "gatescope" in out
     if len(words) == 2:
-        assert "--out" in out or words[0] in ("hypotheses", "info", "export")
+        assert "--out" in out or words[0] in ("hypotheses", "unit", "info", "export")
 
 
 BAD = [
@@ -185,6 +185,7 @@ BAD = [
     ("info of something else", ["info", "{tmp}"], "was not written by gatescope"),
     ("source tree", ["corpus", "{tmp}/absent", "--out", "{tmp}/c.txt"], "does not exist"),
     ("show without text", ["hypotheses", "--show", "newline_next"], "--text"),
+    ("no such unit", ["unit", "{states}", "layer0/h", "99"], "not 99"),
     ("no GPU here", ["train", "{text}", "--out", "{tmp}/m", "--device", "cuda"], "--device c"),
 ]
 

@@ -82,7 +82,7 @@ def test_an_interrupted_command_says_whether_it_goes_on(monkeypatch, capsys, nam
     monkeypatch.setattr(cli, "call", interrupt)
     assert cli.main([name]) == 130
     function = getattr(commands, name, None) or getattr(recording, name)
-    over = name in ("ablate", "report", "corpus", "export", "hypotheses", "info")
+    over = name in ("ablate", "report", "corpus", "export", "hypotheses", "unit", "info")
     assert ("to go on" not in function.__doc__) == over
     said = "to start over" if over else "to go on where it stopped"
     assert capsys.readouterr().err == f"gatescope: interrupted; repeat the command {said}\n"

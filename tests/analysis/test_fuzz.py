@@ -58,7 +58,7 @@ LINES = {
         1,
     ),
     "corpus": (["{tree}", "--out", "{out}.txt", "--glob", "*.py"], 8),
-    "train": (["{text}", "--out", "{out}", *TRAIN], 6),
+    "train": (["{text}", "--out", "{out}", *TRAIN], 7),
     "sample": (["{model}", "--out", "{out}.zarr", *SAMPLE], 10),
     "extract": (["{model}", "{text}", "--out", "{out}.zarr", "--length", "9"], 7),
     "extract documents": (["{model}", "{text}", "{text}", "--out", "{out}.zarr", "--length", "9"], 3),
@@ -75,6 +75,7 @@ LINES = {
     "export": (["{states}", "{out}.h5"], 10),
     "concat": (["{states}", "{more}", "--out", "{out}.zarr"], 10),
     "hypotheses": (["--show", "newline_next", "--text", "{text}"], 6),
+    "unit": (["{any_states}", "layer0/h", "1", "--hypotheses", "newline_next"], 6),
     "report": (["{results}", "--out", "{out}"], 1),
     "info": (["{anything}"], 30),
 }

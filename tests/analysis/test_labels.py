@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gatescope.analysis import labels
+from gatescope.analysis.hypotheses import select
 from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.labels import label_dump
 from gatescope.analysis.own_hypotheses import pattern
@@ -46,6 +47,17 @@ def test_a_pattern_is_asked_about_many_documents_at_once(monkeypatch, batch):
         expected = np.concatenate([each.label(text, "ab")[0] for _, _, text in Primed().documents()])
         assert boolean.values[:, k].tolist() == expected.tolist()
     assert boolean.values[:, :2].any(axis=0).all()
+
+
+@pytest.mark.parametrize("n_rows", [3, 4, 6])
+def test_of_the_first_rows_nothing_else_is_read(n_rows):
+    chosen = [pattern("end=b$"), *select(["newline_next"], "any")]
+    boolean, _, failed = label_dump(Primed(), chosen, n_rows)
+    texts = [text for text in ("abxb"[:n_rows], "b ab\n"[: max(0, n_rows - 4)]) if text]
+    assert failed == {}
+    for k, each in enumerate(chosen):
+        values, defined = map(np.concatenate, zip(*(each.label(text, "ab") for text in texts), strict=True))
+        assert (boolean.values[:, k].tolist(), boolean.defined[:, k].tolist()) == (values.tolist(), defined.tolist())
 
 
 def test_no_process_is_left_and_a_pattern_that_fails_leaves_the_others(monkeypatch):

@@ -44,6 +44,12 @@ def test_a_continuous_one_goes_from_pale_to_dark(tmp_path):
     assert styles == sorted(styles, reverse=True)
 
 
+def test_escapes_of_a_text_do_not_reach_the_terminal(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("a\x1b[2Jb\tc\n")
+    assert paint_hypothesis("column", path).plain == "aU+001B[2Jb\tc\n"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

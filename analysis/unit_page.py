@@ -1,0 +1,100 @@
+"""One unit in the terminal: what it tells, where it is highest and lowest, and a text painted by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gatescope.analysis.coloured_text import LIGHT, activation_colouring, printable, runs, tint, visible
+from gatescope.analysis.results import score
+from gatescope.analysis.unit_view import Place, Told, UnitView
+
+# Characters that are named at each end of the list.
+N_CHARACTERS = 6
+SIGNS = {"\n": "↵", "\t": "→"}
+
+
+def unit_page(view: UnitView) -> Group:
+    """Lay out a unit for `rich.print`, readable from 80 columns on; texts are plain, never markup."""
+    blank = Text()
+    parts: list[RenderableType] = [Text(_summary(view)), blank]
+    if view.told:
+        parts += [_hypotheses(view.told), blank]
+    if view.characters:
+        parts += [Text(_characters(view.characters)), blank]
+    parts += [_places("highest, when it had read", view.highest), blank]
+    parts += [_places("lowest, when it had read", view.lowest), blank]
+    return Group(*parts, *_painted(view))
+
+
+def _summary(view: UnitView) -> str:
+    memory = f"after {view.memory} characters" if view.memory else "later than can be seen"
+    return (
+        f"{visible(view.name)} on {view.n_rows:,} characters of {view.n_sequences:,} sequences: mean {view.mean:.2f}, "
+        f"standard deviation {view.sd:.2f}, from {view.least:.2f} to {view.greatest:.2f}.\n"
+        f"Its autocorrelation falls below 1/e {memory}; {score(view.of_last_character)} of its variance is of the "
+        "character that was read last."
+    )
+
+
+def _hypotheses(told: Sequence[Told]) -> Table:
+    table = _table()
+    table.add_column("hypothesis", overflow="fold", min_width=12)
+    for heading in ("tells", "95%", "higher where"):
+        table.add_column(heading, no_wrap=True)
+    for each in told:
+        boolean = each.kind == "boolean"
+        ends = "–" if np.isnan(each.low) else f"{score(each.low)}–{score(each.high)}"
+        where = {(True, True): "it holds", (True, False): "it does not hold", (False, True): "it is high"}
+        cells = visible(each.hypothesis), f"{'AUROC' if boolean else 'r'} {score(each.score)}", ends
+        table.add_row(*map(Text, (*cells, where.get((boolean, each.rises), "it is low"))))
+    return table
+
+
+def _characters(characters: Sequence[tuple[str, float, int]]) -> str:
+    def named(some: Sequence[tuple[str, float, int]]) -> str:
+        return ", ".join(f"{SIGNS.get(character, repr(character))} {mean:.2f}" for character, mean, _ in some)
+
+    n = min(N_CHARACTERS, (len(characters) + 1) // 2)
+    lowest = named(characters[::-1][: min(n, len(characters) - n)])
+    return f"mean by the character read last: {named(characters[:n])}" + (f"; lowest {lowest}" if lowest else "")
+
+
+def _places(title: str, places: Sequence[Place]) -> Table:
+    table = _table()
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("what came next", no_wrap=True)
+    for place in places:
+        table.add_row(f"{place.value:.2f}", *(Text("".join(map(_shown, text))) for text in (place.before, place.after)))
+    return table
+
+
+def _painted(view: UnitView) -> list[Text]:
+    """The stretch in which the unit varies most, and what the colours mean."""
+    colouring = activation_colouring(view.name, view.values)
+    painted, legend = Text(), Text(f"where it varies most, from {colouring.low} ")
+    for start, stop in runs(colouring):
+        # A newline is seen, and so is its colour.
+        shown = "".join(f"{SIGNS[c]}\n" if c == "\n" else _shown(c) for c in view.text[start:stop])
+        painted.append(shown, _style(int(colouring.step[start])))
+    for step in colouring.scale():
+        legend.append(" ", _style(step))
+    return [legend.append(f" to {colouring.high}:"), painted]
+
+
+def _style(step: int) -> str:
+    return f"{LIGHT['ink']} on {tint(step, True, LIGHT)}"
+
+
+def _shown(character: str) -> str:
+    return SIGNS.get(character, printable(character))
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1))

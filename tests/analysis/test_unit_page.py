@@ -1,0 +1,95 @@
+"""One unit in the terminal."""
+
+import numpy as np
+from rich.console import Console
+
+from gatescope.analysis.cli import main
+from gatescope.analysis.unit_page import unit_page
+from gatescope.analysis.unit_view import Place, Told, UnitView
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.dump_writer import DumpWriter
+
+TOLD = [
+    Told("inside [bold]", "boolean", 0.913, 0.88, 0.95, False),
+    Told("column", "continuous", 0.4, np.nan, np.nan, True),
+    Told("rare", "boolean", 0.6, np.nan, np.nan, True),
+]
+
+
+def view(**changed):
+    values = {
+        "name": "layer0/c 18",
+        "n_rows": 12_000,
+        "n_sequences": 24,
+        "mean": 0.125,
+        "sd": 0.5,
+        "least": -1.5,
+        "greatest": 2.25,
+        "memory": 14,
+        "of_last_character": 0.35,
+        "characters": [("a", 1.0, 20), ("\n", 0.5, 30), ("\x1b", -0.25, 40)],
+        "told": TOLD,
+        "highest": [Place(2.25, "a\tb\n", "\x1b[31m next")],
+        "lowest": [Place(-1.5, "x", "")],
+        "text": "ab\nc\x1b",
+        "values": np.array([-1.5, 0, 0, 0, 2.25]),
+        "not_evaluated": {},
+    }
+    return UnitView(**values | changed)
+
+
+def printed(view, width=80):
+    console = Console(width=width, record=True, color_system="truecolor", force_terminal=True)
+    console.print(unit_page(view))
+    return console.export_text(clear=False), console.export_text(styles=True)
+
+
+def test_it_says_what_the_view_holds():
+    lines = printed(view())[0].splitlines()
+    text = " ".join(" ".join(line.split()) for line in lines)
+    for words in (
+        "layer0/c 18 on 12,000 characters of 24 sequences: mean 0.12, standard deviation 0.50, from -1.50 to 2.25.",
+        "falls below 1/e after 14 characters; .35 of its variance",
+        "inside [bold] AUROC .91 .88–.95 it does not hold",
+        "column r .40 – it is high",
+        "rare AUROC .60 – it holds",
+        "mean by the character read last: 'a' 1.00, ↵ 0.50; lowest '\\x1b' -0.25",
+        "2.25 a→b↵ U+001B[31m next",
+        "-1.50 x",
+        "from −1.5 to 2.2:",
+    ):
+        assert words in text, words
+    assert max(map(len, lines)) <= 80
+    assert lines[-2:] == ["ab↵", "cU+001B"]
+
+
+def test_the_text_is_painted_by_value_and_escapes_do_not_reach_the_terminal():
+    styled = printed(view())[1]
+    painted = styled[styled.rindex("to 2.2:") :]
+    assert "\x1b[31m" not in styled
+    # Teal below the mean, 0.15, orange above: red is the smaller channel of the one and the larger of the other.
+    colours = [part.partition("m")[0] for part in painted.split("48;2;")[1:]]
+    channels = [tuple(map(int, colour.split(";"))) for colour in colours]
+    assert channels[0][0] < channels[0][1] and channels[-1][0] > channels[-1][2]
+
+
+def test_a_constant_has_a_page():
+    text = printed(view(told=[], characters=[], memory=None, of_last_character=np.nan, values=np.zeros(5)))[0]
+    assert "1/e later than can be seen; – of its variance" in " ".join(text.split())
+    assert "hypothesis" not in text and "read last:" not in text
+
+
+def test_the_command_prints_it(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    tokens, starts = rng.integers(3, size=900).astype(np.uint8), np.arange(0, 901, 90)
+    about = {"vocabulary": list("ab\n")}
+    spec = DumpSpec({"layer0/h": 2}, starts, starts, (), np.dtype(np.uint8), np.dtype(np.float16), about)
+    path = tmp_path / "states.zarr"
+    with DumpWriter(path, spec) as writer:
+        writer.append(0, tokens, {"layer0/h": np.stack([tokens == 1, rng.normal(size=900)], axis=1)})
+    words = ["unit", str(path), "layer0/h", "0", "--hypotheses", "--pattern", "b=b"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "layer0/h 0 on 900 characters of 10 sequences" in said and "AUROC 1.00" in said
+    assert main([*words[:3], "2"]) == 2
+    assert "has units 0 to 1, not 2" in capsys.readouterr().err

@@ -1,0 +1,143 @@
+"""One unit on a text: against NumPy, SciPy and scikit-learn on states that are made for it."""
+
+import numpy as np
+import pytest
+from scipy.stats import pearsonr
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import roc_auc_score
+
+from gatescope.analysis import unit_view
+from gatescope.analysis.hypotheses import select
+from gatescope.analysis.own_hypotheses import pattern
+from gatescope.analysis.unit_view import view_unit
+from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.dump_writer import DumpWriter
+from gatescope.engine.errors import InputError
+
+S, T = 20, 90
+N = S * T
+LAST, SLOW, CONSTANT, NOISE = range(4)
+
+
+def write(path, n_sequences=S, vocabulary="ab\n"):
+    """Units: of the character read last, with a memory, constant, noise; "z" is read three times."""
+    rng = np.random.default_rng(3)
+    tokens = rng.integers(3, size=N).astype(np.uint8)
+    tokens[[100, 200, 300]] = 3
+    slow = rng.normal(size=(S, T))
+    for t in range(1, T):
+        slow[:, t] = 0.9 * slow[:, t - 1] + 0.4 * slow[:, t]
+    last = np.select([tokens == 0, tokens == 1], [2.0, -1.0], 0.5)
+    states = np.stack([last, slow.ravel(), np.full(N, 0.25), rng.normal(size=N)], axis=1)
+    starts = np.linspace(0, N, n_sequences + 1).astype(np.int64)
+    about = {"vocabulary": [*vocabulary, "z"]}
+    spec = DumpSpec({"layer0/h": 4}, starts, starts, (), np.dtype(np.uint8), np.dtype(np.float32), about)
+    with DumpWriter(path, spec) as writer:
+        writer.append(0, tokens, {"layer0/h": states})
+    return StateDump.open(path)
+
+
+@pytest.fixture(scope="module")
+def dump(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("unit") / "states.zarr")
+
+
+def column(dump, unit):
+    return dump.array("layer0/h")[:, [unit]][:, 0].astype(np.float64)
+
+
+def test_its_numbers_are_numpys(dump):
+    view, x = view_unit(dump, "layer0/h", NOISE), column(dump, NOISE)
+    assert (view.name, view.n_rows, view.n_sequences) == ("layer0/h 3", N, S)
+    np.testing.assert_allclose([view.mean, view.sd, view.least, view.greatest], [x.mean(), x.std(), x.min(), x.max()])
+
+
+@pytest.mark.parametrize("unit", [SLOW, NOISE])
+def test_memory_is_where_the_autocorrelation_within_sequences_falls_below_1_e(dump, unit):
+    x = column(dump, unit).reshape(S, T) - column(dump, unit).mean()
+    correlations = [(x[:, lag:] * x[:, :-lag]).mean() / x.var() for lag in range(1, T)]
+    expected = 1 + next(i for i, r in enumerate(correlations) if r < 1 / np.e)
+    assert view_unit(dump, "layer0/h", unit).memory == expected == {SLOW: 9, NOISE: 1}[unit]
+
+
+def test_a_constant_has_neither_memory_nor_variance(dump):
+    view = view_unit(dump, "layer0/h", CONSTANT, select(["column", "newline_next"], "any"))
+    assert view.memory is None and view.sd == 0 and np.isnan(view.of_last_character)
+    assert [(each.hypothesis, each.score) for each in view.told] == [("newline_next", 0.5)]
+
+
+def test_memory_beyond_the_sequences_is_not_told(dump, monkeypatch):
+    monkeypatch.setattr(unit_view, "LONGEST_MEMORY", 8)
+    assert view_unit(dump, "layer0/h", SLOW).memory is None
+
+
+@pytest.mark.parametrize("unit", [LAST, SLOW])
+def test_the_share_of_the_last_character_is_that_of_a_regression(dump, unit):
+    one_hot, x = np.eye(4)[dump.tokens[:]], column(dump, unit)
+    expected = LinearRegression().fit(one_hot, x).score(one_hot, x)
+    np.testing.assert_allclose(view_unit(dump, "layer0/h", unit).of_last_character, expected, atol=1e-12)
+
+
+def test_characters_come_from_the_highest_mean_on_and_rare_ones_do_not(dump):
+    times = np.bincount(dump.tokens[:])
+    assert view_unit(dump, "layer0/h", LAST).characters == [
+        ("a", 2, times[0]),
+        ("\n", 0.5, times[2]),
+        ("b", -1, times[1]),
+    ]
+
+
+def test_what_it_tells_is_as_scikit_learn_and_scipy_have_it(dump):
+    hypotheses = [pattern("a=a"), pattern("b=b"), pattern("never=q"), *select(["column"], "any")]
+    view, text = view_unit(dump, "layer0/h", LAST, hypotheses), np.array(list(dump.text()))
+    assert [each.hypothesis for each in view.told] == ["a", "b", "column"]
+    assert [each.rises for each in view.told] == [True, False, False]
+    assert [each.score for each in view.told[:2]] == [1, 1]
+    values = np.concatenate([hypotheses[3].label(text)[0] for _, _, text in dump.documents()])
+    np.testing.assert_allclose(view.told[2].score, -pearsonr(column(dump, LAST), values).statistic)
+
+    told = {each.hypothesis: each for each in view_unit(dump, "layer0/h", NOISE, hypotheses).told}
+    for letter in "ab":
+        area = roc_auc_score(text == letter, column(dump, NOISE))
+        np.testing.assert_allclose(told[letter].score, max(area, 1 - area))
+        assert told[letter].rises == (area > 0.5)
+        assert 0 < told[letter].low < told[letter].score < told[letter].high < 1
+
+
+def test_of_few_sequences_there_is_no_interval(tmp_path):
+    view = view_unit(write(tmp_path / "states.zarr", n_sequences=7), "layer0/h", NOISE, [pattern("a=a")])
+    assert np.isnan(view.told[0].low) and not np.isnan(view.told[0].score)
+
+
+def test_places_are_the_extremes_of_stretches_in_order(dump, monkeypatch):
+    monkeypatch.setattr(unit_view, "STRETCH", 50)
+    view, x, text = view_unit(dump, "layer0/h", NOISE, n_places=30), column(dump, NOISE), dump.text()
+    stretches = [slice(s * T + a, s * T + b) for s in range(S) for a, b in ((0, 50), (50, T))]
+    highest = sorted((x[each].max() for each in stretches), reverse=True)[:30]
+    assert [place.value for place in view.highest] == highest
+    assert [place.value for place in view.lowest] == sorted(x[each].min() for each in stretches)[:30]
+    for place in view.highest:
+        row = int(np.flatnonzero(x == place.value)[0])
+        first = row // T * T
+        assert place.before == text[max(first, row - 39) : row + 1]
+        assert place.after == text[row + 1 : min(first + T, row + 21)]
+    widest = max(stretches, key=lambda rows: x[rows].std())
+    assert view.text == text[widest] and (view.values == x[widest]).all()
+
+
+def test_of_many_characters_the_first_are_looked_at(dump, monkeypatch):
+    monkeypatch.setattr(unit_view, "MOST_ROWS", 1000)
+    view, x = view_unit(dump, "layer0/h", NOISE, [pattern("a=a")]), column(dump, NOISE)[:1000]
+    assert (view.n_rows, view.n_sequences, view.mean) == (1000, 12, x.mean())
+    area = roc_auc_score(dump.tokens[:1000] == 0, x)
+    np.testing.assert_allclose(view.told[0].score, max(area, 1 - area))
+
+
+def test_what_cannot_be_looked_at(dump, tmp_path):
+    with pytest.raises(InputError, match=r"has units 0 to 3, not 4"):
+        view_unit(dump, "layer0/h", 4)
+    with pytest.raises(InputError, match=r"has units 0 to 3, not -1"):
+        view_unit(dump, "layer0/h", -1)
+    with pytest.raises(InputError, match=r"has no 'layer1/h': it has layer0/h"):
+        view_unit(dump, "layer1/h", 0)
