@@ -77,14 +77,23 @@ def planned(dump: StateSource, config: ProbeConfig, table: LabelTable | None) ->
                 "or hypotheses of your own with --labels, which may be the same file"
             )
         return [], "any"
-    # What a model writes is in the language of its corpus; a text that it read may be in another.
-    written = (dump.attributes.get("corpus") or {}) if dump.attributes.get("kind") == "sample" else {}
-    language = written.get("language") or detect_language(dump.text(0, min(dump.n_rows, LANGUAGE_SAMPLE)))
+    language = language_of(dump)
     hypotheses = chosen_hypotheses(config, language)
     twice = next((each.name for each in hypotheses if each.name in of_table), None)
     if twice:
         raise InputError(f"two hypotheses are called {twice!r}: give the column of --labels another name")
     return hypotheses, language
+
+
+def language_of(dump: StateSource) -> str:
+    """Return the language of a dump's text.
+
+    Raises:
+        InputError: the text is not known.
+    """
+    # What a model writes is in the language of its corpus; a text that it read may be in another.
+    written = (dump.attributes.get("corpus") or {}) if dump.attributes.get("kind") == "sample" else {}
+    return written.get("language") or detect_language(dump.text(0, min(dump.n_rows, LANGUAGE_SAMPLE)))
 
 
 def labelled_rows(

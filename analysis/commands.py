@@ -15,7 +15,7 @@ from tyro.conf import Positional, UseAppendAction
 from gatescope.analysis.ablation_config import AblationConfig
 from gatescope.analysis.ablation_table import ablation_table
 from gatescope.analysis.about import about
-from gatescope.analysis.asked import planned
+from gatescope.analysis.asked import chosen_hypotheses, language_of
 from gatescope.analysis.console import Device, device_of, print_table, say, warn
 from gatescope.analysis.own_hypotheses import load_functions
 from gatescope.analysis.paint import list_hypotheses, paint_hypothesis
@@ -206,8 +206,8 @@ def unit(
     from gatescope.analysis.unit_view import view_unit
 
     dump = open_states(states, read)
-    chosen, _ = planned(dump, ProbeConfig(hypotheses=hypotheses, pattern=pattern, functions=functions), None)
-    view = view_unit(dump, array, number, chosen)
+    asked = ProbeConfig(hypotheses=hypotheses, pattern=pattern, functions=functions)
+    view = view_unit(dump, array, number, chosen_hypotheses(asked, language_of(dump)))
     for name, why in view.not_evaluated.items():
         warn(f"{name}: {why}")
     print_table(unit_page(view))

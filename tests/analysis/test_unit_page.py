@@ -93,3 +93,6 @@ def test_the_command_prints_it(tmp_path, capsys):
     assert "layer0/h 0 on 900 characters of 10 sequences" in said and "AUROC 1.00" in said
     assert main([*words[:3], "2"]) == 2
     assert "has units 0 to 1, not 2" in capsys.readouterr().err
+    np.save(tmp_path / "states.npy", np.zeros((9, 2), np.float32))
+    assert main(["unit", str(tmp_path / "states.npy"), "states", "0"]) == 2
+    assert "has no text: give one of 9 characters with --text" in capsys.readouterr().err
