@@ -3,6 +3,7 @@
 import torch
 
 B, T, I, H = 3, 11, 5, 6
+TERMS = 2 * T * 3 * H  # of the longest sum: two layers, T steps, inputs of 2 H and states of H
 
 
 def pair(cell, backend="loop", **form):
@@ -31,3 +32,7 @@ def flat(result):
     y, state = result[:2]
     y = y.data if isinstance(y, torch.nn.utils.rnn.PackedSequence) else y
     return [y, *(state if isinstance(state, tuple) else (state,))]
+
+
+def captured(cell, module, x, state=None, reset=None):
+    return module(x, state, capture=cell.outputs, reset=reset)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from report_page import Page
 from sklearn.metrics import precision_recall_curve
+from small_run import PROBE, SAMPLE, TEXT, TRAIN
 
 from gatescope.analysis import hypotheses, report
+from gatescope.analysis.cli import main
 from gatescope.analysis.read_results import SCORES
 from gatescope.analysis.report import write_report
 
@@ -221,3 +223,35 @@ def folder(tmp_path_factory, write_result):
 @pytest.fixture(scope="session")
 def page(folder):
     return Page((folder / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory):
+    """The file of a small run's text."""
+    path = tmp_path_factory.mktemp("text") / "text.py"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model(text, tmp_path_factory):
+    """The folder of a model of it."""
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    assert main(["train", str(text), "--out", str(folder), *TRAIN]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def states(model, tmp_path_factory):
+    """A dump of text that the model wrote, with gates."""
+    folder = tmp_path_factory.mktemp("sampled") / "states.zarr"
+    assert main(["sample", str(model), "--out", str(folder), *SAMPLE, "--capture", "h", "c", "gates"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def results(states, tmp_path_factory):
+    """The folder of probes of those states."""
+    folder = tmp_path_factory.mktemp("probed") / "results"
+    assert main(["probe", str(states), "--out", str(folder), *PROBE]) == 0
+    return folder

@@ -1,23 +1,19 @@
-"""Tests of probing what other programs recorded, through the command line."""
+"""Probing a dump through the command line: what is recorded, resumed, kept within memory and said."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
-import pandas
 import pytest
 import torch
-import zarr
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from gatescope.analysis import study_fit
 from gatescope.analysis.cli import main
 from gatescope.analysis.probe import BYTES_OF_EACH, probe_dump, probe_settings
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.read_results import read_results
-from gatescope.analysis.split import split_sequences
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
@@ -26,19 +22,6 @@ from gatescope.engine.other_dumps import ReadConfig
 from gatescope.engine.sample import SampleConfig, sample_states
 from gatescope.engine.trained_model import TrainedModel
 from gatescope.engine.vocabulary import Vocabulary
-
-OWN = """from gatescope.analysis.hypotheses import hypothesis
-
-
-@hypothesis(language="any")
-def vowel(text):
-    return [character in "aeiou" for character in text]
-
-
-@hypothesis(language="any")
-def consonant(text):
-    return [character not in "aeiou" for character in text]
-"""
 
 
 @pytest.fixture
@@ -52,143 +35,6 @@ def text_states(tmp_path):
     with DumpWriter(tmp_path / "states.zarr", spec) as writer:
         writer.append(0, tokens, {"layer0/h": np.eye(6)[tokens] + 0.1 * rng.normal(size=(600, 6))})
     return tmp_path / "states.zarr"
-
-
-def rows_of_another_program(n=600, seed=0):
-    """States of 12 sequences in which unit 3 knows `flag`, unit 5 `depth`, and none knows `noise`."""
-    random = np.random.default_rng(seed)
-    states = random.normal(size=(n, 8)).astype(np.float32)
-    labels = {"flag": states[:, 3] > 0.3, "depth": states[:, 5] * 2 + 1, "noise": random.random(n) < 0.3}
-    return states, {**labels, "sequence_id": np.repeat(np.arange(12), n // 12)}
-
-
-@pytest.mark.parametrize("suffix", ["npy", "npz", "h5", "safetensors", "zarr"])
-def test_states_of_another_program_are_probed(tmp_path, capsys, suffix):
-    states, labels = rows_of_another_program()
-    path = tmp_path / f"other.{suffix}"
-    if suffix == "npy":
-        np.save(path, states)
-    elif suffix == "npz":
-        np.savez(path, other=states)
-    elif suffix == "h5":
-        with h5py.File(path, "w") as file:
-            file["other"] = states
-    elif suffix == "safetensors":
-        save_file({"other": states}, path)
-    else:
-        zarr.create_group(path).create_array("other", data=states)
-    pandas.DataFrame(labels).to_csv(tmp_path / "labels.csv", index=False)
-    words = ["probe", str(path), "--labels", str(tmp_path / "labels.csv"), "--bootstrap", "20"]
-    assert main([*words, "--out", str(tmp_path / "r")]) == 0
-    records = json.loads((tmp_path / "r" / "probes.json").read_text())
-    plain = {record["hypothesis"]: record for record in records if record["weighting"] != "balanced"}
-    assert plain.keys() == {"flag", "noise", "depth"}
-    assert plain["flag"]["f1"] > 0.9 and plain["flag"]["top_units"][0]["unit"] == 3
-    assert plain["depth"]["r2"] > 0.99 and plain["depth"]["top_units"][0]["unit"] == 5
-    assert plain["noise"]["f1"] < 0.3 and plain["flag"]["baseline_text_f1"] is None
-    assert main(["report", str(tmp_path / "r")]) == 0
-    # The same states again are the same study, others are refused by name.
-    assert main([*words, "--out", str(tmp_path / "r")]) == 0
-    capsys.readouterr()
-    assert main([*words, "--C", "2", "--out", str(tmp_path / "r")]) == 2
-    assert "probe.C = 1.0" in capsys.readouterr().err
-    assert main(["info", str(path)]) == 0
-    assert "states of another program, 600 rows in 1 sequences, without text; all finite" in capsys.readouterr().out
-
-
-def test_a_text_and_labels_beside_states_of_another_program(tmp_path):
-    states, labels = rows_of_another_program()
-    np.save(tmp_path / "x.npy", states)
-    (tmp_path / "text.txt").write_text("".join("(" if flag else "x" for flag in labels["flag"]))
-    words = ["probe", str(tmp_path / "x.npy"), "--text", str(tmp_path / "text.txt"), "--sequence-length", "50"]
-    assert main([*words, "--pattern", "open=[(]", "--hypotheses", "any", "--out", str(tmp_path / "a")]) == 0
-    records = json.loads((tmp_path / "a" / "probes.json").read_text())
-    scores = {record["hypothesis"]: record["f1"] for record in records if record["weighting"] == "plain"}
-    assert scores["open"] > 0.9 and len(scores) > 1
-    assert {item["hypothesis"] for item in json.loads((tmp_path / "a" / "excerpts.json").read_text())} >= scores.keys()
-    del labels["sequence_id"]
-    np.savez(tmp_path / "labels.npz", **labels)
-    assert main([*words, "--labels", str(tmp_path / "labels.npz"), "--out", str(tmp_path / "b")]) == 0
-    records = json.loads((tmp_path / "b" / "probes.json").read_text())
-    assert {record["hypothesis"] for record in records} == {"flag", "depth", "noise"}
-    assert all(record["baseline_text_f1"] is not None for record in records if record["kind"] == "boolean")
-
-
-def test_columns_of_a_table_are_chosen_by_name(tmp_path, capsys):
-    states, labels = rows_of_another_program()
-    np.save(tmp_path / "x.npy", states)
-    (tmp_path / "text.txt").write_text("".join("(" if flag else "x" for flag in labels["flag"]))
-    pandas.DataFrame(labels).to_csv(tmp_path / "labels.csv", index=False)
-    words = ["probe", str(tmp_path / "x.npy"), "--labels", str(tmp_path / "labels.csv"), "--bootstrap", "20"]
-    text = ["--text", str(tmp_path / "text.txt")]
-    for place, (more, expected) in enumerate(
-        [
-            (["--hypotheses", "depth", "noise"], {"depth", "noise"}),
-            (["--hypotheses", "auto", "noise"], {"flag", "noise", "depth"}),
-            ([*text, "--hypotheses", "flag", "column"], {"flag", "column"}),
-            ([*text, "--hypotheses", "auto", "column"], {"flag", "noise", "depth", "column"}),
-            ([*text, "--hypotheses", "column"], {"flag", "noise", "depth", "column"}),
-        ]
-    ):
-        assert main([*words, *more, "--out", str(tmp_path / str(place))]) == 0
-        records = json.loads((tmp_path / str(place) / "probes.json").read_text())
-        assert {record["hypothesis"] for record in records} == expected
-    # Of twelve sequences two are tested.
-    assert "2 sequences (documents) are tested, and intervals" in capsys.readouterr().err
-    assert main([*words, "--folds", "4", "--out", str(tmp_path / "folds")]) == 0
-    assert not capsys.readouterr().err
-
-
-FOREIGN = [
-    ("nothing to ask", [], "has no text to evaluate hypotheses on"),
-    ("hypotheses without a text", ["--labels", "{labels}", "--hypotheses", "any"], "has no text"),
-    ("one sequence", ["--labels", "{plain}"], "1 sequence(s) cannot be split"),
-    ("a row without a sequence", ["--labels", "{hole}"], "row 17 has no sequence id"),
-    ("labels of other rows", ["--labels", "{short}", "--sequence-length", "50"], "has 3 rows, and"),
-    ("sequences twice", ["--labels", "{labels}", "--sequence-length", "50"], "sequences by the labels' sequence_id"),
-    ("no initial states", ["--labels", "{labels}", "--alignment", "pre"], "no state before"),
-    ("one name twice", ["--text", "{text}", "--labels", "{labels}", "--pattern", "flag=x"], "two hypotheses"),
-    ("no such array", ["--labels", "{labels}", "--arrays", "h"], "has no 'h'"),
-    (
-        "a label misspelled",
-        ["--labels", "{labels}", "--hypotheses", "flg"],
-        "is named 'flg'; did you mean flag?",
-    ),
-    ("and which is meant", ["--labels", "{labels}", "--hypotheses", "flag", "dept"], "did you mean depth?"),
-]
-
-
-@pytest.mark.parametrize(("words", "message"), [case[1:] for case in FOREIGN], ids=[case[0] for case in FOREIGN])
-def test_what_is_missing_beside_states_of_another_program(tmp_path, capsys, words, message):
-    states, labels = rows_of_another_program()
-    np.save(tmp_path / "x.npy", states)
-    (tmp_path / "text").write_text("x" * len(states))
-    pandas.DataFrame(labels).to_csv(tmp_path / "labels.csv", index=False)
-    pandas.DataFrame(labels).drop(columns="sequence_id").to_csv(tmp_path / "plain.csv", index=False)
-    pandas.DataFrame(labels)[:3].drop(columns="sequence_id").to_csv(tmp_path / "short.csv", index=False)
-    holed = pandas.DataFrame(labels).astype({"sequence_id": object})
-    holed.loc[17, "sequence_id"] = None
-    holed.to_csv(tmp_path / "hole.csv", index=False)
-    places = {name: tmp_path / f"{name}.csv" for name in ("labels", "plain", "short", "hole")} | {
-        "text": tmp_path / "text"
-    }
-    words = [word.format(**places) for word in words]
-    assert main(["probe", str(tmp_path / "x.npy"), *words, "--out", str(tmp_path / "r")]) == 2
-    err = capsys.readouterr().err
-    assert message in err and err.count("\n") == 1
-    assert not (tmp_path / "r").exists()
-
-
-def test_a_column_of_many_words_is_pointed_out(tmp_path, capsys):
-    states, labels = rows_of_another_program()
-    words = [f"w{row % 101}" for row in range(len(states))]
-    np.save(tmp_path / "x.npy", states)
-    pandas.DataFrame(labels | {"word": words}).to_csv(tmp_path / "labels.csv", index=False)
-    given = ["probe", str(tmp_path / "x.npy"), "--labels", str(tmp_path / "labels.csv"), "--bootstrap", "20"]
-    assert main([*given, "--hypotheses", "flag", "word=w0", "--out", str(tmp_path / "some")]) == 0
-    assert "words of" not in capsys.readouterr().err
-    assert main([*given, "--out", str(tmp_path / "all")]) == 0
-    assert "101 words of 'word' are a hypothesis each" in capsys.readouterr().err
 
 
 OWN = """
@@ -285,33 +131,6 @@ def test_an_infinite_c_is_a_setting(tmp_path, text_states):
     words = ["probe", str(text_states), "--pattern", "a=a", "--hypotheses", "column", "--C", "inf", "--bootstrap", "20"]
     for _ in range(2):
         assert main([*words, "--out", str(tmp_path / "r")]) == 0
-
-
-def test_a_hypothesis_without_a_training_row_stops_no_other_and_has_a_status(tmp_path, capfd):
-    states, labels = rows_of_another_program()
-    np.save(tmp_path / "x.npy", states)
-    tested = 50 * split_sequences(np.arange(12), 0.2, 0)[1][0]
-    depth, flag = np.full(len(states), np.nan), np.full(len(states), np.nan)
-    depth[tested], flag[tested] = 1.5, 1
-    np.savez(tmp_path / "labels.npz", depth_nowhere=depth, flag_nowhere=flag, **labels)
-    words = ["probe", str(tmp_path / "x.npy"), "--labels", str(tmp_path / "labels.npz"), "--bootstrap", "20"]
-    assert main([*words, "--out", str(tmp_path / "r")]) == 0
-    records = json.loads((tmp_path / "r" / "probes.json").read_text())
-    statuses = {record["hypothesis"]: record["status"] for record in records if record["weighting"] != "balanced"}
-    assert statuses["flag"] == statuses["depth"] == "converged"
-    assert (statuses["flag_nowhere"], statuses["depth_nowhere"]) == ("one_class", "empty")
-    assert "Warning" not in capfd.readouterr().err
-
-
-def test_no_unit_is_named_where_nothing_tells(tmp_path):
-    states, labels = rows_of_another_program()
-    np.save(tmp_path / "x.npy", states)
-    del labels["flag"], labels["noise"]
-    np.savez(tmp_path / "labels.npz", constant=np.full(len(states), 2.5), **labels)
-    words = ["probe", str(tmp_path / "x.npy"), "--labels", str(tmp_path / "labels.npz"), "--bootstrap", "20"]
-    assert main([*words, "--out", str(tmp_path / "r")]) == 0
-    units = {each["hypothesis"]: each["top_units"] for each in json.loads((tmp_path / "r" / "probes.json").read_text())}
-    assert units["constant"] == [] and units["depth"][0]["unit"] == 5
 
 
 def test_a_probe_that_was_stopped_goes_on_behind_its_finished_fits(tmp_path, text_states, monkeypatch):

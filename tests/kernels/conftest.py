@@ -153,6 +153,21 @@ def gated(request):
     return request.param
 
 
+FORMS = {
+    "plain": {},
+    "3-layers": {"num_layers": 3},
+    "no-bias": {"num_layers": 2, "bias": False},
+    "batch-first": {"batch_first": True},
+    "bidirectional": {"num_layers": 2, "bidirectional": True},
+}
+
+
+@pytest.fixture(params=FORMS)
+def form(request):
+    """Options of a stack of layers."""
+    return FORMS[request.param]
+
+
 @pytest.fixture
 def resets():
     """A mask [T, B] of places where sequences begin anew, the first step of the first row among them."""

@@ -1,0 +1,91 @@
+"""about.py: what info says of whole, damaged and unfinished outputs, and of a dump beside a model."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from small_run import SAMPLE, TRAIN
+
+from gatescope.analysis.cli import main
+from gatescope.engine.evaluate import evaluate
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[10] ^= 1
+    path.write_bytes(content)
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+DAMAGE = {
+    "flipped bit": (_flip, "layer0/h: block 0 (rows 0 to 719) does not match its checksum"),
+    "truncated": (_cut, "layer0/h: block 0 (rows 0 to 719) is truncated"),
+    "missing": (Path.unlink, "layer0/h: block 0 (rows 0 to 719) is missing"),
+    "foreign": (lambda path: shutil.rmtree(path.parents[2]) or path.parents[2].mkdir(), ""),
+    "half": (lambda path: (path.parents[2] / "zarr.json").unlink(), ""),
+}
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_dump_is_named_by_info_and_refused_by_every_command(model, tmp_path, capsys, damage, compression):
+    path = tmp_path / "states.zarr"
+    assert main(["sample", str(model), "--out", str(path), *SAMPLE, "--compression", compression]) == 0
+    assert main(["info", str(path)]) == 0
+    change, message = DAMAGE[damage]
+    change(path / "layer0" / "h" / "c.0.0")
+    if compression == "zstd" and damage == "truncated":
+        message = message.replace("is truncated", "does not match its checksum")
+    results, others = str(tmp_path / "results"), str(tmp_path / "other")
+    for words in (
+        ["info", str(path)],
+        ["probe", str(path), "--out", results],
+        ["export", str(path), f"{others}.h5"],
+        ["concat", str(path), "--out", others],
+    ):
+        capsys.readouterr()
+        assert main(words) == 2
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1 and str(path) in err, err
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["states.zarr"]
+
+
+def test_what_is_not_finished_says_so(text, states, tmp_path, capsys, monkeypatch):
+    calls = []
+
+    def stopped(*given, **options):
+        calls.append(1)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return evaluate(*given, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("gatescope.engine.train.evaluate", stopped)
+        train = ["train", str(text), "--out", str(tmp_path / "m"), "--hidden", "4", "--steps", "4"]
+        assert main([*train, "--evaluate-every", "2", "--batch", "2", "--length", "10"]) == 130
+    assert main(["info", str(tmp_path / "m")]) == 0
+    assert "step 2 of 4, not finished: repeat the command to go on" in capsys.readouterr().out
+    with monkeypatch.context() as patched:
+        patched.setattr("gatescope.analysis.study_fit.fit_study", stopped)
+        assert main(["probe", str(states), "--out", str(tmp_path / "r")]) == 130
+    assert main(["info", str(tmp_path / "r")]) == 0
+    assert "output of `gatescope probe`, not finished: repeat" in capsys.readouterr().out
+    for folder, message in (("r", "`gatescope probe` has not finished there"), ("m", "`gatescope train` makes none")):
+        assert main(["report", str(tmp_path / folder)]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_info_compares_the_weights_of_a_dump_with_a_model(model, states, text, tmp_path, capsys):
+    assert main(["info", str(states), "--model", str(model)]) == 0
+    assert f"those of {model}" in capsys.readouterr().out
+    other = tmp_path / "model"
+    assert main(["train", str(text), "--out", str(other), *TRAIN, "--seed", "5"]) == 0
+    assert main(["info", str(states), "--model", str(other)]) == 2
+    assert "is of another model" in capsys.readouterr().err
+    # A run's folder holds both.
+    shutil.copytree(states, tmp_path / "states.zarr")
+    assert main(["info", str(tmp_path)]) == 2
+    assert "is of another model" in capsys.readouterr().err
