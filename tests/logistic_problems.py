@@ -1,4 +1,4 @@
-"""Labels of states as probes meet them, and scikit-learn's fit of one label as the reference."""
+"""Labels of states as probes meet them, the problems that they are, and scikit-learn's fit of one as the reference."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import warnings
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+
+from gatescope.engine.problems import Problems
 
 
 def make_problem(n_rows, n_units, n_targets, seed=0, spread=0.0):
@@ -18,6 +20,28 @@ def make_problem(n_rows, n_units, n_targets, seed=0, spread=0.0):
     Y = logits + 1.5 * generator.logistic(size=(n_rows, n_targets)) > threshold
     Y[0], Y[1] = True, False
     return X, Y
+
+
+def problems_of(rows, signed, C=1.0, start=None):
+    """The problems of labels, -1 or 1 each [N, K], on rows as they are, as the minimiser is given them."""
+    n_rows, n_problems = signed.shape
+    ones = np.ones(rows.shape[1])
+    return Problems(
+        rows=rows,
+        shift=None,
+        scale=ones,
+        mean=0 * ones,
+        sd=ones,
+        origin=None,
+        signed_weights=lambda k: signed[:, k],
+        row_weight=lambda k: None,
+        weighting=np.zeros(n_problems, int),
+        ridge=np.full((1, n_problems), 1 / (C * n_rows)),
+        total=np.full(n_problems, float(n_rows)),
+        prevalence=(signed > 0).mean(axis=0),
+        start=start,
+        fit_intercept=True,
+    )
 
 
 def fit_alone(X, y, weight=None, C=1.0, class_weight=None, fit_intercept=True):

@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from logistic_problems import problems_of
 
 from gatescope.engine.arrays import as_rows
 from gatescope.engine.inverse_hessian import InverseHessians
-from gatescope.engine.problems import Problems
 from gatescope.engine.row_blocks import RowBlocks
 
 
 def inverse_hessians(rows, n_problems):
     """One column for each problem, with a matrix that all share."""
-    ones = np.ones(rows.shape[1])
-    problems = Problems(
-        rows=rows,
-        shift=None,
-        scale=ones,
-        mean=0 * ones,
-        sd=ones,
-        origin=None,
-        signed_weights=lambda k: None,
-        row_weight=lambda k: None,
-        weighting=np.zeros(n_problems, int),
-        ridge=np.full((1, n_problems), 0.1),
-        total=np.full(n_problems, 100.0),
-        prevalence=np.full(n_problems, 0.5),
-        start=None,
-        fit_intercept=True,
-    )
+    signed = np.where(np.arange(rows.shape[0])[:, None] % 2, np.ones(n_problems), -1.0)
+    problems = problems_of(rows, signed)
     inverse = InverseHessians(problems, np.arange(n_problems), n_problems, 1)
     for k in range(n_problems):
         inverse.start(k, k)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from logistic_problems import problems_of
 
 from gatescope.engine import inverse_hessian, quasi_newton
 from gatescope.engine.arrays import as_rows
 from gatescope.engine.inverse_hessian import InverseHessians
-from gatescope.engine.problems import Problems
 from gatescope.engine.quasi_newton import QuasiNewton, _flat_at
 from gatescope.engine.row_blocks import RowBlocks
 
@@ -18,27 +18,6 @@ def make(n_rows=3000, n_units=20, n_problems=4, sharpness=1.0):
     X = np.tanh(generator.standard_normal((n_rows, n_units)) @ generator.standard_normal((n_units, n_units)) * 0.3)
     logits = X @ generator.standard_normal((n_units, n_problems)) * sharpness - np.arange(n_problems)
     return X, np.where(logits + generator.logistic(size=logits.shape) > 0, 1.0, -1.0)
-
-
-def problems_of(rows, signed, C=1.0, start=None):
-    n_rows, n_problems = signed.shape
-    ones = np.ones(rows.shape[1])
-    return Problems(
-        rows=rows,
-        shift=None,
-        scale=ones,
-        mean=0 * ones,
-        sd=ones,
-        origin=None,
-        signed_weights=lambda k: signed[:, k],
-        row_weight=lambda k: None,
-        weighting=np.zeros(n_problems, int),
-        ridge=np.full((1, n_problems), 1 / (C * n_rows)),
-        total=np.full(n_problems, float(n_rows)),
-        prevalence=(signed > 0).mean(axis=0),
-        start=start,
-        fit_intercept=True,
-    )
 
 
 @pytest.mark.parametrize("sharpness", [0.3, 1.0, 30.0])
