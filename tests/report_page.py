@@ -1,6 +1,9 @@
 """The report's page as tests read it."""
 
+import json
 from html.parser import HTMLParser
+
+from gatescope.analysis.report import write_report
 
 VOID = {"meta", "wbr", "br", "input", "img", "link"}
 
@@ -49,3 +52,30 @@ def body_rows(table):
 
 def cells(row):
     return [cell["text"] for cell in within(row, "th", "td")]
+
+
+def tables(page):
+    """The rows of the answer tables by their measure, each by its hypothesis."""
+    heads = {"AUROC": "auroc", "R²": "r2", "F1": "f1"}
+    return {
+        heads[next(e["text"] for e in within(table, "span") if e["text"] in heads)]: {
+            cells(row)[0]: row for row in body_rows(table)
+        }
+        for table in page.all("table", **{"class": "answers"})
+    }
+
+
+def page_of(folder, change, few=(("inside_string", r'"[^"\n]*"', 0.9),), write=None):
+    """The page of a result whose records are changed."""
+    folder = write(folder, hypotheses=list(few))
+    records = [change(record) for record in json.loads((folder / "probes.json").read_text())]
+    (folder / "probes.json").write_text(json.dumps(records))
+    return Page(write_report([folder], folder).read_text(encoding="utf-8"))
+
+
+def keys_of(page):
+    """The words of each table's legend."""
+    found = []
+    for table in page.all("table", **{"class": "answers"}):
+        found.append([e["text"] for e in within(table, "span") if e["attrs"].get("class") == "key"])
+    return found

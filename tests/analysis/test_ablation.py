@@ -12,11 +12,9 @@ from safetensors.torch import load_file
 from scipy.special import log_softmax
 
 from gatescope.analysis import ablation
-from gatescope.analysis.ablation_config import AblationConfig
 from gatescope.analysis.cli import main
 from gatescope.analysis.intervals import mean_interval
 from gatescope.engine.dump import StateDump
-from gatescope.engine.errors import InputError
 from gatescope.engine.folder_lock import locked
 
 S, T, SEED = 60, 80, 3
@@ -361,9 +359,3 @@ def test_rankings_that_begin_alike_are_one_line_and_units_count_once(world, tmp_
         ("weight_sd, selected", [copy]),
         ("selected", [copy, latch, other]),
     ]
-
-
-@pytest.mark.parametrize("given", [{"units": ()}, {"units": (3, 0)}, {"sequences": 0}, {"random_sets": 19}])
-def test_configurations_that_make_no_sense_are_refused(given):
-    with pytest.raises(InputError):
-        AblationConfig(**given)

@@ -15,11 +15,6 @@ from gatescope.engine.files import partial_name
 PROGRAM = Path(sys.executable).with_name("gatescope")
 
 
-def test_a_command_that_is_suggested_can_be_pasted():
-    assert commands._for_the_report(Path("two words")) == "for the report: gatescope report 'two words'"
-    assert commands._for_the_report(Path("out/run")) == "for the report: gatescope report out/run"
-
-
 def test_what_works_in_one_process_is_refused_under_torchrun(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "2")
     for words in (["probe", "x.npz", "--out", str(tmp_path / "r")], ["run", "--out", str(tmp_path / "r")]):

@@ -1,4 +1,4 @@
-"""Steps of the colour scales, the colours themselves, and characters without a shape of their own."""
+"""Steps of the colour scales, and characters without a shape of their own."""
 
 import dataclasses
 from itertools import pairwise
@@ -9,17 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatescope.analysis.coloured_text import (
-    DARK,
-    LIGHT,
     STEPS,
     UNDEFINED,
     colourings,
     printable,
     runs,
-    tint,
     visible,
 )
-from gatescope.analysis.report_style import DARK_PAGE, LIGHT_PAGE
 from gatescope.analysis.results import Excerpt
 
 
@@ -99,60 +95,6 @@ def test_runs_part_where_only_the_mark_changes():
     _, prediction, _ = colourings(excerpt((1, 0, 0), (0.5, 0.5, 0.5), (0.0,) * 3))
     assert runs(prediction) == [(0, 1), (1, 3)]
     assert runs(dataclasses.replace(prediction, wrong=np.zeros(3, dtype=bool))) == [(0, 3)]
-
-
-def luminance(colour):
-    """Relative luminance of an sRGB colour (WCAG 2.2)."""
-    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one, other):
-    brighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
-    return (brighter + 0.05) / (darker + 0.05)
-
-
-@pytest.mark.parametrize("theme, page", [(LIGHT, LIGHT_PAGE), (DARK, DARK_PAGE)], ids=["light", "dark"])
-def test_text_is_readable_on_every_tint(theme, page):
-    steps = [(step, False) for step in range(STEPS + 1)] + [(step, True) for step in range(-STEPS, STEPS + 1)]
-    assert tint(0, False, theme) == tint(0, True, theme) == theme["paper"]
-    assert tint(STEPS, False, theme) == theme["high"]
-    assert (tint(-STEPS, True, theme), tint(STEPS, True, theme)) == (theme["negative"], theme["positive"])
-    # 4.5 is what WCAG 2.2 asks of text, 3 of graphical marks.
-    for step, signed in steps:
-        assert contrast(theme["ink"], tint(step, signed, theme)) >= 4.5
-    for name in ("muted", "plain", "balanced"):
-        assert contrast(page[name], theme["paper"]) >= 4.5
-    assert contrast(page["faint"], theme["paper"]) >= 3
-
-
-# Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB.
-DICHROMATS = {
-    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
-}
-
-
-def lab(colour, vision):
-    """CIE L*a*b* of an sRGB colour as somebody with this vision sees it."""
-    srgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    seen = np.clip(np.array(DICHROMATS[vision]) @ linear, 0, 1)
-    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-    f = np.cbrt(to_xyz @ seen / [0.9505, 1.0, 1.089])
-    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
-
-
-@pytest.mark.parametrize("vision", DICHROMATS)
-@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
-def test_the_ends_of_the_scales_differ_without_one_kind_of_cone(theme, vision):
-    ends = [lab(theme[name], vision) for name in ("negative", "paper", "positive")]
-    # A difference of 2.3 is just noticeable (Mahy, Van Eycken and Oosterlinck 1994); ten times that is plain to see.
-    for i, j in ((0, 1), (1, 2), (0, 2)):
-        assert np.linalg.norm(ends[i] - ends[j]) > 23
-    assert np.linalg.norm(lab(theme["high"], vision) - lab(theme["paper"], vision)) > 23
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from gatescope.analysis.baselines import NgramTable
 from gatescope.analysis.coloured_text import printable
 from gatescope.analysis.read_results import read_results
 from gatescope.analysis.report import write_report
-from gatescope.analysis.report_facts import model_line
 from gatescope.analysis.results import headline, leading, score, verdict
 from gatescope.engine.errors import InputError
 
@@ -73,34 +72,6 @@ def test_the_answer_says_how_many_of_many_hypotheses_would_pass_by_chance(
 def test_the_page_says_how_many_characters_the_table_knows(page):
     words = f"The text baseline predicts from the last {NgramTable().k} characters that the state has read, and"
     assert sum(words in each["text"] for each in page.all("p")) == 1
-
-
-def test_every_record_is_in_the_last_table(folder, page):
-    records = json.loads((folder / "probes.json").read_text())
-    rows = [cells(row) for row in body_rows(page.all("table", **{"class": "sortable"})[0])]
-    assert len(rows) == len(records)
-    for row, record in zip(rows, records, strict=True):
-        assert row[:3] == [record["hypothesis"], record["states"], record["weighting"]]
-        keys = ["prevalence", "accuracy", "precision", "recall", "f1", "f1_low", "f1_high"]
-        keys += ["baseline_majority_f1", "baseline_text_f1", "auroc", "auroc_low", "auroc_high"]
-        keys += ["baseline_text_auroc", "average_precision", "balanced_accuracy", "mcc", "log_loss_bits", "ece"]
-        keys += ["r2", "baseline_text_r2", "pearson", "best_unit_f1", "best_unit_auroc", "best_unit_pearson"]
-        keys += ["localisation"]
-        assert row[3:28] == [score(record.get(key)) for key in keys]
-        assert row[28:] == ["3.27", "20,000", "layer0/c 17" if record["top_units"] else "–", record["status"]]
-
-
-def test_state_sets_stand_side_by_side(folder, page):
-    (table,) = page.all("table", **{"class": "where"})
-    heads = [e["text"] for e in within(within(table, "thead")[0], "th")]
-    assert heads == ["hypothesis", "layer0/h", "layer0/c", "all"]
-    records = json.loads((folder / "probes.json").read_text())
-    plain = {(r["hypothesis"], r["states"]): r for r in records if r["weighting"] != "balanced"}
-    rows = [cells(row) for row in body_rows(table)]
-    assert len(rows) == 6
-    for name, *shown in rows:
-        metric = "r2" if plain[name, "all"]["kind"] == "continuous" else "auroc"
-        assert shown == [score(plain[name, states][metric]) for states in heads[1:]]
 
 
 def test_each_character_has_the_colour_of_its_numbers(folder, page):
@@ -358,42 +329,3 @@ def test_bad_input_leaves_the_earlier_report_alone(tmp_path, write_result):
     folder = write_result(tmp_path / "gru", hypotheses=[("inside_string", '"', 0.9)])
     with pytest.raises(InputError, match=r"probes\.json is a file: give a folder"):
         write_report([folder], folder / "probes.json")
-
-
-@pytest.mark.parametrize(
-    ("probe", "words"),
-    [
-        ({"training_sequences": 160, "test_sequences": 40}, "; 160 to fit probes; 40 to test them."),
-        (
-            {"training_sequences": 160, "test_sequences": 200, "folds": 5},
-            "; 5 folds: each of the 200 sequences is tested by probes fitted on 160 others.",
-        ),
-        (
-            {"training_sequences": 133, "test_sequences": 200, "folds": 3},
-            "; 3 folds: each of the 200 sequences is tested by probes fitted on about 133 others.",
-        ),
-    ],
-)
-def test_how_sequences_are_divided_is_said(probe, words):
-    assert words in model_line({"dump": {"sequences": 200}, "probe": probe})
-
-
-def test_controls_stand_in_the_last_table_where_there_are_any(tmp_path, write_result, texts_to_draw):
-    folder = write_result(tmp_path / "lstm", hypotheses=[("inside_string", '"', 0.9)])
-    controls = {"control_score": 0.11, "selectivity": 0.72, "compression": 1.9, "leak": 0.07, "best_unit_q": 0.03}
-    controls |= {"untrained_score": 0.66, "above_untrained_low": 0.08, "above_untrained_high": 0.2}
-    records = [record | controls for record in json.loads((folder / "probes.json").read_text())]
-    (folder / "probes.json").write_text(json.dumps(records))
-    page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
-    (table,) = page.all("table", **{"class": "sortable"})
-    heads = [e["text"] for e in within(within(table, "thead")[0], "th")]
-    row = cells(body_rows(table)[0])
-    shown = {"control": ".11", "selectivity": ".72", "untrained": ".66", "leak": ".07"}
-    shown |= {"above it, low": ".08", "above it, high": ".20"}
-    assert {head: cell for head, cell in zip(heads, row, strict=True) if head in shown} == shown
-    words = "3 of 3 are told better than by states of random weights, with the whole of the interval."
-    assert words in page.all("p", **{"class": "answer"})[0]["text"]
-    assert sum(each["text"].startswith("Controls, in the table of all scores.") for each in page.all("p")) == 1
-    (folder / "probes.json").write_text(json.dumps([{**each, "above_untrained_low": -0.1} for each in records]))
-    page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
-    assert words.replace("3", "0", 1) in page.all("p", **{"class": "answer"})[0]["text"]

@@ -1,6 +1,5 @@
 """Tests of rows on their way into a dump: rounding, order, and the bytes of a block."""
 
-import google_crc32c
 import numpy as np
 import pytest
 import torch
@@ -52,13 +51,6 @@ def test_what_left_does_not_change_any_more(tmp_path):
     early = {file: bytes(block) for file, block in partial.items()}
     list(blocks.fill(1, {name: values[1:] for name, values in data.items()}))
     assert {file: bytes(block) for file, block in partial.items()} == early
-
-
-def test_checksum_of_a_block():
-    block = np.frombuffer(b"123456789    ", np.uint8).copy()
-    # The check value of CRC-32C (RFC 3720, appendix B.4, and Williams 1993).
-    assert bytes(sealed(block)) == b"123456789" + (0xE3069283).to_bytes(4, "little")
-    assert google_crc32c.value(b"123456789") == 0xE3069283
 
 
 @pytest.mark.parametrize("source", [np.float16, np.float32, np.float64, torch.bfloat16, torch.float32, torch.float16])

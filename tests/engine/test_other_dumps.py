@@ -1,72 +1,15 @@
 """Tests of reading other programs' states: every format is written by its own library and read back row by row."""
 
-import json
-import mmap
-import zipfile
-
-import h5py
 import numpy as np
 import pytest
-import torch
 import zarr
-from safetensors.torch import save_file
+from other_files import CUBE, RANDOM, ROWS, STARTS, WRITERS, H, N, T, write_h5, write_npz, write_zarr
 
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.other_dumps import OtherDump, ReadConfig, open_states
 
-T, B, H = 40, 3, 5
-N = T * B
-RANDOM = np.random.default_rng(0)
-CUBE = RANDOM.normal(size=(T, B, H)).astype(np.float32)
-ROWS = CUBE.swapaxes(0, 1).reshape(N, H)  # sequence by sequence
-STARTS = np.arange(0, N + 1, T)
 TEXT = "".join(RANDOM.choice(list("abä\r\n𝄞"), N))
-
-
-def write_h5(path, **arrays):
-    with h5py.File(path, "w") as file:
-        for name, values in arrays.items():
-            file[name] = values
-    return path
-
-
-def write_zarr(path, **arrays):
-    group = zarr.create_group(path)
-    for name, values in arrays.items():
-        group.create_array(name, data=np.asarray(values), chunks=(7, *np.shape(values)[1:]))
-    return path
-
-
-def write_npz(path, **arrays):
-    np.savez(path, **arrays)
-    return path
-
-
-def write_compressed(path, **arrays):
-    np.savez_compressed(path, **arrays)
-    return path
-
-
-def write_safetensors(path, **arrays):
-    save_file({name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()}, path)
-    return path
-
-
-def is_mapped(values):
-    while isinstance(values, np.ndarray):
-        values = values.base
-    return isinstance(values, mmap.mmap)
-
-
-WRITERS = {
-    "stored.npz": write_npz,
-    "deflated.npz": write_compressed,
-    "file.h5": write_h5,
-    "file.hdf5": write_h5,
-    "file.safetensors": write_safetensors,
-    "file.zarr": write_zarr,
-}
 
 
 @pytest.fixture(params=WRITERS)
@@ -106,109 +49,12 @@ def test_sequences_and_tokens(write):
     assert source.sequence_ids.tolist() == np.repeat([0, 1, 2], [10, 60, 50]).tolist()
 
 
-def test_npy_is_mapped(tmp_path):
-    for name, values in (("c", ROWS), ("fortran", np.asfortranarray(ROWS)), ("big", ROWS.astype(">f4"))):
-        np.save(tmp_path / f"{name}.npy", values)
-        source = open_states(tmp_path / f"{name}.npy")
-        assert source.names == [name] and source.dtype == np.dtype("float32")
-        assert np.array_equal(source.features([name]), ROWS)
-    assert is_mapped(open_states(tmp_path / "c.npy").array("c")[3:9])
-
-
-def test_a_stored_member_is_mapped_and_a_compressed_one_is_not(tmp_path):
-    for name, mapped in (("stored.npz", True), ("deflated.npz", False)):
-        array = open_states(WRITERS[name](tmp_path / name, other=ROWS[:, :1], states=ROWS)).array("states")
-        assert is_mapped(array[3:9]) == mapped
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.uint64, np.int8])
-def test_whole_numbers_of_any_size_are_read(tmp_path, dtype):
-    arrays = {"h": np.ones((4, 2), np.float16), "tokens": np.array([0, 3, 1, 2], dtype)}
-    source = open_states(write_safetensors(tmp_path / "x.safetensors", **arrays))
-    assert source.tokens.tolist() == [0, 3, 1, 2]
-
-
-def test_bfloat16_of_safetensors_is_read_as_float32(tmp_path):
-    values = torch.from_numpy(ROWS).bfloat16()
-    save_file({"h": values}, tmp_path / "x.safetensors")
-    source = open_states(tmp_path / "x.safetensors")
-    assert source.dtype == np.float32 and np.array_equal(source.features(["h"]), values.float().numpy())
-
-
-def test_lstmvis_layout(tmp_path):
-    path = write_h5(tmp_path / "states.hdf5", states1=ROWS, output1=-ROWS, states2=2 * ROWS, word_ids=np.arange(N))
-    source = open_states(path, ReadConfig(sequence_length=50, text=None))
-    assert sorted(source.names) == ["output1", "states1", "states2"]
-    assert np.array_equal(source.features(["states2"]), 2 * ROWS)
-    assert source.sequence_starts.tolist() == [0, 50, 100, 120] and source.document_starts.tolist() == [0, N]
-    assert np.array_equal(source.tokens, np.arange(N))
-
-
-def test_neurox_layout(tmp_path):
-    sentences = ["a b c", "b", "a b c (Occurrence 2)", "c c"] + [f"w{i} b" for i in range(8)]
-    lengths = [len(sentence.split(" (")[0].split()) for sentence in sentences]
-    values = [RANDOM.normal(size=(2, length, H)).astype(np.float32) for length in lengths]
-    path = write_h5(tmp_path / "acts.hdf5", **{str(i): each for i, each in enumerate(values)})
-    with h5py.File(path, "a") as file:
-        index = file.create_dataset("sentence_to_index", (1,), dtype=h5py.special_dtype(vlen=str))
-        index[0] = json.dumps({sentence: str(i) for i, sentence in enumerate(sentences)})
-    source = open_states(path)
-    assert source.names == ["layer0", "layer1"] and source.n_rows == sum(lengths)
-    assert np.array_equal(source.sequence_starts, np.cumsum([0, *lengths]))
-    for layer in (0, 1):
-        expected = np.concatenate([each[layer] for each in values])
-        assert np.array_equal(np.asarray(source.array(f"layer{layer}")), expected)
-        assert np.array_equal(source.array(f"layer{layer}")[2:5], expected[2:5])
-    words = " ".join(sentence.split(" (")[0] for sentence in sentences).split()
-    first = {word: words.index(word) for word in words}
-    same = source.tokens[[first[word] for word in words]]
-    assert np.array_equal(source.tokens, same) and len(set(source.tokens)) == len(first)
-
-
-def test_numbers_for_names_are_no_sentences_without_their_index(tmp_path):
-    cubes = RANDOM.normal(size=(2, 15, 8, H)).astype(np.float32)
-    source = open_states(write_h5(tmp_path / "layers.h5", **{"0": cubes[0], "1": cubes[1]}))
-    assert source.names == ["0", "1"] and source.n_rows == 120 and len(source.sequence_starts) == 9
-    assert np.array_equal(source.array("1")[15:30], cubes[1][:, 1])
-
-
 def test_characters_may_be_nul(tmp_path):
     source = open_states(write_npz(tmp_path / "x.npz", h=ROWS, chars=np.array(list("ab\0") * (N // 3))))
     assert "".join(source.vocabulary[token] for token in source.tokens) == "ab\0" * (N // 3)
     write_zarr(tmp_path / "z.zarr", h=ROWS, tokens=np.arange(N) % 3)
     zarr.open_group(tmp_path / "z.zarr").attrs["vocabulary"] = ["a", "b", "\0"]
     assert open_states(tmp_path / "z.zarr").vocabulary == ["a", "b", "\0"]
-
-
-def test_a_stored_member_of_an_npz_is_compared_with_its_checksum(tmp_path):
-    many = np.tile(ROWS, (100, 1))
-    path = write_npz(tmp_path / "x.npz", h=many, other=2 * many)
-    assert open_states(path).verify() == []
-    data = bytearray(path.read_bytes())
-    data[data.index(many.tobytes()) + many.nbytes - 4] ^= 1
-    path.write_bytes(data)
-    assert open_states(path).verify() == [f"h does not match its checksum in {path}"]
-    assert open_states(path, ReadConfig(arrays=("other",))).verify() == []
-
-
-def test_what_cannot_be_read_and_nobody_asks_for_is_no_matter(tmp_path):
-    np.savez(tmp_path / "x.npz", h=ROWS, meta=np.array({"a": 1}))
-    with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
-        archive.writestr("README.txt", "no array")
-    assert open_states(tmp_path / "x.npz").names == ["h"]
-    with pytest.raises(InputError, match=r"meta cannot be read: .*Python objects"):
-        open_states(tmp_path / "x.npz", ReadConfig(arrays=("meta",)))
-    with pytest.raises(InputError, match=r"README.txt cannot be read"):
-        open_states(tmp_path / "x.npz", ReadConfig(arrays=("README.txt",)))
-    for name in ("sequence_starts", "document_starts", "sequence_ids", "tokens", "chars", "vocabulary"):
-        np.savez(tmp_path / "y.npz", h=ROWS, **{name: np.array([{}] * N, dtype=object)})
-        with pytest.raises(InputError, match=rf"y\.npz: {name} cannot be read: .*Python objects"):
-            open_states(tmp_path / "y.npz")
-    small = torch.zeros(N, H).to(torch.float8_e4m3fn)
-    save_file({"h": torch.from_numpy(ROWS), "f8": small}, tmp_path / "x.safetensors")
-    assert open_states(tmp_path / "x.safetensors").names == ["h"]
-    with pytest.raises(InputError, match=r"f8 cannot be read: .*F8_E4M3"):
-        open_states(tmp_path / "x.safetensors", ReadConfig(arrays=("f8",)))
 
 
 def test_a_text_beside_the_states(tmp_path):
@@ -294,26 +140,6 @@ def test_damaged_files_are_refused(tmp_path, name):
         with pytest.raises(InputError, match=name):
             source = open_states(path)
             raise InputError(f"{name} {source.verify()[0]}")
-
-
-def test_blocks_without_rows_are_refused(tmp_path):
-    zarr.create_group(tmp_path / "x.zarr").create_array("h", data=ROWS, chunks=(10, ROWS.shape[1]))
-    file = tmp_path / "x.zarr" / "h" / "zarr.json"
-    document = json.loads(file.read_text())
-    document["chunk_grid"]["configuration"]["chunk_shape"][0] = 0
-    file.write_text(json.dumps(document))
-    (problem,) = open_states(tmp_path / "x.zarr").verify()
-    assert "cannot be read" in problem
-
-
-def test_python_objects_are_never_loaded(tmp_path):
-    np.save(tmp_path / "x.npy", np.array([{}, []], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match="Python objects"):
-        open_states(tmp_path / "x.npy")
-    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
-        archive.write(tmp_path / "x.npy", "states.npy")
-    with pytest.raises(InputError, match="Python objects"):
-        open_states(tmp_path / "x.npz")
 
 
 def test_what_is_nothing_of_the_kind(tmp_path):

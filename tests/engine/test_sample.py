@@ -1,27 +1,16 @@
 """Sampling with every state recorded."""
 
-import shutil
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
+from sampled_states import sampled
 from scipy import stats
 
-from gatescope.engine import dump_writer, walk
-from gatescope.engine.dump import StateDump
-from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
-from gatescope.engine.resume_points import RESUME_FILE
-from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
+from gatescope.engine.sample import SampleConfig, sample_in_memory
 from gatescope.engine.trained_model import load_model
 
 ALL = ("h", "c", "gates")
-
-
-def sampled(trained, path, seed=0, **config):
-    sample_states(trained, path, SampleConfig(**{"sequences": 5, "length": 12, **config}), seed=seed)
-    return StateDump.open(path)
 
 
 def arrays(dump):
@@ -159,17 +148,6 @@ def test_logits_that_are_not_finite_are_refused(make_model, cell, capture):
         sample_in_memory(trained, SampleConfig(sequences=3, length=4, capture=capture))
 
 
-def test_bfloat16_is_for_memory_and_16_bits_of_precision_for_a_gpu(lstm):
-    config = SampleConfig(sequences=3, length=5, dtype="float32")
-    states, wide = sample_in_memory(lstm, config, dtype=torch.bfloat16), sample_in_memory(lstm, config)
-    assert states.arrays["layer0/c"].dtype == torch.bfloat16
-    assert torch.equal(states.arrays["layer0/c"], wide.arrays["layer0/c"].bfloat16())
-    with pytest.raises(InputError, match="--dtype 'bfloat16' is unknown: expected float16 or float32"):
-        SampleConfig(dtype="bfloat16")
-    with pytest.raises(InputError, match="--precision float16 needs a GPU"):
-        sample_in_memory(lstm, SampleConfig(precision="float16"))
-
-
 @pytest.mark.parametrize("seed", [-1, 2**64])
 def test_a_seed_out_of_range_is_refused(lstm, tmp_path, seed):
     with pytest.raises(InputError, match=f"--seed {seed}: expected"):
@@ -185,50 +163,3 @@ def test_numbers_may_be_those_of_numpy(lstm, tmp_path):
     for seed in (1.0, "1", None):
         with pytest.raises(InputError, match=r"--seed .*: expected a whole number"):
             sampled(lstm, tmp_path / "s.zarr", seed=seed)
-
-
-def test_what_the_disk_has_no_room_for_is_refused_and_leaves_nothing(lstm, tmp_path):
-    with pytest.raises(
-        InputError, match=r"its states take 8[0-9],[0-9,.]+ GB and the disk has .* GB free: record fewer"
-    ):
-        sampled(lstm, tmp_path / "s.zarr", sequences=1000, length=10**9)
-    assert not any(tmp_path.glob("s.zarr*"))
-    assert sampled(lstm, tmp_path / "s.zarr", sequences=2, length=5).n_rows == 10
-
-
-def test_a_dump_that_cannot_be_opened_leaves_nothing(lstm, tmp_path, monkeypatch):
-    def fails(*arguments):
-        raise MemoryError("too large")
-
-    with monkeypatch.context() as patched, pytest.raises(MemoryError):
-        patched.setattr(dump_writer, "BlockWriter", fails)
-        sampled(lstm, tmp_path / "s.zarr", length=7)
-    assert not any(tmp_path.glob("s.zarr*"))
-    sampled(lstm, tmp_path / "s.zarr", length=5)
-    with monkeypatch.context() as patched, pytest.raises(MemoryError):
-        patched.setattr(dump_writer, "BlockWriter", fails)
-        sampled(lstm, tmp_path / "s.zarr", length=5)
-    assert StateDump.open(tmp_path / "s.zarr").verify() == []
-
-
-def test_a_dump_that_was_begun_goes_on_in_the_room_that_it_has(lstm, tmp_path, monkeypatch):
-    """Its blocks are on the disk in their whole length, whether they count or not."""
-    config = {"sequences": 4, "length": 300}
-    count_steps = DumpWriter.count_steps
-
-    def count(self, point, start):
-        count_steps(self, point, start)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(walk, "PIECE_BYTES", 1)
-    for committed in (True, False):
-        path = tmp_path / str(committed)
-        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(DumpWriter, "count_steps", count)
-            sampled(lstm, path, **config)
-        if not committed:
-            (path / RESUME_FILE).unlink()
-        assert StateDump.open(path, finished=False).committed_rows == 0
-        with monkeypatch.context() as patched:
-            patched.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
-            assert sampled(lstm, path, **config).verify() == []

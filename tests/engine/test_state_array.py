@@ -13,7 +13,6 @@ from numcodecs.zstd import Zstd
 from zarr.codecs import BytesCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 from gatescope.engine.block_layout import layout_of_array
-from gatescope.engine.blocked_array import first_not_finite
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import Location
 from gatescope.engine.state_array import StateArray
@@ -228,18 +227,6 @@ def test_value_that_is_not_finite(tmp_path, value):
     array = make(tmp_path / "dump", values, compressors=Crc32cCodec())
     assert array.check_block(2, BLOCK) == f"layer0/h: {value} at row 19, unit 5"
     assert array.check_block(2, 3) is None
-
-
-@given(st.lists(st.floats(width=16), min_size=1, max_size=40), st.sampled_from([np.float16, np.float32, np.float64]))
-def test_first_not_finite(numbers, dtype):
-    values = np.array(numbers, dtype=dtype).reshape(-1, 1)
-    expected = next(((row, 0) for row, finite in enumerate(np.isfinite(values)) if not finite), None)
-    assert first_not_finite(values) == expected
-
-
-def test_integers_are_finite():
-    assert first_not_finite(np.array([0xFFFF], dtype=np.uint16)) is None
-    assert first_not_finite(np.empty((0, 3), dtype=np.float16)) is None
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "remove"])

@@ -1,0 +1,46 @@
+"""hdf5.py: the layouts of LSTMVis and of NeuroX."""
+
+import json
+
+import h5py
+import numpy as np
+from other_files import RANDOM, ROWS, H, N, write_h5
+
+from gatescope.engine.other_dumps import ReadConfig, open_states
+
+
+def test_lstmvis_layout(tmp_path):
+    path = write_h5(tmp_path / "states.hdf5", states1=ROWS, output1=-ROWS, states2=2 * ROWS, word_ids=np.arange(N))
+    source = open_states(path, ReadConfig(sequence_length=50, text=None))
+    assert sorted(source.names) == ["output1", "states1", "states2"]
+    assert np.array_equal(source.features(["states2"]), 2 * ROWS)
+    assert source.sequence_starts.tolist() == [0, 50, 100, 120] and source.document_starts.tolist() == [0, N]
+    assert np.array_equal(source.tokens, np.arange(N))
+
+
+def test_neurox_layout(tmp_path):
+    sentences = ["a b c", "b", "a b c (Occurrence 2)", "c c"] + [f"w{i} b" for i in range(8)]
+    lengths = [len(sentence.split(" (")[0].split()) for sentence in sentences]
+    values = [RANDOM.normal(size=(2, length, H)).astype(np.float32) for length in lengths]
+    path = write_h5(tmp_path / "acts.hdf5", **{str(i): each for i, each in enumerate(values)})
+    with h5py.File(path, "a") as file:
+        index = file.create_dataset("sentence_to_index", (1,), dtype=h5py.special_dtype(vlen=str))
+        index[0] = json.dumps({sentence: str(i) for i, sentence in enumerate(sentences)})
+    source = open_states(path)
+    assert source.names == ["layer0", "layer1"] and source.n_rows == sum(lengths)
+    assert np.array_equal(source.sequence_starts, np.cumsum([0, *lengths]))
+    for layer in (0, 1):
+        expected = np.concatenate([each[layer] for each in values])
+        assert np.array_equal(np.asarray(source.array(f"layer{layer}")), expected)
+        assert np.array_equal(source.array(f"layer{layer}")[2:5], expected[2:5])
+    words = " ".join(sentence.split(" (")[0] for sentence in sentences).split()
+    first = {word: words.index(word) for word in words}
+    same = source.tokens[[first[word] for word in words]]
+    assert np.array_equal(source.tokens, same) and len(set(source.tokens)) == len(first)
+
+
+def test_numbers_for_names_are_no_sentences_without_their_index(tmp_path):
+    cubes = RANDOM.normal(size=(2, 15, 8, H)).astype(np.float32)
+    source = open_states(write_h5(tmp_path / "layers.h5", **{"0": cubes[0], "1": cubes[1]}))
+    assert source.names == ["0", "1"] and source.n_rows == 120 and len(source.sequence_starts) == 9
+    assert np.array_equal(source.array("1")[15:30], cubes[1][:, 1])

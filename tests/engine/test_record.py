@@ -1,0 +1,73 @@
+"""record.py: the room and the precision that recording needs, and what an attempt leaves."""
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+from sampled_states import sampled
+
+from gatescope.engine import dump_writer, walk
+from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_writer import DumpWriter
+from gatescope.engine.errors import InputError
+from gatescope.engine.resume_points import RESUME_FILE
+from gatescope.engine.sample import SampleConfig, sample_in_memory
+
+
+def test_bfloat16_is_for_memory_and_16_bits_of_precision_for_a_gpu(lstm):
+    config = SampleConfig(sequences=3, length=5, dtype="float32")
+    states, wide = sample_in_memory(lstm, config, dtype=torch.bfloat16), sample_in_memory(lstm, config)
+    assert states.arrays["layer0/c"].dtype == torch.bfloat16
+    assert torch.equal(states.arrays["layer0/c"], wide.arrays["layer0/c"].bfloat16())
+    with pytest.raises(InputError, match="--dtype 'bfloat16' is unknown: expected float16 or float32"):
+        SampleConfig(dtype="bfloat16")
+    with pytest.raises(InputError, match="--precision float16 needs a GPU"):
+        sample_in_memory(lstm, SampleConfig(precision="float16"))
+
+
+def test_what_the_disk_has_no_room_for_is_refused_and_leaves_nothing(lstm, tmp_path):
+    with pytest.raises(
+        InputError, match=r"its states take 8[0-9],[0-9,.]+ GB and the disk has .* GB free: record fewer"
+    ):
+        sampled(lstm, tmp_path / "s.zarr", sequences=1000, length=10**9)
+    assert not any(tmp_path.glob("s.zarr*"))
+    assert sampled(lstm, tmp_path / "s.zarr", sequences=2, length=5).n_rows == 10
+
+
+def test_a_dump_that_cannot_be_opened_leaves_nothing(lstm, tmp_path, monkeypatch):
+    def fails(*arguments):
+        raise MemoryError("too large")
+
+    with monkeypatch.context() as patched, pytest.raises(MemoryError):
+        patched.setattr(dump_writer, "BlockWriter", fails)
+        sampled(lstm, tmp_path / "s.zarr", length=7)
+    assert not any(tmp_path.glob("s.zarr*"))
+    sampled(lstm, tmp_path / "s.zarr", length=5)
+    with monkeypatch.context() as patched, pytest.raises(MemoryError):
+        patched.setattr(dump_writer, "BlockWriter", fails)
+        sampled(lstm, tmp_path / "s.zarr", length=5)
+    assert StateDump.open(tmp_path / "s.zarr").verify() == []
+
+
+def test_a_dump_that_was_begun_goes_on_in_the_room_that_it_has(lstm, tmp_path, monkeypatch):
+    """Its blocks are on the disk in their whole length, whether they count or not."""
+    config = {"sequences": 4, "length": 300}
+    count_steps = DumpWriter.count_steps
+
+    def count(self, point, start):
+        count_steps(self, point, start)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(walk, "PIECE_BYTES", 1)
+    for committed in (True, False):
+        path = tmp_path / str(committed)
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(DumpWriter, "count_steps", count)
+            sampled(lstm, path, **config)
+        if not committed:
+            (path / RESUME_FILE).unlink()
+        assert StateDump.open(path, finished=False).committed_rows == 0
+        with monkeypatch.context() as patched:
+            patched.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
+            assert sampled(lstm, path, **config).verify() == []
