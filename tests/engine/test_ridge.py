@@ -234,3 +234,11 @@ def test_times_and_values_that_are_missing_are_no_targets():
         given[3] = missing
         with pytest.raises(InputError, match=r"Y contains NaN or inf at \(3, 0\)"):
             RidgeProbes().fit(X, given)
+
+
+def test_the_gradient_is_that_of_the_unit_where_it_is_largest():
+    """Of a unit that is always 0 it is exactly 0, of the others rounding errors of large sums."""
+    generator = np.random.default_rng(0)
+    X = 1e3 + generator.standard_normal((200, 6))
+    X[:, 2] = 0
+    assert RidgeProbes(C=10.0).fit(X, X @ generator.standard_normal((6, 3))).grad_norm_.max() > 0

@@ -1,0 +1,56 @@
+"""console.py: what every command checks before its work begins."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gatescope.analysis.console import device_of, prepared
+from gatescope.engine.errors import InputError
+
+
+@dataclass(frozen=True)
+class Flags:
+    labels: Path | None
+    steps: int
+
+
+def given(*arguments, **named):
+    """What a command is called with, once its work is done."""
+    seen = []
+    prepared(lambda *args, **kwargs: seen.append((args, kwargs)))(*arguments, **named)()
+    return seen[0]
+
+
+def test_nothing_is_done_before_it_is_asked_for():
+    done = []
+    work = prepared(done.append)(3)
+    assert done == []
+    work()
+    assert done == [3]
+
+
+def test_a_tilde_is_expanded_wherever_a_path_stands(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    args, named = given(Path("~/a"), (Path("~/b"), "~/c"), read=Flags(Path("~/d"), 3), out=None)
+    assert args == (tmp_path / "a", (tmp_path / "b", "~/c"))
+    assert named == {"read": Flags(tmp_path / "d", 3), "out": None}
+    assert given(read=Flags)[1] == {"read": Flags}
+
+
+def test_a_seed_is_a_number_of_63_bits():
+    assert given(seed=0)[1] == {"seed": 0} and given(seed=2**63 - 1)[1] == {"seed": 2**63 - 1}
+    for seed in (-1, 2**63):
+        with pytest.raises(InputError, match=rf"--seed {seed}: expected a whole number from 0 to 2\^63 - 1"):
+            prepared(print)(seed=seed)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_gpu_is_taken_where_there_is_one(monkeypatch, there):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
+    assert device_of("auto") == ("cuda" if there else "cpu") and device_of("cpu") == "cpu"
+    if there:
+        assert device_of("cuda") == "cuda"
+    else:
+        with pytest.raises(InputError, match="--device cuda: torch finds no CUDA GPU here"):
+            device_of("cuda")

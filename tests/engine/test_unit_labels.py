@@ -1,0 +1,39 @@
+"""unit_labels.py: which hypotheses are looked at together, and AUROCs where some rows weigh nothing."""
+
+import numpy as np
+import pytest
+
+from gatescope.engine.unit_labels import FEW_TARGETS, label_tiles
+from gatescope.engine.weights import Weights
+
+N = 20
+
+
+def weights_of(groups):
+    """Weights of hypotheses, equal for those of equal numbers."""
+    columns = np.random.default_rng(0).random((max(groups) + 1, N))
+    return Weights(columns[np.array(groups)].T, N, len(groups), np)
+
+
+def listed(tiles):
+    return [(numbers.tolist(), alike) for numbers, alike in tiles]
+
+
+def test_hypotheses_of_equal_weights_stand_together_and_few_with_other_few():
+    assert FEW_TARGETS == 4
+    tiles = label_tiles(weights_of([0, 1, 0, 2, 0, 0, 1, 0]), np.ones(8, bool), 3)
+    assert listed(tiles) == [([0, 2, 4], True), ([5, 7], True), ([1, 6, 3], False)]
+    wanted = np.array([True, True, True, False, True, True, True, False])
+    assert listed(label_tiles(weights_of([0, 1, 0, 2, 0, 0, 1, 0]), wanted, 9)) == [
+        ([0, 2, 4, 5], True),
+        ([1, 6], False),
+    ]
+
+
+@pytest.mark.parametrize("weight", [None, np.arange(1.0, N + 1)])
+def test_shared_weights_need_no_company(weight):
+    weights = Weights(weight, N, 3, np)
+    assert listed(label_tiles(weights, np.array([True, False, True]), 5)) == [([0, 2], True)]
+    assert listed(label_tiles(weights, np.ones(3, bool), 2)) == [([0, 1], True), ([2], True)]
+    # There is a tile even where there is nothing to fit.
+    assert listed(label_tiles(weights, np.zeros(3, bool), 2)) == [([], True)]
