@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from known_dump import write
 from small_run import SAMPLE, TRAIN
 
 from gatescope.analysis.cli import main
@@ -89,3 +90,11 @@ def test_info_compares_the_weights_of_a_dump_with_a_model(model, states, text, t
     shutil.copytree(states, tmp_path / "states.zarr")
     assert main(["info", str(tmp_path)]) == 2
     assert "is of another model" in capsys.readouterr().err
+
+
+def test_all_faults_of_an_unfinished_dump_are_said_at_once(tmp_path, capsys):
+    path = write(tmp_path / "states.zarr", rows=700)
+    (path / "layer0" / "h" / "c.4.0").unlink()
+    assert main(["info", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert "not finished: 640 of 1000 rows are written; layer0/h: block 4" in said

@@ -1,3 +1,5 @@
+from itertools import combinations_with_replacement
+
 import pytest
 
 from gatescope.analysis.c_lexer import BLOCK_COMMENT, CHARACTER, CODE, LINE_COMMENT, STRING, lex
@@ -14,6 +16,8 @@ ROWS = {
     "include of nothing": ("#include <\n'", "...........c", '#include <\n"'),
     "import": ("#import <'>", "...........", "#import <'>"),
     "half an include": ("#inc <'>", "......cc", '#inc <""'),
+    "escaped quote": (r'"\""a', "sss..", '""""a'),
+    "escaped backslash": (r'"\\"a"', "sss..s", '""""a"'),
     "unterminated string": ('"a\nb', "ss..", '""\nb'),
 }
 TEXTS = [text for text, _, _ in ROWS.values()]
@@ -58,13 +62,18 @@ def test_what_only_the_next_character_decides(text, mode, tail):
     assert lex(text.encode(), CODE, b"")[2:] == (mode, tail)
 
 
-@pytest.mark.parametrize("text", TEXTS)
-def test_character_by_character(text):
-    whole, left, *_ = lex(text.encode(), CODE, b"")
+def in_pieces(pieces):
     mode, tail, modes, code = CODE, b"", [], b""
-    for character in text.encode():
-        found, piece, mode, tail = lex(bytes([character]), mode, tail)
+    for each in pieces:
+        found, left, mode, tail = lex(each.encode(), mode, tail)
         modes += found.tolist()
-        code += piece
-    assert modes == whole.tolist()
-    assert code == left
+        code += left
+    return modes, code
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_pieces_are_lexed_as_the_whole(text):
+    whole, left, *_ = lex(text.encode(), CODE, b"")
+    assert in_pieces(text) == (whole.tolist(), left)
+    for first, second in combinations_with_replacement(range(len(text) + 1), 2):
+        assert in_pieces([text[:first], text[first:second], text[second:]]) == (whole.tolist(), left), (first, second)

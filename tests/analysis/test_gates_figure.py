@@ -5,7 +5,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from gatescope.analysis.figures import paper_style
-from gatescope.analysis.gates_figure import gates_figure
+from gatescope.analysis.gates_figure import BOTTOM, LEFT, PANEL, RIGHT, TOP, gates_figure
 from gatescope.analysis.results import Result
 
 
@@ -32,6 +32,17 @@ def test_a_panel_for_each_gate_of_each_layer_has_a_dot_for_each_unit():
 
 def test_more_layers_than_a_page_has_room_for_are_left_out():
     assert len(gates_figure(result("rz", 40)).axes) == 12
+
+
+@pytest.mark.parametrize("gates, layers", [("ifo", 1), ("rz", 3), ("f", 2)])
+def test_panels_are_as_large_in_every_figure(gates, layers):
+    figure = gates_figure(result(gates, layers))
+    width, height = figure.get_size_inches()
+    assert width - len(gates) * PANEL == pytest.approx(LEFT + RIGHT)
+    assert height - layers * PANEL == pytest.approx(BOTTOM + TOP)
+    for axes in figure.axes:
+        place = axes.get_position()
+        assert 0.85 * PANEL < place.width * width <= PANEL and 0.85 * PANEL < place.height * height <= PANEL
 
 
 @pytest.mark.parametrize("gates, layers", [("ifo", 1), ("rz", 3), ("f", 1)])

@@ -132,7 +132,7 @@ def test_unknown_language():
 
 def test_every_hypothesis_has_a_description_of_one_line():
     for each in library():
-        assert each.description.endswith("."), each.name
+        assert each.description[0].isupper() and each.description.endswith("."), each.name
         assert len(each.description) < 110, each.name
 
 

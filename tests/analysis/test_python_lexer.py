@@ -1,3 +1,5 @@
+from itertools import combinations_with_replacement
+
 import pytest
 
 from gatescope.analysis.python_lexer import CODE, COMMENT, MODES, STRING, Lexer, LexerState
@@ -55,6 +57,7 @@ ROWS = {
     "newline ends a nested one": ("f'{f'{\na'", ".S..S...S"),
     "template string": ("t'{a}'b", ".S..S.."),
     "f-string continued with a carriage return": ("f'a\\\r\nb'c", ".SSSSSS.."),
+    "continued behind a literal": ("'a'\\\nb'c'", "SS....SS."),
     "brackets in a field": ("f'{(a:b)}'c", ".S......S.."),
 }
 
@@ -78,3 +81,5 @@ def modes(pieces):
 def test_modes(text, expected):
     assert modes([text]) == expected
     assert modes(list(text)) == expected
+    for first, second in combinations_with_replacement(range(len(text) + 1), 2):
+        assert modes([text[:first], text[first:second], text[second:]]) == expected, (first, second)

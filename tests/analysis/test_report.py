@@ -314,6 +314,15 @@ def test_an_answer_that_is_no_is_given(tmp_path, write_result, change, words):
     ]
 
 
+def test_numbers_of_folds_stand_in_their_order(tmp_path, write_result, texts_to_draw):
+    folders = [write_result(tmp_path / str(folds), hypotheses=[("inside_string", '"', 0.9)]) for folds in (10, 5)]
+    for folder in folders:
+        records = [record | {"folds": int(folder.name)} for record in json.loads((folder / "probes.json").read_text())]
+        (folder / "probes.json").write_text(json.dumps(records))
+    page = Page(write_report(folders, tmp_path / "r").read_text(encoding="utf-8"))
+    assert sum(each["text"].startswith("Of 5 or 10 folds each is tested once") for each in page.all("p")) == 1
+
+
 def test_bad_input_leaves_the_earlier_report_alone(tmp_path, write_result):
     folder = write_result(tmp_path / "lstm", hypotheses=[("inside_string", '"', 0.9)])
     (folder / "report.html").write_text("earlier")

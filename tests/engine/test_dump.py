@@ -71,6 +71,14 @@ def test_features_after_the_character(dump):
     assert dump.features([]).shape == (N, 0)
 
 
+@pytest.mark.parametrize("alignment", ["post", "pre"])
+def test_one_name_is_that_of_one_array(dump, alignment):
+    expected = dump.features(["layer1/c"], alignment)
+    assert np.array_equal(dump.features("layer1/c", alignment), expected)
+    if alignment == "post":
+        assert np.array_equal(dump.states("layer1/c")[:], expected)
+
+
 def test_features_before_the_character(dump):
     features = dump.features(["layer0/h", "layer1/c"], alignment="pre")
     for row in range(N):

@@ -149,6 +149,15 @@ def test_altered_attributes(own, before, after):
     assert problems(own) == ["zarr.json: its attributes do not match their checksum, something altered them"]
 
 
+def test_attributes_may_stand_in_another_order(own):
+    file = own / "zarr.json"
+    group = json.loads(file.read_text())
+    group["attributes"] = dict(reversed(group["attributes"].items()))
+    group["attributes"]["gatescope"] = dict(reversed(group["attributes"]["gatescope"].items()))
+    file.write_text(json.dumps(group))
+    assert problems(own) == []
+
+
 @pytest.mark.parametrize(
     ("entry", "problem"),
     [

@@ -4,8 +4,10 @@ import json
 
 import h5py
 import numpy as np
+import pytest
 from other_files import RANDOM, ROWS, H, N, write_h5
 
+from gatescope.engine.errors import InputError
 from gatescope.engine.other_dumps import ReadConfig, open_states
 
 
@@ -44,3 +46,15 @@ def test_numbers_for_names_are_no_sentences_without_their_index(tmp_path):
     source = open_states(write_h5(tmp_path / "layers.h5", **{"0": cubes[0], "1": cubes[1]}))
     assert source.names == ["0", "1"] and source.n_rows == 120 and len(source.sequence_starts) == 9
     assert np.array_equal(source.array("1")[15:30], cubes[1][:, 1])
+
+
+def test_sentences_without_a_word_are_no_rows(tmp_path):
+    values = {"0": np.zeros((2, 0, H), np.float32), "1": np.ones((2, 3, H), np.float32)}
+    index = json.dumps({"": "0", "a b c": "1"})
+    for name, chosen in (("some", values), ("none", {"0": values["0"]})):
+        path = write_h5(tmp_path / f"{name}.h5", **chosen)
+        with h5py.File(path, "a") as file:
+            file.create_dataset("sentence_to_index", data=[index], dtype=h5py.string_dtype())
+    assert open_states(tmp_path / "some.h5").sequence_starts.tolist() == [0, 3]
+    with pytest.raises(InputError, match=r"layer0 is float32 \[0, 0\]: expected floats .*, not empty"):
+        open_states(tmp_path / "none.h5")

@@ -53,3 +53,16 @@ def test_directions_are_those_of_the_matrix_and_pairs_without_curvature_are_left
         found = inverse.direction(columns, g)
     for k in range(3):
         np.testing.assert_allclose(found[:, k], -matrices[k] @ g[:, k], rtol=1e-9)
+
+
+def test_a_matrix_of_its_own_leaves_the_others_the_shared_one():
+    generator = np.random.default_rng(0)
+    X, g, columns = generator.standard_normal((300, 4)), generator.standard_normal((5, 3)), np.arange(3)
+    with RowBlocks(X, np.float64) as rows:
+        inverse = inverse_hessians(rows, 3)
+        before = inverse.direction(columns, g)
+        inverse.renew(columns[:1], lambda column: np.full(300, 1e-3), waiting=False)
+        found = inverse.direction(columns, g)
+    np.testing.assert_array_equal(found[:, 1:], before[:, 1:])
+    # Where the loss is hardly curved steps are long.
+    assert np.linalg.norm(found[:, 0]) > 2 * np.linalg.norm(before[:, 0]) and found[:, 0] @ g[:, 0] < 0

@@ -119,8 +119,9 @@ def test_settings_out_of_range(field, value):
         SampleConfig(**{field: value})
 
 
-def test_scores_are_those_of_the_model_whatever_it_was_drawn_with(make_model, tmp_path):
-    trained = load_model(make_model(cell="gru"))
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_scores_are_those_of_the_model_whatever_it_was_drawn_with(make_model, tmp_path, layers):
+    trained = load_model(make_model(cell="gru", layers=layers))
     model = trained.model.double()
     capture = ("h", "log_probability", "entropy")
     dump = sampled(trained, tmp_path / "s.zarr", capture=capture, dtype="float32", length=40, temperature=0.5, top_k=4)
@@ -129,10 +130,10 @@ def test_scores_are_those_of_the_model_whatever_it_was_drawn_with(make_model, tm
     with torch.no_grad():
         p = model(read[:, :-1].T, model.zero_state(5))[0].log_softmax(dim=2).transpose(0, 1)
     expected = {
-        "layer2/log_probability": p.gather(2, tokens[..., None])[..., 0],
-        "layer2/entropy": -(p * p.exp()).sum(dim=2),
+        f"layer{layers}/log_probability": p.gather(2, tokens[..., None])[..., 0],
+        f"layer{layers}/entropy": -(p * p.exp()).sum(dim=2),
     }
-    assert dump.names == ["layer0/h", "layer1/h", *expected]
+    assert dump.names == [*(f"layer{layer}/h" for layer in range(layers)), *expected]
     for name, values in expected.items():
         assert dump.array(name).shape == (200, 1)
         np.testing.assert_allclose(np.asarray(dump.array(name))[:, 0], values.flatten(), rtol=1e-5, atol=1e-6)

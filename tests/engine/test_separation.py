@@ -111,6 +111,15 @@ def test_many_free_directions(device, gap):
         assert probes.status_.tolist() == ["separable" if gap else "converged"] and 0 < wrong < 40
 
 
+def test_one_row_on_the_wrong_side_leaves_a_plane_through_it():
+    """Three rows lie on the plane, and two of them have one label."""
+    X = np.concatenate([np.linspace(-2, -1, 20), np.zeros(3), np.linspace(1, 2, 20)])[:, None]
+    y = np.repeat([False, True], [21, 22])
+    assert has_plane(X, y, np.ones(43))
+    probes = LogisticProbes(np.inf).fit(X, y)
+    assert (probes.predict(X) != y).sum() == 1 and probes.status_.tolist() == ["separable"]
+
+
 def test_a_programme_that_fails_stops_nothing(monkeypatch):
     X, y, _ = with_a_mark()
     real = separation.linprog
