@@ -110,6 +110,16 @@ def test_what_is_no_token_is_refused_or_left_out_aloud(tmp_path):
         assert open_states(path).tokens is None
 
 
+@pytest.mark.parametrize("beyond", [2**32 - 1, 2**32, 2**40])
+def test_numbers_that_32_bits_do_not_hold_are_refused(tmp_path, beyond):
+    tokens = np.arange(N, dtype=np.uint64)
+    tokens[3] = 2**32 - 2
+    assert np.array_equal(open_states(write(tmp_path / "x.npz", h=ROWS, tokens=tokens)).tokens, tokens)
+    tokens[3] = beyond
+    with pytest.raises(InputError, match=f"tokens are not {N} whole numbers from 0"):
+        open_states(write(tmp_path / "x.npz", h=ROWS, tokens=tokens))
+
+
 def test_numbers_are_taken_before_words(tmp_path):
     source = open_states(write(tmp_path / "x.npz", h=ROWS, words=WORDS, word_ids=np.arange(N) % 5))
     assert np.array_equal(source.tokens, np.arange(N) % 5)

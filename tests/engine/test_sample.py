@@ -7,8 +7,10 @@ from sampled_states import sampled
 from scipy import stats
 
 from gatescope.engine.errors import InputError
+from gatescope.engine.model import Architecture
 from gatescope.engine.sample import SampleConfig, sample_in_memory
 from gatescope.engine.trained_model import load_model
+from gatescope.engine.vocabulary import Vocabulary
 
 ALL = ("h", "c", "gates")
 
@@ -117,6 +119,21 @@ def test_a_finished_dump_is_left_alone_and_other_settings_are_refused(lstm, tmp_
 def test_settings_out_of_range(field, value):
     with pytest.raises(InputError, match=f"--{field}"):
         SampleConfig(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"capture": ("c",)}, "--capture c"),
+        ({"prime": "é"}, "--prime 'é'"),
+        ({"precision": "float16"}, "--precision float16 needs a GPU"),
+    ],
+)
+def test_what_a_model_cannot_give_is_refused_before_its_training(config, said):
+    architecture, vocabulary = Architecture(cell="gru"), Vocabulary(("\n", "a"))
+    SampleConfig(capture=("h", "gates"), prime="a\n").require(architecture, vocabulary, "cpu")
+    with pytest.raises(InputError, match=said):
+        SampleConfig(**config).require(architecture, vocabulary, "cpu")
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
