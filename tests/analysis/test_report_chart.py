@@ -7,6 +7,7 @@ from report_page import Page, keys_of, page_of, tables, within
 
 from gatescope.analysis.read_results import read_results
 from gatescope.analysis.report import write_report
+from gatescope.analysis.report_chart import CROSS, marks_of
 from gatescope.analysis.results import headline, leading, score
 
 
@@ -60,3 +61,12 @@ def test_what_lies_beyond_the_left_end_is_an_arrow(tmp_path, write_result, texts
         for row in rows.values():
             arrows = [e for e in within(row, "path") if e["attrs"]["class"] == "plain dot"]
             assert len(arrows) == (measure != "f1") and bool(within(row, "circle")) == (measure == "f1")
+
+
+@pytest.mark.parametrize(("measure", "least"), [("auroc", 0.5), ("r2", 0.0)])
+def test_what_lies_on_the_left_end_is_not_beyond_it(measure, least):
+    keys = (measure, f"{measure}_low", f"{measure}_high", f"baseline_text_{measure}")
+    marks = marks_of(dict.fromkeys(keys, least), measure, "plain", 8)
+    assert 'cut"' not in marks and '<circle class="plain dot" cx="0.0%"' in marks and CROSS in marks
+    marks = marks_of(dict.fromkeys(keys, least - 0.01), measure, "plain", 8)
+    assert marks.count('"mark cut"') == 1 and '<path class="plain dot"' in marks and "<circle" not in marks

@@ -94,6 +94,20 @@ def test_each_panel_has_the_colour_of_its_numbers():
     assert np.all(np.ptp(cell, axis=1) < 24)
 
 
+def test_each_character_stands_in_its_cell():
+    image = pixels(text_figure(excerpt("x\nM\t|")), dpi=288)
+    ink, line = np.all(image < 96, axis=2), int(4 * CELL_HEIGHT)
+    for i_panel in range(3):
+        for number, columns in ((0, [0]), (1, [0, 4])):
+            # Four pixels a point; 51 points of heading above the first line.
+            left, top = 4 * (10 + i_panel * (44 * CELL_WIDTH + 18)), int(4 * (51 + number * CELL_HEIGHT))
+            drawn = np.flatnonzero(ink[top : top + line, int(left) : int(left + 4 * 8 * CELL_WIDTH)].any(axis=0))
+            assert sorted({int(x / (4 * CELL_WIDTH)) for x in drawn + 0.5}) == columns
+            rows = np.flatnonzero(ink[top : top + line, int(left) : int(left + 4 * CELL_WIDTH)].any(axis=1))
+            # The feet of a letter stand on the line, 73% of a cell below its top.
+            assert abs(rows.max() - 0.73 * line) <= 1.5
+
+
 def test_only_wrong_predictions_are_underlined():
     figure = text_figure(excerpt("    ", (0, 1, 1, None), (0.9, 0.9, 0.1, 0.1)))
     image = pixels(figure)

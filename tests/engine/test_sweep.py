@@ -77,7 +77,8 @@ def test_long_blocks_on_a_device(device, dtype):
     X = torch.from_numpy(generator.standard_normal((9000, 5))).to(dtype)
     exact = X.to(torch.float64).numpy()
     # Slopes beyond the range of float16, and far below its smallest number.
-    signed = (generator.choice([-1.0, 1.0], (9000, 3)) * [1e-12, 1.0, 1e6]).astype(np.float32)
+    weight = generator.choice([1e-6, 0.1, 1.0], (9000, 1)) * [1e-12, 1.0, 1e6]
+    signed = (generator.choice([-1.0, 1.0], (9000, 3)) * weight).astype(np.float32)
     step = (generator.standard_normal((5, 3)) * [1e-3, 1.0, 30.0]).astype(np.float32)
     offset = generator.standard_normal(3).astype(np.float32)
     with RowBlocks(as_rows(device(X)), np.float32) as rows:
