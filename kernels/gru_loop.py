@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gatescope.kernels.host import empty
+from gatescope.kernels.host import array, empty
 from gatescope.kernels.products import Gradients, add_product, by_columns, factors, fits_panels, input_product, wide
 from gatescope.kernels.time_blocks import BLOCK, blocks, cleared_rows, entering_block
 
@@ -107,17 +107,17 @@ def _walk_on_host(
     hidden, reset_after, h = h.shape[1], len(weights) == 1, h.detach().contiguous()
     first = block[..., : 3 * hidden] if reset_after else block[..., hidden : 3 * hidden]
     parts = (first, block[..., :hidden], block[..., 3 * hidden :], y)
-    arrays = zip(block.numpy(), y.numpy(), strict=True)
+    arrays, before = zip(array(block), array(y), strict=True), array(h)
     for product, p, n, out, (a, state), clear in zip(*(part.unbind(0) for part in parts), arrays, clears, strict=True):
         if clear is not None:
             h = h.masked_fill(clear, 0)
-        before = h.numpy()
+            before = array(h)
         add_product(product, h, weights[0])
         gru_gates(a, before, reset_after)
         if not reset_after:
             add_product(n, p, weights[1])
         gru_state(a, before, state, reset_after)
-        h = out
+        h, before = out, state
     return h
 
 
@@ -235,16 +235,16 @@ def _walk_back_on_host(
     all_given = gradient.new_empty(*gradient.shape[:2], 0) if given is None else given.flatten(2)
     inner = gradient[..., : 3 * hidden] if reset_after else gradient[..., hidden : 3 * hidden]
     every_p, every_n = gradient[..., :hidden], gradient[..., 3 * hidden :]
-    nothing, above = torch.zeros_like(dh), dh.numpy()
-    arrays = zip(a.flatten(2).numpy(), before.numpy(), gradient.numpy(), strict=True)
-    for t, (saved, state, g) in reversed(list(enumerate(arrays))):
-        of_step, clear = all_given[t].numpy(), clears[t]
+    nothing, above = torch.zeros_like(dh), array(dh)
+    arrays = zip(*map(array, (a.flatten(2), before, gradient, all_given)), strict=True)
+    for t, (saved, state, g, of_step) in reversed(list(enumerate(arrays))):
+        clear = clears[t]
         gru_state_back(saved, state, above, of_step, g)
         if not reset_after:
             p = every_p[t].zero_() if given is None else every_p[t].copy_(all_given[t, :, :hidden])
             add_product(p, every_n[t], weights[1])
-        dy = dys[t].contiguous() if clear is None else nothing
-        gru_reset_back(saved, state, above, of_step, g, dy.numpy(), reset_after)
+        dy = array(dys[t] if clear is None else nothing)
+        gru_reset_back(saved, state, above, of_step, g, dy, reset_after)
         add_product(dh, inner[t], weights[0])
         if clear is not None:
             dh.masked_fill_(clear, 0).add_(dys[t])

@@ -95,12 +95,20 @@ def empty(dtype: torch.dtype, device: torch.device, *shape: int) -> Tensor:
 
 
 def array(tensor: Tensor) -> Any:
-    """A tensor's values as NumPy has them, one behind the other in memory."""
-    return tensor.detach().contiguous().numpy()
+    """A tensor's values as NumPy has them, one behind the other in memory: its own where they lie so.
+
+    After `Tensor.numpy` nobody could resize that memory any more, as FSDP does with weights.
+    """
+    return np.from_dlpack(tensor.detach().contiguous())
 
 
 def flat(tensor: Tensor | None, like: Tensor | None = None) -> Any:
     """A tensor's values one behind the other; of None none, of the dtype of another tensor or bool."""
     if tensor is None:
-        tensor = torch.empty(0, dtype=torch.bool) if like is None else like.new_empty(0)
+        return _nothing(torch.bool if like is None else like.dtype)
     return array(tensor).reshape(-1)
+
+
+@functools.cache
+def _nothing(dtype: torch.dtype) -> Any:
+    return array(torch.empty(0, dtype=dtype))

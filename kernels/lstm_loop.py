@@ -13,11 +13,12 @@ block's part of dx, dW_ih and dW_hh.
 from __future__ import annotations
 
 import functools
+from itertools import repeat
 
 import torch
 from torch import Tensor
 
-from gatescope.kernels.host import empty
+from gatescope.kernels.host import array, empty
 from gatescope.kernels.products import (
     Gradients,
     add_product,
@@ -78,12 +79,15 @@ def lstm_forward(
     for start, stop in blocks(n_steps):
         block = a[start:stop] if save else a[: stop - start]
         input_product(x[start:stop], w_ih, bias, block)
-        for all_, c_out, h_out, clear in zip(block, cells[start:stop], y[start:stop], clears[start:stop], strict=True):
+        outputs = block, cells[start:stop], y[start:stop]
+        arrays = zip(*map(array, outputs), strict=True) if on_host else repeat((), len(block))
+        for all_, c_out, h_out, clear, own in zip(*outputs, clears[start:stop], arrays, strict=True):
             if clear is not None:
                 h, c = h.masked_fill(clear, 0), c.masked_fill(clear, 0)
             add_product(all_, h, w_t)
             if on_host:
-                lstm_state(all_.numpy(), c.numpy(), c_out.numpy(), h_out.numpy())
+                a_own, c_own, h_own = own
+                lstm_state(a_own, array(c), c_own, h_own)
             else:
                 activate(all_, c, c_out, h_out)
             h, c = h_out, c_out

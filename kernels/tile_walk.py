@@ -104,12 +104,14 @@ class TileWalk:
             x, width, tokens = outputs[1], states[0].shape[1], NO_TOKENS
         h, logits = self._states[-1][0], bias.new_empty(n_rows, len(bias))
         weights = torch.empty_like(logits)
-        degree = array(bias).dtype.type(bounded(temperature))
+        of_logits, of_weights, numbers, drawn = map(array, (logits, weights, uniform, ids))
+        degree = of_logits.dtype.type(bounded(temperature))
         for t in range(n_steps):
-            weigh_rows(array(torch.addmm(bias, h, weight, out=logits)), degree, array(weights))
-            pick_rows(array(keep_likely(weights, top_k, top_p)), array(uniform[t]), array(ids[t]))
+            torch.addmm(bias, h, weight, out=logits)
+            weigh_rows(of_logits, degree, of_weights)
+            pick_rows(array(keep_likely(weights, top_k, top_p)), numbers[t], drawn[t])
             # Where none could be drawn, whoever asked refuses all of them.
-            np.minimum(array(ids[t]), len(bias) - 1, out=read[t * n_rows : (t + 1) * n_rows])
+            np.minimum(drawn[t], len(bias) - 1, out=read[t * n_rows : (t + 1) * n_rows])
             for arguments, width in walks:
                 self._walk(*arguments, 1, n_rows, t * n_rows, width, *self._options)
         return ids

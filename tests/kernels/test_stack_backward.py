@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from stacks import B, H, I, T, captured
+from stacks import B, H, I, T, as_state, captured, flat, inputs
 
 
 @pytest.mark.parametrize("backend", ["loop", "triton"])
@@ -43,6 +43,20 @@ def test_an_input_is_kept_only_for_a_weight_that_is_trained(cell, backend, layer
     frozen, gradients = run()
     assert trained and not frozen
     assert all(map(torch.equal, gradients, expected))
+
+
+@pytest.mark.parametrize("steps", [T, 20], ids=["few-rows", "many-rows"])
+def test_memory_can_be_resized_afterwards(cell, steps):
+    """That of what was given, as FSDP does with weights, and of what came back; NumPy's view of it would forbid it."""
+    module = cell.module(I, H, 2, backend="loop", **cell.options)
+    x, *states = inputs(cell, module.double(), batch=2)
+    x = x.detach()[:1].repeat(steps, 1, 1)
+    given = [x, *states, torch.rand(steps, 2) < 0.2]
+    y, state, captures = module(x, as_state(states), cell.outputs, given[-1])
+    upstream = torch.ones_like(y)
+    y.backward(upstream)
+    for each in (*given, *module.parameters(), *flat((y, state)), *captures.values(), upstream):
+        assert each.untyped_storage().resizable()
 
 
 @pytest.mark.parametrize("steps", [2, 20])
