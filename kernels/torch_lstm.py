@@ -1,17 +1,24 @@
-"""Torch's own LSTM on a CPU, oneDNN's, which no loop of separate operators beats where only the output is asked."""
+"""Torch's own LSTM on a CPU, oneDNN's, which no loop of separate operators beats where only the output is asked.
+
+Packed sequences of unequal length it takes step by step in separate operators, which autograd goes back through one by
+one: those are trained faster in the loop of this package, unless steps are few or most of what it reads is padding.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from gatescope.kernels.backend import transformed
 from gatescope.kernels.batch import Batch
 from gatescope.kernels.checks import States
 from gatescope.kernels.dropout import dropout
-from gatescope.kernels.operators import exporting
+from gatescope.kernels.operators import differentiable, exporting
 from gatescope.kernels.products import onednn_multiplies_bfloat16
 from gatescope.kernels.stack import RecurrentStack
+
+MANY_STEPS = 16  # for which the loop's own calls no longer matter
 
 
 def torch_lstm(module: RecurrentStack, batch: Batch) -> tuple[Tensor, States] | None:
@@ -36,6 +43,8 @@ def torch_lstm(module: RecurrentStack, batch: Batch) -> tuple[Tensor, States] | 
     if not _multiplies(torch.get_autocast_dtype("cpu") if autocast else batch.x.dtype):
         return None
     states, packed = batch.states, batch.packed
+    if packed is not None and _steps_apart(packed) and differentiable(*batch.tensors) and not torch.jit.is_tracing():
+        return None
     if module.training and module.dropout > 0 and module.num_layers > 1:
         return None if packed is not None else _with_dropout(module, batch)
     flat = [weight for each in batch.weights for weight in each]
@@ -64,6 +73,12 @@ def _with_dropout(module: RecurrentStack, batch: Batch) -> tuple[Tensor, States]
         final.append(ends)
     h, c = (torch.cat(ends) for ends in zip(*final, strict=True))
     return y, (h, c)
+
+
+def _steps_apart(packed: PackedSequence) -> bool:
+    """Whether torch would go back through many steps one by one, of which at least a third are no padding."""
+    n_steps, n_rows, shortest = len(packed.batch_sizes), int(packed.batch_sizes[0]), int(packed.batch_sizes[-1])
+    return shortest < n_rows and n_steps >= MANY_STEPS and 3 * len(packed.data) >= n_steps * n_rows
 
 
 def _multiplies(dtype: torch.dtype) -> bool:

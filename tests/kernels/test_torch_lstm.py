@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from gatescope.kernels.lstm import LSTM
 
@@ -19,6 +20,23 @@ def test_torch_runs_it_only_where_nothing_else_is_asked(monkeypatch):
     for backend in ("loop", "reference"):
         LSTM(3, 4, backend=backend)(x)
     assert len(calls) == 1
+
+
+def test_torch_trains_no_long_sequences_of_unequal_length(monkeypatch):
+    calls = []
+    real = torch.lstm
+    monkeypatch.setattr(torch, "lstm", lambda *args: calls.append(1) or real(*args))
+    module = LSTM(3, 4)
+    cases = ([20, 20, 11], 0), ([16, 3], 0), ([15, 3], 1), ([20, 20, 20], 1), ([40, 1, 1, 1], 1)
+    for lengths, taken in cases:
+        packed = pack_padded_sequence(torch.randn(lengths[0], len(lengths), 3), lengths)
+        calls.clear()
+        module(packed)
+        assert len(calls) == taken, lengths
+        calls.clear()
+        with torch.no_grad():
+            module(packed)
+        assert len(calls) == 1, lengths
 
 
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "two-way"])
