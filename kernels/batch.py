@@ -84,6 +84,7 @@ def _check_weights(stack: Layers, weights: Sequence[Sequence[Tensor]]) -> None:
     for k, (names, tensors) in enumerate(zip(stack._all_weights, weights, strict=True)):
         width = stack.input_size if k < stack.directions else hidden * stack.directions
         for name, tensor, shape in zip(names, tensors, ((rows, width), (rows, hidden), (rows,), (rows,)), strict=False):
+            check_tensor(stack.cell, name, tensor)
             if tensor.shape != shape:
                 raise ShapeError(f"{stack.cell}: {name}: expected shape {list(shape)}, got {list(tensor.shape)}")
             check_kind(stack.cell, name, tensor, first, names[0])

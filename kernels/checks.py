@@ -26,10 +26,10 @@ class ShapeError(ValueError, RuntimeError):
 
 
 def told(value: Any) -> str:
-    """What came, in few words: dtype, shape and device of a tensor, else the value."""
+    """What came, in few words on one line: dtype, shape and device of a tensor, else the value."""
     if isinstance(value, Tensor):
         return f"{value.dtype} {list(value.shape)} on {value.device}"
-    return f"{type(value).__name__} {value!r:.60}"
+    return f"{type(value).__name__} {' '.join(repr(value).split()):.60}"
 
 
 def check_tensor(owner: str, name: str, value: Any) -> None:

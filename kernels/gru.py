@@ -168,7 +168,7 @@ def _backward(ctx: Any, dy: Tensor | None, dsaved: Tensor | None) -> tuple[Tenso
 _gru_op.register_autograd(_backward, setup_context=_setup_context)
 _gru_backward_op.register_autograd(refuse_second_derivative("gru", "gru_reference (backend='reference')"))
 # In torch.nn's on a CPU autocast has products alone in 16 bits, and a state in float32 stays so.
-register_autocast("gru", left_on_cpu=1)
+register_autocast("gru", promoted_on_cpu=1)
 
 
 def gru(

@@ -17,24 +17,27 @@ def autocast_on(x: Tensor) -> bool:
     return x.device.type in AUTOCAST and torch.is_autocast_enabled(x.device.type)
 
 
-def register_autocast(name: str, left_on_cpu: int | None = None) -> None:
+def register_autocast(name: str, promoted_on_cpu: int | None = None) -> None:
     """Let an operator run in the dtype of torch.autocast where that is on, its float inputs cast.
 
     Args:
         name: of the operator.
-        left_on_cpu: the place of an input that is left as it is on a CPU.
+        promoted_on_cpu: the place of an input that is on a CPU what torch makes of it beside that dtype: float32 stays.
     """
     op = getattr(torch.ops.gatescope, name)
 
-    def rule(device_type: str, left: int | None) -> Callable[..., Any]:
+    def rule(device_type: str, promoted: int | None) -> Callable[..., Any]:
         def run(_keyset: Any, *args: Any) -> Any:
             dtype = torch.get_autocast_dtype(device_type)
+            given = [_cast(each, dtype) for each in args]
+            if promoted is not None:
+                given[promoted] = args[promoted].to(torch.promote_types(args[promoted].dtype, dtype))
             with torch.autocast(device_type, enabled=False):
-                return op(*(each if place == left else _cast(each, dtype) for place, each in enumerate(args)))
+                return op(*given)
 
         return run
 
-    LIBRARY.impl(name, rule("cpu", left_on_cpu), "AutocastCPU", with_keyset=True)
+    LIBRARY.impl(name, rule("cpu", promoted_on_cpu), "AutocastCPU", with_keyset=True)
     LIBRARY.impl(name, rule("cuda", None), "AutocastCUDA", with_keyset=True)
 
 

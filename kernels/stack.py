@@ -291,7 +291,9 @@ class RecurrentStack(nn.Module):
     def _before_activations(self, x: Tensor, h: Tensor, h0: Tensor, weights: Weights, reset: Tensor | None) -> Tensor:
         """What the activations of a layer and direction were taken of, [T, B, G, H]."""
         before = entering(h0.to(h.dtype), h, reset)
-        return self.preactivations(x.to(h.dtype), before, weights).to(h.dtype)
+        # Under autocast they may have 16 bits of another kind, which torch does not join.
+        own = with_biases([w.to(torch.promote_types(w.dtype, h.dtype)) for w in weights if w is not None])
+        return self.preactivations(x.to(h.dtype), before, own).to(h.dtype)
 
     def _known(self) -> tuple[str, ...]:
         """What can be captured."""

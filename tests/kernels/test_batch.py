@@ -24,6 +24,7 @@ BAD_BEYOND = {
         "input: expected torch.float64 on cpu, as the weights, got torch.int64",
     ),
     "a list": (lambda x, s: ((x.tolist(),), {}), "input: expected a tensor, got list"),
+    "an array": (lambda x, s: ((x.detach().numpy(),), {}), r"input: expected a tensor, got ndarray array\(\[\[\[.*"),
     "a number for a state": (
         lambda x, s: ((x, 3), {}),
         "expected .*h.*, got int 3|state h: expected a tensor, got int 3",
@@ -59,8 +60,9 @@ def test_bad_input_is_named(peered, name):
         same = str(raised.value) if "hx should" in str(raised.value) and "cx" not in str(raised.value) else None
         with pytest.raises(raised.type, match=same):
             mine(*args)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as raised:
         mine(*args, **kwargs)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("capture", [(), ("h",)], ids=["plain", "captured"])
@@ -77,6 +79,9 @@ def test_what_is_put_in_the_place_of_a_parameter_is_checked(cell, name, steps, c
             module(x, capture=capture)
     setattr(module, name, torch.nn.Parameter(whole.detach().double()))
     with pytest.raises(ValueError, match=f"{name}: expected torch.float32 on cpu, as weight_ih_l.*got torch.float64"):
+        module(x, capture=capture)
+    setattr(module, name, None)
+    with pytest.raises(ValueError, match=f"{name}: expected a tensor, got NoneType None"):
         module(x, capture=capture)
     setattr(module, name, whole)
     assert module(x, capture=capture)[0].isfinite().all()

@@ -179,6 +179,23 @@ def test_autocast_and_16_bit_modules(cell):
     assert {tensor.dtype for tensor in tensors} == {torch.bfloat16}
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast_of_modules_in_the_other_16_bits(cell, dtype):
+    """What the same weights give in float32: every input is rounded to either dtype in turn."""
+    other = torch.float16 if dtype == torch.bfloat16 else torch.bfloat16
+    module = cell.module(I, H, 2, bidirectional=True, dtype=other, **cell.options)
+    x, wanted = torch.randn(T, B, I, dtype=other), (*cell.outputs, *(["preactivations"] if cell.gated else []))
+    results = []
+    for each, given in ((module, x), (copy.deepcopy(module).float(), x.float())):
+        with torch.autocast("cpu", dtype=dtype):
+            y, state, captures = each(given, capture=wanted)
+        results.append([y, *flat((y, state)), *captures.values()])
+    for found, expected in zip(*results, strict=True):
+        assert found.dtype == expected.dtype
+        torch.testing.assert_close(found.float(), expected.float(), rtol=0, atol=4 * torch.finfo(dtype).eps)
+    y.float().sum().backward()
+
+
 @pytest.mark.parametrize("steps", [2, 20])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_autocast_gives_the_dtypes_of_torch_nn(peered, dtype, steps):
