@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +96,24 @@ def language_of(dump: StateSource) -> str:
     return written.get("language") or detect_language(dump.text(0, min(dump.n_rows, LANGUAGE_SAMPLE)))
 
 
+def unanswerable(hypotheses: Iterable[Hypothesis]) -> dict[str, str]:
+    """Return which of the built-in hypotheses can be evaluated on no text here, for want of data, and why."""
+    failed = {}
+    for each in hypotheses:
+        if is_built_in(each.function):
+            try:
+                each.label("")
+            except InputError as error:
+                failed[each.name] = str(error)
+    return failed
+
+
+def reasons(failed: Mapping[str, str]) -> list[str]:
+    """Return a line for each reason why hypotheses could not be evaluated, with their names before it."""
+    whys = dict.fromkeys(failed.values())
+    return [f"{', '.join(name for name in failed if failed[name] == why)}: {why}" for why in whys]
+
+
 def labelled_rows(
     dump: StateSource,
     hypotheses: list[Hypothesis],
@@ -114,8 +132,8 @@ def labelled_rows(
     if table:
         boolean, continuous = side_by_side(boolean, table.boolean), side_by_side(continuous, table.continuous)
     seconds = round(time.perf_counter() - started, 3)
-    for name, why in failed.items():
-        warn(f"{name}: {why}")
+    for line in reasons(failed):
+        warn(line)
     labelled = [each.name for each in (*boolean.hypotheses, *continuous.hypotheses)]
     log(log_path, "label", seconds=seconds, language=language, hypotheses=labelled, failed=failed)
     if not labelled:

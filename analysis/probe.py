@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import save
 
-from gatescope.analysis.asked import columns_asked, labelled_rows, planned
+from gatescope.analysis.asked import columns_asked, labelled_rows, planned, reasons, unanswerable
 from gatescope.analysis.excerpts import excerpts
 from gatescope.analysis.fit_files import Fit, holds_fit, load_fit, save_fit
-from gatescope.analysis.hypothesis import Hypothesis
+from gatescope.analysis.hypothesis import Hypothesis, is_built_in
 from gatescope.analysis.label_table import LabelTable, read_labels
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig
@@ -156,9 +156,18 @@ def study_dump(
     if (results / RECORDS).exists():
         _tidy(results)
         found = read_results([results])[0]
-        for name, why in found.facts.get(NOT_EVALUATED, {}).items():
-            warn(f"{name}: {why}")
-        return list(map(dict, found.records))
+        failed = found.facts.get(NOT_EVALUATED, {})
+        plan = plan or (planned(dump, config, table) if failed else None)
+        # A tagger's data may have come meanwhile; a function of the user's is the same as before.
+        lacking = [each for each in plan[0] if each.name in failed and is_built_in(each.function)] if plan else []
+        still = unanswerable(lacking)
+        mended = [each.name for each in lacking if each.name not in still]
+        if not mended:
+            for line in reasons(failed):
+                warn(line)
+            return list(map(dict, found.records))
+        say(f"{', '.join(mended)}: could not be evaluated before, and can be now: all hypotheses are probed anew")
+        remove(results / RECORDS)
     hypotheses, language = plan or planned(dump, config, table)
     boolean, continuous, failed = labelled_rows(dump, hypotheses, language, table, log_path, warn)
     labelled = [each.name for each in (*boolean.hypotheses, *continuous.hypotheses)]

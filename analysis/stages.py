@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.analysis.asked import chosen_hypotheses
+from gatescope.analysis.asked import chosen_hypotheses, reasons, unanswerable
 from gatescope.analysis.language import detect_language
 from gatescope.analysis.probe import OUTPUTS as PROBE_OUTPUTS
 from gatescope.analysis.probe import RECORDS, UNFINISHED, probe_settings, study_dump
@@ -74,10 +74,15 @@ def run_stages(
         )
     if text.warning:
         warn(text.warning)
-    facts = {"language": detect_language(text.head)}
+    language = detect_language(text.head)
+    facts = {"language": language}
     settings = {"corpus": corpus, "train": train, "sample": sample, **probe_settings(probe, seed)}
     with claimed(out, "run", settings, OUTPUTS, overwrite):
         log_path = out / "log.jsonl"
+        if not (out / RECORDS).exists():
+            # Said before the model is trained, and not only behind it, for it can be mended.
+            for line in reasons(unanswerable(chosen_hypotheses(probe, language))):
+                warn(line)
         trained = train_model(text, out / "model", train, seed=seed, device=device, log_path=log_path, facts=facts)
         say(f"model: {out / 'model'}, validation loss {trained['validation_nats']:.3f} nats per character")
         rows = sample_states(

@@ -2,9 +2,11 @@
 
 import json
 
+import nltk
 import pytest
 from killing import contents
 
+from gatescope.analysis import parts_of_speech
 from gatescope.analysis.cli import main
 
 BAD = """from gatescope.analysis.hypotheses import hypothesis
@@ -61,3 +63,34 @@ def test_a_text_with_hidden_characters_is_pointed_out(tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.count("has 200 carriage returns") == 1
     assert said.endswith("need 8: give more --sample.sequences, or test all with --probe.folds\n")
+
+
+def test_a_tagger_that_comes_later_is_asked_then(tmp_path, capsys, data, monkeypatch, texts_to_draw):
+    monkeypatch.setattr(nltk.data, "path", [])
+    monkeypatch.delenv("NLTK_DATA", raising=False)
+    parts_of_speech._tagger.cache_clear()
+    (tmp_path / "text").write_text("The dog and the cat have seen what you will do to them.\n" * 60)
+    train = "--train.hidden 8 --train.batch 8 --train.length 25 --train.steps 4 --sample.sequences 12"
+    names = "--hypotheses nouns line_position verbs"
+    words = f"run --corpus {tmp_path}/text --out {tmp_path}/out {names} {train} --sample.length 40".split()
+    words += ["--probe.bootstrap", "20"]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    # Once before the model is trained, and once where it is asked.
+    lacking = [line for line in err.splitlines() if "nltk.downloader" in line]
+    assert len(lacking) == 2 and all(line.startswith("gatescope: verbs, nouns: parts of speech") for line in lacking)
+    assert main(words) == 0
+    assert capsys.readouterr().err.splitlines() == lacking[:1]
+    made = {name: contents(tmp_path / "out" / name) for name in ("model", "states.zarr")}
+
+    monkeypatch.setenv("NLTK_DATA", str(data / "nltk_data"))
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert "verbs, nouns: could not be evaluated before, and can be now" in out and "nltk" not in err
+    assert {name: contents(tmp_path / "out" / name) for name in made} == made
+    found = {record["hypothesis"] for record in json.loads((tmp_path / "out" / "probes.json").read_text())}
+    assert found == {"verbs", "nouns", "line_position"}
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["facts"]["not_evaluated"] == {}
+    assert main(words) == 0
+    assert "can be now" not in capsys.readouterr().out
+    parts_of_speech._tagger.cache_clear()
