@@ -260,7 +260,9 @@ def _say_unscored(axes: Axes, rows: Sequence[Row]) -> None:
     for y, weightings in rows:
         record, right = leading(weightings), axes.get_yaxis_transform()
         words = f"not scored ({why_unscored(record) or drawable(record['status'], 40)})"
-        axes.text(0.02, y, words, transform=right, va="center", fontsize=7, color=BASELINE)
+        # The paper behind it keeps the line of chance from striking it through.
+        box = {"facecolor": LIGHT["paper"], "edgecolor": "none", "pad": 0.8}
+        axes.text(0.02, y, words, transform=right, va="center", fontsize=7, color=BASELINE, bbox=box)
 
 
 def _legend(measure: str) -> list[Line2D]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -26,7 +27,8 @@ def gates_section(results: Sequence[Result]) -> str:
         heads = "".join(f'<th scope="col" class="r">{word}</th>' for word in HEADS)
         rows = "".join(map(_row, result.gates))
         table = f'<thead><tr><th scope="col">gate</th>{heads}</tr></thead><tbody>{rows}</tbody>'
-        plots = f'<div class="gates">{"".join(map(_plot, result.gates))}</div>\n'
+        layers = groupby(result.gates, key=lambda record: record["layer"])
+        plots = "".join(f'<div class="gates">{"".join(map(_plot, gates))}</div>\n' for _, gates in layers)
         parts.append(result_title(result, results) + scrolled("How often gates are open and shut", table) + plots)
     if not parts:
         return ""

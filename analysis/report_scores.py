@@ -28,7 +28,7 @@ def state_set_tables(results: Sequence[Result]) -> str:
             if record["weighting"] != "balanced"
         }
         chance = {record["hypothesis"]: MEASURES[record["kind"]][1] for record in result.records}
-        heads = "".join(f'<th scope="col">{escaped(states)}</th>' for states in state_sets)
+        heads = "".join(f'<th scope="col">{name_html(states)}</th>' for states in state_sets)
         names = [*ordered([result], "boolean"), *ordered([result], "continuous")]
         rows = []
         for name in names:

@@ -76,8 +76,8 @@ svg text{fill:var(--muted);font-size:11px}
 .key svg{display:inline-block;width:26px;height:12px;vertical-align:-1px;margin-right:5px}
 .sortable{font-size:12.5px}.sortable th,.sortable td{padding-right:12px}
 .sortable tbody :is(th,td){white-space:nowrap}
-.where td{text-align:center;padding:3px 9px;border-color:var(--paper)}
-.where th{padding-right:14px}.scroll+h3,details+h3{margin-top:24px}
+.where td{border-color:var(--paper)}.where :is(th,td){text-align:center;padding:3px 9px}
+.where tr>:first-child{text-align:left;padding:3px 14px 3px 0}.scroll+h3,details+h3{margin-top:24px}
 article{padding:20px 0 4px;border-top:1px solid var(--rule);margin-top:18px}
 .panels{display:grid;grid-template-columns:repeat(3,minmax(0,1fr));gap:8px 26px;margin:10px 0 14px}
 figure{margin:0;min-width:0}
@@ -120,7 +120,8 @@ color:var(--ink);width:min(100%,22em)}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}figure,tr,h3{break-inside:avoid}h2,h3{break-after:avoid}
 .paper::details-content{content-visibility:visible}
 table,.sortable{font-size:8.5pt}
-th,td{padding-right:8px}.answers .chart{width:32%}
+th,td{padding-right:8px}.answers .chart{width:32%}.where :is(th,td){padding:2px 4px}
+.where,.where thead th{font-size:7pt}
 .panels{grid-template-columns:repeat(3,minmax(0,1fr));gap:4px 14px}pre{font-size:6.4pt}}
 @media (forced-colors:active){pre,.scale,.legend,svg,.where{forced-color-adjust:none}}
 """

@@ -10,7 +10,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 
+from gatescope.analysis.coloured_text import LIGHT
 from gatescope.analysis.figures import PLAIN, _file_stem, paper_style, scores_figure, write_figures
 from gatescope.analysis.read_results import read_results
 from gatescope.analysis.results import headline, leading, ordered
@@ -87,6 +89,9 @@ def test_what_the_test_sequences_cannot_score_is_not_drawn(results):
         assert not xs(axes, y, "o") and not xs(axes, y - 0.14, "o")
         (words,) = (text.get_text() for text in axes.texts if text.get_position()[1] == y)
         assert words == "not scored (holds nowhere in the test sequences)"
+        # The line of chance does not strike it through.
+        (box,) = (text.get_bbox_patch() for text in axes.texts if text.get_position()[1] == y)
+        assert to_hex(box.get_facecolor()) == LIGHT["paper"]
 
 
 def test_a_bad_r2_is_an_arrow_at_the_edge(tmp_path, write_result):

@@ -43,10 +43,14 @@ def folder(tmp_path_factory, write_result):
     pair = [
         write_result(root / cell, text=TEXT, hypotheses=few, state_sets=states, cell=cell) for cell in ("gru", "rnn")
     ]
+    kinds = ("h", "c", "gates/i", "gates/f", "gates/g", "gates/o")
+    of_gates = (*(f"layer{layer}/{kind}" for layer in (0, 1) for kind in kinds), "all")
+    gates = write_result(root / "gates", text=TEXT, hypotheses=HYPOTHESES, state_sets=of_gates)
     with pytest.MonkeyPatch.context() as patch:
         # The page shows none of the figures beside it.
         patch.setattr(report, "write_figures", lambda *arguments: None)
         write_report([lstm], lstm)
+        write_report([gates], gates)
         write_report(pair, root / "both")
     return root
 
@@ -273,6 +277,15 @@ def test_print_keeps_colours_and_light_paper(browser, folder):
     assert browser.execute_script(shown)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen", "features": features})
     assert not browser.execute_script(shown)
+
+
+@pytest.mark.parametrize("media, width", [("screen", 1280), ("print", 718)])
+def test_states_of_two_layers_with_their_gates_fit_a_window_and_a_page(browser, folder, media, width):
+    visit(browser, folder, "gates", width=width)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": []})
+    script = "const e = document.querySelector('table.where').parentElement; return [e.scrollWidth, e.clientWidth]"
+    scroll, client = browser.execute_script(script)
+    assert scroll <= client
 
 
 def test_a_narrow_window_says_which_columns_it_leaves_out(browser, folder):

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from report_page import Page, body_rows, cells
+from report_page import Page, body_rows, cells, within
 
 from gatescope.analysis.report import write_report
 from gatescope.analysis.report_gates import SIDE
@@ -44,6 +44,9 @@ def test_each_unit_is_a_dot(page):
     pairs = zip(GATES[0]["open"], GATES[0]["shut"], strict=True)
     expected = [(SIDE * shut, SIDE * (1 - is_open)) for is_open, shut in pairs]
     assert [tuple(map(pytest.approx, each)) for each in places[0]] == expected
+    # A layer stands in a row of its own.
+    rows = page[0].all("div", **{"class": "gates"})
+    assert [len(within(row, "figure")) for row in rows] == [1, 1]
 
 
 def test_results_without_gates_say_nothing_and_several_are_told_apart(write_result, tmp_path, texts_to_draw):
