@@ -22,7 +22,7 @@ from gatescope.analysis.paint import list_hypotheses, paint_hypothesis
 from gatescope.analysis.probe import probe_dump
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.reproduction import CELLS, EXPERIMENTS, REPRODUCTION, compared, conditions
-from gatescope.analysis.reproduction_table import reproduction_table
+from gatescope.analysis.reproduction_table import LEGEND, reproduction_table
 from gatescope.analysis.results import ABLATION
 from gatescope.analysis.stages import run_stages
 from gatescope.analysis.table import paper_table
@@ -151,16 +151,18 @@ def reproduce(
         device: where the models run; auto takes a GPU if there is one.
         overwrite: start anew whatever --out holds.
     """
-    paper, rows = EXPERIMENTS[experiment], []
+    paper, tables = EXPERIMENTS[experiment], []
     common: dict[str, Any] = {"seed": seed, "device": device_of(device), "overwrite": overwrite}
     for cell in CELLS:
         stages = conditions(paper, cell, paper.steps if steps is None else steps, sequences)
         more = "give more --sequences"
         records = run_stages(out / cell, str(corpus), *stages, **common, more=more, say=say, warn=warn)
-        say(f"the paper's {cell}: {paper.nats[cell]:.3f} nats per character")
-        rows += compared(paper, cell, records)
-    write_json(out / REPRODUCTION, rows)
-    print_table(reproduction_table(rows))
+        nats = load_model(out / cell / "model").training["validation_nats"]
+        tables.append(compared(paper, cell, records, nats))
+    write_json(out / REPRODUCTION, [row for rows in tables for row in rows])
+    for rows in tables:
+        print_table(reproduction_table(rows))
+    say(LEGEND)
     say(f"comparison: {out / REPRODUCTION}")
     _report([out / cell for cell in CELLS], out)
 

@@ -153,17 +153,19 @@ def conditions(
     return train, SampleConfig(sequences=sequences, length=500, temperature=0.8), probe
 
 
-def compared(experiment: Experiment, cell: str, records: Iterable[Record]) -> list[dict[str, Any]]:
+def compared(experiment: Experiment, cell: str, records: Iterable[Record], nats: float) -> list[dict[str, Any]]:
     """Return the paper's scores of one cell beside those with its labels and with correct ones.
 
     Args:
         experiment: one of `EXPERIMENTS`.
         cell: "lstm" or "gru".
         records: those of `probes.json`; h and c of all layers together count, as in the paper.
+        nats: validation loss of our model, per character.
 
     Returns:
-        For each row its name, figure and hypotheses, and under "paper", "legacy" and "corrected" the scores by metric
-        and weighting; None where there are none.
+        For each row its name, figure and hypotheses, both models' losses, and under "paper", "legacy" and "corrected"
+        the scores by metric and weighting; None where there are none. Ours have the `prevalence`, too: the share of the
+        tested characters at which the hypothesis holds.
     """
     found = headline(records)
     return [
@@ -172,6 +174,7 @@ def compared(experiment: Experiment, cell: str, records: Iterable[Record]) -> li
             "figure": experiment.figures[cell],
             "name": row.name,
             "hypotheses": {"legacy": row.legacy, "corrected": row.corrected},
+            "validation_nats": {"paper": experiment.nats[cell], "ours": nats},
             "paper": _by_metric(row.paper[cell]),
             "legacy": _scores(found.get(row.legacy or "")),
             "corrected": _scores(found.get(row.corrected)),
@@ -188,4 +191,5 @@ def _by_metric(scores: Scores) -> dict[str, dict[str, float]]:
 def _scores(weightings: Mapping[str, Record] | None) -> dict[str, dict[str, float | None]] | None:
     if weightings is None:
         return None
-    return {metric: {name: record.get(metric) for name, record in weightings.items()} for metric in METRICS}
+    metrics = (*METRICS, "prevalence")
+    return {metric: {name: record.get(metric) for name, record in weightings.items()} for metric in metrics}

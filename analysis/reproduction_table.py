@@ -13,32 +13,34 @@ from gatescope.analysis.reproduction import METRICS, WEIGHTINGS
 from gatescope.analysis.results import score
 
 COLUMNS = {"paper": "the paper", "legacy": "its labels", "corrected": "correct labels"}
+LEGEND = (
+    "pairs are plain/balanced fits on the states before each character, on unseen sequences; its labels: what the "
+    "paper's parsers made, correct labels: what its words say; holds: at this share of the tested characters"
+)
 
 
 def reproduction_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Lay out what `reproduction.compared` returns: three lines for each hypothesis, pairs plain/balanced.
-
-    Args:
-        rows: of one or several cells.
+    """Lay out what `reproduction.compared` returns of one cell: three lines for each hypothesis, pairs plain/balanced.
 
     Returns:
         A table for `rich.print`, readable from 80 columns on.
     """
+    cell, figure, nats = (rows[0][key] for key in ("cell", "figure", "validation_nats"))
     table = Table(
-        caption="pairs are plain/balanced fits on the states before each character, on unseen sequences",
-        caption_justify="left",
+        title=f"{cell.upper()}, {figure}: {nats['ours']:.3f} nats per character; the paper on its corpus: "
+        f"{nats['paper']:.3f}",
+        title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,
         show_edge=False,
     )
-    for heading in ("figure", "hypothesis", "scores"):
+    for heading in ("hypothesis", "scores"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("accuracy", "precision", "recall", "F1"):
+    for heading in ("accuracy", "precision", "recall", "F1", "holds"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         for place, (key, name) in enumerate(COLUMNS.items()):
-            first = f"{row['cell'].upper()}, {row['figure']}" if place == 0 and row["name"] == rows[0]["name"] else ""
-            table.add_row(*map(Text, [first, row["name"] if place == 0 else "", name, *_cells(row, key)]))
+            table.add_row(*map(Text, [row["name"] if place == 0 else "", name, *_cells(row, key)]))
     return table
 
 
@@ -46,5 +48,7 @@ def _cells(row: Mapping[str, Any], key: str) -> list[str]:
     scores = row[key]
     if scores is None:
         cannot = key == "legacy" and row["hypotheses"]["legacy"] is None
-        return ["not reproducible" if cannot else "not evaluated", "", "", ""]
-    return ["/".join(score(scores[metric].get(name)) for name in WEIGHTINGS) for metric in METRICS]
+        return ["not reproducible" if cannot else "not evaluated", "", "", "", ""]
+    holds = scores.get("prevalence", {}).get(WEIGHTINGS[0])
+    pairs = ["/".join(score(scores[metric].get(name)) for name in WEIGHTINGS) for metric in METRICS]
+    return [*pairs, "" if holds is None else f"{holds:.1%}"]

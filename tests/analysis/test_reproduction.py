@@ -9,6 +9,7 @@ from gatescope.analysis import commands
 from gatescope.analysis.cli import main
 from gatescope.analysis.hypotheses import select
 from gatescope.analysis.reproduction import EXPERIMENTS, METRICS, Experiment, Row, compared, conditions
+from gatescope.engine.trained_model import load_model
 
 # As they are printed: accuracy, precision, recall, F1, each plain/balanced.
 FIGURES = {
@@ -51,12 +52,13 @@ def record(name, weighting, states="all", **scores):
 
 @pytest.mark.parametrize(("name", "cell"), FIGURES)
 def test_the_papers_scores_are_those_printed(name, cell):
-    rows = compared(EXPERIMENTS[name], cell, [])
+    rows = compared(EXPERIMENTS[name], cell, [], 1.5)
     assert [row["name"] for row in rows] == [each for each, _ in printed(name, cell)]
     for row, (_, scores) in zip(rows, printed(name, cell), strict=True):
         found = [[row["paper"][metric][weighting] for weighting in ("plain", "balanced")] for metric in METRICS]
         np.testing.assert_array_equal(found, scores)
         assert row["legacy"] is None and row["corrected"] is None
+        assert row["validation_nats"] == {"paper": EXPERIMENTS[name].nats[cell], "ours": 1.5}
 
 
 @pytest.mark.parametrize(
@@ -90,16 +92,17 @@ def test_every_hypothesis_is_in_the_library(name):
 def test_records_of_all_states_stand_beside_the_paper():
     records = [
         record("legacy_capitals", "plain", "layer0/h", f1=0.1),
-        record("legacy_capitals", "plain", accuracy=0.9, precision=0.8, recall=None, f1=0.7),
-        record("legacy_capitals", "balanced", accuracy=0.5, precision=0.4, recall=0.3, f1=0.2),
+        record("legacy_capitals", "plain", accuracy=0.9, precision=0.8, recall=None, f1=0.7, prevalence=0.25),
+        record("legacy_capitals", "balanced", accuracy=0.5, precision=0.4, recall=0.3, f1=0.2, prevalence=0.25),
         record("verbs", "plain", f1=0.6),
     ]
-    capitals, verbs, nouns = compared(EXPERIMENTS["shakespeare"], "gru", records)
+    capitals, verbs, nouns = compared(EXPERIMENTS["shakespeare"], "gru", records, 1.5)
     assert capitals["legacy"] == {
         "accuracy": {"plain": 0.9, "balanced": 0.5},
         "precision": {"plain": 0.8, "balanced": 0.4},
         "recall": {"plain": None, "balanced": 0.3},
         "f1": {"plain": 0.7, "balanced": 0.2},
+        "prevalence": {"plain": 0.25, "balanced": 0.25},
     }
     assert (capitals["cell"], capitals["figure"], capitals["corrected"]) == ("gru", "Figure 6", None)
     assert verbs["corrected"]["f1"] == {"plain": 0.6} and verbs["legacy"] is None
@@ -140,7 +143,12 @@ def test_both_models_are_trained_and_compared(small, tmp_path, capsys, texts_to_
                     for each in records
                     if each["hypothesis"] == row["hypotheses"][key] and each["states"] == states
                 }
-    assert "the paper's gru: 1.500 nats per character" in out and "not reproducible" in out
+    models = [load_model(tmp_path / "out" / cell / "model") for cell in ("lstm", "gru")]
+    losses = [model.training["validation_nats"] for model in models]
+    for cell, figure, ours, paper in zip(("LSTM", "GRU"), (5, 6), losses, ("1.250", "1.500"), strict=True):
+        assert f"{cell}, Figure {figure}: {ours:.3f} nats per character; the paper on its corpus: {paper}" in out
+    assert [row["validation_nats"]["ours"] for row in rows[::2]] == losses
+    assert "not reproducible" in out and "its labels: what the paper's parsers made" in out
     assert (tmp_path / "out" / "report.html").exists() and (tmp_path / "out" / "gru" / "model").is_dir()
     # Repeated, it says the same of what is there, but for how it was read.
     before = (tmp_path / "out" / "lstm" / "model" / "model.safetensors").stat().st_mtime_ns

@@ -8,13 +8,15 @@ from gatescope.analysis.reproduction import METRICS
 from gatescope.analysis.reproduction_table import reproduction_table
 
 
-def scores(plain, balanced):
-    return {metric: {"plain": plain, "balanced": balanced} for metric in METRICS}
+def scores(plain, balanced, **more):
+    return {metric: {"plain": plain, "balanced": balanced} for metric in METRICS} | more
 
 
-def row(name, cell="lstm", asked="legacy_x", legacy=None):
-    fixed = {"cell": cell, "figure": "Figure 5", "name": name, "hypotheses": {"legacy": asked, "corrected": "x"}}
-    return fixed | {"paper": scores(0.99, 1.0), "legacy": legacy, "corrected": scores(0.5, None)}
+def row(name, asked="legacy_x", legacy=None):
+    fixed = {"cell": "lstm", "figure": "Figure 5", "name": name, "hypotheses": {"legacy": asked, "corrected": "x"}}
+    ours = scores(0.5, None, prevalence={"plain": 0.0123, "balanced": 0.0123})
+    nats = {"paper": 1.35, "ours": 1.5}
+    return fixed | {"validation_nats": nats, "paper": scores(0.99, 1.0), "legacy": legacy, "corrected": ours}
 
 
 def cells(rows):
@@ -23,24 +25,25 @@ def cells(rows):
 
 
 def test_a_hypothesis_has_three_lines():
-    rows = [row("capitals", legacy=scores(0.123, 0.456)), row("verbs")]
+    rows = [row("capitals", legacy=scores(0.123, 0.456, prevalence={"plain": None, "balanced": None})), row("verbs")]
     assert cells(rows) == [
-        ["LSTM, Figure 5", "capitals", "the paper", *[".99/1.00"] * 4],
-        ["", "", "its labels", *[".12/.46"] * 4],
-        ["", "", "correct labels", *[".50/–"] * 4],
-        ["", "verbs", "the paper", *[".99/1.00"] * 4],
-        ["", "", "its labels", "not evaluated", "", "", ""],
-        ["", "", "correct labels", *[".50/–"] * 4],
+        ["capitals", "the paper", *[".99/1.00"] * 4, ""],
+        ["", "its labels", *[".12/.46"] * 4, ""],
+        ["", "correct labels", *[".50/–"] * 4, "1.2%"],
+        ["verbs", "the paper", *[".99/1.00"] * 4, ""],
+        ["", "its labels", "not evaluated", "", "", "", ""],
+        ["", "correct labels", *[".50/–"] * 4, "1.2%"],
     ]
 
 
 def test_what_cannot_be_reproduced_says_so():
-    rows = [row("verbs", asked=None), row("verbs", cell="gru")]
-    found = cells(rows)
-    assert found[1][3:] == ["not reproducible", "", "", ""] and found[3][0] == "GRU, Figure 5"
+    assert cells([row("verbs", asked=None)])[1][2:] == ["not reproducible", "", "", "", ""]
 
 
-def test_it_fits_a_terminal_of_90_columns():
+def test_both_losses_stand_above_it_and_it_fits_a_terminal_of_80_columns():
     file = io.StringIO()
-    Console(file=file, width=90).print(reproduction_table([row("parentheses", asked=None)]))
-    assert "…" not in file.getvalue() and "not reproducible" in file.getvalue()
+    rows = [row("parentheses", asked=None), row("capitalised", legacy=scores(1.0, 1.0, prevalence={"plain": 0.999}))]
+    Console(file=file, width=80).print(reproduction_table(rows))
+    title, *lines = file.getvalue().splitlines()
+    assert title.rstrip() == "LSTM, Figure 5: 1.500 nats per character; the paper on its corpus: 1.350"
+    assert len(lines) == 8 and "…" not in file.getvalue() and "not reproducible" in file.getvalue()
