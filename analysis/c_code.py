@@ -79,14 +79,15 @@ def _register_depths() -> None:
 
 def _register_indentation() -> None:
     for columns in (TAB, *OTHER_WIDTHS):
-        unit, suffix = ("a tab", "") if columns == TAB else (f"{columns} columns", f"_of_{columns}")
+        unit, of, suffix = ("tab", "", "") if columns == TAB else ("level", f" of {columns} columns", f"_of_{columns}")
         for level in (1, 2, 3):
 
             def indented(text: str, level: int = level, columns: int = columns) -> tuple[np.ndarray, np.ndarray]:
                 levels = _scan(text, columns).level
                 return levels > level, levels >= 0
 
-            _register(f"indent_gt_{level}{suffix}", f"Indented by more than {level} times {unit}.", indented)
+            description = f"Indented by more than {level} {unit}{'s' * (level > 1)}{of}."
+            _register(f"indent_gt_{level}{suffix}", description, indented)
 
 
 _register_indentation()

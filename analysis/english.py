@@ -1,7 +1,9 @@
 """Hypotheses about English prose and plays: capitals, words, sentences, quotations, and parts of speech.
 
 Words, sentences and quotations are read from one scan of a text (`gatescope.analysis.english_scan`). A part of speech
-is that of the character's word; it needs the sentence, and so sees the future.
+is that of the character's word; it needs the sentence, and so sees the future. `word_ends` is what the boundary unit of
+Kementchedjhieva & Lopez (2018) tells, and `after_plural` the number that those of Lakretz et al. (2019) keep, of the
+last noun instead of the subject.
 """
 
 from __future__ import annotations
@@ -13,7 +15,15 @@ from functools import lru_cache
 import numpy as np
 
 from gatescope.analysis.closings import register_closing
-from gatescope.analysis.english_scan import OTHER, UPPER, EnglishScan, in_word, letter_cases, scan
+from gatescope.analysis.english_scan import (
+    OTHER,
+    SENTENCE_END,
+    UPPER,
+    EnglishScan,
+    in_word,
+    letter_cases,
+    scan,
+)
 from gatescope.analysis.hypotheses import hypothesis
 from gatescope.analysis.lines import fill_between
 from gatescope.analysis.parts_of_speech import tag_characters
@@ -27,6 +37,7 @@ DEFAULT = (
     "inside_quotation",
     "verbs",
     "nouns",
+    "word_ends",
     "word_position",
 )
 # Penn Treebank tags, by their beginnings.
@@ -40,6 +51,7 @@ PARTS_OF_SPEECH = {
     "prepositions": ("IN", "TO"),
     "conjunctions": ("CC",),
 }
+PLURALS = ("NNS", "NNPS")
 # `First Citizen:` or `DUKE OF YORK:`, alone on its line.
 _SPEAKER = re.compile(
     r"^[ \t]*+[A-Z][\w'’.-]*+(?:[ \t]++(?:[A-Z][\w'’.-]*+|(?:of|the|and|to|de|a|an)\b))*+(:)[ \t]*+\n", re.M
@@ -114,6 +126,15 @@ def inside_word(text: str) -> np.ndarray:
     return _scan(text).length > 0
 
 
+@hypothesis(language="english", sees="future")
+def word_ends(text: str) -> tuple[np.ndarray, np.ndarray]:
+    """The word ends with this character; undefined between words and at the end of a text."""
+    word = _scan(text).length > 0
+    defined = word.copy()
+    defined[-1:] = False
+    return word & ~np.append(word[1:], False)[: len(text)], defined
+
+
 @hypothesis(language="english", values="continuous")
 def word_position(text: str) -> np.ndarray:
     """Characters of the word so far, 0 between words."""
@@ -148,3 +169,16 @@ def _register_parts_of_speech() -> None:
 
 
 _register_parts_of_speech()
+
+
+@hypothesis(language="english", sees="future")
+def after_plural(text: str) -> tuple[np.ndarray, np.ndarray]:
+    """The sentence's last noun so far is a plural, tagged NNS or NNPS; undefined until a noun has ended."""
+    token, tag, names = _tags(text)
+    noun, plural = (np.array([*(name.startswith(kind) for name in names), False]) for kind in ("NN", PLURALS))
+    places = np.arange(len(text))
+    ends = (token >= 0) & (np.diff(token, append=-1) != 0) & noun[tag]
+    last = np.maximum.accumulate(np.where(ends, places, -1))
+    starts = np.array([0, *(match.end() for match in SENTENCE_END.finditer(text))])
+    defined = last >= starts[np.searchsorted(starts, places, side="right") - 1]
+    return plural[tag[last]] & defined, defined

@@ -12,24 +12,32 @@ from rich.text import Text
 from gatescope.analysis.coloured_text import printable
 from gatescope.analysis.hypotheses import library, select
 from gatescope.analysis.hypothesis import SETS
-from gatescope.analysis.language import detect_language
+from gatescope.analysis.language import LANGUAGES, detect_language
 from gatescope.analysis.own_hypotheses import pattern
 from gatescope.engine.corpus import read_pieces
 from gatescope.engine.errors import InputError
 
 
 def list_hypotheses() -> Table:
-    """Return a table of every hypothesis: name, language, values, what it sees of the text, and what it says."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1))
+    """Return a table of every hypothesis: name, language, values, what it sees of the text, and what it says.
+
+    Those of the default sets have a star behind their name.
+    """
+    caption = "* asked by default, of a text in its language"
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1), caption=caption, caption_justify="left")
+    chosen = [each for language in LANGUAGES for each in select(["auto"], language)]
     for heading in ("hypothesis", "language", "values", "sees", "description"):
         table.add_column(heading, overflow="fold")
     for each in library():
-        table.add_row(each.name, each.language, each.values, each.sees, Text(each.description))
+        star = "*" * (each in chosen)
+        table.add_row(f"{each.name}{star}", each.language, each.values, each.sees, Text(each.description))
     return table
 
 
 def paint_hypothesis(name: str, path: Path) -> Text:
     """Return a text with the characters marked where a hypothesis holds; undefined ones are dim.
+
+    Characters without a shape, which a terminal may obey, are shown by their code points.
 
     Continuous values are painted from pale to dark between their least and greatest.
 
@@ -52,5 +60,5 @@ def paint_hypothesis(name: str, path: Path) -> Text:
     for character, shade, known in zip(text, shades, defined, strict=True):
         level = round(255 - 155 * float(shade)) if known else 255
         style = f"black on rgb({level},{level},255)" if known and shade > 0 else ("" if known else "dim")
-        painted.append(character if character in "\n\t" else printable(character), style)
+        painted.append(character if character in "\t\n" else printable(character), style)
     return painted

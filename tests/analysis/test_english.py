@@ -5,8 +5,11 @@ from hypothesis import strategies as st
 
 from gatescope.analysis import parts_of_speech
 from gatescope.analysis.english import PARTS_OF_SPEECH
+from gatescope.analysis.english_scan import SENTENCE_END
 from gatescope.analysis.hypotheses import library, select
+from gatescope.analysis.parts_of_speech import tag_characters
 
+NEED_THE_TAGGER = {*PARTS_OF_SPEECH, "after"}
 PLAY = 'First Citizen:\nSpeak, ROME; DON\'T say: "I AM" to Caius.\n\nALL:\nResolved I'
 
 
@@ -37,6 +40,7 @@ def positive(name, text):
         "sentence_start": ["First", "Speak", "ALL", "Resolved"],
         "inside_quotation": ['"I AM'],
         "inside_quotation+close": ['"I AM"'],
+        "word_ends": list("tnkETyIMosLd"),
         "inside_word": [
             *("First", "Citizen", "Speak", "ROME", "DON'T", "say", "I", "AM", "to", "Caius", "ALL", "Resolved", "I")
         ],
@@ -74,6 +78,8 @@ def test_speaker_line(text, holds):
     [
         ("capitals_word", "ab CD", "CD"),
         ("capitals_word", "ab CD ", ""),
+        ("word_ends", "ab, c'd", ", d"),
+        ("word_ends", "ab.", "."),
         ("speaker_line", "A:\nB:", "B:"),
         ("speaker_line", "A:\n", ""),
     ],
@@ -99,6 +105,32 @@ def test_parts_of_speech_at_one_character_of_each_word(tagger):
         assert positive(f"nouns{suffix}", text) == [{"": "dogs", "_first": "d", "_last": "s"}[suffix]]
 
 
+def test_the_number_of_the_last_noun(tagger):
+    text = "The dogs near the old tree saw it. She sees two cats. He"
+    _, defined = label("after_plural", text)
+    assert positive("after_plural", text) == ["s near the old tre", "s. "]
+    # The blank behind a sentence is its last character.
+    undefined = "".join(character for character, known in zip(text, defined, strict=True) if not known)
+    assert undefined == "The dogShe sees two catHe"
+
+
+def test_the_number_of_the_last_noun_in_real_text(tagger, data):
+    text = (data / "tinyshakespeare.txt").read_text(encoding="utf-8")[:20_000]
+    token, tag, names = tag_characters(text)
+    borders = {match.end() for match in SENTENCE_END.finditer(text)}
+    number, expected = None, []
+    for place in range(len(text)):
+        if place in borders:
+            number = None
+        ends = token[place] >= 0 and (place + 1 == len(text) or token[place + 1] != token[place])
+        if ends and names[tag[place]] in ("NN", "NNP", "NNS", "NNPS"):
+            number = names[tag[place]].endswith("S")
+        expected.append(number)
+    values, defined = label("after_plural", text)
+    assert [bool(value) if known else None for value, known in zip(values, defined, strict=True)] == expected
+    assert 0.1 < values[defined].mean() < 0.5 and defined.mean() > 0.5
+
+
 def test_every_part_of_speech_is_there_in_three_forms():
     names = {each.name for each in library() if each.language == "english" and each.sees == "future"}
     assert {part + suffix for part in PARTS_OF_SPEECH for suffix in ("", "_first", "_last")} <= names
@@ -109,7 +141,7 @@ def test_every_part_of_speech_is_there_in_three_forms():
 def test_every_hypothesis_on_any_text(text, cut):
     for each in library():
         # Parts of speech have a test of their own, for they need the tagger's data.
-        if each.language != "english" or each.name.partition("_")[0] in PARTS_OF_SPEECH:
+        if each.language != "english" or each.name.partition("_")[0] in NEED_THE_TAGGER:
             continue
         values, defined = each.label(text)
         assert len(values) == len(defined) == len(text)

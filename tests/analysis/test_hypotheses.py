@@ -73,7 +73,7 @@ def test_a_set_can_be_imported_first():
     assert done.stdout.split() == ["c", "17", "False"], done.stderr
 
 
-AUTO = [("c", 12, 5), ("python", 13, 4), ("english", 9, 3), ("any", 1, 2)]
+AUTO = [("c", 12, 5), ("python", 13, 4), ("english", 10, 3), ("any", 1, 2)]
 
 
 @pytest.mark.parametrize(("language", "booleans", "continuous"), AUTO)

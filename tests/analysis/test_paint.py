@@ -19,7 +19,13 @@ def marked(painted):
 
 def test_every_hypothesis_is_listed():
     table = list_hypotheses()
-    assert list(table.columns[0].cells) == [each.name for each in library()]
+    names = list(table.columns[0].cells)
+    assert [name.rstrip("*") for name in names] == [each.name for each in library()]
+    starred = {(name[:-1], each.language) for name, each in zip(names, library(), strict=True) if name.endswith("*")}
+    assert starred == {
+        (each.name, each.language) for name in ("c", "python", "english", "any") for each in select([name], "any")
+    }
+    assert "asked by default" in str(table.caption)
     assert len(select(["c", "python", "english", "any", "legacy"], "any")) < len(library())
     console = Console(width=160, record=True)
     console.print(table)
@@ -44,10 +50,12 @@ def test_a_continuous_one_goes_from_pale_to_dark(tmp_path):
     assert styles == sorted(styles, reverse=True)
 
 
-def test_escapes_of_a_text_do_not_reach_the_terminal(tmp_path):
+def test_what_a_terminal_would_obey_is_shown_instead(tmp_path):
     path = tmp_path / "text.txt"
-    path.write_text("a\x1b[2Jb\tc\n")
-    assert paint_hypothesis("column", path).plain == "aU+001B[2Jb\tc\n"
+    path.write_text("a\x1b[2J\u202eb\tc\n")
+    painted = paint_hypothesis("letter=[a-c]", path)
+    assert painted.plain == "aU+001B[2JU+202Eb\tc\n"
+    assert marked(painted) == "abc"
 
 
 @pytest.mark.parametrize(
