@@ -151,7 +151,8 @@ def reproduce(
         device: where the models run; auto takes a GPU if there is one.
         overwrite: start anew whatever --out holds.
     """
-    paper, tables = EXPERIMENTS[experiment], []
+    paper = EXPERIMENTS[experiment]
+    tables: list[list[dict[str, Any]]] = []
     common: dict[str, Any] = {"seed": seed, "device": device_of(device), "overwrite": overwrite}
     for cell in CELLS:
         stages = conditions(paper, cell, paper.steps if steps is None else steps, sequences)
@@ -164,7 +165,7 @@ def reproduce(
         print_table(reproduction_table(rows))
     say(LEGEND)
     say(f"comparison: {out / REPRODUCTION}")
-    _report([out / cell for cell in CELLS], out)
+    _report([out / cell for cell in CELLS], out, tables)
 
 
 def hypotheses(show: str | None = None, text: Path | None = None, functions: Path | None = None) -> None:
@@ -249,8 +250,8 @@ def _for_the_report(results: Path) -> str:
     return f"for the report: gatescope report {shlex.quote(str(results))}"
 
 
-def _report(results: list[Path], out: Path) -> None:
+def _report(results: list[Path], out: Path, comparison: list[list[dict[str, Any]]] | None = None) -> None:
     # Here because Matplotlib takes a second to import, and most commands draw nothing.
     from gatescope.analysis.report import write_report
 
-    say(f"report: {write_report(results, out)}")
+    say(f"report: {write_report(results, out, comparison or [])}")

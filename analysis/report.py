@@ -8,8 +8,9 @@ network and no script, and the same results give the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gatescope.analysis.figures import write_figures
 from gatescope.analysis.last_characters import LONGEST_CONTEXT
@@ -18,6 +19,7 @@ from gatescope.analysis.report_ablation import ablation_tables
 from gatescope.analysis.report_answer import answer_tables, f1_tables
 from gatescope.analysis.report_facts import facts_table, model_line
 from gatescope.analysis.report_gates import gates_section
+from gatescope.analysis.report_reproduction import reproduction_section
 from gatescope.analysis.report_scores import controls_words, scores_table, state_set_tables
 from gatescope.analysis.report_sparse import sparse_tables
 from gatescope.analysis.report_style import POLICY, SCRIPT, STYLE
@@ -41,17 +43,19 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_atomic
 from gatescope.engine.location import local_path
 
+Comparison = Sequence[Sequence[Mapping[str, Any]]]
 # Of hypotheses that states do not know, the share that passes all the same: by the interval, and of folds as measured
 # on real states (benchmarks/README.md).
 BY_CHANCE, BY_CHANCE_OF_FOLDS = 0.025, 0.06
 
 
-def write_report(results: Sequence[Path], out: Path) -> Path:
+def write_report(results: Sequence[Path], out: Path, comparison: Comparison = ()) -> Path:
     """Write `report.html` and the folder `figures` for one or several results, side by side.
 
     Args:
         results: folders with probes.json, and excerpts.json and config.json where there are any.
         out: the folder to write into; made if it is absent, and it may be one of the results.
+        comparison: what `reproduction.compared` returns, for each cell.
 
     Returns:
         The path of report.html. The text of at most 20 hypotheses is painted, the best known; the tables
@@ -67,7 +71,7 @@ def write_report(results: Sequence[Path], out: Path) -> Path:
         raise InputError(f"{out} is a file: give a folder")
     out.mkdir(parents=True, exist_ok=True)
     texts = _excerpts(read)
-    page = _page(read, texts)
+    page = _page(read, texts, comparison)
     write_figures(read, [pair for _, pairs in texts[:MOST_TEXTS] for pair in pairs], out / "figures")
     path = out / "report.html"
     write_atomic(path, page.encode("utf-8"))
@@ -91,7 +95,7 @@ def _excerpts(results: Sequence[Result]) -> Texts:
     return texts
 
 
-def _page(results: Sequence[Result], texts: Texts) -> str:
+def _page(results: Sequence[Result], texts: Texts, comparison: Comparison) -> str:
     anchors = {name: f"text-{number}" for number, (name, _) in enumerate(texts[:MOST_TEXTS], start=1)}
     title = "gatescope: " + ", ".join(result.name for result in results)
     parts = [
@@ -103,6 +107,7 @@ def _page(results: Sequence[Result], texts: Texts) -> str:
         *(_answer(result, several=len(results) > 1) for result in results),
         answer_tables(results, anchors),
         f1_tables(results, anchors),
+        reproduction_section(comparison),
         state_set_tables(results),
         sparse_tables(results),
         ablation_tables(results),

@@ -1,4 +1,4 @@
-"""The paper's tables in the terminal, our numbers beside its own."""
+"""The paper's tables, our numbers beside its own: their words, and how the terminal has them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from gatescope.analysis.reproduction import METRICS, WEIGHTINGS
 from gatescope.analysis.results import score
 
 COLUMNS = {"paper": "the paper", "legacy": "its labels", "corrected": "correct labels"}
+HEADS = ("accuracy", "precision", "recall", "F1", "holds")
 LEGEND = (
-    "pairs are plain/balanced fits on the states before each character, on unseen sequences; its labels: what the "
-    "paper's parsers made, correct labels: what its words say; holds: at this share of the tested characters"
+    "pairs are plain/balanced fits on the states before each character, on unseen sequences; the paper: its scores as "
+    "printed; its labels: ours, with labels as its parsers made them; correct labels: ours, with labels as its words "
+    "say; holds: at what share of the tested characters"
 )
 
 
@@ -25,26 +27,26 @@ def reproduction_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     Returns:
         A table for `rich.print`, readable from 80 columns on.
     """
-    cell, figure, nats = (rows[0][key] for key in ("cell", "figure", "validation_nats"))
-    table = Table(
-        title=f"{cell.upper()}, {figure}: {nats['ours']:.3f} nats per character; the paper on its corpus: "
-        f"{nats['paper']:.3f}",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=0,
-        show_edge=False,
-    )
+    table = Table(title=title(rows), title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     for heading in ("hypothesis", "scores"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("accuracy", "precision", "recall", "F1", "holds"):
+    for heading in HEADS:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         for place, (key, name) in enumerate(COLUMNS.items()):
-            table.add_row(*map(Text, [row["name"] if place == 0 else "", name, *_cells(row, key)]))
+            table.add_row(*map(Text, [row["name"] if place == 0 else "", name, *cells(row, key)]))
     return table
 
 
-def _cells(row: Mapping[str, Any], key: str) -> list[str]:
+def title(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what stands above the table of a cell: its figure in the paper, and the losses of both models."""
+    cell, figure, nats = (rows[0][key] for key in ("cell", "figure", "validation_nats"))
+    losses = f"{nats['ours']:.3f} nats per character; the paper on its corpus: {nats['paper']:.3f}"
+    return f"{cell.upper()}, {figure}: {losses}"
+
+
+def cells(row: Mapping[str, Any], key: str) -> list[str]:
+    """Return what stands under `HEADS` in the line of the paper, of its labels or of correct ones."""
     scores = row[key]
     if scores is None:
         cannot = key == "legacy" and row["hypotheses"]["legacy"] is None
