@@ -69,6 +69,24 @@ def test_its_perplexity_is_two_to_the_nats(name, perplexities):
     np.testing.assert_allclose([2 ** nats["lstm"], 2 ** nats["gru"]], perplexities, rtol=1e-12)
 
 
+def implied_share(scores, weighting):
+    """The share of the characters at which a hypothesis holds, by its accuracy, precision and recall."""
+    accuracy, precision, recall = (scores[metric][weighting] for metric in METRICS[:3])
+    return (1 - accuracy) / (1 - recall + recall * (1 / precision - 1))
+
+
+def test_what_the_papers_scores_say_of_how_often_it_holds():
+    shares = {
+        (row["figure"], row["name"]): [round(implied_share(row["paper"], each), 2) for each in ("plain", "balanced")]
+        for experiment, cell in FIGURES
+        for row in compared(EXPERIMENTS[experiment], cell, [], 1.5)
+    }
+    assert [shares["Figure 5", name] for name in ("verbs", "nouns")] == [[0.24, 0.12], [0.31, 0.33]]
+    assert [shares["Figure 6", name] for name in ("verbs", "nouns")] == [[0.32, 0.31], [0.09, 0.08]]
+    # However it was rounded.
+    assert (1 - 0.945) / (1 - 0.975 + 0.975 * (1 / 0.975 - 1)) > 1 and shares["Figure 3", "indent > 1"][0] == 1.5
+
+
 def test_models_are_trained_as_the_paper_says():
     train, sample, probe = conditions(EXPERIMENTS["linux"], "gru", 7, 50)
     assert (train.cell, train.layers, train.hidden, train.dropout, train.reset_after) == ("gru", 3, 512, 0.3, False)
