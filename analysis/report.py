@@ -33,6 +33,7 @@ from gatescope.analysis.results import (
     best_unit,
     best_unit_alone,
     headline,
+    interval,
     leading,
     number,
     ordered,
@@ -160,6 +161,8 @@ def _answer(result: Result, several: bool) -> str:
         )
     if scored and all(number(record, f"baseline_text_{MEASURES[record['kind']][0]}") is None for record in scored):
         answer += " What was read is not known, so that the text baseline is missing and nothing is decided."
+    if scored and all(interval(record, MEASURES[record["kind"]][0]) is None for record in scored):
+        answer += " No score has an interval, for what is tested lies in too few sequences, and so nothing is decided."
     return f'<p class="answer">{answer.strip()}</p>\n{model_line(result.facts)}'
 
 

@@ -299,6 +299,12 @@ def test_records_alone_make_a_report(tmp_path, write_result):
             "the text alone tells, with the whole of both 95% intervals. "
             "Undecided: 1. What was read is not known, so that the text baseline is missing",
         ),
+        (
+            dict.fromkeys(("auroc_low", "auroc_high", "auroc_over_text_low", "auroc_over_text_high")),
+            "The states know none of 1 hypothesis for certain: of none does the score lie above chance and above what "
+            "the text alone tells, with the whole of both 95% intervals. "
+            "Undecided: 1. No score has an interval, for what is tested lies in too few sequences, and so nothing is",
+        ),
         ({"auroc": None, "status": "one_class"}, "The states know nothing that could be scored. Not scored: 1."),
     ],
 )
@@ -308,7 +314,8 @@ def test_an_answer_that_is_no_is_given(tmp_path, write_result, change, words):
     (folder / "probes.json").write_text(json.dumps(records))
     (folder / "excerpts.json").unlink()
     page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
-    assert page.all("p", **{"class": "answer"})[0]["text"].startswith(words)
+    answer = page.all("p", **{"class": "answer"})[0]["text"]
+    assert answer.startswith(words) and ("No score has an interval" in answer) == ("No score has an interval" in words)
     assert [path.name for path in sorted((folder / "figures").iterdir())] == [
         f"{stem}.{suffix}" for stem in ("auroc", "f1") for suffix in ("png", "svg")
     ]
