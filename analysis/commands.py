@@ -15,7 +15,7 @@ from tyro.conf import Positional, UseAppendAction
 from gatescope.analysis.ablation_config import AblationConfig
 from gatescope.analysis.ablation_table import ablation_table
 from gatescope.analysis.about import about
-from gatescope.analysis.asked import chosen_hypotheses, language_of
+from gatescope.analysis.asked import chosen_hypotheses, language_of, reasons
 from gatescope.analysis.console import Device, device_of, print_table, say, warn
 from gatescope.analysis.own_hypotheses import load_functions
 from gatescope.analysis.paint import list_hypotheses, paint_hypothesis
@@ -211,8 +211,8 @@ def unit(
     dump = open_states(states, read)
     asked = ProbeConfig(hypotheses=hypotheses, pattern=pattern, functions=functions)
     view = view_unit(dump, array, number, chosen_hypotheses(asked, language_of(dump)))
-    for name, why in view.not_evaluated.items():
-        warn(f"{name}: {why}")
+    for line in reasons(view.not_evaluated):
+        warn(line)
     print_table(unit_page(view))
 
 
