@@ -1,4 +1,4 @@
-"""The Python scanner against hand-written rows, and on the standard library against `tokenize` and `ast`."""
+"""The Python scanner against hand-written rows, a character-by-character parser, and `tokenize` and `ast`."""
 
 import ast
 import io
@@ -6,8 +6,10 @@ import tokenize
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from gatescope.analysis.python_lexer import COMMENT, STRING
+from gatescope.analysis.python_lexer import CODE, COMMENT, STRING
 from gatescope.analysis.python_scan import CONDITION, DECORATOR, DOCSTRING, HEADER, MODE, scan
 from gatescope.engine.corpus import stdlib_files
 
@@ -149,6 +151,44 @@ def test_every_row_in_two_pieces(rows):
 
 def test_depth_beyond_the_type():
     assert scan("(" * 70_000)[0].brackets.max() == 65_535
+
+
+def by_characters(text):
+    """Mode and open brackets, one character at a time, for texts without f-strings and keywords."""
+    mode, depth, rows = CODE, 0, []
+    quote, opening, closing, triple, escaped = "", 0, 0, False, False
+    for c in text:
+        if opening and c == quote:
+            # One quote begins a literal, the second ends it, and a third begins one of three.
+            opening = (opening + 1) % 3
+            mode, triple = (CODE, False) if opening else (STRING, True)
+            rows.append((mode, depth))
+            continue
+        opening = 0
+        if mode == STRING:
+            closing = closing + 1 if c == quote and not escaped else 0
+            if not escaped and (closing == 3 if triple else c in (quote, "\n")):
+                mode = CODE
+            escaped = c == "\\" and not escaped
+        elif mode == COMMENT:
+            mode = CODE if c == "\n" else COMMENT
+        elif c == "#":
+            mode = COMMENT
+        elif c in "\"'":
+            mode, quote, opening, closing, triple, escaped = STRING, c, 1, 0, False, False
+        elif c in "([{":
+            depth += 1
+        elif c in ")]}":
+            depth = max(0, depth - 1)
+        rows.append((mode, depth))
+    return rows
+
+
+@settings(max_examples=500, deadline=None)
+@given(text=st.text("ab \n\\\"'#()[]{}é", max_size=60))
+def test_equals_a_parser_of_single_characters(text):
+    found = scan(text)[0]
+    assert list(zip((found.state & MODE).tolist(), found.brackets.tolist(), strict=True)) == by_characters(text)
 
 
 def library():
