@@ -13,6 +13,12 @@ GERMAN = (
     "Als Gregor Samsa eines Morgens aus unruhigen Träumen erwachte, fand er sich in seinem Bett zu einem ungeheueren "
     "Ungeziefer verwandelt."
 )
+# With many words that are spelt as English ones.
+FRENCH_ALIKE = "On a dit que tu as raison, il y a un homme à la porte, on y va, il a tout vu, on a tort, a-t-on dit. "
+SPANISH_ALIKE = (
+    "Fue a la casa, y a todos les dijo que iba a la plaza a ver a su hermano, que no ha de volver a su lugar a pie. "
+)
+ITALIAN_ALIKE = "I figli a casa, I re a cavallo; I versi a memoria, a poco a poco, a mano a mano, con I libri a terra. "
 LATIN = (
     "Gallia est omnia divisa in partes tres, quarum unam incolunt Belgae, aliam Aquitani, tertiam qui ipsorum lingua"
 )
@@ -67,6 +73,9 @@ def test_programs_with_much_prose_in_them():
         "empty": "",
         "one character": "a",
         "French": FRENCH,
+        "French like English": FRENCH_ALIKE,
+        "Spanish like English": SPANISH_ALIKE,
+        "Italian like English": ITALIAN_ALIKE,
         "German": GERMAN,
         "Latin": LATIN,
         "Chinese": "北冥有魚，其名為鯤。鯤之大，不知其幾千里也。" * 9,
