@@ -50,6 +50,6 @@ def _row(record: Record, n_sizes: int) -> str:
     cells += [f'<td class="r">{score(number(record, measure))}</td>']
     cells += [f'<td class="r">{"–" if needed is None else int(needed)}</td>']
     units = record.get("selected_units") or []
-    names = unit_names(units[:MOST_UNITS]) + " …" * (len(units) > MOST_UNITS)
+    names = unit_names(units[:MOST_UNITS]) + "&nbsp;…" * (len(units) > MOST_UNITS)
     cells += [f"<td>{names or '–'}</td>"]
     return f'<tr><th scope="row">{name_html(record["hypothesis"])}</th>{"".join(cells)}</tr>\n'

@@ -8,7 +8,7 @@ from gatescope.analysis.report import write_report
 from gatescope.analysis.report_table import MOST_OPEN
 
 HEADING = "How many units does it take?"
-FIVE = "layer0/h 0, layer0/h 1, layer0/h 2, layer0/h 3, layer0/h 4 …"
+FIVE = "layer0/h 0, layer0/h 1, layer0/h 2, layer0/h 3, layer0/h 4\u00a0…"
 
 
 def asked(write_result, folder, **hypotheses):
