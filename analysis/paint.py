@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from gatescope.analysis.language import LANGUAGES, detect_language
 from gatescope.analysis.own_hypotheses import pattern
 from gatescope.engine.corpus import read_pieces
 from gatescope.engine.errors import InputError
+
+# In the place of a level of blue, from 100 to 255.
+UNDEFINED, PLAIN = -1, 0
 
 
 def list_hypotheses() -> Table:
@@ -56,9 +60,14 @@ def paint_hypothesis(name: str, path: Path) -> Text:
     shades = np.asarray(values, dtype=np.float64)
     low, high = (shades[defined].min(), shades[defined].max()) if defined.any() else (0.0, 1.0)
     shades = (shades - low) / (high - low) if high > low else np.where(shades > 0, 1.0, 0.0)
+    levels = np.rint(255 - 155 * shades).astype(int)
+    # What is undefined has none, and what does not hold has another.
+    levels = np.where(defined, np.where(shades > 0, levels, PLAIN), UNDEFINED)
+    borders = [0, *(np.flatnonzero(np.diff(levels)) + 1).tolist(), len(text)]
     painted = Text()
-    for character, shade, known in zip(text, shades, defined, strict=True):
-        level = round(255 - 155 * float(shade)) if known else 255
-        style = f"black on rgb({level},{level},255)" if known and shade > 0 else ("" if known else "dim")
-        painted.append(character if character in "\t\n" else printable(character), style)
+    for start, stop in pairwise(borders):
+        level = int(levels[start])
+        style = {UNDEFINED: "dim", PLAIN: ""}.get(level, f"black on rgb({level},{level},255)")
+        shown = (c if c in "\t\n" else printable(c) for c in text[start:stop])
+        painted.append("".join(shown), style)
     return painted

@@ -42,6 +42,16 @@ def test_a_boolean_hypothesis_is_painted_where_it_holds(tmp_path):
     assert marked(painted) == "".join(c for c, value in zip(PYTHON, values, strict=True) if value) != ""
 
 
+def test_what_is_undefined_is_dim_and_what_looks_alike_is_one_stretch(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("abc\n\nde")
+    painted = paint_hypothesis("newline_next", path)
+    assert [(painted.plain[each.start : each.end], str(each.style)) for each in painted.spans] == [
+        ("c\n", "black on rgb(100,100,255)"),
+        ("e", "dim"),
+    ]
+
+
 def test_a_continuous_one_goes_from_pale_to_dark(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("abcd")
