@@ -14,6 +14,8 @@ from gatescope.analysis.saturation import OPEN, SHUT
 
 # A unit whose gate is open, or shut, for a larger share of the time than this hardly ever moves it.
 ALWAYS = 0.9
+# Units of one gate that are named; `gates.json` has all.
+MOST_NAMED = 50
 SIDE = 150
 HEADS = ("open", "shut", "in between", "units always open", "units always shut")
 
@@ -29,7 +31,8 @@ def gates_section(results: Sequence[Result]) -> str:
         table = f'<thead><tr><th scope="col">gate</th>{heads}</tr></thead><tbody>{rows}</tbody>'
         layers = groupby(result.gates, key=lambda record: record["layer"])
         plots = "".join(f'<div class="gates">{"".join(map(_plot, gates))}</div>\n' for _, gates in layers)
-        parts.append(result_title(result, results) + scrolled("How often gates are open and shut", table) + plots)
+        table = scrolled("How often gates are open and shut", table)
+        parts.append(result_title(result, results) + table + _names(result.gates) + plots)
     if not parts:
         return ""
     note = (
@@ -48,6 +51,19 @@ def _row(record: Record) -> str:
     cells = [*map(score, shares), *(f"{(each > ALWAYS).sum()} of {len(each)}" for each in (is_open, is_shut))]
     numbers = "".join(f'<td class="r">{cell}</td>' for cell in cells)
     return f'<tr><th scope="row">{_name(record)}</th>{numbers}</tr>\n'
+
+
+def _names(records: Sequence[Record]) -> str:
+    """Which units are always open, and which always shut."""
+    items = []
+    for record in records:
+        for word in ("open", "shut"):
+            units = np.flatnonzero(np.array(record[word]) > ALWAYS).tolist()
+            if units:
+                more = "&nbsp;…" * (len(units) > MOST_NAMED)
+                items.append(f"<li>{_name(record)} {word}: {', '.join(map(str, units[:MOST_NAMED]))}{more}</li>\n")
+    listed = f"<details><summary>Units always open or shut</summary><ul>{''.join(items)}</ul></details>\n"
+    return listed if items else ""
 
 
 def _plot(record: Record) -> str:

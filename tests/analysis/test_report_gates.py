@@ -49,6 +49,20 @@ def test_each_unit_is_a_dot(page):
     assert [len(within(row, "figure")) for row in rows] == [1, 1]
 
 
+def test_units_that_are_always_open_or_shut_are_named(write_result, tmp_path, texts_to_draw):
+    folder = write_result(tmp_path / "a")
+    many = {"layer": 1, "gate": "i", "open": [0.0] + [1.0] * 60, "shut": [0.9] + [0.0] * 60}
+    (folder / "gates.json").write_text(json.dumps([*GATES, many]))
+    page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
+    (listed,) = [each for each in page.all("details") if each["text"].startswith("Units always open or shut")]
+    # Nine tenths of the time are not yet always.
+    assert [each["text"] for each in within(listed, "li")] == [
+        "layer0\u00a0f open: 0",
+        "layer0\u00a0f shut: 3",
+        "layer1\u00a0i open: " + ", ".join(map(str, range(1, 51))) + "\u00a0…",
+    ]
+
+
 def test_results_without_gates_say_nothing_and_several_are_told_apart(write_result, tmp_path, texts_to_draw):
     first, second = write_result(tmp_path / "a"), write_result(tmp_path / "b")
     assert HEADING not in write_report([first], tmp_path / "r").read_text()
