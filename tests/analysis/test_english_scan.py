@@ -85,6 +85,33 @@ def test_words_as_by_characters(text):
     assert list(zip(*(column.tolist() for column in columns), strict=True)) == by_characters(text)
 
 
+def sentences_and_quotations(text):
+    """In a sentence's first word, and in a quotation, from what stands before each character."""
+    awaits, first, quoted, rows = True, False, False, []
+    for i, character in enumerate(text):
+        *earlier, line = text[:i].split("\n")
+        letter = i > 0 and text[i - 1].isalpha()
+        if not (character.isalpha() or (character in "'’" and letter)):
+            first = False
+        elif i == 0 or not (letter or (text[i - 1] in "'’" and text[: i - 1][-1:].isalpha())):
+            first, awaits = awaits, False
+        blank_line = character == "\n" and bool(earlier) and not line.strip(" \t")
+        awaits |= character.isspace() and text[:i].rstrip("\"')]”’")[-1:] in (".", "!", "?")
+        awaits |= blank_line or (character == "\n" and line.rstrip(" \t").endswith(":"))
+        closes = blank_line or character == "”" or (character == '"' and quoted)
+        quoted = (quoted or character in '"“') and not closes
+        rows.append((first, quoted))
+    return rows
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.text("aB.!?:\"'“”)’ \n\t1", max_size=40))
+def test_sentences_and_quotations_as_by_characters(text):
+    found = scan(text)[0]
+    columns = (found.first_word.tolist(), found.quotation.tolist())
+    assert list(zip(*columns, strict=True)) == sentences_and_quotations(text)
+
+
 def test_real_text(data):
     text = (data / "tinyshakespeare.txt").read_text(encoding="utf-8")[:200_000]
     found = scan(text)[0]
