@@ -93,7 +93,10 @@ def score(value: float | None) -> str:
 def interval(record: Record, measure: str) -> str | None:
     """Write the 95% interval of a score, or None where it has none."""
     low, high = number(record, f"{measure}_low"), number(record, f"{measure}_high")
-    return None if low is None or high is None else f"{score(low)}–{score(high)}"
+    if low is None or high is None:
+        return None
+    # Beside a minus sign a dash is easily taken for another.
+    return f"{score(low)} to {score(high)}" if score(low).startswith("-") else f"{score(low)}–{score(high)}"
 
 
 def holds_at(record: Record) -> str | None:

@@ -8,6 +8,7 @@ from gatescope.analysis.results import (
     Verdict,
     best_unit,
     headline,
+    interval,
     leading,
     number,
     ordered,
@@ -128,3 +129,12 @@ def test_hypotheses_stand_by_verdict_then_score_then_name():
     results = [Result(name, tuple(records), {}, {}, (), ()) for name, records in (("a", first), ("b", second))]
     assert ordered(results, "boolean") == ["known_best", "only_here", "known_a", "known_b", "open", "lost", "none"]
     assert ordered(results, "continuous") == ["column", "depth", "flat"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [(0.5, 1.0, ".50–1.00"), (-0.004, 0.2, ".00–.20"), (-0.45, 0.43, "-.45 to .43"), (-1.5, -0.1, "-1.50 to -.10")],
+)
+def test_an_interval_in_words(low, high, words):
+    assert interval({"r2_low": low, "r2_high": high}, "r2") == words
+    assert interval({"r2_low": low, "r2_high": None}, "r2") is None
