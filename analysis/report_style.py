@@ -116,7 +116,8 @@ color:var(--ink);width:min(100%,22em)}
 .narrow{display:block}
 .answers .chart{width:28%;min-width:84px}th,td{padding-right:9px}
 .answers td.f small{display:block}table{font-size:13px}}
-@media (max-width:480px){.answers .chart{width:18%;min-width:60px}th,td{padding-right:6px}}
+@media (max-width:480px){.answers .chart{width:18%;min-width:60px}.answers td.f small{white-space:normal}
+th,td{padding-right:6px}}
 @media print{body{font-size:10pt}main{max-width:none;padding:0}.filter{display:none}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}figure,tr,h3{break-inside:avoid}h2,h3{break-after:avoid}
 .paper::details-content{content-visibility:visible}
