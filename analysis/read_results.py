@@ -120,7 +120,10 @@ def _read_json(path: Path, expected: type) -> Any:
                 f"{path.parent} has no results: `gatescope {stage}` "
                 + ("has not finished there: repeat the command to go on" if stage in PROBING else "makes none")
             ) from None
-        raise InputError(f"{path} is not there: give a folder that `gatescope probe` wrote") from None
+        # Such as a folder of `gatescope reproduce`.
+        within = sorted(str(each.parent) for each in path.parent.glob(f"*/{path.name}"))
+        folder = f"one of {', '.join(within[:5])}" if within else "a folder that `gatescope probe` wrote"
+        raise InputError(f"{path} is not there: give {folder}") from None
     except NotADirectoryError:
         raise InputError(f"{path.parent} is a file: give the folder that holds {path.name}") from None
     except (ValueError, RecursionError) as error:

@@ -159,6 +159,13 @@ def test_bytes_that_are_not_text_are_named(tmp_path):
         read_results([tmp_path])
 
 
+def test_a_folder_of_results_names_them(tmp_path, write_result):
+    folders = [write_result(tmp_path / name) for name in ("gru", "lstm")]
+    with pytest.raises(InputError, match="is not there: give one of ") as caught:
+        read_results([tmp_path])
+    assert str(caught.value).endswith(", ".join(map(str, folders)))
+
+
 def test_no_folder_a_file_and_a_folder_given_twice_are_refused(tmp_path):
     with pytest.raises(InputError, match="no results"):
         read_results([])
