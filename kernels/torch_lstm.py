@@ -14,7 +14,7 @@ from gatescope.kernels.backend import transformed
 from gatescope.kernels.batch import Batch
 from gatescope.kernels.checks import States
 from gatescope.kernels.dropout import dropout
-from gatescope.kernels.operators import differentiable, exporting
+from gatescope.kernels.operators import autocast_on, differentiable, exporting
 from gatescope.kernels.products import onednn_multiplies_bfloat16
 from gatescope.kernels.stack import RecurrentStack
 
@@ -43,7 +43,7 @@ def torch_lstm(module: RecurrentStack, batch: Batch) -> tuple[Tensor, States] | 
     if not _multiplies(torch.get_autocast_dtype("cpu") if autocast else batch.x.dtype):
         return None
     states, packed = batch.states, batch.packed
-    if packed is not None and _steps_apart(packed) and differentiable(*batch.tensors) and not torch.jit.is_tracing():
+    if packed is not None and _trains_apart(packed, batch.tensors):
         return None
     if module.training and module.dropout > 0 and module.num_layers > 1:
         return None if packed is not None else _with_dropout(module, batch)
@@ -75,8 +75,13 @@ def _with_dropout(module: RecurrentStack, batch: Batch) -> tuple[Tensor, States]
     return y, (h, c)
 
 
-def _steps_apart(packed: PackedSequence) -> bool:
-    """Whether torch would go back through many steps one by one, of which at least a third are no padding."""
+def _trains_apart(packed: PackedSequence, tensors: list[Tensor]) -> bool:
+    """Whether torch would go back through many steps one by one, of which at least a third are no padding.
+
+    Under autocast its output is float32 where the loop's is not, and what is traced takes sequences of any length.
+    """
+    if autocast_on(packed.data) or torch.jit.is_tracing() or not differentiable(*tensors):
+        return False
     n_steps, n_rows, shortest = len(packed.batch_sizes), int(packed.batch_sizes[0]), int(packed.batch_sizes[-1])
     return shortest < n_rows and n_steps >= MANY_STEPS and 3 * len(packed.data) >= n_steps * n_rows
 

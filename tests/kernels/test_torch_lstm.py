@@ -5,6 +5,7 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from gatescope.kernels.lstm import LSTM
+from gatescope.kernels.products import onednn_multiplies_bfloat16
 
 
 def test_torch_runs_it_only_where_nothing_else_is_asked(monkeypatch):
@@ -37,6 +38,14 @@ def test_torch_trains_no_long_sequences_of_unequal_length(monkeypatch):
         with torch.no_grad():
             module(packed)
         assert len(calls) == 1, lengths
+
+
+@pytest.mark.skipif(not onednn_multiplies_bfloat16(), reason="oneDNN has no bfloat16 for this processor")
+def test_packed_sequences_have_the_dtype_of_torch_nn_under_autocast():
+    packed = pack_padded_sequence(torch.randn(20, 2, 3), [20, 11])
+    with torch.autocast("cpu", torch.bfloat16):
+        found, expected = (layer(3, 4)(packed)[0].data.dtype for layer in (LSTM, torch.nn.LSTM))
+    assert found == expected
 
 
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "two-way"])
