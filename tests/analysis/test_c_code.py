@@ -97,6 +97,11 @@ def test_a_slash_at_the_end_is_undecided(name):
     assert label(name, "/**/")[1].all()
 
 
+def test_only_what_opens_a_comment_needs_what_comes_later():
+    names = {each.name for each in library() if each.function.__module__ == c_code.__name__ and each.sees == "future"}
+    assert names == {f"inside_{kind}comment+open" for kind in ("", "line_", "block_")}
+
+
 def test_the_prime_is_parsed():
     values, defined = label("inside_comment", "b*/c", prime="/*a")
     assert values.tolist() == [True, True, False, False]

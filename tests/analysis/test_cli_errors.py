@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gatescope.analysis import cli, commands, recording
@@ -108,8 +109,11 @@ def test_only_what_lies_within_the_output_was_moved_away(monkeypatch, capsys, tm
         assert said in capsys.readouterr().err
 
 
-def test_a_reader_that_has_read_enough_ends_a_command_quietly():
-    process = subprocess.Popen([PROGRAM, "hypotheses"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("words", [["hypotheses"], ["info", "x.npy"]], ids=["table", "line"])
+def test_a_reader_that_has_read_enough_ends_a_command_quietly(tmp_path, words):
+    np.save(tmp_path / "x.npy", np.ones((4, 2)))
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([PROGRAM, *words], cwd=tmp_path, text=True, **pipe)
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait(timeout=60) == 1

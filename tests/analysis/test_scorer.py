@@ -47,6 +47,24 @@ def test_scores_are_those_of_scikit_learn_where_labels_are_defined(labelled):
     assert set(scores) <= set(SCORES) | {"brier", "ece"}
 
 
+def test_of_several_tables_the_best_counts_for_each_hypothesis(labelled):
+    Y, defined, probability, text = labelled
+    tables = [
+        np.stack([probability[:, 0], text[:, 1]], axis=1),
+        np.stack([text[:, 0], 0.3 * Y[:, 1] + text[:, 1]], axis=1),
+    ]
+    found = Scorer(GROUPS, 50, 0).text(Y, tables, defined)
+    f1, area = (
+        np.array([[by(Y[rows, k], each[rows, k]) for k, rows in enumerate(defined.T)] for each in tables])
+        for by in (lambda y, p: f1_score(y, p > 0.5), roc_auc_score)
+    )
+    assert area.argmax(axis=0).tolist() == f1.argmax(axis=0).tolist() == [0, 1]
+    np.testing.assert_allclose(found.f1, f1.max(axis=0))
+    np.testing.assert_allclose(found.auroc, area.max(axis=0))
+    best = np.stack([tables[0][:, 0], tables[1][:, 1]], axis=1)
+    np.testing.assert_allclose(found.resampled, resampled_auroc(Y, best, defined, GROUPS, 50, 0))
+
+
 def test_differences_come_from_the_same_resamples(labelled):
     Y, defined, probability, text = labelled
     scores = classified(Scorer(GROUPS, 200, 3), Y, probability, text, defined)

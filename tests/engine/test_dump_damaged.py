@@ -128,6 +128,18 @@ def test_a_block_with_a_right_checksum_may_still_be_wrong(own):
         StateDump.open(own).text()
 
 
+def test_initial_states_of_all_sequences_that_have_begun_are_looked_at(own, tmp_path):
+    zarr.open_array(own / "initial/layer0/c", mode="r+")[6, 2] = np.inf
+    assert problems(own) == ["initial/layer0/c: inf at row 6, unit 2"]
+    # Of the rows that count the last one is of the fifth sequence.
+    unfinished = write(tmp_path / "states.zarr", rows=700)
+    initial = zarr.open_array(unfinished / "initial/layer0/c", mode="r+")
+    initial[5] = np.nan
+    assert problems(unfinished) == ["not finished: 640 of 1000 rows are written"]
+    initial[4, 0] = np.nan
+    assert problems(unfinished)[1:] == ["initial/layer0/c: nan at row 4, unit 0"]
+
+
 def test_metadata_of_an_array_that_differ(own):
     file = own / "layer0" / "c" / "zarr.json"
     file.write_text(file.read_text().replace("float16", "float32"))

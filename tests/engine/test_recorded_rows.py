@@ -48,6 +48,20 @@ def test_sequences_side_by_side(rows, tmp_path):
     assert dump.sequence_starts.tolist() == [0, 3, 7]
 
 
+@pytest.mark.parametrize(
+    ("n_words", "dtype"), [(2**8, np.uint8), (2**8 + 1, np.uint16), (2**16, np.uint16), (2**16 + 1, np.uint32)]
+)
+def test_tokens_have_the_bytes_that_the_vocabulary_needs(tmp_path, n_words, dtype):
+    (tmp_path / "waiting").mkdir()
+    # Behind the surrogates, which no file can hold.
+    vocabulary = [chr(0xE000 + number) for number in range(n_words)]
+    rows = RecordedRows(tmp_path / "waiting", np.dtype(np.float32), {"vocabulary": vocabulary})
+    rows.add(np.array([n_words - 1, 0]), {"layer0/h": torch.zeros(2, 1)}, np.array([2]), np.array([0]))
+    rows.write(tmp_path / "s", overwrite=False)
+    tokens = StateDump.open(tmp_path / "s").tokens
+    assert tokens.tolist() == [n_words - 1, 0] and tokens.dtype == dtype
+
+
 def test_rows_that_are_refused_do_not_count(rows, tmp_path):
     with pytest.raises(InputError, match="array 'hidden' cannot be named so"):
         add(rows, [0], [1], [0], name="hidden")

@@ -50,11 +50,13 @@ def test_the_step_that_is_said_is_that_of_the_weights_that_are_kept(text, tmp_pa
     nats = iter([2.0, 1.0, 1.5, 1.25])
     monkeypatch.setattr("gatescope.engine.train.evaluate", lambda *given: next(nats))
     config = TrainConfig(hidden=4, batch=2, length=10, steps=4, evaluate_every=1)
-    result = train_model(survey_corpus(text), tmp_path / "model", config)
+    result = train_model(survey_corpus(text), tmp_path / "model", config, facts={"language": "english"})
     assert (result["step"], result["validation_nats"]) == (2, 1.0)
-    assert load_model(tmp_path / "model").training == {"step": 2, "validation_nats": 1.0}
+    trained = load_model(tmp_path / "model")
+    assert trained.training == {"step": 2, "validation_nats": 1.0}
+    assert trained.corpus["language"] == "english" and trained.corpus["characters"] == len(TEXT)
     # Nothing is left to do, and the same is said.
-    assert train_model(survey_corpus(text), tmp_path / "model", config) == result
+    assert train_model(survey_corpus(text), tmp_path / "model", config, facts={"language": "english"}) == result
 
 
 def test_state_is_carried_from_window_to_window(text, tmp_path):

@@ -186,3 +186,11 @@ def test_threads_write_while_a_dump_takes_the_place_of_another(lstm, tmp_path, m
     threads(2)
     sample_states(lstm, tmp_path / "replaced.zarr", config, overwrite=True)
     assert contents(tmp_path / "replaced.zarr") == contents(tmp_path / "whole.zarr")
+
+
+def test_tiles_of_a_round_go_on_until_the_longest_ends():
+    """Three tiles, two of them side by side: 50, 20 and 10 steps in pieces of 20, the first begun at step 20."""
+    lengths = np.repeat([10, 50, 20, 5, 10], [walk.TILE - 1, 1, 1, walk.TILE - 1, 3])
+    assert list(walk._rounds(lengths, {}, range(3), 2, 20)) == [{0: 0, 1: 0}, {0: 20}, {0: 40}, {2: 0}]
+    assert list(walk._rounds(lengths, {0: 20}, range(3), 2, 20)) == [{0: 20, 1: 0}, {0: 40}, {2: 0}]
+    assert list(walk._rounds(lengths, {}, range(1, 3), 1, 15)) == [{1: 0}, {1: 15}, {2: 0}]
