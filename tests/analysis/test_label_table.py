@@ -96,6 +96,15 @@ def test_other_kinds_of_tables(tmp_path, name):
     assert table.continuous.values.tolist() == [[0], [3], [2], [1]] and table.sequence_ids.tolist() == [7, 7, 3, 3]
 
 
+def test_the_last_ending_says_what_a_file_is(tmp_path):
+    with (tmp_path / "labels.csv.npz").open("wb") as file:
+        np.savez(file, flag=np.array([True, False]))
+    assert read_labels(tmp_path / "labels.csv.npz").names == ["flag"]
+    (tmp_path / "labels.csv.bak").write_text("flag\n1\n0\n")
+    with pytest.raises(InputError, match=r"labels\.csv\.bak"):
+        read_labels(tmp_path / "labels.csv.bak")
+
+
 def test_lines_of_json_stay_what_they_are(tmp_path):
     lines = [
         '{"date": "2020-01-02", "flag": true, "n": 3}',

@@ -23,6 +23,12 @@ def test_hypotheses_may_come_one_by_one(tmp_path):
     assert continuous.values[:, 0].tolist() == [ord(each) for each in "a bc"]
 
 
+def test_where_nothing_is_asked_no_text_is_needed(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((4, 2)))
+    boolean, continuous, failed = label_dump(open_states(tmp_path / "x.npy"), [])
+    assert boolean.values.shape == continuous.defined.shape == (4, 0) and failed == {}
+
+
 class Primed:
     """Three documents that a model wrote after a prime."""
 
