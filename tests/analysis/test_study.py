@@ -38,6 +38,13 @@ def test_pre_alignment_reads_the_state_before(planted):
     np.testing.assert_array_equal(post[:-1], expected[1:].astype(np.float64))
 
 
+@pytest.mark.parametrize("ranking", ["auroc", "weight_sd", "weight"])
+def test_units_are_ranked_as_is_asked_where_there_are_classes_to_tell_apart(planted, ranking):
+    study = Study(planted, ProbeConfig(ranking=ranking), seed=0)
+    assert study.ranking("plain") == study.ranking("balanced") == ranking
+    assert study.ranking("none") == ("correlation" if ranking == "auroc" else ranking)
+
+
 def test_scores_are_no_states(tmp_path):
     def study(name, arrays):
         attributes = {"vocabulary": list("abcd")}
