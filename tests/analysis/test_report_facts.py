@@ -1,8 +1,11 @@
 """report_facts.py: what the page says of the model and of how it was probed."""
 
+import re
+
 import pytest
 
-from gatescope.analysis.report_facts import model_line
+from gatescope.analysis.report_facts import facts_table, model_line
+from gatescope.analysis.results import Result
 
 
 @pytest.mark.parametrize(
@@ -21,3 +24,17 @@ from gatescope.analysis.report_facts import model_line
 )
 def test_how_sequences_are_divided_is_said(probe, words):
     assert words in model_line({"dump": {"sequences": 200}, "probe": probe})
+
+
+def test_the_table_of_facts_names_each_by_its_place():
+    facts = {"probe": {"C": [0.01, 2.5], "seed": 12345, "folds": None}, "training": {"bits": 1.23456}}
+    others = {"probe": {"seed": 3, "text": "a<b"}, "training": {"bits": 12345.6}}
+    table = facts_table([Result(name, (), {}, each, (), ()) for name, each in (("a", facts), ("b", others))])
+    rows = re.findall(r'<tr><th scope="row">([^<]*)</th><td>([^<]*)</td><td>([^<]*)</td></tr>', table)
+    assert rows == [
+        ("probe.C", "0.01, 2.5", "–"),
+        ("probe.seed", "12,345", "3"),
+        ("training.bits", "1.235", "12,346"),
+        ("probe.text", "–", "a&lt;b"),
+    ]
+    assert facts_table([Result("a", (), {}, {"probe": {"folds": None}}, (), ())]) == ""

@@ -47,6 +47,19 @@ def _race(path, barrier, results):
         results.put(str(error))
 
 
+def test_a_dump_is_named_as_it_was_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(Path("s.zarr"))
+    shutil.copytree("s.zarr", "elsewhere/s.zarr")
+    with pytest.raises(InputError, match=r"^s\.zarr "):
+        write(Path("s.zarr"), seed=1)
+    # A link is followed, and what it points to is made.
+    Path("link.zarr").symlink_to("elsewhere/s.zarr")
+    write(Path("link.zarr"), seed=1, overwrite=True)
+    assert StateDump.open("elsewhere/s.zarr").attributes["seed"] == 1 and Path("link.zarr").is_symlink()
+    assert StateDump.open("s.zarr").attributes["seed"] == 0
+
+
 def test_two_writers_of_a_new_dump(tmp_path):
     barrier, results = SERVER.Barrier(2), SERVER.Queue()
     for trial in range(5):

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from gatescope.engine.files import PARTIAL, partial_name, remove_partial, write_atomic, write_json
+from gatescope.engine.files import PARTIAL, partial_name, remove_partial, remove_partial_of, write_atomic, write_json
 
 
 @pytest.fixture
@@ -104,6 +104,17 @@ def test_remove_partial_touches_nothing_else(tmp_path):
     remove_partial(tmp_path)
     assert sorted(str(f.relative_to(tmp_path)) for f in tmp_path.rglob("*") if f.is_file()) == sorted(kept)
     assert not folder.exists()
+
+
+def test_only_what_was_left_of_one_file_is_removed(tmp_path):
+    path = tmp_path / "text.txt"
+    left, others = partial_name(path), [path, tmp_path / "text.txt.bak", partial_name(tmp_path / "text2.txt")]
+    for each in (left, *others):
+        each.write_text("x")
+    folder = partial_name(path)
+    folder.mkdir()
+    remove_partial_of(path)
+    assert sorted(tmp_path.iterdir()) == sorted([*others, folder])
 
 
 def test_partial_names_differ(tmp_path):

@@ -66,3 +66,21 @@ def test_a_matrix_of_its_own_leaves_the_others_the_shared_one():
     np.testing.assert_array_equal(found[:, 1:], before[:, 1:])
     # Where the loss is hardly curved steps are long.
     assert np.linalg.norm(found[:, 0]) > 2 * np.linalg.norm(before[:, 0]) and found[:, 0] @ g[:, 0] < 0
+
+
+def test_a_shared_matrix_stays_while_it_is_needed():
+    X = np.random.default_rng(0).standard_normal((300, 4))
+    with RowBlocks(X, np.float64) as rows:
+        inverse = inverse_hessians(rows, 3)
+        shared = inverse.shared[0]
+        inverse.share(waiting=False)
+        assert inverse.shared == {0: shared}
+        inverse.renew(np.arange(2), lambda column: np.ones(300), waiting=True)
+        inverse.share(waiting=False)
+        assert inverse.shared == {0: shared}
+        # All have matrices of their own, and the next problem has not come.
+        inverse.renew(np.array([2]), lambda column: np.ones(300), waiting=True)
+        inverse.share(waiting=True)
+        assert inverse.shared == {0: shared}
+        inverse.share(waiting=False)
+        assert inverse.shared == {}

@@ -1,8 +1,11 @@
-"""When linear predictions need double precision."""
+"""Linear predictions, and when they need double precision."""
 
 import numpy as np
+import pytest
 
-from gatescope.engine.predictions import CANCELLING, cancels
+from gatescope.engine.errors import InputError
+from gatescope.engine.predictions import CANCELLING, cancels, linear_predictions
+from gatescope.engine.row_blocks import RowBlocks
 
 
 def test_means_cancel_where_they_outweigh_what_varies():
@@ -28,3 +31,21 @@ def test_a_prediction_far_from_zero_needs_double_precision_too():
     assert not cancels(w, np.array([0.9 * CANCELLING]), mean, sd)
     # Where one class has all the weight, or there is no fit.
     assert not cancels(np.vstack([w, w * np.nan]), np.array([np.inf, np.nan]), mean, sd)
+
+
+def test_predictions_are_products_and_a_hypothesis_without_a_fit_has_its_intercept():
+    generator = np.random.default_rng(0)
+    X, w, b = generator.normal(size=(300, 4)), generator.normal(size=(3, 4)), np.array([1.0, -2.0, 0.5])
+    w[1, 2] = np.nan
+    with RowBlocks(X, np.float64) as rows:
+        found = linear_predictions(rows, w, b)
+    expected = X @ np.where(np.isnan(w), 0, w).T + b
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_states_that_are_not_finite_are_named(value):
+    X = np.zeros((300, 4))
+    X[217, 2] = value
+    with RowBlocks(X, np.float64) as rows, pytest.raises(InputError, match=r"217.*2"):
+        linear_predictions(rows, np.ones((1, 4)), np.zeros(1))
