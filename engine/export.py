@@ -10,17 +10,19 @@ LSTMVis itself also needs the dictionary `FILE.dict` and the configuration `FILE
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import re
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from gatescope.engine.array_name import layer_and_state
 from gatescope.engine.dump import BOUNDS, StateDump
 from gatescope.engine.errors import InputError
-from gatescope.engine.files import partial_name, remove_partial_of, sync_file, sync_folder, write_atomic
+from gatescope.engine.files import partial_name, remove_partial_of, settled_name, sync_folder, write_atomic
 from gatescope.engine.hdf5 import h5py_module
 from gatescope.engine.journey import SCORES
 from gatescope.engine.location import local_path
@@ -62,7 +64,59 @@ def export_lstmvis(
     remove_partial_of(file)
     partial = partial_name(file)
     try:
-        with h5py.File(partial, "x") as out:
+        with _Disk(partial) as disk:
+            _write_datasets(h5py, disk, dump, named)
+            os.fsync(disk.fileno())
+        write_atomic(companions[1], _dictionary(dump.vocabulary).encode())
+        write_atomic(companions[2], _configuration(file, named).encode())
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync_folder(file.parent)
+    return list(named.values())
+
+
+class _Disk(io.FileIO):
+    """A new file for HDF5, which sees no failure of the disk: closing a file after one, HDF5 2.0 ends the program.
+
+    Args:
+        path: a `partial_name`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "x+")
+        self._failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of the data, or remember why that failed."""
+        rest = memoryview(data).cast("B")
+        n_bytes = len(rest)
+        try:
+            while rest:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self._failure = self._failure or error
+        return n_bytes
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the length, or remember why that failed."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._failure = self._failure or error
+        return size or 0
+
+    def check(self) -> None:
+        """Raise what failed first."""
+        if self._failure is not None:
+            error = self._failure
+            raise OSError(error.errno, error.strerror, settled_name(str(self.name))) from error
+
+
+def _write_datasets(h5py: ModuleType, disk: _Disk, dump: StateDump, named: dict[str, str]) -> None:
+    """Write all that a dump holds, its arrays by their names in the file."""
+    try:
+        with h5py.File(disk, "w") as out:
             for bound in BOUNDS:
                 out[bound] = getattr(dump, bound)
             out["vocabulary"] = np.array([ord(character) for character in dump.vocabulary], np.uint32)
@@ -73,21 +127,11 @@ def export_lstmvis(
                     dataset = out.create_dataset(target, source.shape, source.dtype)
                     for index, block in enumerate(source.blocks()):
                         dataset[index * source.block_rows : index * source.block_rows + len(block)] = block
+                        disk.check()
                         advance(len(block))
-        sync_file(partial)
-        write_atomic(companions[1], _dictionary(dump.vocabulary).encode())
-        write_atomic(companions[2], _configuration(file, named).encode())
-        partial.replace(file)
-    except (OSError, RuntimeError) as error:
-        # HDF5 says so of a file that it may not make and, when it is closed, of what the disk did not take.
-        found = re.search(r"errno = (\d+)", str(error))
-        if found is None:
-            raise
-        raise OSError(int(found[1]), os.strerror(int(found[1])), str(file)) from error
     finally:
-        partial.unlink(missing_ok=True)
-    sync_folder(file.parent)
-    return list(named.values())
+        # HDF5 may fail on what it does not find again: it is the disk's failure that says why.
+        disk.check()
 
 
 def _lstmvis_name(name: str) -> str:

@@ -43,12 +43,6 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sync_file(path: Path) -> None:
-    """Bring a file that another library wrote to the disk."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
 def exchange(new: Path, old: Path) -> None:
     """Let two folders of one file system change names, at once where the system can (Linux: renameat2(2)).
 

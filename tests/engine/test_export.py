@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import yaml
+from forked import gatescope
 from killing import assert_survives_kills
 
 from gatescope.engine.dump import StateDump
@@ -15,6 +16,7 @@ from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.export import export_lstmvis
+from gatescope.engine.files import settled_name
 from gatescope.engine.other_dumps import open_states
 
 
@@ -86,7 +88,16 @@ def test_a_file_that_cannot_be_made_is_named_by_its_place(tmp_path, small_dump):
     file = Path("/proc/self/states.h5")
     with pytest.raises(OSError) as error:
         export_lstmvis(small_dump(tmp_path / "states.zarr"), file)
-    assert (error.value.errno, error.value.filename) == (errno.ENOENT, str(file))
+    assert (error.value.errno, settled_name(str(error.value.filename))) == (errno.ENOENT, str(file))
+
+
+@pytest.mark.parametrize("largest_file", [300, 1000, 2500, 3000, 4000, 6000])
+def test_a_full_disk(tmp_path, small_dump, largest_file):
+    # HDF5 writes its own records before and behind the values, and closes its file when one of them has failed.
+    small_dump(tmp_path / "s.zarr")
+    done = gatescope("export", "s.zarr", "states.h5", folder=tmp_path, largest_file=largest_file)
+    assert done.returncode == 2 and "cannot write: File too large (states.h5)" in done.stderr
+    assert os.listdir(tmp_path) == ["s.zarr"]
 
 
 def test_killed_at_any_write(tmp_path, small_dump):
