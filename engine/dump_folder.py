@@ -19,6 +19,7 @@ from gatescope.engine.dump_spec import DumpSpec, create_skeleton
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import PARTIAL, exchange, partial_name, sync_folder
 from gatescope.engine.folder_lock import alone_in, being_written, reserve
+from gatescope.engine.location import behind_link
 
 
 class DumpFolder:
@@ -34,8 +35,7 @@ class DumpFolder:
     """
 
     def __init__(self, path: Path, spec: DumpSpec, *, overwrite: bool) -> None:
-        # A link stays a link: what it points to is made or replaced.
-        self._final = path.resolve() if path.is_symlink() else path
+        self._final = behind_link(path)
         if not self._final.parent.is_dir():
             raise InputError(f"{path.parent} is not a folder: make it first, or choose another")
         self.path = self._final

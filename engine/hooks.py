@@ -27,7 +27,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from gatescope.engine.dump_folder import require_free, waiting_beside
 from gatescope.engine.errors import InputError
-from gatescope.engine.location import local_path
+from gatescope.engine.location import behind_link, local_path
 from gatescope.engine.module_outputs import Call, Chosen, ModuleOutputs, joined, layout_of
 from gatescope.engine.recorded_rows import RecordedRows
 from gatescope.engine.trained_model import weights_digest
@@ -85,9 +85,8 @@ def record_states(
         raise InputError(f"layout {layout!r} is unknown: expected 'BTH' or 'TBH'")
     if dtype not in ("float16", "float32"):
         raise InputError(f"dtype {dtype!r} cannot be stored in a dump: expected 'float16' or 'float32'")
-    # The program may go to another folder meanwhile; and a link stays a link: what it points to is made or replaced.
-    target = local_path(path).absolute()
-    target = target.resolve() if target.is_symlink() else target
+    # The program may go to another folder meanwhile.
+    target = behind_link(local_path(path).absolute())
     require_free(target, overwrite=overwrite)
     about = {"kind": "recorded", **(attributes or {}), "vocabulary": characters, "alignment": "post"}
     return Recording(model, chosen, target, layout_of(chosen, layout), np.dtype(dtype), about, overwrite)

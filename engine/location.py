@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import struct
@@ -122,13 +123,25 @@ def local_path(place: str | os.PathLike[str]) -> Path:
     """Return a path on this machine, with `~` as the home folder.
 
     Raises:
-        InputError: it is a URL.
+        InputError: it is a URL, or leads round in a circle of links.
     """
     text = os.fspath(place)
     if BEGINNING_OF_URL.match(text):
         url = text if is_url(text) else BEGINNING_OF_URL.sub(r"\1://", text, count=1)
         raise InputError(f"{url} is a URL: expected a path on this machine; URLs are taken only for states to read")
-    return Path(os.path.expanduser(text))
+    path = Path(os.path.expanduser(text))
+    try:
+        path.stat()
+    except OSError as error:
+        # Whatever else is wrong with it, such as that nothing is there yet, is seen where it is used.
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{path} is a link that leads back to itself: give another path") from None
+    return path
+
+
+def behind_link(path: Path) -> Path:
+    """Return what a link points to, be it there or not: a link stays a link when its target is made or replaced."""
+    return path.resolve() if path.is_symlink() else path
 
 
 def unreadable(name: str, error: Exception) -> InputError:

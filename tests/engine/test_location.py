@@ -77,6 +77,17 @@ def test_nothing_is_written_to_a_url(name, lstm, small_dump, tmp_path, monkeypat
     assert sorted(os.listdir(tmp_path)) == before
 
 
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_link_to_itself_is_one_line(name, lstm, small_dump, tmp_path):
+    dump, text = small_dump(tmp_path / "s.zarr"), tmp_path / "text.txt"
+    text.write_text("abc" * 30)
+    (tmp_path / "x.h5").symlink_to(tmp_path / "y")
+    (tmp_path / "y").symlink_to(tmp_path / "x.h5")
+    for out in (tmp_path / "x.h5", tmp_path / "y" / "x.h5"):
+        with pytest.raises(InputError, match=f"^{out} is a link that leads back to itself: give another path$"):
+            WRITERS[name](out, lstm, dump, str(text))
+
+
 def test_what_a_relative_path_opened_does_not_follow_the_working_folder(tmp_path, small_dump, monkeypatch):
     path = small_dump(tmp_path / "states.zarr")
     values = np.asarray(StateDump.open(path).array("layer0/h"))
