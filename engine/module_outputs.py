@@ -117,7 +117,11 @@ def joined(array: str, calls: list[Call], shape: tuple[int, ...], layout: str) -
         InputError: there is no call, calls do not fit together, or they do not fit the tokens.
     """
     if not calls:
-        raise InputError(f"{array}: its module was not called since the last add")
+        # As torch documents it, what it compiled without a hook goes on without it.
+        raise InputError(
+            f"{array}: its module was not called since the last add; a model that torch.compile compiled and that ran "
+            "before calls no new hooks: record the model that it was made of, or call torch.compiler.reset() first"
+        )
     if len(calls) > 1 and any(call.lengths is not None for call in calls):
         raise InputError(
             f"{array}: its module put out {len(calls)} packed sequences: call add after every forward pass"

@@ -133,6 +133,27 @@ def test_under_autocast(tmp_path, tokens):
     assert np.array_equal(rows, expected.detach().half().reshape(-1, H).numpy())
 
 
+def test_a_compiled_model(tmp_path, tokens):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(V, I), nn.Linear(I, H))
+    compiled = torch.compile(model, backend="eager")
+    expected = compiled(tokens[0]).detach()
+    options = {"path": tmp_path / "s.zarr", "vocabulary": VOCABULARY, "dtype": "float32"}
+    with (
+        pytest.raises(InputError, match=r"layer0/h: its module was not called .* record the model that it was made of"),
+        record_states(compiled, {"layer0/h": "_orig_mod.1"}, **options) as recording,
+    ):
+        compiled(tokens[0])
+        recording.add(tokens[0])
+    torch.compiler.reset()
+    with record_states(compiled, {"layer0/h": "_orig_mod.1"}, **options) as recording:
+        compiled(tokens[0])
+        recording.add(tokens[0])
+    recorded = np.asarray(StateDump.open(tmp_path / "s.zarr").array("layer0/h"))
+    assert np.array_equal(recorded, expected.reshape(-1, H).numpy())
+    torch.compiler.reset()
+
+
 def test_step_by_step(tmp_path, tokens):
     cell = nn.LSTMCell(V, H)
     state, expected = None, []
