@@ -78,6 +78,8 @@ def train(
             return
     loss = f"validation loss {trained['validation_nats']:.4f} nats per character"
     say(f"{out}: {loss}, the least, at step {trained['step']:,} of {config.steps:,}, whose weights are kept")
+    if trained["warning"]:
+        warn(trained["warning"])
 
 
 def sample(

@@ -54,7 +54,8 @@ def run_stages(
         overwrite: start anew whatever the folder holds.
         more: what to do where too few sequences are tested, in the flags of the command.
         say: gets a line when the model is there, one when the states are, and one on how they are probed.
-        warn: gets one line for each hypothesis that could not be evaluated, and one for a text with hidden characters.
+        warn: gets one line for each hypothesis that could not be evaluated, one for a text with hidden characters, and
+            one for a model that learnt nothing.
 
     Returns:
         The records, as in `probes.json`.
@@ -85,6 +86,8 @@ def run_stages(
                 warn(line)
         trained = train_model(text, out / "model", train, seed=seed, device=device, log_path=log_path, facts=facts)
         say(f"model: {out / 'model'}, validation loss {trained['validation_nats']:.3f} nats per character")
+        if trained["warning"]:
+            warn(trained["warning"])
         rows = sample_states(
             load_model(out / "model", device), out / "states.zarr", sample, seed=seed, log_path=log_path
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +26,7 @@ from gatescope.engine.record import (
     require_precision,
     settings_of,
 )
-from gatescope.engine.settings import require_values
+from gatescope.engine.settings import require_values, whole_seed
 from gatescope.engine.trained_model import TrainedModel
 from gatescope.engine.vocabulary import Vocabulary
 from gatescope.kernels.choice import Draw
@@ -133,10 +132,7 @@ def sample_in_memory(
 
 
 def _planned(trained: TrainedModel, config: SampleConfig, seed: int) -> tuple[DumpSpec, _Sampler]:
-    if not isinstance(seed, Integral) or not 0 <= seed < 2**64:
-        raise InputError(f"--seed {seed}: expected a whole number of at least 0, below 2^64")
-    # Or NumPy's.
-    seed = int(seed)
+    seed = whole_seed(seed, bits=64)
     prime, prime_ids = prime_of(trained.vocabulary, config.prime)
     starts = np.arange(config.sequences + 1, dtype=np.int64) * config.length
     spec = DumpSpec(

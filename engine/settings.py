@@ -16,6 +16,7 @@ from gatescope.engine.differences import first_difference, shortened
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import remove_partial, write_json
 from gatescope.engine.folder_lock import locked
+from gatescope.engine.location import behind_link
 
 CONFIG = "config.json"
 # Where settings say what is no choice of the user's, but of the version that made the results.
@@ -43,7 +44,7 @@ def claimed(
         raise InputError(f"--out {folder} is a file: give a folder")
     if (folder / "zarr.json").exists():
         raise InputError(f"--out {folder} holds a state dump: choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    behind_link(folder).mkdir(parents=True, exist_ok=True)
     with locked(folder):
         remove_partial(folder)
         _take(folder, stage, plain(settings), outputs, overwrite)
@@ -142,8 +143,19 @@ def plain(value: Any) -> Any:
     return str(value) if infinite or isinstance(value, Path) else value
 
 
+def whole_seed(seed: int, bits: int) -> int:
+    """Return a seed, which may be NumPy's, as an int.
+
+    Raises:
+        InputError: it is no whole number of at least 0 that takes so many bits at most.
+    """
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**bits:
+        raise InputError(f"--seed {seed}: expected a whole number of at least 0, below 2^{bits}")
+    return int(seed)
+
+
 def require_values(config: Any) -> None:
-    """Check the fields of a dataclass that are whole numbers, have a few possible values, or are tuples of such.
+    """Check the fields of a dataclass that are numbers, have a few possible values, or are tuples of such.
 
     Raises:
         InputError: a field has another value.
@@ -153,6 +165,8 @@ def require_values(config: Any) -> None:
         flag = name.replace("_", "-")
         if hint is int and (not isinstance(given, Integral) or isinstance(given, bool)):
             raise InputError(f"--{flag} {given!r}: expected a whole number")
+        if hint is float and not isinstance(given, Real):
+            raise InputError(f"--{flag} {given!r}: expected a number")
         choices = get_args(get_args(hint)[0] if several else hint)
         if get_origin(get_args(hint)[0] if several else hint) is not Literal:
             continue

@@ -37,11 +37,12 @@ from gatescope.engine.log import log
 from gatescope.engine.model import Architecture, CharacterModel
 from gatescope.engine.processes import everybody, joined_columns, least_of_all, mean_of_all, meet, place
 from gatescope.engine.progress import progress_bar
-from gatescope.engine.settings import claimed
+from gatescope.engine.settings import claimed, whole_seed
 from gatescope.engine.trained_model import (
     DESCRIPTION,
     WEIGHTS,
     read_description,
+    require_device,
     require_weights,
     write_description,
     write_weights,
@@ -131,13 +132,16 @@ def train_model(
         facts: what else the model's files should say of the corpus, as JSON values.
 
     Returns:
-        step and validation loss (nats) of the weights that were kept, and the corpus.
+        step and validation loss (nats) of the weights that were kept, the corpus, and a warning, or None: a line on
+        weights that guess no better than one probability for all characters.
 
     Raises:
-        InputError: unusable text or settings, a folder of other settings, or a loss that is not finite.
+        InputError: unusable text or settings, no such device, a folder of other settings, or a loss that is not
+            finite.
     """
     config.require(text.n_characters)
-    folder = local_path(folder)
+    seed, folder = whole_seed(seed, bits=63), local_path(folder)
+    require_device(device)
     rank, n_processes = place()
     if config.batch % n_processes:
         raise InputError(f"--batch {config.batch} lanes cannot be shared by {n_processes} processes: take a multiple")
@@ -152,7 +156,7 @@ def train_model(
         about |= facts or {}
         there = standing(folder / CHECKPOINT)
         if there.step == config.steps:
-            return _kept(there, about)
+            return _kept(there, about, len(vocabulary))
         corpus = open_corpus(text, folder / TOKENS)
         training, validation = corpus.split(config.validation_share)
         torch.manual_seed(seed)
@@ -164,11 +168,17 @@ def train_model(
             log(log_path, "train", step=progress.step, corpus=about, **facts)
         meet()
         _take_all(taker, progress, validation, folder, config, seed, log_path)
-        return _kept(progress, about)
+        return _kept(progress, about, len(vocabulary))
 
 
-def _kept(progress: Progress, corpus: dict[str, Any]) -> dict[str, Any]:
-    return {"step": progress.best_step, "validation_nats": progress.best, "corpus": corpus}
+def _kept(progress: Progress, corpus: dict[str, Any], n_characters: int) -> dict[str, Any]:
+    guessing, warning = math.log(n_characters), None
+    if progress.best > guessing:
+        warning = (
+            f"a validation loss above {guessing:.4f} nats, that of one probability for all {n_characters:,} "
+            "characters: nothing was learnt; take more --steps, or a lower --learning-rate, with --overwrite"
+        )
+    return {"step": progress.best_step, "validation_nats": progress.best, "corpus": corpus, "warning": warning}
 
 
 def _prepare(text: Survey, folder: Path, config: TrainConfig, seed: int, overwrite: bool, held: ExitStack) -> None:

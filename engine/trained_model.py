@@ -82,7 +82,7 @@ def load_model(folder: str | os.PathLike[str], device: str = "cpu") -> TrainedMo
         InputError: no model, one of another version, or a damaged one, or no such device.
     """
     folder = local_path(folder)
-    _require_device(device)
+    require_device(device)
     description = read_description(folder)
     architecture = Architecture(**description["architecture"])
     vocabulary = Vocabulary(tuple(description["vocabulary"]))
@@ -155,7 +155,12 @@ def _require_fitting(path: Path, weights: dict[str, Tensor], architecture: Archi
             )
 
 
-def _require_device(device: str) -> None:
+def require_device(device: str) -> None:
+    """Refuse a device that is not here.
+
+    Raises:
+        InputError: that is what is asked.
+    """
     try:
         torch.empty(0, device=device)
     # A torch without CUDA says so with an AssertionError.

@@ -51,6 +51,18 @@ def test_a_run_goes_on_with_what_was_mended(words, tmp_path, capsys, texts_to_dr
     assert main([*words, "--probe.C", "2"]) == 0
 
 
+def test_a_model_that_learnt_nothing_is_pointed_out(tmp_path, capsys):
+    (tmp_path / "text").write_text("a line\n" * 200)
+    train = "hidden 4", "batch 4", "length 10", "steps 5", "learning-rate 1e4", "clip 1e4"
+    alone = ["train", str(tmp_path / "text"), "--out", str(tmp_path / "model")]
+    assert main([*alone, *" ".join(f"--{each}" for each in train).split()]) == 0
+    assert capsys.readouterr().err.count("nothing was learnt") == 1
+    run = ["run", "--corpus", str(tmp_path / "text"), "--out", str(tmp_path / "out"), "--hypotheses", "line_position"]
+    words = " ".join(f"--train.{each}" for each in train) + " --sample.sequences 12 --sample.length 40"
+    main([*run, *words.split(), "--probe.bootstrap", "20"])
+    assert capsys.readouterr().err.count("nothing was learnt") == 1
+
+
 def test_a_text_with_hidden_characters_is_pointed_out(tmp_path, capsys):
     (tmp_path / "text").write_bytes(b"a line\r\n" * 200)
     train = "hidden 4", "batch 4", "length 10", "steps 2"

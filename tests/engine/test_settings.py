@@ -104,6 +104,14 @@ def test_a_damaged_or_foreign_config_is_one_line(tmp_path, content):
         claim(tmp_path, "train", {}, (), False)
 
 
+def test_out_that_is_a_link_to_a_folder_that_is_not_there_yet(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "other" / "disk")
+    claim(tmp_path / "link", "train", {}, (), False)
+    assert (tmp_path / "link").is_symlink() and [each.name for each in (tmp_path / "other/disk").iterdir()] == [
+        "config.json"
+    ]
+
+
 def test_out_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="is a file: give a folder"):
@@ -132,6 +140,8 @@ def test_plain_values():
         (SampleConfig, {"dtype": "float8"}, "--dtype 'float8' is unknown: expected float16 or float32"),
         (ExtractConfig, {"errors": "ignore"}, "--errors 'ignore' is unknown: expected strict or replace"),
         (TrainConfig, {"precision": "fp16"}, "--precision 'fp16' is unknown"),
+        (TrainConfig, {"learning_rate": "0.1"}, "--learning-rate '0.1': expected a number"),
+        (SampleConfig, {"temperature": None}, "--temperature None: expected a number"),
         (TrainConfig, {"cell": "lstn"}, "--cell 'lstn' is unknown: expected lstm or gru or rnn"),
         (ProbeConfig, {"ranking": "auc"}, "--ranking 'auc' is unknown"),
     ],

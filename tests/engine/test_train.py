@@ -132,7 +132,7 @@ def test_two_programs_in_one_folder(text, tmp_path, monkeypatch):
 
 def test_another_seed_gives_other_weights(text, tmp_path):
     hashes = set()
-    for seed in (0, 1, 2**63 - 1):
+    for seed in (0, np.int64(1), 2**63 - 1):
         train_model(survey_corpus(text), tmp_path / str(seed), replace(SMALL, steps=2), seed=seed)
         hashes.add(load_model(tmp_path / str(seed)).weights_sha256)
     assert len(hashes) == 3
@@ -155,6 +155,29 @@ def test_a_diverging_loss_stops_with_the_remedy(text, tmp_path):
     config = TrainConfig(cell="rnn", nonlinearity="relu", hidden=16, batch=4, length=50, steps=60, learning_rate=1e30)
     with pytest.raises(InputError, match=r"at step \d+.*--learning-rate"):
         train_model(survey_corpus(text), tmp_path / "model", config)
+
+
+def test_a_model_that_learnt_nothing_is_pointed_out(text, tmp_path):
+    wild = TrainConfig(hidden=4, batch=4, length=10, steps=5, learning_rate=1e4, clip=1e4)
+    result = train_model(survey_corpus(text), tmp_path / "wild", wild)
+    guessing = math.log(len(set(TEXT)))
+    assert result["validation_nats"] > guessing
+    assert result["warning"].startswith(f"a validation loss above {guessing:.4f} nats")
+    mild = train_model(survey_corpus(text), tmp_path / "mild", replace(wild, steps=100, learning_rate=0.01))
+    assert mild["validation_nats"] < guessing and mild["warning"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *(({"seed": seed}, f"--seed {seed}: expected a whole number") for seed in (-1, 1.5, 2**63)),
+        ({"device": "gpu"}, "device 'gpu' cannot be used"),
+    ],
+)
+def test_a_seed_or_a_device_that_is_none(text, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        train_model(survey_corpus(text), tmp_path / "model", SMALL, **options)
+    assert not (tmp_path / "model").exists()
 
 
 def test_the_step_that_went_wrong_is_named(text, tmp_path, monkeypatch):

@@ -74,7 +74,7 @@ def rewrite(path: Path, dtype=torch.float32, about=None):
             lambda f: change(f / "model.json", architecture={"embedding": "3"}),
             "--embedding '3': expected a whole number",
         ),
-        (lambda f: change(f / "model.json", architecture={"dropout": "0"}), "missing or of another kind"),
+        (lambda f: change(f / "model.json", architecture={"dropout": "0"}), "--dropout '0': expected a number"),
         (lambda f: change(f / "model.json", architecture={"hidden": 10**12}), "no weight as large as 1000000000000"),
         (lambda f: change(f / "model.json", architecture={"layers": 10**12}), "no weight as large as 1000000000000"),
         (lambda f: change(f / "model.json", architecture={"layers": 3}), "weight .* has shape"),
