@@ -44,10 +44,10 @@ class DumpFolder:
         try:
             # Two writers that begin at once must not remove each other's beginnings.
             with alone_in(self._final.parent):
-                if not _is_absent(self._final):
+                if not is_absent(self._final):
                     self._locks.append(_lock(self._final))
                 _clear(self._final)
-                absent = _is_absent(self._final)
+                absent = is_absent(self._final)
                 self.is_new = absent or overwrite
                 self.replaces = overwrite and not absent
                 if not absent and not self._locks:
@@ -109,7 +109,7 @@ def require_free(path: Path, *, overwrite: bool) -> None:
     Raises:
         InputError: something is there; with `overwrite`, something that is no dump.
     """
-    if _is_absent(path):
+    if is_absent(path):
         return
     if not overwrite:
         raise InputError(f"{path} is there already: choose another path, or overwrite=True")
@@ -149,7 +149,7 @@ def settle_at(path: Path, new: Path, *, overwrite: bool) -> None:
     try:
         with alone_in(path.parent):
             require_free(path, overwrite=overwrite)
-            if _is_absent(path):
+            if is_absent(path):
                 os.replace(new, path)
             else:
                 locks.append(_lock(path))
@@ -159,7 +159,8 @@ def settle_at(path: Path, new: Path, *, overwrite: bool) -> None:
         _close(locks)
 
 
-def _is_absent(path: Path) -> bool:
+def is_absent(path: Path) -> bool:
+    """Whether a path is free for a dump: nothing is there, or an empty folder."""
     return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 

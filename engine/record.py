@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from gatescope.engine.dump import read_group
+from gatescope.engine.dump_folder import is_absent
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.free_memory import require_room
 from gatescope.engine.journey import DTYPES, SCORES, Journey, Piece, Reader
-from gatescope.engine.location import local_path
+from gatescope.engine.location import behind_link, local_path
 from gatescope.engine.log import log
 from gatescope.engine.model import Architecture
 from gatescope.engine.parts import record_together, remove_parts
@@ -135,11 +137,9 @@ def _record(
 ) -> int:
     """Write the dump of one process."""
     starts = spec.sequence_starts
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists() and spec.compression == "none":
-        needed, free = spec.n_values * spec.dtype.itemsize, shutil.disk_usage(path.parent).free
-        remedy = "record fewer sequences, arrays or bytes of dtype, or choose another disk"
-        require_room(needed, free, f"{path}: its states", "the disk", remedy)
+    behind_link(path).parent.mkdir(parents=True, exist_ok=True)
+    if spec.compression == "none" and (overwrite or not path.exists()):
+        _require_disk(path, spec)
     with DumpWriter(path, spec, overwrite=overwrite) as writer:
         committed = writer.committed_rows
         kind = spec.attributes["kind"]
@@ -165,6 +165,21 @@ def _record(
                 point = ResumePoint(piece.first, n, piece.start + n_steps, piece.state)
                 advance(writer.count_steps(point, piece.start))
     return spec.n_rows
+
+
+def _require_disk(path: Path, spec: DumpSpec) -> None:
+    """Refuse a new dump that the disk has no room for, before an earlier one in its place, which makes room, is gone.
+
+    Raises:
+        InputError: the disk has not, or something else is there.
+    """
+    place, earlier = behind_link(path), 0
+    if not is_absent(place):
+        read_group(place)
+        earlier = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+    needed, free = spec.n_values * spec.dtype.itemsize, shutil.disk_usage(place.parent).free + earlier
+    remedy = "record fewer sequences, arrays or bytes of dtype, or choose another disk"
+    require_room(needed, free, f"{path}: its states", "the disk", remedy)
 
 
 def require_precision(precision: str, device: str) -> None:

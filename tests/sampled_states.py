@@ -4,7 +4,8 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.sample import SampleConfig, sample_states
 
 
-def sampled(trained, path, seed=0, **config):
+def sampled(trained, path, seed=0, overwrite=False, **config):
     """A small dump of what a model writes."""
-    sample_states(trained, path, SampleConfig(**{"sequences": 5, "length": 12, **config}), seed=seed)
+    config = SampleConfig(**{"sequences": 5, "length": 12, **config})
+    sample_states(trained, path, config, seed=seed, overwrite=overwrite)
     return StateDump.open(path)

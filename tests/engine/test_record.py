@@ -11,6 +11,7 @@ from gatescope.engine import dump_writer, walk
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
+from gatescope.engine.free_memory import size
 from gatescope.engine.resume_points import RESUME_FILE
 from gatescope.engine.sample import SampleConfig, sample_in_memory
 
@@ -33,6 +34,27 @@ def test_what_the_disk_has_no_room_for_is_refused_and_leaves_nothing(lstm, tmp_p
         sampled(lstm, tmp_path / "s.zarr", sequences=1000, length=10**9)
     assert not any(tmp_path.glob("s.zarr*"))
     assert sampled(lstm, tmp_path / "s.zarr", sequences=2, length=5).n_rows == 10
+
+
+def test_what_there_is_no_room_for_replaces_nothing(lstm, tmp_path, monkeypatch):
+    path = tmp_path / "s.zarr"
+    before = sampled(lstm, path, sequences=2, length=5000).text()
+    n_bytes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
+        with pytest.raises(InputError, match=f"the disk has {size(n_bytes + 1000)} free"):
+            sampled(lstm, path, sequences=2, length=10_000, overwrite=True)
+        assert StateDump.open(path).text() == before
+        # What it replaces makes room for it.
+        assert sampled(lstm, path, sequences=2, length=4000, overwrite=True).n_rows == 8000
+
+
+def test_the_room_is_that_of_the_disk_that_a_link_leads_to(lstm, tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(tmp_path / "large" / "disk" / "s.zarr")
+    rooms = {tmp_path: 1000, tmp_path / "large" / "disk": 10**9}
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=rooms[place]))
+    assert sampled(lstm, tmp_path / "link", sequences=2, length=5000).n_rows == 10_000
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "large/disk/s.zarr/zarr.json").exists()
 
 
 def test_a_dump_that_cannot_be_opened_leaves_nothing(lstm, tmp_path, monkeypatch):
