@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from traced import traced
 
+from gatescope.engine.blas_threads import thread_count
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
@@ -16,7 +17,6 @@ from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.neurons import STATISTICS, NeuronProbes
 from gatescope.engine.read_ahead import is_on_disk
 from gatescope.engine.ridge import RidgeProbes
-from gatescope.engine.row_blocks import thread_count
 
 NAMES = ["layer0/h", "layer0/c"]
 N, H = 20_000, 40
