@@ -23,7 +23,7 @@ from gatescope.engine.settings import plain, require_values
 class TreeConfig:
     """What of a source tree goes into the text."""
 
-    glob: tuple[str, ...] = ("*.c", "*.h")  # names of the files to take
+    glob: tuple[str, ...] = ("*.c", "*.h")  # names of the files to take, in all folders
     shuffle: bool = False  # order the files at random (--seed) instead of by path
     limit: int = 0  # stop before the text is larger than this, bytes; 0: no limit
 
@@ -31,6 +31,9 @@ class TreeConfig:
         require_values(self)
         if not self.glob:
             raise InputError("--glob names no files: give patterns such as '*.py'")
+        path = next((each for each in self.glob if "/" in each), None)
+        if path:
+            raise InputError(f"--glob {path!r}: expected a pattern of names, which are looked for in all folders")
         if self.limit < 0:
             raise InputError(f"--limit {self.limit} is negative: give a number of bytes, or 0 for no limit")
 

@@ -95,7 +95,12 @@ def test_nothing_that_fits_is_said_and_nothing_is_written(tree, tmp_path, config
 
 
 @pytest.mark.parametrize(
-    ("given", "message"), [({"glob": ()}, "--glob names no files"), ({"limit": -5}, "--limit -5 is negative")]
+    ("given", "message"),
+    [
+        ({"glob": ()}, "--glob names no files"),
+        ({"glob": ("*.h", "**/*.c")}, r"--glob '\*\*/\*\.c': expected a pattern of names"),
+        ({"limit": -5}, "--limit -5 is negative"),
+    ],
 )
 def test_settings_that_fit_no_tree(given, message):
     with pytest.raises(InputError, match=message):
