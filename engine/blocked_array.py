@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
+from gatescope.engine.errors import InputError
 from gatescope.engine.lazy_array import LazyArray
 
 
@@ -47,9 +49,9 @@ class BlockedArray(LazyArray):
             Arrays [rows_per_block, H] or [rows_per_block, C].
 
         Raises:
-            InputError: a block is missing or not whole.
+            InputError: a block is missing or not whole, or blocks of no rows are asked for.
         """
-        step = rows_per_block or self.block_rows
+        step = self.block_rows if rows_per_block is None else block_size(rows_per_block)
         columns = self._column_numbers(columns)
         for start in range(0, len(self), step):
             self.block(start // self.block_rows, whole=True)
@@ -118,6 +120,17 @@ class BlockedArray(LazyArray):
             else:
                 values[places] = self.block(int(number))[rows, columns]
         return values
+
+
+def block_size(rows: Any) -> int:
+    """Return how many rows a block is to have.
+
+    Raises:
+        InputError: it is no whole number of at least 1.
+    """
+    if not isinstance(rows, Integral) or isinstance(rows, bool) or rows < 1:
+        raise InputError(f"blocks of {rows} rows: expected a whole number of at least 1")
+    return int(rows)
 
 
 def first_not_finite(values: np.ndarray) -> tuple[int, ...] | None:

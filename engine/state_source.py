@@ -8,13 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from gatescope.engine.blocked_array import BlockedArray
+from gatescope.engine.blocked_array import BlockedArray, block_size
 from gatescope.engine.errors import InputError
 from gatescope.engine.read_ahead import read_ahead
 from gatescope.engine.sequence_rows import SequenceRows
@@ -235,9 +234,7 @@ class StateSource:
         Raises:
             InputError: an array is not there, a block is missing or not whole, or there is no such library.
         """
-        if not isinstance(rows, Integral) or rows < 1:
-            raise InputError(f"blocks of {rows} rows: expected a whole number of at least 1")
-        convert = _conversion(library)
+        rows, convert = block_size(rows), _conversion(library)
         for _, block in read_ahead(self.states(names, units), 0, self.n_rows, rows, kept=2):
             yield convert(block)
 

@@ -69,10 +69,11 @@ def test_torch_shares_the_memory(source):
     assert np.array_equal(torch.cat(blocks).numpy(), source.features(NAMES))
 
 
-@pytest.mark.parametrize("rows", [0, -1, 2.5])
+@pytest.mark.parametrize("rows", [0, -1, 2.5, True])
 def test_blocks_have_whole_numbers_of_rows(source, rows):
-    with pytest.raises(InputError, match=f"blocks of {rows} rows: expected a whole number of at least 1"):
-        next(source.blocks(NAMES, rows=rows))
+    for blocks in (source.blocks(NAMES, rows=rows), source.array(NAMES[0]).blocks(rows)):
+        with pytest.raises(InputError, match=f"blocks of {rows} rows: expected a whole number of at least 1"):
+            next(blocks)
 
 
 def test_cupy(source):
