@@ -123,7 +123,7 @@ def local_path(place: str | os.PathLike[str]) -> Path:
     """Return a path on this machine, with `~` as the home folder.
 
     Raises:
-        InputError: it is a URL, or leads round in a circle of links.
+        InputError: it is a URL, no path at all, or leads round in a circle of links.
     """
     text = os.fspath(place)
     if BEGINNING_OF_URL.match(text):
@@ -136,6 +136,8 @@ def local_path(place: str | os.PathLike[str]) -> Path:
         # Whatever else is wrong with it, such as that nothing is there yet, is seen where it is used.
         if error.errno == errno.ELOOP:
             raise InputError(f"{path} is a link that leads back to itself: give another path") from None
+    except ValueError as error:
+        raise InputError(f"{text!r} cannot be a path ({error}): give another") from None
     return path
 
 

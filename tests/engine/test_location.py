@@ -88,6 +88,12 @@ def test_a_link_to_itself_is_one_line(name, lstm, small_dump, tmp_path):
             WRITERS[name](out, lstm, dump, str(text))
 
 
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800"])
+def test_what_cannot_be_a_path_is_one_line(text):
+    with pytest.raises(InputError, match=r"^'a.* cannot be a path"):
+        local_path(text)
+
+
 def test_what_a_relative_path_opened_does_not_follow_the_working_folder(tmp_path, small_dump, monkeypatch):
     path = small_dump(tmp_path / "states.zarr")
     values = np.asarray(StateDump.open(path).array("layer0/h"))
