@@ -1,7 +1,8 @@
 """Torch's own LSTM on a CPU, oneDNN's, which no loop of separate operators beats where only the output is asked.
 
 Packed sequences of unequal length it takes step by step in separate operators, which autograd goes back through one by
-one: those are trained faster in the loop of this package, unless steps are few or most of what it reads is padding.
+one: those are trained faster in the loop of this package, unless steps are few or most of what it reads is padding. So
+is bfloat16 run where the processor does not multiply it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from gatescope.kernels.batch import Batch
 from gatescope.kernels.checks import States
 from gatescope.kernels.dropout import dropout
 from gatescope.kernels.operators import autocast_on, differentiable, exporting
-from gatescope.kernels.products import onednn_multiplies_bfloat16
+from gatescope.kernels.products import FEW_ROWS, multiplies_bfloat16, onednn_multiplies_bfloat16
 from gatescope.kernels.stack import RecurrentStack
 
 MANY_STEPS = 16  # for which the loop's own calls no longer matter
@@ -39,10 +40,10 @@ def torch_lstm(module: RecurrentStack, batch: Batch) -> tuple[Tensor, States] | 
     if transformed(*batch.tensors):
         # oneDNN's operator has no forward-mode derivative, and none of torch's runs under vmap.
         return None
-    autocast = torch.is_autocast_enabled("cpu")
-    if not _multiplies(torch.get_autocast_dtype("cpu") if autocast else batch.x.dtype):
-        return None
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else batch.x.dtype
     states, packed = batch.states, batch.packed
+    if not _multiplies(dtype) or (packed is None and _emulates(dtype, batch.x)):
+        return None
     if packed is not None and _trains_apart(packed, batch.tensors):
         return None
     if module.training and module.dropout > 0 and module.num_layers > 1:
@@ -92,6 +93,14 @@ def _multiplies(dtype: torch.dtype) -> bool:
     oneDNN refuses bfloat16 where the processor lacks it; in float16 it has no training, where torch asks it for one.
     """
     return onednn_multiplies_bfloat16() if dtype == torch.bfloat16 else dtype != torch.float16
+
+
+def _emulates(dtype: torch.dtype, x: Tensor) -> bool:
+    """Whether oneDNN has bfloat16 alone by a detour, which takes several times as long as the loop's float32."""
+    # What is exported is to run without this package, and on other processors.
+    if dtype != torch.bfloat16 or exporting():
+        return False
+    return x.shape[0] * x.shape[1] >= FEW_ROWS and not multiplies_bfloat16()
 
 
 def _exports_steps(x: Tensor) -> bool:

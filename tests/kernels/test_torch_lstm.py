@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from gatescope.kernels import torch_lstm
 from gatescope.kernels.lstm import LSTM
 from gatescope.kernels.products import onednn_multiplies_bfloat16
 
@@ -38,6 +39,23 @@ def test_torch_trains_no_long_sequences_of_unequal_length(monkeypatch):
         with torch.no_grad():
             module(packed)
         assert len(calls) == 1, lengths
+
+
+@pytest.mark.skipif(not onednn_multiplies_bfloat16(), reason="oneDNN has no bfloat16 for this processor")
+@pytest.mark.parametrize("native", [False, True])
+def test_torch_runs_bfloat16_where_the_processor_multiplies_it(native, monkeypatch):
+    calls = []
+    real = torch.lstm
+    monkeypatch.setattr(torch, "lstm", lambda *args: calls.append(1) or real(*args))
+    monkeypatch.setattr(torch_lstm, "multiplies_bfloat16", lambda: native)
+    x = torch.randn(8, 4, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        LSTM(3, 4)(x)
+    LSTM(3, 4, dtype=torch.bfloat16)(x.bfloat16())
+    assert len(calls) == (2 if native else 0)
+    LSTM(3, 4)(x)
+    LSTM(3, 4, dtype=torch.bfloat16)(x[:, :3].bfloat16())
+    assert len(calls) == (4 if native else 2)
 
 
 @pytest.mark.skipif(not onednn_multiplies_bfloat16(), reason="oneDNN has no bfloat16 for this processor")
