@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gatescope.kernels.checks import N_GATES, ShapeError, check_kind, check_tensor, told
 from gatescope.kernels.gru import gru
+from gatescope.kernels.rnn import NONLINEARITIES
 
 
 class RecurrentCell(nn.Module):
@@ -103,7 +104,7 @@ class LSTMCell(RecurrentCell):
             h and c after the step, shaped like hx.
 
         Raises:
-            ValueError: for a shape that does not fit.
+            ValueError: for a shape, dtype or device that does not fit.
         """
         x, h, c = self._batched(input, hx, 2)
         h, c = torch.lstm_cell(x, (h, c), *self._weights())
@@ -146,7 +147,7 @@ class GRUCell(RecurrentCell):
             h after the step, shaped like hx.
 
         Raises:
-            ValueError: for a shape that does not fit.
+            ValueError: for a shape, dtype or device that does not fit.
         """
         x, h = self._batched(input, None if hx is None else (hx,), 1)
         if self.reset_after:
@@ -174,7 +175,7 @@ class RNNCell(RecurrentCell):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
-        if nonlinearity not in ("tanh", "relu"):
+        if nonlinearity not in NONLINEARITIES:
             raise ValueError(f"RNNCell: nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
         super().__init__(input_size, hidden_size, bias, device, dtype)
         self.nonlinearity = nonlinearity

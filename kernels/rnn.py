@@ -90,11 +90,8 @@ def _rnn_op(
     backend: str,
 ) -> Tensor:
     check_operands("rnn", (h0,), (weight_ih, weight_hh, bias_ih, bias_hh), x, reset)
-    return (
-        _implementation(backend)
-        .rnn_forward(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reset, nonlinearity)
-        .to(x.dtype)
-    )
+    forward = _implementation(backend).rnn_forward
+    return forward(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reset, nonlinearity).to(x.dtype)
 
 
 @_rnn_op.register_fake
