@@ -12,6 +12,8 @@ from gatescope.engine.model import CharacterModel
 from gatescope.engine.training_step import Precision, cut_lanes
 
 VALIDATION_LANES = 64
+# In each lane, at least: its first characters, before which the model has read nothing, should count little.
+LANE_WINDOWS = 20
 MOST_NATS = 700.0
 
 
@@ -24,7 +26,8 @@ def perplexity(nats: float) -> float | None:
 def evaluate(model: CharacterModel, tokens: np.ndarray, length: int, precision: Precision = "float32") -> float:
     """Return the mean loss over held-out characters, in nats per character.
 
-    The text is read in up to 64 contiguous lanes, each from the zero state, which is carried from window to window.
+    The text is read in up to 64 contiguous lanes of 20 windows or more, each from the zero state, which is carried from
+    window to window; a shorter text is one lane.
 
     Args:
         model: left in evaluation mode.
@@ -34,7 +37,7 @@ def evaluate(model: CharacterModel, tokens: np.ndarray, length: int, precision: 
     """
     model.eval()
     dtype = getattr(torch, precision)
-    n_lanes = max(1, min(VALIDATION_LANES, len(tokens) // (2 * length)))
+    n_lanes = max(1, min(VALIDATION_LANES, len(tokens) // (LANE_WINDOWS * length)))
     lanes = cut_lanes(tokens, n_lanes)
     state = model.zero_state(n_lanes)
     device, wide, low = model.output.weight.device, model.output.weight.dtype, dtype != torch.float32

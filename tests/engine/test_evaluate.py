@@ -9,15 +9,17 @@ from gatescope.engine.model import CharacterModel
 from gatescope.engine.train import TrainConfig
 
 
-def test_evaluate_is_the_mean_cross_entropy_of_carried_states():
+@pytest.mark.parametrize(("n_characters", "n_lanes"), [(61, 1), (1599, 1), (1600, 2), (70 * 800, 64)])
+def test_evaluate_is_the_mean_cross_entropy_of_carried_states(n_characters, n_lanes):
     torch.manual_seed(0)
     model = CharacterModel(TrainConfig(hidden=6).architecture, 5).double()
-    tokens = np.random.default_rng(0).integers(5, size=61).astype(np.uint8)
-    # One lane of 61 characters; windows of 40 and 20 must give what one pass gives.
-    window = torch.from_numpy(tokens.astype(np.int64))[:, None]
+    tokens = np.random.default_rng(0).integers(5, size=n_characters).astype(np.uint8)
+    # Windows of 40 must give what one pass over each lane gives.
+    width = n_characters // n_lanes
+    lanes = torch.from_numpy(tokens[: n_lanes * width].astype(np.int64)).view(n_lanes, width).T
     with torch.no_grad():
-        logits, _ = model(window[:-1], model.zero_state(1))
-    expected = torch.nn.functional.cross_entropy(logits[:, 0], window[1:, 0]).item()
+        logits, _ = model(lanes[:-1], model.zero_state(n_lanes))
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), lanes[1:].flatten()).item()
     assert evaluate(model, tokens, 40) == pytest.approx(expected, rel=1e-12)
     assert evaluate(model, tokens[:2], 40) > 0
 
