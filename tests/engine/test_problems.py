@@ -24,3 +24,10 @@ def test_a_finer_solution_takes_the_place_of_what_was_solved_once_more():
     assert first.status.tolist() == ["stalled", "converged", "converged"]
     # Its work is counted, too.
     assert first.n_iterations.tolist() == [1, 4, 6] and first.n_passes.tolist() == [4, 10, 12]
+
+
+def test_what_was_not_solved_has_no_numbers_and_took_no_work():
+    fresh = Solution(2, 3)
+    assert all(np.isnan(getattr(fresh, name)).all() for name in ARRAYS)
+    assert fresh.n_passes.tolist() == fresh.n_iterations.tolist() == [0, 0, 0]
+    assert fresh.singular.tolist() == [False] * 3 and fresh.singular.dtype == bool
