@@ -79,6 +79,12 @@ def test_a_constant_has_a_page():
     assert "hypothesis" not in text and "read last:" not in text
 
 
+def test_no_character_is_among_the_highest_and_the_lowest():
+    for n, said in ((1, "last: 'a' 1.00"), (2, "last: 'a' 1.00; lowest '\\n' 0.50")):
+        text = printed(view(characters=[("a", 1.0, 20), ("\n", 0.5, 30)][:n]))[0]
+        assert said.replace("'\\n'", "↵") in text and ("lowest" in text.partition("when")[0]) == (n > 1)
+
+
 def test_the_command_prints_it(tmp_path, capsys):
     rng = np.random.default_rng(0)
     tokens, starts = rng.integers(3, size=900).astype(np.uint8), np.arange(0, 901, 90)

@@ -8,20 +8,24 @@ from sklearn.metrics import roc_auc_score
 
 from gatescope.analysis import unit_view
 from gatescope.analysis.hypotheses import select
+from gatescope.analysis.hypothesis import Hypothesis
+from gatescope.analysis.labels import label_dump
 from gatescope.analysis.own_hypotheses import pattern
+from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.unit_view import view_unit
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
+from gatescope.engine.other_dumps import ReadConfig, open_states
 
 S, T = 20, 90
 N = S * T
-LAST, SLOW, CONSTANT, NOISE = range(4)
+LAST, SLOW, CONSTANT, NOISE, PAIRS = range(5)
 
 
 def write(path, n_sequences=S, vocabulary="ab\n"):
-    """Units: of the character read last, with a memory, constant, noise; "z" is read three times."""
+    """Units: of the last character, with a memory, constant, noise, one sign in each pair; "z" is read three times."""
     rng = np.random.default_rng(3)
     tokens = rng.integers(3, size=N).astype(np.uint8)
     tokens[[100, 200, 300]] = 3
@@ -29,10 +33,10 @@ def write(path, n_sequences=S, vocabulary="ab\n"):
     for t in range(1, T):
         slow[:, t] = 0.9 * slow[:, t - 1] + 0.4 * slow[:, t]
     last = np.select([tokens == 0, tokens == 1], [2.0, -1.0], 0.5)
-    states = np.stack([last, slow.ravel(), np.full(N, 0.25), rng.normal(size=N)], axis=1)
+    states = np.stack([last, slow.ravel(), np.full(N, 0.25), rng.normal(size=N), np.arange(N) // 2 % 2 - 0.5], axis=1)
     starts = np.linspace(0, N, n_sequences + 1).astype(np.int64)
     about = {"vocabulary": [*vocabulary, "z"]}
-    spec = DumpSpec({"layer0/h": 4}, starts, starts, (), np.dtype(np.uint8), np.dtype(np.float32), about)
+    spec = DumpSpec({"layer0/h": 5}, starts, starts, (), np.dtype(np.uint8), np.dtype(np.float32), about)
     with DumpWriter(path, spec) as writer:
         writer.append(0, tokens, {"layer0/h": states})
     return StateDump.open(path)
@@ -67,9 +71,15 @@ def test_a_constant_has_neither_memory_nor_variance(dump):
     assert [(each.hypothesis, each.score) for each in view.told] == [("newline_next", 0.5)]
 
 
-def test_memory_beyond_the_sequences_is_not_told(dump, monkeypatch):
-    monkeypatch.setattr(unit_view, "LONGEST_MEMORY", 8)
-    assert view_unit(dump, "layer0/h", SLOW).memory is None
+@pytest.mark.parametrize(("longest", "found"), [(8, None), (9, 9)])
+def test_memory_is_looked_for_so_far(dump, monkeypatch, longest, found):
+    monkeypatch.setattr(unit_view, "LONGEST_MEMORY", longest)
+    assert view_unit(dump, "layer0/h", SLOW).memory == found
+
+
+def test_memory_ends_with_the_sequence(dump, tmp_path):
+    assert view_unit(dump, "layer0/h", PAIRS).memory == 1
+    assert view_unit(write(tmp_path / "states.zarr", n_sequences=N // 2), "layer0/h", PAIRS).memory is None
 
 
 @pytest.mark.parametrize("unit", [LAST, SLOW])
@@ -105,9 +115,30 @@ def test_what_it_tells_is_as_scikit_learn_and_scipy_have_it(dump):
         assert 0 < told[letter].low < told[letter].score < told[letter].high < 1
 
 
-def test_of_few_sequences_there_is_no_interval(tmp_path):
-    view = view_unit(write(tmp_path / "states.zarr", n_sequences=7), "layer0/h", NOISE, [pattern("a=a")])
-    assert np.isnan(view.told[0].low) and not np.isnan(view.told[0].score)
+def test_hypotheses_of_both_kinds_are_in_the_order_of_what_lies_above_chance(dump):
+    of_a = Hypothesis("a", "any", "continuous", "past", "", lambda text: [{"a": 1, "b": 0.1}.get(c, 0) for c in text])
+    told = view_unit(dump, "layer0/h", LAST, [pattern("aa=a(?=a)"), of_a]).told
+    assert [each.hypothesis for each in told] == ["a", "aa"]
+    assert 2 * told[1].score - 1 < told[0].score < told[1].score
+
+
+def test_intervals_are_those_of_the_scorer(dump):
+    hypotheses = [*select(["newline_next"], "any"), pattern("z=z")]
+    boolean, _, _ = label_dump(dump, hypotheses)
+    assert not boolean.defined.all()
+    told = {each.hypothesis: each for each in view_unit(dump, "layer0/h", NOISE, hypotheses, seed=3).told}
+    for k, each in enumerate(hypotheses):
+        found, (Y, defined) = told[each.name], (part[:, [k]] for part in (boolean.values, boolean.defined))
+        logit = column(dump, NOISE)[:, None] * (1 if found.rises else -1)
+        expected = Scorer(dump.sequence_ids, 1000, 3).classification(Y, logit, None, defined)
+        ends = [expected[f"auroc{end}"][0] for end in ("", "_low", "_high")]
+        np.testing.assert_allclose([found.score, found.low, found.high], ends)
+
+
+@pytest.mark.parametrize("n_sequences", [7, 8])
+def test_of_few_sequences_there_is_no_interval(tmp_path, n_sequences):
+    view = view_unit(write(tmp_path / "states.zarr", n_sequences), "layer0/h", NOISE, [pattern("a=a")])
+    assert np.isnan(view.told[0].low) == (n_sequences < 8) and not np.isnan(view.told[0].score)
 
 
 def test_places_are_the_extremes_of_stretches_in_order(dump, monkeypatch):
@@ -135,9 +166,16 @@ def test_of_many_characters_the_first_are_looked_at(dump, monkeypatch):
 
 
 def test_what_cannot_be_looked_at(dump, tmp_path):
-    with pytest.raises(InputError, match=r"has units 0 to 3, not 4"):
-        view_unit(dump, "layer0/h", 4)
-    with pytest.raises(InputError, match=r"has units 0 to 3, not -1"):
+    with pytest.raises(InputError, match=r"has units 0 to 4, not 5"):
+        view_unit(dump, "layer0/h", 5)
+    with pytest.raises(InputError, match=r"has units 0 to 4, not -1"):
         view_unit(dump, "layer0/h", -1)
     with pytest.raises(InputError, match=r"has no 'layer1/h': it has layer0/h"):
         view_unit(dump, "layer1/h", 0)
+    states = np.zeros((9, 2), np.float32)
+    states[3:, 1] = np.nan
+    np.save(tmp_path / "states.npy", states)
+    (tmp_path / "text").write_text("a text of")
+    source = open_states(tmp_path / "states.npy", ReadConfig(text=tmp_path / "text"))
+    with pytest.raises(InputError, match=r"states 1 of .*states.npy is nan at row 3: expected finite states"):
+        view_unit(source, "states", 1)
