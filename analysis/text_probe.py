@@ -9,6 +9,10 @@ A text begins in the plain state, at no depth, so that labels depend on the dist
 states, from the beginning of their sequence on. On 80,000 characters that a model of 1.3 nats wrote in sequences of
 500, AUROC of this distance alone is .84 for "indented at all" and .78 for "indented by more than three levels", of the
 last five characters .63 and .59, of both together .82 and .77.
+
+C is 1, also where that of the probes is chosen: with C = .001, .01, .1, 1 and 10 the mean AUROC of twelve hypotheses
+about 100,000 characters that a model of 1.3 nats wrote is .672, .690, .696, .695 and .693, and that of none is more
+than .008 above that with C = 1.
 """
 
 from __future__ import annotations
