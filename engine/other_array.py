@@ -29,10 +29,13 @@ class OtherArray(BlockedArray):
     def __init__(self, name: str, file: OtherFile, cube: Cube | None) -> None:
         array = file.arrays[name]
         if isinstance(array, Unreadable):
-            raise unreadable(name, array.error)
+            raise unreadable(f"{file.location.name}: {name}", array.error)
         shape = tuple(int(size) for size in array.shape)
         if not (is_float(array.dtype) and len(shape) in (2, 3) and 0 not in shape):
-            raise InputError(f"{name} is {array.dtype} {list(shape)}: expected floats [N, H] or [T, B, H], not empty")
+            raise InputError(
+                f"{file.location.name}: {name} is {array.dtype} {list(shape)}: expected floats [N, H] or [T, B, H], "
+                "not empty"
+            )
         width = shape[-1]
         dtype = np.dtype(array.dtype).newbyteorder("=")
         block_rows = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (width * dtype.itemsize)))

@@ -56,5 +56,5 @@ def test_sentences_without_a_word_are_no_rows(tmp_path):
         with h5py.File(path, "a") as file:
             file.create_dataset("sentence_to_index", data=[index], dtype=h5py.string_dtype())
     assert open_states(tmp_path / "some.h5").sequence_starts.tolist() == [0, 3]
-    with pytest.raises(InputError, match=r"layer0 is float32 \[0, 0\]: expected floats .*, not empty"):
+    with pytest.raises(InputError, match=r"none\.h5: layer0 is float32 \[0, 0\]: expected floats .*, not empty"):
         open_states(tmp_path / "none.h5")
