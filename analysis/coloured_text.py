@@ -22,6 +22,8 @@ from gatescope.analysis.results import Excerpt
 # Steps of a scale in each direction: 0 to STEPS, or -STEPS to STEPS where numbers lie on both sides of a middle.
 STEPS = 10
 UNDEFINED = -128
+# What stands for a character that has a place in the text, but no shape of its own.
+SIGNS = {"\n": "↵", "\t": "→"}
 
 # sRGB, for light paper and for a dark screen: the colour of the text, of no tint, and of the ends of the scales.
 LIGHT = {"ink": "#16181d", "paper": "#ffffff", "high": "#4c96e8", "negative": "#35a79a", "positive": "#f0913a"}

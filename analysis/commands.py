@@ -6,6 +6,7 @@ Each is a function: its arguments are the flags, its docstring is the help.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -250,8 +251,8 @@ def _for_the_report(results: Path) -> str:
     return f"for the report: gatescope report {shlex.quote(str(results))}"
 
 
-def _report(results: list[Path], out: Path, comparison: list[list[dict[str, Any]]] | None = None) -> None:
+def _report(results: list[Path], out: Path, comparison: Sequence[list[dict[str, Any]]] = ()) -> None:
     # Here because Matplotlib takes a second to import, and most commands draw nothing.
     from gatescope.analysis.report import write_report
 
-    say(f"report: {write_report(results, out, comparison or [])}")
+    say(f"report: {write_report(results, out, comparison)}")

@@ -14,6 +14,7 @@ from rich.console import Console, RenderableType
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
+from gatescope.engine.settings import whole_seed
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -26,8 +27,7 @@ def prepared(function: Callable[..., None]) -> Callable[..., Callable[[], None]]
 
     @functools.wraps(function)
     def put_off(*args: Any, **kwargs: Any) -> Callable[[], None]:
-        if not 0 <= kwargs.get("seed", 0) < 2**63:
-            raise InputError(f"--seed {kwargs['seed']}: expected a whole number from 0 to 2^63 - 1")
+        whole_seed(kwargs.get("seed", 0), bits=63)
         named = {name: _on_this_machine(value) for name, value in kwargs.items()}
         return functools.partial(function, *map(_on_this_machine, args), **named)
 

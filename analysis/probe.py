@@ -154,20 +154,9 @@ def study_dump(
     The plan is of hypotheses and the language; `more` says what to do where too few sequences are tested.
     """
     if (results / RECORDS).exists():
-        _tidy(results)
-        found = read_results([results])[0]
-        failed = found.facts.get(NOT_EVALUATED, {})
-        plan = plan or (planned(dump, config, table) if failed else None)
-        # A tagger's data may have come meanwhile; a function of the user's is the same as before.
-        lacking = [each for each in plan[0] if each.name in failed and is_built_in(each.function)] if plan else []
-        still = unanswerable(lacking)
-        mended = [each.name for each in lacking if each.name not in still]
-        if not mended:
-            for line in reasons(failed):
-                warn(line)
-            return list(map(dict, found.records))
-        say(f"{', '.join(mended)}: could not be evaluated before, and can be now: all hypotheses are probed anew")
-        remove(results / RECORDS)
+        finished = _finished(dump, results, config, table, plan, say, warn)
+        if finished is not None:
+            return finished
     hypotheses, language = plan or planned(dump, config, table)
     boolean, continuous, failed = labelled_rows(dump, hypotheses, language, table, log_path, warn)
     labelled = [each.name for each in (*boolean.hypotheses, *continuous.hypotheses)]
@@ -208,6 +197,33 @@ def study_dump(
     write_json(results / RECORDS, records)
     _tidy(results)
     return records
+
+
+def _finished(
+    dump: StateSource,
+    results: Path,
+    config: ProbeConfig,
+    table: LabelTable | None,
+    plan: tuple[list[Hypothesis], str] | None,
+    say: Callable[[str], None],
+    warn: Callable[[str], None],
+) -> list[dict[str, Any]] | None:
+    """Return the records of a probe that has ended, or None where more can be evaluated now, and all is probed anew."""
+    _tidy(results)
+    found = read_results([results])[0]
+    failed = found.facts.get(NOT_EVALUATED, {})
+    hypotheses, _ = (plan or planned(dump, config, table)) if failed else ([], "")
+    # A tagger's data may have come meanwhile; a function of the user's is the same as before.
+    lacking = [each for each in hypotheses if each.name in failed and is_built_in(each.function)]
+    still = unanswerable(lacking)
+    mended = [each.name for each in lacking if each.name not in still]
+    if not mended:
+        for line in reasons(failed):
+            warn(line)
+        return list(map(dict, found.records))
+    say(f"{', '.join(mended)}: could not be evaluated before, and can be now: all hypotheses are probed anew")
+    remove(results / RECORDS)
+    return None
 
 
 def _warn_of_few(study: Study, more: str, warn: Callable[[str], None]) -> None:

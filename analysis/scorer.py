@@ -169,6 +169,11 @@ class Scorer:
         """AUROC of scores, [K]."""
         return auroc(Y, score, defined, self._parts)
 
+    def auroc_interval(self, Y: np.ndarray, score: np.ndarray, defined: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """95% interval of the AUROC of scores, [K] each; NaN where there is none."""
+        n_sequences = effective_sequences(self._counts(Y, Y, defined))
+        return t_interval(self.auroc(Y, score, defined), self._resampled_auroc(Y, score, defined), n_sequences, SHARE)
+
     def r2(self, target: np.ndarray, predicted: np.ndarray, defined: np.ndarray) -> np.ndarray:
         """R2 of predicted values, [K]."""
         return moment_metrics(self._moments(target, predicted, defined).sum(axis=0))["r2"]

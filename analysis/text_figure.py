@@ -19,7 +19,17 @@ from matplotlib.path import Path as Outline
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D, Transform
 
-from gatescope.analysis.coloured_text import LIGHT, UNDEFINED, Colouring, colourings, printable, runs, tint, visible
+from gatescope.analysis.coloured_text import (
+    LIGHT,
+    SIGNS,
+    UNDEFINED,
+    Colouring,
+    colourings,
+    printable,
+    runs,
+    tint,
+    visible,
+)
 from gatescope.analysis.results import Excerpt
 
 MONOSPACE = str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSansMono.ttf")
@@ -88,8 +98,8 @@ def _cells(text: str, columns: int) -> tuple[list[Cell], bool]:
 @cache
 def _glyph(character: str) -> str:
     """What fits a cell: the character, an arrow for a tab or a newline, a box for what the font cannot draw there."""
-    if character in "\t\n":
-        return {"\t": "→", "\n": "↵"}[character]
+    if character in SIGNS:
+        return SIGNS[character]
     drawn = printable(character) == character and not combining(character) and _font().get_char_index(ord(character))
     return character if drawn else "□"
 
@@ -160,7 +170,9 @@ def _draw_glyphs(axes: Axes, points: Transform, cells: Sequence[Cell], lefts: Se
     for glyph, offsets in glyphs.items():
         shapes = PathCollection([_outline(glyph)], offsets=offsets, offset_transform=axes.transData)
         # Unsnapped: snapping to pixels thickens stems unevenly at this size.
-        shapes.set(facecolor=FAINT if glyph in "→↵" else LIGHT["ink"], linewidth=0, transform=points, snap=False)
+        shapes.set(
+            facecolor=FAINT if glyph in SIGNS.values() else LIGHT["ink"], linewidth=0, transform=points, snap=False
+        )
         axes.add_collection(shapes, autolim=False)
 
 

@@ -10,13 +10,18 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gatescope.analysis.coloured_text import LIGHT, activation_colouring, printable, runs, tint, visible
+from gatescope.analysis.coloured_text import LIGHT, SIGNS, activation_colouring, printable, runs, tint, visible
 from gatescope.analysis.results import score
 from gatescope.analysis.unit_view import Place, Told, UnitView
 
 # Characters that are named at each end of the list.
 N_CHARACTERS = 6
-SIGNS = {"\n": "↵", "\t": "→"}
+HIGHER_WHERE = {
+    ("boolean", True): "it holds",
+    ("boolean", False): "it does not hold",
+    ("continuous", True): "it is high",
+    ("continuous", False): "it is low",
+}
 
 
 def unit_page(view: UnitView) -> Group:
@@ -48,11 +53,9 @@ def _hypotheses(told: Sequence[Told]) -> Table:
     for heading in ("tells", "95%", "higher where"):
         table.add_column(heading, no_wrap=True)
     for each in told:
-        boolean = each.kind == "boolean"
+        tells = f"{'AUROC' if each.kind == 'boolean' else 'r'} {score(each.score)}"
         ends = "–" if np.isnan(each.low) else f"{score(each.low)}–{score(each.high)}"
-        where = {(True, True): "it holds", (True, False): "it does not hold", (False, True): "it is high"}
-        cells = visible(each.hypothesis), f"{'AUROC' if boolean else 'r'} {score(each.score)}", ends
-        table.add_row(*map(Text, (*cells, where.get((boolean, each.rises), "it is low"))))
+        table.add_row(*map(Text, (visible(each.hypothesis), tells, ends, HIGHER_WHERE[each.kind, each.rises])))
     return table
 
 

@@ -13,15 +13,13 @@ from itertools import pairwise
 import numpy as np
 
 from gatescope.analysis.hypothesis import Hypothesis
-from gatescope.analysis.intervals import SHARE, effective_sequences, t_interval
 from gatescope.analysis.labels import Labels, label_dump
-from gatescope.analysis.metrics import confusion_by_sequence
-from gatescope.analysis.ordering import auroc, resampled_auroc
-from gatescope.analysis.scorer import FEWEST_GROUPS
+from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.split import groups_of
 from gatescope.analysis.units_alone import unit_correlations
 from gatescope.engine.errors import InputError
 from gatescope.engine.state_source import StateSource
+from gatescope.engine.vocabulary import code_points
 
 # Characters that are looked at: of more, the first ones.
 MOST_ROWS = 1_000_000
@@ -166,12 +164,12 @@ def _memory(x: np.ndarray, ids: np.ndarray) -> int | None:
 
 def _by_character(x: np.ndarray, text: str) -> tuple[float, list[tuple[str, float, int]]]:
     """The share of variance between characters that were read last, and their means, from the highest to the lowest."""
-    characters, which, times = np.unique(np.array(list(text)), return_inverse=True, return_counts=True)
+    characters, which, times = np.unique(code_points(text), return_inverse=True, return_counts=True)
     means = np.bincount(which, x) / times
     total = x.var()
     explained = float(((means - x.mean()) ** 2 * times).sum() / len(x) / total) if total else float("nan")
     order = [i for i in np.argsort(-means).tolist() if times[i] >= FEWEST_READ]
-    return explained, [(str(characters[i]), float(means[i]), int(times[i])) for i in order]
+    return explained, [(chr(characters[i]), float(means[i]), int(times[i])) for i in order]
 
 
 def _told(
@@ -179,30 +177,22 @@ def _told(
 ) -> tuple[list[Told], dict[str, str]]:
     """How well the unit tells each hypothesis that varies, the best first; and what could not be evaluated."""
     boolean, continuous, not_evaluated = label_dump(source, hypotheses, len(x))
-    told = [*_told_boolean(x, boolean, groups_of(source)[source.sequence_ids[: len(x)]], seed)]
-    for each, r in zip(continuous.hypotheses, _correlations(x, continuous), strict=True):
+    scorer = Scorer(groups_of(source)[source.sequence_ids[: len(x)]], N_BOOTSTRAP, seed)
+    told = _told_boolean(x, boolean, scorer)
+    correlations = unit_correlations(x[:, None], continuous.values, continuous.defined)[:, 0].tolist()
+    for each, r in zip(continuous.hypotheses, correlations, strict=True):
         told.append(Told(each.name, each.values, abs(r), float("nan"), float("nan"), r > 0))
     told.sort(key=lambda each: -(2 * each.score - 1 if each.kind == "boolean" else each.score))
     return [each for each in told if not np.isnan(each.score)], not_evaluated
 
 
-def _told_boolean(x: np.ndarray, labels: Labels, groups: np.ndarray, seed: int) -> list[Told]:
-    Y, defined = labels.values, labels.defined
-    scores = np.repeat(x[:, None], Y.shape[1], axis=1)
-    area = auroc(Y, scores, defined)
-    low, high = np.full((2, Y.shape[1]), np.nan)
-    if len(np.unique(groups)) >= FEWEST_GROUPS:
-        resampled = resampled_auroc(Y, scores, defined, groups, N_BOOTSTRAP, seed)
-        n_sequences = effective_sequences(confusion_by_sequence(Y, Y, defined, groups))
-        low, high = t_interval(area, resampled, n_sequences, SHARE)
+def _told_boolean(x: np.ndarray, labels: Labels, scorer: Scorer) -> list[Told]:
+    scored = labels.values, np.repeat(x[:, None], len(labels.hypotheses), axis=1), labels.defined
+    area, (low, high) = scorer.auroc(*scored), scorer.auroc_interval(*scored)
     falls = area < 0.5
     area, low, high = np.where(falls, [1 - area, 1 - high, 1 - low], [area, low, high])
     columns = zip(labels.hypotheses, area.tolist(), low.tolist(), high.tolist(), (~falls).tolist(), strict=True)
     return [Told(each.name, each.values, *rest) for each, *rest in columns]
-
-
-def _correlations(x: np.ndarray, labels: Labels) -> list[float]:
-    return unit_correlations(x[:, None], labels.values, labels.defined)[:, 0].tolist() if labels.hypotheses else []
 
 
 def _places(

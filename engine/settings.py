@@ -150,7 +150,7 @@ def whole_seed(seed: int, bits: int) -> int:
         InputError: it is no whole number of at least 0 that takes so many bits at most.
     """
     if not isinstance(seed, Integral) or not 0 <= seed < 2**bits:
-        raise InputError(f"--seed {seed}: expected a whole number of at least 0, below 2^{bits}")
+        raise InputError(f"--seed {seed}: expected a whole number from 0 to 2^{bits} - 1")
     return int(seed)
 
 

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from tagger import VOCABULARY, B, H, I, T, Tagger, V
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -13,22 +14,6 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.hooks import record_states
 from gatescope.engine.trained_model import weights_digest
-
-V, I, H, B, T = 5, 4, 6, 3, 11
-VOCABULARY = list("abc\n ")
-
-
-class Tagger(nn.Module):
-    """Two recurrent layers and one of attention."""
-
-    def __init__(self, batch_first=True):
-        super().__init__()
-        self.embedding = nn.Embedding(V, I)
-        self.rnn = nn.LSTM(I, H, num_layers=2, batch_first=batch_first)
-        self.attention = nn.TransformerEncoderLayer(H, 2, 8, batch_first=batch_first, dropout=0.0)
-
-    def forward(self, tokens):
-        return self.attention(self.rnn(self.embedding(tokens))[0])
 
 
 @pytest.fixture
@@ -321,89 +306,3 @@ def test_hooks_are_gone_and_nothing_is_left_after_an_error(tmp_path, tokens):
         recording.add(tokens[0])
         raise ZeroDivisionError
     assert not model.rnn._forward_hooks and os.listdir(tmp_path) == []
-
-
-def wrong(tmp_path, use, modules=None, model=None):
-    model = model or Tagger()
-    with record_states(model, modules or {"layer0/h": "rnn"}, tmp_path / "s", vocabulary=VOCABULARY) as recording:
-        use(model, recording)
-
-
-BAD = [
-    (lambda model, recording: None, "no module was called"),
-    (lambda model, recording: model(torch.zeros(2, 3, dtype=torch.long)), "without tokens"),
-    (lambda model, recording: recording.add(np.zeros((2, 3), int)), "layer0/h: its module was not called"),
-    (
-        lambda model, recording: (model(torch.zeros(2, 3, dtype=torch.long)), recording.add(np.full((2, 3), 5))),
-        "outside the vocabulary: expected 0 to 4",
-    ),
-    (lambda model, recording: recording.add(np.zeros((2, 3))), r"tokens are float64 \[2, 3\]: expected integers"),
-    (lambda model, recording: recording.add(torch.zeros(2, 3)), "tokens are torch.float32: expected integers"),
-    (lambda model, recording: recording.add([[0, 1], [2]]), "tokens are ragged: pad them and give their lengths"),
-    (lambda model, recording: recording.add(np.zeros((1, 2, 3), int)), r"tokens are \[1, 2, 3\]: expected integers"),
-    (
-        lambda model, recording: (model(torch.zeros(2, 3, dtype=torch.long)), recording.add(np.zeros((3, 2), int))),
-        "2 sequences of 3 rows, and the tokens are 3 of 2",
-    ),
-    (
-        lambda model, recording: (
-            model(torch.zeros(2, 3, dtype=torch.long)),
-            recording.add(np.zeros((2, 3), int), [4, 1]),
-        ),
-        r"lengths are \[4, 1\]: expected 2 of them, from 1 to 3",
-    ),
-    *(
-        (
-            lambda model, recording, lengths=lengths: (
-                model(torch.zeros(2, 3, dtype=torch.long)),
-                recording.add(np.zeros((2, 3), int), lengths),
-            ),
-            message,
-        )
-        for lengths, message in [
-            ([2.7, 1], r"lengths are float64 \[2\]: expected integers"),
-            ([True, True], r"lengths are bool \[2\]: expected integers"),
-            ([0, 1], r"lengths are \[0, 1\]: expected 2 of them, from 1 to 3"),
-        ]
-    ),
-]
-
-
-@pytest.mark.parametrize(("use", "message"), BAD)
-def test_what_does_not_fit_is_named(tmp_path, use, message):
-    with pytest.raises(InputError, match=message):
-        wrong(tmp_path, use)
-    assert os.listdir(tmp_path) == []
-
-
-def test_other_refusals(tmp_path):
-    with pytest.raises(InputError, match="dtype 'float64' cannot be stored in a dump"):
-        record_states(Tagger(), {"layer0/h": "rnn"}, tmp_path / "s", vocabulary=VOCABULARY, dtype="float64")
-    for vocabulary in (None, ["the", "cat"], {"a": 1, "b": 0}, 5, ""):
-        with pytest.raises(InputError, match="expected the single character of each token"):
-            record_states(Tagger(), {"layer0/h": "rnn"}, tmp_path / "s", vocabulary=vocabulary)
-    for modules in ({}, ["rnn"], "rnn", None):
-        with pytest.raises(InputError, match="no modules: name at least one by its array"):
-            record_states(Tagger(), modules, tmp_path / "s", vocabulary=VOCABULARY)
-    for given, what in ((None, "NoneType"), (("rnn", 1), "tuple"), (("rnn",), "tuple")):
-        with pytest.raises(InputError, match=f"layer0/h: {what} is no module; expected one, its name, or a pair"):
-            record_states(Tagger(), {"layer0/h": given}, tmp_path / "s", vocabulary=VOCABULARY)
-    with pytest.raises(InputError, match="s3://bucket/s is a URL"):
-        record_states(Tagger(), {"layer0/h": "rnn"}, "s3://bucket/s", vocabulary=VOCABULARY)
-    (tmp_path / "file").touch()
-    recording = record_states(Tagger(), {"layer0/h": "rnn"}, tmp_path / "file" / "s", vocabulary=VOCABULARY)
-    with pytest.raises(InputError, match="file cannot be a folder: File exists"), recording:
-        pass
-    (tmp_path / "file").unlink()
-    with pytest.raises(InputError, match="the model has no module 'lstm': it has embedding, rnn, attention"):
-        wrong(tmp_path, None, {"layer0/h": "lstm"})
-    batch = torch.zeros(2, 3, dtype=torch.long)
-    with pytest.raises(InputError, match="array 'hidden' cannot be named so"):
-        wrong(tmp_path, lambda model, recording: (model(batch), recording.add(batch)), {"hidden": "rnn"})
-    model = Tagger()
-    nn.init.constant_(model.embedding.weight, float("nan"))
-    with pytest.raises(InputError, match="layer0/h: nan at row 0 of this add, unit 0: expected finite"):
-        wrong(tmp_path, lambda model, recording: (model(batch), recording.add(batch)), model=model)
-    with pytest.raises(InputError, match=r"layer0/h: its module puts out torch.int64 \[2, 3\], expected floats of two"):
-        wrong(tmp_path, lambda model, recording: model(batch), {"layer0/h": ""}, nn.Identity())
-    assert os.listdir(tmp_path) == []

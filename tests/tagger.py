@@ -1,0 +1,19 @@
+"""A model of any kind, whose modules are recorded."""
+
+from torch import nn
+
+V, I, H, B, T = 5, 4, 6, 3, 11
+VOCABULARY = list("abc\n ")
+
+
+class Tagger(nn.Module):
+    """Two recurrent layers and one of attention."""
+
+    def __init__(self, batch_first=True):
+        super().__init__()
+        self.embedding = nn.Embedding(V, I)
+        self.rnn = nn.LSTM(I, H, num_layers=2, batch_first=batch_first)
+        self.attention = nn.TransformerEncoderLayer(H, 2, 8, batch_first=batch_first, dropout=0.0)
+
+    def forward(self, tokens):
+        return self.attention(self.rnn(self.embedding(tokens))[0])
