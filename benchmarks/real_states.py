@@ -20,7 +20,7 @@ from gatescope.engine.trained_model import load_model
 
 FOLDER = Path(__file__).parents[1] / "out" / "benchmark-states"
 LOSS = 1.8
-TRAINING = TrainConfig(hidden=512, steps=700, learning_rate=0.004, evaluate_every=350)
+TRAINING = TrainConfig(hidden=512, steps=700, learning_rate=0.004, warm_up=0, evaluate_every=350)
 SAMPLING = SampleConfig(sequences=200, length=500, temperature=0.8, capture=("h", "c", "gates"))
 # Shares of positive rows among which the many hypotheses lie.
 RAREST = 0.002

@@ -4,7 +4,10 @@ The training text is cut into B contiguous lanes that are read side by side in w
 is carried from window to window (its gradient is not) and starts from zero when the lanes start over.
 
 Adam (Kingma & Ba 2015) on the mean cross-entropy in nats; the norm of the whole gradient is clipped after backward and
-before the step; the learning rate falls along a half cosine to a fraction of itself. After every `evaluate_every` steps
+before the step; the learning rate rises over the first steps and falls along a half cosine to a fraction of itself.
+Without the rise models of several wide layers learn nothing but how often each character stands: on the Linux source
+three layers of 512 were at 3.87 nats after 200 steps of 32 x 100 characters, and at 1.96 with it (at a fifth of the
+rate, without it, 2.40). After every `evaluate_every` steps
 the validation loss is measured, the best weights are kept as `model.safetensors`, and everything that the next step
 depends on goes into `checkpoint.safetensors`. On the CPU a resumed training gives the weights, to the bit, of one that
 was never stopped: random numbers are seeded anew from (seed, step) for each step.
@@ -63,8 +66,9 @@ class TrainConfig(Architecture):
     batch: int = 32  # B, lanes of text read side by side
     length: int = 100  # T, characters in a window, through which the gradient flows back
     steps: int = 3000  # windows to train on
-    learning_rate: float = 0.01  # Adam's learning rate at the first step
-    final_rate: float = 0.05  # share of the first learning rate that it has fallen to when all steps are done
+    learning_rate: float = 0.01  # Adam's learning rate at its height
+    warm_up: int = 200  # steps over which the learning rate rises from nothing, at most half of all
+    final_rate: float = 0.05  # share of its height that the learning rate has fallen to when all steps are done
     clip: float = 1.0  # largest norm of the gradient, nats per unit of weight
     validation_share: float = 0.05  # share of the text, at its end, that validates
     evaluate_every: int = 500  # steps between validations, each of which keeps a checkpoint
@@ -75,6 +79,8 @@ class TrainConfig(Architecture):
         for name in ("batch", "length", "steps", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)} is too small: expected at least 1")
+        if self.warm_up < 0:
+            raise InputError(f"--warm-up {self.warm_up} is negative: expected a number of steps, or 0 for none")
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected a positive number")
@@ -103,9 +109,10 @@ class TrainConfig(Architecture):
         return Architecture(**{field.name: getattr(self, field.name) for field in fields(Architecture)})
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of a step: half a cosine from the first to behind the last."""
+        """Return the learning rate of a step: half a cosine from the first to behind the last, the warm-up a ramp."""
+        ramp = min(1.0, (step + 1) / max(1, min(self.warm_up, self.steps // 2)))
         height = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        return self.learning_rate * (self.final_rate + (1 - self.final_rate) * height)
+        return self.learning_rate * ramp * (self.final_rate + (1 - self.final_rate) * height)
 
 
 def train_model(
@@ -133,7 +140,7 @@ def train_model(
 
     Returns:
         step and validation loss (nats) of the weights that were kept, the corpus, and a warning, or None: a line on
-        weights that guess no better than one probability for all characters.
+        weights that guess no better than the frequencies of the characters.
 
     Raises:
         InputError: unusable text or settings, no such device, a folder of other settings, or a loss that is not
@@ -156,7 +163,7 @@ def train_model(
         about |= facts or {}
         there = standing(folder / CHECKPOINT)
         if there.step == config.steps:
-            return _kept(there, about, len(vocabulary))
+            return _kept(there, about, text.counts)
         corpus = open_corpus(text, folder / TOKENS)
         training, validation = corpus.split(config.validation_share)
         torch.manual_seed(seed)
@@ -168,15 +175,17 @@ def train_model(
             log(log_path, "train", step=progress.step, corpus=about, **facts)
         meet()
         _take_all(taker, progress, validation, folder, config, seed, log_path)
-        return _kept(progress, about, len(vocabulary))
+        return _kept(progress, about, text.counts)
 
 
-def _kept(progress: Progress, corpus: dict[str, Any], n_characters: int) -> dict[str, Any]:
-    guessing, warning = math.log(n_characters), None
-    if progress.best > guessing:
+def _kept(progress: Progress, corpus: dict[str, Any], counts: np.ndarray) -> dict[str, Any]:
+    frequencies = counts[counts > 0] / counts.sum()
+    guessing, warning = -float(frequencies @ np.log(frequencies)), None
+    if progress.best >= guessing:
         warning = (
-            f"a validation loss above {guessing:.4f} nats, that of one probability for all {n_characters:,} "
-            "characters: nothing was learnt; take more --steps, or a lower --learning-rate, with --overwrite"
+            f"a validation loss of {progress.best:.4f} nats, where the frequencies of the characters alone give "
+            f"{guessing:.4f}: nothing was learnt; take more --steps, a longer --warm-up, or a lower --learning-rate, "
+            "with --overwrite"
         )
     return {"step": progress.best_step, "validation_nats": progress.best, "corpus": corpus, "warning": warning}
 

@@ -30,7 +30,8 @@ def run(tmp_path_factory):
     corpus.write_text(" ".join(np.random.default_rng(0).choice(WORDS, 6000)))
     words = ["run", "--corpus", corpus, "--out", out, "--seed", SEED, "--pattern", f"long={LONG}"]
     words += ["--hypotheses", "newline_next", "--train.hidden", 16, "--train.layers", 2]
-    words += ["--train.steps", 60, "--sample.sequences", S, "--sample.length", T, "--sample.dtype", "float32"]
+    words += ["--train.steps", 60, "--train.warm-up", 0, "--sample.sequences", S, "--sample.length", T]
+    words += ["--sample.dtype", "float32"]
     words += ["--sample.temperature", TEMPERATURE, "--sample.capture", "h", "c", "log_probability", "--probe.C", C]
     assert main(list(map(str, words))) == 0
     states = zarr.open_group(out / "states.zarr", mode="r")

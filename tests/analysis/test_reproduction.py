@@ -90,11 +90,11 @@ def test_what_the_papers_scores_say_of_how_often_it_holds():
 def test_models_are_trained_as_the_paper_says():
     train, sample, probe = conditions(EXPERIMENTS["linux"], "gru", 7, 50)
     assert (train.cell, train.layers, train.hidden, train.dropout, train.reset_after) == ("gru", 3, 512, 0.3, False)
-    assert (train.batch, train.length, train.steps, train.learning_rate) == (128, 200, 7, 0.01)
+    assert (train.batch, train.length, train.steps, train.learning_rate, train.warm_up) == (128, 200, 7, 0.01, 200)
     assert (sample.sequences, sample.length, sample.temperature, sample.capture) == (50, 500, 0.8, ("h", "c"))
     assert (probe.alignment, probe.test_share, probe.ranking) == ("pre", 0.05, "weight")
     train, _, _ = conditions(EXPERIMENTS["shakespeare"], "lstm", 7, 50)
-    assert (train.cell, train.layers, train.hidden, train.dropout) == ("lstm", 2, 128, 0.0)
+    assert (train.cell, train.layers, train.hidden, train.dropout, train.warm_up) == ("lstm", 2, 128, 0.0, 0)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -136,7 +136,7 @@ def small(monkeypatch):
         Row("words", None, "inside_word", {"lstm": scores, "gru": scores}),
     )
     figures, nats = {"lstm": "Figure 5", "gru": "Figure 6"}, {"lstm": 1.25, "gru": 1.5}
-    experiment = Experiment(1, 8, 0.0, 2, figures, nats, rows)
+    experiment = Experiment(1, 8, 0.0, 2, 0, figures, nats, rows)
     monkeypatch.setattr(commands, "EXPERIMENTS", {"shakespeare": experiment})
 
 

@@ -92,7 +92,7 @@ def test_a_tagger_that_comes_later_is_asked_then(tmp_path, capsys, data, monkeyp
     lacking = [line for line in err.splitlines() if "nltk.downloader" in line]
     assert len(lacking) == 2 and all(line.startswith("gatescope: verbs, nouns: parts of speech") for line in lacking)
     assert main(words) == 0
-    assert capsys.readouterr().err.splitlines() == lacking[:1]
+    assert [line for line in capsys.readouterr().err.splitlines() if "nothing was learnt" not in line] == lacking[:1]
     made = {name: contents(tmp_path / "out" / name) for name in ("model", "states.zarr")}
 
     monkeypatch.setenv("NLTK_DATA", str(data / "nltk_data"))

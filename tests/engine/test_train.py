@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from killing import assert_survives_kills, run_read_only
 from safetensors.numpy import load_file
@@ -35,7 +36,7 @@ def log_of(folder, stage):
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize("embedding", [0, 8], ids=["one-hot", "embedding"])
 def test_every_cell_learns_a_repeated_sentence(text, tmp_path, cell, embedding):
-    config = TrainConfig(cell=cell, embedding=embedding, hidden=32, batch=8, length=30, steps=150, evaluate_every=75)
+    config = TrainConfig(cell=cell, embedding=embedding, hidden=32, batch=8, length=30, steps=150, warm_up=20)
     result = train_model(survey_corpus(text), tmp_path / "model", config)
     # A model that ignores its input scores the entropy of the characters, about 3.1 nats.
     assert result["validation_nats"] < 1.0
@@ -86,12 +87,19 @@ def test_the_gradient_is_clipped_before_the_step(text, tmp_path):
     assert (load_model(tmp_path / "model").model.output.weight - start).abs().max() < 0.01
 
 
-def test_the_learning_rate_falls_along_half_a_cosine():
-    rates = [SMALL.rate(step) for step in range(SMALL.steps + 1)]
-    assert rates[0] == SMALL.learning_rate
-    assert rates[SMALL.steps // 2] == pytest.approx(SMALL.learning_rate * (1 + SMALL.final_rate) / 2)
-    assert rates[-1] == pytest.approx(SMALL.learning_rate * SMALL.final_rate)
-    assert all(a > b for a, b in itertools.pairwise(rates))
+def test_the_learning_rate_rises_and_falls_along_half_a_cosine():
+    flat = TrainConfig(steps=400, warm_up=0)
+    falling = [flat.rate(step) for step in range(401)]
+    assert falling[0] == flat.learning_rate
+    assert falling[200] == pytest.approx(flat.learning_rate * (1 + flat.final_rate) / 2)
+    assert falling[-1] == pytest.approx(flat.learning_rate * flat.final_rate)
+    assert all(a > b for a, b in itertools.pairwise(falling))
+    # A ramp of as many steps as asked, at most half of all.
+    for warm_up, length in ((10, 10), (300, 200)):
+        config = replace(flat, warm_up=warm_up)
+        ramp = [config.rate(step) / rate for step, rate in enumerate(falling)]
+        assert ramp == pytest.approx([min(1, (step + 1) / length) for step in range(401)])
+    assert TrainConfig(steps=1).rate(0) == flat.learning_rate  # too few steps for one
 
 
 @pytest.mark.parametrize("n_kills", [5, pytest.param(20, marks=pytest.mark.slow)])
@@ -160,9 +168,10 @@ def test_a_diverging_loss_stops_with_the_remedy(text, tmp_path):
 def test_a_model_that_learnt_nothing_is_pointed_out(text, tmp_path):
     wild = TrainConfig(hidden=4, batch=4, length=10, steps=5, learning_rate=1e4, clip=1e4)
     result = train_model(survey_corpus(text), tmp_path / "wild", wild)
-    guessing = math.log(len(set(TEXT)))
+    counts = np.array([TEXT.count(character) for character in set(TEXT)])
+    guessing = scipy.stats.entropy(counts)
     assert result["validation_nats"] > guessing
-    assert result["warning"].startswith(f"a validation loss above {guessing:.4f} nats")
+    assert f" nats, where the frequencies of the characters alone give {guessing:.4f}: nothing" in result["warning"]
     mild = train_model(survey_corpus(text), tmp_path / "mild", replace(wild, steps=100, learning_rate=0.01))
     assert mild["validation_nats"] < guessing and mild["warning"] is None
 
@@ -217,6 +226,7 @@ def test_a_text_too_short_for_its_lanes_says_what_it_needs(tmp_path):
     [
         *(("hidden", 0), ("dropout", 1.0), ("batch", 0), ("learning_rate", 0.0), ("learning_rate", math.nan)),
         *(("clip", -1.0), ("final_rate", 2.0), ("validation_share", 0.0), ("embedding", -1), ("evaluate_every", 0)),
+        ("warm_up", -1),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(field, value):
