@@ -74,10 +74,10 @@ def as_rows(X: Any) -> Any:
     ):
         X = np.asarray(X)
     if len(X.shape) != 2:
-        raise InputError(
-            f"X has the shape {tuple(X.shape)}: expected two dimensions [N, H]. Reshape your data: "
-            "X.reshape(-1, 1) if it is a single unit, X.reshape(1, -1) if it is a single row"
-        )
+        how = "X.reshape(-1, 1) if it is a single unit, X.reshape(1, -1) if it is a single row"
+        if len(X.shape) > 2:
+            how = f"X.reshape(-1, {X.shape[-1]}) has a row for each step of each sequence"
+        raise InputError(f"X has the shape {tuple(X.shape)}: expected two dimensions [N, H]. Reshape your data: {how}")
     if not isinstance(X, torch.Tensor):
         kind = np.dtype(X.dtype).kind
         if kind == "c":

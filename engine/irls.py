@@ -73,7 +73,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         objective_: [K], the objective at the end, nats.
         n_iter_: [K], steps.
         n_passes_: [K], passes over X in which the hypothesis took part.
-        classes_: the two labels of a one-dimensional y; [False, True] or [0, 1] for Y [N, K].
+        classes_: the two labels of a one-dimensional y; for Y [N, K] its columns by number, as in scikit-learn.
     """
 
     def __init__(
@@ -252,11 +252,19 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         Y = as_targets(Y, n_rows)
         self._flat = Y.ndim == 1
         if not self._flat:
-            self.classes_ = np.array([False, True]) if Y.dtype.kind == "b" else np.array([0, 1])
+            self.classes_, self._boolean = np.arange(Y.shape[1]), Y.dtype.kind == "b"
             return as_binary(Y)
         y = to_host(Y)
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        try:
+            check_classification_targets(y)
+            self.classes_, codes = np.unique(y, return_inverse=True)
+        except (TypeError, ValueError) as error:
+            if y.dtype.kind != "O":
+                raise
+            raise InputError(
+                "Unknown label type: y has missing labels, or labels of several types: give undefined ones any label "
+                "and the sample weight 0"
+            ) from error
         if len(self.classes_) > 2:
             raise InputError(
                 f"y has {len(self.classes_)} classes. Only binary classification is supported: give one column of "
@@ -276,7 +284,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         """Return the class weights with False and True as keys."""
         if not isinstance(self.class_weight, Mapping):
             return self.class_weight
-        known = self.classes_.tolist()
+        known = self.classes_.tolist() if self._flat else [0, 1]
         unknown = [label for label in self.class_weight if label not in known]
         # Of a single class the other's name is not known.
         if unknown and len(known) == 2:
@@ -316,7 +324,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         positive = self._logits(X) > 0
         if self._flat:
             return self.classes_[np.where(positive[:, 0], len(self.classes_) - 1, 0)]
-        return positive if self.classes_.dtype == bool else positive.astype(np.int64)
+        return positive if self._boolean else positive.astype(np.int64)
 
     def _logits(self, X: Any) -> np.ndarray:
         check_is_fitted(self)

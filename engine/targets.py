@@ -161,6 +161,9 @@ def as_binary(Y: Any) -> Any:
     Raises:
         InputError: a value is neither 0 nor 1.
     """
+    if Y.dtype.kind == "O":
+        # Of a table whose columns are of several types, or may lack values.
+        Y = as_continuous(Y)
     if Y.dtype.kind == "b":
         return Y
     xp = array_namespace(Y)

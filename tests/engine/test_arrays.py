@@ -37,7 +37,7 @@ def test_precision_of_the_computation():
     ("X", "message"),
     [
         (np.zeros(3), "Reshape your data"),
-        (np.zeros((2, 2, 2)), "expected two dimensions"),
+        (np.zeros((2, 3, 4)), r"expected two dimensions.*X.reshape\(-1, 4\)"),
         (np.zeros((0, 2)), "0 sample"),
         (np.zeros((2, 0)), "0 feature"),
         (np.zeros((2, 2), complex), "complex"),

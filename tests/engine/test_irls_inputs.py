@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas
 import pytest
 import scipy.sparse
 import torch
 from logistic_problems import assert_equal_coefficients, assert_same_fit, fit_alone, make_problem
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
@@ -139,6 +141,30 @@ def test_labels_of_many_hypotheses_keep_their_type():
     np.testing.assert_array_equal(numbers, LogisticProbes().fit(X, Y.astype(float)).predict(X))
 
 
+@pytest.mark.parametrize("n_targets", [1, 2, 3])
+def test_scikit_learn_predicts_held_out_rows_of_many_hypotheses(n_targets):
+    X, Y = make_problem(300, 4, n_targets)
+    folds = list(GroupKFold(5).split(X, Y, groups=np.arange(len(X)) // 20))
+    for method in ("predict_proba", "decision_function", "predict"):
+        expected = np.empty(Y.shape)
+        for train, test in folds:
+            expected[test] = getattr(LogisticProbes().fit(X[train], Y[train]), method)(X[test])
+        np.testing.assert_array_equal(cross_val_predict(LogisticProbes(), X, Y, method=method, cv=folds), expected)
+
+
+def test_labels_of_a_table_whose_columns_are_of_several_types():
+    X, Y = make_problem(100, 3, 2)
+    table = pandas.DataFrame({"a": Y[:, 0], "b": Y[:, 1].astype(int)})
+    for labels in (table, table.astype("boolean"), table.astype("Int64")):
+        found = LogisticProbes().fit(X, labels)
+        np.testing.assert_array_equal(found.coef_, LogisticProbes().fit(X, Y).coef_)
+        assert np.isfinite(found.standard_errors(X, labels).coef).all()
+    table = table.astype("boolean")
+    table.iloc[3, 1] = pandas.NA
+    with pytest.raises(InputError, match="expected real numbers"):
+        LogisticProbes().fit(X, table)
+
+
 def broken(X, value, row, column):
     X = X.copy()
     X[row, column] = value
@@ -161,6 +187,7 @@ def broken(X, value, row, column):
         ({}, lambda X, Y: (X, Y, broken(np.ones(Y.shape), np.nan, 4, 1)), "sample_weight is nan at row 4"),
         ({}, lambda X, Y: (X, Y, np.zeros(100)), "zero everywhere"),
         ({}, lambda X, Y: (X, np.arange(100) % 3), "y has 3 classes"),
+        ({}, lambda X, Y: (X, np.where(Y[:, 0], "a", None)), "y has missing labels"),
         ({"C": 0.0}, lambda X, Y: (X, Y), "C is 0.0"),
         ({"C": [1.0, 2.0, 3.0]}, lambda X, Y: (X, Y), "one for each of 2 columns of Y"),
         ({"tol": 0}, lambda X, Y: (X, Y), "tol is 0"),

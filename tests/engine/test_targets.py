@@ -81,6 +81,9 @@ def test_labels():
         as_binary(np.array([[1], [2]]))
     with pytest.raises(InputError, match="expected booleans"):
         as_binary(np.array([["a"], ["b"]]))
+    np.testing.assert_array_equal(as_binary(np.array([[True, 0.0], [1, False]], object)), [[1, 0], [1, 0]])
+    with pytest.raises(InputError, match=r"Y contains NaN or inf at \(1, 0\)"):
+        as_binary(np.array([[True], [None]]))
     assert as_continuous(np.array([1, 2], dtype=object)).dtype == np.float64
     with pytest.raises(InputError, match="Unknown label type"):
         as_continuous(np.array(["x", 2], dtype=object))
