@@ -99,24 +99,27 @@ def untrained_model(study: Study, fold: Fold, model: Any, name: str, labels: Lab
     return clone(model).set_params(C=model.C / variance).fit(X, labels.values[fold.train_rows], sample_weight=weight)
 
 
-def character_split_score(study: Study, model: Any, name: str, labels: Labels) -> np.ndarray:
-    """Score a probe whose test characters are drawn at random among those that train it, [K] AUROC or R2.
+def character_split(study: Study, model: Any, name: str, labels: Labels) -> tuple[np.ndarray, np.ndarray]:
+    """Ask a probe whose test characters are drawn at random among those that train it.
 
-    Neighbouring characters share most of their state and most labels: how far this lies above the score of unseen
-    sequences is what a split of characters would make of memory.
+    Neighbouring characters share most of their state and most labels: how far it lies above the probe of whole
+    sequences, at characters that neither was fitted to, is what a split of characters would make of memory.
 
     Args:
         study: the rows and states.
         model: an estimator with the settings of the probe; it is left as it is.
         name: the state set.
         labels: K hypotheses.
+
+    Returns:
+        What it says of the n tested rows, [n, K] logits or values, and at which of them it is tested, bool [n].
     """
     X, (n_rows, _) = study.states(name, np.arange(len(study.group_of))), labels.values.shape
     share = len(study.test) / len(study.group_of)
     tested = np.less(np.random.default_rng(study.seed).random(n_rows), share)
     weight = (labels.defined & ~tested[:, None]).astype(np.float32)
     said = says(clone(model).fit(X, labels.values, sample_weight=weight), X)
-    return Scorer(np.zeros(n_rows), 0, 0).score(labels.values, said, labels.defined & tested[:, None])
+    return said[study.tested_rows], tested[study.tested_rows]
 
 
 def best_unit_p(study: Study, labels: Labels, X_train: Any) -> np.ndarray:

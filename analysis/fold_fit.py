@@ -15,7 +15,6 @@ import numpy as np
 
 from gatescope.analysis.evidence import (
     best_unit_p,
-    character_split_score,
     compression,
     control_task,
     says,
@@ -101,7 +100,6 @@ def fit_fold(study: Study, number: int, name: str, labels: Labels, weighting: st
         if number == 0:
             ranking, first = study.ranking(weighting), orders[study.ranking(weighting)][:, :N_TOP_UNITS]
             controls["top_units_overlap"] = top_units_overlap(study, model, labels, X_train, ranking, first)
-            controls["character_split_score"] = character_split_score(study, model, name, labels)
         if number == 0 and weighting == "plain":
             controls["compression"] = compression(study, model, name, labels)
             controls["best_unit_p"] = best_unit_p(study, labels, X_train)

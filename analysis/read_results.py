@@ -30,8 +30,8 @@ SCORES = (
     *("r2", "r2_low", "r2_high", "r2_over_text_low", "r2_over_text_high", "pearson"),
     *("baseline_majority_f1", "baseline_text_f1", "baseline_text_auroc", "baseline_text_r2"),
     *("best_unit_f1", "best_unit_auroc", "best_unit_pearson", "localisation", "participation"),
-    *("control_score", "selectivity", "character_split_score", "leak", "best_unit_p", "best_unit_q"),
-    *("top_units_overlap", "compression"),
+    *("control_score", "selectivity", "character_split_score", "leak", "leak_low", "leak_high"),
+    *("best_unit_p", "best_unit_q", "top_units_overlap", "compression"),
     *("untrained_score", "above_untrained_low", "above_untrained_high", "units_needed", "folds", "best_unit_share"),
 )
 HELD_WORDS = ("hypothesis", "ranking", "method")

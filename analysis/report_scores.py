@@ -87,6 +87,8 @@ MORE = (
     ("control", "control_score"),
     ("selectivity", "selectivity"),
     ("leak", "leak"),
+    ("leak, low", "leak_low"),
+    ("leak, high", "leak_high"),
     ("compression", "compression"),
     ("q of any unit", "best_unit_q"),
     ("ten again", "top_units_overlap"),
@@ -98,8 +100,8 @@ MORE = (
 CONTROLS_MEAN = {
     "control_score": "Control: AUROC (R²) of the same probe on labels that the last three characters decide at random, "
     "mean of ten draws; selectivity is how far the hypothesis lies above that.",
-    "leak": "Leak: how much higher AUROC (R²) would be if single characters, not whole sequences, were divided into "
-    "training and test; without folds it includes the luck of the one test part.",
+    "leak": "Leak: how much higher AUROC (R²) would be, at the same characters, if single ones and not whole "
+    "sequences were divided into training and test, and the 95% interval of that.",
     "compression": "Compression: how many times shorter the labels of the training sequences are sent by probes of "
     "these states than at their known frequency.",
     "best_unit_q": "q of any unit: the share of false ones among the findings, by Benjamini and Hochberg, if all "

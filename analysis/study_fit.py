@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import expit
 
 from gatescope.analysis.baselines import NgramTable
-from gatescope.analysis.evidence import control_score
+from gatescope.analysis.evidence import character_split, control_score
 from gatescope.analysis.excerpts import Prediction
 from gatescope.analysis.fold_fit import N_TOP_UNITS, FoldFit, fit_fold
 from gatescope.analysis.labels import Labels
@@ -27,7 +27,7 @@ from gatescope.analysis.text_probe import TextProbe
 from gatescope.engine.irls import LogisticProbes
 
 UNTRAINED = ("untrained_score", "above_untrained_low", "above_untrained_high")
-SPLIT = ("character_split_score", "leak")
+SPLIT = ("character_split_score", "leak", "leak_low", "leak_high")
 CONTROLS = ("control_score", "selectivity", *SPLIT, "best_unit_p", "top_units_overlap", "compression", *UNTRAINED)
 
 
@@ -57,7 +57,7 @@ def fit_study(
     if len(study.config.C) > 1:
         scores["C"] = first.model.C
     if study.config.controls and weighting != "balanced":
-        scores |= _controls(study, labels, scores, said, first.controls)
+        scores |= _controls(study, name, labels, scores, said, first)
     if weighting != "none":
         scores["localisation"] = localisation(*(scores[each] for each in ("best_unit_auroc", "auroc", "auroc_low")))
     columns, of_each = study.columns(name), (first.model.coef_, first.sd, first.alone)
@@ -119,16 +119,24 @@ def _scores(study: Study, labels: Labels, weighting: str, said: dict[str, np.nda
 
 def _controls(
     study: Study,
+    name: str,
     labels: Labels,
     scores: dict[str, np.ndarray],
     said: dict[str, np.ndarray],
-    others: dict[str, np.ndarray],
+    first: FoldFit,
 ) -> dict[str, np.ndarray]:
     """Return what stands behind the scores of a state set; NaN where it is not known or would take too much."""
     Y, defined = labels.values[study.tested_rows], labels.defined[study.tested_rows]
-    found = dict.fromkeys(CONTROLS, np.full(len(labels.hypotheses), np.nan)) | others
+    found = dict.fromkeys(CONTROLS, np.full(len(labels.hypotheses), np.nan)) | first.controls
     judged = scores["auroc" if Y.dtype == bool else "r2"]
-    found["leak"] = found["character_split_score"] - judged
+    split, unseen = character_split(study, first.model, name, labels)
+    # Both probes at the same characters, so that the luck of the test part is not in it.
+    both = defined & unseen[:, None]
+    of_split, (of_sequences, *ends) = (
+        study.scorer.score(Y, split, both),
+        study.scorer.above(Y, split, said["probe"], both),
+    )
+    found |= dict(zip(SPLIT, (of_split, of_split - of_sequences, *ends), strict=True))
     if "control" in said:
         control = control_score(study.scorer, said["control_labels"], said["control"], defined)
         found |= {"control_score": np.where(np.isnan(judged), np.nan, control), "selectivity": judged - control}

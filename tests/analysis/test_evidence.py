@@ -18,6 +18,7 @@ from gatescope.analysis.evidence import (
 from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig
+from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.study import Study
 from gatescope.analysis.study_fit import fit_study
 from gatescope.engine.dump import StateDump
@@ -120,16 +121,21 @@ def test_a_split_of_characters_flatters_what_differs_between_sequences(dump, con
     study = Study(source, config, seed=2)
     records, _, _ = fit_study(study, "layer0/h", labels, "none" if continuous else "plain")
     X = source.array("layer0/h")[:].astype(np.float64)
-    tested = np.random.default_rng(2).random(N) < 0.3
+    tested, of_test = np.random.default_rng(2).random(N) < 0.3, np.isin(np.arange(N), study.test_rows)
+    measure = r2_score if continuous else roc_auc_score
     for k, record in enumerate(records):
-        y, rows = labels.values[:, k], labels.defined[:, k]
-        model = Ridge(alpha=1 / 0.3) if continuous else LogisticRegression(C=0.3, tol=1e-8)
-        model.fit(X[rows & ~tested], y[rows & ~tested])
-        said = (model.predict if continuous else model.decision_function)(X[rows & tested])
-        expected = (r2_score if continuous else roc_auc_score)(y[rows & tested], said)
-        assert record["character_split_score"] == pytest.approx(expected, abs=1e-3)
-        of_sequences = record["r2" if continuous else "auroc"]
-        assert record["leak"] == pytest.approx(record["character_split_score"] - of_sequences, abs=2e-6)
+        y, rows, said = labels.values[:, k], labels.defined[:, k], []
+        both = rows & tested & of_test
+        for unseen in (tested, of_test):
+            model = Ridge(alpha=1 / 0.3) if continuous else LogisticRegression(C=0.3, tol=1e-8)
+            model.fit(X[rows & ~unseen], y[rows & ~unseen])
+            said.append((model.predict if continuous else model.decision_function)(X[both]))
+        of_split, of_sequences = (measure(y[both], each) for each in said)
+        assert record["character_split_score"] == pytest.approx(of_split, abs=1e-3)
+        assert record["leak"] == pytest.approx(of_split - of_sequences, abs=2e-3)
+        scorer = Scorer(np.flatnonzero(both) // T, 20, 2)
+        _, low, high = scorer.above(y[both, None], *(each[:, None] for each in said), rows[both, None])
+        assert [record["leak_low"], record["leak_high"]] == pytest.approx([low[0], high[0]], abs=5e-3)
 
 
 def test_the_statistic_is_the_auroc_of_the_best_unit(dump, monkeypatch):

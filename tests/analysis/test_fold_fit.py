@@ -164,11 +164,11 @@ def test_controls_are_asked_in_every_fold_but_those_of_the_training_rows_alone(d
     labels = fold_labels(dump)
     untrained = fold_dump(tmp_path / "untrained.zarr", seed=9)
     study, asked = study_of(dump, controls=True, untrained=untrained), []
-    for name in ("compression", "best_unit_p", "character_split_score"):
+    for name in ("compression", "best_unit_p"):
         whole = getattr(fold_fit, name)
         monkeypatch.setattr(fold_fit, name, lambda *given, whole=whole: asked.append(whole) or whole(*given))
     records, _, _ = fit_study(study, "layer0/h", labels, "plain")
-    assert len(asked) == 3
+    assert len(asked) == 2
     alone = study_of(dump, folds=1, test_share=0.25, controls=True, untrained=untrained)
     first, _, _ = fit_study(alone, "layer0/h", labels, "plain")
     X = untrained.array("layer0/h")[:].astype(np.float64)
@@ -184,9 +184,8 @@ def test_controls_are_asked_in_every_fold_but_those_of_the_training_rows_alone(d
         assert record["above_untrained_low"] < record["auroc"] - record["untrained_score"]
         assert record["selectivity"] == pytest.approx(record["auroc"] - record["control_score"], abs=2e-6)
         # Of the training rows, which are the first fold's.
-        for name in ("compression", "best_unit_p", "character_split_score"):
+        for name in ("compression", "best_unit_p"):
             assert record[name] == other[name]
-        assert record["leak"] == pytest.approx(record["character_split_score"] - record["auroc"], abs=2e-6)
     assert records[0]["control_score"] != first[0]["control_score"]
 
 
