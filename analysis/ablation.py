@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from gatescope.analysis.ablation_config import AblationConfig
-from gatescope.analysis.ablation_records import ablation_records, tested_sets
+from gatescope.analysis.ablation_records import ablation_records, corrected, tested_sets
 from gatescope.analysis.asked import planned
 from gatescope.analysis.clamped_reading import ClampedReading
 from gatescope.analysis.label_table import read_labels
@@ -87,7 +87,7 @@ def ablate_results(
             )
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        found = list(ablation_records(reading, records, sets, groups[test], config, seed))
+        found = corrected(list(ablation_records(reading, records, sets, groups[test], config, seed)))
         write_json(out / ABLATION, found)
     return found
 

@@ -15,6 +15,7 @@ from gatescope.analysis.clamping import Unit, mask_of, p_value, random_sets
 from gatescope.analysis.intervals import mean_interval
 from gatescope.analysis.results import Record, json_number, unit_name
 from gatescope.analysis.scorer import FEWEST_GROUPS
+from gatescope.analysis.significance import benjamini_hochberg
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import Architecture
 from gatescope.engine.progress import progress_bar
@@ -124,6 +125,18 @@ def ablation_records(
                     "units": [{"layer": layer, "unit": unit} for layer, unit in units],
                     **_numbers(reading, k, changes([units])[0], effects[is_other][: config.random_sets], groups, seed),
                 }
+
+
+def corrected(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return records with q of each of their p, `q_holds` and `q_difference`, among those of all records."""
+    adjusted = {
+        of: benjamini_hochberg(np.array([record[f"p_{of}"] for record in records], np.float64))
+        for of in ("holds", "difference")
+    }
+    return [
+        record | {f"q_{of}": json_number(q[number]) for of, q in adjusted.items()}
+        for number, record in enumerate(records)
+    ]
 
 
 def _numbers(

@@ -13,9 +13,15 @@ from gatescope.analysis.results import Record, number, score
 
 CAPTION = (
     "nats per character lost while units are held, where the hypothesis holds and elsewhere; p: among these units and "
-    "sets of as many random ones, the share that loses at least as much there, and whose difference is as large"
+    "sets of as many random ones, the share that loses at least as much there, and whose difference is as large; "
+    "q: the share of false ones among the findings, by Benjamini and Hochberg, if all lines of this q or less are "
+    "called findings"
 )
-HEADINGS = ("holds", "95%", "elsewhere", "random: holds", "elsewhere", "p", "p, difference")
+# In two lines, for all to fit.
+HEADINGS = (
+    *("\nhypothesis", "\nranking", "\nunits", "\nholds", "\n95%", "\nelsewhere"),
+    *("random\nholds", "random\nelsewhere", "\np", "\nq", "difference\np", "\nq"),
+)
 
 
 def ablation_table(records: Sequence[Record]) -> Table:
@@ -34,10 +40,9 @@ def ablation_table(records: Sequence[Record]) -> Table:
         padding=0,
         show_edge=False,
     )
-    table.add_column("hypothesis", overflow="fold", min_width=12)
-    table.add_column("ranking", overflow="fold", min_width=7)
-    table.add_column("units", overflow="fold", min_width=8)
-    for heading in HEADINGS:
+    for heading, width in zip(HEADINGS, (12, 7, 8), strict=False):
+        table.add_column(heading, overflow="fold", min_width=width)
+    for heading in HEADINGS[3:]:
         table.add_column(heading, justify="right", no_wrap=True)
     for record in records:
         words = [record["hypothesis"], record["ranking"], held_units(record), *effects(record)]
@@ -52,13 +57,13 @@ def held_units(record: Record) -> str:
 
 
 def effects(record: Record) -> list[str]:
-    """What stands in a line behind the units, in the order of `HEADINGS`."""
+    """What stands in a line behind the units, in the order of the last `HEADINGS`."""
     low, high = number(record, "change_holds_low"), number(record, "change_holds_high")
     return [
         nats(number(record, "change_holds")),
         "–" if low is None or high is None else f"{nats(low)} to {nats(high)}",
         *(nats(number(record, key)) for key in ("change_elsewhere", "random_change_holds", "random_change_elsewhere")),
-        *(score(number(record, key)) for key in ("p_holds", "p_difference")),
+        *(score(number(record, key)) for key in ("p_holds", "q_holds", "p_difference", "q_difference")),
     ]
 
 

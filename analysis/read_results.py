@@ -38,7 +38,7 @@ HELD_WORDS = ("hypothesis", "ranking", "method")
 HELD_NUMBERS = (
     *("change_holds", "change_holds_low", "change_holds_high", "change_elsewhere"),
     *("n_sequences", "n_characters", "n_holds", "random_sets", "random_change_holds", "random_change_elsewhere"),
-    *("p_holds", "p_difference"),
+    *("p_holds", "q_holds", "p_difference", "q_difference"),
 )
 UNIT_NUMBERS = ("coefficient", "importance", "auroc", "correlation")
 

@@ -12,10 +12,11 @@ from gatescope.analysis.results import Record, Result, number
 HEADS = (
     '<thead><tr><th rowspan="2" scope="col">hypothesis</th><th rowspan="2" scope="col">ranking</th>'
     '<th rowspan="2" scope="col">units</th><th colspan="3" scope="colgroup">these units</th>'
-    '<th colspan="2" scope="colgroup">random units</th><th colspan="2" scope="colgroup">p</th></tr><tr>'
+    '<th colspan="2" scope="colgroup">random units</th><th colspan="2" scope="colgroup">where it holds</th>'
+    '<th colspan="2" scope="colgroup">difference</th></tr><tr>'
     + "".join(
         f'<th scope="col" class="r">{word}</th>'
-        for word in ("where it holds", "95%", "elsewhere", "where it holds", "elsewhere", "holds", "difference")
+        for word in ("where it holds", "95%", "elsewhere", "where it holds", "elsewhere", "p", "q", "p", "q")
     )
     + "</tr></thead>"
 )
@@ -52,7 +53,8 @@ def _note(records: Sequence[Record]) -> str:
         "sets, the tested one included, that lose at least as much where it holds; p of the difference: whose excess "
         "there over elsewhere is at least as large. If both are small, the network uses these units, and mostly there; "
         "of a hypothesis about what is read next (newline_next, and any with alignment pre) that may mean only that it "
-        "expects this less. p is not corrected for the number of lines. h and c of a unit count once. Rankings: auroc, "
+        "expects this less. q: the share of false ones among the findings, by Benjamini and Hochberg, if all lines of "
+        "this q or less are called findings. h and c of a unit count once. Rankings: auroc, "
         "by what a unit tells alone; weight_sd and weight, by its weight in the probe, with and without its standard "
         "deviation; selected, as --sparse chose.</p>\n"
     )

@@ -18,6 +18,8 @@ def record(**changed):
         "random_change_holds": 0.02,
         "random_change_elsewhere": 0.031,
         "p_holds": 0.0244,
+        "q_holds": 0.061,
         "p_difference": 1.0,
+        "q_difference": 0.99,
     }
     return fixed | changed

@@ -1,6 +1,8 @@
 """ablation_records.py: the sets of units that rankings begin with."""
 
+import numpy as np
 import pytest
+import scipy.stats
 
 from gatescope.analysis import ablation_records
 from gatescope.engine.errors import InputError
@@ -60,3 +62,12 @@ def test_more_units_than_are_named_are_refused_unless_there_are_no_more():
 def test_what_is_no_unit_of_the_model_is_refused(unit):
     with pytest.raises(InputError, match="cannot be held: the model has units 0 to 2 of layer0/h, layer0/c, layer1/h"):
         ablation_records.tested_sets(record([unit]), "auroc", (1,), TWO_LAYERS)
+
+
+def test_p_is_corrected_over_all_lines():
+    p = {"p_holds": (0.02, 0.02, 0.6, None), "p_difference": (0.5, 0.02, 0.6, 0.04)}
+    records = [{name: values[line] for name, values in p.items()} for line in range(4)]
+    found = ablation_records.corrected(records)
+    assert [each["q_holds"] for each in found] == [0.03, 0.03, 0.6, None]
+    expected = scipy.stats.false_discovery_control(p["p_difference"])
+    np.testing.assert_allclose([each["q_difference"] for each in found], expected, atol=1e-6)

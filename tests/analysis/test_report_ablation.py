@@ -45,7 +45,9 @@ def test_every_set_of_units_has_a_row(write_result, tmp_path, texts_to_draw):
             "+.020",
             "+.031",
             ".02",
+            ".06",
             "1.00",
+            ".99",
         )
     ]
     assert found[1][0].replace("\u200b", "") == "b<script> 1,234" and found[1][2] == "first 2"
