@@ -108,7 +108,7 @@ def probe_dump(
     labels = local_path(labels) if labels else None
     table = columns_asked(read_labels(labels), config) if labels else None
     if table:
-        _warn_of_words(table.names, warn)
+        _warn_of_columns(table, warn)
     dump = open_states(states, read, table.sequence_ids if table else None)
     dump.require_whole()
     if table and len(table.boolean.values) != dump.n_rows:
@@ -175,7 +175,9 @@ def study_dump(
         # Records and table have the status of each hypothesis.
         warnings.simplefilter("ignore", ConvergenceWarning)
         records, coefficients, painted = _fitted(study, boolean, continuous, results / FITS, log_path)
-    _warn_of_ends([record["C"] for record in records if "C" in record], config.C, warn)
+    # Where there is one class a fit has no loss to choose by.
+    chosen = [record["C"] for record in records if "C" in record and record["status"] != "one_class"]
+    _warn_of_ends(chosen, config.C, warn)
     names = [*(each.name for each in hypotheses), *(table.names if table else ())]
     order = {name: place for place, name in enumerate(names)}
     records.sort(key=lambda record: order[record["hypothesis"]])
@@ -245,11 +247,22 @@ def _warn_of_few(study: Study, more: str, warn: Callable[[str], None]) -> None:
         )
 
 
-def _warn_of_words(names: Sequence[str], warn: Callable[[str], None]) -> None:
-    """Say which column of words, if any, makes more hypotheses than are likely to be meant."""
-    (column, count), *_ = Counter(name.partition("=")[0] for name in names).most_common(1)
+def _warn_of_columns(table: LabelTable, warn: Callable[[str], None]) -> None:
+    """Say which columns are likely to be meant otherwise: of many words, or of two numbers that are not 0 and 1."""
+    (column, count), *_ = Counter(name.partition("=")[0] for name in table.names).most_common(1)
     if count > MANY_WORDS:
         warn(f"--labels: {count} words of {column!r} are a hypothesis each: --hypotheses asks only what it names")
+    two = []
+    for k, each in enumerate(table.continuous.hypotheses):
+        values = table.continuous.values[table.continuous.defined[:, k], k]
+        low, high = values.min(), values.max()
+        if low < high and ((values == low) | (values == high)).all():
+            two.append(f"{each.name!r}, {low:g} and {high:g}")
+    if two:
+        warn(
+            f"--labels: {len(two)} continuous column(s) have two values (the first is {two[0]}): as 0 and 1, or as "
+            "words, they would be boolean"
+        )
 
 
 def _warn_of_ends(chosen: list[float], Cs: Sequence[float], warn: Callable[[str], None]) -> None:

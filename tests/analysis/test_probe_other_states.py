@@ -150,6 +150,29 @@ def test_a_column_of_many_words_is_pointed_out(tmp_path, capsys):
     assert "101 words of 'word' are a hypothesis each" in capsys.readouterr().err
 
 
+def test_a_column_of_two_numbers_is_pointed_out_where_they_are_not_0_and_1(tmp_path, capsys):
+    states, labels = rows_of_another_program()
+    np.save(tmp_path / "x.npy", states)
+    signs = np.where(labels["flag"], 1.0, -1.0)
+    signs[::7] = np.nan
+    pandas.DataFrame(labels | {"signs": signs}).to_csv(tmp_path / "labels.csv", index=False)
+    given = ["probe", str(tmp_path / "x.npy"), "--labels", str(tmp_path / "labels.csv"), "--bootstrap", "20"]
+    assert main([*given, "--out", str(tmp_path / "r")]) == 0
+    assert "1 continuous column(s) have two values (the first is 'signs', -1 and 1): as" in capsys.readouterr().err
+    assert main([*given, "--hypotheses", "flag", "depth", "--out", str(tmp_path / "some")]) == 0
+    assert "two values" not in capsys.readouterr().err
+
+
+def test_a_penalty_is_no_choice_where_there_is_one_class(tmp_path, capsys):
+    states, labels = rows_of_another_program()
+    np.save(tmp_path / "x.npy", states)
+    table = {"always": 1, "sequence_id": labels["sequence_id"]}
+    pandas.DataFrame(table).to_csv(tmp_path / "labels.csv", index=False)
+    given = ["probe", str(tmp_path / "x.npy"), "--labels", str(tmp_path / "labels.csv"), "--bootstrap", "20"]
+    assert main([*given, "--C", "0.1", "1", "--out", str(tmp_path / "r")]) == 0
+    assert "is the best for" not in capsys.readouterr().err
+
+
 def test_a_hypothesis_without_a_training_row_stops_no_other_and_has_a_status(tmp_path, capfd):
     states, labels = rows_of_another_program()
     np.save(tmp_path / "x.npy", states)
