@@ -226,9 +226,15 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         bad = np.flatnonzero(two_classes & (self.status_ != "converged"))
         if len(bad):
             counts = ", ".join(f"{(self.status_ == name).sum()} {name}" for name in np.unique(self.status_[bad]))
+            advice = ["lower C"] if self.standardize else ["lower C", "set standardize=True"]
+            if (self.status_[bad] == "max_iter").any():
+                # Of fits that stopped earlier the arithmetic leaves no less of the gradient.
+                ran_out = (self.n_iter_[bad] >= self.max_iter).any()
+                limit = f"max_iter (now {self.max_iter})" if ran_out else f"tol (now {self.tol:g})"
+                advice.insert(0, f"raise {limit}")
             warnings.warn(
                 f"{len(bad)} of {len(self.status_)} probes did not converge ({counts}; the first is hypothesis "
-                f"{bad[0]}): raise max_iter (now {self.max_iter}), lower C, or set standardize=True; see status_",
+                f"{bad[0]}): {' or '.join(advice)}; see status_",
                 ConvergenceWarning,
                 stacklevel=3,
             )

@@ -276,8 +276,21 @@ def test_steps_run_out_with_one_warning_for_all():
     assert "4 of 4 probes did not converge (4 max_iter; the first is hypothesis 0): raise max_iter (now 2)" in str(
         caught[0].message
     )
+    assert str(caught[0].message).endswith(": raise max_iter (now 2) or lower C or set standardize=True; see status_")
     assert probes.status_.tolist() == ["max_iter"] * 4 and (probes.n_iter_ == 2).all()
     assert np.isfinite(probes.coef_).all()
+
+
+def test_more_steps_are_not_advised_where_none_would_help():
+    rng = np.random.default_rng(0)
+    X = 1e4 * rng.normal(size=2) + 1e-3 * rng.normal(size=(1500, 2))
+    y = rng.random(1500) < 0.3
+    # Far from zero and without an intercept, logits have not the digits for such a gradient.
+    with pytest.warns(ConvergenceWarning, match=r": raise tol \(now 1e-09\) or lower C; see status_"):
+        probes = LogisticProbes(fit_intercept=False, standardize=True, tol=1e-9).fit(X, y)
+    assert probes.n_iter_ < 500
+    with pytest.warns(ConvergenceWarning, match=r"1 separable; .*: lower C or set standardize=True; see"):
+        LogisticProbes(C=np.inf).fit(rng.normal(size=(50, 2)) + 9 * np.arange(50)[:, None], np.arange(50) < 25)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
