@@ -93,8 +93,12 @@ def _codes(groups: Any, rows: RowBlocks) -> tuple[np.ndarray, int]:
     if rows.processes.size == 1:
         try:
             names, codes = np.unique(groups, return_inverse=True)
+            # NaN, which would be one group, is what is not equal to itself.
+            missing = bool((names != names).any())
         except TypeError:
-            raise InputError("groups has missing values, or names of several types: give each row one") from None
+            missing = True
+        if missing:
+            raise InputError("groups has missing values, or names of several types: give each row one")
         return codes, len(names)
     names = rows.processes.union(groups)
     return np.searchsorted(names, groups), len(names)

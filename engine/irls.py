@@ -226,7 +226,9 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         bad = np.flatnonzero(two_classes & (self.status_ != "converged"))
         if len(bad):
             counts = ", ".join(f"{(self.status_ == name).sum()} {name}" for name in np.unique(self.status_[bad]))
-            advice = ["lower C"] if self.standardize else ["lower C", "set standardize=True"]
+            advice = ["lower C"]
+            if not self.standardize and (self.status_[bad] != "separable").any():
+                advice.append("set standardize=True")
             if (self.status_[bad] == "max_iter").any():
                 # Of fits that stopped earlier the arithmetic leaves no less of the gradient.
                 ran_out = (self.n_iter_[bad] >= self.max_iter).any()

@@ -158,6 +158,7 @@ def test_what_was_not_fitted_has_no_errors():
             probes.standard_errors(X, wrong)
     with pytest.raises(InputError, match="C is"):
         LogisticProbes().fit(X, Y).set_params(C=[1, 2, 3]).standard_errors(X, Y)
-    for groups in (np.array([None, "a", 1] * 100, dtype=object), [1, "a", None] * 100):
-        with pytest.raises(InputError, match="groups has"):
-            flat.standard_errors(X, words, groups=np.array(groups, dtype=object))
+    some = ([None, "a", 1], object), ([1, "a", None], object), ([1, np.nan, 2], object), ([1, np.nan, 2], float)
+    for groups, dtype in (*some, (["2026-11-29", "NaT", "NaT"], "datetime64[D]")):
+        with pytest.raises(InputError, match="groups has missing values"):
+            flat.standard_errors(X, words, groups=np.array(groups * 100, dtype=dtype))
