@@ -163,5 +163,5 @@ def _covariance(
     if present < 2 or n_rows <= width:
         return None
     half = back @ inverse @ scores.T
-    # The correction for few groups that Stata and statsmodels make.
+    # The correction for few groups that statsmodels makes; Stata makes the first half of it for logits.
     return half @ half.T * (present / (present - 1) * (n_rows - 1) / (n_rows - width))

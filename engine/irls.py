@@ -168,10 +168,12 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
     def standard_errors(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> StandardErrors:
         """Return standard errors of the fitted coefficients, and p-values where they have a meaning.
 
-        Errors are square roots of the diagonal of the inverse observed information, or with groups of
-        `A^-1 (sum_g u_g u_g') A^-1` (Liang & Zeger 1986), where A is the information and u_g the sum of a group's
-        scores. Rows of a text are not independent: give each its sequence as its group. A penalty is part of the
-        information; p-values (two-sided, normal) are NaN unless C is infinite and `class_weight` None.
+        Errors are square roots of the diagonal of the inverse observed information A^-1, or with G groups of
+        `A^-1 (sum_g u_g u_g') A^-1 * G / (G - 1) * (N - 1) / (N - P)` (Liang & Zeger 1986), where u_g is the sum of a
+        group's scores, N that of the weights, and P the number of coefficients, the intercept included. Rows of a text
+        are not independent: give each its sequence as its group; of few groups, above all of fewer than units, the
+        errors come out too small. A penalty is part of the information; p-values (two-sided, normal) are NaN unless C
+        is infinite and `class_weight` None.
 
         Args:
             X, y, sample_weight: what was fitted. Weights count rows.
