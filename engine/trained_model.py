@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from gatescope.engine.vocabulary import Vocabulary
 VERSION = 1
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
-EXPECTED = "expected a folder that `gatescope train` wrote, such as the model/ of a run"
+EXPECTED = "expected a folder that `gatescope train` or save_model wrote, such as the model/ of a run"
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,45 @@ def write_weights(folder: Path, model: CharacterModel, training: dict[str, Any])
     # One entry: safetensors has no order of its own for several, and the file's bytes follow from the model alone.
     facts = json.dumps({**training, "sha256": weights_digest(weights, training)})
     write_atomic(folder / WEIGHTS, save(weights, {"gatescope": facts}))
+
+
+def save_model(
+    model: CharacterModel,
+    folder: str | os.PathLike[str],
+    characters: Sequence[str],
+    *,
+    corpus: str,
+    n_characters: int,
+    steps: int,
+    validation_nats: float,
+) -> None:
+    """Write a model that another program trained, for every command that takes one.
+
+    Args:
+        model: in float32, with that program's weights loaded into its embedding, rnn and output.
+        folder: a new one, or one without a model.
+        characters: the vocabulary, each character at the place of its id.
+        corpus: a name of the text that it was trained on.
+        n_characters: characters of that text.
+        steps: how many steps it was trained.
+        validation_nats: its loss on text that it was not trained on, in nats per character.
+
+    Raises:
+        InputError: not a character of its own for each id, weights that are not float32, or a model is there.
+    """
+    folder = local_path(folder)
+    single = all(isinstance(each, str) and len(each) == 1 for each in characters)
+    if not (single and len(set(characters)) == len(characters) == model.n_characters):
+        raise InputError(f"characters: expected {model.n_characters} different single ones, the place of each its id")
+    wrong = next((name for name, weight in model.named_parameters() if weight.dtype != torch.float32), None)
+    if wrong:
+        raise InputError(f"weight {wrong} is {model.get_parameter(wrong).dtype}, expected float32: save model.float()")
+    if (folder / DESCRIPTION).exists():
+        raise InputError(f"{folder} holds a model already: give another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {"name": corpus, "characters": n_characters}
+    write_weights(folder, model, {"step": steps, "validation_nats": validation_nats})
+    write_description(folder, model.architecture, Vocabulary(tuple(characters)), about)
 
 
 def load_model(folder: str | os.PathLike[str], device: str = "cpu") -> TrainedModel:

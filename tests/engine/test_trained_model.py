@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import Architecture, CharacterModel
-from gatescope.engine.trained_model import load_model, weights_digest, write_description, write_weights
+from gatescope.engine.trained_model import load_model, save_model, weights_digest, write_description, write_weights
 from gatescope.engine.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(("\n", "a", "b", "é"))
@@ -37,6 +37,50 @@ def test_files_give_the_model_back(folder):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     write_description(folder, trained.model.architecture, VOCABULARY, CORPUS)
     write_weights(folder, trained.model, trained.training)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+LAYERS = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}
+TRAINED = {"corpus": "plays", "n_characters": 1_000, "steps": 60, "validation_nats": 1.75}
+
+
+@pytest.mark.parametrize("cell", LAYERS)
+def test_a_model_of_torch_layers_reads_as_they_do(tmp_path, cell):
+    torch.manual_seed(0)
+    parts = torch.nn.Embedding(4, 3), LAYERS[cell](3, 5, num_layers=2), torch.nn.Linear(5, 4)
+    model = CharacterModel(Architecture(cell=cell, hidden=5, layers=2, embedding=3), 4)
+    for ours, theirs in zip((model.embedding, model.rnn, model.output), parts, strict=True):
+        ours.load_state_dict(theirs.state_dict())
+    save_model(model, tmp_path / "a" / "model", list(VOCABULARY.characters), **TRAINED)
+    trained = load_model(tmp_path / "a" / "model")
+    assert trained.vocabulary == VOCABULARY and trained.corpus == {"name": "plays", "characters": 1_000}
+    assert trained.training == {"step": 60, "validation_nats": 1.75}
+    tokens = torch.randint(0, 4, (7, 2))
+    embedding, rnn, output = parts
+    expected = output(rnn(embedding(tokens))[0])
+    torch.testing.assert_close(trained.model(tokens, trained.model.zero_state(2))[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("characters", "dtype", "said"),
+    [
+        ("abc", torch.float32, "expected 4 different single ones"),
+        ("abca", torch.float32, "expected 4 different single ones"),
+        (["a", "b", "c", "de"], torch.float32, "expected 4 different single ones"),
+        ("abcd", torch.float64, "weight embedding.weight is torch.float64, expected float32"),
+    ],
+)
+def test_a_model_that_cannot_be_saved_is_refused_before_anything_is_written(tmp_path, characters, dtype, said):
+    model = CharacterModel(Architecture(hidden=5, embedding=3), 4).to(dtype)
+    with pytest.raises(InputError, match=said):
+        save_model(model, tmp_path / "model", characters, **TRAINED)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_model_does_not_take_the_place_of_another(folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(InputError, match="holds a model already"):
+        save_model(CharacterModel(Architecture(hidden=5), 4), folder, "abcd", **TRAINED)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
