@@ -6,7 +6,6 @@ Each is a function: its arguments are the flags, its docstring is the help.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +30,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_json
 from gatescope.engine.other_dumps import ReadConfig, open_states
 from gatescope.engine.sample import SampleConfig
+from gatescope.engine.settings import remove
 from gatescope.engine.train import TrainConfig
 from gatescope.engine.trained_model import load_model
 
@@ -159,6 +159,9 @@ def reproduce(
         stages = conditions(paper, cell, paper.steps if steps is None else steps, sequences)
         more = "give more --sequences"
         records = run_stages(out / cell, str(corpus), *stages, **common, more=more, say=say, warn=warn)
+        if overwrite:
+            # It is of what was there before.
+            remove(out / REPRODUCTION)
         nats = load_model(out / cell / "model").training["validation_nats"]
         tables.append(compared(paper, cell, records, nats))
     write_json(out / REPRODUCTION, [row for rows in tables for row in rows])
@@ -166,7 +169,7 @@ def reproduce(
         print_table(reproduction_table(rows))
     say(LEGEND)
     say(f"comparison: {out / REPRODUCTION}")
-    _report([out / cell for cell in CELLS], out, tables)
+    _report([out / cell for cell in CELLS], out)
 
 
 def hypotheses(show: str | None = None, text: Path | None = None, functions: Path | None = None) -> None:
@@ -251,8 +254,8 @@ def _for_the_report(results: Path) -> str:
     return f"for the report: gatescope report {shlex.quote(str(results))}"
 
 
-def _report(results: list[Path], out: Path, comparison: Sequence[list[dict[str, Any]]] = ()) -> None:
+def _report(results: list[Path], out: Path) -> None:
     # Here because Matplotlib takes a second to import, and most commands draw nothing.
     from gatescope.analysis.report import write_report
 
-    say(f"report: {write_report(results, out, comparison)}")
+    say(f"report: {write_report(results, out)}")

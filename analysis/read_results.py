@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gatescope.analysis.reproduction import CELLS, METRICS, REPRODUCTION
 from gatescope.analysis.results import ABLATION, GATES, NOT_EVALUATED, PROBING, Excerpt, Record, Result, unit_name
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
@@ -92,6 +93,26 @@ def read_ablation(folder: Path) -> tuple[Record, ...]:
     return tuple(held)
 
 
+def read_comparison(folders: Iterable[str | os.PathLike[str]]) -> list[list[Record]]:
+    """Read the paper's scores beside ours for those folders that are the cells of a `gatescope reproduce`.
+
+    Returns:
+        What `reproduction.compared` returned, for each cell.
+
+    Raises:
+        InputError: `reproduction.json`, in the folder above, is not JSON or lacks what it must have.
+    """
+    tables = []
+    for folder in map(local_path, folders):
+        cell, path = folder.resolve().name, folder.resolve().parent / REPRODUCTION
+        if cell in CELLS and path.exists():
+            rows = _read_json(path, list)
+            for position, row in enumerate(rows):
+                _check_compared(row, f"{path}, record {position}")
+            tables.append([row for row in rows if row["cell"] == cell])
+    return [rows for rows in tables if rows]
+
+
 def _read_result(folder: Path, name: str) -> Result:
     records = read_records(folder)
     excerpts = _read_json(folder / "excerpts.json", list) if (folder / "excerpts.json").exists() else []
@@ -110,7 +131,8 @@ def _read_result(folder: Path, name: str) -> Result:
 
 
 def _read_json(path: Path, expected: type) -> Any:
-    again = f"run `gatescope {'ablate' if path.name == ABLATION else 'probe'}` again"
+    stage = {ABLATION: "ablate", REPRODUCTION: "reproduce"}.get(path.name, "probe")
+    again = f"run `gatescope {stage}` again"
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -175,6 +197,24 @@ def _check_held(record: Any, where: str) -> None:
     known = isinstance(units, list) and all(isinstance(unit, dict) for unit in units)
     if not known or not units or not all(type(unit.get(key)) is int for unit in units for key in ("layer", "unit")):
         raise InputError(f"{where}: units must be a list of objects with layer and unit")
+
+
+def _check_compared(row: Any, where: str) -> None:
+    _check_fields(row, where, ("cell", "figure", "name"))
+    groups = [row.get(key) for key in ("hypotheses", "validation_nats", "paper", "legacy", "corrected")]
+    hypotheses, nats, *scores = groups
+    found = [each for each in scores if each is not None]
+    if not (
+        isinstance(hypotheses, dict)
+        and "legacy" in hypotheses
+        and isinstance(nats, dict)
+        and all(isinstance(nats.get(key), int | float) for key in ("paper", "ours"))
+        and all(
+            isinstance(each, dict) and all(isinstance(each.get(metric), dict) for metric in METRICS) for each in found
+        )
+        and all(_is_number(value) for each in found for pair in each.values() for value in pair.values())
+    ):
+        raise InputError(f"{where}: expected hypotheses, validation_nats, and scores of paper, legacy and corrected")
 
 
 def _is_sparse(value: Any) -> bool:

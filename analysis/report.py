@@ -8,13 +8,12 @@ network and no script, and the same results give the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from gatescope.analysis.figures import write_figures
 from gatescope.analysis.last_characters import LONGEST_CONTEXT
-from gatescope.analysis.read_results import read_results
+from gatescope.analysis.read_results import read_comparison, read_results
 from gatescope.analysis.report_ablation import ablation_tables
 from gatescope.analysis.report_answer import answer_tables, f1_tables
 from gatescope.analysis.report_facts import facts_table, model_line
@@ -44,19 +43,18 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_atomic
 from gatescope.engine.location import local_path
 
-Comparison = Sequence[Sequence[Mapping[str, Any]]]
 # Of hypotheses that states do not know, the share that passes all the same: by the interval, and of folds as measured
 # on real states (benchmarks/README.md).
 BY_CHANCE, BY_CHANCE_OF_FOLDS = 0.025, 0.06
 
 
-def write_report(results: Sequence[Path], out: Path, comparison: Comparison = ()) -> Path:
+def write_report(results: Sequence[Path], out: Path) -> Path:
     """Write `report.html` and the folder `figures` for one or several results, side by side.
 
     Args:
-        results: folders with probes.json, and excerpts.json and config.json where there are any.
+        results: folders with probes.json, and excerpts.json and config.json where there are any; those of the cells
+            of a `gatescope reproduce` are set beside the paper.
         out: the folder to write into; made if it is absent, and it may be one of the results.
-        comparison: what `reproduction.compared` returns, for each cell.
 
     Returns:
         The path of report.html. The text of at most 20 hypotheses is painted, the best known; the tables
@@ -65,7 +63,7 @@ def write_report(results: Sequence[Path], out: Path, comparison: Comparison = ()
     Raises:
         InputError: a folder cannot be read as results, holds no record, or `out` is a file.
     """
-    read, out = read_results(results), local_path(out)
+    read, comparison, out = read_results(results), read_comparison(results), local_path(out)
     if not any(result.records for result in read):
         raise InputError(f"{results[0]}: probes.json holds no record: probe at least one hypothesis")
     if out.exists() and not out.is_dir():
@@ -96,7 +94,7 @@ def _excerpts(results: Sequence[Result]) -> Texts:
     return texts
 
 
-def _page(results: Sequence[Result], texts: Texts, comparison: Comparison) -> str:
+def _page(results: Sequence[Result], texts: Texts, comparison: Sequence[Sequence[Record]]) -> str:
     anchors = {name: f"text-{number}" for number, (name, _) in enumerate(texts[:MOST_TEXTS], start=1)}
     title = "gatescope: " + ", ".join(result.name for result in results)
     parts = [

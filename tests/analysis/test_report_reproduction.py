@@ -1,10 +1,14 @@
 """The report's comparison with the paper: every score of `compared`, in its line and column."""
 
+import json
+
+import pytest
 from report_page import Page, body_rows, cells, within
 
 from gatescope.analysis.report import write_report
-from gatescope.analysis.reproduction import EXPERIMENTS, compared
+from gatescope.analysis.reproduction import EXPERIMENTS, METRICS, compared
 from gatescope.analysis.reproduction_table import HEADS
+from gatescope.engine.errors import InputError
 
 HEADING = "Beside the paper"
 
@@ -14,10 +18,22 @@ def record(name, weighting, **scores):
     return fixed | {"accuracy": 0.9, "precision": None, "recall": 0.7, "f1": 0.5, "prevalence": 0.125} | scores
 
 
+def write_comparison(folder, records):
+    rows = [row for cell in ("lstm", "gru") for row in compared(EXPERIMENTS["shakespeare"], cell, records, 1.5)]
+    (folder / "reproduction.json").write_text(json.dumps(rows))
+    return rows
+
+
 def test_three_lines_for_each_hypothesis(write_result, tmp_path, texts_to_draw):
-    folder, records = write_result(tmp_path / "lstm"), [record("verbs", "plain"), record("verbs", "balanced", f1=0.25)]
-    tables = [compared(EXPERIMENTS["shakespeare"], cell, records, 1.5) for cell in ("lstm", "gru")]
-    page = Page(write_report([folder], tmp_path / "out", tables).read_text(encoding="utf-8"))
+    folders, records = (
+        [write_result(tmp_path / cell) for cell in ("lstm", "gru")],
+        [
+            record("verbs", "plain"),
+            record("verbs", "balanced", f1=0.25),
+        ],
+    )
+    write_comparison(tmp_path, records)
+    page = Page(write_report(folders, tmp_path / "out").read_text(encoding="utf-8"))
     assert HEADING in [each["text"] for each in page.all("h2")]
     titles = [each["text"] for each in page.all("h3") if "Figure" in each["text"]]
     assert titles == [
@@ -38,5 +54,40 @@ def test_three_lines_for_each_hypothesis(write_result, tmp_path, texts_to_draw):
 
 
 def test_a_report_without_a_comparison_says_nothing_of_the_paper(write_result, tmp_path, texts_to_draw):
-    folder = write_result(tmp_path / "lstm")
+    folder = write_result(tmp_path / "demo")
+    write_comparison(tmp_path, [])
     assert HEADING not in write_report([folder], folder).read_text(encoding="utf-8")
+
+
+def test_one_cell_has_its_own_table_alone(write_result, tmp_path, texts_to_draw):
+    folder = write_result(tmp_path / "gru")
+    write_comparison(tmp_path, [])
+    page = Page(write_report([folder], tmp_path / "out").read_text(encoding="utf-8"))
+    assert [each["text"][:3] for each in page.all("h3") if "Figure" in each["text"]] == ["GRU"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"name": None}, "name is None, expected text"),
+        ({"paper": {"f1": 1.0}}, "expected hypotheses"),
+        ({"validation_nats": {"paper": 1.0, "ours": "<b>"}}, "expected hypotheses"),
+        ({"corrected": {metric: {"plain": "x"} for metric in METRICS}}, "expected hypotheses"),
+        ({"hypotheses": {}}, "expected hypotheses"),
+    ],
+)
+def test_a_damaged_comparison_is_refused_by_name(write_result, tmp_path, change, said):
+    folder = write_result(tmp_path / "lstm")
+    rows = write_comparison(tmp_path, [])
+    (tmp_path / "reproduction.json").write_text(json.dumps([rows[0], rows[1] | change]))
+    with pytest.raises(InputError, match=f"reproduction.json, record 1: {said}"):
+        write_report([folder], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_of_a_comparison_are_escaped(write_result, tmp_path, texts_to_draw):
+    folder = write_result(tmp_path / "lstm")
+    rows = write_comparison(tmp_path, [])
+    (tmp_path / "reproduction.json").write_text(json.dumps([rows[0] | {"name": "<i>", "figure": "<u>"}]))
+    page = write_report([folder], tmp_path / "out").read_text(encoding="utf-8")
+    assert "<i>" not in page and "<u>" not in page and "&lt;i&gt;" in page

@@ -182,3 +182,15 @@ def test_both_models_are_trained_and_compared(small, tmp_path, capsys, texts_to_
     # Other settings are refused by name.
     assert main([*map(str, words), "--steps", "3"]) == 2
     assert "train.steps = 2, not 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_comparison_goes_when_one_of_its_cells_is_made_anew(small, tmp_path, overwrite, capsys):
+    (tmp_path / "text").write_text("KING HENRY\nWe are POOR.\n" * 1500)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "reproduction.json").write_text("[]")
+    (out / "gru").write_text("in the way")
+    words = ["reproduce", "shakespeare", "--corpus", tmp_path / "text", "--out", out, "--sequences", 20]
+    assert main([*map(str, words), *["--overwrite"] * overwrite]) == 2
+    assert (out / "lstm" / "probes.json").exists() and (out / "reproduction.json").exists() != overwrite
