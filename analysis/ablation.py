@@ -157,6 +157,11 @@ def _dump_of(states: Path, trained: TrainedModel, made: dict[str, Any]) -> State
     if made["settings"].get("dump") != (dump.identity() if made["stage"] == "probe" else None):
         raise InputError(f"{states} is not what was probed: give the states of these results")
     weights, expected = dump.attributes.get("weights_sha256", "unknown"), trained.weights_sha256
+    if weights != expected and dump.attributes.get("kind") == "recorded":
+        raise InputError(
+            f"{states} was recorded from a module of another program: save its model by "
+            "gatescope.engine.trained_model.save_model, record its states by `gatescope extract`, and probe these"
+        )
     if weights != expected:
         raise InputError(
             f"{states} is of another model: its weights have sha256 {weights}, those of the model {expected}"

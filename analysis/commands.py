@@ -21,6 +21,7 @@ from gatescope.analysis.own_hypotheses import load_functions
 from gatescope.analysis.paint import list_hypotheses, paint_hypothesis
 from gatescope.analysis.probe import probe_dump
 from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.read_results import read_records
 from gatescope.analysis.reproduction import CELLS, EXPERIMENTS, REPRODUCTION, compared, conditions
 from gatescope.analysis.reproduction_table import LEGEND, reproduction_table
 from gatescope.analysis.results import ABLATION
@@ -245,6 +246,8 @@ def info(path: Positional[str], model: Path | None = None) -> None:
 def _of_run(results: Path, name: str) -> Path:
     """Return a part of a run, which is what results are where nothing else is said."""
     if not (results / name).exists():
+        # What holds no results lacks more than this.
+        read_records(results)
         flag = name.partition(".")[0]
         raise InputError(f"{results} has no {name}, as a run has: give that of the results with --{flag}")
     return results / name

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from forked import gatescope
 from killing import contents
 from latched_model import CHARACTERS, COPY, HIDDEN, INSIDE, LATCH, write_latched_model
@@ -17,6 +18,7 @@ from gatescope.analysis.cli import main
 from gatescope.analysis.intervals import mean_interval
 from gatescope.engine.dump import StateDump
 from gatescope.engine.folder_lock import locked
+from gatescope.engine.hooks import record_states
 
 S, T, SEED = 60, 80, 3
 SAMPLE = ["--sequences", str(S), "--length", str(T), "--capture", "h", "--dtype", "float32"]
@@ -229,6 +231,7 @@ def test_what_does_not_belong_together_is_refused(world, tmp_path, capsys):
     refused("--model", model=None)
     refused("--states", states=None)
     refused("config.json", results=tmp_path)
+    refused("probes.json is not there", results=world / "states.zarr", states=None)
     more = tmp_path / "more.zarr"
     assert main(["sample", str(world / "model"), "--out", str(more), *SAMPLE, "--seed", "1"]) == 0
     refused("is not what was probed", states=more)
@@ -236,6 +239,14 @@ def test_what_does_not_belong_together_is_refused(world, tmp_path, capsys):
     (tmp_path / "text").write_text("\n()ab" * 50)
     assert main(["train", str(tmp_path / "text"), "--out", str(tmp_path / "other"), *train]) == 0
     refused("another model", model=tmp_path / "other")
+    rnn = torch.nn.RNN(len(CHARACTERS), 4, batch_first=True)
+    tokens = torch.randint(0, len(CHARACTERS), (20, 30))
+    recorded = tmp_path / "recorded.zarr"
+    with record_states(rnn, {"layer0/h": rnn}, recorded, vocabulary=CHARACTERS) as recording:
+        rnn(torch.nn.functional.one_hot(tokens, len(CHARACTERS)).float())
+        recording.add(tokens)
+    assert main(list(map(str, ["probe", recorded, "--out", tmp_path / "of_recorded", *PROBE]))) == 0
+    refused("save_model", results=tmp_path / "of_recorded", states=recorded, hypothesis="a")
 
 
 def test_states_without_those_of_every_layer_are_refused(world, tmp_path, capsys):
