@@ -216,7 +216,7 @@ def unit_columns(rows: RowBlocks) -> Iterator[tuple[int, Any]]:
     width = min(n_units, max(1, limit // (4 * n_rows * source.dtype.itemsize)))
     for left in range(0, n_units, width):
         columns = np.empty((min(width, n_units - left), n_rows), as_codes(source[:1]).dtype)
-        for first, piece in read_ahead(source, 0, n_rows, rows.piece_rows):
+        for first, piece in read_ahead(source, rows.piece_rows):
             columns[:, first : first + len(piece)] = as_codes(piece)[:, left : left + len(columns)].T
         yield left, columns
 

@@ -20,22 +20,22 @@ def is_on_disk(source: Any) -> bool:
     return not isinstance(source, np.ndarray | torch.Tensor) and not hasattr(source, "__cuda_array_interface__")
 
 
-def read_ahead(source: Any, start: int, stop: int, step: int, kept: int = 1) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the first row of each piece and the piece.
+def read_ahead(source: Any, step: int, kept: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the first row of each piece of all rows, and the piece.
 
     Args:
         source: [N, H].
-        start, stop: the rows to read.
         step: rows in a piece.
         kept: how many of the pieces yielded last stay as they are: 1, until the next one is asked for; 2, until the one
             after the next is.
     """
-    buffers = [np.empty((min(step, stop - start), source.shape[1]), source.dtype) for _ in range(kept + 1)]
-    firsts = range(start, stop, step)
+    n_rows, width = source.shape
+    buffers = [np.empty((min(step, n_rows), width), source.dtype) for _ in range(kept + 1)]
+    firsts = range(0, n_rows, step)
 
     def read(number: int) -> np.ndarray:
         first = firsts[number]
-        last = min(first + step, stop)
+        last = min(first + step, n_rows)
         piece = buffers[number % len(buffers)][: last - first]
         # Straight into the buffer, where the source can; a slice of it may be a copy already.
         if isinstance(source, np.ndarray) or not hasattr(source, "read_into"):

@@ -124,31 +124,28 @@ class RowBlocks:
             sums = _added(sums, function(as_tensor(self.source[start:stop]), start, stop))
         return self.processes.totals(sums)
 
-    def totals(self, function: BlockFunction, shift: Any = None, start: int = 0, stop: int | None = None) -> list[Any]:
+    def totals(self, function: BlockFunction, shift: Any = None) -> list[Any]:
         """Call a function on each block of rows and add up what it returns.
 
         Args:
             function: called as `function(block, start, stop)` with the rows start..stop of X [b, H] that it must
                 not change, from several threads at once for different rows; returns a tuple of arrays.
             shift: [H], subtracted from each row; None subtracts nothing.
-            start, stop: the rows to pass over; all by default.
 
         Returns:
             The sums of the returned arrays over all blocks, float64.
         """
-        stop = self.shape[0] if stop is None else stop
         if self.piece_rows is None:
-            return self.processes.totals(self._piece_totals(function, shift, self.source, 0, start, stop))
+            return self.processes.totals(self._piece_totals(function, shift, self.source, 0))
         totals: list[Any] = []
-        for first, piece in read_ahead(self.source, start, stop, self.piece_rows):
-            totals = _added(totals, self._piece_totals(function, shift, piece, first, first, first + len(piece)))
+        for first, piece in read_ahead(self.source, self.piece_rows):
+            totals = _added(totals, self._piece_totals(function, shift, piece, first))
         return self.processes.totals(totals)
 
-    def _piece_totals(
-        self, function: BlockFunction, shift: Any, piece: Any, first: int, start: int, stop: int
-    ) -> list[Any]:
-        """Return the totals of the rows start..stop, which a piece holds from row `first` on."""
-        starts = range(start, stop, self.rows_at_once(shift))
+    def _piece_totals(self, function: BlockFunction, shift: Any, piece: Any, first: int) -> list[Any]:
+        """Return the totals of a piece, whose first row has the number `first`."""
+        stop = first + len(piece)
+        starts = range(first, stop, self.rows_at_once(shift))
         if self._pool is None:
             return self._range_totals(function, shift, piece, first, starts)
         n_shares = min(self.n_threads, len(starts))

@@ -235,7 +235,7 @@ class StateSource:
             InputError: an array is not there, a block is missing or not whole, or there is no such library.
         """
         rows, convert = block_size(rows), _conversion(library)
-        for _, block in read_ahead(self.states(names, units), 0, self.n_rows, rows, kept=2):
+        for _, block in read_ahead(self.states(names, units), rows, kept=2):
             yield convert(block)
 
     def tokens_of(self, start: int, stop: int | None) -> np.ndarray:
