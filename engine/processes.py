@@ -92,14 +92,6 @@ def mean_of_all(value: Tensor) -> float:
     return total.item() / distributed.get_world_size()
 
 
-def least_of_all(value: Tensor) -> int:
-    """The least of a whole number over all processes."""
-    if distributed.is_initialized():
-        value = value.clone()
-        distributed.all_reduce(value, distributed.ReduceOp.MIN)
-    return int(value.item())
-
-
 def joined_columns(values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Tensors [L, B, H] with the rows B of all processes side by side, in their order."""
     if not distributed.is_initialized():
@@ -156,8 +148,7 @@ class Processes:
 
     def check_equal(self, what: str, numbers: Sequence[float]) -> None:
         """Raise an InputError in all processes unless each has the same numbers for something."""
-        largest, smallest = self.largest(numbers), -self.largest([-number for number in numbers])
-        if (largest != smallest).any():
+        if (self.largest(numbers) != self.smallest(numbers)).any():
             raise InputError(f"the processes differ in {what}, here {list(numbers)}: expected the same in all of them")
 
     def totals(self, values: list[Any]) -> list[Any]:
@@ -185,6 +176,10 @@ class Processes:
         return self._reduced(torch.from_numpy(np.atleast_1d(finite)), distributed.ReduceOp.MAX).numpy()[
             () if values.ndim else 0
         ]
+
+    def smallest(self, values: Any) -> np.ndarray:
+        """Return the elementwise minimum over all processes, float64; NaN counts as the smallest."""
+        return -self.largest(-np.asarray(values, dtype=np.float64))
 
     def sizes(self, n_rows: int) -> np.ndarray:
         """Return how many rows each process holds, int64 [processes]."""

@@ -41,7 +41,7 @@ def tile_width(rows: RowBlocks, n_targets: int, itemsize: int) -> tuple[int, int
     of_each = size * (n_units**2 // 2 + 2 * n_rows + 6 * in_work) + 16 * (MEMORY + 3) * n_units + OBJECTS_BYTES
     # Processes may hold different numbers of rows and cores: the one with the least room decides.
     if rows.memory_limit is not None:
-        return _least(rows, min(TILE, max(1, int(TILE_SHARE * rows.memory_limit) // of_each))), 1
+        return int(rows.processes.smallest(min(TILE, max(1, int(TILE_SHARE * rows.memory_limit) // of_each)))), 1
 
     # Without a limit a fit takes at most 6 arrays [N, K] and 4 [H, H] beside X, or what one problem needs.
     ceiling = itemsize * (6 * n_rows * n_targets + 4 * n_units**2)
@@ -59,8 +59,5 @@ def tile_width(rows: RowBlocks, n_targets: int, itemsize: int) -> tuple[int, int
 
     most = min(AT_ONCE, rows.n_threads) if rows.processes.size == 1 else 1
     # A pass over more problems saves more than a second Hessian.
-    return _least(rows, width(1)), most if min(width(most), n_targets) == min(width(1), n_targets) else 1
-
-
-def _least(rows: RowBlocks, width: int) -> int:
-    return -int(rows.processes.largest(-width))
+    at_once = most if min(width(most), n_targets) == min(width(1), n_targets) else 1
+    return int(rows.processes.smallest(width(1))), at_once

@@ -38,7 +38,7 @@ from gatescope.engine.kept_memory import kept_memory
 from gatescope.engine.location import local_path
 from gatescope.engine.log import log
 from gatescope.engine.model import Architecture, CharacterModel
-from gatescope.engine.processes import everybody, joined_columns, least_of_all, mean_of_all, meet, place
+from gatescope.engine.processes import everybody, joined_columns, mean_of_all, meet, place
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.settings import claimed, whole_seed
 from gatescope.engine.trained_model import (
@@ -306,7 +306,7 @@ def take_steps(
 
 
 def _refuse_non_finite(taker: TrainingStep) -> None:
-    bad = least_of_all(taker.first_bad)
+    bad = int(everybody().smallest(taker.first_bad.item()))
     if bad == NEVER:
         return
     # Of the steps before the first one, this process may have none that was not finite.

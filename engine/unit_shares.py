@@ -31,7 +31,7 @@ def exchanged(X: Any, processes: Processes, memory: int) -> Iterator[tuple[slice
     """
     n_rows = processes.sizes(X.shape[0])
     # A block, its parts and what is received, in the process that has the least memory.
-    within = -int(processes.largest(-(memory // (3 * X.dtype.itemsize * int(n_rows.max()) * processes.size))))
+    within = int(processes.smallest(memory // (3 * X.dtype.itemsize * int(n_rows.max()) * processes.size)))
     share = max(1, min(within, -(-X.shape[1] // processes.size)))
     width = share * processes.size
     for left in range(0, X.shape[1], width):

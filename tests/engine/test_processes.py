@@ -53,6 +53,16 @@ def test_what_one_refuses_ends_the_others_without_a_word():
     assert type(other) is RefusedElsewhere and str(other) == "another process refused its input; its message says why"
 
 
+def _bounds():
+    numbers, everyone = [place()[0], -place()[0], 2**62], everybody()
+    return everyone.smallest(numbers).tolist(), everyone.largest(numbers).tolist(), float(everyone.smallest(numbers[0]))
+
+
+def test_processes_know_the_smallest_and_the_largest_number_of_all():
+    assert _bounds() == ([0, 0, 2**62], [0, 0, 2**62], 0)
+    assert answers_of(_bounds) == [([0, -1, 2**62], [1, 0, 2**62], 0)] * 2
+
+
 def test_processes_share_rows_out_without_a_gap():
     assert own_rows(7) == (0, 7)
     assert answers_of(partial(own_rows, 7)) == [(0, 3), (3, 7)]
