@@ -19,14 +19,7 @@ from gatescope.engine.corpus import read_pieces
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.errors import InputError
 from gatescope.engine.journey import DTYPES
-from gatescope.engine.record import (
-    Capture,
-    at_precision,
-    captured_arrays,
-    dump_attributes,
-    record,
-    settings_of,
-)
+from gatescope.engine.record import Capture, at_precision, record, recording_spec
 from gatescope.engine.sample import prime_of
 from gatescope.engine.settings import require_values
 from gatescope.engine.trained_model import TrainedModel
@@ -97,8 +90,7 @@ def extract_states(
         InputError: an unreadable or empty text, a character that the vocabulary lacks, a path that is a URL, a dump of
             other settings, or a state beyond the range of the dtype.
     """
-    trained = at_precision(trained, config.precision)
-    spec, reader = _planned(trained, source, config)
+    trained, spec, reader = _planned(trained, source, config)
     return record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
 
 
@@ -115,39 +107,32 @@ def extract_in_memory(
         InputError: an unreadable or empty text, a character that the vocabulary lacks, a capture that the cell lacks,
             or states that do not fit into the memory of the device.
     """
-    trained = at_precision(trained, config.precision)
-    spec, reader = _planned(trained, source, config)
+    trained, spec, reader = _planned(trained, source, config)
     return collect(trained, spec, reader, dtype or DTYPES[config.dtype])
 
 
-def _planned(trained: TrainedModel, source: Texts, config: ExtractConfig) -> tuple[DumpSpec, DocumentReader]:
+def _planned(
+    trained: TrainedModel, source: Texts, config: ExtractConfig
+) -> tuple[TrainedModel, DumpSpec, DocumentReader]:
+    """Return the model in the precision that is asked for, what its dump holds, and what it reads."""
+    trained = at_precision(trained, config.precision)
     sources = [os.fspath(each) for each in ([source] if isinstance(source, str | os.PathLike) else source)]
     if not sources:
         raise InputError("no text to read: give at least one")
-    vocabulary = trained.vocabulary
     documents = [_document(trained, each, config.errors) for each in sources]
     ends = np.cumsum([len(document) for document in documents], dtype=np.int64)
     document_starts = np.append(0, ends)
     starts = [np.arange(*bounds, config.length) for bounds in itertools.pairwise(document_starts)]
     sequence_starts = np.concatenate([*starts, ends[-1:]]).astype(np.int64)
-    prime, prime_ids = prime_of(vocabulary, config.prime)
+    prime, prime_ids = prime_of(trained.vocabulary, config.prime)
     tokens = np.concatenate(documents)
     read = {
         "text": sources[0] if len(sources) == 1 else sources,
         "tokens_sha256": hashlib.sha256(tokens.data).hexdigest(),
     }
-    spec = DumpSpec(
-        arrays=captured_arrays(trained.model.architecture, config.capture),
-        sequence_starts=sequence_starts,
-        document_starts=document_starts,
-        initial=trained.model.architecture.states,
-        token_dtype=vocabulary.dtype,
-        dtype=np.dtype(config.dtype),
-        compression=config.compression,
-        attributes=dump_attributes(trained, "extract", prime, settings_of(config, **read)),
-    )
+    spec = recording_spec(trained, config, "extract", prime, sequence_starts, document_starts, read)
     context = min(config.context, len(tokens))
-    return spec, DocumentReader(tokens, sequence_starts, document_starts, prime_ids, context)
+    return trained, spec, DocumentReader(tokens, sequence_starts, document_starts, prime_ids, context)
 
 
 def _document(trained: TrainedModel, source: str, errors: str) -> np.ndarray:

@@ -69,22 +69,51 @@ def captured_arrays(architecture: Architecture, capture: Collection[str]) -> dic
     return arrays | {f"layer{architecture.layers}/{name}": 1 for name in scores}
 
 
-def dump_attributes(trained: TrainedModel, kind: str, prime: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return what a dump says of where it comes from."""
+def recording_spec(
+    trained: TrainedModel,
+    config: Any,
+    kind: str,
+    prime: str,
+    sequence_starts: np.ndarray,
+    document_starts: np.ndarray,
+    settings: dict[str, Any],
+    **more: Any,
+) -> DumpSpec:
+    """Return what the dump of a stage holds, and says of where it comes from.
+
+    Args:
+        trained: the model.
+        config: of the stage: a dataclass with `capture`, `dtype` and `compression`.
+        kind: the stage.
+        prime: what is read before each sequence.
+        sequence_starts, document_starts: as `DumpSpec` has them.
+        settings: what decided the states beside the configuration, as JSON values.
+        more: attributes of this stage alone.
+    """
     architecture = trained.model.architecture
-    return {
-        "kind": kind,
-        "vocabulary": list(trained.vocabulary.characters),
-        "weights_sha256": trained.weights_sha256,
-        "model": trained.facts(),
-        "corpus": trained.corpus,
-        "training": trained.training,
-        "cell": architecture.cell,
-        "gates": {"order": list(architecture.gates), "values": ACTIVATED},
-        "alignment": "post",
-        "prime": prime,
-        "settings": settings,
-    }
+    return DumpSpec(
+        arrays=captured_arrays(architecture, config.capture),
+        sequence_starts=sequence_starts,
+        document_starts=document_starts,
+        initial=architecture.states,
+        token_dtype=trained.vocabulary.dtype,
+        dtype=np.dtype(config.dtype),
+        compression=config.compression,
+        attributes={
+            "kind": kind,
+            "vocabulary": list(trained.vocabulary.characters),
+            "weights_sha256": trained.weights_sha256,
+            "model": trained.facts(),
+            "corpus": trained.corpus,
+            "training": trained.training,
+            "cell": architecture.cell,
+            "gates": {"order": list(architecture.gates), "values": ACTIVATED},
+            "alignment": "post",
+            "prime": prime,
+            "settings": plain(asdict(config) | settings),
+            **more,
+        },
+    )
 
 
 def record(
@@ -234,8 +263,3 @@ def _fits(point: ResumePoint, layout: SamplePlan | None, n_sequences: int) -> bo
         return point.first % TILE == 0 and behind == min(point.first + TILE, n_sequences) and n_states == TILE
     whole = behind % layout.block_b == 0 or behind == n_sequences
     return point.first % layout.block_b == 0 and whole and n_states == point.n
-
-
-def settings_of(config: Any, **others: Any) -> dict[str, Any]:
-    """Return the settings of a stage as one flat dictionary of JSON values."""
-    return plain(asdict(config) | others)

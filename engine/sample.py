@@ -17,15 +17,7 @@ from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.errors import InputError
 from gatescope.engine.journey import DTYPES
 from gatescope.engine.model import Architecture
-from gatescope.engine.record import (
-    Capture,
-    at_precision,
-    captured_arrays,
-    dump_attributes,
-    record,
-    require_precision,
-    settings_of,
-)
+from gatescope.engine.record import Capture, at_precision, captured_arrays, record, recording_spec, require_precision
 from gatescope.engine.settings import require_values, whole_seed
 from gatescope.engine.trained_model import TrainedModel
 from gatescope.engine.vocabulary import Vocabulary
@@ -108,8 +100,7 @@ def sample_states(
         InputError: a prime that the vocabulary cannot spell, a capture that the cell lacks, 16 bits of precision on a
             CPU, a path that is a URL, a dump of other settings, or a state beyond the range of the dtype.
     """
-    trained = at_precision(trained, config.precision)
-    spec, reader = _planned(trained, config, seed)
+    trained, spec, reader = _planned(trained, config, seed)
     return record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
 
 
@@ -126,27 +117,18 @@ def sample_in_memory(
         InputError: a prime that the vocabulary cannot spell, a capture that the cell lacks, or states that do not fit
             into the memory of the device.
     """
-    trained = at_precision(trained, config.precision)
-    spec, reader = _planned(trained, config, seed)
+    trained, spec, reader = _planned(trained, config, seed)
     return collect(trained, spec, reader, dtype or DTYPES[config.dtype])
 
 
-def _planned(trained: TrainedModel, config: SampleConfig, seed: int) -> tuple[DumpSpec, _Sampler]:
-    seed = whole_seed(seed, bits=64)
+def _planned(trained: TrainedModel, config: SampleConfig, seed: int) -> tuple[TrainedModel, DumpSpec, _Sampler]:
+    """Return the model in the precision that is asked for, what its dump holds, and what it reads."""
+    trained, seed = at_precision(trained, config.precision), whole_seed(seed, bits=64)
     prime, prime_ids = prime_of(trained.vocabulary, config.prime)
     starts = np.arange(config.sequences + 1, dtype=np.int64) * config.length
-    spec = DumpSpec(
-        arrays=captured_arrays(trained.model.architecture, config.capture),
-        sequence_starts=starts,
-        document_starts=starts,
-        initial=trained.model.architecture.states,
-        token_dtype=trained.vocabulary.dtype,
-        dtype=np.dtype(config.dtype),
-        compression=config.compression,
-        attributes=dump_attributes(trained, "sample", prime, settings_of(config, seed=seed))
-        | {"temperature": float(config.temperature), "seed": seed},
-    )
-    return spec, _Sampler(config, prime_ids, seed)
+    drawn = {"temperature": float(config.temperature), "seed": seed}
+    spec = recording_spec(trained, config, "sample", prime, starts, starts, {"seed": seed}, **drawn)
+    return trained, spec, _Sampler(config, prime_ids, seed)
 
 
 class _Sampler:

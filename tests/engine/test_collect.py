@@ -71,4 +71,4 @@ def test_what_states_take(lstm, dtype):
     config = SampleConfig(sequences=3, length=4, capture=("h", "gates"))
     states = sample_in_memory(lstm, config, dtype=dtype)
     held = sum(each.nbytes for each in (*states.arrays.values(), *states.initial.values()))
-    assert _planned(lstm, config, 0)[0].n_values * dtype.itemsize == held
+    assert _planned(lstm, config, 0)[1].n_values * dtype.itemsize == held

@@ -145,7 +145,7 @@ def test_documents_go_on_where_they_were_interrupted(lstm, documents, tmp_path, 
 
 def test_no_step_is_spent_on_context_that_no_document_has(lstm, documents):
     config = ExtractConfig(length=200, context=100, prime="ab")
-    spec, reader = _planned(lstm, documents, config)
+    _, spec, reader = _planned(lstm, documents, config)
     assert (spec.document_starts == spec.sequence_starts).all()
     assert [piece.shape for piece in reader.warm_up(np.arange(100))] == [(2, 100)]
 
@@ -154,7 +154,7 @@ def test_a_long_context_is_read_in_pieces(lstm, text, tmp_path, monkeypatch):
     config = ExtractConfig(length=40, context=300, prime="ab", dtype="float32")
     whole = extract_in_memory(lstm, text, config)
     monkeypatch.setattr(extract, "WARM_UP_STEPS", 37)
-    _, reader = _planned(lstm, text, config)
+    _, _, reader = _planned(lstm, text, config)
     pieces = list(reader.warm_up(np.arange(100)))
     assert [len(piece) for piece in pieces] == [37] * 8 + [6]
     cut = extract_in_memory(lstm, text, config)

@@ -98,7 +98,7 @@ def test_an_interrupted_dump_goes_on_at_a_tile(lstm, by_kernel, monkeypatch, tmp
     by_kernel()
     (tmp_path / "text.txt").write_text("(abc) {def} ghij\n" * 2)
     config = ExtractConfig(length=2, context=0, capture=("h",))
-    monkeypatch.setattr(extract, "DumpSpec", functools.partial(DumpSpec, block_rows=16))
+    monkeypatch.setattr(record, "DumpSpec", functools.partial(DumpSpec, block_rows=16))
     extract_states(lstm, str(tmp_path / "text.txt"), tmp_path / "whole.zarr", config)
     firsts, real = [], walk_fused.walk_fused
 
@@ -214,7 +214,7 @@ def test_the_last_step_of_a_tile_that_ends_before_the_others_counts(make_model, 
 def test_cells_that_were_large_before_an_interruption_are_refused(lstm, by_kernel, tmp_path):
     by_kernel()
     (tmp_path / "text.txt").write_text("abcdef")
-    spec, reader = extract._planned(lstm, str(tmp_path / "text.txt"), ExtractConfig(length=6, context=0))
+    _, spec, reader = extract._planned(lstm, str(tmp_path / "text.txt"), ExtractConfig(length=6, context=0))
     state = [torch.zeros(1, 10) for _ in range(4)]
     state[3][0, 7] = 1e30
     begun = [ResumePoint(0, 1, 4, tuple(state))]
