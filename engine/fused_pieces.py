@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,41 +36,27 @@ def shape_of(trained: TrainedModel) -> ModelShape:
     return sample_plan.ModelShape(its.cell, its.hidden, its.layers, model.n_characters, itemsize, its.reset_after)
 
 
+@dataclass(frozen=True, eq=False)
 class Underway:
-    """A piece that is being computed, or copied.
+    """A piece that is being computed, or copied."""
 
-    Args:
-        piece: without its tokens.
-        tokens: int32 [S, T], on the host.
-        total: on the host, a number; if it is finite, so are all states.
-        done: when all of it is there.
-        lengths: of all sequences.
-        n_characters: V.
-    """
-
-    def __init__(
-        self,
-        piece: Piece,
-        tokens: Tensor,
-        total: Tensor,
-        done: torch.cuda.Event | None,
-        lengths: np.ndarray,
-        n_characters: int,
-    ):
-        self._piece, self._tokens, self._total, self._done = piece, tokens, total, done
-        self._lengths, self._n_characters = lengths, n_characters
+    unread: Piece  # without its tokens
+    tokens: Tensor  # int32 [S, T], on the host
+    total: Tensor  # on the host, a number; if it is finite, so are all states
+    done: torch.cuda.Event | None  # when all of it is there
+    journey: Journey  # of which it is a part
 
     def piece(self, deliver: Deliver | None) -> Piece:
         """Wait for it, refuse what is not finite, and deliver it."""
-        if self._done is not None:
-            self._done.synchronize()
-        piece = replace(self._piece, tokens=self._tokens.numpy())
+        if self.done is not None:
+            self.done.synchronize()
+        piece = replace(self.unread, tokens=self.tokens.numpy())
         with torch.inference_mode():
             # What is drawn from states that are not finite may be no character.
-            if not math.isfinite(float(self._total)) or piece.tokens.min() < 0:
+            if not math.isfinite(float(self.total)) or piece.tokens.min() < 0:
                 for name, values in piece.states.items():
-                    require_finite(name, piece.first, piece.start, values, values, self._lengths)
-        require_characters(piece.tokens, self._n_characters, piece.first, piece.start)
+                    require_finite(name, piece.first, piece.start, values, values, self.journey.lengths)
+        require_characters(piece.tokens, self.journey.trained.model.n_characters, piece.first, piece.start)
         if deliver:
             deliver(piece)
         return piece
@@ -88,9 +74,7 @@ class FusedPieces:
     """Computes pieces of the sequences that run side by side, one after another."""
 
     def __init__(self, journey: Journey, layout: SamplePlan, to_host: bool):
-        self._lengths, self._reader = journey.lengths, journey.reader
-        self._trained, self._layout, self._to_host = journey.trained, layout, to_host
-        self._arrays, self._initial, self._dtype = journey.arrays, journey.initial, journey.dtype
+        self._journey, self._layout, self._to_host = journey, layout, to_host
         self._recurrence: FusedRecurrence | None = None
         self._steps = 0.0  # since the zero state, at most
         self._device = journey.trained.model.output.weight.device
@@ -133,10 +117,10 @@ class FusedPieces:
             if copied is not None:
                 torch.cuda.current_stream(self._device).wait_event(copied)
             states = buffers(first, n, start, stop) if buffers else self._memory(self._reused[place], n, n_steps, False)
-            given = self._reader.characters(numbers, start, stop)
+            given = self._journey.reader.characters(numbers, start, stop)
             if given is None:
                 tokens = torch.zeros(n, n_steps, dtype=torch.int32, device=self._device)
-                draw = self._reader.draw(first)
+                draw = self._journey.reader.draw(first)
             else:
                 tokens, draw = self._moved(given), None
             within = (self._ends[first:behind] - start).clamp_(0, n_steps)
@@ -149,7 +133,7 @@ class FusedPieces:
             total, done = functools.reduce(torch.add, sums), None
         if self._copying is not None:
             piece, tokens, total, done = self._on_host(piece, tokens, total, self._copying, place)
-        return Underway(piece, tokens, total, done, self._lengths, self._trained.model.n_characters)
+        return Underway(piece, tokens, total, done, self._journey)
 
     def _state(self, recurrence: FusedRecurrence) -> list[Tensor]:
         """The states after the last step where they are: h, and c of an lstm, [L, n, H] each."""
@@ -163,9 +147,9 @@ class FusedPieces:
         say it of all, as long as c cannot have left the range of the dtype that is kept. A tile that ends before the
         others has its last h in either of the kernel's two places.
         """
-        architecture = self._trained.model.architecture
+        architecture = self._journey.trained.model.architecture
         relu = architecture.cell == "rnn" and architecture.nonlinearity == "relu"
-        if relu or self._steps >= torch.finfo(self._dtype).max:
+        if relu or self._steps >= torch.finfo(self._journey.dtype).max:
             # Both are NaN if there is one; and nothing as large as the values is made on the way.
             return [torch.stack(torch.aminmax(values)) for values in states.values()]
         scores = [values for name, values in states.items() if name.endswith(SCORES)]
@@ -191,19 +175,19 @@ class FusedPieces:
 
     def _memory(self, buffer: dict[str, Tensor], n: int, n_steps: int, pinned: bool) -> dict[str, Tensor]:
         """Return memory [n, n_steps, width] for each array, made when it is first asked for."""
-        for name, width in self._arrays.items():
+        for name, width in self._journey.arrays.items():
             if name not in buffer or len(buffer[name]) < n * n_steps:
                 shape, device = (n * n_steps, width), "cpu" if pinned else self._device
                 # Nothing is written behind a sequence's end: a NaN left there would look like one of the kernel's.
                 make = torch.empty if pinned else torch.zeros
-                buffer[name] = make(shape, dtype=self._dtype, device=device, pin_memory=pinned)
+                buffer[name] = make(shape, dtype=self._journey.dtype, device=device, pin_memory=pinned)
         return {name: values[: n * n_steps].view(n, n_steps, -1) for name, values in buffer.items()}
 
     def _warmed(self, numbers: np.ndarray) -> FusedRecurrence:
         """Return the recurrence of these sequences after what they read before they are recorded."""
         recurrence = self._cleared(len(numbers))
         self._steps = 0
-        for ids in map(self._moved, self._reader.warm_up(numbers)):
+        for ids in map(self._moved, self._journey.reader.warm_up(numbers)):
             n_rows, n_steps = ids.shape
             if n_steps:
                 lengths = torch.full((n_rows,), n_steps, dtype=torch.int32, device=self._device)
@@ -223,10 +207,11 @@ class FusedPieces:
         from gatescope.kernels.sample_plan import fitted
 
         if self._recurrence is None or self._recurrence.n_rows != n:
-            architecture, (layers, vectors) = self._trained.model.architecture, weights_of(self._trained)
-            output = self._trained.model.output
-            scores = sum(name.endswith(SCORES) for name in self._arrays)
-            kept = max(Counter(layer_and_state(name)[0] for name in self._arrays).values()) + scores
+            trained = self._journey.trained
+            architecture, output = trained.model.architecture, trained.model.output
+            layers, vectors = weights_of(trained)
+            scores = sum(name.endswith(SCORES) for name in self._journey.arrays)
+            kept = max(Counter(layer_and_state(name)[0] for name in self._journey.arrays).values()) + scores
             self._recurrence = FusedRecurrence(
                 architecture.cell,
                 layers,
@@ -235,21 +220,17 @@ class FusedPieces:
                 n,
                 architecture.reset_after,
                 architecture.nonlinearity,
-                fitted(self._layout, shape_of(self._trained), n, device_of(output.weight), kept),
+                fitted(self._layout, shape_of(trained), n, device_of(output.weight), kept),
             )
         else:
             self._recurrence.clear()
         return self._recurrence
 
-    @property
-    def _n_layers(self) -> int:
-        return self._trained.model.architecture.layers
-
     def _captured(self, states: dict[str, Tensor]) -> Captured:
         """Name the kernel's places of arrays such as layer0/c, layer1/gates/f or layer2/entropy."""
         from gatescope.kernels.sample_fused import PLACES, Captured
 
-        places: list[Tensor | None] = [None] * (PLACES * self._n_layers)
+        places: list[Tensor | None] = [None] * (PLACES * self._journey.trained.model.architecture.layers)
         scores: dict[str, Tensor] = {}
         for name, values in states.items():
             layer, state = layer_and_state(name)
@@ -262,7 +243,7 @@ class FusedPieces:
 
     def _before(self, recurrence: FusedRecurrence) -> dict[str, Tensor]:
         """Return the states [n, H] after the last step behind arrays such as layer0/c, float32."""
-        places = {name: layer_and_state(name) for name in self._initial}
+        places = {name: layer_and_state(name) for name in self._journey.initial}
         states = {state for _, state in places.values()}
         copies = {state: getattr(recurrence, state).to(torch.float32, copy=True) for state in states}
         return {name: copies[state][layer] for name, (layer, state) in places.items()}

@@ -38,12 +38,7 @@ class _Walker:
     """One thread's tile."""
 
     def __init__(self, journey: Journey):
-        self._recurrence = recurrence_of(journey.trained, STEPS)
-        self._initial = journey.initial
-        self._lengths = journey.lengths
-        self._reader = journey.reader
-        self._arrays = journey.arrays
-        self._n_characters = journey.trained.model.n_characters
+        self._journey, self._recurrence = journey, recurrence_of(journey.trained, STEPS)
         self._round = _rounding(journey)
         self._scores = None
         if any(name.endswith(SCORES) for name in journey.arrays):
@@ -59,11 +54,13 @@ class _Walker:
         """
         # Each tile has one core, and one order of summation.
         torch.set_num_threads(1)
+        reader, n_characters = self._journey.reader, self._journey.trained.model.n_characters
+        before: dict[str, Tensor] = {}
         with torch.inference_mode():
             numbers = np.arange(first, first + TILE)
             if start == 0:
-                self._warm(self._reader.warm_up(numbers))
-            before = {name: _live(self._recurrence, name)[:n].clone() for name in self._initial} if start == 0 else {}
+                self._warm(reader.warm_up(numbers))
+                before = {name: _live(self._recurrence, name)[:n].clone() for name in self._journey.initial}
             live = (*self._recurrence.h, *self._recurrence.c)
             for each, saved in zip(live, state, strict=bool(state)):
                 each.copy_(saved)
@@ -73,29 +70,29 @@ class _Walker:
                 self._recurrence.rewind()
                 if self._scores:
                     self._scores.begin()
-                ids = self._reader.run(self._recurrence, numbers, begin, end)
+                ids = reader.run(self._recurrence, numbers, begin, end)
                 tokens[:, begin - start : end - start] = ids[:, :n].T.cpu().numpy()
                 parts = {name: out[:, begin - start : end - start] for name, out in states.items()}
                 self._keep(first, n, begin, end - begin, parts, ids)
-                require_characters(tokens[:, begin - start : end - start], self._n_characters, first, begin)
+                require_characters(tokens[:, begin - start : end - start], n_characters, first, begin)
             behind = tuple(each.clone() for each in (*self._recurrence.h, *self._recurrence.c))
         return Piece(first, start, tokens, states, before, behind)
 
     def _keep(self, first: int, n: int, begin: int, steps: int, out: dict[str, Tensor], ids: Tensor) -> None:
         """Round the kept steps into [n, steps, H] of the arrays, and refuse what is not finite there."""
-        scores = self._scores.of(ids) if self._scores else {}
+        lengths, scores = self._journey.lengths, self._scores.of(ids) if self._scores else {}
         for name in out:
             if name.endswith(SCORES):
                 score = scores[layer_and_state(name)[1]][:, :n].T[..., None]
                 out[name].copy_(score)
                 if not is_finite(out[name]):
-                    require_finite(name, first, begin, score, out[name], self._lengths)
+                    require_finite(name, first, begin, score, out[name], lengths)
                 continue
-            width = self._arrays[name]
+            width = self._journey.arrays[name]
             kept, place = _source(self._recurrence, name)
             exact = kept[:steps, :n, place * width : (place + 1) * width]
             if not self._round(exact, out[name]):
-                require_finite(name, first, begin, exact.transpose(0, 1), out[name], self._lengths)
+                require_finite(name, first, begin, exact.transpose(0, 1), out[name], lengths)
 
     def _warm(self, pieces: Iterator[Tensor]) -> None:
         """Read the warm-up from the zero state; a row whose warm-up has not begun (-1) stays at zero."""
@@ -191,7 +188,7 @@ class _Tiles:
         buffers: Buffers | None,
         deliver: Deliver | None,
     ):
-        self._lengths, self._buffers, self._deliver = journey.lengths, buffers, deliver
+        self._journey, self._buffers, self._deliver = journey, buffers, deliver
         self._range = range(first, -(-len(journey.lengths) // TILE))
         on_gpu = journey.trained.model.output.weight.is_cuda  # of a model that the sampler's kernel does not take
         self.side_by_side = max(1, min(1 if on_gpu else torch.get_num_threads(), len(self._range)))
@@ -200,13 +197,12 @@ class _Tiles:
         self._size = min(max(STEPS, fit), MOST_STEPS)
         self._walkers = [_Walker(journey) for _ in range(self.side_by_side)]
         self._reused: list[dict[str, Tensor]] = [{} for _ in range(self.side_by_side)]
-        self._arrays, self._dtype = journey.arrays, journey.dtype
         self._points = {point.first // TILE: point for point in begun}
 
     def rounds(self) -> Iterator[dict[int, int]]:
         """Yield the tiles of each round, with the step at which their pieces begin."""
         steps = {tile: point.step for tile, point in self._points.items()}
-        return _rounds(self._lengths, steps, self._range, self.side_by_side, self._size)
+        return _rounds(self._journey.lengths, steps, self._range, self.side_by_side, self._size)
 
     def submit(self, threads: Sequence[ThreadPoolExecutor], starts: dict[int, int]) -> list[Future[Piece]]:
         """Let the threads compute the pieces of a round behind those that they have yet to compute."""
@@ -217,8 +213,8 @@ class _Tiles:
         return (tile - self._range.start) % self.side_by_side
 
     def _piece(self, tile: int, start: int) -> Piece:
-        first, n = tile * TILE, min(TILE, len(self._lengths) - tile * TILE)
-        stop = min(start + self._size, int(self._lengths[first : first + n].max()))
+        first, lengths = tile * TILE, self._journey.lengths[tile * TILE : (tile + 1) * TILE]
+        n, stop = len(lengths), min(start + self._size, int(lengths.max()))
         states = (self._buffers or self._memory)(first, n, start, stop)
         point = self._points.get(tile)
         state = point.state if point and point.step == start else ()
@@ -230,9 +226,9 @@ class _Tiles:
     def _memory(self, first: int, n: int, start: int, stop: int) -> dict[str, Tensor]:
         """Return memory of the tile's thread, made when it is first asked for."""
         buffer, n_steps = self._reused[self._place(first // TILE)], stop - start
-        for name, width in self._arrays.items():
+        for name, width in self._journey.arrays.items():
             if name not in buffer or len(buffer[name]) < n * n_steps:
-                buffer[name] = empty(self._dtype, torch.device("cpu"), n * n_steps, width)
+                buffer[name] = empty(self._journey.dtype, torch.device("cpu"), n * n_steps, width)
         return {name: values[: n * n_steps].view(n, n_steps, -1) for name, values in buffer.items()}
 
 
