@@ -1,10 +1,10 @@
-"""The compiled passes against torch's autograd in float64, and the loops' own operators."""
+"""The compiled passes against torch's autograd in float64, and the LSTM's own operators."""
 
 import numpy as np
 import pytest
 import torch
 
-from gatescope.kernels import gru_loop, lstm_loop, steps_host
+from gatescope.kernels import lstm_loop, steps_host
 
 B, H = 5, 19
 
@@ -60,32 +60,3 @@ def test_gru_step_and_its_gradients(reset_after, captured):
     first = 0 if reset_after else H
     torch.testing.assert_close(gradient[:, first:], d_raw[:, first:], rtol=1e-13, atol=1e-14)
     torch.testing.assert_close(dh, d_h + dy, rtol=1e-13, atol=1e-14)
-
-
-@pytest.mark.parametrize("captured", [False, True])
-@pytest.mark.parametrize("reset_after", [True, False])
-def test_gru_walks_are_those_of_the_operators(reset_after, captured):
-    """Of a GPU, which is not everywhere, the walks in torch's operators, here on the CPU."""
-    n_steps = 4
-    block, h, weight, own, dh, dys = map(
-        torch.from_numpy, arrays((n_steps, B, 4 * H), (B, H), (3 * H, H), (n_steps, B, 4, H), (B, H), (n_steps, B, H))
-    )
-    clears = [None, torch.tensor([[True]] + [[False]] * (B - 1)), None, None]
-    parts = gru_loop._parts(weight, H, reset_after)
-    forward, backward = [], []
-    for walk, walk_back in (
-        (gru_loop._walk, gru_loop._walk_back),
-        (gru_loop._walk_on_host, gru_loop._walk_back_on_host),
-    ):
-        a, y = block.clone(), torch.empty(n_steps, B, H, dtype=torch.float64)
-        last = walk(a, h, y, clears, [part.t() for part in parts])
-        assert torch.equal(last, y[-1])
-        forward.append((a, y))
-        before = torch.cat((h.unsqueeze(0), y[:-1]))
-        before[1, 0] = 0
-        gradient, above = torch.empty(n_steps, B, 4, H, dtype=torch.float64), dh.clone()
-        given = own.clone() if captured else None
-        walk_back(gradient, given, a.view(n_steps, B, 4, H), before, above, dys, clears, parts)
-        backward.append((gradient, above))
-    torch.testing.assert_close(*forward, rtol=1e-12, atol=1e-13)
-    torch.testing.assert_close(*backward, rtol=1e-12, atol=1e-13)
