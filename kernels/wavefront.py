@@ -20,7 +20,14 @@ from torch import Tensor
 
 from gatescope.kernels.backend import choose_backend
 from gatescope.kernels.checks import ShapeError, check_layer, check_reset, layer_weights
-from gatescope.kernels.operators import differentiable, fake_states, refuse_second_derivative, register_autocast, unread
+from gatescope.kernels.operators import (
+    differentiable,
+    fake_gradients,
+    fake_states,
+    refuse_second_derivative,
+    register_autocast,
+    unread,
+)
 
 OPTIONS = {"lstm": ("",), "gru": ("after", "before"), "rnn": ("tanh", "relu")}
 
@@ -44,18 +51,8 @@ def _wavefront_op(
 
 
 @_wavefront_op.register_fake
-def _(
-    cell: str,
-    option: str,
-    x: Tensor,
-    states: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    reset: Tensor | None,
-    seeds: Sequence[Tensor],
-    p: float,
-    save: bool,
-) -> list[Tensor]:
-    layers, _, hidden = states[0].shape
+def _(cell: str, option: str, x: Tensor, states: Sequence[Tensor], *rest: Any) -> list[Tensor]:
+    (layers, _, hidden), save = states[0].shape, rest[-1]
     outputs = []
     for _ in range(layers):
         y = fake_states(x, hidden, "triton")
@@ -82,8 +79,7 @@ def _wavefront_backward_op(
     # Triton is not there on every platform.
     from gatescope.kernels import wavefront_walk
 
-    given = (cell, option, gradients, x, states, weights, reset, seeds, p, outputs, needs)
-    return wavefront_walk.backward(*given)
+    return wavefront_walk.backward(cell, option, gradients, x, states, weights, reset, seeds, p, outputs, needs)
 
 
 @_wavefront_backward_op.register_fake
@@ -94,13 +90,9 @@ def _(
     x: Tensor,
     states: Sequence[Tensor],
     weights: Sequence[Tensor],
-    reset: Tensor | None,
-    seeds: Sequence[Tensor],
-    p: float,
-    outputs: Sequence[Tensor],
-    needs: Sequence[bool],
+    *rest: Any,
 ) -> list[Tensor]:
-    return [x.new_empty(t.shape if need else (0,)) for t, need in zip((x, *states, *weights), needs, strict=True)]
+    return list(fake_gradients([each.shape for each in (x, *states, *weights)], rest[-1], x))
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
