@@ -23,8 +23,7 @@ from gatescope.analysis.asked import planned
 from gatescope.analysis.clamped_reading import ClampedReading
 from gatescope.analysis.label_table import read_labels
 from gatescope.analysis.labels import Labels, label_dump, side_by_side
-from gatescope.analysis.probe import sha256_of
-from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.probe_config import ProbeConfig, sha256_of
 from gatescope.analysis.read_results import read_records
 from gatescope.analysis.results import ABLATION, Record, Verdict, headline, leading, verdict
 from gatescope.analysis.split import groups_of, split_sequences

@@ -9,14 +9,12 @@ The results folder gets `probes.json` (the records), `excerpts.json` (texts to p
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +28,7 @@ from gatescope.analysis.fit_files import Fit, holds_fit, load_fit, save_fit
 from gatescope.analysis.hypothesis import Hypothesis, is_built_in
 from gatescope.analysis.label_table import LabelTable, read_labels
 from gatescope.analysis.labels import Labels
-from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig
+from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig, probe_settings, sha256_of
 from gatescope.analysis.read_results import read_results
 from gatescope.analysis.results import ABLATION, GATES, NOT_EVALUATED, json_number
 from gatescope.analysis.saturation import saturation
@@ -43,7 +41,7 @@ from gatescope.engine.location import local_path
 from gatescope.engine.log import log
 from gatescope.engine.other_dumps import ReadConfig, open_states
 from gatescope.engine.progress import progress_bar
-from gatescope.engine.settings import CONFIG, KINDS, claimed, record_facts, remove
+from gatescope.engine.settings import CONFIG, claimed, record_facts, remove
 from gatescope.engine.state_source import StateSource
 from gatescope.engine.untrained import untrained_states
 
@@ -57,10 +55,6 @@ FITS = "fits"
 UNTRAINED = "untrained.zarr"
 UNFINISHED = (FITS, UNTRAINED)
 OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, *UNFINISHED, ABLATION, GATES)
-# Of which kind they are: results of another kind do not go on.
-BASELINES = "table, characters, place"
-INTERVALS = "of as many sequences as tell"
-UNITS = "selected by name, ranked, reversed, random"
 # Words of a column of labels, beyond which it may be one that nobody meant to ask.
 MANY_WORDS = 100
 # What a fit of one hypothesis takes for each row of the dump: labels, weights, predictions, and the text baseline.
@@ -321,25 +315,3 @@ def _fitted(study: Study, boolean: Labels, continuous: Labels, folder: Path, log
                 coefficients.setdefault(f"{name}/{weighting}/{part}", []).append(array)
             advance(len(labels.hypotheses))
     return records, {name: np.concatenate(arrays) for name, arrays in coefficients.items()}, painted
-
-
-def probe_settings(config: ProbeConfig, seed: int) -> dict[str, Any]:
-    """Return everything about the probes, but the dump, that decides their results."""
-    of_method = asdict(config)
-    # Memory decides nothing, and what is added is a part of the results only where it is asked for.
-    del of_method["memory_limit"]
-    of_method["C"] = config.C if len(config.C) > 1 else config.C[0]
-    for name in ("controls", "sparse", "folds"):
-        if getattr(config, name) == getattr(ProbeConfig, name):
-            del of_method[name]
-    kinds = {"baselines": BASELINES, "intervals": INTERVALS} | ({"units": UNITS} if config.sparse else {})
-    settings = {"seed": seed, "probe": of_method, KINDS: kinds}
-    return settings | ({"functions_sha256": sha256_of(config.functions)} if config.functions else {})
-
-
-def sha256_of(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file, as hexadecimal."""
-    try:
-        return hashlib.sha256(local_path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from gatescope.engine.errors import InputError
+from gatescope.engine.location import local_path
 from gatescope.engine.memory_limit import bytes_of
-from gatescope.engine.settings import require_values
+from gatescope.engine.settings import KINDS, require_values
 
 HYPOTHESES = (
     "names (of --pattern, --functions and --labels too) or sets (c, python, english, any); auto: all labels if given, "
@@ -18,6 +21,10 @@ HYPOTHESES = (
 )
 # Draws of random labels for the control task of each hypothesis.
 CONTROL_DRAWS = 10
+# Of which kind they are: results of another kind do not go on.
+BASELINES = "table, characters, place"
+INTERVALS = "of as many sequences as tell"
+UNITS = "selected by name, ranked, reversed, random"
 PATTERN = "NAME=REGEX, positive where a match covers the character; repeatable"
 
 
@@ -62,3 +69,25 @@ class ProbeConfig:
         limit = bytes_of(self.memory_limit)
         assert limit is not None
         return limit
+
+
+def probe_settings(config: ProbeConfig, seed: int) -> dict[str, Any]:
+    """Return everything about the probes, but the dump, that decides their results."""
+    of_method = asdict(config)
+    # Memory decides nothing, and what is added is a part of the results only where it is asked for.
+    del of_method["memory_limit"]
+    of_method["C"] = config.C if len(config.C) > 1 else config.C[0]
+    for name in ("controls", "sparse", "folds"):
+        if getattr(config, name) == getattr(ProbeConfig, name):
+            del of_method[name]
+    kinds = {"baselines": BASELINES, "intervals": INTERVALS} | ({"units": UNITS} if config.sparse else {})
+    settings = {"seed": seed, "probe": of_method, KINDS: kinds}
+    return settings | ({"functions_sha256": sha256_of(config.functions)} if config.functions else {})
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, as hexadecimal."""
+    try:
+        return hashlib.sha256(local_path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None

@@ -11,8 +11,8 @@ import numpy as np
 from gatescope.analysis.asked import chosen_hypotheses, reasons, unanswerable
 from gatescope.analysis.language import detect_language
 from gatescope.analysis.probe import OUTPUTS as PROBE_OUTPUTS
-from gatescope.analysis.probe import RECORDS, UNFINISHED, probe_settings, study_dump
-from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.probe import RECORDS, UNFINISHED, study_dump
+from gatescope.analysis.probe_config import ProbeConfig, probe_settings
 from gatescope.analysis.split import split_sequences
 from gatescope.analysis.state_sets import state_sets
 from gatescope.engine.corpus import survey_corpus, vocabulary_of

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.probe_config import ProbeConfig, probe_settings
 from gatescope.engine.errors import InputError
 
 
@@ -10,3 +10,10 @@ from gatescope.engine.errors import InputError
 def test_settings_out_of_range(field, value):
     with pytest.raises(InputError, match=f"--{field.replace('_', '-')}"):
         ProbeConfig(**{field: value})
+
+
+def test_what_is_not_asked_for_tells_no_results_apart():
+    """Those from before it could be asked for go on."""
+    of_sparse, of_all = (probe_settings(ProbeConfig(sparse=sparse), 0)["kinds"].keys() for sparse in (True, False))
+    assert of_sparse - of_all == {"units"}
+    assert not {"controls", "sparse", "folds"} & probe_settings(ProbeConfig(), 0)["probe"].keys()
