@@ -119,9 +119,7 @@ def probe_dump(
     log_path = log_path or results / "log.jsonl"
     with claimed(results, "probe", settings, OUTPUTS, overwrite):
         try:
-            return study_dump(
-                dump, results, config, table=table, plan=plan, seed=seed, log_path=log_path, say=say, warn=warn
-            )
+            return study_dump(dump, results, config, plan, table, seed=seed, log_path=log_path, say=say, warn=warn)
         except InputError:
             # Whoever mends what was wrong must not meet the settings that were.
             if is_new:
@@ -134,24 +132,24 @@ def study_dump(
     dump: StateSource,
     results: Path,
     config: ProbeConfig,
+    plan: tuple[list[Hypothesis], str],
+    table: LabelTable | None = None,
     *,
     seed: int,
     log_path: Path,
     say: Callable[[str], None],
     warn: Callable[[str], None],
-    table: LabelTable | None = None,
-    plan: tuple[list[Hypothesis], str] | None = None,
     more: str = "give more, or test all with --folds",
 ) -> list[dict[str, Any]]:
     """Do the work of `probe_dump` in a folder that is claimed already.
 
     The plan is of hypotheses and the language; `more` says what to do where too few sequences are tested.
     """
+    hypotheses, language = plan
     if (results / RECORDS).exists():
-        finished = _finished(dump, results, config, table, plan, say, warn)
+        finished = _finished(results, hypotheses, say, warn)
         if finished is not None:
             return finished
-    hypotheses, language = plan or planned(dump, config, table)
     boolean, continuous, failed = labelled_rows(dump, hypotheses, language, table, log_path, warn)
     labelled = [each.name for each in (*boolean.hypotheses, *continuous.hypotheses)]
     # The solver and scikit-learn take seconds to import: commands that fit nothing are spared them.
@@ -196,19 +194,12 @@ def study_dump(
 
 
 def _finished(
-    dump: StateSource,
-    results: Path,
-    config: ProbeConfig,
-    table: LabelTable | None,
-    plan: tuple[list[Hypothesis], str] | None,
-    say: Callable[[str], None],
-    warn: Callable[[str], None],
+    results: Path, hypotheses: list[Hypothesis], say: Callable[[str], None], warn: Callable[[str], None]
 ) -> list[dict[str, Any]] | None:
     """Return the records of a probe that has ended, or None where more can be evaluated now, and all is probed anew."""
     _tidy(results)
     found = read_results([results])[0]
     failed = found.facts.get(NOT_EVALUATED, {})
-    hypotheses, _ = (plan or planned(dump, config, table)) if failed else ([], "")
     # A tagger's data may have come meanwhile; a function of the user's is the same as before.
     lacking = [each for each in hypotheses if each.name in failed and is_built_in(each.function)]
     still = unanswerable(lacking)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.analysis.asked import chosen_hypotheses, reasons, unanswerable
+from gatescope.analysis.asked import chosen_hypotheses, planned, reasons, unanswerable
 from gatescope.analysis.language import detect_language
 from gatescope.analysis.probe import OUTPUTS as PROBE_OUTPUTS
 from gatescope.analysis.probe import RECORDS, UNFINISHED, study_dump
@@ -94,7 +94,8 @@ def run_stages(
         say(f"states: {out / 'states.zarr'}, {rows:,} characters")
         try:
             dump = StateDump.open(out / "states.zarr")
-            return study_dump(dump, out, probe, seed=seed, log_path=log_path, more=more, say=say, warn=warn)
+            plan = planned(dump, probe, None)
+            return study_dump(dump, out, probe, plan, seed=seed, log_path=log_path, more=more, say=say, warn=warn)
         except InputError:
             # Whoever mends what was wrong keeps model and states.
             if not (out / RECORDS).exists():
