@@ -15,7 +15,7 @@ import numpy as np
 from gatescope.analysis.c_lexer import BLOCK_COMMENT, CHARACTER, LINE_COMMENT, STRING
 from gatescope.analysis.c_scan import BODY, CONDITION, DIRECTIVE, MODE, CScan, scan
 from gatescope.analysis.closings import register_closing
-from gatescope.analysis.hypotheses import hypothesis
+from gatescope.analysis.hypotheses import hypothesis, register_as
 
 DEFAULT = (
     "inside_parentheses",
@@ -63,21 +63,7 @@ def inside_comment(text: str) -> np.ndarray:
     return _scan(text).state & MODE >= LINE_COMMENT
 
 
-def _register(name: str, description: str, function: Callable[[str], object], sees: str = "past") -> None:
-    function.__name__, function.__doc__ = name, description
-    hypothesis(language="c", sees=sees)(function)
-
-
-def _register_depths() -> None:
-    for depth in (2, 3):
-
-        def deep(text: str, depth: int = depth) -> np.ndarray:
-            return _scan(text).parentheses >= depth
-
-        _register(f"parenthesis_depth_ge_{depth}", f"At least {depth} ( are open.", deep)
-
-
-def _register_indentation() -> None:
+def _register_levels() -> None:
     for columns in (TAB, *OTHER_WIDTHS):
         unit, of, suffix = ("tab", "", "") if columns == TAB else ("level", f" of {columns} columns", f"_of_{columns}")
         for level in (1, 2, 3):
@@ -87,11 +73,17 @@ def _register_indentation() -> None:
                 return levels > level, levels >= 0
 
             description = f"Indented by more than {level} {unit}{'s' * (level > 1)}{of}."
-            _register(f"indent_gt_{level}{suffix}", description, indented)
+            register_as(f"indent_gt_{level}{suffix}", description, indented, language="c")
+
+    for depth in (2, 3):
+
+        def deep(text: str, depth: int = depth) -> np.ndarray:
+            return _scan(text).parentheses >= depth
+
+        register_as(f"parenthesis_depth_ge_{depth}", f"At least {depth} ( are open.", deep, language="c")
 
 
-_register_indentation()
-_register_depths()
+_register_levels()
 
 
 @hypothesis(language="c")
@@ -182,8 +174,8 @@ def _register_delimiters() -> None:
             undecided[-1:] = text.endswith("/") and code[-2:].all()
             return inside, ~undecided
 
-        description = (comment.__doc__ or "").rstrip(".")
-        _register(f"{comment.__name__}+open", f"{description}; its opening counts as inside.", opened, "future")
+        description = f"{(comment.__doc__ or '').rstrip('.')}; its opening counts as inside."
+        register_as(f"{comment.__name__}+open", description, opened, language="c", sees="future")
 
 
 _register_delimiters()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gatescope.analysis.hypotheses import hypothesis
+from gatescope.analysis.hypotheses import register_as
 from gatescope.engine.vocabulary import code_points
 
 
@@ -26,6 +26,5 @@ def register_closing(language: str, base: Callable[[str], np.ndarray], closing: 
 
     # Of the set of its base, and no other's namesake.
     closed.__module__ = base.__module__
-    closed.__name__ = f"{base.__name__}+close"
-    closed.__doc__ = f"{(base.__doc__ or '').rstrip('.')}; its closing counts as inside."
-    hypothesis(language=language)(closed)
+    description = f"{(base.__doc__ or '').rstrip('.')}; its closing counts as inside."
+    register_as(f"{base.__name__}+close", description, closed, language=language)

@@ -24,7 +24,7 @@ from gatescope.analysis.english_scan import (
     letter_cases,
     scan,
 )
-from gatescope.analysis.hypotheses import hypothesis
+from gatescope.analysis.hypotheses import hypothesis, register_as
 from gatescope.analysis.lines import fill_between
 from gatescope.analysis.parts_of_speech import tag_characters
 
@@ -163,9 +163,8 @@ def _register_parts_of_speech() -> None:
             ("_first", "a word's first character only", at_first),
             ("_last", "a word's last character only", at_last),
         ):
-            function.__name__ = part + suffix
-            function.__doc__ = f"The word is tagged {tagged}; asked at {where}, undefined elsewhere."
-            hypothesis(language="english", sees="future")(function)
+            description = f"The word is tagged {tagged}; asked at {where}, undefined elsewhere."
+            register_as(part + suffix, description, function, language="english", sees="future")
 
 
 _register_parts_of_speech()

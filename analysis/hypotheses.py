@@ -69,6 +69,14 @@ def hypothesis(*, language: str, values: str = "boolean", sees: str = "past") ->
     return register
 
 
+def register_as(
+    name: str, description: str, function: Callable[..., Any], *, language: str, sees: str = "past"
+) -> None:
+    """Register a function under a name that is not its own: one of several that a loop makes."""
+    function.__name__, function.__doc__ = name, description
+    hypothesis(language=language, sees=sees)(function)
+
+
 def library() -> list[Hypothesis]:
     """Return every registered hypothesis: the built-in sets in their order, then the user's."""
     _import_sets()

@@ -12,7 +12,7 @@ import re
 import numpy as np
 
 from gatescope.analysis.any_text import line_decay
-from gatescope.analysis.hypotheses import hypothesis
+from gatescope.analysis.hypotheses import hypothesis, register_as
 from gatescope.analysis.lines import NEWLINE, character_bytes, fill_between
 
 DEFAULT = (
@@ -64,9 +64,8 @@ def _register_indentation() -> None:
             before = np.append(0, tabs[newlines])
             return tabs - np.repeat(before, np.diff(np.concatenate(([0], newlines, [len(raw)])))) >= level
 
-        indented.__name__ = f"legacy_indent_gt_{level}"
-        indented.__doc__ = f"The line has had at least {level} tab{'s' * (level > 1)}, wherever they stand."
-        hypothesis(language="c")(indented)
+        description = f"The line has had at least {level} tab{'s' * (level > 1)}, wherever they stand."
+        register_as(f"legacy_indent_gt_{level}", description, indented, language="c")
 
 
 _register_indentation()

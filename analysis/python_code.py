@@ -8,13 +8,12 @@ and ends before its colon.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 
 from gatescope.analysis.closings import register_closing
-from gatescope.analysis.hypotheses import hypothesis
+from gatescope.analysis.hypotheses import hypothesis, register_as
 from gatescope.analysis.python_lexer import COMMENT, STRING
 from gatescope.analysis.python_scan import CONDITION, DECORATOR, DOCSTRING, HEADER, MODE, PythonScan, scan
 
@@ -99,18 +98,13 @@ def indent_level(text: str) -> tuple[np.ndarray, np.ndarray]:
     return level, level >= 0
 
 
-def _register(name: str, description: str, function: Callable[[str], object]) -> None:
-    function.__name__, function.__doc__ = name, description
-    hypothesis(language="python")(function)
-
-
 def _register_levels() -> None:
     for depth in (2, 3):
 
         def deep(text: str, depth: int = depth) -> np.ndarray:
             return _scan(text).brackets >= depth
 
-        _register(f"bracket_depth_ge_{depth}", f"At least {depth} brackets are open.", deep)
+        register_as(f"bracket_depth_ge_{depth}", f"At least {depth} brackets are open.", deep, language="python")
 
     for level in range(5):
 
@@ -118,8 +112,8 @@ def _register_levels() -> None:
             levels = _scan(text).level
             return levels > level, levels >= 0
 
-        blocks = "block" if level == 1 else "blocks"
-        _register(f"indent_gt_{level}", f"More than {level} {blocks} around the statement.", indented)
+        description = f"More than {level} {'block' if level == 1 else 'blocks'} around the statement."
+        register_as(f"indent_gt_{level}", description, indented, language="python")
 
 
 _register_levels()
