@@ -19,6 +19,8 @@ CHECKSUM_BYTES = 4
 COMPRESSIONS = ("none", "zstd")
 # Of zstd, its own default: more gains nothing on states.
 LEVEL = 3
+# Of arrays that share their rows, by their names: the shape of a row, and the dtype.
+RowTypes = dict[str, tuple[tuple[int, ...], np.dtype]]
 
 
 class BlockFiles:
@@ -26,7 +28,7 @@ class BlockFiles:
 
     Args:
         path: the dump.
-        arrays: shape of a row and dtype of each.
+        arrays: what their rows are.
         n_rows: N.
         block_rows: rows in a block.
         compression: one of `COMPRESSIONS`.
@@ -35,7 +37,7 @@ class BlockFiles:
     def __init__(
         self,
         path: Path,
-        arrays: dict[str, tuple[tuple[int, ...], np.dtype]],
+        arrays: RowTypes,
         n_rows: int,
         block_rows: int,
         compression: str = "none",

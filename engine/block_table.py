@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatescope.engine.block_file import CHECKSUM_BYTES, BlockFiles, decoded, fill_value
+from gatescope.engine.block_file import CHECKSUM_BYTES, BlockFiles, RowTypes, decoded, fill_value
 from gatescope.engine.blocked_array import first_not_finite
 from gatescope.engine.errors import InputError
 from gatescope.engine.finite import not_finite
@@ -27,7 +27,7 @@ class BlockTable(BlockFiles):
     def __init__(
         self,
         path: Path,
-        arrays: dict[str, tuple[tuple[int, ...], np.dtype]],
+        arrays: RowTypes,
         n_rows: int,
         block_rows: int,
         received: int,
@@ -92,9 +92,7 @@ class BlockTable(BlockFiles):
         return blocks
 
 
-def require_arrays(
-    values: Mapping[str, Any], arrays: Mapping[str, tuple[tuple[int, ...], np.dtype]], n_rows: int
-) -> None:
+def require_arrays(values: Mapping[str, Any], arrays: RowTypes, n_rows: int) -> None:
     """Refuse other arrays than those expected, or other shapes."""
     if values.keys() != arrays.keys():
         raise InputError(f"states are given for {', '.join(values)}: expected {', '.join(arrays)}")

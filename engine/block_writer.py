@@ -23,7 +23,7 @@ from threading import Lock
 
 import numpy as np
 
-from gatescope.engine.block_file import CHECKSUM_BYTES, BlockFiles, checksum, encoded, fill_value
+from gatescope.engine.block_file import CHECKSUM_BYTES, BlockFiles, RowTypes, checksum, encoded, fill_value
 from gatescope.engine.files import write_new
 
 # What threads that compute meanwhile write in one call, at most. Of more Linux makes memory in larger pieces, which are
@@ -45,7 +45,7 @@ class BlockWriter(BlockFiles):
     def __init__(
         self,
         path: Path,
-        arrays: dict[str, tuple[tuple[int, ...], np.dtype]],
+        arrays: RowTypes,
         n_rows: int,
         block_rows: int,
         committed_rows: int,

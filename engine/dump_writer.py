@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatescope.engine.block_file import RowTypes
 from gatescope.engine.block_table import BlockTable, require_arrays, rounded
 from gatescope.engine.block_writer import BlockWriter
 from gatescope.engine.commits import Commits
@@ -87,9 +88,7 @@ class DumpWriter:
         self._starts = spec.sequence_starts
         self._compression = spec.compression
         self._n_tokens = len(spec.attributes["vocabulary"])
-        states: dict[str, tuple[tuple[int, ...], np.dtype]] = {
-            name: ((width,), spec.dtype) for name, width in spec.arrays.items()
-        }
+        states: RowTypes = {name: ((width,), spec.dtype) for name, width in spec.arrays.items()}
         arrays = {"tokens": ((), spec.token_dtype), **states}
         self._rows = BlockWriter(self.path, arrays, spec.n_rows, spec.block_rows, self.committed_rows, spec.compression)
         self._uncommitted = Uncommitted(self._rows, self._commits)

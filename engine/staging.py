@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from gatescope.engine.block_file import RowTypes
+
 # Rows that are read back at once.
 CHUNK_ROWS = 8192
 
@@ -25,7 +27,7 @@ class Staging:
     """
 
     def __init__(self, folder: Path, arrays: dict[str, int], dtype: np.dtype) -> None:
-        self._shapes: dict[str, tuple[tuple[int, ...], np.dtype]] = {"tokens": ((), np.dtype(np.uint32))}
+        self._shapes: RowTypes = {"tokens": ((), np.dtype(np.uint32))}
         self._shapes |= {name: ((width,), dtype) for name, width in arrays.items()}
         self._files = {name: folder / str(number) for number, name in enumerate(self._shapes)}
         self.n_rows = 0
