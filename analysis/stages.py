@@ -15,7 +15,7 @@ from gatescope.analysis.probe import RECORDS, UNFINISHED, study_dump
 from gatescope.analysis.probe_config import ProbeConfig, probe_settings
 from gatescope.analysis.split import split_sequences
 from gatescope.analysis.state_sets import state_sets
-from gatescope.engine.corpus import survey_corpus, vocabulary_of
+from gatescope.engine.corpus import Survey, survey_corpus, vocabulary_of
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.record import captured_arrays
@@ -63,16 +63,7 @@ def run_stages(
     Raises:
         InputError: an unusable text or setting, or a folder of other settings.
     """
-    chosen_hypotheses(probe, "any")
-    text = survey_corpus(corpus)
-    train.require(text.n_characters)
-    sample.require(train.architecture, vocabulary_of(text)[0], device)
-    split_sequences(np.arange(sample.sequences), probe.test_share, seed, probe.folds)
-    if not state_sets(captured_arrays(train.architecture, sample.capture), probe.alignment):
-        raise InputError(
-            f"--sample.capture {' '.join(sample.capture)} leaves no states for probes of --probe.alignment "
-            f"{probe.alignment}: capture h"
-        )
+    text = _surveyed(corpus, train, sample, probe, seed, device)
     if text.warning:
         warn(text.warning)
     language = detect_language(text.head)
@@ -103,3 +94,20 @@ def run_stages(
                 for name in UNFINISHED:
                     remove(out / name)
             raise
+
+
+def _surveyed(
+    corpus: str, train: TrainConfig, sample: SampleConfig, probe: ProbeConfig, seed: int, device: str
+) -> Survey:
+    """Return the survey of a text, and refuse what a later stage would."""
+    chosen_hypotheses(probe, "any")
+    text = survey_corpus(corpus)
+    train.require(text.n_characters)
+    sample.require(train.architecture, vocabulary_of(text)[0], device)
+    split_sequences(np.arange(sample.sequences), probe.test_share, seed, probe.folds)
+    if not state_sets(captured_arrays(train.architecture, sample.capture), probe.alignment):
+        raise InputError(
+            f"--sample.capture {' '.join(sample.capture)} leaves no states for probes of --probe.alignment "
+            f"{probe.alignment}: capture h"
+        )
+    return text

@@ -77,9 +77,7 @@ def write_corpus(
         what = "is not a folder" if tree.exists() else "does not exist"
         raise InputError(f"source tree {str(tree)!r} {what}: give the folder whose files make the text")
     # What an earlier run wrote is no source.
-    own = {out.resolve(), manifest_path.resolve()}
-    found, unfit = _matching(tree, config.glob)
-    paths = sorted(path for path in found if (tree / path).resolve() not in own)
+    paths, unfit = _matching(tree, config.glob, {out.resolve(), manifest_path.resolve()})
     if config.shuffle:
         random.Random(seed).shuffle(paths)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -163,8 +161,8 @@ def _joined(
     return {"bytes": n_bytes, "characters": n_characters, "sha256": digest.hexdigest()}, files, left_out, beyond
 
 
-def _matching(tree: Path, patterns: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the files whose names fit, and what else has such a name, with what it is."""
+def _matching(tree: Path, patterns: Sequence[str], own: set[Path]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the files whose names fit, in order, but for our own, and what else has such a name, with what it is."""
 
     def refuse(error: OSError) -> None:
         raise error
@@ -177,7 +175,7 @@ def _matching(tree: Path, patterns: Sequence[str]) -> tuple[list[str], list[dict
                 continue
             inside = path.relative_to(tree).as_posix()
             if path.is_file() and not path.is_symlink():
-                paths.append(inside)
+                paths += [inside] if path.resolve() not in own else []
             else:
                 others.append({"path": inside, "why": "a symbolic link" if path.is_symlink() else "no file"})
-    return paths, sorted(others, key=lambda other: other["path"])
+    return sorted(paths), sorted(others, key=lambda other: other["path"])
