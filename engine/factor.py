@@ -8,8 +8,8 @@ import numpy as np
 import scipy.linalg
 
 from gatescope.engine.arrays import array_namespace
+from gatescope.engine.factor_cuda import DeviceFactor
 from gatescope.engine.positive_definite import NULL_PIVOT, with_least_jitter
-from gatescope.engine.precondition_cuda import DeviceFactor
 
 
 class Factor:

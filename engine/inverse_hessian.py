@@ -15,8 +15,8 @@ import numpy as np
 
 from gatescope.engine.arrays import to_host
 from gatescope.engine.factor import Factor
-from gatescope.engine.precondition import HessianSampler
-from gatescope.engine.precondition_cuda import DeviceFactor
+from gatescope.engine.factor_cuda import DeviceFactor
+from gatescope.engine.hessian_sampler import HessianSampler
 from gatescope.engine.problems import Problems
 from gatescope.engine.shared_factor import SharedFactor
 from gatescope.engine.step_pairs_cuda import DevicePairs

@@ -5,9 +5,9 @@ For hypothesis k, weights s_n >= 0 and labels y_n in {0, 1} this minimises the m
     f(w, b) = sum_n s_n log(1 + exp(-(2 y_n - 1)(w . x_n + b))) / S + |w|^2 / (2 C S),    S = sum_n s_n,
 
 by the limited-memory BFGS method (Nocedal 1980; Nocedal & Wright 2006, algorithm 7.4), whose initial matrix is not a
-multiple of the identity but the inverse of a Hessian from a sample of the rows (`precondition`), sampled anew every few
-steps while the curvature moves. Every pass over X is a trial step of every problem, and a problem that has converged
-gives its column to the next.
+multiple of the identity but the inverse of a Hessian from a sample of the rows (`hessian_sampler`), sampled anew every
+few steps while the curvature moves. Every pass over X is a trial step of every problem, and a problem that has
+converged gives its column to the next.
 
 A step is applied to the coefficients in the very precision in which it was multiplied with X. A trial is judged by the
 slope at its end, which is exact where the loss no longer changes (Hager & Zhang 2005, approximate Wolfe). Where labels

@@ -13,8 +13,8 @@ import numpy as np
 
 from gatescope.engine.arrays import array_namespace
 from gatescope.engine.factor import Factor, factor_of
-from gatescope.engine.precondition import HessianSampler
-from gatescope.engine.precondition_cuda import DeviceFactor
+from gatescope.engine.factor_cuda import DeviceFactor
+from gatescope.engine.hessian_sampler import HessianSampler
 
 # Factors of the shared matrix are kept for ridges a factor of 4 apart: each is within a factor of 2 of the right one.
 RIDGE_STEP = 4.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from gatescope.engine.hessian_sampler import SAMPLE_ROWS
 from gatescope.engine.inverse_hessian import MEMORY
-from gatescope.engine.precondition import SAMPLE_ROWS
 from gatescope.engine.row_blocks import RowBlocks, cached_rows
 from gatescope.engine.shared_factor import KEPT_FACTORS
 

@@ -3,7 +3,7 @@
 import numpy as np
 from curved_rows import dense_hessian, make
 
-from gatescope.engine.precondition import HessianSampler
+from gatescope.engine.hessian_sampler import HessianSampler
 from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.shared_factor import KEPT_FACTORS, SharedFactor
 

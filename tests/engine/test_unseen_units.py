@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gatescope.engine.arrays import to_host
-from gatescope.engine.precondition import HessianSampler
+from gatescope.engine.hessian_sampler import HessianSampler
 from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.weights import CHUNK_ROWS
 

@@ -9,16 +9,16 @@ import pytest
 import torch
 from curved_rows import dense_hessian, make
 
-from gatescope.engine import precondition
+from gatescope.engine import hessian_sampler
 from gatescope.engine.arrays import as_rows
-from gatescope.engine.precondition import HessianSampler
+from gatescope.engine.hessian_sampler import HessianSampler
 from gatescope.engine.row_blocks import RowBlocks
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("rows_at_once", [1000, 10_000])
 def test_the_factor_of_all_rows_inverts_the_hessian(monkeypatch, fit_intercept, rows_at_once):
-    monkeypatch.setattr(precondition, "SAMPLE_ROWS", rows_at_once)
+    monkeypatch.setattr(hessian_sampler, "SAMPLE_ROWS", rows_at_once)
     X, curvature = make()
     scale = np.array([1.0, 2, 0.5, 1, 3, 1])
     shift = np.full(6, 4.0)

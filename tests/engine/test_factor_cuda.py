@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gatescope.engine.factor import Factor
-from gatescope.engine.precondition_cuda import DeviceFactor, cholesky
+from gatescope.engine.factor_cuda import DeviceFactor, cholesky
 
 
 def hessian(n_units=30, seed=0):

@@ -19,7 +19,7 @@ import numpy as np
 
 from gatescope.engine.arrays import to_host
 from gatescope.engine.factor import Factor, factor_of
-from gatescope.engine.precondition_cuda import DeviceFactor, add_gram
+from gatescope.engine.factor_cuda import DeviceFactor, add_gram
 from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.triangle_gram import gram_adder
 from gatescope.engine.unseen_units import UnseenUnits
