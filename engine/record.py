@@ -20,6 +20,7 @@ import torch
 
 from gatescope.engine.dump import read_group
 from gatescope.engine.dump_folder import is_absent
+from gatescope.engine.dump_parts import record_together, remove_parts
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
@@ -28,7 +29,6 @@ from gatescope.engine.journey import DTYPES, SCORES, Journey, Piece, Reader
 from gatescope.engine.location import behind_link, local_path
 from gatescope.engine.log import log
 from gatescope.engine.model import Architecture
-from gatescope.engine.parts import record_together, remove_parts
 from gatescope.engine.processes import place
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.resume_points import ResumePoint
@@ -127,7 +127,7 @@ def record(
 ) -> int:
     """Write a dump: every sequence is warmed up, then read or sampled while its states are kept.
 
-    Under `torchrun` each process records its share of the sequences (`gatescope.engine.parts`).
+    Under `torchrun` each process records its share of the sequences (`gatescope.engine.dump_parts`).
 
     Args:
         trained: the model.

@@ -8,12 +8,12 @@ from contextlib import nullcontext
 import pytest
 from killing import contents
 
-from gatescope.engine import parts
+from gatescope.engine import dump_parts
 from gatescope.engine.concat import concatenate
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_folder import reserved
+from gatescope.engine.dump_parts import part_path, shares_of
 from gatescope.engine.extract import ExtractConfig, extract_states
-from gatescope.engine.parts import part_path, shares_of
 from gatescope.engine.sample import SampleConfig, sample_states
 from gatescope.engine.trained_model import load_model
 
@@ -32,17 +32,17 @@ def assert_parts_are_the_whole(record, tmp_path, monkeypatch, size):
     """Let each process of several write its part, one after another; compare with a process alone."""
     record(tmp_path / "whole.zarr")
     whole, parts_seen = StateDump.open(tmp_path / "whole.zarr"), []
-    monkeypatch.setattr("gatescope.engine.parts.meet", lambda: None)
+    monkeypatch.setattr("gatescope.engine.dump_parts.meet", lambda: None)
 
     def look(files, out, overwrite):
         parts_seen.extend(StateDump.open(file) for file in files)
         assert all(dump.verify() == [] for dump in parts_seen)
         return concatenate(files, out, overwrite=overwrite)
 
-    monkeypatch.setattr(parts, "concatenate", look)
+    monkeypatch.setattr(dump_parts, "concatenate", look)
     # The first comes last: it puts the parts together.
     for number in reversed(range(size)):
-        for module in ("parts", "record"):
+        for module in ("dump_parts", "record"):
             monkeypatch.setattr(f"gatescope.engine.{module}.place", lambda number=number: (number, size))
         assert record(tmp_path / "out.zarr") == whole.n_rows
     assert contents(tmp_path / "out.zarr") == contents(tmp_path / "whole.zarr")
@@ -87,10 +87,10 @@ def interrupted_together(lstm, out, config, seed, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("gatescope.engine.parts.meet", lambda: None)
-        patch.setattr(parts, "concatenate", killed)
+        patch.setattr("gatescope.engine.dump_parts.meet", lambda: None)
+        patch.setattr(dump_parts, "concatenate", killed)
         for number in (1, 0):
-            for module in ("parts", "record"):
+            for module in ("dump_parts", "record"):
                 patch.setattr(f"gatescope.engine.{module}.place", lambda number=number: (number, 2))
             with pytest.raises(KeyboardInterrupt) if number == 0 else nullcontext():
                 sample_states(lstm, out, config, seed=seed)
