@@ -83,15 +83,11 @@ def clamped_losses(
 def _cells(model: CharacterModel) -> list[nn.Module]:
     """Return each layer of a model as a cell that takes one step."""
     architecture, cells = model.architecture, []
-    placed: dict[str, Any] = {"device": model.output.weight.device, "dtype": model.output.weight.dtype}
+    kind: Any = {"lstm": LSTMCell, "gru": GRUCell, "rnn": RNNCell}[architecture.cell]
+    placed = {"device": model.output.weight.device, "dtype": model.output.weight.dtype}
     for layer in range(architecture.layers):
         width = architecture.hidden if layer else architecture.embedding or model.n_characters
-        if architecture.cell == "lstm":
-            cell: nn.Module = LSTMCell(width, architecture.hidden, **placed)
-        elif architecture.cell == "gru":
-            cell = GRUCell(width, architecture.hidden, reset_after=architecture.reset_after, **placed)
-        else:
-            cell = RNNCell(width, architecture.hidden, nonlinearity=architecture.nonlinearity, **placed)
+        cell = kind(width, architecture.hidden, **placed, **architecture.variant)
         cell.load_state_dict({name: getattr(model.rnn, f"{name}_l{layer}") for name in cell.state_dict()})
         cells.append(cell)
     return cells

@@ -51,6 +51,12 @@ class Architecture:
         """The cell's recurrent states."""
         return CELLS[self.cell].state_names
 
+    @property
+    def variant(self) -> dict[str, Any]:
+        """What the cell's class takes that others do not."""
+        own = {"gru": ("reset_after",), "rnn": ("nonlinearity",)}.get(self.cell, ())
+        return {name: getattr(self, name) for name in own}
+
 
 class CharacterModel(nn.Module):
     """A recurrent language model over characters.
@@ -70,12 +76,9 @@ class CharacterModel(nn.Module):
         self.embedding = nn.Embedding(n_characters, architecture.embedding) if architecture.embedding else None
         width = architecture.embedding or n_characters
         hidden, layers = architecture.hidden, architecture.layers
-        variant: dict[str, Any] = {"dropout": architecture.dropout if layers > 1 else 0.0}
-        if architecture.cell == "gru":
-            variant["reset_after"] = architecture.reset_after
-        elif architecture.cell == "rnn":
-            variant["nonlinearity"] = architecture.nonlinearity
-        self.rnn: nn.Module = CELLS[architecture.cell](width, hidden, layers, **variant)
+        self.rnn: nn.Module = CELLS[architecture.cell](
+            width, hidden, layers, dropout=architecture.dropout if layers > 1 else 0.0, **architecture.variant
+        )
         self.output = nn.Linear(architecture.hidden, n_characters)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.08, 0.08)
