@@ -214,24 +214,3 @@ def fitted(layout: SamplePlan, model: ModelShape, n_rows: int, device: Device = 
     # Each of the second kind takes 44.7 us a step, of the first 25.3.
     faster = 7 * of_tall < 4 * launches
     return tall if lstm and kept <= 2 and columns_v <= 128 and faster else layout
-
-
-def describe_sampler(model: ModelShape, n_rows: int, device: Device = H200) -> str:
-    """Say how a number of sequences of a model would be sampled on a GPU.
-
-    >>> print(describe_sampler(ModelShape("lstm", 512, 3, 96, 2), 128))
-    columns: 2 groups of 64 sequences x 64 programs of 8 units, a barrier after each layer, 1 launch for 128 sequences
-    """
-    found = fitted(plan(model, device), model, n_rows, device)
-    if found == STEPS:
-        return "steps: torch's operators for each step"
-    groups = triton.cdiv(n_rows, found.block_b)
-    if found.form in ("resident", "program"):
-        where = "stay on chip" if found.form == "resident" else "are streamed"
-        return f"{found.form}: {groups} programs of {found.block_b} sequences, weights {where}, no barrier, 1 launch"
-    launches, groups = triton.cdiv(groups, found.groups), min(groups, found.groups)
-    return (
-        f"columns: {groups} group{'s' * (groups > 1)} of {found.block_b} sequences x {found.columns} programs of "
-        f"{found.block_h} units, a barrier after each layer, {launches} launch{'es' * (launches > 1)} for {n_rows} "
-        "sequences"
-    )

@@ -9,7 +9,7 @@ pytest.importorskip("triton")
 import triton
 
 from gatescope.kernels.gpu import A100, H200, Device
-from gatescope.kernels.sample_plan import STEPS, ModelShape, describe_sampler, fitted, plan, streaming
+from gatescope.kernels.sample_plan import STEPS, ModelShape, fitted, plan, streaming
 
 
 def test_gpus_before_compute_capability_8_go_step_by_step():
@@ -92,17 +92,3 @@ def test_weights_that_stay_find_room(cell_name):
         assert plan(ModelShape(cell_name, *shape, 2), H200).form == "resident"
     for shape in ((128, 3, 96), (128, 2, 129)):
         assert plan(ModelShape("lstm", *shape, 2), H200).form == "program"
-
-
-def test_describe_says_what_would_run():
-    told = describe_sampler(ModelShape("gru", 128, 2, 96, 2), 1024)
-    assert told == "resident: 128 programs of 8 sequences, weights stay on chip, no barrier, 1 launch"
-    told = describe_sampler(ModelShape("gru", 128, 2, 96, 4), 1024)
-    assert told == "program: 64 programs of 16 sequences, weights are streamed, no barrier, 1 launch"
-    told = describe_sampler(ModelShape("gru", 512, 3, 96, 2), 1024)
-    assert told.startswith("columns: 8 groups of 64 sequences x 16 programs of 32 units") and "2 launches" in told
-    told = describe_sampler(ModelShape("gru", 512, 3, 96, 2, reset_after=False), 64)
-    assert told.startswith("columns: 1 group of 64 sequences x 32 programs of 16 units")
-    told = describe_sampler(ModelShape("lstm", 512, 3, 96, 2), 1024)
-    assert told.startswith("columns: 8 groups of 128 sequences x 16 programs of 32 units") and "1 launch " in told
-    assert describe_sampler(ModelShape("gru", 64, 1, 5000, 2), 8).startswith("steps")
