@@ -15,15 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from gatescope.analysis.closings import register_closing
-from gatescope.analysis.english_scan import (
-    OTHER,
-    SENTENCE_END,
-    UPPER,
-    EnglishScan,
-    in_word,
-    letter_cases,
-    scan,
-)
+from gatescope.analysis.english_scan import OTHER, SENTENCE_END, UPPER, in_word, letter_cases, scan
 from gatescope.analysis.hypotheses import hypothesis, register_as
 from gatescope.analysis.lines import fill_between
 from gatescope.analysis.parts_of_speech import tag_characters
@@ -58,12 +50,7 @@ _SPEAKER = re.compile(
 )
 
 
-@lru_cache(maxsize=1)
-def _scan(text: str) -> EnglishScan:
-    return scan(text)[0]
-
-
-_tags = lru_cache(maxsize=1)(tag_characters)
+_scan, _tags = lru_cache(maxsize=1)(scan), lru_cache(maxsize=1)(tag_characters)
 
 
 @hypothesis(language="english")

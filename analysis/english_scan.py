@@ -18,35 +18,9 @@ from gatescope.engine.vocabulary import code_points
 
 SENTENCE_END = re.compile(r"[.!?][\"')\]”’]*+\s|:[ \t]*+\n|\n[ \t]*+\n")
 _QUOTE = re.compile(r"[\"“”]|\n[ \t]*+\n")
-_CLOSERS = "\"')]”’"
 _APOSTROPHES = (ord("'"), ord("’"))
 OTHER, LOWER, UPPER = range(3)  # a letter that has no case counts as lower
 _ASCII = np.array([UPPER if chr(c).isupper() else LOWER if chr(c).isalpha() else OTHER for c in range(128)], np.uint8)
-
-
-@dataclass(frozen=True)
-class EnglishState:
-    """What the scanner remembers between two pieces of a text; `EnglishState()` is the start of one.
-
-    Args:
-        length, letters, upper: of the unfinished word: characters, letters, capital letters; length 0 between words.
-        capital_first: its first letter is a capital.
-        after_letter: the last character is a letter.
-        awaits_sentence: a sentence has ended, and no word has begun since.
-        first_word: the unfinished word is its sentence's first.
-        quotation: inside one.
-        tail: `.` (or `!`, `?`), `:` or a newline, if the next character may make it the end of a sentence.
-    """
-
-    length: int = 0
-    letters: int = 0
-    upper: int = 0
-    capital_first: bool = False
-    after_letter: bool = False
-    awaits_sentence: bool = True
-    first_word: bool = False
-    quotation: bool = False
-    tail: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,88 +56,47 @@ def letter_cases(text: str) -> np.ndarray:
     return cases
 
 
-def in_word(text: str, cases: np.ndarray, after_letter: bool = False) -> np.ndarray:
-    """Return where words are, bool [n], for a text whose previous character was a letter or not."""
+def in_word(text: str, cases: np.ndarray) -> np.ndarray:
+    """Return where words are, bool [n]."""
     letter = cases != OTHER
     apostrophe = np.isin(code_points(text), _APOSTROPHES)
-    return letter | (apostrophe & np.append(after_letter, letter[:-1]))
+    return letter | (apostrophe & np.append(False, letter[:-1]))
 
 
-def scan(text: str, state: EnglishState | None = None) -> tuple[EnglishScan, EnglishState]:
-    """Scan English text, or go on scanning it: the pieces of a text give what the whole gives.
-
-    Args:
-        text: n characters.
-        state: what the scan of the characters before returned; None at the start of a text.
-
-    Returns:
-        The scan of the n characters, and the state to go on from.
-    """
-    state = EnglishState() if state is None else state
-    n = len(text)
+def scan(text: str) -> EnglishScan:
+    """Scan English text, n characters."""
     cases = letter_cases(text)
-    word = in_word(text, cases, state.after_letter)
-    starts = np.flatnonzero(word & ~np.append(state.length > 0, word[:-1]))
+    word = in_word(text, cases)
+    starts = np.flatnonzero(word & ~np.append(False, word[:-1]))
 
     # What the word has so far: running counts, less what they were before it began.
-    run = np.searchsorted(starts, np.arange(n), side="right")
-    carried = state if state.length and n and word[0] else EnglishState()
+    run = np.searchsorted(starts, np.arange(len(text)), side="right")
 
-    def in_this_word(counted: np.ndarray, before: int) -> np.ndarray:
+    def in_this_word(counted: np.ndarray) -> np.ndarray:
         total = np.cumsum(counted, dtype=np.int32)
-        base = np.append(-before, total[starts] - counted[starts]).astype(np.int32)
+        base = np.append(0, total[starts] - counted[starts]).astype(np.int32)
         return np.where(word, total - base[run], 0)
 
-    length = in_this_word(word, carried.length)
-    letters = in_this_word(cases != OTHER, carried.letters)
-    upper = in_this_word(cases == UPPER, carried.upper)
-    capital_first = np.append(carried.capital_first, cases[starts] == UPPER)[run] & word
-
-    ends = _sentence_ends(text, state.tail)
-    if state.awaits_sentence:
-        ends = np.append(0, ends)
-    # A word is its sentence's first if the sentence before ended after the word before began.
+    # A word is its sentence's first if the sentence before ended after the word before began; a text begins with one.
+    ends = np.array([0, *(match.end() - 1 for match in SENTENCE_END.finditer(text))])
     ended = np.searchsorted(ends, starts, side="right")
-    is_first = np.append(state.first_word, ended > np.append(0, ended[:-1]))
-    first_word = is_first[run] & word
-    awaits = bool(ended[-1] < len(ends)) if len(starts) else len(ends) > 0
-
-    quotation = _quotation(text, state)
-    if not n:
-        return EnglishScan(length, letters, upper, capital_first, first_word, quotation), state
-    return EnglishScan(length, letters, upper, capital_first, first_word, quotation), EnglishState(
-        length=int(length[-1]),
-        letters=int(letters[-1]),
-        upper=int(upper[-1]),
-        capital_first=bool(capital_first[-1]),
-        after_letter=bool(cases[-1] != OTHER),
-        awaits_sentence=awaits,
-        first_word=bool(first_word[-1]),
-        quotation=bool(quotation[-1]),
-        tail=_tail(state.tail + text),
+    return EnglishScan(
+        length=in_this_word(word),
+        letters=in_this_word(cases != OTHER),
+        upper=in_this_word(cases == UPPER),
+        capital_first=np.append(False, cases[starts] == UPPER)[run] & word,
+        first_word=np.append(False, ended > np.append(0, ended[:-1]))[run] & word,
+        quotation=_quotation(text),
     )
 
 
-def _sentence_ends(text: str, tail: str = "") -> np.ndarray:
-    """Return the places of the characters that end a sentence."""
-    ends = [match.end() - 1 - len(tail) for match in SENTENCE_END.finditer(tail + text)]
-    return np.array(ends, np.int64)
-
-
-def _tail(text: str) -> str:
-    if text.rstrip(_CLOSERS).endswith((".", "!", "?")):
-        return "."
-    last = text.rstrip(" \t")[-1:]
-    return last if last in (":", "\n") else ""
-
-
-def _quotation(text: str, state: EnglishState) -> np.ndarray:
-    inside, flips = state.quotation, []
-    newline = state.tail if state.tail == "\n" else ""
-    for match in _QUOTE.finditer(newline + text):
+def _quotation(text: str) -> np.ndarray:
+    """Return which characters are inside a quotation, bool [n]."""
+    inside, flips = False, []
+    for match in _QUOTE.finditer(text):
         found = match[0]
         after = found == "“" or (found == '"' and not inside)
         if after != inside:
-            flips.append(match.end() - 1 - len(newline))
+            flips.append(match.end() - 1)
             inside = after
-    return fill_between(flips, state.quotation, len(text))
+    return fill_between(flips, False, len(text))

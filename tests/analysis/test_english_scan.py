@@ -41,12 +41,12 @@ def mask(values):
 
 @table(SENTENCES)
 def test_first_word(text, expected):
-    assert mask(scan(text)[0].first_word) == expected
+    assert mask(scan(text).first_word) == expected
 
 
 @table(QUOTATIONS)
 def test_quotation(text, expected):
-    assert mask(scan(text)[0].quotation) == expected
+    assert mask(scan(text).quotation) == expected
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def by_characters(text):
 @settings(max_examples=300, deadline=None)
 @given(text=st.text("aBÉé'’ .1", max_size=40) | st.text(max_size=20))
 def test_words_as_by_characters(text):
-    found = scan(text)[0]
+    found = scan(text)
     columns = (found.length, found.letters, found.upper, found.capital_first)
     assert list(zip(*(column.tolist() for column in columns), strict=True)) == by_characters(text)
 
@@ -107,14 +107,14 @@ def sentences_and_quotations(text):
 @settings(max_examples=300, deadline=None)
 @given(text=st.text("aB.!?:\"'“”)’ \n\t1", max_size=40))
 def test_sentences_and_quotations_as_by_characters(text):
-    found = scan(text)[0]
+    found = scan(text)
     columns = (found.first_word.tolist(), found.quotation.tolist())
     assert list(zip(*columns, strict=True)) == sentences_and_quotations(text)
 
 
 def test_real_text(data):
     text = (data / "tinyshakespeare.txt").read_text(encoding="utf-8")[:200_000]
-    found = scan(text)[0]
+    found = scan(text)
     assert list(zip(found.length.tolist(), found.letters.tolist(), strict=True)) == [
         row[:2] for row in by_characters(text)
     ]
