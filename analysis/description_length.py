@@ -16,22 +16,21 @@ import numpy as np
 SHARES = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)
 
 
-def cut_points(sequence_starts: np.ndarray, shares: tuple[float, ...] = SHARES) -> np.ndarray:
-    """Rows after which a block ends: the sequence borders nearest to the shares of all rows.
+def cut_points(sequence_starts: np.ndarray) -> np.ndarray:
+    """Rows after which a block ends: the sequence borders nearest to `SHARES` of all rows.
 
     Shares that fall to the same border make one block, and the first block has at least one row, so that few sequences
     give fewer and larger blocks than the shares say.
 
     Args:
         sequence_starts: [S + 1] first row of each training sequence in the order of sending, then the number of rows.
-        shares: increasing shares in (0, 1], the last one 1.
 
     Returns:
         increasing int64 row counts, the last one all rows.
     """
     borders = np.unique(np.asarray(sequence_starts, dtype=np.int64))
     borders = borders[borders > 0]
-    wanted = np.asarray(shares) * borders[-1]
+    wanted = np.asarray(SHARES) * borders[-1]
     return borders[np.unique(np.abs(borders - wanted[:, None]).argmin(axis=1))]
 
 

@@ -48,16 +48,11 @@ def character_bytes(text: str) -> bytes:
     return np.minimum(code_points(text), 0x80).astype(np.uint8).tobytes()
 
 
-def scan_columns(raw: bytes, column: int = 0) -> np.ndarray:
-    """Return the column after every character, int32 [n].
-
-    Args:
-        raw: n characters, one byte each.
-        column: the column after the character before them.
-    """
+def scan_columns(raw: bytes) -> np.ndarray:
+    """Return the column after every character of a text, int32 [n], from one byte for each."""
     newlines = np.flatnonzero(np.frombuffer(raw, np.uint8) == NEWLINE)
     # A line's characters have columns 1, 2, ... and its newline is column 0 of the next line.
-    origins = np.append(-1 - column, newlines).astype(np.int32)
+    origins = np.append(-1, newlines).astype(np.int32)
     lengths = np.diff(np.concatenate(([0], newlines, [len(raw)])))
     return np.arange(len(raw), dtype=np.int32) - np.repeat(origins, lengths)
 

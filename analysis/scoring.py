@@ -16,6 +16,9 @@ from scipy.special import expit
 from gatescope.analysis.metrics import WHOLE
 from gatescope.analysis.ordering import ordering_within
 
+# Of equal width, for the calibration error.
+CALIBRATION_BINS = 15
+
 
 def restore_prior(logit: np.ndarray, weight_ratio: np.ndarray) -> np.ndarray:
     """Logits on the data's own class frequencies, from a probe fitted with class weights.
@@ -33,7 +36,7 @@ def restore_prior(logit: np.ndarray, weight_ratio: np.ndarray) -> np.ndarray:
 
 
 def probability_metrics(
-    Y: np.ndarray, logit: np.ndarray, weight: np.ndarray, parts: Sequence[slice] = WHOLE, n_bins: int = 15
+    Y: np.ndarray, logit: np.ndarray, weight: np.ndarray, parts: Sequence[slice] = WHOLE
 ) -> dict[str, np.ndarray]:
     """Metrics of probabilities for all hypotheses, as scikit-learn defines them where it has them.
 
@@ -50,7 +53,6 @@ def probability_metrics(
         logit: [n, K] of the positive class.
         weight: [n, K], nonzero where the label is defined.
         parts: of the rows, each with logits of one probe, within which AUROC and average precision are taken.
-        n_bins: bins of the calibration error.
 
     Returns:
         float64 [K] each. `auroc` is NaN without both classes, `average_precision` without a positive, all without a
@@ -67,6 +69,6 @@ def probability_metrics(
         metrics["log_loss_bits"][k] = np.logaddexp(0, np.where(y, -z, z)).mean() / np.log(2)
         p = expit(z)
         metrics["brier"][k] = ((p - y) ** 2).mean()
-        bins = np.minimum((p * n_bins).astype(np.int64), n_bins - 1)
+        bins = np.minimum((p * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
         metrics["ece"][k] = np.abs(np.bincount(bins, weights=y - p)).sum() / len(y)
     return {"auroc": orders[0], "average_precision": orders[1], **metrics}

@@ -27,7 +27,7 @@ from gatescope.analysis.results import (
 WEIGHTINGS = ("plain", "balanced")
 
 
-def paper_table(records: Sequence[Record], states: str = "all", title: str | None = None) -> Table:
+def paper_table(records: Sequence[Record], states: str = "all") -> Table:
     """Lay out probe results as Figures 3-6 of van der Ouderaa, Quantitatively understanding recurrent networks.
 
     A pair `.98/.97` is plain/balanced. AUROC of the plain fit stands beside its 95% interval and that of the text
@@ -39,7 +39,6 @@ def paper_table(records: Sequence[Record], states: str = "all", title: str | Non
         records: records of probes.json, one per hypothesis x state set x weighting.
         states: the state set to show; a hypothesis without it is shown by its first state set, which is named, once
             below the table where it is that of all.
-        title: a line above the table.
 
     Returns:
         A table for `rich.print`, readable from 80 columns on; names are plain text, never markup. Hypotheses keep the
@@ -49,8 +48,6 @@ def paper_table(records: Sequence[Record], states: str = "all", title: str | Non
     sets = {leading(weightings)["states"] for weightings in chosen.values()}
     shared = next(iter(sets)) if len(sets) == 1 else states
     table = Table(
-        title=None if title is None else Text(visible(title)),
-        title_justify="left",
         caption=Text(_caption(chosen, states, shared)),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
