@@ -97,9 +97,7 @@ class BlockedArray(LazyArray):
             rows = self.block(index)[start - index * self.block_rows : stop - index * self.block_rows]
             return rows if columns is None else rows[:, columns]
         if columns is None:
-            values = np.empty((stop - start, *self.shape[1:]), self.dtype)
-            self.read_into(values, start)
-            return values
+            return super()._slice(start, stop, columns)
         values = np.empty((stop - start, *self._width_of(columns)), self.dtype)
         for low in range(start - start % self.block_rows, stop, self.block_rows):
             first, high = max(low, start), min(low + self.block_rows, stop)

@@ -79,7 +79,11 @@ class LazyArray:
 
     def _slice(self, start: int, stop: int, columns: Any) -> np.ndarray:
         """Return the rows start..stop, of the columns that `_column_numbers` returned."""
-        raise NotImplementedError
+        if columns is not None:
+            return self._gather(np.arange(start, stop), columns)
+        values = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        self.read_into(values, start)
+        return values
 
     def _gather(self, index: np.ndarray, columns: Any) -> np.ndarray:
         """Return some rows, int64 [n] from 0 on, of the columns that `_column_numbers` returned."""

@@ -48,13 +48,6 @@ class SequenceRows(LazyArray):
     def _run_of(self, rows: Any) -> Any:
         return np.searchsorted(self._edges, rows, side="right") - 1
 
-    def _slice(self, start: int, stop: int, columns: Any) -> np.ndarray:
-        if columns is not None:
-            return self._gather(np.arange(start, stop), columns)
-        values = np.empty((stop - start, self.shape[1]), self.dtype)
-        self.read_into(values, start)
-        return values
-
     def _gather(self, index: np.ndarray, columns: Any) -> np.ndarray:
         run = self._run_of(index)
         rows, chosen = self._starts[run] + index - self._edges[run], slice(None) if columns is None else columns

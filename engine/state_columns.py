@@ -61,11 +61,9 @@ class StateColumns(LazyArray):
                 out[:, left:right] = array[first : first + len(out), self._units]
 
     def _slice(self, start: int, stop: int, columns: Any) -> np.ndarray:
-        if columns is not None:
-            return self._taken(slice(self._within.start + start, self._within.start + stop), stop - start, columns)
-        values = np.empty((stop - start, self.shape[1]), self.dtype)
-        self.read_into(values, start)
-        return values
+        if columns is None:
+            return super()._slice(start, stop, columns)
+        return self._taken(slice(self._within.start + start, self._within.start + stop), stop - start, columns)
 
     def _gather(self, index: np.ndarray, columns: Any) -> np.ndarray:
         return self._taken(self._within.start + index, len(index), columns)
