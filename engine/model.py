@@ -36,6 +36,10 @@ class Architecture:
         for name in ("hidden", "layers"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} {getattr(self, name)} is too small: expected at least 1")
+        # The size of a model is counted before there is memory for it.
+        for name, most in (("hidden", 1_000_000), ("layers", 1_000), ("embedding", 1_000_000)):
+            if getattr(self, name) > most:
+                raise InputError(f"--{name} {getattr(self, name)} is too large: expected at most {most:,}")
         if self.embedding < 0:
             raise InputError(f"--embedding {self.embedding} is negative: expected a width, or 0 for one-hot")
         if not 0 <= self.dropout < 1:

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from numbers import Integral, Real
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from gatescope.engine.differences import first_difference, shortened
 from gatescope.engine.errors import InputError
-from gatescope.engine.files import remove_partial, write_json
+from gatescope.engine.files import remove_partial, remove_partial_of, write_json
 from gatescope.engine.folder_lock import locked
 from gatescope.engine.location import behind_link
 
 CONFIG = "config.json"
 # Where settings say what is no choice of the user's, but of the version that made the results.
 KINDS = "kinds"
+# What a field of settings takes, by its annotation, and how a message says so.
+EXPECTED: dict[Any, tuple[Any, str]] = {
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    bool: (bool, "True or False"),
+    str: (str, "a text"),
+    Path: (str | os.PathLike, "a path"),
+}
 
 
 @contextmanager
@@ -46,7 +56,10 @@ def claimed(
         raise InputError(f"--out {folder} holds a state dump: choose another folder")
     behind_link(folder).mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        remove_partial(folder)
+        # What else lies there, or below, may be what other programs are writing.
+        for name in (CONFIG, *outputs):
+            remove_partial_of(folder / name)
+            remove_partial(folder / name)
         _take(folder, stage, plain(settings), outputs, overwrite)
         yield
 
@@ -155,26 +168,32 @@ def whole_seed(seed: int, bits: int) -> int:
 
 
 def require_values(config: Any) -> None:
-    """Check the fields of a dataclass that are numbers, have a few possible values, or are tuples of such.
+    """Check that the fields of a dataclass are what their annotations say.
 
     Raises:
         InputError: a field has another value.
     """
     for name, hint in get_type_hints(type(config)).items():
-        given, several = getattr(config, name), get_origin(hint) is tuple
-        flag = name.replace("_", "-")
-        if hint is int and (not isinstance(given, Integral) or isinstance(given, bool)):
-            raise InputError(f"--{flag} {given!r}: expected a whole number")
-        if hint is float and not isinstance(given, Real):
-            raise InputError(f"--{flag} {given!r}: expected a number")
-        choices = get_args(get_args(hint)[0] if several else hint)
-        if get_origin(get_args(hint)[0] if several else hint) is not Literal:
-            continue
-        if several and isinstance(given, str):
-            raise InputError(f"--{flag} {given!r} is one word: expected several, such as ({given!r},)")
-        for value in given if several else (given,):
-            if value not in choices:
-                raise InputError(f"--{flag} {value!r} is unknown: expected {' or '.join(map(str, choices))}")
+        _require_value(f"--{name.replace('_', '-')}", getattr(config, name), hint)
+
+
+def _require_value(flag: str, given: Any, hint: Any) -> None:
+    """Check one value: of a kind that `EXPECTED` has, one of a few words, None or one of these, or a tuple of them."""
+    inner, shown = get_args(hint), shortened(given)
+    if get_origin(hint) is tuple:
+        if not isinstance(given, tuple | list):
+            what = "one word" if isinstance(given, str) else "no tuple"
+            raise InputError(f"{flag} {shown} is {what}: expected several, such as ({shown},)")
+        for each in given:
+            _require_value(flag, each, inner[0])
+    elif get_origin(hint) is Literal:
+        if not isinstance(given, str) or given not in inner:
+            raise InputError(f"{flag} {shown} is unknown: expected {' or '.join(map(str, inner))}")
+    elif NoneType in inner:
+        if given is not None:
+            _require_value(flag, given, inner[0])
+    elif not isinstance(given, EXPECTED[hint][0]) or isinstance(given, bool) != (hint is bool):
+        raise InputError(f"{flag} {shown}: expected {EXPECTED[hint][1]}")
 
 
 def remove(path: Path) -> None:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from gatescope.analysis.ablation_config import AblationConfig
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.engine.errors import InputError
 from gatescope.engine.extract import ExtractConfig
+from gatescope.engine.files import partial_name
 from gatescope.engine.other_dumps import ReadConfig
 from gatescope.engine.sample import SampleConfig
 from gatescope.engine.settings import KINDS, claimed, plain, read_config, record_facts
@@ -47,6 +49,20 @@ def test_overwrite_removes_only_what_the_stage_writes(tmp_path):
     claim(tmp_path, "train", {"seed": 1}, ("weights", "figures"), True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "thesis.txt"]
     assert read_config(tmp_path)["settings"] == {"seed": 1}
+
+
+def test_only_its_own_partial_files_are_removed(tmp_path):
+    claim(tmp_path, "probe", {}, ("records", "figures"), False)
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "other").mkdir()
+    own = [tmp_path / "config.json", tmp_path / "records", tmp_path / "figures" / "a.png"]
+    others = [tmp_path / "states.zarr", tmp_path / "text", tmp_path / "other" / "records"]
+    own, others = ([partial_name(path) for path in paths] for paths in (own, others))
+    for path in (*own, *others):
+        path.write_text("half")
+    claim(tmp_path, "probe", {}, ("records", "figures"), False)
+    assert not any(path.exists() for path in own)
+    assert all(path.exists() for path in others)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -144,12 +160,28 @@ def test_plain_values():
         (SampleConfig, {"temperature": None}, "--temperature None: expected a number"),
         (TrainConfig, {"cell": "lstn"}, "--cell 'lstn' is unknown: expected lstm or gru or rnn"),
         (ProbeConfig, {"ranking": "auc"}, "--ranking 'auc' is unknown"),
+        (TrainConfig, {"cell": np.array([1, 2])}, r"--cell array\(\[1, 2\]\) is unknown"),
+        (TrainConfig, {"learning_rate": True}, "--learning-rate True: expected a number"),
+        (TrainConfig, {"reset_after": "no"}, "--reset-after 'no': expected True or False"),
+        (SampleConfig, {"prime": 5}, "--prime 5: expected a text"),
+        (ExtractConfig, {"capture": 5}, r"--capture 5 is no tuple: expected several, such as \(5,\)"),
+        (ProbeConfig, {"C": 0.1}, r"--C 0.1 is no tuple: expected several, such as \(0.1,\)"),
+        (ProbeConfig, {"C": ("1",)}, "--C '1': expected a number"),
+        (ProbeConfig, {"hypotheses": "verbs"}, "--hypotheses 'verbs' is one word"),
+        (ProbeConfig, {"functions": 5}, "--functions 5: expected a path"),
+        (ReadConfig, {"arrays": "h"}, "--arrays 'h' is one word"),
+        (AblationConfig, {"units": 10}, "--units 10 is no tuple"),
+        (AblationConfig, {"units": (1.5,)}, "--units 1.5: expected a whole number"),
+        (TrainConfig, {"hidden": 10**30}, "--hidden 1000000000000000000000000000000 is too large"),
+        (TrainConfig, {"layers": 10**30}, "--layers 1000000000000000000000000000000 is too large"),
+        (TrainConfig, {"embedding": 10**7}, "--embedding 10000000 is too large: expected at most 1,000,000"),
     ],
 )
 def test_a_choice_that_is_none_is_refused_by_name(config, given, message):
     with pytest.raises(InputError, match=message):
         config(**given)
     assert SampleConfig(capture=["h", "gates"]).capture == ["h", "gates"]
+    assert ProbeConfig(functions="my.py").functions == "my.py"
 
 
 @pytest.mark.parametrize("value", [7.5, 5.0, "5", None, True])
