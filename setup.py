@@ -30,7 +30,7 @@ setup(
     install_requires=[
         "torch>=2.11",  # tensors, autograd and the operators that the kernels are compared with
         "triton>=3.6; sys_platform == 'linux'",  # the language of the fused kernels
-        "numpy>=2.2",  # states, labels and the solver on the CPU; 2.2 may write where it reads by DLPack
+        "numpy>=2.2.5",  # states, labels and the solver on the CPU; 2.2.5 may write where it reads by DLPack
         "scipy>=1.13",  # LAPACK factorisations and statistics
         "llvmlite>=0.45",  # vectors of the processor's width in what numba compiles
         "numba>=0.62",  # compiles the log-loss and steps of layers on the CPU into vectorised passes
