@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 from gatescope.engine.errors import InputError, RefusedElsewhere
@@ -52,28 +53,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    if not words or words[0] in ("-h", "--help"):
-        print(usage())
-        return 0 if words else 2
-    if words[0] == "--version":
-        print(f"gatescope {version('gatescope')}")
-        return 0
-    name, *rest = words
+    name, *rest = words or ["--help"]
     try:
-        if name not in COMMANDS:
+        if name in ("-h", "--help"):
+            print(usage())
+        elif name == "--version":
+            print(f"gatescope {version('gatescope')}")
+        elif name in COMMANDS:
+            call(name, rest)
+        else:
             raise InputError(f"unknown command {name!r}: expected one of {', '.join(COMMANDS)}")
-        call(name, rest)
+        # What cannot be printed is said here, and not where the interpreter ends.
+        print(end="", flush=True)
     except RefusedElsewhere:
         return 2
     except InputError as error:
         print(f"gatescope: {one_line(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # Who reads has read enough. What is left to be written is written nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Who reads has read enough.
+        _print_nowhere()
         return 1
     except OSError as error:
         print(f"gatescope: {_of_the_system(error, rest)}", file=sys.stderr)
+        try:
+            print(end="", flush=True)
+        except OSError:
+            _print_nowhere()
         return 2
     except (MemoryError, RuntimeError) as error:
         said = one_line(str(error))
@@ -86,7 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         again = "to go on where it stopped" if name in RESUMED else "to start over"
         print(f"gatescope: interrupted; repeat the command {again}", file=sys.stderr)
         return 130
-    return 0
+    return 0 if words else 2
+
+
+def _print_nowhere() -> None:
+    """Let what is still to be printed go nowhere: where it should go nothing can be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _of_the_system(error: OSError, words: Sequence[str]) -> str:
@@ -129,6 +140,9 @@ def call(name: str, words: Sequence[str]) -> None:
     from gatescope.analysis import commands, recording
     from gatescope.analysis.console import prepared
 
+    if "--out=" in words or ("--out", "") in pairwise(words):
+        # As of a shell's variable that is not set; it would be the folder that one is in.
+        raise InputError(f"{name}: --out is empty: give a path")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and name not in SHARED:
         raise InputError(f"{name} works in one process: leave torchrun out ({', '.join(SHARED)} take several)")
     function = getattr(commands, name, None) or getattr(recording, name)

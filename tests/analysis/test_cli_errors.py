@@ -109,14 +109,33 @@ def test_only_what_lies_within_the_output_was_moved_away(monkeypatch, capsys, tm
         assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["hypotheses"], ["info", "x.npy"]], ids=["table", "line"])
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["hypotheses"], ["info", "x.npy"]], ids=" ".join)
 def test_a_reader_that_has_read_enough_ends_a_command_quietly(tmp_path, words):
     np.save(tmp_path / "x.npy", np.ones((4, 2)))
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen([PROGRAM, *words], cwd=tmp_path, text=True, **pipe)
+    # Lines wait for each other, as in a shell's pipe, whatever the tests' own environment says.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen([PROGRAM, *words], cwd=tmp_path, text=True, env=environment, **pipe)
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait(timeout=60) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_output_that_has_no_room_is_one_line():
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([PROGRAM, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.startswith("gatescope: cannot write: No space left") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", [["--out", ""], ["--out="]])
+def test_an_output_that_is_empty_is_not_the_folder_one_is_in(monkeypatch, capsys, tmp_path, flag):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "stdlib", *flag]) == 2
+    assert capsys.readouterr().err == "gatescope: train: --out is empty: give a path\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_path_that_the_terminal_cannot_spell(tmp_path):
