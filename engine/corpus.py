@@ -23,7 +23,7 @@ import numpy as np
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import partial_name, sync_folder
-from gatescope.engine.location import local_path
+from gatescope.engine.location import local_path, path_text
 from gatescope.engine.vocabulary import EASILY_MISSED, N_CODE_POINTS, UNKNOWN, Vocabulary, code_points
 
 RARE = 1_000_000  # a character is rare if it occurs less often than once in this many
@@ -157,7 +157,7 @@ def survey_corpus(source: str | os.PathLike[str], errors: str = "strict") -> Sur
     Raises:
         InputError: the text cannot be read, or has fewer than two characters.
     """
-    source = os.fspath(source)
+    source = path_text(source)
     counts = np.zeros(N_CODE_POINTS, dtype=np.int64)
     digest, head = hashlib.sha256(), ""
     for piece in read_pieces(source, errors):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from gatescope.engine.corpus import read_pieces
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.errors import InputError
 from gatescope.engine.journey import DTYPES
+from gatescope.engine.location import path_text
 from gatescope.engine.record import Capture, at_precision, record, recording_spec
 from gatescope.engine.sample import prime_of
 from gatescope.engine.settings import require_values
@@ -116,7 +117,9 @@ def _planned(
 ) -> tuple[TrainedModel, DumpSpec, DocumentReader]:
     """Return the model in the precision that is asked for, what its dump holds, and what it reads."""
     trained = at_precision(trained, config.precision)
-    sources = [os.fspath(each) for each in ([source] if isinstance(source, str | os.PathLike) else source)]
+    several = isinstance(source, Iterable) and not isinstance(source, str | bytes)
+    places: Any = source if several else [source]
+    sources = [path_text(each) for each in places]
     if not sources:
         raise InputError("no text to read: give at least one")
     documents = [_document(trained, each, config.errors) for each in sources]

@@ -14,6 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from gatescope.engine.differences import shortened
 from gatescope.engine.errors import InputError
 
 # What the libraries raise on files that are damaged or something else; Zarr's has no exception of its own for that.
@@ -55,9 +56,10 @@ class Location:
     """
 
     def __init__(self, place: str | os.PathLike[str]) -> None:
-        self.name = os.fspath(place).rstrip("/") or "/"
+        text = path_text(place)
+        self.name = text.rstrip("/") or "/"
         # What is opened is read later too, wherever the program has gone by then.
-        self.path: Path | None = None if is_url(place) else Path(os.path.expanduser(place)).absolute()
+        self.path: Path | None = None if is_url(text) else local_path(text).absolute()
         self._system: Any = None
         self._root = ""
         if self.path is None:
@@ -119,13 +121,25 @@ def is_url(place: str | os.PathLike[str]) -> bool:
     return bool(URL.match(os.fspath(place)))
 
 
+def path_text(place: str | os.PathLike[str]) -> str:
+    """Return a path or URL as text.
+
+    Raises:
+        InputError: it is neither, or empty, which would be the folder that the program is in.
+    """
+    text = os.fspath(place) if isinstance(place, str | os.PathLike) else None
+    if not text or not isinstance(text, str):
+        raise InputError(f"{shortened(place)} is no path: expected a text or a Path")
+    return text
+
+
 def local_path(place: str | os.PathLike[str]) -> Path:
     """Return a path on this machine, with `~` as the home folder.
 
     Raises:
-        InputError: it is a URL, no path at all, or leads round in a circle of links.
+        InputError: it is a URL, no path at all, too long, or leads round in a circle of links.
     """
-    text = os.fspath(place)
+    text = path_text(place)
     if BEGINNING_OF_URL.match(text):
         url = text if is_url(text) else BEGINNING_OF_URL.sub(r"\1://", text, count=1)
         raise InputError(f"{url} is a URL: expected a path on this machine; URLs are taken only for states to read")
@@ -136,6 +150,8 @@ def local_path(place: str | os.PathLike[str]) -> Path:
         # Whatever else is wrong with it, such as that nothing is there yet, is seen where it is used.
         if error.errno == errno.ELOOP:
             raise InputError(f"{path} is a link that leads back to itself: give another path") from None
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{shortened(text)} is too long for a path: give another") from None
     except ValueError as error:
         raise InputError(f"{text!r} cannot be a path ({error}): give another") from None
     return path

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from gatescope.engine.device_memory import sent
+from gatescope.engine.differences import shortened
 from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.errors import InputError
 from gatescope.engine.free_memory import require_memory
 from gatescope.engine.journey import Piece, Reader
 from gatescope.engine.record import walked
@@ -37,8 +39,10 @@ def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.
     `gatescope.engine.walk_fused.PIECE_BYTES` each.
 
     Raises:
-        InputError: the device has not that much memory.
+        InputError: the device has not that much memory, or the dtype is not of floating point.
     """
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise InputError(f"dtype {shortened(dtype)}: expected a dtype of floating point, such as torch.bfloat16")
     lengths, device = np.diff(spec.sequence_starts), trained.model.output.weight.device
     remedy = (
         "record fewer sequences, arrays or bytes of dtype, or write them to a dump with sample_states or extract_states"

@@ -218,3 +218,9 @@ def test_settings_out_of_range():
         ExtractConfig(length=0)
     with pytest.raises(InputError, match="--context"):
         ExtractConfig(context=-1)
+
+
+@pytest.mark.parametrize("source", [None, 5, b"text", [5]])
+def test_a_source_that_is_no_path_is_refused(lstm, source):
+    with pytest.raises(InputError, match="is no path: expected a text or a Path"):
+        extract_in_memory(lstm, source, ExtractConfig())

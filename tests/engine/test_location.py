@@ -94,6 +94,19 @@ def test_what_cannot_be_a_path_is_one_line(text):
         local_path(text)
 
 
+@pytest.mark.parametrize("place", [None, 5, b"text", ["text"], ""])
+@pytest.mark.parametrize("use", [survey_corpus, load_model, StateDump.open, open_states, local_path])
+def test_what_is_no_path_is_refused(use, place):
+    with pytest.raises(InputError, match="is no path: expected a text or a Path"):
+        use(place)
+
+
+@pytest.mark.parametrize("use", [survey_corpus, load_model, StateDump.open, open_states])
+def test_a_path_that_is_too_long_is_one_line(use):
+    with pytest.raises(InputError, match=r"'x+\.\.\. is too long for a path"):
+        use("x" * 5000)
+
+
 def test_what_a_relative_path_opened_does_not_follow_the_working_folder(tmp_path, small_dump, monkeypatch):
     path = small_dump(tmp_path / "states.zarr")
     values = np.asarray(StateDump.open(path).array("layer0/h"))

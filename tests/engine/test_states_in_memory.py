@@ -53,6 +53,12 @@ def test_probes_of_states_in_memory_are_those_of_a_dump(make_model, tmp_path, de
     np.testing.assert_allclose(probes.predict_proba(X), expected.predict_proba(dump["h"][1][:]), atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, "float16", np.dtype("float32")])
+def test_states_are_of_floating_point(lstm, dtype):
+    with pytest.raises(InputError, match="expected a dtype of floating point"):
+        sample_in_memory(lstm, SAMPLE, dtype=dtype)
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_states_that_do_not_fit_are_refused_before_the_model_runs(make_model, device):
     trained = load_model(make_model(), device)
