@@ -36,8 +36,8 @@ class Architecture:
         for name in ("hidden", "layers"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} {getattr(self, name)} is too small: expected at least 1")
-        # The size of a model is counted before there is memory for it.
-        for name, most in (("hidden", 1_000_000), ("layers", 1_000), ("embedding", 1_000_000)):
+        # Whether there is memory for a model is asked of one that has none, whose bytes torch counts in 64 bits.
+        for name, most in (("hidden", 10**6), ("layers", 1_000), ("embedding", 10**11)):
             if getattr(self, name) > most:
                 raise InputError(f"--{name} {getattr(self, name)} is too large: expected at most {most:,}")
         if self.embedding < 0:

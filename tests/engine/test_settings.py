@@ -174,7 +174,7 @@ def test_plain_values():
         (AblationConfig, {"units": (1.5,)}, "--units 1.5: expected a whole number"),
         (TrainConfig, {"hidden": 10**30}, "--hidden 1000000000000000000000000000000 is too large"),
         (TrainConfig, {"layers": 10**30}, "--layers 1000000000000000000000000000000 is too large"),
-        (TrainConfig, {"embedding": 10**7}, "--embedding 10000000 is too large: expected at most 1,000,000"),
+        (TrainConfig, {"embedding": 10**12}, "--embedding 1000000000000 is too large: expected at most 100,000,000"),
     ],
 )
 def test_a_choice_that_is_none_is_refused_by_name(config, given, message):
