@@ -141,7 +141,7 @@ def test_an_output_that_is_empty_is_not_the_folder_one_is_in(monkeypatch, capsys
 def test_a_path_that_the_terminal_cannot_spell(tmp_path):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     (tmp_path / "ü.txt").write_text("some text\n" * 100)
-    words = ["train", "ü.txt", "--out", "mö", "--hidden", "4", "--batch", "4", "--length", "10", "--steps", "2"]
+    words = ["train", "ü.txt", "--out", "mö", "--hidden", "4", "--batch", "4", "--length", "10", "--steps", "40"]
     done = subprocess.run([PROGRAM, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith("m\\xf6: validation loss") and not done.stderr
     done = subprocess.run([PROGRAM, "info", "mä"], cwd=tmp_path, env=environment, capture_output=True, text=True)
