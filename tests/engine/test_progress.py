@@ -1,5 +1,8 @@
-"""progress.py: a bar where somebody looks, and nothing else on standard error."""
+"""progress.py: a bar where somebody looks, lines of a log where nobody does."""
 
+import pytest
+
+from gatescope.engine import progress
 from gatescope.engine.progress import progress_bar
 
 
@@ -7,16 +10,42 @@ def test_a_bar_has_the_share_that_is_done_and_a_note(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
     with progress_bar("train", 200, "characters", done=40) as advance:
-        advance(100)
+        advance(80)
         advance(0, note="1.234 nats")
+        advance(20)
     printed = capsys.readouterr()
     last = printed.err.rpartition("train")[2]
     assert "70%" in last and "1.234 nats" in last and printed.out == ""
 
 
-def test_a_file_gets_no_bar(monkeypatch, capsys):
+@pytest.fixture
+def clock(monkeypatch):
+    """Standard error is a file, and time stands still until it is set."""
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
-    with progress_bar("train", 2, "characters") as advance:
-        advance(1, note="x")
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_file_gets_a_line_every_minute(clock, capsys):
+    with progress_bar("train", 100_000, "characters", done=1_000) as advance:
+        clock[0] += 59
+        advance(500, note="2.345 nats")
+        assert capsys.readouterr() == ("", "")
+        clock[0] += 1
+        advance(71_500)
+        # 72,000 in a minute, and 27,000 are left.
+        line = "gatescope: train: 73%, 1,200 characters/s, 0:00:22 left, 2.345 nats\n"
+        assert capsys.readouterr() == ("", line)
+        clock[0] += 59
+        advance(1)
+        assert capsys.readouterr() == ("", "")
+
+
+def test_one_process_of_several_shows_how_far_it_is(clock, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "place", lambda: (1, 2))
+    with progress_bar("train", 10, "characters") as advance:
+        clock[0] += 600
+        advance(5)
     assert capsys.readouterr() == ("", "")
