@@ -40,7 +40,7 @@ setup(
         "zarr>=3.1.2",  # the open format of the state dump
         "numcodecs>=0.14",  # zstd of compressed blocks, as zarr computes it
         "google-crc32c>=1.6",  # checksums of the dump's blocks at the speed of memory, as zarr computes them
-        "safetensors>=0.5",  # weights and checkpoints without pickle
+        "safetensors>=0.6.1",  # weights and checkpoints without pickle; before it no unsigned numbers of torch
         "rich>=13.5",  # progress bars with a rate, and tables in the terminal
         "tyro>=1.0",  # command-line flags out of the stages' dataclasses
         "matplotlib>=3.9",  # figures as PNG and SVG
