@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gatescope.analysis.coloured_text import visible
-from gatescope.analysis.results import Record, number, score
+from gatescope.analysis.results import Record, number, score, signed
 
 CAPTION = (
     "nats per character lost while units are held, where the hypothesis holds and elsewhere; p: among these units and "
@@ -60,13 +60,11 @@ def effects(record: Record) -> list[str]:
     """What stands in a line behind the units, in the order of the last `HEADINGS`."""
     low, high = number(record, "change_holds_low"), number(record, "change_holds_high")
     return [
-        nats(number(record, "change_holds")),
-        "–" if low is None or high is None else f"{nats(low)} to {nats(high)}",
-        *(nats(number(record, key)) for key in ("change_elsewhere", "random_change_holds", "random_change_elsewhere")),
+        signed(number(record, "change_holds")),
+        "–" if low is None or high is None else f"{signed(low)} to {signed(high)}",
+        *(
+            signed(number(record, key))
+            for key in ("change_elsewhere", "random_change_holds", "random_change_elsewhere")
+        ),
         *(score(number(record, key)) for key in ("p_holds", "q_holds", "p_difference", "q_difference")),
     ]
-
-
-def nats(value: float | None) -> str:
-    """Write a change of the loss with its sign and three decimals, no leading zero; a dash where there is none."""
-    return "–" if value is None else f"{round(value, 3) + 0.0:+.3f}".replace("+0.", "+.").replace("-0.", "-.")

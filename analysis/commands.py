@@ -21,7 +21,7 @@ from gatescope.analysis.own_hypotheses import load_functions
 from gatescope.analysis.paint import list_hypotheses, paint_hypothesis
 from gatescope.analysis.probe import probe_dump
 from gatescope.analysis.probe_config import ProbeConfig
-from gatescope.analysis.read_results import read_records
+from gatescope.analysis.read_results import read_records, read_results
 from gatescope.analysis.reproduction import CELLS, EXPERIMENTS, REPRODUCTION, compared, conditions
 from gatescope.analysis.reproduction_table import LEGEND, reproduction_table
 from gatescope.analysis.results import ABLATION
@@ -224,12 +224,23 @@ def unit(
 def report(results: Positional[tuple[Path, ...]], out: Path | None = None) -> None:
     """Write one HTML report and the figures of one or several results.
 
+    Several stand side by side, and each is compared with the first on the characters that both were tested on.
+
     Args:
         results: folders that `gatescope probe` or `gatescope run` wrote.
         out: folder of report.html and figures/; default: the first folder of results.
     """
     if not results:
         raise InputError("no results: give at least one folder that `gatescope probe` or `gatescope run` wrote")
+    # Here because SciPy takes a second to import, and most commands need none of it.
+    from gatescope.analysis.difference import pairs_of
+    from gatescope.analysis.difference_table import difference_table
+
+    for pair in pairs_of(read_results(results)):
+        if pair.differences:
+            print_table(difference_table(pair))
+        else:
+            say(f"{pair.second} is not compared with {pair.first}: {pair.why_none}")
     _report(list(results), out or results[0])
 
 

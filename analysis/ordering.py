@@ -58,6 +58,27 @@ def ordering(y: np.ndarray, score: np.ndarray) -> tuple[float, float]:
     return auroc, average_precision
 
 
+def pairs_won(y: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Return how many rows of the other class each row lies on the right side of, float64 [n]; a tie is half a row.
+
+    Args:
+        y: [n] bool labels.
+        score: [n], the higher, the likelier; without NaN.
+    """
+    if len(y) == 0:
+        return np.zeros(0)
+    order = np.argsort(score)
+    sorted_y, last = y[order], _ends_of_ties(score[order])
+    positives = np.cumsum(sorted_y)[last]
+    run_lengths = np.diff(last, prepend=-1)
+    # To the middle of each run of ties.
+    positives_below = positives - np.diff(positives, prepend=0) / 2
+    below = (last + 1.0 - run_lengths / 2) - positives_below
+    won = np.empty(len(y))
+    won[order] = np.where(sorted_y, np.repeat(below, run_lengths), np.repeat(y.sum() - positives_below, run_lengths))
+    return won
+
+
 def _ends_of_ties(sorted_score: np.ndarray) -> np.ndarray:
     """Return the last row of each run of equal scores: a threshold takes the whole run or none of it."""
     return np.flatnonzero(np.append(sorted_score[1:] != sorted_score[:-1], True))

@@ -30,7 +30,7 @@ from gatescope.analysis.label_table import LabelTable, read_labels
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig, probe_settings, sha256_of
 from gatescope.analysis.read_results import read_results
-from gatescope.analysis.results import ABLATION, GATES, NOT_EVALUATED, json_number
+from gatescope.analysis.results import ABLATION, COEFFICIENTS, GATES, NOT_EVALUATED, json_number
 from gatescope.analysis.saturation import saturation
 from gatescope.analysis.significance import benjamini_hochberg
 from gatescope.analysis.split import FEWEST_DOCUMENTS, divides_documents, groups_of, split_sequences
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
 RECORDS = "probes.json"
 EXCERPTS = "excerpts.json"
-COEFFICIENTS = "coefficients.safetensors"
 FITS = "fits"
 UNTRAINED = "untrained.zarr"
 UNFINISHED = (FITS, UNTRAINED)

@@ -127,7 +127,7 @@ def _read_result(folder: Path, name: str) -> Result:
     gates = _read_json(folder / GATES, list) if (folder / GATES).exists() else []
     for position, record in enumerate(gates):
         _check_gate(record, f"{folder / GATES}, record {position}")
-    return Result(name, records, {excerpt.hypothesis: excerpt for excerpt in parsed}, facts, held, tuple(gates))
+    return Result(name, folder, records, {excerpt.hypothesis: excerpt for excerpt in parsed}, facts, held, tuple(gates))
 
 
 def _read_json(path: Path, expected: type) -> Any:
@@ -175,6 +175,8 @@ def _check_record(record: Any, where: str) -> None:
     if record["weighting"] not in KINDS[record["kind"]]:
         wanted = " or ".join(KINDS[record["kind"]])
         raise InputError(f"{where}: weighting is {record['weighting']!r}, expected {wanted}")
+    if not isinstance(record.get("tested_sha256", ""), str):
+        raise InputError(f"{where}: tested_sha256 is {record['tested_sha256']!r}, expected text")
     if "baseline_ngram_f1" in record:
         raise InputError(f"{where} is of an earlier gatescope, with other baselines: probe anew with --overwrite")
     for key in ("top_units", "largest_weights", "selected_units"):

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from gatescope.analysis.difference import Pair, pairs_of
 from gatescope.analysis.figures import write_figures
 from gatescope.analysis.last_characters import LONGEST_CONTEXT
 from gatescope.analysis.read_results import read_comparison, read_results
 from gatescope.analysis.report_ablation import ablation_tables
 from gatescope.analysis.report_answer import answer_tables, f1_tables
+from gatescope.analysis.report_difference import difference_section
 from gatescope.analysis.report_facts import facts_table, model_line
 from gatescope.analysis.report_gates import gates_section
 from gatescope.analysis.report_reproduction import reproduction_section
@@ -70,7 +72,7 @@ def write_report(results: Sequence[Path], out: Path) -> Path:
         raise InputError(f"{out} is a file: give a folder")
     out.mkdir(parents=True, exist_ok=True)
     texts = _excerpts(read)
-    page = _page(read, texts, comparison)
+    page = _page(read, texts, pairs_of(read), comparison)
     write_figures(read, [pair for _, pairs in texts[:MOST_TEXTS] for pair in pairs], out / "figures")
     path = out / "report.html"
     write_atomic(path, page.encode("utf-8"))
@@ -94,7 +96,9 @@ def _excerpts(results: Sequence[Result]) -> Texts:
     return texts
 
 
-def _page(results: Sequence[Result], texts: Texts, comparison: Sequence[Sequence[Record]]) -> str:
+def _page(
+    results: Sequence[Result], texts: Texts, pairs: Sequence[Pair], comparison: Sequence[Sequence[Record]]
+) -> str:
     anchors = {name: f"text-{number}" for number, (name, _) in enumerate(texts[:MOST_TEXTS], start=1)}
     title = "gatescope: " + ", ".join(result.name for result in results)
     parts = [
@@ -106,6 +110,7 @@ def _page(results: Sequence[Result], texts: Texts, comparison: Sequence[Sequence
         *(_answer(result, several=len(results) > 1) for result in results),
         answer_tables(results, anchors),
         f1_tables(results, anchors),
+        difference_section(pairs),
         reproduction_section(comparison),
         state_set_tables(results),
         sparse_tables(results),

@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 Record = Mapping[str, Any]
 
-# Files in a results folder: what the model loses without the units named there, and how often gates are open or shut.
-ABLATION, GATES = "ablation.json", "gates.json"
+# Files in a results folder: what was fitted, what the model loses without the units named there, and how often gates
+# are open or shut.
+COEFFICIENTS, ABLATION, GATES = "coefficients.safetensors", "ablation.json", "gates.json"
 # The stages that make results.
 PROBING = ("probe", "run")
 # Among the facts: hypotheses that could not be evaluated, and why.
@@ -55,13 +57,14 @@ class Excerpt:
 
 @dataclass(frozen=True)
 class Result:
-    """One results folder: a name to tell it from the others, its records, excerpts by hypothesis, and facts.
+    """One results folder: a name to tell it from others, where it is, its records, excerpts by hypothesis, and facts.
 
     `ablation` has what is lost while units are held, a record for each set of units; nothing where nobody asked. Where
     gates were recorded, `gates` has how often the units of each layer and gate are open and shut (`saturation`).
     """
 
     name: str
+    folder: Path
     records: tuple[Record, ...]
     excerpts: Mapping[str, Excerpt]
     facts: Mapping[str, Any]
@@ -88,6 +91,13 @@ def score(value: float | None) -> str:
     text = f"{round(value, 2) + 0.0:.2f}"
     sign, digits = ("-", text[1:]) if text.startswith("-") else ("", text)
     return sign + (digits[1:] if digits.startswith("0.") else digits)
+
+
+def signed(value: float | None) -> str:
+    """Write a difference with its sign and three decimals, no leading zero, a dash where it does not apply."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{round(value, 3) + 0.0:+.3f}".replace("+0.", "+.").replace("-0.", "-.")
 
 
 def interval(record: Record, measure: str) -> str | None:

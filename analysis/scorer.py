@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gatescope.analysis.baselines import majority_f1
+from gatescope.analysis.influence import auroc_influence, r2_influence
 from gatescope.analysis.intervals import (
     SHARE,
     UNBOUNDED,
@@ -122,6 +123,12 @@ class Scorer:
     def score(self, Y: np.ndarray, said: np.ndarray, defined: np.ndarray) -> np.ndarray:
         """By what a hypothesis is judged, [K]: AUROC of scores, or R2 of values."""
         return (self.auroc if Y.dtype == bool else self.r2)(Y, said, defined)
+
+    def influence(self, Y: np.ndarray, said: np.ndarray, defined: np.ndarray) -> np.ndarray:
+        """Of each group of sequences on that score, [S, K]."""
+        if Y.dtype == bool:
+            return auroc_influence(Y, said, defined, self._groups, self._parts)
+        return r2_influence(self._moments(Y, said, defined))
 
     def best_of(
         self, predictions: Sequence[np.ndarray], Y: np.ndarray, defined: np.ndarray

@@ -6,8 +6,10 @@ documents, and every variant sees the same rows. With folds every row is a test 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Hashable
 from dataclasses import astuple
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,9 +46,10 @@ class Study:
         self.tested_rows = np.concatenate([fold.test_rows for fold in self.folds])
         ends = np.cumsum([len(fold.test_rows) for fold in self.folds])
         parts = [slice(end - len(fold.test_rows), end) for fold, end in zip(self.folds, ends.tolist(), strict=True)]
-        tested = self.group_of[sequence_ids_of(self.tested_rows, starts)]
-        self.n_tested = len(np.unique(tested))
-        self.scorer = Scorer(tested, config.bootstrap, seed, parts)
+        # The group of each tested row, from 0.
+        groups, self._tested = np.unique(self.group_of[sequence_ids_of(self.tested_rows, starts)], return_inverse=True)
+        self.n_tested = len(groups)
+        self.scorer = Scorer(self._tested, config.bootstrap, seed, parts)
         self.state_sets = state_sets(dump.names, config.alignment)
         if not self.state_sets:
             raise InputError(f"{dump.name} has no states for probes of alignment {config.alignment!r}: {dump.names}")
@@ -61,6 +64,29 @@ class Study:
         for number, fold in enumerate(self.folds):
             numbers[fold.test] = number
         return numbers
+
+    def tested_sha256(self, labels: Labels) -> list[str]:
+        """Return, for each hypothesis, a digest of what it is tested on: characters, their sequences and labels.
+
+        Where two are equal, scores are of the same characters, whatever network read them.
+        """
+        digests = []
+        for k in range(len(labels.hypotheses)):
+            digest = self._tested_text.copy()
+            for column in (labels.values, labels.defined):
+                digest.update(column[self.tested_rows, k].tobytes())
+            digests.append(digest.hexdigest())
+        return digests
+
+    @cached_property
+    def _tested_text(self) -> Any:
+        """The digest of the tested characters, by what they are and not by their numbers, and of their sequences."""
+        digest = hashlib.sha256(self._tested.astype(np.int64).tobytes())
+        tokens, vocabulary = self.dump.tokens, self.dump.vocabulary
+        if tokens is not None:
+            read = tokens[self.tested_rows].astype(np.int64)
+            digest.update((read if vocabulary is None else np.array(list(map(ord, vocabulary)))[read]).tobytes())
+        return digest
 
     def columns(self, name: str) -> list[tuple[str, int]]:
         """Return (array, unit) of each column of a state set."""

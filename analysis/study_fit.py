@@ -44,9 +44,11 @@ def fit_study(
 
     Returns:
         K records, the coefficients [K, H] and intercepts [K] of the first fold, with their standard errors where
-        these are asked for, and each hypothesis's prediction on the rows that it tests.
+        these are asked for, and the influence of each tested sequence (document) on what a hypothesis is judged by,
+        [K, S], which is the plain fit; and each hypothesis's prediction on the rows that it tests.
     """
     study.begin(labels)
+    digests = study.shared("digests", lambda: study.tested_sha256(labels))
     origin: np.ndarray | float = 0.0
     if weighting == "none":
         labels, origin = study.shared("centred", lambda: _centred(labels))
@@ -69,6 +71,8 @@ def fit_study(
     statuses = np.stack([fold.model.status_ for fold in folds])
     status = np.take_along_axis(statuses, (statuses != CONVERGED).argmax(axis=0)[None], axis=0)[0]
     records = _records(study, name, labels, weighting, scores, units, largest, status)
+    for record, digest in zip(records, digests, strict=True):
+        record["tested_sha256"] = digest
     if len(folds) > 1:
         best = np.stack([fold.orders[study.ranking(weighting)][:, 0] for fold in folds])
         agreed = np.where(best[0] >= 0, (best == best[0]).mean(axis=0), np.nan)
@@ -86,7 +90,11 @@ def fit_study(
         each.name: Prediction(name, weighting, predicted[:, k], study.test_rows, units[k][0] if units[k] else None)
         for k, each in enumerate(labels.hypotheses)
     }
-    return records, _coefficients(study, name, labels, first, origin), found
+    weights = _coefficients(study, name, labels, first, origin)
+    if weighting != "balanced":
+        tested = labels.values[study.tested_rows], said["probe"], labels.defined[study.tested_rows]
+        weights["influence"] = study.scorer.influence(*tested).T.astype(np.float32)
+    return records, weights, found
 
 
 def _coefficients(

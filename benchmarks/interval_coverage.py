@@ -3,13 +3,15 @@
 Sequences of 300 characters at random, as a recurrent network's are: a label comes in runs and in some sequences alone,
 a score follows it with noise that lasts and that differs from sequence to sequence, and a second score shares most of
 that noise. Each draw of S sequences gives intervals; what they should cover is the score of 6,000 other sequences. Of
-each pair in the table the first is that of central quantiles of the resamples, the second that of `intervals`.
+each pair in the table the first is that of central quantiles of the resamples, the second that of `intervals`; of how
+far one score lies above another the third is that of `influence`.
 """
 
 import sys
 
 import numpy as np
 
+from gatescope.analysis.influence import auroc_influence, paired_interval, r2_influence
 from gatescope.analysis.intervals import (
     EXPLAINED,
     SHARE,
@@ -30,6 +32,7 @@ LENGTH = 300
 N_BOOTSTRAP = 1000
 SEQUENCES = (8, 12, 20, 40)
 POPULATION = 6000
+KINDS = ("quantiles", "t", "influence")
 # Share of the sequences in which the label is found at all, how far the score moves with it (None: it is a value), and
 # how far the second score does, as a part of that.
 CASES = {
@@ -85,40 +88,47 @@ def draw(rng, n_sequences, share, strength, of_second):
 
 
 def scored(truth, first, second, ids, n_bootstrap, seed):
-    """Of each score its name, value, resamples [n_bootstrap, 1], effective number of sequences and bounds."""
+    """Of each score its name, value, resamples [n_bootstrap, 1], effective number of sequences and bounds.
+
+    Of differences also the influence of each sequence [S].
+    """
     everywhere = np.ones(truth.shape, dtype=bool)
     if truth.dtype == bool:
         areas = [auroc(truth, each, everywhere) for each in (first, second)]
         counts = confusion_by_sequence(truth, first > 0, everywhere, ids)
         f1, n = classification_metrics(counts.sum(axis=0))["f1"], effective_sequences(counts)
-        yield "F1", f1, resampled_metric(counts, "f1", n_bootstrap, seed), n, SHARE
+        yield "F1", f1, resampled_metric(counts, "f1", n_bootstrap, seed), n, SHARE, None
         drawn = [resampled_auroc(truth, each, everywhere, ids, n_bootstrap, seed) for each in (first, second)]
-        yield "AUROC", areas[0], drawn[0], n, SHARE
-        yield "AUROC above another", areas[0] - areas[1], drawn[0] - drawn[1], n, UNBOUNDED
+        yield "AUROC", areas[0], drawn[0], n, SHARE, None
+        moved = [auroc_influence(truth, each, everywhere, ids)[:, 0] for each in (first, second)]
+        yield "AUROC above another", areas[0] - areas[1], drawn[0] - drawn[1], n, UNBOUNDED, moved[0] - moved[1]
         return
     moments = [moments_by_sequence(truth, each, everywhere.astype(float), ids) for each in (first, second)]
     found = [moment_metrics(each.sum(axis=0))["r2"] for each in moments]
     drawn, n = [resampled_metric(each, "r2", n_bootstrap, seed) for each in moments], effective_sequences(moments[0])
-    yield "R2", found[0], drawn[0], n, EXPLAINED
-    yield "R2 above another", found[0] - found[1], drawn[0] - drawn[1], n, UNBOUNDED
+    yield "R2", found[0], drawn[0], n, EXPLAINED, None
+    moved = [r2_influence(each)[:, 0] for each in moments]
+    yield "R2 above another", found[0] - found[1], drawn[0] - drawn[1], n, UNBOUNDED, moved[0] - moved[1]
 
 
 def covered(rng, case, n_draws):
     """Shares of draws whose interval covers, `{score: {kind: [a number of SEQUENCES]}}`, and what it should cover."""
     population, ids = draw(rng, POPULATION, *case)
     truths = {name: value[0] for name, value, *_ in scored(*population, ids, 1, 0)}
-    shares = {name: {"quantiles": [], "t": []} for name in truths}
+    shares = {name: {kind: [] for kind in KINDS} for name in truths}
     for n_sequences in SEQUENCES:
-        hits = {name: {"quantiles": [], "t": []} for name in truths}
+        hits = {name: {kind: [] for kind in KINDS} for name in truths}
         for seed in range(n_draws):
             variables, ids = draw(rng, n_sequences, *case)
-            for name, value, resampled, n, bounds in scored(*variables, ids, N_BOOTSTRAP, seed):
+            for name, value, resampled, n, bounds, moved in scored(*variables, ids, N_BOOTSTRAP, seed):
                 low, high = t_interval(value, resampled, n, bounds)
                 if np.isnan(low[0]):
                     continue
-                middle = np.nanquantile(resampled[:, 0], [0.025, 0.975])
-                for kind, ends in (("quantiles", middle), ("t", (low[0], high[0]))):
-                    hits[name][kind].append(ends[0] <= truths[name] <= ends[1])
+                ends = [np.nanquantile(resampled[:, 0], [0.025, 0.975]), (low[0], high[0])]
+                if moved is not None:
+                    ends.append(paired_interval(value[0], moved, n[0])[:2])
+                for kind, (below, above) in zip(KINDS, ends, strict=False):
+                    hits[name][kind].append(below <= truths[name] <= above)
         for name, kinds in hits.items():
             for kind, each in kinds.items():
                 # Of draws in which the label is in hardly any sequence there is no interval.
@@ -133,8 +143,11 @@ def main():
     for title, case in CASES.items():
         shares, truths = covered(np.random.default_rng(0), case, n_draws)
         for name, kinds in shares.items():
-            pairs = zip(kinds["quantiles"], kinds["t"], strict=True)
-            cells = " | ".join("–" if np.isnan(now) else f"{before:.2f} / {now:.2f}" for before, now in pairs)
+            several = (
+                [f"{each:.2f}" for each in of_each if not np.isnan(each)]
+                for of_each in zip(*kinds.values(), strict=True)
+            )
+            cells = " | ".join(" / ".join(each) or "–" for each in several)
             print(f"| {title} | {name} | {truths[name]:.2f} | {cells} |", flush=True)
 
 

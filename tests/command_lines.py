@@ -49,6 +49,7 @@ LINES = {
     "hypotheses": (["--show", "newline_next", "--text", "{text}"], 6),
     "unit": (["{any_states}", "layer0/h", "1", "--hypotheses", "newline_next"], 6),
     "report": (["{results}", "--out", "{out}"], 1),
+    "report two": (["{results}", "{second}", "--out", "{out}"], 1),
     "info": (["{anything}"], 30),
 }
 SHORT = 500  # cases of the short test
@@ -135,6 +136,7 @@ CHOICES = {
     "more": ["more.zarr"],
     "model": ["model"],
     "results": ["results"],
+    "second": ["second"],
     "tree": ["tree"],
     "text": ["text"],
     "functions": ["functions.py"],

@@ -5,7 +5,7 @@ import io
 from held_record import record
 from rich.console import Console
 
-from gatescope.analysis.ablation_table import HEADINGS, ablation_table, nats
+from gatescope.analysis.ablation_table import HEADINGS, ablation_table
 
 
 def cells(records):
@@ -33,8 +33,3 @@ def test_it_fits_a_terminal_of_120_columns():
     file = io.StringIO()
     Console(file=file, width=120).print(ablation_table([record(hypothesis="inside_bracket_deep")]))
     assert "…" not in file.getvalue() and "inside_bracket_deep" in file.getvalue()
-
-
-def test_a_change_has_its_sign_and_no_leading_zero():
-    found = list(map(nats, (0.5, -0.5, 0.0, -0.0001, 0.9996, -1.5, None)))
-    assert found == ["+.500", "-.500", "+.000", "+.000", "+1.000", "-1.500", "–"]

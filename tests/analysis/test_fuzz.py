@@ -73,6 +73,7 @@ def world(tmp_path_factory):
             assert main(words) == 0
     gates = [{"layer": 0, "gate": gate, "open": [0.5, 0, 1], "shut": [0.25, 1, 0]} for gate in "ifo"]
     (folder / "results" / "gates.json").write_text(json.dumps(gates))
+    shutil.copytree(folder / "results", folder / "second")
     rows = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32)
     ids = np.repeat(np.arange(4), 6)
     np.save(folder / "rows.npy", rows)

@@ -1,5 +1,7 @@
 """Where the dots of the figure of gates stand, and that all its words are seen."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,7 +18,7 @@ def result(gates, layers):
         {"layer": layer, "gate": gate, "open": pair[:, 0].tolist(), "shut": pair[:, 1].tolist()}
         for (layer, gate), pair in zip([(i, gate) for i in range(layers) for gate in gates], shares, strict=True)
     ]
-    return Result("a", (), {}, {}, (), tuple(records))
+    return Result("a", Path(), (), {}, {}, (), tuple(records))
 
 
 def test_a_panel_for_each_gate_of_each_layer_has_a_dot_for_each_unit():

@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from gatescope.analysis import ordering
 from gatescope.analysis.intervals import resamples
-from gatescope.analysis.ordering import auroc, f1_threshold, resampled_auroc
+from gatescope.analysis.ordering import auroc, f1_threshold, pairs_won, resampled_auroc
 
 # NumPy warns where an undefined quotient is computed instead of left out.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -43,6 +43,16 @@ def test_auroc_is_scikit_learns_where_labels_are_defined():
     score[np.flatnonzero(~defined[:, 1])[0], 1] = np.nan
     again = auroc(Y, score, defined)
     assert np.isnan(again[0]) and again[1] == found[1]
+
+
+@pytest.mark.parametrize("levels", [4, None])
+def test_pairs_won_are_counted_one_by_one(levels):
+    Y, score, _, _ = case(seed=3, n=80, levels=levels)
+    for y, s in zip(Y.T, score.T, strict=True):
+        side = np.sign(s[:, None] - s[None, :]) * np.where(y, 1, -1)[:, None]
+        expected = ((1 + side) / 2 * (y[:, None] != y[None, :])).sum(axis=1)
+        np.testing.assert_array_equal(pairs_won(y, s), expected)
+    assert len(pairs_won(np.zeros(0, bool), np.zeros(0))) == 0
 
 
 @pytest.mark.parametrize("levels", [4, None])

@@ -73,6 +73,7 @@ def test_an_excerpt_without_probe_or_unit_is_read(tmp_path):
         ([record(weighting="none")], None, None, "weighting is 'none', expected plain or balanced"),
         ([record(baseline_ngram_f1=0.5)], None, None, "record 0 is of an earlier gatescope, with other baselines"),
         ([record(f1="high")], None, None, "f1 is 'high', expected a number or null"),
+        ([record(tested_sha256=3)], None, None, "record 0: tested_sha256 is 3, expected text"),
         ([record(f1=True)], None, None, "f1 is True, expected a number or null"),
         ([record(top_units=[{"states": "layer0/h"}])], None, None, "top_units must be a list of objects"),
         ([record(top_units={"unit": 1})], None, None, "top_units must be a list of objects"),

@@ -1,6 +1,7 @@
 """report_facts.py: what the page says of the model and of how it was probed."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +30,7 @@ def test_how_sequences_are_divided_is_said(probe, words):
 def test_the_table_of_facts_names_each_by_its_place():
     facts = {"probe": {"C": [0.01, 2.5], "seed": 12345, "folds": None}, "training": {"bits": 1.23456}}
     others = {"probe": {"seed": 3, "text": "a<b"}, "training": {"bits": 12345.6}}
-    table = facts_table([Result(name, (), {}, each, (), ()) for name, each in (("a", facts), ("b", others))])
+    table = facts_table([Result(name, Path(), (), {}, each, (), ()) for name, each in (("a", facts), ("b", others))])
     rows = re.findall(r'<tr><th scope="row">([^<]*)</th><td>([^<]*)</td><td>([^<]*)</td></tr>', table)
     assert rows == [
         ("probe.C", "0.01, 2.5", "–"),
@@ -37,4 +38,4 @@ def test_the_table_of_facts_names_each_by_its_place():
         ("training.bits", "1.235", "12,346"),
         ("probe.text", "–", "a&lt;b"),
     ]
-    assert facts_table([Result("a", (), {}, {"probe": {"folds": None}}, (), ())]) == ""
+    assert facts_table([Result("a", Path(), (), {}, {"probe": {"folds": None}}, (), ())]) == ""

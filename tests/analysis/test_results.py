@@ -1,5 +1,7 @@
 """What is said of results: verdicts, order, the form of scores."""
 
+from pathlib import Path
+
 import pytest
 from probe_record import record
 
@@ -13,6 +15,7 @@ from gatescope.analysis.results import (
     number,
     ordered,
     score,
+    signed,
     verdict,
 )
 
@@ -126,7 +129,7 @@ def test_hypotheses_stand_by_verdict_then_score_then_name():
         record("flat", "continuous", weighting="none", r2=None),
     ]
     second = [named("only_here", 0.8, 0.3, 0.5), named("lost", 0.99, 0.5, 0.6)]
-    results = [Result(name, tuple(records), {}, {}, (), ()) for name, records in (("a", first), ("b", second))]
+    results = [Result(name, Path(), tuple(records), {}, {}, (), ()) for name, records in (("a", first), ("b", second))]
     assert ordered(results, "boolean") == ["known_best", "only_here", "known_a", "known_b", "open", "lost", "none"]
     assert ordered(results, "continuous") == ["column", "depth", "flat"]
 
@@ -138,3 +141,8 @@ def test_hypotheses_stand_by_verdict_then_score_then_name():
 def test_an_interval_in_words(low, high, words):
     assert interval({"r2_low": low, "r2_high": high}, "r2") == words
     assert interval({"r2_low": low, "r2_high": None}, "r2") is None
+
+
+def test_a_difference_has_its_sign_and_no_leading_zero():
+    found = list(map(signed, (0.5, -0.5, 0.0, -0.0001, 0.9996, -1.5, None, float("nan"))))
+    assert found == ["+.500", "-.500", "+.000", "+.000", "+1.000", "-1.500", "–", "–"]

@@ -1,5 +1,7 @@
 """What the figure of few units draws of each hypothesis, in which order, and that all its words are seen."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -18,7 +20,7 @@ def result(n_boolean, n_continuous, units=(1, 2, 4), **scores):
         sparse = {"units": list(units), **lists, **scores}
         weighting = "plain" if kind == "boolean" else "none"
         records.append(record(f"h{k}", kind=kind, weighting=weighting) | {measure: 0.9 - k / 100, "sparse": sparse})
-    return Result("a", tuple(records), {}, {}, (), ())
+    return Result("a", Path(), tuple(records), {}, {}, (), ())
 
 
 def test_a_panel_for_each_hypothesis_has_what_few_units_tell():

@@ -1,0 +1,153 @@
+"""How far one result's scores lie above another's, on the characters that both were tested on.
+
+Two networks that read the same text err at much the same places, so that the interval of the difference is far narrower
+than those of the two scores. It needs what each tested sequence adds to either (`influence`), which results hold.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from gatescope.analysis.influence import paired_interval
+from gatescope.analysis.results import (
+    COEFFICIENTS,
+    MEASURES,
+    Record,
+    Result,
+    headline,
+    interval,
+    leading,
+    number,
+    ordered,
+)
+from gatescope.analysis.significance import benjamini_hochberg
+from gatescope.engine.errors import InputError
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far the probes of one result tell a hypothesis better than those of another.
+
+    Args:
+        hypothesis: its name.
+        measure: by what it is judged, `auroc` or `r2`.
+        first, second: the score of each result.
+        low, high: 95% interval of `second - first`; NaN where one of the scores has none.
+        p: two-sided, of no difference.
+        q: p corrected for all hypotheses of the pair (Benjamini & Hochberg, 1995).
+    """
+
+    hypothesis: str
+    measure: str
+    first: float
+    second: float
+    low: float
+    high: float
+    p: float
+    q: float
+
+    @property
+    def decided(self) -> bool:
+        """Whether the whole interval lies on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two results by their names, and their differences; where there are none, why."""
+
+    first: str
+    second: str
+    differences: tuple[Difference, ...]
+    why_none: str | None = None
+
+
+def pairs_of(results: Sequence[Result]) -> list[Pair]:
+    """Compare every further result with the first one, on those hypotheses that both tested on the same characters.
+
+    Args:
+        results: what `read_results` returns.
+
+    Returns:
+        A pair for each result but the first.
+
+    Raises:
+        InputError: a file of coefficients is damaged.
+    """
+    return [_pair(results[0], second) for second in results[1:]]
+
+
+def _pair(first: Result, second: Result) -> Pair:
+    records = [{name: leading(each) for name, each in headline(result.records).items()} for result in (first, second)]
+    names = [name for kind in MEASURES for name in ordered([first], kind) if name in records[1]]
+    both = [(records[0][name], records[1][name]) for name in names]
+    both = [pair for pair in both if None not in map(_score, pair)]
+    same = [(one, other) for one, other in both if _tested(one) == _tested(other) != ""]
+    if not both:
+        why = "they have no scored hypothesis in common"
+    elif not all(any(map(_tested, each)) for each in zip(*both, strict=True)):
+        why = "one is of an earlier gatescope: probe anew with --overwrite"
+    elif not same:
+        why = (
+            "they were tested on different characters: let `gatescope extract` read the same texts with both models, "
+            "and probe with the same --seed, --test-share and --folds"
+        )
+    elif lacking := [each.folder for each in (first, second) if not (each.folder / COEFFICIENTS).exists()]:
+        why = f"{lacking[0] / COEFFICIENTS} is not there"
+    else:
+        on_first = _influences(first.folder, [one for one, _ in same])
+        on_second = _influences(second.folder, [other for _, other in same])
+        if on_first.shape != on_second.shape:
+            raise InputError(
+                f"{first.folder / COEFFICIENTS} has influences of {on_first.shape[1]} sequences, and "
+                f"{second.folder / COEFFICIENTS} of {on_second.shape[1]}, of the same text: probe anew with --overwrite"
+            )
+        return Pair(first.name, second.name, _differences(same, on_second - on_first))
+    return Pair(first.name, second.name, (), why)
+
+
+def _differences(pairs: Sequence[tuple[Record, Record]], influence: np.ndarray) -> tuple[Difference, ...]:
+    """Compare the records of hypotheses; influence [K, S] is that on the second score less that on the first."""
+    measures, found = [MEASURES[one["kind"]][0] for one, _ in pairs], []
+    for (one, other), measure, of_sequences in zip(pairs, measures, influence, strict=True):
+        has_interval = interval(one, measure) is not None and interval(other, measure) is not None
+        n_sequences = (number(one, "n_sequences") if has_interval else None) or 0.0
+        found.append(paired_interval(other[measure] - one[measure], of_sequences, n_sequences))
+    q = benjamini_hochberg(np.array([p for *_, p in found]))
+    return tuple(
+        Difference(one["hypothesis"], measure, one[measure], other[measure], *ends_and_p, each)
+        for (one, other), measure, ends_and_p, each in zip(pairs, measures, found, q.tolist(), strict=True)
+    )
+
+
+def _tested(record: Record) -> str:
+    """What the hypothesis was tested on; nothing where an earlier gatescope made the record."""
+    return str(record.get("tested_sha256", ""))
+
+
+def _score(record: Record) -> float | None:
+    """By what the hypothesis is judged."""
+    return number(record, MEASURES[record["kind"]][0])
+
+
+def _influences(folder: Path, records: Iterable[Record]) -> np.ndarray:
+    """Read the influence of each tested sequence on the scores of K records, float64 [K, S]."""
+    path = folder / COEFFICIENTS
+    try:
+        with safe_open(path, framework="numpy") as file:
+            rows = json.loads(file.metadata()["gatescope"])["hypotheses"]
+            found = []
+            for record in records:
+                name, solver = record["hypothesis"], "boolean" if record["kind"] == "boolean" else "ridge"
+                of_all = file.get_slice(f"{record['states']}/{record['weighting']}/influence")
+                place = rows[solver].index(name)
+                found.append(of_all[place : place + 1][0, :])
+            return np.array(found, dtype=np.float64)
+    except (SafetensorError, KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({error}): probe anew with --overwrite") from None

@@ -1,0 +1,55 @@
+"""How far one result lies above another, in the terminal: a line for each hypothesis that both were tested on."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from gatescope.analysis.coloured_text import visible
+from gatescope.analysis.difference import Difference, Pair
+from gatescope.analysis.results import score, signed
+
+LEGEND = (
+    "AUROC (R² of continuous hypotheses) on the characters that both were tested on, and how far the second lies above "
+    "the first, with the 95% interval over their sequences; q: the share of false ones among the findings, by "
+    "Benjamini and Hochberg, if all lines of this q or less are called findings"
+)
+
+
+def difference_table(pair: Pair) -> Table:
+    """Lay out the differences of two results.
+
+    Args:
+        pair: with at least one difference.
+
+    Returns:
+        A table for `rich.print`, readable from 80 columns on; names are plain text, never markup. A star stands behind
+        a hypothesis whose whole interval lies on one side of 0.
+    """
+    table = Table(
+        caption=Text(f"* the whole interval on one side; {LEGEND}"),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+    )
+    table.add_column("hypothesis", overflow="fold", min_width=12)
+    for name in (pair.first, pair.second):
+        table.add_column(Text(visible(name)), justify="right", overflow="fold")
+    for heading in ("difference", "95%", "q"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in pair.differences:
+        table.add_row(*map(Text, [visible(each.hypothesis) + "*" * each.decided, *cells(each)]))
+    return table
+
+
+def cells(difference: Difference) -> list[str]:
+    """What stands in a line behind the hypothesis: both scores, their difference, its interval and q."""
+    ends = [signed(end) for end in (difference.low, difference.high)]
+    return [
+        *map(score, (difference.first, difference.second)),
+        signed(difference.second - difference.first),
+        "–" if "–" in ends else " to ".join(ends),
+        score(difference.q),
+    ]

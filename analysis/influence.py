@@ -1,0 +1,96 @@
+"""How much each sequence moves a score: what two results need to be compared on the text that both were tested on.
+
+The influence of a sequence is the derivative of the score by the weight of its characters, at 1 (the infinitesimal
+jackknife of Efron, The Jackknife, the Bootstrap and Other Resampling Plans, 1982; of AUROC what Obuchowski,
+Nonparametric Analysis of Clustered ROC Curve Data, Biometrics 53, 1997, sums over clusters). Influences of all
+sequences sum to 0, and the squares of those of a difference to its variance: one number for each sequence and
+hypothesis is enough, where a bootstrap of both would need what every probe says of every character.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+from gatescope.analysis.metrics import WHOLE, moment_metrics
+from gatescope.analysis.ordering import pairs_won
+
+
+def auroc_influence(
+    Y: np.ndarray,
+    score: np.ndarray,
+    defined: np.ndarray,
+    sequence_ids: np.ndarray,
+    parts: Sequence[slice] = WHOLE,
+) -> np.ndarray:
+    """Influence of each sequence on AUROC, whose weight counts in every pair with a character of its own.
+
+    Args:
+        Y: [n, K] bool labels.
+        score: [n, K], the higher, the likelier.
+        defined: [n, K] bool.
+        sequence_ids: [n] integers, the sequence of each row.
+        parts: of the rows, each with scores of one probe; rows of different parts are no pair.
+
+    Returns:
+        float64 [S, K], S distinct ids, sorted; NaN where there is no AUROC.
+    """
+    distinct, sequence = np.unique(sequence_ids, return_inverse=True)
+    found = np.full((len(distinct), Y.shape[1]), np.nan)
+    for k in range(Y.shape[1]):
+        won, pairs = np.zeros((2, len(distinct)))
+        for part in parts:
+            rows = defined[part, k]
+            y, s, ids = Y[part, k][rows], score[part, k][rows], sequence[part][rows]
+            if np.isnan(s).any():
+                pairs[:] = 0
+                break
+            n_positive = int(y.sum())
+            won += np.bincount(ids, pairs_won(y, s), len(distinct))
+            pairs += np.bincount(ids, np.where(y, len(y) - n_positive, n_positive), len(distinct))
+        # Each pair is counted at both of its rows.
+        total = pairs.sum() / 2
+        if total > 0:
+            found[:, k] = (won - won.sum() / pairs.sum() * pairs) / total
+    return found
+
+
+def r2_influence(moments: np.ndarray) -> np.ndarray:
+    """Influence of each sequence on R2.
+
+    Args:
+        moments: [S, K, 7], as `metrics.moments_by_sequence` returns them.
+
+    Returns:
+        float64 [S, K]; NaN where there is no R2.
+    """
+    w, t, _, tt, _, _, residual_square = np.moveaxis(moments, -1, 0)
+    r2 = moment_metrics(moments.sum(axis=0))["r2"]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = t.sum(axis=0) / w.sum(axis=0)
+        square = tt - 2 * mean * t + mean**2 * w
+        return ((1 - r2) * square - residual_square) / square.sum(axis=0) + 0 * r2
+
+
+def paired_interval(
+    difference: float, influence: np.ndarray, n_sequences: float, level: float = 0.95
+) -> tuple[float, float, float]:
+    """Interval and p of a difference of two scores on the same sequences, by Student's t of S - 1 degrees of freedom.
+
+    Args:
+        difference: of the scores.
+        influence: [number of sequences], that on the first score less that on the second.
+        n_sequences: S, the effective number.
+        level: probability that the interval covers.
+
+    Returns:
+        low, high, and the two-sided p of no difference; NaN where S is below two.
+    """
+    if not n_sequences >= 2:
+        return np.nan, np.nan, np.nan
+    se = float(np.sqrt((influence**2).sum() * n_sequences / (n_sequences - 1)))
+    reach = float(stdtrit(n_sequences - 1, (1 + level) / 2)) * se
+    p = 2 * float(stdtr(n_sequences - 1, -abs(difference) / se)) if se > 0 else float(difference == 0)
+    return difference - reach, difference + reach, p

@@ -1,0 +1,45 @@
+"""The report's comparison of several results: how far each lies above the first, where both read the same text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from gatescope.analysis.difference import Difference, Pair
+from gatescope.analysis.difference_table import LEGEND, cells
+from gatescope.analysis.report_table import opened, scrolled
+from gatescope.analysis.report_text import escaped, name_html
+
+
+def difference_section(pairs: Sequence[Pair]) -> str:
+    """A table for each pair of results, or why there is none; nothing of a single result."""
+    if not pairs:
+        return ""
+    parts = ["<h2>Differences</h2>\n"]
+    if any(pair.differences for pair in pairs):
+        parts.append(f'<p class="muted">{LEGEND}. In bold: the whole interval lies on one side.</p>\n')
+    for pair in pairs:
+        names = [escaped(name) for name in (pair.second, pair.first)]
+        if pair.differences:
+            parts.append(f"<h3>{names[0]} above {names[1]}</h3>\n{opened(pair.differences, partial(_table, pair))}")
+        else:
+            parts.append(f"<p>{names[0]} is not compared with {names[1]}: {escaped(pair.why_none or '')}.</p>\n")
+    return "".join(parts)
+
+
+def _table(pair: Pair, differences: Sequence[Difference]) -> str:
+    heads = "".join(
+        f'<th scope="col" class="r">{escaped(word)}</th>'
+        for word in (pair.first, pair.second, "difference", "95%", "q")
+    )
+    head = f'<thead><tr><th scope="col">hypothesis</th>{heads}</tr></thead>'
+    rows = "".join(map(_row, differences))
+    return scrolled(f"{escaped(pair.second)} above {escaped(pair.first)}", f"{head}<tbody>{rows}</tbody>")
+
+
+def _row(difference: Difference) -> str:
+    words = cells(difference)
+    if difference.decided:
+        words[2] = f"<b>{words[2]}</b>"
+    numbers = "".join(f'<td class="r">{word}</td>' for word in words)
+    return f'<tr><th scope="row">{name_html(difference.hypothesis)}</th>{numbers}</tr>\n'

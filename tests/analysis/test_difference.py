@@ -1,0 +1,199 @@
+"""Differences of two results on one text: intervals against scikit-learn's weighted scores, and what is no pair."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+from scipy import stats
+from sklearn.metrics import r2_score, roc_auc_score
+from two_results import S, T, probe, write_labels, write_states
+
+from gatescope.analysis.difference import pairs_of
+from gatescope.analysis.read_results import read_results
+from gatescope.engine.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Results a and b of two models, whose vocabularies differ in order, and what both were made of."""
+    folder = tmp_path_factory.mktemp("two")
+    labels = write_labels(folder / "labels.npz")
+    for name, strength, vocabulary in (("a", 0.7, "abcd"), ("b", 1.3, "dbac")):
+        probe(write_states(folder / f"{name}.npz", strength, vocabulary), labels, folder / name)
+    return folder
+
+
+def compared(*folders):
+    (pair,) = pairs_of(read_results(folders))
+    return pair
+
+
+def test_an_interval_is_that_of_weighted_scores_of_the_predictions(folder):
+    pair = compared(folder / "a", folder / "b")
+    assert (pair.first, pair.second, pair.why_none) == ("a", "b", None)
+    labels, said = np.load(folder / "labels.npz"), {}
+    for name in "ab":
+        with safe_open(folder / name / "coefficients.safetensors", "numpy") as file:
+            rows = json.loads(file.metadata()["gatescope"])["hypotheses"]
+            tested = np.repeat(file.get_tensor("fold_that_tests") == 0, T)
+            for kind, hypothesis in (("boolean/plain", "held"), ("ridge/none", "value")):
+                solver, weighting = kind.split("/")
+                place = rows[solver].index(hypothesis)
+                w, b = (file.get_tensor(f"h/{weighting}/{part}")[place] for part in ("coefficient", "intercept"))
+                X = np.load(folder / f"{name}.npz")["h"].astype(np.float64)
+                said[hypothesis, name] = (X @ w + b)[tested]
+    sequence = np.repeat(np.arange(S), T)[tested]
+    found = {each.hypothesis: each for each in pair.differences}
+    assert list(found) == ["held", "value"]
+    for hypothesis, by in (("held", roc_auc_score), ("value", r2_score)):
+        truth, each = labels[hypothesis][tested], found[hypothesis]
+
+        def above(weight, truth=truth, by=by, hypothesis=hypothesis):
+            second, first = (by(truth, said[hypothesis, name], sample_weight=weight) for name in "ba")
+            return second - first
+
+        moved = [
+            above(np.where(sequence == s, 1.001, 1)) - above(np.where(sequence == s, 0.999, 1)) for s in set(sequence)
+        ]
+        rows = [
+            np.bincount(sequence[c], minlength=S) for c in ((truth, ~truth) if truth.dtype == bool else [truth > -99])
+        ]
+        n = min(each.sum() ** 2 / (each**2).sum() for each in rows)
+        se = np.sqrt(np.sum((np.array(moved) / 0.002) ** 2) * n / (n - 1))
+        difference = above(np.ones(len(truth)))
+        np.testing.assert_allclose(each.second - each.first, difference, atol=2e-6)
+        np.testing.assert_allclose(
+            [each.low, each.high], stats.t.interval(0.95, n - 1, loc=difference, scale=se), atol=1e-4 * abs(difference)
+        )
+        np.testing.assert_allclose(each.p, 2 * stats.t.sf(abs(difference) / se, n - 1), rtol=1e-2)
+        assert each.low > 0 and each.decided
+    p = sorted(each.p for each in found.values())
+    assert sorted(each.q for each in found.values()) == pytest.approx([min(2 * p[0], p[1]), p[1]])
+
+
+def test_what_decides_between_two_is_found_the_other_way_round_too(folder):
+    forth, back = compared(folder / "a", folder / "b"), compared(folder / "b", folder / "a")
+    for one, other in zip(forth.differences, back.differences, strict=True):
+        assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
+        assert other.high < 0 and other.decided
+
+
+def test_a_result_does_not_differ_from_its_copy(folder, tmp_path):
+    shutil.copytree(folder / "a", tmp_path / "copy")
+    for each in compared(folder / "a", tmp_path / "copy").differences:
+        assert (each.low, each.high, each.p, each.decided) == (0, 0, 1, False)
+
+
+def test_every_further_result_is_compared_with_the_first(folder, tmp_path):
+    shutil.copytree(folder / "b", tmp_path / "c")
+    pairs = pairs_of(read_results([folder / "a", folder / "b", tmp_path / "c"]))
+    assert [(pair.first, pair.second) for pair in pairs] == [("a", "b"), ("a", "c")]
+    assert pairs[0].differences == pairs[1].differences
+    assert pairs_of(read_results([folder / "a"])) == []
+
+
+@pytest.mark.parametrize("change", ["character", "sequences", "split", "label"])
+def test_results_of_different_characters_are_no_pair(folder, tmp_path, change):
+    states, labels, seed = folder / "b.npz", folder / "labels.npz", 0
+    with safe_open(folder / "a" / "coefficients.safetensors", "numpy") as file:
+        tested = int(np.flatnonzero(file.get_tensor("fold_that_tests") == 0)[0]) * T
+    if change == "character":
+        tokens = np.load(folder / "a.npz")["tokens"]
+        tokens[tested] = (tokens[tested] + 1) % 4
+        states = write_states(tmp_path / "s.npz", 1.3, tokens=tokens)
+    elif change == "sequences":
+        starts = np.arange(0, S * T + 1, T)
+        starts[1:-1] += 1
+        states = write_states(tmp_path / "s.npz", 1.3, sequence_starts=starts)
+    elif change == "split":
+        seed = 1
+    else:
+        held = np.load(labels)["held"]
+        held[tested] = ~held[tested]
+        labels = write_labels(tmp_path / "l.npz", held=held)
+    pair = compared(folder / "a", probe(states, labels, tmp_path / "changed", seed))
+    if change == "label":
+        # The other hypothesis is the same.
+        assert [each.hypothesis for each in pair.differences] == ["value"]
+    else:
+        assert pair.differences == () and "different characters" in pair.why_none and "extract" in pair.why_none
+
+
+def test_characters_that_only_train_may_differ(folder, tmp_path):
+    with safe_open(folder / "a" / "coefficients.safetensors", "numpy") as file:
+        trained = int(np.flatnonzero(file.get_tensor("fold_that_tests") == -1)[0]) * T
+    tokens = np.load(folder / "a.npz")["tokens"]
+    tokens[trained] = (tokens[trained] + 1) % 4
+    value = np.load(folder / "labels.npz")["value"]
+    value[trained] += 100
+    labels = write_labels(tmp_path / "l.npz", value=value)
+    other = probe(write_states(tmp_path / "s.npz", 1.3, tokens=tokens), labels, tmp_path / "other")
+    assert [each.hypothesis for each in compared(folder / "a", other).differences] == ["held", "value"]
+
+
+def test_of_folds_all_sequences_are_compared(folder, tmp_path):
+    for name in "ab":
+        probe(folder / f"{name}.npz", folder / "labels.npz", tmp_path / name, folds=4)
+    whole, folds = compared(folder / "a", folder / "b"), compared(tmp_path / "a", tmp_path / "b")
+    for one, all_of_them in zip(whole.differences, folds.differences, strict=True):
+        assert all_of_them.low > 0
+        # Of four times as many sequences or more: half as wide, give or take.
+        assert 0.25 < (all_of_them.high - all_of_them.low) / (one.high - one.low) < 0.75
+    assert "--folds" in compared(folder / "a", tmp_path / "b").why_none
+
+
+def altered(folder, copy, alter):
+    shutil.copytree(folder, copy)
+    records = json.loads((copy / "probes.json").read_text())
+    for each in records:
+        alter(each)
+    (copy / "probes.json").write_text(json.dumps(records))
+    return copy
+
+
+def test_what_has_no_interval_of_its_own_has_none_of_a_difference(folder, tmp_path):
+    copy = altered(folder / "b", tmp_path / "c", lambda each: each.update(auroc_low=None, auroc_high=None))
+    held, value = compared(folder / "a", copy).differences
+    assert np.isnan([held.low, held.high, held.p, held.q]).all() and not held.decided
+    assert held.second > held.first and value.decided and value.q == value.p
+
+
+def test_no_pair_says_why(folder, tmp_path):
+    earlier = altered(folder / "b", tmp_path / "earlier", lambda each: each.pop("tested_sha256"))
+    assert "earlier gatescope" in compared(folder / "a", earlier).why_none
+    others = altered(folder / "b", tmp_path / "others", lambda each: each.update(hypothesis=each["hypothesis"] + "_"))
+    assert compared(folder / "a", others).why_none == "they have no scored hypothesis in common"
+    alone = shutil.copytree(folder / "b", tmp_path / "alone")
+    (alone / "coefficients.safetensors").unlink()
+    assert compared(folder / "a", alone).why_none == f"{alone / 'coefficients.safetensors'} is not there"
+    unscored = altered(folder / "b", tmp_path / "unscored", lambda each: each.update(auroc=None, r2=None))
+    assert compared(folder / "a", unscored).why_none == "they have no scored hypothesis in common"
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        ("cut", "coefficients.safetensors is damaged"),
+        ("absent", "coefficients.safetensors is damaged"),
+        (np.zeros((0, 12), np.float32), "coefficients.safetensors is damaged"),
+        (np.zeros(12, np.float32), "coefficients.safetensors is damaged"),
+        (np.zeros((3, 11), np.float32), "has influences of 12 sequences, and .* of 11"),
+    ],
+)
+def test_damaged_influences_are_refused(folder, tmp_path, damage, message):
+    copy = shutil.copytree(folder / "b", tmp_path / "c")
+    path = copy / "coefficients.safetensors"
+    if isinstance(damage, str) and damage == "cut":
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata()
+        arrays = {name: each for name, each in load_file(path).items() if not name.endswith("influence")}
+        if not isinstance(damage, str):
+            arrays |= {"h/plain/influence": damage, "h/none/influence": damage}
+        save_file(arrays, path, metadata)
+    with pytest.raises(InputError, match=f"{message}.*probe anew with --overwrite"):
+        compared(folder / "a", copy)

@@ -1,0 +1,114 @@
+"""Influences against weighted scores of scikit-learn a little to both sides, and intervals by how often they cover."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+from scored_cases import boolean_case, continuous_case
+from sklearn.metrics import r2_score, roc_auc_score
+
+from gatescope.analysis.influence import auroc_influence, paired_interval, r2_influence
+from gatescope.analysis.metrics import moments_by_sequence
+
+STEP = 1e-4
+
+
+def derivatives(score, sequence_ids):
+    """By how much a score of weights [n] changes with the weight of each sequence, by central differences."""
+    found = []
+    for sequence in np.unique(sequence_ids):
+        ends = [score(np.where(sequence_ids == sequence, 1 + step, 1.0)) for step in (STEP, -STEP)]
+        found.append((ends[0] - ends[1]) / (2 * STEP))
+    return np.array(found)
+
+
+def test_influence_on_auroc_is_the_derivative_of_the_weighted_one():
+    Y, _, weight, ids = boolean_case(1)
+    # Few values, so that many rows are tied.
+    score = np.round(np.random.default_rng(2).normal(size=Y.shape) + Y, 1)
+    found = auroc_influence(Y, score, weight, ids)
+    assert found.shape == (len(np.unique(ids)), Y.shape[1])
+    for k in range(Y.shape[1]):
+        area = lambda w, k=k: roc_auc_score(Y[:, k], score[:, k], sample_weight=w * weight[:, k])  # noqa: E731
+        np.testing.assert_allclose(found[:, k], derivatives(area, ids), atol=1e-7)
+
+
+def test_of_folds_only_pairs_within_one_count():
+    rng = np.random.default_rng(3)
+    ids, parts = np.repeat(np.arange(12), 25), [slice(0, 75), slice(75, 300)]
+    Y = rng.random((300, 1)) < 0.3
+    score = rng.normal(size=(300, 1)) + Y + 5.0 * (np.arange(300) < 75)[:, None]
+
+    def area(weight):
+        areas = [roc_auc_score(Y[part], score[part], sample_weight=weight[part]) for part in parts]
+        pairs = [(weight[part] @ Y[part, 0]) * (weight[part] @ ~Y[part, 0]) for part in parts]
+        return np.average(areas, weights=pairs)
+
+    found = auroc_influence(Y, score, np.ones_like(Y), ids, parts)
+    np.testing.assert_allclose(found[:, 0], derivatives(area, ids), atol=1e-7)
+
+
+def test_influence_on_r2_is_the_derivative_of_the_weighted_one():
+    target, predicted, weight, ids = continuous_case(4, offset=3.0)
+    found = r2_influence(moments_by_sequence(target, predicted, weight, ids))
+    for k in range(target.shape[1]):
+        rows = weight[:, k] > 0
+        t, p = target[rows, k], predicted[rows, k]
+        expected = derivatives(lambda w, t=t, p=p, rows=rows: r2_score(t, p, sample_weight=w[rows]), ids)
+        np.testing.assert_allclose(found[:, k], expected, atol=1e-6 * np.abs(expected).max())
+
+
+def test_what_has_no_score_has_no_influence():
+    ids = np.repeat([0, 1], 5)
+    Y, score = np.zeros((10, 2), bool), np.zeros((10, 2))
+    Y[:, 1] = ids
+    found = auroc_influence(Y, score, np.array([[True, False]] * 10), ids)
+    assert np.isnan(found).all()
+    score[3, 1] = np.nan
+    assert np.isnan(auroc_influence(Y, score, np.ones_like(Y), ids)).all()
+    constant = np.ones((10, 1))
+    with np.errstate(all="raise"):
+        assert np.isnan(r2_influence(moments_by_sequence(constant, constant, constant, ids))).all()
+
+
+def test_interval_and_p_are_those_of_students_distribution():
+    influence = np.array([0.02, -0.01, 0.005, -0.015])
+    se = np.sqrt(np.sum(influence**2) * 3.5 / 2.5)
+    low, high, p = paired_interval(0.03, influence, 3.5)
+    np.testing.assert_allclose([low, high], stats.t.interval(0.95, 2.5, loc=0.03, scale=se))
+    assert p == pytest.approx(2 * stats.t.sf(0.03 / se, 2.5))
+    assert paired_interval(0.03, influence, 3.5, 0.9)[0] > low
+
+
+@pytest.mark.parametrize("n_sequences", [0.0, 1.9, np.nan])
+def test_fewer_than_two_sequences_have_no_interval(n_sequences):
+    assert np.isnan(paired_interval(0.1, np.array([0.1, -0.1]), n_sequences)).all()
+
+
+def test_results_without_any_difference_are_not_told_apart():
+    assert paired_interval(0.0, np.zeros(5), 5.0) == (0.0, 0.0, 1.0)
+
+
+def test_intervals_of_a_difference_cover_it():
+    """Of 300 draws of 20 sequences, in which two predictors share most of their noise."""
+    rng = np.random.default_rng(5)
+
+    def draw(n_sequences):
+        ids = np.repeat(np.arange(n_sequences), 30)
+        Y = rng.random((len(ids), 1)) < 0.3
+        shared = rng.normal(size=(n_sequences, 1))[ids] + rng.normal(size=Y.shape)
+        return Y, [slope * Y + shared + 0.7 * rng.normal(size=(n_sequences, 1))[ids] for slope in (1.0, 1.3)], ids
+
+    def difference(Y, scores):
+        return roc_auc_score(Y, scores[1]) - roc_auc_score(Y, scores[0])
+
+    Y, scores, _ = draw(4_000)
+    truth, hits = difference(Y, scores), 0
+    for _ in range(300):
+        Y, scores, ids = draw(20)
+        of_each = [auroc_influence(Y, each, np.ones_like(Y), ids)[:, 0] for each in scores]
+        low, high, _ = paired_interval(difference(Y, scores), of_each[1] - of_each[0], 20.0)
+        hits += low <= truth <= high
+    # Binomial: within three standard errors of 95%.
+    assert abs(hits / 300 - 0.95) < 3 * np.sqrt(0.05 * 0.95 / 300)

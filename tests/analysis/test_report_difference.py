@@ -1,0 +1,57 @@
+"""The report's table of differences, beside what `pairs_of` returns, and why there is none."""
+
+import pytest
+from report_page import Page, body_rows, cells, within
+from two_results import probe, write_labels, write_states
+
+from gatescope.analysis.cli import main
+from gatescope.analysis.difference import pairs_of
+from gatescope.analysis.read_results import read_results
+from gatescope.analysis.results import score, signed
+
+HEADING = "Differences"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("<two>")
+    labels = write_labels(folder / "labels.npz")
+    return [
+        probe(write_states(folder / f"{name}.npz", s), labels, folder / name) for name, s in (("a", 0.7), ("b&", 1.3))
+    ]
+
+
+def test_a_page_of_two_results_has_their_differences(folders, tmp_path, texts_to_draw, capsys):
+    assert main(["report", *map(str, folders), "--out", str(tmp_path)]) == 0
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert HEADING in [each["text"] for each in page.all("h2")]
+    assert "b& above a" in [each["text"] for each in page.all("h3")]
+    (table,) = [each for each in page.all("div") if each["attrs"].get("aria-label") == "b& above a"]
+    heads = [each["text"] for each in within(within(table, "thead")[0], "th")]
+    assert heads == ["hypothesis", "a", "b&", "difference", "95%", "q"]
+    (pair,) = pairs_of(read_results(folders))
+    expected = [
+        [
+            *(each.hypothesis, score(each.first), score(each.second), signed(each.second - each.first)),
+            *(f"{signed(each.low)} to {signed(each.high)}", score(each.q)),
+        ]
+        for each in pair.differences
+    ]
+    assert len(expected) == 2 and [cells(row) for row in body_rows(table)] == expected
+    assert [each["text"] for each in within(table, "b")] == [row[3] for row in expected]
+    said = capsys.readouterr().out
+    assert all(word in said for row in expected for word in row)
+
+
+def test_results_that_are_no_pair_say_so(folders, tmp_path, texts_to_draw, capsys):
+    other = probe(folders[0].with_suffix(".npz"), folders[0].parent / "labels.npz", tmp_path / "other", seed=1)
+    assert main(["report", str(folders[1]), str(other), "--out", str(tmp_path)]) == 0
+    words = "other is not compared with b&: they were tested on different characters"
+    assert words in " ".join(capsys.readouterr().out.split())
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert [each["text"] for each in page.all("p") if words in each["text"]]
+
+
+def test_one_result_has_none(folders, tmp_path, texts_to_draw):
+    assert main(["report", str(folders[0]), "--out", str(tmp_path)]) == 0
+    assert HEADING not in (tmp_path / "report.html").read_text(encoding="utf-8")
