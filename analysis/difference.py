@@ -88,7 +88,7 @@ def _pair(first: Result, second: Result) -> Pair:
     names = [name for kind in MEASURES for name in ordered([first], kind) if name in records[1]]
     both = [(records[0][name], records[1][name]) for name in names]
     both = [pair for pair in both if None not in map(_score, pair)]
-    same = [(one, other) for one, other in both if _tested(one) == _tested(other) != ""]
+    same = [(one, other) for one, other in both if _tested(one) == _tested(other)]
     if not both:
         why = "they have no scored hypothesis in common"
     elif not all(any(map(_tested, each)) for each in zip(*both, strict=True)):

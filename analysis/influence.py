@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from gatescope.analysis.metrics import WHOLE, moment_metrics
+from gatescope.analysis.metrics import MOMENTS, WHOLE, moment_metrics
 from gatescope.analysis.ordering import pairs_won
 
 
@@ -66,12 +66,11 @@ def r2_influence(moments: np.ndarray) -> np.ndarray:
     Returns:
         float64 [S, K]; NaN where there is no R2.
     """
-    w, t, _, tt, _, _, residual_square = np.moveaxis(moments, -1, 0)
+    # Targets are taken from their mean, whose own movement moves no score.
+    square, residual_square = (moments[..., MOMENTS.index(name)] for name in ("tt", "residual_square"))
     r2 = moment_metrics(moments.sum(axis=0))["r2"]
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = t.sum(axis=0) / w.sum(axis=0)
-        square = tt - 2 * mean * t + mean**2 * w
-        return ((1 - r2) * square - residual_square) / square.sum(axis=0) + 0 * r2
+        return ((1 - r2) * square - residual_square) / square.sum(axis=0)
 
 
 def paired_interval(

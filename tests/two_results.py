@@ -35,7 +35,7 @@ def write_states(path, strength, vocabulary="abcd", **changed):
 def write_labels(path, **changed):
     """Write the labels that the states follow, and one that holds nowhere."""
     _, held, value, _ = text_and_labels()
-    np.savez(path, **{"held": held, "value": value, "never": np.zeros(N, bool)} | changed)
+    np.savez(path, **{"never": np.zeros(N, bool), "held": held, "value": value} | changed)
     return path
 
 

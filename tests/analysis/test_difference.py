@@ -95,7 +95,7 @@ def test_every_further_result_is_compared_with_the_first(folder, tmp_path):
     assert pairs_of(read_results([folder / "a"])) == []
 
 
-@pytest.mark.parametrize("change", ["character", "sequences", "split", "label"])
+@pytest.mark.parametrize("change", ["character", "sequences", "split", "label", "defined"])
 def test_results_of_different_characters_are_no_pair(folder, tmp_path, change):
     states, labels, seed = folder / "b.npz", folder / "labels.npz", 0
     with safe_open(folder / "a" / "coefficients.safetensors", "numpy") as file:
@@ -111,11 +111,12 @@ def test_results_of_different_characters_are_no_pair(folder, tmp_path, change):
     elif change == "split":
         seed = 1
     else:
-        held = np.load(labels)["held"]
-        held[tested] = ~held[tested]
+        held = np.load(labels)["held"].astype(float)
+        no = tested + int(np.flatnonzero(held[tested:] == 0)[0])
+        held[no] = 1 if change == "label" else np.nan
         labels = write_labels(tmp_path / "l.npz", held=held)
     pair = compared(folder / "a", probe(states, labels, tmp_path / "changed", seed))
-    if change == "label":
+    if change in ("label", "defined"):
         # The other hypothesis is the same.
         assert [each.hypothesis for each in pair.differences] == ["value"]
     else:
