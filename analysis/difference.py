@@ -112,6 +112,32 @@ def _pair(first: Result, second: Result) -> Pair:
     return Pair(first.name, second.name, (), why)
 
 
+def unexceeded_sets(result: Result) -> set[tuple[str, str]]:
+    """Return the hypotheses and state sets whose score no other set of the result exceeds with the whole interval.
+
+    Nothing of hypotheses that have fewer than two sets with a score, or of results without influences.
+
+    Raises:
+        InputError: the file of coefficients is damaged.
+    """
+    found: set[tuple[str, str]] = set()
+    if not (result.folder / COEFFICIENTS).exists():
+        return found
+    sets: dict[str, list[Record]] = {}
+    for record in result.records:
+        if record["weighting"] != "balanced" and _tested(record) and _score(record) is not None:
+            sets.setdefault(record["hypothesis"], []).append(record)
+    for name, records in sets.items():
+        if len(records) < 2:
+            continue
+        influence = _influences(result.folder, records)
+        for record, own in zip(records, influence, strict=True):
+            others = _differences([(record, other) for other in records], influence - own)
+            if not any(each.low > 0 for each in others):
+                found.add((name, record["states"]))
+    return found
+
+
 def _differences(pairs: Sequence[tuple[Record, Record]], influence: np.ndarray) -> tuple[Difference, ...]:
     """Compare the records of hypotheses; influence [K, S] is that on the second score less that on the first."""
     measures, found = [MEASURES[one["kind"]][0] for one, _ in pairs], []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from gatescope.analysis.coloured_text import STEPS
+from gatescope.analysis.difference import unexceeded_sets
 from gatescope.analysis.report_style import tint_class
 from gatescope.analysis.report_table import opened, result_title, scrolled
 from gatescope.analysis.report_text import escaped, name_html, significant
@@ -17,7 +18,7 @@ MOST_SCORES = 30
 
 def state_set_tables(results: Sequence[Result]) -> str:
     """AUROC (R2 of continuous hypotheses) for every state set: where the knowledge lies."""
-    parts = []
+    parts, compared = [], False
     for result in results:
         state_sets = list(dict.fromkeys(record["states"] for record in result.records))
         if len(state_sets) < 2:
@@ -28,16 +29,21 @@ def state_set_tables(results: Sequence[Result]) -> str:
             if record["weighting"] != "balanced"
         }
         chance = {record["hypothesis"]: MEASURES[record["kind"]][1] for record in result.records}
+        best = unexceeded_sets(result)
+        compared = compared or bool(best)
         heads = "".join(f'<th scope="col">{name_html(states)}</th>' for states in state_sets)
         names = [*ordered([result], "boolean"), *ordered([result], "continuous")]
         rows = []
         for name in names:
-            cells = "".join(_tinted(scores.get((name, states)), chance[name]) for states in state_sets)
+            cells = "".join(
+                _tinted(scores.get((name, states)), chance[name], (name, states) in best) for states in state_sets
+            )
             rows.append(f'<tr><th scope="row">{name_html(name)}</th>{cells}</tr>\n')
         parts.append(result_title(result, results) + opened(rows, partial(_where_table, heads)))
     if not parts:
         return ""
     note = "AUROC of the plain fit on each state set alone (½ by chance); R² for continuous hypotheses."
+    note += " In bold: what no other set exceeds with the whole 95% interval of the difference." * compared
     return f'<h2>Where it is</h2>\n<p class="muted">{note}</p>\n{"".join(parts)}'
 
 
@@ -46,11 +52,11 @@ def _where_table(heads: str, rows: Sequence[str]) -> str:
     return scrolled("Scores by state set", f"{head}<tbody>{''.join(rows)}</tbody>", "where")
 
 
-def _tinted(value: float | None, chance: float) -> str:
+def _tinted(value: float | None, chance: float, best: bool) -> str:
     if value is None:
         return "<td>–</td>"
     step = round(min(max((value - chance) / (1 - chance), 0.0), 1.0) * STEPS)
-    return f'<td class="{tint_class(step, signed=False)}">{score(value)}</td>'
+    return f'<td class="{tint_class(step, signed=False)}">{f"<b>{score(value)}</b>" if best else score(value)}</td>'
 
 
 COLUMNS = (

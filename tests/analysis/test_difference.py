@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn.metrics import r2_score, roc_auc_score
 from two_results import S, T, probe, write_labels, write_states
 
-from gatescope.analysis.difference import pairs_of
+from gatescope.analysis.difference import pairs_of, unexceeded_sets
 from gatescope.analysis.read_results import read_results
 from gatescope.engine.errors import InputError
 
@@ -144,6 +144,22 @@ def test_of_folds_all_sequences_are_compared(folder, tmp_path):
         # Of four times as many sequences or more: half as wide, give or take.
         assert 0.25 < (all_of_them.high - all_of_them.low) / (one.high - one.low) < 0.75
     assert "--folds" in compared(folder / "a", tmp_path / "b").why_none
+
+
+def test_a_state_set_is_exceeded_by_one_that_tells_more(folder, tmp_path):
+    """Of arrays that tell both hypotheses, hardly, and the second alone; h and c together tell what h does."""
+    arrays = {name: np.load(folder / f"{name}.npz")["h"] for name in "ab"}
+    noise = np.random.default_rng(1).normal(size=arrays["a"].shape).astype(np.float32)
+    value_alone = np.where(np.arange(noise.shape[1]) == 1, arrays["b"], noise)
+    states = write_states(tmp_path / "s.npz", 1.3, c=noise, d=value_alone)
+    out = probe(states, folder / "labels.npz", tmp_path / "r")
+    (result,) = read_results([out])
+    found = unexceeded_sets(result)
+    assert {states for name, states in found if name == "held"} in ({"h"}, {"h", "all"})
+    assert {"d", "h"} <= {states for name, states in found if name == "value"}
+    assert "c" not in {states for _, states in found} and {name for name, _ in found} == {"held", "value"}
+    (out / "coefficients.safetensors").unlink()
+    assert unexceeded_sets(result) == unexceeded_sets(read_results([folder / "a"])[0]) == set()
 
 
 def altered(folder, copy, alter):

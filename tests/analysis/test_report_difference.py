@@ -1,12 +1,14 @@
 """The report's table of differences, beside what `pairs_of` returns, and why there is none."""
 
+import numpy as np
 import pytest
 from report_page import Page, body_rows, cells, within
-from two_results import probe, write_labels, write_states
+from two_results import H, N, probe, write_labels, write_states
 
 from gatescope.analysis.cli import main
-from gatescope.analysis.difference import pairs_of
+from gatescope.analysis.difference import pairs_of, unexceeded_sets
 from gatescope.analysis.read_results import read_results
+from gatescope.analysis.report import write_report
 from gatescope.analysis.results import score, signed
 
 HEADING = "Differences"
@@ -55,3 +57,21 @@ def test_results_that_are_no_pair_say_so(folders, tmp_path, texts_to_draw, capsy
 def test_one_result_has_none(folders, tmp_path, texts_to_draw):
     assert main(["report", str(folders[0]), "--out", str(tmp_path)]) == 0
     assert HEADING not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_state_sets_that_no_other_exceeds_are_bold(folders, tmp_path, texts_to_draw):
+    c = np.random.default_rng(1).normal(size=(N, H)).astype(np.float32)
+    states = write_states(tmp_path / "s.npz", 1.3, c=c)
+    out = probe(states, folders[0].parent / "labels.npz", tmp_path / "out")
+    page = Page(write_report([out], out).read_text(encoding="utf-8"))
+    (table,) = page.all("table", **{"class": "where"})
+    (result,) = read_results([out])
+    bold = [[bool(within(cell, "b")) for cell in within(row, "td")] for row in body_rows(table)]
+    sets, names = [each["text"] for each in within(within(table, "thead")[0], "th")][1:], ["held", "never", "value"]
+    assert [cells(row)[0] for row in body_rows(table)] == ["held", "never", "value"]
+    assert bold == [[(name, each) in unexceeded_sets(result) for each in sets] for name in names]
+    assert any(map(any, bold)) and not all(bold[0])
+    words = "In bold: what no other set exceeds"
+    assert any(words in each["text"] for each in page.all("p"))
+    results = write_report(folders[:1], tmp_path / "one").read_text(encoding="utf-8")
+    assert words not in results
