@@ -38,6 +38,8 @@ def test_an_interval_is_that_of_weighted_scores_of_the_predictions(folder):
     for name in "ab":
         with safe_open(folder / name / "coefficients.safetensors", "numpy") as file:
             rows = json.loads(file.metadata()["gatescope"])["hypotheses"]
+            # Nothing is judged by the balanced fit.
+            assert "h/plain/influence" in file.keys() and "h/balanced/influence" not in file.keys()  # noqa: SIM118
             tested = np.repeat(file.get_tensor("fold_that_tests") == 0, T)
             for kind, hypothesis in (("boolean/plain", "held"), ("ridge/none", "value")):
                 solver, weighting = kind.split("/")

@@ -5,7 +5,9 @@ import pytest
 from scipy.special import logit
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, r2_score, roc_auc_score
 
+from gatescope.analysis.influence import auroc_influence, r2_influence
 from gatescope.analysis.intervals import SHARE, UNBOUNDED, t_interval
+from gatescope.analysis.metrics import moments_by_sequence
 from gatescope.analysis.ordering import auroc, resampled_auroc
 from gatescope.analysis.read_results import SCORES
 from gatescope.analysis.results import verdict
@@ -45,6 +47,21 @@ def test_scores_are_those_of_scikit_learn_where_labels_are_defined(labelled):
         assert scores["auroc"][k] == pytest.approx(roc_auc_score(y, p))
         assert scores["log_loss_bits"][k] == pytest.approx(log_loss(y, p) / np.log(2))
     assert set(scores) <= set(SCORES) | {"brier", "ece"}
+
+
+def test_influences_are_of_the_parts_that_are_scored(labelled):
+    Y, defined, probability, _ = labelled
+    parts = [slice(0, 200), slice(200, N)]
+    # Of rows of different parts, whose logits have no common scale, no pair counts.
+    logits = logit(probability) + 5.0 * (np.arange(N) < 200)[:, None]
+    found = Scorer(GROUPS, 50, 0, parts).influence(Y, logits, defined)
+    np.testing.assert_array_equal(found, auroc_influence(Y, logits, defined, GROUPS, parts))
+    assert not np.allclose(found, Scorer(GROUPS, 50, 0).influence(Y, logits, defined))
+    target = Y + 0.5 * probability
+    moments = moments_by_sequence(target, probability, defined, GROUPS, parts)
+    np.testing.assert_array_equal(
+        Scorer(GROUPS, 50, 0, parts).influence(target, probability, defined), r2_influence(moments)
+    )
 
 
 def test_of_several_tables_the_best_counts_for_each_hypothesis(labelled):

@@ -11,6 +11,7 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
+from gatescope.engine.other_dumps import open_states
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +79,29 @@ def test_what_fits_share_is_made_once_for_each_set_of_hypotheses(planted):
 
 def labels(name):
     return Labels((hypothesis(name),), np.zeros((N, 1), bool), np.ones((N, 1), bool))
+
+
+def test_what_is_tested_is_told_by_characters_sequences_and_labels(tmp_path):
+    """The two sequences that are tested lie side by side; their border may move without another row being tested."""
+    label, text = np.arange(40) % 3 == 0, np.random.default_rng(0).integers(4, size=40)
+
+    def digest(border=10, vocabulary="abcd", tokens=text, values=label):
+        starts = np.array([0, border, 20, 30, 40])
+        np.savez(
+            tmp_path / "s.npz", h=np.ones((40, 2)), tokens=tokens, vocabulary=list(vocabulary), sequence_starts=starts
+        )
+        study = Study(open_states(tmp_path / "s.npz"), ProbeConfig(test_share=0.5), seed)
+        assert study.test.tolist() == [0, 1]
+        labels = Labels(
+            (hypothesis("other"), hypothesis("third")), np.stack([~label, values], axis=1), np.ones((40, 2), bool)
+        )
+        return study.tested_sha256(labels)[1]
+
+    seed = next(s for s in range(99) if sorted(np.random.default_rng(s).permutation(4)[:2]) == [0, 1])
+    assert digest() == digest(vocabulary="badc", tokens=np.array([1, 0, 3, 2])[text])
+    changed = label.copy()
+    changed[30] = ~label[30]
+    assert digest(values=changed) == digest()
+    changed[5] = ~label[5]
+    others = [digest(border=11), digest(vocabulary="abce"), digest(tokens=np.arange(40) // 10), digest(values=changed)]
+    assert len({digest(), *others}) == 5
