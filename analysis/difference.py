@@ -125,7 +125,7 @@ def unexceeded_sets(result: Result) -> set[tuple[str, str]]:
         return found
     sets: dict[str, list[Record]] = {}
     for record in result.records:
-        if record["weighting"] != "balanced" and _tested(record) and _score(record) is not None:
+        if _tested(record) and _score(record) is not None:
             sets.setdefault(record["hypothesis"], []).append(record)
     for name, records in sets.items():
         if len(records) < 2:
@@ -158,8 +158,8 @@ def _tested(record: Record) -> str:
 
 
 def _score(record: Record) -> float | None:
-    """By what the hypothesis is judged."""
-    return number(record, MEASURES[record["kind"]][0])
+    """By what the hypothesis is judged; nothing of a balanced fit, which is beside the one that is."""
+    return None if record["weighting"] == "balanced" else number(record, MEASURES[record["kind"]][0])
 
 
 def _influences(folder: Path, records: Iterable[Record]) -> np.ndarray:

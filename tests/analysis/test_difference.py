@@ -188,6 +188,10 @@ def test_no_pair_says_why(folder, tmp_path):
     alone = shutil.copytree(folder / "b", tmp_path / "alone")
     (alone / "coefficients.safetensors").unlink()
     assert compared(folder / "a", alone).why_none == f"{alone / 'coefficients.safetensors'} is not there"
+    balanced = shutil.copytree(folder / "b", tmp_path / "balanced")
+    records = [each for each in json.loads((balanced / "probes.json").read_text()) if each["weighting"] != "plain"]
+    (balanced / "probes.json").write_text(json.dumps(records))
+    assert [each.hypothesis for each in compared(folder / "a", balanced).differences] == ["value"]
     unscored = altered(folder / "b", tmp_path / "unscored", lambda each: each.update(auroc=None, r2=None))
     assert compared(folder / "a", unscored).why_none == "they have no scored hypothesis in common"
 
