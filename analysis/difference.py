@@ -36,6 +36,7 @@ class Difference:
 
     Args:
         hypothesis: its name.
+        states: the state set of each result.
         measure: by what it is judged, `auroc` or `r2`.
         first, second: the score of each result.
         low, high: 95% interval of `second - first`; NaN where one of the scores has none.
@@ -44,6 +45,7 @@ class Difference:
     """
 
     hypothesis: str
+    states: tuple[str, str]
     measure: str
     first: float
     second: float
@@ -147,8 +149,10 @@ def _differences(pairs: Sequence[tuple[Record, Record]], influence: np.ndarray) 
         found.append(paired_interval(other[measure] - one[measure], of_sequences, n_sequences))
     q = benjamini_hochberg(np.array([p for *_, p in found]))
     return tuple(
-        Difference(one["hypothesis"], measure, one[measure], other[measure], *ends_and_p, each)
-        for (one, other), measure, ends_and_p, each in zip(pairs, measures, found, q.tolist(), strict=True)
+        Difference(
+            one["hypothesis"], (one["states"], other["states"]), measure, one[measure], other[measure], *ends, each
+        )
+        for (one, other), measure, ends, each in zip(pairs, measures, found, q.tolist(), strict=True)
     )
 
 

@@ -35,13 +35,22 @@ def difference_table(pair: Pair) -> Table:
         show_edge=False,
     )
     table.add_column("hypothesis", overflow="fold", min_width=12)
-    for name in (pair.first, pair.second):
-        table.add_column(Text(visible(name)), justify="right", overflow="fold")
-    for heading in ("difference", "95%", "q"):
+    for heading in headings(pair)[:2]:
+        table.add_column(Text(visible(heading)), justify="right", overflow="fold")
+    for heading in headings(pair)[2:]:
         table.add_column(heading, justify="right", no_wrap=True)
     for each in pair.differences:
         table.add_row(*map(Text, [visible(each.hypothesis) + "*" * each.decided, *cells(each)]))
     return table
+
+
+def headings(pair: Pair) -> list[str]:
+    """What stands above `cells`: the results, each with its state set where that is not of all states, and the rest."""
+    names = []
+    for name, *sets in zip((pair.first, pair.second), *(each.states for each in pair.differences), strict=True):
+        own = set(sets) - {"all"}
+        names.append(name if len(own) != 1 or "all" in sets else f"{name}, {own.pop()}")
+    return [*names, "difference", "95%", "q"]
 
 
 def cells(difference: Difference) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from gatescope.analysis.difference import Difference, Pair
-from gatescope.analysis.difference_table import LEGEND, cells
+from gatescope.analysis.difference_table import LEGEND, cells, headings
 from gatescope.analysis.report_table import opened, scrolled
 from gatescope.analysis.report_text import escaped, name_html
 
@@ -28,10 +28,7 @@ def difference_section(pairs: Sequence[Pair]) -> str:
 
 
 def _table(pair: Pair, differences: Sequence[Difference]) -> str:
-    heads = "".join(
-        f'<th scope="col" class="r">{escaped(word)}</th>'
-        for word in (pair.first, pair.second, "difference", "95%", "q")
-    )
+    heads = "".join(f'<th scope="col" class="r">{escaped(word)}</th>' for word in headings(pair))
     head = f'<thead><tr><th scope="col">hypothesis</th>{heads}</tr></thead>'
     rows = "".join(map(_row, differences))
     return scrolled(f"{escaped(pair.second)} above {escaped(pair.first)}", f"{head}<tbody>{rows}</tbody>")

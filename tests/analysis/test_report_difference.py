@@ -30,7 +30,7 @@ def test_a_page_of_two_results_has_their_differences(folders, tmp_path, texts_to
     assert "b& above a" in [each["text"] for each in page.all("h3")]
     (table,) = [each for each in page.all("div") if each["attrs"].get("aria-label") == "b& above a"]
     heads = [each["text"] for each in within(within(table, "thead")[0], "th")]
-    assert heads == ["hypothesis", "a", "b&", "difference", "95%", "q"]
+    assert heads == ["hypothesis", "a, h", "b&, h", "difference", "95%", "q"]
     (pair,) = pairs_of(read_results(folders))
     expected = [
         [
