@@ -70,9 +70,10 @@ def write_report(results: Sequence[Path], out: Path) -> Path:
         raise InputError(f"{results[0]}: probes.json holds no record: probe at least one hypothesis")
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give a folder")
-    out.mkdir(parents=True, exist_ok=True)
     texts = _excerpts(read)
     page = _page(read, texts, pairs_of(read), comparison)
+    # Only now: what cannot be read leaves nothing behind.
+    out.mkdir(parents=True, exist_ok=True)
     write_figures(read, [pair for _, pairs in texts[:MOST_TEXTS] for pair in pairs], out / "figures")
     path = out / "report.html"
     write_atomic(path, page.encode("utf-8"))

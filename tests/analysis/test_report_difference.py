@@ -1,5 +1,7 @@
 """The report's table of differences, beside what `pairs_of` returns, and why there is none."""
 
+import shutil
+
 import numpy as np
 import pytest
 from report_page import Page, body_rows, cells, within
@@ -75,3 +77,15 @@ def test_state_sets_that_no_other_exceeds_are_bold(folders, tmp_path, texts_to_d
     assert any(words in each["text"] for each in page.all("p"))
     results = write_report(folders[:1], tmp_path / "one").read_text(encoding="utf-8")
     assert words not in results
+
+
+def test_damaged_coefficients_leave_no_report(folders, tmp_path, capsys):
+    copy = shutil.copytree(folders[0], tmp_path / "copy")
+    (copy / "coefficients.safetensors").write_bytes(b"x")
+    states = write_states(tmp_path / "s.npz", 1.3, c=np.ones((N, H), np.float32))
+    probe(states, folders[0].parent / "labels.npz", tmp_path / "two_sets")
+    (tmp_path / "two_sets" / "coefficients.safetensors").write_bytes(b"x")
+    for results in ([folders[1], copy], [tmp_path / "two_sets"]):
+        assert main(["report", *map(str, results), "--out", str(tmp_path / "out")]) == 2
+        assert "coefficients.safetensors is damaged" in " ".join(capsys.readouterr().err.split())
+        assert not (tmp_path / "out").exists()
