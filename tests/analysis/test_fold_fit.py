@@ -123,6 +123,8 @@ def test_the_first_fold_is_the_part_that_is_tested_without_folds(dump):
     np.testing.assert_array_equal(one.test, several.test)
     alone, weights, found = fit_study(one, "layer0/h", labels, "plain")
     records, same, also = fit_study(several, "layer0/h", labels, "plain")
+    # Of all sequences that are tested.
+    assert same["influence"].shape[1] == 4 * weights.pop("influence").shape[1]
     for name, values in weights.items():
         np.testing.assert_array_equal(same[name], values)
     assert same["coefficient_error"].shape == same["coefficient"].shape
