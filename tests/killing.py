@@ -24,7 +24,7 @@ def _is_write(event, values, folder):
         return False
     if event == "open" and not (values[2] or 0) & (os.O_WRONLY | os.O_RDWR):
         return False
-    return os.fspath(values[0]).startswith(str(folder))
+    return os.fsdecode(values[0]).startswith(str(folder))
 
 
 def _victim(function, arguments, folder, kill_at, count):
