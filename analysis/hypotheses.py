@@ -18,7 +18,8 @@ from gatescope.analysis.language import LANGUAGES
 from gatescope.engine.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., Any])
-
+# What a selection may name beside single hypotheses.
+SET_NAMES = frozenset({"auto", *SETS})
 
 _registry: dict[tuple[str, str], Hypothesis] = {}
 
@@ -32,8 +33,8 @@ def hypothesis(*, language: str, values: str = "boolean", sees: str = "past") ->
         sees: "past" if a value follows from the characters up to and including its own, else "future".
 
     Raises:
-        InputError: an argument that is none of these, a name that another function has, or a callable object without
-            a `__name__`.
+        InputError: an argument that is none of these, a name that another function or a set has, or a callable object
+            without a `__name__`.
 
     Example:
         >>> @hypothesis(language="any")
@@ -52,6 +53,8 @@ def hypothesis(*, language: str, values: str = "boolean", sees: str = "past") ->
         name = getattr(function, "__name__", None)
         if name is None:
             raise InputError(f"a {type(function).__name__} has no name: set its __name__, or wrap it in a function")
+        if name in SET_NAMES:
+            raise InputError(f"a set of hypotheses is named {name!r} already; choose another name")
         for key, other in list(_registry.items()):
             if other.name != name:
                 continue
@@ -86,7 +89,7 @@ def library() -> list[Hypothesis]:
 
 def known_names() -> set[str]:
     """Return what a selection may name: hypotheses, sets and "auto"."""
-    return {each.name for each in library()} | {"auto", *SETS}
+    return {each.name for each in library()} | SET_NAMES
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from gatescope.analysis.user_code import CodeOfUser
+from gatescope.engine.differences import shortened
 from gatescope.engine.errors import InputError
 from gatescope.engine.vocabulary import code_points
 
@@ -98,9 +100,13 @@ class Hypothesis:
         with self._code_of_user():
             array = np.asarray(given)
         if array.dtype.kind not in "buif" and array.size:
+            found = f"{what} of type {array.dtype}" if array.ndim else f"a {type(given).__name__}"
+            if array.ndim and array.dtype == object:
+                odd = next((each for each in array.flat if not isinstance(each, Real)), array.flat[0])
+                found = f"{what} such as {shortened(odd)}"
             raise InputError(
-                f"hypothesis {self.name!r} returned {what} of type {array.dtype}; return numbers, and the positions "
-                "without a value as False in a second array (values, defined)"
+                f"hypothesis {self.name!r} returned {found}; return a list or array of numbers, one per character, and "
+                "the positions without a value as False in a second one (values, defined)"
             )
         return array
 

@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from types import ModuleType
 
-from gatescope.analysis.hypotheses import library, registered_by
+from gatescope.analysis.hypotheses import known_names, registered_by
 from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.patterns import CoveredBy
 from gatescope.analysis.user_code import CodeOfUser
@@ -41,8 +41,10 @@ def pattern(specification: str) -> Hypothesis:
             f"pattern {specification!r}: the name is wrong at position {place}; expected letters, digits and _ only, "
             "and no digit first"
         )
-    if any(each.name == name for each in library()):
-        raise InputError(f"pattern {specification!r}: a hypothesis named {name!r} exists already; choose another name")
+    if name in known_names():
+        raise InputError(
+            f"pattern {specification!r}: a hypothesis or set named {name!r} exists already; choose another name"
+        )
     if not expression:
         raise InputError(f"pattern {specification!r}: the regular expression is empty at position {len(name) + 1}")
     try:

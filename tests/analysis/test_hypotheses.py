@@ -50,6 +50,16 @@ def test_a_built_in_name_is_taken(name):
         hypothesis(language="english")(function)
 
 
+@pytest.mark.parametrize("name", ["auto", "python", "any"])
+def test_the_name_of_a_set_is_taken(name):
+    def function(text): ...
+
+    function.__name__ = name
+    with pytest.raises(InputError, match=f"a set of hypotheses is named '{name}' already"):
+        hypothesis(language="any")(function)
+    assert not any(each.name == name for each in library())
+
+
 def test_a_name_is_taken_by_another_function_but_not_by_itself():
     def define(source, file):
         space = {"__name__": "notebook", "hypothesis": hypothesis}

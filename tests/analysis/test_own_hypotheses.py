@@ -41,6 +41,9 @@ def test_a_pattern_may_need_what_comes_later(expression, needs_later):
         ("a=[b", "unterminated character set at position 2"),
         ("a=b{99999999999}", "at position 2"),
         ("capitals=a", "'capitals' exists already"),
+        # A probe would ask the pattern in the place of the set.
+        ("auto=a", "'auto' exists already"),
+        ("c=a", "'c' exists already"),
     ],
 )
 def test_bad_patterns(specification, message):
