@@ -78,10 +78,10 @@ def layouts_of_document(group: dict[str, Any]) -> dict[str, BlockLayout] | None:
     try:
         members = group["consolidated_metadata"]["metadata"]
         arrays = {name: _layout(member) for name, member in members.items() if member["node_type"] == "array"}
-        inner = {name: _group({}, {}) for name in members if name not in arrays}
+        inner = {name: group_document({}, {}) for name in members if name not in arrays}
         parents = {name[:place] for name in members for place, sign in enumerate(name) if sign == "/"}
         documents = {name: _document(layout, members[name]["dimension_names"]) for name, layout in arrays.items()}
-        as_written = _group({**documents, **inner}, {**group["attributes"]})
+        as_written = group_document({**documents, **inner}, {**group["attributes"]})
     except (AttributeError, LookupError, TypeError, ValueError):
         return None
     return arrays if parents == inner.keys() and _same(group, as_written) else None
@@ -96,7 +96,7 @@ def _layout(document: dict[str, Any]) -> BlockLayout:
     return BlockLayout(tuple(shape), dtype, chunks[0], COMPRESSIONS[len(document["codecs"]) - 2])
 
 
-def _group(members: dict[str, Any], attributes: dict[str, Any]) -> dict[str, Any]:
+def group_document(members: dict[str, Any], attributes: dict[str, Any]) -> dict[str, Any]:
     """Return the metadata of a group, those of its members consolidated in it."""
     consolidated = {"kind": "inline", "must_understand": False, "metadata": members}
     return {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +15,18 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from gatescope.engine.array_name import ARRAY_NAME, layer_and_state
 from gatescope.engine.block_file import COMPRESSIONS, LEVEL, fill_value
+from gatescope.engine.block_layout import group_document
 from gatescope.engine.differences import first_difference, shortened
-from gatescope.engine.dump import BLOCKS_DIGEST, BOUNDS, FORMAT, VERSION, StateDump, attributes_checksum, read_group
+from gatescope.engine.dump import (
+    BLOCKS_DIGEST,
+    BOUNDS,
+    FORMAT,
+    GROUP_FILE,
+    VERSION,
+    StateDump,
+    attributes_checksum,
+    read_group,
+)
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import sync_folder
 
@@ -162,16 +171,27 @@ def create_skeleton(path: Path, spec: DumpSpec) -> None:
     for name in BOUNDS:
         bounds = getattr(spec, name)
         create(name, bounds.shape, bounds.shape, bounds.dtype, (name.replace("starts", "bound"),))[:] = bounds
-    # Consolidated, since xarray warns of groups that are not; zarr-python, that the specification has yet to name it.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        zarr.consolidate_metadata(path)
+    _consolidate(path)
     for folder in [path, *(inner for inner in path.rglob("*") if inner.is_dir())]:
         for file in folder.iterdir():
             if file.is_file():
                 with file.open("rb+") as opened:
                     os.fsync(opened.fileno())
         sync_folder(folder)
+
+
+def _consolidate(path: Path) -> None:
+    """Write what the files of all arrays say into that of the group, since xarray warns of groups without it.
+
+    zarr-python's own function for it does not work where Python leaves out assertions (`python -O`).
+    """
+    names = [file.parent.relative_to(path).as_posix() for file in path.rglob(f"*/{GROUP_FILE}")]
+    members = {}
+    for name in sorted(names, key=lambda name: (name.count("/"), name)):
+        member = json.loads((path / name / GROUP_FILE).read_bytes())
+        members[name] = member if member["node_type"] == "array" else group_document({}, member["attributes"])
+    attributes = json.loads((path / GROUP_FILE).read_bytes())["attributes"]
+    (path / GROUP_FILE).write_text(json.dumps(group_document(members, attributes), indent=2), encoding="utf-8")
 
 
 def _create_array(

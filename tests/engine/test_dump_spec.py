@@ -1,12 +1,15 @@
 """Tests of what a dump may hold, and of the Zarr group that follows from it."""
 
 import json
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import zarr
+from killing import contents
 
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import INITIAL_ROWS, DumpSpec, create_skeleton, difference
@@ -101,6 +104,29 @@ def test_skeleton(tmp_path):
     assert np.isnan(arrays["layer0/h"][:]).all()
     assert group.attrs["lengths"] == [1, 2] and group.attrs["names"] == {"1": None}
     assert json.loads((tmp_path / "dump" / "zarr.json").read_text())["attributes"]["gatescope"]["rows_committed"] == 0
+
+
+def test_the_group_says_of_its_arrays_what_zarr_would_write_there(tmp_path):
+    create_skeleton(tmp_path / "dump", SPEC)
+    file = tmp_path / "dump" / "zarr.json"
+    ours = file.read_bytes()
+    with warnings.catch_warnings():
+        # That the specification has yet to name consolidated metadata.
+        warnings.simplefilter("ignore", UserWarning)
+        zarr.consolidate_metadata(tmp_path / "dump")
+    assert file.read_bytes() == ours
+
+
+def test_without_assertions_a_dump_is_the_same(tmp_path):
+    create_skeleton(tmp_path / "dump", SPEC)
+    script = (
+        "import pathlib\nfrom numpy import array, dtype\n"
+        "from gatescope.engine.dump_spec import DumpSpec, create_skeleton\n"
+        f"create_skeleton(pathlib.Path('other'), {SPEC!r})"
+    )
+    done = subprocess.run([sys.executable, "-O", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "other") == contents(tmp_path / "dump")
 
 
 def test_many_sequences_share_blocks(tmp_path):
