@@ -155,9 +155,11 @@ def survey_corpus(source: str | os.PathLike[str], errors: str = "strict") -> Sur
         errors: "strict" or "replace", for bytes that are not UTF-8.
 
     Raises:
-        InputError: the text cannot be read, or has fewer than two characters.
+        InputError: the text cannot be read, has fewer than two characters, or there is no such way to read it.
     """
     source = path_text(source)
+    if errors not in ("strict", "replace"):
+        raise InputError(f"errors {errors!r} is unknown: expected 'strict' or 'replace'")
     counts = np.zeros(N_CODE_POINTS, dtype=np.int64)
     digest, head = hashlib.sha256(), ""
     for piece in read_pieces(source, errors):

@@ -21,7 +21,7 @@ from gatescope.engine.journey import DTYPES
 from gatescope.engine.location import path_text
 from gatescope.engine.record import Capture, at_precision, record, recording_spec
 from gatescope.engine.sample import prime_of
-from gatescope.engine.settings import require_values
+from gatescope.engine.settings import require_kind, require_values
 from gatescope.engine.states_in_memory import States, collect
 from gatescope.engine.trained_model import TrainedModel
 from gatescope.kernels.choice import Draw
@@ -116,6 +116,8 @@ def _planned(
     trained: TrainedModel, source: Texts, config: ExtractConfig
 ) -> tuple[TrainedModel, DumpSpec, DocumentReader]:
     """Return the model in the precision that is asked for, what its dump holds, and what it reads."""
+    require_kind("trained", trained, TrainedModel, "load_model('model')")
+    require_kind("config", config, ExtractConfig)
     trained = at_precision(trained, config.precision)
     several = isinstance(source, Iterable) and not isinstance(source, str | bytes)
     places: Any = source if several else [source]

@@ -30,7 +30,7 @@ from gatescope.engine.other_array import OtherArray, is_float
 from gatescope.engine.other_file import READERS, OtherFile
 from gatescope.engine.other_sequences import IDS, LENGTHS, checked_bounds, cube_of, own_sequences, sequences
 from gatescope.engine.other_text import TOKENS, stored_text, text_of_file
-from gatescope.engine.settings import require_values
+from gatescope.engine.settings import require_kind, require_values
 from gatescope.engine.state_source import StateSource
 
 RESERVED = {*TOKENS, *IDS, *BOUNDS, LENGTHS, "vocabulary", "labels", "label_names"}
@@ -69,7 +69,8 @@ def open_states(
     Raises:
         InputError: it is neither, damaged, or does not fit what is said of it.
     """
-    config = config or ReadConfig()
+    config = ReadConfig() if config is None else config
+    require_kind("config", config, ReadConfig)
     location = Location(place)
     if location.path is not None and not location.path.exists():
         raise InputError(f"{place} does not exist: give a state dump, {', '.join(READERS)} or Zarr")

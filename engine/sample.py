@@ -17,7 +17,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.journey import DTYPES
 from gatescope.engine.model import Architecture
 from gatescope.engine.record import Capture, at_precision, captured_arrays, record, recording_spec, require_precision
-from gatescope.engine.settings import require_values, whole_seed
+from gatescope.engine.settings import require_kind, require_values, whole_seed
 from gatescope.engine.states_in_memory import States, collect
 from gatescope.engine.trained_model import TrainedModel
 from gatescope.engine.vocabulary import Vocabulary
@@ -123,6 +123,8 @@ def sample_in_memory(
 
 def _planned(trained: TrainedModel, config: SampleConfig, seed: int) -> tuple[TrainedModel, DumpSpec, _Sampler]:
     """Return the model in the precision that is asked for, what its dump holds, and what it reads."""
+    require_kind("trained", trained, TrainedModel, "load_model('model')")
+    require_kind("config", config, SampleConfig)
     trained, seed = at_precision(trained, config.precision), whole_seed(seed, bits=64)
     prime, prime_ids = prime_of(trained.vocabulary, config.prime)
     starts = np.arange(config.sequences + 1, dtype=np.int64) * config.length

@@ -167,6 +167,23 @@ def whole_seed(seed: int, bits: int) -> int:
     return int(seed)
 
 
+def require_kind(name: str, given: Any, kind: type, returned_by: str = "") -> None:
+    """Check that an argument is what a function takes, and not a path or a dictionary in its place.
+
+    Args:
+        name: of the argument.
+        given: what the caller gave.
+        kind: what it should be.
+        returned_by: how a caller gets one, unless it is made by its name.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not isinstance(given, kind):
+        how = f", as {returned_by} returns it" if returned_by else ""
+        raise InputError(f"{name} is of type {type(given).__name__}: expected {kind.__name__}{how}")
+
+
 def require_values(config: Any) -> None:
     """Check that the fields of a dataclass are what their annotations say.
 

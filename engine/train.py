@@ -41,7 +41,7 @@ from gatescope.engine.log import log
 from gatescope.engine.model import Architecture, CharacterModel
 from gatescope.engine.processes import everybody, joined_columns, mean_of_all, meet, place
 from gatescope.engine.progress import progress_bar
-from gatescope.engine.settings import claimed, whole_seed
+from gatescope.engine.settings import claimed, require_kind, whole_seed
 from gatescope.engine.trained_model import (
     DESCRIPTION,
     WEIGHTS,
@@ -147,6 +147,8 @@ def train_model(
         InputError: unusable text or settings, no such device, a folder of other settings, or a loss that is not
             finite.
     """
+    require_kind("text", text, Survey, "survey_corpus('text.txt')")
+    require_kind("config", config, TrainConfig)
     config.require(text.n_characters)
     seed, folder = whole_seed(seed, bits=63), local_path(folder)
     require_device(device)

@@ -201,9 +201,9 @@ def require_device(device: str) -> None:
         InputError: that is what is asked.
     """
     try:
-        torch.empty(0, device=device)
+        torch.empty(0, device=torch.device(device))
     # A torch without CUDA says so with an AssertionError.
-    except (AssertionError, RuntimeError) as error:
+    except (AssertionError, RuntimeError, TypeError) as error:
         reason = str(error).partition("\n")[0][:100]
         raise InputError(f"device {device!r} cannot be used ({reason}): expected 'cpu', or 'cuda' with a GPU") from None
 

@@ -84,6 +84,12 @@ def test_empty_and_one_character_texts_are_refused(tmp_path, content, count):
         encoded(tmp_path, content)
 
 
+def test_errors_are_those_that_are_known(tmp_path):
+    (tmp_path / "text").write_bytes(b"ab\xff")
+    with pytest.raises(InputError, match="errors 'ignore' is unknown: expected 'strict' or 'replace'"):
+        survey_corpus(tmp_path / "text", "ignore")
+
+
 def test_missing_file_and_folder_are_refused(tmp_path):
     with pytest.raises(InputError, match="not found"):
         survey_corpus(str(tmp_path / "absent.txt"))

@@ -220,6 +220,13 @@ def test_settings_out_of_range():
         ExtractConfig(context=-1)
 
 
+def test_a_path_in_the_place_of_the_model_is_refused(lstm, text):
+    with pytest.raises(InputError, match="trained is of type str: expected TrainedModel"):
+        extract_in_memory("model", text, ExtractConfig())
+    with pytest.raises(InputError, match="config is of type SampleConfig: expected ExtractConfig"):
+        extract_in_memory(lstm, text, SampleConfig())
+
+
 @pytest.mark.parametrize("source", [None, 5, b"text", [5]])
 def test_a_source_that_is_no_path_is_refused(lstm, source):
     with pytest.raises(InputError, match="is no path: expected a text or a Path"):

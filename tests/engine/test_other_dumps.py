@@ -142,6 +142,12 @@ def test_damaged_files_are_refused(tmp_path, name):
             raise InputError(f"{name} {source.verify()[0]}")
 
 
+def test_names_of_arrays_in_the_place_of_the_configuration(tmp_path):
+    np.savez(tmp_path / "h.npz", h=np.zeros((2, 3), np.float32))
+    with pytest.raises(InputError, match="config is of type list: expected ReadConfig"):
+        open_states(tmp_path / "h.npz", ["h"])
+
+
 def test_what_is_nothing_of_the_kind(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "empty").mkdir()

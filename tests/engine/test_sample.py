@@ -8,7 +8,7 @@ from scipy import stats
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import Architecture
-from gatescope.engine.sample import SampleConfig, sample_in_memory
+from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
 from gatescope.engine.trained_model import load_model
 from gatescope.engine.vocabulary import Vocabulary
 
@@ -170,6 +170,24 @@ def test_logits_that_are_not_finite_are_refused(make_model, cell, capture):
 def test_a_seed_out_of_range_is_refused(lstm, tmp_path, seed):
     with pytest.raises(InputError, match=f"--seed {seed}: expected"):
         sampled(lstm, tmp_path / "s.zarr", seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("trained", "config", "message"),
+    [
+        (
+            "model",
+            SampleConfig(),
+            r"trained is of type str: expected TrainedModel, as load_model\('model'\) returns it",
+        ),
+        (None, {"sequences": 3}, "config is of type dict: expected SampleConfig"),
+    ],
+)
+def test_a_path_or_a_dictionary_in_the_place_of_what_is_needed(lstm, tmp_path, trained, config, message):
+    with pytest.raises(InputError, match=message):
+        sample_states(trained or lstm, tmp_path / "states", config)
+    with pytest.raises(InputError, match=message):
+        sample_in_memory(trained or lstm, config)
 
 
 def test_numbers_may_be_those_of_numpy(lstm, tmp_path):

@@ -191,6 +191,27 @@ def test_a_seed_or_a_device_that_is_none(text, tmp_path, options, message):
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            lambda text: (text, SMALL),
+            r"^text is of type str: expected Survey, as survey_corpus\('text\.txt'\) returns it$",
+        ),
+        (
+            lambda text: (survey_corpus(text), SMALL.architecture),
+            "config is of type Architecture: expected TrainConfig",
+        ),
+        (lambda text: (survey_corpus(text), None), "config is of type NoneType: expected TrainConfig"),
+    ],
+)
+def test_what_is_no_survey_or_no_configuration_is_named(text, tmp_path, given, message):
+    survey, config = given(str(text))
+    with pytest.raises(InputError, match=message):
+        train_model(survey, tmp_path / "model", config)
+    assert not (tmp_path / "model").exists()
+
+
 def test_the_step_that_went_wrong_is_named(text, tmp_path, monkeypatch):
     """The 18th step spoils the weights: the 19th has the first loss that is not finite, long before the next line."""
     monkeypatch.setattr(TrainConfig, "rate", lambda self, step: math.inf if step == 17 else 0.0)

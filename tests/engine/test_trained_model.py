@@ -219,8 +219,8 @@ def test_a_path_that_is_not_there(tmp_path):
         load_model(tmp_path / "absent")
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", None])
 def test_a_device_that_is_not_there_is_one_line(folder, device):
-    with pytest.raises(InputError, match=rf"^device '{device}' cannot be used \(.*\): expected 'cpu'") as error:
+    with pytest.raises(InputError, match=rf"^device {device!r} cannot be used \(.*\): expected 'cpu'") as error:
         load_model(folder, device)
     assert "\n" not in str(error.value)
