@@ -29,7 +29,7 @@ from gatescope.analysis.results import ABLATION, Record, Verdict, headline, lead
 from gatescope.analysis.split import groups_of, split_sequences
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
-from gatescope.engine.files import write_json
+from gatescope.engine.files import remove_partial_of, write_json
 from gatescope.engine.folder_lock import locked
 from gatescope.engine.settings import CONFIG, read_config
 from gatescope.engine.trained_model import TrainedModel
@@ -87,6 +87,7 @@ def ablate_results(
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         found = corrected(list(ablation_records(reading, records, sets, groups[test], config, seed)))
+        remove_partial_of(out / ABLATION)
         write_json(out / ABLATION, found)
     return found
 

@@ -1,6 +1,6 @@
 """The command line: finds the command, turns its flags into settings, and bad input into one line.
 
-Exit codes: 0 done, 2 bad input, 130 interrupted, 1 anything else.
+Exit codes: 0 done, 2 bad input, 130 interrupted, 143 terminated, 1 anything else.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -40,6 +41,10 @@ COMMANDS = {
 SHARED = ("train", "sample", "extract")
 # Commands that go on where they were stopped; the others do their work from its beginning.
 RESUMED = ("run", "train", "sample", "extract", "probe", "reproduce", "concat")
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM, as batch systems and containers do some time before they kill it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,10 +93,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"gatescope: not enough memory ({said[:200]}): ask for less at a time", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        how, status = ("terminated", 143) if isinstance(stop, Terminated) else ("interrupted", 130)
         again = "to go on where it stopped" if name in RESUMED else "to start over"
-        print(f"gatescope: interrupted; repeat the command {again}", file=sys.stderr)
-        return 130
+        print(f"gatescope: {how}; repeat the command {again}", file=sys.stderr)
+        return status
     return 0 if words else 2
 
 
@@ -179,8 +185,15 @@ def one_line(message: str) -> str:
     return re.sub(r"(?:[\s╭╮╰╯│─]|-{5,})+", " ", message).strip()
 
 
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated
+
+
 def program() -> int:
     """Run the command line as a program of its own, and return its exit status."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        # One of several processes ends at once: it may be waiting for the others outside of Python.
+        signal.signal(signal.SIGTERM, _terminate)
     status = main()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         # Threads of torch's process group outlive it (after DistributedDataParallel, torch 2.13), and one that still

@@ -28,10 +28,10 @@ from gatescope.analysis.results import ABLATION
 from gatescope.analysis.stages import run_stages
 from gatescope.analysis.table import paper_table
 from gatescope.engine.errors import InputError
-from gatescope.engine.files import write_json
+from gatescope.engine.files import remove_partial, remove_partial_of, write_json
 from gatescope.engine.other_dumps import ReadConfig, open_states
 from gatescope.engine.sample import SampleConfig
-from gatescope.engine.settings import remove
+from gatescope.engine.settings import read_config, remove
 from gatescope.engine.train import TrainConfig
 from gatescope.engine.trained_model import load_model
 
@@ -163,8 +163,9 @@ def reproduce(
         if overwrite:
             # It is of what was there before.
             remove(out / REPRODUCTION)
-        nats = load_model(out / cell / "model").training["validation_nats"]
+        nats = read_config(out / cell)["facts"]["training"]["validation_nats"]
         tables.append(compared(paper, cell, records, nats))
+    remove_partial_of(out / REPRODUCTION)
     write_json(out / REPRODUCTION, [row for rows in tables for row in rows])
     for rows in tables:
         print_table(reproduction_table(rows))
@@ -272,4 +273,7 @@ def _report(results: list[Path], out: Path) -> None:
     # Here because Matplotlib takes a second to import, and most commands draw nothing.
     from gatescope.analysis.report import write_report
 
+    if out.is_dir():
+        remove_partial_of(out / "report.html")
+        remove_partial(out / "figures")
     say(f"report: {write_report(results, out)}")

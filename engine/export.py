@@ -61,7 +61,8 @@ def export_lstmvis(
     dump.require_whole()
     named = {name: _lstmvis_name(name) for name in dump.names}
     file.parent.mkdir(parents=True, exist_ok=True)
-    remove_partial_of(file)
+    for path in companions:
+        remove_partial_of(path)
     partial = partial_name(file)
     try:
         with _Disk(partial) as disk:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from gatescope.engine.differences import first_difference, shortened
 from gatescope.engine.errors import InputError
-from gatescope.engine.files import partial_name, write_json
+from gatescope.engine.files import partial_name, remove_partial_of, write_json
 from gatescope.engine.location import local_path
 from gatescope.engine.settings import plain, require_values
 
@@ -81,6 +81,8 @@ def write_corpus(
     if config.shuffle:
         random.Random(seed).shuffle(paths)
     out.parent.mkdir(parents=True, exist_ok=True)
+    for path in (out, manifest_path):
+        remove_partial_of(path)
     temporary = partial_name(out)
     try:
         with open(temporary, "xb") as text:

@@ -17,6 +17,7 @@ from gatescope.analysis.ablation_records import corrected
 from gatescope.analysis.cli import main
 from gatescope.analysis.intervals import mean_interval
 from gatescope.engine.dump import StateDump
+from gatescope.engine.files import partial_name
 from gatescope.engine.folder_lock import locked
 from gatescope.engine.hooks import record_states
 
@@ -269,9 +270,12 @@ def test_a_damaged_ablation_is_written_anew(world, tmp_path, capsys):
     shutil.copytree(world / "results", tmp_path / "results")
     for name in ("ablation.json", "excerpts.json"):
         (tmp_path / "results" / name).write_text("[")
+    left = partial_name(tmp_path / "results" / "ablation.json")
+    left.write_text("[")
     words = ["ablate", tmp_path / "results", "--model", world / "model", "--states", world / "states.zarr"]
     assert main(list(map(str, [*words, "--hypothesis", "inside", "--units", "1"]))) == 0
     assert json.loads((tmp_path / "results" / "ablation.json").read_text())
+    assert not left.exists()
 
 
 def test_a_folder_that_another_program_writes_is_refused_before_the_work(world, tmp_path, capsys, monkeypatch):

@@ -13,6 +13,7 @@ from killing import assert_survives_kills, contents, run_read_only
 from small_run import PROBE, SAMPLE, TRAIN
 
 from gatescope.analysis.cli import main
+from gatescope.engine.files import partial_name
 
 PROGRAM = Path(sys.executable).with_name("gatescope")
 
@@ -58,7 +59,10 @@ def test_killing_the_real_command_and_repeating_it(text, model, tmp_path, appear
     assert contents(tmp_path / "killed") == contents(model)
 
 
-def test_interruption_exits_with_130(text, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "status", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_interruption_and_termination_are_one_line(text, tmp_path, number, status, word):
     words = [PROGRAM, "train", text, "--out", tmp_path / "m", *TRAIN, "--steps", "100000"]
     # A shell's background jobs ignore the interrupt, and so would the child.
     heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
@@ -66,10 +70,21 @@ def test_interruption_exits_with_130(text, tmp_path):
     while not (tmp_path / "m" / "checkpoint.safetensors").exists():
         assert process.poll() is None
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, number)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert stderr == "gatescope: interrupted; repeat the command to go on where it stopped\n"
+    assert process.returncode == status
+    assert stderr == f"gatescope: {word}; repeat the command to go on where it stopped\n"
+    assert not (tmp_path / "m" / ".lock").exists()
+
+
+def test_a_report_removes_what_one_that_was_killed_left_of_its_files(results, tmp_path):
+    (tmp_path / "figures").mkdir()
+    left = [partial_name(tmp_path / name) for name in ("report.html", "figures/auroc.png")]
+    other = partial_name(tmp_path / "another")
+    for path in (*left, other):
+        path.write_text("half")
+    assert main(["report", str(results), "--out", str(tmp_path)]) == 0
+    assert not any(path.exists() for path in left) and other.exists()
 
 
 def test_a_full_disk_is_one_line(model, tmp_path):

@@ -16,7 +16,7 @@ from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.export import export_lstmvis
-from gatescope.engine.files import settled_name
+from gatescope.engine.files import partial_name, settled_name
 from gatescope.engine.other_dumps import open_states
 
 
@@ -103,6 +103,14 @@ def test_a_full_disk(tmp_path, small_dump, largest_file):
 def test_killed_at_any_write(tmp_path, small_dump):
     dump = small_dump(tmp_path / "s.zarr")
     assert_survives_kills(_export, lambda folder: (dump, folder), tmp_path, n_kills=2)
+
+
+def test_what_a_killed_program_left_of_any_of_the_files_is_removed(tmp_path, small_dump):
+    left = [partial_name(tmp_path / f"s.{suffix}") for suffix in ("h5", "dict", "yml")]
+    for path in left:
+        path.write_text("half")
+    export_lstmvis(small_dump(tmp_path / "states.zarr"), tmp_path / "s.h5")
+    assert not any(path.exists() for path in left)
 
 
 def test_scores_are_exported_and_are_no_states_to_look_at(tmp_path):

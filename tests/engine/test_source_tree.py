@@ -8,6 +8,7 @@ import pytest
 
 from gatescope.engine import source_tree
 from gatescope.engine.errors import InputError
+from gatescope.engine.files import partial_name
 from gatescope.engine.source_tree import TreeConfig, write_corpus
 
 
@@ -58,6 +59,15 @@ def test_what_is_written_into_the_tree_is_no_source(tree):
     first = write_corpus(tree, out, config)
     assert [file["path"] for file in first["files"]] == ["a.c", "b.c"]
     assert write_corpus(tree, out, config, overwrite=True) == first
+
+
+def test_what_a_killed_program_left_of_the_text_is_removed(tree, tmp_path):
+    left = [partial_name(tmp_path / name) for name in ("text", "text.manifest.json")]
+    other = partial_name(tmp_path / "another")
+    for path in (*left, other):
+        path.write_text("half")
+    write_corpus(tree, tmp_path / "text", TreeConfig())
+    assert not any(path.exists() for path in left) and other.exists()
 
 
 def test_a_text_that_is_there_is_left_or_refused(tree, tmp_path):
