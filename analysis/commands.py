@@ -127,7 +127,7 @@ def ablate(
     out = out or results
     own = {"labels": labels, "functions": functions}
     records = ablate_results(results, load_model(model, where), states, out, config, **own, seed=seed)
-    print_table(ablation_table(records))
+    print_table(ablation_table(records), least=120)
     say(f"ablation: {out / ABLATION}" + f"; {_for_the_report(out)}" * (out == results))
 
 

@@ -50,11 +50,16 @@ def device_of(name: Device) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
-def print_table(table: RenderableType) -> None:
-    """Print a table, or a text, as wide as the terminal, or as 120 columns where it goes elsewhere."""
+def print_table(table: RenderableType, least: int = 80) -> None:
+    """Print a table, or a text, as wide as the terminal, or as 120 columns where it goes elsewhere.
+
+    Args:
+        table: what to print.
+        least: columns without which names or scores would be left out; a terminal that has fewer wraps the lines.
+    """
     console = Console()
     # A pipe has no width of its own.
-    (console if console.is_terminal else Console(width=120)).print(table)
+    Console(width=max(console.width, least) if console.is_terminal else 120).print(table)
 
 
 def say(line: str) -> None:

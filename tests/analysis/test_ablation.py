@@ -278,6 +278,14 @@ def test_a_damaged_ablation_is_written_anew(world, tmp_path, capsys):
     assert not left.exists()
 
 
+def test_a_terminal_of_80_columns_shows_every_column(world, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    words = ["ablate", world / "results", "--model", world / "model", "--states", world / "states.zarr"]
+    assert main(list(map(str, [*words, "--out", tmp_path, "--hypothesis", "inside", "--units", "1"]))) == 0
+    assert "difference" in capsys.readouterr().out
+
+
 def test_a_folder_that_another_program_writes_is_refused_before_the_work(world, tmp_path, capsys, monkeypatch):
     def never(*_):
         raise AssertionError("it was computed")

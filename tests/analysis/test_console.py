@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gatescope.analysis.console import device_of, prepared
+from gatescope.analysis.console import device_of, prepared, print_table
 from gatescope.engine.errors import InputError
 
 
@@ -43,6 +43,17 @@ def test_a_seed_is_a_number_of_63_bits():
     for seed in (-1, 2**63):
         with pytest.raises(InputError, match=rf"--seed {seed}: expected a whole number from 0 to 2\^63 - 1"):
             prepared(print)(seed=seed)
+
+
+@pytest.mark.parametrize(("terminal", "columns", "width"), [(True, 40, 80), (True, 90, 90), (False, 40, 120)])
+def test_a_terminal_that_is_too_narrow_wraps_the_lines_of_a_table(monkeypatch, capsys, terminal, columns, width):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    print_table("x" * 500)
+    print_table("y" * 500, least=120)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines[0]) == width and len(lines[-2]) == 120
 
 
 @pytest.mark.parametrize("there", [False, True])
