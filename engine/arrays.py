@@ -96,7 +96,7 @@ def as_rows(X: Any) -> Any:
 def _unmasked(values: np.ma.MaskedArray, what: str) -> np.ndarray:
     """Return the values of a masked array that masks none."""
     if np.ma.getmaskarray(values).any():
-        raise InputError(f"{what} have masked values: give positions that do not count the sample_weight 0 instead")
+        raise InputError(f"{what} with masked values: give positions that do not count the sample_weight 0 instead")
     return np.asarray(values.data)
 
 

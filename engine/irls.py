@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -244,10 +245,10 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             )
 
     def _read_parameters(self, n_targets: int) -> np.ndarray:
-        if not self.tol > 0:
+        if not isinstance(self.tol, Real) or not self.tol > 0:
             raise InputError(f"tol is {self.tol}: expected a number above 0")
-        if not self.max_iter >= 1:
-            raise InputError(f"max_iter is {self.max_iter}: expected at least 1 step")
+        if not isinstance(self.max_iter, Integral) or self.max_iter < 1:
+            raise InputError(f"max_iter is {self.max_iter}: expected a whole number of steps, at least 1")
         return inverse_penalties(self.C, n_targets)
 
     def _told(self, C: np.ndarray, class_weight: ClassWeight, X: Any) -> list[float]:

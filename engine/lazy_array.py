@@ -70,7 +70,7 @@ class LazyArray:
                 return self._slice(start, max(start, stop), columns)
             rows = np.arange(start, stop, step)
         index = np.asarray(rows)
-        values = self._gather(self._row_numbers(np.atleast_1d(index)), columns)
+        values = self._gather(self._numbers("rows", np.atleast_1d(index), len(self)), columns)
         return values if index.ndim else values[0]
 
     def read_into(self, out: np.ndarray, start: int) -> None:
@@ -101,20 +101,6 @@ class LazyArray:
         rows = key[0] if key else slice(None)
         return rows, key[1] if len(key) > 1 else None
 
-    def _row_numbers(self, index: np.ndarray) -> np.ndarray:
-        if index.dtype == bool:
-            if index.shape != (len(self),):
-                raise IndexError(f"{self.name} has {len(self)} rows: a mask of shape {index.shape} does not fit")
-            return np.flatnonzero(index)
-        if index.ndim != 1 or (index.size and index.dtype.kind not in "iu"):
-            raise IndexError(
-                f"{self.name}: rows are a slice, integers or a mask, not {index.dtype} of shape {index.shape}"
-            )
-        if index.size and not (-len(self) <= index.min() and index.max() < len(self)):
-            raise IndexError(f"{self.name} has rows 0 to {len(self) - 1}, not {index.min()} to {index.max()}")
-        index = index.astype(np.int64)
-        return np.where(index < 0, index + len(self), index)
-
     def _column_numbers(self, columns: Any) -> Any:
         """Return a choice of columns as None for all, a slice, an integer or integers [C]."""
         if columns is None or (isinstance(columns, slice) and columns == slice(None)):
@@ -124,10 +110,24 @@ class LazyArray:
         if isinstance(columns, slice):
             return columns
         index = np.asarray(columns)
-        chosen = np.arange(self.shape[1])[index if index.size else index.astype(np.int64)]
-        if chosen.ndim > 1:
-            raise IndexError(f"{self.name}: columns are a slice, integers or a mask, not of shape {index.shape}")
-        return chosen if chosen.ndim else int(chosen)
+        numbers = self._numbers("columns", np.atleast_1d(index), self.shape[1])
+        return numbers if index.ndim else int(numbers[0])
+
+    def _numbers(self, what: str, index: np.ndarray, size: int) -> np.ndarray:
+        """Return a choice of rows or columns, integers [n] or a mask, as int64 from 0 on."""
+        if index.dtype == bool:
+            if index.shape != (size,):
+                raise IndexError(f"{self.name} has {size} {what}: a mask of shape {index.shape} does not fit")
+            return np.flatnonzero(index)
+        if index.ndim != 1 or (index.size and index.dtype.kind not in "iu"):
+            raise IndexError(
+                f"{self.name}: {what} are a slice, integers or a mask, not {index.dtype} of shape {index.shape}"
+            )
+        wrong = index[(index < -size) | (index >= size)]
+        if wrong.size:
+            raise IndexError(f"{self.name} has {what} 0 to {size - 1}, not {wrong[0]}")
+        index = index.astype(np.int64)
+        return np.where(index < 0, index + size, index)
 
     def _width_of(self, columns: Any) -> tuple[int, ...]:
         return self.shape[1:] if columns is None else np.arange(self.shape[1])[columns].shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,11 @@ def inverse_penalties(C: Any, n_targets: int) -> np.ndarray:
     Raises:
         InputError: it is neither a number above 0 nor one for each.
     """
-    values = np.asarray(C, dtype=np.float64)
+    try:
+        values = np.asarray(C, dtype=np.float64)
+    except (TypeError, ValueError):
+        # No numbers at all.
+        values = np.full((), np.nan)
     if values.shape not in ((), (n_targets,)) or not (values > 0).all():
         raise InputError(f"C is {C}: expected a number above 0, or one for each of {n_targets} columns of Y")
     return np.broadcast_to(values, (n_targets,))
@@ -103,7 +108,7 @@ def _class_factors(class_weight: ClassWeight, totals: np.ndarray) -> np.ndarray:
     if isinstance(class_weight, Mapping):
         factors = np.ones_like(totals)
         for label, factor in class_weight.items():
-            if not np.isfinite(factor) or factor < 0:
+            if not isinstance(factor, Real) or not np.isfinite(factor) or factor < 0:
                 raise InputError(f"class_weight of class {label!r} is {factor}: expected a finite number, at least 0")
             factors[int(label)] = factor
         return factors

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -175,10 +176,17 @@ def describe(
         A line for each direction.
 
     Raises:
-        ValueError: for a cell that is none of these.
+        ValueError: for a cell that is none of these, a size below 1, or what is no dtype or no `Device`.
     """
     if cell not in N_GATES:
         raise ValueError(f"describe: cell: expected one of {', '.join(N_GATES)}, got {cell!r}")
+    for name, size in (("n_rows", n_rows), ("hidden", hidden), ("layers", layers), ("n_steps", n_steps)):
+        if not isinstance(size, Integral) or size < 1:
+            raise ValueError(f"describe: {name}: expected a whole number of at least 1, got {size!r}")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"describe: dtype: expected one of floating point, such as torch.bfloat16, got {dtype!r}")
+    if not isinstance(device, Device | None):
+        raise ValueError(f"describe: device: expected a Device, such as gatescope.kernels.gpu.H200, got {device!r}")
     if device is None:
         device = current_device() if torch.cuda.is_available() else H200
     lines = []

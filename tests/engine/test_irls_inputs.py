@@ -191,7 +191,11 @@ def broken(X, value, row, column):
         ({"C": 0.0}, lambda X, Y: (X, Y), "C is 0.0"),
         ({"C": [1.0, 2.0, 3.0]}, lambda X, Y: (X, Y), "one for each of 2 columns of Y"),
         ({"tol": 0}, lambda X, Y: (X, Y), "tol is 0"),
+        ({"tol": None}, lambda X, Y: (X, Y), "tol is None: expected a number above 0"),
         ({"max_iter": 0}, lambda X, Y: (X, Y), "max_iter is 0"),
+        ({"max_iter": 1.5}, lambda X, Y: (X, Y), "max_iter is 1.5: expected a whole number"),
+        ({"C": "a"}, lambda X, Y: (X, Y), "C is a: expected a number above 0"),
+        ({"class_weight": {0: "a"}}, lambda X, Y: (X, Y), "class_weight of class False is a: expected a finite number"),
         ({"class_weight": "even"}, lambda X, Y: (X, Y), "class_weight 'even' is unknown"),
         ({"class_weight": {7: 1.0}}, lambda X, Y: (X, Y), "class_weight names the class 7"),
         ({"class_weight": {1: -1.0}}, lambda X, Y: (X, Y), "expected a finite number"),
@@ -296,7 +300,7 @@ def test_masks_are_refused_and_masked_arrays_without_one_are_taken():
     some[3] = True
     masked = np.ma.array(X, mask=np.repeat(some[:, None], 3, axis=1)), np.ma.array(y, mask=some)
     for given in ((masked[0], y), (X, masked[1]), (X, y, np.ma.array(np.ones(50), mask=some))):
-        with pytest.raises(InputError, match="have masked values"):
+        with pytest.raises(InputError, match="with masked values"):
             LogisticProbes().fit(*given)
 
 

@@ -161,13 +161,14 @@ def test_read_into_columns_of_a_wider_array(any_layout):
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        (N, "rows 0 to 52"),
-        ([0, -N - 1], "rows 0 to 52"),
+        (N, "has rows 0 to 52, not 53$"),
+        ([0, -N - 1], "has rows 0 to 52, not -54$"),
         (np.zeros(3, bool), "mask of shape"),
         ([[1, 2]], "slice, integers or a mask"),
         ([0.5], "slice, integers or a mask"),
-        ((slice(0, 9), H), "index 7"),
-        ((slice(0, 9), [H]), "index 7"),
+        ((slice(0, 9), H), "has columns 0 to 6, not 7$"),
+        ((slice(0, 9), [0, -H - 1]), "has columns 0 to 6, not -8$"),
+        ((slice(0, 9), np.zeros(3, bool)), "has 7 columns: a mask of shape"),
     ],
 )
 def test_rows_that_are_not_there(array, key, message):

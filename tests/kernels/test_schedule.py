@@ -234,6 +234,16 @@ def test_describe_takes_the_current_gpu():
     assert describe("lstm", 128, 512, torch.bfloat16) == describe("lstm", 128, 512, torch.bfloat16, current_device())
 
 
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("n_rows", 0), ("hidden", 512.0), ("layers", 0), ("n_steps", -1), ("dtype", "float16"), ("device", "cuda")],
+)
+def test_what_describes_no_layer_is_named(name, given):
+    wanted = {"n_rows": 128, "hidden": 512, "dtype": torch.float16, "device": H200}
+    with pytest.raises(ValueError, match=f"describe: {name}: expected .*, got {given!r}"):
+        describe("lstm", **(wanted | {name: given}))
+
+
 def test_an_unknown_cell_is_named():
     with pytest.raises(ValueError, match="describe: cell: expected one of lstm, gru, rnn, got 'LSTM'"):
         describe("LSTM", 128, 512, torch.float16, H200)
