@@ -27,6 +27,7 @@ from gatescope.analysis.probe_config import ProbeConfig, sha256_of
 from gatescope.analysis.read_results import read_records
 from gatescope.analysis.results import ABLATION, Record, Verdict, headline, leading, verdict
 from gatescope.analysis.split import groups_of, split_sequences
+from gatescope.engine.counted import counted
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import remove_partial_of, write_json
@@ -80,9 +81,10 @@ def ablate_results(
     reading = ClampedReading(trained, dump, chosen, asked.alignment, test, config.length)
     for record, n_holds in zip(records, reading.counts[1:].sum(axis=1), strict=False):
         if not n_holds:
+            read = counted(int(reading.counts[0].sum()), "character that is", "characters that are")
             raise InputError(
-                f"{record['hypothesis']} holds at none of the {int(reading.counts[0].sum()):,} characters that are "
-                "read: give more --sequences or --length, or name other hypotheses"
+                f"{record['hypothesis']} holds at none of the {read} read: give more --sequences or --length, or name "
+                "other hypotheses"
             )
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):

@@ -11,6 +11,7 @@ from gatescope.analysis.read_results import read_ablation, read_results
 from gatescope.analysis.reproduction import CELLS, REPRODUCTION
 from gatescope.analysis.results import ABLATION, PROBING
 from gatescope.engine.checkpoint import standing
+from gatescope.engine.counted import counted
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import perplexity
@@ -75,8 +76,8 @@ def _model(path: Path) -> str:
     nats, exp = training["validation_nats"], perplexity(training["validation_nats"])
     return (
         f"{path}: model, {facts['layers']} x {facts['hidden']} {facts['cell']}, {facts['parameters']:,} parameters, "
-        f"{facts['vocabulary_size']} characters, trained on {trained.corpus['name']} "
-        f"({trained.corpus['characters']:,} characters)\n"
+        f"{counted(facts['vocabulary_size'], 'character')}, trained on {trained.corpus['name']} "
+        f"({counted(trained.corpus['characters'], 'character')})\n"
         f"  validation loss {nats:.4f} nats = {nats / math.log(2):.4f} bits per character, "
         f"perplexity {'beyond range' if exp is None else f'{exp:.3f}'}, at step {training['step']:,}\n"
         f"  weights sha256 {trained.weights_sha256}" + _steps_left(path)
@@ -95,13 +96,13 @@ def _states(place: str | Path, model: Path | None) -> str:
     source = open_states(place, finished=False)
     source.require_whole()
     arrays = ", ".join(f"{name} [{source.n_rows:,}, {source.array(name).shape[1]}]" for name in source.names)
-    sequences = f"{len(source.sequence_starts) - 1:,} sequences"
+    sequences = counted(len(source.sequence_starts) - 1, "sequence")
     if not isinstance(source, StateDump):
         if model is not None:
             raise InputError(f"--model: {place} does not say which model it is of; leave it out")
         known = "with text" if source.vocabulary else "with tokens" if source.tokens is not None else "without text"
         return (
-            f"{place}: states of another program, {source.n_rows:,} rows in {sequences}, {known}; all finite\n"
+            f"{place}: states of another program, {counted(source.n_rows, 'row')} in {sequences}, {known}; all finite\n"
             f"  {arrays}, {source.dtype}"
         )
     attributes = source.attributes
@@ -112,7 +113,7 @@ def _states(place: str | Path, model: Path | None) -> str:
     if weights != expected:
         raise InputError(f"{place} is of another model: its weights have sha256 {weights}, those of {model} {expected}")
     return (
-        f"{place}: state dump, {source.n_rows:,} characters in {sequences}, "
+        f"{place}: state dump, {counted(source.n_rows, 'character')} in {sequences}, "
         f"{kinds or 'made elsewhere'}, alignment {attributes.get('alignment', 'unknown')}; whole\n"
         f"  {arrays}, {source.dtype}\n"
         f"  weights sha256 {weights}" + (f", those of {model}" if model else "")
@@ -124,6 +125,6 @@ def _results(path: Path) -> str:
     names = {record["hypothesis"] for record in records}
     states = list(dict.fromkeys(record["states"] for record in records))
     statuses = Counter(record["status"] for record in records)
-    return f"{path}: results of {len(names)} hypotheses on {', '.join(states)}: {len(records)} fits, " + ", ".join(
-        f"{count} {status}" for status, count in statuses.most_common()
-    )
+    found = ", ".join(f"{count} {status}" for status, count in statuses.most_common())
+    asked, fits = counted(len(names), "hypothesis", "hypotheses"), counted(len(records), "fit")
+    return f"{path}: results of {asked} on {', '.join(states)}: {fits}, {found}"

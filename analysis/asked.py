@@ -17,6 +17,7 @@ from gatescope.analysis.labels import Labels, label_dump, side_by_side
 from gatescope.analysis.language import detect_language
 from gatescope.analysis.own_hypotheses import load_functions, pattern
 from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.engine.counted import counted
 from gatescope.engine.errors import InputError
 from gatescope.engine.log import log
 from gatescope.engine.state_source import StateSource
@@ -73,8 +74,8 @@ def planned(dump: StateSource, config: ProbeConfig, table: LabelTable | None) ->
     if dump.vocabulary is None:
         if asked or table is None:
             raise InputError(
-                f"{dump.name} has no text to evaluate hypotheses on: give one of {dump.n_rows} characters with --text, "
-                "or hypotheses of your own with --labels, which may be the same file"
+                f"{dump.name} has no text to evaluate hypotheses on: give one of {counted(dump.n_rows, 'character')} "
+                "with --text, or hypotheses of your own with --labels, which may be the same file"
             )
         return [], "any"
     language = language_of(dump)
@@ -137,7 +138,7 @@ def labelled_rows(
     labelled = [each.name for each in (*boolean.hypotheses, *continuous.hypotheses)]
     log(log_path, "label", seconds=seconds, language=language, hypotheses=labelled, failed=failed)
     if not labelled:
-        raise InputError(f"none of the {len(hypotheses)} hypotheses could be evaluated: see the lines above")
+        raise InputError("no hypothesis could be evaluated: see the lines above")
     return boolean, continuous, failed
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from gatescope.analysis.results import NOT_EVALUATED
 from gatescope.analysis.study import Study
+from gatescope.engine.counted import counted
 from gatescope.engine.evaluate import perplexity
 
 
@@ -69,5 +70,5 @@ def reading(study: Study, language: str) -> str:
     each = f"{shortest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"
     tested = "all tested in turn" if len(study.folds) > 1 else f"{len(study.test):,} of them tested"
     text = "no text" if study.dump.vocabulary is None else f"text: {language}"
-    rows = f"{study.dump.n_rows:,} rows in {len(lengths):,} sequences of {each}, {tested}"
+    rows = f"{counted(study.dump.n_rows, 'row')} in {counted(len(lengths), 'sequence')} of {each}, {tested}"
     return f"{study.dump.name}: {rows}; {text}; states: {', '.join(study.state_sets)}"

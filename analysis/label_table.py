@@ -23,6 +23,7 @@ import numpy as np
 
 from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.labels import Labels
+from gatescope.engine.counted import counted
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import UNREADABLE, local_path, unreadable
 
@@ -248,7 +249,8 @@ def _labels_of(path: Path, name: str, values: np.ndarray) -> Iterator[tuple[str,
     words = np.unique(values[defined])
     if len(words) > MOST_WORDS:
         raise InputError(
-            f"--labels {path}: {name} has {len(words)} different words, expected classes, at most {MOST_WORDS}"
+            f"--labels {path}: {name} has {counted(len(words), 'different word')}, such as {str(words[0])[:40]!r}: "
+            f"expected numbers, or at most {MOST_WORDS:,} words; leave the column out"
         )
     for word in words:
         yield "boolean", f"{name}={word}", values == word, defined

@@ -35,6 +35,7 @@ from gatescope.analysis.saturation import saturation
 from gatescope.analysis.significance import benjamini_hochberg
 from gatescope.analysis.split import FEWEST_DOCUMENTS, divides_documents, groups_of, split_sequences
 from gatescope.analysis.state_sets import state_sets
+from gatescope.engine.counted import counted
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_atomic, write_json
 from gatescope.engine.location import local_path
@@ -105,7 +106,10 @@ def probe_dump(
     dump = open_states(states, read, table.sequence_ids if table else None)
     dump.require_whole()
     if table and len(table.boolean.values) != dump.n_rows:
-        raise InputError(f"--labels {labels} has {len(table.boolean.values)} rows, and {states} has {dump.n_rows}")
+        raise InputError(
+            f"--labels {labels} has {counted(len(table.boolean.values), 'row')}, and {states} has {dump.n_rows:,}: "
+            "give a row for each state, below the names of the columns"
+        )
     plan = planned(dump, config, table)
     split_sequences(groups_of(dump), config.test_share, seed, config.folds)
     if config.alignment == "pre":
@@ -217,18 +221,17 @@ def _warn_of_few(study: Study, more: str, warn: Callable[[str], None]) -> None:
     from gatescope.analysis.scorer import FEWEST_GROUPS
 
     if divides_documents(study.dump):
+        documents = counted(len(study.dump.document_starts) - 1, "document is", "documents are")
         warn(
-            f"{len(study.dump.document_starts) - 1} documents are too few to keep each whole: sequences that follow "
-            f"each other train and test probes, and count as independent; with {FEWEST_DOCUMENTS} documents they do not"
+            f"{documents} too few to keep each whole: sequences that follow each other train and test probes, and "
+            f"count as independent; with {FEWEST_DOCUMENTS} documents they do not"
         )
     n_columns, n_training = len(study.columns(study.main_set)), len(np.unique(study.group_of[study.train]))
     if study.config.standard_errors and n_training <= n_columns:
         warn(f"--standard-errors: {n_training} sequences (documents) for {n_columns} units: errors come out too small")
     if study.n_tested < FEWEST_GROUPS:
-        warn(
-            f"{study.n_tested} sequences (documents) are tested, and intervals, without which nothing is known, need "
-            f"{FEWEST_GROUPS}: {more}"
-        )
+        tested = counted(study.n_tested, "sequence (document) is", "sequences (documents) are")
+        warn(f"{tested} tested, and intervals, without which nothing is known, need {FEWEST_GROUPS}: {more}")
 
 
 def _warn_of_columns(table: LabelTable, warn: Callable[[str], None]) -> None:

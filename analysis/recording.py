@@ -14,6 +14,7 @@ from gatescope.analysis.console import Device, device_of, say, warn
 from gatescope.analysis.language import detect_language
 from gatescope.engine.concat import concatenate
 from gatescope.engine.corpus import survey_corpus
+from gatescope.engine.counted import counted
 from gatescope.engine.export import export_lstmvis
 from gatescope.engine.extract import ExtractConfig, extract_states
 from gatescope.engine.processes import joined, place
@@ -44,7 +45,8 @@ def corpus(
     kept = "; left as it was" if out.exists() and not overwrite else ""
     manifest = write_corpus(tree, out, config, seed, overwrite=overwrite)
     left_out = f", {len(manifest['left_out'])} left out (see the manifest)" if manifest["left_out"] else ""
-    say(f"{out}: {manifest['characters']:,} characters of {len(manifest['files']):,} files{left_out}{kept}")
+    text, files = counted(manifest["characters"], "character"), counted(len(manifest["files"]), "file")
+    say(f"{out}: {text} of {files}{left_out}{kept}")
 
 
 def train(
@@ -105,7 +107,7 @@ def sample(
         rows = sample_states(load_model(model, where), out, config, seed=seed, overwrite=overwrite)
         if place()[0] > 0:
             return
-    say(f"{out}: {rows:,} characters")
+    say(f"{out}: {counted(rows, 'character')}")
 
 
 def extract(
@@ -131,7 +133,7 @@ def extract(
         rows = extract_states(load_model(model, where), texts, out, config, overwrite=overwrite)
         if place()[0] > 0:
             return
-    say(f"{out}: {rows:,} characters" + f" of {len(texts):,} documents" * (len(texts) > 1))
+    say(f"{out}: {counted(rows, 'character')}" + f" of {len(texts):,} documents" * (len(texts) > 1))
 
 
 def export(states: Positional[str], file: Positional[Path], overwrite: bool = False) -> None:
@@ -155,4 +157,4 @@ def concat(states: Positional[tuple[Path, ...]], out: Path, overwrite: bool = Fa
         overwrite: start anew whatever --out holds.
     """
     rows = concatenate(states, out, overwrite=overwrite)
-    say(f"{out}: {rows:,} characters of {len(states)} dumps")
+    say(f"{out}: {counted(rows, 'character')} of {counted(len(states), 'dump')}")

@@ -16,6 +16,7 @@ from gatescope.analysis.probe_config import ProbeConfig, probe_settings
 from gatescope.analysis.split import split_sequences
 from gatescope.analysis.state_sets import state_sets
 from gatescope.engine.corpus import Survey, survey_corpus, vocabulary_of
+from gatescope.engine.counted import counted
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.record import captured_arrays
@@ -82,7 +83,7 @@ def run_stages(
         rows = sample_states(
             load_model(out / "model", device), out / "states.zarr", sample, seed=seed, log_path=log_path
         )
-        say(f"states: {out / 'states.zarr'}, {rows:,} characters")
+        say(f"states: {out / 'states.zarr'}, {counted(rows, 'character')}")
         try:
             dump = StateDump.open(out / "states.zarr")
             plan = planned(dump, probe, None)

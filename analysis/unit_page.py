@@ -13,6 +13,7 @@ from rich.text import Text
 from gatescope.analysis.coloured_text import LIGHT, SIGNS, activation_colouring, printable, runs, tint, visible
 from gatescope.analysis.results import score
 from gatescope.analysis.unit_view import Place, Told, UnitView
+from gatescope.engine.counted import counted
 
 # Characters that are named at each end of the list.
 N_CHARACTERS = 6
@@ -38,10 +39,10 @@ def unit_page(view: UnitView) -> Group:
 
 
 def _summary(view: UnitView) -> str:
-    memory = f"after {view.memory} characters" if view.memory else "later than can be seen"
+    memory = f"after {counted(view.memory, 'character')}" if view.memory else "later than can be seen"
     return (
-        f"{visible(view.name)} on {view.n_rows:,} characters of {view.n_sequences:,} sequences: mean {view.mean:.2f}, "
-        f"standard deviation {view.sd:.2f}, from {view.least:.2f} to {view.greatest:.2f}.\n"
+        f"{visible(view.name)} on {counted(view.n_rows, 'character')} of {counted(view.n_sequences, 'sequence')}: "
+        f"mean {view.mean:.2f}, standard deviation {view.sd:.2f}, from {view.least:.2f} to {view.greatest:.2f}.\n"
         f"Its autocorrelation falls below 1/e {memory}; {score(view.of_last_character)} of its variance is of the "
         "character that was read last."
     )

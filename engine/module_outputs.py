@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+from gatescope.engine.counted import counted
 from gatescope.engine.errors import InputError
 
 # Of each array: a module, and what takes the recorded part of its output.
@@ -140,8 +141,9 @@ def joined(array: str, calls: list[Call], shape: tuple[int, ...], layout: str) -
     n_sequences, n_rows = whole.shape[:2]
     if n_sequences != shape[0] or (n_rows != shape[1] and (lengths is None or n_rows > shape[1])):
         raise InputError(
-            f"{array}: its module put out {n_sequences} sequences of {n_rows} rows, and the tokens are {shape[0]} of "
-            f"{shape[1]}: call add after every forward pass, or see layout"
+            f"{array}: its module put out {counted(n_sequences, 'sequence')} of {counted(n_rows, 'row')}"
+            f"{f' in {len(calls)} calls' if len(calls) > 1 else ''}, and the tokens are {shape[0]} of {shape[1]}: call "
+            "add after every forward pass, or see layout"
         )
     return whole, lengths
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gatescope.engine.counted import counted
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
 from gatescope.engine.other_sequences import Cube
@@ -83,8 +84,8 @@ def text_of_file(name: str, path: str | os.PathLike[str], n_rows: int) -> tuple[
         raise InputError(f"--text {path} cannot be read: {error.strerror}") from None
     if len(text) != n_rows:
         more = [f"{text.count(sign)} of them {word}" for sign, word in EASILY_MISSED.items() if sign in text]
-        found = f"{len(text)} characters" + (f" ({', '.join(more)})" if more else "")
-        raise InputError(f"--text {path} has {found}, and {name} has {n_rows} rows")
+        found = counted(len(text), "character") + (f" ({', '.join(more)})" if more else "")
+        raise InputError(f"--text {path} has {found}, and {name} has {counted(n_rows, 'row')}")
     codes, tokens = np.unique(np.frombuffer(text.encode("utf-32-le"), "<u4"), return_inverse=True)
     return tokens.astype(np.uint32), [chr(code) for code in codes]
 

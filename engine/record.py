@@ -62,7 +62,8 @@ def captured_arrays(architecture: Architecture, capture: Collection[str]) -> dic
     scores = [name for name in SCORES if name in capture]
     if not names and not scores:
         raise InputError(
-            f"--capture {' '.join(capture)}: a {architecture.cell} has {', '.join(architecture.states)}"
+            " ".join(("--capture", *capture))
+            + f": a {architecture.cell} has {', '.join(architecture.states)}"
             + (" and gates" if architecture.gates else " and no gates")
         )
     arrays = {f"layer{layer}/{name}": architecture.hidden for layer in range(architecture.layers) for name in names}

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from gatescope.engine.blocked_array import BlockedArray, block_size
+from gatescope.engine.counted import counted
 from gatescope.engine.errors import InputError
 from gatescope.engine.read_ahead import read_ahead
 from gatescope.engine.sequence_rows import SequenceRows
@@ -125,7 +126,7 @@ class StateSource:
             InputError: the text is not known, or a token is outside the vocabulary.
         """
         if self.vocabulary is None:
-            raise InputError(f"{self.name} has no text: give one of {self.n_rows} characters with --text")
+            raise InputError(f"{self.name} has no text: give one of {counted(self.n_rows, 'character')} with --text")
         codes = np.array([ord(character) for character in self.vocabulary], dtype="<u4")
         tokens = self.tokens_of(start, stop)
         if tokens.size and tokens.max() >= len(codes):

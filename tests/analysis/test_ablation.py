@@ -300,7 +300,7 @@ def test_a_folder_that_another_program_writes_is_refused_before_the_work(world, 
 
 def test_a_hypothesis_that_holds_nowhere_in_what_is_read_is_named(world, capsys):
     ablate(world, "--hypothesis", "inside", "a", "--sequences", "1", "--length", "2", code=2)
-    assert "holds at none of the 1 characters that are read" in capsys.readouterr().err
+    assert "holds at none of the 1 character that is read" in capsys.readouterr().err
     assert not (world / "out").exists()
 
 

@@ -172,7 +172,11 @@ BAD = [
     ("damaged.npz", b"PK\3\4", "cannot be read"),
     ("only.csv", b"sequence_id\n1\n2\n", "no column of labels, only sequence_id"),
     ("infinite.csv", b"a\n2\ninf\n", "a is inf in row 1"),
-    ("texts.csv", b"a\n" + b"".join(b"word%d\n" % i for i in range(1001)), "a has 1001 different words"),
+    (
+        "texts.csv",
+        b"a\n" + b"".join(b"word%d\n" % i for i in range(1001)),
+        "a has 1,001 different words, such as .word0.: expected numbers",
+    ),
     ("header.csv", b"a,b\n", "rows|no column"),
 ]
 

@@ -52,7 +52,7 @@ def test_states_of_another_program_are_probed(tmp_path, capsys, suffix):
     assert main([*words, "--C", "2", "--out", str(tmp_path / "r")]) == 2
     assert "probe.C = 1.0" in capsys.readouterr().err
     assert main(["info", str(path)]) == 0
-    assert "states of another program, 600 rows in 1 sequences, without text; all finite" in capsys.readouterr().out
+    assert "states of another program, 600 rows in 1 sequence, without text; all finite" in capsys.readouterr().out
 
 
 def test_a_text_and_labels_beside_states_of_another_program(tmp_path):

@@ -36,6 +36,13 @@ BAD = [
     ),
     (
         lambda model, recording: (
+            [model(torch.zeros(1, 3, dtype=torch.long)) for _ in range(2)],
+            recording.add(np.zeros((1, 3), int)),
+        ),
+        "1 sequence of 6 rows in 2 calls, and the tokens are 1 of 3",
+    ),
+    (
+        lambda model, recording: (
             model(torch.zeros(2, 3, dtype=torch.long)),
             recording.add(np.zeros((2, 3), int), [4, 1]),
         ),
