@@ -15,6 +15,7 @@ from gatescope.analysis.language import detect_language
 from gatescope.engine.concat import concatenate
 from gatescope.engine.corpus import survey_corpus
 from gatescope.engine.counted import counted
+from gatescope.engine.dump import StateDump
 from gatescope.engine.export import export_lstmvis
 from gatescope.engine.extract import ExtractConfig, extract_states
 from gatescope.engine.processes import joined, place
@@ -156,5 +157,8 @@ def concat(states: Positional[tuple[Path, ...]], out: Path, overwrite: bool = Fa
         out: the dump to write; the first of the dumps itself to append the others to it.
         overwrite: start anew whatever --out holds.
     """
+    appends = len(states) > 1 and out.resolve() == states[0].resolve()
+    before = StateDump.open(out).n_rows if appends else None
     rows = concatenate(states, out, overwrite=overwrite)
-    say(f"{out}: {counted(rows, 'character')} of {counted(len(states), 'dump')}")
+    added = "; it ended with the others already" if rows == before else ""
+    say(f"{out}: {counted(rows, 'character')} of {counted(len(states), 'dump')}{added}")
