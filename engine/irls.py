@@ -115,6 +115,10 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             InputError: shapes that do not match, NaN or infinity in X (with row and column) or in the weights, weights
                 [N] that are zero everywhere, labels other than two classes, or a parameter out of range.
         """
+        return self._fit(X, y, sample_weight)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> LogisticProbes:
+        """Fit all hypotheses, for `fit` and `fit_path`."""
         processes = Processes(self.distributed)
         # Labels and weights are worked on where X lies, as X is.
         with torch_memory(X):
@@ -163,7 +167,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             probes = clone(self).set_params(C=C, warm_start=True)
             if path:
                 probes.coef_, probes.intercept_ = path[-1].coef_, path[-1].intercept_
-            path.append(probes.fit(X, y, sample_weight).set_params(warm_start=self.warm_start))
+            path.append(probes._fit(X, y, sample_weight).set_params(warm_start=self.warm_start))
         return path
 
     def standard_errors(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> StandardErrors:
@@ -241,7 +245,8 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
                 f"{len(bad)} of {len(self.status_)} probes did not converge ({counts}; the first is hypothesis "
                 f"{bad[0]}): {' or '.join(advice)}; see status_",
                 ConvergenceWarning,
-                stacklevel=3,
+                # Who called `fit` or `fit_path`.
+                stacklevel=4,
             )
 
     def _read_parameters(self, n_targets: int) -> np.ndarray:

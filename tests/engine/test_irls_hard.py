@@ -281,6 +281,14 @@ def test_steps_run_out_with_one_warning_for_all():
     assert np.isfinite(probes.coef_).all()
 
 
+def test_the_warning_is_of_the_line_that_asked_for_the_fit():
+    X, Y = make_problem(500, 10, 4)
+    for fit in (LogisticProbes(max_iter=2).fit, lambda X, Y: LogisticProbes(max_iter=2).fit_path(X, Y, [1.0])):
+        with pytest.warns(ConvergenceWarning) as caught:
+            fit(X, Y)
+        assert [each.filename for each in caught] == [__file__]
+
+
 def test_more_steps_are_not_advised_where_none_would_help():
     rng = np.random.default_rng(0)
     X = 1e4 * rng.normal(size=2) + 1e-3 * rng.normal(size=(1500, 2))
