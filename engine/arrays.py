@@ -10,6 +10,7 @@ import scipy.sparse
 import torch
 
 from gatescope.engine.errors import InputError
+from gatescope.engine.lazy_array import LazyArray
 from gatescope.engine.state_source import StateSource
 
 # Below this many values torch converts on the calling thread (its grain size).
@@ -63,6 +64,9 @@ def as_rows(X: Any) -> Any:
         raise InputError("X is a sparse matrix: the solver needs a dense array, such as X.toarray()")
     if isinstance(X, StateSource):
         raise InputError(f"X is a state dump: choose its arrays, such as dump.states([{X.names[0]!r}])")
+    if isinstance(X, tuple) and any(isinstance(each, LazyArray) for each in X):
+        names = [each.name for each in X if isinstance(each, LazyArray)]
+        raise InputError(f"X is a tuple of lazy arrays: take one of them, or dump.states({names})")
     if isinstance(X, torch.Tensor):
         X = _from_torch(X)
     elif isinstance(X, np.ma.MaskedArray):

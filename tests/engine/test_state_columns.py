@@ -104,6 +104,10 @@ def test_all_of_it_at_once(dump):
         (lambda dump: dump.states([]), "no array of .* is named: it has layer0/h, layer0/c"),
         (lambda dump: dump.states(NAMES).rows(10, N + 1), f"has no rows 10 to {N + 1}"),
         (lambda dump: dump.states(NAMES).rows(-1, 5), "has no rows -1 to 5"),
+        (
+            lambda dump: LogisticProbes().fit(dump["h"], np.zeros((N, 1), bool)),
+            r"X is a tuple of lazy arrays: take one of them, or dump\.states\(\['layer0/h'\]\)",
+        ),
         (lambda dump: LogisticProbes().fit(dump, np.zeros((N, 1), bool)), r"X is a state dump: .*\.states\("),
     ],
 )
