@@ -113,7 +113,7 @@ def require_free(path: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise InputError(f"{path} is there already: choose another path, or overwrite=True")
-    read_group(path)
+    _require_dump(path)
 
 
 @contextmanager
@@ -218,13 +218,21 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
+def _require_dump(path: Path) -> None:
+    """Check that what is there may be written to, or over."""
+    try:
+        read_group(path)
+    except InputError as error:
+        raise InputError(f"{error}; only a dump is written over: choose another path, or remove this") from None
+
+
 def _lock(path: Path) -> int:
     """Reserve a dump for this writer; the system lets go of it when the program ends, however it ends.
 
     Returns:
         A descriptor of the folder; closing it frees the dump.
     """
-    read_group(path)
+    _require_dump(path)
     try:
         return reserve(path)
     except BlockingIOError:
