@@ -116,7 +116,7 @@ def _labels(
     for path, digest in ((asked.functions, "functions_sha256"), (labels, "labels_sha256")):
         if path and sha256_of(path) != settings.get(digest):
             raise InputError(f"{path} is not the file that the probe read: give that file, or probe again")
-    table = read_labels(labels) if labels else None
+    table = read_labels(labels, {*names, *asked.hypotheses}) if labels else None
     hypotheses, _ = planned(dump, asked, table)
     found, _, failed = label_dump(dump, [each for each in hypotheses if each.name in names])
     if table:

@@ -14,7 +14,7 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,13 @@ class LabelTable:
         return [each.name for labels in (self.boolean, self.continuous) for each in labels.hypotheses]
 
 
-def read_labels(path: str | os.PathLike[str]) -> LabelTable:
+def read_labels(path: str | os.PathLike[str], asked: Collection[str] = ()) -> LabelTable:
     """Read a file of labels.
+
+    Args:
+        path: of the file.
+        asked: names of hypotheses. Where some are of its columns, others that hold no labels, such as words of a text
+            or dates, are passed over; else all have to hold some.
 
     Raises:
         InputError: the file cannot be read, has no label, or columns of different length.
@@ -92,12 +97,21 @@ def read_labels(path: str | os.PathLike[str]) -> LabelTable:
         )
     ids = next((columns[name] for name in IDS if name in columns), None)
     found: dict[str, list[tuple[str, np.ndarray, np.ndarray]]] = {"boolean": [], "continuous": []}
+    named = {each.partition("=")[0] for each in asked} | set(asked)
+    needless = set(columns) - named if named & set(columns) else set()
     for name, values in columns.items():
-        if name not in NOT_LABELS:
-            for kind, label, numbers, defined in _labels_of(path, name, values):
-                # Of thousands of columns, most of which miss nothing, all that is known of this takes no memory.
-                where = np.broadcast_to(np.True_, len(defined)) if defined.all() else defined
-                found[kind].append((label, numbers, where))
+        if name in NOT_LABELS:
+            continue
+        try:
+            of_column = list(_labels_of(path, name, values))
+        except InputError:
+            if name in needless:
+                continue
+            raise
+        for kind, label, numbers, defined in of_column:
+            # Of thousands of columns, most of which miss nothing, all that is known of this takes no memory.
+            where = np.broadcast_to(np.True_, len(defined)) if defined.all() else defined
+            found[kind].append((label, numbers, where))
     names = [label for columns_of_kind in found.values() for label, _, _ in columns_of_kind]
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice:
@@ -250,7 +264,7 @@ def _labels_of(path: Path, name: str, values: np.ndarray) -> Iterator[tuple[str,
     if len(words) > MOST_WORDS:
         raise InputError(
             f"--labels {path}: {name} has {counted(len(words), 'different word')}, such as {str(words[0])[:40]!r}: "
-            f"expected numbers, or at most {MOST_WORDS:,} words; leave the column out"
+            f"expected numbers, or at most {MOST_WORDS:,} words; name others with --hypotheses"
         )
     for word in words:
         yield "boolean", f"{name}={word}", values == word, defined

@@ -100,7 +100,8 @@ def probe_dump(
     """
     read, results = read or ReadConfig(), local_path(results)
     labels = local_path(labels) if labels else None
-    table = columns_asked(read_labels(labels), config) if labels else None
+    asked = () if "auto" in config.hypotheses else config.hypotheses
+    table = columns_asked(read_labels(labels, asked), config) if labels else None
     if table:
         _warn_of_columns(table, warn)
     dump = open_states(states, read, table.sequence_ids if table else None)

@@ -181,6 +181,17 @@ BAD = [
 ]
 
 
+def test_columns_that_hold_no_labels_are_passed_over_where_others_are_asked(tmp_path):
+    words = [f"word{i}" for i in range(1001)]
+    table = {"lemma": words, "verb": [i % 2 for i in range(1001)], "tag": ["NN", "VB", "IN"] * 333 + ["NN", "NN"]}
+    pandas.DataFrame(table).to_parquet(tmp_path / "t.parquet")
+    for asked in (["verb"], ["tag=NN", "capitals"], ["tag=NN", "verb"]):
+        assert read_labels(tmp_path / "t.parquet", asked).names == ["verb", "tag=IN", "tag=NN", "tag=VB"]
+    for asked in ([], ["lemma"], ["lemma=word3", "verb"], ["capitals"]):
+        with pytest.raises(InputError, match="lemma has 1,001 different words"):
+            read_labels(tmp_path / "t.parquet", asked)
+
+
 @pytest.mark.parametrize(("name", "content", "message"), BAD, ids=[case[0] for case in BAD])
 def test_bad_files_are_one_line(tmp_path, name, content, message):
     if content is not None:

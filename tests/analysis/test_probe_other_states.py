@@ -98,6 +98,19 @@ def test_columns_of_a_table_are_chosen_by_name(tmp_path, capsys):
     assert not capsys.readouterr().err
 
 
+def test_a_column_that_holds_no_labels_matters_where_nothing_else_is_named(tmp_path, capsys):
+    states, labels = rows_of_another_program()
+    np.save(tmp_path / "h.npy", states)
+    pandas.DataFrame({**labels, "time": np.inf}).to_csv(tmp_path / "labels.csv", index=False)
+    words = ["probe", tmp_path / "h.npy", "--labels", tmp_path / "labels.csv", "--bootstrap", "20"]
+    for more in ([], ["--hypotheses", "auto", "flag"]):
+        assert main(list(map(str, [*words, *more, "--out", tmp_path / "r"]))) == 2
+        assert "time is inf in row 0" in capsys.readouterr().err
+    assert main(list(map(str, [*words, "--hypotheses", "flag", "--out", tmp_path / "r"]))) == 0
+    records = json.loads((tmp_path / "r" / "probes.json").read_text())
+    assert {record["hypothesis"] for record in records} == {"flag"}
+
+
 FOREIGN = [
     ("nothing to ask", [], "has no text to evaluate hypotheses on"),
     ("hypotheses without a text", ["--labels", "{labels}", "--hypotheses", "any"], "has no text"),
