@@ -156,7 +156,10 @@ def as_continuous(Y: Any) -> Any:
             raise TypeError("times have no zero: give numbers of a unit")
         values = Y.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"Unknown label type: Y has the dtype {Y.dtype}: expected real numbers ({error})") from error
+        raise InputError(
+            f"Unknown label type: Y has the dtype {Y.dtype}: expected real numbers ({error}); give undefined ones any "
+            "label and the sample weight 0"
+        ) from error
     return as_targets(values, len(values))
 
 

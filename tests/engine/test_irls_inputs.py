@@ -188,6 +188,7 @@ def broken(X, value, row, column):
         ({}, lambda X, Y: (X, Y, np.zeros(100)), "zero everywhere"),
         ({}, lambda X, Y: (X, np.arange(100) % 3), "y has 3 classes"),
         ({}, lambda X, Y: (X, np.where(Y[:, 0], "a", None)), "y has missing labels"),
+        ({}, lambda X, Y: (X, np.where(Y, True, None)), "undefined ones any label and the sample weight 0"),
         ({"C": 0.0}, lambda X, Y: (X, Y), "C is 0.0"),
         ({"C": [1.0, 2.0, 3.0]}, lambda X, Y: (X, Y), "one for each of 2 columns of Y"),
         ({"tol": 0}, lambda X, Y: (X, Y), "tol is 0"),
