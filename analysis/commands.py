@@ -28,7 +28,7 @@ from gatescope.analysis.results import ABLATION
 from gatescope.analysis.stages import run_stages
 from gatescope.analysis.table import paper_table
 from gatescope.engine.errors import InputError
-from gatescope.engine.files import remove_partial, remove_partial_of, write_json
+from gatescope.engine.files import remove_partial_of, write_json
 from gatescope.engine.other_dumps import ReadConfig, open_states
 from gatescope.engine.sample import SampleConfig
 from gatescope.engine.settings import read_config, remove
@@ -273,7 +273,4 @@ def _report(results: list[Path], out: Path) -> None:
     # Here because Matplotlib takes a second to import, and most commands draw nothing.
     from gatescope.analysis.report import write_report
 
-    if out.is_dir():
-        remove_partial_of(out / "report.html")
-        remove_partial(out / "figures")
     say(f"report: {write_report(results, out)}")

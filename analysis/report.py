@@ -41,8 +41,10 @@ from gatescope.analysis.results import (
     score,
     verdict,
 )
+from gatescope.engine.counted import counted
 from gatescope.engine.errors import InputError
-from gatescope.engine.files import write_atomic
+from gatescope.engine.files import remove_partial, remove_partial_of, write_atomic
+from gatescope.engine.folder_lock import locked
 from gatescope.engine.location import local_path
 
 # Of hypotheses that states do not know, the share that passes all the same: by the interval, and of folds as measured
@@ -63,7 +65,8 @@ def write_report(results: Sequence[Path], out: Path) -> Path:
         hold all.
 
     Raises:
-        InputError: a folder cannot be read as results, holds no record, or `out` is a file.
+        InputError: a folder cannot be read as results, holds no record, or `out` is a file or being written by another
+            program.
     """
     read, comparison, out = read_results(results), read_comparison(results), local_path(out)
     if not any(result.records for result in read):
@@ -72,11 +75,15 @@ def write_report(results: Sequence[Path], out: Path) -> Path:
         raise InputError(f"{out} is a file: give a folder")
     texts = _excerpts(read)
     page = _page(read, texts, pairs_of(read), comparison)
+    path, figures = out / "report.html", out / "figures"
     # Only now: what cannot be read leaves nothing behind.
     out.mkdir(parents=True, exist_ok=True)
-    write_figures(read, [pair for _, pairs in texts[:MOST_TEXTS] for pair in pairs], out / "figures")
-    path = out / "report.html"
-    write_atomic(path, page.encode("utf-8"))
+    with locked(out):
+        # Of a report that was killed.
+        remove_partial_of(path)
+        remove_partial(figures)
+        write_figures(read, [pair for _, pairs in texts[:MOST_TEXTS] for pair in pairs], figures)
+        write_atomic(path, page.encode("utf-8"))
     return path
 
 
@@ -132,17 +139,17 @@ def _answer(result: Result, several: bool) -> str:
     judged = [(record, verdict(record)) for record in records]
     scored = [record for record, word in judged if word != Verdict.UNSCORED]
     known, below = ([record for record, word in judged if word == each] for each in (Verdict.KNOWN, Verdict.BELOW))
-    n_open = len(scored) - len(known) - len(below)
+    n_open, asked = len(scored) - len(known) - len(below), counted(len(scored), "hypothesis", "hypotheses")
     who = f"<b>{escaped(result.name)}</b> knows" if several else "The states know"
     if known:
         answer = (
-            f"{who} {len(known)} of {_hypotheses(len(scored))}: on unseen sequences a probe tells them better than "
+            f"{who} {len(known)} of {asked}: on unseen sequences a probe tells them better than "
             "chance and better than the text alone does, with the whole of both 95% intervals. "
             + " ".join(_best_known([record for record in known if record["kind"] == kind]) for kind in MEASURES)
         )
     elif scored:
         answer = (
-            f"{who} none of {_hypotheses(len(scored))} for certain: of none does the score lie above chance and above "
+            f"{who} none of {asked} for certain: of none does the score lie above chance and above "
             "what the text alone tells, with the whole of both 95% intervals."
         )
     else:
@@ -194,10 +201,6 @@ def _untrained(known: Sequence[Record]) -> str:
         return ""
     learnt = sum(end > 0 for end in ends)
     return f" {learnt} of {len(ends)} are told better than by states of random weights, with the whole of the interval."
-
-
-def _hypotheses(count: int) -> str:
-    return "1 hypothesis" if count == 1 else f"{count} hypotheses"
 
 
 def _folds(results: Sequence[Result]) -> str:

@@ -52,7 +52,10 @@ class Study:
         self.scorer = Scorer(self._tested, config.bootstrap, seed, parts)
         self.state_sets = state_sets(dump.names, config.alignment)
         if not self.state_sets:
-            raise InputError(f"{dump.name} has no states for probes of alignment {config.alignment!r}: {dump.names}")
+            raise InputError(
+                f"{dump.name} has {', '.join(dump.names)}, and no states for probes of alignment {config.alignment!r}: "
+                "record h too (--capture)"
+            )
         self._hypotheses: tuple[Hypothesis, ...] = ()
         self._shared: dict[Hashable, Any] = {}
         self.main_set = "all" if "all" in self.state_sets else next(iter(self.state_sets))

@@ -57,7 +57,10 @@ def test_scores_are_no_states(tmp_path):
 
     scores = {"layer1/log_probability": 1, "layer1/entropy": 1}
     assert study("both", {"layer0/h": 3, **scores}).state_sets == {"layer0/h": ["layer0/h"]}
-    with pytest.raises(InputError, match="only has no states for probes of alignment 'post'"):
+    with pytest.raises(
+        InputError,
+        match="only has layer1/log_probability, layer1/entropy, and no states for probes of alignment 'post': record h",
+    ):
         study("only", scores)
 
 
