@@ -117,7 +117,7 @@ def _pair(first: Result, second: Result) -> Pair:
 def unexceeded_sets(result: Result) -> set[tuple[str, str]]:
     """Return the hypotheses and state sets whose score no other set of the result exceeds with the whole interval.
 
-    Nothing of hypotheses that have fewer than two sets with a score, or of results without influences.
+    Nothing of hypotheses that have fewer than two sets with an interval, or of results without influences.
 
     Raises:
         InputError: the file of coefficients is damaged.
@@ -127,7 +127,7 @@ def unexceeded_sets(result: Result) -> set[tuple[str, str]]:
         return found
     sets: dict[str, list[Record]] = {}
     for record in result.records:
-        if _tested(record) and _score(record) is not None:
+        if _tested(record) and _score(record) is not None and interval(record, MEASURES[record["kind"]][0]):
             sets.setdefault(record["hypothesis"], []).append(record)
     for name, records in sets.items():
         if len(records) < 2:

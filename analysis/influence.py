@@ -80,7 +80,7 @@ def paired_interval(
 
     Args:
         difference: of the scores.
-        influence: [number of sequences], that on the first score less that on the second.
+        influence: [number of sequences], that on one score less that on the other.
         n_sequences: S, the effective number.
         level: probability that the interval covers.
 

@@ -160,6 +160,8 @@ def test_a_state_set_is_exceeded_by_one_that_tells_more(folder, tmp_path):
     assert {states for name, states in found if name == "held"} in ({"h"}, {"h", "all"})
     assert {"d", "h"} <= {states for name, states in found if name == "value"}
     assert "c" not in {states for _, states in found} and {name for name, _ in found} == {"held", "value"}
+    without = altered(out, tmp_path / "few", lambda each: each.update(auroc_low=None, auroc_high=None))
+    assert unexceeded_sets(read_results([without])[0]) == {each for each in found if each[0] == "value"}
     (out / "coefficients.safetensors").unlink()
     assert unexceeded_sets(result) == unexceeded_sets(read_results([folder / "a"])[0]) == set()
 
