@@ -96,13 +96,13 @@ def ablation_records(
         advance(len(masks) * reading.n_characters)
         return reading.changes(values, torch.stack(masks))
 
-    n_tested = sum(map(len, sets))
-    n_random = len({others(k, units) for k, of_one in enumerate(sets) for _, units in of_one})
-    drawn: dict[tuple[int, tuple[int, ...]], tuple[list[frozenset[Unit]], np.ndarray]] = {}
+    keys = {others(k, units) for k, of_one in enumerate(sets) for _, units in of_one}
+    # One more than asked for, if there are so many: the tested one, if it is there, is left out.
+    drawn = {key: random_sets(key[1], architecture.hidden, config.random_sets + 1, seed) for key in keys}
+    effects: dict[tuple[int, tuple[int, ...]], np.ndarray] = {}
+    n_held = sum(map(len, sets)) + sum(map(len, drawn.values()))
     last, values = None, {}
-    with progress_bar(
-        "ablate", (n_tested + n_random * (config.random_sets + 1)) * reading.n_characters, "characters"
-    ) as advance:
+    with progress_bar("ablate", n_held * reading.n_characters, "characters") as advance:
         for k, of_one in enumerate(sets):
             if k * of_hypothesis != last:
                 last = k * of_hypothesis
@@ -110,12 +110,10 @@ def ablation_records(
             for ranking, units in of_one:
                 advance(0, records[k]["hypothesis"])
                 key = others(k, units)
-                if key not in drawn:
-                    # One more than asked for: the tested one, if it is there, is left out.
-                    random = random_sets(key[1], architecture.hidden, config.random_sets + 1, seed)
-                    drawn[key] = random, changes(random)
-                random, effects = drawn[key]
-                is_other = [each != frozenset(units) for each in random]
+                if key not in effects:
+                    effects[key] = changes(drawn[key])
+                is_other = [each != frozenset(units) for each in drawn[key]]
+                random = effects[key][is_other][: config.random_sets]
                 yield {
                     **{name: records[k][name] for name in ("hypothesis", "states")},
                     "alignment": reading.alignment,
@@ -123,7 +121,7 @@ def ablation_records(
                     "method": config.method,
                     "seed": seed,
                     "units": [{"layer": layer, "unit": unit} for layer, unit in units],
-                    **_numbers(reading, k, changes([units])[0], effects[is_other][: config.random_sets], groups, seed),
+                    **_numbers(reading, k, changes([units])[0], random, groups, seed),
                 }
 
 

@@ -204,9 +204,9 @@ def _shared_attributes(dumps: Sequence[StateDump]) -> dict[str, Any]:
 
 def _copy(dumps: Sequence[StateDump], writer: DumpWriter) -> None:
     """Append the rows that are not committed yet."""
-    total = sum(dump.n_rows for dump in dumps)
+    total, there = sum(dump.n_rows for dump in dumps), writer.committed_rows
     row, sequence = 0, 0
-    with progress_bar("concatenate", total, "characters", writer.committed_rows) as advance:
+    with progress_bar("concatenate", total, "characters", there) as advance:
         for dump in dumps:
             starts, step = dump.sequence_starts, dump.array(dump.names[0]).block_rows
             initial = dump.initial_arrays
@@ -215,10 +215,10 @@ def _copy(dumps: Sequence[StateDump], writer: DumpWriter) -> None:
                 first, behind = np.searchsorted(starts[:-1], (start, stop)).tolist()
                 if behind > first and initial:
                     writer.write_initial(sequence + first, {name: each[first:behind] for name, each in initial.items()})
-                if row + stop > writer.committed_rows:
+                if row + stop > there:
                     states = {name: dump.array(name)[start:stop] for name in dump.names}
                     writer.append(row + start, dump.tokens_of(start, stop), states)
-                    advance(stop - start)
+                    advance(row + stop - max(row + start, there))
             row, sequence = row + dump.n_rows, sequence + len(starts) - 1
 
 

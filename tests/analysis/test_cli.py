@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from forked import gatescope
 from killing import contents
-from small_run import PROBE, RUN, TEXT
+from small_run import PROBE, RUN, SAMPLE, TEXT, TRAIN
 
 from gatescope.analysis.cli import COMMANDS, main
+from gatescope.engine import progress
 from gatescope.engine.dump import StateDump
 
 
@@ -79,6 +80,32 @@ def test_records_have_every_field_and_null_where_a_metric_does_not_apply(results
     word = [record for record in records if record["hypothesis"] == "word" and record["states"] == "layer0/gates/o"]
     assert sorted(record["weighting"] for record in word) == ["balanced", "plain"]
     assert len(word[0]["top_units"]) == 10
+
+
+def test_every_bar_ends_where_its_work_does(text, model, states, tmp_path, monkeypatch):
+    bars = []
+
+    def lines(description, total, unit, done):
+        bars.append([description, total, done])
+
+        def advance(amount, note=""):
+            bars[-1][2] += amount
+
+        return advance
+
+    monkeypatch.setattr(progress, "_lines", lines)
+    for words in [
+        ["train", text, "--out", tmp_path / "m", *TRAIN],
+        ["sample", model, "--out", tmp_path / "s.zarr", *SAMPLE],
+        ["extract", model, text, "--out", tmp_path / "e.zarr"],
+        ["concat", tmp_path / "s.zarr", tmp_path / "e.zarr", "--out", tmp_path / "c.zarr"],
+        ["export", states, tmp_path / "s.h5"],
+        ["probe", states, "--out", tmp_path / "r", "--hypotheses", "newline_next", "--bootstrap", "20"],
+        ["ablate", tmp_path / "r", "--model", model, "--states", states, "--hypothesis", "newline_next"],
+    ]:
+        assert main([str(word) for word in words]) == 0
+    assert [name for name, _, _ in bars] == ["train", "sample", "extract", "concatenate", "export", "probe", "ablate"]
+    assert [done for _, _, done in bars] == [total for _, total, _ in bars]
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)], ids=str)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from killing import assert_survives_kills, contents, run_forked
 
+from gatescope.engine import progress
 from gatescope.engine.concat import concatenate
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
@@ -88,6 +89,26 @@ def test_parts_may_be_named_by_text_and_come_one_by_one(tmp_path, whole, monkeyp
         assert concatenate(["a.zarr", "b.zarr"], "a.zarr") == N
     for name in ("all.zarr", "a.zarr"):
         assert contents(tmp_path / name) == contents(whole["none"])
+
+
+def test_a_bar_goes_on_at_the_rows_that_are_there(tmp_path, monkeypatch):
+    parts, bars = [write(tmp_path / f"{a}.zarr", a, b) for a, b in ((0, 11), (11, 600))], []
+
+    def lines(description, total, unit, done):
+        bars.append([done])
+
+        def advance(amount, note=""):
+            bars[-1].append(amount)
+            if len(bars) == 1 and len(bars[0]) == 20:
+                raise KeyboardInterrupt
+
+        return advance
+
+    monkeypatch.setattr(progress, "_lines", lines)
+    with pytest.raises(KeyboardInterrupt):
+        concatenate(parts, tmp_path / "out.zarr")
+    concatenate(parts, tmp_path / "out.zarr")
+    assert 0 < bars[1][0] < N and sum(bars[1]) == N
 
 
 def test_full_blocks_are_shared_when_appending(tmp_path):
