@@ -6,7 +6,25 @@ from gatescope.analysis.ablation_config import AblationConfig
 from gatescope.engine.errors import InputError
 
 
-@pytest.mark.parametrize("given", [{"units": ()}, {"units": (3, 0)}, {"sequences": 0}, {"random_sets": 19}])
-def test_configurations_that_make_no_sense_are_refused(given):
-    with pytest.raises(InputError):
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"units": ()}, "--units : expected numbers"),
+        ({"units": (3, 0)}, "--units 3 0: expected numbers"),
+        ({"units": 3}, "--units 3 is no tuple"),
+        ({"sequences": 0}, "--sequences 0 is too small: expected at least 1"),
+        ({"length": 1}, "--length 1 is too small: expected at least 2"),
+        ({"length": 2.5}, "--length 2.5: expected"),
+        ({"random_sets": 19}, "--random-sets 19: expected 20"),
+        ({"random_sets": 10_001}, "--random-sets 10001: expected 20"),
+        ({"method": "median"}, "--method 'median' is unknown"),
+    ],
+)
+def test_configurations_that_make_no_sense_are_refused(given, message):
+    with pytest.raises(InputError, match=message):
         AblationConfig(**given)
+
+
+def test_the_least_and_the_most_are_taken():
+    AblationConfig(units=(1,), sequences=1, length=2, random_sets=20)
+    AblationConfig(random_sets=10_000)

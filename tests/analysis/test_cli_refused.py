@@ -25,6 +25,11 @@ BAD = [
         ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--probe.folds", "201"],
         "at most 200",
     ),
+    (
+        "hypotheses of a run",
+        ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--hypotheses", "inside_comet"],
+        "inside_comet",
+    ),
     ("one sequence", ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--sample.sequences", "1"], "cannot be split"),
     (
         "prime of a run",

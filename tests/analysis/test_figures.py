@@ -94,6 +94,19 @@ def test_what_the_test_sequences_cannot_score_is_not_drawn(results):
         assert to_hex(box.get_facecolor()) == LIGHT["paper"]
 
 
+@pytest.mark.parametrize("measure", ["auroc", "f1", "r2"])
+def test_the_legend_names_each_mark_that_is_drawn_once(results, measure):
+    def marks(lines):
+        found = [(line.get_marker(), to_hex(line.get_color())) for line in lines]
+        return {mark for mark in found if mark[0] not in ("None", "<")}
+
+    figure = scores_figure(results, measure)
+    (legend,) = figure.legends
+    named, words = marks(legend.get_lines()), [text.get_text() for text in legend.get_texts()]
+    assert marks(line for axes in figure.axes for line in axes.lines) == named
+    assert len(set(words)) == len(words) == len(named)
+
+
 def test_a_bad_r2_is_an_arrow_at_the_edge(tmp_path, write_result):
     (result,) = read_results([write_result(tmp_path / "lstm")])
     bad = [dict(record, r2=-250.0) for record in result.records if record["hypothesis"] == "line_position"]

@@ -87,3 +87,24 @@ def test_an_empty_text_and_one_without_probe_make_panels():
         html = _text_panels(excerpt(text=text))
         assert html.count("<pre>") == html.count("</pre>") == 3
         assert ('class="u"' in html) == bool(text)
+
+
+def test_a_legend_explains_the_marks_of_its_own_text():
+    known = {"value": (1, 0, 0), "prediction": (0.9, 0.2, 0.1), "activation": (0.5, -0.5, 0.1)}
+    cases = [
+        known,
+        known | {"value": (1, None, 0)},
+        known | {"prediction": (0.9, 0.8, 0.1)},
+        known | {"value": (None,) * 3},
+    ]
+    seen = set()
+    for case in cases:
+        figures = re.findall(
+            r"<figcaption>(.*?)</figcaption><pre>(.*?)</pre>", _text_panels(excerpt(text="abc", **case))
+        )
+        assert len(figures) == 3
+        for legend, text in figures:
+            marks = set(re.findall(r"\b[uw]\b", " ".join(re.findall(r'class="(.*?)"', text))))
+            assert ("wrong" in legend, "undefined" in legend) == ("w" in marks, "u" in marks)
+            seen |= marks
+    assert seen == {"u", "w"}

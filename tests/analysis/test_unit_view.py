@@ -98,6 +98,11 @@ def test_characters_come_from_the_highest_mean_on_and_rare_ones_do_not(dump):
     ]
 
 
+def test_a_character_that_is_read_just_often_enough_is_listed(dump, monkeypatch):
+    monkeypatch.setattr(unit_view, "FEWEST_READ", 3)
+    assert ("z", 0.5, 3) in view_unit(dump, "layer0/h", LAST).characters
+
+
 def test_what_it_tells_is_as_scikit_learn_and_scipy_have_it(dump):
     hypotheses = [pattern("a=a"), pattern("b=b"), pattern("never=q"), *select(["column"], "any")]
     view, text = view_unit(dump, "layer0/h", LAST, hypotheses), np.array(list(dump.text()))

@@ -92,10 +92,10 @@ def test_16_bit_precision_learns_and_goes_on(text, tmp_path, precision):
     assert bool(about["scale"]) == (precision == "float16")
 
 
-def taker_of(device, precision="float32", dropout=0.0):
+def taker_of(device, precision="float32", dropout=0.0, width=101):
     torch.manual_seed(0)
     config = TrainConfig(hidden=16, layers=2, dropout=dropout, precision=precision)
-    tokens = torch.randint(7, (4 * 101,), generator=torch.Generator().manual_seed(1)).numpy().astype("uint16")
+    tokens = torch.randint(7, (4 * width,), generator=torch.Generator().manual_seed(1)).numpy().astype("uint16")
     model = CharacterModel(config.architecture, 7).to(device).train()
     return TrainingStep(model, cut_lanes(tokens, 4), 10, 1.0, precision, model.zero_state(4))
 
@@ -122,12 +122,14 @@ def test_the_first_step_that_is_not_finite_is_kept(device):
     assert taker.bad.isnan().all()
 
 
-def test_the_state_begins_anew_with_the_text():
-    taker = taker_of("cpu")
-    assert taker.windows == 10
-    for step in range(11):
+@pytest.mark.parametrize(("width", "windows"), [(100, 9), (101, 10), (110, 10)])
+def test_the_state_begins_anew_with_the_text(width, windows):
+    """Behind the last window there is one character more, which it predicts."""
+    taker = taker_of("cpu", width=width)
+    assert taker.windows == windows
+    for step in range(windows + 1):
         taker.take(step, 0.0)
-    fresh = taker_of("cpu")
+    fresh = taker_of("cpu", width=width)
     fresh.take(0, 0.0)
     for mine, expected in zip(taker.state, fresh.state, strict=True):
         assert torch.equal(mine, expected)
