@@ -78,6 +78,17 @@ def test_sequences_side_by_side(tmp_path, make, threads, width):
     assert_whole(tmp_path)
 
 
+def test_what_a_call_of_the_system_leaves_is_written_by_the_next(tmp_path, make, monkeypatch):
+    monkeypatch.setattr(block_writer, "MOST_BYTES", 4)
+    blocks = make()
+    touched = write(blocks, None, [0, 9], [9, N - 9])
+    blocks.begin_sync(touched)
+    for block in touched:
+        for name in ARRAYS:
+            blocks.seal(name, block)
+    assert_whole(tmp_path)
+
+
 def test_a_block_that_comes_at_once_has_its_checksum_before_it_is_sealed(tmp_path, make, threads):
     blocks = make()
     # The first block and the last, which has three rows, as a whole; of the third what lacks a row, and then it.

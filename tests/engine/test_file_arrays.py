@@ -2,7 +2,9 @@
 
 import json
 import mmap
+import pickle
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,3 +101,27 @@ def test_python_objects_are_never_loaded(tmp_path):
         archive.write(tmp_path / "x.npy", "states.npy")
     with pytest.raises(InputError, match="Python objects"):
         open_states(tmp_path / "x.npz")
+
+
+class Touch:
+    """Whoever unpickles it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("compression", [None, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_pickle_by_the_name_of_an_array_is_not_loaded(tmp_path, compression):
+    stored = pickle.dumps(Touch(tmp_path / "loaded"))
+    path = tmp_path / "x.npy"
+    path.write_bytes(stored)
+    if compression is not None:
+        path = tmp_path / "x.npz"
+        with zipfile.ZipFile(path, "w", compression) as archive:
+            archive.writestr("states.npy", stored)
+    with pytest.raises(InputError, match=f"{path.name}.*cannot be read"):
+        open_states(path)
+    assert not (tmp_path / "loaded").exists()
