@@ -272,6 +272,17 @@ def test_a_large_result_is_all_there_and_its_best_is_open(tmp_path, write_result
     assert "open" not in details["attrs"]
 
 
+def test_what_could_not_be_scored_has_no_text(tmp_path, write_result, texts_to_draw):
+    folder = write_result(tmp_path / "lstm", hypotheses=[("inside_string", '"', 0.9), ("capitals", "[A-Z]", 0.8)])
+    records = json.loads((folder / "probes.json").read_text())
+    change = {"auroc": None, "prevalence": 0.0, "f1": 0.0}
+    records = [each | change if each["hypothesis"] == "capitals" else each for each in records]
+    (folder / "probes.json").write_text(json.dumps(records))
+    page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
+    assert "capitals" in numbers(folder) and "capitals" not in texts_to_draw
+    assert "inside_string" in texts_to_draw and len(page.all("article")) == len(texts_to_draw) == 3
+
+
 def test_records_alone_make_a_report(tmp_path, write_result):
     folder = write_result(tmp_path / "lstm")
     (folder / "excerpts.json").unlink()

@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
 from report_page import Page, body_rows, cells, within
 
+from gatescope.analysis.coloured_text import STEPS
 from gatescope.analysis.report import write_report
+from gatescope.analysis.report_scores import _tinted
 from gatescope.analysis.results import score
 
 
@@ -55,3 +58,10 @@ def test_controls_stand_in_the_last_table_where_there_are_any(tmp_path, write_re
     (folder / "probes.json").write_text(json.dumps([{**each, "above_untrained_low": -0.1} for each in records]))
     page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
     assert words.replace("3", "0", 1) in page.all("p", **{"class": "answer"})[0]["text"]
+
+
+@pytest.mark.parametrize("chance", [0.5, 0.0])
+def test_tints_go_from_chance_to_all_that_can_be_known(chance):
+    values = {chance - 0.2: 0, chance: 0, (1 + chance) / 2: STEPS // 2, 1 - (1 - chance) / STEPS: STEPS - 1, 1.0: STEPS}
+    for value, step in values.items():
+        assert f'class="s{step}"' in _tinted(value, chance)

@@ -108,3 +108,19 @@ def test_a_legend_explains_the_marks_of_its_own_text():
             assert ("wrong" in legend, "undefined" in legend) == ("w" in marks, "u" in marks)
             seen |= marks
     assert seen == {"u", "w"}
+
+
+def test_a_continuous_hypothesis_has_its_own_scores():
+    scores = {
+        "kind": "continuous",
+        "r2": 0.81,
+        "r2_low": 0.7,
+        "r2_high": 0.9,
+        "baseline_text_r2": 0.25,
+        "pearson": 0.92,
+    }
+    line = _scores_line(excerpt(weighting="none"), record(weighting="none") | scores | {"best_unit_pearson": 0.4})
+    assert line.replace("&nbsp;", " ") == (
+        "Test sequence 0; probe on all states; R² .81 [.70–.90]; text baseline .25; Pearson’s r .92; "
+        "its unit alone r .40."
+    )

@@ -19,6 +19,7 @@ from gatescope.engine.block_writer import BlockWriter
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
+from gatescope.engine.resume_points import ResumePoint
 
 
 @pytest.fixture(autouse=True)
@@ -289,3 +290,23 @@ def test_two_writers(tmp_path, overwrite):
     writer.close()
     assert StateDump.open(path).verify() == []
     DumpWriter(path, SPEC).close()
+
+
+@pytest.mark.parametrize("gone", ["layer0/h", "tokens", None])
+def test_sequences_go_on_from_their_points_only_where_all_of_their_rows_are(tmp_path, gone):
+    """The first two rows of the first 100 sequences, which end within the second block."""
+    path, point = tmp_path / "states.zarr", ResumePoint(0, 100, 2, (torch.zeros(100, H),))
+    writer = DumpWriter(path, SPEC)
+    writer.write_initial(0, {name: values[:100] for name, values in INITIAL.items()})
+    rows = (STARTS[:100, None] + np.arange(2)).ravel()
+    states = {name: torch.from_numpy(values[rows].reshape(100, 2, H)).half() for name, values in STATES.items()}
+    writer.write_steps(0, 0, TOKENS[rows].reshape(100, 2), states)
+    assert writer.count_steps(point, 0) == 200
+    writer.__exit__(KeyboardInterrupt)
+    if gone:
+        next((path / gone).glob("c*1*")).unlink()
+    with pytest.raises(KeyboardInterrupt), DumpWriter(path, SPEC) as writer:
+        found = writer.resume(lambda _: True)
+        assert [(each.first, each.n, each.step) for each in found] == ([] if gone else [(0, 100, 2)])
+        assert writer.n_rows_there == (0 if gone else 200)
+        raise KeyboardInterrupt

@@ -33,9 +33,11 @@ def test_parameters_start_uniform_between_minus_and_plus_008():
     assert model.n_parameters == values.numel() == 4 * 64 * (50 + 64 + 2) + 50 * 65
 
 
-def test_dropout_acts_in_training_only():
+@pytest.mark.filterwarnings("error:dropout acts on all layers but the last")
+@pytest.mark.parametrize("layers", [1, 2])
+def test_dropout_acts_in_training_only(layers):
     torch.manual_seed(0)
-    model = CharacterModel(Architecture(hidden=32, layers=2, dropout=0.5), 4)
+    model = CharacterModel(Architecture(hidden=32, layers=layers, dropout=0.5), 4)
     tokens = torch.randint(4, (5, 2))
     once, again = (model(tokens, model.zero_state(2))[0] for _ in range(2))
     assert not torch.equal(once, again)

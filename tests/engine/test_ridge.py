@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.utils.estimator_checks import check_estimator
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.ridge import RidgeProbes
@@ -242,3 +243,9 @@ def test_the_gradient_is_that_of_the_unit_where_it_is_largest():
     X = 1e3 + generator.standard_normal((200, 6))
     X[:, 2] = 0
     assert RidgeProbes(C=10.0).fit(X, X @ generator.standard_normal((6, 3))).grad_norm_.max() > 0
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_scikit_learn_estimator_checks():
+    results = check_estimator(RidgeProbes(), on_skip=None, on_fail=None)
+    assert not [result for result in results if result["status"] == "failed"]
