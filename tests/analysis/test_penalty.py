@@ -16,6 +16,7 @@ from gatescope.analysis.evidence import control_task
 from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.penalty import best_penalty
+from gatescope.analysis.probe import _warn_of_ends
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.sparse import sparse_scores
 from gatescope.analysis.study import Study
@@ -177,3 +178,14 @@ def test_probes_have_the_penalty_that_is_written_beside_them(tmp_path, capsys):
     capsys.readouterr()
     assert main([*words, "--C", "1", "0", "--out", str(tmp_path / "x")]) == 2
     assert "--C 1.0 0.0: expected positive numbers" in capsys.readouterr().err
+
+
+def test_what_is_best_at_either_end_asks_for_more_beyond():
+    said = []
+    _warn_of_ends([0.1, 1.0, 10.0, 10.0], (10.0, 0.1, 1.0), said.append)
+    assert said == [
+        "--C: 0.1 is the best for 1 of 4 fits: offer smaller ones, too",
+        "--C: 10 is the best for 2 of 4 fits: offer larger ones, too",
+    ]
+    _warn_of_ends([1.0, 1.0], (10.0, 0.1, 1.0), said.append)
+    assert len(said) == 2

@@ -218,6 +218,14 @@ def test_gates_that_were_recorded_are_counted_and_shown(tmp_path):
     assert not (tmp_path / "r" / "gates.json").exists()
 
 
+def test_texts_are_painted_once_by_the_probe_of_all_states(results):
+    records, texts = (json.loads((results / f"{name}.json").read_text()) for name in ("probes", "excerpts"))
+    assert len({record["states"] for record in records}) > 2
+    assert {(text["states"], text["weighting"]) for text in texts} == {("all", "plain"), ("all", "none")}
+    names = [text["hypothesis"] for text in texts]
+    assert len(set(names)) == len(names) and set(names) <= {record["hypothesis"] for record in records}
+
+
 def test_states_of_other_programs_have_no_untrained_network(tmp_path, text_states):
     words = ["probe", str(text_states), "--hypotheses", "any", "--controls", "--out", str(tmp_path / "r")]
     assert main(words) == 0

@@ -292,6 +292,17 @@ def test_two_writers(tmp_path, overwrite):
     DumpWriter(path, SPEC).close()
 
 
+def test_a_dump_without_initial_states_is_given_none(tmp_path):
+    with DumpWriter(tmp_path / "states.zarr", replace(SPEC, initial=())) as writer:
+        with pytest.raises(ValueError, match="initial/layer0/h"):
+            writer.write_initial(0, INITIAL)
+        for first, start, tokens, states in groups():
+            writer.write_initial(first, {})
+            writer.append(start, tokens, states)
+    dump = StateDump.open(tmp_path / "states.zarr")
+    assert dump.verify() == [] and dump.initial_arrays == {}
+
+
 @pytest.mark.parametrize("gone", ["layer0/h", "tokens", None])
 def test_sequences_go_on_from_their_points_only_where_all_of_their_rows_are(tmp_path, gone):
     """The first two rows of the first 100 sequences, which end within the second block."""

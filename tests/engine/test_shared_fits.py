@@ -10,16 +10,24 @@ from forked import SERVER
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gatescope.engine.errors import InputError
+from gatescope.engine.hessian_sampler import HessianSampler
 from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.neurons import STATISTICS, NeuronProbes
 from gatescope.engine.processes import ALONE, Processes
 from gatescope.engine.ridge import RidgeProbes
+from gatescope.engine.row_blocks import RowBlocks
 
 OPTIONS = {
     "plain": {"tol": 1e-12},
     "weighted": {"tol": 1e-12, "class_weight": "balanced", "standardize": True},
     "unpenalised": {"C": np.inf, "tol": 1e-12, "max_iter": 60},
 }
+
+
+def _thresholds(X, processes=ALONE):
+    """The numbers by which rows are drawn."""
+    with RowBlocks(X, np.float64, processes=processes) as rows:
+        return HessianSampler(rows, None, np.ones(12), np.ones(12), True).threshold
 
 
 def _fit_own_rows(folder, rank):
@@ -51,6 +59,7 @@ def _fit_own_rows(folder, rank):
     results["union"] = processes.union(np.arange(rank, 5 * rank + 3, rank + 1))
     results["first row"] = processes.first_row(len(X))
     results["largest"] = processes.largest(np.array([rank, -rank, np.nan if rank else 0.0]))
+    results["thresholds"] = _thresholds(X, processes)
     if rank == 1:
         X = X.copy()
         X[17, 3] = np.nan
@@ -190,6 +199,10 @@ def test_what_processes_exchange(shared):
     for name in ("refused", "refused unit"):
         assert str(shared[1][name]).startswith("X contains NaN at row 17, column 3")
         assert str(shared[0][name]).startswith("X contains NaN or infinity in the rows of another process")
+
+
+def test_two_processes_draw_the_rows_that_one_draws(shared):
+    np.testing.assert_array_equal(np.concatenate([got["thresholds"] for got in shared]), _thresholds(make()[0]))
 
 
 def test_what_is_wrong_in_one_process_is_refused_in_all(shared):
