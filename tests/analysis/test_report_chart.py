@@ -70,3 +70,21 @@ def test_what_lies_on_the_left_end_is_not_beyond_it(measure, least):
     assert 'cut"' not in marks and '<circle class="plain dot" cx="0.0%"' in marks and CROSS in marks
     marks = marks_of(dict.fromkeys(keys, least - 0.01), measure, "plain", 8)
     assert marks.count('"mark cut"') == 1 and '<path class="plain dot"' in marks and "<circle" not in marks
+
+
+def test_the_majority_is_a_line_beside_each_fit_in_the_chart_of_f1(folder, page):
+    (result,) = read_results([folder])
+    chosen, seen = headline(result.records), 0
+    for name, row in tables(page)["f1"].items():
+        lead = leading(chosen[name])
+        marks = [e["attrs"] for e in within(row, "line") if e["attrs"]["class"] == "mark"]
+        if lead["f1"] is None:
+            assert not marks
+            continue
+        seen += 1
+        for mark in marks:
+            assert (
+                mark["x1"] == mark["x2"] and abs(float(mark["x1"][:-1]) / 100 - lead["baseline_majority_f1"]) <= 0.0005
+            )
+        assert len(marks) == len(chosen[name]) == 2
+    assert seen >= 2

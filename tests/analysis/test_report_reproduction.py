@@ -73,6 +73,7 @@ def test_one_cell_has_its_own_table_alone(write_result, tmp_path, texts_to_draw)
         ({"paper": {"f1": 1.0}}, "expected hypotheses"),
         ({"validation_nats": {"paper": 1.0, "ours": "<b>"}}, "expected hypotheses"),
         ({"corrected": {metric: {"plain": "x"} for metric in METRICS}}, "expected hypotheses"),
+        ({"corrected": {"f1": {"plain": 0.5, "balanced": 0.5}}}, "expected hypotheses"),
         ({"hypotheses": {}}, "expected hypotheses"),
     ],
 )

@@ -1,10 +1,12 @@
 """report_style.py: colours that can be read and told apart."""
 
+import re
+
 import numpy as np
 import pytest
 
 from gatescope.analysis.coloured_text import DARK, LIGHT, STEPS, tint
-from gatescope.analysis.report_style import DARK_PAGE, LIGHT_PAGE
+from gatescope.analysis.report_style import DARK_PAGE, LIGHT_PAGE, STYLE
 
 
 def luminance(colour):
@@ -59,3 +61,10 @@ def test_the_ends_of_the_scales_differ_without_one_kind_of_cone(theme, vision):
     for i, j in ((0, 1), (1, 2), (0, 2)):
         assert np.linalg.norm(ends[i] - ends[j]) > 23
     assert np.linalg.norm(lab(theme["high"], vision) - lab(theme["paper"], vision)) > 23
+
+
+def test_every_colour_that_is_used_has_a_value_on_paper_and_on_screens():
+    used = set(re.findall(r"var\(--(\w+)\)", STYLE))
+    themes = [set(re.findall(r"--(\w+):#[0-9a-f]{6};", theme)) for theme in re.findall(r":root\{(.*?)\}", STYLE)]
+    assert len(themes) == 2 and {"s0", f"s{STEPS}", f"n{STEPS}", "n0", f"p{STEPS}", "ink"} <= used
+    assert all(used <= defined for defined in themes)
