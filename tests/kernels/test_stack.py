@@ -32,6 +32,15 @@ def test_same_as_torch_nn(peered, form, backend, equal_but_for_rounding):
     assert type(results[0][1]) is type(results[1][1])
 
 
+@pytest.mark.parametrize("backend", [None, "loop", "reference"])
+def test_a_dropout_of_one_leaves_the_layer_above_its_bias_alone_as_in_torch_nn(peered, backend, equal_but_for_rounding):
+    mine, theirs = pair(peered, backend, num_layers=2, dropout=1.0)
+    x, *states = inputs(peered, mine)
+    assert mine.training and theirs.training
+    for a, b in zip(*(flat(module(x, as_state(states))) for module in (mine, theirs)), strict=True):
+        equal_but_for_rounding("output", a, b, TERMS)
+
+
 def test_states_default_to_zero_and_one_sequence_needs_no_batch(peered, form, equal_but_for_rounding):
     mine, theirs = pair(peered, **form)
     x, *states = inputs(peered, mine)
