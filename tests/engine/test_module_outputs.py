@@ -92,3 +92,12 @@ def test_several_packed_outputs_have_lengths_of_their_own():
         FIRST(packed)
     with pytest.raises(InputError, match="layer0/h: its module put out 2 packed sequences: call add after every"):
         joined("layer0/h", outputs.take()["layer0/h"], (2, 8), "BTH")
+
+
+def test_calls_with_different_numbers_of_sequences_are_refused():
+    outputs = ModuleOutputs({"layer0/h": (FIRST, None)}, "BTH", np.dtype(np.float32))
+    with outputs.collected():
+        FIRST(torch.randn(2, 4, 2))
+        FIRST(torch.randn(3, 4, 2))
+    with pytest.raises(InputError, match="layer0/h: the calls of its module do not fit together: "):
+        joined("layer0/h", outputs.take()["layer0/h"], (2, 8), "BTH")
