@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 pytest.importorskip("triton")
 
 from gatescope.kernels import fused
+from gatescope.kernels.grid import Launch
 from gatescope.kernels.plan import STEPS, Plan
 
 ONE = Plan("persistent", 16, 32, 32, 1, 1, 1)  # all units in one program, no exchange
@@ -107,6 +108,36 @@ TALL = {
     # Not three rows or fewer: those MKL may sum in one running total, where the kernels have no part.
     "wide-steps": (STEPS, 5, 300),
 }
+
+
+# The first of two columns has all units, so that it waits for nobody: the interpreter can run all its steps at once.
+IDLE = {
+    "one-column": (ONE, 21),
+    "narrow": (NARROW, 21),
+    "narrow-eight": (EIGHT, 24),
+    "columns": (replace(SPLIT, block_h=64, columns=2), 40),
+    "slices": (replace(SLICES, block_h=64, columns=2), 40),
+    "resident": (replace(RESIDENT, block_h=64, columns=2), 40),
+}
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_steps_of_one_launch_are_those_of_many(cell, name, lay_out, resets, monkeypatch):
+    """What a step loads for the next one, and keeps for it, is what a launch of the next one loads by itself."""
+    layout, h = IDLE[name]
+    lay_out(layout)
+    # In two phases a reset before the product puts its gates by in the dtype of x; in one they stay as they are.
+    phases = layout.columns > 1 and not cell.options.get("reset_after", True)
+    dtype = torch.float32 if phases else torch.float16
+    tensors, mask = cell.layer(5, 4, 6, h, dtype=dtype), resets(5, 4)
+    expected = cell.results(cell.function, tensors, backend="triton", reset=mask)
+    launches, run = [], Launch.__call__
+    monkeypatch.setattr(Launch, "__call__", lambda self, **given: launches.append(given) or run(self, **given))
+    monkeypatch.setattr(fused, "interpreting", lambda: False)
+    found = cell.results(cell.function, tensors, backend="triton", reset=mask)
+    assert [(each["t0"], each["t1"]) for each in launches if "t0" in each] == [(0, 4)] * 2
+    for key, value in found.items():
+        assert torch.equal(value, expected[key]), key
 
 
 @pytest.mark.slow
