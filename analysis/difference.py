@@ -179,5 +179,5 @@ def _influences(folder: Path, records: Iterable[Record]) -> np.ndarray:
                 place = rows[solver].index(name)
                 found.append(of_all[place : place + 1][0, :])
             return np.array(found, dtype=np.float64)
-    except (SafetensorError, KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
+    except (SafetensorError, OSError, KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}): probe anew with --overwrite") from None

@@ -47,5 +47,5 @@ def _about(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="numpy") as file:
             return json.loads(file.metadata()["gatescope"])
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}): probe anew with --overwrite") from None

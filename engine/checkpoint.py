@@ -19,7 +19,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_atomic
 from gatescope.engine.model import CharacterModel
 
-_DAMAGED = (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError)
+_DAMAGED = (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError, RuntimeError)
 
 
 @dataclass

@@ -203,6 +203,7 @@ def test_no_pair_says_why(folder, tmp_path):
     [
         ("cut", "coefficients.safetensors is damaged"),
         ("absent", "coefficients.safetensors is damaged"),
+        ("folder", "coefficients.safetensors is damaged"),
         (np.zeros((0, 12), np.float32), "coefficients.safetensors is damaged"),
         (np.zeros(12, np.float32), "coefficients.safetensors is damaged"),
         (np.zeros((3, 11), np.float32), "has influences of 12 sequences, and .* of 11"),
@@ -213,6 +214,9 @@ def test_damaged_influences_are_refused(folder, tmp_path, damage, message):
     path = copy / "coefficients.safetensors"
     if isinstance(damage, str) and damage == "cut":
         path.write_bytes(path.read_bytes()[:-100])
+    elif isinstance(damage, str) and damage == "folder":
+        path.unlink()
+        path.mkdir()
     else:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata()

@@ -33,3 +33,10 @@ def test_a_damaged_file_is_named(tmp_path, content):
     (tmp_path / "0.safetensors").write_bytes(content)
     with pytest.raises(InputError, match=r"0\.safetensors is damaged.*--overwrite"):
         holds_fit(tmp_path / "0.safetensors", ["a"])
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+    (tmp_path / "0.safetensors").mkdir()
+    for read in (lambda path: holds_fit(path, ["a"]), load_fit):
+        with pytest.raises(InputError, match=r"0\.safetensors is damaged.*--overwrite"):
+            read(tmp_path / "0.safetensors")

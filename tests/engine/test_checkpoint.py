@@ -66,6 +66,14 @@ def test_a_damaged_or_foreign_file_is_named(tmp_path):
         load_checkpoint(path, *trained(0, "gru"))
 
 
+def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    path.mkdir()
+    for read in (standing, lambda path: load_checkpoint(path, *trained(0))):
+        with pytest.raises(InputError, match=r"checkpoint\.safetensors is damaged.*--overwrite"):
+            read(path)
+
+
 @pytest.mark.parametrize("place", [-1, -1000, 0.5])
 def test_a_flipped_bit_is_named(tmp_path, place):
     path = tmp_path / "checkpoint.safetensors"
