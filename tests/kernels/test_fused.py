@@ -1,7 +1,8 @@
 """The fused time loops in Triton's interpreter: every cell, layout, output and gradient against the float64 oracle.
 
 The interpreter runs the programs of a launch one after another and the launches step by step, so that the split over
-columns and groups, and the addresses of what they exchange, are executed; the barrier itself is test_grid's matter.
+columns and groups, and the addresses of what they exchange, are executed; the barrier itself is test_grid's matter. One
+program that has all units is launched for several steps at once, too.
 """
 
 import importlib
