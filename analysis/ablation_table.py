@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gatescope.analysis.coloured_text import visible
-from gatescope.analysis.results import Record, number, score, signed
+from gatescope.analysis.results import Record, number, score, signed, signed_interval
 
 CAPTION = (
     "nats per character lost while units are held, where the hypothesis holds and elsewhere; p: among these units and "
@@ -58,10 +58,9 @@ def held_units(record: Record) -> str:
 
 def effects(record: Record) -> list[str]:
     """What stands in a line behind the units, in the order of the last `HEADINGS`."""
-    low, high = number(record, "change_holds_low"), number(record, "change_holds_high")
     return [
         signed(number(record, "change_holds")),
-        "–" if low is None or high is None else f"{signed(low)} to {signed(high)}",
+        signed_interval(number(record, "change_holds_low"), number(record, "change_holds_high")),
         *(
             signed(number(record, key))
             for key in ("change_elsewhere", "random_change_holds", "random_change_elsewhere")

@@ -122,31 +122,24 @@ def unexceeded_sets(result: Result) -> set[tuple[str, str]]:
     Raises:
         InputError: the file of coefficients is damaged.
     """
-    found: set[tuple[str, str]] = set()
     if not (result.folder / COEFFICIENTS).exists():
-        return found
-    sets: dict[str, list[Record]] = {}
-    for record in result.records:
-        if _tested(record) and _score(record) is not None and interval(record, MEASURES[record["kind"]][0]):
-            sets.setdefault(record["hypothesis"], []).append(record)
-    for name, records in sets.items():
-        if len(records) < 2:
-            continue
-        influence = _influences(result.folder, records)
-        for record, own in zip(records, influence, strict=True):
-            others = _differences([(record, other) for other in records], influence - own)
-            if not any(each.low > 0 for each in others):
-                found.add((name, record["states"]))
-    return found
+        return set()
+    compared = [record for record in result.records if _tested(record) and _has_interval(record)]
+    sets: dict[str, list[tuple[Record, np.ndarray]]] = {}
+    for record, influence in zip(compared, _influences(result.folder, compared), strict=True):
+        sets.setdefault(record["hypothesis"], []).append((record, influence))
+    return {
+        (name, one["states"])
+        for name, of_one in sets.items()
+        for one, on_one in of_one
+        if len(of_one) > 1 and not any(_interval(one, other, on_other - on_one)[0] > 0 for other, on_other in of_one)
+    }
 
 
 def _differences(pairs: Sequence[tuple[Record, Record]], influence: np.ndarray) -> tuple[Difference, ...]:
     """Compare the records of hypotheses; influence [K, S] is that on the second score less that on the first."""
-    measures, found = [MEASURES[one["kind"]][0] for one, _ in pairs], []
-    for (one, other), measure, of_sequences in zip(pairs, measures, influence, strict=True):
-        has_interval = interval(one, measure) is not None and interval(other, measure) is not None
-        n_sequences = (number(one, "n_sequences") if has_interval else None) or 0.0
-        found.append(paired_interval(other[measure] - one[measure], of_sequences, n_sequences))
+    measures = [MEASURES[one["kind"]][0] for one, _ in pairs]
+    found = [_interval(*pair, of_sequences) for pair, of_sequences in zip(pairs, influence, strict=True)]
     q = benjamini_hochberg(np.array([p for *_, p in found]))
     return tuple(
         Difference(
@@ -154,6 +147,17 @@ def _differences(pairs: Sequence[tuple[Record, Record]], influence: np.ndarray) 
         )
         for (one, other), measure, ends, each in zip(pairs, measures, found, q.tolist(), strict=True)
     )
+
+
+def _interval(one: Record, other: Record, influence: np.ndarray) -> tuple[float, float, float]:
+    """The interval of how far the second score lies above the first, and p; influence [S] as for `_differences`."""
+    measure, _ = MEASURES[one["kind"]]
+    n_sequences = number(one, "n_sequences") if _has_interval(one) and _has_interval(other) else None
+    return paired_interval(other[measure] - one[measure], influence, n_sequences or 0.0)
+
+
+def _has_interval(record: Record) -> bool:
+    return _score(record) is not None and interval(record, MEASURES[record["kind"]][0]) is not None
 
 
 def _tested(record: Record) -> str:

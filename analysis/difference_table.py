@@ -8,7 +8,7 @@ from rich.text import Text
 
 from gatescope.analysis.coloured_text import visible
 from gatescope.analysis.difference import Difference, Pair
-from gatescope.analysis.results import score, signed
+from gatescope.analysis.results import score, signed, signed_interval
 
 LEGEND = (
     "AUROC (R² of continuous hypotheses) on the characters that both were tested on, and how far the second lies above "
@@ -55,10 +55,9 @@ def headings(pair: Pair) -> list[str]:
 
 def cells(difference: Difference) -> list[str]:
     """What stands in a line behind the hypothesis: both scores, their difference, its interval and q."""
-    ends = [signed(end) for end in (difference.low, difference.high)]
     return [
         *map(score, (difference.first, difference.second)),
         signed(difference.second - difference.first),
-        "–" if "–" in ends else " to ".join(ends),
+        signed_interval(difference.low, difference.high),
         score(difference.q),
     ]

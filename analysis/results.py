@@ -100,6 +100,12 @@ def signed(value: float | None) -> str:
     return f"{round(value, 3) + 0.0:+.3f}".replace("+0.", "+.").replace("-0.", "-.")
 
 
+def signed_interval(low: float | None, high: float | None) -> str:
+    """Write the interval of a difference, a dash where it does not apply."""
+    ends = [signed(low), signed(high)]
+    return "–" if "–" in ends else " to ".join(ends)
+
+
 def interval(record: Record, measure: str) -> str | None:
     """Write the 95% interval of a score, or None where it has none."""
     low, high = number(record, f"{measure}_low"), number(record, f"{measure}_high")
