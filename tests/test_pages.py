@@ -1,4 +1,4 @@
-"""The README's Python examples run as they stand."""
+"""The README and docs/: examples run as they stand, links lead somewhere, all files and fields are named."""
 
 import re
 import subprocess
@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 from forked import run_redirected
 
+from gatescope.analysis.read_results import SCORES, WORDS
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.irls import LogisticProbes
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+REPOSITORY = Path(__file__).parents[1]
+README, *DOCS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+TEXTS = {page: page.read_text(encoding="utf-8") for page in (README, *DOCS)}
+EXAMPLES = [each for text in TEXTS.values() for each in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)]
 # What needs no other process.
 ALONE = [example for example in EXAMPLES if "torchrun" not in example]
 (SHARED,) = [example for example in EXAMPLES if "torchrun" in example]
@@ -69,7 +72,48 @@ def test_there_are_examples_of_every_part():
     assert imported == {"kernels", "engine", "analysis"} and len(EXAMPLES) >= 4
 
 
-def test_every_command_of_the_readme_exists():
+def test_every_command_is_in_the_readme_and_no_page_has_another():
     from gatescope.analysis.cli import COMMANDS
 
-    assert set(re.findall(r"`gatescope (\w+)", README)) - {"COMMAND"} == set(COMMANDS)
+    assert set(re.findall(r"`gatescope (\w+)", TEXTS[README])) - {"COMMAND"} == set(COMMANDS)
+    for page in DOCS:
+        assert set(re.findall(r"(?:`|^ {4}|&& )gatescope (\w+)", TEXTS[page], flags=re.MULTILINE)) <= set(COMMANDS), (
+            page
+        )
+
+
+def anchors(page):
+    """The names that GitHub gives to the headings of a page."""
+    headings = re.findall(
+        r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL), re.MULTILINE
+    )
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*TEXTS, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "benchmarks" / "README.md"],
+    ids=lambda page: str(page.relative_to(REPOSITORY)),
+)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            path, _, anchor = target.partition("#")
+            led = page.parent / path if path else page
+            assert led.exists(), target
+            assert not anchor or anchor in anchors(led), target
+
+
+@pytest.mark.parametrize("folder", ["kernels", "engine", "analysis"])
+def test_every_source_file_has_its_place_in_the_table_of_its_folder(folder):
+    (part,) = re.findall(
+        rf"^## {folder}:.*?(?=^## |\Z)", TEXTS[REPOSITORY / "docs" / "code.md"], re.MULTILINE | re.DOTALL
+    )
+    named = [name for row in re.findall(r"^\|.*$", part, re.MULTILINE) for name in re.findall(r"`(\w+\.py)`", row)]
+    assert sorted(named) == sorted(path.name for path in (REPOSITORY / folder).glob("*.py"))
+
+
+def test_every_field_of_a_record_is_described():
+    page = TEXTS[REPOSITORY / "docs" / "files.md"]
+    for field in (*WORDS, *SCORES):
+        assert f"`{re.sub('_(low|high)$', '', field)}`" in page, field
