@@ -1,9 +1,10 @@
 """Walking a model over sequences, tile by tile on as many threads as there are cores, in pieces of bounded size.
 
-Sequence s always runs in row s mod TILE of tile s // TILE (`gatescope.kernels.sample`), on one thread, so its text and
-states are the same whatever runs beside it. Tiles that run side by side make a round of pieces together. The states of
-a piece are delivered by the thread that computed them (another would wait for a core, and for the interpreter's lock at
-every file), and the rest leaves in the order of the sequences while the next rounds are computed.
+Sequence s always runs in row s mod TILE of tile s // TILE (`gatescope.kernels.sample`), and its text and states are the
+same whatever runs beside it. Where there are fewer tiles than cores, several threads share the rows of each. Tiles that
+run side by side make a round of pieces together. The states of a piece are delivered by the thread that computed them
+(another would wait for a core, and for the interpreter's lock at every file), and the rest leaves in the order of the
+sequences while the next rounds are computed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from gatescope.engine.finite import is_finite, require_characters, require_finit
 from gatescope.engine.journey import GATE_PLACES, SCORES, Buffers, Deliver, Journey, Piece, weights_of
 from gatescope.engine.resume_points import ResumePoint
 from gatescope.engine.trained_model import TrainedModel
-from gatescope.kernels.host import empty
+from gatescope.kernels.host import by_shares, empty
 from gatescope.kernels.sample import TILE, Recurrence
 
 # Steps that are computed in float32 before they are rounded into a piece: few enough to stay in the cache.
@@ -35,10 +36,11 @@ MOST_STEPS = 16_384  # of a piece, so that the first of a long text comes out so
 
 
 class _Walker:
-    """One thread's tile."""
+    """A tile on its way, and the threads that share its rows where there are more of them than tiles."""
 
-    def __init__(self, journey: Journey):
+    def __init__(self, journey: Journey, n_threads: int):
         self._journey, self._recurrence = journey, recurrence_of(journey.trained, STEPS)
+        self._n_threads = n_threads
         self._round = _rounding(journey)
         self._scores = None
         if any(name.endswith(SCORES) for name in journey.arrays):
@@ -52,8 +54,9 @@ class _Walker:
         Args:
             state: behind the step before `start`, where that was not computed here.
         """
-        # Each tile has one core, and one order of summation.
+        # Products of torch have one order of summation on one core.
         torch.set_num_threads(1)
+        self._recurrence.use(n, self._n_threads)
         reader, n_characters = self._journey.reader, self._journey.trained.model.n_characters
         before: dict[str, Tensor] = {}
         with torch.inference_mode():
@@ -81,18 +84,21 @@ class _Walker:
     def _keep(self, first: int, n: int, begin: int, steps: int, out: dict[str, Tensor], ids: Tensor) -> None:
         """Round the kept steps into [n, steps, H] of the arrays, and refuse what is not finite there."""
         lengths, scores = self._journey.lengths, self._scores.of(ids) if self._scores else {}
+        exact = {}
         for name in out:
             if name.endswith(SCORES):
-                score = scores[layer_and_state(name)[1]][:, :n].T[..., None]
-                out[name].copy_(score)
-                if not is_finite(out[name]):
-                    require_finite(name, first, begin, score, out[name], lengths)
-                continue
-            width = self._journey.arrays[name]
-            kept, place = _source(self._recurrence, name)
-            exact = kept[:steps, :n, place * width : (place + 1) * width]
-            if not self._round(exact, out[name]):
-                require_finite(name, first, begin, exact.transpose(0, 1), out[name], lengths)
+                exact[name] = scores[layer_and_state(name)[1]][:, :n, None]
+            else:
+                width = self._journey.arrays[name]
+                kept, place = _source(self._recurrence, name)
+                exact[name] = kept[:steps, :n, place * width : (place + 1) * width]
+
+        def share(low: int, high: int) -> list[str]:
+            return [name for name in out if not self._round(exact[name][:, low:high], out[name][low:high])]
+
+        doubtful = set(chain.from_iterable(by_shares(share, n, self._n_threads)))
+        for name in filter(doubtful.__contains__, out):
+            require_finite(name, first, begin, exact[name].transpose(0, 1), out[name], lengths)
 
     def _warm(self, pieces: Iterator[Tensor]) -> None:
         """Read the warm-up from the zero state; a row whose warm-up has not begun (-1) stays at zero."""
@@ -195,7 +201,8 @@ class _Tiles:
         row_bytes = TILE * sum(journey.arrays.values()) * journey.dtype.itemsize
         fit = PIECE_BYTES // self.side_by_side // row_bytes // STEPS * STEPS
         self._size = min(max(STEPS, fit), MOST_STEPS)
-        self._walkers = [_Walker(journey) for _ in range(self.side_by_side)]
+        n_threads = 1 if on_gpu else max(1, torch.get_num_threads() // self.side_by_side)
+        self._walkers = [_Walker(journey, n_threads) for _ in range(self.side_by_side)]
         self._reused: list[dict[str, Tensor]] = [{} for _ in range(self.side_by_side)]
         self._points = {point.first // TILE: point for point in begun}
 

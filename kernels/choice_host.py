@@ -2,7 +2,7 @@
 
 Probabilities are exp((logit - largest) / temperature) in the dtype of the logits, not divided by their sum: choices are
 those of `choose` but where a random number lies within rounding of the border between two characters, or the set of
-kept characters depends on it. What is not kept is cut by `keep_likely` between the two passes.
+kept characters depends on it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,34 @@ def weigh_rows(logits: Any, temperature: Any, weights: Any) -> None:
                 largest = values[j]
         for j in range(len(out)):
             out[j] = exp((values[j] - largest) / temperature)
+
+
+@compiled
+def cut_rows(weights: Any, top_k: int, top_p: float) -> None:
+    """Put zeros in the place of unlikely characters, as `gatescope.kernels.choice.keep_likely` does.
+
+    Args:
+        weights: [B, V], whatever their sum.
+        top_k, top_p: the latter positive; see `gatescope.kernels.choice.distribution`.
+    """
+    n = weights.shape[1]
+    for row in range(len(weights)):
+        values = weights[row]
+        if 0 < top_k < n:
+            least = np.sort(values)[n - top_k]
+            for j in range(n):
+                if values[j] < least:
+                    values[j] = 0
+        if top_p < 1:
+            total, cumulative = 0.0, 0.0
+            for j in range(n):
+                total += values[j]
+            # Of equal ones the earlier first; what is NaN comes last, and stays.
+            for j in np.argsort(-values, kind="mergesort"):
+                cumulative += values[j]
+                # The first stays: nothing is before it.
+                if cumulative - values[j] >= top_p * total:
+                    values[j] = 0
 
 
 @compiled

@@ -9,8 +9,9 @@ import itertools
 import mmap
 import sys
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -59,28 +60,40 @@ def _sources() -> str:
     return hashlib.sha256(b"".join(text for text in texts if b"numba" in text.lower())).hexdigest()[:16]
 
 
-def by_shares(work: Callable[[int, int], Any], n_rows: int) -> list[Any]:
+def by_shares(work: Callable[[int, int], Any], n_rows: int, n_threads: int | None = None) -> list[Any]:
     """Call a function that needs no interpreter on shares of rows, from the first up to the last, on a thread each.
 
-    Where no thread can start it is called on all shares here, on some of them a second time, perhaps.
+    It is called once on each share; where no thread can start, as when the interpreter shuts down, here.
+
+    Args:
+        work: the function.
+        n_rows: how many rows there are.
+        n_threads: how many threads, at most; default: torch's number.
 
     Returns:
         What it returned, in the order of the shares; at least one, which may have no rows.
     """
-    n_shares = max(1, min(torch.get_num_threads(), n_rows // SHARE))
+    n_shares = max(1, min(n_threads or torch.get_num_threads(), n_rows // SHARE))
     edges = [n_rows * k // n_shares // 4 * 4 for k in range(n_shares)] + [n_rows]
     if n_shares == 1:
         return [work(0, n_rows)]
     shares = list(itertools.pairwise(edges))
-    with ThreadPoolExecutor(n_shares - 1) as threads:
+    done: list[Future[Any]] = [Future() for _ in shares]
+
+    def run(k: int) -> None:
         try:
-            others = [threads.submit(work, *share) for share in shares[1:]]
+            done[k].set_result(work(*shares[k]))
+        except BaseException as error:  # whoever asked is told
+            done[k].set_exception(error)
+
+    for k in range(1, n_shares):
+        try:
+            Thread(target=run, args=(k,)).start()
         except RuntimeError:
-            # Most likely the interpreter shuts down, and waits for the thread that asks.
-            pass
-        else:
-            return [work(*shares[0]), *(other.result() for other in others)]
-    return [work(*share) for share in shares]
+            run(k)
+    run(0)
+    wait(done)
+    return [each.result() for each in done]
 
 
 def empty(dtype: torch.dtype, device: torch.device, *shape: int) -> Tensor:

@@ -5,11 +5,12 @@ has no plan. Both draw by the rule of `gatescope.kernels.choice`. Where their pr
 number within that rounding of the border between two characters may choose differently: texts of a CPU and a GPU agree
 up to there.
 
-A step works on a tile of exactly TILE rows (sequences), in buffers made once. Matrix products of different heights
-differ in their last bits; with a fixed height, and each sequence always in the same row of its tile, its states depend
-on nothing that runs beside it. The steps of an LSTM or a GRU are one compiled walk on a CPU, drawn characters included
-(`gatescope.kernels.tile_walk`): tiles run on a thread each, and with an operator for every product and gate the threads
-wait for the interpreter's lock.
+A step works on a tile of TILE rows (sequences), in buffers made once. The steps of an LSTM or a GRU are one compiled
+walk on a CPU, drawn characters included (`gatescope.kernels.tile_walk`): with an operator for every product and gate
+the threads of tiles would wait for the interpreter's lock. It moves each row by itself, in one order of summation, so
+that only rows in use are moved, and threads that have no tile of their own share those of another (`Recurrence.use`).
+In torch's operators a step takes all TILE rows: products of different heights differ in their last bits there. Either
+way the states of a sequence depend on nothing that runs beside it.
 
 Equations and gate orders are those of `gatescope.kernels.lstm`, `.gru` and `.rnn`. The input product of the first layer
 is a row of the table `E W_ih^T + b` [V, G*H], E the character vectors, made once. Per character and layer a step reads
@@ -111,6 +112,14 @@ class Recurrence:
         gates, h = self.kept_gates[layer][step], self.kept_h[layer][step]
         parts = gates.split(h.shape[1], dim=1)
         return _Place(gates, parts, h, self.kept_c[layer][step] if self.kept_c else None)
+
+    def use(self, n_rows: int, n_threads: int = 1) -> None:
+        """Say how many of the first rows are sequences, and how many threads may share them.
+
+        A compiled walk moves these rows alone, each by itself. Products of torch have all rows.
+        """
+        if self._walk is not None:
+            self._walk.use(n_rows, n_threads)
 
     def clear(self, rows: Tensor | None = None) -> None:
         """Set the states of all rows, or of the rows in a bool mask [TILE], to zero."""

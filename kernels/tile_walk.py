@@ -1,7 +1,7 @@
 """A tile of sequences on its way through a stacked LSTM or GRU that reads or draws characters, on the CPU.
 
-It works in the buffers of `gatescope.kernels.sample.Recurrence`, a layer in one call for all steps that are read. Steps
-that are drawn take a call for each layer and a few for the choice: what they are given is made ready once.
+It works in the buffers of `gatescope.kernels.sample.Recurrence`: a layer in one call for all steps that are read, all
+layers and the choice in one call for all that are drawn (`gatescope.kernels.draw_host`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatescope.kernels.choice import bounded, keep_likely
-from gatescope.kernels.choice_host import pick_rows, weigh_rows
+from gatescope.kernels.choice import bounded
+from gatescope.kernels.draw_host import gru_draw, lstm_draw
 from gatescope.kernels.gru_host import gru_walk, recurrent_panels
-from gatescope.kernels.host import NO_TOKENS, array, flat
+from gatescope.kernels.host import NO_TOKENS, array, by_shares, flat
 from gatescope.kernels.lstm_host import lstm_walk
-from gatescope.kernels.panels import packed
+from gatescope.kernels.panels import packed, padded_width
 
 
 class TileWalk:
@@ -47,9 +47,10 @@ class TileWalk:
     ):
         below, begin, recurrent = ([array(each) for each in part] for part in (w_ih, starts, w_hh))
         below[0] = below[0][:0]
-        self._walk = lstm_walk if biases is None else gru_walk
+        self._walk, self._draw = (lstm_walk, lstm_draw) if biases is None else (gru_walk, gru_draw)
         self._options = () if biases is None else (reset_after,)
-        self._output = output
+        # W' in panels, and the bias.
+        self._output = output and (packed(array(output[0])), array(output[1]))
         own: list[tuple[Any, ...]]
         if biases is None:
             own = [(packed(weight), start) for weight, start in zip(recurrent, begin, strict=True)]
@@ -60,6 +61,11 @@ class TileWalk:
         # Tensors, which a copy of the whole shares with those that the recurrence has, as arrays would not.
         self._states, self._kept = list(zip(*states, strict=True)), list(zip(*kept, strict=True))
         self._n_characters = len(begin[0])
+        self.use(len(self._states[0][0]), 1)
+
+    def use(self, n_rows: int, n_threads: int) -> None:
+        """Move the first rows alone from now on, shared among as many threads at most; each row is moved by itself."""
+        self._n_rows, self._n_threads = n_rows, n_threads
 
     def __call__(self, first: int, tokens: Tensor) -> None:
         """Read characters, int64 [T, TILE], and keep their steps from the first on.
@@ -74,11 +80,14 @@ class TileWalk:
             raise IndexError(f"tokens {[n_steps, n_rows]}: expected at most {[n_kept - first, len(h)]}, all rows")
         if n_steps and not 0 <= int(tokens.min()) <= int(tokens.max()) < self._n_characters:
             raise IndexError(f"tokens: expected ids from 0 to {self._n_characters - 1}, got {tokens.unique().tolist()}")
-        ids, no_reset, x, width = flat(tokens), flat(None), flat(None, h), 0
-        for given, states, kept in zip(self._given, self._states, self._kept, strict=True):
-            live, outputs = map(array, states), [flat(steps[first : first + n_steps]) for steps in kept]
-            self._walk(x, *given, ids, no_reset, *live, *outputs, n_steps, n_rows, 0, width, *self._options)
-            x, width, ids = outputs[1], h.shape[1], NO_TOKENS
+        no_reset, layers = flat(None), self._layers(flat(tokens), first, first + n_steps)
+
+        def share(low: int, high: int) -> None:
+            for *given, ids, states, outputs, width in layers:
+                live = (state[low:high] for state in states)
+                self._walk(*given, ids, no_reset, *live, *outputs, n_steps, n_rows, low, width, *self._options)
+
+        by_shares(share, self._n_rows, self._n_threads)
 
     def draw(self, uniform: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
         """Draw characters by `gatescope.kernels.choice.choose` and read them, keeping their steps from step 0 on.
@@ -88,7 +97,8 @@ class TileWalk:
             temperature, top_k, top_p: see `choose`.
 
         Returns:
-            ids int64 [T, TILE]; V, which is none, where a logit is NaN or infinity, or all are -infinity.
+            ids int64 [T, TILE]; V, which is none, where a logit is NaN or infinity, or all are -infinity; 0 in rows not
+            in use.
         """
         assert self._output is not None
         n_steps, n_rows = uniform.shape
@@ -96,22 +106,30 @@ class TileWalk:
         if n_rows != len(self._states[0][0]) or n_steps > len(self._kept[0][0]):
             raise IndexError(f"random numbers {[n_steps, n_rows]}: expected those of all rows, and of steps to be kept")
         weight, bias = self._output
-        walks, ids, read = [], torch.empty(uniform.shape, dtype=torch.int64), np.empty(n_steps * n_rows, np.int64)
-        x, width, tokens = flat(None, bias), 0, read
-        for given, states, kept in zip(self._given, self._states, self._kept, strict=True):
-            outputs = [flat(steps) for steps in kept]
-            walks.append(((x, *given, tokens, flat(None), *map(array, states), *outputs), width))
-            x, width, tokens = outputs[1], states[0].shape[1], NO_TOKENS
-        h, logits = self._states[-1][0], bias.new_empty(n_rows, len(bias))
-        weights = torch.empty_like(logits)
-        of_logits, of_weights, numbers, drawn = map(array, (logits, weights, uniform, ids))
-        degree = of_logits.dtype.type(bounded(temperature))
-        for t in range(n_steps):
-            torch.addmm(bias, h, weight, out=logits)
-            weigh_rows(of_logits, degree, of_weights)
-            pick_rows(array(keep_likely(weights, top_k, top_p)), numbers[t], drawn[t])
-            # Where none could be drawn, whoever asked refuses all of them.
-            np.minimum(drawn[t], len(bias) - 1, out=read[t * n_rows : (t + 1) * n_rows])
-            for arguments, width in walks:
-                self._walk(*arguments, 1, n_rows, t * n_rows, width, *self._options)
+        ids, read = torch.zeros(uniform.shape, dtype=torch.int64), np.zeros(n_steps * n_rows, np.int64)
+        layers, numbers, drawn, no_reset = self._layers(read, 0, n_steps), array(uniform), array(ids), flat(None)
+        choice = weight, bias, bias.dtype.type(bounded(temperature)), top_k, float(top_p)
+
+        def share(low: int, high: int) -> None:
+            parts = tuple(
+                (*given, ids, *(state[low:high] for state in states), *outputs, width)
+                for *given, ids, states, outputs, width in layers
+            )
+            logits = np.zeros((high - low, padded_width(len(bias), bias.itemsize)), bias.dtype)
+            weights = np.empty((high - low, len(bias)), bias.dtype)
+            self._draw(parts, no_reset, choice, numbers, logits, weights, read, drawn, low, *self._options)
+
+        by_shares(share, self._n_rows, self._n_threads)
         return ids
+
+    def _layers(self, tokens: Any, start: int, stop: int) -> list[tuple[Any, ...]]:
+        """Return what the walk of each layer is given for steps that are kept from `start` up to `stop`.
+
+        That is x and what is fixed, the characters, the states, what is kept, and the width of x.
+        """
+        layers, x, width = [], flat(None, self._states[0][0]), 0
+        for given, states, kept in zip(self._given, self._states, self._kept, strict=True):
+            outputs = [flat(steps[start:stop]) for steps in kept]
+            layers.append((x, *given, tokens, [array(state) for state in states], outputs, width))
+            x, width, tokens = outputs[1], states[0].shape[1], NO_TOKENS
+        return layers

@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 
 from gatescope.kernels.choice import LEAST_TEMPERATURE, choose, distribution, keep_likely
-from gatescope.kernels.choice_host import pick_rows, weigh_rows
+from gatescope.kernels.choice_host import cut_rows, pick_rows, weigh_rows
 from gatescope.kernels.philox import uniform
 
 
@@ -14,7 +14,8 @@ def chosen(logits, random, temperature, top_k=0, top_p=1.0):
     weights, ids = torch.empty_like(logits), torch.full((len(logits),), -1)
     values = logits.contiguous().numpy()
     weigh_rows(values, values.dtype.type(temperature), weights.numpy())
-    pick_rows(keep_likely(weights, top_k, top_p).numpy(), random.numpy(), ids.numpy())
+    cut_rows(weights.numpy(), top_k, float(top_p))
+    pick_rows(weights.numpy(), random.numpy(), ids.numpy())
     return ids
 
 
@@ -85,3 +86,17 @@ def test_compiled_choices_are_torch_s_but_for_rounding(dtype, spread, top_k, top
         clear &= (ordered.cumsum(1) / ordered.sum(1, keepdim=True) - top_p).abs().min(dim=1).values > 1e-6
     assert clear.double().mean() > 0.99
     assert torch.equal(drawn[clear], expected[clear])
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.999, 0.5, 0.25, 1e-9])
+@pytest.mark.parametrize("top_k", [0, 1, 3, 20])
+def test_what_is_cut_in_place_is_what_torch_cuts(top_k, top_p):
+    weights = torch.rand(200, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weights[:50] = (weights[:50] * 4).ceil() / 4  # some are equal
+    weights[50:60, 3] = float("nan")
+    expected = keep_likely(weights, top_k, top_p)
+    found = weights.clone()
+    cut_rows(found.numpy(), top_k, top_p)
+    # A row with a NaN has no characters to draw, whatever is cut of it.
+    assert torch.equal(found[:50], expected[:50]) and torch.equal(found[60:], expected[60:])
+    assert found[50:60].isnan().any(dim=1).all()

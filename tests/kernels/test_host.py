@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 import torch
@@ -46,6 +48,41 @@ def test_shares_are_all_rows_in_their_order(threads, n_rows):
     shares = host.by_shares(lambda first, last: list(range(first, last)), n_rows)
     assert [row for share in shares for row in share] == list(range(n_rows))
     assert len(shares) == max(1, min(threads, n_rows // host.SHARE))
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+def test_as_many_threads_as_are_asked_for(n_threads):
+    assert len(host.by_shares(lambda first, last: None, 100, n_threads)) == n_threads
+
+
+def test_every_share_is_worked_on_once_where_no_thread_starts(monkeypatch):
+    """Rows are moved in place: twice would be wrong."""
+
+    class Thread(threading.Thread):
+        def start(self):
+            if len(seen) > 1:
+                raise RuntimeError("can't start new thread")
+            super().start()
+            self.join()
+
+    seen = []
+    monkeypatch.setattr(host, "Thread", Thread)
+    host.by_shares(lambda first, last: seen.append((first, last)), 64, 4)
+    assert sorted(seen) == [(0, 16), (16, 32), (32, 48), (48, 64)]
+
+
+def test_what_a_share_raises_comes_when_all_have_ended():
+    ended = []
+
+    def work(first, last):
+        if first == 0:
+            raise KeyError("first")
+        time.sleep(0.2)
+        ended.append(last)
+
+    with pytest.raises(KeyError, match="first"):
+        host.by_shares(work, 64, 2)
+    assert ended == [64]
 
 
 def test_shares_are_worked_on_while_the_interpreter_shuts_down():

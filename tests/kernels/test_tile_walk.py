@@ -101,3 +101,27 @@ def test_drawing_leaves_what_reading_the_same_characters_leaves_to_the_bit(cell,
     assert torch.equal(drawing.step(more), reading.step(more))
     with pytest.raises(IndexError, match="random numbers"):
         drawing.draw(Draw(0, 0, 1.0), 0, STEPS + 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("cell", "options"), [("lstm", {}), ("gru", {}), ("gru", {"reset_after": False})], ids=["lstm", "after", "before"]
+)
+@pytest.mark.parametrize(("n", "n_threads"), [(1, 1), (TILE - 3, 3), (37, 4), (TILE, 2)])
+def test_rows_move_by_themselves_whatever_their_number_and_threads(n, n_threads, cell, options, dtype):
+    """To the bit what they do in a whole tile of one thread; the other rows stay where they are."""
+    output = torch.randn(V, H, dtype=dtype), torch.randn(V, dtype=dtype)
+    _, whole, _ = recurrences(cell, dtype, output=output, **options)
+    _, some, _ = recurrences(cell, dtype, output=output, **options)
+    some.use(n, n_threads)
+    tokens, how = torch.randint(V, (2, TILE)), Draw(0, 0, 1.0)
+    for each in (whole, some):
+        each.read(tokens)
+    for name in ("kept_h", "kept_c", "kept_gates", "h", "c"):
+        for expected, found in zip(getattr(whole, name), getattr(some, name), strict=True):
+            assert torch.equal(found[..., :n, :], expected[..., :n, :]), name
+            assert not found[..., n:, :].any(), name
+    drawn, expected = (each.draw(how, 2, 2 + STEPS) for each in (some, whole))
+    assert torch.equal(drawn[:, :n], expected[:, :n]) and not drawn[:, n:].any()
+    for expected, found in zip((*whole.h, *whole.c, *whole.kept_h), (*some.h, *some.c, *some.kept_h), strict=True):
+        assert torch.equal(found[..., :n, :], expected[..., :n, :]) and not found[..., n:, :].any()

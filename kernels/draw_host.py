@@ -1,0 +1,83 @@
+"""A tile of sequences that draw characters and read them, on the CPU, all steps in one call that Numba compiles.
+
+A step is the output layer's product, the choice (`gatescope.kernels.choice_host`), and one step of each layer's walk
+(`lstm_host`, `gru_host`). From the interpreter these are some eight calls a step, between which the threads of two
+tiles wait for its lock.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba.extending import register_jitable
+
+from gatescope.kernels.choice_host import cut_rows, pick_rows, weigh_rows
+from gatescope.kernels.gru_host import gru_walk
+from gatescope.kernels.host import compiled
+from gatescope.kernels.lstm_host import lstm_walk
+from gatescope.kernels.panels import add_product
+from gatescope.kernels.steps_host import fill_row
+
+
+@compiled
+def lstm_draw(
+    layers: Any, reset: Any, choice: Any, uniform: Any, logits: Any, weights: Any, read: Any, ids: Any, first: int
+) -> None:
+    """Draw a character in some rows of a batch and read it, step by step.
+
+    Args:
+        layers: of each layer x, w_ih, w_hh, starts, tokens, h, c, gates, y and cells, as `lstm_walk` has them, and the
+            width of x; the first layer's tokens are `read`.
+        reset: nothing.
+        choice: W' [H, V] of the output layer in panels, its bias [V], temperature (of their dtype), top_k and top_p.
+        uniform: random numbers, float64 [T, B].
+        logits, weights: room for the rows, [n, V and the columns of zeros of a panel] and [n, V].
+        read: int64, flat, [T, B]: the characters that are read.
+        ids: int64 [T, B], what is drawn; V, which is none, where nothing can be: the last character is read there.
+        first: which row of the batch is the first of these.
+    """
+    n_steps, n_rows = ids.shape
+    for t in range(n_steps):
+        at = t * n_rows + first
+        _draw_step(layers[-1][5], choice, uniform[t, first:], logits, weights, read[at:], ids[t, first:])
+        for k in range(len(layers)):
+            x, w_ih, w_hh, starts, tokens, h, c, gates, y, cells, width = layers[k]
+            lstm_walk(x, w_ih, w_hh, starts, tokens, reset, h, c, gates, y, cells, 1, n_rows, at, width)
+
+
+@compiled
+def gru_draw(
+    layers: Any,
+    reset: Any,
+    choice: Any,
+    uniform: Any,
+    logits: Any,
+    weights: Any,
+    read: Any,
+    ids: Any,
+    first: int,
+    reset_after: bool,
+) -> None:
+    """Do the same with a GRU, whose layers have x, w_ih, w_rz, w_n, starts, bias, tokens, h, saved, y and the width."""
+    n_steps, n_rows = ids.shape
+    for t in range(n_steps):
+        at = t * n_rows + first
+        _draw_step(layers[-1][7], choice, uniform[t, first:], logits, weights, read[at:], ids[t, first:])
+        for k in range(len(layers)):
+            x, w_ih, w_rz, w_n, starts, bias, tokens, h, saved, y, width = layers[k]
+            gru_walk(x, w_ih, w_rz, w_n, starts, bias, tokens, reset, h, saved, y, 1, n_rows, at, width, reset_after)
+
+
+@register_jitable
+def _draw_step(h: Any, choice: Any, uniform: Any, logits: Any, weights: Any, read: Any, ids: Any) -> None:
+    weight, bias, temperature, top_k, top_p = choice
+    n, n_characters = weights.shape
+    for i in range(n):
+        fill_row(logits[i, :n_characters], bias)
+    add_product(h.reshape(-1), h.shape[1], n, h.shape[1], weight, logits)
+    weigh_rows(logits, temperature, weights)
+    cut_rows(weights, top_k, top_p)
+    pick_rows(weights, uniform, ids)
+    for i in range(n):
+        # Where none could be drawn, whoever asked refuses all of them.
+        read[i] = min(ids[i], n_characters - 1)
