@@ -1,4 +1,4 @@
-"""Whether the network uses the units that carry a hypothesis: its loss with these units held, beside random ones.
+"""Whether the network uses what tells a hypothesis: its loss with units held, or directions erased, beside random ones.
 
 A ranking of units says which tell a hypothesis, and not what the network does with them. Here the recurrence runs again
 over unseen sequences while the first units of a ranking are held at values that say nothing of the text
@@ -6,7 +6,9 @@ over unseen sequences while the first units of a ranking are held at values that
 where the hypothesis holds, and elsewhere. Random sets of as many units in the same layers show what any units would do.
 
 The rankings tried are that of the results (by default the AUROC of each unit alone), that of the probe's largest
-weights on standardised states and, of results of `--sparse`, the units that were selected one after another.
+weights on standardised states and, of results of `--sparse`, the units that were selected one after another. A probe
+reads all units at once, and what it reads is a direction of theirs: that is erased as well, in all layers, beside
+random directions (`gatescope.analysis.erasure`).
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ import numpy as np
 from gatescope.analysis.ablation_config import AblationConfig
 from gatescope.analysis.ablation_records import ablation_records, corrected, tested_sets
 from gatescope.analysis.asked import planned
-from gatescope.analysis.clamped_reading import ClampedReading
+from gatescope.analysis.erasure import erased_directions
 from gatescope.analysis.label_table import read_labels
 from gatescope.analysis.labels import Labels, label_dump, side_by_side
 from gatescope.analysis.probe_config import ProbeConfig, sha256_of
 from gatescope.analysis.read_results import read_records
+from gatescope.analysis.rereading import Rereading
 from gatescope.analysis.results import ABLATION, Record, Verdict, headline, leading, verdict
 from gatescope.analysis.split import groups_of, split_sequences
 from gatescope.engine.counted import counted
@@ -47,7 +50,7 @@ def ablate_results(
     functions: Path | None = None,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Hold the units that results name, and write what the model loses by it to `ablation.json`.
+    """Hold the units that results name, erase what tells a hypothesis, and write what the model loses by it.
 
     Args:
         results: a folder that `gatescope probe` or `gatescope run` wrote.
@@ -57,10 +60,11 @@ def ablate_results(
         config: units, values, text.
         labels: the file of labels that the probe had, if a hypothesis is one of its columns.
         functions: the file of functions that the probe had, where it has moved.
-        seed: of the random sets.
+        seed: of the random sets and directions.
 
     Returns:
-        The records: for each hypothesis, ranking and number of units the loss and its changes, in nats per character.
+        The records of `ablation.json`: for each hypothesis, ranking and number of units, and for its direction, the
+        loss and its changes, in nats per character.
 
     Raises:
         InputError: results, model and states do not belong together, or a hypothesis that cannot be asked.
@@ -74,11 +78,11 @@ def ablate_results(
     chosen = _labels(dump, [record["hypothesis"] for record in records], asked, settings, labels)
     groups = groups_of(dump)
     # Of several folds the first, whose training sequences chose the units.
-    _, test = split_sequences(groups, asked.test_share, split_seed, asked.folds)
+    train, test = split_sequences(groups, asked.test_share, split_seed, asked.folds)
     test = test[np.linspace(0, len(test) - 1, min(config.sequences, len(test))).round().astype(int)]
     if config.method == "resample" and len(test) < 2:
         raise InputError("--method resample needs a second test sequence, but there is only one: use --method mean")
-    reading = ClampedReading(trained, dump, chosen, asked.alignment, test, config.length)
+    reading = Rereading(trained, dump, chosen, asked.alignment, test, config.length)
     for record, n_holds in zip(records, reading.counts[1:].sum(axis=1), strict=False):
         if not n_holds:
             read = counted(int(reading.counts[0].sum()), "character that is", "characters that are")
@@ -88,7 +92,9 @@ def ablate_results(
             )
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        found = corrected(list(ablation_records(reading, records, sets, groups[test], config, seed)))
+        of_training = dump, trained.model, chosen, asked.alignment, train
+        directions = erased_directions(*of_training, config.random_sets, seed)
+        found = corrected(list(ablation_records(reading, records, sets, directions, groups[test], config, seed)))
         remove_partial_of(out / ABLATION)
         write_json(out / ABLATION, found)
     return found

@@ -18,7 +18,7 @@ class AblationConfig:
     hypothesis: tuple[str, ...] = ()  # boolean ones to test; default: all that are known
     method: Literal["mean", "zero", "resample", "translate"] = "mean"  # what units are held at
     units: tuple[int, ...] = (1, 10)  # sizes of the sets held, of 10 ranked or 64 selected; h and c count once
-    random_sets: int = 40  # other sets of as many units in the same layers, 20 to 10000
+    random_sets: int = 40  # other sets of as many units in the same layers, and directions, 20 to 10000
     sequences: int = 40  # test sequences to read, at most
     length: int = 500  # characters of each, at most
 

@@ -1,27 +1,34 @@
-"""What a model loses with the first units of a ranking held, beside random ones: the records of an ablation."""
+"""What a model loses with the first units of a ranking held, or a hypothesis erased: the records of an ablation."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
 from gatescope.analysis.ablation_config import AblationConfig
-from gatescope.analysis.clamped_reading import ClampedReading
 from gatescope.analysis.clamping import Unit, mask_of, p_value, random_sets
 from gatescope.analysis.intervals import mean_interval
-from gatescope.analysis.results import Record, json_number, unit_name
+from gatescope.analysis.rereading import Rereading
+from gatescope.analysis.results import ERASE, Record, json_number, unit_name
 from gatescope.analysis.scorer import FEWEST_GROUPS
 from gatescope.analysis.significance import benjamini_hochberg
+from gatescope.analysis.told_anew import told_anew
 from gatescope.engine.errors import InputError
+from gatescope.engine.interventions import Erased, Held
 from gatescope.engine.model import Architecture
 from gatescope.engine.progress import progress_bar
 
 # The rankings that begin with these units, and the units.
 TestedSet = tuple[str, list[Unit]]
+# The hypothesis, where it decides what units are held at, and how many of each layer.
+Others = tuple[int, tuple[int, ...]]
+# What a record says of an intervention, and how much more is lost with it, [1 + 2 K, S], and with R random ones in its
+# place, [R, 1 + 2 K, S].
+Line = tuple[dict[str, Any], np.ndarray, np.ndarray]
 
 
 def tested_sets(record: Record, ranking: str, sizes: tuple[int, ...], architecture: Architecture) -> list[TestedSet]:
@@ -66,63 +73,113 @@ def tested_sets(record: Record, ranking: str, sizes: tuple[int, ...], architectu
 
 
 def ablation_records(
-    reading: ClampedReading,
+    reading: Rereading,
     records: list[Record],
     sets: list[list[TestedSet]],
+    directions: tuple[list[Erased], Erased],
     groups: np.ndarray,
     config: AblationConfig,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
-    """Yield a record for each hypothesis and set of units.
+    """Yield a record for each hypothesis and set of units, and behind them one for the direction that tells it.
 
     Args:
         reading: the sequences, with labels of the K hypotheses.
         records: K, of `probes.json`.
         sets: K, those to test of each.
+        directions: what erases each of the K, and random ones.
         groups: [S] of each sequence: what belongs together is resampled together.
         config: method and number of random sets.
         seed: of the random sets.
     """
     architecture = reading.architecture
-    # What units are held at, and so what other sets change, is the same for all hypotheses, unless it moves them.
-    of_hypothesis = config.method == "translate"
+    # One more than asked for, if there are so many: the tested one, if it is there, is left out.
+    drawn = {
+        key: random_sets(key[1], architecture.hidden, config.random_sets + 1, seed)
+        for key in {_others(k, units, config, architecture) for k, of_one in enumerate(sets) for _, units in of_one}
+    }
+    n_held = sum(map(len, sets)) + sum(map(len, drawn.values()))
+    # What each direction loses, and the states that it leaves.
+    n_erased = 2 * len(directions[0]) + len(directions[1])
+    with progress_bar("ablate", (n_held + n_erased) * reading.n_characters, "characters") as advance:
+        lines = zip(
+            _held_lines(reading, sets, drawn, config, seed, advance),
+            _erased_lines(reading, directions, groups, seed, advance),
+            strict=True,
+        )
+        for k, record in enumerate(records):
+            advance(0, record["hypothesis"])
+            of_units, of_direction = next(lines)
+            for words, change, random in (*of_units, of_direction):
+                yield {
+                    **{name: record[name] for name in ("hypothesis", "states")},
+                    "alignment": reading.alignment,
+                    **words,
+                    "seed": seed,
+                    **_numbers(reading, k, change, random, groups, seed),
+                }
 
-    def others(k: int, units: list[Unit]) -> tuple[int, tuple[int, ...]]:
-        counts = Counter(layer for layer, _ in units)
-        return k * of_hypothesis, tuple(counts[layer] for layer in range(architecture.layers))
+
+def _others(k: int, units: list[Unit], config: AblationConfig, architecture: Architecture) -> Others:
+    """Return what random sets are to be like; equal where they do the same."""
+    # What units are held at, and so what other sets change, is the same for all hypotheses, unless it moves them.
+    counts = Counter(layer for layer, _ in units)
+    return k * (config.method == "translate"), tuple(counts[layer] for layer in range(architecture.layers))
+
+
+def _held_lines(
+    reading: Rereading,
+    sets: list[list[TestedSet]],
+    drawn: dict[Others, list[frozenset[Unit]]],
+    config: AblationConfig,
+    seed: int,
+    advance: Callable[..., None],
+) -> Iterator[list[Line]]:
+    """Yield for each hypothesis what its sets of units do, and as many random ones in the same layers."""
+    architecture = reading.architecture
 
     def changes(several: Iterable[Iterable[Unit]]) -> np.ndarray:
         masks = [mask_of(units, architecture.layers, architecture.hidden) for units in several]
         advance(len(masks) * reading.n_characters)
-        return reading.changes(values, torch.stack(masks))
+        return reading.changes(Held(values, torch.stack(masks).to(reading.device)))
 
-    keys = {others(k, units) for k, of_one in enumerate(sets) for _, units in of_one}
-    # One more than asked for, if there are so many: the tested one, if it is there, is left out.
-    drawn = {key: random_sets(key[1], architecture.hidden, config.random_sets + 1, seed) for key in keys}
-    effects: dict[tuple[int, tuple[int, ...]], np.ndarray] = {}
-    n_held = sum(map(len, sets)) + sum(map(len, drawn.values()))
+    effects: dict[Others, np.ndarray] = {}
     last, values = None, {}
-    with progress_bar("ablate", n_held * reading.n_characters, "characters") as advance:
-        for k, of_one in enumerate(sets):
-            if k * of_hypothesis != last:
-                last = k * of_hypothesis
-                values = reading.held(config.method, k, seed)
-            for ranking, units in of_one:
-                advance(0, records[k]["hypothesis"])
-                key = others(k, units)
-                if key not in effects:
-                    effects[key] = changes(drawn[key])
-                is_other = [each != frozenset(units) for each in drawn[key]]
-                random = effects[key][is_other][: config.random_sets]
-                yield {
-                    **{name: records[k][name] for name in ("hypothesis", "states")},
-                    "alignment": reading.alignment,
-                    "ranking": ranking,
-                    "method": config.method,
-                    "seed": seed,
-                    "units": [{"layer": layer, "unit": unit} for layer, unit in units],
-                    **_numbers(reading, k, changes([units])[0], random, groups, seed),
-                }
+    for k, of_one in enumerate(sets):
+        if k * (config.method == "translate") != last:
+            last = k * (config.method == "translate")
+            values = reading.held(config.method, k, seed)
+        lines = []
+        for ranking, units in of_one:
+            key = _others(k, units, config, architecture)
+            if key not in effects:
+                effects[key] = changes(drawn[key])
+            is_other = [each != frozenset(units) for each in drawn[key]]
+            listed = [{"layer": layer, "unit": unit} for layer, unit in units]
+            words = {"ranking": ranking, "method": config.method, "units": listed}
+            lines.append((words, changes([units])[0], effects[key][is_other][: config.random_sets]))
+        yield lines
+
+
+def _erased_lines(
+    reading: Rereading,
+    directions: tuple[list[Erased], Erased],
+    groups: np.ndarray,
+    seed: int,
+    advance: Callable[..., None],
+) -> Iterator[Line]:
+    """Yield for each hypothesis what erasing its direction does, and random ones, and what a probe tells of it then."""
+    erasures, random = directions
+    advance(len(random) * reading.n_characters)
+    of_random = reading.changes(random)
+    for k, erased in enumerate(erasures):
+        advance(2 * reading.n_characters)
+        told = {
+            f"auroc_{name}": json_number(told_anew(*reading.labelled(k, each), groups, seed))
+            for name, each in (("undisturbed", None), ("left", erased))
+        }
+        words: dict[str, Any] = {"ranking": "erased", "method": ERASE, "units": [], **told}
+        yield words, reading.changes(erased)[0], of_random
 
 
 def corrected(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -138,7 +195,7 @@ def corrected(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _numbers(
-    reading: ClampedReading, k: int, change: np.ndarray, random: np.ndarray, groups: np.ndarray, seed: int
+    reading: Rereading, k: int, change: np.ndarray, random: np.ndarray, groups: np.ndarray, seed: int
 ) -> dict[str, float | int | None]:
     """Return what one set of units does, beside random ones.
 

@@ -1,4 +1,4 @@
-"""What a model loses without the units that carry a hypothesis, in the terminal: a line for each set of units."""
+"""What a model loses without what tells a hypothesis, in the terminal: a line for each set of units, and direction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ CAPTION = (
     "nats per character lost while units are held, where the hypothesis holds and elsewhere; p: among these units and "
     "sets of as many random ones, the share that loses at least as much there, and whose difference is as large; "
     "q: the share of false ones among the findings, by Benjamini and Hochberg, if all lines of this q or less are "
-    "called findings"
+    "called findings; erased: the direction of all units that tells the hypothesis is taken out, beside random "
+    "directions, and the AUROC of a linear probe fitted anew falls from the one to the other: what the network still "
+    "tells it does without that direction"
 )
 # In two lines, for all to fit.
 HEADINGS = (
@@ -28,7 +30,7 @@ def ablation_table(records: Sequence[Record]) -> Table:
     """Lay out `ablation.json`: changes of the loss in nats per character, and how many random sets change as much.
 
     Args:
-        records: one per hypothesis, ranking and number of units.
+        records: one per hypothesis, ranking and number of units, and one per hypothesis that is erased.
 
     Returns:
         A table for `rich.print`, readable from 120 columns on; names are plain text, never markup.
@@ -45,14 +47,16 @@ def ablation_table(records: Sequence[Record]) -> Table:
     for heading in HEADINGS[3:]:
         table.add_column(heading, justify="right", no_wrap=True)
     for record in records:
-        words = [record["hypothesis"], record["ranking"], held_units(record), *effects(record)]
+        words = [record["hypothesis"], record["ranking"] + _told(record), held_units(record), *effects(record)]
         table.add_row(*(Text(visible(word)) for word in words))
     return table
 
 
 def held_units(record: Record) -> str:
-    """The unit that is held, by its layer and number, or how many are."""
+    """The unit that is held, by its layer and number, or how many are; where none is, the direction is erased."""
     units = record["units"]
+    if not units:
+        return "direction"
     return f"layer{units[0]['layer']} {units[0]['unit']}" if len(units) == 1 else f"first {len(units)}"
 
 
@@ -67,3 +71,9 @@ def effects(record: Record) -> list[str]:
         ),
         *(score(number(record, key)) for key in ("p_holds", "q_holds", "p_difference", "q_difference")),
     ]
+
+
+def _told(record: Record) -> str:
+    """How a probe's AUROC changes with the direction erased; nothing where that is not known, or units are held."""
+    before, after = number(record, "auroc_undisturbed"), number(record, "auroc_left")
+    return "" if before is None or after is None else f" {score(before)} to {score(after)}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from gatescope.analysis.probe import RECORDS
 from gatescope.analysis.read_results import read_ablation, read_results
 from gatescope.analysis.reproduction import CELLS, REPRODUCTION
-from gatescope.analysis.results import ABLATION, PROBING
+from gatescope.analysis.results import ABLATION, ERASE, PROBING
 from gatescope.engine.checkpoint import standing
 from gatescope.engine.counted import counted
 from gatescope.engine.dump import StateDump
@@ -59,8 +59,11 @@ def about(place: str | Path, model: Path | None = None) -> str:
     if (path / REPRODUCTION).exists():
         parts += [f"{path}: output of `gatescope reproduce`", *(about(path / cell) for cell in CELLS)]
     if (path / ABLATION).exists():
-        n_sets = len(read_ablation(path))
-        parts.append(f"{path / ABLATION}: what the model loses while {n_sets:,} sets of units are held")
+        methods = Counter(record["method"] for record in read_ablation(path))
+        n_erased = methods.pop(ERASE, 0)
+        held = f"{counted(methods.total(), 'set')} of units held"
+        erased = f", {counted(n_erased, 'direction')} erased" * bool(n_erased)
+        parts.append(f"{path / ABLATION}: what the model loses with {held}{erased}")
     if not parts:
         raise InputError(f"{path} was not written by gatescope: expected a model, a state dump, results or a run")
     return "\n".join(parts)

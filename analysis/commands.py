@@ -106,7 +106,7 @@ def ablate(
     seed: int = 0,
     device: Device = "auto",
 ) -> None:
-    """Ask whether the network uses the units that carry a hypothesis: what it loses while they are held.
+    """Ask whether the network uses what tells a hypothesis: its loss with units held, and with its direction erased.
 
     Args:
         results: folder that `gatescope probe` or `gatescope run` wrote.
@@ -116,7 +116,7 @@ def ablate(
         functions: the Python file that the probe had, where it is no longer at its place.
         out: folder of ablation.json; default: the results.
         config: which units are held, at what, and on how much text.
-        seed: seed of the random sets of units.
+        seed: seed of the random sets of units, and directions.
         device: where the model runs; auto takes a GPU if there is one.
     """
     # Here because scikit-learn takes seconds to import, and most commands need none of it.

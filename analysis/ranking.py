@@ -1,7 +1,7 @@
 """Which units carry a hypothesis: orders of the H units, and how far one unit stands for all.
 
 A ranking is only an order of suspects. Whether it is right shows in a second probe on the units it puts first, and
-whether the network uses them shows only in what happens when they are clamped.
+whether the network uses them shows only in what happens when they are held.
 
 Of 12 hypotheses on 80,000 states of 256 units of a model of Python, probes of the first 1, 2, 4, 8 and 16 units have
 mean AUROC .784 .782 .795 .812 .818 by AUROC, and .785 .792 .802 .807 .818 by mutual information, .779 .788 .799 .815

@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from gatescope.analysis.reproduction import CELLS, METRICS, REPRODUCTION
-from gatescope.analysis.results import ABLATION, GATES, NOT_EVALUATED, PROBING, Excerpt, Record, Result, unit_name
+from gatescope.analysis.results import (
+    ABLATION,
+    ERASE,
+    GATES,
+    NOT_EVALUATED,
+    PROBING,
+    Excerpt,
+    Record,
+    Result,
+    unit_name,
+)
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
 from gatescope.engine.settings import CONFIG, read_config
@@ -39,7 +49,7 @@ HELD_WORDS = ("hypothesis", "ranking", "method")
 HELD_NUMBERS = (
     *("change_holds", "change_holds_low", "change_holds_high", "change_elsewhere"),
     *("n_sequences", "n_characters", "n_holds", "random_sets", "random_change_holds", "random_change_elsewhere"),
-    *("p_holds", "q_holds", "p_difference", "q_difference"),
+    *("p_holds", "q_holds", "p_difference", "q_difference", "auroc_left", "auroc_undisturbed"),
 )
 UNIT_NUMBERS = ("coefficient", "importance", "auroc", "correlation")
 
@@ -197,8 +207,10 @@ def _check_held(record: Any, where: str) -> None:
     _check_fields(record, where, HELD_WORDS, HELD_NUMBERS)
     units = record.get("units")
     known = isinstance(units, list) and all(isinstance(unit, dict) for unit in units)
-    if not known or not units or not all(type(unit.get(key)) is int for unit in units for key in ("layer", "unit")):
-        raise InputError(f"{where}: units must be a list of objects with layer and unit")
+    # A direction is of all units.
+    known &= bool(units) == (record["method"] != ERASE)
+    if not known or not all(type(unit.get(key)) is int for unit in units for key in ("layer", "unit")):
+        raise InputError(f"{where}: units must be a list of objects with layer and unit, an empty one of {ERASE}")
 
 
 def _check_compared(row: Any, where: str) -> None:

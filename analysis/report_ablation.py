@@ -1,4 +1,4 @@
-"""The report's ablations: what the model loses while the units that tell a hypothesis are held."""
+"""The report's ablations: what the model loses while what tells a hypothesis is held or erased."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from collections.abc import Sequence
 from gatescope.analysis.ablation_table import effects, held_units
 from gatescope.analysis.report_table import opened, result_title, scrolled
 from gatescope.analysis.report_text import escaped, name_html
-from gatescope.analysis.results import Record, Result, number
+from gatescope.analysis.results import ERASE, Record, Result, number, score
 
+WORDS = ("where it holds", "95%", "elsewhere", "where it holds", "elsewhere", "p", "q", "p", "q", "was", "left")
 HEADS = (
     '<thead><tr><th rowspan="2" scope="col">hypothesis</th><th rowspan="2" scope="col">ranking</th>'
     '<th rowspan="2" scope="col">units</th><th colspan="3" scope="colgroup">these units</th>'
     '<th colspan="2" scope="colgroup">random units</th><th colspan="2" scope="colgroup">where it holds</th>'
-    '<th colspan="2" scope="colgroup">difference</th></tr><tr>'
-    + "".join(
-        f'<th scope="col" class="r">{word}</th>'
-        for word in ("where it holds", "95%", "elsewhere", "where it holds", "elsewhere", "p", "q", "p", "q")
-    )
+    '<th colspan="2" scope="colgroup">difference</th><th colspan="2" scope="colgroup">AUROC</th></tr><tr>'
+    + "".join(f'<th scope="col" class="r">{word}</th>' for word in WORDS)
     + "</tr></thead>"
 )
 HELD_AT = {
@@ -26,22 +24,30 @@ HELD_AT = {
     "resample": "what they were at the same step of another sequence",
     "translate": "what they were, moved by the difference of their means where the hypothesis holds and where not",
 }
+ERASED = (
+    " Erased: no unit is held, but of all units of each layer, h and c, the one direction that tells the hypothesis is "
+    "taken out after every step (LEACE, Belrose et al. 2023), beside random directions. AUROC: what a linear probe "
+    "fitted anew on one half of these sequences tells of the other half, undisturbed and then. Where much is left, "
+    "the network tells the hypothesis without that direction, and the loss is not what it would be without the "
+    "hypothesis."
+)
 
 
 def ablation_tables(results: Sequence[Result]) -> str:
-    """What is lost at unseen characters where a hypothesis holds, and elsewhere, beside random units."""
+    """What is lost at unseen characters where a hypothesis holds, and elsewhere, beside random units or directions."""
     parts = []
     for result in results:
         if not result.ablation:
             continue
         rows = [_row(record) for record in result.ablation]
-        table = opened(rows, _table, "sets of units")
+        table = opened(rows, _table, "lines")
         parts.append(result_title(result, results) + _note(result.ablation) + table + _units(result.ablation))
     return "<h2>Does the network use these units?</h2>\n" + "".join(parts) if parts else ""
 
 
 def _note(records: Sequence[Record]) -> str:
-    methods = dict.fromkeys(str(record["method"]) for record in records)
+    methods = dict.fromkeys(str(record["method"]) for record in records if record["method"] != ERASE)
+    erased = any(record["method"] == ERASE for record in records)
     held = " or ".join(HELD_AT.get(method, method) for method in methods)
     sequences, characters, sets = (_counts(records, key) for key in ("n_sequences", "n_characters", "random_sets"))
     of = f" ({characters}characters)" if characters else ""
@@ -56,7 +62,7 @@ def _note(records: Sequence[Record]) -> str:
         "expects this less. q: the share of false ones among the findings, by Benjamini and Hochberg, if all lines of "
         "this q or less are called findings. h and c of a unit count once. Rankings: auroc, "
         "by what a unit tells alone; weight_sd and weight, by its weight in the probe, with and without its standard "
-        "deviation; selected, as --sparse chose.</p>\n"
+        "deviation; selected, as --sparse chose." + ERASED * erased + "</p>\n"
     )
 
 
@@ -71,7 +77,8 @@ def _table(rows: Sequence[str]) -> str:
 
 
 def _row(record: Record) -> str:
-    numbers = "".join(f'<td class="r">{each}</td>' for each in effects(record))
+    told = (score(number(record, key)) for key in ("auroc_undisturbed", "auroc_left"))
+    numbers = "".join(f'<td class="r">{each}</td>' for each in (*effects(record), *told))
     holds = _counts([record], "n_holds").strip()
     name = name_html(record["hypothesis"]) + (f" <small>{holds}</small>" if holds else "")
     return (

@@ -14,6 +14,8 @@ Record = Mapping[str, Any]
 # Files in a results folder: what was fitted, what the model loses without the units named there, and how often gates
 # are open or shut.
 COEFFICIENTS, ABLATION, GATES = "coefficients.safetensors", "ablation.json", "gates.json"
+# The method of an ablation that holds no units: it erases what tells the hypothesis.
+ERASE = "erase"
 # The stages that make results.
 PROBING = ("probe", "run")
 # Among the facts: hypotheses that could not be evaluated, and why.

@@ -23,3 +23,9 @@ def record(**changed):
         "q_difference": 0.99,
     }
     return fixed | changed
+
+
+def erased_record(**changed):
+    """The record of a direction."""
+    erased = {"ranking": "erased", "method": "erase", "units": [], "auroc_undisturbed": 0.9, "auroc_left": 0.5512}
+    return record(**(erased | changed))

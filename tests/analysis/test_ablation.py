@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from forked import gatescope
 from killing import contents
@@ -38,6 +39,10 @@ def world(tmp_path_factory):
     ):
         assert main(list(map(str, words))) == 0
     return folder
+
+
+def held(records):
+    return [record for record in records if record["units"]]
 
 
 def ablate(world, *words, results="results", code=0):
@@ -98,13 +103,14 @@ def test_the_loss_is_what_the_states_say(world, losses, results):
     np.testing.assert_allclose([record["random_change_holds"], record["random_change"]], 0, atol=2e-6)
     less_elsewhere = record["change_holds"] > record["change_elsewhere"]
     assert record["p_difference"] == (round(1 / HIDDEN, 6) if less_elsewhere else 1.0)
-    # Of two rankings that begin with different units, or of one line.
+    # Of two rankings that begin with different units, or of one line, and of the direction.
     assert record["p_holds"] <= record["q_holds"] <= 2 * record["p_holds"]
 
 
 @pytest.mark.parametrize("method", ["zero", "resample", "translate"])
 def test_every_method_finds_the_unit_that_matters(world, method):
     records = ablate(world, "--hypothesis", "inside", "a", "--units", "1", "--method", method, "--random-sets", "20")
+    records = held(records)
     assert {record["method"] for record in records} == {method}
     found = [(record["units"][0]["layer"], record["units"][0]["unit"]) for record in records]
     for record, unit in zip(records, found, strict=True):
@@ -120,6 +126,76 @@ def test_every_method_finds_the_unit_that_matters(world, method):
         assert translated > 1.2 * mean["change_holds"]
 
 
+@pytest.mark.parametrize("results", ["results", "before"])
+def test_what_is_lost_with_a_direction_erased_is_what_the_equations_say(world, losses, results):
+    dump = StateDump.open(world / "states.zarr")
+    order = np.random.default_rng(SEED).permutation(S)
+    tested, train = np.sort(order[: S // 5]), np.sort(order[S // 5 :])
+    weights = {name: each.double().numpy() for name, each in load_file(world / "model" / "model.safetensors").items()}
+    tokens = dump.tokens.reshape(S, T).astype(int)
+    text = dump.text()
+    labels = np.array(
+        [
+            [text.rfind("(", T * s, T * s + t + 1) > text.rfind(")", T * s, T * s + t + 1) for t in range(T)]
+            for s in range(S)
+        ]
+    )
+    erased = []
+    for layer in (0, 1):
+        h = dump[f"layer{layer}/h"][:].reshape(S, T, HIDDEN).astype(float)
+        if results == "before":
+            h = np.concatenate([dump.initial(f"layer{layer}/h")[:, None].astype(float), h[:, :-1]], axis=1)
+        x, z = h[train].reshape(-1, HIDDEN), labels[train].ravel().astype(float)
+        s = (x - x.mean(axis=0)).T @ (z - z.mean()) / len(z)
+        u = np.linalg.solve(np.cov(x.T, bias=True), s)
+        erased.append((x.mean(axis=0), u / (u @ s), s))
+    states = [dump.initial(f"layer{layer}/h")[tested].astype(float) for layer in (0, 1)]
+    lost = np.zeros((len(tested), T - 1))
+    for t in range(T - 1):
+        x = np.eye(len(CHARACTERS))[tokens[tested, t]]
+        for layer, (mean, u, v) in enumerate(erased):
+            of_layer = {
+                name: weights[f"rnn.{name}_l{layer}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            }
+            z = x @ of_layer["weight_ih"].T + states[layer] @ of_layer["weight_hh"].T
+            h = np.tanh(z + of_layer["bias_ih"] + of_layer["bias_hh"])
+            states[layer] = x = h - np.outer((h - mean) @ u, v)
+        log_p = log_softmax(x @ weights["output.weight"].T + weights["output.bias"], axis=1)
+        lost[:, t] = -np.take_along_axis(log_p, tokens[tested, t + 1, None], axis=1)[:, 0]
+    inside, base, _ = losses
+    change, where = lost - base, inside[:, 1:] if results == "before" else inside[:, :-1]
+    (record,) = (each for each in ablate(world, "--hypothesis", "inside", results=results) if not each["units"])
+    for name, part in {"": ..., "_holds": where, "_elsewhere": ~where}.items():
+        np.testing.assert_allclose(record[f"change{name}"], change[part].mean(), atol=1e-5)
+    assert record["change_holds"] > 0.05
+
+
+@pytest.mark.parametrize("results", ["results", "before"])
+def test_a_direction_that_is_read_is_missed_and_one_that_is_not_is_not(world, results):
+    records = ablate(world, "--hypothesis", "inside", "a", "--random-sets", "99", results=results)
+    inside, letter = (record for record in records if record["method"] == "erase")
+    for name, each in (("inside", inside), ("a", letter)):
+        assert (each["hypothesis"], each["ranking"], each["units"], each["random_sets"]) == (name, "erased", [], 99)
+    # Whether a bracket is open is in one unit of each layer, and the output layer reads it there.
+    assert inside["change_holds_low"] > 0.03 and inside["p_holds"] < 0.11
+    assert inside["change_holds"] > 3 * inside["random_change_holds"] > 0
+    assert inside["auroc_undisturbed"] > 0.9 and inside["auroc_left"] < inside["auroc_undisturbed"] - 0.2
+    # Which letter was read is in many units and decides nothing.
+    assert abs(letter["change_holds"]) < 0.002 and letter["p_holds"] > 0.4
+    expected = scipy.stats.false_discovery_control([record["p_holds"] for record in records])
+    np.testing.assert_allclose([record["q_holds"] for record in records], expected, atol=1e-6)
+
+
+def test_directions_are_no_others_whatever_units_are_held_at(world):
+    directions = [
+        [each for each in ablate(world, "--hypothesis", "inside", "--method", method) if not each["units"]]
+        for method in ("mean", "translate")
+    ]
+    for mean, translate in zip(*directions, strict=True):
+        of_all_lines = {"q_holds": 0, "q_difference": 0}
+        assert mean | of_all_lines == translate | of_all_lines
+
+
 def test_hypotheses_that_are_known_are_asked_and_the_report_shows_it(world, tmp_path, capsys):
     shutil.copytree(world / "results", tmp_path / "results")
     shutil.copytree(world / "model", tmp_path / "results" / "model")
@@ -129,7 +205,8 @@ def test_hypotheses_that_are_known_are_asked_and_the_report_shows_it(world, tmp_
     assert printed.splitlines()[-1].endswith(f"gatescope report {tmp_path / 'results'}")
     records = json.loads((tmp_path / "results" / "ablation.json").read_text())
     assert {record["hypothesis"] for record in records} == {"inside"}
-    assert {len(record["units"]) for record in records} == {1, 3} and "first 3" in printed
+    assert {len(record["units"]) for record in records} == {0, 1, 3}
+    assert "first 3" in printed and "direction" in printed
     assert main(["report", str(tmp_path / "results")]) == 0
     assert "Does the network use these units?" in (tmp_path / "results" / "report.html").read_text()
     # A probe that starts anew does not keep what was found of the one before.
@@ -384,4 +461,5 @@ def test_rankings_that_begin_alike_are_one_line_and_units_count_once(world, tmp_
         ("auroc, weight_sd, selected", [latch, copy]),
         ("weight_sd, selected", [copy]),
         ("selected", [copy, latch, other]),
+        ("erased", []),
     ]

@@ -2,7 +2,7 @@
 
 import io
 
-from held_record import record
+from held_record import erased_record, record
 from rich.console import Console
 
 from gatescope.analysis.ablation_table import HEADINGS, ablation_table
@@ -29,7 +29,16 @@ def test_several_units_are_counted_and_what_is_missing_is_a_dash():
     assert row[2:5] == ["first 2", "–", "–"] and row[8] == "–"
 
 
+def test_a_direction_says_what_a_probe_told_and_tells():
+    (row,) = cells([erased_record()])
+    assert row[1:4] == ["erased .90 to .55", "direction", "+.123"]
+    (row,) = cells([erased_record(auroc_left=None)])
+    assert row[1] == "erased"
+
+
 def test_it_fits_a_terminal_of_120_columns():
     file = io.StringIO()
-    Console(file=file, width=120).print(ablation_table([record(hypothesis="inside_bracket_deep")]))
+    Console(file=file, width=120).print(
+        ablation_table([make(hypothesis="inside_bracket_deep") for make in (record, erased_record)])
+    )
     assert "…" not in file.getvalue() and "inside_bracket_deep" in file.getvalue()

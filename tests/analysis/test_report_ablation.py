@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from held_record import record
+from held_record import erased_record, record
 from report_page import Page, body_rows, cells
 
 from gatescope.analysis.read_results import read_results
@@ -48,6 +48,8 @@ def test_every_set_of_units_has_a_row(write_result, tmp_path, texts_to_draw):
             ".06",
             "1.00",
             ".99",
+            "–",
+            "–",
         )
     ]
     assert found[1][0].replace("\u200b", "") == "b<script> 1,234" and found[1][2] == "first 2"
@@ -55,14 +57,25 @@ def test_every_set_of_units_has_a_row(write_result, tmp_path, texts_to_draw):
     (note,) = [each["text"] for each in page.all("p") if "nats per character that it loses" in each["text"]]
     assert "held at their mean over the characters read or 0, after" in note
     assert note.startswith("The model reads 20 unseen sequences again (5,980 characters) while")
-    assert "the mean of 40 sets of as many random units in" in note
+    assert "the mean of 40 sets of as many random units in" in note and "erased" not in note.lower()
+
+
+def test_a_direction_has_a_row_and_its_words(write_result, tmp_path, texts_to_draw):
+    folder = held(write_result, tmp_path / "a", [record(), erased_record()])
+    page = Page(write_report([folder], folder).read_text())
+    first, second = (cells(row) for row in body_rows(region(page)[0]))
+    assert second[1:4] == ["erased", "direction", "+.123"] and second[-2:] == [".90", ".55"]
+    assert len(first) == len(second)
+    (note,) = [each["text"] for each in page.all("p") if "nats per character that it loses" in each["text"]]
+    assert "held at their mean over the characters read, after" in note and "LEACE" in note
+    assert not [each for each in page.all("summary") if each["text"] == "Units of the sets"]
 
 
 def test_beyond_so_many_sets_rows_are_a_click_away(write_result, tmp_path, texts_to_draw):
     folder = held(write_result, tmp_path / "a", [record()] * (MOST_OPEN + 2))
     page = Page(write_report([folder], folder).read_text())
     assert [len(body_rows(table)) for table in region(page)] == [MOST_OPEN, 2]
-    assert "2 more sets of units" in [each["text"] for each in page.all("summary")]
+    assert "2 more lines" in [each["text"] for each in page.all("summary")]
 
 
 def test_results_without_it_say_nothing_and_several_are_told_apart(write_result, tmp_path, texts_to_draw):
@@ -79,6 +92,8 @@ WRONG = {
     "no name": ([record(hypothesis=None)], "hypothesis is None"),
     "no number": ([record(), record(p_holds="x")], "record 1: p_holds is 'x'"),
     "no units": ([record(units=[])], "units must be"),
+    "units of a direction": ([erased_record(units=[{"layer": 0, "unit": 1}])], "an empty one of erase"),
+    "no AUROC": ([erased_record(auroc_left="x")], "auroc_left is 'x'"),
     "units that are none": ([record(units=[{"layer": 0}])], "units must be"),
     "a unit of words": ([record(units=["layer0/h 1"])], "units must be"),
 }

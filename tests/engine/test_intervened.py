@@ -1,4 +1,4 @@
-"""Losses with units held, against torch.nn's cells in float64, step by step and unit by unit."""
+"""Losses with units held or directions erased, against torch.nn's cells in float64, step by step and unit by unit."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn.functional import log_softmax
 
-from gatescope.engine.clamped import clamped_losses, undisturbed_states
+from gatescope.engine.intervened import intervened_losses, intervened_states, undisturbed_states
+from gatescope.engine.interventions import Erased, Held
 from gatescope.engine.model import Architecture, CharacterModel
 from gatescope.kernels.precision import recurrent_precision
 
@@ -33,9 +34,35 @@ def drawn(**architecture):
     return model, tokens, initial, values
 
 
-def oracle(model, tokens, initial, values, units):
-    """What one sequence after another loses, by torch.nn's cells, with single numbers overwritten."""
+def overwritten(values, units):
+    """What holding does to the states of one sequence: single numbers are overwritten."""
+
+    def change(layer, t, s, states):
+        for name, state in states.items():
+            for unit in range(H):
+                if units[layer, unit]:
+                    state[unit] = values[name][layer, t, s, unit]
+
+    return change
+
+
+def projected(mean, u, v):
+    """What erasing does to them: numbers are moved by a sum over all of them."""
+
+    def change(layer, t, s, states):
+        x = [number for state in states.values() for number in state.tolist()]
+        told = sum((x[d] - mean[layer, d]) * u[layer, d] for d in range(len(x)))
+        for number, state in enumerate(states.values()):
+            for unit in range(H):
+                state[unit] -= told * v[layer, number * H + unit]
+
+    return change
+
+
+def oracle(model, tokens, initial, change):
+    """What one sequence after another loses, by torch.nn's cells, and the states, [L, T, S, H] by name."""
     chosen, losses = model.architecture, np.zeros((S, T - 1))
+    found = {name: np.zeros((chosen.layers, T, S, H)) for name in chosen.states}
     kinds = {"lstm": nn.LSTMCell, "gru": nn.GRUCell, "rnn": nn.RNNCell}
     cells = []
     for layer in range(chosen.layers):
@@ -47,7 +74,7 @@ def oracle(model, tokens, initial, values, units):
     with torch.no_grad():
         for s in range(S):
             states = [[initial[name][layer, s].clone() for name in chosen.states] for layer in range(chosen.layers)]
-            for t in range(T - 1):
+            for t in range(T):
                 x = (
                     torch.eye(V).double()[tokens[s, t]]
                     if model.embedding is None
@@ -56,13 +83,13 @@ def oracle(model, tokens, initial, values, units):
                 for layer, cell in enumerate(cells):
                     after = cell(x, tuple(states[layer]) if chosen.cell == "lstm" else states[layer][0])
                     after = list(after) if chosen.cell == "lstm" else [after]
+                    change(layer, t, s, dict(zip(chosen.states, after, strict=True)))
                     for name, state in zip(chosen.states, after, strict=True):
-                        for unit in range(H):
-                            if units[layer, unit]:
-                                state[unit] = values[name][layer, t, s, unit]
+                        found[name][layer, t, s] = state
                     states[layer], x = after, after[0]
-                losses[s, t] = -log_softmax(model.output(x), dim=0)[tokens[s, t + 1]]
-    return losses
+                if t < T - 1:
+                    losses[s, t] = -log_softmax(model.output(x), dim=0)[tokens[s, t + 1]]
+    return losses, found
 
 
 @pytest.mark.parametrize("architecture", MODELS.values(), ids=MODELS)
@@ -70,18 +97,45 @@ def test_units_are_held_in_every_layer_and_state(architecture):
     model, tokens, initial, values = drawn(**architecture)
     units = torch.rand(4, model.architecture.layers, H) < 0.3
     units[0] = False
-    found = clamped_losses(model, tokens, initial, values, units)
+    found = intervened_losses(model, tokens, initial, Held(values, units))
     assert found.shape == (4, S, T - 1)
     for number in range(4):
-        expected = oracle(model, tokens, initial, values, units[number])
+        expected, _ = oracle(model, tokens, initial, overwritten(values, units[number]))
         np.testing.assert_allclose(found[number], expected, rtol=1e-12, atol=1e-12)
     states = undisturbed_states(model, tokens, initial)
     assert set(states) == set(model.architecture.states)
     # Held at what they are, all of them, units change nothing.
     everything = torch.ones(1, model.architecture.layers, H, dtype=torch.bool)
     np.testing.assert_allclose(
-        clamped_losses(model, tokens, initial, states, everything)[0], found[0], rtol=1e-12, atol=1e-12
+        intervened_losses(model, tokens, initial, Held(states, everything))[0], found[0], rtol=1e-12, atol=1e-12
     )
+
+
+@pytest.mark.parametrize("architecture", MODELS.values(), ids=MODELS)
+def test_directions_are_erased_in_every_layer_and_state(architecture):
+    model, tokens, initial, _ = drawn(**architecture)
+    layers, width = model.architecture.layers, H * len(model.architecture.states)
+    mean, u, v = torch.randn(3, 3, layers, width).double()
+    u += 2 * v
+    u /= (u * v).sum(dim=-1, keepdim=True)
+    # In the last variant of the first layer nothing is erased.
+    u[2, 0] = v[2, 0] = 0
+    found = intervened_losses(model, tokens, initial, Erased(mean, u, v))
+    states = intervened_states(model, tokens, initial, Erased(mean, u, v))
+    for number in range(3):
+        losses, after = oracle(model, tokens, initial, projected(mean[number], u[number], v[number]))
+        np.testing.assert_allclose(found[number], losses, rtol=1e-12, atol=1e-12)
+        x = []
+        for name, expected in after.items():
+            mine = states[name].view(layers, T, 3, S, H)[:, :, number].numpy()
+            np.testing.assert_allclose(mine, expected, rtol=1e-12, atol=1e-12)
+            x.append(mine)
+        told = np.einsum("ltsd,ld->lts", np.concatenate(x, axis=-1) - mean[number].numpy()[:, None, None], u[number])
+        assert np.abs(told).max() < 1e-12
+    nothing = Erased(mean[:1], torch.zeros_like(u[:1]), torch.zeros_like(v[:1]))
+    undisturbed = undisturbed_states(model, tokens, initial)
+    for name, each in intervened_states(model, tokens, initial, nothing).items():
+        np.testing.assert_allclose(each, undisturbed[name], rtol=1e-12, atol=1e-12)
 
 
 def test_a_gru_that_resets_before_the_product_is_stepped_as_its_layer_goes():
@@ -90,10 +144,10 @@ def test_a_gru_that_resets_before_the_product_is_stepped_as_its_layer_goes():
     units[1, 1] = True
     states = undisturbed_states(model, tokens, initial)
     # Where the top layer is held at what its layer computed, the losses are those of its own steps.
-    nothing, held = clamped_losses(model, tokens, initial, states, units)
+    nothing, held = intervened_losses(model, tokens, initial, Held(states, units))
     np.testing.assert_allclose(nothing, held, rtol=1e-12, atol=1e-12)
     after, *_ = drawn(cell="gru", layers=2)
-    assert (clamped_losses(after, tokens, initial, values, units[:1])[0] - nothing).abs().max() > 0.01
+    assert (intervened_losses(after, tokens, initial, Held(values, units[:1]))[0] - nothing).abs().max() > 0.01
 
 
 def test_without_its_top_layer_a_model_knows_its_output_bias_alone():
@@ -101,7 +155,7 @@ def test_without_its_top_layer_a_model_knows_its_output_bias_alone():
     units = torch.zeros(1, 2, H, dtype=torch.bool)
     units[0, 1] = True
     zeros = {name: torch.zeros_like(each) for name, each in values.items()}
-    found = clamped_losses(model, tokens, initial, zeros, units)[0]
+    found = intervened_losses(model, tokens, initial, Held(zeros, units))[0]
     np.testing.assert_allclose(found, -log_softmax(model.output.bias, 0)[tokens[:, 1:]].detach(), rtol=1e-12)
 
 
@@ -112,5 +166,5 @@ def test_a_gpu_would_multiply_in_float32_proper(cell, monkeypatch):
     monkeypatch.setattr(CharacterModel, "inputs", lambda *given: said.append(recurrent_precision()) or inputs(*given))
     assert recurrent_precision() == "tf32"
     undisturbed_states(model, tokens, initial)
-    clamped_losses(model, tokens, initial, values, torch.zeros(1, 1, H, dtype=torch.bool))
+    intervened_losses(model, tokens, initial, Held(values, torch.zeros(1, 1, H, dtype=torch.bool)))
     assert said == ["ieee"] * T and recurrent_precision() == "tf32"

@@ -9,12 +9,13 @@ import torch
 from latched_model import CHARACTERS, HIDDEN, write_latched_model
 from torch import nn
 
-from gatescope.analysis import clamped_reading
-from gatescope.analysis.clamped_reading import ClampedReading
+from gatescope.analysis import rereading
 from gatescope.analysis.labels import Labels
+from gatescope.analysis.rereading import Rereading
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.extract import ExtractConfig, extract_states
+from gatescope.engine.interventions import Erased, Held
 from gatescope.engine.trained_model import load_model
 
 K, LENGTH = 3, 11
@@ -68,7 +69,7 @@ def test_losses_are_summed_where_hypotheses_hold(case, alignment, length):
     trained, dump, labels = case
     sequences = np.array([0, 1, 2, 4, 5, 6])
     assert len(set(np.diff(dump.sequence_starts)[sequences])) > 2
-    reading = ClampedReading(trained, dump, labels, alignment, sequences, length)
+    reading = Rereading(trained, dump, labels, alignment, sequences, length)
     sums, counts = by_character(trained, dump, labels, alignment, sequences, length)
     np.testing.assert_array_equal(reading.counts, counts)
     np.testing.assert_allclose(reading.losses, sums, rtol=1e-5, atol=1e-5)
@@ -78,7 +79,7 @@ def test_losses_are_summed_where_hypotheses_hold(case, alignment, length):
 def test_what_follows_the_last_character_is_not_known(case):
     trained, dump, labels = case
     sequences = np.arange(len(dump.sequence_starts) - 1)
-    h = ClampedReading(trained, dump, labels, "pre", sequences, 9).held("translate", 0, 0)["h"].numpy()
+    h = Rereading(trained, dump, labels, "pre", sequences, 9).held("translate", 0, 0)["h"].numpy()
     states = [dump[f"layer{layer}/h"][:] for layer in (0, 1)]
     moved = 0
     for s, (start, stop) in enumerate(zip(dump.sequence_starts[:-1], dump.sequence_starts[1:], strict=True)):
@@ -94,11 +95,11 @@ def test_what_follows_the_last_character_is_not_known(case):
 def test_changes_are_of_the_same_characters(case):
     trained, dump, labels = case
     sequences = np.arange(len(dump.sequence_starts) - 1)
-    reading = ClampedReading(trained, dump, labels, "post", sequences, LENGTH)
+    reading = Rereading(trained, dump, labels, "post", sequences, LENGTH)
     values = reading.held("zero", 0, 0)
     units = torch.zeros(2, 2, HIDDEN, dtype=torch.bool)
     units[1, 1] = True
-    none, whole = reading.changes(values, units)
+    none, whole = reading.changes(Held(values, units))
     np.testing.assert_allclose(none, 0, atol=1e-5)
     # Without the top layer every character costs what the output's bias says of it.
     bias = trained.model.output.bias.detach().log_softmax(0).numpy()
@@ -108,21 +109,50 @@ def test_changes_are_of_the_same_characters(case):
         np.testing.assert_allclose(whole[0, s], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("alignment", ["post", "pre"])
+def test_labelled_states_are_those_where_a_hypothesis_is_defined(case, alignment):
+    trained, dump, labels = case
+    sequences = np.array([4, 1, 2, 6])
+    reading = Rereading(trained, dump, labels, alignment, sequences, 6)
+    mean, u, v = torch.zeros(1, 2, HIDDEN), torch.zeros(1, 2, HIDDEN), torch.zeros(1, 2, HIDDEN)
+    u[0, 1, 3], v[0, 1, 3], mean[0, 1, 3] = 1, 1, 0.5
+    expected = []
+    for place, s in enumerate(sequences):
+        start, stop = dump.sequence_starts[s : s + 2]
+        for t in range(min(stop - start, 6)):
+            # What belongs to the state after a character: its label, or that of the next one that is read.
+            row = start + t + (alignment == "pre")
+            if row < min(stop, start + 6) and labels.defined[row, 1]:
+                state = np.concatenate([dump[f"layer{layer}/h"][start + t] for layer in (0, 1)])
+                expected.append((t, place, labels.values[row, 1], state))
+    expected.sort(key=lambda each: each[:2])
+    for erased in (None, Erased(mean, u, v)):
+        X, holds, sequence = reading.labelled(1, erased)
+        assert sequence.tolist() == [each[1] for each in expected] and holds.tolist() == [each[2] for each in expected]
+        states = np.stack([each[3] for each in expected])
+        if erased is not None:
+            # Of the top layer, which nothing but the output reads.
+            assert np.all(X[:, HIDDEN + 3] == 0.5)
+            kept = np.arange(2 * HIDDEN) < HIDDEN
+            X, states = X[:, kept], states[:, kept]
+        np.testing.assert_allclose(X, states, atol=1e-5)
+
+
 def test_sets_are_read_a_part_at_a_time(case, monkeypatch):
     trained, dump, labels = case
-    reading = ClampedReading(trained, dump, labels, "post", np.arange(5), LENGTH)
+    reading = Rereading(trained, dump, labels, "post", np.arange(5), LENGTH)
     values, units = reading.held("mean", 0, 0), torch.rand(7, 2, HIDDEN) < 0.3
-    together = reading.changes(values, units)
+    together = reading.changes(Held(values, units))
     assert together.shape == (7, 1 + 2 * K, 5) and np.abs(together).max() > 0.1
     for rows in (1, 15):
-        monkeypatch.setattr(clamped_reading, "MOST_ROWS", rows)
-        np.testing.assert_allclose(reading.changes(values, units), together, atol=2e-5)
+        monkeypatch.setattr(rereading, "MOST_ROWS", rows)
+        np.testing.assert_allclose(reading.changes(Held(values, units)), together, atol=2e-5)
 
 
 def test_a_sequence_of_one_character_predicts_nothing(case):
     trained, dump, labels = case
     (one,) = np.flatnonzero(np.diff(dump.sequence_starts) == 1)[:1]
-    reading = ClampedReading(trained, dump, labels, "post", np.array([one]), LENGTH)
+    reading = Rereading(trained, dump, labels, "post", np.array([one]), LENGTH)
     assert not reading.counts.any() and not reading.losses.any()
 
 
@@ -133,4 +163,4 @@ def test_states_to_begin_with_are_needed(case, tmp_path):
     extract_states(trained, tmp_path / "text", Path(tmp_path / "states.zarr"), config)
     dump = StateDump.open(tmp_path / "states.zarr")
     with pytest.raises(InputError, match=r"layer0/h.*--capture h"):
-        ClampedReading(trained, dump, labels, "post", np.array([0]), LENGTH)
+        Rereading(trained, dump, labels, "post", np.array([0]), LENGTH)

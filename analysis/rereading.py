@@ -1,4 +1,4 @@
-"""Some sequences of a dump as a model reads them, with units held or not, and its losses where hypotheses hold."""
+"""Some sequences of a dump, read again by their model: what it loses where hypotheses hold, disturbed or not."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from torch import Tensor
 
 from gatescope.analysis.clamping import held_values
 from gatescope.analysis.labels import Labels
-from gatescope.engine.clamped import clamped_losses, undisturbed_states
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
+from gatescope.engine.intervened import intervened_losses, intervened_states, undisturbed_states
+from gatescope.engine.interventions import Held, Intervention
 from gatescope.engine.trained_model import TrainedModel
 
-# Rows that are stepped side by side, so that memory does not grow with the number of sets.
+# Rows that are stepped side by side, so that memory does not grow with the number of variants.
 MOST_ROWS = 1024
 
 
-class ClampedReading:
+class Rereading:
     """Sequences of a dump, read again by its model.
 
     The state after a character predicts the next one. With alignment `post` it is the label of the character just read
@@ -72,7 +73,7 @@ class ClampedReading:
         self._states = undisturbed_states(self._model, self._tokens, self._initial)
         # Step by step, too: what is read at once is summed in another order.
         nothing = torch.zeros(1, self.architecture.layers, self.architecture.hidden, dtype=torch.bool, device=device)
-        self._base = clamped_losses(self._model, self._tokens, self._initial, self._states, nothing)
+        self._base = intervened_losses(self._model, self._tokens, self._initial, Held(self._states, nothing))
         predicted = there[:, 1:]
         where = [
             predicted[None],
@@ -88,24 +89,50 @@ class ClampedReading:
             method, self._states, self._lengths, self._holds[hypothesis], self._defined[hypothesis], seed
         )
 
-    def changes(self, values: dict[str, Tensor], units: Tensor) -> np.ndarray:
-        """Return how much more is lost with units held.
+    def changes(self, intervention: Intervention) -> np.ndarray:
+        """Return how much more is lost with an intervention.
 
         Args:
-            values: what they are held at.
-            units: V sets, bool [V, L, H].
+            intervention: V variants, on the model's device.
 
         Returns:
             [V, 1 + 2 K, S], in nats, summed over characters as `losses` is.
         """
         at_once = max(1, MOST_ROWS // len(self._tokens))
-        given = self._model, self._tokens, self._initial, values
-        parts = units.to(self._tokens.device).split(at_once)
-        return np.concatenate([self._summed(clamped_losses(*given, part) - self._base) for part in parts])
+        given = self._model, self._tokens, self._initial
+        parts = intervention.split(at_once)
+        return np.concatenate([self._summed(intervened_losses(*given, part) - self._base) for part in parts])
+
+    def labelled(
+        self, hypothesis: int, intervention: Intervention | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the states of all layers at the characters where one of the K hypotheses is defined.
+
+        Args:
+            hypothesis: its number.
+            intervention: one variant; None for the states as they are.
+
+        Returns:
+            X: [n, D] as the model's.
+            holds: [n] bool.
+            sequence: [n] which of the S sequences each row is of.
+        """
+        states = self._states
+        if intervention is not None:
+            states = intervened_states(self._model, self._tokens, self._initial, intervention)
+        defined = self._defined[hypothesis]
+        rows = [layer[defined.to(layer.device)] for each in states.values() for layer in each]
+        sequence = torch.arange(defined.shape[1]).expand_as(defined)[defined]
+        return torch.cat(rows, dim=1).cpu().numpy(), self._holds[hypothesis][defined].numpy(), sequence.numpy()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self._tokens.device
 
     @property
     def n_characters(self) -> int:
-        """How many characters one set of units takes to read, with padding."""
+        """How many characters one variant of an intervention takes to read, with padding."""
         return self._tokens.numel()
 
     def _summed(self, losses: Tensor) -> np.ndarray:

@@ -1,0 +1,123 @@
+"""What tells a hypothesis, erased from the states: of each layer one direction, beside directions drawn at random.
+
+A layer's states are x = [h, c], or h alone; m is their mean and S their covariance at the training characters where the
+hypothesis is defined, and s their covariance with its label there. What is erased is
+
+    x <- x - v (u . (x - m)),   u = S^-1 s / (s . S^-1 s),   v = s
+
+which is LEACE of one boolean concept (Belrose et al. 2023, LEACE: Perfect linear concept erasure in closed form): in
+whitened space, S^(-1/2) x, the orthogonal projection along S^(-1/2) s. u is the direction of the least-squares probe, v
+that in which the classes' means differ. Since u . s = 1 the covariance with the label is then s - v (u . s) = 0, so
+that no linear probe fitted on these states tells more than the label's frequency, and no affine map of which that is
+true moves the states less.
+
+The random directions are what erases a label of pure noise, whose covariance s is a draw of N(0, S) times a number:
+S^(1/2) g, where any direction g of whitened space is as likely as any other. They have the same rank, and what they
+erase is the same share of whitened space, but no label of the text chose them.
+
+Where this is done after every step of the recurrence it is amnesic probing (Elazar et al. 2021, Amnesic Probing:
+Behavioral Explanation with Amnesic Counterfactuals) of a network that goes on with what is left. It may tell the
+hypothesis from what it reads next, in another direction: how much is left must be asked of the states that follow
+(`gatescope.analysis.told_anew`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+
+from gatescope.analysis.labels import Labels
+from gatescope.analysis.split import rows_of
+from gatescope.engine.gram import Moments
+from gatescope.engine.interventions import Erased
+from gatescope.engine.model import CharacterModel
+from gatescope.engine.normal_equations import NormalEquations
+from gatescope.engine.row_blocks import RowBlocks
+from gatescope.engine.state_source import StateSource
+from gatescope.engine.weights import Weights, equal_weights
+
+# Added to the variance of each unit, as a share of it: what float16 may round away of one that lies far from zero. u
+# would tell directions apart that differ by such rounding alone. The covariance with the label is 0 for any S.
+RIDGE = 1e-6
+
+
+def erased_directions(
+    dump: StateSource,
+    model: CharacterModel,
+    labels: Labels,
+    alignment: Literal["post", "pre"],
+    train: np.ndarray,
+    n_random: int,
+    seed: int,
+) -> tuple[list[Erased], Erased]:
+    """Return what erases each hypothesis, and random directions, which are the same for all.
+
+    The states are read from the dump in blocks, and everything is summed and solved in float64.
+
+    Args:
+        dump: states of the model, with h, and c where the cell has one, of every layer.
+        model: to whose device and precision the directions are rounded, once.
+        labels: K boolean hypotheses at the rows of the dump.
+        alignment: that of the probes.
+        train: the sequences that they were fitted on.
+        n_random: R.
+        seed: of the random directions.
+
+    Returns:
+        K erasures of one variant each, and one of R variants. Of a label that is constant nothing is erased.
+    """
+    architecture, rows = model.architecture, rows_of(train, dump.sequence_starts)
+    Y = labels.values[rows]
+    weights = Weights(labels.defined[rows].astype(np.float32), len(Y), Y.shape[1], np)
+    found, drawn = [], []
+    for layer in range(architecture.layers):
+        X = dump.of_sequences([f"layer{layer}/{state}" for state in architecture.states], train, alignment)
+        of_layer = np.zeros((3, Y.shape[1], X.shape[1]))
+        with RowBlocks(X, np.float64) as blocks:
+            for group in equal_weights(weights):
+                system = NormalEquations(blocks, Y, weights.column(int(group[0])), group, fit_intercept=True)
+                if system.total:
+                    whitening = _Whitening(system.gram, system.sd)
+                    of_layer[:, group] = whitening.directions(system.mean, system.cross.T)
+            moments = Moments(blocks, covariance=True)
+        whitening = _Whitening(moments.covariance, moments.sd)
+        noise = np.random.default_rng((seed, layer)).normal(size=(n_random, X.shape[1]))
+        found.append(of_layer)
+        drawn.append(whitening.directions(moments.mean, noise @ whitening.root))
+    by_hypothesis = [_erased([each[:, k : k + 1] for each in found], model) for k in range(Y.shape[1])]
+    return by_hypothesis, _erased(drawn, model)
+
+
+class _Whitening:
+    """The covariance of units, S, by what is asked of it.
+
+    Args:
+        covariance: S [D, D].
+        sd: the standard deviation of each unit, [D]; 0 of one that is constant, which is never moved.
+
+    Attributes:
+        root: S^(1/2) times a rotation, [D, D].
+    """
+
+    def __init__(self, covariance: np.ndarray, sd: np.ndarray) -> None:
+        # On the scale on which every unit varies alike.
+        self._sd, self._scale = sd, np.divide(1, sd, out=np.zeros_like(sd), where=sd > 0)
+        self._values, self._vectors = np.linalg.eigh(covariance * self._scale * self._scale[:, None])
+        # The symmetric root there, which does not hang on the signs of the vectors.
+        self.root = self._vectors * np.sqrt(self._values.clip(min=0)) @ self._vectors.T * sd
+
+    def directions(self, mean: np.ndarray, s: np.ndarray) -> np.ndarray:
+        """Return mean, u and v, [3, G, D], of covariances s [G, D]."""
+        scaled = s * self._scale
+        w = scaled @ self._vectors / (self._values.clip(min=0) + RIDGE) @ self._vectors.T
+        length = (w * scaled).sum(axis=1, keepdims=True)
+        u = np.divide(w * self._scale, length, out=np.zeros_like(w), where=length > 0)
+        return np.stack([np.broadcast_to(mean, u.shape), u, scaled * self._sd])
+
+
+def _erased(layers: Sequence[np.ndarray], model: CharacterModel) -> Erased:
+    """Return the erasure of mean, u and v, [3, V, D] of each layer."""
+    return Erased(*torch.from_numpy(np.stack(layers, axis=2)).to(model.output.weight))
