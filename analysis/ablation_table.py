@@ -16,8 +16,8 @@ CAPTION = (
     "sets of as many random ones, the share that loses at least as much there, and whose difference is as large; "
     "q: the share of false ones among the findings, by Benjamini and Hochberg, if all lines of this q or less are "
     "called findings; erased: the direction of all units that tells the hypothesis is taken out, beside random "
-    "directions, and the AUROC of a linear probe fitted anew falls from the one to the other: what the network still "
-    "tells it does without that direction"
+    "directions, and the AUROC of a linear probe fitted anew goes from the one to the other: what is left is told in "
+    "other directions"
 )
 # In two lines, for all to fit.
 HEADINGS = (

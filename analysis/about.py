@@ -62,7 +62,7 @@ def about(place: str | Path, model: Path | None = None) -> str:
         methods = Counter(record["method"] for record in read_ablation(path))
         n_erased = methods.pop(ERASE, 0)
         held = f"{counted(methods.total(), 'set')} of units held"
-        erased = f", {counted(n_erased, 'direction')} erased" * bool(n_erased)
+        erased = f" and {counted(n_erased, 'direction')} erased" * bool(n_erased)
         parts.append(f"{path / ABLATION}: what the model loses with {held}{erased}")
     if not parts:
         raise InputError(f"{path} was not written by gatescope: expected a model, a state dump, results or a run")

@@ -25,11 +25,11 @@ HELD_AT = {
     "translate": "what they were, moved by the difference of their means where the hypothesis holds and where not",
 }
 ERASED = (
-    " Erased: no unit is held, but of all units of each layer, h and c, the one direction that tells the hypothesis is "
-    "taken out after every step (LEACE, Belrose et al. 2023), beside random directions. AUROC: what a linear probe "
-    "fitted anew on one half of these sequences tells of the other half, undisturbed and then. Where much is left, "
-    "the network tells the hypothesis without that direction, and the loss is not what it would be without the "
-    "hypothesis."
+    '<p class="muted">Erased: no unit is held, but of all units of each layer, h and c, the one direction that tells '
+    "the hypothesis in the training sequences is taken out after every step (LEACE, Belrose et al. 2023), beside "
+    "random directions. AUROC: what a linear probe fitted anew on one half of the sequences read tells of the other, "
+    "before and after. Where much is left, states tell the hypothesis in other directions too, and the loss is not "
+    "what it would be without the hypothesis.</p>\n"
 )
 
 
@@ -62,7 +62,7 @@ def _note(records: Sequence[Record]) -> str:
         "expects this less. q: the share of false ones among the findings, by Benjamini and Hochberg, if all lines of "
         "this q or less are called findings. h and c of a unit count once. Rankings: auroc, "
         "by what a unit tells alone; weight_sd and weight, by its weight in the probe, with and without its standard "
-        "deviation; selected, as --sparse chose." + ERASED * erased + "</p>\n"
+        "deviation; selected, as --sparse chose.</p>\n" + ERASED * erased
     )
 
 

@@ -1,9 +1,11 @@
 """about.py: what info says of whole, damaged and unfinished outputs, and of a dump beside a model."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+from held_record import erased_record, record
 from known_dump import write
 from small_run import SAMPLE, TRAIN
 
@@ -98,3 +100,13 @@ def test_all_faults_of_an_unfinished_dump_are_said_at_once(tmp_path, capsys):
     assert main(["info", str(path)]) == 2
     said = capsys.readouterr().err
     assert "not finished: 640 of 1000 rows are written; layer0/h: block 4" in said
+
+
+def test_of_an_ablation_it_says_what_was_held_and_erased(tmp_path, capsys):
+    for records, expected in (
+        ([record(), record(), erased_record()], "2 sets of units held and 1 direction erased"),
+        ([record()], "1 set of units held"),
+    ):
+        (tmp_path / "ablation.json").write_text(json.dumps(records))
+        assert main(["info", str(tmp_path)]) == 0
+        assert capsys.readouterr().out == f"{tmp_path / 'ablation.json'}: what the model loses with {expected}\n"
