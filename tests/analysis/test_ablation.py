@@ -246,6 +246,10 @@ def test_fewer_sequences_and_characters_are_read_where_it_is_asked(world):
     (record,) = ablate(world, "--hypothesis", "inside", "--units", "1", "--sequences", "3", "--length", "20")[:1]
     assert (record["n_sequences"], record["n_characters"]) == (3, 3 * 19)
     assert record["change_holds_low"] is None
+    # Of one sequence there is no half to fit a probe on.
+    *_, alone = ablate(world, "--hypothesis", "inside", "--sequences", "1")
+    assert alone["units"] == [] and alone["change_holds"] is not None
+    assert alone["auroc_undisturbed"] is None and alone["auroc_left"] is None
 
 
 def test_of_folds_the_first_chose_the_units_and_is_read(world):
