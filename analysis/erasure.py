@@ -25,7 +25,6 @@ tell .73 where the direction of 80,000 other states is erased once, and .83 wher
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -74,6 +73,7 @@ def erased_directions(
     architecture, rows = model.architecture, rows_of(train, dump.sequence_starts)
     Y = labels.values[rows]
     weights = Weights(labels.defined[rows].astype(np.float32), len(Y), Y.shape[1], np)
+    placed = model.output.weight
     found, drawn = [], []
     for layer in range(architecture.layers):
         X = dump.of_sequences([f"layer{layer}/{state}" for state in architecture.states], train, alignment)
@@ -87,10 +87,12 @@ def erased_directions(
             moments = Moments(blocks, covariance=True)
         whitening = _Whitening(moments.covariance, moments.sd)
         noise = np.random.default_rng((seed, layer)).normal(size=(n_random, X.shape[1]))
-        found.append(of_layer)
-        drawn.append(whitening.directions(moments.mean, noise @ whitening.root))
-    by_hypothesis = [_erased([each[:, k : k + 1] for each in found], model) for k in range(Y.shape[1])]
-    return by_hypothesis, _erased(drawn, model)
+        of_noise = whitening.directions(moments.mean, noise @ whitening.root)
+        found.append(torch.from_numpy(of_layer).to(placed))
+        drawn.append(torch.from_numpy(of_noise).to(placed))
+    # [3, K, L, D] and [3, R, L, D]
+    by_hypothesis, random = (torch.stack(each, dim=2) for each in (found, drawn))
+    return [Erased(*each) for each in by_hypothesis.split(1, dim=1)], Erased(*random)
 
 
 class _Whitening:
@@ -101,7 +103,7 @@ class _Whitening:
         sd: the standard deviation of each unit, [D]; 0 of one that is constant, which is never moved.
 
     Attributes:
-        root: S^(1/2) times a rotation, [D, D].
+        root: [D, D], with root.T @ root = S.
     """
 
     def __init__(self, covariance: np.ndarray, sd: np.ndarray) -> None:
@@ -118,8 +120,3 @@ class _Whitening:
         length = (w * scaled).sum(axis=1, keepdims=True)
         u = np.divide(w * self._scale, length, out=np.zeros_like(w), where=length > 0)
         return np.stack([np.broadcast_to(mean, u.shape), u, scaled * self._sd])
-
-
-def _erased(layers: Sequence[np.ndarray], model: CharacterModel) -> Erased:
-    """Return the erasure of mean, u and v, [3, V, D] of each layer."""
-    return Erased(*torch.from_numpy(np.stack(layers, axis=2)).to(model.output.weight))

@@ -2,8 +2,8 @@
 
 A results folder holds `probes.json` (a list of records, one per hypothesis x state set x weighting), `excerpts.json`
 (for each hypothesis one text with label, prediction and activation of every character), `config.json` (facts about
-model, text and dump), `ablation.json` (what the model loses while units are held) and `gates.json` (how often gates are
-open and shut). Only `probes.json` must be there.
+model, text and dump), `ablation.json` (what the model loses while units are held or directions erased) and `gates.json`
+(how often gates are open and shut). Only `probes.json` must be there.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def read_records(folder: Path) -> tuple[Record, ...]:
 
 
 def read_ablation(folder: Path) -> tuple[Record, ...]:
-    """Read what a model loses while units are held.
+    """Read what a model loses while units are held or directions erased.
 
     Raises:
         InputError: `ablation.json` is missing, is not JSON, or lacks what it must have.

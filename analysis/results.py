@@ -11,7 +11,7 @@ from typing import Any
 
 Record = Mapping[str, Any]
 
-# Files in a results folder: what was fitted, what the model loses without the units named there, and how often gates
+# Files in a results folder: what was fitted, what the model loses without what tells a hypothesis, and how often gates
 # are open or shut.
 COEFFICIENTS, ABLATION, GATES = "coefficients.safetensors", "ablation.json", "gates.json"
 # The method of an ablation that holds no units: it erases what tells the hypothesis.
@@ -61,8 +61,9 @@ class Excerpt:
 class Result:
     """One results folder: a name to tell it from others, where it is, its records, excerpts by hypothesis, and facts.
 
-    `ablation` has what is lost while units are held, a record for each set of units; nothing where nobody asked. Where
-    gates were recorded, `gates` has how often the units of each layer and gate are open and shut (`saturation`).
+    `ablation` has what is lost while units are held or directions erased, a record for each; nothing where nobody
+    asked. Where gates were recorded, `gates` has how often the units of each layer and gate are open and shut
+    (`saturation`).
     """
 
     name: str
