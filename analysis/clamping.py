@@ -105,11 +105,12 @@ def p_value(found: float, random: np.ndarray) -> float:
 
     Args:
         found: the effect of the tested set, in nats per character.
-        random: [R] effects of other sets of the same size.
+        random: [R] effects of other sets of the same size, or of random directions; NaN where states were not finite.
 
     Returns:
         At least 1 / (R + 1); NaN where the effect is.
     """
     if np.isnan(found):
         return np.nan
-    return float((1 + (random >= found - SAME).sum()) / (1 + len(random)))
+    # Not-below rather than at-least, so that NaN counts: with a direction erased states may grow beyond all bounds.
+    return float((1 + (~(random < found - SAME)).sum()) / (1 + len(random)))

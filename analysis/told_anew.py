@@ -23,9 +23,10 @@ def told_anew(X: np.ndarray, holds: np.ndarray, sequence: np.ndarray, groups: np
         seed: of the halves.
 
     Returns:
-        NaN where there is one sequence, or a half in which the hypothesis holds everywhere or nowhere.
+        NaN where there is one sequence, a half in which the hypothesis holds everywhere or nowhere, or a state that is
+        not finite.
     """
-    if len(groups) < 2:
+    if len(groups) < 2 or not np.isfinite(X).all():
         return np.nan
     halves = split_sequences(np.unique(groups, return_inverse=True)[1], 0.5, seed)
     labels, said = [], []

@@ -21,6 +21,9 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.files import partial_name
 from gatescope.engine.folder_lock import locked
 from gatescope.engine.hooks import record_states
+from gatescope.engine.model import Architecture, CharacterModel
+from gatescope.engine.trained_model import write_description, write_weights
+from gatescope.engine.vocabulary import Vocabulary
 
 S, T, SEED = 60, 80, 3
 SAMPLE = ["--sequences", str(S), "--length", str(T), "--capture", "h", "--dtype", "float32"]
@@ -345,6 +348,34 @@ def test_states_without_those_of_every_layer_are_refused(world, tmp_path, capsys
     words = ["ablate", tmp_path / "results", "--model", tmp_path / "model", "--states", tmp_path / "states.zarr"]
     assert main(list(map(str, [*words, "--hypothesis", "a"]))) == 2
     assert "--capture h c" in capsys.readouterr().err
+
+
+def test_states_that_grow_beyond_all_bounds_count_as_lost(tmp_path):
+    torch.manual_seed(0)
+    architecture = Architecture(cell="rnn", hidden=12, layers=1, nonlinearity="relu")
+    characters = tuple("\n ab")
+    model = CharacterModel(architecture, len(characters))
+    with torch.no_grad():
+        for weight in model.rnn.parameters():
+            weight.normal_(std=0.5)
+        # Units that keep each other down no longer do without a direction of theirs.
+        model.rnn.weight_hh_l0.copy_(0.33 * torch.randn(12, 12))
+    (tmp_path / "model").mkdir()
+    write_description(tmp_path / "model", architecture, Vocabulary(characters), {"name": "a", "characters": 1})
+    write_weights(tmp_path / "model", model, {"step": 0, "validation_nats": 1.0})
+    states, results = tmp_path / "states.zarr", tmp_path / "results"
+    sample = ["--sequences", "40", "--length", "300", "--capture", "h", "--dtype", "float32"]
+    for words in (
+        ["sample", tmp_path / "model", "--out", states, *sample],
+        ["probe", states, "--out", results, "--hypotheses", "any", "--pattern", "a=a", "--bootstrap", "20"],
+        ["ablate", results, "--model", tmp_path / "model", "--states", states, "--hypothesis", "a", "--units", "1"],
+        ["report", results],
+    ):
+        assert main(list(map(str, words))) == 0
+    record = json.loads((results / "ablation.json").read_text())[-1]
+    assert record["units"] == [] and record["random_change_holds"] is None
+    # Of 40 random directions those count whose states are no numbers any more.
+    assert record["change_holds"] is not None and record["p_holds"] > 0.1
 
 
 def test_a_damaged_ablation_is_written_anew(world, tmp_path, capsys):

@@ -105,3 +105,5 @@ def test_p_counts_the_tested_set_among_the_others():
     assert p_value(9.0, np.arange(19.0)[:9]) == 1 / 10
     assert p_value(-1.0, np.arange(5.0)) == 1.0
     assert np.isnan(p_value(np.nan, np.arange(5.0)))
+    # Where states went beyond all bounds no loss is smaller.
+    assert p_value(9.0, np.array([1.0, np.nan, np.inf])) == 3 / 4

@@ -56,3 +56,5 @@ def test_halves_of_which_one_has_nothing_to_learn_from_say_nothing():
     assert np.isnan(told_anew(X, np.ones_like(holds), sequence, np.arange(S), 0))
     assert np.isnan(told_anew(X, holds & (sequence == 3), sequence, np.arange(S), 0))
     assert np.isnan(told_anew(X[:T], holds[:T], sequence[:T], np.arange(1), 0))
+    X[7, 2] = np.inf
+    assert np.isnan(told_anew(X, holds, sequence, np.arange(S), 0))
