@@ -146,8 +146,9 @@ def _held_lines(
     effects: dict[Others, np.ndarray] = {}
     last, values = None, {}
     for k, of_one in enumerate(sets):
-        if k * (config.method == "translate") != last:
-            last = k * (config.method == "translate")
+        moved_by = k * (config.method == "translate")
+        if moved_by != last:
+            last = moved_by
             values = reading.held(config.method, k, seed)
         lines = []
         for ranking, units in of_one:
