@@ -76,4 +76,4 @@ def effects(record: Record) -> list[str]:
 def _told(record: Record) -> str:
     """How a probe's AUROC changes with the direction erased; nothing where that is not known, or units are held."""
     before, after = number(record, "auroc_undisturbed"), number(record, "auroc_left")
-    return "" if before is None or after is None else f" {score(before)} to {score(after)}"
+    return "" if before is None or after is None else f" {score(before)}→{score(after)}"

@@ -31,7 +31,7 @@ def test_several_units_are_counted_and_what_is_missing_is_a_dash():
 
 def test_a_direction_says_what_a_probe_told_and_tells():
     (row,) = cells([erased_record()])
-    assert row[1:4] == ["erased .90 to .55", "direction", "+.123"]
+    assert row[1:4] == ["erased .90→.55", "direction", "+.123"]
     (row,) = cells([erased_record(auroc_left=None)])
     assert row[1] == "erased"
 
