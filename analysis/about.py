@@ -15,6 +15,7 @@ from gatescope.engine.counted import counted
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import perplexity
+from gatescope.engine.kept_models import kept_models
 from gatescope.engine.location import is_url, local_path
 from gatescope.engine.other_dumps import open_states
 from gatescope.engine.settings import CONFIG, read_config
@@ -83,8 +84,13 @@ def _model(path: Path) -> str:
         f"({counted(trained.corpus['characters'], 'character')})\n"
         f"  validation loss {nats:.4f} nats = {nats / math.log(2):.4f} bits per character, "
         f"perplexity {'beyond range' if exp is None else f'{exp:.3f}'}, at step {training['step']:,}\n"
-        f"  weights sha256 {trained.weights_sha256}" + _steps_left(path)
+        f"  weights sha256 {trained.weights_sha256}" + _steps_left(path) + "".join(map(_kept, kept_models(path)))
     )
+
+
+def _kept(path: Path) -> str:
+    nats = load_model(path).training["validation_nats"]
+    return f"\n  {path}: kept on the way, validation loss {nats:.4f} nats"
 
 
 def _steps_left(path: Path) -> str:

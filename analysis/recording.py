@@ -18,6 +18,7 @@ from gatescope.engine.counted import counted
 from gatescope.engine.dump import StateDump
 from gatescope.engine.export import export_lstmvis
 from gatescope.engine.extract import ExtractConfig, extract_states
+from gatescope.engine.kept_models import STEPS
 from gatescope.engine.processes import joined, place
 from gatescope.engine.sample import SampleConfig, sample_states
 from gatescope.engine.source_tree import TreeConfig, write_corpus
@@ -81,6 +82,8 @@ def train(
             return
     loss = f"validation loss {trained['validation_nats']:.4f} nats per character"
     say(f"{out}: {loss}, the least, at step {trained['step']:,} of {config.steps:,}, whose weights are kept")
+    if config.keep:
+        say(f"{out / STEPS}: {counted(len(config.keep), 'model')} kept on the way, each a folder")
     if trained["warning"]:
         warn(trained["warning"])
 

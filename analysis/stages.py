@@ -69,7 +69,7 @@ def run_stages(
         warn(text.warning)
     language = detect_language(text.head)
     facts = {"language": language}
-    settings = {"corpus": corpus, "train": train, "sample": sample, **probe_settings(probe, seed)}
+    settings = {"corpus": corpus, "train": train.settings, "sample": sample, **probe_settings(probe, seed)}
     with claimed(out, "run", settings, OUTPUTS, overwrite):
         log_path = out / "log.jsonl"
         if not (out / RECORDS).exists():

@@ -13,6 +13,9 @@ After every `evaluate_every` steps the validation loss is measured, the best wei
 and everything that the next step depends on goes into `checkpoint.safetensors`. On the CPU a resumed training gives the
 weights, to the bit, of one that was never stopped: random numbers are seeded anew from (seed, step) for each step.
 
+Models of earlier moments are kept where that is asked for (`keep`), each with its own validation loss; they change
+nothing in the training, nor which weights are the best.
+
 Under `torchrun` the lanes are shared out among the processes and the gradients averaged; the first process alone
 validates and writes.
 """
@@ -24,6 +27,7 @@ import os
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import evaluate, perplexity
 from gatescope.engine.free_memory import require_memory
 from gatescope.engine.kept_memory import kept_memory
+from gatescope.engine.kept_models import STEPS, keep_model, require_kept
 from gatescope.engine.location import local_path
 from gatescope.engine.log import log
 from gatescope.engine.model import Architecture, CharacterModel
@@ -55,7 +60,7 @@ from gatescope.engine.training_step import NEVER, Precision, TrainingStep, cut_l
 
 CHECKPOINT = "checkpoint.safetensors"
 TOKENS = "tokens.npy"
-OUTPUTS = (WEIGHTS, DESCRIPTION, CHECKPOINT, TOKENS)
+OUTPUTS = (WEIGHTS, DESCRIPTION, CHECKPOINT, TOKENS, STEPS)
 LOG_EVERY = 50
 GENTLER = "train anew (--overwrite) with a lower --learning-rate or --clip"
 
@@ -74,6 +79,7 @@ class TrainConfig(Architecture):
     validation_share: float = 0.05  # share of the text, at its end, that validates
     evaluate_every: int = 500  # steps between validations, each of which keeps a checkpoint
     precision: Precision = "float32"  # of matrix products and recurrent layers; weights stay float32
+    keep: tuple[int, ...] = ()  # steps after which the model is kept too, in steps/, validated anew; 0 before training
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,6 +95,9 @@ class TrainConfig(Architecture):
             raise InputError(f"--final-rate {self.final_rate}: expected a share of the learning rate, 0 to 1")
         if not 0 < self.validation_share < 1:
             raise InputError(f"--validation-share {self.validation_share}: expected a share between 0 and 1")
+        if any(after <= before for before, after in pairwise((-1, *self.keep, self.steps + 1))):
+            kept = " ".join(map(str, self.keep))
+            raise InputError(f"--keep {kept}: expected rising numbers from 0, before training, to --steps {self.steps}")
 
     def require(self, n_characters: int) -> None:
         """Check that a text is long enough for the lanes.
@@ -105,6 +114,11 @@ class TrainConfig(Architecture):
             )
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides the result; what is kept beside it only where that is asked for."""
+        return {name: value for name, value in asdict(self).items() if value or name != "keep"}
+
+    @property
     def architecture(self) -> Architecture:
         """The part that makes the model."""
         return Architecture(**{field.name: getattr(self, field.name) for field in fields(Architecture)})
@@ -114,6 +128,15 @@ class TrainConfig(Architecture):
         ramp = min(1.0, (step + 1) / max(1, min(self.warm_up, self.steps // 2)))
         height = 0.5 * (1 + math.cos(math.pi * step / self.steps))
         return self.learning_rate * ramp * (self.final_rate + (1 - self.final_rate) * height)
+
+    def pause(self, step: int) -> int:
+        """Return the next step after which the model is validated, to be kept or for a checkpoint."""
+        whole = (step // self.evaluate_every + 1) * self.evaluate_every
+        return min(self.steps, whole, *(kept for kept in self.keep if kept > step))
+
+    def is_checked(self, step: int) -> bool:
+        """Whether a checkpoint follows a step, and its weights may be the best."""
+        return step > 0 and (step % self.evaluate_every == 0 or step == self.steps)
 
 
 def train_model(
@@ -200,12 +223,13 @@ def _prepare(text: Survey, folder: Path, config: TrainConfig, seed: int, overwri
     """
     with everybody().together():
         if place()[0] == 0:
-            settings = {"corpus": text.source, "seed": seed, "errors": text.errors, "train": asdict(config)}
+            settings = {"corpus": text.source, "seed": seed, "errors": text.errors, "train": config.settings}
             held.enter_context(claimed(folder, "train", settings, OUTPUTS, overwrite))
             _refuse_other_text(folder, text)
             there = standing(folder / CHECKPOINT)
             if math.isfinite(there.best):
                 require_weights(folder, there.best)
+                require_kept(folder, [step for step in config.keep if step <= there.step])
             if there.step < config.steps:
                 encode_corpus(text, folder / TOKENS)
 
@@ -244,15 +268,18 @@ def _take_all(
     seed: int,
     log_path: Path | None,
 ) -> None:
-    """Take the steps that are left, with a validation and a checkpoint after each `evaluate_every`."""
+    """Take the steps that are left, with a validation at each pause, and a checkpoint after each `evaluate_every`."""
     per_step = config.batch * config.length
     bar = progress_bar("train", config.steps * per_step, "characters", progress.step * per_step)
     with kept_memory(), bar as advance:
+        if progress.step == 0 and 0 in config.keep:
+            with everybody().together():
+                if log_path:
+                    log(log_path, "validate", step=0, **_validated(taker, progress, validation, folder, config))
         while progress.step < config.steps:
             started = time.perf_counter()
             first = progress.step
-            last = min(config.steps, (first // config.evaluate_every + 1) * config.evaluate_every)
-            take_steps(taker, progress, last, config, seed, advance, log_path)
+            take_steps(taker, progress, config.pause(first), config, seed, advance, log_path)
             rate = (progress.step - first) * per_step / (time.perf_counter() - started)
             progress.state, progress.scale = joined_columns(taker.state), taker.scaler.state_dict()
             with everybody().together():
@@ -264,7 +291,7 @@ def _take_all(
 def _validated(
     taker: TrainingStep, progress: Progress, validation: np.ndarray, folder: Path, config: TrainConfig
 ) -> dict[str, float | None]:
-    """Measure the validation loss, keep the weights if they are the best, and a checkpoint.
+    """Measure the validation loss; keep what is to be kept after this step: the model, the best weights, a checkpoint.
 
     Raises:
         InputError: the loss is not finite; nothing is kept then.
@@ -273,10 +300,14 @@ def _validated(
     nats = evaluate(model, validation, config.length, config.precision)
     if not math.isfinite(nats):
         raise InputError(f"the validation loss is {nats} nats after step {progress.step}: {GENTLER}")
-    if nats < progress.best:
-        progress.best, progress.best_step = nats, progress.step
-        write_weights(folder, model, {"step": progress.step, "validation_nats": nats})
-    save_checkpoint(folder / CHECKPOINT, model, taker.optimizer, progress)
+    # Before the checkpoint, behind which no step is taken again.
+    if progress.step in config.keep:
+        keep_model(folder, model, progress.step, nats)
+    if config.is_checked(progress.step):
+        if nats < progress.best:
+            progress.best, progress.best_step = nats, progress.step
+            write_weights(folder, model, {"step": progress.step, "validation_nats": nats})
+        save_checkpoint(folder / CHECKPOINT, model, taker.optimizer, progress)
     return {"nats": nats, "bits_per_character": nats / math.log(2), "perplexity": perplexity(nats)}
 
 

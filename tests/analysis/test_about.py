@@ -81,6 +81,28 @@ def test_what_is_not_finished_says_so(text, states, tmp_path, capsys, monkeypatc
         assert message in capsys.readouterr().err
 
 
+def test_models_that_were_kept_on_the_way_are_listed(text, tmp_path, capsys):
+    folder = tmp_path / "m"
+    train = ["--hidden", "4", "--steps", "40", "--batch", "2", "--length", "10", "--keep", "0", "20"]
+    assert main(["train", str(text), "--out", str(folder), *train]) == 0
+    assert f"{folder}/steps: 2 models kept on the way, each a folder\n" in capsys.readouterr().out
+    losses = []
+    for step in (0, 20):
+        assert main(["info", str(folder / "steps" / f"{step:06d}")]) == 0
+        said = capsys.readouterr().out
+        assert " nats = " in said and f"at step {step}\n" in said and "not finished" not in said
+        losses.append(said.partition("validation loss ")[2].partition(" nats")[0])
+    assert main(["info", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()[-2:]
+    assert lines == [
+        f"  {folder}/steps/{name}: kept on the way, validation loss {loss} nats"
+        for name, loss in zip(("000000", "000020"), losses, strict=True)
+    ]
+    _cut(folder / "steps" / "000020" / "model.safetensors")
+    assert main(["info", str(folder)]) == 2
+    assert "steps/000020/model.safetensors is not a complete weight file" in capsys.readouterr().err
+
+
 def test_info_compares_the_weights_of_a_dump_with_a_model(model, states, text, tmp_path, capsys):
     assert main(["info", str(states), "--model", str(model)]) == 0
     assert f"those of {model}" in capsys.readouterr().out

@@ -61,7 +61,7 @@ def world(tmp_path_factory):
     (folder / "text").write_text(TEXT)
     (folder / "functions.py").write_text(FUNCTIONS)
     sound = [
-        ["train", str(folder / "text"), "--out", str(folder / "model"), *TRAIN],
+        ["train", str(folder / "text"), "--out", str(folder / "model"), *TRAIN, "--keep", "0", "2"],
         ["sample", str(folder / "model"), "--out", str(folder / "states.zarr"), *SAMPLE],
         ["sample", str(folder / "model"), "--out", str(folder / "more.zarr"), *SAMPLE, "--seed", "1"],
         ["probe", str(folder / "states.zarr"), "--out", str(folder / "results"), *PROBE, *LETTER],

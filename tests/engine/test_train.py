@@ -108,7 +108,7 @@ def test_stopping_and_going_on_changes_nothing(text, tmp_path, n_kills):
 
 
 def _train(text, folder):
-    train_model(survey_corpus(text), Path(folder), SMALL)
+    train_model(survey_corpus(text), Path(folder), replace(SMALL, keep=(0, 5, 14, 30)))
 
 
 def test_a_training_that_is_done_can_be_repeated_on_a_read_only_file_system(text, tmp_path):

@@ -18,12 +18,13 @@ from torch import distributed
 from gatescope.analysis.cli import main
 from gatescope.engine.corpus import survey_corpus
 from gatescope.engine.errors import InputError
+from gatescope.engine.kept_models import kept_folder
 from gatescope.engine.model import CharacterModel
 from gatescope.engine.train import TrainConfig, train_model
 from gatescope.engine.training_step import NEVER, TrainingStep, cut_lanes
 
 TEXT = "the quick brown fox jumps over the lazy dog; " * 400
-SMALL = TrainConfig(hidden=12, layers=2, dropout=0.3, batch=4, length=20, steps=12, evaluate_every=5)
+SMALL = TrainConfig(hidden=12, layers=2, dropout=0.3, batch=4, length=20, steps=12, evaluate_every=5, keep=(0, 7))
 
 
 def _train_together(rank, n_processes, text, folder, dtype, cell):
@@ -70,6 +71,9 @@ PRECISIONS = [("lstm", torch.float64, 1e-10), ("lstm", torch.float32, 1e-5), ("g
 def test_two_processes_give_what_one_gives(text, tmp_path, cell, dtype, rtol):
     one, two = (together(n, text, tmp_path / str(n), dtype, cell) for n in (1, 2))
     assert_same_weights(two, one, rtol)
+    for step in SMALL.keep:
+        kept = [load_file(kept_folder(tmp_path / name, step) / "model.safetensors") for name in ("1", "2")]
+        assert_same_weights(kept[1], kept[0], rtol)
     losses = [logged(tmp_path / name) for name in ("1", "2")]
     assert len(losses[0]) == len(losses[1]) >= 4
     for (step, nats), (other_step, other) in zip(*losses, strict=True):
@@ -167,7 +171,7 @@ def test_torchrun_trains_the_model_that_one_process_trains(text, tmp_path, cell)
     """Two processes through the real command line: one folder, one line, and the weights and losses of one process."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "gatescope.analysis.cli"]
     flags = ["--cell", cell, "--hidden", "8", "--layers", "2", "--dropout", "0.3", "--batch", "4", "--length", "10"]
-    flags += ["--steps", "4", "--device", "cpu"]
+    flags += ["--steps", "4", "--keep", "0", "2", "--device", "cpu"]
     done = subprocess.run(
         [*command, "train", text, "--out", str(tmp_path / "two"), *flags],
         capture_output=True,
@@ -178,8 +182,9 @@ def test_torchrun_trains_the_model_that_one_process_trains(text, tmp_path, cell)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("validation loss") == 1
     assert main(["train", text, "--out", str(tmp_path / "one"), *flags]) == 0
-    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-    assert_same_weights(two, one, 1e-5)
+    for kept in ("", "steps/000000", "steps/000002"):
+        one, two = (load_file(tmp_path / name / kept / "model.safetensors") for name in ("one", "two"))
+        assert_same_weights(two, one, 1e-5)
     losses = [logged(tmp_path / name) for name in ("one", "two")]
     assert len(losses[0]) >= 2
     assert losses[1] == [(step, pytest.approx(nats, rel=1e-5)) for step, nats in losses[0]]

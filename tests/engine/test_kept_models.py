@@ -1,0 +1,149 @@
+"""Models of several moments of one training: whose weights they are, and what they leave as it is."""
+
+import math
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from killing import contents
+
+from gatescope.engine.corpus import survey_corpus
+from gatescope.engine.errors import InputError
+from gatescope.engine.evaluate import evaluate
+from gatescope.engine.extract import ExtractConfig, extract_states
+from gatescope.engine.kept_models import kept_folder, kept_models
+from gatescope.engine.model import CharacterModel
+from gatescope.engine.settings import read_config
+from gatescope.engine.train import TrainConfig, train_model
+from gatescope.engine.trained_model import load_model
+
+TEXT = "the quick brown fox jumps over the lazy dog; " * 400
+# Without a rise and a fall the learning rate is the same whatever the number of all steps.
+LEVEL = TrainConfig(
+    hidden=12, layers=2, dropout=0.2, batch=4, length=20, steps=20, evaluate_every=8, warm_up=0, final_rate=1.0
+)
+KEPT = replace(LEVEL, keep=(0, 5, 8, 20))
+
+
+@pytest.mark.parametrize("step", [5, 8, 20])
+def test_a_kept_model_is_the_one_of_a_training_of_so_many_steps(text, tmp_path, step):
+    train_model(survey_corpus(text), tmp_path / "model", KEPT)
+    short = replace(LEVEL, steps=step, evaluate_every=step)
+    train_model(survey_corpus(text), tmp_path / "short", short)
+    kept = contents(kept_folder(tmp_path / "model", step))
+    assert kept == {name: (tmp_path / "short" / name).read_bytes() for name in ("model.json", "model.safetensors")}
+
+
+def test_the_model_before_training_is_the_one_that_was_drawn(text, tmp_path):
+    train_model(survey_corpus(text), tmp_path / "model", KEPT, seed=3)
+    kept = load_model(kept_folder(tmp_path / "model", 0))
+    torch.manual_seed(3)
+    drawn = CharacterModel(LEVEL.architecture, len(kept.vocabulary))
+    for name, weight in drawn.named_parameters():
+        assert torch.equal(weight, kept.model.get_parameter(name))
+    tokens = kept.vocabulary.encode(TEXT)
+    nats = evaluate(drawn, tokens[-round(len(tokens) * 0.05) :], LEVEL.length)
+    assert kept.training == {"step": 0, "validation_nats": nats}
+    assert nats == pytest.approx(math.log(len(kept.vocabulary)), abs=0.1)
+
+
+def test_keeping_changes_nothing_else(text, tmp_path):
+    results = [train_model(survey_corpus(text), tmp_path / str(len(each.keep)), each) for each in (LEVEL, KEPT)]
+    assert results[0] == results[1]
+    kept = [f"steps/{step:06d}/{name}" for step in KEPT.keep for name in ("model.json", "model.safetensors")]
+    plain, with_kept = (contents(tmp_path / name, ("log.jsonl", "config.json")) for name in ("0", "4"))
+    assert sorted(with_kept) == sorted([*plain, *kept])
+    assert {name: with_kept[name] for name in plain} == plain
+    # As of a gatescope that could not keep any: what it began is gone on with.
+    assert "keep" not in read_config(tmp_path / "0")["settings"]["train"]
+
+
+def test_the_best_weights_are_those_of_a_checkpoint(text, tmp_path, monkeypatch):
+    """A kept model between two checkpoints may be better than both, and the training keeps what it would without."""
+    nats = iter([3.0, 0.5, 2.0, 2.5, 1.5])
+    monkeypatch.setattr("gatescope.engine.train.evaluate", lambda *given: next(nats))
+    result = train_model(survey_corpus(text), tmp_path / "model", KEPT)
+    assert (result["step"], result["validation_nats"]) == (20, 1.5)
+    losses = [load_model(folder).training["validation_nats"] for folder in kept_models(tmp_path / "model")]
+    assert losses == [3.0, 0.5, 2.0, 1.5]
+
+
+def test_kept_models_come_in_the_order_of_their_steps(tmp_path):
+    for name in ("000020", "1000000", "000003", "999999", "notes"):
+        (tmp_path / "steps" / name).mkdir(parents=True)
+        (tmp_path / "steps" / name / "model.json").touch()
+    # One whose training was killed before it was whole.
+    (tmp_path / "steps" / "000100").mkdir()
+    assert [folder.name for folder in kept_models(tmp_path)] == ["000003", "000020", "999999", "1000000"]
+    assert kept_models(tmp_path / "absent") == []
+
+
+def test_a_kept_model_reads_text(text, tmp_path):
+    train_model(survey_corpus(text), tmp_path / "model", KEPT)
+    model = load_model(kept_folder(tmp_path / "model", 5))
+    assert extract_states(model, text, tmp_path / "read.zarr", ExtractConfig()) == len(TEXT)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_kept_model_that_is_gone_is_missed(text, tmp_path, name):
+    folder = tmp_path / "model"
+    done = train_model(survey_corpus(text), folder, KEPT)
+    file = kept_folder(folder, 8) / name
+    content = file.read_bytes()
+    file.unlink()
+    with pytest.raises(InputError, match=rf"steps/000008/{name} is not there any more, .* start anew with --overwrite"):
+        train_model(survey_corpus(text), folder, KEPT)
+    file.write_bytes(content)
+    assert train_model(survey_corpus(text), folder, KEPT) == done
+
+
+def test_overwriting_leaves_no_model_of_another_training(text, tmp_path):
+    folder = tmp_path / "model"
+    train_model(survey_corpus(text), folder, KEPT)
+    with pytest.raises(InputError, match=r"train\.keep = \[0, 5, 8, 20\], not \[5\]"):
+        train_model(survey_corpus(text), folder, replace(KEPT, keep=(5,)))
+    train_model(survey_corpus(text), folder, replace(KEPT, keep=(5,)), overwrite=True)
+    assert [kept.name for kept in kept_models(folder)] == ["000005"]
+    shutil.rmtree(folder / "steps" / "000005")
+    (folder / "config.json").unlink()
+    for name in ("model.json", "model.safetensors", "checkpoint.safetensors", "tokens.npy"):
+        (folder / name).unlink()
+    with pytest.raises(InputError, match=r"holds steps but no config\.json"):
+        train_model(survey_corpus(text), folder, LEVEL)
+
+
+def test_a_loss_that_is_not_finite_keeps_nothing(text, tmp_path, monkeypatch):
+    rate = TrainConfig.rate
+    monkeypatch.setattr(TrainConfig, "rate", lambda self, step: math.inf if step == 4 else rate(self, step))
+    with pytest.raises(InputError, match=r"validation loss is nan nats after step 5: .*--learning-rate"):
+        train_model(survey_corpus(text), tmp_path / "model", KEPT)
+    assert [kept.name for kept in kept_models(tmp_path / "model")] == ["000000"]
+
+
+REFUSED = {"negative": (-1, 5), "twice": (5, 5), "falling": (8, 5), "beyond": (21,)}
+
+
+@pytest.mark.parametrize("keep", REFUSED.values(), ids=REFUSED)
+def test_steps_that_cannot_be_kept_are_refused(keep):
+    with pytest.raises(InputError, match=r"^--keep .*: expected rising numbers from 0, .* to --steps 20$"):
+        replace(LEVEL, keep=keep)
+
+
+@pytest.mark.parametrize("keep", [5, "5", (1.5,), (True,)])
+def test_what_is_no_tuple_of_whole_numbers_is_refused(keep):
+    with pytest.raises(InputError, match=r"^--keep "):
+        replace(LEVEL, keep=keep)
+
+
+def test_a_model_is_kept_before_the_checkpoint_behind_which_its_step_is_not_taken_again(text, tmp_path, monkeypatch):
+    def killed(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("gatescope.engine.train.save_checkpoint", killed)
+        train_model(survey_corpus(text), tmp_path / "model", KEPT)
+    assert [kept.name for kept in kept_models(tmp_path / "model")] == ["000000", "000005", "000008"]
+    train_model(survey_corpus(text), tmp_path / "model", KEPT)
+    train_model(survey_corpus(text), tmp_path / "whole", KEPT)
+    assert contents(tmp_path / "model") == contents(tmp_path / "whole")
