@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
+from rich.text import Text
 from tyro.conf import Positional, UseAppendAction
 
 from gatescope.analysis.ablation_config import AblationConfig
@@ -235,13 +236,21 @@ def report(results: Positional[tuple[Path, ...]], out: Path | None = None) -> No
         raise InputError("no results: give at least one folder that `gatescope probe` or `gatescope run` wrote")
     # Here because SciPy takes a second to import, and most commands need none of it.
     from gatescope.analysis.difference import pairs_of
+    from gatescope.analysis.difference_table import LEGEND as OF_DIFFERENCES
     from gatescope.analysis.difference_table import difference_table
+    from gatescope.analysis.overview import courses_of, overview_columns, overview_table
 
-    for pair in pairs_of(read_results(results)):
+    read = read_results(results)
+    pairs = pairs_of(read)
+    if courses := courses_of(read):
+        print_table(overview_table(read, courses), least=max(80, overview_columns(len(read))))
+    for pair in pairs:
         if pair.differences:
             print_table(difference_table(pair))
         else:
             say(f"{pair.second} is not compared with {pair.first}: {pair.why_none}")
+    if any(pair.differences for pair in pairs):
+        print_table(Text(f"* the whole interval on one side; {OF_DIFFERENCES}"))
     _report(list(results), out or results[0])
 
 

@@ -25,15 +25,9 @@ def difference_table(pair: Pair) -> Table:
 
     Returns:
         A table for `rich.print`, readable from 80 columns on; names are plain text, never markup. A star stands behind
-        a hypothesis whose whole interval lies on one side of 0.
+        a hypothesis whose whole interval lies on one side of 0; `LEGEND` says the rest, once for several tables.
     """
-    table = Table(
-        caption=Text(f"* the whole interval on one side; {LEGEND}"),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=0,
-        show_edge=False,
-    )
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("hypothesis", overflow="fold", min_width=12)
     for heading in headings(pair)[:2]:
         table.add_column(Text(visible(heading)), justify="right", overflow="fold")

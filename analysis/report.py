@@ -20,6 +20,7 @@ from gatescope.analysis.report_answer import answer_tables, f1_tables
 from gatescope.analysis.report_difference import difference_section
 from gatescope.analysis.report_facts import facts_table, model_line
 from gatescope.analysis.report_gates import gates_section
+from gatescope.analysis.report_overview import overview_section
 from gatescope.analysis.report_reproduction import reproduction_section
 from gatescope.analysis.report_scores import controls_words, scores_table, state_set_tables
 from gatescope.analysis.report_sparse import sparse_tables
@@ -50,6 +51,15 @@ from gatescope.engine.location import local_path
 # Of hypotheses that states do not know, the share that passes all the same: by the interval, and of folds as measured
 # on real states (benchmarks/README.md).
 BY_CHANCE, BY_CHANCE_OF_FOLDS = 0.025, 0.06
+# What the answer means; of several results it is said once.
+KNOWN = (
+    ": on unseen sequences a probe tells them better than chance and better than the text alone does, with the whole "
+    "of both 95% intervals"
+)
+NONE_KNOWN = (
+    ": of none does the score lie above chance and above what the text alone tells, with the whole of both 95% "
+    "intervals"
+)
 
 
 def write_report(results: Sequence[Path], out: Path) -> Path:
@@ -116,6 +126,8 @@ def _page(
         f"<title>{escaped(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n",
         "<h1>What do the hidden states know, and which units know it?</h1>\n",
         *(_answer(result, several=len(results) > 1) for result in results),
+        f'<p class="muted">Known{KNOWN}.</p>\n' if len(results) > 1 else "",
+        overview_section(results),
         answer_tables(results, anchors),
         difference_section(pairs),
         f1_tables(results, anchors),
@@ -142,16 +154,10 @@ def _answer(result: Result, several: bool) -> str:
     n_open, asked = len(scored) - len(known) - len(below), counted(len(scored), "hypothesis", "hypotheses")
     who = f"<b>{escaped(result.name)}</b> knows" if several else "The states know"
     if known:
-        answer = (
-            f"{who} {len(known)} of {asked}: on unseen sequences a probe tells them better than "
-            "chance and better than the text alone does, with the whole of both 95% intervals. "
-            + " ".join(_best_known([record for record in known if record["kind"] == kind]) for kind in MEASURES)
-        )
+        answer = f"{who} {len(known)} of {asked}{'' if several else KNOWN}. "
+        answer += " ".join(_best_known([record for record in known if record["kind"] == kind]) for kind in MEASURES)
     elif scored:
-        answer = (
-            f"{who} none of {asked} for certain: of none does the score lie above chance and above "
-            "what the text alone tells, with the whole of both 95% intervals."
-        )
+        answer = f"{who} none of {asked} for certain{'' if several else NONE_KNOWN}."
     else:
         answer = f"{who} nothing that could be scored."
     answer += _untrained(known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from gatescope.analysis.overview import LEAST_RESULTS
 from gatescope.analysis.report_chart import (
     BELOW_AXIS,
     CROSS,
@@ -67,10 +68,10 @@ def answer_tables(results: Sequence[Result], anchors: Anchors) -> str:
         results: results whose rows stand under one another, hypothesis by hypothesis.
         anchors: for hypotheses whose text is painted, the id to link to.
     """
-    continuous = _tables(results, anchors, "continuous", R2)
-    return _tables(results, anchors, "boolean", AUROC) + (
-        f"<h2>Continuous hypotheses</h2>\n{continuous}" if continuous else ""
-    )
+    boolean, continuous = (_tables(results, anchors, *each) for each in (("boolean", AUROC), ("continuous", R2)))
+    # Otherwise the table is what the page begins with.
+    heading = "<h2>Boolean hypotheses</h2>\n" if boolean and len(results) >= LEAST_RESULTS else ""
+    return f"{heading}{boolean}" + (f"<h2>Continuous hypotheses</h2>\n{continuous}" if continuous else "")
 
 
 def f1_tables(results: Sequence[Result], anchors: Anchors) -> str:

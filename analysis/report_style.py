@@ -64,7 +64,8 @@ td.r,td.f{white-space:nowrap}
 .scroll{overflow-x:auto;max-width:100%}
 .answers{width:100%;margin-top:14px}
 .answers .chart{width:31%;min-width:110px}
-.answers .known{font-weight:600}
+.known{font-weight:600}
+.overview{margin-top:14px;width:100%}.overview .chart{width:40%;min-width:180px;padding-right:22px}
 tbody.group th[rowspan]{vertical-align:top}
 tbody.group tr:not(:last-child)>:not([rowspan]){border-bottom:0}
 svg{display:block;width:100%;overflow:visible}

@@ -197,17 +197,17 @@ def leading(weightings: Mapping[str, Record]) -> Record:
 def ordered(results: Sequence[Result], kind: str) -> list[str]:
     """Names of the hypotheses of one kind, best known first.
 
-    A hypothesis stands where the first result that has it puts it: by verdict, then AUROC (R2 for continuous ones) from
-    high to low, then name.
+    A hypothesis stands where the result that knows it best puts it: by verdict, then AUROC (R2 for continuous ones)
+    from high to low, then name. Its kind is that of the first result that has it.
     """
-    first: dict[str, Record] = {}
+    measure, _ = MEASURES[kind]
+    kinds: dict[str, str] = {}
+    places: dict[str, tuple[int, float]] = {}
     for result in results:
         for name, weightings in headline(result.records).items():
-            first.setdefault(name, leading(weightings))
-    measure, _ = MEASURES[kind]
-
-    def place(name: str) -> tuple[int, float, str]:
-        value = number(first[name], measure)
-        return list(Verdict).index(verdict(first[name])), math.inf if value is None else -value, name
-
-    return sorted((name for name, record in first.items() if record["kind"] == kind), key=place)
+            record = leading(weightings)
+            if kinds.setdefault(name, record["kind"]) == record["kind"] == kind:
+                value = number(record, measure)
+                place = list(Verdict).index(verdict(record)), math.inf if value is None else -value
+                places[name] = min(place, places.get(name, place))
+    return sorted(places, key=lambda name: (places[name], name))

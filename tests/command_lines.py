@@ -30,7 +30,7 @@ LINES = {
         1,
     ),
     "corpus": (["{tree}", "--out", "{out}.txt", "--glob", "*.py"], 8),
-    "train": (["{text}", "--out", "{out}", *TRAIN, "--keep", "0", "1"], 7),
+    "train": (["{text}", "--out", "{out}", *TRAIN, "--keep", "0", "1"], 8),
     "sample": (["{model}", "--out", "{out}.zarr", *SAMPLE], 10),
     "extract": (["{model}", "{text}", "--out", "{out}.zarr", "--length", "9"], 7),
     "extract documents": (["{model}", "{text}", "{text}", "--out", "{out}.zarr", "--length", "9"], 3),

@@ -47,6 +47,23 @@ def test_a_page_of_two_results_has_their_differences(folders, tmp_path, texts_to
     assert all(word in said for row in expected for word in row)
 
 
+def test_of_three_results_the_terminal_has_every_score_and_what_columns_mean_once(
+    folders, tmp_path, texts_to_draw, capsys
+):
+    labels = folders[0].parent / "labels.npz"
+    third = probe(write_states(tmp_path / "c.npz", 1.0), labels, tmp_path / "c")
+    assert main(["report", *map(str, [*folders, third]), "--out", str(tmp_path)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    scores = [[score(each.first), score(each.second)] for each in pairs_of(read_results(folders))[0].differences]
+    (held,) = [line for line in lines if line[:1] == ["held"]]
+    assert [word.removesuffix("*") for word in held[1:3]] == scores[0] and len(held) == 4
+    assert sum("Benjamini" in line for line in lines) == 1
+    # Two have their difference alone.
+    assert main(["report", *map(str, folders), "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "\nheld " not in said and said.count("Benjamini") == 1
+
+
 def test_results_that_are_no_pair_say_so(folders, tmp_path, texts_to_draw, capsys):
     other = probe(folders[0].with_suffix(".npz"), folders[0].parent / "labels.npz", tmp_path / "other", seed=1)
     assert main(["report", str(folders[1]), str(other), "--out", str(tmp_path)]) == 0

@@ -128,10 +128,13 @@ def test_hypotheses_stand_by_verdict_then_score_then_name():
         record("column", "continuous", weighting="none", r2=0.9),
         record("flat", "continuous", weighting="none", r2=None),
     ]
-    second = [named("only_here", 0.8, 0.3, 0.5), named("lost", 0.99, 0.5, 0.6)]
+    # What the second knows stands before what the first knows less well.
+    second = [named("only_here", 0.8, 0.3, 0.5), named("lost", 0.99, 0.5, 0.6), named("open", 0.6, -0.1, 0.2)]
+    second += [record("column", "boolean", auroc=0.9), record("flat", "continuous", weighting="none", r2=-0.5)]
     results = [Result(name, Path(), tuple(records), {}, {}, (), ()) for name, records in (("a", first), ("b", second))]
-    assert ordered(results, "boolean") == ["known_best", "only_here", "known_a", "known_b", "open", "lost", "none"]
+    assert ordered(results, "boolean") == ["lost", "known_best", "only_here", "known_a", "known_b", "open", "none"]
     assert ordered(results, "continuous") == ["column", "depth", "flat"]
+    assert ordered(results[:1], "boolean")[-2:] == ["lost", "none"]
 
 
 @pytest.mark.parametrize(
