@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from logistic_problems import problems_of
@@ -104,6 +106,38 @@ def test_single_precision_stops_where_only_noise_is_left():
     assert (solution.status == "stalled").all()
     assert solution.n_passes.max() < 80
     assert (solution.gradient < 1e-6).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_drift_is_the_rounding_of_all_steps_and_bounds_what_logits_are_off_by(monkeypatch, dtype):
+    X, signed = make(n_problems=2, sharpness=5.0)
+    # Columns of several sizes, one of them far from zero, so that products cancel.
+    X = (X * np.logspace(-1, 1, X.shape[1]) + np.where(np.arange(X.shape[1]) == 3, 50.0, 0.0)).astype(dtype)
+    rms, moved, logits = np.sqrt((X.astype(float) ** 2).mean(axis=0)), np.zeros(2), {}
+    sweep, finish = QuasiNewton._sweep, QuasiNewton._finish
+
+    def watched(self):
+        before = self.w.copy()
+        sums = sweep(self)
+        change = np.abs(self.w - before)
+        moved[self.problem] += rms @ change[:-1] + change[-1]
+        return sums
+
+    def ended(self, columns, status):
+        for column in columns.tolist():
+            # Before the point is given up for the last that was accepted.
+            exact = X.astype(np.longdouble) @ self.w[:-1, column] + self.w[-1, column]
+            logits[int(self.problem[column])] = np.sqrt(float(((self.arrays.logits[:, column] - exact) ** 2).mean()))
+        finish(self, columns, status)
+
+    monkeypatch.setattr(QuasiNewton, "_sweep", watched)
+    monkeypatch.setattr(QuasiNewton, "_finish", ended)
+    with RowBlocks(X, dtype) as rows:
+        problems = replace(problems_of(rows, signed), mean=X.mean(axis=0, dtype=float), sd=X.std(axis=0, dtype=float))
+        solution = QuasiNewton(problems, 1e-5, 300, 2).solve(np.arange(2))
+    np.testing.assert_allclose(solution.drift, np.finfo(dtype).eps * moved, rtol=1e-5)
+    off = np.array([logits[k] for k in range(2)])
+    assert (off > 0).all() and (off <= solution.drift).all()
 
 
 @pytest.mark.parametrize(
