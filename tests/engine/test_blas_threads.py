@@ -6,14 +6,25 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from gatescope.engine.blas_threads import thread_count
+from gatescope.engine.blas_threads import _blas_libraries, _set_threads, thread_count
 from gatescope.engine.row_blocks import RowBlocks
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    """The libraries have two, though the environment may leave each process of the tests one."""
+    shared, own = _blas_libraries()
+    libraries = [*shared, *own]
+    before = [library.num_threads for library in libraries]
+    _set_threads(libraries, [2] * len(libraries))
+    if thread_count() < 2:
+        pytest.skip("one core")
+    yield
+    _set_threads(libraries, before)
 
 
 def test_fits_that_overlap_leave_the_threads_as_they_were():
     """The limit of the BLAS libraries is the process's: the first lowers it and the last, whichever, restores it."""
-    if thread_count() < 2:
-        pytest.skip("one core")
     before, inside, first_left = thread_count(), threading.Event(), threading.Event()
     X, counts = np.zeros((4, 2)), []
 
@@ -37,8 +48,6 @@ def test_fits_that_overlap_leave_the_threads_as_they_were():
 
 
 def test_another_thread_that_limits_the_libraries_is_no_hindrance():
-    if thread_count() < 2:
-        pytest.skip("one core")
     seen = []
 
     def fit():
@@ -50,3 +59,23 @@ def test_another_thread_that_limits_the_libraries_is_no_hindrance():
         other.start()
         other.join()
         assert set(seen) == {1} and thread_count() == 2
+
+
+def test_a_thread_that_has_fitted_does_not_keep_others_from_limiting_the_libraries():
+    """It still runs, in a pool of a server or notebook, and would be the only one that may."""
+    fitted, limited = threading.Event(), threading.Event()
+
+    def fit():
+        with RowBlocks(np.zeros((4, 2)), np.float64):
+            pass
+        fitted.set()
+        limited.wait(60)
+
+    other = threading.Thread(target=fit)
+    other.start()
+    fitted.wait(60)
+    with threadpool_limits(1, user_api="blas"):
+        counted = thread_count()
+    limited.set()
+    other.join()
+    assert counted == 1 and thread_count() > 1
