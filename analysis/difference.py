@@ -82,13 +82,14 @@ def pairs_of(results: Sequence[Result]) -> list[Pair]:
     Raises:
         InputError: a file of coefficients is damaged.
     """
-    return [_pair(results[0], second) for second in results[1:]]
+    # All pairs have one order.
+    names = [name for kind in MEASURES for name in ordered(results, kind)]
+    return [_pair(results[0], second, names) for second in results[1:]]
 
 
-def _pair(first: Result, second: Result) -> Pair:
+def _pair(first: Result, second: Result, names: Sequence[str]) -> Pair:
     records = [{name: leading(each) for name, each in headline(result.records).items()} for result in (first, second)]
-    names = [name for kind in MEASURES for name in ordered([first], kind) if name in records[1]]
-    both = [(records[0][name], records[1][name]) for name in names]
+    both = [(records[0][name], records[1][name]) for name in names if all(name in each for each in records)]
     both = [pair for pair in both if None not in map(_score, pair)]
     same = [(one, other) for one, other in both if _tested(one) == _tested(other)]
     if not both:

@@ -30,6 +30,7 @@ def model_line(facts: Any) -> str:
         ("model.parameters", "", " parameters"),
         ("corpus.name", "trained on ", ""),
         ("corpus.characters", "", " characters"),
+        ("training.step", "step ", ""),
         ("training.validation_nats", "validation loss ", " nats per character"),
         ("dump.rows", "", " states recorded"),
         ("dump.sequences", "", " sequences"),

@@ -110,7 +110,8 @@ button{font:inherit;color:inherit;background:none;border:0;padding:0;cursor:poin
 input{font:inherit;padding:3px 7px;border:1px solid var(--faint);border-radius:3px;background:var(--paper);
 color:var(--ink);width:min(100%,22em)}
 .filter{margin:8px 0}
-@media (min-width:1001px){.answers .unit{white-space:nowrap}.answers thead th:first-child{min-width:12.5em}
+@media (min-width:1001px){.answers .unit{white-space:nowrap}
+:is(.answers,.overview) thead th:first-child{min-width:12.5em}
 .where thead th:first-child{min-width:10em}}
 @media (max-width:1000px){.panels{grid-template-columns:minmax(0,1fr);gap:16px}}
 @media (max-width:700px){main{padding:20px 16px 48px}h1{font-size:21px}.answer{font-size:15.5px}.wide{display:none}

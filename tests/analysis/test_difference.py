@@ -9,10 +9,11 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from scipy import stats
 from sklearn.metrics import r2_score, roc_auc_score
-from two_results import S, T, probe, write_labels, write_states
+from two_results import N, S, T, probe, write_labels, write_states
 
 from gatescope.analysis.difference import pairs_of, unexceeded_sets
 from gatescope.analysis.read_results import read_results
+from gatescope.analysis.results import ordered
 from gatescope.engine.errors import InputError
 
 
@@ -95,6 +96,22 @@ def test_every_further_result_is_compared_with_the_first(folder, tmp_path):
     assert [(pair.first, pair.second) for pair in pairs] == [("a", "b"), ("a", "c")]
     assert pairs[0].differences == pairs[1].differences
     assert pairs_of(read_results([folder / "a"])) == []
+
+
+def test_what_any_result_knows_best_comes_first(tmp_path):
+    """The first result may know nothing, as a network before training."""
+    other = np.repeat(np.random.default_rng(3).random(N // 5) < 0.3, 5)
+    labels = write_labels(tmp_path / "labels.npz", other=other)
+    first = write_states(tmp_path / "a.npz", 0.7)
+    h = np.load(first)["h"]
+    h[:, 2] += 5 * other
+    folders = [
+        probe(states, labels, tmp_path / states.stem) for states in (first, write_states(tmp_path / "b.npz", 0.7, h=h))
+    ]
+    results = read_results(folders)
+    assert ordered(results[:1], "boolean")[:2] == ["held", "other"]
+    (pair,) = pairs_of(results)
+    assert [each.hypothesis for each in pair.differences] == ["other", "held", "value"]
 
 
 @pytest.mark.parametrize("change", ["character", "sequences", "split", "label", "defined"])
