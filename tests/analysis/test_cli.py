@@ -21,13 +21,14 @@ from gatescope.engine.dump import StateDump
 def test_run_writes_everything_and_prints_the_table(text, tmp_path, cell, hypotheses):
     out = tmp_path / "out"
     words = ["run", "--corpus", text, "--cell", cell, "--out", out, *RUN, "--probe.bootstrap", "20", "--seed", "3"]
-    words += ["--hypotheses", hypotheses]
+    words += ["--hypotheses", hypotheses, "--train.keep", "0", "25"]
     done = gatescope(*words, "--pattern", "number=[0-9]+", "--pattern", "brace=[{}]")
     assert done.returncode == 0, done.stderr
     assert {path.name for path in out.iterdir()} == {
         *("config.json", "log.jsonl", "model", "states.zarr"),
         *("probes.json", "excerpts.json", "coefficients.safetensors", "report.html", "figures"),
     }
+    assert sorted(path.name for path in (out / "model" / "steps").iterdir()) == ["000000", "000025"]
     assert done.stdout.splitlines()[-1] == f"report: {out / 'report.html'}"
     assert "inside_string" in done.stdout and "brace" in done.stdout
     records = json.loads((out / "probes.json").read_text())
