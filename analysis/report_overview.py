@@ -19,14 +19,21 @@ NOTE = (
     "to 1; from left to right as the columns stand. What lies below stands at the lower line. In bold: known."
 )
 
+ONE_PENALTY = (
+    " All probes have one C, which is a larger penalty where states are small, as those of a network before training "
+    "are: several values of --C let each hypothesis and result choose."
+)
+
 
 def overview_section(results: Sequence[Result]) -> str:
     """A line for each hypothesis, with a chart over the results; nothing of fewer than three."""
     courses = courses_of(results)
     if not courses:
         return ""
+    penalties = {record.get("C") for course in courses for record in course.records if record}
+    note = NOTE + ONE_PENALTY * (len(penalties) == 1 and None not in penalties)
     table = opened(courses, partial(_table, results))
-    return f'<h2>From result to result</h2>\n<p class="muted">{NOTE}</p>\n{table}'
+    return f'<h2>From result to result</h2>\n<p class="muted">{note}</p>\n{table}'
 
 
 def _table(results: Sequence[Result], courses: Sequence[Course]) -> str:

@@ -52,6 +52,7 @@ def folder(tmp_path_factory, write_result):
         write_report([lstm], lstm)
         write_report([gates], gates)
         write_report(pair, root / "both")
+        write_report([*pair, lstm], root / "three")
     return root
 
 
@@ -161,7 +162,7 @@ def test_colours_are_those_of_the_numbers(browser, folder, theme, colours):
             assert background in expected, (panel, i)
 
 
-@pytest.mark.parametrize("name", ["lstm", "both"])
+@pytest.mark.parametrize("name", ["lstm", "both", "three"])
 @pytest.mark.parametrize("width", [1280, 800, 500, 360])
 def test_nothing_overflows_or_is_cut(browser, folder, name, width):
     visit(browser, folder, name, width)

@@ -1,6 +1,7 @@
 """The report's overview of three results and more: its numbers and marks are those of the records."""
 
 import json
+import shutil
 
 import pytest
 from report_page import Page, body_rows, cells, within
@@ -103,6 +104,19 @@ def test_what_known_means_is_said_once(folders, tmp_path, texts_to_draw):
     assert sum(words in each["text"] for each in page.all("p")) == 1
     answers = [each["text"] for each in page.all("p", **{"class": "answer"})]
     assert [answer.partition(" knows ")[0] for answer in answers] == ["after_<0>", "after_1", "after_2"]
+
+
+def test_one_penalty_for_all_is_pointed_out(folders, tmp_path, texts_to_draw):
+    words = "All probes have one C, which is a larger penalty where states are small"
+    own = [shutil.copytree(folder, tmp_path / folder.name) for folder in folders]
+    # What an earlier gatescope wrote may not say it.
+    assert words not in write_report(own, tmp_path / "unknown").read_text(encoding="utf-8")
+    for folder in own:
+        for name in ("inside_string", "inside_comment", "line_position", "parenthesis_depth"):
+            changed(folder, name, C=1.0)
+    assert words in write_report(own, tmp_path / "one").read_text(encoding="utf-8")
+    changed(own[2], "inside_string", C=100.0)
+    assert words not in write_report(own, tmp_path / "several").read_text(encoding="utf-8")
 
 
 def test_two_results_have_no_overview(folders, tmp_path, texts_to_draw):
