@@ -17,6 +17,8 @@ from scipy.special import expit, logit, ndtri, stdtrit
 
 from gatescope.analysis.metrics import classification_metrics, moment_metrics
 
+# How often an interval covers.
+LEVEL = 0.95
 # Between which values a metric can lie. What is bounded on both sides has its interval on a logit scale.
 SHARE = (0.0, 1.0)
 CORRELATION = (-1.0, 1.0)
@@ -31,7 +33,7 @@ _BLOCK_ELEMENTS = 1 << 22
 
 
 def bootstrap_interval(
-    counts: np.ndarray, metric: str = "f1", n_bootstrap: int = 1000, seed: int = 0, level: float = 0.95
+    counts: np.ndarray, metric: str = "f1", n_bootstrap: int = 1000, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Interval of a metric under resampling of whole sequences.
 
@@ -43,23 +45,17 @@ def bootstrap_interval(
         metric: a key of `classification_metrics` or `moment_metrics`.
         n_bootstrap: number of resamples.
         seed: of the resampling; hypotheses and state sets that share it share their resamples.
-        level: probability that the interval covers.
 
     Returns:
         low, high: float64 [K] each; NaN as for `t_interval`.
     """
     bounds = {"r2": EXPLAINED, "pearson": CORRELATION, "mcc": CORRELATION}.get(metric, SHARE)
     found, resampled = _metric(counts.sum(axis=0), metric), resampled_metric(counts, metric, n_bootstrap, seed)
-    return t_interval(found, resampled, effective_sequences(counts), bounds, level)
+    return t_interval(found, resampled, effective_sequences(counts), bounds)
 
 
 def bootstrap_difference(
-    counts: np.ndarray,
-    other: np.ndarray,
-    metric: str = "f1",
-    n_bootstrap: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
+    counts: np.ndarray, other: np.ndarray, metric: str = "f1", n_bootstrap: int = 1000, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Interval of `metric(counts) - metric(other)`, both from the same resampled sequences.
 
@@ -67,7 +63,7 @@ def bootstrap_difference(
 
     Args:
         counts, other: [S, K, 4] confusion counts (or [S, K, 7] moments) of two predictors on the same sequences.
-        metric, n_bootstrap, seed, level: as for `bootstrap_interval`.
+        metric, n_bootstrap, seed: as for `bootstrap_interval`.
 
     Returns:
         low, high: float64 [K] each; NaN as for `t_interval`.
@@ -76,7 +72,7 @@ def bootstrap_difference(
         raise ValueError(f"paired resampling needs the same sequences, got {len(counts)} and {len(other)} of them")
     found = _metric(counts.sum(axis=0), metric) - _metric(other.sum(axis=0), metric)
     resampled = resampled_metric(counts, metric, n_bootstrap, seed) - resampled_metric(other, metric, n_bootstrap, seed)
-    return t_interval(found, resampled, effective_sequences(counts), UNBOUNDED, level)
+    return t_interval(found, resampled, effective_sequences(counts), UNBOUNDED)
 
 
 def mean_interval(sums: np.ndarray, counts: np.ndarray, n_bootstrap: int = 1000, seed: int = 0) -> tuple[float, float]:
@@ -125,7 +121,6 @@ def t_interval(
     resampled: np.ndarray,
     n_sequences: np.ndarray,
     bounds: tuple[float, float],
-    level: float = 0.95,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return `found -+ t se`, with the standard error of the bootstrap and Student's t of S - 1 degrees of freedom.
 
@@ -134,7 +129,7 @@ def t_interval(
     interval with bootstrap standard error of Hesterberg, What Teachers Should Know About the Bootstrap, The American
     Statistician 69, 2015). A score that is bounded on both sides is taken to the logit of its place between them and
     back, so that its interval stays within. Resamples in which the score is undefined are left out; where they are more
-    than `1 - level` of all, or S is below two, no interval can be stated and both ends are NaN. Nor can it of the least
+    than 5% of all, or S is below two, no interval can be stated and both ends are NaN. Nor can it of the least
     score that there is, such as the F1 of a probe without a hit, which has none in any resample.
 
     Args:
@@ -142,20 +137,19 @@ def t_interval(
         resampled: [n_bootstrap, K] scores of resamples.
         n_sequences: S of each score, [K]: the effective number.
         bounds: the least and the largest value that a score can have, one of those above.
-        level: probability that the interval covers.
 
     Returns:
         low, high: float64 [K] each, with `found` between them.
     """
     low, high = np.full((2, len(found)), np.nan)
     undefined = np.isnan(resampled).mean(axis=0)
-    usable = (undefined <= 1.0 - level) & (found > bounds[0]) & (n_sequences >= 2)
+    usable = (undefined <= 1.0 - LEVEL) & (found > bounds[0]) & (n_sequences >= 2)
     if not usable.any():
         return low, high
     ends = np.nanquantile(_stretched(resampled[:, usable], *bounds), [_TAIL, 1 - _TAIL], axis=0)
     n = n_sequences[usable]
     se = (ends[1] - ends[0]) / (2 * ndtri(1 - _TAIL)) * np.sqrt(n / (n - 1))
-    reach = stdtrit(n - 1, (1 + level) / 2) * se
+    reach = stdtrit(n - 1, (1 + LEVEL) / 2) * se
     centre = _stretched(found[usable], *bounds)
     # From the score itself, which at an end of its range is not quite that of its place.
     moved = _shrunk(np.stack([centre - reach, centre + reach]), *bounds) - _shrunk(centre, *bounds)

@@ -37,11 +37,11 @@ def naive_bootstrap(Y, predicted, sequence_ids, score, n_bootstrap, seed):
     return np.array([score(Y[r], predicted[r]) for r in gathered])
 
 
-def student(found, replicates, n_sequences, level=0.95):
+def student(found, replicates, n_sequences):
     """Found -+ t times the standard error, by SciPy's own interval of Student's distribution."""
     se = np.subtract(*np.percentile(replicates, [95, 5])) / np.subtract(*stats.norm.interval(0.9)[::-1])
     se *= np.sqrt(n_sequences / (n_sequences - 1))
-    return np.array(stats.t.interval(level, n_sequences - 1, loc=found, scale=se))
+    return np.array(stats.t.interval(0.95, n_sequences - 1, loc=found, scale=se))
 
 
 def effective(y, sequence_ids):
@@ -54,11 +54,11 @@ def effective(y, sequence_ids):
 def test_interval_equals_the_bootstrap_written_out(metric, score, least):
     Y, predicted, _, sequence_ids = boolean_case(3, n=120, n_hypotheses=2)
     counts = confusion_by_sequence(Y, predicted, np.ones_like(Y), sequence_ids)
-    low, high = bootstrap_interval(counts, metric, n_bootstrap=200, seed=5, level=0.9)
+    low, high = bootstrap_interval(counts, metric, n_bootstrap=200, seed=5)
     for k in range(2):
         replicates = naive_bootstrap(Y[:, k], predicted[:, k], sequence_ids, score, 200, 5)
         odds = [np.log((value - least) / (1 - value)) for value in (score(Y[:, k], predicted[:, k]), replicates)]
-        places = 1 / (1 + np.exp(-student(*odds, effective(Y[:, k], sequence_ids), 0.9)))
+        places = 1 / (1 + np.exp(-student(*odds, effective(Y[:, k], sequence_ids))))
         np.testing.assert_allclose([low[k], high[k]], least + (1 - least) * places, rtol=RTOL)
 
 
