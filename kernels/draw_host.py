@@ -21,7 +21,16 @@ from gatescope.kernels.steps_host import fill_row
 
 @compiled
 def lstm_draw(
-    layers: Any, reset: Any, choice: Any, uniform: Any, logits: Any, weights: Any, read: Any, ids: Any, first: int
+    layers: Any,
+    reset: Any,
+    choice: Any,
+    cuts: Any,
+    uniform: Any,
+    logits: Any,
+    weights: Any,
+    read: Any,
+    ids: Any,
+    first: int,
 ) -> None:
     """Draw a character in some rows of a batch and read it, step by step.
 
@@ -29,7 +38,8 @@ def lstm_draw(
         layers: of each layer x, w_ih, w_hh, starts, tokens, h, c, gates, y and cells, as `lstm_walk` has them, and the
             width of x; the first layer's tokens are `read`.
         reset: nothing.
-        choice: W' [H, V] of the output layer in panels, its bias [V], temperature (of their dtype), top_k and top_p.
+        choice: W' [H, V] of the output layer in panels, its bias [V], and the temperature, of their dtype.
+        cuts: top_k and top_p, or None, for which nothing that cuts is compiled.
         uniform: random numbers, float64 [T, B].
         logits, weights: room for the rows, [n, V and the columns of zeros of a panel] and [n, V].
         read: int64, flat, [T, B]: the characters that are read.
@@ -37,12 +47,14 @@ def lstm_draw(
         first: which row of the batch is the first of these.
     """
     n_steps, n_rows = ids.shape
+    # No literal, for which the walk would be compiled anew.
+    one = min(n_steps, 1)
     for t in range(n_steps):
         at = t * n_rows + first
-        _draw_step(layers[-1][5], choice, uniform[t, first:], logits, weights, read[at:], ids[t, first:])
+        _draw_step(layers[-1][5], choice, cuts, uniform[t, first:], logits, weights, read[at:], ids[t, first:])
         for k in range(len(layers)):
             x, w_ih, w_hh, starts, tokens, h, c, gates, y, cells, width = layers[k]
-            lstm_walk(x, w_ih, w_hh, starts, tokens, reset, h, c, gates, y, cells, 1, n_rows, at, width)
+            lstm_walk(x, w_ih, w_hh, starts, tokens, reset, h, c, gates, y, cells, one, n_rows, at, width)
 
 
 @compiled
@@ -50,6 +62,7 @@ def gru_draw(
     layers: Any,
     reset: Any,
     choice: Any,
+    cuts: Any,
     uniform: Any,
     logits: Any,
     weights: Any,
@@ -60,23 +73,25 @@ def gru_draw(
 ) -> None:
     """Do the same with a GRU, whose layers have x, w_ih, w_rz, w_n, starts, bias, tokens, h, saved, y and the width."""
     n_steps, n_rows = ids.shape
+    one = min(n_steps, 1)
     for t in range(n_steps):
         at = t * n_rows + first
-        _draw_step(layers[-1][7], choice, uniform[t, first:], logits, weights, read[at:], ids[t, first:])
+        _draw_step(layers[-1][7], choice, cuts, uniform[t, first:], logits, weights, read[at:], ids[t, first:])
         for k in range(len(layers)):
             x, w_ih, w_rz, w_n, starts, bias, tokens, h, saved, y, width = layers[k]
-            gru_walk(x, w_ih, w_rz, w_n, starts, bias, tokens, reset, h, saved, y, 1, n_rows, at, width, reset_after)
+            gru_walk(x, w_ih, w_rz, w_n, starts, bias, tokens, reset, h, saved, y, one, n_rows, at, width, reset_after)
 
 
 @register_jitable
-def _draw_step(h: Any, choice: Any, uniform: Any, logits: Any, weights: Any, read: Any, ids: Any) -> None:
-    weight, bias, temperature, top_k, top_p = choice
+def _draw_step(h: Any, choice: Any, cuts: Any, uniform: Any, logits: Any, weights: Any, read: Any, ids: Any) -> None:
+    weight, bias, temperature = choice
     n, n_characters = weights.shape
     for i in range(n):
         fill_row(logits[i, :n_characters], bias)
     add_product(h.reshape(-1), h.shape[1], n, h.shape[1], weight, logits)
     weigh_rows(logits, temperature, weights)
-    cut_rows(weights, top_k, top_p)
+    if cuts is not None:
+        cut_rows(weights, cuts[0], cuts[1])
     pick_rows(weights, uniform, ids)
     for i in range(n):
         # Where none could be drawn, whoever asked refuses all of them.
