@@ -19,7 +19,7 @@ from gatescope.engine.extract import ExtractConfig, extract_in_memory, extract_s
 from gatescope.engine.resume_points import RESUME_FILE
 from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
 from gatescope.engine.trained_model import load_model
-from gatescope.kernels.sample import TILE
+from gatescope.kernels.sample import TILE, Recurrence
 
 CONFIG = SampleConfig(sequences=130, length=75, capture=("h", "c", "gates"))
 
@@ -50,6 +50,23 @@ def test_states_do_not_depend_on_how_the_work_is_cut(lstm, tmp_path, monkeypatch
         assert np.array_equal(states.arrays[name].numpy(), dump.array(name)[:])
     for name, values in states.initial.items():
         assert np.array_equal(values.numpy(), dump.initial(name))
+
+
+@pytest.mark.parametrize(
+    ("sequences", "n_threads", "expected"),
+    [(37, 4, {(37, 4)}), (130, 5, {(100, 2), (30, 2)}), (230, 2, {(100, 1), (30, 1)})],
+)
+def test_rows_in_use_are_moved_by_threads_that_have_no_tile(lstm, monkeypatch, threads, sequences, n_threads, expected):
+    use, seen = Recurrence.use, set()
+
+    def watched(self, n_rows, n_threads=1):
+        seen.add((n_rows, n_threads))
+        use(self, n_rows, n_threads)
+
+    monkeypatch.setattr(Recurrence, "use", watched)
+    threads(n_threads)
+    sample_in_memory(lstm, SampleConfig(sequences=sequences, length=3))
+    assert seen == expected
 
 
 @pytest.mark.parametrize("length", [1, 16, 33, 1000])

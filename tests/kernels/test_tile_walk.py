@@ -125,3 +125,15 @@ def test_rows_move_by_themselves_whatever_their_number_and_threads(n, n_threads,
     assert torch.equal(drawn[:, :n], expected[:, :n]) and not drawn[:, n:].any()
     for expected, found in zip((*whole.h, *whole.c, *whole.kept_h), (*some.h, *some.c, *some.kept_h), strict=True):
         assert torch.equal(found[..., :n, :], expected[..., :n, :]) and not found[..., n:, :].any()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_where_nothing_can_be_drawn_the_last_character_is_read(cell):
+    """Compiled loops look at no bounds: there is no row of a character V."""
+    bias = torch.zeros(V, dtype=torch.float64)
+    bias[2] = float("nan")
+    _, drawing, _ = recurrences(cell, output=(torch.zeros(V, H, dtype=torch.float64), bias))
+    _, reading, _ = recurrences(cell)
+    assert (drawing.draw(Draw(0, 0, 1.0), 0, STEPS) == V).all()
+    reading.read(torch.full((STEPS, TILE), V - 1))
+    assert all(map(torch.equal, (*drawing.kept_h, *drawing.h), (*reading.kept_h, *reading.h)))
