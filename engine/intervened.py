@@ -72,11 +72,14 @@ def intervened_states(
 
     Row v S + s is sequence s in variant v.
     """
-    steps = list(_steps(model, tokens, initial, intervention))
-    return {
-        name: torch.stack([torch.stack([states[layer][name] for states in steps]) for layer in range(len(steps[0]))])
-        for name in model.architecture.states
-    }
+    architecture = model.architecture
+    shape = architecture.layers, tokens.shape[1], len(intervention) * len(tokens), architecture.hidden
+    found = {name: model.output.weight.new_empty(shape) for name in architecture.states}
+    for step, states in enumerate(_steps(model, tokens, initial, intervention)):
+        for layer, of_layer in enumerate(states):
+            for name, state in of_layer.items():
+                found[name][layer, step] = state
+    return found
 
 
 def _steps(
