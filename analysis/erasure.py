@@ -1,15 +1,15 @@
 """What tells a hypothesis, erased from the states: of each layer one direction, beside directions drawn at random.
 
-A layer's states are x = [h, c], or h alone; m is their mean and S their covariance at the training characters where the
-hypothesis is defined, and s their covariance with its label there. What is erased is
+A layer's states are x = [h, c], or h alone; m is their mean and S their covariance at the training characters, and s
+their covariance with the label at those where the hypothesis is defined. What is erased is
 
     x <- x - v (u . (x - m)),   u = S^-1 s / (s . S^-1 s),   v = s
 
 which is LEACE of one boolean concept (Belrose et al. 2023, LEACE: Perfect linear concept erasure in closed form): in
-whitened space, S^(-1/2) x, the orthogonal projection along S^(-1/2) s. u is the direction of the least-squares probe, v
-that in which the classes' means differ. Since u . s = 1 the covariance with the label is then s - v (u . s) = 0, so
-that no linear probe fitted on these states tells more than the label's frequency, and no affine map of which that is
-true moves the states less.
+whitened space, S^(-1/2) x, the orthogonal projection along S^(-1/2) s. Since u . s = 1 the covariance with the label is
+then s - v (u . s) = 0, so that where the hypothesis is defined no linear probe fitted on these states tells more than
+the label's frequency, and no affine map of which that is true moves the states of all characters less. Where it is
+defined at all of them u is the direction of the least-squares probe; v is that in which the classes' means differ.
 
 The random directions are what erases a label of pure noise, whose covariance s is a draw of N(0, S) times a number:
 S^(1/2) g, where any direction g of whitened space is as likely as any other. They have the same rank, and what they
@@ -35,10 +35,8 @@ from gatescope.analysis.split import rows_of
 from gatescope.engine.gram import Moments
 from gatescope.engine.interventions import Erased
 from gatescope.engine.model import CharacterModel
-from gatescope.engine.normal_equations import NormalEquations
 from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.state_source import StateSource
-from gatescope.engine.weights import Weights, equal_weights
 
 # Added to the variance of each unit, as a share of it: what float16 may round away of one that lies far from zero. u
 # would tell directions apart that differ by such rounding alone. The covariance with the label is 0 for any S.
@@ -71,25 +69,26 @@ def erased_directions(
         K erasures of one variant each, and one of R variants. Of a label that is constant nothing is erased.
     """
     architecture, rows = model.architecture, rows_of(train, dump.sequence_starts)
-    Y = labels.values[rows]
-    weights = Weights(labels.defined[rows].astype(np.float32), len(Y), Y.shape[1], np)
+    defined = labels.defined[rows]
+    holds, n_defined = labels.values[rows] & defined, defined.sum(axis=0).clip(1)
+    share = holds.sum(axis=0) / n_defined
+
+    def covariances(block: np.ndarray, start: int, stop: int) -> tuple[np.ndarray]:
+        centred = np.where(defined[start:stop], holds[start:stop] - share, 0)
+        return (centred.T @ block / n_defined[:, None],)
+
     placed = model.output.weight
-    found, drawn = [], []
+    found: list[torch.Tensor] = []
+    drawn: list[torch.Tensor] = []
     for layer in range(architecture.layers):
         X = dump.of_sequences([f"layer{layer}/{state}" for state in architecture.states], train, alignment)
-        of_layer = np.zeros((3, Y.shape[1], X.shape[1]))
         with RowBlocks(X, np.float64) as blocks:
-            for group in equal_weights(weights):
-                system = NormalEquations(blocks, Y, weights.column(int(group[0])), group, fit_intercept=True)
-                if system.total:
-                    whitening = _Whitening(system.gram, system.sd)
-                    of_layer[:, group] = whitening.directions(system.mean, system.cross.T)
             moments = Moments(blocks, covariance=True)
+            (s,) = blocks.totals(covariances)
         whitening = _Whitening(moments.covariance, moments.sd)
-        noise = np.random.default_rng((seed, layer)).normal(size=(n_random, X.shape[1]))
-        of_noise = whitening.directions(moments.mean, noise @ whitening.root)
-        found.append(torch.from_numpy(of_layer).to(placed))
-        drawn.append(torch.from_numpy(of_noise).to(placed))
+        noise = np.random.default_rng((seed, layer)).normal(size=(n_random, X.shape[1])) @ whitening.root
+        for each, covariance in ((found, s), (drawn, noise)):
+            each.append(torch.from_numpy(whitening.directions(moments.mean, covariance)).to(placed))
     # [3, K, L, D] and [3, R, L, D]
     by_hypothesis, random = (torch.stack(each, dim=2) for each in (found, drawn))
     return [Erased(*each) for each in by_hypothesis.split(1, dim=1)], Erased(*random)

@@ -98,16 +98,14 @@ def test_it_is_the_projection_of_whitened_states(tmp_path, architecture, alignme
     assert (len(found), {len(each) for each in found}, len(random)) == (3, {1}, 4)
     for layer in range(architecture.layers):
         every, rows = rows_of_training(arrays, initial, architecture, layer, alignment)
-        for k, erased in enumerate(found):
-            x, z = (each[labels.defined[rows, k]] for each in (every, labels.values[rows, k].astype(float)))
-            S = np.atleast_2d(np.cov(x.T, bias=True))
-            W = scipy.linalg.inv(sqrtm(S + RIDGE * np.diag(S.diagonal())))
-            g = W @ ((x - x.mean(axis=0)).T @ (z - z.mean()))
-            P = np.outer(g, g) / (g @ g)
-            expected = x - (scipy.linalg.inv(W) @ P @ W @ (x - x.mean(axis=0)).T).T
-            np.testing.assert_allclose(moved(erased, 0, layer, x), expected, rtol=1e-8, atol=1e-8)
         S = np.atleast_2d(np.cov(every.T, bias=True))
         W = scipy.linalg.inv(sqrtm(S + RIDGE * np.diag(S.diagonal())))
+        for k, erased in enumerate(found):
+            x, z = (each[labels.defined[rows, k]] for each in (every, labels.values[rows, k].astype(float)))
+            g = W @ ((x - x.mean(axis=0)).T @ (z - z.mean()))
+            P = np.outer(g, g) / (g @ g)
+            expected = every - (scipy.linalg.inv(W) @ P @ W @ (every - every.mean(axis=0)).T).T
+            np.testing.assert_allclose(moved(erased, 0, layer, every), expected, rtol=1e-8, atol=1e-8)
         for variant in range(4):
             g = W @ random.v[variant, layer].numpy()
             expected = every - (scipy.linalg.inv(W) @ np.outer(g, g) / (g @ g) @ W @ (every - every.mean(axis=0)).T).T
@@ -130,7 +128,7 @@ def test_no_linear_probe_of_erased_states_tells_the_hypothesis(tmp_path, archite
             told.append(LinearRegression().fit(before, z).score(before, z))
             if before.shape[1] == 1:
                 # There is one direction, whoever asks for it.
-                np.testing.assert_allclose(x, np.full_like(x, before.mean()), rtol=1e-12)
+                np.testing.assert_allclose(x, np.full_like(x, every.mean()), rtol=1e-12)
                 for variant in range(4):
                     after = moved(random, variant, layer, before)
                     np.testing.assert_allclose(after, np.full_like(x, every.mean()), rtol=1e-12)
@@ -159,10 +157,11 @@ def test_random_directions_are_those_of_whitened_space_and_of_no_label(tmp_path)
         S = np.cov(x.T, bias=True)
         u, v = random.u[:, layer].numpy(), random.v[:, layer].numpy()
         np.testing.assert_allclose((u * v).sum(axis=1), 1, rtol=1e-10)
-        # Whitened, as much of the states is erased as the label's direction erases.
-        for mine, its in ((u, v), (found[0].u[:, layer].numpy(), found[0].v[:, layer].numpy())):
+        # Whitened, as much of the states is erased as a label's direction erases, wherever that is defined.
+        for mine, its in ((u, v), *((each.u[:, layer].numpy(), each.v[:, layer].numpy()) for each in found)):
             variance = np.einsum("rd,de,re->r", mine, S, mine) * np.einsum("rd,de,re->r", its, np.linalg.inv(S), its)
             np.testing.assert_allclose(variance, 1, rtol=1e-4)
+        assert all(torch.equal(each.mean[0], random.mean[0]) for each in found)
         g = v @ scipy.linalg.inv(sqrtm(S))
         # Squared cosines to any direction are those of the sphere: Beta(1/2, (D - 1) / 2).
         for axis in np.eye(10):
