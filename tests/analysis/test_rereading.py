@@ -16,7 +16,8 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.extract import ExtractConfig, extract_states
 from gatescope.engine.interventions import Erased, Held
-from gatescope.engine.trained_model import load_model
+from gatescope.engine.model import Architecture, CharacterModel
+from gatescope.engine.trained_model import load_model, save_model
 
 K, LENGTH = 3, 11
 DOCUMENTS = ["(ab)a(bb", "b", "aa(b(ab)))ab", "ba(ab", "()" * 12]
@@ -136,6 +137,23 @@ def test_labelled_states_are_those_where_a_hypothesis_is_defined(case, alignment
             kept = np.arange(2 * HIDDEN) < HIDDEN
             X, states = X[:, kept], states[:, kept]
         np.testing.assert_allclose(X, states, atol=1e-5)
+
+
+def test_labelled_states_are_all_that_the_cell_has(tmp_path):
+    torch.manual_seed(0)
+    model = CharacterModel(Architecture(cell="lstm", hidden=4, layers=2), 2)
+    save_model(model, tmp_path / "model", "ab", corpus="none", n_characters=1, steps=0, validation_nats=1.0)
+    trained = load_model(tmp_path / "model")
+    (tmp_path / "text").write_text("abbaab")
+    config = ExtractConfig(capture=("h", "c"), dtype="float32")
+    extract_states(trained, tmp_path / "text", tmp_path / "states.zarr", config)
+    dump = StateDump.open(tmp_path / "states.zarr")
+    labels = Labels((SimpleNamespace(name="h0"),), np.eye(6, 1, dtype=bool), np.ones((6, 1), bool))
+    reading = Rereading(trained, dump, labels, "post", np.array([0]), 6)
+    nothing = torch.zeros(1, 2, 8)
+    expected = np.hstack([dump[name][:] for name in ("layer0/h", "layer1/h", "layer0/c", "layer1/c")])
+    for erased in (None, Erased(nothing, nothing, nothing)):
+        np.testing.assert_allclose(reading.labelled(0, erased)[0], expected, atol=1e-6)
 
 
 def test_sets_are_read_a_part_at_a_time(case, monkeypatch):
