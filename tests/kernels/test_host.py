@@ -71,16 +71,17 @@ def test_every_share_is_worked_on_once_where_no_thread_starts(monkeypatch):
     assert sorted(seen) == [(0, 16), (16, 32), (32, 48), (48, 64)]
 
 
-def test_what_a_share_raises_comes_when_all_have_ended():
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
+def test_what_a_share_raises_comes_when_all_have_ended(error):
     ended = []
 
     def work(first, last):
         if first == 0:
-            raise KeyError("first")
+            raise error("first")
         time.sleep(0.2)
         ended.append(last)
 
-    with pytest.raises(KeyError, match="first"):
+    with pytest.raises(error, match="first"):
         host.by_shares(work, 64, 2)
     assert ended == [64]
 
