@@ -29,6 +29,15 @@ def kept_models(folder: Path) -> list[Path]:
     return sorted(found, key=lambda kept: (len(kept.name), kept.name))
 
 
+def kept_names(folder: Path) -> list[str]:
+    """Return the names, within its folder, of what a training has kept, begun ones too; what else is there is not its.
+
+    A killed one may have left a model without its description.
+    """
+    found = {path.parent for name in (WEIGHTS, DESCRIPTION) for path in folder.glob(f"{STEPS}/[0-9]*/{name}")}
+    return sorted(kept.relative_to(folder).as_posix() for kept in found)
+
+
 def keep_model(folder: Path, model: CharacterModel, step: int, nats: float) -> None:
     """Write the model after some steps; the folder of its training has the description already.
 

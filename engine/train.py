@@ -40,7 +40,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import evaluate, perplexity
 from gatescope.engine.free_memory import require_memory
 from gatescope.engine.kept_memory import kept_memory
-from gatescope.engine.kept_models import STEPS, keep_model, require_kept
+from gatescope.engine.kept_models import keep_model, kept_names, require_kept
 from gatescope.engine.location import local_path
 from gatescope.engine.log import log
 from gatescope.engine.model import Architecture, CharacterModel
@@ -60,7 +60,7 @@ from gatescope.engine.training_step import NEVER, Precision, TrainingStep, cut_l
 
 CHECKPOINT = "checkpoint.safetensors"
 TOKENS = "tokens.npy"
-OUTPUTS = (WEIGHTS, DESCRIPTION, CHECKPOINT, TOKENS, STEPS)
+OUTPUTS = (WEIGHTS, DESCRIPTION, CHECKPOINT, TOKENS)
 LOG_EVERY = 50
 GENTLER = "train anew (--overwrite) with a lower --learning-rate or --clip"
 
@@ -224,7 +224,8 @@ def _prepare(text: Survey, folder: Path, config: TrainConfig, seed: int, overwri
     with everybody().together():
         if place()[0] == 0:
             settings = {"corpus": text.source, "seed": seed, "errors": text.errors, "train": config.settings}
-            held.enter_context(claimed(folder, "train", settings, OUTPUTS, overwrite))
+            outputs = (*OUTPUTS, *kept_names(folder))
+            held.enter_context(claimed(folder, "train", settings, outputs, overwrite))
             _refuse_other_text(folder, text)
             there = standing(folder / CHECKPOINT)
             if math.isfinite(there.best):

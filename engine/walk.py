@@ -201,8 +201,10 @@ class _Tiles:
         row_bytes = TILE * sum(journey.arrays.values()) * journey.dtype.itemsize
         fit = PIECE_BYTES // self.side_by_side // row_bytes // STEPS * STEPS
         self._size = min(max(STEPS, fit), MOST_STEPS)
-        n_threads = 1 if on_gpu else max(1, torch.get_num_threads() // self.side_by_side)
-        self._walkers = [_Walker(journey, n_threads) for _ in range(self.side_by_side)]
+        # As even as it comes, those that are one more for the first tiles: the last may have few rows.
+        n_threads = self.side_by_side if on_gpu else max(self.side_by_side, torch.get_num_threads())
+        shares = [len(range(place, n_threads, self.side_by_side)) for place in range(self.side_by_side)]
+        self._walkers = [_Walker(journey, n) for n in shares]
         self._reused: list[dict[str, Tensor]] = [{} for _ in range(self.side_by_side)]
         self._points = {point.first // TILE: point for point in begun}
 

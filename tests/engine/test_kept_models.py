@@ -1,7 +1,6 @@
 """Models of several moments of one training: whose weights they are, and what they leave as it is."""
 
 import math
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -105,11 +104,11 @@ def test_overwriting_leaves_no_model_of_another_training(text, tmp_path):
         train_model(survey_corpus(text), folder, replace(KEPT, keep=(5,)))
     train_model(survey_corpus(text), folder, replace(KEPT, keep=(5,)), overwrite=True)
     assert [kept.name for kept in kept_models(folder)] == ["000005"]
-    shutil.rmtree(folder / "steps" / "000005")
-    (folder / "config.json").unlink()
-    for name in ("model.json", "model.safetensors", "checkpoint.safetensors", "tokens.npy"):
+    for name in ("config.json", "model.json", "model.safetensors", "checkpoint.safetensors", "tokens.npy"):
         (folder / name).unlink()
-    with pytest.raises(InputError, match=r"holds steps but no config\.json"):
+    # As a training leaves it that is killed while it keeps a model.
+    (folder / "steps" / "000005" / "model.json").unlink()
+    with pytest.raises(InputError, match=r"holds steps/000005 but no config\.json"):
         train_model(survey_corpus(text), folder, LEVEL)
 
 
@@ -147,3 +146,13 @@ def test_a_model_is_kept_before_the_checkpoint_behind_which_its_step_is_not_take
     train_model(survey_corpus(text), tmp_path / "model", KEPT)
     train_model(survey_corpus(text), tmp_path / "whole", KEPT)
     assert contents(tmp_path / "model") == contents(tmp_path / "whole")
+
+
+def test_what_somebody_else_put_beside_kept_models_stays(text, tmp_path):
+    notes = tmp_path / "model" / "steps" / "notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    train_model(survey_corpus(text), tmp_path / "model", KEPT)
+    train_model(survey_corpus(text), tmp_path / "model", replace(KEPT, keep=(5,)), overwrite=True)
+    assert notes.read_text() == "mine"
+    assert kept_models(tmp_path / "model") == [kept_folder(tmp_path / "model", 5)]

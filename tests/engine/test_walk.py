@@ -54,7 +54,7 @@ def test_states_do_not_depend_on_how_the_work_is_cut(lstm, tmp_path, monkeypatch
 
 @pytest.mark.parametrize(
     ("sequences", "n_threads", "expected"),
-    [(37, 4, {(37, 4)}), (130, 5, {(100, 2), (30, 2)}), (230, 2, {(100, 1), (30, 1)})],
+    [(37, 4, {(37, 4)}), (130, 5, {(100, 3), (30, 2)}), (230, 2, {(100, 1), (30, 1)})],
 )
 def test_rows_in_use_are_moved_by_threads_that_have_no_tile(lstm, monkeypatch, threads, sequences, n_threads, expected):
     use, seen = Recurrence.use, set()
