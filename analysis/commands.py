@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from rich.console import Console
 from rich.text import Text
-from tyro.conf import Positional, UseAppendAction
+from tyro.conf import Positional, UseAppendAction, arg
 
 from gatescope.analysis.ablation_config import AblationConfig
 from gatescope.analysis.ablation_table import ablation_table
 from gatescope.analysis.about import about
 from gatescope.analysis.asked import chosen_hypotheses, language_of, reasons
-from gatescope.analysis.console import Device, device_of, print_table, say, warn
+from gatescope.analysis.console import Device, States, device_of, print_table, say, warn
 from gatescope.analysis.own_hypotheses import load_functions
 from gatescope.analysis.paint import list_hypotheses, paint_hypothesis
 from gatescope.analysis.probe import probe_dump
@@ -68,7 +68,7 @@ def run(
 
 
 def probe(
-    states: Positional[str],
+    states: States,
     out: Path,
     labels: Path | None = None,
     config: ProbeConfig = ProbeConfig(),  # noqa: B008
@@ -97,7 +97,7 @@ def probe(
 
 
 def ablate(
-    results: Positional[Path],
+    results: Positional[Annotated[Path, arg(metavar="RESULTS")]],
     model: Path | None = None,
     states: Path | None = None,
     labels: Path | None = None,
@@ -193,9 +193,9 @@ def hypotheses(show: str | None = None, text: Path | None = None, functions: Pat
 
 
 def unit(
-    states: Positional[str],
-    array: Positional[str],
-    number: Positional[int],
+    states: States,
+    array: Positional[Annotated[str, arg(metavar="ARRAY")]],
+    number: Positional[Annotated[int, arg(metavar="UNIT")]],
     hypotheses: tuple[str, ...] = ("auto",),
     pattern: UseAppendAction[tuple[str, ...]] = (),
     functions: Path | None = None,
@@ -205,8 +205,8 @@ def unit(
 
     Args:
         states: a state dump, or another program's .npy, .npz, .h5, .safetensors or Zarr; Zarr by its URL too.
-        array: the states, such as layer0/c.
-        number: of the unit, from 0.
+        array: the states that it is of, such as layer0/c.
+        number: its number, from 0.
         hypotheses: names or sets (c, python, english, any); auto: the default set of the text's language.
         pattern: NAME=REGEX, positive where a match covers the character; repeatable.
         functions: a Python file with functions marked by @hypothesis.
@@ -223,7 +223,10 @@ def unit(
     print_table(unit_page(view))
 
 
-def report(results: Positional[tuple[Path, ...]], out: Path | None = None) -> None:
+def report(
+    results: Positional[Annotated[tuple[Path, ...], arg(metavar="RESULTS...", help_behavior_hint="(required)")]],
+    out: Path | None = None,
+) -> None:
     """Write one HTML report and the figures of one or several results.
 
     Several stand side by side, and each is compared with the first on the characters that both were tested on.
@@ -254,7 +257,7 @@ def report(results: Positional[tuple[Path, ...]], out: Path | None = None) -> No
     _report(list(results), out or results[0])
 
 
-def info(path: Positional[str], model: Path | None = None) -> None:
+def info(path: Positional[Annotated[str, arg(metavar="PATH")]], model: Path | None = None) -> None:
     """Say what a model, states or a results folder is, and whether it is whole.
 
     Args:

@@ -7,16 +7,20 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from rich.console import Console, RenderableType
+from tyro.conf import Positional, arg
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
 from gatescope.engine.settings import whole_seed
 
 Device = Literal["auto", "cpu", "cuda"]
+# What stands behind a command without a flag, under the name that the help of all commands has for it.
+Model = Positional[Annotated[Path, arg(metavar="MODEL")]]
+States = Positional[Annotated[str, arg(metavar="STATES")]]
 
 
 def prepared(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:

@@ -6,11 +6,11 @@ Each is a function: its arguments are the flags, its docstring is the help.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
-from gatescope.analysis.console import Device, device_of, say, warn
+from gatescope.analysis.console import Device, Model, States, device_of, say, warn
 from gatescope.analysis.language import detect_language
 from gatescope.engine.concat import concatenate
 from gatescope.engine.corpus import survey_corpus
@@ -27,7 +27,7 @@ from gatescope.engine.trained_model import load_model
 
 
 def corpus(
-    tree: Positional[Path],
+    tree: Positional[Annotated[Path, arg(metavar="TREE")]],
     out: Path,
     config: TreeConfig = TreeConfig(),  # noqa: B008
     seed: int = 0,
@@ -52,7 +52,7 @@ def corpus(
 
 
 def train(
-    text: Positional[str],
+    text: Positional[Annotated[str, arg(metavar="TEXT")]],
     out: Path,
     config: TrainConfig = TrainConfig(),  # noqa: B008
     errors: Literal["strict", "replace"] = "strict",
@@ -89,7 +89,7 @@ def train(
 
 
 def sample(
-    model: Positional[Path],
+    model: Model,
     out: Path,
     config: SampleConfig = SampleConfig(),  # noqa: B008
     seed: int = 0,
@@ -115,8 +115,8 @@ def sample(
 
 
 def extract(
-    model: Positional[Path],
-    texts: Positional[tuple[str, ...]],
+    model: Model,
+    texts: Positional[Annotated[tuple[str, ...], arg(metavar="TEXT...", help_behavior_hint="(required)")]],
     out: Path,
     config: ExtractConfig = ExtractConfig(),  # noqa: B008
     device: Device = "auto",
@@ -140,7 +140,7 @@ def extract(
     say(f"{out}: {counted(rows, 'character')}" + f" of {len(texts):,} documents" * (len(texts) > 1))
 
 
-def export(states: Positional[str], file: Positional[Path], overwrite: bool = False) -> None:
+def export(states: States, file: Positional[Annotated[Path, arg(metavar="FILE")]], overwrite: bool = False) -> None:
     """Write a state dump as an HDF5 file in the layout of LSTMVis, with the dictionary and configuration it needs.
 
     Args:
@@ -152,7 +152,11 @@ def export(states: Positional[str], file: Positional[Path], overwrite: bool = Fa
     say(f"{file}: {', '.join(datasets)}; for LSTMVis copy {file.with_suffix('.yml').name} to lstm.yml")
 
 
-def concat(states: Positional[tuple[Path, ...]], out: Path, overwrite: bool = False) -> None:
+def concat(
+    states: Positional[Annotated[tuple[Path, ...], arg(metavar="STATES...", help_behavior_hint="(required)")]],
+    out: Path,
+    overwrite: bool = False,
+) -> None:
     """Put dumps of one model together, one behind the other. Repeat the command to go on.
 
     Args:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,6 +118,18 @@ def test_help_says_what_each_flag_is(words, capsys):
     assert "gatescope" in out
     if len(words) == 2:
         assert "--out" in out or words[0] in ("hypotheses", "unit", "info", "export")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_calls_what_a_command_takes_as_the_readme_does(name, capsys):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    words = re.findall(rf"^\| `gatescope {name}([^`]*)`", readme, re.MULTILINE)[0].split()
+    named = [word.partition(".h5")[0] for word in words[: next((i for i, w in enumerate(words) if w[0] in "[-"), None)]]
+    assert main([name, "--help"]) == 0
+    usage = re.sub(r"\[[^]]*\]|--out PATH", "", capsys.readouterr().out.splitlines()[0]).split()[3:]
+    # A unit and one of two experiments stand there as examples.
+    examples = {"unit": ["STATES", "ARRAY", "UNIT"], "reproduce": ["{shakespeare,linux}"]}
+    assert usage == examples.get(name, named)
 
 
 def test_a_hypothesis_that_fails_is_named_and_the_others_run(states, tmp_path):
