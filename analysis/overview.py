@@ -27,6 +27,10 @@ from gatescope.analysis.results import (
     verdict,
 )
 
+CAPTION = (
+    "AUROC, or R²; * known: above chance and the text baseline, each with the whole 95% interval; text: that baseline, "
+    "where it is the same beside all"
+)
 # Two stand side by side in their difference.
 LEAST_RESULTS = 3
 
@@ -72,14 +76,20 @@ def is_known(record: Record | None) -> bool:
     return record is not None and verdict(record) == Verdict.KNOWN
 
 
+def text_alone(course: Course) -> str:
+    """Return the text baseline as it is shown, a dash where results have different ones, or none."""
+    alone = {score(number(record, f"baseline_text_{course.measure}")) for record in course.records if record}
+    return alone.pop() if len(alone) == 1 else score(None)
+
+
 def overview_columns(n_results: int) -> int:
     """Return how many columns of a terminal the table takes, with room for the names of hypotheses."""
-    return 14 + n_results * (_width(n_results) + 1)
+    return 19 + n_results * (_width(n_results) + 1)
 
 
 def _width(n_results: int) -> int:
     """Columns of a result, within which its name is folded."""
-    return max(6, 60 // n_results)
+    return max(6, 55 // n_results)
 
 
 def _folded(name: str, width: int) -> str:
@@ -98,13 +108,14 @@ def overview_table(results: Sequence[Result], courses: Sequence[Course]) -> Tabl
     A star stands behind the score of what is known. Names are plain text, never markup. It takes `overview_columns`.
     """
     table = Table(
-        caption=Text("AUROC, or R²; * known: above chance and the text baseline, each with the whole 95% interval"),
+        caption=Text(CAPTION),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,
         show_edge=False,
     )
     table.add_column("hypothesis", overflow="fold", min_width=12)
+    table.add_column("text", justify="right", no_wrap=True)
     width = _width(len(results))
     for result in results:
         heading = Text(_folded(visible(result.name), width))
@@ -115,5 +126,5 @@ def overview_table(results: Sequence[Result], courses: Sequence[Course]) -> Tabl
             score(number(record or {}, course.measure)) + ("*" if is_known(record) else " ")
             for record in course.records
         ]
-        table.add_row(*map(Text, [name, *cells]))
+        table.add_row(*map(Text, [name, text_alone(course), *cells]))
     return table

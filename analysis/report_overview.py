@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 
-from gatescope.analysis.overview import Course, courses_of, is_known
+from gatescope.analysis.overview import Course, courses_of, is_known, text_alone
 from gatescope.analysis.report_chart import LEAST, cross, key_of
 from gatescope.analysis.report_table import opened, scrolled
 from gatescope.analysis.report_text import name_html
@@ -18,7 +18,10 @@ NOTE = (
     "AUROC of the plain fit, from ½ at the lower line to 1 at the upper one, and R² of continuous hypotheses, from 0 "
     "to 1; from left to right as the columns stand. What lies below stands at the lower line. In bold: known."
 )
-
+OTHER_TEXT = (
+    " Not all were tested on the same characters: what lies between such results is the text's, too, and they have no "
+    "one text baseline."
+)
 ONE_PENALTY = (
     " All probes have one C, which is a larger penalty where states are small, as those of a network before training "
     "are: several values of --C let each hypothesis and result choose."
@@ -30,19 +33,30 @@ def overview_section(results: Sequence[Result]) -> str:
     courses = courses_of(results)
     if not courses:
         return ""
-    penalties = {record.get("C") for course in courses for record in course.records if record}
-    note = NOTE + ONE_PENALTY * (len(penalties) == 1 and None not in penalties)
+    note = NOTE + ONE_PENALTY * _one_penalty(results) + OTHER_TEXT * any(map(_differ, courses))
     table = opened(courses, partial(_table, results))
     return f'<h2>From result to result</h2>\n<p class="muted">{note}</p>\n{table}'
 
 
+def _one_penalty(results: Sequence[Result]) -> bool:
+    """Whether all probes had the same C and no other was offered, as far as the facts tell."""
+    first, *others = [result.facts.get("probe", {}).get("C") for result in results]
+    return first is not None and len(first) == 1 and all(other == first for other in others)
+
+
+def _differ(course: Course) -> bool:
+    """Whether scores of a hypothesis are of different characters."""
+    return len({record.get("tested_sha256") for record in course.records if record}) > 1
+
+
 def _table(results: Sequence[Result], courses: Sequence[Course]) -> str:
-    names = "".join(f'<th scope="col" class="r">{name_html(result.name)}</th>' for result in results)
+    names = ["text", *(name_html(result.name) for result in results)]
     keys = {"probe, 95% interval": key_of("plain"), "text baseline": cross("13", 6)}
     caption = "".join(
         f'<span class="key"><svg aria-hidden="true">{mark}</svg>{word}</span> ' for word, mark in keys.items()
     )
-    head = f'<th scope="col">hypothesis</th><th scope="col" class="chart">AUROC, R²</th>{names}'
+    head = '<th scope="col">hypothesis</th><th scope="col" class="chart">AUROC, R²</th>'
+    head += "".join(f'<th scope="col" class="r">{name}</th>' for name in names)
     table = f"<caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(map(_row, courses))}</tbody>"
     return scrolled("Scores from result to result", table, "overview")
 
@@ -53,7 +67,8 @@ def _row(course: Course) -> str:
         for record in course.records
     )
     name = name_html(course.hypothesis) + " <small>R²</small>" * (course.measure == "r2")
-    return f'<tr><th scope="row">{name}</th><td class="chart">{_chart(course)}</td>{cells}</tr>\n'
+    text = f'<td class="r">{text_alone(course)}</td>'
+    return f'<tr><th scope="row">{name}</th><td class="chart">{_chart(course)}</td>{text}{cells}</tr>\n'
 
 
 def _chart(course: Course) -> str:

@@ -116,9 +116,10 @@ color:var(--ink);width:min(100%,22em)}
 @media (max-width:1000px){.panels{grid-template-columns:minmax(0,1fr);gap:16px}}
 @media (max-width:700px){main{padding:20px 16px 48px}h1{font-size:21px}.answer{font-size:15.5px}.wide{display:none}
 .narrow{display:block}
-.answers .chart{width:28%;min-width:84px}th,td{padding-right:9px}
+.answers .chart{width:28%;min-width:84px}.overview .chart{width:28%;min-width:96px;padding-right:9px}
+th,td{padding-right:9px}
 .answers td.f small{display:block}table{font-size:13px}}
-@media (max-width:480px){.answers .chart{width:18%;min-width:60px}.answers td.f small{white-space:normal}
+@media (max-width:520px){.answers .chart{width:18%;min-width:60px}.answers td.f small{white-space:normal}
 th,td{padding-right:6px}}
 @media print{body{font-size:10pt}main{max-width:none;padding:0}.filter{display:none}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}figure,tr,h3{break-inside:avoid}h2,h3{break-after:avoid}

@@ -67,16 +67,28 @@ def test_a_line_has_the_scores_of_all_results_and_a_star_where_one_knows():
     table = overview_table(RESULTS, courses_of(RESULTS))
     assert [str(column.header) for column in table.columns] == [
         "hypothesis",
+        "text",
         "after_000000",
         "after_[bold]000300",
         "after_003000",
     ]
     columns = [[str(cell) for cell in column.cells] for column in table.columns]
     assert [list(row) for row in zip(*columns, strict=True)] == [
-        ["comment", "– ", "– ", ".90*"],
-        ["string", ".60 ", ".80*", "– "],
-        ["depth, R²", ".00 ", "– ", ".50 "],
+        ["comment", "–", "– ", "– ", ".90*"],
+        ["string", "–", ".60 ", ".80*", "– "],
+        ["depth, R²", "–", ".00 ", "– ", ".50 "],
     ]
+
+
+def test_the_text_baseline_stands_once_where_it_is_the_same_beside_all():
+    def texts(*baselines):
+        records = [judged("string", 0.8, True, baseline_text_auroc=each) for each in baselines]
+        results = [of(each, name=f"r{i}") for i, each in enumerate(records)] + [of(record("other"))]
+        table = overview_table(results, courses_of(results))
+        return [str(cell) for cell in table.columns[1].cells]
+
+    assert texts(0.7041, 0.7042) == [".70"]
+    assert texts(0.7, 0.6) == texts(0.7, None) == texts(None, None) == ["–"]
 
 
 @pytest.mark.parametrize("n", [3, 6, 10, 20])

@@ -47,7 +47,7 @@ def rows(folders, tmp_path_factory):
     ]
     (table,) = page.all("table", **{"class": "overview"})
     heads = [e["text"] for e in within(within(table, "thead")[0], "th")]
-    assert heads == ["hypothesis", "AUROC, R²", "after_<0>", "after_1", "after_2"]
+    assert heads == ["hypothesis", "AUROC, R²", "text", "after_<0>", "after_1", "after_2"]
     return {cells(row)[0].removesuffix(" R²"): row for row in body_rows(table)}
 
 
@@ -56,7 +56,13 @@ def test_cells_are_the_scores_in_the_order_of_the_results(folders, rows):
     assert list(rows) == [course.hypothesis for course in courses_of(results)]
     some_known = set()
     for name, row in rows.items():
-        for result, cell in zip(results, within(row, "td")[1:], strict=True):
+        texts = {
+            score(leading(found)["baseline_text_" + ("auroc" if leading(found)["kind"] == "boolean" else "r2")])
+            for result in results
+            if (found := headline(result.records).get(name))
+        }
+        assert within(row, "td")[1]["text"] == (texts.pop() if len(texts) == 1 else "–")
+        for result, cell in zip(results, within(row, "td")[2:], strict=True):
             found = headline(result.records).get(name)
             record = leading(found) if found else {}
             assert cell["text"] == score(record.get("auroc" if record.get("kind") == "boolean" else "r2"))
@@ -109,14 +115,30 @@ def test_what_known_means_is_said_once(folders, tmp_path, texts_to_draw):
 def test_one_penalty_for_all_is_pointed_out(folders, tmp_path, texts_to_draw):
     words = "All probes have one C, which is a larger penalty where states are small"
     own = [shutil.copytree(folder, tmp_path / folder.name) for folder in folders]
+
+    def written(name, *offered):
+        for folder, penalties in zip(own, offered, strict=True):
+            config = json.loads((folder / "config.json").read_text())
+            config["facts"]["probe"] = {"C": penalties} if penalties else {}
+            (folder / "config.json").write_text(json.dumps(config))
+        return write_report(own, tmp_path / name).read_text(encoding="utf-8")
+
     # What an earlier gatescope wrote may not say it.
-    assert words not in write_report(own, tmp_path / "unknown").read_text(encoding="utf-8")
+    assert words not in written("unknown", None, None, None)
+    assert words in written("one", [1.0], [1.0], [1.0])
+    assert words not in written("other", [1.0], [1.0], [100.0])
+    assert words not in written("several", [1.0, 100.0], [1.0, 100.0], [1.0, 100.0])
+
+
+def test_results_of_different_characters_are_pointed_out(folders, tmp_path, texts_to_draw):
+    words = "Not all were tested on the same characters"
+    own = [shutil.copytree(folder, tmp_path / folder.name) for folder in folders]
     for folder in own:
         for name in ("inside_string", "inside_comment", "line_position", "parenthesis_depth"):
-            changed(folder, name, C=1.0)
-    assert words in write_report(own, tmp_path / "one").read_text(encoding="utf-8")
-    changed(own[2], "inside_string", C=100.0)
-    assert words not in write_report(own, tmp_path / "several").read_text(encoding="utf-8")
+            changed(folder, name, tested_sha256=f"of {name}")
+    assert words not in write_report(own, tmp_path / "one").read_text(encoding="utf-8")
+    changed(own[2], "inside_comment", tested_sha256="of another text")
+    assert words in write_report(own, tmp_path / "several").read_text(encoding="utf-8")
 
 
 def test_two_results_have_no_overview(folders, tmp_path, texts_to_draw):
