@@ -133,6 +133,8 @@ def _read_result(folder: Path, name: str) -> Result:
         raise InputError(f"{folder / 'config.json'}: facts is a {type(facts).__name__}, expected an object")
     if not isinstance(facts.get(NOT_EVALUATED, {}), dict):
         raise InputError(f"{folder / 'config.json'}: {NOT_EVALUATED} is not an object of names and reasons")
+    if not isinstance(facts.get("probe", {}), dict) or not isinstance(facts.get("probe", {}).get("C", []), list):
+        raise InputError(f"{folder / 'config.json'}: probe is not an object of settings, with a list of C")
     held = read_ablation(folder) if (folder / ABLATION).exists() else ()
     gates = _read_json(folder / GATES, list) if (folder / GATES).exists() else []
     for position, record in enumerate(gates):

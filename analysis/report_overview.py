@@ -41,7 +41,7 @@ def overview_section(results: Sequence[Result]) -> str:
 def _one_penalty(results: Sequence[Result]) -> bool:
     """Whether all probes had the same C and no other was offered, as far as the facts tell."""
     first, *others = [result.facts.get("probe", {}).get("C") for result in results]
-    return first is not None and len(first) == 1 and all(other == first for other in others)
+    return bool(first) and len(first) == 1 and all(other == first for other in others)
 
 
 def _differ(course: Course) -> bool:

@@ -109,6 +109,8 @@ def test_an_excerpt_without_probe_or_unit_is_read(tmp_path):
         ([record()], None, [], "config.json holds a list, expected an object"),
         ([record()], None, {"facts": 3}, "facts is a int, expected an object"),
         ([record()], None, {"facts": {"not_evaluated": ["a"]}}, "not_evaluated is not an object"),
+        ([record()], None, {"facts": {"probe": None}}, "probe is not an object"),
+        ([record()], None, {"facts": {"probe": {"C": 1.0}}}, "with a list of C"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path, probes, excerpts, config, message):
