@@ -83,7 +83,7 @@ def train(
     loss = f"validation loss {trained['validation_nats']:.4f} nats per character"
     say(f"{out}: {loss}, the least, at step {trained['step']:,} of {config.steps:,}, whose weights are kept")
     if config.keep:
-        say(f"{out / STEPS}: {counted(len(config.keep), 'model')} kept on the way, each a folder")
+        say(f"{out / STEPS}: {counted(len(config.keep), 'model')} kept on the way, in a folder each")
     if trained["warning"]:
         warn(trained["warning"])
 

@@ -85,7 +85,7 @@ def test_models_that_were_kept_on_the_way_are_listed(text, tmp_path, capsys):
     folder = tmp_path / "m"
     train = ["--hidden", "4", "--steps", "40", "--batch", "2", "--length", "10", "--keep", "0", "20"]
     assert main(["train", str(text), "--out", str(folder), *train]) == 0
-    assert f"{folder}/steps: 2 models kept on the way, each a folder\n" in capsys.readouterr().out
+    assert f"{folder}/steps: 2 models kept on the way, in a folder each\n" in capsys.readouterr().out
     losses = []
     for step in (0, 20):
         assert main(["info", str(folder / "steps" / f"{step:06d}")]) == 0
