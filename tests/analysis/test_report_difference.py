@@ -9,9 +9,9 @@ from two_results import H, N, probe, write_labels, write_states
 
 from gatescope.analysis.cli import main
 from gatescope.analysis.difference import pairs_of, unexceeded_sets
-from gatescope.analysis.read_results import read_results
+from gatescope.analysis.read_results import read_records, read_results
 from gatescope.analysis.report import write_report
-from gatescope.analysis.results import score, signed
+from gatescope.analysis.results import headline, score, signed
 
 HEADING = "Differences"
 
@@ -56,7 +56,8 @@ def test_of_three_results_the_terminal_has_every_score_and_what_columns_mean_onc
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     scores = [[score(each.first), score(each.second)] for each in pairs_of(read_results(folders))[0].differences]
     (held,) = [line for line in lines if line[:1] == ["held"]]
-    assert [word.removesuffix("*") for word in held[1:3]] == scores[0] and len(held) == 4
+    text = score(headline(read_records(folders[0]))["held"]["plain"]["baseline_text_auroc"])
+    assert [word.removesuffix("*") for word in held[1:4]] == [text, *scores[0]] and len(held) == 5
     assert sum("Benjamini" in line for line in lines) == 1
     # Two have their difference alone.
     assert main(["report", *map(str, folders), "--out", str(tmp_path)]) == 0
