@@ -32,9 +32,9 @@ def kept_models(folder: Path) -> list[Path]:
 def kept_names(folder: Path) -> list[str]:
     """Return the names, within its folder, of what a training has kept, begun ones too; what else is there is not its.
 
-    A killed one may have left a model without its description.
+    A killed one may have left a model without its description, or a half of either file.
     """
-    found = {path.parent for name in (WEIGHTS, DESCRIPTION) for path in folder.glob(f"{STEPS}/[0-9]*/{name}")}
+    found = {path.parent for name in (WEIGHTS, DESCRIPTION) for path in folder.glob(f"{STEPS}/[0-9]*/{name}*")}
     return sorted(kept.relative_to(folder).as_posix() for kept in found)
 
 

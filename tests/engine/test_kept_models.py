@@ -11,7 +11,8 @@ from gatescope.engine.corpus import survey_corpus
 from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import evaluate
 from gatescope.engine.extract import ExtractConfig, extract_states
-from gatescope.engine.kept_models import kept_folder, kept_models
+from gatescope.engine.files import partial_name
+from gatescope.engine.kept_models import kept_folder, kept_models, kept_names
 from gatescope.engine.model import CharacterModel
 from gatescope.engine.settings import read_config
 from gatescope.engine.train import TrainConfig, train_model
@@ -156,3 +157,13 @@ def test_what_somebody_else_put_beside_kept_models_stays(text, tmp_path):
     train_model(survey_corpus(text), tmp_path / "model", replace(KEPT, keep=(5,)), overwrite=True)
     assert notes.read_text() == "mine"
     assert kept_models(tmp_path / "model") == [kept_folder(tmp_path / "model", 5)]
+
+
+def test_what_is_kept_is_every_model_and_what_killed_ones_began(tmp_path):
+    for place in ("000005/model.json", "000008/model.safetensors", "notes/model.json", "2024/notes.txt"):
+        (tmp_path / "steps" / place).parent.mkdir(parents=True)
+        (tmp_path / "steps" / place).write_text("")
+    (tmp_path / "steps" / "000020").mkdir()
+    partial_name(tmp_path / "steps" / "000020" / "model.safetensors").write_bytes(b"half")
+    assert kept_names(tmp_path) == ["steps/000005", "steps/000008", "steps/000020"]
+    assert kept_names(tmp_path / "absent") == []
