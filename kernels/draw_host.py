@@ -20,38 +20,25 @@ from gatescope.kernels.steps_host import fill_row
 
 
 @compiled
-def lstm_draw(
-    layers: Any,
-    reset: Any,
-    choice: Any,
-    cuts: Any,
-    uniform: Any,
-    logits: Any,
-    weights: Any,
-    read: Any,
-    ids: Any,
-    first: int,
-) -> None:
+def lstm_draw(layers: Any, reset: Any, choice: Any, cuts: Any, numbers: Any, room: Any, first: int) -> None:
     """Draw a character in some rows of a batch and read it, step by step.
 
     Args:
         layers: of each layer x, w_ih, w_hh, starts, tokens, h, c, gates, y and cells, as `lstm_walk` has them, and the
-            width of x; the first layer's tokens are `read`.
+            width of x; the first layer's tokens are those that are read.
         reset: nothing.
         choice: W' [H, V] of the output layer in panels, its bias [V], and the temperature, of their dtype.
         cuts: top_k and top_p, or None, for which nothing that cuts is compiled.
-        uniform: random numbers, float64 [T, B].
-        logits, weights: room for the rows, [n, V and the columns of zeros of a panel] and [n, V].
-        read: int64, flat, [T, B]: the characters that are read.
-        ids: int64 [T, B], what is drawn; V, which is none, where nothing can be: the last character is read there.
+        numbers: random ones, float64 [T, B]; the characters that are read, int64, flat, [T, B]; and those that are
+            drawn, int64 [T, B]: V, which is none, where nothing can be, and then the last character is read.
+        room: for logits, [n, V and the columns of zeros of a panel], and for weights, [n, V].
         first: which row of the batch is the first of these.
     """
-    n_steps, n_rows = ids.shape
+    n_steps, n_rows = numbers[0].shape
     # No literal, for which the walk would be compiled anew.
     one = min(n_steps, 1)
     for t in range(n_steps):
-        at = t * n_rows + first
-        _draw_step(layers[-1][5], choice, cuts, uniform[t, first:], logits, weights, read[at:], ids[t, first:])
+        at = _draw_step(layers[-1][5], choice, cuts, numbers, room, t, first)
         for k in range(len(layers)):
             x, w_ih, w_hh, starts, tokens, h, c, gates, y, cells, width = layers[k]
             lstm_walk(x, w_ih, w_hh, starts, tokens, reset, h, c, gates, y, cells, one, n_rows, at, width)
@@ -59,32 +46,24 @@ def lstm_draw(
 
 @compiled
 def gru_draw(
-    layers: Any,
-    reset: Any,
-    choice: Any,
-    cuts: Any,
-    uniform: Any,
-    logits: Any,
-    weights: Any,
-    read: Any,
-    ids: Any,
-    first: int,
-    reset_after: bool,
+    layers: Any, reset: Any, choice: Any, cuts: Any, numbers: Any, room: Any, first: int, reset_after: bool
 ) -> None:
     """Do the same with a GRU, whose layers have x, w_ih, w_rz, w_n, starts, bias, tokens, h, saved, y and the width."""
-    n_steps, n_rows = ids.shape
+    n_steps, n_rows = numbers[0].shape
     one = min(n_steps, 1)
     for t in range(n_steps):
-        at = t * n_rows + first
-        _draw_step(layers[-1][7], choice, cuts, uniform[t, first:], logits, weights, read[at:], ids[t, first:])
+        at = _draw_step(layers[-1][7], choice, cuts, numbers, room, t, first)
         for k in range(len(layers)):
             x, w_ih, w_rz, w_n, starts, bias, tokens, h, saved, y, width = layers[k]
             gru_walk(x, w_ih, w_rz, w_n, starts, bias, tokens, reset, h, saved, y, one, n_rows, at, width, reset_after)
 
 
 @register_jitable
-def _draw_step(h: Any, choice: Any, cuts: Any, uniform: Any, logits: Any, weights: Any, read: Any, ids: Any) -> None:
+def _draw_step(h: Any, choice: Any, cuts: Any, numbers: Any, room: Any, t: int, first: int) -> int:
+    """Draw the characters of a step from the topmost states before it; return where its rows begin among all [T, B]."""
     weight, bias, temperature = choice
+    uniform, read, ids = numbers
+    logits, weights = room
     n, n_characters = weights.shape
     for i in range(n):
         fill_row(logits[i, :n_characters], bias)
@@ -92,7 +71,9 @@ def _draw_step(h: Any, choice: Any, cuts: Any, uniform: Any, logits: Any, weight
     weigh_rows(logits, temperature, weights)
     if cuts is not None:
         cut_rows(weights, cuts[0], cuts[1])
-    pick_rows(weights, uniform, ids)
+    pick_rows(weights, uniform[t, first:], ids[t, first:])
+    at = t * ids.shape[1] + first
     for i in range(n):
         # Where none could be drawn, whoever asked refuses all of them.
-        read[i] = min(ids[i], n_characters - 1)
+        read[at + i] = min(ids[t, first + i], n_characters - 1)
+    return at

@@ -107,7 +107,7 @@ class TileWalk:
             raise IndexError(f"random numbers {[n_steps, n_rows]}: expected those of all rows, and of steps to be kept")
         weight, bias = self._output
         ids, read = torch.zeros(uniform.shape, dtype=torch.int64), np.zeros(n_steps * n_rows, np.int64)
-        layers, numbers, drawn, no_reset = self._layers(read, 0, n_steps), array(uniform), array(ids), flat(None)
+        layers, numbers, no_reset = self._layers(read, 0, n_steps), (array(uniform), read, array(ids)), flat(None)
         choice = weight, bias, bias.dtype.type(bounded(temperature))
         cuts = (top_k, float(top_p)) if 0 < top_k < len(bias) or top_p < 1 else None
 
@@ -117,8 +117,8 @@ class TileWalk:
                 for *given, ids, states, outputs, width in layers
             )
             logits = np.zeros((high - low, padded_width(len(bias), bias.itemsize)), bias.dtype)
-            weights = np.empty((high - low, len(bias)), bias.dtype)
-            self._draw(parts, no_reset, choice, cuts, numbers, logits, weights, read, drawn, low, *self._options)
+            room = logits, np.empty((high - low, len(bias)), bias.dtype)
+            self._draw(parts, no_reset, choice, cuts, numbers, room, low, *self._options)
 
         by_shares(share, self._n_rows, self._n_threads)
         return ids
