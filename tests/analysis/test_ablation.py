@@ -8,52 +8,28 @@ import pytest
 import scipy.stats
 import torch
 from forked import gatescope
-from killing import contents
-from latched_model import CHARACTERS, COPY, HIDDEN, INSIDE, LATCH, write_latched_model
+from latched_model import CHARACTERS, COPY, HIDDEN, LATCH
+from latched_world import PROBE, SEED, S, T, ablate, make_world
 from safetensors.torch import load_file
 from scipy.special import log_softmax
 
-from gatescope.analysis import ablation
 from gatescope.analysis.ablation_records import corrected
 from gatescope.analysis.cli import main
 from gatescope.analysis.intervals import mean_interval
 from gatescope.engine.dump import StateDump
 from gatescope.engine.files import partial_name
-from gatescope.engine.folder_lock import locked
-from gatescope.engine.hooks import record_states
 from gatescope.engine.model import Architecture, CharacterModel
 from gatescope.engine.trained_model import write_description, write_weights
 from gatescope.engine.vocabulary import Vocabulary
 
-S, T, SEED = 60, 80, 3
-SAMPLE = ["--sequences", str(S), "--length", str(T), "--capture", "h", "--dtype", "float32"]
-PROBE = ["--hypotheses", "any", "--pattern", f"inside={INSIDE}", "--pattern", "a=a", "--bootstrap", "50"]
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """The folder of model, states and results; the states' text is of brackets that stay open for long."""
-    folder = tmp_path_factory.mktemp("latched")
-    write_latched_model(folder / "model")
-    for words in (
-        ["sample", folder / "model", "--out", folder / "states.zarr", *SAMPLE],
-        ["probe", folder / "states.zarr", "--out", folder / "results", *PROBE, "--seed", SEED],
-        ["probe", folder / "states.zarr", "--out", folder / "before", *PROBE, "--seed", SEED, "--alignment", "pre"],
-    ):
-        assert main(list(map(str, words))) == 0
-    return folder
+    return make_world(tmp_path_factory.mktemp("latched"))
 
 
 def held(records):
     return [record for record in records if record["units"]]
-
-
-def ablate(world, *words, results="results", code=0):
-    out = world / "out"
-    shutil.rmtree(out, ignore_errors=True)
-    given = ["ablate", world / results, "--model", world / "model", "--states", world / "states.zarr", "--out", out]
-    assert main(list(map(str, [*given, *words]))) == code
-    return json.loads((out / "ablation.json").read_text()) if code == 0 else None
 
 
 @pytest.fixture(scope="module")
@@ -279,77 +255,6 @@ def test_sequences_of_one_document_are_one_draw(world, tmp_path):
     assert record["n_sequences"] == 12 and record["change_holds_low"] is None
 
 
-BAD = {
-    "no such hypothesis": (["--hypothesis", "absent"], "absent"),
-    "continuous": (["--hypothesis", "line_position"], "continuous"),
-    "too few random sets": (["--random-sets", "5"], "--random-sets 5"),
-    "too many": (["--random-sets", "1000000000"], "--random-sets 1000000000"),
-    "no units": (["--units", "0"], "--units 0"),
-    "more than are ranked": (
-        ["--hypothesis", "inside", "--units", "1", "11"],
-        "--units 11: the results name the first 10",
-    ),
-    "no characters": (["--length", "1"], "--length 1"),
-    "method": (["--method", "lesion"], "--method"),
-    "one sequence": (["--method", "resample", "--sequences", "1"], "--method resample"),
-    "labels that were not the probe's": (["--labels", "{labels}"], "labels.csv"),
-}
-
-
-@pytest.mark.parametrize(("words", "message"), BAD.values(), ids=BAD)
-def test_bad_flags_get_one_line_and_write_nothing(world, words, message, capsys, tmp_path):
-    (tmp_path / "labels.csv").write_text("y\n" + "0\n1\n" * (S * T // 2))
-    before = contents(world / "results")
-    ablate(world, *(word.format(labels=tmp_path / "labels.csv") for word in words), code=2)
-    error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
-    assert not (world / "out").exists() and contents(world / "results") == before
-
-
-def test_what_does_not_belong_together_is_refused(world, tmp_path, capsys):
-    def refused(message, results=world / "results", **changed):
-        given = {"model": world / "model", "states": world / "states.zarr"} | changed
-        flags = [word for name, value in given.items() if value for word in (f"--{name}", value)]
-        assert main(list(map(str, ["ablate", results, *flags, "--out", tmp_path / "out"]))) == 2
-        assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
-
-    refused("--model", model=None)
-    refused("--states", states=None)
-    refused("config.json", results=tmp_path)
-    refused("probes.json is not there", results=world / "states.zarr", states=None)
-    more = tmp_path / "more.zarr"
-    assert main(["sample", str(world / "model"), "--out", str(more), *SAMPLE, "--seed", "1"]) == 0
-    refused("is not what was probed", states=more)
-    train = ["--hidden", "4", "--steps", "2", "--batch", "2", "--length", "5", "--evaluate-every", "1"]
-    (tmp_path / "text").write_text("\n()ab" * 50)
-    assert main(["train", str(tmp_path / "text"), "--out", str(tmp_path / "other"), *train]) == 0
-    refused("another model", model=tmp_path / "other")
-    rnn = torch.nn.RNN(len(CHARACTERS), 4, batch_first=True)
-    tokens = torch.randint(0, len(CHARACTERS), (20, 30))
-    recorded = tmp_path / "recorded.zarr"
-    with record_states(rnn, {"layer0/h": rnn}, recorded, vocabulary=CHARACTERS) as recording:
-        rnn(torch.nn.functional.one_hot(tokens, len(CHARACTERS)).float())
-        recording.add(tokens)
-    assert main(list(map(str, ["probe", recorded, "--out", tmp_path / "of_recorded", *PROBE]))) == 0
-    refused("save_model", results=tmp_path / "of_recorded", states=recorded, hypothesis="a")
-
-
-def test_states_without_those_of_every_layer_are_refused(world, tmp_path, capsys):
-    train = ["--hidden", "4", "--steps", "2", "--batch", "2", "--length", "5", "--evaluate-every", "1"]
-    (tmp_path / "text").write_text("ab b\n" * 50)
-    sample = ["--sequences", "20", "--length", "30", "--capture", "h"]
-    for words in (
-        ["train", tmp_path / "text", "--out", tmp_path / "model", *train],
-        ["sample", tmp_path / "model", "--out", tmp_path / "states.zarr", *sample],
-        ["probe", tmp_path / "states.zarr", "--out", tmp_path / "results", *PROBE],
-    ):
-        assert main(list(map(str, words))) == 0
-    capsys.readouterr()
-    words = ["ablate", tmp_path / "results", "--model", tmp_path / "model", "--states", tmp_path / "states.zarr"]
-    assert main(list(map(str, [*words, "--hypothesis", "a"]))) == 2
-    assert "--capture h c" in capsys.readouterr().err
-
-
 def test_states_that_grow_beyond_all_bounds_count_as_lost(tmp_path):
     torch.manual_seed(0)
     architecture = Architecture(cell="rnn", hidden=12, layers=1, nonlinearity="relu")
@@ -398,24 +303,6 @@ def test_a_terminal_of_80_columns_shows_every_column(world, tmp_path, capsys, mo
     assert "difference" in capsys.readouterr().out
 
 
-def test_a_folder_that_another_program_writes_is_refused_before_the_work(world, tmp_path, capsys, monkeypatch):
-    def never(*_):
-        raise AssertionError("it was computed")
-
-    monkeypatch.setattr(ablation, "ablation_records", never)
-    (tmp_path / "out").mkdir()
-    words = ["ablate", world / "results", "--model", world / "model", "--states", world / "states.zarr"]
-    with locked(tmp_path / "out"):
-        assert main(list(map(str, [*words, "--hypothesis", "inside", "--out", tmp_path / "out"]))) == 2
-    assert "is being written by another program" in capsys.readouterr().err
-
-
-def test_a_hypothesis_that_holds_nowhere_in_what_is_read_is_named(world, capsys):
-    ablate(world, "--hypothesis", "inside", "a", "--sequences", "1", "--length", "2", code=2)
-    assert "holds at none of the 1 character that is read" in capsys.readouterr().err
-    assert not (world / "out").exists()
-
-
 def test_functions_are_found_where_they_have_moved(world, tmp_path, capsys):
     functions = tmp_path / "my.py"
     functions.write_text(
@@ -450,32 +337,6 @@ def test_hypotheses_of_a_table_are_asked_with_it(world, tmp_path):
     opens = np.array(list(text)).reshape(S, T)[tested, :-1] == "("
     assert record["n_holds"] == opens.sum() > 0
     ablate(world, *asked, results="labelled", code=2)
-
-
-@pytest.mark.parametrize(
-    ("unit", "message"),
-    [
-        (
-            {"states": "layer1/h", "unit": 24},
-            "layer1/h 24 cannot be held: the model has units 0 to 23 of layer0/h",
-        ),
-        ({"states": "layer2/h", "unit": 0}, "layer2/h 0 cannot be held"),
-        ({"states": "layer0/h", "unit": -1}, "layer0/h -1 cannot be held"),
-        ({"states": "layer0/c", "unit": 1}, "layer0/c 1 cannot be held"),
-        ({"states": f"layer{'9' * 5000}/h", "unit": 1}, "cannot be held"),
-    ],
-)
-def test_rankings_of_what_is_no_unit_are_refused(world, tmp_path, capsys, unit, message):
-    shutil.copytree(world / "results", tmp_path / "results")
-    path = tmp_path / "results" / "probes.json"
-    records = json.loads(path.read_text())
-    for record in records:
-        record["largest_weights"] = [*record["largest_weights"], unit]
-    path.write_text(json.dumps(records))
-    words = ["ablate", tmp_path / "results", "--model", world / "model", "--states", world / "states.zarr"]
-    assert main(list(map(str, [*words, "--hypothesis", "inside", "--units", "1"]))) == 2
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "results" / "ablation.json").exists()
 
 
 def test_rankings_that_begin_alike_are_one_line_and_units_count_once(world, tmp_path):
