@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Without setuptools' warning, of every editable installation, of folders that are called as packages are.
+INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet
 FOLDERS := kernels engine analysis benchmarks tests
 DEMO ?= out/demo
 
@@ -70,13 +72,13 @@ clean:
 $(VENV)/.python:
 	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'gatescope needs Python 3.11 or newer: make PYTHON=python3.x'"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
+	$(INSTALL) --upgrade pip setuptools
 	touch $@
 
 $(VENV)/.run: $(VENV)/.python setup.py pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	$(INSTALL) -c constraints.txt -e .
 	touch $@
 
 $(VENV)/.test: $(VENV)/.run
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	$(INSTALL) -c constraints.txt -e '.[test]'
 	touch $@

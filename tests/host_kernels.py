@@ -85,17 +85,22 @@ static void run_block() {
 """
 
 
+def compiler() -> str:
+    """Return the C++ compiler; skip the test where there is none."""
+    found = shutil.which("g++") or shutil.which("clang++")
+    if found is None:
+        pytest.skip("needs a C++ compiler")
+    return found
+
+
 @functools.cache
 def library(source: str) -> ctypes.CDLL:
     """Build C++ text; skip the test where there is no compiler."""
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("needs a C++ compiler")
     folder = Path(tempfile.gettempdir()) / f"gatescope-host-kernels-{hashlib.sha256(source.encode()).hexdigest()[:16]}"
     if not (folder / "kernel.so").exists():
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             (Path(scratch) / "kernel.cpp").write_text(source)
-            command = [compiler, "-O2", "-shared", "-fPIC", "-std=c++17", "-o", "kernel.so", "kernel.cpp"]
+            command = [compiler(), "-O2", "-shared", "-fPIC", "-std=c++17", "-o", "kernel.so", "kernel.cpp"]
             done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
             folder.mkdir(exist_ok=True)

@@ -227,7 +227,7 @@ def test_tokens_as_tokenize(texts):
         places = Places(text)
         string, comment, f_string = (np.zeros(len(text), bool) for _ in range(3))
         steps, level = np.zeros(len(text), int), np.zeros(len(text), int)
-        depth, n_fields = 0, 0
+        depth, n_open, behind = 0, 0, 0
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
             start = places.of_token(*token.start)
             stop = places.of_token(*token.end) if token.end[0] <= len(places.lines) else len(text)
@@ -236,10 +236,12 @@ def test_tokens_as_tokenize(texts):
                 depth += 1 if name == "INDENT" else -1
             elif name not in ("NL", "NEWLINE", "COMMENT"):
                 level[start:] = depth
+            inside = n_open > 0
             if name.startswith(("FSTRING", "TSTRING")):
-                n_fields += name.endswith("START") - name.endswith("END")
-                f_string[start:stop] = True
-            f_string[start:stop] |= n_fields > 0
+                n_open += name.endswith("START") - name.endswith("END")
+            # Since Python 3.12 a literal's fields are tokens, with spaces between them.
+            f_string[behind if inside else start : stop] |= inside or n_open > 0
+            behind = stop
             if name == "COMMENT":
                 comment[start:stop] = True
             elif name == "STRING":
