@@ -17,12 +17,12 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
-from matplotlib.textpath import TextPath
 
 from gatescope.analysis.coloured_text import LIGHT
 from gatescope.analysis.gates_figure import gates_figure
+from gatescope.analysis.overview import courses_of
+from gatescope.analysis.overview_figure import overview_figure
 from gatescope.analysis.results import (
     Excerpt,
     Record,
@@ -36,7 +36,7 @@ from gatescope.analysis.results import (
     why_unscored,
 )
 from gatescope.analysis.sparse_figure import drawn, sparse_figure
-from gatescope.analysis.text_figure import drawable, text_figure
+from gatescope.analysis.text_figure import drawable, inches, text_figure
 from gatescope.engine.files import write_atomic
 
 FONT_SIZE = 8.0
@@ -80,12 +80,13 @@ def write_figures(results: Sequence[Result], excerpts: Sequence[tuple[Result, Ex
     Args:
         results: results that stand side by side in the figures of scores.
         excerpts: the texts to colour, each with its result; one figure each, `text_<hypothesis>` (and `_<result>` where
-            there are several results).
+            there are two results). Of more each has them in a report of its own.
         folder: where the files go; made if it is absent.
 
     Returns:
-        The files written: `auroc` and `f1` where a hypothesis is boolean, `r2` where one is continuous, the texts, and
-        `gates` (or `gates_<result>`) where gates were recorded, and `units` where it was asked how many units it takes.
+        The files written: `auroc` and `f1` where a hypothesis is boolean, `r2` where one is continuous, `overview` of
+        three results and more, the texts, and `gates` (or `gates_<result>`) where gates were recorded, and `units`
+        where it was asked how many units it takes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
@@ -93,8 +94,11 @@ def write_figures(results: Sequence[Result], excerpts: Sequence[tuple[Result, Ex
         for measure, kind in KINDS.items():
             if ordered(results, kind):
                 written += _save(scores_figure(results, measure), folder / measure)
+        courses = courses_of(results)
+        if courses:
+            written += _save(overview_figure(results, courses), folder / "overview")
         taken: set[str] = set()
-        for result, excerpt in excerpts:
+        for result, excerpt in [] if courses else excerpts:
             stem = f"text_{excerpt.hypothesis}" + (f"_{result.name}" if len(results) > 1 else "")
             written += _save(text_figure(excerpt), folder / _file_stem(stem, taken))
         for result in results:
@@ -144,7 +148,7 @@ def scores_figure(results: Sequence[Result], measure: str) -> Figure:
     shown = names[:MOST_ROWS]
     labels = [drawable(name, 32) for name in shown]
     # Inches: room for the names, one panel per result, rows, and header with legend.
-    left, panel, right = 0.2 + max(map(_inches, labels)), 3.6 if len(results) == 1 else 2.6, 0.2
+    left, panel, right = 0.2 + max(inches(label, FONT_SIZE) for label in labels), 3.6 if len(results) == 1 else 2.6, 0.2
     gap, top, bottom, rows = 0.25, 0.5 if len(results) > 1 else 0.3, 0.48, 0.24 * len(shown)
     width = max(left + len(results) * (panel + gap) - gap + right, 5.0)
     height = top + rows + bottom + (0.2 if len(names) > len(shown) else 0.0)
@@ -188,13 +192,6 @@ def scores_figure(results: Sequence[Result], measure: str) -> Figure:
         note = f"The first {len(shown)} of {len(names)} hypotheses; the report's table has them all."
         figure.text(left / width, 0.05 / height, note, fontsize=7, color=BASELINE)
     return figure
-
-
-def _inches(label: str) -> float:
-    """Width of a row's label."""
-    # TextPath would read a pair of dollar signs as mathematics.
-    path = TextPath((0, 0), label.replace("$", "S"), size=FONT_SIZE, prop=FontProperties(family="DejaVu Sans"))
-    return path.get_extents().width / 72
 
 
 def _scale(panels: Sequence[Axes], measure: str, lowest: float) -> None:

@@ -110,6 +110,13 @@ def drawable(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
+def inches(label: str, size: float) -> float:
+    """Return the width of a label in the figures' font, of a size in points."""
+    # TextPath would read a pair of dollar signs as mathematics.
+    path = TextPath((0, 0), label.replace("$", "S"), size=size, prop=FontProperties(family="DejaVu Sans"))
+    return path.get_extents().width / 72
+
+
 @cache
 def _font() -> FT2Font:
     return FT2Font(MONOSPACE)

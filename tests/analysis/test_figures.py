@@ -166,6 +166,10 @@ def test_every_figure_is_written_as_png_and_svg(tmp_path, results):
     assert [path.name for path in alone][6:] == ["text_inside_string.png", "text_inside_string.svg"]
     with_gates = write_figures(results[1:], [], tmp_path / "gates")
     assert [path.name for path in with_gates][6:] == ["gates.png", "gates.svg"]
+    three = [results[0], *(replace(results[0], name=name) for name in ("lstm2", "lstm3"))]
+    of_three = write_figures(three, excerpts, tmp_path / "three")
+    # Each has its texts in a report of its own.
+    assert [path.name for path in of_three][6:] == ["overview.png", "overview.svg"]
 
 
 def test_bytes_do_not_depend_on_the_users_style_or_the_process(tmp_path, write_result):

@@ -8,8 +8,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from probe_record import record
 
 from gatescope.analysis.figures import paper_style
+from gatescope.analysis.panels import MOST_PANELS
 from gatescope.analysis.results import Result
-from gatescope.analysis.sparse_figure import MOST_PANELS, drawn, sparse_figure
+from gatescope.analysis.sparse_figure import drawn, sparse_figure
 
 
 def result(n_boolean, n_continuous, units=(1, 2, 4), **scores):

@@ -1,0 +1,65 @@
+"""What several results tell, from one to the next: a panel for each hypothesis, as in the report's overview."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gatescope.analysis.overview import Course, is_known
+from gatescope.analysis.panels import CHANCE, COLOURS, figure_of_panels
+from gatescope.analysis.results import Result, number
+from gatescope.analysis.text_figure import drawable, inches
+
+# Of a result's name, letters that are shown, and their size in points; names that a panel has room for.
+MOST_LETTERS, SIZE, MOST_NAMES = 16, 6.0, 12
+# Where what lies far below chance has its mark, below chance.
+BELOW = 0.03
+
+
+def overview_figure(results: Sequence[Result], courses: Sequence[Course]) -> Figure:
+    """Draw AUROC (R2) with its interval and the text baseline, over the results in their order.
+
+    Args:
+        results: three or more.
+        courses: what `courses_of` returns of them, at least one. A mark is full where the hypothesis is known; what
+            lies further below chance than the panel reaches stands at its edge, as an arrow.
+    """
+    step = -(-len(results) // MOST_NAMES)
+    names = [drawable(result.name, MOST_LETTERS) for result in results[::step]]
+
+    def draw(axes: Axes, place: int) -> None:
+        _draw(axes, courses[place])
+        axes.set(xlim=(-0.5, len(results) - 0.5), xticks=range(0, len(results), step))
+        axes.set_xticklabels(names, rotation=90, fontsize=SIZE)
+
+    hypotheses = [(course.hypothesis, course.measure) for course in courses]
+    return figure_of_panels(hypotheses, draw, "", bottom=max(inches(name, SIZE) for name in names) + 0.2)
+
+
+def _draw(axes: Axes, course: Course) -> None:
+    least, measure, n = CHANCE[course.measure], course.measure, len(course.records)
+    text, score, low, high = (
+        _values(course, key) for key in (f"baseline_text_{measure}", measure, f"{measure}_low", f"{measure}_high")
+    )
+    known = np.array([is_known(record) for record in course.records])
+    edge, places = least - BELOW, np.arange(n)
+    below = score < edge
+    axes.plot(places, text, "x", color=COLOURS["beside"], ms=3.5, mew=0.9, label="text")
+    axes.vlines(places, np.maximum(low, edge), np.maximum(high, edge), color=COLOURS["main"], linewidth=0.9)
+    # Where a result lacks a hypothesis the line goes on to the next that has it.
+    scored = ~np.isnan(score)
+    axes.plot(places[scored], np.maximum(score, edge)[scored], "-", color=COLOURS["main"], linewidth=0.9)
+    for of_known, face, label in ((True, COLOURS["main"], "known"), (False, "white", "not known")):
+        chosen = np.where((known == of_known) & ~below, score, np.nan)
+        axes.plot(places, chosen, "o", color=COLOURS["main"], mfc=face, ms=3.5, label=label)
+    axes.plot(places[below], np.full(below.sum(), edge), "v", color=COLOURS["main"], mfc="white", ms=4)
+    axes.axhline(least, color=COLOURS["behind"], linewidth=0.8, zorder=0)
+
+
+def _values(course: Course, key: str) -> np.ndarray:
+    """A number of each result, NaN where there is none."""
+    values = [number(record or {}, key) for record in course.records]
+    return np.array([np.nan if value is None else value for value in values])
