@@ -120,11 +120,15 @@ def ablation_records(
                 }
 
 
+def _decides(k: int, config: AblationConfig) -> int:
+    """Return the hypothesis that decides what units are held at: the first for all, unless it is moved by each."""
+    return k if config.method == "translate" else 0
+
+
 def _others(k: int, units: list[Unit], config: AblationConfig, architecture: Architecture) -> Others:
     """Return what random sets are to be like; equal where they do the same."""
-    # What units are held at, and so what other sets change, is the same for all hypotheses, unless it moves them.
     counts = Counter(layer for layer, _ in units)
-    return k * (config.method == "translate"), tuple(counts[layer] for layer in range(architecture.layers))
+    return _decides(k, config), tuple(counts[layer] for layer in range(architecture.layers))
 
 
 def _held_lines(
@@ -144,11 +148,9 @@ def _held_lines(
         return reading.changes(Held(values, torch.stack(masks).to(reading.device)))
 
     effects: dict[Others, np.ndarray] = {}
-    last, values = None, {}
+    values: dict[str, torch.Tensor] = {}
     for k, of_one in enumerate(sets):
-        moved_by = k * (config.method == "translate")
-        if moved_by != last:
-            last = moved_by
+        if _decides(k, config) == k:
             values = reading.held(config.method, k, seed)
         lines = []
         for ranking, units in of_one:
