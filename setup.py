@@ -43,7 +43,7 @@ setup(
         "google-crc32c>=1.6",  # checksums of the dump's blocks at the speed of memory, as zarr computes them
         "safetensors>=0.6.1",  # weights and checkpoints without pickle; before it no unsigned numbers of torch
         "rich>=13.5",  # progress bars with a rate, and tables in the terminal
-        "tyro>=1.0",  # command-line flags out of the stages' dataclasses
+        "tyro>=1.0.16",  # command-line flags out of the stages' dataclasses; before it usage has no names of arguments
         "matplotlib>=3.9",  # figures as PNG and SVG
     ],
     extras_require={
