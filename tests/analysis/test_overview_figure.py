@@ -14,15 +14,14 @@ from gatescope.analysis.overview_figure import BELOW, MOST_NAMES, overview_figur
 from gatescope.analysis.results import Result
 
 
-def scored(auroc, low, high, text=0.6, over_text=None):
-    over_text = low - text if over_text is None else over_text
+def scored(auroc, low, high, text=0.6):
     return {
         "auroc": auroc,
         "auroc_low": low,
         "auroc_high": high,
         "baseline_text_auroc": text,
-        "auroc_over_text_low": over_text,
-        "auroc_over_text_high": over_text + high - low,
+        "auroc_over_text_low": low - text,
+        "auroc_over_text_high": high - text,
     }
 
 
