@@ -25,10 +25,6 @@ UNDEFINED = -128
 # What stands for a character that has a place in the text, but no shape of its own.
 SIGNS = {"\n": "↵", "\t": "→"}
 
-# sRGB, for light paper and for a dark screen: the colour of the text, of no tint, and of the ends of the scales.
-LIGHT = {"ink": "#16181d", "paper": "#ffffff", "high": "#4c96e8", "negative": "#35a79a", "positive": "#f0913a"}
-DARK = {"ink": "#eceef1", "paper": "#1b1d21", "high": "#2b69b3", "negative": "#0f7268", "positive": "#a3560d"}
-
 
 @dataclass(frozen=True)
 class Colouring:

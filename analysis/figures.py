@@ -19,10 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gatescope.analysis.coloured_text import LIGHT
 from gatescope.analysis.gates_figure import gates_figure
 from gatescope.analysis.overview import courses_of
 from gatescope.analysis.overview_figure import overview_figure
+from gatescope.analysis.palette import LIGHT
 from gatescope.analysis.results import (
     Excerpt,
     Record,
@@ -46,9 +46,9 @@ STYLE = {
     "text.parse_math": False,
     "text.color": LIGHT["ink"],
     "axes.labelcolor": LIGHT["ink"],
-    "axes.edgecolor": "#8a8f98",
+    "axes.edgecolor": LIGHT["faint"],
     "axes.linewidth": 0.6,
-    "xtick.color": "#8a8f98",
+    "xtick.color": LIGHT["faint"],
     "xtick.labelcolor": LIGHT["ink"],
     "ytick.labelcolor": LIGHT["ink"],
     "svg.hashsalt": "gatescope",
@@ -61,7 +61,7 @@ LEAST_R2 = -1.0
 
 # What each figure of scores shows, and of which hypotheses.
 KINDS = {"auroc": "boolean", "f1": "boolean", "r2": "continuous"}
-PLAIN, BALANCED, BASELINE = "#1f5fae", "#c2600a", "#5c626c"
+PLAIN, BALANCED, BASELINE = LIGHT["plain"], LIGHT["balanced"], LIGHT["muted"]
 WEIGHTINGS = {"plain": (PLAIN, "o", -0.14), "balanced": (BALANCED, "D", 0.14)}
 
 
@@ -162,7 +162,7 @@ def scores_figure(results: Sequence[Result], measure: str) -> Figure:
         axes.set_yticklabels(labels if i_result == 0 else [])
         axes.tick_params(length=0, axis="y")
         axes.spines[["top", "left", "right"]].set_visible(False)
-        axes.grid(axis="x", color="#e3e5e8", linewidth=0.6)
+        axes.grid(axis="x", color=LIGHT["rule"], linewidth=0.6)
         axes.set_axisbelow(True)
         if len(results) > 1:
             axes.set_title(drawable(result.name, 34), fontsize=8, fontweight="bold", loc="left")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from gatescope.analysis.palette import LIGHT
 from gatescope.analysis.results import Result
 from gatescope.analysis.saturation import OPEN, SHUT
 
@@ -11,7 +12,6 @@ from gatescope.analysis.saturation import OPEN, SHUT
 PANEL, LEFT, BOTTOM, TOP, RIGHT = 1.7, 0.7, 0.45, 0.3, 0.15
 # More layers do not fit a page; the report has them all.
 MOST_LAYERS = 6
-UNIT, SLOPE = "#1f5fae", "#c9cdd3"
 
 
 def gates_figure(result: Result) -> Figure:
@@ -25,11 +25,11 @@ def gates_figure(result: Result) -> Figure:
     figure.subplots_adjust(**borders, wspace=0.12, hspace=0.12)
     for axes in grid.flat:
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), aspect="equal")
-        axes.plot((0, 1), (1, 0), color=SLOPE, linewidth=0.6)
+        axes.plot((0, 1), (1, 0), color=LIGHT["behind"], linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     for record in (each for each in result.gates if each["layer"] in layers):
         axes = grid[layers.index(record["layer"]), gates.index(record["gate"])]
-        axes.plot(record["shut"], record["open"], ".", color=UNIT, markersize=2.5, alpha=0.6)
+        axes.plot(record["shut"], record["open"], ".", color=LIGHT["plain"], markersize=2.5, alpha=0.6)
     for axes, gate in zip(grid[0], gates, strict=True):
         axes.set_title(gate, fontsize=8, fontweight="bold")
     for axes, layer in zip(grid[:, 0], layers, strict=True):

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gatescope.analysis.overview import Course, is_known
-from gatescope.analysis.panels import CHANCE, COLOURS, figure_of_panels
+from gatescope.analysis.palette import LIGHT
+from gatescope.analysis.panels import CHANCE, figure_of_panels
 from gatescope.analysis.results import Result, number
 from gatescope.analysis.text_figure import drawable, inches
 
@@ -47,16 +48,16 @@ def _draw(axes: Axes, course: Course) -> None:
     known = np.array([is_known(record) for record in course.records])
     edge, places = least - BELOW, np.arange(n)
     below = score < edge
-    axes.plot(places, text, "x", color=COLOURS["beside"], ms=3.5, mew=0.9, label="text")
-    axes.vlines(places, np.maximum(low, edge), np.maximum(high, edge), color=COLOURS["main"], linewidth=0.9)
+    axes.plot(places, text, "x", color=LIGHT["muted"], ms=3.5, mew=0.9, label="text")
+    axes.vlines(places, np.maximum(low, edge), np.maximum(high, edge), color=LIGHT["plain"], linewidth=0.9)
     # Where a result lacks a hypothesis the line goes on to the next that has it.
     scored = ~np.isnan(score)
-    axes.plot(places[scored], np.maximum(score, edge)[scored], "-", color=COLOURS["main"], linewidth=0.9)
-    for of_known, face, label in ((True, COLOURS["main"], "known"), (False, "white", "not known")):
+    axes.plot(places[scored], np.maximum(score, edge)[scored], "-", color=LIGHT["plain"], linewidth=0.9)
+    for of_known, face, label in ((True, LIGHT["plain"], "known"), (False, "white", "not known")):
         chosen = np.where((known == of_known) & ~below, score, np.nan)
-        axes.plot(places, chosen, "o", color=COLOURS["main"], mfc=face, ms=3.5, label=label)
-    axes.plot(places[below], np.full(below.sum(), edge), "v", color=COLOURS["main"], mfc="white", ms=4)
-    axes.axhline(least, color=COLOURS["behind"], linewidth=0.8, zorder=0)
+        axes.plot(places, chosen, "o", color=LIGHT["plain"], mfc=face, ms=3.5, label=label)
+    axes.plot(places[below], np.full(below.sum(), edge), "v", color=LIGHT["plain"], mfc="white", ms=4)
+    axes.axhline(least, color=LIGHT["behind"], linewidth=0.8, zorder=0)
 
 
 def _values(course: Course, key: str) -> np.ndarray:

@@ -19,7 +19,6 @@ LEAST_WIDTH = 3.6
 MOST_PANELS = 30
 NAMES = {"auroc": "AUROC", "r2": "R²"}
 CHANCE = dict(MEASURES.values())
-COLOURS = {"main": "#1f5fae", "beside": "#5c626c", "behind": "#c9cdd3"}
 
 
 def figure_of_panels(

@@ -5,15 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 
-from gatescope.analysis.coloured_text import DARK, LIGHT, STEPS, tint
-
-# What is no tint: secondary words, rules, and the two kinds of fit. What is read has a contrast of at least 4.5.
-LIGHT_PAGE = {"muted": "#5c626c", "rule": "#dfe2e6", "faint": "#868c95", "plain": "#1f5fae", "balanced": "#b65607"}
-DARK_PAGE = {"muted": "#a6acb5", "rule": "#383c43", "faint": "#7d838c", "plain": "#7db3f2", "balanced": "#f0a35c"}
+from gatescope.analysis.coloured_text import STEPS, tint
+from gatescope.analysis.palette import DARK, LIGHT
 
 
-def _variables(theme: dict[str, str], page: dict[str, str]) -> str:
-    colours = {"ink": theme["ink"], "paper": theme["paper"], **page}
+def _variables(theme: dict[str, str]) -> str:
+    colours = {name: theme[name] for name in ("ink", "paper", "muted", "rule", "faint", "plain", "balanced")}
     colours |= {f"s{step}": tint(step, False, theme) for step in range(STEPS + 1)}
     colours |= {f"n{step}": tint(-step, True, theme) for step in range(STEPS + 1)}
     colours |= {f"p{step}": tint(step, True, theme) for step in range(1, STEPS + 1)}
@@ -132,8 +129,8 @@ th,td{padding-right:8px}.answers .chart{width:32%}.where :is(th,td){padding:2px 
 """
 
 STYLE = (
-    f":root{{{_variables(LIGHT, LIGHT_PAGE)}}}"
-    f"@media screen and (prefers-color-scheme:dark){{:root{{{_variables(DARK, DARK_PAGE)}}}}}"
+    f":root{{{_variables(LIGHT)}}}"
+    f"@media screen and (prefers-color-scheme:dark){{:root{{{_variables(DARK)}}}}}"
     f"{PAGE}{_tint_classes()}"
 )
 

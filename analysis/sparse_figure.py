@@ -7,7 +7,8 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gatescope.analysis.panels import COLOURS, figure_of_panels
+from gatescope.analysis.palette import LIGHT
+from gatescope.analysis.panels import figure_of_panels
 from gatescope.analysis.results import MEASURES, Record, Result, number, ordered
 
 TICKS = (1, 4, 16, 64)
@@ -35,11 +36,11 @@ def _draw(axes: Axes, record: Record, measure: str) -> None:
     """Draw what units selected, as many random ones, and all of them tell of one hypothesis."""
     sparse, of_all = record["sparse"], number(record, measure)
     if of_all is not None:
-        axes.axhline(of_all, color=COLOURS["behind"], linewidth=2.5, label="all units")
-    for key, colour, marker in (("random", "beside", "."), ("selected", "main", "o")):
+        axes.axhline(of_all, color=LIGHT["behind"], linewidth=2.5, label="all units")
+    for key, colour, marker in (("random", "muted", "."), ("selected", "plain", "o")):
         # A line has a gap where a probe has no score.
         values = [math.nan if value is None else value for value in sparse[key]]
-        axes.plot(sparse["units"], values, marker, ls="-", color=COLOURS[colour], ms=3, lw=0.9, label=f"{key} ones")
+        axes.plot(sparse["units"], values, marker, ls="-", color=LIGHT[colour], ms=3, lw=0.9, label=f"{key} ones")
     axes.set_xscale("log", base=2)
     axes.set(xlim=(0.8, 80), xticks=TICKS, xticklabels=map(str, TICKS))
     axes.minorticks_off()

@@ -20,7 +20,6 @@ from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D, Transform
 
 from gatescope.analysis.coloured_text import (
-    LIGHT,
     SIGNS,
     UNDEFINED,
     Colouring,
@@ -30,6 +29,7 @@ from gatescope.analysis.coloured_text import (
     tint,
     visible,
 )
+from gatescope.analysis.palette import LIGHT
 from gatescope.analysis.results import Excerpt
 
 MONOSPACE = str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSansMono.ttf")
@@ -38,7 +38,6 @@ FONT_SIZE, CELL_WIDTH, CELL_HEIGHT = 6.4, 6.4 * 0.602, 8.2
 LEAST_COLUMNS, MOST_COLUMNS, MOST_LINES, TAB = 44, 60, 60, 4
 UNDERLINE = 1.0
 UNDEFINED_KEY = "undefined"
-MUTED, FAINT, HATCH, RULE = "#5c626c", "#9aa0a8", "#c9cdd3", "#d5d8dc"
 
 Cell = tuple[int, int, int, str]
 Fills = dict[str, list[Outline]]
@@ -74,7 +73,7 @@ def text_figure(excerpt: Excerpt) -> Figure:
     _draw_fills(axes, fills)
     _draw_glyphs(axes, Affine2D().scale(1 / 72) + figure.dpi_scale_trans, cells, lefts, height - top)
     if not complete:
-        axes.text(margin, margin, f"The first {MOST_LINES} lines.", fontsize=7, color=MUTED, va="center")
+        axes.text(margin, margin, f"The first {MOST_LINES} lines.", fontsize=7, color=LIGHT["muted"], va="center")
     return figure
 
 
@@ -161,7 +160,7 @@ def _draw_fills(axes: Axes, fills: Fills) -> None:
         # Without antialiasing, so that neighbours leave no seam.
         shape = PathPatch(Outline.make_compound_path(*fills[key]), linewidth=0, antialiased=False)
         if key == UNDEFINED_KEY:
-            shape.set(facecolor=LIGHT["paper"], edgecolor=HATCH, hatch="//////")
+            shape.set(facecolor=LIGHT["paper"], edgecolor=LIGHT["behind"], hatch="//////")
         else:
             shape.set(facecolor=key)
         axes.add_artist(shape)
@@ -178,7 +177,10 @@ def _draw_glyphs(axes: Axes, points: Transform, cells: Sequence[Cell], lefts: Se
         shapes = PathCollection([_outline(glyph)], offsets=offsets, offset_transform=axes.transData)
         # Unsnapped: snapping to pixels thickens stems unevenly at this size.
         shapes.set(
-            facecolor=FAINT if glyph in SIGNS.values() else LIGHT["ink"], linewidth=0, transform=points, snap=False
+            facecolor=LIGHT["faint"] if glyph in SIGNS.values() else LIGHT["ink"],
+            linewidth=0,
+            transform=points,
+            snap=False,
         )
         axes.add_collection(shapes, autolim=False)
 
@@ -198,7 +200,9 @@ def _panel_head(axes: Axes, fills: Fills, colouring: Colouring, left: float, y: 
     for i, step in enumerate(steps):
         corner = x + i * swatch
         _fill(fills, tint(step, colouring.signed, LIGHT), corner, y - half, corner + swatch, y + half)
-    axes.add_artist(Rectangle((x, y - half), right - x, 2 * half, fill=False, edgecolor=FAINT, linewidth=0.4, zorder=2))
+    axes.add_artist(
+        Rectangle((x, y - half), right - x, 2 * half, fill=False, edgecolor=LIGHT["faint"], linewidth=0.4, zorder=2)
+    )
     x -= 12 + 3.8 * len(colouring.low)
     keys = (("undefined", UNDEFINED_KEY, UNDEFINED in colouring.step), ("wrong", LIGHT["ink"], colouring.wrong.any()))
     for name, key, present in keys:
@@ -208,4 +212,4 @@ def _panel_head(axes: Axes, fills: Fills, colouring: Colouring, left: float, y: 
             _fill(fills, key, x - 8, y - half, x, y + half if key == UNDEFINED_KEY else y - half + UNDERLINE)
             x -= 16
     axes.text(left, y, drawable(colouring.title, int((x - left) / 4.3)), fontsize=7.5, va="center")
-    axes.plot([left, left + width], [y - 9, y - 9], color=RULE, linewidth=0.6)
+    axes.plot([left, left + width], [y - 9, y - 9], color=LIGHT["rule"], linewidth=0.6)

@@ -10,7 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gatescope.analysis.coloured_text import LIGHT, SIGNS, activation_colouring, printable, runs, tint, visible
+from gatescope.analysis.coloured_text import SIGNS, activation_colouring, printable, runs, tint, visible
+from gatescope.analysis.palette import LIGHT
 from gatescope.analysis.results import score
 from gatescope.analysis.unit_view import Place, Told, UnitView
 from gatescope.engine.counted import counted

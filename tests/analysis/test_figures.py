@@ -12,8 +12,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
-from gatescope.analysis.coloured_text import LIGHT
 from gatescope.analysis.figures import PLAIN, _file_stem, paper_style, scores_figure, write_figures
+from gatescope.analysis.palette import LIGHT
 from gatescope.analysis.read_results import read_results
 from gatescope.analysis.results import headline, leading, ordered
 

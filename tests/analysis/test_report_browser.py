@@ -13,7 +13,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from gatescope.analysis import report
-from gatescope.analysis.coloured_text import DARK, LIGHT, printable, tint
+from gatescope.analysis.coloured_text import printable, tint
+from gatescope.analysis.palette import DARK, LIGHT
 from gatescope.analysis.report import write_report
 
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))

@@ -5,8 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from gatescope.analysis.coloured_text import DARK, LIGHT, STEPS, tint
-from gatescope.analysis.report_style import DARK_PAGE, LIGHT_PAGE, STYLE
+from gatescope.analysis.coloured_text import STEPS, tint
+from gatescope.analysis.palette import DARK, LIGHT
+from gatescope.analysis.report_style import STYLE
 
 
 def luminance(colour):
@@ -21,8 +22,8 @@ def contrast(one, other):
     return (brighter + 0.05) / (darker + 0.05)
 
 
-@pytest.mark.parametrize("theme, page", [(LIGHT, LIGHT_PAGE), (DARK, DARK_PAGE)], ids=["light", "dark"])
-def test_text_is_readable_on_every_tint(theme, page):
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_text_is_readable_on_every_tint(theme):
     steps = [(step, False) for step in range(STEPS + 1)] + [(step, True) for step in range(-STEPS, STEPS + 1)]
     assert tint(0, False, theme) == tint(0, True, theme) == theme["paper"]
     assert tint(STEPS, False, theme) == theme["high"]
@@ -31,8 +32,8 @@ def test_text_is_readable_on_every_tint(theme, page):
     for step, signed in steps:
         assert contrast(theme["ink"], tint(step, signed, theme)) >= 4.5
     for name in ("muted", "plain", "balanced"):
-        assert contrast(page[name], theme["paper"]) >= 4.5
-    assert contrast(page["faint"], theme["paper"]) >= 3
+        assert contrast(theme[name], theme["paper"]) >= 4.5
+    assert contrast(theme["faint"], theme["paper"]) >= 3
 
 
 # Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB.

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from gatescope.analysis.coloured_text import LIGHT, tint
+from gatescope.analysis.coloured_text import tint
+from gatescope.analysis.palette import LIGHT
 from gatescope.analysis.results import Excerpt
 from gatescope.analysis.text_figure import CELL_HEIGHT, CELL_WIDTH, _cells, drawable, text_figure
 
