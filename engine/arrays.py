@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import numpy as np
@@ -132,35 +131,33 @@ def computing_dtype(X: Any) -> type:
     return np.float32 if np.dtype(X.dtype) in (np.float16, np.float32) else np.float64
 
 
-def convert(values: Any, out: np.ndarray) -> None:
-    """Copy rows [b, H] into an array of another precision, on the calling thread.
+def convert(values: Any, out: np.ndarray, shift: np.ndarray | None = None) -> None:
+    """Copy rows into an array of another precision, on the calling thread.
 
-    torch's conversion of 16-bit numbers is vectorised; NumPy's takes ten times as long (`python -m
-    timeit`, 2^20 values, one core of an AMD EPYC, NumPy 2.4).
+    Args:
+        values: [b, H], an array or a torch tensor in the computer's memory.
+        out: [b, H].
+        shift: [H] of the dtype of `out`, subtracted from each row; None subtracts nothing.
     """
-    is_tensor = isinstance(values, torch.Tensor)
-    strides = () if is_tensor else values.strides
-    if not is_tensor and (
-        values.dtype != np.float16 or any(stride <= 0 or stride % values.itemsize for stride in strides)
-    ):
+    if isinstance(values, torch.Tensor) and values.dtype == torch.float16:
+        values = values.numpy()
+    if isinstance(values, np.ndarray) and values.dtype == np.float16 and out.dtype == np.float32:
+        # Here because Numba takes half a second to import, which only passes on the CPU need.
+        from gatescope.engine.half_host import widen, widens
+
+        if widens(values, out):
+            widen(values, out, shift)
+            return
+    if isinstance(values, torch.Tensor):
+        step, target = max(1, CONVERSION_VALUES // out.shape[1]), torch.from_numpy(out)
+        for part, values_part in zip(target.split(step), values.split(step), strict=True):
+            part.copy_(values_part)
+    else:
         out[...] = values
-        return
-    source = values if is_tensor else torch.from_numpy(_writable(values))
-    target = torch.from_numpy(out)
-    step = max(1, CONVERSION_VALUES // out.shape[1])
-    for part, values_part in zip(target.split(step), source.split(step), strict=True):
-        part.copy_(values_part)
+    if shift is not None:
+        out -= shift
 
 
 def as_tensor(array: Any) -> torch.Tensor:
     """Return the torch tensor that shares the memory of a CuPy array; a tensor is returned as it is."""
     return array if isinstance(array, torch.Tensor) else torch.from_dlpack(array)
-
-
-def _writable(values: np.ndarray) -> np.ndarray:
-    """Return a view that torch takes without a warning; a read-only map is never written to through it."""
-    if values.flags.writeable or not values.size:
-        return values
-    size = sum((length - 1) * stride for length, stride in zip(values.shape, values.strides, strict=True))
-    memory = (ctypes.c_char * (size + values.itemsize)).from_address(values.ctypes.data)
-    return np.ndarray(values.shape, values.dtype, memory, 0, values.strides)

@@ -185,9 +185,7 @@ class RowBlocks:
                 piece -= shift
             return piece
         out = self.xp.empty(tuple(piece.shape), self.dtype)
-        self._convert(piece, out)
-        if shift is not None:
-            out -= shift
+        self._convert(piece, out, shift)
         return out
 
     def _copies(self, piece: Any, shift: Any) -> bool:
@@ -198,18 +196,19 @@ class RowBlocks:
         if scratch is None:
             return values
         block = scratch[: len(values)]
-        self._convert(values, block)
-        if shift is not None:
-            block -= shift
+        self._convert(values, block, shift)
         return block
 
-    def _convert(self, values: Any, out: Any) -> None:
+    def _convert(self, values: Any, out: Any, shift: Any) -> None:
         if self.xp is np:
-            convert(values, out)
-        elif isinstance(values, torch.Tensor):
+            convert(values, out, shift)
+            return
+        if isinstance(values, torch.Tensor):
             as_tensor(out).copy_(values)
         else:
             out[...] = values
+        if shift is not None:
+            out -= shift
 
 
 def _added(totals: list[Any], values: Iterable[Any]) -> list[Any]:

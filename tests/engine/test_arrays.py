@@ -15,14 +15,28 @@ def test_conversion_of_every_16_bit_number(width):
     codes = np.arange(2**16, dtype=np.uint16)
     values = codes.view(np.float16)
     values = np.resize(values[np.isfinite(values)], (63488 // width + 2, width))
-    for source in (values, values[::2], values[:, ::2], values[::-1]):
-        out = np.full(source.shape, np.nan, np.float32)
-        convert(source, out)
-        np.testing.assert_array_equal(out, source.astype(np.float32))
+    shift = np.random.default_rng(0).normal(size=width).astype(np.float32)
+    mapped = np.frombuffer(values.tobytes(), np.float16).reshape(values.shape)
+    for source in (values, values[::2], values[:, ::2], values[::-1], values[:, 1:], mapped, values[:0]):
+        within = shift[: source.shape[1]]
+        for given in (source, torch.from_numpy(source.copy())):
+            out = np.full(source.shape, np.nan, np.float32)
+            convert(given, out)
+            np.testing.assert_array_equal(out, source.astype(np.float32))
+            convert(given, out, within)
+            np.testing.assert_array_equal(out, source.astype(np.float32) - within)
     source = torch.from_numpy(values.astype(np.float32)).to(torch.bfloat16)
     out = np.empty(values.shape, np.float64)
-    convert(source, out)
-    np.testing.assert_array_equal(out, source.to(torch.float64).numpy())
+    convert(source, out, np.ones(width))
+    np.testing.assert_array_equal(out, source.to(torch.float64).numpy() - 1)
+
+
+def test_infinities_and_nan_are_converted():
+    out = np.empty((2, 3), np.float32)
+    values = np.array([[np.inf, -np.inf, np.nan], [0, -0.0, 6e-8]], np.float16)
+    convert(values, out)
+    np.testing.assert_array_equal(out, values.astype(np.float32))
+    assert np.signbit(out[1, 1])
 
 
 def test_precision_of_the_computation():
