@@ -1,5 +1,7 @@
 """A barrier whose programs come late, for the tests that look for what depends on their being in time."""
 
+import importlib
+
 import triton
 import triton.language as tl
 
@@ -30,3 +32,13 @@ def delayed_wait(counter_ptr, arrivals):
         is_pure=False,
         pack=1,
     )
+
+
+def delay(monkeypatch, cell):
+    """Let the programs of a layer's kernels come late to every barrier."""
+    kernels, launch = (importlib.import_module(f"gatescope.kernels.{cell}_{part}") for part in ("kernels", "launch"))
+    monkeypatch.setattr(kernels, "wait", delayed_wait)
+    for name in ("forward_kernel", "backward_kernel"):
+        # Made anew, since those that have been compiled keep the barrier that they had.
+        delayed = triton.jit(getattr(kernels, name).fn, do_not_specialize=kernels.RUNTIME)
+        monkeypatch.setattr(launch, name, delayed)

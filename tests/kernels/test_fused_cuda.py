@@ -208,14 +208,11 @@ def test_gradients_of_what_is_not_finite_terminate(cell):
 
 def test_ten_thousand_launches_with_random_delays_are_bit_identical(cell, monkeypatch):
     """5,000 forward and 5,000 backward; the GRU of Cho has two barriers a step in both."""
-    from delayed_wait import delayed_wait
+    from delayed_wait import delay
 
     tensors = on_gpu(cell.layer(128, 4, 64, 512, dtype=torch.float16))
     expected = [value.detach().clone() for value in both_directions(cell, tensors)]
-    module, target = kernels_of(cell), importlib.import_module(f"gatescope.kernels.{cell.name}_fused")
-    monkeypatch.setattr(module, "wait", delayed_wait)
-    for name in ("forward_kernel", "backward_kernel"):
-        monkeypatch.setattr(target, name, triton.jit(getattr(module, name).fn, do_not_specialize=module.RUNTIME))
+    delay(monkeypatch, cell.name)
     wrong = torch.zeros((), dtype=torch.int64, device="cuda")
     for _ in range(5_000):
         for value, other in zip(both_directions(cell, tensors), expected, strict=True):

@@ -9,6 +9,8 @@ import torch
 
 pytest.importorskip("triton")
 
+import delayed_wait
+
 from gatescope.kernels import fused, grid
 from gatescope.kernels.grid import COUNTER_STRIDE
 from gatescope.kernels.plan import Plan
@@ -111,3 +113,16 @@ def test_programs_wait_for_what_the_barrier_model_waits_for(cell, layout, monkey
         exchanges = 2 if cell.options.get("reset_after") is False else 1
         # A step in which nothing is exchanged but at its end has no arrival after the last.
         assert arrived == waits == exchanges * (T - 1) - 1
+
+
+def test_delays_of_the_tests_on_a_gpu_are_in_what_is_launched(cell, monkeypatch):
+    kernels, seen = importlib.import_module(f"gatescope.kernels.{cell.name}_kernels"), []
+    monkeypatch.setattr(delayed_wait, "delayed_wait", lambda counter, arrivals: seen.append(number(arrivals)))
+    delayed_wait.delay(monkeypatch, cell.name)
+    for walk, usual in zip(walks(cell, SPLIT, monkeypatch), ("forward_kernel", "backward_kernel"), strict=True):
+        # A compiled kernel would be the usual one still.
+        assert walk._launch.kernel is not getattr(kernels, usual)
+        counters = torch.zeros(GROUPS * COUNTER_STRIDE.value, dtype=torch.int32)
+        walk._launch(counter_ptr=counters, t0=1, t1=T, row0=0)
+        assert seen
+        seen.clear()
