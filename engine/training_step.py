@@ -120,10 +120,12 @@ class TrainingStep:
         if self._graph is not None:
             self._graph.replay()
         elif self._taken < WARM_UP or self._together:
-            self._side.wait_stream(torch.cuda.current_stream())
+            # Not the current GPU's, which may be another.
+            main = torch.cuda.current_stream(self._device)
+            self._side.wait_stream(main)
             with torch.cuda.stream(self._side), nullcontext() if self._together else as_recorded():
                 self._resident_step()
-            torch.cuda.current_stream().wait_stream(self._side)
+            main.wait_stream(self._side)
         else:
             self.optimizer.zero_grad(set_to_none=True)
             self._graph = torch.cuda.CUDAGraph()

@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -137,6 +139,22 @@ def test_the_state_begins_anew_with_the_text(width, windows):
     fresh.take(0, 0.0)
     for mine, expected in zip(taker.state, fresh.state, strict=True):
         assert torch.equal(mine, expected)
+
+
+def test_steps_on_another_gpu_than_the_current_one_wait_for_its_own_stream(monkeypatch):
+    """Its learning rate and window are filled there; here a step is on the CPU, and streams say whom they wait for."""
+    taker, waits = taker_of("cpu"), []
+
+    def stream(name):
+        return SimpleNamespace(name=name, wait_stream=lambda other: waits.append((name, other.name)))
+
+    taker._device, taker._side = torch.device("cuda", 1), stream("side")
+    taker._first, taker.optimizer.param_groups[0]["lr"] = torch.zeros(()), torch.zeros(())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device="cuda:0": stream(str(device)))
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    monkeypatch.setattr(taker, "_resident_step", lambda: waits.append("step"))
+    taker.take(3, 0.01)
+    assert waits == [("side", "cuda:1"), "step", ("cuda:1", "side")]
 
 
 @pytest.mark.cuda
