@@ -59,7 +59,8 @@ def enter(stack: Layers, input: Tensor | PackedSequence, hx: Tensor | States | N
     if isinstance(input, PackedSequence):
         x, packed = input.data, input
         _check_input(stack, x, 2, weights[0][0])
-        n_steps, n_rows = len(packed.batch_sizes), int(packed.batch_sizes[0])
+        # A traced program asks for a shape again; what int() says would stay.
+        n_steps, n_rows = len(packed.batch_sizes), x[: packed.batch_sizes[0]].shape[0]
     else:
         check_tensor(stack.cell, "input", input)
         if input.dim() not in (2, 3):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 
 class Reversal:
@@ -71,9 +71,12 @@ def stacked(layers: list[Tensor], lengths: Tensor | None) -> Tensor:
 
 def pack(steps: Tensor, like: PackedSequence) -> Tensor:
     """The steps [T, B, ...] that are no padding, in the order of the data of a PackedSequence."""
+    # Lengths stay tensors, so that a traced program takes sequences of other lengths.
+    lengths = (like.batch_sizes.unsqueeze(1) > torch.arange(steps.shape[1], device="cpu")).sum(0)
+    places = torch.arange(steps.shape[0] * steps.shape[1], device=steps.device).view(steps.shape[:2])
     if like.sorted_indices is not None:
-        steps = steps.index_select(1, like.sorted_indices)
-    return torch.cat([rows[:n] for rows, n in zip(steps.unbind(0), like.batch_sizes.tolist(), strict=True)])
+        places = places.index_select(1, like.sorted_indices)
+    return steps.flatten(0, 1).index_select(0, pack_padded_sequence(places, lengths).data)
 
 
 def _padding(n_steps: int, lengths: Tensor) -> Tensor:

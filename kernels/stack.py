@@ -233,10 +233,10 @@ class RecurrentStack(nn.Module):
         if batch.packed is not None:
             y, lengths = pad_packed_sequence(batch.packed)
             lengths = lengths.to(y.device)
-            reset = cleared_padding(len(y), reset, lengths)
+            reset = cleared_padding(y.shape[0], reset, lengths)
         turns: tuple[Reversal | None, ...] = (None,)
         if self.bidirectional:
-            turns = (None, Reversal(len(y), batch.reset, lengths))
+            turns = (None, Reversal(y.shape[0], batch.reset, lengths))
         if self._runs_as_wavefront(batch):
             return self._run_wavefront(y, batch, reset, lengths, capture)
         captured: dict[str, list[Tensor]] = {name: [] for name in capture}

@@ -9,6 +9,7 @@ import torch
 from stacks import B, H, I, T
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, jacfwd, jvp, stack_module_state, vmap
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from gatescope.kernels.cells import GRUCell
 from gatescope.kernels.dropout import dropout
@@ -188,6 +189,26 @@ def test_traced_modules_give_the_same_and_can_be_trained(cell):
         traced = torch.jit.trace(module, (x,))
     expected = torch.autograd.grad(module(x)[0].sum(), module.weight_hh_l0)
     torch.testing.assert_close(torch.autograd.grad(traced(x)[0].sum(), module.weight_hh_l0), expected)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("capture", [(), ("h",)], ids=["plain", "captured"])
+def test_traced_modules_take_sequences_of_other_lengths(cell, capture):
+    class Padded(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = pair(cell, num_layers=2, bidirectional=True)[0]
+
+        def forward(self, x, lengths):
+            y, state, *more = self.layers(pack_padded_sequence(x, lengths, enforce_sorted=False), capture=capture)
+            return pad_packed_sequence(y)[0], state, *(more[0].values() if capture else ())
+
+    module = Padded()
+    traced = torch.jit.trace(module, (drawn(T, B, I), torch.tensor([T, 4, 7])), check_trace=False)
+    # As many in all, in other sequences; other rows and steps.
+    for lengths in ([T, 5, 6], [2, T, T], [3, 9, 1, 2, 9], [1]):
+        given = drawn(max(lengths), len(lengths), I), torch.tensor(lengths)
+        torch.testing.assert_close(traced(*given), module(*given))
 
 
 @pytest.mark.parametrize("strict", [False, True])
