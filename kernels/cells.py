@@ -73,7 +73,7 @@ class RecurrentCell(nn.Module):
             raise ShapeError(f"{name}: input.size(-1): expected input_size {self.input_size}, got {x.shape[1]}")
         check_kind(name, "input", x, self.weight_ih, "the weights")
         if states is None:
-            return x, *(x.new_zeros(len(x), self.hidden_size) for _ in range(n_states))
+            return x, *(x.new_zeros(x.shape[0], self.hidden_size) for _ in range(n_states))
         expected = (*input.shape[:-1], self.hidden_size)
         if not isinstance(states, tuple | list) or len(states) != n_states:
             raise ShapeError(f"{name}: hidden: expected {n_states} tensors in a tuple, got {told(states)}")

@@ -83,6 +83,17 @@ def test_no_rows(name, given):
     assert x.grad.shape == (0, I) and not module.weight_hh.grad.any()
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", [*PAIRS, "gru-before"])
+def test_traced_and_exported_cells_take_other_batches(name):
+    """Zero states are made in the program, for the rows that it is given."""
+    cell, _, options = PAIRS.get(name, (GRUCell, None, {"reset_after": False}))
+    module, x, other = cell(I, H, **options), torch.randn(B, I), torch.randn(B + 1, I)
+    exported = torch.export.export(module, (x,), dynamic_shapes=({0: torch.export.Dim("rows", min=2)},), strict=False)
+    for program in (torch.jit.trace(module, (x,)), exported.module()):
+        torch.testing.assert_close(program(other), module(other))
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("name", [*PAIRS, "gru-before"])
