@@ -48,9 +48,10 @@ def record_states(
 ) -> Recording:
     """Record the outputs of modules while the block runs; the hooks are gone behind it, whatever happens in it.
 
-    An output is a tensor, the first element of a tuple or list (as of torch.nn.LSTM), or a `PackedSequence`. Its rows
-    are the states after each token, so a dump's alignment is "post". Of a bidirectional module the second half of the
-    units are states of the way back, which have read what follows and not what came before.
+    An output is a tensor, nested or not, the first element of a tuple or list (as of torch.nn.LSTM), or a
+    `PackedSequence`. Its rows are the states after each token, so a dump's alignment is "post". Of a bidirectional
+    module the second half of the units are states of the way back, which have read what follows and not what came
+    before.
 
     Args:
         model: any module.
@@ -147,8 +148,8 @@ class Recording:
         Args:
             tokens: integers [B, T] or [T, B], as the layout says, [T] for one sequence, or a `PackedSequence`. Where
                 the modules were called once for every step, T is the number of calls.
-            lengths: integers [B], rows of each sequence that are no padding; default: T, or those of a
-                `PackedSequence`. What stands behind them may be any token.
+            lengths: integers [B], rows of each sequence before its padding, which may be any tokens; default: T, or
+                those of a `PackedSequence` or a nested tensor.
             continues: the sequences go on where those of the add before ended: as many, in the same order. The dump
                 holds each as a whole. One that has ended has the length 0.
 

@@ -24,8 +24,8 @@ class Call:
     """What a module put out in one call.
 
     Args:
-        values: as they came, rounded, on the CPU; padded if they were packed.
-        lengths: int64 [B] of a `PackedSequence`.
+        values: as they came, rounded, on the CPU; padded if they were packed or nested; of a cell's step with its time.
+        lengths: int64 [B] of a `PackedSequence` or a nested tensor.
     """
 
     values: Tensor
@@ -66,6 +66,14 @@ class ModuleOutputs:
             first, lengths = (output[0] if several and output else output), None
             if isinstance(first, PackedSequence):
                 first, lengths = pad_packed_sequence(first, batch_first=self._layout == "BTH")
+            elif isinstance(first, Tensor) and first.is_nested and first.dim() == 3:
+                # Within torch.nn.TransformerEncoder, where it leaves padding out; always batch first.
+                lengths = torch.tensor([len(sequence) for sequence in first.unbind()])
+                padded = torch.nested.to_padded_tensor(first, 0)
+                first = padded if self._layout == "BTH" else padded.transpose(0, 1)
+            elif isinstance(first, Tensor) and first.dim() == 2 and isinstance(module, nn.RNNCellBase):
+                # Of [B, H] no more than one step: never the steps of one sequence.
+                first = first.unsqueeze(1 if self._layout == "BTH" else 0)
             if not isinstance(first, Tensor) or first.dim() not in (2, 3) or not first.is_floating_point():
                 raise InputError(f"{array}: its module puts out {_described(first)}")
             # Rounded at once, so that a loop of many steps holds no more than the dump does.
@@ -76,7 +84,7 @@ class ModuleOutputs:
 
 
 def layout_of(modules: Chosen, layout: str | None) -> str:
-    """Return the layout of outputs: that of the modules' own `batch_first`, where they have one.
+    """Return the layout of outputs: what the modules' own `batch_first` says, where they have one.
 
     Args:
         modules: those of each array; of the output of a function nothing is known.
@@ -85,11 +93,8 @@ def layout_of(modules: Chosen, layout: str | None) -> str:
     Raises:
         InputError: modules that differ, or are otherwise than what is asked for.
     """
-    said = {
-        array: "BTH" if module.batch_first else "TBH"
-        for array, (module, select) in modules.items()
-        if select is None and isinstance(getattr(module, "batch_first", None), bool)
-    }
+    found = {array: _batch_first(module) for array, (module, select) in modules.items() if select is None}
+    said = {array: "BTH" if is_first else "TBH" for array, is_first in found.items() if is_first is not None}
     first = next(iter(said), "")
     expected = layout or said.get(first, "BTH")
     for array, own in said.items():
@@ -102,6 +107,14 @@ def layout_of(modules: Chosen, layout: str | None) -> str:
     return expected
 
 
+def _batch_first(module: nn.Module) -> bool | None:
+    """Return what a module says of its layout, or the attention in a part of torch.nn.Transformer; None: nothing."""
+    parts = nn.TransformerEncoder | nn.TransformerEncoderLayer | nn.TransformerDecoder | nn.TransformerDecoderLayer
+    within = module.modules() if isinstance(module, parts) else (module,)
+    said = (getattr(each, "batch_first", None) for each in within)
+    return next((each for each in said if isinstance(each, bool)), None)
+
+
 def joined(array: str, calls: list[Call], shape: tuple[int, ...], layout: str) -> tuple[Tensor, np.ndarray | None]:
     """Return what a module put out in all its calls.
 
@@ -112,7 +125,7 @@ def joined(array: str, calls: list[Call], shape: tuple[int, ...], layout: str) -
         layout: of outputs of three dimensions.
 
     Returns:
-        [B, T, H], and the lengths of what was packed, which has no rows behind the longest.
+        [B, T, H], and the lengths of what was packed or nested, which has no rows behind the longest.
 
     Raises:
         InputError: there is no call, calls do not fit together, or they do not fit the tokens.
@@ -125,7 +138,7 @@ def joined(array: str, calls: list[Call], shape: tuple[int, ...], layout: str) -
         )
     if len(calls) > 1 and any(call.lengths is not None for call in calls):
         raise InputError(
-            f"{array}: its module put out {len(calls)} packed sequences: call add after every forward pass"
+            f"{array}: its module put out {len(calls)} packed or nested batches: call add after every forward pass"
         )
     lengths, outputs = calls[0].lengths, [call.values for call in calls]
     if outputs[0].dim() == 2 and shape[0] == 1 and len(outputs) == 1 and len(outputs[0]) == shape[1]:

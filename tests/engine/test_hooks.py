@@ -105,6 +105,28 @@ def test_packed_batches_are_padded_with_anything(tmp_path, tokens):
     np.testing.assert_allclose(rows[1], rows[0], atol=2e-3)
 
 
+@pytest.mark.parametrize("layout", ["BTH", "TBH"])
+def test_layers_of_an_encoder_that_leaves_padding_out(tmp_path, tokens, layout):
+    torch.manual_seed(0)
+    lengths, embedding = torch.tensor([2, 11, 5]), nn.Embedding(V, H)
+    layer = nn.TransformerEncoderLayer(H, 2, 8, batch_first=True)
+    encoder, padding = nn.TransformerEncoder(layer, 2).eval(), torch.arange(T) >= lengths[:, None]
+    # Of a function the layout is not known, and a nested tensor is batch first in any.
+    modules = {f"layer{number}/h": (each, lambda output: output) for number, each in enumerate(encoder.layers)}
+    nested = []
+    encoder.layers[0].register_forward_hook(lambda module, x, output: nested.append(output.is_nested))
+    with record_states(encoder, modules, tmp_path / "s", vocabulary=VOCABULARY, layout=layout) as recording:
+        with torch.no_grad():
+            encoder(embedding(tokens[0]), src_key_padding_mask=padding)
+        recording.add(tokens[0] if layout == "BTH" else tokens[0].T)
+    dump = StateDump.open(tmp_path / "s")
+    assert nested == [True] and np.diff(dump.sequence_starts).tolist() == lengths.tolist()
+    with torch.no_grad():
+        alone = [encoder.layers[0](embedding(tokens[0, b : b + 1, :length]))[0] for b, length in enumerate(lengths)]
+    np.testing.assert_allclose(np.asarray(dump.array("layer0/h")), torch.cat(alone).half().numpy(), atol=2e-3)
+    assert dump.tokens.tolist() == torch.cat([tokens[0, b, :length] for b, length in enumerate(lengths)]).tolist()
+
+
 def test_under_autocast(tmp_path, tokens):
     model = nn.Sequential(nn.Embedding(V, I), nn.Linear(I, H))
     with (
@@ -149,6 +171,28 @@ def test_step_by_step(tmp_path, tokens):
         recording.add(tokens[0])
     rows = torch.stack(expected, dim=1).reshape(-1, H)
     assert np.array_equal(np.asarray(StateDump.open(tmp_path / "s").array("layer0/h")), rows.half().numpy())
+
+
+@pytest.mark.parametrize("layout", ["BTH", "TBH"])
+def test_a_step_of_a_cell_is_no_sequence(tmp_path, tokens, layout):
+    cell, state = nn.LSTMCell(V, H), None
+    x = nn.functional.one_hot(tokens[0], V).float()
+    modules = {"layer0/h": cell, "layer0/c": (cell, lambda output: output[1])}
+    with record_states(cell, modules, tmp_path / "s", vocabulary=VOCABULARY, layout=layout) as recording:
+        cell(x[:, 0])
+        with pytest.raises(InputError, match="layer0/h: its module put out 3 sequences of 1 row, and the tokens are 1"):
+            recording.add(tokens[0, :, 0])
+        steps = []
+        for t in range(T):
+            state = cell(x[:, t], state)
+            steps.append(state)
+            column = tokens[0, :, t : t + 1]
+            recording.add(column if layout == "BTH" else column.T, continues=t > 0)
+    dump = StateDump.open(tmp_path / "s")
+    assert dump.sequence_starts.tolist() == [0, T, 2 * T, 3 * T]
+    for name, of_steps in zip(modules, zip(*steps, strict=True), strict=True):
+        expected = torch.stack(of_steps, dim=1).detach().half().reshape(-1, H)
+        assert np.array_equal(np.asarray(dump.array(name)), expected.numpy())
 
 
 def test_another_part_of_an_output(tmp_path):

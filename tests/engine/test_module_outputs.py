@@ -16,6 +16,11 @@ from gatescope.kernels.lstm import LSTM
 FIRST, LAST = nn.GRU(2, 3, batch_first=True), nn.GRU(2, 3)
 
 
+def transformer(kind, **options):
+    layer = getattr(nn, f"Transformer{kind}Layer")(4, 2, 8, **options)
+    return layer, getattr(nn, f"Transformer{kind}")(layer, 1)
+
+
 def turned(output):
     return output[0].transpose(0, 1)
 
@@ -32,6 +37,13 @@ def turned(output):
         ([(LAST, turned)], "BTH", "BTH"),
         ([(LAST, turned), (FIRST, None)], None, "BTH"),
         ([(LAST, None)], "TBH", "TBH"),
+        *(([(module, None)], None, "TBH") for kind in ("Encoder", "Decoder") for module in transformer(kind)),
+        *(
+            ([(module, None), (FIRST, None)], None, "BTH")
+            for kind in ("Encoder", "Decoder")
+            for module in transformer(kind, batch_first=True)
+        ),
+        ([(nn.Sequential(LAST), None)], None, "BTH"),
     ],
 )
 def test_the_layout_is_that_of_the_modules(modules, layout, expected):
@@ -90,7 +102,7 @@ def test_several_packed_outputs_have_lengths_of_their_own():
     with outputs.collected():
         FIRST(packed)
         FIRST(packed)
-    with pytest.raises(InputError, match="layer0/h: its module put out 2 packed sequences: call add after every"):
+    with pytest.raises(InputError, match="layer0/h: its module put out 2 packed or nested batches: call add after"):
         joined("layer0/h", outputs.take()["layer0/h"], (2, 8), "BTH")
 
 
