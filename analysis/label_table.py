@@ -16,6 +16,7 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,8 @@ def _table_columns(path: Path, suffix: str) -> dict[str, np.ndarray]:
         table = pandas.DataFrame(_records(path))
     else:
         table = pandas.read_parquet(path)
+        # What pandas has as the names of rows is a column of the file.
+        table = table.reset_index([name for name in table.index.names if name in IDS])
     if not table.columns.is_unique:
         raise InputError(f"--labels {path}: two columns have one name")
     # Anything but numbers becomes objects, in which what is missing is None. One without a name is an index.
@@ -241,7 +244,7 @@ def _labels_of(path: Path, name: str, values: np.ndarray) -> Iterator[tuple[str,
             raise InputError(
                 f"--labels {path}: {name} holds a {type(several).__name__} in a row, expected a number or a word"
             )
-        if all(isinstance(value, bool | int | float | np.number | np.bool_) for value in present):
+        if all(isinstance(value, bool | int | float | Decimal | np.number | np.bool_) for value in present):
             numbers = np.zeros(len(values))
             numbers[defined] = present.astype(np.float64)
             yield from _numbers(path, name, numbers, defined)

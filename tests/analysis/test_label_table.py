@@ -1,5 +1,7 @@
 """Tests of labels that are given in a file, each written by NumPy or pandas."""
 
+from decimal import Decimal
+
 import numpy as np
 import pandas
 import pytest
@@ -94,6 +96,25 @@ def test_other_kinds_of_tables(tmp_path, name):
     assert table.boolean.values[:, 1].tolist() == [True, False, False, True]
     assert table.boolean.defined[:, 1].tolist() == [True, False, True, True]
     assert table.continuous.values.tolist() == [[0], [3], [2], [1]] and table.sequence_ids.tolist() == [7, 7, 3, 3]
+
+
+@pytest.mark.parametrize("index", ["sequence_id", ["sequence_id", "token"], ["depth", "sequence_id"]])
+def test_sequences_that_pandas_has_as_names_of_rows(tmp_path, index):
+    TABLE.set_index(index).to_parquet(tmp_path / "labels.parquet")
+    table = read_labels(tmp_path / "labels.parquet")
+    assert table.sequence_ids.tolist() == [7, 7, 3, 3]
+    assert "sequence_id" not in table.names and {"flag", "angle"} < set(table.names)
+
+
+def test_decimal_numbers_are_numbers(tmp_path):
+    columns = {"binary": ["0", "1", None, "0"], "depth": ["0.0", "3.5", None, "-1.0"]}
+    decimals = {name: [each and Decimal(each) for each in values] for name, values in columns.items()}
+    pandas.DataFrame(decimals).to_parquet(tmp_path / "labels.parquet")
+    table = read_labels(tmp_path / "labels.parquet")
+    assert [each.name for each in table.boolean.hypotheses] == ["binary"]
+    assert table.boolean.values[:, 0].tolist() == [False, True, False, False]
+    assert table.continuous.values[:, 0].tolist() == [0, 3.5, 0, -1]
+    assert table.continuous.defined[:, 0].tolist() == [True, True, False, True]
 
 
 def test_the_last_ending_says_what_a_file_is(tmp_path):
