@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from gatescope.engine.errors import InputError
+from gatescope.engine.file_arrays import Unreadable
 from gatescope.engine.other_sequences import steps_of_rows
 
 OCCURRENCE = re.compile(r" \(Occurrence \d+\)$")
@@ -45,13 +46,22 @@ def hdf5_arrays(path: Path) -> dict[str, Any]:
     def visit(name: str, item: Any) -> None:
         # A dataset without a shape is HDF5's null.
         if isinstance(item, h5py.Dataset) and item.shape is not None:
-            found[name] = item
+            found[name] = _readable(item)
 
     file.visititems(visit)
-    numbered = sorted((name for name in found if name.isdecimal() and found[name].ndim == 3), key=int)
+    numbered = sorted((name for name in found if name.isdecimal() and len(found[name].shape) == 3), key=int)
     if numbered and any(name in found for name in SENTENCES):
         return _sentences(found, numbered)
     return found
+
+
+def _readable(dataset: Any) -> Any:
+    """Return a dataset, or what stands for one of a type that NumPy lacks, such as a time."""
+    try:
+        np.dtype(dataset.dtype)
+    except (TypeError, ValueError) as error:
+        return Unreadable(error)
+    return dataset
 
 
 def _sentences(found: dict[str, Any], numbered: list[str]) -> dict[str, Any]:

@@ -58,3 +58,14 @@ def test_sentences_without_a_word_are_no_rows(tmp_path):
     assert open_states(tmp_path / "some.h5").sequence_starts.tolist() == [0, 3]
     with pytest.raises(InputError, match=r"none\.h5: layer0 is float32 \[0, 0\]: expected floats .*, not empty"):
         open_states(tmp_path / "none.h5")
+
+
+def test_a_type_that_numpy_lacks_is_no_matter_where_nobody_asks_for_it(tmp_path):
+    path = write_h5(tmp_path / "states.h5", h=ROWS)
+    with h5py.File(path, "a") as file:
+        for name in (b"0", b"written_at"):
+            h5py.h5d.create(file.id, name, h5py.h5t.UNIX_D32LE, h5py.h5s.create_simple((N,)))
+    source = open_states(path)
+    assert source.names == ["h"] and np.array_equal(np.asarray(source.array("h")), ROWS)
+    with pytest.raises(InputError, match=r"states.h5: written_at cannot be read: TypeError: No NumPy equivalent"):
+        open_states(path, ReadConfig(arrays=("written_at",)))
