@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ from gatescope.engine.other_sequences import Cube, steps_of_rows
 from gatescope.engine.state_source import BLOCK_ROWS
 
 BLOCK_BYTES = 2**25
+# How many times the rows of a block are read at most, padding included.
+MOST_PADDED = 2
+# Of a block: the number of a sequence, its steps, and their places.
+Part = tuple[int, slice, slice]
 
 
 class OtherArray(BlockedArray):
@@ -56,9 +61,30 @@ class OtherArray(BlockedArray):
     def _sequences(self, array: Any, start: int, stop: int, cube: Cube) -> np.ndarray:
         """Return rows of a three-dimensional array."""
         values = np.empty((stop - start, self.shape[1]), self.dtype)
-        for number, steps, places in steps_of_rows(self._starts, start, stop):
-            values[places] = array[number, steps] if cube.batch_first else array[steps, number]
+        for run in _runs(steps_of_rows(self._starts, start, stop), MOST_PADDED * self.block_rows):
+            first, low = run[0][0], min(steps.start for _, steps, _ in run)
+            sequences, of_all = slice(first, first + len(run)), slice(low, max(steps.stop for _, steps, _ in run))
+            read = np.asarray(array[sequences, of_all] if cube.batch_first else array[of_all, sequences])
+            for number, steps, places in run:
+                part = slice(steps.start - low, steps.stop - low)
+                values[places] = read[number - first, part] if cube.batch_first else read[part, number - first]
         return values
+
+
+def _runs(parts: Iterable[Part], most: int) -> Iterator[list[Part]]:
+    """Yield the sequences that are read at once, as many as are no more than `most` rows with their padding.
+
+    What is stored in pieces of many sequences, compressed, would be read and expanded anew for each of them.
+    """
+    run: list[Part] = []
+    longest = 0
+    for part in parts:
+        longest = max(longest, part[1].stop)
+        if run and longest * (len(run) + 1) > most:
+            yield run
+            run, longest = [], part[1].stop
+        run.append(part)
+    yield run
 
 
 def is_float(dtype: Any) -> bool:
