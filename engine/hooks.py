@@ -182,7 +182,10 @@ class Recording:
         self._last = numbers
 
     def discard(self) -> None:
-        """Drop what the modules put out since the last add: a pass that is not to be recorded, or one that failed."""
+        """Drop what the modules put out since the last add: a pass that is not to be recorded, or one that failed.
+
+        With checkpoints of activations a backward pass calls modules again: call it behind each.
+        """
         self._outputs.take()
 
     def _batch(

@@ -152,11 +152,14 @@ def joined(array: str, calls: list[Call], shape: tuple[int, ...], layout: str) -
         raise InputError(f"{array}: the calls of its module do not fit together: {error}") from None
     whole = whole if layout == "BTH" else whole.transpose(0, 1)
     n_sequences, n_rows = whole.shape[:2]
+    times, repeated = "", ""
+    if len(calls) > 1:
+        times, repeated = f" in {len(calls)} calls", ", discard() after a backward pass that repeats it (checkpoints)"
     if n_sequences != shape[0] or (n_rows != shape[1] and (lengths is None or n_rows > shape[1])):
         raise InputError(
             f"{array}: its module put out {counted(n_sequences, 'sequence')} of {counted(n_rows, 'row')}"
-            f"{f' in {len(calls)} calls' if len(calls) > 1 else ''}, and the tokens are {shape[0]} of {shape[1]}: call "
-            "add after every forward pass, or see layout"
+            f"{times}, and the tokens are {shape[0]} of {shape[1]}: call add after every forward pass{repeated}, or "
+            "see layout"
         )
     return whole, lengths
 

@@ -8,6 +8,7 @@ import torch
 from tagger import VOCABULARY, B, H, I, T, Tagger, V
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.utils.checkpoint import checkpoint
 
 from gatescope.engine.concat import concatenate
 from gatescope.engine.dump import StateDump
@@ -282,6 +283,30 @@ def test_a_pass_that_is_left_out(tmp_path, tokens):
 
 
 NAN = torch.tensor([[V - 1, 0]])
+
+
+@pytest.mark.parametrize("is_reentrant", [False, True])
+def test_a_backward_pass_that_calls_modules_again(tmp_path, tokens, is_reentrant):
+    embedding, linear = nn.Embedding(V, I), nn.Linear(I, H)
+    outputs = outputs_of(linear)
+
+    def loss_of(batch):
+        return checkpoint(lambda x: linear(x).tanh().tanh(), embedding(batch), use_reentrant=is_reentrant).sum()
+
+    with record_states(linear, {"layer0/h": linear}, tmp_path / "s", vocabulary=VOCABULARY) as recording:
+        loss = loss_of(tokens[0])
+        recording.add(tokens[0])
+        loss.backward()
+        loss = loss_of(tokens[1])
+        with pytest.raises(InputError, match=r"2 calls, .* pass, discard\(\) after a backward pass that repeats it"):
+            recording.add(tokens[1])
+        loss.backward()
+        recording.discard()
+        loss_of(tokens[2])
+        recording.add(tokens[2])
+    dump = StateDump.open(tmp_path / "s")
+    expected = torch.cat([outputs[number].reshape(-1, H) for number in (0, 4)])
+    assert np.array_equal(np.asarray(dump.array("layer0/h")), expected.half().numpy())
 
 
 @pytest.mark.parametrize(
