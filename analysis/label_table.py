@@ -172,7 +172,9 @@ def _table_columns(path: Path, suffix: str) -> dict[str, np.ndarray]:
     else:
         table = pandas.read_parquet(path)
         # What pandas has as the names of rows is a column of the file.
-        table = table.reset_index([name for name in table.index.names if name in IDS])
+        names = [name for name in table.index.names if name in IDS]
+        # Without a copy of thousands of columns where there are none.
+        table = table.reset_index(names) if names else table
     if not table.columns.is_unique:
         raise InputError(f"--labels {path}: two columns have one name")
     # Anything but numbers becomes objects, in which what is missing is None. One without a name is an index.
