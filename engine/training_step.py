@@ -87,9 +87,7 @@ class TrainingStep:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._taken = 0
         if on_gpu:
-            # torch counts with signed integers: the bits are the same, the mask takes the sign away.
-            signed = lanes.view(f"i{lanes.itemsize}")
-            self._resident = torch.from_numpy(np.ascontiguousarray(signed)).to(self._device)
+            self._resident = signed_ids(lanes).to(self._device)
             self._mask = 2 ** (8 * lanes.itemsize) - 1
             self._first = torch.zeros((), dtype=torch.int64, device=self._device)
             self._offsets = torch.arange(length + 1, device=self._device)
@@ -170,6 +168,14 @@ class TrainingStep:
         first = ~fine & (self.first_bad == NEVER)
         self.bad.copy_(torch.where(first, torch.stack((self.loss.float(), self.norm.float())), self.bad))
         self.first_bad.copy_(torch.where(first, self._number, self.first_bad))
+
+
+def signed_ids(lanes: np.ndarray) -> Tensor:
+    """Return a copy of ids as signed integers, with which torch counts: the same bits, a mask takes the sign away.
+
+    Of a text on the disk, which is read-only, torch would share the memory, and warn of it.
+    """
+    return torch.from_numpy(np.array(lanes.view(f"i{lanes.itemsize}"), order="C"))
 
 
 def cut_lanes(tokens: np.ndarray, n_lanes: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from killing import contents
+from safetensors.torch import load_file
 
 from gatescope.engine.corpus import survey_corpus
 from gatescope.engine.errors import InputError
@@ -57,6 +58,22 @@ def test_keeping_changes_nothing_else(text, tmp_path):
     assert {name: with_kept[name] for name in plain} == plain
     # As of a gatescope that could not keep any: what it began is gone on with.
     assert "keep" not in read_config(tmp_path / "0")["settings"]["train"]
+
+
+@pytest.mark.cuda
+def test_models_are_kept_before_a_graph_is_recorded_and_between_its_replays(text, tmp_path):
+    keep = (0, 2, 5, 20)
+    for name, config in (
+        ("plain", LEVEL),
+        ("kept", replace(LEVEL, keep=keep)),
+        *((str(step), replace(LEVEL, steps=step, evaluate_every=step)) for step in keep[1:]),
+    ):
+        train_model(survey_corpus(text), tmp_path / name, config, device="cuda")
+    pairs = [("plain/checkpoint", "kept/checkpoint"), ("plain/model", "kept/model")]
+    pairs += [(f"{step}/model", f"kept/steps/{step:06d}/model") for step in keep[1:]]
+    for pair in pairs:
+        expected, found = (load_file(tmp_path / f"{name}.safetensors") for name in pair)
+        torch.testing.assert_close(found, expected, msg=lambda text, pair=pair: f"{pair}: {text}")
 
 
 def test_the_best_weights_are_those_of_a_checkpoint(text, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.kept_models import kept_folder
 from gatescope.engine.model import CharacterModel
 from gatescope.engine.train import TrainConfig, train_model
-from gatescope.engine.training_step import NEVER, TrainingStep, cut_lanes
+from gatescope.engine.training_step import NEVER, TrainingStep, cut_lanes, signed_ids
 
 TEXT = "the quick brown fox jumps over the lazy dog; " * 400
 SMALL = TrainConfig(hidden=12, layers=2, dropout=0.3, batch=4, length=20, steps=12, evaluate_every=5, keep=(0, 7))
@@ -155,6 +156,24 @@ def test_steps_on_another_gpu_than_the_current_one_wait_for_its_own_stream(monke
     monkeypatch.setattr(taker, "_resident_step", lambda: waits.append("step"))
     taker.take(3, 0.01)
     assert waits == [("side", "cuda:1"), "step", ("cuda:1", "side")]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
+def test_ids_of_a_text_on_the_disk_are_copied_for_a_gpu_without_a_warning(tmp_path, dtype):
+    largest = np.iinfo(dtype).max
+    np.save(tmp_path / "tokens.npy", np.array([0, 1, largest - 1, largest, 5, 6], dtype))
+    lanes = cut_lanes(np.load(tmp_path / "tokens.npy", mmap_mode="r"), 2)
+    # Of what it warns of once torch may have warned before.
+    warned_always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            signed = signed_ids(lanes)
+    finally:
+        torch.set_warn_always(warned_always)
+    assert signed.itemsize == lanes.itemsize and not np.shares_memory(signed.numpy(), lanes)
+    assert (signed.long() & int(largest)).tolist() == lanes.tolist()
 
 
 @pytest.mark.cuda
