@@ -33,7 +33,8 @@ LARGEST_SCALE = 100
 # Rows whose products are summed in float32.
 SUMMED_ROWS = 2**12
 
-# Rounding to nearest, ties to even. float16 has subnormal numbers, which 1/2 aligns; 2^112 is the ratio of the biases.
+# Rounding to nearest, ties to even. float16 has subnormal numbers, which 1/2 aligns, in units of 2^-24, both ways. They
+# may never be subnormal in float32, which CuPy's compiler takes for 0.
 SOURCE = r"""
 __device__ inline unsigned short float16_bits(float value) {
     const unsigned int bits = __float_as_uint(value), sign = (bits >> 16) & 0x8000u, size = bits & 0x7fffffffu;
@@ -45,7 +46,8 @@ __device__ inline unsigned short float16_bits(float value) {
 __device__ inline float float16_value(unsigned short half) {
     const unsigned int size = half & 0x7fffu, sign = (half & 0x8000u) << 16;
     if (size >= 0x7c00u) return __uint_as_float(sign | 0x7f800000u | (size << 13));
-    return __uint_as_float(sign | (size << 13)) * 5.192296858534828e33f;
+    if (size >= 0x400u) return __uint_as_float(sign | (0x38000000u + (size << 13)));
+    return __uint_as_float(sign | __float_as_uint(__uint_as_float(0x3f000000u + size) - 0.5f));
 }
 
 __device__ inline unsigned short bfloat16_bits(float value) {
