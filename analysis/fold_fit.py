@@ -87,7 +87,7 @@ def fit_fold(study: Study, number: int, name: str, labels: Labels, weighting: st
     if weighting == "balanced":
         said["restored"] = restore_prior(said["probe"], _negatives_per_positive(*train[1:]))
     # Single units know no class weights: both weightings share them.
-    alone, sd = study.shared(("units", number, name), lambda: (units_alone(*train, memory), column_sd(X_train)))
+    alone, sd = study.shared(("units", number, name), lambda: (units_alone(*train, memory), column_sd(X_train, memory)))
     orders = _orders(study.ranking(weighting), model.coef_, sd, alone)
     said |= best_unit_says(orders[study.ranking(weighting)][:, 0], alone, train, test)
     controls, sparse = {}, None

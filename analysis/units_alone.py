@@ -9,10 +9,13 @@ import numpy as np
 from scipy.stats import rankdata
 
 from gatescope.analysis.ordering import f1_threshold
+from gatescope.engine.arrays import as_rows
+from gatescope.engine.gram import Moments, column_origin
+from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.neurons import NeuronProbes
+from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.sequence_rows import SequenceRows
 
-BLOCK_ROWS = 8192
 UNITS_AT_ONCE = 256  # whose ranks are in memory
 States = np.ndarray | SequenceRows
 
@@ -27,24 +30,23 @@ def units_alone(X: States, Y: np.ndarray, defined: np.ndarray, memory_limit: str
         memory_limit: for states on disk.
     """
     if Y.dtype != bool:
-        return {"correlation": unit_correlations(X, Y, defined)}
+        return {"correlation": unit_correlations(X, Y, defined, memory_limit)}
     units = NeuronProbes(memory_limit, only_auroc=True).fit(X, Y, sample_weight=defined.astype(np.float32))
     return {"auroc": units.auroc_}
 
 
-def unit_correlations(X: States, Y: np.ndarray, defined: np.ndarray) -> np.ndarray:
+def unit_correlations(X: States, Y: np.ndarray, defined: np.ndarray, memory_limit: str | None = None) -> np.ndarray:
     """Return Pearson's r of each unit with each hypothesis, float64 [K, H]; NaN where one of them is constant."""
-    shift = X[:BLOCK_ROWS].mean(axis=0, dtype=np.float64)
     count = np.maximum(defined.sum(axis=0), 1)[:, None]
     y = np.where(defined, Y, 0)
     y = np.where(defined, y - y.sum(axis=0) / count[:, 0], 0)
-    products, first, second = np.zeros((3, Y.shape[1], X.shape[1]))
-    for start in range(0, len(X), BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        centred, weight = X[rows].astype(np.float64) - shift, defined[rows].astype(np.float64).T
-        products += y[rows].T @ centred
-        first += weight @ centred
-        second += weight @ centred**2
+
+    def block_sums(block: np.ndarray, start: int, stop: int) -> tuple[np.ndarray, ...]:
+        weight = defined[start:stop].astype(np.float64).T
+        return y[start:stop].T @ block, weight @ block, weight @ block**2
+
+    with RowBlocks(as_rows(X), np.float64, bytes_of(memory_limit)) as rows:
+        products, first, second = rows.totals(block_sums, shift=column_origin(rows))
     spread = np.sqrt(np.maximum(second - first**2 / count, 0) * (y**2).sum(axis=0)[:, None])
     return np.divide(products, spread, out=np.full(products.shape, np.nan), where=spread > 0)
 
@@ -54,18 +56,10 @@ def ranks_of(X: np.ndarray) -> np.ndarray:
     return (rankdata(X, axis=0) / len(X) - 0.5).astype(np.float32)
 
 
-def column_sd(X: States) -> np.ndarray:
-    """Return the standard deviation of each column, float64 [H], without a float64 copy of the whole."""
-    # Squares of values far from zero would cancel: any point near the mean will do as the origin.
-    shift = X[:BLOCK_ROWS].mean(axis=0, dtype=np.float64)
-    total, square = np.zeros((2, X.shape[1]))
-    # What overflows is refused where it is fitted.
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, len(X), BLOCK_ROWS):
-            centred = X[start : start + BLOCK_ROWS].astype(np.float64) - shift
-            total += centred.sum(axis=0)
-            square += (centred**2).sum(axis=0)
-        return np.sqrt(np.maximum(square / len(X) - (total / len(X)) ** 2, 0))
+def column_sd(X: States, memory_limit: str | None = None) -> np.ndarray:
+    """Return the standard deviation of each column, float64 [H]."""
+    with RowBlocks(as_rows(X), np.float64, bytes_of(memory_limit)) as rows:
+        return Moments(rows).sd
 
 
 def best_unit_says(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from gatescope.analysis import units_alone as module
 from gatescope.analysis.units_alone import best_unit_says, column_sd, unit_correlations, units_alone
+from gatescope.engine import row_blocks
 
 N, H, K = 900, 5, 3
 
@@ -23,7 +23,7 @@ def states():
 def test_correlations_are_numpys_over_the_rows_that_are_defined(states, monkeypatch):
     X, Y, defined = states
     Y = np.where(defined, Y, np.nan)
-    monkeypatch.setattr(module, "BLOCK_ROWS", 100)
+    monkeypatch.setattr(row_blocks, "SCRATCH_BYTES", 100 * H * 8)
     found = unit_correlations(X, Y, defined)
     for k in range(K):
         rows = defined[:, k]
