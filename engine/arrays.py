@@ -141,7 +141,7 @@ def convert(values: Any, out: np.ndarray, shift: np.ndarray | None = None) -> No
     """
     if isinstance(values, torch.Tensor) and values.dtype == torch.float16:
         values = values.numpy()
-    if isinstance(values, np.ndarray) and values.dtype == np.float16 and out.dtype == np.float32:
+    if isinstance(values, np.ndarray) and values.dtype == np.float16:
         # Here because Numba takes half a second to import, which only passes on the CPU need.
         from gatescope.engine.half_host import widen, widens
 

@@ -10,21 +10,22 @@ from gatescope.engine.arrays import as_rows, computing_dtype, convert
 from gatescope.engine.errors import InputError
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("width", [1, 3, 513, 40_000])
-def test_conversion_of_every_16_bit_number(width):
+def test_conversion_of_every_16_bit_number(width, dtype):
     codes = np.arange(2**16, dtype=np.uint16)
     values = codes.view(np.float16)
     values = np.resize(values[np.isfinite(values)], (63488 // width + 2, width))
-    shift = np.random.default_rng(0).normal(size=width).astype(np.float32)
+    shift = np.random.default_rng(0).normal(size=width).astype(dtype)
     mapped = np.frombuffer(values.tobytes(), np.float16).reshape(values.shape)
     for source in (values, values[::2], values[:, ::2], values[::-1], values[:, 1:], mapped, values[:0]):
         within = shift[: source.shape[1]]
         for given in (source, torch.from_numpy(source.copy())):
-            out = np.full(source.shape, np.nan, np.float32)
+            out = np.full(source.shape, np.nan, dtype)
             convert(given, out)
-            np.testing.assert_array_equal(out, source.astype(np.float32))
+            np.testing.assert_array_equal(out, source.astype(dtype))
             convert(given, out, within)
-            np.testing.assert_array_equal(out, source.astype(np.float32) - within)
+            np.testing.assert_array_equal(out, source.astype(dtype) - within)
     source = torch.from_numpy(values.astype(np.float32)).to(torch.bfloat16)
     out = np.empty(values.shape, np.float64)
     convert(source, out, np.ones(width))
