@@ -57,7 +57,7 @@ def ranks_of(X: np.ndarray) -> np.ndarray:
 
 
 def column_sd(X: States, memory_limit: str | None = None) -> np.ndarray:
-    """Return the standard deviation of each column, float64 [H]."""
+    """Return the standard deviation of each column, float64 [H]; 0 of a constant one."""
     with RowBlocks(as_rows(X), np.float64, bytes_of(memory_limit)) as rows:
         return Moments(rows).sd
 

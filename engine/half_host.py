@@ -8,7 +8,6 @@ times as long: 1.5 to 1.7 values a nanosecond instead of 4.4 (1,024 rows of 256,
 from __future__ import annotations
 
 import ctypes
-import platform
 from typing import Any
 
 import numpy as np
@@ -16,15 +15,14 @@ from llvmlite import ir
 from numba import types
 
 from gatescope.kernels.host import compiled
-from gatescope.kernels.register_tile import FEATURES, compiled_in_place
+from gatescope.kernels.register_tile import HALVES, compiled_in_place
 
 
 def widens(values: np.ndarray, out: np.ndarray) -> bool:
     """Whether `widen` takes these arrays on this processor."""
     row, step = values.strides
     are_rows = row >= 0 and row % 2 == 0 and step == 2 and out.flags.c_contiguous
-    converts = "+f16c" in FEATURES or platform.machine() in ("aarch64", "arm64")
-    return values.dtype == np.float16 and out.dtype in (np.float32, np.float64) and are_rows and converts
+    return HALVES and values.dtype == np.float16 and out.dtype in (np.float32, np.float64) and are_rows
 
 
 def widen(values: np.ndarray, out: np.ndarray, shift: np.ndarray | None) -> None:

@@ -194,7 +194,9 @@ class NeuronProbes(BaseEstimator):
 
         def fit_tile(first: int) -> None:
             tile = columns[first : first + width]
-            units = [DistinctValues(column, by_code) for column in copied(tile, np.empty(tile.shape, tile.dtype))]
+            if not tile.flags.c_contiguous:
+                tile = copied(tile, np.empty(tile.shape, tile.dtype))
+            units = [DistinctValues(column, by_code) for column in tile]
             if not all(len(unit.values) for unit in units):
                 check_finite(rows)
             if not len(labels.targets):

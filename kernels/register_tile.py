@@ -20,6 +20,8 @@ from numba.extending import intrinsic, register_jitable
 # Of the processor that Numba compiles for, such as "+avx512f".
 _SETTINGS: Any = numba.config
 FEATURES = (codegen.get_host_cpu_features() if _SETTINGS.CPU_FEATURES is None else _SETTINGS.CPU_FEATURES).split(",")
+# Whether the processor converts float16; elsewhere LLVM calls functions that Numba does not have.
+HALVES = "+f16c" in FEATURES
 VECTOR_BYTES = 64 if "+avx512f" in FEATURES else 32
 # A panel is `panel_width` columns, or fewer: a multiple of these bytes.
 PART_BYTES = 32

@@ -13,7 +13,7 @@ from numba import types
 from torch import Tensor
 
 from gatescope.kernels.host import compiled
-from gatescope.kernels.register_tile import FEATURES, compiled_in_place
+from gatescope.kernels.register_tile import HALVES, compiled_in_place
 
 # Bits of a float16 that are not its sign, and those of infinity; of NaN there are more.
 MAGNITUDE, INFINITE = 0x7FFF, 0x7C00
@@ -21,7 +21,7 @@ MAGNITUDE, INFINITE = 0x7FFF, 0x7C00
 
 def rounds(source: torch.dtype, target: torch.dtype) -> bool:
     """Whether `round_steps` takes these dtypes on this processor."""
-    return "+f16c" in FEATURES and source == torch.float32 and target == torch.float16
+    return HALVES and source == torch.float32 and target == torch.float16
 
 
 def round_steps(kept: Tensor, out: Tensor) -> bool:
