@@ -26,7 +26,9 @@ from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.ridge import RidgeProbes
 
 MOST_CHARACTERS = 128  # that have columns of their own, the most frequent
-MOST_BYTES = 256 << 20  # of codes: of training rows, evenly spaced, that tell a few hundred coefficients well
+# Training rows that tell a few hundred coefficients well, drawn at random: every so many of them would, of sequences of
+# one length, stand at few places. They have at most 709 codes, 284 MB.
+MOST_ROWS = 200_000
 # Distances from the beginning of a sequence, two for each doubling: the last is three thousand million characters.
 PLACES = 64
 # Test rows that have columns at a time.
@@ -59,8 +61,9 @@ class TextProbe:
         """Fit the training rows; arguments as those of `gatescope.analysis.baselines.NgramTable.fit`."""
         characters, counts = np.unique(last_characters(tokens, document_starts, rows, 1), return_counts=True)
         self._characters = np.sort(characters[np.argsort(-counts, kind="stable")[:MOST_CHARACTERS]])
-        row_bytes = self._n_columns * np.dtype(np.float16).itemsize
-        some = np.arange(0, len(rows), -(-len(rows) * row_bytes // MOST_BYTES))
+        some = np.arange(len(rows))
+        if len(rows) > MOST_ROWS:
+            some = np.sort(np.random.default_rng(0).choice(len(rows), MOST_ROWS, replace=False))
         X = self._columns(tokens, document_starts, rows[some])
         self._model.fit(X, Y[some], sample_weight=weight[some].astype(np.float32))
         return self
