@@ -38,6 +38,7 @@ setup(
         "scikit-learn>=1.7",  # estimator conventions, metrics and splits
         "threadpoolctl>=3.5",  # one thread for BLAS inside passes that have all cores
         "nltk>=3.9.1",  # part-of-speech tags for the English hypotheses
+        "regex>=2024.4",  # patterns that a user asks, with a limit of time, which re does not have
         "zarr>=3.1.2",  # the open format of the state dump
         "numcodecs>=0.14",  # zstd of compressed blocks, as zarr computes it
         "google-crc32c>=1.6",  # checksums of the dump's blocks at the speed of memory, as zarr computes them

@@ -8,12 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gatescope.analysis.hypothesis import Hypothesis
-from gatescope.analysis.patterns import CoveredBy
 from gatescope.engine.errors import InputError
 from gatescope.engine.state_source import StateSource
-
-# Characters of documents that a pattern is asked about at once.
-BATCH = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -69,64 +65,24 @@ def label_dump(
         each.name: (np.zeros(n, dtype=dtypes[each.values]), np.zeros(n, dtype=bool)) for each in hypotheses
     }
     failed: dict[str, str] = {}
-    # Patterns answer many documents at once: a question to another process takes longer than most documents.
-    patterns = [(each.name, each.function) for each in hypotheses if isinstance(each.function, CoveredBy)]
-    others = [each for each in hypotheses if not isinstance(each.function, CoveredBy)]
-    for documents in _batches(dump, n) if hypotheses else ():
-        # Document by document, so that scanners which keep the last text serve every hypothesis from one pass.
-        for start, stop, text in documents:
-            for each in others:
-                if each.name in failed:
-                    continue
-                try:
-                    found, defined = each.label(text, prime)
-                except InputError as error:
-                    failed[each.name] = str(error)
-                    continue
-                values, where = columns[each.name]
-                where[start:stop] = defined
-                values[start:stop] = np.where(defined, found, 0)
-        for name, pattern in patterns:
-            if name not in failed:
-                try:
-                    _cover(*columns[name], pattern, documents, prime)
-                except InputError as error:
-                    failed[name] = str(error)
+    # Document by document, so that scanners which keep the last text serve every hypothesis from one pass.
+    for start, stop, text in dump.documents() if hypotheses else ():
+        if start >= n:
+            break
+        stop, text = min(stop, n), text[: n - start]
+        for each in hypotheses:
+            if each.name in failed:
+                continue
+            try:
+                found, where = each.label(text, prime)
+            except InputError as error:
+                failed[each.name] = str(error)
+                continue
+            values, defined = columns[each.name]
+            defined[start:stop] = where
+            values[start:stop] = np.where(where, found, 0)
     evaluated = [each for each in hypotheses if each.name not in failed]
     return *(_gather(evaluated, kind, columns, n) for kind in dtypes), failed  # type: ignore[return-value]
-
-
-def _batches(dump: StateSource, n_rows: int) -> Iterator[list[tuple[int, int, str]]]:
-    """Yield the documents of the first rows, each with its first row and the one behind its last, BATCH at a time."""
-    batch: list[tuple[int, int, str]] = []
-    for start, stop, text in dump.documents():
-        if start >= n_rows:
-            break
-        batch.append((start, min(stop, n_rows), text[: n_rows - start]))
-        if batch[-1][1] - batch[0][0] >= BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _cover(
-    values: np.ndarray,
-    defined: np.ndarray,
-    pattern: CoveredBy,
-    documents: Sequence[tuple[int, int, str]],
-    prime: str,
-) -> None:
-    """Write what a pattern says of some documents, and leave no process behind: there may be hundreds of patterns."""
-    try:
-        covered = pattern.of_texts([prime + text for _, _, text in documents])
-    finally:
-        pattern.close()
-    place = 0
-    for start, stop, text in documents:
-        place += len(prime) + len(text)
-        values[start:stop] = covered[place - len(text) : place]
-        defined[start:stop] = True
 
 
 def _gather(

@@ -5,15 +5,24 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from types import ModuleType
 
+import numpy as np
+import regex
+
 from gatescope.analysis.hypotheses import known_names, registered_by
 from gatescope.analysis.hypothesis import Hypothesis
-from gatescope.analysis.patterns import CoveredBy
+from gatescope.analysis.lines import fill_between
 from gatescope.analysis.user_code import CodeOfUser
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
+
+# Seconds of the processor that a regular expression may take for any text, and characters a second beyond that; most
+# read millions.
+SECONDS = 10.0
+CHARACTERS_PER_SECOND = 200_000.0
 
 
 def pattern(specification: str) -> Hypothesis:
@@ -21,11 +30,12 @@ def pattern(specification: str) -> Hypothesis:
 
     Args:
         specification: "NAME=REGEX", the name of letters, digits and underscores, the expression as Python's `re`
-            reads it. Matches are found from the left and do not overlap.
+            reads it, or with what the package `regex` adds to that, such as \p{Lu} for a capital letter. Matches are
+            found from the left and do not overlap.
 
     Raises:
-        InputError: a bad name or a bad expression, with the position. Later, from `label`: the expression took longer
-            than it may (see `gatescope.analysis.patterns`).
+        InputError: a bad name or a bad expression, with the position. Later, from `label`: the expression took more
+            than ten seconds, as one may that backtracks.
 
     Example:
         >>> pattern(r"number=\d+").label("a 42")[0].tolist()
@@ -48,15 +58,33 @@ def pattern(specification: str) -> Hypothesis:
     if not expression:
         raise InputError(f"pattern {specification!r}: the regular expression is empty at position {len(name) + 1}")
     try:
-        re.compile(expression)
-    except (re.error, OverflowError, RecursionError) as error:
+        compiled = regex.compile(expression)
+    except (regex.error, OverflowError, RecursionError) as error:
         place = len(name) + 1 + (getattr(error, "pos", None) or 0)
         reason = getattr(error, "msg", str(error))
         raise InputError(
             f"pattern {specification!r}: {reason} at position {place}; expected a regular expression"
         ) from None
     description = f"Covered by a match of {expression}"
-    return Hypothesis(name, "any", "boolean", "future", description, CoveredBy(name, expression))
+    return Hypothesis(name, "any", "boolean", "future", description, _covered_by(name, compiled))
+
+
+def _covered_by(name: str, expression: regex.Pattern[str]) -> Callable[[str], np.ndarray]:
+    """Return the function from a text of n characters to those that matches cover, bool [n]."""
+
+    def covered(text: str) -> np.ndarray:
+        limit = SECONDS + len(text) / CHARACTERS_PER_SECOND
+        try:
+            spans = [match.span() for match in expression.finditer(text, timeout=limit)]
+        except TimeoutError:
+            raise InputError(
+                f"pattern {name!r} took longer than {limit:.0f} s on {len(text)} characters; a repetition within a "
+                "repetition, such as (a+)+, makes it backtrack: write it without"
+            ) from None
+        # Matches are in order and do not overlap: the value changes at each of their ends.
+        return fill_between(np.array(spans, dtype=np.int64).ravel(), False, len(text))
+
+    return covered
 
 
 def load_functions(path: str | os.PathLike[str]) -> list[Hypothesis]:

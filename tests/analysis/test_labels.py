@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gatescope.analysis import labels
+from gatescope.analysis import own_hypotheses
 from gatescope.analysis.hypotheses import select
 from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.labels import label_dump
@@ -43,9 +43,7 @@ class Primed:
         yield 4, 9, "b ab\n"
 
 
-@pytest.mark.parametrize("batch", [1, 5, 100])
-def test_a_pattern_is_asked_about_many_documents_at_once(monkeypatch, batch):
-    monkeypatch.setattr(labels, "BATCH", batch)
+def test_a_pattern_reads_each_document_behind_the_prime():
     chosen = [pattern("whole=^abab"), pattern("end=b\\s*$"), pattern("slow=(b+)+x")]
     boolean, _, failed = label_dump(Primed(), chosen)
     assert failed == {} and boolean.defined.all()
@@ -66,12 +64,10 @@ def test_of_the_first_rows_nothing_else_is_read(n_rows):
         assert (boolean.values[:, k].tolist(), boolean.defined[:, k].tolist()) == (values.tolist(), defined.tolist())
 
 
-def test_no_process_is_left_and_a_pattern_that_fails_leaves_the_others(monkeypatch):
-    slow, fine = pattern("slow=(a+)+b"), pattern("fine=a")
-    slow.function.seconds = 0.5
-    document = (0, 40, "a" * 40)
-    monkeypatch.setattr(Primed, "n_rows", 40)
-    monkeypatch.setattr(Primed, "documents", lambda self: [document])
-    boolean, _, failed = label_dump(Primed(), [slow, fine])
+def test_a_pattern_that_takes_too_long_leaves_the_others(monkeypatch):
+    monkeypatch.setattr(own_hypotheses, "SECONDS", 0.2)
+    text = "a" * 80 + "b"
+    monkeypatch.setattr(Primed, "n_rows", 81)
+    monkeypatch.setattr(Primed, "documents", lambda self: [(0, 81, text)])
+    boolean, _, failed = label_dump(Primed(), [pattern("slow=(?:a|aa|aaa)+$"), pattern("fine=[ab]")])
     assert list(failed) == ["slow"] and boolean.values.all()
-    assert slow.function._process is None and fine.function._process is None

@@ -1,7 +1,12 @@
+import re
 import sys
+import threading
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from gatescope.analysis import own_hypotheses
 from gatescope.analysis.hypotheses import library
 from gatescope.analysis.own_hypotheses import load_functions, pattern
 from gatescope.analysis.report_text import SEES
@@ -15,6 +20,45 @@ def test_pattern():
     assert values.tolist() == [False, False, True, True, False, True]
     assert defined.all()
     assert pattern("a=b=c").label("b=c")[0].all()
+
+
+REPEATABLE = st.sampled_from(["a", ".", r"\w", r"\d", r"\s", "[ab]", "[^a]", "(a|b)", "(?:ab)", "é"])
+PIECES = st.sampled_from(["^", "$", r"\b", "(?=b)", "(?<=-)", "(?!c)"]) | st.tuples(
+    REPEATABLE, st.sampled_from(["", "*", "+", "?", "{1,2}", "*?", "+?"])
+).map("".join)
+
+
+@settings(max_examples=200, deadline=None)
+@given(pieces=st.lists(PIECES, min_size=1, max_size=5), text=st.text("ab1 é-\n", max_size=30) | st.text(max_size=20))
+def test_matches_are_those_of_re(pieces, text):
+    expression = "".join(pieces)
+    expected = [False] * len(text)
+    for match in re.finditer(expression, text):
+        expected[match.start() : match.end()] = [True] * (match.end() - match.start())
+    assert pattern(f"x={expression}").label(text)[0].tolist() == expected
+
+
+def test_unpaired_surrogates_and_nul():
+    assert pattern("x=[\ud800\0]").label("a\ud800\0b")[0].tolist() == [False, True, True, False]
+
+
+def test_a_runaway_expression_is_stopped_in_every_thread_and_the_next_text_is_read(monkeypatch):
+    monkeypatch.setattr(own_hypotheses, "SECONDS", 0.2)
+    slow, caught = pattern("slow=(?:a|aa|aaa)+$"), []
+
+    def label():
+        try:
+            slow.label("a" * 80 + "b")
+        except InputError as error:
+            caught.append(str(error))
+
+    thread = threading.Thread(target=label)
+    thread.start()
+    thread.join()
+    label()
+    assert caught == [caught[0]] * 2
+    assert re.fullmatch(r"pattern 'slow' took longer than .* on 81 characters; .*", caught[0])
+    assert slow.label("baa")[0].tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize(("expression", "needs_later"), [(r"\d", False), (r"\d+a", True)])
@@ -36,10 +80,10 @@ def test_a_pattern_may_need_what_comes_later(expression, needs_later):
         ("a b=a", "the name is wrong at position 1"),
         ("é=a", "the name is wrong at position 0"),
         ("a=", "empty at position 2"),
-        ("ab=x(y", r"missing \), unterminated subpattern at position 4"),
+        ("ab=x(y", r"missing \) at position 6"),
         ("a=*", "nothing to repeat at position 2"),
-        ("a=[b", "unterminated character set at position 2"),
-        ("a=b{99999999999}", "at position 2"),
+        ("a=[b", "unterminated character set at position 4"),
+        ("a=b{99999999999}", "repeat count too big at position 4"),
         ("capitals=a", "'capitals' exists already"),
         # A probe would ask the pattern in the place of the set.
         ("auto=a", "'auto' exists already"),
