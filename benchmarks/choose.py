@@ -1,7 +1,7 @@
 """Writes kernels/measured.json out of results/<gpu>.json: `python benchmarks/choose.py`.
 
-Where stacked layers were timed side by side and one after another, what was faster goes before the estimate of
-`gatescope.kernels.schedule` on that device. Going back is what forward + backward takes beyond forward.
+Where stacked layers were timed side by side and one after another, their times take precedence over the estimate of
+`gatescope.kernels.schedule` on that device. Backward is what forward + backward takes beyond forward.
 
 The constants of that estimate, fitted to the rows of the kernels alone, are printed and not written: those in use stand
 for the products before and after the loop as well.
@@ -20,12 +20,12 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def spent(rows):
-    """What each cell, shape and dtype that was timed side by side and not took in each direction: seconds of each."""
+    """The seconds that each schedule took in each direction, of each cell, shape and dtype that was timed in both."""
     times = {}
     for row in rows:
         if row.get("schedule"):
             cell, passes = row["group"].split()[:2]
-            shape = (cell, row["L"], row["B"], row["H"], row["dtype"])
+            shape = (cell, row["L"], row["T"], row["B"], row["H"], row["dtype"])
             times.setdefault(shape, {})[passes, row["schedule"]] = row["median_s"]
     for shape, seconds in times.items():
         for backward in (False, True):
@@ -37,11 +37,12 @@ def spent(rows):
                 yield shape, backward, {schedule: taken for schedule, taken in found.items() if taken}
 
 
-def choices(rows):
-    """The faster schedule of each of them."""
+def measured(rows):
+    """The microseconds of each of them, and T."""
     return {
-        row_name(cell, layers, backward, n_rows, hidden, getattr(torch, dtype)): min(seconds, key=seconds.get)
-        for (cell, layers, n_rows, hidden, dtype), backward, seconds in spent(rows)
+        row_name(cell, layers, backward, n_rows, hidden, getattr(torch, dtype)): {"T": n_steps}
+        | {schedule: round(1e6 * taken) for schedule, taken in seconds.items()}
+        for (cell, layers, n_steps, n_rows, hidden, dtype), backward, seconds in spent(rows)
     }
 
 
@@ -72,7 +73,7 @@ def main():
     known = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
     for path in sorted(RESULTS.glob("*.json")):
         results = json.loads(path.read_text())
-        found = choices(results["rows"])
+        found = measured(results["rows"])
         if found:
             known[results.get("name", results["device"])] = found
         estimate = fitted(results["rows"])

@@ -68,7 +68,7 @@ def read_gradient(dy: Tensor | None, above: Above | None, start: int, stop: int)
 
 def layer_plan(cell: str, backward: bool, n_rows: int, hidden: int, x: Tensor, share: int = 1) -> Plan:
     """The plan of one layer in one direction, on its share of the device of x."""
-    return share_plan(cell, share, backward, n_rows, hidden, x.dtype, device_of(x), recording(x))
+    return share_plan(cell, share, backward, (len(x), n_rows, hidden), x.dtype, device_of(x), recording(x))
 
 
 def persistent(

@@ -9,9 +9,10 @@ is taken to last
 These constants are the least squares of the logarithms of 20 times on an H200 (LSTM and GRU of 3 x 512, 2 x 128 and 2 x
 1024 units, B=128, float16; `nvidia-h200.json` in benchmarks/results). They are off by up to a quarter, and choose what
 was faster, or took at most 1.1 times as long, in all 10 pairs. They hold the products before and after the loop, too.
-What a benchmark has measured on a device stands in `measured.json` beside this file (`python benchmarks/choose.py`
-writes it) and goes before the estimate: "wavefront" is side by side, "layers" one after another, and "steps" side by
-side with a product and a pointwise kernel for each step of each layer, of which those of several layers run at once.
+The times that a benchmark has measured on a device stand in `measured.json` beside this file (`python
+benchmarks/choose.py` writes it) and take precedence over the estimate, in proportion to the steps of a sequence:
+"wavefront" is side by side, "layers" one after another, and "steps" side by side with a product and a pointwise kernel
+for each step of each layer, of which those of several layers run at once.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def side_by_side(
     n_steps, n_rows, hidden = sizes
     if layers < 2 or layers > device.multiprocessors or n_steps < 2 * CHUNK:
         return False
-    known = _known(cell, layers, backward, n_rows, hidden, dtype, device) if recorded else None
+    known = _fastest(cell, layers, backward, sizes, dtype, device) if recorded else None
     if known is not None:
         return known != "layers"
     given = (cell, backward, n_rows, hidden, dtype)
@@ -126,15 +127,15 @@ def share_plan(
     cell: str,
     layers: int,
     backward: bool,
-    n_rows: int,
-    hidden: int,
+    sizes: tuple[int, int, int],
     dtype: torch.dtype,
     device: Device,
     recorded: bool = False,
 ) -> Plan:
     """The plan of each of some layers that run at the same time, or of one alone; arguments as in `side_by_side`."""
-    if layers > 1 and recorded and _known(cell, layers, backward, n_rows, hidden, dtype, device) == "steps":
+    if layers > 1 and recorded and _fastest(cell, layers, backward, sizes, dtype, device) == "steps":
         return STEPS
+    _, n_rows, hidden = sizes
     return cell_plan(cell, backward, n_rows, hidden, dtype, device.shared_by(layers), recorded)
 
 
@@ -191,9 +192,9 @@ def describe(
         device = current_device() if torch.cuda.is_available() else H200
     lines = []
     for direction, backward in (("forward", False), ("backward", True)):
-        together = side_by_side(cell, layers, backward, (n_steps, n_rows, hidden), dtype, device, recorded)
-        at_once = layers if together else 1
-        found = share_plan(cell, at_once, backward, n_rows, hidden, dtype, device, recorded)
+        rest = backward, (n_steps, n_rows, hidden), dtype, device, recorded
+        together = side_by_side(cell, layers, *rest)
+        found = share_plan(cell, layers if together else 1, *rest)
         text = "a product and a pointwise kernel for each step"
         if found.form == "persistent":
             launches = triton.cdiv(n_rows, found.rows)
@@ -213,15 +214,32 @@ def row_name(cell: str, layers: int, backward: bool, n_rows: int, hidden: int, d
     return f"{cell} {direction} B={n_rows} H={hidden} L={layers} {str(dtype).removeprefix('torch.')}"
 
 
-def _known(
-    cell: str, layers: int, backward: bool, n_rows: int, hidden: int, dtype: torch.dtype, device: Device
+def _fastest(
+    cell: str,
+    layers: int,
+    backward: bool,
+    sizes: tuple[int, int, int],
+    dtype: torch.dtype,
+    device: Device,
 ) -> str | None:
-    """What was the fastest in a graph on a device, if that has been measured."""
+    """What is the fastest in a graph on a device, by what has been measured there of another number of steps, if any.
+
+    Side by side the last layer ends (L - 1) CHUNK steps after the first.
+    """
+    n_steps, n_rows, hidden = sizes
     rows, row = _measured().get(device.name, {}), (cell, layers, backward, n_rows, hidden)
     twin = torch.float16 if dtype in HALVES else dtype
-    return rows.get(row_name(*row, dtype)) or rows.get(row_name(*row, twin))
+    times = rows.get(row_name(*row, dtype)) or rows.get(row_name(*row, twin))
+    if times is None:
+        return None
+
+    def taken(schedule: str) -> float:
+        more = 0 if schedule == "layers" else (layers - 1) * CHUNK
+        return times[schedule] * (n_steps + more) / (times["T"] + more)
+
+    return min(times.keys() - {"T"}, key=taken)
 
 
 @cache
-def _measured() -> dict[str, dict[str, str]]:
+def _measured() -> dict[str, dict[str, dict[str, float]]]:
     return json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}

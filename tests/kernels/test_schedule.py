@@ -63,7 +63,8 @@ def test_without_a_graph_the_host_has_to_keep_up():
 def test_a_measurement_goes_before_the_estimate(tmp_path, monkeypatch):
     row = row_name("lstm", 3, False, 128, 512, torch.bfloat16)
     path = tmp_path / "measured.json"
-    path.write_text(json.dumps({"a GPU": {row: "layers"}, "another": {row: "wavefront"}}))
+    slower, faster = {"T": 200, "wavefront": 2, "layers": 1}, {"T": 200, "wavefront": 1, "layers": 2}
+    path.write_text(json.dumps({"a GPU": {row: slower}, "another": {row: faster}}))
     monkeypatch.setattr(schedule, "MEASURED", path)
     schedule._measured.cache_clear()
     try:
@@ -78,51 +79,61 @@ def test_a_measurement_goes_before_the_estimate(tmp_path, monkeypatch):
         schedule._measured.cache_clear()
 
 
+def test_times_go_in_proportion_to_the_steps():
+    """Side by side, two layers behind the first have 25 steps more each: 1,729 us of 250 stages, 1,852 of 200 steps."""
+    known = replace(H200, name="NVIDIA H200")
+    for n_steps in range(50, 400, 10):
+        expected = 1729 * (n_steps + 50) / 250 < 1852 * n_steps / 200
+        found = side_by_side("lstm", 3, False, (n_steps, 128, 512), torch.float16, known, recorded=True)
+        assert found == expected, n_steps
+
+
 def test_layers_run_step_by_step_side_by_side_where_that_was_measured(tmp_path, monkeypatch):
-    path, shape = tmp_path / "measured.json", ("gru", 2, False, 128, 1024)
-    path.write_text(json.dumps({"a GPU": {row_name(*shape, torch.float16): "steps"}}))
+    path = tmp_path / "measured.json"
+    times = {"T": 200, "wavefront": 3, "layers": 2, "steps": 1}
+    path.write_text(json.dumps({"a GPU": {row_name("gru", 2, False, 128, 1024, torch.float16): times}}))
     monkeypatch.setattr(schedule, "MEASURED", path)
     schedule._measured.cache_clear()
     try:
         known, unknown = replace(H200, name="a GPU"), replace(H200, name="another")
-        given = (*shape, torch.bfloat16)
-        assert share_plan(*given, known, recorded=True) == STEPS
-        assert side_by_side("gru", 2, False, (200, 128, 1024), torch.bfloat16, known, recorded=True)
+        given = (False, (200, 128, 1024), torch.bfloat16)
+        assert share_plan("gru", 2, *given, known, recorded=True) == STEPS
+        assert side_by_side("gru", 2, *given, known, recorded=True)
         # Neither without a graph, nor on another device, nor of a layer alone.
         for other, recorded in ((known, False), (unknown, True)):
-            assert share_plan(*given, other, recorded) != STEPS
-            assert not side_by_side("gru", 2, False, (200, 128, 1024), torch.bfloat16, other, recorded)
-        assert share_plan("gru", 1, *given[2:], known, recorded=True) != STEPS
+            assert share_plan("gru", 2, *given, other, recorded) != STEPS
+            assert not side_by_side("gru", 2, *given, other, recorded)
+        assert share_plan("gru", 1, *given, known, recorded=True) != STEPS
     finally:
         schedule._measured.cache_clear()
 
 
 def test_benchmark_rows_become_measurements():
-    """Going back is what both passes take beyond the first: there layers one after another win here."""
-    from choose import choices
+    """Going back is what both passes take beyond the first."""
+    from choose import measured
 
     def row(passes, how, seconds):
-        return {"group": f"lstm {passes} B=128", "L": 3, "B": 128, "H": 512, "dtype": "bfloat16"} | {
+        return {"group": f"lstm {passes} B=128", "L": 3, "T": 200, "B": 128, "H": 512, "dtype": "bfloat16"} | {
             "schedule": how,
             "median_s": seconds,
         }
 
     rows = [row("forward", "wavefront", 1.0), row("forward", "layers", 2.0), row("forward+backward", "wavefront", 6.0)]
-    both = choices([*rows, row("forward+backward", "layers", 5.0), {"group": "lstm forward", "median_s": 1.0}])
+    both = measured([*rows, row("forward+backward", "layers", 5.0), {"group": "lstm forward", "median_s": 1.0}])
     assert both == {
-        row_name("lstm", 3, False, 128, 512, torch.bfloat16): "wavefront",
-        row_name("lstm", 3, True, 128, 512, torch.bfloat16): "layers",
+        row_name("lstm", 3, False, 128, 512, torch.bfloat16): {"T": 200, "wavefront": 1e6, "layers": 2e6},
+        row_name("lstm", 3, True, 128, 512, torch.bfloat16): {"T": 200, "wavefront": 5e6, "layers": 3e6},
     }
-    assert len(choices(rows)) == 1
-    faster = choices([*rows, row("forward", "layers", 2.0), row("forward", "steps", 0.5)])
-    assert faster == {row_name("lstm", 3, False, 128, 512, torch.bfloat16): "steps"}
+    assert len(measured(rows)) == 1
+    more = measured([*rows, row("forward", "layers", 2.0), row("forward", "steps", 0.5)])
+    assert more[row_name("lstm", 3, False, 128, 512, torch.bfloat16)]["steps"] == 5e5
 
 
 def test_what_is_installed_was_measured():
-    from choose import RESULTS, choices
+    from choose import RESULTS, measured
 
     files = [json.loads(path.read_text()) for path in RESULTS.glob("*.json")]
-    found = {results.get("name", results["device"]): choices(results["rows"]) for results in files}
+    found = {results.get("name", results["device"]): measured(results["rows"]) for results in files}
     assert json.loads(schedule.MEASURED.read_text()) == {name: rows for name, rows in found.items() if rows}
 
 
@@ -130,10 +141,10 @@ def test_the_estimate_costs_at_most_a_tenth_on_the_device_that_it_was_fitted_to(
     from choose import RESULTS, spent
 
     pairs = 0
-    for (cell, layers, n_rows, hidden, dtype), backward, seconds in spent(
+    for (cell, layers, n_steps, n_rows, hidden, dtype), backward, seconds in spent(
         json.loads((RESULTS / "nvidia-h200.json").read_text())["rows"]
     ):
-        given = (cell, layers, backward, (200, n_rows, hidden), getattr(torch, dtype), H200)
+        given = (cell, layers, backward, (n_steps, n_rows, hidden), getattr(torch, dtype), H200)
         chosen = "wavefront" if side_by_side(*given, recorded=True) else "layers"
         assert seconds[chosen] <= 1.1 * min(seconds["wavefront"], seconds["layers"]), (cell, backward, hidden)
         pairs += 1
@@ -193,7 +204,7 @@ def test_float32_has_times_of_its_own(tmp_path, monkeypatch):
     assert not side_by_side("lstm", 3, False, MAIN, torch.float32, H200, recorded=True)
     path = tmp_path / "measured.json"
     row = row_name("lstm", 3, False, 128, 512, torch.float16)
-    path.write_text(json.dumps({"a GPU": {row: "wavefront"}}))
+    path.write_text(json.dumps({"a GPU": {row: {"T": 200, "wavefront": 1, "layers": 2}}}))
     monkeypatch.setattr(schedule, "MEASURED", path)
     schedule._measured.cache_clear()
     try:
