@@ -58,8 +58,11 @@ def rows_on_cpu(impls):
     ]
     why = "not measured: this processor does not multiply bfloat16"
     mark = pytest.mark.skipif(not multiplies_bfloat16(), reason=why)
-    given = ("cpu", ON_CPU[1], "bfloat16", "gatescope", False)
-    return [*found, pytest.param(*given, marks=mark, id=f"cpu-{row_name(ON_CPU[1])}-gatescope-bfloat16")]
+    shape = ON_CPU[1]
+    return found + [
+        pytest.param("cpu", shape, "bfloat16", impl, False, marks=mark, id=f"cpu-{row_name(shape)}-{impl}-bfloat16")
+        for impl in ("gatescope", "torch")
+    ]
 
 
 def rows_on_gpu(gated=True):

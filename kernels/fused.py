@@ -157,8 +157,8 @@ def step_of(x: Tensor | None, t: int) -> Tensor | None:
 
 
 def cleared(state: Tensor, rows: Tensor | None) -> Tensor:
-    """A state [B, H] with zeros in the rows of a mask [B] bool, if there is one."""
-    return state if rows is None else state.masked_fill(rows.unsqueeze(1), 0)
+    """States [..., B, H] with zeros in the rows of a mask [..., B] bool, if there is one."""
+    return state if rows is None else state.masked_fill(rows.unsqueeze(-1), 0)
 
 
 def input_gradient(da: Tensor, w_ih: Tensor, out: Tensor) -> None:

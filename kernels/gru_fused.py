@@ -36,7 +36,6 @@ from gatescope.kernels.gru_loop import biases
 from gatescope.kernels.plan import Plan
 from gatescope.kernels.precision import float32_products_as_cudnn
 from gatescope.kernels.products import input_product
-from gatescope.kernels.time_blocks import entering
 
 
 class Forward:
@@ -216,7 +215,7 @@ class Backward:
         hidden, flat = self._w_hh.shape[1], self._da.flatten(2)
         dw_hh = db = db_hh = None
         if needs[2]:
-            before = entering(self._states[0], self._states[1:], self._reset)
+            before = cleared(self._states[:-1], self._reset)
             if self._after:
                 dw_hh = weight_gradient(flat[..., : 3 * hidden], before).roll(-hidden, 0)
             else:

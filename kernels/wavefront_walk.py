@@ -8,8 +8,10 @@ wants its gradient.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -25,6 +27,15 @@ from gatescope.kernels.schedule import CHUNK, waves
 FUSED: dict[str, Any] = {"lstm": lstm_fused, "gru": gru_fused, "rnn": rnn_fused}
 
 
+@cache
+def _streams(device: torch.device, layers: int, thread: int) -> list[torch.cuda.Stream]:
+    """The streams of a thread, the same ones in every call: cuBLAS keeps a workspace for each stream it multiplies in.
+
+    Another thread may be recording a CUDA graph, into which what this one launches must not go.
+    """
+    return [torch.cuda.Stream(device) for _ in range(layers)]
+
+
 class _Streams:
     """A stream for each place of the wavefront, which waits for chunks of the place before; nothing on the CPU.
 
@@ -35,7 +46,7 @@ class _Streams:
         self._on_gpu = device.type == "cuda" and layers > 1
         if self._on_gpu:
             self._main = torch.cuda.current_stream(device)
-            self._streams = [torch.cuda.Stream(device) for _ in range(layers)]
+            self._streams = _streams(device, layers, threading.get_ident())
             self._done: dict[tuple[int, int], Any] = {}
             for stream in self._streams:
                 stream.wait_stream(self._main)

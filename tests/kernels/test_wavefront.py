@@ -9,6 +9,7 @@ pytest.importorskip("triton")
 
 from gatescope.kernels import dropout, rnn_fused, schedule, wavefront, wavefront_walk
 from gatescope.kernels.gpu import H200
+from gatescope.kernels.lstm import LSTM
 from gatescope.kernels.plan import Plan
 from gatescope.kernels.rnn import RNN
 from gatescope.kernels.stack import RecurrentStack
@@ -328,3 +329,14 @@ def test_streams_give_what_layers_give(cell, dropout, backward, monkeypatch):
     assert runs == ([3, 3] if backward else [3, 1, 1, 1])
     for mine, expected in zip(*results, strict=True):
         torch.testing.assert_close(mine, expected, rtol=2e-2, atol=2e-2 * expected.abs().max().item())
+
+
+@pytest.mark.cuda
+def test_layers_side_by_side_take_no_more_memory_call_after_call(monkeypatch):
+    monkeypatch.setattr(wavefront_walk, "waves", lambda *args: True)
+    module = LSTM(64, 512, 3, device="cuda", dtype=torch.bfloat16)
+    x, reserved = torch.randn(100, 128, 64, device="cuda", dtype=torch.bfloat16), []
+    for _ in range(40):
+        module(x)[0].float().square().sum().backward()
+        reserved.append(torch.cuda.memory_reserved())
+    assert reserved[-1] == reserved[3]
