@@ -1,7 +1,7 @@
 """The dropout of `gatescope.kernels.dropout` in Triton: one Philox counter an entry, and no mask is ever stored.
 
-`dropped` is what the recurrent kernels of a wavefront do to a state on its way up and to a gradient on its way down;
-`drop` does it to an array.
+The recurrent kernels of a wavefront apply `dropped` to a state on its way up and to a gradient on its way down; `drop`
+applies it to an array.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ BLOCK = 256  # units in a program of one warp: 16 bytes a thread
 
 @triton.jit
 def dropped(x, seed_ptr, unit, row, step, layer, P: tl.constexpr):
-    """Zero in a share P of the entries, the others scaled up by 1 / (1 - P).
+    """Set a share P of the entries to zero and scale the others by 1 / (1 - P).
 
     Args:
         x: float32 values.
         seed_ptr: the seed.
         unit, row, step: of each entry, in shapes that broadcast to that of x; row counts over all processes.
-        layer: whose outputs these are.
-        P: share; 0 leaves x as it is.
+        layer: the layer whose outputs these are.
+        P: the share; 0 leaves x as it is.
     """
     if P > 0.0:
         o = tl.zeros(x.shape, tl.uint32)
-        # The interpreter's loops count in plain integers, which have no dtype to change.
+        # Loops in the interpreter count in plain integers, which have no dtype to convert.
         unit, row, step = (o + unit).to(tl.uint32), (o + row).to(tl.uint32), (o + step).to(tl.uint32)
         word, _, _, _ = tl.philox(tl.load(seed_ptr), unit, step, row, (o + layer).to(tl.uint32))
-        # The upper 24 bits: a float32's worth of u.
+        # The upper 24 bits, as many as a float32 u holds.
         x = tl.where((word >> 8).to(tl.int32).to(tl.float32) * 2.0**-24 >= P, x * (1.0 / (1.0 - P)), 0.0)
     return x
 
 
 @triton.jit
 def load_readers(dy_ptr, above_ptr, at, own):
-    """A state's gradients by those who read it, as they are stored: the layer above and the caller, or one of them.
+    """Gradients of a state in their stored dtype, from the layer above and from the caller, or from one of them.
 
     Args:
-        dy_ptr, above_ptr: gradients of the state and of what the layer above reads, at least one of them.
-        at, own: where the entries are, and which there are.
+        dy_ptr, above_ptr: the caller's gradients, and those of the input of the layer above; at least one of them.
+        at, own: offsets of the entries, and the mask of those that exist.
     """
     read = ()
     if above_ptr is not None:
@@ -55,11 +55,11 @@ def load_readers(dy_ptr, above_ptr, at, own):
 
 @triton.jit
 def incoming(read, above_ptr, seed_ptr, unit, row, step, layer, P: tl.constexpr):
-    """The gradient of a state from those who read it, in float32: the layer above has seen it after dropout.
+    """The gradient of a state from all its readers, in float32: the layer above has read it after dropout.
 
     Args:
-        read: what `load_readers` loaded.
-        above_ptr, seed_ptr, unit, row, step, layer, P: see there and `dropped`.
+        read: the result of `load_readers`.
+        above_ptr, seed_ptr, unit, row, step, layer, P: see `load_readers` and `dropped`.
     """
     dh = read[0].to(tl.float32)
     if above_ptr is not None:

@@ -1,4 +1,4 @@
-"""What plans of kernels need to know of a GPU."""
+"""What kernel plans need to know about a GPU."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Device:
-    """What a plan needs to know of a GPU."""
+    """The limits of a GPU, and its name."""
 
     multiprocessors: int
     shared: int  # bytes of shared memory that one program may have
     warp_groups: bool = False  # four warps multiply 64 rows in one instruction (wgmma of compute capability 9)
     tensor_cores: bool = True  # Triton multiplies on them, float32 in TF32 (compute capability 8 and later)
-    name: str = ""  # as torch has it, under which measurements are kept
+    name: str = ""  # torch's name of it, under which measurements are kept
 
     def shared_by(self, layers: int) -> Device:
-        """The part of it that each of some layers has to itself."""
+        """The share of the device that each of several layers has to itself."""
         return replace(self, multiprocessors=self.multiprocessors // layers)
 
 
@@ -29,7 +29,7 @@ H200 = Device(132, 227 * 1024, True)
 
 
 def device_of(x: Tensor) -> Device:
-    """The limits of the GPU that holds a tensor; an H200's where there is none, for the interpreter."""
+    """The limits of the GPU that holds a tensor; an H200's for a tensor on the CPU, for the interpreter."""
     return _limits(x.device.index or 0) if x.is_cuda else H200
 
 

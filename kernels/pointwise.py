@@ -1,9 +1,9 @@
 """The arithmetic of one step inside Triton kernels, in float32 registers.
 
-sigmoid(x) = 1 / (1 + exp(-x)), by the two instructions that a GPU has for it: `tl.exp` and a division take five more
-each for results that are no normal numbers, and those are 0 here, as good as 1e-39. tanh(x) = 1 - 2 sigmoid(-2x) is off
-by 1e-7 at most: of a state of some size 16 bits do not show that, but float16 does below 1e-4 in its last bit, and
-bfloat16 below 3e-5. For float32 it is sign(x) (1 - 2 sigmoid(-2|x|)), and an odd polynomial where |x| < 0.625 (the
+sigmoid(x) = 1 / (1 + exp(-x)) takes the two instructions that a GPU has for it. `tl.exp` and a division take five more
+each to produce subnormal results, which are 0 here, as good as 1e-39. tanh(x) = 1 - 2 sigmoid(-2x) is off by 1e-7 at
+most. In 16 bits that does not show unless the state is small: it changes the last bit of float16 below 1e-4 and of
+bfloat16 below 3e-5. For float32 tanh is sign(x) (1 - 2 sigmoid(-2|x|)), or an odd polynomial if |x| < 0.625 (the
 coefficients of Cephes' tanhf): with these a float32 LSTM has 1.3 times torch's error, without them twice as much.
 """
 
@@ -33,7 +33,7 @@ def _falling(power):
 
 @triton.jit
 def exp2(x):
-    """2^x, or 0 where that is no normal number."""
+    """2^x, or 0 where that is subnormal."""
     if INTERPRETED:
         return tl.exp2(x)
     else:
@@ -47,7 +47,7 @@ def _instruction(x, NAME: tl.constexpr):
 
 @triton.jit
 def tanh(x, dtype: tl.constexpr):
-    """tanh(x), as exactly as states of a dtype show."""
+    """tanh(x), as exactly as the dtype of the states can show."""
     if dtype.primitive_bitwidth == 16:
         return 1.0 - 2.0 * _falling(x * 2.8853900817779268)
     else:
@@ -76,10 +76,10 @@ def tanh_back(gradient, s):
 
 @triton.jit
 def load_blocks(at, own, H: tl.constexpr, COUNT: tl.constexpr):
-    """Blocks of A that follow each other, H apart, as they are stored.
+    """Load consecutive blocks of A, H apart, in their stored dtype.
 
-    A tile is converted to float32 in the layout of the products, through shared memory, and that waits for its load:
-    a kernel loads all that a step reads, and converts it when what it waits for is on its way.
+    Converting a tile to float32 takes it to the layout of the products through shared memory, and waits for its load.
+    A kernel therefore loads all that a step reads, and converts it once the loads that it waits for are in flight.
     """
     tiles = ()
     for k in tl.static_range(COUNT):
@@ -89,7 +89,7 @@ def load_blocks(at, own, H: tl.constexpr, COUNT: tl.constexpr):
 
 @triton.jit
 def store_blocks(at, own, tiles, H: tl.constexpr):
-    """Store blocks of A that follow each other."""
+    """Store consecutive blocks of A."""
     for k in tl.static_range(len(tiles)):
         tl.store(at + k * H, tiles[k], mask=own)
 
@@ -105,14 +105,14 @@ def as_float32(tiles):
 
 @triton.jit
 def passed_on(through_ptr, reset_ptr, row, at, o_h, later, n_rows, H: tl.constexpr):
-    """What the step after brings to the state that it has read, in float32, unless it began with a cleared state.
+    """The gradient that the next step passes to the state it read, in float32; 0 if it began with a cleared state.
 
     Args:
         through_ptr: the product of its gradients and the weights, [B, H].
         reset_ptr: [T, B] or None.
-        row, at: of the batch; of all steps', this step's.
+        row, at: index of the row within the batch, and within the rows of all steps, at this step.
         o_h: units.
-        later: whether there is a step after.
+        later: whether there is a next step.
         n_rows: B.
     """
     through = tl.load(through_ptr + row * H + o_h, mask=(o_h < H) & later, other=0.0).to(tl.float32)

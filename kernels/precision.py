@@ -1,11 +1,11 @@
-"""In which precision layers in float32 multiply on a GPU: that of torch.nn's recurrent layers.
+"""The precision in which layers in float32 multiply on a GPU: that of torch.nn's recurrent layers.
 
 torch.nn.LSTM, GRU and RNN multiply in TF32 unless `torch.backends.cudnn.allow_tf32`, or its newer form
 `torch.backends.cudnn.rnn.fp32_precision`, says otherwise; matrix products follow a switch of their own, which is off by
-default. A module that takes the place of torch.nn's follows the first. Its persistent kernels know TF32 alone, and
-without it float32 runs step by step (`gatescope.kernels.schedule.cell_plan`). All other products are torch.mm's, which
-read the second: it is turned while a layer launches them. The references, and preactivations, are plain torch and
-follow the second.
+default. A module that replaces torch.nn's follows the first. Its persistent kernels support TF32 only, and without it
+float32 runs step by step (`gatescope.kernels.schedule.cell_plan`). All other products are torch.mm's, which read the
+second switch: it is set while a layer launches them. The references and preactivations are plain torch and follow the
+second.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-# The switch is the whole process's: two threads that turned it at once could leave it turned.
+# The switch is global to the process: two threads that set it at the same time could leave it changed.
 _TURNING = threading.RLock()
 
 
 def recurrent_precision() -> str:
-    """How torch.nn's recurrent layers multiply float32 on a GPU, "tf32" or "ieee", whichever way it was said."""
-    # The older switch turns this one, too.
+    """How torch.nn's recurrent layers multiply float32 on a GPU, "tf32" or "ieee", by whichever switch it was set."""
+    # The older switch sets this one, too.
     said = torch.backends.cudnn.rnn.fp32_precision  # type: ignore[attr-defined]
     return "tf32" if said == "tf32" else "ieee"
 
 
 @contextmanager
 def recurrent_float32() -> Iterator[None]:
-    """Let recurrent layers that run inside multiply float32 on a GPU in float32 proper."""
+    """Let recurrent layers that run in this context multiply float32 on a GPU in full float32."""
     layers = torch.backends.cudnn.rnn
     with _TURNING:
         before: str = layers.fp32_precision  # type: ignore[attr-defined]
@@ -53,7 +53,7 @@ def float32_products_as_cudnn(x: Tensor) -> Iterator[None]:
 
 @contextmanager
 def float32_products(precision: str) -> Iterator[None]:
-    """Let matrix products of float32 tensors on a GPU that are launched inside multiply in "tf32" or "ieee"."""
+    """Let float32 matrix products on a GPU that are launched in this context multiply in "tf32" or "ieee"."""
     products = torch.backends.cuda.matmul
     with _TURNING:
         before: str = products.fp32_precision

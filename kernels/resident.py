@@ -1,4 +1,4 @@
-"""Products of weights that stand in registers, which are multiplied by the states rather than the states by them."""
+"""Products with weights that stay in registers: the weights stand on the left, the states on the right."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ MIN_COLUMNS = tl.constexpr(8)  # of a tensor core's product
 def in_registers(tile, sums: tl.constexpr):
     """A factor [n, K] that stays in registers.
 
-    The compiler puts a factor into shared memory unless it is a product itself, and the product with one is that. With
-    sums in float16 it takes half the registers: each is one weight, whose bits count as a float16 even where they mean
-    a bfloat16. Bits that are no number there, from 2^121 on in bfloat16, make a row NaN.
+    The compiler moves a factor to shared memory unless it is itself a product, so it is multiplied by the identity.
+    With sums in float16 it takes half the registers: each sum is a single weight, whose bits pass as a float16 even if
+    they stand for a bfloat16. Bits that are no number in float16, from 2^121 on in bfloat16, make a row NaN.
     """
     o_k = tl.arange(0, tile.shape[1])
     one = o_k[:, None] == o_k[None, :]
@@ -36,14 +36,14 @@ def load_resident(
     BLOCK_K: tl.constexpr,
     PARTS: tl.constexpr,
 ):
-    """Rows of a matrix as a tuple of tiles [n, BLOCK_K], of which the first stay in registers.
+    """Rows of a matrix as a tuple of tiles [n, BLOCK_K], the first of which stay in registers.
 
     Args:
         at: pointers to the first column of each row, [n, 1].
-        in_row: which rows there are, [n, 1].
+        in_row: mask of the rows that exist, [n, 1].
         N: columns.
-        RESIDENT: tiles that stay in registers.
-        BLOCK_K, PARTS: columns of a tile, tiles.
+        RESIDENT: number of tiles that stay in registers.
+        BLOCK_K, PARTS: columns of a tile, number of tiles.
     """
     o_k = tl.arange(0, BLOCK_K)
     tiles = ()
@@ -51,7 +51,7 @@ def load_resident(
         o = part * BLOCK_K + o_k[None, :]
         tile = tl.load(at + o, mask=in_row & (o < N), other=0.0)
         if part < RESIDENT:
-            # With sums of 16 bits the compiler would let the products of several parts wait for each other.
+            # With 16-bit sums the compiler would make the products of several parts wait for each other.
             tile = in_registers(tile, tl.float32 if PARTS > 1 else tl.float16)
         tiles += (tile,)  # type: ignore[assignment]
     return tiles
@@ -72,8 +72,8 @@ def sum_of_resident(states, weights, APART: tl.constexpr):
 
     Args:
         states, weights: tuples of tiles.
-        APART: whether the products are added up after all are made, so that none waits for the one before, rather than
-            where they are made, which takes fewer registers.
+        APART: whether to make all products before adding them, so that none waits for another, or to accumulate as
+            they are made, which takes fewer registers.
     """
     total = product(weights[0], _as_columns(states[0]))
     for part in tl.static_range(1, len(weights)):
@@ -89,12 +89,12 @@ def sum_of_resident(states, weights, APART: tl.constexpr):
 
 @triton.jit
 def sum_alone(states, weights, RESIDENT: tl.constexpr, WARP_GROUPS: tl.constexpr):
-    """The sum of products in a program of all units, whose states are in registers: with weights there, or in memory.
+    """The sum of products in a program of all units: states in registers, weights there or in shared memory.
 
     Args:
         states: a tuple of tiles [rows, BLOCK_K].
-        weights: of tiles [BLOCK_K, n], or what `resident_columns` made of them.
-        RESIDENT: whether it did.
+        weights: a tuple of tiles [BLOCK_K, n], or the result of `resident_columns`.
+        RESIDENT: whether it is the latter.
         WARP_GROUPS: see `gatescope.kernels.tiles.with_product`.
     """
     if RESIDENT > 0:
@@ -105,7 +105,7 @@ def sum_alone(states, weights, RESIDENT: tl.constexpr, WARP_GROUPS: tl.constexpr
 
 @triton.jit
 def _as_columns(states):
-    """States [rows, K] as columns of a product; four rows stand there twice."""
+    """States [rows, K] as columns of a product; fewer than eight rows are repeated."""
     rows: tl.constexpr = states.shape[0]
     if rows < MIN_COLUMNS:
         times: tl.constexpr = MIN_COLUMNS // rows

@@ -1,18 +1,18 @@
 """Whether stacked layers run one after another, each on the whole device, or side by side, each on a share of it.
 
-Side by side, T steps of L layers take T + (L - 1) CHUNK steps instead of L T, but a program that has a share of the
-device reads the states of more rows, and without a CUDA graph the host has to keep up with L T / CHUNK launches. A step
-is taken to last
+Side by side, L layers of T steps take T + (L - 1) CHUNK steps instead of L T. But a program on a share of the device
+reads the states of more rows, and without a CUDA graph the host has to keep up with L T / CHUNK launches. A step is
+estimated to take
 
     FORWARD or BACKWARD + bytes / RATE        bytes that a program reads in it
 
-These constants are the least squares of the logarithms of 20 times on an H200 (LSTM and GRU of 3 x 512, 2 x 128 and 2 x
-1024 units, B=128, float16; `nvidia-h200.json` in benchmarks/results). They are off by up to a quarter, and choose what
-was faster, or took at most 1.1 times as long, in all 10 pairs. They hold the products before and after the loop, too.
-The times that a benchmark has measured on a device stand in `measured.json` beside this file (`python
-benchmarks/choose.py` writes it) and take precedence over the estimate, in proportion to the steps of a sequence:
+The constants are a least-squares fit to the logarithms of 20 measured times on an H200 (LSTM and GRU of 3 x 512, 2 x
+128 and 2 x 1024 units, B=128, float16; `nvidia-h200.json` in benchmarks/results). They are off by up to a quarter; in
+all 10 pairs they choose the faster way, or one that took at most 1.1 times as long. They include the products before
+and after the loop. Times that a benchmark has measured on a device are kept in `measured.json` beside this file
+(written by `python benchmarks/choose.py`), are scaled to the number of steps, and take precedence over the estimate:
 "wavefront" is side by side, "layers" one after another, and "steps" side by side with a product and a pointwise kernel
-for each step of each layer, of which those of several layers run at once.
+for each step of each layer, so that those of several layers run at once.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from gatescope.kernels.recording import recording
 
 CHUNK = 25  # steps that a layer is ahead of the next
 FORWARD, BACKWARD = 2.0, 2.2  # microseconds of a step in which nothing is read
-RATE = 19e3  # bytes a microsecond that a program reads
-# Microseconds that a host takes to launch a chunk of a layer where no graph does: a product, a kernel, an event. A call
-# of 24 chunks took that of an H200 5.8 ms, of which, by a profile, about a third made plans that are kept since.
+RATE = 19e3  # bytes that a program reads in a microsecond
+# Microseconds that the host takes to launch a chunk of a layer without a graph: a product, a kernel, an event. A call
+# of 24 chunks took the host of an H200 5.8 ms; by a profile, about a third of that made plans, which are now cached.
 HOST = 150.0
-# Bytes that a program reads in a step of all rows, beyond which a product and a pointwise kernel for each step are
-# faster, if a CUDA graph launches them: going back, an LSTM of 1024 units and 128 rows takes 15.2 us a step on an H200,
-# and 10.9 so; one of 512 units and 1024 rows 18.3, and 10.9 so. Launched one by one they take 45 to 70.
+# If a program reads more bytes than this in a step of all rows, a product and a pointwise kernel for each step are
+# faster, provided that a CUDA graph launches them. Going back on an H200, an LSTM of 1024 units and 128 rows takes 15.2
+# us a step, and 10.9 in this way; one of 512 units and 1024 rows 18.3 and 10.9. Launched one by one they take 45 to 70.
 MOST_READ = 256 * 1024
-HALVES = (torch.float16, torch.bfloat16)  # dtypes of 16 bits, whose steps take the same time
+HALVES = (torch.float16, torch.bfloat16)  # 16-bit dtypes, whose steps take the same time
 MEASURED = Path(__file__).with_name("measured.json")
 
 
@@ -57,9 +57,9 @@ def cell_plan(
 ) -> Plan:
     """The plan of one layer in one direction; recorded: a CUDA graph will launch it.
 
-    Weights in float32 stay on chip where tensor cores may multiply them, in TF32 (`gatescope.kernels.precision`), and
-    take twice the room there. Float32 proper has no tensor cores, nor has Triton any on a GPU before compute capability
-    8: torch's products run step by step, as they do where weights do not fit.
+    Float32 weights stay on chip if tensor cores may multiply them, in TF32 (`gatescope.kernels.precision`); they take
+    twice the room. Full float32 has no tensor cores, and Triton uses none on a GPU before compute capability 8: torch's
+    products then run step by step, as they do if the weights do not fit.
     """
     in_tf32 = dtype == torch.float32 and recurrent_precision() == "tf32"
     if not device.tensor_cores or not (dtype in HALVES or in_tf32):
@@ -74,7 +74,7 @@ def cell_plan(
 def microseconds(found: Plan, n_rows: int, tiles: int, itemsize: int, backward: bool, device: Device) -> float:
     """The estimated time of a step of all rows under a persistent plan, on a device or a layer's share of it."""
     read = found.read(tiles) * itemsize
-    # Programs that wait for no others may be more than there are multiprocessors.
+    # There may be more programs than multiprocessors if none waits for another.
     turns = triton.cdiv(n_rows, found.rows) * triton.cdiv(found.groups * found.columns, device.multiprocessors)
     return turns * ((BACKWARD if backward else FORWARD) + read / RATE)
 
@@ -96,8 +96,8 @@ def side_by_side(
         backward: the direction.
         sizes: T, B, H.
         dtype: in which the layers compute.
-        device: its limits, and its name.
-        recorded: a CUDA graph will launch them; what a benchmark has measured is such a graph's time.
+        device: its limits and its name.
+        recorded: a CUDA graph will launch them; the times that benchmarks have measured are those of such a graph.
     """
     n_steps, n_rows, hidden = sizes
     if layers < 2 or layers > device.multiprocessors or n_steps < 2 * CHUNK:
@@ -109,7 +109,7 @@ def side_by_side(
     devices = device, device.shared_by(layers)
     whole, part = (cell_plan(*given, each, recorded) for each in devices)
     if STEPS in (whole, part):
-        # Step by step, what one layer launches leaves room for the next one's on the device: measured in 16 bits alone.
+        # Step by step, one layer's launches leave room on the device for the next layer's: measured in 16 bits only.
         return recorded and whole == part and dtype in HALVES
     tiles = N_GATES[cell] if backward else 1
     one, many = (
@@ -132,7 +132,7 @@ def share_plan(
     device: Device,
     recorded: bool = False,
 ) -> Plan:
-    """The plan of each of some layers that run at the same time, or of one alone; arguments as in `side_by_side`."""
+    """The plan of each of `layers` layers that run at the same time; arguments as in `side_by_side`."""
     if layers > 1 and recorded and _fastest(cell, layers, backward, sizes, dtype, device) == "steps":
         return STEPS
     _, n_rows, hidden = sizes
@@ -168,16 +168,16 @@ def describe(
     Args:
         cell: "lstm", "gru" or "rnn".
         n_rows, hidden: B, H.
-        dtype: in which the layers compute; float32 as `torch.backends.cudnn.allow_tf32` has it now.
-        device: the GPU's limits; by default those of the current GPU, and of an H200 where there is none.
-        layers, n_steps: L, T of a stack in one direction with the input of all steps at hand.
+        dtype: in which the layers compute; float32 in the precision that `torch.backends.cudnn.allow_tf32` sets now.
+        device: the GPU's limits; by default those of the current GPU, or of an H200 if there is none.
+        layers, n_steps: L, T of a stack in one direction, with the input of all steps available.
         recorded: a CUDA graph will launch them.
 
     Returns:
         A line for each direction.
 
     Raises:
-        ValueError: for a cell that is none of these, a size below 1, or what is no dtype or no `Device`.
+        ValueError: for an unknown cell, a size below 1, or a dtype or device of the wrong type.
     """
     if cell not in N_GATES:
         raise ValueError(f"describe: cell: expected one of {', '.join(N_GATES)}, got {cell!r}")
@@ -209,7 +209,7 @@ def describe(
 
 
 def row_name(cell: str, layers: int, backward: bool, n_rows: int, hidden: int, dtype: torch.dtype) -> str:
-    """What a row of `measured.json` is called."""
+    """The name of a row of `measured.json`."""
     direction = "backward" if backward else "forward"
     return f"{cell} {direction} B={n_rows} H={hidden} L={layers} {str(dtype).removeprefix('torch.')}"
 
@@ -222,9 +222,9 @@ def _fastest(
     dtype: torch.dtype,
     device: Device,
 ) -> str | None:
-    """What is the fastest in a graph on a device, by what has been measured there of another number of steps, if any.
+    """The schedule that is the fastest in a graph on a device by the times measured there, if there are any.
 
-    Side by side the last layer ends (L - 1) CHUNK steps after the first.
+    Side by side, the last layer ends (L - 1) CHUNK steps after the first.
     """
     n_steps, n_rows, hidden = sizes
     rows, row = _measured().get(device.name, {}), (cell, layers, backward, n_rows, hidden)

@@ -1,6 +1,6 @@
-"""Sums of few rows and many terms inside a persistent kernel: each warp multiplies a slice of the inner dimension.
+"""Sums with few rows and many terms inside a persistent kernel: each warp multiplies a slice of the inner dimension.
 
-The slices are the batch of a batched product, whose entries the compiler gives to a warp each.
+The slices are the batch of a batched product, whose entries the compiler assigns to one warp each.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ def load_slices(
 
     Args:
         at: pointers to the first row of each column, [1, 1, columns].
-        in_column: which columns there are, [1, 1, columns].
+        in_column: mask of the columns that exist, [1, 1, columns].
         ROWS: rows of the matrix.
-        N: how many of them, from FIRST on and round the end.
+        N: number of rows to take, from FIRST on, wrapping around at the end.
         STRIDE: entries from a row to the next.
-        BLOCK_K, PARTS, SLICES: rows of a tile, tiles of a slice, slices.
+        BLOCK_K, PARTS, SLICES: rows of a tile, tiles of a slice, number of slices.
     """
     o_k = tl.arange(0, SLICES)[:, None, None] * (PARTS * BLOCK_K) + tl.arange(0, BLOCK_K)[None, :, None]
     tiles = ()
@@ -74,7 +74,7 @@ def sum_of_slices(
     SLICES: tl.constexpr,
     AHEAD: tl.constexpr,
 ):
-    """What lies in memory, [rows, N], times a matrix that `load_slices` loaded, in float32: a slice for each warp."""
+    """Rows in memory [rows, N] times a matrix loaded by `load_slices`, in float32: one slice for each warp."""
     total = product(as_factor(tiles[0]), columns[0])
     for part in tl.static_range(1, PARTS):
         if part + AHEAD - 1 < PARTS:

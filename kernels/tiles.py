@@ -1,7 +1,7 @@
 """Matrix products inside a persistent kernel: weights that stay on chip, states that come from memory.
 
-The inner dimension is worked on in parts of BLOCK_K, so that no more of a state's tile stands in registers than the
-tensor cores need, and H = 768 takes three parts of 256 rather than one of 1024.
+The inner dimension is processed in parts of BLOCK_K, so that registers hold no more of a tile of states than the tensor
+cores need, and H = 768 takes three parts of 256 rather than one of 1024.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from gatescope.kernels.grid import INTERPRETED
 
 @triton.jit
 def as_factor(x):
-    """A tile as tensor cores multiply it: float32 is rounded to the 10 bits of a fraction that TF32 has.
+    """A tile as tensor cores multiply it: float32 is rounded to TF32, with its 10 bits of fraction.
 
-    They would cut off the others, which brings every factor nearer to zero, and with it every sum. Not pure, since the
-    compiler would move a pure operation to where each warp reads what it multiplies, once for each that reads it.
+    Tensor cores would truncate the other bits, which brings every factor nearer to zero, and with it every sum. The
+    assembly is not declared pure: the compiler would move a pure operation to where warps read the factor, and repeat
+    it for each warp.
     """
     # The interpreter multiplies all bits.
     if INTERPRETED or x.dtype != tl.float32:
@@ -32,10 +33,10 @@ def load_parts(at, in_row, N: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.con
 
     Args:
         at: pointers to the first column of each row, [rows, 1].
-        in_row: which rows there are, [rows, 1].
+        in_row: mask of the rows that exist, [rows, 1].
         N: columns.
-        BLOCK_K, PARTS: columns of a tile, tiles.
-        CACHE: cache modifier; ".cg" goes past the first-level cache, which does not see other programs' stores.
+        BLOCK_K, PARTS: columns of a tile, number of tiles.
+        CACHE: cache modifier; ".cg" bypasses the first-level cache, which does not see other programs' stores.
     """
     o_k = tl.arange(0, BLOCK_K)[None, :]
     tiles = ()
@@ -55,14 +56,14 @@ def load_ahead(
     FIRST: tl.constexpr,
     COUNT: tl.constexpr,
 ):
-    """Some of the tiles of blocks [rows, N] that follow each other, from memory that other programs store to.
+    """Some of the tiles of consecutive blocks [rows, N], from memory that other programs store to.
 
     Args:
         at: pointers to the first column of each row in the first block, [rows, 1]; the others follow, N apart.
-        in_row: which rows there are, [rows, 1].
+        in_row: mask of the rows that exist, [rows, 1].
         N: columns of a block.
         BLOCK_K, PARTS: columns of a tile, tiles of a block.
-        FIRST, COUNT: the first tile and how many, over all blocks.
+        FIRST, COUNT: the first tile and the number of tiles, over all blocks.
     """
     tiles = ()
     for k in tl.static_range(FIRST, FIRST + COUNT):
@@ -86,10 +87,10 @@ def load_columns(
 
     Args:
         at: pointers to the first row of each column, [1, columns].
-        in_column: which columns there are, [1, columns].
+        in_column: mask of the columns that exist, [1, columns].
         N: rows.
         STRIDE: entries from a row to the next.
-        BLOCK_K, PARTS: rows of a tile, tiles.
+        BLOCK_K, PARTS: rows of a tile, number of tiles.
     """
     o_k = tl.arange(0, BLOCK_K)[:, None]
     tiles = ()
@@ -102,10 +103,10 @@ def load_columns(
 
 @triton.jit
 def product(a, b):
-    """The product of two tiles in float32; the factors are of 16 bits, or float32 that is multiplied in TF32.
+    """The product of two tiles in float32; the factors have 16 bits, or are float32 and multiplied in TF32.
 
-    A bound on inexact sums, which only 8-bit products heed, keeps the compiler from adding products up inside each
-    other: it would lay them out for being multiplied by each other, and spill.
+    `max_num_imprecise_acc`, which only 8-bit products heed, keeps the compiler from accumulating one product into the
+    next: it would lay them out as a chain, each a factor of the next, and spill.
     """
     # The interpreter multiplies the bit patterns of bfloat16.
     if INTERPRETED:
@@ -116,7 +117,7 @@ def product(a, b):
 
 @triton.jit
 def add_product(total, a, b):
-    """A total in float32 and the product of two tiles, added up where the product is made."""
+    """A total in float32 plus the product of two tiles, accumulated by the product itself."""
     # The interpreter multiplies the bit patterns of bfloat16.
     if INTERPRETED:
         return tl.dot(a.to(tl.float32), b.to(tl.float32), total, input_precision="ieee")
@@ -126,11 +127,11 @@ def add_product(total, a, b):
 
 @triton.jit
 def with_product(total, a, b, WARP_GROUPS: tl.constexpr):
-    """A total in float32 and one more product of two tiles.
+    """A total in float32 plus one more product of two tiles.
 
-    Where each warp multiplies by itself (mma.sync), it adds to the total as it multiplies: of products that stand apart
-    the compiler loads the tiles of several at once, with all registers that there are, and spills the rest. Warp groups
-    (wgmma) keep their products apart, for the reason that `product` gives.
+    Where each warp multiplies by itself (mma.sync), the product accumulates into the total. For separate products the
+    compiler would load the tiles of several at once, using all registers, and spill the rest. Warp groups (wgmma) keep
+    their products separate, for the reason that `product` gives.
     """
     if WARP_GROUPS:
         return total + product(a, b)
@@ -151,17 +152,17 @@ def sum_of_loaded(
     AHEAD: tl.constexpr,
     WARP_GROUPS: tl.constexpr,
 ):
-    """The sum over blocks of what lies in memory, [rows, N] each, times tiles [BLOCK_K, columns], in float32.
+    """The sum over blocks [rows, N] in memory times tiles [BLOCK_K, columns], in float32.
 
-    A tile is loaded when the one AHEAD places before it is multiplied: so many stand in shared memory at once, however
+    A tile is loaded when the one AHEAD places before it is multiplied: shared memory holds that many at once, however
     many blocks there are.
 
     Args:
-        tiles: the first AHEAD of them, which `load_ahead` loaded.
-        at, in_row, N, BLOCK_K, PARTS: see there.
+        tiles: the first AHEAD of them, loaded by `load_ahead`.
+        at, in_row, N, BLOCK_K, PARTS: as in `load_ahead`.
         columns: a tuple of BLOCKS * PARTS tiles, block after block.
-        BLOCKS: how many.
-        AHEAD: tiles on their way at once.
+        BLOCKS: number of blocks.
+        AHEAD: tiles in flight at once.
         WARP_GROUPS: whether warp groups multiply.
     """
     total = product(as_factor(tiles[0]), columns[0])

@@ -1,9 +1,9 @@
-"""Loads and stores where the products of tensor cores have left their sums, without a way through shared memory.
+"""Loads and stores in the layout of tensor cores' products, without staging through shared memory.
 
-Triton lays a tile that is loaded or stored out for words of 16 bytes. Between that and the layout of products the tile
-passes through shared memory, with two barriers and room for all of it. What is moved here stays in its layout: in a
-product of weights [units, K] and states [K, rows] eight threads have eight units of a row that follow each other, a
-sector of memory in float32.
+Triton gives a tile that is loaded or stored a layout of 16-byte words. To convert between that and the layout of a
+product, the tile passes through shared memory, which takes two barriers and room for all of it. What is moved here
+stays in the product's layout: in a product of weights [units, K] and states [K, rows], eight threads hold eight
+consecutive units of a row, one sector of memory in float32.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import triton.language as tl
 from gatescope.kernels.grid import INTERPRETED
 
 LOAD = tl.constexpr("ld.global.f32 $0, [$1];")
-# The assembler is owed a result.
+# The inline assembly must have a result.
 STORE = tl.constexpr("st.global.b32 [$1], $2; mov.b32 $0, 0;")
 STORE_OWN = tl.constexpr("{ .reg .pred %own; setp.ne.s32 %own, $3, 0; @%own st.global.b32 [$1], $2; mov.b32 $0, 0; }")
 FIRST = tl.constexpr("shfl.sync.idx.b32 $0, $1, 0, 31, 0xffffffff;")
@@ -22,7 +22,7 @@ FIRST = tl.constexpr("shfl.sync.idx.b32 $0, $1, 0, 31, 0xffffffff;")
 
 @triton.jit
 def load_unstaged(at):
-    """Float32 that no thread changes, from pointers in whatever layout they have."""
+    """Load float32 that no thread changes, from pointers in whatever layout they have."""
     if INTERPRETED:
         return tl.load(at)
     else:
@@ -31,7 +31,7 @@ def load_unstaged(at):
 
 @triton.jit
 def store_unstaged(at, values, mask=None):
-    """Store int32 or float32 where pointers of the same layout point to."""
+    """Store int32 or float32 to pointers of the same layout."""
     if INTERPRETED:
         tl.store(at, values, mask=mask)
     elif mask is None:
@@ -44,7 +44,7 @@ def store_unstaged(at, values, mask=None):
 
 @triton.jit
 def known_alike(x):
-    """A number that all threads have, as the compiler can see: what depends on it is computed once a warp."""
+    """A number that all threads share, as the compiler can see: what depends on it is computed once a warp."""
     if INTERPRETED:
         return x
     else:
