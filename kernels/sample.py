@@ -1,21 +1,22 @@
-"""Stepping a stacked recurrent network one character at a time, every state and gate at hand, in torch's operators.
+"""Stepping a stacked recurrent network one character at a time in torch's operators, keeping every state and gate.
 
-The path of a CPU, and of a GPU where `gatescope.kernels.sample_fused`, which takes whole blocks of steps in one launch,
-has no plan. Both draw by the rule of `gatescope.kernels.choice`. Where their probabilities differ by rounding, a random
-number within that rounding of the border between two characters may choose differently: texts of a CPU and a GPU agree
-up to there.
+This is the path on a CPU, and on a GPU if `gatescope.kernels.sample_fused`, which takes whole blocks of steps in one
+launch, has no plan. Both draw by the rule of `gatescope.kernels.choice`. Their probabilities differ by rounding, so a
+random number within that rounding of the border between two characters may choose differently: texts of a CPU and a GPU
+agree up to that point.
 
-A step works on a tile of TILE rows (sequences), in buffers made once. The steps of an LSTM or a GRU are one compiled
-walk on a CPU, drawn characters included (`gatescope.kernels.tile_walk`): with an operator for every product and gate
-the threads of tiles would wait for the interpreter's lock. It moves each row by itself, in one order of summation, so
-that only rows in use are moved, and threads that have no tile of their own share those of another (`Recurrence.use`).
-In torch's operators a step takes all TILE rows: products of different heights differ in their last bits there. Either
-way the states of a sequence depend on nothing that runs beside it.
+A step works on a tile of TILE rows (sequences), in buffers allocated once. On a CPU the steps of an LSTM or a GRU are
+one compiled walk, drawn characters included (`gatescope.kernels.tile_walk`): with an operator for every product and
+gate, the threads of tiles would wait for the GIL. The walk moves each row by itself, in one order of summation. Only
+rows in use are moved, and threads without a tile of their own share the rows of another (`Recurrence.use`). In torch's
+operators a step takes all TILE rows: products of different heights would differ in their last bits. Either way the
+states of a sequence do not depend on what runs beside it.
 
 Equations and gate orders are those of `gatescope.kernels.lstm`, `.gru` and `.rnn`. The input product of the first layer
-is a row of the table `E W_ih^T + b` [V, G*H], E the character vectors, made once. Per character and layer a step reads
-W_hh (and W_ih above the first layer) once for the whole tile: 2 * G * H * (H + I) FLOP a row. Reading given characters
-goes layer by layer; in torch's operators the input product of many steps comes at once, and leaves one product a step.
+is a row of the table `E W_ih^T + b` [V, G*H], with the character vectors E, computed once. Per character and layer a
+step reads W_hh (and W_ih above the first layer) once for the whole tile: 2 * G * H * (H + I) FLOP a row. Given
+characters are read layer by layer; in torch's operators the input product is computed for many steps at once, which
+leaves one product a step.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ TILE = 100  # rows: a fixed height of every product; two tiles are the 200 seque
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where one step of one layer leaves its values, cut into views once."""
+    """Where one step of one layer writes its values, as views made once."""
 
     gates: Tensor  # [TILE, G*H]
     parts: tuple[Tensor, ...]  # G of [TILE, H]
@@ -48,12 +49,12 @@ class Recurrence:
 
     Args:
         cell: "lstm", "gru" or "rnn".
-        layers: for each layer its weights as torch.nn has them: w_ih [G*H, I], w_hh [G*H, H], b_ih, b_hh [G*H].
-        vectors: what the first layer reads for each character, [V, I]; None for one-hot characters.
-        reset_after: of the gru.
-        nonlinearity: of the rnn, "tanh" or "relu".
-        steps: how many steps are kept before the first of them is written over.
-        output: weight [V, H] and bias [V] of what characters are drawn from, if any are.
+        layers: for each layer its weights as in torch.nn: w_ih [G*H, I], w_hh [G*H, H], b_ih, b_hh [G*H].
+        vectors: the first layer's input for each character, [V, I]; None for one-hot characters.
+        reset_after: for the gru.
+        nonlinearity: for the rnn, "tanh" or "relu".
+        steps: how many steps are kept before the first of them is overwritten.
+        output: weight [V, H] and bias [V] of the layer that characters are drawn from, if any are.
     """
 
     def __init__(
@@ -66,12 +67,12 @@ class Recurrence:
         steps: int = 1,
         output: tuple[Tensor, Tensor] | None = None,
     ):
-        # Not bound: buffers that refer to themselves would wait for the garbage collector.
+        # Not a bound method: an object that refers to itself would wait for the garbage collector, with its buffers.
         self._step_layer = {"lstm": Recurrence._lstm, "gru": Recurrence._gru, "rnn": Recurrence._rnn}[cell]
         self._reset_after = reset_after
         self._relu = nonlinearity == "relu"
         w_ih, w_hh = layers[0][:2]
-        # The gru keeps b_hh apart, since the reset gate multiplies the part of n; the others add both at once.
+        # The gru keeps b_hh separate, since the reset gate multiplies n's part of it; the others add both at once.
         self._input_bias = [layer[2] if cell == "gru" else layer[2] + layer[3] for layer in layers]
         self._hidden_bias = [layer[3] for layer in layers]
         table = w_ih.T if vectors is None else vectors @ w_ih.T
@@ -80,7 +81,7 @@ class Recurrence:
         self.steps = steps
         below, recurrent = ([layer[k].T.contiguous() for layer in layers] for k in (0, 1))
         compiled = cell != "rnn" and w_hh.is_cpu and w_hh.dtype in (torch.float32, torch.float64)
-        # A compiled GRU leaves p, of no use here, before r, z, n.
+        # A compiled GRU writes p, which is not used here, before r, z, n.
         wide = 4 * hidden if compiled else width
         buffers = [w_hh.new_zeros(steps, TILE, wide) for _ in layers]
         self.kept_gates = [buffer[:, :, wide - width :] for buffer in buffers]  # [steps, TILE, G*H] each
@@ -90,15 +91,15 @@ class Recurrence:
         self._places = [[self._place(layer, step) for layer in range(len(layers))] for step in range(steps)]
         self._next = 0
         last = self._places[-1]
-        self.h = [place.h for place in last]  # [TILE, H] each, as all of these after the last step
+        self.h = [place.h for place in last]  # [TILE, H] each, after the last step, as are the next ones
         self.c = [place.c for place in last if place.c is not None]
         self.gates = [place.gates for place in last]  # [TILE, G*H] each, after their activation
         self._output = None if output is None else (output[0].T, output[1])
         self._walk = None
-        # [I, G*H] and [H, G*H] of each layer; a compiled walk has its own, in panels.
+        # [I, G*H] and [H, G*H] of each layer; a compiled walk keeps its own copies, in panels.
         self._w_ih, self._w_hh = ([], []) if compiled else (below, recurrent)
         if compiled:
-            # Half a second, that of Numba, which a GPU does without.
+            # Importing Numba takes half a second, which a GPU does not need.
             from gatescope.kernels.tile_walk import TileWalk
 
             self.h, self.c = ([torch.zeros_like(state) for state in states] for states in (self.h, self.c))
@@ -114,9 +115,9 @@ class Recurrence:
         return _Place(gates, parts, h, self.kept_c[layer][step] if self.kept_c else None)
 
     def use(self, n_rows: int, n_threads: int = 1) -> None:
-        """Say how many of the first rows are sequences, and how many threads may share them.
+        """Set how many of the first rows are sequences, and how many threads may share them.
 
-        A compiled walk moves these rows alone, each by itself. Products of torch have all rows.
+        A compiled walk moves only these rows, each by itself. torch's products include all rows.
         """
         if self._walk is not None:
             self._walk.use(n_rows, n_threads)
@@ -131,17 +132,17 @@ class Recurrence:
 
     @property
     def is_compiled(self) -> bool:
-        """Whether its steps are a compiled walk, in which many at once leave what one after another do."""
+        """Whether the steps are a compiled walk, in which many at once leave the same values as one after another."""
         return self._walk is not None
 
     def rewind(self) -> None:
-        """Let the next step be the first that is kept."""
+        """Make the next step the first that is kept."""
         self._next = 0
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Read one character in every row and return the topmost hidden state, [TILE, H].
+        """Read one character in every row and return the top layer's hidden state, [TILE, H].
 
-        `h`, `c` and `gates` become the values after the character; the next step may write over them.
+        `h`, `c` and `gates` become the values after the character; the next step may overwrite them.
 
         Args:
             tokens: ids int64 [TILE].
@@ -165,7 +166,7 @@ class Recurrence:
     def read(self, tokens: Tensor) -> None:
         """Read given characters; step t of the kept ones holds the values after character t.
 
-        The states are those that as many calls of `step` leave, in a compiled walk to the bit.
+        The states are those that the same number of calls of `step` leaves, in a compiled walk to the bit.
 
         Args:
             tokens: ids int64 [T, TILE], T at most `steps`.
@@ -178,7 +179,7 @@ class Recurrence:
             if layer == 0:
                 torch.index_select(self._table, 0, tokens.flatten(), out=gates[: len(tokens)].flatten(0, 1))
             else:
-                # All the kept steps, however many are read: a product of another height has other bits.
+                # All the kept steps, however many are read: a product of another height would differ in its last bits.
                 torch.addmm(bias, self.kept_h[layer - 1].flatten(0, 1), self._w_ih[layer], out=gates.flatten(0, 1))
             for places in self._places[: len(tokens)]:
                 self._step_layer(self, layer, places[layer])
@@ -188,12 +189,12 @@ class Recurrence:
         """Draw a character in every row and read it, step by step; step t of the kept ones is the t-th of these.
 
         Args:
-            how: how they are drawn.
-            start, stop: the numbers of the first step and of that behind the last, for the random numbers; at most
+            how: how the characters are drawn.
+            start, stop: numbers of the first step and of the one after the last, for the random numbers; at most
                 `steps` steps.
 
         Returns:
-            ids int64 [T, TILE]; V, which is none, where a logit is NaN or infinity, or all are -infinity.
+            ids int64 [T, TILE]; V, which is no character, if a logit is NaN or infinity, or all are -infinity.
         """
         assert self._output is not None
         weight, bias = self._output
@@ -208,12 +209,12 @@ class Recurrence:
         tokens = []
         for numbers in random.to(bias.device):
             tokens.append(choose(torch.addmm(bias, self.h[-1], weight), numbers, *settings))
-            # Where none could be drawn, whoever asked refuses all of them.
+            # If none could be drawn, the caller rejects them all.
             self.step(tokens[-1].clamp(max=len(bias) - 1))
         return torch.stack(tokens)
 
     def _kept_up_to(self, stop: int) -> None:
-        """Say that the step before `stop` is the last that a compiled walk has kept."""
+        """Record that the step before `stop` is the last that a compiled walk has kept."""
         self._next = stop % self.steps
         self.gates = [place.gates for place in self._places[stop - 1]]
 

@@ -1,7 +1,7 @@
-"""Drawing characters inside Triton kernels, and what the distribution says of them: on logits in registers.
+"""Drawing characters inside Triton kernels, and scoring them under their distribution, from logits in registers.
 
 The random numbers, the distribution and the rule of the choice are those of `gatescope.kernels.philox` and
-`gatescope.kernels.choice`, but that probabilities are not divided by their sum, and add up in another order.
+`gatescope.kernels.choice`, except that probabilities are not divided by their sum, and are added up in another order.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ def uniform(seed, sequence, step):
 
     Args:
         seed: 64 bits.
-        sequence: numbers, int64 [rows].
-        step: its number.
+        sequence: sequence numbers, int64 [rows].
+        step: step number.
     """
     o = tl.zeros(sequence.shape, tl.uint32)
     low, high = (sequence & 0xFFFFFFFF).to(tl.uint32), (sequence >> 32).to(tl.uint32)
-    # The interpreter's loops count in plain integers, which have no dtype to change.
+    # Loops in the interpreter count in plain integers, which have no dtype to convert.
     word, _, _, _ = tl.philox(seed, (o + step).to(tl.uint32), low, high, o)
     return (word.to(tl.float64) + 0.5) * (1.0 / 4294967296.0)
 
 
 @triton.jit
 def _least_with(p, weight, need):
-    """The largest value of which those of p that are at least as large weigh what is needed, found bit by bit.
+    """The largest threshold for which the entries of p at or above it weigh at least `need`, found bit by bit.
 
     Args:
-        p: [rows, columns], not negative: their bits are ordered as they are.
-        weight: of each, [rows, columns].
-        need: [rows, 1] or a number.
+        p: [rows, columns], not negative, so that their bits are in the same order.
+        weight: of each entry, [rows, columns].
+        need: the weight needed, [rows, 1] or a number.
 
     Returns:
         Its bits, int32 [rows, 1].
@@ -53,7 +53,7 @@ def _least_with(p, weight, need):
 
 @triton.jit
 def _last(x):
-    """The last column of float64 [rows, columns], word by word: integers are added up in one instruction of a warp."""
+    """The last column of float64 [rows, columns], word by word: a warp sums integers in one instruction."""
     bits, there = x.to(tl.int64, bitcast=True), tl.arange(0, x.shape[1])[None, :] == x.shape[1] - 1
     high = tl.sum(tl.where(there, (bits >> 32).to(tl.int32), 0), axis=1)
     low = tl.sum(tl.where(there, bits.to(tl.int32), 0), axis=1)
@@ -65,34 +65,34 @@ def choose(logits, u, temperature, top_k, top_p, V: tl.constexpr, TOP_K: tl.cons
     """Draw one character a row from softmax(logits / temperature): `gatescope.kernels.choice.choose`.
 
     Args:
-        logits: [rows, columns], -inf behind the V characters.
+        logits: [rows, columns], -inf beyond the V characters.
         u: random numbers, float64 [rows].
-        temperature, top_k, top_p: see there; TOP_K and TOP_P say whether the last two cut anything.
+        temperature, top_k, top_p: as in `choice.choose`; TOP_K and TOP_P say whether the last two cut anything.
 
     Returns:
-        ids int32 [rows]; -1, which is none, where logits are NaN or infinite.
+        ids int32 [rows]; -1, which is no character, if logits are NaN or infinite.
     """
     o_v = tl.arange(0, logits.shape[1])[None, :]
-    # As likely as the most likely one is, at most: the rule asks for ratios alone.
+    # Relative to the most likely character, so at most 1: the rule needs only ratios.
     p = exp2((logits - tl.max(logits, axis=1)[:, None]) * (LOG2_E / temperature))
     if TOP_K:
-        # Integers are added up across a warp in one instruction.
+        # A warp sums integers in one instruction.
         ones = tl.where(p > 0.0, 1, 0)
         p = tl.where(p.to(tl.int32, bitcast=True) >= _least_with(p, ones, top_k), p, 0.0)
     if TOP_P:
         bits, wide = p.to(tl.int32, bitcast=True), p.to(tl.float64)
         need = top_p * tl.sum(wide, axis=1)[:, None]
         least = _least_with(p, wide, need)
-        # Of equals, in order of id, only as many as are still needed.
+        # Of equal probabilities, in id order, only as many as are still needed.
         above, equal = tl.sum(tl.where(bits > least, wide, 0.0), axis=1)[:, None], bits == least
         earlier = tl.cumsum(tl.where(equal, 1, 0), axis=1) - 1
         p = tl.where((bits > least) | (equal & (above + earlier * wide < need)), p, 0.0)
     cumulative = tl.cumsum(p.to(tl.float64), axis=1)
     total = _last(cumulative)
     target = u * total
-    # A character without probability is none, whatever the sum's rounding.
+    # A character of probability zero is never drawn, however the sum is rounded.
     beyond = (cumulative > target[:, None]) & (p > 0.0)
-    # Of a finite distribution the total is at least 1; of any other, NaN.
+    # The total is at least 1 for a finite distribution, and NaN for any other.
     return tl.where(total > 0.0, tl.min(tl.where(beyond, o_v, V - 1), axis=1), -1)
 
 
@@ -104,7 +104,7 @@ def scores(logits, token):
     e = exp2(below * LOG2_E)
     total = tl.sum(e, axis=1)
     chosen = tl.sum(tl.where(o_v == token[:, None], below, 0.0), axis=1)
-    # A product that is chosen is not fused with the addition of another thread's, by which threads would disagree.
+    # The selection keeps the product from being fused into an addition across threads, which would then disagree.
     mean = tl.sum(tl.where(e > 0.0, e * below, 0.0), axis=1) / total
     return chosen - tl.log(total), tl.log(total) - mean
 
@@ -132,13 +132,13 @@ def draw_or_read(
     TOP_K: tl.constexpr,
     TOP_P: tl.constexpr,
 ):
-    """Draw the characters of some rows, or take those given (below 0: the row has not begun), and score them.
+    """Draw the characters of some rows, or take the given ones (negative: the row has not begun), and score them.
 
     Args:
-        logits: [rows, columns], -inf behind the V characters; None where characters are given and not scored.
-        row: numbers of the rows, int32 [rows], of which those below n_rows are there.
+        logits: [rows, columns], -inf beyond the V characters; None if characters are given and not scored.
+        row: numbers of the rows, int32 [rows]; those from n_rows on do not exist.
         length: of each row within the block; from there on nothing is kept.
-        step, first_sequence, seed: what the random numbers depend on.
+        step, first_sequence, seed: the arguments of the random numbers.
         others: see `gatescope.kernels.sample_kernels.sample_kernel`.
 
     Returns:

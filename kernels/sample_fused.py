@@ -1,7 +1,8 @@
 """Sampling and reading in one launch for a whole block of steps.
 
-The states of many sequences, and launches of a kernel in the tiles of a plan (`gatescope.kernels.sample_plan`): of the
-one whose weights stay on chip (`gatescope.kernels.sample_resident`), or the other (`gatescope.kernels.sample_kernels`).
+The module holds the states of many sequences, and launches a kernel in the tiles of a plan
+(`gatescope.kernels.sample_plan`): either the one whose weights stay on chip (`gatescope.kernels.sample_resident`) or
+the other (`gatescope.kernels.sample_kernels`).
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ from gatescope.kernels.sample_plan import ModelShape, SamplePlan, fitted, plan
 from gatescope.kernels.sample_resident import resident_kernel
 from gatescope.kernels.sample_weights import Weights, block_v, packed_weights
 
-PLACES = CAPTURED.value  # of a layer among what is captured: h, c, and up to four gates in the order of the weights
+PLACES = CAPTURED.value  # captured arrays of a layer: h, c, and up to four gates in the order of the weights
 
 
 @dataclass(frozen=True)
 class Captured:
-    """Where states go, if anywhere.
+    """Where captured states are written, if anywhere.
 
     Args:
-        states: PLACES for each layer (h, c, gates in the order of the weights), None or [n_rows, T, H], contiguous but
-            for the distance from a sequence to the next, which all have in common.
-        log_probability, entropy: of each character under softmax(logits), in nats, None or [n_rows, T, 1] alike.
+        states: PLACES for each layer (h, c, gates in the order of the weights), each None or [n_rows, T, H], contiguous
+            except for the stride between sequences, which they have in common.
+        log_probability, entropy: of each character under softmax(logits), in nats, None or [n_rows, T, 1] likewise.
     """
 
     states: tuple[Tensor | None, ...]
@@ -42,7 +43,7 @@ class Captured:
     entropy: Tensor | None = None
 
     def stride(self) -> int:
-        """Steps from a sequence to the next in memory."""
+        """The stride between sequences in memory, in steps."""
         for each in (*self.states, self.log_probability, self.entropy):
             if each is not None:
                 return each.stride(0) // each.shape[2]
@@ -50,25 +51,25 @@ class Captured:
 
 
 class FusedRecurrence:
-    """The recurrent states of many sequences, and the kernel that moves all of them over a block of steps.
+    """The recurrent states of many sequences, and the kernel that takes all of them through a block of steps.
 
-    Equations and gate orders are those of `gatescope.kernels.sample.Recurrence`. Where its probabilities and the
-    kernel's differ by their rounding, a random number that lies within that rounding of a border between two characters
-    may choose differently; everything after it then differs too.
+    Equations and gate orders are those of `gatescope.kernels.sample.Recurrence`. Probabilities differ from its own by
+    rounding, so a random number within that rounding of the border between two characters may choose differently;
+    everything after it then differs too.
 
     Args:
         cell: "lstm", "gru" or "rnn".
-        layers: for each layer w_ih [G*H, I], w_hh [G*H, H], b_ih, b_hh [G*H], as torch.nn has them; their dtype is that
-            of the products, which are summed in float32.
-        vectors: what the first layer reads for each character, [V, I]; None for one-hot characters.
+        layers: for each layer w_ih [G*H, I], w_hh [G*H, H], b_ih, b_hh [G*H], as in torch.nn; products have their dtype
+            and are summed in float32.
+        vectors: the first layer's input for each character, [V, I]; None for one-hot characters.
         output: weight [V, H] and bias [V] of the output layer.
         n_rows: number of sequences.
-        reset_after: of the gru.
-        nonlinearity: of the rnn, "tanh" or "relu".
-        layout: how the kernel works; default: `plan`'s choice.
+        reset_after: for the gru.
+        nonlinearity: for the rnn, "tanh" or "relu".
+        layout: the kernel's plan; `plan`'s choice by default.
 
     Raises:
-        ValueError: more sequences than the kernel can count, some millions.
+        ValueError: for more sequences than the kernel can count, some millions.
     """
 
     def __init__(
@@ -137,12 +138,12 @@ class FusedRecurrence:
 
     @property
     def h(self) -> Tensor:
-        """The hidden states after the last step where they are, [L, n_rows, H]."""
+        """A view of the hidden states after the last step, [L, n_rows, H]."""
         return self.states[:, self.taken % 2, : self.n_rows, : self._constants["H"]]
 
     @property
     def c(self) -> Tensor:
-        """The cells of an lstm after the last step where they are, [L, n_rows, H], float32."""
+        """A view of the cells of an lstm after the last step, [L, n_rows, H], float32."""
         assert self.cells is not None
         return self.cells[:, : self.n_rows, : self._constants["H"]]
 
@@ -152,13 +153,13 @@ class FusedRecurrence:
         """Take every sequence through a block of steps, and keep what is asked for.
 
         Args:
-            tokens: int32 [n_rows, T], contiguous: to be read, where below 0 the row has not begun and its states stay
-                zero; with `draw`, where the characters go.
-            lengths: of the sequences within the block, int32 [n_rows]: nothing is kept from there on, and the states of
-                a group of which none is left stand still.
-            captured: where states go.
-            draw: draw the characters; else they are given.
-            first_step: the number of the first step, for the random numbers.
+            tokens: int32 [n_rows, T], contiguous: the characters to read (if negative, the row has not begun and its
+                states stay zero), or with `draw`, the output for those drawn.
+            lengths: of the sequences within the block, int32 [n_rows]: nothing is kept from there on, and once all
+                sequences of a group have ended, its states no longer move.
+            captured: where states are written.
+            draw: how to draw the characters; None if they are given.
+            first_step: number of the first step, for the random numbers.
         """
         launch = self.launch(tokens, lengths, captured, draw, first_step)
         with torch.cuda.device_of(tokens):
@@ -183,7 +184,7 @@ class FusedRecurrence:
     def launch(
         self, tokens: Tensor, lengths: Tensor, captured: Captured, draw: Draw | None = None, first_step: int = 0
     ) -> Launch:
-        """The kernel on these tensors; that of groups is told of its steps, rows and counters when it runs."""
+        """The kernel on these tensors; `_in_groups` fills in steps, rows and counters when it runs."""
         seed = draw.seed - (draw.seed >> 63 << 64) if draw else 0
         others: dict[str, Any] = {
             "tokens_ptr": tokens,
@@ -203,7 +204,7 @@ class FusedRecurrence:
             "first_sequence": draw.first_sequence if draw else 0,
             "stride": captured.stride(),
             "seed": seed,
-            # Padded characters have logits of minus infinity, which divided by an infinite temperature would be NaN.
+            # Padded characters have logits of -infinity, which divided by an infinite temperature would be NaN.
             "temperature": bounded(draw.temperature) if draw else 1.0,
             "top_k": draw.top_k if draw else 0,
             "top_p": float(draw.top_p) if draw else 1.0,

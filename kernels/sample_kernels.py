@@ -1,24 +1,27 @@
-"""The sampler's kernel in Triton, whose programs read their weights from memory in every step.
+"""The sampler's kernel in Triton whose programs read their weights from memory in every step.
 
-`gatescope.kernels.sample_fused` launches it, or that of `gatescope.kernels.sample_resident`, where they stay on chip.
+`gatescope.kernels.sample_fused` launches either this kernel or that of `gatescope.kernels.sample_resident`, whose
+weights stay on chip.
 
-One launch takes every sequence through a block of steps: a character is drawn, or a given one read, all layers run, and
-the states that are asked for are kept. A program has BLOCK_B rows (sequences) and BLOCK_H units of every layer. The
-state of the network stands in memory, where the other programs of a group of rows, and the next launch, find it:
+One launch takes every sequence through a block of steps: in each, a character is drawn, or a given one read, all layers
+run, and the states that are asked for are kept. A program has BLOCK_B rows (sequences) and BLOCK_H units of every
+layer. The state of the network is kept in memory, where the other programs of a group of rows, and the next launch,
+find it:
 
-    states [L, 2, rows, HP]   h after the step before and after this one, in turn, in the weights' dtype
+    states [L, 2, rows, HP]   h before and after a step, alternating, in the weights' dtype
     cells  [L, rows, HP]      c of an lstm, float32
 
-HP is H padded with zeros to whole blocks: padded units have no weights and stay at zero, and every load is whole.
+HP is H padded with zeros to whole blocks: padded units have no weights and stay at zero, and no load needs a mask.
 
 The weights are the matrices W_hh of layer 0, W_ih and W_hh of layer 1, ..., [2 L - 1, SLOTS * HP, HP]. The slots of a
-unit stand side by side, so that their sums are split within a thread: i, f, g, o of an lstm; r, z and n's two parts,
-of h and of x, of a gru, whose matrices are zero in the slot that is not theirs; one slot in an Elman network. The table
-[V + L - 1, SLOTS, HP] holds the input product and the biases of each character, then the biases of the layers above.
+unit are adjacent, so that their sums are split within a thread: i, f, g, o of an lstm; r, z and n's two parts, of h and
+of x, of a gru, each of whose matrices is zero in the other's slot; one slot in an Elman network. The table
+[V + L - 1, SLOTS, HP] holds the input product and the biases of each character, followed by the biases of the layers
+above.
 
-Where several programs share a group of rows, every layer ends with the group's barrier (`gatescope.kernels.grid`), and
-so does the choice: the first programs of the group work out the output layer, each for BLOCK_C of its rows, while the
-others are at the recurrent product of the first layer, which needs no character.
+If several programs share a group of rows, every layer ends with the group's barrier (`gatescope.kernels.grid`), and so
+does the choice: the first programs of the group compute the output layer, each for BLOCK_C of its rows, while the
+others compute the recurrent product of the first layer, which needs no character.
 """
 
 from __future__ import annotations
@@ -34,9 +37,9 @@ from gatescope.kernels.sample_choice import draw_or_read
 from gatescope.kernels.tiles import add_product
 
 LSTM, GRU, GRU_BEFORE, RNN, RNN_RELU = (tl.constexpr(cell) for cell in range(5))
-WHOLE = tl.constexpr(-1)  # a step with all its parts; else one: the choice, then the layers, or the halves of each
+WHOLE = tl.constexpr(-1)  # all parts of a step; else a single part: the choice, then the layers, or the halves of each
 CAPTURED = tl.constexpr(6)  # places of a layer among the outputs: h, c and up to four gates
-# Arguments whose values make no new kernel.
+# Arguments on whose values the kernel is not specialised.
 CHANGING = ["t0", "t1", "row0", "n_rows", "n_padded", "n_tokens", "taken", "first_step", "first_sequence", "stride"]
 CHANGING += ["seed", "temperature", "top_k", "top_p"]
 
@@ -61,26 +64,26 @@ def _add_product(
     BLOCK_K: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """Add the product of states and weights to a total [rows, columns] in float32, part by part on their way in.
+    """Add the product of states and weights to a total [rows, columns] in float32, part by part as they are loaded.
 
-    Offsets of 32 bits from one address are the same for all matrices; addresses of each would fill the registers.
+    Offsets of 32 bits from one address are the same for all matrices; separate addresses would fill the registers.
 
     In float32 each part is summed by itself: in one running total over 512 units the states of a GRU were off by 5.4e-6
     of their rms on an H200, where the tests allow 2.0e-6.
 
     Args:
-        states, weights: pointers to the first.
-        o_rows: from there to the first unit of each row, [rows, 1].
-        o_columns: and to the first weight of each column, [1, columns].
+        states, weights: pointers to the first entry of each.
+        o_rows: offsets from there to the first unit of each row, [rows, 1].
+        o_columns: offsets from there to the first weight of each column, [1, columns].
     """
     o_k = tl.arange(0, BLOCK_K)
     o_state, o_weight = o_rows + o_k[None, :], o_columns + o_k[:, None]
     for k in tl.range(0, HP, BLOCK_K, num_stages=STAGES):
-        # Past the first-level cache, which does not see other programs' stores.
+        # Bypass the first-level cache, which does not see other programs' stores.
         h = tl.load(states + k + o_state, cache_modifier=".cg")
         w = tl.load(weights + k + o_weight)
         if states.dtype.element_ty == tl.float32:
-            # Apart from the total, for the reason that `gatescope.kernels.tiles.product` gives, and not in TF32.
+            # Separate from the total, for the reason that `gatescope.kernels.tiles.product` gives, and not in TF32.
             total += tl.dot(h, w, input_precision="ieee", max_num_imprecise_acc=1 << 20)
         else:
             total = add_product(total, h, w)
@@ -117,7 +120,7 @@ def _output(
     TOP_K: tl.constexpr,
     TOP_P: tl.constexpr,
 ):
-    """The output layer on the topmost states of some rows, and the character of each."""
+    """The output layer on the top layer's states of some rows, and the character of each row."""
     o_v = tl.arange(0, BLOCK_V)[None, :]
     logits = tl.zeros((row.shape[0], BLOCK_V), tl.float32) + tl.load(bias_ptr + o_v)
     logits = _add_product(logits, top, row[:, None] * HP, output_ptr, o_v * HP, HP, BLOCK_K, STAGES)
@@ -134,7 +137,7 @@ def _output(
 
 @triton.jit
 def _gates(sums, x_at, HP: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_H: tl.constexpr):
-    """The sums before the activations of the four slots of each unit, with what the table adds, [rows, units] each."""
+    """The sums before the activations of each unit's four slots, with the table's additions, [rows, units] each."""
     even, odd = tl.split(tl.reshape(sums, (BLOCK_B, BLOCK_H, 2, 2)))
     s0, s2 = tl.split(even)
     s1, s3 = tl.split(odd)
@@ -153,11 +156,11 @@ def _share(
     COLUMNS: tl.constexpr,
     PHASE: tl.constexpr,
 ):
-    """Store what the group's other programs need within a layer, and wait until every one of them has done so.
+    """Store what the group's other programs need within a layer, and wait until all of them have done so.
 
     Args:
         at, values: pointers, and what to store there.
-        counter, arrivals: of the group, and how many there have been before the first layer.
+        counter, arrivals: the group's counter, and its arrivals before the first layer.
         BEFORE: how many times the group has exchanged states in this step, for the layers below.
     """
     if PHASE == WHOLE or PHASE % 2 == 1:
@@ -170,7 +173,7 @@ def _share(
 
 @triton.jit
 def _keep(captured, h, others, at, own, layer: tl.constexpr):
-    """Store what is captured of a layer: its hidden state, its cell and its gates."""
+    """Store a layer's captures: its hidden state, its cell and its gates."""
     if captured[layer * CAPTURED] is not None:
         tl.store(captured[layer * CAPTURED] + at, h, mask=own)
     for place in tl.static_range(1, CAPTURED):
@@ -231,18 +234,18 @@ def sample_kernel(
     """Take every sequence through the steps t0 to t1 of a block.
 
     Args:
-        table_ptr, w_ptr, states_ptr, cells_ptr: see above.
-        w_n_ptr, kept_ptr: of a gru whose reset gate comes before the product: W_hn of each layer, [L, HP, HP], and
-            r * h on its way to the other programs, [L, rows, HP].
-        output_ptr, bias_ptr: the output layer, [BLOCK_V, HP], and in float32 [BLOCK_V], -inf behind V.
+        table_ptr, w_ptr, states_ptr, cells_ptr: see the module.
+        w_n_ptr, kept_ptr: for a gru whose reset gate comes before the product: W_hn of each layer, [L, HP, HP], and
+            `r * h` on its way to the other programs, [L, rows, HP].
+        output_ptr, bias_ptr: the output layer, [BLOCK_V, HP], and in float32 [BLOCK_V], -inf beyond V.
         logits_ptr: float32 [rows, BLOCK_V].
-        tokens_ptr: int32 [n_rows, n_tokens], given (below 0: the row has not begun, its states stay zero) or drawn.
-        lengths_ptr: of the sequences within the block, int32 [n_rows]; nothing is kept behind their ends.
+        tokens_ptr: int32 [n_rows, n_tokens], given (negative: the row has not begun, its states stay zero) or drawn.
+        lengths_ptr: of the sequences within the block, int32 [n_rows]; nothing is kept after their ends.
         captured: pointers or None, CAPTURED for each layer, to [n_rows, stride, H].
         log_probability_ptr, entropy_ptr: [n_rows, stride] or None.
-        counter_ptr: of each group of rows.
-        taken: steps before this block: which of the two states is the one before.
-        first_step, first_sequence, seed: what the random numbers depend on.
+        counter_ptr: counters of the groups of rows.
+        taken: steps before this block, which determine which of the two states is the previous one.
+        first_step, first_sequence, seed: the arguments of the random numbers.
         PHASE: the part of a step to do, for the interpreter, whose programs cannot wait for each other.
     """
     i_b, i_h = tl.program_id(0), tl.program_id(1)
@@ -259,7 +262,7 @@ def sample_kernel(
     size = n_padded.to(tl.int64) * HP
     counter = counter_ptr + i_b * COUNTER_STRIDE
     dtype = states_ptr.dtype.element_ty
-    # Rows whose output layer is this program's.
+    # The rows whose output layer this program computes.
     c_row = first + i_h * BLOCK_C + tl.arange(0, BLOCK_C)
     c_length = tl.load(lengths_ptr + c_row, mask=c_row < n_rows, other=0)
 
@@ -334,10 +337,10 @@ def sample_kernel(
                     h = n + z * (h - n)
                     others = (h, r, z, n, n)
                 if PHASE == WHOLE or PHASE % PARTS == 0:
-                    # What is kept is what the next step reads.
+                    # The kept state is the one that the next step reads.
                     h = tl.where(begun, h, 0.0).to(dtype).to(tl.float32)
                     tl.store(states_ptr + (layer * 2 + new) * size + (o_row + o_h), h)
                     if COLUMNS > 1:
                         arrive(counter)
-                    # What no other program waits for comes after the release.
+                    # Stores that no other program waits for come after the release.
                     _keep(captured, h, others, at, own, layer)

@@ -1,14 +1,14 @@
-"""The sampler's kernel in Triton for models whose weights a multiprocessor holds: all of them stay on chip.
+"""The sampler's kernel in Triton for models small enough for a multiprocessor: all weights stay on chip.
 
-A program runs all layers of a few sequences by itself, and waits for nobody. Its weights, of which two LSTM layers of
-128 units have 384 KB in 16 bits, more than the 227 KB of its shared memory, are the first factors of its products:
+A program runs all layers of a few sequences by itself, and waits for no other. Two LSTM layers of 128 units have 384 KB
+of weights in 16 bits, more than the 227 KB of its shared memory. The weights are the first factors of its products:
 tiles [HP, HP] of one gate each, some in registers (`gatescope.kernels.resident`) and the others in shared memory. The
-sums [HP, rows] of the gates of a unit then stand in one thread, and so do its states, which stay there for all steps.
+sums [HP, rows] of a unit's gates are then in one thread, and so are its states, which stay there for all steps.
 
-Shared memory is nearly full of weights, so that of two layers' states only one layer's may be there on their way to a
-product, and nothing beside them. A character's sums, logits and float32 do not pass through it
-(`gatescope.kernels.unstaged`), the topmost layer's recurrent product is made with the output layer, which reads the
-same states, and what is kept of a layer goes when the next one has read its states.
+Shared memory is nearly full of weights: on their way to a product, the states of only one of two layers may be there at
+a time, and nothing beside them. Therefore the characters' rows of the table, the logits and float32 captures do not
+pass through it (`gatescope.kernels.unstaged`); the top layer's recurrent product is computed together with the output
+layer, which reads the same states; and what is kept of a layer is stored once the next one has read its states.
 
 Memory, numbers and equations are those of `gatescope.kernels.sample_kernels`.
 """
@@ -30,7 +30,7 @@ from gatescope.kernels.unstaged import known_alike, load_unstaged, store_unstage
 
 @triton.jit
 def _tile(at, HP: tl.constexpr, STRIDE: tl.constexpr, RESIDENT: tl.constexpr):
-    """The weights of a gate [HP, HP], whose rows are STRIDE apart."""
+    """The weights of a gate [HP, HP], with a row stride of STRIDE."""
     o_h = tl.arange(0, HP)
     tile = tl.load(at + o_h[:, None] * STRIDE + o_h[None, :])
     if RESIDENT:
@@ -49,7 +49,7 @@ def _load_recurrent(
     HP: tl.constexpr,
     RESIDENT: tl.constexpr,
 ):
-    """W_hh of all layers, a tile for each gate, of a gru's n the part of h; the first RESIDENT stay in registers."""
+    """W_hh of all layers, a tile for each gate (for a gru's n the part of h); the first RESIDENT stay in registers."""
     tiles = ()
     for layer in tl.static_range(LAYERS):
         for k in tl.static_range(GATES):
@@ -71,7 +71,7 @@ def _load_input(
     HP: tl.constexpr,
     RESIDENT: tl.constexpr,
 ):
-    """W_ih of the layers above the first, a tile for each gate, of a gru's n the part of x; the first RESIDENT stay."""
+    """W_ih of the layers above the first, a tile for each gate (a gru's n: the part of x); the first RESIDENT stay."""
     tiles = ()
     for layer in tl.static_range(1, LAYERS):
         for k in tl.static_range(GATES):
@@ -84,7 +84,7 @@ def _load_input(
 
 @triton.jit
 def _recurrent(w_hh, layer: tl.constexpr, COUNT: tl.constexpr, GATES: tl.constexpr, h):
-    """The products of W_hh of a layer with its states, COUNT of the gates."""
+    """The products of a layer's W_hh with its states, for COUNT of the gates."""
     sums = ()
     for k in tl.static_range(COUNT):
         sums += (product(w_hh[layer * GATES + k], h),)  # type: ignore[assignment]
@@ -93,7 +93,7 @@ def _recurrent(w_hh, layer: tl.constexpr, COUNT: tl.constexpr, GATES: tl.constex
 
 @triton.jit
 def _added(at, layer: tl.constexpr):
-    """What the table adds to a sum: of the first layer a character's part, of others biases alone."""
+    """The table's addition to a sum: the character's part in the first layer, only biases in the others."""
     return load_unstaged(at) if layer == 0 else tl.load(at)
 
 
@@ -108,12 +108,12 @@ def _sums(
     RECURRENT: tl.constexpr,
     HP: tl.constexpr,
 ):
-    """The sums before the activations of each gate; of a gru's n the part of x comes last, and is apart from that of h.
+    """The sums before the activations of each gate; for a gru's n that of x comes last, separate from that of h.
 
     Args:
-        recurrent: the products of W_hh that are made.
-        below: the states that the layer reads, if it is not the first.
-        x_at: pointers to what the table adds.
+        recurrent: the finished products of W_hh.
+        below: the layer's input states, if it is not the first.
+        x_at: pointers to the table's additions.
     """
     sums = ()
     for k in tl.static_range(RECURRENT):
@@ -131,12 +131,12 @@ def _sums(
 
 @triton.jit
 def _cell(sums, before, c, w_n, begun, dtype: tl.constexpr, CELL: tl.constexpr):
-    """The hidden state, and c and the gates of an lstm, or the gates of a gru behind what it has no use for.
+    """The hidden state, and c and the gates of an lstm, or the gates of a gru after an unused value.
 
     Args:
-        before, c: the states of the step before.
+        before, c: the states of the previous step.
         w_n: W_hn of a gru whose reset gate comes before the product.
-        begun: which rows have.
+        begun: mask of the rows that have begun.
     """
     if CELL == LSTM:
         i, f, g, o, c, h = step(sums[0], sums[1], sums[2], sums[3], c, dtype)
@@ -157,7 +157,7 @@ def _cell(sums, before, c, w_n, begun, dtype: tl.constexpr, CELL: tl.constexpr):
 
 @triton.jit
 def _keep(captured, h, others, at, own, layer: tl.constexpr):
-    """Store what is captured of a layer; float32 finds no room in shared memory on its way."""
+    """Store a layer's captures; float32 is not staged in shared memory, which has no room for it."""
     for place in tl.static_range(CAPTURED):
         if captured[layer * CAPTURED + place] is not None:
             values = h.to(tl.float32) if place == 0 else others[place - 1]
@@ -206,7 +206,7 @@ def resident_kernel(
     TOP_K: tl.constexpr,
     TOP_P: tl.constexpr,
 ):
-    """Take every sequence through the steps of a block, as many as tokens_ptr has.
+    """Take every sequence through the steps of a block, as many as tokens_ptr has columns.
 
     Args:
         RESIDENT: tiles of the weights that stay in registers.
@@ -239,7 +239,8 @@ def resident_kernel(
         of_top = _recurrent(w_hh, LAYERS - 1, RECURRENT, GATES, h[LAYERS - 1])
         if OUTPUT:
             # Stored and loaded again, a row lies in one warp, whose sums and scan need no barrier. No warp still reads
-            # the logits of the step before: since then all have met, where the states passed through shared memory.
+            # the logits of the previous step: all warps have met since then, when the states passed through shared
+            # memory.
             store_unstaged(logits_ptr + (row[None, :] * BLOCK_V + o_v[:, None]), product(w_out, h[LAYERS - 1]))
             tl.debug_barrier()
             logits = tl.load(logits_ptr + (row[:, None] * BLOCK_V + o_v[None, :])) + tl.load(bias_ptr + o_v)[None, :]
@@ -249,7 +250,7 @@ def resident_kernel(
             logits, tokens_ptr, log_probability_ptr, entropy_ptr, row, n_rows, length, t, n_tokens, first_step + t,
             first_sequence, stride, seed, temperature, top_k, top_p, V, GIVEN, TOP_K, TOP_P,
         )  # fmt: skip
-        # A character that could not be drawn leaves NaN behind.
+        # A row whose character could not be drawn has NaN from then on.
         begun = (token >= 0)[None, :] if GIVEN else True
         own = (t < length)[None, :] & (o_h < H)
         at = (wide * stride * H)[None, :] + (t * H + o_h)
@@ -264,12 +265,12 @@ def resident_kernel(
             recurrent = _recurrent(w_hh, layer, RECURRENT, GATES, h[layer]) if layer < LAYERS - 1 else of_top
             sums = _sums(recurrent, w_ih, below, x_at, layer, GATES, RECURRENT, HP)
             if layer > 0:
-                # Now that its states have left the shared memory that this passes through.
+                # Only now have its states left the shared memory that this passes through.
                 _keep(captured, below, others, at, own, layer - 1)
             cell = c[layer] if CELL == LSTM else None
             w_n = w_hh[layer * GATES + GATES - 1]
             hidden, others = _cell(sums, h[layer], cell, w_n, begun, dtype, CELL)
-            # What is kept is what the next step reads.
+            # The kept state is the one that the next step reads.
             h_new += (tl.where(begun, hidden, 0.0).to(dtype),)  # type: ignore[assignment]
             if CELL == LSTM:
                 c_new += (others[0],)  # type: ignore[assignment]

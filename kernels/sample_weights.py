@@ -30,17 +30,17 @@ def packed_weights(
     """A model's weights in the kernel's order: see `gatescope.kernels.sample_kernels`.
 
     Args:
-        cell, layers, vectors, output, reset_after: as `FusedRecurrence` has them.
+        cell, layers, vectors, output, reset_after: as in `FusedRecurrence`.
         width: HP.
     """
     dtype, hidden, slots = layers[0][1].dtype, layers[0][1].shape[1], SLOTS[cell]
     before = cell == "gru" and not reset_after
-    # Runs of gates, and the slots that they go to: a gru's n has its part of x in a slot of its own.
+    # Runs of gates, and the slots that they go to; the part of x in a gru's n has a slot of its own.
     of_x = [(0, 0, 2), (2, 3, 1)] if cell == "gru" else [(0, 0, slots)]
     of_h = [(0, 0, 2 if before else 3)] if cell == "gru" else of_x
 
     def place(matrix: Tensor, rows: Tensor, runs: Sequence[tuple[int, int, int]]) -> None:
-        """Put rows [G*H, I] into the slots of a matrix [HP, slots, HP]."""
+        """Write rows [G*H, I] to the slots of a matrix [HP, slots, HP]."""
         gates = rows.unflatten(0, (-1, hidden)).transpose(0, 1)
         for gate, slot, n in runs:
             matrix[:hidden, slot : slot + n, : rows.shape[1]] = gates[:, gate : gate + n]
