@@ -1,10 +1,10 @@
 """exp, sigmoid and tanh on the CPU, for loops that Numba compiles.
 
 They take float32 or float64. sigmoid(x) is 1 / (1 + exp(-x)), and tanh(|x|) is -m / (m + 2) with m = exp(-2 |x|) - 1,
-whose digits do not cancel where x is small. exp(x) is 2^k (1 + q), k the integer nearest x / log(2) and q a Taylor
-series in what is left.
+which does not cancel for small x. exp(x) is 2^k (1 + q), with k the integer nearest x / log(2) and q a Taylor series in
+the remainder.
 
-Importing this takes half a second, that of Numba.
+Importing this module takes half a second, which is Numba's.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-# Terms of the series of exp(x) - 1 that are as good as the precision at up to log(2) / 2.
+# Terms of the series of exp(x) - 1 that reach the precision of the dtype up to log(2) / 2.
 TERMS = {"float32": 7, "float64": 13}
-# A product and a sum may round once.
+# A product and a sum may be fused and round once.
 CONTRACT = {"contract"}
 
 
@@ -39,12 +39,12 @@ def _from_bits(typing_context: Any, value: Any) -> Any:
 
 
 def _power(x: Any) -> Any:
-    """Return 2^k and q with exp(x) = 2^k (1 + q); infinity and 0 as 2^k where x is beyond the precision's range."""
+    """Return 2^k and q with exp(x) = 2^k (1 + q); 2^k is infinity or 0 if x is beyond the range of the dtype."""
     raise NotImplementedError
 
 
 def exp(x: Any) -> Any:
-    """exp(x); infinite from 0.7 of the largest number on, and 0 where k is below that of the normal numbers."""
+    """exp(x); infinite from 0.7 of the largest number on, and 0 if k is below the exponents of normal numbers."""
     raise NotImplementedError
 
 
@@ -54,7 +54,7 @@ def sigmoid(x: Any) -> Any:
 
 
 def tanh(x: Any) -> Any:
-    """tanh(x), whose digits do not cancel where x is small."""
+    """tanh(x), without cancellation for small x."""
     raise NotImplementedError
 
 
@@ -63,17 +63,17 @@ def _(x: Any) -> Any:
     real, whole = (np.float32, np.int32) if x == types.float32 else (np.float64, np.int64)
     precision = np.finfo(real)
     mantissa_bits, bias = whole(precision.nmant), whole(1 - precision.minexp)
-    # Beyond the first, where k would be that of infinity with q below 0, exp is taken to be infinite; below the second
-    # it is no normal number.
+    # Above `most`, where k would be that of infinity and q negative, exp is taken to be infinite; below `least` it is
+    # subnormal.
     most, least = (real(power * math.log(2)) for power in (precision.maxexp - 0.51, precision.minexp - 1))
     infinite = real((precision.maxexp + 0.25) * math.log(2))
-    # Added to a number it leaves the nearest integer in the last bits.
+    # Added to a number, it leaves the nearest integer in the last bits.
     rounder = real(1.5 * 2.0**precision.nmant)
-    # log(2) in two parts: the first has few bits, so that its multiples are exact.
+    # log(2) in two parts: the first has few bits, so that its multiples by k are exact.
     high = real(math.floor(math.log(2) * 2**9) / 2**9)
     low, log2e = real(Decimal(2).ln() - Decimal(float(high))), real(1 / math.log(2))
     terms = [real(1 / math.factorial(n)) for n in range(TERMS[real.__name__], 0, -1)]
-    # In two parts: a loop over more than about nine is not vectorised.
+    # In two parts: a loop over more than about nine terms is not vectorised.
     first, second = tuple(terms[: len(terms) // 2]), tuple(terms[len(terms) // 2 :])
     zero = real(0)
 
@@ -118,7 +118,7 @@ def _(x: Any) -> Any:
 def _(x: Any) -> Any:
     real = np.float32 if x == types.float32 else np.float64
     zero, one, two = real(0), real(1), real(2)
-    # Beyond it 1 - tanh(|x|) = 2 e / (1 + e), with e = exp(-2 |x|), is the smaller part, and so is its error.
+    # Beyond it 1 - tanh(|x|) = 2 e / (1 + e), with e = exp(-2 |x|), is the smaller of the two, and so is its error.
     middle = real(0.55)
 
     def compute(x: Any) -> Any:

@@ -1,8 +1,8 @@
 """Drawing characters on the CPU by the rule of `gatescope.kernels.choice`, in passes that Numba compiles.
 
-Probabilities are exp((logit - largest) / temperature) in the dtype of the logits, not divided by their sum: choices are
-those of `choose` but where a random number lies within rounding of the border between two characters, or the set of
-kept characters depends on it.
+Probabilities are exp((logit - largest) / temperature) in the dtype of the logits, not divided by their sum. Choices
+equal those of `choose`, unless a random number lies within rounding error of the border between two characters, or
+rounding decides which characters are kept.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from gatescope.kernels.host import compiled
 
 @compiled
 def weigh_rows(logits: Any, temperature: Any, weights: Any) -> None:
-    """Write what characters weigh against each other.
+    """Write the relative weights of the characters.
 
     Args:
         logits: [B, V].
         temperature: positive, of the dtype of the logits.
-        weights: [B, V], of their dtype; NaN where there is nothing to choose from.
+        weights: [B, V], of their dtype; NaN if there is nothing to choose from.
     """
     for row in range(len(weights)):
         values, out = logits[row], weights[row]
@@ -36,7 +36,7 @@ def weigh_rows(logits: Any, temperature: Any, weights: Any) -> None:
 
 @compiled
 def cut_rows(weights: Any, top_k: int, top_p: float) -> None:
-    """Put zeros in the place of unlikely characters, as `gatescope.kernels.choice.keep_likely` does.
+    """Set unlikely characters to zero, as `gatescope.kernels.choice.keep_likely` does.
 
     Args:
         weights: [B, V], whatever their sum.
@@ -54,10 +54,10 @@ def cut_rows(weights: Any, top_k: int, top_p: float) -> None:
             total, cumulative = 0.0, 0.0
             for j in range(n):
                 total += values[j]
-            # Of equal ones the earlier first; what is NaN comes last, and stays.
+            # Of equal values the earlier first; NaN comes last, and is kept.
             for j in np.argsort(-values, kind="mergesort"):
                 cumulative += values[j]
-                # The first stays: nothing is before it.
+                # The first is kept: nothing precedes it.
                 if cumulative - values[j] >= top_p * total:
                     values[j] = 0
 
@@ -69,7 +69,7 @@ def pick_rows(weights: Any, uniform: Any, ids: Any) -> None:
     Args:
         weights: [B, V].
         uniform: random numbers, float64 [B] in (0, 1).
-        ids: int64 [B], what is drawn; V, which is none, where a weight is NaN.
+        ids: int64 [B], the characters drawn; V, which is no character, if a weight is NaN.
     """
     cumulative = np.empty(weights.shape[1])
     for row in range(len(weights)):
@@ -78,7 +78,7 @@ def pick_rows(weights: Any, uniform: Any, ids: Any) -> None:
             total += weights[row, j]
             cumulative[j] = total
         target = uniform[row] * total
-        # Of numbers that are NaN none is larger.
+        # No NaN is larger than the target.
         for j in range(len(cumulative)):
             chosen += not cumulative[j] > target
         ids[row] = chosen

@@ -1,8 +1,8 @@
 """A tile of sequences that draw characters and read them, on the CPU, all steps in one call that Numba compiles.
 
 A step is the output layer's product, the choice (`gatescope.kernels.choice_host`), and one step of each layer's walk
-(`lstm_host`, `gru_host`). From the interpreter these are some eight calls a step, between which the threads of two
-tiles wait for its lock.
+(`lstm_host`, `gru_host`). Called from Python, these would be some eight calls a step, between which the threads of two
+tiles would wait for the GIL.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ def lstm_draw(layers: Any, reset: Any, choice: Any, cuts: Any, numbers: Any, roo
     """Draw a character in some rows of a batch and read it, step by step.
 
     Args:
-        layers: of each layer x, w_ih, w_hh, starts, tokens, h, c, gates, y and cells, as `lstm_walk` has them, and the
-            width of x; the first layer's tokens are those that are read.
-        reset: nothing.
-        choice: W' [H, V] of the output layer in panels, its bias [V], and the temperature, of their dtype.
-        cuts: top_k and top_p, or None, for which nothing that cuts is compiled.
-        numbers: random ones, float64 [T, B]; the characters that are read, int64, flat, [T, B]; and those that are
-            drawn, int64 [T, B]: V, which is none, where nothing can be, and then the last character is read.
-        room: for logits, [n, V and the columns of zeros of a panel], and for weights, [n, V].
-        first: which row of the batch is the first of these.
+        layers: for each layer x, w_ih, w_hh, starts, tokens, h, c, gates, y and cells, as in `lstm_walk`, and the width
+            of x; the first layer's tokens are those that are read.
+        reset: empty.
+        choice: W' [H, V] of the output layer in panels, its bias [V], and the temperature, in their dtype.
+        cuts: top_k and top_p, or None, for which no cutting is compiled.
+        numbers: random numbers, float64 [T, B]; the characters that are read, int64, flat, [T, B]; and those that are
+            drawn, int64 [T, B]: V, which is no character, if none can be drawn, and then the last character is read.
+        room: buffers for logits, [n, V and a panel's zero columns], and for weights, [n, V].
+        first: batch index of the first of these rows.
     """
     n_steps, n_rows = numbers[0].shape
-    # No literal, for which the walk would be compiled anew.
+    # Not a literal, for which the walk would be compiled anew.
     one = min(n_steps, 1)
     for t in range(n_steps):
         at = _draw_step(layers[-1][5], choice, cuts, numbers, room, t, first)
@@ -60,7 +60,7 @@ def gru_draw(
 
 @register_jitable
 def _draw_step(h: Any, choice: Any, cuts: Any, numbers: Any, room: Any, t: int, first: int) -> int:
-    """Draw the characters of a step from the topmost states before it; return where its rows begin among all [T, B]."""
+    """Draw a step's characters from the previous states of the top layer; return the rows' first index among [T, B]."""
     weight, bias, temperature = choice
     uniform, read, ids = numbers
     logits, weights = room
@@ -74,6 +74,6 @@ def _draw_step(h: Any, choice: Any, cuts: Any, numbers: Any, room: Any, t: int, 
     pick_rows(weights, uniform[t, first:], ids[t, first:])
     at = t * ids.shape[1] + first
     for i in range(n):
-        # Where none could be drawn, whoever asked refuses all of them.
+        # If none could be drawn, the caller rejects them all.
         read[at + i] = min(ids[t, first + i], n_characters - 1)
     return at

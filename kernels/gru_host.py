@@ -1,8 +1,8 @@
 """The GRU over a whole sequence on the CPU, forward and backward, in functions that Numba compiles.
 
-As the LSTM's (`gatescope.kernels.lstm_host`): a share of the rows on each core, weights in panels, a step's sums in the
-core's own cache. What multiplies a state goes in two products: that of r and z first, and then that of n, whose left
-side is h with reset_after, and r * h without. Backward they come in the other order.
+As for the LSTM (`gatescope.kernels.lstm_host`), each core takes a share of the rows, weights lie in panels, and a
+step's sums stay in the core's own cache. The recurrent product is split in two: first that of r and z, then that of n,
+whose left side is h with reset_after and r * h without. Backward they come in the opposite order.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def gru_backward(
     db_ih = db[hidden:].clone()
     db_hh = torch.cat((db[hidden : 3 * hidden], db[:hidden])) if reset_after else db_ih.clone()
     found = dx, dh[:, :hidden], dw_ih[:, :width], dw_hh[:, :hidden], db_ih, db_hh
-    # Without the columns of zeros: compiled programs count on what the operator says of its strides.
+    # Without the zero columns: compiled programs rely on the strides that the operator declares.
     return tuple(each.contiguous() if need else None for each, need in zip(found, needs, strict=True))
 
 
@@ -132,24 +132,24 @@ def gru_walk(
     """Take some rows of a batch through all steps.
 
     Args:
-        x: [T, B, I], flat, as all whose shapes are in brackets below; or nothing, with I = 0.
-        w_ih, w_rz, w_n: W_ih' [I, 3H], and the columns of W_hh' of r and z [H, 2H] and of n [H, H], in panels.
-        starts, tokens: what the input product of a character begins with, [V, 3H] (not flat), and the characters
-            [T, B]; without characters the first row, its bias, begins all.
+        x: [T, B, I], flat, as are all arrays whose shapes are in brackets below; or empty, with I = 0.
+        w_ih, w_rz, w_n: W_ih' [I, 3H], and the columns of W_hh' for r and z [H, 2H] and for n [H, H], in panels.
+        starts, tokens: initial values of the input product by character, [V, 3H] (not flat), and the characters [T, B];
+            without characters every step starts with the first row, the bias.
         bias: of the recurrent product, [3H].
-        reset: [T, B] or nothing.
-        h: the states of the rows [n, H] (not flat), those after the last step in the end.
-        saved: p, r, z, n of every step [T, B, 4H], or nothing if they are not to be kept.
+        reset: [T, B] or empty.
+        h: the states of the rows [n, H] (not flat), overwritten with those after the last step.
+        saved: p, r, z, n of every step [T, B, 4H], or empty if they are not kept.
         y: [T, B, H].
         n_steps, n_rows: T and B.
-        first: which row of the batch is the first of these.
+        first: batch index of the first of these rows.
         width: I.
     """
     (n, hidden), dtype, item = h.shape, starts.dtype, starts.itemsize
     below = np.zeros((n, padded_width(3 * hidden, item)), dtype)
     rz, last = np.zeros((n, padded_width(2 * hidden, item)), dtype), np.zeros((n, padded_width(hidden, item)), dtype)
     a, nothing, states = np.empty((n, 4 * hidden), dtype), np.zeros(hidden, dtype), h.reshape(-1)
-    # Of the product of n.
+    # The left side of the product of n.
     left = states if reset_after else np.empty(n * hidden, dtype)
     for t in range(n_steps):
         top = t * n_rows + first
@@ -210,20 +210,20 @@ def gru_walk_back(
     """Take the gradients of some rows of a batch back through all steps.
 
     Args:
-        dy: [T, B, H], flat, as all whose shapes are in brackets below, or nothing.
-        dsaved: of p, r, z, n, [T, B, 4H], or nothing.
-        x: [T, B, I], or nothing without dw_ih.
+        dy: [T, B, H], flat, as are all arrays whose shapes are in brackets below, or empty.
+        dsaved: of p, r, z, n, [T, B, 4H], or empty.
+        x: [T, B, I], or empty without dw_ih.
         h0: [B, H].
-        w_ih, w_rz, w_n: [3H, I], and the rows of W_hh of r and z [2H, H] and of n [H, H], in panels.
-        reset: [T, B] or nothing.
-        saved, y: what the way forward kept.
-        dh: of the state after the last step, [n, H] (not flat, with the columns of zeros of a panel); that before the
-            first in the end.
-        dw_ih, dw_hh, db: what is added to, [3H, I] and [3H, H] (not flat, with the columns of zeros), and [4H] of
-            p, r, z, n in float64; nothing of what is not wanted.
-        dx: [T, B, I], or nothing.
+        w_ih, w_rz, w_n: [3H, I], and the rows of W_hh for r and z [2H, H] and for n [H, H], in panels.
+        reset: [T, B] or empty.
+        saved, y: as forward kept them.
+        dh: of the state after the last step, [n, H] (not flat, with a panel's zero columns), overwritten with that
+            before the first step.
+        dw_ih, dw_hh, db: totals to add to, [3H, I] and [3H, H] (not flat, with the zero columns), and [4H] of p, r, z,
+            n in float64; empty if not wanted.
+        dx: [T, B, I], or empty.
         n_steps, n_rows: T and B.
-        first: which row of the batch is the first of these.
+        first: batch index of the first of these rows.
         hidden, width: H and I.
     """
     n, rows, dtype, item = len(dh), 4 * hidden, x.dtype, x.itemsize
@@ -231,7 +231,7 @@ def gru_walk_back(
     g, before = np.empty(size * n * stride, dtype), np.empty((n, hidden), dtype)
     inputs = np.zeros(size * n * dw_ih.shape[1] if len(dw_ih) else 0, dtype)
     states = np.zeros(size * n * dw_hh.shape[1] if len(dw_hh) else 0, dtype)
-    # What the product of n had on its left.
+    # The left side of the product of n.
     gated = np.zeros(0 if reset_after else len(states), dtype)
     below, through = np.empty((n if len(dx) else 0, padded_width(width, item)), dtype), np.empty(dh.shape, dtype)
     nothing, sums = np.zeros(hidden, dtype), np.empty(rows, dtype)

@@ -1,12 +1,12 @@
 """The LSTM over a whole sequence on the CPU, forward and backward, in functions that Numba compiles.
 
-The rows of a batch do not depend on each other: each core takes a share of them through all steps, in one call that
-waits for nothing. A step's gates are summed in the core's own cache, input product and recurrent product after one
-another, pass through their activations there, and leave it once, if they are kept at all. Weights lie in panels
-(`gatescope.kernels.panels`), from which a library's product of so few rows would have to copy at every step.
+The rows of a batch do not depend on each other: each core takes a share of them through all steps, in one call without
+synchronisation. A step's gates are summed in the core's own cache, first the input product and then the recurrent one,
+pass through their activations there, and leave it once, if they are kept at all. Weights lie in panels
+(`gatescope.kernels.panels`), to which a library would have to copy them at every step for a product of so few rows.
 
-Backward keeps the gradients before the activations of some steps, from which two products add their part of the
-weights' gradients. These are sums of the shares', so that their last bits depend on the number of threads.
+Backward keeps the gradients before the activations of several steps, from which two products add their part of the
+weights' gradients. The gradients are sums over the shares, so their last bits depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def lstm_backward(
     parts = [torch.from_numpy(sum(each)) for each in zip(*(share[2:] for share in shares), strict=True)]
     db = parts[2].to(x.dtype)
     found = dx, states[0][:, :hidden], states[1], parts[0][:, :width], parts[1][:, :hidden], db, db.clone()
-    # Without the columns of zeros: compiled programs count on what the operator says of its strides.
+    # Without the zero columns: compiled programs rely on the strides that the operator declares.
     return tuple(each.contiguous() if need else None for each, need in zip(found, needs, strict=True))
 
 
@@ -126,16 +126,16 @@ def lstm_walk(
     """Take some rows of a batch through all steps.
 
     Args:
-        x: [T, B, I], flat, as all whose shapes are in brackets below; or nothing, with I = 0.
+        x: [T, B, I], flat, as are all arrays whose shapes are in brackets below; or empty, with I = 0.
         w_ih, w_hh: W_ih' [I, 4H] and W_hh' [H, 4H] in panels.
-        starts, tokens: what the gates of a character's step begin with, [V, 4H] (not flat), and the characters [T, B];
-            without characters the first row, the bias, begins all.
-        reset: [T, B] or nothing.
-        h, c: the states of the rows [n, H] (not flat), those after the last step in the end.
-        gates: [T, B, 4H], or nothing if they are not to be kept.
+        starts, tokens: initial values of a step's gates by character, [V, 4H] (not flat), and the characters [T, B];
+            without characters every step starts with the first row, the bias.
+        reset: [T, B] or empty.
+        h, c: the states of the rows [n, H] (not flat), overwritten with those after the last step.
+        gates: [T, B, 4H], or empty if they are not kept.
         y, cells: [T, B, H].
         n_steps, n_rows: T and B.
-        first: which row of the batch is the first of these.
+        first: batch index of the first of these rows.
         width: I.
     """
     (n, hidden), rows = h.shape, starts.shape[1]
@@ -188,20 +188,20 @@ def lstm_walk_back(
     """Take the gradients of some rows of a batch back through all steps.
 
     Args:
-        dy, dcells: [T, B, H], flat, as all whose shapes are in brackets below, or nothing.
-        dsaved: of the gates, [T, B, 4H], or nothing.
-        x: [T, B, I], or nothing without dw_ih.
+        dy, dcells: [T, B, H], flat, as are all arrays whose shapes are in brackets below, or empty.
+        dsaved: of the gates, [T, B, 4H], or empty.
+        x: [T, B, I], or empty without dw_ih.
         h0, c0: [B, H].
         w_ih, w_hh: [4H, I] and [4H, H] in panels.
-        reset: [T, B] or nothing.
-        gates, y, cells: what the way forward kept.
-        dh, dc: of the states after the last step, [n, H] (not flat, dh with the columns of zeros of a panel); those
-            before the first in the end.
-        dw_ih, dw_hh, db: what is added to, [4H, I] and [4H, H] (not flat, with the columns of zeros), and [4H] in
-            float64; nothing of what is not wanted.
-        dx: [T, B, I], or nothing.
+        reset: [T, B] or empty.
+        gates, y, cells: as forward kept them.
+        dh, dc: of the states after the last step, [n, H] (not flat, dh with a panel's zero columns), overwritten with
+            those before the first step.
+        dw_ih, dw_hh, db: totals to add to, [4H, I] and [4H, H] (not flat, with the zero columns), and [4H] in float64;
+            empty if not wanted.
+        dx: [T, B, I], or empty.
         n_steps, n_rows: T and B.
-        first: which row of the batch is the first of these.
+        first: batch index of the first of these rows.
         width: I.
     """
     (n, hidden), rows, dtype = dc.shape, 4 * dc.shape[1], x.dtype

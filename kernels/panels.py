@@ -1,8 +1,8 @@
-"""Products with a matrix laid down in panels, for walks over a sequence that Numba compiles.
+"""Products with a matrix packed in panels, for walks over a sequence that Numba compiles.
 
-A panel is as many columns as `register_tile` takes at once. Row after row of it lies one behind the other, so that a
-product reads it in one stream, whatever the width of the matrix; the rows on the left pass by it in their cache. The
-last panel is narrower, and columns of zeros make its width a multiple of PART_BYTES.
+A panel is as many columns as `register_tile` takes at once. Its rows lie one after another, so that a product reads it
+in one stream, whatever the width of the matrix; the rows on the left are read from the cache for each panel. The last
+panel is narrower, and is padded with zero columns to a multiple of PART_BYTES.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from numba.extending import register_jitable
 from gatescope.kernels.host import compiled
 from gatescope.kernels.register_tile import PART_BYTES, add_panel, panel_width
 
-# Terms that are summed in one running total, which goes to a sum of such totals then: longer ones are less exact.
+# Terms that are summed in one running total, before it is added to the sum of such totals: longer ones are less exact.
 CHAIN = 64
 # Rows whose sums stay in the innermost cache meanwhile.
 TALL = 16
-# Rows of gradients, of some steps, whose part of the weights' gradients is summed at once.
+# Rows of gradients, of several steps, whose part of the weights' gradients is summed at once.
 DEPTH = 512
 
 
 @register_jitable
 def padded_width(n_columns: int, item_bytes: int) -> int:
-    """The columns of a matrix with those of zeros behind them."""
+    """The columns of a matrix, padded with zero columns."""
     part = PART_BYTES // item_bytes
     return (n_columns + part - 1) // part * part
 
 
 @register_jitable
 def apart(n_columns: int, item_bytes: int) -> int:
-    """How far apart rows lie that are read across: at multiples of 4 KB they would share a few places of a cache.
+    """The stride of rows that are read across: at multiples of 4 KB they would compete for a few sets of the cache.
 
     Sums over 512 rows of 2,048 columns ran at 238 instead of 199 GFLOP/s on a core (Zen 5).
     """
@@ -52,16 +52,16 @@ def packed(matrix: np.ndarray) -> np.ndarray:
     return out
 
 
-# A caller cuts the rows that it means out of their array: Numba would compile these anew for every literal offset.
+# A caller slices its array to the rows that it means: Numba would compile this anew for every literal offset.
 @compiled
 def pack_rows(rows: Any, n_rows: int, n_columns: int, out: Any, depth: int, first: int) -> None:
     """Write rows of a matrix [depth, C] in panels.
 
     Args:
-        rows: flat, one row behind the other.
+        rows: flat, one row after another.
         n_rows, n_columns: how many rows are written, and C.
-        out, depth: the panels, flat, and the rows of all.
-        first: which row of all the first is.
+        out, depth: the panels, flat, and their total number of rows.
+        first: index of the first row within them.
     """
     width, panel = padded_width(n_columns, rows.itemsize), panel_width(rows.itemsize)
     for left in range(0, n_columns, panel):
@@ -74,20 +74,20 @@ def pack_rows(rows: Any, n_rows: int, n_columns: int, out: Any, depth: int, firs
 
 @compiled
 def add_product(left: Any, stride: int, n_rows: int, depth: int, right: Any, out: Any) -> None:
-    """Add to `out` the product of rows on the left with a matrix in panels.
+    """Add the product of rows on the left with a packed matrix to `out`.
 
     Args:
-        left: flat; a row begins `stride` elements behind the one before.
+        left: flat; each row begins `stride` elements after the previous one.
         n_rows, depth: of the left side, and the inner dimension K.
         right: [K, R] in panels, flat.
-        out: [n_rows or more, R], R with the columns of zeros.
+        out: [n_rows or more, R], R including the zero columns.
     """
     _add(left, stride, 1, n_rows, depth, right, out)
 
 
 @compiled
 def add_product_across(left: Any, stride: int, n_rows: int, depth: int, right: Any, out: Any) -> None:
-    """Do the same with a left side that lies across: K rows, each `stride` elements behind the one before."""
+    """Do the same with the left side transposed: K rows, each `stride` elements after the previous one."""
     _add(left, 1, stride, n_rows, depth, right, out)
 
 
@@ -95,7 +95,7 @@ def add_product_across(left: Any, stride: int, n_rows: int, depth: int, right: A
 def write_product(
     left: Any, stride: int, n_rows: int, depth: int, right: Any, room: Any, out: Any, n_columns: int
 ) -> None:
-    """Write a product as `add_product` adds it, by way of `room` [n_rows, R], to rows [n_columns], flat."""
+    """Write a product, as `add_product` adds it, through `room` [n_rows, R] to rows of [n_columns], flat."""
     room.fill(0)
     add_product(left, stride, n_rows, depth, right, room)
     for i in range(n_rows):

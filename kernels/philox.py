@@ -1,4 +1,4 @@
-"""Random numbers that depend on a counter alone: the same wherever, and in whatever order, they are drawn.
+"""Random numbers that depend only on a counter: the same wherever, and in whatever order, they are drawn.
 
 Philox-4x32-10 (Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"), the generator of
 cuRAND and of Triton's `tl.philox`: ten rounds turn a key of 64 and a counter of 128 bits into 128 random bits.
@@ -27,7 +27,7 @@ def philox(seed: int, counter: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[T
     key0, key1 = seed & WORD, seed >> 32 & WORD
     c0, c1, c2, c3 = counter
     for _ in range(10):
-        # The product has 64 bits; as int64 it may be negative, but its bits are right and the masks take them apart.
+        # The 64-bit product may be negative as int64, but its bits are right and the masks take them apart.
         product0, product1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
         c0, c1, c2, c3 = (
             (product1 >> 32 & WORD) ^ c1 ^ key0,

@@ -1,8 +1,8 @@
 """The matrix products of the time loops.
 
-Inputs, states, gates and gradients are kept in at least float32, and multiplied as they are. Where a processor
-multiplies bfloat16 by itself, at a multiple of the rate of float32, layers in bfloat16 round the factors of a product
-to it, states and gradients among them, as torch.nn's layers do; sums over blocks of steps stay in float32.
+Inputs, states, gates and gradients are kept in at least float32, and multiplied as they are. On a processor with native
+bfloat16 products, at a multiple of the rate of float32, layers in bfloat16 round the factors of a product to bfloat16,
+states and gradients among them, as torch.nn's layers do; sums over blocks of steps stay in float32.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from torch.nn import functional
 
 from gatescope.kernels.host import empty
 
-SPLIT = 8192  # entries of a weight whose gradient is summed step by step
-FEW_ROWS = 32  # of all steps, for which it would take longer to lay weights down in panels than to multiply them
+SPLIT = 8192  # entries of a weight up to which its gradient is summed step by step
+FEW_ROWS = 32  # over all steps; with fewer, packing the weights in panels would take longer than multiplying them
 
 
 def onednn_multiplies_bfloat16() -> bool:
-    """Whether oneDNN, which multiplies for torch on a CPU, is there and takes bfloat16 on this processor."""
+    """Whether oneDNN, which multiplies for torch on a CPU, is available and supports bfloat16 on this processor."""
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-# All that torch.compiler.assume_constant_result does, which imports torch's compiler for it: over a second.
+# What torch.compiler.assume_constant_result does, without importing torch's compiler, which takes over a second.
 onednn_multiplies_bfloat16._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 by itself, and oneDNN does it for torch."""
+    """Whether this processor has native bfloat16 products and oneDNN uses them for torch."""
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return native and onednn_multiplies_bfloat16()
 
 
 def wide(*tensors: Any) -> list[Any]:
-    """Tensors of 16 bits as float32, everything else as it is: loops keep states and gates in at least float32."""
+    """16-bit tensors as float32, everything else as it is: loops keep states and gates in at least float32."""
     return [t.float() if isinstance(t, Tensor) and t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors]
 
 
 def wide_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which a loop over this dtype accumulates, and keeps what backward reads."""
+    """The dtype in which a loop over this dtype accumulates and keeps what backward reads."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
@@ -56,13 +56,13 @@ def fits_panels(x: Tensor, state: Tensor) -> bool:
     """Whether a layer runs on a CPU in one compiled walk, with its weights in panels (`gatescope.kernels.panels`).
 
     Args:
-        x, state: as they are multiplied, and as they are kept.
+        x, state: in the dtypes in which they are multiplied and kept.
     """
     return x.is_cpu and x.dtype == state.dtype and x.shape[0] * x.shape[1] >= FEW_ROWS
 
 
 def joint_bias(b_ih: Tensor | None, b_hh: Tensor | None) -> Tensor | None:
-    """What both biases [R] add to a sum, None without biases."""
+    """The sum of both biases [R]; None without biases."""
     return None if b_ih is None or b_hh is None else b_ih + b_hh
 
 
@@ -72,7 +72,7 @@ def input_product(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -
     The factors may have fewer bits than the product.
     """
     flat = x.flatten(0, 1)
-    # A view, since where flatten copies, the product would be lost.
+    # A view: flatten might copy, and the product would be lost.
     product = out.view(len(flat), out.shape[2])
     if weight.dtype != out.dtype:
         narrow = torch.mm(flat, weight.t())
@@ -86,7 +86,7 @@ def input_product(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -
 def joined_product(
     x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None, b_hh: Tensor | None
 ) -> Tensor:
-    """x W_ih^T + b_ih + h W_hh^T + b_hh, [T, B, R], in one product, which rounds once; torch differentiates it."""
+    """x W_ih^T + b_ih + h W_hh^T + b_hh, [T, B, R], in one product that rounds once; differentiable by torch."""
     return functional.linear(torch.cat((x, h), dim=2), torch.cat((w_ih, w_hh), dim=1), joint_bias(b_ih, b_hh))
 
 
@@ -103,21 +103,21 @@ def sum_product(added: Tensor, a: Tensor, b: Tensor, out: Tensor) -> Tensor:
 
 
 def by_columns(weight: Tensor) -> Tensor:
-    """The same matrix laid out column after column.
+    """The same matrix in column-major order.
 
-    With up to three rows on its left, MKL sums a product that is added to something in one running total where the
-    matrix lies row after row, ten times less exactly than in this order.
+    With up to three rows on the left, MKL accumulates a product into a row-major matrix in one running total, ten times
+    less exactly than in this order.
     """
     return weight.t().contiguous().t()
 
 
 class Gradients:
-    """The gradients of a layer's input, weights and biases, which a walk back through time adds up block by block.
+    """The gradients of a layer's input, weights and biases, which a backward walk accumulates block by block.
 
     Args:
         x: [T, B, I]; w_ih: [R, I]; w_hh: [R, H]: factors.
         needs: which of x, w_ih, w_hh and the biases are wanted.
-        columns: how many columns the gradients have whose sums are those of the biases.
+        columns: number of columns of the gradients whose sums are the biases' gradients.
     """
 
     def __init__(self, x: Tensor, w_ih: Tensor, w_hh: Tensor, needs: Sequence[bool], columns: int):
@@ -129,7 +129,7 @@ class Gradients:
         self.sums = w_ih.new_zeros(columns, dtype=dtype) if needs[3] else None
 
     def of_input(self, steps: slice, gradient: Tensor) -> None:
-        """Add what the gradient [steps, B, R] of the input product brings."""
+        """Add the contribution of the gradient [steps, B, R] of the input product."""
         gradient = gradient.to(self._x.dtype)
         flat = gradient.flatten(0, 1)
         if self.x is not None:
@@ -138,7 +138,7 @@ class Gradients:
             _add_product(self.w_ih, gradient, self._x[steps])
 
     def of_recurrence(self, gradient: Tensor, states: Tensor, rows: slice = slice(None)) -> None:
-        """Add what the gradient [steps, B, rows] of some rows of W_hh times the states [steps, B, H] brings."""
+        """Add the contribution of the gradient [steps, B, rows] of some rows of W_hh times the states [steps, B, H]."""
         if self.w_hh is not None:
             dtype = self._x.dtype
             _add_product(self.w_hh[rows], gradient.to(dtype), states.to(dtype))
@@ -154,5 +154,6 @@ def _add_product(weight: Tensor, gradient: Tensor, states: Tensor) -> None:
     if weight.numel() > SPLIT or weight.dtype != states.dtype:
         add_product(weight, gradient.flatten(0, 1).t(), states.flatten(0, 1))
     else:
-        # MKL sums small matrices' products in one running total; a sum for each step first is several times closer.
+        # MKL sums products of small matrices in one running total; summing each step separately is several times
+        # closer.
         weight.add_(torch.bmm(gradient.transpose(1, 2), states).sum(0))

@@ -1,10 +1,10 @@
 """Products of a matrix with a few columns, whose sums stay in registers, for functions that Numba compiles.
 
-A library packs a matrix before it multiplies it, which pays where each element is used hundreds of times. Here it is
-read where it lies: the sums of a tile of rows and columns stay in registers while a part of the inner dimension passes
-by, one vector of the right side and one element of the left at a time.
+A library packs a matrix before it multiplies it, which pays if each element is used hundreds of times. Here it is read
+where it lies: the sums of a tile of rows and columns stay in registers while part of the inner dimension is processed,
+one vector of the right side and one element of the left at a time.
 
-Numba's own vectoriser does not see such a tile; its sums are written in LLVM's vectors here.
+Numba's own vectoriser does not find such a tile, so its sums are written here in LLVM's vectors.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from llvmlite import ir
 from numba.core import cgutils, codegen
 from numba.extending import intrinsic, register_jitable
 
-# Of the processor that Numba compiles for, such as "+avx512f".
+# Features of the processor that Numba compiles for, such as "+avx512f".
 _SETTINGS: Any = numba.config
 FEATURES = (codegen.get_host_cpu_features() if _SETTINGS.CPU_FEATURES is None else _SETTINGS.CPU_FEATURES).split(",")
-# Whether the processor converts float16; elsewhere LLVM calls functions that Numba does not have.
+# Whether the processor converts float16; without that LLVM calls functions that Numba does not provide.
 HALVES = "+f16c" in FEATURES
 VECTOR_BYTES = 64 if "+avx512f" in FEATURES else 32
-# A panel is `panel_width` columns, or fewer: a multiple of these bytes.
+# A panel is `panel_width` columns or fewer, a multiple of this many bytes.
 PART_BYTES = 32
-# Rows of a tile by the vectors that it is wide: as many sums as sixteen registers hold beside what they are made of; of
-# 32 half are enough.
+# Rows of a tile by its width in vectors: as many sums as fit in sixteen registers beside their factors; of 32
+# registers, half are enough.
 ROWS = {1: 8, 2: 8, 3: 8, 4: 4} if VECTOR_BYTES == 64 else {1: 8, 2: 6, 3: 4, 4: 3}
 # Whether the processor multiplies pairs of bfloat16 and adds both products to a sum in float32.
 PAIRS = "+avx512f" in FEATURES and "+avx512bf16" in FEATURES
 if PAIRS:
-    # The instruction is written by its name: LLVM's own name for it has changed its arguments.
+    # The instruction is given by its assembler name: the arguments of LLVM's intrinsic have changed.
     llvmlite.binding.initialize_native_asmparser()
 
 
@@ -42,7 +42,7 @@ def panel_width(item_bytes: int) -> int:
 
 
 class _Side(NamedTuple):
-    """Where a matrix begins, and how far its next row is and the next element of its inner dimension."""
+    """Where a matrix begins, and the distances to its next row and to the next element of its inner dimension."""
 
     pointer: Any
     row: Any
@@ -52,7 +52,7 @@ class _Side(NamedTuple):
         return builder.gep(self.pointer, [builder.add(builder.mul(row, self.row), builder.mul(step, self.step))])
 
 
-# It writes LLVM's instructions where it is called.
+# It emits LLVM's instructions in its caller.
 compiled_in_place: Any = intrinsic
 
 
@@ -73,16 +73,16 @@ def add_panel(
     place: Any,
     width: Any,
 ) -> Any:
-    """Add to a panel of `out` the product of rows of the left side and columns of the right side.
+    """Add the product of rows of the left side and columns of the right side to a panel of `out`.
 
     All arrays are flat: float32 or float64, or pairs of bfloat16 as int32 on both sides, whose products are summed in
     float32.
 
     Args:
-        n_rows, n_columns: of the panel; of columns at most four vectors, a multiple of PART_BYTES.
+        n_rows, n_columns: of the panel; at most four vectors of columns, a multiple of PART_BYTES.
         depth: of the inner dimension.
-        left, start: where the rows begin; the next is `row` elements further, the next of the inner dimension `step`.
-        right, top: where the columns begin; the next of the inner dimension is `height` elements further.
+        left, start: where the rows begin; the next row is `row` elements further, the next inner element `step`.
+        right, top: where the columns begin; the next inner element is `height` elements further.
         out, place: where the panel begins; the next row is `width` elements further.
     """
     sizes = n_rows, n_columns, depth
@@ -113,7 +113,7 @@ def add_panel(
 
 
 def _add_tile(builder: Any, n_rows: int, widths: list[int], depth: Any, a: _Side, b: _Side, c: _Side, i: Any) -> None:
-    """Add the product of rows from i on, as many as n_rows, with columns in vectors of these widths."""
+    """Add the product of n_rows rows from i on and columns in vectors of these widths."""
     rows, vectors = range(n_rows), range(len(widths))
     add_product = _add_pairs if isinstance(a.pointer.type.pointee, ir.IntType) else _add_contracted
     integer = i.type
@@ -133,7 +133,7 @@ def _add_tile(builder: Any, n_rows: int, widths: list[int], depth: Any, a: _Side
             builder.store(add_product(builder, x, y, builder.load(totals[r][v])), totals[r][v])
 
         beside = b.at(builder, zero, loop.index)
-        # What there is less of is loaded first and stays: with the totals it fills the registers.
+        # The smaller side is loaded first and stays in registers: with the totals it fills them.
         if len(rows) < len(vectors):
             kept = [[element(r, kind) for kind in types_of(a)] for r in rows]
             for v, y in _vectors(builder, beside, types_of(b)):
@@ -162,7 +162,7 @@ def _add_pairs(builder: Any, x: Any, y: Any, total: Any) -> Any:
 
 
 def _vectors(builder: Any, pointer: Any, kinds: list[Any]) -> list[tuple[int, Any]]:
-    """Number the vectors that lie one after another from where a pointer points, and say where each begins."""
+    """Number the consecutive vectors from a pointer on, and give the address of each."""
     firsts = [sum(kind.count for kind in kinds[:v]) for v in range(len(kinds))]
     return [
         (v, builder.bitcast(builder.gep(pointer, [ir.IntType(64)(first)]), kind.as_pointer()))
@@ -171,7 +171,7 @@ def _vectors(builder: Any, pointer: Any, kinds: list[Any]) -> list[tuple[int, An
 
 
 def _loaded(builder: Any, pointer: Any) -> Any:
-    """The vector that a pointer points to, whose elements alone are aligned."""
+    """Load the vector at a pointer, of which only the elements are aligned."""
     value = builder.load(pointer)
     value.align = _item_bytes(pointer)
     return value
@@ -183,7 +183,7 @@ def _item_bytes(pointer: Any) -> int:
 
 
 def _spread(builder: Any, pointer: Any, kind: Any) -> Any:
-    """A vector of the element that a pointer points to."""
+    """Broadcast the element at a pointer to a vector."""
     nothing, index = kind(ir.Undefined), ir.IntType(32)
     one = builder.insert_element(nothing, builder.load(pointer), index(0))
     return builder.shuffle_vector(one, nothing, ir.VectorType(index, kind.count)([0] * kind.count))

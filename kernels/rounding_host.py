@@ -1,6 +1,6 @@
-"""Rounding kept steps to float16 and laying them down by sequence, on the CPU, in one pass that Numba compiles.
+"""Rounding kept steps to float16 and storing them by sequence, on the CPU, in one pass that Numba compiles.
 
-In torch's operators it takes three: one that rounds, one that looks for what is not finite, and one that transposes.
+In torch's operators it takes three: one to round, one to look for non-finite values, and one to transpose.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from gatescope.kernels.host import compiled
 from gatescope.kernels.register_tile import HALVES, compiled_in_place
 
-# Bits of a float16 that are not its sign, and those of infinity; of NaN there are more.
+# The bits of a float16 other than its sign, and those of infinity; NaN is larger.
 MAGNITUDE, INFINITE = 0x7FFF, 0x7C00
 
 
@@ -25,10 +25,10 @@ def rounds(source: torch.dtype, target: torch.dtype) -> bool:
 
 
 def round_steps(kept: Tensor, out: Tensor) -> bool:
-    """Round kept steps [T, B, H] of float32 into out [B, T, H] of float16, and say whether all are finite there.
+    """Round kept steps [T, B, H] of float32 to out [B, T, H] of float16, and return whether all are finite there.
 
     Args:
-        kept, out: the elements of a row lie one behind the other.
+        kept, out: with contiguous rows.
     """
     (n_steps, n_rows, width), bits = kept.shape, out.view(torch.int16)
     of_kept, of_out = kept.stride()[:2], bits.stride()[:2]
@@ -43,7 +43,7 @@ def _from_first(tensor: Tensor) -> Any:
 
 @compiled_in_place
 def _half(typing_context: Any, value: Any) -> Any:
-    """The bits of the float16 nearest a float32, of two the even one."""
+    """The bits of the float16 nearest a float32, ties to even."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(builder.fptrunc(arguments[0], ir.HalfType()), ir.IntType(16))

@@ -1,10 +1,10 @@
 """The pointwise part of a step of a recurrent layer on the CPU, in passes that Numba compiles.
 
-In torch's operators a step takes four to six passes over its gates, and back about twelve, each with threads to wake.
-Here a row of gates goes through all of them while it is in the innermost cache. Loops run over few arrays each: where
-more than about five may overlap, LLVM does not vectorise.
+In torch's operators a step takes four to six passes over its gates, and about twelve on the way back, each with threads
+to wake. Here a row of gates goes through all of them while it is in the innermost cache. Each loop runs over few
+arrays: if more than about five may overlap, LLVM does not vectorise it.
 
-Passes take NumPy arrays, float32 or float64, and work in place; functions of a row become part of what calls them.
+Passes take NumPy arrays, float32 or float64, and work in place; functions of a row are inlined in their callers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _four(a: Any) -> Any:
 
 @register_jitable
 def fill_row(out: Any, values: Any) -> None:
-    """Copy a row; compiling this takes a tenth of what an assignment to a slice does."""
+    """Copy a row; this compiles in a tenth of the time of an assignment to a slice."""
     for i in range(len(out)):
         out[i] = values[i]
 
@@ -41,9 +41,9 @@ def add_row(out: Any, values: Any) -> None:
 
 @register_jitable
 def add_bias_gradient(db: Any, g: Any, stride: int, n_rows: int, sums: Any) -> None:
-    """Add the columns of a step's gradients, n_rows rows of g, flat and `stride` apart, to db [R] in float64.
+    """Add the column sums of a step's gradients, n_rows rows of g, flat and `stride` apart, to db [R] in float64.
 
-    A running total over all rows and steps would be several times less exact in float32; sums [R] is room.
+    A running total over all rows and steps in float32 would be several times less exact; sums [R] is a buffer.
     """
     sums.fill(0)
     for i in range(n_rows):
@@ -56,7 +56,7 @@ _compiled = functools.partial(compiled, fast=CONTRACT)
 
 @register_jitable
 def gru_row(a: Any, h: Any, out: Any, reset_after: bool) -> None:
-    """Do for one row what `gru_state` does for all: a [4H], the others [H]."""
+    """Do for one row what `gru_state` does for all rows: a [4H], the others [H]."""
     hidden, one, half = len(h), h.dtype.type(1), h.dtype.type(0.5)
     p, r, z, n = _four(a)
     if reset_after:
@@ -64,7 +64,7 @@ def gru_row(a: Any, h: Any, out: Any, reset_after: bool) -> None:
             n[i] += r[i] * p[i]
     for i in range(hidden):
         n[i] = tanh(n[i])
-    # From the nearer end, as torch.lerp: what is added to it is small, and so is its rounding.
+    # From the nearer end, as in torch.lerp: what is added to it is small, and so is the rounding error.
     for i in range(hidden):
         way = h[i] - n[i]
         out[i] = n[i] + z[i] * way if z[i] < half else h[i] - (one - z[i]) * way
@@ -72,19 +72,19 @@ def gru_row(a: Any, h: Any, out: Any, reset_after: bool) -> None:
 
 @register_jitable
 def sigmoid_row(a: Any) -> None:
-    """Let a row pass through the sigmoid."""
+    """Apply the sigmoid to a row."""
     for i in range(len(a)):
         a[i] = sigmoid(a[i])
 
 
 @_compiled
 def gru_gates(a: Any, h: Any, reset_after: bool) -> None:
-    """Let r and z of a step's a [B, 4H] (p, r, z, n) pass through the sigmoid; without reset_after, p = r * h."""
+    """Apply the sigmoid to r and z of a step's a [B, 4H] (p, r, z, n); without reset_after, write p = r * h."""
     hidden = h.shape[1]
     for row in range(len(a)):
         p, r, z, _ = _four(a[row])
         state = h[row]
-        # Two chains of operations that wait for nothing of each other.
+        # Two independent chains of operations.
         for i in range(hidden):
             r[i], z[i] = sigmoid(r[i]), sigmoid(z[i])
         if not reset_after:
@@ -94,14 +94,14 @@ def gru_gates(a: Any, h: Any, reset_after: bool) -> None:
 
 @_compiled
 def gru_state(a: Any, h: Any, out: Any, reset_after: bool) -> None:
-    """Let n pass through tanh, with reset_after after r * p is added, and write the state [B, H] after the step."""
+    """Apply tanh to n, with reset_after after adding r * p, and write the state [B, H] after the step."""
     for row in range(len(a)):
         gru_row(a[row], h[row], out[row], reset_after)
 
 
 @register_jitable
 def gru_row_back(a: Any, h: Any, dh: Any, given: Any, out: Any) -> None:
-    """Do for one row what `gru_state_back` does for all: given [4H] or nothing."""
+    """Do for one row what `gru_state_back` does for all rows: given [4H] or empty."""
     hidden, one = len(h), h.dtype.type(1)
     _, _, z, n = _four(a)
     _, _, out_z, out_n = _four(out)
@@ -121,7 +121,7 @@ def gru_row_back(a: Any, h: Any, dh: Any, given: Any, out: Any) -> None:
 
 @register_jitable
 def gru_reset_row_back(a: Any, h: Any, dh: Any, given: Any, out: Any, reset_after: bool) -> None:
-    """Do for one row what `gru_reset_back` does for all, but for dy: given [4H] or nothing."""
+    """Do for one row what `gru_reset_back` does for all rows, except for dy: given [4H] or empty."""
     hidden, one = len(h), h.dtype.type(1)
     p, r, z, _ = _four(a)
     out_p, out_r, _, out_n = _four(out)
@@ -148,7 +148,7 @@ def gru_reset_row_back(a: Any, h: Any, dh: Any, given: Any, out: Any, reset_afte
 
 @_compiled
 def gru_state_back(a: Any, h: Any, dh: Any, given: Any, out: Any) -> None:
-    """Write the gradients of z and n before their activations, of a step's a, into out [B, 4H].
+    """Write the gradients before the activations of z and n, in a step's a, to out [B, 4H].
 
     Args:
         a: [B, 4H], p, r, z, n after their activation.
@@ -162,9 +162,10 @@ def gru_state_back(a: Any, h: Any, dh: Any, given: Any, out: Any) -> None:
 
 @_compiled
 def gru_reset_back(a: Any, h: Any, dh: Any, given: Any, out: Any, dy: Any, reset_after: bool) -> None:
-    """Write the gradients of p and r, and turn dh into dy + dh z: what reaches the state before the step directly.
+    """Write the gradients of p and r, and turn dh into dy + dh z, which reaches the previous state directly.
 
-    With reset_after p's is made of n's; without, p's is there already, and reaches the state directly as well.
+    With reset_after p's gradient is computed from n's; without it, p's is there already, and reaches that state
+    directly too.
     """
     for row in range(len(a)):
         gru_reset_row_back(a[row], h[row], dh[row], given[row], out[row], reset_after)
@@ -173,7 +174,7 @@ def gru_reset_back(a: Any, h: Any, dh: Any, given: Any, out: Any, dy: Any, reset
 
 @register_jitable
 def lstm_row(a: Any, before: Any, cell: Any, state: Any) -> None:
-    """Do for one row what `lstm_state` does for all: a [4H], the others [H]."""
+    """Do for one row what `lstm_state` does for all rows: a [4H], the others [H]."""
     hidden = len(cell)
     i, f, g, o = _four(a)
     for j in range(hidden):
@@ -188,7 +189,7 @@ def lstm_row(a: Any, before: Any, cell: Any, state: Any) -> None:
 
 @_compiled
 def lstm_state(a: Any, before: Any, c: Any, h: Any) -> None:
-    """Let a step's a [B, 4H] pass through its activations (i, f, g, o), and write the cell and the state after it.
+    """Apply the activations (i, f, g, o) to a step's a [B, 4H], and write the cell and the state after it.
 
     Args:
         before: [B, H], the cell before the step; c and h: [B, H], those after it.
@@ -199,15 +200,15 @@ def lstm_state(a: Any, before: Any, c: Any, h: Any) -> None:
 
 @register_jitable
 def lstm_row_back(gates: Any, cell: Any, before: Any, dh: Any, dc: Any, given: Any, out: Any, squashed: Any) -> None:
-    """Write the gradients of one row's gates before their activation, and turn dc into that of the cell before.
+    """Write the gradients of one row's gates before their activation, and turn dc into that of the previous cell.
 
     Args:
         gates: [4H], i, f, g, o after their activation.
         cell, before: [H], the cell after the step and before it.
         dh, dc: [H], the gradients of the state and the cell after the step.
-        given: [4H], the gradients of the gates themselves, or nothing.
+        given: [4H], the gradients of the gates themselves, or empty.
         out: [4H].
-        squashed: [H], room for tanh(c).
+        squashed: [H], a buffer for tanh(c).
     """
     hidden, one = len(cell), cell.dtype.type(1)
     i, f, g, o = _four(gates)

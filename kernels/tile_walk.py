@@ -1,7 +1,7 @@
-"""A tile of sequences on its way through a stacked LSTM or GRU that reads or draws characters, on the CPU.
+"""A tile of sequences moved through a stacked LSTM or GRU that reads or draws characters, on the CPU.
 
-It works in the buffers of `gatescope.kernels.sample.Recurrence`: a layer in one call for all steps that are read, all
-layers and the choice in one call for all that are drawn (`gatescope.kernels.draw_host`).
+It works in the buffers of `gatescope.kernels.sample.Recurrence`. To read, one call takes a layer through all steps; to
+draw, one call takes all layers and the choice through all steps (`gatescope.kernels.draw_host`).
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ class TileWalk:
 
     Args:
         w_ih, w_hh: of each layer, [I, G*H] and [H, G*H]; the first W_ih is not read.
-        starts: of each layer, what a step's input product begins with: [V, G*H] of the characters, [1, G*H] above.
-        biases: of each layer's recurrent product, [3H], of a GRU; None of an LSTM, whose starts have them.
+        starts: of each layer, the initial value of a step's input product: [V, G*H] by character in the first layer,
+            [1, G*H] above.
+        biases: of each layer's recurrent product, [3H], for a GRU; None for an LSTM, whose starts include them.
         states: h, and c, of each layer [TILE, H], moved in place.
-        kept: gates [steps, TILE, 4H], a GRU's with p before them, h and c of each layer, where the steps are written.
+        kept: gates [steps, TILE, 4H] (a GRU's preceded by p), h and c of each layer, to which the steps are written.
         reset_after: of a GRU.
-        output: W' [H, V] and bias [V] of what characters are drawn from, if any are.
+        output: W' [H, V] and bias [V] of the layer that characters are drawn from, if any are.
     """
 
     def __init__(
@@ -58,24 +59,24 @@ class TileWalk:
             parts = zip(recurrent, begin, biases, strict=True)
             own = [(*recurrent_panels(weight), start, array(bias)) for weight, start, bias in parts]
         self._given = [(packed(weight), *rest) for weight, rest in zip(below, own, strict=True)]
-        # Tensors, which a copy of the whole shares with those that the recurrence has, as arrays would not.
+        # Tensors, which deepcopy keeps shared with those of the recurrence; arrays would not be.
         self._states, self._kept = list(zip(*states, strict=True)), list(zip(*kept, strict=True))
         self._n_characters = len(begin[0])
         self.use(len(self._states[0][0]), 1)
 
     def use(self, n_rows: int, n_threads: int) -> None:
-        """Move the first rows alone from now on, shared among as many threads at most; each row is moved by itself."""
+        """Move only the first rows from now on, shared among at most so many threads; each row is moved by itself."""
         self._n_rows, self._n_threads = n_rows, n_threads
 
     def __call__(self, first: int, tokens: Tensor) -> None:
         """Read characters, int64 [T, TILE], and keep their steps from the first on.
 
         Raises:
-            IndexError: an id that is no character's, or more rows or steps than there is room for.
+            IndexError: for an id that is no character's, or more rows or steps than there is room for.
         """
         h = self._states[0][0]
         (n_steps, n_rows), n_kept = tokens.shape, len(self._kept[0][0])
-        # Compiled loops look at no bounds.
+        # Compiled loops do no bounds checks.
         if n_rows != len(h) or first + n_steps > n_kept:
             raise IndexError(f"tokens {[n_steps, n_rows]}: expected at most {[n_kept - first, len(h)]}, all rows")
         if n_steps and not 0 <= int(tokens.min()) <= int(tokens.max()) < self._n_characters:
@@ -97,12 +98,12 @@ class TileWalk:
             temperature, top_k, top_p: see `choose`.
 
         Returns:
-            ids int64 [T, TILE]; V, which is none, where a logit is NaN or infinity, or all are -infinity; 0 in rows not
-            in use.
+            ids int64 [T, TILE]; V, which is no character, if a logit is NaN or infinity, or all are -infinity; 0 in
+            rows not in use.
         """
         assert self._output is not None
         n_steps, n_rows = uniform.shape
-        # Compiled loops look at no bounds.
+        # Compiled loops do no bounds checks.
         if n_rows != len(self._states[0][0]) or n_steps > len(self._kept[0][0]):
             raise IndexError(f"random numbers {[n_steps, n_rows]}: expected those of all rows, and of steps to be kept")
         weight, bias = self._output
@@ -124,9 +125,9 @@ class TileWalk:
         return ids
 
     def _layers(self, tokens: Any, start: int, stop: int) -> list[tuple[Any, ...]]:
-        """Return what the walk of each layer is given for steps that are kept from `start` up to `stop`.
+        """Return the arguments of each layer's walk for the steps that are kept from `start` up to `stop`.
 
-        That is x and what is fixed, the characters, the states, what is kept, and the width of x.
+        These are x and the fixed arrays, the characters, the states, the kept arrays, and the width of x.
         """
         layers, x, width = [], flat(None, self._states[0][0]), 0
         for given, states, kept in zip(self._given, self._states, self._kept, strict=True):

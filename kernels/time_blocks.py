@@ -1,8 +1,9 @@
-"""Blocks of steps in which the time loops of all cells walk, and the states before their steps.
+"""Blocks of steps in which the time loops of all cells walk, and the states before each step.
 
 A loop multiplies the input by W_ih for BLOCK steps at once, then walks through them in place; backward walks back
 through a block of steps, then multiplies for their part of dx, dW_ih and dW_hh (`gatescope.kernels.products`). What one
-product or walk wrote is then still in the cache when the next reads it, and backward needs no memory that grows with T.
+product or walk writes is then still in the cache when the next reads it, and backward needs no memory that grows with
+T.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def blocks(n_steps: int) -> Iterator[tuple[int, int]]:
 
 
 def cleared_rows(reset: Tensor | None, n_steps: int) -> list[Tensor | None]:
-    """For each step the mask [B, 1] of the rows whose state is cleared before it, None where there is none."""
+    """For each step the mask [B, 1] of the rows whose state is cleared before it, or None if there are none."""
     if reset is None:
         return [None] * n_steps
     return [rows.unsqueeze(1) if some else None for rows, some in zip(reset, reset.any(1).tolist(), strict=True)]
