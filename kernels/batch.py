@@ -1,4 +1,4 @@
-"""What a stack of recurrent layers is given, validated and brought to one form: time-first and batched.
+"""The input of a stack of recurrent layers, validated and brought to one form: time-first and batched.
 
 Names, shapes and errors are torch.nn's.
 """
@@ -16,7 +16,7 @@ from gatescope.kernels.checks import ShapeError, States, check_kind, check_reset
 
 
 class Layers(Protocol):
-    """What of a stack of layers its input is checked against."""
+    """What the input check needs to know about a stack of layers."""
 
     cell: str
     state_names: tuple[str, ...]
@@ -40,7 +40,7 @@ class Batch:
     """A validated input on its way through the layers, time-first."""
 
     x: Tensor  # [T, B, I], or the data [sum of lengths, I] of `packed`
-    weights: Sequence[Sequence[Tensor]]  # as `all_weights`, read once: each reading computes what is parametrised
+    weights: Sequence[Sequence[Tensor]]  # as `all_weights`, read once: each reading recomputes parametrised weights
     states: States  # [L*D, B, H] each, rows in the order in which the sequences were packed
     reset: Tensor | None  # [T, B] bool
     packed: PackedSequence | None
@@ -48,18 +48,18 @@ class Batch:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All that may be differentiated."""
+        """All tensors that may need a gradient."""
         return [self.x, *self.states, *(weight for each in self.weights for weight in each)]
 
 
 def enter(stack: Layers, input: Tensor | PackedSequence, hx: Tensor | States | None, reset: Tensor | None) -> Batch:
-    """Validate what the caller gave and bring it to time-first, batched form."""
+    """Validate the caller's input and bring it to time-first, batched form."""
     unbatched, weights = False, stack.read_weights()
     _check_weights(stack, weights)
     if isinstance(input, PackedSequence):
         x, packed = input.data, input
         _check_input(stack, x, 2, weights[0][0])
-        # A traced program asks for a shape again; what int() says would stay.
+        # A traced program must look up a shape each time; the result of int() would become a constant.
         n_steps, n_rows = len(packed.batch_sizes), x[: packed.batch_sizes[0]].shape[0]
     else:
         check_tensor(stack.cell, "input", input)
@@ -79,7 +79,7 @@ def enter(stack: Layers, input: Tensor | PackedSequence, hx: Tensor | States | N
 
 
 def _check_weights(stack: Layers, weights: Sequence[Sequence[Tensor]]) -> None:
-    """Check what may have been put in the place of parameters: compiled code looks at no bounds."""
+    """Check the weights, which may have been replaced since construction: compiled code does no bounds checks."""
     hidden, first = stack.hidden_size, weights[0][0]
     rows = stack.n_gates * hidden
     for k, (names, tensors) in enumerate(zip(stack._all_weights, weights, strict=True)):

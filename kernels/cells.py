@@ -1,8 +1,8 @@
 """Single steps with torch.nn's interface: LSTMCell, GRUCell and RNNCell.
 
-Equations are those of `gatescope.kernels.lstm`, `.gru` and `.rnn`. A step goes to torch's own cell operators, which on
-a GPU fuse all gates of an LSTM or GRU in one kernel beside the two products; an Elman step has one activation and
-nothing to fuse. The GRU of Cho et al. (2014), which torch lacks, goes to the layer of this package and its fused
+The equations are those of `gatescope.kernels.lstm`, `.gru` and `.rnn`. A step runs in torch's own cell operators, which
+on a GPU fuse all gates of an LSTM or GRU in one kernel after the two products; an Elman step has one activation and
+nothing to fuse. The GRU of Cho et al. (2014), which torch lacks, runs in the layer of this package and its fused
 kernels.
 """
 
@@ -48,7 +48,7 @@ class RecurrentCell(nn.Module):
             return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
 
         self.weight_ih, self.weight_hh = parameter(rows, input_size), parameter(rows, hidden_size)
-        # Without bias they are parameters that are None, as torch.nn's.
+        # Without bias they are parameters that are None, as in torch.nn.
         self.register_parameter("bias_ih", parameter(rows) if bias else None)
         self.register_parameter("bias_hh", parameter(rows) if bias else None)
         self.reset_parameters()
@@ -63,7 +63,7 @@ class RecurrentCell(nn.Module):
         return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
 
     def _batched(self, input: Tensor, states: tuple[Tensor, ...] | None, n_states: int) -> tuple[Tensor, ...]:
-        """Input [B, I] and states [B, H], zero by default, of what may be one row."""
+        """The input as [B, I] and the states as [B, H], zero by default; either may have been given as a single row."""
         name = type(self).__name__
         check_tensor(name, "input", input)
         if input.dim() not in (1, 2):
@@ -115,7 +115,7 @@ class GRUCell(RecurrentCell):
     """One step of a GRU, as torch.nn.GRUCell: gate order r, z, n.
 
     Args:
-        reset_after: True multiplies by the reset gate after the recurrent product, as torch.nn; False before it.
+        reset_after: whether the reset gate multiplies after the recurrent product, as in torch.nn, or before it.
     """
 
     n_gates = N_GATES["gru"]
@@ -184,7 +184,7 @@ class RNNCell(RecurrentCell):
         return super().extra_repr() + ("" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}")
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """Take a step; arguments, return and errors as those of GRUCell."""
+        """Take a step; arguments, result and errors are those of GRUCell."""
         x, h = self._batched(input, None if hx is None else (hx,), 1)
         step = torch.rnn_tanh_cell if self.nonlinearity == "tanh" else torch.rnn_relu_cell
         h = step(x, h, *self._weights())

@@ -1,6 +1,6 @@
-"""What layers, modules and cells check of their arguments, once, before anything runs.
+"""The checks of the arguments of layers, modules and cells, made once before anything runs.
 
-Each error names what was wrong, what was expected and what came.
+Each error says what was wrong, what was expected and what was given.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Weights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # w_ih, w_hh, b_i
 
 
 class ShapeError(ValueError, RuntimeError):
-    """A tensor that does not fit the others: a ValueError, and the RuntimeError that torch.nn raises in its place."""
+    """A tensor that does not fit the others: a ValueError, and also the RuntimeError that torch.nn raises here."""
 
 
 def told(value: Any) -> str:
-    """What came, in few words on one line: dtype, shape and device of a tensor, else the value."""
+    """The given value in few words on one line: dtype, shape and device of a tensor, else the value."""
     if isinstance(value, Tensor):
         return f"{value.dtype} {list(value.shape)} on {value.device}"
     return f"{type(value).__name__} {' '.join(repr(value).split()):.60}"
@@ -41,7 +41,7 @@ def check_tensor(owner: str, name: str, value: Any) -> None:
 def check_kind(owner: str, name: str, tensor: Tensor, like: Tensor, whose: str) -> None:
     """Check that a tensor has the dtype and device of another; under torch.autocast floats of up to 32 bits mix."""
     floats = like.dtype.is_floating_point
-    # Asked of every tensor in every call, so what is cheap and likely comes first.
+    # Evaluated for every tensor in every call, so what is cheap and likely comes first.
     fits = tensor.dtype == like.dtype or (autocast_on(like) and {tensor.dtype, like.dtype} <= set(FUSED_DTYPES))
     if tensor.device != like.device or not floats or not fits:
         expected = like.dtype if floats else "a float dtype"
@@ -51,7 +51,7 @@ def check_kind(owner: str, name: str, tensor: Tensor, like: Tensor, whose: str) 
 
 
 def with_biases(weights: Sequence[Tensor]) -> Weights:
-    """The weights of a layer and direction with None in the place of biases that it has not."""
+    """The weights of a layer and direction, with None for biases that it does not have."""
     w_ih, w_hh, *biases = weights
     b_ih, b_hh = biases or (None, None)
     return w_ih, w_hh, b_ih, b_hh
@@ -68,12 +68,12 @@ def check_layer(cell: str, states: dict[str, Tensor], weights: Sequence[Tensor |
 
     Args:
         cell: "lstm", "gru" or "rnn".
-        states: initial states [B, H], by their names.
+        states: initial states [B, H], by name.
         weights: w_ih, w_hh and the two biases or None.
         x: [T, B, I].
 
     Raises:
-        ValueError: naming the tensor, the expected and the given shape, dtype or device.
+        ValueError: naming the tensor, and its expected and given shape, dtype or device.
     """
     given = {**states, **_named(weights)}
     for name, tensor in {"x": x, **given}.items():
@@ -88,7 +88,7 @@ def check_layer(cell: str, states: dict[str, Tensor], weights: Sequence[Tensor |
 def check_operands(
     cell: str, states: Sequence[Tensor], weights: Sequence[Tensor | None], x: Tensor, reset: Tensor | None
 ) -> None:
-    """Check what compiled loops and kernels, which look at no bounds, take from an operator that is called directly.
+    """Check the operands of an operator that is called directly: compiled loops and kernels do no bounds checks.
 
     Dtypes may differ: under autocast a state may stay wider than x.
     """
@@ -122,7 +122,7 @@ def _check_shapes(cell: str, states: dict[str, Tensor], weights: Sequence[Tensor
 
 
 def check_reset(cell: str, reset: Tensor | None, shape: Sequence[int], device: torch.device) -> None:
-    """Check a mask of resets; a ValueError names what was expected and what came."""
+    """Check a mask of resets; a ValueError says what was expected and what was given."""
     if reset is None:
         return
     check_tensor(cell, "reset", reset)
@@ -131,7 +131,7 @@ def check_reset(cell: str, reset: Tensor | None, shape: Sequence[int], device: t
 
 
 def check_capture(cell: str, capture: Any, known: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of what is to be captured, each once; none of None."""
+    """The names of what to capture, each once; none for None."""
     if capture is None:
         return ()
     listed = isinstance(capture, Sequence | set | frozenset) and not isinstance(capture, str)
@@ -143,13 +143,13 @@ def check_capture(cell: str, capture: Any, known: tuple[str, ...]) -> tuple[str,
 def check_arguments(
     input_size: int, hidden_size: int, num_layers: int, bias: bool, batch_first: bool, dropout: float, level: int
 ) -> None:
-    """Check what a module is made with, as torch.nn does; `level` says how many calls up the module is made.
+    """Check the constructor's arguments as torch.nn does; `level` is the stack level of the code that makes the module.
 
     Raises:
         ValueError: for a size or a share out of its range.
         TypeError: for a flag or a size of the wrong type.
 
-    Warns where dropout has no layer to act on.
+    Warns if dropout has no layer to act on.
     """
     if not isinstance(dropout, numbers.Number) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
         raise ValueError(

@@ -3,11 +3,13 @@
     y = x / (1 - p) where u >= p, else 0        u uniform in [0, 1), one for each entry
 
 (Srivastava et al. 2014, scaled in training.) The mask is never stored: backward draws it again. The seed is drawn from
-torch's generator of the device and stays there, so that a CUDA graph draws a new one at each replay. Rows are counted
-over all processes of torch.distributed, in the order of their ranks, so that several processes drop what one would.
+torch's generator of the device and stays on the device, so that a CUDA graph draws a new one at each replay. Rows are
+counted over all processes of torch.distributed, in the order of their ranks, so that several processes drop what a
+single one would.
 
-On a GPU u is the first word of Philox-4x32-10 at the counter (unit, step, row, layer); on the CPU a stream of NumPy's
-Philox-4x64-10 for each row. The same seed gives other masks there, and other ones than torch.nn's.
+On a GPU u is the first word of Philox-4x32-10 at the counter (unit, step, row, layer); on the CPU it comes from a
+stream of NumPy's Philox-4x64-10 for each row. The same seed gives different masks on the two, and masks different from
+torch.nn's.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ def _dropout_op(x: Tensor, seed: Tensor, p: float, layer: int) -> Tensor:
 
 
 def drop_steps(x: Tensor, seed: Tensor, p: float, layer: int, first_step: int) -> Tensor:
-    """Drop entries of the steps from first_step on, [steps, B, H], as dropping from all steps at once would."""
+    """Drop the entries of the steps from first_step on, [steps, B, H], that a call over all steps would drop."""
     first_row = first_row_of(x.shape[1])
     if x.is_cuda and has_triton():
         from gatescope.kernels.dropout_kernel import drop
@@ -39,12 +41,12 @@ def drop_steps(x: Tensor, seed: Tensor, p: float, layer: int, first_step: int) -
 
 
 def first_row_of(n_rows: int) -> int:
-    """The number of this process's first row in the batch of all processes, of which each has as many rows, B."""
+    """The number of this process's first row in the batch of all processes, each of which has B rows."""
     return distributed.get_rank() * n_rows if distributed.is_initialized() else 0
 
 
 def _kept(shape: torch.Size, seed: int, p: float, layer: int, first_row: int) -> Tensor:
-    """Which entries [T, B, H] stay, drawn row by row on the CPU."""
+    """Mask of the entries [T, B, H] that are kept, drawn row by row on the CPU."""
     n_steps, n_rows, hidden = shape
     kept = np.empty((n_rows, n_steps, hidden), dtype=bool)
     for row in range(n_rows):
@@ -71,7 +73,7 @@ _dropout_op.register_autograd(_backward, setup_context=_setup_context)
 
 
 def dropout(x: Tensor, p: float, training: bool, layer: int) -> Tensor:
-    """Set a share p of the entries to zero and scale up the others, in training; else return x.
+    """Set a share p of the entries to zero and scale up the others, in training; otherwise return x.
 
     Under a transform of torch.func or forward-mode differentiation the masks are torch's own.
 
@@ -79,7 +81,7 @@ def dropout(x: Tensor, p: float, training: bool, layer: int) -> Tensor:
         x: [T, B, H].
         p: share, 0 <= p <= 1.
         training: whether anything is dropped.
-        layer: number of the layer whose outputs these are; each draws masks of its own.
+        layer: number of the layer whose outputs these are; each layer draws its own masks.
     """
     if not training or p == 0:
         return x
@@ -91,10 +93,10 @@ def dropout(x: Tensor, p: float, training: bool, layer: int) -> Tensor:
 
 
 def drop_again(x: Tensor, seed: Tensor, p: float, layer: int) -> Tensor:
-    """Drop from x [T, B, H] what an earlier call with this seed dropped."""
+    """Drop the entries of x [T, B, H] that an earlier call with this seed dropped."""
     return _dropout_op(x, seed, p, layer)
 
 
 def draw_seed(device: torch.device) -> Tensor:
-    """Draw the seed of one mask, int64 [1], from torch's generator of a device, without waiting for it."""
+    """Draw the seed of one mask, int64 [1], from torch's generator of a device, without a synchronisation."""
     return torch.randint(2**62, (1,), device=device)

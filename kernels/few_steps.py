@@ -1,9 +1,9 @@
-"""Where torch's own GRU and RNN operators are faster than the time loops of this package: in few steps on a CPU.
+"""When torch's own GRU and RNN operators are faster than the time loops of this package: over few steps on a CPU.
 
-A loop of this package costs some hundred microseconds before its first step; a program that takes one step in each
-call pays them at each. The table says how many times as long as torch's operator the loop took, for 1, 8 and 64 rows: a
-layer in float32 with I = 32 inputs for H = 64 units, and 512 for 512, on one thread of an AMD EPYC that ran other work
-beside it. It was measured once; no benchmark repeats it.
+A loop of this package costs some hundred microseconds before its first step, which a program that takes one step a call
+pays at each call. The table gives the time of the loop relative to torch's operator for 1, 8 and 64 rows: a layer in
+float32 with I = 32 for H = 64, and I = 512 for H = 512, on one thread of an AMD EPYC that ran other work beside it. It
+was measured once; no benchmark repeats it.
 
                 GRU forward   with backward   RNN forward   with backward
     H=64  T=1   5.3 4.5 2.2   2.8 2.5 1.9     3.6 3.3 2.6   3.1 3.0 2.7
@@ -35,17 +35,17 @@ FEW_STEPS = 4
 def few_steps(
     module: RecurrentStack, operator: Callable[..., tuple[Tensor, Tensor]], batch: Batch
 ) -> tuple[Tensor, States] | None:
-    """Run all layers by torch's operator where the sequence is short and no operator of this package is needed.
+    """Run all layers by torch's operator if the sequence is short and no operator of this package is needed.
 
     Args:
-        module: whose weights and options these are.
+        module: the stack, with its weights and options.
         operator: torch.gru, torch.rnn_tanh or torch.rnn_relu.
-        batch: nothing is captured of it, and nothing reset.
+        batch: one of which nothing is captured, and nothing reset.
 
     Returns:
-        The output [T, B, D*H] and the final state [L*D, B, H]; None where the loop is to run.
+        The output [T, B, D*H] and the final state [L*D, B, H]; None if the loop is to run.
     """
-    # What is compiled keeps one operator for any number of steps.
+    # A compiled program keeps one operator for any number of steps.
     if torch.compiler.is_compiling() or transformed(*batch.tensors) or batch.packed is not None:
         return None
     x, state, dropout = batch.x, batch.states[0], module.dropout if module.training and module.num_layers > 1 else 0

@@ -1,7 +1,7 @@
-"""What the fused time loops of all cells share on the host: launches over rows and time, and the products around them.
+"""The host side of the fused time loops of all cells: launches over rows and time, and the products around them.
 
-A layer of B rows that one launch does not cover takes several, one after another, each over all steps. Under Triton's
-interpreter, whose programs run one after another and could not wait for each other, a launch covers one step.
+If one launch does not cover the B rows of a layer, several run one after another, each over all steps. Triton's
+interpreter runs programs one after another, so that they could not wait for each other: there a launch covers one step.
 """
 
 from __future__ import annotations
@@ -27,22 +27,23 @@ STEP_BLOCK = 256  # units in a program of a pointwise step
 
 @dataclass(frozen=True)
 class Above:
-    """What stands between a layer and the one above it, which sees its states after dropout.
+    """The connection of a layer to the one above it, which reads its states after dropout.
 
-    Forward fills the values, which the layer above reads; going back they are the gradient of what it has read.
+    On the way forward the layer fills the values, which the layer above reads; on the way back they are the gradient of
+    that layer's input.
     """
 
-    values: Tensor  # [T, B, H]; going back, only steps that have been reached need to be there
+    values: Tensor  # [T, B, H]; going back, only the steps reached so far need to be filled
     seed: Tensor | None  # of the mask, int64 [1]; None without dropout
     p: float  # share that is dropped
-    layer: int  # the lower one's number
+    layer: int  # number of the lower layer
 
     def dropped(self, x: Tensor, first_step: int) -> Tensor:
         """Drop entries of the steps from first_step on, [steps, B, H]."""
         return x if self.seed is None else drop_steps(x, self.seed, self.p, self.layer, first_step)
 
     def fill(self, states: Tensor, first_step: int) -> None:
-        """Let the layer above read states [steps, B, H] from first_step on."""
+        """Write the states [steps, B, H] from first_step on as input of the layer above."""
         self.values[first_step : first_step + len(states)] = self.dropped(states, first_step)
 
     def gradient(self, start: int, stop: int) -> Tensor:
@@ -51,14 +52,14 @@ class Above:
 
 
 def from_caller(dy: Tensor | None, above: Above | None, y: Tensor) -> Tensor | None:
-    """The caller's gradient of the states, for the kernels; zeros if neither the caller nor a layer above gives any."""
+    """The caller's gradient of the states, for the kernels; zeros if neither the caller nor a layer above gives one."""
     if dy is None:
         return y.new_zeros(y.shape) if above is None else None
     return dy.contiguous()
 
 
 def read_gradient(dy: Tensor | None, above: Above | None, start: int, stop: int) -> Tensor:
-    """The gradient of the states from start to stop, [steps, B, H], of all who read them."""
+    """The gradient of the states from start to stop, [steps, B, H], summed over all their readers."""
     if above is None:
         assert dy is not None
         return dy[start:stop]
@@ -83,11 +84,11 @@ def persistent(
     """A persistent kernel on the tensors of a layer; `run` fills in time, rows and counters.
 
     Args:
-        kernel: takes the tensors, what is between the layer and the one above, sizes and constants.
+        kernel: takes the tensors, those of `above`, sizes and constants.
         layout: the layer's plan.
-        tensors: by their names.
-        sizes: n_rows, and other whole numbers that make no new kernel.
-        above: what the layer above reads, or its gradient, if there is one.
+        tensors: by name.
+        sizes: n_rows, and other integers on which the kernel is not specialised.
+        above: the input of the layer above, or its gradient, if there is one.
         like: [..., H].
         constants: of the cell.
     """
@@ -114,7 +115,7 @@ def run(
     """Run a persistent kernel over all rows and some steps, from the last to the first if backward.
 
     Args:
-        launch: what `persistent` made.
+        launch: the result of `persistent`.
         layout: its plan.
         start, stop: the first step and the one after the last.
         n_rows: B.
@@ -122,7 +123,7 @@ def run(
         phases: parts of a step with a barrier between them.
     """
     for row0 in range(0, n_rows, layout.rows):
-        # Programs of one column wait for nobody.
+        # Programs of one column wait for no others.
         zeros = counters(layout.groups, launch.arguments["w_ptr"]) if layout.columns > 1 else None
         if not interpreting():
             launch(counter_ptr=zeros, t0=start, t1=stop, row0=row0)
@@ -140,8 +141,8 @@ def pointwise_step(
 
     Args:
         kernel: takes the tensors, the step, the sizes and the constants.
-        tensors: by their names.
-        sizes: whole numbers that make no new kernel.
+        tensors: by name.
+        sizes: integers on which the kernel is not specialised.
         like: [T, B, H].
         constants: of the cell.
     """
@@ -152,7 +153,7 @@ def pointwise_step(
 
 
 def step_of(x: Tensor | None, t: int) -> Tensor | None:
-    """Step t of an optional array [T, ...]; None of None."""
+    """Step t of an optional array [T, ...], or None."""
     return None if x is None else x[t]
 
 
@@ -168,15 +169,15 @@ def input_gradient(da: Tensor, w_ih: Tensor, out: Tensor) -> None:
 
 
 def bias_gradient(da: Tensor) -> Tensor:
-    """The gradient of a bias [R], in float32, from that of what it is added to [T, B, R]."""
+    """The gradient of a bias [R], in float32, from that of the sum it is added to [T, B, R]."""
     return da.sum((0, 1), dtype=torch.float32)
 
 
 def weight_gradient(da: Tensor, inputs: Tensor) -> Tensor:
-    """The gradient [R, C] of a weight from that of its product [T, B, R] and what it multiplied [T, B, C].
+    """The gradient [R, C] of a weight from that of its product [T, B, R] and its inputs [T, B, C].
 
-    One product sums all rows in one running total. In 16 bits the rounding of what is multiplied hides that; in float32
-    blocks of steps are summed first.
+    One product sums all rows in one running total. In 16 bits the rounding of the factors hides the error of that; in
+    float32, blocks of steps are summed separately.
     """
     if da.dtype != torch.float32:
         return da.flatten(0, 1).t() @ inputs.flatten(0, 1)
@@ -187,20 +188,20 @@ def weight_gradient(da: Tensor, inputs: Tensor) -> Tensor:
 
 
 class WayBack(Protocol):
-    """A layer on its way back through time."""
+    """A layer's backward pass."""
 
     def retreat(self, start: int, stop: int) -> None:
-        """Run the steps from the one before stop down to start."""
+        """Run the steps from stop - 1 down to start."""
 
     def input_gradient(self, start: int, stop: int, out: Tensor) -> None:
         """Write the gradient of x from start to stop."""
 
     def results(self, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
-        """The gradients of everything else, None where not needed."""
+        """The gradients of everything else; None for those not needed."""
 
 
 def gradients_of(layer: WayBack, x: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
-    """Run a layer back through all steps: the gradient of x, and of everything else; None where not needed."""
+    """Run a layer back through all steps and return the gradients of x and all else, None for those not needed."""
     layer.retreat(0, len(x))
     dx = x.new_empty(x.shape) if needs[0] else None
     if dx is not None:

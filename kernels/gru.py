@@ -8,8 +8,8 @@ Gate order r, z, n, as torch.nn.GRU (Cho et al. 2014; in the form of cuDNN with 
     n_t = tanh(W_in x_t + b_in + W_hn (r_t * h_{t-1}) + b_hn)        reset_after=False
     h_t = z_t * h_{t-1} + (1 - z_t) * n_t                            z = 1 keeps memory
 
-Backward saves y and, for every step, r, z, n and p (W_hn h_{t-1} + b_hn, or r_t * h_{t-1}): 5 H values a row.
-A step reads and writes about 10 H values a row and takes 6 H (I + H) FLOP forward, twice that backward.
+Backward saves y and, for every step, r, z, n and p (W_hn h_{t-1} + b_hn, or r_t * h_{t-1}): 5 H values a row. A step
+reads and writes about 10 H values a row and takes 6 H (I + H) FLOP forward, twice that backward.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def gru_reference(
         h0: [B, H], the state before the first step.
         weight_ih, weight_hh: [3H, I], [3H, H], rows r, z, n.
         bias_ih, bias_hh: [3H] or None.
-        reset: [T, B] bool, where h is zero before the step.
-        reset_after: multiply by r after the recurrent product, as cuDNN, or before it, as Cho et al.
+        reset: [T, B] bool: h is zero before the step where it is true.
+        reset_after: multiply by r after the recurrent product, as cuDNN does, or before it, as Cho et al. do.
 
     Returns:
         h [T, B, H] and the gates r, z, n [T, B, 3, H] of every step.
@@ -84,7 +84,7 @@ def gru_reference(
 def _implementation(backend: str) -> Any:
     if backend == "loop":
         return gru_loop
-    # Triton is not there on every platform.
+    # Triton is not available on every platform.
     from gatescope.kernels import gru_fused
 
     return gru_fused
@@ -167,7 +167,7 @@ def _backward(ctx: Any, dy: Tensor | None, dsaved: Tensor | None) -> tuple[Tenso
 
 _gru_op.register_autograd(_backward, setup_context=_setup_context)
 _gru_backward_op.register_autograd(refuse_second_derivative("gru", "gru_reference (backend='reference')"))
-# In torch.nn's on a CPU autocast has products alone in 16 bits, and a state in float32 stays so.
+# As in torch.nn, autocast on a CPU runs only the products in 16 bits, and a float32 state stays float32.
 register_autocast("gru", promoted_on_cpu=1)
 
 
@@ -186,19 +186,19 @@ def gru(
     """Run one GRU layer over a sequence.
 
     Args:
-        x: [T, B, I], any float dtype. 16-bit inputs are computed in float32; on a processor that multiplies bfloat16,
-            products of bfloat16 inputs are not.
+        x: [T, B, I], any float dtype. 16-bit inputs are computed in float32, except for products of bfloat16 inputs on
+            a processor that multiplies bfloat16.
         h0: [B, H].
         weight_ih, weight_hh: [3H, I], [3H, H], rows r, z, n.
         bias_ih, bias_hh: [3H], both or none.
-        reset: [T, B] bool: h is zero before the step and its gradient stops.
-        reset_after: where r multiplies, see the module's equations.
-        gates: return the gates too.
+        reset: [T, B] bool: where it is true, h is zero before the step and its gradient stops.
+        reset_after: where r multiplies; see the module's equations.
+        gates: whether to return the gates too.
         backend: "reference" (plain torch), "loop" (in-place operators) or "triton" (fused kernels on a GPU); None
             chooses by device and dtype.
 
     Returns:
-        h [T, B, H] and the gates r, z, n after their activation [T, B, 3, H], None if not asked for.
+        h [T, B, H] and the gates r, z, n after their activation [T, B, 3, H], or None if not asked for.
 
     Raises:
         ValueError: for a shape, dtype, device or name that does not fit.
@@ -216,14 +216,14 @@ def gru(
 
 
 class GRU(RecurrentStack):
-    """A gated recurrent network with the interface of torch.nn.GRU, that can return every gate of every step.
+    """A gated recurrent network with the interface of torch.nn.GRU that can return every gate of every step.
 
-    Equations and gate order are the module's. The arguments are those of `RecurrentStack`, in torch.nn.GRU's order,
-    and one more:
+    The equations and the gate order are the module's. The arguments are those of `RecurrentStack`, in torch.nn.GRU's
+    order, and one more:
 
     Args:
-        reset_after: True multiplies by the reset gate after the recurrent product, as torch.nn and cuDNN do; False
-            before it, as Cho et al. (2014). Either runs with weights of the same names and shapes.
+        reset_after: whether the reset gate multiplies after the recurrent product, as in torch.nn and cuDNN, or before
+            it, as in Cho et al. (2014). Both take weights of the same names and shapes.
 
     Raises:
         ValueError, TypeError: for an argument out of its range or of the wrong type.
@@ -269,7 +269,7 @@ class GRU(RecurrentStack):
         return few_steps(self, torch.gru, batch) if self.reset_after else None
 
     def preactivations(self, x: Tensor, before: Tensor, weights: Weights) -> Tensor:
-        """What r, z, n are activations of; n's includes the reset gate: r (W_hn h + b_hn), or W_hn (r h) + b_hn."""
+        """The arguments of the activations; n's includes the reset gate: r (W_hn h + b_hn), or W_hn (r h) + b_hn."""
         hidden = self.hidden_size
         rz, n = zip(*((None, None) if w is None else w.split((2 * hidden, hidden)) for w in weights), strict=True)
         sums = joined_product(x, before, *rz)

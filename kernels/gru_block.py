@@ -1,8 +1,8 @@
 """A block of steps of the GRU, forward and back: in torch's operators, and on a CPU in compiled passes.
 
-Blocks are those of `gatescope.kernels.gru_loop`, which makes the products of their inputs and gradients. On a GPU a
-step is five operators, and back, with reset_after, three. On a CPU all that a step does beside its products is two
-compiled passes in either direction (`gatescope.kernels.steps_host`).
+The blocks are those of `gatescope.kernels.gru_loop`, which computes the products of their inputs and gradients. On a
+GPU a step takes five operators, and with reset_after three on the way back. On a CPU everything in a step but its
+products is two compiled passes in either direction (`gatescope.kernels.steps_host`).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from gatescope.kernels.products import add_product
 
 
 def walk(block: Tensor, h: Tensor, y: Tensor, clears: Sequence[Tensor | None], weights: Sequence[Tensor]) -> Tensor:
-    """Take h [B, H] through a block of steps, whose states go to y [S, B, H], and return the last of them.
+    """Take h [B, H] through a block of steps, write its states to y [S, B, H], and return the last of them.
 
     Args:
         block: [S, B, 4H], the input products, which become p, r, z, n.
-        clears: for each step the rows that begin anew.
+        clears: for each step the mask of the rows whose state is cleared.
         weights: of n, r, z together with reset_after, else of r and z, and of n; each [H, rows].
     """
     hidden = h.shape[1]
@@ -73,17 +73,17 @@ def walk_back(
     clears: Sequence[Tensor | None],
     weights: Sequence[Tensor],
 ) -> None:
-    """Walk back through a block of steps: write the gradients before the activations, and turn dh into that before it.
+    """Walk back through a block of steps: write the gradients before the activations, and update dh.
 
     Args:
         gradient: [S, B, 4, H], of p, r, z, n.
         given: [S, B, 4, H], the gradients of a itself, if any.
         a: [S, B, 4, H], p, r, z, n.
         before: [S, B, H], the state before each step.
-        dh: [B, H], the gradient of the state after the block.
-        dys: for each step the gradient of the state before it, in so far as it is an output.
-        clears: for each step the rows that begin anew.
-        weights: as of the way forward, each [rows, H].
+        dh: [B, H], the gradient of the state after the block, which becomes that of the state before it.
+        dys: for each step, the gradient of the previous state as an output.
+        clears: for each step the mask of the rows whose state is cleared.
+        weights: as in `walk`, but each [rows, H].
     """
     step = _step_after if len(weights) == 1 else _step_before
     added = _coefficients(a, before, gradient, given, len(weights) == 1)
@@ -130,7 +130,7 @@ def walk_back_on_host(
 
 
 def _step_after(g: Tensor, added: Tensor | None, a: Tensor, dh: Tensor, dy: Tensor, w_nrz: Tensor) -> Tensor:
-    """One step back with reset_after: coefficients g [B, 4, H] become gradients; return that of h before the step."""
+    """One step back with reset_after: coefficients g [B, 4, H] become gradients; return that of the previous h."""
     if added is None:
         g.mul_(dh.unsqueeze(1))
     else:
@@ -141,7 +141,7 @@ def _step_after(g: Tensor, added: Tensor | None, a: Tensor, dh: Tensor, dy: Tens
 def _step_before(
     g: Tensor, added: Tensor | None, a: Tensor, dh: Tensor, dy: Tensor, w_rz: Tensor, w_n: Tensor
 ) -> Tensor:
-    """One step back without reset_after, where the gradient of p = r*h comes out of that of n."""
+    """One step back without reset_after, where the gradient of p = r*h is computed from that of n."""
     p, r, zn = g[:, 0], g[:, 1], g[:, 2:]
     zn.mul_(dh.unsqueeze(1))
     if added is not None:
@@ -156,10 +156,10 @@ def _step_before(
 
 
 def _coefficients(a: Tensor, before: Tensor, out: Tensor, given: Tensor | None, reset_after: bool) -> Tensor | None:
-    """Write what the gradient of h is multiplied with, for a block of steps; return what the gates' own gradients add.
+    """Write the coefficients of the gradient of h for a block of steps; return what the gates' own gradients add.
 
     With reset_after `dn = dh (1-z)(1-n^2)`, `dp = dn r`, `dr = dn p r(1-r)`, `dz = dh (h-n) z(1-z)`, each before its
-    activation; without, dr is `h r(1-r)` times the gradient of p, which the walk finds.
+    activation. Without it, dr is `h r(1-r)` times the gradient of p, which the walk computes.
     """
     p, r, z, n = a.unbind(2)
     out_p, out_r, out_z, out_n = out.unbind(2)

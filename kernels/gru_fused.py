@@ -1,15 +1,15 @@
 """The GRU's time loop in Triton kernels, forward and backward, for both places of the reset gate.
 
 One array A [T, B, 4, H] holds p, r, z, n of every step, as in `gatescope.kernels.gru_loop`: p is W_hn h + b_hn with
-reset_after and r*h without. The input product fills the places of r, z, n before the walk; the kernels leave the
-activations there. Without reset_after a step has two parts with a barrier between them: r*h is exchanged before W_hn
+reset_after and r*h without. The input product fills the places of r, z, n before the walk, and the kernels overwrite it
+with the activations. Without reset_after a step has two parts with a barrier between them: r*h is exchanged before W_hn
 multiplies it.
 
-Backward leaves the gradients before the activations in an array like A, that of p first. With reset_after its first
+Backward writes the gradients before the activations to an array like A, that of p first. With reset_after its first
 three blocks are the gradient of the recurrent product (rows n, r, z) and its last three that of the input product.
 
-With weights of 16 bits a step of forward moves about 18 H bytes a row, backward about 28 H; each takes 6 H^2 FLOP a
-row, and the products before and after the walk 6 H I forward and 6 H (2 I + H) backward.
+With 16-bit weights a step moves about 18 H bytes a row forward and about 28 H backward. Each takes 6 H^2 FLOP a row;
+the products before and after the walk take 6 H I forward and 6 H (2 I + H) backward.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from gatescope.kernels.products import input_product
 
 
 class Forward:
-    """A layer on its way through time: buffers for all steps, and the kernels that fill them.
+    """A layer's forward pass: buffers for all steps, and the kernels that fill them.
 
     Args:
-        x: [T, B, I]; only steps that have been reached need to be there.
+        x: [T, B, I]; only the steps reached so far need to be filled.
         h0: [B, H].
         weights: w_ih, w_hh and the two biases or None.
         reset: [T, B] bool or None.
         reset_after: where the reset gate multiplies.
         save: whether p and the gates are kept.
-        share: one of how many layers that run at the same time.
-        above: what the layer above reads, if that is filled here.
+        share: number of layers that run at the same time and share the device.
+        above: the input of the layer above, if this layer fills it.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Forward:
         self._steps = [forward_step(*filled, reset_after, phase) for phase in step_phases(reset_after)]
 
     def advance(self, start: int, stop: int) -> None:
-        """Run the steps from start to stop; all before are done."""
+        """Run the steps from start to stop; all earlier ones are done."""
         n_rows, hidden = self.states.shape[1:]
         input_product(self._x[start:stop], self._w_ih, self._bias, self._a[start:stop].flatten(2)[..., hidden:])
         if self.layout.form == "persistent":
@@ -135,17 +135,17 @@ def _phases(layout: Plan, reset_after: bool) -> int:
 
 
 class Backward:
-    """A layer on its way back: the gradients before the activations, step by step, and those of everything else.
+    """A layer's backward pass: the gradients before the activations, step by step, then those of everything else.
 
     Args:
-        dy: [T, B, H] or None; only steps that have been reached need to be there.
+        dy: [T, B, H] or None; only the steps reached so far need to be filled.
         dsaved: gradient of A [T, B, 4, H], or None.
-        x, h0, w_ih, w_hh: as forward had them.
-        y, a: what forward returned.
+        x, h0, w_ih, w_hh: as in forward.
+        y, a: the results of forward.
         reset: [T, B] bool or None.
         reset_after: where the reset gate multiplies.
-        share: one of how many layers that run at the same time.
-        above: the gradient of what the layer above has read, if there is one.
+        share: number of layers that run at the same time and share the device.
+        above: the gradient of the input of the layer above, if there is one.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class Backward:
     ):
         n_rows, hidden = h0.shape
         self._x, self._w_ih, self._w_hh, self._after = x, w_ih, w_hh.contiguous(), reset_after
-        # Rows n, r, z with reset_after, else r, z: those of the first blocks of A's gradient.
+        # Rows n, r, z with reset_after, else r, z, to match the first blocks of A's gradient.
         self._w_back = self._w_hh.roll(hidden, 0) if reset_after else self._w_hh[: 2 * hidden]
         self._dy, self._above = from_caller(dy, above, y), above
         self._dsaved, self._reset = (None if each is None else each.contiguous() for each in (dsaved, reset))
@@ -183,7 +183,7 @@ class Backward:
         self._steps = [backward_step(*read, *gradients, reset_after, phase) for phase in step_phases(reset_after)]
 
     def retreat(self, start: int, stop: int) -> None:
-        """Run the steps from the one before stop down to start; all after are done."""
+        """Run the steps from stop - 1 down to start; all later ones are done."""
         hidden = self._w_hh.shape[1]
         if self.layout.form == "persistent":
             phases = _phases(self.layout, self._after)
@@ -206,12 +206,12 @@ class Backward:
         input_gradient(self._da[start:stop, :, 1:].flatten(2), self._w_ih, out[start:stop])
 
     def _recurrent(self) -> Tensor:
-        """The gradients of what `_w_back` multiplies, [T, B, R]."""
+        """The gradients that `_w_back` multiplies, [T, B, R]."""
         hidden, flat = self._w_hh.shape[1], self._da.flatten(2)
         return flat[..., : 3 * hidden] if self._after else flat[..., hidden : 3 * hidden]
 
     def results(self, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
-        """Gradients of h0, w_ih, w_hh, b_ih, b_hh; None where not needed."""
+        """Gradients of h0, w_ih, w_hh, b_ih, b_hh; None for those not needed."""
         hidden, flat = self._w_hh.shape[1], self._da.flatten(2)
         dw_hh = db = db_hh = None
         if needs[2]:

@@ -1,7 +1,8 @@
-"""The GRU's kernels in Triton: what `gatescope.kernels.gru_launch` binds to tensors.
+"""The GRU's kernels in Triton, which `gatescope.kernels.gru_launch` binds to tensors.
 
-A [T, B, 4, H] holds p, r, z, n of every step, or their gradients; `states` [T + 1, B, H] begins with h0. A step without
-reset_after has two parts, which the interpreter runs in two launches, and a kernel on a GPU in one with a barrier.
+A [T, B, 4, H] holds p, r, z, n of every step, or their gradients; `states` [T + 1, B, H] begins with h0. Without
+reset_after a step has two parts, which the interpreter runs in two launches, and a GPU in one kernel with a barrier
+between them.
 """
 
 from __future__ import annotations
@@ -57,18 +58,18 @@ def forward_kernel(
     PHASE: tl.constexpr,
     P: tl.constexpr,
 ):
-    """Walk forward: h_t of the program's rows and units from the states before, at every step of the launch.
+    """Walk forward: compute h_t of the program's rows and units from the previous states, at every step of the launch.
 
     Args:
-        a_ptr: [T, B, 4, H], input products with biases in the places of r, z, n; p, r, z, n take them if SAVE.
+        a_ptr: [T, B, 4, H], input products with biases in the places of r, z, n; overwritten with p, r, z, n if SAVE.
         w_ptr, bias_ptr, reset_ptr: W_hh [3H, H], b_hn [H] with reset_after or None, bool [T, B] or None.
-        states_ptr: h [T + 1, B, H] behind h0, written.
-        above_ptr, seed_ptr: what the layer above reads, [T, B, H], and the seed of its dropout, or None.
-        counter_ptr: of the groups, zeros; None with one column.
+        states_ptr: [T + 1, B, H], h0 followed by h, which is written.
+        above_ptr, seed_ptr: input of the layer above [T, B, H], written, and the seed of its dropout, or None.
+        counter_ptr: counters of the groups, zeroed; None with one column.
         AFTER, PHASE: reset_after, and the part of a step.
     """
     i_b, i_h = tl.program_id(0), tl.program_id(1)
-    # Pointers to its own rows, so that within them a program counts in 32 bits: 64 rows need all registers there are.
+    # Pointers to the program's own rows, so that it indexes within them in 32 bits: 64 rows need all the registers.
     row = row0 + i_b * BLOCK_B
     a_ptr += row.to(tl.int64) * (4 * H)
     states_ptr += row.to(tl.int64) * H
@@ -85,8 +86,8 @@ def forward_kernel(
     size = n_rows.to(tl.int64) * H
     dtype = states_ptr.dtype.element_ty
 
-    # The gates of a unit stand side by side, so that their sums are split within a thread. With reset_after one product
-    # gives all of them, if few rows leave registers for a fourth place that is empty.
+    # The gates of a unit are adjacent, so that their sums are split within a thread. With reset_after one product gives
+    # all of them, if there are few rows, which leave registers for an empty fourth place.
     JOINED: tl.constexpr = AFTER and COLUMNS > 1 and BLOCK_B == 16
     GATES: tl.constexpr = 4 if JOINED else 2
     o_n = tl.arange(0, GATES * BLOCK_H)[None, :]
@@ -108,7 +109,7 @@ def forward_kernel(
     if COLUMNS == 1:
         before = load_parts(states_ptr + t0 * size + rows * H, in_b, H, BLOCK_K, PARTS, "")
 
-    # What a step reads by itself is loaded before the barrier, and converted when what it waits for is on its way.
+    # A step's own inputs are loaded before the barrier, and converted once the loads that wait for it are in flight.
     a_at = a_ptr + t0 * size * 4 + o_gate
     a = load_blocks(a_at + H, own, H, 3)
     for t in range(t0, t1):
@@ -141,7 +142,7 @@ def forward_kernel(
                 sums, sums_n = product(each, w[0]), x_n
                 if AFTER:
                     sums_n = product(each, w_n[0])
-                # Part by part, so that no more than a part of the states stands in registers for both products.
+                # Part by part, so that registers hold no more than one part of the states for both products.
                 for part in tl.static_range(1, PARTS):
                     if part + AHEAD - 1 < PARTS:
                         before += load_ahead(at_h, in_b, H, BLOCK_K, PARTS, part + AHEAD - 1, 1)
@@ -185,7 +186,7 @@ def forward_kernel(
                     arrive(counter)
             else:
                 before = (h.to(dtype),)
-            # What no other program waits for comes after the release.
+            # Stores that no other program waits for come after the release.
             if above_ptr is not None:
                 up = dropped(h, seed_ptr, o_h, rows + (row + first_row), t, layer, P)
                 tl.store(above_ptr + t * size + o_own, up, mask=own)
@@ -196,7 +197,7 @@ def forward_kernel(
 
 @triton.jit
 def first_back(z, n, h, dh, given_z, given_n):
-    """The gradients before the activations of n and z, and the part of h's that needs no product."""
+    """The gradients before the activations of n and z, and the part of h's gradient that needs no product."""
     return tanh_back(dh * (1.0 - z) + given_n, n), sigmoid_back(dh * (h - n) + given_z, z), dh * z
 
 
@@ -234,16 +235,17 @@ def backward_kernel(
     PHASE: tl.constexpr,
     P: tl.constexpr,
 ):
-    """Walk back: the gradients before the activations, from those of the step after.
+    """Walk back: compute the gradients before the activations from those of the next step.
 
     Args:
-        a_ptr, states_ptr: p, r, z, n [T, B, 4, H] and h [T + 1, B, H] that forward has saved.
-        w_ptr, reset_ptr: as forward had them.
+        a_ptr, states_ptr: p, r, z, n [T, B, 4, H] and h [T + 1, B, H], as forward saved them.
+        w_ptr, reset_ptr: as in forward.
         dsaved_ptr: gradients of captured p and gates [T, B, 4, H], or None.
-        da_ptr, passed_ptr: the gradients [T, B, 4, H], written, and what passes the step by, without W_hh, [B, H].
-        dy_ptr: gradients of the states from outside, [T, B, H], or None.
-        above_ptr, seed_ptr: those of what the layer above has read, and the seed of its dropout, or None.
-        counter_ptr: of the groups, zeros; None with one column.
+        da_ptr, passed_ptr: the gradients [T, B, 4, H], written, and the part of h's gradient that bypasses W_hh,
+            [B, H].
+        dy_ptr: the caller's gradients of the states, [T, B, H], or None.
+        above_ptr, seed_ptr: gradients of the input of the layer above, and the seed of its dropout, or None.
+        counter_ptr: counters of the groups, zeroed; None with one column.
         AFTER, PHASE: reset_after, and the part of a step.
     """
     i_b, i_h = tl.program_id(0), tl.program_id(1)
@@ -258,12 +260,12 @@ def backward_kernel(
 
     FIRST_BLOCK: tl.constexpr = 0 if AFTER else 1
     BLOCKS: tl.constexpr = 3 if AFTER else 2
-    # With slices, parts of the inner dimension H of one product and BLOCKS * H of the other.
+    # With slices, the parts of the inner dimensions: H in one product, BLOCKS * H in the other.
     PART: tl.constexpr = max(SLICES, 1) * BLOCK_K
     PARTS_N: tl.constexpr = (H + PART - 1) // PART
     PARTS_D: tl.constexpr = (BLOCKS * H + PART - 1) // PART
     FEW: tl.constexpr = min(AHEAD, PARTS_N)
-    # In the order of the blocks of A that they multiply: n (of p, with reset_after), r, z.
+    # In the order of the blocks of A that they multiply: n (p with reset_after), r, z.
     if SLICES > 0:
         at_w, in_w = (w_ptr + o_h)[None, :, :], in_h[None, :, :]
         w = load_slices(at_w, in_w, 3 * H, BLOCKS * H, H, 2 * H if AFTER else 0, BLOCK_K, PARTS_D, SLICES)
@@ -285,7 +287,7 @@ def backward_kernel(
         for block in tl.static_range(1, BLOCKS):
             d += load_parts(after + block * H, later, H, BLOCK_K, PARTS, "")
 
-    # What a step reads by itself is loaded before the barrier, and converted when what it waits for is on its way.
+    # A step's own inputs are loaded before the barrier, and converted once the loads that wait for it are in flight.
     a = load_blocks(a_ptr + (t1 - 1) * size * 4 + o_gate, own, H, 4)
     state = tl.load(states_ptr + (t1 - 1) * size + o_own, mask=own, other=0.0)
     read = load_readers(dy_ptr, above_ptr, (t1 - 1) * size + o_own, own)

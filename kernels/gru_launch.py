@@ -1,8 +1,8 @@
 """The GRU's kernels bound to tensors: what a layer launches in one direction.
 
-Tensors are those of the kernels' arguments of the same names, whose shapes stand in `gatescope.kernels.gru_kernels`;
-`w_hh` is that of `w_ptr`. `layout` is the layer's plan in its direction, and `above` what stands between it and the
-layer above, if there is one.
+Tensors have the names of the kernels' arguments, without `_ptr`; their shapes are given in
+`gatescope.kernels.gru_kernels`. `w_hh` is `w_ptr`. `layout` is the layer's plan in its direction, and `above` the
+connection to the layer above, if there is one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gatescope.kernels.plan import Plan
 
 
 def step_phases(reset_after: bool) -> tuple[tl.constexpr, ...]:
-    """The parts of a step between whose pointwise kernels there is a product."""
+    """The parts of a step, each a pointwise kernel, with a product between them."""
     return (WHOLE,) if reset_after else (FIRST, SECOND)
 
 
@@ -35,7 +35,7 @@ def forward_launch(
 ) -> Launch:
     """The persistent forward kernel on these tensors; time, rows and counters are filled in when it runs."""
     tensors = {"a_ptr": a, "w_ptr": w_hh, "bias_ptr": bias, "reset_ptr": reset, "states_ptr": states}
-    # In columns, weights stand in registers where one product gives all gates.
+    # In columns, weights stay in registers only if one product gives all gates.
     resident = layout.resident if reset_after or layout.columns == 1 else 0
     modes = {"AFTER": reset_after, "SAVE": save, "RESIDENT": resident, "PHASE": WHOLE.value}
     return persistent(forward_kernel, layout, tensors, {"n_rows": states.shape[1]}, above, states, **modes)
@@ -80,9 +80,9 @@ def backward_step(
     reset_after: bool,
     phase: tl.constexpr,
 ) -> Launch:
-    """The pointwise kernel of one step back, or of a part of it; what the step after brings goes `through` [B, H].
+    """The pointwise kernel of one step back, or a part of it; `through` [B, H] holds the gradient from the next step.
 
-    The gradient of the states, and the step that it begins with, are filled in when it runs.
+    The gradient of the states, and its first step, are filled in when it runs.
     """
     tensors = {"a_ptr": a, "states_ptr": states, "reset_ptr": reset, "dy_ptr": None, "through_ptr": through}
     tensors |= {"dq_ptr": dq, "dsaved_ptr": dsaved, "da_ptr": da, "passed_ptr": passed}

@@ -1,15 +1,15 @@
 """The GRU's time loop in torch operators that work in place, forward and backward.
 
-One buffer A [T, B, 4, H] holds p, r, z, n of every step: the gates after their activation, and p, which is
-W_hn h + b_hn with reset_after and r*h without. In that order the recurrent product W_hh h (rows n, r, z) fills the
-first three columns of blocks and the input product W_ih x (rows r, z, n) the last three, so that each is one matrix
-product that writes into its place. On a CPU this is for products in bfloat16 and for few rows; other layers are one
-compiled walk there (`gatescope.kernels.gru_host`).
+One buffer A [T, B, 4, H] holds p, r, z, n of every step: the gates after their activation, and p, which is W_hn h +
+b_hn with reset_after and r*h without. In this order the recurrent product W_hh h (rows n, r, z) fills the first three
+columns of blocks and the input product W_ih x (rows r, z, n) the last three, so that each is one matrix product written
+in place. On a CPU this loop is used for products in bfloat16 and for few rows; other layers run there as one compiled
+walk (`gatescope.kernels.gru_host`).
 
-Backward fills such a buffer for a block of steps with coefficients; the walk (`gatescope.kernels.gru_block`) multiplies
-them with the gradient of h and leaves in it the gradients before the activations. With reset_after, its first three
-columns of blocks are the gradient of the recurrent product and its last three that of the input product: again nothing
-is copied before a product.
+Backward fills such a buffer for a block of steps with coefficients. The walk (`gatescope.kernels.gru_block`) multiplies
+them by the gradient of h, which turns them into the gradients before the activations. With reset_after, the first three
+columns of blocks are the gradient of the recurrent product and the last three that of the input product, so again
+nothing is copied before a product.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def gru_forward(
         h0: [B, H], the state before the first step.
         w_ih, w_hh: [3H, I], [3H, H], rows r, z, n.
         b_ih, b_hh: [3H], both or none.
-        reset: [T, B] bool or None: h is zero before the step.
-        reset_after: where the reset gate multiplies, see `gatescope.kernels.gru`.
-        save: keep A.
+        reset: [T, B] bool or None: h is zero before the step where it is true.
+        reset_after: where the reset gate multiplies; see `gatescope.kernels.gru`.
+        save: whether to keep A.
 
     Returns:
         y [T, B, H] and A [T, B, 4, H], in at least float32; an empty tensor if A is not kept.
@@ -51,7 +51,7 @@ def gru_forward(
     x, w_ih, w_hh = factors(x, w_ih, w_hh)
     h0, b_ih, b_hh = wide(h0, b_ih, b_hh)
     if fits_panels(x, h0):
-        # Half a second, that of Numba, which a GPU does without.
+        # Importing Numba takes half a second, which a GPU does not need.
         from gatescope.kernels import gru_host
 
         return gru_host.gru_forward(x, h0, w_ih, w_hh, b_ih, b_hh, reset, reset_after, save)
@@ -88,15 +88,15 @@ def gru_backward(
     """Go back through one layer.
 
     Args:
-        dy, dsaved: gradients of y and A; None where there are none.
-        x, h0, w_ih, w_hh: as forward had them; x matters where needs[2], w_ih where needs[0].
-        y, a: what forward returned.
+        dy, dsaved: gradients of y and A; None if there are none.
+        x, h0, w_ih, w_hh: as in forward; x is read only if needs[2], w_ih only if needs[0].
+        y, a: the results of forward.
         reset: [T, B] bool or None.
-        reset_after: as forward had it.
-        needs: which gradients are wanted, in the order of those that are returned.
+        reset_after: as in forward.
+        needs: which gradients are wanted, in the order of the result.
 
     Returns:
-        Gradients of x, h0, w_ih, w_hh, b_ih, b_hh; None where not needed.
+        Gradients of x, h0, w_ih, w_hh, b_ih, b_hh; None for those not needed.
     """
     x, w_ih, w_hh = factors(x, w_ih, w_hh)
     dy, dsaved, h0, y = wide(dy, dsaved, h0, y)
@@ -131,14 +131,14 @@ def gru_backward(
 
 
 def _parts(w_hh: Tensor, hidden: int, reset_after: bool) -> tuple[Tensor, ...]:
-    """The rows of W_hh whose products are made together: n, r, z with reset_after, else r, z, and n."""
+    """The rows of W_hh for each product: n, r, z in one with reset_after, else r, z in one and n in another."""
     return (w_hh.roll(hidden, 0),) if reset_after else w_hh.split((2 * hidden, hidden))
 
 
 def biases(
     b_ih: Tensor | None, b_hh: Tensor | None, hidden: int, reset_after: bool
 ) -> tuple[Tensor | None, Tensor | float]:
-    """What is added to the input product (r, z, n), and to W_hn h with reset_after."""
+    """The biases of the input product (r, z, n) and of p, which has one only with reset_after."""
     if b_ih is None or b_hh is None:
         return None, 0.0
     if not reset_after:

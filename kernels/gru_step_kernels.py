@@ -1,6 +1,6 @@
-"""The GRU's kernels of single steps, beside whose products they do everything else; arrays as in `gru_kernels`.
+"""The GRU's kernels for single steps: everything but the matrix products; arrays as in `gru_kernels`.
 
-As in `lstm_step_kernels` the step is an argument.
+As in `lstm_step_kernels`, the step is an argument.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ Gate order i, f, g, o, as torch.nn.LSTM (Hochreiter & Schmidhuber 1997, with the
     c_t           = f_t * c_{t-1} + i_t * g_t
     h_t           = o_t * tanh(c_t)
 
-Backward saves y, c and, for every step, i, f, g, o: 6 H values a row; tanh(c) is computed again. A step reads and
-writes about 12 H values a row and takes 8 H (I + H) FLOP forward, twice that backward.
+Backward saves y, c and, for every step, i, f, g, o: 6 H values a row; tanh(c) is recomputed. A step reads and writes
+about 12 H values a row and takes 8 H (I + H) FLOP forward, twice that backward.
 
-On the CPU, where nothing but the output is asked, the module hands all layers to torch's own operator
+On the CPU, if only the output is needed, the module hands all layers to torch's own operator
 (`gatescope.kernels.torch_lstm`).
 """
 
@@ -58,7 +58,7 @@ def lstm_reference(
         h0, c0: [B, H], the states before the first step.
         weight_ih, weight_hh: [4H, I], [4H, H], rows i, f, g, o.
         bias_ih, bias_hh: [4H] or None.
-        reset: [T, B] bool, where h and c are zero before the step.
+        reset: [T, B] bool: h and c are zero before the step where it is true.
 
     Returns:
         h and c [T, B, H], and the gates i, f, g, o [T, B, 4, H] of every step.
@@ -81,7 +81,7 @@ def lstm_reference(
 def _implementation(backend: str) -> Any:
     if backend == "loop":
         return lstm_loop
-    # Triton is not there on every platform.
+    # Triton is not available on every platform.
     from gatescope.kernels import lstm_fused
 
     return lstm_fused
@@ -192,18 +192,18 @@ def lstm(
     """Run one LSTM layer over a sequence.
 
     Args:
-        x: [T, B, I], any float dtype. 16-bit inputs are computed in float32; on a processor that multiplies bfloat16,
-            products of bfloat16 inputs are not.
+        x: [T, B, I], any float dtype. 16-bit inputs are computed in float32, except for products of bfloat16 inputs on
+            a processor that multiplies bfloat16.
         h0, c0: [B, H].
         weight_ih, weight_hh: [4H, I], [4H, H], rows i, f, g, o.
         bias_ih, bias_hh: [4H], both or none.
-        reset: [T, B] bool: h and c are zero before the step and their gradients stop.
-        gates: return the gates too.
+        reset: [T, B] bool: where it is true, h and c are zero before the step and their gradients stop.
+        gates: whether to return the gates too.
         backend: "reference" (plain torch), "loop" (in-place operators) or "triton" (fused kernels on a GPU); None
             chooses by device and dtype.
 
     Returns:
-        h and c [T, B, H], and the gates i, f, g, o after their activation [T, B, 4, H], None if not asked for.
+        h and c [T, B, H], and the gates i, f, g, o after their activation [T, B, 4, H], or None if not asked for.
 
     Raises:
         ValueError: for a shape, dtype, device or name that does not fit.
@@ -221,9 +221,9 @@ def lstm(
 
 
 class LSTM(RecurrentStack):
-    """A long short-term memory with the interface of torch.nn.LSTM, that can return every cell and gate of every step.
+    """A long short-term memory with the interface of torch.nn.LSTM that can return every cell and gate of every step.
 
-    Equations and gate order are the module's, arguments those of `RecurrentStack`.
+    The equations and the gate order are the module's, the arguments those of `RecurrentStack`.
     """
 
     cell = "LSTM"

@@ -1,21 +1,21 @@
 """The LSTM's time loop in Triton kernels, forward and backward.
 
 Forward multiplies the input by W_ih for all steps at once into A [T, B, 4, H]. The persistent kernel then walks through
-time with the recurrent weights of its units on chip: it adds W_hh h_{t-1}, leaves the activations i, f, g, o in the
-place of the products, which backward reads and a caller may capture, and keeps the cell in float32.
+time with the recurrent weights of its units on chip: it adds W_hh h_{t-1}, overwrites the products with the activations
+i, f, g, o, which backward reads and a caller may capture, and keeps the cell in float32.
 
-Backward walks back with its units' columns of W_hh on chip. What the programs exchange are the gradients before the
-activations, which it leaves in an array like A; dx, dW_ih, dW_hh and the biases are matrix products over all steps
+Backward walks back with its units' columns of W_hh on chip. The programs exchange the gradients before the activations,
+which they write to an array like A; dx, dW_ih, dW_hh and the biases' gradients are matrix products over all steps
 afterwards. Gradients of captured cells and gates are added where they belong.
 
-With weights of 16 bits a step of forward moves 18 H bytes a row and 4 H for the cell, backward about 30 H; each takes
-8 H^2 FLOP a row, and the products before and after the walk 8 H I forward and 8 H (2 I + H) backward.
+With 16-bit weights a step moves 18 H bytes a row and 4 H for the cell forward, and about 30 H backward. Each takes 8
+H^2 FLOP a row; the products before and after the walk take 8 H I forward and 8 H (2 I + H) backward.
 
-Gates are saved rather than computed again. A, where they lie, is there for the input product anyway: saving them is 8 H
-bytes a row written and 8 H read. Computing them again from the states is a product of 8 H (I + H) FLOP a row, a third
-of what a step takes in both directions, whose result is again written and read. At H = I = 512 that is 4.2 MFLOP, 5.3
-ns at the 790 TFLOP/s that an H200 is known to reach, against 8 KB, 1.9 ns at 4.3 TB/s: it saves nothing but the memory,
-4 KB a row and step. This is arithmetic; neither was measured.
+Gates are saved rather than recomputed. A, which holds them, is needed for the input product anyway, so saving them
+costs 8 H bytes a row written and 8 H read. Recomputing them from the states would take a product of 8 H (I + H) FLOP a
+row, a third of a step in both directions, whose result is again written and read. At H = I = 512 that is 4.2 MFLOP, 5.3
+ns at the 790 TFLOP/s that an H200 is known to reach, against 8 KB, 1.9 ns at 4.3 TB/s: it would save only the memory, 4
+KB a row and step. This is arithmetic; neither was measured.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ from gatescope.kernels.time_blocks import entering
 
 
 class Forward:
-    """A layer on its way through time: buffers for all steps, and the kernels that fill them.
+    """A layer's forward pass: buffers for all steps, and the kernels that fill them.
 
     Args:
-        x: [T, B, I]; only steps that have been reached need to be there.
+        x: [T, B, I]; only the steps reached so far need to be filled.
         h0, c0: [B, H].
         weights: w_ih, w_hh and the two biases or None.
         reset: [T, B] bool or None.
         save: whether the gates are kept.
-        share: one of how many layers that run at the same time.
-        above: what the layer above reads, if that is filled here.
+        share: number of layers that run at the same time and share the device.
+        above: the input of the layer above, if this layer fills it.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Forward:
             self._launch = forward_step(self._a, self._c0, self._reset, self.states, self.cells)
 
     def advance(self, start: int, stop: int) -> None:
-        """Run the steps from start to stop; all before are done."""
+        """Run the steps from start to stop; all earlier ones are done."""
         input_product(self._x[start:stop], self._w_ih, self._bias, self._a[start:stop].flatten(2))
         if self.layout.form == "persistent":
             run(self._launch, self.layout, start, stop, len(self._c0))
@@ -121,16 +121,16 @@ def lstm_forward(
 
 
 class Backward:
-    """A layer on its way back: the gradients before the activations, step by step, and those of everything else.
+    """A layer's backward pass: the gradients before the activations, step by step, then those of everything else.
 
     Args:
-        dy: [T, B, H] or None; only steps that have been reached need to be there.
+        dy: [T, B, H] or None; only the steps reached so far need to be filled.
         dcells, dsaved: gradients of c [T, B, H] and of the gates [T, B, 4, H], or None.
-        x, h0, c0, w_ih, w_hh: as forward had them.
-        y, cells, a: what forward returned.
+        x, h0, c0, w_ih, w_hh: as in forward.
+        y, cells, a: the results of forward.
         reset: [T, B] bool or None.
-        share: one of how many layers that run at the same time.
-        above: the gradient of what the layer above has read, if there is one.
+        share: number of layers that run at the same time and share the device.
+        above: the gradient of the input of the layer above, if there is one.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class Backward:
             self._launch = backward_step(self._a, self._c0, self._cells, self._reset, self._through, *gradients)
 
     def retreat(self, start: int, stop: int) -> None:
-        """Run the steps from the one before stop down to start; all after are done."""
+        """Run the steps from stop - 1 down to start; all later ones are done."""
         if self.layout.form == "persistent":
             run(self._launch, self.layout, start, stop, len(self._h0), backward=True)
             return
@@ -184,7 +184,7 @@ class Backward:
         input_gradient(self._da[start:stop].flatten(2), self._w_ih, out[start:stop])
 
     def results(self, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
-        """Gradients of h0, c0, w_ih, w_hh, b_ih, b_hh; None where not needed."""
+        """Gradients of h0, c0, w_ih, w_hh, b_ih, b_hh; None for those not needed."""
         flat = self._da.flatten(2)
         db = bias_gradient(flat) if needs[4] or needs[5] else None
         return (

@@ -1,4 +1,4 @@
-"""The LSTM's kernels in Triton: what `gatescope.kernels.lstm_launch` binds to tensors.
+"""The LSTM's kernels in Triton, which `gatescope.kernels.lstm_launch` binds to tensors.
 
 A [T, B, 4, H] holds i, f, g, o of every step, or their gradients; `states` [T + 1, B, H] begins with h0.
 """
@@ -18,7 +18,7 @@ from gatescope.kernels.tiles import load_ahead, load_columns, load_parts, sum_of
 
 @triton.jit
 def step(a_i, a_f, a_g, a_o, c, dtype: tl.constexpr):
-    """The gates, the cell and the hidden state from the sums before the activations and the cell before."""
+    """The gates, the cell and the hidden state from the sums before the activations and the previous cell."""
     i, f, g, o = sigmoid(a_i), sigmoid(a_f), tanh(a_g, dtype), sigmoid(a_o)
     c = f * c + i * g
     return i, f, g, o, c, o * tanh(c, dtype)
@@ -26,7 +26,7 @@ def step(a_i, a_f, a_g, a_o, c, dtype: tl.constexpr):
 
 @triton.jit
 def step_back(i, f, g, o, c, before, dh, dc, given_i, given_f, given_g, given_o, dtype: tl.constexpr):
-    """The gradients before the activations, and that of the cell before, from those of h, of c and of the gates."""
+    """The gradients before the activations and of the previous cell, from those of h, of c and of the gates."""
     squashed = tanh(c, dtype)
     dc = dc + tanh_back(dh * o, squashed)
     d_i, d_f = sigmoid_back(dc * g + given_i, i), sigmoid_back(dc * before + given_f, f)
@@ -63,14 +63,14 @@ def forward_kernel(
     SAVE: tl.constexpr,
     P: tl.constexpr,
 ):
-    """Walk forward: h_t and c_t of the program's rows and units from those before, at every step of the launch.
+    """Walk forward: compute h_t and c_t of the program's rows and units at every step of the launch.
 
     Args:
-        a_ptr: input products with biases [T, B, 4, H]; the gates take their place if SAVE.
+        a_ptr: input products with biases [T, B, 4, H]; overwritten with the gates if SAVE.
         w_ptr, c0_ptr, reset_ptr: W_hh [4H, H], c0 [B, H], bool [T, B] or None.
-        states_ptr, c_ptr: h [T + 1, B, H] behind h0 and c, float32 [T, B, H], both written.
-        above_ptr, seed_ptr: what the layer above reads, [T, B, H], and the seed of its dropout, or None.
-        counter_ptr: of the groups, zeros; None with one column.
+        states_ptr, c_ptr: [T + 1, B, H], h0 followed by h, and c, float32 [T, B, H]; h and c are written.
+        above_ptr, seed_ptr: input of the layer above [T, B, H], written, and the seed of its dropout, or None.
+        counter_ptr: counters of the groups, zeroed; None with one column.
     """
     i_b, i_h = tl.program_id(0), tl.program_id(1)
     rows = (row0 + i_b * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[:, None]
@@ -82,7 +82,7 @@ def forward_kernel(
     size = n_rows.to(tl.int64) * H
     dtype = states_ptr.dtype.element_ty
 
-    # The gates of a unit stand side by side, so that their sums are split within a thread.
+    # The gates of a unit are adjacent, so that their sums are split within a thread.
     o_n = tl.arange(0, 4 * BLOCK_H)[None, :]
     unit = i_h * BLOCK_H + o_n // 4
     at_w, in_w = w_ptr + ((o_n % 4) * H + unit) * H, unit < H
@@ -96,7 +96,7 @@ def forward_kernel(
     if COLUMNS == 1:
         h = load_parts(states_ptr + t0 * size + rows * H, in_b, H, BLOCK_K, PARTS, "")
 
-    # What a step reads by itself is loaded before the barrier, and converted when what it waits for is on its way.
+    # A step's own inputs are loaded before the barrier, and converted once the loads that wait for it are in flight.
     a_at = a_ptr + t0 * size * 4 + rows * (4 * H) + o_h
     a = load_blocks(a_at, own, H, 4)
     for t in range(t0, t1):
@@ -129,7 +129,7 @@ def forward_kernel(
                 arrive(counter)
         else:
             h = (h_new.to(dtype),)
-        # What no other program waits for comes after the release.
+        # Stores that no other program waits for come after the release.
         if above_ptr is not None:
             up = h_new.to(dtype).to(tl.float32)
             tl.store(above_ptr + t * size + o_own, dropped(up, seed_ptr, o_h, rows + first_row, t, layer, P), mask=own)
@@ -173,16 +173,16 @@ def backward_kernel(
     SLICES: tl.constexpr,
     P: tl.constexpr,
 ):
-    """Walk back: the gradients before the activations, from those of the step after.
+    """Walk back: compute the gradients before the activations from those of the next step.
 
     Args:
-        a_ptr, c_ptr: gates [T, B, 4, H] and cells [T, B, H] that forward has saved.
-        w_ptr, c0_ptr, reset_ptr: as forward had them.
+        a_ptr, c_ptr: gates [T, B, 4, H] and cells [T, B, H], as forward saved them.
+        w_ptr, c0_ptr, reset_ptr: as in forward.
         dcells_ptr, dsaved_ptr: gradients of captured cells [T, B, H] and gates [T, B, 4, H], or None.
         da_ptr, dc_ptr: the gradients [T, B, 4, H], written, and that of the cell before the last step done, [B, H].
-        dy_ptr: gradients of the states from outside, [T, B, H], or None.
-        above_ptr, seed_ptr: those of what the layer above has read, and the seed of its dropout, or None.
-        counter_ptr: of the groups, zeros; None with one column.
+        dy_ptr: the caller's gradients of the states, [T, B, H], or None.
+        above_ptr, seed_ptr: gradients of the input of the layer above, and the seed of its dropout, or None.
+        counter_ptr: counters of the groups, zeroed; None with one column.
     """
     i_b, i_h = tl.program_id(0), tl.program_id(1)
     rows = (row0 + i_b * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[:, None]
@@ -211,7 +211,7 @@ def backward_kernel(
         for gate in tl.static_range(1, 4):
             d += load_parts(after + gate * H, later, H, BLOCK_K, PARTS, "")
 
-    # What a step reads by itself is loaded before the barrier, and converted when what it waits for is on its way.
+    # A step's own inputs are loaded before the barrier, and converted once the loads that wait for it are in flight.
     at = (t1 - 1) * size + o_own
     a = load_blocks(a_ptr + (t1 - 1) * size * 4 + o_gate, own, H, 4)
     read = load_readers(dy_ptr, above_ptr, at, own)
@@ -231,7 +231,7 @@ def backward_kernel(
                 d = load_ahead(after, later, H, BLOCK_K, PARTS, 0, AHEAD)
         i, f, g, o = as_float32(a)
         dh = incoming(read, above_ptr, seed_ptr, o_h, rows + first_row, t, layer, P)
-        # An operation, so that the tile is converted here.
+        # An operation, which makes the compiler convert the tile here.
         c_t = c + 0.0
         c_before = before + tl.load(c0_ptr + o_own, mask=own & (t == 0), other=0.0).to(tl.float32)
         if reset_ptr is not None:
@@ -252,7 +252,7 @@ def backward_kernel(
             here = here != 0
             c_before = tl.where(here, 0.0, c_before)
         dh += through
-        # Gradients of captured cells and gates are rare, and registers for the products scarce.
+        # Loaded only here: gradients of captured cells and gates are rare, and the products need the registers.
         if dcells_ptr is not None:
             dc += tl.load(dcells_ptr + t * size + o_own, mask=own, other=0.0).to(tl.float32)
         given_i, given_f, given_g, given_o = 0.0, 0.0, 0.0, 0.0

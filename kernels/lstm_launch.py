@@ -1,8 +1,8 @@
 """The LSTM's kernels bound to tensors: what a layer launches in one direction.
 
-Tensors are those of the kernels' arguments of the same names, whose shapes stand in `gatescope.kernels.lstm_kernels`;
-`w_hh` is that of `w_ptr`, and `cells` that of `c_ptr`. `layout` is the layer's plan in its direction, and `above` what
-stands between it and the layer above, if there is one.
+Tensors have the names of the kernels' arguments, without `_ptr`; their shapes are given in
+`gatescope.kernels.lstm_kernels`. `w_hh` is `w_ptr`, and `cells` is `c_ptr`. `layout` is the layer's plan in its
+direction, and `above` the connection to the layer above, if there is one.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ def backward_step(
     da: Tensor,
     dc: Tensor,
 ) -> Launch:
-    """The pointwise kernel of one step back on these tensors; what the step after brings goes `through` [B, H].
+    """The pointwise kernel of one step back on these tensors; `through` [B, H] holds the gradient from the next step.
 
-    The gradient of the states, and the step that it begins with, are filled in when it runs.
+    The gradient of the states, and its first step, are filled in when it runs.
     """
     tensors = {"a_ptr": a, "c0_ptr": c0, "c_ptr": cells, "reset_ptr": reset, "dy_ptr": None, "through_ptr": through}
     tensors |= {"dcells_ptr": dcells, "dsaved_ptr": dsaved, "da_ptr": da, "dc_ptr": dc}

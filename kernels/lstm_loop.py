@@ -1,13 +1,13 @@
 """The LSTM's time loop in torch operators that work in place, forward and backward.
 
-One buffer A [T, B, 4, H] first takes the input product of a block of steps, then, step by step, the recurrent product,
-and then the activations i, f, g, o, which backward reads and a caller may capture. On a CPU this is for products in
-bfloat16 and for few rows, and what a step does beside its product is one compiled pass
-(`gatescope.kernels.steps_host`); all else is one compiled walk there (`gatescope.kernels.lstm_host`).
+One buffer A [T, B, 4, H] first takes the input product of a block of steps, then, step by step, the recurrent product
+and the activations i, f, g, o, which backward reads and a caller may capture. On a CPU this loop is used for products
+in bfloat16 and for few rows, and everything in a step but its product is one compiled pass
+(`gatescope.kernels.steps_host`); all other layers run there as one compiled walk (`gatescope.kernels.lstm_host`).
 
-Backward fills such a buffer for a block of steps with coefficients; the walk multiplies them with the gradients of h
-(for o) and of c (for i, f, g) and leaves in it the gradients before the activations, from which three products give the
-block's part of dx, dW_ih and dW_hh.
+Backward fills such a buffer for a block of steps with coefficients. The walk multiplies them by the gradients of h (for
+o) and of c (for i, f, g), which turns them into the gradients before the activations; three products with these give
+the block's part of dx, dW_ih and dW_hh.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def lstm_forward(
         h0, c0: [B, H], the states before the first step.
         w_ih, w_hh: [4H, I], [4H, H], rows i, f, g, o.
         b_ih, b_hh: [4H], both or none.
-        reset: [T, B] bool or None: h and c are zero before the step.
-        save: keep the gates.
+        reset: [T, B] bool or None: h and c are zero before the step where it is true.
+        save: whether to keep the gates.
 
     Returns:
         y and c [T, B, H] and the gates [T, B, 4, H], in at least float32; an empty tensor if gates are not kept.
@@ -60,7 +60,7 @@ def lstm_forward(
     x, w_ih, w_hh = factors(x, w_ih, w_hh)
     h0, c0, b_ih, b_hh = wide(h0, c0, b_ih, b_hh)
     if fits_panels(x, h0):
-        # Half a second, that of Numba, which a GPU does without.
+        # Importing Numba takes half a second, which a GPU does not need.
         from gatescope.kernels import lstm_host
 
         return lstm_host.lstm_forward(x, h0, c0, w_ih, w_hh, b_ih, b_hh, reset, save)
@@ -73,7 +73,7 @@ def lstm_forward(
     clears = cleared_rows(reset, n_steps)
     on_host = h0.is_cpu
     if on_host:
-        # Half a second, that of Numba, which a GPU does without.
+        # Importing Numba takes half a second, which a GPU does not need.
         from gatescope.kernels.steps_host import lstm_state
     h, c = h0, c0.detach().contiguous()
     for start, stop in blocks(n_steps):
@@ -123,14 +123,14 @@ def lstm_backward(
     """Go back through one layer.
 
     Args:
-        dy, dcells, dsaved: gradients of y, c and the gates; None where there are none.
-        x, h0, c0, w_ih, w_hh: as forward had them; x matters where needs[3], w_ih where needs[0].
-        y, cells, a: what forward returned.
+        dy, dcells, dsaved: gradients of y, c and the gates; None if there are none.
+        x, h0, c0, w_ih, w_hh: as in forward; x is read only if needs[3], w_ih only if needs[0].
+        y, cells, a: the results of forward.
         reset: [T, B] bool or None.
-        needs: which gradients are wanted, in the order of those that are returned.
+        needs: which gradients are wanted, in the order of the result.
 
     Returns:
-        Gradients of x, h0, c0, w_ih, w_hh, b_ih, b_hh; None where not needed.
+        Gradients of x, h0, c0, w_ih, w_hh, b_ih, b_hh; None for those not needed.
     """
     x, w_ih, w_hh = factors(x, w_ih, w_hh)
     dy, dcells, dsaved, h0, c0, y = wide(dy, dcells, dsaved, h0, c0, y)
@@ -179,12 +179,12 @@ def lstm_backward(
 def _coefficients(
     a: Tensor, before: Tensor, cells: Tensor, out: Tensor, given: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Write what the gradients of c (i, f, g) and h (o) are multiplied with, for a block of steps.
+    """Write the coefficients of the gradients of c (for i, f, g) and h (for o), for a block of steps.
 
     Before the activations `di = dc g i(1-i)`, `df = dc c_{t-1} f(1-f)`, `dg = dc i (1-g^2)`, `do = dh tanh(c) o(1-o)`.
 
     Returns:
-        What dh is multiplied with to reach c, `o (1 - tanh(c)^2)` [steps, B, H], and what the gates' own gradients add.
+        The coefficient of dh in dc, `o (1 - tanh(c)^2)` [steps, B, H], and what the gates' own gradients add.
     """
     i, f, g, o = a.unbind(2)
     out_i, out_f, out_g, out_o = out.unbind(2)

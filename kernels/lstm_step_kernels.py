@@ -1,6 +1,6 @@
-"""The LSTM's kernels of single steps, beside whose products they do everything else; arrays as in `lstm_kernels`.
+"""The LSTM's kernels for single steps: everything but the matrix products; arrays as in `lstm_kernels`.
 
-The step is an argument, rather than the place where its arrays begin, so that all steps are the same launch but for it.
+The step is an argument, instead of pointers offset to it, so that the launches of all steps differ in nothing else.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def backward_step_kernel(
     H: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One step of one row before the product: gradients before the activations, and that of the cell in place."""
+    """One step of one row before the product: gradients before the activations, and the cell's gradient in place."""
     row, o_h = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     in_h, at = o_h < H, t * n_rows.to(tl.int64) + row
     o_own, o_gate = at * H + o_h, at * (4 * H) + o_h

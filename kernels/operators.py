@@ -1,4 +1,4 @@
-"""What the custom operators of all cells share: autocast, what they keep and return, and whether they keep it."""
+"""What the custom operators of all cells share: autocast, and what they keep and return."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-AUTOCAST = ("cpu", "cuda")  # devices whose operators torch.autocast casts the inputs of
+AUTOCAST = ("cpu", "cuda")  # devices for whose operators torch.autocast casts inputs
 LIBRARY = torch.library.Library("gatescope", "FRAGMENT")
 
 
 def autocast_on(x: Tensor) -> bool:
-    """Whether torch.autocast is on for the device of x; devices that it does not know have none."""
+    """Whether torch.autocast is on for the device of x; it is never on for devices that autocast does not support."""
     return x.device.type in AUTOCAST and torch.is_autocast_enabled(x.device.type)
 
 
 def register_autocast(name: str, promoted_on_cpu: int | None = None) -> None:
-    """Let an operator run in the dtype of torch.autocast where that is on, its float inputs cast.
+    """Let an operator run in the dtype of torch.autocast, with its float inputs cast, while autocast is on.
 
     Args:
         name: of the operator.
-        promoted_on_cpu: the place of an input that is on a CPU what torch makes of it beside that dtype: float32 stays.
+        promoted_on_cpu: position of an input that a CPU promotes with that dtype instead: float32 stays float32.
     """
     op = getattr(torch.ops.gatescope, name)
 
@@ -50,24 +50,24 @@ def _cast(argument: Any, dtype: torch.dtype) -> Any:
 
 
 def differentiable(*tensors: Tensor | None) -> bool:
-    """Whether anything that is made of these may be asked for its gradient; what is traced or exported always may."""
+    """Whether a gradient may be asked for through any of the tensors; if traced or exported, always."""
     if torch.jit.is_tracing() or exporting():
         return True
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def exporting() -> bool:
-    """Whether a program is exported; `torch.compiler.is_exporting` of torch 2.11 says so of what is compiled, too."""
+    """Whether a program is being exported; torch 2.11's `torch.compiler.is_exporting` is true for compilation, too."""
     return torch.compiler.is_exporting() and getattr(torch.compiler, "_is_exporting_flag", True)
 
 
 def unread(tensor: Tensor, is_read: bool) -> Tensor:
-    """What is kept of a tensor for backward: its shape, without its memory, where its values are not read."""
+    """What backward keeps of a tensor: if its values are not read, only its shape, without memory."""
     return tensor if is_read else tensor.new_empty(1).expand(tensor.shape)
 
 
 def fake_states(x: Tensor, hidden: int, backend: str, dtype: torch.dtype | None = None) -> Tensor:
-    """The states [T, B, H] without values; the kernels' begin with the initial one, which is not part of them."""
+    """The states [T, B, H] without values; the kernels allocate them with the initial state in front."""
     n_steps, n_rows = x.shape[:2]
     if backend == "triton":
         return x.new_empty(n_steps + 1, n_rows, hidden, dtype=dtype)[1:]
@@ -77,18 +77,18 @@ def fake_states(x: Tensor, hidden: int, backend: str, dtype: torch.dtype | None 
 def in_dtype(gradients: Sequence[Tensor | None], x: Tensor) -> Any:
     """The gradients that a backward operator returns: in the dtype of x, empty where not needed.
 
-    A tuple, whose length is that which the operator declares: torch takes no lists through a batch of gradients.
+    A tuple with the declared length of the operator's result: torch accepts no list from a batched backward.
     """
     return tuple(x.new_empty(0) if g is None else g.to(x.dtype) for g in gradients)
 
 
 def fake_gradients(shapes: Sequence[Sequence[int]], needs: Sequence[bool], x: Tensor) -> Any:
-    """The same without values."""
+    """The same as `in_dtype`, without values."""
     return tuple(x.new_empty(shape if need else (0,)) for shape, need in zip(shapes, needs, strict=True))
 
 
 def refuse_second_derivative(name: str, reference: str) -> Callable[..., Any]:
-    """What autograd calls when someone differentiates the backward operator of one that has a plain reference."""
+    """The autograd function of a backward operator whose second derivative only a plain reference supports."""
 
     def refuse(ctx: Any, *gradients: Tensor) -> Any:
         raise RuntimeError(

@@ -1,8 +1,9 @@
-"""Sequences of different lengths in one time-first array: turning them round, their last steps, their padding.
+"""Sequences of different lengths in one time-first array: their reversal, their last steps, their padding.
 
-Cells read padding as if it were data. Steps only look back, so it never reaches a sequence's own steps; in the reverse
-direction each sequence is turned round within its own length, and padding comes after it again. States are cleared at
-every step of it: what grows there without bound would come back from the backward pass as 0 * inf.
+Cells read padding as if it were data. A step depends only on earlier ones, so padding never reaches a sequence's own
+steps; in the reverse direction each sequence is reversed within its own length, and padding again comes after it.
+States are cleared at every step of padding: a state that grew there without bound would come back from the backward
+pass as 0 * inf.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 
 class Reversal:
-    """Turns sequences round in time, each within its own length.
+    """The reversal of sequences in time, each within its own length.
 
     Args:
         n_steps: T.
-        reset: [T, B] bool, where a new sequence begins, or None.
-        lengths: [B] int64, or None where all have T steps.
+        reset: [T, B] bool, true where a new sequence begins, or None.
+        lengths: [B] int64, or None if all have T steps.
 
     Attributes:
-        reset: [T, B] bool or None: where the turned sequences begin anew. What begins at step t ends there for the
-            direction that comes from the other side, so that is the turn of step t - 1. Padding is cleared too.
+        reset: [T, B] bool or None: where the reversed sequences begin anew. A sequence that begins at step t makes the
+            other direction begin anew at step t - 1. Padding is cleared too.
     """
 
     def __init__(self, n_steps: int, reset: Tensor | None, lengths: Tensor | None):
@@ -40,27 +41,27 @@ class Reversal:
             self.reset = cleared_padding(n_steps, self.reset, lengths)
 
     def flip(self, steps: Tensor) -> Tensor:
-        """Turn [T, B, ...] round; twice gives it back."""
+        """Reverse [T, B, ...]; applied twice it returns the original."""
         if self._index is None:
             return steps.flip(0)
         return steps[self._index, torch.arange(steps.shape[1], device=steps.device)]
 
 
 def cleared_padding(n_steps: int, reset: Tensor | None, lengths: Tensor) -> Tensor:
-    """Where states are cleared, [T, B] bool: at the resets and at every step of padding."""
+    """Mask of the cleared states, [T, B] bool: at the resets and at every step of padding."""
     padding = _padding(n_steps, lengths)
     return padding if reset is None else reset | padding
 
 
 def last(steps: Tensor, lengths: Tensor | None) -> Tensor:
-    """The last step of each sequence, [B, ...] of [T, B, ...]."""
+    """The last step of each sequence, [B, ...], from [T, B, ...]."""
     if lengths is None:
         return steps[-1]
     return steps[lengths - 1, torch.arange(steps.shape[1], device=steps.device)]
 
 
 def stacked(layers: list[Tensor], lengths: Tensor | None) -> Tensor:
-    """Layers and directions [T, B, ...] as one [L*D, T, B, ...], padding zero."""
+    """Layers and directions, each [T, B, ...], as one array [L*D, T, B, ...] with zero padding."""
     # One layer needs no copy: the result is the storage that backward reads.
     joined = torch.stack(layers) if len(layers) > 1 else layers[0].unsqueeze(0)
     if lengths is None:
@@ -70,7 +71,7 @@ def stacked(layers: list[Tensor], lengths: Tensor | None) -> Tensor:
 
 
 def pack(steps: Tensor, like: PackedSequence) -> Tensor:
-    """The steps [T, B, ...] that are no padding, in the order of the data of a PackedSequence."""
+    """The steps [T, B, ...] that are not padding, in the order of the data of a PackedSequence."""
     # Lengths stay tensors, so that a traced program takes sequences of other lengths.
     lengths = (like.batch_sizes.unsqueeze(1) > torch.arange(steps.shape[1], device="cpu")).sum(0)
     places = torch.arange(steps.shape[0] * steps.shape[1], device=steps.device).view(steps.shape[:2])
@@ -80,5 +81,5 @@ def pack(steps: Tensor, like: PackedSequence) -> Tensor:
 
 
 def _padding(n_steps: int, lengths: Tensor) -> Tensor:
-    """Which steps lie beyond each sequence's end, [T, B] bool."""
+    """Mask of the steps beyond each sequence's end, [T, B] bool."""
     return torch.arange(n_steps, device=lengths.device).unsqueeze(1) >= lengths

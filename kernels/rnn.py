@@ -4,7 +4,7 @@ As torch.nn.RNN (Elman 1990), with tanh or ReLU:
 
     h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)
 
-Backward saves y alone, H values a row. A step reads and writes about 3 H values a row and takes 2 H (I + H) FLOP
+Backward saves only y, H values a row. A step reads and writes about 3 H values a row and takes 2 H (I + H) FLOP
 forward, twice that backward.
 """
 
@@ -52,7 +52,7 @@ def rnn_reference(
         h0: [B, H], the state before the first step.
         weight_ih, weight_hh: [H, I], [H, H].
         bias_ih, bias_hh: [H] or None.
-        reset: [T, B] bool, where h is zero before the step.
+        reset: [T, B] bool: h is zero before the step where it is true.
         nonlinearity: "tanh" or "relu".
 
     Returns:
@@ -71,7 +71,7 @@ def rnn_reference(
 def _implementation(backend: str) -> Any:
     if backend == "loop":
         return rnn_loop
-    # Triton is not there on every platform.
+    # Triton is not available on every platform.
     from gatescope.kernels import rnn_fused
 
     return rnn_fused
@@ -159,12 +159,12 @@ def rnn(
     """Run one Elman layer over a sequence.
 
     Args:
-        x: [T, B, I], any float dtype. 16-bit inputs are computed in float32; on a processor that multiplies bfloat16,
-            products of bfloat16 inputs are not.
+        x: [T, B, I], any float dtype. 16-bit inputs are computed in float32, except for products of bfloat16 inputs on
+            a processor that multiplies bfloat16.
         h0: [B, H].
         weight_ih, weight_hh: [H, I], [H, H].
         bias_ih, bias_hh: [H], both or none.
-        reset: [T, B] bool: h is zero before the step and its gradient stops.
+        reset: [T, B] bool: where it is true, h is zero before the step and its gradient stops.
         nonlinearity: "tanh" or "relu".
         backend: "reference" (plain torch), "loop" (in-place operators) or "triton" (fused kernels on a GPU); None
             chooses by device and dtype.
@@ -185,9 +185,9 @@ def rnn(
 
 
 class RNN(RecurrentStack):
-    """An Elman network with the interface of torch.nn.RNN, that can return the state of every layer and step.
+    """An Elman network with the interface of torch.nn.RNN that can return the state of every layer and step.
 
-    Equations are the module's. The arguments are those of `RecurrentStack`, in torch.nn.RNN's order, and one more:
+    The equations are the module's. The arguments are those of `RecurrentStack`, in torch.nn.RNN's order, and one more:
 
     Args:
         nonlinearity: "tanh" or "relu".

@@ -1,9 +1,9 @@
 """The Elman network's time loop in Triton kernels, forward and backward.
 
-The input product of all steps fills the places of the states, in which the persistent kernel adds W_hh h_{t-1} and
-leaves the activation. Backward leaves the gradients before the activation in an array like it; dx, dW_ih, dW_hh and the
-biases are matrix products over all steps afterwards. Where the kernels do not fit, a step is one product with torch's
-own pointwise operators: without gates there is nothing to fuse.
+The input products of all steps are written in the places of the states; the persistent kernel adds W_hh h_{t-1} to them
+and applies the activation in place. Backward writes the gradients before the activation to a similar array; dx, dW_ih,
+dW_hh and the biases' gradients are matrix products over all steps afterwards. If the kernels do not fit, a step is one
+product followed by torch's own pointwise operators: without gates there is nothing to fuse.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from gatescope.kernels.time_blocks import entering
 
 
 class Forward:
-    """A layer on its way through time: the states of all steps, and the kernel that fills them.
+    """A layer's forward pass: the states of all steps, and the kernel that fills them.
 
     Args:
-        x: [T, B, I]; only steps that have been reached need to be there.
+        x: [T, B, I]; only the steps reached so far need to be filled.
         h0: [B, H].
         weights: w_ih, w_hh and the two biases or None.
         reset: [T, B] bool or None.
         nonlinearity: "tanh" or "relu".
-        share: one of how many layers that run at the same time.
-        above: what the layer above reads, if that is filled here.
+        share: number of layers that run at the same time and share the device.
+        above: the input of the layer above, if this layer fills it.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Forward:
             self._launch = forward_launch(self.layout, self._w_hh, self._reset, self.states, nonlinearity, above)
 
     def advance(self, start: int, stop: int) -> None:
-        """Run the steps from start to stop; all before are done."""
+        """Run the steps from start to stop; all earlier ones are done."""
         input_product(self._x[start:stop], self._w_ih, self._bias, self.states[start + 1 : stop + 1])
         if self.layout.form == "persistent":
             run(self._launch, self.layout, start, stop, self.states.shape[1])
@@ -100,16 +100,16 @@ def rnn_forward(
 
 
 class Backward:
-    """A layer on its way back: the gradients before the activation, step by step, and those of everything else.
+    """A layer's backward pass: the gradients before the activation, step by step, then those of everything else.
 
     Args:
-        dy: [T, B, H] or None; only steps that have been reached need to be there.
-        x, h0, w_ih, w_hh: as forward had them.
-        y: what forward returned.
+        dy: [T, B, H] or None; only the steps reached so far need to be filled.
+        x, h0, w_ih, w_hh: as in forward.
+        y: the result of forward.
         reset: [T, B] bool or None.
         nonlinearity: "tanh" or "relu".
-        share: one of how many layers that run at the same time.
-        above: the gradient of what the layer above has read, if there is one.
+        share: number of layers that run at the same time and share the device.
+        above: the gradient of the input of the layer above, if there is one.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Backward:
             self._launch = backward_launch(self.layout, *tensors, nonlinearity, above)
 
     def retreat(self, start: int, stop: int) -> None:
-        """Run the steps from the one before stop down to start; all after are done."""
+        """Run the steps from stop - 1 down to start; all later ones are done."""
         if self.layout.form == "persistent":
             run(self._launch, self.layout, start, stop, self._y.shape[1], backward=True)
             return
@@ -157,7 +157,7 @@ class Backward:
         input_gradient(self._da[start:stop], self._w_ih, out[start:stop])
 
     def results(self, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
-        """Gradients of h0, w_ih, w_hh, b_ih, b_hh; None where not needed."""
+        """Gradients of h0, w_ih, w_hh, b_ih, b_hh; None for those not needed."""
         db = bias_gradient(self._da) if needs[3] or needs[4] else None
         return (
             cleared(self._da[0] @ self._w_hh, step_of(self._reset, 0)) if needs[0] else None,

@@ -1,6 +1,6 @@
-"""The Elman network's kernels in Triton: what `gatescope.kernels.rnn_launch` binds to tensors.
+"""The Elman network's kernels in Triton, which `gatescope.kernels.rnn_launch` binds to tensors.
 
-`states` [T + 1, B, H] begins with h0; the place of each later state first holds its input product.
+`states` [T + 1, B, H] begins with h0; each later state takes the place of its input product.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gatescope.kernels.tiles import load_ahead, load_columns, load_parts, sum_of
 def activate(a, dtype: tl.constexpr, RELU: tl.constexpr):
     """The hidden state from the sum before the activation."""
     if RELU:
-        # A NaN is passed on, as torch does.
+        # A NaN is passed on, as in torch.
         return tl.where(a < 0.0, 0.0, a)
     else:
         return tanh(a, dtype)
@@ -59,14 +59,14 @@ def forward_kernel(
     RELU: tl.constexpr,
     P: tl.constexpr,
 ):
-    """Walk forward: h_t of the program's rows and units from the states before, at every step of the launch.
+    """Walk forward: compute h_t of the program's rows and units from the previous states, at every step of the launch.
 
     Args:
         w_ptr, reset_ptr: W_hh [H, H], bool [T, B] or None.
-        states_ptr: [T + 1, B, H], h0 and input products with biases, in whose place h is written.
-        above_ptr, seed_ptr: what the layer above reads, [T, B, H], and the seed of its dropout, or None.
-        counter_ptr: of the groups, zeros; None with one column.
-        RELU: or tanh.
+        states_ptr: [T + 1, B, H], h0 and the input products with biases, which are overwritten with h.
+        above_ptr, seed_ptr: input of the layer above [T, B, H], written, and the seed of its dropout, or None.
+        counter_ptr: counters of the groups, zeroed; None with one column.
+        RELU: whether the activation is ReLU rather than tanh.
     """
     i_b, i_h = tl.program_id(0), tl.program_id(1)
     rows = (row0 + i_b * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[:, None]
@@ -82,7 +82,7 @@ def forward_kernel(
         if RESIDENT > 0:
             w = resident_columns(w)
         before = load_parts(states_ptr + t0 * size + rows * H, in_b, H, BLOCK_K, PARTS, "")
-    # What a step reads by itself is loaded before the barrier, and converted when what it waits for is on its way.
+    # A step's own inputs are loaded before the barrier, and converted once the loads that wait for it are in flight.
     at = states_ptr + (t0 + 1) * size + o_own
     a = tl.load(at, mask=own, other=0.0)
     for t in range(t0, t1):
@@ -108,7 +108,7 @@ def forward_kernel(
                 arrive(counter)
         else:
             before = (h.to(states_ptr.dtype.element_ty),)
-        # What no other program waits for comes after the release.
+        # Stores that no other program waits for come after the release.
         if above_ptr is not None:
             up = h.to(states_ptr.dtype.element_ty).to(tl.float32)
             tl.store(above_ptr + t * size + o_own, dropped(up, seed_ptr, o_h, rows + first_row, t, layer, P), mask=own)
@@ -144,15 +144,15 @@ def backward_kernel(
     RELU: tl.constexpr,
     P: tl.constexpr,
 ):
-    """Walk back: the gradients before the activations, from those of the step after.
+    """Walk back: compute the gradients before the activations from those of the next step.
 
     Args:
         w_ptr, y_ptr, reset_ptr: W_hh [H, H], h [T, B, H], bool [T, B] or None.
         da_ptr: the gradients [T, B, H], written.
-        dy_ptr: gradients of the states from outside, [T, B, H], or None.
-        above_ptr, seed_ptr: those of what the layer above has read, and the seed of its dropout, or None.
-        counter_ptr: of the groups, zeros; None with one column.
-        RELU: or tanh.
+        dy_ptr: the caller's gradients of the states, [T, B, H], or None.
+        above_ptr, seed_ptr: gradients of the input of the layer above, and the seed of its dropout, or None.
+        counter_ptr: counters of the groups, zeroed; None with one column.
+        RELU: whether the activation is ReLU rather than tanh.
     """
     i_b, i_h = tl.program_id(0), tl.program_id(1)
     rows = (row0 + i_b * BLOCK_B + tl.arange(0, BLOCK_B)).to(tl.int64)[:, None]
@@ -168,7 +168,7 @@ def backward_kernel(
         if RESIDENT > 0:
             w = resident_columns(w)
         after = load_parts(da_ptr + t1 * size + rows * H, in_b & (t1 < n_steps), H, BLOCK_K, PARTS, "")
-    # What a step reads by itself is loaded before the barrier, and converted when what it waits for is on its way.
+    # A step's own inputs are loaded before the barrier, and converted once the loads that wait for it are in flight.
     state = tl.load(y_ptr + (t1 - 1) * size + o_own, mask=own, other=0.0)
     read = load_readers(dy_ptr, above_ptr, (t1 - 1) * size + o_own, own)
     for back in range(t1 - t0):

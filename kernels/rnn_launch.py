@@ -1,8 +1,8 @@
 """The Elman network's kernels bound to tensors: what a layer launches in one direction.
 
-Tensors are those of the kernels' arguments of the same names, whose shapes stand in `gatescope.kernels.rnn_kernels`;
-`w_hh` is that of `w_ptr`. `layout` is the layer's plan in its direction, and `above` what stands between it and the
-layer above, if there is one.
+Tensors have the names of the kernels' arguments, without `_ptr`; their shapes are given in
+`gatescope.kernels.rnn_kernels`. `w_hh` is `w_ptr`. `layout` is the layer's plan in its direction, and `above` the
+connection to the layer above, if there is one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The Elman network's time loop in torch operators that work in place, forward and backward.
 
 The output buffer first takes the input product of a block of steps, then, step by step, the recurrent product and the
-activation. Backward fills a buffer with the slopes of a block of steps and walks back through it, as the other cells.
+activation. Backward fills a buffer with the slopes of a block of steps and walks back through it, as in the other
+cells.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def rnn_forward(
         h0: [B, H], the state before the first step.
         w_ih, w_hh: [H, I], [H, H].
         b_ih, b_hh: [H], both or none.
-        reset: [T, B] bool or None: h is zero before the step.
+        reset: [T, B] bool or None: h is zero before the step where it is true.
         nonlinearity: "tanh" or "relu".
 
     Returns:
@@ -76,14 +77,14 @@ def rnn_backward(
 
     Args:
         dy: gradient of y.
-        x, h0, w_ih, w_hh: as forward had them; x matters where needs[2], w_ih where needs[0].
-        y: what forward returned.
+        x, h0, w_ih, w_hh: as in forward; x is read only if needs[2], w_ih only if needs[0].
+        y: the result of forward.
         reset: [T, B] bool or None.
-        nonlinearity: as forward had it.
-        needs: which gradients are wanted, in the order of those that are returned.
+        nonlinearity: as in forward.
+        needs: which gradients are wanted, in the order of the result.
 
     Returns:
-        Gradients of x, h0, w_ih, w_hh, b_ih, b_hh; None where not needed.
+        Gradients of x, h0, w_ih, w_hh, b_ih, b_hh; None for those not needed.
     """
     x, w_ih, w_hh = factors(x, w_ih, w_hh)
     dy, h0, y = wide(dy, h0, y)

@@ -1,12 +1,13 @@
 """What LSTM, GRU and RNN modules share: parameters, layers, directions, dropout, packing, captures and validation.
 
-Names, shapes, initialisation and errors are torch.nn's, so that a state_dict moves both ways. A cell supplies
-`layer`, which runs one layer in one direction over a whole sequence, and says what its operator returns and which other
-library may run it.
+Names, shapes, initialisation and errors are torch.nn's, so that a state_dict can be loaded in either direction. A cell
+supplies `layer`, which runs one layer in one direction over a whole sequence, and defines what its operator returns and
+which other library may run it.
 
-Captured states are time-first whatever `batch_first` says, [L*D, T, B, H] (gates [L*D, T, B, G, H]), D directions
-within a layer as torch.nn orders them; step t of the reverse direction is the state after it has read t. Sequences of a
-PackedSequence stand in the order in which they were packed, and padding is zero. For an unbatched input, B is left out.
+Captured states are time-first whatever `batch_first` is, [L*D, T, B, H] (gates [L*D, T, B, G, H]), with the D
+directions within a layer in torch.nn's order; step t of the reverse direction is the state after it has read step t.
+Sequences of a PackedSequence are in the order in which they were packed, and padding is zero. For an unbatched input, B
+is left out.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ class RecurrentStack(nn.Module):
         batch_first: inputs and outputs are [B, T, ...] instead of [T, B, ...]; states and captures stay as they are.
         dropout: share of the outputs of each layer but the last that is set to zero in training; masks are those of
             `gatescope.kernels.dropout`, not torch.nn's.
-        bidirectional: run each layer in both directions and join their outputs.
+        bidirectional: run each layer in both directions and concatenate their outputs.
         proj_size: must be 0; projections are not implemented.
         device, dtype: of the parameters.
-        backend: forces an implementation that the functional form of the cell names; None chooses by the data.
+        backend: one of the implementations that the cell's functional form names; None chooses by the data.
 
     Raises:
         ValueError, TypeError: for an argument out of its range or of the wrong type.
@@ -69,7 +70,7 @@ class RecurrentStack(nn.Module):
         backend: str | None = None,
     ):
         super().__init__()
-        # Up to where the module is made, past this constructor and the cell's, if it has one.
+        # The stack level of the code that makes the module: above this constructor, and the cell's if it has one.
         level = 3 if type(self).__init__ is RecurrentStack.__init__ else 4
         check_arguments(input_size, hidden_size, num_layers, bias, batch_first, dropout, level)
         if proj_size != 0:
@@ -87,7 +88,7 @@ class RecurrentStack(nn.Module):
         self.backend = backend
 
         rows = self.n_gates * hidden_size
-        # As torch.nn calls it: code that fills the biases of forget gates goes over these names.
+        # torch.nn's name: code that sets the biases of forget gates iterates over these names.
         self._all_weights: list[list[str]] = []
         for k in range(num_layers * self.directions):
             layer, direction = divmod(k, self.directions)
@@ -117,7 +118,7 @@ class RecurrentStack(nn.Module):
         return self.read_weights()
 
     def read_weights(self) -> list[list[nn.Parameter]]:
-        """Return `all_weights`; where a weight is gone the error names it, and not the property that asked for it."""
+        """Return `all_weights`; if a weight is missing, the error names it and not the property that asked for it."""
         return [[getattr(self, name) for name in names] for names in self._all_weights]
 
     def reset_parameters(self) -> None:
@@ -127,7 +128,7 @@ class RecurrentStack(nn.Module):
             nn.init.uniform_(parameter, -bound, bound)
 
     def flatten_parameters(self) -> None:
-        """Do nothing: the kernels read the parameters where they are. For code written for torch.nn."""
+        """Do nothing, for code written for torch.nn: the kernels read the parameters where they are."""
 
     def extra_repr(self) -> str:
         shown = [str(self.input_size), str(self.hidden_size)]
@@ -145,10 +146,10 @@ class RecurrentStack(nn.Module):
             states: the initial states [B, H], one for each of `state_names`.
             weights: w_ih [G*H, I], w_hh [G*H, H] and two biases [G*H] or None.
             reset: [T, B] bool or None.
-            capture: what the caller wants; "gates" matters.
+            capture: what the caller wants; only "gates" matters here.
 
         Returns:
-            Every state of every step by its name, [T, B, H], and "gates" [T, B, G, H] if asked.
+            Every state of every step by name, [T, B, H], and "gates" [T, B, G, H] if asked for.
         """
         raise NotImplementedError
 
@@ -158,7 +159,7 @@ class RecurrentStack(nn.Module):
         return ""
 
     def preactivations(self, x: Tensor, before: Tensor, weights: Weights) -> Tensor:
-        """What a layer takes its gates' activations of, [T, B, G, H].
+        """The arguments of a layer's activations, [T, B, G, H].
 
         Args:
             x: [T, B, I].
@@ -168,14 +169,15 @@ class RecurrentStack(nn.Module):
         raise NotImplementedError
 
     def named(self, outputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """What the cell's operator returns for a layer, by the names of states and "gates"."""
+        """The outputs of the cell's operator for a layer, by the names of states and "gates"."""
         raise NotImplementedError
 
     def handed_over(self, batch: Batch) -> tuple[Tensor, States] | None:
-        """Run all layers by another library's operator, where only the output is asked and that operator is faster.
+        """Run all layers by another library's operator, if only the output is needed and that operator is faster.
 
         Returns:
-            The output ([T, B, D*H], or the data of a PackedSequence) and the final states; None where there is none.
+            The output ([T, B, D*H], or the data of a PackedSequence) and the final states; None if there is no such
+            operator.
         """
         return None
 
@@ -191,24 +193,24 @@ class RecurrentStack(nn.Module):
         Args:
             input: [T, B, I] ([B, T, I] with batch_first), [T, I] for one sequence, or a PackedSequence.
             hx: initial h [L*D, B, H] ([L*D, H] for one sequence), for an LSTM the pair (h, c); zero by default.
-            capture: which of "h", "c", "gates", "preactivations" to return for every layer and step, by default none:
-                gates after their activation, preactivations before it. These are computed from the captured h after
-                the loop, in one product more over all steps (the GRU's in two or three).
-            reset: [T, B] bool ([T] for one sequence), time-first: a new sequence begins at step t. The state is zero
-                before step t (in the reverse direction before step t - 1, which follows t there) and no gradient
-                crosses.
+            capture: which of "h", "c", "gates", "preactivations" to return for every layer and step, none by default:
+                gates after their activation, preactivations before it. Preactivations are computed from the captured h
+                after the loop, in one further product over all steps (the GRU's in two or three).
+            reset: [T, B] bool ([T] for one sequence), time-first: a new sequence begins at step t where it is true. The
+                state is zero before step t (in the reverse direction before step t - 1, which follows t there) and no
+                gradient crosses.
 
         Returns:
-            (y, state) as torch.nn, and with capture (y, state, states): states is a dict from each name to
-            [L*D, T, B, H], gates and preactivations [L*D, T, B, G, H]. All of them carry gradients. The h, c and gates
-            of one layer in one direction are the storage that backward reads, and its h is the memory of y: what
-            changes one in place changes the other. Copies are made of several layers or directions, into one array (a
-            layer hands its states to autograd alone, so that a gradient of the topmost does not pass through all); of
-            c, and on the CPU of gates, in 16 bits, which backward reads in float32; and of what was packed, to clear
-            its padding.
+            (y, state) as in torch.nn, and with capture (y, state, states): states is a dict from each name to
+            [L*D, T, B, H], gates and preactivations [L*D, T, B, G, H]. All of them carry gradients. With one layer in
+            one direction, h, c and gates share the storage that backward reads, and h shares that of y: changing one in
+            place changes the other. Copies are made if there are several layers or directions, to join them in one
+            array (each layer hands its states to autograd separately, so that a gradient of the topmost does not pass
+            through all); in 16-bit dtypes of c, and on the CPU of gates, which backward reads in float32; and of packed
+            sequences, to clear their padding.
 
         Raises:
-            ValueError: wrong shapes, types or names, saying what was expected and what came.
+            ValueError: for wrong shapes, types or names, saying what was expected and what was given.
         """
         capture = check_capture(self.cell, capture, self._known())
         batch = enter(self, input, hx, reset)
@@ -228,7 +230,7 @@ class RecurrentStack(nn.Module):
         return (output, state, captured) if capture else (output, state)
 
     def _run(self, batch: Batch, capture: tuple[str, ...]) -> tuple[Tensor, States, dict[str, Tensor]]:
-        """Run layer after layer, each in its directions; return output, final states and captures."""
+        """Run layer after layer, each in its directions; return the output, the final states and the captures."""
         y, lengths, reset = batch.x, None, batch.reset
         if batch.packed is not None:
             y, lengths = pad_packed_sequence(batch.packed)
@@ -272,7 +274,7 @@ class RecurrentStack(nn.Module):
     def _run_wavefront(
         self, x: Tensor, batch: Batch, reset: Tensor | None, lengths: Tensor | None, capture: tuple[str, ...]
     ) -> tuple[Tensor, States, dict[str, Tensor]]:
-        """Run all layers in one operator; returns are those of `_run`."""
+        """Run all layers in one operator; returns what `_run` does."""
         weights = [weight for each in batch.weights for weight in each]
         seeds = [draw_seed(x.device) for _ in range(self.num_layers - 1)] if self.training and self.dropout else []
         given = (x, batch.states, weights, reset, seeds, self.dropout, "gates" in capture)
@@ -289,9 +291,9 @@ class RecurrentStack(nn.Module):
         return y if batch.packed is None else pack(y, batch.packed), final, captured
 
     def _before_activations(self, x: Tensor, h: Tensor, h0: Tensor, weights: Weights, reset: Tensor | None) -> Tensor:
-        """What the activations of a layer and direction were taken of, [T, B, G, H]."""
+        """The arguments of the activations of a layer in one direction, [T, B, G, H]."""
         before = entering(h0.to(h.dtype), h, reset)
-        # Under autocast they may have 16 bits of another kind, which torch does not join.
+        # Under autocast they may have another 16-bit dtype, with which torch does not promote.
         own = with_biases([w.to(torch.promote_types(w.dtype, h.dtype)) for w in weights if w is not None])
         return self.preactivations(x.to(h.dtype), before, own).to(h.dtype)
 

@@ -1,8 +1,8 @@
-"""Torch's own LSTM on a CPU, oneDNN's, which no loop of separate operators beats where only the output is asked.
+"""Torch's own LSTM on a CPU, oneDNN's, which no loop of separate operators beats if only the output is needed.
 
-Packed sequences of unequal length it takes step by step in separate operators, which autograd goes back through one by
-one: those are trained faster in the loop of this package, unless steps are few or most of what it reads is padding. So
-is bfloat16 run where the processor does not multiply it.
+It takes packed sequences of unequal length step by step in separate operators, which autograd walks back one by one.
+The loop of this package trains those faster, unless there are few steps or most of what it reads is padding. The loop
+also runs bfloat16 on a processor that does not multiply it.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from gatescope.kernels.operators import autocast_on, differentiable, exporting
 from gatescope.kernels.products import FEW_ROWS, multiplies_bfloat16, onednn_multiplies_bfloat16
 from gatescope.kernels.stack import RecurrentStack
 
-MANY_STEPS = 16  # for which the loop's own calls no longer matter
+MANY_STEPS = 16  # from here on the overhead of the loop's calls no longer matters
 
 
 def torch_lstm(module: RecurrentStack, batch: Batch) -> tuple[Tensor, States] | None:
     """Run all layers by torch's operator.
 
     Args:
-        module: whose options these are.
-        batch: nothing is captured of it, and nothing reset.
+        module: the LSTM, with its options.
+        batch: one of which nothing is captured, and nothing reset.
 
     Returns:
-        The output ([T, B, D*H], or the data of a PackedSequence) and the final h and c [L*D, B, H]; None where the
-        operator does not run, or knows less than this package.
+        The output ([T, B, D*H], or the data of a PackedSequence) and the final h and c [L*D, B, H]; None if the
+        operator does not run, or supports less than this package.
     """
     if batch.x.device.type != "cpu" or batch.states[0].shape[1] == 0:
         return None
     if torch.compiler.is_compiling() and not _exports_steps(batch.x):
         return None
     if transformed(*batch.tensors):
-        # oneDNN's operator has no forward-mode derivative, and none of torch's runs under vmap.
+        # oneDNN's operator has no forward-mode derivative, and no LSTM operator of torch runs under vmap.
         return None
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else batch.x.dtype
     states, packed = batch.states, batch.packed
@@ -62,7 +62,7 @@ def torch_lstm(module: RecurrentStack, batch: Batch) -> tuple[Tensor, States] | 
 
 
 def _with_dropout(module: RecurrentStack, batch: Batch) -> tuple[Tensor, States]:
-    """Layer after layer by torch's operator, with the dropout of this package, which counts rows, in between."""
+    """Layer after layer by torch's operator, with this package's dropout, which counts rows, in between."""
     y, final = batch.x, []
     for layer in range(module.num_layers):
         if layer > 0:
@@ -77,9 +77,10 @@ def _with_dropout(module: RecurrentStack, batch: Batch) -> tuple[Tensor, States]
 
 
 def _trains_apart(packed: PackedSequence, tensors: list[Tensor]) -> bool:
-    """Whether torch would go back through many steps one by one, of which at least a third are no padding.
+    """Whether torch would walk back many steps one by one, at least a third of which are not padding.
 
-    Under autocast its output is float32 where the loop's is not, and what is traced takes sequences of any length.
+    False under autocast, where torch's output is float32 and the loop's is not, and for a traced program, which takes
+    sequences of any length.
     """
     if autocast_on(packed.data) or torch.jit.is_tracing() or not differentiable(*tensors):
         return False
@@ -90,22 +91,24 @@ def _trains_apart(packed: PackedSequence, tensors: list[Tensor]) -> bool:
 def _multiplies(dtype: torch.dtype) -> bool:
     """Whether torch's own LSTM runs in this dtype on this processor.
 
-    oneDNN refuses bfloat16 where the processor lacks it; in float16 it has no training, where torch asks it for one.
+    oneDNN refuses bfloat16 if the processor lacks it. In float16 it does not support training, although torch asks for
+    it.
     """
     return onednn_multiplies_bfloat16() if dtype == torch.bfloat16 else dtype != torch.float16
 
 
 def _emulates(dtype: torch.dtype, x: Tensor) -> bool:
-    """Whether oneDNN has bfloat16 alone by a detour, which takes several times as long as the loop's float32."""
-    # What is exported is to run without this package, and on other processors.
+    """Whether oneDNN only emulates bfloat16, which takes several times as long as the loop's float32."""
+    # An exported program must run without this package, and on other processors.
     if dtype != torch.bfloat16 or exporting():
         return False
     return x.shape[0] * x.shape[1] >= FEW_ROWS and not multiplies_bfloat16()
 
 
 def _exports_steps(x: Tensor) -> bool:
-    """Whether a program is exported for this number of steps.
+    """Whether a program is being exported for this number of steps.
 
-    Torch's operator lets it run where this package is not, but exports any number of steps as one number.
+    With torch's operator the program runs where this package is not installed, but a dynamic number of steps is
+    exported as a constant.
     """
     return exporting() and not isinstance(x.shape[0], torch.SymInt)

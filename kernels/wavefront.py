@@ -1,13 +1,13 @@
 """Stacked layers that run at the same time, each a chunk of steps behind the one below it.
 
-Layer after layer, L layers of T steps take L T steps one after another, each of which waits more than it computes. In a
-wavefront layer l works on chunk k while layer l + 1 works on chunk k - 1: T + (L - 1) CHUNK steps. The kernels draw the
-dropout between layers by counters themselves, of states going up and of gradients coming down.
+Layer after layer, L layers of T steps take L T steps one after another, each of which waits longer than it computes. In
+a wavefront layer l works on chunk k while layer l + 1 works on chunk k - 1, which takes T + (L - 1) CHUNK steps. The
+kernels apply the dropout between layers themselves, from counters, to states going up and to gradients coming down.
 
-The operator takes all layers of one direction; what it computes is what the layers compute one after another. That is
-also how it runs them, forward or backward, where `gatescope.kernels.schedule` finds this faster. It decides when it
-runs: what torch.compile traces is one operator, whatever the device and the sizes. `gatescope.kernels.wavefront_walk`
-has the chunks and streams.
+The operator takes all layers of one direction and computes what they compute one after another. It also runs them one
+after another, forward or backward, if `gatescope.kernels.schedule` finds this faster. That is decided when it runs:
+torch.compile traces one operator, whatever the device and the sizes. Chunks and streams are in
+`gatescope.kernels.wavefront_walk`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _wavefront_op(
     p: float,
     save: bool,
 ) -> list[Tensor]:
-    # Triton is not there on every platform.
+    # Triton is not available on every platform.
     from gatescope.kernels import wavefront_walk
 
     return wavefront_walk.forward(cell, option, x, states, weights, reset, seeds, p, save)
@@ -76,7 +76,7 @@ def _wavefront_backward_op(
     outputs: Sequence[Tensor],
     needs: Sequence[bool],
 ) -> list[Tensor]:
-    # Triton is not there on every platform.
+    # Triton is not available on every platform.
     from gatescope.kernels import wavefront_walk
 
     return wavefront_walk.backward(cell, option, gradients, x, states, weights, reset, seeds, p, outputs, needs)
@@ -139,17 +139,17 @@ def wavefront(
 
     Args:
         cell: "lstm", "gru" or "rnn".
-        option: of the gru "after" or "before" (its reset gate), of the rnn "tanh" or "relu", else "".
+        option: for the gru "after" or "before" (its reset gate), for the rnn "tanh" or "relu", else "".
         x: [T, B, I].
         states: initial states, each [L, B, H].
         weights: layer by layer w_ih, w_hh and, with bias, b_ih, b_hh.
         reset: [T, B] bool or None.
         seeds: of the masks between layers, int64 [1] each, L - 1 of them; none without dropout.
         p: share that is dropped between layers, 0 <= p < 1.
-        save: whether the gates are kept; they always are where a gradient is wanted.
+        save: whether the gates are kept; they always are if a gradient is wanted.
 
     Returns:
-        What the cell's operator returns for one layer, for each layer.
+        For each layer, what the cell's operator returns for one layer.
 
     Raises:
         ValueError: for a name, shape, dtype or device that does not fit.

@@ -1,9 +1,9 @@
 """How stacked layers run in Triton kernels, side by side or one after another: the walks of `kernels.wavefront`.
 
-Side by side, each layer has a stream of its own and its share of the multiprocessors. Layer l works on chunk k of CHUNK
-steps while layer l + 1 works on chunk k - 1; between two layers stands one matrix product a chunk. Backward goes the
-same way from the top layer's last chunk to the bottom layer's first, and stops at the lowest layer of which something
-wants its gradient.
+Side by side, each layer has its own stream and its share of the multiprocessors. Layer l works on chunk k of CHUNK
+steps while layer l + 1 works on chunk k - 1; between two layers there is one matrix product a chunk. Backward goes the
+same way from the top layer's last chunk to the bottom layer's first, and stops at the lowest layer that a gradient has
+to reach.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def _streams(device: torch.device, layers: int, thread: int) -> list[torch.cuda.
 
 
 class _Streams:
-    """A stream for each place of the wavefront, which waits for chunks of the place before; nothing on the CPU.
+    """A stream for each place of the wavefront, which waits for chunks of the previous place; nothing on the CPU.
 
-    Layers one after another stay in the caller's stream.
+    Layers that run one after another stay in the caller's stream.
     """
 
     def __init__(self, layers: int, device: torch.device):
@@ -53,7 +53,7 @@ class _Streams:
 
     @contextmanager
     def working(self, place: int, chunk: int) -> Iterator[None]:
-        """Work on a chunk in a place of the wavefront, after the same chunk in the place before."""
+        """Work on a chunk in one place of the wavefront, after the same chunk in the previous place."""
         if not self._on_gpu:
             yield
             return
@@ -65,7 +65,7 @@ class _Streams:
             self._done[place, chunk] = stream.record_event()
 
     def join(self) -> None:
-        """Let what comes next wait for all layers."""
+        """Make later work wait for all layers."""
         if self._on_gpu:
             for stream in self._streams:
                 self._main.wait_stream(stream)
@@ -81,7 +81,7 @@ def _diagonals(layers: int, n_steps: int, size: int) -> Iterator[tuple[int, int,
 
 
 def _option(cell: str, option: str) -> tuple[Any, ...]:
-    """What a layer of the cell takes beside its tensors."""
+    """Arguments of the cell's layer other than its tensors."""
     return {"lstm": (), "gru": (option == "after",), "rnn": (option,)}[cell]
 
 
@@ -96,7 +96,7 @@ def forward(
     p: float,
     save: bool,
 ) -> list[Tensor]:
-    """Run all layers forward; arguments and returns are those of `wavefront`, the outputs one after another."""
+    """Run all layers forward; arguments and results are those of `wavefront`, the outputs in one list."""
     layers, hidden = len(states[0]), states[0].shape[2]
     side_by_side = waves(cell, layers, x, hidden, False)
     beside, size = (layers, CHUNK) if side_by_side else (1, len(x))
@@ -136,12 +136,12 @@ def backward(
     """Run all layers backward.
 
     Args:
-        gradients: of the outputs, None where there is none.
-        outputs: those of `forward`, one after another.
+        gradients: of the outputs, None if there is none.
+        outputs: those of `forward`, in one list.
         needs: whether the gradients of x, the states and all weights are needed, in this order.
 
     Returns:
-        These gradients, empty where not needed.
+        These gradients, empty if not needed.
     """
     layers, hidden = len(states[0]), states[0].shape[2]
     each = len(outputs) // layers
@@ -149,7 +149,7 @@ def backward(
     side_by_side = waves(cell, layers - lowest, x, hidden, True)
     beside, size = (layers - lowest, CHUNK) if side_by_side else (1, len(x))
     of_layers, found = layer_weights(weights, layers), {}
-    # What each layer tells the one below it; the lowest tells the caller, if that asks.
+    # The gradient that each layer passes to the one below it; the lowest layer's goes to the caller, if needed.
     downs = [x.new_empty(*x.shape[:2], hidden) if k > lowest else None for k in range(layers)]
     downs[0] = x.new_empty(x.shape) if needs[0] else None
     with torch.cuda.device_of(x), float32_products_as_cudnn(x):
@@ -181,7 +181,7 @@ def backward(
 
 
 def _wanted(needs: Sequence[bool], n_states: int, layers: int, k: int) -> tuple[bool, ...]:
-    """Which gradients of a layer are needed: those of its states and of its weights and biases."""
+    """Which gradients of a layer are needed: those of its states, and those of its weights and biases."""
     each = (len(needs) - 1 - n_states) // layers
     place = 1 + n_states + k * each
     return (*needs[1 : 1 + n_states], *needs[place : place + each], *[False] * (4 - each))
@@ -201,7 +201,7 @@ def _collected(
     weights: Sequence[Tensor],
     needs: Sequence[bool],
 ) -> list[Tensor]:
-    """The gradients of x, the states and all weights, in this order, empty where not needed."""
+    """The gradients of x, the states and all weights, in this order, empty if not needed."""
     n_states, layers = len(states), len(states[0])
     each = len(weights) // layers
     joined = [
