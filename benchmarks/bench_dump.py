@@ -1,8 +1,8 @@
-"""Reading and writing a state dump, beside numpy.memmap, zarr-python and h5py.
+"""Reading and writing a state dump, compared with numpy.memmap, zarr-python and h5py.
 
-Reading is of files that the operating system holds in memory, opening included. Writing starts from float32 states that
-torch rounds for all sides, since NumPy and HDF5 are slow at it, and ends when the bytes are on the disk: `fsync` after
-every block, but in the row that says otherwise.
+The files read are in the operating system's cache, and opening them is timed too. Writing starts from float32 states,
+which torch rounds for all sides, since NumPy and HDF5 are slow at it, and ends when the bytes are on the disk: `fsync`
+runs after every block, except in the row that says otherwise.
 """
 
 import os
@@ -197,7 +197,7 @@ def test_write(benchmark, states, tmp_path, impl):
     write = WRITERS[impl]
 
     def setup():
-        # All begin with nothing there, and with an idle disk.
+        # All start with nothing there, and with an idle disk.
         remove(tmp_path / "dump")
         os.sync()
 

@@ -1,6 +1,6 @@
-"""Reading 200 sequences of 500 characters with states kept in memory, beside a loop over torch.nn.LSTM.
+"""Reading 200 sequences of 500 characters with states kept in memory, compared with a loop over torch.nn.LSTM.
 
-Peer: one step at a time, all sequences side by side, h and c kept, and nothing of the output layer.
+The peer takes one step at a time with all sequences side by side, keeps h and c, and does not run the output layer.
 """
 
 import numpy as np
@@ -37,7 +37,7 @@ def test_extract_on_gpu(benchmark, peak, tmp_path, shape, impl):
     trained, lstm = gpu_model(h, layers)
     tokens = np.random.default_rng(0).integers(0, V, (b, LENGTH))
     if impl == "torch-graph":
-        # One column of the text again and again: which characters are read changes nothing of the time.
+        # One column of the text repeated: the time does not depend on which characters are read.
         given = torch.from_numpy(tokens[:, 0]).cuda()
         run = graphed_loop(trained.model, lstm, lambda y: given, b, LENGTH)
     else:

@@ -1,4 +1,4 @@
-"""The GRU beside torch.nn's and, on a GPU, cuDNN's: forward, and forward + backward."""
+"""The GRU compared with torch.nn's and, on a GPU, cuDNN's: forward, and forward + backward."""
 
 import pytest
 from recurrent import measure, rows_on_cpu, rows_on_gpu
@@ -17,7 +17,7 @@ def test_gru(benchmark, peak, device, shape, dtype, impl, graph, backward):
 @pytest.mark.parametrize("impl", ["gatescope", "torch-loop"])
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 def test_gru_of_cho(benchmark, peak, impl, backward):
-    """The form that cuDNN lacks, beside the loop over the same cell."""
+    """The form that cuDNN lacks, compared with the loop over the same cell."""
     options = {"reset_after": False, "backend": "loop"} if impl == "torch-loop" else {"reset_after": False}
     shape = (128, 200, 512, 3)
     measure(benchmark, "gru", "cuda", shape, "float16", "gatescope", False, backward, options, peak("cuda"))

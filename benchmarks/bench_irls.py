@@ -1,13 +1,13 @@
-"""LogisticProbes beside scikit-learn on the states of a real model, to equal gradients.
+"""LogisticProbes compared with scikit-learn on the states of a real model, to equal gradients.
 
-Every fit ends where the largest absolute gradient of the mean loss, computed anew in float64, is at most 1e-6. Each of
-scikit-learn's solvers runs at the loosest tolerance that reaches this, in float32 where that is precise enough. It fits
-one hypothesis at a time: from 4 hypotheses on it is timed on 3 of them, the first, the middle and the last. They are
-fitted one after another with all threads in BLAS, and again by joblib, a process with one thread for each core, where
-each process has as many fits to make, so that none waits. `scaled_s` is the faster's time for K hypotheses, and
-`parallel` says which that was. `ratio` is `scaled_s` over our median, `objective_excess` the largest relative
-difference of its objective from ours; `beside_x_mb` is the most memory that our fit takes beside X, `aim_mb` that of
-six arrays [N, K] and four [H, H].
+Every fit ends when the largest absolute gradient of the mean loss, recomputed in float64, is at most 1e-6. Each of
+scikit-learn's solvers runs at the loosest tolerance that reaches this, in float32 if that is precise enough. It fits
+one hypothesis at a time; from 4 hypotheses on it is timed on 3 of them, the first, the middle and the last. They are
+fitted one after another with all threads in BLAS, and again by joblib, with one single-threaded process for each core
+and the same number of fits for each process, so that none waits. `scaled_s` is the faster time scaled to K hypotheses,
+and `parallel` says which of the two it was. `ratio` is `scaled_s` over our median, and `objective_excess` the largest
+relative difference of its objective from ours. `beside_x_mb` is the most memory that our fit takes besides X, and
+`aim_mb` that of six arrays [N, K] and four [H, H].
 """
 
 import time
@@ -42,7 +42,7 @@ ROWS = [
     pytest.param(47_000, 512, 3, None, id="N47k-H512-rare", marks=pytest.mark.slow),
     pytest.param(100_000, 1536, 32, None, id="N100k-H1536-K32", marks=pytest.mark.slow),
 ]
-# Positive rows of a hypothesis that counts as rare, share of all rows.
+# A hypothesis counts as rare if its share of positive rows is between these.
 RARE = (0.002, 0.004)
 
 
@@ -53,7 +53,7 @@ def dump():
 
 @pytest.fixture(scope="module")
 def fitted():
-    """Our probes and their time in seconds for each row, which the other implementations are compared with."""
+    """Our probes and their time in seconds for each row, to compare the other implementations with."""
     return {}
 
 
@@ -71,7 +71,7 @@ def fit_ours(X, Y, class_weight):
 
 
 def beside_x(fit):
-    """Return the most memory that a fit takes beside its arguments, megabytes."""
+    """Return the most memory that a fit takes besides its arguments, in megabytes."""
     tracemalloc.start()
     fit()
     peak = tracemalloc.get_traced_memory()[1]
@@ -105,11 +105,11 @@ def coefficients(model):
 
 
 def loosest(X, y, solver, class_weight):
-    """Return the fastest options of scikit-learn that reach the gradient: values of X and tolerance."""
+    """Return scikit-learn's fastest options that reach the gradient: values of X and tolerance."""
     reached = []
     for dtype in (np.float32, np.float64):
         values = X.astype(dtype, copy=False)
-        # L-BFGS stops on the very gradient that is asked for, and in float32 may stall above it.
+        # L-BFGS stops on the very gradient that is required, and in float32 may stall above it.
         for tol in (GRADIENT,) if solver == "lbfgs" else TOLERANCES:
             started = time.perf_counter()
             model = fit_alone(values, y, solver, class_weight, tol)
@@ -122,15 +122,15 @@ def loosest(X, y, solver, class_weight):
 
 
 def seconds_of_processes(fits):
-    """Return the seconds that a fit takes where each core has a process of its own for hypotheses of its own.
+    """Return the seconds a fit takes if each core has a process of its own, for hypotheses of its own.
 
     Args:
-        fits: the arguments of `fit_alone` for each; every process makes all of them.
+        fits: the arguments of `fit_alone` for each; every process makes all of these fits.
     """
     n_processes = cpu_count()
     X, _, *options = fits[0]
     with parallel_config(backend="loky", n_jobs=n_processes, inner_max_num_threads=1), Parallel() as parallel:
-        # The processes are there, and have imported what they need.
+        # Start the processes, and let them import what they need.
         parallel(delayed(fit_alone)(X[:200], np.arange(200) % 2 == 0, *options) for _ in range(n_processes))
         started = time.perf_counter()
         parallel(delayed(fit_alone)(*each) for each in fits for _ in range(n_processes))
@@ -149,7 +149,7 @@ def test_fit(benchmark, dump, fitted, request, n_rows, n_units, n_targets, class
     facts = {"N": n_rows, "H": n_units, "K": n_targets, "class_weight": str(class_weight), "dtype": "float32"}
     facts |= {"positive": [round(float(share), 4) for share in np.quantile(Y.mean(axis=0), [0, 0.5, 1])]}
     if row not in fitted:
-        fit_ours(X, Y, class_weight)  # imports and threads are warm
+        fit_ours(X, Y, class_weight)  # warm up imports and threads
         started = time.perf_counter()
         probes = fit_ours(X, Y, class_weight)
         fitted[row] = probes, time.perf_counter() - started
@@ -186,10 +186,10 @@ def test_fit(benchmark, dump, fitted, request, n_rows, n_units, n_targets, class
 
 @pytest.mark.parametrize("impl", ["gatescope", "statsmodels"])
 def test_standard_errors(benchmark, dump, impl):
-    """Errors robust to sequences; statsmodels fits as well, and so do we here."""
+    """Errors robust to clustering by sequence; statsmodels is timed with its fit, and so are we here."""
     states, validation_nats = dump
     n_rows, n_units = 20_000, 64
-    # The columns are ordered by nothing: any will do.
+    # The columns are in no particular order: any will do.
     X = real_states.states(states, n_rows, 512, np.float64)[:, :n_units]
     y = real_states.labels(states, n_rows, 1)[:, 0]
     groups = np.arange(n_rows) // real_states.SAMPLING.length

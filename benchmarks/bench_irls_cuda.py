@@ -1,8 +1,8 @@
-"""LogisticProbes on states that lie in a GPU's memory, beside fits of one hypothesis at a time, to equal gradients.
+"""LogisticProbes on states in a GPU's memory, compared with fits of one hypothesis at a time, to equal gradients.
 
-Every fit ends where the largest absolute gradient of the mean loss, computed anew in float64, is at most 1e-6 (a peer
-that does not get there keeps its gradient in the row). Peers are timed on the first, the middle and the last of the K
-hypotheses, scikit-learn on the first and a part of the rows; `scaled_s` is that for all of them.
+Every fit ends when the largest absolute gradient of the mean loss, recomputed in float64, is at most 1e-6 (if a peer
+does not reach that, the row keeps its gradient). Peers are timed on the first, the middle and the last of the K
+hypotheses, scikit-learn on the first and part of the rows; `scaled_s` is that time scaled to all of them.
 """
 
 import time
@@ -30,7 +30,7 @@ def problem():
 
 @pytest.fixture(scope="module")
 def fitted(problem):
-    fit_ours(*problem)  # imports and kernels are warm
+    fit_ours(*problem)  # warm up imports and kernels
     torch.cuda.synchronize()
     started = time.perf_counter()
     probes = fit_ours(*problem)
@@ -85,7 +85,7 @@ def test_fit(benchmark, problem, fitted, impl):
     if impl == "gatescope":
         benchmark.pedantic(fit_ours, (X, Y), rounds=5)
         passes, copied = int(ours.n_passes_.max()), device_states.bandwidth()
-        # X is read twice in a pass; the rest of the time is all that is not reading X.
+        # X is read twice in a pass; the rest of the time is not spent reading X.
         read = 2 * passes * X.numel() * X.element_size() / benchmark.stats.stats.median
         facts |= {"passes": passes, "gradient": max(gradient for gradient, _ in our_ends)}
         facts |= {"bandwidth_share": round(read / copied, 3), "copy_bytes_per_s": round(copied)}
@@ -98,7 +98,7 @@ def test_fit(benchmark, problem, fitted, impl):
     else:
         if impl == "cuml":
             pytest.importorskip("cuml")
-        # They have no 16-bit arithmetic: the states are converted before the clock starts.
+        # The peers have no 16-bit arithmetic: the states are converted before the clock starts.
         wide, fit = X.float(), {"torch-lbfgs": fit_lbfgs, "cuml": fit_cuml}[impl]
         fit(wide, Y, chosen[:1])
         found = benchmark.pedantic(fit, (wide, Y, chosen), rounds=1)

@@ -1,7 +1,7 @@
-"""LogisticProbes on a dump of 8 GB within 1 GB of memory, beside the same states held in memory.
+"""LogisticProbes on a dump of 8 GB within 1 GB of memory, compared with the same states held in memory.
 
-The states are those of `real_states`, one behind the other until they are 8 GB; steps are few, for what counts is the
-time of a pass. `anonymous_gb` is the most memory that the process had of its own, imports and labels included.
+The states are those of `real_states`, repeated until they are 8 GB. There are few steps, since what counts is the time
+of a pass. `anonymous_gb` is the most anonymous memory of the process, imports and labels included.
 """
 
 import threading
@@ -46,7 +46,7 @@ def dump(tmp_path_factory):
 
 @contextmanager
 def watched():
-    """Yield a list that gets the most anonymous memory of this process meanwhile, in bytes."""
+    """Yield a list that receives the peak anonymous memory of this process meanwhile, in bytes."""
     most, done = [0], threading.Event()
 
     def watch():
@@ -69,7 +69,7 @@ def watched():
 def test_fit(benchmark, dump, impl):
     states, Y = dump
     X = states["h"][0]
-    # Kept with the times as soon as they are taken.
+    # Stored with the times as soon as they are taken.
     benchmark.group = f"logistic probes on 8 GB, N{len(Y) // 10**5 / 10}M-H512-K{K}"
     started = time.perf_counter()
     if impl == "gatescope-memory":
@@ -87,7 +87,7 @@ def test_fit(benchmark, dump, impl):
 
     with watched() as most:
         probes = benchmark.pedantic(fit, rounds=1)
-    # Each pass moves all hypotheses; one more sums the losses, and one takes mean and spread.
+    # Each pass moves all hypotheses; one more sums the losses, and another takes means and spreads.
     passes = int(probes.n_passes_.max()) + 1
     benchmark.extra_info.update(
         impl=impl,

@@ -1,9 +1,9 @@
 """The recurrent kernels alone, in microseconds a step: one layer's walk through time, without the products around it.
 
-Persistent is the layer's own plan, on the whole device or on the share that one of three layers has, with nothing
-beside it; columns are what a narrow layer would have if it were wide; steps are a product and a pointwise kernel for
-each step. All are replayed from a CUDA graph. Before a row is timed, its output and, going back, all gradients have to
-meet the rule of recurrent.py, a float64 loop the oracle.
+"Persistent" is the layer's own plan, on the whole device or on the share that one of three layers has, with nothing
+running beside it; "columns" is the plan that a narrow layer would have if it were wide; "steps" is a product and a
+pointwise kernel for each step. All are replayed from a CUDA graph. Before a row is timed, its output and, going back,
+all gradients must meet the rule of recurrent.py, with a float64 loop as the oracle.
 
 The bytes that a program reads in a step are those of the estimate in `gatescope.kernels.schedule`, whose constants
 `python benchmarks/choose.py` fits to these rows.
@@ -23,10 +23,10 @@ from gatescope.kernels.checks import N_GATES
 
 T = 200
 TO_COMPILE = 2  # steps that call every kernel in all its forms
-REPLAYS = 5  # before a synchronisation, so that what a replay costs the host is not in the step
-# What a layer takes after its states and weights, beside the reset mask: the GRU whether its reset gate comes after.
+REPLAYS = 5  # before a synchronisation, so that the host's time for a replay is not in the step
+# A layer's arguments after its states and weights, besides the reset mask: for the GRU, reset_after.
 MODULES = {"lstm": (lstm_fused, 2, ()), "gru": (gru_fused, 1, (True,))}
-# Form of the walk, and among how many layers the device is shared.
+# Form of the walk, and the number of layers that share the device.
 IMPLS = {
     "gatescope-persistent": ("persistent", 1),
     "gatescope-persistent-third": ("persistent", 3),
@@ -34,7 +34,7 @@ IMPLS = {
     "gatescope-steps": ("steps", 1),
 }
 SHARED = (128, 512)  # B, H of the layers that may run side by side
-NARROW = (128, 128)  # of those whose units may stand in one program or in columns
+NARROW = (128, 128)  # B, H of those whose units may be in one program or in columns
 SIZES = [SHARED, (32, 512), (16, 768), (1024, 512), (128, 1024), NARROW]
 ROWS = [
     pytest.param(cell, size, backward, impl, id=f"cuda-{cell}-B{size[0]}-H{size[1]}-{direction}-float16-{impl}-graph")
@@ -48,7 +48,7 @@ ROWS = [
 
 @contextmanager
 def in_columns():
-    """Let the units of a narrow layer stand in several programs, which wait for each other as those of a wide one."""
+    """Split the units of a narrow layer over several programs, which wait for each other as those of a wide one."""
     with mock.patch.object(plan, "NARROW", 0):
         plan.plan.cache_clear()
         try:
@@ -58,7 +58,7 @@ def in_columns():
 
 
 def walked(cell, impl, backward, x, dy, weights):
-    """Take a layer through time: the plan of the direction asked for, its walk to be repeated, and all answers."""
+    """Take a layer through time: the plan of the given direction, its walk to be repeated, and all answers."""
     module, n_states, option = MODULES[cell]
     form, share = IMPLS[impl]
     steps = len(x)
@@ -79,7 +79,7 @@ def walked(cell, impl, backward, x, dy, weights):
 
 
 def checked(cell, impl, backward, shape, device):
-    """A layer's plan and walk, and the error of its output or, going back, of dx, once all are within the rule."""
+    """A layer's plan and walk, and the error of its output or, going back, of dx, if all are within the rule."""
     values, x, dy, expected = oracle(cell, device, shape, True, ())
     limits = allowed(cell, device, shape, torch.float16, True, ())
     x, dy, *weights = (each.detach().half() for each in (x, dy, *values))
@@ -107,7 +107,7 @@ def test_walk(benchmark, peak, cell, size, backward, impl):
     form, share = IMPLS[impl]
     if (layout.form == "steps") != (form == "steps"):
         pytest.skip("not measured: no persistent plan for this layer on this device")
-    # A walk that is repeated begins with the activations that the one before has left in the products' place.
+    # A repeated walk starts from the activations that the last one has left in place of the input products.
     with mock.patch.object(MODULES[cell][0], "input_product"):
         replay = captured(walk)
 

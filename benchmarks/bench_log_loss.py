@@ -1,4 +1,4 @@
-"""The log-loss and its slope, which each pass of a fit takes of every block: compiled, beside torch's operations."""
+"""The log-loss and its slope, which each pass of a fit computes for every block: compiled, compared with torch's."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The LSTM beside torch.nn's and, on a GPU, cuDNN's: forward, and forward + backward."""
+"""The LSTM compared with torch.nn's and, on a GPU, cuDNN's: forward, and forward + backward."""
 
 import pytest
 from recurrent import measure, rows_on_cpu, rows_on_gpu

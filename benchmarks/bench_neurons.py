@@ -1,8 +1,8 @@
-"""NeuronProbes beside a loop over scikit-learn and beside vectorised NumPy, on the states of a real model.
+"""NeuronProbes compared with a loop over scikit-learn and with vectorised NumPy, on the states of a real model.
 
-The loop fits `LogisticRegression` to one column and one hypothesis at a time and takes `roc_auc_score` of it; it is
+The loop fits `LogisticRegression` to one column and one hypothesis at a time and computes its `roc_auc_score`; it is
 timed on `PAIRS` pairs and scaled to H x K. NumPy ranks each column once (SciPy's `rankdata`) and multiplies by the
-labels: areas under the curve and class means alone, for `COLUMNS` columns, scaled to H.
+labels: only areas under the curve and class means, for `COLUMNS` columns, scaled to H.
 """
 
 import warnings
@@ -17,7 +17,7 @@ from benchmarks import real_states
 from gatescope.engine.neurons import NeuronProbes
 
 N, H, K = 100_000, 1536, 32
-# Hypotheses that are each undefined at places of their own.
+# Each hypothesis is undefined at places of its own.
 MASKED_N, MASKED_H = 20_000, 64
 PAIRS, COLUMNS = 60, 48
 
@@ -94,7 +94,7 @@ def test_units(benchmark, problem, impl):
 @pytest.mark.benchmark(group=f"single units, N={MASKED_N}, H={MASKED_H}, K={K}")
 @pytest.mark.parametrize("impl", ["gatescope", "gatescope-masks", "gatescope-one-by-one"])
 def test_masks(benchmark, problem, impl):
-    """A mask of its own for each hypothesis beside none, and beside a fit for each hypothesis on the rows it keeps."""
+    """A mask for each hypothesis, compared with none and with a separate fit for each on the rows that it keeps."""
     X, Y = np.ascontiguousarray(problem[0][:MASKED_N, :: H // MASKED_H]), problem[1][:MASKED_N]
     mask = np.random.default_rng(0).random(Y.shape) < 0.7
 

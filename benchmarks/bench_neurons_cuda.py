@@ -1,7 +1,7 @@
-"""NeuronProbes on states that lie in a GPU's memory, beside ranks and products in CuPy.
+"""NeuronProbes on states in a GPU's memory, compared with ranks and products in CuPy.
 
-CuPy ranks each column by sorting (without ties, which would cost more) and multiplies by the labels: areas under the
-curve and class means alone, for `COLUMNS` columns, scaled to H.
+CuPy ranks each column by sorting (without averaging ties, which would cost more) and multiplies by the labels: only
+areas under the curve and class means, for `COLUMNS` columns, scaled to H.
 """
 
 import device_states

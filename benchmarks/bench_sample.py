@@ -1,7 +1,8 @@
-"""Sampling with states kept in memory, beside a loop over torch.nn.LSTM.
+"""Sampling with states kept in memory, compared with a loop over torch.nn.LSTM.
 
-Ours keeps the gates, too, where its name says so. Peer: one step at a time, all sequences side by side, h and c kept.
-On a GPU the peer's step is a CUDA graph; weights and products are bfloat16 on both sides, and states stay on the GPU.
+Ours keeps the gates, too, if its name says so. The peer takes one step at a time with all sequences side by side, and
+keeps h and c. On a GPU the peer's step is a CUDA graph; weights and products are bfloat16 on both sides, and states
+stay on the GPU.
 """
 
 import os
@@ -24,7 +25,7 @@ def draw(model):
 
 
 def assert_same_states(states, lstm, model):
-    """Let torch.nn.LSTM read the text that was sampled: its states must be those that were kept."""
+    """Check the kept states against those of torch.nn.LSTM as it reads the sampled text."""
     text = torch.from_numpy(states.tokens).view(SEQUENCES, LENGTH).T
     _, h, c = loop(model, lstm, lambda step, y: text[step])
     for kept, name in ((h, "h"), (c, "c")):
@@ -68,7 +69,7 @@ def test_sample_to_disk(benchmark, tmp_path, sequences, impl):
 
 
 def write_plainly(path, n_bytes, piece=2 << 20):
-    """Write as many bytes as the dump has states, and wait for the disk: what the disk alone would take."""
+    """Write as many bytes as the dump's states have, and wait for the disk: the time of the disk alone."""
     values = np.random.default_rng(0).integers(0, 256, piece, dtype=np.uint8)
     with path.open("wb", buffering=0) as file:
         for start in range(0, n_bytes, piece):
@@ -80,14 +81,14 @@ ON_GPU = [(1024, 512, 3), (128, 512, 3), (1024, 128, 2)]  # B, H, L
 
 
 def gpu_model(hidden, layers):
-    """The model of the CPU rows on a GPU, in bfloat16, and the same as torch.nn.LSTM."""
+    """The model of the CPU rows on a GPU in bfloat16, and the same model as a torch.nn.LSTM."""
     trained, lstm = random_model(hidden, layers)
     trained.model.to("cuda", torch.bfloat16)
     return trained, lstm.to("cuda", torch.bfloat16)
 
 
 def measure_on_gpu(benchmark, run, group, impl, shape, peak):
-    """Time a run that ends with a synchronisation, with its characters a second and its share of the card's peak."""
+    """Time a run that ends with a synchronisation; record its characters a second and its share of the card's peak."""
     b, h, layers = shape
     benchmark.group = group
     benchmark.pedantic(run, rounds=10, warmup_rounds=2)

@@ -1,4 +1,4 @@
-"""Products of a block of states with few columns, two of which each pass of a fit takes: compiled, beside libraries."""
+"""Products of a block of states and few columns, two of which each pass of a fit takes: compiled and by libraries."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ PRODUCTS = {
 @pytest.mark.parametrize("W", [8, 32, 128])
 @pytest.mark.parametrize("impl", PRODUCTS)
 def test_both_products(benchmark, impl, W, dtype):
-    """X V and X' R over blocks of rows, as a pass has them, on one core."""
+    """X V and X' R over blocks of rows, as in a pass, on one core."""
     benchmark.group = f"X V and X' R in {dtype}, N={N}, H={H}, W={W}, one core"
     generator = np.random.default_rng(0)
     X, V, R = (generator.standard_normal(shape).astype(dtype) for shape in ((N, H), (H, W), (N, W)))

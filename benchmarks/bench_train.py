@@ -1,8 +1,8 @@
-"""A whole iteration of training a character model: from reading the window to Adam, as `gatescope train` takes it.
+"""A whole iteration of training a character model, from reading the window to Adam, as `gatescope train` runs it.
 
-Recurrent layers with dropout between them and after them, output layer, loss, backward, clipping and Adam. On a GPU the
-iteration is the CUDA graph that training replays. Peer: torch.nn.LSTM in the place of our layers, its own dropout
-between them. Before it is timed, its logits in float32 and without dropout have to be ours.
+It includes recurrent layers with dropout between and after them, the output layer, loss, backward, clipping and Adam.
+On a GPU the iteration is the CUDA graph that training replays. The peer has torch.nn.LSTM in place of our layers, with
+its own dropout between them. Before it is timed, its logits in float32 without dropout must equal ours.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ ROWS += [
 
 
 def taker_of(device, shape, dtype, impl):
-    """What takes the steps of a model of this shape, and one of our own with the same weights."""
+    """A training step for a model of this shape, and one with our own layers and the same weights."""
     b, t, h, layers = shape
     config = TrainConfig(hidden=h, layers=layers, dropout=0.3, batch=b, length=t, precision=dtype)
     torch.manual_seed(0)

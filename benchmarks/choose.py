@@ -1,10 +1,10 @@
-"""Writes kernels/measured.json out of results/<gpu>.json: `python benchmarks/choose.py`.
+"""Writes kernels/measured.json from results/<gpu>.json: `python benchmarks/choose.py`.
 
-Where stacked layers were timed side by side and one after another, their times take precedence over the estimate of
-`gatescope.kernels.schedule` on that device. Backward is what forward + backward takes beyond forward.
+If stacked layers were timed both side by side and one after another, their times take precedence over the estimate of
+`gatescope.kernels.schedule` on that device. The time going back is forward + backward less forward.
 
-The constants of that estimate, fitted to the rows of the kernels alone, are printed and not written: those in use stand
-for the products before and after the loop as well.
+The constants of that estimate, as fitted to the rows of the kernels alone, are printed but not written: those in use
+include the products before and after the loop.
 """
 
 import json
@@ -20,7 +20,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def spent(rows):
-    """The seconds that each schedule took in each direction, of each cell, shape and dtype that was timed in both."""
+    """Seconds by direction for each cell, shape and dtype timed both side by side and one after another."""
     times = {}
     for row in rows:
         if row.get("schedule"):
@@ -38,7 +38,7 @@ def spent(rows):
 
 
 def measured(rows):
-    """The microseconds of each of them, and T."""
+    """The microseconds of each schedule for each of them, and T."""
     return {
         row_name(cell, layers, backward, n_rows, hidden, getattr(torch, dtype)): {"T": n_steps}
         | {schedule: round(1e6 * taken) for schedule, taken in seconds.items()}
@@ -49,8 +49,8 @@ def measured(rows):
 def fitted(rows):
     """FORWARD, BACKWARD and RATE of the estimate, and the factors by which it is off.
 
-    The least squares of the logarithms of a step's time, over the persistent rows of bench_kernels.py. None where there
-    are no rows of both directions with different reads.
+    They are a least-squares fit to the logarithms of a step's time over the persistent rows of bench_kernels.py. None
+    if there are no rows of both directions with different reads.
     """
     rows = [row for row in rows if row.get("bytes_read")]
     back = np.array([row["direction"] == "backward" for row in rows], dtype=bool)

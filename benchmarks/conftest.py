@@ -1,4 +1,4 @@
-"""Keeps the reduced results of a benchmark run in `results/<device>.json`: a row per benchmark, newest wins."""
+"""Keeps the reduced results of a benchmark run in `results/<device>.json`: a row per benchmark, the newest wins."""
 
 import json
 import platform
@@ -20,8 +20,8 @@ def device_name():
 
 
 def processor():
-    """What the CPU calls itself, its generation, and the number of threads that torch uses."""
-    # The first of each: every core has the same.
+    """The CPU's name, its generation, and the number of threads that torch uses."""
+    # The first entry of each: every core has the same.
     facts = dict(map(str.strip, line.split(":", 1)) for line in reversed(_lines("/proc/cpuinfo")) if ":" in line)
     name = facts.get("model name", platform.machine())
     if "cpu family" in facts:
@@ -35,7 +35,7 @@ def _lines(path):
 
 @pytest.fixture
 def kept():
-    """Freed memory stays with the process, on both sides, as `gatescope train` has it."""
+    """Freed memory stays with the process, on both sides, as in `gatescope train`."""
     with kept_memory():
         yield
 
@@ -80,7 +80,7 @@ def pytest_runtest_makereport(item):
 
 
 def keep(benchmarks):
-    """Put rows into the results of this device: after each row, so that a run cut off has kept what it measured."""
+    """Add rows to the results of this device: after each row, so that an interrupted run keeps what it measured."""
     benchmarks = [each for each in benchmarks if each.stats.data]
     if not benchmarks:
         return

@@ -1,13 +1,13 @@
-"""States and labels made on a GPU for its benchmarks, and what its memory can do.
+"""States and labels made on a GPU for its benchmarks, and the GPU's memory bandwidth.
 
-A million rows of 1536 units need a dump that a machine for an hour does not have: the states are mixtures of slowly
-changing hidden variables through tanh, with the condition number and the saturation of a trained network's, and the
-labels are noisy linear functions of them, from common to rare.
+A million rows of 1536 units would need a dump that a machine rented for an hour does not have. Instead the states are
+mixtures of slowly changing hidden variables through tanh, with the condition number and the saturation of a trained
+network's, and the labels are noisy linear functions of them, from common to rare.
 """
 
 import torch
 
-# Hidden variables for each unit, and the share of one that is left after a step.
+# Hidden variables per unit, and the share of one that remains after a step.
 RANK, MEMORY = 0.5, 0.95
 SEQUENCE = 1000
 
@@ -44,7 +44,7 @@ def labels(X, n_targets, seed=1):
 
 
 def bandwidth():
-    """Return the bytes that a copy of 4 GB reads and writes a second, the best of ten."""
+    """Return the bytes a second that a copy of 4 GB reads and writes, the best of ten."""
     source = torch.zeros(2**32, dtype=torch.uint8, device="cuda")
     target, best = torch.empty_like(source), 0.0
     for _ in range(10):

@@ -1,8 +1,8 @@
 """Exact batched Newton steps against `LogisticProbes`: `python -m benchmarks.exact_newton` prints README.md's table.
 
-Each step forms the weighted Gram matrix of every hypothesis, in float32 and summed in float64 over the blocks of rows
-that `LogisticProbes` has, factorises it by Cholesky and halves the step where the objective does not fall. Both stop
-where the largest absolute gradient of the mean loss and half the Newton decrement are at most 1e-6, on one core, on
+Each step forms the weighted Gram matrix of every hypothesis, in float32 and summed in float64 over the same blocks of
+rows as `LogisticProbes`, factorises it by Cholesky, and halves the step if the objective does not fall. Both stop when
+the largest absolute gradient of the mean loss and half the Newton decrement are at most 1e-6. They run on one core, on
 units of the states of `real_states`. A cell is the processor time of the exact steps over that of `LogisticProbes`.
 """
 
@@ -37,7 +37,7 @@ def exact_newton(X, Y):
             losses, gradient, curvature = derivatives(rows, Y[:, active], trial.astype(np.float32))
             n_passes += 1
             losses = losses / n_rows + 0.5 * (ridge * trial**2).sum(axis=0)
-            # At the minimum the loss no longer changes beyond rounding.
+            # At the minimum the loss changes only by rounding.
             better = losses <= loss[active] + 1e-7 * np.abs(losses)
             step[:, active[~better]] /= 2
             gradient = gradient / n_rows + ridge * trial
@@ -63,7 +63,7 @@ def derivatives(rows, Y, w):
         grams = np.empty((w.shape[1], len(w), len(w)), np.float32)
         for root, gram in zip(np.sqrt(probability * (1 - probability)).T, grams, strict=True):
             weighted = block * root[:, None]
-            # Of a matrix and its transpose NumPy asks BLAS for half of the product.
+            # For a matrix and its transpose NumPy has BLAS compute half of the product.
             np.matmul(weighted.T, weighted, out=gram)
         return losses, block.T @ (probability - labels), grams
 
@@ -88,7 +88,7 @@ def main():
     for n_units in UNITS:
         print(f"| {n_units} |", end="", flush=True)
         for n_rows in ROWS:
-            # The columns are ordered by nothing: any will do.
+            # The columns are in no particular order: any will do.
             X = np.ascontiguousarray(states[:n_rows, :n_units])
             for n_targets in TARGETS:
                 labels = Y[:n_rows, :n_targets]

@@ -1,9 +1,10 @@
-"""How often 95% intervals cover, of one test part and of folds: `python -m benchmarks.fold_coverage STATES`.
+"""How often 95% intervals cover, for one test part and for folds: `python -m benchmarks.fold_coverage STATES`.
 
-STATES is a dump of thousands of sequences. Each draw takes 100 of them and asks what `gatescope probe` says of its h
-and c, with a fifth tested and with five folds: whether the interval of AUROC covers what such probes score on the 1,000
-sequences that no draw takes, in the mean over draws; and whether that of how far it lies above the text baseline covers
-the mean over draws of just this. Another argument is the number of draws, 100, which take 50 minutes on one core.
+STATES is a dump of thousands of sequences. Each draw takes 100 of them and runs `gatescope probe` on their h and c,
+with a fifth held out for the test and with five folds. Two intervals are checked: whether that of AUROC covers the
+score of such probes on the 1,000 sequences that no draw takes, averaged over draws; and whether that of the difference
+from the text baseline covers the average of this difference over draws. A second argument is the number of draws, 100
+by default, which take 50 minutes on one core.
 """
 
 import sys
@@ -33,7 +34,7 @@ NUMBERS = ("auroc", "auroc_low", "auroc_high", "baseline_text_auroc", f"{ABOVE}_
 
 
 def covered(ends, truth):
-    """The shares of intervals [draws, 2] that cover, and that lie above the truth; dashes where most are not known."""
+    """The shares of intervals [draws, 2] that cover and that lie above the truth; dashes if most are unknown."""
     known = ends[~np.isnan(ends[:, 0])]
     if len(known) <= len(ends) / 2:
         return "–", "–"
@@ -67,7 +68,7 @@ def main():
                     found.append([[np.nan if r[name] is None else r[name] for name in NUMBERS] for r in records])
         says = X_others.astype(np.float32) @ weights["coefficient"].T.astype(np.float32) + weights["intercept"]
         truths.append(auroc(labels.values[population], says, labels.defined[population]))
-    warnings.simplefilter("ignore", RuntimeWarning)  # of what holds in no sequence
+    warnings.simplefilter("ignore", RuntimeWarning)  # for hypotheses that hold in no sequence
     truth = np.nanmean(truths, axis=0)
     found = np.array(found).reshape(n_draws, 2, len(truth), len(NUMBERS))
     of_difference = "above text | covered | of folds | too high | of folds"

@@ -1,10 +1,10 @@
 """How often 95% intervals cover: `python -m benchmarks.interval_coverage [draws]`, about twelve minutes with 300 draws.
 
-Sequences of 300 characters at random, as a recurrent network's are: a label comes in runs and in some sequences alone,
-a score follows it with noise that lasts and that differs from sequence to sequence, and a second score shares most of
-that noise. Each draw of S sequences gives intervals; what they should cover is the score of 6,000 other sequences. Of
-each pair in the table the first is that of central quantiles of the resamples, the second that of `intervals`; of how
-far one score lies above another the third is that of `influence`.
+The data are random sequences of 300 characters that resemble a recurrent network's: a label comes in runs and only in
+some sequences, a score follows it with noise that persists and that differs from sequence to sequence, and a second
+score shares most of that noise. Each draw of S sequences gives intervals, which should cover the score of 6,000 other
+sequences. The figures in a cell of the table are for intervals of central quantiles of the resamples, for those of
+`intervals`, and, if one score is compared with another, for those of `influence`.
 """
 
 import sys
@@ -33,8 +33,8 @@ N_BOOTSTRAP = 1000
 SEQUENCES = (8, 12, 20, 40)
 POPULATION = 6000
 KINDS = ("quantiles", "t", "influence")
-# Share of the sequences in which the label is found at all, how far the score moves with it (None: it is a value), and
-# how far the second score does, as a part of that.
+# Share of the sequences in which the label occurs at all; how far the score moves with it (None: the label is a value);
+# and how far the second score moves, as a fraction of that.
 CASES = {
     "in 90% of sequences": (0.9, 2.5, 0.9),
     "in 40% of sequences": (0.4, 2.5, 0.9),
@@ -48,7 +48,7 @@ CASES = {
 
 
 def lasting(rng, shape, memory):
-    """Noise of variance 1 that lasts along sequences, [S, T]."""
+    """Noise of variance 1 that persists along sequences, [S, T]."""
     noise = rng.normal(size=shape)
     for t in range(1, shape[1]):
         noise[:, t] = memory * noise[:, t - 1] + np.sqrt(1 - memory**2) * noise[:, t]
@@ -88,9 +88,9 @@ def draw(rng, n_sequences, share, strength, of_second):
 
 
 def scored(truth, first, second, ids, n_bootstrap, seed):
-    """Of each score its name, value, resamples [n_bootstrap, 1], effective number of sequences and bounds.
+    """For each score its name, value, resamples [n_bootstrap, 1], effective number of sequences and bounds.
 
-    Of differences also the influence of each sequence [S].
+    For differences also the influence of each sequence [S].
     """
     everywhere = np.ones(truth.shape, dtype=bool)
     if truth.dtype == bool:
@@ -112,7 +112,7 @@ def scored(truth, first, second, ids, n_bootstrap, seed):
 
 
 def covered(rng, case, n_draws):
-    """Shares of draws whose interval covers, `{score: {kind: [a number of SEQUENCES]}}`, and what it should cover."""
+    """Shares of draws whose interval covers, `{score: {kind: [a number of SEQUENCES]}}`, and the value to cover."""
     population, ids = draw(rng, POPULATION, *case)
     truths = {name: value[0] for name, value, *_ in scored(*population, ids, 1, 0)}
     shares = {name: {kind: [] for kind in KINDS} for name in truths}
@@ -131,7 +131,7 @@ def covered(rng, case, n_draws):
                     hits[name][kind].append(below <= truths[name] <= above)
         for name, kinds in hits.items():
             for kind, each in kinds.items():
-                # Of draws in which the label is in hardly any sequence there is no interval.
+                # A draw in which the label occurs in hardly any sequence has no interval.
                 shares[name][kind].append(np.mean(each) if len(each) > n_draws / 2 else np.nan)
     return shares, truths
 

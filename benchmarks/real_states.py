@@ -22,12 +22,12 @@ FOLDER = Path(__file__).parents[1] / "out" / "benchmark-states"
 LOSS = 1.8
 TRAINING = TrainConfig(hidden=512, steps=700, learning_rate=0.004, warm_up=0, evaluate_every=350)
 SAMPLING = SampleConfig(sequences=200, length=500, temperature=0.8, capture=("h", "c", "gates"))
-# Shares of positive rows among which the many hypotheses lie.
+# The many hypotheses have shares of positive rows between this and one minus this.
 RAREST = 0.002
 
 
 def open_states():
-    """Return the dump and the validation loss of its model in nats, making both where they are not there yet."""
+    """Return the dump and the validation loss of its model in nats, making both if they do not exist."""
     facts = train_model(survey_corpus("stdlib"), FOLDER / "model", TRAINING)
     assert facts["validation_nats"] < LOSS, facts
     path = FOLDER / "states.zarr"
@@ -42,7 +42,7 @@ def states(dump, n_rows, n_units, dtype):
 
 
 def labels(dump, n_rows, n_targets):
-    """Return Y [n_rows, n_targets], bool: code first, then kinds of characters, columns, and strings near by."""
+    """Return Y [N, n_targets], bool: code first, then kinds of characters, columns, and nearby strings."""
     text = dump.text()
     code, _, failed = label_dump(dump, [each for each in select(("python",), "python") if each.values == "boolean"])
     assert not failed, failed
@@ -53,7 +53,7 @@ def labels(dump, n_rows, n_targets):
 
 
 def _characters(text):
-    """What is true of the character just read, of the next one, and of the place in the line."""
+    """Properties of the character just read, of the next one, and of the position in the line."""
     codes = np.array([ord(character) for character in text])
     kinds = [str.isspace, str.isdigit, str.isupper, str.islower, str.isidentifier]
     kinds += ["aeiou".__contains__, "()[]{}".__contains__]
@@ -68,7 +68,7 @@ def _characters(text):
 
 
 def _strings(text):
-    """Whether a frequent string of one to three characters ends here, begins next, or was read in the last few."""
+    """Whether a frequent string of one to three characters ends here, begins next, or was read recently."""
     for length in (1, 2, 3):
         pieces = np.array([text[max(0, i - length + 1) : i + 1] for i in range(len(text))])
         for piece, _ in Counter(pieces.tolist()).most_common(400):

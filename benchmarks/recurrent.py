@@ -1,11 +1,12 @@
 """The rows that bench_lstm.py, bench_gru.py and bench_rnn.py have in common: shapes, implementations, what is timed.
 
 Every implementation of a row gets the same weights, input and dtype. Before it is timed, its output and all its
-gradients have to meet the rule of the tests: error <= 2 error(torch.nn in that dtype) + 4 eps, against our own layer
-in float64. On a GPU a call ends with a synchronisation, and is timed as it is and as a CUDA graph.
+gradients must meet the rule of the tests: error <= 2 error(torch.nn in that dtype) + 4 eps, against our own layer in
+float64. On a GPU a call ends with a synchronisation, and is timed both as it is and as a CUDA graph.
 
-Compiling takes longer than measuring: about three seconds a kernel, three kernels a shape and dtype. So a run with
---benchmark-disable, which several processes may share, compiles what the other will find in Triton's cache.
+Compiling takes longer than measuring: about three seconds a kernel, with three kernels for each shape and dtype. So a
+run with --benchmark-disable, which may be split over several processes, compiles what the timed run then finds in
+Triton's cache.
 """
 
 import gc
@@ -35,13 +36,13 @@ ON_GPU = [
     (128, 200, 1024, 2),
     (64, 200, 2048, 1),
 ]
-ALONE = (128, 200, 512, 1)  # what a step of one layer takes
+ALONE = (128, 200, 512, 1)  # the time of a step of one layer
 IN_FLOAT32 = ON_GPU[:3]
-FEW_ROWS = (32, 200, 512, 3)  # a third of the device is enough for a layer: nothing to choose
-CHUNK = 128  # rows up to which cuDNN takes its persistent path
+FEW_ROWS = (32, 200, 512, 3)  # a third of the device is enough for a layer: there is nothing to choose
+CHUNK = 128  # the most rows for which cuDNN takes its persistent path
 
 
-# Whether stacked layers run side by side, and whether each then is a product and a pointwise kernel for each step.
+# Whether stacked layers run side by side, and whether each then takes a product and a pointwise kernel for each step.
 SCHEDULES = {
     "gatescope-wavefront": ("wavefront", True, False),
     "gatescope-layers": ("layers", False, False),
@@ -68,10 +69,10 @@ def rows_on_cpu(impls):
 def rows_on_gpu(gated=True):
     """Parameters device, shape, dtype, impl, graph of every row on a GPU.
 
-    Each shape has float16 beside cuDNN, with and without a graph, and beside cuDNN layer by layer and the loop over
-    cells, whose time without a graph is the host's; bfloat16 beside cuDNN; captures and all schedules of stacked
-    layers where it matters. Three shapes have float32, which is TF32 on both sides. Without gates there is little to
-    fuse: there float16 beside cuDNN is all.
+    Each shape has float16 compared with cuDNN, with and without a graph, with cuDNN layer by layer, and with the loop
+    over cells, whose time without a graph is the host's; bfloat16 compared with cuDNN; and, where it matters, captures
+    and all schedules of stacked layers. Three shapes have float32, which is TF32 on both sides. Without gates there is
+    little to fuse, so only float16 is compared with cuDNN.
     """
     found = []
     for shape in ON_GPU:
@@ -98,7 +99,7 @@ def rows_on_gpu(gated=True):
 
 
 def splits(shape):
-    """Whether `Stacked` is another program than one call of cuDNN."""
+    """Whether `Stacked` differs from a single call of cuDNN."""
     return shape[0] > CHUNK or shape[3] > 1
 
 
@@ -107,7 +108,7 @@ def row_name(shape):
 
 
 class Stacked(nn.Module):
-    """One-layer modules of torch.nn in a row, over chunks of the batch that cuDNN's persistent path takes."""
+    """One-layer modules of torch.nn in sequence, over chunks of the batch for which cuDNN takes its persistent path."""
 
     def __init__(self, kind, hidden, layers, **options):
         super().__init__()
@@ -123,7 +124,7 @@ class Stacked(nn.Module):
 
 
 class Looped(nn.Module):
-    """The loop over time that a user writes with torch.nn's cells."""
+    """The loop over time that a user would write with torch.nn's cells."""
 
     def __init__(self, kind, hidden, layers, **options):
         super().__init__()
@@ -141,7 +142,7 @@ class Looped(nn.Module):
 
 
 def build(cell, impl, hidden, layers, options, **where):
-    """A module of an implementation, its parameters in the order of torch.nn's stacked module."""
+    """A module of an implementation, with its parameters in the order of torch.nn's stacked module."""
     ours, theirs, _ = CELLS[cell]
     if impl.startswith("gatescope"):
         return ours(hidden, hidden, layers, **options, **where)
@@ -155,8 +156,8 @@ def captures(cell):
 
 
 def by_steps(module):
-    """Let layers of a module of fused kernels run as a product and a pointwise kernel for each step."""
-    # Triton is not there on every platform.
+    """Run layers of a module of fused kernels as a product and a pointwise kernel for each step."""
+    # Triton is not available on every platform.
     from gatescope.kernels.plan import STEPS
 
     return mock.patch.object(module, "layer_plan", return_value=STEPS)
@@ -164,10 +165,10 @@ def by_steps(module):
 
 @contextmanager
 def scheduled(impl):
-    """Run our stacked layers as the name of an implementation says."""
+    """Run our stacked layers in the schedule that the implementation's name gives."""
     with ExitStack() as patched:
         if impl in SCHEDULES:
-            # Triton is not there on every platform.
+            # Triton is not available on every platform.
             from gatescope.kernels import wavefront_walk
 
             _, together, stepwise = SCHEDULES[impl]
@@ -212,9 +213,9 @@ def filled(module, values):
 
 @lru_cache(maxsize=4)
 def allowed(cell, device, shape, dtype, backward, options):
-    """The largest error of each answer: the rule of the tests, with torch.nn in this dtype as the yardstick.
+    """The largest allowed error of each answer: the rule of the tests, with torch.nn in this dtype as the yardstick.
 
-    On a GPU torch.nn multiplies float32 in TF32, as we do, by one and the same switch.
+    On a GPU torch.nn multiplies float32 in TF32, as we do, under the same switch.
     """
     h, layers = shape[2:]
     values, x, dy, expected = oracle(cell, device, shape, backward, options)
@@ -226,7 +227,7 @@ def allowed(cell, device, shape, dtype, backward, options):
 
 
 def assert_within(impl, found, expected, limits):
-    """The errors of all answers, each at most its limit."""
+    """Return the errors of all answers, each of which must be at most its limit."""
     found = errors(found, expected)
     for k, (error, limit) in enumerate(zip(found, limits, strict=True)):
         assert error <= limit, f"{impl}: answer {k}: error {error:.3g} of its rms, at most {limit:.3g}"
@@ -234,7 +235,7 @@ def assert_within(impl, found, expected, limits):
 
 
 def measure(benchmark, cell, device, shape, dtype, impl, graph, backward, options=None, peak=None):
-    """Check a row's answers, then time it; without a clock, compile its kernels."""
+    """Check a row's answers, then time it; if the clock is off, only compile its kernels."""
     with scheduled(impl):
         if benchmark.disabled:
             benchmark.pedantic(run_once, (cell, device, shape, dtype, impl, graph, backward, options or {}))
@@ -248,7 +249,7 @@ def run_once(cell, device, shape, dtype, impl, graph, backward, options):
     x = torch.randn(t, b, h, device=device, dtype=getattr(torch, dtype), requires_grad=backward)
     extra = {"capture": captures(cell)} if impl.endswith("capture") else {}
     call = partial(answers, module, x, torch.randn_like(x), backward, **extra)
-    # What a graph launches may be another program.
+    # A graph may launch other kernels.
     (captured(call) if graph else call)()
 
 
@@ -297,13 +298,13 @@ def _measure(benchmark, cell, device, shape, dtype, impl, graph, backward, optio
 
 
 def captured(call):
-    """A CUDA graph of a call, as a function that replays it and returns what the call has."""
+    """A CUDA graph of a call, as a function that replays it and returns the call's results."""
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream), as_recorded():
         for _ in range(3):
             call()
     torch.cuda.current_stream().wait_stream(stream)
-    # A graph of an earlier row, collected while this one is captured, would end the capture.
+    # A graph of an earlier row that is garbage-collected during this capture would end it.
     gc.collect()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):

@@ -1,8 +1,8 @@
 """Microseconds a step of the sampler's kernel by itself, in the tiles in use and in others: `sampler_tiles.py [rows]`.
 
-Run on a GPU as `python -m benchmarks.sampler_tiles`. Every tile works on the same model in bfloat16 and the same random
-numbers. Those that stream their weights say whether their characters and states are those of the first of them to the
-bit. A median of five blocks of 500 steps with h and c kept; compiling takes some seconds a tile.
+Run on a GPU as `python -m benchmarks.sampler_tiles`. Every tile runs the same model in bfloat16 with the same random
+numbers. For tiles that stream their weights it is reported whether characters and states equal those of the first such
+tile to the bit. Times are medians of five blocks of 500 steps with h and c kept; compiling takes some seconds a tile.
 """
 
 import sys
@@ -18,7 +18,7 @@ from gatescope.kernels.sample_plan import ModelShape, fitted, in_columns, plan, 
 
 MODELS = [(512, 3), (128, 2)]  # H, L of LSTMs
 ROWS = (1024, 128)
-# Rows and units of a program, units that are multiplied at once, and parts of a product on their way.
+# Rows and units of a program, units that are multiplied at once, and parts of a product in flight.
 TILES = {
     512: [(128, 32, 64, 3), (64, 64, 64, 3), (64, 32, 64, 4), (128, 16, 64, 3), (64, 16, 64, 4), (128, 8, 64, 4)],
     128: [(64, 16, 64, 3), (64, 32, 64, 3), (32, 32, 64, 3), (32, 16, 64, 3), (16, 64, 64, 2), (64, 8, 64, 3)],
@@ -26,14 +26,14 @@ TILES = {
 
 
 def layouts(hidden, layers, n_rows, device):
-    """The plan in use, the one for any number of sequences whose weights are streamed, and others of these."""
+    """The plan in use, the one for any number of sequences with streamed weights, and others of the latter kind."""
     model = ModelShape("lstm", hidden, layers, V, 2)
     yield "in use", fitted(plan(model, device), model, n_rows, device)
     anyhow = streaming(model, device)
     yield "for any number of sequences, weights streamed", anyhow
     for block_b, block_h, block_k, stages in TILES[hidden]:
         tile = {"block_b": block_b, "block_k": block_k, "stages": stages}
-        # Of 128 units, so that no load goes through the first-level cache.
+        # Parts of 128 units, so that no load goes through the first-level cache.
         output = {"output_k": 128, "output_stages": 2}
         name = f"{block_b} rows x {block_h} units, {stages} parts of {block_k}"
         yield name, in_columns(anyhow, block_h, device, **tile, **output)

@@ -1,4 +1,4 @@
-"""What sampling and extraction are measured against: the loop over torch.nn.LSTM that a user would write."""
+"""What sampling and extraction are compared with: the loop over torch.nn.LSTM that a user would write."""
 
 import torch
 
@@ -10,7 +10,7 @@ V, SEQUENCES, LENGTH = 96, 200, 500
 
 
 def random_model(hidden, layers):
-    """A one-hot LSTM with weights that keep its text varied, and the same as torch.nn.LSTM."""
+    """A one-hot LSTM with weights that keep its text varied, and the same model as a torch.nn.LSTM."""
     torch.manual_seed(0)
     architecture = Architecture(hidden=hidden, layers=layers)
     model = CharacterModel(architecture, V).eval()
@@ -26,7 +26,7 @@ def graphed_loop(model, lstm, choose, sequences, length):
     """The same loop on a GPU with its step recorded in a CUDA graph; returns a function that runs it.
 
     Args:
-        choose: draws the next characters from the topmost states [1, B, H]; its random numbers are the graph's own.
+        choose: draws the next characters from the top layer's states [1, B, H]; its random numbers are the graph's own.
     """
     where = {"device": model.output.weight.device, "dtype": model.output.weight.dtype}
     shape = (lstm.num_layers, sequences, lstm.hidden_size)

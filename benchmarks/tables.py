@@ -1,8 +1,8 @@
-"""Writes the tables of README.md out of results/*.json: `python benchmarks/tables.py`.
+"""Writes the tables of README.md from results/*.json: `python benchmarks/tables.py`.
 
-What stands above the marker stays. A ratio is the time of a row over that of the first gatescope row of its group with
-the same dtype and a CUDA graph where it has one: above 1 we are faster, below 1 we lose. A row that says "from 3 of 32
-fits" is scaled to all of them.
+The text above the marker is kept. A ratio is the time of a row over that of the first gatescope row of its group with
+the same dtype, and with a CUDA graph if the row has one: above 1 we are faster, below 1 we lose. A row that says "from
+3 of 32 fits" is scaled to all of them.
 """
 
 import json
@@ -37,7 +37,7 @@ DETAILS = (
 
 
 def table(group, rows):
-    """A group of rows side by side as Markdown."""
+    """A group of rows to be compared, as Markdown."""
     ours = {}
     for row in rows:
         if _impl(row).startswith("gatescope"):
@@ -55,18 +55,18 @@ def table(group, rows):
 
 
 def _scaled(row):
-    """A row timed on a part of the work, with its median and its spread scaled to all of it."""
+    """A row timed on part of the work, with its median and its spread scaled to all of it."""
     factor = row["scaled_s"] / row["median_s"] if "scaled_s" in row else 1
     return row | {name: row[name] * factor for name in ("median_s", "p20_s", "p80_s")}
 
 
 def _kind(row):
-    """What rows must have in common for their times to be compared; a variant of a cell stands after a comma."""
+    """What rows must have in common for their times to be compared; a variant of a cell follows a comma."""
     return row.get("dtype"), bool(row.get("graph")), _impl(row).partition(",")[2]
 
 
 def _impl(row):
-    """What was timed: stated in the row, or the name of its parameter."""
+    """The implementation that was timed: stated in the row, or the name of its parameter."""
     name = row["name"].split("::")[1]
     return row.get("impl") or name.partition("[")[2].rstrip("]") or name
 
@@ -82,7 +82,7 @@ def _shown(value):
 
 
 def tables(path):
-    """All tables of one results file, and what nobody has measured there."""
+    """All tables of one results file, and the rows that have not been measured there."""
     results = json.loads(path.read_text())
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     parts = [f"## {path.name}", f"{results['processor']}; {versions}. Median of a few rounds, seconds."]

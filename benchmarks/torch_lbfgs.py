@@ -1,4 +1,4 @@
-"""One logistic regression at a time by L-BFGS with a memory of 5 in plain torch: what one writes for a GPU."""
+"""One logistic regression at a time by L-BFGS with a memory of 5 in plain torch, as one would write it for a GPU."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The rows that a results file lacks, for `tables.py`: what pytest collects and nobody has measured there."""
+"""The rows that a results file lacks, for `tables.py`: those that pytest collects but that were not measured there."""
 
 import re
 from functools import cache
@@ -13,7 +13,7 @@ DIRECTION = re.compile(r"-?(forward|backward)")
 
 @cache
 def rows():
-    """The names of all rows, as results files have them, those of a GPU and those of a CPU."""
+    """The names of all rows, as in results files: those of a GPU and those of a CPU."""
     collected = Collected()
     code = pytest.main([str(HERE), "--collect-only", "-p", "no:terminal"], plugins=[collected])
     assert code == pytest.ExitCode.OK, f"pytest could not collect the benchmarks: {code!r}"
@@ -21,7 +21,7 @@ def rows():
 
 
 class Collected:
-    """Keeps the names of what pytest collects."""
+    """Keeps the names of the tests that pytest collects."""
 
     def pytest_collection_finish(self, session):
         self.on_gpu, self.on_cpu = [], []
@@ -31,7 +31,7 @@ class Collected:
 
 
 def table(names):
-    """Names of rows as a Markdown table: a line for each file and shape, and a direction where the other was taken."""
+    """Names of rows as a Markdown table: a line for each file and shape; a direction if only that one is missing."""
     lines = {}
     for name in names:
         file, _, case = name.partition("::")
