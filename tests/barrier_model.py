@@ -1,13 +1,13 @@
 """A model of the grid barrier, and its exhaustive exploration.
 
-Participants (programs of one group) have threads that run in any order. In each step every thread waits for the
-counter, reads what all threads of all participants wrote in the step before, and writes its own part; then the threads
-of a participant meet (the CTA barrier) and its first thread adds one to the counter.
+Participants (the programs of one group) have threads that run in any order. In each step every thread waits for the
+counter, reads what all threads of all participants wrote in the previous step, and writes its own part; then the
+threads of a participant meet (the CTA barrier) and its first thread adds one to the counter.
 
-A store becomes visible to other participants at the latest when a release makes it so: one by the storing thread
-itself, or by a thread of its participant that met it at a CTA barrier after the store. Each store has an address of its
-own and only reading too early can be wrong, so a store that nothing has released is taken to be invisible: whatever
-goes wrong when it becomes visible sooner goes wrong here too. An atomic addition is visible at once.
+A store is certain to be visible to other participants only after a release: by the storing thread itself, or by a
+thread of its participant that it has met at a CTA barrier after the store. Each store has its own address, and only
+reading too early can be wrong, so a store that nothing has released is taken to be invisible: any error that would
+arise if it became visible sooner arises here too. An atomic addition is visible at once.
 """
 
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 class Barrier:
     """The protocol, with the mistakes that the exploration must find."""
 
-    release: bool = True  # the addition publishes what came before it
+    release: bool = True  # the addition publishes earlier stores
     meets: bool = True  # the participant's threads meet before the addition
-    fresh: bool = True  # the counter is zero when the kernel starts; else it still holds the last launch's
-    missing: int = 0  # arrivals that the wait does not wait for
+    fresh: bool = True  # the counter is zero when the kernel starts; else it keeps the last launch's value
+    missing: int = 0  # arrivals for which the wait does not wait
 
 
 # What a thread does in a step, in order; its position in a run is (step, place in this list).
@@ -31,7 +31,7 @@ RIGHT = Barrier()
 
 
 def arrivals_before(step, n_participants):
-    """What the counter has to show before a participant that has arrived `step` times may read."""
+    """The value that the counter must reach before a participant that has arrived `step` times may read."""
     return step * n_participants
 
 
@@ -66,7 +66,7 @@ def explore(n_participants, n_threads, n_steps, barrier=RIGHT):
 
 
 def _move(participants, count, p, thread, barrier, end):
-    """The state after a thread's next action, None if it cannot act now, "early read" if it reads what is not there."""
+    """The state after a thread's next action, None if it cannot act now, or "early read" if it reads too early."""
     positions, stored, released = participants[p]
     position = positions[thread]
     if position == end:
@@ -90,7 +90,8 @@ def _move(participants, count, p, thread, barrier, end):
     if action == "add" and thread == 0:
         count += 1
         if barrier.release:
-            # Met threads' stores come along; without a meeting only this thread's own are sure to.
+            # The stores of threads that have met are released too; without a meeting only this thread's own are certain
+            # to be.
             released = tuple(stored) if barrier.meets else _changed(released, 0, stored[0])
     positions = _changed(positions, thread, position + 1)
     return (*participants[:p], (positions, stored, released), *participants[p + 1 :]), count

@@ -1,4 +1,4 @@
-"""Sound command lines of every command on tiny inputs, and random changes of their words and of what they read."""
+"""Valid command lines of every command on tiny inputs, and random changes of their words and of the files they read."""
 
 import contextlib
 import functools
@@ -9,7 +9,7 @@ from collections import Counter
 
 from gatescope.analysis.cli import COMMANDS, main
 
-# Words that keep a case small; they are never taken away, and their values only grow small.
+# Words that keep a case small; they are never removed, and their values only get small.
 TRAIN = ["--hidden", "3", "--layers", "1", "--batch", "2", "--length", "5", "--steps", "2", "--evaluate-every", "1"]
 SAMPLE = ["--sequences", "4", "--length", "6"]
 PROBE = ["--hypotheses", "newline_next", "--bootstrap", "2"]
@@ -42,7 +42,7 @@ LINES = {
         ],
         8,
     ),
-    # Its texts are long and its models large: what goes through is tested elsewhere.
+    # Its texts are long and its models large: its success is tested elsewhere.
     "reproduce": (["shakespeare", "--corpus", "{text}", "--out", "{out}", "--steps", "1", "--sequences", "4"], 7),
     "export": (["{states}", "{out}.h5"], 10),
     "concat": (["{states}", "{more}", "--out", "{out}.zarr"], 10),
@@ -88,7 +88,7 @@ VALUES += [
     "{tree}/absent",
     "/",
 ]
-# What kinds of values there are, as --help names them.
+# Kinds of values, as --help names them.
 OF_KIND = {
     "INT": ["0", "1", "2", "3", "-1"],
     "FLOAT": ["0.5", "0.9", "1", "0", "-1", "nan", "inf", "1e-300"],
@@ -115,7 +115,7 @@ def help_flags(name):
 
 @functools.cache
 def every_flag():
-    """Every flag of every command, and the pairs of both, in the order of the first cases."""
+    """Every flag of every command, and the (command, flag) pairs in the order of the first cases."""
     flags = {name: help_flags(name) for name in COMMANDS}
     return flags, [(name, flag) for name in flags for flag in flags[name]]
 
@@ -141,14 +141,14 @@ CHOICES = {
     "text": ["text"],
     "functions": ["functions.py"],
 }
-# What may be a URL.
+# Placeholders that may become a URL.
 REMOTE = ("other", "states", "any_states", "anything")
 CHOICES["any_states"] = [*CHOICES["states"], *CHOICES["other"]]
 CHOICES["anything"] = [name for names in list(CHOICES.values()) for name in names]
 
 
 def damage(chance, path):
-    """Change a file, or one in a folder: flip a bit, cut, grow, empty, remove, or change a word of JSON."""
+    """Damage a file, or one in a folder: flip a bit, cut, grow, empty or remove it, or change a word of JSON."""
     files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
     file = chance.choice(files)
     content = bytearray(file.read_bytes())
@@ -182,7 +182,7 @@ def damage(chance, path):
 
 
 def mutated(chance, name, words):
-    """Change some words of a command line, but none that keeps the work small."""
+    """Change some words of a command line, but none of those that keep the work small."""
     flags = every_flag()[0][name]
     words = list(words)
     for _ in range(chance.choice([0, 0, 1, 1, 2, 3])):
@@ -205,7 +205,7 @@ def mutated(chance, name, words):
 
 
 def drawn(number):
-    """Return the sound line that a case begins with and the words that it makes of it, places not filled in yet."""
+    """Return the valid line that a case starts from and its changed words, in which places are not filled in yet."""
     chance = random.Random(f"words {number}")
     flags, pairs = every_flag()
     place = number - SHORT if number >= SHORT else number
@@ -220,12 +220,13 @@ def drawn(number):
         words[words.index(flag) + 1 : words.index(flag) + 2] = value if flag not in KEPT else ["1"]
     else:
         words += [flag, *value]
-    # A whole run takes a second and more: these are refused for their last flag, those of the long test go through.
+    # A whole run takes over a second: in the short test these are refused for their last flag, in the long test they
+    # run.
     return line, words + ["--probe.bootstrap", "0"] * (name == "run" and number < SHORT)
 
 
 def flags_of(numbers):
-    """Count the flags that cases really have, by command."""
+    """Count the flags that occur in cases, by command."""
     counts = Counter()
     for number in numbers:
         line, words = drawn(number)

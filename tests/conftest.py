@@ -1,4 +1,4 @@
-"""What every test shares: how kernels run here, where real text lies, and memory that is never clean by luck."""
+"""Fixtures of all tests: how kernels run here, where real text is, and memory that never happens to be zero."""
 
 import os
 from importlib.util import find_spec
@@ -8,8 +8,8 @@ import hypothesis
 import pytest
 import torch
 
-# Without a GPU the kernels run under Triton's interpreter; it must be chosen before they are first imported. With one,
-# the interpreter would copy CUDA tensors to the CPU silently, so it must never be on.
+# Without a GPU the kernels run under Triton's interpreter, which must be chosen before they are first imported. With a
+# GPU it must never be on: it would copy CUDA tensors to the CPU silently.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
     if find_spec("triton") is not None:
@@ -34,13 +34,13 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def same_numbers():
-    """Let tests that draw from torch's generator have the same numbers in whatever process they run."""
+    """Give tests that draw from torch's generator the same numbers in whatever process they run."""
     torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
 def unclean_memory():
-    """Let torch.empty return NaN, so that reading what nobody wrote is seen."""
+    """Make torch.empty return NaN, so that reading uninitialised memory is noticed."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True

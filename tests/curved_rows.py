@@ -1,4 +1,4 @@
-"""Correlated rows with curvatures of many sizes, and the Hessian that they have."""
+"""Correlated rows with curvatures of many magnitudes, and their Hessian."""
 
 import numpy as np
 

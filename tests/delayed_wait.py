@@ -1,4 +1,4 @@
-"""A barrier whose programs come late, for the tests that look for what depends on their being in time."""
+"""A barrier whose programs come late, for tests of results that must not depend on timing."""
 
 import importlib
 
@@ -8,7 +8,7 @@ import triton.language as tl
 
 @triton.jit
 def delayed_wait(counter_ptr, arrivals):
-    """The wait of `gatescope.kernels.grid`, after a sleep that the clock chooses, up to two microseconds."""
+    """The wait of `gatescope.kernels.grid`, after a sleep of up to two microseconds that is drawn from the clock."""
     tl.inline_asm_elementwise(
         """
         {
@@ -35,10 +35,10 @@ def delayed_wait(counter_ptr, arrivals):
 
 
 def delay(monkeypatch, cell):
-    """Let the programs of a layer's kernels come late to every barrier."""
+    """Make the programs of a layer's kernels come late to every barrier."""
     kernels, launch = (importlib.import_module(f"gatescope.kernels.{cell}_{part}") for part in ("kernels", "launch"))
     monkeypatch.setattr(kernels, "wait", delayed_wait)
     for name in ("forward_kernel", "backward_kernel"):
-        # Made anew, since those that have been compiled keep the barrier that they had.
+        # Jitted again, since kernels that are already compiled keep their old barrier.
         delayed = triton.jit(getattr(kernels, name).fn, do_not_specialize=kernels.RUNTIME)
         monkeypatch.setattr(launch, name, delayed)

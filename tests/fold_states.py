@@ -1,4 +1,4 @@
-"""A dump and labels for folds: sequences differ, so that folds do, and a label is told by a few of eight units."""
+"""A dump and labels for folds: sequences differ, and so do folds, and a few of eight units predict a label."""
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def fold_dump(path, seed=0):
 
 
 def fold_labels(dump, continuous=False):
-    """Three hypotheses: told by units 1 and 5, by unit 2 where it is defined, and not told."""
+    """Three hypotheses: predicted by units 1 and 5, by unit 2 where it is defined, and by none."""
     rng = np.random.default_rng(7)
     X = np.asarray(dump.array("layer0/h")[:], dtype=np.float64)
     of_sequence = np.repeat(rng.normal(size=(S, 1)), T, axis=0)[:, 0]

@@ -1,6 +1,6 @@
-"""A server that has imported everything and computed nothing: a process forked from it takes a fraction of a second.
+"""A server that has imported everything and computed nothing, so that forking a process from it is fast.
 
-There is one for all tests of a process, since Python keeps one and the last preload named before its start wins.
+There is one for all tests of a process, since Python keeps a single one and uses the last preload set before its start.
 """
 
 import multiprocessing
@@ -15,8 +15,8 @@ from pathlib import Path
 from gatescope.analysis.cli import main
 
 SERVER = multiprocessing.get_context("forkserver")
-# What commands import when they need it: the fits, the figures, compiled walks, hypotheses, and torch its compiler with
-# the first optimiser.
+# Modules that commands import when they need them: the fits, the figures, compiled walks, hypotheses, and torch's
+# compiler, which comes with the first optimiser.
 LATER = [
     "gatescope.analysis.study",
     "gatescope.analysis.ablation",
@@ -47,12 +47,12 @@ def run_redirected(function, arguments, folder="."):
 
 def _command(words, largest_file):
     if largest_file is not None:
-        # Otherwise the signal ends the process before the write returns its error.
+        # Otherwise the signal would end the process before the write returns its error.
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     sys.exit(main(words))
 
 
 def gatescope(*words, folder=".", largest_file=None):
-    """Run a command as the installed program does, except that what it imports is there already."""
+    """Run a command as the installed program does, except that its modules are imported already."""
     return run_redirected(_command, (list(map(str, words)), largest_file), folder)

@@ -26,6 +26,6 @@ def record(**changed):
 
 
 def erased_record(**changed):
-    """The record of a direction."""
+    """The record of the erasure of a direction."""
     erased = {"ranking": "erased", "method": "erase", "units": [], "auroc_undisturbed": 0.9, "auroc_left": 0.5512}
     return record(**(erased | changed))

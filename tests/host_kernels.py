@@ -1,8 +1,8 @@
-"""CUDA C kernels built with the host's compiler and run on NumPy arrays, one thread after the other.
+"""CUDA C kernels built with the host's compiler and run on NumPy arrays, one thread after another.
 
 Threads of a block that wait for each other (`__syncthreads`) are fibers here: each runs to the barrier before the first
-goes on, and shared memory holds rubbish when a block begins. What threads of a warp tell each other cannot be run this
-way: a kernel that shares sums in a warp has the macro LANES, which is 1 here.
+continues, and shared memory holds garbage when a block begins. Communication between the threads of a warp cannot be
+run in this way: a kernel that shares sums within a warp uses the macro LANES, which is 1 here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TYPES = {
     "bool": "bool",
 }
 DTYPES = {c_type: np.dtype(name) for name, c_type in TYPES.items()}
-# What the device's compiler knows of itself.
+# What the device's compiler defines.
 CUDA = r"""
 #include <cmath>
 #include <cstring>
@@ -53,7 +53,7 @@ inline float __uint_as_float(unsigned int value) { return bits_as<float>(value);
 inline long long __double_as_longlong(double value) { return bits_as<long long>(value); }
 """
 
-# How the threads of a block are run, `body` being a call of the kernel.
+# How the threads of a block are run; `body` is a call of the kernel.
 FIBERS = r"""
 #include <ucontext.h>
 #include <functional>
@@ -86,7 +86,7 @@ static void run_block() {
 
 
 def compiler() -> str:
-    """Return the C++ compiler; skip the test where there is none."""
+    """Return the C++ compiler; skip the test if there is none."""
     found = shutil.which("g++") or shutil.which("clang++")
     if found is None:
         pytest.skip("needs a C++ compiler")
@@ -95,7 +95,7 @@ def compiler() -> str:
 
 @functools.cache
 def library(source: str) -> ctypes.CDLL:
-    """Build C++ text; skip the test where there is no compiler."""
+    """Build C++ source; skip the test if there is no compiler."""
     folder = Path(tempfile.gettempdir()) / f"gatescope-host-kernels-{hashlib.sha256(source.encode()).hexdigest()[:16]}"
     if not (folder / "kernel.so").exists():
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
@@ -109,7 +109,7 @@ def library(source: str) -> ctypes.CDLL:
 
 
 def parameters(text: str) -> list[tuple[str, str]]:
-    """Return type and name of each parameter of a list such as "float32 x, T y"."""
+    """Return the type and the name of each parameter in a list such as "float32 x, T y"."""
     return [tuple(part.split()[-2:]) for part in text.split(",")]
 
 
@@ -139,7 +139,7 @@ def elementwise(inputs: str, outputs: str, operation: str, preamble: str, arrays
 
 
 def launch(source: str, name: str, grid: tuple, block: tuple, arguments: tuple, shared_mem: int = 0) -> None:
-    """Run a kernel of `cupy.RawKernel` on contiguous NumPy arrays and scalars of the very types that it declares."""
+    """Run a `cupy.RawKernel` on contiguous NumPy arrays and scalars of exactly the types that it declares."""
     declared = re.search(rf"__global__\s+void\s+(?:__launch_bounds__\(\w+\)\s+)?{name}\s*\(([^)]*)\)", source)
     assert declared, f"no kernel {name}"
     parameters = [part.replace("const", "").replace("__restrict__", "") for part in declared[1].split(",")]
@@ -153,7 +153,7 @@ def launch(source: str, name: str, grid: tuple, block: tuple, arguments: tuple, 
             assert argument.flags.c_contiguous, f"{parameter_name} is not contiguous"
             values.append(ctypes.c_void_p(argument.ctypes.data))
         else:
-            # A NumPy scalar has a size that CuPy hands on.
+            # CuPy passes on a NumPy scalar with its own size.
             assert argument.dtype == DTYPES[kind], f"{parameter_name} is {kind}, got {argument!r}"
             values.append({"long long": ctypes.c_longlong, "double": ctypes.c_double}[kind](argument))
     blocks = "".join(
@@ -174,7 +174,7 @@ def launch(source: str, name: str, grid: tuple, block: tuple, arguments: tuple, 
 
 
 def _with_shared_memory(source: str, size: int) -> tuple[str, str]:
-    """Return a text whose array of shared memory has so many bytes, and what fills it with rubbish."""
+    """Return source whose shared memory array has this many bytes, and a statement that fills it with garbage."""
     array = re.search(r"extern __shared__ ([\w ]+) (\w+)\[\];", source)
     if array is None:
         assert size == 0, "no array has that shared memory"

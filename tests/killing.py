@@ -1,9 +1,9 @@
-"""Killing a stage at a chosen write, and comparing what it leaves after a second run with an undisturbed one.
+"""Killing a stage at a chosen write, and comparing what a second run then leaves with an undisturbed run.
 
 Victims are forked from a server that has imported everything, so that each takes a fraction of a second. Python reports
-every opening for writing, renaming and removal to an audit hook; the hook counts those inside the stage's folder and
-kills its own process at the number asked, whatever its other threads are doing. Making folders is not counted: threads
-that need the same one try as often as chance has it.
+every opening for writing, renaming and removal to an audit hook. The hook counts those inside the stage's folder and
+kills its own process at the given number, whatever its other threads are doing. Creating folders is not counted: how
+often threads that need the same folder try to create it varies by chance.
 """
 
 import errno
@@ -36,7 +36,7 @@ def _victim(function, arguments, folder, kill_at, count):
             if count.value == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    # The process's own lock: one that is shared would stay locked by the dead.
+    # The process's own lock: a shared one would stay locked when its holder is killed.
     lock = threading.Lock()
     sys.addaudithook(hook)
     function(*arguments)
@@ -69,7 +69,7 @@ def run_read_only(function, arguments, folder):
 
 
 def contents(folder, without=("log.jsonl",)):
-    """Return the bytes of every file below a folder, by relative path, the log aside."""
+    """Return the bytes of every file below a folder, by relative path, without the log."""
     files = (path for path in Path(folder).rglob("*") if path.is_file() and path.name not in without)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
@@ -78,11 +78,11 @@ def assert_survives_kills(function, arguments_for, tmp_path, n_kills, look=None)
     """Kill a stage at n_kills writes spread from its first to its last; repeating it must give the undisturbed files.
 
     Args:
-        function: importable, writes only into the folder that it is given.
+        function: importable; writes only into the folder that it is given.
         arguments_for: makes its arguments from a folder.
-        tmp_path: where the folders go.
+        tmp_path: where the folders are created.
         n_kills: how many runs to kill.
-        look: is called with the folder after each kill.
+        look: called with the folder after each kill.
     """
     whole = tmp_path / "whole"
     n_writes, code = run_forked(function, arguments_for(whole), whole)

@@ -1,4 +1,4 @@
-"""A dump of which every value is known."""
+"""A dump whose every value is known."""
 
 import numpy as np
 import zarr
@@ -40,7 +40,7 @@ def write(path, dtype="float16", rows=N):
 
 
 def rewritten(original, path):
-    """A copy that zarr-python wrote with other codecs and without consolidated metadata."""
+    """A copy written by zarr-python with other codecs and without consolidated metadata."""
     theirs = zarr.open_group(original, mode="r")
     copy = zarr.create_group(path, attributes=theirs.attrs.asdict())
     for name, member in theirs.members(max_depth=None):

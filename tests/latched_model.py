@@ -1,6 +1,6 @@
-"""A model made by hand: one unit of layer 0 knows whether a bracket is open, one of layer 1 passes it on to the output.
+"""A hand-made model: one unit of layer 0 knows whether a bracket is open, and one of layer 1 passes it to the output.
 
-All other units are moved by the characters and read by nobody.
+All other units react to the characters, and nothing reads them.
 """
 
 import torch
@@ -17,7 +17,7 @@ INSIDE = r"\([^)]*"
 
 
 def write_latched_model(folder):
-    """Write its folder, as `gatescope train` does."""
+    """Write its folder as `gatescope train` does."""
     folder.mkdir()
     chosen = Architecture(cell="rnn", hidden=HIDDEN, layers=2)
     torch.manual_seed(0)
@@ -35,7 +35,7 @@ def write_latched_model(folder):
         model.rnn.weight_ih_l1[copy, latch] = 3.0
         model.rnn.bias_ih_l1[copy] = model.rnn.bias_hh_l1[copy] = 0.0
         model.output.weight.zero_()
-        # Now and then a bracket closes where one is open, and opens where none is: letters tell nothing of it.
+        # Occasionally a bracket closes when one is open, and opens when none is: letters do not predict it.
         model.output.weight[:, copy] = torch.tensor([0.0, -3.0, 3.0, 0.0, 0.0])
         model.output.bias.copy_(torch.tensor([-9.0, -3.4, -3.4, 1.2, 1.2]))
     write_description(folder, chosen, Vocabulary(tuple(CHARACTERS)), {"name": "latch", "characters": 1})

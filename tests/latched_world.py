@@ -1,4 +1,4 @@
-"""The latched model, states of a text that it wrote, results of probes of both alignments, and ablations of these."""
+"""The latched model, states of a text that it wrote, results of probes in both alignments, and ablations of them."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ PROBE = ["--hypotheses", "any", "--pattern", f"inside={INSIDE}", "--pattern", "a
 
 
 def make_world(folder):
-    """Make model, states and results in a folder; the states' text is of brackets that stay open for long."""
+    """Write model, states and results to a folder; the text of the states has brackets that stay open for long."""
     write_latched_model(folder / "model")
     for words in (
         ["sample", folder / "model", "--out", folder / "states.zarr", *SAMPLE],

@@ -1,4 +1,4 @@
-"""Labels of states as probes meet them, the problems that they are, and scikit-learn's fit of one as the reference."""
+"""Labels of states as probes get them, the problems that they pose, and scikit-learn's fit of one as the reference."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make_problem(n_rows, n_units, n_targets, seed=0, spread=0.0):
 
 
 def problems_of(rows, signed, C=1.0, start=None):
-    """The problems of labels, -1 or 1 each [N, K], on rows as they are, as the minimiser is given them."""
+    """The problems of labels [N, K] of -1 or 1 on rows as they are, in the form that the minimiser takes."""
     n_rows, n_problems = signed.shape
     ones = np.ones(rows.shape[1])
     return Problems(

@@ -1,4 +1,4 @@
-"""NVIDIA's runtime compiler, which CuPy hands its kernels to, called without CuPy, driver or GPU."""
+"""NVIDIA's runtime compiler, to which CuPy passes its kernels, called without CuPy, driver or GPU."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 @functools.cache
 def compiler() -> ctypes.CDLL:
-    """Load libnvrtc, of the package nvidia-cuda-nvrtc or one that the system knows."""
+    """Load libnvrtc, from the package nvidia-cuda-nvrtc or from the system."""
     found = importlib.util.find_spec("nvidia")
     folders = [] if found is None else [Path(folder) for folder in found.submodule_search_locations or ()]
     names = [str(path) for folder in folders for path in sorted(folder.glob("**/lib/libnvrtc.so.*"))]
-    # The compiler opens its second half by name alone.
+    # The compiler opens its second library by name only.
     for builtins in (path for folder in folders for path in folder.glob("**/lib/libnvrtc-builtins.so.*")):
         ctypes.CDLL(str(builtins))
     for name in [*names, "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"]:
@@ -27,11 +27,11 @@ def compiler() -> ctypes.CDLL:
 
 @functools.cache
 def compiled(source: str, architecture: int) -> tuple[str, str]:
-    """Return the PTX of CUDA C text, and what the assembler says of registers and memory of each kernel.
+    """Return the PTX of CUDA C source, and the assembler's report on registers and memory of each kernel.
 
     Args:
-        source: the text, without includes.
-        architecture: such as 90.
+        source: the source, without includes.
+        architecture: compute capability, such as 90.
     """
     ptx, _ = _compile(source, f"compute_{architecture}", "PTX")
     _, log = _compile(source, f"sm_{architecture}", "CUBIN", "--ptxas-options=-v")

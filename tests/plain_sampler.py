@@ -1,10 +1,10 @@
-"""What the sampler's tests compare with: stacked cells step by step in plain torch, in any precision."""
+"""The reference of the sampler's tests: stacked cells step by step in plain torch, in any precision."""
 
 import torch
 
 
 def random_model(cell, V, H, L, seed=0, width=0):
-    """Weights of L layers as torch.nn has them, character vectors [V, width] or None, and the output layer, float64."""
+    """Weights of L layers as in torch.nn, character vectors [V, width] or None, and the output layer, in float64."""
     generator = torch.Generator().manual_seed(seed)
     rows = {"lstm": 4, "gru": 3, "rnn": 1}[cell] * H
 
@@ -27,12 +27,12 @@ def read(cell, model, tokens, dtype, stored, reset_after=True, nonlinearity="tan
 
     Args:
         cell, model: see `random_model`.
-        tokens: int64 [B, T]; below 0: the row has not begun, its states stay zero.
+        tokens: int64 [B, T]; negative: the row has not begun, and its states stay zero.
         dtype: of the arithmetic.
-        stored: what the hidden states are rounded to after each step.
+        stored: the dtype that hidden states are rounded to after each step.
 
     Returns:
-        values by layer and place (h, c, gates in the order of the weights), [B, T, H] each, and the logits before each
+        Values by layer and place (h, c, gates in the order of the weights), [B, T, H] each, and the logits before each
         character [B, T, V].
     """
     layers, vectors, (weight, bias) = converted(model, dtype)

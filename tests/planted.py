@@ -18,7 +18,7 @@ def hypothesis(name, values="boolean"):
 
 
 def planted_states(path):
-    """Write the dump; return it and the labels of what is planted and of chance."""
+    """Write the dump; return it, the labels that a unit follows, and labels by chance."""
     rng = np.random.default_rng(0)
     label = np.repeat(rng.random((N_SEQUENCES, LENGTH // 5)) < 0.3, 5, axis=1).ravel()
     chance = np.repeat(rng.random((N_SEQUENCES, LENGTH // 5)) < 0.3, 5, axis=1).ravel()

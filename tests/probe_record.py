@@ -1,4 +1,4 @@
-"""A record of probes.json, for what reads results and what is said of them."""
+"""A record of probes.json, for tests of what reads and describes results."""
 
 
 def record(hypothesis="string", kind="boolean", states="all", weighting="plain", **scores):

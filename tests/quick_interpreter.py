@@ -1,9 +1,9 @@
-"""Triton's interpreter without what it does again and again: kernels take half the time, with the same bits.
+"""Triton's interpreter without its repeated work: kernels take half the time, with the same bits.
 
-A launch puts the interpreter's operations in the place of those of `triton.language`, and so does each call of a device
-function in it, once more. Sums and products of 32-bit integers are worked out a second time with 64, to see whether 32
-have room for them, as they have for every array that is small enough to be interpreted. What NumPy calls a type is
-looked up in a table that is made for it.
+A launch replaces the operations of `triton.language` with the interpreter's, and so does, once more, each call of a
+device function in it. Sums and products of 32-bit integers are computed a second time in 64 bits, to check that they
+fit in 32, which they do for any array small enough to be interpreted. NumPy's name of a type is looked up in a table
+that is built for each lookup.
 """
 
 from dataclasses import replace
@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import triton.language as tl
 from triton.runtime import interpreter
 
-# What a function has to see of `triton.language` for the whole of it to be replaced.
+# What a function must reference for all of `triton.language` to be replaced.
 EVERYTHING = SimpleNamespace(__globals__={"tl": tl, "core": tl.core})
 
 
@@ -26,12 +26,12 @@ def install():
 
 
 def _device_function(function, *arguments, **options):
-    """Run a function that a kernel calls: the launch around it has replaced everything."""
+    """Run a function that a kernel calls: the launch around it has replaced all operations."""
     return function.rewrite()(*arguments, **options)
 
 
 def _by_name(look_up):
-    """Remember what a function says of a type."""
+    """Cache a function's results by type."""
     known = {}
 
     def of(dtype):

@@ -1,9 +1,9 @@
-"""The gradients that results of a rectifier are judged by: those of the sides of its jump on which its states are.
+"""Reference gradients of a rectifier: exact, with the slope at its jump taken from the states that were found.
 
-A rectifier's slope jumps at zero. What comes within a rounding of it is above in one precision and not above in
-another, which changes a gradient by a whole weight, and by no multiple of what a yardstick, which meets the jump
-elsewhere, is wrong by. So gradients are judged by exact ones, in float64, with the slopes of the states that were
-found. Whether those are on the right side, the rule for the states says.
+A rectifier's slope jumps at zero. An argument within rounding error of zero is positive in one precision and not in
+another. That changes a gradient by a whole weight, which is no multiple of the error of a yardstick that meets the jump
+elsewhere. So gradients are judged by exact ones, in float64, with the slopes of the states that were found. Whether
+those are on the right side is decided by the rule for the states.
 """
 
 import torch
@@ -22,7 +22,7 @@ class _Rectifier(torch.autograd.Function):
 
 
 class SlopesOf(TorchFunctionMode):
-    """Runs torch.relu as it is, but going back with slope one where the state found is above zero, call by call.
+    """Runs torch.relu unchanged, but going back with slope one where the given state is positive, call by call.
 
     Args:
         states: [B, H] of every step, in the order of the calls.
@@ -43,12 +43,12 @@ class SlopesOf(TorchFunctionMode):
 
 
 def steps_of(captured, bidirectional=False, lengths=None):
-    """The captured h of a module [L*D, T, B, H] step by step, as its layers run: the other direction turned round.
+    """The captured h of a module [L*D, T, B, H] step by step, as its layers run, with the other direction reversed.
 
     Args:
-        captured: padding is zero.
-        bidirectional: every second of them is of the other direction.
-        lengths: [B], of sequences that were packed.
+        captured: with zero padding.
+        bidirectional: whether every second one is of the other direction.
+        lengths: [B], of packed sequences.
     """
     n_steps, n_rows = captured.shape[1:3]
     ends = torch.tensor([n_steps] * n_rows if lengths is None else lengths)

@@ -9,7 +9,7 @@ VOID = {"meta", "wbr", "br", "input", "img", "link"}
 
 
 class Page(HTMLParser):
-    """The page as elements with attributes, text and ancestors; a tag that does not match its start is an error."""
+    """The page as elements with attributes, text and ancestors; an end tag that does not match is an error."""
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
@@ -46,7 +46,7 @@ def within(ancestor, *tags):
 
 
 def body_rows(table):
-    """Rows of a table but for its head."""
+    """The rows of a table except its head."""
     return [row for body in within(table, "tbody") for row in within(body, "tr")]
 
 
@@ -55,7 +55,7 @@ def cells(row):
 
 
 def tables(page):
-    """The rows of the answer tables by their measure, each by its hypothesis."""
+    """The rows of the answer tables by measure, and then by hypothesis."""
     heads = {"AUROC": "auroc", "R²": "r2", "F1": "f1"}
     return {
         heads[next(e["text"] for e in within(table, "span") if e["text"] in heads)]: {
@@ -66,7 +66,7 @@ def tables(page):
 
 
 def page_of(folder, change, few=(("inside_string", r'"[^"\n]*"', 0.9),), write=None):
-    """The page of a result whose records are changed."""
+    """The page of a result with changed records."""
     folder = write(folder, hypotheses=list(few))
     records = [change(record) for record in json.loads((folder / "probes.json").read_text())]
     (folder / "probes.json").write_text(json.dumps(records))

@@ -1,10 +1,10 @@
-"""Labels, predictions, masks and sequences at random, for scores and their intervals."""
+"""Random labels, predictions, masks and sequences, for scores and their intervals."""
 
 import numpy as np
 
 
 def boolean_case(seed: int, n: int = 400, n_hypotheses: int = 5, n_sequences: int = 8):
-    """Labels, predictions that often agree with them, masks and sequence ids with gaps between them."""
+    """Labels, predictions that often agree with them, masks, and sequence ids with gaps between them."""
     rng = np.random.default_rng(seed)
     Y = rng.random((n, n_hypotheses)) < np.linspace(0.05, 0.9, n_hypotheses)
     predicted = Y ^ (rng.random(Y.shape) < 0.2)

@@ -1,4 +1,4 @@
-"""Flags that make a small run of every command, and the text that it is of."""
+"""Flags that make a small run of every command, and the text that it runs on."""
 
 TRAIN = ["--hidden", "16", "--batch", "8", "--length", "25", "--steps", "40", "--warm-up", "0"]
 TRAIN += ["--evaluate-every", "10"]

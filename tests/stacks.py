@@ -1,9 +1,9 @@
-"""Modules of every cell beside torch.nn's, and what they are fed with."""
+"""Modules of every cell with their counterparts in torch.nn, and inputs for them."""
 
 import torch
 
 B, T, I, H = 3, 11, 5, 6
-TERMS = 2 * T * 3 * H  # of the longest sum: two layers, T steps, inputs of 2 H and states of H
+TERMS = 2 * T * 3 * H  # terms of the longest sum: two layers, T steps, inputs of 2 H and states of H
 
 
 def pair(cell, backend="loop", **form):
@@ -16,7 +16,7 @@ def pair(cell, backend="loop", **form):
 
 
 def inputs(cell, module, batch=B):
-    """x in the module's layout and the initial states, leaves that want their gradients."""
+    """x in the module's layout and the initial states, as leaves that require gradients."""
     generator = torch.Generator().manual_seed(3)
     size = (batch, T, I) if module.batch_first else (T, batch, I)
     layers = module.num_layers * (2 if module.bidirectional else 1)

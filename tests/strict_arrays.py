@@ -1,8 +1,8 @@
-"""Arrays that mix with NumPy's no more than CuPy's do, for running the solver's GPU code without a GPU.
+"""Arrays that refuse to mix with NumPy's, as CuPy's do, for running the solver's GPU code without a GPU.
 
-An array of this module is a NumPy array inside. As CuPy does, it refuses to become a NumPy array unasked and to be
-added to one; kernels are built with the host's compiler, and the results of reductions are arrays without dimensions.
-It is stricter than CuPy where CuPy would copy without a word: indices and values to be written must be on its side.
+An array of this module wraps a NumPy array. Like CuPy's, it refuses to become a NumPy array implicitly or to be added
+to one; kernels are built with the host's compiler, and reductions return arrays without dimensions. It is stricter than
+CuPy where CuPy would copy silently: indices and values to be written must be arrays of this module.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BINARY = """
     add sub mul truediv floordiv mod pow matmul lt le gt ge eq ne and or xor lshift rshift
 """
 
-# Of a multiprocessor, and how many there are, as cudaDeviceGetAttribute has them.
+# Attributes of the device as cudaDeviceGetAttribute gives them: bytes for a multiprocessor, and number of these.
 SHARED_BYTES, N_MULTIPROCESSORS = 227 * 2**10, 4
 ATTRIBUTES = {16: N_MULTIPROCESSORS, 97: SHARED_BYTES}
 
@@ -112,7 +112,7 @@ class ndarray:
 
 
 def plain(value):
-    """Return what NumPy works on; raise the TypeError that CuPy would raise."""
+    """Return a value that NumPy can use, or raise the TypeError that CuPy would raise."""
     if isinstance(value, ndarray):
         return value._values
     if isinstance(value, np.ndarray | torch.Tensor):
@@ -131,7 +131,7 @@ def wrapped(value):
 
 
 def called(function, arguments, options):
-    # A GPU does not warn of overflow.
+    # A GPU does not warn about overflow.
     with np.errstate(all="ignore"):
         return wrapped(function(*plain(arguments), **plain(options)))
 
@@ -149,7 +149,7 @@ def _in_place(name):
 
 
 def _reduction(name):
-    """CuPy's have no initial value."""
+    """A reduction; CuPy's take no initial value."""
     return lambda self, axis=None, out=None, keepdims=False: called(
         getattr(self._values, name), (), {"axis": axis, "keepdims": keepdims}
     )
@@ -207,7 +207,7 @@ def _errstate(linalg):
 
 
 def _empty(shape, dtype=np.float64):
-    """What is read before it is written is NaN, or a large number."""
+    """Uninitialised memory, filled with NaN or a large number."""
     dtype = np.dtype(dtype)
     return ndarray(np.full(shape, np.nan if dtype.kind == "f" else np.iinfo(dtype).max, dtype))
 
@@ -235,13 +235,13 @@ def cupy_module():
 
 
 class DeviceTensor(torch.Tensor):
-    """A tensor that says it is in a GPU's memory."""
+    """A tensor that claims to be in a GPU's memory."""
 
     is_cuda = True
 
 
 def stand_in(monkeypatch):
-    """Let the engine find this module where it looks for cupy; return it."""
+    """Make the engine find this module where it looks for cupy; return it."""
     module = cupy_module()
     monkeypatch.setitem(sys.modules, "cupy", module)
     for name, contents in (("", {"errstate": _errstate}), (".scipy", {}), (".scipy.linalg", {})):

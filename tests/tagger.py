@@ -1,4 +1,4 @@
-"""A model of any kind, whose modules are recorded."""
+"""A model of another kind, whose modules are recorded."""
 
 from torch import nn
 
@@ -7,7 +7,7 @@ VOCABULARY = list("abc\n ")
 
 
 class Tagger(nn.Module):
-    """Two recurrent layers and one of attention."""
+    """Two recurrent layers and one attention layer."""
 
     def __init__(self, batch_first=True):
         super().__init__()

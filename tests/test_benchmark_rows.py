@@ -1,4 +1,4 @@
-"""The rows of benchmarks/: every listed shape and dtype of every cell, beside every form of the peer."""
+"""The rows of benchmarks/: every listed shape and dtype of every cell, with every form of the peer."""
 
 import importlib
 import importlib.util
@@ -28,7 +28,7 @@ def test_every_shape_on_a_gpu(cell):
             for impl in ("gatescope", "cudnn"):
                 assert ("cuda", shape, "float16", impl, graph) in rows
         assert ("cuda", shape, "float16", "torch-loop", True) in rows
-        # One layer of up to 128 rows is one call of cuDNN, stacked or not.
+        # A single layer of up to 128 rows is one call of cuDNN, stacked or not.
         stacked = ("cuda", shape, "float16", "cudnn-stacked", True)
         assert (stacked in rows) == (shape[0] > 128 or shape[3] > 1)
     for shape in ON_GPU:

@@ -45,9 +45,10 @@ def test_no_module_imports_one_that_needs_it():
 
 
 def test_kernels_need_only_torch_triton_numpy_and_numba():
-    """NumPy's tanh takes half of torch's time on one thread, and its Philox a fraction of one in torch operators.
+    """NumPy's tanh takes half the time of torch's on one thread, and its Philox a fraction of one in torch operators.
 
-    Numba, whose part llvmlite is, compiles what a step does beside its products, a third of its time in operators.
+    Numba, which llvmlite belongs to, compiles a step's work besides its products; that takes a third of its time in
+    operators.
     """
     third_party = {name.split(".")[0] for path in FILES if path.parts[-2] == "kernels" for name in imported_names(path)}
     assert third_party - set(sys.stdlib_module_names) <= {"torch", "triton", "numpy", "numba", "llvmlite", "gatescope"}
@@ -55,7 +56,7 @@ def test_kernels_need_only_torch_triton_numpy_and_numba():
 
 @cache
 def kernel_modules():
-    """The modules that are made of Triton kernels: they import triton when they are imported, or a module that does."""
+    """The modules of Triton kernels: importing them imports triton, directly or through another module."""
     imports = {}
     for path in FILES:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -81,7 +82,7 @@ OPTIONAL = ("cupy", "h5py", "pandas", "pyarrow", "fsspec")  # extras of setup.py
 def test_every_module_imports_without_triton_and_extras():
     modules = [f"gatescope.{path.parts[-2]}.{path.stem}" for path in FILES]
     modules = sorted(set(modules) - kernel_modules())
-    # A None in sys.modules makes `import name` raise ImportError, as on a machine that lacks it.
+    # None in sys.modules makes `import name` raise ImportError, as on a machine that lacks the module.
     hidden = ("triton", *OPTIONAL)
     program = f"import sys; sys.modules.update(dict.fromkeys({hidden!r}))\nfor name in {modules!r}: __import__(name)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -89,7 +90,7 @@ def test_every_module_imports_without_triton_and_extras():
 
 
 def test_commands_do_not_import_torchs_compiler():
-    """It takes more of the processor than all that is ours."""
+    """Importing it would take more processor time than all of our own code."""
     program = (
         "import sys, gatescope.analysis.commands, gatescope.analysis.recording\n"
         "assert 'torch._dynamo' not in sys.modules"
@@ -98,14 +99,14 @@ def test_commands_do_not_import_torchs_compiler():
     assert done.returncode == 0, done.stderr
 
 
-# What a machine with a GPU and the usual scientific packages has; `make wheels` fetches the rest.
+# Packages of a machine with a GPU and the usual scientific software; `make wheels` fetches the rest.
 USUAL = {"torch", "triton", "numpy", "scipy", "sklearn", "threadpoolctl", "pytest", "hypothesis", "matplotlib", "rich"}
 USUAL |= {"joblib", "numba", "h5py", "pandas", "xarray", "fsspec", "safetensors", "statsmodels", "pygments", "mpmath"}
 DISTRIBUTIONS = {"yaml": "pyyaml"}
 
 
 def skipped_or_imported(path):
-    """What a file imports when it is collected, up to what it skips itself without."""
+    """The names that a file imports when it is collected, up to its first importorskip."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -41,7 +41,7 @@ def test_what_a_row_times(cell, form):
 
 
 def estimated(cell, size, backward):
-    """A row whose step takes what the estimate says."""
+    """A row whose step takes the estimated time."""
     tiles = N_GATES[cell] if backward else 1
     found = schedule.cell_plan(cell, backward, *size, torch.float16, H200)
     return {
@@ -57,7 +57,7 @@ def test_the_fit_finds_the_constants_of_the_estimate():
     assert len({row["launches"] for row in rows}) == 2
     constants, factors = choose.fitted([*rows, {"microseconds_per_step": 1.0}])
     assert constants == pytest.approx((schedule.FORWARD, schedule.BACKWARD, schedule.RATE), rel=1e-4)
-    # A program of a narrow layer reads nothing of the others, and does not tell how fast that is.
+    # A program of a narrow layer reads nothing from others, so it says nothing about the rate.
     assert len(factors) == sum(row["bytes_read"] > 0 for row in rows) == len(rows) - 12 and factors == pytest.approx(
         1, rel=1e-4
     )

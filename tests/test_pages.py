@@ -1,4 +1,4 @@
-"""The README and docs/: examples run as they stand, links lead somewhere, all files and fields are named."""
+"""The README and docs/: examples run as written, links resolve, and all files and fields are listed."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[1]
 README, *DOCS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 TEXTS = {page: page.read_text(encoding="utf-8") for page in (README, *DOCS)}
 EXAMPLES = [each for text in TEXTS.values() for each in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)]
-# What needs no other process.
+# Examples that need no other process.
 ALONE = [example for example in EXAMPLES if "torchrun" not in example]
 (SHARED,) = [example for example in EXAMPLES if "torchrun" in example]
 
@@ -31,7 +31,7 @@ def test_example_runs(number, tmp_path):
 
 
 def write_dump(path):
-    """Write a dump of 12,001 rows of h and c, of 40 units each, whose letters depend on the states."""
+    """Write a dump of 12,001 rows of h and c with 40 units each, whose letters depend on the states."""
     generator = np.random.default_rng(0)
     states = {name: generator.standard_normal((12_001, 40)) for name in ("layer0/h", "layer0/c")}
     logits = 0.5 * (states["layer0/h"][:, :6] + states["layer0/c"][:, 5:11])
@@ -83,7 +83,7 @@ def test_every_command_is_in_the_readme_and_no_page_has_another():
 
 
 def anchors(page):
-    """The names that GitHub gives to the headings of a page."""
+    """The anchors that GitHub gives to the headings of a page."""
     headings = re.findall(
         r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL), re.MULTILINE
     )

@@ -4,7 +4,7 @@ import tracemalloc
 
 
 def traced(function):
-    """Return what a function returns and the most memory that it took, bytes, when all that it needs was loaded."""
+    """Return a function's result and its peak memory in bytes, with everything that it needs already loaded."""
     function()
     tracemalloc.start()
     try:

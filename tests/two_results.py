@@ -17,7 +17,7 @@ def text_and_labels():
 
 
 def write_states(path, strength, vocabulary="abcd", **changed):
-    """Write an .npz of states, text and sequences; arrays of `changed` take the place of these."""
+    """Write an .npz of states, text and sequences; arrays in `changed` replace these."""
     tokens, held, value, rng = text_and_labels()
     states = rng.normal(size=(N, H)) + 0.3 * np.random.default_rng(int(10 * strength)).normal(size=(N, H))
     states[:, 0] += strength * held
@@ -40,7 +40,7 @@ def write_labels(path, **changed):
 
 
 def probe(states, labels, out, seed=0, **config):
-    """Probe them; return the folder."""
+    """Probe the states; return the folder of the results."""
     settings = ProbeConfig(hypotheses=(), **{"bootstrap": 50} | config)
     probe_dump(states, out, settings, labels=labels, seed=seed, say=lambda _: None, warn=lambda _: None)
     return out

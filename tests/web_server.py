@@ -1,4 +1,4 @@
-"""A web server of this machine."""
+"""A web server on this machine."""
 
 import contextlib
 import functools
@@ -13,7 +13,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving(folder):
-    """Serve a folder; its URL."""
+    """Serve a folder; yield its URL."""
     handler = functools.partial(_Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)

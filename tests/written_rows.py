@@ -1,11 +1,11 @@
-"""A dump of 2,100 rows in 700 sequences, and what writes it group by group as a sampler does."""
+"""A dump of 2,100 rows in 700 sequences, and a writer that writes it group by group as a sampler does."""
 
 import numpy as np
 
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 
-# 700 sequences of 3 rows: their initial states, too, fill several blocks; groups of 64 end inside blocks of rows.
+# 700 sequences of 3 rows, so that their initial states fill several blocks too; groups of 64 end inside row blocks.
 N, H, BLOCK, GROUP = 2100, 6, 256, 64
 STARTS = np.arange(0, N + 1, 3, dtype=np.int64)
 NAMES = ["layer0/h", "layer0/gates/i", "layer1/h"]
@@ -26,7 +26,7 @@ SPEC = DumpSpec(
 
 
 def groups(begin=0):
-    """Yield the groups of sequences from the one that holds a row, as a sampler computes them."""
+    """Yield the groups of sequences from the one that holds a given row, as a sampler computes them."""
     for first in range(begin // 3 // GROUP * GROUP, len(STARTS) - 1, GROUP):
         rows = slice(first * 3, (first + GROUP) * 3)
         yield first, rows.start, TOKENS[rows], {name: values[rows] for name, values in STATES.items()}
