@@ -1,10 +1,10 @@
-"""Compiles kernels for GPUs that are not here, and says what the compiler made of them.
+"""Compiles kernels for GPUs that are not present, and reports what the compiler made of them.
 
-A program of its dsaved, since functions that Triton interprets cannot be compiled: `python ahead.py JOBS`, JOBS a JSON
-list of [cell, direction, B, H, dtype, architecture, layers that share the device, use]; a direction may also be
-"forward step" or "backward step", or "sample 2", "cut 2", "read 2", "states 2", "exact 2" of a model of 2 layers and 96
-characters; the cell also "dropout". A use is a key of USES, "everything" if it is left out. Tile, grid and signature
-are those of the launcher's own function, on tensors without memory. It prints a JSON object with the answers.
+It is a separate program, since functions that Triton interprets cannot be compiled: `python ahead.py JOBS`, where JOBS
+is a JSON list of [cell, direction, B, H, dtype, architecture, layers that share the device, use]. A direction may also
+be "forward step" or "backward step", or "sample 2", "cut 2", "read 2", "states 2", "exact 2" for a model of 2 layers
+and 96 characters; the cell may also be "dropout". A use is a key of USES, "everything" by default. Tile, grid and
+signature are those of the launcher's own function, on tensors without memory. The answers are printed as a JSON object.
 """
 
 import json
@@ -60,12 +60,12 @@ T = 4
 
 @dataclass(frozen=True)
 class Use:
-    """What a layer's launch is asked for, and so which of its arguments there are."""
+    """What is asked of a layer's launch, which decides which of its arguments are given."""
 
     reset: bool = False
     save: bool = True  # gates, forward
     captured: bool = False  # gradients of cells and gates, going back
-    read: bool = True  # a gradient of the states comes from the caller
+    read: bool = True  # the caller gives a gradient of the states
     above: bool = False  # a layer reads the states
     dropped: bool = False  # after dropout
 
@@ -80,7 +80,7 @@ USES = {
 
 
 def launch_of(cell, direction, b, h, dtype, device, use=USES["everything"]):
-    """The launch of a cell's persistent kernel, None where the plan has none, or of the pointwise kernel of a step."""
+    """The launch of a cell's persistent kernel (None if the plan has none), or of the pointwise kernel of a step."""
 
     def empty(*shape, dtype=dtype):
         return torch.empty(shape, dtype=dtype, device="meta")
@@ -99,7 +99,7 @@ def launch_of(cell, direction, b, h, dtype, device, use=USES["everything"]):
     reset = empty(T, b, dtype=torch.bool) if use.reset else None
     dy, dcells, dsaved = y if use.read else None, wide if use.captured else None, a if use.captured else None
     seed = empty(1, dtype=torch.int64) if use.dropped else None
-    # Forward fills what the layer above reads only where it drops some of it.
+    # Forward fills the input of the layer above only if it drops some of it.
     reads = use.dropped if forward else use.above
     above = fused.Above(empty(T, b, h), seed, 0.3 if use.dropped else 0.0, 0) if reads else None
     if kind == "rnn" and forward:
@@ -141,7 +141,7 @@ def step_launch_of(cell, direction, empty, b, h):
 
 
 def sample_launch_of(cell, kind, layers, b, h, dtype, device):
-    """The launch of the sampler; everything is kept, or h and c alone, in float16, or all of it in float32."""
+    """The launch of the sampler, which keeps everything, or only h and c, in float16, or everything in float32."""
     layers, n_characters = int(layers), 96
     name = cell.partition("-")[0]
     n_gates = N_GATES[name]
@@ -189,7 +189,7 @@ def compiled(launch, architecture):
         elif name in launch.arguments and isinstance(value, float):
             signature[name] = "fp32"
         elif name in launch.arguments and value is not None:
-            # Its value makes no other kernel.
+            # The kernel is not specialised on its value.
             assert launch.kernel.params[place].do_not_specialize, name
             signature[name] = "i32"
         else:
@@ -199,7 +199,7 @@ def compiled(launch, architecture):
 
 
 def report(kernel):
-    """Registers and spilled bytes of a thread, shared memory of a program, and what the assembly text is made of."""
+    """Registers and spilled bytes of a thread, shared memory of a program, and the instructions of the assembly."""
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
@@ -217,7 +217,7 @@ def report(kernel):
         "order": re.findall(words, ptx),
         "products": sorted(set(re.findall(r"(?:wgmma\.mma_async|mma\.sync)\S+", ptx))),
         "rounded": ptx.count("cvt.rna.tf32.f32"),
-        # Of a warp in a step: all, and some of them.
+        # Instructions of a warp in a step: all of them, and some kinds.
         "instructions": len(walk),
         "waits": sum("WARPGROUP.ARRIVE" in each for each in walk),
         "group_products": sum("HGMMA" in each for each in walk),
@@ -227,7 +227,7 @@ def report(kernel):
 
 
 def longest_loop(code):
-    """The instructions from one to the last jump back to it, where these are most: the walk through time."""
+    """The longest run of instructions from a label to the last jump back to it: the walk through time."""
     found = re.findall(r"/\*([0-9a-f]{4,})\*/\s+(\S[^;]*);", code)
     place = {int(address, 16): k for k, (address, _) in enumerate(found)}
     spans = [()]

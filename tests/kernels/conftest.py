@@ -1,4 +1,4 @@
-"""The cells that every kernel test runs over, and the rules by which their numbers are judged."""
+"""The cells that every kernel test runs over, and the rules by which their results are judged."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,11 +14,11 @@ from gatescope.kernels.rnn import RNN, rnn, rnn_reference
 
 @pytest.fixture
 def within_rule():
-    """Judge results by float64 oracles and yardsticks, a plain implementation of the same precision.
+    """Judge results by float64 oracles and yardsticks, which are plain implementations of the same precision.
 
-    error(result) <= 2 error(yardstick) + 4 eps, where error = max|difference| / rms(oracle), as flash-attention's tests
-    have it (Dao et al. 2022): what rounds no more than twice as much as a plain program is right. Maximum and rms go
-    over a few draws of the inputs, since the largest of a handful of roundings is a matter of luck.
+    error(result) <= 2 error(yardstick) + 4 eps, where error = max|difference| / rms(oracle), as in flash-attention's
+    tests (Dao et al. 2022): a result that rounds at most twice as much as a plain program is right. Maximum and rms are
+    taken over a few draws of the inputs, since the largest of a handful of rounding errors is a matter of luck.
     """
 
     def error(values, oracles):
@@ -43,7 +43,7 @@ def within_rule():
 
 @pytest.fixture
 def equal_but_for_rounding():
-    """Judge two results of the same sums: within n roundings of the largest value, n the terms of a sum.
+    """Judge two results of the same sums: within n roundings of the largest value, with n the terms of a sum.
 
     The bound n eps is that of Higham (2002), Accuracy and Stability of Numerical Algorithms, section 3.1.
     """
@@ -89,7 +89,7 @@ class Cell:
         return getattr(torch.ops.gatescope, self.name)
 
     def layer(self, b, t, i, h, dtype=torch.float64, bias=True, seed=0):
-        """x, the initial states and the weights of one layer, each a leaf that wants its gradient."""
+        """x, the initial states and the weights of one layer, as leaves that require gradients."""
         generator = torch.Generator().manual_seed(seed)
         rows = self.n_gates * h
         shapes = [(t, b, i), *[(b, h)] * len(self.states), (rows, i), (rows, h), *([(rows,)] * 2 if bias else [])]
@@ -100,7 +100,7 @@ class Cell:
         ]
 
     def results(self, run, tensors, seed=1, **options):
-        """What a run returns, and the gradients of all its inputs under a random weighting of all its outputs."""
+        """The results of a run, and the gradients of all its inputs under a random weighting of all its outputs."""
         outputs = run(*tensors, **self.options, **options)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         generator = torch.Generator().manual_seed(seed)
@@ -110,7 +110,7 @@ class Cell:
         return dict(zip((*self.outputs, *names), (*outputs, *gradients), strict=False))
 
     def judged(self, mine, plain, tensors, **options):
-        """Results and those of a yardstick with what they are judged by: a draw for `within_rule`."""
+        """Results and those of a yardstick, with the oracle that judges them: a draw for `within_rule`."""
 
         def oracle():
             return self.results(self.reference, [x.detach().double().requires_grad_() for x in tensors], **options)
@@ -170,7 +170,7 @@ def form(request):
 
 @pytest.fixture
 def resets():
-    """A mask [T, B] of places where sequences begin anew, the first step of the first row among them."""
+    """A mask [T, B] of the places where sequences begin anew, including the first step of the first row."""
 
     def draw(b, t, seed=2):
         mask = torch.rand(t, b, generator=torch.Generator().manual_seed(seed)) < 0.2
@@ -182,7 +182,7 @@ def resets():
 
 @pytest.fixture(params=[1, 3], ids=["one-thread", "three-threads"])
 def threads(request):
-    """Let torch count as many cores, on which a compiled walk shares out the rows of a batch."""
+    """Make torch count this many cores, over which a compiled walk shares out the rows of a batch."""
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param

@@ -1,4 +1,4 @@
-"""exp, sigmoid and tanh against arithmetic of many digits, and beyond what is finite against torch."""
+"""exp, sigmoid and tanh against high-precision arithmetic, and for non-finite values against torch."""
 
 import mpmath
 import numpy as np
@@ -26,7 +26,7 @@ activate = compiled(_activate, fast=CONTRACT)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_activations_to_the_last_digits(dtype):
     mpmath.mp.dps = 60
-    # To where exp of the larger sign is beyond the last number.
+    # Up to where exp with the positive sign exceeds the largest number.
     last = np.arange(-0.5, 0.9, 0.07) + (np.finfo(dtype).maxexp - 1) * np.log(2)
     x = np.array([sign * number for number in (*NUMBERS, *last) for sign in (1, -1)], dtype)
     found = np.empty((3, len(x)), dtype)

@@ -1,4 +1,4 @@
-"""backend.py: the implementation that runs where nothing is forced."""
+"""backend.py: the implementation that runs if none is forced."""
 
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ def test_a_gpu_without_triton_runs_the_loop(monkeypatch):
 
 @pytest.mark.filterwarnings("error")
 def test_the_search_for_triton_is_not_traced(monkeypatch):
-    """By no torch: the later ones are made to refuse it as the oldest that the package runs on does."""
+    """By no version of torch: later ones are made to refuse it, as the oldest supported one does."""
     known = SimpleNamespace(util=SimpleNamespace(find_spec=object()), metadata=SimpleNamespace(version=object()))
     monkeypatch.setattr("torch._dynamo.variables.functions.importlib", known, raising=False)
     compiled = torch.compile(lambda x: x + backend.has_triton(), fullgraph=True, backend="eager")

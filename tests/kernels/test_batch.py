@@ -1,4 +1,4 @@
-"""batch.py: what modules refuse of an input, a state and weights, and what they say."""
+"""batch.py: which inputs, states and weights modules refuse, and with which errors."""
 
 import re
 
@@ -56,7 +56,7 @@ def test_bad_input_is_named(peered, name):
     if name in BAD:
         with pytest.raises((ValueError, RuntimeError)) as raised:
             theirs(*args)
-        # Torch words what an LSTM has two of otherwise.
+        # For the LSTM's two states torch words the error differently.
         same = str(raised.value) if "hx should" in str(raised.value) and "cx" not in str(raised.value) else None
         with pytest.raises(raised.type, match=same):
             mine(*args)
@@ -69,7 +69,7 @@ def test_bad_input_is_named(peered, name):
 @pytest.mark.parametrize("steps", [2, T])
 @pytest.mark.parametrize("name", ["weight_ih_l1", "weight_hh_l0", "weight_hh_l1_reverse", "bias_hh_l0"])
 def test_what_is_put_in_the_place_of_a_parameter_is_checked(cell, name, steps, capture):
-    """Compiled loops, torch's own among them, read beyond a weight that is too small."""
+    """Compiled loops, torch's own among them, would read beyond a weight that is too small."""
     module, x = cell.module(I, H, 2, bidirectional=True, **cell.options), torch.zeros(steps, B, I)
     whole = getattr(module, name)
     for other in (whole[1:], torch.cat((whole, whole)), whole.unsqueeze(0)):

@@ -1,4 +1,4 @@
-"""checks.py: what constructors, captures and operators refuse, and what they say."""
+"""checks.py: what constructors, captures and operators refuse, and with which errors."""
 
 import inspect
 import warnings
@@ -35,7 +35,7 @@ def test_constructor_beyond_torch_nn(cell):
         cell.module(I, H, backend="cudnn")
     with pytest.warns(UserWarning, match="num_layers=1") as warned:
         cell.module(I, H, dropout=0.5)
-    # It points here.
+    # The warning points here.
     assert [warning.filename for warning in warned] == [__file__]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -81,7 +81,7 @@ def wrong_operands(x, states, weights):
 
 
 def test_operators_check_what_they_are_called_with(cell):
-    """They stand in exported programs, past the function that checks."""
+    """Exported programs call them directly, without the function that checks."""
     options = {"lstm": (False,), "gru": (cell.options.get("reset_after", True), False)}
     tail = *options.get(cell.name, (cell.options.get("nonlinearity", "tanh"),)), "loop"
     x, *rest = (each.detach() for each in cell.layer(B, 20, I, H))

@@ -10,7 +10,7 @@ from gatescope.kernels.philox import uniform
 
 
 def chosen(logits, random, temperature, top_k=0, top_p=1.0):
-    """What the compiled passes draw."""
+    """The characters that the compiled passes draw."""
     weights, ids = torch.empty_like(logits), torch.full((len(logits),), -1)
     values = logits.contiguous().numpy()
     weigh_rows(values, values.dtype.type(temperature), weights.numpy())
@@ -81,7 +81,7 @@ def test_compiled_choices_are_torch_s_but_for_rounding(dtype, spread, top_k, top
     p = distribution(logits.double(), 0.9, top_k, top_p)
     clear = (p.cumsum(1) / p.sum(1, keepdim=True) - random[:, None]).abs().min(dim=1).values > 1e-6
     if top_p < 1:
-        # Nor may the set of kept characters hang on the last bits of a sum.
+        # Nor may the set of kept characters depend on the last bits of a sum.
         ordered = distribution(logits.double(), 0.9, top_k).sort(dim=1, descending=True).values
         clear &= (ordered.cumsum(1) / ordered.sum(1, keepdim=True) - top_p).abs().min(dim=1).values > 1e-6
     assert clear.double().mean() > 0.99
@@ -97,6 +97,6 @@ def test_what_is_cut_in_place_is_what_torch_cuts(top_k, top_p):
     expected = keep_likely(weights, top_k, top_p)
     found = weights.clone()
     cut_rows(found.numpy(), top_k, top_p)
-    # A row with a NaN has no characters to draw, whatever is cut of it.
+    # A row with a NaN has no characters to draw, whatever is cut from it.
     assert torch.equal(found[:50], expected[:50]) and torch.equal(found[60:], expected[60:])
     assert found[50:60].isnan().any(dim=1).all()

@@ -1,4 +1,4 @@
-"""few_steps.py: short sequences by torch's operators, values and gradients, and what keeps to the loop."""
+"""few_steps.py: short sequences by torch's operators, values and gradients, and what stays in the loop."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def kind(request):
 
 @pytest.fixture
 def calls(kind, monkeypatch):
-    """The numbers of steps that torch's operator ran."""
+    """The numbers of steps for which torch's operator ran."""
     calls, real = [], getattr(torch, kind[2])
     monkeypatch.setattr(torch, kind[2], lambda *given: calls.append(len(given[0])) or real(*given))
     return calls

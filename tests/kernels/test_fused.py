@@ -1,8 +1,8 @@
 """The fused time loops in Triton's interpreter: every cell, layout, output and gradient against the float64 oracle.
 
 The interpreter runs the programs of a launch one after another and the launches step by step, so that the split over
-columns and groups, and the addresses of what they exchange, are executed; the barrier itself is test_grid's matter. One
-program that has all units is launched for several steps at once, too.
+columns and groups, and the addresses of exchanged data, are executed; the barrier itself is tested in test_grid. A
+program that takes all units is also launched for several steps at once.
 """
 
 import importlib
@@ -20,16 +20,16 @@ from gatescope.kernels.grid import Launch
 from gatescope.kernels.plan import STEPS, Plan
 
 ONE = Plan("persistent", 16, 32, 32, 1, 1, 1)  # all units in one program, no exchange
-SPLIT = Plan("persistent", 16, 16, 16, 3, 1, 3, 2)  # three columns, three parts of the product, two on their way
+SPLIT = Plan("persistent", 16, 16, 16, 3, 1, 3, 2)  # three columns, three parts of the product, two in flight
 HALVES = Plan("persistent", 16, 16, 16, 2, 1, 2, 1)
-GROUPS = Plan("persistent", 16, 16, 16, 2, 2, 2, 1, True)  # of rows: two at once, and products as warp groups have them
+GROUPS = Plan("persistent", 16, 16, 16, 2, 2, 2, 1, True)  # two groups of rows at once, products as of warp groups
 SLICES = Plan("persistent", 16, 16, 16, 5, 1, 3, 2, warps=4, slices=2)  # of a sum of tiles going back: 5 x 16 of 4 x 40
 NARROW = Plan(
     "persistent", 4, 32, 32, 1, 2, 1, resident=1
 )  # the same, weights first and in registers: two groups of rows
 EIGHT = Plan("persistent", 8, 32, 32, 1, 1, 1, resident=1)
 RESIDENT = Plan("persistent", 16, 16, 16, 3, 1, 3, 3, resident=2)  # weights first: two parts of three in registers
-# What a program of the interpreter takes does not depend on how many rows and units it has: few programs, few steps.
+# The time of an interpreted program does not depend on its rows and units: use few programs and few steps.
 LAYOUTS = {
     "one-column": (ONE, 5, 21, torch.float32),
     "one-column-float16": (ONE, 5, 21, torch.float16),
@@ -67,7 +67,7 @@ class _Rounded(torch.autograd.Function):
 
 
 class Storage(TorchFunctionMode):
-    """Runs plain torch in float32 and rounds what is stored between steps: products, what they read, activations."""
+    """Runs plain torch in float32 and rounds what is stored between steps: products, their factors, activations."""
 
     ROUNDED = (torch.sigmoid, torch.tanh, torch.relu, functional.linear)
 
@@ -83,7 +83,7 @@ class Storage(TorchFunctionMode):
 
 
 def draw(cell, shape, dtype, seed, **options):
-    """What the kernels, a plain program that stores as they do, and the oracle make of one draw of the inputs."""
+    """The results of the kernels, a plain program that stores as they do, and the oracle, on one draw of the inputs."""
     tensors = cell.layer(*shape, dtype=dtype, seed=seed, bias=options.pop("bias", True))
     with Storage(dtype):
         plain = cell.results(cell.reference, [x.detach().float().requires_grad_() for x in tensors], **options)
@@ -106,12 +106,12 @@ TALL = {
     "slices": (replace(SLICES, groups=2), 37, 40),
     "resident": (replace(RESIDENT, groups=2), 37, 40),
     "steps": (STEPS, 5, 21),
-    # Not three rows or fewer: those MKL may sum in one running total, where the kernels have no part.
+    # More than three rows: MKL may sum fewer in one running total, which has nothing to do with the kernels.
     "wide-steps": (STEPS, 5, 300),
 }
 
 
-# The first of two columns has all units, so that it waits for nobody: the interpreter can run all its steps at once.
+# The first of two columns has all units and so waits for no other: the interpreter can run all its steps at once.
 IDLE = {
     "one-column": (ONE, 21),
     "narrow": (NARROW, 21),
@@ -124,10 +124,10 @@ IDLE = {
 
 @pytest.mark.parametrize("name", IDLE)
 def test_steps_of_one_launch_are_those_of_many(cell, name, lay_out, resets, monkeypatch):
-    """What a step loads for the next one, and keeps for it, is what a launch of the next one loads by itself."""
+    """What a step loads or keeps for the next one is what a launch of the next one would load itself."""
     layout, h = IDLE[name]
     lay_out(layout)
-    # In two phases a reset before the product puts its gates by in the dtype of x; in one they stay as they are.
+    # In two phases, a reset before the product rounds its gates to the dtype of x on the way; in one it does not.
     phases = layout.columns > 1 and not cell.options.get("reset_after", True)
     dtype = torch.float32 if phases else torch.float16
     tensors, mask = cell.layer(5, 4, 6, h, dtype=dtype), resets(5, 4)
@@ -160,7 +160,7 @@ ODD = {
 @pytest.mark.parametrize("name", ODD)
 def test_odd_shapes_without_bias_and_reset(cell, name, lay_out, within_rule):
     shape, layouts = ODD[name]
-    # Few numbers have lucky and unlucky roundings.
+    # A small number of values has lucky and unlucky roundings.
     seeds = range(1 if shape[3] > 32 else 3)
     for layout in layouts:
         lay_out(layout)
@@ -169,7 +169,7 @@ def test_odd_shapes_without_bias_and_reset(cell, name, lay_out, within_rule):
 
 @pytest.mark.parametrize("layout", [HALVES, EIGHT], ids=["columns", "narrow"])
 def test_bfloat16_is_near(cell, layout, lay_out, resets):
-    """The interpreter cuts float32 to bfloat16 where a GPU rounds: only twice the error may be asked."""
+    """The interpreter truncates float32 to bfloat16 where a GPU rounds, so only twice the error may be required."""
     lay_out(layout)
     mine, plain, *oracles = draw(cell, (5, 3, 6, 24), torch.bfloat16, 0, reset=resets(5, 3))
     for name, expected in oracles[0].items():
@@ -179,7 +179,7 @@ def test_bfloat16_is_near(cell, layout, lay_out, resets):
 
 
 def test_layouts_agree(cell, lay_out, resets):
-    """Rows in groups or in launches of their own and units in columns are the same rows and units."""
+    """Rows in groups or in separate launches, and units in columns, give the same results."""
     tensors, mask = cell.layer(20, 2, 5, 30, dtype=torch.float32), resets(20, 2)
     results = []
     for layout in (ONE, GROUPS):
@@ -216,14 +216,14 @@ def test_nan_passes_and_a_reset_stops_it(cell, lay_out):
         h = outputs[0] if isinstance(outputs, tuple) else outputs
         assert h[:2].isfinite().all() and h[4:, 1].isfinite().all() and h[:, 0].isfinite().all()
         assert h[2:4, 1].isnan().all()
-        # What infinity becomes is what it becomes in plain torch: the limits of the activations, or NaN.
+        # Infinity has the same results as in plain torch: the limits of the activations, or NaN.
         expected = cell.reference(x, *rest, reset=mask, **cell.options)
         expected = expected[0] if isinstance(expected, tuple) else expected
         torch.testing.assert_close(h, expected, rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
 def test_gradients_of_other_rows_stay_finite(cell, lay_out):
-    """Backward ends, and a row's NaN or infinity reaches the gradients of no other row."""
+    """Backward terminates, and a row's NaN or infinity does not reach the gradients of any other row."""
     for layout in (ONE, STEPS):
         lay_out(layout)
         x, *rest = cell.layer(3, 3, 3, 20, dtype=torch.float32)
@@ -252,7 +252,7 @@ def test_non_contiguous(cell, lay_out):
 
 
 def test_transposed_input(cell, lay_out):
-    """Inputs laid out batch by batch, dense as they are, get the gradients of inputs laid out step by step."""
+    """Inputs in batch-major layout, dense as they are, get the same gradients as time-major ones."""
     lay_out(ONE)
     x, *rest = cell.layer(3, 3, 5, 20, dtype=torch.float32)
     expected = cell.results(cell.function, [x, *rest], backend="triton")

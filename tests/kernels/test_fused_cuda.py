@@ -96,7 +96,7 @@ def first(outputs):
 
 @pytest.mark.parametrize("shape", [(40, 3, 7, 96), (16, 2, 5, 20)], ids=["columns", "one-column"])
 def test_small_shapes_in_both_directions(cell, shape, resets):
-    """What `make sanitize` runs: 192 units take several columns, 40 one."""
+    """The cases of `make sanitize`: 192 units take several columns, 40 one."""
     b, t, i, h = shape
     tensors = on_gpu(cell.layer(b, t, i, 2 * h, dtype=torch.float16))
     results = cell.results(cell.function, tensors, backend="triton", reset=resets(b, t).cuda())
@@ -105,14 +105,14 @@ def test_small_shapes_in_both_directions(cell, shape, resets):
 
 
 def both_directions(cell, tensors):
-    """Outputs and gradients, without a word from the host."""
+    """Outputs and gradients, without a synchronisation with the host."""
     outputs = cell.function(*tensors, **cell.options)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     return [*outputs, *torch.autograd.grad(outputs, tensors, [torch.ones_like(o) for o in outputs])]
 
 
 def replayed(run):
-    """What 100 replays of a graph of a call give, and what the call gives by itself."""
+    """The results of 100 replays of a graph of a call, and of the call by itself."""
     expected = [value.detach().clone() for value in run()]
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -190,7 +190,7 @@ def test_values_that_are_not_finite_terminate(cell):
     torch.cuda.synchronize()
     assert y[2:, 1].isnan().all()
     assert y[:, 0].isfinite().all()
-    # What infinity becomes is what it becomes in plain torch: the limits of the activations, or NaN.
+    # Infinity has the same results as in plain torch: the limits of the activations, or NaN.
     expected = first(cell.reference(*(tensor.float() for tensor in (x, *rest)), **cell.options))
     torch.testing.assert_close(y[:, 40].float(), expected[:, 40], rtol=2e-2, atol=2e-2, equal_nan=True)
 
@@ -207,7 +207,7 @@ def test_gradients_of_what_is_not_finite_terminate(cell):
 
 
 def test_ten_thousand_launches_with_random_delays_are_bit_identical(cell, monkeypatch):
-    """5,000 forward and 5,000 backward; the GRU of Cho has two barriers a step in both."""
+    """5,000 forward and 5,000 backward; the GRU of Cho et al. has two barriers a step in both."""
     from delayed_wait import delay
 
     tensors = on_gpu(cell.layer(128, 4, 64, 512, dtype=torch.float16))

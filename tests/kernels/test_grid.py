@@ -38,7 +38,7 @@ def test_the_exploration_finds_a_wait_for_too_many():
 
 
 class Compiler:
-    """Stands where a kernel is compiled and launched."""
+    """Stands in for the compilation and launch of a kernel."""
 
     arg_names = ("x_ptr", "dy_ptr", "t", "first_step", "H")
 
@@ -76,7 +76,7 @@ def test_launches_of_a_kind_share_a_compiled_kernel(monkeypatch):
         return len(kernel.compiled)
 
     assert compiled(x, None) == compiled(x.clone(), None, 2**31 - 1) == 1
-    # Another dtype, alignment, width of a number, nesting, constant, number of warps and cooperation.
+    # Another dtype, alignment, integer width, nesting, constant, number of warps, and cooperation.
     assert [compiled(x.half(), None), compiled(x[1:], None), compiled(x, None, 2**31)] == [2, 3, 4]
     assert [compiled(x, (x, None)), compiled(x, (x, x.half())), compiled(x, x)] == [5, 6, 7]
     assert [compiled(x, None, H=16), compiled(x, None, warps=1), compiled(x, None, cooperative=True)] == [8, 9, 10]

@@ -1,4 +1,4 @@
-"""The walks through a block of steps: in torch's operators and in compiled passes they are the same."""
+"""The walks through a block of steps: torch's operators and compiled passes give the same."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from gatescope.kernels.gru_loop import _parts
 @pytest.mark.parametrize("captured", [False, True])
 @pytest.mark.parametrize("reset_after", [True, False])
 def test_gru_walks_are_those_of_the_operators(reset_after, captured):
-    """Of a GPU, which is not everywhere, the walks in torch's operators, here on the CPU."""
+    """The walks in torch's operators are those of a GPU; here they run on the CPU."""
     n_steps, B, H = 4, 5, 19
     shapes = (n_steps, B, 4 * H), (B, H), (3 * H, H), (n_steps, B, 4, H), (B, H), (n_steps, B, H)
     block, h, weight, own, dh, dys = (torch.randn(shape, dtype=torch.float64) for shape in shapes)

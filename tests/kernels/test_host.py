@@ -1,4 +1,4 @@
-"""The name under which what is compiled is kept changes with its sources; shares of rows are all rows."""
+"""The cache key of a compiled function changes with its sources; shares of rows are all rows."""
 
 import subprocess
 import sys
@@ -56,7 +56,7 @@ def test_as_many_threads_as_are_asked_for(n_threads):
 
 
 def test_every_share_is_worked_on_once_where_no_thread_starts(monkeypatch):
-    """Rows are moved in place: twice would be wrong."""
+    """Rows are moved in place: doing so twice would be wrong."""
 
     class Thread(threading.Thread):
         def start(self):

@@ -1,4 +1,4 @@
-"""What a kernel is launched with, recorded where it is called, and what its programs wait for."""
+"""The arguments of a kernel's launch, recorded where it is called, and what its programs wait for."""
 
 import importlib
 import inspect
@@ -22,7 +22,7 @@ LAYOUTS = pytest.mark.parametrize("layout", [SPLIT, ONE], ids=["columns", "one-c
 
 
 def walks(cell, layout, monkeypatch):
-    """A layer's way there and back, its kernels in a layout."""
+    """A layer's forward and backward passes, with its kernels in a given layout."""
     module = importlib.import_module(f"gatescope.kernels.{cell.name}_fused")
     monkeypatch.setattr(module, "layer_plan", lambda *args, **options: layout)
     option = {"lstm": (), "gru": (cell.options.get("reset_after", True),)}.get(cell.name)
@@ -36,7 +36,7 @@ def walks(cell, layout, monkeypatch):
 
 
 class Recorder:
-    """Stands where a kernel is compiled and launched, and counts up the counter as the kernel would."""
+    """Stands in for the compilation and launch of a kernel, and increments the counter as the kernel would."""
 
     def __init__(self, kernel):
         self.arg_names, self.calls = list(inspect.signature(kernel.fn).parameters), []
@@ -87,14 +87,14 @@ def number(value):
 
 @LAYOUTS
 def test_programs_wait_for_what_the_barrier_model_waits_for(cell, layout, monkeypatch):
-    """Every wait is for all columns to have arrived as often as the waiting program itself, which the model proves."""
+    """Every wait is for all columns to have arrived as often as the waiting program, which the model proves safe."""
     kernels, seen = importlib.import_module(f"gatescope.kernels.{cell.name}_kernels"), []
     monkeypatch.setattr(kernels, "wait", lambda counter, arrivals: seen.append(number(arrivals)))
     monkeypatch.setattr(kernels, "arrive", lambda counter: seen.append("arrive"))
     for walk in walks(cell, layout, monkeypatch):
         seen.clear()
         counters = torch.zeros(GROUPS * COUNTER_STRIDE.value, dtype=torch.int32)
-        # Not from the first step on, as a chunk of a wavefront; all steps of a program in one launch.
+        # Not from the first step on, as in a chunk of a wavefront; all steps of a program in one launch.
         walk._launch(counter_ptr=counters, t0=1, t1=T, row0=0)
         if layout == ONE:
             assert not seen
@@ -111,7 +111,7 @@ def test_programs_wait_for_what_the_barrier_model_waits_for(cell, layout, monkey
                 assert event == barrier_model.arrivals_before(arrived, COLUMNS)
                 waits += 1
         exchanges = 2 if cell.options.get("reset_after") is False else 1
-        # A step in which nothing is exchanged but at its end has no arrival after the last.
+        # If a step exchanges data only at its end, there is no arrival after the last step.
         assert arrived == waits == exchanges * (T - 1) - 1
 
 
@@ -120,7 +120,7 @@ def test_delays_of_the_tests_on_a_gpu_are_in_what_is_launched(cell, monkeypatch)
     monkeypatch.setattr(delayed_wait, "delayed_wait", lambda counter, arrivals: seen.append(number(arrivals)))
     delayed_wait.delay(monkeypatch, cell.name)
     for walk, usual in zip(walks(cell, SPLIT, monkeypatch), ("forward_kernel", "backward_kernel"), strict=True):
-        # A compiled kernel would be the usual one still.
+        # A compiled kernel would still be the usual one.
         assert walk._launch.kernel is not getattr(kernels, usual)
         counters = torch.zeros(GROUPS * COUNTER_STRIDE.value, dtype=torch.int32)
         walk._launch(counter_ptr=counters, t0=1, t1=T, row0=0)

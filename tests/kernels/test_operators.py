@@ -78,7 +78,7 @@ def test_autocast_runs_in_its_dtype(cell, dtype):
     expected = cell.function(*(x.to(dtype) for x in tensors), **cell.options)
     outputs, expected = (o if isinstance(o, tuple) else (o,) for o in (outputs, expected))
     for mine, other in zip(outputs, expected, strict=True):
-        # A GRU's state stays in float32, as torch.nn's does on a CPU.
+        # A GRU's state stays in float32, as in torch.nn on a CPU.
         assert mine.dtype == (torch.float32 if cell.name.startswith("gru") else dtype)
         if mine.dtype == dtype:
             assert torch.equal(mine, other)

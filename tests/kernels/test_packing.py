@@ -1,4 +1,4 @@
-"""packing.py: turning sequences round, last steps, padding and packing, against loops over single sequences."""
+"""packing.py: reversal, last steps, padding and packing, against loops over single sequences."""
 
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -20,7 +20,7 @@ def test_each_sequence_turns_within_its_length():
 
 
 def test_a_turned_sequence_begins_anew_where_it_ended():
-    """Cutting a sequence at its resets and turning it gives the pieces of the turned sequence, in turn."""
+    """Cutting a sequence at its resets and reversing it gives the reversed pieces, in reverse order."""
     reset = torch.rand(T, B, generator=torch.Generator().manual_seed(0)) < 0.4
     for lengths in (None, LENGTHS):
         turned = Reversal(T, reset, lengths).reset

@@ -5,7 +5,7 @@ import pytest
 
 from gatescope.kernels.panels import CHAIN, add_product, add_product_across, pack_rows, packed, padded_width
 
-# Widths around those of a panel, and beyond one.
+# Widths around that of a panel, and beyond it.
 WIDTHS = [1, 7, 8, 31, 63, 64, 65, 150]
 # Longer than the chain of terms that is summed at once.
 K = 2 * CHAIN + 5
@@ -22,7 +22,7 @@ def test_products_are_added_to_what_is_there(dtype, width):
     out = np.ones((40, padded_width(width, b.itemsize)), dtype)
     add_product(a.reshape(-1)[K:], K, 37, K, packed(b), out)
     np.testing.assert_array_equal(out[:37, :width], 1 + a[1:38] @ b)
-    # Nothing but the columns of zeros was added beside it, and nothing below.
+    # Only the zero columns were added beside it, and nothing below.
     assert (out[:37, width:] == 1).all() and (out[37:] == 1).all()
 
 

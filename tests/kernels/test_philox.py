@@ -1,4 +1,4 @@
-"""Philox against the known answers of its authors and against the uniform distribution."""
+"""Philox against its authors' known answers and against the uniform distribution."""
 
 import pytest
 import torch

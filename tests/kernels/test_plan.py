@@ -40,17 +40,17 @@ def test_a_plan_covers_the_layer_and_fits_the_device(device, n_gates, itemsize):
                 assert device.warp_groups and itemsize == 2
             if found.resident and found.columns == 1:
                 assert found.rows >= n_rows
-                # All weights stand in registers, at most half of those that there are.
+                # All weights are in registers, and take at most half of them.
                 assert (found.block_b in (4, 8)) and (found.block_k, found.resident) == (found.block_h, 1)
                 assert n_gates * found.block_h * found.block_k * itemsize <= 32 * found.warps * 128 * 4
                 continue
-            # One program on each multiprocessor: all of a launch are on the device at once.
+            # One program on each multiprocessor: all programs of a launch are on the device at once.
             assert found.groups * found.columns <= device.multiprocessors
             standing = found.ahead * found.block_k * (found.slices or 1) if found.ahead else tiles * inner
             weights = inner if found.slices else n_gates * (inner - found.resident * found.block_k)
             assert itemsize * (found.block_h * weights + standing * found.block_b) <= device.shared
             assert found.ahead <= (found.parts if found.slices else tiles * found.parts)
-            # Each warp has a slice; registers hold 96 of a thread's weights beside all else, in two warp groups.
+            # Each warp has a slice; in two warp groups, weights take at most 96 of a thread's registers.
             assert found.slices in (0, found.warps)
             few = (found.block_b, found.block_h, itemsize) == (16, 16, 2) and inner <= 1024
             assert found.warps == 8 or found.slices or few
@@ -58,7 +58,7 @@ def test_a_plan_covers_the_layer_and_fits_the_device(device, n_gates, itemsize):
                 assert (found.block_b, found.block_h) == (16, 32)
                 assert found.resident * found.block_k * 128 * itemsize <= 96 * 4 * 256
             assert found.warp_groups == (device.warp_groups and found.block_b == 64)
-            # 256 threads hold the sums of a step, and single warps no large parts of many states.
+            # 256 threads hold the sums of a step, and single warps do not multiply large parts of many states.
             if found.ahead and not found.warp_groups and found.block_b * hidden * itemsize > 65536:
                 assert found.block_b * found.block_k * itemsize <= 16384
             assert found.block_b * found.block_h * n_gates * itemsize <= 16384
@@ -68,7 +68,7 @@ def test_a_plan_covers_the_layer_and_fits_the_device(device, n_gates, itemsize):
 def test_plans_of_the_benchmark_shapes():
     bf16 = {shape: plan(*shape, 4, 2, H200) for shape in SHAPES}
     assert (bf16[128, 512].groups, bf16[128, 512].columns) == (8, 16)
-    # A narrow layer in programs of four rows, or of eight where these are too many for the device at once.
+    # A narrow layer takes programs of four rows, or of eight if those would be too many for the device at once.
     assert [(each.block_b, each.groups) for each in (bf16[128, 128], bf16[3, 100])] == [(4, 32), (4, 1)]
     assert [(plan(n, 128, 3, 2, H200).block_b, plan(n, 128, 3, 2, H200).rows) for n in (528, 529, 2000)] == [
         (4, 528), (8, 536), (8, 2000),
@@ -92,7 +92,7 @@ def test_plans_of_the_benchmark_shapes():
 
 
 def test_plans_in_float32():
-    """Weights of 4 bytes: half the units in a program, and half the entries in a part and in a slice of a warp."""
+    """Weights of 4 bytes: half the units in a program, and half the entries in a part and in a warp's slice."""
     forward, back = plan(128, 512, 4, 4, H200), plan(128, 512, 4, 4, H200, 4)
     assert (forward.block_b, forward.block_h, forward.groups, forward.columns) == (32, 16, 4, 32)
     assert (forward.block_k, forward.parts, forward.ahead, forward.resident) == (256, 2, 2, 0)

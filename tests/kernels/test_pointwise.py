@@ -1,4 +1,4 @@
-"""sigmoid and tanh of the kernels against float64, and beyond what is finite against torch; on a GPU as it has them."""
+"""The kernels' sigmoid and tanh against float64, and for non-finite values against torch; on a GPU, as compiled."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from gatescope.kernels.pointwise import sigmoid, tanh
 
 SIZE = 1 << 14
 DTYPES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-# Interpreted, or on a GPU as it has them.
+# In the interpreter, or compiled on a GPU.
 INTERPRETED = pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is off where there is a GPU")
 DEVICES = pytest.mark.parametrize(
     "device", [pytest.param("cpu", marks=INTERPRETED), pytest.param("cuda", marks=pytest.mark.cuda)]
@@ -28,7 +28,7 @@ def activate(x_ptr, kind_ptr, sigmoid_ptr, tanh_ptr, SIZE: tl.constexpr):
 
 
 def activations(x, dtype, device):
-    """What the kernels make of float32 values where states are of a dtype."""
+    """The kernels' activations of float32 values, for states of a given dtype."""
     x = torch.nn.functional.pad(x.to(device), (0, SIZE - len(x)))
     found = torch.empty_like(x), torch.empty_like(x)
     activate[(1,)](x, torch.empty(1, dtype=dtype, device=device), *found, SIZE)
@@ -43,11 +43,11 @@ def test_near_float64(dtype, device):
     for found, exact in zip(activations(x, dtype, device), (x.double().sigmoid(), x.double().tanh()), strict=True):
         error = (found.double() - exact).abs()
         assert error.max() <= 5e-7
-    # Small sigmoids, and in float32 small tangents, are exact to some of their own last bits.
+    # Small sigmoids, and in float32 small values of tanh, are exact to a few of their own last bits.
     few_bits = 2.0**-20
     small = x.double().sigmoid() < 0.5
     found, exact = activations(x, dtype, device)[0].double(), x.double().sigmoid()
-    # The last bit of an argument of 87 is 1e-5 of its power.
+    # The last bit of an argument of 87 changes its exponential by 1e-5.
     allowed = (few_bits + x.double().abs() * 2.0**-23) * exact
     assert ((found - exact).abs() <= allowed)[small].all()
     if dtype == torch.float32:
@@ -58,7 +58,7 @@ def test_near_float64(dtype, device):
 @DEVICES
 @DTYPES
 def test_ends(dtype, device):
-    """Zero stays exactly zero, what has no end has its limit, and what is not a number none."""
+    """Zero stays exactly zero, infinities give the limits, and NaN gives NaN."""
     x = torch.tensor([0.0, -0.0, 1e4, -1e4, 3e38, -3e38, torch.inf, -torch.inf, torch.nan])
     found = [each[: len(x)] for each in activations(x, dtype, device)]
     torch.testing.assert_close(found[0], x.sigmoid(), rtol=0, atol=0, equal_nan=True)

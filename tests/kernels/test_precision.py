@@ -1,4 +1,4 @@
-"""precision.py: layers in float32 multiply as torch.nn's do, whichever way that was said."""
+"""precision.py: layers in float32 multiply as torch.nn's do, whichever switch is used."""
 
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ def as_it_was():
     products, allowed = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.allow_tf32
     yield
     torch.backends.cuda.matmul.fp32_precision = products
-    # The older switch turns the newer ones, too; were they to differ, torch would refuse to tell.
+    # The older switch sets the newer ones, too; if they differed, torch would refuse to read it.
     torch.backends.cudnn.allow_tf32 = allowed
     assert torch.backends.cudnn.allow_tf32 == allowed and torch.backends.cuda.matmul.allow_tf32 == (products == "tf32")
 

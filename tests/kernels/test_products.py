@@ -1,4 +1,4 @@
-"""products.py: layers in bfloat16 as they run where a processor multiplies it by itself."""
+"""products.py: layers in bfloat16 as they run on a processor with native bfloat16 products."""
 
 from contextlib import nullcontext
 
@@ -15,12 +15,12 @@ ACTIVATIONS = ("sigmoid_", "tanh_", "tanh", "relu_", "lerp", "addcmul", "addcmul
 
 @pytest.fixture
 def native(monkeypatch):
-    """Let products run in bfloat16 here; what this processor lacks is speed."""
+    """Make products run in bfloat16 here; this processor lacks only the speed."""
     monkeypatch.setattr(products, "multiplies_bfloat16", lambda: True)
 
 
 class Dtypes(TorchDispatchMode):
-    """The dtypes of the first factors of all products, and of what activations are taken of."""
+    """The dtypes of the first factors of all products, and of the activations' arguments."""
 
     def __init__(self):
         super().__init__()
@@ -37,7 +37,7 @@ class Dtypes(TorchDispatchMode):
 
 @pytest.fixture
 def seen(monkeypatch):
-    """What the time loops do, which is hidden from the outside by their operators."""
+    """The operations of the time loops, which their operators hide."""
     seen = Dtypes()
 
     def watched(real):
@@ -56,7 +56,7 @@ def seen(monkeypatch):
 
 
 def noted(seen, real):
-    """A compiled pass that notes the dtype of what it activates."""
+    """A compiled pass that records the dtype of what it activates."""
 
     def run(a, *rest):
         seen.activated.append(torch.from_numpy(a).dtype)
@@ -66,7 +66,7 @@ def noted(seen, real):
 
 
 def draw(cell, shape, seed, **options):
-    """What the loop, a plain program in bfloat16 and the oracle make of one draw of the inputs."""
+    """The results of the loop, of a plain program in bfloat16 and of the oracle, for one draw of the inputs."""
     tensors = cell.layer(*shape, dtype=torch.bfloat16, seed=seed)
     plain = cell.results(cell.reference, tensors, **options)
     return cell.judged(cell.results(cell.function, tensors, **options), plain, tensors, **options)
@@ -79,10 +79,10 @@ def test_bfloat16_within_rule(cell, shape, native, within_rule, resets):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bfloat16", "float32"])
 def test_products_alone_are_bfloat16(cell, dtype, native, seen, resets, monkeypatch):
-    # Also in float32 these are few rows, whose products are operators.
+    # In float32, too, these count as few rows, whose products are operators.
     monkeypatch.setattr(products, "FEW_ROWS", 1000)
     cell.results(cell.function, cell.layer(3, 20, 6, 10, dtype=dtype), reset=resets(3, 20))
-    # Of the input, of every step forward and backward, and of a block's gradients.
+    # Products of the input, of every step forward and backward, and of a block's gradients.
     assert len(seen.multiplied) >= 2 * 20 + 4 and set(seen.multiplied) == {dtype}
     assert len(seen.activated) >= 20 and set(seen.activated) == {torch.float32}
 
@@ -125,7 +125,7 @@ def test_autocast_and_captures_of_modules(cell, native, seen, within_rule):
 
 
 def test_blocks_are_summed_in_float32(native):
-    """Where a sum in bfloat16 would stay at 256."""
+    """A sum in bfloat16 would stay at 256."""
     x, weight, one = (torch.ones(shape, dtype=torch.bfloat16) for shape in ((300, 1, 1), (1, 1), (1, 1, 1)))
     gradients = products.Gradients(*products.factors(x, weight, weight), (True,) * 4, 1)
     for t in range(300):
@@ -140,12 +140,12 @@ def test_a_torch_without_onednn_is_asked_nothing(cell, monkeypatch):
     module, x = cell.module(5, 6, dtype=torch.bfloat16, **cell.options), torch.randn(4, 3, 5).bfloat16()
     expected = module(x)[0]
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    # What it registers there is not there either.
+    # The operators that it registers are missing, too.
     monkeypatch.setitem(vars(torch.ops), "mkldnn", None)
     torch.testing.assert_close(module(x)[0], expected, rtol=2**-6, atol=2**-6)
 
 
 def test_what_the_processor_can_do_is_a_constant_to_the_compiler():
-    """It cannot trace the question."""
+    """The compiler cannot trace the check."""
     answer = products.onednn_multiplies_bfloat16
     assert torch.compile(lambda x: x + answer(), fullgraph=True, backend="aot_eager")(torch.zeros(1)) == answer()

@@ -1,4 +1,4 @@
-"""recording.py: what is done as a CUDA graph would have it."""
+"""recording.py: running layers as a CUDA graph would launch them."""
 
 from types import SimpleNamespace
 

@@ -21,7 +21,7 @@ add = compiled(_add)
 def test_panels_are_added_to_what_is_there_and_nothing_else_is_touched(dtype, across):
     generator = np.random.default_rng(0)
     part, widest, depth = (n // np.dtype(dtype).itemsize for n in (PART_BYTES, 4 * VECTOR_BYTES, 10 * 8))
-    # Whole numbers, whose sums are exact in any order.
+    # Integers, whose sums are exact in any order.
     a, b, c = (generator.integers(-9, 10, shape).astype(dtype) for shape in ((60, depth), (depth, 300), (60, 300)))
     for n_columns in range(part, widest + 1, part):
         for n_rows in (1, max(ROWS.values()) - 1, 2 * max(ROWS.values()) + 1):
@@ -37,7 +37,7 @@ def test_panels_are_added_to_what_is_there_and_nothing_else_is_touched(dtype, ac
 @pytest.mark.skipif(not PAIRS, reason="this processor does not multiply bfloat16")
 def test_pairs_of_bfloat16():
     generator = np.random.default_rng(0)
-    # Whole numbers of eight bits are numbers of bfloat16, the upper half of float32.
+    # Eight-bit integers are exact in bfloat16, the upper half of float32.
     values = generator.integers(-128, 129, (2, 7, 16)).astype(np.float32)
     bits = values.view(np.uint32)
     pairs = (bits[0] >> 16 | bits[1]).view(np.int32)

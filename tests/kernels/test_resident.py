@@ -1,4 +1,4 @@
-"""Weights in registers: every number that a factor may hold comes through the product that keeps it there."""
+"""Weights in registers: every value that a factor may have passes through the product that keeps it there."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ import triton.language as tl
 
 from gatescope.kernels.resident import in_registers
 
-# Interpreted, or on a GPU as it has them.
+# In the interpreter, or compiled on a GPU.
 INTERPRETED = pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is off where there is a GPU")
 DEVICES = [pytest.param("cpu", marks=INTERPRETED), pytest.param("cuda", marks=pytest.mark.cuda)]
 
@@ -25,7 +25,7 @@ def keep(x_ptr, out_ptr, N: tl.constexpr, K: tl.constexpr):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_every_number(dtype, device):
     bits = torch.arange(1 << 16).to(torch.int16).view(512, 128).to(device)
-    # What float16 has no number for would spread in its row. Minus zero may come out as zero.
+    # Values that are no number in float16 would spread through their row. Minus zero may become zero.
     bits[(bits & 0x7C00) == 0x7C00] = 0
     out = torch.empty_like(bits)
     keep[(1,)](bits.view(dtype), out.view(dtype), 512, 128, num_warps=8)

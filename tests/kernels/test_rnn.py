@@ -1,4 +1,4 @@
-"""rnn.py: the reference against torch.nn and the equation, and what its nonlinearity may be."""
+"""rnn.py: the reference against torch.nn and the equation, and the allowed nonlinearities."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Stepping one character at a time against torch.nn in float64, and drawing what is read by the rule of `choose`."""
+"""Stepping one character at a time against torch.nn in float64, and drawing by the rule of `choose`."""
 
 import pytest
 import torch

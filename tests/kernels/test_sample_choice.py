@@ -1,4 +1,4 @@
-"""Choices, random numbers and scores inside kernels, in Triton's interpreter: against the CPU's and the softmax."""
+"""Choices, random numbers and scores inside kernels, in Triton's interpreter, against the CPU's and the softmax."""
 
 import pytest
 import torch
@@ -82,7 +82,7 @@ def test_choices_are_those_of_the_cpu_but_for_rounding(top_k, top_p, spread):
     borders = p.cumsum(1) / p.sum(1, keepdim=True)
     clear = (borders - u[:, None]).abs().min(dim=1).values > 1e-6
     if top_p < 1:
-        # Nor may the set of kept characters hang on the last bits of a sum.
+        # Nor may the set of kept characters depend on the last bits of a sum.
         ordered = distribution(logits, 0.9, top_k).double().sort(dim=1, descending=True).values
         share = ordered.cumsum(1) / ordered.sum(1, keepdim=True)
         clear &= (share - top_p).abs().min(dim=1).values > 1e-6

@@ -21,7 +21,7 @@ V, H = 11, 21
 
 
 def captured_of(cell, n_rows, n_steps, layers, hidden=H, dtype=torch.float32, wanted=None):
-    """Memory of NaN for everything that a cell has, or for the wanted places only."""
+    """Memory filled with NaN for everything that a cell has, or only for the given places."""
     places = {"lstm": range(6), "gru": (0, 2, 3, 4), "rnn": (0,)}[cell]
     wanted = [(l, k) for l in range(layers) for k in places] if wanted is None else wanted
     states = [None] * (PLACES * layers)
@@ -36,7 +36,7 @@ def by_place(captured):
 
 
 def sample(cell, model, layout, n_rows, n_steps, blocks=None, draw=None, dtype=torch.float32, **options):
-    """Sample from the zero state; return the tokens, what was captured, and the kernel's states."""
+    """Sample from the zero state; return the tokens, the captures and the kernel's states."""
     layers, vectors, output = converted(model, dtype)
     fused = FusedRecurrence(cell, layers, vectors, output, n_rows, layout=layout, **options)
     draw, text, parts, step = draw or Draw(5, 0, 0.8), [], [], 0
@@ -52,7 +52,7 @@ def sample(cell, model, layout, n_rows, n_steps, blocks=None, draw=None, dtype=t
 
 
 def assert_chosen(tokens, logits, numbers, tolerance, temperature=0.8, **cut):
-    """Every character's random number lies between its borders in the oracle, but for rounding."""
+    """Every character's random number lies between its borders in the oracle, up to rounding."""
     for t in range(tokens.shape[1]):
         cumulative = distribution(logits[:, t], temperature, **cut).cumsum(1)
         cumulative = torch.cat([torch.zeros(len(tokens), 1), cumulative / cumulative[:, -1:]], dim=1)
@@ -74,7 +74,7 @@ def assert_chosen(tokens, logits, numbers, tolerance, temperature=0.8, **cut):
     ],
 )
 def test_within_rule(cell, form, L, within_rule):
-    """Text, states, gates and scores: of the kernel, of plain torch that stores as it does, and of float64."""
+    """Text, states, gates and scores: of the kernel, of plain torch that stores as it does, and in float64."""
     draws = []
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.float16, 1e-2)):
         n_steps, model = 2 if form == "columns" else 3, converted(random_model(cell.name, V, H, L), dtype)
@@ -100,7 +100,7 @@ def test_within_rule(cell, form, L, within_rule):
 
 @pytest.mark.parametrize("form", ["program", "resident"])
 def test_the_text_is_that_of_the_cpu(cell, form):
-    """One seed, one text: the numbers of this seed lie nowhere within rounding of a border."""
+    """One seed, one text: none of this seed's numbers lies within rounding of a border."""
     layers, vectors, output = model = converted(random_model(cell.name, V, H, 2, width=4), torch.float32)
     tokens, _, _, fused = sample(cell.name, model, FORMS[form], 5, 3, draw=Draw(3, 0, 1.3, 4, 0.9), **cell.options)
     recurrence = Recurrence(cell.name, layers, vectors, **cell.options)
@@ -115,7 +115,7 @@ def test_the_text_is_that_of_the_cpu(cell, form):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("cell_name", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
 def test_neither_block_length_nor_neighbours_change_a_bit(cell_name, form):
-    # Two layers, since those of the second come from another place when a block begins.
+    # Two layers, since the second layer's states come from another place when a block begins.
     model = random_model(cell_name, V, H, 1 if form == "columns" else 2)
     tokens, states, score, fused = sample(cell_name, model, FORMS[form], 18, 3)
     cut = sample(cell_name, model, FORMS[form], 18, 3, blocks=[1, 2])
@@ -161,7 +161,7 @@ def test_only_what_is_wanted_is_kept_and_nothing_else_changes(form):
     fused = FusedRecurrence("lstm", layers, vectors, output, 3, layout=FORMS[form])
     slab = torch.full((3, 9, H), torch.nan)
     some = captured_of("lstm", 3, 2, 2, wanted=wanted).states
-    # A part of a longer array: some sequences' steps 4 and 5.
+    # A part of a longer array: steps 4 and 5 of some sequences.
     view = tuple(
         None if each is None else slab[:, 4:6] if k == 1 else torch.empty(3, 9, H)[:, :2] for k, each in enumerate(some)
     )

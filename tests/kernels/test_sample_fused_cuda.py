@@ -1,4 +1,4 @@
-"""The compiled sampler on a GPU: right, deterministic, safe beside itself, with delays, and whatever the batch."""
+"""The compiled sampler on a GPU: right, deterministic, safe in two streams and under delays, whatever the batch."""
 
 import pytest
 import torch
@@ -18,12 +18,12 @@ from gatescope.kernels.sample_plan import ModelShape, fitted, plan
 pytestmark = pytest.mark.cuda
 
 V = 96
-# Weights of the first stay on chip in 16 bits; 1,100 sequences are more programs than multiprocessors. 130 sequences of
-# 512 units stand in columns of 16 units, 300 in columns of 32, and 5 in columns of 8.
+# In 16 bits the weights of the models of 128 units or fewer stay on chip; 1,100 sequences are more programs than
+# multiprocessors. 130 sequences of 512 units take columns of 16 units, 300 columns of 32, and 5 columns of 8.
 SHAPES = [(37, 6, 100, 2), (30, 6, 50, 3), (20, 4, 20, 2), (1100, 3, 128, 2), (200, 6, 128, 3)]
 SHAPES += [(70, 6, 200, 1), (130, 6, 512, 3), (300, 6, 512, 3)]
-# More than a launch of an LSTM holds: of 512 units in tiles of 128 rows, where h and c alone are kept; of 128 in no
-# columns.
+# More than a launch of an LSTM holds: with 512 units in tiles of 128 rows if only h and c are kept; with 128 units not
+# in columns.
 MANY = [(600, 6, 512, 3), (1100, 6, 128, 3)]
 
 
@@ -42,7 +42,7 @@ def everything(cell, n_rows, n_steps, hidden, layers, dtype=torch.float32):
 
 
 def sampled(cell, model, n_rows, n_steps, dtype, draw=None, blocks=1, **options):
-    """The text and states by layer and place, in as many blocks, each but the last of one step."""
+    """The text, and the states by layer and place, in this many blocks, of which all but the last have one step."""
     fused = sampler(cell, model, n_rows, dtype, **options)
     layers, hidden, texts, kept, step = len(model[0]), model[0][0][1].shape[1], [], [], 0
     for size in [*[1] * (blocks - 1), n_steps - blocks + 1]:
@@ -86,7 +86,7 @@ def test_within_rule(cell, shape, dtype, within_rule):
                 {key: oracle[name] for key, name in names.items()},
             )
         )
-        # Each random number lies between the borders of its character, but for what the states' rounding moves them.
+        # Each random number lies between the borders of its character, up to what the states' rounding moves them.
         cumulative = distribution(logits.flatten(0, 1), 0.8).cumsum(1)
         cumulative = torch.cat([torch.zeros(len(cumulative), 1), cumulative], dim=1)
         low, high = (cumulative.gather(1, tokens.flatten()[:, None] + k)[:, 0] for k in range(2))
@@ -165,7 +165,7 @@ def test_a_thousand_launches_with_random_delays_are_bit_identical(cell, monkeypa
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_choices_of_the_top_characters(cell, dtype):
-    """With one character left there is no chance: the text is the most probable one."""
+    """With one character left nothing is random: the text is the most probable one."""
     model = converted(random_model(cell.name, V, 128, 1), dtype)
     tokens, _ = sampled(cell.name, model, 40, 8, dtype, Draw(1, 0, 1.0, top_k=1), **cell.options)
     again, _ = sampled(cell.name, model, 40, 8, dtype, Draw(2, 0, 1.0, 0, 1e-6), **cell.options)

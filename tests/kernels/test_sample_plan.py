@@ -1,4 +1,4 @@
-"""How the sampler's kernel is cut up: plans that fit models, devices and numbers of sequences."""
+"""How the sampler's kernel is divided: plans that fit models, devices and numbers of sequences."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def test_streamed_weights_cover_the_model_and_fit_the_device(device, cell_name):
             assert max(found.stages * part, found.output_stages * output) <= device.shared
             for n_rows in (1, 64, 128, 300, 1024, 10_000):
                 own = fitted(found, model, n_rows, device)
-                # Rows stay in tiles of whole ones, and are summed as they were.
+                # A tile is made of whole tiles of the plan, and its rows are summed in the same order.
                 assert own.block_b % found.block_b == 0 and own.block_k == found.block_k and own.width == found.width
                 assert own.columns * own.block_h == own.width and own.columns * own.groups <= device.multiprocessors
                 assert own.columns * 16 >= own.block_b or own.columns == 1
@@ -55,11 +55,11 @@ def test_few_sequences_have_narrow_columns_and_many_have_tall_tiles(cell_name):
         model = ModelShape(cell_name, 512, 3, 96, 2, reset_after)
         wide = plan(model, H200)
         several = [fitted(wide, model, n_rows, H200) for n_rows in (128, 256, 512, 1024)]
-        # A column of an Elman network has a weight for each unit, and a product at least 16 of them.
+        # A column of an Elman network has one weight row for each unit, and a product needs at least 16.
         columns = [each.columns for each in several]
         assert columns == [32 if cell_name == "rnn" or not reset_after else 64, 32, 16, 16]
         assert [each.block_b for each in several] == [64, 64, 64, 128 if cell_name == "lstm" else 64]
-        # Tall tiles are those of an LSTM of which little is kept, with few characters, in whole launches.
+        # Tall tiles are for an LSTM of which little is kept, with few characters, in whole launches.
         for other, n_rows, kept in ((model, 1024, 6), (replace(model, n_characters=200), 1024, 2), (model, 1500, 2)):
             assert fitted(wide, other, n_rows, H200, kept) == wide
     model = ModelShape(cell_name, 128, 2, 96, 2)

@@ -18,7 +18,7 @@ MAIN = (200, 128, 512)
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_three_layers_of_512_on_an_h200(cell):
-    """Going back, a third of the device reads four or three times as many gradients a step as the whole."""
+    """Going back, a third of the device reads four or three times as many gradients a step as the whole device."""
     for dtype in (torch.float16, torch.bfloat16):
         assert side_by_side(cell, 3, False, MAIN, dtype, H200, recorded=True)
         assert side_by_side(cell, 3, True, MAIN, dtype, H200, recorded=True) == (cell == "rnn")
@@ -33,7 +33,7 @@ def test_what_a_graph_launches_step_by_step_runs_side_by_side():
         assert cell_plan(cell, True, 128, 1024, torch.float16, H200, recorded=True) == STEPS
         assert cell_plan(cell, True, 128, 1024, torch.float16, H200) != STEPS
         assert side_by_side(cell, 2, True, shape, torch.float16, H200, recorded=True)
-        # Measured was the graph: what is launched one by one is another program.
+        # The graph was measured: kernels launched one by one are another program.
         assert not side_by_side(cell, 2, True, shape, torch.float16, replace(H200, name="NVIDIA H200"))
     assert not side_by_side("lstm", 2, True, shape, torch.float32, H200, recorded=True)
     # One layer of 1024 rows of 512 units reads as much in two launches as 128 rows of 1024 units in one.
@@ -47,7 +47,7 @@ def test_what_does_not_run_side_by_side():
         assert not side_by_side("lstm", 3, False, (40, 128, 512), torch.bfloat16, H200, recorded=recorded)
         assert not side_by_side("lstm", 3, False, MAIN, torch.float32, H200, recorded=recorded)
     assert not side_by_side("lstm", 2, False, (200, 64, 2048), torch.bfloat16, H200)
-    # A share that takes twice the launches of the whole device gains nothing from two layers at once.
+    # If a share takes twice the launches of the whole device, two layers at once gain nothing.
     assert cell_plan("lstm", False, 128, 1024, torch.bfloat16, H200.shared_by(2)).rows == 64
     assert not side_by_side("lstm", 2, False, (200, 128, 1024), torch.bfloat16, H200)
     assert not side_by_side("lstm", 200, False, MAIN, torch.bfloat16, Device(132, 227 * 1024, True))
@@ -99,7 +99,7 @@ def test_layers_run_step_by_step_side_by_side_where_that_was_measured(tmp_path, 
         given = (False, (200, 128, 1024), torch.bfloat16)
         assert share_plan("gru", 2, *given, known, recorded=True) == STEPS
         assert side_by_side("gru", 2, *given, known, recorded=True)
-        # Neither without a graph, nor on another device, nor of a layer alone.
+        # Not without a graph, nor on another device, nor for a layer alone.
         for other, recorded in ((known, False), (unknown, True)):
             assert share_plan("gru", 2, *given, other, recorded) != STEPS
             assert not side_by_side("gru", 2, *given, other, recorded)
@@ -109,7 +109,7 @@ def test_layers_run_step_by_step_side_by_side_where_that_was_measured(tmp_path, 
 
 
 def test_benchmark_rows_become_measurements():
-    """Going back is what both passes take beyond the first."""
+    """The time going back is both passes less the first."""
     from choose import measured
 
     def row(passes, how, seconds):
@@ -167,7 +167,7 @@ def test_a_step_takes_longer_with_more_rows_and_more_launches():
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize("backward", [False, True])
 def test_narrow_layers_with_more_programs_than_their_share_take_turns(cell, backward):
-    """Up to 528 rows of 128 units two layers have a multiprocessor for each program; above one would wait."""
+    """Up to 528 rows of 128 units, two layers have a multiprocessor for every program; above that, one would wait."""
     for n_rows, beside in ((128, True), (528, True), (536, False), (1056, False), (1064, True)):
         shape = (200, n_rows, 128)
         assert side_by_side(cell, 2, backward, shape, torch.bfloat16, H200, recorded=True) == beside, n_rows
@@ -199,7 +199,7 @@ def test_gpus_before_compute_capability_8_go_step_by_step(cell, dtype, monkeypat
 
 
 def test_float32_has_times_of_its_own(tmp_path, monkeypatch):
-    """Side by side it reads twice the bytes of 16 bits, and what was measured in 16 bits says nothing of it."""
+    """Side by side it reads twice the bytes of 16 bits, and a measurement in 16 bits does not apply to it."""
     assert side_by_side("lstm", 3, False, MAIN, torch.float16, H200, recorded=True)
     assert not side_by_side("lstm", 3, False, MAIN, torch.float32, H200, recorded=True)
     path = tmp_path / "measured.json"

@@ -1,4 +1,4 @@
-"""stack.py: the modules of every cell against torch.nn's, and what they do beyond torch."""
+"""stack.py: the modules of every cell against torch.nn's, and their additions to torch."""
 
 import copy
 
@@ -12,7 +12,7 @@ from gatescope.kernels.rnn import RNN
 
 
 def compare(check, results, leaves, terms=TERMS):
-    """Two results with the same leaves: values, and gradients under one weighting."""
+    """Compare two results on the same leaves: values, and gradients under one weighting."""
     outputs = [flat(result) for result in results]
     seeds = [torch.randn(o.shape, generator=torch.Generator().manual_seed(4), dtype=o.dtype) for o in outputs[0]]
     gradients = [torch.autograd.grad(o, own, seeds) for o, own in zip(outputs, leaves, strict=True)]
@@ -95,7 +95,7 @@ def test_packed_sequence(peered, form, backend, enforce_sorted, equal_but_for_ro
 
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "two-way"])
 def test_padding_cannot_overflow_into_gradients(bidirectional):
-    """A growing ReLU network would pass the largest number within this padding, and 0 * inf reach the weights."""
+    """Within this padding a growing ReLU network would overflow, and 0 * inf would reach the weights."""
     module = RNN(1, 1, nonlinearity="relu", bias=False, bidirectional=bidirectional)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -177,7 +177,7 @@ def test_autocast_and_16_bit_modules(cell):
     x = torch.randn(T, B, I)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y, state = module(x)
-    # What torch.nn's has on a CPU.
+    # As torch.nn's on a CPU.
     kept = torch.float32 if cell.name.startswith("gru") else torch.bfloat16
     assert {each.dtype for each in flat((y, state))} == {kept}
     y.float().sum().backward()
@@ -190,7 +190,7 @@ def test_autocast_and_16_bit_modules(cell):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_autocast_of_modules_in_the_other_16_bits(cell, dtype):
-    """What the same weights give in float32: every input is rounded to either dtype in turn."""
+    """The reference is the same weights in float32: every input is rounded to each dtype in turn."""
     other = torch.float16 if dtype == torch.bfloat16 else torch.bfloat16
     module = cell.module(I, H, 2, bidirectional=True, dtype=other, **cell.options)
     x, wanted = torch.randn(T, B, I, dtype=other), (*cell.outputs, *(["preactivations"] if cell.gated else []))

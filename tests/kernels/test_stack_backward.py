@@ -7,7 +7,7 @@ from stacks import B, H, I, T, as_state, captured, flat, inputs
 
 @pytest.mark.parametrize("backend", ["loop", "triton"])
 def test_captures_of_one_layer_are_what_backward_reads(cell, backend):
-    """Not copied: the storage of a capture is among those that autograd keeps."""
+    """Not copies: the storage of a capture is among those that autograd keeps."""
     if backend == "triton":
         pytest.importorskip("triton")
     kept = set()
@@ -26,7 +26,7 @@ def test_an_input_is_kept_only_for_a_weight_that_is_trained(cell, backend, layer
     if backend == "triton":
         pytest.importorskip("triton")
     module = cell.module(I, H, layers, backend=backend, **cell.options)
-    # Steps enough for a compiled walk on the CPU.
+    # Enough steps for a compiled walk on the CPU.
     x = torch.randn(20, 2, I)
 
     def run():
@@ -47,7 +47,7 @@ def test_an_input_is_kept_only_for_a_weight_that_is_trained(cell, backend, layer
 
 @pytest.mark.parametrize("steps", [T, 20], ids=["few-rows", "many-rows"])
 def test_memory_can_be_resized_afterwards(cell, steps):
-    """That of what was given, as FSDP does with weights, and of what came back; NumPy's view of it would forbid it."""
+    """That of inputs, as FSDP resizes weights, and that of results; a NumPy view of it would forbid it."""
     module = cell.module(I, H, 2, backend="loop", **cell.options)
     x, *states = inputs(cell, module.double(), batch=2)
     x = x.detach()[:1].repeat(steps, 1, 1)
@@ -88,7 +88,7 @@ def test_what_backward_does_not_read_may_change(peered, steps):
 
 
 def test_outputs_may_be_changed_in_place(peered):
-    """As torch.nn's: detached, and by what comes next, where backward does not read them."""
+    """As torch.nn's: after detaching, and by later operations, if backward does not read them."""
     module, x = peered.module(I, H, backend="loop", **peered.options), torch.randn(T, B, I)
     module(x)[0].detach_()
     with torch.no_grad():

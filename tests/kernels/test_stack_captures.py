@@ -1,4 +1,4 @@
-"""stack.py: states and gates that are captured, in every form of input, and sequences that begin anew."""
+"""stack.py: captured states and gates in every form of input, and sequences that begin anew."""
 
 from itertools import pairwise
 
@@ -29,7 +29,7 @@ def test_empty_batch_with_everything(cell, form, backend, packs):
 
 
 def test_captures_are_the_layers_themselves(cell):
-    """Every layer's captures are those of a module of that layer alone, fed with the layer below."""
+    """Every layer's captures are those of a module with only that layer, on the output of the layer below."""
     torch.manual_seed(0)
     module = cell.module(I, H, 3, **cell.options).double()
     x, *states = inputs(cell, module)
@@ -86,7 +86,7 @@ def test_preactivations_are_what_gates_are_activations_of(gated, resets, equal_b
 
 
 class Thinned(torch.nn.Module):
-    """Another part of the weight at each reading, which it counts."""
+    """Keeps another part of the weight at each reading, and counts the readings."""
 
     def __init__(self):
         super().__init__()
@@ -99,7 +99,7 @@ class Thinned(torch.nn.Module):
 
 @pytest.mark.parametrize("backend", [None, "loop", "triton"])
 def test_weights_are_read_once(cell, backend):
-    """What is parametrised is the same for all that a call returns; dropout and captures take ways of their own."""
+    """Parametrised weights are the same for all results of a call; dropout and captures take separate paths."""
     if backend == "triton":
         pytest.importorskip("triton")
     module = cell.module(I, H, 3, dropout=0.4, backend=backend, **cell.options)
@@ -111,14 +111,14 @@ def test_weights_are_read_once(cell, backend):
         states = module(torch.randn(T, B, I), capture=capture)[-1]
         assert {each.readings for each in drawn} == {n}
     if cell.gated:
-        # Of the lowest layer, which reads nothing that was dropped.
+        # Those of the lowest layer, whose input has no dropout.
         first = torch.sigmoid(states["preactivations"][0, :, :, 0])
         torch.testing.assert_close(first, states["gates"][0, :, :, 0], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("padded", [False, True], ids=["whole", "packed"])
 def test_preactivations_in_16_bits(gated, padded):
-    """One rounding of the sums, where the logits of 16-bit gates lose what lies beyond six."""
+    """The sums are rounded once; logits computed from 16-bit gates would lose whatever exceeds six."""
     module = gated.module(I, H, dtype=torch.bfloat16, **gated.options)
     x = 3 * torch.randn(T, B, I, generator=torch.Generator().manual_seed(1)).bfloat16()
     given = pack_padded_sequence(x, [T, 5, 2]) if padded else x
@@ -134,7 +134,7 @@ def test_preactivations_in_16_bits(gated, padded):
 
 
 def test_captures_of_other_forms_of_input(cell, equal_but_for_rounding):
-    """One sequence without a batch, batch_first, and packed sequences give the same captures, padding zero."""
+    """One sequence without a batch, batch_first, and packed sequences give the same captures, with zero padding."""
     torch.manual_seed(0)
     module = cell.module(I, H, 2, bidirectional=True, **cell.options).double()
     turned = cell.module(I, H, 2, bidirectional=True, batch_first=True, **cell.options).double()

@@ -1,4 +1,4 @@
-"""Modules on a GPU in every form: values, captures and gradients beside plain torch and the oracle in float64."""
+"""Modules on a GPU in every form: values, captures and gradients against plain torch and the oracle in float64."""
 
 from contextlib import nullcontext
 
@@ -22,7 +22,7 @@ FORMS = {
 
 
 def results(cell, form, backend, dtype, seed, packs, autocast=None):
-    """Outputs, final states, captures and the gradients of everything, of one draw of numbers that 16 bits hold."""
+    """Outputs, final states, captures and all gradients, for one draw of numbers that 16 bits represent exactly."""
     options = {"input_size": I, "hidden_size": H, "num_layers": 1} | form
     torch.manual_seed(seed)
     module = cell.module(**options, **cell.options, backend=backend)
@@ -46,7 +46,7 @@ def results(cell, form, backend, dtype, seed, packs, autocast=None):
 
 
 def judged(cell, form, seed, packs, mine, plain):
-    """Results and those of a yardstick with the oracle in float64, of a rectifier with one for each."""
+    """Results and those of a yardstick, with the oracle in float64; for a rectifier, an oracle for each."""
     oracles = []
     for found in (mine, plain)[: 1 + cell.jumps]:
         steps = steps_of(found["h"], form.get("bidirectional"), LENGTHS if packs else None)
@@ -78,7 +78,7 @@ def test_other_dtypes_within_rule(cell, dtype, within_rule):
 
 @pytest.mark.parametrize("form", ["3-layers", "bidirectional"])
 def test_autocast_within_rule(cell, form, within_rule):
-    """Layers in float32 under autocast give what layers in bfloat16 give, and gradients in float32."""
+    """Layers in float32 under autocast give the results of layers in bfloat16, with gradients in float32."""
     draws = []
     for seed in range(2):
         mine = results(cell, FORMS[form], None, torch.float32, seed, False, torch.bfloat16)
@@ -87,7 +87,7 @@ def test_autocast_within_rule(cell, form, within_rule):
         assert all(value.dtype == torch.float32 for name, value in mine.items() if name.startswith("gradient"))
         plain = {name: value.to(mine[name].dtype) for name, value in plain.items()}
         draws.append(judged(cell, FORMS[form], seed, False, mine, plain))
-    # Gradients are sums of what was rounded to bfloat16, whatever dtype they are handed over in.
+    # Gradients are sums of values rounded to bfloat16, whatever dtype they are returned in.
     for mine, plain, *_ in draws:
         for part in (mine, plain):
             part.update({name: value.bfloat16() for name, value in part.items()})

@@ -1,4 +1,4 @@
-"""The compiled passes against torch's autograd in float64, and the LSTM's own operators."""
+"""The compiled passes against torch's autograd in float64, and against the LSTM's own operators."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def step(a, h, reset_after):
 @pytest.mark.parametrize("captured", [False, True])
 @pytest.mark.parametrize("reset_after", [True, False])
 def test_gru_step_and_its_gradients(reset_after, captured):
-    """Without reset_after the product with W_hn is taken for the identity."""
+    """Without reset_after the product with W_hn is replaced by the identity."""
     raw, h, dh, own, dy = map(torch.from_numpy, arrays((B, 4 * H), (B, H), (B, H), (B, 4 * H), (B, H)))
     raw.requires_grad_(), h.requires_grad_()
     saved, after = step(raw, h, reset_after)

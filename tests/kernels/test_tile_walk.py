@@ -1,4 +1,4 @@
-"""A tile's compiled walk: reading many characters at once leaves what steps do, and what torch.nn finds in float64."""
+"""A tile's compiled walk: reading many characters at once gives what steps give, and what torch.nn gives in float64."""
 
 import copy
 
@@ -51,7 +51,7 @@ def test_reading_leaves_what_steps_leave_to_the_bit(cell, options, dtype):
             assert torch.equal(many.kept_gates[layer][t], one.gates[layer])
             assert cell == "gru" or torch.equal(many.kept_c[layer][t], one.c[layer])
     assert all(map(torch.equal, (*many.h, *many.c, *many.gates), (*one.h, *one.c, *one.gates)))
-    # The next character follows on the last one that was read.
+    # The next character continues from the last one that was read.
     more = torch.randint(V, (TILE,))
     assert torch.equal(many.step(more), one.step(more))
     assert torch.equal(many.kept_h[0][STEPS - 1], one.h[0])
@@ -109,7 +109,7 @@ def test_drawing_leaves_what_reading_the_same_characters_leaves_to_the_bit(cell,
 )
 @pytest.mark.parametrize(("n", "n_threads"), [(1, 1), (TILE - 3, 3), (37, 4), (TILE, 2)])
 def test_rows_move_by_themselves_whatever_their_number_and_threads(n, n_threads, cell, options, dtype):
-    """To the bit what they do in a whole tile of one thread; the other rows stay where they are."""
+    """To the bit as in a whole tile on one thread; the other rows do not move."""
     output = torch.randn(V, H, dtype=dtype), torch.randn(V, dtype=dtype)
     _, whole, _ = recurrences(cell, dtype, output=output, **options)
     _, some, _ = recurrences(cell, dtype, output=output, **options)
@@ -129,7 +129,7 @@ def test_rows_move_by_themselves_whatever_their_number_and_threads(n, n_threads,
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_where_nothing_can_be_drawn_the_last_character_is_read(cell):
-    """Compiled loops look at no bounds: there is no row of a character V."""
+    """Compiled loops do no bounds checks, and there is no row for a character V."""
     bias = torch.zeros(V, dtype=torch.float64)
     bias[2] = float("nan")
     _, drawing, _ = recurrences(cell, output=(torch.zeros(V, H, dtype=torch.float64), bias))

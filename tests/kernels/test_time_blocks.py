@@ -8,7 +8,7 @@ IDS = [f"B{b}-T{t}-I{i}-H{h}" for b, t, i, h in SHAPES]
 
 
 def draw(cell, shape, dtype, seed, **options):
-    """What the loop, a plain program of its precision and the oracle make of one draw of the inputs."""
+    """The results of the loop, of a plain program of its precision and of the oracle, for one draw of the inputs."""
     tensors = cell.layer(*shape, dtype=dtype, seed=seed)
     plain = cell.results(cell.reference, [x.detach().float().requires_grad_() for x in tensors], **options)
     mine = cell.results(cell.function, tensors, **options)
@@ -34,7 +34,7 @@ def test_gradcheck(cell, bias, resets):
 
 
 def test_whole_and_part_blocks(cell, equal_but_for_rounding):
-    """T on either side of a whole number of blocks of steps, saving for backward and not."""
+    """T on either side of a whole number of blocks of steps, with and without saving for backward."""
     for t in (15, 16, 17, 32, 37):
         tensors = cell.layer(2, t, 3, 5)
         expected = cell.results(cell.reference, tensors)
@@ -78,7 +78,7 @@ def test_strided_and_expanded(cell, equal_but_for_rounding):
     strided = [torch.stack((a.detach(), a.detach()), dim=-1)[..., 0].requires_grad_() for a in (x, *rest)]
     for name, value in cell.results(cell.function, strided).items():
         equal_but_for_rounding(name, value, expected[name], 9 * 7)
-    # A sum's gradient reaches the layer as one number expanded to every entry.
+    # The gradient of a sum reaches the layer as one number expanded to every entry.
     h = cell.function(x, *rest, **cell.options)
     h = h[0] if isinstance(h, tuple) else h
     (summed,) = torch.autograd.grad(h.sum(), [x], retain_graph=True)
@@ -115,7 +115,7 @@ def test_infinite_state_ends(cell):
 @pytest.mark.parametrize("steps", [5, 40])
 @pytest.mark.parametrize(("width", "hidden"), [(0, 4), (3, 0)], ids=["no-features", "no-units"])
 def test_nothing_in_a_dimension(cell, width, hidden, steps, equal_but_for_rounding):
-    """An input without features leaves the biases and the recurrence."""
+    """If the input has no features, the biases and the recurrence remain."""
     tensors = cell.layer(2, steps, width, hidden)
     expected = cell.results(cell.reference, tensors)
     for name, value in cell.results(cell.function, tensors).items():

@@ -68,7 +68,7 @@ def test_packed_sequences_have_the_dtype_of_torch_nn_under_autocast():
 
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "two-way"])
 def test_torch_runs_the_layers_between_which_we_drop(bidirectional, monkeypatch, equal_but_for_rounding):
-    """Values and gradients are those of our own loop, the masks to the entry."""
+    """Values and gradients are those of our own loop, and the masks equal in every entry."""
     calls = []
     real = torch.lstm
     monkeypatch.setattr(torch, "lstm", lambda *args: calls.append(1) or real(*args))

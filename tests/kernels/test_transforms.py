@@ -1,4 +1,4 @@
-"""What torch does with a module beyond calling it: torch.func, forward mode, batched gradients, tracing, export."""
+"""What torch does with a module besides calling it: torch.func, forward mode, batched gradients, tracing, export."""
 
 import subprocess
 import sys
@@ -90,7 +90,7 @@ def test_forward_mode_of_a_weight_or_a_state_alone(cell, what, capture):
         return module(x, (given, given) if cell.name == "lstm" else given, capture)[0]
 
     expected = (run(first + 1e-6 * tangent) - run(first - 1e-6 * tangent)) / 2e-6
-    # In single precision torch has an LSTM of its own, without such a derivative.
+    # In single precision torch uses another LSTM, without such a derivative.
     for dtype, tolerance in ((torch.float64, 1e-8), (torch.float32, 1e-5)):
         module, x, first, tangent = (each.to(dtype) for each in (module, x, first, tangent))
         with forward_ad.dual_level():
@@ -100,7 +100,7 @@ def test_forward_mode_of_a_weight_or_a_state_alone(cell, what, capture):
 
 @pytest.mark.parametrize("backend", [None, "loop"])
 def test_transforms_within_a_dual_level(cell, backend):
-    """What a transform wraps does not say whether it has a tangent."""
+    """A tensor that a transform wraps does not say whether it has a tangent."""
     module, x = cell.module(I, H, backend=backend, **cell.options).double(), drawn(2, T, B, I)
     expected = torch.stack([module(each)[0] for each in x])
     many = vmap(lambda each: module(each)[0])
@@ -115,7 +115,7 @@ def test_transforms_within_a_dual_level(cell, backend):
 
 
 def test_a_compiled_program_within_a_dual_level(cell):
-    """What is traced does not say it either: compiled outside or inside of the level, tangents come out."""
+    """Neither does a traced tensor: whether compiled outside or inside the level, tangents come out."""
     module, x = cell.module(I, H, 2, **cell.options).double().requires_grad_(False), drawn(T, B, I)
     tangent = drawn(T, B, I, seed=2)
     run = torch.compile(lambda x: module(x)[0], backend="aot_eager")
@@ -171,7 +171,7 @@ def test_a_compiled_program_differentiates_forward(cell):
 
 @pytest.mark.parametrize("steps", [2, T], ids=["few-rows", "many-rows"])
 def test_batches_of_gradients(cell, steps):
-    """Through operators as they are: one backward pass with several gradients of the output."""
+    """Through the operators as they are: one backward pass with several gradients of the output."""
     mine, plain = pair(cell)
     x, dy = drawn(steps, B, I).requires_grad_(), drawn(4, steps, B, H, seed=2)
     y = mine(x, capture=cell.outputs)[0]
@@ -183,7 +183,7 @@ def test_batches_of_gradients(cell, steps):
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
 def test_traced_modules_give_the_same_and_can_be_trained(cell):
-    """Also where they were traced without gradients; torch checks a trace by repeating it so."""
+    """Also if they were traced without gradients; torch checks a trace by repeating it that way."""
     module, x = pair(cell)[0], drawn(T, B, I)
     with torch.no_grad():
         traced = torch.jit.trace(module, (x,))
@@ -205,7 +205,7 @@ def test_traced_modules_take_sequences_of_other_lengths(cell, capture):
 
     module = Padded()
     traced = torch.jit.trace(module, (drawn(T, B, I), torch.tensor([T, 4, 7])), check_trace=False)
-    # As many in all, in other sequences; other rows and steps.
+    # The same total in other sequences, with other numbers of rows and steps.
     for lengths in ([T, 5, 6], [2, T, T], [3, 9, 1, 2, 9], [1]):
         given = drawn(max(lengths), len(lengths), I), torch.tensor(lengths)
         torch.testing.assert_close(traced(*given), module(*given))
@@ -215,7 +215,7 @@ def test_traced_modules_take_sequences_of_other_lengths(cell, capture):
 def test_exported_modules_can_be_trained(cell, strict):
     module, x = pair(cell, num_layers=2)[0], drawn(T, B, I)
     steps = torch.export.Dim("steps", min=2, max=100)
-    # Strictly, torch's LSTM keeps its number of steps.
+    # In strict mode torch's LSTM keeps its number of steps.
     shapes = None if strict and cell.name == "lstm" else ({0: steps},)
     with torch.no_grad():
         exported = torch.export.export(module, (x,), dynamic_shapes=shapes, strict=strict).module()
@@ -227,7 +227,7 @@ def test_exported_modules_can_be_trained(cell, strict):
     torch.testing.assert_close(found, expected)
 
 
-# Where oneDNN has no bfloat16 for this processor, torch's operator is not what runs, nor what is exported.
+# If oneDNN does not support bfloat16 on this processor, torch's operator neither runs nor is exported.
 BFLOAT16 = pytest.mark.skipif(not onednn_multiplies_bfloat16(), reason="oneDNN has no bfloat16 for this processor")
 
 
@@ -253,7 +253,7 @@ def test_an_exported_lstm_needs_nothing_of_this_package(dtype, tmp_path):
 
 @pytest.mark.parametrize("name", ["lstm", "gru"])
 def test_what_is_compiled_is_not_exported(name, monkeypatch):
-    """It runs this package's operator, and keeps nothing for a backward pass that cannot come."""
+    """A compiled module runs this package's operator, and keeps nothing for a backward pass that cannot come."""
     calls = []
 
     def note(graph, _):
@@ -262,7 +262,7 @@ def test_what_is_compiled_is_not_exported(name, monkeypatch):
 
     module, operator = {"lstm": LSTM, "gru": GRU}[name](I, H), getattr(torch.ops.gatescope, name).default
     compiled = torch.compile(module, backend=note, fullgraph=True)
-    # As torch 2.11 answers while it compiles.
+    # What torch 2.11 answers while it compiles.
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
     with torch.no_grad():
         compiled(torch.randn(20, B, I))

@@ -1,4 +1,4 @@
-"""Loads and stores in the layout that is there: every number in its place, and nothing beside it."""
+"""Loads and stores in the current layout: every value is in its place, and nothing else is touched."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ import triton.language as tl
 
 from gatescope.kernels.unstaged import known_alike, load_unstaged, store_unstaged
 
-# Interpreted, or on a GPU as it has them.
+# In the interpreter, or compiled on a GPU.
 INTERPRETED = pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is off where there is a GPU")
 DEVICES = [pytest.param("cpu", marks=INTERPRETED), pytest.param("cuda", marks=pytest.mark.cuda)]
 

@@ -1,4 +1,4 @@
-"""wavefront.py: layers side by side give what layers one after another give."""
+"""wavefront.py: layers side by side give the results of layers one after another."""
 
 import importlib
 
@@ -19,9 +19,9 @@ T, B, I, H, L = 5, 2, 3, 9, 3
 
 @pytest.fixture
 def in_waves(monkeypatch):
-    """Let layers run side by side here, in chunks that do not divide T, and count how often."""
+    """Make layers run side by side here, in chunks that do not divide T, and count how often."""
     runs = []
-    # Step by step: persistent kernels drop by themselves, which on a CPU draws other numbers.
+    # Step by step: persistent kernels apply dropout themselves, which on a CPU draws other numbers.
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     monkeypatch.setattr(wavefront_walk, "CHUNK", 2)
     monkeypatch.setattr(wavefront_walk, "waves", lambda cell, layers, *rest: runs.append(cell) or layers > 1)
@@ -29,15 +29,15 @@ def in_waves(monkeypatch):
 
 
 def apart(monkeypatch):
-    """Let every layer be an operator of its own."""
+    """Make every layer a separate operator."""
     monkeypatch.setattr(RecurrentStack, "_runs_as_wavefront", lambda *args: False)
 
 
 def pair(cell, monkeypatch, steps=T, rows=B, layers=L, **options):
-    """A module's results as a wavefront and layer after layer, from the same random numbers."""
+    """A module's results as a wavefront and layer after layer, with the same random numbers."""
     torch.manual_seed(0)
     module = cell.module(I, H, layers, backend="triton", **options, **cell.options)
-    # Laid out batch by batch, as batch_first gives it.
+    # In batch-major layout, as batch_first gives it.
     x = torch.randn(rows, steps, I).transpose(0, 1).requires_grad_()
     states = [torch.randn(layers, rows, H, requires_grad=True) for _ in cell.states]
     reset = torch.rand(steps, rows, generator=torch.Generator().manual_seed(1)) < 0.2
@@ -75,7 +75,7 @@ def test_every_output_and_gradient(cell, options, in_waves, monkeypatch, equal_b
 def test_persistent_kernels_drop_by_themselves(cell, p, columns, in_waves, monkeypatch, equal_but_for_rounding):
     from gatescope.kernels.dropout_kernel import drop
 
-    # Two columns have two groups of rows, too: what a program drops depends on where its rows begin.
+    # With two columns there are two groups of rows, too: what a program drops depends on where its rows begin.
     layout = Plan("persistent", 16, 16, 16, 1, 1, 1) if columns == 1 else Plan("persistent", 16, 8, 16, 1, 2, 2, 1)
     rows, steps = (2, 3) if columns == 1 else (18, 2)
     monkeypatch.setattr(wavefront_walk, "CHUNK", steps - 1)
@@ -85,7 +85,7 @@ def test_persistent_kernels_drop_by_themselves(cell, p, columns, in_waves, monke
     def kept(shape, seed, p, layer, first_row):
         return drop(torch.ones(shape), torch.tensor([seed]), p, layer, first_row) != 0
 
-    # Layers one after another drop in an operator of their own, which draws other numbers on a CPU.
+    # Layers one after another apply dropout in a separate operator, which draws other numbers on a CPU.
     monkeypatch.setattr(dropout, "_kept", kept)
     waves, layers = pair(cell, monkeypatch, steps=steps, rows=rows, layers=2, dropout=p)
     assert in_waves
@@ -135,7 +135,7 @@ def test_opcheck(cell, resets, in_waves):
 
 
 def test_compiles_without_a_graph_break(cell, monkeypatch, nothing_compiled):
-    """What decides how layers run asks the device for its name and reads a file: nothing that can be traced."""
+    """The code that decides how layers run asks for the device's name and reads a file, which cannot be traced."""
     asked = []
 
     @torch.compiler.disable
@@ -159,7 +159,7 @@ def test_compiles_without_a_graph_break(cell, monkeypatch, nothing_compiled):
 
 @pytest.fixture
 def nothing_compiled():
-    """All modules share the code of `forward`, which torch compiles for eight of them and no more."""
+    """All modules share the code of `forward`, which torch compiles for at most eight of them."""
     torch.compiler.reset()
     yield
     torch.compiler.reset()
@@ -255,7 +255,7 @@ def test_a_state_that_wants_its_gradient_is_reached(cell, in_waves):
 
 
 def functional(**changed):
-    """Arguments of the functional form, some of them changed."""
+    """Arguments of the functional form, with some changed."""
     module, x = RNN(I, H, 2), torch.randn(T, B, I)
     given = {"cell": "rnn", "option": "tanh", "x": x, "states": [torch.zeros(2, B, H)]}
     given |= {"weights": [weight.detach() for weight in module.parameters()]}
