@@ -31,20 +31,20 @@ setup(
     install_requires=[
         "torch>=2.11",  # tensors, autograd and the operators that the kernels are compared with
         "triton>=3.6; sys_platform == 'linux'",  # the language of the fused kernels
-        "numpy>=2.2.5",  # states, labels and the solver on the CPU; 2.2.5 may write where it reads by DLPack
+        "numpy>=2.2.5",  # states, labels and the solver on the CPU; older versions get read-only arrays by DLPack
         "scipy>=1.13",  # LAPACK factorisations and statistics
-        "llvmlite>=0.45",  # vectors of the processor's width in what numba compiles
-        "numba>=0.62",  # compiles the log-loss and steps of layers on the CPU into vectorised passes
+        "llvmlite>=0.45",  # vectors of the processor's full width in the code that numba compiles
+        "numba>=0.62",  # compiles the log-loss and the steps of layers on the CPU into vectorised passes
         "scikit-learn>=1.7",  # estimator conventions, metrics and splits
-        "threadpoolctl>=3.5",  # one thread for BLAS inside passes that have all cores
+        "threadpoolctl>=3.5",  # one thread for BLAS inside passes that use all cores themselves
         "nltk>=3.9.1",  # part-of-speech tags for the English hypotheses
         "regex>=2024.4",  # patterns that a user asks, with a limit of time, which re does not have
         "zarr>=3.1.2",  # the open format of the state dump
         "numcodecs>=0.14",  # zstd of compressed blocks, as zarr computes it
         "google-crc32c>=1.6",  # checksums of the dump's blocks at the speed of memory, as zarr computes them
-        "safetensors>=0.6.1",  # weights and checkpoints without pickle; before it no unsigned numbers of torch
+        "safetensors>=0.6.1",  # weights and checkpoints without pickle; older versions lack torch's unsigned integers
         "rich>=13.5",  # progress bars with a rate, and tables in the terminal
-        "tyro>=1.0.16",  # command-line flags out of the stages' dataclasses; before it usage has no names of arguments
+        "tyro>=1.0.16",  # command-line flags from the stages' dataclasses; older ones name no arguments in usage
         "matplotlib>=3.9",  # figures as PNG and SVG
     ],
     extras_require={
@@ -60,8 +60,8 @@ setup(
             "nvidia-cuda-nvrtc>=13; sys_platform == 'linux'",  # compiles the solver's CUDA C without a GPU
             "ruff>=0.9",
             "mypy>=1.14",
-            "pygments>=2.18",  # independent truth for comments and literals in C
-            "tree-sitter>=0.23",  # independent truth for conditions and depth in C
+            "pygments>=2.18",  # independent ground truth for comments and literals in C
+            "tree-sitter>=0.23",  # independent ground truth for conditions and depth in C
             "tree-sitter-c>=0.23",
             "xarray>=2025.3.1",  # reads a state dump unaided
             "pyyaml>=6",  # reads the exported configuration as LSTMVis does
