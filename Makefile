@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Without setuptools' warning, of every editable installation, of folders that are called as packages are.
+# Silences the warning that setuptools gives at every editable installation, about folders named as packages are.
 INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet
 FOLDERS := kernels engine analysis benchmarks tests
 DEMO ?= out/demo
@@ -12,7 +12,7 @@ DEMO ?= out/demo
 demo: $(VENV)/.run
 	$(BIN)/gatescope run --out $(DEMO)
 
-# One process a core, each with one thread of its own.
+# One process per core, each with a single thread.
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests -n auto --dist worksteal
 
@@ -28,10 +28,10 @@ check: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/pytest benchmarks --benchmark-only
 
-# On a machine that has torch, triton and cupy already: nothing is installed but gatescope itself, and what `make wheels`
-# fetched elsewhere, if the machine has no network. Tests and the compilation of what is timed afterwards share the GPU;
-# thousands of launches in a row and everything timed have it to themselves. `make -k gpu` goes on to the benchmarks after
-# a test that fails.
+# For a machine that already has torch, triton and cupy. It installs only gatescope, and the packages that `make wheels`
+# fetched elsewhere if the machine has no network. Tests, and the compilation of the kernels to be timed, share the GPU;
+# tests of thousands of launches, and the benchmarks, have it to themselves. `make -k gpu` runs the benchmarks even after a
+# failed test.
 PROCESSES ?= $(shell nproc)
 ON_GPU := $(PYTHON) -m pytest -q -m "cuda and not slow"
 PARALLEL := OMP_NUM_THREADS=1 $(ON_GPU) -n $(PROCESSES)
@@ -50,7 +50,7 @@ gpu-bench: gpu-install
 		-k "gatescope and (graph or cho)" --benchmark-disable
 	$(ON_GPU) benchmarks --benchmark-only
 
-# On a machine with a GPU: small shapes under NVIDIA's compute-sanitizer. racecheck sees shared memory alone.
+# On a machine with a GPU: small shapes under NVIDIA's compute-sanitizer. racecheck sees only shared memory.
 SANITIZER := compute-sanitizer --error-exitcode 1 --kernel-name regex:forward_kernel --kernel-name regex:backward_kernel
 sanitize:
 	for tool in memcheck synccheck racecheck; do \
@@ -58,7 +58,7 @@ sanitize:
 			-m cuda -k small_shapes || exit 1; \
 	done
 
-# What a GPU machine with the usual scientific packages lacks, for its Python and Linux.
+# The packages that a GPU machine with the usual scientific stack lacks, for its version of Python and Linux.
 GPU_PYTHON ?= 3.12
 wheels:
 	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --implementation cp --python-version $(GPU_PYTHON) \
