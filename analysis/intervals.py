@@ -128,9 +128,16 @@ def t_interval(
     S draws from S sequences spread less than S others would, by sqrt((S - 1) / S), for which `se` makes up (the t
     interval with bootstrap standard error of Hesterberg, What Teachers Should Know About the Bootstrap, The American
     Statistician 69, 2015). A score that is bounded on both sides is taken to the logit of its place between them and
-    back, so that its interval stays within. Resamples in which the score is undefined are left out; where they are more
-    than 5% of all, or S is below two, no interval can be stated and both ends are NaN. Nor can it of the least
-    score that there is, such as the F1 of a probe without a hit, which has none in any resample.
+    back, so that its interval stays within.
+
+    On that scale the half of the spread toward the nearer end counts as at most twice the other half. Where more than
+    5% of the resamples lie at an end, such as those without any of a few hits, the former would be that of `_NEAREST`:
+    for an F1 of .008 in 20 sequences, the mean width of 200 intervals was .86 and is now .12, and all cover; an AUROC
+    of .9985 is covered by 88% instead of 90%.
+
+    Resamples in which the score is undefined are left out. If they are more than 5% of all, or S is below two, no
+    interval can be stated and both ends are NaN, and so for the lowest possible score, such as the F1 of a probe
+    without a hit, which has none in any resample.
 
     Args:
         found: [K] scores of all sequences.
@@ -146,11 +153,13 @@ def t_interval(
     usable = (undefined <= 1.0 - LEVEL) & (found > bounds[0]) & (n_sequences >= 2)
     if not usable.any():
         return low, high
-    ends = np.nanquantile(_stretched(resampled[:, usable], *bounds), [_TAIL, 1 - _TAIL], axis=0)
-    n = n_sequences[usable]
-    se = (ends[1] - ends[0]) / (2 * ndtri(1 - _TAIL)) * np.sqrt(n / (n - 1))
-    reach = stdtrit(n - 1, (1 + LEVEL) / 2) * se
-    centre = _stretched(found[usable], *bounds)
+    centre, n = _stretched(found[usable], *bounds), n_sequences[usable]
+    lower, middle, upper = np.nanquantile(_stretched(resampled[:, usable], *bounds), [_TAIL, 0.5, 1 - _TAIL], axis=0)
+    spread = upper - lower
+    if np.isfinite(bounds).all():
+        inner = np.where(centre > 0, middle - lower, upper - middle)
+        spread = np.where(inner > 0, np.minimum(spread, 3 * inner), spread)
+    reach = stdtrit(n - 1, (1 + LEVEL) / 2) * spread / (2 * ndtri(1 - _TAIL)) * np.sqrt(n / (n - 1))
     # From the score itself, which at an end of its range is not quite that of its place.
     moved = _shrunk(np.stack([centre - reach, centre + reach]), *bounds) - _shrunk(centre, *bounds)
     low[usable], high[usable] = np.clip(found[usable] + moved, *bounds)

@@ -151,6 +151,19 @@ def test_a_few_resamples_at_an_end_do_not_widen_it():
     assert high[1] - low[1] == pytest.approx(high[0] - low[0], rel=0.15)
 
 
+def test_many_resamples_at_an_end_widen_it_to_twice_the_other_half_and_no_more():
+    odds = np.random.default_rng(0).normal(-4, 0.3, size=1000)
+    odds[:200] = -np.inf
+    resampled = 1 / (1 + np.exp(-odds))[:, None]
+    inner = np.subtract(*np.percentile(odds, [95, 50]))
+    spread = 3 * inner / np.subtract(*stats.norm.interval(0.9)[::-1]) * np.sqrt(20 / 19)
+    expected = 1 / (1 + np.exp(-np.array(stats.t.interval(0.95, 19, loc=-4, scale=spread))))
+    found = 1 / (1 + np.exp(np.array([4.0])))
+    np.testing.assert_allclose(np.ravel(t_interval(found, resampled, np.array([20]), SHARE)), expected, rtol=1e-9)
+    mirrored = np.ravel(t_interval(1 - found, 1 - resampled, np.array([20]), SHARE))
+    np.testing.assert_allclose(mirrored, 1 - expected[::-1], rtol=1e-9)
+
+
 def test_an_undefined_score_has_no_interval():
     low, high = t_interval(np.array([np.nan, 0.5]), np.full((100, 2), 0.5), np.full(2, 12), SHARE)
     assert np.isnan([low[0], high[0]]).all() and low[1] == high[1] == 0.5
