@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gatescope.engine.counted import counted
 from gatescope.engine.errors import InputError
 
 IDS = ("sequence_ids", "sequence_id")
@@ -121,11 +122,23 @@ def sequences(name: str, own: np.ndarray | None, ids: np.ndarray | None, length:
     if ids is not None:
         starts = _starts_of(name, ids, n_rows)
         if own is not None and not np.array_equal(own, starts):
-            raise InputError(f"{name} has other sequences than the labels' sequence_id: leave one of the two out")
+            # Each way has as many sequences as the other has rows in each: [B, T, H] was read as [T, B, H].
+            turned = set(np.diff(own)) == {len(starts) - 1} and set(np.diff(starts)) == {len(own) - 1}
+            remedy = "give --batch-first, or leave it out" if turned else "leave one of the two out"
+            raise InputError(
+                f"{name} has {_told(own)}, and by the labels' sequence_id it has {_told(starts)}: {remedy}"
+            )
         return starts
     if own is not None:
         return own
     return np.append(np.arange(0, n_rows, length or n_rows), n_rows).astype(np.int64)
+
+
+def _told(starts: np.ndarray) -> str:
+    """How many sequences there are, and how long they are."""
+    sizes = np.diff(starts)
+    lengths = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
+    return f"{counted(len(sizes), 'sequence')} of {lengths} rows"
 
 
 def checked_bounds(name: str, array: str, values: Any, n_rows: int) -> np.ndarray:

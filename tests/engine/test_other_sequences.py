@@ -75,8 +75,14 @@ def test_sequences_are_those_of_the_file_of_the_labels_or_of_a_length():
     assert sequences("x", None, None, 4, 6).tolist() == [0, 4, 6]
     assert sequences("x", None, None, 3, 6).tolist() == [0, 3, 6]
     assert sequences("x", own, None, 0, 6).tolist() == sequences("x", own, IDS, 0, 6).tolist() == own.tolist()
-    with pytest.raises(InputError, match="has other sequences than the labels' sequence_id"):
+    told = "x has 2 sequences of 3 rows, and by the labels' sequence_id it has 3 sequences of 1 to 3 rows: leave one"
+    with pytest.raises(InputError, match=told):
         sequences("x", np.array([0, 3, 6]), IDS, 0, 6)
+    # Three sequences of two rows are what two of three are along the other axis.
+    with pytest.raises(
+        InputError, match=r"2 sequences of 3 rows, .* 3 sequences of 2 rows: give --batch-first, or leave"
+    ):
+        sequences("x", np.array([0, 3, 6]), np.repeat([0, 1, 2], 2), 0, 6)
     with pytest.raises(InputError, match="has sequences of its own: leave out --sequence-length"):
         sequences("x", own, None, 3, 6)
     with pytest.raises(InputError, match="by the labels' sequence_id: leave out --sequence-length"):
