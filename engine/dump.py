@@ -27,7 +27,7 @@ import google_crc32c
 import numpy as np
 import zarr
 
-from gatescope.engine.block_layout import layout_of_array, layouts_of_document
+from gatescope.engine.block_layout import layout_of_array
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import UNREADABLE, Location
 from gatescope.engine.state_array import StateArray
@@ -109,7 +109,7 @@ class StateDump(StateSource):
         self.attributes: dict[str, Any] = {key: value for key, value in attributes.items() if key != "gatescope"}
         self.vocabulary = self.attributes["vocabulary"]
         initial = [f"initial/{name}" for name in header["initial"]]
-        self._arrays = _opened(location, group, ["tokens", *BOUNDS, *self.names, *initial])
+        self._arrays = _opened(location, ["tokens", *BOUNDS, *self.names, *initial])
         self.sequence_starts = np.asarray(self._arrays["sequence_starts"])
         self.document_starts = np.asarray(self._arrays["document_starts"])
         self._check(header)
@@ -280,16 +280,17 @@ def _read_json(location: Location, key: str) -> Any:
         return None
 
 
-def _opened(location: Location, document: dict[str, Any], names: list[str]) -> dict[str, StateArray]:
-    """Open arrays of a group, by its metadata alone where they are as our writer makes them."""
-    layouts = layouts_of_document(document)
-    if layouts is not None:
-        return {name: StateArray(layouts[name], name, location) for name in names}
-    group = zarr.open_group(location.path or location.name, mode="r")
+def _opened(location: Location, names: list[str]) -> dict[str, StateArray]:
+    """Open arrays of a group."""
+    # Told the format, zarr-python asks for no files of older ones. Without assertions (`python -O`) it cannot read
+    # consolidated metadata, but it can read the file of each array.
+    consolidated = None if __debug__ else False
+    group = zarr.open_group(location.path or location.name, mode="r", zarr_format=3, use_consolidated=consolidated)
     arrays = {}
     for name in names:
         array = group[name]
         if not isinstance(array, zarr.Array):
             raise ValueError(f"{name} is a group, expected an array")
-        arrays[name] = StateArray(layout_of_array(array), name, location, array)
+        layout = layout_of_array(array)
+        arrays[name] = StateArray(layout, name, location, array if layout.compression is None else None)
     return arrays

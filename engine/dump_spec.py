@@ -15,7 +15,6 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from gatescope.engine.array_name import ARRAY_NAME, layer_and_state
 from gatescope.engine.block_file import COMPRESSIONS, LEVEL, fill_value
-from gatescope.engine.block_layout import group_document
 from gatescope.engine.differences import first_difference, shortened
 from gatescope.engine.dump import (
     BLOCKS_DIGEST,
@@ -181,17 +180,28 @@ def create_skeleton(path: Path, spec: DumpSpec) -> None:
 
 
 def _consolidate(path: Path) -> None:
-    """Write what the files of all arrays say into that of the group, since xarray warns of groups without it.
+    """Copy the metadata of all arrays into the group's file, since xarray warns of groups without them.
 
-    zarr-python's own function for it does not work where Python leaves out assertions (`python -O`).
+    zarr-python's own function for it does not work without assertions (`python -O`).
     """
     names = [file.parent.relative_to(path).as_posix() for file in path.rglob(f"*/{GROUP_FILE}")]
     members = {}
     for name in sorted(names, key=lambda name: (name.count("/"), name)):
         member = json.loads((path / name / GROUP_FILE).read_bytes())
-        members[name] = member if member["node_type"] == "array" else group_document({}, member["attributes"])
+        members[name] = member if member["node_type"] == "array" else _group_document({}, member["attributes"])
     attributes = json.loads((path / GROUP_FILE).read_bytes())["attributes"]
-    (path / GROUP_FILE).write_text(json.dumps(group_document(members, attributes), indent=2), encoding="utf-8")
+    (path / GROUP_FILE).write_text(json.dumps(_group_document(members, attributes), indent=2), encoding="utf-8")
+
+
+def _group_document(members: dict[str, Any], attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a group, those of its members consolidated in it."""
+    consolidated = {"kind": "inline", "must_understand": False, "metadata": members}
+    return {
+        "attributes": attributes,
+        "zarr_format": 3,
+        "consolidated_metadata": consolidated,
+        "node_type": "group",
+    }
 
 
 def _create_array(

@@ -1,5 +1,7 @@
 """dump.py: every kind of damage is named, and a copy that another program wrote is none."""
 
+import copy
+import functools
 import json
 import shutil
 
@@ -275,3 +277,37 @@ def test_random_damage_gives_one_line_or_a_dump(own):
         except InputError as error:
             assert "\n" not in str(error)
     assert 0 < opened < 150
+
+
+STRANGE = [None, True, 0, 1.0, 2, -1, 2**70, 1e999, "", "uint8", "little", "zstd", ".", "/", [], [1], {}]
+
+
+def places(value, place=()):
+    """Yield the place of every value inside a JSON value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in inner:
+        yield (*place, key)
+        yield from places(child, (*place, key))
+
+
+def test_metadata_of_another_shape_give_one_line_or_a_dump(own):
+    """A value of the group's metadata is removed or replaced by something strange."""
+    file = own / "zarr.json"
+    whole = json.loads(file.read_text())
+    random = np.random.default_rng(3)
+    opened, every = 0, list(places(whole))
+    for number in random.choice(len(every), 200, replace=False):
+        *outer, last = every[number]
+        document = copy.deepcopy(whole)
+        parent = functools.reduce(lambda value, key: value[key], outer, document)
+        if random.random() < 0.3:
+            del parent[last]
+        else:
+            parent[last] = STRANGE[random.integers(len(STRANGE))]
+        file.write_text(json.dumps(document))
+        try:
+            StateDump.open(own).verify()
+            opened += 1
+        except InputError as error:
+            assert "\n" not in str(error)
+    assert 0 < opened < 200

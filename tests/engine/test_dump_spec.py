@@ -121,12 +121,15 @@ def test_without_assertions_a_dump_is_the_same(tmp_path):
     create_skeleton(tmp_path / "dump", SPEC)
     script = (
         "import pathlib\nfrom numpy import array, dtype\n"
+        "from gatescope.engine.dump import StateDump\n"
         "from gatescope.engine.dump_spec import DumpSpec, create_skeleton\n"
-        f"create_skeleton(pathlib.Path('other'), {SPEC!r})"
+        f"create_skeleton(pathlib.Path('other'), {SPEC!r})\n"
+        "print(StateDump.open('other', finished=False).sequence_starts.tolist())"
     )
     done = subprocess.run([sys.executable, "-O", "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "other") == contents(tmp_path / "dump")
+    assert json.loads(done.stdout) == SPEC.sequence_starts.tolist()
 
 
 def test_many_sequences_share_blocks(tmp_path):

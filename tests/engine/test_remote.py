@@ -3,6 +3,7 @@
 import fsspec
 import numpy as np
 import pytest
+import web_server
 import zarr
 from web_server import serving
 
@@ -53,6 +54,20 @@ def test_a_web_server(web, small_dump):
     assert_same(StateDump.open(f"{url}/states.zarr"), StateDump.open(folder / "states.zarr"))
     with pytest.raises(InputError, match=r"other.zarr does not exist"):
         StateDump.open(f"{url}/other.zarr")
+
+
+def test_a_dump_is_opened_with_few_requests(web, small_dump, monkeypatch):
+    """However many arrays there are: the group's metadata, read by us and by zarr-python, and the bounds."""
+    folder, url = web
+    small_dump(folder / "states.zarr")
+    requests = []
+    monkeypatch.setattr(web_server._Quiet, "log_request", lambda self, *_: requests.append(self.path))
+    dump = StateDump.open(f"{url}/states.zarr")
+    files = ["document_starts/c.0", "sequence_starts/c.0", "zarr.json", "zarr.json"]
+    assert sorted(requests) == [f"/states.zarr/{file}" for file in files]
+    requests.clear()
+    assert dump.array("layer1/c")[20:30].shape == (10, 3)
+    assert requests == ["/states.zarr/layer1/c/c.1.0"]
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.h5", "x.safetensors"])
