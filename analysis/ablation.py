@@ -35,7 +35,7 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import remove_partial_of, write_json
 from gatescope.engine.folder_lock import locked
-from gatescope.engine.settings import CONFIG, read_config
+from gatescope.engine.stage_folder import CONFIG, read_config
 from gatescope.engine.trained_model import TrainedModel
 
 

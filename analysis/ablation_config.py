@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gatescope.engine.config_values import require_values
 from gatescope.engine.errors import InputError
-from gatescope.engine.settings import require_values
 
 FEWEST_RANDOM, MOST_RANDOM = 20, 10_000
 

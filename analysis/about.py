@@ -18,7 +18,7 @@ from gatescope.engine.evaluate import perplexity
 from gatescope.engine.kept_models import kept_models
 from gatescope.engine.location import is_url, local_path
 from gatescope.engine.other_dumps import open_states
-from gatescope.engine.settings import CONFIG, read_config
+from gatescope.engine.stage_folder import CONFIG, read_config
 from gatescope.engine.train import CHECKPOINT
 from gatescope.engine.trained_model import DESCRIPTION, load_model
 

@@ -29,10 +29,10 @@ from gatescope.analysis.results import ABLATION
 from gatescope.analysis.stages import run_stages
 from gatescope.analysis.table import paper_table
 from gatescope.engine.errors import InputError
-from gatescope.engine.files import remove_partial_of, write_json
+from gatescope.engine.files import remove, remove_partial_of, write_json
 from gatescope.engine.other_dumps import ReadConfig, open_states
 from gatescope.engine.sample import SampleConfig
-from gatescope.engine.settings import read_config, remove
+from gatescope.engine.stage_folder import read_config
 from gatescope.engine.train import TrainConfig
 from gatescope.engine.trained_model import load_model
 

@@ -13,9 +13,9 @@ import torch
 from rich.console import Console, RenderableType
 from tyro.conf import Positional, arg
 
+from gatescope.engine.config_values import whole_seed
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
-from gatescope.engine.settings import whole_seed
 
 Device = Literal["auto", "cpu", "cuda"]
 # What stands behind a command without a flag, under the name that the help of all commands has for it.

@@ -37,12 +37,12 @@ from gatescope.analysis.split import FEWEST_DOCUMENTS, divides_documents, groups
 from gatescope.analysis.state_sets import state_sets
 from gatescope.engine.counted import counted
 from gatescope.engine.errors import InputError
-from gatescope.engine.files import write_atomic, write_json
+from gatescope.engine.files import remove, write_atomic, write_json
 from gatescope.engine.location import local_path
 from gatescope.engine.log import log
 from gatescope.engine.other_dumps import ReadConfig, open_states
 from gatescope.engine.progress import progress_bar
-from gatescope.engine.settings import CONFIG, claimed, record_facts, remove
+from gatescope.engine.stage_folder import CONFIG, claimed, record_facts
 from gatescope.engine.state_source import StateSource
 from gatescope.engine.untrained import untrained_states
 

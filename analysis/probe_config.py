@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from gatescope.engine.config_values import require_values
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
 from gatescope.engine.memory_limit import bytes_of
-from gatescope.engine.settings import KINDS, require_values
+from gatescope.engine.stage_folder import KINDS
 
 HYPOTHESES = (
     "names (of --pattern, --functions and --labels too) or sets (c, python, english, any); auto: all labels if given, "

@@ -29,7 +29,7 @@ from gatescope.analysis.results import (
 )
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
-from gatescope.engine.settings import CONFIG, read_config
+from gatescope.engine.stage_folder import CONFIG, read_config
 
 KINDS = {"boolean": ("plain", "balanced"), "continuous": ("none",)}
 WORDS = ("hypothesis", "kind", "states", "weighting", "status")

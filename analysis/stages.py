@@ -19,9 +19,10 @@ from gatescope.engine.corpus import Survey, survey_corpus, vocabulary_of
 from gatescope.engine.counted import counted
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
+from gatescope.engine.files import remove
 from gatescope.engine.record import captured_arrays
 from gatescope.engine.sample import SampleConfig, sample_states
-from gatescope.engine.settings import claimed, keep_only, remove
+from gatescope.engine.stage_folder import claimed, keep_only
 from gatescope.engine.train import TrainConfig, train_model
 from gatescope.engine.trained_model import load_model
 

@@ -16,7 +16,7 @@ import zarr
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
-from gatescope.engine.settings import remove
+from gatescope.engine.files import remove
 
 N, H, BLOCK = 131_072, 512, 8192
 NAMES = ["layer0/h", "layer0/c"]

@@ -21,9 +21,9 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_folder import reserved
 from gatescope.engine.dump_spec import DumpSpec, difference, require_begun_with
 from gatescope.engine.errors import InputError
+from gatescope.engine.files import remove
 from gatescope.engine.journey import Reader
 from gatescope.engine.processes import everybody, meet, place
-from gatescope.engine.settings import remove
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence
 

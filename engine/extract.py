@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatescope.engine.config_values import require_kind, require_values
 from gatescope.engine.corpus import read_pieces
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.errors import InputError
@@ -21,7 +22,6 @@ from gatescope.engine.journey import DTYPES
 from gatescope.engine.location import path_text
 from gatescope.engine.record import Capture, at_precision, record, recording_spec
 from gatescope.engine.sample import prime_of
-from gatescope.engine.settings import require_kind, require_values
 from gatescope.engine.states_in_memory import States, collect
 from gatescope.engine.trained_model import TrainedModel
 from gatescope.kernels.choice import Draw

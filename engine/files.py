@@ -128,6 +128,14 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_atomic(path, (text + "\n").encode("ascii"))
 
 
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def remove_partial_of(path: Path) -> None:
     """Remove the temporary files that killed programs left of one file; its folder is there."""
     for entry in path.parent.iterdir():

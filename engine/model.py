@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from torch import Tensor, nn
 
+from gatescope.engine.config_values import require_values
 from gatescope.engine.errors import InputError
-from gatescope.engine.settings import require_values
 from gatescope.kernels.dropout import dropout
 from gatescope.kernels.gru import GRU
 from gatescope.kernels.lstm import LSTM

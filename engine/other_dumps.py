@@ -22,6 +22,7 @@ import google_crc32c
 import numpy as np
 
 from gatescope.engine.blocked_array import first_not_finite
+from gatescope.engine.config_values import require_kind, require_values
 from gatescope.engine.dump import BOUNDS, GROUP_FILE, StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.file_arrays import Unreadable, is_zarr
@@ -30,7 +31,6 @@ from gatescope.engine.other_array import OtherArray, is_float
 from gatescope.engine.other_file import READERS, OtherFile
 from gatescope.engine.other_sequences import IDS, LENGTHS, checked_bounds, cube_of, own_sequences, sequences
 from gatescope.engine.other_text import TOKENS, stored_text, text_of_file
-from gatescope.engine.settings import require_kind, require_values
 from gatescope.engine.state_source import StateSource
 
 RESERVED = {*TOKENS, *IDS, *BOUNDS, LENGTHS, "vocabulary", "labels", "label_names"}

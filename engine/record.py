@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from gatescope.engine.config_values import plain
 from gatescope.engine.dump import read_group
 from gatescope.engine.dump_folder import is_absent
 from gatescope.engine.dump_parts import record_together, remove_parts
@@ -32,7 +33,6 @@ from gatescope.engine.model import Architecture
 from gatescope.engine.processes import place
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.resume_points import ResumePoint
-from gatescope.engine.settings import plain
 from gatescope.engine.trained_model import TrainedModel
 from gatescope.engine.walk import walk
 from gatescope.engine.walk_fused import sampler_plan, walk_fused

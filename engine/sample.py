@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatescope.engine.config_values import require_kind, require_values, whole_seed
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.errors import InputError
 from gatescope.engine.journey import DTYPES
 from gatescope.engine.model import Architecture
 from gatescope.engine.record import Capture, at_precision, captured_arrays, record, recording_spec, require_precision
-from gatescope.engine.settings import require_kind, require_values, whole_seed
 from gatescope.engine.states_in_memory import States, collect
 from gatescope.engine.trained_model import TrainedModel
 from gatescope.engine.vocabulary import Vocabulary

@@ -12,11 +12,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gatescope.engine.config_values import plain, require_values
 from gatescope.engine.differences import first_difference, shortened
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import partial_name, remove_partial_of, write_json
 from gatescope.engine.location import local_path
-from gatescope.engine.settings import plain, require_values
 
 
 @dataclass(frozen=True)

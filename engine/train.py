@@ -35,6 +35,7 @@ import numpy as np
 import torch
 
 from gatescope.engine.checkpoint import Progress, load_checkpoint, save_checkpoint, standing
+from gatescope.engine.config_values import require_kind, whole_seed
 from gatescope.engine.corpus import Survey, encode_corpus, n_held_out, open_corpus, vocabulary_of
 from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import evaluate, perplexity
@@ -46,7 +47,7 @@ from gatescope.engine.log import log
 from gatescope.engine.model import Architecture, CharacterModel
 from gatescope.engine.processes import everybody, joined_columns, mean_of_all, meet, place
 from gatescope.engine.progress import progress_bar
-from gatescope.engine.settings import claimed, require_kind, whole_seed
+from gatescope.engine.stage_folder import claimed
 from gatescope.engine.trained_model import (
     DESCRIPTION,
     WEIGHTS,

@@ -15,7 +15,7 @@ from gatescope.engine.extract import ExtractConfig, extract_states
 from gatescope.engine.files import partial_name
 from gatescope.engine.kept_models import kept_folder, kept_models, kept_names
 from gatescope.engine.model import CharacterModel
-from gatescope.engine.settings import read_config
+from gatescope.engine.stage_folder import read_config
 from gatescope.engine.train import TrainConfig, train_model
 from gatescope.engine.trained_model import load_model
 

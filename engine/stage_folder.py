@@ -1,36 +1,23 @@
-"""The settings of a stage, kept beside what it wrote, so that repeating a command resumes and never mixes two."""
+"""The folder of a stage: its settings lie beside its output, so that a repeated command resumes and never mixes two."""
 
 from __future__ import annotations
 
 import json
-import math
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from numbers import Integral, Real
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
+from gatescope.engine.config_values import plain
 from gatescope.engine.differences import first_difference, shortened
 from gatescope.engine.errors import InputError
-from gatescope.engine.files import remove_partial, remove_partial_of, write_json
+from gatescope.engine.files import remove, remove_partial, remove_partial_of, write_json
 from gatescope.engine.folder_lock import locked
 from gatescope.engine.location import behind_link
 
 CONFIG = "config.json"
-# Where settings say what is no choice of the user's, but of the version that made the results.
+# The settings under this name are not the user's choice but follow from the version that made the results.
 KINDS = "kinds"
-# What a field of settings takes, by its annotation, and how a message says so.
-EXPECTED: dict[Any, tuple[Any, str]] = {
-    int: (Integral, "a whole number"),
-    float: (Real, "a number"),
-    bool: (bool, "True or False"),
-    str: (str, "a text"),
-    Path: (str | os.PathLike, "a path"),
-}
 
 
 @contextmanager
@@ -138,84 +125,3 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not {"stage", "settings"} <= config.keys():
         raise InputError(f"{path} was not written by gatescope: choose another folder")
     return config
-
-
-def plain(value: Any) -> Any:
-    """Return dataclasses, tuples, paths, NumPy's numbers and infinities as the JSON values that they come back as."""
-    if hasattr(value, "__dataclass_fields__"):
-        value = asdict(value)
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        return int(value)
-    if isinstance(value, Real) and not isinstance(value, bool):
-        value = float(value)
-    infinite = isinstance(value, float) and not math.isfinite(value)
-    return str(value) if infinite or isinstance(value, Path) else value
-
-
-def whole_seed(seed: int, bits: int) -> int:
-    """Return a seed, which may be NumPy's, as an int.
-
-    Raises:
-        InputError: it is no whole number of at least 0 that takes so many bits at most.
-    """
-    if not isinstance(seed, Integral) or not 0 <= seed < 2**bits:
-        raise InputError(f"--seed {seed}: expected a whole number from 0 to 2^{bits} - 1")
-    return int(seed)
-
-
-def require_kind(name: str, given: Any, kind: type, returned_by: str = "") -> None:
-    """Check that an argument is what a function takes, and not a path or a dictionary in its place.
-
-    Args:
-        name: of the argument.
-        given: what the caller gave.
-        kind: what it should be.
-        returned_by: how a caller gets one, unless it is made by its name.
-
-    Raises:
-        InputError: it is something else.
-    """
-    if not isinstance(given, kind):
-        how = f", as {returned_by} returns it" if returned_by else ""
-        raise InputError(f"{name} is of type {type(given).__name__}: expected {kind.__name__}{how}")
-
-
-def require_values(config: Any) -> None:
-    """Check that the fields of a dataclass are what their annotations say.
-
-    Raises:
-        InputError: a field has another value.
-    """
-    for name, hint in get_type_hints(type(config)).items():
-        _require_value(f"--{name.replace('_', '-')}", getattr(config, name), hint)
-
-
-def _require_value(flag: str, given: Any, hint: Any) -> None:
-    """Check one value: of a kind that `EXPECTED` has, one of a few words, None or one of these, or a tuple of them."""
-    inner, shown = get_args(hint), shortened(given)
-    if get_origin(hint) is tuple:
-        if not isinstance(given, tuple | list):
-            what = "one word" if isinstance(given, str) else "no tuple"
-            raise InputError(f"{flag} {shown} is {what}: expected several, such as ({shown},)")
-        for each in given:
-            _require_value(flag, each, inner[0])
-    elif get_origin(hint) is Literal:
-        if not isinstance(given, str) or given not in inner:
-            raise InputError(f"{flag} {shown} is unknown: expected {' or '.join(map(str, inner))}")
-    elif NoneType in inner:
-        if given is not None:
-            _require_value(flag, given, inner[0])
-    elif not isinstance(given, EXPECTED[hint][0]) or isinstance(given, bool) != (hint is bool):
-        raise InputError(f"{flag} {shown}: expected {EXPECTED[hint][1]}")
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
