@@ -10,7 +10,6 @@ import torch
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.lazy_array import LazyArray
-from gatescope.engine.state_source import StateSource
 
 # Below this many values torch converts on the calling thread (its grain size).
 CONVERSION_VALUES = 2**15 - 1
@@ -61,8 +60,6 @@ def as_rows(X: Any) -> Any:
     """
     if scipy.sparse.issparse(X):
         raise InputError("X is a sparse matrix: the solver needs a dense array, such as X.toarray()")
-    if isinstance(X, StateSource):
-        raise InputError(f"X is a state dump: choose its arrays, such as dump.states([{X.names[0]!r}])")
     if isinstance(X, tuple) and any(isinstance(each, LazyArray) for each in X):
         names = [each.name for each in X if isinstance(each, LazyArray)]
         raise InputError(f"X is a tuple of lazy arrays: take one of them, or dump.states({names})")

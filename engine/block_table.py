@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from gatescope.engine.block_file import CHECKSUM_BYTES, BlockFiles, RowTypes, decoded, fill_value
-from gatescope.engine.blocked_array import first_not_finite
 from gatescope.engine.errors import InputError
-from gatescope.engine.finite import not_finite
+from gatescope.engine.finite import first_not_finite, not_finite
 
 
 class BlockTable(BlockFiles):

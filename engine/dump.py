@@ -36,6 +36,9 @@ from gatescope.engine.state_source import StateSource
 FORMAT = "state dump"
 VERSION = 1
 GROUP_FILE = "zarr.json"
+# Tells a dump from another that takes its place. Inode and time of the folder do not: the inode is given anew as soon
+# as it is free, and the time changes with every commit.
+WRITTEN_ONCE = "tokens/zarr.json"
 BOUNDS = ("sequence_starts", "document_starts")
 # In the header of a finished dump: what `StateDump.blocks_digest` was when it was finished.
 BLOCKS_DIGEST = "blocks"
@@ -126,7 +129,7 @@ class StateDump(StateSource):
             InputError: there is no dump, it is of another version, damaged or not finished. Whether every block is
                 whole is seen when it is read, or by `verify`.
         """
-        location = Location(path)
+        location = Location(path, WRITTEN_ONCE)
         group = read_group(location)
         try:
             dump = cls(location, group)

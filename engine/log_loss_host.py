@@ -57,11 +57,3 @@ def _(z: Any, signed: Any, loss: Any, slope: Any) -> Any:
 def loss_and_slope(z: Any, signed: Any, loss: Any, slope: Any) -> None:
     """Fill loss and slope, arrays [n] of float32 or float64."""
     fill_loss(z, signed, loss, slope)
-
-
-@compiled
-def column_sums(values: Any, totals: Any) -> None:
-    """Add the columns of values [n, W] to float64 totals [W]."""
-    for row in range(len(values)):
-        for column in range(values.shape[1]):
-            totals[column] += values[row, column]

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from gatescope.engine.arrays import to_host
-from gatescope.engine.log_loss import column_sums, log_loss
+from gatescope.engine.log_loss import log_loss
 from gatescope.engine.problems import Solution
-from gatescope.engine.products import states_times, states_with
+from gatescope.engine.products import column_sums, states_times, states_with
 from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.targets import BinaryTargets
 

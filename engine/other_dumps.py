@@ -21,11 +21,11 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from gatescope.engine.blocked_array import first_not_finite
 from gatescope.engine.config_values import require_kind, require_values
 from gatescope.engine.dump import BOUNDS, GROUP_FILE, StateDump
 from gatescope.engine.errors import InputError
 from gatescope.engine.file_arrays import Unreadable, is_zarr
+from gatescope.engine.finite import first_not_finite
 from gatescope.engine.location import Location, unreadable
 from gatescope.engine.other_array import OtherArray, is_float
 from gatescope.engine.other_file import READERS, OtherFile

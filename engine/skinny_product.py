@@ -77,6 +77,14 @@ def _add(left: Any, row: int, step: int, right: Any, out: Any, depth: int) -> No
             add_panel(height, n_columns, n, left, top * step, row, step, columns, at, width, sums, first, width)
 
 
+@compiled
+def column_sums(values: Any, totals: Any) -> None:
+    """Add the columns of values [n, W] to float64 totals [W]."""
+    for row in range(len(values)):
+        for column in range(values.shape[1]):
+            totals[column] += values[row, column]
+
+
 @_reordered
 def add_few_times(states: Any, rows: Any, out: Any) -> None:
     """Add X V to out [n, W], of X [n, H], flat, and V as rows [W, H]."""

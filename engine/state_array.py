@@ -20,8 +20,9 @@ import zarr
 
 from gatescope.engine.block_file import CHECKSUM_BYTES, decoded, is_sealed
 from gatescope.engine.block_layout import BlockLayout
-from gatescope.engine.blocked_array import BlockedArray, first_not_finite
+from gatescope.engine.blocked_array import BlockedArray
 from gatescope.engine.errors import InputError
+from gatescope.engine.finite import first_not_finite
 from gatescope.engine.location import Location
 
 # Linux's flag that fetches a file's pages when it is mapped.

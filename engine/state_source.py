@@ -77,6 +77,10 @@ class StateSource:
             raise InputError(f"{self.name} has {name!r} only as {', '.join(layers.values())}: use array({first!r})")
         return tuple(self._arrays[layers[number]] for number in range(len(layers)))
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Raise InputError: a dump has several arrays, and is none."""
+        raise InputError(f"{self.name} is a state dump: choose its arrays, such as dump.states([{self.names[0]!r}])")
+
     def __contains__(self, name: object) -> bool:
         """Whether `[name]` returns something."""
         layers = self._layers(name)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from gatescope.engine.arrays import array_namespace, to_host
-from gatescope.engine.log_loss import column_sums, log_loss, log_loss_curvature, log_loss_slope
+from gatescope.engine.log_loss import log_loss, log_loss_curvature, log_loss_slope
+from gatescope.engine.products import column_sums
 from gatescope.engine.row_blocks import BLOCK_ROWS, RowBlocks
 from gatescope.engine.split_product import SplitStep
 from gatescope.engine.weights import CHUNK_ROWS

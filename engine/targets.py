@@ -10,7 +10,7 @@ import numpy as np
 
 from gatescope.engine.arrays import array_namespace, as_array, moved, to_host
 from gatescope.engine.errors import InputError
-from gatescope.engine.log_loss import column_sums
+from gatescope.engine.products import column_sums
 from gatescope.engine.weights import CHUNK_ROWS, Weights, columns_of
 
 ClassWeight = str | Mapping[Any, float] | None

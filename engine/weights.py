@@ -9,8 +9,8 @@ import numpy as np
 
 from gatescope.engine.arrays import array_namespace, as_array, as_tensor, moved, to_host
 from gatescope.engine.errors import InputError
-from gatescope.engine.log_loss import column_sums
 from gatescope.engine.processes import ALONE, Processes
+from gatescope.engine.products import column_sums
 
 # Rows converted to float64 at a time in the computer's memory.
 CHUNK_ROWS = 8192

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import mpmath
-import numba
 import numpy as np
 import pytest
 
-from gatescope.engine import log_loss_host
-from gatescope.engine.log_loss import column_sums, log_loss, log_loss_curvature, log_loss_slope
-from gatescope.kernels.host import compiled
+from gatescope.engine.log_loss import log_loss, log_loss_curvature, log_loss_slope
 
 LOGITS = [0.0, 1e-8, 0.3, 1.0, 5.0, 17.0, 30.0, 80.0, 700.0]
 
@@ -43,27 +40,7 @@ def test_long_and_transposed_arrays():
     np.testing.assert_array_equal(log_loss_slope(logits, signed).T, residual)
 
 
-def test_columns_are_summed_in_float64():
-    values = np.full((100_000, 3), [0.1, 1.0, -3.0], np.float32)
-    np.testing.assert_allclose(column_sums(values), 100_000 * values[0].astype(np.float64), rtol=1e-12)
-    np.testing.assert_allclose(column_sums(values[:, :2]), 100_000 * values[0, :2].astype(np.float64), rtol=1e-12)
-
-
 def test_what_is_not_finite_stays_so():
     loss, residual = log_loss(np.array([np.nan, np.inf, -np.inf]), np.ones(3))
     np.testing.assert_array_equal(loss, [np.nan, 0, np.inf])
     np.testing.assert_array_equal(residual, [np.nan, 0, -1])
-
-
-def test_compiles_where_nothing_can_be_kept(monkeypatch):
-    njit = numba.njit
-
-    def without_locator(*arguments, cache=False, **options):
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return njit(*arguments, **options)
-
-    monkeypatch.setattr(numba, "njit", without_locator)
-    totals = np.zeros(2)
-    compiled(log_loss_host.column_sums.py_func)(np.ones((3, 2), np.float32), totals)
-    assert totals.tolist() == [3, 3]

@@ -1,4 +1,4 @@
-"""Which product is taken, and that all are the same."""
+"""Which product is taken, and that all are the same; sums of columns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gatescope.engine import products, skinny_product
-from gatescope.engine.products import FEWEST_COLUMNS, states_times, states_with
+from gatescope.engine.products import FEWEST_COLUMNS, column_sums, states_times, states_with
 
 
 @pytest.fixture
@@ -39,3 +39,18 @@ def test_arrays_of_a_device_are_multiplied_there(device, taken):
     np.testing.assert_array_equal(states_times(states, columns).get(), 20)
     np.testing.assert_array_equal(states_with(states, device(np.ones((30, 8), np.float32))).get(), 30)
     assert not taken
+
+
+def test_columns_are_summed_in_float64():
+    values = np.full((100_000, 3), [0.1, 1.0, -3.0], np.float32)
+    np.testing.assert_allclose(column_sums(values), 100_000 * values[0].astype(np.float64), rtol=1e-12)
+    np.testing.assert_allclose(column_sums(values[:, :2]), 100_000 * values[0, :2].astype(np.float64), rtol=1e-12)
+
+
+def test_columns_of_a_device_are_summed_in_float64(device):
+    values = np.full((100_000, 3), [0.1, 1.0, -3.0], np.float32)
+    exact = 100_000 * values[0].astype(np.float64)
+    for moved, expected in ((device(values), exact), (device(values)[:, ::2], exact[::2])):
+        sums = column_sums(moved)
+        assert sums.dtype == np.float64
+        np.testing.assert_allclose(sums.get(), expected, rtol=1e-12)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 
-from gatescope.engine.skinny_product import add_few_times, add_few_with, states_times, states_with
+from gatescope.engine.skinny_product import add_few_times, add_few_with, column_sums, states_times, states_with
+from gatescope.kernels.host import compiled
 
 WIDTHS = [1, 3, 8, 9, 16, 21, 24, 30, 32, 33, 70]
 
@@ -56,3 +58,17 @@ def test_few_columns_that_lie_as_rows(dtype, W):
     add_few_with(states.reshape(-1), residuals, with_)
     assert_close(times, states, steps, 37)
     assert_close(with_.T, states.T, residuals, 21)
+
+
+def test_compiles_where_nothing_can_be_kept(monkeypatch):
+    njit = numba.njit
+
+    def without_locator(*arguments, cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(*arguments, **options)
+
+    monkeypatch.setattr(numba, "njit", without_locator)
+    totals = np.zeros(2)
+    compiled(column_sums.py_func)(np.ones((3, 2), np.float32), totals)
+    assert totals.tolist() == [3, 3]

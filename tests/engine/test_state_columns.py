@@ -108,7 +108,7 @@ def test_all_of_it_at_once(dump):
             lambda dump: LogisticProbes().fit(dump["h"], np.zeros((N, 1), bool)),
             r"X is a tuple of lazy arrays: take one of them, or dump\.states\(\['layer0/h'\]\)",
         ),
-        (lambda dump: LogisticProbes().fit(dump, np.zeros((N, 1), bool)), r"X is a state dump: .*\.states\("),
+        (lambda dump: LogisticProbes().fit(dump, np.zeros((N, 1), bool)), r"is a state dump: choose .*\.states\("),
     ],
 )
 def test_refusals(dump, call, message):
