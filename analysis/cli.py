@@ -18,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from gatescope.engine.errors import InputError, RefusedElsewhere
+from gatescope.engine.torchrun import started_processes
 
 # What `gatescope --help` says, without importing torch to say it; each is a function of `commands` or `recording`.
 COMMANDS = {
@@ -149,7 +150,7 @@ def call(name: str, words: Sequence[str]) -> None:
     if "--out=" in words or ("--out", "") in pairwise(words):
         # As of a shell's variable that is not set; it would be the folder that one is in.
         raise InputError(f"{name}: --out is empty: give a path")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and name not in SHARED:
+    if started_processes() > 1 and name not in SHARED:
         raise InputError(f"{name} works in one process: leave torchrun out ({', '.join(SHARED)} take several)")
     function = getattr(commands, name, None) or getattr(recording, name)
     prefixes = () if name == "run" else (tyro.conf.OmitArgPrefixes,)
@@ -191,11 +192,11 @@ def _terminate(number: int, frame: object) -> None:
 
 def program() -> int:
     """Run the command line as a program of its own, and return its exit status."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if started_processes() == 1:
         # One of several processes ends at once: it may be waiting for the others outside of Python.
         signal.signal(signal.SIGTERM, _terminate)
     status = main()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if started_processes() > 1:
         # Threads of torch's process group outlive it (after DistributedDataParallel, torch 2.13), and one that still
         # wants the interpreter while it ends aborts the process.
         sys.stdout.flush()

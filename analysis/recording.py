@@ -19,7 +19,7 @@ from gatescope.engine.dump import StateDump
 from gatescope.engine.export import export_lstmvis
 from gatescope.engine.extract import ExtractConfig, extract_states
 from gatescope.engine.kept_models import STEPS
-from gatescope.engine.processes import joined, place
+from gatescope.engine.processes import everybody, joined
 from gatescope.engine.sample import SampleConfig, sample_states
 from gatescope.engine.source_tree import TreeConfig, write_corpus
 from gatescope.engine.train import TrainConfig, train_model
@@ -75,10 +75,10 @@ def train(
     facts = {"language": detect_language(survey.head)}
     where = device_of(device)
     with joined(where):
-        if survey.warning and place()[0] == 0:
+        if survey.warning and everybody().rank == 0:
             warn(survey.warning)
         trained = train_model(survey, out, config, seed=seed, device=where, overwrite=overwrite, facts=facts)
-        if place()[0] > 0:
+        if everybody().rank > 0:
             return
     loss = f"validation loss {trained['validation_nats']:.4f} nats per character"
     say(f"{out}: {loss}, the least, at step {trained['step']:,} of {config.steps:,}, whose weights are kept")
@@ -109,7 +109,7 @@ def sample(
     where = device_of(device)
     with joined(where):
         rows = sample_states(load_model(model, where), out, config, seed=seed, overwrite=overwrite)
-        if place()[0] > 0:
+        if everybody().rank > 0:
             return
     say(f"{out}: {counted(rows, 'character')}")
 
@@ -135,7 +135,7 @@ def extract(
     where = device_of(device)
     with joined(where):
         rows = extract_states(load_model(model, where), texts, out, config, overwrite=overwrite)
-        if place()[0] > 0:
+        if everybody().rank > 0:
             return
     say(f"{out}: {counted(rows, 'character')}" + f" of {len(texts):,} documents" * (len(texts) > 1))
 

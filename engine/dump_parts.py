@@ -23,7 +23,7 @@ from gatescope.engine.dump_spec import DumpSpec, difference, require_begun_with
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import remove
 from gatescope.engine.journey import Reader
-from gatescope.engine.processes import everybody, meet, place
+from gatescope.engine.processes import everybody
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence
 
@@ -124,7 +124,8 @@ def record_together(
     Raises:
         InputError: a dump of other settings is there.
     """
-    number, size = place()
+    everyone = everybody()
+    number, size = everyone.rank, everyone.size
     if path.exists() and not overwrite:
         there = StateDump.open(path, finished=False)
         require_begun_with(there, spec)
@@ -135,8 +136,8 @@ def record_together(
     shares = shares_of(spec.n_sequences, height, size)
     if shares[number]:
         record_part(part_path(path, number, size), part_spec(spec, shares[number]), PartReader(reader, shares[number]))
-    meet()
-    with everybody().together():
+    everyone.meet()
+    with everyone.together():
         if number == 0:
             parts = [part_path(path, each, size) for each, share in enumerate(shares) if share]
             concatenate(parts, path, overwrite=overwrite)

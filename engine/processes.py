@@ -18,6 +18,7 @@ from torch import Tensor, distributed
 
 from gatescope.engine.arrays import array_namespace, as_tensor
 from gatescope.engine.errors import InputError, RefusedElsewhere
+from gatescope.engine.torchrun import started_processes
 
 # The first process validates, or puts a large dump together, while the others wait; one that ended is known at once.
 # The milliseconds fit a 32-bit integer.
@@ -34,7 +35,7 @@ def joined(device: str) -> Iterator[None]:
     Raises:
         InputError: another process ended before its time.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if started_processes() == 1:
         yield
         return
     if device == "cuda":
@@ -64,44 +65,10 @@ def _is_of_another(error: RuntimeError) -> bool:
     return isinstance(error, distributed.DistError) or "gloo" in str(error)
 
 
-def place() -> tuple[int, int]:
-    """The number of this process and how many there are."""
-    if not distributed.is_initialized():
-        return 0, 1
-    return distributed.get_rank(), distributed.get_world_size()
-
-
 def own_rows(n_rows: int) -> tuple[int, int]:
-    """The first row of this process's share of some rows, and the row behind its last."""
-    rank, size = place()
-    return n_rows * rank // size, n_rows * (rank + 1) // size
-
-
-def meet() -> None:
-    """Wait until all processes are here."""
-    if distributed.is_initialized():
-        distributed.barrier()
-
-
-def mean_of_all(value: Tensor) -> float:
-    """The mean of a number over all processes."""
-    if not distributed.is_initialized():
-        return value.item()
-    total = value.clone()
-    distributed.all_reduce(total)
-    return total.item() / distributed.get_world_size()
-
-
-def joined_columns(values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Tensors [L, B, H] with the rows B of all processes side by side, in their order."""
-    if not distributed.is_initialized():
-        return values
-    whole = []
-    for value in values:
-        parts = [torch.empty_like(value) for _ in range(distributed.get_world_size())]
-        distributed.all_gather(parts, value.contiguous())
-        whole.append(torch.cat(parts, dim=1))
-    return tuple(whole)
+    """Return the first row of this process's share of some rows, and the row after its last."""
+    everyone = everybody()
+    return n_rows * everyone.rank // everyone.size, n_rows * (everyone.rank + 1) // everyone.size
 
 
 class Processes:
@@ -126,13 +93,19 @@ class Processes:
                 "distributed=True, but this process has joined no others: start the script with torchrun and call "
                 "torch.distributed.init_process_group('gloo') first"
             )
-        self.rank, self.size = place() if several else (0, 1)
+        self.rank = distributed.get_rank() if several else 0
+        self.size = distributed.get_world_size() if several else 1
+
+    def meet(self) -> None:
+        """Wait until all processes are here."""
+        if self.size > 1:
+            distributed.barrier()
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Wait until all processes are behind the block, and go on only if no input was refused in it.
+        """Wait until all processes have left the block, and go on only if no input was refused in it.
 
-        A process that left alone would let the others wait for it. Inside the block nothing may be exchanged.
+        A process that left alone would keep the others waiting. Inside the block nothing may be exchanged.
 
         Raises:
             InputError: this process refused its input.
@@ -196,7 +169,7 @@ class Processes:
         return np.unique(self.rows_of_all(np.unique(values).astype(np.int64)))
 
     def rows_of_all(self, values: np.ndarray) -> np.ndarray:
-        """Return the rows of all processes, in their order; all have the same type and differ in their number alone."""
+        """Return the rows of all processes, in their order; only the number of rows may differ."""
         if self.size == 1:
             return values
         n_rows = self.sizes(len(values))
@@ -206,6 +179,14 @@ class Processes:
         gathered = [torch.empty_like(own) for _ in range(self.size)]
         distributed.all_gather(gathered, own)
         return np.concatenate([rows[:n].cpu().numpy() for rows, n in zip(gathered, n_rows, strict=True)])
+
+    def columns_of_all(self, value: Tensor) -> Tensor:
+        """Return the tensors [L, B, H] of all processes side by side, in their order; all have the same shape."""
+        if self.size == 1:
+            return value
+        parts = [torch.empty_like(value) for _ in range(self.size)]
+        distributed.all_gather(parts, value.contiguous())
+        return torch.cat(parts, dim=1)
 
     def _reduced(self, tensor: torch.Tensor, operation: Any) -> torch.Tensor:
         there = exchangeable(tensor)
@@ -234,5 +215,5 @@ ALONE = Processes(False)
 
 
 def everybody() -> Processes:
-    """Return all processes that have joined, be it this one alone."""
+    """Return all processes that have joined, or this one alone."""
     return Processes(distributed.is_initialized())

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from gatescope.engine.processes import place
+from gatescope.engine.processes import everybody
 
 # Seconds between two lines.
 LINE_EVERY = 60.0
@@ -40,7 +40,7 @@ def progress_bar(description: str, total: int, unit: str, done: int = 0) -> Iter
         `advance(amount, note="")`: call it as work is done; the last note stands behind the description.
     """
     console = Console(stderr=True)
-    if place()[0]:
+    if everybody().rank:
         yield lambda amount, note="": None
         return
     if not console.is_terminal:

@@ -30,7 +30,7 @@ from gatescope.engine.journey import DTYPES, SCORES, Journey, Piece, Reader
 from gatescope.engine.location import behind_link, local_path
 from gatescope.engine.log import log
 from gatescope.engine.model import Architecture
-from gatescope.engine.processes import place
+from gatescope.engine.processes import everybody
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.resume_points import ResumePoint
 from gatescope.engine.trained_model import TrainedModel
@@ -143,7 +143,7 @@ def record(
     """
     path, layout = local_path(path), sampler_plan(trained)
     height = tile_height(layout)
-    if place()[1] == 1:
+    if everybody().size == 1:
         n_rows = _record(trained, layout, path, spec, reader, overwrite=overwrite, log_path=log_path)
         # Several processes may have begun it.
         remove_parts(path, spec, height)

@@ -45,7 +45,7 @@ from gatescope.engine.kept_models import keep_model, kept_names, require_kept
 from gatescope.engine.location import local_path
 from gatescope.engine.log import log
 from gatescope.engine.model import Architecture, CharacterModel
-from gatescope.engine.processes import everybody, joined_columns, mean_of_all, meet, place
+from gatescope.engine.processes import everybody, own_rows
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.stage_folder import claimed
 from gatescope.engine.trained_model import (
@@ -176,13 +176,13 @@ def train_model(
     config.require(text.n_characters)
     seed, folder = whole_seed(seed, bits=63), local_path(folder)
     require_device(device)
-    rank, n_processes = place()
-    if config.batch % n_processes:
-        raise InputError(f"--batch {config.batch} lanes cannot be shared by {n_processes} processes: take a multiple")
-    log_path = (log_path or folder / "log.jsonl") if rank == 0 else None
+    everyone = everybody()
+    if config.batch % everyone.size:
+        raise InputError(f"--batch {config.batch} lanes cannot be shared by {everyone.size} processes: take a multiple")
+    log_path = (log_path or folder / "log.jsonl") if everyone.rank == 0 else None
     vocabulary, rare = vocabulary_of(text)
     with ExitStack() as held:
-        with everybody().together():
+        with everyone.together():
             if overwrite or standing(folder / CHECKPOINT).step < config.steps:
                 _require_memory(config.architecture, len(vocabulary), device)
         _prepare(text, folder, config, seed, overwrite, held)
@@ -196,11 +196,11 @@ def train_model(
         torch.manual_seed(seed)
         model = CharacterModel(config.architecture, len(vocabulary)).to(device)
         taker, progress = _begun(model, training, folder, config)
-        if log_path:
-            write_description(folder, config.architecture, vocabulary, about)
-            facts = {"parameters": model.n_parameters, "seed": seed, "device": device, "processes": n_processes}
-            log(log_path, "train", step=progress.step, corpus=about, **facts)
-        meet()
+        with everyone.together():
+            if log_path:
+                write_description(folder, config.architecture, vocabulary, about)
+                facts = {"parameters": model.n_parameters, "seed": seed, "device": device, "processes": everyone.size}
+                log(log_path, "train", step=progress.step, corpus=about, **facts)
         _take_all(taker, progress, validation, folder, config, seed, log_path)
         return _kept(progress, about, text.counts)
 
@@ -223,7 +223,7 @@ def _prepare(text: Survey, folder: Path, config: TrainConfig, seed: int, overwri
     It has the folder until `held` is closed.
     """
     with everybody().together():
-        if place()[0] == 0:
+        if everybody().rank == 0:
             settings = {"corpus": text.source, "seed": seed, "errors": text.errors, "train": config.settings}
             outputs = (*OUTPUTS, *kept_names(folder))
             held.enter_context(claimed(folder, "train", settings, outputs, overwrite))
@@ -249,11 +249,9 @@ def _begun(
     model: CharacterModel, training: np.ndarray, folder: Path, config: TrainConfig
 ) -> tuple[TrainingStep, Progress]:
     """Return this process's share of the lanes with the model at the last checkpoint, and where that stands."""
-    rank, n_processes = place()
-    share = config.batch // n_processes
-    mine = slice(rank * share, (rank + 1) * share)
+    mine = slice(*own_rows(config.batch))
     lanes = cut_lanes(training, config.batch)[mine]
-    taker = TrainingStep(model, lanes, config.length, config.clip, config.precision, model.zero_state(share))
+    taker = TrainingStep(model, lanes, config.length, config.clip, config.precision, model.zero_state(len(lanes)))
     progress = load_checkpoint(folder / CHECKPOINT, model, taker.optimizer)
     if progress.step:
         taker.state = tuple(value[:, mine].contiguous() for value in progress.state)
@@ -283,7 +281,8 @@ def _take_all(
             first = progress.step
             take_steps(taker, progress, config.pause(first), config, seed, advance, log_path)
             rate = (progress.step - first) * per_step / (time.perf_counter() - started)
-            progress.state, progress.scale = joined_columns(taker.state), taker.scaler.state_dict()
+            progress.state = tuple(map(everybody().columns_of_all, taker.state))
+            progress.scale = taker.scaler.state_dict()
             with everybody().together():
                 if log_path:
                     measures = _validated(taker, progress, validation, folder, config)
@@ -333,7 +332,7 @@ def take_steps(
             progress.step += 1
             if progress.step % LOG_EVERY == 0 or progress.step == last:
                 _refuse_non_finite(taker)
-                nats, norm = mean_of_all(taker.loss), taker.norm.item()
+                nats, norm = everybody().total(taker.loss) / everybody().size, taker.norm.item()
                 if log_path:
                     rate = config.rate(progress.step - 1)
                     log(log_path, "train", step=progress.step, nats=nats, gradient_norm=norm, rate=rate)

@@ -32,7 +32,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from gatescope.engine.model import CharacterModel
-from gatescope.engine.processes import place
+from gatescope.engine.processes import everybody
 from gatescope.kernels.recording import as_recorded
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -82,7 +82,7 @@ class TrainingStep:
         self.first_bad = torch.full((), NEVER, dtype=torch.int64, device=self._device)
         self.bad = torch.zeros(2, device=self._device)
         self._number = torch.zeros((), dtype=torch.int64, device=self._device)
-        self._together = place()[1] > 1
+        self._together = everybody().size > 1
         self._run: Any = DistributedDataParallel(model) if self._together else model
         self._graph: torch.cuda.CUDAGraph | None = None
         self._taken = 0

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 from killing import contents
@@ -28,11 +29,17 @@ def test_shares_are_whole_tiles_and_cover_everything(n_sequences, size):
     assert max(tiles) - min(tiles) <= 1
 
 
+def take_turn(monkeypatch, number, size):
+    """Let this process be one of several, which nobody has to wait for."""
+    turn = SimpleNamespace(rank=number, size=size, meet=lambda: None, together=nullcontext)
+    for module in ("dump_parts", "record"):
+        monkeypatch.setattr(f"gatescope.engine.{module}.everybody", lambda: turn)
+
+
 def assert_parts_are_the_whole(record, tmp_path, monkeypatch, size):
     """Let each process of several write its part, one after another; compare with a process alone."""
     record(tmp_path / "whole.zarr")
     whole, parts_seen = StateDump.open(tmp_path / "whole.zarr"), []
-    monkeypatch.setattr("gatescope.engine.dump_parts.meet", lambda: None)
 
     def look(files, out, overwrite):
         parts_seen.extend(StateDump.open(file) for file in files)
@@ -42,8 +49,7 @@ def assert_parts_are_the_whole(record, tmp_path, monkeypatch, size):
     monkeypatch.setattr(dump_parts, "concatenate", look)
     # The first comes last: it puts the parts together.
     for number in reversed(range(size)):
-        for module in ("dump_parts", "record"):
-            monkeypatch.setattr(f"gatescope.engine.{module}.place", lambda number=number: (number, size))
+        take_turn(monkeypatch, number, size)
         assert record(tmp_path / "out.zarr") == whole.n_rows
     assert contents(tmp_path / "out.zarr") == contents(tmp_path / "whole.zarr")
     assert sorted(file.name for file in tmp_path.glob("*.zarr")) == ["out.zarr", "whole.zarr"]
@@ -87,11 +93,9 @@ def interrupted_together(lstm, out, config, seed, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("gatescope.engine.dump_parts.meet", lambda: None)
         patch.setattr(dump_parts, "concatenate", killed)
         for number in (1, 0):
-            for module in ("dump_parts", "record"):
-                patch.setattr(f"gatescope.engine.{module}.place", lambda number=number: (number, 2))
+            take_turn(patch, number, 2)
             with pytest.raises(KeyboardInterrupt) if number == 0 else nullcontext():
                 sample_states(lstm, out, config, seed=seed)
     return sorted(file.name for file in out.parent.glob("*.part*"))

@@ -11,7 +11,7 @@ from forked import SERVER
 from torch import distributed
 
 from gatescope.engine.errors import InputError, RefusedElsewhere
-from gatescope.engine.processes import everybody, joined, mean_of_all, meet, own_rows, place
+from gatescope.engine.processes import everybody, joined, own_rows
 
 # The store is there already, as under torchrun, which holds it in a process of its own.
 HELD_STORE = {"TORCHELASTIC_USE_AGENT_STORE": "True"}
@@ -43,7 +43,7 @@ def answers_of(function):
 
 def _refuse_in_one():
     with everybody().together():
-        if place()[0] == 0:
+        if everybody().rank == 0:
             raise InputError("no such thing")
 
 
@@ -54,7 +54,7 @@ def test_what_one_refuses_ends_the_others_without_a_word():
 
 
 def _bounds():
-    numbers, everyone = [place()[0], -place()[0], 2**62], everybody()
+    numbers, everyone = [everybody().rank, -everybody().rank, 2**62], everybody()
     return everyone.smallest(numbers).tolist(), everyone.largest(numbers).tolist(), float(everyone.smallest(numbers[0]))
 
 
@@ -71,7 +71,7 @@ def test_processes_share_rows_out_without_a_gap():
 
 def _write_in_the_block(folder):
     with everybody().together():
-        if place()[0] == 0:
+        if everybody().rank == 0:
             time.sleep(0.3)
             (folder / "written").touch()
     return (folder / "written").exists()
@@ -82,17 +82,17 @@ def test_all_wait_for_the_last(tmp_path):
 
 
 def _die():
-    meet()
-    if place()[0] == 0:
+    everybody().meet()
+    if everybody().rank == 0:
         os._exit(9)
-    meet()
+    everybody().meet()
 
 
 def _die_before_an_average():
-    meet()
-    if place()[0] == 0:
+    everybody().meet()
+    if everybody().rank == 0:
         os._exit(9)
-    return mean_of_all(torch.ones(()))
+    return everybody().total(torch.ones(()))
 
 
 @pytest.mark.parametrize("function", [_die, _die_before_an_average])
@@ -100,6 +100,10 @@ def test_a_process_that_dies_is_a_line_of_the_others(function):
     one, other = answers_of(function)
     assert one is None
     assert type(other) is InputError and str(other) == "another process ended; its message says why"
+
+
+def _meet():
+    everybody().meet()
 
 
 def _die_before_the_other_has_joined(port):
@@ -114,7 +118,7 @@ def test_a_process_that_dies_before_all_have_met_is_a_line_of_the_others():
     (port, port_sender), (receiver, sender) = (SERVER.Pipe(duplex=False) for _ in range(2))
     first = SERVER.Process(target=_die_before_the_other_has_joined, args=(port_sender,))
     first.start()
-    second = SERVER.Process(target=_run, args=(meet, 1, port.recv(), [None, sender], {}))
+    second = SERVER.Process(target=_run, args=(_meet, 1, port.recv(), [None, sender], {}))
     second.start()
     for process in (first, second):
         process.join()

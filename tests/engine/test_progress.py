@@ -1,5 +1,7 @@
 """progress.py: a bar where somebody looks, lines of a log where nobody does."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from gatescope.engine import progress
@@ -44,7 +46,7 @@ def test_a_file_gets_a_line_every_minute(clock, capsys):
 
 
 def test_one_process_of_several_shows_how_far_it_is(clock, capsys, monkeypatch):
-    monkeypatch.setattr(progress, "place", lambda: (1, 2))
+    monkeypatch.setattr(progress, "everybody", lambda: SimpleNamespace(rank=1, size=2))
     with progress_bar("train", 10, "characters") as advance:
         clock[0] += 600
         advance(5)

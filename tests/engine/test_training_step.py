@@ -84,7 +84,7 @@ def test_two_processes_give_what_one_gives(text, tmp_path, cell, dtype, rtol):
 
 
 def test_lanes_that_processes_cannot_share(text, tmp_path, monkeypatch):
-    monkeypatch.setattr("gatescope.engine.train.place", lambda: (0, 3))
+    monkeypatch.setattr("gatescope.engine.train.everybody", lambda: SimpleNamespace(rank=0, size=3))
     with pytest.raises(InputError, match="--batch 4 lanes cannot be shared by 3 processes"):
         train_model(survey_corpus(text), tmp_path / "model", SMALL)
 
