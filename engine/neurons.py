@@ -181,7 +181,7 @@ class NeuronProbes(BaseEstimator):
             getattr(self, name)[targets, units] = result
 
     def _fit_on_host(self, rows: RowBlocks, Y: Any, weights: Weights, two_classes: np.ndarray) -> None:
-        tiles = label_tiles(weights, two_classes, tile_shape(rows)[1])
+        tiles = label_tiles(weights, two_classes, tile_targets(rows))
         # Each block of columns is read once, and its units are put in order once for each tile of hypotheses.
         for left, columns in unit_columns(rows):
             for targets, alike in tiles:
@@ -189,7 +189,7 @@ class NeuronProbes(BaseEstimator):
 
     def _fit_columns(self, rows: RowBlocks, left: int, columns: Any, labels: UnitLabels) -> None:
         """Statistics of the units [W, N] from number `left` on for the hypotheses of one tile."""
-        width, _ = tile_shape(rows)
+        width = tile_units(rows)
         by_code = code_values(rows.source.dtype)
 
         def fit_tile(first: int) -> None:
@@ -238,13 +238,18 @@ def copied(units: np.ndarray, out: np.ndarray) -> np.ndarray:
     return out
 
 
-def tile_shape(rows: RowBlocks) -> tuple[int, int]:
-    """Return how many units and how many hypotheses are looked at together."""
+def tile_units(rows: RowBlocks) -> int:
+    """Return how many units are looked at together."""
     limit = DEFAULT_MEMORY if rows.memory_limit is None else rows.memory_limit
-    n_rows, itemsize = rows.shape[0], rows.source.dtype.itemsize
-    n_values = n_rows if code_values(rows.source.dtype) is None else min(n_rows, N_CODES)
     # On each core: the units' values, and those of one of them in order.
-    units = (limit / (8 * rows.n_threads) - 24 * n_rows) / (itemsize * n_rows)
+    n_units = (limit / (8 * rows.n_threads) - 24 * rows.shape[0]) / (rows.source.dtype.itemsize * rows.shape[0])
+    return int(min(TILE_UNITS, max(1, n_units)))
+
+
+def tile_targets(rows: RowBlocks) -> int:
+    """Return how many hypotheses are looked at together."""
+    limit, n_rows = DEFAULT_MEMORY if rows.memory_limit is None else rows.memory_limit, rows.shape[0]
+    n_values = n_rows if code_values(rows.source.dtype) is None else min(n_rows, N_CODES)
     # Labels and weights in float64, and on each core a few sums for each distinct value.
-    targets = limit / 2 / (16 * n_rows + 64 * rows.n_threads * n_values)
-    return int(min(TILE_UNITS, max(1, units))), int(min(TILE_TARGETS, max(1, targets)))
+    n_targets = limit / 2 / (16 * n_rows + 64 * rows.n_threads * n_values)
+    return int(min(TILE_TARGETS, max(1, n_targets)))

@@ -9,7 +9,7 @@ import torch
 
 from gatescope.engine.arrays import array_namespace, as_tensor
 
-# Fewer columns are multiplied faster by NumPy's BLAS, which is as fast as memory there.
+# Fewer columns are multiplied faster by NumPy's BLAS, which then is as fast as memory.
 FEWEST_COLUMNS = 5
 
 

@@ -1,7 +1,7 @@
 """Products of states [n, H] with few columns [H, W] on the CPU, compiled by Numba for the processor at hand.
 
-The states are read where they lie, and the columns padded to whole parts of a panel (`register_tile`). A few
-columns are not padded but laid down as rows: then a vector is of units. `benchmarks/bench_skinny.py` has the times.
+The states are read where they lie, and the columns padded to whole parts of a panel (`register_tile`). A few columns
+are not padded but laid down as rows, so that a vector holds units. `benchmarks/bench_skinny.py` has the times.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from gatescope.kernels.register_tile import PART_BYTES, add_panel, panel_width
 
 # Rows of the states whose products with the residuals are summed at once: they lie a row of X apart, on so many pages.
 DEPTH = 16
-# Columns that are few enough to lie as rows.
-FEW = 6
+# In the compiled pass (`sweep_host`) up to so many columns lie as rows; more are padded. `products.FEWEST_COLUMNS` is
+# another bound: that of a single product, where the alternative is NumPy's BLAS.
+MOST_AS_ROWS = 6
 # Sums in any order; a product and a sum may round once.
 _reordered = functools.partial(compiled, fast={"contract", "reassoc"})
 

@@ -83,12 +83,12 @@ def split(columns: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-def states_times(block: Tensor, parts: Tensor) -> Tensor:
+def states_times_parts(block: Tensor, parts: Tensor) -> Tensor:
     """Return states [n, H] times split columns [H, P * W], float32 [n, P * W]."""
     return _product(torch.mm, block, parts)
 
 
-def columns_times(parts: Tensor, block: Tensor) -> Tensor:
+def parts_times_states(parts: Tensor, block: Tensor) -> Tensor:
     """Return the transpose of split columns [n, P * W] times states [n, H], float64 [P * W, H]."""
     whole = len(block) // SUMMED_ROWS * SUMMED_ROWS
     total = torch.zeros(parts.shape[1], block.shape[1], dtype=torch.float64, device=block.device)
@@ -133,7 +133,7 @@ class SplitStep:
             logits, signed: of these rows, CuPy float32 [n, W].
         """
         xp, n_parts, width = self.xp, PARTS[self.dtype], logits.shape[1]
-        moved = xp.from_dlpack(states_times(block, self.parts))
+        moved = xp.from_dlpack(states_times_parts(block, self.parts))
         slope_parts = xp.empty((len(logits), n_parts * width), np.uint16)
         change, loss, slope = (xp.empty(logits.shape, np.float32) for _ in range(3))
         places = [slice(i * width, (i + 1) * width) for i in range(n_parts)]
@@ -144,7 +144,7 @@ class SplitStep:
             *(logits, change, loss, slope),
             *(slope_parts[:, place] for place in places),
         )
-        products = columns_times(as_tensor(slope_parts).view(self.dtype), block)
+        products = parts_times_states(as_tensor(slope_parts).view(self.dtype), block)
         products = xp.from_dlpack(products.unflatten(0, (n_parts, width)).sum(dim=0))
         return change, loss, slope, products / self.slope_scale[:, None]
 

@@ -12,7 +12,14 @@ import numpy as np
 
 from gatescope.engine.log_loss_host import fill_loss
 from gatescope.engine.row_blocks import cached_rows
-from gatescope.engine.skinny_product import FEW, add_few_times, add_few_with, add_states_times, add_states_with, padded
+from gatescope.engine.skinny_product import (
+    MOST_AS_ROWS,
+    add_few_times,
+    add_few_with,
+    add_states_times,
+    add_states_with,
+    padded,
+)
 from gatescope.kernels.host import compiled
 
 
@@ -45,7 +52,7 @@ def block_sums(
     slopes = np.zeros((len(multiples), width))
     part_rows = cached_rows(n_rows, n_units, block.itemsize)
     further = np.asarray(multiples, block.dtype) - 1
-    few = width <= FEW
+    few = width <= MOST_AS_ROWS
     columns = np.ascontiguousarray(step.T) if few else padded(step)
     _pass(
         states=block.reshape(-1),

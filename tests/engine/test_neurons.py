@@ -282,7 +282,8 @@ def test_tiles_change_nothing(monkeypatch, limited):
     X, Y = problem(np.float32, H=9)
     whole = NeuronProbes().fit(X, Y)
     if limited:
-        assert neurons.tile_shape(RowBlocks(X, np.float32, 40_000)) == (1, 1)
+        rows = RowBlocks(X, np.float32, 40_000)
+        assert neurons.tile_units(rows) == neurons.tile_targets(rows) == 1
     else:
         monkeypatch.setattr(neurons, "TILE_UNITS", 4)
         monkeypatch.setattr(neurons, "TILE_TARGETS", 3)

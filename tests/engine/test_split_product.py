@@ -9,7 +9,7 @@ import torch
 
 from gatescope.engine import log_loss_cuda, split_product
 from gatescope.engine.log_loss import log_loss
-from gatescope.engine.split_product import PARTS, column_scale, columns_times, split, states_times
+from gatescope.engine.split_product import PARTS, column_scale, parts_times_states, split, states_times_parts
 
 # Of an element, and of the largest in its column.
 RELATIVE, ABSOLUTE = 2.0**-21, 2.0**-38
@@ -50,10 +50,10 @@ def test_products_are_those_of_float64(dtype):
     X = torch.tanh(torch.randn(n, H, generator=generator)).to(dtype)
     exact = X.to(torch.float64)
     step, slopes = torch.randn(H, W, generator=generator), torch.rand(n, W, generator=generator) - 0.5
-    for values, product, left in ((step, states_times, exact), (slopes, columns_times, exact.T)):
+    for values, product, left in ((step, states_times_parts, exact), (slopes, parts_times_states, exact.T)):
         scale = column_scale(values.abs().amax(dim=0))
         parts = split(values, scale, dtype)
-        if product is states_times:
+        if product is states_times_parts:
             got = product(X, parts)
             assert got.dtype == torch.float32
             got = got.to(torch.float64).unflatten(1, (-1, W)).sum(dim=1) / scale

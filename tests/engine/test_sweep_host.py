@@ -7,13 +7,13 @@ import pytest
 from scipy.special import expit
 
 from gatescope.engine import row_blocks, sweep_host
-from gatescope.engine.skinny_product import FEW
+from gatescope.engine.skinny_product import MOST_AS_ROWS
 
 MULTIPLES = (2.0, 8.0)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("W", [1, FEW, FEW + 1, 16, 37])
+@pytest.mark.parametrize("W", [1, MOST_AS_ROWS, MOST_AS_ROWS + 1, 16, 37])
 @pytest.mark.parametrize("moves", [True, False])
 def test_sums_of_a_block(monkeypatch, dtype, W, moves):
     n, H = 101, 12
