@@ -59,7 +59,7 @@ def write_description(folder: Path, architecture: Architecture, vocabulary: Voca
         "vocabulary": list(vocabulary.characters),
         "corpus": corpus,
     }
-    description["sha256"] = weights_digest({}, description)
+    description["sha256"] = description_digest(description)
     write_json(folder / DESCRIPTION, description)
 
 
@@ -208,6 +208,11 @@ def require_device(device: str) -> None:
         raise InputError(f"device {device!r} cannot be used ({reason}): expected 'cpu', or 'cuda' with a GPU") from None
 
 
+def description_digest(description: Mapping[str, Any]) -> str:
+    """Return the sha256 of what `model.json` says beside it."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+
+
 def weights_digest(weights: Mapping[str, Any], said: Mapping[str, Any] | None = None) -> str:
     """Return the sha256 of weights, such as a `state_dict()`, and what is said of them."""
     digest = hashlib.sha256(json.dumps(said or {}, sort_keys=True).encode())
@@ -260,6 +265,6 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is damaged: its vocabulary is not a list of different characters; train the model again"
         )
-    if description.pop("sha256", None) != weights_digest({}, description):
+    if description.pop("sha256", None) != description_digest(description):
         raise InputError(f"{path} does not match its checksum, something altered it: copy it anew, or train again")
     return description

@@ -10,7 +10,14 @@ from safetensors.torch import load_file, save_file
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import Architecture, CharacterModel
-from gatescope.engine.trained_model import load_model, save_model, weights_digest, write_description, write_weights
+from gatescope.engine.trained_model import (
+    description_digest,
+    load_model,
+    save_model,
+    weights_digest,
+    write_description,
+    write_weights,
+)
 from gatescope.engine.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(("\n", "a", "b", "é"))
@@ -90,7 +97,7 @@ def change(path: Path, **changes):
     architecture = description["architecture"] | changes.pop("architecture", {})
     del description["sha256"]
     description |= {"architecture": architecture} | changes
-    path.write_text(json.dumps(description | {"sha256": weights_digest({}, description)}))
+    path.write_text(json.dumps(description | {"sha256": description_digest(description)}))
 
 
 def rewrite(path: Path, dtype=torch.float32, about=None):
