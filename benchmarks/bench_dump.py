@@ -171,7 +171,7 @@ def test_read_columns(benchmark, written, states, impl):
 
     def read():
         if impl == "gatescope":
-            pieces = StateDump.open(written / impl)["h"][0].blocks(columns=columns)
+            pieces = (block[:, columns] for block in StateDump.open(written / impl)["h"][0].blocks())
         else:
             array = np.memmap(written / impl / "layer0.h", np.float16, "r", shape=(N, H))
             pieces = (array[start : start + BLOCK, columns] for start in range(0, N, BLOCK))

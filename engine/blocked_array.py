@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 
-from gatescope.engine.errors import InputError
 from gatescope.engine.lazy_array import LazyArray
 
 
@@ -36,26 +34,10 @@ class BlockedArray(LazyArray):
         """How many blocks the rows are in, the last of which may have fewer."""
         return -(-self.shape[0] // self.block_rows)
 
-    def blocks(self, rows_per_block: int | None = None, columns: Any = None) -> Iterator[np.ndarray]:
-        """Iterate over the rows in order.
-
-        At most one block is held at a time, apart from pieces that the caller keeps.
-
-        Args:
-            rows_per_block: rows in each piece but the last; default: those of the blocks on disk, which are not copied.
-            columns: a slice or integers [C]; only these are copied.
-
-        Yields:
-            Arrays [rows_per_block, H] or [rows_per_block, C].
-
-        Raises:
-            InputError: a block is missing or not whole, or blocks of no rows are asked for.
-        """
-        step = self.block_rows if rows_per_block is None else block_size(rows_per_block)
-        columns = self._column_numbers(columns)
-        for start in range(0, len(self), step):
-            self.block(start // self.block_rows, whole=True)
-            yield self._slice(start, min(start + step, len(self)), columns)
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Iterate over the blocks [block_rows, H] in order; at most one is held at a time, apart from what is kept."""
+        for index in range(self.n_blocks):
+            yield self.block(index, whole=True)
 
     def read_into(self, out: np.ndarray, start: int) -> None:
         for index, low, high in self._pieces(start, start + len(out)):
@@ -118,14 +100,3 @@ class BlockedArray(LazyArray):
             else:
                 values[places] = self.block(int(number))[rows, columns]
         return values
-
-
-def block_size(rows: Any) -> int:
-    """Return how many rows a block is to have.
-
-    Raises:
-        InputError: it is no whole number of at least 1.
-    """
-    if not isinstance(rows, Integral) or isinstance(rows, bool) or rows < 1:
-        raise InputError(f"blocks of {rows} rows: expected a whole number of at least 1")
-    return int(rows)

@@ -7,7 +7,6 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -62,7 +61,6 @@ def extract_states(
     config: ExtractConfig,
     *,
     overwrite: bool = False,
-    log_path: Path | None = None,
 ) -> int:
     """Cut texts into sequences, read them side by side and write a state dump, or go on with one that was interrupted.
 
@@ -82,7 +80,6 @@ def extract_states(
         path: the dump to write.
         config: how the texts are read, and which states.
         overwrite: start anew if the dump is there.
-        log_path: the JSONL log, if any.
 
     Returns:
         The number of rows: characters in the texts.
@@ -92,7 +89,7 @@ def extract_states(
             other settings, or a state beyond the range of the dtype.
     """
     trained, spec, reader = _planned(trained, source, config)
-    return record(trained, path, spec, reader, overwrite=overwrite, log_path=log_path)
+    return record(trained, path, spec, reader, overwrite=overwrite, log_path=None)
 
 
 def extract_in_memory(

@@ -21,7 +21,7 @@ from gatescope.engine.ranks import N_CODES, DistinctValues, as_codes, code_value
 from gatescope.engine.read_ahead import read_ahead
 from gatescope.engine.row_blocks import RowBlocks, check_finite
 from gatescope.engine.targets import BinaryTargets, as_binary, as_targets
-from gatescope.engine.unit_labels import C, UnitLabels, label_tiles
+from gatescope.engine.unit_labels import UnitLabels, label_tiles
 from gatescope.engine.unit_shares import exchanged
 from gatescope.engine.weights import Weights
 
@@ -143,7 +143,7 @@ class NeuronProbes(BaseEstimator):
             if rows.xp is np:
                 self._fit_on_host(rows, Y, weights, two_classes)
             else:
-                for found in device_statistics(rows, Y, weights, two_classes, C, self.only_auroc):
+                for found in device_statistics(rows, Y, weights, two_classes, self.only_auroc):
                     self._put(*found)
         return self
 

@@ -29,6 +29,7 @@ from gatescope.engine.quantiles_cuda import count_labels, fill_bins, pack_labels
 from gatescope.engine.ranks import N_CODES, ascending_codes, code_values
 from gatescope.engine.ranks_cuda import count_codes, look_up_codes, look_up_ranks, sorted_ranks, transposed_codes
 from gatescope.engine.row_blocks import RowBlocks, check_finite
+from gatescope.engine.unit_labels import C
 from gatescope.engine.univariate import compare_means
 from gatescope.engine.univariate_cuda import fit_units
 from gatescope.engine.weights import Weights, equal_weights
@@ -157,7 +158,7 @@ def _columns(rows: RowBlocks, left: int, right: int, kept: Any) -> Any:
 
 
 def device_statistics(
-    rows: RowBlocks, Y: Any, weights: Weights, wanted: np.ndarray, C: float, only_auroc: bool
+    rows: RowBlocks, Y: Any, weights: Weights, wanted: np.ndarray, only_auroc: bool
 ) -> Iterator[tuple[np.ndarray, slice, np.ndarray, list[np.ndarray]]]:
     """Yield some hypotheses, some units, and their status and statistics, each [G, U], until all are done.
 
@@ -166,7 +167,6 @@ def device_statistics(
         Y: [N, K], bool.
         weights: of the rows.
         wanted: which hypotheses to look at, bool [K].
-        C: inverse strength of the penalty on the coefficients.
         only_auroc: whether AUROC is the only statistic, and not all `neurons.STATISTICS`.
 
     Raises:
@@ -182,7 +182,7 @@ def device_statistics(
             for left in range(0, rows.shape[1], n_units):
                 units = slice(left, min(left + n_units, rows.shape[1]))
                 entries = _Units(rows, units.start, units.stop, labels, only_auroc)
-                found = _aurocs(entries, labels) if only_auroc else _statistics(entries, labels, rows.memory_limit, C)
+                found = _aurocs(entries, labels) if only_auroc else _statistics(entries, labels, rows.memory_limit)
                 yield targets, units, *found
 
 
@@ -208,9 +208,7 @@ def _aurocs(units: _Units, labels: DeviceLabels) -> tuple[np.ndarray, list[np.nd
     return np.broadcast_to(status, auroc.shape), [auroc]
 
 
-def _statistics(
-    units: _Units, labels: DeviceLabels, memory_limit: int | None, C: float
-) -> tuple[np.ndarray, list[np.ndarray]]:
+def _statistics(units: _Units, labels: DeviceLabels, memory_limit: int | None) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return the status and `neurons.STATISTICS` of some units, each [G, U]."""
     xp, total = units.xp, labels.total
     positive, negative = labels.positive_total, total - labels.positive_total

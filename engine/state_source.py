@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from gatescope.engine.blocked_array import BlockedArray, block_size
+from gatescope.engine.blocked_array import BlockedArray
 from gatescope.engine.counted import counted
 from gatescope.engine.errors import InputError
 from gatescope.engine.read_ahead import read_ahead
@@ -239,7 +240,7 @@ class StateSource:
         Raises:
             InputError: an array is not there, a block is missing or not whole, or there is no such library.
         """
-        rows, convert = block_size(rows), _conversion(library)
+        rows, convert = _block_size(rows), _conversion(library)
         for _, block in read_ahead(self.states(names, units), rows, kept=2):
             yield convert(block)
 
@@ -279,6 +280,17 @@ def _listed(names: Iterable[str]) -> list[str]:
 def _require_alignment(alignment: str) -> None:
     if alignment not in ("post", "pre"):
         raise InputError(f"alignment {alignment!r} is unknown: expected 'post' or 'pre'")
+
+
+def _block_size(rows: Any) -> int:
+    """Return how many rows a block is to have.
+
+    Raises:
+        InputError: it is no whole number of at least 1.
+    """
+    if not isinstance(rows, Integral) or isinstance(rows, bool) or rows < 1:
+        raise InputError(f"blocks of {rows} rows: expected a whole number of at least 1")
+    return int(rows)
 
 
 def _conversion(library: str) -> Any:

@@ -254,7 +254,7 @@ def _rounds(
             yield {tile: each[turn] for tile, each in starts.items() if turn < len(each)}
 
 
-def recurrence_of(trained: TrainedModel, steps: int = 1) -> Recurrence:
+def recurrence_of(trained: TrainedModel, steps: int) -> Recurrence:
     """Return a tile of zero states that steps with the model's weights."""
     architecture, (layers, vectors) = trained.model.architecture, weights_of(trained)
     output = trained.model.output.weight.detach(), trained.model.output.bias.detach()

@@ -104,12 +104,10 @@ def test_choices_in_any_layout(any_layout, rows, columns):
     assert np.array_equal(any_layout[rows, columns], VALUES[rows][:, columns])
 
 
-@settings(deadline=None, max_examples=100)
-@given(st.integers(1, 70), column_choices.filter(lambda columns: not isinstance(columns, int)))
-def test_blocks_of_any_size(array, size, columns):
-    pieces = list(array.blocks(size, columns))
-    assert [len(piece) for piece in pieces] == [min(size, N - start) for start in range(0, N, size)]
-    assert np.array_equal(np.concatenate(pieces), VALUES if columns is None else VALUES[:, columns])
+def test_blocks_are_those_on_disk(array):
+    pieces = list(array.blocks())
+    assert [len(piece) for piece in pieces] == [BLOCK] * 6 + [N - 6 * BLOCK]
+    assert np.array_equal(np.concatenate(pieces), VALUES)
 
 
 @pytest.mark.parametrize("values", [VALUES[:, 0].copy(), np.arange(N, dtype=np.uint16)], ids=["float", "tokens"])
@@ -119,7 +117,7 @@ def test_one_value_a_row(tmp_path, values):
     assert np.array_equal(array[6:20], values[6:20])
     assert np.array_equal(array[[9, 2]], values[[9, 2]])
     assert array[-1] == values[-1]
-    assert np.array_equal(np.concatenate(list(array.blocks(10))), values)
+    assert np.array_equal(np.concatenate(list(array.blocks())), values)
     assert [array.check_block(index, BLOCK) for index in range(array.n_blocks)] == [None] * 7
     with pytest.raises(IndexError, match="takes no columns"):
         array[2, 1]
