@@ -205,9 +205,25 @@ def test_threads_write_while_a_dump_takes_the_place_of_another(lstm, tmp_path, m
     assert contents(tmp_path / "replaced.zarr") == contents(tmp_path / "whole.zarr")
 
 
-def test_tiles_of_a_round_go_on_until_the_longest_ends():
-    """Three tiles, two of them side by side: 50, 20 and 10 steps in pieces of 20, the first begun at step 20."""
-    lengths = np.repeat([10, 50, 20, 5, 10], [walk.TILE - 1, 1, 1, walk.TILE - 1, 3])
-    assert list(walk._rounds(lengths, {}, range(3), 2, 20)) == [{0: 0, 1: 0}, {0: 20}, {0: 40}, {2: 0}]
-    assert list(walk._rounds(lengths, {0: 20}, range(3), 2, 20)) == [{0: 20, 1: 0}, {0: 40}, {2: 0}]
-    assert list(walk._rounds(lengths, {}, range(1, 3), 1, 15)) == [{1: 0}, {1: 15}, {2: 0}]
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_a_tile_takes_as_many_steps_as_its_longest_sequence(lstm, tmp_path, monkeypatch, threads, n_threads):
+    """Three tiles of documents: 50, 20 and 10 characters at most."""
+    documents = []
+    for number, length in enumerate(np.repeat([10, 50, 20, 5, 10], [TILE - 1, 1, 1, TILE - 1, 3]).tolist()):
+        documents.append(tmp_path / f"{number}.txt")
+        documents[-1].write_text(("(abc) {def} ghij\n" * 3)[:length])
+    pieces, count_steps = [], DumpWriter.count_steps
+
+    def count(self, point, start):
+        pieces.append((point.first, start, point.step))
+        return count_steps(self, point, start)
+
+    monkeypatch.setattr(DumpWriter, "count_steps", count)
+    monkeypatch.setattr(walk, "PIECE_BYTES", 1)
+    threads(n_threads)
+    extract_states(lstm, documents, tmp_path / "e.zarr", ExtractConfig(length=50, context=0))
+    taken = {
+        tile * TILE: [step for first, *steps in pieces if first == tile * TILE for step in range(*steps)]
+        for tile in range(3)
+    }
+    assert taken == {0: list(range(50)), TILE: list(range(20)), 2 * TILE: list(range(10))}
