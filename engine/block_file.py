@@ -1,6 +1,6 @@
 """The files of a dump's blocks, as Zarr's codecs `bytes`, `zstd` and `crc32c` prescribe them (Zarr v3 specification).
 
-A file holds little-endian values, row by row, compressed or as they are, and behind them their checksum of four bytes.
+A file holds little-endian values, row by row, compressed or as they are, followed by their checksum of four bytes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from gatescope.engine.files import write_atomic
 
 CHECKSUM_BYTES = 4
 COMPRESSIONS = ("none", "zstd")
-# Of zstd, its own default: more gains nothing on states.
+# Zstd's own default: higher levels gain nothing on states.
 LEVEL = 3
-# Of arrays that share their rows, by their names: the shape of a row, and the dtype.
+# The shape of a row and the dtype of each array, by name; the arrays share their rows.
 RowTypes = dict[str, tuple[tuple[int, ...], np.dtype]]
 
 
@@ -73,13 +73,13 @@ def fill_value(dtype: np.dtype) -> Any:
 
 
 def sealed(raw: np.ndarray) -> np.ndarray:
-    """Write the checksum behind a block's values, and return the block: uint8, its last four bytes the checksum."""
+    """Write the checksum after a block's values, and return the block: uint8, its last four bytes the checksum."""
     raw[-CHECKSUM_BYTES:] = checksum(raw[:-CHECKSUM_BYTES])
     return raw
 
 
 def encoded(raw: np.ndarray, compression: str) -> np.ndarray:
-    """Return the content of a block's file; `raw` is uint8 and has room for the checksum behind the values."""
+    """Return the content of a block's file; `raw` is uint8 and has room for the checksum after the values."""
     if compression == "none":
         return sealed(raw)
     values = np.frombuffer(Zstd(level=LEVEL).encode(raw[:-CHECKSUM_BYTES]), np.uint8)
@@ -92,7 +92,7 @@ def write_block(file: Path, raw: np.ndarray, compression: str) -> None:
 
 
 def decoded(stored: np.ndarray, compression: str) -> np.ndarray:
-    """Return a block's values, and four bytes behind them, from the content of its file.
+    """Return a block's values, followed by four bytes, from the content of its file.
 
     Raises:
         ValueError: it does not match its checksum, or is not compressed so.

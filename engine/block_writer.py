@@ -1,11 +1,11 @@
 """The files of a dump's row blocks, written in place: rows come in any order, and a block with all its rows is sealed.
 
-A file has its whole length from its first row on. The checksum behind the values is written last, so a block that lacks
-rows does not match it; rows are read again for it, unless all of a block come at once. Nothing is kept in memory,
+A file has its whole length from its first row on. The checksum after the values is written last, so a block that lacks
+rows does not match it; rows are read again for it, unless all rows of a block come at once. Nothing is kept in memory,
 however long a sequence is and however many are computed abreast.
 
 Where a dump is compressed, the rows of a block grow in a raw file beside it, and sealing writes the block from it. The
-raw file is to stay until no resume point speaks of the block as one that lacks rows.
+raw file stays until no resume point names the block as one that lacks rows.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ import numpy as np
 from gatescope.engine.block_file import CHECKSUM_BYTES, BlockFiles, RowTypes, checksum, encoded, fill_value
 from gatescope.engine.files import write_new
 
-# What threads that compute meanwhile write in one call, at most. Of more Linux makes memory in larger pieces, which are
-# read faster (0.012 instead of 0.022 s for 134 MB); but a virtual machine was slow to give them: sampling to a dump of
-# 1.2 GB took 4.3 instead of 2.8 s.
+# The most that threads which compute meanwhile write in one call. For more, Linux allocates memory in larger pieces,
+# which are read faster (0.012 instead of 0.022 s for 134 MB); but a virtual machine was slow to give them: sampling to
+# a dump of 1.2 GB took 4.3 instead of 2.8 s.
 MOST_BYTES = 64 << 10
 
 _SYNC_FILE_RANGE = getattr(ctypes.CDLL(None), "sync_file_range", None) if sys.platform == "linux" else None
@@ -137,7 +137,7 @@ class BlockWriter(BlockFiles):
         if _SYNC_FILE_RANGE is None or not blocks:
             return
         whole, write = ctypes.c_int64(0), ctypes.c_uint(2)
-        # A dump takes the place of another while this runs, or a raw file is gone since its block is sealed.
+        # Meanwhile this dump may have replaced another, or a raw file may be gone because its block was sealed.
         for block, name in itertools.product(blocks, self.arrays):
             with suppress(FileNotFoundError), self._growing(name, block).open("rb+", buffering=0) as file:
                 _SYNC_FILE_RANGE(file.fileno(), whole, whole, write)
@@ -145,7 +145,7 @@ class BlockWriter(BlockFiles):
             self.sync(next(reversed(self.arrays)), blocks[-1])
 
     def seal(self, name: str, block: int) -> None:
-        """Write what is behind a complete block's rows, the checksum last, and bring its file to the disk."""
+        """Write what follows a complete block's rows, the checksum last, and bring its file to the disk."""
         growing, size = self._growing(name, block), int(self._sizes[block]) * self.row_bytes(name)
         with growing.open("rb+", buffering=0) as file:
             if self.compression != "none":
@@ -208,12 +208,12 @@ class BlockWriter(BlockFiles):
             os.close(descriptor)
 
     def _rest(self, name: str, block: int) -> np.ndarray:
-        """Return the bytes of a block's rows that are never filled: of the last one, behind the others."""
+        """Return the bytes of the rows that are never filled, at the end of the last block."""
         tail, dtype = self.arrays[name]
         return _bytes(np.full((self.block_rows - int(self._sizes[block]), *tail), fill_value(dtype), dtype))
 
     def _end(self, name: str, block: int, *rows: np.ndarray) -> np.ndarray:
-        """Return all that is behind a block's rows, which are given as bytes in pieces."""
+        """Return the bytes that follow a block's rows, which are given as bytes in pieces."""
         rest = self._rest(name, block)
         return np.concatenate([rest, checksum(*rows, rest)])
 

@@ -46,7 +46,7 @@ class BlockedArray(LazyArray):
             out[low - start : high - start] = block[low - first : high - first]
 
     def block(self, index: int, *, whole: bool = False) -> np.ndarray:
-        """Return one block [block_rows, H], the last one without the padding behind its rows.
+        """Return one block [block_rows, H], the last one without the padding after its rows.
 
         Args:
             index: its number.
@@ -66,7 +66,7 @@ class BlockedArray(LazyArray):
         raise NotImplementedError
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """Yield the blocks that have some rows: their numbers, the first of these rows, and the one behind the last."""
+        """Yield each block that holds some rows: its number, the first of these rows, and the row after the last."""
         for index in range(start // self.block_rows, -(-stop // self.block_rows)):
             first = index * self.block_rows
             yield index, max(start, first), min(stop, first + self.block_rows)

@@ -1,4 +1,4 @@
-"""Several dumps of one model as one: those of processes that worked side by side, or more text behind what is there.
+"""Several dumps of one model as one: those of processes that worked side by side, or more text after the first.
 
 The rows of the parts follow each other, and so do their sequences and documents. What all parts say
 of their origin is kept as it is, and the rest goes into the attribute `parts`, one entry for each. A part that says
@@ -93,7 +93,7 @@ def _refuse_another(out: Path, spec: DumpSpec) -> None:
 
 
 def _append(parts: Sequence[Path]) -> int:
-    """Put a dump in the place of the first part that has the rows of the others behind its own.
+    """Replace the first part by a dump that has the rows of the others after its own.
 
     The blocks that are full are shared, not copied: the files of committed blocks are never written to. The new dump
     takes the place of the old one at once, when it is whole.
@@ -117,7 +117,7 @@ def _append(parts: Sequence[Path]) -> int:
 
 
 def _ends_with(first: StateDump, *others: StateDump) -> bool:
-    """Whether a dump has the rows of the others behind rows of its own, as after it was appended to."""
+    """Whether a dump ends with the rows of the others, as if they had been appended."""
     stop = first.n_rows - sum(dump.n_rows for dump in others)
     if stop <= 0:
         return False

@@ -78,7 +78,7 @@ def require_values(config: Any) -> None:
 
 
 def _require_value(flag: str, given: Any, hint: Any) -> None:
-    """Check one value: of a kind that `EXPECTED` has, one of a few words, None or one of these, or a tuple of them."""
+    """Check one value by its annotation: a key of `EXPECTED`, a Literal, an optional one, or a tuple of them."""
     inner, shown = get_args(hint), shortened(given)
     if get_origin(hint) is tuple:
         if not isinstance(given, tuple | list):

@@ -9,6 +9,6 @@ def counted(number: int, one: str, several: str | None = None) -> str:
     Args:
         number: how many there are.
         one: what one is called.
-        several: what others are called; default: with an s behind it.
+        several: what others are called; default: one with an s at its end.
     """
     return f"{number:,} {one if number == 1 else several or f'{one}s'}"

@@ -36,7 +36,7 @@ def torch_memory(array: Any) -> Iterator[None]:
     stream = torch.cuda.current_stream(device)
 
     def allocate(size: int) -> Any:
-        # No function of Python's frees it: of a cycle's parts, the collector may clear that before the array.
+        # No Python function frees it: in a cycle, the collector may clear the function before the array.
         owner = torch.empty(size, dtype=torch.uint8, device=f"cuda:{device}")
         return cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(owner.data_ptr(), size, owner, device), 0)
 

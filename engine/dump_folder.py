@@ -118,7 +118,7 @@ def require_free(path: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def waiting_beside(path: Path) -> Iterator[Path]:
-    """Make a folder beside a path for what is not a dump yet, for one program at a time; it is gone behind the block.
+    """Make a folder beside a path for what is not a dump yet, for one program at a time; it is gone after the block.
 
     Raises:
         InputError: another has such a folder.

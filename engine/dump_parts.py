@@ -1,7 +1,7 @@
 """One dump written by several processes (`torchrun`): each records its share of the sequences in a dump of its own.
 
-A share is a run of whole tiles: what a sequence gives does not depend on what runs beside it, and the parts, one behind
-the other, hold to the byte what one process would have written.
+A share is a run of whole tiles: what a sequence gives does not depend on what runs beside it, and the parts, one after
+another, hold to the byte what one process would have written.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def part_spec(spec: DumpSpec, share: range) -> DumpSpec:
 
 
 def remove_parts(out: Path, spec: DumpSpec, height: int) -> None:
-    """Remove the parts of a dump that is whole, of any number of processes; what is another's, or written, stays.
+    """Remove the parts of a whole dump, whatever number of processes wrote them; parts of other dumps, or in use, stay.
 
     Args:
         out: the dump.

@@ -1,4 +1,4 @@
-"""What a state dump holds, said before its first row is written, and the empty Zarr group that follows from it."""
+"""What a state dump will hold, specified before its first row is written, and the empty Zarr group made from it."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def _create_array(
         shape=shape,
         chunks=(min(block[0], shape[0]), *block[1:]),
         dtype=dtype,
-        # So reads a block that is not there, too, in any program.
+        # In any program a missing block reads as this, too.
         fill_value=fill_value(dtype),
         compressors=[Crc32cCodec()] if compression == "none" else [ZstdCodec(level=LEVEL), Crc32cCodec()],
         # One folder for an array instead of one for every block.
@@ -228,7 +228,7 @@ def _create_array(
 
 
 def difference(dump: StateDump, spec: DumpSpec) -> str | None:
-    """Say in words where a dump differs from a spec; None if it could have been begun with it."""
+    """Describe the first difference between a dump and a spec; None if the dump could have been begun with it."""
     stored = read_group(dump.path)["attributes"]
     there, now = ({**attributes, **attributes["gatescope"]} for attributes in (stored, spec.group_attributes()))
     for side in (there, now):

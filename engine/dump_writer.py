@@ -37,7 +37,7 @@ from gatescope.engine.resume_points import RESUME_FILE, ResumePoint, read_points
 from gatescope.engine.uncommitted import Uncommitted
 
 # Rows go into the system's cache, which takes the processor and not the disk: more threads would be in each other's
-# way. They have their own, so as not to wait behind files that are brought to the disk.
+# way. They have their own, so as not to wait for files that are brought to the disk.
 COPIERS = 2
 
 
@@ -69,7 +69,7 @@ class DumpWriter:
         try:
             self._open(spec)
         except BaseException:
-            # What was made just now is of no use to anybody, and would be in the way of other settings.
+            # A dump made just now is of no use to anybody, and would be in the way of other settings.
             try:
                 if self._folder.is_new:
                     self._folder.discard()
@@ -160,7 +160,7 @@ class DumpWriter:
     def write_steps(
         self, first: int, start: int, tokens: np.ndarray, states: Mapping[str, Tensor], *, abreast: bool = False
     ) -> None:
-        """Write some steps of sequences that are computed side by side; what is behind a sequence's end is left out.
+        """Write some steps of sequences that are computed side by side; what lies after a sequence's end is left out.
 
         The rows are part of the dump when `count_steps` has been told of them.
 
@@ -180,7 +180,7 @@ class DumpWriter:
         for name, each in states.items():
             values[name] = each.contiguous().view(torch.uint8).numpy()
         if (lengths == n_steps).all() and (np.diff(starts) == n_steps).all():
-            # Whole sequences, one behind the other.
+            # Whole sequences, one after another.
             starts, lengths = starts[:1], np.array([n * n_steps])
             values = {name: each.reshape(1, n * n_steps, *each.shape[2:]) for name, each in values.items()}
         with self._moving if self._moves else nullcontext():

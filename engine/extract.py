@@ -26,7 +26,7 @@ from gatescope.engine.trained_model import TrainedModel
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence
 
-# Of what sequences read before they are recorded, in one piece: enough for a launch of a kernel.
+# Steps read at a time before sequences are recorded: enough for a launch of a kernel.
 WARM_UP_STEPS = 1024
 
 # The path of a text or "stdlib", or several of them.
@@ -156,7 +156,7 @@ class DocumentReader:
     """Lets every sequence read the prime, its context and its own part of a document.
 
     Args:
-        tokens: ids of all documents, one behind the other, [N].
+        tokens: ids of all documents, one after another, [N].
         starts, document_starts: as `DumpSpec` has them.
         prime: ids read before the context.
         context: how many characters of the document are read before a sequence, at most; or of each, [S + 1].
@@ -192,7 +192,7 @@ class DocumentReader:
             yield torch.from_numpy(ids)
 
     def characters(self, numbers: np.ndarray, start: int, stop: int) -> Tensor:
-        """Return what the sequences read in these steps, ids [T, S]; 0 behind their ends."""
+        """Return what the sequences read in these steps, ids [T, S]; 0 after their ends."""
         first, behind = (self._starts[np.minimum(numbers + more, len(self._starts) - 1)] for more in (0, 1))
         rows = first + np.arange(start, stop)[:, None]
         ids = np.where(rows < behind, self._tokens[np.minimum(rows, len(self._tokens) - 1)], 0)

@@ -51,7 +51,7 @@ def require_finite(name: str, first: int, begin: int, values: Tensor, rounded: T
         name: of the array.
         first, begin: number of the first sequence, and of the first step.
         values, rounded: [S, T, H], before and after they were rounded to the dtype that is kept.
-        lengths: of all sequences; what is behind their ends is whatever was left there.
+        lengths: of all sequences; what lies after their ends is ignored.
 
     Raises:
         InputError: with the first that is not finite when rounded.

@@ -84,7 +84,7 @@ def reserve(path: Path, flags: int = os.O_RDONLY) -> int:
 
 
 def being_written(folder: Path) -> InputError:
-    """Return what is said of a folder that another program has locked."""
+    """Return the error about a folder that another program has locked."""
     return InputError(f"{folder} is being written by another program: wait for it, or choose another folder")
 
 

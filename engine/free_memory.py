@@ -1,4 +1,4 @@
-"""What a device's memory or a disk has room for, asked before it is taken."""
+"""Whether a device's memory or a disk has room for what is to be stored there."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def size(n_bytes: int) -> str:
 
 
 def free_bytes(device: torch.device, enough: int) -> int | None:
-    """Return the memory that a device can still give, what torch has put by included; None where nothing says so.
+    """Return the memory that a device can still give, what torch has reserved included; None where that is not known.
 
     Args:
         enough: of which no more need be known than that there is as much.

@@ -52,7 +52,7 @@ class Underway:
             self.done.synchronize()
         piece = replace(self.unread, tokens=self.tokens.numpy())
         with torch.inference_mode():
-            # What is drawn from states that are not finite may be no character.
+            # An id drawn from states that are not finite may be no character.
             if not math.isfinite(float(self.total)) or piece.tokens.min() < 0:
                 for name, values in piece.states.items():
                     require_finite(name, piece.first, piece.start, values, values, self.journey.lengths)
@@ -78,7 +78,7 @@ class FusedPieces:
         self._recurrence: FusedRecurrence | None = None
         self._steps = 0.0  # since the zero state, at most
         self._device = journey.trained.model.output.weight.device
-        # Of the sequences, where the kernel is told of them.
+        # The lengths of the sequences, for the kernel.
         self._ends = torch.from_numpy(journey.lengths).to(self._device, torch.int32)
         self._copying = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         self._reused: list[dict[str, Tensor]] = [{}, {}]
@@ -98,7 +98,7 @@ class FusedPieces:
         """Begin to compute the steps start to stop of the sequences first to behind, after warming them up at step 0.
 
         Args:
-            state: behind the step before `start`, where that was not computed here.
+            state: after the step before `start`, where that was not computed here.
         """
         n, n_steps = behind - first, stop - start
         numbers = np.arange(first, behind)
@@ -109,7 +109,7 @@ class FusedPieces:
                 live = (each for states in self._state(recurrence) for each in states)
                 for each, saved in zip(live, state, strict=True):
                     each.copy_(saved)
-                # What was read before is not known.
+                # How many steps were taken before is not known.
                 self._steps = math.inf
             assert recurrence is not None
             before = self._before(recurrence) if start == 0 else {}
@@ -143,7 +143,7 @@ class FusedPieces:
         """Return small arrays of which one is not finite if a captured state is not, unless a token is none.
 
         A NaN in a step is one in its h, and then there is one in each later h of that layer, until no character can be
-        drawn. But for a ReLU |h| is at most 1, and |c| grows by at most 1 a step. So the states behind the last step
+        drawn. But for a ReLU |h| is at most 1, and |c| grows by at most 1 a step. So the states after the last step
         say it of all, as long as c cannot have left the range of the dtype that is kept. A tile that ends before the
         others has its last h in either of the kernel's two places.
         """
@@ -178,7 +178,7 @@ class FusedPieces:
         for name, width in self._journey.arrays.items():
             if name not in buffer or len(buffer[name]) < n * n_steps:
                 shape, device = (n * n_steps, width), "cpu" if pinned else self._device
-                # Nothing is written behind a sequence's end: a NaN left there would look like one of the kernel's.
+                # Nothing is written after a sequence's end: a NaN left there would look like one of the kernel's.
                 make = torch.empty if pinned else torch.zeros
                 buffer[name] = make(shape, dtype=self._journey.dtype, device=device, pin_memory=pinned)
         return {name: values[: n * n_steps].view(n, n_steps, -1) for name, values in buffer.items()}
@@ -242,7 +242,7 @@ class FusedPieces:
         return Captured(tuple(places), **scores)
 
     def _before(self, recurrence: FusedRecurrence) -> dict[str, Tensor]:
-        """Return the states [n, H] after the last step behind arrays such as layer0/c, float32."""
+        """Return the states [n, H] after the last step, for arrays such as layer0/c, float32."""
         places = {name: layer_and_state(name) for name in self._journey.initial}
         states = {state for _, state in places.values()}
         copies = {state: getattr(recurrence, state).to(torch.float32, copy=True) for state in states}

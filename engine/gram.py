@@ -61,7 +61,7 @@ class Moments:
                 self.covariance = second / self.total - np.outer(offset, offset)
             variance = self.covariance.diagonal() if covariance else second / self.total - offset**2
             self.sd = np.sqrt(variance.clip(min=0))
-        # A constant column leaves rounding errors behind: of its values less the origin, and of the origin.
+        # A constant column leaves rounding errors: those of its values less the origin, and those of the origin.
         noise = np.finfo(rows.dtype).eps * np.abs(offset) + DOUBLE_EPS * np.abs(self.mean)
         self.sd[self.sd <= 8 * noise] = 0.0
 
@@ -116,7 +116,7 @@ def _sum_again(
 
     Args:
         rows: X [N, H].
-        shares: called with the first row and that behind the last, returns their weights, float64 [n, G].
+        shares: called with the first row and the one after the last, returns their weights, float64 [n, G].
         total: the sums of those, [G].
         mean: [G, H], up to the precision of the rows.
         variance, chosen: [G, H].
@@ -139,7 +139,7 @@ def _sum_again(
         offset, square = first / total[g], second / total[g]
         mean[g, units] += offset
         found = square - offset**2
-        # What is left of a unit that is always as far from the mean that was taken out is rounding.
+        # If a unit is always equally far from the mean that was subtracted, only rounding errors remain.
         variance[g, units] = np.where(found < CANCELLED * DOUBLE_EPS * square, 0.0, found)
 
 

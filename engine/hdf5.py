@@ -5,7 +5,7 @@ LSTMVis (github.com/HendrikStrobelt/LSTMVis, model/get_states.lua): one dataset 
 
 NeuroX (github.com/fdalvi/NeuroX, neurox/data/writer.py): one dataset [layers, tokens, units] for each sentence, named
 "0", "1", ..., and `sentence_to_index`, a JSON object from the sentence, its tokens joined by spaces, to that name; the
-second and later times that a sentence occurs are written with " (Occurrence 2)" behind it.
+second and later times that a sentence occurs are written with " (Occurrence 2)" after it.
 """
 
 from __future__ import annotations

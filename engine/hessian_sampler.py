@@ -29,8 +29,8 @@ from gatescope.engine.weights import CHUNK_ROWS
 SAMPLE_ROWS = 128
 # Steps to the threshold of a sample.
 THRESHOLD_STEPS = 4
-# Rows of a sample at least, as a share of those that it has with equal curvatures: of hardly more rows than units a
-# matrix is nearly singular.
+# The least rows of a sample, as a share of those that it has with equal curvatures: with hardly more rows than units
+# the matrix is nearly singular.
 LEAST_SHARE = 0.5
 
 

@@ -46,7 +46,7 @@ def record_states(
     attributes: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Recording:
-    """Record the outputs of modules while the block runs; the hooks are gone behind it, whatever happens in it.
+    """Record the outputs of modules while the block runs; the hooks are gone after it, whatever happens in it.
 
     An output is a tensor, nested or not, the first element of a tuple or list (as of torch.nn.LSTM), or a
     `PackedSequence`. Its rows are the states after each token, so a dump's alignment is "post". Of a bidirectional
@@ -184,7 +184,7 @@ class Recording:
     def discard(self) -> None:
         """Drop what the modules put out since the last add: a pass that is not to be recorded, or one that failed.
 
-        With checkpoints of activations a backward pass calls modules again: call it behind each.
+        With checkpoints of activations a backward pass calls modules again: call it after each.
         """
         self._outputs.take()
 

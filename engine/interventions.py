@@ -72,7 +72,7 @@ class Erased:
 
     def after(self, layer: int, step: int, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
         mean, u, v = (each[:, layer].chunk(len(states), dim=-1) for each in (self.mean, self.u, self.v))
-        # The mean is taken out first: of units far from zero little would be left of the difference of two products.
+        # The mean is subtracted first: for units far from zero the difference of two products would lose most digits.
         parts = zip(states.values(), mean, u, strict=True)
         told = sum(((x - m[:, None]) * w[:, None]).sum(dim=-1, keepdim=True) for x, m, w in parts)
         return {name: x - told * w[:, None] for (name, x), w in zip(states.items(), v, strict=True)}

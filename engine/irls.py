@@ -302,7 +302,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             return self.class_weight
         known = self.classes_.tolist() if self._flat else [0, 1]
         unknown = [label for label in self.class_weight if label not in known]
-        # Of a single class the other's name is not known.
+        # Where all labels are of one class the name of the other is not known.
         if unknown and len(known) == 2:
             raise InputError(f"class_weight names the class {unknown[0]!r}: the labels are {known}")
         shift = 2 - len(known)

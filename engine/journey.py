@@ -19,10 +19,10 @@ from gatescope.engine.trained_model import TrainedModel
 from gatescope.kernels.choice import Draw
 from gatescope.kernels.sample import Recurrence
 
-# Of the gates, in the order of the weights.
+# The place of each gate in the weights.
 GATE_PLACES = {gate: place for cell in CELLS.values() for place, gate in enumerate(cell.gate_names)}
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-# What the output layer says of each character, beside the recurrent states.
+# What the output layer gives for each character, beside the recurrent states.
 SCORES = ("log_probability", "entropy")
 
 
@@ -57,7 +57,7 @@ class Piece:
     tokens: np.ndarray  # [S, T]
     states: dict[str, Tensor]  # [S, T, H or 1] each; once they are delivered others take their place
     initial: dict[str, Tensor]  # [S, H] each, before step 0; empty in later pieces
-    state: tuple[Tensor, ...]  # behind the last step: h of every layer, then c, [TILE, H] each, or of a GPU [S, H]
+    state: tuple[Tensor, ...]  # after the last step: h of every layer, then c, [TILE, H] each, or of a GPU [S, H]
 
 
 @dataclass(frozen=True, eq=False)

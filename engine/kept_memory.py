@@ -23,7 +23,7 @@ MOST_MAPPED, MAPPED_FROM = 65_536, 32 << 20
 
 @contextmanager
 def kept_memory() -> Iterator[None]:
-    """Let freed memory stay with the process for the time of the block, and give it back behind it.
+    """Let freed memory stay with the process for the time of the block, and give it back after it.
 
     For a loop that asks for the same large arrays again and again, in training on a CPU above all. It may take half as
     much memory again. Allocators other than glibc's are left as they are.

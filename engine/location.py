@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from gatescope.engine.differences import shortened
 from gatescope.engine.errors import InputError
 
-# What the libraries raise on files that are damaged or something else; Zarr's has no exception of its own for that.
+# What libraries raise on files that are damaged or of another kind; zarr-python has no exception of its own for that.
 UNREADABLE = (
     AttributeError,
     EOFError,
@@ -57,7 +57,7 @@ class Location:
     def __init__(self, place: str | os.PathLike[str], written_once: str | None = None) -> None:
         text = path_text(place)
         self.name = text.rstrip("/") or "/"
-        # What is opened is read later too, wherever the program has gone by then.
+        # It is still read after the program has changed its working folder.
         self.path: Path | None = None if is_url(text) else local_path(text).absolute()
         self._system: Any = None
         self._root = ""
@@ -158,7 +158,7 @@ def local_path(place: str | os.PathLike[str]) -> Path:
 
 
 def behind_link(path: Path) -> Path:
-    """Return what a link points to, be it there or not: a link stays a link when its target is made or replaced."""
+    """Return the target of a link, even if it is absent: a link stays a link when its target is made or replaced."""
     return path.resolve() if path.is_symlink() else path
 
 

@@ -57,7 +57,7 @@ class Architecture:
 
     @property
     def variant(self) -> dict[str, Any]:
-        """What the cell's class takes that others do not."""
+        """The arguments that only this cell's class takes."""
         own = {"gru": ("reset_after",), "rnn": ("nonlinearity",)}.get(self.cell, ())
         return {name: getattr(self, name) for name in own}
 

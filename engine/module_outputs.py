@@ -48,7 +48,7 @@ class ModuleOutputs:
 
     @contextmanager
     def collected(self) -> Iterator[None]:
-        """Let hooks collect what the modules put out; they are gone behind the block."""
+        """Let hooks collect what the modules put out; they are gone after the block."""
         with ExitStack() as stack:
             for array, (module, select) in self._modules.items():
                 stack.callback(module.register_forward_hook(self._hook(array, select)).remove)
@@ -125,7 +125,7 @@ def joined(array: str, calls: list[Call], shape: tuple[int, ...], layout: str) -
         layout: of outputs of three dimensions.
 
     Returns:
-        [B, T, H], and the lengths of what was packed or nested, which has no rows behind the longest.
+        [B, T, H], and the lengths of what was packed or nested, which has no rows after the longest.
 
     Raises:
         InputError: there is no call, calls do not fit together, or they do not fit the tokens.

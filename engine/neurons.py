@@ -1,4 +1,4 @@
-"""Single units: what does each of H units tell about each of K hypotheses, on its own?"""
+"""Single units: what does each of H units know about each of K hypotheses, on its own?"""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class NormalEquations:
                 w[:, chosen] = np.nan
                 continue
             right = np.column_stack([self.cross[:, chosen], self.mean])
-            # What a unit that does not vary leaves in the matrix is rounding errors, which no scale may raise.
+            # A constant unit leaves only rounding errors in the matrix, which must not be scaled up.
             solvable = ridge > 0 or self.sd.all()
             solved = solution(self.gram + ridge * np.eye(len(self.gram)), right) if solvable else None
             if solved is None:

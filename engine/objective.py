@@ -45,7 +45,7 @@ def recompute(
         fit_intercept: whether the gradient has a part of the intercept.
     """
     found = np.flatnonzero(selected)
-    # What is computed from a block then takes about as much memory as the block.
+    # Then the results of a block take about as much memory as the block.
     tile = max(FEWEST, rows.shape[1])
     for k in np.split(found, range(tile, len(found), tile)):
         losses, slopes, residuals = _sums(rows, targets, solution, k)

@@ -18,7 +18,7 @@ from gatescope.engine.state_source import BLOCK_ROWS
 BLOCK_BYTES = 2**25
 # How many times the rows of a block are read at most, padding included.
 MOST_PADDED = 2
-# Of a block: the number of a sequence, its steps, and their places.
+# One sequence's part of a block: its number, its steps, and their places.
 Part = tuple[int, slice, slice]
 
 

@@ -38,7 +38,7 @@ RESERVED = {*TOKENS, *IDS, *BOUNDS, LENGTHS, "vocabulary", "labels", "label_name
 
 @dataclass(frozen=True)
 class ReadConfig:
-    """Which states are read, and what the file does not say of them."""
+    """Which states are read, and what the file does not say about them."""
 
     arrays: tuple[str, ...] = ()  # names of the arrays to read; default: all
     text: Path | None = None  # UTF-8 text that was read, one character for each row, where the states have none
@@ -94,7 +94,7 @@ def open_states(
 class OtherDump(StateSource):
     """States that another program recorded.
 
-    A `with` statement closes their file behind it, and so does `close`. Another process, such as a worker of a
+    A `with` statement closes their file at its end, and so does `close`. Another process, such as a worker of a
     DataLoader, gets the place of the file and opens it anew.
 
     Args:

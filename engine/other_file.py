@@ -56,7 +56,7 @@ class OtherFile:
 
     def close(self) -> None:
         """Let go of the file."""
-        # Of what readers return only the datasets of HDF5 hold a file open; others end with their last reference.
+        # Only datasets of HDF5 hold a file open; other arrays close theirs with the last reference.
         files = [getattr(array, "file", None) for array in (self._arrays or {}).values()]
         self._arrays, self._closed = None, True
         file = next((each for each in files if each is not None), None)

@@ -1,4 +1,4 @@
-"""The sequences of states that another program recorded, out of what its file and the user say of them."""
+"""The sequences of states that another program recorded, as its file and the user describe them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Cube:
     Args:
         shape: (T, B), or (B, T) where `batch_first`.
         batch_first: the arrays are [B, T, H], not [T, B, H].
-        lengths: int64 [B], the steps of each sequence; those behind them are padding and no states.
+        lengths: int64 [B], the steps of each sequence; steps after them are padding.
     """
 
     shape: tuple[int, int]
@@ -59,7 +59,7 @@ def cube_of(name: str, arrays: dict[str, Any], chosen: dict[str, Any], batch_fir
 
     Args:
         name: of the file, for messages.
-        arrays: all that are in it; `lengths` [B] tells the steps of each sequence.
+        arrays: all that are in it; `lengths` [B] holds the steps of each sequence.
         chosen: those that are states.
         batch_first: they are [B, T, H], not [T, B, H].
 
@@ -90,7 +90,7 @@ def cube_of(name: str, arrays: dict[str, Any], chosen: dict[str, Any], batch_fir
 
 
 def own_sequences(name: str, arrays: dict[str, Any], cube: Cube | None, n_rows: int) -> np.ndarray | None:
-    """Return the first row of each sequence, and N, as the file tells them; None where it does not.
+    """Return the first row of each sequence, and N, if the file has them, else None.
 
     Args:
         name: of the file, for messages.
@@ -112,7 +112,7 @@ def sequences(name: str, own: np.ndarray | None, ids: np.ndarray | None, length:
     Args:
         name, n_rows: as `own_sequences` has them.
         own: the file's own sequences, if it has some.
-        ids: [N], the sequence of each row as the labels tell it, if they do.
+        ids: [N], the sequence of each row, if the labels have it.
         length: rows in each, if the user says so; else 0.
     """
     if own is not None and length:

@@ -28,7 +28,7 @@ def with_least_jitter(factorise: Callable[[float], T | None], dtype: Any) -> tup
 
 
 def solution(matrix: np.ndarray, right: np.ndarray) -> np.ndarray | None:
-    """Return the solution of a system, or None where rounding errors are all that tells some unknowns apart.
+    """Return the solution of a system, or None where only rounding errors distinguish some unknowns.
 
     It is solved on the scale on which every unknown varies alike.
 

@@ -37,7 +37,7 @@ def progress_bar(description: str, total: int, unit: str, done: int = 0) -> Iter
         done: the amount that an earlier run did.
 
     Yields:
-        `advance(amount, note="")`: call it as work is done; the last note stands behind the description.
+        `advance(amount, note="")`: call it as work is done; the last note follows the description.
     """
     console = Console(stderr=True)
     if everybody().rank:

@@ -1,4 +1,4 @@
-"""What the order of a unit's values tells of a label: mutual information and the best single threshold.
+"""What the order of a unit's values reveals of a label: mutual information and the best single threshold.
 
 A unit's values are cut into bins of equal mass by their mid-ranks, so that equal values always share a bin. One
 histogram of the positive positions over `FINE_BINS` of them serves both statistics.

@@ -41,7 +41,7 @@ from gatescope.kernels.sample import TILE
 if TYPE_CHECKING:
     from gatescope.kernels.sample_plan import SamplePlan
 
-# What a dump says of the values of its gates.
+# How a dump describes the values of its gates.
 ACTIVATED = "after their activation"
 
 Capture = Literal["h", "c", "gates", "log_probability", "entropy"]
@@ -80,7 +80,7 @@ def recording_spec(
     settings: dict[str, Any],
     **more: Any,
 ) -> DumpSpec:
-    """Return what the dump of a stage holds, and says of where it comes from.
+    """Return what the dump of a stage holds, and how it describes its origin.
 
     Args:
         trained: the model.

@@ -51,7 +51,7 @@ class RecordedRows:
         """
         widths = {array: values.shape[1] for array, values in states.items()}
         if self._staging is None:
-            # Everything that the first rows can show to be wrong is said before the whole loop has run.
+            # Refuse now what the first rows show to be wrong, not after the whole loop.
             self._spec(widths, np.array([0, 1], np.int64))
         elif widths != self._widths:
             raise InputError(f"the modules return {widths} units, and {self._widths} before")

@@ -1,7 +1,7 @@
 """Where sequences stand whose rows are in a dump up to some step, so that computing them goes on from there.
 
 A dump's blocks are complete only when whole sequences are. What is on disk before that counts by the resume points: for
-each tile of sequences the steps that are there and the recurrent states behind them, in the precision in which they
+each tile of sequences the steps that are there and the recurrent states after them, in the precision in which they
 were computed. They lie beside the blocks in a file that is gone when the dump is finished.
 """
 
@@ -29,7 +29,7 @@ class ResumePoint:
     first: int  # number of the first sequence
     n: int  # sequences
     step: int  # the first that is missing
-    state: tuple[Tensor, ...]  # behind the step before, as `gatescope.engine.journey.Piece` has it
+    state: tuple[Tensor, ...]  # after the step before, as `gatescope.engine.journey.Piece` has it
 
 
 def write_points(folder: Path, rows: int, points: Sequence[ResumePoint]) -> None:

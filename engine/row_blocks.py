@@ -40,9 +40,9 @@ BLOCK_ROWS = 2**11
 DEVICE_BLOCK_VALUES = 2**26
 # Rows of a block of 16-bit states that is not converted: a pass over a million is then some dozens of launches.
 STORED_ROWS = 2**18
-# What is computed from a row of them, for 128 problems.
+# Bytes that a pass computes from such a row, for 128 problems.
 STORED_ROW_BYTES = 2**13
-# Of the rows of a block that a compiled pass works on at a time: they stay in a core's own cache.
+# Bytes of the rows that a compiled pass works on at a time: they stay in a core's own cache.
 CACHED_BYTES = 2**19
 FEWEST_CACHED = 32
 

@@ -1,4 +1,4 @@
-"""The rows of chosen sequences, one sequence behind another, read when they are asked for."""
+"""The rows of chosen sequences, one sequence after another, read when they are asked for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class SequenceRows(LazyArray):
 
     Args:
         array: of all sequences.
-        starts, stops: int64 [S], the first row of each sequence and the one behind its last.
+        starts, stops: int64 [S], the first row of each sequence and the one after its last.
         before: [S, H], the states before the first row of each: then row n holds the states before character n; None:
             those after it, as they are stored.
     """

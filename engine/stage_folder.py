@@ -43,7 +43,7 @@ def claimed(
         raise InputError(f"--out {folder} holds a state dump: choose another folder")
     behind_link(folder).mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        # What else lies there, or below, may be what other programs are writing.
+        # Other programs may be writing the other files that lie there or below.
         for name in (CONFIG, *outputs):
             remove_partial_of(folder / name)
             remove_partial(folder / name)
@@ -90,7 +90,7 @@ def _take(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[
 
 
 def keep_only(folder: Path, decided: Sequence[str]) -> None:
-    """Let the next command that claims the folder change all settings but these, which decided what is in it."""
+    """Let the next command change all settings but these, which decided what the folder holds."""
     write_json(folder / CONFIG, {**read_config(folder), "decided": list(decided)})
 
 
@@ -105,7 +105,7 @@ def _refuse_other_stage(folder: Path, stage: str) -> dict[str, Any]:
 
 
 def record_facts(folder: Path, facts: dict[str, Any]) -> None:
-    """Add to a stage's settings what the report says of its input: model, corpus, dump, versions."""
+    """Add what the report shows of a stage's input to its settings: model, corpus, dump, versions."""
     write_json(folder / CONFIG, {**read_config(folder), "facts": plain(facts)})
 
 

@@ -47,7 +47,7 @@ class Staging:
         self.n_rows += len(tokens)
 
     def take(self, starts: np.ndarray, lengths: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Yield runs of rows one behind the other, in pieces of tokens [n] and states [n, H].
+        """Yield runs of rows one after another, in pieces of tokens [n] and states [n, H].
 
         Args:
             starts, lengths: int64, the first row of each run and how many it has.

@@ -91,7 +91,7 @@ class StateArray(BlockedArray):
 
     @property
     def ends_with_checksums(self) -> bool:
-        """Whether each block is a file of its values and, behind them, their checksum."""
+        """Whether each block is a file of its values, followed by their checksum."""
         return self._layout.compression == "none"
 
     def stored_checksum(self, index: int) -> bytes:
@@ -115,7 +115,7 @@ class StateArray(BlockedArray):
         return values[: len(self) - index * self.block_rows]
 
     def _raw(self, index: int, whole: bool) -> np.ndarray:
-        """Return a block's values and four bytes behind them, as uint8; raises InputError where it is not whole."""
+        """Return a block's values, followed by four bytes, as uint8; raises InputError where it is not whole."""
         try:
             raw = self._map(index, whole) if self._is_mapped else self._load(index)
         except FileNotFoundError:

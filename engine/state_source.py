@@ -115,7 +115,7 @@ class StateSource:
             raise InputError(f"{self.name} is not whole: {'; '.join(problems)}; record the states again")
 
     def identity(self) -> dict[str, Any]:
-        """Return what tells these states from others, as JSON values."""
+        """Return what distinguishes these states from others, as JSON values."""
         raise NotImplementedError
 
     @cached_property
@@ -139,7 +139,7 @@ class StateSource:
         return codes[tokens].tobytes().decode("utf-32-le", "surrogatepass")
 
     def documents(self) -> Iterator[tuple[int, int, str]]:
-        """Yield each document as its first row, the row behind its last, and its text."""
+        """Yield each document as its first row, the row after its last, and its text."""
         for start, stop in zip(self.document_starts[:-1].tolist(), self.document_starts[1:].tolist(), strict=True):
             yield start, stop, self.text(start, stop)
 

@@ -78,7 +78,7 @@ def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.
 
 
 def _rows_of(piece: Piece, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows that a piece fills, and their places among its steps [S * T], of which some are behind an end."""
+    """Return the rows that a piece fills, and their places among its steps [S * T], of which some lie after an end."""
     n, n_steps = piece.tokens.shape
     bounds = starts[piece.first : piece.first + n + 1, None]
     rows = bounds[:-1] + piece.start + np.arange(n_steps)

@@ -49,7 +49,7 @@ def with_columns(array: Any, columns: np.ndarray, piece_rows: int = CHUNK_ROWS) 
     """
     xp, width = array_namespace(array), array.shape[-1]
     old, memory, index = array.reshape(-1, width), array.reshape(-1), xp.asarray(columns)
-    # What is written is narrower, and so never behind what has been read.
+    # Rows get narrower, so writing never overtakes reading.
     if xp is np:
         from gatescope.engine.sweep_host import keep_columns
 

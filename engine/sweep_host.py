@@ -1,7 +1,7 @@
-"""What a pass does with a block of states on the CPU, in one function that Numba compiles.
+"""A pass over one block of states on the CPU, in one function that Numba compiles.
 
 The rows of a block are worked on in parts that stay in a core's own cache between their two products, X V and X' R.
-Nothing of it needs the interpreter, whose lock the threads would wait for between any two of these steps.
+It never needs the interpreter, whose lock the threads would wait for between any two steps.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ def as_binary(Y: Any) -> Any:
         InputError: a value is neither 0 nor 1.
     """
     if Y.dtype.kind == "O":
-        # Of a table whose columns are of several types, or may lack values.
+        # From a table whose columns have several types or missing values.
         Y = as_continuous(Y)
     if Y.dtype.kind == "b":
         return Y

@@ -33,7 +33,7 @@ def tile_width(rows: RowBlocks, n_targets: int, itemsize: int) -> tuple[int, int
         itemsize: bytes of a value in the precision of the first pass, in which memory is counted.
     """
     n_rows, n_units, size = int(rows.processes.largest(rows.shape[0])), rows.shape[1], rows.dtype.itemsize
-    # Of a block that is worked on a CPU keeps sums, and arrays of the rows in its cache, a GPU arrays of all its rows.
+    # For each block in work a CPU keeps sums and arrays of the rows in its cache, a GPU arrays of all the block's rows.
     in_work = rows.block_rows
     if rows.xp is np:
         in_work = rows.n_threads * (n_units + cached_rows(rows.block_rows, n_units, size))

@@ -125,7 +125,7 @@ class TrainConfig(Architecture):
         return Architecture(**{field.name: getattr(self, field.name) for field in fields(Architecture)})
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of a step: half a cosine from the first to behind the last, the warm-up a ramp."""
+        """Return the learning rate of a step: half a cosine over all steps, times the ramp of the warm-up."""
         ramp = min(1.0, (step + 1) / max(1, min(self.warm_up, self.steps // 2)))
         height = 0.5 * (1 + math.cos(math.pi * step / self.steps))
         return self.learning_rate * ramp * (self.final_rate + (1 - self.final_rate) * height)
@@ -161,7 +161,7 @@ def train_model(
         device: "cpu" or "cuda".
         overwrite: start anew whatever the folder holds.
         log_path: the JSONL log; `log.jsonl` in the folder by default.
-        facts: what else the model's files should say of the corpus, as JSON values.
+        facts: what else the model's files should say about the corpus, as JSON values.
 
     Returns:
         step and validation loss (nats) of the weights that were kept, the corpus, and a warning, or None: a line on
@@ -301,7 +301,7 @@ def _validated(
     nats = evaluate(model, validation, config.length, config.precision)
     if not math.isfinite(nats):
         raise InputError(f"the validation loss is {nats} nats after step {progress.step}: {GENTLER}")
-    # Before the checkpoint, behind which no step is taken again.
+    # Before the checkpoint, after which no step is taken again.
     if progress.step in config.keep:
         keep_model(folder, model, progress.step, nats)
     if config.is_checked(progress.step):
@@ -344,7 +344,7 @@ def _refuse_non_finite(taker: TrainingStep) -> None:
     bad = int(everybody().smallest(taker.first_bad.item()))
     if bad == NEVER:
         return
-    # Of the steps before the first one, this process may have none that was not finite.
+    # Another process may have had the first step that was not finite.
     nats, norm = taker.bad.tolist() if taker.first_bad.item() == bad else (math.nan, math.nan)
     raise InputError(f"the loss is {nats} nats and the gradient's norm {norm} at step {bad + 1}: {GENTLER}")
 

@@ -42,7 +42,7 @@ class TrainedModel:
     training: dict[str, Any]  # step, validation_nats
 
     def facts(self) -> dict[str, Any]:
-        """Return what a state dump and a report say of the model, as JSON values."""
+        """Return what a state dump and a report say about the model, as JSON values."""
         return {
             **asdict(self.model.architecture),
             "parameters": self.model.n_parameters,
@@ -214,7 +214,7 @@ def description_digest(description: Mapping[str, Any]) -> str:
 
 
 def weights_digest(weights: Mapping[str, Any], said: Mapping[str, Any] | None = None) -> str:
-    """Return the sha256 of weights, such as a `state_dict()`, and what is said of them."""
+    """Return the sha256 of weights, such as a `state_dict()`, and of the facts about them."""
     digest = hashlib.sha256(json.dumps(said or {}, sort_keys=True).encode())
     for name in sorted(weights):
         weight = weights[name]

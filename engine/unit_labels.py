@@ -1,4 +1,4 @@
-"""What single units tell about the labels of some hypotheses, from the weights of each unit's distinct values."""
+"""What single units know about the labels of some hypotheses, from the weights of each unit's distinct values."""
 
 from __future__ import annotations
 

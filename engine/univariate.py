@@ -29,7 +29,7 @@ MAX_ITERATIONS = 200
 # method relative to the coefficient: where the loss is nearly flat the gradient alone says little.
 TOLERANCE = 1e-10
 STEP_TOLERANCE = 1e-9
-# Coefficients, in standard deviations, are not told apart below this.
+# Steps of at most this, in standard deviations, count as none, however small the coefficient.
 SMALLEST = 1e-11
 # The first step in standard deviations; steps may double as long as they are good.
 FIRST_RADIUS = 6.0

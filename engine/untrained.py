@@ -27,8 +27,8 @@ def untrained_states(dump: StateSource, path: Path, *, seed: int, log_path: Path
     """Record the states that a network of random weights has while it reads the sequences of a dump.
 
     Its weights are those from which `gatescope train` starts with this seed, so that it is the network of the dump
-    before training where that had the same seed, as in a run. Its states begin as those of the dump do: behind the
-    prime and, in texts that were read, behind the characters before a sequence. A recording that was interrupted goes
+    before training where that had the same seed, as in a run. Its states begin as those of the dump do: after the
+    prime and, in texts that were read, after the characters before a sequence. A recording that was interrupted goes
     on.
 
     Args:
@@ -71,8 +71,8 @@ def untrained_states(dump: StateSource, path: Path, *, seed: int, log_path: Path
 
 
 def _contexts(dump: StateSource) -> np.ndarray:
-    """Return how many characters before each sequence were read at most, int64 [S + 1], of none behind the last."""
-    # Dumps that were put together say of their parts what is not the same in all.
+    """Return how many characters before each sequence were read at most, int64 [S + 1], 0 after the last."""
+    # In a concatenated dump the attributes that differ stand with its parts.
     parts = dump.attributes.get("parts") or [{"rows": dump.n_rows}]
     settings = [(dump.attributes | part).get("settings") or {} for part in parts]
     contexts = np.array([*(each.get("context", 0) for each in settings), 0], dtype=np.int64)

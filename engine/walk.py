@@ -52,7 +52,7 @@ class _Walker:
         """Compute steps start to stop of the sequences first to first + n, after warming them up if start is 0.
 
         Args:
-            state: behind the step before `start`, where that was not computed here.
+            state: after the step before `start`, where that was not computed here.
         """
         # Products of torch have one order of summation on one core.
         torch.set_num_threads(1)
@@ -134,7 +134,7 @@ class _Scores:
         self._before[1:] = self._recurrence.kept_h[-1][:-1]
         p = (self._before.flatten(0, 1) @ self._weight + self._bias).log_softmax(dim=1)
         entropy = -torch.special.xlogy(p.exp(), p.exp()).sum(dim=1)
-        # What is no character is refused when all is through.
+        # Ids that are no characters are refused at the end.
         ids = ids.clamp(max=p.shape[1] - 1)
         chosen = p.view(STEPS, TILE, -1)[: len(ids)].gather(2, ids[..., None])[..., 0]
         return {"log_probability": chosen, "entropy": entropy.view(STEPS, TILE)[: len(ids)]}
@@ -154,12 +154,12 @@ def walk(
         journey: the sequences, and what is kept of them.
         first: the sequence to begin with, a multiple of TILE.
         begun: tiles that are not to begin at their first step.
-        buffers: where states go, by first sequence, number of sequences, first step and step behind the last: tensors
+        buffers: where states go, by first sequence, number of sequences, first step and step after the last: tensors
             [S, T, H] by name. Without them states are delivered.
         deliver: takes the states of a piece from memory that is used again; called by the thread that computed them.
 
     Yields:
-        Pieces; those of a sequence that is shorter than the longest of its tile hold rows behind its end.
+        Pieces; those of a sequence that is shorter than the longest of its tile hold rows after its end.
     """
     n_threads = torch.get_num_threads()
     tiles = _Tiles(journey, first // TILE, begun, buffers, deliver)
@@ -214,7 +214,7 @@ class _Tiles:
         return _rounds(self._journey.lengths, steps, self._range, self.side_by_side, self._size)
 
     def submit(self, threads: Sequence[ThreadPoolExecutor], starts: dict[int, int]) -> list[Future[Piece]]:
-        """Let the threads compute the pieces of a round behind those that they have yet to compute."""
+        """Let the threads compute the pieces of a round after those that they have yet to compute."""
         return [threads[self._place(tile)].submit(self._piece, tile, start) for tile, start in starts.items()]
 
     def _place(self, tile: int) -> int:
@@ -287,6 +287,6 @@ def _source(recurrence: Recurrence, name: str) -> tuple[Tensor, int]:
 
 
 def _live(recurrence: Recurrence, name: str) -> Tensor:
-    """Return the state [TILE, H] after the last step behind an array such as layer0/c."""
+    """Return the state [TILE, H] after the last step, for an array such as layer0/c."""
     layer, state = layer_and_state(name)
     return getattr(recurrence, state)[layer]

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 # States of one piece: on a GPU, where a launch should have many steps and many sequences.
 PIECE_BYTES = 512 << 20
 MOST_SEQUENCES = 4096  # side by side
-# Where there are more, a multiple of it, so that launches are full: on an H200 of 512 or 1,024 sequences.
+# More sequences are rounded to a multiple of this, so that launches are full: on an H200, of 512 or 1,024 sequences.
 LAUNCH_SEQUENCES = 512
 MOST_STEPS = 512  # of one launch, so that the first of a long text comes out soon
-# Of a piece whose states have a place already, so that what is left to do on the host when all is computed is little;
-# but a piece has LEAST_STEPS at least.
+# Characters of a piece whose states have a place already: few, so that the host has little to do after the last piece;
+# but a piece has at least LEAST_STEPS.
 CHARACTERS = 128 << 10
 LEAST_STEPS = 64
 
@@ -70,7 +70,7 @@ def walk_fused(
 
     Yields:
         Pieces with states on the CPU, or where `buffers` has put them, or on the model's device: there they stay as
-        they are for what is put into the current stream before the next piece is asked for. Rows behind the end of a
+        they are for what is put into the current stream before the next piece is asked for. Rows after the end of a
         sequence are not written.
     """
     lengths = journey.lengths
@@ -108,7 +108,7 @@ def _cut(layout: SamplePlan, n_sequences: int, longest: int, row_bytes: int) -> 
 def _pieces(
     lengths: np.ndarray, first: int, height: int, size: int, points: Mapping[int, ResumePoint]
 ) -> Iterator[tuple[int, int, int, int]]:
-    """Yield the first sequence of each piece, the one behind its last, its first step and the one behind its last."""
+    """Yield the first sequence of each piece, the one after its last, its first step and the one after its last."""
     start = first
     while start < len(lengths):
         point = points.get(start)

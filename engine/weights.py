@@ -107,7 +107,7 @@ class Weights:
         if self.shared:
             return np.zeros(n_targets, np.int64)
         names = _column_digests(self.values).tolist()
-        # Two columns are equal where they are in every process: each tells the first column that its own is equal to.
+        # Columns are equal if they are in every process. Each names for a column the first that equals it there.
         first = np.zeros((self.processes.size, n_targets))
         first[self.processes.rank] = [names.index(name) for name in names]
         (first,) = self.processes.totals([first])
