@@ -21,6 +21,7 @@ from gatescope.engine.journey import DTYPES
 from gatescope.engine.location import path_text
 from gatescope.engine.record import Capture, at_precision, record, recording_spec
 from gatescope.engine.sample import prime_of
+from gatescope.engine.source_tree import file_lengths
 from gatescope.engine.states_in_memory import States, collect
 from gatescope.engine.trained_model import TrainedModel
 from gatescope.kernels.choice import Draw
@@ -66,8 +67,9 @@ def extract_states(
 
     Each sequence starts from the zero state and reads the prime and the `context` characters that stand before it in
     its document, so that its states do not depend on what else is read. Row t of the dump is the state after reading
-    character t; documents stand in the order in which they are given. Each text is a document: hypotheses are evaluated
-    on the whole of it and know nothing of the others.
+    character t; documents stand in the order in which they are given. Each text is a document, and of a text that
+    `gatescope.engine.source_tree.write_corpus` made each file: hypotheses are evaluated on the whole of it and know
+    nothing of the others.
 
     Sequences are read in tiles of a fixed height (`gatescope.kernels.sample.TILE` on a CPU), in the order of the
     documents, and a tile takes as many steps as its longest: documents of similar length side by side, or a `length`
@@ -121,13 +123,14 @@ def _planned(
     sources = [path_text(each) for each in places]
     if not sources:
         raise InputError("no text to read: give at least one")
-    documents = [_document(trained, each, config.errors) for each in sources]
-    ends = np.cumsum([len(document) for document in documents], dtype=np.int64)
+    texts = [_ids(trained, each, config.errors) for each in sources]
+    lengths = [n for each, ids in zip(sources, texts, strict=True) for n in file_lengths(each, len(ids))]
+    ends = np.cumsum(lengths, dtype=np.int64)
     document_starts = np.append(0, ends)
     starts = [np.arange(*bounds, config.length) for bounds in itertools.pairwise(document_starts)]
     sequence_starts = np.concatenate([*starts, ends[-1:]]).astype(np.int64)
     prime, prime_ids = prime_of(trained.vocabulary, config.prime)
-    tokens = np.concatenate(documents)
+    tokens = np.concatenate(texts)
     read = {
         "text": sources[0] if len(sources) == 1 else sources,
         "tokens_sha256": hashlib.sha256(tokens.data).hexdigest(),
@@ -137,7 +140,7 @@ def _planned(
     return trained, spec, DocumentReader(tokens, sequence_starts, document_starts, prime_ids, context)
 
 
-def _document(trained: TrainedModel, source: str, errors: str) -> np.ndarray:
+def _ids(trained: TrainedModel, source: str, errors: str) -> np.ndarray:
     """Return the ids of one text, [n] in the vocabulary's type."""
     vocabulary, n_read = trained.vocabulary, 0
     pieces = [np.empty(0, dtype=vocabulary.dtype)]

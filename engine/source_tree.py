@@ -60,7 +60,7 @@ def write_corpus(
         overwrite: write the text anew, whatever is there; else one of the same settings is left as it is.
 
     Returns:
-        The manifest: files, bytes, characters, sha256, and each file's path, bytes and sha256.
+        The manifest: files, bytes, characters, sha256, and each file's path, bytes, characters and sha256.
 
     Raises:
         InputError: no such folder, no file in it fits, or `out` is there and was made with other settings, or altered.
@@ -70,7 +70,7 @@ def write_corpus(
     if out.is_dir():
         raise InputError(f"--out {out} is a folder: give the text to write")
     settings = plain({"tree": tree.absolute(), "seed": seed, **asdict(config)})
-    manifest_path = out.with_name(out.name + ".manifest.json")
+    manifest_path = _manifest_of(out)
     if out.exists() and not overwrite:
         return _earlier(out, manifest_path, settings)
     if not tree.is_dir():
@@ -104,6 +104,26 @@ def write_corpus(
     manifest = {**summary, "settings": settings, "files": files, "left_out": left_out + unfit}
     write_json(manifest_path, manifest)
     return manifest
+
+
+def file_lengths(text: str, n_characters: int) -> list[int]:
+    """Return the characters of each file in a text that `write_corpus` made, or of any other text those of the whole.
+
+    Args:
+        text: its path.
+        n_characters: of the whole.
+    """
+    try:
+        manifest = json.loads(_manifest_of(Path(text)).read_text(encoding="utf-8"))
+        lengths = [int(file["characters"]) for file in manifest["files"]]
+        is_its_own = Path(text).stat().st_size == manifest["bytes"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return [n_characters]
+    return lengths if is_its_own and min(lengths, default=0) > 0 and sum(lengths) == n_characters else [n_characters]
+
+
+def _manifest_of(text: Path) -> Path:
+    return text.with_name(text.name + ".manifest.json")
 
 
 def _earlier(out: Path, manifest_path: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -159,7 +179,8 @@ def _joined(
         digest.update(content)
         n_bytes += len(content)
         n_characters += characters
-        files.append({"path": path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
+        size = {"bytes": len(content), "characters": characters}
+        files.append({"path": path, **size, "sha256": hashlib.sha256(content).hexdigest()})
     return {"bytes": n_bytes, "characters": n_characters, "sha256": digest.hexdigest()}, files, left_out, beyond
 
 

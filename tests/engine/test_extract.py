@@ -13,6 +13,7 @@ from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
 from gatescope.engine.extract import ExtractConfig, _planned, extract_in_memory, extract_states
 from gatescope.engine.sample import SampleConfig, sample_states
+from gatescope.engine.source_tree import TreeConfig, write_corpus
 
 TEXT = "(abc) {def} ghij\n" * 30
 
@@ -115,6 +116,22 @@ def test_a_dump_of_documents_is_what_memory_holds(lstm, documents, tmp_path, mon
         assert np.array_equal(dump.array(name)[:], states.arrays[name].numpy())
     for name, values in states.initial.items():
         assert np.array_equal(dump.initial(name), values.numpy())
+
+
+def test_files_of_a_corpus_are_documents(lstm, tmp_path):
+    tree, text = tmp_path / "tree", tmp_path / "text.txt"
+    tree.mkdir()
+    for name, content in (("a.c", "abc {def}\n" * 5), ("b.c", "(ghij"), ("c.c", "{}\n")):
+        (tree / name).write_text(content)
+    write_corpus(tree, text, TreeConfig())
+    whole = extracted(lstm, text, tmp_path / "whole.zarr", length=20)
+    assert whole.document_starts.tolist() == [0, 50, 56, 59]
+    # As if each had been given by itself, but for the newline that a file lacks at its end.
+    (tree / "b.c").write_text("(ghij\n")
+    apart = extracted(lstm, sorted(tree.iterdir()), tmp_path / "apart.zarr", length=20)
+    for name in ("sequence_starts", "document_starts", "tokens"):
+        assert getattr(whole, name).tolist() == getattr(apart, name).tolist()
+    assert np.array_equal(whole.array("layer1/h")[:], apart.array("layer1/h")[:])
 
 
 def test_documents_go_on_where_they_were_interrupted(lstm, documents, tmp_path, monkeypatch):

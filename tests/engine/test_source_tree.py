@@ -9,7 +9,7 @@ import pytest
 from gatescope.engine import source_tree
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import partial_name
-from gatescope.engine.source_tree import TreeConfig, write_corpus
+from gatescope.engine.source_tree import TreeConfig, file_lengths, write_corpus
 
 
 @pytest.fixture
@@ -151,3 +151,22 @@ def test_the_file_that_is_larger_than_the_limit_is_named(tree, tmp_path):
     (tree / "a.c").write_bytes(b"")
     with pytest.raises(InputError, match=r"a/z\.h alone is larger than --limit 5 bytes"):
         write_corpus(tree, tmp_path / "t", TreeConfig(limit=5))
+
+
+def test_lengths_are_those_of_the_files_and_of_another_text_its_own(tree, tmp_path):
+    text = tmp_path / "text.txt"
+    manifest, told = write_corpus(tree, text, TreeConfig()), tmp_path / "text.txt.manifest.json"
+    n, lengths = manifest["characters"], [file["characters"] for file in manifest["files"]]
+    assert len(lengths) == 3 and sum(lengths) == n == len(text.read_text(encoding="utf-8"))
+    assert file_lengths(str(text), n) == lengths
+    assert file_lengths(str(text), n + 1) == [n + 1] and file_lengths("stdlib", 5) == [5]
+    for entries in ([], [{"characters": n}, {"characters": 0}], [{"characters": "x"}], [{}], [1], 7):
+        told.write_text(json.dumps(manifest | {"files": entries}))
+        assert file_lengths(str(text), n) == [n], entries
+    for content in ("", "[]", "[" * 100_000):
+        told.write_text(content)
+        assert file_lengths(str(text), n) == [n], content
+    # As many characters, but others.
+    told.write_text(json.dumps(manifest))
+    text.write_text("é" * n, encoding="utf-8")
+    assert file_lengths(str(text), n) == [n]
