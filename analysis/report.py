@@ -20,12 +20,13 @@ from gatescope.analysis.report_answer import answer_tables, f1_tables
 from gatescope.analysis.report_difference import difference_section
 from gatescope.analysis.report_facts import facts_table, model_line
 from gatescope.analysis.report_gates import gates_section
+from gatescope.analysis.report_html import escaped
 from gatescope.analysis.report_overview import overview_section
 from gatescope.analysis.report_reproduction import reproduction_section
 from gatescope.analysis.report_scores import controls_words, scores_table, state_set_tables
 from gatescope.analysis.report_sparse import sparse_tables
 from gatescope.analysis.report_style import POLICY, SCRIPT, STYLE
-from gatescope.analysis.report_text import MOST_TEXTS, Texts, escaped, texts_section
+from gatescope.analysis.report_text import MOST_TEXTS, Texts, texts_section
 from gatescope.analysis.results import (
     MEASURES,
     NOT_EVALUATED,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gatescope.analysis.ablation_table import effects, held_units
-from gatescope.analysis.report_table import opened, result_title, scrolled
-from gatescope.analysis.report_text import escaped, name_html
+from gatescope.analysis.report_html import escaped, name_html, opened, result_title, scrolled
 from gatescope.analysis.results import ERASE, Record, Result, number, score
 
 WORDS = ("where it holds", "95%", "elsewhere", "where it holds", "elsewhere", "p", "q", "p", "q", "was", "left")

@@ -20,8 +20,7 @@ from gatescope.analysis.report_chart import (
     marks_of,
     place_on,
 )
-from gatescope.analysis.report_table import opened, scrolled
-from gatescope.analysis.report_text import escaped, name_html
+from gatescope.analysis.report_html import escaped, name_html, opened, scrolled
 from gatescope.analysis.results import (
     CONVERGED,
     Record,

@@ -7,8 +7,7 @@ from functools import partial
 
 from gatescope.analysis.difference import Difference, Pair
 from gatescope.analysis.difference_table import LEGEND, cells, headings
-from gatescope.analysis.report_table import opened, scrolled
-from gatescope.analysis.report_text import escaped, name_html
+from gatescope.analysis.report_html import escaped, name_html, opened, scrolled
 
 
 def difference_section(pairs: Sequence[Pair]) -> str:

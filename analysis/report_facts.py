@@ -6,8 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from gatescope.analysis.report_table import scrolled
-from gatescope.analysis.report_text import escaped
+from gatescope.analysis.report_html import escaped, scrolled
 from gatescope.analysis.results import Result
 
 # What the facts say of how sequences were divided.

@@ -7,8 +7,7 @@ from itertools import groupby
 
 import numpy as np
 
-from gatescope.analysis.report_table import result_title, scrolled
-from gatescope.analysis.report_text import escaped
+from gatescope.analysis.report_html import escaped, result_title, scrolled
 from gatescope.analysis.results import Record, Result, score
 from gatescope.analysis.saturation import OPEN, SHUT
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gatescope.analysis.report_table import scrolled
-from gatescope.analysis.report_text import escaped
+from gatescope.analysis.report_html import escaped, scrolled
 from gatescope.analysis.reproduction_table import COLUMNS, HEADS, LEGEND, cells, title
 
 

@@ -7,9 +7,8 @@ from functools import partial
 
 from gatescope.analysis.coloured_text import STEPS
 from gatescope.analysis.difference import unexceeded_sets
+from gatescope.analysis.report_html import escaped, name_html, opened, result_title, scrolled, significant
 from gatescope.analysis.report_style import tint_class
-from gatescope.analysis.report_table import opened, result_title, scrolled
-from gatescope.analysis.report_text import escaped, name_html, significant
 from gatescope.analysis.results import MEASURES, Record, Result, best_unit, number, ordered, score
 
 # Beyond this many records the table of all scores is closed at first.

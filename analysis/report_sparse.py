@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from gatescope.analysis.report_table import opened, result_title, scrolled
-from gatescope.analysis.report_text import MOST_UNITS, name_html, unit_names
+from gatescope.analysis.report_html import MOST_UNITS, name_html, opened, result_title, scrolled, unit_names
 from gatescope.analysis.results import MEASURES, Record, Result, number, ordered, score
 
 

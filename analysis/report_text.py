@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from gatescope.analysis.coloured_text import UNDEFINED, Colouring, colourings, printable, runs, visible
+from gatescope.analysis.coloured_text import UNDEFINED, Colouring, colourings, printable, runs
+from gatescope.analysis.report_html import MOST_UNITS, escaped, name_html, significant, unit_names
 from gatescope.analysis.report_style import tint_class
 from gatescope.analysis.results import (
     Excerpt,
@@ -25,22 +26,10 @@ SEES = {
     "past": "The label follows from what the network has read.",
     "future": "The label may need characters that come later, and then the states can only foretell it.",
 }
-MOST_UNITS = 5
 # Hypotheses whose text is painted, in the page and as figures; those beyond are in the tables.
 MOST_TEXTS = 20
-Unit = Mapping[str, Any]
 # The excerpts of each hypothesis, with their results.
 Texts = list[tuple[str, list[tuple[Result, Excerpt]]]]
-
-
-def escaped(text: str) -> str:
-    """Text from outside, safe in an element or a quoted attribute, on one line, nothing in it invisible."""
-    return html.escape(visible(text))
-
-
-def name_html(name: str) -> str:
-    """A name that a narrow column may break behind an underscore or a slash."""
-    return escaped(name).replace("_", "_<wbr>").replace("/", "/<wbr>")
 
 
 def texts_section(results: Sequence[Result], texts: Texts) -> str:
@@ -105,7 +94,7 @@ def _scores_line(excerpt: Excerpt, record: Any) -> str:
         words.append(f"Pearson’s r {score(number(record, 'pearson'))}")
         if number(record, "best_unit_pearson") is not None:
             words.append(f"its unit alone r {score(number(record, 'best_unit_pearson'))}")
-    unit: Unit = next((each for each in (record or {}).get("top_units") or [] if unit_name(each) == excerpt.unit), {})
+    unit: Record = next((each for each in (record or {}).get("top_units") or [] if unit_name(each) == excerpt.unit), {})
     side = _direction(unit)
     if side is not None:
         what = "the hypothesis" if excerpt.kind == "boolean" else "high values"
@@ -193,12 +182,7 @@ def _units_table(record: Record) -> str:
     )
 
 
-def unit_names(units: Sequence[Unit]) -> str:
-    """Return what units are called, for HTML."""
-    return ", ".join(escaped(unit_name(unit)) for unit in units)
-
-
-def _unit_row(unit: Unit) -> str:
+def _unit_row(unit: Record) -> str:
     side = _direction(unit)
     auroc, r = unit.get("auroc"), unit.get("correlation")
     alone = max(auroc, 1 - auroc) if auroc is not None else None if r is None else abs(r)
@@ -209,15 +193,10 @@ def _unit_row(unit: Unit) -> str:
     )
 
 
-def _direction(unit: Unit) -> int | None:
+def _direction(unit: Record) -> int | None:
     """Whether a hypothesis holds where a unit is high, 1, or low, -1, by what it tells alone; None if unknown."""
     if unit.get("auroc") is not None:
         return 1 if unit["auroc"] >= 0.5 else -1
     if unit.get("correlation") is not None:
         return 1 if unit["correlation"] >= 0 else -1
     return None
-
-
-def significant(value: object) -> str:
-    """A number to three significant digits, with a true minus sign; a dash where there is none."""
-    return f"{value:.3g}".replace("-", "−") if isinstance(value, int | float) else "–"

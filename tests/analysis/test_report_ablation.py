@@ -8,7 +8,7 @@ from report_page import Page, body_rows, cells
 
 from gatescope.analysis.read_results import read_results
 from gatescope.analysis.report import write_report
-from gatescope.analysis.report_table import MOST_OPEN
+from gatescope.analysis.report_html import MOST_OPEN
 from gatescope.engine.errors import InputError
 
 HEADING = "Does the network use these units?"

@@ -5,7 +5,7 @@ import json
 from report_page import Page, body_rows, cells, within
 
 from gatescope.analysis.report import write_report
-from gatescope.analysis.report_table import MOST_OPEN
+from gatescope.analysis.report_html import MOST_OPEN
 
 HEADING = "How many units does it take?"
 FIVE = "layer0/h 0, layer0/h 1, layer0/h 2, layer0/h 3, layer0/h 4\u00a0…"

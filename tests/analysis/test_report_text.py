@@ -2,16 +2,11 @@
 
 import re
 
-import pytest
-
 from gatescope.analysis.report_text import (
     _excerpt_record,
     _scores_line,
     _text_panels,
     _units_table,
-    escaped,
-    name_html,
-    significant,
 )
 from gatescope.analysis.results import Excerpt
 
@@ -70,16 +65,6 @@ def test_units_are_listed_with_what_they_are_worth():
     correlated = [{"states": "layer0/h", "unit": 1, "correlation": 0.7}]
     table = _units_table(record(top_units=correlated) | {"kind": "continuous"})
     assert "r alone" in table and ".70" in table and "<td>high</td>" in table
-
-
-@pytest.mark.parametrize("value, text", [(None, "–"), (0, "0"), (-1234.5, "−1.23e+03"), (0.5, "0.5")])
-def test_three_digits(value, text):
-    assert significant(value) == text
-
-
-def test_names_may_break_and_stay_safe():
-    assert escaped('a_<b>\n"') == "a_&lt;b&gt;U+000A&quot;"
-    assert name_html("a_b/c&") == "a_<wbr>b/<wbr>c&amp;"
 
 
 def test_an_empty_text_and_one_without_probe_make_panels():

@@ -1,15 +1,38 @@
-"""What tables of the report have in common: each scrolls by itself, and rows beyond the first are one click away."""
+"""What the report's sections share: text and numbers as HTML, and tables that scroll and open to further rows."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gatescope.analysis.report_text import escaped
-from gatescope.analysis.results import Result
+from gatescope.analysis.coloured_text import visible
+from gatescope.analysis.results import Record, Result, unit_name
 
 # Rows of a table that are open at once.
 MOST_OPEN = 40
+# Units that are listed of a ranking.
+MOST_UNITS = 5
+
+
+def escaped(text: str) -> str:
+    """Text from outside, safe in an element or a quoted attribute, on one line, nothing in it invisible."""
+    return html.escape(visible(text))
+
+
+def name_html(name: str) -> str:
+    """A name that a narrow column may break after an underscore or a slash."""
+    return escaped(name).replace("_", "_<wbr>").replace("/", "/<wbr>")
+
+
+def unit_names(units: Sequence[Record]) -> str:
+    """The names of units, separated by commas."""
+    return ", ".join(escaped(unit_name(unit)) for unit in units)
+
+
+def significant(value: object) -> str:
+    """A number to three significant digits, with a true minus sign; a dash where there is none."""
+    return f"{value:.3g}".replace("-", "−") if isinstance(value, int | float) else "–"
 
 
 def scrolled(label: str, content: str, css: str = "") -> str:

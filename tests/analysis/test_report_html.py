@@ -1,6 +1,8 @@
-"""Tables of the report: how many rows are open, and what names a table's box."""
+"""report_html.py: safe names, numbers, how many rows are open, and what names a table's box."""
 
-from gatescope.analysis.report_table import MOST_OPEN, opened, scrolled
+import pytest
+
+from gatescope.analysis.report_html import MOST_OPEN, escaped, name_html, opened, scrolled, significant
 
 
 def test_rows_beyond_the_first_are_closed():
@@ -14,3 +16,13 @@ def test_a_table_scrolls_and_can_be_reached_by_the_keys():
     box = '<div class="scroll" tabindex="0" role="region" aria-label="Scores">'
     assert scrolled("Scores", "x") == f"{box}<table>x</table></div>\n"
     assert scrolled("Scores", "x", "where") == f'{box}<table class="where">x</table></div>\n'
+
+
+@pytest.mark.parametrize("value, text", [(None, "–"), (0, "0"), (-1234.5, "−1.23e+03"), (0.5, "0.5")])
+def test_three_digits(value, text):
+    assert significant(value) == text
+
+
+def test_names_may_break_and_stay_safe():
+    assert escaped('a_<b>\n"') == "a_&lt;b&gt;U+000A&quot;"
+    assert name_html("a_b/c&") == "a_<wbr>b/<wbr>c&amp;"
