@@ -16,7 +16,6 @@ from gatescope.analysis.figures import write_figures
 from gatescope.analysis.last_characters import LONGEST_CONTEXT
 from gatescope.analysis.read_results import read_comparison, read_results
 from gatescope.analysis.report_ablation import ablation_tables
-from gatescope.analysis.report_answer import answer_tables, f1_tables
 from gatescope.analysis.report_difference import difference_section
 from gatescope.analysis.report_facts import facts_table, model_line
 from gatescope.analysis.report_gates import gates_section
@@ -26,6 +25,7 @@ from gatescope.analysis.report_reproduction import reproduction_section
 from gatescope.analysis.report_scores import controls_words, scores_table, state_set_tables
 from gatescope.analysis.report_sparse import sparse_tables
 from gatescope.analysis.report_style import POLICY, SCRIPT, STYLE
+from gatescope.analysis.report_tables import answer_tables, f1_tables
 from gatescope.analysis.report_text import MOST_TEXTS, Texts, texts_section
 from gatescope.analysis.results import (
     MEASURES,

@@ -1,4 +1,4 @@
-"""The answer of the page: its tables hold the numbers of the records."""
+"""report_tables.py: the first tables of the page hold the numbers of the records."""
 
 import pytest
 from report_page import cells, keys_of, page_of, tables

@@ -1,4 +1,4 @@
-"""The report's answer: what each hypothesis scores beside its baselines, who carries it, and what that says."""
+"""The report's first tables: what each hypothesis scores beside its baselines, its best unit, and the verdict."""
 
 from __future__ import annotations
 
