@@ -1,0 +1,78 @@
+"""report_answer.py: what the page opens with."""
+
+import json
+
+import pytest
+from report_page import Page
+
+from gatescope.analysis.read_results import read_results
+from gatescope.analysis.report import write_report
+from gatescope.analysis.results import headline, leading, score, verdict
+
+
+def test_it_opens_with_the_question_and_the_answer(folder, page):
+    (result,) = read_results([folder])
+    records = [leading(weightings) for weightings in headline(result.records).values()]
+    known = [record for record in records if verdict(record) == "known"]
+    best = max((record for record in known if record["kind"] == "boolean"), key=lambda record: record["auroc"])
+    column = max((record for record in known if record["kind"] == "continuous"), key=lambda record: record["r2"])
+    assert page.all("h1")[0]["text"] == "What do the hidden states know, and which units know it?"
+    (answer,) = page.all("p", **{"class": "answer"})
+    assert answer["text"].startswith(f"The states know {len(known)} of {len(records) - 1} hypotheses:")
+    assert f"Best known is {best['hypothesis']} (AUROC {score(best['auroc'])}, text baseline" in answer["text"]
+    assert f"layer0/c 17 tells most of it (AUROC {score(best['best_unit_auroc'])})" in answer["text"]
+    assert f"Best of the continuous ones is {column['hypothesis']} (R² {score(column['r2'])}" in answer["text"]
+    assert answer["text"].endswith("Not scored: 1.")
+    assert page.all("p")[1]["text"] == (
+        "LSTM 1 × 128; 132,450 parameters; trained on stdlib; 12,345,678 characters; "
+        "validation loss 1.391 nats per character; 100,000 states recorded; 200 sequences."
+    )
+
+
+@pytest.mark.parametrize(("copies", "says"), [(37, False), (78, True)])
+def test_the_answer_says_how_many_of_many_hypotheses_would_pass_by_chance(
+    tmp_path, write_result, texts_to_draw, copies, says
+):
+    folder = write_result(tmp_path / "lstm", copies=copies, hypotheses=[("inside_string", '"', 0.9)])
+    (folder / "excerpts.json").unlink()
+    page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
+    (answer,) = page.all("p", **{"class": "answer"})
+    words = "if the states knew none of these 80, about 2 would pass by chance."
+    assert (words in answer["text"]) == says and ("by chance" in answer["text"]) == says
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (
+            {"auroc_over_text_low": -0.2, "auroc_over_text_high": -0.1},
+            "The states know none of 1 hypothesis for certain: of none does the score lie above chance and above what "
+            "the text alone tells, with the whole of both 95% intervals. "
+            "Below a baseline: 1.",
+        ),
+        (
+            dict.fromkeys(("auroc_over_text_low", "auroc_over_text_high", "baseline_text_auroc")),
+            "The states know none of 1 hypothesis for certain: of none does the score lie above chance and above what "
+            "the text alone tells, with the whole of both 95% intervals. "
+            "Undecided: 1. What was read is not known, so that the text baseline is missing",
+        ),
+        (
+            dict.fromkeys(("auroc_low", "auroc_high", "auroc_over_text_low", "auroc_over_text_high")),
+            "The states know none of 1 hypothesis for certain: of none does the score lie above chance and above what "
+            "the text alone tells, with the whole of both 95% intervals. "
+            "Undecided: 1. No score has an interval, for what is tested lies in too few sequences, and so nothing is",
+        ),
+        ({"auroc": None, "status": "one_class"}, "The states know nothing that could be scored. Not scored: 1."),
+    ],
+)
+def test_an_answer_that_is_no_is_given(tmp_path, write_result, change, words):
+    folder = write_result(tmp_path / "lstm", hypotheses=[("inside_string", '"', 0.9)])
+    records = [r | change for r in json.loads((folder / "probes.json").read_text()) if r["kind"] == "boolean"]
+    (folder / "probes.json").write_text(json.dumps(records))
+    (folder / "excerpts.json").unlink()
+    page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
+    answer = page.all("p", **{"class": "answer"})[0]["text"]
+    assert answer.startswith(words) and ("No score has an interval" in answer) == ("No score has an interval" in words)
+    assert [path.name for path in sorted((folder / "figures").iterdir())] == [
+        f"{stem}.{suffix}" for stem in ("auroc", "f1") for suffix in ("png", "svg")
+    ]

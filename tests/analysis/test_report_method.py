@@ -1,0 +1,22 @@
+"""report_method.py: what the page says of its method is that of the code and of the results."""
+
+import json
+
+from report_page import Page
+
+from gatescope.analysis.baselines import NgramTable
+from gatescope.analysis.report import write_report
+
+
+def test_the_page_says_how_many_characters_the_table_knows(page):
+    words = f"The text baseline predicts from the last {NgramTable().k} characters that the state has read, and"
+    assert sum(words in each["text"] for each in page.all("p")) == 1
+
+
+def test_numbers_of_folds_stand_in_their_order(tmp_path, write_result, texts_to_draw):
+    folders = [write_result(tmp_path / str(folds), hypotheses=[("inside_string", '"', 0.9)]) for folds in (10, 5)]
+    for folder in folders:
+        records = [record | {"folds": int(folder.name)} for record in json.loads((folder / "probes.json").read_text())]
+        (folder / "probes.json").write_text(json.dumps(records))
+    page = Page(write_report(folders, tmp_path / "r").read_text(encoding="utf-8"))
+    assert sum(each["text"].startswith("Of 5 or 10 folds each is tested once") for each in page.all("p")) == 1
