@@ -12,10 +12,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
-from gatescope.analysis.figures import PLAIN, _file_stem, paper_style, scores_figure, write_figures
 from gatescope.analysis.palette import LIGHT
 from gatescope.analysis.read_results import read_results
 from gatescope.analysis.results import headline, leading, ordered
+from gatescope.analysis.scores_figure import PLAIN, _file_stem, paper_style, scores_figure, write_figures
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_bytes_do_not_depend_on_the_users_style_or_the_process(tmp_path, write_r
     program = (
         "import matplotlib, sys; from pathlib import Path\n"
         "from gatescope.analysis.read_results import read_results\n"
-        "from gatescope.analysis.figures import write_figures\n"
+        "from gatescope.analysis.scores_figure import write_figures\n"
         "if sys.argv[3] == 'style': matplotlib.rcParams.update({'font.size': 20, 'axes.facecolor': 'red',"
         " 'svg.fonttype': 'none', 'savefig.bbox': 'tight', 'text.usetex': False, 'font.family': 'monospace'})\n"
         "results = read_results([Path(sys.argv[1])])\n"
