@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gatescope.analysis.difference import Pair, pairs_of
+from gatescope.analysis.figures import write_figures
 from gatescope.analysis.read_results import read_comparison, read_results
 from gatescope.analysis.report_ablation import ablation_tables
 from gatescope.analysis.report_answer import answer_section
@@ -28,7 +29,6 @@ from gatescope.analysis.report_style import POLICY, SCRIPT, STYLE
 from gatescope.analysis.report_tables import answer_tables, f1_tables
 from gatescope.analysis.report_text import MOST_TEXTS, Texts, texts_section
 from gatescope.analysis.results import Record, Result, Verdict, headline, leading, ordered, verdict
-from gatescope.analysis.scores_figure import write_figures
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import remove_partial, remove_partial_of, write_atomic
 from gatescope.engine.folder_lock import locked

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from gatescope.analysis.figures import paper_style
 from gatescope.analysis.gates_figure import BOTTOM, LEFT, PANEL, RIGHT, TOP, gates_figure
 from gatescope.analysis.results import Result
-from gatescope.analysis.scores_figure import paper_style
 
 
 def result(gates, layers):

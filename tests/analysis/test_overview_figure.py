@@ -8,10 +8,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from probe_record import record
 
+from gatescope.analysis.figures import paper_style
 from gatescope.analysis.overview import courses_of
 from gatescope.analysis.overview_figure import BELOW, MOST_NAMES, overview_figure
 from gatescope.analysis.results import Result
-from gatescope.analysis.scores_figure import paper_style
 
 
 def scored(auroc, low, high, text=0.6):

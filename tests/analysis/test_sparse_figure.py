@@ -7,9 +7,9 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from probe_record import record
 
+from gatescope.analysis.figures import paper_style
 from gatescope.analysis.panels import MOST_PANELS
 from gatescope.analysis.results import Result
-from gatescope.analysis.scores_figure import paper_style
 from gatescope.analysis.sparse_figure import drawn, sparse_figure
 
 
