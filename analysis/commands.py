@@ -241,7 +241,8 @@ def report(
     from gatescope.analysis.difference import pairs_of
     from gatescope.analysis.difference_table import LEGEND as OF_DIFFERENCES
     from gatescope.analysis.difference_table import difference_table
-    from gatescope.analysis.overview import courses_of, overview_columns, overview_table
+    from gatescope.analysis.overview import courses_of
+    from gatescope.analysis.overview_table import overview_columns, overview_table
 
     read = read_results(results)
     pairs = pairs_of(read)
