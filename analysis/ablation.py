@@ -28,7 +28,7 @@ from gatescope.analysis.labels import Labels, label_dump, side_by_side
 from gatescope.analysis.probe_config import ProbeConfig, sha256_of
 from gatescope.analysis.read_results import read_records
 from gatescope.analysis.rereading import Rereading
-from gatescope.analysis.results import ABLATION, Record, Verdict, headline, leading, verdict
+from gatescope.analysis.results import ABLATION, Record, Verdict, leading_records, verdict
 from gatescope.analysis.split import groups_of, split_sequences
 from gatescope.engine.counted import counted
 from gatescope.engine.dump import StateDump
@@ -138,7 +138,7 @@ def _labels(
 
 def _chosen(results: Path, names: tuple[str, ...]) -> dict[str, Record]:
     """Return the record of each hypothesis that is asked for, whose rankings name units of h or c."""
-    of_all = {name: leading(found) for name, found in headline(read_records(results)).items()}
+    of_all = leading_records(read_records(results))
     if not names:
         names = tuple(
             name for name, record in of_all.items() if record["kind"] == "boolean" and verdict(record) == Verdict.KNOWN

@@ -20,11 +20,10 @@ from gatescope.analysis.results import (
     MEASURES,
     Record,
     Result,
-    headline,
+    all_ordered,
     interval,
-    leading,
+    leading_records,
     number,
-    ordered,
 )
 from gatescope.analysis.significance import benjamini_hochberg
 from gatescope.engine.errors import InputError
@@ -83,12 +82,12 @@ def pairs_of(results: Sequence[Result]) -> list[Pair]:
         InputError: a file of coefficients is damaged.
     """
     # All pairs have one order.
-    names = [name for kind in MEASURES for name in ordered(results, kind)]
+    names = all_ordered(results)
     return [_pair(results[0], second, names) for second in results[1:]]
 
 
 def _pair(first: Result, second: Result, names: Sequence[str]) -> Pair:
-    records = [{name: leading(each) for name, each in headline(result.records).items()} for result in (first, second)]
+    records = [leading_records(result.records) for result in (first, second)]
     both = [(records[0][name], records[1][name]) for name in names if all(name in each for each in records)]
     both = [pair for pair in both if None not in map(_score, pair)]
     same = [(one, other) for one, other in both if _tested(one) == _tested(other)]

@@ -13,8 +13,7 @@ from gatescope.analysis.results import (
     Record,
     Result,
     Verdict,
-    headline,
-    leading,
+    leading_records,
     number,
     ordered,
     score,
@@ -45,7 +44,7 @@ def courses_of(results: Sequence[Result]) -> list[Course]:
     """
     if len(results) < LEAST_RESULTS:
         return []
-    chosen = [{name: leading(each) for name, each in headline(result.records).items()} for result in results]
+    chosen = [leading_records(result.records) for result in results]
     courses = []
     for kind, (measure, _) in MEASURES.items():
         for name in ordered(results, kind):

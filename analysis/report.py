@@ -28,7 +28,7 @@ from gatescope.analysis.report_sparse import sparse_tables
 from gatescope.analysis.report_style import POLICY, SCRIPT, STYLE
 from gatescope.analysis.report_tables import answer_tables, f1_tables
 from gatescope.analysis.report_text import MOST_TEXTS, Texts, texts_section
-from gatescope.analysis.results import Record, Result, Verdict, headline, leading, ordered, verdict
+from gatescope.analysis.results import Record, Result, Verdict, all_ordered, leading_records, verdict
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import remove_partial, remove_partial_of, write_atomic
 from gatescope.engine.folder_lock import locked
@@ -72,11 +72,14 @@ def write_report(results: Sequence[Path], out: Path) -> Path:
 
 def _excerpts(results: Sequence[Result]) -> Texts:
     """The excerpts of each hypothesis that is scored, best known first and boolean before continuous."""
-    texts, unscored = [], set()
-    for result in results:
-        records = {name: leading(weightings) for name, weightings in headline(result.records).items()}
-        unscored |= {(result.name, name) for name, each in records.items() if verdict(each) == Verdict.UNSCORED}
-    for name in [*ordered(results, "boolean"), *ordered(results, "continuous")]:
+    unscored = {
+        (result.name, name)
+        for result in results
+        for name, record in leading_records(result.records).items()
+        if verdict(record) == Verdict.UNSCORED
+    }
+    texts = []
+    for name in all_ordered(results):
         pairs = [
             (result, result.excerpts[name])
             for result in results

@@ -14,9 +14,8 @@ from gatescope.analysis.results import (
     Verdict,
     best_unit,
     best_unit_alone,
-    headline,
     interval,
-    leading,
+    leading_records,
     number,
     score,
     verdict,
@@ -45,8 +44,7 @@ def answer_section(results: Sequence[Result]) -> str:
 
 
 def _answer(result: Result, several: bool) -> str:
-    records = [leading(weightings) for weightings in headline(result.records).values()]
-    judged = [(record, verdict(record)) for record in records]
+    judged = [(record, verdict(record)) for record in leading_records(result.records).values()]
     scored = [record for record, word in judged if word != Verdict.UNSCORED]
     known, below = ([record for record, word in judged if word == each] for each in (Verdict.KNOWN, Verdict.BELOW))
     n_open, asked = len(scored) - len(known) - len(below), counted(len(scored), "hypothesis", "hypotheses")

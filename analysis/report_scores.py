@@ -9,7 +9,7 @@ from gatescope.analysis.coloured_text import STEPS
 from gatescope.analysis.difference import unexceeded_sets
 from gatescope.analysis.report_html import escaped, name_html, opened, result_title, scrolled, significant
 from gatescope.analysis.report_style import tint_class
-from gatescope.analysis.results import MEASURES, Record, Result, best_unit, number, ordered, score
+from gatescope.analysis.results import MEASURES, Record, Result, all_ordered, best_unit, number, score
 
 # Beyond this many records the table of all scores is closed at first.
 MOST_SCORES = 30
@@ -31,9 +31,8 @@ def state_set_tables(results: Sequence[Result]) -> str:
         best = unexceeded_sets(result)
         compared = compared or bool(best)
         heads = "".join(f'<th scope="col">{name_html(states)}</th>' for states in state_sets)
-        names = [*ordered([result], "boolean"), *ordered([result], "continuous")]
         rows = []
-        for name in names:
+        for name in all_ordered([result]):
             cells = "".join(
                 _tinted(scores.get((name, states)), chance[name], (name, states) in best) for states in state_sets
             )

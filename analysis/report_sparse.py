@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from gatescope.analysis.report_html import MOST_UNITS, name_html, opened, result_title, scrolled, unit_names
-from gatescope.analysis.results import MEASURES, Record, Result, number, ordered, score
+from gatescope.analysis.results import MEASURES, Record, Result, all_ordered, number, score
 
 
 def sparse_tables(results: Sequence[Result]) -> str:
@@ -16,7 +16,7 @@ def sparse_tables(results: Sequence[Result]) -> str:
         records = {record["hypothesis"]: record for record in result.records if record.get("sparse")}
         if not records:
             continue
-        names = [name for kind in MEASURES for name in ordered([result], kind) if name in records]
+        names = [name for name in all_ordered([result]) if name in records]
         sizes = max((records[name]["sparse"]["units"] for name in names), key=len)
         heads = "".join(f'<th scope="col" class="r">{size}</th>' for size in sizes)
         head = (

@@ -13,10 +13,9 @@ from gatescope.analysis.results import (
     Excerpt,
     Record,
     Result,
-    headline,
     holds_at,
     interval,
-    leading,
+    leading_records,
     number,
     score,
     unit_name,
@@ -160,8 +159,7 @@ def _excerpt_record(records: list[Record], excerpt: Excerpt) -> Record | None:
     for record in records:
         if all(record[key] == getattr(excerpt, key) for key in ("hypothesis", "states", "weighting")):
             return record
-    weightings = headline(records).get(excerpt.hypothesis)
-    return leading(weightings) if weightings else None
+    return leading_records(records).get(excerpt.hypothesis)
 
 
 def _units_table(record: Record) -> str:

@@ -194,6 +194,11 @@ def leading(weightings: Mapping[str, Record]) -> Record:
     return weightings.get("plain") or next(iter(weightings.values()))
 
 
+def leading_records(records: Iterable[Record]) -> dict[str, Record]:
+    """The record that speaks for each hypothesis, in the order of the records."""
+    return {name: leading(weightings) for name, weightings in headline(records).items()}
+
+
 def ordered(results: Sequence[Result], kind: str) -> list[str]:
     """Names of the hypotheses of one kind, best known first.
 
@@ -204,10 +209,14 @@ def ordered(results: Sequence[Result], kind: str) -> list[str]:
     kinds: dict[str, str] = {}
     places: dict[str, tuple[int, float]] = {}
     for result in results:
-        for name, weightings in headline(result.records).items():
-            record = leading(weightings)
+        for name, record in leading_records(result.records).items():
             if kinds.setdefault(name, record["kind"]) == record["kind"] == kind:
                 value = number(record, measure)
                 place = list(Verdict).index(verdict(record)), math.inf if value is None else -value
                 places[name] = min(place, places.get(name, place))
     return sorted(places, key=lambda name: (places[name], name))
+
+
+def all_ordered(results: Sequence[Result]) -> list[str]:
+    """Names of all hypotheses, boolean before continuous, the best known of each kind first."""
+    return [name for kind in MEASURES for name in ordered(results, kind)]

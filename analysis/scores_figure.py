@@ -16,6 +16,7 @@ from gatescope.analysis.results import (
     Verdict,
     headline,
     leading,
+    leading_records,
     number,
     ordered,
     verdict,
@@ -76,7 +77,7 @@ def scores_figure(results: Sequence[Result], measure: str) -> Figure:
         scored = [row for row in rows_here if row not in unscored]
         {"auroc": _draw_auroc, "f1": _draw_f1, "r2": _draw_r2}[measure](axes, scored)
         _say_unscored(axes, unscored)
-    leads = [leading(weightings) for result in results for weightings in headline(result.records).values()]
+    leads = [record for result in results for record in leading_records(result.records).values()]
     keys = (measure, f"{measure}_low", f"baseline_text_{measure}", *(("pearson",) if measure == "r2" else ()))
     values = [value for record in leads for key in keys if (value := number(record, key)) is not None]
     _scale(figure.axes, measure, min([*values, 0.5 if measure == "auroc" else 0.0]))

@@ -8,10 +8,12 @@ from probe_record import record
 from gatescope.analysis.results import (
     Result,
     Verdict,
+    all_ordered,
     best_unit,
     headline,
     interval,
     leading,
+    leading_records,
     number,
     ordered,
     score,
@@ -104,6 +106,7 @@ def test_headline_takes_the_asked_state_set_and_falls_back_to_the_first():
     assert headline(records, "layer0/h")["two"] == {"plain": records[4]}
     assert leading({"balanced": records[2], "plain": records[1]}) is records[1]
     assert leading({"balanced": records[2]}) is records[2]
+    assert leading_records(records) == {"one": records[1], "two": records[3]}
 
 
 def test_best_unit():
@@ -135,6 +138,7 @@ def test_hypotheses_stand_by_verdict_then_score_then_name():
     assert ordered(results, "boolean") == ["lost", "known_best", "only_here", "known_a", "known_b", "open", "none"]
     assert ordered(results, "continuous") == ["column", "depth", "flat"]
     assert ordered(results[:1], "boolean")[-2:] == ["lost", "none"]
+    assert all_ordered(results) == [*ordered(results, "boolean"), *ordered(results, "continuous")]
 
 
 @pytest.mark.parametrize(
