@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from gatescope.analysis.coloured_text import visible
 from gatescope.analysis.results import Record, number, score, signed, signed_interval
+from gatescope.analysis.table import ruled_table
 
 CAPTION = (
     "nats per character lost while units are held, where the hypothesis holds and elsewhere; p: among these units and "
@@ -35,13 +35,7 @@ def ablation_table(records: Sequence[Record]) -> Table:
     Returns:
         A table for `rich.print`, readable from 120 columns on; names are plain text, never markup.
     """
-    table = Table(
-        caption=CAPTION,
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=0,
-        show_edge=False,
-    )
+    table = ruled_table(caption=CAPTION)
     for heading, width in zip(HEADINGS, (12, 7, 8), strict=False):
         table.add_column(heading, overflow="fold", min_width=width)
     for heading in HEADINGS[3:]:

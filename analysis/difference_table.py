@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from gatescope.analysis.coloured_text import visible
 from gatescope.analysis.difference import Difference, Pair
 from gatescope.analysis.results import score, signed, signed_interval
+from gatescope.analysis.table import ruled_table
 
 LEGEND = (
     "AUROC (R² of continuous hypotheses) on the characters that both were tested on, and how far the second lies above "
@@ -27,7 +27,7 @@ def difference_table(pair: Pair) -> Table:
         A table for `rich.print`, readable from 80 columns on; names are plain text, never markup. A star stands behind
         a hypothesis whose whole interval lies on one side of 0; `LEGEND` says the rest, once for several tables.
     """
-    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    table = ruled_table()
     table.add_column("hypothesis", overflow="fold", min_width=12)
     for heading in headings(pair)[:2]:
         table.add_column(Text(visible(heading)), justify="right", overflow="fold")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from gatescope.analysis.coloured_text import visible
 from gatescope.analysis.overview import Course, is_known, text_alone
 from gatescope.analysis.results import Result, number, score
+from gatescope.analysis.table import ruled_table
 
 CAPTION = (
     "AUROC, or R²; * known: above chance and the text baseline, each with the whole 95% interval; text: that baseline, "
@@ -44,13 +44,7 @@ def overview_table(results: Sequence[Result], courses: Sequence[Course]) -> Tabl
 
     A star follows the score of what is known. Names are plain text, never markup. The table takes `overview_columns`.
     """
-    table = Table(
-        caption=Text(CAPTION),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=0,
-        show_edge=False,
-    )
+    table = ruled_table(caption=Text(CAPTION))
     table.add_column("hypothesis", overflow="fold", min_width=12)
     table.add_column("text", justify="right", no_wrap=True)
     width = _width(len(results))

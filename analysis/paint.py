@@ -6,7 +6,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +14,7 @@ from gatescope.analysis.hypotheses import library, select
 from gatescope.analysis.hypothesis import SETS
 from gatescope.analysis.language import LANGUAGES, detect_language
 from gatescope.analysis.own_hypotheses import pattern
+from gatescope.analysis.table import ruled_table
 from gatescope.engine.corpus import read_pieces
 from gatescope.engine.errors import InputError
 
@@ -28,7 +28,7 @@ def list_hypotheses() -> Table:
     Those of the default sets have a star behind their name.
     """
     caption = "* asked by default, of a text in its language"
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1), caption=caption, caption_justify="left")
+    table = ruled_table(padding=1, caption=caption)
     chosen = [each for language in LANGUAGES for each in select(["auto"], language)]
     for heading in ("hypothesis", "language", "values", "sees", "description"):
         table.add_column(heading, overflow="fold")

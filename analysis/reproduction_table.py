@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from gatescope.analysis.reproduction import METRICS, WEIGHTINGS
 from gatescope.analysis.results import score
+from gatescope.analysis.table import ruled_table
 
 COLUMNS = {"paper": "the paper", "legacy": "its labels", "corrected": "correct labels"}
 HEADS = ("accuracy", "precision", "recall", "F1", "holds")
@@ -27,7 +27,7 @@ def reproduction_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     Returns:
         A table for `rich.print`, readable from 80 columns on.
     """
-    table = Table(title=title(rows), title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    table = ruled_table(title=title(rows))
     for heading in ("hypothesis", "scores"):
         table.add_column(heading, no_wrap=True)
     for heading in HEADS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -27,6 +28,17 @@ from gatescope.analysis.results import (
 WEIGHTINGS = ("plain", "balanced")
 
 
+def ruled_table(padding: int = 0, **words: Any) -> Table:
+    """An empty table with a line below its head and no frame; its title and its caption begin at the left.
+
+    Args:
+        padding: columns left free on both sides of a cell.
+        words: title and caption.
+    """
+    left: dict[str, Any] = {"title_justify": "left", "caption_justify": "left"}
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, padding), **left, **words)
+
+
 def paper_table(records: Sequence[Record], states: str = "all") -> Table:
     """Lay out probe results as Figures 3-6 of van der Ouderaa, Quantitatively understanding recurrent networks.
 
@@ -47,13 +59,7 @@ def paper_table(records: Sequence[Record], states: str = "all") -> Table:
     chosen = headline(records, states)
     sets = {leading(weightings)["states"] for weightings in chosen.values()}
     shared = next(iter(sets)) if len(sets) == 1 else states
-    table = Table(
-        caption=Text(_caption(chosen, states, shared)),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=0,
-        show_edge=False,
-    )
+    table = ruled_table(caption=Text(_caption(chosen, states, shared)))
     table.add_column("hypothesis", overflow="fold", min_width=12)
     for heading in ("acc.", "prec.", "recall", "F1", "AUROC", "95%", "text"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +12,7 @@ from rich.text import Text
 from gatescope.analysis.coloured_text import SIGNS, activation_colouring, printable, runs, tint, visible
 from gatescope.analysis.palette import LIGHT
 from gatescope.analysis.results import score
+from gatescope.analysis.table import ruled_table
 from gatescope.analysis.unit_view import Place, Told, UnitView
 from gatescope.engine.counted import counted
 
@@ -50,7 +50,7 @@ def _summary(view: UnitView) -> str:
 
 
 def _hypotheses(told: Sequence[Told]) -> Table:
-    table = _table()
+    table = ruled_table(padding=1)
     table.add_column("hypothesis", overflow="fold", min_width=12)
     for heading in ("tells", "95%", "higher where"):
         table.add_column(heading, no_wrap=True)
@@ -71,7 +71,7 @@ def _characters(characters: Sequence[tuple[str, float, int]]) -> str:
 
 
 def _places(title: str, places: Sequence[Place]) -> Table:
-    table = _table()
+    table = ruled_table(padding=1)
     table.add_column("", justify="right", no_wrap=True)
     table.add_column(title, justify="right", no_wrap=True)
     table.add_column("what came next", no_wrap=True)
@@ -99,7 +99,3 @@ def _style(step: int) -> str:
 
 def _shown(character: str) -> str:
     return SIGNS.get(character, printable(character))
-
-
-def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1))
