@@ -173,12 +173,11 @@ def why_unscored(record: Record) -> str | None:
     return "in no fold does it hold here and not there" if number(record, "folds") else None
 
 
-def headline(records: Iterable[Record], states: str = "all") -> dict[str, dict[str, Record]]:
-    """Choose one state set per hypothesis, without looking at its scores.
+def headline(records: Iterable[Record]) -> dict[str, dict[str, Record]]:
+    """Choose one state set per hypothesis, without looking at its scores: all states, or else the first it has.
 
     Args:
         records: records of one result.
-        states: the state set to take; a hypothesis that lacks it is shown by the first state set that it has.
 
     Returns:
         For each hypothesis, in the order of the records, its record per weighting.
@@ -186,7 +185,7 @@ def headline(records: Iterable[Record], states: str = "all") -> dict[str, dict[s
     grouped: dict[str, dict[str, dict[str, Record]]] = {}
     for record in records:
         grouped.setdefault(record["hypothesis"], {}).setdefault(record["states"], {})[record["weighting"]] = record
-    return {name: sets.get(states) or next(iter(sets.values())) for name, sets in grouped.items()}
+    return {name: sets.get("all") or next(iter(sets.values())) for name, sets in grouped.items()}
 
 
 def leading(weightings: Mapping[str, Record]) -> Record:

@@ -39,27 +39,26 @@ def ruled_table(padding: int = 0, **words: Any) -> Table:
     return Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, padding), **left, **words)
 
 
-def paper_table(records: Sequence[Record], states: str = "all") -> Table:
+def paper_table(records: Sequence[Record]) -> Table:
     """Lay out probe results as Figures 3-6 of van der Ouderaa, Quantitatively understanding recurrent networks.
 
     A pair `.98/.97` is plain/balanced. AUROC of the plain fit stands beside its 95% interval and that of the text
-    baseline; what is known by these (`results.verdict`) has a star behind its name. Continuous hypotheses follow with
+    baseline; a star follows the name of what is known by these (`results.verdict`). Continuous hypotheses follow with
     Pearson's r, R2 in the place of AUROC, its interval and that of the text baseline. A status other than converged
-    stands under the hypothesis.
+    stands under the hypothesis. What was not probed on all states together is shown by its first state set, which is
+    named: below the table where all rows share it.
 
     Args:
         records: records of probes.json, one per hypothesis x state set x weighting.
-        states: the state set to show; a hypothesis without it is shown by its first state set, which is named, once
-            below the table where it is that of all.
 
     Returns:
         A table for `rich.print`, readable from 80 columns on; names are plain text, never markup. Hypotheses keep the
         order of the records.
     """
-    chosen = headline(records, states)
+    chosen = headline(records)
     sets = {leading(weightings)["states"] for weightings in chosen.values()}
-    shared = next(iter(sets)) if len(sets) == 1 else states
-    table = ruled_table(caption=Text(_caption(chosen, states, shared)))
+    shared = next(iter(sets)) if len(sets) == 1 else "all"
+    table = ruled_table(caption=Text(_caption(chosen, shared)))
     table.add_column("hypothesis", overflow="fold", min_width=12)
     for heading in ("acc.", "prec.", "recall", "F1", "AUROC", "95%", "text"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -74,13 +73,13 @@ def paper_table(records: Sequence[Record], states: str = "all") -> Table:
     return table
 
 
-def _caption(chosen: Mapping[str, Mapping[str, Record]], asked: str, shared: str) -> str:
-    """What the star and the pairs mean, and which states are shown where these are not the ones asked for."""
+def _caption(chosen: Mapping[str, Mapping[str, Record]], shared: str) -> str:
+    """What the star and the pairs mean, and which states all rows share where these are not all states."""
     scored = [record for each in chosen.values() if verdict(record := leading(each)) != Verdict.UNSCORED]
     words = "* known: AUROC (or R²) above chance and the text baseline"
     if scored and all(number(record, f"baseline_text_{MEASURES[record['kind']][0]}") is None for record in scored):
         words = "the text is not known: without a text baseline nothing is called known"
-    return f"{words}; pairs are plain/balanced" + ("" if shared == asked else f"; states: {visible(shared)}")
+    return f"{words}; pairs are plain/balanced" + ("" if shared == "all" else f"; states: {visible(shared)}")
 
 
 def _label(name: str, weightings: Mapping[str, Record], states: str) -> Text:

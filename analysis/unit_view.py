@@ -21,15 +21,16 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.state_source import StateSource
 from gatescope.engine.vocabulary import code_points
 
-# Characters that are looked at: of more, the first ones.
+# Characters that are looked at, from the first on.
 MOST_ROWS = 1_000_000
-# Places stand in stretches of at most so many characters of one sequence, one in each; one stretch is painted.
-STRETCH = 500
+# A sequence is cut into stretches of at most so many characters. Of so many stretches the highest place is shown, of as
+# many the lowest, and one stretch is painted.
+STRETCH, N_PLACES = 500, 8
 LONGEST_MEMORY = 500
 # The mean at characters that were read less often says little.
 FEWEST_READ = 10
 BEFORE, AFTER = 40, 20
-N_BOOTSTRAP = 1000
+N_BOOTSTRAP, SEED = 1000, 0
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,7 @@ class UnitView:
     not_evaluated: dict[str, str]
 
 
-def view_unit(
-    source: StateSource, array: str, unit: int, hypotheses: Sequence[Hypothesis] = (), n_places: int = 8, seed: int = 0
-) -> UnitView:
+def view_unit(source: StateSource, array: str, unit: int, hypotheses: Sequence[Hypothesis] = ()) -> UnitView:
     """Look at one unit of recorded states, on their first million characters.
 
     Args:
@@ -107,8 +106,6 @@ def view_unit(
         array: such as "layer0/c".
         unit: its number, from 0.
         hypotheses: what it may tell, boolean and continuous ones.
-        n_places: how many of the highest and of the lowest places are kept.
-        seed: of the resampling of sequences.
 
     Raises:
         InputError: no such array or unit, no text, or a value that is not finite.
@@ -128,7 +125,7 @@ def view_unit(
     ]
     shown = max(stretches, key=lambda rows: float(x[rows.start : rows.stop].std()))
     explained, characters = _by_character(x, text)
-    told, not_evaluated = _told(source, x, hypotheses, seed)
+    told, not_evaluated = _told(source, x, hypotheses)
     return UnitView(
         name=f"{array} {unit}",
         n_rows=n,
@@ -141,8 +138,8 @@ def view_unit(
         of_last_character=explained,
         characters=characters,
         told=told,
-        highest=_places(x, text, stretches, source.document_starts, n_places),
-        lowest=_places(x, text, stretches, source.document_starts, n_places, sign=-1),
+        highest=_places(x, text, stretches, source.document_starts),
+        lowest=_places(x, text, stretches, source.document_starts, sign=-1),
         text=text[shown.start : shown.stop],
         values=x[shown.start : shown.stop],
         not_evaluated=not_evaluated,
@@ -172,12 +169,10 @@ def _by_character(x: np.ndarray, text: str) -> tuple[float, list[tuple[str, floa
     return explained, [(chr(characters[i]), float(means[i]), int(times[i])) for i in order]
 
 
-def _told(
-    source: StateSource, x: np.ndarray, hypotheses: Sequence[Hypothesis], seed: int
-) -> tuple[list[Told], dict[str, str]]:
+def _told(source: StateSource, x: np.ndarray, hypotheses: Sequence[Hypothesis]) -> tuple[list[Told], dict[str, str]]:
     """How well the unit tells each hypothesis that varies, the best first; and what could not be evaluated."""
     boolean, continuous, not_evaluated = label_dump(source, hypotheses, len(x))
-    scorer = Scorer(groups_of(source)[source.sequence_ids[: len(x)]], N_BOOTSTRAP, seed)
+    scorer = Scorer(groups_of(source)[source.sequence_ids[: len(x)]], N_BOOTSTRAP, SEED)
     told = _told_boolean(x, boolean, scorer)
     correlations = unit_correlations(x[:, None], continuous.values, continuous.defined)[:, 0].tolist()
     for each, r in zip(continuous.hypotheses, correlations, strict=True):
@@ -196,13 +191,13 @@ def _told_boolean(x: np.ndarray, labels: Labels, scorer: Scorer) -> list[Told]:
 
 
 def _places(
-    x: np.ndarray, text: str, stretches: Sequence[range], document_starts: np.ndarray, n_places: int, sign: int = 1
+    x: np.ndarray, text: str, stretches: Sequence[range], document_starts: np.ndarray, sign: int = 1
 ) -> list[Place]:
     """The highest place of each stretch, or the lowest where the sign is -1; the most extreme of them in order."""
     rows = [each.start + int(np.argmax(sign * x[each.start : each.stop])) for each in stretches]
     rows.sort(key=lambda row: -sign * x[row])
     places = []
-    for row in rows[:n_places]:
+    for row in rows[:N_PLACES]:
         document = int(np.searchsorted(document_starts, row, side="right"))
         first, last = int(document_starts[document - 1]), int(document_starts[document])
         before, after = text[max(first, row + 1 - BEFORE) : row + 1], text[row + 1 : min(last, row + 1 + AFTER)]

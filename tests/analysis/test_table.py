@@ -70,12 +70,12 @@ def test_continuous_hypotheses_come_last_with_r2_and_pearson():
     assert table.rows[0].end_section
 
 
-def test_the_asked_state_set_is_shown_and_another_is_named():
-    layer = PLAIN | {"states": "layer0/h", "f1": 0.11}
+def test_all_states_are_shown_and_another_set_is_named():
+    layer, every = (PLAIN | {"states": name, "f1": f1} for name, f1 in (("layer0/h", 0.11), ("all", 0.33)))
     only = PLAIN | {"hypothesis": "comment", "states": "layer1/h", "f1": 0.22}
-    rows = cells(paper_table([PLAIN, layer, only], states="layer0/h"))
+    rows = cells(paper_table([layer, every, only]))
     assert [row[0] for row in rows] == ["string", "comment\n layer1/h"]
-    assert [row[4] for row in rows] == [".11", ".22"]
+    assert [row[4] for row in rows] == [".33", ".22"]
 
 
 def test_states_that_all_rows_share_are_named_once():

@@ -131,11 +131,11 @@ def test_intervals_are_those_of_the_scorer(dump):
     hypotheses = [*select(["newline_next"], "any"), pattern("z=z")]
     boolean, _, _ = label_dump(dump, hypotheses)
     assert not boolean.defined.all()
-    told = {each.hypothesis: each for each in view_unit(dump, "layer0/h", NOISE, hypotheses, seed=3).told}
+    told = {each.hypothesis: each for each in view_unit(dump, "layer0/h", NOISE, hypotheses).told}
     for k, each in enumerate(hypotheses):
         found, (Y, defined) = told[each.name], (part[:, [k]] for part in (boolean.values, boolean.defined))
         logit = column(dump, NOISE)[:, None] * (1 if found.rises else -1)
-        expected = Scorer(dump.sequence_ids, 1000, 3).classification(Y, logit, None, defined)
+        expected = Scorer(dump.sequence_ids, 1000, 0).classification(Y, logit, None, defined)
         ends = [expected[f"auroc{end}"][0] for end in ("", "_low", "_high")]
         np.testing.assert_allclose([found.score, found.low, found.high], ends)
 
@@ -148,7 +148,8 @@ def test_of_few_sequences_there_is_no_interval(tmp_path, n_sequences):
 
 def test_places_are_the_extremes_of_stretches_in_order(dump, monkeypatch):
     monkeypatch.setattr(unit_view, "STRETCH", 50)
-    view, x, text = view_unit(dump, "layer0/h", NOISE, n_places=30), column(dump, NOISE), dump.text()
+    monkeypatch.setattr(unit_view, "N_PLACES", 30)
+    view, x, text = view_unit(dump, "layer0/h", NOISE), column(dump, NOISE), dump.text()
     stretches = [slice(s * T + a, s * T + b) for s in range(S) for a, b in ((0, 50), (50, T))]
     highest = sorted((x[each].max() for each in stretches), reverse=True)[:30]
     assert [place.value for place in view.highest] == highest
