@@ -6,10 +6,9 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from gatescope.analysis.probe import RECORDS
 from gatescope.analysis.read_results import read_ablation, read_results
 from gatescope.analysis.reproduction import CELLS, REPRODUCTION
-from gatescope.analysis.results import ABLATION, ERASE, PROBING
+from gatescope.analysis.results import ABLATION, ERASE, PROBING, RECORDS
 from gatescope.engine.checkpoint import standing
 from gatescope.engine.counted import counted
 from gatescope.engine.dump import StateDump

@@ -30,7 +30,7 @@ from gatescope.analysis.label_table import LabelTable, read_labels
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig, probe_settings, sha256_of
 from gatescope.analysis.read_results import read_results
-from gatescope.analysis.results import ABLATION, COEFFICIENTS, GATES, NOT_EVALUATED, json_number
+from gatescope.analysis.results import ABLATION, COEFFICIENTS, EXCERPTS, GATES, NOT_EVALUATED, RECORDS, json_number
 from gatescope.analysis.saturation import saturation
 from gatescope.analysis.significance import benjamini_hochberg
 from gatescope.analysis.split import FEWEST_DOCUMENTS, divides_documents, groups_of, split_sequences
@@ -49,8 +49,6 @@ from gatescope.engine.untrained import untrained_states
 if TYPE_CHECKING:
     from gatescope.analysis.study import Study
 
-RECORDS = "probes.json"
-EXCERPTS = "excerpts.json"
 FITS = "fits"
 UNTRAINED = "untrained.zarr"
 UNFINISHED = (FITS, UNTRAINED)

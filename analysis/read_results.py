@@ -19,9 +19,11 @@ from gatescope.analysis.reproduction import CELLS, METRICS, REPRODUCTION
 from gatescope.analysis.results import (
     ABLATION,
     ERASE,
+    EXCERPTS,
     GATES,
     NOT_EVALUATED,
     PROBING,
+    RECORDS,
     Excerpt,
     Record,
     Result,
@@ -68,7 +70,7 @@ def read_results(folders: str | os.PathLike[str] | Iterable[str | os.PathLike[st
     """
     folders = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
     if not folders:
-        raise InputError("no results: give at least one folder that holds probes.json")
+        raise InputError(f"no results: give at least one folder that holds {RECORDS}")
     resolved = [local_path(folder).resolve() for folder in folders]
     for position, folder in enumerate(resolved):
         if folder in resolved[:position]:
@@ -85,9 +87,9 @@ def read_records(folder: Path) -> tuple[Record, ...]:
     Raises:
         InputError: `probes.json` is missing, is not JSON, or lacks what it must have.
     """
-    records = _read_json(folder / "probes.json", list)
+    records = _read_json(folder / RECORDS, list)
     for position, record in enumerate(records):
-        _check_record(record, f"{folder / 'probes.json'}, record {position}")
+        _check_record(record, f"{folder / RECORDS}, record {position}")
     return tuple(records)
 
 
@@ -125,16 +127,16 @@ def read_comparison(folders: Iterable[str | os.PathLike[str]]) -> list[list[Reco
 
 def _read_result(folder: Path, name: str) -> Result:
     records = read_records(folder)
-    excerpts = _read_json(folder / "excerpts.json", list) if (folder / "excerpts.json").exists() else []
-    parsed = [_excerpt(item, f"{folder / 'excerpts.json'}, entry {i}") for i, item in enumerate(excerpts)]
-    config = _read_json(folder / "config.json", dict) if (folder / "config.json").exists() else {}
+    excerpts = _read_json(folder / EXCERPTS, list) if (folder / EXCERPTS).exists() else []
+    parsed = [_excerpt(item, f"{folder / EXCERPTS}, entry {i}") for i, item in enumerate(excerpts)]
+    config = _read_json(folder / CONFIG, dict) if (folder / CONFIG).exists() else {}
     facts = config.get("facts", {})
     if not isinstance(facts, dict):
-        raise InputError(f"{folder / 'config.json'}: facts is a {type(facts).__name__}, expected an object")
+        raise InputError(f"{folder / CONFIG}: facts is a {type(facts).__name__}, expected an object")
     if not isinstance(facts.get(NOT_EVALUATED, {}), dict):
-        raise InputError(f"{folder / 'config.json'}: {NOT_EVALUATED} is not an object of names and reasons")
+        raise InputError(f"{folder / CONFIG}: {NOT_EVALUATED} is not an object of names and reasons")
     if not isinstance(facts.get("probe", {}), dict) or not isinstance(facts.get("probe", {}).get("C", []), list):
-        raise InputError(f"{folder / 'config.json'}: probe is not an object of settings, with a list of C")
+        raise InputError(f"{folder / CONFIG}: probe is not an object of settings, with a list of C")
     held = read_ablation(folder) if (folder / ABLATION).exists() else ()
     gates = _read_json(folder / GATES, list) if (folder / GATES).exists() else []
     for position, record in enumerate(gates):
@@ -148,7 +150,7 @@ def _read_json(path: Path, expected: type) -> Any:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if path.name == "probes.json" and (path.parent / CONFIG).exists():
+        if path.name == RECORDS and (path.parent / CONFIG).exists():
             stage = read_config(path.parent)["stage"]
             raise InputError(
                 f"{path.parent} has no results: `gatescope {stage}` "

@@ -28,7 +28,17 @@ from gatescope.analysis.report_sparse import sparse_tables
 from gatescope.analysis.report_style import POLICY, SCRIPT, STYLE
 from gatescope.analysis.report_tables import answer_tables, f1_tables
 from gatescope.analysis.report_text import MOST_TEXTS, Texts, texts_section
-from gatescope.analysis.results import Record, Result, Verdict, all_ordered, leading_records, verdict
+from gatescope.analysis.results import (
+    FIGURES,
+    RECORDS,
+    REPORT,
+    Record,
+    Result,
+    Verdict,
+    all_ordered,
+    leading_records,
+    verdict,
+)
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import remove_partial, remove_partial_of, write_atomic
 from gatescope.engine.folder_lock import locked
@@ -53,12 +63,12 @@ def write_report(results: Sequence[Path], out: Path) -> Path:
     """
     read, comparison, out = read_results(results), read_comparison(results), local_path(out)
     if not any(result.records for result in read):
-        raise InputError(f"{results[0]}: probes.json holds no record: probe at least one hypothesis")
+        raise InputError(f"{results[0]}: {RECORDS} holds no record: probe at least one hypothesis")
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give a folder")
     texts = _excerpts(read)
     page = _page(read, texts, pairs_of(read), comparison)
-    path, figures = out / "report.html", out / "figures"
+    path, figures = out / REPORT, out / FIGURES
     # Only now: what cannot be read leaves nothing behind.
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):

@@ -11,9 +11,10 @@ from typing import Any
 
 Record = Mapping[str, Any]
 
-# Files in a results folder: what was fitted, what the model loses without what tells a hypothesis, and how often gates
-# are open or shut.
-COEFFICIENTS, ABLATION, GATES = "coefficients.safetensors", "ablation.json", "gates.json"
+# Files in a results folder: the records, texts to paint, what was fitted, how often gates are open and shut, what the
+# model loses while units are held or directions erased, and the report with its folder of figures.
+RECORDS, EXCERPTS, COEFFICIENTS, GATES = "probes.json", "excerpts.json", "coefficients.safetensors", "gates.json"
+ABLATION, REPORT, FIGURES = "ablation.json", "report.html", "figures"
 # The method of an ablation that holds no units: it erases what tells the hypothesis.
 ERASE = "erase"
 # The stages that make results.

@@ -11,8 +11,9 @@ import numpy as np
 from gatescope.analysis.asked import chosen_hypotheses, planned, reasons, unanswerable
 from gatescope.analysis.language import detect_language
 from gatescope.analysis.probe import OUTPUTS as PROBE_OUTPUTS
-from gatescope.analysis.probe import RECORDS, UNFINISHED, study_dump
+from gatescope.analysis.probe import UNFINISHED, study_dump
 from gatescope.analysis.probe_config import ProbeConfig, probe_settings
+from gatescope.analysis.results import FIGURES, RECORDS, REPORT
 from gatescope.analysis.split import split_sequences
 from gatescope.analysis.state_sets import state_sets
 from gatescope.engine.corpus import Survey, survey_corpus, vocabulary_of
@@ -28,7 +29,7 @@ from gatescope.engine.trained_model import load_model
 
 # The settings of what stands before the probe.
 DECIDED = ("corpus", "train", "sample", "seed")
-OUTPUTS = ("model", "states.zarr", *PROBE_OUTPUTS, "report.html", "figures", "log.jsonl")
+OUTPUTS = ("model", "states.zarr", *PROBE_OUTPUTS, REPORT, FIGURES, "log.jsonl")
 
 
 def run_stages(
