@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gatescope.analysis.reproduction import CELLS, METRICS, REPRODUCTION
 from gatescope.analysis.results import (
     ABLATION,
     ERASE,
@@ -87,7 +86,7 @@ def read_records(folder: Path) -> tuple[Record, ...]:
     Raises:
         InputError: `probes.json` is missing, is not JSON, or lacks what it must have.
     """
-    records = _read_json(folder / RECORDS, list)
+    records = read_json(folder / RECORDS, list)
     for position, record in enumerate(records):
         _check_record(record, f"{folder / RECORDS}, record {position}")
     return tuple(records)
@@ -99,37 +98,17 @@ def read_ablation(folder: Path) -> tuple[Record, ...]:
     Raises:
         InputError: `ablation.json` is missing, is not JSON, or lacks what it must have.
     """
-    held = _read_json(folder / ABLATION, list)
+    held = read_json(folder / ABLATION, list, "ablate")
     for position, record in enumerate(held):
         _check_held(record, f"{folder / ABLATION}, record {position}")
     return tuple(held)
 
 
-def read_comparison(folders: Iterable[str | os.PathLike[str]]) -> list[list[Record]]:
-    """Read the paper's scores beside ours for those folders that are the cells of a `gatescope reproduce`.
-
-    Returns:
-        What `reproduction.compared` returned, for each cell.
-
-    Raises:
-        InputError: `reproduction.json`, in the folder above, is not JSON or lacks what it must have.
-    """
-    tables = []
-    for folder in map(local_path, folders):
-        cell, path = folder.resolve().name, folder.resolve().parent / REPRODUCTION
-        if cell in CELLS and path.exists():
-            rows = _read_json(path, list)
-            for position, row in enumerate(rows):
-                _check_compared(row, f"{path}, record {position}")
-            tables.append([row for row in rows if row["cell"] == cell])
-    return [rows for rows in tables if rows]
-
-
 def _read_result(folder: Path, name: str) -> Result:
     records = read_records(folder)
-    excerpts = _read_json(folder / EXCERPTS, list) if (folder / EXCERPTS).exists() else []
+    excerpts = read_json(folder / EXCERPTS, list) if (folder / EXCERPTS).exists() else []
     parsed = [_excerpt(item, f"{folder / EXCERPTS}, entry {i}") for i, item in enumerate(excerpts)]
-    config = _read_json(folder / CONFIG, dict) if (folder / CONFIG).exists() else {}
+    config = read_json(folder / CONFIG, dict) if (folder / CONFIG).exists() else {}
     facts = config.get("facts", {})
     if not isinstance(facts, dict):
         raise InputError(f"{folder / CONFIG}: facts is a {type(facts).__name__}, expected an object")
@@ -138,14 +117,14 @@ def _read_result(folder: Path, name: str) -> Result:
     if not isinstance(facts.get("probe", {}), dict) or not isinstance(facts.get("probe", {}).get("C", []), list):
         raise InputError(f"{folder / CONFIG}: probe is not an object of settings, with a list of C")
     held = read_ablation(folder) if (folder / ABLATION).exists() else ()
-    gates = _read_json(folder / GATES, list) if (folder / GATES).exists() else []
+    gates = read_json(folder / GATES, list) if (folder / GATES).exists() else []
     for position, record in enumerate(gates):
         _check_gate(record, f"{folder / GATES}, record {position}")
     return Result(name, folder, records, {excerpt.hypothesis: excerpt for excerpt in parsed}, facts, held, tuple(gates))
 
 
-def _read_json(path: Path, expected: type) -> Any:
-    stage = {ABLATION: "ablate", REPRODUCTION: "reproduce"}.get(path.name, "probe")
+def read_json(path: Path, expected: type, stage: str = "probe") -> Any:
+    """Read a file that a stage wrote, and refuse what is not JSON, or another type than the one expected."""
     again = f"run `gatescope {stage}` again"
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -170,7 +149,7 @@ def _read_json(path: Path, expected: type) -> Any:
     return value
 
 
-def _check_fields(record: Any, where: str, words: Iterable[str], numbers: Iterable[str] = ()) -> None:
+def check_fields(record: Any, where: str, words: Iterable[str], numbers: Iterable[str] = ()) -> None:
     """Refuse what is no object, lacks a word, or has something else in the place of a number."""
     if not isinstance(record, dict):
         raise InputError(f"{where} is a {type(record).__name__}, expected an object")
@@ -178,12 +157,12 @@ def _check_fields(record: Any, where: str, words: Iterable[str], numbers: Iterab
         if not isinstance(record.get(key), str):
             raise InputError(f"{where}: {key} is {record.get(key)!r}, expected text")
     for key in numbers:
-        if not _is_number(record.get(key)):
+        if not is_number(record.get(key)):
             raise InputError(f"{where}: {key} is {record[key]!r}, expected a number or null")
 
 
 def _check_record(record: Any, where: str) -> None:
-    _check_fields(record, where, WORDS, SCORES)
+    check_fields(record, where, WORDS, SCORES)
     if record["kind"] not in KINDS:
         raise InputError(f"{where}: kind is {record['kind']!r}, expected boolean or continuous")
     if record["weighting"] not in KINDS[record["kind"]]:
@@ -208,7 +187,7 @@ def _check_record(record: Any, where: str) -> None:
 
 
 def _check_held(record: Any, where: str) -> None:
-    _check_fields(record, where, HELD_WORDS, HELD_NUMBERS)
+    check_fields(record, where, HELD_WORDS, HELD_NUMBERS)
     units = record.get("units")
     known = isinstance(units, list) and all(isinstance(unit, dict) for unit in units)
     # A direction is of all units.
@@ -217,29 +196,11 @@ def _check_held(record: Any, where: str) -> None:
         raise InputError(f"{where}: units must be a list of objects with layer and unit, an empty one of {ERASE}")
 
 
-def _check_compared(row: Any, where: str) -> None:
-    _check_fields(row, where, ("cell", "figure", "name"))
-    groups = [row.get(key) for key in ("hypotheses", "validation_nats", "paper", "legacy", "corrected")]
-    hypotheses, nats, *scores = groups
-    found = [each for each in scores if each is not None]
-    if not (
-        isinstance(hypotheses, dict)
-        and "legacy" in hypotheses
-        and isinstance(nats, dict)
-        and all(isinstance(nats.get(key), int | float) for key in ("paper", "ours"))
-        and all(
-            isinstance(each, dict) and all(isinstance(each.get(metric), dict) for metric in METRICS) for each in found
-        )
-        and all(_is_number(value) for each in found for pair in each.values() for value in pair.values())
-    ):
-        raise InputError(f"{where}: expected hypotheses, validation_nats, and scores of paper, legacy and corrected")
-
-
 def _is_sparse(value: Any) -> bool:
     """Whether this is what `gatescope.analysis.sparse` writes of a hypothesis."""
     if not isinstance(value, dict) or not {"units", "selected", "random"} < value.keys():
         return False
-    lists = [each for each in value.values() if isinstance(each, list) and all(map(_is_number, each))]
+    lists = [each for each in value.values() if isinstance(each, list) and all(map(is_number, each))]
     return len(lists) == len(value) and len({len(each) for each in lists}) == 1
 
 
@@ -257,7 +218,8 @@ def _is_share(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a field may hold this where it is for a number: one, or null."""
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
@@ -266,12 +228,12 @@ def _is_unit(unit: Any) -> bool:
         isinstance(unit, dict)
         and isinstance(unit.get("states"), str)
         and type(unit.get("unit")) is int
-        and all(_is_number(unit.get(key)) for key in UNIT_NUMBERS)
+        and all(is_number(unit.get(key)) for key in UNIT_NUMBERS)
     )
 
 
 def _excerpt(item: Any, where: str) -> Excerpt:
-    _check_fields(item, where, ("hypothesis", "kind", "states", "weighting", "description", "sees", "text"))
+    check_fields(item, where, ("hypothesis", "kind", "states", "weighting", "description", "sees", "text"))
     if item["kind"] not in KINDS:
         raise InputError(f"{where}: kind is {item['kind']!r}, expected boolean or continuous")
     if not isinstance(item.get("sequence"), int):
@@ -300,7 +262,7 @@ def _per_character(item: Mapping[str, Any], key: str, length: int, where: str) -
     numbers = item.get(key)
     if numbers is None:
         return (None,) * length
-    if not isinstance(numbers, list) or not all(map(_is_number, numbers)):
+    if not isinstance(numbers, list) or not all(map(is_number, numbers)):
         raise InputError(f"{where}: {key} must be a list of numbers or nulls, one per character")
     if len(numbers) != length:
         raise InputError(f"{where}: {key} has {len(numbers)} numbers for a text of {length} characters")

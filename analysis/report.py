@@ -13,7 +13,8 @@ from pathlib import Path
 
 from gatescope.analysis.difference import Pair, pairs_of
 from gatescope.analysis.figures import write_figures
-from gatescope.analysis.read_results import read_comparison, read_results
+from gatescope.analysis.read_comparison import read_comparison
+from gatescope.analysis.read_results import read_results
 from gatescope.analysis.report_ablation import ablation_tables
 from gatescope.analysis.report_answer import answer_section
 from gatescope.analysis.report_difference import difference_section

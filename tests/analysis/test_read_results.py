@@ -1,6 +1,8 @@
 """Reading results folders: what is taken, and what is refused by name."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from probe_record import record
@@ -179,3 +181,9 @@ def test_no_folder_a_file_and_a_folder_given_twice_are_refused(tmp_path):
     folder = write(tmp_path / "run", [record()])
     with pytest.raises(InputError, match="given twice"):
         read_results([folder, tmp_path / "run" / ".." / "run"])
+
+
+def test_reading_results_needs_no_torch():
+    program = "import sys, gatescope.analysis.read_results\nassert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

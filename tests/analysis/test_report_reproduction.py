@@ -2,13 +2,11 @@
 
 import json
 
-import pytest
 from report_page import Page, body_rows, cells, within
 
 from gatescope.analysis.report import write_report
-from gatescope.analysis.reproduction import EXPERIMENTS, METRICS, compared
+from gatescope.analysis.reproduction import EXPERIMENTS, compared
 from gatescope.analysis.reproduction_table import HEADS
-from gatescope.engine.errors import InputError
 
 HEADING = "Beside the paper"
 
@@ -64,26 +62,6 @@ def test_one_cell_has_its_own_table_alone(write_result, tmp_path, texts_to_draw)
     write_comparison(tmp_path, [])
     page = Page(write_report([folder], tmp_path / "out").read_text(encoding="utf-8"))
     assert [each["text"][:3] for each in page.all("h3") if "Figure" in each["text"]] == ["GRU"]
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"name": None}, "name is None, expected text"),
-        ({"paper": {"f1": 1.0}}, "expected hypotheses"),
-        ({"validation_nats": {"paper": 1.0, "ours": "<b>"}}, "expected hypotheses"),
-        ({"corrected": {metric: {"plain": "x"} for metric in METRICS}}, "expected hypotheses"),
-        ({"corrected": {"f1": {"plain": 0.5, "balanced": 0.5}}}, "expected hypotheses"),
-        ({"hypotheses": {}}, "expected hypotheses"),
-    ],
-)
-def test_a_damaged_comparison_is_refused_by_name(write_result, tmp_path, change, said):
-    folder = write_result(tmp_path / "lstm")
-    rows = write_comparison(tmp_path, [])
-    (tmp_path / "reproduction.json").write_text(json.dumps([rows[0], rows[1] | change]))
-    with pytest.raises(InputError, match=f"reproduction.json, record 1: {said}"):
-        write_report([folder], tmp_path / "out")
-    assert not (tmp_path / "out").exists()
 
 
 def test_names_of_a_comparison_are_escaped(write_result, tmp_path, texts_to_draw):
