@@ -17,12 +17,12 @@ from safetensors import SafetensorError, safe_open
 from gatescope.analysis.influence import paired_interval
 from gatescope.analysis.results import (
     COEFFICIENTS,
-    MEASURES,
     Record,
     Result,
     all_ordered,
     interval,
     leading_records,
+    measure_of,
     number,
 )
 from gatescope.analysis.significance import benjamini_hochberg
@@ -138,7 +138,7 @@ def unexceeded_sets(result: Result) -> set[tuple[str, str]]:
 
 def _differences(pairs: Sequence[tuple[Record, Record]], influence: np.ndarray) -> tuple[Difference, ...]:
     """Compare the records of hypotheses; influence [K, S] is that on the second score less that on the first."""
-    measures = [MEASURES[one["kind"]][0] for one, _ in pairs]
+    measures = [measure_of(one) for one, _ in pairs]
     found = [_interval(*pair, of_sequences) for pair, of_sequences in zip(pairs, influence, strict=True)]
     q = benjamini_hochberg(np.array([p for *_, p in found]))
     return tuple(
@@ -151,13 +151,13 @@ def _differences(pairs: Sequence[tuple[Record, Record]], influence: np.ndarray) 
 
 def _interval(one: Record, other: Record, influence: np.ndarray) -> tuple[float, float, float]:
     """The interval of how far the second score lies above the first, and p; influence [S] as for `_differences`."""
-    measure, _ = MEASURES[one["kind"]]
+    measure = measure_of(one)
     n_sequences = number(one, "n_sequences") if _has_interval(one) and _has_interval(other) else None
     return paired_interval(other[measure] - one[measure], influence, n_sequences or 0.0)
 
 
 def _has_interval(record: Record) -> bool:
-    return _score(record) is not None and interval(record, MEASURES[record["kind"]][0]) is not None
+    return _score(record) is not None and interval(record, measure_of(record)) is not None
 
 
 def _tested(record: Record) -> str:
@@ -167,7 +167,7 @@ def _tested(record: Record) -> str:
 
 def _score(record: Record) -> float | None:
     """By what the hypothesis is judged; nothing of a balanced fit, which is beside the one that is."""
-    return None if record["weighting"] == "balanced" else number(record, MEASURES[record["kind"]][0])
+    return None if record["weighting"] == "balanced" else number(record, measure_of(record))
 
 
 def _influences(folder: Path, records: Iterable[Record]) -> np.ndarray:

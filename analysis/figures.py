@@ -21,7 +21,7 @@ from gatescope.analysis.overview import courses_of
 from gatescope.analysis.overview_figure import overview_figure
 from gatescope.analysis.palette import LIGHT
 from gatescope.analysis.results import Excerpt, Result, ordered
-from gatescope.analysis.scores_figure import FONT_SIZE, KINDS, scores_figure
+from gatescope.analysis.scores_figure import FONT_SIZE, KIND_OF, scores_figure
 from gatescope.analysis.sparse_figure import drawn, sparse_figure
 from gatescope.analysis.text_figure import text_figure
 from gatescope.engine.files import write_atomic
@@ -68,7 +68,7 @@ def write_figures(results: Sequence[Result], excerpts: Sequence[tuple[Result, Ex
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     with paper_style():
-        for measure, kind in KINDS.items():
+        for measure, kind in KIND_OF.items():
             if ordered(results, kind):
                 written += _save(scores_figure(results, measure), folder / measure)
         courses = courses_of(results)

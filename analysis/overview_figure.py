@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from gatescope.analysis.overview import Course, is_known
 from gatescope.analysis.palette import LIGHT
-from gatescope.analysis.panels import CHANCE, figure_of_panels
-from gatescope.analysis.results import Result, number
+from gatescope.analysis.panels import figure_of_panels
+from gatescope.analysis.results import LEAST, Result, number
 from gatescope.analysis.text_figure import drawable, inches
 
 # Of a result's name, letters that are shown, and their size in points; names that a panel has room for.
@@ -41,7 +41,7 @@ def overview_figure(results: Sequence[Result], courses: Sequence[Course]) -> Fig
 
 
 def _draw(axes: Axes, course: Course) -> None:
-    least, measure, n = CHANCE[course.measure], course.measure, len(course.records)
+    least, measure, n = LEAST[course.measure], course.measure, len(course.records)
     text, score, low, high = (
         _values(course, key) for key in (f"baseline_text_{measure}", measure, f"{measure}_low", f"{measure}_high")
     )

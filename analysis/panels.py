@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gatescope.analysis.results import MEASURES
+from gatescope.analysis.results import LABELS, LEAST, MEASURES
 from gatescope.analysis.text_figure import drawable
 
 # Inches: a panel, and what its labels take to the left, above and to the right; between panels, of their size.
@@ -17,8 +17,6 @@ COLUMNS = 5
 LEAST_WIDTH = 3.6
 # More panels do not fit a page; the report has them all.
 MOST_PANELS = 30
-NAMES = {"auroc": "AUROC", "r2": "R²"}
-CHANCE = dict(MEASURES.values())
 
 
 def figure_of_panels(
@@ -33,7 +31,7 @@ def figure_of_panels(
         bottom: inches that its labels take.
     """
     shown = list(enumerate(hypotheses[:MOST_PANELS]))
-    groups = [[each for each in shown if each[1][1] == measure] for measure in NAMES]
+    groups = [[each for each in shown if each[1][1] == measure] for measure, _ in MEASURES.values()]
     rows = [group[start : start + COLUMNS] for group in groups for start in range(0, len(group), COLUMNS)]
     columns = max(map(len, rows))
     width = max(LEFT + (columns + (columns - 1) * ACROSS) * PANEL + RIGHT, LEAST_WIDTH)
@@ -47,10 +45,10 @@ def figure_of_panels(
         for axes, (place, (name, _)) in zip(panels, row, strict=False):
             draw(axes, place)
             axes.set_title(drawable(name, 22), fontsize=8)
-            axes.set_ylim(CHANCE[measure] - 0.05, 1.02)
+            axes.set_ylim(LEAST[measure] - 0.05, 1.02)
             axes.tick_params(labelleft=axes is panels[0])
             axes.spines[["top", "right"]].set_visible(False)
-        panels[0].set_ylabel(NAMES[measure])
+        panels[0].set_ylabel(LABELS[measure])
         for axes in panels[len(row) :]:
             axes.set_axis_off()
     for column in range(columns):

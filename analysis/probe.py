@@ -30,7 +30,16 @@ from gatescope.analysis.label_table import LabelTable, read_labels
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig, probe_settings, sha256_of
 from gatescope.analysis.read_results import read_results
-from gatescope.analysis.results import ABLATION, COEFFICIENTS, EXCERPTS, GATES, NOT_EVALUATED, RECORDS, json_number
+from gatescope.analysis.results import (
+    ABLATION,
+    COEFFICIENTS,
+    EXCERPTS,
+    GATES,
+    NOT_EVALUATED,
+    RECORDS,
+    WEIGHTINGS,
+    json_number,
+)
 from gatescope.analysis.saturation import saturation
 from gatescope.analysis.significance import benjamini_hochberg
 from gatescope.analysis.split import FEWEST_DOCUMENTS, divides_documents, groups_of, split_sequences
@@ -279,7 +288,7 @@ def _fitted(study: Study, boolean: Labels, continuous: Labels, folder: Path, log
     painted: list[dict[str, Any]] = []
     at_once = (1 + CONTROL_DRAWS * study.config.controls) * (FOLDS_TIMES if study.config.folds > 1 else 1)
     size = max(1, study.config.memory_bytes // 2 // (BYTES_OF_EACH * at_once * study.dump.n_rows))
-    kinds = [(boolean, ("plain", "balanced")), (continuous, ("none",))]
+    kinds = [(boolean, WEIGHTINGS["boolean"]), (continuous, WEIGHTINGS["continuous"])]
     todo = [
         fit
         for labels, names in kinds

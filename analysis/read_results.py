@@ -23,6 +23,7 @@ from gatescope.analysis.results import (
     NOT_EVALUATED,
     PROBING,
     RECORDS,
+    WEIGHTINGS,
     Excerpt,
     Record,
     Result,
@@ -32,7 +33,6 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
 from gatescope.engine.stage_folder import CONFIG, read_config
 
-KINDS = {"boolean": ("plain", "balanced"), "continuous": ("none",)}
 WORDS = ("hypothesis", "kind", "states", "weighting", "status")
 SCORES = (
     *("C", "n_train", "n_test", "n_holds", "n_sequences"),
@@ -163,10 +163,10 @@ def check_fields(record: Any, where: str, words: Iterable[str], numbers: Iterabl
 
 def _check_record(record: Any, where: str) -> None:
     check_fields(record, where, WORDS, SCORES)
-    if record["kind"] not in KINDS:
+    if record["kind"] not in WEIGHTINGS:
         raise InputError(f"{where}: kind is {record['kind']!r}, expected boolean or continuous")
-    if record["weighting"] not in KINDS[record["kind"]]:
-        wanted = " or ".join(KINDS[record["kind"]])
+    if record["weighting"] not in WEIGHTINGS[record["kind"]]:
+        wanted = " or ".join(WEIGHTINGS[record["kind"]])
         raise InputError(f"{where}: weighting is {record['weighting']!r}, expected {wanted}")
     if not isinstance(record.get("tested_sha256", ""), str):
         raise InputError(f"{where}: tested_sha256 is {record['tested_sha256']!r}, expected text")
@@ -234,7 +234,7 @@ def _is_unit(unit: Any) -> bool:
 
 def _excerpt(item: Any, where: str) -> Excerpt:
     check_fields(item, where, ("hypothesis", "kind", "states", "weighting", "description", "sees", "text"))
-    if item["kind"] not in KINDS:
+    if item["kind"] not in WEIGHTINGS:
         raise InputError(f"{where}: kind is {item['kind']!r}, expected boolean or continuous")
     if not isinstance(item.get("sequence"), int):
         raise InputError(f"{where}: sequence is {item.get('sequence')!r}, expected an integer")

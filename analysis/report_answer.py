@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from gatescope.analysis.report_facts import model_line
 from gatescope.analysis.report_html import escaped
 from gatescope.analysis.results import (
+    LABELS,
     MEASURES,
     NOT_EVALUATED,
+    UNIT_LABELS,
     Record,
     Result,
     Verdict,
     best_unit,
     best_unit_alone,
     interval,
+    lacks_text,
     leading_records,
+    measure_of,
     number,
     score,
     verdict,
@@ -72,9 +76,9 @@ def _answer(result: Result, several: bool) -> str:
             " Verdicts are not corrected for the number of hypotheses: if the states knew none of these "
             f"{len(scored)}, about {round(by_chance)} would pass by chance."
         )
-    if scored and all(number(record, f"baseline_text_{MEASURES[record['kind']][0]}") is None for record in scored):
+    if lacks_text(scored):
         answer += " What was read is not known, so that the text baseline is missing and nothing is decided."
-    if scored and all(interval(record, MEASURES[record["kind"]][0]) is None for record in scored):
+    if scored and all(interval(record, measure_of(record)) is None for record in scored):
         answer += " No score has an interval, for what is tested lies in too few sequences, and so nothing is decided."
     return f'<p class="answer">{answer.strip()}</p>\n{model_line(result.facts)}'
 
@@ -83,16 +87,14 @@ def _best_known(known: Sequence[Record]) -> str:
     """A sentence about the best known hypothesis of one kind, if any."""
     if not known:
         return ""
-    measure, _ = MEASURES[known[0]["kind"]]
+    kind, measure = known[0]["kind"], measure_of(known[0])
     best = max(known, key=lambda record: record[measure])
-    among, name, of_one = "Best known", "AUROC", "AUROC"
-    if measure == "r2":
-        among, name, of_one = "Best of the continuous ones", "R²", "r"
-    alone = score(number(best, f"baseline_text_{measure}"))
+    among = "Best known" if kind == "boolean" else "Best of the continuous ones"
+    value, text = (score(number(best, key)) for key in (measure, f"baseline_text_{measure}"))
     return (
-        f"{among} is <b>{escaped(best['hypothesis'])}</b> ({name} {score(number(best, measure))}, text baseline "
-        f"{alone}); of single units <b>{escaped(best_unit(best) or '–')}</b> tells most of it ({of_one} "
-        f"{score(best_unit_alone(best))})."
+        f"{among} is <b>{escaped(best['hypothesis'])}</b> ({LABELS[measure]} {value}, text baseline {text}); "
+        f"of single units <b>{escaped(best_unit(best) or '–')}</b> tells most of it "
+        f"({UNIT_LABELS[kind]} {score(best_unit_alone(best))})."
     )
 
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gatescope.analysis.results import Record, number, score
+from gatescope.analysis.results import LABELS, LEAST, Record, number, score
 
 GRID = "".join(f'<line class="grid" x1="{x}%" x2="{x}%" y1="-4" y2="29"/>' for x in (0, 50, 100))
-# Where the axis of a chart begins; it ends at 1.
-LEAST = {"auroc": 0.5, "r2": 0.0, "f1": 0.0}
-WORDS = {"auroc": "AUROC", "r2": "R²", "f1": "F1"}
 # The shape of the text baseline's mark, and the class of what says that a mark or an interval lies below the axis.
 CROSS, BELOW_AXIS = "M-3-3L3 3M-3 3L3-3", ' cut"'
 
@@ -51,7 +48,7 @@ def in_words(record: Record, measure: str) -> str:
     low, high = number(record, f"{measure}_low"), number(record, f"{measure}_high")
     ends = "" if low is None or high is None else f", interval {score(low)} to {score(high)}"
     alone = score(number(record, f"baseline_text_{measure}"))
-    return f"{WORDS[measure]} {score(number(record, measure))}{ends}, text baseline {alone}"
+    return f"{LABELS[measure]} {score(number(record, measure))}{ends}, text baseline {alone}"
 
 
 def chart_of(height: int, marks: Sequence[str], words: str) -> str:

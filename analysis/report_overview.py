@@ -7,9 +7,9 @@ from functools import partial
 from itertools import pairwise
 
 from gatescope.analysis.overview import Course, courses_of, is_known, text_alone
-from gatescope.analysis.report_chart import LEAST, cross, key_of
+from gatescope.analysis.report_chart import cross, key_of
 from gatescope.analysis.report_html import name_html, opened, scrolled
-from gatescope.analysis.results import Result, number, score
+from gatescope.analysis.results import LEAST, Result, number, score
 
 # Pixels: of a chart, and what it leaves free above 1 and below its least value.
 HEIGHT, MARGIN = 52, 4

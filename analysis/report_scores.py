@@ -9,7 +9,7 @@ from gatescope.analysis.coloured_text import STEPS
 from gatescope.analysis.difference import unexceeded_sets
 from gatescope.analysis.report_html import escaped, name_html, opened, result_title, scrolled, significant
 from gatescope.analysis.report_style import tint_class
-from gatescope.analysis.results import MEASURES, Record, Result, all_ordered, best_unit, number, score
+from gatescope.analysis.results import MEASURES, Record, Result, all_ordered, best_unit, measure_of, number, score
 
 # Beyond this many records the table of all scores is closed at first.
 MOST_SCORES = 30
@@ -23,7 +23,7 @@ def state_set_tables(results: Sequence[Result]) -> str:
         if len(state_sets) < 2:
             continue
         scores = {
-            (record["hypothesis"], record["states"]): number(record, MEASURES[record["kind"]][0])
+            (record["hypothesis"], record["states"]): number(record, measure_of(record))
             for record in result.records
             if record["weighting"] != "balanced"
         }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from gatescope.analysis.report_html import MOST_UNITS, name_html, opened, result_title, scrolled, unit_names
-from gatescope.analysis.results import MEASURES, Record, Result, all_ordered, number, score
+from gatescope.analysis.results import Record, Result, all_ordered, measure_of, number, score
 
 
 def sparse_tables(results: Sequence[Result]) -> str:
@@ -41,7 +41,7 @@ def _table(head: str, rows: Sequence[str]) -> str:
 
 
 def _row(record: Record, n_sizes: int) -> str:
-    sparse, (measure, _) = record["sparse"], MEASURES[record["kind"]]
+    sparse, measure = record["sparse"], measure_of(record)
     pairs = zip(sparse["selected"], sparse["random"], strict=True)
     cells = [f'<td class="r">{score(selected)} <small>{score(random)}</small></td>' for selected, random in pairs]
     cells += ["<td></td>"] * (n_sizes - len(cells))

@@ -9,8 +9,6 @@ from gatescope.analysis.overview import LEAST_RESULTS
 from gatescope.analysis.report_chart import (
     BELOW_AXIS,
     CROSS,
-    LEAST,
-    WORDS,
     axis_of,
     chart_of,
     chevron,
@@ -23,6 +21,8 @@ from gatescope.analysis.report_chart import (
 from gatescope.analysis.report_html import escaped, name_html, opened, scrolled
 from gatescope.analysis.results import (
     CONVERGED,
+    LABELS,
+    LEAST,
     Record,
     Result,
     Verdict,
@@ -42,8 +42,8 @@ from gatescope.analysis.results import (
 Anchors = Mapping[str, str]
 Weightings = Mapping[str, Record]
 
-# The lines of one fit in a chart: class of its marks and height in pixels.
-FITS = {"plain": ("plain", 7), "balanced": ("balanced", 17)}
+# How far below a chart's upper edge the marks of each fit stand, in pixels.
+FITS = {"plain": 7, "balanced": 17}
 
 
 @dataclass(frozen=True)
@@ -109,14 +109,14 @@ def _table(results: Sequence[Result], names: Sequence[str], anchors: Anchors, la
     wrapped = (f'<tbody class="group">{group}</tbody>' for group in groups)
     body = "".join(wrapped) if several else f"<tbody>{''.join(groups)}</tbody>"
     first = '<th scope="col">hypothesis</th>' + ('<th scope="col">result</th>' if several else "")
-    axis = f'<th scope="col" class="chart"><span>{WORDS[layout.measure]}</span>{axis_of(LEAST[layout.measure])}</th>'
+    axis = f'<th scope="col" class="chart"><span>{LABELS[layout.measure]}</span>{axis_of(LEAST[layout.measure])}</th>'
     keys = "".join(
         f'<span class="key"><svg aria-hidden="true">{mark}</svg>{word}</span> '
         for word, mark in _keys(layout, body).items()
     )
     keys += f'<span class="narrow">A wider window also shows {layout.wide}.</span>'
     head = f"<caption>{keys}</caption><thead><tr>{first}{axis}{layout.heads}</tr></thead>"
-    return scrolled(f"{WORDS[layout.measure]} of hypotheses", head + body, "answers")
+    return scrolled(f"{LABELS[layout.measure]} of hypotheses", head + body, "answers")
 
 
 def _keys(layout: Layout, body: str) -> dict[str, str]:
@@ -173,9 +173,10 @@ def _f1_cells(weightings: Weightings) -> str:
     majority = number(leading(weightings), "baseline_majority_f1")
     marks, words = [], []
     for record in fits:
-        kind, y = FITS[record["weighting"]]
         if number(record, "f1") is None:
             continue
+        kind = record["weighting"]
+        y = FITS[kind]
         if majority is not None:
             x = place_on(majority, 0)
             marks.append(f'<line class="mark" x1="{x}%" x2="{x}%" y1="{y - 5}" y2="{y + 5}"/>')

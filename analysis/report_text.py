@@ -10,6 +10,8 @@ from gatescope.analysis.coloured_text import UNDEFINED, Colouring, colourings, p
 from gatescope.analysis.report_html import MOST_UNITS, escaped, name_html, significant, unit_names
 from gatescope.analysis.report_style import tint_class
 from gatescope.analysis.results import (
+    LABELS,
+    UNIT_LABELS,
     Excerpt,
     Record,
     Result,
@@ -81,7 +83,7 @@ def _scores_line(excerpt: Excerpt, record: Any) -> str:
     fit = "" if excerpt.weighting == "none" else f", {escaped(excerpt.weighting)} fit"
     words.append(f"probe on {states}{fit}")
     if record is not None and record["kind"] == "boolean":
-        words += [_with_interval("AUROC", "auroc", record), f"F1 {score(number(record, 'f1'))}"]
+        words += [_with_interval(record, "auroc"), f"F1 {score(number(record, 'f1'))}"]
         words += [f"{key} {score(number(record, key))}" for key in ("precision", "recall", "prevalence")]
         holds = holds_at(record)
         words[-1] += "" if holds is None else f" ({holds} characters)"
@@ -89,7 +91,7 @@ def _scores_line(excerpt: Excerpt, record: Any) -> str:
             f1 = score(number(record, "best_unit_f1"))
             words.append(f"its unit alone AUROC {score(number(record, 'best_unit_auroc'))}, F1 {f1}")
     elif record is not None:
-        words += [_with_interval("R²", "r2", record), f"text baseline {score(number(record, 'baseline_text_r2'))}"]
+        words += [_with_interval(record, "r2"), f"text baseline {score(number(record, 'baseline_text_r2'))}"]
         words.append(f"Pearson’s r {score(number(record, 'pearson'))}")
         if number(record, "best_unit_pearson") is not None:
             words.append(f"its unit alone r {score(number(record, 'best_unit_pearson'))}")
@@ -102,8 +104,8 @@ def _scores_line(excerpt: Excerpt, record: Any) -> str:
     return "; ".join(word.replace(" ", "&nbsp;") for word in words) + "."
 
 
-def _with_interval(name: str, measure: str, record: Record) -> str:
-    return f"{name} {score(number(record, measure))} [{interval(record, measure) or '–'}]"
+def _with_interval(record: Record, measure: str) -> str:
+    return f"{LABELS[measure]} {score(number(record, measure))} [{interval(record, measure) or '–'}]"
 
 
 def _text_panels(excerpt: Excerpt) -> str:
@@ -168,7 +170,7 @@ def _units_table(record: Record) -> str:
     if not units:
         return f'<p class="muted">No units: the probe was not fitted ({escaped(record["status"])}).</p>\n'
     rows = "".join(_unit_row(unit) for unit in units)
-    alone = "AUROC" if record["kind"] == "boolean" else "r"
+    alone = UNIT_LABELS[record["kind"]]
     weights = unit_names((record.get("largest_weights") or [])[:MOST_UNITS])
     largest = f'<p class="muted">Largest |w|·sd in the probe: {weights}.</p>' if weights else ""
     return (

@@ -24,14 +24,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatescope.analysis.probe_config import ProbeConfig
-from gatescope.analysis.results import Record, headline
+from gatescope.analysis.results import WEIGHTINGS, Record, headline
 from gatescope.engine.sample import SampleConfig
 from gatescope.engine.train import TrainConfig
 
 REPRODUCTION = "reproduction.json"
 CELLS = ("lstm", "gru")
 METRICS = ("accuracy", "precision", "recall", "f1")
-WEIGHTINGS = ("plain", "balanced")
 # Accuracy, precision, recall and F1, each of the plain and of the balanced fit.
 Scores = tuple[float, ...]
 
@@ -195,7 +194,7 @@ def compared(experiment: Experiment, cell: str, records: Iterable[Record], nats:
 
 def _by_metric(scores: Scores) -> dict[str, dict[str, float]]:
     pairs = iter(scores)
-    return {metric: dict(zip(WEIGHTINGS, (next(pairs), next(pairs)), strict=True)) for metric in METRICS}
+    return {metric: dict(zip(WEIGHTINGS["boolean"], (next(pairs), next(pairs)), strict=True)) for metric in METRICS}
 
 
 def _scores(weightings: Mapping[str, Record] | None) -> dict[str, dict[str, float | None]] | None:

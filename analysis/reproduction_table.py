@@ -8,8 +8,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from gatescope.analysis.reproduction import METRICS, WEIGHTINGS
-from gatescope.analysis.results import score
+from gatescope.analysis.reproduction import METRICS
+from gatescope.analysis.results import WEIGHTINGS, score
 from gatescope.analysis.table import ruled_table
 
 COLUMNS = {"paper": "the paper", "legacy": "its labels", "corrected": "correct labels"}
@@ -51,6 +51,6 @@ def cells(row: Mapping[str, Any], key: str) -> list[str]:
     if scores is None:
         cannot = key == "legacy" and row["hypotheses"]["legacy"] is None
         return ["not reproducible" if cannot else "not evaluated", "", "", "", ""]
-    holds = scores.get("prevalence", {}).get(WEIGHTINGS[0])
-    pairs = ["/".join(score(scores[metric].get(name)) for name in WEIGHTINGS) for metric in METRICS]
+    holds = scores.get("prevalence", {}).get("plain")
+    pairs = ["/".join(score(scores[metric].get(name)) for name in WEIGHTINGS["boolean"]) for metric in METRICS]
     return [*pairs, "" if holds is None else f"{holds:.1%}"]

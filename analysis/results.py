@@ -24,8 +24,15 @@ NOT_EVALUATED = "not_evaluated"
 # The status of a fit that reached its tolerance; every other status is shown.
 CONVERGED = "converged"
 
-# By what a hypothesis of each kind is judged, and what chance reaches of it.
-MEASURES = {"boolean": ("auroc", 0.5), "continuous": ("r2", 0.0)}
+# The fits of a hypothesis of each kind.
+WEIGHTINGS = {"boolean": ("plain", "balanced"), "continuous": ("none",)}
+# What measures are called, and where their scales begin in charts and figures; all end at 1.
+LABELS = {"auroc": "AUROC", "f1": "F1", "r2": "R²"}
+LEAST = {"auroc": 0.5, "f1": 0.0, "r2": 0.0}
+# By what a hypothesis of each kind is judged, and what chance reaches of it, where its scale begins.
+MEASURES = {"boolean": ("auroc", LEAST["auroc"]), "continuous": ("r2", LEAST["r2"])}
+# What says how well a single unit tells a hypothesis of each kind.
+UNIT_LABELS = {"boolean": "AUROC", "continuous": "r"}
 
 
 class Verdict(StrEnum):
@@ -85,6 +92,16 @@ def number(record: Mapping[str, Any], key: str) -> float | None:
 def json_number(value: float) -> float | None:
     """Return a metric as records hold it: six decimals, None where it does not apply."""
     return round(float(value), 6) if math.isfinite(value) else None
+
+
+def measure_of(record: Record) -> str:
+    """By what the hypothesis of a record is judged, `auroc` or `r2`."""
+    return MEASURES[record["kind"]][0]
+
+
+def lacks_text(records: Sequence[Record]) -> bool:
+    """Whether there are records and none has a text baseline, for the text that was read is not known."""
+    return bool(records) and all(number(record, f"baseline_text_{measure_of(record)}") is None for record in records)
 
 
 def score(value: float | None) -> str:

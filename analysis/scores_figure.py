@@ -11,6 +11,8 @@ from matplotlib.lines import Line2D
 
 from gatescope.analysis.palette import LIGHT
 from gatescope.analysis.results import (
+    LABELS,
+    LEAST,
     Record,
     Result,
     Verdict,
@@ -31,10 +33,11 @@ MOST_ROWS = 40
 # A fit far worse than the mean would squeeze all others: below this its mark stands at the edge, as an arrow.
 LEAST_R2 = -1.0
 
-# What each figure of scores shows, and of which hypotheses.
-KINDS = {"auroc": "boolean", "f1": "boolean", "r2": "continuous"}
+# The measures that have a figure, and the kind of hypotheses that each is of.
+KIND_OF = {"auroc": "boolean", "f1": "boolean", "r2": "continuous"}
 PLAIN, BALANCED, BASELINE = LIGHT["plain"], LIGHT["balanced"], LIGHT["muted"]
-WEIGHTINGS = {"plain": (PLAIN, "o", -0.14), "balanced": (BALANCED, "D", 0.14)}
+# Colour, mark and place below the middle of its row of each fit; continuous hypotheses have the plain one's.
+FITS = {"plain": (PLAIN, "o", -0.14), "balanced": (BALANCED, "D", 0.14)}
 
 
 def scores_figure(results: Sequence[Result], measure: str) -> Figure:
@@ -50,7 +53,7 @@ def scores_figure(results: Sequence[Result], measure: str) -> Figure:
     Returns:
         The figure; it shows the first 40 hypotheses and says so if there are more.
     """
-    names = ordered(results, KINDS[measure])
+    names = ordered(results, KIND_OF[measure])
     shown = names[:MOST_ROWS]
     labels = [drawable(name, 32) for name in shown]
     # Inches: room for the names, one panel per result, rows, and header with legend.
@@ -80,7 +83,7 @@ def scores_figure(results: Sequence[Result], measure: str) -> Figure:
     leads = [record for result in results for record in leading_records(result.records).values()]
     keys = (measure, f"{measure}_low", f"baseline_text_{measure}", *(("pearson",) if measure == "r2" else ()))
     values = [value for record in leads for key in keys if (value := number(record, key)) is not None]
-    _scale(figure.axes, measure, min([*values, 0.5 if measure == "auroc" else 0.0]))
+    _scale(figure.axes, measure, min([*values, LEAST[measure]]))
     handles = _legend(measure)
     figure.legend(
         handles=handles,
@@ -108,7 +111,7 @@ def _scale(panels: Sequence[Axes], measure: str, lowest: float) -> None:
         axes.set(xlabel=label.get(measure, "R² and r on held-out sequences"), xlim=(left, 1.02))
         axes.set(xticks=ticks[ticks >= left])
         if measure == "auroc":
-            axes.axvline(0.5, color=BASELINE, linewidth=0.8)
+            axes.axvline(LEAST[measure], color=BASELINE, linewidth=0.8)
 
 
 Row = tuple[float, Mapping[str, Record]]
@@ -120,7 +123,7 @@ def _draw_auroc(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _draw_f1(axes: Axes, rows: Sequence[Row]) -> None:
-    for name, (_, _, offset) in WEIGHTINGS.items():
+    for name, (_, _, offset) in FITS.items():
         fits = [(y + offset, weightings[name]) for y, weightings in rows if name in weightings]
         fits = [(y, record) for y, record in fits if number(record, "f1") is not None]
         axes.plot(*_points(fits, "baseline_majority_f1"), "|", color=BASELINE, markersize=5, markeredgewidth=0.9)
@@ -138,7 +141,7 @@ def _draw_r2(axes: Axes, rows: Sequence[Row]) -> None:
 
 def _draw_fits(axes: Axes, fits: Sequence[tuple[float, Record]], measure: str, weighting: str) -> None:
     """Draw scores of one weighting with their intervals, and those of the text baseline."""
-    colour, marker, _ = WEIGHTINGS[weighting]
+    colour, marker, _ = FITS[weighting]
     axes.plot(*_points(fits, f"baseline_text_{measure}"), "x", color=BASELINE, markersize=3.5, markeredgewidth=0.9)
     low, y_low = _points([fit for fit in fits if number(fit[1], f"{measure}_high") is not None], f"{measure}_low")
     high, y_high = _points([fit for fit in fits if number(fit[1], f"{measure}_low") is not None], f"{measure}_high")
@@ -169,7 +172,7 @@ def _say_unscored(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _legend(measure: str) -> list[Line2D]:
-    name = {"auroc": "AUROC", "f1": "plain", "r2": "R²"}[measure]
+    name = "plain" if measure == "f1" else LABELS[measure]
     handles = [Line2D([], [], color=PLAIN, marker="o", markersize=3.6, linewidth=1.2, label=f"{name}, 95% interval")]
     if measure != "auroc":
         label, line = ("balanced", "-") if measure == "f1" else ("Pearson's r", "")

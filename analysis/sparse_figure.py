@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from gatescope.analysis.palette import LIGHT
 from gatescope.analysis.panels import figure_of_panels
-from gatescope.analysis.results import MEASURES, Record, Result, all_ordered, number
+from gatescope.analysis.results import Record, Result, all_ordered, measure_of, number
 
 TICKS = (1, 4, 16, 64)
 
@@ -26,7 +26,7 @@ def sparse_figure(result: Result) -> Figure:
     """Draw AUROC (R2) against the number of units, of the hypotheses in `drawn`, best known first."""
     records = drawn(result)
     names = [name for name in all_ordered([result]) if name in records]
-    hypotheses = [(name, MEASURES[records[name]["kind"]][0]) for name in names]
+    hypotheses = [(name, measure_of(records[name])) for name in names]
     return figure_of_panels(
         hypotheses, lambda axes, place: _draw(axes, records[names[place]], hypotheses[place][1]), "units", bottom=0.45
     )

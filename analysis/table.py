@@ -12,20 +12,19 @@ from rich.text import Text
 from gatescope.analysis.coloured_text import visible
 from gatescope.analysis.results import (
     CONVERGED,
-    MEASURES,
+    WEIGHTINGS,
     Record,
     Verdict,
     best_unit,
     headline,
     interval,
+    lacks_text,
     leading,
     number,
     score,
     verdict,
     why_unscored,
 )
-
-WEIGHTINGS = ("plain", "balanced")
 
 
 def ruled_table(padding: int = 0, **words: Any) -> Table:
@@ -77,7 +76,7 @@ def _caption(chosen: Mapping[str, Mapping[str, Record]], shared: str) -> str:
     """What the star and the pairs mean, and which states all rows share where these are not all states."""
     scored = [record for each in chosen.values() if verdict(record := leading(each)) != Verdict.UNSCORED]
     words = "* known: AUROC (or R²) above chance and the text baseline"
-    if scored and all(number(record, f"baseline_text_{MEASURES[record['kind']][0]}") is None for record in scored):
+    if lacks_text(scored):
         words = "the text is not known: without a text baseline nothing is called known"
     return f"{words}; pairs are plain/balanced" + ("" if shared == "all" else f"; states: {visible(shared)}")
 
@@ -103,7 +102,7 @@ def _label(name: str, weightings: Mapping[str, Record], states: str) -> Text:
 
 def _boolean(weightings: Mapping[str, Record]) -> list[str]:
     def pair(key: str) -> str:
-        return "/".join(score(weightings[name].get(key)) for name in WEIGHTINGS if name in weightings)
+        return "/".join(score(weightings[name].get(key)) for name in WEIGHTINGS["boolean"] if name in weightings)
 
     return [*map(pair, ("accuracy", "precision", "recall", "f1")), *_judged(weightings, "auroc")]
 

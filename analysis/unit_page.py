@@ -11,7 +11,7 @@ from rich.text import Text
 
 from gatescope.analysis.coloured_text import SIGNS, activation_colouring, printable, runs, tint, visible
 from gatescope.analysis.palette import LIGHT
-from gatescope.analysis.results import score
+from gatescope.analysis.results import UNIT_LABELS, score
 from gatescope.analysis.table import ruled_table
 from gatescope.analysis.unit_view import Place, Told, UnitView
 from gatescope.engine.counted import counted
@@ -55,7 +55,7 @@ def _hypotheses(told: Sequence[Told]) -> Table:
     for heading in ("tells", "95%", "higher where"):
         table.add_column(heading, no_wrap=True)
     for each in told:
-        tells = f"{'AUROC' if each.kind == 'boolean' else 'r'} {score(each.score)}"
+        tells = f"{UNIT_LABELS[each.kind]} {score(each.score)}"
         ends = "–" if np.isnan(each.low) else f"{score(each.low)}–{score(each.high)}"
         table.add_row(*map(Text, (visible(each.hypothesis), tells, ends, HIGHER_WHERE[each.kind, each.rises])))
     return table
