@@ -1,4 +1,4 @@
-"""What a model loses without what tells a hypothesis, in the terminal: a line for each set of units, and direction."""
+"""What a model loses while units are held or directions erased, in the terminal: a line for each set or direction."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CAPTION = (
     "directions, and the AUROC of a linear probe fitted anew goes from the one to the other: what is left is told in "
     "other directions"
 )
-# In two lines, for all to fit.
+# Of two lines, so that all fit.
 HEADINGS = (
     *("\nhypothesis", "\nranking", "\nunits", "\nholds", "\n95%", "\nelsewhere"),
     *("random\nholds", "random\nelsewhere", "\np", "\nq", "difference\np", "\nq"),
@@ -55,7 +55,7 @@ def held_units(record: Record) -> str:
 
 
 def effects(record: Record) -> list[str]:
-    """What stands in a line behind the units, in the order of the last `HEADINGS`."""
+    """The cells after the units, in the order of the last `HEADINGS`."""
     return [
         signed(number(record, "change_holds")),
         signed_interval(number(record, "change_holds_low"), number(record, "change_holds_high")),

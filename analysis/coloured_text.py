@@ -45,7 +45,7 @@ class Colouring:
     def scale(self) -> list[int]:
         """The steps that a legend shows, from `low` to `high`: 2 of them, or 11 at most."""
         if self.signed:
-            # A legend that went on to a step that is nowhere would promise a colour that is not there.
+            # The legend shows no colour beyond those that occur.
             known = self.step[self.step != UNDEFINED].tolist() or [0]
             return [*range(min(known), max(known), 2), max(known)]
         return list(range(0, STEPS + 1, STEPS if self.two_valued else 1))

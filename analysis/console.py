@@ -1,4 +1,4 @@
-"""What all commands have in common: flags that are read before the work begins, and lines for the terminal."""
+"""What all commands share: flags that are read before the work begins, and lines for the terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
 
 Device = Literal["auto", "cpu", "cuda"]
-# What stands behind a command without a flag, under the name that the help of all commands has for it.
+# Arguments without a flag, under the names that the help of all commands has for them.
 Model = Positional[Annotated[Path, arg(metavar="MODEL")]]
 States = Positional[Annotated[str, arg(metavar="STATES")]]
 
@@ -39,7 +39,7 @@ def prepared(function: Callable[..., None]) -> Callable[..., Callable[[], None]]
 
 
 def _on_this_machine(value: Any) -> Any:
-    """Return what a flag or a group of flags gives, a path as `local_path` has it."""
+    """Return the value of a flag or of a group of flags, with paths as `local_path` has them."""
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{each.name: _on_this_machine(getattr(value, each.name)) for each in fields(value)})
     if isinstance(value, tuple):

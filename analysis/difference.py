@@ -31,7 +31,7 @@ from gatescope.engine.errors import InputError
 
 @dataclass(frozen=True)
 class Difference:
-    """How far the probes of one result tell a hypothesis better than those of another.
+    """How far the score of a hypothesis in one result lies above that in another.
 
     Args:
         hypothesis: its name.
@@ -117,7 +117,7 @@ def _pair(first: Result, second: Result, names: Sequence[str]) -> Pair:
 def unexceeded_sets(result: Result) -> set[tuple[str, str]]:
     """Return the hypotheses and state sets whose score no other set of the result exceeds with the whole interval.
 
-    Nothing of hypotheses that have fewer than two sets with an interval, or of results without influences.
+    Hypotheses with fewer than two sets that have an interval are left out, and so are all where influences are missing.
 
     Raises:
         InputError: the file of coefficients is damaged.
@@ -161,12 +161,12 @@ def _has_interval(record: Record) -> bool:
 
 
 def _tested(record: Record) -> str:
-    """What the hypothesis was tested on; nothing where an earlier gatescope made the record."""
+    """The digest of what the hypothesis was tested on; empty where an earlier gatescope made the record."""
     return str(record.get("tested_sha256", ""))
 
 
 def _score(record: Record) -> float | None:
-    """By what the hypothesis is judged; nothing of a balanced fit, which is beside the one that is."""
+    """The score that judges the hypothesis; None for a balanced fit, by which none is judged."""
     return None if record["weighting"] == "balanced" else number(record, measure_of(record))
 
 

@@ -24,7 +24,7 @@ def difference_table(pair: Pair) -> Table:
         pair: with at least one difference.
 
     Returns:
-        A table for `rich.print`, readable from 80 columns on; names are plain text, never markup. A star stands behind
+        A table for `rich.print`, readable from 80 columns on; names are plain text, never markup. A star follows
         a hypothesis whose whole interval lies on one side of 0; `LEGEND` says the rest, once for several tables.
     """
     table = ruled_table()
@@ -39,7 +39,7 @@ def difference_table(pair: Pair) -> Table:
 
 
 def headings(pair: Pair) -> list[str]:
-    """What stands above `cells`: the results, each with its state set where that is not of all states, and the rest."""
+    """The headings of `cells`: the results, each with its state set where that is not of all states, and the rest."""
     names = []
     for name, *sets in zip((pair.first, pair.second), *(each.states for each in pair.differences), strict=True):
         own = set(sets) - {"all"}
@@ -48,7 +48,7 @@ def headings(pair: Pair) -> list[str]:
 
 
 def cells(difference: Difference) -> list[str]:
-    """What stands in a line behind the hypothesis: both scores, their difference, its interval and q."""
+    """The cells after the hypothesis: both scores, their difference, its interval and q."""
     return [
         *map(score, (difference.first, difference.second)),
         signed(difference.second - difference.first),

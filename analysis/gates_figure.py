@@ -8,7 +8,7 @@ from gatescope.analysis.palette import LIGHT
 from gatescope.analysis.results import Result
 from gatescope.analysis.saturation import OPEN, SHUT
 
-# Inches: a panel, and what its labels take to the left, below, above and to the right.
+# Inches: a panel, and the room for labels to the left, below, above and to the right.
 PANEL, LEFT, BOTTOM, TOP, RIGHT = 1.7, 0.7, 0.45, 0.3, 0.15
 # More layers do not fit a page; the report has them all.
 MOST_LAYERS = 6

@@ -14,9 +14,9 @@ from gatescope.analysis.panels import figure_of_panels
 from gatescope.analysis.results import LEAST, Result, number
 from gatescope.analysis.text_figure import drawable, inches
 
-# Of a result's name, letters that are shown, and their size in points; names that a panel has room for.
+# Letters shown of a result's name, their size in points, and how many names a panel has room for.
 MOST_LETTERS, SIZE, MOST_NAMES = 16, 6.0, 12
-# Where what lies far below chance has its mark, below chance.
+# How far below chance the arrows stand that replace lower scores.
 BELOW = 0.03
 
 
@@ -25,8 +25,8 @@ def overview_figure(results: Sequence[Result], courses: Sequence[Course]) -> Fig
 
     Args:
         results: three or more.
-        courses: what `courses_of` returns of them, at least one. A mark is full where the hypothesis is known; what
-            lies further below chance than the panel reaches stands at its edge, as an arrow.
+        courses: what `courses_of` returns of them, at least one. A mark is full where the hypothesis is known; a
+            score below the panel is an arrow at its edge.
     """
     step = -(-len(results) // MOST_NAMES)
     names = [drawable(result.name, MOST_LETTERS) for result in results[::step]]

@@ -25,7 +25,7 @@ UNDEFINED, PLAIN = -1, 0
 def list_hypotheses() -> Table:
     """Return a table of every hypothesis: name, language, values, what it sees of the text, and what it says.
 
-    Those of the default sets have a star behind their name.
+    A star follows the names of those in the default sets.
     """
     caption = "* asked by default, of a text in its language"
     table = ruled_table(padding=1, caption=caption)
@@ -61,7 +61,7 @@ def paint_hypothesis(name: str, path: Path) -> Text:
     low, high = (shades[defined].min(), shades[defined].max()) if defined.any() else (0.0, 1.0)
     shades = (shades - low) / (high - low) if high > low else np.where(shades > 0, 1.0, 0.0)
     levels = np.rint(255 - 155 * shades).astype(int)
-    # What is undefined has none, and what does not hold has another.
+    # No blue where the hypothesis is undefined or does not hold.
     levels = np.where(defined, np.where(shades > 0, levels, PLAIN), UNDEFINED)
     borders = [0, *(np.flatnonzero(np.diff(levels)) + 1).tolist(), len(text)]
     painted = Text()

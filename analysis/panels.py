@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from gatescope.analysis.results import LABELS, LEAST, MEASURES
 from gatescope.analysis.text_figure import drawable
 
-# Inches: a panel, and what its labels take to the left, above and to the right; between panels, of their size.
+# Inches: a panel, and the room for labels to its left, above and to its right. Gaps are shares of a panel.
 PANEL, LEFT, TOP, RIGHT = 1.35, 0.75, 0.5, 0.15
 ACROSS, DOWN = 0.12, 0.28
 COLUMNS = 5
@@ -26,9 +26,9 @@ def figure_of_panels(
 
     Args:
         hypotheses: name and measure (auroc, r2) of each, in their order; the first 30 are drawn.
-        draw: draws the hypothesis of that place.
-        abscissa: what the panels' lower edge shows.
-        bottom: inches that its labels take.
+        draw: draws the hypothesis at that place in the list.
+        abscissa: label of the horizontal axis.
+        bottom: inches for that axis and its label.
     """
     shown = list(enumerate(hypotheses[:MOST_PANELS]))
     groups = [[each for each in shown if each[1][1] == measure] for measure, _ in MEASURES.values()]

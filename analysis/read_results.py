@@ -150,7 +150,7 @@ def read_json(path: Path, expected: type, stage: str = "probe") -> Any:
 
 
 def check_fields(record: Any, where: str, words: Iterable[str], numbers: Iterable[str] = ()) -> None:
-    """Refuse what is no object, lacks a word, or has something else in the place of a number."""
+    """Refuse a record that is no object, lacks a text, or has something other than a number in a field for one."""
     if not isinstance(record, dict):
         raise InputError(f"{where} is a {type(record).__name__}, expected an object")
     for key in words:
@@ -190,14 +190,14 @@ def _check_held(record: Any, where: str) -> None:
     check_fields(record, where, HELD_WORDS, HELD_NUMBERS)
     units = record.get("units")
     known = isinstance(units, list) and all(isinstance(unit, dict) for unit in units)
-    # A direction is of all units.
+    # A direction is erased from all units, and names none.
     known &= bool(units) == (record["method"] != ERASE)
     if not known or not all(type(unit.get(key)) is int for unit in units for key in ("layer", "unit")):
         raise InputError(f"{where}: units must be a list of objects with layer and unit, an empty one of {ERASE}")
 
 
 def _is_sparse(value: Any) -> bool:
-    """Whether this is what `gatescope.analysis.sparse` writes of a hypothesis."""
+    """Whether this is what `gatescope.analysis.sparse` writes for a hypothesis."""
     if not isinstance(value, dict) or not {"units", "selected", "random"} < value.keys():
         return False
     lists = [each for each in value.values() if isinstance(each, list) and all(map(is_number, each))]

@@ -70,10 +70,10 @@ def write_report(results: Sequence[Path], out: Path) -> Path:
     texts = _excerpts(read)
     page = _page(read, texts, pairs_of(read), comparison)
     path, figures = out / REPORT, out / FIGURES
-    # Only now: what cannot be read leaves nothing behind.
+    # Only now, so that unreadable results leave no folder.
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        # Of a report that was killed.
+        # Left by a report that was killed.
         remove_partial_of(path)
         remove_partial(figures)
         write_figures(read, [pair for _, pairs in texts[:MOST_TEXTS] for pair in pairs], figures)

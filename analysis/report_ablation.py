@@ -1,4 +1,4 @@
-"""The report's ablations: what the model loses while what tells a hypothesis is held or erased."""
+"""The report's ablations: what the model loses while units are held or directions erased."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _note(records: Sequence[Record]) -> str:
 
 
 def _counts(records: Sequence[Record], key: str) -> str:
-    """The different values of a count, with a blank behind them; nothing where records do not have it."""
+    """The different values of a count, followed by a space; empty where records do not have it."""
     found = dict.fromkeys(value for record in records if (value := number(record, key)) is not None)
     return " or ".join(f"{value:,}" for value in found) + " " * bool(found)
 
@@ -87,7 +87,7 @@ def _row(record: Record) -> str:
 
 
 def _units(records: Sequence[Record]) -> str:
-    """Which the units are of sets of several."""
+    """The units of each set of several."""
     items = "".join(
         f"<li>{name_html(record['hypothesis'])}, {escaped(record['ranking'])}, {escaped(held_units(record))}: "
         + ", ".join(f"layer{unit['layer']} {unit['unit']}" for unit in record["units"])

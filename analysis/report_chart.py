@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gatescope.analysis.results import LABELS, LEAST, Record, number, score
 
 GRID = "".join(f'<line class="grid" x1="{x}%" x2="{x}%" y1="-4" y2="29"/>' for x in (0, 50, 100))
-# The shape of the text baseline's mark, and the class of what says that a mark or an interval lies below the axis.
+# The shape of the text baseline's mark, and the class of marks which say that something lies below the axis.
 CROSS, BELOW_AXIS = "M-3-3L3 3M-3 3L3-3", ' cut"'
 
 
@@ -52,12 +52,12 @@ def in_words(record: Record, measure: str) -> str:
 
 
 def chart_of(height: int, marks: Sequence[str], words: str) -> str:
-    """Marks over a grid, and what they say to whoever does not see them."""
+    """Marks over a grid, and words for those who do not see them."""
     return f'<svg height="{height}" role="img" aria-label="{words}">{GRID}{"".join(marks)}</svg>'
 
 
 def place_on(value: float, least: float) -> str:
-    """A score's place on an axis from its least value to 1, in percent; what is below stands at its left end."""
+    """A score's place on an axis from its least value to 1, in percent; a lower one stands at its left end."""
     return f"{100 * min(max((value - least) / (1 - least), 0.0), 1.0):.1f}"
 
 

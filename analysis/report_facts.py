@@ -9,15 +9,15 @@ from typing import Any
 from gatescope.analysis.report_html import escaped, scrolled
 from gatescope.analysis.results import Result
 
-# What the facts say of how sequences were divided.
+# The facts about how sequences were divided.
 DIVISION = ("training_sequences", "test_sequences", "folds")
 
 
 def model_line(facts: Any) -> str:
-    """What was probed, as far as the facts tell."""
+    """What was probed, as far as the facts say."""
     known = {key: _fact(value) for key, value in _flat(facts).items()}
     if "corpus.name" in known:
-        # A corpus may be named by its path; the last part tells it here, the facts have it whole.
+        # A corpus may be named by its path: here the last part is enough, and the facts below have all of it.
         known["corpus.name"] = known["corpus.name"].rsplit("/", 1)[-1]
     phrases = []
     if "model.cell" in known:
@@ -41,7 +41,7 @@ def model_line(facts: Any) -> str:
 
 
 def _division(training: int | None, tested: int | None, folds: int | None) -> list[str]:
-    """Which sequences fit probes and which test them, as far as the facts tell."""
+    """Which sequences fit probes and which test them, as far as the facts say."""
     if training is None or tested is None:
         return []
     if folds is None:

@@ -11,7 +11,7 @@ from gatescope.analysis.report_html import escaped, result_title, scrolled
 from gatescope.analysis.results import Record, Result, score
 from gatescope.analysis.saturation import OPEN, SHUT
 
-# A unit whose gate is open, or shut, for a larger share of the time than this hardly ever moves it.
+# A unit whose gate is open, or shut, for a larger share of the time than this hardly ever moves that gate.
 ALWAYS = 0.9
 # Units of one gate that are named; `gates.json` has all.
 MOST_NAMED = 50

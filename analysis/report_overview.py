@@ -11,7 +11,7 @@ from gatescope.analysis.report_chart import cross, key_of
 from gatescope.analysis.report_html import name_html, opened, scrolled
 from gatescope.analysis.results import LEAST, Result, number, score
 
-# Pixels: of a chart, and what it leaves free above 1 and below its least value.
+# Pixels: the height of a chart, and its margins above 1 and below its least value.
 HEIGHT, MARGIN = 52, 4
 NOTE = (
     "AUROC of the plain fit, from ½ at the lower line to 1 at the upper one, and R² of continuous hypotheses, from 0 "
@@ -38,7 +38,7 @@ def overview_section(results: Sequence[Result]) -> str:
 
 
 def _one_penalty(results: Sequence[Result]) -> bool:
-    """Whether all probes had the same C and no other was offered, as far as the facts tell."""
+    """Whether all probes had the same C and no other was offered, as far as the facts say."""
     first, *others = [result.facts.get("probe", {}).get("C") for result in results]
     return bool(first) and len(first) == 1 and all(other == first for other in others)
 

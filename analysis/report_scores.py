@@ -84,7 +84,7 @@ COLUMNS = (
     ("unit’s r", "best_unit_pearson"),
     ("localisation", "localisation"),
 )
-# Of results with a choice of penalties, folds or controls.
+# Columns that are there where a result has them: of a choice of penalties, of folds, of controls.
 MORE = (
     ("C", "C"),
     ("unit’s folds", "best_unit_share"),
@@ -100,7 +100,7 @@ MORE = (
     ("above it, low", "above_untrained_low"),
     ("above it, high", "above_untrained_high"),
 )
-# What the columns of controls mean, by the score that is there where they are.
+# What the columns of controls mean; each is said where records have this score.
 CONTROLS_MEAN = {
     "control_score": "Control: AUROC (R²) of the same probe on labels that the last three characters decide at random, "
     "mean of ten draws; selectivity is how far the hypothesis lies above that.",
@@ -157,7 +157,7 @@ def _score_row(result: str | None, record: Record, columns: Sequence[tuple[str, 
 
 
 def controls_words(results: Sequence[Result]) -> str:
-    """What the controls in the last table mean, those that are there."""
+    """What those controls mean that the table of all scores has."""
     records = [record for result in results for record in result.records]
     said = [words for key, words in CONTROLS_MEAN.items() if any(number(record, key) is not None for record in records)]
     return f"<p>Controls, in the table of all scores. {' '.join(said)}</p>\n" if said else ""

@@ -1,4 +1,4 @@
-"""The report's table of few units: what probes of the 1, 2, 4 ... units tell that were selected."""
+"""The report's table of few units: scores of probes of 1, 2, 4 ... selected units."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gatescope.analysis.results import Record, Result, all_ordered, measure_of, 
 
 
 def sparse_tables(results: Sequence[Result]) -> str:
-    """How many units it takes, for results that were asked."""
+    """How many units it takes, for results of `--sparse`."""
     parts = []
     for result in results:
         records = {record["hypothesis"]: record for record in result.records if record.get("sparse")}

@@ -48,7 +48,7 @@ FITS = {"plain": 7, "balanced": 17}
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of a table behind the names: heads, the cells of a hypothesis, and the marks of its chart.
+    """The columns of a table after the names: heads, the cells of a hypothesis, and the marks of its chart.
 
     `wide` names the columns that a narrow window has no room for.
     """
@@ -91,7 +91,7 @@ def _tables(results: Sequence[Result], anchors: Anchors, kind: str, layout: Layo
 def _table(results: Sequence[Result], names: Sequence[str], anchors: Anchors, layout: Layout) -> str:
     several = len(results) > 1
     chosen = [headline(result.records) for result in results]
-    # The chart's column, too.
+    # One more, for the chart.
     missing = f'<td colspan="{1 + layout.heads.count("<th")}" class="muted">not probed</td>'
     groups = []
     for name in names:
@@ -141,7 +141,7 @@ def _r2_cells(weightings: Weightings) -> str:
 
 
 def _judged_cells(weightings: Weightings, measure: str, other: str, more: str = "") -> str:
-    """Chart, score and baseline of what a hypothesis is judged by, another score, more, the best unit, the verdict."""
+    """Chart, score and text baseline by the measure, another score, `more`, the best unit and the verdict."""
     record = leading(weightings)
     judged, why = verdict(record), why_unscored(record)
     if judged == Verdict.UNSCORED:
@@ -160,7 +160,7 @@ def _judged_cells(weightings: Weightings, measure: str, other: str, more: str = 
 
 
 def _unit(record: Record) -> str:
-    """The best unit and what it tells alone."""
+    """The best unit and its score alone."""
     alone = best_unit_alone(record)
     return escaped(best_unit(record) or "–") + ("" if alone is None else f" <small>{score(alone)}</small>")
 
@@ -201,7 +201,7 @@ def _with_interval(record: Record, measure: str) -> str:
 
 
 def _status(weightings: Weightings) -> str:
-    """What is to be said of fits that did not converge, if any."""
+    """The statuses of fits that did not converge, if any."""
     statuses = sorted({record["status"] for record in weightings.values()} - {CONVERGED})
     return f" <small>({escaped(', '.join(statuses))})</small>" if statuses else ""
 

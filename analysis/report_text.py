@@ -27,7 +27,7 @@ SEES = {
     "past": "The label follows from what the network has read.",
     "future": "The label may need characters that come later, and then the states can only foretell it.",
 }
-# Hypotheses whose text is painted, in the page and as figures; those beyond are in the tables.
+# Hypotheses whose text is painted, in the page and as figures; the tables hold the others, too.
 MOST_TEXTS = 20
 # The excerpts of each hypothesis, with their results.
 Texts = list[tuple[str, list[tuple[Result, Excerpt]]]]
@@ -165,7 +165,7 @@ def _excerpt_record(records: list[Record], excerpt: Excerpt) -> Record | None:
 
 
 def _units_table(record: Record) -> str:
-    """The first units of the ranking on one line, which opens to what each is worth."""
+    """The first units of the ranking on one line, which opens to a table of them."""
     units = (record.get("top_units") or [])[:MOST_UNITS]
     if not units:
         return f'<p class="muted">No units: the probe was not fitted ({escaped(record["status"])}).</p>\n'

@@ -39,14 +39,14 @@ def reproduction_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def title(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return what stands above the table of a cell: its figure in the paper, and the losses of both models."""
+    """Return the title of a cell's table: its figure in the paper, and the losses of both models."""
     cell, figure, nats = (rows[0][key] for key in ("cell", "figure", "validation_nats"))
     losses = f"{nats['ours']:.3f} nats per character; the paper on its corpus: {nats['paper']:.3f}"
     return f"{cell.upper()}, {figure}: {losses}"
 
 
 def cells(row: Mapping[str, Any], key: str) -> list[str]:
-    """Return what stands under `HEADS` in the line of the paper, of its labels or of correct ones."""
+    """Return the cells under `HEADS` in the line of the paper, of its labels or of correct ones."""
     scores = row[key]
     if scores is None:
         cannot = key == "legacy" and row["hypotheses"]["legacy"] is None

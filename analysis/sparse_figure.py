@@ -1,4 +1,4 @@
-"""How much few units tell: a panel for each hypothesis, the units selected beside random ones (Gurnee et al. 2023)."""
+"""Scores of few units: a panel for each hypothesis, selected units beside random ones (Gurnee et al. 2023)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TICKS = (1, 4, 16, 64)
 
 
 def drawn(result: Result) -> dict[str, Record]:
-    """The records, by hypothesis, of which there is something to draw: probes of few units that have a score."""
+    """The records that have scores of few units, by hypothesis."""
     asked = [record for record in result.records if record.get("sparse")]
     return {
         each["hypothesis"]: each for each in asked if any(value is not None for value in each["sparse"]["selected"])
@@ -33,7 +33,7 @@ def sparse_figure(result: Result) -> Figure:
 
 
 def _draw(axes: Axes, record: Record, measure: str) -> None:
-    """Draw what units selected, as many random ones, and all of them tell of one hypothesis."""
+    """Draw the scores of selected units, of as many random ones, and of all units."""
     sparse, of_all = record["sparse"], number(record, measure)
     if of_all is not None:
         axes.axhline(of_all, color=LIGHT["behind"], linewidth=2.5, label="all units")

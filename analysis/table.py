@@ -114,7 +114,7 @@ def _continuous(weightings: Mapping[str, Record]) -> list[str]:
 
 
 def _judged(weightings: Mapping[str, Record], measure: str) -> list[str]:
-    """What a hypothesis is judged by: the score, its interval and the text baseline's."""
+    """By the measure that judges a hypothesis: its score, the interval, and the score of the text baseline."""
     record = leading(weightings)
     table = score(number(record, f"baseline_text_{measure}"))
     return [score(number(record, measure)), interval(record, measure) or "–", table]

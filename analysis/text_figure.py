@@ -131,15 +131,15 @@ def _tint_cells(fills: Fills, cells: Sequence[Cell], colouring: Colouring, left:
     for start, stop in runs(colouring):
         step = int(colouring.step[start])
         key = UNDEFINED_KEY if step == UNDEFINED else tint(step, colouring.signed, LIGHT)
-        for line, first, behind in _stretches(cells[start:stop]):
-            x0, x1, y = left + first * CELL_WIDTH, left + behind * CELL_WIDTH, top - (line + 1) * CELL_HEIGHT
+        for line, first, end in _stretches(cells[start:stop]):
+            x0, x1, y = left + first * CELL_WIDTH, left + end * CELL_WIDTH, top - (line + 1) * CELL_HEIGHT
             _fill(fills, key, x0, y, x1, y + CELL_HEIGHT)
             if colouring.wrong[start]:
                 _fill(fills, LIGHT["ink"], x0, y, x1, y + UNDERLINE)
 
 
 def _stretches(cells: Sequence[Cell]) -> list[tuple[int, int, int]]:
-    """Consecutive cells as (line, first column, column behind the last), one per line."""
+    """Consecutive cells as (line, first column, column after the last), one per line."""
     stretches: list[tuple[int, int, int]] = []
     for line, column, width, _ in cells:
         if stretches and stretches[-1][0] == line:

@@ -85,7 +85,7 @@ def _painted(view: UnitView) -> list[Text]:
     colouring = activation_colouring(view.name, view.values)
     painted, legend = Text(), Text(f"where it varies most, from {colouring.low} ")
     for start, stop in runs(colouring):
-        # A newline is seen, and so is its colour.
+        # The sign of a newline shows its colour.
         shown = "".join(f"{SIGNS[c]}\n" if c == "\n" else _shown(c) for c in view.text[start:stop])
         painted.append(shown, _style(int(colouring.step[start])))
     for step in colouring.scale():

@@ -1,7 +1,7 @@
 """What one unit does: what it tells, how long it remembers, and where in the text it is highest and lowest.
 
-Probes go from a hypothesis to units. This goes from a unit to the text, as whoever met one in a table goes on. Nothing
-is fitted, and all characters count: a unit that was chosen because it tells something of this text does so here.
+Probes lead from a hypothesis to units; this leads from a unit that was met in a table to the text. Nothing is fitted
+and all characters count, so that a unit chosen for what it tells of this text also tells it here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST_ROWS = 1_000_000
 # many the lowest, and one stretch is painted.
 STRETCH, N_PLACES = 500, 8
 LONGEST_MEMORY = 500
-# The mean at characters that were read less often says little.
+# Means over fewer readings of a character say little.
 FEWEST_READ = 10
 BEFORE, AFTER = 40, 20
 N_BOOTSTRAP, SEED = 1000, 0
