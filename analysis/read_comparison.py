@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from gatescope.analysis.read_results import check_fields, is_number, read_json
+from gatescope.analysis.read_results import check_fields, is_number, read_list
 from gatescope.analysis.reproduction import CELLS, METRICS, REPRODUCTION
 from gatescope.analysis.results import Record
 from gatescope.engine.errors import InputError
@@ -26,9 +26,7 @@ def read_comparison(folders: Iterable[str | os.PathLike[str]]) -> list[list[Reco
     for folder in map(local_path, folders):
         cell, path = folder.resolve().name, folder.resolve().parent / REPRODUCTION
         if cell in CELLS and path.exists():
-            rows = read_json(path, list, "reproduce")
-            for position, row in enumerate(rows):
-                _check_compared(row, f"{path}, record {position}")
+            rows = read_list(path, _check_compared, "reproduce")
             tables.append([row for row in rows if row["cell"] == cell])
     return [rows for rows in tables if rows]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +86,7 @@ def read_records(folder: Path) -> tuple[Record, ...]:
     Raises:
         InputError: `probes.json` is missing, is not JSON, or lacks what it must have.
     """
-    records = read_json(folder / RECORDS, list)
-    for position, record in enumerate(records):
-        _check_record(record, f"{folder / RECORDS}, record {position}")
-    return tuple(records)
+    return tuple(read_list(folder / RECORDS, _check_record))
 
 
 def read_ablation(folder: Path) -> tuple[Record, ...]:
@@ -98,17 +95,22 @@ def read_ablation(folder: Path) -> tuple[Record, ...]:
     Raises:
         InputError: `ablation.json` is missing, is not JSON, or lacks what it must have.
     """
-    held = read_json(folder / ABLATION, list, "ablate")
-    for position, record in enumerate(held):
-        _check_held(record, f"{folder / ABLATION}, record {position}")
-    return tuple(held)
+    return tuple(read_list(folder / ABLATION, _check_held, "ablate"))
+
+
+def read_list(path: Path, check: Callable[[Any, str], None], stage: str = "probe") -> list[Any]:
+    """Read a list that a stage wrote; `check` gets each record with words that say where it is, and may refuse it."""
+    records = _read_json(path, list, stage)
+    for position, record in enumerate(records):
+        check(record, f"{path}, record {position}")
+    return records
 
 
 def _read_result(folder: Path, name: str) -> Result:
     records = read_records(folder)
-    excerpts = read_json(folder / EXCERPTS, list) if (folder / EXCERPTS).exists() else []
+    excerpts = _read_json(folder / EXCERPTS, list) if (folder / EXCERPTS).exists() else []
     parsed = [_excerpt(item, f"{folder / EXCERPTS}, entry {i}") for i, item in enumerate(excerpts)]
-    config = read_json(folder / CONFIG, dict) if (folder / CONFIG).exists() else {}
+    config = _read_json(folder / CONFIG, dict) if (folder / CONFIG).exists() else {}
     facts = config.get("facts", {})
     if not isinstance(facts, dict):
         raise InputError(f"{folder / CONFIG}: facts is a {type(facts).__name__}, expected an object")
@@ -117,14 +119,11 @@ def _read_result(folder: Path, name: str) -> Result:
     if not isinstance(facts.get("probe", {}), dict) or not isinstance(facts.get("probe", {}).get("C", []), list):
         raise InputError(f"{folder / CONFIG}: probe is not an object of settings, with a list of C")
     held = read_ablation(folder) if (folder / ABLATION).exists() else ()
-    gates = read_json(folder / GATES, list) if (folder / GATES).exists() else []
-    for position, record in enumerate(gates):
-        _check_gate(record, f"{folder / GATES}, record {position}")
+    gates = read_list(folder / GATES, _check_gate) if (folder / GATES).exists() else []
     return Result(name, folder, records, {excerpt.hypothesis: excerpt for excerpt in parsed}, facts, held, tuple(gates))
 
 
-def read_json(path: Path, expected: type, stage: str = "probe") -> Any:
-    """Read a file that a stage wrote, and refuse what is not JSON, or another type than the one expected."""
+def _read_json(path: Path, expected: type, stage: str = "probe") -> Any:
     again = f"run `gatescope {stage}` again"
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
