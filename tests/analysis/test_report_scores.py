@@ -6,8 +6,9 @@ import pytest
 from report_page import Page, body_rows, cells, within
 
 from gatescope.analysis.coloured_text import STEPS
+from gatescope.analysis.read_results import SCORES
 from gatescope.analysis.report import write_report
-from gatescope.analysis.report_scores import _tinted
+from gatescope.analysis.report_scores import COLUMNS, CONTROLS_MEAN, MORE, _tinted
 from gatescope.analysis.results import score
 
 
@@ -65,3 +66,10 @@ def test_tints_go_from_chance_to_all_that_can_be_known(chance):
     values = {chance - 0.2: 0, chance: 0, (1 + chance) / 2: STEPS // 2, 1 - (1 - chance) / STEPS: STEPS - 1, 1.0: STEPS}
     for value, step in values.items():
         assert f'class="s{step}"' in _tinted(value, chance, best=False)
+
+
+def test_columns_are_of_fields_that_are_checked_when_records_are_read():
+    """A misspelt field would be a column of dashes."""
+    fields = [field for _, field in (*COLUMNS, *MORE)]
+    assert len(set(fields)) == len(fields) and set(fields) <= set(SCORES)
+    assert CONTROLS_MEAN.keys() <= set(fields)
