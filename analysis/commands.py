@@ -6,6 +6,7 @@ Each is a function: its arguments are the flags, its docstring is the help.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ from gatescope.analysis.ablation_table import ablation_table
 from gatescope.analysis.about import about
 from gatescope.analysis.asked import chosen_hypotheses, language_of, reasons
 from gatescope.analysis.console import Device, States, device_of, print_table, say, warn
+from gatescope.analysis.controls_table import controls_table
 from gatescope.analysis.own_hypotheses import load_functions
 from gatescope.analysis.paint import list_hypotheses, paint_hypothesis
 from gatescope.analysis.probe import probe_dump
@@ -25,7 +27,7 @@ from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.read_results import read_records, read_results
 from gatescope.analysis.reproduction import CELLS, EXPERIMENTS, REPRODUCTION, compared, conditions
 from gatescope.analysis.reproduction_table import LEGEND, reproduction_table
-from gatescope.analysis.results import ABLATION
+from gatescope.analysis.results import ABLATION, Record
 from gatescope.analysis.stages import run_stages
 from gatescope.analysis.table import paper_table
 from gatescope.engine.errors import InputError
@@ -63,7 +65,7 @@ def run(
     common: dict[str, Any] = {"seed": seed, "device": device_of(device), "overwrite": overwrite}
     more = "give more --sample.sequences, or test all with --probe.folds"
     records = run_stages(out, corpus, *stages, **common, more=more, say=say, warn=warn)
-    print_table(paper_table(records))
+    _print_scores(records)
     _report([out], out)
 
 
@@ -92,8 +94,15 @@ def probe(
     records = probe_dump(
         states, out, config, read=read, labels=labels, seed=seed, overwrite=overwrite, say=say, warn=warn
     )
-    print_table(paper_table(records))
+    _print_scores(records)
     say(f"results: {out}; {_for_the_report(out)}")
+
+
+def _print_scores(records: Sequence[Record]) -> None:
+    print_table(paper_table(records))
+    controls = controls_table(records)
+    if controls:
+        print_table(controls)
 
 
 def ablate(

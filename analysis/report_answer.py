@@ -29,6 +29,8 @@ from gatescope.engine.counted import counted
 # The share of hypotheses unknown to the states that pass all the same: by the interval, and with folds as measured on
 # real states (benchmarks/README.md).
 BY_CHANCE, BY_CHANCE_OF_FOLDS = 0.025, 0.06
+# A score of the text alone above which an interval has no room.
+CEILING = 0.99
 # What the answer means; said once below several results.
 KNOWN = (
     ": on unseen sequences a probe tells them better than chance and better than the text alone does, with the whole "
@@ -60,11 +62,11 @@ def _answer(result: Result, several: bool) -> str:
         answer = f"{who} none of {asked} for certain{'' if several else NONE_KNOWN}."
     else:
         answer = f"{who} nothing that could be scored."
-    answer += _untrained(known)
+    answer += _untrained(scored)
     if below:
         answer += f" Below a baseline: {len(below)}."
     if n_open:
-        answer += f" Undecided: {n_open}."
+        answer += f" Undecided: {n_open}{_of_undecided([each for each, word in judged if word == Verdict.UNDECIDED])}."
     if len(scored) < len(judged):
         answer += f" Not scored: {len(judged) - len(scored)}."
     failed = result.facts.get(NOT_EVALUATED)
@@ -98,10 +100,35 @@ def _best_known(known: Sequence[Record]) -> str:
     )
 
 
-def _untrained(known: Sequence[Record]) -> str:
-    """A sentence about what of the known is owed to training, where a network of random weights was asked, too."""
-    ends = [end for record in known if (end := number(record, "above_untrained_low")) is not None]
+def _of_undecided(records: Sequence[Record]) -> str:
+    """How many of the undecided lie above chance, and for how many the text alone leaves no room above it."""
+    above, at_ceiling = 0, 0
+    for record in records:
+        measure, chance = MEASURES[record["kind"]]
+        low, text = number(record, f"{measure}_low"), number(record, f"baseline_text_{measure}")
+        if low is not None and text is not None and low > chance:
+            above += 1
+            at_ceiling += text >= CEILING
+    if not above:
+        return ""
+    words = f", {above} of them above chance, but not surely above what the text alone predicts"
+    if at_ceiling:
+        words += f" (the text alone scores {score(CEILING)} or more for {at_ceiling}, which leaves no room above it)"
+    return words
+
+
+def _untrained(scored: Sequence[Record]) -> str:
+    """A sentence about what is owed to training, where a network of random weights was asked, too."""
+    ends = [
+        (each["hypothesis"], low, number(each, "above_untrained_high"))
+        for each in scored
+        if (low := number(each, "above_untrained_low")) is not None
+    ]
     if not ends:
         return ""
-    learnt = sum(end > 0 for end in ends)
-    return f" {learnt} of {len(ends)} are told better than by states of random weights, with the whole of the interval."
+    learnt = sum(low > 0 for _, low, _ in ends)
+    worse = escaped(", ".join(name for name, _, high in ends if high is not None and high < 0))
+    return (
+        f" {learnt} of {len(ends)} are predicted better than from states of random weights, with the whole of the "
+        f"interval{f', and worse: {worse}' if worse else ''}."
+    )

@@ -76,3 +76,32 @@ def test_an_answer_that_is_no_is_given(tmp_path, write_result, change, words):
     assert [path.name for path in sorted((folder / "figures").iterdir())] == [
         f"{stem}.{suffix}" for stem in ("auroc", "f1") for suffix in ("png", "svg")
     ]
+
+
+def answered(tmp_path, write_result, *changes):
+    folder = write_result(tmp_path / str(len(list(tmp_path.iterdir()))), hypotheses=[("inside_string", '"', 0.9)])
+    first = next(r for r in json.loads((folder / "probes.json").read_text()) if r["kind"] == "boolean")
+    records = [first | {"hypothesis": f"h{k}"} | change for k, change in enumerate(changes)]
+    (folder / "probes.json").write_text(json.dumps(records))
+    (folder / "excerpts.json").unlink()
+    page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
+    return page.all("p", **{"class": "answer"})[0]["text"]
+
+
+def test_it_says_why_hypotheses_are_undecided(tmp_path, write_result):
+    even = {"auroc_low": 0.9, "auroc_over_text_low": -0.01, "auroc_over_text_high": 0.01, "baseline_text_auroc": 0.95}
+    changes = [even, even | {"baseline_text_auroc": 0.99}, even | {"auroc_low": 0.4}]
+    says = (
+        "Undecided: 3, 2 of them above chance, but not surely above what the text alone predicts "
+        "(the text alone scores .99 or more for 1, which leaves no room above it)."
+    )
+    assert says in answered(tmp_path, write_result, *changes)
+    assert "Undecided: 1." in answered(tmp_path, write_result, changes[2])
+
+
+def test_it_says_what_is_owed_to_training_known_or_not(tmp_path, write_result):
+    learnt = {"untrained_score": 0.5, "above_untrained_low": 0.1, "above_untrained_high": 0.2}
+    worse = {"auroc_over_text_low": -0.1, "above_untrained_low": -0.2, "above_untrained_high": -0.1}
+    says = "1 of 2 are predicted better than from states of random weights, with the whole of the interval"
+    assert f"{says}, and worse: h1." in answered(tmp_path, write_result, learnt, worse)
+    assert f"{says}." in answered(tmp_path, write_result, learnt, worse | {"above_untrained_high": 0.1})

@@ -1,0 +1,46 @@
+"""What the scores of a probe with `--controls` are worth, in the terminal: a line for each hypothesis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from gatescope.analysis.coloured_text import visible
+from gatescope.analysis.results import Record, leading_records, measure_of, number, score, signed, signed_interval
+from gatescope.analysis.table import ruled_table
+
+CAPTION = (
+    "AUROC, or R²; random weights: of states of an untrained network on the same text; above them: the difference and "
+    "its 95% interval, * the whole interval above 0; control task: of labels that the last characters decide at "
+    "random; selectivity: how far the score lies above that"
+)
+
+
+def controls_table(records: Sequence[Record]) -> Table | None:
+    """Lay out scores beside those of states of random weights and of control tasks.
+
+    Args:
+        records: records of probes.json, one per hypothesis x state set x weighting.
+
+    Returns:
+        A table for `rich.print`, readable from 80 columns on; names are plain text, never markup. None if no record has
+        either control.
+    """
+    table = ruled_table(caption=Text(CAPTION))
+    table.add_column("hypothesis", overflow="fold", min_width=12)
+    for heading in ("score", "random weights", "above them", "control task", "selectivity"):
+        table.add_column(heading, justify="right")
+    for name, record in leading_records(records).items():
+        own, untrained, control = (
+            number(record, key) for key in (measure_of(record), "untrained_score", "control_score")
+        )
+        if own is None or (untrained is None and control is None):
+            continue
+        low, high = number(record, "above_untrained_low"), number(record, "above_untrained_high")
+        above = "" if untrained is None else f"{signed(own - untrained)}, {signed_interval(low, high)}"
+        star = "*" if low is not None and low > 0 else ""
+        cells = [score(own), score(untrained), above, score(control), score(number(record, "selectivity"))]
+        table.add_row(*map(Text, [visible(name) + star, *cells]))
+    return table if table.row_count else None
