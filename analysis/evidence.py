@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from gatescope.analysis.controls import control_labels, ngram_types
+from gatescope.analysis.control_task import control_labels, ngram_types
 from gatescope.analysis.description_length import cut_points, online_description_length
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import CONTROL_DRAWS

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gatescope.analysis.baselines import NgramTable
-from gatescope.analysis.controls import control_labels, ngram_types
+from gatescope.analysis.control_task import control_labels, ngram_types
 
 # NumPy warns where an undefined quotient is computed instead of left out.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
