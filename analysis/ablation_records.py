@@ -12,11 +12,11 @@ import torch
 from gatescope.analysis.ablation_config import AblationConfig
 from gatescope.analysis.clamping import Unit, mask_of, p_value, random_sets
 from gatescope.analysis.intervals import mean_interval
+from gatescope.analysis.refitted_probe import refitted_auroc
 from gatescope.analysis.rereading import Rereading
 from gatescope.analysis.results import ERASE, Record, json_number, unit_name
 from gatescope.analysis.scorer import FEWEST_GROUPS
 from gatescope.analysis.significance import benjamini_hochberg
-from gatescope.analysis.told_anew import told_anew
 from gatescope.engine.errors import InputError
 from gatescope.engine.interventions import Erased, Held
 from gatescope.engine.model import Architecture
@@ -178,7 +178,7 @@ def _erased_lines(
     for k, erased in enumerate(erasures):
         advance(2 * reading.n_characters)
         told = {
-            f"auroc_{name}": json_number(told_anew(*reading.labelled(k, each), groups, seed))
+            f"auroc_{name}": json_number(refitted_auroc(*reading.labelled(k, each), groups, seed))
             for name, each in (("undisturbed", None), ("left", erased))
         }
         words: dict[str, Any] = {"ranking": "erased", "method": ERASE, "units": [], **told}

@@ -16,11 +16,12 @@ S^(1/2) g, where any direction g of whitened space is as likely as any other. Th
 erase is the same share of whitened space, but no label of the text chose them.
 
 Where this is done after every step of the recurrence it is amnesic probing (Elazar et al. 2021, Amnesic Probing:
-Behavioral Explanation with Amnesic Counterfactuals) of a network that goes on with what is left. It may tell the
-hypothesis from what it reads next, in another direction; and in unseen sequences the means of the classes differ in
-another direction, too. How much is left must be asked of the states that follow (`gatescope.analysis.told_anew`). Of
-the next newline, which probes fitted anew tell with an AUROC of .96 in 20,000 unseen states of an LSTM of Python, they
-tell .73 where the direction of 80,000 other states is erased once, and .83 where it is after every step.
+Behavioral Explanation with Amnesic Counterfactuals) of a network that goes on with what is left. From what it reads
+next it may learn the hypothesis again, in another direction; and in unseen sequences the means of the classes differ in
+another direction, too. How much is left shows in probes that are fitted anew to the states that follow
+(`gatescope.analysis.refitted_probe`). For the next newline, in 20,000 unseen states of an LSTM of Python, their AUROC
+is .96 without erasure, .73 where the direction of 80,000 other states is erased once, and .83 where it is erased after
+every step.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What stands behind a score: how much of it is memory, whether chance finds such units, how cheaply labels are sent.
+"""Controls of the hypotheses of one kind on one state set: what else than knowledge could explain a score.
 
-Five controls for the hypotheses of one kind on one state set: labels at random, random weights, a split by characters,
-shifted labels, and description length. They cost several fits each, so they are made when they are asked for.
+Here are an untrained network, a split by characters, shifted labels, and description length; the control task is in
+`gatescope.analysis.control_task`. They cost several fits each, so they are made only when they are asked for.
 """
 
 from __future__ import annotations
@@ -13,69 +13,15 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from gatescope.analysis.control_task import control_labels, ngram_types
 from gatescope.analysis.description_length import cut_points, online_description_length
+from gatescope.analysis.estimators import decision_values
 from gatescope.analysis.labels import Labels
-from gatescope.analysis.probe_config import CONTROL_DRAWS
-from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.significance import shift_test
 from gatescope.analysis.split import Fold, rows_of
 from gatescope.analysis.study import Study
 from gatescope.analysis.units_alone import UNITS_AT_ONCE, column_sd, ranks_of
-from gatescope.engine.irls import LogisticProbes
 
 N_SHIFTS = 200
-CONTEXT = 3  # characters that make a type of the control task; of more, few types would recur
-
-
-def says(model: Any, X: Any) -> np.ndarray:
-    """Return the logits of the positive class, or values of continuous hypotheses, [n, K]."""
-    return np.asarray(model.decision_function(X) if isinstance(model, LogisticProbes) else model.predict(X))
-
-
-def control_task(
-    study: Study, fold: Fold, model: Any, labels: Labels, X_train: Any, X_test: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ask a probe of the control task of each hypothesis: labels that the last three characters decide, at random.
-
-    `CONTROL_DRAWS` draws of such labels, all fitted at once: one would tell little.
-
-    Args:
-        study: the labels' text; it is known what was read.
-        fold: the rows.
-        model: an estimator with the settings of the probe; it is left as it is.
-        labels: K hypotheses.
-        X_train, X_test: states of the fold's rows.
-
-    Returns:
-        The labels of the n test rows and what is said of them, [n, draws * K]: logits, or values of continuous
-        hypotheses.
-    """
-    rows, n_train, tokens = np.concatenate([fold.train_rows, fold.test_rows]), len(fold.train_rows), study.dump.tokens
-    assert tokens is not None
-    types = ngram_types(tokens, study.dump.document_starts, rows, CONTEXT, study.config.alignment)
-    values, defined = labels.values[rows], labels.defined[rows]
-    draws = [
-        control_labels(types, values, defined, np.arange(n_train), (study.seed, draw)) for draw in range(CONTROL_DRAWS)
-    ]
-    control, weight = np.concatenate(draws, axis=1), np.tile(defined[:n_train].astype(np.float32), CONTROL_DRAWS)
-    penalty = np.tile(np.broadcast_to(model.C, labels.values.shape[1]), CONTROL_DRAWS)
-    fitted = clone(model).set_params(C=penalty).fit(X_train, control[:n_train], sample_weight=weight)
-    return control[n_train:], says(fitted, X_test)
-
-
-def control_score(scorer: Scorer, control: np.ndarray, said: np.ndarray, defined: np.ndarray) -> np.ndarray:
-    """Return the mean AUROC, or R2 of continuous hypotheses, of the draws of `control_task`, [K]; NaN where none has.
-
-    By F1 it would be a matter of luck how often random labels hold: a frequent type has them all.
-
-    Args:
-        scorer: of the n rows.
-        control, said: [n, draws * K], labels and what is said of them.
-        defined: [n, K] bool.
-    """
-    scores = scorer.score(control, said, np.tile(defined, CONTROL_DRAWS)).reshape(CONTROL_DRAWS, -1)
-    return np.asarray(np.ma.masked_invalid(scores).mean(axis=0).filled(np.nan))
 
 
 def untrained_model(study: Study, fold: Fold, model: Any, name: str, labels: Labels) -> Any:
@@ -118,8 +64,8 @@ def character_split(study: Study, model: Any, name: str, labels: Labels) -> tupl
     share = len(study.test) / len(study.group_of)
     tested = np.less(np.random.default_rng(study.seed).random(n_rows), share)
     weight = (labels.defined & ~tested[:, None]).astype(np.float32)
-    said = says(clone(model).fit(X, labels.values, sample_weight=weight), X)
-    return said[study.tested_rows], tested[study.tested_rows]
+    predicted = decision_values(clone(model).fit(X, labels.values, sample_weight=weight), X)
+    return predicted[study.tested_rows], tested[study.tested_rows]
 
 
 def best_unit_p(study: Study, labels: Labels, X_train: Any) -> np.ndarray:

@@ -13,23 +13,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gatescope.analysis.evidence import (
-    best_unit_p,
-    compression,
-    control_task,
-    says,
-    untrained_model,
-)
+from gatescope.analysis.control_task import control_task
+from gatescope.analysis.estimators import Estimator, decision_values, estimator_of
+from gatescope.analysis.evidence import best_unit_p, compression, untrained_model
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.penalty import best_penalty
+from gatescope.analysis.probability_metrics import restore_prior
 from gatescope.analysis.ranking import rank_units
-from gatescope.analysis.scoring import restore_prior
 from gatescope.analysis.sparse import SparseScores, sparse_scores
 from gatescope.analysis.study import Study
 from gatescope.analysis.unit_overlap import top_units_overlap
 from gatescope.analysis.units_alone import best_unit_says, column_sd, units_alone
-from gatescope.engine.irls import LogisticProbes
-from gatescope.engine.ridge import RidgeProbes
 
 N_TOP_UNITS = 10
 
@@ -51,7 +45,7 @@ class FoldFit:
         sparse: scores of probes of few units, where they are asked for.
     """
 
-    model: LogisticProbes | RidgeProbes
+    model: Estimator
     alone: dict[str, np.ndarray]
     sd: np.ndarray
     orders: dict[str, np.ndarray]
@@ -72,18 +66,14 @@ def fit_fold(study: Study, number: int, name: str, labels: Labels, weighting: st
     """
     fold, config = study.folds[number], study.config
     memory = config.memory_limit if study.stays_on_disk(name) else None
-    if weighting == "none":
-        model: LogisticProbes | RidgeProbes = RidgeProbes(C=config.C[0], memory_limit=memory)
-    else:
-        class_weight = "balanced" if weighting == "balanced" else None
-        model = LogisticProbes(C=config.C[0], class_weight=class_weight, memory_limit=memory)
+    model = estimator_of(weighting, config.C[0], memory)
     if len(config.C) > 1:
         model.set_params(C=best_penalty(study, fold, model, name, labels, config.C))
     X_train, X_test = study.states(name, fold.train), study.states(name, fold.test)
     train = X_train, labels.values[fold.train_rows], labels.defined[fold.train_rows]
     test = X_test, labels.values[fold.test_rows], labels.defined[fold.test_rows]
     model.fit(*train[:2], sample_weight=train[2].astype(np.float32))
-    said = {"probe": says(model, X_test)}
+    said = {"probe": decision_values(model, X_test)}
     if weighting == "balanced":
         said["restored"] = restore_prior(said["probe"], _negatives_per_positive(*train[1:]))
     # Single units know no class weights: both weightings share them.
@@ -96,7 +86,7 @@ def fit_fold(study: Study, number: int, name: str, labels: Labels, weighting: st
             said["control_labels"], said["control"] = control_task(study, fold, model, labels, X_train, X_test)
         if study.untrained is not None:
             untrained = untrained_model(study, fold, model, name, labels)
-            said["untrained"] = says(untrained, study.states(name, fold.test, study.untrained))
+            said["untrained"] = decision_values(untrained, study.states(name, fold.test, study.untrained))
         if number == 0:
             ranking, first = study.ranking(weighting), orders[study.ranking(weighting)][:, :N_TOP_UNITS]
             controls["top_units_overlap"] = top_units_overlap(study, model, labels, X_train, ranking, first)

@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from gatescope.analysis.estimators import Estimator, decision_values
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.split import Fold, folds_of
 from gatescope.analysis.study import Study
 from gatescope.engine.errors import InputError
 from gatescope.engine.irls import LogisticProbes
-from gatescope.engine.ridge import RidgeProbes
 
 N_PARTS = 5
 
 
 def best_penalty(
-    study: Study, fold: Fold, model: LogisticProbes | RidgeProbes, name: str, labels: Labels, Cs: Sequence[float]
+    study: Study, fold: Fold, model: Estimator, name: str, labels: Labels, Cs: Sequence[float]
 ) -> np.ndarray:
     """Choose C of each hypothesis by grouped validation on the training sequences of a fold.
 
@@ -60,7 +60,7 @@ def best_penalty(
     return np.asarray(Cs)[losses.argmin(axis=0)]
 
 
-def _weights(model: LogisticProbes | RidgeProbes, Y: np.ndarray, defined: np.ndarray) -> np.ndarray:
+def _weights(model: Estimator, Y: np.ndarray, defined: np.ndarray) -> np.ndarray:
     """What each label weighs in the fit, [n, K], up to a factor of each hypothesis."""
     if not (isinstance(model, LogisticProbes) and model.class_weight == "balanced"):
         return np.ones(Y.shape, np.float32)
@@ -68,8 +68,9 @@ def _weights(model: LogisticProbes | RidgeProbes, Y: np.ndarray, defined: np.nda
     return np.where(Y, 1 / np.maximum(positive, 1), 1 / np.maximum(negative, 1))
 
 
-def _loss(fitted: LogisticProbes | RidgeProbes, X: Any, Y: np.ndarray) -> np.ndarray:
+def _loss(fitted: Estimator, X: Any, Y: np.ndarray) -> np.ndarray:
     """The loss of each label, [n, K]."""
+    predicted = decision_values(fitted, X)
     if isinstance(fitted, LogisticProbes):
-        return np.logaddexp(0, np.where(Y, -1, 1) * fitted.decision_function(X))
-    return np.asarray((Y - fitted.predict(X)) ** 2)
+        return np.logaddexp(0, np.where(Y, -1, 1) * predicted)
+    return (Y - predicted) ** 2

@@ -25,7 +25,7 @@ from gatescope.analysis.metrics import (
     moments_by_sequence,
 )
 from gatescope.analysis.ordering import auroc, resampled_auroc
-from gatescope.analysis.scoring import probability_metrics
+from gatescope.analysis.probability_metrics import probability_metrics
 
 PLAIN = ("prevalence", "accuracy", "precision", "recall", "f1", "mcc", "balanced_accuracy")
 INTERVALS = ("f1_low", "f1_high", "auroc_low", "auroc_high", "auroc_over_text_low", "auroc_over_text_high")

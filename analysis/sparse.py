@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from gatescope.analysis.evidence import says
+from gatescope.analysis.estimators import decision_values
 from gatescope.analysis.results import json_number
 from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.unit_selection import selected_units
@@ -128,5 +128,5 @@ def _scores(
     scorer, scores = Scorer(np.zeros(len(Y)), n_bootstrap=0, seed=0), []
     for size in sizes:
         probes.fit(of_train[:, :size], Y_train, sample_weight=defined.astype(np.float32))
-        scores.append(scorer.score(Y, says(probes, of_test[:, :size]), counts))
+        scores.append(scorer.score(Y, decision_values(probes, of_test[:, :size]), counts))
     return np.stack(scores)

@@ -20,10 +20,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 
+from gatescope.analysis.estimators import decision_values, estimator_of
 from gatescope.analysis.last_characters import LONGEST_CONTEXT, last_characters
 from gatescope.analysis.split import sequence_ids_of
 from gatescope.engine.irls import LogisticProbes
-from gatescope.engine.ridge import RidgeProbes
 
 MOST_CHARACTERS = 128  # that have columns of their own, the most frequent
 # Training rows that tell a few hundred coefficients well, drawn at random: every so many of them would, of sequences of
@@ -50,9 +50,7 @@ class TextProbe:
     """
 
     def __init__(self, starts: np.ndarray, weighting: str, alignment: str = "post", k: int = LONGEST_CONTEXT) -> None:
-        self._model: LogisticProbes | RidgeProbes = RidgeProbes()
-        if weighting != "none":
-            self._model = LogisticProbes(class_weight="balanced" if weighting == "balanced" else None)
+        self._model = estimator_of(weighting)
         self._starts, self._alignment, self._k = starts, alignment, k
 
     def fit(
@@ -70,11 +68,11 @@ class TextProbe:
 
     def predict_proba(self, tokens: np.ndarray, document_starts: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Probability of the positive label at each row, or the expected value of a continuous one, [m, K]."""
-        parts, logistic = [], isinstance(self._model, LogisticProbes)
-        for start in range(0, len(rows), _BLOCK_ROWS):
-            X = self._columns(tokens, document_starts, rows[start : start + _BLOCK_ROWS])
-            parts.append(expit(self._model.decision_function(X)) if logistic else self._model.predict(X))
-        return np.concatenate(parts)
+        parts = [rows[start : start + _BLOCK_ROWS] for start in range(0, len(rows), _BLOCK_ROWS)]
+        predicted = np.concatenate(
+            [decision_values(self._model, self._columns(tokens, document_starts, part)) for part in parts]
+        )
+        return expit(predicted) if isinstance(self._model, LogisticProbes) else predicted
 
     @property
     def _n_columns(self) -> int:

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fold_states import S, T, fold_dump, fold_labels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 
 from gatescope.analysis.baselines import NgramTable
-from gatescope.analysis.control_task import control_labels, ngram_types
+from gatescope.analysis.control_task import control_labels, control_score, control_task, ngram_types
+from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig
+from gatescope.analysis.study import Study
+from gatescope.engine.irls import LogisticProbes
 
 # NumPy warns where an undefined quotient is computed instead of left out.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 
 @settings(deadline=None)
-@given(st.integers(0, 10**6), st.integers(0, 3), st.sampled_from(["post", "pre"]))
-def test_ngram_types_are_equal_where_the_characters_are(seed, k, alignment):
+@given(st.integers(0, 10**6), st.sampled_from(["post", "pre"]))
+def test_ngram_types_are_equal_where_the_characters_are(seed, alignment):
     rng = np.random.default_rng(seed)
     starts = np.array([0, 6, 6, 15])
     tokens, rows = rng.integers(0, 3, 15), rng.permutation(15)
-    types = ngram_types(tokens, starts, rows, k, alignment)
+    types = ngram_types(tokens, starts, rows, alignment)
     texts = []
     for row in rows:
         start, end = (0 if row < 6 else 6), row + (alignment == "post")
-        read = ["before"] * k + tokens[start:end].tolist()
-        texts.append(tuple(read[len(read) - k :]))
+        texts.append(tuple((["before"] * 3 + tokens[start:end].tolist())[-3:]))
     assert len(set(zip(texts, types.tolist(), strict=True))) == len(set(texts)) == len(set(types.tolist()))
 
 
@@ -96,9 +101,33 @@ def test_a_table_of_the_type_itself_has_no_selectivity():
     rng = np.random.default_rng(1)
     tokens, starts, rows = rng.integers(0, 5, 2000), np.array([0, 1500, 2000]), np.arange(2000)
     Y, weight = rng.random((2000, 1)) < 0.4, np.ones((2000, 1))
-    types = ngram_types(tokens, starts, rows, 2)
+    types = ngram_types(tokens, starts, rows)
     train, test = rows[:1500], rows[1500:]
     control = control_labels(types, Y, weight, train, seed=0)
-    table = NgramTable(2).fit(tokens, starts, train, control[train], weight[train])
-    # The first row of the test sequence has a context that training saw once, at its own start, if at all.
-    assert np.array_equal(table.predict_proba(tokens, starts, test[1:]) > 0.5, control[test[1:]])
+    table = NgramTable(3).fit(tokens, starts, train, control[train], weight[train])
+    # The first two rows of the test sequence have contexts that training saw once, at its own start, if at all.
+    assert np.array_equal(table.predict_proba(tokens, starts, test[2:]) > 0.5, control[test[2:]])
+
+
+def test_a_control_score_is_the_mean_over_draws_of_random_labels(tmp_path):
+    dump = fold_dump(tmp_path / "states.zarr")
+    labels = fold_labels(dump)
+    study = Study(dump, ProbeConfig(bootstrap=20), seed=3)
+    X_train, X_test = (study.states("layer0/h", part).astype(np.float64) for part in (study.train, study.test))
+    asked = control_task(study, study.folds[0], LogisticProbes(), labels, X_train, X_test)
+    found = control_score(study.scorer, *asked, labels.defined[study.test_rows])
+    # Characters of a sequence and the two before, 0 where there are none.
+    tokens = np.pad(np.array(dump.tokens).reshape(S, T) + 1, ((0, 0), (2, 0)))
+    triples = 25 * tokens[:, 2:] + 5 * tokens[:, 1:-1] + tokens[:, :-2]
+    scores = []
+    for draw in range(CONTROL_DRAWS):
+        of_rows = [triples[part].ravel() for part in (study.train, study.test)]
+        types = np.unique(np.concatenate(of_rows), return_inverse=True)[1]
+        numbers = np.random.default_rng((3, draw)).random(types.max() + 1)
+        defined = labels.defined[study.train_rows, 1]
+        own = labels.values[study.train_rows, 1][defined]
+        control = own[(numbers * len(own)).astype(int)][types]
+        fitted = LogisticRegression().fit(X_train[defined], control[: len(X_train)][defined])
+        tested = labels.defined[study.test_rows, 1]
+        scores.append(roc_auc_score(control[len(X_train) :][tested], fitted.decision_function(X_test)[tested]))
+    assert np.std(scores) > 0.01 and found[1] == pytest.approx(np.mean(scores), abs=2e-3)

@@ -8,16 +8,10 @@ from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import r2_score, roc_auc_score
 
-from gatescope.analysis.evidence import (
-    best_unit_p,
-    compression,
-    control_score,
-    control_task,
-    untrained_model,
-)
+from gatescope.analysis.evidence import best_unit_p, compression, untrained_model
 from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.labels import Labels
-from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig
+from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.study import Study
 from gatescope.analysis.study_fit import fit_study
@@ -69,30 +63,6 @@ def test_controls_tell_what_is_known_from_what_is_not(dump, memory_limit):
     assert 0.8 <= planted["top_units_overlap"] <= 1
     balanced, _, _ = fit_study(study, "layer0/h", labels, "balanced")
     assert "selectivity" not in balanced[0]
-
-
-def test_a_control_score_is_the_mean_over_draws_of_random_labels(dump):
-    source, labels = dump
-    study = Study(source, ProbeConfig(bootstrap=20), seed=3)
-    X_train, X_test = (study.states("layer0/h", part).astype(np.float64) for part in (study.train, study.test))
-    labels = replace(labels, defined=np.stack([np.arange(N) % 7 > k for k in (-1, 0, -1)], axis=1))
-    asked = control_task(study, study.folds[0], LogisticProbes(), labels, X_train, X_test)
-    found = control_score(study.scorer, *asked, labels.defined[study.test_rows])
-    # Characters of a sequence and the two before, 0 where there are none.
-    tokens = np.pad(np.array(source.tokens).reshape(S, T) + 1, ((0, 0), (2, 0)))
-    triples = 25 * tokens[:, 2:] + 5 * tokens[:, 1:-1] + tokens[:, :-2]
-    scores = []
-    for draw in range(CONTROL_DRAWS):
-        of_rows = [triples[part].ravel() for part in (study.train, study.test)]
-        types = np.unique(np.concatenate(of_rows), return_inverse=True)[1]
-        numbers = np.random.default_rng((3, draw)).random(types.max() + 1)
-        defined = labels.defined[study.train_rows, 1]
-        own = labels.values[study.train_rows, 1][defined]
-        control = own[(numbers * len(own)).astype(int)][types]
-        fitted = LogisticRegression().fit(X_train[defined], control[: len(X_train)][defined])
-        tested = labels.defined[study.test_rows, 1]
-        scores.append(roc_auc_score(control[len(X_train) :][tested], fitted.decision_function(X_test)[tested]))
-    assert np.std(scores) > 0.01 and found[1] == pytest.approx(np.mean(scores), abs=2e-3)
 
 
 def test_continuous_hypotheses_have_a_control_task(dump):

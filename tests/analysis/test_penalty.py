@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 
 from gatescope.analysis.cli import main
-from gatescope.analysis.evidence import control_task
+from gatescope.analysis.control_task import control_task
 from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.penalty import best_penalty

@@ -1,11 +1,11 @@
-"""A probe fitted on one half of the sequences and tested on the other, against scikit-learn."""
+"""A probe fitted to one half of the sequences and tested on the other, against scikit-learn."""
 
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
-from gatescope.analysis.told_anew import told_anew
+from gatescope.analysis.refitted_probe import refitted_auroc
 
 S, T, D = 12, 40, 6
 
@@ -30,10 +30,10 @@ def by_hand(X, holds, sequence, first):
 def test_each_half_is_told_by_the_probe_of_the_other():
     X, holds, sequence = case()
     first = np.random.default_rng(3).permutation(S)[: S // 2]
-    found = told_anew(X, holds, sequence, np.arange(S) + 7, 3)
+    found = refitted_auroc(X, holds, sequence, np.arange(S) + 7, 3)
     assert found == pytest.approx(by_hand(X, holds, sequence, first), abs=1e-12) and found > 0.7
     # Other halves, another number.
-    assert told_anew(X, holds, sequence, np.arange(S), 4) != found
+    assert refitted_auroc(X, holds, sequence, np.arange(S), 4) != found
 
 
 def test_what_belongs_together_is_not_divided():
@@ -41,20 +41,20 @@ def test_what_belongs_together_is_not_divided():
     groups = np.repeat([9, 4, 9, 2], 3)
     chosen = np.unique(groups)[np.random.default_rng(0).permutation(3)[: round(1.5)]]
     first = np.flatnonzero(np.isin(groups, chosen))
-    assert told_anew(X, holds, sequence, groups, 0) == pytest.approx(by_hand(X, holds, sequence, first), abs=1e-12)
+    assert refitted_auroc(X, holds, sequence, groups, 0) == pytest.approx(by_hand(X, holds, sequence, first), abs=1e-12)
 
 
 def test_states_without_it_tell_nothing():
     X, holds, sequence = case()
     X[:, 2] = 0
-    assert told_anew(X, holds, sequence, np.arange(S), 0) == pytest.approx(0.5, abs=0.1)
-    assert told_anew(np.ones_like(X), holds, sequence, np.arange(S), 0) == 0.5
+    assert refitted_auroc(X, holds, sequence, np.arange(S), 0) == pytest.approx(0.5, abs=0.1)
+    assert refitted_auroc(np.ones_like(X), holds, sequence, np.arange(S), 0) == 0.5
 
 
 def test_halves_of_which_one_has_nothing_to_learn_from_say_nothing():
     X, holds, sequence = case()
-    assert np.isnan(told_anew(X, np.ones_like(holds), sequence, np.arange(S), 0))
-    assert np.isnan(told_anew(X, holds & (sequence == 3), sequence, np.arange(S), 0))
-    assert np.isnan(told_anew(X[:T], holds[:T], sequence[:T], np.arange(1), 0))
+    assert np.isnan(refitted_auroc(X, np.ones_like(holds), sequence, np.arange(S), 0))
+    assert np.isnan(refitted_auroc(X, holds & (sequence == 3), sequence, np.arange(S), 0))
+    assert np.isnan(refitted_auroc(X[:T], holds[:T], sequence[:T], np.arange(1), 0))
     X[7, 2] = np.inf
-    assert np.isnan(told_anew(X, holds, sequence, np.arange(S), 0))
+    assert np.isnan(refitted_auroc(X, holds, sequence, np.arange(S), 0))

@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression
 
-from gatescope.analysis.scoring import probability_metrics, restore_prior
+from gatescope.analysis.probability_metrics import probability_metrics, restore_prior
 
 # NumPy warns where an undefined quotient is computed instead of left out.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")

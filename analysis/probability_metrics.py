@@ -1,9 +1,9 @@
-"""Metrics of predicted logits: how well they order the rows, and whether their probabilities mean what they say.
+"""Metrics of predicted probabilities: how well they order the rows, and whether they are calibrated.
 
-Logits, not probabilities: of a float32 logit above 17 the probability is 1, and rows beyond could not be told apart.
+They take logits: the probability of a float32 logit above 17 is 1, and rows beyond could not be told apart.
 
-A probe that was fitted with balanced class weights speaks of a world where both classes are equally frequent; its
-logits must be carried back by `restore_prior` before any metric but AUROC and average precision is read.
+A probe that was fitted with balanced class weights predicts for a world where both classes are equally frequent: unless
+`restore_prior` carries its logits back, only AUROC and average precision mean anything.
 """
 
 from __future__ import annotations
