@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gatescope.analysis.control_task import control_task
+from gatescope.analysis.controls import best_unit_p, compression, untrained_model
 from gatescope.analysis.estimators import Estimator, decision_values, estimator_of
-from gatescope.analysis.evidence import best_unit_p, compression, untrained_model
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.penalty import best_penalty
 from gatescope.analysis.probability_metrics import restore_prior

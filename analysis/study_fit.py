@@ -15,7 +15,7 @@ from scipy.special import expit
 
 from gatescope.analysis.baselines import NgramTable
 from gatescope.analysis.control_task import control_score
-from gatescope.analysis.evidence import character_split
+from gatescope.analysis.controls import character_split
 from gatescope.analysis.excerpts import Prediction
 from gatescope.analysis.fold_fit import N_TOP_UNITS, FoldFit, fit_fold
 from gatescope.analysis.labels import Labels

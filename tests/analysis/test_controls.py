@@ -8,7 +8,7 @@ from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import r2_score, roc_auc_score
 
-from gatescope.analysis.evidence import best_unit_p, compression, untrained_model
+from gatescope.analysis.controls import best_unit_p, compression, untrained_model
 from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import ProbeConfig
@@ -119,8 +119,8 @@ def test_the_statistic_is_the_auroc_of_the_best_unit(dump, monkeypatch):
         seen["statistic"], seen["parts"] = np.max(of_parts, axis=0), len(of_parts)
         return seen["statistic"], None
 
-    monkeypatch.setattr("gatescope.analysis.evidence.UNITS_AT_ONCE", 3)
-    monkeypatch.setattr("gatescope.analysis.evidence.shift_test", observe)
+    monkeypatch.setattr("gatescope.analysis.controls.UNITS_AT_ONCE", 3)
+    monkeypatch.setattr("gatescope.analysis.controls.shift_test", observe)
     best_unit_p(study, labels, X)
     Y = labels.values[study.train_rows]
     for k in range(3):
@@ -140,7 +140,7 @@ def test_labels_are_sent_in_an_order_of_their_own(dump, monkeypatch):
         sent["Y"] = Y
         return {"compression_entropy": np.zeros(Y.shape[1])}
 
-    monkeypatch.setattr("gatescope.analysis.evidence.online_description_length", observe)
+    monkeypatch.setattr("gatescope.analysis.controls.online_description_length", observe)
     compression(study, LogisticProbes(), "layer0/h", labels)
     in_file = labels.values[study.train_rows]
     assert sent["Y"].sum(axis=0).tolist() == in_file.sum(axis=0).tolist() and (sent["Y"] != in_file).any()
