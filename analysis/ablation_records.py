@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from gatescope.analysis.ablation_config import AblationConfig
-from gatescope.analysis.clamping import Unit, mask_of, p_value, random_sets
+from gatescope.analysis.clamping import Unit, mask_of, random_sets
 from gatescope.analysis.intervals import mean_interval
 from gatescope.analysis.refitted_probe import refitted_auroc
 from gatescope.analysis.rereading import Rereading
 from gatescope.analysis.results import ERASE, Record, json_number, unit_name
 from gatescope.analysis.scorer import FEWEST_GROUPS
-from gatescope.analysis.significance import benjamini_hochberg
+from gatescope.analysis.significance import benjamini_hochberg, p_value
 from gatescope.engine.errors import InputError
 from gatescope.engine.interventions import Erased, Held
 from gatescope.engine.model import Architecture
@@ -240,4 +240,4 @@ def _interval(change: np.ndarray, counts: np.ndarray, groups: np.ndarray, seed: 
     number = np.unique(groups, return_inverse=True)[1]
     if number.max() + 1 < FEWEST_GROUPS:
         return np.nan, np.nan
-    return mean_interval(np.bincount(number, change), np.bincount(number, counts), seed=seed)
+    return mean_interval(np.bincount(number, change), np.bincount(number, counts), seed)

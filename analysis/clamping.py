@@ -17,8 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Effects, in nats per character, that float32 does not tell apart: one set of units read beside other ones.
-SAME = 1e-6
 # (layer, unit)
 Unit = tuple[int, int]
 
@@ -98,19 +96,3 @@ def random_sets(counts: Sequence[int], hidden: int, n_sets: int, seed: int) -> l
         drawn = [(layer, unit) for layer, n in enumerate(counts) for unit in generator.permutation(hidden)[:n].tolist()]
         found[frozenset(drawn)] = None
     return list(found)
-
-
-def p_value(found: float, random: np.ndarray) -> float:
-    """Return the share of sets whose effect is at least that of the tested one, which is one of them.
-
-    Args:
-        found: the effect of the tested set, in nats per character.
-        random: [R] effects of other sets of the same size, or of random directions; NaN where states were not finite.
-
-    Returns:
-        At least 1 / (R + 1); NaN where the effect is.
-    """
-    if np.isnan(found):
-        return np.nan
-    # Not-below rather than at-least, so that NaN counts: with a direction erased states may grow beyond all bounds.
-    return float((1 + (~(random < found - SAME)).sum()) / (1 + len(random)))

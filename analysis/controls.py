@@ -93,7 +93,7 @@ def best_unit_p(study: Study, labels: Labels, X_train: Any) -> np.ndarray:
             yield functools.partial(largest_difference, ranks)
 
     rows, starts = study.train_rows, study.dump.sequence_starts
-    return shift_test(of_all(), labels.values[rows], labels.defined[rows], rows, starts, N_SHIFTS, study.seed)[0]
+    return shift_test(of_all(), labels.values[rows], labels.defined[rows], rows, starts, N_SHIFTS, study.seed)
 
 
 def compression(study: Study, model: Any, name: str, labels: Labels) -> np.ndarray:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from gatescope.analysis.influence import paired_interval
+from gatescope.analysis.intervals import paired_interval
 from gatescope.analysis.results import (
     COEFFICIENTS,
     Record,

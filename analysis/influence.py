@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
 
 from gatescope.analysis.metrics import MOMENTS, WHOLE, moment_metrics
 from gatescope.analysis.ordering import pairs_won
@@ -71,22 +70,3 @@ def r2_influence(moments: np.ndarray) -> np.ndarray:
     r2 = moment_metrics(moments.sum(axis=0))["r2"]
     with np.errstate(invalid="ignore", divide="ignore"):
         return ((1 - r2) * square - residual_square) / square.sum(axis=0)
-
-
-def paired_interval(difference: float, influence: np.ndarray, n_sequences: float) -> tuple[float, float, float]:
-    """95% interval and p of a difference of two scores on the same sequences, by Student's t, S - 1 degrees of freedom.
-
-    Args:
-        difference: of the scores.
-        influence: [number of sequences], that on one score less that on the other.
-        n_sequences: S, the effective number.
-
-    Returns:
-        low, high, and the two-sided p of no difference; NaN where S is below two.
-    """
-    if not n_sequences >= 2:
-        return np.nan, np.nan, np.nan
-    se = float(np.sqrt((influence**2).sum() * n_sequences / (n_sequences - 1)))
-    reach = float(stdtrit(n_sequences - 1, 0.975)) * se
-    p = 2 * float(stdtr(n_sequences - 1, -abs(difference) / se)) if se > 0 else float(difference == 0)
-    return difference - reach, difference + reach, p

@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.special import expit, logit, ndtri, stdtrit
+from scipy.special import expit, logit, ndtri, stdtr, stdtrit
 
 from gatescope.analysis.metrics import classification_metrics, moment_metrics
 
 # How often an interval covers.
 LEVEL = 0.95
+MEAN_RESAMPLES = 1000
 # Between which values a metric can lie. What is bounded on both sides has its interval on a logit scale.
 SHARE = (0.0, 1.0)
 CORRELATION = (-1.0, 1.0)
@@ -32,9 +33,7 @@ _TAIL = 0.05
 _BLOCK_ELEMENTS = 1 << 22
 
 
-def bootstrap_interval(
-    counts: np.ndarray, metric: str = "f1", n_bootstrap: int = 1000, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+def bootstrap_interval(counts: np.ndarray, metric: str, n_bootstrap: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Interval of a metric under resampling of whole sequences.
 
     A resample draws S sequences with replacement, the same ones for every hypothesis, and computes the metric from
@@ -55,7 +54,7 @@ def bootstrap_interval(
 
 
 def bootstrap_difference(
-    counts: np.ndarray, other: np.ndarray, metric: str = "f1", n_bootstrap: int = 1000, seed: int = 0
+    counts: np.ndarray, other: np.ndarray, metric: str, n_bootstrap: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Interval of `metric(counts) - metric(other)`, both from the same resampled sequences.
 
@@ -75,19 +74,19 @@ def bootstrap_difference(
     return t_interval(found, resampled, effective_sequences(counts), UNBOUNDED)
 
 
-def mean_interval(sums: np.ndarray, counts: np.ndarray, n_bootstrap: int = 1000, seed: int = 0) -> tuple[float, float]:
+def mean_interval(sums: np.ndarray, counts: np.ndarray, seed: int) -> tuple[float, float]:
     """Interval of a mean over the characters of all sequences, which have different numbers of them.
 
     Args:
         sums: [S], over the characters of each sequence.
         counts: [S], how many they are.
-        n_bootstrap, seed: as for `bootstrap_interval`.
+        seed: of the resampling.
 
     Returns:
         low, high; NaN as for `t_interval`.
     """
     both = np.stack([sums, counts], axis=1).astype(np.float64)
-    totals = np.concatenate([times_drawn @ both for times_drawn in resamples(len(both), n_bootstrap, seed)])
+    totals = np.concatenate([times_drawn @ both for times_drawn in resamples(len(both), MEAN_RESAMPLES, seed)])
     with np.errstate(invalid="ignore"):
         found = both[:, :1].sum(axis=0) / both[:, 1:].sum(axis=0)
         low, high = t_interval(found, totals[:, :1] / totals[:, 1:], _effective(both[:, 1:]), UNBOUNDED)
@@ -178,6 +177,25 @@ def _shrunk(place: np.ndarray, least: float, largest: float) -> np.ndarray:
     if np.isinf(least):
         return place
     return least + (largest - least) * np.asarray(expit(place))
+
+
+def paired_interval(difference: float, influence: np.ndarray, n_sequences: float) -> tuple[float, float, float]:
+    """95% interval and p of a difference of two scores on the same sequences, by Student's t, S - 1 degrees of freedom.
+
+    Args:
+        difference: of the scores.
+        influence: [number of sequences], that on one score less that on the other.
+        n_sequences: S, the effective number.
+
+    Returns:
+        low, high, and the two-sided p of no difference; NaN where S is below two.
+    """
+    if not n_sequences >= 2:
+        return np.nan, np.nan, np.nan
+    se = float(np.sqrt((influence**2).sum() * n_sequences / (n_sequences - 1)))
+    reach = float(stdtrit(n_sequences - 1, (1 + LEVEL) / 2)) * se
+    p = 2 * float(stdtr(n_sequences - 1, -abs(difference) / se)) if se > 0 else float(difference == 0)
+    return difference - reach, difference + reach, p
 
 
 def resamples(n_sequences: int, n_bootstrap: int, seed: int) -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Which findings would chance alone produce: many hypotheses, and the best of many units.
+"""Which findings would chance alone produce: many hypotheses, the best of many units, or any units held.
 
 The best of H units looks good even for labels that have nothing to do with the text, and the neighbouring characters of
 a text are no independent rows, which rules out textbook p-values. Shifting each sequence's labels around in a circle
@@ -13,6 +13,9 @@ import numpy as np
 
 from gatescope.analysis.split import sequence_ids_of
 
+# Effects, in nats per character, that float32 does not tell apart: one set of units read beside other ones.
+SAME = 1e-6
+
 
 def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
     """Adjusted p-values that bound the share of false ones among the findings (Benjamini & Hochberg, 1995).
@@ -26,14 +29,11 @@ def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
     Returns:
         float64 of the same shape; NaN stays NaN and does not count among the m.
     """
-    adjusted = np.full(np.shape(p), np.nan)
-    tested = ~np.isnan(p)
-    values = np.asarray(p, dtype=np.float64)[tested]
-    order = np.argsort(values)
-    ratios = values[order] * len(values) / np.arange(1, len(values) + 1)
-    # Filled in the order of the sorted values; the largest ratio that enters is the largest p-value, so none exceeds 1.
-    values[order] = np.minimum.accumulate(ratios[::-1])[::-1]
-    adjusted[tested] = values
+    # Here because SciPy's statistics take a second to import, and most commands need none of them.
+    from scipy.stats import false_discovery_control
+
+    adjusted, tested = np.full(np.shape(p), np.nan), ~np.isnan(p)
+    adjusted[tested] = false_discovery_control(p[tested])
     return adjusted
 
 
@@ -61,9 +61,9 @@ def shift_test(
     weight: np.ndarray,
     rows: np.ndarray,
     sequence_starts: np.ndarray,
-    n_shifts: int = 200,
-    seed: int = 0,
-) -> tuple[np.ndarray, np.ndarray]:
+    n_shifts: int,
+    seed: int,
+) -> np.ndarray:
     """P-value of a statistic, such as the best unit's |AUROC - 1/2|, against circularly shifted labels.
 
     `p = (1 + #{shifts whose statistic is at least the observed one}) / (1 + n_shifts)` (Phipson & Smyth, 2010). With
@@ -79,9 +79,8 @@ def shift_test(
         seed: of the shifts.
 
     Returns:
-        p: [K], NaN where the observed statistic is, and where labels differ between sequences alone: then every shift
-            leaves them as they are.
-        null: [n_shifts, K] statistics of the shifted labels. A shift whose statistic is NaN counts against the finding.
+        [K], NaN where the observed statistic is, and where labels differ between sequences only: every shift leaves
+        such labels as they are. A shift whose statistic is NaN counts against the finding.
     """
     observed, null = np.full(Y.shape[1], -np.inf), np.full((n_shifts, Y.shape[1]), -np.inf)
     for statistic in statistics:
@@ -95,4 +94,22 @@ def shift_test(
     of_sequence = sequence_ids_of(rows, sequence_starts)
     within = (of_sequence[1:] == of_sequence[:-1])[:, None]
     moves = (within & ((Y[1:] != Y[:-1]) | (weight[1:] != weight[:-1]))).any(axis=0)
-    return np.where(np.isnan(observed) | ~moves, np.nan, p), null
+    return np.where(np.isnan(observed) | ~moves, np.nan, p)
+
+
+def p_value(found: float, random: np.ndarray) -> float:
+    """P-value of an intervention's effect among those of random ones: the share that have at least its effect.
+
+    The tested one counts among them.
+
+    Args:
+        found: the effect, in nats per character.
+        random: [R] effects of random sets of units or directions; NaN where states were not finite.
+
+    Returns:
+        At least 1 / (R + 1); NaN where the effect is.
+    """
+    if np.isnan(found):
+        return np.nan
+    # Not-below rather than at-least, so that NaN counts: with a direction erased states may grow beyond all bounds.
+    return float((1 + (~(random < found - SAME)).sum()) / (1 + len(random)))

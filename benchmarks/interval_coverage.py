@@ -4,19 +4,20 @@ The data are random sequences of 300 characters that resemble a recurrent networ
 some sequences, a score follows it with noise that persists and that differs from sequence to sequence, and a second
 score shares most of that noise. Each draw of S sequences gives intervals, which should cover the score of 6,000 other
 sequences. The figures in a cell of the table are for intervals of central quantiles of the resamples, for those of
-`intervals`, and, if one score is compared with another, for those of `influence`.
+`intervals`, and, if one score is compared with another, for those of `paired_interval`.
 """
 
 import sys
 
 import numpy as np
 
-from gatescope.analysis.influence import auroc_influence, paired_interval, r2_influence
+from gatescope.analysis.influence import auroc_influence, r2_influence
 from gatescope.analysis.intervals import (
     EXPLAINED,
     SHARE,
     UNBOUNDED,
     effective_sequences,
+    paired_interval,
     resampled_metric,
     t_interval,
 )

@@ -76,7 +76,7 @@ def test_the_loss_is_what_the_states_say(world, losses, results):
     assert record["change_holds_low"] < record["change_holds"] < record["change_holds_high"]
     sums, counts = ((each * where).sum(axis=1) for each in (change, np.ones(change.shape)))
     ends = record["change_holds_low"], record["change_holds_high"]
-    np.testing.assert_allclose(ends, mean_interval(sums, counts, 1000, 0), atol=1e-5)
+    np.testing.assert_allclose(ends, mean_interval(sums, counts, 0), atol=1e-5)
     # No unit but these two matters to the output. Of 23 others in its layer one set is one unit.
     assert record["random_sets"] == HIDDEN - 1 and record["p_holds"] == round(1 / HIDDEN, 6)
     np.testing.assert_allclose([record["random_change_holds"], record["random_change"]], 0, atol=2e-6)

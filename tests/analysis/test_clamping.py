@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gatescope.analysis.clamping import held_values, mask_of, p_value, random_sets
+from gatescope.analysis.clamping import held_values, mask_of, random_sets
 
 L, T, S, H = 2, 9, 4, 3
 LENGTHS = np.array([9, 4, 7, 9])
@@ -97,13 +97,3 @@ def test_there_are_no_more_sets_than_there_are(n_sets, expected):
     sets = random_sets((3, 5), 5, n_sets, seed=0)
     assert len(sets) == len(set(sets)) == expected
     assert all(Counter(layer for layer, _ in each) == {0: 3, 1: 5} for each in sets)
-
-
-def test_p_counts_the_tested_set_among_the_others():
-    assert p_value(3.0, np.arange(5.0)) == 3 / 6  # 3 and 4 do as much
-    assert p_value(3.0000001, np.arange(5.0)) == 3 / 6 and p_value(3.00001, np.arange(5.0)) == 2 / 6
-    assert p_value(9.0, np.arange(19.0)[:9]) == 1 / 10
-    assert p_value(-1.0, np.arange(5.0)) == 1.0
-    assert np.isnan(p_value(np.nan, np.arange(5.0)))
-    # Where states went beyond all bounds no loss is smaller.
-    assert p_value(9.0, np.array([1.0, np.nan, np.inf])) == 3 / 4

@@ -1,14 +1,12 @@
-"""Influences against weighted scores of scikit-learn a little to both sides, and intervals by how often they cover."""
+"""Influences against weighted scores of scikit-learn, a little to both sides."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
-from scipy import stats
 from scored_cases import boolean_case, continuous_case
 from sklearn.metrics import r2_score, roc_auc_score
 
-from gatescope.analysis.influence import auroc_influence, paired_interval, r2_influence
+from gatescope.analysis.influence import auroc_influence, r2_influence
 from gatescope.analysis.metrics import moments_by_sequence
 
 STEP = 1e-4
@@ -70,44 +68,3 @@ def test_what_has_no_score_has_no_influence():
     constant = np.ones((10, 1))
     with np.errstate(all="raise"):
         assert np.isnan(r2_influence(moments_by_sequence(constant, constant, constant, ids))).all()
-
-
-def test_interval_and_p_are_those_of_students_distribution():
-    influence = np.array([0.02, -0.01, 0.005, -0.015])
-    se = np.sqrt(np.sum(influence**2) * 3.5 / 2.5)
-    low, high, p = paired_interval(0.03, influence, 3.5)
-    np.testing.assert_allclose([low, high], stats.t.interval(0.95, 2.5, loc=0.03, scale=se))
-    assert p == pytest.approx(2 * stats.t.sf(0.03 / se, 2.5))
-
-
-@pytest.mark.parametrize("n_sequences", [0.0, 1.9, np.nan])
-def test_fewer_than_two_sequences_have_no_interval(n_sequences):
-    assert np.isnan(paired_interval(0.1, np.array([0.1, -0.1]), n_sequences)).all()
-
-
-def test_results_without_any_difference_are_not_told_apart():
-    assert paired_interval(0.0, np.zeros(5), 5.0) == (0.0, 0.0, 1.0)
-
-
-def test_intervals_of_a_difference_cover_it():
-    """Of 300 draws of 20 sequences, in which two predictors share most of their noise."""
-    rng = np.random.default_rng(5)
-
-    def draw(n_sequences):
-        ids = np.repeat(np.arange(n_sequences), 30)
-        Y = rng.random((len(ids), 1)) < 0.3
-        shared = rng.normal(size=(n_sequences, 1))[ids] + rng.normal(size=Y.shape)
-        return Y, [slope * Y + shared + 0.7 * rng.normal(size=(n_sequences, 1))[ids] for slope in (1.0, 1.3)], ids
-
-    def difference(Y, scores):
-        return roc_auc_score(Y, scores[1]) - roc_auc_score(Y, scores[0])
-
-    Y, scores, _ = draw(4_000)
-    truth, hits = difference(Y, scores), 0
-    for _ in range(300):
-        Y, scores, ids = draw(20)
-        of_each = [auroc_influence(Y, each, np.ones_like(Y), ids)[:, 0] for each in scores]
-        low, high, _ = paired_interval(difference(Y, scores), of_each[1] - of_each[0], 20.0)
-        hits += low <= truth <= high
-    # Binomial: within three standard errors of 95%.
-    assert abs(hits / 300 - 0.95) < 3 * np.sqrt(0.05 * 0.95 / 300)

@@ -10,6 +10,7 @@ from scipy import stats
 from scored_cases import boolean_case, continuous_case
 from sklearn import metrics as sk
 
+from gatescope.analysis.influence import auroc_influence
 from gatescope.analysis.intervals import (
     SHARE,
     UNBOUNDED,
@@ -17,6 +18,7 @@ from gatescope.analysis.intervals import (
     bootstrap_interval,
     effective_sequences,
     mean_interval,
+    paired_interval,
     resampled_metric,
     t_interval,
 )
@@ -75,7 +77,7 @@ def test_difference_is_paired():
     found = sk.accuracy_score(Y[:, 0], predicted[:, 0]) - sk.accuracy_score(Y[:, 0], other[:, 0])
     n = effective(Y[:, 0], sequence_ids)
     np.testing.assert_allclose([low[0], high[0]], student(found, replicates[0] - replicates[1], n), rtol=RTOL)
-    same_low, same_high = bootstrap_difference(counts, counts)
+    same_low, same_high = bootstrap_difference(counts, counts, "f1", 200, 6)
     assert same_low.tolist() == same_high.tolist() == [0.0]
 
 
@@ -95,17 +97,17 @@ def test_no_interval_where_resamples_do_not_support_one():
     perfect, rare = [10, 0, 0, 0], [0, 0, 0, 10]
     # Positives in all 6 sequences, in half of them, in one (absent from a third of the resamples), in none.
     columns = [[perfect] * 6, [perfect, rare] * 3, [perfect] + [rare] * 5, [rare] * 6]
-    low, high = bootstrap_interval(np.array(columns).transpose(1, 0, 2))
+    low, high = bootstrap_interval(np.array(columns).transpose(1, 0, 2), "f1", 1000, 0)
     assert low[:2].tolist() == high[:2].tolist() == [1.0, 1.0]
     assert np.isnan([low[2:], high[2:]]).all()
 
 
 def test_two_sequences_have_an_interval_and_one_has_none():
     two = np.array([[[3, 1, 2, 4]], [[5, 1, 0, 4]]])
-    low, high = bootstrap_interval(two)
+    low, high = bootstrap_interval(two, "f1", 1000, 0)
     found = 16 / 20
     assert 0 < low[0] < found < high[0] < 1
-    assert np.isnan(bootstrap_interval(two[:1])).all()
+    assert np.isnan(bootstrap_interval(two[:1], "f1", 1000, 0)).all()
 
 
 def test_interval_of_r2_equals_the_bootstrap_written_out():
@@ -128,11 +130,11 @@ def test_interval_of_a_mean_equals_the_bootstrap_written_out():
     number = np.unique(sequence_ids, return_inverse=True)[1]
     sums, counts = (np.bincount(number, each) for each in (values, np.ones(120)))
     assert len(set(counts)) > 2
-    replicates = naive_bootstrap(values, values, sequence_ids, lambda of, _: of.mean(), 200, 5)
+    replicates = naive_bootstrap(values, values, sequence_ids, lambda of, _: of.mean(), 1000, 5)
     expected = student(values.mean(), replicates, counts.sum() ** 2 / (counts**2).sum())
-    np.testing.assert_allclose(mean_interval(sums, counts, 200, 5), expected, rtol=RTOL)
-    assert np.isnan(mean_interval(np.zeros(8), np.zeros(8), 200, 5)).all()
-    assert np.isnan(mean_interval(sums[:1], counts[:1], 200, 5)).all()
+    np.testing.assert_allclose(mean_interval(sums, counts, 5), expected, rtol=RTOL)
+    assert np.isnan(mean_interval(np.zeros(8), np.zeros(8), 5)).all()
+    assert np.isnan(mean_interval(sums[:1], counts[:1], 5)).all()
 
 
 def test_scores_at_an_end_keep_it_and_intervals_stay_within():
@@ -175,7 +177,7 @@ def test_intervals_cover_as_often_as_they_say():
     n_cases, n_sequences, n_rows, truth = 600, 12, 400, 0.8
     hits = rng.binomial(n_rows, rng.beta(20 * truth, 20 * (1 - truth), size=(n_sequences, n_cases)))
     counts = np.stack([hits, 0 * hits, n_rows - hits, 0 * hits], axis=-1)
-    low, high = bootstrap_interval(counts, "recall")
+    low, high = bootstrap_interval(counts, "recall", 1000, 0)
     narrow, wide = np.quantile(resampled_metric(counts, "recall", 1000, 0), [0.025, 0.975], axis=0)
     assert 0.93 < ((low < truth) & (truth < high)).mean() < 0.97
     assert ((narrow < truth) & (truth < wide)).mean() < 0.91
@@ -189,7 +191,7 @@ def test_intervals_of_what_few_sequences_have_cover_no_less_often_than_they_say(
     n_rows[5:] = 0
     hits = rng.binomial(n_rows, rng.beta(20 * truth, 20 * (1 - truth), size=(n_sequences, n_cases)))
     counts = np.stack([hits, 0 * hits, n_rows - hits, np.full_like(hits, 500)], axis=-1)
-    low, high = bootstrap_interval(counts, "recall")
+    low, high = bootstrap_interval(counts, "recall", 1000, 0)
     assert 0.93 < ((low < truth) & (truth < high)).mean() < 0.98
     found = hits.sum(axis=0) / n_rows.sum(axis=0)
     narrow, wide = t_interval(found, resampled_metric(counts, "recall", 1000, 0), np.full(n_cases, n_sequences), SHARE)
@@ -216,3 +218,44 @@ def test_intervals_of_differences_cover_as_often_as_they_say():
     drawn = np.stack([differences[rng.integers(12, size=12)].mean(axis=0) for _ in range(500)])
     low, high = t_interval(differences.mean(axis=0), drawn, np.full(600, 12), UNBOUNDED)
     assert 0.93 < ((low < 0.03) & (high > 0.03)).mean() < 0.97
+
+
+def test_interval_and_p_of_paired_scores_are_those_of_students_distribution():
+    influence = np.array([0.02, -0.01, 0.005, -0.015])
+    se = np.sqrt(np.sum(influence**2) * 3.5 / 2.5)
+    low, high, p = paired_interval(0.03, influence, 3.5)
+    np.testing.assert_allclose([low, high], stats.t.interval(0.95, 2.5, loc=0.03, scale=se))
+    assert p == pytest.approx(2 * stats.t.sf(0.03 / se, 2.5))
+
+
+@pytest.mark.parametrize("n_sequences", [0.0, 1.9, np.nan])
+def test_fewer_than_two_sequences_have_no_interval(n_sequences):
+    assert np.isnan(paired_interval(0.1, np.array([0.1, -0.1]), n_sequences)).all()
+
+
+def test_results_without_any_difference_are_not_told_apart():
+    assert paired_interval(0.0, np.zeros(5), 5.0) == (0.0, 0.0, 1.0)
+
+
+def test_intervals_of_paired_scores_cover_their_difference():
+    """Of 300 draws of 20 sequences, in which two predictors share most of their noise."""
+    rng = np.random.default_rng(5)
+
+    def draw(n_sequences):
+        ids = np.repeat(np.arange(n_sequences), 30)
+        Y = rng.random((len(ids), 1)) < 0.3
+        shared = rng.normal(size=(n_sequences, 1))[ids] + rng.normal(size=Y.shape)
+        return Y, [slope * Y + shared + 0.7 * rng.normal(size=(n_sequences, 1))[ids] for slope in (1.0, 1.3)], ids
+
+    def difference(Y, scores):
+        return sk.roc_auc_score(Y, scores[1]) - sk.roc_auc_score(Y, scores[0])
+
+    Y, scores, _ = draw(4_000)
+    truth, hits = difference(Y, scores), 0
+    for _ in range(300):
+        Y, scores, ids = draw(20)
+        of_each = [auroc_influence(Y, each, np.ones_like(Y), ids)[:, 0] for each in scores]
+        low, high, _ = paired_interval(difference(Y, scores), of_each[1] - of_each[0], 20.0)
+        hits += low <= truth <= high
+    # Binomial: within three standard errors of 95%.
+    assert abs(hits / 300 - 0.95) < 3 * np.sqrt(0.05 * 0.95 / 300)
