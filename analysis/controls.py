@@ -19,7 +19,7 @@ from gatescope.analysis.labels import Labels
 from gatescope.analysis.significance import shift_test
 from gatescope.analysis.split import Fold, rows_of
 from gatescope.analysis.study import Study
-from gatescope.analysis.units_alone import UNITS_AT_ONCE, column_sd, ranks_of
+from gatescope.analysis.units_alone import UNITS_AT_ONCE, column_sd, rank_differences, ranks_of
 
 N_SHIFTS = 200
 
@@ -80,20 +80,18 @@ def best_unit_p(study: Study, labels: Labels, X_train: Any) -> np.ndarray:
         X_train: [n, H], states of the training rows, in memory or read in pieces.
     """
 
-    def largest_difference(ranks: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        means = []
-        with np.errstate(invalid="ignore"):
-            for chosen in (Y & weight, ~Y & weight):
-                means.append((chosen.T.astype(np.float32) @ ranks) / chosen.sum(axis=0)[:, None])
-        return np.abs(means[0] - means[1]).max(axis=1)
-
-    def of_all() -> Iterator[Callable[[np.ndarray, np.ndarray], np.ndarray]]:
+    def statistics() -> Iterator[Callable[[np.ndarray, np.ndarray], np.ndarray]]:
         for left in range(0, X_train.shape[1], UNITS_AT_ONCE):
             ranks = ranks_of(X_train[:, left : left + UNITS_AT_ONCE])
-            yield functools.partial(largest_difference, ranks)
+            yield functools.partial(_largest_difference, ranks)
 
     rows, starts = study.train_rows, study.dump.sequence_starts
-    return shift_test(of_all(), labels.values[rows], labels.defined[rows], rows, starts, N_SHIFTS, study.seed)
+    return shift_test(statistics(), labels.values[rows], labels.defined[rows], rows, starts, N_SHIFTS, study.seed)
+
+
+def _largest_difference(ranks: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The largest difference of mean ranks of any unit, [K]."""
+    return rank_differences(ranks, Y, weight).max(axis=1)
 
 
 def compression(study: Study, model: Any, name: str, labels: Labels) -> np.ndarray:

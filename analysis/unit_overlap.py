@@ -12,7 +12,7 @@ from gatescope.analysis.labels import Labels
 from gatescope.analysis.ranking import unit_importance
 from gatescope.analysis.split import sequence_ids_of
 from gatescope.analysis.study import Study
-from gatescope.analysis.units_alone import UNITS_AT_ONCE, column_sd, ranks_of
+from gatescope.analysis.units_alone import UNITS_AT_ONCE, column_sd, rank_differences, ranks_of
 
 N_RESAMPLES = 20
 
@@ -62,11 +62,8 @@ def _by_units(X: Any, Y: np.ndarray, defined: np.ndarray, times_drawn: np.ndarra
 
 
 def _rank_differences(x: np.ndarray, Y: np.ndarray, defined: np.ndarray, times_drawn: np.ndarray) -> np.ndarray:
-    ranks, means = ranks_of(x), []
-    for chosen in (Y & defined, ~Y & defined):
-        weights = [(chosen * times[:, None]).T for times in times_drawn]
-        means.append(np.stack([weight @ ranks / weight.sum(axis=1, keepdims=True) for weight in weights]))
-    return np.abs(means[0] - means[1])
+    ranks = ranks_of(x)
+    return np.stack([rank_differences(ranks, Y, defined * times[:, None]) for times in times_drawn])
 
 
 def _correlations(x: np.ndarray, Y: np.ndarray, defined: np.ndarray, times_drawn: np.ndarray) -> np.ndarray:

@@ -56,6 +56,24 @@ def ranks_of(X: np.ndarray) -> np.ndarray:
     return (rankdata(X, axis=0) / len(X) - 0.5).astype(np.float32)
 
 
+def rank_differences(ranks: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return how far the mean ranks of both classes lie apart, float64 [K, columns]; NaN where there is one class.
+
+    Where all rows count once that is |AUROC - 1/2| of each column.
+
+    Args:
+        ranks: [n, columns], as `ranks_of` returns them.
+        Y: [n, K] bool.
+        weight: [n, K] bool or float32, 0 where the label is undefined.
+    """
+    means = []
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for chosen in (Y * weight, ~Y * weight):
+            total = chosen.sum(axis=0, dtype=np.float64)
+            means.append(chosen.T.astype(np.float32) @ ranks / total[:, None])
+    return np.abs(means[0] - means[1])
+
+
 def column_sd(X: States, memory_limit: str | None = None) -> np.ndarray:
     """Return the standard deviation of each column, float64 [H]; 0 of a constant one."""
     with RowBlocks(as_rows(X), np.float64, bytes_of(memory_limit)) as rows:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from gatescope.analysis.units_alone import best_unit_says, column_sd, unit_correlations, units_alone
+from gatescope.analysis.units_alone import (
+    best_unit_says,
+    column_sd,
+    rank_differences,
+    ranks_of,
+    unit_correlations,
+    units_alone,
+)
 from gatescope.engine import row_blocks
 
 N, H, K = 900, 5, 3
@@ -40,6 +47,20 @@ def test_a_hypothesis_is_told_in_the_terms_of_its_kind(states):
     rows = defined[:, 0]
     assert name == "auroc" and auroc[0, 0] == pytest.approx(roc_auc_score(Y[rows, 0] > 0, X[rows, 0]))
     assert list(units_alone(X, Y, defined, None)) == ["correlation"]
+
+
+def test_mean_ranks_lie_as_far_apart_as_auroc_from_one_half(states):
+    X, Y, _ = states
+    found = rank_differences(ranks_of(X), Y > 0, np.ones((N, K), bool))
+    expected = [[abs(roc_auc_score(Y[:, k] > 0, X[:, h]) - 0.5) for h in range(H)] for k in range(K)]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    # Rows that count twice are there twice; of one class alone there is no difference.
+    times = np.random.default_rng(1).integers(0, 3, N)
+    twice, ranks = np.repeat(np.arange(N), times), ranks_of(X)
+    weighted = rank_differences(ranks, Y > 0, np.tile(times[:, None], K).astype(np.float32))
+    repeated = rank_differences(ranks[twice], Y[twice] > 0, np.ones((len(twice), K), bool))
+    np.testing.assert_allclose(weighted, repeated, atol=1e-6)
+    assert np.isnan(rank_differences(ranks, np.ones((N, 1), bool), np.ones((N, 1), bool))).all()
 
 
 def test_column_sd_is_numpys():
