@@ -1,5 +1,7 @@
 """Settings of an ablation that make no sense."""
 
+from dataclasses import asdict
+
 import pytest
 
 from gatescope.analysis.ablation_config import AblationConfig
@@ -25,6 +27,8 @@ def test_configurations_that_make_no_sense_are_refused(given, message):
         AblationConfig(**given)
 
 
-def test_the_least_and_the_most_are_taken():
-    AblationConfig(units=(1,), sequences=1, length=2, random_sets=20)
-    AblationConfig(random_sets=10_000)
+@pytest.mark.parametrize(
+    "given", [{"units": (1,)}, {"sequences": 1}, {"length": 2}, {"random_sets": 20}, {"random_sets": 10_000}]
+)
+def test_the_least_and_the_most_are_taken(given):
+    assert asdict(AblationConfig(**given)) == asdict(AblationConfig()) | given

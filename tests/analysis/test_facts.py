@@ -1,47 +1,57 @@
 """facts.py: how states are read, in a line, and what is kept of it beside the scores."""
 
-from types import SimpleNamespace
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gatescope.analysis.facts import facts_of, reading
 from gatescope.analysis.probe_config import ProbeConfig
+from gatescope.analysis.study import Study
+from gatescope.engine.dump import StateDump
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.dump_writer import DumpWriter
+from gatescope.engine.other_dumps import open_states
 
 
-def study(starts=(0, 30, 60, 90), vocabulary=("a",), folds=1, **attributes):
-    """What the facts are of, with one sequence in each test part."""
-    dump = SimpleNamespace(
-        name="states.zarr",
-        n_rows=starts[-1],
-        sequence_starts=np.array(starts),
-        vocabulary=vocabulary,
-        attributes=attributes,
-    )
-    parts = [SimpleNamespace(test=np.array([k])) for k in range(folds)]
-    share = {"test_share": 0.3} if folds == 1 else {"folds": folds}
-    config = ProbeConfig(C=(0.5, 2.0), **share)
-    sets = {"layer0/h": [], "all": []}
-    return SimpleNamespace(
-        dump=dump, config=config, folds=parts, test=parts[0].test, train=np.array([1, 2]), state_sets=sets, seed=3
-    )
+@pytest.fixture
+def study(tmp_path):
+    """A function that makes a study of one unit in each of h and c."""
+
+    def make(starts=(0, 30, 60, 90), folds=1, **attributes):
+        path, borders = Path(tempfile.mkdtemp(dir=tmp_path)) / "states.zarr", np.array(starts)
+        arrays = {name: np.zeros((starts[-1], 1)) for name in ("layer0/h", "layer0/c")}
+        about = attributes | {"vocabulary": ["a"]}
+        dtypes = np.dtype(np.uint8), np.dtype(np.float16)
+        with DumpWriter(path, DumpSpec(dict.fromkeys(arrays, 1), borders, borders, (), *dtypes, about)) as writer:
+            writer.append(0, np.zeros(starts[-1], np.uint8), arrays)
+        share = {"test_share": 0.3} if folds == 1 else {"folds": folds}
+        return Study(StateDump.open(path), ProbeConfig(C=(0.5, 2.0), **share), 3)
+
+    return make
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({}, "90 rows in 3 sequences of 30, 1 of them tested; text: c; states: layer0/h, all"),
+        ({}, "90 rows in 3 sequences of 30, 1 of them tested; text: c; states: layer0/h, layer0/c, all"),
         ({"starts": (0, 5, 2005)}, "2,005 rows in 2 sequences of 5 to 2,000, 1 of them tested; text: c; "),
         ({"folds": 3}, "90 rows in 3 sequences of 30, all tested in turn; text: c; "),
-        ({"vocabulary": None}, "1 of them tested; no text; states: "),
     ],
 )
-def test_a_line_says_how_states_are_read(given, said):
+def test_a_line_says_how_states_are_read(study, given, said):
     line = reading(study(**given), "c")
-    assert line.startswith("states.zarr: ") and said in line
+    assert f"states.zarr: {said}" in line
 
 
-def test_facts_are_those_of_the_dump_and_of_the_probe():
+def test_states_without_a_text_have_none(tmp_path):
+    np.savez(tmp_path / "states.npz", h=np.ones((40, 2)), sequence_starts=np.arange(0, 41, 10))
+    line = reading(Study(open_states(tmp_path / "states.npz"), ProbeConfig(), 0), "any")
+    assert "; no text; states: h" in line
+
+
+def test_facts_are_those_of_the_dump_and_of_the_probe(study):
     training = {"steps": 4, "validation_nats": 1.5}
     facts = facts_of(study(training=training, kind="sample", settings={"temperature": 0.8, "seed": 7}), "c", {"x": "y"})
     assert facts["training"] == training | {
