@@ -44,23 +44,19 @@ class LexerState:
 
 HASH = ord("#")
 
-# A comment, or a literal that is no f-string; a group is the close of a literal.
-_LEXEME = re.compile(
-    rb'#[^\n]*+|"""[^"\\]*+(?:(?:\\.|"(?!""))[^"\\]*+)*+(""")?|"[^"\\\n]*+(?:\\(?:\r\n|.)[^"\\\n]*+)*+(")?|'
-    rb"'''[^'\\]*+(?:(?:\\.|'(?!''))[^'\\]*+)*+(''')?|'[^'\\\n]*+(?:\\(?:\r\n|.)[^'\\\n]*+)*+(')?",
-    re.S,
-)
+# What follows the opening of a literal that is no f-string; the group is its close.
+_REST = {
+    b'"""': rb'[^"\\]*+(?:(?:\\.|"(?!""))[^"\\]*+)*+(""")?',
+    b'"': rb'[^"\\\n]*+(?:\\(?:\r\n|.)[^"\\\n]*+)*+(")?',
+    b"'''": rb"[^'\\]*+(?:(?:\\.|'(?!''))[^'\\]*+)*+(''')?",
+    b"'": rb"[^'\\\n]*+(?:\\(?:\r\n|.)[^'\\\n]*+)*+(')?",
+}
+_REST_OF = {quote: re.compile(rest, re.S) for quote, rest in _REST.items()}
+# A comment, or such a literal.
+_LEXEME = re.compile(b"|".join([rb"#[^\n]*+", *(quote + rest for quote, rest in _REST.items())]), re.S)
 _FIELD = re.compile(rb'["\'#\n(){}\[\]:]')
-_STRING_REST = {
-    b'"': re.compile(rb'[^"\\\n]*+(?:\\(?:\r\n|.)[^"\\\n]*+)*+(")?', re.S),
-    b"'": re.compile(rb"[^'\\\n]*+(?:\\(?:\r\n|.)[^'\\\n]*+)*+(')?", re.S),
-    b'"""': re.compile(rb'[^"\\]*+(?:(?:\\.|"(?!""))[^"\\]*+)*+(""")?', re.S),
-    b"'''": re.compile(rb"[^'\\]*+(?:(?:\\.|'(?!''))[^'\\]*+)*+(''')?", re.S),
-}
 # In the literal part of an f-string: a named character, an escape, the start of a field, a quote, the newline.
-_LITERAL = {
-    quote: re.compile(rb"\\N\{[^{}\n\"']*+\}?|\\(?:\r\n|[^{}])|[{}\n]|" + quote, re.S) for quote in _STRING_REST
-}
+_LITERAL = {quote: re.compile(rb"\\N\{[^{}\n\"']*+\}?|\\(?:\r\n|[^{}])|[{}\n]|" + quote, re.S) for quote in _REST}
 _PREFIX = re.compile(rb"(?<![\w\x80])(?:[fFtT]([rR]?)|([rR])[fFtT])\Z")
 _HALF_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*(\\\r?)\Z")
 _LAST_WORD = re.compile(rb"[\w\x80]{0,3}\Z")
@@ -138,7 +134,7 @@ class Lexer:
 
     def _in_string(self) -> None:
         quote = self.stack[-1].quote
-        match = _STRING_REST[quote].match(self.text, self.position)
+        match = _REST_OF[quote].match(self.text, self.position)
         assert match is not None  # every part of the pattern may be empty
         end, closed = match.end(), match.lastindex is not None
         body = self.position

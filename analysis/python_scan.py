@@ -79,8 +79,8 @@ def _scan_piece(raw: bytes, state: PythonState, out: PythonScan) -> PythonState:
     in_comment = bool(state.lexer.stack) and state.lexer.stack[-1].kind == "comment"
     statements = Statements(code, modes == COMMENT, in_comment, width, state.statements)
     brackets = statements.brackets()
-    level = statements.levels()
-    header, condition, decorator, docstring = statements.flags()
+    level, indents = statements.levels()
+    (header, condition, decorator, docstring), pending = statements.flags()
 
     docstring &= modes == STRING
     for flag, where in ((HEADER, header), (CONDITION, condition), (DECORATOR, decorator), (DOCSTRING, docstring)):
@@ -88,7 +88,7 @@ def _scan_piece(raw: bytes, state: PythonState, out: PythonScan) -> PythonState:
     out.state[:] = modes
     out.brackets[:] = np.minimum(brackets, DEEPEST)
     out.level[:] = np.where(width < 0, -1, level)
-    return PythonState(lexer.state(), line, statements.state())
+    return PythonState(lexer.state(), line, statements.state(int(level[-1]), indents, pending))
 
 
 def _without_literals(lexer: Lexer) -> tuple[np.ndarray, bytes]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,6 +41,20 @@ NOTHING, HEADER, CONDITION, DECORATOR = range(4)
 NO_DOCSTRING, AWAITED, PREFIX_READ, IN_DOCSTRING = range(4)
 
 
+class Pending(NamedTuple):
+    """What the end of a piece leaves undecided.
+
+    Args:
+        opened: HEADER, CONDITION or DECORATOR, if one is open.
+        perhaps_walrus: HEADER or CONDITION, if the last character is the colon that ends it, or the first half of `:=`.
+        docstring: whether a docstring may begin, or has begun.
+    """
+
+    opened: int = NOTHING
+    perhaps_walrus: int = NOTHING
+    docstring: int = AWAITED
+
+
 @dataclass(frozen=True)
 class StatementState:
     """What is remembered between two pieces.
@@ -53,9 +68,7 @@ class StatementState:
         backslash: the last character is one.
         indents: columns of the enclosing blocks.
         level: indentation level.
-        opened: HEADER, CONDITION or DECORATOR, if one is open.
-        perhaps_walrus: HEADER or CONDITION, if the last character is the colon that ends it, or the first half of `:=`.
-        docstring: whether a docstring may begin, or has begun.
+        pending: what is open.
     """
 
     depth: int = 0
@@ -66,9 +79,7 @@ class StatementState:
     backslash: bool = False
     indents: tuple[int, ...] = (0,)
     level: int = 0
-    opened: int = NOTHING
-    perhaps_walrus: int = NOTHING
-    docstring: int = AWAITED
+    pending: Pending = field(default_factory=Pending)
 
 
 class Statements:
@@ -167,8 +178,8 @@ class Statements:
         lengths = np.diff(np.concatenate(([self.begin], self.events, [self.n])))
         return np.repeat(np.append(self.before.depth, self.depths), lengths)
 
-    def levels(self) -> np.ndarray:
-        """Return the indentation level after each character of the piece."""
+    def levels(self) -> tuple[np.ndarray, tuple[int, ...]]:
+        """Return the indentation level after each character of the piece, and the columns of the last one's blocks."""
         rows = np.flatnonzero(self.statements)
         places = np.where(self.late[rows], self.recovered[rows], self.first[rows])
         widths = self._width_at(self.first[rows])
@@ -186,24 +197,21 @@ class Statements:
         # Where the width stays the same, so does the level.
         changes = np.ones(len(places), bool)
         changes[1:] = (widths[1:] != widths[:-1]) | (is_comment[:-1] & ~is_comment[1:])
-        indents, level = list(self.before.indents), self.before.level
-        levels = []
+        indents, levels = list(self.before.indents), [self.before.level]
         for width, comment in zip(widths[changes].tolist(), is_comment[changes].tolist(), strict=True):
             enclosing = bisect_right(indents, width)
             deeper = width > indents[enclosing - 1]
-            level = enclosing - 1 + deeper
-            levels.append(level)
+            levels.append(enclosing - 1 + deeper)
             if not comment:
                 del indents[enclosing:]
                 if deeper:
                     indents.append(width)
-        self.indents, self.level = tuple(indents), level
         lengths = np.diff(np.concatenate(([self.begin], places[changes], [self.n])))
-        return np.repeat(np.array([self.before.level, *levels], np.int32), lengths)
+        return np.repeat(np.array(levels, np.int32), lengths), tuple(indents)
 
-    def flags(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return for each character of the piece: in a header, in a condition, in a decorator, in a docstring."""
-        n, begin, before = self.n, self.begin, self.before
+    def flags(self) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Pending]:
+        """Return where a header, a condition, a decorator and a docstring are, bool [n] each, and what is pending."""
+        n, begin, before = self.n, self.begin, self.before.pending
         start, kind = self._openings()
         resumed = before.opened or (before.perhaps_walrus if self.array[begin] == EQUALS else NOTHING)
         if resumed:
@@ -220,8 +228,8 @@ class Statements:
         colon[kind == DECORATOR] = n
         stop = np.minimum(colon, end)
         # Only the last statement can reach the end of the piece.
-        self.opened = int(kind[stop == n].sum())
-        self.perhaps_walrus = int(kind[(colon < end) & (colon + 1 == n)].sum())
+        opened = int(kind[stop == n].sum())
+        perhaps_walrus = int(kind[(colon < end) & (colon + 1 == n)].sum())
         body_starts = colon[(colon < end) & (kind == HEADER)] + 1
         header, condition, decorator = (
             fill_between(np.stack((start, stop), axis=1)[kind == each].ravel(), False, n)
@@ -230,7 +238,8 @@ class Statements:
         # Before its second half is read, the first half of a walrus is the colon that ends them.
         header[colons[walrus]] = condition[colons[walrus]] = False
         header, condition, decorator = header[begin:], condition[begin:], decorator[begin:]
-        return header, condition, decorator, self._docstrings(body_starts.tolist())
+        docstring, awaited = self._docstrings(body_starts.tolist())
+        return (header, condition, decorator, docstring), Pending(opened, perhaps_walrus, awaited)
 
     def _openings(self) -> tuple[np.ndarray, np.ndarray]:
         """Return where headers, conditions and decorators begin, and which of them it is."""
@@ -245,17 +254,18 @@ class Statements:
                 kinds.append(HEADER if match[1] else CONDITION)
         return np.array(starts, np.int64), np.array(kinds, np.int64)
 
-    def _docstrings(self, body_starts: list[int]) -> np.ndarray:
-        array, n, state = self.array, self.n, self.before.docstring
+    def _docstrings(self, body_starts: list[int]) -> tuple[np.ndarray, int]:
+        """Return where a docstring is, bool [n], and whether one may begin, or has begun, at the end."""
+        array, n, state = self.array, self.n, self.before.pending.docstring
         candidates = [self.begin, *body_starts] if state == AWAITED else body_starts
         begins = [self.begin] if state == PREFIX_READ and array[self.begin] == FIRST_QUOTE_BYTE else []
-        self.docstring = NO_DOCSTRING
+        after = NO_DOCSTRING
         for place in self._next_solid(np.array(candidates, np.int64)).tolist():
             prefix = place < n and array[place] in b"rRuU"
             if place == n:
-                self.docstring = AWAITED
+                after = AWAITED
             elif prefix and place + 1 == n:
-                self.docstring = PREFIX_READ
+                after = PREFIX_READ
             elif array[place + prefix] == FIRST_QUOTE_BYTE:
                 begins.append(place + prefix)
         other = self.array != LITERAL_BYTE
@@ -264,11 +274,11 @@ class Statements:
         flips = [ends[0]] if state == IN_DOCSTRING else []
         flips += np.stack((np.array(begins, np.int64), ends[1:]), axis=1).ravel().tolist()
         if flips and flips[-1] == n:
-            self.docstring = IN_DOCSTRING
-        return fill_between(flips, state == IN_DOCSTRING, n)[self.begin :]
+            after = IN_DOCSTRING
+        return fill_between(flips, state == IN_DOCSTRING, n)[self.begin :], after
 
-    def state(self) -> StatementState:
-        """Return the state to go on from, after everything else has been asked for."""
+    def state(self, level: int, indents: tuple[int, ...], pending: Pending) -> StatementState:
+        """Return the state to go on from; the arguments are what `levels` and `flags` found at the end of the piece."""
         word = b""
         last = -1
         if self.nonblank[last]:
@@ -281,9 +291,7 @@ class Statements:
             word=word,
             word_width=int(self._width_at(self.first[last:])[0]) if word else 0,
             backslash=self.code.endswith(b"\\"),
-            indents=self.indents,
-            level=self.level,
-            opened=self.opened,
-            perhaps_walrus=self.perhaps_walrus,
-            docstring=self.docstring,
+            indents=indents,
+            level=level,
+            pending=pending,
         )

@@ -9,9 +9,12 @@ from gatescope.analysis.python_statements import AWAITED, NO_DOCSTRING, Statemen
 
 
 def run(code, state=None, width=0):
-    n = len(code)
-    found = Statements(code, np.zeros(n, bool), False, np.full(n, width), state or StatementState())
-    return found, found.brackets().tolist(), found.levels().tolist(), found.flags()
+    """What is found in a piece: the state after it, open brackets, levels, and where headers are."""
+    found = Statements(
+        code, np.zeros(len(code), bool), False, np.broadcast_to(width, len(code)), state or StatementState()
+    )
+    (levels, indents), ((header, *_), pending) = found.levels(), found.flags()
+    return found.state(int(levels[-1]), indents, pending), found.brackets().tolist(), levels.tolist(), header.tolist()
 
 
 @pytest.mark.parametrize(
@@ -28,15 +31,14 @@ def run(code, state=None, width=0):
     ],
 )
 def test_a_word_that_may_become_a_keyword_is_remembered(code, word):
-    found, *_ = run(code)
-    assert found.state().word == word
+    assert run(code)[0].word == word
 
 
 def test_a_keyword_in_two_pieces_opens_a_header():
-    found, *_ = run(b"as")
-    found, *_ = run(b"ync d", found.state())
-    found, _, _, (header, *_) = run(b"ef f(): a", found.state())
-    assert header.tolist() == [False, False, True, True, True, True, False, False, False]
+    state, *_ = run(b"as")
+    state, *_ = run(b"ync d", state)
+    *_, header = run(b"ef f(): a", state)
+    assert header == [False, False, True, True, True, True, False, False, False]
 
 
 def test_a_line_that_no_bracket_may_hold_closes_them_all():
@@ -57,18 +59,14 @@ def test_depth_has_a_floor():
     ("code", "awaits"), [(b"def f():", AWAITED), (b"if f():", NO_DOCSTRING), (b"def f", NO_DOCSTRING)]
 )
 def test_a_docstring_is_awaited_after_a_header(code, awaits):
-    found, *_ = run(code)
-    assert found.state().docstring == awaits
+    assert run(code)[0].pending.docstring == awaits
 
 
 def test_levels_follow_the_width_of_statements():
-    code = b"a\nb\nc\nd\ne"
-    widths = np.repeat([0, 4, 6, 5, 0], 2)[: len(code)]
-    found = Statements(code, np.zeros(len(code), bool), False, widths, StatementState())
+    state, _, levels, _ = run(b"a\nb\nc\nd\ne", width=np.repeat([0, 4, 6, 5, 0], 2)[:9])
     # 5 columns match no enclosing block: they end the one of 6 and begin another.
-    assert found.levels().tolist() == [0, 0, 1, 1, 2, 2, 2, 2, 0]
-    found.brackets(), found.flags()
-    assert found.state().indents == (0,)
+    assert levels == [0, 0, 1, 1, 2, 2, 2, 2, 0]
+    assert state.indents == (0,) and state.level == 0
 
 
 def test_a_statement_with_many_walruses_takes_no_more_steps_than_one_with_few():
