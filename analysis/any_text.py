@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
 from gatescope.analysis.hypotheses import hypothesis
-from gatescope.analysis.lines import NEWLINE, character_bytes, scan_columns
+from gatescope.analysis.lines import NEWLINE, character_bytes, remembered, scan_columns
 
 DEFAULT = ("newline_next", "line_position", "line_decay")
 LINE_WIDTH = 80
 
 
-@lru_cache(maxsize=1)
+@remembered
 def _scan(text: str) -> tuple[np.ndarray, np.ndarray]:
     """Return where newlines are, bool [n], and the column after every character, int32 [n]."""
     raw = character_bytes(text)
-    newline, columns = np.frombuffer(raw, np.uint8) == NEWLINE, scan_columns(raw)
-    # Several hypotheses share them.
-    newline.flags.writeable = columns.flags.writeable = False
-    return newline, columns
+    return np.frombuffer(raw, np.uint8) == NEWLINE, scan_columns(raw)
 
 
 @hypothesis(language="any", sees="future")

@@ -8,7 +8,6 @@ longer is. Of the two characters that open a comment only the second tells, so t
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from gatescope.analysis.c_lexer import BLOCK_COMMENT, CHARACTER, LINE_COMMENT, S
 from gatescope.analysis.c_scan import BODY, CONDITION, DIRECTIVE, MODE, CScan, scan
 from gatescope.analysis.closings import register_closing
 from gatescope.analysis.hypotheses import hypothesis, register_as
+from gatescope.analysis.lines import remembered
 
 DEFAULT = (
     "inside_parentheses",
@@ -37,12 +37,9 @@ TAB = 8  # the kernel's indentation; the other widths have names of their own
 OTHER_WIDTHS = (2, 4)
 
 
-@lru_cache(maxsize=1)
+@remembered
 def _scan(text: str, columns: int = TAB) -> CScan:
-    found, _ = scan(text, columns=columns)
-    for array in vars(found).values():
-        array.flags.writeable = False  # several hypotheses share it
-    return found
+    return scan(text, columns=columns)[0]
 
 
 @hypothesis(language="c")

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
 
 import numpy as np
 
 from gatescope.analysis.closings import register_closing
 from gatescope.analysis.english_scan import OTHER, SENTENCE_END, UPPER, in_word, letter_cases, scan
 from gatescope.analysis.hypotheses import hypothesis, register_as
-from gatescope.analysis.lines import fill_between
+from gatescope.analysis.lines import fill_between, remembered
 from gatescope.analysis.parts_of_speech import tag_characters
 
 DEFAULT = (
@@ -49,8 +48,7 @@ _SPEAKER = re.compile(
     r"^[ \t]*+[A-Z][\w'’.-]*+(?:[ \t]++(?:[A-Z][\w'’.-]*+|(?:of|the|and|to|de|a|an)\b))*+(:)[ \t]*+\n", re.M
 )
 
-
-_scan, _tags = lru_cache(maxsize=1)(scan), lru_cache(maxsize=1)(tag_characters)
+_scan, _tags = remembered(scan), remembered(tag_characters)
 
 
 @hypothesis(language="english")

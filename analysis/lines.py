@@ -7,8 +7,10 @@ character of a line that is not blank to its last; in the leading blanks it stil
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +19,8 @@ from gatescope.engine.vocabulary import code_points
 NEWLINE = 10
 BLANKS = b" \t\x0b\x0c\r"
 UNDEFINED = -1
+
+Scan = TypeVar("Scan")
 
 _SOLID = bytes(byte not in BLANKS for byte in range(256))
 _WIDTHLESS = b"\x0b\x0c\r"
@@ -35,6 +39,23 @@ class LineState:
     width: int = 0
     leading: bool = True
     empty: bool = True
+
+
+def remembered(scan: Callable[..., Scan]) -> Callable[..., Scan]:
+    """Return a scan of texts that remembers the last one's, with arrays that cannot be written: hypotheses share them.
+
+    Args:
+        scan: returns a dataclass or tuple, some of whose parts are arrays.
+    """
+
+    def read_only(*given: Any, **named: Any) -> Scan:
+        found = scan(*given, **named)
+        for part in found if isinstance(found, tuple) else vars(found).values():
+            if isinstance(part, np.ndarray):
+                part.flags.writeable = False
+        return found
+
+    return lru_cache(maxsize=1)(read_only)
 
 
 def character_bytes(text: str) -> bytes:

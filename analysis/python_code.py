@@ -8,12 +8,11 @@ and ends before its colon.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
 from gatescope.analysis.closings import register_closing
 from gatescope.analysis.hypotheses import hypothesis, register_as
+from gatescope.analysis.lines import remembered
 from gatescope.analysis.python_lexer import COMMENT, STRING
 from gatescope.analysis.python_scan import CONDITION, DECORATOR, DOCSTRING, HEADER, MODE, PythonScan, scan
 
@@ -35,12 +34,9 @@ DEFAULT = (
 )
 
 
-@lru_cache(maxsize=1)
+@remembered
 def _scan(text: str) -> PythonScan:
-    found, _ = scan(text)
-    for array in vars(found).values():
-        array.flags.writeable = False  # several hypotheses share it
-    return found
+    return scan(text)[0]
 
 
 @hypothesis(language="python")

@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from gatescope.analysis.lines import (
     character_bytes,
     fill_between,
     next_solid,
+    remembered,
     scan_columns,
     scan_widths,
     solid_starts,
@@ -68,3 +71,20 @@ def test_next_solid(solid):
 def test_fill_between(flips, before):
     expected = [before ^ (sum(flip <= place for flip in flips) % 2 == 1) for place in range(20)]
     assert fill_between(flips, before, 20).tolist() == expected
+
+
+def test_a_scan_is_remembered_and_cannot_be_written():
+    asked = []
+
+    @dataclass
+    class Found:
+        place: np.ndarray
+
+    for make in (lambda place: Found(place), lambda place: (place, ["a name"])):
+        scan = remembered(lambda text, make=make: asked.append(text) or make(np.arange(len(text))))
+        first, again = scan("some"), scan("some")
+        place = first[0] if isinstance(first, tuple) else first.place
+        assert again is first and scan("other") is not first
+        with pytest.raises(ValueError, match="read-only"):
+            place[0] = 1
+    assert asked == ["some", "other"] * 2
