@@ -8,13 +8,14 @@ one that sees the "future" needs later ones.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from gatescope.analysis.user_code import CodeOfUser
+from gatescope.analysis.user_code import user_code
 from gatescope.engine.differences import shortened
 from gatescope.engine.errors import InputError
 from gatescope.engine.vocabulary import code_points
@@ -71,7 +72,7 @@ class Hypothesis:
         # every \r where only the past is seen, for what follows is not known yet.
         places = _without_returns(whole, self.sees) if is_built_in(self.function) and "\r" in whole else None
         read = whole if places is None else whole.replace("\r\n", "\n")
-        with self._code_of_user():
+        with self._running():
             result = self.function(read)
             # A text of two characters may have a plain tuple of two values.
             pair = isinstance(result, tuple) and len(result) == 2 and np.ndim(result[0]) == 1
@@ -92,12 +93,12 @@ class Hypothesis:
         array, mask = array[len(prime) :], mask[len(prime) :]
         return self._checked(array, mask), mask
 
-    def _code_of_user(self) -> CodeOfUser:
+    def _running(self) -> AbstractContextManager[None]:
         code = getattr(self.function, "__code__", None)
-        return CodeOfUser(f"hypothesis {self.name!r}", code.co_filename if code else "")
+        return user_code(f"hypothesis {self.name!r}", code.co_filename if code else "")
 
     def _array(self, given: Any, what: str) -> np.ndarray:
-        with self._code_of_user():
+        with self._running():
             array = np.asarray(given)
         if array.dtype.kind not in "buif" and array.size:
             found = f"{what} of type {array.dtype}" if array.ndim else f"a {type(given).__name__}"

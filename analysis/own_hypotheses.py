@@ -15,7 +15,7 @@ import regex
 from gatescope.analysis.hypotheses import known_names, registered_by
 from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.lines import fill_between
-from gatescope.analysis.user_code import CodeOfUser
+from gatescope.analysis.user_code import user_code
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
 
@@ -107,7 +107,7 @@ def load_functions(path: str | os.PathLike[str]) -> list[Hypothesis]:
     sys.modules[module.__name__] = module
     sys.path.insert(0, folder)
     try:
-        with registered_by(module.__name__) as found, CodeOfUser(str(path), str(path)):
+        with registered_by(module.__name__) as found, user_code(str(path), str(path)):
             exec(compile(source, str(path), "exec"), module.__dict__)
     finally:
         with suppress(ValueError):

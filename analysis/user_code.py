@@ -1,42 +1,35 @@
-"""Running a user's code so that whatever it does wrong is said in one line that names the line of the code."""
+"""Running a user's code, so that an error in it becomes one line that names the line of the code."""
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from gatescope.engine.errors import InputError
 
 LONGEST_REASON = 300  # characters of an error's own message
 
 
-class CodeOfUser:
-    """A block that runs a user's code: whatever it raises becomes one InputError that names the line.
+@contextmanager
+def user_code(what: str, file: str) -> Iterator[None]:
+    """Run a block of a user's code: whatever it raises becomes one InputError that names the line.
 
     Args:
         what: whose code it is.
         file: the file whose line is named, if the error passed through it.
     """
-
-    def __init__(self, what: str, file: str) -> None:
-        self.what, self.file = what, file
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not isinstance(error, (Exception, SystemExit)):
-            return
-        line = error.lineno if isinstance(error, SyntaxError) and error.filename == self.file else None
-        while trace:
-            if trace.tb_frame.f_code.co_filename == self.file:
-                line = trace.tb_lineno
-            trace = trace.tb_next
-        if isinstance(error, InputError) and self.what != self.file:
-            raise error
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        line = error.lineno if isinstance(error, SyntaxError) and error.filename == file else None
+        for frame, number in traceback.walk_tb(error.__traceback__):
+            if frame.f_code.co_filename == file:
+                line = number
+        if isinstance(error, InputError) and what != file:
+            raise
         reason = " ".join(str(error).split())[:LONGEST_REASON]
         place = f", line {line}" if line else ""
-        where = f" at {Path(self.file).name}{place}" if self.what != self.file else place
-        raise InputError(f"{self.what}{where}: {type(error).__name__}: {reason}") from error
+        where = f" at {Path(file).name}{place}" if what != file else place
+        raise InputError(f"{what}{where}: {type(error).__name__}: {reason}") from error

@@ -1,6 +1,6 @@
 import pytest
 
-from gatescope.analysis.user_code import LONGEST_REASON, CodeOfUser
+from gatescope.analysis.user_code import LONGEST_REASON, user_code
 from gatescope.engine.errors import InputError
 
 
@@ -20,7 +20,7 @@ LINE = fails.__code__.co_firstlineno + 1
     ],
 )
 def test_the_line_in_the_user_s_own_file(what, file, message):
-    with pytest.raises(InputError) as caught, CodeOfUser(what, file):
+    with pytest.raises(InputError) as caught, user_code(what, file):
         fails()
     assert str(caught.value) == message
     assert isinstance(caught.value.__cause__, OSError)
@@ -30,36 +30,36 @@ def test_the_innermost_line_of_that_file_is_named():
     def outer():
         fails()
 
-    with pytest.raises(InputError, match=f"line {LINE}:"), CodeOfUser("a", __file__):
+    with pytest.raises(InputError, match=f"line {LINE}:"), user_code("a", __file__):
         outer()
 
 
 def test_a_long_reason_is_cut():
-    with pytest.raises(InputError) as caught, CodeOfUser("a", __file__):
+    with pytest.raises(InputError) as caught, user_code("a", __file__):
         raise ValueError("x" * 10_000)
     assert str(caught.value).count("x") < LONGEST_REASON + 10
 
 
 def test_an_input_error_of_a_hypothesis_is_left_as_it_is():
-    with pytest.raises(InputError, match=r"^get the data$"), CodeOfUser("hypothesis 'a'", __file__):
+    with pytest.raises(InputError, match=r"^get the data$"), user_code("hypothesis 'a'", __file__):
         raise InputError("get the data")
 
 
 def test_an_input_error_in_a_file_gets_its_line():
     with (
         pytest.raises(InputError, match=r"test_user_code.py, line \d+: InputError: taken"),
-        CodeOfUser(__file__, __file__),
+        user_code(__file__, __file__),
     ):
         raise InputError("taken")
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, GeneratorExit])
 def test_what_ends_a_program_passes(kind):
-    with pytest.raises(kind), CodeOfUser("a", __file__):
+    with pytest.raises(kind), user_code("a", __file__):
         raise kind
 
 
 def test_what_succeeds_is_left_alone():
-    with CodeOfUser("a", __file__):
+    with user_code("a", __file__):
         done = True
     assert done
