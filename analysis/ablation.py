@@ -92,8 +92,9 @@ def ablate_results(
             )
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        of_training = dump, trained.model, chosen, asked.alignment, train
-        directions = erased_directions(*of_training, config.random_sets, seed)
+        directions = erased_directions(
+            dump, trained.model, chosen, asked.alignment, train, n_random=config.random_sets, seed=seed
+        )
         found = corrected(list(ablation_records(reading, records, sets, directions, groups[test], config, seed)))
         remove_partial_of(out / ABLATION)
         write_json(out / ABLATION, found)
@@ -104,13 +105,18 @@ def _asked(results: Path, settings: dict[str, Any]) -> tuple[ProbeConfig, int]:
     """Return those settings of the probe that decide labels, split and rankings, and the seed of the split."""
     try:
         probe, seed = settings["probe"], settings["seed"]
-        several: dict[str, Any] = {name: tuple(map(str, probe[name])) for name in ("hypotheses", "pattern")}
-        functions = Path(probe["functions"]) if probe["functions"] else None
-        alone = {name: probe[name] for name in ("alignment", "test_share", "ranking")}
-        alone["folds"] = probe.get("folds", 1)
         if type(seed) is not int or seed < 0:
             raise ValueError(f"seed {seed!r}")
-        return ProbeConfig(functions=functions, **several, **alone), seed
+        asked = ProbeConfig(
+            hypotheses=tuple(map(str, probe["hypotheses"])),
+            pattern=tuple(map(str, probe["pattern"])),
+            functions=Path(probe["functions"]) if probe["functions"] else None,
+            alignment=probe["alignment"],
+            test_share=probe["test_share"],
+            folds=probe.get("folds", 1),
+            ranking=probe["ranking"],
+        )
+        return asked, seed
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{results / CONFIG} is damaged, or not of a probe ({error}): probe again") from None
 

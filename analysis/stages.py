@@ -27,7 +27,7 @@ from gatescope.engine.stage_folder import claimed, keep_only
 from gatescope.engine.train import TrainConfig, train_model
 from gatescope.engine.trained_model import load_model
 
-# The settings of what stands before the probe.
+# The settings of the stages before the probe.
 DECIDED = ("corpus", "train", "sample", "seed")
 OUTPUTS = ("model", "states.zarr", *PROBE_OUTPUTS, REPORT, FIGURES, "log.jsonl")
 
@@ -75,7 +75,7 @@ def run_stages(
     with claimed(out, "run", settings, OUTPUTS, overwrite):
         log_path = out / "log.jsonl"
         if not (out / RECORDS).exists():
-            # Said before the model is trained, and not only behind it, for it can be mended.
+            # Warn before training, while the user can still fix it.
             for line in reasons(unanswerable(chosen_hypotheses(probe, language))):
                 warn(line)
         trained = train_model(text, out / "model", train, seed=seed, device=device, log_path=log_path, facts=facts)
@@ -91,7 +91,7 @@ def run_stages(
             plan = planned(dump, probe, None)
             return study_dump(dump, out, probe, plan, seed=seed, log_path=log_path, more=more, say=say, warn=warn)
         except InputError:
-            # Whoever mends what was wrong keeps model and states.
+            # A user who corrects the mistake keeps model and states.
             if not (out / RECORDS).exists():
                 keep_only(out, DECIDED)
                 for name in UNFINISHED:
