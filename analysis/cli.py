@@ -7,35 +7,36 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import io
 import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 
 from gatescope.engine.errors import InputError, RefusedElsewhere
 from gatescope.engine.torchrun import started_processes
 
-# What `gatescope --help` says, without importing torch to say it; each is a function of `commands` or `recording`.
+# The module of each command's function, and its line in `gatescope --help`, which is printed without importing torch.
 COMMANDS = {
-    "run": "everything: train, sample, probe and report",
-    "corpus": "make one text out of a source tree",
-    "train": "train a character language model on a text",
-    "sample": "sample text from a model and record every state",
-    "extract": "read texts with a model and record every state",
-    "probe": "ask recorded states what they know and which units know it",
-    "ablate": "ask whether the network uses the units that know it",
-    "reproduce": "train the paper's models and set our numbers beside its own",
-    "export": "write a state dump as HDF5 in the layout of LSTMVis",
-    "concat": "put dumps of one model together, or append to one",
-    "hypotheses": "list the hypotheses, or paint one on a text",
-    "unit": "say what one unit tells, and where it is highest and lowest",
-    "report": "write the HTML report and the figures of one or several results",
-    "info": "describe a model, dump or results folder, and check that it is whole",
+    "run": ("probe_commands", "everything: train, sample, probe and report"),
+    "corpus": ("model_commands", "make one text out of a source tree"),
+    "train": ("model_commands", "train a character language model on a text"),
+    "sample": ("model_commands", "sample text from a model and record every state"),
+    "extract": ("model_commands", "read texts with a model and record every state"),
+    "probe": ("probe_commands", "ask recorded states what they know and which units know it"),
+    "ablate": ("probe_commands", "ask whether the network uses the units that know it"),
+    "reproduce": ("probe_commands", "train the paper's models and set our numbers beside its own"),
+    "export": ("model_commands", "write a state dump as HDF5 in the layout of LSTMVis"),
+    "concat": ("model_commands", "put dumps of one model together, or append to one"),
+    "hypotheses": ("probe_commands", "list the hypotheses, or paint one on a text"),
+    "unit": ("probe_commands", "say what one unit tells, and where it is highest and lowest"),
+    "report": ("probe_commands", "write the HTML report and the figures of one or several results"),
+    "info": ("probe_commands", "describe a model, dump or results folder, and check that it is whole"),
 }
 
 # Commands whose work several processes share.
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `gatescope`; those of the process by default.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    # A path that the terminal cannot spell is no reason to end with an error.
+    # A path with characters that the terminal cannot show is no reason to fail.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             call(name, rest)
         else:
             raise InputError(f"unknown command {name!r}: expected one of {', '.join(COMMANDS)}")
-        # What cannot be printed is said here, and not where the interpreter ends.
+        # Flush now, so that a write error is reported here and not at exit.
         print(end="", flush=True)
     except RefusedElsewhere:
         return 2
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"gatescope: {one_line(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # Who reads has read enough.
+        # The reader of a pipe has closed it.
         _print_nowhere()
         return 1
     except OSError as error:
@@ -103,12 +104,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_nowhere() -> None:
-    """Let what is still to be printed go nowhere: where it should go nothing can be written."""
+    """Discard what is still to be printed, since it cannot be written where it should go."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _of_the_system(error: OSError, words: Sequence[str]) -> str:
-    """Return the line that says what the system refused to a command; raise the error where that is not known."""
+    """Return the line that says what the system refused to a command; raise other errors again."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         where = f" ({error.filename})" if error.filename else ""
         return (
@@ -121,7 +122,7 @@ def _of_the_system(error: OSError, words: Sequence[str]) -> str:
     if error.errno == errno.ENOENT and out and out.absolute() in Path(str(error.filename)).absolute().parents:
         return f"{one_line(str(out))} was removed or moved while it was being written: repeat the command"
     # A folder where a file should be, a name that is too long, no permission: it is the path that is wrong.
-    # Of what is written beside its place the user knows the place alone.
+    # Show the final name, not the temporary one.
     from gatescope.engine.files import settled_name
 
     where = f"{one_line(settled_name(str(error.filename)))}: " if error.filename else ""
@@ -130,9 +131,9 @@ def _of_the_system(error: OSError, words: Sequence[str]) -> str:
 
 def _out_of(words: Sequence[str]) -> Path | None:
     """Return what `--out` names, if it is there."""
-    for word, behind in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
         if word == "--out" or word.startswith("--out="):
-            return Path(os.path.expanduser(word.partition("=")[2] or behind))
+            return Path(os.path.expanduser(word.partition("=")[2] or following))
     return None
 
 
@@ -144,27 +145,32 @@ def call(name: str, words: Sequence[str]) -> None:
     """
     import tyro
 
-    from gatescope.analysis import commands, recording
     from gatescope.analysis.console import prepared
 
     if "--out=" in words or ("--out", "") in pairwise(words):
-        # As of a shell's variable that is not set; it would be the folder that one is in.
+        # Such as from a shell variable that is not set; it would mean the current folder.
         raise InputError(f"{name}: --out is empty: give a path")
     if started_processes() > 1 and name not in SHARED:
         raise InputError(f"{name} works in one process: leave torchrun out ({', '.join(SHARED)} take several)")
-    function = getattr(commands, name, None) or getattr(recording, name)
     prefixes = () if name == "run" else (tyro.conf.OmitArgPrefixes,)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            ready = tyro.cli(prepared(function), prog=f"gatescope {name}", args=words, config=prefixes)
+            ready = tyro.cli(prepared(function_of(name)), prog=f"gatescope {name}", args=words, config=prefixes)
     except SystemExit as stop:
         if stop.code:
-            # Without the title above, which says the same, and the name that the settings have in the program.
+            # Leave out the title, which says the same, and the name of the settings in the program.
             said = complaint.getvalue().strip().partition("\n")[2]
             raise InputError(f"{name}: {re.sub(r'^Error parsing (?!-)[a-z]+: ', '', one_line(said))}") from None
         return
     ready()
+
+
+def function_of(name: str) -> Callable[..., None]:
+    """Return the function of a command."""
+    module, _ = COMMANDS[name]
+    function: Callable[..., None] = getattr(importlib.import_module(f"gatescope.analysis.{module}"), name)
+    return function
 
 
 def usage() -> str:
@@ -174,7 +180,7 @@ def usage() -> str:
         "",
         "usage: gatescope COMMAND ...        gatescope COMMAND --help        gatescope --version",
         "",
-        *(f"  {name:<12}{what}" for name, what in COMMANDS.items()),
+        *(f"  {name:<12}{what}" for name, (_, what) in COMMANDS.items()),
         "",
         "Start with: gatescope run --out out",
     ]

@@ -25,7 +25,7 @@ LATER = [
     "torch._dynamo",
 ]
 LATER += ["gatescope.analysis.python_code", "gatescope.analysis.c_code", "gatescope.engine.log_loss_host"]
-SERVER.set_forkserver_preload(["gatescope.analysis.commands", "gatescope.analysis.recording", *LATER])
+SERVER.set_forkserver_preload(["gatescope.analysis.probe_commands", "gatescope.analysis.model_commands", *LATER])
 
 
 def _redirected(function, arguments, folder, output):

@@ -92,7 +92,7 @@ def test_every_module_imports_without_triton_and_extras():
 def test_commands_do_not_import_torchs_compiler():
     """Importing it would take more processor time than all of our own code."""
     program = (
-        "import sys, gatescope.analysis.commands, gatescope.analysis.recording\n"
+        "import sys, gatescope.analysis.probe_commands, gatescope.analysis.model_commands\n"
         "assert 'torch._dynamo' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gatescope.analysis import cli, commands, recording
+from gatescope.analysis import cli
 from gatescope.analysis.cli import one_line
 from gatescope.engine.files import partial_name
 
@@ -59,6 +59,15 @@ def test_what_the_system_refuses_is_one_line(monkeypatch, capsys, number, said):
     assert said in capsys.readouterr().err
 
 
+def test_what_the_system_refuses_to_a_command_without_flags_is_one_line(monkeypatch, capsys):
+    def refuse(name, words):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), "labels.zarr")
+
+    monkeypatch.setattr(cli, "call", refuse)
+    assert cli.main(["hypotheses"]) == 2
+    assert capsys.readouterr().err == "gatescope: labels.zarr: Permission denied; give another path\n"
+
+
 @pytest.mark.parametrize("behind", ["", "/zarr.json"])
 def test_what_is_written_beside_its_place_is_named_by_its_place(monkeypatch, capsys, tmp_path, behind):
     def refuse(name, words):
@@ -77,7 +86,7 @@ def test_an_interrupted_command_says_whether_it_goes_on(monkeypatch, capsys, nam
 
     monkeypatch.setattr(cli, "call", interrupt)
     assert cli.main([name]) == 130
-    function = getattr(commands, name, None) or getattr(recording, name)
+    function = cli.function_of(name)
     over = name in ("ablate", "report", "corpus", "export", "hypotheses", "unit", "info")
     assert ("to go on" not in function.__doc__) == over
     said = "to start over" if over else "to go on where it stopped"

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from gatescope.analysis import commands
+from gatescope.analysis import probe_commands
 from gatescope.analysis.cli import main
 from gatescope.analysis.hypotheses import select
 from gatescope.analysis.reproduction import EXPERIMENTS, METRICS, Experiment, Row, compared, conditions
@@ -137,7 +137,7 @@ def small(monkeypatch):
     )
     figures, nats = {"lstm": "Figure 5", "gru": "Figure 6"}, {"lstm": 1.25, "gru": 1.5}
     experiment = Experiment(1, 8, 0.0, 2, 0, figures, nats, rows)
-    monkeypatch.setattr(commands, "EXPERIMENTS", {"shakespeare": experiment})
+    monkeypatch.setattr(probe_commands, "EXPERIMENTS", {"shakespeare": experiment})
 
 
 def test_both_models_are_trained_and_compared(small, tmp_path, capsys, texts_to_draw):

@@ -157,7 +157,7 @@ def concat(
     out: Path,
     overwrite: bool = False,
 ) -> None:
-    """Put dumps of one model together, one behind the other. Repeat the command to go on.
+    """Put dumps of one model together, one after another. Repeat the command to go on.
 
     Args:
         states: the dumps, in order.

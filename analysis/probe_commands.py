@@ -1,4 +1,4 @@
-"""The commands that ask and answer; those that make texts, models and states are in `recording`.
+"""The commands about what states know: run, probe, ablate, report and others; `model_commands` has the rest.
 
 Each is a function: its arguments are the flags, its docstring is the help.
 """
@@ -61,10 +61,19 @@ def run(
         device: where the model runs; auto takes a GPU if there is one.
         overwrite: start anew whatever --out holds.
     """
-    stages = train, sample, probe
-    common: dict[str, Any] = {"seed": seed, "device": device_of(device), "overwrite": overwrite}
-    more = "give more --sample.sequences, or test all with --probe.folds"
-    records = run_stages(out, corpus, *stages, **common, more=more, say=say, warn=warn)
+    records = run_stages(
+        out,
+        corpus,
+        train,
+        sample,
+        probe,
+        seed=seed,
+        device=device_of(device),
+        overwrite=overwrite,
+        more="give more --sample.sequences, or test all with --probe.folds",
+        say=say,
+        warn=warn,
+    )
     _print_scores(records)
     _report([out], out)
 
@@ -134,9 +143,8 @@ def ablate(
 
     where = device_of(device)
     model, states = model or _of_run(results, "model"), states or _of_run(results, "states.zarr")
-    out = out or results
-    own = {"labels": labels, "functions": functions}
-    records = ablate_results(results, load_model(model, where), states, out, config, **own, seed=seed)
+    out, trained = out or results, load_model(model, where)
+    records = ablate_results(results, trained, states, out, config, labels=labels, functions=functions, seed=seed)
     print_table(ablation_table(records), least=120)
     say(f"ablation: {out / ABLATION}" + f"; {_for_the_report(out)}" * (out == results))
 
@@ -165,13 +173,23 @@ def reproduce(
     """
     paper = EXPERIMENTS[experiment]
     tables: list[list[dict[str, Any]]] = []
-    common: dict[str, Any] = {"seed": seed, "device": device_of(device), "overwrite": overwrite}
     for cell in CELLS:
-        stages = conditions(paper, cell, paper.steps if steps is None else steps, sequences)
-        more = "give more --sequences"
-        records = run_stages(out / cell, str(corpus), *stages, **common, more=more, say=say, warn=warn)
+        train, sample, probe = conditions(paper, cell, paper.steps if steps is None else steps, sequences)
+        records = run_stages(
+            out / cell,
+            str(corpus),
+            train,
+            sample,
+            probe,
+            seed=seed,
+            device=device_of(device),
+            overwrite=overwrite,
+            more="give more --sequences",
+            say=say,
+            warn=warn,
+        )
         if overwrite:
-            # It is of what was there before.
+            # That file is of the runs before.
             remove(out / REPRODUCTION)
         nats = read_config(out / cell)["facts"]["training"]["validation_nats"]
         tables.append(compared(paper, cell, records, nats))
@@ -278,9 +296,9 @@ def info(path: Positional[Annotated[str, arg(metavar="PATH")]], model: Path | No
 
 
 def _of_run(results: Path, name: str) -> Path:
-    """Return a part of a run, which is what results are where nothing else is said."""
+    """Return a file of the run; without flags, the results folder is taken to be a run."""
     if not (results / name).exists():
-        # What holds no results lacks more than this.
+        # A folder that holds no results at all is refused for that.
         read_records(results)
         flag = name.partition(".")[0]
         raise InputError(f"{results} has no {name}, as a run has: give that of the results with --{flag}")
