@@ -1,6 +1,6 @@
-"""The probes of one fold: what they, their first units and their controls say of the rows that the fold tests.
+"""The probes of one fold: what they, their first units and their controls predict for the rows that the fold tests.
 
-Everything that chooses, units and thresholds too, sees the training rows alone.
+Everything that is chosen, units and thresholds too, is chosen on the training rows alone.
 
 States are probed on their own scale. Of 12 hypotheses on 80,000 states of 256 units of a model of Python, probes with
 the penalty on standardised coefficients have mean AUROC .826 .823 .821 .821 at C = .01, .1, 1 and 10, and these .828
@@ -9,7 +9,9 @@ the penalty on standardised coefficients have mean AUROC .826 .823 .821 .821 at 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +25,40 @@ from gatescope.analysis.ranking import rank_units
 from gatescope.analysis.sparse import SparseScores, sparse_scores
 from gatescope.analysis.study import Study
 from gatescope.analysis.unit_overlap import top_units_overlap
-from gatescope.analysis.units_alone import best_unit_says, column_sd, units_alone
+from gatescope.analysis.units_alone import best_unit_predictions, column_sd, units_alone
 
 N_TOP_UNITS = 10
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What is predicted for the n rows that a fold tests, or all folds, [n, K] each; None where it is not asked for.
+
+    Args:
+        probe: decision values of the probes.
+        restored: of balanced ones, logits at the frequencies of the data.
+        unit: the value of the first unit of the ranking, turned so that the hypothesis holds at high ones.
+        unit_above: of boolean hypotheses, whether that is beyond the unit's threshold.
+        control, control_labels: decision values for the control task, and its labels, [n, draws * K].
+        untrained: decision values of probes of an untrained network.
+    """
+
+    probe: np.ndarray
+    unit: np.ndarray
+    unit_above: np.ndarray | None = None
+    restored: np.ndarray | None = None
+    control: np.ndarray | None = None
+    control_labels: np.ndarray | None = None
+    untrained: np.ndarray | None = None
+
+
+def joined(folds: Sequence[Predictions]) -> Predictions:
+    """Return the predictions of several folds, one after another."""
+    found: dict[str, Any] = {}
+    for name in (each.name for each in fields(Predictions)):
+        parts = [getattr(fold, name) for fold in folds]
+        found[name] = None if parts[0] is None else np.concatenate(parts)
+    return Predictions(**found)
 
 
 @dataclass(frozen=True)
@@ -37,10 +70,7 @@ class FoldFit:
         alone: what units tell by themselves on the training rows, `auroc` or `correlation`, [K, H].
         sd: standard deviation of each unit there, [H].
         orders: the units by the ranking of the results, and by their weights, [K, H]; -1 where there was no fit.
-        said: of the n test rows, [n, K] each: `probe` (logits, or values of continuous hypotheses), of balanced ones
-            also `restored` (logits at the frequencies of the data), `unit` and `unit_above` (the first unit of the
-            ranking, and whether it is beyond its threshold), and with controls `control`, `control_labels` (several
-            times K columns) and `untrained`.
+        predictions: of the test rows.
         controls: those that need no test rows of a fold, [K] each; of the first alone.
         sparse: scores of probes of few units, where they are asked for.
     """
@@ -49,7 +79,7 @@ class FoldFit:
     alone: dict[str, np.ndarray]
     sd: np.ndarray
     orders: dict[str, np.ndarray]
-    said: dict[str, np.ndarray]
+    predictions: Predictions
     controls: dict[str, np.ndarray]
     sparse: SparseScores | None
 
@@ -73,20 +103,23 @@ def fit_fold(study: Study, number: int, name: str, labels: Labels, weighting: st
     train = X_train, labels.values[fold.train_rows], labels.defined[fold.train_rows]
     test = X_test, labels.values[fold.test_rows], labels.defined[fold.test_rows]
     model.fit(*train[:2], sample_weight=train[2].astype(np.float32))
-    said = {"probe": decision_values(model, X_test)}
+    predicted = {"probe": decision_values(model, X_test)}
     if weighting == "balanced":
-        said["restored"] = restore_prior(said["probe"], _negatives_per_positive(*train[1:]))
+        predicted["restored"] = restore_prior(predicted["probe"], _negatives_per_positive(*train[1:]))
     # Single units know no class weights: both weightings share them.
-    alone, sd = study.shared(("units", number, name), lambda: (units_alone(*train, memory), column_sd(X_train, memory)))
+    alone, sd = study.shared(
+        labels, ("units", number, name), lambda: (units_alone(*train, memory), column_sd(X_train, memory))
+    )
     orders = _orders(study.ranking(weighting), model.coef_, sd, alone)
-    said |= best_unit_says(orders[study.ranking(weighting)][:, 0], alone, train, test)
+    predicted |= best_unit_predictions(orders[study.ranking(weighting)][:, 0], alone, train, test)
     controls, sparse = {}, None
     if config.controls and weighting != "balanced":
         if study.dump.tokens is not None:
-            said["control_labels"], said["control"] = control_task(study, fold, model, labels, X_train, X_test)
+            of_task = control_task(study, fold, model, labels, X_train, X_test)
+            predicted |= dict(zip(("control_labels", "control"), of_task, strict=True))
         if study.untrained is not None:
             untrained = untrained_model(study, fold, model, name, labels)
-            said["untrained"] = decision_values(untrained, study.states(name, fold.test, study.untrained))
+            predicted["untrained"] = decision_values(untrained, study.states(name, fold.test, study.untrained))
         if number == 0:
             ranking, first = study.ranking(weighting), orders[study.ranking(weighting)][:, :N_TOP_UNITS]
             controls["top_units_overlap"] = top_units_overlap(study, model, labels, X_train, ranking, first)
@@ -95,7 +128,7 @@ def fit_fold(study: Study, number: int, name: str, labels: Labels, weighting: st
             controls["best_unit_p"] = best_unit_p(study, labels, X_train)
     if config.sparse and name == study.main_set and weighting != "balanced":
         sparse = sparse_scores(model, orders, train, test, study.seed)
-    return FoldFit(model, alone, sd, orders, said, controls, sparse)
+    return FoldFit(model, alone, sd, orders, Predictions(**predicted), controls, sparse)
 
 
 def _negatives_per_positive(Y: np.ndarray, defined: np.ndarray) -> np.ndarray:

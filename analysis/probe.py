@@ -79,7 +79,6 @@ def probe_dump(
     labels: str | os.PathLike[str] | None = None,
     seed: int = 0,
     overwrite: bool = False,
-    log_path: Path | None = None,
     say: Callable[[str], None] = print,
     warn: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
@@ -93,7 +92,6 @@ def probe_dump(
         labels: a file with hypotheses of its own: see `gatescope.analysis.label_table`.
         seed: of the split and of the bootstrap.
         overwrite: start anew whatever the folder holds.
-        log_path: the JSONL log; `log.jsonl` in the folder by default.
         say: gets a line on how the states are read: rows, sequences, language.
         warn: gets one line for each hypothesis that could not be evaluated or is found out to look ahead, one for a
             column of very many words, one where no interval can be given, and one for each end of several C that is
@@ -127,12 +125,12 @@ def probe_dump(
     if labels:
         settings["labels_sha256"] = sha256_of(labels)
     is_new = overwrite or not (results / CONFIG).exists()
-    log_path = log_path or results / "log.jsonl"
     with claimed(results, "probe", settings, OUTPUTS, overwrite):
         try:
+            log_path = results / "log.jsonl"
             return study_dump(dump, results, config, plan, table, seed=seed, log_path=log_path, say=say, warn=warn)
         except InputError:
-            # Whoever mends what was wrong must not meet the settings that were.
+            # A user who corrects the mistake must not be refused for the settings that had it.
             if is_new:
                 for name in (CONFIG, *UNFINISHED):
                     remove(results / name)

@@ -104,13 +104,10 @@ class Study:
         before = self.dump.initial(name)[sequence, column]
         return np.append(before, self.dump.array(name)[start : stop - 1][:, column]).astype(np.float64)
 
-    def begin(self, labels: Labels) -> None:
-        """Forget what fits of other hypotheses shared."""
+    def shared(self, labels: Labels, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Return what several fits of the same hypotheses share; the first one makes it, and others' forget it."""
         if labels.hypotheses != self._hypotheses:
             self._hypotheses, self._shared = labels.hypotheses, {}
-
-    def shared(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Return what several fits of the same hypotheses share; the first makes it."""
         if key not in self._shared:
             self._shared[key] = make()
         return self._shared[key]

@@ -17,7 +17,7 @@ from gatescope.analysis.baselines import NgramTable
 from gatescope.analysis.control_task import control_score
 from gatescope.analysis.controls import character_split
 from gatescope.analysis.excerpts import Prediction
-from gatescope.analysis.fold_fit import N_TOP_UNITS, FoldFit, fit_fold
+from gatescope.analysis.fold_fit import N_TOP_UNITS, FoldFit, Predictions, fit_fold, joined
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.ranking import localisation, participation_ratio, unit_records
 from gatescope.analysis.results import CONVERGED, MEASURES, json_number
@@ -48,20 +48,20 @@ def fit_study(
         these are asked for, and the influence of each tested sequence (document) on what a hypothesis is judged by,
         [K, S], which is the plain fit; and each hypothesis's prediction on the rows that it tests.
     """
-    study.begin(labels)
-    digests = study.shared("digests", lambda: study.tested_sha256(labels))
-    origin: np.ndarray | float = 0.0
-    if weighting == "none":
-        labels, origin = study.shared("centred", lambda: _centred(labels))
+    digests = study.shared(labels, "digests", lambda: study.tested_sha256(labels))
+    continuous, origin = weighting == "none", np.zeros(len(labels.hypotheses))
+    measure, chance = MEASURES["continuous" if continuous else "boolean"]
+    if continuous:
+        labels, origin = study.shared(labels, "centred", lambda: _centred(labels))
     folds = [fit_fold(study, number, name, labels, weighting) for number in range(len(study.folds))]
-    first, said = folds[0], {who: np.concatenate([fold.said[who] for fold in folds]) for who in folds[0].said}
-    scores = _scores(study, labels, weighting, said)
+    first, predictions = folds[0], joined([fold.predictions for fold in folds])
+    scores = _scores(study, labels, weighting, predictions)
     scores["participation"] = participation_ratio(first.model.coef_ * first.sd)
     if len(study.config.C) > 1:
         scores["C"] = first.model.C
     if study.config.controls and weighting != "balanced":
-        scores |= _controls(study, name, labels, scores, said, first)
-    if weighting != "none":
+        scores |= _controls(study, name, labels, scores[measure], predictions, first)
+    if not continuous:
         scores["localisation"] = localisation(*(scores[each] for each in ("best_unit_auroc", "auroc", "auroc_low")))
     columns, of_each = study.columns(name), (first.model.coef_, first.sd, first.alone)
     units, largest = (
@@ -81,26 +81,24 @@ def fit_study(
             record |= {"folds": len(folds), "best_unit_share": json_number(share)}
     sparse = [fold.sparse for fold in folds if fold.sparse is not None]
     if sparse:
-        measure, chance = MEASURES["continuous" if weighting == "none" else "boolean"]
         more = sparse_records(sparse, scores[measure], chance)
         selected = unit_records(columns, sparse[0].selected, *of_each)
         for record, each, units_of in zip(records, more, selected, strict=True):
             record |= each | {"selected_units": units_of}
-    predicted = first.said["probe"] + origin if weighting == "none" else expit(first.said["probe"])
+    of_first = first.predictions.probe
+    shown = of_first + origin if continuous else expit(of_first)
     found = {
-        each.name: Prediction(name, weighting, predicted[:, k], study.test_rows, units[k][0] if units[k] else None)
+        each.name: Prediction(name, weighting, shown[:, k], study.test_rows, units[k][0] if units[k] else None)
         for k, each in enumerate(labels.hypotheses)
     }
     weights = _coefficients(study, name, labels, first, origin)
     if weighting != "balanced":
-        tested = labels.values[study.tested_rows], said["probe"], labels.defined[study.tested_rows]
+        tested = labels.values[study.tested_rows], predictions.probe, labels.defined[study.tested_rows]
         weights["influence"] = study.scorer.influence(*tested).T.astype(np.float32)
     return records, weights, found
 
 
-def _coefficients(
-    study: Study, name: str, labels: Labels, fit: FoldFit, origin: np.ndarray | float
-) -> dict[str, np.ndarray]:
+def _coefficients(study: Study, name: str, labels: Labels, fit: FoldFit, origin: np.ndarray) -> dict[str, np.ndarray]:
     """Return coefficients on both scales and intercepts, with their standard errors where these are asked for."""
     model = fit.model
     found = {"coefficient": model.coef_, "standardised": model.coef_ * fit.sd, "intercept": model.intercept_ + origin}
@@ -112,16 +110,17 @@ def _coefficients(
     return found
 
 
-def _scores(study: Study, labels: Labels, weighting: str, said: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return how well probes and single units tell the tested rows, beside what the text alone tells."""
+def _scores(study: Study, labels: Labels, weighting: str, predictions: Predictions) -> dict[str, np.ndarray]:
+    """Return the scores of probes and single units on the tested rows, beside those of the text alone."""
     Y, defined = labels.values[study.tested_rows], labels.defined[study.tested_rows]
-    text, probe, unit = _text(study, labels, weighting), said["probe"], said["unit"]
-    if weighting == "none":
+    text, probe, unit = _text(study, labels, weighting), predictions.probe, predictions.unit
+    above = predictions.unit_above
+    if above is None:
         scores = study.scorer.regression(Y, probe, text, defined)
         return scores | {"best_unit_pearson": study.scorer.pearson(Y, unit, defined)}
-    scores = study.scorer.classification(Y, probe, text, defined, said.get("restored"))
+    scores = study.scorer.classification(Y, probe, text, defined, predictions.restored)
     # Where one fold has no unit, neither score is of all.
-    f1 = np.where(np.isnan(unit).any(axis=0), np.nan, study.scorer.f1(Y, said["unit_above"], defined))
+    f1 = np.where(np.isnan(unit).any(axis=0), np.nan, study.scorer.f1(Y, above, defined))
     of_unit = study.scorer.auroc(Y, unit, defined), f1
     return scores | dict(zip(("best_unit_auroc", "best_unit_f1"), of_unit, strict=True))
 
@@ -130,27 +129,26 @@ def _controls(
     study: Study,
     name: str,
     labels: Labels,
-    scores: dict[str, np.ndarray],
-    said: dict[str, np.ndarray],
+    judged: np.ndarray,
+    predictions: Predictions,
     first: FoldFit,
 ) -> dict[str, np.ndarray]:
-    """Return what stands behind the scores of a state set; NaN where it is not known or would take too much."""
+    """Return the controls of the scores `judged` [K] on a state set; NaN where one is not known."""
     Y, defined = labels.values[study.tested_rows], labels.defined[study.tested_rows]
     found = dict.fromkeys(CONTROLS, np.full(len(labels.hypotheses), np.nan)) | first.controls
-    judged = scores["auroc" if Y.dtype == bool else "r2"]
     split, unseen = character_split(study, first.model, name, labels)
     # Both probes at the same characters, so that the luck of the test part is not in it.
     both = defined & unseen[:, None]
     of_split, (of_sequences, *ends) = (
         study.scorer.score(Y, split, both),
-        study.scorer.above(Y, split, said["probe"], both),
+        study.scorer.above(Y, split, predictions.probe, both),
     )
     found |= dict(zip(SPLIT, (of_split, of_split - of_sequences, *ends), strict=True))
-    if "control" in said:
-        control = control_score(study.scorer, said["control_labels"], said["control"], defined)
+    if predictions.control is not None and predictions.control_labels is not None:
+        control = control_score(study.scorer, predictions.control_labels, predictions.control, defined)
         found |= {"control_score": np.where(np.isnan(judged), np.nan, control), "selectivity": judged - control}
-    if "untrained" in said:
-        above = study.scorer.above(Y, said["probe"], said["untrained"], defined)
+    if predictions.untrained is not None:
+        above = study.scorer.above(Y, predictions.probe, predictions.untrained, defined)
         found |= dict(zip(UNTRAINED, above, strict=True))
     return found
 
@@ -199,16 +197,16 @@ def _text(study: Study, labels: Labels, weighting: str) -> Any:
 
     def best() -> Any:
         folds = [_of_text(study, fold, labels, weighting) for fold in study.folds]
-        says = [np.concatenate(each) for each in zip(*folds, strict=True)]
+        predicted = [np.concatenate(each) for each in zip(*folds, strict=True)]
         if weighting == "none":
-            return study.scorer.best_of(says, Y, defined)[0]
-        return study.scorer.text(Y, says, defined)
+            return study.scorer.best_of(predicted, Y, defined)[0]
+        return study.scorer.text(Y, predicted, defined)
 
-    return study.shared(("text", weighting), best)
+    return study.shared(labels, ("text", weighting), best)
 
 
 def _of_text(study: Study, fold: Fold, labels: Labels, weighting: str) -> list[np.ndarray]:
-    """Return what each predictor that reads the text alone says of the rows that a fold tests."""
+    """Return what each predictor that reads only the text predicts for the rows that a fold tests."""
     # A sequence that was cut out of a document follows what stands before it there, as its states do.
     assert study.dump.tokens is not None
     text, rows = (study.dump.tokens, study.dump.document_starts), fold.train_rows

@@ -80,13 +80,13 @@ def column_sd(X: States, memory_limit: str | None = None) -> np.ndarray:
         return Moments(rows).sd
 
 
-def best_unit_says(
+def best_unit_predictions(
     chosen: np.ndarray,
     alone: Mapping[str, np.ndarray],
     train: tuple[Any, np.ndarray, np.ndarray],
     test: tuple[Any, np.ndarray, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Return what one unit of each hypothesis says alone of the test rows, [n, K] each; NaN where there is none.
+    """Return what one unit of each hypothesis predicts for the test rows, [n, K] each; NaN where there is none.
 
     `unit` is its value, turned so that the hypothesis holds at high ones; of boolean hypotheses, `unit_above` is
     whether that lies beyond the value that gives the largest F1 on the training rows.

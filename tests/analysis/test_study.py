@@ -72,12 +72,10 @@ def test_what_fits_share_is_made_once_for_each_set_of_hypotheses(planted):
         made.append(len(made))
         return made[-1]
 
-    study.begin(some)
-    assert [study.shared("key", make), study.shared("key", make), study.shared("other key", make)] == [0, 0, 1]
-    study.begin(Labels(some.hypotheses, ~some.values, some.defined))
-    assert study.shared("key", make) == 0
-    study.begin(others)
-    assert study.shared("key", make) == 2
+    assert [study.shared(some, key, make) for key in ("key", "key", "other key")] == [0, 0, 1]
+    assert study.shared(Labels(some.hypotheses, ~some.values, some.defined), "key", make) == 0
+    assert study.shared(others, "key", make) == 2
+    assert study.shared(some, "key", make) == 3
 
 
 def labels(name):

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from gatescope.analysis.units_alone import (
-    best_unit_says,
+    best_unit_predictions,
     column_sd,
     rank_differences,
     ranks_of,
@@ -74,7 +74,7 @@ def test_the_training_rows_choose_the_threshold_and_the_test_rows_are_scored(sta
     train, test = slice(0, 600), slice(600, N)
     chosen, sign, alone = np.array([0, -1, 2]), (1, 1, -1), {"auroc": np.tile([0.8, 0.1, 0.2], (3, 1))}
     given = [(X[rows], Y[rows], defined[rows]) for rows in (train, test)]
-    found = best_unit_says(chosen, alone, *given)
+    found = best_unit_predictions(chosen, alone, *given)
     for k in (0, 2):
         rows = defined[:600, k]
         values = sign[k] * X[:, chosen[k]]
@@ -92,7 +92,7 @@ def test_of_a_continuous_hypothesis_the_unit_is_turned_by_its_correlation(states
     X, Y, defined = states
     given = [(X[rows], Y[rows], defined[rows]) for rows in (slice(0, 600), slice(600, N))]
     alone = {"correlation": np.tile([-0.2, 0.1, 0.0], (3, 1))}
-    found = best_unit_says(np.array([0, 1, -1]), alone, *given)
+    found = best_unit_predictions(np.array([0, 1, -1]), alone, *given)
     assert list(found) == ["unit"]
     np.testing.assert_array_equal(found["unit"][:, :2], X[600:, :2] * [-1.0, 1.0])
     assert np.isnan(found["unit"][:, 2]).all()
