@@ -22,13 +22,13 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.log import log
 from gatescope.engine.state_source import StateSource
 
-LANGUAGE_SAMPLE = 1 << 20  # characters of the dump's text by which its language is told
+LANGUAGE_SAMPLE = 1 << 20  # characters of the dump's text that its language is detected from
 
 
 def chosen_hypotheses(config: ProbeConfig, language: str) -> list[Hypothesis]:
     """Return the hypotheses that a configuration names, for a text of the given language.
 
-    Of a file of functions these are all, and so of patterns, unless some of them are named.
+    All functions of a file are included, and all patterns, unless some of them are named.
 
     Raises:
         InputError: an unknown name, a bad pattern, an unusable file of functions, or a name given twice.
@@ -67,7 +67,7 @@ def planned(dump: StateSource, config: ProbeConfig, table: LabelTable | None) ->
     """Return the hypotheses about the text of a dump, none where only labels are asked for, and its language."""
     of_table = set(table.names if table else ())
     if table:
-        # What a table says is not asked of the text, and what is chosen without being named is the table's.
+        # Columns of the table override hypotheses of the same name; by default only the table is probed.
         of_text = tuple(name for name in config.hypotheses if name not in ("auto", *of_table))
         config = replace(config, hypotheses=of_text)
     asked = config.hypotheses or config.pattern or config.functions
@@ -92,13 +92,13 @@ def language_of(dump: StateSource) -> str:
     Raises:
         InputError: the text is not known.
     """
-    # What a model writes is in the language of its corpus; a text that it read may be in another.
+    # A model writes in the language of its corpus; a text that it reads may be in another.
     written = (dump.attributes.get("corpus") or {}) if dump.attributes.get("kind") == "sample" else {}
     return written.get("language") or detect_language(dump.text(0, min(dump.n_rows, LANGUAGE_SAMPLE)))
 
 
 def unanswerable(hypotheses: Iterable[Hypothesis]) -> dict[str, str]:
-    """Return which of the built-in hypotheses can be evaluated on no text here, for want of data, and why."""
+    """Return which of the built-in hypotheses cannot be evaluated here at all, for lack of data, and why."""
     failed = {}
     for each in hypotheses:
         if is_built_in(each.function):
@@ -123,9 +123,9 @@ def labelled_rows(
     log_path: Path,
     warn: Callable[[str], None],
 ) -> tuple[Labels, Labels, dict[str, str]]:
-    """Return the boolean and the continuous labels of a dump's rows, those of a table behind those of hypotheses.
+    """Return the boolean and the continuous labels of a dump's rows, those of a table after those of hypotheses.
 
-    What could not be evaluated comes third, with the reason.
+    Third are the hypotheses that could not be evaluated, with the reason for each.
     """
     started = time.perf_counter()
     hypotheses = [_as_seen(each, dump, warn) for each in hypotheses]
@@ -143,7 +143,7 @@ def labelled_rows(
 
 
 def _as_seen(hypothesis: Hypothesis, dump: StateSource, warn: Callable[[str], None]) -> Hypothesis:
-    """Return a hypothesis, as one that sees the future where it is a user's and is found out to look ahead."""
+    """Return a hypothesis, changed to `sees="future"` if it is a user's and turns out to look ahead."""
     if hypothesis.sees != "past" or is_built_in(hypothesis.function):
         return hypothesis
     bounds = itertools.pairwise(dump.document_starts.tolist())

@@ -16,11 +16,11 @@ LONGEST = 500  # characters of an excerpt
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a probe says of the test rows.
+    """What a probe predicts for the test rows.
 
     Args:
         states: the state set that it was fitted on.
-        weighting: how.
+        weighting: the class weights of the fit.
         values: probability or value at each test row, [n].
         rows: the test rows, [n], sorted.
         unit: the unit that its ranking puts first, {"states", "unit", ...}, or None.
@@ -89,19 +89,19 @@ def _variation(values: np.ndarray, defined: np.ndarray, first: np.ndarray) -> np
     """Sum of squared differences from the mean, [S], over the defined rows of each sequence.
 
     Args:
-        values, defined: of the rows of all sequences, one behind the other.
+        values, defined: of the rows of all sequences, one after another.
         first: [S], where each begins.
     """
     numbers = np.where(defined, values, 0).astype(np.float64)
     if values.dtype != bool and defined.any():
-        # Squares of values far from zero would cancel.
+        # The squares of values far from zero would cancel.
         numbers = np.where(defined, numbers - numbers[defined].mean(), 0)
     count, total, square = (np.add.reduceat(each, first) for each in (defined.astype(np.float64), numbers, numbers**2))
     return square - total**2 / np.maximum(count, 1)
 
 
 def _rounded(values: np.ndarray, decides: bool = False) -> list[float | None]:
-    """Values as JSON has them; what decides by being above 1/2 or not still does."""
+    """Values rounded for JSON; of a probability that decides, rounding never moves it across 1/2."""
     rounded = np.round(values.astype(np.float64), 4)
     if decides:
         rounded[(rounded <= 0.5) & (values > 0.5)] = 0.5001

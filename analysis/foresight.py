@@ -1,8 +1,8 @@
-"""Whether a hypothesis that is said to follow from the past changes with what comes later.
+"""Whether a hypothesis that is declared to follow from the past depends on later characters.
 
 A label that looks ahead, if only to the end of its line, turns "the states know this" into "the states foretell this".
-So a function of a user's is asked again about beginnings of a text that end where its labels change: there one that
-looks ahead is found out the most easily. What is found is certain; what is not found may be there all the same.
+So a user's function is called again on prefixes of a text that end where its labels change, which is where looking
+ahead shows most easily. A prefix whose labels differ is proof; that none differs proves nothing.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.engine.errors import InputError
 
 LONGEST = 4096  # characters of a text that are looked at
-CHANGES = 3  # of the labels of one text
-MOST = 24  # beginnings that are asked about
-# Of continuous values, whose last digits may depend on how many are computed at once.
+CHANGES = 3  # label changes of one text whose prefixes are tested
+MOST = 24  # prefixes that are tested
+# For continuous values, whose last digits may depend on how many are computed at once.
 RTOL, ATOL = 1e-6, 1e-9
 
 
 def looks_ahead(hypothesis: Hypothesis, texts: Iterable[str], prime: str = "") -> str | None:
-    """Say where a label changes when its text ends earlier, or None where none was found that does.
+    """Say which label changes when its text ends earlier; None if none was found that does.
 
     Args:
-        hypothesis: that `sees` the past.
-        texts: to ask it about; no more are taken than are needed.
+        hypothesis: one that `sees` the past.
+        texts: to call it on; no more are taken than are needed.
         prime: stands before each, as for `Hypothesis.label`.
     """
     asked = 0
@@ -36,24 +36,24 @@ def looks_ahead(hypothesis: Hypothesis, texts: Iterable[str], prime: str = "") -
         text = text[:LONGEST]
         try:
             values, defined = hypothesis.label(text, prime)
-            for stop in _beginnings(values, defined):
+            for stop in _prefixes(values, defined):
                 asked += 1
                 found, known = hypothesis.label(text[:stop], prime)
                 same = np.isclose(found, values[:stop], rtol=RTOL, atol=ATOL) | ~known
                 differs = np.flatnonzero((known != defined[:stop]) | ~same)
                 if len(differs):
                     return (
-                        f"its label of character {differs[0]} of a text is another when the text ends behind character "
+                        f"its label of character {differs[0]} of a text is another when the text ends after character "
                         f"{stop - 1}"
                     )
         except InputError:
-            # Of the whole text it says so when its labels are asked for; a beginning may be too short for it.
+            # If the whole text fails, labelling reports it; a prefix may just be too short.
             asked += 1
     return None
 
 
-def _beginnings(values: np.ndarray, defined: np.ndarray) -> list[int]:
-    """How long beginnings of a text are that end behind a change and before it, of some from all over, or midway."""
+def _prefixes(values: np.ndarray, defined: np.ndarray) -> list[int]:
+    """Prefix lengths to test: just after and before up to three label changes all over the text, and half of it."""
     shown = np.where(defined, values, np.inf)
     changes = np.flatnonzero(shown[1:] != shown[:-1]) + 1
     chosen = changes[np.linspace(0, max(len(changes) - 1, 0), min(len(changes), CHANGES)).astype(int)]

@@ -37,7 +37,7 @@ FEWEST_GROUPS = 8
 
 @dataclass(frozen=True)
 class TextScores:
-    """What the text alone scores on boolean hypotheses: the same beside every state set.
+    """The scores of the text alone on boolean hypotheses, which are the same beside every state set.
 
     Args:
         f1, auroc: [K].
@@ -53,10 +53,10 @@ class Scorer:
     """Scores K hypotheses on the same n rows; what is undefined, or has no prediction, counts nowhere.
 
     Args:
-        groups: [n], the group of sequences of each row, which is resampled as a whole. Of fewer than 8 there are no
-            intervals: resamples of two groups tell little more than whether both agree.
+        groups: [n], the group of sequences of each row, which is resampled as a whole. With fewer than 8 there are no
+            intervals: resamples of two groups show little more than whether both agree.
         n_bootstrap, seed: of the resampling.
-        parts: of the rows, each scored by one probe. What one says is not compared with what another does: AUROC and
+        parts: of the rows, each predicted by one probe. Predictions of different probes are not compared: AUROC and
             average precision are means within parts, and R2 and Pearson's r take values from the means of their part.
     """
 
@@ -120,22 +120,22 @@ class Scorer:
         moments = [self._moments(Y, each, defined) for each in (score, other)]
         return moment_metrics(moments[1].sum(axis=0))["r2"], *self._interval("r2", *moments)
 
-    def score(self, Y: np.ndarray, said: np.ndarray, defined: np.ndarray) -> np.ndarray:
-        """By what a hypothesis is judged, [K]: AUROC of scores, or R2 of values."""
-        return (self.auroc if Y.dtype == bool else self.r2)(Y, said, defined)
+    def score(self, Y: np.ndarray, predicted: np.ndarray, defined: np.ndarray) -> np.ndarray:
+        """The score that a hypothesis is judged by, [K]: AUROC of decision values, or R2 of continuous values."""
+        return (self.auroc if Y.dtype == bool else self.r2)(Y, predicted, defined)
 
-    def influence(self, Y: np.ndarray, said: np.ndarray, defined: np.ndarray) -> np.ndarray:
-        """Of each group of sequences on that score, [S, K]."""
+    def influence(self, Y: np.ndarray, predicted: np.ndarray, defined: np.ndarray) -> np.ndarray:
+        """The influence of each group of sequences on that score, [S, K]."""
         if Y.dtype == bool:
-            return auroc_influence(Y, said, defined, self._groups, self._parts)
-        return r2_influence(self._moments(Y, said, defined))
+            return auroc_influence(Y, predicted, defined, self._groups, self._parts)
+        return r2_influence(self._moments(Y, predicted, defined))
 
     def best_of(
         self, predictions: Sequence[np.ndarray], Y: np.ndarray, defined: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return, of predictions [n, K] each, what scores best on these rows for each hypothesis, and the scores [K].
+        """Return the one of several predictions [n, K] that scores best for each hypothesis, and its scores [K].
 
-        By AUROC or R2. That may owe something to chance: of baselines, which make it no easier for a probe then.
+        By AUROC or R2. Taking the best favours the baseline, so it never makes it easier for the probe.
         """
         scores = np.stack([self.score(Y, each, defined) for each in predictions])
         best = np.where(np.isnan(scores), -np.inf, scores).argmax(axis=0)

@@ -1,7 +1,7 @@
-"""How many units it takes to tell a hypothesis: probes of units that are selected, ranked first, or random.
+"""How many units it takes to predict a hypothesis: probes of units that are selected, ranked first, or random.
 
 Units are judged by probes that are fitted anew to them (k-sparse probes; Gurnee et al., Finding Neurons in a Haystack,
-2023). How many it takes, those say that are selected one after another; the first of a ranking may all tell the same.
+2023). Units that are selected one after another show how many it takes; the first of a ranking may all carry the same.
 Random units show what any would do, and the last units of a ranking whether it orders anything.
 """
 
@@ -21,13 +21,13 @@ from gatescope.analysis.unit_selection import selected_units
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 RANDOM_ORDERS = 4
-# Of how far the probe of all units lies above chance, the share that is enough.
+# The share that is enough of how far the probe of all units lies above chance.
 ENOUGH = 0.95
 
 
 @dataclass(frozen=True)
 class SparseScores:
-    """What probes of few units tell of the rows that one fold tests.
+    """The scores of probes of few units on the rows that one fold tests.
 
     Args:
         sizes: how many units.
@@ -88,7 +88,7 @@ def sparse_records(folds: Sequence[SparseScores], full: np.ndarray, chance: floa
     Args:
         folds: what each found.
         full: AUROC, or R2 of continuous hypotheses, of the probe of all units, [K].
-        chance: what such scores are of states that know nothing.
+        chance: such a score of states that know nothing.
 
     Returns:
         For each hypothesis `sparse`: the numbers of `units` and, in lists of the same length, the scores of `selected`
@@ -120,7 +120,7 @@ def _scores(
     test: tuple[Any, np.ndarray, np.ndarray],
 ) -> np.ndarray:
     """AUROC or R2 on the test rows of probes of the first units of one order, [sizes, hypotheses]."""
-    # Columns that are far apart are gathered once.
+    # Columns that are far apart are gathered once for all sizes.
     chosen = order[: sizes[-1]]
     of_train, of_test = np.asarray(train[0][:, chosen]), np.asarray(test[0][:, chosen])
     (Y_train, defined), (Y, counts) = ([each[:, hypotheses] for each in part[1:]] for part in (train, test))

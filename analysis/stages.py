@@ -1,4 +1,4 @@
-"""All stages in one folder: a model is trained on a text, writes texts of its own, and its states are probed."""
+"""All stages in one folder: a model is trained on a text and writes texts of its own, and its states are probed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def run_stages(
         seed: of every random choice.
         device: where the model runs, "cpu" or "cuda".
         overwrite: start anew whatever the folder holds.
-        more: what to do where too few sequences are tested, in the flags of the command.
+        more: advice where too few sequences are tested, in the flags of the command.
         say: gets a line when the model is there, one when the states are, and one on how they are probed.
         warn: gets one line for each hypothesis that could not be evaluated, one for a text with hidden characters, and
             one for a model that learnt nothing.
