@@ -14,7 +14,10 @@ from typing import Any
 
 import numpy as np
 
-BLOCK_ROWS = 8192
+from gatescope.engine.arrays import as_rows
+from gatescope.engine.gram import Moments
+from gatescope.engine.row_blocks import RowBlocks
+
 # A unit of which less than this share of the variance is left, given those before, tells nothing new.
 LEAST_LEFT = 1e-4
 
@@ -40,6 +43,9 @@ def selected_units(X: Any, Y: np.ndarray, defined: np.ndarray, n_units: int) -> 
     masks, of_hypothesis = np.unique(defined, axis=1, return_inverse=True)
     for place in range(masks.shape[1]):
         members = np.flatnonzero(of_hypothesis.ravel() == place)
+        if not masks[:, place].any():
+            chosen[members] = np.arange(n_units)
+            continue
         correlation, with_labels = _correlations(X, Y[:, members], masks[:, place])
         for k, products in zip(members.tolist(), with_labels, strict=True):
             chosen[k] = _forward(correlation, products, n_units)
@@ -48,25 +54,12 @@ def selected_units(X: Any, Y: np.ndarray, defined: np.ndarray, n_units: int) -> 
 
 def _correlations(X: Any, Y: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Correlations of the units [H, H], and up to a factor those of the labels with them [K, H]; 0 of still units."""
-    # Of rows that count: any point near the mean will do.
-    first = int(mask.argmax())
-    near = X[first : first + BLOCK_ROWS][mask[first : first + BLOCK_ROWS]]
-    shift = near.mean(axis=0, dtype=np.float64) if len(near) else np.zeros(X.shape[1])
-    n_units, n_rows = X.shape[1], max(int(mask.sum()), 1)
-    square, products, total = np.zeros((n_units, n_units)), np.zeros((Y.shape[1], n_units)), np.zeros(n_units)
-    y = np.where(mask[:, None], Y, 0)
-    y = y - y.sum(axis=0, dtype=np.float64) / n_rows
-    for start in range(0, len(X), BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        inside = mask[rows]
-        centred = (X[rows][inside] - shift).astype(np.float32)
-        square += centred.T @ centred
-        products += y[rows][inside].T @ centred
-        total += centred.sum(axis=0, dtype=np.float64)
-    square -= np.outer(total, total) / n_rows
-    sd = np.sqrt(np.maximum(np.diag(square), 0))
-    scale = np.divide(1, sd, out=np.zeros(n_units), where=sd > 0)
-    return square * scale[:, None] * scale, products * scale
+    y = np.where(mask[:, None], Y - Y[mask].mean(axis=0, dtype=np.float64), 0)
+    with RowBlocks(as_rows(X), np.float64) as rows:
+        moments = Moments(rows, None if mask.all() else mask, covariance=True)
+        (products,) = rows.totals(lambda block, start, stop: (y[start:stop].T @ block,), shift=moments.mean)
+    scale = np.divide(1, moments.sd, out=np.zeros_like(moments.sd), where=moments.sd > 0)
+    return moments.covariance * scale[:, None] * scale, products * scale
 
 
 def _forward(correlation: np.ndarray, products: np.ndarray, n_units: int) -> np.ndarray:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from gatescope.analysis import unit_selection
 from gatescope.analysis.unit_selection import selected_units
+from gatescope.engine import row_blocks
 
 N, H = 700, 9
 
@@ -38,9 +38,9 @@ def missed(X, y, columns):
 
 
 @pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("block", [8192, 100])
+@pytest.mark.parametrize("block", [2048, 100])
 def test_each_unit_is_the_one_that_leaves_least(states, monkeypatch, continuous, block):
-    monkeypatch.setattr(unit_selection, "BLOCK_ROWS", block)
+    monkeypatch.setattr(row_blocks, "BLOCK_ROWS", block)
     Y, defined = labels_of(states, continuous)
     found = selected_units(states, np.where(defined, Y, ~Y if Y.dtype == bool else np.nan), defined, 7)
     X = states.astype(np.float64)
