@@ -171,17 +171,22 @@ def _erased_lines(
     seed: int,
     advance: Callable[..., None],
 ) -> Iterator[Line]:
-    """Yield for each hypothesis what erasing its direction does, and random ones, and what a probe tells of it then."""
+    """Yield for each hypothesis what erasing its direction does, and random ones, and how well probes then predict."""
     erasures, random = directions
     advance(len(random) * reading.n_characters)
     of_random = reading.changes(random)
     for k, erased in enumerate(erasures):
         advance(2 * reading.n_characters)
-        told = {
-            f"auroc_{name}": json_number(refitted_auroc(*reading.labelled(k, each), groups, seed))
-            for name, each in (("undisturbed", None), ("left", erased))
+        states = {
+            "undisturbed": reading.undisturbed,
+            "once": reading.states(erased, once=True),
+            "left": reading.states(erased),
         }
-        words: dict[str, Any] = {"ranking": "erased", "method": ERASE, "units": [], **told}
+        predicted = {
+            f"auroc_{name}": json_number(refitted_auroc(*reading.labelled(k, each), groups, seed))
+            for name, each in states.items()
+        }
+        words: dict[str, Any] = {"ranking": "erased", "method": ERASE, "units": [], **predicted}
         yield words, reading.changes(erased)[0], of_random
 
 

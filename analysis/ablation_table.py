@@ -15,9 +15,9 @@ CAPTION = (
     "nats per character lost while units are held, where the hypothesis holds and elsewhere; p: among these units and "
     "sets of as many random ones, the share that loses at least as much there, and whose difference is as large; "
     "q: the share of false ones among the findings, by Benjamini and Hochberg, if all lines of this q or less are "
-    "called findings; erased: the direction of all units that tells the hypothesis is taken out, beside random "
-    "directions, and the AUROC of a linear probe fitted anew goes from the one to the other: what is left is told in "
-    "other directions"
+    "called findings; erased: the direction of all units that predicts the hypothesis is removed after every step, "
+    "beside random directions; AUROC of linear probes fitted anew: before, with the direction removed once from the "
+    "states as they are, and after every step: what this has more the network found in what it read on"
 )
 # Of two lines, so that all fit.
 HEADINGS = (
@@ -41,7 +41,7 @@ def ablation_table(records: Sequence[Record]) -> Table:
     for heading in HEADINGS[3:]:
         table.add_column(heading, justify="right", no_wrap=True)
     for record in records:
-        words = [record["hypothesis"], record["ranking"] + _told(record), held_units(record), *effects(record)]
+        words = [record["hypothesis"], record["ranking"] + _refitted(record), held_units(record), *effects(record)]
         table.add_row(*(Text(visible(word)) for word in words))
     return table
 
@@ -67,7 +67,7 @@ def effects(record: Record) -> list[str]:
     ]
 
 
-def _told(record: Record) -> str:
-    """How a probe's AUROC changes with the direction erased; nothing where that is not known, or units are held."""
-    before, after = number(record, "auroc_undisturbed"), number(record, "auroc_left")
-    return "" if before is None or after is None else f" {score(before)}→{score(after)}"
+def _refitted(record: Record) -> str:
+    """The AUROC of probes fitted anew before and after erasing; nothing where that is not known, or units are held."""
+    aurocs = [number(record, f"auroc_{name}") for name in ("undisturbed", "once", "left")]
+    return "" if aurocs[0] is None or aurocs[2] is None else f" {'→'.join(map(score, aurocs))}"

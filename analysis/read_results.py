@@ -50,7 +50,8 @@ HELD_WORDS = ("hypothesis", "ranking", "method")
 HELD_NUMBERS = (
     *("change_holds", "change_holds_low", "change_holds_high", "change_elsewhere"),
     *("n_sequences", "n_characters", "n_holds", "random_sets", "random_change_holds", "random_change_elsewhere"),
-    *("p_holds", "q_holds", "p_difference", "q_difference", "auroc_left", "auroc_undisturbed"),
+    *("p_holds", "q_holds", "p_difference", "q_difference", "auroc_left", "auroc_once"),
+    "auroc_undisturbed",
 )
 UNIT_NUMBERS = ("coefficient", "importance", "auroc", "correlation")
 

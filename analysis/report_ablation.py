@@ -8,12 +8,25 @@ from gatescope.analysis.ablation_table import effects, held_units
 from gatescope.analysis.report_html import escaped, name_html, opened, result_title, scrolled
 from gatescope.analysis.results import ERASE, Record, Result, number, score
 
-WORDS = ("where it holds", "95%", "elsewhere", "where it holds", "elsewhere", "p", "q", "p", "q", "was", "left")
+WORDS = (
+    "where it holds",
+    "95%",
+    "elsewhere",
+    "where it holds",
+    "elsewhere",
+    "p",
+    "q",
+    "p",
+    "q",
+    "before",
+    "once",
+    "left",
+)
 HEADS = (
     '<thead><tr><th rowspan="2" scope="col">hypothesis</th><th rowspan="2" scope="col">ranking</th>'
     '<th rowspan="2" scope="col">units</th><th colspan="3" scope="colgroup">these units</th>'
     '<th colspan="2" scope="colgroup">random units</th><th colspan="2" scope="colgroup">where it holds</th>'
-    '<th colspan="2" scope="colgroup">difference</th><th colspan="2" scope="colgroup">AUROC</th></tr><tr>'
+    '<th colspan="2" scope="colgroup">difference</th><th colspan="3" scope="colgroup">AUROC</th></tr><tr>'
     + "".join(f'<th scope="col" class="r">{word}</th>' for word in WORDS)
     + "</tr></thead>"
 )
@@ -24,11 +37,12 @@ HELD_AT = {
     "translate": "what they were, moved by the difference of their means where the hypothesis holds and where not",
 }
 ERASED = (
-    '<p class="muted">Erased: no unit is held, but of all units of each layer, h and c, the one direction that tells '
-    "the hypothesis in the training sequences is taken out after every step (LEACE, Belrose et al. 2023), beside "
-    "random directions. AUROC: what a linear probe fitted anew on one half of the sequences read tells of the other, "
-    "before and after. Where much is left, states tell the hypothesis in other directions too, and the loss is not "
-    "what it would be without the hypothesis.</p>\n"
+    '<p class="muted">Erased: no unit is held; of all units of each layer, h and c, the one direction that predicts '
+    "the hypothesis in the training sequences is removed after every step (LEACE, Belrose et al. 2023), beside random "
+    "directions. AUROC: that of linear probes fitted anew on one half of the sequences read and tested on the other: "
+    "before; with the direction removed once from the states as they are, which says how well other directions "
+    "predict; and left after every step. What is left beyond the former the network has found again in what it read "
+    "on, and the loss is not what it would be without the hypothesis.</p>\n"
 )
 
 
@@ -76,8 +90,8 @@ def _table(rows: Sequence[str]) -> str:
 
 
 def _row(record: Record) -> str:
-    told = (score(number(record, key)) for key in ("auroc_undisturbed", "auroc_left"))
-    numbers = "".join(f'<td class="r">{each}</td>' for each in (*effects(record), *told))
+    refitted = (score(number(record, f"auroc_{name}")) for name in ("undisturbed", "once", "left"))
+    numbers = "".join(f'<td class="r">{each}</td>' for each in (*effects(record), *refitted))
     holds = _counts([record], "n_holds").strip()
     name = name_html(record["hypothesis"]) + (f" <small>{holds}</small>" if holds else "")
     return (

@@ -40,6 +40,7 @@ class Rereading:
         losses: what the model loses undisturbed, in nats, summed over characters: [1 + 2 K, S]. In the first row over
             all; then, for each hypothesis, where it holds; then where it does not.
         counts: of how many characters each is the sum, [1 + 2 K, S].
+        undisturbed: the states without intervention, [L, T, S, H] by name.
 
     Raises:
         InputError: the dump lacks states to begin with.
@@ -70,10 +71,10 @@ class Rereading:
             holds, defined = (np.roll(each, -1, axis=1) for each in (holds, defined))
             holds[:, -1] = defined[:, -1] = False
         self._holds, self._defined = (torch.from_numpy(each.transpose(2, 1, 0)) for each in (holds, defined))
-        self._states = undisturbed_states(self._model, self._tokens, self._initial)
+        self.undisturbed = undisturbed_states(self._model, self._tokens, self._initial)
         # Step by step, too: what is read at once is summed in another order.
         nothing = torch.zeros(1, self.architecture.layers, self.architecture.hidden, dtype=torch.bool, device=device)
-        self._base = intervened_losses(self._model, self._tokens, self._initial, Held(self._states, nothing))
+        self._base = intervened_losses(self._model, self._tokens, self._initial, Held(self.undisturbed, nothing))
         predicted = there[:, 1:]
         where = [
             predicted[None],
@@ -86,7 +87,7 @@ class Rereading:
     def held(self, method: str, hypothesis: int, seed: int) -> dict[str, Tensor]:
         """Return what units are held at: `held_values` of one of the K hypotheses."""
         return held_values(
-            method, self._states, self._lengths, self._holds[hypothesis], self._defined[hypothesis], seed
+            method, self.undisturbed, self._lengths, self._holds[hypothesis], self._defined[hypothesis], seed
         )
 
     def changes(self, intervention: Intervention) -> np.ndarray:
@@ -103,23 +104,34 @@ class Rereading:
         parts = intervention.split(at_once)
         return np.concatenate([self._summed(intervened_losses(*given, part) - self._base) for part in parts])
 
-    def labelled(
-        self, hypothesis: int, intervention: Intervention | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def states(self, intervention: Intervention, *, once: bool = False) -> dict[str, Tensor]:
+        """Return the states with an intervention of one variant, [L, T, S, H] by name.
+
+        Args:
+            intervention: what is done after every step.
+            once: it is done to the undisturbed states instead, which the network does not read on from.
+        """
+        if not once:
+            return intervened_states(self._model, self._tokens, self._initial, intervention)
+        found: dict[str, list[Tensor]] = {name: [] for name in self.undisturbed}
+        for layer in range(self.architecture.layers):
+            flat = {name: each[layer].flatten(0, 1).unsqueeze(0) for name, each in self.undisturbed.items()}
+            for name, each in intervention.after(layer, 0, flat).items():
+                found[name].append(each.view_as(self.undisturbed[name][layer]))
+        return {name: torch.stack(layers) for name, layers in found.items()}
+
+    def labelled(self, hypothesis: int, states: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the states of all layers at the characters where one of the K hypotheses is defined.
 
         Args:
             hypothesis: its number.
-            intervention: one variant; None for the states as they are.
+            states: `undisturbed`, or those of `states`.
 
         Returns:
             X: [n, D] as the model's.
             holds: [n] bool.
             sequence: [n] which of the S sequences each row is of.
         """
-        states = self._states
-        if intervention is not None:
-            states = intervened_states(self._model, self._tokens, self._initial, intervention)
         defined = self._defined[hypothesis]
         rows = [layer[defined.to(layer.device)] for each in states.values() for layer in each]
         sequence = torch.arange(defined.shape[1]).expand_as(defined)[defined]

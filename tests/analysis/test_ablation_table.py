@@ -29,9 +29,11 @@ def test_several_units_are_counted_and_what_is_missing_is_a_dash():
     assert row[2:5] == ["first 2", "–", "–"] and row[8] == "–"
 
 
-def test_a_direction_says_what_a_probe_told_and_tells():
+def test_a_direction_says_how_well_probes_predict_before_and_after():
     (row,) = cells([erased_record()])
-    assert row[1:4] == ["erased .90→.55", "direction", "+.123"]
+    assert row[1:4] == ["erased .90→.51→.55", "direction", "+.123"]
+    (row,) = cells([erased_record(auroc_once=None)])
+    assert row[1] == "erased .90→–→.55"
     (row,) = cells([erased_record(auroc_left=None)])
     assert row[1] == "erased"
 

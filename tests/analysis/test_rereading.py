@@ -127,16 +127,17 @@ def test_labelled_states_are_those_where_a_hypothesis_is_defined(case, alignment
                 state = np.concatenate([dump[f"layer{layer}/h"][start + t] for layer in (0, 1)])
                 expected.append((t, place, labels.values[row, 1], state))
     expected.sort(key=lambda each: each[:2])
-    for erased in (None, Erased(mean, u, v)):
-        X, holds, sequence = reading.labelled(1, erased)
+    erased, kept = Erased(mean, u, v), np.arange(2 * HIDDEN) != HIDDEN + 3
+    for states, same in (
+        (reading.undisturbed, kept | True),
+        (reading.states(erased, once=True), kept),
+        # The rest of its layer, the top one, reads on from what was erased, and the layer below does not.
+        (reading.states(erased), np.arange(2 * HIDDEN) < HIDDEN),
+    ):
+        X, holds, sequence = reading.labelled(1, states)
         assert sequence.tolist() == [each[1] for each in expected] and holds.tolist() == [each[2] for each in expected]
-        states = np.stack([each[3] for each in expected])
-        if erased is not None:
-            # Of the top layer, which nothing but the output reads.
-            assert np.all(X[:, HIDDEN + 3] == 0.5)
-            kept = np.arange(2 * HIDDEN) < HIDDEN
-            X, states = X[:, kept], states[:, kept]
-        np.testing.assert_allclose(X, states, atol=1e-5)
+        np.testing.assert_allclose(X[:, same], np.stack([each[3] for each in expected])[:, same], atol=1e-5)
+        assert same.all() or np.allclose(X[:, HIDDEN + 3], 0.5, rtol=0, atol=1e-6)
 
 
 def test_labelled_states_are_all_that_the_cell_has(tmp_path):
@@ -152,8 +153,9 @@ def test_labelled_states_are_all_that_the_cell_has(tmp_path):
     reading = Rereading(trained, dump, labels, "post", np.array([0]), 6)
     nothing = torch.zeros(1, 2, 8)
     expected = np.hstack([dump[name][:] for name in ("layer0/h", "layer1/h", "layer0/c", "layer1/c")])
-    for erased in (None, Erased(nothing, nothing, nothing)):
-        np.testing.assert_allclose(reading.labelled(0, erased)[0], expected, atol=1e-6)
+    erased = Erased(nothing, nothing, nothing)
+    for states in (reading.undisturbed, reading.states(erased), reading.states(erased, once=True)):
+        np.testing.assert_allclose(reading.labelled(0, states)[0], expected, atol=1e-6)
 
 
 def test_sets_are_read_a_part_at_a_time(case, monkeypatch):
