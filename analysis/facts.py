@@ -13,6 +13,7 @@ from gatescope.analysis.results import NOT_EVALUATED
 from gatescope.analysis.study import Study
 from gatescope.engine.counted import counted
 from gatescope.engine.evaluate import perplexity
+from gatescope.engine.state_source import StateSource
 
 
 def facts_of(study: Study, language: str, failed: Mapping[str, str]) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def facts_of(study: Study, language: str, failed: Mapping[str, str]) -> dict[str
             "temperature": settings.get("temperature"),
             "seed": settings.get("seed"),
             "language": language,
+            **_loss(dump),
         },
         "probe": {
             "training_sequences": len(study.train),
@@ -61,6 +63,14 @@ def facts_of(study: Study, language: str, failed: Mapping[str, str]) -> dict[str
             "python": platform.python_version(),
         },
     }
+
+
+def _loss(dump: StateSource) -> dict[str, float]:
+    """What the model loses on the text that it read, where that was recorded, so that it is known how well it reads."""
+    name = next((name for name in dump.names if name.endswith("/log_probability")), None)
+    if name is None or dump.attributes.get("kind") != "extract":
+        return {}
+    return {"nats_per_character": -float(np.asarray(dump.array(name), np.float64).mean())}
 
 
 def reading(study: Study, language: str) -> str:

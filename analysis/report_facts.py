@@ -33,6 +33,7 @@ def model_line(facts: Any) -> str:
         ("training.validation_nats", "validation loss ", " nats per character"),
         ("dump.rows", "", " states recorded"),
         ("dump.sequences", "", " sequences"),
+        ("dump.nats_per_character", "", " nats per character on this text"),
     ):
         if key in known:
             phrases.append(f"{before}{known[key]}{after}")

@@ -19,9 +19,11 @@ from gatescope.engine.other_dumps import open_states
 def study(tmp_path):
     """A function that makes a study of one unit in each of h and c."""
 
-    def make(starts=(0, 30, 60, 90), folds=1, **attributes):
+    def make(starts=(0, 30, 60, 90), folds=1, log_probability=None, **attributes):
         path, borders = Path(tempfile.mkdtemp(dir=tmp_path)) / "states.zarr", np.array(starts)
         arrays = {name: np.zeros((starts[-1], 1)) for name in ("layer0/h", "layer0/c")}
+        if log_probability is not None:
+            arrays["layer1/log_probability"] = log_probability
         about = attributes | {"vocabulary": ["a"]}
         dtypes = np.dtype(np.uint8), np.dtype(np.float16)
         with DumpWriter(path, DumpSpec(dict.fromkeys(arrays, 1), borders, borders, (), *dtypes, about)) as writer:
@@ -75,3 +77,12 @@ def test_facts_are_those_of_the_dump_and_of_the_probe(study):
     folded = facts_of(study(folds=3), "c", {})["probe"]
     assert (folded["folds"], folded["test_sequences"]) == (3, 3) and "test_share" not in folded
     assert facts_of(study(), "c", {})["training"] == {}
+
+
+def test_the_loss_on_a_text_that_was_read_is_that_of_its_log_probabilities(study):
+    scores = np.random.default_rng(0).normal(-2, 1, (90, 1)).astype(np.float16)
+    facts = facts_of(study(kind="extract", log_probability=scores), "c", {})
+    assert facts["dump"]["nats_per_character"] == pytest.approx(-scores.astype(np.float64).mean(), rel=1e-12)
+    # What a model wrote itself it loses little on, and without the numbers nothing is known.
+    for given in ({"kind": "sample", "log_probability": scores}, {"kind": "extract"}):
+        assert "nats_per_character" not in facts_of(study(**given), "c", {})["dump"]
