@@ -91,7 +91,7 @@ def inside_condition(text: str) -> np.ndarray:
 
 @hypothesis(language="c")
 def inside_body(text: str) -> np.ndarray:
-    """In the statement behind such a condition, through its last character; else and do have none."""
+    """In the statement after such a condition, through its last character; else and do have none."""
     return _scan(text).state & BODY > 0
 
 

@@ -34,7 +34,7 @@ COMMANDS = {
     "export": ("model_commands", "write a state dump as HDF5 in the layout of LSTMVis"),
     "concat": ("model_commands", "put dumps of one model together, or append to one"),
     "hypotheses": ("probe_commands", "list the hypotheses, or paint one on a text"),
-    "unit": ("probe_commands", "say what one unit tells, and where it is highest and lowest"),
+    "unit": ("probe_commands", "say what one unit predicts, and where it is highest and lowest"),
     "report": ("probe_commands", "write the HTML report and the figures of one or several results"),
     "info": ("probe_commands", "describe a model, dump or results folder, and check that it is whole"),
 }

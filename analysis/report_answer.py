@@ -33,12 +33,11 @@ BY_CHANCE, BY_CHANCE_OF_FOLDS = 0.025, 0.06
 CEILING = 0.99
 # What the answer means; said once below several results.
 KNOWN = (
-    ": on unseen sequences a probe tells them better than chance and better than the text alone does, with the whole "
-    "of both 95% intervals"
+    ": on unseen sequences a probe predicts them better than chance and better than the text alone does, each by its "
+    "whole 95% interval"
 )
 NONE_KNOWN = (
-    ": of none does the score lie above chance and above what the text alone tells, with the whole of both 95% "
-    "intervals"
+    ": none is predicted better than by chance and better than from the text alone, each by its whole 95% interval"
 )
 
 
@@ -95,7 +94,7 @@ def _best_known(known: Sequence[Record]) -> str:
     value, text = (score(number(best, key)) for key in (measure, f"baseline_text_{measure}"))
     return (
         f"{among} is <b>{escaped(best['hypothesis'])}</b> ({LABELS[measure]} {value}, text baseline {text}); "
-        f"of single units <b>{escaped(best_unit(best) or '–')}</b> tells most of it "
+        f"of single units <b>{escaped(best_unit(best) or '–')}</b> predicts it best "
         f"({UNIT_LABELS[kind]} {score(best_unit_alone(best))})."
     )
 
@@ -129,6 +128,6 @@ def _untrained(scored: Sequence[Record]) -> str:
     learnt = sum(low > 0 for _, low, _ in ends)
     worse = escaped(", ".join(name for name, _, high in ends if high is not None and high < 0))
     return (
-        f" {learnt} of {len(ends)} are predicted better than from states of random weights, with the whole of the "
+        f" {learnt} of {len(ends)} are predicted better than from states of random weights, by the whole "
         f"interval{f', and worse: {worse}' if worse else ''}."
     )

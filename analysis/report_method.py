@@ -34,11 +34,11 @@ def method_section(results: Sequence[Result]) -> str:
         "judged alone, without a correction for their number: of 40 that states do not know one may pass by "
         "chance. What is known may still be known badly; AUROC and F1 say how well. Not scored: it holds everywhere or "
         "nowhere in the training sequences (one_class), or in the test sequences.</p>\n"
-        "<p>The best unit is the one that alone tells most on the training sequences (by AUROC in either "
+        "<p>The best unit is the one that alone predicts best on the training sequences (by AUROC in either "
         "direction, or by Pearson’s r). The number beside its name is of the test sequences; its F1 is at the "
-        "threshold that was best on the training sequences. Many units may tell nearly the same, and another text "
+        "threshold that was best on the training sequences. Many units may predict nearly as well, and another text "
         "may put another one first. The largest weights of a probe are listed apart: their units help together, "
-        "and one of them may tell nothing alone. F1 depends on how often a hypothesis holds; results of different "
+        "and one of them may predict nothing alone. F1 depends on how often a hypothesis holds; results of different "
         "texts are better compared by AUROC or MCC.</p>\n" + _folds(results)
     )
 

@@ -25,7 +25,7 @@ from gatescope.analysis.results import (
 
 SEES = {
     "past": "The label follows from what the network has read.",
-    "future": "The label may need characters that come later, and then the states can only foretell it.",
+    "future": "The label may need characters that come later, and then the states can only anticipate it.",
 }
 # Hypotheses whose text is painted, in the page and as figures; the tables hold the others, too.
 MOST_TEXTS = 20
@@ -43,8 +43,8 @@ def texts_section(results: Sequence[Result], texts: Texts) -> str:
     intro = (
         '<h2 id="texts">Text, coloured three ways</h2>\n<p>By hypothesis: where its label holds. By prediction: the '
         "probability (or the value) that the probe reads off the states. By unit: the activation of the one that alone "
-        "tells most, teal below its mean over the text shown and orange above. Underlined predictions are wrong at the "
-        "threshold .5."
+        "predicts best, teal below its mean over the text shown and orange above. Underlined predictions are wrong at "
+        "the threshold .5."
         f"{more}</p>\n"
     )
     several = len(results) > 1

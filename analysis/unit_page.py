@@ -52,7 +52,7 @@ def _summary(view: UnitView) -> str:
 def _hypotheses(told: Sequence[Told]) -> Table:
     table = ruled_table(padding=1)
     table.add_column("hypothesis", overflow="fold", min_width=12)
-    for heading in ("tells", "95%", "higher where"):
+    for heading in ("predicts", "95%", "higher where"):
         table.add_column(heading, no_wrap=True)
     for each in told:
         tells = f"{UNIT_LABELS[each.kind]} {score(each.score)}"

@@ -106,7 +106,7 @@ def test_marks_stand_where_the_scores_are(folders, rows):
 
 def test_what_known_means_is_said_once(folders, tmp_path, texts_to_draw):
     page = Page(write_report(folders, tmp_path).read_text(encoding="utf-8"))
-    words = "on unseen sequences a probe tells them better than chance"
+    words = "on unseen sequences a probe predicts them better than chance"
     assert sum(words in each["text"] for each in page.all("p")) == 1
     answers = [each["text"] for each in page.all("p", **{"class": "answer"})]
     assert [answer.partition(" knows ")[0] for answer in answers] == ["after_<0>", "after_1", "after_2"]

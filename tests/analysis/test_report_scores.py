@@ -53,7 +53,7 @@ def test_controls_stand_in_the_last_table_where_there_are_any(tmp_path, write_re
     shown = {"control": ".11", "selectivity": ".72", "untrained": ".66", "leak": ".07"}
     shown |= {"above it, low": ".08", "above it, high": ".20"}
     assert {head: cell for head, cell in zip(heads, row, strict=True) if head in shown} == shown
-    words = "3 of 3 are predicted better than from states of random weights, with the whole of the interval."
+    words = "3 of 3 are predicted better than from states of random weights, by the whole interval."
     assert words in page.all("p", **{"class": "answer"})[0]["text"]
     assert sum(each["text"].startswith("Controls, in the table of all scores.") for each in page.all("p")) == 1
     (folder / "probes.json").write_text(json.dumps([{**each, "above_untrained_low": -0.1} for each in records]))
