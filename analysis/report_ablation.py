@@ -74,7 +74,8 @@ def _note(records: Sequence[Record]) -> str:
         "of a hypothesis about what is read next (newline_next, and any with alignment pre) that may mean only that it "
         "expects this less. q: the share of false ones among the findings, by Benjamini and Hochberg, if all lines of "
         "this q or less are called findings. h and c of a unit count once. Rankings: auroc, by what a unit alone "
-        "predicts; weight_sd and weight, by its weight in the probe, with and without its standard deviation; selected, as --sparse chose.</p>\n" + ERASED * erased
+        "predicts; weight_sd and weight, by its weight in the probe, with and without its standard deviation; "
+        "selected, as --sparse chose.</p>\n" + ERASED * erased
     )
 
 
