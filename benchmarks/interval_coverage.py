@@ -40,10 +40,10 @@ CASES = {
     "in 90% of sequences": (0.9, 2.5, 0.9),
     "in 40% of sequences": (0.4, 2.5, 0.9),
     "in 15% of sequences": (0.15, 2.5, 0.9),
-    "told nearly always": (0.6, 5.0, 0.9),
-    "told by both alike": (0.6, 2.5, 1.0),
-    "told hardly": (0.6, 0.6, 0.9),
-    "not told": (0.6, 0.0, 1.0),
+    "predicted nearly always": (0.6, 5.0, 0.9),
+    "predicted by both alike": (0.6, 2.5, 1.0),
+    "hardly predicted": (0.6, 0.6, 0.9),
+    "not predicted": (0.6, 0.0, 1.0),
     "a value": (1.0, None, 0.9),
 }
 
