@@ -1,4 +1,4 @@
-"""What counts as rows of states, and conversions of their precision, against NumPy's own."""
+"""Which arrays count as rows of states, and conversions of their precision, against NumPy's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of how arrays lie in the files of their blocks."""
+"""How arrays are laid out in the files of their blocks."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Tests of rows on their way into a dump: rounding, order, and the bytes of a block."""
+"""Rows on their way into a dump: rounding, order, and the bytes of a block."""
 
 import numpy as np
 import pytest

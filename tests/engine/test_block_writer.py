@@ -1,4 +1,4 @@
-"""Tests of blocks that are written in place: any order of rows gives the same files."""
+"""Blocks written in place: rows in any order give the same files."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ STATES = np.random.default_rng(0).normal(size=(N, 3)).astype(np.float16)
 
 @pytest.fixture(params=[0, 3], ids=["one thread", "threads"])
 def threads(request):
-    """What writes several files side by side, or None."""
+    """A pool that writes several files side by side, or None."""
     if request.param == 0:
         yield None
         return
@@ -63,7 +63,7 @@ def assert_whole(path):
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 11])
 def test_sequences_side_by_side(tmp_path, make, threads, width):
-    # Three sequences of 9, 11 and 3 rows, some steps at a time.
+    # Three sequences of 9, 11 and 3 rows, a few steps at a time.
     bounds = np.array([0, 9, 20, 23])
     blocks, complete = make(), []
     for step in range(0, 11, width):
@@ -91,13 +91,13 @@ def test_what_a_call_of_the_system_leaves_is_written_by_the_next(tmp_path, make,
 
 def test_a_block_that_comes_at_once_has_its_checksum_before_it_is_sealed(tmp_path, make, threads):
     blocks = make()
-    # The first block and the last, which has three rows, as a whole; of the third what lacks a row, and then it.
+    # The first block and the last (three rows) come whole; the third first without one of its rows, then with it.
     assert write(blocks, threads, [0, 10, 20], [5, 4, 3]) == [0, 2, 4]
     whole = {block: (tmp_path / "tokens" / f"c.{block}").read_bytes() for block in (0, 2, 4)}
     for block, content in whole.items():
         sealed = google_crc32c.value(content[:-4]).to_bytes(4, "little") == content[-4:]
         assert sealed == (block != 2)
-    # Two runs of a block, the later one first.
+    # Two runs of one block, the later one first.
     assert write(blocks, threads, [14, 7, 5, 15], [1, 3, 2, 5]) == [1, 2, 3]
     for name in ARRAYS:
         for block in range(5):
@@ -117,15 +117,15 @@ def test_the_checksum_comes_last_and_only_of_what_was_written(tmp_path, make, th
     monkeypatch.setattr(block_writer, "_write_at", full)
     with pytest.raises(OSError, match="No space"):
         write(blocks, threads, [0], [5])
-    # Of each file the rows, and behind them what fails.
+    # In each file the rows are written, and the checksum after them fails.
     assert places.pop((tmp_path / "tokens" / "c.0").stat().st_ino) == [0, 5]
-    # Without threads the second is not begun; with them it may be too late for that.
+    # Without threads the second file is not begun; with threads it may be under way already.
     if threads is None:
         assert not places
     elif places:
         assert places == {(tmp_path / "layer0" / "h" / "c.0.0").stat().st_ino: [0, 30]}
     monkeypatch.setattr(block_writer, "_write_at", write_at)
-    # With room again the rows come in parts.
+    # Once there is room again, the rows come in parts.
     for starts, lengths in (([0, 5], [3, 18]), ([3], [2])):
         write(blocks, threads, starts, lengths)
     for name in ARRAYS:
@@ -145,11 +145,11 @@ def test_compressed_blocks_grow_raw(tmp_path, make, threads):
     blocks.seal("layer0/h", 4)
     last = (tmp_path / "layer0" / "h" / "c.4.0").read_bytes()
     assert Zstd().decode(last[:-4]) == STATES[20:].tobytes() + np.full((2, 3), np.nan, "f2").tobytes()
-    # A resume point may still need the rows.
+    # A resume point may still need the raw rows.
     assert (tmp_path / "layer0" / "h" / "raw.0").is_file() and blocks.is_there("layer0/h", 0)
     assert not blocks.is_there("tokens", 0) and blocks.is_there("tokens", 1)
     blocks.discard(0)
-    # The disk may be told to begin with what is gone by then.
+    # A block may be gone by the time its sync is asked for.
     blocks.begin_sync([0, 1])
     assert sorted(file.name for file in tmp_path.rglob("raw.*")) == [
         "raw.1",

@@ -1,4 +1,4 @@
-"""Tests of concatenating dumps and of appending to one."""
+"""Concatenating dumps, and appending to one."""
 
 import itertools
 import os
@@ -24,7 +24,7 @@ TOKENS = RANDOM.integers(0, 3, N)
 
 
 def write(path, first=0, behind=600, **changes):
-    """Write the sequences from `first` up to `behind` as a process of its own would."""
+    """Write the sequences from `first` up to `behind`, as a process of its own would."""
     starts = STARTS[first : behind + 1] - STARTS[first]
     attributes = {"vocabulary": ["a", "b", "c"], "weights_sha256": "1" * 64, "seed": 3, "settings": {"length": 5}}
     compression = changes.pop("compression", "none")
@@ -63,7 +63,7 @@ def test_the_parts_of_a_run_make_the_dump_of_the_whole(tmp_path, whole, cuts, co
     assert contents(tmp_path / "all.zarr") == contents(whole[compression])
     # Repeating it changes nothing.
     assert concatenate(parts, tmp_path / "all.zarr") == N
-    # Appending to the first part gives the same, and leaves nothing behind.
+    # Appending to the first part gives the same dump, and leaves nothing over.
     assert concatenate(parts, parts[0]) == N
     assert contents(parts[0]) == contents(whole[compression])
     assert sorted(os.listdir(tmp_path)) == sorted([*(part.name for part in parts), "all.zarr"])
@@ -76,7 +76,7 @@ def test_parts_may_be_named_by_text_and_come_one_by_one(tmp_path, whole, monkeyp
     assert concatenate((name for name in ("a.zarr", "b.zarr")), "all.zarr") == N
     assert concatenate("a.zarr", "one.zarr") < N
     assert contents(tmp_path / "one.zarr") == contents(tmp_path / "a.zarr")
-    # One that is the same as a whole is another one; repeated, it finds the rows there.
+    # A copy of a part counts as another part; when the command is repeated, it finds the rows already there.
     write("copy.zarr", 0, 200)
     for _ in range(2):
         assert concatenate(["copy.zarr", "one.zarr"], "copy.zarr") == 2 * StateDump.open("one.zarr").n_rows
@@ -134,7 +134,7 @@ def test_a_part_that_continues_a_document_begins_none(tmp_path):
     concatenate(parts, tmp_path / "all.zarr")
     dump = StateDump.open(tmp_path / "all.zarr")
     assert dump.document_starts.tolist() == [start for start in range(0, 126, 5) if start != 100]
-    # The whole begins where its first part does.
+    # The whole begins where its first part begins.
     assert dump.attributes["continues_document"] is True and "parts" not in dump.attributes
     concatenate(parts[1:], tmp_path / "rest.zarr")
     assert "continues_document" not in StateDump.open(tmp_path / "rest.zarr").attributes

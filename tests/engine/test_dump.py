@@ -1,4 +1,4 @@
-"""Tests of reading a state dump: values, text, alignment, other readers, and what is unfinished or replaced."""
+"""Reading a state dump: values, text, alignment, other readers, and dumps that are unfinished or replaced."""
 
 import subprocess
 import sys
@@ -104,7 +104,7 @@ def test_what_is_not_there(dump):
 
 
 def test_zarr_alone_reads_it(path):
-    """In a process without gatescope, and with every warning an error."""
+    """zarr-python reads it in a process without gatescope, where every warning is an error."""
     program = (
         "import sys, zarr\n"
         "group = zarr.open_group(sys.argv[1], mode='r')\n"
@@ -140,7 +140,7 @@ def test_a_whole_dump_has_no_problem(dump):
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("compression", ["none", "zstd", "of another program"])
 def test_a_dump_that_is_replaced_while_it_is_read(small_dump, tmp_path, compression, times):
-    """The second replacement is likely to be given the inode of the first dump's folder."""
+    """The second replacement is likely to get the inode of the first dump's folder."""
     path = small_dump(tmp_path / "states.zarr", compression="zstd" if compression == "zstd" else "none")
     if compression == "of another program":
         path = rewritten(path, tmp_path / "theirs.zarr")
@@ -185,7 +185,7 @@ def test_not_a_dump(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for the memory of the process")
 @pytest.mark.parametrize("n_blocks", [8, pytest.param(1250, marks=pytest.mark.slow)], ids=["64 MiB", "10 GB"])
 def test_iterating_holds_less_than_one_block(tmp_path, n_blocks):
-    """Of its own the reading process holds what it copied, and of the mapped file the blocks that are still in use."""
+    """The process owns only the rows that it copied; of the mapped file it holds the blocks still in use."""
     rows, width = 8192, 512
     spec = DumpSpec(
         arrays={"layer0/h": width},
@@ -221,6 +221,6 @@ def test_iterating_holds_less_than_one_block(tmp_path, n_blocks):
     blocks, growth, mapped, most = map(int, done.split())
     assert blocks == 2 * n_blocks
     assert growth * 1024 < block.nbytes
-    # The block in use and the one before, which the name holds until the next is there.
+    # The block in use and the one before it, which the name holds until the next is assigned.
     assert mapped * 1024 < 3 * block.nbytes
     assert most * 1024 < 1e9

@@ -1,4 +1,4 @@
-"""dump.py: every kind of damage is named, and a copy that another program wrote is none."""
+"""Reading a dump names every kind of damage, and finds none in a copy written by another program."""
 
 import copy
 import functools
@@ -27,7 +27,7 @@ def own(original, tmp_path):
 
 @pytest.mark.parametrize("consolidated", [{}, {"consolidated_metadata": None}], ids=["absent", "null"])
 def test_compressed_by_another_program(original, tmp_path, consolidated):
-    """Another program's copy is still a dump."""
+    """A copy written by another program is still a dump."""
     path = rewritten(original, tmp_path / "copy.zarr")
     group = json.loads((path / "zarr.json").read_text())
     group.pop("consolidated_metadata", None)
@@ -133,7 +133,7 @@ def test_a_block_with_a_right_checksum_may_still_be_wrong(own):
 def test_initial_states_of_all_sequences_that_have_begun_are_looked_at(own, tmp_path):
     zarr.open_array(own / "initial/layer0/c", mode="r+")[6, 2] = np.inf
     assert problems(own) == ["initial/layer0/c: inf at row 6, unit 2"]
-    # Of the rows that count the last one is of the fifth sequence.
+    # The last committed row belongs to the fifth sequence.
     unfinished = write(tmp_path / "states.zarr", rows=700)
     initial = zarr.open_array(unfinished / "initial/layer0/c", mode="r+")
     initial[5] = np.nan
@@ -255,7 +255,7 @@ def test_group_file_that_is_not_json(own):
 
 
 def test_random_damage_gives_one_line_or_a_dump(own):
-    """Bytes changed, cut out or doubled anywhere in the group's metadata."""
+    """Bytes of the group's metadata are changed, cut out or doubled anywhere."""
     file = own / "zarr.json"
     whole = file.read_bytes()
     random = np.random.default_rng(7)
@@ -283,7 +283,7 @@ STRANGE = [None, True, 0, 1.0, 2, -1, 2**70, 1e999, "", "uint8", "little", "zstd
 
 
 def places(value, place=()):
-    """Yield the place of every value inside a JSON value."""
+    """Yield the path to every value inside a JSON value."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, child in inner:
         yield (*place, key)
@@ -291,7 +291,7 @@ def places(value, place=()):
 
 
 def test_metadata_of_another_shape_give_one_line_or_a_dump(own):
-    """A value of the group's metadata is removed or replaced by something strange."""
+    """A value of the group's metadata is removed, or replaced by something odd."""
     file = own / "zarr.json"
     whole = json.loads(file.read_text())
     random = np.random.default_rng(3)

@@ -1,4 +1,4 @@
-"""Tests of reserving a dump's folder: two writers at once, and a dump that is replaced only when the new one holds."""
+"""Reserving a dump's folder: two writers at once, and an old dump that is replaced only once the new one has rows."""
 
 import os
 import shutil
@@ -53,7 +53,7 @@ def test_a_dump_is_named_as_it_was_given(tmp_path, monkeypatch):
     shutil.copytree("s.zarr", "elsewhere/s.zarr")
     with pytest.raises(InputError, match=r"^s\.zarr "):
         write(Path("s.zarr"), seed=1)
-    # A link is followed, and what it points to is made.
+    # A link is followed, and its target is created.
     Path("link.zarr").symlink_to("elsewhere/s.zarr")
     write(Path("link.zarr"), seed=1, overwrite=True)
     assert StateDump.open("elsewhere/s.zarr").attributes["seed"] == 1 and Path("link.zarr").is_symlink()
@@ -70,7 +70,7 @@ def test_two_writers_of_a_new_dump(tmp_path):
         ends = sorted(results.get(timeout=60) for _ in writers)
         for writer in writers:
             writer.join()
-        # The second waits its turn and finds a dump that is being written, or that is finished.
+        # The second waits its turn, and finds a dump that is finished or still being written.
         refused = f"{path} is being written by another program: wait for it, or choose another folder"
         assert ends[1] == "written" and ends[0] in (refused, "written")
         dump = StateDump.open(path)
@@ -127,7 +127,7 @@ def test_an_interrupted_replacement_goes_on_from_its_first_commit(tmp_path):
 
 
 def test_a_dump_without_its_name_is_found_again(tmp_path):
-    # As a program leaves it that is killed between two renamings, where folders cannot be exchanged at once.
+    # Where folders cannot be exchanged atomically, a program killed between two renames leaves this.
     path = tmp_path / "states.zarr"
     write(path)
     expected = Path(path / "layer0" / "h" / "c.0.0").read_bytes()
@@ -171,10 +171,10 @@ def test_one_program_waits_beside_a_path(tmp_path):
         (folder / "rows").touch()
         with pytest.raises(InputError, match="is being recorded already"), waiting_beside(path):
             pass
-        # A writer of the dump is no other.
+        # Writing the dump itself does not collide with waiting beside it.
         write(path)
         assert (folder / "rows").exists()
-    # Nor is one of a longer name.
+    # Nor does waiting beside a path whose name is longer.
     with waiting_beside(tmp_path / "states.zarr.2"), waiting_beside(path):
         pass
     assert os.listdir(tmp_path) == ["states.zarr"]

@@ -1,4 +1,4 @@
-"""Shares of a dump: whole tiles, one behind the other, and together what one process writes."""
+"""Shares of a dump are whole tiles, one after another, and together equal the dump of a single process."""
 
 import os
 import subprocess
@@ -30,14 +30,14 @@ def test_shares_are_whole_tiles_and_cover_everything(n_sequences, size):
 
 
 def take_turn(monkeypatch, number, size):
-    """Let this process be one of several, which nobody has to wait for."""
+    """Make this process one of several that do not wait for each other."""
     turn = SimpleNamespace(rank=number, size=size, meet=lambda: None, together=nullcontext)
     for module in ("dump_parts", "record"):
         monkeypatch.setattr(f"gatescope.engine.{module}.everybody", lambda: turn)
 
 
 def assert_parts_are_the_whole(record, tmp_path, monkeypatch, size):
-    """Let each process of several write its part, one after another; compare with a process alone."""
+    """Let each of several processes write its part in turn; compare with one process alone."""
     record(tmp_path / "whole.zarr")
     whole, parts_seen = StateDump.open(tmp_path / "whole.zarr"), []
 
@@ -47,7 +47,7 @@ def assert_parts_are_the_whole(record, tmp_path, monkeypatch, size):
         return concatenate(files, out, overwrite=overwrite)
 
     monkeypatch.setattr(dump_parts, "concatenate", look)
-    # The first comes last: it puts the parts together.
+    # The first process comes last: it puts the parts together.
     for number in reversed(range(size)):
         take_turn(monkeypatch, number, size)
         assert record(tmp_path / "out.zarr") == whole.n_rows
@@ -87,7 +87,7 @@ def test_parts_of_documents(lstm, tmp_path, monkeypatch):
 
 
 def interrupted_together(lstm, out, config, seed, monkeypatch):
-    """Leave the parts of two processes that were killed before they were put together."""
+    """Leave the parts of two processes that were killed before the parts were put together."""
 
     def killed(*given, **options):
         raise KeyboardInterrupt
@@ -112,7 +112,7 @@ def test_parts_go_when_one_process_finishes_the_dump(lstm, tmp_path, monkeypatch
     assert interrupted_together(lstm, out, config, 4, monkeypatch) == names
     if repeated:
         (tmp_path / "aside" / out.name).rename(out)
-    # Parts of another seed, of another dump, and what only has the name of one.
+    # Parts of another seed, parts of another dump, and a folder that is a part in name only.
     others = tmp_path / "others"
     others.mkdir()
     interrupted_together(lstm, others / "states.zarr", config, 5, monkeypatch)
@@ -137,7 +137,7 @@ def test_where_parts_go(tmp_path):
 
 
 def test_torchrun_samples_the_dump_of_one_process(make_model, tmp_path):
-    """Two processes through the real command line."""
+    """Run two processes through the real command line."""
     model = make_model()
     sample_states(load_model(model), tmp_path / "one.zarr", SampleConfig(sequences=130, length=20), seed=7)
     flags = ["--sequences", "130", "--length", "20", "--seed", "7", "--device", "cpu"]

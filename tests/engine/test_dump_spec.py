@@ -1,4 +1,4 @@
-"""Tests of what a dump may hold, and of the Zarr group that follows from it."""
+"""What a dump may hold, and the Zarr group that follows from it."""
 
 import json
 import subprocess
@@ -111,7 +111,7 @@ def test_the_group_says_of_its_arrays_what_zarr_would_write_there(tmp_path):
     file = tmp_path / "dump" / "zarr.json"
     ours = file.read_bytes()
     with warnings.catch_warnings():
-        # That the specification has yet to name consolidated metadata.
+        # The warning is that the specification does not define consolidated metadata yet.
         warnings.simplefilter("ignore", UserWarning)
         zarr.consolidate_metadata(tmp_path / "dump")
     assert file.read_bytes() == ours

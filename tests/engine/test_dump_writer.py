@@ -1,4 +1,4 @@
-"""Tests of writing a state dump: interrupted, repeated, refused; `test_dump_writer_killed.py` has those of killing."""
+"""Writing a state dump: interrupted, repeated, refused; `test_dump_writer_killed.py` kills the writer."""
 
 import errno
 import os
@@ -36,7 +36,7 @@ def undisturbed(tmp_path_factory):
 
 @pytest.fixture
 def tmp_path(tmp_path):
-    """A folder in memory where there is one: nothing here needs a disk, and every commit would wait for it."""
+    """A folder in memory where there is one: no test here needs a disk, and every commit would wait for it."""
     if not os.access("/dev/shm", os.W_OK):
         yield tmp_path
         return
@@ -46,7 +46,7 @@ def tmp_path(tmp_path):
 
 @pytest.fixture
 def limited_files():
-    """Return a function that lets no file grow beyond some bytes, as on a full disk, and one that lifts the limit."""
+    """Return a function that limits how large files may grow, as on a full disk, and one that lifts the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size=soft: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -157,7 +157,7 @@ def test_nothing_is_committed_behind_what_failed_in_the_background(undisturbed, 
     with pytest.raises(FileNotFoundError), DumpWriter(path, SPEC) as writer:
         append(0)
         wait([writer._commits.underway])
-        # Initial states are written anew with every commit, and there is no place for them any more.
+        # Initial states are written anew with every commit, and now their place is gone.
         (path / "initial" / "layer0" / "h").rename(path / "elsewhere")
         for start in range(BLOCK, 5 * BLOCK, BLOCK):
             append(start)
@@ -177,7 +177,7 @@ def test_nothing_counts_that_the_disk_failed_to_take(undisturbed, tmp_path, monk
     monkeypatch.setattr(block_writer, "_SYNC_FILE_RANGE", lambda *_: 0)
     with pytest.raises(OSError, match="the disk fails"), DumpWriter(path, SPEC) as writer:
         for first, start, tokens, states in groups():
-            # The system tells it once, to whom it is first told; files that are opened later know nothing of it.
+            # The system reports the error once, to the first who asks; files opened later know nothing of it.
             monkeypatch.setattr(BlockWriter, "sync", fails if start > 600 and writer.committed_rows else sync)
             writer.write_initial(first, {name: values[first : first + GROUP] for name, values in INITIAL.items()})
             writer.append(start, tokens, states)
@@ -238,7 +238,7 @@ def test_full_disk_before_the_first_row(tmp_path, limited_files):
 def test_another_spec_is_refused(undisturbed, change, message):
     with pytest.raises(InputError, match=f"begun with other settings: {message}.*--overwrite$") as error:
         DumpWriter(undisturbed, replace(SPEC, **change))
-    # The dump is free again, although the error still holds on to the writer.
+    # The dump is free again, although the error still refers to the writer.
     DumpWriter(undisturbed, SPEC).close()
     assert error.tb
     assert StateDump.open(undisturbed).committed_rows == N
@@ -305,7 +305,7 @@ def test_a_dump_without_initial_states_is_given_none(tmp_path):
 
 @pytest.mark.parametrize("gone", ["layer0/h", "tokens", None])
 def test_sequences_go_on_from_their_points_only_where_all_of_their_rows_are(tmp_path, gone):
-    """The first two rows of the first 100 sequences, which end within the second block."""
+    """Only the first two rows of the first 100 sequences are written; they end within the second block."""
     path, point = tmp_path / "states.zarr", ResumePoint(0, 100, 2, (torch.zeros(100, H),))
     writer = DumpWriter(path, SPEC)
     writer.write_initial(0, {name: values[:100] for name, values in INITIAL.items()})

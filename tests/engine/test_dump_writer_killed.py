@@ -1,6 +1,6 @@
-"""Tests of killing the writer of a state dump: nothing committed is lost, and the resumed dump is the same to the byte.
+"""Killing the writer of a state dump: no committed row is lost, and the resumed dump is the same to the byte.
 
-Run as a program, this file is the server that the writers are forked from.
+Run as a program, this file is the server from which the writers are forked.
 """
 
 import itertools
@@ -43,7 +43,7 @@ SPEC = DumpSpec(
 
 
 def write(path, overwrite=False):
-    """Write the dump as a sampler would: group by group, from the one that holds the first row that is missing."""
+    """Write the dump as a sampler would: group by group, from the group of the first missing row."""
     with DumpWriter(path, SPEC, overwrite=overwrite) as writer:
         for first in range(writer.committed_rows // 3 // GROUP * GROUP, len(STARTS) - 1, GROUP):
             rows = slice(3 * first, min(3 * (first + GROUP), N))
@@ -53,7 +53,7 @@ def write(path, overwrite=False):
 
 
 def finish_commit(writer):
-    """Wait for what is being committed, so that every run has the same moments."""
+    """Wait for the commit under way, so that every run has the same moments."""
     if writer._commits.underway is not None:
         wait([writer._commits.underway])
 
@@ -71,8 +71,8 @@ def folder_in_memory(tmp_path):
 def serve():
     """Fork a writer for each line "PATH OVERWRITE MOMENT" and answer "SIGNAL MOMENTS".
 
-    A moment is the opening, renaming or removing of something in the dump's folder. The writer kills itself at
-    the one that is asked for; otherwise it goes through to the end and counts them.
+    A moment is the opening, renaming or removing of something in the dump's folder. The writer kills itself at the
+    moment asked for; without one it runs to the end and counts them.
     """
     for line in sys.stdin:
         path, overwrite, moment = line.split()
@@ -132,7 +132,7 @@ def test_killed_at_any_moment(folder_in_memory, server, overwrite, kills):
     committed = set()
     moments = 1
     for part in range(kills + 1):
-        # The first run is left alone and counts the moments.
+        # The first run is left alone, and counts the moments.
         moment = 1 + (moments - 1) * (part - 1) // (kills - 1) if part else 0
         folder = folder_in_memory / str(moment)
         folder.mkdir()
@@ -156,7 +156,7 @@ def test_killed_at_any_moment(folder_in_memory, server, overwrite, kills):
 
 
 def in_pieces(piece_bytes=1):
-    """Let tiles be worked in pieces of 32 steps or more, two side by side, with a commit after each."""
+    """Cut tiles into pieces of 32 steps or more, two side by side, with a commit after each."""
     walk.PIECE_BYTES, commits.COMMIT_SECONDS = piece_bytes, 0
     torch.set_num_threads(2)
     count_steps = DumpWriter.count_steps
@@ -175,7 +175,7 @@ def sample(model, path):
 
 
 def sample_whole(model, path):
-    """In pieces of whole sequences, of which most blocks come at once."""
+    """Pieces are whole sequences, so that most blocks are filled at once."""
     in_pieces(walk.PIECE_BYTES)
     sample_states(load_model(Path(model)), Path(path), SampleConfig(sequences=230, length=300, capture=("h",)))
 
@@ -218,7 +218,7 @@ def test_killed_while_sequences_are_computed(make_model, folder_in_memory, stage
             steps.update(point.step for point in read_points(path)[1])
 
     assert_survives_kills(stage, lambda path: (str(model), path), folder_in_memory, kills, look)
-    # A few moments need not meet the middle of a sequence.
+    # A few moments may all miss the middle of a sequence.
     assert len(committed) >= min(3, kills - 2) and ({32, 64} <= steps or kills < 7 or stage is sample_whole)
 
 

@@ -1,4 +1,4 @@
-"""Tests of what a dump writer refuses: states that are not finite, rows that do not fit, ends that come too early."""
+"""What a dump writer refuses: states that are not finite, rows that do not fit, and closing too early."""
 
 import os
 from dataclasses import replace
@@ -45,7 +45,7 @@ def test_states_that_are_not_finite(tmp_path, states, message):
         dump = StateDump.open(tmp_path / "states.zarr", finished=False)
         assert dump.verify() == ["not finished: 256 of 2100 rows are written"]
     else:
-        # Nothing is in the way of what the message advises.
+        # Nothing prevents following the message's advice.
         assert os.listdir(tmp_path) == []
 
 

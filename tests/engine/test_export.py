@@ -1,4 +1,4 @@
-"""Tests of exporting a dump; the file is read by h5py and the dictionary as LSTMVis reads it."""
+"""Exporting a dump: h5py reads the file, and the dictionary is read as LSTMVis reads it."""
 
 import errno
 import os
@@ -47,7 +47,7 @@ def test_dictionary_and_configuration(tmp_path, small_dump):
     vocabulary = ["\t", "\n", " ", "\x00", "a", "\xa0", "␣"]
     export_lstmvis(small_dump(tmp_path / "s.zarr", vocabulary=vocabulary), tmp_path / "states.h5")
     lines = (tmp_path / "states.dict").read_text().split("\n")
-    # As lstmdata/data_handler.py there: two words a line.
+    # As in LSTMVis's lstmdata/data_handler.py: two words a line.
     words = {int(number): word for word, number in (line.split() for line in lines if line)}
     assert words == {0: "⇥", 1: "⏎", 2: "U+0020", 3: "U+0000", 4: "a", 5: "U+00A0", 6: "␣"}
     config = yaml.safe_load((tmp_path / "states.yml").read_text())
@@ -93,7 +93,7 @@ def test_a_file_that_cannot_be_made_is_named_by_its_place(tmp_path, small_dump):
 
 @pytest.mark.parametrize("largest_file", [300, 1000, 2500, 3000, 4000, 6000])
 def test_a_full_disk(tmp_path, small_dump, largest_file):
-    # HDF5 writes its own records before and behind the values, and closes its file when one of them has failed.
+    # HDF5 writes records of its own before and after the values, and closes its file when a write has failed.
     small_dump(tmp_path / "s.zarr")
     done = gatescope("export", "s.zarr", "states.h5", folder=tmp_path, largest_file=largest_file)
     assert done.returncode == 2 and "cannot write: File too large (states.h5)" in done.stderr

@@ -66,7 +66,7 @@ def test_extraction_of_sampled_text_gives_the_sampled_states(lstm, tmp_path):
         lstm, str(tmp_path / "sampled.txt"), tmp_path / "e.zarr", length=30, context=0, capture=("h", "c", "gates")
     )
     for name in sampled.names:
-        # The input products are of other heights, so float32 differs in its last bits, float16 in one step at most.
+        # The input products have other heights, so float32 differs in its last bits, and float16 by at most one step.
         found, expected = read.array(name)[:], sampled.array(name)[:]
         assert (found == expected).mean() > 0.99
         np.testing.assert_array_max_ulp(found, expected, 1)
@@ -96,7 +96,7 @@ def test_a_document_is_the_same_whatever_is_read_beside_it(lstm, documents, prec
                 # Only the rounding of the recorded float32 is left.
                 np.testing.assert_allclose(found, expected, rtol=2e-7, atol=1e-12)
             elif number == 0:
-                # Its sequences stand in the same rows of the same tile.
+                # The first document's sequences take the same rows of the same tile either way.
                 assert torch.equal(found, expected)
             else:
                 np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-6)
@@ -126,7 +126,7 @@ def test_files_of_a_corpus_are_documents(lstm, tmp_path):
     write_corpus(tree, text, TreeConfig())
     whole = extracted(lstm, text, tmp_path / "whole.zarr", length=20)
     assert whole.document_starts.tolist() == [0, 50, 56, 59]
-    # As if each had been given by itself, but for the newline that a file lacks at its end.
+    # As if each file had been given alone, except for the newline that a file lacks at its end.
     (tree / "b.c").write_text("(ghij\n")
     apart = extracted(lstm, sorted(tree.iterdir()), tmp_path / "apart.zarr", length=20)
     for name in ("sequence_starts", "document_starts", "tokens"):
@@ -155,7 +155,7 @@ def test_documents_go_on_where_they_were_interrupted(lstm, documents, tmp_path, 
         lambda self, point, start: pieces.append((point.first, start)) or count_steps(self, point, start),
     )
     extract_states(lstm, documents, tmp_path / "cut.zarr", config)
-    # Inside the first tile, of which some sequences had ended: nothing was computed twice.
+    # It resumed inside the first tile, where some sequences had ended already; nothing was computed twice.
     assert pieces == [(0, 0), (0, 32), (100, 0), (100, 32)]
     assert contents(tmp_path / "cut.zarr") == contents(tmp_path / "whole.zarr")
 
@@ -176,7 +176,7 @@ def test_a_long_context_is_read_in_pieces(lstm, text, tmp_path, monkeypatch):
     assert [len(piece) for piece in pieces] == [37] * 8 + [6]
     cut = extract_in_memory(lstm, text, config)
     assert all(torch.equal(values, cut.arrays[name]) for name, values in whole.arrays.items())
-    # No more is read than a document has, however much is asked for.
+    # No document has more to read, however much context is asked for.
     all_, more = (
         extract_in_memory(lstm, text, ExtractConfig(length=40, context=context, dtype="float32")).arrays["layer1/h"]
         for context in (len(TEXT), 10**30)

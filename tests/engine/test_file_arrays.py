@@ -1,4 +1,4 @@
-"""file_arrays.py: NumPy's files, safetensors and plain Zarr, mapped where they can be, and nothing unpickled."""
+"""file_arrays.py: NumPy files, safetensors and plain Zarr are mapped where possible, and nothing is unpickled."""
 
 import json
 import mmap
@@ -104,7 +104,7 @@ def test_python_objects_are_never_loaded(tmp_path):
 
 
 class Touch:
-    """Whoever unpickles it makes a file."""
+    """Unpickling it creates a file."""
 
     def __init__(self, path):
         self.path = path

@@ -1,4 +1,4 @@
-"""Tests of files that are either whole or not there."""
+"""Files are either whole or not there."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from gatescope.engine.files import PARTIAL, partial_name, remove_partial, remove
 
 @pytest.fixture
 def small_files():
-    """Let no file grow beyond 1000 bytes, as on a disk that fills up."""
+    """Let no file grow beyond 1000 bytes, as on a disk that is full."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     yield
@@ -60,7 +60,7 @@ def test_killed_while_writing(tmp_path, event):
     file.write_bytes(b"old")
     child = os.fork()
     if child == 0:
-        # Audit hooks run before what they report: at `open` nothing is there yet, at the renaming everything is.
+        # Audit hooks run before the event: at `open` nothing is there yet, at the rename everything is.
         sys.addaudithook(lambda name, _: os.kill(os.getpid(), signal.SIGKILL) if name == event else None)
         write_atomic(file, b"new")
         os._exit(0)
@@ -72,7 +72,7 @@ def test_killed_while_writing(tmp_path, event):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for the name behind a descriptor")
 def test_the_bytes_are_on_the_disk_before_the_name(tmp_path, monkeypatch):
-    """No test can cut the power, so this one looks on while the real calls are made."""
+    """No test can cut the power, so this one records the order of the real calls."""
     calls = []
 
     def note(name, call):

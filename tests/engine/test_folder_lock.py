@@ -1,4 +1,4 @@
-"""One program at a time in a folder."""
+"""Only one program at a time in a folder."""
 
 import multiprocessing
 import os
@@ -35,7 +35,7 @@ def test_a_program_that_is_killed_lets_go(tmp_path):
 
 
 def test_of_two_that_wait_for_the_same_file_one_has_it(tmp_path, monkeypatch):
-    """The file that one has opened is removed by the one that leaves, and made anew by a third."""
+    """The lock file that one process has opened is removed by the process that leaves, and created anew by a third."""
     leaving, third = locked(tmp_path), locked(tmp_path)
     leaving.__enter__()
     opened = os.open

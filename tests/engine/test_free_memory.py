@@ -1,4 +1,4 @@
-"""What there is no room for is refused in units that fit."""
+"""A refusal for lack of room states both sizes in fitting units."""
 
 import pytest
 

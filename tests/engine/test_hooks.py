@@ -1,4 +1,4 @@
-"""Tests of recording modules of any model; a hook of PyTorch's says what they put out."""
+"""Recording the modules of any model, against the outputs that a plain PyTorch hook sees."""
 
 import os
 
@@ -23,7 +23,7 @@ def tokens():
 
 
 def outputs_of(module):
-    """Return a list that takes what the module puts out, call by call: a second call may round otherwise."""
+    """Return a list of the module's outputs, call by call: a second call may round differently."""
     outputs = []
     module.register_forward_hook(
         lambda module, x, out: outputs.append((out if torch.is_tensor(out) else out[0]).detach())
@@ -112,7 +112,7 @@ def test_layers_of_an_encoder_that_leaves_padding_out(tmp_path, tokens, layout):
     lengths, embedding = torch.tensor([2, 11, 5]), nn.Embedding(V, H)
     layer = nn.TransformerEncoderLayer(H, 2, 8, batch_first=True)
     encoder, padding = nn.TransformerEncoder(layer, 2).eval(), torch.arange(T) >= lengths[:, None]
-    # Of a function the layout is not known, and a nested tensor is batch first in any.
+    # Nothing is known of the layout of a function's output, and a nested tensor is batch first in any case.
     modules = {f"layer{number}/h": (each, lambda output: output) for number, each in enumerate(encoder.layers)}
     nested = []
     encoder.layers[0].register_forward_hook(lambda module, x, output: nested.append(output.is_nested))
@@ -232,7 +232,7 @@ def test_a_loop_that_carries_its_state_on(tmp_path, tokens):
             for piece in range(4):
                 y, state = rnn(nn.functional.one_hot(tokens[piece], V).float(), state)
                 outputs.append(y.detach())
-                # The last sequence has ended before the last piece.
+                # The last sequence ends before the last piece.
                 lengths = [T, T, 0] if piece == 3 else None
                 recording.add(tokens[piece], lengths, continues=piece > 0)
     dump = StateDump.open(tmp_path / "s")

@@ -1,4 +1,4 @@
-"""Tests of where a recording goes: what is there already, two recordings at once, and one that is killed."""
+"""Where a recording goes: paths in use, two recordings at once, and a recording that is killed."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""hooks.py: what cannot be recorded is named, and leaves nothing."""
+"""hooks.py: what cannot be recorded is named, and leaves nothing on the disk."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Lazy arrays answer as NumPy's do, or say in one line what they do not take."""
+"""Lazy arrays answer as NumPy's do, or refuse what they do not support in one line."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Tests of places: what is a URL and what a path on this machine, and relative paths."""
+"""Locations: what is a URL, what is a path on this machine, and relative paths."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Limits of memory as people write them."""
+"""Memory limits as people write them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests of collecting what modules put out: the layout that they have, and outputs that are no states."""
+"""Collecting the outputs of modules: their layout, and outputs that are not states."""
 
 from collections import OrderedDict
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""other_array.py: states of three dimensions are read many sequences at once, within bounds."""
+"""other_array.py: states of three dimensions are read many sequences at a time, within bounds."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from gatescope.engine.other_sequences import Cube
 
 
 class Counted:
-    """An array that remembers the shape of what was read of it."""
+    """An array that remembers the shape of each read."""
 
     def __init__(self, values):
         self._values, self.shape, self.dtype, self.read = values, values.shape, values.dtype, []
@@ -24,7 +24,7 @@ class Counted:
 
 
 def made(lengths, batch_first, block_rows):
-    """Return an array of random states, what counts its readings, and its rows."""
+    """Return an array of random states, a counter of its reads, and its rows."""
     lengths = np.array(lengths)
     values = np.random.default_rng(0).normal(size=(len(lengths), lengths.max(), 3))
     rows = values[np.arange(lengths.max()) < lengths[:, None]]
@@ -51,6 +51,6 @@ def test_sequences_of_a_block_are_read_at_once(batch_first):
     array, counted, rows = made([50] * 100, batch_first, 1000)
     assert np.array_equal(np.asarray(array), rows)
     assert len(counted.read) == 5
-    # One that is longer than a block is read without what is not asked for.
+    # A sequence longer than a block is read without the parts that are not asked for.
     array, counted, rows = made([5000], batch_first, 1000)
     assert np.array_equal(array[1500:1600], rows[1500:1600]) and sorted(counted.read[0]) == [1, 1000]

@@ -1,4 +1,4 @@
-"""Tests of reading other programs' states: every format is written by its own library and read back row by row."""
+"""Reading other programs' states: each format is written by its own library and read back row by row."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Other programs' states go to other processes by their place alone, and let go of their file."""
+"""Other programs' states are passed to other processes as a location alone, and close their file."""
 
 import multiprocessing
 import pickle
@@ -17,7 +17,7 @@ from gatescope.engine.other_dumps import ReadConfig, open_states
 
 VALUES = np.random.default_rng(0).normal(size=(9_000, 4)).astype(np.float32)
 NAMES = ["x.npy", "x.npz", "packed.npz", "x.h5", "x.safetensors", "x.zarr"]
-# Far below the bytes of the values.
+# Far fewer bytes than the values take.
 MOST = 4_000
 
 

@@ -1,4 +1,4 @@
-"""other_sequences.py: sequences of other programs' states against loops over single rows."""
+"""other_sequences.py: sequences of other programs' states, against loops over single rows."""
 
 import numpy as np
 import pytest
@@ -78,7 +78,7 @@ def test_sequences_are_those_of_the_file_of_the_labels_or_of_a_length():
     told = "x has 2 sequences of 3 rows, and by the labels' sequence_id it has 3 sequences of 1 to 3 rows: leave one"
     with pytest.raises(InputError, match=told):
         sequences("x", np.array([0, 3, 6]), IDS, 0, 6)
-    # Three sequences of two rows are what two of three are along the other axis.
+    # Three sequences of two rows look like two of three with the axes exchanged.
     with pytest.raises(
         InputError, match=r"2 sequences of 3 rows, .* 3 sequences of 2 rows: give --batch-first, or leave"
     ):

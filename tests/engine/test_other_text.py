@@ -1,4 +1,4 @@
-"""Tests of what was read beside other programs' states: numbers, words and characters, of every shape."""
+"""Texts given with other programs' states: numbers, words and characters, of every shape."""
 
 import h5py
 import numpy as np
@@ -23,7 +23,7 @@ def write(path, **arrays):
     elif path.suffix == ".zarr":
         group = zarr.create_group(path)
         for name, values in arrays.items():
-            # Text of any length, as zarr-python writes it by itself.
+            # zarr-python writes text of any length on its own.
             array = group.create_array(
                 name, shape=values.shape, dtype=str if values.dtype.kind == "U" else values.dtype
             )

@@ -12,7 +12,7 @@ from gatescope.engine.read_ahead import is_on_disk, read_ahead
 
 
 class OnDisk:
-    """An array that is read when it is asked for, and notes when."""
+    """An array that is read on demand, and notes when."""
 
     def __init__(self, values):
         self.values, self.shape, self.dtype = values, values.shape, values.dtype
@@ -46,6 +46,6 @@ def test_the_next_piece_is_read_while_one_is_worked_on():
     next(pieces)
     source.reading.clear()
     next(pieces)
-    # The third piece is asked for without the caller asking.
+    # The third piece is requested before the caller asks for it.
     assert source.reading.wait(10)
     assert len(list(pieces)) == 2 and len(source.read) == 4

@@ -1,4 +1,4 @@
-"""record.py: the room and the precision that recording needs, and what an attempt leaves."""
+"""record.py: the room and the precision that recording needs, and what a failed attempt leaves."""
 
 import shutil
 from types import SimpleNamespace
@@ -45,7 +45,7 @@ def test_what_there_is_no_room_for_replaces_nothing(lstm, tmp_path, monkeypatch)
         with pytest.raises(InputError, match=f"the disk has {size(n_bytes + 1000)} free"):
             sampled(lstm, path, sequences=2, length=10_000, overwrite=True)
         assert StateDump.open(path).text() == before
-        # What it replaces makes room for it.
+        # The dump that is replaced makes room for the new one.
         assert sampled(lstm, path, sequences=2, length=4000, overwrite=True).n_rows == 8000
 
 
@@ -73,7 +73,7 @@ def test_a_dump_that_cannot_be_opened_leaves_nothing(lstm, tmp_path, monkeypatch
 
 
 def test_a_dump_that_was_begun_goes_on_in_the_room_that_it_has(lstm, tmp_path, monkeypatch):
-    """Its blocks are on the disk in their whole length, whether they count or not."""
+    """Its blocks take their full length on the disk from the start, whether their rows count yet or not."""
     config = {"sequences": 4, "length": 300}
     count_steps = DumpWriter.count_steps
 

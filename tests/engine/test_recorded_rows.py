@@ -1,4 +1,4 @@
-"""Tests of the rows of a recording, which become a dump at its end."""
+"""Rows of a recording, which become a dump at its end."""
 
 import os
 
@@ -20,7 +20,7 @@ def rows(tmp_path):
 
 
 def add(rows, values, lengths, numbers, name="layer0/h"):
-    """Add rows of two units, each its number and one more."""
+    """Add rows of two units: the row's number and the number after it."""
     states = torch.tensor(values, dtype=torch.float32)[:, None] + torch.arange(2)
     rows.add(np.array(values, int) % 2, {name: states}, np.array(lengths), np.array(numbers))
 
@@ -53,7 +53,7 @@ def test_sequences_side_by_side(rows, tmp_path):
 )
 def test_tokens_have_the_bytes_that_the_vocabulary_needs(tmp_path, n_words, dtype):
     (tmp_path / "waiting").mkdir()
-    # Behind the surrogates, which no file can hold.
+    # Characters after the surrogates, which no file can hold.
     vocabulary = [chr(0xE000 + number) for number in range(n_words)]
     rows = RecordedRows(tmp_path / "waiting", np.dtype(np.float32), {"vocabulary": vocabulary})
     rows.add(np.array([n_words - 1, 0]), {"layer0/h": torch.zeros(2, 1)}, np.array([2]), np.array([0]))
@@ -68,7 +68,7 @@ def test_rows_that_are_refused_do_not_count(rows, tmp_path):
     infinite = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, torch.inf]])
     with pytest.raises(InputError, match="layer0/h: inf at row 1 of this add, unit 2: expected finite"):
         rows.add(np.zeros(2, int), {"layer0/h": infinite}, np.array([2]), np.array([0]))
-    # Another width than that of the rows that were refused.
+    # The width may differ from that of the refused rows.
     add(rows, [0], [1], [0])
     with pytest.raises(InputError, match=r"the modules return {'layer0/h': 3} units, and {'layer0/h': 2} before"):
         rows.add(np.zeros(1, int), {"layer0/h": torch.zeros(1, 3)}, np.array([1]), np.array([1]))

@@ -1,4 +1,4 @@
-"""Tests of reading a dump from URLs: fsspec's file system in memory, and a web server of this machine."""
+"""Reading a dump from URLs: fsspec's file system in memory, and a web server on this machine."""
 
 import fsspec
 import numpy as np
@@ -14,7 +14,7 @@ from gatescope.engine.other_dumps import open_states
 
 @pytest.fixture
 def web(tmp_path):
-    """Serve a folder, and return it and its URL."""
+    """Serve a folder over HTTP; yield it and its URL."""
     folder = tmp_path / "served"
     folder.mkdir()
     with serving(folder) as url:
@@ -23,7 +23,7 @@ def web(tmp_path):
 
 @pytest.fixture
 def memory(small_dump, tmp_path):
-    """A dump in fsspec's memory, and the same one here."""
+    """A dump in fsspec's memory, and the same one on disk."""
     path = small_dump(tmp_path / "states.zarr")
     system = fsspec.filesystem("memory")
     system.put(str(path), "/remote", recursive=True)

@@ -1,4 +1,4 @@
-"""Tests of the file that says where sequences stand."""
+"""The file that records how far each sequence has come."""
 
 import pytest
 import torch

@@ -22,7 +22,7 @@ def arrays(dump):
 @pytest.mark.parametrize("architecture", [{}, {"cell": "gru"}, {"cell": "gru", "reset_after": False}, {"cell": "rnn"}])
 def test_states_are_those_of_the_model_reading_the_sampled_text(make_model, tmp_path, architecture):
     trained = load_model(make_model(**architecture))
-    # In float64 only the rounding of the recorded float32 is left.
+    # In float64, only the rounding of the recorded float32 is left.
     model = trained.model.double()
     dump = sampled(trained, tmp_path / "s.zarr", capture=ALL, dtype="float32")
     prime = trained.vocabulary.encode("\n").astype(np.int64)
@@ -41,7 +41,7 @@ def test_states_are_those_of_the_model_reading_the_sampled_text(make_model, tmp_
 
 
 def test_text_follows_the_model_at_the_temperature(make_model, tmp_path):
-    # One recurrent unit without memory of anything: the characters are independent draws from softmax(b / temperature).
+    # A single recurrent unit that remembers nothing: characters are independent draws from softmax(b / temperature).
     folder = make_model(hidden=1, layers=1, characters="\nabc")
     trained = load_model(folder)
     with torch.no_grad():
@@ -99,7 +99,7 @@ def test_a_cell_beyond_float16_names_the_remedy(make_model, tmp_path):
         sampled(trained, tmp_path / "s.zarr", length=3)
     with pytest.raises(InputError, match=message):
         sample_in_memory(trained, SampleConfig(sequences=5, length=3))
-    # What the message advises is not refused by what is left of the attempt.
+    # After following the message's advice, nothing left by the failed attempt gets in the way.
     assert sampled(trained, tmp_path / "s.zarr", length=3, dtype="float32").verify() == []
 
 

@@ -1,4 +1,4 @@
-"""Rows of chosen sequences against the same rows of everything in memory."""
+"""Rows of chosen sequences, against the same rows of everything in memory."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ CHOICES = [[0, 1, 2, 3, 4, 5, 6], [0, 2, 3, 6], [3], [1], [5, 1], [], [6, 0, 4],
 
 
 class Blocks(BlockedArray):
-    """An array in blocks of six rows, in memory, that notes which it reads."""
+    """An array in memory, in blocks of six rows, that notes which blocks it reads."""
 
     def __init__(self):
         super().__init__("h", VALUES.shape, VALUES.dtype, 6)
@@ -28,7 +28,7 @@ class Blocks(BlockedArray):
 
 
 def aligned(alignment):
-    """All rows as the alignment has them."""
+    """All rows, in the given alignment."""
     if alignment == "post":
         return VALUES
     moved = np.roll(VALUES, 1, axis=0)
@@ -45,7 +45,7 @@ def alignment(request):
 
 @pytest.fixture(params=CHOICES, ids=str)
 def both(request, alignment):
-    """Some sequences, lazily and in memory."""
+    """The rows of some sequences, lazily and in memory."""
     chosen = np.array(request.param, dtype=np.int64)
     rows = np.concatenate([np.arange(STARTS[s], STARTS[s + 1]) for s in chosen] or [np.arange(0)])
     before = INITIAL[chosen] if alignment == "pre" else None

@@ -1,4 +1,4 @@
-"""Settings kept beside a stage's output, and who may write there."""
+"""Settings stored beside a stage's output, and who may write there."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Tests of rows that wait in files."""
+"""Rows that wait in files."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Tests of one array of a dump; the arrays here are written by zarr-python alone, in every layout that it may have."""
+"""One array of a dump; the arrays here are written by zarr-python alone, in every layout it allows."""
 
 import mmap
 from typing import Any

@@ -24,7 +24,7 @@ N, H = 20_000, 40
 
 @pytest.fixture(scope="module")
 def dump(tmp_path_factory):
-    """A dump of N rows of h and c, of H units each, in blocks of 3000 rows."""
+    """A dump of N rows of h and c, with H units each, in blocks of 3000 rows."""
     generator = np.random.default_rng(0)
     hidden = np.tanh(generator.standard_normal((N, H)) @ generator.standard_normal((H, H)) / 5)
     cell = 2 * generator.standard_normal((N, H))
@@ -121,7 +121,7 @@ def test_logistic_probes_of_several_arrays_within_a_limit_below_their_size(dump)
     Y = labels(X)
     expected = LogisticProbes(tol=1e-12).fit(X, Y)
     got, peak = traced(lambda: LogisticProbes(tol=1e-12, memory_limit="3MB").fit(dump.states(NAMES), Y))
-    # X has 3.2 MB, and 12.8 in the float64 that this tolerance asks for.
+    # X takes 3.2 MB, and 12.8 in the float64 that this tolerance requires.
     assert peak < 3e6 < X.nbytes
     assert got.status_.tolist() == expected.status_.tolist() == ["converged"] * 3
     np.testing.assert_allclose(got.coef_, expected.coef_, rtol=0, atol=1e-10)
@@ -143,7 +143,7 @@ def test_single_units_of_several_arrays_within_a_limit(dump):
     Y = labels(X)[:, :1]
     expected = NeuronProbes().fit(X, Y)
     got, peak = traced(lambda: NeuronProbes(memory_limit="4MB").fit(dump.states(NAMES), Y))
-    # Each core has tables of the 65,536 float16 codes; all of X, 3.2 MB, beside them would be more.
+    # Each core has tables of the 65,536 float16 codes; all of X, 3.2 MB, beside them would exceed the limit.
     assert peak < 3e6 + 1e6 * thread_count()
     for name in STATISTICS:
         np.testing.assert_allclose(getattr(got, name), getattr(expected, name), rtol=1e-12, atol=1e-13, err_msg=name)

@@ -1,4 +1,4 @@
-"""Tests of row blocks of chosen arrays and units, of state dumps and of other programs' states alike."""
+"""Row blocks of chosen arrays and units, from state dumps and other programs' states alike."""
 
 import time
 
@@ -56,7 +56,7 @@ def test_a_block_stays_whole_while_the_next_is_worked_on(source):
     whole = np.asarray(source.array("layer1/h"))
     before = None
     for number, block in enumerate(source.blocks(["layer1/h"], rows=5)):
-        # Time for the block behind this one to be read.
+        # Time for the next block to be read.
         time.sleep(0.05)
         if before is not None:
             assert np.array_equal(before, whole[(number - 1) * 5 : number * 5])

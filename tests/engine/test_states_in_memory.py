@@ -1,4 +1,4 @@
-"""States that stay in memory: probed there as a dump is, and refused where they do not fit."""
+"""States kept in memory: probed as a dump is, and refused if they do not fit."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_probes_of_states_in_memory_are_those_of_a_dump(make_model, tmp_path, de
     assert np.array_equal(states.document_starts, dump.document_starts)
     X = states.arrays["layer1/h"]
     assert X.device.type == device and X.dtype == torch.float16
-    # The dump is written by the same path in pieces: the same bits.
+    # The dump is written in pieces by the same code, so the bits are the same.
     assert np.array_equal(X.cpu().numpy(), dump["h"][1][:])
     names = trained.vocabulary.characters
     Y = np.stack([states.tokens == names.index("("), np.isin(states.tokens, [names.index(c) for c in "abc"])], axis=1)
@@ -63,7 +63,7 @@ def test_states_are_of_floating_point(lstm, dtype):
 def test_states_that_do_not_fit_are_refused_before_the_model_runs(make_model, device):
     trained = load_model(make_model(), device)
     with torch.no_grad():
-        # A step would be refused for what it computes.
+        # Had a step run, it would have been refused for its values.
         trained.model.rnn.weight_hh_l0.fill_(torch.nan)
     message = (
         rf"the states take 80,000\.\d\d GB and {device}\S* has [\d,.]+ GB free: .* sample_states or extract_states"

@@ -1,4 +1,4 @@
-"""What a commit is told to bring to the disk: everything that came since the one before, and nothing twice."""
+"""What a commit must bring to the disk: everything that came since the last one, and nothing twice."""
 
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -44,7 +44,7 @@ def test_every_block_is_named_once(uncommitted, tmp_path):
     assert sorted(first.unsealed) == [(name, block) for name in "ab" for block in (0, 3)]
     assert [(point.first, point.step) for point in first.points] == [(0, 5), (1, 15)]
     assert {file.name for file in first.initial} == {"whole", "partial"}
-    # One task for what grows at each count, one for each array of a block that is complete.
+    # One task for the growing blocks at each count, and one for each array of a complete block.
     assert len(first.on_the_way) == 2 + 2
     second = taken(uncommitted, tmp_path)
     assert second.sealed == second.unsealed == second.on_the_way == [] and second.initial == {}
@@ -52,7 +52,7 @@ def test_every_block_is_named_once(uncommitted, tmp_path):
     come(uncommitted, 0, 5, 20)
     third = taken(uncommitted, tmp_path)
     assert (third.rows, third.sealed, third.unsealed) == (30, [0, 1], [])
-    # Of the first sequence all rows count.
+    # All rows of the first sequence count.
     assert [point.first for point in third.points] == [1]
 
 

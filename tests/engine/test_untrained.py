@@ -1,4 +1,4 @@
-"""States of the network before training: of a dump of that very network they are the dump's own."""
+"""States of the network before training: for a dump of that very network they equal the dump's own."""
 
 import numpy as np
 import pytest
@@ -75,7 +75,7 @@ def test_they_are_of_fresh_weights_and_stay_where_they_are_recorded(make_model, 
     sample_states(load_model(make_model()), tmp_path / "dump", SampleConfig(sequences=4, length=10))
     dump = StateDump.open(tmp_path / "dump")
     found = untrained_states(dump, tmp_path / "untrained.zarr", seed=0)
-    # Weights below .08 move states by little.
+    # With weights below .08, states move little.
     assert np.abs(found.array("layer0/h")[:]).max() < 0.1 < np.abs(dump.array("layer0/h")[:]).max()
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "untrained.zarr").rglob("*")}
     untrained_states(dump, tmp_path / "untrained.zarr", seed=0)

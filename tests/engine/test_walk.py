@@ -1,5 +1,5 @@
-"""Walking over sequences: the same states however the work is cut, in memory that depends on neither their number nor
-their length."""
+"""Walking over sequences: the states do not depend on how the work is cut, nor the memory on how many or how long the
+sequences are."""
 
 import os
 import subprocess
@@ -124,7 +124,7 @@ print(few, many, long)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 def test_peak_memory_depends_on_neither_number_nor_length(make_model, tmp_path):
     command = [sys.executable, "-c", PEAK, str(make_model(hidden=64)), str(tmp_path)]
-    # Each run has new threads: what their arenas of the C library keep is not what is measured.
+    # Runs use new threads: the memory that the C library keeps for each of them is not to be measured.
     environment = os.environ | {"MALLOC_ARENA_MAX": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     few, many, long = map(int, done.stdout.split())
@@ -196,7 +196,7 @@ def test_threads_write_while_a_dump_takes_the_place_of_another(lstm, tmp_path, m
 
     def slow(self):
         settle(self)
-        # The threads are two pieces ahead at most, and have them by now.
+        # By now the threads are two pieces ahead, which is as far as they may go.
         time.sleep(0.3)
 
     monkeypatch.setattr(DumpFolder, "settle", slow)
@@ -207,7 +207,7 @@ def test_threads_write_while_a_dump_takes_the_place_of_another(lstm, tmp_path, m
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 def test_a_tile_takes_as_many_steps_as_its_longest_sequence(lstm, tmp_path, monkeypatch, threads, n_threads):
-    """Three tiles of documents: 50, 20 and 10 characters at most."""
+    """Three tiles of documents, with at most 50, 20 and 10 characters."""
     documents = []
     for number, length in enumerate(np.repeat([10, 50, 20, 5, 10], [TILE - 1, 1, 1, TILE - 1, 3]).tolist()):
         documents.append(tmp_path / f"{number}.txt")

@@ -1,4 +1,4 @@
-"""Walking with the sampler's kernel, in Triton's interpreter: what it records is what the CPU's own path records."""
+"""Walking with the sampler's kernel in Triton's interpreter, against the states that the CPU's own code records."""
 
 import functools
 
@@ -27,7 +27,7 @@ ALL = ("h", "c", "gates", "log_probability", "entropy")
 
 @pytest.fixture(params=[LAYOUT, RESIDENT], ids=lambda layout: layout.form)
 def by_kernel(request, monkeypatch):
-    """Return a function that makes the walk take a kernel."""
+    """Return a function that makes the walk use the kernel."""
     return lambda: monkeypatch.setattr(record, "sampler_plan", lambda trained: request.param)
 
 
@@ -70,7 +70,7 @@ def test_reading_documents_gives_what_the_cpu_gives(lstm, by_kernel, monkeypatch
     found = extract_in_memory(lstm, documents, config)
     assert len(found.sequence_starts) == 20
     assert_same(found, expected)
-    # Rows behind the end of a document, which nobody writes, do not make each piece be looked through on the host.
+    # Rows after the end of a document, which nobody writes, do not cause each piece to be searched on the host.
     monkeypatch.setattr(fused_pieces, "require_finite", None)
     extract_states(lstm, documents, tmp_path / "e.zarr", config)
     dump = StateDump.open(tmp_path / "e.zarr")
@@ -122,7 +122,7 @@ def test_an_interrupted_dump_goes_on_at_a_tile(lstm, by_kernel, monkeypatch, tmp
 
 
 def test_launches_are_full():
-    """Of 2,000 sequences of 500 steps 1,040 would fit into a piece, and a launch holds 1,024."""
+    """Of 2,000 sequences of 500 steps, 1,040 would fit into a piece, but a launch holds 1,024."""
     row_bytes = 2 * 2 * 128 * 2
     assert walk_fused._cut(LAYOUT, 2000, 500, row_bytes) == (1024, 512)
     assert walk_fused._cut(LAYOUT, 200, 500, row_bytes) == (208, 512)
@@ -169,7 +169,7 @@ def test_states_and_scores_that_are_not_finite_are_refused(lstm, by_kernel, tmp_
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_states_that_lead_to_no_character_are_named_first(make_model, by_kernel, cell):
-    """A NaN in a state is one in the logits of the next step, from which no character can be drawn."""
+    """A NaN in a state makes the next step's logits NaN, from which no character can be drawn; the state is named."""
     trained = load_model(make_model(cell=cell))
     newline = trained.vocabulary.characters.index("\n")
     with torch.no_grad():
@@ -182,7 +182,7 @@ def test_states_that_lead_to_no_character_are_named_first(make_model, by_kernel,
 
 
 def test_states_beyond_the_dtype_are_refused(make_model, by_kernel, tmp_path):
-    """Those of a ReLU grow without a bound, and come back to zero."""
+    """ReLU states may grow without bound, and come back to zero."""
     trained = load_model(make_model(cell="rnn", nonlinearity="relu"))
     character = trained.vocabulary.characters.index("b")
     with torch.no_grad():
@@ -198,7 +198,7 @@ def test_states_beyond_the_dtype_are_refused(make_model, by_kernel, tmp_path):
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_the_last_step_of_a_tile_that_ends_before_the_others_counts(make_model, by_kernel, tmp_path, cell):
     trained = load_model(make_model(cell=cell))
-    # In the lstm of the output gate, which c knows nothing of.
+    # For the LSTM it is the output gate, which does not reach c.
     gate, character = {"lstm": 30, "gru": 0, "rnn": 0}[cell], trained.vocabulary.characters.index("d")
     with torch.no_grad():
         trained.model.rnn.weight_ih_l0[gate + 2, character] = torch.nan
@@ -253,7 +253,7 @@ def test_a_dump_goes_on_inside_its_tiles(lstm, by_kernel, monkeypatch, tmp_path,
     )
     sample_states(lstm, tmp_path / "cut.zarr", config)
     if then == "cpu":
-        # A tile of the CPU's has other sequences.
+        # The CPU's tiles hold other sequences, so its tile starts again.
         assert pieces[2:] == [(0, 0)] and StateDump.open(tmp_path / "cut.zarr").verify() == []
     else:
         assert pieces[2:] == [(0, 4), (32, 0), (32, 2), (32, 4)]

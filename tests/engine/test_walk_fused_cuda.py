@@ -1,7 +1,7 @@
-"""The sampler's kernel on a GPU, its states copied to the disk beside it: what the CPU's own path gives in float64.
+"""The sampler's kernel on a GPU, copying states to the disk as it goes, against the CPU's own code in float64.
 
-Pieces are small and many, so that both pinned buffers and the copying stream are used again and again; a buffer that
-was written too early, or read too late, would show in the states.
+Pieces are small and many, so that both pinned buffers and the copying stream are reused again and again; a buffer
+written too early, or read too late, would show in the states.
 """
 
 import numpy as np
@@ -42,7 +42,7 @@ def models(folder):
 
 
 def assert_close(found, expected):
-    """Compare a dump with states in memory that were computed in float64: float32 sums of 128 products are left."""
+    """Compare a dump with float64 states in memory: the difference is that of float32 sums of 128 products."""
     assert found.verify() == [] and np.array_equal(found.tokens, expected.tokens)
     assert found.names == list(expected.arrays)
     for name, values in expected.arrays.items():
@@ -64,10 +64,10 @@ def test_sampling_to_disk(make_model, tmp_path, monkeypatch, architecture):
     dump, states = StateDump.open(tmp_path / "cut.zarr"), sample_in_memory(gpu, config)
     for name, values in states.arrays.items():
         assert np.array_equal(dump.array(name)[:], values.cpu().numpy()), name
-    # The random numbers are the same: a text of the CPU differs only behind a number at the border of two characters.
+    # The random numbers are the same, so the CPU's text differs only after a number on the border of two characters.
     texts = [np.asarray(each.tokens).reshape(300, 45) for each in (dump, sample_in_memory(cpu, config))]
     assert (texts[0] == texts[1]).all(axis=1).mean() > 0.98
-    # And the states are those of the text that was written, whatever it is.
+    # And the states are those of the text that was written, whatever that text is.
     (tmp_path / "written.txt").write_text(dump.text())
     cpu.model.double()
     reading = ExtractConfig(length=45, context=0, capture=ALL, dtype="float32")
@@ -97,7 +97,7 @@ def test_reading_documents_to_disk(make_model, tmp_path, monkeypatch, architectu
 
 @pytest.mark.parametrize("architecture", [{"hidden": 128}, {"hidden": 100, "cell": "gru"}], ids=str)
 def test_weights_that_stay_on_chip(make_model, tmp_path, monkeypatch, architecture):
-    """In 16 bits programs of 8 sequences keep them there, and get the same whatever is cut."""
+    """In 16 bits, programs of 8 sequences keep them there, and give the same however the work is cut."""
     gpu = models(make_model(**architecture))[1]
     if not device_of(gpu.model.output.weight).warp_groups:
         pytest.skip("weights stay on chip from compute capability 9 on")
