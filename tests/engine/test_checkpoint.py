@@ -1,4 +1,4 @@
-"""The file that training goes on from."""
+"""The file from which training resumes."""
 
 import json
 
@@ -15,7 +15,7 @@ from gatescope.engine.train import TrainConfig
 
 
 def trained(steps, cell="lstm"):
-    """A model and Adam after some steps on the same window."""
+    """A model and Adam after a few steps on the same window."""
     torch.manual_seed(0)
     model = CharacterModel(TrainConfig(cell=cell, hidden=5, layers=2).architecture, 7)
     optimizer = torch.optim.Adam(model.parameters())

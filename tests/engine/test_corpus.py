@@ -44,7 +44,7 @@ def test_rare_characters_share_one_entry(tmp_path, monkeypatch):
     assert corpus.vocabulary.characters == ("a", "b", "d", UNKNOWN)
     assert corpus.rare == 2
     assert corpus.vocabulary.decode(corpus.tokens[-8:]) == "b" + UNKNOWN * 2 + "dddd" + UNKNOWN
-    # None is below one in a hundred here, so there is no entry for the unknown.
+    # No character is rarer than one in a hundred here, so there is no entry for unknown ones.
     assert UNKNOWN not in encoded(tmp_path, "ab" * 99).vocabulary.characters
 
 
@@ -130,7 +130,7 @@ def test_a_text_that_changed_since_the_survey_is_refused(tmp_path, change):
 
 
 def test_ids_are_written_as_they_come(tmp_path, monkeypatch):
-    """Stored through a mapping of a file that has its size before its content, they end the program on a full disk."""
+    """A mapped file of full size from the start would kill the program on a full disk, so the file must grow."""
     path, sizes = tmp_path / "text.txt", []
     path.write_text("abcab" * 200_000)
     survey = survey_corpus(str(path))

@@ -1,4 +1,4 @@
-"""counted.py: one thing, and several."""
+"""counted.py: one thing is singular, several are plural."""
 
 from gatescope.engine.counted import counted
 

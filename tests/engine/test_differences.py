@@ -1,4 +1,4 @@
-"""Where two sets of settings differ first."""
+"""The first setting in which two sets of settings differ."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The loss over held-out text against one pass of torch over all of it."""
+"""The loss on held-out text, against a single pass of torch over all of it."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def test_evaluate_is_the_mean_cross_entropy_of_carried_states(n_characters, n_la
     torch.manual_seed(0)
     model = CharacterModel(TrainConfig(hidden=6).architecture, 5).double()
     tokens = np.random.default_rng(0).integers(5, size=n_characters).astype(np.uint8)
-    # Windows of 40 must give what one pass over each lane gives.
+    # Windows of 40 must give the same as one pass over each lane.
     width = n_characters // n_lanes
     lanes = torch.from_numpy(tokens[: n_lanes * width].astype(np.int64)).view(n_lanes, width).T
     with torch.no_grad():

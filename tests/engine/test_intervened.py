@@ -22,7 +22,7 @@ MODELS = {
 
 
 def drawn(**architecture):
-    """A model with large weights in float64, ids of characters, initial states and values to hold units at."""
+    """A model with large weights in float64, character ids, initial states, and values at which to hold units."""
     chosen = Architecture(hidden=H, **architecture)
     torch.manual_seed(0)
     model = CharacterModel(chosen, V).double().eval()
@@ -35,7 +35,7 @@ def drawn(**architecture):
 
 
 def overwritten(values, units):
-    """What holding does to the states of one sequence: single numbers are overwritten."""
+    """What holding does to the states of one sequence: it overwrites single numbers."""
 
     def change(layer, t, s, states):
         for name, state in states.items():
@@ -47,7 +47,7 @@ def overwritten(values, units):
 
 
 def projected(mean, u, v):
-    """What erasing does to them: numbers are moved by a sum over all of them."""
+    """What erasing does to the states: it moves each number by a sum over all of them."""
 
     def change(layer, t, s, states):
         x = [number for state in states.values() for number in state.tolist()]
@@ -60,7 +60,7 @@ def projected(mean, u, v):
 
 
 def oracle(model, tokens, initial, change):
-    """What one sequence after another loses, by torch.nn's cells, and the states, [L, T, S, H] by name."""
+    """The losses and states [L, T, S, H] by name that torch.nn's cells give, one sequence after another."""
     chosen, losses = model.architecture, np.zeros((S, T - 1))
     found = {name: np.zeros((chosen.layers, T, S, H)) for name in chosen.states}
     kinds = {"lstm": nn.LSTMCell, "gru": nn.GRUCell, "rnn": nn.RNNCell}
@@ -104,7 +104,7 @@ def test_units_are_held_in_every_layer_and_state(architecture):
         np.testing.assert_allclose(found[number], expected, rtol=1e-12, atol=1e-12)
     states = undisturbed_states(model, tokens, initial)
     assert set(states) == set(model.architecture.states)
-    # Held at what they are, all of them, units change nothing.
+    # Units that are all held at their own values change nothing.
     everything = torch.ones(1, model.architecture.layers, H, dtype=torch.bool)
     np.testing.assert_allclose(
         intervened_losses(model, tokens, initial, Held(states, everything))[0], found[0], rtol=1e-12, atol=1e-12
@@ -118,7 +118,7 @@ def test_directions_are_erased_in_every_layer_and_state(architecture):
     mean, u, v = torch.randn(3, 3, layers, width).double()
     u += 2 * v
     u /= (u * v).sum(dim=-1, keepdim=True)
-    # In the last variant of the first layer nothing is erased.
+    # The last variant erases nothing in the first layer.
     u[2, 0] = v[2, 0] = 0
     found = intervened_losses(model, tokens, initial, Erased(mean, u, v))
     states = intervened_states(model, tokens, initial, Erased(mean, u, v))
@@ -143,7 +143,7 @@ def test_a_gru_that_resets_before_the_product_is_stepped_as_its_layer_goes():
     units = torch.zeros(2, 2, H, dtype=torch.bool)
     units[1, 1] = True
     states = undisturbed_states(model, tokens, initial)
-    # Where the top layer is held at what its layer computed, the losses are those of its own steps.
+    # With the top layer held at the values it computed, the losses are those of the model's own steps.
     nothing, held = intervened_losses(model, tokens, initial, Held(states, units))
     np.testing.assert_allclose(nothing, held, rtol=1e-12, atol=1e-12)
     after, *_ = drawn(cell="gru", layers=2)

@@ -1,4 +1,4 @@
-"""What interventions make of the states of one step, by numbers, and a part of their variants at a time."""
+"""What interventions do to the states of one step, in numbers, and how variants are split into parts."""
 
 import torch
 
@@ -42,7 +42,7 @@ def test_far_from_zero_little_is_lost_to_rounding():
     mean, x = torch.full((1, 1, H), 1e4).double(), 1e4 + 0.01 * normal(1, S, H)
     exact = Erased(mean, u, v).after(0, 0, {"h": x.float().double()})["h"]
     single = Erased(mean.float(), u.float(), v.float()).after(0, 0, {"h": x.float()})["h"]
-    # Half a step between numbers of single precision there is 5e-4.
+    # Half the spacing of single-precision numbers there is 5e-4.
     assert (single.double() - exact).abs().max() < 6e-4
 
 

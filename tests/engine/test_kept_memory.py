@@ -1,7 +1,7 @@
-"""Memory that is kept, by how many pages the system has to give anew.
+"""Memory that is kept between arrays, measured by how many pages the system has to hand out anew.
 
-The heap has holes between what is left in it, and glibc serves arrays from these, whatever it has been told of fresh
-memory. So each test runs in a process of its own, and arrays behind a block are larger than all of its holes.
+The heap has holes between the blocks that stay, and glibc serves arrays from those holes, whatever its settings for
+fresh memory. So each test runs in a process of its own, and the arrays after the context are larger than all holes.
 """
 
 import ctypes
@@ -20,14 +20,14 @@ pytestmark = pytest.mark.skipif(
 )
 PAGES = (64 << 20) // resource.getpagesize()
 
-# How many times as large arrays are behind a block.
+# How many times as large the arrays after the context are.
 LARGER = 8
 
 
 def fresh_pages(times=20, larger=1):
-    """How many pages each of several arrays of 64 MB, or larger ones, takes from the system, one after another.
+    """How many pages each of several arrays of 64 MB (times `larger`) takes from the system, one after another.
 
-    The first ones are not counted: they find their places.
+    The first arrays are not counted: they only find their places.
     """
     for _ in range(times):
         torch.ones(larger * (16 << 20))
@@ -67,7 +67,7 @@ def alone(function):
 def test_arrays_that_come_again_take_no_fresh_memory():
     outside, inside, held, left, behind = alone(pages_around_a_block)
     assert inside < outside / 100
-    # Behind the block what was kept goes back, and arrays go as before.
+    # After the context the kept memory is returned, and arrays are allocated as before.
     assert left < held - PAGES / 2
     assert behind > outside / 4
 

@@ -1,4 +1,4 @@
-"""Models of several moments of one training: whose weights they are, and what they leave as it is."""
+"""Models kept at several steps of one training: whose weights they hold, and what keeping them leaves unchanged."""
 
 import math
 from dataclasses import replace
@@ -20,7 +20,7 @@ from gatescope.engine.train import TrainConfig, train_model
 from gatescope.engine.trained_model import load_model
 
 TEXT = "the quick brown fox jumps over the lazy dog; " * 400
-# Without a rise and a fall the learning rate is the same whatever the number of all steps.
+# Without warm-up and decay, the learning rate does not depend on the number of steps.
 LEVEL = TrainConfig(
     hidden=12, layers=2, dropout=0.2, batch=4, length=20, steps=20, evaluate_every=8, warm_up=0, final_rate=1.0
 )
@@ -56,7 +56,7 @@ def test_keeping_changes_nothing_else(text, tmp_path):
     plain, with_kept = (contents(tmp_path / name, ("log.jsonl", "config.json")) for name in ("0", "4"))
     assert sorted(with_kept) == sorted([*plain, *kept])
     assert {name: with_kept[name] for name in plain} == plain
-    # As of a gatescope that could not keep any: what it began is gone on with.
+    # Nothing is written about keeping, so that a training begun by an earlier gatescope can be resumed.
     assert "keep" not in read_config(tmp_path / "0")["settings"]["train"]
 
 
@@ -77,7 +77,7 @@ def test_models_are_kept_before_a_graph_is_recorded_and_between_its_replays(text
 
 
 def test_the_best_weights_are_those_of_a_checkpoint(text, tmp_path, monkeypatch):
-    """A kept model between two checkpoints may be better than both, and the training keeps what it would without."""
+    """A kept model between two checkpoints may be better than both, yet the best weights stay those of a checkpoint."""
     nats = iter([3.0, 0.5, 2.0, 2.5, 1.5])
     monkeypatch.setattr("gatescope.engine.train.evaluate", lambda *given: next(nats))
     result = train_model(survey_corpus(text), tmp_path / "model", KEPT)
@@ -90,7 +90,7 @@ def test_kept_models_come_in_the_order_of_their_steps(tmp_path):
     for name in ("000020", "1000000", "000003", "999999", "notes"):
         (tmp_path / "steps" / name).mkdir(parents=True)
         (tmp_path / "steps" / name / "model.json").touch()
-    # One whose training was killed before it was whole.
+    # A model whose training was killed before it was whole.
     (tmp_path / "steps" / "000100").mkdir()
     assert [folder.name for folder in kept_models(tmp_path)] == ["000003", "000020", "999999", "1000000"]
     assert kept_models(tmp_path / "absent") == []
@@ -124,7 +124,7 @@ def test_overwriting_leaves_no_model_of_another_training(text, tmp_path):
     assert [kept.name for kept in kept_models(folder)] == ["000005"]
     for name in ("config.json", "model.json", "model.safetensors", "checkpoint.safetensors", "tokens.npy"):
         (folder / name).unlink()
-    # As a training leaves it that is killed while it keeps a model.
+    # What a training leaves if it is killed while it keeps a model.
     (folder / "steps" / "000005" / "model.json").unlink()
     with pytest.raises(InputError, match=r"holds steps/000005 but no config\.json"):
         train_model(survey_corpus(text), folder, LEVEL)

@@ -1,4 +1,4 @@
-"""Two processes of torchrun: what one refuses, and what the other sees of one that ends."""
+"""Two torchrun processes: what one refuses, and what the other sees when one ends."""
 
 import os
 import time
@@ -13,7 +13,7 @@ from torch import distributed
 from gatescope.engine.errors import InputError, RefusedElsewhere
 from gatescope.engine.processes import everybody, joined, own_rows
 
-# The store is there already, as under torchrun, which holds it in a process of its own.
+# The store exists already, as under torchrun, which holds it in a process of its own.
 HELD_STORE = {"TORCHELASTIC_USE_AGENT_STORE": "True"}
 
 
@@ -28,8 +28,8 @@ def _run(function, rank, port, answers, environment=HELD_STORE):
 
 
 def answers_of(function):
-    """What a function returns or raises in each of two processes; None for one that dies."""
-    # Port 0 is one that the system chooses, and no other process can take.
+    """What a function returns or raises in each of two processes; None for a process that dies."""
+    # With port 0 the system chooses a port that no other process can take.
     store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     ends = [SERVER.Pipe(duplex=False) for _ in range(2)]
     senders = [sender for _, sender in ends]
@@ -142,5 +142,5 @@ def _patience():
 
 
 def test_nobody_is_given_up_who_waits_for_the_first():
-    """It verifies and copies a whole dump; torch gives up after 30 minutes."""
+    """The first process verifies and copies a whole dump, but torch gives up after 30 minutes."""
     assert all(patience > timedelta(days=7) for patience in answers_of(_patience))

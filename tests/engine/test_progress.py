@@ -1,4 +1,4 @@
-"""progress.py: a bar where somebody looks, lines of a log where nobody does."""
+"""progress.py: a bar on a terminal, lines of a log elsewhere."""
 
 from types import SimpleNamespace
 
@@ -22,7 +22,7 @@ def test_a_bar_has_the_share_that_is_done_and_a_note(monkeypatch, capsys):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Standard error is a file, and time stands still until it is set."""
+    """Standard error is a file, and the clock stands still until it is set."""
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
     now = [1000.0]
@@ -37,7 +37,7 @@ def test_a_file_gets_a_line_every_minute(clock, capsys):
         assert capsys.readouterr() == ("", "")
         clock[0] += 1
         advance(71_500)
-        # 72,000 in a minute, and 27,000 are left.
+        # 72,000 in a minute, with 27,000 left.
         line = "gatescope: train: 73%, 1,200 characters/s, 0:00:22 left, 2.345 nats\n"
         assert capsys.readouterr() == ("", line)
         clock[0] += 59

@@ -1,4 +1,4 @@
-"""Training: what it minimises, how it goes on, and what it refuses."""
+"""Training: what it minimises, how it resumes, and what it refuses."""
 
 import itertools
 import json
@@ -38,7 +38,7 @@ def log_of(folder, stage):
 def test_every_cell_learns_a_repeated_sentence(text, tmp_path, cell, embedding):
     config = TrainConfig(cell=cell, embedding=embedding, hidden=32, batch=8, length=30, steps=150, warm_up=20)
     result = train_model(survey_corpus(text), tmp_path / "model", config)
-    # A model that ignores its input scores the entropy of the characters, about 3.1 nats.
+    # A model that ignores its input loses the entropy of the characters, about 3.1 nats.
     assert result["validation_nats"] < 1.0
     trained = load_model(tmp_path / "model")
     assert trained.training == {"step": result["step"], "validation_nats": result["validation_nats"]}
@@ -56,12 +56,12 @@ def test_the_step_that_is_said_is_that_of_the_weights_that_are_kept(text, tmp_pa
     trained = load_model(tmp_path / "model")
     assert trained.training == {"step": 2, "validation_nats": 1.0}
     assert trained.corpus["language"] == "english" and trained.corpus["characters"] == len(TEXT)
-    # Nothing is left to do, and the same is said.
+    # Nothing is left to do, and the result is the same.
     assert train_model(survey_corpus(text), tmp_path / "model", config, facts={"language": "english"}) == result
 
 
 def test_state_is_carried_from_window_to_window(text, tmp_path):
-    # With a vanishing learning rate the weights stay what they were, so that the carried state can be computed anew.
+    # With a vanishing learning rate the weights stay the same, so that the carried state can be recomputed.
     config = TrainConfig(hidden=8, batch=2, length=10, steps=3, evaluate_every=3, learning_rate=1e-30)
     train_model(survey_corpus(text), tmp_path / "model", config)
     carried = load_file(tmp_path / "model" / "checkpoint.safetensors")
@@ -76,12 +76,12 @@ def test_state_is_carried_from_window_to_window(text, tmp_path):
 
 
 def test_the_gradient_is_clipped_before_the_step(text, tmp_path):
-    # Adam divides by the gradient's own size, unless that is far below its epsilon of 1e-8: clipped to 1e-12 the
-    # gradient must leave the weights where they were drawn, whatever the learning rate.
+    # Adam divides by the gradient's own size unless that is far below its epsilon of 1e-8. A gradient clipped to 1e-12
+    # must therefore leave the initial weights as they are, whatever the learning rate.
     config = replace(SMALL, clip=1e-12, learning_rate=0.5)
     train_model(survey_corpus(text), tmp_path / "model", config)
     norms = [line["gradient_norm"] for line in log_of(tmp_path / "model", "train") if "gradient_norm" in line]
-    assert min(norms) > 1e-3  # logged as it was before clipping
+    assert min(norms) > 1e-3  # logged before clipping
     torch.manual_seed(0)
     start = CharacterModel(config.architecture, len(set(TEXT))).output.weight.detach()
     assert (load_model(tmp_path / "model").model.output.weight - start).abs().max() < 0.01
@@ -94,7 +94,7 @@ def test_the_learning_rate_rises_and_falls_along_half_a_cosine():
     assert falling[200] == pytest.approx(flat.learning_rate * (1 + flat.final_rate) / 2)
     assert falling[-1] == pytest.approx(flat.learning_rate * flat.final_rate)
     assert all(a > b for a, b in itertools.pairwise(falling))
-    # A ramp of as many steps as asked, at most half of all.
+    # The ramp has as many steps as asked, but at most half of all.
     for warm_up, length in ((10, 10), (300, 200)):
         config = replace(flat, warm_up=warm_up)
         ramp = [config.rate(step) / rate for step, rate in enumerate(falling)]
@@ -115,13 +115,13 @@ def test_a_training_that_is_done_can_be_repeated_on_a_read_only_file_system(text
     folder = tmp_path / "model"
     _train(text, folder)
     assert run_read_only(_train, (text, folder), folder) == 0
-    # Not before.
+    # Not before it is done.
     (folder / "checkpoint.safetensors").unlink()
     assert run_read_only(_train, (text, folder), folder) == 1
 
 
 def test_two_programs_in_one_folder(text, tmp_path, monkeypatch):
-    """The other comes while the first takes its steps, and leaves what that writes alone."""
+    """The second program comes while the first takes its steps, and leaves the first one's files alone."""
     take, met = TrainingStep.take, []
 
     def meanwhile(self, step, rate):
@@ -168,7 +168,7 @@ def test_a_diverging_loss_stops_with_the_remedy(text, tmp_path):
 def test_a_model_that_learnt_nothing_is_pointed_out(text, tmp_path):
     wild = TrainConfig(hidden=4, batch=4, length=10, steps=5, learning_rate=1e4, clip=1e4)
     guessing = scipy.stats.entropy([TEXT.count(character) for character in set(TEXT)])
-    # It diverges, or stays where it began, at one probability for all characters.
+    # It diverges, or stays where it began, with the same probability for all characters.
     for rate, least in ((1e4, math.log(len(set(TEXT)))), (1e-9, guessing)):
         config = replace(wild, learning_rate=rate)
         result = train_model(survey_corpus(text), tmp_path / f"{rate}", config)
@@ -222,7 +222,7 @@ def test_the_step_that_went_wrong_is_named(text, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("spoilt", [6, 29])
 def test_a_validation_loss_that_is_not_finite_stops_before_the_checkpoint(text, tmp_path, monkeypatch, spoilt):
-    """The last step before a validation spoils the weights: all losses of training were finite."""
+    """The last step before a validation spoils the weights: all training losses were finite."""
     rate = TrainConfig.rate
     monkeypatch.setattr(TrainConfig, "rate", lambda self, step: math.inf if step == spoilt else rate(self, step))
     with pytest.raises(InputError, match=rf"validation loss is nan nats after step {spoilt + 1}: .*--learning-rate"):
@@ -238,7 +238,7 @@ def test_a_text_too_short_for_its_lanes_says_what_it_needs(tmp_path):
     path.write_text("ab" * 50)
     with pytest.raises(InputError, match=r"95 characters to train on.*need 3,232.*--batch"):
         train_model(survey_corpus(str(path)), tmp_path / "model", TrainConfig())
-    # Nothing is claimed: the command can be repeated with other settings.
+    # The folder is not claimed, so the command can be repeated with other settings.
     assert not (tmp_path / "model").exists()
     small = TrainConfig(hidden=4, batch=1, length=4, steps=1)
     assert train_model(survey_corpus(str(path)), tmp_path / "model", small)["step"] == 1

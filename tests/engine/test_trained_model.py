@@ -1,4 +1,4 @@
-"""The files of a model: read back, and refused where something altered them."""
+"""The files of a model: read back, and refused if anything altered them."""
 
 import json
 from pathlib import Path
@@ -92,7 +92,7 @@ def test_a_model_does_not_take_the_place_of_another(folder):
 
 
 def change(path: Path, **changes):
-    """Change a description, and let its checksum follow."""
+    """Change a description, and update its checksum."""
     description = json.loads(path.read_text())
     architecture = description["architecture"] | changes.pop("architecture", {})
     del description["sha256"]
@@ -101,7 +101,7 @@ def change(path: Path, **changes):
 
 
 def rewrite(path: Path, dtype=torch.float32, about=None):
-    """Write the weights anew, as another dtype or with other facts."""
+    """Write the weights anew, in another dtype or with other facts."""
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     weights = {name: weight.to(dtype) for name, weight in load_file(path).items()}
@@ -198,7 +198,7 @@ def test_a_digest_takes_what_is_sparse_or_has_no_values():
 
 
 def test_a_vocabulary_that_was_altered_is_named(folder):
-    """Its letters would be read and written as others."""
+    """Without the check, its letters would be read and written as other letters."""
     file = folder / "model.json"
     description = json.loads(file.read_text())
     description["vocabulary"][1:3] = "b", "a"

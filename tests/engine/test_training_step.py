@@ -1,4 +1,4 @@
-"""training_step.py and processes.py: precisions, and several processes that give what one gives."""
+"""training_step.py and processes.py: precisions, and several processes that give the same result as one."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def assert_same_weights(found, expected, rtol):
 
 
 def logged(folder):
-    """What the log says of the loss, step by step."""
+    """The logged losses, step by step."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return [(line["step"], line["nats"]) for line in lines if "nats" in line]
 
@@ -131,7 +131,7 @@ def test_the_first_step_that_is_not_finite_is_kept(device):
 
 @pytest.mark.parametrize(("width", "windows"), [(100, 9), (101, 10), (110, 10)])
 def test_the_state_begins_anew_with_the_text(width, windows):
-    """Behind the last window there is one character more, which it predicts."""
+    """After the last window one more character is needed, which the window predicts."""
     taker = taker_of("cpu", width=width)
     assert taker.windows == windows
     for step in range(windows + 1):
@@ -143,7 +143,7 @@ def test_the_state_begins_anew_with_the_text(width, windows):
 
 
 def test_steps_on_another_gpu_than_the_current_one_wait_for_its_own_stream(monkeypatch):
-    """Its learning rate and window are filled there; here a step is on the CPU, and streams say whom they wait for."""
+    """That stream fills the learning rate and window; here the step runs on the CPU, and fake streams note waits."""
     taker, waits = taker_of("cpu"), []
 
     def stream(name):
@@ -163,7 +163,7 @@ def test_ids_of_a_text_on_the_disk_are_copied_for_a_gpu_without_a_warning(tmp_pa
     largest = np.iinfo(dtype).max
     np.save(tmp_path / "tokens.npy", np.array([0, 1, largest - 1, largest, 5, 6], dtype))
     lanes = cut_lanes(np.load(tmp_path / "tokens.npy", mmap_mode="r"), 2)
-    # Of what it warns of once torch may have warned before.
+    # The warning comes once per process, so an earlier test may have used it up.
     warned_always = torch.is_warn_always_enabled()
     torch.set_warn_always(True)
     try:
@@ -205,7 +205,7 @@ def test_no_step_waits_for_the_device():
 
 @pytest.mark.parametrize("cell", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
 def test_torchrun_trains_the_model_that_one_process_trains(text, tmp_path, cell):
-    """Two processes through the real command line: one folder, one line, and the weights and losses of one process."""
+    """Run two processes through the real command line: one folder, one line, the weights and losses of one process."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "gatescope.analysis.cli"]
     flags = ["--cell", cell, "--hidden", "8", "--layers", "2", "--dropout", "0.3", "--batch", "4", "--length", "10"]
     flags += ["--steps", "4", "--keep", "0", "2", "--device", "cpu"]

@@ -16,7 +16,7 @@ def test_ids_are_places_in_the_smallest_type(n_characters, dtype):
     assert vocabulary.decode(ids) == text
     table = vocabulary.table()
     assert table[299] == -1 and table[300] == 0 and (table >= 0).sum() == n_characters
-    # It is the caller's own.
+    # The array is the caller's own.
     table[300] = 7
     assert vocabulary.encode(chr(300)).tolist() == [0]
 
