@@ -1,4 +1,4 @@
-"""Small models with random weights, and the device for the tests of the solver: a GPU, or what stands in for one."""
+"""Small models with random weights, and the device for the solver's tests: a GPU, or a stand-in on the host."""
 
 import numpy as np
 import pytest
@@ -15,12 +15,12 @@ CHARACTERS = "\n abcdefghij(){}"
 
 
 class Device:
-    """Moves arrays to where the solver's GPU code works on them.
+    """Moves arrays to where the solver's GPU code works.
 
     Args:
-        xp: cupy, or what stands in for it.
+        xp: cupy, or its stand-in.
         to_device: moves a tensor.
-        on_gpu: whether that is a GPU.
+        on_gpu: whether the arrays are on a GPU.
     """
 
     def __init__(self, xp, to_device, on_gpu):
@@ -34,7 +34,7 @@ class Device:
 
 @pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.cuda)])
 def device(request, monkeypatch):
-    """A GPU, and without one arrays that are as strict as CuPy's, with kernels built by the host's compiler."""
+    """A GPU; without one, arrays as strict as CuPy's, with kernels built by the host's compiler."""
     if request.param == "gpu":
         return Device(pytest.importorskip("cupy"), torch.Tensor.cuda, True)
     module = strict_arrays.stand_in(monkeypatch)
@@ -68,7 +68,7 @@ def lstm(make_model):
 
 @pytest.fixture
 def text(request, tmp_path):
-    """The path of a file that holds the TEXT of the tests' module."""
+    """The path of a file with the module's TEXT."""
     path = tmp_path / "text.txt"
     path.write_text(request.module.TEXT)
     return str(path)
@@ -76,7 +76,7 @@ def text(request, tmp_path):
 
 @pytest.fixture
 def small_dump():
-    """Write a dump of two layers: sequences of 7, 1, 12 and 20 rows in two documents, blocks of 16 rows."""
+    """Write a dump of two layers: sequences of 7, 1, 12 and 20 rows in two documents, in blocks of 16 rows."""
 
     def write(
         path,

@@ -1,4 +1,4 @@
-"""Threads of the BLAS libraries while fits pass over rows, and after them."""
+"""Threads of the BLAS libraries during passes over rows, and after them."""
 
 import threading
 
@@ -12,7 +12,7 @@ from gatescope.engine.row_blocks import RowBlocks
 
 @pytest.fixture(autouse=True)
 def two_threads():
-    """The libraries have two, though the environment may leave each process of the tests one."""
+    """The BLAS libraries have two threads, even where the environment gives each test process one."""
     shared, own = _blas_libraries()
     libraries = [*shared, *own]
     before = [library.num_threads for library in libraries]
@@ -24,7 +24,7 @@ def two_threads():
 
 
 def test_fits_that_overlap_leave_the_threads_as_they_were():
-    """The limit of the BLAS libraries is the process's: the first lowers it and the last, whichever, restores it."""
+    """The limit holds for the whole process: the first fit lowers it, and whichever ends last restores it."""
     before, inside, first_left = thread_count(), threading.Event(), threading.Event()
     X, counts = np.zeros((4, 2)), []
 
@@ -37,7 +37,7 @@ def test_fits_that_overlap_leave_the_threads_as_they_were():
 
     with RowBlocks(X, np.float64) as rows:
         counts.append(rows.n_threads)
-        # Within it, what begins another has one core.
+        # Inside the first fit, BLAS has one thread.
         assert thread_count() == 1
         other = threading.Thread(target=second)
         other.start()
@@ -62,7 +62,7 @@ def test_another_thread_that_limits_the_libraries_is_no_hindrance():
 
 
 def test_a_thread_that_has_fitted_does_not_keep_others_from_limiting_the_libraries():
-    """It still runs, in a pool of a server or notebook, and would be the only one that may."""
+    """A thread that is done fitting but still runs, as in a server's pool, must not keep the limit to itself."""
     fitted, limited = threading.Event(), threading.Event()
 
     def fit():

@@ -1,4 +1,4 @@
-"""CuPy inside torch's memory and on torch's stream."""
+"""CuPy uses torch's memory and torch's stream."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_an_array_of_a_cycle_is_freed_after_the_context():
     gc.collect()
     before = torch.cuda.memory_allocated()
     with torch_memory(array):
-        # The memory of a view's is younger than what the view belongs to.
+        # The memory object of a view may be younger than the array it is a view of.
         cycles = [[part(cupy.zeros(2**20))] for part in (lambda whole: whole, lambda whole: whole[1:], cupy.transpose)]
     for cycle in cycles:
         cycle.append(cycle)

@@ -1,4 +1,4 @@
-"""The solver's way through GPU arrays, on a GPU or on arrays as strict, against the same fits of NumPy arrays."""
+"""The solver on GPU arrays (or arrays as strict), against the same fits on NumPy arrays."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_units_on_scales_of_each_hypothesis(device, weighted):
     weight = {
         None: None,
         "shared": np.random.default_rng(1).uniform(0, 2, len(Y)),
-        # Weights of a hypothesis may be on any scale.
+        # Each hypothesis may have weights on a scale of its own.
         "each": np.random.default_rng(1).uniform(0, 2, Y.shape) * [1e-3, 1, 1e3, 1, 1] * (X[:, :5] > -0.5),
     }[weighted]
     expected = LogisticProbes(standardize=True, tol=1e-10).fit(X, Y, weight)
@@ -147,7 +147,7 @@ def test_neuron_probes(device, monkeypatch, dtype, weighted):
         values, references = getattr(got, name), getattr(expected, name)
         loose = {"coef_": 1e-7, "intercept_": 1e-7}.get(name, 1e-10)
         np.testing.assert_allclose(values, references, rtol=loose, atol=1e-12, err_msg=name)
-    # Neither bins nor regressions are computed for AUROC alone.
+    # AUROC alone needs neither bins nor regressions.
     monkeypatch.setattr(neurons_cuda, "fill_bins", None)
     alone = NeuronProbes(only_auroc=True).fit(device(X), device(Y), device(weight))
     np.testing.assert_array_equal(alone.status_, NeuronProbes(only_auroc=True).fit(exact, Y, weight).status_)
@@ -254,7 +254,7 @@ def test_labels_and_weights_that_are_wrong_are_named(device):
 @pytest.mark.parametrize("probes", [LogisticProbes, RidgeProbes, NeuronProbes])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_a_fit_leaves_nothing_to_the_garbage_collector(device, probes, dtype):
-    # A cycle would hold all states until Python looks for one.
+    # A reference cycle would hold all states until Python looks for one.
     X, _, Y = problem(dtype, N=300)
     given = device(X), device(Y)
     probes().fit(*given)

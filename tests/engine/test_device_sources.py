@@ -1,4 +1,4 @@
-"""The solver's CUDA C as NVIDIA's compiler takes it for the GPUs that matter: it compiles, and keeps to registers."""
+"""The solver's CUDA C compiles with NVIDIA's compiler for the GPUs that matter, and does not spill registers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gatescope.engine import (
 
 
 def elementwise(inputs, outputs, operation, preamble, types):
-    """The kernel that CuPy makes of an operation, for contiguous arrays."""
+    """The kernel that CuPy generates from an elementwise operation, for contiguous arrays."""
     ins, outs = (host_kernels.parameters(text) for text in (inputs, outputs))
     pointers = ", ".join(f"{types[kind]}* {name}_" for kind, name in ins + outs)
     reads = "".join(f"const {types[kind]} {name} = {name}_[i]; " for kind, name in ins)
@@ -53,7 +53,7 @@ SOURCES = {
     "univariate": launch_cuda.text(univariate_source.SOURCE),
     "step_pairs": launch_cuda.text(step_pairs_cuda.SOURCE),
 }
-# What the compiler must have made of a kernel: additions that return nothing, sums in a warp.
+# What each compiled kernel must contain: additions that return nothing, and sums within a warp.
 EXPECTED = {
     "transpose_codes": r"st\.shared\.u16",
     "count_codes": r"(red|atom)\.shared\.add\.u32",
@@ -79,11 +79,11 @@ def test_kernels_compile_and_keep_to_registers(name, architecture):
     assert ".local" not in ptx
     entries = re.findall(r"\.entry (\w+)\(", ptx)
     assert entries and len(entries) == len(re.findall("Compiling entry function", log))
-    # Printed for each kernel, and for each function that is not inlined.
+    # The compiler prints this for each kernel, and for each function that is not inlined.
     memory = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", log)
     assert len(memory) >= len(entries) and all(size == "0" for sizes in memory for size in sizes), log
     registers = [int(count) for count in re.findall(r"Used (\d+) registers", log)]
-    # A quarter of a multiprocessor's threads are in flight at least, and half where a kernel waits for memory.
+    # At least a quarter of a multiprocessor's threads are in flight, and half where a kernel waits for memory.
     assert len(registers) == len(entries) and max(registers) <= (128 if name == "univariate" else 64), log
 
 

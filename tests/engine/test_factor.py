@@ -21,7 +21,7 @@ def test_singular_matrices_get_just_enough_on_the_diagonal(dtype):
     assert Factor(matrix.copy(), None, 1.0).singular and not Factor(np.eye(8, dtype=dtype), None, 1.0).singular
     solution = Factor(matrix.copy(), None, 1.0).solve(np.append(matrix @ np.arange(8, dtype=dtype), 0))
     assert np.isfinite(solution).all() and np.abs(solution).max() < 100
-    # Three units span all: the others stay where they are, and what was asked for is reached.
+    # Three units span all of them: the others keep a coefficient of 0, and the product asked for is reached.
     assert (solution[3:] == 0).all() and (solution[:3] != 0).all()
     np.testing.assert_allclose(
         matrix @ solution[:-1], matrix @ np.arange(8), rtol=1e-3 if dtype == np.float32 else 1e-9

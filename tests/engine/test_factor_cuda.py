@@ -34,7 +34,7 @@ def test_it_solves_and_is_the_cpus(device, centred):
 
 def test_a_singular_matrix_has_a_factor(device):
     rows = np.random.default_rng(2).normal(size=(50, 6))
-    # One unit is that before it, one is a sum of others, one is silent.
+    # One unit repeats the one before it, one is a difference of others, and one is always 0.
     rows[:, 2], rows[:, 4], rows[:, 5] = rows[:, 1], rows[:, 0] - rows[:, 3], 0
     for dtype, close in ((np.float32, 1e-3), (np.float64, 1e-8)):
         matrix = (rows.T @ rows).astype(dtype)
@@ -44,7 +44,7 @@ def test_a_singular_matrix_has_a_factor(device):
         inverse = np.stack([factors[0].solve(device(unit)).get()[:-1] for unit in units], axis=1)
         expected = np.stack([factors[1].solve(unit)[:-1] for unit in units], axis=1)
         np.testing.assert_allclose(inverse, expected, rtol=close, atol=close * expected.max() / 10)
-        # What other units determine keeps its coefficient.
+        # Units that others determine keep a coefficient of 0.
         assert not inverse[[2, 4]].any() and not inverse[:, [2, 4]].any()
         assert (np.linalg.eigvalsh(inverse[np.ix_([0, 1, 3, 5], [0, 1, 3, 5])]) > 0).all()
 

@@ -1,4 +1,4 @@
-"""Whether states are finite, on every dtype and wherever the value stands that is not."""
+"""Whether states are finite, for every dtype and wherever the value that is not finite stands."""
 
 import numpy as np
 import pytest

@@ -21,14 +21,14 @@ def test_moments_of_columns_far_from_zero(weighted, dtype):
     computing = np.float64 if dtype is np.float64 else np.float32
     with RowBlocks(X, computing) as rows:
         full, narrow = Moments(rows, weight, covariance=True), Moments(rows, weight)
-    # Long doubles, so that the reference's own rounding is not seen.
+    # Long doubles, to hide the reference's own rounding.
     share = (np.ones(3000) if weight is None else weight).astype(np.longdouble)
     mean = (share @ X.astype(np.longdouble) / share.sum()).astype(np.float64)
     centred = X.astype(np.longdouble) - share @ X.astype(np.longdouble) / share.sum()
     covariance = ((centred * share[:, None]).T @ centred / share.sum()).astype(np.float64)
     eps = float(np.finfo(computing).eps)
     for moments in (full, narrow):
-        # Sums of thousands of terms, whose roundings add up like a random walk.
+        # Sums of thousands of terms, whose rounding errors add up like a random walk.
         np.testing.assert_allclose(moments.mean, mean, rtol=60 * eps, atol=60 * eps)
         np.testing.assert_allclose(
             moments.sd[[0, 1, 2, 4]], np.sqrt(covariance.diagonal())[[0, 1, 2, 4]], rtol=60 * eps
@@ -61,11 +61,11 @@ def test_spread_by_the_weights_of_some_hypotheses():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("spread", [0.0, 1e-4, 1.0])
 def test_the_spread_where_the_weights_are(device, dtype, spread):
-    """Units that vary far from where they have weight, and little there."""
+    """Units that vary little where they have weight, and much elsewhere."""
     generator = np.random.default_rng(2)
     X = (generator.standard_normal((3000, 3)) * [1, 100, 1] + [0, 0, 50]).astype(dtype)
     mask = np.arange(3000) % 3 == 0
-    # The first rows, whose mean is the origin, have no weight.
+    # The first rows have no weight, and their mean is taken as the origin.
     mask[:1500] = False
     X[mask, :2] = (0.3 + spread * generator.standard_normal((mask.sum(), 2))).astype(dtype)
     weight = np.stack([mask * generator.uniform(0.5, 2, 3000), np.ones(3000)], axis=1)
@@ -85,7 +85,7 @@ def test_a_unit_far_from_zero_varies_by_its_values_alone():
     X = (1000 + 5e-4 * generator.standard_normal((3000, 1))).astype(np.float32)
     with RowBlocks(X, np.float32) as rows:
         np.testing.assert_allclose(Moments(rows).sd, X.std(axis=0, dtype=np.float64), rtol=1e-4)
-    # One value, up to how it was rounded, is none that varies.
+    # A unit whose values differ only by rounding counts as constant.
     for few in (0, 1, 300):
         X = np.full((3000, 1), 0.1)
         X[:few] = np.nextafter(0.1, 1)

@@ -43,7 +43,7 @@ def test_a_sample_keeps_the_spectrum():
     matrix = np.triu(half) + np.triu(half, 1).T
     center = curvature @ X / curvature.sum()
     exact = (X - center).T @ ((X - center) * curvature[:, None]) / 40_000
-    # Rows drawn with equal weight each: eigenvalues spread like those of a Wishart matrix (Marchenko & Pastur 1967).
+    # Rows are drawn with equal weight, so eigenvalues spread like those of a Wishart matrix (Marchenko & Pastur 1967).
     edge = np.sqrt(6 / 1200)
     ratios = np.linalg.eigvals(np.linalg.solve(exact, matrix)).real
     assert (1 - 2 * edge) ** 2 < ratios.min() and ratios.max() < (1 + 2 * edge) ** 2
@@ -70,7 +70,7 @@ def test_the_row_of_the_largest_curvature_is_always_drawn(largest):
     X, _ = make(5000)
     with RowBlocks(X, np.float64) as rows:
         sampler = HessianSampler(rows, None, np.ones(6), np.ones(6), True)
-        # A row that chance would leave out.
+        # A row that the draw would otherwise leave out.
         row = int(sampler.threshold.argmax())
         curvature = np.full(5000, 1e-3)
         curvature[row] *= largest
@@ -87,9 +87,9 @@ def test_a_sample_is_as_large_as_its_variance_asks_for(power):
     with RowBlocks(X, np.float64) as rows:
         index, weight = HessianSampler(rows, None, np.ones(6), np.ones(6), True)._draw(curvature, 1200)
     share = curvature[index] / weight
-    # The variance of an estimated sum of curvatures, from the sample itself.
+    # The variance of an estimated sum of curvatures, computed from the sample itself.
     variance = (weight**2 * (1 - share)).sum() / curvature.sum() ** 2
-    # The further the curvature is carried by a few rows, the fewer others are wanted; but half of them at least.
+    # The more of the curvature a few rows carry, the fewer others are needed, but at least half of them.
     fewest, most, least = {0: (1150, 1250, 0.9), 6: (1000, 1150, 0.9), 100: (580, 620, 0)}[power]
     assert fewest < len(index) < most and least < variance * 1200 < 1.1
 
@@ -102,7 +102,7 @@ def test_each_factor_is_made_once_by_a_share_of_the_cores(n_threads):
         sampler = HessianSampler(rows, None, np.ones(6), np.ones(6), True)
         alone = [sampler.factor(curvature**power, 2000.0, 1e-3, 500).solve(right) for power in (1, 2, 3)]
     with RowBlocks(X, np.float64) as rows:
-        # As many threads, whatever the cores of this machine.
+        # A fixed number of threads, however many cores this machine has.
         rows.n_threads, rows._pool = n_threads, rows._open.enter_context(ThreadPoolExecutor(n_threads))
         sampler = HessianSampler(rows, None, np.ones(6), np.ones(6), True)
 
@@ -123,7 +123,7 @@ def test_a_device_draws_the_same_rows_and_forms_the_same_matrix(device, dtype):
         sampler = HessianSampler(rows, shift, scale, np.ones(6), True)
         half, mean = sampler.matrix(curvature, 3000.0, 600)
     with RowBlocks(device(X), dtype) as rows:
-        # More than one piece of the sample.
+        # The sample takes more than one piece.
         rows.block_rows = 100
         on_device = HessianSampler(rows, device(shift), scale, np.ones(6), True)
         np.testing.assert_array_equal(on_device.threshold.get(), sampler.threshold)
@@ -135,7 +135,7 @@ def test_a_device_draws_the_same_rows_and_forms_the_same_matrix(device, dtype):
 
 @pytest.mark.cuda
 def test_a_coarse_matrix_is_that_of_rounded_rows():
-    """TF32 keeps 10 bits of a factor's fraction, float32 23."""
+    """TF32 keeps 10 bits of the fraction, float32 23."""
     X, curvature = (torch.from_numpy(values).float().cuda() for values in make(3000))
     cupy = pytest.importorskip("cupy")
     found = []

@@ -13,7 +13,7 @@ from gatescope.engine.irls import LogisticProbes
 
 
 def make(N=1500, H=5, K=3, seed=0):
-    """Rows of 60 sequences that share a part of their states and labels."""
+    """Rows of 60 sequences; rows of one sequence share a part of their states and labels."""
     generator = np.random.default_rng(seed)
     groups = generator.integers(0, 60, N)
     X = generator.normal(size=(N, H)) + generator.normal(size=(60, H))[groups]
@@ -62,7 +62,7 @@ def test_rows_of_weight_zero_are_as_if_absent(clustered):
 @pytest.mark.parametrize("clustered", [False, True])
 @pytest.mark.parametrize("each", [False, True])
 def test_weights_count_rows(clustered, each):
-    # Few rows: what is corrected for their number shows.
+    # Few rows, so that the correction for their number shows.
     X, Y, groups = make(N=200)
     weight = np.random.default_rng(2).integers(0, 4, Y.shape if each else len(X))
     probes = LogisticProbes(C=np.inf, tol=1e-11).fit(X, Y, weight)
@@ -78,7 +78,7 @@ def test_weights_count_rows(clustered, each):
 def test_class_weights_are_no_more_rows():
     X, Y, groups = make(N=200)
     plain, heavy = (LogisticProbes(C=np.inf, tol=1e-11, class_weight=w).fit(X, Y) for w in (None, {0: 5.0, 1: 5.0}))
-    # All scores and all information are five times as large, and the rows as many.
+    # All scores and all information are five times as large, but the number of rows stays.
     expected = plain.standard_errors(X, Y, groups=groups).coef
     np.testing.assert_allclose(heavy.standard_errors(X, Y, groups=groups).coef, expected, rtol=1e-7)
 
@@ -113,7 +113,7 @@ def test_what_has_no_errors_is_nan():
     twice = LogisticProbes(C=np.inf).fit(double, Y[:, 0])
     assert np.isnan(twice.standard_errors(double, Y[:, 0]).coef).all()
     assert np.isnan(probes.standard_errors(X, Y, groups=np.zeros(len(X))).coef).all()
-    # Where a fit has not ended at its minimum there is no estimate to have an error.
+    # A fit that has not reached its minimum is no estimate, and so has no standard error.
     for y, max_iter, status in ((X[:, 0] > 0, 500, "separable"), (Y[:, 0], 1, "max_iter")):
         unfinished = LogisticProbes(C=np.inf, max_iter=max_iter).fit(X, y)
         found = unfinished.standard_errors(X, y)

@@ -1,4 +1,4 @@
-"""The two-loop recursion against the matrices of Broyden, Fletcher, Goldfarb and Shanno themselves."""
+"""The two-loop recursion, against the BFGS matrices themselves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gatescope.engine.row_blocks import RowBlocks
 
 
 def inverse_hessians(rows, n_problems):
-    """One column for each problem, with a matrix that all share."""
+    """One column for each problem, with a matrix that all problems share."""
     signed = np.where(np.arange(rows.shape[0])[:, None] % 2, np.ones(n_problems), -1.0)
     problems = problems_of(rows, signed)
     inverse = InverseHessians(problems, np.arange(n_problems), n_problems, 1)
@@ -37,7 +37,7 @@ def test_directions_are_those_of_the_matrix_and_pairs_without_curvature_are_left
         for i in range(4):
             step = generator.standard_normal((5, 3))
             change = curvature @ step
-            # The second problem has pairs of no curvature and of less than none.
+            # The second problem has pairs with zero and with negative curvature.
             if i == 1:
                 change[:, 1] -= (step[:, 1] @ change[:, 1]) / (step[:, 1] @ step[:, 1]) * step[:, 1]
             if i == 2:
@@ -64,7 +64,7 @@ def test_a_matrix_of_its_own_leaves_the_others_the_shared_one():
         inverse.renew(columns[:1], lambda column: np.full(300, 1e-3), waiting=False)
         found = inverse.direction(columns, g)
     np.testing.assert_array_equal(found[:, 1:], before[:, 1:])
-    # Where the loss is hardly curved steps are long.
+    # Where the loss has little curvature, steps are long.
     assert np.linalg.norm(found[:, 0]) > 2 * np.linalg.norm(before[:, 0]) and found[:, 0] @ g[:, 0] < 0
 
 
@@ -78,7 +78,7 @@ def test_a_shared_matrix_stays_while_it_is_needed():
         inverse.renew(np.arange(2), lambda column: np.ones(300), waiting=True)
         inverse.share(waiting=False)
         assert inverse.shared == {0: shared}
-        # All have matrices of their own, and the next problem has not come.
+        # Every problem has a matrix of its own, but the next problem has not come yet.
         inverse.renew(np.array([2]), lambda column: np.ones(300), waiting=True)
         inverse.share(waiting=True)
         assert inverse.shared == {0: shared}

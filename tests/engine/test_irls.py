@@ -15,7 +15,7 @@ from gatescope.engine.irls import LogisticProbes
 
 
 def covering_cases():
-    """Every shape with every C, each twice with opposite options: every pair of settings occurs."""
+    """Every shape with every C, each twice with opposite options, so that every pair of settings occurs."""
     pairs = itertools.product([(500, 6), (1500, 25), (60, 90)], [0.01, 1.0, 100.0])
     for number, (shape, C) in enumerate(pairs):
         spread, balanced = divmod(number % 4, 2)
@@ -87,7 +87,7 @@ def test_a_mask_of_one_hypothesis_is_nothing_to_the_others(options):
     for k in range(4):
         alone = LogisticProbes(**options).fit(X, Y[:, [k]], mask[:, [k]])
         assert together.status_[k] == alone.status_[0] == "converged"
-        # At the default tolerance, which leaves room for other ends: the steps are the same.
+        # At the default tolerance a fit might end elsewhere; here even the steps are the same.
         np.testing.assert_allclose(together.coef_[k], alone.coef_[0], rtol=0, atol=1e-9 * np.abs(alone.coef_).max())
 
 
@@ -115,7 +115,7 @@ def test_block_size_and_threads_change_nothing_beyond_rounding(monkeypatch):
 @pytest.mark.parametrize("far", [0, 30, 3000])
 def test_a_gradient_is_that_of_the_states_as_they_are(far):
     X, Y = make_problem(4000, 12, 6)
-    # A unit that hardly varies around a value far from zero, as cells do that count.
+    # A unit that hardly varies around a value far from zero, as cells that count do.
     X[:, 5] = far + 0.1 * X[:, 5]
     X = X.astype(np.float32)
     probes = LogisticProbes().fit(X, Y)
@@ -139,7 +139,7 @@ def test_one_C_for_each_hypothesis():
 @pytest.mark.parametrize("options", [{}, {"standardize": True}, {"fit_intercept": False}])
 def test_a_warm_start_finds_the_same_minimum_sooner(dtype, options):
     X, Y = make_problem(3000, 20, 4)
-    # Without an intercept nothing is shifted, and units far from zero are nearly one: there rounding decides.
+    # Without an intercept nothing is centred, and units far from zero are almost collinear: rounding would decide.
     X = (X + 400 * options.get("fit_intercept", True)).astype(dtype)
     Y[:, 3] = False
     changed = Y ^ (np.random.default_rng(8).random(Y.shape) < 0.001)

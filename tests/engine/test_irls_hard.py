@@ -1,4 +1,4 @@
-"""LogisticProbes where a fit is hard or there is none: no penalty, one class, equal columns, odd scales, few steps."""
+"""LogisticProbes where a fit is hard or impossible: no penalty, one class, equal columns, odd scales, few steps."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_without_a_penalty_two_units_may_differ_by_little(difference):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("C", [1e4, np.inf])
 def test_a_unit_that_varies_in_a_few_rows(dtype, C):
-    """A sample of the rows sees the unit at one value alone."""
+    """A sample of the rows may see the unit at a single value only."""
     generator = np.random.default_rng(0)
     X, rare = generator.standard_normal((20_000, 64)), generator.random(20_000) < 0.0005
     X[:, 0] = np.where(rare, 0.0, -1.0)
@@ -138,7 +138,7 @@ def test_a_unit_that_varies_in_a_few_rows(dtype, C):
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.filterwarnings("ignore:.*probes did not converge")
 def test_what_is_said_of_a_fit_is_true_after_steps_far_too_long(monkeypatch, dtype, seed):
-    # The sample's matrix then has rounding errors where the unit varies, and steps are 1e17 times too long.
+    # The sample's matrix then holds rounding errors in place of the unit's variance, and steps are 1e17 times too long.
     monkeypatch.setattr(unseen_units, "LEAST_VARIANCE", 0.0)
     generator = np.random.default_rng(seed)
     X, rare = generator.standard_normal((20_000, 64)), generator.random(20_000) < 0.0005
@@ -161,7 +161,7 @@ def test_logits_that_were_far_away_are_computed_anew(monkeypatch, n_far, status)
     plain, calls = InverseHessians.direction, []
 
     def direction(self, columns, g):
-        """The first step of a solver goes far too far."""
+        """The solver's first step goes much too far."""
         first = not hasattr(self, "directed")
         self.directed = True
         calls.append(first)
@@ -184,7 +184,7 @@ def test_a_path_goes_on_behind_a_fit_that_failed():
         probes.coef_ = np.full_like(expected, bad)
         assert (probes.fit(X, Y).status_ == "converged").all()
         np.testing.assert_allclose(probes.coef_, expected, atol=1e-4)
-        # One pass tells that the coefficients are worse than none.
+        # A single pass shows that the coefficients are worse than zeros.
         assert (probes.n_passes_ <= passes + 1).all()
 
 
@@ -241,7 +241,7 @@ def test_predictions_from_columns_far_from_zero_keep_what_varies(offset, standar
     expected = exact @ probes.coef_.T + probes.intercept_
     np.testing.assert_allclose(probes.decision_function(X), expected, rtol=0, atol=1e-6)
     np.testing.assert_array_equal(probes.predict(X), expected > 0)
-    # Nothing is lost by a unit that does not vary, so that single precision does.
+    # A constant unit loses no precision, so single precision is enough.
     near = np.hstack([X - np.float32(offset), np.full((2000, 1), 1234.5, np.float32)])
     assert LogisticProbes().fit(near, Y).decision_function(near).dtype == np.float32
 
@@ -293,7 +293,7 @@ def test_more_steps_are_not_advised_where_none_would_help():
     rng = np.random.default_rng(0)
     X = 1e4 * rng.normal(size=2) + 1e-3 * rng.normal(size=(1500, 2))
     y = rng.random(1500) < 0.3
-    # Far from zero and without an intercept, logits have not the digits for such a gradient.
+    # Far from zero and without an intercept, logits lack the digits for so small a gradient.
     with pytest.warns(ConvergenceWarning, match=r": raise tol \(now 1e-09\) or lower C; see status_"):
         probes = LogisticProbes(fit_intercept=False, standardize=True, tol=1e-9).fit(X, y)
     assert probes.n_iter_ < 500
@@ -338,7 +338,7 @@ def test_any_small_problem_is_solved_or_has_one_class(seed, n_rows, n_units, C, 
 
 
 def test_a_gradient_that_no_longer_falls_in_single_precision_goes_on_in_double(monkeypatch):
-    """Though each step seems to lower the loss, and no other sign of noise is looked for."""
+    """Each step still seems to lower the loss, and the other signs of noise are switched off."""
     monkeypatch.setattr("gatescope.engine.quasi_newton.PATIENCE", 10**9)
     monkeypatch.setattr("gatescope.engine.logistic_fit.FINEST_FLOAT32_TOL", 1e-12)
     X, Y = make_problem(4000, 20, 3)

@@ -1,4 +1,4 @@
-"""What LogisticProbes takes: kinds of arrays, labels and parameters, states on disk; and what it refuses."""
+"""What LogisticProbes accepts: kinds of arrays, labels and parameters, states on disk; and what it refuses."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ def test_memory_is_six_arrays_of_rows_and_four_matrices(wrap):
 def test_few_units_take_no_more_memory():
     X, Y = make_problem(4096, 16, 128)
     X = X.astype(np.float32)
-    # Each thread has room of its own.
+    # One thread, since each has working memory of its own.
     with threadpool_limits(1, user_api="blas"):
         assert traced(lambda: LogisticProbes().fit(X, Y))[1] < 4 * (6 * Y.size + 4 * 16**2)
 
@@ -269,7 +269,7 @@ def test_an_old_matrix_is_an_array():
 def test_what_goes_on_in_float64_takes_no_more_memory():
     X, Y = make_problem(20_000, 256, 32)
     X = X.astype(np.float32)
-    # Finer than float32 can see: all go on.
+    # The tolerance is finer than float32 can resolve, so all problems continue in float64.
     assert traced(lambda: LogisticProbes(tol=1e-8).fit(X, Y))[1] < 4 * (6 * Y.size + 4 * 256**2)
 
 

@@ -1,4 +1,4 @@
-"""States of more than 2^31 elements, and the same at a small size: rows that repeat weigh as much as they are many."""
+"""States of more than 2^31 elements, and the same at a small size: repeated rows count as often as they occur."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from gatescope.engine.irls import LogisticProbes
 from gatescope.engine.neurons import STATISTICS, NeuronProbes
 
-# Device, different rows, repeats of them, the repeat that the second hypothesis begins with, units. In the large one
+# Device, distinct rows, their repeats, the first repeat that counts for the second hypothesis, units. In the large case
 # that repeat lies beyond 2^31 elements.
 SIZES = [
     pytest.param(("cpu", 600, 9, 7, 12), id="small"),
@@ -19,7 +19,7 @@ SIZES = [
 
 @pytest.fixture(scope="module", params=SIZES)
 def problem(request):
-    """Different rows and their labels, how often each counts for a hypothesis [2], and X, Y and the weights of all."""
+    """Distinct rows, their labels, how often each counts for each hypothesis [2], and the full X, Y and weights."""
     device, n_rows, n_repeats, late, n_units = request.param
     if device == "cuda":
         pytest.importorskip("cupy")
@@ -35,7 +35,7 @@ def problem(request):
         piece.copy_(torch.from_numpy(rows))
     Y = torch.from_numpy(labels).to(device).repeat(n_repeats, 1, 1)
     weight = torch.ones(n_repeats, n_rows, 2, device=device)
-    # Before that repeat the labels are the opposite, and have no weight.
+    # Before that repeat the labels are inverted, and have no weight.
     Y[:late, :, 1], weight[:late, :, 1] = ~Y[:late, :, 1], 0
     flat = [each.flatten(0, 1) for each in (X, Y, weight)]
     return rows, labels, np.array([n_repeats, n_repeats - late]), *flat

@@ -1,4 +1,4 @@
-"""How counting in shared memory is laid out."""
+"""How the kernels that count in shared memory are launched."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def test_loss_slope_and_curvature(dtype, signed):
         p = 1 / (1 + mpmath.exp(-z))
         exact = (weight * mpmath.log(1 + mpmath.exp(-(2 * label - 1) * z)), weight * (p - label), weight * p * (1 - p))
         for got, expected in zip((loss[i], residual[i], curvature[i]), exact, strict=True):
-            # Below the smallest normal number only the absolute error is bounded.
+            # Below the smallest normal number, only the absolute error is bounded.
             tiny = float(np.finfo(dtype).tiny)
             assert abs(float(got) - expected) <= 4 * float(np.finfo(dtype).eps) * abs(expected) + tiny
     np.testing.assert_array_equal(log_loss_slope(logits, np.full_like(logits, signed)), residual)

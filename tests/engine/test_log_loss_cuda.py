@@ -1,4 +1,4 @@
-"""The C text of the log-loss, on a GPU and built for the host, against arithmetic of 400 digits and the CPU's."""
+"""The C code of the log-loss, on a GPU and built for the host, against 400-digit arithmetic and the CPU's code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EXTREME = [0.0, -0.0, 1e-45, -1e-45, 1e-39, -1e-39, 1e-8, 0.3, -1.0, 17.0, -30.0
 
 
 def least(device, dtype):
-    """What counts as nothing: on a GPU CuPy takes float32 below the least normal number for 0, weights of it, too."""
+    """The smallest numbers: on a GPU, CuPy flushes float32 below the least normal number to 0, weights included."""
     tiny = float(np.finfo(dtype).tiny)
     return tiny, tiny if device.on_gpu and dtype == np.float32 else 0.0
 
@@ -45,7 +45,7 @@ def test_loss_slope_and_curvature(device, dtype, signed):
 def test_it_is_the_cpus_for_any_strides(device, dtype):
     generator = np.random.default_rng(1)
     logits, signed = generator.normal(0, 20, (2, 70, 900)).astype(dtype)
-    # The CPU takes exp(-|z|) below the least normal number for 0, whatever it is multiplied by.
+    # The CPU flushes exp(-|z|) below the least normal number to 0, whatever factor it gets.
     eps, (tiny, _) = np.finfo(dtype).eps, least(device, dtype)
     for z, s in ((logits, signed), (logits.T, signed.T), (logits[:, ::3], signed[:, ::3])):
         moved = [device(np.ascontiguousarray(values)) for values in (logits, signed)]

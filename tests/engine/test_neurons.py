@@ -1,4 +1,4 @@
-"""Univariate statistics of units against scikit-learn and plain NumPy."""
+"""Statistics of single units against scikit-learn and plain NumPy."""
 
 import numpy as np
 import pytest
@@ -109,7 +109,7 @@ def test_states_that_are_not_finite_are_refused(dtype, hidden):
 def test_hypotheses_with_masks_of_their_own_are_as_if_alone(dtype, real):
     X, Y = problem(dtype)
     rng = np.random.default_rng(6)
-    # The first five share their weights, the others share them with nobody.
+    # The first five hypotheses share their weights; the others share theirs with none.
     Y = np.column_stack([Y, Y[:, 0] ^ (rng.random(len(Y)) < 0.3), rng.random((len(Y), 3)) < 0.4])
     weight = rng.random(Y.shape) < rng.uniform(0.1, 0.9, Y.shape[1])
     weight = weight * rng.uniform(0.5, 2, Y.shape) if real else weight
@@ -125,7 +125,7 @@ def test_hypotheses_with_masks_of_their_own_are_as_if_alone(dtype, real):
 
 
 class CountedRows:
-    """States on a disk, as far as the solver can see; counts how often all of them are read."""
+    """States on a disk, as far as the solver can see; counts how many values are read."""
 
     def __init__(self, X):
         self.X, self.shape, self.dtype, self.values_read = X, X.shape, X.dtype, 0
@@ -140,7 +140,7 @@ def test_states_on_disk_are_read_a_few_times(dtype):
     X, Y = problem(dtype, N=2000, H=40)
     disk = CountedRows(X)
     got = NeuronProbes(memory_limit=4 * X.nbytes // 2).fit(disk, Y)
-    # Half of the columns fit into the quarter of the memory that they may have; one row is looked at for its type.
+    # Half of the columns fit into the quarter of the memory that states may take; one row is read for its dtype.
     assert disk.values_read == 2 * (X.size + X.shape[1])
     whole = NeuronProbes().fit(X, Y)
     for name in STATISTICS:
@@ -197,7 +197,7 @@ def test_logistic_regressions_are_scikit_learns(dtype, weighted):
             rng.standard_cauchy(N) * 0.1 + label,  # far outliers
             np.where(label, 1.0, -1.0) * rng.uniform(0.01, 1, N),  # the classes do not overlap
             np.round(rng.normal(size=N)) + 300,  # far from zero, few values
-            1e-3 * rng.normal(size=N),  # the penalty is all
+            1e-3 * rng.normal(size=N),  # the penalty decides everything
         ]
     ).astype(dtype)
     Y = np.column_stack([label, rng.random(N) < 0.01, X[:, 0] > 2])

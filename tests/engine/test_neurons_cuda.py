@@ -1,4 +1,4 @@
-"""How many units are looked at together on a GPU."""
+"""How many units a GPU processes together."""
 
 from __future__ import annotations
 

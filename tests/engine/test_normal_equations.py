@@ -1,4 +1,4 @@
-"""normal_equations.py: sums, solutions and gradients against the rows themselves in float64."""
+"""normal_equations.py: sums, solutions and gradients, against the rows themselves in float64."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def system(weighted, fit_intercept):
 
 
 def objective_of(w, g, weighted, fit_intercept):
-    """What is minimised of one target, with the best intercept for these coefficients."""
+    """The objective of one target, with the best intercept for these coefficients."""
     X, Y, weight = problem(weighted)
     s, missing = np.ones(N) if weight is None else weight, Y[:, GROUP[g]] - X @ w
     b = np.average(missing, weights=s) if fit_intercept else 0.0
@@ -62,7 +62,7 @@ def test_objective_and_gradient_are_those_of_the_rows(system, weighted, fit_inte
 
 
 def test_solutions_solve_the_penalised_rows(system, weighted, fit_intercept):
-    """Least squares of the rows and of one more for each penalty, without a matrix of sums."""
+    """Least squares over the rows, plus one row for each penalty, without a matrix of sums."""
     X, Y, weight = problem(weighted)
     root = np.ones(N) if weight is None else np.sqrt(weight)
     w = system.solutions(C)

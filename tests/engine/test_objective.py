@@ -36,14 +36,14 @@ def test_what_is_recomputed_is_the_sum_over_the_rows(monkeypatch, weighted, fit_
         if weighted:
             classes = np.array([s[~Y[:, k]].sum(), s[Y[:, k]].sum()])
             s *= (classes.sum() / (2 * classes))[Y[:, k].astype(int)]
-        # On standardised units, whose coefficients have the penalty.
+        # In standardised units, whose coefficients are penalised.
         Z, w = (X - origin) / scale, solution.coefficients[:, k] * scale
         logits = Z @ w + solution.intercepts[k] + origin @ solution.coefficients[:, k]
         loss = (s * np.logaddexp(0, np.where(Y[:, k], -logits, logits))).sum() / s.sum()
         value = loss + 0.5 * (ridge[:, k] * w**2).sum()
         residual = s * (expit(logits) - Y[:, k]) / s.sum()
         gradient = np.abs(Z.T @ residual + ridge[:, k] * w).max()
-        # Nearly all rows are far on one side: the largest is that of the intercept.
+        # Nearly all rows are far on one side, so the intercept has the largest gradient.
         assert abs(residual.sum()) > 1.1 * gradient
         if fit_intercept:
             gradient = abs(residual.sum())

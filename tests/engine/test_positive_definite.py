@@ -1,4 +1,4 @@
-"""Systems that are solved on a scale of their own, and what a singular matrix needs on its diagonal."""
+"""Systems solved on a scale of their own, and what must be added to the diagonal of a singular matrix."""
 
 import numpy as np
 import pytest

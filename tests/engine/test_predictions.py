@@ -9,7 +9,7 @@ from gatescope.engine.row_blocks import RowBlocks
 
 
 def test_means_cancel_where_they_outweigh_what_varies():
-    """Compared in a prediction: each unit by its coefficient, the largest mean with the largest spread of any unit."""
+    """Units are weighed by their coefficient, and the largest mean is compared with the largest spread of any unit."""
     mean, sd = np.array([-2.0 * CANCELLING, 0.0]), np.array([1.0, 1.0])
 
     def found(coefficients, mean, sd):
@@ -17,7 +17,7 @@ def test_means_cancel_where_they_outweigh_what_varies():
         return cancels(w, -np.nan_to_num(w) @ mean, mean, sd)
 
     assert found([[1.0, 1.0]], mean, sd)
-    # The second unit varies more than the first one's mean counts; one such hypothesis among others decides.
+    # The second unit's spread now outweighs the first one's mean; one hypothesis where it does not decides for all.
     assert not found([[1.0, 3.0]], mean, sd)
     assert found([[1.0, 3.0], [1.0, np.nan]], mean, sd)
     assert not found([[1.0, 1.0]], mean, np.array([1.0, 2.5]))
@@ -29,7 +29,7 @@ def test_a_prediction_far_from_zero_needs_double_precision_too():
     mean, sd, w = np.zeros(2), np.ones(2), np.array([[1.0, 0.0]])
     assert cancels(w, np.array([1.1 * CANCELLING]), mean, sd)
     assert not cancels(w, np.array([0.9 * CANCELLING]), mean, sd)
-    # Where one class has all the weight, or there is no fit.
+    # All weight in one class, or no fit at all.
     assert not cancels(np.vstack([w, w * np.nan]), np.array([np.inf, np.nan]), mean, sd)
 
 

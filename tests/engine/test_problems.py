@@ -1,4 +1,4 @@
-"""problems.py: results of some problems that are replaced by finer ones."""
+"""problems.py: results of some problems are replaced by finer ones."""
 
 import numpy as np
 

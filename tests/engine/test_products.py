@@ -1,4 +1,4 @@
-"""Which product is taken, and that all are the same; sums of columns."""
+"""Which product is chosen, and that all give the same result; sums of columns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gatescope.engine.products import FEWEST_COLUMNS, column_sums, states_times,
 
 @pytest.fixture
 def taken(monkeypatch):
-    """The widths that the compiled product has been asked for."""
+    """The widths asked of the compiled product."""
     widths = []
     for name in ("states_times", "states_with"):
         real = getattr(skinny_product, name)

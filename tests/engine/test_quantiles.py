@@ -1,4 +1,4 @@
-"""Bins of equal mass, information and thresholds by hand."""
+"""Bins of equal mass, information and thresholds, worked out by hand."""
 
 from __future__ import annotations
 

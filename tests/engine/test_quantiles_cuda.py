@@ -1,4 +1,4 @@
-"""Bins and label counts of the kernels against NumPy."""
+"""Bins and label counts of the kernels, against NumPy."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_labels_are_counted_in_bins(device, n_targets, n_rows, weighted):
     generator = np.random.default_rng(1)
     bins = generator.integers(0, FINE_BINS, (2, n_rows)).astype(np.uint16)
     labels = generator.random((n_rows, n_targets)) < generator.random(n_targets)
-    # Many rows in a row have no label.
+    # A long run of rows has no label.
     labels[n_rows // 2 :] &= generator.random(n_targets) < 0.3
     weight = generator.integers(1, 5, n_rows).astype(np.float64) if weighted else None
     assert_counted(device, bins, labels, weight)
@@ -63,7 +63,7 @@ def test_labels_are_counted_in_any_parts_by_any_number_of_blocks(device, monkeyp
     monkeypatch.setattr(launch_cuda, "limits", lambda xp: (n_multiprocessors, shared_bytes))
     generator = np.random.default_rng(2)
     bins = generator.integers(0, FINE_BINS, (3, 2500)).astype(np.uint16)
-    # Units of few values are in few bins, the last among them.
+    # Units with few distinct values use few bins, the last among them.
     bins[1], bins[2] = FINE_BINS - 1, 255 + generator.integers(0, 2, 2500)
     assert_counted(device, bins, generator.random((2500, 33)) < 0.4, None)
 

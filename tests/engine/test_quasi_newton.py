@@ -79,7 +79,7 @@ def test_a_start_that_is_worse_than_none_is_left(bad):
 def test_a_step_that_fails_leaves_the_point_before_it(monkeypatch):
     X, signed = make()
     monkeypatch.setattr(quasi_newton, "SMALLEST_STEP", 1.0)
-    # Steps upwards, none of which can be accepted.
+    # Every step goes uphill, and none can be accepted.
     monkeypatch.setattr(InverseHessians, "direction", lambda self, columns, g: 10 * g)
     with RowBlocks(X, np.float64) as rows:
         solution = QuasiNewton(problems_of(rows, signed), 1e-8, 200, 4).solve(np.arange(4))
@@ -111,7 +111,7 @@ def test_single_precision_stops_where_only_noise_is_left():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_drift_is_the_rounding_of_all_steps_and_bounds_what_logits_are_off_by(monkeypatch, dtype):
     X, signed = make(n_problems=2, sharpness=5.0)
-    # Columns of several sizes, one of them far from zero, so that products cancel.
+    # Columns of several sizes, one of them far from zero, so that terms of the products cancel.
     X = (X * np.logspace(-1, 1, X.shape[1]) + np.where(np.arange(X.shape[1]) == 3, 50.0, 0.0)).astype(dtype)
     rms, moved, logits = np.sqrt((X.astype(float) ** 2).mean(axis=0)), np.zeros(2), {}
     sweep, finish = QuasiNewton._sweep, QuasiNewton._finish
@@ -125,7 +125,7 @@ def test_drift_is_the_rounding_of_all_steps_and_bounds_what_logits_are_off_by(mo
 
     def ended(self, columns, status):
         for column in columns.tolist():
-            # Before the point is given up for the last that was accepted.
+            # Before the solver falls back to the last point that was accepted.
             exact = X.astype(np.longdouble) @ self.w[:-1, column] + self.w[-1, column]
             logits[int(self.problem[column])] = np.sqrt(float(((self.arrays.logits[:, column] - exact) ** 2).mean()))
         finish(self, columns, status)

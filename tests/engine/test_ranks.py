@@ -1,4 +1,4 @@
-"""Mid-ranks against SciPy's and against counting pairs."""
+"""Mid-ranks against SciPy's, and against counting pairs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def distinct(values):
 
 
 def ranks_of(values):
-    """The mid-rank of each position."""
+    """The mid-rank at each position."""
     unit = distinct(values)
     return mid_ranks(unit.counts[:, None].astype(np.float64))[unit.places, 0]
 
@@ -37,7 +37,7 @@ def test_values_are_numpys_and_mid_ranks_scipys(dtype, data):
     unit = distinct(values)
     np.testing.assert_array_equal(unit.values, np.unique(values.astype(np.float64)))
     np.testing.assert_array_equal(unit.values[unit.places], values)
-    # SciPy counts from 1; half of a value's own weight is below its middle.
+    # SciPy counts from 1; our mid-ranks have half of a value's own weight below them.
     np.testing.assert_array_equal(ranks_of(values), rankdata(values.astype(np.float64)) - 0.5)
 
 
@@ -78,7 +78,7 @@ def test_a_value_that_is_not_finite_leaves_none(dtype, bad):
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float64])
 def test_sums_over_the_rows_of_values_and_of_groups(monkeypatch, dtype):
-    # So few rows could be counted that they are summed in parts.
+    # With so few rows countable at once, sums are formed in parts.
     monkeypatch.setattr(ranks, "COUNTABLE", 30)
     generator = np.random.default_rng(2)
     values = generator.integers(0, 7, 200).astype(np.float16)

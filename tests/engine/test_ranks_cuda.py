@@ -1,4 +1,4 @@
-"""Ranks from histograms of codes against SciPy's."""
+"""Ranks from histograms of codes, against SciPy's."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gatescope.engine.ranks_cuda import count_codes, look_up_codes, look_up_rank
 
 
 def all_codes(dtype):
-    """Every finite number of a 16-bit type, some many times, as codes [2, N] and values."""
+    """Every finite number of a 16-bit type, some of them many times, as codes [2, N] and values."""
     codes = np.arange(2**16, dtype=np.uint16)
     values = torch.from_numpy(codes.view(np.int16)).view(dtype).to(torch.float64).numpy()
     codes = codes[np.isfinite(values)]
     generator = np.random.default_rng(0)
-    # Runs of equal neighbours, as saturated units have them.
+    # Runs of equal neighbours, as in saturated units.
     codes = np.concatenate([generator.permutation(codes), np.repeat(codes[generator.integers(0, len(codes), 50)], 37)])
     codes = np.stack([codes, generator.permutation(codes)])
     return codes, torch.from_numpy(codes.view(np.int16)).view(dtype).to(torch.float64).numpy()
@@ -50,7 +50,7 @@ def test_ranks_of_every_16_bit_number(device, dtype, weighted):
 def test_codes_are_counted_in_any_parts_by_any_number_of_blocks(device, monkeypatch, shared_bytes, n_multiprocessors):
     monkeypatch.setattr(launch_cuda, "limits", lambda xp: (n_multiprocessors, shared_bytes))
     codes = np.random.default_rng(3).integers(0, 2**16, (2, 30_001)).astype(np.uint16)
-    # Zero has two codes, and a saturated unit has one.
+    # Zero has two codes; the second unit is saturated and has one.
     codes[0, ::3], codes[0, 1::5], codes[1] = 2**15, 0, 0x3C00
     mass = count_codes(device.xp, device(codes), None).get()
     codes[codes == 2**15] = 0
@@ -60,7 +60,7 @@ def test_codes_are_counted_in_any_parts_by_any_number_of_blocks(device, monkeypa
 
 @pytest.mark.parametrize("shape", [(1, 1), (64, 64), (130, 65), (500, 20), (5, 200)])
 def test_codes_change_places(device, monkeypatch, shape):
-    # Some blocks go on to other rows.
+    # With two blocks only, some blocks go on to further rows.
     monkeypatch.setattr(launch_cuda, "MOST_BLOCKS", 2)
     codes = np.random.default_rng(4).integers(0, 2**16, shape).astype(np.uint16)
     columns = transposed_codes(device.xp, device(codes))
@@ -69,7 +69,7 @@ def test_codes_change_places(device, monkeypatch, shape):
 
 
 def exact_ranks(values, weight):
-    """SciPy counts from 1, and half of a value's own weight is below its middle; weights are whole numbers."""
+    """SciPy counts from 1, we put half of a value's own weight below it; weights are whole numbers."""
     if weight is None:
         return rankdata(values) - 0.5
     ascending = np.sort(np.repeat(values, weight.astype(int)))

@@ -11,7 +11,7 @@ from gatescope.engine.ridge import RidgeProbes
 
 
 def smallest(X, Y, C=np.inf, weight=None):
-    """Of all minima without an intercept the one of smallest norm [K, H], from the singular values of X itself."""
+    """Of all minima without an intercept, the one of smallest norm [K, H], from the singular values of X itself."""
     root = np.ones((len(X), 1)) if weight is None else np.sqrt(weight)[:, None]
     design = np.vstack([X * root, np.eye(X.shape[1]) / np.sqrt(C)])
     right = np.vstack([Y * root, np.zeros((X.shape[1], Y.shape[1]))])
@@ -53,7 +53,7 @@ def test_one_C_for_each_target_and_none():
 
 def test_a_path_is_scikit_learns_and_needs_eigenvectors_without_a_penalty_alone(monkeypatch):
     X, Y = problem()
-    # Where no penalty tells two equal units apart the eigenvectors do.
+    # Without a penalty, only eigenvectors settle how two equal units share a coefficient.
     X = np.hstack([X, X[:, :1]])
     weight = np.random.default_rng(1).integers(0, 3, size=len(Y)).astype(float)
     largest = np.linalg.norm((X - np.average(X, axis=0, weights=weight)) * np.sqrt(weight)[:, None], 2) ** 2
@@ -71,7 +71,8 @@ def test_a_path_is_scikit_learns_and_needs_eigenvectors_without_a_penalty_alone(
                 mean = np.average(np.column_stack([X, Y]), axis=0, weights=weight)
                 alone.coef_ = smallest(X - mean[:-4], Y - mean[-4:], weight=weight)[k]
                 alone.intercept_ = mean[k - 4] - mean[:-4] @ alone.coef_
-            # What the Gram matrix, known to a rounding of its largest eigenvalue, still tells of two equal units.
+            # The Gram matrix is known to a rounding of its largest eigenvalue; this is how well it separates two equal
+            # units.
             exact = max(1e-9, 4 * np.finfo(float).eps * largest / alpha) if alpha else 1e-9
             np.testing.assert_allclose(fitted.coef_[k], alone.coef_, rtol=0, atol=exact * np.abs(alone.coef_).max())
             np.testing.assert_allclose(fitted.intercept_[k], alone.intercept_, rtol=exact)
@@ -93,7 +94,7 @@ def test_a_fit_and_a_path_agree_on_units_that_are_nearly_equal(difference, C):
     single, path = RidgeProbes(C).fit(twice, Y), RidgeProbes().fit_path(twice, Y, [1e-3, 0.1, C, 10.0])[2]
     np.testing.assert_array_equal(single.coef_, path.coef_)
     expected = smallest(twice - twice.mean(axis=0), Y - Y.mean(axis=0), C)
-    # What float64 sums cannot tell apart shares its coefficient, for hardly more squares.
+    # Units that float64 sums cannot separate share a coefficient, at hardly any cost in squared error.
     squares = ((Y - Y.mean(axis=0) - (twice - twice.mean(axis=0)) @ expected.T) ** 2).sum(axis=0)
     np.testing.assert_allclose(single.objective_, 0.5 * (squares + (expected**2).sum(axis=1) / C), rtol=0.02)
     assert np.abs(single.coef_).max() < 1.1 * np.abs(expected).max()
@@ -104,7 +105,7 @@ def test_scales_far_apart(C):
     X, Y = problem()
     scale = 10.0 ** np.linspace(-9, 6, 12)
     for probes in (RidgeProbes(C).fit(X * scale, Y), *RidgeProbes().fit_path(X * scale, Y, [C, 3 * C, 2 * C])[:1]):
-        # In coordinates in which every unit varies alike the penalties differ.
+        # In coordinates in which all units vary alike, it is the penalties that differ.
         centred, ridge = X - X.mean(axis=0), np.diag(1 / (C * scale**2))
         expected = np.linalg.solve(centred.T @ centred + ridge, centred.T @ (Y - Y.mean(axis=0)))
         np.testing.assert_allclose(probes.coef_ * scale, expected.T, rtol=0, atol=1e-9 * np.abs(expected).max())
@@ -238,7 +239,7 @@ def test_times_and_values_that_are_missing_are_no_targets():
 
 
 def test_the_gradient_is_that_of_the_unit_where_it_is_largest():
-    """Of a unit that is always 0 it is exactly 0, of the others rounding errors of large sums."""
+    """For the unit that is always 0 the gradient is exactly 0, for the others the rounding error of large sums."""
     generator = np.random.default_rng(0)
     X = 1e3 + generator.standard_normal((200, 6))
     X[:, 2] = 0

@@ -1,4 +1,4 @@
-"""Gram matrices of rounded rows against float64 products of rows that torch has rounded."""
+"""Gram matrices of rounded rows, against float64 products of rows that torch has rounded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def bfloat16(rows):
 
 
 def test_two_rows_are_rounded_into_one():
-    # Ties go to the even one; the last has more than the range of bfloat16, and becomes infinite.
+    # Ties go to the even neighbour; the last number exceeds the range of bfloat16 and becomes infinite.
     ties = np.array([1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8, 1 + 2**-8 + 2**-20, 3e-40, 0, np.inf, 3.4e38], np.float32)
     rows = np.vstack([ties, np.random.default_rng(0).standard_normal((4, 8)).astype(np.float32)])
     pairs = np.empty((3, 8), np.int32)
@@ -40,7 +40,7 @@ def test_the_upper_triangle_in_any_parts(n, H):
         for top, bottom in itertools.pairwise(ends):
             before = total.copy()
             add_rounded_gram(total, rows, top, bottom)
-            # Each core has rows of its own.
+            # Each core takes its own rows.
             others = np.delete(np.arange(H), slice(top, bottom))
             np.testing.assert_array_equal(total[others], before[others])
         upper = np.triu_indices(H)

@@ -1,4 +1,4 @@
-"""Passes over blocks of rows against plain NumPy on the whole array."""
+"""Passes over blocks of rows, against plain NumPy on the whole array."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*probes did not converge")
 
 
 def has_plane(X, y, weight, fit_intercept=True):
-    """Whether a direction moves no row of positive weight away from its label, and one towards it."""
+    """Whether a direction moves no row of positive weight away from its label, and at least one towards it."""
     X = X.astype(np.float64)
     X = (X - X.mean(axis=0) * fit_intercept) / np.where(X.std(axis=0) > 0, X.std(axis=0), 1.0)
     points = np.column_stack([X, np.ones(len(X))]) if fit_intercept else X
@@ -25,7 +25,7 @@ def has_plane(X, y, weight, fit_intercept=True):
 
 
 def with_a_mark(dtype=np.float64):
-    """Two units that tell a little, and one that is 1 at 5% of the rows, where the label is always true."""
+    """Two weakly predictive units, and a mark: a unit that is 1 at 5% of the rows, where the label is always true."""
     generator = np.random.default_rng(0)
     X = generator.standard_normal((1000, 2))
     mark = generator.random(1000) < 0.05
@@ -42,7 +42,7 @@ def test_a_mark_with_one_label_has_no_coefficient_whatever_the_tolerance(dtype, 
     weight = np.ones((1000, 3))
     weight[:, 2] = ~mark
     probes = LogisticProbes(np.inf, tol=tol).fit(X, np.column_stack([y, torn, y]), weight)
-    # With one row of the other label there is a coefficient; where the mark has no weight nothing of it is seen.
+    # One row of the other label gives the mark a coefficient; where the mark has no weight it has no effect.
     assert probes.status_.tolist() == ["separable", "converged", "converged"]
     assert np.isnan(probes.standard_errors(X, np.column_stack([y, torn, y]), weight).coef[0]).all()
 
@@ -65,7 +65,7 @@ def test_large_logits_do_not_make_a_plane(dtype, kind):
 
 
 def any_problem(seed):
-    """Units that vary or that are marks, on scales far apart, some of them far from zero, with labels that are rare."""
+    """Units that vary or are marks, on very different scales, some of them far from zero, with rare labels."""
     generator = np.random.default_rng(seed)
     N, H = int(generator.integers(20, 300)), int(generator.integers(1, 10))
     marks = generator.random((N, H)) < generator.choice([0.02, 0.1, 0.5], H)
@@ -100,7 +100,7 @@ def test_many_free_directions(device, gap):
     X[:, 39] = mark
     score = X[:, :39] @ generator.standard_normal(39)
     y = score + generator.logistic(size=3000) > 12
-    # All of the mark's rows have one label, or all but two.
+    # All rows of the mark have one label, or all but two.
     y[mark] = False
     y[np.flatnonzero(mark)[:2]] = not gap
     weight = np.ones(3000)
@@ -112,7 +112,7 @@ def test_many_free_directions(device, gap):
 
 
 def test_one_row_on_the_wrong_side_leaves_a_plane_through_it():
-    """Three rows lie on the plane, and two of them have one label."""
+    """Three rows lie on the plane, and two of them have the same label."""
     X = np.concatenate([np.linspace(-2, -1, 20), np.zeros(3), np.linspace(1, 2, 20)])[:, None]
     y = np.repeat([False, True], [21, 22])
     assert has_plane(X, y, np.ones(43))

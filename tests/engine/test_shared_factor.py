@@ -1,4 +1,4 @@
-"""The factors that hypotheses share against dense linear algebra in float64."""
+"""The factors that hypotheses share, against dense linear algebra in float64."""
 
 import numpy as np
 from curved_rows import dense_hessian, make
@@ -14,13 +14,13 @@ def test_the_shared_factor_follows_curvature_and_ridge():
     with RowBlocks(X, np.float64) as rows:
         shared = SharedFactor(HessianSampler(rows, None, np.ones(6), np.ones(6), True), None, 2000, np.ones(1))
     for curvature in (0.25, 0.01, 1e-4):
-        # The columns of one residual may differ in both.
+        # The columns of one residual may differ in curvature and in ridge.
         curvatures, ridges = np.array([1, 2]) * curvature, np.array([4.0**-10, 2 * 4.0**-3]) * curvature
         solution = shared.solve(right, curvatures, ridges)
         for i in range(2):
             hessian = dense_hessian(X, np.full(2000, curvatures[i]), 2000.0, ridges[i], True)
             np.testing.assert_allclose(solution[:, i], np.linalg.solve(hessian, right[:, i]), rtol=1e-8)
-    # Between two steps the ridge is taken to be at most twice too large or too small.
+    # Ridges come in steps: the one used is wrong by a factor of two at most.
     both = shared.solve(right[:, [0, 0]], np.full(2, 0.25), 0.25 * 4.0**-5 * np.array([0.51, 1.99]))
     np.testing.assert_array_equal(*both.T)
     for step in range(-12, 3):

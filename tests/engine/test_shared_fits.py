@@ -1,4 +1,4 @@
-"""Fits shared by two processes against the fit of one."""
+"""Fits shared by two processes, against the fit of one."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ OPTIONS = {
 
 
 def _thresholds(X, processes=ALONE):
-    """The numbers by which rows are drawn."""
+    """The random numbers by which rows are drawn."""
     with RowBlocks(X, np.float64, processes=processes) as rows:
         return HessianSampler(rows, None, np.ones(12), np.ones(12), True).threshold
 
 
 def _fit_own_rows(folder, rank):
-    """Fit what a process has of every problem in the file, and write the results into a file of its own."""
+    """Fit a process's share of every problem in the file, and write the results into a file of its own."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     data = np.load(f"{folder}/data.npz")
     rows = slice(0, 2113) if rank == 0 else slice(2113, None)
@@ -49,7 +49,7 @@ def _fit_own_rows(folder, rank):
     results["errors"] = probes.standard_errors(X, Y[:, :2], groups=groups).coef
     for name in ("none", "shared", "each"):
         for memory_limit, dtype in ((None, np.float16), (10**5, np.float64)):
-            # Units that the processes cannot share out evenly, one of which does not vary.
+            # The processes cannot share these units out evenly, and one unit does not vary.
             varied = np.where(np.arange(12) == 4, 2.0, X).astype(dtype)[:, :11]
             s = {"none": None, "shared": weight[:, 0], "each": weight}[name]
             units = NeuronProbes(memory_limit, distributed=True).fit(varied, Y, s)
@@ -100,7 +100,7 @@ def _fit_own_rows(folder, rank):
 
 
 def _fit_rows_of_a_gpu(folder, rank, stands_in):
-    """Fit what a process has on a GPU, or on what stands in for one."""
+    """Fit a process's share on a GPU, or on its stand-in."""
     if stands_in:
         cupy = strict_arrays.stand_in(pytest.MonkeyPatch())
     else:
@@ -121,7 +121,7 @@ def make():
     generator = np.random.default_rng(0)
     X = generator.standard_normal((5000, 12)) @ generator.standard_normal((12, 12))
     Y = X[:, :6] + 3 * generator.logistic(size=(5000, 6)) > [0, 2, 4, 8, 12, 16]
-    # All positive rows of a hypothesis lie in the first shard, and one is separable.
+    # All positive rows of one hypothesis lie in the first shard, and another hypothesis is separable.
     Y[2113:, 4] = False
     Y[:, 5] = X[:, 0] > 1
     weight = generator.uniform(0, 2, Y.shape) * (generator.random(Y.shape) < 0.8)
@@ -129,9 +129,9 @@ def make():
 
 
 def make_marks(Y):
-    """Two units that are 1 at a few rows, and labels: at those all rows have one label, or all but one, or are split.
+    """Two units that are 1 at a few rows, and labels: all those rows have one label, or all but one, or both by halves.
 
-    The row that disagrees lies in the other shard than the others.
+    The row that disagrees lies in the other shard.
     """
     marks, torn = np.zeros((5000, 2)), Y[:, [0, 0, 0]].copy()
     marks[3000:3040, 0] = marks[4000:4040, 1] = marks[5, 1] = 1
@@ -142,7 +142,7 @@ def make_marks(Y):
 
 
 def run_two(folder, function, *arguments):
-    """Run a function in two processes; return what each found."""
+    """Run a function in two processes; return each one's results."""
     workers = [SERVER.Process(target=function, args=(folder, rank, *arguments)) for rank in range(2)]
     for worker in workers:
         worker.start()
@@ -154,7 +154,7 @@ def run_two(folder, function, *arguments):
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    """What two processes found: one mapping for each."""
+    """The results of two processes: one mapping for each."""
     folder = tmp_path_factory.mktemp("processes")
     X, Y, weight, groups = make()
     marks, torn = make_marks(Y)
@@ -254,9 +254,9 @@ def test_aurocs_alone_of_two_processes(shared):
 
 @pytest.mark.parametrize("place", ["stand-in", pytest.param("gpu", marks=pytest.mark.cuda)])
 def test_two_processes_with_gpu_arrays(tmp_path, place):
-    """Both may have the same GPU."""
+    """Both processes may use the same GPU."""
     if place == "stand-in":
-        # Here, for a process of its own cannot skip the test.
+        # Checked here, since a process of its own cannot skip the test.
         host_kernels.compiler()
     X, Y, weight, groups = (array[:1500] for array in make())
     X, Y, weight = X[:, :5], Y[:, :3], weight[:, :3]
@@ -274,7 +274,7 @@ def test_two_processes_with_gpu_arrays(tmp_path, place):
 
 @pytest.mark.parametrize("places", [("cuda", "cpu"), ("cpu", "cuda"), ("cpu", "cpu")], ids="-".join)
 def test_sums_in_either_memory_are_exchanged_together(monkeypatch, places):
-    """Tensors without values may be those of a GPU that is not there, and torch refuses to join them with others."""
+    """Tensors without values may belong to a GPU that is not there, and torch refuses to join them with others."""
     strict_arrays.stand_in(monkeypatch)
     processes, joined = Processes(False), []
     processes.size = 2

@@ -1,4 +1,4 @@
-"""Products with few columns against sums in higher precision, for every width of a tile and every remainder."""
+"""Products with few columns, against sums in higher precision, for every tile width and every remainder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WIDTHS = [1, 3, 8, 9, 16, 21, 24, 30, 32, 33, 70]
 
 
 def assert_close(got, left, right, terms):
-    """Within what sums of so many terms, one after another, may be off by."""
+    """Within the error of a sum of so many terms, added one after another."""
     exact = left.astype(np.longdouble) @ right.astype(np.longdouble)
     size = np.abs(left).astype(np.longdouble) @ np.abs(right).astype(np.longdouble)
     assert got.shape == exact.shape and got.dtype == left.dtype

@@ -1,4 +1,4 @@
-"""Split products against float64, and the kernel between them against the same in torch."""
+"""Split products against float64, and the kernel between them against the same steps in torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gatescope.engine import log_loss_cuda, split_product
 from gatescope.engine.log_loss import log_loss
 from gatescope.engine.split_product import PARTS, column_scale, parts_times_states, split, states_times_parts
 
-# Of an element, and of the largest in its column.
+# The error relative to an element, and relative to the largest in its column.
 RELATIVE, ABSOLUTE = 2.0**-21, 2.0**-38
 
 
@@ -76,7 +76,7 @@ def test_one_part_would_not_do():
 
 @pytest.fixture(params=[False, True], ids=["kept", "flushed"])
 def arithmetic(request):
-    """As C has it, and as CuPy compiles it: float32 below the least normal number is 0."""
+    """Arithmetic as in C, and as CuPy compiles it: float32 below the least normal number is flushed to 0."""
     if not torch.set_flush_denormal(request.param):
         pytest.skip("this processor cannot take subnormal numbers for 0")
     yield
@@ -110,7 +110,7 @@ def test_the_kernel_moves_and_splits(dtype):
     name, n_parts = str(dtype).removeprefix("torch."), PARTS[dtype]
     generator = np.random.default_rng(3)
     parts, before = generator.standard_normal((n_parts, 400, 3)), generator.standard_normal((400, 3))
-    # Of the smallest both parts are subnormal numbers of float16, or 0.
+    # For the smallest numbers both parts are subnormal in float16, or 0.
     signed = generator.choice([-2.0, -1e-3, 0.0, 1.0, 1e-9, -1e-11], (400, 3)).astype(np.float32)
     parts = (parts * 1e5 * 2.0 ** (-11 * np.arange(n_parts)[:, None, None])).astype(np.float32)
     inverse, offset = np.array([2.0**-15, 2.0**-17, 2.0**-5], np.float32), np.array([0.5, -1, 0], np.float32)

@@ -1,4 +1,4 @@
-"""The loops over remembered steps on a GPU against a dense BFGS matrix."""
+"""The loops over remembered steps on a GPU, against a dense BFGS matrix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def inverse_hessian(first, steps, changes, reciprocals):
 
 def test_the_loops_apply_the_bfgs_matrix(device):
     generator = np.random.default_rng(0)
-    # More coordinates than lanes, and not a multiple of them; two of five pairs of memory are empty.
+    # More coordinates than lanes, and not a multiple of them; two of the five slots for pairs are empty.
     steps, changes = generator.standard_normal((2, 5, 45, 4))
     reciprocals = 1 / np.einsum("mhk,mhk->mk", steps, changes)
     reciprocals[1, 3] = 0

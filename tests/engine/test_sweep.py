@@ -1,4 +1,4 @@
-"""A pass over the rows against the same sums in one piece."""
+"""A pass over the rows, against the same sums in one piece."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_long_blocks_on_a_device(device, dtype):
         if dtype == torch.float32:
             rows.block_rows = 8500
         else:
-            # They are multiplied as they are.
+            # Rows of 16 bits are multiplied as they are stored.
             rows.stored_rows = 8500
         tile = SweepTile(rows, None, 4)
         for column in range(3):
@@ -95,7 +95,7 @@ def test_long_blocks_on_a_device(device, dtype):
         assert tile.split == (dtype != torch.float32)
         curvature = tile.curvature(1).get()
     moved = exact @ step.astype(np.float64) + offset
-    # The logits are numbers of float32; what follows from them is compared with what follows from them exactly.
+    # The logits are float32 numbers; everything derived from them is compared with its exact value at those numbers.
     z = tile.logits.get().astype(np.float64)
     slope = -signed * expit(-np.sign(signed) * z)
     np.testing.assert_allclose(curvature, np.abs(signed[:, 1]) * expit(z[:, 1]) * expit(-z[:, 1]), rtol=1e-6)
@@ -104,15 +104,15 @@ def test_long_blocks_on_a_device(device, dtype):
     np.testing.assert_allclose(sums.residuals / size, slope.sum(axis=0) / size, atol=2e-7)
     scale, rounding = np.abs(exact).T @ np.abs(slope), np.sqrt(SUMMED_ROWS) * 2.0**-24
     if tile.split and device.on_gpu:
-        # A tensor core adds eight products or sixteen to a sum at once and cuts the result off, always towards zero, by
-        # up to 2^-23 of it (Khattak and Mikaitis 2025, arXiv:2512.07004): what that loses adds up. While a sum grows it
-        # is half of its last on average.
+        # A tensor core adds eight or sixteen products to a sum at once and truncates the result towards zero by up to
+        # 2^-23 of it (Khattak and Mikaitis 2025, arXiv:2512.07004), so the losses add up. While a sum grows, it is half
+        # its final size on average.
         rounding = SUMMED_ROWS / 8 * 2.0**-23 / 2
-    # As in the tests of the products: the parts, and sums of at most 4096 terms in float32.
+    # As in the tests of the products: the error of the parts, and of sums of at most 4096 terms in float32.
     np.testing.assert_allclose(sums.products / scale, exact.T @ slope / scale, rtol=0, atol=2.0**-21 + rounding)
     losses = np.abs(signed) * np.logaddexp(0, -np.sign(signed) * z)
     np.testing.assert_allclose(sums.losses, losses.sum(axis=0), rtol=1e-6)
-    # The logits began at zero, so that they are the change, too.
+    # The logits began at zero, so they equal the change.
     far = np.array(MULTIPLES)[:, None] * z[:, 1]
     slopes = (-signed[:, 1] * expit(-np.sign(signed[:, 1]) * far) * z[:, 1]).sum(axis=1)
     np.testing.assert_allclose(sums.slopes[:, 1], slopes, rtol=1e-5)
@@ -125,6 +125,6 @@ def test_columns_stay_in_their_memory(device, piece_rows):
     for move in (np.array, lambda given: device(given.copy())):
         array = move(values)
         kept = with_columns(array, np.array([0, 3, 4]), piece_rows)
-        # The memory is that of the array: its beginning now holds what was kept.
+        # The memory is that of the array: its beginning now holds the columns that were kept.
         for got in (kept, array.reshape(-1)[: kept.size].reshape(kept.shape)):
             np.testing.assert_array_equal(got if move is np.array else got.get(), values[..., [0, 3, 4]])

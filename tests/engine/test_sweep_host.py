@@ -17,7 +17,7 @@ MULTIPLES = (2.0, 8.0)
 @pytest.mark.parametrize("moves", [True, False])
 def test_sums_of_a_block(monkeypatch, dtype, W, moves):
     n, H = 101, 12
-    # The least: parts of 32 rows.
+    # The smallest parts: 32 rows each.
     monkeypatch.setattr(row_blocks, "CACHED_BYTES", 1)
     generator = np.random.default_rng(W)
     block, z, signed = (generator.standard_normal(shape).astype(dtype) for shape in ((n, H), (n, W), (n, W)))

@@ -1,4 +1,4 @@
-"""Weights and labels against scikit-learn's counting."""
+"""Weights and labels, against scikit-learn's counting."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_weights_of_any_size_fit_into_single_precision(size):
 @pytest.mark.parametrize("label", [False, True])
 @pytest.mark.parametrize("n_targets", [1, 3])
 def test_a_class_without_weight_has_total_zero(device, label, n_targets):
-    # A large weight and many small ones: in another order their sum is rounded to another number.
+    # A large weight and many small ones: added in another order, their sum rounds to another number.
     weight = np.ones((20_000, n_targets))
     weight[::5000] = 1e16
     alike = np.full(weight.shape, label)
@@ -99,7 +99,7 @@ def test_classes_and_bad_weights_are_found_on_a_device_in_any_piece(device, monk
     monkeypatch.setattr("gatescope.engine.weights.CHUNK_ROWS", 50)
     expected = BinaryTargets(Y, Weights(weight, *Y.shape, np), "balanced")
     given = Weights(device(weight), *Y.shape, device.xp)
-    # Labels may lie elsewhere than the weights.
+    # Labels and weights may lie on different devices.
     for labels in (device(Y), Y):
         got = BinaryTargets(labels, given, "balanced")
         np.testing.assert_allclose(got.class_totals, expected.class_totals, rtol=1e-13)

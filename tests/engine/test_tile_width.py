@@ -1,4 +1,4 @@
-"""tile_width.py: how many problems a pass takes within a memory, from one up to a tile."""
+"""tile_width.py: how many problems a pass takes within a memory limit, from one up to a tile."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ def test_a_limit_is_shared_by_the_problems_of_a_pass():
     widths = np.array([problems for problems, _ in found])
     assert widths[0] == 1 and widths[-1] == TILE and (np.diff(widths) >= 0).all()
     assert len(set(widths)) > 5
-    # Logits, labels and the factor of each, at least, are within the limit.
+    # At the very least, logits, labels and a factor for each problem are within the limit.
     least = 4 * (2 * X.shape[0] + 64**2 // 2)
     assert all(problems * least <= limit for (problems, _), limit in zip(found, limits, strict=True) if problems > 1)
 
@@ -30,7 +30,7 @@ def test_without_a_limit_a_fit_takes_about_what_its_labels_do(monkeypatch):
     widths = []
     for n_targets in (1, 5, 20, 1000):
         problems, at_once = width(None, n_targets)
-        # Six arrays [N, K] and four [H, H] beside X, of which each problem takes two and a factor.
+        # Six arrays [N, K] and four [H, H] beside X; each problem takes two arrays and a factor.
         assert problems == 1 or problems * 4 * (2 * 20_000 + 64**2 // 2) <= 4 * (6 * 20_000 * n_targets + 4 * 64**2)
         assert 1 <= problems <= TILE and at_once in (1, 2)
         widths.append(problems)
@@ -38,7 +38,7 @@ def test_without_a_limit_a_fit_takes_about_what_its_labels_do(monkeypatch):
 
 
 def test_what_a_problem_of_many_rows_takes_is_two_arrays_of_them():
-    """A label and a logit of each row, beside which all else is little; four tenths of the memory are for them."""
+    """A label and a logit for each row, beside which all else is little, may take four tenths of the memory."""
     rows, limit = np.ones((400_000, 2), np.float32), 64_000_000
     most = 0.4 * limit / (4 * 2 * len(rows))
     assert 0.7 * most <= width(limit, X=rows)[0] <= most

@@ -1,4 +1,4 @@
-"""Triangles of Gram matrices against whole products in float64."""
+"""Triangles of Gram matrices, against whole products in float64."""
 
 from __future__ import annotations
 

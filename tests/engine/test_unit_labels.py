@@ -1,4 +1,4 @@
-"""unit_labels.py: which hypotheses are looked at together, and AUROCs where some rows weigh nothing."""
+"""unit_labels.py: which hypotheses are processed together, and AUROCs where some rows have no weight."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ N = 20
 
 
 def weights_of(groups):
-    """Weights of hypotheses, equal for those of equal numbers."""
+    """Weights of hypotheses; hypotheses with equal group numbers have equal weights."""
     columns = np.random.default_rng(0).random((max(groups) + 1, N))
     return Weights(columns[np.array(groups)].T, N, len(groups), np)
 
@@ -35,5 +35,5 @@ def test_shared_weights_need_no_company(weight):
     weights = Weights(weight, N, 3, np)
     assert listed(label_tiles(weights, np.array([True, False, True]), 5)) == [([0, 2], True)]
     assert listed(label_tiles(weights, np.ones(3, bool), 2)) == [([0, 1], True), ([2], True)]
-    # There is a tile even where there is nothing to fit.
+    # There is a tile even if there is nothing to fit.
     assert listed(label_tiles(weights, np.zeros(3, bool), 2)) == [([], True)]

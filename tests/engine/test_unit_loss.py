@@ -1,4 +1,4 @@
-"""Derivatives of the loss of one unit against torch's autograd over all values, and how far bins are off."""
+"""Derivatives of one unit's loss, against torch's autograd over all values, and the error of bins."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ POINTS = np.array([[0.0, 0.7, -2.5, 6.0], [0.3, -1.0, 2.0, -4.0]])  # (w, b) of 
 
 
 def unit(n=400):
-    """Ascending values, and the share of the weight at each, of all positions and of the positive ones of each."""
+    """Ascending values, and the share of the weight at each: of all positions, and of each hypothesis's positives."""
     generator = np.random.default_rng(0)
     u = np.sort(generator.standard_normal(n))
     mass = generator.uniform(0.5, 1.5, n)
@@ -33,7 +33,7 @@ def exact(u, mass, positive, g):
 
 
 def histogram(u, mass, positive, n_bins):
-    """The values in bins of equal width; of as many bins as values each has one, and no moments beside its mass."""
+    """The values in bins of equal width; with as many bins as values, each bin is a single value with its mass."""
     target = np.stack([u @ positive, positive.sum(axis=0)])
     if n_bins == len(u):
         return Histogram(u[None], np.zeros((1, len(u))), mass[None, None], target)
@@ -47,7 +47,7 @@ def histogram(u, mass, positive, n_bins):
 
 
 def uncentred(found, g):
-    """The gradient in (w, b) of what has it in (w, b + w * centre)."""
+    """The gradient in (w, b), from the gradient in (w, b + w * centre)."""
     return np.array([found.gradient[0, g] + found.centre[g] * found.gradient[1, g], found.gradient[1, g]])
 
 
@@ -65,7 +65,7 @@ def test_derivatives_over_single_values_are_those_of_autograd(kind, g):
     found = data.derivatives(point, which)
     np.testing.assert_allclose(data.loss(point, which), [loss], rtol=1e-13)
     np.testing.assert_allclose(uncentred(found, at), gradient, rtol=0, atol=1e-14)
-    # In the centred coordinates the Hessian is diagonal.
+    # In centred coordinates the Hessian is diagonal.
     back = np.array([[1, 0], [-found.centre[at], 1]])
     np.testing.assert_allclose(back.T @ hessian @ back, np.diag(found.curvature[:, at]), rtol=1e-12, atol=1e-15)
     assert (np.abs(uncentred(found, at) - gradient) <= 4 * found.rounding[:, at]).all()
@@ -79,5 +79,5 @@ def test_what_bins_leave_out_of_the_gradient_is_within_its_bound(n_bins):
     for g in range(POINTS.shape[1]):
         error = np.abs(uncentred(found, g) - exact(u, mass, positive, g)[1])
         assert (error <= bound[:, g] + 4 * found.rounding[:, g]).all()
-    # It is of the fifth power of the width, but for what a bin holds.
+    # The bound falls with the fifth power of the width, apart from the mass in a bin.
     assert (16 * finer.omitted(POINTS) <= bound).all()

@@ -1,4 +1,4 @@
-"""unit_shares.py: what one process exchanges with itself are its units, in blocks that fit into the memory."""
+"""unit_shares.py: a process that exchanges with itself gets its own units, in blocks that fit into the memory."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def group(tmp_path):
     torch.distributed.destroy_process_group()
 
 
-# A block, its parts and what is received are 3 x 10 values of 4 bytes for each unit.
+# A block, its parts and what is received take 3 x 10 values of 4 bytes for each unit.
 @pytest.mark.parametrize(("memory", "width"), [(0, 1), (119, 1), (120, 1), (239, 1), (240, 2), (480, 4), (10**6, 7)])
 @pytest.mark.parametrize("kind", [np.asarray, np.asfortranarray, torch.from_numpy], ids=["rows", "columns", "torch"])
 def test_blocks_of_units_fit_into_the_memory(memory, width, kind):
@@ -31,5 +31,5 @@ def test_blocks_of_units_fit_into_the_memory(memory, width, kind):
 def test_a_process_that_nobody_sends_to_keeps_what_it_has():
     own = torch.arange(6.0).view(3, 2)
     assert torch.equal(_exchange([own], np.array([3]), 0), own)
-    # Nor has it rows for the other.
+    # Nor does it have rows for the other process.
     assert _exchange([own[:0], own[:0]], np.array([0, 0]), 1).shape == (0, 2)

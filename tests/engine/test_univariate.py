@@ -37,13 +37,13 @@ def test_derivatives_of_a_histogram_are_those_of_its_values(weighted):
     p = expit(np.outer(point[0], u) + point[1][:, None])
     gradient = np.stack([(mass.T * p * u).sum(axis=1), (mass.T * p).sum(axis=1)])
     got = histogram.derivatives(point, np.arange(4))
-    # What is left out is bounded, and the bound is not a wide one.
+    # The part left out is bounded, and the bound is tight.
     error = np.abs(np.stack([got.gradient[0] + got.centre * got.gradient[1], got.gradient[1]]) - gradient)
     bound = histogram.omitted(point)
     assert (error <= bound + got.rounding).all()
     assert (bound[:, :3] < 1e-9).all() and (bound[:, 3] > 1e-9).all()
     pq = mass.T * p * (1 - p)
-    # Newton's method does with the curvature at the middles of the bins.
+    # For Newton's method, the curvature at the bins' middles is good enough.
     np.testing.assert_allclose(got.curvature[1], pq.sum(axis=1), rtol=2e-2)
     np.testing.assert_allclose(got.centre, (pq @ u) / pq.sum(axis=1), rtol=2e-2, atol=1e-3)
     z = np.outer(point[0], u) + point[1][:, None]
@@ -68,10 +68,10 @@ def test_derivatives_over_values_are_those_of_the_loss():
 
 
 def alone(x, y, weight=None):
-    """scikit-learn's fit, with some more steps of Newton's method in 80 bits.
+    """scikit-learn's fit, refined by a few more steps of Newton's method in 80 bits.
 
-    Where the loss is nearly flat scikit-learn stops early: its fit to three values a million apart is 8e-5 from the
-    minimum that 60 digits give. Its Hessian is singular where the mean is far from zero, so that the column is moved.
+    Where the loss is nearly flat, scikit-learn stops early: its fit to three values a million apart is 8e-5 from the
+    minimum that 60 digits give. Its Hessian is singular if the mean is far from zero, so the column is centred first.
     """
     shift, scale = np.median(x), 2.0 ** np.round(np.log2(np.std(x)))
     u = (x - shift) / scale
@@ -95,7 +95,7 @@ def alone(x, y, weight=None):
 
 
 def worst_gradient(x, y, weight, w, b):
-    """The gradient at a fit in standard deviations, relative to the sum of its terms' sizes."""
+    """The gradient at a fit, in units of the standard deviation, relative to the summed sizes of its terms."""
     z = w * x + b
     residual = weight * np.where(y, -expit(-z), expit(z))
     u = (x - np.average(x, weights=weight)) / x.std()

@@ -1,4 +1,4 @@
-"""The kernels that fit all pairs of units and hypotheses against the fits of one unit at a time."""
+"""The kernels that fit all pairs of units and hypotheses, against fits of one unit at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gatescope.engine.univariate_cuda import fit_units
 
 
 def fit_on(device, values, Y, weight, C=1.0, memory=10**9):
-    """Fit units [U, N] to labels [N, G] with weights [N]; return coefficients, intercepts and what converged."""
+    """Fit units [U, N] to labels [N, G] with weights [N]; return coefficients, intercepts and which fits converged."""
     origin = 0.5 * (values.min(axis=1) + values.max(axis=1))
     moved = values - origin[:, None]
     order = np.argsort(moved, axis=1, kind="stable")
@@ -68,14 +68,14 @@ def test_many_units_are_as_each_alone(device, monkeypatch, C):
         launch(xp, source, name, threads, arguments)
 
     monkeypatch.setattr(univariate_cuda, "launch", recorded)
-    # Memory for the values of two fits at a time.
+    # Room for the values of two fits at a time.
     w, b, converged = fit_on(device, values, Y, weight, C, memory=2 * 8 * 1200)
     assert converged.all()
     for unit, x in enumerate(values):
         expected = fit(x, Y, weight, C)
         np.testing.assert_allclose(w[unit], expected[0], rtol=1e-7, atol=1e-9 / x.std(), err_msg=names[unit])
         np.testing.assert_allclose(b[unit], expected[1], rtol=1e-7, atol=1e-7 * np.abs(x).max() / x.std())
-    # Some go on over their values, some do not.
+    # Some fits continue on the values themselves, some do not.
     over_values = [size for name, size in pairs if name == "fit_values"]
     assert pairs[0] == ("fit_bins", 12) and max(over_values) <= 2 and 0 < sum(over_values) < 12
 

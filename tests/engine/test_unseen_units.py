@@ -1,4 +1,4 @@
-"""Variances of units that a sample has missed, against NumPy over all rows."""
+"""Variances of units that a sample missed, against NumPy over all rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def make(dtype):
     generator = np.random.default_rng(0)
     X = generator.standard_normal((6000, 6))
     weight = generator.uniform(0.5, 1, 6000) * (np.arange(6000) >= 1000)
-    # Few rows carry what varies, and little weight.
+    # Few rows carry the variation, and they have little weight.
     rare = generator.choice(np.arange(1000, 6000), 5, replace=False)
     X[:, 1:3] = [-30, 0]
     X[rare, 1:3] += 3
@@ -47,7 +47,7 @@ def test_units_that_a_sample_missed_have_their_variances(device, dtype, fit_inte
         missed = [1, 2] if fit_intercept else [2]
         np.testing.assert_allclose(found[missed], curved * variance[missed], rtol=0.05)
         assert (others[missed] == 0).all() and (others[:, missed] == 0).all()
-        # The others are what the sample says, and what is always the same moves nothing.
+        # The other variances come from the sample, and constant units have none.
         np.testing.assert_allclose(found[[0, 5]], curved * variance[[0, 5]], rtol=0.3)
         assert others[0, 5] > 0
         if fit_intercept:

@@ -1,4 +1,4 @@
-"""Sums of weights and which hypotheses share them, wherever the weights lie."""
+"""Sums of weights, and which hypotheses share them, on any device."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_sums_and_equal_columns(device, dtype):
         np.testing.assert_allclose(each.sums(), weight.sum(axis=0, dtype=np.float64))
         assert each.groups[0] == each.groups[2] != each.groups[1] and set(each.groups) == {0, 1}
         assert sorted(group.tolist() for group in equal_weights(each)) == [[0, 2], [1]]
-        # The last row counts as the first does, and so does the order.
+        # A difference in the last row counts as much as one in the first, and so does the order of rows.
         for row in (-1, 0):
             other = weight.copy()
             other[row, 2] = other[row, 2] == 0
