@@ -1,4 +1,4 @@
-"""The table of ablations in the terminal: what its cells say."""
+"""The table of ablations in the terminal: the contents of its cells."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""about.py: what info says of whole, damaged and unfinished outputs, and of a dump beside a model."""
+"""about.py: what `info` reports of whole, damaged and unfinished outputs, and of a dump beside a model."""
 
 import json
 import shutil

@@ -17,7 +17,7 @@ from gatescope.engine import progress
 from gatescope.engine.dump import StateDump
 
 
-# Each hypothesis is a figure, and figures are what takes time: one cell has them all.
+# Each hypothesis costs a figure, and figures take most of the time: only one cell has them all.
 @pytest.mark.parametrize(("cell", "hypotheses"), [("lstm", "inside_string"), ("gru", "inside_string"), ("rnn", "auto")])
 def test_run_writes_everything_and_prints_the_table(text, tmp_path, cell, hypotheses):
     out = tmp_path / "out"
@@ -39,7 +39,7 @@ def test_run_writes_everything_and_prints_the_table(text, tmp_path, cell, hypoth
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert {"train", "validate", "sample", "label", "probe"} <= {line["stage"] for line in log}
 
-    # Repeating it changes nothing, other settings are refused by name, --overwrite starts anew.
+    # Repeating it changes nothing, other settings are refused by name, --overwrite starts again.
     before = contents(out)
     assert gatescope(*words, "--pattern", "number=[0-9]+", "--pattern", "brace=[{}]").returncode == 0
     assert contents(out) == before
@@ -127,7 +127,7 @@ def test_help_calls_what_a_command_takes_as_the_readme_does(name, capsys):
     named = [word.partition(".h5")[0] for word in words[: next((i for i, w in enumerate(words) if w[0] in "[-"), None)]]
     assert main([name, "--help"]) == 0
     usage = re.sub(r"\[[^]]*\]|--out PATH", "", capsys.readouterr().out.splitlines()[0]).split()[3:]
-    # A unit and one of two experiments stand there as examples.
+    # The examples are one unit, and one unit of two experiments.
     examples = {"unit": ["STATES", "ARRAY", "UNIT"], "reproduce": ["{shakespeare,linux}"]}
     assert usage == examples.get(name, named)
 

@@ -1,4 +1,4 @@
-"""The one line that the command line makes of what the system refuses."""
+"""The one line that the command line prints when the system refuses something."""
 
 import errno
 import os
@@ -122,7 +122,7 @@ def test_only_what_lies_within_the_output_was_moved_away(monkeypatch, capsys, tm
 def test_a_reader_that_has_read_enough_ends_a_command_quietly(tmp_path, words):
     np.save(tmp_path / "x.npy", np.ones((4, 2)))
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    # Lines wait for each other, as in a shell's pipe, whatever the tests' own environment says.
+    # Block-buffer the output, as in a shell's pipe, whatever the tests' own environment sets.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     process = subprocess.Popen([PROGRAM, *words], cwd=tmp_path, text=True, env=environment, **pipe)
     process.stdout.close()

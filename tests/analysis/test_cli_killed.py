@@ -1,4 +1,4 @@
-"""Commands that are killed, interrupted or refused by the system, and what repeating them gives."""
+"""Commands that are killed, interrupted or refused by the system, and the result of repeating them."""
 
 import os
 import signal
@@ -19,13 +19,13 @@ PROGRAM = Path(sys.executable).with_name("gatescope")
 
 
 def _probe(states, out, *controls):
-    # A fork inherits no thread of the parent; one thread gives the same sums whatever else runs.
+    # A fork inherits no threads of its parent; a single thread gives the same sums whatever else runs.
     assert main(["probe", states, "--out", out, *PROBE, *controls]) == 0
 
 
 @pytest.mark.parametrize("n_kills, controls", [(5, []), pytest.param(30, ["--controls"], marks=pytest.mark.slow)])
 def test_killing_probe_and_repeating_it_changes_nothing(model, tmp_path, n_kills, controls):
-    # Two arrays of states make as many kinds of writes as nine.
+    # Two arrays of states cause as many kinds of writes as nine.
     states = str(tmp_path / "states.zarr")
     assert main(["sample", str(model), "--out", states, *SAMPLE, "--capture", "h"]) == 0
     assert_survives_kills(_probe, lambda folder: (states, str(folder), *controls), tmp_path, n_kills)
@@ -42,7 +42,7 @@ def test_a_finished_command_can_be_repeated_on_a_read_only_file_system(text, mod
         "sample": (["sample", str(model), "--out", str(states), *SAMPLE, "--capture", "h", "c", "gates"], states),
         "probe": (["probe", str(states), "--out", str(results), *PROBE], results),
     }[command]
-    # The dump's folder lies on the file system, too.
+    # The dump's folder lies on that file system, too.
     assert run_read_only(_repeat, (words,), folder.parent) == 0
 
 
@@ -88,7 +88,7 @@ def test_a_report_removes_what_one_that_was_killed_left_of_its_files(results, tm
 
 
 def test_a_full_disk_is_one_line(model, tmp_path):
-    # The limit on the size of a file stands for a full disk: both refuse the write.
+    # A limit on the size of files stands in for a full disk: both refuse the write.
     done = gatescope("sample", model, "--out", tmp_path / "s.zarr", "--sequences", "200", largest_file=100_000)
     assert done.returncode == 2, done.stderr
     assert "cannot write" in done.stderr and done.stderr.count("\n") == 1

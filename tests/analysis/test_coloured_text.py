@@ -1,4 +1,4 @@
-"""Steps of the colour scales, and characters without a shape of their own."""
+"""Steps of the colour scales, and characters without a glyph of their own."""
 
 import dataclasses
 from itertools import pairwise
@@ -30,9 +30,9 @@ def test_boolean_labels_predictions_and_activations_take_their_steps():
     )
     assert label.step.tolist() == [0, STEPS, UNDEFINED, STEPS, 0, STEPS]
     assert prediction.step.tolist() == [0, 5, 9, 5, 5, UNDEFINED]
-    # From the mean, 0.332, to the farthest, 2.332 below.
+    # From the mean, 0.332, to the farthest value, 2.332 below it.
     assert unit.step.tolist() == [-10, 2, -1, 7, UNDEFINED, 2]
-    # Wrong where defined, predicted, and on the other side of one half.
+    # Wrong where it is defined, has a prediction, and the two lie on different sides of one half.
     assert prediction.wrong.tolist() == [False, True, False, True, False, False]
     assert not label.wrong.any() and not unit.wrong.any()
     assert (label.low, label.high, prediction.low, prediction.high) == ("0", "1", "0", "1")

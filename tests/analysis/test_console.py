@@ -16,7 +16,7 @@ class Flags:
 
 
 def given(*arguments, **named):
-    """What a command is called with, once its work is done."""
+    """The arguments a command receives once its work is done."""
     seen = []
     prepared(lambda *args, **kwargs: seen.append((args, kwargs)))(*arguments, **named)()
     return seen[0]

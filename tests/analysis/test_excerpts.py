@@ -1,4 +1,4 @@
-"""excerpts.py: which sequence is shown, and its numbers as they stand in the file."""
+"""excerpts.py: which sequence is shown, and that its numbers are those of the file."""
 
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ UNIT = {"states": "layer0/h", "unit": 7, "auroc": 0.9}
 
 
 def shown(values, defined=None, predicted=None, unit=UNIT):
-    """The record of one hypothesis; a unit's activation is the number of the row."""
+    """The record of one hypothesis; a unit's activation is the row number."""
     kind = "boolean" if values.dtype == bool else "continuous"
     hypothesis = Hypothesis("mine", "any", kind, "past", "What it is.", None)
     defined = np.ones(N, bool) if defined is None else defined

@@ -1,4 +1,4 @@
-"""facts.py: how states are read, in a line, and what is kept of it beside the scores."""
+"""facts.py: how states were read, in one line, and what is stored of it beside the scores."""
 
 import tempfile
 from pathlib import Path
@@ -17,7 +17,7 @@ from gatescope.engine.other_dumps import open_states
 
 @pytest.fixture
 def study(tmp_path):
-    """A function that makes a study of one unit in each of h and c."""
+    """Return a function that makes a study of one unit in each of h and c."""
 
     def make(starts=(0, 30, 60, 90), folds=1, log_probability=None, **attributes):
         path, borders = Path(tempfile.mkdtemp(dir=tmp_path)) / "states.zarr", np.array(starts)
@@ -83,6 +83,6 @@ def test_the_loss_on_a_text_that_was_read_is_that_of_its_log_probabilities(study
     scores = np.random.default_rng(0).normal(-2, 1, (90, 1)).astype(np.float16)
     facts = facts_of(study(kind="extract", log_probability=scores), "c", {})
     assert facts["dump"]["nats_per_character"] == pytest.approx(-scores.astype(np.float64).mean(), rel=1e-12)
-    # What a model wrote itself it loses little on, and without the numbers nothing is known.
+    # A model loses little on its own samples, so no loss is stated for them; nor is one without the numbers.
     for given in ({"kind": "sample", "log_probability": scores}, {"kind": "extract"}):
         assert "nats_per_character" not in facts_of(study(**given), "c", {})["dump"]

@@ -1,4 +1,4 @@
-"""Which figures are written, under safe names, and the same bytes for the same results."""
+"""Which figures are written, under safe names, with the same bytes for the same results."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ def test_every_figure_is_written_as_png_and_svg(tmp_path, results):
     assert [path.name for path in with_gates][6:] == ["gates.png", "gates.svg"]
     three = [results[0], *(replace(results[0], name=name) for name in ("lstm2", "lstm3"))]
     of_three = write_figures(three, excerpts, tmp_path / "three")
-    # Each has its texts in a report of its own.
+    # Each result's texts are in the report on that result alone.
     assert [path.name for path in of_three][6:] == ["overview.png", "overview.svg"]
 
 

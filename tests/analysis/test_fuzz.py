@@ -1,8 +1,8 @@
-"""A seeded fuzz of every command, flag and reader: a result or one line, never a traceback, never a file beside it.
+"""A seeded fuzz of every command, flag and reader: a result or one line, never a traceback, never a stray file.
 
-Each case takes a sound command line on tiny inputs, changes some of its words, damages some of the files that it reads,
-and gives some of them as a URL. The first cases are one for each flag of each command, with a value of its kind, and so
-are the first that only the long test has. A case is reproduced by its number: `run_case(number, world, folder)`.
+Each case takes a valid command line on tiny inputs, changes some of its words, damages some of the files it reads, and
+gives some of them as a URL. The first cases, and the first that only the long test runs, try each flag of each command
+with a value of its kind. To reproduce a case, give its number: `run_case(number, world, folder)`.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ def after_bracket(text):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """One sound input of every kind, by the names that LINES use."""
+    """One valid input of every kind, under the names that LINES use."""
     folder = tmp_path_factory.mktemp("world")
     (folder / "tree").mkdir()
     (folder / "tree" / "a.py").write_text(TEXT)
@@ -97,13 +97,13 @@ def world(tmp_path_factory):
 
 @pytest.fixture
 def served(tmp_path):
-    """A folder, and the URL under which a web server of this machine has it."""
+    """A folder, and the URL under which a web server of this machine serves it."""
     with serving(tmp_path) as url:
         yield tmp_path, url
 
 
 def as_url(chance, path, url):
-    """Return a URL of a case's file or folder."""
+    """Return the URL of a case's file or folder."""
     protocol = chance.choice(["file", "memory", "http"])
     if protocol == "memory":
         system = fsspec.filesystem("memory")
@@ -117,12 +117,12 @@ def as_url(chance, path, url):
 
 
 def everything(folder):
-    """Return all that a folder holds: the bytes of every file and None for every folder, by relative path."""
+    """Return a folder's contents by relative path: the bytes of every file, and None for every folder."""
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 def run_case(number, world, served):
-    """Run one case; return what it broke, or None, and its exit code."""
+    """Run one case; return the rule it broke, or None, and its exit code."""
     folder, url = served
     line, words = drawn(number)
     chance = random.Random(number)
@@ -133,7 +133,7 @@ def run_case(number, world, served):
     for key, names in CHOICES.items():
         source = world / chance.choice(names)
         places[key] = source
-        # Changed words may name a text, a folder or functions too.
+        # Changed words may be the name of a text, a folder or a functions file, too.
         if key in ("text", "tree", "functions") or f"{{{key}}}" in " ".join(LINES[line][0]):
             places[key] = case / f"{key}{source.suffix}"
             (shutil.copytree if source.is_dir() else shutil.copy)(source, places[key])
@@ -178,7 +178,7 @@ def run_cases(numbers, world, served):
             broken.append(problem)
             shutil.rmtree(served[0] / "case", ignore_errors=True)
     assert not broken, f"{len(broken)} of {len(codes)} cases:\n" + "\n".join(broken[:20])
-    # Both ends are reached: sound command lines are among them, and unsound ones.
+    # Both outcomes occur: some command lines are valid, and some are not.
     assert 0.1 < codes.count(0) / len(codes) < 0.9
 
 
@@ -198,7 +198,7 @@ def test_ten_thousand_cases(part, world, served):
 def test_every_flag_of_every_command_is_drawn():
     flags, pairs = every_flag()
     assert {line.split()[0] for line in LINES} == set(COMMANDS)
-    # What the help lists is what there is.
+    # The help lists exactly the flags that exist.
     assert {"--out", "--seed", "--train.no-reset-after", "--sample.top-p", "--pattern"} <= set(flags["run"])
     assert flags["probe"]["--alignment"] == ["post", "pre"] and "{functions}" in flags["probe"]["--functions"]
     assert len(pairs) > 120 and set(flags_of(range(SHORT))) == set(pairs)

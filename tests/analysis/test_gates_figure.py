@@ -1,4 +1,4 @@
-"""Where the dots of the figure of gates stand, and that all its words are seen."""
+"""Where the dots of the figure of gates stand, and that all its text is visible."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def test_a_panel_for_each_gate_of_each_layer_has_a_dot_for_each_unit():
     for axes, record in zip(figure.axes, given.gates, strict=True):
         (dots,) = [line for line in axes.lines if line.get_marker() == "."]
         np.testing.assert_array_equal(dots.get_xydata(), np.stack([record["shut"], record["open"]], axis=1))
-        # From none to all of the time, on one scale, whatever the units do.
+        # The axes run from none to all of the time, on one scale, whatever the units do.
         assert axes.get_xlim() == axes.get_ylim() == (-0.03, 1.03) and axes.get_aspect() == 1
     assert [axes.get_title() for axes in figure.axes] == ["i", "f", "o", "", "", ""]
     assert [axes.get_ylabel().partition("\n")[0] for axes in figure.axes] == ["layer 0", "", "", "layer 1", "", ""]

@@ -1,4 +1,4 @@
-"""Tests of labels that are given in a file, each written by NumPy or pandas."""
+"""Labels given in a file, each file written by NumPy or pandas."""
 
 from decimal import Decimal
 
@@ -28,7 +28,7 @@ TABLE = pandas.DataFrame(
 def path(request, tmp_path):
     path = tmp_path / f"labels.{request.param}"
     if request.param == "csv":
-        TABLE.to_csv(path)  # with pandas's index in front, a column without a name
+        TABLE.to_csv(path)  # with pandas's index first, a column without a name
     elif request.param == "parquet":
         TABLE.to_parquet(path)
     else:
@@ -151,7 +151,7 @@ def test_a_comma_behind_each_row_shifts_nothing(tmp_path):
 
 
 def test_words_of_digits_stay_words_in_long_files(tmp_path):
-    # pandas reads a long file in pieces, each of a type of its own; here the first half looks like numbers.
+    # pandas reads a long file in pieces, each with its own type; here the first half looks like numbers.
     rows, others = 40_000, 60
     words = ["07" if row % 2 else "" if row < rows // 2 else "NN" for row in range(rows)]
     names = ",".join(f"x{other}" for other in range(others))

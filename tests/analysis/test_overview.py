@@ -1,4 +1,4 @@
-"""Several results side by side: which hypotheses are there, and in which order."""
+"""Several results side by side: which hypotheses are shown, and in which order."""
 
 import pytest
 from several_results import RESULTS, judged, of

@@ -1,4 +1,4 @@
-"""What the figure of several results draws of each hypothesis, and that all its words are seen."""
+"""What the figure of several results draws for each hypothesis, and that all its text is visible."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +26,7 @@ def scored(auroc, low, high, text=0.6):
 
 
 def results_of(*scores, name="after_{}"):
-    """One hypothesis, which a result has no record of where its scores are None."""
+    """One hypothesis; a result whose scores are None has no record of it."""
     return [
         Result(name.format(i), Path(), (record("a") | each,) if each else (), {}, {}, (), ())
         for i, each in enumerate(scores)
@@ -39,7 +39,7 @@ def panels_of(results):
 
 
 def drawn(axes):
-    """Marks by their label, without those that are not there."""
+    """Marks by their label, without those that are absent."""
     found = {}
     for line in axes.lines:
         points = np.asarray(line.get_xydata(), float)
@@ -55,7 +55,7 @@ def test_marks_stand_where_the_scores_are():
     assert marks["known"] == [[2, 0.8]]
     assert marks["text"] == [[0, 0.6], [2, 0.6], [3, 0.65]]
     lines = [line for line in axes.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 3]
-    # A line over the result without a record, down to the edge where an arrow stands.
+    # A line that skips the result without a record, and ends at the arrow on the edge.
     assert [line.get_xydata().tolist() for line in lines] == [[[0, 0.48], [2, 0.8], [3, 0.5 - BELOW]]]
     (arrow,) = [line for line in axes.lines if line.get_marker() == "v"]
     assert arrow.get_xydata().tolist() == [[3, 0.5 - BELOW]]

@@ -49,5 +49,5 @@ def test_as_many_columns_as_are_asked_for_hold_every_score(n):
     lines = file.getvalue().splitlines()
     assert "…" not in file.getvalue() and max(map(len, lines)) <= width
     assert file.getvalue().count(".80*") == n
-    # A name is folded where it has a separator.
+    # A name is folded at a separator.
     assert n < 6 or lines[0].split() == ["after_"] * n

@@ -1,4 +1,4 @@
-"""The list of hypotheses, and one painted on a text."""
+"""The list of hypotheses, and a hypothesis painted on a text."""
 
 import pytest
 from rich.console import Console
@@ -13,7 +13,7 @@ PYTHON = "def f(self):\n    # a comment\n    return None\n"
 
 
 def marked(painted):
-    """The characters that have a colour behind them."""
+    """The characters with a background colour."""
     return "".join(painted.plain[span.start : span.end] for span in painted.spans if "on rgb" in str(span.style))
 
 
@@ -56,7 +56,7 @@ def test_a_continuous_one_goes_from_pale_to_dark(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("abcd")
     styles = [str(span.style) for span in paint_hypothesis("column", path).spans]
-    assert len(styles) == 3 and len(set(styles)) == 3  # the least, 0, has no colour
+    assert len(styles) == 3 and len(set(styles)) == 3  # the lowest value, 0, has no colour
     assert styles == sorted(styles, reverse=True)
 
 

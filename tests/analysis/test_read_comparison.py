@@ -1,4 +1,4 @@
-"""read_comparison.py: the rows of those folders that are cells of a `gatescope reproduce`, and damaged ones refused."""
+"""read_comparison.py: the rows of folders that are cells of a `gatescope reproduce`; damaged files are refused."""
 
 import json
 

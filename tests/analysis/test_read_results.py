@@ -1,4 +1,4 @@
-"""Reading results folders: what is taken, and what is refused by name."""
+"""Reading results folders: what is accepted, and what is refused by name."""
 
 import json
 import subprocess

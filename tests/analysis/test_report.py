@@ -1,4 +1,4 @@
-"""The page: what it says, that it holds together, that nothing in it comes from elsewhere or runs by accident."""
+"""The page: its content, that it is well formed, that nothing is loaded from elsewhere and no foreign script runs."""
 
 import json
 import re
@@ -21,7 +21,7 @@ WILD = (
 
 
 def painted(page, pre):
-    """Characters of a coloured text, each with the classes of its colour; a code point in a box counts as one."""
+    """Characters of a coloured text, each with the classes of its colour; a boxed code point counts as one."""
     characters = []
     for data, above in page.pieces:
         if any(element is pre for element in above):
@@ -32,7 +32,7 @@ def painted(page, pre):
 
 
 def numbers(folder):
-    """Excerpts as they stand in the file, by hypothesis."""
+    """Excerpts as stored in the file, by hypothesis."""
     return {item["hypothesis"]: item for item in json.loads((folder / "excerpts.json").read_text())}
 
 
@@ -64,7 +64,7 @@ def test_each_character_has_the_colour_of_its_numbers(folder, page):
 
 
 def step(classes):
-    """The step of a scale that classes stand for, with its sign; no class is no tint."""
+    """The signed step of the colour scale that the classes stand for; no class means no tint."""
     for name in classes:
         if name[0] in "snp":
             return int(name[1:]) * (-1 if name[0] == "n" else 1)
@@ -79,7 +79,7 @@ def test_marks_say_to_a_reader_what_tints_say_to_the_eye(folder, page):
             held = "".join(c for c, value in zip(excerpt["text"], excerpt["value"], strict=True) if value == 1)
             assert "".join(e["text"] for e in within(article, "mark")) == held
             checked += bool(held)
-            # Where the unit is high the hypothesis holds, whatever its weight in the probe.
+            # The hypothesis holds where the unit is high, whatever its weight in the probe.
             words = within(article, "p")[1]["text"].replace("\xa0", " ")
             assert words.endswith("orange of the unit speaks for the hypothesis.")
     assert checked >= 3
@@ -124,7 +124,7 @@ def test_nothing_comes_from_elsewhere(page):
 
 @pytest.fixture(scope="module")
 def wild(tmp_path_factory, write_result):
-    """A result whose text, names, units and facts try to be something else."""
+    """A result whose text, names, units and facts contain markup."""
     hypotheses = [
         (f'<img src=x onerror=alert(1)> & "{i}" \x00\u202e\ud800', r"[a-z]+", share) for i, share in ((1, 0.9), (2, 0))
     ]
@@ -190,7 +190,7 @@ def test_several_results_stand_side_by_side(tmp_path, write_result):
     alone = [e for e in page.all("tbody") if [h["text"] for h in within(e, "th")] == ["only_lstm", "lstm", "gru"]]
     assert len(alone) == 2 and all(within(e, "tr")[1]["text"].strip().endswith("not probed") for e in alone)
     for group in alone:
-        # To the last column, so that the rule below is whole.
+        # Rows reach the last column, so that the rule below is unbroken.
         first, second = (
             sum(int(cell["attrs"].get("colspan", 1)) for cell in within(row, "td")) for row in within(group, "tr")
         )

@@ -1,4 +1,4 @@
-"""report_answer.py: what the page opens with."""
+"""report_answer.py: the opening of the page."""
 
 import json
 

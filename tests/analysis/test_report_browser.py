@@ -48,7 +48,7 @@ def folder(tmp_path_factory, write_result):
     of_gates = (*(f"layer{layer}/{kind}" for layer in (0, 1) for kind in kinds), "all")
     gates = write_result(root / "gates", text=TEXT, hypotheses=HYPOTHESES, state_sets=of_gates)
     with pytest.MonkeyPatch.context() as patch:
-        # The page shows none of the figures beside it.
+        # The page shows none of the figures written beside it.
         patch.setattr(report, "write_figures", lambda *arguments: None)
         write_report([lstm], lstm)
         write_report([gates], gates)
@@ -170,7 +170,7 @@ def test_nothing_overflows_or_is_cut(browser, folder, name, width):
     script = "const e = document.documentElement; return [e.scrollWidth, e.clientWidth]"
     scroll, client = browser.execute_script(script)
     assert scroll <= client
-    # What is wider than its box and has no scroll bar of its own is cut or lies over its neighbour.
+    # An element wider than its box and without a scroll bar is cut off, or overlaps its neighbour.
     wide = """
       return [...document.querySelectorAll("p, pre, figure, figcaption, h1, h2, h3, h4, td, th, summary, details")]
         .filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0 && getComputedStyle(e).display !== "inline")
@@ -274,7 +274,7 @@ def test_print_keeps_colours_and_light_paper(browser, folder):
     assert browser.execute_script(script, "body")[0] == rgb(LIGHT["paper"])
     assert browser.execute_script(script, "pre mark.s10") == [rgb(LIGHT["high"]), "exact"]
     assert browser.execute_script(script.replace("backgroundColor", "display"), ".filter")[0] == "none"
-    # Nobody can unfold paper.
+    # On paper nobody can unfold anything.
     shown = "return document.querySelector('article details table').checkVisibility({contentVisibilityAuto: true})"
     assert browser.execute_script(shown)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen", "features": features})
@@ -323,6 +323,6 @@ def test_a_reader_is_told_what_the_eye_sees(browser, folder):
     assert any(name.startswith("plain F1 .") and "balanced F1 ." in name for name in charts)
     assert any(name.startswith("AUROC .") and "text baseline ." in name for name in charts)
     assert any(name == "colour scale from 0 to 1" for name in charts)
-    # Nothing that can be operated or looked at is without a name.
+    # Nothing that can be operated or looked at lacks a name.
     for role, name in names:
         assert name or role not in {"button", "link", "searchbox", "image", "heading", "article", "region"}, role

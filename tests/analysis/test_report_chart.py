@@ -1,4 +1,4 @@
-"""report_chart.py: the charts of the answer show what the numbers say."""
+"""report_chart.py: the charts of the answer show the numbers of the records."""
 
 import json
 
@@ -40,7 +40,7 @@ def test_an_interval_that_is_cut_at_the_left_end_has_a_mark(tmp_path, write_resu
         for row in rows.values():
             marks = [e for e in within(row, "path") if e["attrs"]["class"] == "plain cut"]
             assert len(marks) == (measure != "f1")
-            # The score itself stands where it is.
+            # The score itself stays where it is.
             assert within(row, "circle")
     assert [keys[-1] for keys in keys_of(cut)[:2]] == ["goes on below the axis"] * 2
     text = page_of(tmp_path / "text", lambda record: record | {"baseline_text_r2": -0.2}, write=write_result)

@@ -1,4 +1,4 @@
-"""The report's table of differences, beside what `pairs_of` returns, and why there is none."""
+"""The report's table of differences, against `pairs_of`, and the reason where there is none."""
 
 import shutil
 
@@ -59,7 +59,7 @@ def test_of_three_results_the_terminal_has_every_score_and_what_columns_mean_onc
     text = score(headline(read_records(folders[0]))["held"]["plain"]["baseline_text_auroc"])
     assert [word.removesuffix("*") for word in held[1:4]] == [text, *scores[0]] and len(held) == 5
     assert sum("Benjamini" in line for line in lines) == 1
-    # Two have their difference alone.
+    # Two results have only their difference.
     assert main(["report", *map(str, folders), "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "\nheld " not in said and said.count("Benjamini") == 1

@@ -1,4 +1,4 @@
-"""report_facts.py: what the page says of the model and of how it was probed."""
+"""report_facts.py: what the page states about the model and about how it was probed."""
 
 import re
 from pathlib import Path

@@ -44,7 +44,7 @@ def test_each_unit_is_a_dot(page):
     pairs = zip(GATES[0]["open"], GATES[0]["shut"], strict=True)
     expected = [(SIDE * shut, SIDE * (1 - is_open)) for is_open, shut in pairs]
     assert [tuple(map(pytest.approx, each)) for each in places[0]] == expected
-    # A layer stands in a row of its own.
+    # Each layer has a row of its own.
     rows = page[0].all("div", **{"class": "gates"})
     assert [len(within(row, "figure")) for row in rows] == [1, 1]
 
@@ -55,7 +55,7 @@ def test_units_that_are_always_open_or_shut_are_named(write_result, tmp_path, te
     (folder / "gates.json").write_text(json.dumps([*GATES, many]))
     page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
     (listed,) = [each for each in page.all("details") if each["text"].startswith("Units always open or shut")]
-    # Nine tenths of the time are not yet always.
+    # Nine tenths of the time is not always.
     assert [each["text"] for each in within(listed, "li")] == [
         "layer0\u00a0f open: 0",
         "layer0\u00a0f shut: 3",

@@ -1,4 +1,4 @@
-"""report_html.py: safe names, numbers, how many rows are open, and what names a table's box."""
+"""report_html.py: safe names, numbers, how many rows are open, and the name of a table's box."""
 
 import pytest
 

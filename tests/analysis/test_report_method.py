@@ -1,4 +1,4 @@
-"""report_method.py: what the page says of its method is that of the code and of the results."""
+"""report_method.py: the page's account of the method agrees with the code and with the results."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The report's overview of three results and more: its numbers and marks are those of the records."""
+"""The report's overview of three or more results: its numbers and marks are those of the records."""
 
 import json
 import shutil
@@ -98,7 +98,7 @@ def test_marks_stand_where_the_scores_are(folders, rows):
         texts = [e["attrs"] for e in within(chart, "svg")]
         expected = [(x, y(records[i][f"baseline_text_{measure}"])) for x, i in zip(xs, there, strict=True)]
         assert [(text["x"], float(text["y"])) for text in texts] == expected
-        # From dot to dot.
+        # Lines run from dot to dot.
         lines = [e["attrs"] for e in within(chart, "line") if e["attrs"]["class"] == "plain"]
         assert [(line["x1"], line["y1"]) for line in lines] == [(dot["cx"], dot["cy"]) for dot in dots[:-1]]
         assert [(line["x2"], line["y2"]) for line in lines] == [(dot["cx"], dot["cy"]) for dot in dots[1:]]
@@ -123,7 +123,7 @@ def test_one_penalty_for_all_is_pointed_out(folders, tmp_path, texts_to_draw):
             (folder / "config.json").write_text(json.dumps(config))
         return write_report(own, tmp_path / name).read_text(encoding="utf-8")
 
-    # What an earlier gatescope wrote may not say it.
+    # Results of an earlier gatescope may not state C.
     assert words not in written("unknown", None, None, None)
     assert words in written("one", [1.0], [1.0], [1.0])
     assert words not in written("other", [1.0], [1.0], [100.0])

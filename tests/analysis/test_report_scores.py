@@ -69,7 +69,7 @@ def test_tints_go_from_chance_to_all_that_can_be_known(chance):
 
 
 def test_columns_are_of_fields_that_are_checked_when_records_are_read():
-    """A misspelt field would be a column of dashes."""
+    """A misspelt field would become a column of dashes."""
     fields = [field for _, field in (*COLUMNS, *MORE)]
     assert len(set(fields)) == len(fields) and set(fields) <= set(SCORES)
     assert CONTROLS_MEAN.keys() <= set(fields)

@@ -28,7 +28,7 @@ def test_text_is_readable_on_every_tint(theme):
     assert tint(0, False, theme) == tint(0, True, theme) == theme["paper"]
     assert tint(STEPS, False, theme) == theme["high"]
     assert (tint(-STEPS, True, theme), tint(STEPS, True, theme)) == (theme["negative"], theme["positive"])
-    # 4.5 is what WCAG 2.2 asks of text, 3 of graphical marks.
+    # WCAG 2.2 requires 4.5 for text and 3 for graphical marks.
     for step, signed in steps:
         assert contrast(theme["ink"], tint(step, signed, theme)) >= 4.5
     for name in ("muted", "plain", "balanced"):
@@ -45,7 +45,7 @@ DICHROMATS = {
 
 
 def lab(colour, vision):
-    """CIE L*a*b* of an sRGB colour as somebody with this vision sees it."""
+    """CIE L*a*b* of an sRGB colour as seen by somebody with this vision."""
     srgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     seen = np.clip(np.array(DICHROMATS[vision]) @ linear, 0, 1)

@@ -74,7 +74,7 @@ def test_what_the_test_sequences_cannot_score_says_why(tmp_path, write_result, t
 
 
 def test_what_records_do_not_tell_has_a_dash(tmp_path, write_result, texts_to_draw):
-    """Records of an earlier version have no number of characters at which a hypothesis holds."""
+    """Records of an earlier version lack the number of characters at which a hypothesis holds."""
     older = {"n_holds": None, "n_test": None, "best_unit_auroc": None, "top_units": []}
     page = page_of(tmp_path / "lstm", lambda record: record | older, write=write_result)
     shown = cells(tables(page)["auroc"]["inside_string"])

@@ -1,4 +1,4 @@
-"""Parts of a section: which probe a text shows, its units, and names that may break."""
+"""Parts of a section: the probe whose text is shown, its units, and names that may break."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The paper's numbers, its conditions, and which of our records stand beside them."""
+"""The paper's numbers and conditions, and which of our records are compared with them."""
 
 import json
 
@@ -11,7 +11,7 @@ from gatescope.analysis.hypotheses import select
 from gatescope.analysis.reproduction import EXPERIMENTS, METRICS, Experiment, Row, compared, conditions
 from gatescope.engine.trained_model import load_model
 
-# As they are printed: accuracy, precision, recall, F1, each plain/balanced.
+# As printed in the paper: accuracy, precision, recall, F1, each plain/balanced.
 FIGURES = {
     ("linux", "lstm"): """
         parentheses .98/.97 .95/.95 .96/.98 .96/.96
@@ -39,7 +39,7 @@ FIGURES = {
 
 
 def printed(name, cell):
-    """The rows of a figure: name, and [4, 2] scores."""
+    """The rows of a figure: names, and scores [4, 2]."""
     for line in FIGURES[name, cell].strip().splitlines():
         *words, a, p, r, f = line.split()
         yield " ".join(words), np.array([list(map(float, pair.split("/"))) for pair in (a, p, r, f)])
@@ -70,7 +70,7 @@ def test_its_perplexity_is_two_to_the_nats(name, perplexities):
 
 
 def implied_share(scores, weighting):
-    """The share of the characters at which a hypothesis holds, by its accuracy, precision and recall."""
+    """The share of characters at which a hypothesis holds, implied by accuracy, precision and recall."""
     accuracy, precision, recall = (scores[metric][weighting] for metric in METRICS[:3])
     return (1 - accuracy) / (1 - recall + recall * (1 / precision - 1))
 
@@ -83,7 +83,7 @@ def test_what_the_papers_scores_say_of_how_often_it_holds():
     }
     assert [shares["Figure 5", name] for name in ("verbs", "nouns")] == [[0.24, 0.12], [0.31, 0.33]]
     assert [shares["Figure 6", name] for name in ("verbs", "nouns")] == [[0.32, 0.31], [0.09, 0.08]]
-    # However it was rounded.
+    # This holds however the scores were rounded.
     assert (1 - 0.945) / (1 - 0.975 + 0.975 * (1 / 0.975 - 1)) > 1 and shares["Figure 3", "indent > 1"][0] == 1.5
 
 
@@ -171,7 +171,7 @@ def test_both_models_are_trained_and_compared(small, tmp_path, capsys, texts_to_
         "LSTM, Figure 5: " in (tmp_path / "out" / "report.html").read_text()
         and (tmp_path / "out" / "gru" / "model").is_dir()
     )
-    # Repeated, it says the same of what is there, but for how it was read.
+    # When repeated, it reports the same, except for how it was read.
     before = (tmp_path / "out" / "lstm" / "model" / "model.safetensors").stat().st_mtime_ns
     assert main(list(map(str, words))) == 0
     assert (tmp_path / "out" / "lstm" / "model" / "model.safetensors").stat().st_mtime_ns == before

@@ -1,4 +1,4 @@
-"""What is said of results: verdicts, order, the form of scores."""
+"""Verdicts, order and formatting of scores."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from gatescope.analysis.results import (
 
 
 def judged(own, over, auroc=0.7, **other):
-    """A record whose AUROC has such an interval, and lies so far above the table's: (low, high) each, or None."""
+    """A record whose AUROC, and whose AUROC minus the table's, have these intervals: (low, high) each, or None."""
     ends = dict(zip(("auroc_low", "auroc_high"), own or (None, None), strict=True))
     ends |= dict(zip(("auroc_over_text_low", "auroc_over_text_high"), over or (None, None), strict=True))
     return record(auroc=auroc, **ends, **other)
@@ -51,7 +51,7 @@ def r2(own, over, value=0.2):
         (judged((0.6, 0.9), (0.1, 0.2), auroc=None), Verdict.UNSCORED),
         (judged((0.6, 0.9), (0.1, 0.2), status="one_class"), Verdict.UNSCORED),
         (record(), Verdict.UNSCORED),
-        # Nothing is known of F1 alone.
+        # F1 alone decides nothing.
         (record(f1=0.9, f1_low=0.8, f1_high=0.95), Verdict.UNSCORED),
         (r2((0.01, 0.3), (0.01, 0.2)), Verdict.KNOWN),
         (r2((0.0, 0.3), (0.01, 0.2)), Verdict.UNDECIDED),
@@ -72,7 +72,7 @@ def test_verdict_asks_how_far_a_score_lies_above_chance_and_the_table(given, exp
         (float("inf"), "–"),
         (0.0, ".00"),
         (0.984, ".98"),
-        (0.995, ".99"),  # the nearest double lies below
+        (0.995, ".99"),  # the nearest double is smaller
         (-0.5, "-.50"),
         (0.996, "1.00"),
         (1, "1.00"),
@@ -130,7 +130,7 @@ def test_hypotheses_stand_by_verdict_then_score_then_name():
         record("column", "continuous", weighting="none", r2=0.9),
         record("flat", "continuous", weighting="none", r2=None),
     ]
-    # What the second knows stands before what the first knows less well.
+    # A hypothesis that only the second knows comes before one that the first knows less well.
     second = [named("only_here", 0.8, 0.3, 0.5), named("lost", 0.99, 0.5, 0.6), named("open", 0.6, -0.1, 0.2)]
     second += [record("column", "boolean", auroc=0.9), record("flat", "continuous", weighting="none", r2=-0.5)]
     results = [Result(name, Path(), tuple(records), {}, {}, (), ()) for name, records in (("a", first), ("b", second))]

@@ -1,4 +1,4 @@
-"""Figures of scores: marks where the numbers are, nothing clipped."""
+"""Figures of scores: marks stand where the numbers are, and nothing is clipped."""
 
 import warnings
 from dataclasses import replace
@@ -22,7 +22,7 @@ def results(tmp_path_factory, write_result):
 
 
 def xs(axes, y, marker):
-    """Where marks of one kind stand in a row."""
+    """Where the marks of one kind stand in a row."""
     marks = [np.asarray(line.get_xydata()) for line in axes.lines if line.get_marker() == marker]
     return sorted(float(x) for points in marks for x, at in points if abs(at - y) < 0.3)
 
@@ -51,7 +51,7 @@ def test_f1_marks_stand_where_the_numbers_are(results):
             assert xs(axes, y, "|") == sorted(record["baseline_majority_f1"] for record in (plain, balanced))
             assert xs(axes, y, "x") == sorted(record["baseline_text_f1"] for record in (plain, balanced))
             lines = [np.asarray(line.get_xydata()) for line in axes.lines if line.get_linestyle() == "-"]
-            # Ends of a bar are neighbours, a gap follows.
+            # The two ends of a bar are neighbours, and a gap follows.
             ends = [points.reshape(-1, 3, 2) for points in lines]
             bars = [(low, high) for line in ends for (low, at), (high, _), _ in line if abs(at - y) < 0.3]
             assert sorted(bars) == sorted((record["f1_low"], record["f1_high"]) for record in (plain, balanced))
@@ -86,7 +86,7 @@ def test_what_the_test_sequences_cannot_score_is_not_drawn(results):
         assert not xs(axes, y, "o") and not xs(axes, y - 0.14, "o")
         (words,) = (text.get_text() for text in axes.texts if text.get_position()[1] == y)
         assert words == "not scored (holds nowhere in the test sequences)"
-        # The line of chance does not strike it through.
+        # The line of chance does not cross out the words.
         (box,) = (text.get_bbox_patch() for text in axes.texts if text.get_position()[1] == y)
         assert to_hex(box.get_facecolor()) == LIGHT["paper"]
 
@@ -114,7 +114,7 @@ def test_a_bad_r2_is_an_arrow_at_the_edge(tmp_path, write_result):
 
 
 def inside(figure):
-    """Assert that every text lies in the figure and that none covers another."""
+    """Assert that every text lies inside the figure and that no text covers another."""
     FigureCanvasAgg(figure).draw()
     page = figure.bbox
     words = [text for axes in figure.axes for text in [*axes.texts, axes.title, axes.xaxis.label]]

@@ -1,4 +1,4 @@
-"""What the figure of few units draws of each hypothesis, in which order, and that all its words are seen."""
+"""What the figure of few units draws for each hypothesis, in which order, and that all its text is visible."""
 
 from pathlib import Path
 
@@ -36,10 +36,10 @@ def test_a_panel_for_each_hypothesis_has_what_few_units_tell():
             np.testing.assert_array_equal(lines[f"{key} ones"].get_xydata(), expected)
         of_all = each["auroc" if each["kind"] == "boolean" else "r2"]
         assert set(lines["all units"].get_ydata()) == {of_all}
-        # From what chance scores to what is perfect, both inside.
+        # The axis runs from chance to a perfect score, both inside.
         low, high = axes.get_ylim()
         assert -0.1 < low - (0.5 if each["kind"] == "boolean" else 0) < 0 and 1 < high < 1.1
-    # Five in a row; values begin a row of their own, for they have another scale.
+    # Five in a row; continuous hypotheses begin a new row, because they have another scale.
     ordinates = {axes.get_title(): round(axes.get_position().y0, 3) for axes in panels}
     assert len(set(ordinates.values())) == 3 and ordinates["h7"] == ordinates["h8"] < ordinates["h6"] < ordinates["h4"]
     assert [axes.get_ylabel() for axes in panels if axes.get_ylabel()] == ["AUROC", "AUROC", "R²"]

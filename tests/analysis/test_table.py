@@ -1,4 +1,4 @@
-"""The terminal table: what stands in its cells, and that it stays readable at 80 columns whatever the names."""
+"""The terminal table: the contents of its cells, and that it stays readable at 80 columns whatever the names."""
 
 import io
 
@@ -11,7 +11,7 @@ HEADINGS = ["hypothesis", "acc.", "prec.", "recall", "F1", "AUROC", "95%", "text
 
 
 def cells(table):
-    """Rows of the table as lists of plain text."""
+    """The rows of a table as lists of plain text."""
     columns = [[str(cell) for cell in column.cells] for column in table.columns]
     return [list(row) for row in zip(*columns, strict=True)]
 

@@ -70,7 +70,7 @@ def rgb(colour):
 
 
 def test_each_panel_has_the_colour_of_its_numbers():
-    # Blanks, so that no glyph stands over the tint.
+    # Blanks, so that no glyph covers the tint.
     text = " " * 4
     figure = text_figure(excerpt(text, (0, 1, 1, None), (0.0, 0.3, 1.0, 1.0), (-1.0, 0.3, 0.7, None)))
     image = pixels(figure)
@@ -82,13 +82,13 @@ def test_each_panel_has_the_colour_of_its_numbers():
     ]
     for i_panel, colours in enumerate(expected):
         for column, colour in enumerate(colours):
-            # Two pixels a point; 51 points of heading above the first line.
+            # Two pixels per point; 51 points of heading above the first line.
             x = 2 * (10 + i_panel * (panel + 18) + (column + 0.5) * CELL_WIDTH)
             y = 2 * (51 + 0.4 * CELL_HEIGHT)
             seen = tuple(image[int(y), int(x)])
             if colour is not None:
                 assert seen == rgb(colour), (i_panel, column)
-    # Undefined cells are hatched: neither of one colour nor of any tint.
+    # Undefined cells are hatched, in no single colour and in grey only.
     x, y = 2 * (10 + 3 * CELL_WIDTH), 2 * 51
     cell = image[int(y) + 1 : int(y + 2 * CELL_HEIGHT) - 1, int(x) + 1 : int(x + 2 * CELL_WIDTH) - 1].reshape(-1, 3)
     assert len(np.unique(cell, axis=0)) > 1
@@ -100,12 +100,12 @@ def test_each_character_stands_in_its_cell():
     ink, line = np.all(image < 96, axis=2), int(4 * CELL_HEIGHT)
     for i_panel in range(3):
         for number, columns in ((0, [0]), (1, [0, 4])):
-            # Four pixels a point; 51 points of heading above the first line.
+            # Four pixels per point; 51 points of heading above the first line.
             left, top = 4 * (10 + i_panel * (44 * CELL_WIDTH + 18)), int(4 * (51 + number * CELL_HEIGHT))
             drawn = np.flatnonzero(ink[top : top + line, int(left) : int(left + 4 * 8 * CELL_WIDTH)].any(axis=0))
             assert sorted({int(x / (4 * CELL_WIDTH)) for x in drawn + 0.5}) == columns
             rows = np.flatnonzero(ink[top : top + line, int(left) : int(left + 4 * CELL_WIDTH)].any(axis=1))
-            # The feet of a letter stand on the line, 73% of a cell below its top.
+            # Letters stand on the baseline, 73% of a cell below its top.
             assert abs(rows.max() - 0.73 * line) <= 1.5
 
 

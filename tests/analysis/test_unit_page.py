@@ -1,4 +1,4 @@
-"""One unit in the terminal."""
+"""The terminal page of a single unit."""
 
 import numpy as np
 from rich.console import Console
@@ -67,7 +67,7 @@ def test_the_text_is_painted_by_value_and_escapes_do_not_reach_the_terminal():
     styled = printed(view())[1]
     painted = styled[styled.rindex("to 2.2:") :]
     assert "\x1b[31m" not in styled
-    # Teal below the mean, 0.15, orange above: red is the smaller channel of the one and the larger of the other.
+    # Teal below the mean (0.15), orange above: red is the smaller channel of teal and the larger of orange.
     colours = [part.partition("m")[0] for part in painted.split("48;2;")[1:]]
     channels = [tuple(map(int, colour.split(";"))) for colour in colours]
     assert channels[0][0] < channels[0][1] and channels[-1][0] > channels[-1][2]
