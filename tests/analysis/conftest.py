@@ -32,7 +32,7 @@ static int drain_queue(struct queue *q, int budget)
 }
 """
 
-# The last number is how well the imagined network knows it: the share of label in the probe's logit.
+# The last number is how well the imagined network knows the hypothesis: the share of the label in the probe's logit.
 HYPOTHESES = (
     ("inside_string", r'"[^"\n]*"', 0.9),
     ("inside_comment", r"/\*.*?\*/|//[^\n]*", 0.85),
@@ -57,7 +57,7 @@ FEW = (
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch):
-    """What a test registers does not outlive it."""
+    """Drop what a test registers when the test ends."""
     hypotheses.library()
     monkeypatch.setattr(hypotheses, "_registry", dict(hypotheses._registry))
 
@@ -99,7 +99,7 @@ def _record(rng, name, kind, states, weighting, knows):
             f1_high=min(f1 + width, 1),
         )
         scores.update(mcc=f1 - 0.05, baseline_majority_f1=0.3 * knows, baseline_text_f1=0.3 + 0.25 * knows)
-        # Half as far above chance as F1 is, so that what is hardly known lies below the table's.
+        # Half as far above chance as F1, so that what is hardly known scores below the table.
         auroc, table = 0.5 + f1 / 2, 0.6 + knows / 10
         scores.update(auroc=auroc, auroc_low=auroc - width / 2, auroc_high=min(auroc + width / 2, 1))
         scores.update(baseline_text_auroc=table, best_unit_auroc=0.5 + knows / 4, best_unit_f1=f1 / 2)
@@ -147,7 +147,7 @@ def _excerpt(rng, name, kind, text, value, knows):
 
 @pytest.fixture(scope="session")
 def write_result():
-    """A function that writes a results folder of any size, with any text."""
+    """Return a function that writes a results folder of any size, with any text."""
 
     def write(folder, copies=1, state_sets=("all",), text=C_TEXT, seed=0, cell="lstm", hypotheses=HYPOTHESES):
         rng = np.random.default_rng(seed)
@@ -191,7 +191,7 @@ def write_result():
 
 @pytest.fixture(scope="session")
 def f1_above():
-    """A function of labels and scores: scikit-learn's F1 of the rules "the score is at least t", t every score."""
+    """Return a function of labels and scores: scikit-learn's F1 of "the score is at least t", for every score t."""
 
     def curve(y, score):
         precision, recall, thresholds = precision_recall_curve(y, score)
@@ -203,7 +203,7 @@ def f1_above():
 
 @pytest.fixture
 def texts_to_draw(monkeypatch):
-    """Let reports be pages alone, since most of their time goes to figures: whose texts would have been drawn."""
+    """Write reports without figures, which take most of the time; return the names of the texts to be drawn."""
     names = []
     monkeypatch.setattr(
         report, "write_figures", lambda _, excerpts, folder: names.extend(e.hypothesis for _, e in excerpts)
@@ -213,7 +213,7 @@ def texts_to_draw(monkeypatch):
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory, write_result):
-    """One result with several state sets, its report beside it."""
+    """A result with several state sets, its report beside it."""
     folder = tmp_path_factory.mktemp("report") / "lstm"
     write_result(folder, state_sets=("layer0/h", "layer0/c", "all"), hypotheses=FEW)
     write_report([folder], folder)
@@ -235,7 +235,7 @@ def text(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def model(text, tmp_path_factory):
-    """The folder of a model of it."""
+    """The folder of a model trained on it."""
     folder = tmp_path_factory.mktemp("trained") / "model"
     assert main(["train", str(text), "--out", str(folder), *TRAIN]) == 0
     return folder
@@ -251,7 +251,7 @@ def states(model, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def results(states, tmp_path_factory):
-    """The folder of probes of those states."""
+    """The results folder of probes of those states."""
     folder = tmp_path_factory.mktemp("probed") / "results"
     assert main(["probe", str(states), "--out", str(folder), *PROBE]) == 0
     return folder

@@ -1,4 +1,4 @@
-"""Units held in a model made by hand, of which it is known what each does, through the command line and alone."""
+"""Units held in a hand-made model, in which the effect of each is known, through the command line and directly."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ def held(records):
 
 @pytest.fixture(scope="module")
 def losses(world):
-    """By NumPy: labels and next characters of test sequences, losses as they are, and where LATCH or COPY is held."""
+    """By NumPy: labels of test sequences, losses of their next characters, and losses with LATCH or COPY held."""
     dump = StateDump.open(world / "states.zarr")
     tested = np.sort(np.random.default_rng(SEED).permutation(S)[: S // 5])
     tokens = dump.tokens.reshape(S, T)[tested].astype(int)
@@ -77,12 +77,12 @@ def test_the_loss_is_what_the_states_say(world, losses, results):
     sums, counts = ((each * where).sum(axis=1) for each in (change, np.ones(change.shape)))
     ends = record["change_holds_low"], record["change_holds_high"]
     np.testing.assert_allclose(ends, mean_interval(sums, counts, 0), atol=1e-5)
-    # No unit but these two matters to the output. Of 23 others in its layer one set is one unit.
+    # Only these two units matter to the output. A random set is one of the 23 other units of the layer.
     assert record["random_sets"] == HIDDEN - 1 and record["p_holds"] == round(1 / HIDDEN, 6)
     np.testing.assert_allclose([record["random_change_holds"], record["random_change"]], 0, atol=2e-6)
     less_elsewhere = record["change_holds"] > record["change_elsewhere"]
     assert record["p_difference"] == (round(1 / HIDDEN, 6) if less_elsewhere else 1.0)
-    # Of two rankings that begin with different units, or of one line, and of the direction.
+    # Corrected over the lines of two rankings (one line if they begin alike) and the line of the direction.
     assert record["p_holds"] <= record["q_holds"] <= 2 * record["p_holds"]
 
 
@@ -99,7 +99,7 @@ def test_every_method_finds_the_unit_that_matters(world, method):
             assert abs(record["change"]) < 1e-6
     assert found[0] in (LATCH, COPY)
     translated = records[0]["change_holds"]
-    # Told that nothing is open, the model is surer of what is wrong than where it is told nothing.
+    # Held at the value that says "nothing is open", the model is surer of the wrong answer than at the mean.
     if method == "translate":
         (mean,) = ablate(world, "--hypothesis", "inside", "--units", "1", "--method", "mean")[:1]
         assert translated > 1.2 * mean["change_holds"]
@@ -155,11 +155,11 @@ def test_a_direction_that_is_read_is_missed_and_one_that_is_not_is_not(world, re
     inside, letter = (record for record in records if record["method"] == "erase")
     for name, each in (("inside", inside), ("a", letter)):
         assert (each["hypothesis"], each["ranking"], each["units"], each["random_sets"]) == (name, "erased", [], 99)
-    # Whether a bracket is open is in one unit of each layer, and the output layer reads it there.
+    # One unit of each layer holds whether a bracket is open, and the output layer reads it there.
     assert inside["change_holds_low"] > 0.03 and inside["p_holds"] < 0.11
     assert inside["change_holds"] > 3 * inside["random_change_holds"] > 0
     assert inside["auroc_undisturbed"] > 0.9 and inside["auroc_left"] < inside["auroc_undisturbed"] - 0.2
-    # Which letter was read is in many units and decides nothing.
+    # Many units hold which letter was read, and nothing depends on it.
     assert abs(letter["change_holds"]) < 0.002 and letter["p_holds"] > 0.4
     expected = scipy.stats.false_discovery_control([record["p_holds"] for record in records])
     np.testing.assert_allclose([record["q_holds"] for record in records], expected, atol=1e-6)
@@ -188,7 +188,7 @@ def test_hypotheses_that_are_known_are_asked_and_the_report_shows_it(world, tmp_
     assert "first 3" in printed and "direction" in printed
     assert main(["report", str(tmp_path / "results")]) == 0
     assert "Does the network use these units?" in (tmp_path / "results" / "report.html").read_text()
-    # A probe that starts anew does not keep what was found of the one before.
+    # Probing anew removes the ablation of the earlier probe.
     probe = ["probe", world / "states.zarr", "--out", tmp_path / "results", *PROBE, "--seed", "4", "--overwrite"]
     assert main(list(map(str, probe))) == 0
     assert not (tmp_path / "results" / "ablation.json").exists()
@@ -225,7 +225,7 @@ def test_fewer_sequences_and_characters_are_read_where_it_is_asked(world):
     (record,) = ablate(world, "--hypothesis", "inside", "--units", "1", "--sequences", "3", "--length", "20")[:1]
     assert (record["n_sequences"], record["n_characters"]) == (3, 3 * 19)
     assert record["change_holds_low"] is None
-    # Of one sequence there is no half to fit a probe on.
+    # A single sequence has no half on which to fit a probe.
     *_, alone = ablate(world, "--hypothesis", "inside", "--sequences", "1")
     assert alone["units"] == [] and alone["change_holds"] is not None
     assert alone["auroc_undisturbed"] is None and alone["auroc_left"] is None
@@ -251,7 +251,7 @@ def test_sequences_of_one_document_are_one_draw(world, tmp_path):
     words = ["ablate", tmp_path / "results", "--model", world / "model", "--states", tmp_path / "states.zarr"]
     assert main(list(map(str, [*words, "--hypothesis", "inside"]))) == 0
     record = json.loads((tmp_path / "results" / "ablation.json").read_text())[0]
-    # Of 12 sequences there would be an interval, of 6 documents there is none.
+    # 12 sequences would have an interval; 6 documents have none.
     assert record["n_sequences"] == 12 and record["change_holds_low"] is None
 
 
@@ -263,7 +263,7 @@ def test_states_that_grow_beyond_all_bounds_count_as_lost(tmp_path):
     with torch.no_grad():
         for weight in model.rnn.parameters():
             weight.normal_(std=0.5)
-        # Units that keep each other down no longer do without a direction of theirs.
+        # Units that keep each other in check no longer do so once a direction is erased.
         model.rnn.weight_hh_l0.copy_(0.33 * torch.randn(12, 12))
     (tmp_path / "model").mkdir()
     write_description(tmp_path / "model", architecture, Vocabulary(characters), {"name": "a", "characters": 1})
@@ -279,7 +279,7 @@ def test_states_that_grow_beyond_all_bounds_count_as_lost(tmp_path):
         assert main(list(map(str, words))) == 0
     record = json.loads((results / "ablation.json").read_text())[-1]
     assert record["units"] == [] and record["random_change_holds"] is None
-    # Of 40 random directions those count whose states are no numbers any more.
+    # Random directions whose states are no longer finite count among the 40.
     assert record["change_holds"] is not None and record["p_holds"] > 0.1
 
 
@@ -333,7 +333,7 @@ def test_hypotheses_of_a_table_are_asked_with_it(world, tmp_path):
     asked = ["--hypothesis", "opens", "--units", "1"]
     (record,) = ablate(world, *asked, "--labels", tmp_path / "labels.csv", results="labelled")[:1]
     tested = np.random.default_rng(0).permutation(S)[: S // 5]
-    # The state after the last character predicts nothing that is there.
+    # The state after the last character has no next character to predict.
     opens = np.array(list(text)).reshape(S, T)[tested, :-1] == "("
     assert record["n_holds"] == opens.sum() > 0
     ablate(world, *asked, results="labelled", code=2)

@@ -1,4 +1,4 @@
-"""ablation_records.py: the sets of units that rankings begin with."""
+"""ablation_records.py: the sets of units at the head of rankings."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ TWO_LAYERS = Architecture(cell="lstm", hidden=3, layers=2)
 
 
 def named(*units):
-    """Units of the rankings of a record: layer, state and number."""
+    """The units of a record's rankings: layer, state and number."""
     return [{"states": f"layer{layer}/{state}", "unit": unit} for layer, state, unit in units]
 
 

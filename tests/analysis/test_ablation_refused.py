@@ -1,4 +1,4 @@
-"""What an ablation cannot be asked: one line, and nothing is written."""
+"""What an ablation refuses: one line, and nothing is written."""
 
 import json
 import shutil

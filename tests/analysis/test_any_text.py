@@ -37,7 +37,7 @@ def test_line_decay(text):
 
 @pytest.mark.parametrize(("name", "expected"), [("column", [3, 4, 0, 1]), ("line_decay", [-1 / 3, -1, 1, -1])])
 def test_a_line_begun_in_the_prime(name, expected):
-    # The line is "abc\n", or for the decay, which the newline ends, "ab" of the prime and the first two characters.
+    # The line is "abc\n"; for the decay, which ends at the newline, it is "ab" of the prime and two more characters.
     text = {"column": "cd\ne", "line_decay": "c\nd\n"}[name]
     values, defined = label(name, text, prime="x\nab")
     assert defined.all()

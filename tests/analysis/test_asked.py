@@ -1,4 +1,4 @@
-"""Which hypotheses are asked of a text."""
+"""Which hypotheses are tested on a text."""
 
 from itertools import pairwise
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""The smoothed table against one made of Python dictionaries, the constant predictors against scikit-learn."""
+"""The smoothed table against one made of Python dictionaries, constant predictors against scikit-learn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score, log_loss, r2_score, roc_auc_score
 from gatescope.analysis.baselines import PRIOR_ROWS, NgramTable, majority_f1
 from gatescope.engine.errors import InputError
 
-# NumPy warns where an undefined quotient is computed instead of left out.
+# NumPy warns if an undefined quotient is computed instead of being left out.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 
@@ -91,9 +91,9 @@ def test_balanced_table_multiplies_the_odds(seed):
 
 
 def test_weights_balance_and_prior_together_equal_a_saturated_logistic_fit():
-    """With one character of context the table is the unpenalised logistic regression on its one-hot code.
+    """With one character of context, the table equals the unpenalised logistic regression on its one-hot code.
 
-    The prior is a few rows more of each character, in which the label is as frequent as in all rows.
+    The prior adds a few rows of each character, with the label as frequent as in all rows.
     """
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, 4, 2000)
@@ -131,7 +131,7 @@ def test_contexts_do_not_cross_a_border():
 
 
 def test_rare_contexts_do_not_make_the_table_worse_than_a_constant():
-    """Labels that the last character decides in part, in a text whose longest contexts occur once."""
+    """The last character partly decides the labels, in a text whose longest contexts occur once."""
     rng = np.random.default_rng(0)
     tokens, starts, rows = rng.integers(0, 20, 8000), np.array([0, 6000, 8000]), np.arange(8000)
     value = tokens % 2 + rng.normal(size=8000)
@@ -144,19 +144,19 @@ def test_rare_contexts_do_not_make_the_table_worse_than_a_constant():
 
 
 def test_prior_follows_from_how_far_rows_of_one_context_agree():
-    """Runs of labels begin after one character more often than after others: rows of a run are not independent."""
+    """Runs of labels begin more often after one character than after others: rows of a run are not independent."""
     rng = np.random.default_rng(0)
     tokens, starts, rows = rng.integers(0, 6, 20_000), np.arange(0, 20_001, 500), np.arange(20_000)
     flag = np.zeros(20_000, dtype=bool)
     for row in np.flatnonzero(rng.random(20_000) < np.where(tokens == 3, 0.1, 0.002)):
         flag[row : row + 8] = True
-    # Beside it, what the last two characters decide.
+    # A second label, which the last two characters decide.
     exact = (tokens + np.roll(tokens, 1)) % 2 == 1
     train, test = rows[:16_000], rows[16_000:]
     table = NgramTable().fit(tokens, starts, train, np.stack([flag, exact], axis=1)[train], np.ones((16_000, 2)))
     predicted = table.predict_proba(tokens, starts, test)
     assert table.prior_rows_.tolist() == [PRIOR_ROWS[1], PRIOR_ROWS[0]]
-    # With the prior of the other, 0.568.
+    # With the other label's prior it would be 0.568.
     assert roc_auc_score(flag[test], predicted[:, 0]) > 0.59
     assert log_loss(exact[test], predicted[:, 1]) < 0.05
 
@@ -174,7 +174,7 @@ def test_chosen_prior_has_the_least_error_on_the_fifth_that_is_held_out():
 
 
 def test_pre_reads_one_character_less_than_post():
-    # The label tells the present character: known after reading it, a coin's toss before.
+    # The label is the present character: known after reading it, a coin toss before.
     tokens = np.random.default_rng(0).integers(0, 2, 4000)
     starts, rows = np.array([0, 4000]), np.arange(4000)
     Y, weight = tokens[:, None] == 1, np.ones((4000, 1))
@@ -183,7 +183,7 @@ def test_pre_reads_one_character_less_than_post():
         for alignment in ("post", "pre")
     )
     assert np.array_equal(post > 0.5, Y)
-    # Each of the eight full contexts is a mean of coin tosses: five standard deviations.
+    # Each of the eight full contexts is a mean of coin tosses, so allow five standard deviations.
     _, context, tosses = np.unique(
         np.lib.stride_tricks.sliding_window_view(tokens, 3)[:-1], axis=0, return_inverse=True, return_counts=True
     )
@@ -229,7 +229,7 @@ def test_order_of_sequences_does_not_matter():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64])
 def test_largest_character_ids_neither_wrap_nor_meet(dtype):
-    """Ids at the top of their type are told apart from each other and from what stands before a sequence."""
+    """The largest ids of a type stay distinct from each other and from the filler before a sequence."""
     largest = np.iinfo(np.uint16).max if dtype == np.int64 else np.iinfo(dtype).max
     vocabulary = np.array([0, 1, largest - 1, largest], dtype=dtype)
     tokens, starts, train, test, Y, weight = text_case(3, lengths=(60, 40), vocabulary=vocabulary)
@@ -246,7 +246,7 @@ def test_characters_that_training_never_saw_get_the_mean():
 
 
 def test_balanced_table_without_context_is_undecided():
-    """Rounding must not make a constant prediction of 1/2 into a vote for either class."""
+    """Rounding must not turn a constant prediction of 1/2 into a vote for either class."""
     tokens, starts, train, _, Y, weight = text_case(2, n_characters=90, lengths=(3000, 3000), n_hypotheses=20)
     table = NgramTable(3, class_weight="balanced").fit(tokens, starts, train, Y, weight)
     assert (table.means_[0] == 0.5).all()

@@ -5,7 +5,7 @@ import pytest
 from gatescope.analysis.c_lexer import BLOCK_COMMENT, CHARACTER, CODE, LINE_COMMENT, STRING, lex
 
 MODES = {".": CODE, "s": STRING, "c": CHARACTER, "l": LINE_COMMENT, "b": BLOCK_COMMENT}
-# text, mode after each character, what is left of it
+# text, mode after each character, the code that is left of it
 ROWS = {
     "string": ('a = "(b)";', "....ssss..", 'a = """"";'),
     "character": ("a = '(';", "....cc..", 'a = ""\';'),

@@ -41,7 +41,7 @@ def test_a_body_may_begin_in_the_next_piece():
     _, flips, machine = ConditionMachine().run(events("k)"), 0, 2)
     assert machine.awaiting == Body(parentheses=0, braces=0, chained=False)
     assert flips == []
-    # Nothing but blanks.
+    # Only blanks.
     _, flips, still = machine.run([], first=3, n=3)
     assert (still, flips) == (machine, [])
     _, flips, after = still.run(events(" a;"), first=1, n=3)

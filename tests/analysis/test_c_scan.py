@@ -26,7 +26,7 @@ def digits(values):
     return "".join("-" if value < 0 else str(value) for value in values)
 
 
-# name: text, then the positive characters below it
+# name: text, with the positive characters below it
 STRINGS = {
     "plain": ('a = "bc";', "....###.."),
     "empty": ('""x', "#.."),
@@ -295,7 +295,7 @@ def test_equals_a_parser_of_single_characters(text):
 
 @pytest.fixture(scope="module")
 def kernel_files(data):
-    """Whole files of the kernel."""
+    """Whole files of the Linux kernel."""
     text = (data / "linux.txt").read_text(encoding="utf-8")
     starts = [match.start() for match in re.finditer(r"^(?://|/\*) SPDX", text[:6_000_000], re.MULTILINE)]
     files = [text[start:stop] for start, stop in pairwise(starts)]
@@ -306,7 +306,7 @@ def test_comments_and_strings_as_pygments(kernel_files):
     lexer = CLexer(stripnl=False, ensurenl=False)
     compared_rows = []
     for text in kernel_files[:N_FILES]:
-        # It labels directives, and what #if 0 leaves out, in a way of its own.
+        # pygments labels directives, and code that #if 0 leaves out, in its own way.
         if "#if 0" in text:
             continue
         modes = np.full(len(text), CODE)
@@ -318,7 +318,7 @@ def test_comments_and_strings_as_pygments(kernel_files):
                 modes[start + 1 : stop - 1] = BLOCK_COMMENT
             elif token in String:
                 mode = CHARACTER if token in String.Char else STRING
-                # A literal comes in several tokens, of which the last is the closing quote.
+                # A literal comes as several tokens, the last of which is the closing quote.
                 closes = value in ("'", '"') and start > 0 and modes[start - 1] == mode
                 modes[start : start if closes else stop] = mode
         found = scan(text)[0].state
@@ -360,7 +360,7 @@ def test_structure_as_tree_sitter(kernel_files):
                 condition[where.start_byte : where.end_byte - 1] = True
             governed = node.child_by_field_name("consequence") or node.child_by_field_name("body")
             if node.type == "do_statement":
-                # The semicolon after it counts as the empty body of its while.
+                # The semicolon after a do's while counts as that loop's empty body.
                 unsure[node.end_byte - 1] = True
             elif node.type in ("if_statement", "for_statement", "while_statement", "switch_statement"):
                 body[governed.start_byte : governed.end_byte] = True

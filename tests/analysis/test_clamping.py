@@ -1,4 +1,4 @@
-"""What units are held at, number by number, and which random ones they are compared with."""
+"""The numbers at which units are held, and the random units they are compared with."""
 
 from collections import Counter
 
@@ -14,7 +14,7 @@ LENGTHS = np.array([9, 4, 7, 9])
 
 @pytest.fixture
 def case():
-    """States whose padding is enormous, and where a hypothesis holds and is defined."""
+    """States with enormous padding, and where a hypothesis holds and is defined."""
     generator = np.random.default_rng(0)
     there = np.arange(T)[:, None] < LENGTHS
     states = generator.normal(size=(L, T, S, H))
@@ -49,7 +49,7 @@ def test_resampled_is_another_sequence_at_the_same_step(case, seed):
     found = held("resample", case, seed)
     others = set()
     for s in range(S):
-        # A shorter sequence begins anew.
+        # Past its end, a shorter sequence starts again from its beginning.
         follows = [
             o for o in range(S) if all((found["h"][:, t, s] == states[:, t % LENGTHS[o], o]).all() for t in range(T))
         ]
@@ -85,7 +85,7 @@ def test_random_sets_have_as_many_units_in_each_layer_and_differ():
     for each in sets:
         assert Counter(layer for layer, _ in each) == {0: 1, 2: 3}
         assert all(0 <= unit < 12 for _, unit in each)
-    # Every unit is as likely as the next: 400 draws of 1 of 12, standard deviation 6; of 3 of 12, 9.
+    # Every unit is equally likely: 400 draws of 1 of 12 have standard deviation 6; of 3 of 12, 9.
     counts = Counter(unit for each in sets for unit in each)
     assert all(abs(counts[0, unit] - 400 / 12) < 30 and abs(counts[2, unit] - 100) < 45 for unit in range(12))
     assert random_sets((1, 0, 3), 12, 400, seed=7) == sets

@@ -1,4 +1,4 @@
-"""closings.py: what ends a delimited part counts as inside, and nothing else does."""
+"""closings.py: the end of a delimited part counts as inside, and nothing else changes."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from gatescope.analysis.hypotheses import hypothesis
 
 @pytest.fixture
 def closing(monkeypatch):
-    """Register what is inside brackets, the opening one included, and return the form with the closing one."""
+    """Register what is inside brackets, including the opening one, and return the form with the closing one."""
     monkeypatch.setattr(hypotheses, "_registry", {})
 
     def inside_brackets(text):

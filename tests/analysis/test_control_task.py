@@ -1,4 +1,4 @@
-"""Control labels: fixed by the type, drawn from the training labels, and nothing else."""
+"""Control labels depend on the type alone, and are drawn from the training labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig
 from gatescope.analysis.study import Study
 from gatescope.engine.irls import LogisticProbes
 
-# NumPy warns where an undefined quotient is computed instead of left out.
+# NumPy warns if an undefined quotient is computed instead of being left out.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 
@@ -71,10 +71,10 @@ def test_a_hypothesis_gets_the_same_control_alone_and_in_company():
 
 
 def test_labels_of_types_follow_the_training_distribution():
-    """20,000 types draw their labels independently: binomial within five standard deviations, and no order in them."""
+    """20,000 types draw their labels independently: binomial within five standard deviations, and in no order."""
     rng = np.random.default_rng(0)
     Y = rng.random((1000, 1)) < 0.3
-    # Labels in long runs, as in text, must not show in the types' order.
+    # Labels in long runs, as in text, must not show in the order of the types.
     Y.sort(axis=0)
     types, train = np.arange(20_000), np.arange(1000)
     labels = np.zeros((20_000, 1), dtype=bool)
@@ -97,7 +97,7 @@ def test_hypothesis_without_a_defined_training_row_gets_zeros():
 
 
 def test_a_table_of_the_type_itself_has_no_selectivity():
-    """What memorises types scores perfectly on their control: the check that a control task exists for."""
+    """A memoriser of types scores perfectly on their control labels: the very case a control task exists to detect."""
     rng = np.random.default_rng(1)
     tokens, starts, rows = rng.integers(0, 5, 2000), np.array([0, 1500, 2000]), np.arange(2000)
     Y, weight = rng.random((2000, 1)) < 0.4, np.ones((2000, 1))
@@ -105,7 +105,7 @@ def test_a_table_of_the_type_itself_has_no_selectivity():
     train, test = rows[:1500], rows[1500:]
     control = control_labels(types, Y, weight, train, seed=0)
     table = NgramTable(3).fit(tokens, starts, train, control[train], weight[train])
-    # The first two rows of the test sequence have contexts that training saw once, at its own start, if at all.
+    # The contexts of the first two test rows occur in training once, at its own start, if at all.
     assert np.array_equal(table.predict_proba(tokens, starts, test[2:]) > 0.5, control[test[2:]])
 
 
@@ -116,7 +116,7 @@ def test_a_control_score_is_the_mean_over_draws_of_random_labels(tmp_path):
     X_train, X_test = (study.states("layer0/h", part).astype(np.float64) for part in (study.train, study.test))
     asked = control_task(study, study.folds[0], LogisticProbes(), labels, X_train, X_test)
     found = control_score(study.scorer, *asked, labels.defined[study.test_rows])
-    # Characters of a sequence and the two before, 0 where there are none.
+    # Each character and the two before it in its sequence, 0 where there are none.
     tokens = np.pad(np.array(dump.tokens).reshape(S, T) + 1, ((0, 0), (2, 0)))
     triples = 25 * tokens[:, 2:] + 5 * tokens[:, 1:-1] + tokens[:, :-2]
     scores = []

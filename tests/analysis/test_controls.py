@@ -1,4 +1,4 @@
-"""The controls of a study in which one hypothesis was planted, one is chance and one is the last three characters."""
+"""The controls of a study in which one hypothesis is planted, one is chance and one is the last three characters."""
 
 from dataclasses import replace
 
@@ -52,14 +52,14 @@ def test_controls_tell_what_is_known_from_what_is_not(dump, memory_limit):
     source, labels = dump
     study = Study(source, ProbeConfig(controls=True, bootstrap=20, memory_limit=memory_limit), seed=0)
     (planted, chance, character), _, _ = fit_study(study, "layer0/h", labels, "plain")
-    # Random labels of triples are beyond a linear probe that knows one character.
+    # Random labels of triples are beyond a linear probe that knows a single character.
     assert planted["selectivity"] > 0.35 and character["selectivity"] > 0.35
-    # Each of the three is rounded to six digits.
+    # Each of the three numbers is rounded to six digits.
     assert planted["selectivity"] == pytest.approx(planted["auroc"] - planted["control_score"], abs=1.6e-6)
     assert planted["compression"] > 1.5 and character["compression"] > 1.5 and chance["compression"] < 1.05
     assert planted["best_unit_p"] == character["best_unit_p"] == pytest.approx(1 / 201, abs=1e-6)
     assert chance["best_unit_p"] > 0.05
-    # Ten of twelve have eight in common at least.
+    # Any ten of twelve units share at least eight with any other ten.
     assert 0.8 <= planted["top_units_overlap"] <= 1
     balanced, _, _ = fit_study(study, "layer0/h", labels, "balanced")
     assert "selectivity" not in balanced[0]
@@ -81,7 +81,7 @@ def test_continuous_hypotheses_have_a_control_task(dump):
 @pytest.mark.parametrize("memory_limit", ["4GB", "100KB"])
 @pytest.mark.parametrize("continuous", [False, True])
 def test_a_split_of_characters_flatters_what_differs_between_sequences(dump, continuous, memory_limit):
-    """A label that each sequence has or has not; states cannot know it, but tell sequences apart."""
+    """Each sequence either has the label or not; states cannot know it, but they tell sequences apart."""
     source, labels = dump
     values, named = labels.values.copy(), np.repeat(np.random.default_rng(4).random(S) < 0.5, T)
     values[:, 1] = named
@@ -148,7 +148,7 @@ def test_labels_are_sent_in_an_order_of_their_own(dump, monkeypatch):
 
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory):
-    """Two dumps of the same sequences, in which unit 5 alone moves with the last character; one has tiny states."""
+    """Two dumps of the same sequences, in which only unit 5 moves with the last character; one has tiny states."""
     rng = np.random.default_rng(7)
     tokens, starts, paths = rng.integers(4, size=N).astype(np.uint8), np.arange(S + 1) * T, []
     states = 0.5 * rng.normal(size=(N, H))
@@ -164,7 +164,7 @@ def untrained(tmp_path_factory):
 
 
 def above_untrained(study, model, labels, own):
-    """What states of random weights tell, and the interval of how far what a probe said lies above."""
+    """The score of random-weight states, and the interval of how far a probe's predictions score above it."""
     fitted = untrained_model(study, study.folds[0], model, "layer0/h", labels)
     X = study.states("layer0/h", study.test, study.untrained)
     said = fitted.predict(X) if isinstance(model, RidgeProbes) else fitted.decision_function(X)

@@ -1,4 +1,4 @@
-"""The online code against one summed row by row, and what it must say of labels with and without a cause."""
+"""The online code against a row-by-row sum, and its result for labels with and without a cause."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from gatescope.analysis.description_length import SHARES, cut_points, online_description_length
 
-# NumPy warns where an undefined quotient is computed instead of left out.
+# NumPy warns if an undefined quotient is computed instead of being left out.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 
@@ -37,7 +37,7 @@ def test_many_even_sequences_are_cut_where_the_shares_say():
 
 
 def naive_bits(probability, y, defined, cuts, b):
-    """Bits of block b of one hypothesis, row by row."""
+    """Bits of block b for one hypothesis, row by row."""
     start, stop = (0 if b == 0 else cuts[b - 1]), cuts[b]
     seen = [bool(label) for label, counts in zip(y[:start], defined[:start], strict=True) if counts]
     bits = 0.0
@@ -59,7 +59,7 @@ def test_code_equals_the_sum_row_by_row(seed):
     rng = np.random.default_rng(seed)
     cuts = np.array([3, 10, 40])
     Y, weight = rng.random((40, 4)) < 0.3, rng.random((40, 4)) < 0.8
-    # Certain predictions, right and wrong ones, and none at all are among them.
+    # Predictions that are certain and right, certain and wrong, and missing are among them.
     probability = rng.choice([0.0, 0.2, 0.5, 0.9, 1.0, np.nan], size=(40, 4))
     asked = []
 
@@ -111,6 +111,6 @@ def test_a_probe_compresses_what_states_know_and_nothing_else():
         return np.stack([fit.predict_proba(X[start:stop])[:, 1] for fit in fits], axis=1)
 
     code = online_description_length(predict_next, Y, np.ones_like(Y), cut_points(np.arange(0, 4001, 40)))
-    # The states' own noise leaves about 4% of the known labels uncertain; nothing compresses coin tosses.
+    # The states' own noise leaves about 4% of the known labels uncertain; coin tosses cannot be compressed.
     assert code["compression"][0] > 3
     assert code["compression"][1] < 1

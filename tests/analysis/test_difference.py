@@ -1,4 +1,4 @@
-"""Differences of two results on one text: intervals against scikit-learn's weighted scores, and what is no pair."""
+"""Differences of two results on one text: intervals against scikit-learn's weighted scores, and unmatched results."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from gatescope.engine.errors import InputError
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Results a and b of two models, whose vocabularies differ in order, and what both were made of."""
+    """Results a and b of two models whose vocabularies are ordered differently, with the inputs of both."""
     folder = tmp_path_factory.mktemp("two")
     labels = write_labels(folder / "labels.npz")
     for name, strength, vocabulary in (("a", 0.7, "abcd"), ("b", 1.3, "dbac")):
@@ -39,7 +39,7 @@ def test_an_interval_is_that_of_weighted_scores_of_the_predictions(folder):
     for name in "ab":
         with safe_open(folder / name / "coefficients.safetensors", "numpy") as file:
             rows = json.loads(file.metadata()["gatescope"])["hypotheses"]
-            # Nothing is judged by the balanced fit.
+            # The balanced fit is not judged, so it has no influence.
             assert "h/plain/influence" in file.keys() and "h/balanced/influence" not in file.keys()  # noqa: SIM118
             tested = np.repeat(file.get_tensor("fold_that_tests") == 0, T)
             for kind, hypothesis in (("boolean/plain", "held"), ("ridge/none", "value")):
@@ -136,7 +136,7 @@ def test_results_of_different_characters_are_no_pair(folder, tmp_path, change):
         labels = write_labels(tmp_path / "l.npz", held=held)
     pair = compared(folder / "a", probe(states, labels, tmp_path / "changed", seed))
     if change in ("label", "defined"):
-        # The other hypothesis is the same.
+        # The other hypothesis is unchanged.
         assert [each.hypothesis for each in pair.differences] == ["value"]
     else:
         assert pair.differences == () and "different characters" in pair.why_none and "extract" in pair.why_none
@@ -160,13 +160,13 @@ def test_of_folds_all_sequences_are_compared(folder, tmp_path):
     whole, folds = compared(folder / "a", folder / "b"), compared(tmp_path / "a", tmp_path / "b")
     for one, all_of_them in zip(whole.differences, folds.differences, strict=True):
         assert all_of_them.low > 0
-        # Of four times as many sequences or more: half as wide, give or take.
+        # With four times as many sequences or more, the interval is roughly half as wide.
         assert 0.25 < (all_of_them.high - all_of_them.low) / (one.high - one.low) < 0.75
     assert "--folds" in compared(folder / "a", tmp_path / "b").why_none
 
 
 def test_a_state_set_is_exceeded_by_one_that_tells_more(folder, tmp_path):
-    """Of arrays that tell both hypotheses, hardly, and the second alone; h and c together tell what h does."""
+    """h predicts both hypotheses, c neither, d only the second; h and c together predict what h does."""
     arrays = {name: np.load(folder / f"{name}.npz")["h"] for name in "ab"}
     noise = np.random.default_rng(1).normal(size=arrays["a"].shape).astype(np.float32)
     value_alone = np.where(np.arange(noise.shape[1]) == 1, arrays["b"], noise)

@@ -109,7 +109,7 @@ def test_the_number_of_the_last_noun(tagger):
     text = "The dogs near the old tree saw it. She sees two cats. He"
     _, defined = label("after_plural", text)
     assert positive("after_plural", text) == ["s near the old tre", "s. "]
-    # The blank behind a sentence is its last character.
+    # The blank after a sentence is its last character.
     undefined = "".join(character for character, known in zip(text, defined, strict=True) if not known)
     assert undefined == "The dogShe sees two catHe"
 
@@ -140,7 +140,7 @@ def test_every_part_of_speech_is_there_in_three_forms():
 @given(text=st.text("aBc .!?\"'“”:\n", max_size=60) | st.text(max_size=20), cut=st.integers(0, 60))
 def test_every_hypothesis_on_any_text(text, cut):
     for each in library():
-        # Parts of speech have a test of their own, for they need the tagger's data.
+        # Parts of speech are tested elsewhere, because they need the tagger's data.
         if each.language != "english" or each.name.partition("_")[0] in NEED_THE_TAGGER:
             continue
         values, defined = each.label(text)

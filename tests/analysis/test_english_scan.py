@@ -63,7 +63,7 @@ def test_letter_cases(character, case):
 
 
 def by_characters(text):
-    """The word so far at every character: its length, letters, capitals, and whether the first one is a capital."""
+    """The word so far at each character: its length, letters, capitals, and whether the first letter is a capital."""
     word, rows = "", []
     for character in text:
         if character.isalpha() or (character in "'’" and word[-1:].isalpha()):
@@ -86,7 +86,7 @@ def test_words_as_by_characters(text):
 
 
 def sentences_and_quotations(text):
-    """In a sentence's first word, and in a quotation, from what stands before each character."""
+    """Whether each character is in a sentence's first word, and in a quotation, from the text before it."""
     awaits, first, quoted, rows = True, False, False, []
     for i, character in enumerate(text):
         *earlier, line = text[:i].split("\n")
@@ -118,5 +118,5 @@ def test_real_text(data):
     assert list(zip(found.length.tolist(), found.letters.tolist(), strict=True)) == [
         row[:2] for row in by_characters(text)
     ]
-    # It quotes nothing.
+    # The text has no quotations.
     assert np.count_nonzero(found.quotation) == 0

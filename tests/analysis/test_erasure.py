@@ -1,4 +1,4 @@
-"""Directions that erase hypotheses, against LEACE as its paper writes it down, and what probes find afterwards."""
+"""Directions that erase hypotheses, against LEACE as in its paper, and what probes still find afterwards."""
 
 from types import SimpleNamespace
 
@@ -27,7 +27,7 @@ CELLS = {
 
 
 def case(folder, architecture, change=lambda arrays, values: None):
-    """A dump of correlated states far from zero, and labels that follow some of them; all is known."""
+    """A dump of correlated states far from zero, and labels that follow some of the units; everything is known."""
     generator = np.random.default_rng(0)
     H, names = architecture.hidden, architecture.states
     width = H * len(names)
@@ -65,7 +65,7 @@ def case(folder, architecture, change=lambda arrays, values: None):
 
 
 def rows_of_training(arrays, initial, architecture, layer, alignment):
-    """The states of the training characters, one sequence after another, and which characters they are."""
+    """The states of the training characters, one sequence after another, and the rows they come from."""
     names = [f"layer{layer}/{name}" for name in architecture.states]
     x, rows = [], []
     for s in TRAIN:
@@ -80,7 +80,7 @@ def rows_of_training(arrays, initial, architecture, layer, alignment):
 
 
 def moved(erased, variant, layer, x):
-    """What an erasure makes of states [n, D]."""
+    """States [n, D] after an erasure."""
     mean, u, v = (each[variant, layer].numpy() for each in (erased.mean, erased.u, erased.v))
     return x - np.outer((x - mean) @ u, v)
 
@@ -127,7 +127,7 @@ def test_no_linear_probe_of_erased_states_tells_the_hypothesis(tmp_path, archite
             assert np.abs(covariance).max() < 1e-14 * np.abs(before).max() * len(z) ** 0.5
             told.append(LinearRegression().fit(before, z).score(before, z))
             if before.shape[1] == 1:
-                # There is one direction, whoever asks for it.
+                # With one unit there is only one direction, whichever is erased.
                 np.testing.assert_allclose(x, np.full_like(x, every.mean()), rtol=1e-12)
                 for variant in range(4):
                     after = moved(random, variant, layer, before)
@@ -136,7 +136,7 @@ def test_no_linear_probe_of_erased_states_tells_the_hypothesis(tmp_path, archite
             assert np.ptp(LinearRegression().fit(x, z).predict(x)) < 1e-10
             logistic = LogisticRegression(C=np.inf, tol=1e-12).fit(x, z)
             assert abs(logistic.predict_proba(x)[:, 1] - z.mean()).max() < 1e-5
-            # A random direction takes the square of its cosine to the label's.
+            # Erasing a random direction removes a share of R2: its squared cosine with the label's direction.
             if labels.defined[:, k].all():
                 W = scipy.linalg.inv(sqrtm(np.cov(before.T, bias=True)))
                 g, its = W @ random.v[:, layer].numpy().T, W @ erased.v[0, layer].numpy()
@@ -157,13 +157,13 @@ def test_random_directions_are_those_of_whitened_space_and_of_no_label(tmp_path)
         S = np.cov(x.T, bias=True)
         u, v = random.u[:, layer].numpy(), random.v[:, layer].numpy()
         np.testing.assert_allclose((u * v).sum(axis=1), 1, rtol=1e-10)
-        # Whitened, as much of the states is erased as a label's direction erases, wherever that is defined.
+        # In whitened space, each erases as much as a label's direction, where that is defined.
         for mine, its in ((u, v), *((each.u[:, layer].numpy(), each.v[:, layer].numpy()) for each in found)):
             variance = np.einsum("rd,de,re->r", mine, S, mine) * np.einsum("rd,de,re->r", its, np.linalg.inv(S), its)
             np.testing.assert_allclose(variance, 1, rtol=1e-4)
         assert all(torch.equal(each.mean[0], random.mean[0]) for each in found)
         g = v @ scipy.linalg.inv(sqrtm(S))
-        # Squared cosines to any direction are those of the sphere: Beta(1/2, (D - 1) / 2).
+        # Squared cosines with any direction are distributed as on the sphere: Beta(1/2, (D - 1) / 2).
         for axis in np.eye(10):
             cosine = (g @ axis) ** 2 / (g * g).sum(axis=1)
             assert scipy.stats.kstest(cosine, scipy.stats.beta(0.5, 4.5).cdf).pvalue > 1e-3
@@ -198,7 +198,7 @@ def test_units_that_are_constant_or_equal_do_no_harm(tmp_path):
     x, rows = rows_of_training(arrays, initial, architecture, 0, "post")
     for erased in (*found, random):
         assert all(torch.isfinite(each).all() for each in (erased.mean, erased.u, erased.v))
-        # Nothing varies in layer 1, and unit 1 of layer 0 does not.
+        # No unit of layer 1 varies, and unit 1 of layer 0 does not.
         assert not erased.u[:, 1].any() and not erased.v[:, 1].any() and not erased.v[:, 0, 1].any()
         for variant in range(len(erased)):
             after = moved(erased, variant, 0, x)
@@ -213,7 +213,7 @@ def test_of_a_label_that_is_constant_or_undefined_nothing_is_erased(tmp_path):
     dump, model, labels, _, _ = case(tmp_path, CELLS["lstm"])
     test = np.arange(N)[301:900]
     values, defined = np.zeros((N, 3), bool), np.ones((N, 3), bool)
-    # What holds in the test sequence alone says nothing here.
+    # A label that holds only in the test sequence must not count here.
     values[test], values[:, 1], defined[:, 2] = True, True, False
     found, _ = erased_directions(dump, model, Labels(labels.hypotheses, values, defined), "post", TRAIN, 1, 0)
     assert not any(each.any() for erased in found for each in (erased.u, erased.v))

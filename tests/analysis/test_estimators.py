@@ -1,4 +1,4 @@
-"""Which estimator a weighting has, and what it predicts."""
+"""Which estimator belongs to a weighting, and what it predicts."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Fits that are kept until their probe has ended."""
+"""Fits stored until their probe is complete."""
 
 import numpy as np
 import pytest

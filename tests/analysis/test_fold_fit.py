@@ -1,4 +1,4 @@
-"""Scores of several folds, against scikit-learn fitted fold by fold, and what stays that of the first fold."""
+"""Scores over several folds, against scikit-learn fitted fold by fold, and what is still the first fold's alone."""
 
 import json
 
@@ -30,7 +30,7 @@ def study_of(dump, folds=N_FOLDS, untrained=None, **config):
 
 
 def by_pairs(scores, labels):
-    """The mean over folds of AUROC, by the pairs of a positive and a negative that each has."""
+    """The mean AUROC over folds, weighted by each fold's pairs of a positive and a negative."""
     pairs = [float(y.sum() * (~y).sum()) for y in labels]
     return np.average(scores, weights=pairs)
 
@@ -123,7 +123,7 @@ def test_the_first_fold_is_the_part_that_is_tested_without_folds(dump):
     np.testing.assert_array_equal(one.test, several.test)
     alone, weights, found = fit_study(one, "layer0/h", labels, "plain")
     records, same, also = fit_study(several, "layer0/h", labels, "plain")
-    # Of all sequences that are tested.
+    # One influence for every sequence that is tested.
     assert same["influence"].shape[1] == 4 * weights.pop("influence").shape[1]
     for name, values in weights.items():
         np.testing.assert_array_equal(same[name], values)
@@ -149,7 +149,7 @@ def test_a_label_that_one_fold_has_alone_is_not_scored(dump):
 
 
 def test_states_that_know_nothing_lie_around_one_half(dump):
-    """Over all rows at once they would lie below: where a fold tests more positives, fewer trained its probe."""
+    """Pooled over folds it would be below one half: a fold with more test positives has fewer to train its probe."""
     study, labels = study_of(dump, C=(1e-6,)), fold_labels(dump)
     labels.values[:, 2] = np.repeat(np.random.default_rng(5).random(N // T) < 0.3, T)
     (*_, record), _, _ = fit_study(study, "layer0/h", labels, "plain")
@@ -185,7 +185,7 @@ def test_controls_are_asked_in_every_fold_but_those_of_the_training_rows_alone(d
         assert record["untrained_score"] == pytest.approx(by_pairs(areas, tested), abs=1e-3)
         assert record["above_untrained_low"] < record["auroc"] - record["untrained_score"]
         assert record["selectivity"] == pytest.approx(record["auroc"] - record["control_score"], abs=2e-6)
-        # Of the training rows, which are the first fold's.
+        # These use the training rows, which are the first fold's.
         for name in ("compression", "best_unit_p"):
             assert record[name] == other[name]
     assert records[0]["control_score"] != first[0]["control_score"]
@@ -197,7 +197,7 @@ def test_few_units_are_scored_in_every_fold(dump, continuous):
     weighting, measure = ("none", "r2") if continuous else ("plain", "auroc")
     (record, *_), _, _ = fit_study(study_of(dump, sparse=True), "layer0/h", labels, weighting)
     assert record["sparse"]["units"] == [1, 2, 4] and record["units_needed"] in (1, 2, 4)
-    # Two units tell it.
+    # Two units predict it.
     assert 0.9 * record[measure] < record["sparse"]["selected"][2] <= record[measure] + 0.01
     if not continuous:
         assert record["sparse"]["auroc"][0] == pytest.approx(record["best_unit_auroc"], abs=0.01)

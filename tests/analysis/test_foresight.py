@@ -1,4 +1,4 @@
-"""Functions that look ahead are found out, and those that do not are left alone."""
+"""Functions that look ahead are detected, and those that do not are left alone."""
 
 import numpy as np
 import pytest
@@ -81,7 +81,7 @@ def test_no_more_is_asked_than_needed():
         return [character == "`" for character in text]
 
     assert looks_ahead(made(counted), ["a`b`c`d`e`" * 1000] * 50) is None
-    # Seven beginnings of each text, beside the whole.
+    # Seven prefixes of each text, beside the whole.
     n_texts = -(-MOST // 7)
     assert max(asked) == 4096 and len(asked) == 8 * n_texts
 

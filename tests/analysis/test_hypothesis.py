@@ -101,7 +101,7 @@ def test_lines_that_end_with_a_return_have_the_labels_of_those_that_do_not(langu
         kept = np.array([character != "\r" for character in text.replace("\n", "\r\n")])
         assert again[kept].tolist() == values.tolist(), each.name
         assert where[kept].tolist() == defined.tolist(), each.name
-        # The return itself is as what stands before it.
+        # The return itself gets the label of the character before it.
         returns = np.flatnonzero(~kept)
         inner = returns[(returns > 0) & kept[returns - 1]]
         assert again[inner].tolist() == again[inner - 1].tolist(), each.name

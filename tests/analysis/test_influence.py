@@ -1,4 +1,4 @@
-"""Influences against weighted scores of scikit-learn, a little to both sides."""
+"""Influences against weighted scores of scikit-learn, slightly to both sides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STEP = 1e-4
 
 
 def derivatives(score, sequence_ids):
-    """By how much a score of weights [n] changes with the weight of each sequence, by central differences."""
+    """How much a score of weights [n] changes with the weight of each sequence, by central differences."""
     found = []
     for sequence in np.unique(sequence_ids):
         ends = [score(np.where(sequence_ids == sequence, 1 + step, 1.0)) for step in (STEP, -STEP)]
@@ -23,7 +23,7 @@ def derivatives(score, sequence_ids):
 
 def test_influence_on_auroc_is_the_derivative_of_the_weighted_one():
     Y, _, weight, ids = boolean_case(1)
-    # Few values, so that many rows are tied.
+    # Few distinct values, so that many rows are tied.
     score = np.round(np.random.default_rng(2).normal(size=Y.shape) + Y, 1)
     found = auroc_influence(Y, score, weight, ids)
     assert found.shape == (len(np.unique(ids)), Y.shape[1])

@@ -1,4 +1,4 @@
-"""Intervals against a bootstrap written out row by row, and by how often they cover."""
+"""Intervals against a bootstrap written out row by row, and against how often they cover the truth."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gatescope.analysis.intervals import (
 )
 from gatescope.analysis.metrics import confusion_by_sequence, moments_by_sequence
 
-# NumPy warns where an undefined quotient is computed instead of left out.
+# NumPy warns if an undefined quotient is computed instead of being left out.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 RTOL = 1e-10
@@ -40,14 +40,14 @@ def naive_bootstrap(Y, predicted, sequence_ids, score, n_bootstrap, seed):
 
 
 def student(found, replicates, n_sequences):
-    """Found -+ t times the standard error, by SciPy's own interval of Student's distribution."""
+    """The score -+ t times the standard error, by SciPy's own interval of Student's distribution."""
     se = np.subtract(*np.percentile(replicates, [95, 5])) / np.subtract(*stats.norm.interval(0.9)[::-1])
     se *= np.sqrt(n_sequences / (n_sequences - 1))
     return np.array(stats.t.interval(0.95, n_sequences - 1, loc=found, scale=se))
 
 
 def effective(y, sequence_ids):
-    """How many sequences of equal size tell as much: of rows, or of the rows of the class that lies in fewer."""
+    """The equivalent number of equal-sized sequences: of all rows, or of the class that is in fewer sequences."""
     sizes = [np.unique(sequence_ids[y == value], return_counts=True)[1] for value in np.unique(y)]
     return min(np.sum(n) ** 2 / np.sum(n**2) for n in sizes)
 
@@ -65,7 +65,7 @@ def test_interval_equals_the_bootstrap_written_out(metric, score, least):
 
 
 def test_difference_is_paired():
-    """The interval of a difference between predictors is that of the differences, resample by resample."""
+    """The interval of a difference between predictors comes from the differences, resample by resample."""
     Y, predicted, _, sequence_ids = boolean_case(4, n=120, n_hypotheses=1)
     other = predicted ^ (np.random.default_rng(0).random(Y.shape) < 0.05)
     defined = np.ones_like(Y)
@@ -82,7 +82,7 @@ def test_difference_is_paired():
 
 
 def test_blocks_of_resamples_draw_each_combination_equally_often(monkeypatch):
-    """Three sequences have 27 equally likely resamples; the tercile of their accuracies is read off the list."""
+    """Three sequences have 27 equally likely resamples; the tercile of their accuracies is read off the sorted list."""
     monkeypatch.setattr("gatescope.analysis.intervals._BLOCK_ELEMENTS", 2100)
     counts = np.array([[[1, 0, 9, 0]], [[5, 0, 5, 0]], [[9, 0, 1, 0]]])
     every = [np.mean(draw) for draw in itertools.product([0.1, 0.5, 0.9], repeat=3)]
@@ -112,7 +112,7 @@ def test_two_sequences_have_an_interval_and_one_has_none():
 
 def test_interval_of_r2_equals_the_bootstrap_written_out():
     target, predicted, _, sequence_ids = continuous_case(3)
-    # Sequences at different heights, so that a resample's means are not the whole's.
+    # Sequences have different levels, so that a resample's means differ from the whole's.
     heights = sequence_ids[:, None] * [1.0, 5.0, 0.1]
     target, predicted = np.nan_to_num(target) + heights, predicted + heights
     moments = moments_by_sequence(target, predicted, np.ones_like(target), sequence_ids)
@@ -139,7 +139,7 @@ def test_interval_of_a_mean_equals_the_bootstrap_written_out():
 
 def test_scores_at_an_end_keep_it_and_intervals_stay_within():
     rng = np.random.default_rng(0)
-    found = np.array([1.0, 0.0, 0.999, 0.5])  # a resample of a probe without a hit has none either
+    found = np.array([1.0, 0.0, 0.999, 0.5])  # a probe without a hit has none in any resample either
     resampled = np.clip(found + [[0.0, 0.0, 0.02, 0.4]] * rng.normal(size=(400, 4)), 0, 1)
     low, high = t_interval(found, resampled, np.full(4, 12), SHARE)
     assert low[0] == high[0] == 1 and np.isnan([low[1], high[1]]).all()
@@ -172,7 +172,7 @@ def test_an_undefined_score_has_no_interval():
 
 
 def test_intervals_cover_as_often_as_they_say():
-    """Of 12 sequences whose accuracies differ: central quantiles of the resamples cover in about nine of ten cases."""
+    """12 sequences of different accuracy; plain quantiles of the resamples would cover in about nine of ten cases."""
     rng = np.random.default_rng(4)
     n_cases, n_sequences, n_rows, truth = 600, 12, 400, 0.8
     hits = rng.binomial(n_rows, rng.beta(20 * truth, 20 * (1 - truth), size=(n_sequences, n_cases)))
@@ -184,7 +184,7 @@ def test_intervals_cover_as_often_as_they_say():
 
 
 def test_intervals_of_what_few_sequences_have_cover_no_less_often_than_they_say():
-    """Positives in five of 20 sequences, in different numbers: they do not tell as much as 20 would."""
+    """Five of 20 sequences have positives, in different numbers: they do not carry as much information as 20."""
     rng = np.random.default_rng(6)
     n_cases, n_sequences, truth = 600, 20, 0.8
     n_rows = (100 + rng.exponential(100, (n_sequences, n_cases))).astype(int)
@@ -200,12 +200,12 @@ def test_intervals_of_what_few_sequences_have_cover_no_less_often_than_they_say(
 
 def test_effective_sequences_are_of_the_class_that_lies_in_fewer():
     everywhere, nowhere = [3, 1, 3, 1], [0, 0, 0, 0]
-    # As many positives in each of 4 sequences, in two of them, half of all in one, in none; and no row at all.
+    # Equal numbers of positives in each of 4 sequences, in two of them; half of all in one; in none; and no row at all.
     columns = [[everywhere] * 4, [everywhere, [0, 1, 0, 1]] * 2]
     columns += [[[2, 0, 1, 9], [1, 1, 0, 9], [1, 0, 0, 9], [1, 0, 0, 9]], [[0, 4, 0, 1]] * 4, [nowhere] * 4]
     found = effective_sequences(np.array(columns).transpose(1, 0, 2))
     np.testing.assert_allclose(found, [4, 2, 36 / 12, 0, 0])
-    # What holds everywhere is told by the sequences that it is in.
+    # For a hypothesis that holds everywhere, the sequences in which it holds count.
     np.testing.assert_allclose(effective_sequences(np.array([[[4, 0, 1, 0]], [[2, 0, 3, 0]]])), [2])
     weights = np.zeros((3, 2, 7))
     weights[:, :, 0] = [[5, 0], [5, 2], [5, 1]]
@@ -238,7 +238,7 @@ def test_results_without_any_difference_are_not_told_apart():
 
 
 def test_intervals_of_paired_scores_cover_their_difference():
-    """Of 300 draws of 20 sequences, in which two predictors share most of their noise."""
+    """300 draws of 20 sequences, in which two predictors share most of their noise."""
     rng = np.random.default_rng(5)
 
     def draw(n_sequences):

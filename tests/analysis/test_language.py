@@ -13,7 +13,7 @@ GERMAN = (
     "Als Gregor Samsa eines Morgens aus unruhigen Träumen erwachte, fand er sich in seinem Bett zu einem ungeheueren "
     "Ungeziefer verwandelt."
 )
-# With many words that are spelt as English ones.
+# With many words that are also English words.
 FRENCH_ALIKE = "On a dit que tu as raison, il y a un homme à la porte, on y va, il a tout vu, on a tort, a-t-on dit. "
 SPANISH_ALIKE = (
     "Fue a la casa, y a todos les dijo que iba a la plaza a ver a su hermano, que no ha de volver a su lugar a pie. "

@@ -1,4 +1,4 @@
-"""The last characters of each row, read off the text by hand."""
+"""The last characters of each row, against the text read by hand."""
 
 import numpy as np
 import pytest

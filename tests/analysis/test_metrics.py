@@ -20,7 +20,7 @@ from gatescope.analysis.metrics import (
     moments_by_sequence,
 )
 
-# NumPy warns where an undefined quotient is computed instead of left out.
+# NumPy warns if an undefined quotient is computed instead of being left out.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 RTOL = 1e-12
@@ -133,7 +133,7 @@ def test_regression_metrics_equal_scikit_learn_and_scipy(offset):
     for k in range(3):
         rows = weight[:, k] > 0
         t, p = target[rows, k], predicted[rows, k]
-        # Values of 1e6 with deviations of 0.1 keep about 9 of float64's 16 digits in any formula.
+        # Values of 1e6 with deviations of 0.1 leave about 9 of float64's 16 digits, whatever the formula.
         rtol = RTOL if offset == 0 else 1e-8
         np.testing.assert_allclose(got["r2"][k], sk.r2_score(t, p), rtol=rtol)
         np.testing.assert_allclose(got["pearson"][k], stats.pearsonr(t, p).statistic, rtol=rtol)

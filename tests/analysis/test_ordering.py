@@ -1,4 +1,4 @@
-"""AUROC against scikit-learn, its resamples against the same drawn rows, thresholds against every threshold."""
+"""AUROC against scikit-learn, its resamples against the same drawn rows, thresholds against every other threshold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gatescope.analysis import ordering
 from gatescope.analysis.intervals import resamples
 from gatescope.analysis.ordering import auroc, f1_threshold, pairs_won, resampled_auroc
 
-# NumPy warns where an undefined quotient is computed instead of left out.
+# NumPy warns if an undefined quotient is computed instead of being left out.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 
@@ -57,7 +57,7 @@ def test_pairs_won_are_counted_one_by_one(levels):
 
 @pytest.mark.parametrize("levels", [4, None])
 def test_resamples_are_those_of_repeated_rows(levels):
-    """Of 600 rows every distinct score has a part of its own."""
+    """With 600 rows, every distinct score has a bin of its own."""
     Y, score, defined, groups = case(levels=levels)
     found = resampled_auroc(Y, score, defined, groups, 20, 5)
     (times_drawn,) = resamples(12, 20, 5)
@@ -70,7 +70,7 @@ def test_resamples_are_those_of_repeated_rows(levels):
 
 
 def test_rows_are_compared_with_those_of_their_part_alone():
-    """With a scale of its own in each part, and a part without a positive."""
+    """Each part has a scale of its own, and one part has no positive."""
     Y, score, defined, groups = case(levels=4)
     parts = [slice(0, 250), slice(250, 300), slice(300, 600)]
     Y[250:300, 1] = False
@@ -88,7 +88,7 @@ def test_rows_are_compared_with_those_of_their_part_alone():
                 found.append(roc_auc_score(y[chosen], s[chosen]))
                 counts.append(len(one) * len(other))
             right = (s[one][:, None] > s[other]) + 0.5 * (s[one][:, None] == s[other])
-            # A sequence that is drawn m times meets others m times for each of theirs, and itself m times.
+            # A sequence drawn m times meets another one m times for each of its draws, and itself m times.
             same = groups[one][:, None] == groups[other]
             for b in range(20):
                 weight = np.where(same, drawn[b, one][:, None], np.outer(drawn[b, one], drawn[b, other]))
@@ -111,7 +111,7 @@ def test_rows_are_compared_with_those_of_their_part_alone():
 
 @pytest.mark.parametrize("certain", [-np.inf, np.inf, 0.0])
 def test_certain_scores_are_ties(certain):
-    """As those of a probe that had one class to learn from."""
+    """Scores like those of a probe that had one class to learn from."""
     y, score = np.arange(40) % 3 == 0, np.full(40, certain)
     assert ordering.ordering(y, score) == pytest.approx((0.5, y.mean()))
     assert resampled_auroc(

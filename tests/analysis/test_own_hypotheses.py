@@ -67,7 +67,7 @@ def test_a_pattern_may_need_what_comes_later(expression, needs_later):
     whole = found.label(text)[0].tolist()
     early = [found.label(text[: end + 1])[0].tolist()[end] for end in range(len(text))]
     assert (early != whole) == needs_later
-    # The report says of both what is true of both.
+    # The report's words for `sees` fit both cases.
     assert SEES[found.sees].startswith("The label may need characters that come later")
 
 
@@ -85,7 +85,7 @@ def test_a_pattern_may_need_what_comes_later(expression, needs_later):
         ("a=[b", "unterminated character set at position 4"),
         ("a=b{99999999999}", "repeat count too big at position 4"),
         ("capitals=a", "'capitals' exists already"),
-        # A probe would ask the pattern in the place of the set.
+        # A probe would test the pattern in place of the set.
         ("auto=a", "'auto' exists already"),
         ("c=a", "'c' exists already"),
     ],
@@ -125,10 +125,10 @@ def test_load_functions(file):
     found = load_functions(file)
     assert [(each.name, each.language) for each in found] == [("place", "any"), ("never", "c")]
     assert found[0].label("abc")[0].tolist() == [0, 1, 2]
-    # Last, so that it hides no library.
+    # At the end of the path, so that it hides no library.
     assert sys.path == [*path, str(file.parent)]
     assert not list(file.parent.glob("**/my*.pyc"))
-    # Loading it again, changed or not, replaces what it registered.
+    # Loading the file again, changed or not, replaces what it registered.
     file.write_text("\n\n" + GOOD)
     again = load_functions(file)
     assert [each.name for each in again] == ["place", "never"]

@@ -22,7 +22,7 @@ def tagger(data):
 
 
 def tokens(text):
-    """Each token with its tag, put together again from the characters."""
+    """Each token with its tag, reassembled from the characters."""
     token, tag, names = tag_characters(text)
     found = []
     for number in range(token.max(initial=-1) + 1):
@@ -87,7 +87,7 @@ def test_tokens_stand_where_nltk_says(sentence):
 
 
 def test_tokens_that_are_not_in_the_text(monkeypatch):
-    """Words and marks stand for them, and quotes are quotes still."""
+    """Words and marks of the text take their place, and quotes are still quotes."""
     monkeypatch.setattr(nltk.tokenize.TreebankWordTokenizer, "tokenize", lambda self, text: ["``", "``", "``"])
     found = tokens('"The dog" ran')
     assert [word for word, _ in found] == ['"', "The", "dog", '"']
@@ -124,7 +124,7 @@ def test_odd_texts(text):
 def test_any_text(text):
     token, tag, _ = tag_characters(text)
     assert len(token) == len(tag) == len(text)
-    # Every character but blanks has a token, and the last one may be unfinished.
+    # Every character except blanks has a token, and the last token may be unfinished.
     lacking = [place for place in range(len(text)) if token[place] < 0 and not text[place].isspace()]
     assert lacking == list(range(len(text) - len(lacking), len(text)))
     assert not lacking or text[-1].isalnum()

@@ -1,4 +1,4 @@
-"""The choice of the penalty, against scikit-learn fitted part by part, and what it leaves out."""
+"""The choice of the penalty, against scikit-learn fitted part by part, and what must not affect it."""
 
 import json
 from dataclasses import replace
@@ -46,7 +46,7 @@ def chosen_of(study, weighting, labels):
 
 
 def labels_of(dump, weighting):
-    """What one unit tells, beside noise of several sizes; without noise no penalty is best."""
+    """Values that follow one unit, with noise of several sizes; without noise, no penalty would be best."""
     labels, rng = fold_labels(dump), np.random.default_rng(3)
     if weighting != "none":
         return labels
@@ -61,7 +61,7 @@ def test_each_hypothesis_has_the_penalty_whose_probes_lose_least_on_parts_that_t
     study, labels = study_of(dump), labels_of(dump, weighting)
     X, (fold,) = dump.array("layer0/h")[:].astype(np.float64), study.folds
     sequence_of = dump.sequence_ids
-    # The oracle divides the training sequences itself: into five parts of nearly equal size, by the same shuffle.
+    # The oracle divides the training sequences itself, into five parts of nearly equal size, by the same shuffle.
     groups = np.unique(study.group_of[fold.train], return_inverse=True)[1]
     n_groups = groups.max() + 1
     order, edges = np.random.default_rng(1).permutation(n_groups), np.round(np.arange(6) * n_groups / 5).astype(int)
@@ -107,7 +107,7 @@ def test_what_has_one_class_has_the_least_c_and_a_class_in_one_part_alone_costs_
 
 
 def test_a_part_that_has_a_class_alone_says_nothing_of_the_others_probes(dump):
-    """What it holds of all positives would be infinitely unlikely, whatever C."""
+    """All positives lie in that part, and the probe of the other parts would give them an infinite loss, whatever C."""
     study, labels = study_of(dump), fold_labels(dump)
     groups = np.unique(study.group_of[study.train], return_inverse=True)[1]
     n_groups = groups.max() + 1
@@ -117,7 +117,7 @@ def test_a_part_that_has_a_class_alone_says_nothing_of_the_others_probes(dump):
     labels.values[:, 0] = alone & (unit > 2)
     assert labels.values[study.train_rows, 0].sum() > 5
     labels.defined[:, 0] = alone | (unit < 1)
-    # Of the four other parts all are negative, and far from what is positive: the surer of that, the better.
+    # The other four parts are all negative and far from the positives: the more certain of that, the better.
     assert chosen_of(study, "plain", labels)[0] == max(Cs)
 
 

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from gatescope.analysis.probability_metrics import probability_metrics, restore_prior
 
-# NumPy warns where an undefined quotient is computed instead of left out.
+# NumPy warns if an undefined quotient is computed instead of being left out.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 
@@ -31,7 +31,7 @@ def naive_ece(y, p, n_bins):
 @given(st.integers(0, 10**6), st.integers(2, 60), st.sampled_from([1, 4, 16]))
 def test_every_metric_equals_its_oracle_with_ties(seed, n, levels):
     rng = np.random.default_rng(seed)
-    # Few values: many ties. None is a border of bins, on whose side rounding would decide.
+    # Few distinct values give many ties. None lies on the edge of a bin, where rounding would decide the side.
     p = (rng.integers(0, levels, size=(n, 3)) + 0.3) / levels
     Y, weight = rng.random((n, 3)) < 0.4, rng.random((n, 3)) < 0.8
     with warnings.catch_warnings():
@@ -57,7 +57,7 @@ def test_a_probe_without_a_fit_has_no_metrics_and_leaves_the_others_alone():
     p = logit([[0.9, 0.9], [np.nan, 0.2], [0.6, 0.6]])
     got = probability_metrics(Y, p, np.ones((3, 2)))
     assert all(np.isnan(value[0]) and np.isfinite(value[1]) for value in got.values())
-    # A NaN at an undefined position is no prediction at all.
+    # A NaN at an undefined position does not count as a prediction.
     got = probability_metrics(Y, p, np.array([[1, 1], [0, 1], [1, 1]]))
     assert got["brier"][0] == pytest.approx((0.1**2 + 0.4**2) / 2, rel=1e-12)
 
@@ -71,7 +71,7 @@ def test_float32_logits_are_told_apart_where_their_probabilities_are_one():
 
 
 def test_restored_prior_is_the_unweighted_saturated_fit():
-    """One-hot features fit each group's odds exactly, so weights must shift all of them by the same factor."""
+    """One-hot features fit each group's odds exactly, so weights must shift all odds by the same factor."""
     rng = np.random.default_rng(0)
     group = rng.integers(0, 3, 3000)
     y = rng.random(3000) < np.array([0.02, 0.1, 0.3])[group]

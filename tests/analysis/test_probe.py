@@ -1,4 +1,4 @@
-"""Probing a dump through the command line: what is recorded, resumed, kept within memory and said."""
+"""Probing a dump through the command line: what is recorded, resumed, kept within memory and printed."""
 
 import json
 from dataclasses import replace
@@ -70,7 +70,7 @@ def test_how_it_was_probed_and_what_failed_stays_known(tmp_path, capsys, text_st
     tested = "all tested in turn" if folds > 1 else "4 of them tested"
     assert f"states.zarr: 600 rows in 20 sequences of 30, {tested}; text: any; states: layer0/h" in said.out
     assert "too_short: hypothesis" in said.err
-    # Repeated, the command does nothing, and says again what is lacking.
+    # When repeated, the command does nothing, and reports again what is missing.
     assert main(words) == 0
     (again,) = capsys.readouterr().err.splitlines()
     assert again in said.err.splitlines()
@@ -92,7 +92,7 @@ def test_how_it_was_probed_and_what_failed_stays_known(tmp_path, capsys, text_st
     assert ("tested by probes fitted on 16 others" if folds > 1 else "16 to fit probes; 4 to test them") in page
     assert '<th scope="row">probe.C</th><td>0.5</td>' in page and '<th scope="row">probe.seed</th><td>3</td>' in page
     assert "returned values of shape (1,) for a text of" in page
-    # What is not scored is not painted, and what is not described has no empty sentence.
+    # A hypothesis without scores is not painted, and one without a description gets no empty sentence.
     assert page.count("<article") == 1 and '<p class="muted">The label follows from what' in page
 
 
@@ -123,7 +123,7 @@ def test_one_may_mend_what_was_wrong_and_repeat(tmp_path, capsys, text_states):
     own.write_text(OWN)
     assert main([*words, "--out", str(tmp_path / "r")]) == 0
     records = json.loads((tmp_path / "r" / "probes.json").read_text())
-    # Of the functions of the file only the named one is asked.
+    # Of the file's functions, only the named one is tested.
     assert {record["hypothesis"] for record in records} == {"vowel"}
 
 
@@ -172,7 +172,7 @@ def test_the_limit_of_memory_decides_nothing(tmp_path, text_states):
 
 
 def test_controls_ask_the_network_before_its_training(tmp_path, monkeypatch):
-    """States of a network that was never trained tell as much as themselves, and the dump of them goes."""
+    """States of an untrained network score the same as themselves, and the dump of them is removed afterwards."""
     architecture, vocabulary = Architecture(hidden=12), Vocabulary(("\n", *"abei"))
     torch.manual_seed(3)
     untrained = TrainedModel(CharacterModel(architecture, 5).eval(), vocabulary, "", {}, {})
@@ -194,7 +194,7 @@ def test_controls_ask_the_network_before_its_training(tmp_path, monkeypatch):
             assert "untrained_score" not in record
             continue
         score = record["auroc" if record["kind"] == "boolean" else "r2"]
-        # A penalty would know the size of the states; of this one little is left.
+        # A penalty depends on the size of the states, and this C leaves little of it.
         assert record["untrained_score"] == pytest.approx(score, abs=2e-3)
         assert record["above_untrained_low"] < 2e-3 and record["above_untrained_high"] > -2e-3
 
@@ -210,7 +210,7 @@ def test_gates_that_were_recorded_are_counted_and_shown(tmp_path):
     assert [(each["layer"], each["gate"], len(each["open"])) for each in gates] == [(0, gate, 12) for gate in "ifo"]
     assert main([*words, "--alignment", "pre", "--overwrite", "--out", str(tmp_path / "r")]) == 0
     assert json.loads((tmp_path / "r" / "gates.json").read_text()) == gates
-    # Gates are of none of the sets, wherever they stand.
+    # Gates belong to no state set, wherever they are named.
     arrays = ["--arrays", "layer0/gates/f", "layer0/h"]
     assert main([*words, *arrays, "--alignment", "pre", "--overwrite", "--out", str(tmp_path / "r")]) == 0
     sample_states(model, tmp_path / "states.zarr", replace(config, capture=("h",)), overwrite=True)
@@ -245,12 +245,12 @@ def test_hypotheses_beyond_the_memory_are_fitted_one_part_after_another(tmp_path
         return fit(study, name, labels, weighting)
 
     monkeypatch.setattr(study_fit, "fit_study", counted)
-    # Room for the fits of two hypotheses in half of it.
+    # Half of the limit has room for the fits of two hypotheses.
     limit = str(4 * BYTES_OF_EACH * 600)
     assert main([*words, "--memory-limit", limit, "--out", str(tmp_path / "parts")]) == 0
     assert len(sizes) > 5 and max(sizes) == 2
     sizes.clear()
-    # Where all rows are tested each hypothesis takes three times as much.
+    # Where all rows are tested, each hypothesis takes three times as much.
     limit = str(6 * BYTES_OF_EACH * 600)
     assert main([*words, "--folds", "2", "--memory-limit", limit, "--out", str(tmp_path / "folds")]) == 0
     assert max(sizes) == 1

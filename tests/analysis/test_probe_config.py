@@ -13,7 +13,7 @@ def test_settings_out_of_range(field, value):
 
 
 def test_what_is_not_asked_for_tells_no_results_apart():
-    """Those from before it could be asked for go on."""
+    """Results made before a setting existed can still be resumed."""
     of_sparse, of_all = (probe_settings(ProbeConfig(sparse=sparse), 0)["kinds"].keys() for sparse in (True, False))
     assert of_sparse - of_all == {"units"}
     assert not {"controls", "sparse", "folds"} & probe_settings(ProbeConfig(), 0)["probe"].keys()

@@ -1,4 +1,4 @@
-"""Probing states, texts and labels of other programs, through the command line."""
+"""Probing states, texts and labels of other programs through the command line."""
 
 import json
 
@@ -14,7 +14,7 @@ from gatescope.analysis.split import split_sequences
 
 
 def rows_of_another_program(n=600, seed=0):
-    """States of 12 sequences in which unit 3 knows `flag`, unit 5 `depth`, and none knows `noise`."""
+    """States of 12 sequences in which unit 3 knows `flag`, unit 5 `depth`, and no unit `noise`."""
     random = np.random.default_rng(seed)
     states = random.normal(size=(n, 8)).astype(np.float32)
     labels = {"flag": states[:, 3] > 0.3, "depth": states[:, 5] * 2 + 1, "noise": random.random(n) < 0.3}
@@ -46,7 +46,7 @@ def test_states_of_another_program_are_probed(tmp_path, capsys, suffix):
     assert plain["depth"]["r2"] > 0.99 and plain["depth"]["top_units"][0]["unit"] == 5
     assert plain["noise"]["f1"] < 0.3 and plain["flag"]["baseline_text_f1"] is None
     assert main(["report", str(tmp_path / "r")]) == 0
-    # The same states again are the same study, others are refused by name.
+    # The same states count as the same study; others are refused by name.
     assert main([*words, "--out", str(tmp_path / "r")]) == 0
     capsys.readouterr()
     assert main([*words, "--C", "2", "--out", str(tmp_path / "r")]) == 2
@@ -92,7 +92,7 @@ def test_columns_of_a_table_are_chosen_by_name(tmp_path, capsys):
         assert main([*words, *more, "--out", str(tmp_path / str(place))]) == 0
         records = json.loads((tmp_path / str(place) / "probes.json").read_text())
         assert {record["hypothesis"] for record in records} == expected
-    # Of twelve sequences two are tested.
+    # Two of the twelve sequences are tested.
     assert "2 sequences (documents) are tested, and intervals" in capsys.readouterr().err
     assert main([*words, "--folds", "4", "--out", str(tmp_path / "folds")]) == 0
     assert not capsys.readouterr().err

@@ -21,7 +21,7 @@ def label(name, text, prime=""):
 
 
 def positive(name, text=TEXT):
-    """The characters at which a hypothesis holds, as runs."""
+    """The runs of characters at which a hypothesis holds."""
     values, defined = label(name, text)
     runs = "".join(character if value else "\x00" for character, value in zip(text, values & defined, strict=True))
     return [run for run in runs.split("\x00") if run]

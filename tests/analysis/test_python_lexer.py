@@ -4,7 +4,7 @@ import pytest
 
 from gatescope.analysis.python_lexer import CODE, COMMENT, MODES, STRING, Lexer, LexerState
 
-# text, then S in a literal, # in a comment
+# text, then S inside a literal, # inside a comment
 ROWS = {
     "single quotes": ("'a'b", "SS.."),
     "double quotes": ('"a"b', "SS.."),

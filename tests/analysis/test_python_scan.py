@@ -159,7 +159,7 @@ def by_characters(text):
     quote, opening, closing, triple, escaped = "", 0, 0, False, False
     for c in text:
         if opening and c == quote:
-            # One quote begins a literal, the second ends it, and a third begins one of three.
+            # One quote begins a literal, a second ends it, and a third turns both into the start of a triple quote.
             opening = (opening + 1) % 3
             mode, triple = (CODE, False) if opening else (STRING, True)
             rows.append((mode, depth))
@@ -194,7 +194,7 @@ def test_equals_a_parser_of_single_characters(text):
 def library():
     files = sorted(path for path in stdlib_files() if 0 < path.stat().st_size < LARGEST_FILE)
     texts = (path.read_bytes().decode() for path in files[::EVERY_NTH_FILE])
-    # Lines as the tokenizer counts them, which neither a carriage return nor a form feed ends.
+    # Lines as the tokenizer counts them; neither a carriage return nor a form feed ends one.
     return [text for text in texts if not set("\r\f\x0b\x1c\x85\u2028") & set(text)]
 
 
@@ -239,7 +239,7 @@ def test_tokens_as_tokenize(texts):
             inside = n_open > 0
             if name.startswith(("FSTRING", "TSTRING")):
                 n_open += name.endswith("START") - name.endswith("END")
-            # Since Python 3.12 a literal's fields are tokens, with spaces between them.
+            # Since Python 3.12 the fields of a literal are tokens, with spaces between them.
             f_string[behind if inside else start : stop] |= inside or n_open > 0
             behind = stop
             if name == "COMMENT":
@@ -258,7 +258,7 @@ def test_tokens_as_tokenize(texts):
         np.testing.assert_array_equal((found.state & MODE == STRING)[sure], string[sure])
         np.testing.assert_array_equal((found.state & MODE == COMMENT)[sure], comment[sure])
         np.testing.assert_array_equal(found.brackets[sure], np.cumsum(steps)[sure])
-        # A comment alone on its line has a level here, but none for the tokenizer.
+        # A comment alone on its line has a level here, but none in the tokenizer.
         lines = [line.lstrip(" \t").startswith("#") for line in places.lines]
         alone = np.repeat(lines, np.diff(places.starts))[: len(text)]
         where = (found.level >= 0) & ~alone
@@ -285,12 +285,12 @@ def test_statements_as_ast(texts):
                     docstring[places.span(first)] |= isinstance(first.value.value, str)
         literal = found & MODE == STRING
         np.testing.assert_array_equal((found & DOCSTRING > 0), docstring & literal)
-        # The first half of a walrus may be the end, for all that has been read.
+        # From the text so far, the first half of a walrus may be the colon that ends the condition.
         walrus = np.array([text[i : i + 2] == ":=" for i in range(len(text))])
         assert not (condition & ~walrus & (found & CONDITION == 0)).any()
         assert not (decorator & (found & DECORATOR == 0)).any()
         assert not (header & (found & HEADER == 0)).any()
-        # Beyond the expression itself there are blanks, brackets around it, and comments.
+        # Around the expression itself there may be blanks, brackets and comments.
         trivial = np.array([character in " \t\n()\\#" for character in text]) | (found & MODE == COMMENT)
         assert not ((found & CONDITION > 0) & ~condition & ~trivial).any()
         assert not ((found & DECORATOR > 0) & ~decorator & ~trivial & np.array([c != "@" for c in text])).any()

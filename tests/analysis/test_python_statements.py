@@ -1,4 +1,4 @@
-"""Statements of code without literals and comments: what the whole scanner's tests do not reach directly."""
+"""Statements of code without literals and comments: cases that the whole scanner's tests do not reach directly."""
 
 import sys
 
@@ -9,7 +9,7 @@ from gatescope.analysis.python_statements import AWAITED, NO_DOCSTRING, Statemen
 
 
 def run(code, state=None, width=0):
-    """What is found in a piece: the state after it, open brackets, levels, and where headers are."""
+    """The results of a piece: the state after it, open brackets, levels, and where headers are."""
     found = Statements(
         code, np.zeros(len(code), bool), False, np.broadcast_to(width, len(code)), state or StatementState()
     )
@@ -64,7 +64,7 @@ def test_a_docstring_is_awaited_after_a_header(code, awaits):
 
 def test_levels_follow_the_width_of_statements():
     state, _, levels, _ = run(b"a\nb\nc\nd\ne", width=np.repeat([0, 4, 6, 5, 0], 2)[:9])
-    # 5 columns match no enclosing block: they end the one of 6 and begin another.
+    # 5 columns match no enclosing block: they end the block of 6 and begin another.
     assert levels == [0, 0, 1, 1, 2, 2, 2, 2, 0]
     assert state.indents == (0,) and state.level == 0
 

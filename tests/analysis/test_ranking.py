@@ -1,4 +1,4 @@
-"""Orders of units against sorting written out, summaries at their known extremes."""
+"""Orders of units against sorting written out, and summaries at their known extremes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gatescope.analysis.ranking import (
     unit_records,
 )
 
-# NumPy warns where an undefined quotient is computed instead of left out.
+# NumPy warns if an undefined quotient is computed instead of being left out.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 COEFFICIENTS = np.array([[1.0, -4.0, 2.0, 0.0], [0.5, 0.5, -0.5, np.nan]])
@@ -113,5 +113,5 @@ def test_localisation():
     unit, probe = np.array([0.6, 0.9, 0.4, 0.5, np.nan, 0.4]), np.array([0.7, 0.9, 0.5, np.nan, 0.6, 0.6])
     share = localisation(unit, probe, probe - 0.05)
     np.testing.assert_allclose(share, [0.5, 1.0, np.nan, np.nan, np.nan, -1])
-    # A probe that may know nothing has no share to tell of, nor has one without an interval.
+    # If a probe may know nothing, or has no interval, there is no share to report.
     assert np.isnan(localisation(unit[:2], probe[:2], np.array([0.5, np.nan]))).all()

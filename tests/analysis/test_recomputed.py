@@ -1,4 +1,4 @@
-"""A small run, recomputed from its files by torch, scikit-learn and plain counting, with nothing of gatescope."""
+"""A small run, recomputed from its files by torch, scikit-learn and plain counting, without gatescope."""
 
 import json
 import re
@@ -106,7 +106,7 @@ def labels_of(states):
 def table_of_characters(tokens, y, tested, balanced):
     """Mean label of training rows after the last 0 to 5 characters, each smoothed by 3, 30 or 300 rows of the shorter.
 
-    The number is that with which four fifths of the training rows foretell the other best.
+    The number of rows is the one with which four fifths of the training rows best predict the remaining fifth.
     """
     train, held = ~tested, np.zeros(len(tokens), bool)
     rows = np.flatnonzero(~tested)
@@ -135,7 +135,7 @@ def smoothed(tokens, y, train, prior):
 
 
 def codes_of_characters(tokens):
-    """A column for each of the last five characters and what it may be, before the sequence -1, and of the place."""
+    """One-hot codes of the last five characters (-1 before the sequence), and columns for the place."""
     rows = np.arange(len(tokens))
     place = 2 * np.log2(rows % T + 1)[:, None]
     last = [np.where(back <= rows % T, np.roll(tokens, back).astype(int), -1) for back in range(5)]
@@ -144,7 +144,7 @@ def codes_of_characters(tokens):
 
 
 def interval(scores, rows):
-    """2.5% and 97.5% of scores over resampled test sequences, [2, scores]."""
+    """2.5% and 97.5% quantiles of scores over resampled test sequences, [2, scores]."""
     generator, groups = np.random.default_rng(99), np.split(rows, np.flatnonzero(np.diff(rows // T)) + 1)
     drawn = [np.concatenate([groups[i] for i in generator.integers(len(groups), size=len(groups))]) for _ in range(200)]
     return np.quantile([scores(each) for each in drawn], [0.025, 0.975], axis=0)
@@ -196,7 +196,7 @@ def test_a_boolean_record_is_that_of_scikit_learn(run, weighting):
     expected["brier"] = metrics.brier_score_loss(y[test], p)
     bins = [(p * 15).astype(int) == i for i in range(15)]
     expected["ece"] = sum(abs((y[test] - p)[each].sum()) for each in bins) / test.sum()
-    # The unit that alone orders the training rows best, with the sign that it has there.
+    # The single unit that best orders the training rows, with the sign that it has there.
     ranks, n = rankdata(X[train], axis=0), y[train].sum()
     of_units = (ranks[y[train]].mean(axis=0) - (n + 1) / 2) / (train.sum() - n)
     unit = np.abs(of_units - 0.5).argmax()

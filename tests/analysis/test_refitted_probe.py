@@ -1,4 +1,4 @@
-"""A probe fitted to one half of the sequences and tested on the other, against scikit-learn."""
+"""A probe fitted on one half of the sequences and tested on the other, against scikit-learn."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def case(seed=0):
 
 
 def by_hand(X, holds, sequence, first):
-    """AUROC within each half by the probe of the other, weighted by pairs."""
+    """AUROC within each half by the other half's probe, weighted by pairs."""
     won = pairs = 0
     for half in (np.isin(sequence, first), ~np.isin(sequence, first)):
         score = Ridge(alpha=1.0).fit(X[~half].astype(np.float64), holds[~half]).predict(X[half])
@@ -32,7 +32,7 @@ def test_each_half_is_told_by_the_probe_of_the_other():
     first = np.random.default_rng(3).permutation(S)[: S // 2]
     found = refitted_auroc(X, holds, sequence, np.arange(S) + 7, 3)
     assert found == pytest.approx(by_hand(X, holds, sequence, first), abs=1e-12) and found > 0.7
-    # Other halves, another number.
+    # Other halves give another number.
     assert refitted_auroc(X, holds, sequence, np.arange(S), 4) != found
 
 

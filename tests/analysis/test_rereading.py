@@ -1,4 +1,4 @@
-"""Sequences of different lengths, read again: sums of losses against a loop over characters and models of torch."""
+"""Rereading sequences of different lengths: sums of losses against a loop over characters and torch's own layers."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +25,7 @@ DOCUMENTS = ["(ab)a(bb", "b", "aa(b(ab)))ab", "ba(ab", "()" * 12]
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
-    """The model, a dump of documents cut into sequences of up to 9, and labels at random."""
+    """The model, a dump of documents cut into sequences of up to 9 characters, and random labels."""
     folder = tmp_path_factory.mktemp("read")
     trained = load_model(write_latched_model(folder / "model"))
     texts = []
@@ -43,7 +43,7 @@ def case(tmp_path_factory):
 
 
 def by_character(trained, dump, labels, alignment, sequences, length):
-    """Sums and numbers of losses, [1 + 2 K, S] each, one character after another."""
+    """Sums and counts of losses, [1 + 2 K, S] each, one character after another."""
     net = nn.RNN(len(CHARACTERS), HIDDEN, 2)
     net.load_state_dict(trained.model.rnn.state_dict())
     sums, counts = np.zeros((2, 1 + 2 * K, len(sequences)))
@@ -84,7 +84,7 @@ def test_what_follows_the_last_character_is_not_known(case):
     states = [dump[f"layer{layer}/h"][:] for layer in (0, 1)]
     moved = 0
     for s, (start, stop) in enumerate(zip(dump.sequence_starts[:-1], dump.sequence_starts[1:], strict=True)):
-        # A state is moved by the label of the next character: the last one stays as it is.
+        # The next character's label decides whether a state is moved, so the last state stays.
         for row in range(start, stop):
             defined = row + 1 < stop and labels.defined[row + 1, 0]
             before = np.stack([each[row] for each in states])
@@ -102,7 +102,7 @@ def test_changes_are_of_the_same_characters(case):
     units[1, 1] = True
     none, whole = reading.changes(Held(values, units))
     np.testing.assert_allclose(none, 0, atol=1e-5)
-    # Without the top layer every character costs what the output's bias says of it.
+    # Without the top layer, every character costs its loss under the output's bias alone.
     bias = trained.model.output.bias.detach().log_softmax(0).numpy()
     for s, (start, stop) in enumerate(zip(dump.sequence_starts[:-1], dump.sequence_starts[1:], strict=True)):
         stop = min(stop, start + LENGTH)
@@ -121,7 +121,7 @@ def test_labelled_states_are_those_where_a_hypothesis_is_defined(case, alignment
     for place, s in enumerate(sequences):
         start, stop = dump.sequence_starts[s : s + 2]
         for t in range(min(stop - start, 6)):
-            # What belongs to the state after a character: its label, or that of the next one that is read.
+            # The label that belongs to the state after a character: its own, or that of the next character read.
             row = start + t + (alignment == "pre")
             if row < min(stop, start + 6) and labels.defined[row, 1]:
                 state = np.concatenate([dump[f"layer{layer}/h"][start + t] for layer in (0, 1)])
@@ -131,7 +131,7 @@ def test_labelled_states_are_those_where_a_hypothesis_is_defined(case, alignment
     for states, same in (
         (reading.undisturbed, kept | True),
         (reading.states(erased, once=True), kept),
-        # The rest of its layer, the top one, reads on from what was erased, and the layer below does not.
+        # The rest of the top layer reads on from the erased states, and the layer below is unaffected.
         (reading.states(erased), np.arange(2 * HIDDEN) < HIDDEN),
     ):
         X, holds, sequence = reading.labelled(1, states)

@@ -1,4 +1,4 @@
-"""How often gates are open and shut, counted by hand in states of a model."""
+"""How often gates are open and shut, counted by hand in a model's states."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_shares_are_those_of_the_rows_of_each_unit(tmp_path, monkeypatch, cell, 
 def test_without_gates_between_0_and_1_there_is_nothing_to_say(tmp_path, small_gates):
     assert saturation(sampled(tmp_path / "no", capture=("h", "c"))) == []
     assert saturation(sampled(tmp_path / "rnn", capture=("h",), cell="rnn")) == []
-    # Another program's may be of before their activation.
+    # Another program's gates may be values before the activation.
     for number, gates in enumerate([None, "ifo", {"values": "before their activation"}]):
         assert saturation(small_gates(tmp_path / f"{number}", gates=gates)) == []
     assert len(saturation(small_gates(tmp_path / "own", gates={"values": "after their activation"}))) == 1

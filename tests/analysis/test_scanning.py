@@ -1,4 +1,4 @@
-"""What scanners promise of any text: they never raise, values depend on the past only, pieces give the whole."""
+"""Scanners on any text: they never raise, their values depend only on the past, and pieces give the whole."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ ENGLISH_PARTS = [
     *(".", "!", "? ", ":", ":\n", "\n", "\n\n", " ", "\t", "\u2029"),
 ]
 SCANNERS = {"c": (c_scan.scan, C_PARTS), "python": (python_scan.scan, PYTHON_PARTS)}
-# English is scanned as a whole.
+# English is scanned in one piece.
 SCANS = {
     "c": (lambda text: c_scan.scan(text)[0], C_PARTS),
     "python": (lambda text: python_scan.scan(text)[0], PYTHON_PARTS),

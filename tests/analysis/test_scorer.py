@@ -1,4 +1,4 @@
-"""The scores of a record against scikit-learn's, and against each other."""
+"""The scores of a record, against scikit-learn's and against each other."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def labelled():
 
 
 def effective(Y, defined):
-    """Of sequences whose rows of a class number n, (sum n)^2 / sum n^2; the less of both classes, [K]."""
+    """(sum n)^2 / sum n^2 over the rows n of a class in each sequence; the smaller of both classes, [K]."""
     n = [[np.bincount(GROUPS, here[:, k] & defined[:, k]) for k in range(2)] for here in (Y, ~Y)]
     return (np.sum(n, axis=2) ** 2 / np.sum(np.square(n), axis=2)).min(axis=0)
 
@@ -52,7 +52,7 @@ def test_scores_are_those_of_scikit_learn_where_labels_are_defined(labelled):
 def test_influences_are_of_the_parts_that_are_scored(labelled):
     Y, defined, probability, _ = labelled
     parts = [slice(0, 200), slice(200, N)]
-    # Of rows of different parts, whose logits have no common scale, no pair counts.
+    # Logits of different parts have no common scale, so no pair of rows across parts counts.
     logits = logit(probability) + 5.0 * (np.arange(N) < 200)[:, None]
     found = Scorer(GROUPS, 50, 0, parts).influence(Y, logits, defined)
     np.testing.assert_array_equal(found, auroc_influence(Y, logits, defined, GROUPS, parts))
@@ -166,7 +166,7 @@ def test_intervals_are_of_what_is_compared_within_parts(labelled):
 def test_balanced_probabilities_are_carried_back(labelled):
     Y, defined, _, _ = labelled
     prevalence = 0.2
-    # A probe that knows nothing says 1/2 in the balanced world, and the prevalence in the data's.
+    # A probe that knows nothing predicts 1/2 under balanced weights, and the prevalence under the data's.
     restored = np.full((N, 2), logit(prevalence))
     scores = Scorer(GROUPS, 50, 0).classification(Y, np.zeros((N, 2)), None, defined, restored)
     y = Y[defined[:, 1], 1]
@@ -186,7 +186,7 @@ def test_values_and_their_interval(labelled):
         assert scores["r2"][k] == pytest.approx(r2_score(target[rows, k], predicted[rows, k]))
     assert (scores["r2_low"] < scores["r2"]).all() and (scores["r2"] < scores["r2_high"]).all()
     assert (np.abs(scores["baseline_text_r2"]) < 0.02).all() and np.isnan(scores["f1"]).all()
-    # A table that says 0 has an R2 of about 0, so that the difference is about R2.
+    # A table that predicts 0 has an R2 of about 0, so that the difference is about the R2 itself.
     np.testing.assert_allclose(scores["r2_over_text_low"], scores["r2_low"], atol=0.02)
     np.testing.assert_allclose(scores["r2_over_text_high"], scores["r2_high"], atol=0.02)
 

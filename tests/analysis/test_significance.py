@@ -12,7 +12,7 @@ from statsmodels.stats.multitest import multipletests
 
 from gatescope.analysis.significance import benjamini_hochberg, circular_shift, p_value, shift_test
 
-# NumPy warns where an undefined quotient is computed instead of left out.
+# NumPy warns if an undefined quotient is computed instead of being left out.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 
@@ -21,7 +21,7 @@ def test_adjusted_p_values_are_those_worked_out_by_hand():
     np.testing.assert_allclose(
         benjamini_hochberg(np.array([0.03, 0.2, 0.01, 0.04, 0.02])), [0.05, 0.2, 0.05, 0.05, 0.05]
     )
-    # .001 * 4, then the least of .03 * 4 / 2 and .04 * 4 / 3, and 1.
+    # .001 * 4, then the smaller of .03 * 4 / 2 and .04 * 4 / 3, and 1.
     np.testing.assert_allclose(benjamini_hochberg(np.array([1.0, 0.04, 0.03, 0.001])), [1, 0.16 / 3, 0.16 / 3, 0.004])
 
 
@@ -79,7 +79,7 @@ def best_difference(X):
 
 
 def text_like_case(seed, n_hypotheses, n_sequences=6, length=60, n_units=5):
-    """States and labels that both change slowly within a sequence, independent of each other, as circles."""
+    """States and labels that both change slowly within a (circular) sequence, independent of each other."""
     rng = np.random.default_rng(seed)
     kernel = np.exp(-np.minimum(np.arange(length), length - np.arange(length)) / 4)
 
@@ -95,7 +95,7 @@ def text_like_case(seed, n_hypotheses, n_sequences=6, length=60, n_units=5):
 def test_p_values_of_unrelated_labels_are_uniform_however_slowly_they_change():
     X, Y, rows, starts = text_like_case(0, n_hypotheses=300)
     p = shift_test([best_difference(X)], Y, np.ones(Y.shape), rows, starts, n_shifts=99, seed=1)
-    # p takes the values 0.01, 0.02 ... 1, each with chance 1 in 100; in tens for the chi-square.
+    # p takes the values 0.01, 0.02 ... 1 with equal chances; pooled in tens for the chi-square.
     assert stats.chisquare(np.bincount(np.ceil(p * 10 - 1e-9).astype(int), minlength=11)[1:]).pvalue > 1e-6
 
 
@@ -136,7 +136,7 @@ def test_undefined_shifts_count_against_the_finding(observed, expected):
 def test_labels_of_whole_sequences_cannot_be_tested_by_shifts():
     X, starts = np.random.default_rng(0).normal(size=(40, 2)), np.arange(0, 41, 10)
     of_sequences = np.repeat([True, False, True, False], 10)
-    # The second label moves within one sequence, the third is not defined everywhere there.
+    # The second label changes within one sequence, the third is undefined in a part of one.
     Y, weight = np.stack([of_sequences] * 3, axis=1), np.ones((40, 3))
     Y[3, 1], weight[25, 2] = False, 0
     p = shift_test([best_difference(X)], Y, weight, np.arange(40), starts, 19, 0)
@@ -158,5 +158,5 @@ def test_p_counts_the_tested_set_among_the_others():
     assert p_value(9.0, np.arange(19.0)[:9]) == 1 / 10
     assert p_value(-1.0, np.arange(5.0)) == 1.0
     assert np.isnan(p_value(np.nan, np.arange(5.0)))
-    # Where states went beyond all bounds no loss is smaller.
+    # A state that grew without bound counts as the greatest loss.
     assert p_value(9.0, np.array([1.0, np.nan, np.inf])) == 3 / 4

@@ -37,7 +37,7 @@ def dump(tmp_path_factory):
 
 
 def labels_of(states, continuous=False):
-    """What unit 7, units 3, 5 and 12 together, and no unit tells; with rows at which it is not defined."""
+    """Labels of unit 7, of units 3, 5 and 12 together, and of no unit, with rows at which they are undefined."""
     rng = np.random.default_rng(1)
     value = np.stack([states[:, 7], states[:, [3, 5, 12]].sum(axis=1), rng.normal(size=N)], axis=1)
     value += 0.1 * rng.normal(size=value.shape)
@@ -63,7 +63,7 @@ def test_as_many_units_are_needed_as_were_planted(dump, memory_limit):
     assert columns[0][0] == 7 and set(columns[1][:3]) == {3, 5, 12} and [len(set(each)) for each in columns] == [16, 16]
     assert three["sparse"]["auroc"][0] < 0.85 < 0.97 < three["sparse"]["auroc"][2]
     assert max(map(abs, np.array(none["sparse"]["weight_sd"]) - 0.5)) < 0.1
-    # The last units have never heard of it, and random ones seldom.
+    # The last units carry nothing of it, and random ones seldom do.
     assert one["sparse"]["reversed"][3] < 0.6 and one["sparse"]["random"][0] < 0.8
 
 
@@ -134,7 +134,7 @@ def test_units_are_needed_where_those_selected_reach_what_all_tell_and_all_tell_
     assert needed([0.88, 0.89, 0.9], 0.9) == 1 and needed([0.87, 0.89, 0.9], 0.9) == 2
     assert needed([0.7, 0.87, 0.88], 0.9) == 4 and needed([0.7, 0.87, 0.87], 0.9) is None
     assert needed([0.5, 0.5, 0.5], 0.5) is None
-    # What fewer units reached by chance, more must reach too.
+    # A score that fewer units reach by chance must also be reached by more.
     assert needed([0.9, 0.87, 0.88], 0.9) == 4 and needed([0.9, 0.9, 0.87], 0.9) is None
 
 
@@ -151,7 +151,7 @@ def test_a_fold_counts_by_its_pairs_or_its_squares(dump, continuous):
 
 
 def test_scores_of_folds_are_those_of_all_that_they_test():
-    """AUROC by the pairs of each fold, and a fold that has none of its own says nothing."""
+    """AUROC is weighted by the pairs of each fold; a fold without pairs does not count."""
 
     def fold(scores, weight):
         given = {"selected": np.array(scores), "random": np.array(scores) / 2}

@@ -1,4 +1,4 @@
-"""Sequences on one side only, rows exactly theirs."""
+"""Each sequence is on one side only, and rows are exactly those of their sequences."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_each_sequence_is_tested_equally_often():
     counts = np.zeros(10)
     for seed in range(n_splits):
         counts[split_sequences(np.arange(10), 0.3, seed)[1]] += 1
-    # Draws without replacement shrink the variance of a count from n p to n p (1 - p) * 10 / 9 of the chi-square's.
+    # Drawing without replacement shrinks a count's variance from n p to n p (1 - p) * 10 / 9 of the chi-square's.
     statistic = ((counts - n_splits * 0.3) ** 2 / (n_splits * 0.3 * 0.7 * 10 / 9)).sum()
     assert statistic < 9 + 5 * np.sqrt(2 * 9)
 
@@ -108,7 +108,7 @@ def test_starts_of_a_small_or_unsigned_type_do_not_wrap():
 
 
 def source(starts, documents, tokens, states=None):
-    """What a split reads of recorded states."""
+    """The fields that a split reads of recorded states."""
     values = np.zeros((starts[-1], 2)) if states is None else states
     return SimpleNamespace(
         sequence_starts=starts, document_starts=documents, tokens=tokens, names=["h"], array=lambda name: values
@@ -133,11 +133,11 @@ def test_sequences_of_a_document_are_one_group_where_there_are_enough():
     ten = starts[::3]
     assert groups_of(source(starts, ten, tokens)).tolist() == np.repeat(np.arange(10), 3).tolist()
     assert groups_of(source(starts, ten, None)).tolist() == np.repeat(np.arange(10), 3).tolist()
-    # Of nine documents one side would have too few.
+    # With nine documents, one side would have too few.
     nine = np.append(starts[:27:3], 150)
     assert groups_of(source(starts, nine, tokens)).tolist() == list(range(30))
     assert [divides_documents(source(starts, each, tokens)) for each in (starts, ten, nine)] == [False, False, True]
-    # A few sequences that are documents of their own are not cut out of anything.
+    # If sequences are documents of their own, no document is divided, however few there are.
     assert not divides_documents(source(starts[:4], starts[:4], tokens))
 
 
@@ -146,12 +146,12 @@ def test_equal_sequences_and_equal_documents_are_one_group():
     starts = np.array([0, 3, 5, 8, 10, 12])
     assert groups_of(source(starts, starts, tokens)).tolist() == [0, 1, 0, 2, 1]
     assert groups_of(source(starts, starts, None)).tolist() == [0, 1, 2, 3, 4]
-    # Tokens may say nothing of what was read; then the states tell.
+    # All tokens may be the same; then the states tell sequences apart.
     assert groups_of(source(starts, starts, 0 * tokens, np.arange(24).reshape(12, 2))).tolist() == [0, 1, 2, 3, 4]
     documents = np.arange(13) * 4
     tokens = np.repeat(np.arange(12, dtype=np.uint8), 4)
     tokens[8:12] = tokens[40:44] = 7
-    # A part that documents share does not join them.
+    # A passage that documents share does not join them.
     tokens[44:46] = tokens[0]
     assert groups_of(source(np.arange(25) * 2, documents, tokens))[::2].tolist() == [0, 1, 2, 3, 4, 5, 6, 2, 7, 8, 2, 9]
 

@@ -1,4 +1,4 @@
-"""A run whose probe was refused: what is mended goes on with the model and the states that are there."""
+"""A run whose probe was refused: after the mistake is mended, it resumes with the existing model and states."""
 
 import json
 
@@ -38,14 +38,14 @@ def test_a_run_goes_on_with_what_was_mended(words, tmp_path, capsys, texts_to_dr
     else:
         words[words.index("vowel")] = "line_position"
         del words[-2:]
-    # Settings of what is there still count.
+    # Settings of the existing stages must still match.
     assert main([*words, "--seed", "3"]) == 2 and "made with seed = 0" in capsys.readouterr().err
     assert main([*words, "--train.dropout", "0.5"]) == 2 and "train.dropout" in capsys.readouterr().err
     assert main([*words, "--probe.C", "2"]) == 0
     assert {name: contents(tmp_path / "out" / name) for name in made} == made
     settings = json.loads((tmp_path / "out" / "config.json").read_text())["settings"]
     assert settings["probe"]["C"] == 2 and ("functions_sha256" in settings) == (mended == "the file")
-    # And so do those of the probe, now that it has results.
+    # So must those of the probe, now that it has results.
     capsys.readouterr()
     assert main([*words, "--probe.C", "3"]) == 2 and "probe.C = 2" in capsys.readouterr().err
     assert main([*words, "--probe.C", "2"]) == 0
@@ -88,7 +88,7 @@ def test_a_tagger_that_comes_later_is_asked_then(tmp_path, capsys, data, monkeyp
     words += ["--probe.bootstrap", "20"]
     assert main(words) == 0
     out, err = capsys.readouterr()
-    # Once before the model is trained, and once where it is asked.
+    # Once before the model is trained, and once when the hypotheses are evaluated.
     lacking = [line for line in err.splitlines() if "nltk.downloader" in line]
     assert len(lacking) == 2 and all(line.startswith("gatescope: verbs, nouns: parts of speech") for line in lacking)
     assert main(words) == 0

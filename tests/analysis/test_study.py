@@ -83,7 +83,7 @@ def labels(name):
 
 
 def test_what_is_tested_is_told_by_characters_sequences_and_labels(tmp_path):
-    """The two sequences that are tested lie side by side; their border may move without another row being tested."""
+    """The two tested sequences are neighbours, so their border may move without changing which rows are tested."""
     label, text = np.arange(40) % 3 == 0, np.random.default_rng(0).integers(4, size=40)
 
     def digest(border=10, vocabulary="abcd", tokens=text, values=label):

@@ -1,4 +1,4 @@
-"""The fits of one dump, on states in which some hypotheses were planted and others are not there."""
+"""The fits of one dump, on states in which some hypotheses were planted and others are absent."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def fitted(planted, name="all", weighting="plain", **config):
 
 
 def test_states_that_know_the_last_characters_alone_know_nothing(tmp_path):
-    """Linear in characters whose contexts are all rare, the labels are told by no table of contexts."""
+    """Labels are linear in the last characters, but each context is rare, so a table of contexts cannot learn them."""
     rng = np.random.default_rng(3)
     tokens = rng.integers(16, size=N).astype(np.uint8)
     effect = rng.normal(size=(5, 16))
@@ -52,7 +52,7 @@ def test_states_that_know_the_last_characters_alone_know_nothing(tmp_path):
 
 
 def test_states_that_know_how_far_the_text_has_come_alone_know_nothing(tmp_path):
-    """A label that no text begins with; the states count characters."""
+    """The label becomes likelier as the text goes on, and the states only count characters."""
     rng = np.random.default_rng(4)
     tokens, read = rng.integers(4, size=N).astype(np.uint8), np.arange(N) % LENGTH
     label = rng.random(N) < np.minimum(read / 20, 0.95)
@@ -113,7 +113,7 @@ def test_undefined_rows_count_nowhere(planted):
 
 
 def test_balanced_odds_are_carried_back_by_the_rows_that_are_defined(planted):
-    """Where most negatives are undefined, classes are less unequal than in all rows."""
+    """Most negatives are undefined, so the classes are less unequal than over all rows."""
     dump, labels = planted
     defined = labels.defined & (labels.values | (np.arange(N) % 3 == 0)[:, None])
     study = Study(dump, ProbeConfig(bootstrap=50), seed=0)
@@ -153,7 +153,7 @@ def test_a_continuous_hypothesis_is_scored_by_r2(planted):
 
 
 def test_what_all_values_have_in_common_is_not_scored(planted):
-    """Seconds since 1970, beside which single precision knows no minute."""
+    """Seconds since 1970, a number beside which single precision cannot resolve a minute."""
     dump, _ = planted
     value = 3 * dump.features(["layer0/h"])[:, [2]].astype(np.float64) + np.random.default_rng(0).normal(size=(N, 1))
     defined = np.random.default_rng(1).random((N, 1)) < 0.8
@@ -187,7 +187,7 @@ def test_standard_errors_are_robust_to_sequences(planted):
 @pytest.mark.parametrize("alignment", ["post", "pre"])
 @pytest.mark.parametrize("weighting", ["plain", "balanced", "none"])
 def test_states_that_do_not_fit_into_memory_give_the_same(planted, weighting, alignment, monkeypatch):
-    # So exact that what is ranked by predictions does not depend on where a fit stopped.
+    # Fits are so exact that a ranking by predictions does not depend on where they stopped.
     exact = {"tol": 1e-10} if weighting != "none" else {}
     monkeypatch.setattr(fold_fit, "estimator_of", lambda *given: estimator_of(*given).set_params(**exact))
     dump, labels = planted

@@ -1,4 +1,4 @@
-"""The probe of characters and place against scikit-learn's on one-hot codes made character by character."""
+"""The probe of characters and place, against scikit-learn's on one-hot codes made character by character."""
 
 import numpy as np
 import pytest
@@ -10,13 +10,13 @@ from gatescope.analysis.text_probe import TextProbe
 from gatescope.engine.irls import LogisticProbes
 
 STARTS = np.arange(0, 3001, 30)
-# The first places, as numbers of characters.
+# The places of the first columns, as numbers of characters.
 PLACES = [2 ** (i / 2) for i in range(11)]
 N = STARTS[-1]
 
 
 def one_hot(tokens, rows, alignment, kept, k):
-    """Codes of the last k characters, a column for each of some and one for all others, and of the place."""
+    """Codes of the last k characters (a column for each kept one and one for the others), and of the place."""
     X, places = np.zeros((len(rows), k, len(kept) + 1)), np.zeros((len(rows), len(PLACES)))
     for i, row in enumerate(rows):
         places[i] = [np.interp(np.log(row % 30 + 1), np.log(PLACES), hat) for hat in np.eye(len(PLACES))]
@@ -58,7 +58,7 @@ def test_predictions_are_those_of_scikit_learn(weighting, alignment, k, monkeypa
 def test_of_many_rows_some_are_fitted_whatever_the_length_of_sequences(monkeypatch):
     tokens, rows = np.zeros(N, np.uint8), np.arange(N)
     y = (rows % 30 >= 15)[:, None]
-    # One row of 30, as many as a sequence has: every 30th of them would stand at one place.
+    # One row in 30 is fitted, and sequences have 30 rows: taking every 30th would always hit the same place.
     monkeypatch.setattr(text_probe, "MOST_ROWS", N // 30)
     shapes, fit = [], LogisticProbes.fit
     monkeypatch.setattr(

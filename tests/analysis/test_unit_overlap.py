@@ -1,4 +1,4 @@
-"""First units that come first again, against resamples written out row by row."""
+"""How many of the first units come first again, against resamples written out row by row."""
 
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ TRAINED = np.flatnonzero(np.arange(S) % 5 > 0)
 
 @pytest.fixture
 def case():
-    """Units 0 to 3 tell the first label, each less than the one before, and none the second."""
+    """Units 0 to 3 predict the first label, each less well than the one before, and none the second."""
     rng = np.random.default_rng(0)
     states, planted = rng.normal(size=(S * T, H)).astype(np.float16), np.repeat(rng.random(S * T // 5) < 0.3, 5)
     states[:, :4] += (planted[:, None] * np.linspace(1.0, 0.6, 4)).astype(np.float16)
@@ -58,13 +58,13 @@ def test_the_share_is_the_mean_over_resamples_of_sequences(case, kind, monkeypat
     for k in range(2):
         expected = [len(set(first(sequences, k)) & set(order[k])) / 4 for sequences in drawn]
         assert found[k] == pytest.approx(np.mean(expected), abs=1e-12)
-    # Chance is not told by the same units again and again, and what was not fitted has no first units.
+    # A label by chance does not have the same first units again and again, and one that was not fitted has none.
     assert found[1] < 0.8 < 0.95 < found[0] and np.isnan(found[2])
 
 
 def test_resamples_in_which_a_hypothesis_does_not_hold_are_left_out(case):
     study, labels, states = case
-    # It holds in one training sequence, which a third of the resamples lack; then nowhere.
+    # It holds in one training sequence, which a third of the resamples lack; then it holds nowhere.
     values = labels.values & (np.arange(S * T) // T == TRAINED[0])[:, None]
     values[:, 1] = False
     order = np.tile(np.arange(4), (3, 1))
@@ -80,7 +80,7 @@ def test_one_document_cannot_be_drawn_anew(case):
 
 def test_correlations_are_numpys_of_rows_as_often_as_they_are_drawn():
     rng = np.random.default_rng(1)
-    # Far from zero, and a few rows in one resample, so that means differ from those of all.
+    # Far from zero, with few rows in each resample, so that means differ from those of all rows.
     x, Y = rng.normal(50, 1, size=(60, 3)), rng.normal(7, 2, size=(60, 2))
     defined, times = rng.random((60, 2)) < 0.8, rng.integers(0, 3, (4, 60)).astype(np.float32)
     times[0, 9:] = 0

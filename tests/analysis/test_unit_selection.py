@@ -1,4 +1,4 @@
-"""Forward selection against least squares that is fitted anew for every unit that might come next."""
+"""Forward selection, against least squares fitted anew for every unit that might come next."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ N, H = 700, 9
 
 @pytest.fixture(scope="module")
 def states():
-    """Units of different scale and place; 4 is nearly unit 2 again, 6 never moves."""
+    """Units of different scale and location; 4 is nearly a copy of unit 2, and 6 is constant."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(N, H)) @ (np.eye(H) + 0.8 * rng.normal(size=(H, H)))
     X = X * np.logspace(-2, 2, H) + np.linspace(-30, 30, H)
@@ -21,7 +21,7 @@ def states():
 
 
 def labels_of(X, continuous):
-    """Told by units 2 and 7, by 0, 3 and 8, and by none; the first two are defined at the same rows."""
+    """Labels of units 2 and 7, of 0, 3 and 8, and of none; the first two are defined at the same rows."""
     rng = np.random.default_rng(1)
     Z = (X - X.mean(axis=0)) / np.maximum(X.std(axis=0), 1e-6)
     value = np.stack([Z[:, 2] + 0.6 * Z[:, 7], Z[:, [0, 3, 8]].sum(axis=1), np.zeros(N)], axis=1)
@@ -32,7 +32,7 @@ def labels_of(X, continuous):
 
 
 def missed(X, y, columns):
-    """What least squares of these columns leaves of the squares of a label."""
+    """The part of a label's sum of squares that least squares on these columns leaves."""
     A = np.column_stack([np.ones(len(X)), *((X[:, c] - X[:, c].mean()) / max(X[:, c].std(), 1e-6) for c in columns)])
     return ((y - A @ np.linalg.lstsq(A, y, rcond=1e-6)[0]) ** 2).sum()
 
@@ -47,12 +47,12 @@ def test_each_unit_is_the_one_that_leaves_least(states, monkeypatch, continuous,
     for k in range(3):
         rows, chosen = defined[:, k], []
         for unit in found[k].tolist():
-            # What differs from unit 2 by rounding alone adds what chance does.
+            # What differs from unit 2 by rounding alone adds no more than chance.
             others = set(range(H)) - ({2, 4} if {2, 4} & set(chosen) else set())
             left = {other: missed(X[rows], Y[rows, k].astype(float), [*chosen, other]) for other in others}
             assert left[unit] == pytest.approx(min(left.values()), rel=1e-6)
             chosen.append(unit)
-        # Of two that are the same one is enough, and one that never moves adds nothing.
+        # Of two equal units one is enough, and a constant unit adds nothing.
         assert len(set(chosen)) == 7 and not {2, 4} <= set(chosen) and 6 not in chosen
     assert set(found[0][:2]) in ({2, 7}, {4, 7}) and set(found[1][:3]) == {0, 3, 8}
 

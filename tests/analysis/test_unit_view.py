@@ -1,4 +1,4 @@
-"""One unit on a text: against NumPy, SciPy and scikit-learn on states that are made for it."""
+"""One unit on a text, against NumPy, SciPy and scikit-learn, on states made for the purpose."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ LAST, SLOW, CONSTANT, NOISE, PAIRS = range(5)
 
 
 def write(path, n_sequences=S, vocabulary="ab\n"):
-    """Units: of the last character, with a memory, constant, noise, one sign in each pair; "z" is read three times."""
+    """Units: of the last character, with a memory, constant, noise, one sign in each pair; "z" occurs three times."""
     rng = np.random.default_rng(3)
     tokens = rng.integers(3, size=N).astype(np.uint8)
     tokens[[100, 200, 300]] = 3

@@ -36,7 +36,7 @@ def test_correlations_are_numpys_over_the_rows_that_are_defined(states, monkeypa
         rows = defined[:, k]
         expected = [np.corrcoef(X[rows, h].astype(float), Y[rows, k])[0, 1] for h in range(4)]
         np.testing.assert_allclose(found[k, :4], expected, rtol=1e-6, atol=1e-9)
-    # A constant unit has none, and neither has a constant hypothesis.
+    # A constant unit has no correlation, and neither has a constant hypothesis.
     assert np.isnan(found[:, 4]).all()
     assert np.isnan(unit_correlations(X, np.ones((N, 1)), np.ones((N, 1), bool))).all()
 
@@ -54,7 +54,7 @@ def test_mean_ranks_lie_as_far_apart_as_auroc_from_one_half(states):
     found = rank_differences(ranks_of(X), Y > 0, np.ones((N, K), bool))
     expected = [[abs(roc_auc_score(Y[:, k] > 0, X[:, h]) - 0.5) for h in range(H)] for k in range(K)]
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    # Rows that count twice are there twice; of one class alone there is no difference.
+    # A row of weight two equals two rows; with one class only, there is no difference.
     times = np.random.default_rng(1).integers(0, 3, N)
     twice, ranks = np.repeat(np.arange(N), times), ranks_of(X)
     weighted = rank_differences(ranks, Y > 0, np.tile(times[:, None], K).astype(np.float32))
