@@ -20,7 +20,7 @@ from gatescope.engine import (
 
 
 def elementwise(inputs, outputs, operation, preamble, types):
-    """The kernel that CuPy generates from an elementwise operation, for contiguous arrays."""
+    """A kernel like the one that CuPy makes of an elementwise operation, for contiguous arrays."""
     ins, outs = (host_kernels.parameters(text) for text in (inputs, outputs))
     pointers = ", ".join(f"{types[kind]}* {name}_" for kind, name in ins + outs)
     reads = "".join(f"const {types[kind]} {name} = {name}_[i]; " for kind, name in ins)
@@ -53,7 +53,7 @@ SOURCES = {
     "univariate": launch_cuda.text(univariate_source.SOURCE),
     "step_pairs": launch_cuda.text(step_pairs_cuda.SOURCE),
 }
-# What each compiled kernel must contain: additions that return nothing, and sums within a warp.
+# The instruction that each compiled kernel must contain, such as an addition that returns nothing or a warp's sum.
 EXPECTED = {
     "transpose_codes": r"st\.shared\.u16",
     "count_codes": r"(red|atom)\.shared\.add\.u32",

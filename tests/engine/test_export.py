@@ -84,7 +84,7 @@ def _export(dump, folder):
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
 def test_a_file_that_cannot_be_made_is_named_by_its_place(tmp_path, small_dump):
-    # A folder in which not even root may make a file.
+    # A folder in which even root may not create a file.
     file = Path("/proc/self/states.h5")
     with pytest.raises(OSError) as error:
         export_lstmvis(small_dump(tmp_path / "states.zarr"), file)

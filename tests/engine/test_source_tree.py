@@ -166,7 +166,7 @@ def test_lengths_are_those_of_the_files_and_of_another_text_its_own(tree, tmp_pa
     for content in ("", "[]", "[" * 100_000):
         told.write_text(content)
         assert file_lengths(str(text), n) == [n], content
-    # As many characters, but others.
+    # The same number of characters, but different ones.
     told.write_text(json.dumps(manifest))
     text.write_text("é" * n, encoding="utf-8")
     assert file_lengths(str(text), n) == [n]

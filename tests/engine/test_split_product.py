@@ -62,7 +62,7 @@ def test_products_are_those_of_float64(dtype):
             assert got.dtype == torch.float64
             got = (got.unflatten(0, (-1, W)).sum(dim=0) / scale[:, None]).T
         expected, size = left @ values.to(torch.float64), left.abs() @ values.abs().to(torch.float64)
-        # The rest is what sums in float32 round off.
+        # The rest is the rounding of float32 sums.
         terms = min(left.shape[1], split_product.SUMMED_ROWS)
         assert ((got - expected).abs() <= (RELATIVE + np.sqrt(terms) * 2.0**-24) * size).all()
 

@@ -99,7 +99,7 @@ def test_the_learning_rate_rises_and_falls_along_half_a_cosine():
         config = replace(flat, warm_up=warm_up)
         ramp = [config.rate(step) / rate for step, rate in enumerate(falling)]
         assert ramp == pytest.approx([min(1, (step + 1) / length) for step in range(401)])
-    assert TrainConfig(steps=1).rate(0) == flat.learning_rate  # too few steps for one
+    assert TrainConfig(steps=1).rate(0) == flat.learning_rate  # too few steps for a ramp
 
 
 @pytest.mark.parametrize("n_kills", [5, pytest.param(20, marks=pytest.mark.slow)])

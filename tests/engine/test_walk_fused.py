@@ -198,7 +198,7 @@ def test_states_beyond_the_dtype_are_refused(make_model, by_kernel, tmp_path):
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_the_last_step_of_a_tile_that_ends_before_the_others_counts(make_model, by_kernel, tmp_path, cell):
     trained = load_model(make_model(cell=cell))
-    # For the LSTM it is the output gate, which does not reach c.
+    # In the LSTM the NaN is in the output gate, which does not reach c.
     gate, character = {"lstm": 30, "gru": 0, "rnn": 0}[cell], trained.vocabulary.characters.index("d")
     with torch.no_grad():
         trained.model.rnn.weight_ih_l0[gate + 2, character] = torch.nan
