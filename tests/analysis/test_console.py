@@ -16,7 +16,7 @@ class Flags:
 
 
 def given(*arguments, **named):
-    """The arguments a command receives once its work is done."""
+    """The arguments that a command gets when its prepared work runs."""
     seen = []
     prepared(lambda *args, **kwargs: seen.append((args, kwargs)))(*arguments, **named)()
     return seen[0]
