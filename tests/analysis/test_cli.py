@@ -127,7 +127,7 @@ def test_help_calls_what_a_command_takes_as_the_readme_does(name, capsys):
     named = [word.partition(".h5")[0] for word in words[: next((i for i, w in enumerate(words) if w[0] in "[-"), None)]]
     assert main([name, "--help"]) == 0
     usage = re.sub(r"\[[^]]*\]|--out PATH", "", capsys.readouterr().out.splitlines()[0]).split()[3:]
-    # The examples are one unit, and one unit of two experiments.
+    # Here the README gives an example in place of the names: a unit, and one of the two experiments.
     examples = {"unit": ["STATES", "ARRAY", "UNIT"], "reproduce": ["{shakespeare,linux}"]}
     assert usage == examples.get(name, named)
 

@@ -32,7 +32,7 @@ def test_boolean_labels_predictions_and_activations_take_their_steps():
     assert prediction.step.tolist() == [0, 5, 9, 5, 5, UNDEFINED]
     # From the mean, 0.332, to the farthest value, 2.332 below it.
     assert unit.step.tolist() == [-10, 2, -1, 7, UNDEFINED, 2]
-    # Wrong where it is defined, has a prediction, and the two lie on different sides of one half.
+    # A prediction is wrong where the label is defined and lies on the other side of one half.
     assert prediction.wrong.tolist() == [False, True, False, True, False, False]
     assert not label.wrong.any() and not unit.wrong.any()
     assert (label.low, label.high, prediction.low, prediction.high) == ("0", "1", "0", "1")

@@ -58,7 +58,7 @@ def test_the_share_is_the_mean_over_resamples_of_sequences(case, kind, monkeypat
     for k in range(2):
         expected = [len(set(first(sequences, k)) & set(order[k])) / 4 for sequences in drawn]
         assert found[k] == pytest.approx(np.mean(expected), abs=1e-12)
-    # A label by chance does not have the same first units again and again, and one that was not fitted has none.
+    # A chance label does not have the same first units again and again, and one that was not fitted has none.
     assert found[1] < 0.8 < 0.95 < found[0] and np.isnan(found[2])
 
 

@@ -1,4 +1,4 @@
-"""A refusal for lack of room states both sizes in fitting units."""
+"""A refusal for lack of room states both sizes in suitable units."""
 
 import pytest
 
