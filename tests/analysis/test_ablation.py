@@ -231,7 +231,7 @@ def test_fewer_sequences_and_characters_are_read_where_it_is_asked(world):
     assert alone["auroc_undisturbed"] is None and alone["auroc_left"] is None
 
 
-def test_of_folds_the_first_chose_the_units_and_is_read(world):
+def test_ablation_of_folds_reads_the_first_fold(world):
     for name, flags in (("folds", ["--folds", "4"]), ("quarter", ["--test-share", "0.25"])):
         words = [*PROBE, "--seed", str(SEED), *flags, "--out", str(world / name)]
         assert main(["probe", str(world / "states.zarr"), *words]) == 0

@@ -93,7 +93,7 @@ def test_random_sets_have_as_many_units_in_each_layer_and_differ():
 
 
 @pytest.mark.parametrize(("n_sets", "expected"), [(4, 4), (5, 5), (9, 9), (10, 10), (40, 10)])
-def test_there_are_no_more_sets_than_there_are(n_sets, expected):
+def test_random_sets_are_distinct_and_limited_by_their_number(n_sets, expected):
     sets = random_sets((3, 5), 5, n_sets, seed=0)
     assert len(sets) == len(set(sets)) == expected
     assert all(Counter(layer for layer, _ in each) == {0: 3, 1: 5} for each in sets)

@@ -69,7 +69,7 @@ def test_what_the_system_refuses_to_a_command_without_flags_is_one_line(monkeypa
 
 
 @pytest.mark.parametrize("behind", ["", "/zarr.json"])
-def test_what_is_written_beside_its_place_is_named_by_its_place(monkeypatch, capsys, tmp_path, behind):
+def test_errors_name_the_final_path_not_the_temporary_one(monkeypatch, capsys, tmp_path, behind):
     def refuse(name, words):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), f"{partial_name(tmp_path / 'c.txt')}{behind}")
 
@@ -93,7 +93,7 @@ def test_an_interrupted_command_says_whether_it_goes_on(monkeypatch, capsys, nam
     assert capsys.readouterr().err == f"gatescope: interrupted; repeat the command {said}\n"
 
 
-def test_an_input_that_is_gone_is_no_output(monkeypatch, capsys, tmp_path):
+def test_a_missing_input_is_not_reported_as_a_moved_output(monkeypatch, capsys, tmp_path):
     def refuse(name, words):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(tmp_path / "text"))
 

@@ -42,7 +42,7 @@ def test_the_closing_bracket_counts_as_inside(closing, text, expected):
     assert defined.all()
 
 
-def test_it_is_of_the_set_of_its_base_and_says_what_it_adds(closing):
+def test_the_closing_form_keeps_its_module_and_extends_the_description(closing):
     assert closing.description == "Inside round or square brackets; its closing counts as inside."
     assert closing.function.__module__ == __name__
     assert {name for name, _ in hypotheses._registry} == {"inside_brackets", "inside_brackets+close"}

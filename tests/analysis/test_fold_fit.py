@@ -162,7 +162,7 @@ def test_states_that_know_nothing_lie_around_one_half(dump):
     assert together < 0.4 and abs(record["auroc"] - 0.5) < 0.06
 
 
-def test_controls_are_asked_in_every_fold_but_those_of_the_training_rows_alone(dump, tmp_path, monkeypatch):
+def test_controls_run_in_every_fold_except_training_row_controls(dump, tmp_path, monkeypatch):
     labels = fold_labels(dump)
     untrained = fold_dump(tmp_path / "untrained.zarr", seed=9)
     study, asked = study_of(dump, controls=True, untrained=untrained), []

@@ -32,7 +32,7 @@ def test_influence_on_auroc_is_the_derivative_of_the_weighted_one():
         np.testing.assert_allclose(found[:, k], derivatives(area, ids), atol=1e-7)
 
 
-def test_of_folds_only_pairs_within_one_count():
+def test_influence_counts_only_pairs_within_a_fold():
     rng = np.random.default_rng(3)
     ids, parts = np.repeat(np.arange(12), 25), [slice(0, 75), slice(75, 300)]
     Y = rng.random((300, 1)) < 0.3

@@ -119,7 +119,7 @@ def test_certain_scores_are_ties(certain):
     ) == pytest.approx(0.5)
 
 
-def test_few_parts_move_it_little(monkeypatch):
+def test_coarse_bins_change_auroc_by_less_than_a_bin(monkeypatch):
     Y, score, defined, groups = case(n=5000)
     exact = resampled_auroc(Y, score, defined, groups, 50, 0)
     monkeypatch.setattr(ordering, "BINS", 64)

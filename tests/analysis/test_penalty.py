@@ -97,7 +97,7 @@ def test_test_sequences_and_memory_decide_nothing(dump, weighting):
     np.testing.assert_array_equal(chosen_of(study, weighting, labels), chosen)
 
 
-def test_what_has_one_class_has_the_least_c_and_a_class_in_one_part_alone_costs_none_of_the_choice(dump):
+def test_one_class_gets_the_smallest_c_and_leaves_other_choices_alone(dump):
     study, labels = study_of(dump), fold_labels(dump)
     labels.values[:, 1] = False
     labels.values[:, 2] = False
@@ -106,7 +106,7 @@ def test_what_has_one_class_has_the_least_c_and_a_class_in_one_part_alone_costs_
     assert chosen[1] == min(Cs) and chosen[2] in Cs and chosen[0] == chosen_of(study, "plain", fold_labels(dump))[0]
 
 
-def test_a_part_that_has_a_class_alone_says_nothing_of_the_others_probes(dump):
+def test_a_class_confined_to_one_part_does_not_decide_the_penalty(dump):
     """All positives lie in that part, and the probe of the other parts would give them an infinite loss, whatever C."""
     study, labels = study_of(dump), fold_labels(dump)
     groups = np.unique(study.group_of[study.train], return_inverse=True)[1]
@@ -122,7 +122,7 @@ def test_a_part_that_has_a_class_alone_says_nothing_of_the_others_probes(dump):
 
 
 @pytest.mark.parametrize("continuous", [False, True])
-def test_each_hypothesis_keeps_its_own_penalty_in_what_is_asked_behind_the_scores(dump, continuous):
+def test_controls_and_sparse_scores_use_each_hypothesis_penalty(dump, continuous):
     study, labels = study_of(dump), fold_labels(dump, continuous)
     (fold,), own = study.folds, np.array([1e-4, 1.0, 1e-2])
     X_train, X_test = (study.states("layer0/h", part) for part in (fold.train, fold.test))

@@ -129,7 +129,7 @@ def test_of_several_predictions_the_best_counts_for_each_hypothesis(labelled):
     np.testing.assert_array_equal(scorer.best_of([undefined, text], Y, defined)[0], text)
 
 
-def test_what_is_told_worse_than_by_the_table_lies_below(labelled):
+def test_a_probe_worse_than_the_table_is_below_a_baseline(labelled):
     Y, defined, probability, text = labelled
     scores = classified(Scorer(GROUPS, 200, 3), Y, text, probability, defined)
     assert verdict(converged(scores, 0)) == "below a baseline"

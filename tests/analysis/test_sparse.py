@@ -107,7 +107,7 @@ def test_a_label_of_one_class_has_no_ranking(dump):
     assert three["units_needed"] == 4
 
 
-def test_other_sets_and_weightings_and_those_who_did_not_ask_have_none(dump):
+def test_sparse_scores_exist_only_for_all_states_the_plain_fit_and_on_request(dump):
     labels = labels_of(dump[1])
     for name, weighting in (("layer0/h", "plain"), ("all", "balanced")):
         assert "sparse" not in records_of(dump[0], labels, weighting, name)[1][0]
@@ -117,7 +117,7 @@ def test_other_sets_and_weightings_and_those_who_did_not_ask_have_none(dump):
     assert list(one["sparse"]) == ["units", "selected", "weight_sd", "reversed", "random"]
 
 
-def test_of_one_unit_there_is_one(dump):
+def test_sparse_scores_of_a_single_unit(dump):
     labels, rows = labels_of(dump[1]), slice(0, 200)
     train = test = dump[1][rows, 7:8], labels.values[rows], labels.defined[rows]
     found = sparse_scores(LogisticProbes(), {"auroc": np.zeros((3, 1), int)}, train, test, 0)
@@ -125,7 +125,7 @@ def test_of_one_unit_there_is_one(dump):
     np.testing.assert_array_equal(found.scores["selected"], found.scores["random"])
 
 
-def test_units_are_needed_where_those_selected_reach_what_all_tell_and_all_tell_something(dump):
+def test_units_needed_is_the_smallest_size_that_reaches_the_full_probe(dump):
     def needed(selected, full):
         scores = {name: np.ones((1, 3)) for name in ("auroc", "reversed", "random")}
         fold = SparseScores([1, 2, 4], scores | {"selected": np.array([selected])}, np.ones(1), np.zeros((1, 4)))

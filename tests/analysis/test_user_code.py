@@ -54,7 +54,7 @@ def test_an_input_error_in_a_file_gets_its_line():
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, GeneratorExit])
-def test_what_ends_a_program_passes(kind):
+def test_exits_and_interrupts_pass_through_user_code(kind):
     with pytest.raises(kind), user_code("a", __file__):
         raise kind
 

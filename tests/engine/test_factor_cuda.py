@@ -15,7 +15,7 @@ def hessian(n_units=30, seed=0):
 
 
 @pytest.mark.parametrize("centred", [False, True])
-def test_it_solves_and_is_the_cpus(device, centred):
+def test_device_factor_solves_like_the_cpu_factor(device, centred):
     matrix, mean = hessian(), np.linspace(-1, 1, 30) if centred else None
     residual = np.random.default_rng(1).normal(size=31)
     factor = DeviceFactor(device(matrix), mean, 0.2)

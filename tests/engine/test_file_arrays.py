@@ -63,7 +63,7 @@ def test_a_stored_member_of_an_npz_is_compared_with_its_checksum(tmp_path):
     assert open_states(path, ReadConfig(arrays=("other",))).verify() == []
 
 
-def test_what_cannot_be_read_and_nobody_asks_for_is_no_matter(tmp_path):
+def test_unreadable_members_matter_only_if_requested(tmp_path):
     np.savez(tmp_path / "x.npz", h=ROWS, meta=np.array({"a": 1}))
     with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
         archive.writestr("README.txt", "no array")

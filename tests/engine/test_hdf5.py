@@ -60,7 +60,7 @@ def test_sentences_without_a_word_are_no_rows(tmp_path):
         open_states(tmp_path / "none.h5")
 
 
-def test_a_type_that_numpy_lacks_is_no_matter_where_nobody_asks_for_it(tmp_path):
+def test_unsupported_hdf5_types_matter_only_if_requested(tmp_path):
     path = write_h5(tmp_path / "states.h5", h=ROWS)
     with h5py.File(path, "a") as file:
         for name in (b"0", b"written_at"):

@@ -357,7 +357,7 @@ def test_one_output_has_one_name(tmp_path):
     record_states(Tagger(), {"layer1/h": first, "layer1/c": second}, tmp_path / "s", vocabulary=VOCABULARY)
 
 
-def test_the_topmost_layer_of_several_is_said_to_be_that(tmp_path, recwarn):
+def test_warns_when_a_stacked_rnn_is_recorded_as_layer0(tmp_path, recwarn):
     record_states(Tagger(), {"layer1/h": "rnn"}, tmp_path / "s", vocabulary=VOCABULARY)
     record_states(nn.LSTM(I, H), {"layer0/h": ""}, tmp_path / "s", vocabulary=VOCABULARY)
     assert not recwarn.list

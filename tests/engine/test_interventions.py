@@ -26,7 +26,7 @@ def test_held_units_are_what_they_are_held_at():
                 assert torch.equal(found[name][v, :, unit], source[:, unit])
 
 
-def test_what_is_erased_is_told_by_all_states_of_a_layer_together():
+def test_erasure_projects_all_states_of_a_layer_jointly():
     found = ERASED.after(1, 0, STATES)
     x = torch.cat([STATES["h"], STATES["c"]], dim=-1)
     after = torch.cat([found["h"], found["c"]], dim=-1)

@@ -153,7 +153,7 @@ def test_what_is_no_tuple_of_whole_numbers_is_refused(keep):
         replace(LEVEL, keep=keep)
 
 
-def test_a_model_is_kept_before_the_checkpoint_behind_which_its_step_is_not_taken_again(text, tmp_path, monkeypatch):
+def test_a_model_is_kept_before_its_checkpoint_is_saved(text, tmp_path, monkeypatch):
     def killed(*given):
         raise KeyboardInterrupt
 
@@ -176,7 +176,7 @@ def test_what_somebody_else_put_beside_kept_models_stays(text, tmp_path):
     assert kept_models(tmp_path / "model") == [kept_folder(tmp_path / "model", 5)]
 
 
-def test_what_is_kept_is_every_model_and_what_killed_ones_began(tmp_path):
+def test_kept_names_include_unfinished_models(tmp_path):
     for place in ("000005/model.json", "000008/model.safetensors", "notes/model.json", "2024/notes.txt"):
         (tmp_path / "steps" / place).parent.mkdir(parents=True)
         (tmp_path / "steps" / place).write_text("")

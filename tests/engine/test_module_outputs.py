@@ -86,7 +86,7 @@ def test_an_output_that_is_no_states_is_described(output, message):
     assert outputs.take() == {} and not module._forward_hooks
 
 
-def test_what_is_taken_is_forgotten():
+def test_taking_outputs_clears_them():
     module = nn.Identity()
     outputs = ModuleOutputs({"layer0/h": (module, None)}, "BTH", np.dtype(np.float32))
     with outputs.collected():

@@ -148,7 +148,7 @@ def test_names_of_arrays_in_the_place_of_the_configuration(tmp_path):
         open_states(tmp_path / "h.npz", ["h"])
 
 
-def test_what_is_nothing_of_the_kind(tmp_path):
+def test_paths_that_hold_no_states_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "empty").mkdir()
     for name, message in (

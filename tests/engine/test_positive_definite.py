@@ -17,7 +17,7 @@ def test_scales_far_apart_are_solved():
 
 
 @pytest.mark.parametrize("matrix", [np.ones((2, 2)), np.full((2, 2), np.nan), np.zeros((2, 2)), np.diag([1.0, -1.0])])
-def test_what_tells_nothing_apart_has_no_solution(matrix):
+def test_singular_systems_have_no_solution(matrix):
     assert solution(matrix, np.eye(2)) is None
 
 

@@ -97,7 +97,7 @@ def test_a_text_that_is_there_is_left_or_refused(tree, tmp_path):
         (TreeConfig(limit=3), "alone is larger than --limit 3 bytes: raise it"),
     ],
 )
-def test_nothing_that_fits_is_said_and_nothing_is_written(tree, tmp_path, config, message):
+def test_an_empty_selection_is_refused_and_writes_nothing(tree, tmp_path, config, message):
     out = tmp_path / "out" / "text.txt"
     with pytest.raises(InputError, match=message):
         write_corpus(tree, out, config)
@@ -125,7 +125,7 @@ def test_a_tree_that_is_not_there(tmp_path):
         write_corpus(tmp_path / "file", tmp_path / "t", TreeConfig())
 
 
-def test_what_may_not_be_read_is_no_part_that_is_missing(tree, tmp_path, monkeypatch):
+def test_an_unreadable_folder_stops_the_corpus(tree, tmp_path, monkeypatch):
     def forbidden(top, onerror=None, **options):
         onerror(PermissionError(errno.EACCES, "Permission denied", str(tree / "a")))
         return iter(())

@@ -30,7 +30,7 @@ def taken(uncommitted, path, initial=None):
     return uncommitted.take(path, STARTS, SimpleNamespace(partial=lambda: initial or {}))
 
 
-def test_nothing_is_no_commit(uncommitted, tmp_path):
+def test_no_commit_without_new_rows(uncommitted, tmp_path):
     assert taken(uncommitted, tmp_path) is None
 
 
