@@ -1,14 +1,15 @@
-"""Whether the network uses what tells a hypothesis: its loss with units held, or directions erased, beside random ones.
+"""Whether the network uses what predicts a hypothesis: its loss with units held or a direction erased, against random.
 
-A ranking of units says which tell a hypothesis, and not what the network does with them. Here the recurrence runs again
-over unseen sequences while the first units of a ranking are held at values that say nothing of the text
-(`gatescope.analysis.clamping`), and the loss of each next character is compared with the undisturbed one: at characters
-where the hypothesis holds, and elsewhere. Random sets of as many units in the same layers show what any units would do.
+A ranking of units shows which of them predict a hypothesis, but not what the network does with them. Here the
+recurrence is run again over held-out sequences while the first units of a ranking are held at values that carry no
+information about the text (`gatescope.analysis.clamping`). The loss of each next character is compared with the
+undisturbed one, where the hypothesis holds and elsewhere. Random sets of as many units in the same layers show what
+holding any units does.
 
-The rankings tried are that of the results (by default the AUROC of each unit alone), that of the probe's largest
-weights on standardised states and, of results of `--sparse`, the units that were selected one after another. A probe
-reads all units at once, and what it reads is a direction of theirs: that is erased as well, in all layers, beside
-random directions (`gatescope.analysis.erasure`).
+The rankings are that of the results (by default the AUROC of each unit alone), that of the probe's largest weights on
+standardised states and, with `--sparse`, the order in which units were selected. A probe reads all units at once, along
+one direction: that direction is erased as well, in all layers, and compared with random directions
+(`gatescope.analysis.erasure`).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def ablate_results(
     functions: Path | None = None,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Hold the units that results name, erase what tells a hypothesis, and write what the model loses by it.
+    """Hold the units that the results name, erase the direction of each hypothesis, and write how the loss changes.
 
     Args:
         results: a folder that `gatescope probe` or `gatescope run` wrote.
@@ -59,15 +60,15 @@ def ablate_results(
         out: the folder to write into.
         config: units, values, text.
         labels: the file of labels that the probe had, if a hypothesis is one of its columns.
-        functions: the file of functions that the probe had, where it has moved.
+        functions: the file of functions that the probe had, if it has moved.
         seed: of the random sets and directions.
 
     Returns:
-        The records of `ablation.json`: for each hypothesis, ranking and number of units, and for its direction, the
-        loss and its changes, in nats per character.
+        The records of `ablation.json`: one for each hypothesis, ranking and number of units, and one for
+            the direction of each hypothesis; each has the loss and its changes, in nats per character.
 
     Raises:
-        InputError: results, model and states do not belong together, or a hypothesis that cannot be asked.
+        InputError: results, model and states do not belong together, or a hypothesis cannot be tested.
     """
     made, records = read_config(results), list(_chosen(results, config.hypothesis).values())
     settings = made["settings"]
@@ -77,7 +78,7 @@ def ablate_results(
     sets = [tested_sets(record, asked.ranking, config.units, trained.model.architecture) for record in records]
     chosen = _labels(dump, [record["hypothesis"] for record in records], asked, settings, labels)
     groups = groups_of(dump)
-    # Of several folds the first, whose training sequences chose the units.
+    # With several folds, use the first: its training sequences chose the units.
     train, test = split_sequences(groups, asked.test_share, split_seed, asked.folds)
     test = test[np.linspace(0, len(test) - 1, min(config.sequences, len(test))).round().astype(int)]
     if config.method == "resample" and len(test) < 2:
@@ -102,7 +103,7 @@ def ablate_results(
 
 
 def _asked(results: Path, settings: dict[str, Any]) -> tuple[ProbeConfig, int]:
-    """Return those settings of the probe that decide labels, split and rankings, and the seed of the split."""
+    """Return the probe's settings that decide labels, split and rankings, and the seed of the split."""
     try:
         probe, seed = settings["probe"], settings["seed"]
         if type(seed) is not int or seed < 0:
@@ -124,7 +125,7 @@ def _asked(results: Path, settings: dict[str, Any]) -> tuple[ProbeConfig, int]:
 def _labels(
     dump: StateDump, names: list[str], asked: ProbeConfig, settings: dict[str, Any], labels: Path | None
 ) -> Labels:
-    """Return what some hypotheses say of the rows of the dump, as the probe had it."""
+    """Return the labels of the named hypotheses at the rows of the dump, the same as the probe's."""
     for path, digest in ((asked.functions, "functions_sha256"), (labels, "labels_sha256")):
         if path and sha256_of(path) != settings.get(digest):
             raise InputError(f"{path} is not the file that the probe read: give that file, or probe again")
@@ -143,7 +144,7 @@ def _labels(
 
 
 def _chosen(results: Path, names: tuple[str, ...]) -> dict[str, Record]:
-    """Return the record of each hypothesis that is asked for, whose rankings name units of h or c."""
+    """Return the record of each requested hypothesis; its rankings name units of h or c."""
     of_all = leading_records(read_records(results))
     if not names:
         names = tuple(
@@ -164,10 +165,10 @@ def _chosen(results: Path, names: tuple[str, ...]) -> dict[str, Record]:
 
 
 def _dump_of(states: Path, trained: TrainedModel, made: dict[str, Any]) -> StateDump:
-    """Return the dump that was probed, which is the model's."""
+    """Return the dump that was probed, after checking that its states are the model's."""
     dump = StateDump.open(states)
     dump.require_whole()
-    # A run says nothing of its dump: it lies beside.
+    # The settings of a run do not name its dump, which lies in the same folder.
     if made["settings"].get("dump") != (dump.identity() if made["stage"] == "probe" else None):
         raise InputError(f"{states} is not what was probed: give the states of these results")
     weights, expected = dump.attributes.get("weights_sha256", "unknown"), trained.weights_sha256

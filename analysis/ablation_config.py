@@ -1,4 +1,4 @@
-"""Which units an ablation holds, at what, and on how much text."""
+"""Settings of an ablation: which units it holds, at which values, and on how much text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FEWEST_RANDOM, MOST_RANDOM = 20, 10_000
 
 @dataclass(frozen=True)
 class AblationConfig:
-    """Which units are held, at what, and on how much text."""
+    """Which units are held, at which values, and on how much text."""
 
     hypothesis: tuple[str, ...] = ()  # boolean ones to test; default: all that are known
     method: Literal["mean", "zero", "resample", "translate"] = "mean"  # what units are held at

@@ -1,4 +1,4 @@
-"""What a model loses with the first units of a ranking held, or a hypothesis erased: the records of an ablation."""
+"""How the loss of a model changes with the first units of a ranking held, or a direction erased: ablation records."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from gatescope.engine.interventions import Erased, Held
 from gatescope.engine.model import Architecture
 from gatescope.engine.progress import progress_bar
 
-# The rankings that begin with these units, and the units.
+# The names of the rankings that begin with these units, and the units.
 TestedSet = tuple[str, list[Unit]]
-# The hypothesis, where it decides what units are held at, and how many of each layer.
+# The hypothesis, if it decides the values that units are held at, and the number of units in each layer.
 Others = tuple[int, tuple[int, ...]]
-# What a record says of an intervention, and how much more is lost with it, [1 + 2 K, S], and with R random ones in its
-# place, [R, 1 + 2 K, S].
+# The fields of a record that describe an intervention, the loss that it adds, [1 + 2 K, S], and the loss that R random
+# ones add, [R, 1 + 2 K, S].
 Line = tuple[dict[str, Any], np.ndarray, np.ndarray]
 
 
 def tested_sets(record: Record, ranking: str, sizes: tuple[int, ...], architecture: Architecture) -> list[TestedSet]:
-    """Return the first units of each ranking in each size, and the rankings that begin with just these.
+    """Return the sets of first units in each size, each with the names of the rankings that begin with it.
 
-    A unit whose h and c both stand in a ranking counts once.
+    A unit whose h and c are both in a ranking counts once.
 
     Args:
-        record: of `probes.json`.
-        ranking: what its own ranking is called.
-        sizes: numbers of units; of a shorter ranking all.
-        architecture: that of the model.
+        record: one of `probes.json`.
+        ranking: the name of the ranking of the results.
+        sizes: numbers of units; a shorter ranking is taken whole.
+        architecture: the model's.
 
     Raises:
-        InputError: a ranking names what is no unit of the model, or none is as long as is asked though there are units.
+        InputError: a ranking names a unit that the model lacks, or every ranking is shorter than requested.
     """
     layers = {f"layer{layer}/{state}": layer for layer in range(architecture.layers) for state in architecture.states}
 
@@ -81,25 +81,25 @@ def ablation_records(
     config: AblationConfig,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
-    """Yield a record for each hypothesis and set of units, and behind them one for the direction that tells it.
+    """Yield a record for each hypothesis and set of units, then one for the hypothesis's direction.
 
     Args:
-        reading: the sequences, with labels of the K hypotheses.
-        records: K, of `probes.json`.
-        sets: K, those to test of each.
-        directions: what erases each of the K, and random ones.
-        groups: [S] of each sequence: what belongs together is resampled together.
+        reading: the sequences, with the labels of the K hypotheses.
+        records: K records of `probes.json`.
+        sets: the sets to test for each of the K.
+        directions: the erasure of each of the K, and the random ones.
+        groups: [S], the group of each sequence: sequences of one group are resampled together.
         config: method and number of random sets.
         seed: of the random sets.
     """
     architecture = reading.architecture
-    # One more than asked for, if there are so many: the tested one, if it is there, is left out.
+    # One more than requested, if there are so many: a set that equals the tested one is left out.
     drawn = {
         key: random_sets(key[1], architecture.hidden, config.random_sets + 1, seed)
         for key in {_others(k, units, config, architecture) for k, of_one in enumerate(sets) for _, units in of_one}
     }
     n_held = sum(map(len, sets)) + sum(map(len, drawn.values()))
-    # What each direction loses, and the states that it leaves.
+    # Each direction is run twice: for the loss, and for the states that it leaves.
     n_erased = 2 * len(directions[0]) + len(directions[1])
     with progress_bar("ablate", (n_held + n_erased) * reading.n_characters, "characters") as advance:
         lines = zip(
@@ -121,12 +121,12 @@ def ablation_records(
 
 
 def _decides(k: int, config: AblationConfig) -> int:
-    """Return the hypothesis that decides what units are held at: the first for all, unless it is moved by each."""
+    """Return the hypothesis that decides the held values: with `translate` each its own, otherwise the first."""
     return k if config.method == "translate" else 0
 
 
 def _others(k: int, units: list[Unit], config: AblationConfig, architecture: Architecture) -> Others:
-    """Return what random sets are to be like; equal where they do the same."""
+    """Return a key for the random sets that a set is compared with; equal keys share their sets and effects."""
     counts = Counter(layer for layer, _ in units)
     return _decides(k, config), tuple(counts[layer] for layer in range(architecture.layers))
 
@@ -139,7 +139,7 @@ def _held_lines(
     seed: int,
     advance: Callable[..., None],
 ) -> Iterator[list[Line]]:
-    """Yield for each hypothesis what its sets of units do, and as many random ones in the same layers."""
+    """Yield for each hypothesis the effects of its sets of units, and of random ones of the same size and layers."""
     architecture = reading.architecture
 
     def changes(several: Iterable[Iterable[Unit]]) -> np.ndarray:
@@ -171,7 +171,7 @@ def _erased_lines(
     seed: int,
     advance: Callable[..., None],
 ) -> Iterator[Line]:
-    """Yield for each hypothesis what erasing its direction does, and random ones, and how well probes then predict."""
+    """Yield for each hypothesis the effect of erasing its direction, of random ones, and the AUROC of new probes."""
     erasures, random = directions
     advance(len(random) * reading.n_characters)
     of_random = reading.changes(random)
@@ -191,7 +191,7 @@ def _erased_lines(
 
 
 def corrected(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return records with q of each of their p, `q_holds` and `q_difference`, among those of all records."""
+    """Return the records with `q_holds` and `q_difference` added, their p values corrected over all records."""
     adjusted = {
         of: benjamini_hochberg(np.array([record[f"p_{of}"] for record in records], np.float64))
         for of in ("holds", "difference")
@@ -205,11 +205,11 @@ def corrected(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _numbers(
     reading: Rereading, k: int, change: np.ndarray, random: np.ndarray, groups: np.ndarray, seed: int
 ) -> dict[str, float | int | None]:
-    """Return what one set of units does, beside random ones.
+    """Return the numbers of one record: the effect of an intervention, and of random ones.
 
     Args:
-        change: [1 + 2 K, S], nats summed over characters.
-        random: [R, 1 + 2 K, S], the same of other sets.
+        change: [1 + 2 K, S], added nats, summed over characters.
+        random: [R, 1 + 2 K, S], the same for the random ones.
     """
     n_hypotheses = len(reading.counts) // 2
     places = {"": 0, "_holds": 1 + k, "_elsewhere": 1 + n_hypotheses + k}
@@ -241,7 +241,7 @@ def _numbers(
 
 
 def _interval(change: np.ndarray, counts: np.ndarray, groups: np.ndarray, seed: int) -> tuple[float, float]:
-    """Return the 95% interval, over groups of sequences, of a mean change; [S] sums of it, and of characters."""
+    """Return the 95% interval of a mean change over groups of sequences, from sums and numbers of characters, [S]."""
     number = np.unique(groups, return_inverse=True)[1]
     if number.max() + 1 < FEWEST_GROUPS:
         return np.nan, np.nan

@@ -1,4 +1,4 @@
-"""What a model loses while units are held or directions erased, in the terminal: a line for each set or direction."""
+"""The loss with units held or directions erased, for the terminal: a line for each set or direction."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CAPTION = (
     "beside random directions; AUROC of linear probes fitted anew: before, with the direction removed once from the "
     "states as they are, and after every step: what this has more the network found in what it read on"
 )
-# Of two lines, so that all fit.
+# Two lines each, so that all columns fit.
 HEADINGS = (
     *("\nhypothesis", "\nranking", "\nunits", "\nholds", "\n95%", "\nelsewhere"),
     *("random\nholds", "random\nelsewhere", "\np", "\nq", "difference\np", "\nq"),
@@ -27,13 +27,13 @@ HEADINGS = (
 
 
 def ablation_table(records: Sequence[Record]) -> Table:
-    """Lay out `ablation.json`: changes of the loss in nats per character, and how many random sets change as much.
+    """Lay out `ablation.json`: changes of the loss in nats per character, beside those of random sets.
 
     Args:
-        records: one per hypothesis, ranking and number of units, and one per hypothesis that is erased.
+        records: one per hypothesis, ranking and number of units, and one per erased direction.
 
     Returns:
-        A table for `rich.print`, readable from 120 columns on; names are plain text, never markup.
+        A table for `rich.print`, readable at 120 columns or more; names are plain text, never markup.
     """
     table = ruled_table(caption=CAPTION)
     for heading, width in zip(HEADINGS, (12, 7, 8), strict=False):
@@ -47,7 +47,7 @@ def ablation_table(records: Sequence[Record]) -> Table:
 
 
 def held_units(record: Record) -> str:
-    """The unit that is held, by its layer and number, or how many are; where none is, the direction is erased."""
+    """The layer and number of the unit that is held, or how many are held; if none, the direction is erased."""
     units = record["units"]
     if not units:
         return "direction"
@@ -68,6 +68,6 @@ def effects(record: Record) -> list[str]:
 
 
 def _refitted(record: Record) -> str:
-    """The AUROC of probes fitted anew before and after erasing; nothing where that is not known, or units are held."""
+    """The AUROC of probes fitted anew before and after erasing; empty if it is unknown, or if units are held."""
     aurocs = [number(record, f"auroc_{name}") for name in ("undisturbed", "once", "left")]
     return "" if aurocs[0] is None or aurocs[2] is None else f" {'→'.join(map(score, aurocs))}"

@@ -25,15 +25,15 @@ UNFINISHED = "not finished: repeat the command to go on"
 
 
 def about(place: str | Path, model: Path | None = None) -> str:
-    """Return a description of a folder, or of another program's states, some lines of text.
+    """Return a description of a folder, or of another program's states, in a few lines.
 
     Args:
         place: a path, or the URL of a state dump.
-        model: the model that a state dump should be of.
+        model: the model that the state dump should have been recorded from.
 
     Raises:
-        InputError: there is nothing, nothing that gatescope knows, something damaged (the message names each fault), or
-            a dump of other weights than the model's.
+        InputError: the path does not exist, was not written by gatescope or is damaged (the message names each fault),
+            or the dump is of other weights than the model's.
     """
     path = Path(place) if is_url(place) else local_path(place)
     if is_url(place) or path.is_file() or _is_dump(path):
@@ -93,7 +93,7 @@ def _kept(path: Path) -> str:
 
 
 def _steps_left(path: Path) -> str:
-    """Say how far the training of a model has come, where its folder knows that there are steps left."""
+    """Return how far training has come, if the model's folder shows that there are steps left."""
     if not (path / CONFIG).exists():
         return ""
     steps, done = read_config(path)["settings"].get("train", {}).get("steps", 0), standing(path / CHECKPOINT).step

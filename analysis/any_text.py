@@ -29,13 +29,13 @@ def newline_next(text: str) -> tuple[np.ndarray, np.ndarray]:
 
 @hypothesis(language="any", values="continuous")
 def line_position(text: str) -> np.ndarray:
-    """Column divided by 80: characters read since the newline, in widths of a page."""
+    """Column divided by 80: characters since the last newline, as a share of a line's width."""
     return _scan(text)[1] / np.float32(LINE_WIDTH)
 
 
 @hypothesis(language="any", values="continuous")
 def column(text: str) -> np.ndarray:
-    """Characters read since the newline, which is 0 itself."""
+    """Characters read since the last newline; 0 at the newline itself."""
     return _scan(text)[1]
 
 
@@ -46,7 +46,7 @@ def line_decay(text: str) -> tuple[np.ndarray, np.ndarray]:
     ends = np.flatnonzero(newline)
     lengths = np.diff(ends, prepend=-1)
     n_finished = int(ends[-1]) + 1 if len(ends) else 0
-    # A line that is its newline alone stays at 1.
+    # A line that consists of its newline alone stays at 1.
     slopes = np.where(lengths > 1, -2 / np.maximum(lengths - 1, 1), 0).astype(np.float32)
     values = np.zeros(len(text), np.float32)
     values[:n_finished] = 1 + (columns[:n_finished] - 1) * np.repeat(slopes, lengths)

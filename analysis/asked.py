@@ -1,4 +1,4 @@
-"""What a probe asks of a dump: hypotheses about its text and labels of one's own, and what holds at each row."""
+"""What is probed: hypotheses about the text of a dump and the user's labels, and their values at each row."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.log import log
 from gatescope.engine.state_source import StateSource
 
-LANGUAGE_SAMPLE = 1 << 20  # characters of the dump's text that its language is detected from
+LANGUAGE_SAMPLE = 1 << 20  # characters of the dump's text from which its language is detected
 
 
 def chosen_hypotheses(config: ProbeConfig, language: str) -> list[Hypothesis]:
-    """Return the hypotheses that a configuration names, for a text of the given language.
+    """Return the hypotheses that a configuration names, for a text in the given language.
 
-    All functions of a file are included, and all patterns, unless some of them are named.
+    All functions of a file are included unless some are named, and so are all patterns.
 
     Raises:
         InputError: an unknown name, a bad pattern, an unusable file of functions, or a name given twice.
@@ -48,12 +48,12 @@ def chosen_hypotheses(config: ProbeConfig, language: str) -> list[Hypothesis]:
 
 
 def columns_asked(table: LabelTable, config: ProbeConfig) -> LabelTable:
-    """Return those labels of a table that a configuration names, or all where it names none.
+    """Return the labels of a table that a configuration names, or all if it names none.
 
     Raises:
-        InputError: a name that neither the table nor anything else has.
+        InputError: a name that is neither in the table nor known otherwise.
     """
-    # A file of functions has names of its own.
+    # A file of functions may define further names.
     elsewhere = known_names() | {each.partition("=")[0] for each in config.pattern}
     unknown = next((name for name in config.hypotheses if name not in elsewhere.union(table.names)), None)
     if unknown and not config.functions:
@@ -64,7 +64,7 @@ def columns_asked(table: LabelTable, config: ProbeConfig) -> LabelTable:
 
 
 def planned(dump: StateSource, config: ProbeConfig, table: LabelTable | None) -> tuple[list[Hypothesis], str]:
-    """Return the hypotheses about the text of a dump, none where only labels are asked for, and its language."""
+    """Return the hypotheses about the text of a dump (none if only labels are requested), and its language."""
     of_table = set(table.names if table else ())
     if table:
         # Columns of the table override hypotheses of the same name; by default only the table is probed.
@@ -90,7 +90,7 @@ def language_of(dump: StateSource) -> str:
     """Return the language of a dump's text.
 
     Raises:
-        InputError: the text is not known.
+        InputError: the dump has no text.
     """
     # A model writes in the language of its corpus; a text that it reads may be in another.
     written = (dump.attributes.get("corpus") or {}) if dump.attributes.get("kind") == "sample" else {}
@@ -98,7 +98,7 @@ def language_of(dump: StateSource) -> str:
 
 
 def unanswerable(hypotheses: Iterable[Hypothesis]) -> dict[str, str]:
-    """Return which of the built-in hypotheses cannot be evaluated here at all, for lack of data, and why."""
+    """Return the built-in hypotheses that cannot be evaluated for lack of data, each with the reason."""
     failed = {}
     for each in hypotheses:
         if is_built_in(each.function):
@@ -110,7 +110,7 @@ def unanswerable(hypotheses: Iterable[Hypothesis]) -> dict[str, str]:
 
 
 def reasons(failed: Mapping[str, str]) -> list[str]:
-    """Return a line for each reason why hypotheses could not be evaluated, with their names before it."""
+    """Return a line for each reason why hypotheses could not be evaluated, after the names of the hypotheses."""
     whys = dict.fromkeys(failed.values())
     return [f"{', '.join(name for name in failed if failed[name] == why)}: {why}" for why in whys]
 
@@ -123,9 +123,9 @@ def labelled_rows(
     log_path: Path,
     warn: Callable[[str], None],
 ) -> tuple[Labels, Labels, dict[str, str]]:
-    """Return the boolean and the continuous labels of a dump's rows, those of a table after those of hypotheses.
+    """Return the boolean and the continuous labels of a dump's rows, those of the table last.
 
-    Third are the hypotheses that could not be evaluated, with the reason for each.
+    The third value maps each hypothesis that could not be evaluated to the reason.
     """
     started = time.perf_counter()
     hypotheses = [_as_seen(each, dump, warn) for each in hypotheses]
@@ -143,7 +143,7 @@ def labelled_rows(
 
 
 def _as_seen(hypothesis: Hypothesis, dump: StateSource, warn: Callable[[str], None]) -> Hypothesis:
-    """Return a hypothesis, changed to `sees="future"` if it is a user's and turns out to look ahead."""
+    """Return a hypothesis; a user's that turns out to look ahead is changed to `sees="future"`."""
     if hypothesis.sees != "past" or is_built_in(hypothesis.function):
         return hypothesis
     bounds = itertools.pairwise(dump.document_starts.tolist())

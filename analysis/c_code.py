@@ -1,8 +1,8 @@
 """Hypotheses about C source, read from one scan of a text (`gatescope.analysis.c_scan`).
 
-A value is the parser's state after the character: an opening parenthesis or quote is already inside, a closing one no
-longer is. Of the two characters that open a comment only the second tells, so that the first is outside. The name with
-`+open` counts the whole opening as inside (and then sees the future), the name with `+close` the whole closing.
+A value is the parser's state after the character: an opening parenthesis or quote is already inside, a closing one is
+no longer. Only the second of the two characters that open a comment is inside, since the first could be a division. The
+name with `+open` counts the whole opening as inside (and so sees the future); with `+close`, the whole closing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DEFAULT = (
     "brace_depth",
     "indent_level",
 )
-TAB = 8  # the kernel's indentation; the other widths have names of their own
+TAB = 8  # the kernel's indentation; the names of the others contain the width
 OTHER_WIDTHS = (2, 4)
 
 
@@ -166,7 +166,7 @@ def _register_delimiters() -> None:
         def opened(text: str, comment: Callable[[str], np.ndarray] = comment) -> tuple[np.ndarray, np.ndarray]:
             inside, code = comment(text), _scan(text).state & MODE == 0
             inside[:-1] |= inside[1:] & code[:-1]
-            # What a slash at the very end begins is not known yet, unless it has just closed a comment.
+            # It is not known yet what a slash at the very end begins, unless it has just closed a comment.
             undecided = np.zeros(len(text), bool)
             undecided[-1:] = text.endswith("/") and code[-2:].all()
             return inside, ~undecided

@@ -1,6 +1,6 @@
 """Literals and comments of C in any sequence of characters, by one regular expression.
 
-The rules are those of the language (C11, 6.4.4.4, 6.4.5 and 6.4.9), and two more for text that is not valid: an
+The rules are those of the language (C11, 6.4.4.4, 6.4.5 and 6.4.9), with two additions for invalid text: an
 unterminated literal ends at its newline, and a newline after a backslash never ends anything.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 
 CODE, STRING, CHARACTER, LINE_COMMENT, BLOCK_COMMENT = range(5)
 
-# What follows the opening of a literal or comment; the group is its close. A newline after a backslash ends none.
+# What follows the opening of a literal or comment; the group is its close. An escaped newline ends none of them.
 _REST = {
     STRING: rb'[^"\\\n]*+(?:(?:\\.?+|(?<=\\)\n)[^"\\\n]*+)*+(")?',
     CHARACTER: rb"[^'\\\n]*+(?:(?:\\.?+|(?<=\\)\n)[^'\\\n]*+)*+(')?",
@@ -20,7 +20,7 @@ _REST = {
     BLOCK_COMMENT: rb"[^*]*+(?:\*(?!/)[^*]*+)*+(\*/)?",
 }
 _REST_OF = {mode: re.compile(rest, re.S) for mode, rest in _REST.items()}
-# The name in #include <...> is neither literal nor comment, whatever it holds.
+# The name in #include <...> is neither a literal nor a comment, whatever it contains.
 _LEXEME = re.compile(
     rb'"%b|\'%b|//%b|/\*%b|#[ \t]*+(?:include(?:_next)?|import)[ \t]*+<[^>\n]*+' % tuple(_REST.values()), re.S
 )
@@ -34,13 +34,13 @@ def lex(raw: bytes, mode: int, tail: bytes) -> tuple[np.ndarray, bytes, int, byt
 
     Args:
         raw: n characters, one byte each.
-        mode: mode at the end of the piece before, CODE at the start of a text.
-        tail: what that piece gave, empty at the start of a text.
+        mode: mode at the end of the previous piece, CODE at the start of a text.
+        tail: the last characters that `lex` returned for that piece; empty at the start of a text.
 
     Returns:
-        The mode after every character, uint8 [n]; the n bytes with comments blank and literals replaced by quotes, so
-        that no bracket or keyword in them is seen; the mode at the end; and the last characters that only the next one
-        decides, which `lex` must be given with the next piece.
+        The mode after every character, uint8 [n]; the n bytes with comments blanked and literals replaced by quotes, so
+        that no bracket or keyword in them is seen; the mode at the end; and the last characters, whose meaning depends
+        on the next one: pass them to `lex` with the next piece.
     """
     text = tail + raw
     n = len(text)
@@ -49,7 +49,7 @@ def lex(raw: bytes, mode: int, tail: bytes) -> tuple[np.ndarray, bytes, int, byt
     last = CODE  # the mode of the token that ends at `end`, if it is not closed
     if mode != CODE:
         match = _REST_OF[mode].match(text)
-        assert match is not None  # every part of these patterns may be empty
+        assert match is not None  # these patterns also match the empty string
         end = match.end()
         closed = match.lastindex is not None
         tokens.append((mode, 0, end - closed))
@@ -62,7 +62,7 @@ def lex(raw: bytes, mode: int, tail: bytes) -> tuple[np.ndarray, bytes, int, byt
         if text[start] == ord("#"):
             continue
         closed = match.lastindex is not None
-        # Only the second character of a comment tells, so that the first is still code.
+        # Only the second character shows that this is a comment: the first is still code.
         tokens.append((last, start + (last >= LINE_COMMENT), end - closed))
         if closed:
             last = CODE
@@ -83,10 +83,10 @@ def lex(raw: bytes, mode: int, tail: bytes) -> tuple[np.ndarray, bytes, int, byt
 
 
 def _lexer_tail(text: bytes, start: int, end: int, last: int) -> tuple[int, bytes]:
-    """Return the mode at the end of a piece whose last token is text[start:end], and what the next one must see."""
+    """Return the mode at the end of a piece whose last token is text[start:end], and the tail for the next piece."""
     if end == len(text) and last in (STRING, CHARACTER):
         backslashes = len(text) - len(text.rstrip(b"\\"))
-        # One takes the next character, a pair only keeps a newline from ending the literal.
+        # An odd backslash escapes the next character; after a pair, only a newline does not end the literal.
         return last, b"\\" * (2 - backslashes % 2 if backslashes else 0)
     if end == len(text) and last == LINE_COMMENT:
         return last, text[-1:] if text.endswith(b"\\") else b""

@@ -1,9 +1,9 @@
 """Conditions and their bodies in C, from the brackets and semicolons of its code.
 
 A condition runs from the `(` after `if`, `while`, `for` or `switch` to its matching `)`. Its body begins with the next
-character of code and ends with its own `}` if it began with `{`, else with its `;`: the next one at the same depth. A
-body that begins with another condition ends where the body of that one ends. What follows `else` or `do` is no body,
-for no condition precedes it; the semicolon after `do ... while (...)` is one, of its own.
+character of code. It ends with its own `}` if it began with `{`, else with the next `;` at the same depth. A body that
+begins with another condition ends where that condition's body ends. What follows `else` or `do` is not a body, because
+no condition precedes it; the semicolon after `do ... while (...)` is a body of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _CLOSE, _OPEN_BRACE, _SEMICOLON = b"){;"
 
 
 class Body(NamedTuple):
-    """A body: the depths around it, whether the body around it ends with it, and whether it began with `{`."""
+    """A body: the depths around it, whether the enclosing body ends with it, and whether it began with `{`."""
 
     parentheses: int
     braces: int
@@ -31,13 +31,13 @@ class Body(NamedTuple):
 
 @dataclass
 class ConditionMachine:
-    """What is open, and so all that the machine remembers; without arguments, the start of a text.
+    """The open conditions and bodies, which are all that the machine remembers; without arguments, the start of a text.
 
     Args:
-        conditions: depth around each open condition and whether its keyword begins a body, outermost first.
+        conditions: depth around each open condition, and whether its keyword begins a body; outermost first.
         bodies: the open bodies, outermost first.
-        awaiting: the body of a condition that has closed, until it begins.
-        fresh: where the last body began if no event has followed, EARLIER for a piece before, else NOT_FRESH.
+        awaiting: the body of a condition that has closed, if the body has not begun yet.
+        fresh: place where the last body began if no event has followed, EARLIER if in an earlier piece, else NOT_FRESH.
     """
 
     conditions: list[tuple[int, bool]] = field(default_factory=list)
@@ -48,13 +48,13 @@ class ConditionMachine:
     def run(
         self, events: Iterable[tuple[int, int, int, int, int]], first: int, n: int
     ) -> tuple[list[int], list[int], ConditionMachine]:
-        """Step over the events of a piece of n characters; the machine itself stays as it is.
+        """Step over the events of a piece of n characters; the machine itself is not changed.
 
         Args:
-            events: for each `)`, `{`, `}`, `;`, KEYWORD_OPEN and CLOSE_FUNCTION in order: its place, what it is, the
-                depth of parentheses and of braces after it, and the place of the next code, n if the piece has none.
-            first: place of the first code in the piece, n if it has none.
-            n: characters of the piece.
+            events: for each `)`, `{`, `}`, `;`, KEYWORD_OPEN and CLOSE_FUNCTION in order: its place, its kind, the
+                depth of parentheses and of braces after it, and the place of the next code, or n if there is none.
+            first: place of the first code in the piece, or n if there is none.
+            n: number of characters of the piece.
 
         Returns:
             The places where "in a condition" flips, those where "in a body" flips, and the machine after the piece.
@@ -69,7 +69,7 @@ class ConditionMachine:
         bodies, conditions = after.bodies, after.conditions
         for place, kind, parentheses, braces, following in events:
             fresh, after.fresh = after.fresh, NOT_FRESH
-            # What has been left behind by the end of what encloses it is cut off.
+            # A body ends at the latest with the brackets that enclose it.
             while bodies and (bodies[-1].parentheses > parentheses or bodies[-1].braces > braces):
                 after._end_body(place, body_flips)
             if kind == KEYWORD_OPEN:

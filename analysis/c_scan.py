@@ -1,13 +1,12 @@
-"""One pass over C: literals, comments, directives, depth, conditions and their bodies, for every character.
+"""One pass over C source: literals, comments, directives, depths, conditions and their bodies, at every character.
 
-The scanner works in three stages. The lexer (`gatescope.analysis.c_lexer`) leaves a text of the same length in which
-comments are blank and literals are a filler. The second stage finds directives in it. The third is a machine
-(`gatescope.analysis.c_machine`) that steps over brackets and semicolons only: they are a few percent of a text, and
-NumPy spreads what it says over the characters between them. Any sequence of characters is scanned, in time
-proportional to its length, and a value depends only on the characters up to and including its own.
+The scanner works in three stages. The lexer (`gatescope.analysis.c_lexer`) returns a text of the same length in which
+comments are blanked and literals replaced by a filler. The second stage finds the directives in it. The third is a
+machine (`gatescope.analysis.c_machine`) that steps over brackets and semicolons only: they are a few percent of a text,
+and NumPy fills in the characters between them. Any sequence of characters can be scanned, in time proportional to its
+length, and a value depends only on the characters up to and including its own.
 
-A rule beyond the language: a `}` in column 0 closes all that is open, so that nothing that was left open in one
-function is carried into the next.
+One rule is not the language's: a `}` in column 0 closes everything that is open, so that nothing left open in one
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ MODE, DIRECTIVE, CONDITION, BODY = 7, 8, 16, 32  # the low three bits of `state`
 PIECE = 1 << 18  # characters scanned at once: the temporary arrays stay in the processor's cache
 DEEPEST = 65535
 KEYWORDS = (b"if", b"while", b"for", b"switch")
-LONGEST_WORD = 8  # longer than any keyword, so that a cut word is none
+LONGEST_WORD = 8  # longer than any keyword, so that the tail of a longer word is never taken for one
 
-# `/` and `\` count as blank: no statement begins with one, and both may stand between two tokens.
+# `/` and `\` count as blank: no statement begins with either, and both may stand between two tokens.
 _SOLID = bytes(byte not in b" \t\n\x0b\x0c\r/\\" for byte in range(256))
 _EVENT = bytes(byte if byte in b"()[]{};" else 0 for byte in range(256))
 _IN_WORD = np.array([chr(byte).isalnum() or chr(byte) == "_" for byte in range(128)] + [True] * 128)
@@ -50,24 +49,25 @@ def _steps(up: bytes, down: bytes = b"") -> np.ndarray:
     return steps
 
 
-# What each event does to a depth; `k` and `0` are KEYWORD_OPEN and CLOSE_FUNCTION.
+# How each event changes a depth; `k` and `0` are KEYWORD_OPEN and CLOSE_FUNCTION.
 _PARENTHESES, _EXPRESSION, _BRACES = _steps(b"(k", b")"), _steps(b"([k", b")]"), _steps(b"{", b"}")
 _ENDS_STATEMENT, _MOVES_MACHINE = _steps(b";{}0") > 0, _steps(b"k){};0") > 0
 
 
 @dataclass(frozen=True)
 class CState:
-    """What the scanner remembers between two pieces of a text; `CState()` is the start of one.
+    """What the scanner remembers between two pieces of a text; `CState()` is the start of a text.
 
     Args:
         mode: lexical mode.
-        lexer_tail: last characters that only the next one decides: `/`, `*`, a backslash, an unfinished #include.
-        code_tail: last word of code and what follows it, for a keyword that the border of two pieces cuts.
+        lexer_tail: last characters whose meaning depends on the next one: `/`, `*`, a backslash, an unfinished
+            #include.
+        code_tail: last word of code and what follows it, for a keyword that the border between two pieces cuts.
         directive: inside a directive.
         line_blank: nothing but blanks and comments since the newline.
         depths: of parentheses, of the expression, and of braces.
         machine: open conditions and bodies.
-        line: of the leading blanks.
+        line: state of the leading blanks.
     """
 
     mode: int = CODE
@@ -82,12 +82,12 @@ class CState:
 
 @dataclass(frozen=True)
 class CScan:
-    """What the scanner knows after each of n characters.
+    """Result of the scan after each of n characters.
 
     Args:
         state: uint8 [n], the lexical mode in the bits of MODE, and the flags DIRECTIVE, CONDITION and BODY.
         parentheses: uint16 [n], open `(`; like the other depths at most 65,535.
-        expression: uint16 [n], open `(` and `[` of the statement.
+        expression: uint16 [n], open `(` and `[` of the current statement.
         braces: uint16 [n], open `{`.
         level: int32 [n], indentation level; -1 where it is undefined, in leading blanks and at newlines.
     """
@@ -105,17 +105,17 @@ class CScan:
 
 
 def scan(text: str, state: CState | None = None, columns: int = 8) -> tuple[CScan, CState]:
-    """Scan C source, or go on scanning it: the pieces of a text give what the whole gives.
+    """Scan C source, or continue a scan: scanning a text in pieces gives the same result as scanning it whole.
 
-    One core scans more than 20 million characters of the Linux kernel in a second.
+    One core scans more than 20 million characters of the Linux kernel per second.
 
     Args:
         text: n characters.
-        state: what the scan of the characters before returned; None at the start of a text.
+        state: state that the scan of the preceding characters returned; None at the start of a text.
         columns: columns of one indentation level, and from one tab stop to the next; a tab is one level.
 
     Returns:
-        The scan of the n characters, and the state to go on from.
+        The scan of the n characters, and the state to continue from.
     """
     state = CState() if state is None else state
     n = len(text)
@@ -132,7 +132,7 @@ def _scan_piece(raw: bytes, state: CState, columns: int, out: CScan) -> CState:
     np.floor_divide(width, columns, out=out.level)  # -1 stays -1
     modes, code, mode, lexer_tail = lex(raw, state.mode, state.lexer_tail)
 
-    # Everything below looks back at the last word of the piece before.
+    # Everything below looks back at the last word of the previous piece.
     head = state.code_tail.rjust(2 * LONGEST_WORD)
     code = head + code
     array = np.frombuffer(code, np.uint8)
@@ -181,7 +181,7 @@ def _depths(kinds: np.ndarray, before: tuple[int, int, int]) -> tuple[np.ndarray
 
 
 def _directives(array: np.ndarray, solid: np.ndarray, begin: int, state: CState) -> tuple[np.ndarray, bool, bool]:
-    """Return where a directive is, whether one is still open at the end, and whether the last line is blank so far."""
+    """Return where directives are, whether one is still open at the end, and whether the last line is blank so far."""
     n = len(array)
     newlines = np.flatnonzero(array == NEWLINE)
     newlines = newlines[(newlines >= begin) & (array[newlines - 1] != ord("\\"))]
@@ -215,7 +215,7 @@ def _after_keyword(array: np.ndarray, solid: np.ndarray, opens: np.ndarray) -> n
 
 
 def _code_tail(code: bytes, solid: np.ndarray) -> bytes:
-    """Return the last word of code; if blanks or a directive follow, with a blank, and a backslash at the very end."""
+    """Return the last word of code, followed by a blank if blanks or a directive follow, and by a final backslash."""
     near = max(0, len(code) - 4 * LONGEST_WORD)
     if not solid[near:].any():
         near = 0

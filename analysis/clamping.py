@@ -1,10 +1,11 @@
-"""What units are held at, and which units they are compared with, when their part in a prediction is asked for.
+"""The values that units are held at in an ablation, and the random sets of units that they are compared with.
 
-- `zero`: 0. The plainest, and a value that most units seldom have.
-- `mean`: the unit's mean over the characters read: it says nothing of this text any more.
-- `resample`: what it was at the same step of another sequence: it speaks of another text, in its own way.
-- `translate`: what it was here, moved by the difference of its means where the hypothesis holds and where not, so that
-  it says the opposite (Antverg & Belinkov 2022, On the Pitfalls of Analyzing Individual Neurons in Language Models).
+- `zero`: 0. The simplest, but a value that most units seldom take.
+- `mean`: the unit's mean over the characters read, which carries no information about this text.
+- `resample`: the unit's value at the same step of another sequence, which carries information about another text.
+- `translate`: the unit's own value, moved by the difference between its means where the hypothesis holds and where it
+  does not, to the opposite side (Antverg & Belinkov 2022, On the Pitfalls of Analyzing Individual Neurons in Language
+  Models).
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ Unit = tuple[int, int]
 def held_values(
     method: str, states: Mapping[str, Tensor], lengths: np.ndarray, holds: Tensor, defined: Tensor, seed: int
 ) -> dict[str, Tensor]:
-    """Return what every unit would be held at after each character.
+    """Return the value that every unit would be held at after each character.
 
     Args:
         method: one of those above.
-        states: those of the undisturbed sequences, [L, T, S, H] by name.
-        lengths: characters of each sequence, int [S]; what is behind them in the states is padding.
-        holds, defined: whether the hypothesis holds at each state, and is defined there, bool [T, S]; for `translate`.
-        seed: of the other sequences, for `resample`.
+        states: the states of the undisturbed sequences, [L, T, S, H] by name.
+        lengths: characters of each sequence, int [S]; the states after them are padding.
+        holds, defined: whether the hypothesis holds and is defined at each state, bool [T, S]; for `translate`.
+        seed: of the choice of other sequences, for `resample`.
 
     Returns:
         [L, T, S, H] by name.
@@ -43,7 +44,7 @@ def held_values(
         order = np.random.default_rng(seed).permutation(n_sequences)
         other = np.empty_like(order)
         other[order] = np.roll(order, 1)
-        # A shorter one begins anew.
+        # A shorter one is repeated from its start.
         step = np.arange(n_steps)[:, None] % lengths[other]
         return {name: each[:, step, other] for name, each in states.items()}
     there = torch.arange(n_steps)[:, None] < torch.from_numpy(lengths)
@@ -59,7 +60,7 @@ def held_values(
 
 
 def _mean(states: Tensor, where: Tensor) -> Tensor:
-    """Return the mean of states [L, T, S, H] at some characters, bool [T, S], as [L, 1, 1, H]."""
+    """Return the mean of states [L, T, S, H] over the characters `where`, bool [T, S], as [L, 1, 1, H]."""
     return states[:, where].double().mean(dim=1).to(states.dtype)[:, None, None]
 
 
@@ -72,18 +73,18 @@ def mask_of(units: Iterable[Unit], n_layers: int, hidden: int) -> Tensor:
 
 
 def random_sets(counts: Sequence[int], hidden: int, n_sets: int, seed: int) -> list[frozenset[Unit]]:
-    """Draw different sets of units, each with as many in each layer.
+    """Draw distinct sets of units, each with the given number in each layer.
 
     Args:
-        counts: [L], at most H each.
+        counts: units in each layer, [L], at most H each.
         hidden: H.
-        n_sets: R, at most; where there are no more sets than that, these are all.
+        n_sets: R; if there are fewer distinct sets, all of them are returned.
         seed: of the draws; equal counts give equal sets.
     """
     generator = np.random.default_rng((seed, *counts))
     n_all = math.prod(math.comb(hidden, n) for n in counts)
     n_sets = min(n_sets, n_all)
-    # Of nearly all sets the last ones would be long in coming: all that there are stand in a random order.
+    # If nearly all sets are needed, drawing the last ones would take long: shuffle the list of all sets instead.
     if 2 * n_sets > n_all:
         parts = (itertools.combinations(range(hidden), n) for n in counts)
         every = [

@@ -1,4 +1,4 @@
-"""The command line: finds the command, turns its flags into settings, and bad input into one line.
+"""The command line: finds the command, turns its flags into settings, and reports bad input in one line.
 
 Exit codes: 0 done, 2 bad input, 130 interrupted, 143 terminated, 1 anything else.
 """
@@ -39,24 +39,24 @@ COMMANDS = {
     "info": ("probe_commands", "describe a model, dump or results folder, and check that it is whole"),
 }
 
-# Commands whose work several processes share.
+# Commands that several processes can share.
 SHARED = ("train", "sample", "extract")
-# Commands that go on where they were stopped; the others do their work from its beginning.
+# Commands that continue where they were stopped; the others start from the beginning.
 RESUMED = ("run", "train", "sample", "extract", "probe", "reproduce", "concat")
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM, as batch systems and containers do some time before they kill it."""
+    """The process was asked to end by SIGTERM, as batch systems and containers ask some time before they kill it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     Args:
-        arguments: the words after `gatescope`; those of the process by default.
+        arguments: the words after `gatescope`; by default those of the process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    # A path with characters that the terminal cannot show is no reason to fail.
+    # Do not fail on a path with characters that the terminal cannot show.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (MemoryError, RuntimeError) as error:
         said = one_line(str(error))
-        # torch has no class of its own for a CPU's memory.
+        # torch has no exception of its own for running out of CPU memory.
         if not isinstance(error, MemoryError) and "can't allocate memory" not in said and "out of memory" not in said:
             raise
         print(f"gatescope: not enough memory ({said[:200]}): ask for less at a time", file=sys.stderr)
@@ -104,12 +104,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_nowhere() -> None:
-    """Discard what is still to be printed, since it cannot be written where it should go."""
+    """Discard the remaining output, since it cannot be written to its destination."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _of_the_system(error: OSError, words: Sequence[str]) -> str:
-    """Return the line that says what the system refused to a command; raise other errors again."""
+    """Return a one-line message for an error of the file system; raise any other error again."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         where = f" ({error.filename})" if error.filename else ""
         return (
@@ -121,7 +121,7 @@ def _of_the_system(error: OSError, words: Sequence[str]) -> str:
     out = _out_of(words)
     if error.errno == errno.ENOENT and out and out.absolute() in Path(str(error.filename)).absolute().parents:
         return f"{one_line(str(out))} was removed or moved while it was being written: repeat the command"
-    # A folder where a file should be, a name that is too long, no permission: it is the path that is wrong.
+    # A folder where a file should be, a name that is too long, no permission: the path is wrong.
     # Show the final name, not the temporary one.
     from gatescope.engine.files import settled_name
 
@@ -130,7 +130,7 @@ def _of_the_system(error: OSError, words: Sequence[str]) -> str:
 
 
 def _out_of(words: Sequence[str]) -> Path | None:
-    """Return what `--out` names, if it is there."""
+    """Return the path that `--out` names, if the flag is there."""
     for word, following in zip_longest(words, words[1:], fillvalue=""):
         if word == "--out" or word.startswith("--out="):
             return Path(os.path.expanduser(word.partition("=")[2] or following))
@@ -141,14 +141,14 @@ def call(name: str, words: Sequence[str]) -> None:
     """Parse the flags of one command and run it.
 
     Raises:
-        InputError: a flag that does not fit.
+        InputError: an unknown flag, or one with a bad value.
     """
     import tyro
 
     from gatescope.analysis.console import prepared
 
     if "--out=" in words or ("--out", "") in pairwise(words):
-        # Such as from a shell variable that is not set; it would mean the current folder.
+        # As from a shell variable that is not set; an empty path would mean the current folder.
         raise InputError(f"{name}: --out is empty: give a path")
     if started_processes() > 1 and name not in SHARED:
         raise InputError(f"{name} works in one process: leave torchrun out ({', '.join(SHARED)} take several)")
@@ -159,7 +159,7 @@ def call(name: str, words: Sequence[str]) -> None:
             ready = tyro.cli(prepared(function_of(name)), prog=f"gatescope {name}", args=words, config=prefixes)
     except SystemExit as stop:
         if stop.code:
-            # Leave out the title, which says the same, and the name of the settings in the program.
+            # Leave out the title, which repeats the message, and the internal name of the settings.
             said = complaint.getvalue().strip().partition("\n")[2]
             raise InputError(f"{name}: {re.sub(r'^Error parsing (?!-)[a-z]+: ', '', one_line(said))}") from None
         return
@@ -199,12 +199,12 @@ def _terminate(number: int, frame: object) -> None:
 def program() -> int:
     """Run the command line as a program of its own, and return its exit status."""
     if started_processes() == 1:
-        # One of several processes ends at once: it may be waiting for the others outside of Python.
+        # One of several processes keeps the default and ends at once: it may be waiting for the others outside Python.
         signal.signal(signal.SIGTERM, _terminate)
     status = main()
     if started_processes() > 1:
-        # Threads of torch's process group outlive it (after DistributedDataParallel, torch 2.13), and one that still
-        # wants the interpreter while it ends aborts the process.
+        # Threads of torch's process group outlive it (after DistributedDataParallel, torch 2.13), and one that
+        # needs the interpreter while it shuts down aborts the process.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -1,4 +1,4 @@
-"""Hypotheses that count the closing delimiter as inside, beside those whose value is the state after each character."""
+"""Variants of hypotheses that count the closing delimiter as inside."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gatescope.engine.vocabulary import code_points
 
 
 def register_closing(language: str, base: Callable[[str], np.ndarray], closing: str) -> None:
-    """Register the hypothesis `base+close`: inside, or at the character that has just ended that.
+    """Register the hypothesis `base+close`: inside, or at the delimiter that has just closed it.
 
     Args:
-        language: of the hypothesis.
-        base: the hypothesis without the closing delimiter.
-        closing: the characters that may be one.
+        language: the language of the hypothesis.
+        base: the hypothesis that does not count the closing delimiter.
+        closing: the characters that may close it.
     """
 
     def closed(text: str) -> np.ndarray:
@@ -24,7 +24,7 @@ def register_closing(language: str, base: Callable[[str], np.ndarray], closing: 
         inside[1:] |= inside[:-1] & np.isin(code_points(text)[1:], code_points(closing))
         return inside
 
-    # Of the set of its base, and no other's namesake.
+    # It belongs to the set of its base, and does not count as a redefinition of another.
     closed.__module__ = base.__module__
     description = f"{(base.__doc__ or '').rstrip('.')}; its closing counts as inside."
     register_as(f"{base.__name__}+close", description, closed, language=language)

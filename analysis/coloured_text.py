@@ -1,10 +1,10 @@
-"""Text coloured by one number per character: which colour, what it stands for, and how odd characters are shown.
+"""Text coloured by one number per character: the colours, their legend, and how unprintable characters are shown.
 
 The three colourings of an excerpt are those of van der Ouderaa, Quantitatively understanding recurrent networks, in
-Figures 2 and 7: by hypothesis, by prediction and by the activation of the most responsible unit. Report and figures
-share them. Colours are tints behind the text, few enough to tell apart, that leave it readable: single-hue blue where a
-number has one direction, teal over neutral to orange where it lies below or above a middle (both safe for the common
-kinds of colour blindness).
+Figures 2 and 7: by hypothesis, by prediction and by the activation of the most responsible unit. The report and the
+figures share them. Colours are background tints that leave the text readable, and few enough to be told apart: a single
+blue where a number has one direction, teal over neutral to orange where it lies below or above a middle (both safe for
+the common kinds of colour blindness).
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import numpy as np
 
 from gatescope.analysis.results import Excerpt
 
-# Steps of a scale in each direction: 0 to STEPS, or -STEPS to STEPS where numbers lie on both sides of a middle.
+# Steps of a scale in each direction: 0 to STEPS, or -STEPS to STEPS if numbers lie on both sides of a middle.
 STEPS = 10
 UNDEFINED = -128
-# What stands for a character that has a place in the text, but no shape of its own.
+# Signs for characters that take up room in the text but have no shape.
 SIGNS = {"\n": "↵", "\t": "→"}
 
 
 @dataclass(frozen=True)
 class Colouring:
-    """One number per character as steps of a colour scale, and the words of its legend.
+    """One number per character as steps of a colour scale, with the words of the legend.
 
-    `step` [n] holds 0..STEPS, or -STEPS..STEPS where `signed`, or UNDEFINED; `wrong` [n] marks characters on which
-    the prediction decides against the label. `low` and `high` are the numbers at the ends of the legend.
+    `step` [n] holds 0..STEPS, or -STEPS..STEPS where `signed`, or UNDEFINED; `wrong` [n] marks characters at which
+    the prediction contradicts the label. `low` and `high` are the numbers at the ends of the legend.
     """
 
     title: str
@@ -43,9 +43,9 @@ class Colouring:
     two_valued: bool = False
 
     def scale(self) -> list[int]:
-        """The steps that a legend shows, from `low` to `high`: 2 of them, or 11 at most."""
+        """The steps that the legend shows, from `low` to `high`: 2, or at most 11."""
         if self.signed:
-            # The legend shows no colour beyond those that occur.
+            # The legend shows only the range of steps that occur.
             known = self.step[self.step != UNDEFINED].tolist() or [0]
             return [*range(min(known), max(known), 2), max(known)]
         return list(range(0, STEPS + 1, STEPS if self.two_valued else 1))
@@ -73,10 +73,10 @@ def colourings(excerpt: Excerpt) -> tuple[Colouring, Colouring, Colouring]:
 
 
 def activation_colouring(title: str, activation: np.ndarray) -> Colouring:
-    """The colouring of a unit's values, NaN where there is none.
+    """The colouring of a unit's values, NaN where it has none.
 
-    The scale is symmetric about their mean, so that both colours are there and say whether the unit is higher or lower
-    than usual, whatever its sign; it ends at the largest distance from the mean.
+    The scale is symmetric about their mean, so that the colour shows whether the unit is higher or lower than usual,
+    whatever its sign; it ends at the largest distance from the mean.
     """
     known = activation[~np.isnan(activation)]
     least, largest = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
@@ -94,7 +94,7 @@ def _array(numbers: Sequence[float | None]) -> np.ndarray:
 def _steps(values: np.ndarray, low: float, high: float, signed: bool = False) -> np.ndarray:
     """Round values to the nearest step of a scale that is 0 at low and STEPS at high.
 
-    What lies outside takes the end, NaN takes UNDEFINED; where low equals high everything is 0.
+    Values outside take the nearer end, NaN becomes UNDEFINED; if low equals high, all steps are 0.
     """
     share = (values - low) / (high - low) if high > low else values * 0.0
     steps = np.rint(np.clip(share, -1.0 if signed else 0.0, 1.0) * STEPS)
@@ -106,7 +106,7 @@ def _number(value: float) -> str:
 
 
 def tint(step: int, signed: bool, theme: dict[str, str]) -> str:
-    """The colour behind a character, as #rrggbb, mixed linearly in sRGB between no tint and the end of the scale."""
+    """The background colour of a character, #rrggbb, mixed linearly in sRGB from paper to the end of the scale."""
     end = theme["high"] if not signed else theme["positive" if step > 0 else "negative"]
     share = abs(step) / STEPS
     channels = zip(bytes.fromhex(theme["paper"][1:]), bytes.fromhex(end[1:]), strict=True)
@@ -114,7 +114,7 @@ def tint(step: int, signed: bool, theme: dict[str, str]) -> str:
 
 
 def runs(colouring: Colouring) -> list[tuple[int, int]]:
-    """Longest stretches (start, stop) of characters that look alike."""
+    """Maximal runs (start, stop) of characters that look alike."""
     n = len(colouring.step)
     if n == 0:
         return []
@@ -125,15 +125,15 @@ def runs(colouring: Colouring) -> list[tuple[int, int]]:
 
 @cache
 def printable(character: str) -> str:
-    """Return a character, or its code point as U+XXXX where it has no shape of its own.
+    """Return a character, or its code point as U+XXXX if it has no shape of its own.
 
-    These are controls, formats (joiners, and the marks that turn the direction of writing, which could make a text look
-    like another), unpaired surrogates, private and unassigned code points, and line separators.
+    These are control and format characters (joiners, and marks that change the direction of writing and could make a
+    text look like another), unpaired surrogates, private and unassigned code points, and line separators.
     """
     shapeless = unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
     return f"U+{ord(character):04X}" if shapeless else character
 
 
 def visible(text: str) -> str:
-    """A name or a sentence from outside on one line, with every character that has no shape of its own made visible."""
+    """Return text from outside, fit for one line: every character without a shape of its own is made visible."""
     return text if text.isprintable() else "".join(map(printable, text))

@@ -1,4 +1,4 @@
-"""What all commands share: flags that are read before the work begins, and lines for the terminal."""
+"""What all commands share: checks of the flags before the work begins, and output to the terminal."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
 
 Device = Literal["auto", "cpu", "cuda"]
-# Arguments without a flag, under the names that the help of all commands has for them.
+# Positional arguments, with the names that they have in the help of all commands.
 Model = Positional[Annotated[Path, arg(metavar="MODEL")]]
 States = Positional[Annotated[str, arg(metavar="STATES")]]
 
 
 def prepared(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
-    """Return the function as one that checks what it is given at once, and returns the work, to be done later.
+    """Return a function that checks its arguments at once, and returns the work as a function to be called later.
 
-    Checked are the seed and paths, in which `~` is expanded: what all commands have in common.
+    It checks what all commands have in common: the seed, and paths, in which `~` is expanded.
     """
 
     @functools.wraps(function)
@@ -39,7 +39,7 @@ def prepared(function: Callable[..., None]) -> Callable[..., Callable[[], None]]
 
 
 def _on_this_machine(value: Any) -> Any:
-    """Return the value of a flag or of a group of flags, with paths as `local_path` has them."""
+    """Return the value of a flag or of a group of flags, with its paths passed through `local_path`."""
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{each.name: _on_this_machine(getattr(value, each.name)) for each in fields(value)})
     if isinstance(value, tuple):
@@ -48,18 +48,18 @@ def _on_this_machine(value: Any) -> Any:
 
 
 def device_of(name: Device) -> str:
-    """Return the device that is asked for, `auto` a GPU if there is one."""
+    """Return the requested device; `auto` is a GPU if there is one."""
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no CUDA GPU here; use --device cpu")
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
 def print_table(table: RenderableType, least: int = 80) -> None:
-    """Print a table, or a text, as wide as the terminal, or as 120 columns where it goes elsewhere.
+    """Print a table, or a text, as wide as the terminal, or 120 columns wide if the output goes elsewhere.
 
     Args:
         table: what to print.
-        least: columns without which names or scores would be left out; a terminal that has fewer wraps the lines.
+        least: columns that are needed to show all names and scores; a narrower terminal wraps the lines.
     """
     console = Console()
     # A pipe has no width of its own.
@@ -72,5 +72,5 @@ def say(line: str) -> None:
 
 
 def warn(line: str) -> None:
-    """Print what went wrong, apart from the results."""
+    """Print a warning to stderr, apart from the results."""
     print(f"gatescope: {line}", file=sys.stderr, flush=True)

@@ -1,8 +1,8 @@
-"""The control task: how much of a score is the probe's own power to memorise (Hewitt & Liang, 2019).
+"""The control task: how much of a score comes from the probe's own capacity to memorise (Hewitt & Liang, 2019).
 
 Every type, a string of three characters, gets one random label that it keeps everywhere, in the training and in the
-test rows. Such labels say nothing about the text, so whatever a probe scores on them it learnt by heart; its
-selectivity is the score on the hypothesis minus the score on the hypothesis's control.
+test rows. Such labels carry no information about the text, so whatever a probe scores on them it has memorised. The
+probe's selectivity is its score on the hypothesis minus its score on the control task.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.split import Fold
 from gatescope.analysis.study import Study
 
-CONTEXT = 3  # characters that make a type; of more, few types would recur
+CONTEXT = 3  # characters of a type; few longer ones would recur
 
 
 def ngram_types(
@@ -43,11 +43,11 @@ def ngram_types(
 def control_labels(
     types: np.ndarray, Y: np.ndarray, weight: np.ndarray, train: np.ndarray, seed: int | tuple[int, ...]
 ) -> np.ndarray:
-    """Labels that depend on the type alone, drawn from each hypothesis's own labels.
+    """Draw labels that depend on the type alone from each hypothesis's own labels.
 
     A type's label is that of a training row drawn at random among those where the hypothesis is defined, so frequent
     labels stay frequent and continuous hypotheses keep their values. A type draws the same row position for every
-    hypothesis, so the control of a hypothesis does not depend on which others are tested beside it.
+    hypothesis, so the control of a hypothesis does not depend on which others are tested with it.
 
     Args:
         types: [n] ids from 0 of all rows, training and test.
@@ -57,7 +57,7 @@ def control_labels(
         seed: of the draws.
 
     Returns:
-        [n, K] labels of Y's dtype, everywhere; those of a hypothesis without a defined training row are Y's own zero.
+        [n, K] labels of Y's dtype, at all rows; zero for a hypothesis without a defined training row.
     """
     quantile = np.random.default_rng(seed).random(int(types.max(initial=0)) + 1)
     control = np.zeros_like(Y)
@@ -72,19 +72,19 @@ def control_labels(
 def control_task(
     study: Study, fold: Fold, model: Any, labels: Labels, X_train: Any, X_test: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit a probe to the control task of each hypothesis: labels that the last three characters decide, at random.
+    """Fit a probe to the control task of each hypothesis: random labels of the last three characters.
 
-    There are `CONTROL_DRAWS` draws of such labels, all fitted at once: a single one would tell little.
+    There are `CONTROL_DRAWS` draws of such labels, all fitted at once: a single draw would be too noisy.
 
     Args:
-        study: the rows, of a dump whose text is known.
-        fold: the rows.
-        model: an estimator with the settings of the probe; it is left as it is.
+        study: the dump, whose text is known, and the settings.
+        fold: the training and test rows.
+        model: an estimator with the settings of the probe; it is not changed.
         labels: K hypotheses.
         X_train, X_test: states of the fold's rows.
 
     Returns:
-        The labels of the n test rows and their decision values, [n, draws * K] each.
+        The control labels and the decision values of the n test rows, [n, draws * K] each.
     """
     rows, n_train, tokens = np.concatenate([fold.train_rows, fold.test_rows]), len(fold.train_rows), study.dump.tokens
     assert tokens is not None
@@ -100,9 +100,9 @@ def control_task(
 
 
 def control_score(scorer: Scorer, control: np.ndarray, predicted: np.ndarray, defined: np.ndarray) -> np.ndarray:
-    """Return the mean AUROC, or R2 of continuous hypotheses, of the draws of `control_task`, [K]; NaN where none has.
+    """Return the mean AUROC (R2 if continuous) over the draws of `control_task`, [K]; NaN where no draw has one.
 
-    F1 would be a matter of luck, of how often random labels hold: a frequent type has them all.
+    F1 would depend on how often the random labels happen to be positive: a frequent type decides that.
 
     Args:
         scorer: of the n rows.

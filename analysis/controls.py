@@ -1,7 +1,7 @@
-"""Controls of the hypotheses of one kind on one state set: what else than knowledge could explain a score.
+"""Controls for the hypotheses of one kind on one state set: other explanations of a score than knowledge.
 
-Here are an untrained network, a split by characters, shifted labels, and description length; the control task is in
-`gatescope.analysis.control_task`. They cost several fits each, so they are made only when they are asked for.
+They are an untrained network, a split by characters, shifted labels, and description length; the control task is in
+`gatescope.analysis.control_task`. Each costs several fits, so they are computed only on request.
 """
 
 from __future__ import annotations
@@ -25,40 +25,41 @@ N_SHIFTS = 200
 
 
 def untrained_model(study: Study, fold: Fold, model: Any, name: str, labels: Labels) -> Any:
-    """Return the same probes, fitted to states of random weights.
+    """Return the same probes, fitted to the states of a network of random weights.
 
-    States of small random weights are small. So that the penalty does not hold down what they tell, C is divided by
-    the mean variance of the units: on 80,000 states of 256 units that raised the AUROC of 11 of 12 hypotheses, by up to
-    .05, and took .005 from one; ten times that C adds at most .02.
+    Small random weights give small states. So that the penalty does not hold their coefficients down, C is divided by
+    the mean variance of the units. On 80,000 states of 256 units that raised the AUROC of 11 of 12 hypotheses, by up to
+    .05, and lowered one by .005; ten times that C adds at most .02.
 
     Args:
         study: states of an untrained network.
-        fold: the rows.
-        model: an estimator with the settings of the probe; it is left as it is.
+        fold: the training and test rows.
+        model: an estimator with the settings of the probe; it is not changed.
         name: the state set.
         labels: K hypotheses.
     """
     X = study.states(name, fold.train, study.untrained)
-    # Units that never move tell nothing, whatever the penalty.
+    # If no unit ever changes, C does not matter.
     variance = float((column_sd(X) ** 2).mean()) or 1.0
     weight = labels.defined[fold.train_rows].astype(np.float32)
     return clone(model).set_params(C=model.C / variance).fit(X, labels.values[fold.train_rows], sample_weight=weight)
 
 
 def character_split(study: Study, model: Any, name: str, labels: Labels) -> tuple[np.ndarray, np.ndarray]:
-    """Ask a probe whose test characters are drawn at random among those that train it.
+    """Predict with a probe whose test characters are drawn at random from all, so that their neighbours train it.
 
-    Neighbouring characters share most of their state and most labels: how far it lies above the probe of whole
-    sequences, at characters that neither was fitted to, is what a split of characters would make of memory.
+    Neighbouring characters share most of their state and most labels. By how much this probe beats the probe of whole
+    sequences, at characters that neither was fitted on, is what a split by characters would owe to that.
 
     Args:
         study: the rows and states.
-        model: an estimator with the settings of the probe; it is left as it is.
+        model: an estimator with the settings of the probe; it is not changed.
         name: the state set.
         labels: K hypotheses.
 
     Returns:
-        What it says of the n tested rows, [n, K] logits or values, and at which of them it is tested, bool [n].
+        The predictions for the n rows of the test sequences, [n, K] logits or values, and which rows it was not fitted
+        on, bool [n].
     """
     X, (n_rows, _) = study.states(name, np.arange(len(study.group_of))), labels.values.shape
     share = len(study.test) / len(study.group_of)
@@ -69,10 +70,10 @@ def character_split(study: Study, model: Any, name: str, labels: Labels) -> tupl
 
 
 def best_unit_p(study: Study, labels: Labels, X_train: Any) -> np.ndarray:
-    """How often labels that say nothing have a unit as telling as the best one, [K].
+    """How often uninformative labels have a unit that separates them as well as the best one does, [K].
 
-    The statistic is the largest |AUROC - 1/2| of all units (with undefined rows, of ranks among all); labels are
-    shifted in circles within their sequences.
+    The statistic is the largest |AUROC - 1/2| over all units (with undefined rows, from ranks among all rows). The
+    uninformative labels are the hypothesis's own, shifted circularly within their sequences.
 
     Args:
         study: the rows.
@@ -90,21 +91,21 @@ def best_unit_p(study: Study, labels: Labels, X_train: Any) -> np.ndarray:
 
 
 def _largest_difference(ranks: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The largest difference of mean ranks of any unit, [K]."""
+    """The largest difference of mean ranks over all units, [K]."""
     return rank_differences(ranks, Y, weight).max(axis=1)
 
 
 def compression(study: Study, model: Any, name: str, labels: Labels) -> np.ndarray:
-    """How many times shorter the online code of the training labels is than the one that knows their prevalence, [K].
+    """How many times shorter the online code of the training labels is than the code from their prevalence alone, [K].
 
     Args:
         study: the rows and states.
-        model: an estimator with the settings of the plain probe; it is left as it is.
+        model: an estimator with the settings of the plain probe; it is not changed.
         name: the state set.
         labels: K boolean hypotheses.
     """
     all_starts = study.dump.sequence_starts
-    # In the order of a file the first texts may be of another kind than the others.
+    # In the order of the file, the first texts may differ in kind from the others.
     train = np.random.default_rng(study.seed).permutation(study.train)
     rows = rows_of(train, all_starts)
     starts = np.append(0, np.cumsum(all_starts[train + 1] - all_starts[train]))

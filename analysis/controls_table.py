@@ -1,4 +1,4 @@
-"""What the scores of a probe with `--controls` are worth, in the terminal: a line for each hypothesis."""
+"""Scores of a probe beside those of its controls, for the terminal: a line for each hypothesis."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ CAPTION = (
 
 
 def controls_table(records: Sequence[Record]) -> Table | None:
-    """Lay out scores beside those of states of random weights and of control tasks.
+    """Lay out scores beside those of an untrained network and of the control tasks.
 
     Args:
         records: records of probes.json, one per hypothesis x state set x weighting.
 
     Returns:
-        A table for `rich.print`, readable from 80 columns on; names are plain text, never markup. None if no record has
-        either control.
+        A table for `rich.print`, readable at 80 columns or more; names are plain text, never markup. None if no record
+        has either control.
     """
     table = ruled_table(caption=Text(CAPTION))
     table.add_column("hypothesis", overflow="fold", min_width=12)

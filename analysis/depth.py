@@ -13,7 +13,7 @@ def depth_after(steps: np.ndarray, resets: np.ndarray, before: int) -> np.ndarra
         resets: bool [E].
         before: depth before the first event.
     """
-    # Each reset moves what follows below all that came before, so that the running minimum starts anew with it.
+    # Each reset moves the rest below all earlier values, so that the running minimum starts anew.
     span = 2 * len(steps) + before + 1
     total = before + np.cumsum(steps) - np.cumsum(resets) * span
     return total - np.minimum(np.minimum.accumulate(total), 0)

@@ -1,7 +1,8 @@
 """How far one result's scores lie above another's, on the characters that both were tested on.
 
-Two networks that read the same text err at much the same places, so that the interval of the difference is far narrower
-than those of the two scores. It needs what each tested sequence adds to either (`influence`), which results hold.
+Two networks that read the same text tend to err in the same places, so the interval of the difference is far narrower
+than those of the two scores. It is computed from the influence of each test sequence on either score (`influence`),
+which results contain.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ class Difference:
     Args:
         hypothesis: its name.
         states: the state set of each result.
-        measure: by what it is judged, `auroc` or `r2`.
+        measure: the score that judges it, `auroc` or `r2`.
         first, second: the score of each result.
-        low, high: 95% interval of `second - first`; NaN where one of the scores has none.
-        p: two-sided, of no difference.
+        low, high: 95% interval of `second - first`; NaN if one of the scores has no interval.
+        p: two-sided p of the hypothesis that there is no difference.
         q: p corrected for all hypotheses of the pair (Benjamini & Hochberg, 1995).
     """
 
@@ -61,7 +62,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two results by their names, and their differences; where there are none, why."""
+    """The names of two results, and their differences, or the reason why there are none."""
 
     first: str
     second: str
@@ -70,10 +71,10 @@ class Pair:
 
 
 def pairs_of(results: Sequence[Result]) -> list[Pair]:
-    """Compare every further result with the first one, on those hypotheses that both tested on the same characters.
+    """Compare every further result with the first, on the hypotheses that both tested on the same characters.
 
     Args:
-        results: what `read_results` returns.
+        results: as returned by `read_results`.
 
     Returns:
         A pair for each result but the first.
@@ -81,7 +82,7 @@ def pairs_of(results: Sequence[Result]) -> list[Pair]:
     Raises:
         InputError: a file of coefficients is damaged.
     """
-    # All pairs have one order.
+    # All pairs list their hypotheses in one order.
     names = all_ordered(results)
     return [_pair(results[0], second, names) for second in results[1:]]
 
@@ -115,9 +116,9 @@ def _pair(first: Result, second: Result, names: Sequence[str]) -> Pair:
 
 
 def unexceeded_sets(result: Result) -> set[tuple[str, str]]:
-    """Return the hypotheses and state sets whose score no other set of the result exceeds with the whole interval.
+    """Return the pairs of hypothesis and state set whose score no other set exceeds by the whole interval.
 
-    Hypotheses with fewer than two sets that have an interval are left out, and so are all where influences are missing.
+    Hypotheses with fewer than two sets that have an interval are left out; so are all if the influences are missing.
 
     Raises:
         InputError: the file of coefficients is damaged.
@@ -137,7 +138,7 @@ def unexceeded_sets(result: Result) -> set[tuple[str, str]]:
 
 
 def _differences(pairs: Sequence[tuple[Record, Record]], influence: np.ndarray) -> tuple[Difference, ...]:
-    """Compare the records of hypotheses; influence [K, S] is that on the second score less that on the first."""
+    """Compare the records of K hypotheses; influence [K, S] is that on the second score minus that on the first."""
     measures = [measure_of(one) for one, _ in pairs]
     found = [_interval(*pair, of_sequences) for pair, of_sequences in zip(pairs, influence, strict=True)]
     q = benjamini_hochberg(np.array([p for *_, p in found]))
@@ -150,7 +151,7 @@ def _differences(pairs: Sequence[tuple[Record, Record]], influence: np.ndarray) 
 
 
 def _interval(one: Record, other: Record, influence: np.ndarray) -> tuple[float, float, float]:
-    """The interval of how far the second score lies above the first, and p; influence [S] as for `_differences`."""
+    """The interval of the second score minus the first, and p; influence [S] as for `_differences`."""
     measure = measure_of(one)
     n_sequences = number(one, "n_sequences") if _has_interval(one) and _has_interval(other) else None
     return paired_interval(other[measure] - one[measure], influence, n_sequences or 0.0)
@@ -161,12 +162,12 @@ def _has_interval(record: Record) -> bool:
 
 
 def _tested(record: Record) -> str:
-    """The digest of what the hypothesis was tested on; empty where an earlier gatescope made the record."""
+    """The digest of the test rows and labels; empty if an earlier gatescope made the record."""
     return str(record.get("tested_sha256", ""))
 
 
 def _score(record: Record) -> float | None:
-    """The score that judges the hypothesis; None for a balanced fit, by which none is judged."""
+    """The score that judges the hypothesis; None for a balanced fit, which judges none."""
     return None if record["weighting"] == "balanced" else number(record, measure_of(record))
 
 

@@ -1,4 +1,4 @@
-"""How far one result lies above another, in the terminal: a line for each hypothesis that both were tested on."""
+"""How far one result lies above another, for the terminal: a line for each hypothesis that both were tested on."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def difference_table(pair: Pair) -> Table:
         pair: with at least one difference.
 
     Returns:
-        A table for `rich.print`, readable from 80 columns on; names are plain text, never markup. A star follows
-        a hypothesis whose whole interval lies on one side of 0; `LEGEND` says the rest, once for several tables.
+        A table for `rich.print`, readable at 80 columns or more; names are plain text, never markup. A star follows
+        a hypothesis whose whole interval lies on one side of 0; `LEGEND` explains the rest, once for several tables.
     """
     table = ruled_table()
     table.add_column("hypothesis", overflow="fold", min_width=12)
@@ -39,7 +39,7 @@ def difference_table(pair: Pair) -> Table:
 
 
 def headings(pair: Pair) -> list[str]:
-    """The headings of `cells`: the results, each with its state set where that is not of all states, and the rest."""
+    """The headings of `cells`: the results, each with its state set unless that is `all`, and the rest."""
     names = []
     for name, *sets in zip((pair.first, pair.second), *(each.states for each in pair.differences), strict=True):
         own = set(sets) - {"all"}

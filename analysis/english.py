@@ -2,8 +2,8 @@
 
 Words, sentences and quotations are read from one scan of a text (`gatescope.analysis.english_scan`). A part of speech
 is that of the character's word; it needs the sentence, and so sees the future. `word_ends` is what the boundary unit of
-Kementchedjhieva & Lopez (2018) tells, and `after_plural` the number that those of Lakretz et al. (2019) keep, of the
-last noun instead of the subject.
+Kementchedjhieva & Lopez (2018) signals, and `after_plural` the number that the units of Lakretz et al. (2019) keep, but
+of the last noun instead of the subject.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DEFAULT = (
     "word_ends",
     "word_position",
 )
-# Penn Treebank tags, by their beginnings.
+# Prefixes of Penn Treebank tags.
 PARTS_OF_SPEECH = {
     "verbs": ("VB", "MD"),
     "nouns": ("NN",),

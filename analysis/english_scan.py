@@ -2,8 +2,8 @@
 
 A word is a run of letters and of apostrophes that follow a letter. A sentence ends at a blank after `.`, `!` or `?`
 (and closing quotes or brackets), at the end of a line that a colon ends, and at a blank line; an abbreviation ends one
-too, for nothing but its meaning tells it apart. A quotation stands between double quotes, straight or curly, and a
-blank line ends it whether it was closed or not.
+(and closing quotes or brackets), at the end of a line that ends with a colon, and at a blank line; an abbreviation ends
+one too, since only its meaning could tell it apart. A quotation stands between double quotes, straight or curly, and a
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from gatescope.engine.vocabulary import code_points
 SENTENCE_END = re.compile(r"[.!?][\"')\]”’]*+\s|:[ \t]*+\n|\n[ \t]*+\n")
 _QUOTE = re.compile(r"[\"“”]|\n[ \t]*+\n")
 _APOSTROPHES = (ord("'"), ord("’"))
-OTHER, LOWER, UPPER = range(3)  # a letter that has no case counts as lower
+OTHER, LOWER, UPPER = range(3)  # a letter without case counts as lower
 _ASCII = np.array([UPPER if chr(c).isupper() else LOWER if chr(c).isalpha() else OTHER for c in range(128)], np.uint8)
 
 
 @dataclass(frozen=True)
 class EnglishScan:
-    """What the scanner knows after each of n characters.
+    """Result of the scan after each of n characters.
 
     Args:
         length: int32 [n], characters of the word so far, 0 between words.
@@ -69,7 +69,7 @@ def scan(text: str) -> EnglishScan:
     word = in_word(text, cases)
     starts = np.flatnonzero(word & ~np.append(False, word[:-1]))
 
-    # What the word has so far: running counts, less what they were before it began.
+    # Counts within the word so far: running counts, less their values before the word began.
     run = np.searchsorted(starts, np.arange(len(text)), side="right")
 
     def in_this_word(counted: np.ndarray) -> np.ndarray:
@@ -77,7 +77,7 @@ def scan(text: str) -> EnglishScan:
         base = np.append(0, total[starts] - counted[starts]).astype(np.int32)
         return np.where(word, total - base[run], 0)
 
-    # A word is its sentence's first if the sentence before ended after the word before began; a text begins with one.
+    # A word is first in its sentence if the previous sentence ended after the previous word began; a text begins one.
     ends = np.array([0, *(match.end() - 1 for match in SENTENCE_END.finditer(text))])
     ended = np.searchsorted(ends, starts, side="right")
     return EnglishScan(

@@ -1,27 +1,28 @@
-"""What tells a hypothesis, erased from the states: of each layer one direction, beside directions drawn at random.
+"""Erasure of a hypothesis from the states: one direction of each layer, compared with random directions.
 
 A layer's states are x = [h, c], or h alone; m is their mean and S their covariance at the training characters, and s
-their covariance with the label at those where the hypothesis is defined. What is erased is
+their covariance with the label at those where the hypothesis is defined. The erasure is
 
     x <- x - v (u . (x - m)),   u = S^-1 s / (s . S^-1 s),   v = s
 
 which is LEACE of one boolean concept (Belrose et al. 2023, LEACE: Perfect linear concept erasure in closed form): in
-whitened space, S^(-1/2) x, the orthogonal projection along S^(-1/2) s. Since u . s = 1 the covariance with the label is
-then s - v (u . s) = 0, so that where the hypothesis is defined no linear probe fitted on these states tells more than
-the label's frequency, and no affine map of which that is true moves the states of all characters less. Where it is
-defined at all of them u is the direction of the least-squares probe; v is that in which the classes' means differ.
+whitened space, S^(-1/2) x, the orthogonal projection along S^(-1/2) s. Since u . s = 1, the covariance with the label
+is then s - v (u . s) = 0. So where the hypothesis is defined, no linear probe fitted on these states predicts better
+than the label's frequency, and no other affine map with this property moves the states of all characters less. If the
+hypothesis is defined everywhere, u is the direction of the least-squares probe; v is the direction in which the means
+of the classes differ.
 
-The random directions are what erases a label of pure noise, whose covariance s is a draw of N(0, S) times a number:
-S^(1/2) g, where any direction g of whitened space is as likely as any other. They have the same rank, and what they
-erase is the same share of whitened space, but no label of the text chose them.
+The random directions are those that erase a label of pure noise, whose covariance s is a multiple of a draw from
+N(0, S): S^(1/2) g, where all directions g of whitened space are equally likely. They have the same rank and erase the
+same share of whitened space, but no label of the text chose them.
 
-Where this is done after every step of the recurrence it is amnesic probing (Elazar et al. 2021, Amnesic Probing:
-Behavioral Explanation with Amnesic Counterfactuals) of a network that goes on with what is left. From what it reads
-next it may learn the hypothesis again, in another direction; and in unseen sequences the means of the classes differ in
-another direction, too. How much is left shows in probes that are fitted anew to the states that follow
-(`gatescope.analysis.refitted_probe`). For the next newline, in 20,000 unseen states of an LSTM of Python, their AUROC
-is .96 without erasure, .73 where the direction of 80,000 other states is erased once, and .83 where it is erased after
-every step.
+Erasure after every step of the recurrence is amnesic probing (Elazar et al. 2021, Amnesic Probing: Behavioral
+Explanation with Amnesic Counterfactuals) of a network that goes on with what is left. From what it reads next it may
+compute the hypothesis again, in another direction; and in held-out sequences the means of the classes differ in another
+direction, too. Probes that are fitted anew to the resulting states show how much is left
+(`gatescope.analysis.refitted_probe`). For the next newline, in 20,000 held-out states of an LSTM of Python, their AUROC
+is .96 without erasure, .73 if the direction of 80,000 other states is erased once, and .83 if it is erased after every
+step.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ from gatescope.engine.model import CharacterModel
 from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.state_source import StateSource
 
-# Added to the variance of each unit, as a share of it: what float16 may round away of one that lies far from zero. u
-# would tell directions apart that differ by such rounding alone. The covariance with the label is 0 for any S.
+# Added to the variance of each unit, as a share of it: float16 may round this much of a unit that lies far from zero,
+# and u would separate directions that differ by such rounding alone. The covariance with the label is 0 for any S.
 RIDGE = 1e-6
 
 
@@ -53,21 +54,21 @@ def erased_directions(
     n_random: int,
     seed: int,
 ) -> tuple[list[Erased], Erased]:
-    """Return what erases each hypothesis, and random directions, which are the same for all.
+    """Return the erasure of each hypothesis, and random ones, which are the same for all.
 
     The states are read from the dump in blocks, and everything is summed and solved in float64.
 
     Args:
         dump: states of the model, with h, and c where the cell has one, of every layer.
-        model: to whose device and precision the directions are rounded, once.
+        model: the directions are moved to its device and rounded to its precision, once.
         labels: K boolean hypotheses at the rows of the dump.
-        alignment: that of the probes.
-        train: the sequences that they were fitted on.
+        alignment: the alignment of the probes.
+        train: the sequences that the probes were fitted on.
         n_random: R.
         seed: of the random directions.
 
     Returns:
-        K erasures of one variant each, and one of R variants. Of a label that is constant nothing is erased.
+        K erasures of one variant each, and one of R variants. A constant label erases nothing.
     """
     architecture, rows = model.architecture, rows_of(train, dump.sequence_starts)
     defined = labels.defined[rows]
@@ -96,25 +97,25 @@ def erased_directions(
 
 
 class _Whitening:
-    """The covariance of units, S, by what is asked of it.
+    """A root and the directions of erasure of the covariance S of units.
 
     Args:
         covariance: S [D, D].
-        sd: the standard deviation of each unit, [D]; 0 of one that is constant, which is never moved.
+        sd: the standard deviation of each unit, [D]; 0 for a constant unit, which is never moved.
 
     Attributes:
         root: [D, D], with root.T @ root = S.
     """
 
     def __init__(self, covariance: np.ndarray, sd: np.ndarray) -> None:
-        # On the scale on which every unit varies alike.
+        # On the scale on which every unit has variance 1.
         self._sd, self._scale = sd, np.divide(1, sd, out=np.zeros_like(sd), where=sd > 0)
         self._values, self._vectors = np.linalg.eigh(covariance * self._scale * self._scale[:, None])
-        # The symmetric root there, which does not hang on the signs of the vectors.
+        # The symmetric root on that scale, which does not depend on the signs of the vectors.
         self.root = self._vectors * np.sqrt(self._values.clip(min=0)) @ self._vectors.T * sd
 
     def directions(self, mean: np.ndarray, s: np.ndarray) -> np.ndarray:
-        """Return mean, u and v, [3, G, D], of covariances s [G, D]."""
+        """Return mean, u and v, [3, G, D], for covariances s [G, D]."""
         scaled = s * self._scale
         w = scaled @ self._vectors / (self._values.clip(min=0) + RIDGE) @ self._vectors.T
         length = (w * scaled).sum(axis=1, keepdims=True)

@@ -20,5 +20,5 @@ def estimator_of(weighting: str, C: float = 1.0, memory_limit: str | None = None
 
 
 def decision_values(model: Estimator, X: Any) -> np.ndarray:
-    """Return the logits of the positive class, or predicted values of continuous hypotheses, [n, K]."""
+    """Return the logits of the positive class, or the predicted values of continuous hypotheses, [n, K]."""
     return np.asarray(model.decision_function(X) if isinstance(model, LogisticProbes) else model.predict(X))

@@ -1,4 +1,4 @@
-"""Texts to paint: for each hypothesis one test sequence with labels, predictions and a unit's activation."""
+"""Texts to paint: for each hypothesis, one test sequence with labels, predictions and the activation of a unit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Prediction:
         weighting: the class weights of the fit.
         values: probability or value at each test row, [n].
         rows: the test rows, [n], sorted.
-        unit: the unit that its ranking puts first, {"states", "unit", ...}, or None.
+        unit: the first unit of its ranking, {"states", "unit", ...}, or None.
     """
 
     states: str
@@ -42,14 +42,14 @@ def excerpts(
 ) -> list[dict[str, Any]]:
     """Return the record of each hypothesis for `excerpts.json`.
 
-    The sequence is chosen by its labels alone: the one in whose first 500 characters they vary most.
+    The sequence is chosen by its labels alone: they vary most in its first 500 characters.
 
     Args:
         dump: the states and their text.
         labels: K hypotheses.
         test_sequences: the sequences to choose from, sorted.
-        predictions: of the probe to show, by hypothesis.
-        activation: gives a unit's activation at the rows start:stop.
+        predictions: predictions of the probe to show, by hypothesis.
+        activation: returns a unit's activation at the rows start:stop.
     """
     begins, ends = dump.sequence_starts[test_sequences], dump.sequence_starts[test_sequences + 1]
     chosen = test_sequences[ends > begins]
@@ -89,19 +89,19 @@ def _variation(values: np.ndarray, defined: np.ndarray, first: np.ndarray) -> np
     """Sum of squared differences from the mean, [S], over the defined rows of each sequence.
 
     Args:
-        values, defined: of the rows of all sequences, one after another.
-        first: [S], where each begins.
+        values, defined: at the rows of all sequences, one after another.
+        first: [S], the first row of each sequence.
     """
     numbers = np.where(defined, values, 0).astype(np.float64)
     if values.dtype != bool and defined.any():
-        # The squares of values far from zero would cancel.
+        # The squares of values far from zero would lose precision.
         numbers = np.where(defined, numbers - numbers[defined].mean(), 0)
     count, total, square = (np.add.reduceat(each, first) for each in (defined.astype(np.float64), numbers, numbers**2))
     return square - total**2 / np.maximum(count, 1)
 
 
 def _rounded(values: np.ndarray, decides: bool = False) -> list[float | None]:
-    """Values rounded for JSON; of a probability that decides, rounding never moves it across 1/2."""
+    """Values rounded for JSON; for a probability that decides, rounding never moves it across 1/2."""
     rounded = np.round(values.astype(np.float64), 4)
     if decides:
         rounded[(rounded <= 0.5) & (values > 0.5)] = 0.5001

@@ -1,4 +1,4 @@
-"""What is recorded of a probe beside its scores: the model, the text and the states, how they were probed, versions."""
+"""Facts recorded with the scores of a probe: model, text and states, the method, and versions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from gatescope.engine.state_source import StateSource
 
 
 def facts_of(study: Study, language: str, failed: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a report says of what was probed and how, as JSON values.
+    """Return the facts of a report about what was probed and how, as JSON values.
 
     Args:
-        study: the states, and the method.
-        language: of the text.
-        failed: hypotheses that could not be evaluated, and why.
+        study: the states and the method.
+        language: the language of the text.
+        failed: hypotheses that could not be evaluated, with the reasons.
     """
     dump, config = study.dump, study.config
     attributes = dump.attributes
@@ -66,7 +66,7 @@ def facts_of(study: Study, language: str, failed: Mapping[str, str]) -> dict[str
 
 
 def _loss(dump: StateSource) -> dict[str, float]:
-    """What the model loses on the text that it read, where that was recorded, so that it is known how well it reads."""
+    """The loss of the model on the text that it read, if it was recorded: it shows how well the model reads."""
     name = next((name for name in dump.names if name.endswith("/log_probability")), None)
     if name is None or dump.attributes.get("kind") != "extract":
         return {}
@@ -74,7 +74,7 @@ def _loss(dump: StateSource) -> dict[str, float]:
 
 
 def reading(study: Study, language: str) -> str:
-    """Say in a line how states are read."""
+    """Return a line on how the states are read."""
     lengths = np.diff(study.dump.sequence_starts)
     shortest, longest = int(lengths.min()), int(lengths.max())
     each = f"{shortest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"

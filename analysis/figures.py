@@ -1,8 +1,8 @@
 """Figures for a paper: scores per hypothesis with intervals and baselines, and text coloured three ways.
 
-In kind they are Figures 3-6, and 2 and 7, of van der Ouderaa, Quantitatively understanding recurrent networks. PNG and
-SVG, the same bytes for the same results: matplotlib's default style whatever the user's own, no time stamp, and Figure
-objects without pyplot's state.
+They correspond to Figures 3-6, and 2 and 7, of van der Ouderaa, Quantitatively understanding recurrent networks. Each
+is written as PNG and SVG, with the same bytes for the same results: matplotlib's default style whatever the user's own,
+no time stamp, and Figure objects without pyplot's state.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ PIXELS_PER_INCH = 200
 
 
 def paper_style() -> AbstractContextManager[None]:
-    """The style that figures are made and saved in: matplotlib's default but for STYLE, whatever the user's own."""
-    # Looking at the backend would choose one; it belongs to the user.
+    """The style in which figures are made and saved: matplotlib's defaults with STYLE, whatever the user's own."""
+    # Reading the backend would select one; that choice is the user's.
     defaults: dict[Any, Any] = {
         key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")
     }
@@ -55,15 +55,15 @@ def write_figures(results: Sequence[Result], excerpts: Sequence[tuple[Result, Ex
     """Write every figure as PNG and SVG.
 
     Args:
-        results: results that stand side by side in the figures of scores.
-        excerpts: the texts to colour, each with its result; one figure each, `text_<hypothesis>` (and `_<result>` where
-            there are two results). Three results and more have no such figures: a report of each alone has them.
-        folder: where the files go; made if it is absent.
+        results: results that the figures of scores show side by side.
+        excerpts: the texts to colour, each with its result; one figure each, `text_<hypothesis>` (and `_<result>` if
+            there are two results). Three or more results have no such figures: a report of each alone has them.
+        folder: folder to write to; made if it is absent.
 
     Returns:
-        The files written: `auroc` and `f1` where a hypothesis is boolean, `r2` where one is continuous, `overview` of
-        three results and more, the texts, `gates` (or `gates_<result>`) where gates were recorded, and `units` (or
-        `units_<result>`) where `--sparse` was asked for.
+        The files written: `auroc` and `f1` if a hypothesis is boolean, `r2` if one is continuous, `overview` of three
+        or more results, the texts, `gates` (or `gates_<result>`) if gates were recorded, and `units` (or
+        `units_<result>`) if `--sparse` was set.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
@@ -88,7 +88,7 @@ def write_figures(results: Sequence[Result], excerpts: Sequence[tuple[Result, Ex
 
 
 def _file_stem(name: str, taken: set[str]) -> str:
-    """A file name of letters that every file system takes, unlike any taken before."""
+    """A file name of characters that every file system accepts, different from all in `taken`."""
     safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in name)[:100]
     stem, count = safe, 1
     while stem.casefold() in taken:

@@ -1,4 +1,4 @@
-"""The finished fits of a probe that has not ended, a file for each: one that was stopped goes on behind them."""
+"""Files of the finished fits of a running probe, one for each, so that a stopped one continues after them."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def save_fit(path: Path, fit: Fit) -> None:
 
 
 def holds_fit(path: Path, hypotheses: list[str]) -> bool:
-    """Whether a file has the fit of these hypotheses: one that could not be evaluated before may be there now."""
+    """Whether a file has the fit of just these hypotheses: some may not have been evaluable before."""
     return path.exists() and [record["hypothesis"] for record in _about(path)["records"]] == hypotheses
 
 
 def load_fit(path: Path) -> Fit:
-    """Return a fit as it was saved.
+    """Return a saved fit.
 
     Raises:
         InputError: the file is damaged.

@@ -1,10 +1,10 @@
-"""The probes of one fold: what they, their first units and their controls predict for the rows that the fold tests.
+"""The probes of one fold: the predictions of the probes, their first units and their controls for the fold's test rows.
 
-Everything that is chosen, units and thresholds too, is chosen on the training rows alone.
+Everything that is chosen, including units and thresholds, is chosen on the training rows alone.
 
-States are probed on their own scale. Of 12 hypotheses on 80,000 states of 256 units of a model of Python, probes with
-the penalty on standardised coefficients have mean AUROC .826 .823 .821 .821 at C = .01, .1, 1 and 10, and these .828
-.825 .822 .821. Their coefficients are reported times the units' standard deviations, too.
+States are probed on their own scale. For 12 hypotheses on 80,000 states of 256 units of a model of Python, probes with
+the penalty on standardised coefficients have mean AUROC .826 .823 .821 .821 at C = .01, .1, 1 and 10, and probes as
+here .828 .825 .822 .821. Coefficients are also reported times the units' standard deviations.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ N_TOP_UNITS = 10
 
 @dataclass(frozen=True)
 class Predictions:
-    """What is predicted for the n rows that a fold tests, or all folds, [n, K] each; None where it is not asked for.
+    """Predictions for the n test rows of a fold, or of all folds, [n, K] each; None for what was not requested.
 
     Args:
         probe: decision values of the probes.
-        restored: of balanced ones, logits at the frequencies of the data.
-        unit: the value of the first unit of the ranking, turned so that the hypothesis holds at high ones.
-        unit_above: of boolean hypotheses, whether that is beyond the unit's threshold.
+        restored: for balanced probes, logits at the class frequencies of the data.
+        unit: the value of the first unit of the ranking, with its sign such that the hypothesis holds at high values.
+        unit_above: for boolean hypotheses, whether that value is above the unit's threshold.
         control, control_labels: decision values for the control task, and its labels, [n, draws * K].
         untrained: decision values of probes of an untrained network.
     """
@@ -63,16 +63,16 @@ def joined(folds: Sequence[Predictions]) -> Predictions:
 
 @dataclass(frozen=True)
 class FoldFit:
-    """What one fold found of K hypotheses.
+    """The fit of K hypotheses in one fold.
 
     Args:
         model: the fitted probes.
-        alone: what units tell by themselves on the training rows, `auroc` or `correlation`, [K, H].
-        sd: standard deviation of each unit there, [H].
-        orders: the units by the ranking of the results, and by their weights, [K, H]; -1 where there was no fit.
-        predictions: of the test rows.
-        controls: those that need no test rows of a fold, [K] each; of the first alone.
-        sparse: scores of probes of few units, where they are asked for.
+        alone: the score of each unit alone on the training rows, `auroc` or `correlation`, [K, H].
+        sd: standard deviation of each unit on the training rows, [H].
+        orders: the units in the order of the results' ranking, and of their weights, [K, H]; -1 where there is no fit.
+        predictions: for the test rows.
+        controls: those that need no test rows, [K] each; the first fold only.
+        sparse: scores of probes of few units, if requested.
     """
 
     model: Estimator
@@ -88,8 +88,8 @@ def fit_fold(study: Study, number: int, name: str, labels: Labels, weighting: st
     """Fit all hypotheses of one kind on one state set of one fold.
 
     Args:
-        study: the rows, and the method.
-        number: of the fold.
+        study: the states and the method.
+        number: index of the fold.
         name: the state set.
         labels: K hypotheses.
         weighting: "plain", "balanced", or "none" for continuous ones.
@@ -106,7 +106,7 @@ def fit_fold(study: Study, number: int, name: str, labels: Labels, weighting: st
     predicted = {"probe": decision_values(model, X_test)}
     if weighting == "balanced":
         predicted["restored"] = restore_prior(predicted["probe"], _negatives_per_positive(*train[1:]))
-    # Single units know no class weights: both weightings share them.
+    # Scores of single units do not depend on class weights: both weightings share them.
     alone, sd = study.shared(
         labels, ("units", number, name), lambda: (units_alone(*train, memory), column_sd(X_train, memory))
     )
@@ -132,10 +132,10 @@ def fit_fold(study: Study, number: int, name: str, labels: Labels, weighting: st
 
 
 def _negatives_per_positive(Y: np.ndarray, defined: np.ndarray) -> np.ndarray:
-    """By what balanced weights multiply the odds, [K]; 1 where there is one class."""
+    """The factor by which balanced weights multiply the odds, [K]; 1 where there is only one class."""
     positive = (Y & defined).sum(axis=0)
     negative = defined.sum(axis=0) - positive
-    # Of one class alone there is no probe whose probabilities could be carried back.
+    # With one class only there is no probe whose probabilities could be corrected.
     return np.where((positive > 0) & (negative > 0), negative / np.maximum(positive, 1), 1.0)
 
 

@@ -1,8 +1,8 @@
-"""Whether a hypothesis that is declared to follow from the past depends on later characters.
+"""A test whether a hypothesis that is declared to see only the past depends on later characters.
 
-A label that looks ahead, if only to the end of its line, turns "the states know this" into "the states foretell this".
+A label that looks ahead, if only to the end of its line, turns "the states know this" into "the states predict this".
 So a user's function is called again on prefixes of a text that end where its labels change, which is where looking
-ahead shows most easily. A prefix whose labels differ is proof; that none differs proves nothing.
+ahead shows most easily. A prefix whose labels differ is proof; if none differs, that proves nothing.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.engine.errors import InputError
 
 LONGEST = 4096  # characters of a text that are looked at
-CHANGES = 3  # label changes of one text whose prefixes are tested
+CHANGES = 3  # label changes of a text at which prefixes are tested
 MOST = 24  # prefixes that are tested
 # For continuous values, whose last digits may depend on how many are computed at once.
 RTOL, ATOL = 1e-6, 1e-9
 
 
 def looks_ahead(hypothesis: Hypothesis, texts: Iterable[str], prime: str = "") -> str | None:
-    """Say which label changes when its text ends earlier; None if none was found that does.
+    """Return which label changes if its text ends earlier; None if no such label was found.
 
     Args:
         hypothesis: one that `sees` the past.
-        texts: to call it on; no more are taken than are needed.
-        prime: stands before each, as for `Hypothesis.label`.
+        texts: to call it on; only as many are taken as are needed.
+        prime: text before each, as for `Hypothesis.label`.
     """
     asked = 0
     for text in texts:

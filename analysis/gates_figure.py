@@ -1,4 +1,4 @@
-"""How often gates are open and shut: a dot for each unit, a panel for each gate (Karpathy, Johnson & Fei-Fei 2016)."""
+"""How often gates are open or shut: a dot for each unit, a panel for each gate (Karpathy, Johnson & Fei-Fei 2016)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gatescope.analysis.palette import LIGHT
 from gatescope.analysis.results import Result
 from gatescope.analysis.saturation import OPEN, SHUT
 
-# Inches: a panel, and the room for labels to the left, below, above and to the right.
+# Inches: side of a panel, and room for labels to the left, below, above and to the right.
 PANEL, LEFT, BOTTOM, TOP, RIGHT = 1.7, 0.7, 0.45, 0.3, 0.15
 # More layers do not fit a page; the report has them all.
 MOST_LAYERS = 6

@@ -1,7 +1,7 @@
-"""The hypotheses that are known, and how a selection names them.
+"""The registry of hypotheses, and selection from it by name.
 
-Built-in ones come in sets, one for each language; others are registered with the decorator `hypothesis` or come as a
-regular expression (`gatescope.analysis.own_hypotheses`).
+Built-in hypotheses come in sets, one for each language; others are registered with the decorator `hypothesis` or given
+as a regular expression (`gatescope.analysis.own_hypotheses`).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from gatescope.analysis.language import LANGUAGES
 from gatescope.engine.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., Any])
-# What a selection may name beside single hypotheses.
+# Names that a selection may contain besides single hypotheses.
 SET_NAMES = frozenset({"auto", *SETS})
 
 _registry: dict[tuple[str, str], Hypothesis] = {}
 
 
 def hypothesis(*, language: str, values: str = "boolean", sees: str = "past") -> Callable[[F], F]:
-    """Register a function as a hypothesis under its own name, and leave the function as it is.
+    """Register a function as a hypothesis under its own name, and return the function unchanged.
 
     Args:
         language: "c", "python", "english" or "any".
@@ -33,8 +33,8 @@ def hypothesis(*, language: str, values: str = "boolean", sees: str = "past") ->
         sees: "past" if a value follows from the characters up to and including its own, else "future".
 
     Raises:
-        InputError: an argument that is none of these, a name that another function or a set has, or a callable object
-            without a `__name__`.
+        InputError: an argument that is none of these, a name that another hypothesis or a set has, or a callable
+            object without a `__name__`.
 
     Example:
         >>> @hypothesis(language="any")
@@ -75,25 +75,25 @@ def hypothesis(*, language: str, values: str = "boolean", sees: str = "past") ->
 def register_as(
     name: str, description: str, function: Callable[..., Any], *, language: str, sees: str = "past"
 ) -> None:
-    """Register a function under a name that is not its own: one of several that a loop makes."""
+    """Register a function made in a loop under the given name and description."""
     function.__name__, function.__doc__ = name, description
     hypothesis(language=language, sees=sees)(function)
 
 
 def library() -> list[Hypothesis]:
-    """Return every registered hypothesis: the built-in sets in their order, then the user's."""
+    """Return every registered hypothesis: the built-in sets in order, then the user's."""
     _import_sets()
     order = {module: place for place, module in enumerate(SETS.values())}
     return sorted(_registry.values(), key=lambda each: order.get(each.function.__module__, len(order)))
 
 
 def known_names() -> set[str]:
-    """Return what a selection may name: hypotheses, sets and "auto"."""
+    """Return all names that a selection may contain: hypotheses, sets and "auto"."""
     return {each.name for each in library()} | SET_NAMES
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
-    """Return which known names one that is unknown may stand for, or what else is to be said of it."""
+    """Return a suggestion of the known names nearest to an unknown one, or `otherwise` if there are none."""
     close = difflib.get_close_matches(name, sorted(known), n=3)
     return f"did you mean {' or '.join(close)}?" if close else otherwise
 
@@ -102,12 +102,12 @@ def select(names: Sequence[str], language: str) -> list[Hypothesis]:
     """Return the hypotheses that a selection names, each once, in the order of the library.
 
     Args:
-        names: any mixture of "auto" (the default set of the language, and that for any text), the names of sets ("c",
+        names: any mixture of "auto" (the default sets of the language and of "any"), the names of sets ("c",
             "python", "english", "any", "legacy"), and the names of single hypotheses.
-        language: of the text; it also decides between hypotheses of one name, such as the comments of C and of Python.
+        language: of the text; it also decides between hypotheses of the same name, such as comments in C and in Python.
 
     Raises:
-        InputError: a language or name that nothing has.
+        InputError: an unknown language or name.
     """
     if language not in LANGUAGES:
         raise InputError(f"language={language!r}; expected one of {', '.join(LANGUAGES)}")
@@ -124,7 +124,7 @@ def select(names: Sequence[str], language: str) -> list[Hypothesis]:
 
 @contextmanager
 def registered_by(module: str) -> Iterator[list[Hypothesis]]:
-    """Let a module register anew what it has; behind the block the list holds that, after an error nothing changed."""
+    """Let a module register its hypotheses anew; after the block the list holds them, or an error undoes the change."""
     _import_sets()
     before = dict(_registry)
     found: list[Hypothesis] = []
@@ -141,7 +141,7 @@ def registered_by(module: str) -> Iterator[list[Hypothesis]]:
 
 
 def _redefines(function: Callable[..., Any], earlier: Callable[..., Any]) -> bool:
-    """Return whether a function is an earlier one again, as from a notebook's cell run twice; not its namesake."""
+    """Return whether a function redefines an earlier one, as if a notebook cell is run twice, not just its name."""
     if (function.__module__, _path_of(function)) != (earlier.__module__, _path_of(earlier)):
         return False
     new, old = getattr(function, "__code__", None), getattr(earlier, "__code__", None)
@@ -151,7 +151,7 @@ def _redefines(function: Callable[..., Any], earlier: Callable[..., Any]) -> boo
 
 
 def _path_of(function: Callable[..., Any]) -> str:
-    """Return a function's name in its module; a callable object may have a plain one only."""
+    """Return a function's name in its module; a callable object may only have a plain name."""
     return getattr(function, "__qualname__", function.__name__)
 
 

@@ -1,8 +1,8 @@
-"""A hypothesis about a text: what a reader might know after each character.
+"""A hypothesis about a text: a statement about each character that a reader might know after reading it.
 
-It maps a text of n characters to n values and says where they are defined. A value is a statement about the reader who
-has just read the character; a hypothesis that sees the "past" needs nothing but the characters up to and including it,
-one that sees the "future" needs later ones.
+It maps a text of n characters to n values, and to where they are defined. A value is a statement about the moment at
+which the reader has just read the character. A hypothesis that sees the "past" needs only the characters up to and
+including this one; one that sees the "future" needs later ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gatescope.engine.differences import shortened
 from gatescope.engine.errors import InputError
 from gatescope.engine.vocabulary import code_points
 
-# The modules of the built-in sets, in the order in which their hypotheses are listed. Each names its default set.
+# The modules of the built-in sets, in the order in which their hypotheses are listed; each has a DEFAULT.
 SETS = {
     "c": "gatescope.analysis.c_code",
     "python": "gatescope.analysis.python_code",
@@ -37,13 +37,13 @@ class Hypothesis:
     """A named statement about every character of a text.
 
     Args:
-        name: what tables and files call it.
+        name: its name in tables and files.
         language: "c", "python", "english", or "any" for texts of every kind.
         values: "boolean" or "continuous".
         sees: "past" if a value follows from the characters up to and including its own, else "future".
         description: one line.
-        function: takes a text of n characters, returns n values or the pair (values, defined); what a masked array
-            masks is undefined.
+        function: takes a text of n characters, returns n values or the pair (values, defined); masked entries of a
+            masked array are undefined.
     """
 
     name: str
@@ -54,22 +54,22 @@ class Hypothesis:
     function: Callable[[str], Any]
 
     def label(self, text: str, prime: str = "") -> tuple[np.ndarray, np.ndarray]:
-        """Return the values of a text, and where they are defined.
+        """Return the values at the characters of a text, and where they are defined.
 
         Args:
             text: n characters.
-            prime: characters that stand before the text; they are read with it, and have no values.
+            prime: characters that stand before the text; the function reads them too, but their values are dropped.
 
         Returns:
             values [n], bool or float64, False or 0 where undefined, and defined [n], bool.
 
         Raises:
-            InputError: the function raised, or returned values that are too few or too many, not numbers, or not
-                finite where they are defined.
+            InputError: the function raised, or returned too few or too many values, or values that are not numbers, or
+                not finite where defined.
         """
         whole = prime + text
-        # The built-in ones know lines that end with \n. A \r before it takes the value of the character before; so does
-        # every \r where only the past is seen, for what follows is not known yet.
+        # The built-in ones expect lines to end with \n. A \r before it takes the value of the preceding character; so
+        # does every \r if only the past is seen, since it is not known yet what follows.
         places = _without_returns(whole, self.sees) if is_built_in(self.function) and "\r" in whole else None
         read = whole if places is None else whole.replace("\r\n", "\n")
         with self._running():
@@ -139,9 +139,9 @@ def is_built_in(function: Callable[..., Any]) -> bool:
 
 
 def _without_returns(text: str, sees: str) -> np.ndarray:
-    """Return the place of each character when every \\r before a \\n is left out; its own is its predecessor's.
+    """Return the place of each character once every \\r before a \\n is removed; such a \\r takes its predecessor's.
 
-    For a hypothesis that sees the past, that of any other \\r is its predecessor's too; -1 where there is none.
+    For a hypothesis that sees the past, any other \\r takes its predecessor's too; -1 where there is none.
     """
     codes = code_points(text)
     returns = codes == ord("\r")

@@ -1,10 +1,10 @@
-"""How much each sequence moves a score: what two results need to be compared on the text that both were tested on.
+"""The influence of each sequence on a score, from which two results on the same text are compared.
 
-The influence of a sequence is the derivative of the score by the weight of its characters, at 1 (the infinitesimal
-jackknife of Efron, The Jackknife, the Bootstrap and Other Resampling Plans, 1982; of AUROC what Obuchowski,
-Nonparametric Analysis of Clustered ROC Curve Data, Biometrics 53, 1997, sums over clusters). Influences of all
-sequences sum to 0, and the squares of those of a difference to its variance: one number for each sequence and
-hypothesis is enough, where a bootstrap of both would need what every probe says of every character.
+The influence of a sequence is the derivative of the score with respect to the weight of its characters, at 1 (the
+infinitesimal jackknife of Efron, The Jackknife, the Bootstrap and Other Resampling Plans, 1982; for AUROC it is what
+Obuchowski, Nonparametric Analysis of Clustered ROC Curve Data, Biometrics 53, 1997, sums over clusters). The influences
+of all sequences sum to 0, and the squares of those of a difference sum to its variance. So one number for each sequence
+and hypothesis is enough, where a bootstrap would need every prediction of both probes.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def auroc_influence(
     sequence_ids: np.ndarray,
     parts: Sequence[slice] = WHOLE,
 ) -> np.ndarray:
-    """Influence of each sequence on AUROC, whose weight counts in every pair with a character of its own.
+    """Influence of each sequence on AUROC; its weight counts in every pair that has one of its characters.
 
     Args:
         Y: [n, K] bool labels.
         score: [n, K], the higher, the likelier.
         defined: [n, K] bool.
         sequence_ids: [n] integers, the sequence of each row.
-        parts: of the rows, each with scores of one probe; rows of different parts are no pair.
+        parts: parts of the rows, each with scores of one probe; rows of different parts never form a pair.
 
     Returns:
         float64 [S, K], S distinct ids, sorted; NaN where there is no AUROC.
@@ -49,7 +49,7 @@ def auroc_influence(
             n_positive = int(y.sum())
             won += np.bincount(ids, pairs_won(y, s), len(distinct))
             pairs += np.bincount(ids, np.where(y, len(y) - n_positive, n_positive), len(distinct))
-        # Each pair is counted at both of its rows.
+        # Each pair is counted twice, once at each of its rows.
         total = pairs.sum() / 2
         if total > 0:
             found[:, k] = (won - won.sum() / pairs.sum() * pairs) / total
@@ -65,7 +65,7 @@ def r2_influence(moments: np.ndarray) -> np.ndarray:
     Returns:
         float64 [S, K]; NaN where there is no R2.
     """
-    # Targets are taken from their mean, whose own movement moves no score.
+    # The targets are centred at their mean; to first order, a change of the mean does not change R2.
     square, residual_square = (moments[..., MOMENTS.index(name)] for name in ("tt", "residual_square"))
     r2 = moment_metrics(moments.sum(axis=0))["r2"]
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -1,11 +1,11 @@
-"""Intervals of scores over sequences: whole ones are resampled, since the characters of one are not independent.
+"""Intervals of scores over sequences: whole sequences are resampled, since their characters are not independent.
 
-The spread of a score is that of its bootstrap, and Student's t says how many spreads an interval takes, given the
-effective number of sequences. Central quantiles of the resamples, the usual interval, are too narrow where
-sequences are few, and most of all where a score is near its end or a hypothesis holds in few sequences. For one that
-holds in 40% of 12 sequences the 95% interval of an AUROC of .93 covered it in 81% of 300 draws and now does in 98%, and
-that of how far one AUROC lies above another in 83% and now 99%; in 90% of 40 sequences 90% and now 94%, 92% and now 94%
-(`python -m benchmarks.interval_coverage`).
+An interval is a number of standard errors around the score. The standard error is the bootstrap's, and the number is
+Student's t for the effective number of sequences. The usual interval, central quantiles of the resamples, is too narrow
+if sequences are few, most of all if a score is near the end of its range or a hypothesis holds in few sequences. For
+one that holds in 40% of 12 sequences, the quantile interval of an AUROC of .93 at level 95% covered it in 81% of 300
+draws, and this one in 98%; for the difference between two AUROCs, 83% and 99%. For one that holds in 90% of 40
+sequences the coverage is 90% and 94%, and 92% and 94% (`python -m benchmarks.interval_coverage`).
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from scipy.special import expit, logit, ndtri, stdtr, stdtrit
 
 from gatescope.analysis.metrics import classification_metrics, moment_metrics
 
-# How often an interval covers.
+# Nominal coverage of an interval.
 LEVEL = 0.95
 MEAN_RESAMPLES = 1000
-# Between which values a metric can lie. What is bounded on both sides has its interval on a logit scale.
+# The range of a metric. A metric that is bounded on both sides has its interval on a logit scale.
 SHARE = (0.0, 1.0)
 CORRELATION = (-1.0, 1.0)
 EXPLAINED = (-np.inf, 1.0)
 UNBOUNDED = (-np.inf, np.inf)
-# The nearest that a bounded score comes to its ends, whose logits are infinite.
+# The least distance of a bounded score from the ends of its range, whose logits are infinite.
 _NEAREST = 1e-6
-# The spread of resamples is read off two quantiles: a few without a hit, whose F1 is 0, say nothing of the others.
+# The spread of resamples is taken from two quantiles, so that a few of F1 0, without a hit, do not affect it.
 _TAIL = 0.05
 # Resampling weights are made and multiplied in blocks of this many numbers (32 MB as float64).
 _BLOCK_ELEMENTS = 1 << 22
@@ -37,13 +37,13 @@ def bootstrap_interval(counts: np.ndarray, metric: str, n_bootstrap: int, seed: 
     """Interval of a metric under resampling of whole sequences.
 
     A resample draws S sequences with replacement, the same ones for every hypothesis, and computes the metric from
-    their summed counts. What follows is `t_interval`'s.
+    their summed counts. The interval follows by `t_interval`.
 
     Args:
         counts: [S, K, 4] confusion counts, or [S, K, 7] moments for the metrics r2 and pearson.
         metric: a key of `classification_metrics` or `moment_metrics`.
         n_bootstrap: number of resamples.
-        seed: of the resampling; hypotheses and state sets that share it share their resamples.
+        seed: of the resampling; the same seed gives all hypotheses and state sets the same resamples.
 
     Returns:
         low, high: float64 [K] each; NaN as for `t_interval`.
@@ -58,7 +58,7 @@ def bootstrap_difference(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Interval of `metric(counts) - metric(other)`, both from the same resampled sequences.
 
-    Two predictors that err on the same sequences are compared far more sharply in pairs than by two intervals.
+    If two predictors err on the same sequences, this is far narrower than a comparison of two intervals.
 
     Args:
         counts, other: [S, K, 4] confusion counts (or [S, K, 7] moments) of two predictors on the same sequences.
@@ -75,11 +75,11 @@ def bootstrap_difference(
 
 
 def mean_interval(sums: np.ndarray, counts: np.ndarray, seed: int) -> tuple[float, float]:
-    """Interval of a mean over the characters of all sequences, which have different numbers of them.
+    """Interval of a mean over the characters of all sequences, whose lengths differ.
 
     Args:
         sums: [S], over the characters of each sequence.
-        counts: [S], how many they are.
+        counts: [S], the numbers of these characters.
         seed: of the resampling.
 
     Returns:
@@ -94,13 +94,13 @@ def mean_interval(sums: np.ndarray, counts: np.ndarray, seed: int) -> tuple[floa
 
 
 def effective_sequences(sums: np.ndarray) -> np.ndarray:
-    """How many sequences that have as many rows each would tell as much of a hypothesis, [K]; 0 where it never holds.
+    """The number of sequences of equal size that would be as informative, [K]; 0 where a hypothesis never holds.
 
-    `(sum n)^2 / sum n^2` over sequences of n rows (Kish, Survey Sampling, 1965), of the class that lies in fewer: if
-    five of 40 sequences have comments, and one of them half of all, what is said of comments rests on fewer than four.
+    `(sum n)^2 / sum n^2` over sequences of n rows (Kish, Survey Sampling, 1965), for the class that occurs in fewer: if
+    five of 40 sequences have comments, and one of them has half of all, a score on comments rests on fewer than four.
 
     Args:
-        sums: [S, K, 4] confusion counts, or [S, K, 7] moments, which have no classes.
+        sums: [S, K, 4] confusion counts, or [S, K, 7] moments, without classes.
     """
     if sums.shape[-1] != 4:
         return _effective(sums[..., 0])
@@ -109,7 +109,7 @@ def effective_sequences(sums: np.ndarray) -> np.ndarray:
 
 
 def _effective(n_rows: np.ndarray) -> np.ndarray:
-    """The same of numbers of rows [S, K]."""
+    """The same for numbers of rows [S, K]."""
     n_rows = n_rows.astype(np.float64)
     squares = (n_rows**2).sum(axis=0)
     return np.divide(n_rows.sum(axis=0) ** 2, squares, out=np.zeros_like(squares), where=squares > 0)
@@ -124,25 +124,25 @@ def t_interval(
     """Return `found -+ t se`, with the standard error of the bootstrap and Student's t of S - 1 degrees of freedom.
 
     The standard error is that of the normal distribution whose 5% and 95% quantiles are as far apart as the resamples'.
-    S draws from S sequences spread less than S others would, by sqrt((S - 1) / S), for which `se` makes up (the t
-    interval with bootstrap standard error of Hesterberg, What Teachers Should Know About the Bootstrap, The American
-    Statistician 69, 2015). A score that is bounded on both sides is taken to the logit of its place between them and
-    back, so that its interval stays within.
+    S draws from S sequences spread less than S new sequences would, by a factor of sqrt((S - 1) / S), for which `se`
+    corrects (the t interval with bootstrap standard error of Hesterberg, What Teachers Should Know About the Bootstrap,
+    The American Statistician 69, 2015). A score that is bounded on both sides is mapped to a logit scale and back, so
+    that its interval stays within its range.
 
-    On that scale the half of the spread toward the nearer end counts as at most twice the other half. Where more than
-    5% of the resamples lie at an end, such as those without any of a few hits, the former would be that of `_NEAREST`:
-    for an F1 of .008 in 20 sequences, the mean width of 200 intervals was .86 and is now .12, and all cover; an AUROC
-    of .9985 is covered by 88% instead of 90%.
+    On that scale the half of the spread toward the nearer end counts as at most twice the other half. If more than 5%
+    of the resamples lie at that end, such as those without any of a few hits, that half would be decided by `_NEAREST`.
+    For an F1 of .008 in 20 sequences the mean width of 200 intervals fell from .86 to .12, and all cover; an AUROC of
+    .9985 is covered by 88% instead of 90%.
 
-    Resamples in which the score is undefined are left out. If they are more than 5% of all, or S is below two, no
-    interval can be stated and both ends are NaN, and so for the lowest possible score, such as the F1 of a probe
-    without a hit, which has none in any resample.
+    Resamples in which the score is undefined are left out. If they are more than 5% of all, or S is below two, there is
+    no interval and both ends are NaN. The same holds for the lowest possible score, such as the F1 of a probe without a
+    hit, which is the same in every resample.
 
     Args:
         found: [K] scores of all sequences.
         resampled: [n_bootstrap, K] scores of resamples.
         n_sequences: S of each score, [K]: the effective number.
-        bounds: the least and the largest value that a score can have, one of those above.
+        bounds: the range of the score, one of those above.
 
     Returns:
         low, high: float64 [K] each, with `found` between them.
@@ -159,14 +159,14 @@ def t_interval(
         inner = np.where(centre > 0, middle - lower, upper - middle)
         spread = np.where(inner > 0, np.minimum(spread, 3 * inner), spread)
     reach = stdtrit(n - 1, (1 + LEVEL) / 2) * spread / (2 * ndtri(1 - _TAIL)) * np.sqrt(n / (n - 1))
-    # Moved from the score itself: at an end of its range `_shrunk(centre)` is not quite the score.
+    # Added to the score itself: at an end of its range `_shrunk(centre)` is not exactly the score.
     moved = _shrunk(np.stack([centre - reach, centre + reach]), *bounds) - _shrunk(centre, *bounds)
     low[usable], high[usable] = np.clip(found[usable] + moved, *bounds)
     return low, high
 
 
 def _stretched(score: np.ndarray, least: float, largest: float) -> np.ndarray:
-    """A bounded score on a line without ends, any other as it is."""
+    """The logit of a bounded score's place in its range; any other score unchanged."""
     if np.isinf(least):
         return score
     return np.asarray(logit(np.clip((score - least) / (largest - least), _NEAREST, 1 - _NEAREST)))
@@ -184,11 +184,11 @@ def paired_interval(difference: float, influence: np.ndarray, n_sequences: float
 
     Args:
         difference: of the scores.
-        influence: [number of sequences], that on one score less that on the other.
+        influence: [number of sequences], the influence on one score minus that on the other.
         n_sequences: S, the effective number.
 
     Returns:
-        low, high, and the two-sided p of no difference; NaN where S is below two.
+        low, high, and the two-sided p; NaN where S is below two.
     """
     if not n_sequences >= 2:
         return np.nan, np.nan, np.nan
@@ -199,7 +199,7 @@ def paired_interval(difference: float, influence: np.ndarray, n_sequences: float
 
 
 def resamples(n_sequences: int, n_bootstrap: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield how often each resample draws each sequence, float64 [resamples, S], all of them in blocks."""
+    """Yield how often each resample draws each sequence, float64 [resamples, S], in blocks of resamples."""
     generator = np.random.default_rng(seed)
     block = max(1, _BLOCK_ELEMENTS // max(1, n_sequences))
     for start in range(0, n_bootstrap, block):
@@ -218,6 +218,6 @@ def resampled_metric(counts: np.ndarray, metric: str, n_bootstrap: int, seed: in
 
 
 def _metric(counts: np.ndarray, metric: str) -> np.ndarray:
-    """One metric of counts or moments."""
+    """Compute one metric from counts or moments."""
     metrics = moment_metrics if metric in ("r2", "pearson") else classification_metrics
     return metrics(counts)[metric]
