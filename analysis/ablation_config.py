@@ -15,10 +15,10 @@ FEWEST_RANDOM, MOST_RANDOM = 20, 10_000
 class AblationConfig:
     """Which units are held, at which values, and on how much text."""
 
-    hypothesis: tuple[str, ...] = ()  # boolean ones to test; default: all that are known
-    method: Literal["mean", "zero", "resample", "translate"] = "mean"  # what units are held at
-    units: tuple[int, ...] = (1, 10)  # sizes of the sets held, of 10 ranked or 64 selected; h and c count once
-    random_sets: int = 40  # other sets of as many units in the same layers, and directions, 20 to 10000
+    hypothesis: tuple[str, ...] = ()  # boolean hypotheses to test; default: all known ones
+    method: Literal["mean", "zero", "resample", "translate"] = "mean"  # values that units are held at
+    units: tuple[int, ...] = (1, 10)  # sizes of the held sets, of 10 ranked or 64 selected units; h and c count once
+    random_sets: int = 40  # random sets of as many units in the same layers, and random directions; 20 to 10000
     sequences: int = 40  # test sequences to read, at most
     length: int = 500  # characters of each, at most
 

@@ -1,11 +1,11 @@
-"""Labels that are given in a file instead of computed from a text, one row for each state.
+"""Labels given in a file instead of computed from a text, one row for each state.
 
-It may be .npz, .csv or .tsv (both also with .gz behind), .jsonl or .parquet. Every column is a hypothesis. A column of
-booleans, or of 0 and 1, is a boolean one; of other numbers a continuous one; of words, such as parts of speech, one
-boolean hypothesis `column=word` for each word. What is missing, NaN or an empty word is undefined. A column
-`sequence_id` (or `sequence_ids`) tells the sequences, which no split cuts, and `token` what was read; both are no
-hypotheses. In an .npz a matrix [N, K] makes the columns `name_0`, `name_1`, ..., or those of `label_names` [K]; one
-that holds `labels` may hold the states and whatever else beside it.
+The file may be .npz, .csv or .tsv (also compressed, as .csv.gz), .jsonl or .parquet. Every column is a hypothesis. A
+column of booleans, or of 0 and 1, is a boolean one; a column of other numbers is continuous; a column of words, such as
+parts of speech, makes one boolean hypothesis `column=word` for each word. A missing value, NaN or an empty word is
+undefined. A column `sequence_id` (or `sequence_ids`) gives the sequences, which no split cuts, and `token` the token
+that was read; neither is a hypothesis. In an .npz a matrix [N, K] makes the columns `name_0`, `name_1`, ..., or those
+of `label_names` [K]. An .npz that has `labels` may hold the states and anything else as well.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ IDS = ("sequence_id", "sequence_ids")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".npz", *SEPARATORS, ".jsonl", ".parquet")
 NOT_LABELS = {*IDS, "token", "tokens", "label_names"}
-# A column of more words than this is an identifier or a text and not a set of classes.
+# A column with more different words than this is an identifier or a text, not a set of classes.
 MOST_WORDS = 1000
 
 
@@ -41,8 +41,8 @@ class LabelTable:
     """Labels of N rows.
 
     Args:
-        boolean: those that are true or false.
-        continuous: the others.
+        boolean: the boolean ones.
+        continuous: the continuous ones.
         sequence_ids: [N], the sequence of each row, or None.
     """
 
@@ -51,7 +51,7 @@ class LabelTable:
     sequence_ids: np.ndarray | None
 
     def only(self, names: Iterable[str]) -> LabelTable:
-        """Return the table of some hypotheses."""
+        """Return a table of only the named hypotheses."""
 
         def of(labels: Labels) -> Labels:
             columns = [k for k, each in enumerate(labels.hypotheses) if each.name in chosen]
@@ -72,11 +72,11 @@ def read_labels(path: str | os.PathLike[str], asked: Collection[str] = ()) -> La
 
     Args:
         path: of the file.
-        asked: names of hypotheses. Where some are of its columns, others that hold no labels, such as words of a text
-            or dates, are passed over; else all have to hold some.
+        asked: names of hypotheses. If some of them are columns of the file, other columns that hold no labels, such as
+            words of a text or dates, are skipped; otherwise all columns must hold labels.
 
     Raises:
-        InputError: the file cannot be read, has no label, or columns of different length.
+        InputError: the file cannot be read, has no label, or columns of different lengths.
     """
     path = local_path(path)
     suffix = _suffix(path)
@@ -88,7 +88,7 @@ def read_labels(path: str | os.PathLike[str], asked: Collection[str] = ()) -> La
         columns = _npz_columns(path) if suffix == ".npz" else _table_columns(path, suffix)
     except InputError:
         raise
-    # pandas and pyarrow derive theirs from ValueError, OSError and others of these.
+    # pandas and pyarrow derive their errors from ValueError, OSError and others of these.
     except UNREADABLE as error:
         raise unreadable(f"--labels {path}", error) from error
     lengths = {len(values) for values in columns.values()}
@@ -110,7 +110,7 @@ def read_labels(path: str | os.PathLike[str], asked: Collection[str] = ()) -> La
                 continue
             raise
         for kind, label, numbers, defined in of_column:
-            # Of thousands of columns, most of which miss nothing, all that is known of this takes no memory.
+            # A column without missing values needs no memory for this: there may be thousands of them.
             where = np.broadcast_to(np.True_, len(defined)) if defined.all() else defined
             found[kind].append((label, numbers, where))
     names = [label for columns_of_kind in found.values() for label, _, _ in columns_of_kind]
@@ -129,7 +129,7 @@ def read_labels(path: str | os.PathLike[str], asked: Collection[str] = ()) -> La
 
 
 def _suffix(path: Path) -> str:
-    """Return what kind of file it is, .csv for table.csv.gz too."""
+    """Return the suffix that gives the kind of the file: also .csv for table.csv.gz."""
     name = Path(path.name.lower())
     packed = name.suffix == ".gz" and Path(name.stem).suffix in SEPARATORS
     return Path(name.stem).suffix if packed else name.suffix
@@ -167,22 +167,22 @@ def _table_columns(path: Path, suffix: str) -> dict[str, np.ndarray]:
     if suffix in SEPARATORS:
         table = _read_separated(pandas, path, SEPARATORS[suffix])
     elif suffix == ".jsonl":
-        # Pandas' own reader takes words for dates.
+        # The reader of pandas takes some words for dates.
         table = pandas.DataFrame(_records(path))
     else:
         table = pandas.read_parquet(path)
-        # What pandas has as the names of rows is a column of the file.
+        # pandas makes row names of some columns of the file.
         names = [name for name in table.index.names if name in IDS]
-        # Without a copy of thousands of columns where there are none.
+        # Do not copy thousands of columns if there are none.
         table = table.reset_index(names) if names else table
     if not table.columns.is_unique:
         raise InputError(f"--labels {path}: two columns have one name")
-    # Anything but numbers becomes objects, in which what is missing is None. One without a name is an index.
+    # All but numbers become objects, with None for a missing value. A column without a name is an index.
     return {str(name): _plain(column) for name, column in table.items() if not str(name).startswith("Unnamed: ")}
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
-    """Return the JSON object of each line; where one has no field of a name, that is missing."""
+    """Return the JSON object of each line; a field that a line lacks is missing there."""
     with path.open(encoding="utf-8") as file:
         records = [json.loads(line) for line in file if line.strip()]
     wrong = next((record for record in records if not isinstance(record, dict)), None)
@@ -197,11 +197,11 @@ def _read_separated(pandas: Any, path: Path, separator: str) -> Any:
     def read(**options: Any) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pandas.errors.ParserWarning)
-            # Without `index_col` a comma behind each row would make names of rows out of the first column.
+            # Without `index_col` a comma at the end of each row would turn the first column into row names.
             return pandas.read_csv(path, sep=separator, index_col=False, low_memory=False, **options)
 
     called = "tabs" if separator == "\t" else "commas"
-    # Pandas gives columns of one name others.
+    # pandas renames columns that share a name.
     names = pandas.read_csv(path, sep=separator, header=None, nrows=1, dtype=str).iloc[0].dropna()
     if not names.is_unique:
         raise InputError(f"--labels {path}: two columns are called {names[names.duplicated()].iloc[0]!r}")
@@ -216,8 +216,8 @@ def _read_separated(pandas: Any, path: Path, separator: str) -> Any:
         raise InputError(
             f"--labels {path}: its only column is called {table.columns[0]!r}: separate columns by {called}"
         )
-    # Among numbers, and among True and False, "NA" and the like are missing; among words, such as classes of entities,
-    # "NA" and "None" are words.
+    # Among numbers, and among True and False, "NA" and the like are missing values; among words, such as classes of
+    # entities, "NA" and "None" are words.
     of_words = [
         place
         for place, (_, column) in enumerate(table.items())

@@ -1,4 +1,4 @@
-"""The labels of a whole state dump: every hypothesis at every row, and where it is defined."""
+"""The labels of a whole state dump: the value of every hypothesis at every row, and where it is defined."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gatescope.engine.state_source import StateSource
 
 @dataclass(frozen=True)
 class Labels:
-    """What K hypotheses of one kind say of N rows.
+    """The labels of N rows by K hypotheses of one kind.
 
     Args:
         hypotheses: the K hypotheses.
@@ -27,14 +27,14 @@ class Labels:
     defined: np.ndarray
 
     def parts(self, size: int) -> Iterator[Labels]:
-        """Yield so many hypotheses after another, the last ones fewer; views of the arrays."""
+        """Yield the hypotheses in parts of the given size, the last part perhaps smaller; the arrays are views."""
         for first in range(0, len(self.hypotheses), size):
             chosen = slice(first, first + size)
             yield Labels(self.hypotheses[chosen], self.values[:, chosen], self.defined[:, chosen])
 
 
 def side_by_side(first: Labels, second: Labels) -> Labels:
-    """Return the hypotheses of both, those of the second behind those of the first."""
+    """Return the hypotheses of the first, followed by those of the second."""
     if not second.hypotheses or not first.hypotheses:
         return first if first.hypotheses else second
     return Labels(
@@ -47,16 +47,16 @@ def side_by_side(first: Labels, second: Labels) -> Labels:
 def label_dump(
     dump: StateSource, hypotheses: Iterable[Hypothesis], n_rows: int | None = None
 ) -> tuple[Labels, Labels, dict[str, str]]:
-    """Evaluate hypotheses on the documents of a dump, each after the prime that the model read before it.
+    """Evaluate hypotheses on the documents of a dump, each preceded by the prime that the model read.
 
     Args:
-        dump: whose text is labelled.
-        hypotheses: boolean and continuous ones.
-        n_rows: of the text so many characters from its beginning, as if there were no others. Default: all.
+        dump: the dump whose text is labelled.
+        hypotheses: boolean and continuous hypotheses.
+        n_rows: label only this many first characters, as if the text ended there. Default: all.
 
     Returns:
-        The boolean labels, the continuous ones, and for each hypothesis that could not be evaluated the reason: it is
-        in neither, and the others are untouched.
+        The boolean labels, the continuous labels, and the reason for each hypothesis that could not be evaluated: it is
+        in neither of the first two, and the others are not affected.
     """
     hypotheses, n = list(hypotheses), dump.n_rows if n_rows is None else n_rows
     prime = dump.attributes.get("prime", "")
@@ -65,7 +65,7 @@ def label_dump(
         each.name: (np.zeros(n, dtype=dtypes[each.values]), np.zeros(n, dtype=bool)) for each in hypotheses
     }
     failed: dict[str, str] = {}
-    # Document by document, so that scanners which keep the last text serve every hypothesis from one pass.
+    # Document by document, so that a scanner that remembers the last text scans it once for all hypotheses.
     for start, stop, text in dump.documents() if hypotheses else ():
         if start >= n:
             break

@@ -1,7 +1,7 @@
-"""Which language a text is in, from its own characters.
+"""Detection of the language of a text from its characters.
 
-Each language has marks: words and line shapes that it has and the others lack. What counts is how densely they occur,
-so that a sampled text, full of misspellings, is told as surely as the text it imitates.
+Each language has marks: words and line shapes that it has and the others lack. What counts is their density, so that a
+sampled text, full of misspellings, is recognised as surely as the text it imitates.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import re
 LANGUAGES = ("c", "python", "english", "any")
 WINDOW = 4096  # characters
 N_WINDOWS = 32  # spread over a long text
-# In 100 characters a text of a language has at least so much weight of its marks. Programs hold prose in comments, but
-# prose holds no programs: a smaller share of its marks makes a text a program.
+# Least weight of its marks per 100 characters of a text in a language. Programs contain prose in their comments, but
+# prose contains no programs: a text is a program if the marks of one weigh just 0.15 times those of English.
 CODE_AT_LEAST, CODE_TO_ENGLISH, ENGLISH_AT_LEAST = 0.5, 0.15, 1.5
 
-# Not those that are common elsewhere: "a" in French, Spanish and Italian, "on" in French, "I" in Italian.
+# Without words that are common in other languages: "a" in French, Spanish and Italian, "on" in French, "I" in Italian.
 _FUNCTION_WORD = (
     r"(?<![^\s\"'(\[“‘-])(?:[Tt]he|[Aa]nd|[Oo]f|[Tt]o|[Tt]hat|is|[Yy]ou|with|for|his|he|she|they|[Mm]y|your|this|have|"
     r"not|[Bb]ut|it|are|were|from|which|shall|thou|thy|[Ww]hat|when|who|our|their|be|by|all|him|will)"
@@ -56,7 +56,7 @@ def detect_language(text: str) -> str:
     """Return the language of a text: "c", "python", "english", or "any" if it is none of these.
 
     Args:
-        text: some hundred characters are enough; of a long text, windows spread over it are read.
+        text: a few hundred characters are enough; in a long text, only windows spread over it are read.
     """
     scores = language_scores(text)
     english = scores.pop("english")
@@ -67,7 +67,7 @@ def detect_language(text: str) -> str:
 
 
 def language_scores(text: str) -> dict[str, float]:
-    """Return for each language the weight of its marks in 100 characters of the text."""
+    """Return for each language the weight of its marks per 100 characters of the text."""
     step = max(WINDOW, (len(text) - WINDOW) // (N_WINDOWS - 1))
     windows = [text[start : start + WINDOW] for start in range(0, max(len(text) - WINDOW, 0) + 1, step)]
     total = max(sum(len(window) for window in windows), 1)

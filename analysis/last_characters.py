@@ -14,14 +14,14 @@ BEFORE_START = 0
 def last_characters(
     tokens: np.ndarray, sequence_starts: np.ndarray, rows: np.ndarray, k: int, alignment: str = "post"
 ) -> np.ndarray:
-    """The last k characters that the state of each row has read, the newest first.
+    """Return the last k characters that the state of each row has read, the newest first.
 
     Args:
         tokens: [N] character ids, non-negative integers below 2^32 - 1.
         sequence_starts: [S + 1] first row of each sequence, then N.
         rows: [n] row indices.
         k: number of characters, 0 or more.
-        alignment: "post" where a row's state has read its own character, "pre" where it has not.
+        alignment: "post" if the state of a row has read the row's own character, "pre" if it has not.
 
     Returns:
         [k, n] uint32 character ids plus 1; 0 stands for everything before the row's sequence.

@@ -1,8 +1,8 @@
-"""The labels with which van der Ouderaa, Quantitatively understanding recurrent networks, obtained its numbers.
+"""The labels from which van der Ouderaa, Quantitatively understanding recurrent networks, obtained its numbers.
 
-They differ from what the paper's words say, and stand beside the correct ones so that its figures can be reproduced:
-its parsers knew neither strings nor nesting nor lines that end a literal. Its verbs and nouns cannot be reproduced:
-they were tagged with a tagger for Chinese.
+They differ from the definitions in the paper's text. They are kept beside the correct ones so that its figures can be
+reproduced: its parsers ignored strings, nesting, and lines that end a literal. Its verbs and nouns cannot be
+reproduced: they were tagged with a tagger for Chinese.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def _covered(expression: re.Pattern[str], text: str, group: int = 0) -> np.ndarr
 
 @hypothesis(language="c", sees="past")
 def legacy_inside_parentheses(text: str) -> np.ndarray:
-    """After a ( through the first ), whatever stands between."""
+    """From after a ( through the first ), whatever is between them."""
     return _covered(_PARENTHESES, text, group=1)
 
 
 @hypothesis(language="c", sees="future")
 def legacy_inside_quotation(text: str) -> np.ndarray:
-    """Strictly between two double quotes of one line, and at every #."""
+    """Strictly between two double quotes on one line, and at every #."""
     return _covered(_QUOTED, text, group=1) | (np.frombuffer(character_bytes(text), np.uint8) == ord("#"))
 
 

@@ -1,8 +1,8 @@
-"""Where a character stands in its line: the column, and the width of the line's leading blanks.
+"""The position of a character in its line: the column, and the width of the line's leading blanks.
 
-Both are the reader's knowledge after the character. The column is the number of characters read since the newline, so
-that the first character of a line stands at 1 and the newline itself at 0. The leading width is defined from the first
-character of a line that is not blank to its last; in the leading blanks it still grows, and the newline has none.
+Both are what a reader knows after the character. The column is the number of characters read since the last newline, so
+that the first character of a line is at 1 and the newline itself at 0. The leading width is defined from the first
+character of a line that is not blank to its last; in the leading blanks it still grows, and a newline has none.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _WIDTHLESS = b"\x0b\x0c\r"
 
 @dataclass(frozen=True)
 class LineState:
-    """What a reader remembers of the unfinished line; `LineState()` is the start of a text.
+    """What the scan remembers of the unfinished line; `LineState()` is the start of a text.
 
     Args:
         width: width of the leading blanks so far, in columns.
         leading: nothing but blanks has been read of this line.
-        empty: nothing has been read of it.
+        empty: nothing at all has been read of this line.
     """
 
     width: int = 0
@@ -42,10 +42,10 @@ class LineState:
 
 
 def remembered(scan: Callable[..., Scan]) -> Callable[..., Scan]:
-    """Return a scan of texts that remembers the last one's, with arrays that cannot be written: hypotheses share them.
+    """Return a scan that remembers its last result, for several hypotheses to share; its arrays are read-only.
 
     Args:
-        scan: returns a dataclass or tuple, some of whose parts are arrays.
+        scan: a function that returns a dataclass or tuple, some of whose parts are arrays.
     """
 
     def read_only(*given: Any, **named: Any) -> Scan:
@@ -59,10 +59,10 @@ def remembered(scan: Callable[..., Scan]) -> Callable[..., Scan]:
 
 
 def character_bytes(text: str) -> bytes:
-    """Return one byte per character: ASCII as it is, everything else as 0x80.
+    """Return one byte per character: ASCII unchanged, everything else as 0x80.
 
-    The scanners of C and Python tell apart ASCII only; a byte string of the text's own length lets regular
-    expressions, `bytes.translate` and NumPy work on the same offsets.
+    The scanners of C and Python need to distinguish only ASCII. A byte string as long as the text lets regular
+    expressions, `bytes.translate` and NumPy use the same offsets.
     """
     if text.isascii():
         return text.encode("ascii")
@@ -70,7 +70,7 @@ def character_bytes(text: str) -> bytes:
 
 
 def scan_columns(raw: bytes) -> np.ndarray:
-    """Return the column after every character of a text, int32 [n], from one byte for each."""
+    """Return the column after every character of a text, int32 [n], from one byte per character."""
     newlines = np.flatnonzero(np.frombuffer(raw, np.uint8) == NEWLINE)
     # A line's characters have columns 1, 2, ... and its newline is column 0 of the next line.
     origins = np.append(-1, newlines).astype(np.int32)
@@ -79,15 +79,15 @@ def scan_columns(raw: bytes) -> np.ndarray:
 
 
 def scan_widths(raw: bytes, state: LineState, tab: int) -> tuple[np.ndarray, LineState]:
-    """Return the width of the line's leading blanks after every character, and the state to go on from.
+    """Return the width of the line's leading blanks after every character, and the state to continue from.
 
     Args:
         raw: n characters, one byte each.
-        state: what the previous piece left.
+        state: the state after the previous piece.
         tab: columns from one tab stop to the next.
 
     Returns:
-        width [n] int32 in columns, UNDEFINED where it is, and the state after the last character.
+        width [n] int32 in columns, UNDEFINED where there is none, and the state after the last character.
     """
     n = len(raw)
     if not n:
@@ -105,7 +105,7 @@ def scan_widths(raw: bytes, state: LineState, tab: int) -> tuple[np.ndarray, Lin
     head = b" " * offset + raw[: first[0]].translate(None, _WIDTHLESS)
     widths[0] = state.width - offset + len(head.expandtabs(tab))
 
-    # Three runs a line: the leading blanks, the rest, the newline.
+    # Three runs per line: the leading blanks, the rest, the newline.
     has_newline = np.append(np.ones(len(newlines), np.int64), 0)
     runs = np.stack((first - starts, ends - first, has_newline), axis=1)
     values = np.full(runs.shape, UNDEFINED, np.int32)
@@ -150,8 +150,8 @@ def _leading_widths(raw: bytes, array: np.ndarray, starts: np.ndarray, first: np
     n_tabs = tab_to - tab_from
     n_spaces = first - starts - n_tabs
     widths = n_tabs * tab + n_spaces
-    # Tabs that come first each make one whole stop. Where a blank precedes a tab, or a blank has no width, a stop is
-    # counted out in full; such lines are few.
+    # Tabs at the start of a line are one whole stop each. If a blank precedes a tab, or a blank has no width, the
+    # columns are counted one by one; such lines are few.
     odd = (n_tabs > 0) & (np.append(tabs, -1)[tab_to - 1] != starts + n_tabs - 1)
     if any(byte in raw for byte in _WIDTHLESS):
         odd |= n_spaces > 0

@@ -1,9 +1,9 @@
-"""How well predictions fit a hypothesis, for all K hypotheses at once.
+"""Metrics of predictions, for all K hypotheses at once.
 
-Everything rests on sums per sequence: confusion counts for yes-or-no hypotheses, moments for continuous ones. Sums over
-sequences give the metrics, and resampled sums give their intervals (`intervals`) without another look at the rows.
+All metrics are computed from sums per sequence: confusion counts for boolean hypotheses, moments for continuous ones.
+Sums over sequences give the metrics, and resampled sums their intervals (`intervals`), without reading the rows again.
 
-A metric whose denominator is empty is NaN, never 0: a recall without positives says nothing, and 0 would say "bad".
+A metric whose denominator is empty is NaN, never 0: recall without positives is unknown, and 0 would mean "bad".
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 # Order of the last axis of regression moments: weight, then weighted sums of target t, prediction p and their products.
 MOMENTS = ("weight", "t", "p", "tt", "pp", "tp", "residual_square")
 
-# All rows as one part.
+# All rows in one part.
 WHOLE = (slice(None),)
 
-# A centred sum of squares below this share of the uncentred one is rounding: the values are constant.
+# A centred sum of squares below this share of the uncentred one is rounding error: the values are constant.
 _CONSTANT = 1e-12
 
 
@@ -29,9 +29,9 @@ def confusion_by_sequence(
     """Count true and false positives and negatives of each hypothesis in each sequence.
 
     Args:
-        Y: [n, K] bool labels; anything where undefined.
+        Y: [n, K] bool labels; of any value where undefined.
         predicted: [n, K] bool predictions.
-        weight: [n, K], nonzero where the label is defined; undefined positions count nowhere.
+        weight: [n, K], nonzero where the label is defined; undefined positions are not counted.
         sequence_ids: [n] integers, the sequence of each row.
 
     Returns:
@@ -52,20 +52,20 @@ def confusion_by_sequence(
 
 
 def classification_metrics(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """The usual metrics of a yes-or-no prediction from its confusion counts.
+    """The usual metrics of a boolean prediction, from its confusion counts.
 
     Definitions are scikit-learn's wherever the metric is defined:
     `precision = tp / (tp + fp)`, `recall = tp / (tp + fn)`, `f1 = 2 tp / (2 tp + fp + fn)`,
     `balanced_accuracy = (tp / (tp + fn) + tn / (tn + fp)) / 2`,
     `mcc = (tp tn - fp fn) / sqrt((tp + fp) (tp + fn) (tn + fp) (tn + fn))` (Matthews, 1975). A metric with an empty
-    denominator is NaN; scikit-learn returns 0 or another stand-in there. F1 needs only one positive, labelled or
-    predicted, so it is 0 where every positive is missed although the precision is undefined.
+    denominator is NaN, where scikit-learn returns 0 or another substitute. F1 needs only one positive, labelled or
+    predicted, so it is 0 if every positive is missed, although the precision is undefined.
 
     Args:
         counts: [..., 4] tp, fp, fn, tn, integers or floats.
 
     Returns:
-        accuracy, precision, recall, f1, balanced_accuracy, mcc, prevalence: float64 [...] each.
+        `accuracy`, `precision`, `recall`, `f1`, `balanced_accuracy`, `mcc`, `prevalence`: float64 [...] each.
     """
     tp, fp, fn, tn = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
     recall = _ratio(tp, tp + fn)
@@ -90,15 +90,15 @@ def moments_by_sequence(
     """Sums per sequence from which R2 and Pearson's r of a continuous prediction follow.
 
     Args:
-        target: [n, K] values; anything, NaN too, where undefined.
+        target: [n, K] values; anything, even NaN, where undefined.
         predicted: [n, K] values.
         weight: [n, K] >= 0, zero where the target is undefined.
         sequence_ids: [n] integers, the sequence of each row.
-        parts: of the rows, each with predictions of one probe.
+        parts: parts of the rows, each with predictions of one probe.
 
     Returns:
-        [S, K, 7] float64 weighted sums in the order of `MOMENTS`, target and prediction each taken from its own mean
-        over the rows of its part. S is the number of distinct ids, sorted.
+        [S, K, 7] float64 weighted sums in the order of `MOMENTS`; target and prediction are each centred at their mean
+        over the rows of the part. S is the number of distinct ids, sorted.
     """
     n_hypotheses = target.shape[1]
     distinct, sequence = np.unique(sequence_ids, return_inverse=True)
@@ -108,7 +108,7 @@ def moments_by_sequence(
         w, ids = np.asarray(weight[part, k][defined], dtype=np.float64), sequence[part][defined]
         t, p = (np.asarray(column[part, k][defined], dtype=np.float64) for column in (target, predicted))
         residual = t - p
-        # Squares of values far from zero would cancel, so each column is centred first.
+        # Squares of values far from zero would lose precision, so each column is centred first.
         if len(w):
             t, p = t - np.average(t, weights=w), p - np.average(p, weights=w)
         for m, term in enumerate((np.ones_like(w), t, p, t * t, p * p, t * p, residual**2)):
@@ -119,14 +119,14 @@ def moments_by_sequence(
 def moment_metrics(moments: np.ndarray) -> dict[str, np.ndarray]:
     """R2 and Pearson's correlation from regression moments.
 
-    `r2 = 1 - sum w (t - p)^2 / sum w (t - mean t)^2`, as scikit-learn's `r2_score`; `pearson` is the weighted product
-    moment correlation. R2 is NaN where the target is constant, the correlation where either is.
+    `r2 = 1 - sum w (t - p)^2 / sum w (t - mean t)^2`, as in scikit-learn's `r2_score`; `pearson` is the weighted
+    product-moment correlation. R2 is NaN where the target is constant, the correlation where either is.
 
     Args:
         moments: [..., 7] sums in the order of `MOMENTS`.
 
     Returns:
-        r2, pearson: float64 [...] each.
+        `r2`, `pearson`: float64 [...] each.
     """
     w, t, p, tt, pp, tp, residual_square = np.moveaxis(moments, -1, 0)
     var_t, var_p = (_variance_sum(square, first, w) for square, first in ((tt, t), (pp, p)))
@@ -142,6 +142,6 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 def _variance_sum(square_sum: np.ndarray, first_sum: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted sum of squared deviations from the mean; exactly 0 where only rounding is left of it."""
+    """Weighted sum of squared deviations from the mean; exactly 0 where it is only rounding error."""
     centred = square_sum - _ratio(first_sum**2, weight)
     return np.where(centred > _CONSTANT * square_sum, centred, 0.0)

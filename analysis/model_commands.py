@@ -33,16 +33,16 @@ def corpus(
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Make one text out of a source tree, with a manifest of its files beside it, and of what was left out.
+    """Make one text out of a source tree, and beside it a manifest of its files and of those left out.
 
-    Left out are symbolic links, and files that are empty or not UTF-8.
+    Symbolic links, and files that are empty or not UTF-8, are left out.
 
     Args:
         tree: folder to take files from.
         out: the text to write.
-        config: which files, in which order.
+        config: which files, and in which order.
         seed: seed of --shuffle.
-        overwrite: write it anew whatever --out holds.
+        overwrite: write it again, replacing what --out holds.
     """
     kept = "; left as it was" if out.exists() and not overwrite else ""
     manifest = write_corpus(tree, out, config, seed, overwrite=overwrite)
@@ -69,7 +69,7 @@ def train(
         errors: replace reads bytes that are not UTF-8 as U+FFFD.
         seed: seed of the initial weights and of dropout.
         device: where the model runs; auto takes a GPU if there is one.
-        overwrite: start anew whatever --out holds.
+        overwrite: start over, replacing what --out holds.
     """
     survey = survey_corpus(text, errors)
     facts = {"language": detect_language(survey.head)}
@@ -101,10 +101,10 @@ def sample(
     Args:
         model: folder of the model.
         out: the state dump to write, such as states.zarr.
-        config: how much text, how, and which states.
+        config: how much text, how it is sampled, and which states to record.
         seed: seed of the random characters.
         device: where the model runs; auto takes a GPU if there is one.
-        overwrite: start anew whatever --out holds.
+        overwrite: start over, replacing what --out holds.
     """
     where = device_of(device)
     with joined(where):
@@ -128,9 +128,9 @@ def extract(
         model: folder of the model.
         texts: paths of UTF-8 texts, or stdlib; each is a document of its own.
         out: the state dump to write, such as states.zarr.
-        config: how the texts are read, and which states.
+        config: how the texts are read, and which states to record.
         device: where the model runs; auto takes a GPU if there is one.
-        overwrite: start anew whatever --out holds.
+        overwrite: start over, replacing what --out holds.
     """
     where = device_of(device)
     with joined(where):
@@ -141,12 +141,12 @@ def extract(
 
 
 def export(states: States, file: Positional[Annotated[Path, arg(metavar="FILE")]], overwrite: bool = False) -> None:
-    """Write a state dump as an HDF5 file in the layout of LSTMVis, with the dictionary and configuration it needs.
+    """Write a state dump as an HDF5 file in the layout of LSTMVis, with the dictionary and configuration that it needs.
 
     Args:
         states: the dump; a path or a URL.
-        file: the file to write, FILE.h5; FILE.dict and FILE.yml stand beside it.
-        overwrite: replace files that are there.
+        file: the file to write, FILE.h5; FILE.dict and FILE.yml are written beside it.
+        overwrite: replace existing files.
     """
     datasets = export_lstmvis(states, file, overwrite=overwrite)
     say(f"{file}: {', '.join(datasets)}; for LSTMVis copy {file.with_suffix('.yml').name} to lstm.yml")
@@ -157,12 +157,12 @@ def concat(
     out: Path,
     overwrite: bool = False,
 ) -> None:
-    """Put dumps of one model together, one after another. Repeat the command to go on.
+    """Join dumps of one model, one after another. Repeat the command to go on.
 
     Args:
         states: the dumps, in order.
-        out: the dump to write; the first of the dumps itself to append the others to it.
-        overwrite: start anew whatever --out holds.
+        out: the dump to write; give the first dump to append the others to it.
+        overwrite: start over, replacing what --out holds.
     """
     appends = len(states) > 1 and out.resolve() == states[0].resolve()
     before = StateDump.open(out).n_rows if appends else None

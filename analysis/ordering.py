@@ -1,12 +1,12 @@
-"""How well scores order the rows of a yes-or-no hypothesis, whatever threshold is put to them.
+"""How well scores rank the rows of a boolean hypothesis, whatever the threshold.
 
-AUROC is the chance that a positive row has a higher score than a negative one (Mann & Whitney, 1947): 1/2 for scores
-that know nothing, however rare the hypothesis. Its intervals are over sequences, as those of `metrics` are.
+AUROC is the chance that a positive row has a higher score than a negative one (Mann & Whitney, 1947): 1/2 for
+uninformative scores, however rare the hypothesis. Its intervals are over sequences, like those of `metrics`.
 
-Scores of different probes, such as those of several folds, have no common scale: rows are compared within the part that
-one probe scored, and every pair of them counts alike. Over all rows at once AUROC would lie too low, for where a
-hypothesis is frequent among the test rows it is rarer among the training rows (Parker, Günter & Bedo, Stratification
-bias in low signal microarray studies, BMC Bioinformatics 8, 2007).
+Scores of different probes, such as those of several folds, have no common scale. So rows are compared only within the
+part that one probe scored, and every such pair counts the same. Over all rows at once AUROC would be too low, because
+where a hypothesis is frequent among the test rows it is rarer among the training rows (Parker, Günter & Bedo,
+Stratification bias in low signal microarray studies, BMC Bioinformatics 8, 2007).
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from scipy import sparse
 from gatescope.analysis.intervals import resamples
 from gatescope.analysis.metrics import WHOLE
 
-# Of resampled rows, scores that share one of so many equal bins count as ties. That moves AUROC by about 1 / (2 BINS)
-# at most, and far less where scores of both classes are mixed.
+# In resamples, scores in the same one of this many bins of equal size count as ties. That moves AUROC by at most about
+# 1 / (2 BINS), and by far less where scores of both classes are mixed.
 BINS = 1024
-# A sparse product takes about this many times as long for each of its numbers as a dense one.
+# A sparse product takes about this many times as long per number as a dense one.
 SPARSE = 8
 
 
 def ordering(y: np.ndarray, score: np.ndarray) -> tuple[float, float]:
-    """Return AUROC and average precision of one hypothesis, as scikit-learn defines them, from one sort.
+    """Return AUROC and average precision of one hypothesis, as defined by scikit-learn, from one sort.
 
     Args:
         y: [n] bool labels.
-        score: [n], the higher, the likelier.
+        score: [n], higher for a likelier positive.
 
     Returns:
-        NaN for AUROC without both classes, for average precision without a positive.
+        AUROC, NaN without both classes, and average precision, NaN without a positive.
     """
     n_positive = float(y.sum())
     n_negative = len(y) - n_positive
     if n_positive == 0:
         return np.nan, np.nan
-    # Ties are taken together, in whatever order the sort leaves them.
+    # Ties are taken together, so that their order does not matter.
     order = np.argsort(-score)
     sorted_y, sorted_score = y[order], score[order]
     last = _ends_of_ties(sorted_score)
@@ -52,18 +52,18 @@ def ordering(y: np.ndarray, score: np.ndarray) -> tuple[float, float]:
     if n_negative == 0:
         return np.nan, average_precision
     false_positives = chosen - true_positives
-    # Trapezoids between thresholds give tied pairs their half.
+    # Trapezoids between thresholds count tied pairs as half.
     middle = true_positives - gained / 2
     auroc = float((np.diff(false_positives, prepend=0.0) * middle).sum() / (n_positive * n_negative))
     return auroc, average_precision
 
 
 def pairs_won(y: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Return how many rows of the other class each row lies on the right side of, float64 [n]; a tie is half a row.
+    """Return how many rows of the other class each row is ranked correctly against, float64 [n]; a tie counts half.
 
     Args:
         y: [n] bool labels.
-        score: [n], the higher, the likelier; without NaN.
+        score: [n], higher for a likelier positive; without NaN.
     """
     if len(y) == 0:
         return np.zeros(0)
@@ -71,7 +71,7 @@ def pairs_won(y: np.ndarray, score: np.ndarray) -> np.ndarray:
     sorted_y, last = y[order], _ends_of_ties(score[order])
     positives = np.cumsum(sorted_y)[last]
     run_lengths = np.diff(last, prepend=-1)
-    # To the middle of each run of ties.
+    # Counted to the middle of each run of ties.
     positives_below = positives - np.diff(positives, prepend=0) / 2
     below = (last + 1.0 - run_lengths / 2) - positives_below
     won = np.empty(len(y))
@@ -87,15 +87,15 @@ def _ends_of_ties(sorted_score: np.ndarray) -> np.ndarray:
 def ordering_within(
     Y: np.ndarray, score: np.ndarray, defined: np.ndarray, parts: Sequence[slice] = WHOLE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return AUROC and average precision of K hypotheses within parts; NaN where a defined row has no score.
+    """Return AUROC and average precision of K hypotheses within parts; NaN if a defined row has no score.
 
-    The mean over parts, AUROC's by their pairs of a positive and a negative, average precision's by their positives.
+    They are means over parts, weighted for AUROC by pairs of a positive and a negative, else by positives.
 
     Args:
         Y: [n, K] bool labels.
         score: [n, K].
         defined: [n, K] bool.
-        parts: of the rows, each with scores of one probe.
+        parts: parts of the rows, each with scores of one probe.
     """
     found = np.full((2, Y.shape[1]), np.nan)
     for k in range(Y.shape[1]):
@@ -130,7 +130,7 @@ def resampled_auroc(
 ) -> np.ndarray:
     """Return AUROC under each resample of the sequences, [n_bootstrap, K]; arguments as for `auroc`."""
     distinct, sequence = np.unique(sequence_ids, return_inverse=True)
-    # The same for every hypothesis: how often each sequence is drawn, [S, resamples], in a byte each.
+    # How often each sequence is drawn, [S, resamples], one byte each; the same for every hypothesis.
     blocks = [drawn.T.astype(np.uint8, order="C") for drawn in resamples(len(distinct), n_bootstrap, seed)]
     found = np.full((n_bootstrap, Y.shape[1]), np.nan)
     for k in range(Y.shape[1]):
@@ -151,12 +151,12 @@ def resampled_auroc(
 def _resampled_pairs(
     y: np.ndarray, s: np.ndarray, sequence: np.ndarray, blocks: Sequence[np.ndarray], several: bool
 ) -> np.ndarray:
-    """How many pairs of a negative and a positive row each resample orders rightly, and has, [2, resamples].
+    """How many pairs of a negative and a positive row each resample orders correctly, and has, [2, resamples].
 
-    Copies of a sequence are different sequences, as in every bootstrap; but where this is one of several parts, they
-    are not compared with each other. Of ten parts of four sequences such pairs would decide, and make the spread of the
-    resamples 1.25 times that of the score; it is 1.13 times as large so, and 1.04 times with parts of eight. Of one
-    part they hardly count: without them intervals of 8 to 12 sequences would be a hundredth shorter and cover less.
+    Copies of a sequence count as different sequences, as in every bootstrap. But in one of several parts they are not
+    compared with each other: with ten parts of four sequences such pairs would dominate, and the spread of the
+    resamples would be 1.25 times that of the score. Without them it is 1.13 times, and 1.04 times with parts of eight.
+    In a single part they hardly matter: without them intervals of 8 to 12 sequences would be 1% shorter and cover less.
 
     Args:
         y: [n] bool.
@@ -165,7 +165,7 @@ def _resampled_pairs(
         blocks: how often each resample draws each sequence, [S, resamples].
         several: whether this is one of several parts.
     """
-    # Sequences of other parts have no rows here.
+    # Keep only the sequences that have rows in this part.
     present, sequence = np.unique(sequence, return_inverse=True)
     order = np.argsort(s)
     y, s, sequence = y[order], s[order], sequence[order]
@@ -174,7 +174,7 @@ def _resampled_pairs(
     of_row = np.repeat(np.arange(n_bins), np.diff(np.searchsorted(s, ends), prepend=0, append=len(s)))
     counts = _cells(of_row + n_bins * y, sequence, (2 * n_bins, len(present)))
     of_copies = _pairs_within(y, of_row, sequence) if several else np.zeros((2, len(present)))
-    # Whole numbers, exact in single precision unless the rows of a bin are many.
+    # Whole numbers, exact in single precision unless a bin has very many rows.
     most_drawn = max(int(block.max()) for block in blocks)
     exact = np.float32 if counts.sum(axis=1).max() * most_drawn < 2**24 else np.float64
     counts, found = counts.astype(exact), []
@@ -190,7 +190,7 @@ def _resampled_pairs(
 
 
 def _pairs_within(y: np.ndarray, score: np.ndarray, sequence: np.ndarray) -> np.ndarray:
-    """How many pairs of a negative and a positive row each sequence orders rightly, and has, [2, S]; all have rows."""
+    """Count the pairs of both classes that each sequence orders correctly, and has, [2, S]; every sequence has rows."""
     n_rows = np.bincount(sequence)
     found = np.zeros((2, len(n_rows)))
     for number, rows in enumerate(np.split(np.argsort(sequence, kind="stable"), np.cumsum(n_rows)[:-1])):
@@ -202,14 +202,14 @@ def _pairs_within(y: np.ndarray, score: np.ndarray, sequence: np.ndarray) -> np.
 
 
 def _cells(cell: np.ndarray, sequence: np.ndarray, shape: tuple[int, int]) -> Any:
-    """Return how many rows of each sequence lie in each cell, [cells, S]; sparse where there are far more than rows."""
+    """Count the rows of each sequence in each cell, [cells, S]; sparse if there are far more numbers than rows."""
     if shape[0] * shape[1] <= SPARSE * len(cell):
         return np.bincount(cell * shape[1] + sequence, minlength=shape[0] * shape[1]).reshape(shape)
     return sparse.coo_array((np.ones(len(cell), np.int64), (cell, sequence)), shape).tocsr()
 
 
 def f1_threshold(y: np.ndarray, score: np.ndarray) -> float:
-    """Return the threshold above which calling rows positive gives the largest F1; of several the highest.
+    """Return the threshold above which calling rows positive gives the largest F1; if there are several, the highest.
 
     Args:
         y: [n] bool labels, not empty.
@@ -220,6 +220,6 @@ def f1_threshold(y: np.ndarray, score: np.ndarray) -> float:
     last = _ends_of_ties(sorted_score)
     f1 = 2 * np.cumsum(sorted_y)[last] / (last + 1.0 + max(y.sum(), 1))
     best = int(np.argmax(f1))
-    # Half way to the next score: what is equal on unseen rows falls on the same side.
+    # Halfway to the next score, so that held-out rows with the same score fall on the same side.
     below = sorted_score[last[best + 1]] if best + 1 < len(last) else sorted_score[-1] - 1
     return float((sorted_score[last[best]] + below) / 2)

@@ -1,6 +1,6 @@
 """Scores of several results side by side, in the order in which they were given.
 
-Such as those of one network at several steps of its training: what it comes to know, and when.
+With results of one network at several steps of its training, this shows what it learns, and when.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from gatescope.analysis.results import (
     verdict,
 )
 
-# Two results have their difference instead.
+# For two results the difference is shown instead.
 LEAST_RESULTS = 3
 
 
 @dataclass(frozen=True)
 class Course:
-    """A hypothesis, by what it is judged, and the record of each result, where that has a score."""
+    """A hypothesis, the measure that judges it, and the record of each result, None without a score."""
 
     hypothesis: str
     measure: str
@@ -34,13 +34,13 @@ class Course:
 
 
 def courses_of(results: Sequence[Result]) -> list[Course]:
-    """Return the hypotheses that any result scores, best known first and boolean before continuous.
+    """Return the hypotheses that any result scores, boolean before continuous, the best known first.
 
     Args:
-        results: what `read_results` returns.
+        results: as returned by `read_results`.
 
     Returns:
-        Nothing of fewer than three results.
+        The hypotheses; none for fewer than three results.
     """
     if len(results) < LEAST_RESULTS:
         return []
@@ -61,11 +61,11 @@ def _scored(record: Record | None, kind: str) -> Record | None:
 
 
 def is_known(record: Record | None) -> bool:
-    """Whether there is a record, and its hypothesis is known by it."""
+    """Whether there is a record, and by it the hypothesis is known."""
     return record is not None and verdict(record) == Verdict.KNOWN
 
 
 def text_alone(course: Course) -> str:
-    """Return the text baseline as it is shown, a dash where results have different ones, or none."""
+    """Return the text baseline for display, a dash if there is none or the results have different ones."""
     alone = {score(number(record, f"baseline_text_{course.measure}")) for record in course.records if record}
     return alone.pop() if len(alone) == 1 else score(None)

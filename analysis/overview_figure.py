@@ -1,4 +1,4 @@
-"""What several results tell, from one to the next: a panel for each hypothesis, as in the report's overview."""
+"""Scores from one result to the next: a panel for each hypothesis, as in the report's overview."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from gatescope.analysis.panels import figure_of_panels
 from gatescope.analysis.results import LEAST, Result, number
 from gatescope.analysis.text_figure import drawable, inches
 
-# Letters shown of a result's name, their size in points, and how many names a panel has room for.
+# How many letters of a result's name are shown, their size in points, and how many names a panel has room for.
 MOST_LETTERS, SIZE, MOST_NAMES = 16, 6.0, 12
-# How far below chance the arrows stand that replace lower scores.
+# Distance below chance of the arrows that replace lower scores.
 BELOW = 0.03
 
 
 def overview_figure(results: Sequence[Result], courses: Sequence[Course]) -> Figure:
-    """Draw AUROC (R2) with its interval and the text baseline, over the results in their order.
+    """Draw AUROC (R2) with its interval and the text baseline, over the results in order.
 
     Args:
         results: three or more.
-        courses: what `courses_of` returns of them, at least one. A mark is full where the hypothesis is known; a
-            score below the panel is an arrow at its edge.
+        courses: as returned by `courses_of` for these results, at least one. A mark is filled if the hypothesis is
+            known; a score below the panel is an arrow at its edge.
     """
     step = -(-len(results) // MOST_NAMES)
     names = [drawable(result.name, MOST_LETTERS) for result in results[::step]]
@@ -50,7 +50,7 @@ def _draw(axes: Axes, course: Course) -> None:
     below = score < edge
     axes.plot(places, text, "x", color=LIGHT["muted"], ms=3.5, mew=0.9, label="text")
     axes.vlines(places, np.maximum(low, edge), np.maximum(high, edge), color=LIGHT["plain"], linewidth=0.9)
-    # Where a result lacks a hypothesis the line goes on to the next that has it.
+    # If a result lacks a hypothesis, the line continues to the next result that has it.
     scored = ~np.isnan(score)
     axes.plot(places[scored], np.maximum(score, edge)[scored], "-", color=LIGHT["plain"], linewidth=0.9)
     for of_known, face, label in ((True, LIGHT["plain"], "known"), (False, "white", "not known")):
@@ -61,6 +61,6 @@ def _draw(axes: Axes, course: Course) -> None:
 
 
 def _values(course: Course, key: str) -> np.ndarray:
-    """A number of each result, NaN where there is none."""
+    """One number for each result, NaN where there is none."""
     values = [number(record or {}, key) for record in course.records]
     return np.array([np.nan if value is None else value for value in values])

@@ -1,4 +1,4 @@
-"""Several results side by side in the terminal: a line for each hypothesis and a column for each result."""
+"""Several results side by side, for the terminal: a line for each hypothesis and a column for each result."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ CAPTION = (
 
 
 def overview_columns(n_results: int) -> int:
-    """Return how many columns of a terminal the table takes, with room for the names of hypotheses."""
+    """Return how many columns of a terminal the table needs, with room for the names of hypotheses."""
     return 19 + n_results * (_width(n_results) + 1)
 
 
 def _width(n_results: int) -> int:
-    """Columns of a result, within which its name is folded."""
+    """The width of a result's column, to which its name is folded."""
     return max(6, 55 // n_results)
 
 
 def _folded(name: str, width: int) -> str:
-    """Return a name in lines that end after a separator, where it has any."""
+    """Return a name broken into lines after separators, where it has any."""
     lines = [""]
     for piece in re.findall(r"[^_/-]*[_/-]|[^_/-]+", name):
         if lines[-1] and len(lines[-1]) + len(piece) > width:
@@ -42,7 +42,8 @@ def _folded(name: str, width: int) -> str:
 def overview_table(results: Sequence[Result], courses: Sequence[Course]) -> Table:
     """Lay out a line for each hypothesis and a column for each result, for the terminal.
 
-    A star follows the score of what is known. Names are plain text, never markup. The table takes `overview_columns`.
+    A star follows the score if the hypothesis is known. Names are plain text, never markup. The table needs
+    `overview_columns` columns.
     """
     table = ruled_table(caption=Text(CAPTION))
     table.add_column("hypothesis", overflow="fold", min_width=12)

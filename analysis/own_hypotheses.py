@@ -1,4 +1,4 @@
-"""Hypotheses that a user brings: a regular expression, or the functions of a Python file."""
+"""Hypotheses that a user defines: by a regular expression, or by the functions of a Python file."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from gatescope.analysis.user_code import user_code
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
 
-# Seconds of the processor that a regular expression may take for any text, and characters a second beyond that; most
-# read millions.
+# Seconds of processor time that a regular expression may take for any text, and characters per second beyond that; most
+# expressions read millions.
 SECONDS = 10.0
 CHARACTERS_PER_SECOND = 200_000.0
 
@@ -29,13 +29,13 @@ def pattern(specification: str) -> Hypothesis:
     r"""Make a hypothesis of a regular expression: positive at every character that a match covers.
 
     Args:
-        specification: "NAME=REGEX", the name of letters, digits and underscores, the expression as Python's `re`
-            reads it, or with what the package `regex` adds to that, such as \p{Lu} for a capital letter. Matches are
-            found from the left and do not overlap.
+        specification: "NAME=REGEX": the name of letters, digits and underscores, the expression in the syntax of
+            Python's `re` with the additions of the package `regex`, such as \p{Lu} for a capital letter. Matches are
+            found from left to right and do not overlap.
 
     Raises:
-        InputError: a bad name or a bad expression, with the position. Later, from `label`: the expression took more
-            than ten seconds, as one may that backtracks.
+        InputError: a bad name, or a bad expression, with the position. Later, from `label`: the expression took more
+            than ten seconds, as one that backtracks may.
 
     Example:
         >>> pattern(r"number=\d+").label("a 42")[0].tolist()
@@ -70,7 +70,7 @@ def pattern(specification: str) -> Hypothesis:
 
 
 def _covered_by(name: str, expression: regex.Pattern[str]) -> Callable[[str], np.ndarray]:
-    """Return the function from a text of n characters to those that matches cover, bool [n]."""
+    """Return a function that marks the characters of a text that matches cover, bool [n]."""
 
     def covered(text: str) -> np.ndarray:
         limit = SECONDS + len(text) / CHARACTERS_PER_SECOND
@@ -81,7 +81,7 @@ def _covered_by(name: str, expression: regex.Pattern[str]) -> Callable[[str], np
                 f"pattern {name!r} took longer than {limit:.0f} s on {len(text)} characters; a repetition within a "
                 "repetition, such as (a+)+, makes it backtrack: write it without"
             ) from None
-        # Matches are in order and do not overlap: the value changes at each of their ends.
+        # Matches are in order and do not overlap, so the value changes at each start and end.
         return fill_between(np.array(spans, dtype=np.int64).ravel(), False, len(text))
 
     return covered
@@ -91,7 +91,7 @@ def load_functions(path: str | os.PathLike[str]) -> list[Hypothesis]:
     """Run a Python file and return the hypotheses that it registers with the decorator `hypothesis`.
 
     Args:
-        path: the file. It can import what lies beside it, as a script can.
+        path: the file. It can import modules in its folder, as a script can.
 
     Raises:
         InputError: the file is missing, raises (with the line), or registers nothing.
@@ -112,7 +112,7 @@ def load_functions(path: str | os.PathLike[str]) -> list[Hypothesis]:
     finally:
         with suppress(ValueError):
             sys.path.remove(folder)
-        # For what a function imports when it is called; first would be before our own libraries.
+        # For imports that a function makes when it is called; at the front it would hide our own libraries.
         if folder not in sys.path:
             sys.path.append(folder)
     if not found:

@@ -1,4 +1,4 @@
-"""The hypotheses in the terminal: a list of all, or one painted on a text."""
+"""Hypotheses for the terminal: a list of all, or one painted on a text."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from gatescope.analysis.table import ruled_table
 from gatescope.engine.corpus import read_pieces
 from gatescope.engine.errors import InputError
 
-# In the place of a level of blue, from 100 to 255.
+# Values that replace a level of blue, which is 100 to 255.
 UNDEFINED, PLAIN = -1, 0
 
 
 def list_hypotheses() -> Table:
-    """Return a table of every hypothesis: name, language, values, what it sees of the text, and what it says.
+    """Return a table of every hypothesis: name, language, values, what it sees of the text, and its description.
 
     A star follows the names of those in the default sets.
     """
@@ -39,16 +39,15 @@ def list_hypotheses() -> Table:
 
 
 def paint_hypothesis(name: str, path: Path) -> Text:
-    """Return a text with the characters marked where a hypothesis holds; undefined ones are dim.
+    """Return a text in which the characters where a hypothesis holds are marked; undefined ones are dim.
 
-    Characters without a shape, which a terminal may obey, are shown by their code points.
+    Characters without a shape, which a terminal may obey, are shown as their code points. Continuous values are painted
+    from pale to dark between their least and greatest.
 
-    Continuous values are painted from pale to dark between their least and greatest.
-
-    Of hypotheses of one name, such as the comments of C and of Python, that of the text's own language is painted.
+    If several hypotheses share a name, such as the comments of C and of Python, the one of the text's language is used.
 
     Raises:
-        InputError: no such hypothesis, a set of them, or an unreadable text.
+        InputError: no such hypothesis, the name of a set, or an unreadable text.
     """
     if name in ("auto", *SETS):
         raise InputError(f"--show {name} is a set of hypotheses: name one of them; `gatescope hypotheses` lists them")

@@ -1,8 +1,8 @@
 """The colours of figures and of the report, sRGB: for light paper and for a dark screen.
 
-`ink` is what is read, on `paper`; `muted` what is read second; `faint` and `rule` are lines, and `behind` what lies
-behind the rest, in figures alone. `plain` and `balanced` are the two kinds of fit. `high`, `negative` and `positive`
-are the ends of the scales that colour text. What is read has a contrast of at least 4.5 with the paper.
+`ink` is the text, on `paper`; `muted` is secondary text; `faint` and `rule` are lines, and `behind` is for lines in the
+background of figures. `plain` and `balanced` are the two kinds of fit. `high`, `negative` and `positive` are the ends
+of the scales that colour text. Text has a contrast of at least 4.5 with the paper.
 """
 
 LIGHT = {

@@ -1,4 +1,4 @@
-"""A page of small panels, one for each hypothesis: boolean ones before continuous ones, a row with one scale."""
+"""A page of small panels, one for each hypothesis: boolean before continuous, with one scale per row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from gatescope.analysis.results import LABELS, LEAST, MEASURES
 from gatescope.analysis.text_figure import drawable
 
-# Inches: a panel, and the room for labels to its left, above and to its right. Gaps are shares of a panel.
+# Inches: side of a panel, and room for labels to the left, above and to the right. Gaps are shares of a panel.
 PANEL, LEFT, TOP, RIGHT = 1.35, 0.75, 0.5, 0.15
 ACROSS, DOWN = 0.12, 0.28
 COLUMNS = 5
@@ -22,13 +22,13 @@ MOST_PANELS = 30
 def figure_of_panels(
     hypotheses: Sequence[tuple[str, str]], draw: Callable[[Axes, int], None], abscissa: str, bottom: float
 ) -> Figure:
-    """Draw panels with the legend of the first.
+    """Draw the panels, with the legend of the first one.
 
     Args:
-        hypotheses: name and measure (auroc, r2) of each, in their order; the first 30 are drawn.
-        draw: draws the hypothesis at that place in the list.
-        abscissa: label of the horizontal axis.
-        bottom: inches for that axis and its label.
+        hypotheses: name and measure (auroc, r2) of each, in order; the first 30 are drawn.
+        draw: draws the hypothesis at a place in the list.
+        abscissa: label of the horizontal axes.
+        bottom: inches for the lowest axis and its label.
     """
     shown = list(enumerate(hypotheses[:MOST_PANELS]))
     groups = [[each for each in shown if each[1][1] == measure] for measure, _ in MEASURES.values()]

@@ -1,8 +1,8 @@
 """Parts of speech of English text: NLTK's tokenizer and tagger, with a tag for every character.
 
-Tokens come from `TreebankWordTokenizer`, which writes double quotes as the Penn Treebank does, `` and '', and tags,
-those of the Treebank, from the averaged perceptron tagger (Collins, 2002), which knows no other double quotes. Both
-work on one sentence at a time.
+Tokens come from `TreebankWordTokenizer`, which writes double quotes as the Penn Treebank does, `` and ''. Tags are the
+Treebank's, from the averaged perceptron tagger (Collins, 2002), which knows no other double quotes. Both work on one
+sentence at a time.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from gatescope.analysis.english_scan import SENTENCE_END
 from gatescope.engine.errors import InputError
 
 DATA = "averaged_perceptron_tagger_eng"
-# The tokenizer's rules see straight quotes and apostrophes only, no dash or ellipsis of one character, and a blank only
-# beside an opening quote and behind a contraction. The Treebank tags dashes and ellipses as it tags a semicolon.
+# The tokenizer's rules know only straight quotes and apostrophes, no dash or ellipsis of one character, and only a
+# blank beside an opening quote or after a contraction. The Treebank tags dashes and ellipses like a semicolon.
 _PLAIN = str.maketrans("“”‘’–—…\n\t", '"""\';;;  ')
 _QUOTES = re.compile("``|''|\"")
 _ANY_TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -33,8 +33,8 @@ def tag_characters(text: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
         text: n characters.
 
     Returns:
-        token int32 [n], the number of the token a character belongs to, -1 for blanks and for the last token of a text
-        that may end within it; tag int32 [n], an index into the third value, -1 likewise; and the names of the tags.
+        token int32 [n], the number of the token that a character belongs to, -1 for blanks and for a last token that
+        may continue after the text; tag int32 [n], an index into the third value, -1 likewise; and the names of tags.
 
     Raises:
         InputError: the tagger's data is not installed.
@@ -64,7 +64,7 @@ def _sentences(text: str) -> list[tuple[int, int]]:
 
 
 def _tokens(sentence: str) -> tuple[list[str], list[tuple[int, int]]]:
-    """Return the tokens that the tagger reads, and where each stands."""
+    """Return the tokens that the tagger reads, and the span of each."""
     from nltk.tokenize import TreebankWordTokenizer
     from nltk.tokenize.util import align_tokens
 
@@ -73,7 +73,7 @@ def _tokens(sentence: str) -> tuple[list[str], list[tuple[int, int]]]:
     try:
         return words, align_tokens([next(quotes)[0] if word in ("``", "''") else word for word in words], sentence)
     except (ValueError, StopIteration):
-        # No text is known whose tokens are not found in it again, but nothing promises that there is none.
+        # No text is known whose tokens cannot be aligned with it, but nothing guarantees that there is none.
         spans = [match.span() for match in _ANY_TOKEN.finditer(sentence)]
         return [sentence[first:after].replace('"', "''") for first, after in spans], spans
 

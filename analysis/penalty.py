@@ -1,4 +1,4 @@
-"""The penalty of each hypothesis, where several are offered: the one whose probes lose least on unseen sequences."""
+"""The choice of each hypothesis's penalty among several: the one with the least loss on held-out sequences."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ N_PARTS = 5
 def best_penalty(
     study: Study, fold: Fold, model: Estimator, name: str, labels: Labels, Cs: Sequence[float]
 ) -> np.ndarray:
-    """Choose C of each hypothesis by grouped validation on the training sequences of a fold.
+    """Choose C for each hypothesis by grouped cross-validation on the training sequences of a fold.
 
-    Each of five parts of them is told by probes of the others. What is compared is the loss that the fit minimises
-    without its penalty, summed over all parts: log-loss, with both classes weighing the same if they do in the fit, or
-    squares of continuous hypotheses.
+    The sequences are divided into five parts, and probes fitted on four predict the fifth. The loss is the one that the
+    fit minimises, without its penalty, summed over all parts: log-loss, with both classes weighing the same if they do
+    in the fit, or squared errors for continuous hypotheses.
 
     Args:
         study: the rows and states.
-        fold: whose training sequences they are.
-        model: an estimator with the other settings of the probe; it is left as it is.
+        fold: the fold whose training sequences are used.
+        model: an estimator with the other settings of the probe; it is not changed.
         name: the state set.
         labels: K hypotheses.
-        Cs: what there is to choose from.
+        Cs: the values to choose from.
 
     Returns:
-        [K] float64; of equal losses the least C.
+        [K] float64; if losses are equal, the least C.
 
     Raises:
-        InputError: one training sequence, which cannot be divided.
+        InputError: there is only one training sequence, which cannot be divided.
     """
     Cs, (groups, lengths) = sorted(Cs), (study.group_of[fold.train], np.diff(study.dump.sequence_starts)[fold.train])
     if len(groups) < 2:
@@ -55,13 +55,13 @@ def best_penalty(
         for place, fitted in enumerate(path):
             loss = np.where(defined[unseen], _loss(fitted, X, Y[unseen]), 0)
             of_part = (loss * weight[unseen]).sum(axis=0)
-            # Where the other parts have one class alone there is no probe, whatever C.
+            # If the other parts have one class only, there is no probe, whatever C.
             losses[place] += np.where(np.isfinite(of_part), of_part, 0)
     return np.asarray(Cs)[losses.argmin(axis=0)]
 
 
 def _weights(model: Estimator, Y: np.ndarray, defined: np.ndarray) -> np.ndarray:
-    """What each label weighs in the fit, [n, K], up to a factor of each hypothesis."""
+    """The weight of each label in the fit, [n, K], up to a factor for each hypothesis."""
     if not (isinstance(model, LogisticProbes) and model.class_weight == "balanced"):
         return np.ones(Y.shape, np.float32)
     positive, negative = ((each & defined).sum(axis=0) for each in (Y, ~Y))

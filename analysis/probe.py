@@ -1,10 +1,10 @@
-"""Probing a state dump: labels, fits, baselines, metrics and responsible units of every hypothesis.
+"""Probing of a state dump: labels, fits, baselines, metrics and responsible units of every hypothesis.
 
-For each state set (each recorded array, and all h and c together) every boolean hypothesis is fitted twice, plain and
+On each state set (each recorded array, and all h and c together) every boolean hypothesis is fitted twice, plain and
 with balanced classes, and every continuous one by ridge regression.
 
 The results folder gets `probes.json` (the records), `excerpts.json` (texts to paint), `coefficients.safetensors`,
-`config.json`, and of gates that were recorded `gates.json`.
+`config.json` and, if gates were recorded, `gates.json`.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ FITS = "fits"
 UNTRAINED = "untrained.zarr"
 UNFINISHED = (FITS, UNTRAINED)
 OUTPUTS = (RECORDS, EXCERPTS, COEFFICIENTS, *UNFINISHED, ABLATION, GATES)
-# Words of a column of labels, beyond which it may be one that nobody meant to ask.
+# With more words than this, a column of labels may be one that nobody meant to probe.
 MANY_WORDS = 100
-# What a fit of one hypothesis takes for each row of the dump: labels, weights, predictions, and the text baseline.
+# Bytes per row of the dump that a fit of one hypothesis takes: labels, weights, predictions and the text baseline.
 BYTES_OF_EACH = 40
-# So many times that where not a fifth but all rows are tested, and have predictions.
+# With folds a fit takes this many times as much, since all rows, and not just a fifth, have predictions.
 FOLDS_TIMES = 3
 
 
@@ -82,20 +82,20 @@ def probe_dump(
     say: Callable[[str], None] = print,
     warn: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
-    """Fit and score every hypothesis on recorded states and write the results folder; one that is finished is read.
+    """Fit and score every hypothesis on recorded states and write the results folder; a finished one is only read.
 
     Args:
         states: a dump, or states of another program: see `gatescope.engine.other_dumps`.
-        results: where the results go.
-        config: hypotheses and method.
-        read: which states, and what their file does not say.
-        labels: a file with hypotheses of its own: see `gatescope.analysis.label_table`.
+        results: the folder of the results.
+        config: the hypotheses and the method.
+        read: which states to use, and what their file lacks.
+        labels: a file with further hypotheses: see `gatescope.analysis.label_table`.
         seed: of the split and of the bootstrap.
-        overwrite: start anew whatever the folder holds.
-        say: gets a line on how the states are read: rows, sequences, language.
-        warn: gets one line for each hypothesis that could not be evaluated or is found out to look ahead, one for a
-            column of very many words, one where no interval can be given, and one for each end of several C that is
-            chosen.
+        overwrite: start over, replacing what the folder holds.
+        say: is called with a line on how the states are read: rows, sequences, language.
+        warn: is called with one line for each hypothesis that could not be evaluated or is found to look ahead, for a
+            column of very many words, if no interval can be given, and for each end of a range of C that is chosen as
+            best.
 
     Returns:
         The records, as in `probes.json`.
@@ -130,7 +130,7 @@ def probe_dump(
             log_path = results / "log.jsonl"
             return study_dump(dump, results, config, plan, table, seed=seed, log_path=log_path, say=say, warn=warn)
         except InputError:
-            # A user who corrects the mistake must not be refused for the settings that had it.
+            # A user who corrects the mistake must not be refused because of the settings that contained it.
             if is_new:
                 for name in (CONFIG, *UNFINISHED):
                     remove(results / name)
@@ -150,9 +150,9 @@ def study_dump(
     warn: Callable[[str], None],
     more: str = "give more, or test all with --folds",
 ) -> list[dict[str, Any]]:
-    """Do the work of `probe_dump` in a folder that is claimed already.
+    """Do the work of `probe_dump` in a folder that is already claimed.
 
-    The plan is of hypotheses and the language; `more` says what to do where too few sequences are tested.
+    The plan has the hypotheses and the language; `more` is the advice if too few sequences are tested.
     """
     hypotheses, language = plan
     if (results / RECORDS).exists():
@@ -161,7 +161,7 @@ def study_dump(
             return finished
     boolean, continuous, failed = labelled_rows(dump, hypotheses, language, table, log_path, warn)
     labelled = [each.name for each in (*boolean.hypotheses, *continuous.hypotheses)]
-    # The solver and scikit-learn take seconds to import: commands that fit nothing are spared them.
+    # The solver and scikit-learn take seconds to import: commands that fit nothing should not wait for them.
     from sklearn.exceptions import ConvergenceWarning
 
     from gatescope.analysis.facts import facts_of, reading
@@ -173,17 +173,17 @@ def study_dump(
     record_facts(results, facts_of(study, language, failed))
     _warn_of_few(study, more, warn)
     with warnings.catch_warnings():
-        # Records and table have the status of each hypothesis.
+        # The records and the table show the status of each hypothesis.
         warnings.simplefilter("ignore", ConvergenceWarning)
         records, coefficients, painted = _fitted(study, boolean, continuous, results / FITS, log_path)
-    # Where there is one class a fit has no loss to choose by.
+    # With one class only, there is no loss to choose C by.
     chosen = [record["C"] for record in records if "C" in record and record["status"] != "one_class"]
     _warn_of_ends(chosen, config.C, warn)
     names = [*(each.name for each in hypotheses), *(table.names if table else ())]
     order = {name: place for place, name in enumerate(names)}
     records.sort(key=lambda record: order[record["hypothesis"]])
     if config.controls:
-        # Of all hypotheses and state sets together: the more are asked, the more pass by chance.
+        # Over all hypotheses and state sets together: the more are tested, the more pass by chance.
         p = np.array([record.get("best_unit_p") or np.nan for record in records])
         for record, q in zip(records, benjamini_hochberg(p), strict=True):
             record["best_unit_q"] = json_number(q)
@@ -196,7 +196,7 @@ def study_dump(
     gates = saturation(dump)
     if gates:
         write_json(results / GATES, gates)
-    # The records come last: with them a probe has ended.
+    # The records are written last: a folder that has them is finished.
     write_json(results / RECORDS, records)
     _tidy(results)
     return records
@@ -205,11 +205,11 @@ def study_dump(
 def _finished(
     results: Path, hypotheses: list[Hypothesis], say: Callable[[str], None], warn: Callable[[str], None]
 ) -> list[dict[str, Any]] | None:
-    """Return the records of a probe that has ended, or None where more can be evaluated now, and all is probed anew."""
+    """Return the records of a finished probe, or None if more can be evaluated now, so that all is probed again."""
     _tidy(results)
     found = read_results([results])[0]
     failed = found.facts.get(NOT_EVALUATED, {})
-    # A tagger's data may have come meanwhile; a function of the user's is the same as before.
+    # The tagger's data may have been installed meanwhile; a function of the user is the same as before.
     lacking = [each for each in hypotheses if each.name in failed and is_built_in(each.function)]
     still = unanswerable(lacking)
     mended = [each.name for each in lacking if each.name not in still]
@@ -223,7 +223,7 @@ def _finished(
 
 
 def _warn_of_few(study: Study, more: str, warn: Callable[[str], None]) -> None:
-    """Say where documents or sequences are too few for what is told of them; `more` says how to have more of them."""
+    """Warn if documents or sequences are too few for the reported numbers; `more` is the advice how to get more."""
     from gatescope.analysis.scorer import FEWEST_GROUPS
 
     if divides_documents(study.dump):
@@ -241,7 +241,7 @@ def _warn_of_few(study: Study, more: str, warn: Callable[[str], None]) -> None:
 
 
 def _warn_of_columns(table: LabelTable, warn: Callable[[str], None]) -> None:
-    """Say which columns are likely to be meant otherwise: of many words, or of two numbers that are not 0 and 1."""
+    """Warn of columns that were probably meant otherwise: with many words, or with two numbers other than 0 and 1."""
     (column, count), *_ = Counter(name.partition("=")[0] for name in table.names).most_common(1)
     if count > MANY_WORDS:
         warn(f"--labels: {count} words of {column!r} are a hypothesis each: --hypotheses asks only what it names")
@@ -259,25 +259,25 @@ def _warn_of_columns(table: LabelTable, warn: Callable[[str], None]) -> None:
 
 
 def _warn_of_ends(chosen: list[float], Cs: Sequence[float], warn: Callable[[str], None]) -> None:
-    """Say how many fits have a penalty beyond which there may be a better one."""
+    """Warn of fits whose best penalty is the first or last one offered, so that a better one may lie beyond it."""
     for end, beyond in ((min(Cs), "smaller"), (max(Cs), "larger")):
         if end in chosen:
             warn(f"--C: {end:g} is the best for {chosen.count(end)} of {len(chosen)} fits: offer {beyond} ones, too")
 
 
 def _tidy(results: Path) -> None:
-    """Remove what only a probe that has not ended needs."""
+    """Remove files that only an unfinished probe needs."""
     for name in UNFINISHED:
-        # Finished results may lie where nothing can be removed.
+        # Finished results may be in a read-only folder.
         if (results / name).exists():
             remove(results / name)
 
 
 def _fitted(study: Study, boolean: Labels, continuous: Labels, folder: Path, log_path: Path) -> Fit:
-    """Fit every state set, behind the fits that a folder has; return all, coefficients by set and weighting.
+    """Fit every state set, continuing after the fits in a folder; return all, coefficients by set and weighting.
 
-    Hypotheses are fitted as many at a time as memory has room for: each part is fitted on every state set before the
-    next, and a file when it is.
+    As many hypotheses are fitted at a time as memory has room for. Each such part is fitted on every state set before
+    the next part, and each fit is saved to a file.
     """
     from gatescope.analysis.study_fit import fit_study
 
@@ -300,7 +300,7 @@ def _fitted(study: Study, boolean: Labels, continuous: Labels, folder: Path, log
             if not holds_fit(path, [each.name for each in labels.hypotheses]):
                 started = time.perf_counter()
                 found, weights, predicted = fit_study(study, name, labels, weighting)
-                # Where the text is not known there is nothing to paint.
+                # Without the text there is nothing to paint.
                 is_shown = name == study.main_set and weighting != "balanced" and study.dump.vocabulary is not None
                 texts = excerpts(study.dump, labels, study.test, predicted, study.activation) if is_shown else []
                 save_fit(path, (found, weights, texts))

@@ -1,4 +1,4 @@
-"""The commands about what states know: run, probe, ablate, report and others; `model_commands` has the rest.
+"""The commands about what states know, such as run, probe, ablate and report; `model_commands` has the rest.
 
 Each is a function: its arguments are the flags, its docstring is the help.
 """
@@ -55,11 +55,11 @@ def run(
         out: folder of the model, the states, the results and the report.
         corpus: stdlib (the source of the running Python's library) or the path of a UTF-8 text.
         train: the model and its training.
-        sample: the text that the model writes and the states that are kept.
+        sample: the text that the model writes, and the states that are recorded.
         probe: the hypotheses and how they are tested.
         seed: seed of every random choice.
         device: where the model runs; auto takes a GPU if there is one.
-        overwrite: start anew whatever --out holds.
+        overwrite: start over, replacing what --out holds.
     """
     records = run_stages(
         out,
@@ -87,7 +87,7 @@ def probe(
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Ask recorded states what they know: fits, scores, baselines and responsible units of every hypothesis.
+    """Fit probes to recorded states: scores, baselines and responsible units of every hypothesis.
 
     Repeat the command to go on.
 
@@ -96,9 +96,9 @@ def probe(
         out: folder of the results.
         labels: .npz, .csv, .tsv, .jsonl or .parquet with a hypothesis in each column and a row for each state.
         config: the hypotheses and how they are tested.
-        read: which states, and what their file does not say.
+        read: which states to use, and what their file lacks.
         seed: seed of the split into training and test, and of the bootstrap.
-        overwrite: start anew whatever --out holds.
+        overwrite: start over, replacing what --out holds.
     """
     records = probe_dump(
         states, out, config, read=read, labels=labels, seed=seed, overwrite=overwrite, say=say, warn=warn
@@ -125,20 +125,20 @@ def ablate(
     seed: int = 0,
     device: Device = "auto",
 ) -> None:
-    """Ask whether the network uses what tells a hypothesis: its loss with units held, and with its direction erased.
+    """Test whether the network uses what predicts a hypothesis: its loss with units held, or its direction erased.
 
     Args:
         results: folder that `gatescope probe` or `gatescope run` wrote.
         model: folder of the model; default: the one of the run.
         states: the state dump that was probed; default: the one of the run.
-        labels: the labels that the probe had, for hypotheses that they hold.
-        functions: the Python file that the probe had, where it is no longer at its place.
+        labels: the file of labels that the probe had, if a hypothesis comes from it.
+        functions: the Python file that the probe had, if it has moved.
         out: folder of ablation.json; default: the results.
-        config: which units are held, at what, and on how much text.
-        seed: seed of the random sets of units, and directions.
+        config: which units are held, at which values, and on how much text.
+        seed: seed of the random sets of units and directions.
         device: where the model runs; auto takes a GPU if there is one.
     """
-    # Here because scikit-learn takes seconds to import, and most commands need none of it.
+    # Imported here because scikit-learn takes seconds to import, and most commands do not need it.
     from gatescope.analysis.ablation import ablate_results
 
     where = device_of(device)
@@ -159,17 +159,17 @@ def reproduce(
     device: Device = "auto",
     overwrite: bool = False,
 ) -> None:
-    """Train the paper's models, ask its hypotheses, and set our numbers beside its own. Repeat the command to go on.
+    """Train the paper's models, probe its hypotheses and compare our numbers with its own. Repeat the command to go on.
 
     Args:
         experiment: which of the paper's corpora.
         corpus: path of the text, UTF-8; see the README.
-        out: folder of a run for each cell, of reproduction.json and of the report.
-        steps: windows of 128 x 200 characters to train on; default: 2,000 of Shakespeare, 20,000 of Linux.
+        out: folder for a run of each cell, reproduction.json and the report.
+        steps: windows of 128 x 200 characters to train on; default: 2,000 for Shakespeare, 20,000 for Linux.
         sequences: sampled texts of 500 characters; probes are tested on a twentieth of them.
         seed: seed of every random choice.
         device: where the models run; auto takes a GPU if there is one.
-        overwrite: start anew whatever --out holds.
+        overwrite: start over, replacing what --out holds.
     """
     paper = EXPERIMENTS[experiment]
     tables: list[list[dict[str, Any]]] = []
@@ -189,7 +189,7 @@ def reproduce(
             warn=warn,
         )
         if overwrite:
-            # That file is of the runs before.
+            # That file belongs to the earlier runs.
             remove(out / REPRODUCTION)
         nats = read_config(out / cell)["facts"]["training"]["validation_nats"]
         tables.append(compared(paper, cell, records, nats))
@@ -228,16 +228,16 @@ def unit(
     functions: Path | None = None,
     read: ReadConfig = ReadConfig(),  # noqa: B008
 ) -> None:
-    """Say what one unit does: what it tells, how long it remembers, where it is highest and lowest.
+    """Show what one unit does: what it predicts, how long it remembers, where it is highest and lowest.
 
     Args:
         states: a state dump, or another program's .npy, .npz, .h5, .safetensors or Zarr; Zarr by its URL too.
-        array: the states that it is of, such as layer0/c.
-        number: its number, from 0.
+        array: the states that it belongs to, such as layer0/c.
+        number: its number, counted from 0.
         hypotheses: names or sets (c, python, english, any); auto: the default set of the text's language.
         pattern: NAME=REGEX, positive where a match covers the character; repeatable.
         functions: a Python file with functions marked by @hypothesis.
-        read: which states, and what their file does not say.
+        read: which states to use, and what their file lacks.
     """
     from gatescope.analysis.unit_page import unit_page
     from gatescope.analysis.unit_view import view_unit
@@ -256,7 +256,7 @@ def report(
 ) -> None:
     """Write one HTML report and the figures of one or several results.
 
-    Several stand side by side, and each is compared with the first on the characters that both were tested on.
+    Several results are shown side by side, and each is compared with the first where both were tested on the same text.
 
     Args:
         results: folders that `gatescope probe` or `gatescope run` wrote.
@@ -264,7 +264,7 @@ def report(
     """
     if not results:
         raise InputError("no results: give at least one folder that `gatescope probe` or `gatescope run` wrote")
-    # Here because SciPy takes a second to import, and most commands need none of it.
+    # Imported here because SciPy takes a second to import, and most commands do not need it.
     from gatescope.analysis.difference import pairs_of
     from gatescope.analysis.difference_table import LEGEND as OF_DIFFERENCES
     from gatescope.analysis.difference_table import difference_table
@@ -286,11 +286,11 @@ def report(
 
 
 def info(path: Positional[Annotated[str, arg(metavar="PATH")]], model: Path | None = None) -> None:
-    """Say what a model, states or a results folder is, and whether it is whole.
+    """Describe a model, states or a results folder, and check that it is whole.
 
     Args:
         path: the folder, or another program's states; Zarr by its URL too.
-        model: folder of the model that a state dump should be of: its weights are compared.
+        model: folder of the model that a state dump should come from: the weights are compared.
     """
     say(about(path, model))
 
@@ -298,7 +298,7 @@ def info(path: Positional[Annotated[str, arg(metavar="PATH")]], model: Path | No
 def _of_run(results: Path, name: str) -> Path:
     """Return a file of the run; without flags, the results folder is taken to be a run."""
     if not (results / name).exists():
-        # A folder that holds no results at all is refused for that.
+        # A folder without any results is refused for that reason.
         read_records(results)
         flag = name.partition(".")[0]
         raise InputError(f"{results} has no {name}, as a run has: give that of the results with --{flag}")
@@ -310,7 +310,7 @@ def _for_the_report(results: Path) -> str:
 
 
 def _report(results: list[Path], out: Path) -> None:
-    # Here because Matplotlib takes a second to import, and most commands draw nothing.
+    # Imported here because Matplotlib takes a second to import, and most commands draw nothing.
     from gatescope.analysis.report import write_report
 
     say(f"report: {write_report(results, out)}")

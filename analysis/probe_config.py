@@ -1,4 +1,4 @@
-"""What is asked of a dump and how it is answered; apart from the fits, which take seconds to import."""
+"""Settings of a probe: the hypotheses and the method. Apart from the fits, which take seconds to import."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HYPOTHESES = (
 )
 # Draws of random labels for the control task of each hypothesis.
 CONTROL_DRAWS = 10
-# Of which kind they are: results of another kind do not go on.
+# The versions of these methods: results of another version are not continued.
 BASELINES = "table, characters, place"
 INTERVALS = "of as many sequences as tell"
 UNITS = "selected by name, ranked, reversed, random"
@@ -31,20 +31,20 @@ PATTERN = "NAME=REGEX, positive where a match covers the character; repeatable"
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """Which hypotheses are asked of a dump, and how they are fitted."""
+    """Which hypotheses are probed, and how they are fitted."""
 
     hypotheses: Annotated[tuple[str, ...], tyro.conf.arg(prefix_name=False, help=HYPOTHESES)] = ("auto",)
     pattern: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(prefix_name=False, help=PATTERN)] = ()
     functions: Path | None = None  # a Python file with functions marked by @hypothesis
-    C: tuple[float, ...] = (1.0,)  # inverse strength of the penalty, as in scikit-learn; of several the best for each
+    C: tuple[float, ...] = (1.0,)  # inverse strength of the penalty, as in scikit-learn; of several, the best for each
     alignment: Literal["post", "pre"] = "post"  # the state after, or before, reading the labelled character
     test_share: float = 0.2  # share of the sequences to test on
-    folds: int = 1  # parts of the sequences, such as 5, each tested by probes of the others; 1: a single test part
+    folds: int = 1  # parts of the sequences, such as 5, each tested by probes fitted on the others; 1: one test part
     standard_errors: bool = False  # also standard errors of coefficients, robust to dependence within a sequence
     bootstrap: int = 1000  # resamples of the test sequences, for 95% intervals
-    ranking: Literal["auroc", "weight_sd", "weight"] = "auroc"  # what puts a unit first; the paper: weight
+    ranking: Literal["auroc", "weight_sd", "weight"] = "auroc"  # what units are ranked by; the paper: weight
 
-    sparse: bool = False  # also how many units it takes: probes of 1, 2, 4 ... 64 selected, ranked and random ones
+    sparse: bool = False  # also probes of 1, 2, 4 ... 64 selected, ranked or random units: how many it takes
     controls: bool = False  # also control task, chance, description length, leak, random weights: many more fits
     memory_limit: str = "4GB"  # half holds states (larger ones are read from disk in every pass), half the fits
 
@@ -66,16 +66,16 @@ class ProbeConfig:
 
     @property
     def memory_bytes(self) -> int:
-        """The limit of memory."""
+        """The memory limit in bytes."""
         limit = bytes_of(self.memory_limit)
         assert limit is not None
         return limit
 
 
 def probe_settings(config: ProbeConfig, seed: int) -> dict[str, Any]:
-    """Return everything about the probes, but the dump, that decides their results."""
+    """Return all settings, except the dump, that decide the results of the probes."""
     of_method = asdict(config)
-    # Memory decides nothing, and what is added is a part of the results only where it is asked for.
+    # Memory does not affect results, and additions are a part of the results only if they were requested.
     del of_method["memory_limit"]
     of_method["C"] = config.C if len(config.C) > 1 else config.C[0]
     for name in ("controls", "sparse", "folds"):

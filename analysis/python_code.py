@@ -1,9 +1,9 @@
 """Hypotheses about Python source, read from one scan of a text (`gatescope.analysis.python_scan`).
 
-A value is the parser's state after the character: an opening quote or bracket is already inside, a closing one no
-longer is, but in the name with `+close`. The prefix of a literal is outside it. Where three quotes open one, the second
-is outside, for what has been read is an empty literal then. What a header or condition holds begins after its keyword
-and ends before its colon.
+A value is the parser's state after the character: an opening quote or bracket is already inside, and a closing one is
+no longer, except under the name with `+close`. The prefix of a literal is outside it. Of three opening quotes the
+second is outside, because an empty literal is all that has been read by then. A header or condition begins after its
+keyword and ends before its colon.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ def _scan(text: str) -> PythonScan:
 
 @hypothesis(language="python")
 def inside_string(text: str) -> np.ndarray:
-    """In a literal of characters or bytes; the fields of an f-string are code."""
+    """In a literal of characters or bytes; the fields of an f-string count as code."""
     return _scan(text).state & MODE == STRING
 
 
 @hypothesis(language="python")
 def inside_docstring(text: str) -> np.ndarray:
-    """In the literal that a module, class or function begins with."""
+    """In the literal at the beginning of a module, class or function."""
     return _scan(text).state & DOCSTRING > 0
 
 
 @hypothesis(language="python")
 def inside_comment(text: str) -> np.ndarray:
-    """In a comment, from its # on."""
+    """In a comment, beginning with its #."""
     return _scan(text).state & MODE == COMMENT
 
 

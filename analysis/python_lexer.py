@@ -1,8 +1,8 @@
-"""Literals and comments of Python, f-strings and their replacement fields included, in any sequence of characters.
+"""Literals and comments of Python, including f-strings and their replacement fields, in any sequence of characters.
 
-The rules are those of the language reference, chapter 2, with f-strings as Python 3.12 reads them (PEP 701), and one
-more for text that is not valid: the newline ends a literal in single quotes, whatever is open in it. The second
-quote of three is not inside a literal: after `""` a reader sees an empty string, and only a third quote tells.
+The rules are those of the language reference, chapter 2, with f-strings as in Python 3.12 (PEP 701), and one addition
+for invalid text: a newline ends a literal in single quotes, whatever is open within it. The second of three quotes is
+not inside a literal: after `""` a reader sees an empty string, and only a third quote shows that it is not.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 CODE, STRING, COMMENT = range(3)
-# Kinds of segments, 0 being plain code, and for each its mode and the byte that stands for its characters in the code.
+# Kinds of segments, where 0 is plain code; the mode of each, and the byte that replaces its characters in the code.
 LITERAL, COMMENTED, SECOND_QUOTE, FIELD_START, FIELD_NEWLINE = range(1, 6)
 MODES = (CODE, STRING, COMMENT, CODE, CODE, CODE)
 LITERAL_BYTE, FIRST_QUOTE_BYTE, FIELD_BYTE = b"\x01\x02\x03"
 BYTES = (0, LITERAL_BYTE, ord(" "), LITERAL_BYTE, FIELD_BYTE, ord(" "))
 
 
-# Characters first to after - 1 that are not plain code, and their kind.
+# First character, character after the last, and kind of a segment that is not plain code.
 Segment = tuple[int, int, int]
 
 
 class Open(NamedTuple):
-    """Something that is open: a "comment"; a "string"; or, of an f-string, its "literal" part, a "field" with its depth
-    of brackets, -1 right after its `{`, or the "spec" after the field's `:`.
+    """Something that is open: a "comment"; a "string"; or, in an f-string, its "literal" part, a "field" with its depth
+    of brackets (-1 right after its `{`), or the "spec" after the field's `:`.
     """
 
     kind: str
@@ -36,7 +36,7 @@ class Open(NamedTuple):
 
 @dataclass(frozen=True)
 class LexerState:
-    """What is open, outermost first, and the last characters that only the next ones decide."""
+    """What is open, outermost first, and the last characters, whose meaning depends on the next ones."""
 
     stack: tuple[Open, ...] = ()
     tail: bytes = b""
@@ -44,7 +44,7 @@ class LexerState:
 
 HASH = ord("#")
 
-# What follows the opening of a literal that is no f-string; the group is its close.
+# What follows the opening of a literal that is not an f-string; the group is its close.
 _REST = {
     b'"""': rb'[^"\\]*+(?:(?:\\.|"(?!""))[^"\\]*+)*+(""")?',
     b'"': rb'[^"\\\n]*+(?:\\(?:\r\n|.)[^"\\\n]*+)*+(")?',
@@ -55,7 +55,7 @@ _REST_OF = {quote: re.compile(rest, re.S) for quote, rest in _REST.items()}
 # A comment, or such a literal.
 _LEXEME = re.compile(b"|".join([rb"#[^\n]*+", *(quote + rest for quote, rest in _REST.items())]), re.S)
 _FIELD = re.compile(rb'["\'#\n(){}\[\]:]')
-# In the literal part of an f-string: a named character, an escape, the start of a field, a quote, the newline.
+# In the literal part of an f-string: a named character, an escape, the start of a field, a quote, a newline.
 _LITERAL = {quote: re.compile(rb"\\N\{[^{}\n\"']*+\}?|\\(?:\r\n|[^{}])|[{}\n]|" + quote, re.S) for quote in _REST}
 _PREFIX = re.compile(rb"(?<![\w\x80])(?:[fFtT]([rR]?)|([rR])[fFtT])\Z")
 _HALF_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*(\\\r?)\Z")
@@ -63,7 +63,7 @@ _LAST_WORD = re.compile(rb"[\w\x80]{0,3}\Z")
 
 
 class Lexer:
-    """One pass over a piece: `segments` in order, then `state()` to go on from."""
+    """One pass over a piece: `segments` in order, then `state()` to continue from."""
 
     def __init__(self, raw: bytes, state: LexerState) -> None:
         self.text = state.tail + raw
@@ -95,7 +95,7 @@ class Lexer:
                 continue
             group = match.lastindex
             if group is None or (start and text[start - 1] in b"fFtTrR") or (end == n and end - start == 2):
-                # An f-string, or a literal that ends in no quote or perhaps in another piece.
+                # An f-string, or a literal without a closing quote, or one that may continue in the next piece.
                 self._open_string(start)
                 return
             quotes.append(start)
@@ -135,7 +135,7 @@ class Lexer:
     def _in_string(self) -> None:
         quote = self.stack[-1].quote
         match = _REST_OF[quote].match(self.text, self.position)
-        assert match is not None  # every part of the pattern may be empty
+        assert match is not None  # the pattern also matches the empty string
         end, closed = match.end(), match.lastindex is not None
         body = self.position
         if not closed and self.text[end : end + 2] == b"\\":
@@ -150,7 +150,7 @@ class Lexer:
             self.tail = self._last_quotes(body, quote)
 
     def _last_quotes(self, body: int, quote: bytes) -> bytes:
-        # An escaped quote is not among them, nor is what the opening consists of.
+        # Neither an escaped quote nor the opening quotes count.
         kept = self.text[body:].rstrip(quote[:1])
         quotes = self.n - body - len(kept)
         escaped = (len(kept) - len(kept.rstrip(b"\\"))) % 2
@@ -187,7 +187,7 @@ class Lexer:
         elif found == b"\n" and len(top.quote) == 3:
             self._emit(end, LITERAL)
         else:
-            # The closing quote, or the newline that ends what was never closed.
+            # The closing quote, or the newline that ends an unclosed literal.
             closes = found != b"\n"
             self._emit(end - 1, LITERAL)
             self.position = end if closes else end - 1
@@ -219,7 +219,7 @@ class Lexer:
             if len(top.quote) == 1:
                 self._drop_literal()
             else:
-                # It ends no statement.
+                # This newline does not end a statement.
                 self._emit(match.end(), FIELD_NEWLINE)
         elif found in b"([{":
             self.stack[-1] = top._replace(depth=top.depth + 1)

@@ -1,12 +1,12 @@
-"""One pass over Python: literals, docstrings, comments, brackets, indentation, headers and conditions, per character.
+"""One pass over Python: literals, docstrings, comments, brackets, indentation, headers, conditions, per character.
 
-The lexer (`gatescope.analysis.python_lexer`) leaves a text of the same length in which comments are blank and literals
-are a filler. NumPy finds its brackets and lines; Python code sees only the statements that begin with a keyword of
-interest or change the indentation. Any sequence of characters is scanned, in time proportional to its length, and a
-value depends only on the characters up to and including its own.
+The lexer (`gatescope.analysis.python_lexer`) returns a text of the same length in which comments are blanked and
+literals replaced by a filler. NumPy finds the brackets and lines; Python code handles only the statements that begin
+with a keyword of interest or change the indentation. Any sequence of characters can be scanned, in time proportional to
+its length, and a value depends only on the characters up to and including its own.
 
-A rule beyond the language: a line that begins with a keyword which no bracket may hold, such as `def` or `return`,
-closes every open bracket as soon as the keyword is read.
+One rule is not the language's: a line that begins with a keyword that no bracket can contain, such as `def` or
+`return`, closes every open bracket as soon as the keyword has been read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TAB = 8  # columns from one tab stop to the next, as the tokenizer counts them
 
 @dataclass(frozen=True)
 class PythonState:
-    """What the scanner remembers between two pieces of a text; `PythonState()` is the start of one."""
+    """What the scanner remembers between two pieces of a text; `PythonState()` is the start of a text."""
 
     lexer: LexerState = field(default_factory=LexerState)
     line: LineState = field(default_factory=LineState)
@@ -36,7 +36,7 @@ class PythonState:
 
 @dataclass(frozen=True)
 class PythonScan:
-    """What the scanner knows after each of n characters.
+    """Result of the scan after each of n characters.
 
     Args:
         state: uint8 [n], the lexer's mode in the bits of MODE, and the flags DOCSTRING, HEADER, CONDITION, DECORATOR.
@@ -51,16 +51,16 @@ class PythonScan:
 
 
 def scan(text: str, state: PythonState | None = None) -> tuple[PythonScan, PythonState]:
-    """Scan Python source, or go on scanning it: the pieces of a text give what the whole gives.
+    """Scan Python source, or continue a scan: scanning a text in pieces gives the same result as scanning it whole.
 
-    One core scans about 20 million characters of the standard library in a second.
+    One core scans about 20 million characters of the standard library per second.
 
     Args:
         text: n characters.
-        state: what the scan of the characters before returned; None at the start of a text.
+        state: state that the scan of the preceding characters returned; None at the start of a text.
 
     Returns:
-        The scan of the n characters, and the state to go on from.
+        The scan of the n characters, and the state to continue from.
     """
     state = PythonState() if state is None else state
     n = len(text)
@@ -92,7 +92,7 @@ def _scan_piece(raw: bytes, state: PythonState, out: PythonScan) -> PythonState:
 
 
 def _without_literals(lexer: Lexer) -> tuple[np.ndarray, bytes]:
-    """Return the mode after every character of a piece, and its code: what is left without literals and comments."""
+    """Return the mode after every character of a piece, and its code, with literals and comments replaced."""
     segments = np.array(lexer.segments, np.int64).reshape(-1, 3)
     borders = np.concatenate(([0], segments[:, :2].ravel(), [lexer.n]))
     kinds = np.zeros(len(borders) - 1, np.intp)

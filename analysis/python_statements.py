@@ -1,4 +1,4 @@
-"""The statements of Python code from which literals and comments have been taken out, piece by piece."""
+"""The statements of Python code without literals and comments, piece by piece."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BLANK = b" \t\n\x0b\x0c\r\\"
 _SOLID = bytes(byte not in _BLANK for byte in range(256))
 _BRACKET = bytes(byte in b"()[]{}" for byte in range(256))
 _STEPS = np.array([1 if byte in b"([{" else -1 for byte in range(256)])
-# Keywords that no bracket may hold at the start of a line.
+# Keywords that cannot begin a line within brackets.
 _RECOVERS = re.compile(
     rb"(?:def|class|import|return|raise|while|with|try|except|finally|pass|break|continue|del|global|nonlocal|assert|"
     rb"elif)(?![\w\x80])"
@@ -26,11 +26,11 @@ _OPENS = re.compile(rb"(?:async[ \t]++)?(?:(def|class)|if|elif|while)(?![\w\x80]
 
 
 def _begin_with(*pairs: bytes) -> np.ndarray:
-    """Return a table that says of two characters, as 256 * first + second, whether they are among the pairs."""
+    """Return a table, indexed by 256 * first + second, of whether two characters are among the pairs."""
     return np.isin(np.arange(1 << 16), [256 * first + second for first, second in pairs])
 
 
-# A look at two characters spares most lines the regular expression.
+# Checking two characters first saves the regular expression for most lines.
 _OPENS_TWO = _begin_with(b"de", b"cl", b"as", b"if", b"el", b"wh")
 _RECOVERS_TWO = _OPENS_TWO | _begin_with(
     *(b"im", b"re", b"ra", b"wi", b"tr", b"ex", b"fi", b"pa", b"br", b"co", b"gl", b"no")
@@ -42,7 +42,7 @@ NO_DOCSTRING, AWAITED, PREFIX_READ, IN_DOCSTRING = range(4)
 
 
 class Pending(NamedTuple):
-    """What the end of a piece leaves undecided.
+    """What is undecided at the end of a piece.
 
     Args:
         opened: HEADER, CONDITION or DECORATOR, if one is open.
@@ -57,15 +57,15 @@ class Pending(NamedTuple):
 
 @dataclass(frozen=True)
 class StatementState:
-    """What is remembered between two pieces.
+    """What is remembered between two pieces of a text.
 
     Args:
         depth: open brackets.
         line_blank: no code since the newline.
-        begins_statement: the line begins a statement, and does not continue one.
+        begins_statement: the line begins a statement instead of continuing one.
         word: the line so far, if it is a single word that may be a keyword.
         word_width: width of the blanks before it.
-        backslash: the last character is one.
+        backslash: the last character is a backslash.
         indents: columns of the enclosing blocks.
         level: indentation level.
         pending: what is open.
@@ -88,16 +88,16 @@ class Statements:
     Args:
         code: n characters, literals and comments replaced.
         comment: bool [n], inside a comment.
-        in_comment: whether the piece begins inside one.
+        in_comment: whether the piece begins inside a comment.
         width: int [n], width of each line's leading blanks.
-        state: what the piece before left.
+        state: the state after the previous piece.
     """
 
     def __init__(
         self, code: bytes, comment: np.ndarray, in_comment: bool, width: np.ndarray, state: StatementState
     ) -> None:
         self.before = state
-        # What precedes position `begin` is the word that the last piece broke off.
+        # Before position `begin` is the word that the last piece broke off.
         self.begin = len(state.word)
         self.code = state.word + code
         self.array = np.frombuffer(self.code, np.uint8)
@@ -121,7 +121,7 @@ class Statements:
         self.ends = np.append(self.newlines, self.n)
         self.first = self._next_solid(self.starts)
         self.nonblank = self.first < self.ends
-        # Of the line that the last piece left unfinished, only a blank beginning or a word still matters.
+        # A line that the last piece left unfinished still matters only if it is blank so far or a single word.
         self.resumed = not self.before.line_blank and not self.before.word
         if self.resumed:
             self.first[0], self.nonblank[0] = -1, False
@@ -150,7 +150,7 @@ class Statements:
         at_start = self._at(self.events, self.depths, self.starts)
         self.begins = np.append(False, ~self.spliced) & (at_start == 0)
         self.begins[0] = self.before.begins_statement
-        # The newline itself may be what follows such a keyword, and so stand after the reset.
+        # The newline itself may follow such a keyword, and so come after the reset.
         at_newline = self._at(self.events, self.depths, self.newlines + 1)
         self.logical_ends = self.newlines[~self.spliced & (at_newline == 0)]
         # A keyword that recovers from an open bracket begins a statement too, but only once it has been read.
@@ -166,7 +166,7 @@ class Statements:
         return table[self.array[places].astype(np.uint16) * 256 + following]
 
     def _width_at(self, places: np.ndarray) -> np.ndarray:
-        """Return the leading width of the lines in which code or comments begin at the given places."""
+        """Return the leading width of the lines whose code or comment begins at the given places."""
         return np.where(places < self.begin, self.before.word_width, self.width[np.maximum(places - self.begin, 0)])
 
     def _at(self, places: np.ndarray, depths: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -179,7 +179,7 @@ class Statements:
         return np.repeat(np.append(self.before.depth, self.depths), lengths)
 
     def levels(self) -> tuple[np.ndarray, tuple[int, ...]]:
-        """Return the indentation level after each character of the piece, and the columns of the last one's blocks."""
+        """Return the indentation level after each character of the piece, and the columns of its last blocks."""
         rows = np.flatnonzero(self.statements)
         places = np.where(self.late[rows], self.recovered[rows], self.first[rows])
         widths = self._width_at(self.first[rows])
@@ -217,7 +217,7 @@ class Statements:
         if resumed:
             start, kind = np.append(begin, start), np.append(resumed, kind)
         end = np.append(self.logical_ends, n)[np.searchsorted(self.logical_ends, start)]
-        # The keyword of the statement itself may be what closed the brackets, unless it was read before.
+        # The brackets may have been closed by this statement's own keyword, unless that is in an earlier piece.
         after = start - (np.arange(len(start)) < bool(resumed))
         end = np.minimum(end, np.append(self.resets, n)[np.searchsorted(self.resets, after, side="right")])
 
@@ -235,14 +235,14 @@ class Statements:
             fill_between(np.stack((start, stop), axis=1)[kind == each].ravel(), False, n)
             for each in (HEADER, CONDITION, DECORATOR)
         )
-        # Before its second half is read, the first half of a walrus is the colon that ends them.
+        # Until its second half is read, the first half of a walrus counts as the colon that ends them.
         header[colons[walrus]] = condition[colons[walrus]] = False
         header, condition, decorator = header[begin:], condition[begin:], decorator[begin:]
         docstring, awaited = self._docstrings(body_starts.tolist())
         return (header, condition, decorator, docstring), Pending(opened, perhaps_walrus, awaited)
 
     def _openings(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return where headers, conditions and decorators begin, and which of them it is."""
+        """Return where headers, conditions and decorators begin, and the kind of each."""
         places = self.first[self.statements]
         starts, kinds = [], []
         for place in places[(self.array[places] == AT) | self._two_letters(places, _OPENS_TWO)].tolist():
@@ -278,7 +278,7 @@ class Statements:
         return fill_between(flips, state == IN_DOCSTRING, n)[self.begin :], after
 
     def state(self, level: int, indents: tuple[int, ...], pending: Pending) -> StatementState:
-        """Return the state to go on from; the arguments are what `levels` and `flags` found at the end of the piece."""
+        """Return the state to continue from; the arguments are from `levels` and `flags` at the end of the piece."""
         word = b""
         last = -1
         if self.nonblank[last]:

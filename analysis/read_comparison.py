@@ -1,4 +1,4 @@
-"""Reading the paper's scores beside ours, which `gatescope reproduce` writes beside the folders of its cells."""
+"""Reading of the paper's scores beside ours, which `gatescope reproduce` writes next to the folders of its cells."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gatescope.engine.location import local_path
 
 
 def read_comparison(folders: Iterable[str | os.PathLike[str]]) -> list[list[Record]]:
-    """Read the paper's scores beside ours for those folders that are the cells of a `gatescope reproduce`.
+    """Read the paper's scores beside ours for those folders that `gatescope reproduce` wrote for its cells.
 
     Returns:
-        What `reproduction.compared` returned, for each cell.
+        The return value of `reproduction.compared` for each cell.
 
     Raises:
-        InputError: `reproduction.json`, in the folder above, is not JSON or lacks what it must have.
+        InputError: `reproduction.json`, in the folder above, is not JSON or lacks a required field.
     """
     tables = []
     for folder in map(local_path, folders):

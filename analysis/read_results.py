@@ -1,9 +1,9 @@
-"""Reading results folders, and checking what stands in their files.
+"""Reading and checking of results folders.
 
 A results folder holds `probes.json` (a list of records, one per hypothesis x state set x weighting), `excerpts.json`
 (for each hypothesis one text with label, prediction and activation of every character), `config.json` (facts about
-model, text and dump), `ablation.json` (what the model loses while units are held or directions erased) and `gates.json`
-(how often gates are open and shut). Only `probes.json` must be there.
+model, text and dump), `ablation.json` (how much the loss rises while units are held or directions erased) and
+`gates.json` (how often gates are open and shut). Only `probes.json` is required.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ UNIT_NUMBERS = ("coefficient", "importance", "auroc", "correlation")
 
 
 def read_results(folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Result]:
-    """Read results folders and give each the shortest name that tells it from the others.
+    """Read results folders and give each the shortest name that distinguishes it from the others.
 
     Args:
         folders: folders that `gatescope probe` or `gatescope run` wrote, or one of them.
@@ -66,7 +66,7 @@ def read_results(folders: str | os.PathLike[str] | Iterable[str | os.PathLike[st
         One Result per folder, in the order given.
 
     Raises:
-        InputError: no folder at all, one folder twice, a file that is missing, is not JSON, or lacks what it must have.
+        InputError: no folder at all, one folder twice, a file that is missing, is not JSON, or lacks a required field.
     """
     folders = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
     if not folders:
@@ -82,25 +82,25 @@ def read_results(folders: str | os.PathLike[str] | Iterable[str | os.PathLike[st
 
 
 def read_records(folder: Path) -> tuple[Record, ...]:
-    """Read the records of a results folder, and nothing else of it.
+    """Read only the records of a results folder.
 
     Raises:
-        InputError: `probes.json` is missing, is not JSON, or lacks what it must have.
+        InputError: `probes.json` is missing, is not JSON, or lacks a required field.
     """
     return tuple(read_list(folder / RECORDS, _check_record))
 
 
 def read_ablation(folder: Path) -> tuple[Record, ...]:
-    """Read what a model loses while units are held or directions erased.
+    """Read the records of an ablation.
 
     Raises:
-        InputError: `ablation.json` is missing, is not JSON, or lacks what it must have.
+        InputError: `ablation.json` is missing, is not JSON, or lacks a required field.
     """
     return tuple(read_list(folder / ABLATION, _check_held, "ablate"))
 
 
 def read_list(path: Path, check: Callable[[Any, str], None], stage: str = "probe") -> list[Any]:
-    """Read a list that a stage wrote; `check` gets each record with words that say where it is, and may refuse it."""
+    """Read a list that a stage wrote; `check` is called with each record and its place, and may refuse it."""
     records = _read_json(path, list, stage)
     for position, record in enumerate(records):
         check(record, f"{path}, record {position}")
@@ -135,7 +135,7 @@ def _read_json(path: Path, expected: type, stage: str = "probe") -> Any:
                 f"{path.parent} has no results: `gatescope {stage}` "
                 + ("has not finished there: repeat the command to go on" if stage in PROBING else "makes none")
             ) from None
-        # Such as a folder of `gatescope reproduce`.
+        # As in a folder of `gatescope reproduce`.
         within = sorted(str(each.parent) for each in path.parent.glob(f"*/{path.name}"))
         folder = f"one of {', '.join(within[:5])}" if within else "a folder that `gatescope probe` wrote"
         raise InputError(f"{path} is not there: give {folder}") from None
@@ -150,7 +150,7 @@ def _read_json(path: Path, expected: type, stage: str = "probe") -> Any:
 
 
 def check_fields(record: Any, where: str, words: Iterable[str], numbers: Iterable[str] = ()) -> None:
-    """Refuse a record that is no object, lacks a text, or has something other than a number in a field for one."""
+    """Refuse a record that is not an object, lacks a text field, or has something else in a field for a number."""
     if not isinstance(record, dict):
         raise InputError(f"{where} is a {type(record).__name__}, expected an object")
     for key in words:
@@ -190,14 +190,14 @@ def _check_held(record: Any, where: str) -> None:
     check_fields(record, where, HELD_WORDS, HELD_NUMBERS)
     units = record.get("units")
     known = isinstance(units, list) and all(isinstance(unit, dict) for unit in units)
-    # A direction is erased from all units, and names none.
+    # A direction is erased from all units, so its record names none.
     known &= bool(units) == (record["method"] != ERASE)
     if not known or not all(type(unit.get(key)) is int for unit in units for key in ("layer", "unit")):
         raise InputError(f"{where}: units must be a list of objects with layer and unit, an empty one of {ERASE}")
 
 
 def _is_sparse(value: Any) -> bool:
-    """Whether this is what `gatescope.analysis.sparse` writes for a hypothesis."""
+    """Whether this has the form that `gatescope.analysis.sparse` writes for a hypothesis."""
     if not isinstance(value, dict) or not {"units", "selected", "random"} < value.keys():
         return False
     lists = [each for each in value.values() if isinstance(each, list) and all(map(is_number, each))]
@@ -219,7 +219,7 @@ def _is_share(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a field may hold this where it is for a number: one, or null."""
+    """Whether a field for a number may hold this: a number, or null."""
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 

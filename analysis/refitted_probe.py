@@ -1,4 +1,4 @@
-"""How well a linear probe that is fitted anew to some states predicts a hypothesis: before erasure, and after it."""
+"""The AUROC of a linear probe fitted anew to some states, such as those before and after an erasure."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from gatescope.engine.ridge import RidgeProbes
 
 
 def refitted_auroc(X: np.ndarray, holds: np.ndarray, sequence: np.ndarray, groups: np.ndarray, seed: int) -> float:
-    """Return the AUROC of a linear probe that is fitted to these states themselves.
+    """Return the AUROC of a linear probe fitted to these states.
 
-    The groups of sequences are halved. A least-squares probe of each half predicts the other, and characters are
-    compared within the halves.
+    The groups of sequences are split in half. A least-squares probe of each half predicts the other, and characters are
+    compared within a half.
 
     Args:
         X: states [n, D].
         holds: [n] bool.
-        sequence: [n] the sequence of each.
-        groups: [S] of each sequence: what belongs together is not divided.
-        seed: of the halves.
+        sequence: [n] the sequence of each state.
+        groups: [S] the group of each sequence; a group is not divided.
+        seed: of the split into halves.
 
     Returns:
-        NaN where there is one sequence, a half in which the hypothesis holds everywhere or nowhere, or a state that is
-        not finite.
+        The AUROC; NaN if there is only one sequence, if the hypothesis holds everywhere or nowhere in a half, or if a
+        state is not finite.
     """
     if len(groups) < 2 or not np.isfinite(X).all():
         return np.nan
