@@ -1,9 +1,9 @@
-"""The report: one self-contained page that answers which hypotheses the hidden states know, and which units know them.
+"""The report: one self-contained page that shows which hypotheses the hidden states know, and which units know them.
 
-It opens with the answer (AUROC with its interval, beside what the text alone tells, and the best unit), then shows
-the text of each hypothesis coloured by hypothesis, by prediction and by the most responsible unit, as in Figures 2 and
-7 of van der Ouderaa, Quantitatively understanding recurrent networks, and ends with every score. The page needs no
-network and no script, and the same results give the same bytes.
+It begins with the answer (AUROC with its interval, that of the text alone, and the best unit), then shows the text of
+each hypothesis coloured by hypothesis, by prediction and by the most responsible unit, as in Figures 2 and 7 of van der
+Ouderaa, Quantitatively understanding recurrent networks, and ends with all scores. The page needs no network and no
+script, and the same results give the same bytes.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ def write_report(results: Sequence[Path], out: Path) -> Path:
     """Write `report.html` and the folder `figures` for one or several results, side by side.
 
     Args:
-        results: folders with probes.json, and excerpts.json and config.json where there are any; those of the cells
-            of a `gatescope reproduce` are set beside the paper.
-        out: the folder to write into; made if it is absent, and it may be one of the results.
+        results: folders with probes.json, and with excerpts.json and config.json if there are any; folders of the cells
+            of a `gatescope reproduce` are compared with the paper.
+        out: the folder to write to; made if it is absent. It may be one of the results.
 
     Returns:
-        The path of report.html. The text of at most 20 hypotheses is painted, the best known; the tables
-        hold all.
+        The path of report.html. The text of at most 20 hypotheses is painted, the best known ones; the tables contain
+        all.
 
     Raises:
-        InputError: a folder cannot be read as results, holds no record, or `out` is a file or being written by another
+        InputError: a folder is not valid results or has no record, or `out` is a file or is being written by another
             program.
     """
     read, comparison, out = read_results(results), read_comparison(results), local_path(out)
@@ -70,10 +70,10 @@ def write_report(results: Sequence[Path], out: Path) -> Path:
     texts = _excerpts(read)
     page = _page(read, texts, pairs_of(read), comparison)
     path, figures = out / REPORT, out / FIGURES
-    # Only now, so that unreadable results leave no folder.
+    # Make the folder only now, so that unreadable results leave none behind.
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        # Left by a report that was killed.
+        # Remove what a killed report left.
         remove_partial_of(path)
         remove_partial(figures)
         write_figures(read, [pair for _, pairs in texts[:MOST_TEXTS] for pair in pairs], figures)
@@ -82,7 +82,7 @@ def write_report(results: Sequence[Path], out: Path) -> Path:
 
 
 def _excerpts(results: Sequence[Result]) -> Texts:
-    """The excerpts of each hypothesis that is scored, best known first and boolean before continuous."""
+    """The excerpts of each scored hypothesis, boolean before continuous, the best known first."""
     unscored = {
         (result.name, name)
         for result in results

@@ -1,4 +1,4 @@
-"""The report's ablations: what the model loses while units are held or directions erased."""
+"""The report's ablations: how the loss changes while units are held or directions erased."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ ERASED = (
 
 
 def ablation_tables(results: Sequence[Result]) -> str:
-    """What is lost at unseen characters where a hypothesis holds, and elsewhere, beside random units or directions."""
+    """The loss added where a hypothesis holds, and elsewhere, beside that of random units or directions."""
     parts = []
     for result in results:
         if not result.ablation:
@@ -80,7 +80,7 @@ def _note(records: Sequence[Record]) -> str:
 
 
 def _counts(records: Sequence[Record], key: str) -> str:
-    """The different values of a count, followed by a space; empty where records do not have it."""
+    """The distinct values of a count, followed by a space; empty if no record has it."""
     found = dict.fromkeys(value for record in records if (value := number(record, key)) is not None)
     return " or ".join(f"{value:,}" for value in found) + " " * bool(found)
 
@@ -101,7 +101,7 @@ def _row(record: Record) -> str:
 
 
 def _units(records: Sequence[Record]) -> str:
-    """The units of each set of several."""
+    """The units of each set with more than one."""
     items = "".join(
         f"<li>{name_html(record['hypothesis'])}, {escaped(record['ranking'])}, {escaped(held_units(record))}: "
         + ", ".join(f"layer{unit['layer']} {unit['unit']}" for unit in record["units"])

@@ -1,4 +1,4 @@
-"""The report's answer: how many hypotheses the states of each result know, and which of them best."""
+"""The report's answer: how many hypotheses the states of each result know, and which one best."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from gatescope.analysis.results import (
 )
 from gatescope.engine.counted import counted
 
-# The share of hypotheses unknown to the states that pass all the same: by the interval, and with folds as measured on
-# real states (benchmarks/README.md).
+# The share of hypotheses unknown to the states that pass nevertheless: by the level of the interval, and with folds as
+# measured on real states (benchmarks/README.md).
 BY_CHANCE, BY_CHANCE_OF_FOLDS = 0.025, 0.06
-# A score of the text alone above which an interval has no room.
+# With a score of the text alone above this, there is no room for an interval above it.
 CEILING = 0.99
-# What the answer means; said once below several results.
+# The meaning of the answer; given once below several results.
 KNOWN = (
     ": on unseen sequences a probe predicts them better than chance and better than the text alone does, each by its "
     "whole 95% interval"
@@ -42,7 +42,7 @@ NONE_KNOWN = (
 
 
 def answer_section(results: Sequence[Result]) -> str:
-    """The answer of each result, and below several of them what their verdicts mean."""
+    """The answer of each result; below several of them, the meaning of their verdicts."""
     several = len(results) > 1
     answers = "".join(_answer(result, several) for result in results)
     return answers + (f'<p class="muted">Known{KNOWN}.</p>\n' if several else "")
@@ -100,7 +100,7 @@ def _best_known(known: Sequence[Record]) -> str:
 
 
 def _of_undecided(records: Sequence[Record]) -> str:
-    """How many of the undecided lie above chance, and for how many the text alone leaves no room above it."""
+    """How many of the undecided are above chance, and for how many of these the text alone leaves no room."""
     above, at_ceiling = 0, 0
     for record in records:
         measure, chance = MEASURES[record["kind"]]
@@ -117,7 +117,7 @@ def _of_undecided(records: Sequence[Record]) -> str:
 
 
 def _untrained(scored: Sequence[Record]) -> str:
-    """A sentence about what is owed to training, where a network of random weights was asked, too."""
+    """A sentence on what is due to training, if a network of random weights was probed, too."""
     ends = [
         (each["hypothesis"], low, number(each, "above_untrained_high"))
         for each in scored

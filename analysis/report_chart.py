@@ -1,4 +1,4 @@
-"""The report's charts: a score with its interval beside the text baseline, one line for each hypothesis."""
+"""The report's charts: a score with its interval and the text baseline, one line for each hypothesis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gatescope.analysis.results import LABELS, LEAST, Record, number, score
 
 GRID = "".join(f'<line class="grid" x1="{x}%" x2="{x}%" y1="-4" y2="29"/>' for x in (0, 50, 100))
-# The shape of the text baseline's mark, and the class of marks which say that something lies below the axis.
+# The shape of the text baseline's mark, and the class of marks for what lies below the axis.
 CROSS, BELOW_AXIS = "M-3-3L3 3M-3 3L3-3", ' cut"'
 
 
@@ -22,12 +22,12 @@ def axis_of(least: float) -> str:
 
 
 def marks_of(record: Record, measure: str, kind: str, y: int) -> str:
-    """A score, its interval and that of the text baseline in a chart."""
+    """The marks of a score, its interval and the score of the text baseline in a chart."""
     least, marks = LEAST[measure], ""
     text, low, high = (number(record, key) for key in (f"baseline_text_{measure}", f"{measure}_low", f"{measure}_high"))
     if text is not None:
         marks += cross(f"{place_on(text, least)}%", y)
-        # Left of the axis, where no interval is.
+        # To the left of the axis, where there is never an interval.
         marks += chevron("mark", -6, y) if text < least else ""
     if low is not None and high is not None:
         marks += (
@@ -36,7 +36,7 @@ def marks_of(record: Record, measure: str, kind: str, y: int) -> str:
     value = number(record, measure)
     assert value is not None
     if value < least:
-        # Beyond the left end.
+        # The score lies beyond the left end.
         return marks + f'<path class="{kind} dot" d="M0 {y}L6 {y - 4}L6 {y + 4}Z"/>'
     if low is not None and high is not None and low < least:
         marks += chevron(kind, 1, y)
@@ -44,7 +44,7 @@ def marks_of(record: Record, measure: str, kind: str, y: int) -> str:
 
 
 def in_words(record: Record, measure: str) -> str:
-    """What a chart shows, in words."""
+    """A description of a chart in words."""
     low, high = number(record, f"{measure}_low"), number(record, f"{measure}_high")
     ends = "" if low is None or high is None else f", interval {score(low)} to {score(high)}"
     alone = score(number(record, f"baseline_text_{measure}"))
@@ -52,12 +52,12 @@ def in_words(record: Record, measure: str) -> str:
 
 
 def chart_of(height: int, marks: Sequence[str], words: str) -> str:
-    """Marks over a grid, and words for those who do not see them."""
+    """Marks over a grid, with words for screen readers."""
     return f'<svg height="{height}" role="img" aria-label="{words}">{GRID}{"".join(marks)}</svg>'
 
 
 def place_on(value: float, least: float) -> str:
-    """A score's place on an axis from its least value to 1, in percent; a lower one stands at its left end."""
+    """A score's place on an axis from its least value to 1, in percent; lower scores are placed at the left end."""
     return f"{100 * min(max((value - least) / (1 - least), 0.0), 1.0):.1f}"
 
 
@@ -67,7 +67,7 @@ def cross(x: str, y: float) -> str:
 
 
 def chevron(kind: str, x: int, y: int) -> str:
-    """A point to the left, with its tip at a place."""
+    """A chevron that points to the left, with its tip at a place."""
     return f'<path class="{kind}{BELOW_AXIS} d="M{x + 4} {y - 4}L{x} {y}L{x + 4} {y + 4}"/>'
 
 

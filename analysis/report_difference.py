@@ -1,4 +1,4 @@
-"""The report's comparison of several results: how far each lies above the first, where both read the same text."""
+"""The report's comparison of several results: how far each lies above the first, if both read the same text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gatescope.analysis.report_html import escaped, name_html, opened, scrolled
 
 
 def difference_section(pairs: Sequence[Pair]) -> str:
-    """A table for each pair of results, or why there is none; nothing of a single result."""
+    """A table for each pair of results, or the reason why there is none; empty for a single result."""
     if not pairs:
         return ""
     parts = ["<h2>Differences</h2>\n"]

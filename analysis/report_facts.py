@@ -1,4 +1,4 @@
-"""The report's facts: what was probed in one line, and every fact of config.json in a table."""
+"""The report's facts: a line on what was probed, and a table of all facts in config.json."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 from gatescope.analysis.report_html import escaped, scrolled
 from gatescope.analysis.results import Result
 
-# The facts about how sequences were divided.
+# The facts about the division of sequences.
 DIVISION = ("training_sequences", "test_sequences", "folds")
 
 
 def model_line(facts: Any) -> str:
-    """What was probed, as far as the facts say."""
+    """A line on what was probed, as far as the facts show."""
     known = {key: _fact(value) for key, value in _flat(facts).items()}
     if "corpus.name" in known:
-        # A corpus may be named by its path: here the last part is enough, and the facts below have all of it.
+        # A corpus may be named by its path: the last part is enough here, and the facts below show all of it.
         known["corpus.name"] = known["corpus.name"].rsplit("/", 1)[-1]
     phrases = []
     if "model.cell" in known:
@@ -42,12 +42,12 @@ def model_line(facts: Any) -> str:
 
 
 def _division(training: int | None, tested: int | None, folds: int | None) -> list[str]:
-    """Which sequences fit probes and which test them, as far as the facts say."""
+    """The numbers of sequences that fit probes and that test them, as far as the facts show."""
     if training is None or tested is None:
         return []
     if folds is None:
         return [f"{_fact(training)} to fit probes", f"{_fact(tested)} to test them"]
-    # Those of the first fold; others may have more or fewer.
+    # These are the numbers of the first fold; the others may have more or fewer.
     about = "" if tested * (folds - 1) == training * folds else "about "
     return [
         f"{_fact(folds)} folds: each of the {_fact(tested)} sequences is tested by probes fitted on {about}"
@@ -56,7 +56,7 @@ def _division(training: int | None, tested: int | None, folds: int | None) -> li
 
 
 def _fact(value: Any) -> str:
-    """A fact as escaped text: integers with separators, other numbers to four significant digits."""
+    """A fact as escaped text: integers with separators, other numbers with four significant digits."""
     if isinstance(value, str):
         return escaped(value)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -69,7 +69,7 @@ def _fact(value: Any) -> str:
 
 
 def facts_table(results: Sequence[Result]) -> str:
-    """Every fact of config.json, results side by side."""
+    """All facts of config.json, with results side by side."""
     columns = [_flat(result.facts) for result in results]
     keys = list(dict.fromkeys(key for column in columns for key in column))
     if not keys:

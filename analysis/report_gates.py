@@ -1,4 +1,4 @@
-"""The report's gates: how often each is open and shut, in numbers and as a dot for each unit."""
+"""The report's gates: how often each is open or shut, in numbers and as a dot for each unit."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from gatescope.analysis.report_html import escaped, result_title, scrolled
 from gatescope.analysis.results import Record, Result, score
 from gatescope.analysis.saturation import OPEN, SHUT
 
-# A unit whose gate is open, or shut, for a larger share of the time than this hardly ever moves that gate.
+# A unit whose gate is open, or shut, for more than this share of the time hardly ever moves that gate.
 ALWAYS = 0.9
-# Units of one gate that are named; `gates.json` has all.
+# How many units of a gate are named; `gates.json` has all.
 MOST_NAMED = 50
 SIDE = 150
 HEADS = ("open", "shut", "in between", "units always open", "units always shut")
@@ -53,7 +53,7 @@ def _row(record: Record) -> str:
 
 
 def _names(records: Sequence[Record]) -> str:
-    """Which units are always open, and which always shut."""
+    """The units that are always open, and those always shut."""
     items = []
     for record in records:
         for word in ("open", "shut"):

@@ -1,4 +1,4 @@
-"""The report's last words: how probes, scores, baselines and verdicts are to be read."""
+"""The report's notes on method: how to read probes, scores, baselines and verdicts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gatescope.analysis.results import Result
 
 
 def method_section(results: Sequence[Result]) -> str:
-    """How the numbers of the page came about, and what they mean."""
+    """How the numbers of the page were obtained, and what they mean."""
     return (
         "<h2>How to read the numbers</h2>\n"
         "<p>Probes are fitted on some sequences and scored on others; the sequences of a document stay together "
@@ -44,7 +44,7 @@ def method_section(results: Sequence[Result]) -> str:
 
 
 def _folds(results: Sequence[Result]) -> str:
-    """A paragraph on folds, where a result has them."""
+    """A paragraph on folds, if a result has them."""
     numbers = {record["folds"] for result in results for record in result.records if record.get("folds")}
     if not numbers:
         return ""

@@ -1,4 +1,4 @@
-"""The report's overview of several results: how far each tells a hypothesis, in the order in which they were given."""
+"""The report's overview of several results: how well each predicts a hypothesis, in the order given."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ONE_PENALTY = (
 
 
 def overview_section(results: Sequence[Result]) -> str:
-    """A line for each hypothesis, with a chart over the results; nothing of fewer than three."""
+    """A line for each hypothesis, with a chart over the results; empty for fewer than three results."""
     courses = courses_of(results)
     if not courses:
         return ""
@@ -38,13 +38,13 @@ def overview_section(results: Sequence[Result]) -> str:
 
 
 def _one_penalty(results: Sequence[Result]) -> bool:
-    """Whether all probes had the same C and no other was offered, as far as the facts say."""
+    """Whether all probes had the same single C, as far as the facts show."""
     first, *others = [result.facts.get("probe", {}).get("C") for result in results]
     return bool(first) and len(first) == 1 and all(other == first for other in others)
 
 
 def _differ(course: Course) -> bool:
-    """Whether scores of a hypothesis are of different characters."""
+    """Whether the results tested a hypothesis on different characters."""
     return len({record.get("tested_sha256") for record in course.records if record}) > 1
 
 
@@ -71,7 +71,7 @@ def _row(course: Course) -> str:
 
 
 def _chart(course: Course) -> str:
-    """Scores, their intervals and the text baseline, from result to result; the numbers stand beside it."""
+    """Scores, their intervals and the text baseline, from result to result; the numbers are beside the chart."""
     least, measure = LEAST[course.measure], course.measure
     marks, points = [], []
     for place, record in enumerate(course.records):
@@ -97,6 +97,6 @@ def _line(kind: str, xs: tuple[str, str], ys: tuple[float, float]) -> str:
 
 
 def _y(value: float, least: float) -> float:
-    """How far below the upper edge of a chart a score stands, in pixels."""
+    """The distance of a score from the upper edge of a chart, in pixels."""
     share = min(max((value - least) / (1 - least), 0.0), 1.0)
     return round(HEIGHT - MARGIN - share * (HEIGHT - 2 * MARGIN), 1)

@@ -10,7 +10,7 @@ from gatescope.analysis.reproduction_table import COLUMNS, HEADS, LEGEND, cells,
 
 
 def reproduction_section(tables: Sequence[Sequence[Mapping[str, Any]]]) -> str:
-    """The tables of what `reproduction.compared` returns, one for each cell; nothing where there are none."""
+    """A table of the result of `reproduction.compared` for each cell; empty if there is none."""
     if not tables:
         return ""
     heads = "".join(f'<th scope="col" class="r">{word}</th>' for word in HEADS)

@@ -1,4 +1,4 @@
-"""The report's further tables: scores by state set, and every record at its end."""
+"""The report's further tables: scores by state set, and all records at the end."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gatescope.analysis.report_html import escaped, name_html, opened, result_ti
 from gatescope.analysis.report_style import tint_class
 from gatescope.analysis.results import MEASURES, Record, Result, all_ordered, best_unit, measure_of, number, score
 
-# Beyond this many records the table of all scores is closed at first.
+# With more records than this, the table of all scores is closed at first.
 MOST_SCORES = 30
 
 
 def state_set_tables(results: Sequence[Result]) -> str:
-    """AUROC (R2 of continuous hypotheses) for every state set: where the knowledge lies."""
+    """AUROC (R2 for continuous hypotheses) of every state set: where the knowledge is."""
     parts, compared = [], False
     for result in results:
         state_sets = list(dict.fromkeys(record["states"] for record in result.records))
@@ -84,7 +84,7 @@ COLUMNS = (
     ("unit’s r", "best_unit_pearson"),
     ("localisation", "localisation"),
 )
-# Columns that are there where a result has them: of a choice of penalties, of folds, of controls.
+# Columns that are shown only if a result has them: from a choice of penalties, folds or controls.
 MORE = (
     ("C", "C"),
     ("unit’s folds", "best_unit_share"),
@@ -100,7 +100,7 @@ MORE = (
     ("above it, low", "above_untrained_low"),
     ("above it, high", "above_untrained_high"),
 )
-# What the columns of controls mean; each is said where records have this score.
+# The meaning of the columns of controls; each is explained if a record has that score.
 CONTROLS_MEAN = {
     "control_score": "Control: AUROC (R²) of the same probe on labels that the last three characters decide at random, "
     "mean of ten draws; selectivity is how far the hypothesis lies above that.",
@@ -121,7 +121,7 @@ CONTROLS_MEAN = {
 
 
 def scores_table(results: Sequence[Result]) -> str:
-    """Every record of every result, in the order of the files; sortable and filtered where JavaScript runs."""
+    """All records of all results, in the order of the files; JavaScript makes them sortable and filterable."""
     several = len(results) > 1
     words = ["result"] if several else []
     heads = "".join(f'<th scope="col">{word}</th>' for word in [*words, "hypothesis", "states", "weighting"])
@@ -157,7 +157,7 @@ def _score_row(result: str | None, record: Record, columns: Sequence[tuple[str, 
 
 
 def controls_words(results: Sequence[Result]) -> str:
-    """What those controls mean that the table of all scores has."""
+    """The meaning of the controls that are in the table of all scores."""
     records = [record for result in results for record in result.records]
     said = [words for key, words in CONTROLS_MEAN.items() if any(number(record, key) is not None for record in records)]
     return f"<p>Controls, in the table of all scores. {' '.join(said)}</p>\n" if said else ""

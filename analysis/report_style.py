@@ -1,4 +1,4 @@
-"""Style and script of the report: colours for light paper and dark screens, and sorting for whoever has JavaScript."""
+"""Style and script of the report: colours for light paper and dark screens, and sorting with JavaScript."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ STYLE = (
     f"{PAGE}{_tint_classes()}"
 )
 
-# Without it every table and text is there all the same; it lets the table of all scores be sorted and filtered.
+# It makes the table of all scores sortable and filterable; every table and text is there without it.
 SCRIPT = """
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0], rows = [...body.rows], heads = [...table.tHead.rows[0].cells];
@@ -176,7 +176,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 """
 
-# Nothing is fetched from anywhere, and no script runs but the one above, whatever a corpus contains.
+# Nothing is fetched, and no script but the one above runs, whatever a corpus contains.
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; "
     f"script-src 'sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}'"

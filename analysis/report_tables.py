@@ -1,4 +1,4 @@
-"""The report's first tables: what each hypothesis scores beside its baselines, its best unit, and the verdict."""
+"""The report's first tables: the score of each hypothesis, its baselines, its best unit, and the verdict."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ from gatescope.analysis.results import (
 Anchors = Mapping[str, str]
 Weightings = Mapping[str, Record]
 
-# How far below a chart's upper edge the marks of each fit stand, in pixels.
+# Distance of each fit's marks from a chart's upper edge, in pixels.
 FITS = {"plain": 7, "balanced": 17}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of a table after the names: heads, the cells of a hypothesis, and the marks of its chart.
+    """The columns of a table after the names: headings, the cells of a hypothesis, and the key of its chart.
 
-    `wide` names the columns that a narrow window has no room for.
+    `wide` describes the columns that a narrow window has no room for.
     """
 
     measure: str
@@ -61,20 +61,20 @@ class Layout:
 
 
 def answer_tables(results: Sequence[Result], anchors: Anchors) -> str:
-    """The tables at the head: AUROC of boolean hypotheses, then R2 of continuous ones.
+    """The tables at the top: AUROC of boolean hypotheses, then R2 of continuous ones.
 
     Args:
-        results: results whose rows stand under one another, hypothesis by hypothesis.
-        anchors: for hypotheses whose text is painted, the id to link to.
+        results: results, whose rows are listed below one another for each hypothesis.
+        anchors: the id to link to, for hypotheses whose text is painted.
     """
     boolean, continuous = (_tables(results, anchors, *each) for each in (("boolean", AUROC), ("continuous", R2)))
-    # Otherwise the table is what the page begins with.
+    # Otherwise the table comes first, and needs no heading.
     heading = "<h2>Boolean hypotheses</h2>\n" if boolean and len(results) >= LEAST_RESULTS else ""
     return f"{heading}{boolean}" + (f"<h2>Continuous hypotheses</h2>\n{continuous}" if continuous else "")
 
 
 def f1_tables(results: Sequence[Result], anchors: Anchors) -> str:
-    """F1 of the plain and the balanced fit, as the paper has it; arguments as for `answer_tables`."""
+    """F1 of the plain and the balanced fit, as in the paper; arguments as for `answer_tables`."""
     tables = _tables(results, anchors, "boolean", F1)
     note = (
         "At the threshold ½, as in the paper. A plain fit seldom says yes to what is rare, however well it ranks it; a "
@@ -91,7 +91,7 @@ def _tables(results: Sequence[Result], anchors: Anchors, kind: str, layout: Layo
 def _table(results: Sequence[Result], names: Sequence[str], anchors: Anchors, layout: Layout) -> str:
     several = len(results) > 1
     chosen = [headline(result.records) for result in results]
-    # One more, for the chart.
+    # One more column, for the chart.
     missing = f'<td colspan="{1 + layout.heads.count("<th")}" class="muted">not probed</td>'
     groups = []
     for name in names:
@@ -120,7 +120,7 @@ def _table(results: Sequence[Result], names: Sequence[str], anchors: Anchors, la
 
 
 def _keys(layout: Layout, body: str) -> dict[str, str]:
-    """The marks that a table has, by what they mean."""
+    """The marks in a table, by their meaning."""
     keys = dict(layout.keys)
     if CROSS in body:
         keys["text baseline"] = cross("13", 6)
@@ -141,7 +141,7 @@ def _r2_cells(weightings: Weightings) -> str:
 
 
 def _judged_cells(weightings: Weightings, measure: str, other: str, more: str = "") -> str:
-    """Chart, score and text baseline by the measure, another score, `more`, the best unit and the verdict."""
+    """Chart, score and text baseline by the measure, another score, `more` cells, the best unit and the verdict."""
     record = leading(weightings)
     judged, why = verdict(record), why_unscored(record)
     if judged == Verdict.UNSCORED:
@@ -167,7 +167,7 @@ def _unit(record: Record) -> str:
 
 def _f1_cells(weightings: Weightings) -> str:
     if verdict(leading(weightings)) == Verdict.UNSCORED:
-        # What holds everywhere or nowhere has an F1 that says nothing.
+        # If a hypothesis holds everywhere or nowhere, its F1 is meaningless.
         return f'<td class="chart">–</td>{"<td>–</td>" * 2}{WIDE_DASH * 2}'
     fits = _fits(weightings)
     majority = number(leading(weightings), "baseline_majority_f1")

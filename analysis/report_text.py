@@ -1,4 +1,4 @@
-"""The report's sections: for each hypothesis its text coloured three ways, and the units that carry it."""
+"""The report's sections on hypotheses: for each, its text coloured three ways, and the units that carry it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SEES = {
     "past": "The label follows from what the network has read.",
     "future": "The label may need characters that come later, and then the states can only anticipate it.",
 }
-# Hypotheses whose text is painted, in the page and as figures; the tables hold the others, too.
+# How many hypotheses have their text painted, in the page and as figures; the tables contain all.
 MOST_TEXTS = 20
 # The excerpts of each hypothesis, with their results.
 Texts = list[tuple[str, list[tuple[Result, Excerpt]]]]
@@ -55,7 +55,7 @@ def texts_section(results: Sequence[Result], texts: Texts) -> str:
 def _section(position: int, name: str, pairs: Sequence[tuple[Result, Excerpt]], several: bool) -> str:
     about = [f'<p class="muted">{_about(excerpt)}</p>\n' for _, excerpt in pairs]
     parts = [f'<article aria-labelledby="text-{position}">\n<h3 id="text-{position}">{name_html(name)}</h3>\n']
-    # One name may stand for another hypothesis in another language.
+    # The same name may be another hypothesis in another language.
     alike = len(set(about)) == 1
     if alike:
         parts.append(about[0])
@@ -100,7 +100,7 @@ def _scores_line(excerpt: Excerpt, record: Any) -> str:
     if side is not None:
         what = "the hypothesis" if excerpt.kind == "boolean" else "high values"
         words.append(f"{'orange' if side > 0 else 'teal'} of the unit speaks for {what}")
-    # A line may break between phrases and not inside one.
+    # A line may break between phrases, not within one.
     return "; ".join(word.replace(" ", "&nbsp;") for word in words) + "."
 
 
@@ -115,7 +115,7 @@ def _text_panels(excerpt: Excerpt) -> str:
 
 
 def _panel(text: str, colouring: Colouring) -> str:
-    # A mark says to a screen reader what the tint says to the eye.
+    # The element mark conveys to a screen reader what the tint shows.
     element = "mark" if colouring.two_valued else "span"
     parts = []
     for start, stop in runs(colouring):
@@ -129,7 +129,7 @@ def _panel(text: str, colouring: Colouring) -> str:
         else:
             tag = "span" if step == UNDEFINED else element
             parts.append(f'<{tag} class="{" ".join(classes)}">{content}</{tag}>')
-    # The parser drops a newline that follows <pre>; here each newline stands inside an element of its own.
+    # The parser drops a newline right after <pre>; here each newline is in an element of its own.
     painted = f"<pre>{''.join(parts)}</pre>"
     caption = f"<figcaption><span>{escaped(colouring.title)}</span>{_legend(colouring)}</figcaption>"
     return f"<figure>{caption}{painted}</figure>\n"
@@ -157,7 +157,7 @@ def _legend(colouring: Colouring) -> str:
 
 
 def _excerpt_record(records: list[Record], excerpt: Excerpt) -> Record | None:
-    """The record of the probe whose prediction an excerpt shows, or else the one that speaks for the hypothesis."""
+    """The record of the probe whose prediction an excerpt shows, or else the leading record of the hypothesis."""
     for record in records:
         if all(record[key] == getattr(excerpt, key) for key in ("hypothesis", "states", "weighting")):
             return record
@@ -165,7 +165,7 @@ def _excerpt_record(records: list[Record], excerpt: Excerpt) -> Record | None:
 
 
 def _units_table(record: Record) -> str:
-    """The first units of the ranking on one line, which opens to a table of them."""
+    """The first units of the ranking on a line that opens to a table of them."""
     units = (record.get("top_units") or [])[:MOST_UNITS]
     if not units:
         return f'<p class="muted">No units: the probe was not fitted ({escaped(record["status"])}).</p>\n'
@@ -194,7 +194,7 @@ def _unit_row(unit: Record) -> str:
 
 
 def _direction(unit: Record) -> int | None:
-    """Whether a hypothesis holds where a unit is high, 1, or low, -1, by what it tells alone; None if unknown."""
+    """1 if the hypothesis holds where the unit is high, -1 if low, by its score alone; None if unknown."""
     if unit.get("auroc") is not None:
         return 1 if unit["auroc"] >= 0.5 else -1
     if unit.get("correlation") is not None:

@@ -5,15 +5,15 @@ van der Ouderaa, Quantitatively understanding recurrent networks, trains an LSTM
 samples texts of 500 characters at temperature 0.8, and fits plain and class-balanced probes to the states before each
 character, on 95% of the texts. What it calls perplexity is 2 to the mean loss in nats.
 
-Its published labels differ from what its words say (`gatescope.analysis.legacy`); so each hypothesis is asked twice,
-with its labels and with correct ones. Its verbs and nouns were tagged by a tagger for Chinese and cannot be reproduced.
-How long we train and how much text we sample are our own choice, and so is the warm-up of the learning rate on Linux,
+Its published labels differ from its definitions (`gatescope.analysis.legacy`), so each hypothesis is probed twice, with
+its labels and with correct ones. Its verbs and nouns were tagged by a tagger for Chinese and cannot be reproduced.
+How long we train and how much text we sample is our own choice, and so is the warm-up of the learning rate on Linux,
 without which the larger models do not begin to learn (`gatescope.engine.train`).
 
-Scores stand here as printed, although accuracy, precision and recall together say at what share p of the characters a
-hypothesis held: 1 - accuracy = p (1 - recall + recall (1 / precision - 1)). By that the rows of verbs and nouns look
-exchanged in Figure 6, .31 to .32 and .08 to .09, where Figure 5 has .12 to .24 and .31 to .33; and the plain accuracy
-of indent > 1 in Figure 3 must be another, for p would be above 1.
+Scores are given here as printed, although accuracy, precision and recall together determine the share p of characters
+at which a hypothesis holds: 1 - accuracy = p (1 - recall + recall (1 / precision - 1)). By that, the rows of verbs and
+nouns seem to be exchanged in Figure 6: p is .31 to .32 and .08 to .09 there, but .12 to .24 and .31 to .33 in Figure 5.
+And the plain accuracy of indent > 1 in Figure 3 must be wrong, since p would be above 1.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gatescope.engine.train import TrainConfig
 REPRODUCTION = "reproduction.json"
 CELLS = ("lstm", "gru")
 METRICS = ("accuracy", "precision", "recall", "f1")
-# Accuracy, precision, recall and F1, each of the plain and of the balanced fit.
+# Accuracy, precision, recall and F1, each for the plain and the balanced fit.
 Scores = tuple[float, ...]
 
 
@@ -40,7 +40,7 @@ class Row:
     """A line of the paper's tables: its name there, our hypotheses, and its scores by cell."""
 
     name: str
-    legacy: str | None  # with the paper's labels; None where they cannot be reproduced
+    legacy: str | None  # with the paper's labels; None if they cannot be reproduced
     corrected: str
     paper: Mapping[str, Scores]
 
@@ -137,13 +137,13 @@ EXPERIMENTS = {
 def conditions(
     experiment: Experiment, cell: str, steps: int, sequences: int
 ) -> tuple[TrainConfig, SampleConfig, ProbeConfig]:
-    """Return the settings of the three stages, as the paper has them.
+    """Return the settings of the three stages, as in the paper.
 
     Args:
         experiment: one of `EXPERIMENTS`.
         cell: "lstm" or "gru"; the paper's GRU resets before the matrix product.
-        steps: windows to train on.
-        sequences: sampled texts.
+        steps: training steps.
+        sequences: number of sampled texts.
     """
     train = TrainConfig(
         cell=cell,  # type: ignore[arg-type]
@@ -163,18 +163,18 @@ def conditions(
 
 
 def compared(experiment: Experiment, cell: str, records: Iterable[Record], nats: float) -> list[dict[str, Any]]:
-    """Return the paper's scores of one cell beside those with its labels and with correct ones.
+    """Return the paper's scores of one cell beside ours with its labels and with correct ones.
 
     Args:
         experiment: one of `EXPERIMENTS`.
         cell: "lstm" or "gru".
-        records: those of `probes.json`; h and c of all layers together count, as in the paper.
+        records: records of `probes.json`; those of h and c of all layers together are used, as in the paper.
         nats: validation loss of our model, per character.
 
     Returns:
-        For each row its name, figure and hypotheses, both models' losses, and under "paper", "legacy" and "corrected"
-        the scores by metric and weighting; None where there are none. Ours have the `prevalence`, too: the share of the
-        tested characters at which the hypothesis holds.
+        For each row its name, figure and hypotheses, the losses of both models, and under "paper", "legacy" and
+        "corrected" the scores by metric and weighting; None where there are none. Ours also have the `prevalence`: the
+        share of the tested characters at which the hypothesis holds.
     """
     found = headline(records)
     return [

@@ -1,4 +1,4 @@
-"""The paper's tables, our numbers beside its own: their words, and how the terminal has them."""
+"""The paper's tables with our numbers beside its own: their wording, and their layout for the terminal."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ LEGEND = (
 
 
 def reproduction_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Lay out what `reproduction.compared` returns of one cell: three lines for each hypothesis, pairs plain/balanced.
+    """Lay out the result of `reproduction.compared` for one cell: three lines per hypothesis, pairs plain/balanced.
 
     Returns:
-        A table for `rich.print`, readable from 80 columns on.
+        A table for `rich.print`, readable at 80 columns or more.
     """
     table = ruled_table(title=title(rows))
     for heading in ("hypothesis", "scores"):
@@ -46,7 +46,7 @@ def title(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def cells(row: Mapping[str, Any], key: str) -> list[str]:
-    """Return the cells under `HEADS` in the line of the paper, of its labels or of correct ones."""
+    """Return the cells under `HEADS` in the line of the paper, of its labels or of the correct labels."""
     scores = row[key]
     if scores is None:
         cannot = key == "legacy" and row["hypotheses"]["legacy"] is None

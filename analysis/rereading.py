@@ -1,4 +1,4 @@
-"""Some sequences of a dump, read again by their model: what it loses where hypotheses hold, disturbed or not."""
+"""Sequences of a dump, read again by their model: its loss where hypotheses hold, with and without interventions."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from gatescope.engine.intervened import intervened_losses, intervened_states, un
 from gatescope.engine.interventions import Held, Intervention
 from gatescope.engine.trained_model import TrainedModel
 
-# Rows that are stepped side by side, so that memory does not grow with the number of variants.
+# The most rows that are stepped together, so that memory does not grow with the number of variants.
 MOST_ROWS = 1024
 
 
 class Rereading:
     """Sequences of a dump, read again by its model.
 
-    The state after a character predicts the next one. With alignment `post` it is the label of the character just read
-    that belongs to such a prediction, with `pre` that of the character predicted.
+    The state after a character predicts the next one. With alignment `post`, a prediction belongs to the label of the
+    character just read; with `pre`, to the label of the character predicted.
 
     Args:
         trained: the model, in float32.
-        dump: its states, with the recurrent ones of all layers.
+        dump: its states, with the recurrent states of all layers.
         labels: K boolean hypotheses at the rows of the dump.
-        alignment: that of the probes.
-        sequences: the S numbers of the sequences to read.
-        length: characters of each, at most; the first ones.
+        alignment: the alignment of the probes.
+        sequences: indices of the S sequences to read.
+        length: how many first characters of each to read, at most.
 
     Attributes:
-        architecture: that of the model.
+        architecture: the architecture of the model.
         alignment: as given.
-        losses: what the model loses undisturbed, in nats, summed over characters: [1 + 2 K, S]. In the first row over
-            all; then, for each hypothesis, where it holds; then where it does not.
-        counts: of how many characters each is the sum, [1 + 2 K, S].
+        losses: the undisturbed loss in nats, summed over characters: [1 + 2 K, S]. The first row is over all
+            characters; then, for each hypothesis, where it holds; then, for each, where it does not.
+        counts: the number of characters in each sum, [1 + 2 K, S].
         undisturbed: the states without intervention, [L, T, S, H] by name.
 
     Raises:
-        InputError: the dump lacks states to begin with.
+        InputError: the dump lacks the states from which its sequences begin.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Rereading:
             holds[:, -1] = defined[:, -1] = False
         self._holds, self._defined = (torch.from_numpy(each.transpose(2, 1, 0)) for each in (holds, defined))
         self.undisturbed = undisturbed_states(self._model, self._tokens, self._initial)
-        # Step by step, too: what is read at once is summed in another order.
+        # This is read step by step, too: reading a sequence at once would sum in another order.
         nothing = torch.zeros(1, self.architecture.layers, self.architecture.hidden, dtype=torch.bool, device=device)
         self._base = intervened_losses(self._model, self._tokens, self._initial, Held(self.undisturbed, nothing))
         predicted = there[:, 1:]
@@ -85,13 +85,13 @@ class Rereading:
         self.counts = self._where.sum(dim=2).cpu().numpy()
 
     def held(self, method: str, hypothesis: int, seed: int) -> dict[str, Tensor]:
-        """Return what units are held at: `held_values` of one of the K hypotheses."""
+        """Return the values that units are held at: `held_values` for one of the K hypotheses."""
         return held_values(
             method, self.undisturbed, self._lengths, self._holds[hypothesis], self._defined[hypothesis], seed
         )
 
     def changes(self, intervention: Intervention) -> np.ndarray:
-        """Return how much more is lost with an intervention.
+        """Return the loss that an intervention adds.
 
         Args:
             intervention: V variants, on the model's device.
@@ -108,8 +108,8 @@ class Rereading:
         """Return the states with an intervention of one variant, [L, T, S, H] by name.
 
         Args:
-            intervention: what is done after every step.
-            once: it is done to the undisturbed states instead, which the network does not read on from.
+            intervention: the intervention, applied after every step.
+            once: apply it to the undisturbed states instead, without the network reading on from the result.
         """
         if not once:
             return intervened_states(self._model, self._tokens, self._initial, intervention)
@@ -124,13 +124,13 @@ class Rereading:
         """Return the states of all layers at the characters where one of the K hypotheses is defined.
 
         Args:
-            hypothesis: its number.
+            hypothesis: its index.
             states: `undisturbed`, or those of `states`.
 
         Returns:
-            X: [n, D] as the model's.
+            X: [n, D], in the model's dtype.
             holds: [n] bool.
-            sequence: [n] which of the S sequences each row is of.
+            sequence: [n] which of the S sequences each row belongs to.
         """
         defined = self._defined[hypothesis]
         rows = [layer[defined.to(layer.device)] for each in states.values() for layer in each]
@@ -139,12 +139,12 @@ class Rereading:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         return self._tokens.device
 
     @property
     def n_characters(self) -> int:
-        """How many characters one variant of an intervention takes to read, with padding."""
+        """How many characters are read for one variant of an intervention, including padding."""
         return self._tokens.numel()
 
     def _summed(self, losses: Tensor) -> np.ndarray:

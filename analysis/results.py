@@ -1,4 +1,4 @@
-"""Results of the probe stage as the table, the figures and the report take them, and what counts as known."""
+"""Results of the probe stage, as used by the table, the figures and the report, and the verdict on them."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from typing import Any
 
 Record = Mapping[str, Any]
 
-# Files in a results folder: the records, texts to paint, what was fitted, how often gates are open and shut, what the
-# model loses while units are held or directions erased, and the report with its folder of figures.
+# Files in a results folder: the records, texts to paint, coefficients, how often gates are open and shut, changes of
+# the loss while units are held or directions erased, and the report with its folder of figures.
 RECORDS, EXCERPTS, COEFFICIENTS, GATES = "probes.json", "excerpts.json", "coefficients.safetensors", "gates.json"
 ABLATION, REPORT, FIGURES = "ablation.json", "report.html", "figures"
-# The method of an ablation that holds no units: it erases what tells the hypothesis.
+# The method of an ablation that holds no units: it erases the direction that predicts the hypothesis.
 ERASE = "erase"
 # The stages that make results.
 PROBING = ("probe", "run")
-# Among the facts: hypotheses that could not be evaluated, and why.
+# The fact with the hypotheses that could not be evaluated, and the reasons.
 NOT_EVALUATED = "not_evaluated"
-# The status of a fit that reached its tolerance; every other status is shown.
+# The status of a fit that reached its tolerance; any other status is shown.
 CONVERGED = "converged"
 
 # The fits of a hypothesis of each kind.
 WEIGHTINGS = {"boolean": ("plain", "balanced"), "continuous": ("none",)}
-# What measures are called, and where their scales begin in charts and figures; all end at 1.
+# The names of measures, and where their scales begin in charts and figures; all end at 1.
 LABELS = {"auroc": "AUROC", "f1": "F1", "r2": "R²"}
 LEAST = {"auroc": 0.5, "f1": 0.0, "r2": 0.0}
-# By what a hypothesis of each kind is judged, and what chance reaches of it, where its scale begins.
+# The measure that judges hypotheses of each kind, and its value by chance, where its scale begins.
 MEASURES = {"boolean": ("auroc", LEAST["auroc"]), "continuous": ("r2", LEAST["r2"])}
-# What says how well a single unit tells a hypothesis of each kind.
+# The score of a single unit for hypotheses of each kind.
 UNIT_LABELS = {"boolean": "AUROC", "continuous": "r"}
 
 
 class Verdict(StrEnum):
-    """What a probe's score says beside its baselines: see `verdict`."""
+    """The conclusion from a probe's score and its baselines: see `verdict`."""
 
     KNOWN = "known"
     UNDECIDED = "undecided"
@@ -48,7 +48,7 @@ class Verdict(StrEnum):
 class Excerpt:
     """One hypothesis on one text of n characters: its label, the probe's prediction and one unit's activation.
 
-    `value` is None where the hypothesis is undefined; `prediction` and `activation` are None where there is no probe.
+    `value` is None where the hypothesis is undefined; `prediction` and `activation` are None without a probe.
     """
 
     hypothesis: str
@@ -67,10 +67,10 @@ class Excerpt:
 
 @dataclass(frozen=True)
 class Result:
-    """One results folder: a name to tell it from others, where it is, its records, excerpts by hypothesis, and facts.
+    """One results folder: a name that distinguishes it, its path, its records, excerpts by hypothesis, and facts.
 
-    `ablation` has what is lost while units are held or directions erased, a record for each; nothing where nobody
-    asked. Where gates were recorded, `gates` has how often the units of each layer and gate are open and shut
+    `ablation` has a record for each set of units that was held or direction that was erased; it is empty if there was
+    no ablation. If gates were recorded, `gates` has how often the units of each layer and gate are open and shut
     (`saturation`).
     """
 
@@ -84,28 +84,28 @@ class Result:
 
 
 def number(record: Mapping[str, Any], key: str) -> float | None:
-    """A metric of a record, or None where it does not apply: missing, null, NaN or infinite."""
+    """A metric of a record, or None if it does not apply: missing, null, NaN or infinite."""
     value = record.get(key)
     return value if value is not None and math.isfinite(value) else None
 
 
 def json_number(value: float) -> float | None:
-    """Return a metric as records hold it: six decimals, None where it does not apply."""
+    """Return a metric as it is recorded: six decimals, None if it does not apply."""
     return round(float(value), 6) if math.isfinite(value) else None
 
 
 def measure_of(record: Record) -> str:
-    """By what the hypothesis of a record is judged, `auroc` or `r2`."""
+    """The measure that judges the hypothesis of a record, `auroc` or `r2`."""
     return MEASURES[record["kind"]][0]
 
 
 def lacks_text(records: Sequence[Record]) -> bool:
-    """Whether there are records and none has a text baseline, for the text that was read is not known."""
+    """Whether there are records but none has a text baseline, because the text is unknown."""
     return bool(records) and all(number(record, f"baseline_text_{measure_of(record)}") is None for record in records)
 
 
 def score(value: float | None) -> str:
-    """Write a score as the field's tables do: two decimals, no leading zero, a dash where it does not apply."""
+    """Write a score as is usual in the field: two decimals, no leading zero, a dash if it does not apply."""
     if value is None or not math.isfinite(value):
         return "–"
     # Adding zero turns minus zero into zero.
@@ -115,55 +115,56 @@ def score(value: float | None) -> str:
 
 
 def signed(value: float | None) -> str:
-    """Write a difference with its sign and three decimals, no leading zero, a dash where it does not apply."""
+    """Write a difference with its sign and three decimals, no leading zero, a dash if it does not apply."""
     if value is None or not math.isfinite(value):
         return "–"
     return f"{round(value, 3) + 0.0:+.3f}".replace("+0.", "+.").replace("-0.", "-.")
 
 
 def signed_interval(low: float | None, high: float | None) -> str:
-    """Write the interval of a difference, a dash where it does not apply."""
+    """Write the interval of a difference, a dash if it does not apply."""
     ends = [signed(low), signed(high)]
     return "–" if "–" in ends else " to ".join(ends)
 
 
 def interval(record: Record, measure: str) -> str | None:
-    """Write the 95% interval of a score, or None where it has none."""
+    """Write the 95% interval of a score, or None if it has none."""
     low, high = number(record, f"{measure}_low"), number(record, f"{measure}_high")
     if low is None or high is None:
         return None
-    # Beside a minus sign a dash is easily taken for another.
+    # Next to a minus sign, a dash could be taken for another one.
     return f"{score(low)} to {score(high)}" if score(low).startswith("-") else f"{score(low)}–{score(high)}"
 
 
 def holds_at(record: Record) -> str | None:
-    """Write at how many of the characters that are tested a hypothesis holds, or None where nothing says so."""
+    """Write at how many of the tested characters a hypothesis holds, or None if that is not recorded."""
     holds, tested = record.get("n_holds"), record.get("n_test")
     return None if holds is None or tested is None else f"{holds:,} of {tested:,}"
 
 
 def unit_name(unit: Mapping[str, Any]) -> str:
-    """The name of a unit: its states and its number there, such as `layer0/c 17`."""
+    """The name of a unit: its states and its index, such as `layer0/c 17`."""
     return f"{unit['states']} {unit['unit']}"
 
 
 def best_unit(record: Record) -> str | None:
-    """The name of the unit that the ranking puts first, or None where no probe was fitted."""
+    """The name of the first unit of the ranking, or None if no probe was fitted."""
     return unit_name(record["top_units"][0]) if record.get("top_units") else None
 
 
 def best_unit_alone(record: Record) -> float | None:
-    """What the best unit tells alone on the test rows: AUROC, or Pearson's r of a continuous hypothesis."""
+    """The score of the best unit alone on the test rows: AUROC, or Pearson's r for a continuous hypothesis."""
     return number(record, "best_unit_auroc" if record["kind"] == "boolean" else "best_unit_pearson")
 
 
 def verdict(record: Record) -> Verdict:
-    """Say whether states are known to carry a hypothesis, by how far a score lies above chance and the text baseline.
+    """Decide whether states know a hypothesis, by how far a score lies above chance and above the text baseline.
 
-    The score is AUROC, which needs no threshold, with 1/2 by chance; of continuous hypotheses R2, with 0. It has a 95%
-    interval, and so has its difference from the text's, of resamples in which both are scored on the same sequences.
-    `known`: the whole of both lies above. `below a baseline`: the whole of one lies below. `undecided`: neither, or an
-    interval is missing. `not scored`: there is no score, or the training rows had one class.
+    The score is AUROC, which needs no threshold and is 1/2 by chance; for continuous hypotheses it is R2, 0 by chance.
+    It has a 95% interval, and so has its difference from the text baseline's, from resamples in which both are scored
+    on the same sequences. `known`: both intervals lie wholly above. `below a baseline`: one lies wholly below.
+    `undecided`: neither, or an interval is missing. `not scored`: there is no score, or the training rows had one
+    class.
     """
     measure, chance = MEASURES[record["kind"]]
     if number(record, measure) is None or record["status"] == "one_class":
@@ -178,7 +179,7 @@ def verdict(record: Record) -> Verdict:
 
 
 def why_unscored(record: Record) -> str | None:
-    """Say why a hypothesis has no score although its probe was fitted; None where it has one, or the status says it."""
+    """Return why a hypothesis with a fitted probe has no score; None if it has one, or the status gives the reason."""
     if verdict(record) != Verdict.UNSCORED or record["status"] == "one_class":
         return None
     if record.get("n_test") == 0:
@@ -192,13 +193,13 @@ def why_unscored(record: Record) -> str | None:
 
 
 def headline(records: Iterable[Record]) -> dict[str, dict[str, Record]]:
-    """Choose one state set per hypothesis, without looking at its scores: all states, or else the first it has.
+    """Choose one state set per hypothesis without looking at scores: all states, or else the first that it has.
 
     Args:
-        records: records of one result.
+        records: the records of one result.
 
     Returns:
-        For each hypothesis, in the order of the records, its record per weighting.
+        The record of each weighting for each hypothesis, in the order of the records.
     """
     grouped: dict[str, dict[str, dict[str, Record]]] = {}
     for record in records:
@@ -207,20 +208,20 @@ def headline(records: Iterable[Record]) -> dict[str, dict[str, Record]]:
 
 
 def leading(weightings: Mapping[str, Record]) -> Record:
-    """The record that speaks for a hypothesis: the plain fit, or whatever there is."""
+    """The leading record of a hypothesis: that of the plain fit, or else of the only one."""
     return weightings.get("plain") or next(iter(weightings.values()))
 
 
 def leading_records(records: Iterable[Record]) -> dict[str, Record]:
-    """The record that speaks for each hypothesis, in the order of the records."""
+    """The leading record of each hypothesis, in the order of the records."""
     return {name: leading(weightings) for name, weightings in headline(records).items()}
 
 
 def ordered(results: Sequence[Result], kind: str) -> list[str]:
-    """Names of the hypotheses of one kind, best known first.
+    """Names of the hypotheses of one kind, the best known first.
 
-    A hypothesis stands where the result that knows it best puts it: by verdict, then AUROC (R2 for continuous ones)
-    from high to low, then name. Its kind is that of the first result that has it.
+    The place of a hypothesis is its best one in any result: by verdict, then by AUROC (R2 for continuous ones) from
+    high to low, then by name. Its kind is that of the first result that has it.
     """
     measure, _ = MEASURES[kind]
     kinds: dict[str, str] = {}

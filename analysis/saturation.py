@@ -1,8 +1,8 @@
 """How often each gate is open, and how often it is shut.
 
-A gate that is hardly ever in between is a switch: a unit whose forget gate stays open keeps what it has counted, one
-whose gate stays shut is a layer without recurrence (Karpathy, Johnson & Fei-Fei, Visualizing and Understanding
-Recurrent Networks, 2016, whose bounds these are).
+A gate that is hardly ever in between is a switch: a unit whose forget gate stays open keeps what it has counted, and
+one whose gate stays shut works like a layer without recurrence (Karpathy, Johnson & Fei-Fei, Visualizing and
+Understanding Recurrent Networks, 2016, from which the bounds are taken).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gatescope.engine.record import ACTIVATED
 from gatescope.engine.state_source import StateSource
 
 OPEN, SHUT = 0.9, 0.1
-# The gates between 0 and 1; an LSTM's g and a GRU's n are what may be taken in, from -1 to 1.
+# The gates between 0 and 1; an LSTM's g and a GRU's n are candidate values, from -1 to 1.
 SWITCHES = {"lstm": ("i", "f", "o"), "gru": ("r", "z")}
 
 
@@ -26,8 +26,8 @@ def saturation(dump: StateSource) -> list[dict[str, Any]]:
         dump: the states; only gates recorded by gatescope are known to lie between 0 and 1.
 
     Returns:
-        For each layer and recorded gate its `layer`, `gate`, and by unit the shares of rows, [H] each, at which it is
-        above .9 (`open`) and below .1 (`shut`).
+        For each layer and recorded gate its `layer`, `gate`, and the shares of rows at which each unit is above .9
+        (`open`) and below .1 (`shut`), [H] each.
     """
     attributes, found = dump.attributes, []
     gates = attributes.get("gates")
@@ -38,7 +38,7 @@ def saturation(dump: StateSource) -> list[dict[str, Any]]:
     for layer, gate, array in sorted(arrays, key=lambda each: each[0]):
         n_open, n_shut = np.zeros((2, array.shape[1]), np.int64)
         for block in dump.blocks([array.name]):
-            # Rounded to float16 .1 is smaller than it is.
+            # .1 rounded to float16 is less than .1.
             values = block.astype(np.float32)
             n_open += (values > OPEN).sum(axis=0)
             n_shut += (values < SHUT).sum(axis=0)

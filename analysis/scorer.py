@@ -1,4 +1,4 @@
-"""The scores of predictions on the test rows, beside those of predictors that know no state."""
+"""Scores of predictions on the test rows, beside those of predictors that see no state."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FEWEST_GROUPS = 8
 
 @dataclass(frozen=True)
 class TextScores:
-    """The scores of the text alone on boolean hypotheses, which are the same beside every state set.
+    """The scores of the text alone on boolean hypotheses, which are the same for every state set.
 
     Args:
         f1, auroc: [K].
@@ -50,14 +50,14 @@ class TextScores:
 
 
 class Scorer:
-    """Scores K hypotheses on the same n rows; what is undefined, or has no prediction, counts nowhere.
+    """Scores K hypotheses on the same n rows; undefined labels, and rows without a prediction, are not counted.
 
     Args:
         groups: [n], the group of sequences of each row, which is resampled as a whole. With fewer than 8 there are no
             intervals: resamples of two groups show little more than whether both agree.
-        n_bootstrap, seed: of the resampling.
-        parts: of the rows, each predicted by one probe. Predictions of different probes are not compared: AUROC and
-            average precision are means within parts, and R2 and Pearson's r take values from the means of their part.
+        n_bootstrap, seed: number of resamples, and seed.
+        parts: parts of the rows, each predicted by one probe. Predictions of different probes are not compared: AUROC
+            and average precision are means over parts, and R2 and Pearson's r centre values at the means of their part.
     """
 
     def __init__(self, groups: np.ndarray, n_bootstrap: int, seed: int, parts: Sequence[slice] = WHOLE) -> None:
@@ -72,18 +72,18 @@ class Scorer:
         defined: np.ndarray,
         restored: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
-        """Score logits at the threshold 0, where the probability is 1/2, and without one.
+        """Score logits at the threshold 0, where the probability is 1/2, and without a threshold.
 
         Args:
             Y: [n, K] bool labels.
-            logit: [n, K], of the probe.
-            text: what the text alone scores on the same rows, or None.
+            logit: [n, K], from the probe.
+            text: the scores of the text alone on the same rows, or None.
             defined: [n, K] bool.
-            restored: [n, K], the logits at the frequencies of the data where the probe's are of balanced classes:
-                metrics of probabilities are theirs.
+            restored: [n, K], the logits at the class frequencies of the data if those of the probe are of balanced
+                classes: the metrics of probabilities are computed from these.
 
         Returns:
-            Every score of a record, and how many sequences tell of each hypothesis, [K] each.
+            Every score of a record, and the effective number of sequences, [K] each.
         """
         counts = self._counts(Y, logit > 0, defined & ~np.isnan(logit))
         metrics = classification_metrics(counts.sum(axis=0))
@@ -108,9 +108,9 @@ class Scorer:
     def above(
         self, Y: np.ndarray, score: np.ndarray, other: np.ndarray, defined: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what another predictor scores, and the interval of how far the first lies above it, [K] each.
+        """Return the score of another predictor, and the interval of how far the first lies above it, [K] each.
 
-        By AUROC of logits or probabilities [n, K], or R2 of values.
+        The score is AUROC for logits or probabilities [n, K], R2 for values.
         """
         if Y.dtype == bool:
             found = [self.auroc(Y, each, defined) for each in (score, other)]
@@ -121,7 +121,7 @@ class Scorer:
         return moment_metrics(moments[1].sum(axis=0))["r2"], *self._interval("r2", *moments)
 
     def score(self, Y: np.ndarray, predicted: np.ndarray, defined: np.ndarray) -> np.ndarray:
-        """The score that a hypothesis is judged by, [K]: AUROC of decision values, or R2 of continuous values."""
+        """The score that judges a hypothesis, [K]: AUROC of decision values, or R2 of continuous values."""
         return (self.auroc if Y.dtype == bool else self.r2)(Y, predicted, defined)
 
     def influence(self, Y: np.ndarray, predicted: np.ndarray, defined: np.ndarray) -> np.ndarray:
@@ -133,16 +133,16 @@ class Scorer:
     def best_of(
         self, predictions: Sequence[np.ndarray], Y: np.ndarray, defined: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the one of several predictions [n, K] that scores best for each hypothesis, and its scores [K].
+        """Return, for each hypothesis, the best of several predictions [n, K], and its score [K].
 
-        By AUROC or R2. Taking the best favours the baseline, so it never makes it easier for the probe.
+        The score is AUROC or R2. Taking the best favours the baseline, so it never makes it easier for the probe.
         """
         scores = np.stack([self.score(Y, each, defined) for each in predictions])
         best = np.where(np.isnan(scores), -np.inf, scores).argmax(axis=0)
         return np.choose(best, predictions), np.choose(best, scores)
 
     def text(self, Y: np.ndarray, probabilities: Sequence[np.ndarray], defined: np.ndarray) -> TextScores:
-        """Score what the text alone gives boolean hypotheses, probabilities [n, K] each: the best F1 and AUROC."""
+        """Score the text alone on boolean hypotheses: the best F1 and AUROC of several probabilities, [n, K] each."""
         best, area = self.best_of(probabilities, Y, defined)
         f1 = np.max([self.f1(Y, each, defined) for each in probabilities], axis=0)
         return TextScores(f1, area, self._resampled_auroc(Y, best, defined))
@@ -150,7 +150,7 @@ class Scorer:
     def regression(
         self, target: np.ndarray, predicted: np.ndarray, text: np.ndarray | None, defined: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Score predicted values [n, K] beside those of the text alone; results as those of `classification`."""
+        """Score predicted values [n, K] beside those of the text alone; returns the same as `classification`."""
         missing = np.full(target.shape[1], np.nan)
         moments = self._moments(target, predicted, defined)
         metrics = moment_metrics(moments.sum(axis=0))
@@ -190,7 +190,7 @@ class Scorer:
         return moment_metrics(self._moments(target, predicted, defined).sum(axis=0))["pearson"]
 
     def _resampled_auroc(self, Y: np.ndarray, score: np.ndarray, defined: np.ndarray) -> np.ndarray:
-        """AUROC under each resample, [n_bootstrap, K]; NaN where there are too few groups."""
+        """AUROC under each resample, [n_bootstrap, K]; NaN if there are too few groups."""
         if not self._has_intervals:
             return np.full((self._n_bootstrap, Y.shape[1]), np.nan)
         return resampled_auroc(Y, score, defined, self._groups, self._n_bootstrap, self._seed, self._parts)
@@ -198,7 +198,7 @@ class Scorer:
     def _interval(
         self, metric: str, sums: np.ndarray, other: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The interval of a metric, or of how far it lies above that of another predictor; NaN where there is none."""
+        """The interval of a metric, or of how far it lies above another predictor's; NaN where there is none."""
         if not self._has_intervals:
             missing = np.full(sums.shape[1], np.nan)
             return missing, missing

@@ -26,32 +26,32 @@ from gatescope.analysis.results import (
 )
 from gatescope.analysis.text_figure import drawable, inches
 
-# Points, of the names; all figures have it where they say nothing else.
+# Font size of the names in points; the default of all figures.
 FONT_SIZE = 8.0
 # More rows than this do not fit a page; the report's table has them all.
 MOST_ROWS = 40
-# A fit far worse than the mean would squeeze all others: below this its mark stands at the edge, as an arrow.
+# A fit far worse than the mean would squeeze all others: below this its mark is an arrow at the edge.
 LEAST_R2 = -1.0
 
-# The measures that have a figure, and the kind of hypotheses that each is of.
+# The measures that have a figure, and the kind of hypothesis of each.
 KIND_OF = {"auroc": "boolean", "f1": "boolean", "r2": "continuous"}
 PLAIN, BALANCED, BASELINE = LIGHT["plain"], LIGHT["balanced"], LIGHT["muted"]
-# Colour, mark and place below the middle of its row of each fit; continuous hypotheses have the plain one's.
+# Colour, mark and offset below the middle of the row for each fit; continuous hypotheses use the plain fit's.
 FITS = {"plain": (PLAIN, "o", -0.14), "balanced": (BALANCED, "D", 0.14)}
 
 
 def scores_figure(results: Sequence[Result], measure: str) -> Figure:
     """Draw one row per hypothesis, best known first, and one column per result.
 
-    Scores have their 95% interval and that of the text baseline: AUROC of the plain fit; F1 of the plain and the
-    balanced fit, over the majority's; R2 of continuous hypotheses, with Pearson's r.
+    Scores are drawn with their 95% interval and with the text baseline: AUROC of the plain fit; F1 of the plain and the
+    balanced fit, with the majority's; R2 of continuous hypotheses, with Pearson's r.
 
     Args:
-        results: results that share the rows; a hypothesis that a result lacks is an empty row there.
+        results: results, which share the rows; a hypothesis that a result lacks is an empty row there.
         measure: "auroc", "f1" or "r2".
 
     Returns:
-        The figure; it shows the first 40 hypotheses and says so if there are more.
+        The figure; it shows the first 40 hypotheses, with a note if there are more.
     """
     names = ordered(results, KIND_OF[measure])
     shown = names[:MOST_ROWS]
@@ -140,12 +140,12 @@ def _draw_r2(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _draw_fits(axes: Axes, fits: Sequence[tuple[float, Record]], measure: str, weighting: str) -> None:
-    """Draw scores of one weighting with their intervals, and those of the text baseline."""
+    """Draw the scores of one weighting with their intervals, and the scores of the text baseline."""
     colour, marker, _ = FITS[weighting]
     axes.plot(*_points(fits, f"baseline_text_{measure}"), "x", color=BASELINE, markersize=3.5, markeredgewidth=0.9)
     low, y_low = _points([fit for fit in fits if number(fit[1], f"{measure}_high") is not None], f"{measure}_low")
     high, y_high = _points([fit for fit in fits if number(fit[1], f"{measure}_low") is not None], f"{measure}_high")
-    # One line with gaps, so that a figure of many rows stays quick.
+    # One line with gaps, so that a figure with many rows is drawn quickly.
     gaps = [np.nan] * len(low)
     axes.plot(_interleaved(low, high, gaps), _interleaved(y_low, y_high, gaps), "-", color=colour, linewidth=1.2)
     face = colour if weighting == "plain" else LIGHT["paper"]
@@ -153,7 +153,7 @@ def _draw_fits(axes: Axes, fits: Sequence[tuple[float, Record]], measure: str, w
 
 
 def _points(fits: Sequence[tuple[float, Record]], key: str) -> tuple[list[float], list[float]]:
-    """Where one metric of several fits stands: places along the axis and rows, without those that lack it."""
+    """Values and rows of one metric for several fits, without fits that lack it."""
     pairs = [(value, y) for y, record in fits if (value := number(record, key)) is not None]
     return [value for value, _ in pairs], [y for _, y in pairs]
 
@@ -166,7 +166,7 @@ def _say_unscored(axes: Axes, rows: Sequence[Row]) -> None:
     for y, weightings in rows:
         record, right = leading(weightings), axes.get_yaxis_transform()
         words = f"not scored ({why_unscored(record) or drawable(record['status'], 40)})"
-        # A patch of paper behind it keeps the line of chance from striking it through.
+        # A patch of paper behind the words keeps the line of chance from crossing them.
         box = {"facecolor": LIGHT["paper"], "edgecolor": "none", "pad": 0.8}
         axes.text(0.02, y, words, transform=right, va="center", fontsize=7, color=BASELINE, bbox=box)
 

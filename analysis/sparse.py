@@ -1,8 +1,8 @@
-"""How many units it takes to predict a hypothesis: probes of units that are selected, ranked first, or random.
+"""How many units it takes to predict a hypothesis: probes of selected, ranked or random units.
 
-Units are judged by probes that are fitted anew to them (k-sparse probes; Gurnee et al., Finding Neurons in a Haystack,
-2023). Units that are selected one after another show how many it takes; the first of a ranking may all carry the same.
-Random units show what any would do, and the last units of a ranking whether it orders anything.
+Units are judged by probes fitted anew to them alone (k-sparse probes; Gurnee et al., Finding Neurons in a Haystack,
+2023). Units selected one after another show how many it takes, while the first of a ranking may all carry the same.
+Random units show what any units would do, and the last units of a ranking whether it orders anything.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from gatescope.analysis.unit_selection import selected_units
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 RANDOM_ORDERS = 4
-# The share that is enough of how far the probe of all units lies above chance.
+# The share of the full probe's score above chance that is enough.
 ENOUGH = 0.95
 
 
 @dataclass(frozen=True)
 class SparseScores:
-    """The scores of probes of few units on the rows that one fold tests.
+    """Scores of probes of few units on the test rows of one fold.
 
     Args:
-        sizes: how many units.
-        scores: AUROC, or R2 of continuous hypotheses, [K, sizes]: of units that were `selected`, of the first of each
-            ranking, of the last of the first one (`reversed`), and the mean of units at random (`random`).
-        weight: of the fold in a mean over folds, [K].
-        selected: the columns in the order of their choice, [K, largest size]; -1 where there is no ranking.
+        sizes: numbers of units.
+        scores: AUROC, or R2 of continuous hypotheses, [K, sizes], by name: of the units `selected`, of the first units
+            of each ranking, of the last of the first ranking (`reversed`), and the mean of random units (`random`).
+        weight: weight of the fold in a mean over folds, [K].
+        selected: the columns in the order of selection, [K, largest size]; -1 where there is no ranking.
     """
 
     sizes: list[int]
@@ -50,12 +50,12 @@ def sparse_scores(
     test: tuple[Any, np.ndarray, np.ndarray],
     seed: int,
 ) -> SparseScores:
-    """Score probes of few units of each hypothesis.
+    """Score probes of few units for each hypothesis.
 
     Args:
-        model: an estimator with the settings of the probe; it is left as it is.
-        orders: the H columns by each ranking, the most important first, [K, H]; -1 where there is no ranking. The first
-            is that of the results.
+        model: an estimator with the settings of the probe; it is not changed.
+        orders: the H columns in the order of each ranking, the most important first, [K, H]; -1 where there is no
+            ranking. The first is the ranking of the results.
         train, test: states [n, H], labels [n, K] and where they are defined, bool [n, K].
         seed: of the random units.
     """
@@ -74,8 +74,8 @@ def sparse_scores(
     random = np.mean([_scores(model, everyone, each, sizes, train, test) for each in drawn], axis=0).T
     scores["random"] = np.where(first[:, :1] >= 0, random, np.nan)
     _, Y, defined = test
-    # By these AUROC and R2 of all folds are means of theirs: the pairs of both classes are the sum of squares of labels
-    # 0 and 1 from their mean, times the number of rows.
+    # With these weights, AUROC and R2 over folds are means of the folds' own. The number of pairs of both classes is
+    # the sum of squares of the labels 0 and 1 about their mean, times the number of rows.
     n_rows = np.maximum(defined.sum(axis=0), 1)
     mean = np.where(defined, Y, 0).sum(axis=0, dtype=np.float64) / n_rows
     squares = (np.where(defined, Y - mean, 0) ** 2).sum(axis=0)
@@ -83,17 +83,17 @@ def sparse_scores(
 
 
 def sparse_records(folds: Sequence[SparseScores], full: np.ndarray, chance: float) -> list[dict[str, Any]]:
-    """Say how many units it takes.
+    """Return how many units it takes, from the scores of all folds.
 
     Args:
-        folds: what each found.
+        folds: the scores of each fold.
         full: AUROC, or R2 of continuous hypotheses, of the probe of all units, [K].
-        chance: such a score of states that know nothing.
+        chance: the value of that score by chance.
 
     Returns:
-        For each hypothesis `sparse`: the numbers of `units` and, in lists of the same length, the scores of `selected`
-        ones, of each ranking, `reversed` and `random`; and `units_needed`, the least of these numbers from which
-        on all of those selected reach 95% of how far `full` lies above chance, None where there is none.
+        For each hypothesis `sparse`: the numbers of `units` and, in lists of the same length, the scores of units
+        `selected`, of each ranking, `reversed` and `random`; and `units_needed`, the least of these numbers from which
+        on the selected units reach 95% of the distance of `full` above chance, None if there is none.
     """
     weights = np.stack([fold.weight for fold in folds])[..., None]
     mean = {}
@@ -119,8 +119,8 @@ def _scores(
     train: tuple[Any, np.ndarray, np.ndarray],
     test: tuple[Any, np.ndarray, np.ndarray],
 ) -> np.ndarray:
-    """AUROC or R2 on the test rows of probes of the first units of one order, [sizes, hypotheses]."""
-    # Columns that are far apart are gathered once for all sizes.
+    """AUROC or R2, on the test rows, of probes of the first units of one order, [sizes, hypotheses]."""
+    # Gather scattered columns once for all sizes.
     chosen = order[: sizes[-1]]
     of_train, of_test = np.asarray(train[0][:, chosen]), np.asarray(test[0][:, chosen])
     (Y_train, defined), (Y, counts) = ([each[:, hypotheses] for each in part[1:]] for part in (train, test))

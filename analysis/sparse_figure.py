@@ -1,4 +1,4 @@
-"""Scores of few units: a panel for each hypothesis, selected units beside random ones (Gurnee et al. 2023)."""
+"""Scores of few units: a panel for each hypothesis, with selected and random units (Gurnee et al. 2023)."""
 
 from __future__ import annotations
 

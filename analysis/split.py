@@ -1,11 +1,11 @@
 """Which sequences train a probe and which test it, and the rows that belong to them.
 
-Neighbouring characters of one sequence share almost their whole hidden state, so a split by character puts near copies
-of the training rows into the test set and the score measures memory. Every split of gatescope is therefore a split of
-whole sequences. A sequence s owns the rows `sequence_starts[s]:sequence_starts[s + 1]`.
+Neighbouring characters of one sequence share almost all of their hidden state, so a split by character puts near copies
+of the training rows into the test set, and the score measures memory. So gatescope always splits by whole sequences.
+A sequence s owns the rows `sequence_starts[s]:sequence_starts[s + 1]`.
 
-Sequences that are not independent of each other share a group, and a group is never divided: copies of one text, and
-the sequences into which a document was cut.
+Sequences that depend on each other share a group, and a group is never divided: copies of one text, and the sequences
+into which a document was cut.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import numpy as np
 from gatescope.engine.errors import InputError
 from gatescope.engine.state_source import StateSource
 
-# With fewer a test part would have one document or none to speak of.
+# With fewer, a test part would have hardly more than one document.
 FEWEST_DOCUMENTS = 10
 
 
 def groups_of(source: StateSource) -> np.ndarray:
-    """The group of each sequence: its document, where there are at least 10, else itself; copies are one group.
+    """The group of each sequence: its document if there are at least 10, else itself; copies are one group.
 
-    A copy has the same text and ends in the same state. A text that is one document, or a few, is divided within.
+    A copy has the same text and ends in the same state. Fewer documents than that are divided.
 
     Returns:
         int64 [S], equal where sequences belong together; numbered from 0.
@@ -47,7 +47,7 @@ def groups_of(source: StateSource) -> np.ndarray:
 
 
 def divides_documents(source: StateSource) -> bool:
-    """Whether documents are too few to be kept whole: a test sequence may follow a training one."""
+    """Whether documents are too few to be kept whole, so that a test sequence may follow a training one."""
     return len(source.document_starts) <= min(FEWEST_DOCUMENTS, len(source.sequence_starts) - 1)
 
 
@@ -56,17 +56,17 @@ def split_sequences(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Divide the groups of sequences at random into a training and a test part.
 
-    The test part has the whole number of groups nearest to `test_share` of all, but both parts keep at least one. Where
-    all sequences are one group they are divided all the same: scores of a single group have no interval, and so decide
-    nothing. Of several folds each tests its own part of nearly equal size, the first the one that `1 / n_folds` as the
-    test share would test.
+    The test part has the whole number of groups nearest to `test_share` of all, but both parts keep at least one. If
+    all sequences are one group, they are divided nevertheless: scores of a single group have no interval and so decide
+    nothing. With several folds each tests its own part of nearly equal size; the first tests the part that a single
+    split with test share `1 / n_folds` would.
 
     Args:
-        groups: [S] of each sequence, numbered from 0, as `groups_of` returns them.
+        groups: [S], the group of each sequence, numbered from 0, as returned by `groups_of`.
         test_share: share of the groups to test on, strictly between 0 and 1.
         seed: of the random choice; equal seeds give equal splits.
-        n_folds: number of folds; of several, the test share decides nothing.
-        fold: which of them, from 0.
+        n_folds: number of folds; with several, the test share is ignored.
+        fold: index of the fold, from 0.
 
     Returns:
         train, test: sorted int64 sequence indices, disjoint, together 0 ... S - 1.
@@ -96,7 +96,7 @@ def split_sequences(
 
 @dataclass(frozen=True)
 class Fold:
-    """One division of the sequences: those that train probes and those that test them, and their rows.
+    """One division of the sequences into those that train probes and those that test them, with their rows.
 
     Args:
         train, test: sorted sequence indices.
@@ -128,14 +128,14 @@ def rows_of(sequences: Sequence[int] | np.ndarray, sequence_starts: np.ndarray) 
     starts = np.asarray(sequence_starts, dtype=np.int64)
     chosen = np.asarray(sequences, dtype=np.int64)
     lengths = starts[chosen + 1] - starts[chosen]
-    # A running index over the output, moved in each sequence's segment from where it stands there to the sequence's
-    # first row.
+    # A running index over the output, moved in each sequence's segment from its position there to the first row of the
+    # sequence.
     segment_starts = np.cumsum(lengths) - lengths
     return np.arange(lengths.sum()) + np.repeat(starts[chosen] - segment_starts, lengths)
 
 
 def sequence_ids_of(rows: np.ndarray, sequence_starts: np.ndarray) -> np.ndarray:
-    """The sequence that each row belongs to; empty sequences own no row.
+    """The sequence that each row belongs to; empty sequences have no row.
 
     Args:
         rows: [n] row indices in 0 ... N - 1, in any order.

@@ -1,4 +1,4 @@
-"""All stages in one folder: a model is trained on a text and writes texts of its own, and its states are probed."""
+"""All stages in one folder: train a model on a text, sample from it, and probe its states."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run_stages(
     say: Callable[[str], None],
     warn: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """Train, sample and probe, or go on where that was stopped; what a later stage would refuse is refused at once.
+    """Train, sample and probe, or continue where that stopped; settings that a later stage refuses are refused at once.
 
     Args:
         out: folder of `model`, `states.zarr` and the results.
@@ -54,11 +54,11 @@ def run_stages(
         train, sample, probe: the settings of each stage.
         seed: of every random choice.
         device: where the model runs, "cpu" or "cuda".
-        overwrite: start anew whatever the folder holds.
-        more: advice where too few sequences are tested, in the flags of the command.
-        say: gets a line when the model is there, one when the states are, and one on how they are probed.
-        warn: gets one line for each hypothesis that could not be evaluated, one for a text with hidden characters, and
-            one for a model that learnt nothing.
+        overwrite: start over, replacing what the folder holds.
+        more: advice if too few sequences are tested, in terms of the command's flags.
+        say: is called with a line when the model is there, one when the states are, and one on how they are probed.
+        warn: is called with one line for each hypothesis that could not be evaluated, for a text with hidden
+            characters, and for a model that learnt nothing.
 
     Returns:
         The records, as in `probes.json`.
@@ -91,7 +91,7 @@ def run_stages(
             plan = planned(dump, probe, None)
             return study_dump(dump, out, probe, plan, seed=seed, log_path=log_path, more=more, say=say, warn=warn)
         except InputError:
-            # A user who corrects the mistake keeps model and states.
+            # Keep model and states for a user who corrects the mistake.
             if not (out / RECORDS).exists():
                 keep_only(out, DECIDED)
                 for name in UNFINISHED:
@@ -102,7 +102,7 @@ def run_stages(
 def _surveyed(
     corpus: str, train: TrainConfig, sample: SampleConfig, probe: ProbeConfig, seed: int, device: str
 ) -> Survey:
-    """Return the survey of a text, and refuse what a later stage would."""
+    """Return the survey of a text, and refuse settings that a later stage would."""
     chosen_hypotheses(probe, "any")
     text = survey_corpus(corpus)
     train.require(text.n_characters)

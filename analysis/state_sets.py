@@ -1,4 +1,4 @@
-"""The sets of states that probes are fitted to, each by itself."""
+"""The sets of states that probes are fitted to, one at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from gatescope.engine.journey import SCORES
 
-# What LSTMVis calls the gates of the layer whose hidden states are output1, and what `gatescope export` calls others.
+# Names that LSTMVis gives to the gates of the layer whose hidden states are output1, and `gatescope export` to scores.
 _LSTMVIS_GATES, _LSTMVIS_SCORES = r"(?:input|forget|hidden|gate_[a-z])([0-9]+)", r"(?:log_probability|entropy)[0-9]+"
 
 
@@ -15,10 +15,10 @@ def state_sets(names: Collection[str], alignment: str) -> dict[str, list[str]]:
     """Return the arrays of each set, by its name: every array alone, and "all" recurrent states together.
 
     Args:
-        names: of the arrays, such as "layer0/h" or "layer0/gates/i", or as LSTMVis has them; scores such as
-            "layer2/entropy" are no states.
-        alignment: "post" or "pre"; gates have no value before the first character, so that "pre" is of the recurrent
-            states alone.
+        names: the names of the arrays, such as "layer0/h" or "layer0/gates/i", or as in LSTMVis; scores such as
+            "layer2/entropy" are not states.
+        alignment: "post" or "pre"; gates have no value before the first character, so "pre" includes only the recurrent
+            states.
     """
     states = [name for name in names if not (name.endswith(SCORES) or re.fullmatch(_LSTMVIS_SCORES, name))]
     recurrent = [name for name in states if not _is_gate(name, names)]

@@ -1,7 +1,7 @@
 """The rows and columns that all fits of one dump share.
 
-Sequences, not characters, are divided into training and test, those of one document together where there are enough
-documents, and every variant sees the same rows. With folds every row is a test row, once.
+Sequences, not characters, are divided into training and test; those of one document stay together if there are enough
+documents. All variants see the same rows. With folds every row is a test row once.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ class Study:
 
     Args:
         dump: the states.
-        config: the method.
-        seed: of the split and the bootstrap.
-        untrained: states of random weights at the same rows, for a control.
+        config: the settings of the probe.
+        seed: seed of the split and the bootstrap.
+        untrained: states of an untrained network at the same rows, for a control.
     """
 
     def __init__(self, dump: StateSource, config: ProbeConfig, seed: int, untrained: StateSource | None = None):
         self.dump, self.config, self.seed, self.untrained = dump, config, seed, untrained
         starts = dump.sequence_starts
-        # Of each sequence: what belongs together is neither divided nor independent.
+        # The group of each sequence: sequences of one group are not independent, and never divided.
         self.group_of = groups_of(dump)
         self.folds = folds_of(self.group_of, starts, config.test_share, config.folds, seed)
-        # Coefficients, units and texts are those of the first.
+        # Coefficients, units and texts are those of the first fold.
         self.train, self.test, self.train_rows, self.test_rows = astuple(self.folds[0])
         self.tested_rows = np.concatenate([fold.test_rows for fold in self.folds])
         ends = np.cumsum([len(fold.test_rows) for fold in self.folds])
@@ -62,16 +62,16 @@ class Study:
 
     @property
     def fold_that_tests(self) -> np.ndarray:
-        """The number of the fold that tests each sequence, from 0, or -1 of those that none tests; int32 [S]."""
+        """The index of the fold that tests each sequence, -1 if none does; int32 [S]."""
         numbers = np.full(len(self.group_of), -1, np.int32)
         for number, fold in enumerate(self.folds):
             numbers[fold.test] = number
         return numbers
 
     def tested_sha256(self, labels: Labels) -> list[str]:
-        """Return, for each hypothesis, a digest of what it is tested on: characters, their sequences and labels.
+        """Return, for each hypothesis, a digest of its test data: characters, their sequences and labels.
 
-        Where two are equal, scores are of the same characters, whatever network read them.
+        If two digests are equal, the scores are of the same characters, whichever network read them.
         """
         digests = []
         for k in range(len(labels.hypotheses)):
@@ -83,7 +83,7 @@ class Study:
 
     @cached_property
     def _tested_text(self) -> Any:
-        """The digest of the tested characters, by what they are and not by their numbers, and of their sequences."""
+        """The digest of the tested characters themselves, not their token ids, and of their sequences."""
         digest = hashlib.sha256(self._tested.astype(np.int64).tobytes())
         tokens, vocabulary = self.dump.tokens, self.dump.vocabulary
         if tokens is not None:
@@ -96,7 +96,7 @@ class Study:
         return [(array, unit) for array in self.state_sets[name] for unit in range(self.dump.array(array).shape[1])]
 
     def activation(self, unit: dict[str, Any], start: int, stop: int) -> np.ndarray:
-        """Return one unit's activation, float64, at rows from the start of a sequence, aligned as the fits are."""
+        """Return one unit's activation, float64, at rows from the start of a sequence, aligned like the fits."""
         name, column = unit["states"], unit["unit"]
         if self.config.alignment == "post":
             return self.dump.array(name)[start:stop][:, column].astype(np.float64)
@@ -105,7 +105,7 @@ class Study:
         return np.append(before, self.dump.array(name)[start : stop - 1][:, column]).astype(np.float64)
 
     def shared(self, labels: Labels, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Return what several fits of the same hypotheses share; the first one makes it, and others' forget it."""
+        """Return a value that fits of the same hypotheses share; the first makes it, other hypotheses discard it."""
         if labels.hypotheses != self._hypotheses:
             self._hypotheses, self._shared = labels.hypotheses, {}
         if key not in self._shared:
@@ -113,21 +113,21 @@ class Study:
         return self._shared[key]
 
     def ranking(self, weighting: str) -> str:
-        """What puts a unit first: a continuous hypothesis has no classes for one to tell apart."""
+        """The ranking of units: for a continuous hypothesis, which has no classes, correlation instead of AUROC."""
         return "correlation" if weighting == "none" and self.config.ranking == "auroc" else self.config.ranking
 
     def states(self, name: str, sequences: np.ndarray, of: StateSource | None = None) -> np.ndarray | SequenceRows:
-        """Return a state set in the rows of some sequences: in memory if all its rows take half of what may be used.
+        """Return a state set at the rows of some sequences: in memory if all its rows fit in half of the memory limit.
 
         Args:
             name: the state set.
-            sequences: their numbers.
+            sequences: their indices.
             of: states at the same rows as the dump's; default: the dump.
         """
         states = (of or self.dump).of_sequences(self.state_sets[name], sequences, self.config.alignment)
         return states if self.stays_on_disk(name, of) else np.asarray(states)
 
     def stays_on_disk(self, name: str, of: StateSource | None = None) -> bool:
-        """Whether all rows of a state set take more than half of what may be used."""
+        """Whether all rows of a state set take more than half of the memory limit."""
         of_all = self.dump.n_rows * len(self.columns(name)) * (of or self.dump).dtype.itemsize
         return of_all > self.config.memory_bytes // 2

@@ -1,9 +1,9 @@
-"""What all probes of one kind find on one state set: their scores beside those that explain less, units and texts.
+"""The results of all probes of one kind on one state set: their scores, those of the baselines, units and texts.
 
-Scores are of the test rows, with bootstrap intervals over test sequences (or documents), beside those of predictors
-that ignore their input and of what the text alone tells, its last five characters and how many were read; how far a
-score lies above the latter has an interval of its own, of the same resamples. With folds the probes, text baselines and
-first units that speak of a row are those of the fold that tests it.
+Scores are on the test rows, with bootstrap intervals over test sequences (or documents). Beside them are the scores of
+predictors that ignore their input, and of the text baseline, which sees the last five characters and how many were
+read; how far a score lies above the latter has its own interval, from the same resamples. With folds, the probes, text
+baselines and first units that predict a row are those of the fold that tests it.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ def fit_study(
     """Fit and score all hypotheses of one kind on one state set.
 
     Args:
-        study: the rows, and the method.
+        study: the states and the method.
         name: the state set.
         labels: K hypotheses.
         weighting: "plain", "balanced", or "none" for continuous ones.
 
     Returns:
-        K records, the coefficients [K, H] and intercepts [K] of the first fold, with their standard errors where
-        these are asked for, and the influence of each tested sequence (document) on what a hypothesis is judged by,
-        [K, S], which is the plain fit; and each hypothesis's prediction on the rows that it tests.
+        K records; the coefficients [K, H] and intercepts [K] of the first fold, with standard errors if requested, and,
+        except for balanced fits, the influence of each tested sequence (document) on the score that judges a
+        hypothesis, [K, S]; and the prediction for each hypothesis on the test rows of the first fold.
     """
     digests = study.shared(labels, "digests", lambda: study.tested_sha256(labels))
     continuous, origin = weighting == "none", np.zeros(len(labels.hypotheses))
@@ -68,7 +68,7 @@ def fit_study(
         unit_records(columns, first.orders[by][:, :N_TOP_UNITS], *of_each)
         for by in (study.ranking(weighting), "weight_sd")
     )
-    # What a fold could not fit is shown.
+    # The status shows if any fold could not be fitted.
     statuses = np.stack([fold.model.status_ for fold in folds])
     status = np.take_along_axis(statuses, (statuses != CONVERGED).argmax(axis=0)[None], axis=0)[0]
     records = _records(study, name, labels, weighting, scores, units, largest, status)
@@ -99,7 +99,7 @@ def fit_study(
 
 
 def _coefficients(study: Study, name: str, labels: Labels, fit: FoldFit, origin: np.ndarray) -> dict[str, np.ndarray]:
-    """Return coefficients on both scales and intercepts, with their standard errors where these are asked for."""
+    """Return coefficients on both scales and intercepts, with their standard errors if requested."""
     model = fit.model
     found = {"coefficient": model.coef_, "standardised": model.coef_ * fit.sd, "intercept": model.intercept_ + origin}
     if study.config.standard_errors and isinstance(model, LogisticProbes):
@@ -119,7 +119,7 @@ def _scores(study: Study, labels: Labels, weighting: str, predictions: Predictio
         scores = study.scorer.regression(Y, probe, text, defined)
         return scores | {"best_unit_pearson": study.scorer.pearson(Y, unit, defined)}
     scores = study.scorer.classification(Y, probe, text, defined, predictions.restored)
-    # Where one fold has no unit, neither score is of all.
+    # If one fold has no unit, there is no score over all folds.
     f1 = np.where(np.isnan(unit).any(axis=0), np.nan, study.scorer.f1(Y, above, defined))
     of_unit = study.scorer.auroc(Y, unit, defined), f1
     return scores | dict(zip(("best_unit_auroc", "best_unit_f1"), of_unit, strict=True))
@@ -133,11 +133,11 @@ def _controls(
     predictions: Predictions,
     first: FoldFit,
 ) -> dict[str, np.ndarray]:
-    """Return the controls of the scores `judged` [K] on a state set; NaN where one is not known."""
+    """Return the controls of the scores `judged` [K] on a state set; NaN where one is unknown."""
     Y, defined = labels.values[study.tested_rows], labels.defined[study.tested_rows]
     found = dict.fromkeys(CONTROLS, np.full(len(labels.hypotheses), np.nan)) | first.controls
     split, unseen = character_split(study, first.model, name, labels)
-    # Both probes at the same characters, so that the luck of the test part is not in it.
+    # Score both probes on the same characters, so that the choice of the test part does not matter.
     both = defined & unseen[:, None]
     of_split, (of_sequences, *ends) = (
         study.scorer.score(Y, split, both),
@@ -163,7 +163,7 @@ def _records(
     largest: list[list[dict[str, Any]]],
     statuses: np.ndarray,
 ) -> list[dict[str, Any]]:
-    """Return what `probes.json` says of each hypothesis."""
+    """Return the record of each hypothesis for `probes.json`."""
     n_train = labels.defined[study.train_rows].sum(axis=0)
     n_test = labels.defined[study.tested_rows].sum(axis=0)
     holds = (labels.values[study.tested_rows].astype(bool) & labels.defined[study.tested_rows]).sum(axis=0)
@@ -187,9 +187,9 @@ def _records(
 
 
 def _text(study: Study, labels: Labels, weighting: str) -> Any:
-    """Return what the text alone scores on the tested rows, or predicts of continuous hypotheses.
+    """Return the scores of the text alone on the tested rows, or its predictions for continuous hypotheses.
 
-    Every state set shares it. None where it is not known what was read.
+    All state sets share them. None if the text is unknown.
     """
     if study.dump.tokens is None:
         return None
@@ -206,8 +206,8 @@ def _text(study: Study, labels: Labels, weighting: str) -> Any:
 
 
 def _of_text(study: Study, fold: Fold, labels: Labels, weighting: str) -> list[np.ndarray]:
-    """Return what each predictor that reads only the text predicts for the rows that a fold tests."""
-    # A sequence that was cut out of a document follows what stands before it there, as its states do.
+    """Return the predictions of each text baseline for the test rows of a fold."""
+    # A sequence that was cut from a document continues the text before it there, and so do its states.
     assert study.dump.tokens is not None
     text, rows = (study.dump.tokens, study.dump.document_starts), fold.train_rows
     train = rows, labels.values[rows], labels.defined[rows]
@@ -222,10 +222,10 @@ def _of_text(study: Study, fold: Fold, labels: Labels, weighting: str) -> list[n
 
 
 def _centred(labels: Labels) -> tuple[Labels, np.ndarray]:
-    """Return continuous labels less their means, and these, [K].
+    """Return continuous labels minus their means, and the means [K].
 
-    Neither R2 nor r is of what all have in common, such as the seconds since 1970; predictions in single precision
-    would be of little else.
+    R2 and r do not depend on the part that all labels have in common, such as the seconds since 1970, but predictions
+    in single precision would represent little else.
     """
     n = np.maximum(labels.defined.sum(axis=0), 1)
     origin = np.where(labels.defined, labels.values, 0).sum(axis=0) / n

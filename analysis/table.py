@@ -1,4 +1,4 @@
-"""The paper's table in the terminal: one line per hypothesis, plain and balanced side by side."""
+"""The paper's table for the terminal: one line per hypothesis, plain and balanced side by side."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gatescope.analysis.results import (
 
 
 def ruled_table(padding: int = 0, **words: Any) -> Table:
-    """An empty table with a line below its head and no frame; its title and its caption begin at the left.
+    """An empty table with a line below its head and no frame; title and caption are left-aligned.
 
     Args:
         padding: columns left free on both sides of a cell.
@@ -39,20 +39,20 @@ def ruled_table(padding: int = 0, **words: Any) -> Table:
 
 
 def paper_table(records: Sequence[Record]) -> Table:
-    """Lay out probe results as Figures 3-6 of van der Ouderaa, Quantitatively understanding recurrent networks.
+    """Lay out results of a probe as in Figures 3-6 of van der Ouderaa, Quantitatively understanding recurrent networks.
 
-    A pair `.98/.97` is plain/balanced. AUROC of the plain fit stands beside its 95% interval and that of the text
-    baseline; a star follows the name of what is known by these (`results.verdict`). Continuous hypotheses follow with
-    Pearson's r, R2 in the place of AUROC, its interval and that of the text baseline. A status other than converged
-    stands under the hypothesis. What was not probed on all states together is shown by its first state set, which is
-    named: below the table where all rows share it.
+    A pair `.98/.97` is plain/balanced. AUROC of the plain fit is shown with its 95% interval and that of the text
+    baseline; a star follows the name of a hypothesis that is known by these (`results.verdict`). Continuous hypotheses
+    come last, with Pearson's r, and R2 in place of AUROC. A status other than converged is shown below the hypothesis.
+    A hypothesis that was not probed on all states together is shown for its first state set, which is named: below the
+    table if all rows share it.
 
     Args:
         records: records of probes.json, one per hypothesis x state set x weighting.
 
     Returns:
-        A table for `rich.print`, readable from 80 columns on; names are plain text, never markup. Hypotheses keep the
-        order of the records.
+        A table for `rich.print`, readable at 80 columns or more; names are plain text, never markup. Hypotheses keep
+        the order of the records.
     """
     chosen = headline(records)
     sets = {leading(weightings)["states"] for weightings in chosen.values()}
@@ -73,7 +73,7 @@ def paper_table(records: Sequence[Record]) -> Table:
 
 
 def _caption(chosen: Mapping[str, Mapping[str, Record]], shared: str) -> str:
-    """What the star and the pairs mean, and which states all rows share where these are not all states."""
+    """The meaning of the star and the pairs, and the state set that all rows share, unless that is all states."""
     scored = [record for each in chosen.values() if verdict(record := leading(each)) != Verdict.UNSCORED]
     words = "* known: AUROC (or R²) above chance and the text baseline"
     if lacks_text(scored):
@@ -82,7 +82,7 @@ def _caption(chosen: Mapping[str, Mapping[str, Record]], shared: str) -> str:
 
 
 def _label(name: str, weightings: Mapping[str, Record], states: str) -> Text:
-    """The hypothesis, its state set where that is not that of all, why it has no score, what went wrong with a fit."""
+    """The hypothesis, its state set if not shared, why it has no score, and the status of a fit that went wrong."""
     label = Text(visible(name))
     if verdict(leading(weightings)) == Verdict.KNOWN:
         label.append("*")
@@ -114,7 +114,7 @@ def _continuous(weightings: Mapping[str, Record]) -> list[str]:
 
 
 def _judged(weightings: Mapping[str, Record], measure: str) -> list[str]:
-    """By the measure that judges a hypothesis: its score, the interval, and the score of the text baseline."""
+    """The score by the measure that judges a hypothesis, its interval, and the score of the text baseline."""
     record = leading(weightings)
     table = score(number(record, f"baseline_text_{measure}"))
     return [score(number(record, measure)), interval(record, measure) or "–", table]

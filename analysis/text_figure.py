@@ -1,4 +1,4 @@
-"""An excerpt as a picture for a paper: text coloured by hypothesis, by prediction and by the most responsible unit."""
+"""An excerpt as a figure for a paper: text coloured by hypothesis, by prediction and by the most responsible unit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from gatescope.analysis.palette import LIGHT
 from gatescope.analysis.results import Excerpt
 
 MONOSPACE = str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSansMono.ttf")
-# A character cell in points: the font's advance is 0.602 of its size.
+# A character cell in points: the advance of the font is 0.602 times its size.
 FONT_SIZE, CELL_WIDTH, CELL_HEIGHT = 6.4, 6.4 * 0.602, 8.2
 LEAST_COLUMNS, MOST_COLUMNS, MOST_LINES, TAB = 44, 60, 60, 4
 UNDERLINE = 1.0
@@ -50,7 +50,7 @@ def text_figure(excerpt: Excerpt) -> Figure:
         excerpt: text with three numbers per character.
 
     Returns:
-        The figure; lines are wrapped at 60 columns, text beyond 60 lines is cut, and the figure says so.
+        The figure; lines are wrapped at 60 columns, text beyond 60 lines is cut, with a note.
     """
     longest = max((len(line.expandtabs(TAB)) for line in excerpt.text.split("\n")), default=0)
     columns = min(max(longest, LEAST_COLUMNS), MOST_COLUMNS)
@@ -78,12 +78,12 @@ def text_figure(excerpt: Excerpt) -> Figure:
 
 
 def _cells(text: str, columns: int) -> tuple[list[Cell], bool]:
-    """Lay text out as an editor does: line, column, width and glyph of every character, and whether all fitted."""
+    """Lay out text as an editor does: line, column, width and glyph of every character, and whether all of them fit."""
     cells: list[Cell] = []
     line = column = 0
     for character in text:
         width = TAB - column % TAB if character == "\t" else 1
-        # A newline may hang over the edge rather than make an empty line.
+        # A newline may hang over the edge instead of making an empty line.
         if column + width > columns and character != "\n":
             line, column = line + 1, 0
             width = TAB if character == "\t" else 1
@@ -96,7 +96,7 @@ def _cells(text: str, columns: int) -> tuple[list[Cell], bool]:
 
 @cache
 def _glyph(character: str) -> str:
-    """What fits a cell: the character, an arrow for a tab or a newline, a box for what the font cannot draw there."""
+    """The glyph for a cell: the character, an arrow for a tab or newline, or a box if the font cannot draw it there."""
     if character in SIGNS:
         return SIGNS[character]
     drawn = printable(character) == character and not combining(character) and _font().get_char_index(ord(character))
@@ -104,13 +104,13 @@ def _glyph(character: str) -> str:
 
 
 def drawable(text: str, longest: int) -> str:
-    """A name from outside as a figure can show it: without characters that the font lacks, cut to a length."""
+    """A name from outside that a figure can show: without characters that the font lacks, cut to a length."""
     text = "".join(character if _font().get_char_index(ord(character)) else "□" for character in visible(text))
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def inches(label: str, size: float) -> float:
-    """Return the width of a label in the figures' font, of a size in points."""
+    """Return the width of a label in the figures' font, at a size in points."""
     # TextPath would read a pair of dollar signs as mathematics.
     path = TextPath((0, 0), label.replace("$", "S"), size=size, prop=FontProperties(family="DejaVu Sans"))
     return path.get_extents().width / 72
@@ -186,7 +186,7 @@ def _draw_glyphs(axes: Axes, points: Transform, cells: Sequence[Cell], lefts: Se
 
 
 def _panel_head(axes: Axes, fills: Fills, colouring: Colouring, left: float, y: float, width: float) -> None:
-    """The panel's title at the left, its colour scale and key at the right, a rule below."""
+    """Draw the panel's title at the left, its colour scale and key at the right, and a rule below."""
 
     def word(x: float, text: str, align: Literal["left", "right"]) -> None:
         axes.text(x, y, text, fontsize=6.4, va="center", ha=align)

@@ -1,18 +1,18 @@
-"""A probe of what was read in the place of the state: the last characters, and how many there were.
+"""A probe of the text instead of the state: the last characters, and how many have been read.
 
-What is linear in single characters, a linear probe finds in every state that tells its last characters apart. A table
-of contexts (`gatescope.analysis.baselines`) counts each by itself, and does not find it where they are rare: of one-hot
-codes of the last five characters as states, in text that a model of 1.7 nats wrote, 3 of 13 hypotheses lay above the
-table with the whole interval.
+A linear probe finds what is linear in single characters in every state that distinguishes its last characters. A table
+of contexts (`gatescope.analysis.baselines`) counts each context separately, and misses it where contexts are rare: with
+one-hot codes of the last five characters as states, in text that a model of 1.7 nats wrote, 3 of 13 hypotheses lay
+above the table by the whole interval.
 
-A text begins in the plain state, at no depth, so that labels depend on the distance from its beginning; and so do
-states, from the beginning of their sequence on. On 80,000 characters that a model of 1.3 nats wrote in sequences of
-500, AUROC of this distance alone is .84 for "indented at all" and .78 for "indented by more than three levels", of the
-last five characters .63 and .59, of both together .82 and .77.
+A text begins in the plain state, at depth zero, so labels depend on the distance from its beginning; and so do states,
+from the beginning of their sequence. On 80,000 characters that a model of 1.3 nats wrote in sequences of 500, the AUROC
+of this distance alone is .84 for "indented at all" and .78 for "indented by more than three levels", that of the last
+five characters .63 and .59, and of both together .82 and .77.
 
-C is 1, also where that of the probes is chosen: with C = .001, .01, .1, 1 and 10 the mean AUROC of twelve hypotheses
-about 100,000 characters that a model of 1.3 nats wrote is .672, .690, .696, .695 and .693, and that of none is more
-than .008 above that with C = 1.
+C is 1, even if the C of the probes is chosen: with C = .001, .01, .1, 1 and 10 the mean AUROC of twelve hypotheses on
+100,000 characters that a model of 1.3 nats wrote is .672, .690, .696, .695 and .693, and no hypothesis has an AUROC
+more than .008 above that with C = 1.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from gatescope.analysis.last_characters import LONGEST_CONTEXT, last_characters
 from gatescope.analysis.split import sequence_ids_of
 from gatescope.engine.irls import LogisticProbes
 
-MOST_CHARACTERS = 128  # that have columns of their own, the most frequent
-# Training rows that tell a few hundred coefficients well, drawn at random: every so many of them would, of sequences of
-# one length, stand at few places. They have at most 709 codes, 284 MB.
+MOST_CHARACTERS = 128  # the most frequent ones, which have columns of their own
+# Training rows, drawn at random, which are enough for a few hundred coefficients; rows at equal distances would, in
+# sequences of one length, be at few places. They have at most 709 codes, 284 MB.
 MOST_ROWS = 200_000
-# Distances from the beginning of a sequence, two for each doubling: the last is three thousand million characters.
+# Distances from the beginning of a sequence, two for each doubling: the last is three billion characters.
 PLACES = 64
-# Test rows that have columns at a time.
+# Test rows whose columns are in memory at a time.
 _BLOCK_ROWS = 1 << 16
 
 
 class TextProbe:
     """A linear probe of one-hot codes of the last characters and of the place in the sequence, with C = 1.
 
-    A rare character has the code of none. Of the place t the probe is a function that is linear between the places
-    `2 log2(t + 1)` = 0, 1, 2 ...
+    A rare character has the code for no character. The probe's dependence on the place t is linear between the places
+    where `2 log2(t + 1)` = 0, 1, 2 ...
 
     Args:
-        starts: [S + 1] first row of each sequence, where its state begins, then N. A sequence that was cut out of a
-            document has a place of its own: its state does not know how far the document has come.
-        weighting: "plain", "balanced", or "none" for continuous hypotheses, as the probe's that it stands beside.
-        alignment: "post" where a row's state has read its own character, "pre" where it has not.
+        starts: [S + 1] first row of each sequence, where its state begins, then N. A sequence that was cut from a
+            document counts its own places, since its state does not know its place in the document.
+        weighting: "plain", "balanced", or "none" for continuous hypotheses, the same as that of the probe.
+        alignment: "post" if the state of a row has read the row's own character, "pre" if it has not.
         k: characters of context; 0 for the place alone.
     """
 
@@ -56,7 +56,7 @@ class TextProbe:
     def fit(
         self, tokens: np.ndarray, document_starts: np.ndarray, rows: np.ndarray, Y: np.ndarray, weight: np.ndarray
     ) -> TextProbe:
-        """Fit the training rows; arguments as those of `gatescope.analysis.baselines.NgramTable.fit`."""
+        """Fit the training rows; arguments as for `gatescope.analysis.baselines.NgramTable.fit`."""
         characters, counts = np.unique(last_characters(tokens, document_starts, rows, 1), return_counts=True)
         self._characters = np.sort(characters[np.argsort(-counts, kind="stable")[:MOST_CHARACTERS]])
         some = np.arange(len(rows))
@@ -79,7 +79,7 @@ class TextProbe:
         return PLACES + self._k * (len(self._characters) + 1)
 
     def _columns(self, tokens: np.ndarray, document_starts: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """A column for each place, then for no character and each character of each of k, float16 [n, columns]."""
+        """A column for each place, then, k times, one for no character and for each character, float16 [n, columns]."""
         n = len(self._characters) + 1
         X, each = np.zeros((len(rows), self._n_columns), np.float16), np.arange(len(rows))
         read = rows - self._starts[sequence_ids_of(rows, self._starts)] + 1

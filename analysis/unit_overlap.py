@@ -1,4 +1,4 @@
-"""How much the choice of the first units owes to the sequences that chose them."""
+"""How much the choice of the first units depends on the training sequences."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ N_RESAMPLES = 20
 
 
 def top_units_overlap(study: Study, model: Any, labels: Labels, X_train: Any, by: str, order: np.ndarray) -> np.ndarray:
-    """Which share of the first units comes first again where the training sequences are drawn anew, [K].
+    """The share of the first units that come first again if the training sequences are resampled, [K].
 
     It is the mean over bootstrap resamples of the training sequences (documents). n units drawn at random from H would
-    have n / H in common. By `auroc`, what a resample compares are mean ranks among all training rows.
+    share n / H. For `auroc`, resamples are compared by mean ranks among all training rows.
 
     Args:
-        study: the rows.
-        model: an estimator with the settings of the probe; it is left as it is.
+        study: the dump and its training rows.
+        model: an estimator with the settings of the probe; it is not changed.
         labels: K hypotheses.
         X_train: [n, H], states of the training rows, in memory or read in pieces.
         by: the ranking.
-        order: [K, n], the first units by it; -1 where there are none.
+        order: [K, n], the first units by that ranking; -1 where there are none.
 
     Returns:
-        [K] float64; NaN where there are no first units, or one sequence (document) alone.
+        [K] float64; NaN where there are no first units, or only one sequence (document).
     """
     rows, sequences = study.train_rows, sequence_ids_of(study.train_rows, study.dump.sequence_starts)
     groups, group = np.unique(study.group_of[sequences], return_inverse=True)
@@ -45,13 +45,13 @@ def top_units_overlap(study: Study, model: Any, labels: Labels, X_train: Any, by
     for of_draw in importance:
         again = np.argsort(-of_draw, axis=1, kind="stable")[:, : order.shape[1]]
         shared = (order[:, :, None] == again[:, None, :]).any(axis=2).mean(axis=1)
-        # Of one class alone nothing comes first.
+        # With one class only, there are no first units.
         found.append(np.where(np.isfinite(of_draw).any(axis=1) & (order[:, 0] >= 0), shared, np.nan))
     return np.asarray(np.ma.masked_invalid(found).mean(axis=0).filled(np.nan))
 
 
 def _by_units(X: Any, Y: np.ndarray, defined: np.ndarray, times_drawn: np.ndarray) -> np.ndarray:
-    """How much each unit tells by itself in each resample, [resamples, K, H]: difference of mean ranks, or |r|."""
+    """The score of each unit alone in each resample, [resamples, K, H]: difference of mean ranks, or |r|."""
     of_columns = _rank_differences if Y.dtype == bool else _correlations
     importance = np.empty((len(times_drawn), Y.shape[1], X.shape[1]), np.float32)
     for left in range(0, X.shape[1], UNITS_AT_ONCE):
@@ -67,7 +67,7 @@ def _rank_differences(x: np.ndarray, Y: np.ndarray, defined: np.ndarray, times_d
 
 
 def _correlations(x: np.ndarray, Y: np.ndarray, defined: np.ndarray, times_drawn: np.ndarray) -> np.ndarray:
-    # Of moderate size, so that single precision will do.
+    # Scaled to moderate values, so that single precision is enough.
     x, y = (_standardised(each, known) for each, known in ((x, True), (Y, defined)))
     found = []
     for times in times_drawn:
@@ -82,7 +82,7 @@ def _correlations(x: np.ndarray, Y: np.ndarray, defined: np.ndarray, times_drawn
 
 
 def _standardised(values: np.ndarray, known: Any) -> np.ndarray:
-    """Columns less their mean over their standard deviation, 0 where they are not known, float32."""
+    """Columns minus their mean, divided by their standard deviation, 0 where unknown, float32."""
     values = np.ma.masked_array(values.astype(np.float64), np.broadcast_to(~np.asarray(known), values.shape))
     sd = values.std(axis=0)
     return ((values - values.mean(axis=0)) / np.where(sd > 0, sd, 1)).filled(0).astype(np.float32)
@@ -91,7 +91,7 @@ def _standardised(values: np.ndarray, known: Any) -> np.ndarray:
 def _by_fits(
     model: Any, by: str, X: Any, Y: np.ndarray, defined: np.ndarray, times_drawn: np.ndarray
 ) -> list[np.ndarray]:
-    """How much each unit weighs in a probe of each resample, [K, H] each."""
+    """The importance of each unit in a probe of each resample, [K, H] each."""
     sd = column_sd(X)
     fits = (clone(model).fit(X, Y, sample_weight=defined * times[:, None]) for times in times_drawn)
     return [unit_importance(by, coefficients=fit.coef_, sd=sd) for fit in fits]

@@ -1,4 +1,4 @@
-"""One unit in the terminal: what it tells, where it is highest and lowest, and a text painted by it."""
+"""One unit for the terminal: what it predicts, where it is highest and lowest, and a text painted by it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gatescope.analysis.table import ruled_table
 from gatescope.analysis.unit_view import Place, Told, UnitView
 from gatescope.engine.counted import counted
 
-# Characters that are named at each end of the list.
+# How many characters are named at each end of the list.
 N_CHARACTERS = 6
 HIGHER_WHERE = {
     ("boolean", True): "it holds",
@@ -27,7 +27,7 @@ HIGHER_WHERE = {
 
 
 def unit_page(view: UnitView) -> Group:
-    """Lay out a unit for `rich.print`, readable from 80 columns on; texts are plain, never markup."""
+    """Lay out a unit for `rich.print`, readable at 80 columns or more; texts are plain, never markup."""
     blank = Text()
     parts: list[RenderableType] = [Text(_summary(view)), blank]
     if view.told:
@@ -81,11 +81,11 @@ def _places(title: str, places: Sequence[Place]) -> Table:
 
 
 def _painted(view: UnitView) -> list[Text]:
-    """The stretch in which the unit varies most, and what the colours mean."""
+    """The stretch in which the unit varies most, and the meaning of the colours."""
     colouring = activation_colouring(view.name, view.values)
     painted, legend = Text(), Text(f"where it varies most, from {colouring.low} ")
     for start, stop in runs(colouring):
-        # The sign of a newline shows its colour.
+        # A newline needs a sign to show its colour.
         shown = "".join(f"{SIGNS[c]}\n" if c == "\n" else _shown(c) for c in view.text[start:stop])
         painted.append(shown, _style(int(colouring.step[start])))
     for step in colouring.scale():

@@ -1,7 +1,7 @@
-"""What one unit does: what it tells, how long it remembers, and where in the text it is highest and lowest.
+"""What one unit does: what it predicts, how long it remembers, and where in the text it is highest and lowest.
 
-Probes lead from a hypothesis to units; this leads from a unit that was met in a table to the text. Nothing is fitted
-and all characters count, so that a unit chosen for what it tells of this text also tells it here.
+Probes lead from a hypothesis to units; this leads from a unit to the text. Nothing is fitted, and all characters count.
+So a unit that was chosen for what it predicts in this text also predicts it here.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.state_source import StateSource
 from gatescope.engine.vocabulary import code_points
 
-# Characters that are looked at, from the first on.
+# How many first characters are used.
 MOST_ROWS = 1_000_000
-# A sequence is cut into stretches of at most so many characters. Of so many stretches the highest place is shown, of as
-# many the lowest, and one stretch is painted.
+# A sequence is cut into stretches of at most STRETCH characters. The highest places of N_PLACES stretches are shown,
+# and the lowest of as many; one stretch is painted.
 STRETCH, N_PLACES = 500, 8
 LONGEST_MEMORY = 500
-# Means over fewer readings of a character say little.
+# A mean over fewer occurrences of a character is unreliable.
 FEWEST_READ = 10
 BEFORE, AFTER = 40, 20
 N_BOOTSTRAP, SEED = 1000, 0
@@ -35,13 +35,13 @@ N_BOOTSTRAP, SEED = 1000, 0
 
 @dataclass(frozen=True)
 class Told:
-    """How well a unit tells a hypothesis by its value alone.
+    """How well a unit predicts a hypothesis by its value alone.
 
     Args:
         hypothesis: its name.
         kind: "boolean" or "continuous".
-        score: AUROC, which is at least 1/2, or the size of Pearson's r.
-        low, high: 95% interval of the AUROC over sequences; NaN where none can be stated, and of r.
+        score: AUROC, which is at least 1/2, or the absolute value of Pearson's r.
+        low, high: 95% interval of the AUROC over sequences; NaN if there is none, and for r.
         rises: whether the unit is higher where the hypothesis holds, or has higher values.
     """
 
@@ -55,7 +55,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Place:
-    """A place in the text: the unit's value when it had read the last character of `before`, and not yet `after`."""
+    """A place in the text: the unit's value after the last character of `before`, before reading `after`."""
 
     value: float
     before: str
@@ -70,14 +70,14 @@ class UnitView:
         name: such as "layer0/c 18".
         n_rows, n_sequences: N and S.
         mean, sd, least, greatest: of its values.
-        memory: after how many characters its autocorrelation within sequences falls below 1/e; None beyond 500, where
-            sequences are shorter than that, and for a constant.
-        of_last_character: share of its variance that lies between the characters that were read last, 0 to 1.
-        characters: what was read at least ten times, from the highest mean to the lowest: character, mean, times.
-        told: the hypotheses, the best told first.
+        memory: the number of characters after which its autocorrelation within sequences falls below 1/e; None if it is
+            beyond 500 or beyond the length of all sequences, and for a constant.
+        of_last_character: share of its variance that lies between the characters read last, 0 to 1.
+        characters: those read at least ten times, from the highest mean to the lowest: character, mean, count.
+        told: the hypotheses, the best predicted first.
         highest, lowest: places, at most one in 500 characters of a sequence, the most extreme first.
         text, values: the stretch of at most 500 characters in which it varies most.
-        not_evaluated: hypotheses that could not be, and why.
+        not_evaluated: hypotheses that could not be evaluated, with the reasons.
     """
 
     name: str
@@ -105,7 +105,7 @@ def view_unit(source: StateSource, array: str, unit: int, hypotheses: Sequence[H
         source: states whose text is known.
         array: such as "layer0/c".
         unit: its number, from 0.
-        hypotheses: what it may tell, boolean and continuous ones.
+        hypotheses: hypotheses that it may predict, boolean and continuous.
 
     Raises:
         InputError: no such array or unit, no text, or a value that is not finite.
@@ -147,7 +147,7 @@ def view_unit(source: StateSource, array: str, unit: int, hypotheses: Sequence[H
 
 
 def _memory(x: np.ndarray, ids: np.ndarray) -> int | None:
-    """After how many characters the autocorrelation within sequences [n] falls below 1/e, or None."""
+    """The number of characters after which the autocorrelation within sequences falls below 1/e, or None."""
     centred = x - x.mean()
     variance = (centred**2).mean()
     for lag in range(1, min(LONGEST_MEMORY, len(x) - 1) + 1):
@@ -160,7 +160,7 @@ def _memory(x: np.ndarray, ids: np.ndarray) -> int | None:
 
 
 def _by_character(x: np.ndarray, text: str) -> tuple[float, list[tuple[str, float, int]]]:
-    """The share of variance between characters that were read last, and their means, from the highest to the lowest."""
+    """The share of variance between the characters read last, and their means, from the highest to the lowest."""
     characters, which, times = np.unique(code_points(text), return_inverse=True, return_counts=True)
     means = np.bincount(which, x) / times
     total = x.var()
@@ -170,7 +170,7 @@ def _by_character(x: np.ndarray, text: str) -> tuple[float, list[tuple[str, floa
 
 
 def _told(source: StateSource, x: np.ndarray, hypotheses: Sequence[Hypothesis]) -> tuple[list[Told], dict[str, str]]:
-    """How well the unit tells each hypothesis that varies, the best first; and what could not be evaluated."""
+    """How well the unit predicts each hypothesis that varies, the best first; and those that could not be evaluated."""
     boolean, continuous, not_evaluated = label_dump(source, hypotheses, len(x))
     scorer = Scorer(groups_of(source)[source.sequence_ids[: len(x)]], N_BOOTSTRAP, SEED)
     told = _told_boolean(x, boolean, scorer)
@@ -193,7 +193,7 @@ def _told_boolean(x: np.ndarray, labels: Labels, scorer: Scorer) -> list[Told]:
 def _places(
     x: np.ndarray, text: str, stretches: Sequence[range], document_starts: np.ndarray, sign: int = 1
 ) -> list[Place]:
-    """The highest place of each stretch, or the lowest where the sign is -1; the most extreme of them in order."""
+    """The most extreme of the stretches' highest places, in order; of their lowest if the sign is -1."""
     rows = [each.start + int(np.argmax(sign * x[each.start : each.stop])) for each in stretches]
     rows.sort(key=lambda row: -sign * x[row])
     places = []

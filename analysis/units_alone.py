@@ -1,4 +1,4 @@
-"""What single units tell on their own: on the training rows, which chooses them, and on the test rows."""
+"""Scores of single units: on the training rows, by which they are chosen, and on the test rows."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from gatescope.engine.neurons import NeuronProbes
 from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.sequence_rows import SequenceRows
 
-UNITS_AT_ONCE = 256  # whose ranks are in memory
+UNITS_AT_ONCE = 256  # units whose ranks are in memory at a time
 States = np.ndarray | SequenceRows
 
 
 def units_alone(X: States, Y: np.ndarray, defined: np.ndarray, memory_limit: str | None) -> dict[str, np.ndarray]:
-    """Return how well each unit tells each hypothesis: `auroc` of boolean ones, `correlation` of others, [K, H].
+    """Return how well each unit predicts each hypothesis: `auroc` if boolean, else `correlation`, [K, H].
 
     Args:
         X: [n, H], states of the training rows.
         Y: [n, K] labels, bool or float.
         defined: [n, K] bool.
-        memory_limit: for states on disk.
+        memory_limit: the memory limit for states on disk.
     """
     if Y.dtype != bool:
         return {"correlation": unit_correlations(X, Y, defined, memory_limit)}
@@ -52,14 +52,14 @@ def unit_correlations(X: States, Y: np.ndarray, defined: np.ndarray, memory_limi
 
 
 def ranks_of(X: np.ndarray) -> np.ndarray:
-    """Return the rank of each value in its column, the mean of equal ones, from -1/2 to 1/2, float32 [n, columns]."""
+    """Return the rank of each value in its column, from -1/2 to 1/2, the mean for ties, float32 [n, columns]."""
     return (rankdata(X, axis=0) / len(X) - 0.5).astype(np.float32)
 
 
 def rank_differences(ranks: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Return how far the mean ranks of both classes lie apart, float64 [K, columns]; NaN where there is one class.
+    """Return the difference of the mean ranks of both classes, float64 [K, columns]; NaN if there is only one class.
 
-    Where all rows count once that is |AUROC - 1/2| of each column.
+    If all rows have weight 1, that is |AUROC - 1/2| of each column.
 
     Args:
         ranks: [n, columns], as `ranks_of` returns them.
@@ -75,7 +75,7 @@ def rank_differences(ranks: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np
 
 
 def column_sd(X: States, memory_limit: str | None = None) -> np.ndarray:
-    """Return the standard deviation of each column, float64 [H]; 0 of a constant one."""
+    """Return the standard deviation of each column, float64 [H]; 0 for a constant column."""
     with RowBlocks(as_rows(X), np.float64, bytes_of(memory_limit)) as rows:
         return Moments(rows).sd
 
@@ -86,14 +86,14 @@ def best_unit_predictions(
     train: tuple[Any, np.ndarray, np.ndarray],
     test: tuple[Any, np.ndarray, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Return what one unit of each hypothesis predicts for the test rows, [n, K] each; NaN where there is none.
+    """Return the predictions of one unit per hypothesis for the test rows, [n, K] each; NaN where there is none.
 
-    `unit` is its value, turned so that the hypothesis holds at high ones; of boolean hypotheses, `unit_above` is
-    whether that lies beyond the value that gives the largest F1 on the training rows.
+    `unit` is its value, with its sign such that the hypothesis holds at high values. For boolean hypotheses,
+    `unit_above` is whether this exceeds the threshold that gives the largest F1 on the training rows.
 
     Args:
-        chosen: [K], the column of each hypothesis's unit, -1 for none.
-        alone: what units tell by themselves on the training rows, `auroc` or `correlation`, [K, H].
+        chosen: [K], the column of the unit of each hypothesis, -1 for none.
+        alone: the score of each unit alone on the training rows, `auroc` or `correlation`, [K, H].
         train, test: states [n, H], labels [n, K] and where they are defined, bool [n, K].
     """
     columns = np.unique(chosen[chosen >= 0])

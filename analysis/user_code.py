@@ -1,4 +1,4 @@
-"""Running a user's code, so that an error in it becomes one line that names the line of the code."""
+"""Running of a user's code, so that an error in it becomes a one-line message that names the line of the code."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LONGEST_REASON = 300  # characters of an error's own message
 
 @contextmanager
 def user_code(what: str, file: str) -> Iterator[None]:
-    """Run a block of a user's code: whatever it raises becomes one InputError that names the line.
+    """Run a block of a user's code: any exception becomes an InputError that names the line.
 
     Args:
-        what: whose code it is.
+        what: description of the code.
         file: the file whose line is named, if the error passed through it.
     """
     try:
