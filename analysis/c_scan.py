@@ -7,6 +7,7 @@ and NumPy fills in the characters between them. Any sequence of characters can b
 length, and a value depends only on the characters up to and including its own.
 
 One rule is not the language's: a `}` in column 0 closes everything that is open, so that nothing left open in one
+function is carried into the next.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ def untrained_model(study: Study, fold: Fold, model: Any, name: str, labels: Lab
 def character_split(study: Study, model: Any, name: str, labels: Labels) -> tuple[np.ndarray, np.ndarray]:
     """Predict with a probe whose test characters are drawn at random from all, so that their neighbours train it.
 
-    Neighbouring characters share most of their state and most labels. By how much this probe beats the probe of whole
-    sequences, at characters that neither was fitted on, is what a split by characters would owe to that.
+    Neighbouring characters share most of their state and most labels. How much better this probe is than the probe of
+    whole sequences, at characters that neither was fitted on, is how much a split by characters would leak.
 
     Args:
         study: the rows and states.

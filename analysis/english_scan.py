@@ -1,9 +1,9 @@
 """Words, sentences and quotations in English text, after every character.
 
 A word is a run of letters and of apostrophes that follow a letter. A sentence ends at a blank after `.`, `!` or `?`
-(and closing quotes or brackets), at the end of a line that a colon ends, and at a blank line; an abbreviation ends one
 (and closing quotes or brackets), at the end of a line that ends with a colon, and at a blank line; an abbreviation ends
-one too, since only its meaning could tell it apart. A quotation stands between double quotes, straight or curly, and a
+one too, since only its meaning could tell it apart. A quotation is between double quotes, straight or curly, and a
+blank line ends it whether it was closed or not.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def looks_ahead(hypothesis: Hypothesis, texts: Iterable[str], prime: str = "") -
 
 
 def _prefixes(values: np.ndarray, defined: np.ndarray) -> list[int]:
-    """Prefix lengths to test: just after and before up to three label changes all over the text, and half of it."""
+    """Prefix lengths to test: just after and before up to three label changes spread over the text, and half of it."""
     shown = np.where(defined, values, np.inf)
     changes = np.flatnonzero(shown[1:] != shown[:-1]) + 1
     chosen = changes[np.linspace(0, max(len(changes) - 1, 0), min(len(changes), CHANGES)).astype(int)]

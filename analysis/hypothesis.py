@@ -139,7 +139,7 @@ def is_built_in(function: Callable[..., Any]) -> bool:
 
 
 def _without_returns(text: str, sees: str) -> np.ndarray:
-    """Return the place of each character once every \\r before a \\n is removed; such a \\r takes its predecessor's.
+    """Return the place of each character after every \\r before a \\n is removed; such a \\r takes its predecessor's.
 
     For a hypothesis that sees the past, any other \\r takes its predecessor's too; -1 where there is none.
     """

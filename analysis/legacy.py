@@ -38,7 +38,7 @@ def _covered(expression: re.Pattern[str], text: str, group: int = 0) -> np.ndarr
 
 @hypothesis(language="c", sees="past")
 def legacy_inside_parentheses(text: str) -> np.ndarray:
-    """From after a ( through the first ), whatever is between them."""
+    """From the character after a ( through the next ), whatever is between them."""
     return _covered(_PARENTHESES, text, group=1)
 
 

@@ -39,14 +39,14 @@ class ProbeConfig:
     C: tuple[float, ...] = (1.0,)  # inverse strength of the penalty, as in scikit-learn; of several, the best for each
     alignment: Literal["post", "pre"] = "post"  # the state after, or before, reading the labelled character
     test_share: float = 0.2  # share of the sequences to test on
-    folds: int = 1  # parts of the sequences, such as 5, each tested by probes fitted on the others; 1: one test part
+    folds: int = 1  # number of parts, such as 5, each tested by probes fitted on the other sequences; 1: one test part
     standard_errors: bool = False  # also standard errors of coefficients, robust to dependence within a sequence
     bootstrap: int = 1000  # resamples of the test sequences, for 95% intervals
     ranking: Literal["auroc", "weight_sd", "weight"] = "auroc"  # what units are ranked by; the paper: weight
 
     sparse: bool = False  # also probes of 1, 2, 4 ... 64 selected, ranked or random units: how many it takes
     controls: bool = False  # also control task, chance, description length, leak, random weights: many more fits
-    memory_limit: str = "4GB"  # half holds states (larger ones are read from disk in every pass), half the fits
+    memory_limit: str = "4GB"  # half for states (larger ones are read from disk in every pass), half for the fits
 
     def __post_init__(self) -> None:
         require_values(self)

@@ -10,7 +10,7 @@ from gatescope.analysis.results import Record, Result, all_ordered, measure_of, 
 
 
 def sparse_tables(results: Sequence[Result]) -> str:
-    """How many units it takes to predict each hypothesis, for results of `--sparse`."""
+    """How many units it takes to predict a hypothesis, for results of `--sparse`."""
     parts = []
     for result in results:
         records = {record["hypothesis"]: record for record in result.records if record.get("sparse")}
