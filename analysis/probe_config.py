@@ -23,9 +23,9 @@ HYPOTHESES = (
 # Draws of random labels for the control task of each hypothesis.
 CONTROL_DRAWS = 10
 # The versions of these methods: results of another version are not continued.
-BASELINES = "table, characters, place"
-INTERVALS = "of as many sequences as tell"
-UNITS = "selected by name, ranked, reversed, random"
+BASELINES = "table, characters, place; of random rows"
+INTERVALS = "effective sequences, halves at most 2:1"
+UNITS = "selected in float64, ranked, reversed, random"
 PATTERN = "NAME=REGEX, positive where a match covers the character; repeatable"
 
 
