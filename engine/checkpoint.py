@@ -95,7 +95,7 @@ def _progress(about: dict[str, Any], state: tuple[Tensor, ...]) -> Progress:
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path} is damaged ({error}): train anew with --overwrite")
+    return InputError(f"{path} is damaged ({error}): train again with --overwrite")
 
 
 def _checksum(tensors: dict[str, Tensor], about: dict[str, Any]) -> str:

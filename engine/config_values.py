@@ -82,8 +82,8 @@ def _require_value(flag: str, given: Any, hint: Any) -> None:
     inner, shown = get_args(hint), shortened(given)
     if get_origin(hint) is tuple:
         if not isinstance(given, tuple | list):
-            what = "one word" if isinstance(given, str) else "no tuple"
-            raise InputError(f"{flag} {shown} is {what}: expected several, such as ({shown},)")
+            what = "one word" if isinstance(given, str) else "not a tuple"
+            raise InputError(f"{flag} {shown} is {what}: expected several values, such as ({shown},)")
         for each in given:
             _require_value(flag, each, inner[0])
     elif get_origin(hint) is Literal:

@@ -125,15 +125,15 @@ def read_pieces(source: str, errors: str = "strict") -> Iterator[str]:
         raise InputError(f"corpus {source!r} not found: give the path of a UTF-8 text, or stdlib") from None
     except IsADirectoryError:
         command = f"gatescope corpus {shlex.quote(source)} --glob ... --out FILE"
-        raise InputError(f"corpus {source!r} is a folder: make one text of it with `{command}`") from None
+        raise InputError(f"corpus {source!r} is a folder: make a text from it with `{command}`") from None
     except PermissionError:
-        raise InputError(f"corpus {source!r} may not be read: check its permissions") from None
+        raise InputError(f"corpus {source!r} cannot be read: check its permissions") from None
 
 
 def _not_utf8(source: str, offset: int) -> InputError:
     return InputError(
-        f"{source} is not UTF-8: the byte at offset {offset:,} cannot be decoded; "
-        "convert the file (iconv -t UTF-8); train and extract read such bytes as U+FFFD with --errors replace"
+        f"{source} is not UTF-8: the byte at offset {offset:,} cannot be decoded; convert the file (iconv -t UTF-8), "
+        "or let train and extract read such bytes as U+FFFD with --errors replace"
     )
 
 
@@ -199,7 +199,9 @@ def encode_corpus(survey: Survey, path: Path) -> Corpus:
                 file.write(ids.data)
                 start += len(ids)
             if digest.hexdigest() != survey.sha256:
-                raise InputError(f"corpus {survey.source!r} changed while it was read: give a text that stays as it is")
+                raise InputError(
+                    f"corpus {survey.source!r} changed while it was being read: give a text that nothing changes"
+                )
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

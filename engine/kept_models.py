@@ -64,6 +64,5 @@ def require_kept(folder: Path, steps: Sequence[int]) -> None:
         for name in (WEIGHTS, DESCRIPTION):
             if not (kept / name).is_file():
                 raise InputError(
-                    f"{kept / name} is not there any more, which the training kept: copy it there again, or start anew "
-                    "with --overwrite"
+                    f"{kept / name}, which the training kept, is missing: copy it back, or start over with --overwrite"
                 )

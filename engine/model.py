@@ -43,7 +43,7 @@ class Architecture:
         if self.embedding < 0:
             raise InputError(f"--embedding {self.embedding} is negative: expected a width, or 0 for one-hot")
         if not 0 <= self.dropout < 1:
-            raise InputError(f"--dropout {self.dropout} is not a share: expected 0 <= dropout < 1")
+            raise InputError(f"--dropout {self.dropout} is out of range: expected 0 <= dropout < 1")
 
     @property
     def gates(self) -> tuple[str, ...]:

@@ -47,14 +47,14 @@ def joined(device: str) -> Iterator[None]:
             raise
         reason = str(error).partition("\n")[0]
         raise InputError(
-            f"torchrun's processes could not connect ({reason}): if one of them stopped, its message says why"
+            f"torchrun's processes could not connect ({reason}): if one of them stopped, see its message"
         ) from None
     try:
         yield
     except RuntimeError as error:
         if not _is_of_another(error):
             raise
-        raise InputError("another process ended; its message says why") from None
+        raise InputError("another process ended: see its message") from None
     finally:
         distributed.destroy_process_group()
 
@@ -90,8 +90,8 @@ class Processes:
     def __init__(self, several: bool):
         if several and not distributed.is_initialized():
             raise InputError(
-                "distributed=True, but this process has joined no others: start the script with torchrun and call "
-                "torch.distributed.init_process_group('gloo') first"
+                "distributed=True, but this process is not connected to others: start the script with torchrun and "
+                "call torch.distributed.init_process_group('gloo') first"
             )
         self.rank = distributed.get_rank() if several else 0
         self.size = distributed.get_world_size() if several else 1
@@ -117,7 +117,7 @@ class Processes:
         except InputError as error:
             refused = error
         if self.total(refused is not None) > 0:
-            raise refused or RefusedElsewhere("another process refused its input; its message says why")
+            raise refused or RefusedElsewhere("another process rejected its input: see its message")
 
     def check_equal(self, what: str, numbers: Sequence[float]) -> None:
         """Raise an InputError in all processes unless each has the same numbers for something."""

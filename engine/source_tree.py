@@ -30,10 +30,10 @@ class TreeConfig:
     def __post_init__(self) -> None:
         require_values(self)
         if not self.glob:
-            raise InputError("--glob names no files: give patterns such as '*.py'")
+            raise InputError("--glob is empty: give patterns such as '*.py'")
         path = next((each for each in self.glob if "/" in each), None)
         if path:
-            raise InputError(f"--glob {path!r}: expected a pattern of names, which are looked for in all folders")
+            raise InputError(f"--glob {path!r}: expected a pattern of file names, which is applied in all folders")
         if self.limit < 0:
             raise InputError(f"--limit {self.limit} is negative: give a number of bytes, or 0 for no limit")
 
@@ -75,7 +75,7 @@ def write_corpus(
         return _earlier(out, manifest_path, settings)
     if not tree.is_dir():
         what = "is not a folder" if tree.exists() else "does not exist"
-        raise InputError(f"source tree {str(tree)!r} {what}: give the folder whose files make the text")
+        raise InputError(f"source tree {str(tree)!r} {what}: give the folder whose files form the text")
     # What an earlier run wrote is no source.
     paths, unfit = _matching(tree, config.glob, {out.resolve(), manifest_path.resolve()})
     if config.shuffle:
@@ -90,10 +90,10 @@ def write_corpus(
             text.flush()
             os.fsync(text.fileno())
         if not files and beyond:
-            raise InputError(f"{tree / beyond} alone is larger than --limit {config.limit:,} bytes: raise it")
+            raise InputError(f"{tree / beyond} alone is larger than --limit {config.limit:,} bytes: raise the limit")
         if not files:
             raise InputError(
-                f"no file under {str(tree)!r} fits --glob {' '.join(config.glob)} and is UTF-8 text: give other "
+                f"no file under {str(tree)!r} matches --glob {' '.join(config.glob)} and is UTF-8 text: give other "
                 "patterns, such as --glob '*.py'"
             )
         # A text without a manifest is written anew; one with another's would pass for it.
@@ -133,8 +133,7 @@ def _earlier(out: Path, manifest_path: Path, settings: dict[str, Any]) -> dict[s
         difference = first_difference(manifest["settings"], settings)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError(
-            f"--out {out} exists, but no manifest says with which settings it was made: choose another, or give "
-            "--overwrite"
+            f"--out {out} exists, but has no manifest with its settings: choose another, or give --overwrite"
         ) from None
     if difference:
         name, before, now = difference
@@ -145,7 +144,7 @@ def _earlier(out: Path, manifest_path: Path, settings: dict[str, Any]) -> dict[s
     with out.open("rb") as text:
         if hashlib.file_digest(text, "sha256").hexdigest() != manifest.get("sha256"):
             raise InputError(
-                f"{out} is not the text that its manifest tells of: choose another --out, or give --overwrite"
+                f"{out} is not the text that its manifest describes: choose another --out, or give --overwrite"
             )
     return manifest
 

@@ -64,8 +64,8 @@ def _take(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[
         present = [name for name in outputs if (folder / name).exists()]
         if present:
             raise InputError(
-                f"{folder} holds {present[0]} but no {CONFIG}, so its settings are unknown: "
-                "choose another --out, or start anew with --overwrite"
+                f"{folder} holds {present[0]} but no {CONFIG}, so its settings are unknown: choose another --out, or "
+                "start over with --overwrite"
             )
         write_json(path, {"stage": stage, "settings": settings})
         return
@@ -78,12 +78,12 @@ def _take(folder: Path, stage: str, settings: dict[str, Any], outputs: Sequence[
         name, before, now = difference
         if name.partition(".")[0] == KINDS:
             raise InputError(
-                f"{folder} was made by another version of gatescope, whose results are of another kind: "
-                "choose another --out, or start anew with --overwrite"
+                f"{folder} was made by another version of gatescope, whose results differ in kind: choose another "
+                "--out, or start over with --overwrite"
             )
         raise InputError(
             f"{folder} was made with {name} = {shortened(before)}, not {shortened(now)}: repeat the command with the "
-            "same settings to go on, choose another --out, or start anew with --overwrite"
+            "same settings to continue, choose another --out, or start over with --overwrite"
         )
     if "decided" in earlier:
         write_json(path, {"stage": stage, "settings": settings})

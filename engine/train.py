@@ -63,7 +63,7 @@ CHECKPOINT = "checkpoint.safetensors"
 TOKENS = "tokens.npy"
 OUTPUTS = (WEIGHTS, DESCRIPTION, CHECKPOINT, TOKENS)
 LOG_EVERY = 50
-GENTLER = "train anew (--overwrite) with a lower --learning-rate or --clip"
+GENTLER = "train again with --overwrite and a lower --learning-rate or --clip"
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,9 @@ class TrainConfig(Architecture):
             raise InputError(f"--validation-share {self.validation_share}: expected a share between 0 and 1")
         if any(after <= before for before, after in pairwise((-1, *self.keep, self.steps + 1))):
             kept = " ".join(map(str, self.keep))
-            raise InputError(f"--keep {kept}: expected rising numbers from 0, before training, to --steps {self.steps}")
+            raise InputError(
+                f"--keep {kept}: expected increasing numbers from 0 (before training) to --steps {self.steps}"
+            )
 
     def require(self, n_characters: int) -> None:
         """Check that a text is long enough for the lanes.
@@ -178,7 +180,7 @@ def train_model(
     require_device(device)
     everyone = everybody()
     if config.batch % everyone.size:
-        raise InputError(f"--batch {config.batch} lanes cannot be shared by {everyone.size} processes: take a multiple")
+        raise InputError(f"--batch {config.batch} lanes cannot be shared by {everyone.size} processes: give a multiple")
     log_path = (log_path or folder / "log.jsonl") if everyone.rank == 0 else None
     vocabulary, rare = vocabulary_of(text)
     with ExitStack() as held:
@@ -210,9 +212,8 @@ def _kept(progress: Progress, corpus: dict[str, Any], counts: np.ndarray) -> dic
     guessing, warning = -float(frequencies @ np.log(frequencies)), None
     if progress.best >= guessing:
         warning = (
-            f"a validation loss of {progress.best:.4f} nats, where the frequencies of the characters alone give "
-            f"{guessing:.4f}: nothing was learnt; take more --steps, a longer --warm-up, or a lower --learning-rate, "
-            "with --overwrite"
+            f"a validation loss of {progress.best:.4f} nats, but character frequencies alone give {guessing:.4f}: "
+            "nothing was learnt; give more --steps, a longer --warm-up or a lower --learning-rate, with --overwrite"
         )
     return {"step": progress.best_step, "validation_nats": progress.best, "corpus": corpus, "warning": warning}
 
@@ -241,7 +242,7 @@ def _require_memory(architecture: Architecture, n_characters: int, device: str) 
     with torch.device("meta"):
         n_parameters = CharacterModel(architecture, n_characters).n_parameters
     # Weights and gradients, and two moments of each.
-    n_bytes, what = 4 * 4 * n_parameters, f"{n_parameters:,} weights, their gradients and what Adam keeps"
+    n_bytes, what = 4 * 4 * n_parameters, f"{n_parameters:,} weights, their gradients and the state of Adam"
     require_memory(n_bytes, torch.device(device), what, "lower --hidden, --layers or --embedding")
 
 
@@ -355,6 +356,6 @@ def _refuse_other_text(folder: Path, text: Survey) -> None:
     earlier = str(read_description(folder)["corpus"].get("sha256"))
     if earlier != text.sha256:
         raise InputError(
-            f"{text.source} is not the text that {folder} was trained on (sha256 {text.sha256[:12]}, "
-            f"then {earlier[:12]}): give that text, choose another --out, or start anew with --overwrite"
+            f"{text.source} is not the text that {folder} was trained on (sha256 {text.sha256[:12]}, was "
+            f"{earlier[:12]}): give that text, choose another --out, or start over with --overwrite"
         )

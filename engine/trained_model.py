@@ -98,12 +98,14 @@ def save_model(
     folder = local_path(folder)
     single = all(isinstance(each, str) and len(each) == 1 for each in characters)
     if not (single and len(set(characters)) == len(characters) == model.n_characters):
-        raise InputError(f"characters: expected {model.n_characters} different single ones, the place of each its id")
+        raise InputError(
+            f"characters: expected {model.n_characters} different single characters in the order of their ids"
+        )
     wrong = next((name for name, weight in model.named_parameters() if weight.dtype != torch.float32), None)
     if wrong:
         raise InputError(f"weight {wrong} is {model.get_parameter(wrong).dtype}, expected float32: save model.float()")
     if (folder / DESCRIPTION).exists():
-        raise InputError(f"{folder} holds a model already: give another folder")
+        raise InputError(f"{folder} already holds a model: give another folder")
     folder.mkdir(parents=True, exist_ok=True)
     about = {"name": corpus, "characters": n_characters}
     write_weights(folder, model, {"step": steps, "validation_nats": validation_nats})
@@ -128,8 +130,9 @@ def load_model(folder: str | os.PathLike[str], device: str = "cpu") -> TrainedMo
     path = folder / WEIGHTS
     if not path.exists():
         raise InputError(
-            f"{folder} has no {WEIGHTS}, for its training did not reach a validation: repeat the command that began "
-            "it, or, if its loss was not finite, train anew (--overwrite) with a lower --learning-rate or --clip"
+            f"{folder} has no {WEIGHTS}, because its training did not reach a validation: repeat the command that "
+            "began it, or, if its loss was not finite, train again with --overwrite and a lower --learning-rate or "
+            "--clip"
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -145,7 +148,7 @@ def load_model(folder: str | os.PathLike[str], device: str = "cpu") -> TrainedMo
         raise InputError(f"{path} is not a weight file of gatescope: its step and loss are not numbers")
     _require_fitting(path, weights, architecture, len(vocabulary))
     if digest != weights_digest(weights, training):
-        raise InputError(f"{path} does not match its checksum and is damaged: copy it again, or train the model again")
+        raise InputError(f"{path} is damaged: it does not match its checksum; copy it again, or train the model again")
     model = CharacterModel(architecture, len(vocabulary))
     model.load_state_dict(weights)
     file_digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -164,8 +167,8 @@ def require_weights(folder: Path, nats: float) -> None:
     except InputError:
         pass
     raise InputError(
-        f"{folder} has not the weights any more that were the best of its training, of {nats:.4f} nats: copy {WEIGHTS} "
-        f"and {DESCRIPTION} there again, or start anew with --overwrite"
+        f"{folder} has lost the best weights of its training, of {nats:.4f} nats: copy {WEIGHTS} and {DESCRIPTION} "
+        "back, or start over with --overwrite"
     )
 
 
@@ -175,7 +178,7 @@ def _require_fitting(path: Path, weights: dict[str, Tensor], architecture: Archi
     sizes = [len(weights), *(size for weight in weights.values() for size in weight.shape)]
     largest = max(architecture.hidden, architecture.layers, architecture.embedding)
     if largest > max(sizes):
-        raise InputError(f"{path} has no weight as large as {largest}, which {DESCRIPTION} asks for: {mixed}")
+        raise InputError(f"{path} has no weight as large as {largest}, which {DESCRIPTION} expects: {mixed}")
     with torch.device("meta"):
         model = CharacterModel(architecture, n_characters)
     expected = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
@@ -183,7 +186,7 @@ def _require_fitting(path: Path, weights: dict[str, Tensor], architecture: Archi
     if expected != found:
         wrong = next(name for name in sorted(expected | found) if expected.get(name) != found.get(name))
         raise InputError(
-            f"{path}: weight {wrong} has shape {found.get(wrong)}, but {DESCRIPTION} asks for {expected.get(wrong)}: "
+            f"{path}: weight {wrong} has shape {found.get(wrong)}, but {DESCRIPTION} expects {expected.get(wrong)}: "
             f"{mixed}"
         )
     for name, weight in weights.items():
@@ -246,18 +249,20 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not a model description of gatescope: expected format 'gatescope model'")
     if description.get("version") != VERSION:
         raise InputError(
-            f"{path} has model version {description.get('version')!r}, this gatescope reads {VERSION}: "
+            f"{path} has model version {description.get('version')!r}, but this gatescope reads {VERSION}: "
             "use the gatescope that wrote it, or train again"
         )
     try:
         Architecture(**description["architecture"])
         corpus, characters = description["corpus"], description["vocabulary"]
     except (KeyError, TypeError):
-        raise InputError(f"{path} is damaged: entries are missing or of another kind; train the model again") from None
+        raise InputError(
+            f"{path} is damaged: entries are missing or have the wrong type; train the model again"
+        ) from None
     except InputError as error:
-        raise InputError(f"{path} is not of this gatescope: {error}") from None
+        raise InputError(f"{path} does not fit this gatescope: {error}") from None
     if not isinstance(corpus, dict) or type(corpus.get("characters")) is not int or "name" not in corpus:
-        raise InputError(f"{path} is damaged: it does not say which corpus it is of; train the model again")
+        raise InputError(f"{path} is damaged: it does not name its corpus; train the model again")
     listed = isinstance(characters, list) and 0 < len(characters) == len(set(map(str, characters)))
     if not listed or not all(
         isinstance(each, str) and len(each) == 1 and not "\ud800" <= each <= "\udfff" for each in characters
@@ -266,5 +271,5 @@ def read_description(folder: Path) -> dict[str, Any]:
             f"{path} is damaged: its vocabulary is not a list of different characters; train the model again"
         )
     if description.pop("sha256", None) != description_digest(description):
-        raise InputError(f"{path} does not match its checksum, something altered it: copy it anew, or train again")
+        raise InputError(f"{path} does not match its checksum, so it was altered: copy it again, or train again")
     return description

@@ -55,7 +55,7 @@ class Vocabulary:
                 remedy = (
                     "--errors replace reads it as U+FFFD"
                     if unknown is not None
-                    else "this vocabulary has no U+FFFD to read it as: leave it out"
+                    else "this vocabulary has no U+FFFD to replace it: remove it from the text"
                 )
                 raise InputError(
                     f"character {text[place]!r} (U+{points[place]:04X}) at offset {offset + place:,} is not among the "

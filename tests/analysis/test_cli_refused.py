@@ -15,7 +15,7 @@ BAD = [
     ("not a number", ["train", "{text}", "--out", "{tmp}/m", "--hidden", "many"], "--hidden"),
     ("out of range", ["train", "{text}", "--out", "{tmp}/m", "--dropout", "1.5"], "--dropout 1.5"),
     ("kept beyond", ["train", "{text}", "--out", "{tmp}/m", "--steps", "9", "--keep", "0", "10"], "to --steps 9"),
-    ("kept beyond, of a run", ["run", "--out", "{tmp}/o", "--train.keep", "3001"], "--keep 3001: expected rising"),
+    ("kept beyond, of a run", ["run", "--out", "{tmp}/o", "--train.keep", "3001"], "--keep 3001: expected increasing"),
     ("no such corpus", ["run", "--corpus", "{tmp}/absent", "--out", "{tmp}/o"], "not found"),
     ("corpus is a folder", ["run", "--corpus", "{tmp}", "--out", "{tmp}/o"], "is a folder"),
     ("empty text", ["train", "{empty}", "--out", "{tmp}/m"], "has no character"),

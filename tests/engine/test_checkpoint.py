@@ -102,8 +102,8 @@ def test_an_entry_that_was_removed_is_named(tmp_path, entry):
         about = json.loads(file.metadata()["gatescope"])
     del about[entry]
     save_file(load_file(path), path, {"gatescope": json.dumps(about)})
-    with pytest.raises(InputError, match=r"is damaged \(it does not match its checksum\): train anew"):
+    with pytest.raises(InputError, match=r"is damaged \(it does not match its checksum\): train again"):
         load_checkpoint(path, model, optimizer)
     if entry == "best_step":
-        with pytest.raises(InputError, match=r"is damaged \('best_step'\): train anew"):
+        with pytest.raises(InputError, match=r"is damaged \('best_step'\): train again"):
             standing(path)

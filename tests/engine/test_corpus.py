@@ -124,7 +124,7 @@ def test_a_text_that_changed_since_the_survey_is_refused(tmp_path, change):
     survey = survey_corpus(str(path))
     texts = {"shorter": "abcab" * 99, "longer": "abcab" * 101, "other": "bacab" * 100, "other characters": "xyz" * 200}
     path.write_text(texts[change])
-    with pytest.raises(InputError, match=r"text\.txt' changed while it was read"):
+    with pytest.raises(InputError, match=r"text\.txt' changed while it was being read"):
         encode_corpus(survey, tmp_path / "tokens.npy")
     assert [each.name for each in tmp_path.iterdir()] == ["text.txt"]
 

@@ -109,7 +109,9 @@ def test_a_kept_model_that_is_gone_is_missed(text, tmp_path, name):
     file = kept_folder(folder, 8) / name
     content = file.read_bytes()
     file.unlink()
-    with pytest.raises(InputError, match=rf"steps/000008/{name} is not there any more, .* start anew with --overwrite"):
+    with pytest.raises(
+        InputError, match=rf"steps/000008/{name}, which the training kept, is missing: .* start over with --overwrite"
+    ):
         train_model(survey_corpus(text), folder, KEPT)
     file.write_bytes(content)
     assert train_model(survey_corpus(text), folder, KEPT) == done
@@ -143,7 +145,7 @@ REFUSED = {"negative": (-1, 5), "twice": (5, 5), "falling": (8, 5), "beyond": (2
 
 @pytest.mark.parametrize("keep", REFUSED.values(), ids=REFUSED)
 def test_steps_that_cannot_be_kept_are_refused(keep):
-    with pytest.raises(InputError, match=r"^--keep .*: expected rising numbers from 0, .* to --steps 20$"):
+    with pytest.raises(InputError, match=r"^--keep .*: expected increasing numbers from 0 .* to --steps 20$"):
         replace(LEVEL, keep=keep)
 
 

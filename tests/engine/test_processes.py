@@ -50,7 +50,7 @@ def _refuse_in_one():
 def test_what_one_refuses_ends_the_others_without_a_word():
     one, other = answers_of(_refuse_in_one)
     assert type(one) is InputError and str(one) == "no such thing"
-    assert type(other) is RefusedElsewhere and str(other) == "another process refused its input; its message says why"
+    assert type(other) is RefusedElsewhere and str(other) == "another process rejected its input: see its message"
 
 
 def _bounds():
@@ -99,7 +99,7 @@ def _die_before_an_average():
 def test_a_process_that_dies_is_a_line_of_the_others(function):
     one, other = answers_of(function)
     assert one is None
-    assert type(other) is InputError and str(other) == "another process ended; its message says why"
+    assert type(other) is InputError and str(other) == "another process ended: see its message"
 
 
 def _meet():
@@ -124,9 +124,7 @@ def test_a_process_that_dies_before_all_have_met_is_a_line_of_the_others():
         process.join()
     error = receiver.recv()
     assert type(error) is InputError
-    assert str(error).startswith("torchrun's processes could not connect (") and str(error).endswith(
-        "its message says why"
-    )
+    assert str(error).startswith("torchrun's processes could not connect (") and str(error).endswith("see its message")
 
 
 def _fault():

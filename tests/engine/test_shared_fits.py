@@ -210,7 +210,7 @@ def test_what_is_wrong_in_one_process_is_refused_in_all(shared):
     assert "sample_weight is nan at row 0" in str(shared[1]["refused weight"])
     assert "Y contains NaN" in str(shared[1]["refused labels"])
     for name in ("weight", "labels"):
-        assert str(shared[0][f"refused {name}"]) == "another process refused its input; its message says why"
+        assert str(shared[0][f"refused {name}"]) == "another process rejected its input: see its message"
     for got, width in zip(shared, (12, 11), strict=True):
         assert f"the processes differ in columns of X and of Y, here [{width}, 6]" in str(got["refused width"])
         assert "the processes differ in axes of sample_weight" in str(got["refused weights of one"])
@@ -218,7 +218,7 @@ def test_what_is_wrong_in_one_process_is_refused_in_all(shared):
             assert "the processes differ in settings or in the precision of X" in str(got[f"refused {name}"])
         assert "the processes differ in C and fit_intercept" in str(got["refused ridge"])
     assert "memory_limit is 'much'" in str(shared[1]["refused memory"])
-    assert str(shared[0]["refused memory"]) == "another process refused its input; its message says why"
+    assert str(shared[0]["refused memory"]) == "another process rejected its input: see its message"
 
 
 def test_ridge_probes_of_two_processes(shared):

@@ -85,7 +85,7 @@ def test_a_text_that_is_there_is_left_or_refused(tree, tmp_path):
         mine.write_text("years of work")
         if manifest is not None:
             (tmp_path / "thesis.txt.manifest.json").write_text(manifest)
-        with pytest.raises(InputError, match="exists, but no manifest says"):
+        with pytest.raises(InputError, match="exists, but has no manifest"):
             write_corpus(tree, mine, TreeConfig())
         assert mine.read_text() == "years of work"
 
@@ -93,8 +93,8 @@ def test_a_text_that_is_there_is_left_or_refused(tree, tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (TreeConfig(glob=("*.rs",)), r"fits --glob \*.rs"),
-        (TreeConfig(limit=3), "alone is larger than --limit 3 bytes: raise it"),
+        (TreeConfig(glob=("*.rs",)), r"matches --glob \*.rs"),
+        (TreeConfig(limit=3), "alone is larger than --limit 3 bytes: raise the limit"),
     ],
 )
 def test_an_empty_selection_is_refused_and_writes_nothing(tree, tmp_path, config, message):
@@ -107,8 +107,8 @@ def test_an_empty_selection_is_refused_and_writes_nothing(tree, tmp_path, config
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"glob": ()}, "--glob names no files"),
-        ({"glob": ("*.h", "**/*.c")}, r"--glob '\*\*/\*\.c': expected a pattern of names"),
+        ({"glob": ()}, "--glob is empty"),
+        ({"glob": ("*.h", "**/*.c")}, r"--glob '\*\*/\*\.c': expected a pattern of file names"),
         ({"limit": -5}, "--limit -5 is negative"),
     ],
 )
@@ -141,7 +141,7 @@ def test_a_text_that_was_altered_is_not_the_one_of_its_manifest(tree, tmp_path):
     whole = (tmp_path / "t").read_bytes()
     for altered in (whole[:-3], whole.replace(b"int", b"INT")):
         (tmp_path / "t").write_bytes(altered)
-        with pytest.raises(InputError, match="is not the text that its manifest tells of"):
+        with pytest.raises(InputError, match="is not the text that its manifest describes"):
             write_corpus(tree, tmp_path / "t", TreeConfig())
     (tmp_path / "t").write_bytes(whole)
     assert len(write_corpus(tree, tmp_path / "t", TreeConfig())["files"]) == 3

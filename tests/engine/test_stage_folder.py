@@ -78,7 +78,7 @@ def test_infinity_is_told_from_other_settings(tmp_path):
 def test_what_another_version_made_does_not_go_on(tmp_path, before):
     claim(tmp_path, "probe", {"seed": 0, **before}, ("records",), False)
     now = {"seed": 0, KINDS: {"intervals": "of now"}}
-    with pytest.raises(InputError, match="made by another version of gatescope, whose results are of another kind"):
+    with pytest.raises(InputError, match="made by another version of gatescope, whose results differ in kind"):
         claim(tmp_path, "probe", now, ("records",), False)
     claim(tmp_path, "probe", now, ("records",), True)
     claim(tmp_path, "probe", now, ("records",), False)

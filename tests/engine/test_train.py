@@ -173,7 +173,7 @@ def test_a_model_that_learnt_nothing_is_pointed_out(text, tmp_path):
         config = replace(wild, learning_rate=rate)
         result = train_model(survey_corpus(text), tmp_path / f"{rate}", config)
         assert result["validation_nats"] > least
-        assert f" nats, where the frequencies of the characters alone give {guessing:.4f}: nothing" in result["warning"]
+        assert f" nats, but character frequencies alone give {guessing:.4f}: nothing" in result["warning"]
     mild = train_model(survey_corpus(text), tmp_path / "mild", replace(wild, steps=100, learning_rate=0.01))
     assert mild["validation_nats"] < guessing and mild["warning"] is None
 
@@ -293,7 +293,7 @@ def test_weights_that_were_kept_and_are_gone_are_missed(text, tmp_path, monkeypa
         (folder / "model.safetensors").write_bytes(weights[:-100])
     else:
         write_weights(folder, load_model(folder).model, {"step": 1, "validation_nats": 9.0})
-    with pytest.raises(InputError, match=r"has not the weights any more .* start anew with --overwrite"):
+    with pytest.raises(InputError, match=r"has lost the best weights .* start over with --overwrite"):
         train_model(survey_corpus(text), folder, SMALL)
     if damage != "no description":
         (folder / "model.safetensors").write_bytes(weights)
@@ -313,6 +313,6 @@ def test_a_training_that_is_done_needs_no_memory_and_one_that_lacks_it_loses_not
     monkeypatch.setattr(free_memory, "free_bytes", lambda device, enough: 1000)
     assert train_model(survey_corpus(text), folder, SMALL) == done
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(InputError, match=r"Adam keeps take [\d.]+ kB and cpu has 1\.00 kB free"):
+    with pytest.raises(InputError, match=r"the state of Adam take [\d.]+ kB and cpu has 1\.00 kB free"):
         train_model(survey_corpus(text), folder, SMALL, overwrite=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -71,9 +71,9 @@ def test_a_model_of_torch_layers_reads_as_they_do(tmp_path, cell):
 @pytest.mark.parametrize(
     ("characters", "dtype", "said"),
     [
-        ("abc", torch.float32, "expected 4 different single ones"),
-        ("abca", torch.float32, "expected 4 different single ones"),
-        (["a", "b", "c", "de"], torch.float32, "expected 4 different single ones"),
+        ("abc", torch.float32, "expected 4 different single characters"),
+        ("abca", torch.float32, "expected 4 different single characters"),
+        (["a", "b", "c", "de"], torch.float32, "expected 4 different single characters"),
         ("abcd", torch.float64, "weight embedding.weight is torch.float64, expected float32"),
     ],
 )
@@ -86,7 +86,7 @@ def test_a_model_that_cannot_be_saved_is_refused_before_anything_is_written(tmp_
 
 def test_a_model_does_not_take_the_place_of_another(folder):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(InputError, match="holds a model already"):
+    with pytest.raises(InputError, match="already holds a model"):
         save_model(CharacterModel(Architecture(hidden=5), 4), folder, "abcd", **TRAINED)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -114,7 +114,7 @@ def rewrite(path: Path, dtype=torch.float32, about=None):
         (lambda f: (f / "model.json").unlink(), "has no model.json"),
         (lambda f: (f / "model.json").write_text("{"), "is damaged: it is not JSON"),
         (lambda f: (f / "model.json").write_text("[]"), "not a model description"),
-        (lambda f: change(f / "model.json", version=99), "model version 99, this gatescope reads 1"),
+        (lambda f: change(f / "model.json", version=99), "model version 99, but this gatescope reads 1"),
         (lambda f: change(f / "model.json", format="other"), "not a model description"),
         (lambda f: change(f / "model.json", architecture={"cell": "lstm", "speed": 3}), "is damaged: entries"),
         (lambda f: change(f / "model.json", architecture={"cell": "transformer"}), "--cell 'transformer' is unknown"),
@@ -133,7 +133,7 @@ def rewrite(path: Path, dtype=torch.float32, about=None):
         (lambda f: change(f / "model.json", vocabulary=["ab", 3]), "vocabulary is not a list of different characters"),
         (lambda f: change(f / "model.json", vocabulary=list("aabc")), "is not a list of different characters"),
         (lambda f: change(f / "model.json", vocabulary=list("abc\ud800")), "is not a list of different characters"),
-        (lambda f: change(f / "model.json", corpus={"name": "x"}), "does not say which corpus"),
+        (lambda f: change(f / "model.json", corpus={"name": "x"}), "does not name its corpus"),
         (lambda f: rewrite(f / "model.safetensors", torch.bfloat16), r"weight \S+ is bfloat16, expected float32"),
         (lambda f: rewrite(f / "model.safetensors", torch.float64), r"weight \S+ is float64, expected float32"),
         (lambda f: rewrite(f / "model.safetensors", about="[1]"), "is not a complete weight file"),
@@ -166,14 +166,14 @@ def test_a_flipped_bit_in_the_weights_is_named(folder, place):
     content = bytearray(file.read_bytes())
     content[int(place * len(content)) if isinstance(place, float) else place] ^= 1
     file.write_bytes(content)
-    with pytest.raises(InputError, match=r"model\.safetensors does not match its checksum"):
+    with pytest.raises(InputError, match=r"model\.safetensors is damaged: it does not match its checksum"):
         load_model(folder)
 
 
 def test_a_loss_that_was_altered_is_named(folder):
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes().replace(b"1.5", b"1.4"))
-    with pytest.raises(InputError, match=r"model\.safetensors does not match its checksum"):
+    with pytest.raises(InputError, match=r"model\.safetensors is damaged: it does not match its checksum"):
         load_model(folder)
 
 
@@ -209,7 +209,7 @@ def test_a_vocabulary_that_was_altered_is_named(folder):
 
 def test_weights_whose_checksum_was_removed_are_named(folder):
     rewrite(folder / "model.safetensors", about='{"step": 7, "validation_nats": 1.5}')
-    with pytest.raises(InputError, match=r"model\.safetensors does not match its checksum"):
+    with pytest.raises(InputError, match=r"model\.safetensors is damaged: it does not match its checksum"):
         load_model(folder)
 
 
