@@ -43,7 +43,7 @@ def as_array(values: Any) -> Any:
         # The others have no bfloat16; every one of its values is one of float32.
         return _from_torch(values.float() if values.dtype == torch.bfloat16 else values)
     if scipy.sparse.issparse(values):
-        raise InputError("labels and weights in a sparse matrix are not taken: give a dense array, such as .toarray()")
+        raise InputError("labels and weights cannot be sparse: give a dense array, such as .toarray()")
     if isinstance(values, np.ma.MaskedArray):
         return _unmasked(values, "labels or weights")
     return values if array_namespace(values) is not np else np.asarray(values)
@@ -76,7 +76,7 @@ def as_rows(X: Any) -> Any:
     if len(X.shape) != 2:
         how = "X.reshape(-1, 1) if it is a single unit, X.reshape(1, -1) if it is a single row"
         if len(X.shape) > 2:
-            how = f"X.reshape(-1, {X.shape[-1]}) has a row for each step of each sequence"
+            how = f"X.reshape(-1, {X.shape[-1]}) makes a row of each step of each sequence"
         raise InputError(f"X has the shape {tuple(X.shape)}: expected two dimensions [N, H]. Reshape your data: {how}")
     if not isinstance(X, torch.Tensor):
         kind = np.dtype(X.dtype).kind
@@ -96,7 +96,7 @@ def as_rows(X: Any) -> Any:
 def _unmasked(values: np.ma.MaskedArray, what: str) -> np.ndarray:
     """Return the values of a masked array that masks none."""
     if np.ma.getmaskarray(values).any():
-        raise InputError(f"{what} with masked values: give positions that do not count the sample_weight 0 instead")
+        raise InputError(f"{what} with masked values: give positions that do not count a sample_weight of 0 instead")
     return np.asarray(values.data)
 
 
@@ -111,7 +111,7 @@ def _from_torch(X: torch.Tensor) -> Any:
     try:
         return X.numpy() if xp is np else xp.from_dlpack(X)
     except (BufferError, TypeError) as error:
-        raise InputError(f"a tensor of {X.dtype} is not taken ({error}): give one of float32") from None
+        raise InputError(f"a tensor of {X.dtype} is not supported ({error}): give one of float32") from None
 
 
 def _numeric(X: Any) -> np.ndarray:

@@ -98,7 +98,7 @@ def _codes(groups: Any, rows: RowBlocks) -> tuple[np.ndarray, int]:
         except TypeError:
             missing = True
         if missing:
-            raise InputError("groups has missing values, or names of several types: give each row one")
+            raise InputError("groups has missing values, or names of several types: give one name to each row")
         return codes, len(names)
     names = rows.processes.union(groups)
     return np.searchsorted(names, groups), len(names)

@@ -127,7 +127,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
                 validate_data(self, source, skip_check_array=True)
                 Y = self._read_labels(y, X.shape[0])
                 if self.distributed and self._flat:
-                    raise InputError("distributed=True with labels [N]: give Y [N, K], in which the classes are known")
+                    raise InputError("distributed=True with labels [N]: give Y [N, K], whose classes are known")
                 n_targets = Y.shape[1]
                 C = self._read_parameters(n_targets)
                 class_weight = self._label_weights()
@@ -200,14 +200,10 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             with processes.together():
                 Y = as_targets(y, X.shape[0])
                 if (Y.ndim == 1) != self._flat:
-                    raise InputError(
-                        f"Y has the shape {Y.shape}: what was fitted is {'[N]' if self._flat else '[N, K]'}"
-                    )
+                    raise InputError(f"Y has the shape {Y.shape}: the fit had {'[N]' if self._flat else '[N, K]'}")
                 labels = self._known_labels(to_host(Y)) if self._flat else as_binary(Y)
                 if labels.shape[1] != len(self.coef_):
-                    raise InputError(
-                        f"Y has {labels.shape[1]} hypotheses: expected the {len(self.coef_)} that were fitted"
-                    )
+                    raise InputError(f"Y has {labels.shape[1]} hypotheses: expected {len(self.coef_)}, as in the fit")
                 C = self._read_parameters(len(self.coef_))
             weights = Weights(sample_weight, X.shape[0], labels.shape[1], array_namespace(X), processes)
             targets = BinaryTargets(labels, weights, self._label_weights())
@@ -279,7 +275,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
                 raise
             raise InputError(
                 "Unknown label type: y has missing labels, or labels of several types: give undefined ones any label "
-                "and the sample weight 0"
+                "and a sample weight of 0"
             ) from error
         if len(self.classes_) > 2:
             raise InputError(
@@ -293,7 +289,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         """Return whether each of some labels [N] is the class that the coefficients speak for, [N, 1]."""
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
-            raise InputError(f"y has the label {unknown[0]!r}: what was fitted has {self.classes_.tolist()}")
+            raise InputError(f"y has the label {unknown[0]!r}: expected the fitted classes {self.classes_.tolist()}")
         return (y == self.classes_[-1])[:, None]
 
     def _label_weights(self) -> ClassWeight:

@@ -122,7 +122,7 @@ class NeuronProbes(BaseEstimator):
             k, unit = np.argwhere(unfinished)[0].tolist()
             warnings.warn(
                 f"{unfinished.sum()} of {unfinished.size} logistic regressions on single units did not converge (the "
-                f"first is unit {unit}, hypothesis {k}): bring the units to moderate scales; see status_",
+                f"first is unit {unit}, hypothesis {k}): rescale the units to moderate values; see status_",
                 ConvergenceWarning,
                 stacklevel=2,
             )

@@ -136,7 +136,7 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
             number, target = bad[0].tolist()
             warnings.warn(
                 f"{len(np.unique(bad[:, 1]))} of {Y.shape[1]} ridge probes have no result (the first is target "
-                f"{target}, {status[number, target]}): give them rows of positive weight and values of moderate size",
+                f"{target}, {status[number, target]}): give them rows with positive weight and values of moderate size",
                 ConvergenceWarning,
                 stacklevel=3,
             )

@@ -234,4 +234,4 @@ def check_finite(rows: RowBlocks) -> None:
             word = "NaN" if np.isnan(value) else "inf" if value > 0 else "-inf"
             raise InputError(f"X contains {word} at row {start + row}, column {column}: remove or replace that value")
     if rows.processes.size > 1:
-        raise InputError("X contains NaN or infinity in the rows of another process, which names the place")
+        raise InputError("X contains NaN or infinity in the rows of another process: see its message")

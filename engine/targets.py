@@ -138,7 +138,7 @@ def as_targets(Y: Any, n_rows: int) -> Any:
     xp = array_namespace(Y)
     if Y.dtype.kind == "f" and not xp.isfinite(Y).all():
         place = tuple(int(axis[0]) for axis in xp.nonzero(~xp.isfinite(Y)))
-        raise InputError(f"Y contains NaN or inf at {place}: give undefined ones any label and the sample weight 0")
+        raise InputError(f"Y contains NaN or inf at {place}: give undefined ones any label and a sample weight of 0")
     return Y
 
 
@@ -153,12 +153,12 @@ def as_continuous(Y: Any) -> Any:
         return Y
     try:
         if Y.dtype.kind in "mM":
-            raise TypeError("times have no zero: give numbers of a unit")
+            raise TypeError("times have no zero: convert them to numbers")
         values = Y.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"Unknown label type: Y has the dtype {Y.dtype}: expected real numbers ({error}); give undefined ones any "
-            "label and the sample weight 0"
+            "label and a sample weight of 0"
         ) from error
     return as_targets(values, len(values))
 

@@ -121,7 +121,7 @@ def test_what_has_no_errors_is_nan():
         assert np.isnan(found.coef).all() and np.isnan(found.intercept).all() and np.isnan(found.p_values).all()
     with pytest.raises(InputError, match="groups has the shape"):
         probes.standard_errors(X, Y, groups=groups[:-1])
-    with pytest.raises(InputError, match="Y has 2 hypotheses: expected the 3"):
+    with pytest.raises(InputError, match="Y has 2 hypotheses: expected 3"):
         probes.standard_errors(X, Y[:, :2])
     words = np.where(Y[:, 0], "yes", "no")
     flat = LogisticProbes(C=np.inf).fit(X, words).standard_errors(X, words)

@@ -188,7 +188,7 @@ def broken(X, value, row, column):
         ({}, lambda X, Y: (X, Y, np.zeros(100)), "zero everywhere"),
         ({}, lambda X, Y: (X, np.arange(100) % 3), "y has 3 classes"),
         ({}, lambda X, Y: (X, np.where(Y[:, 0], "a", None)), "y has missing labels"),
-        ({}, lambda X, Y: (X, np.where(Y, True, None)), "undefined ones any label and the sample weight 0"),
+        ({}, lambda X, Y: (X, np.where(Y, True, None)), "undefined ones any label and a sample weight of 0"),
         ({"C": 0.0}, lambda X, Y: (X, Y), "C is 0.0"),
         ({"C": [1.0, 2.0, 3.0]}, lambda X, Y: (X, Y), "one for each of 2 columns of Y"),
         ({"tol": 0}, lambda X, Y: (X, Y), "tol is 0"),
@@ -321,7 +321,7 @@ def test_what_is_no_dense_array_of_numbers_is_one_line(X):
 
 def test_a_sparse_matrix_of_labels_or_weights_is_named():
     for given in ((np.eye(3), scipy.sparse.eye_array(3)), (np.eye(3), [0, 1, 1], scipy.sparse.eye_array(3))):
-        with pytest.raises(InputError, match="sparse matrix"):
+        with pytest.raises(InputError, match="cannot be sparse"):
             LogisticProbes().fit(*given)
 
 
